@@ -1,0 +1,18 @@
+//! dfw: a firewall for the ports that Docker publishes.
+//!
+//! Data moves one way: policy files and facts about the host go in, a pure middle turns them into
+//! a [`ruleset`], and one netlink transaction installs it.
+//!
+//! ```text
+//!  policies/*.yaml ─► source ─► policy ─┐
+//!                                       ├─► compile ─► ruleset ─► netlink ─► nf_tables
+//!  links of this host ───────► host ────┘                 ▲                      │
+//!                                                         └────── kernel ◄───────┘
+//! ```
+//!
+//! What is deliberately absent: no other program is ever started, no table but dfw's own is ever
+//! written, and nothing is remembered outside the kernel.
+
+pub mod diagnostic;
+pub mod policy;
+pub mod source;

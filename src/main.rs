@@ -1,0 +1,3 @@
+//! The `dfw` program.
+
+fn main() {}
