@@ -36,3 +36,115 @@ pub struct Diagnostic {
     /// What the user can do, each a sentence.
     pub help: Vec<String>,
 }
+
+impl Diagnostic {
+    /// An error that points nowhere yet.
+    #[must_use]
+    pub fn error(slug: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            severity: Severity::Error,
+            slug,
+            message: message.into(),
+            primary: None,
+            related: Vec::new(),
+            help: Vec::new(),
+        }
+    }
+
+    /// A warning that points nowhere yet.
+    #[must_use]
+    pub fn warning(slug: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            severity: Severity::Warning,
+            ..Self::error(slug, message)
+        }
+    }
+
+    /// The same, pointing at `span`.
+    #[must_use]
+    pub fn at(mut self, span: Span, text: impl Into<String>) -> Self {
+        self.primary = Some(Label {
+            span,
+            text: text.into(),
+        });
+        self
+    }
+
+    /// The same with one more place that explains it.
+    #[must_use]
+    pub fn related(mut self, span: Span, text: impl Into<String>) -> Self {
+        self.related.push(Label {
+            span,
+            text: text.into(),
+        });
+        self
+    }
+
+    /// The same with one more advice.
+    #[must_use]
+    pub fn help(mut self, text: impl Into<String>) -> Self {
+        self.help.push(text.into());
+        self
+    }
+}
+
+/// User-written text for a message: in backticks, control characters escaped, long text cut.
+#[must_use]
+pub(crate) fn quoted(text: &str) -> String {
+    const LONGEST: usize = 80;
+    let mut quoted = String::from("`");
+    for (index, character) in text.chars().enumerate() {
+        if index == LONGEST {
+            quoted.push('…');
+            break;
+        }
+        if character.is_control() {
+            quoted.extend(character.escape_default());
+        } else {
+            quoted.push(character);
+        }
+    }
+    quoted.push('`');
+    quoted
+}
+
+/// The one of `known` that was probably meant by `written`.
+#[must_use]
+pub(crate) fn did_you_mean<'a>(
+    written: &str,
+    known: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    if written.len() > 64 {
+        return None;
+    }
+    let folded = written.to_ascii_lowercase().replace('_', "-");
+    // A third of the letters may be wrong; a short word allows one.
+    let limit = (written.chars().count() / 3).max(1);
+    known
+        .into_iter()
+        .map(|name| {
+            let candidate = name.to_ascii_lowercase().replace('_', "-");
+            (strsim::damerau_levenshtein(&folded, &candidate), name)
+        })
+        .filter(|&(distance, _)| distance <= limit)
+        .min()
+        .map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_of_users_cannot_reach_the_terminal_raw() {
+        assert_eq!(quoted("a\x1b[31m"), "`a\\u{1b}[31m`");
+        assert_eq!(quoted(&"x".repeat(100)).chars().count(), 83);
+    }
+
+    #[test]
+    fn a_near_word_is_suggested() {
+        assert_eq!(did_you_mean("ofice", ["office", "any"]), Some("office"));
+        assert_eq!(did_you_mean("Allow", ["allow", "except"]), Some("allow"));
+        assert_eq!(did_you_mean("xyz", ["allow", "except"]), None);
+    }
+}

@@ -14,5 +14,6 @@
 //! written, and nothing is remembered outside the kernel.
 
 pub mod diagnostic;
+pub mod output;
 pub mod policy;
 pub mod source;

@@ -2,7 +2,14 @@
 //!
 //! This is the only place where dfw reads policy files. It knows nothing of what they mean.
 
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
 use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use thiserror::Error;
 
 /// A file known to a [`Sources`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,9 +28,420 @@ pub struct Span {
 pub type BytesRange = (usize, usize);
 
 impl Span {
+    /// The bytes from `start` to `end` of `file`.
+    #[must_use]
+    pub fn new(file: FileId, start: usize, end: usize) -> Self {
+        Self {
+            file,
+            bytes: (start, end),
+        }
+    }
+
     /// The bytes as a range.
     #[must_use]
     pub fn range(&self) -> Range<usize> {
         self.bytes.0..self.bytes.1
+    }
+}
+
+/// Why there are no policies to read.
+#[derive(Debug, Error)]
+pub enum ReadError {
+    /// The directory or one of its files cannot be read.
+    #[error("cannot read {}: {error}", path.display())]
+    Unreadable {
+        /// The directory or file.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The directory holds no file whose name ends in `.yaml`.
+    #[error("no policies in {}: no file there has a name that ends in `.yaml`", path.display())]
+    NoPolicies {
+        /// The directory.
+        path: PathBuf,
+    },
+}
+
+/// What is wrong with a file before anybody looks at what it says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Problem {
+    /// The file is not UTF-8. Its [text](Sources::text) has U+FFFD where it is not.
+    NotUtf8 {
+        /// The first bytes that are not UTF-8, as a place in that text.
+        at: usize,
+        /// It begins with the mark of UTF-16.
+        utf16: bool,
+    },
+    /// The file is beside policies and looks like one, but its name does not end in `.yaml`: it
+    /// would silently be left out.
+    WrongExtension,
+}
+
+/// Where the bytes come from.
+#[derive(Debug)]
+enum Store {
+    Disk,
+    Memory(BTreeMap<PathBuf, Vec<u8>>),
+}
+
+/// The texts of all files that were read so far.
+#[derive(Debug)]
+pub struct Sources {
+    store: Store,
+    files: Vec<File>,
+    lists: BTreeMap<PathBuf, FileId>,
+}
+
+#[derive(Debug)]
+struct File {
+    path: PathBuf,
+    name: String,
+    text: String,
+    problem: Option<Problem>,
+    /// Where each line begins; found when somebody asks for a line.
+    lines: OnceLock<Vec<usize>>,
+}
+
+impl Default for Sources {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Sources {
+    /// Reads from the file system.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::on(Store::Disk)
+    }
+
+    /// Reads from `files` (path, contents) instead of the file system.
+    pub fn in_memory<P, C>(files: impl IntoIterator<Item = (P, C)>) -> Self
+    where
+        P: Into<PathBuf>,
+        C: Into<Vec<u8>>,
+    {
+        let files = files.into_iter().map(|(p, c)| (p.into(), c.into()));
+        Self::on(Store::Memory(files.collect()))
+    }
+
+    fn on(store: Store) -> Self {
+        Self {
+            store,
+            files: Vec::new(),
+            lists: BTreeMap::new(),
+        }
+    }
+
+    /// Reads the policies at `path`: a file, or the `*.yaml` files of a directory, sorted by name.
+    ///
+    /// Files that begin with a dot are left out. Files such as `x.yml`, which a user would expect
+    /// to be read, are among the result and carry a [`Problem`].
+    pub fn read_policies(&mut self, path: &Path) -> Result<Vec<FileId>, ReadError> {
+        let unreadable = |path: &Path| {
+            let path = path.to_path_buf();
+            move |error| ReadError::Unreadable { path, error }
+        };
+        let Some(entries) = self.store.directory(path).map_err(unreadable(path))? else {
+            let bytes = self.store.read(path).map_err(unreadable(path))?;
+            return Ok(vec![self.add(path.to_path_buf(), bytes, None)]);
+        };
+        let mut files = Vec::new();
+        for path in entries {
+            let Some(problem) = judge_name(&path) else {
+                continue;
+            };
+            let bytes = self.store.read_regular(&path).map_err(unreadable(&path))?;
+            files.push(self.add(path, bytes, problem));
+        }
+        if files.is_empty() {
+            return Err(ReadError::NoPolicies {
+                path: path.to_path_buf(),
+            });
+        }
+        Ok(files)
+    }
+
+    /// Reads the list at `path`, which is relative to the folder of the file `relative_to`.
+    ///
+    /// A list that was read before is not read again.
+    pub fn read_list(&mut self, relative_to: FileId, path: &str) -> io::Result<FileId> {
+        let folder = self
+            .file(relative_to)
+            .and_then(|file| file.path.parent())
+            .unwrap_or(Path::new(""));
+        let path = folder.join(path);
+        if let Some(&known) = self.lists.get(&path) {
+            return Ok(known);
+        }
+        let bytes = self.store.read_regular(&path)?;
+        let id = self.add(path.clone(), bytes, None);
+        self.lists.insert(path, id);
+        Ok(id)
+    }
+
+    fn add(&mut self, path: PathBuf, bytes: Vec<u8>, problem: Option<Problem>) -> FileId {
+        let (text, encoding) = decode(bytes);
+        // Nobody has four thousand million files; the number cannot wrap.
+        let id = FileId(u32::try_from(self.files.len()).unwrap_or(u32::MAX));
+        self.files.push(File {
+            name: path.display().to_string(),
+            path,
+            text,
+            problem: problem.or(encoding),
+            lines: OnceLock::new(),
+        });
+        id
+    }
+
+    fn file(&self, id: FileId) -> Option<&File> {
+        self.files.get(usize::try_from(id.0).ok()?)
+    }
+
+    /// The name of the file, as the user would write it.
+    #[must_use]
+    pub fn name(&self, file: FileId) -> &str {
+        self.file(file).map_or("", |file| &file.name)
+    }
+
+    /// The text of the file, without a byte order mark.
+    #[must_use]
+    pub fn text(&self, file: FileId) -> &str {
+        self.file(file).map_or("", |file| &file.text)
+    }
+
+    /// What is wrong with the file as a whole.
+    #[must_use]
+    pub fn problem(&self, file: FileId) -> Option<&Problem> {
+        self.file(file).and_then(|file| file.problem.as_ref())
+    }
+
+    /// The line and column where `span` begins, both from 1; columns count characters.
+    #[must_use]
+    pub fn line_column(&self, span: &Span) -> (u32, u32) {
+        self.position(span.file, span.bytes.0)
+    }
+
+    /// The line and column of a byte of the file, both from 1; columns count characters.
+    #[must_use]
+    pub fn position(&self, file: FileId, byte: usize) -> (u32, u32) {
+        let Some(file) = self.file(file) else {
+            return (1, 1);
+        };
+        let lines = file.lines();
+        let line = lines.partition_point(|&start| start <= byte).max(1);
+        let start = lines.get(line - 1).copied().unwrap_or(0);
+        let column = file
+            .text
+            .get(start..byte)
+            .map_or(0, |before| before.chars().count());
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        (count(line), count(column.saturating_add(1)))
+    }
+
+    /// The line with this number (from 1), without its line break; empty past the end.
+    #[must_use]
+    pub fn line_span(&self, file: FileId, line: u32) -> Span {
+        let Some(found) = self.file(file) else {
+            return Span::new(file, 0, 0);
+        };
+        let lines = found.lines();
+        let index = usize::try_from(line)
+            .unwrap_or(usize::MAX)
+            .saturating_sub(1);
+        let length = found.text.len();
+        let start = lines.get(index).copied().unwrap_or(length);
+        let end = lines
+            .get(index.saturating_add(1))
+            .copied()
+            .unwrap_or(length);
+        let text = found.text.get(start..end).unwrap_or("");
+        Span::new(
+            file,
+            start,
+            start + text.trim_end_matches(['\n', '\r']).len(),
+        )
+    }
+}
+
+impl File {
+    fn lines(&self) -> &[usize] {
+        self.lines.get_or_init(|| {
+            let breaks = self.text.bytes().enumerate().filter(|&(_, b)| b == b'\n');
+            std::iter::once(0)
+                .chain(breaks.map(|(at, _)| at + 1))
+                .collect()
+        })
+    }
+}
+
+impl Store {
+    /// The entries of the directory, sorted; `None` if `path` is something else.
+    fn directory(&self, path: &Path) -> io::Result<Option<Vec<PathBuf>>> {
+        let mut entries = match self {
+            Self::Disk => {
+                if !fs::metadata(path)?.is_dir() {
+                    return Ok(None);
+                }
+                fs::read_dir(path)?
+                    .map(|entry| Ok(path.join(entry?.file_name())))
+                    .collect::<io::Result<Vec<_>>>()?
+            }
+            Self::Memory(files) => {
+                if files.contains_key(path) {
+                    return Ok(None);
+                }
+                if !files.keys().any(|file| file.starts_with(path)) {
+                    return Err(io::Error::from_raw_os_error(2));
+                }
+                let inside = files.keys().filter(|file| file.parent() == Some(path));
+                inside.cloned().collect()
+            }
+        };
+        entries.sort();
+        Ok(Some(entries))
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        match self {
+            Self::Disk => fs::read(path),
+            Self::Memory(files) => files
+                .get(path)
+                .cloned()
+                .ok_or_else(|| io::Error::from_raw_os_error(2)),
+        }
+    }
+
+    /// Reads a file that the user did not name on the command line: a pipe or a device there is a
+    /// mistake, and reading it may never end.
+    fn read_regular(&self, path: &Path) -> io::Result<Vec<u8>> {
+        if matches!(self, Self::Disk) && !fs::metadata(path)?.is_file() {
+            return Err(io::Error::other("not a regular file"));
+        }
+        self.read(path)
+    }
+}
+
+/// `None`: not a policy. `Some(problem)`: a policy, perhaps with a wrong name.
+fn judge_name(path: &Path) -> Option<Option<Problem>> {
+    if path.file_name()?.as_encoded_bytes().starts_with(b".") {
+        return None;
+    }
+    let extension = path.extension()?;
+    if extension == "yaml" {
+        Some(None)
+    } else if extension.eq_ignore_ascii_case("yaml") || extension.eq_ignore_ascii_case("yml") {
+        Some(Some(Problem::WrongExtension))
+    } else {
+        None
+    }
+}
+
+fn decode(mut bytes: Vec<u8>) -> (String, Option<Problem>) {
+    if bytes.starts_with(b"\xef\xbb\xbf") {
+        bytes.drain(..3);
+    }
+    String::from_utf8(bytes).map_or_else(
+        |error| {
+            let at = error.utf8_error().valid_up_to();
+            let bytes = error.into_bytes();
+            let utf16 = bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff");
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            (text, Some(Problem::NotUtf8 { at, utf16 }))
+        },
+        |text| (text, None),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn memory(files: &[(&str, &str)]) -> Sources {
+        Sources::in_memory(files.iter().map(|(path, text)| (*path, *text)))
+    }
+
+    #[test]
+    fn a_directory_is_its_yaml_files_sorted() {
+        let mut sources = memory(&[
+            ("p/b.yaml", "b"),
+            ("p/a.yaml", "a"),
+            ("p/.hidden.yaml", ""),
+            ("p/README.md", ""),
+            ("p/sub/c.yaml", ""),
+        ]);
+        let files = sources.read_policies(Path::new("p")).unwrap();
+        let names: Vec<_> = files.iter().map(|&f| sources.name(f)).collect();
+        assert_eq!(names, ["p/a.yaml", "p/b.yaml"]);
+    }
+
+    #[test]
+    fn no_file_and_no_policy_are_told_apart() {
+        let mut sources = memory(&[("p/list.txt", "")]);
+        let error = sources.read_policies(Path::new("q")).unwrap_err();
+        assert!(error.to_string().starts_with("cannot read q: No such file"));
+        let error = sources.read_policies(Path::new("p")).unwrap_err();
+        assert!(error.to_string().starts_with("no policies in p"));
+    }
+
+    #[test]
+    fn a_file_with_a_near_name_is_not_left_out_silently() {
+        let mut sources = memory(&[("p/a.yml", ""), ("p/b.YAML", "")]);
+        let files = sources.read_policies(Path::new("p")).unwrap();
+        assert_eq!(files.len(), 2);
+        for file in files {
+            assert_eq!(sources.problem(file), Some(&Problem::WrongExtension));
+        }
+    }
+
+    #[test]
+    fn lines_and_columns_count_characters_from_one() {
+        let mut sources = memory(&[("a.yaml", "\u{feff}ab\r\nüx\nz")]);
+        let file = sources.read_policies(Path::new("a.yaml")).unwrap()[0];
+        assert_eq!(sources.text(file), "ab\r\nüx\nz");
+        assert_eq!(sources.line_column(&Span::new(file, 0, 1)), (1, 1));
+        assert_eq!(sources.line_column(&Span::new(file, 6, 7)), (2, 2));
+        assert_eq!(sources.line_column(&Span::new(file, 8, 9)), (3, 1));
+        assert_eq!(sources.line_span(file, 1).range(), 0..2);
+        assert_eq!(sources.line_span(file, 2).range(), 4..7);
+        assert_eq!(sources.line_span(file, 3).range(), 8..9);
+        assert_eq!(sources.line_span(file, 4).range(), 9..9);
+    }
+
+    #[test]
+    fn a_list_is_beside_its_policy_and_read_once() {
+        let mut sources = memory(&[("p/a.yaml", ""), ("p/lists/x", "1.2.3.4")]);
+        let file = sources.read_policies(Path::new("p")).unwrap()[0];
+        let list = sources.read_list(file, "lists/x").unwrap();
+        assert_eq!(sources.name(list), "p/lists/x");
+        assert_eq!(sources.read_list(file, "lists/x").unwrap(), list);
+        assert!(sources.read_list(file, "lists/y").is_err());
+    }
+
+    #[test]
+    fn bytes_that_are_not_utf8_are_found() {
+        let mut sources = Sources::in_memory([("a.yaml", b"ab\xffc".to_vec())]);
+        let file = sources.read_policies(Path::new("a.yaml")).unwrap()[0];
+        let problem = Problem::NotUtf8 {
+            at: 2,
+            utf16: false,
+        };
+        assert_eq!(sources.problem(file), Some(&problem));
+        assert_eq!(sources.text(file), "ab\u{fffd}c");
+    }
+
+    #[test]
+    fn the_file_system_reads_the_same_way() {
+        let folder = std::env::temp_dir().join(format!("dfw-source-{}", std::process::id()));
+        fs::create_dir_all(folder.join("d.yaml")).unwrap();
+        let mut sources = Sources::new();
+        let error = sources.read_policies(&folder).unwrap_err().to_string();
+        assert!(error.ends_with("d.yaml: not a regular file"), "{error}");
+        fs::remove_dir(folder.join("d.yaml")).unwrap();
+        fs::write(folder.join("a.yaml"), "a").unwrap();
+        let files = sources.read_policies(&folder).unwrap();
+        assert_eq!(sources.text(files[0]), "a");
+        fs::remove_dir_all(&folder).unwrap();
     }
 }

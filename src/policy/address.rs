@@ -1,5 +1,10 @@
 //! Canonical sets of IP addresses.
 
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+pub use super::entry::parse_entry;
+
 /// A set of addresses as sorted, disjoint, non-adjacent inclusive ranges, IPv4 and IPv6 apart.
 ///
 /// Two sets of the same addresses are equal, however they were written.
@@ -9,7 +14,27 @@ pub struct AddressSet {
     v6: Vec<(u128, u128)>,
 }
 
+/// Addresses from a first to a last one, both included.
+///
+/// It is printed as the shortest text that means the same: an address, a network, or a range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Entry {
+    /// IPv4; the first is not above the last.
+    V4(u32, u32),
+    /// IPv6; the first is not above the last.
+    V6(u128, u128),
+}
+
 impl AddressSet {
+    /// The set of all addresses of `entries`, which may overlap and come in any order.
+    pub fn from_entries(entries: impl IntoIterator<Item = Entry>) -> Self {
+        let mut set = Unmerged::default();
+        for entry in entries {
+            set.push(entry);
+        }
+        set.merge()
+    }
+
     /// The IPv4 ranges, first and last address included, ascending.
     #[must_use]
     pub fn v4(&self) -> &[(u32, u32)] {
@@ -20,5 +45,270 @@ impl AddressSet {
     #[must_use]
     pub fn v6(&self) -> &[(u128, u128)] {
         &self.v6
+    }
+
+    /// Whether `address` is in the set.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(v4) => covers(&self.v4, u32::from(v4)),
+            IpAddr::V6(v6) => covers(&self.v6, u128::from(v6)),
+        }
+    }
+
+    /// Whether the set has no address at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.v4.is_empty() && self.v6.is_empty()
+    }
+
+    /// How many ranges it takes to write the set.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.v4.len() + self.v6.len()
+    }
+
+    /// How many IPv4 addresses are in the set.
+    #[must_use]
+    pub fn count_v4(&self) -> u64 {
+        let sizes = self.v4.iter().map(|&(a, b)| u64::from(b - a) + 1);
+        sizes.sum()
+    }
+
+    /// How many IPv6 addresses are in the set; `u128::MAX` where they do not fit.
+    #[must_use]
+    pub fn count_v6(&self) -> u128 {
+        let sizes = self.v6.iter().map(|&(a, b)| (b - a).saturating_add(1));
+        sizes.fold(0, u128::saturating_add)
+    }
+
+    /// The ranges, IPv4 first, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = Entry> + '_ {
+        let v4 = self.v4.iter().map(|&(a, b)| Entry::V4(a, b));
+        v4.chain(self.v6.iter().map(|&(a, b)| Entry::V6(a, b)))
+    }
+
+    /// The addresses that are in this set, in `other`, or in both.
+    #[must_use]
+    pub fn union(&self, other: &Self) -> Self {
+        Self::from_entries(self.iter().chain(other.iter()))
+    }
+
+    /// Whether some address is in both sets.
+    #[must_use]
+    pub fn intersects(&self, other: &Self) -> bool {
+        meet(&self.v4, &other.v4) || meet(&self.v6, &other.v6)
+    }
+}
+
+impl FromIterator<Entry> for AddressSet {
+    fn from_iter<I: IntoIterator<Item = Entry>>(entries: I) -> Self {
+        Self::from_entries(entries)
+    }
+}
+
+fn covers<T: Ord + Copy>(ranges: &[(T, T)], address: T) -> bool {
+    let next = ranges.partition_point(|&(first, _)| first <= address);
+    next.checked_sub(1)
+        .and_then(|index| ranges.get(index))
+        .is_some_and(|&(_, last)| address <= last)
+}
+
+/// Whether two sorted lists of disjoint ranges have an address in common.
+fn meet<T: Ord + Copy>(a: &[(T, T)], b: &[(T, T)]) -> bool {
+    let (few, many) = if a.len() < b.len() { (a, b) } else { (b, a) };
+    few.iter().any(|&(first, last)| {
+        let next = many.partition_point(|&(_, end)| end < first);
+        many.get(next).is_some_and(|&(start, _)| start <= last)
+    })
+}
+
+/// Ranges as they come, to be merged once at the end: a million lines are sorted once.
+#[derive(Debug, Default)]
+pub(super) struct Unmerged {
+    v4: Vec<(u32, u32)>,
+    v6: Vec<(u128, u128)>,
+}
+
+impl Unmerged {
+    pub(super) fn push(&mut self, entry: Entry) {
+        match entry {
+            Entry::V4(first, last) => self.v4.push((first, last)),
+            Entry::V6(first, last) => self.v6.push((first, last)),
+        }
+    }
+
+    pub(super) fn merge(mut self) -> AddressSet {
+        merge(&mut self.v4, |last| last.checked_add(1));
+        merge(&mut self.v6, |last| last.checked_add(1));
+        AddressSet {
+            v4: self.v4,
+            v6: self.v6,
+        }
+    }
+}
+
+/// Sorts ranges and joins those that overlap or touch, in place.
+fn merge<T: Ord + Copy>(ranges: &mut Vec<(T, T)>, next: impl Fn(T) -> Option<T>) {
+    ranges.sort_unstable();
+    ranges.dedup_by(|later, earlier| {
+        let touches = next(earlier.1).is_none_or(|after| later.0 <= after);
+        if touches {
+            earlier.1 = earlier.1.max(later.1);
+        }
+        touches
+    });
+}
+
+/// The length of the prefix whose network is exactly `first` to `last`, of numbers with `bits`.
+fn prefix_length(first: u128, last: u128, bits: u32) -> Option<u32> {
+    let host = first ^ last;
+    let exact = host & host.wrapping_add(1) == 0 && first & host == 0;
+    exact.then(|| bits - (u128::BITS - host.leading_zeros()))
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (first, last, bits): (IpAddr, IpAddr, _) = match *self {
+            Self::V4(a, b) => (
+                Ipv4Addr::from(a).into(),
+                Ipv4Addr::from(b).into(),
+                prefix_length(a.into(), b.into(), 32),
+            ),
+            Self::V6(a, b) => (
+                Ipv6Addr::from(a).into(),
+                Ipv6Addr::from(b).into(),
+                prefix_length(a, b, 128),
+            ),
+        };
+        match bits {
+            _ if first == last => write!(f, "{first}"),
+            Some(bits) => write!(f, "{first}/{bits}"),
+            None => write!(f, "{first}-{last}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn set(entries: &[&str]) -> AddressSet {
+        entries.iter().map(|e| parse_entry(e).unwrap()).collect()
+    }
+
+    fn texts(set: &AddressSet) -> Vec<String> {
+        set.iter().map(|entry| entry.to_string()).collect()
+    }
+
+    #[test]
+    fn overlapping_and_adjacent_ranges_are_joined() {
+        let joined = set(&[
+            "10.0.1.0/24",
+            "2001:db8::1",
+            "10.0.0.0/24",
+            "2001:db8::2",
+            "10.0.0.7",
+            "192.0.2.9",
+        ]);
+        assert_eq!(
+            texts(&joined),
+            ["10.0.0.0/23", "192.0.2.9", "2001:db8::1-2001:db8::2"]
+        );
+        assert_eq!((joined.count_v4(), joined.count_v6()), (513, 2));
+    }
+
+    #[test]
+    fn the_whole_space_and_its_ends_hold() {
+        let all = set(&["0.0.0.0/0", "255.255.255.255", "::/0", "ffff::"]);
+        assert_eq!(texts(&all), ["0.0.0.0/0", "::/0"]);
+        assert_eq!(all.count_v4(), 1 << 32);
+        assert_eq!(all.count_v6(), u128::MAX);
+        assert!(all.contains("255.255.255.255".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_range_that_is_a_network_is_printed_as_one() {
+        assert_eq!(texts(&set(&["10.0.0.0-10.0.0.255"])), ["10.0.0.0/24"]);
+        assert_eq!(texts(&set(&["10.0.0.1-10.0.0.2"])), ["10.0.0.1-10.0.0.2"]);
+        assert_eq!(texts(&set(&["10.0.0.2-10.0.0.3"])), ["10.0.0.2/31"]);
+        assert_eq!(
+            texts(&set(&["2001:db8::-2001:db8::ff"])),
+            ["2001:db8::/120"]
+        );
+    }
+
+    #[test]
+    fn sets_meet_where_they_share_an_address() {
+        let office = set(&["10.0.0.0/24", "2001:db8::/64"]);
+        assert!(office.intersects(&set(&["10.0.0.255-10.0.1.0"])));
+        assert!(office.intersects(&set(&["192.0.2.1", "2001:db8::5"])));
+        assert!(!office.intersects(&set(&["10.0.1.0", "9.255.255.255"])));
+        assert!(!office.intersects(&AddressSet::default()));
+    }
+
+    /// Ranges in a small space, so that they often overlap and touch; at its upper end too.
+    fn entries() -> impl Strategy<Value = Vec<Entry>> {
+        let entry = (0..64u32, 0..8u32, any::<bool>()).prop_map(|(first, more, v4)| {
+            let last = (first + more).min(63);
+            if v4 {
+                Entry::V4(u32::MAX - 63 + first, u32::MAX - 63 + last)
+            } else {
+                Entry::V6(first.into(), last.into())
+            }
+        });
+        proptest::collection::vec(entry, 0..20)
+    }
+
+    fn naive(entries: &[Entry], address: IpAddr) -> bool {
+        entries.iter().any(|entry| match (*entry, address) {
+            (Entry::V4(a, b), IpAddr::V4(x)) => (a..=b).contains(&u32::from(x)),
+            (Entry::V6(a, b), IpAddr::V6(x)) => (a..=b).contains(&u128::from(x)),
+            _ => false,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn order_and_repetition_do_not_matter(
+            (given, shuffled) in entries().prop_flat_map(|e| {
+                let twice = [e.clone(), e.clone()].concat();
+                (Just(e), Just(twice).prop_shuffle())
+            }),
+        ) {
+            prop_assert_eq!(AddressSet::from_entries(given), AddressSet::from_entries(shuffled));
+        }
+
+        #[test]
+        fn the_set_has_what_its_entries_have(given in entries()) {
+            let set = AddressSet::from_entries(given.clone());
+            for n in 0..64u32 {
+                let v4 = IpAddr::V4((u32::MAX - 63 + n).into());
+                let v6 = IpAddr::V6(u128::from(n).into());
+                prop_assert_eq!(set.contains(v4), naive(&given, v4));
+                prop_assert_eq!(set.contains(v6), naive(&given, v6));
+            }
+        }
+
+        #[test]
+        fn a_set_is_canonical(given in entries()) {
+            let set = AddressSet::from_entries(given);
+            prop_assert_eq!(&set.iter().collect::<AddressSet>(), &set);
+            prop_assert!(set.v4().windows(2).all(|w| w[0].1 + 1 < w[1].0));
+            prop_assert!(set.v6().windows(2).all(|w| w[0].1 + 1 < w[1].0));
+        }
+
+        #[test]
+        fn what_is_printed_is_read_back(a in any::<u128>(), b in any::<u128>(), shift in 0..128u32) {
+            let (a, b) = (a >> shift, b >> shift);
+            let entry = Entry::V6(a.min(b), a.max(b));
+            if (a.min(b) >> 32) != 0xffff && (a.max(b) >> 32) != 0xffff {
+                prop_assert_eq!(parse_entry(&entry.to_string()).unwrap(), entry);
+            }
+            let (a, b) = ((a & 0xffff_ffff) as u32, (b & 0xffff_ffff) as u32);
+            let entry = Entry::V4(a.min(b), a.max(b));
+            prop_assert_eq!(parse_entry(&entry.to_string()).unwrap(), entry);
+        }
     }
 }

@@ -1,16 +1,29 @@
 //! The policy: who may reach which port of this host.
 //!
-//! A [`Policy`] is valid by construction: [`read`](syntax) turns texts into it or into
-//! diagnostics, and nothing else makes one. It says what the user wants, in the user's terms; how
-//! that becomes chains and sets is the business of the compiler.
+//! A [`Policy`] is valid by construction: [`read`] turns texts into it or into diagnostics, and
+//! nothing else makes one. It says what the user wants, in the user's terms; how that becomes
+//! chains and sets is the business of the compiler.
 
 pub mod address;
+mod display;
+mod entry;
+mod expectation;
+mod interface;
+mod list;
+mod mistake;
+mod port;
+mod selection;
+mod settings;
+mod syntax;
+mod validate;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::source::Span;
 use address::AddressSet;
+pub use mistake::Mistake;
+pub use validate::read;
 
 /// Everything that one policy directory says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,7 +131,8 @@ pub enum Refuse {
     Reject,
 }
 
-/// The name of a network interface: 1 to 15 bytes, no `/`, no white space, not `.` or `..`.
+/// The name of a network interface: 1 to 15 bytes, no `/`, no `:`, no white space, no control
+/// character, not `.` or `..`.
 ///
 /// Source: `dev_valid_name` of the Linux kernel and `IFNAMSIZ` in `linux/if.h`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

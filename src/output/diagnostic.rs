@@ -1,0 +1,183 @@
+//! Diagnostics as text and as JSON.
+
+use std::ops::Range;
+
+use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Origin, Renderer, Snippet};
+use serde_json::{Value, json};
+
+use crate::diagnostic::{Diagnostic, Label, Severity};
+use crate::source::{Sources, Span};
+
+/// Places of one file that are no more lines apart are shown in one snippet.
+const TOGETHER: u32 = 50;
+
+/// Bytes of a line that are shown after the place itself; the rest of a longer line is cut.
+const BEHIND: usize = 200;
+
+/// The diagnostic as rustc would print it, ending in a line break.
+///
+/// With `colour` it holds ANSI escapes; without, it is plain ASCII art. Control characters of the
+/// files never reach the terminal.
+#[must_use]
+pub fn render(diagnostic: &Diagnostic, sources: &Sources, colour: bool) -> String {
+    let level = match diagnostic.severity {
+        Severity::Error => Level::ERROR,
+        Severity::Warning => Level::WARNING,
+    };
+    let title = level
+        .primary_title(diagnostic.message.as_str())
+        .id(diagnostic.slug);
+    let mut group = Group::with_title(title);
+    for excerpt in excerpts(diagnostic, sources) {
+        group = excerpt.add_to(group);
+    }
+    for help in &diagnostic.help {
+        group = group.element(Level::HELP.message(help.as_str()));
+    }
+    let renderer = if colour {
+        Renderer::styled()
+    } else {
+        Renderer::plain()
+    };
+    let mut text = renderer.render(&[group]);
+    text.push('\n');
+    text
+}
+
+/// A piece of a file with places in it.
+struct Excerpt<'a> {
+    name: &'a str,
+    /// The number of the first line.
+    line: u32,
+    source: String,
+    /// Where the source begins in the file.
+    start: usize,
+    places: Vec<(AnnotationKind, Range<usize>, &'a str)>,
+}
+
+impl<'a> Excerpt<'a> {
+    fn add_to(self, group: Group<'a>) -> Group<'a> {
+        if self.source.is_empty() {
+            return group.element(Origin::path(self.name));
+        }
+        let line = usize::try_from(self.line).unwrap_or(1);
+        let annotations: Vec<Annotation<'a>> = self
+            .places
+            .into_iter()
+            .map(|(kind, range, text)| {
+                let range = range.start - self.start..range.end - self.start;
+                let label = (!text.is_empty()).then_some(text);
+                kind.span(range).label(label)
+            })
+            .collect();
+        group.element(
+            Snippet::source(self.source)
+                .line_start(line)
+                .path(self.name)
+                .annotations(annotations),
+        )
+    }
+}
+
+/// What to show of the files: the place of the problem first.
+fn excerpts<'a>(diagnostic: &'a Diagnostic, sources: &'a Sources) -> Vec<Excerpt<'a>> {
+    let Some(primary) = &diagnostic.primary else {
+        return Vec::new();
+    };
+    let near = |label: &&Label| {
+        let lines = [label, primary].map(|label| sources.line_column(&label.span).0);
+        label.span.file == primary.span.file && lines[0].abs_diff(lines[1]) <= TOGETHER
+    };
+    let (here, elsewhere): (Vec<&Label>, Vec<&Label>) = diagnostic.related.iter().partition(near);
+    let mut places = vec![(AnnotationKind::Primary, primary)];
+    places.extend(
+        here.into_iter()
+            .map(|label| (AnnotationKind::Context, label)),
+    );
+    let first = excerpt(sources, &places);
+    let others = elsewhere
+        .into_iter()
+        .map(|label| excerpt(sources, &[(AnnotationKind::Context, label)]));
+    std::iter::once(first).chain(others).flatten().collect()
+}
+
+/// The lines that `places`, all of one file, are on.
+fn excerpt<'a>(
+    sources: &'a Sources,
+    places: &[(AnnotationKind, &'a Label)],
+) -> Option<Excerpt<'a>> {
+    let file = places.first()?.1.span.file;
+    let text = sources.text(file);
+    let first_lines = places
+        .iter()
+        .map(|(kind, label)| (*kind, first_line(sources, &label.span), label.text.as_str()));
+    let places: Vec<_> = first_lines.collect();
+    let start = places.iter().map(|(_, range, _)| range.start).min()?;
+    let end = places.iter().map(|(_, range, _)| range.end).max()?;
+    let (line, _) = sources.position(file, start);
+    let start = sources.line_span(file, line).bytes.0;
+    let (last, _) = sources.position(file, end);
+    let cut = (end.saturating_add(BEHIND)..text.len())
+        .find(|&at| text.is_char_boundary(at))
+        .unwrap_or(text.len());
+    let end = sources.line_span(file, last).bytes.1.min(cut).max(end);
+    Some(Excerpt {
+        name: sources.name(file),
+        line,
+        source: text.get(start..end)?.to_owned(),
+        start,
+        places,
+    })
+}
+
+/// The part of the span that is on its first line: nobody needs to see all lines of a mapping.
+fn first_line(sources: &Sources, span: &Span) -> Range<usize> {
+    let (line, _) = sources.line_column(span);
+    let end = sources.line_span(span.file, line).bytes.1;
+    let (start, stop) = span.bytes;
+    start..stop.min(end).max(start)
+}
+
+/// The diagnostic as JSON: `severity`, `slug`, `message`, its place (`file`, `line`, `column`,
+/// `end_line`, `end_column`, all `null` if it has none; from 1, columns in characters, the end
+/// exclusive), `label`, `related` places, and `help`.
+#[must_use]
+pub fn to_json(diagnostic: &Diagnostic, sources: &Sources) -> Value {
+    let severity = match diagnostic.severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+    };
+    let mut value = json!({
+        "severity": severity,
+        "slug": diagnostic.slug,
+        "message": diagnostic.message,
+        "file": null,
+        "line": null,
+        "column": null,
+        "end_line": null,
+        "end_column": null,
+        "label": null,
+        "related": diagnostic.related.iter().map(|label| place(label, sources)).collect::<Vec<_>>(),
+        "help": diagnostic.help,
+    });
+    if let (Some(primary), Some(object)) = (&diagnostic.primary, value.as_object_mut())
+        && let Value::Object(mut place) = place(primary, sources)
+    {
+        object.append(&mut place);
+    }
+    value
+}
+
+fn place(label: &Label, sources: &Sources) -> Value {
+    let file = label.span.file;
+    let (line, column) = sources.position(file, label.span.bytes.0);
+    let (end_line, end_column) = sources.position(file, label.span.bytes.1);
+    json!({
+        "file": sources.name(file),
+        "line": line,
+        "column": column,
+        "end_line": end_line,
+        "end_column": end_column,
+        "label": label.text,
+    })
+}

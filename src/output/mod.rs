@@ -1,0 +1,3 @@
+//! What dfw prints: text for people, JSON for programs.
+
+pub mod diagnostic;

@@ -1,0 +1,374 @@
+//! One entry of a list: an address, a network or a range, and what people write instead.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::Mistake;
+use super::address::Entry;
+use crate::diagnostic::quoted;
+
+/// What an entry may look like, for `help:` lines.
+const FORMS: &str = "write an address (203.0.113.7), a network (203.0.113.0/24) or a range \
+                     (203.0.113.10-203.0.113.20); IPv6 likewise";
+
+/// Reads `text` as an address, a network in CIDR notation, or a range `A-B`.
+///
+/// IPv4-mapped IPv6 addresses and zone ids are refused: the first never appear in a packet, the
+/// second mean nothing to a rule.
+pub fn parse_entry(text: &str) -> Result<Entry, Mistake> {
+    if let Some((first, last)) = parse_v4_fast(text.as_bytes()) {
+        return Ok(Entry::V4(first, last));
+    }
+    if let Some((address, bits)) = text.split_once('/') {
+        return parse_network(text, address, bits);
+    }
+    if let Some((first, last)) = text.split_once('-')
+        && looks_like_address(first)
+    {
+        return parse_range(text, first, last);
+    }
+    match parse_address(text)? {
+        IpAddr::V4(v4) => Ok(Entry::V4(v4.into(), v4.into())),
+        IpAddr::V6(v6) => Ok(Entry::V6(v6.into(), v6.into())),
+    }
+}
+
+/// The commonest case, by hand: lists have a million lines. `None` is not an error yet.
+pub(super) fn parse_v4_fast(text: &[u8]) -> Option<(u32, u32)> {
+    fn number(text: &[u8], at: &mut usize, most: u32) -> Option<u32> {
+        let start = *at;
+        let mut value = 0;
+        while let Some(digit @ b'0'..=b'9') = text.get(*at) {
+            value = value * 10 + u32::from(digit - b'0');
+            if value > most {
+                return None;
+            }
+            *at += 1;
+        }
+        let leading_zero = text.get(start) == Some(&b'0') && *at > start + 1;
+        (*at > start && !leading_zero).then_some(value)
+    }
+    let mut at = 0;
+    let mut address = number(text, &mut at, 255)?;
+    for _ in 0..3 {
+        if text.get(at) != Some(&b'.') {
+            return None;
+        }
+        at += 1;
+        address = address << 8 | number(text, &mut at, 255)?;
+    }
+    match text.get(at) {
+        None => Some((address, address)),
+        Some(b'/') => {
+            at += 1;
+            let bits = number(text, &mut at, 32)?;
+            let host = u32::MAX.checked_shr(bits).unwrap_or(0);
+            (at == text.len() && address & host == 0).then_some((address, address | host))
+        }
+        Some(_) => None,
+    }
+}
+
+/// Reads one address, and says what is wrong with anything else.
+pub(super) fn parse_address(text: &str) -> Result<IpAddr, Mistake> {
+    match text.parse() {
+        Ok(IpAddr::V6(v6)) => check_mapped(v6).map(IpAddr::V6),
+        Ok(v4) => Ok(v4),
+        Err(_) => Err(explain(text)),
+    }
+}
+
+fn check_mapped(address: Ipv6Addr) -> Result<Ipv6Addr, Mistake> {
+    let Some(v4) = address.to_ipv4_mapped() else {
+        return Ok(address);
+    };
+    let message = format!("`::ffff:{v4}` is an IPv4 address in IPv6 clothes");
+    let label = "never the source of a packet";
+    Err(Mistake::new("mapped-address", message, label).help(format!("write `{v4}`")))
+}
+
+fn parse_network(text: &str, address: &str, bits: &str) -> Result<Entry, Mistake> {
+    let error = |label| {
+        let message = format!("{} is not a network", quoted(text));
+        Mistake::new("prefix", message, label)
+    };
+    // `10.0.0.0/24-10.0.1.0/24`
+    if bits.contains('-') && bits.contains('/') {
+        return Err(error("a range goes from address to address").help(FORMS));
+    }
+    let address = match address.parse() {
+        // The prefix decides whether a mapped address is meant: `::/0` holds them all.
+        Ok(IpAddr::V6(v6)) => IpAddr::V6(v6),
+        _ => parse_address(address)?,
+    };
+    let longest = if address.is_ipv4() { 32 } else { 128 };
+    if let (IpAddr::V4(_), Ok(mask)) = (address, bits.parse::<Ipv4Addr>()) {
+        let length = u32::from(mask).leading_ones();
+        let error = error("a netmask instead of a prefix length");
+        return Err(if u32::from(mask).count_ones() == length {
+            error.help(format!("write `{address}/{length}`"))
+        } else {
+            error.help(FORMS)
+        });
+    }
+    let length: u32 = match bits.parse() {
+        Ok(length) if bits.bytes().all(|b| b.is_ascii_digit()) => length,
+        _ => {
+            let help = format!("the prefix length is a number from 0 to {longest}");
+            return Err(error("no prefix length").help(help));
+        }
+    };
+    if bits.len() > 1 && bits.starts_with('0') {
+        return Err(error("a leading zero").help(format!("write `{address}/{length}`")));
+    }
+    if length > longest {
+        let family = if longest == 32 { "IPv4" } else { "IPv6" };
+        let help = format!("the prefix of an {family} network is 0 to {longest} bits long");
+        return Err(error("the prefix is too long").help(help));
+    }
+    let (first, last, entry) = match address {
+        IpAddr::V4(v4) => {
+            let host = u32::MAX.checked_shr(length).unwrap_or(0);
+            let (first, last) = (u32::from(v4) & !host, u32::from(v4) | host);
+            (
+                Ipv4Addr::from(first).into(),
+                Ipv4Addr::from(last).into(),
+                Entry::V4(first, last),
+            )
+        }
+        IpAddr::V6(v6) => {
+            if length >= 96 {
+                check_mapped(v6)?;
+            }
+            let host = u128::MAX.checked_shr(length).unwrap_or(0);
+            let (first, last) = (u128::from(v6) & !host, u128::from(v6) | host);
+            (
+                Ipv6Addr::from(first).into(),
+                Ipv6Addr::from(last).into(),
+                Entry::V6(first, last),
+            )
+        }
+    };
+    let (first, last): (IpAddr, IpAddr) = (first, last);
+    if first != address {
+        let message = format!("`{address}/{length}` is an address inside a network, not a network");
+        return Err(Mistake::new("host-bits", message, "host bits are set")
+            .help(format!(
+                "for the whole network, {first} to {last}, write `{first}/{length}`"
+            ))
+            .help(format!("for the one address, write `{address}`")));
+    }
+    Ok(entry)
+}
+
+fn parse_range(text: &str, first: &str, last: &str) -> Result<Entry, Mistake> {
+    let bad = |slug, label| Mistake::new(slug, format!("{} is not a range", quoted(text)), label);
+    if last.is_empty() {
+        return Err(bad("range", "no last address").help(FORMS));
+    }
+    // `10.0.0.1-20`, as nmap has it.
+    if last.bytes().all(|b| b.is_ascii_digit())
+        && let Some((network, _)) = first.rsplit_once('.')
+    {
+        let help = format!("write both addresses in full: `{first}-{network}.{last}`");
+        return Err(bad("range", "the last address is not complete").help(help));
+    }
+    let (first, last) = (parse_address(first)?, parse_address(last)?);
+    if last < first && first.is_ipv4() == last.is_ipv4() {
+        return Err(
+            bad("reversed-range", "the wrong way round").help(format!("write `{last}-{first}`"))
+        );
+    }
+    match (first, last) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => Ok(Entry::V4(a.into(), b.into())),
+        (IpAddr::V6(a), IpAddr::V6(b)) => Ok(Entry::V6(a.into(), b.into())),
+        _ => {
+            let label = "from one address family to the other";
+            Err(bad("range", label).help("write two ranges, one of IPv4 and one of IPv6"))
+        }
+    }
+}
+
+/// Whether somebody who wrote `text` meant an address, right or wrong.
+fn looks_like_address(text: &str) -> bool {
+    text.contains(':') || text.bytes().all(|b| b.is_ascii_digit() || b == b'.')
+}
+
+/// Says what is wrong with a text that is not an address.
+fn explain(text: &str) -> Mistake {
+    let error = |slug, label| {
+        let message = format!("{} is not an address", quoted(text));
+        Mistake::new(slug, message, label)
+    };
+    if text.is_empty() {
+        let message = "an address is missing".to_owned();
+        return Mistake::new("address", message, "nothing here").help(FORMS);
+    }
+    if text.contains([',', ';']) || text.contains(char::is_whitespace) {
+        return error("address", "more than one address?")
+            .help("in YAML write a list, `[203.0.113.7, 203.0.113.8]`; in a list file, one a line")
+            .help("comments begin with `#`");
+    }
+    if let Some((address, zone)) = text.split_once('%')
+        && let Ok(address) = address.parse::<Ipv6Addr>()
+    {
+        return error("zone", "a zone id means nothing to a rule").help(format!(
+            "write `{address}`; to allow it on {} only, add `interface:` to the port",
+            quoted(zone)
+        ));
+    }
+    if let Ok(socket) = text.parse::<std::net::SocketAddr>() {
+        return error("address-port", "a port has no place here").help(format!(
+            "write `{}`; ports are the keys of `ports:`",
+            socket.ip()
+        ));
+    }
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    if let Ok(v6) = bare.parse::<Ipv6Addr>() {
+        return error("address", "brackets belong to ports only").help(format!("write `{v6}`"));
+    }
+    if text.contains('*') {
+        return error("address", "`*` means nothing here")
+            .help("write the network: `203.0.113.0/24` instead of `203.0.113.*`");
+    }
+    let parts: Vec<&str> = text.split('.').collect();
+    if parts
+        .iter()
+        .all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()))
+    {
+        return explain_v4(&parts, error);
+    }
+    if text.contains("://") || (!text.contains(':') && text.contains(char::is_alphabetic)) {
+        return error("host-name", "not an address")
+            .help("dfw never looks names up: what a name means may change, or be changed by others")
+            .help(FORMS);
+    }
+    error("address", "not an address").help(FORMS)
+}
+
+/// Says what is wrong with numbers between dots.
+fn explain_v4(parts: &[&str], error: impl Fn(&'static str, &'static str) -> Mistake) -> Mistake {
+    if parts.len() != 4 {
+        return error("address", "an IPv4 address has four numbers").help(FORMS);
+    }
+    if parts
+        .iter()
+        .any(|part| part.len() > 1 && part.starts_with('0'))
+    {
+        let numbers = parts.iter().map(|part| match part.trim_start_matches('0') {
+            "" => "0",
+            number => number,
+        });
+        let plain = numbers.collect::<Vec<_>>().join(".");
+        let error = error("leading-zero", "a leading zero")
+            .help("some programs read such a number as octal, so dfw does not read it at all");
+        return match plain.parse::<Ipv4Addr>() {
+            Ok(plain) => error.help(format!("write `{plain}`")),
+            Err(_) => error,
+        };
+    }
+    error("address", "a number above 255").help("each number of an IPv4 address is 0 to 255")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slug(text: &str) -> &'static str {
+        parse_entry(text).unwrap_err().slug
+    }
+
+    fn help(text: &str) -> String {
+        parse_entry(text).unwrap_err().help.join("\n")
+    }
+
+    #[test]
+    fn the_three_forms_are_read() {
+        assert_eq!(
+            parse_entry("10.0.0.1"),
+            Ok(Entry::V4(0x0a00_0001, 0x0a00_0001))
+        );
+        assert_eq!(
+            parse_entry("10.0.0.0/8"),
+            Ok(Entry::V4(0x0a00_0000, 0x0aff_ffff))
+        );
+        assert_eq!(parse_entry("0.0.0.0/0"), Ok(Entry::V4(0, u32::MAX)));
+        assert_eq!(
+            parse_entry("10.0.0.1-10.0.0.3"),
+            Ok(Entry::V4(0x0a00_0001, 0x0a00_0003))
+        );
+        assert_eq!(parse_entry("::1"), Ok(Entry::V6(1, 1)));
+        assert_eq!(parse_entry("::/0"), Ok(Entry::V6(0, u128::MAX)));
+        assert_eq!(parse_entry("::1-::5"), Ok(Entry::V6(1, 5)));
+        assert_eq!(parse_entry("fe80::/10").unwrap().to_string(), "fe80::/10");
+    }
+
+    #[test]
+    fn each_mistake_has_its_own_name() {
+        let mistakes = [
+            ("203.0.113.5/24", "host-bits"),
+            ("2001:db8::5/64", "host-bits"),
+            ("10.0.0.0/33", "prefix"),
+            ("2001:db8::/129", "prefix"),
+            ("10.0.0.0/", "prefix"),
+            ("10.0.0.0/+8", "prefix"),
+            ("10.0.0.0/08", "prefix"),
+            ("10.0.0.0/255.0.0.0", "prefix"),
+            ("10.0.0.0/24-10.0.1.0/24", "prefix"),
+            ("10.0.0.9-10.0.0.1", "reversed-range"),
+            ("10.0.0.1-20", "range"),
+            ("10.0.0.1-", "range"),
+            ("10.0.0.1-::1", "range"),
+            ("::ffff:10.0.0.1", "mapped-address"),
+            ("::ffff:10.0.0.0/104", "mapped-address"),
+            ("::ffff:10.0.0.1-::ffff:10.0.0.2", "mapped-address"),
+            ("fe80::1%eth0", "zone"),
+            ("10.0.0.1:80", "address-port"),
+            ("[2001:db8::1]:80", "address-port"),
+            ("[2001:db8::1]", "address"),
+            ("example.org", "host-name"),
+            ("https://example.org", "host-name"),
+            ("010.0.0.1", "leading-zero"),
+            ("10.0.0", "address"),
+            ("10.0.0.256", "address"),
+            ("10.0.0.*", "address"),
+            ("10.0.0.1 10.0.0.2", "address"),
+            ("10.0.0.1,10.0.0.2", "address"),
+            ("", "address"),
+            ("80", "address"),
+            (":", "address"),
+        ];
+        for (text, expected) in mistakes {
+            assert_eq!(slug(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_right_form_is_named() {
+        assert!(help("203.0.113.5/24").contains("`203.0.113.0/24`"));
+        assert!(help("203.0.113.5/24").contains("`203.0.113.5`"));
+        assert!(help("2001:db8::5/64").contains("`2001:db8::/64`"));
+        assert!(help("10.0.0.9-10.0.0.1").contains("`10.0.0.1-10.0.0.9`"));
+        assert!(help("10.0.0.1-20").contains("`10.0.0.1-10.0.0.20`"));
+        assert!(help("::ffff:10.0.0.1").contains("`10.0.0.1`"));
+        assert!(help("10.0.0.0/255.0.0.0").contains("`10.0.0.0/8`"));
+        assert!(help("010.0.0.1").contains("`10.0.0.1`"));
+    }
+
+    #[test]
+    fn the_fast_path_agrees_with_the_standard_library() {
+        for text in [
+            "0.0.0.0",
+            "255.255.255.255",
+            "1.2.3.4",
+            "1.2.3.04",
+            "1.2.3",
+            "1.2.3.4.5",
+        ] {
+            let fast = parse_v4_fast(text.as_bytes()).map(|(first, _)| first);
+            assert_eq!(fast, text.parse::<Ipv4Addr>().ok().map(u32::from), "{text}");
+        }
+        assert_eq!(parse_v4_fast(b"10.0.0.0/8 "), None);
+        assert_eq!(parse_v4_fast(b"10.0.0.1/8"), None);
+        assert_eq!(parse_v4_fast(b"1.2.3.99999999999999999999"), None);
+    }
+}

@@ -1,0 +1,121 @@
+//! Names of network interfaces, and patterns of them.
+
+use super::{InterfaceName, InterfacePattern, Mistake};
+use crate::diagnostic::quoted;
+
+/// `IFNAMSIZ` of `linux/if.h` without the final zero.
+const LONGEST: usize = 15;
+
+/// Reads the exact name of an interface.
+pub(super) fn parse_name(text: &str) -> Result<InterfaceName, Mistake> {
+    if text.contains('*') || text.ends_with('+') {
+        let message = format!(
+            "{} is a pattern, not the name of an interface",
+            quoted(text)
+        );
+        return Err(Mistake::new("interface", message, "a pattern").help(
+            "name each interface: `[eth0, eth1]`; a pattern could match more than is meant",
+        ));
+    }
+    check(text)?;
+    Ok(InterfaceName(text.to_owned()))
+}
+
+/// Reads the name of an interface, or its beginning and a `*`.
+pub(super) fn parse_pattern(text: &str) -> Result<InterfacePattern, Mistake> {
+    let Some(prefix) = text.strip_suffix('*') else {
+        if text.contains('*') {
+            let message = format!("{} has a `*` before its end", quoted(text));
+            return Err(Mistake::new("interface", message, "not at the end")
+                .help("a `*` may stand at the end only: `br-*`"));
+        }
+        check(text)?;
+        return Ok(InterfacePattern::Exact(InterfaceName(text.to_owned())));
+    };
+    if prefix.is_empty() {
+        let message = "`*` would match every interface of the host".to_owned();
+        return Err(Mistake::new("interface", message, "the public ones too")
+            .help("write how the names begin: `br-*`"));
+    }
+    if prefix.contains('*') {
+        let message = format!("{} has more than one `*`", quoted(text));
+        return Err(Mistake::new("interface", message, "not at the end")
+            .help("a `*` may stand at the end only: `br-*`"));
+    }
+    if prefix.len() >= LONGEST {
+        let message = format!("{} can match no interface", quoted(text));
+        return Err(Mistake::new("interface", message, "too long")
+            .help("before the `*` there may be 14 bytes: names have 15 at most"));
+    }
+    // `.` and `..` are no names, but names may begin so.
+    if prefix.bytes().any(|b| b != b'.') {
+        check(prefix)?;
+    }
+    Ok(InterfacePattern::Prefix(prefix.to_owned()))
+}
+
+/// The rules of `dev_valid_name` in the Linux kernel.
+fn check(text: &str) -> Result<(), Mistake> {
+    let label = if text.is_empty() {
+        "the name is empty"
+    } else if text.len() > LONGEST {
+        "longer than 15 bytes"
+    } else if text == "." || text == ".." {
+        "not a name"
+    } else if text.contains(|c: char| matches!(c, '/' | ':') || c.is_whitespace() || c.is_control())
+    {
+        "a `/`, a `:` or white space"
+    } else {
+        return Ok(());
+    };
+    let message = format!("{} cannot be the name of an interface", quoted(text));
+    Err(Mistake::new("interface", message, label)
+        .help("`ip link` lists the interfaces of this host"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_the_kernel() {
+        for name in ["eth0", "br-0123456789ab", "a.b", "wg+0", "..."] {
+            assert_eq!(parse_name(name).unwrap().as_str(), name);
+        }
+        for name in [
+            "",
+            ".",
+            "..",
+            "a/b",
+            "a:1",
+            "a b",
+            "a\u{85}",
+            "0123456789abcdef",
+            "eth*",
+            "eth+",
+        ] {
+            assert_eq!(parse_name(name).unwrap_err().slug, "interface", "{name}");
+        }
+    }
+
+    #[test]
+    fn patterns_end_in_an_asterisk() {
+        let pattern = |text| parse_pattern(text).unwrap();
+        assert_eq!(pattern("br-*"), InterfacePattern::Prefix("br-".to_owned()));
+        assert_eq!(pattern("docker0").to_string(), "docker0");
+        assert_eq!(pattern("0123456789abcd*").to_string(), "0123456789abcd*");
+        for bad in [
+            "*",
+            "",
+            "**",
+            "a**",
+            "a*b",
+            "*a",
+            "0123456789abcde*",
+            "a b*",
+            "a/*",
+        ] {
+            assert_eq!(parse_pattern(bad).unwrap_err().slug, "interface", "{bad}");
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! List files: one address, network or range a line.
+
+use super::address::{AddressSet, Unmerged};
+use super::entry::{parse_entry, parse_v4_fast};
+use crate::diagnostic::Diagnostic;
+use crate::source::{FileId, Span};
+
+/// How many lines of one list are shown when they are wrong: a list in another format is wrong in
+/// every line.
+const SHOWN: usize = 20;
+
+/// Reads the list that `text` is, and adds what is wrong with it to `report`.
+///
+/// There are no allocations per line, and no second look at most lines: a list may have a million.
+pub(super) fn parse(file: FileId, text: &str, report: &mut Vec<Diagnostic>) -> AddressSet {
+    let mut set = Unmerged::default();
+    let mut wrong = 0_usize;
+    let mut start = 0;
+    for line in text.split('\n') {
+        let line_start = start;
+        start += line.len() + 1;
+        if let Some((first, last)) = parse_v4_fast(line.as_bytes()) {
+            set.push(super::address::Entry::V4(first, last));
+            continue;
+        }
+        let entry = line.split_once('#').map_or(line, |(entry, _)| entry);
+        let trimmed = entry.trim();
+        if trimmed.is_empty() {
+            continue;
+        }
+        match parse_entry(trimmed) {
+            Ok(entry) => set.push(entry),
+            Err(mistake) => {
+                wrong += 1;
+                if wrong <= SHOWN {
+                    let at = line_start + (entry.len() - entry.trim_start().len());
+                    report.push(mistake.at(Span::new(file, at, at + trimmed.len())));
+                }
+            }
+        }
+    }
+    if wrong > SHOWN {
+        let more = wrong - SHOWN;
+        let lines = if more == 1 { "line" } else { "lines" };
+        let end = Span::new(file, text.len(), text.len());
+        report.push(
+            Diagnostic::error(
+                "list",
+                format!("{more} more {lines} of this list are wrong"),
+            )
+            .at(end, "")
+            .help("a list has one address, network or range a line; comments begin with `#`"),
+        );
+    }
+    set.merge()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> (AddressSet, Vec<Diagnostic>) {
+        let mut report = Vec::new();
+        let set = parse(FileId(0), text, &mut report);
+        (set, report)
+    }
+
+    #[test]
+    fn comments_blanks_and_line_breaks_of_all_kinds_are_fine() {
+        let text = "# head\r\n10.0.0.1\r\n\r\n  10.0.0.2  # two\n10.0.0.3#three\n\t2001:db8::/32\n\
+                    10.0.0.4-10.0.0.7";
+        let (set, report) = read(text);
+        assert_eq!(report, []);
+        let texts: Vec<_> = set.iter().map(|e| e.to_string()).collect();
+        assert_eq!(texts, ["10.0.0.1-10.0.0.7", "2001:db8::/32"]);
+    }
+
+    #[test]
+    fn an_error_points_at_its_own_text() {
+        let text = "10.0.0.1\n  ünïx # no\n10.0.0.5/24\n";
+        let (_, report) = read(text);
+        let shown: Vec<_> = report
+            .iter()
+            .map(|d| &text[d.primary.as_ref().unwrap().span.range()])
+            .collect();
+        assert_eq!(shown, ["ünïx", "10.0.0.5/24"]);
+    }
+
+    #[test]
+    fn a_list_in_another_format_does_not_flood() {
+        let (_, report) = read(&"nonsense\n".repeat(25));
+        assert_eq!(report.len(), SHOWN + 1);
+        assert_eq!(report[SHOWN].message, "5 more lines of this list are wrong");
+    }
+}

@@ -1,0 +1,44 @@
+//! What is wrong with one text, wherever it stands.
+
+use thiserror::Error;
+
+use crate::diagnostic::Diagnostic;
+use crate::source::Span;
+
+/// Why a text is not an address, a port or a name: a [`Diagnostic`] without a place, for texts
+/// that come from elsewhere, such as the command line.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{message}")]
+pub struct Mistake {
+    /// The kind of mistake, such as `host-bits`.
+    pub slug: &'static str,
+    /// What is wrong, with the text in it.
+    pub message: String,
+    /// What is to be seen at the text.
+    pub label: &'static str,
+    /// What to write instead.
+    pub help: Vec<String>,
+}
+
+impl Mistake {
+    pub(super) fn new(slug: &'static str, message: String, label: &'static str) -> Self {
+        Self {
+            slug,
+            message,
+            label,
+            help: Vec::new(),
+        }
+    }
+
+    pub(super) fn help(mut self, help: impl Into<String>) -> Self {
+        self.help.push(help.into());
+        self
+    }
+
+    /// The mistake as an error at `span`.
+    pub(super) fn at(self, span: Span) -> Diagnostic {
+        let mut diagnostic = Diagnostic::error(self.slug, self.message).at(span, self.label);
+        diagnostic.help = self.help;
+        diagnostic
+    }
+}

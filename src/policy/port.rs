@@ -1,0 +1,417 @@
+//! Ports: the keys `[ADDR:]PORT[-PORT][/proto]` and what is said about them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv6Addr};
+use std::str::FromStr;
+
+use super::entry::parse_address;
+use super::interface::parse_name;
+use super::syntax::{Member, Node, Value};
+use super::validate::Reader;
+use super::{InterfaceName, Mistake, PortKey, PortPolicy, Protocol, Refuse, SourceSelection};
+use crate::diagnostic::{Diagnostic, did_you_mean, quoted};
+use crate::source::Span;
+
+/// What a key may look like, for `help:` lines.
+const FORMS: &str = "write a port of the host (80), a range (8000-8010), either with a protocol \
+                     (53/udp) or an address of the host (203.0.113.10:80)";
+
+const LONG_FORM: [&str; 5] = ["allow", "except", "interface", "log", "refuse"];
+
+impl FromStr for PortKey {
+    type Err = Mistake;
+
+    /// Reads `[ADDR:]PORT[-PORT][/proto]`; IPv6 addresses stand in brackets.
+    fn from_str(text: &str) -> Result<Self, Mistake> {
+        let (place, protocol) = match text.rsplit_once('/') {
+            Some((place, protocol)) => (place, parse_protocol(text, place, protocol)?),
+            None => (text, Protocol::Tcp),
+        };
+        let (address, ports) = split_address(text, place)?;
+        let (first, last) = parse_ports(text, ports)?;
+        Ok(Self {
+            address,
+            protocol,
+            first,
+            last,
+        })
+    }
+}
+
+fn mistake(slug: &'static str, text: &str, label: &'static str) -> Mistake {
+    let message = format!("{} is not a port of this host", quoted(text));
+    Mistake::new(slug, message, label)
+}
+
+fn parse_protocol(text: &str, place: &str, name: &str) -> Result<Protocol, Mistake> {
+    if let Some(protocol) = Protocol::ALL.into_iter().find(|p| p.as_str() == name) {
+        return Ok(protocol);
+    }
+    if place.parse::<IpAddr>().is_ok() || name.contains(':') {
+        return Err(mistake("port", text, "a network")
+            .help("a port belongs to one address of the host or to all of them")
+            .help("who may reach the port is written after the key: `80: [203.0.113.0/24]`"));
+    }
+    let error = mistake("protocol", text, "no such protocol");
+    let known = Protocol::ALL.map(Protocol::as_str);
+    Err(match did_you_mean(name, known) {
+        Some(meant) => error.help(format!("did you mean `{meant}`?")),
+        None => error.help("the protocols are tcp, udp and sctp; ICMP has no ports"),
+    })
+}
+
+/// Splits `[ADDR:]PORTS`.
+fn split_address<'a>(text: &str, place: &'a str) -> Result<(Option<IpAddr>, &'a str), Mistake> {
+    if let Some(rest) = place.strip_prefix('[') {
+        let Some((address, ports)) = rest.split_once("]:") else {
+            return Err(mistake("port", text, "no port after the address")
+                .help("write `\"[2001:db8::1]:80\"`"));
+        };
+        return match parse_address(address)? {
+            IpAddr::V6(_) => Ok((Some(parse_host_address(address)?), ports)),
+            IpAddr::V4(v4) => Err(mistake("port", text, "brackets are for IPv6 only")
+                .help(format!("write `{v4}:{ports}`"))),
+        };
+    }
+    let Some((before, ports)) = place.rsplit_once(':') else {
+        return Ok((None, place));
+    };
+    if let Ok(v6) = place.parse::<Ipv6Addr>() {
+        return Err(mistake("port", text, "an IPv6 address without brackets")
+            .help(format!("write `\"[{v6}]:PORT\"`")));
+    }
+    if let Ok(v6) = before.parse::<Ipv6Addr>() {
+        return Err(mistake("port", text, "an IPv6 address without brackets")
+            .help(format!("write `\"[{v6}]:{ports}\"`")));
+    }
+    // `-p 80:8080` and `-p 127.0.0.1:80:8080`, as Docker has it.
+    let (host_address, host_ports) = before.rsplit_once(':').unwrap_or(("", before));
+    if is_ports(host_ports) && is_ports(ports) {
+        let keeps = parse_host_address(host_address).is_ok();
+        let meant = if keeps { before } else { host_ports };
+        return Err(
+            mistake("port-mapping", text, "host port and container port").help(format!(
+                "dfw speaks of the host's port only: write `{meant}`"
+            )),
+        );
+    }
+    Ok((Some(parse_host_address(before)?), ports))
+}
+
+fn is_ports(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit() || b == b'-')
+}
+
+/// Reads the address of a key, which must be one that packets from the network are sent to.
+fn parse_host_address(text: &str) -> Result<IpAddr, Mistake> {
+    let address = parse_address(text)?;
+    let error = |label| {
+        let message = format!("`{address}` cannot be the address of a port");
+        Mistake::new("port-address", message, label)
+    };
+    if address.is_unspecified() {
+        return Err(error("every address of the host")
+            .help("write the port without an address: it holds for all of them"));
+    }
+    if address.is_loopback() {
+        return Err(error("a loopback address").help(
+            "leave it out: a port of a loopback address is never to be reached from the network, \
+             and dfw refuses such packets always",
+        ));
+    }
+    if address.is_multicast() {
+        return Err(error("a multicast address").help("write an address of this host"));
+    }
+    if address == IpAddr::from([255, 255, 255, 255]) {
+        return Err(error("the broadcast address").help("write an address of this host"));
+    }
+    Ok(address)
+}
+
+fn parse_ports(text: &str, ports: &str) -> Result<(u16, u16), Mistake> {
+    let (first, last) = match ports.split_once('-') {
+        Some((first, last)) => (parse_port(text, first)?, parse_port(text, last)?),
+        None => {
+            let port = parse_port(text, ports)?;
+            (port, port)
+        }
+    };
+    if first > last {
+        return Err(mistake("reversed-range", text, "the wrong way round")
+            .help(format!("write `{last}-{first}`")));
+    }
+    Ok((first, last))
+}
+
+fn parse_port(text: &str, port: &str) -> Result<u16, Mistake> {
+    if port.is_empty() || !port.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(mistake("port", text, "not a port number").help(FORMS));
+    }
+    let number = port.trim_start_matches('0');
+    if number.is_empty() {
+        return Err(mistake("port", text, "no port has the number 0")
+            .help("ports are numbered from 1 to 65535"));
+    }
+    if number != port {
+        return Err(mistake("port", text, "a leading zero").help(format!("write `{number}`")));
+    }
+    number.parse().map_err(|_| {
+        mistake("port", text, "above 65535").help("ports are numbered from 1 to 65535")
+    })
+}
+
+impl Reader<'_> {
+    /// Reads what is below `ports:`.
+    pub(super) fn read_ports(&mut self, node: &Node) {
+        let help = "write `PORT: [source, …]` lines below it";
+        for member in self.section(node, "`ports`", help) {
+            self.read_port(member);
+        }
+    }
+
+    fn read_port(&mut self, member: &Member) {
+        let key = match member.key.parse::<PortKey>() {
+            Ok(key) => Some(key),
+            Err(mistake) => {
+                self.report.push(mistake.at(member.key_span.clone()));
+                None
+            }
+        };
+        let (policy, except) = self.read_port_policy(member);
+        let (Some(key), false) = (key, member.repeated) else {
+            return;
+        };
+        if let Some(first) = self.port_origins.get(&key) {
+            self.report.push(
+                Diagnostic::error("duplicate-port", format!("port {key} is written twice"))
+                    .at(member.key_span.clone(), "written again here")
+                    .related(first.clone(), "first written here")
+                    .help("put everybody who may reach the port in one list"),
+            );
+            return;
+        }
+        self.port_origins
+            .insert(key.clone(), member.key_span.clone());
+        if let Some(span) = except {
+            self.excepts.insert(key.clone(), span);
+        }
+        if let Some(policy) = policy {
+            self.ports.insert(key, policy);
+        }
+    }
+
+    /// What is said about a port, and where its `except` is.
+    fn read_port_policy(&mut self, member: &Member) -> (Option<PortPolicy>, Option<Span>) {
+        let mut policy = PortPolicy {
+            allow: SourceSelection::default(),
+            except: SourceSelection::default(),
+            interfaces: BTreeSet::new(),
+            log: false,
+            refuse: Refuse::Drop,
+            origin: member.key_span.clone(),
+        };
+        let Value::Mapping(members) = &member.value.value else {
+            policy.allow = self.read_selection(&member.value, "the port", &member.key_span);
+            return (Some(policy), None);
+        };
+        let mut except = None;
+        for line in members {
+            self.read_port_line(line, &mut policy);
+            if line.key == "except" && !line.repeated {
+                except = Some(line.value.span.clone());
+            }
+        }
+        if !members.iter().any(|line| line.key == "allow") {
+            self.report.push(
+                Diagnostic::error(
+                    "missing-key",
+                    format!("port {} has no `allow`", quoted(&member.key)),
+                )
+                .at(member.key_span.clone(), "who may reach it?")
+                .help("write `allow: [source, …]`, `allow: any`, or `allow: []` for nobody"),
+            );
+            return (None, except);
+        }
+        (Some(policy), except)
+    }
+
+    fn read_port_line(&mut self, line: &Member, policy: &mut PortPolicy) {
+        match line.key.as_str() {
+            "allow" => policy.allow = self.read_selection(&line.value, "`allow`", &line.key_span),
+            "except" => {
+                policy.except = self.read_selection(&line.value, "`except`", &line.key_span);
+                if policy.except.any {
+                    self.report.push(
+                        Diagnostic::error("except-any", "`except: any` would refuse everybody")
+                            .at(line.value.span.clone(), "nobody is left")
+                            .help("to refuse everybody, write `allow: []` and no `except`"),
+                    );
+                }
+            }
+            "interface" => policy.interfaces = self.read_interfaces(line),
+            "log" => {
+                policy.log = match &line.value.value {
+                    Value::Scalar { text, plain: true } if text == "true" => true,
+                    Value::Scalar { text, plain: true } if text == "false" => false,
+                    Value::Refused => false,
+                    _ => {
+                        self.wrong_value(
+                            &line.value,
+                            "`log` is `true` or `false`",
+                            &["true", "false"],
+                        );
+                        false
+                    }
+                }
+            }
+            "refuse" => {
+                policy.refuse = match line.value.text() {
+                    Some("drop") => Refuse::Drop,
+                    Some("reject") => Refuse::Reject,
+                    _ => {
+                        let message = "`refuse` is `drop` (silence) or `reject` (an answer)";
+                        self.wrong_value(&line.value, message, &["drop", "reject"]);
+                        Refuse::Drop
+                    }
+                }
+            }
+            _ => self.unknown_key(line, &LONG_FORM, "a port"),
+        }
+    }
+
+    fn read_interfaces(&mut self, line: &Member) -> BTreeSet<InterfaceName> {
+        let what = "the exact name of an interface";
+        let Some(items) = self.one_or_many(&line.value, "`interface`", what) else {
+            return BTreeSet::new();
+        };
+        if items.is_empty() {
+            self.report.push(
+                Diagnostic::error("interface", "`interface` names none")
+                    .at(line.value.span.clone(), "an empty list")
+                    .help("leave the line out if the port may be reached through all of them"),
+            );
+        }
+        let mut names = BTreeSet::new();
+        for (text, span) in items {
+            match parse_name(text) {
+                Ok(name) => drop(names.insert(name)),
+                Err(mistake) => self.report.push(mistake.at(span)),
+            }
+        }
+        names
+    }
+
+    /// Keys of one address and protocol must be nested or disjoint, or it would not be clear which
+    /// of them decides where they overlap.
+    pub(super) fn check_overlaps(&mut self) {
+        let mut groups: BTreeMap<_, Vec<(&PortKey, &Span)>> = BTreeMap::new();
+        for (key, span) in &self.port_origins {
+            let group = (key.address, key.protocol);
+            groups.entry(group).or_default().push((key, span));
+        }
+        for keys in groups.values() {
+            let mut told = BTreeSet::new();
+            for (index, (outer, outer_span)) in keys.iter().enumerate() {
+                // Keys are sorted by their first port.
+                let later = keys.iter().skip(index + 1);
+                for (key, span) in later.take_while(|(key, _)| key.first <= outer.last) {
+                    let overlaps = key.first > outer.first && key.last > outer.last;
+                    if overlaps && told.insert(key) {
+                        self.report.push(overlap(outer, outer_span, key, span));
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn overlap(one: &PortKey, one_span: &Span, other: &PortKey, other_span: &Span) -> Diagnostic {
+    // What is written later is what is to be changed.
+    let (first, second) = if one_span <= other_span {
+        (one_span, other_span)
+    } else {
+        (other_span, one_span)
+    };
+    let message = format!("ports {one} and {other} overlap, and neither is inside the other");
+    Diagnostic::error("overlap", message)
+        .at(second.clone(), "which of the two decides?")
+        .related(first.clone(), "overlaps with this")
+        .help(format!(
+            "split one of them so that {}-{} belongs to one key only",
+            other.first, one.last
+        ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_read_and_printed() {
+        let keys = [
+            ("80", "80/tcp"),
+            ("80/tcp", "80/tcp"),
+            ("53/udp", "53/udp"),
+            ("9899/sctp", "9899/sctp"),
+            ("8000-8010", "8000-8010/tcp"),
+            ("80-80", "80/tcp"),
+            ("1-65535", "1-65535/tcp"),
+            ("203.0.113.10:8082", "203.0.113.10:8082/tcp"),
+            ("203.0.113.10:1-2/udp", "203.0.113.10:1-2/udp"),
+            ("[2001:db8:1::10]:8086", "[2001:db8:1::10]:8086/tcp"),
+        ];
+        for (text, printed) in keys {
+            let key: PortKey = text.parse().unwrap();
+            assert_eq!(key.to_string(), printed);
+            assert_eq!(printed.parse::<PortKey>().unwrap(), key);
+        }
+    }
+
+    #[test]
+    fn each_mistake_has_its_own_name() {
+        let mistakes = [
+            ("0", "port"),
+            ("65536", "port"),
+            ("99999999999999999999", "port"),
+            ("080", "port"),
+            ("1e3", "port"),
+            ("0x50", "port"),
+            ("-80", "port"),
+            ("80-", "port"),
+            ("8a", "port"),
+            ("", "port"),
+            ("/tcp", "port"),
+            ("*", "port"),
+            ("2-1", "reversed-range"),
+            ("80/tpc", "protocol"),
+            ("80/TCP", "protocol"),
+            ("80/icmp", "protocol"),
+            ("80/", "protocol"),
+            ("80:80", "port-mapping"),
+            ("8000-8010:9000-9010", "port-mapping"),
+            ("127.0.0.1:80:80", "port-mapping"),
+            ("127.0.0.1:80", "port-address"),
+            ("127.8.9.1:80", "port-address"),
+            ("[::1]:80", "port-address"),
+            ("0.0.0.0:80", "port-address"),
+            ("[::]:80", "port-address"),
+            ("224.0.0.1:80", "port-address"),
+            ("[ff02::1]:80", "port-address"),
+            ("255.255.255.255:80", "port-address"),
+            ("[::ffff:1.2.3.4]:80", "mapped-address"),
+            ("[fe80::1%eth0]:80", "zone"),
+            ("[1.2.3.4]:80", "port"),
+            ("[2001:db8::1]", "port"),
+            ("[2001:db8::1]:", "port"),
+            ("2001:db8::1:80", "port"),
+            ("203.0.113.0/24", "port"),
+            ("203.0.113.0/24:80", "port"),
+            ("example.org:80", "host-name"),
+        ];
+        for (text, slug) in mistakes {
+            let mistake = text.parse::<PortKey>().unwrap_err();
+            assert_eq!(mistake.slug, slug, "{text}");
+            assert!(!mistake.help.is_empty(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! Sources: the named lists, and the choices of them that ports make.
+
+use std::collections::BTreeSet;
+
+use super::address::{AddressSet, Unmerged, parse_entry};
+use super::list;
+use super::syntax::{Member, Node, Value};
+use super::validate::{Reader, file_problem};
+use super::{NamedSource, SourceName, SourceSelection};
+use crate::diagnostic::{Diagnostic, did_you_mean, quoted};
+use crate::source::Span;
+
+/// The longest name, in bytes: names become part of the names of kernel sets.
+const LONGEST_NAME: usize = 64;
+
+/// Names that mean something of their own.
+pub(super) const RESERVED: [&str; 2] = ["any", "containers"];
+
+const SOURCE_FORMS: &str = "write an address, a list of addresses, networks and ranges, or \
+                            `{file: PATH}`";
+
+/// Whether `text` reads as the name of a source rather than as an address.
+fn is_name(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
+}
+
+impl Reader<'_> {
+    /// Reads what is below `sources:`.
+    pub(super) fn read_sources(&mut self, node: &Node) {
+        let help = "write `NAME: [address, …]` lines below it";
+        for member in self.section(node, "`sources`", help) {
+            let named = self.check_name(member);
+            let addresses = self.read_source(member);
+            if member.repeated || !named {
+                continue;
+            }
+            if let Some(first) = self.named.get(&SourceName(member.key.clone())) {
+                let message = format!("source {} is written twice", quoted(&member.key));
+                self.report.push(
+                    Diagnostic::error("duplicate-source", message)
+                        .at(member.key_span.clone(), "written again here")
+                        .related(first.origin.clone(), "first written here")
+                        .help("put all its addresses in one place, or give one another name"),
+                );
+                continue;
+            }
+            let source = NamedSource {
+                addresses,
+                origin: member.key_span.clone(),
+            };
+            self.named.insert(SourceName(member.key.clone()), source);
+        }
+    }
+
+    /// Whether the key is a name that a source may have; says so if not.
+    fn check_name(&mut self, member: &Member) -> bool {
+        let name = &member.key;
+        let (message, label, help) = if name.is_empty() {
+            (
+                "a source needs a name".to_owned(),
+                "the name is empty",
+                "write a name",
+            )
+        } else if RESERVED.contains(&name.as_str()) {
+            let help = if name == "any" {
+                "`any` is everybody; choose another name"
+            } else {
+                "`containers` is whatever comes from a container of this host; choose another name"
+            };
+            (
+                format!("the name `{name}` is taken"),
+                "a reserved name",
+                help,
+            )
+        } else if !is_name(name) {
+            let message = format!("{} cannot be the name of a source", quoted(name));
+            let help = "a name begins with a letter and goes on with letters, digits, `-` and `_`";
+            (message, "not a name", help)
+        } else if name.len() > LONGEST_NAME {
+            let message = format!("the name {} is too long", quoted(name));
+            (message, "more than 64 bytes", "choose a shorter name")
+        } else {
+            return true;
+        };
+        self.report.push(
+            Diagnostic::error("source-name", message)
+                .at(member.key_span.clone(), label)
+                .help(help),
+        );
+        false
+    }
+
+    fn read_source(&mut self, member: &Member) -> AddressSet {
+        let node = &member.value;
+        let mut set = Unmerged::default();
+        match &node.value {
+            Value::Scalar { text, .. } => self.read_item(text, &node.span, &mut set),
+            Value::Sequence(items) => {
+                for item in items {
+                    match &item.value {
+                        Value::Scalar { text, .. } => self.read_item(text, &item.span, &mut set),
+                        Value::Refused => {}
+                        _ => self.report.push(
+                            Diagnostic::error("source", "not an address")
+                                .at(item.span.clone(), "an address is expected here")
+                                .help(SOURCE_FORMS),
+                        ),
+                    }
+                }
+            }
+            Value::Mapping(members) => return self.read_list_source(node, members),
+            Value::Null => self.report.push(
+                Diagnostic::error("source", format!("source {} is empty", quoted(&member.key)))
+                    .at(member.key_span.clone(), "nothing follows")
+                    .help(SOURCE_FORMS)
+                    .help("write `[]` if nobody is meant"),
+            ),
+            Value::Refused => {}
+        }
+        set.merge()
+    }
+
+    /// Reads an item of a source.
+    fn read_item(&mut self, text: &str, span: &Span, set: &mut Unmerged) {
+        if text == "any" {
+            self.report.push(
+                Diagnostic::error("nested-source", "`any` is not an address")
+                    .at(span.clone(), "has no place in a source")
+                    .help("write `any` at the port, or `0.0.0.0/0` and `::/0` here"),
+            );
+        } else if is_name(text) {
+            self.report.push(
+                Diagnostic::error(
+                    "nested-source",
+                    format!("{} is not an address", quoted(text)),
+                )
+                .at(span.clone(), "a source cannot hold other sources")
+                .help("name them together where they are used: `80: [office, monitor]`"),
+            );
+        } else {
+            self.read_entry(text, span, set);
+        }
+    }
+
+    fn read_entry(&mut self, text: &str, span: &Span, set: &mut Unmerged) {
+        match parse_entry(text) {
+            Ok(entry) => set.push(entry),
+            Err(mistake) => self.report.push(mistake.at(span.clone())),
+        }
+    }
+
+    fn read_list_source(&mut self, node: &Node, members: &[Member]) -> AddressSet {
+        let mut addresses = AddressSet::default();
+        for member in members {
+            if member.key != "file" {
+                self.unknown_key(member, &["file"], "a source");
+            } else if let Some(path) = member.value.text().filter(|path| !path.is_empty()) {
+                if !member.repeated {
+                    addresses = self.read_list(path, &member.value.span);
+                }
+            } else if member.value.value != Value::Refused {
+                self.report.push(
+                    Diagnostic::error("source", "`file` is the path of a list")
+                        .at(member.value.span.clone(), "a path is expected here")
+                        .help("the path is relative to the folder of this file"),
+                );
+            }
+        }
+        if members.is_empty() {
+            self.report.push(
+                Diagnostic::error("source", "a source without a value")
+                    .at(node.span.clone(), "empty")
+                    .help(SOURCE_FORMS),
+            );
+        }
+        addresses
+    }
+
+    fn read_list(&mut self, path: &str, span: &Span) -> AddressSet {
+        let file = match self.sources.read_list(span.file, path) {
+            Ok(file) => file,
+            Err(error) => {
+                let message = format!("cannot read the list {}: {error}", quoted(path));
+                self.report.push(
+                    Diagnostic::error("list", message)
+                        .at(span.clone(), "named here")
+                        .help("the path is relative to the folder of this file"),
+                );
+                return AddressSet::default();
+            }
+        };
+        let mut found = Vec::new();
+        let addresses = if let Some(problem) = file_problem(self.sources, file) {
+            found.push(problem);
+            AddressSet::default()
+        } else {
+            list::parse(file, self.sources.text(file), &mut found)
+        };
+        if addresses.is_empty() && found.is_empty() {
+            self.report.push(
+                Diagnostic::warning("empty-list", "this list has no address")
+                    .at(span.clone(), "nobody is allowed by it"),
+            );
+        }
+        // Two sources may name one list; its errors are told once.
+        if self.lists.insert(file) {
+            self.report.append(&mut found);
+        }
+        addresses
+    }
+
+    /// Reads who is meant by the value of a port, of `allow` or of `except`.
+    pub(super) fn read_selection(
+        &mut self,
+        node: &Node,
+        what: &str,
+        key: &Span,
+    ) -> SourceSelection {
+        let mut selection = SourceSelection::default();
+        let mut inline = Unmerged::default();
+        let items = match &node.value {
+            Value::Sequence(items) => items.as_slice(),
+            Value::Scalar { .. } | Value::Refused => std::slice::from_ref(node),
+            Value::Null => {
+                self.report.push(
+                    Diagnostic::error("nobody", format!("nothing is said after {what}"))
+                        .at(key.clone(), "nothing follows")
+                        .help("write `[]` for nobody, `any` for everybody, or a list of sources"),
+                );
+                &[]
+            }
+            Value::Mapping(_) => {
+                self.report.push(
+                    Diagnostic::error("selection", format!("{what} takes a list of sources"))
+                        .at(node.span.clone(), "a mapping")
+                        .help("write `[office, 203.0.113.7]`, `any`, or `[]` for nobody"),
+                );
+                &[]
+            }
+        };
+        for item in items {
+            match &item.value {
+                Value::Scalar { text, .. } if text == "any" => selection.any = true,
+                Value::Scalar { text, .. } if text == "containers" => selection.containers = true,
+                Value::Scalar { text, .. } if is_name(text) => {
+                    self.uses.push((text.clone(), item.span.clone()));
+                    selection.named.insert(SourceName(text.clone()));
+                }
+                Value::Scalar { text, .. } if text == "*" => self.report.push(
+                    Diagnostic::error("unknown-source", "`*` is not a source")
+                        .at(item.span.clone(), "not a source")
+                        .help("write `any` for everybody"),
+                ),
+                Value::Scalar { text, .. } => self.read_entry(text, &item.span, &mut inline),
+                Value::Refused => {}
+                Value::Mapping(members) if members.iter().any(|m| m.key == "file") => {
+                    self.report.push(
+                        Diagnostic::error("selection", "a list file has no place here")
+                            .at(item.span.clone(), "a mapping")
+                            .help("give the list a name under `sources:` and write the name here"),
+                    );
+                }
+                _ => self.report.push(
+                    Diagnostic::error("selection", "not a source")
+                        .at(item.span.clone(), "a name or an address is expected here")
+                        .help("write `[office, 203.0.113.7]`, `any`, or `[]` for nobody"),
+                ),
+            }
+        }
+        selection.inline = inline.merge();
+        if selection.any && (!selection.named.is_empty() || !selection.inline.is_empty()) {
+            self.report.push(
+                Diagnostic::warning(
+                    "any-and-more",
+                    "`any` makes the others of this list pointless",
+                )
+                .at(node.span.clone(), "everybody is meant")
+                .help("write `any` alone, or leave it out"),
+            );
+        }
+        selection
+    }
+
+    /// Checks that every name that is used is the name of a source.
+    pub(super) fn check_names(&mut self) {
+        let named: BTreeSet<&str> = self.named.keys().map(SourceName::as_str).collect();
+        for (name, span) in &self.uses {
+            if named.contains(name.as_str()) {
+                continue;
+            }
+            let message = format!("there is no source {}", quoted(name));
+            let error =
+                Diagnostic::error("unknown-source", message).at(span.clone(), "not a source");
+            let known = named.iter().copied().chain(RESERVED);
+            self.report.push(match name.to_ascii_lowercase().as_str() {
+                "all" | "anyone" | "anywhere" | "everyone" | "everybody" | "public" | "world" => {
+                    error.help("write `any` for everybody")
+                }
+                "none" | "nobody" | "noone" => error.help("write `[]` for nobody"),
+                _ => match did_you_mean(name, known) {
+                    Some(meant) => error.help(format!("did you mean `{meant}`?")),
+                    None if named.is_empty() => error.help(format!(
+                        "name it under `sources:`: `{name}: [203.0.113.0/24]`"
+                    )),
+                    None => error.help(format!("the sources are {}", enumerate(&named))),
+                },
+            });
+        }
+    }
+
+    /// The sets that a selection is made of.
+    fn sets<'b>(&'b self, selection: &'b SourceSelection) -> Vec<&'b AddressSet> {
+        let named = selection.named.iter();
+        named
+            .filter_map(|name| self.named.get(name))
+            .map(|source| &source.addresses)
+            .chain([&selection.inline])
+            .collect()
+    }
+
+    /// Warns of an `except` that takes nothing away.
+    pub(super) fn check_excepts(&mut self) {
+        let mut warnings = Vec::new();
+        for (key, span) in &self.excepts {
+            let Some(policy) = self.ports.get(key) else {
+                continue;
+            };
+            let (allow, except) = (&policy.allow, &policy.except);
+            if allow.any || except.any || except.containers {
+                continue;
+            }
+            let (allowed, excepted) = (self.sets(allow), self.sets(except));
+            let meet = allowed
+                .iter()
+                .any(|a| excepted.iter().any(|e| a.intersects(e)));
+            if !meet && excepted.iter().any(|set| !set.is_empty()) {
+                warnings.push(
+                    Diagnostic::warning("except-nobody", "this `except` takes nobody away")
+                        .at(span.clone(), "none of these is allowed")
+                        .help("is an address mistyped, here or in `allow`?"),
+                );
+            }
+        }
+        self.report.append(&mut warnings);
+    }
+}
+
+/// Up to ten names, in backticks.
+fn enumerate(names: &BTreeSet<&str>) -> String {
+    const SHOWN: usize = 10;
+    let shown: Vec<String> = names.iter().take(SHOWN).map(|n| format!("`{n}`")).collect();
+    let more = if names.len() > SHOWN { ", …" } else { "" };
+    format!("{}{more}", shown.join(", "))
+}

@@ -1,0 +1,112 @@
+//! `settings:`: how the host looks and where dfw hooks in.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
+use super::interface::parse_pattern;
+use super::syntax::{Member, Node, Value};
+use super::validate::Reader;
+use super::{InterfacePattern, Settings};
+use crate::diagnostic::Diagnostic;
+use crate::source::Span;
+
+const KEYS: [&str; 3] = ["container-interfaces", "foreign-interfaces", "priority"];
+
+/// Priorities at which the base chains do their work.
+///
+/// Source: `enum nf_ip_hook_priorities` of `linux/netfilter_ipv4.h`: conntrack is at -200, Docker
+/// filters at 0.
+const PRIORITIES: RangeInclusive<i32> = -199..=-1;
+
+impl Default for Settings {
+    fn default() -> Self {
+        let containers = ["docker0", "docker_gwbridge", "br-*", "podman*"];
+        Self {
+            container_interfaces: containers
+                .into_iter()
+                .filter_map(|text| parse_pattern(text).ok())
+                .collect(),
+            foreign_interfaces: Vec::new(),
+            priority: -4,
+        }
+    }
+}
+
+/// The settings that were read so far, and where each is written.
+#[derive(Debug, Default)]
+pub(super) struct Draft {
+    pub(super) settings: Settings,
+    origins: BTreeMap<String, Span>,
+}
+
+impl Reader<'_> {
+    /// Reads what is below `settings:`.
+    pub(super) fn read_settings(&mut self, node: &Node) {
+        let help = "the settings are `container-interfaces`, `foreign-interfaces` and `priority`";
+        for member in self.section(node, "`settings`", help) {
+            if !KEYS.contains(&member.key.as_str()) {
+                self.unknown_key(member, &KEYS, "`settings`");
+                continue;
+            }
+            if member.repeated {
+                continue;
+            }
+            if let Some(first) = self.settings.origins.get(&member.key) {
+                self.report.push(
+                    Diagnostic::error("duplicate-key", format!("`{}` is set twice", member.key))
+                        .at(member.key_span.clone(), "set again here")
+                        .related(first.clone(), "first set here")
+                        .help("keep one of them: all files of the directory are one policy"),
+                );
+                continue;
+            }
+            self.settings
+                .origins
+                .insert(member.key.clone(), member.key_span.clone());
+            self.read_setting(member);
+        }
+    }
+
+    fn read_setting(&mut self, member: &Member) {
+        match member.key.as_str() {
+            "container-interfaces" => {
+                self.settings.settings.container_interfaces = self.read_patterns(member);
+            }
+            "foreign-interfaces" => {
+                self.settings.settings.foreign_interfaces = self.read_patterns(member);
+            }
+            _ => match &member.value.value {
+                Value::Scalar { text, plain: true } if priority(text).is_some() => {
+                    self.settings.settings.priority = priority(text).unwrap_or_default();
+                }
+                Value::Refused => {}
+                _ => self.report.push(
+                    Diagnostic::error("priority", "`priority` is a whole number from -199 to -1")
+                        .at(member.value.span.clone(), "not such a number")
+                        .help("dfw must come after conntrack (-200) and before Docker (0)"),
+                ),
+            },
+        }
+    }
+
+    fn read_patterns(&mut self, member: &Member) -> Vec<InterfacePattern> {
+        let what = "the name of an interface, or its beginning and `*`";
+        let key = format!("`{}`", member.key);
+        let items = self.one_or_many(&member.value, &key, what);
+        let mut patterns = Vec::new();
+        for (text, span) in items.unwrap_or_default() {
+            match parse_pattern(text) {
+                Ok(pattern) if patterns.contains(&pattern) => {}
+                Ok(pattern) => patterns.push(pattern),
+                Err(mistake) => self.report.push(mistake.at(span)),
+            }
+        }
+        patterns
+    }
+}
+
+fn priority(text: &str) -> Option<i32> {
+    let number: i32 = text.parse().ok()?;
+    // `-04` and `+4` are read as numbers, but nobody would mean them.
+    (PRIORITIES.contains(&number) && number.to_string() == text).then_some(number)
+}

@@ -1,0 +1,518 @@
+//! YAML to a tree with spans, strictly.
+//!
+//! Everything that makes YAML surprising is refused: anchors, tags, merge keys, directives, several
+//! documents, repeated keys. Scalars stay texts; what they mean is decided where they are used.
+
+use std::collections::BTreeMap;
+
+use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError};
+
+use crate::diagnostic::{Diagnostic, quoted};
+use crate::source::{FileId, Span};
+
+/// How deep collections may be nested; a policy needs four levels.
+const DEEPEST: usize = 16;
+
+/// A value and where it is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Node {
+    pub(super) span: Span,
+    pub(super) value: Value,
+}
+
+impl Node {
+    /// The text of a scalar, in quotes or not.
+    pub(super) fn text(&self) -> Option<&str> {
+        match &self.value {
+            Value::Scalar { text, .. } => Some(text),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Value {
+    /// Nothing, `~` or `null`.
+    Null,
+    /// A text; `plain` if it stands without quotes.
+    Scalar {
+        text: String,
+        plain: bool,
+    },
+    Sequence(Vec<Node>),
+    Mapping(Vec<Member>),
+    /// Something that was reported already, and is to be passed over in silence.
+    Refused,
+}
+
+/// A key of a mapping and its value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Member {
+    pub(super) key: String,
+    pub(super) key_span: Span,
+    pub(super) value: Node,
+    /// The same key stands further up in the same mapping, which was reported already.
+    pub(super) repeated: bool,
+}
+
+/// What a file says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Tree {
+    /// Nothing but comments.
+    Empty,
+    Document(Node),
+    /// The file cannot be read; the reason was reported.
+    Broken,
+}
+
+/// Reads one file. What is wrong with it is added to `report`.
+pub(super) fn parse(file: FileId, text: &str, report: &mut Vec<Diagnostic>) -> Tree {
+    let mut options = granit_parser::options! {
+        disallow_directives: true,
+        emit_unresolved_aliases: true,
+        emit_anchor_events: true,
+        flow_nesting_limit: DEEPEST,
+        block_nesting_limit: DEEPEST,
+    };
+    options.set_emit_comments(false);
+    let mut builder = Builder {
+        file,
+        text,
+        report,
+        open: Vec::new(),
+        root: None,
+        last_scalar: None,
+    };
+    let mut documents = 0;
+    for event in Parser::new_from_str_with_options(text, options) {
+        let (event, span) = match event {
+            Ok(event) => event,
+            Err(error) => {
+                builder.syntax_error(&error);
+                return Tree::Broken;
+            }
+        };
+        let tag = span.tag_span().and_then(|span| span.byte_range());
+        let range = span.byte_range().unwrap_or(0..0);
+        let span = builder.span(range.start, range.end);
+        if let Event::DocumentStart(..) = event {
+            documents += 1;
+            if documents > 1 {
+                builder.several_documents(span);
+                return Tree::Broken;
+            }
+        }
+        builder.take(event, span);
+        if let Some(tag) = tag {
+            builder.refuse_tag(tag.start, tag.end);
+        }
+    }
+    builder.root.map_or(Tree::Empty, Tree::Document)
+}
+
+/// Builds the tree from events, with a stack of its own: no input makes it recurse.
+struct Builder<'a> {
+    file: FileId,
+    text: &'a str,
+    report: &'a mut Vec<Diagnostic>,
+    open: Vec<Open>,
+    root: Option<Node>,
+    last_scalar: Option<Span>,
+}
+
+/// A collection that is not closed yet.
+struct Open {
+    span: Span,
+    kind: Kind,
+}
+
+enum Kind {
+    Sequence(Vec<Node>),
+    Mapping {
+        members: Vec<Member>,
+        /// Where each key stands first.
+        first: BTreeMap<String, Span>,
+        key: Option<Node>,
+    },
+}
+
+impl Builder<'_> {
+    /// A span that is inside the text and on character boundaries, whatever the parser said.
+    fn span(&self, start: usize, end: usize) -> Span {
+        let floor = |at: usize| {
+            let at = at.min(self.text.len());
+            (0..=at)
+                .rev()
+                .find(|&at| self.text.is_char_boundary(at))
+                .unwrap_or(0)
+        };
+        let start = floor(start);
+        Span::new(self.file, start, floor(end).max(start))
+    }
+
+    fn take(&mut self, event: Event<'_>, span: Span) {
+        match event {
+            Event::Scalar(text, style, _, _) => {
+                let plain = style == ScalarStyle::Plain;
+                self.last_scalar = Some(span.clone());
+                let null = plain && matches!(&*text, "" | "~" | "null" | "Null" | "NULL");
+                let value = if null {
+                    Value::Null
+                } else {
+                    let text = text.into_owned();
+                    Value::Scalar { text, plain }
+                };
+                self.add(Node { span, value });
+            }
+            Event::SequenceStart(..) => self.open.push(Open {
+                span,
+                kind: Kind::Sequence(Vec::new()),
+            }),
+            Event::MappingStart(..) => self.open.push(Open {
+                span,
+                kind: Kind::Mapping {
+                    members: Vec::new(),
+                    first: BTreeMap::new(),
+                    key: None,
+                },
+            }),
+            Event::SequenceEnd | Event::MappingEnd => self.close(&span),
+            Event::Anchor(_, name) => {
+                let message = format!(
+                    "anchors such as {} are not read",
+                    quoted(&format!("&{name}"))
+                );
+                self.report.push(
+                    Diagnostic::error("anchor", message)
+                        .at(span, "an anchor")
+                        .help("name addresses under `sources:` and use the name where they apply"),
+                );
+            }
+            Event::Alias(_) | Event::UnresolvedAlias(_) => self.refuse_alias(span),
+            _ => {}
+        }
+    }
+
+    fn refuse_alias(&mut self, span: Span) {
+        let written = self.text.get(span.range()).unwrap_or("*");
+        let message = format!("aliases such as {} are not read", quoted(written));
+        self.report.push(
+            Diagnostic::error("anchor", message)
+                .at(span.clone(), "an alias")
+                .help("name addresses under `sources:` and use the name where they apply")
+                .help("a text that begins with `*` must be in quotes"),
+        );
+        let value = Value::Refused;
+        self.add(Node { span, value });
+    }
+
+    fn refuse_tag(&mut self, start: usize, end: usize) {
+        let span = self.span(start, end);
+        let written = self.text.get(span.range()).unwrap_or("!");
+        let message = format!("tags such as {} are not read", quoted(written));
+        self.report.push(
+            Diagnostic::error("tag", message)
+                .at(span, "a tag")
+                .help("leave the tag out; a text that begins with `!` must be in quotes"),
+        );
+    }
+
+    fn several_documents(&mut self, span: Span) {
+        self.report.push(
+            Diagnostic::error("documents", "a policy file is one YAML document")
+                .at(span, "a second document begins here")
+                .help("move it to a file of its own: all `*.yaml` of a directory are one policy"),
+        );
+    }
+
+    /// Puts a finished node where it belongs.
+    fn add(&mut self, node: Node) {
+        let Some(open) = self.open.last_mut() else {
+            self.root = Some(node);
+            return;
+        };
+        match &mut open.kind {
+            Kind::Sequence(items) => items.push(node),
+            Kind::Mapping {
+                members,
+                first,
+                key,
+            } => match key.take() {
+                None => *key = Some(node),
+                Some(name) => {
+                    if let Some(member) = member(name, node, first, self.report) {
+                        members.push(member);
+                    }
+                }
+            },
+        }
+    }
+
+    fn close(&mut self, end: &Span) {
+        let Some(open) = self.open.pop() else {
+            return;
+        };
+        let value = match open.kind {
+            Kind::Sequence(items) => Value::Sequence(items),
+            Kind::Mapping { members, .. } => Value::Mapping(members),
+        };
+        // A collection in block style ends where the next thing begins; the break before that is
+        // not its own.
+        let written = self.text.get(open.span.bytes.0..end.bytes.1).unwrap_or("");
+        let end = open.span.bytes.0 + written.trim_end().len();
+        let span = Span::new(self.file, open.span.bytes.0, end);
+        self.add(Node { span, value });
+    }
+
+    fn syntax_error(&mut self, error: &ScanError) {
+        let marker = error.marker();
+        let at = marker.byte_offset().unwrap_or(self.text.len());
+        let rest = self.text.get(at..).unwrap_or("");
+        let width = rest
+            .chars()
+            .next()
+            .filter(|c| !matches!(c, '\n' | '\r'))
+            .map_or(0, char::len_utf8);
+        let span = self.span(at, at + width);
+        let (message, help) = self.explain(error, at);
+        let mut diagnostic = Diagnostic::error("yaml", message).at(span, "");
+        if let ErrorKind::MappingValueNotAllowed = error.kind()
+            && let Some(last) = self.last_scalar.take()
+            && let Some(written) = self.text.get(last.range())
+            && written.contains('\n')
+        {
+            let line = written.lines().next().unwrap_or(written);
+            let end = last.bytes.0 + line.len();
+            let span = self.span(last.bytes.0, end);
+            diagnostic = diagnostic.related(span, "this line and the next were read as one text");
+        }
+        diagnostic.help = help;
+        self.report.push(diagnostic);
+    }
+
+    fn explain(&self, error: &ScanError, at: usize) -> (String, Vec<String>) {
+        let mut help = Vec::new();
+        let message = match error.kind() {
+            ErrorKind::RecursionLimitExceeded => {
+                help.push("a policy needs four levels; is there a bracket too many?".to_owned());
+                format!("nested more than {DEEPEST} levels deep")
+            }
+            ErrorKind::TabNotAllowed
+            | ErrorKind::TabInBlockIndentation
+            | ErrorKind::TabInIndentation => {
+                help.push("indent with spaces".to_owned());
+                "a tab cannot indent YAML".to_owned()
+            }
+            ErrorKind::UnclosedQuotedScalar => "this quote is never closed".to_owned(),
+            ErrorKind::UnclosedFlowCollection { open } => {
+                format!("this bracket `{open}` is never closed")
+            }
+            ErrorKind::MisplacedFlowCollectionEnd => {
+                "this bracket closes nothing that is open".to_owned()
+            }
+            ErrorKind::InvalidColonPlacement
+            | ErrorKind::ExpectedFlowSequenceSeparator
+            | ErrorKind::ExpectedFlowMappingSeparator => {
+                help.push("is a bracket above never closed, or a comma missing?".to_owned());
+                "unexpected inside brackets".to_owned()
+            }
+            ErrorKind::MappingValueNotAllowed => {
+                help.push(
+                    "write a space after the colon of the line above (`80: any`), or indent both \
+                     lines alike"
+                        .to_owned(),
+                );
+                "a key cannot stand here".to_owned()
+            }
+            ErrorKind::DirectiveDisallowed => {
+                help.push("leave the line out".to_owned());
+                "YAML directives are not read".to_owned()
+            }
+            ErrorKind::MissingAnchorOrAliasName => {
+                help.push("a text that begins with `*` or `&` must be in quotes".to_owned());
+                "`*` and `&` have a meaning of their own in YAML".to_owned()
+            }
+            ErrorKind::UnexpectedCharacter { character } => {
+                help.push("put the text in quotes".to_owned());
+                format!(
+                    "no text of YAML begins with {}",
+                    quoted(&character.to_string())
+                )
+            }
+            ErrorKind::InvalidIndentation | ErrorKind::ExpectedBlockMappingKey => {
+                if self
+                    .text
+                    .get(..at)
+                    .is_some_and(|before| before.ends_with(']'))
+                {
+                    help.push(
+                        "a key that begins with `[` must be in quotes: `\"[2001:db8::1]:80\":`"
+                            .to_owned(),
+                    );
+                } else {
+                    help.push("lines of one level begin in one column".to_owned());
+                }
+                "this does not continue the lines above".to_owned()
+            }
+            other => format!("not YAML: {other}"),
+        };
+        (message, help)
+    }
+}
+
+/// Makes a member of a mapping of a key and a value; `None` if the key cannot be one.
+fn member(
+    key: Node,
+    value: Node,
+    first: &mut BTreeMap<String, Span>,
+    report: &mut Vec<Diagnostic>,
+) -> Option<Member> {
+    let key_span = key.span;
+    let (text, plain) = match key.value {
+        Value::Scalar { text, plain } => (text, plain),
+        Value::Refused => return None,
+        Value::Null => {
+            report.push(
+                Diagnostic::error("key", "a key is missing").at(key_span, "nothing before the `:`"),
+            );
+            return None;
+        }
+        Value::Sequence(_) | Value::Mapping(_) => {
+            report.push(
+                Diagnostic::error("key", "a key is a single text")
+                    .at(key_span, "not a text")
+                    .help("a key that begins with `[` must be in quotes: `\"[2001:db8::1]:80\":`"),
+            );
+            return None;
+        }
+    };
+    if plain && text == "<<" {
+        report.push(
+            Diagnostic::error("anchor", "merge keys are not read")
+                .at(key_span, "a merge key")
+                .help("name addresses under `sources:` and use the name where they apply"),
+        );
+        return None;
+    }
+    let repeated = if let Some(before) = first.get(&text) {
+        report.push(
+            Diagnostic::error(
+                "duplicate-key",
+                format!("{} is written twice", quoted(&text)),
+            )
+            .at(key_span.clone(), "written again here")
+            .related(before.clone(), "first written here")
+            .help("keep one of them"),
+        );
+        true
+    } else {
+        first.insert(text.clone(), key_span.clone());
+        false
+    };
+    Some(Member {
+        key: text,
+        key_span,
+        value,
+        repeated,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse_text(text: &str) -> (Tree, Vec<Diagnostic>) {
+        let mut report = Vec::new();
+        let tree = parse(FileId(0), text, &mut report);
+        (tree, report)
+    }
+
+    fn slugs(text: &str) -> Vec<&'static str> {
+        parse_text(text).1.iter().map(|d| d.slug).collect()
+    }
+
+    #[test]
+    fn scalars_stay_texts() {
+        let (tree, report) = parse_text("a: [080, 1e3, 0x50, 22:22, yes, '1']");
+        assert_eq!(report, []);
+        let Tree::Document(Node {
+            value: Value::Mapping(members),
+            ..
+        }) = tree
+        else {
+            panic!("no mapping");
+        };
+        let Value::Sequence(items) = &members[0].value.value else {
+            panic!("no sequence");
+        };
+        let texts: Vec<_> = items
+            .iter()
+            .map(|item| match &item.value {
+                Value::Scalar { text, plain } => (text.as_str(), *plain),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        let plain = |text| (text, true);
+        assert_eq!(
+            texts,
+            [
+                plain("080"),
+                plain("1e3"),
+                plain("0x50"),
+                plain("22:22"),
+                plain("yes"),
+                ("1", false)
+            ]
+        );
+    }
+
+    #[test]
+    fn a_file_of_comments_is_empty() {
+        assert_eq!(parse_text("# nothing\n").0, Tree::Empty);
+        assert_eq!(parse_text("").0, Tree::Empty);
+    }
+
+    #[test]
+    fn surprises_are_refused() {
+        assert_eq!(slugs("a: &x 1\nb: *x\nc: *y\n<<: {d: 1}\n"), ["anchor"; 4]);
+        assert_eq!(slugs("a: !!str 1\nb: !x [1]\n"), ["tag", "tag"]);
+        assert_eq!(slugs("a: 1\n---\nb: 2\n"), ["documents"]);
+        assert_eq!(slugs("%YAML 1.2\n---\na: 1\n"), ["yaml"]);
+        assert_eq!(slugs("a: 1\nb: 2\na: 3\na: 4\n"), ["duplicate-key"; 2]);
+        assert_eq!(slugs("[a, b]: 1\n"), ["key"]);
+        assert_eq!(slugs(": 1\n"), ["key"]);
+    }
+
+    #[test]
+    fn bombs_do_not_go_off() {
+        assert_eq!(slugs(&"[".repeat(80_000)), ["yaml"]);
+        assert_eq!(slugs(&"{a: ".repeat(80_000)), ["yaml"]);
+        assert_eq!(slugs(&"- ".repeat(80_000)), ["yaml"]);
+        let laughs = "a: &a [x]\nb: &b [*a, *a, *a]\nc: [*b, *b, *b]\n";
+        assert_eq!(slugs(laughs).len(), 8);
+    }
+
+    #[test]
+    fn spans_hold_what_they_name() {
+        let text = "ports:\r\n  80:\r\n    - ü\r\n    - \"b\"\r\nx: {y: z}\r\n";
+        let (tree, _) = parse_text(text);
+        let Tree::Document(Node {
+            span,
+            value: Value::Mapping(members),
+        }) = tree
+        else {
+            panic!("no mapping");
+        };
+        assert_eq!(&text[span.range()], text.trim_end());
+        assert_eq!(&text[members[1].value.span.range()], "{y: z}");
+        let Value::Mapping(ports) = &members[0].value.value else {
+            panic!("no mapping");
+        };
+        assert_eq!(&text[ports[0].key_span.range()], "80");
+        let Value::Sequence(items) = &ports[0].value.value else {
+            panic!("no sequence");
+        };
+        assert_eq!(&text[items[0].span.range()], "ü");
+        assert_eq!(&text[items[1].span.range()], "\"b\"");
+    }
+}

@@ -1,0 +1,104 @@
+//! Policies that are right, and policies that are wrong with what dfw says about them.
+//!
+//! Each folder of `tests/policies/invalid` is a policy; its `expected.stderr` is what a user sees.
+//! `UPDATE=1` writes those files anew.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use dfw::diagnostic::{Diagnostic, Severity};
+use dfw::output::diagnostic::{render, to_json};
+use dfw::policy::{self, Policy};
+use dfw::source::Sources;
+
+/// The policy at `path`, or what is wrong with it; warnings come with both.
+fn read(path: &Path) -> (Sources, Option<Policy>, Vec<Diagnostic>) {
+    let mut sources = Sources::new();
+    let files = sources.read_policies(path).unwrap();
+    match policy::read(&mut sources, &files) {
+        Ok((policy, warnings)) => (sources, Some(policy), warnings),
+        Err(errors) => (sources, None, errors),
+    }
+}
+
+fn text(sources: &Sources, diagnostics: &[Diagnostic]) -> String {
+    let texts: Vec<_> = diagnostics
+        .iter()
+        .map(|diagnostic| render(diagnostic, sources, false))
+        .collect();
+    texts.join("\n")
+}
+
+fn entries(folder: &str) -> Vec<PathBuf> {
+    let mut entries: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    entries.sort();
+    entries
+}
+
+#[test]
+fn what_is_wrong_is_told_as_expected() {
+    let update = std::env::var_os("UPDATE").is_some();
+    let mut failures = String::new();
+    for folder in entries("tests/policies/invalid") {
+        let (sources, _, diagnostics) = read(&folder);
+        let found = text(&sources, &diagnostics);
+        let file = folder.join("expected.stderr");
+        if update {
+            fs::write(&file, &found).unwrap();
+        }
+        let expected = fs::read_to_string(&file).unwrap_or_default();
+        if expected.is_empty() || found != expected {
+            failures += &format!("{}:\n{found}\nexpected:\n{expected}\n", folder.display());
+        }
+        for diagnostic in &diagnostics {
+            let json = to_json(diagnostic, &sources);
+            assert_eq!(json["slug"], diagnostic.slug);
+            assert_eq!(json["file"].is_null(), diagnostic.primary.is_none());
+        }
+    }
+    assert!(
+        failures.is_empty(),
+        "{failures}\nUPDATE=1 writes what was found"
+    );
+}
+
+#[test]
+fn every_invalid_case_is_invalid() {
+    for folder in entries("tests/policies/invalid") {
+        let (_, policy, diagnostics) = read(&folder);
+        let errors = diagnostics.iter().any(|d| d.severity == Severity::Error);
+        let warned = folder.ends_with("warnings");
+        assert_eq!(
+            (policy.is_none(), errors),
+            (!warned, !warned),
+            "{}",
+            folder.display()
+        );
+    }
+}
+
+#[test]
+fn what_is_right_is_read_without_a_word() {
+    let mut paths = entries("tests/policies/valid");
+    paths.retain(|path| !path.ends_with("lists"));
+    for path in paths {
+        let (sources, policy, diagnostics) = read(&path);
+        assert!(
+            policy.is_some() && diagnostics.is_empty(),
+            "{}",
+            text(&sources, &diagnostics)
+        );
+    }
+}
+
+#[test]
+fn the_examples_are_policies() {
+    for path in ["policies", "policies/database", "policies/only-web"] {
+        let (sources, policy, diagnostics) = read(Path::new(path));
+        assert_eq!(diagnostics, [], "{}", text(&sources, &diagnostics));
+        assert!(!policy.unwrap().ports.is_empty(), "{path}");
+    }
+}

@@ -1,0 +1,3 @@
+//! Tests of dfw as a whole.
+
+mod diagnostics;
