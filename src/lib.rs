@@ -13,7 +13,13 @@
 //! What is deliberately absent: no other program is ever started, no table but dfw's own is ever
 //! written, and nothing is remembered outside the kernel.
 
+pub mod cli;
+pub mod compile;
 pub mod diagnostic;
+pub mod host;
+pub mod kernel;
+pub mod netlink;
 pub mod output;
 pub mod policy;
+pub mod ruleset;
 pub mod source;

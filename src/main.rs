@@ -1,3 +1,7 @@
 //! The `dfw` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    dfw::cli::main()
+}

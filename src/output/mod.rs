@@ -1,3 +1,6 @@
-//! What dfw prints: text for people, JSON for programs.
+//! What people and programs get to see: text, colour, JSON.
 
 pub mod diagnostic;
+pub mod json;
+pub mod table;
+pub mod terminal;

@@ -129,12 +129,11 @@ fn parse_host_address(text: &str) -> Result<IpAddr, Mistake> {
 }
 
 fn parse_ports(text: &str, ports: &str) -> Result<(u16, u16), Mistake> {
-    let (first, last) = match ports.split_once('-') {
-        Some((first, last)) => (parse_port(text, first)?, parse_port(text, last)?),
-        None => {
-            let port = parse_port(text, ports)?;
-            (port, port)
-        }
+    let (first, last) = if let Some((first, last)) = ports.split_once('-') {
+        (parse_port(text, first)?, parse_port(text, last)?)
+    } else {
+        let port = parse_port(text, ports)?;
+        (port, port)
     };
     if first > last {
         return Err(mistake("reversed-range", text, "the wrong way round")

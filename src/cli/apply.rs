@@ -1,0 +1,183 @@
+//! `dfw apply`: the policies become the rules in force.
+
+use std::path::Path;
+
+use jiff::{Timestamp, Unit};
+use serde_json::json;
+
+use crate::host::HostView;
+use crate::kernel::{self, Kernel, Outcome};
+use crate::output::diagnostic::to_json;
+use crate::output::json;
+use crate::output::table::{align, count};
+use crate::output::terminal::{Terminal, Tone};
+use crate::policy::{DefaultAction, InterfaceName, Policy, PortPolicy, SourceSelection};
+use crate::ruleset::{Ruleset, TABLE};
+
+use super::failure::Failure;
+use super::load::load;
+
+/// How often it is tried while others keep changing rulesets.
+const TRIES: u32 = 32;
+/// How many ports are listed before only their number is told.
+const LISTED: usize = 40;
+/// How many addresses written in place are listed.
+const LISTED_ADDRESSES: usize = 4;
+
+pub(super) fn run(terminal: Terminal, path: &Path) -> Result<(), Failure> {
+    let loaded = load(terminal, path)?;
+    let tried = kernel::links()
+        .map(|links| HostView::from_links(&links))
+        .map(|host| loaded.compile(&host))
+        .and_then(|ruleset| Ok((install(&ruleset, path)?, ruleset)));
+    let (changed, ruleset) = match tried {
+        Ok(done) => done,
+        Err(error) => return Err(Failure::kernel(&error, loaded.sources, &loaded.files)),
+    };
+    terminal.answer(
+        || {
+            json!({
+                "schema": "dfw/apply/v1",
+                "changed": changed,
+                "policy": json::policy(&loaded.policy),
+                "size": json::size(&ruleset),
+                "warnings": loaded
+                    .warnings
+                    .iter()
+                    .map(|warning| to_json(warning, &loaded.sources))
+                    .collect::<Vec<_>>(),
+            })
+        },
+        || summary(&loaded.policy) + &outcome(terminal, changed, &ruleset, path),
+    )?;
+    Ok(())
+}
+
+/// Installs a ruleset unless it is installed already; says whether it was changed.
+fn install(ruleset: &Ruleset, path: &Path) -> Result<bool, kernel::Error> {
+    let kernel = Kernel::open()?;
+    for _ in 0..TRIES {
+        let snapshot = kernel.snapshot()?;
+        if snapshot
+            .installed
+            .is_some_and(|installed| installed.ruleset == *ruleset)
+        {
+            return Ok(false);
+        }
+        if kernel.replace(ruleset, &stamp(path), snapshot.generation)? == Outcome::Done {
+            return Ok(true);
+        }
+    }
+    Err(kernel::Error::Busy)
+}
+
+/// Who put the table there, kept as its comment.
+fn stamp(path: &Path) -> String {
+    let now = Timestamp::now();
+    let now = now.round(Unit::Second).unwrap_or(now);
+    let path = path.display().to_string().replace(['"', '\n'], "?");
+    let mut stamp = format!("dfw {} at {now} from {path}", env!("CARGO_PKG_VERSION"));
+    stamp.truncate(stamp.floor_char_boundary(crate::ruleset::check::COMMENT_MAX));
+    stamp
+}
+
+fn outcome(terminal: Terminal, changed: bool, ruleset: &Ruleset, path: &Path) -> String {
+    if changed {
+        let rules = ruleset.chains.values().map(|chain| chain.rules.len()).sum();
+        format!(
+            "{}: table inet {TABLE} is in force ({} in {})\n",
+            terminal.paint(Tone::Good, "applied"),
+            count(rules, "rule", "rules"),
+            count(ruleset.chains.len(), "chain", "chains"),
+        )
+    } else {
+        format!(
+            "{}: the rules in force are those of {} already\n",
+            terminal.paint(Tone::Good, "no changes"),
+            path.display(),
+        )
+    }
+}
+
+/// What a policy says, a line for each port.
+pub(super) fn summary(policy: &Policy) -> String {
+    let mut rows: Vec<[String; 2]> = policy
+        .ports
+        .iter()
+        .take(LISTED)
+        .map(|(key, port)| [key.to_string(), who(policy, port)])
+        .collect();
+    if let more @ 1.. = policy.ports.len().saturating_sub(LISTED) {
+        rows.push([
+            "…".to_owned(),
+            format!("and {}", count(more, "more port", "more ports")),
+        ]);
+    }
+    rows.push([
+        "all others".to_owned(),
+        match policy.default {
+            DefaultAction::Deny => "refused where Docker publishes them (default: deny)",
+            DefaultAction::Allow => "left to Docker (default: allow)",
+        }
+        .to_owned(),
+    ]);
+    align(&rows)
+}
+
+fn who(policy: &Policy, port: &PortPolicy) -> String {
+    let mut text = if port.allow.any {
+        "any".to_owned()
+    } else {
+        let names = names(policy, &port.allow);
+        if names.is_empty() {
+            "nobody".to_owned()
+        } else {
+            names.join(", ")
+        }
+    };
+    let except = names(policy, &port.except);
+    if !except.is_empty() {
+        text.push_str(" except ");
+        text.push_str(&except.join(", "));
+    }
+    if !port.interfaces.is_empty() {
+        let names: Vec<_> = port.interfaces.iter().map(InterfaceName::as_str).collect();
+        text.push_str(" through ");
+        text.push_str(&names.join(", "));
+    }
+    text
+}
+
+fn names(policy: &Policy, selection: &SourceSelection) -> Vec<String> {
+    let mut names: Vec<String> = selection
+        .named
+        .iter()
+        .map(|name| {
+            match policy
+                .sources
+                .get(name)
+                .map_or(0, |source| source.addresses.len())
+            {
+                1 => name.to_string(),
+                entries => format!("{name} ({entries} entries)"),
+            }
+        })
+        .collect();
+    if selection.containers {
+        names.push("containers".to_owned());
+    }
+    names.extend(
+        selection
+            .inline
+            .iter()
+            .take(LISTED_ADDRESSES)
+            .map(|entry| entry.to_string()),
+    );
+    if let more @ 1.. = selection.inline.len().saturating_sub(LISTED_ADDRESSES) {
+        names.push(format!(
+            "and {}",
+            count(more, "more address", "more addresses")
+        ));
+    }
+    names
+}

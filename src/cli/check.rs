@@ -1,0 +1,39 @@
+//! `dfw check`: are the policies right?
+
+use std::path::Path;
+
+use serde_json::json;
+
+use crate::output::diagnostic::to_json;
+use crate::output::json;
+use crate::output::terminal::{Terminal, Tone};
+
+use super::apply::summary;
+use super::failure::Failure;
+use super::load::load;
+
+pub(super) fn run(terminal: Terminal, path: &Path) -> Result<(), Failure> {
+    let loaded = load(terminal, path)?;
+    terminal.answer(
+        || {
+            json!({
+                "schema": "dfw/check/v1",
+                "policy": json::policy(&loaded.policy),
+                "warnings": loaded
+                    .warnings
+                    .iter()
+                    .map(|warning| to_json(warning, &loaded.sources))
+                    .collect::<Vec<_>>(),
+            })
+        },
+        || {
+            let good = terminal.paint(Tone::Good, "right");
+            format!(
+                "{}{good}: {} can be applied\n",
+                summary(&loaded.policy),
+                path.display()
+            )
+        },
+    )?;
+    Ok(())
+}

@@ -1,0 +1,189 @@
+//! How a verb can fail, how that is told, and the exit code.
+
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use crate::diagnostic::{Diagnostic, Severity};
+use crate::kernel::{self, Refusal};
+use crate::netlink::batch::What;
+use crate::output::diagnostic::to_json;
+use crate::output::table::count;
+use crate::output::terminal::{Terminal, Tone};
+use crate::ruleset::Origin;
+use crate::source::{FileId, Sources};
+
+/// Why a verb did not do what it was told to.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// There is something wrong with the policies (exit code 3).
+    Policies {
+        diagnostics: Vec<Diagnostic>,
+        sources: Box<Sources>,
+    },
+    /// Something else failed (exit code 1); diagnostics with the texts that they point into.
+    Failed {
+        diagnostics: Vec<Diagnostic>,
+        sources: Box<Sources>,
+    },
+    /// The answer could not be written.
+    Output(io::Error),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+impl From<kernel::Error> for Failure {
+    fn from(error: kernel::Error) -> Self {
+        Self::kernel(&error, Sources::new(), &[])
+    }
+}
+
+impl Failure {
+    /// A failure without a place in a file.
+    pub(super) fn plain(diagnostic: Diagnostic) -> Self {
+        Self::Failed {
+            diagnostics: vec![diagnostic],
+            sources: Box::new(Sources::new()),
+        }
+    }
+
+    /// What the kernel did not want, at the lines of the policy that caused it.
+    pub(super) fn kernel(error: &kernel::Error, sources: Sources, files: &[FileId]) -> Self {
+        use kernel::Error;
+        let diagnostic =
+            |slug, help: &str| Diagnostic::error(slug, error.to_string()).help(help.to_owned());
+        let diagnostics = match error {
+            Error::NoNfTables => vec![diagnostic(
+                "no-nf-tables",
+                "dfw needs a kernel with CONFIG_NF_TABLES and CONFIG_NF_TABLES_INET, built in or \
+                 as the module nf_tables",
+            )],
+            Error::TooOld(_) => vec![diagnostic(
+                "kernel-too-old",
+                "older kernels lack keys of the original tuple, kinds of interfaces or comments \
+                 of tables",
+            )],
+            Error::Permission => vec![diagnostic(
+                "no-permission",
+                "run dfw as root, or give it the capability CAP_NET_ADMIN",
+            )],
+            Error::Busy => vec![diagnostic("busy", "try again when they have calmed down")],
+            Error::TooLarge(_) => vec![diagnostic(
+                "too-large",
+                "run dfw as root of the first user namespace, or raise the sysctl \
+                 net.core.wmem_max",
+            )],
+            Error::Refused(refusals) => refusals
+                .iter()
+                .map(|refusal| refused(refusal, &sources, files))
+                .collect(),
+            Error::Unsound(_) | Error::TooLong(_) | Error::Malformed(_) | Error::Socket(_) => {
+                vec![Diagnostic::error("kernel", error.to_string())]
+            }
+        };
+        Self::Failed {
+            diagnostics,
+            sources: Box::new(sources),
+        }
+    }
+
+    /// Tells what went wrong and what is now true.
+    pub(super) fn report(self, terminal: Terminal, changes: bool) -> ExitCode {
+        let (diagnostics, sources, code, what) = match self {
+            // Whoever reads the answer has enough of it; what was to be done is done.
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                return ExitCode::SUCCESS;
+            }
+            Self::Output(error) => {
+                terminal.say(
+                    Tone::Bad,
+                    "error",
+                    &format!("cannot write the answer: {error}"),
+                );
+                return ExitCode::from(1);
+            }
+            Self::Policies {
+                diagnostics,
+                sources,
+            } => {
+                let number = diagnostics
+                    .iter()
+                    .filter(|d| d.severity == Severity::Error)
+                    .count();
+                let what = format!("the policies have {}", count(number, "error", "errors"));
+                (diagnostics, sources, 3, what)
+            }
+            Self::Failed {
+                diagnostics,
+                sources,
+            } => (diagnostics, sources, 1, String::new()),
+        };
+        for diagnostic in &diagnostics {
+            terminal.diagnostic(diagnostic, &sources);
+        }
+        let now = "nothing was changed: the rules in force are what they were";
+        let last = match (what.is_empty(), changes) {
+            (false, true) => format!("{what}; {now}"),
+            (false, false) => what,
+            (true, true) => now.to_owned(),
+            (true, false) => String::new(),
+        };
+        if !last.is_empty() {
+            terminal.say(Tone::Bad, "failed", &last);
+        }
+        let document = || {
+            json!({
+                "schema": "dfw/failure/v1",
+                "exit_code": code,
+                "changed": false,
+                "diagnostics":
+                    diagnostics.iter().map(|d| to_json(d, &sources)).collect::<Vec<_>>(),
+            })
+        };
+        // The exit code tells the rest if this fails too.
+        let _ = terminal.answer(document, String::new);
+        ExitCode::from(code)
+    }
+}
+
+/// A refusal of the kernel, shown at the line of the policy behind it.
+fn refused(refusal: &Refusal, sources: &Sources, files: &[FileId]) -> Diagnostic {
+    let mut diagnostic =
+        Diagnostic::error("kernel-refused", format!("the kernel refused {refusal}"));
+    let place = refusal.subject.origin.as_ref().and_then(|origin| {
+        let file = files
+            .iter()
+            .find(|file| is_named(sources.name(**file), origin))?;
+        Some(sources.line_span(*file, origin.line))
+    });
+    if let Some(span) = place {
+        diagnostic = diagnostic.at(span, "this line asks for it");
+    }
+    let missing = [rustix::io::Errno::NOENT, rustix::io::Errno::OPNOTSUPP];
+    if missing
+        .iter()
+        .any(|errno| errno.raw_os_error() == refusal.errno)
+    {
+        let help = match refusal.subject.what {
+            What::Rule { .. } => {
+                "a part of nf_tables that this rule uses is neither built into this kernel nor \
+                 to be had as a module (ct, fib, log, limit, reject)"
+            }
+            _ => "a part of nf_tables is neither built into this kernel nor to be had as a module",
+        };
+        diagnostic = diagnostic.help(help);
+    }
+    diagnostic
+}
+
+fn is_named(path: &str, origin: &Origin) -> bool {
+    Path::new(path)
+        .file_name()
+        .is_some_and(|name| *name == *origin.file)
+}

@@ -1,0 +1,114 @@
+//! The command line: one file per verb. Everything else is a library that knows nothing of it.
+
+mod apply;
+mod check;
+mod failure;
+mod load;
+mod remove;
+mod show;
+mod status;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::output::terminal::Terminal;
+
+/// Where policies are if the command line does not say.
+const DEFAULT_PATH: &str = "/etc/dfw/policies";
+
+/// Firewall the ports that Docker publishes.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "\
+Examples:
+  dfw check policies/          is this policy right? (needs no root)
+  dfw apply policies/          put it in force, all of it or nothing
+  dfw status                   what is in force, and whom it let in or refused
+  dfw show --policy policies/  the rules that a policy becomes, as nft text
+
+Exit codes: 0 done; 1 failed; 2 wrong command line; 3 the policies have errors."
+)]
+struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+    /// Answer with JSON on stdout
+    #[arg(long, global = true)]
+    json: bool,
+    /// When to use colour
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    color: Color,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Put the policies in force: one transaction, all of it or nothing
+    Apply(PolicyPath),
+    /// Say whether the policies are right; needs neither root nor a kernel
+    Check(PolicyPath),
+    /// Print the rules in force as nft text, or those that a policy becomes
+    Show(ShowArgs),
+    /// Say what is in force, and how many packets it let through and refused
+    Status,
+    /// Take dfw's rules out of the kernel
+    Remove,
+}
+
+#[derive(Debug, clap::Args)]
+struct PolicyPath {
+    /// A directory of *.yaml files, or one file
+    #[arg(default_value = DEFAULT_PATH)]
+    path: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+struct ShowArgs {
+    /// Compile this policy instead of reading the kernel; needs no root
+    #[arg(long, value_name = "PATH", num_args = 0..=1, default_missing_value = DEFAULT_PATH)]
+    policy: Option<PathBuf>,
+}
+
+/// Runs the program: reads the command line, does what it says, and reports.
+#[must_use]
+pub fn main() -> ExitCode {
+    let args = Args::parse();
+    let colour = match args.color {
+        Color::Auto => None,
+        Color::Always => Some(true),
+        Color::Never => Some(false),
+    };
+    let terminal = Terminal::new(args.json, colour);
+    let done = match &args.verb {
+        Verb::Apply(policy) => apply::run(terminal, &policy.path),
+        Verb::Check(policy) => check::run(terminal, &policy.path),
+        Verb::Show(show) => match &show.policy {
+            Some(path) => show::compiled(terminal, path),
+            None => show::installed(terminal),
+        },
+        Verb::Status => status::run(terminal),
+        Verb::Remove => remove::run(terminal),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(terminal, args.verb.changes()),
+    }
+}
+
+impl Verb {
+    /// Whether a failure must say what has become of the rules.
+    fn changes(&self) -> bool {
+        match self {
+            Self::Apply(_) | Self::Remove => true,
+            Self::Check(_) | Self::Show(_) | Self::Status => false,
+        }
+    }
+}

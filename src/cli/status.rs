@@ -1,0 +1,217 @@
+//! `dfw status`: what is in force.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use serde_json::{Value, json};
+
+use crate::compile::port_of_chain;
+use crate::kernel::{Kernel, Snapshot};
+use crate::netlink::object::{family_name, shares_hook};
+use crate::netlink::snapshot::{Counter, Installed, Neighbour};
+use crate::output::json;
+use crate::output::table::align;
+use crate::output::terminal::{Terminal, Tone};
+use crate::ruleset::{Expression, Hook, Rule, TABLE, Verdict};
+
+use super::failure::Failure;
+
+pub(super) fn run(terminal: Terminal) -> Result<(), Failure> {
+    let snapshot = Kernel::open()?.snapshot()?;
+    terminal.answer(|| document(&snapshot), || text(terminal, &snapshot))?;
+    Ok(())
+}
+
+/// Packets that a port let through and refused.
+#[derive(Debug, Default)]
+struct Packets {
+    allowed: Counter,
+    refused: Counter,
+}
+
+/// The counters by port, ascending; ports that no policy names last.
+fn packets(installed: &Installed) -> Vec<(String, Packets)> {
+    // Ordered by number, not by letters.
+    let mut ports: BTreeMap<(u16, String), Packets> = BTreeMap::new();
+    let mut others = Packets::default();
+    for (name, chain) in &installed.ruleset.chains {
+        let packets = match port_of_chain(name) {
+            Some(port) => ports.entry((first_port(&port), port)).or_default(),
+            None => &mut others,
+        };
+        let counters = installed.counters.get(name).map_or(&[][..], Vec::as_slice);
+        for (rule, counter) in chain.rules.iter().zip(counters) {
+            if let Some(counter) = counter {
+                let sum = if accepts(rule) {
+                    &mut packets.allowed
+                } else {
+                    &mut packets.refused
+                };
+                sum.packets += counter.packets;
+                sum.bytes += counter.bytes;
+            }
+        }
+    }
+    let named = ports
+        .into_iter()
+        .map(|((_, port), packets)| (port, packets));
+    named.chain([("all others".to_owned(), others)]).collect()
+}
+
+/// The first number of `[ADDR:]PORT[-PORT]/proto`.
+fn first_port(port: &str) -> u16 {
+    let ports = port.rsplit_once(':').map_or(port, |(_, ports)| ports);
+    let first = ports.split(|c: char| !c.is_ascii_digit()).next();
+    first
+        .and_then(|first| first.parse().ok())
+        .unwrap_or_default()
+}
+
+fn accepts(rule: &Rule) -> bool {
+    rule.expressions.last() == Some(&Expression::Verdict(Verdict::Accept))
+}
+
+/// What is not as dfw would have written it.
+fn drift(installed: &Installed) -> Vec<String> {
+    let mut drift = installed.ruleset.unknown.clone();
+    for (name, chain) in &installed.ruleset.chains {
+        for rule in &chain.rules {
+            if rule
+                .expressions
+                .iter()
+                .any(|e| matches!(e, Expression::Unknown { .. }))
+            {
+                drift.push(format!("a foreign rule in chain {name}: {rule}"));
+            }
+        }
+    }
+    drift
+}
+
+/// The base chains on the hooks that dfw uses, in the order in which a packet meets them.
+fn hooks(snapshot: &Snapshot) -> Vec<(Hook, Vec<Base>)> {
+    [Hook::Forward, Hook::Input]
+        .into_iter()
+        .map(|hook| {
+            let mut bases: Vec<Base> = snapshot
+                .neighbours
+                .iter()
+                .filter(|n| n.kind == "filter" && shares_hook(n.family, n.hook, hook))
+                .map(Base::from)
+                .collect();
+            let own = snapshot.installed.iter().flat_map(|i| &i.ruleset.chains);
+            bases.extend(own.filter_map(|(name, chain)| {
+                let base = chain.base.filter(|base| base.hook == hook)?;
+                Some(Base {
+                    priority: base.priority,
+                    name: format!("inet {TABLE} {name}"),
+                    accepts: true,
+                    own: true,
+                })
+            }));
+            bases.sort_by(|a, b| (a.priority, &a.name).cmp(&(b.priority, &b.name)));
+            (hook, bases)
+        })
+        .collect()
+}
+
+struct Base {
+    priority: i32,
+    name: String,
+    accepts: bool,
+    own: bool,
+}
+
+impl From<&Neighbour> for Base {
+    fn from(n: &Neighbour) -> Self {
+        Self {
+            priority: n.priority,
+            name: format!("{} {} {}", family_name(n.family), n.table, n.chain),
+            accepts: n.accepts,
+            own: false,
+        }
+    }
+}
+
+fn text(terminal: Terminal, snapshot: &Snapshot) -> String {
+    let mut text = String::new();
+    let mut line = |tone, word: &str, rest: &str| {
+        let _ = writeln!(text, "{}: {rest}", terminal.paint(tone, word));
+    };
+    match &snapshot.installed {
+        None => line(
+            Tone::Warning,
+            "not installed",
+            "no rules of dfw are in force",
+        ),
+        Some(installed) => {
+            let by = installed
+                .comment
+                .as_deref()
+                .unwrap_or("by nobody knows whom");
+            line(Tone::Good, "installed", by);
+            for drift in drift(installed) {
+                line(Tone::Warning, "drift", &drift);
+            }
+            let mut rows = vec![["PORT".into(), "ALLOWED".into(), "REFUSED".into()]];
+            rows.extend(packets(installed).into_iter().map(|(port, packets)| {
+                let number = |counter: Counter| counter.packets.to_string();
+                [port, number(packets.allowed), number(packets.refused)]
+            }));
+            text.push_str(&align(&rows));
+        }
+    }
+    for (hook, bases) in hooks(snapshot) {
+        let _ = writeln!(text, "filter chains on the {} hook, in order:", hook.name());
+        let rows: Vec<[String; 3]> = bases
+            .into_iter()
+            .map(|base| {
+                let note = match (base.own, base.accepts) {
+                    (true, _) => "(this is dfw)",
+                    (false, true) => "",
+                    (false, false) => "drops what it does not accept",
+                };
+                [base.priority.to_string(), base.name, note.to_owned()]
+            })
+            .collect();
+        text.push_str(&align(&rows));
+    }
+    text
+}
+
+fn document(snapshot: &Snapshot) -> Value {
+    let counter = |counter: Counter| json!({"packets": counter.packets, "bytes": counter.bytes});
+    json!({
+        "schema": "dfw/status/v1",
+        "generation": snapshot.generation,
+        "installed": snapshot.installed.as_ref().map(|installed| json!({
+            "table": format!("inet {TABLE}"),
+            "comment": installed.comment,
+            "size": json::size(&installed.ruleset),
+            "drift": drift(installed),
+            "ports": packets(installed)
+                .into_iter()
+                .map(|(port, packets)| json!({
+                    "port": port,
+                    "allowed": counter(packets.allowed),
+                    "refused": counter(packets.refused),
+                }))
+                .collect::<Vec<_>>(),
+        })),
+        "hooks": hooks(snapshot)
+            .into_iter()
+            .map(|(hook, bases)| json!({
+                "hook": hook.name(),
+                "chains": bases
+                    .into_iter()
+                    .map(|base| json!({
+                        "priority": base.priority,
+                        "chain": base.name,
+                        "policy": if base.accepts { "accept" } else { "drop" },
+                        "dfw": base.own,
+                    }))
+                    .collect::<Vec<_>>(),
+            }))
+            .collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,148 @@
+//! Names of chains, sets and maps: readable, unique, and valid in nft's language.
+//!
+//! A named source has letters, digits, `_` and `-` only, so `office.a4` (one dot) cannot be
+//! confused with `port-80-tcp.a4` (which no source can be called, as the kinds differ behind
+//! different beginnings) or with `port-80-tcp.except.a4` (two dots).
+
+use std::net::IpAddr;
+
+use crate::policy::{PortKey, Protocol};
+
+/// Which part of the ruleset a chain or map serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Context {
+    /// Published ports, judged by the connection's original destination.
+    Published,
+    /// Sockets of this host, judged by the packet's own destination.
+    Host,
+    /// Published ports, reached by a container of this host.
+    FromContainers,
+    /// Sockets of this host, reached by a container of this host.
+    HostFromContainers,
+}
+
+impl Context {
+    /// The chain that judges what a key says.
+    pub(super) fn port_chain(self, key: &PortKey) -> String {
+        let port = port(key);
+        match self {
+            Self::Published => format!("port-{port}"),
+            Self::Host => format!("host-{port}"),
+            Self::FromContainers | Self::HostFromContainers => format!("containers-{port}"),
+        }
+    }
+
+    /// The chain for packets to one address of this host.
+    pub(super) fn address_chain(self, address: IpAddr) -> String {
+        format!("{}-{}", self.prefix("at"), identifier(address))
+    }
+
+    /// The map from ports to chains.
+    pub(super) fn port_map(self, address: Option<IpAddr>, protocol: Protocol) -> String {
+        let at = address.map_or_else(String::new, |a| format!("-at-{}", identifier(a)));
+        format!("{}-ports{at}", self.prefix(name(protocol)))
+    }
+
+    /// The map from addresses of this host to chains.
+    pub(super) fn address_map(self, v4: bool) -> String {
+        format!("{}{}", self.prefix("addresses"), if v4 { "4" } else { "6" })
+    }
+
+    fn prefix(self, name: &str) -> String {
+        match self {
+            Self::Published => name.to_owned(),
+            Self::Host => format!("host-{name}"),
+            Self::FromContainers => format!("containers-{name}"),
+            Self::HostFromContainers => format!("host-containers-{name}"),
+        }
+    }
+}
+
+/// A key without slashes, colons and brackets: `80-tcp`, `8000-8010-tcp`,
+/// `203.0.113.10-8082-tcp`.
+pub(super) fn port(key: &PortKey) -> String {
+    let address = key
+        .address
+        .map_or_else(String::new, |a| format!("{}-", identifier(a)));
+    let ports = if key.first == key.last {
+        key.first.to_string()
+    } else {
+        format!("{}-{}", key.first, key.last)
+    };
+    format!("{address}{ports}-{}", name(key.protocol))
+}
+
+/// The port that a chain judges, as a policy writes it; `None` for any other chain.
+#[must_use]
+pub fn port_of_chain(chain: &str) -> Option<String> {
+    let key = ["port-", "host-", "containers-"]
+        .iter()
+        .find_map(|p| chain.strip_prefix(p))?;
+    let (ports, protocol) = key.rsplit_once('-')?;
+    if !["tcp", "udp", "sctp"].contains(&protocol) {
+        return None;
+    }
+    // An address is what has a dot or an underscore in it.
+    let (address, ports) = match ports.split_once('-') {
+        Some((address, ports)) if address.contains(['.', '_']) => (Some(address), ports),
+        _ => (None, ports),
+    };
+    if !ports.chars().all(|c| c.is_ascii_digit() || c == '-') {
+        return None;
+    }
+    Some(match address {
+        None => format!("{ports}/{protocol}"),
+        Some(v4) if v4.contains('.') => format!("{v4}:{ports}/{protocol}"),
+        Some(v6) => format!("[{}]:{ports}/{protocol}", v6.replace('_', ":")),
+    })
+}
+
+/// The name of a protocol in nft's language.
+pub(super) fn name(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Tcp => "tcp",
+        Protocol::Udp => "udp",
+        Protocol::Sctp => "sctp",
+    }
+}
+
+/// An address as part of a name; nft's identifiers have no colons.
+fn identifier(address: IpAddr) -> String {
+    address.to_string().replace(':', "_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_tells_its_port() {
+        let key = |address: Option<&str>, first, last| PortKey {
+            address: address.map(|a| a.parse().unwrap()),
+            protocol: Protocol::Tcp,
+            first,
+            last,
+        };
+        for (key, written) in [
+            (key(None, 80, 80), "80/tcp"),
+            (key(None, 8000, 8010), "8000-8010/tcp"),
+            (key(Some("203.0.113.10"), 80, 81), "203.0.113.10:80-81/tcp"),
+            (key(Some("2001:db8::1"), 80, 80), "[2001:db8::1]:80/tcp"),
+        ] {
+            for context in [Context::Published, Context::Host, Context::FromContainers] {
+                assert_eq!(
+                    port_of_chain(&context.port_chain(&key)).as_deref(),
+                    Some(written)
+                );
+            }
+        }
+        for other in [
+            "published",
+            "direct",
+            "host-at-203.0.113.10",
+            "containers-addresses4",
+        ] {
+            assert_eq!(port_of_chain(other), None);
+        }
+    }
+}

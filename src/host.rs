@@ -1,0 +1,91 @@
+//! What dfw knows of the host that it protects, as plain data.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::netlink::request::Link;
+
+/// The host as the compiler sees it. The default knows nothing, which is what `check` and `show`
+/// work with: they need no kernel.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostView {
+    /// Bridges that are known to belong to a container engine, by exact name. What comes in
+    /// through one of them counts as coming from a container.
+    pub container_bridges: BTreeSet<String>,
+}
+
+impl HostView {
+    /// Recognises the bridges of container engines among the links of the host.
+    ///
+    /// A bridge counts if it has a name that only an engine gives, and no port but the ends of
+    /// containers (`veth`). A bridge with a network card in it never counts, whatever its name:
+    /// what comes in there comes from outside.
+    #[must_use]
+    pub fn from_links(links: &[Link]) -> Self {
+        let mut ports: BTreeMap<u32, bool> = BTreeMap::new();
+        for link in links {
+            if let Some(bridge) = link.controller {
+                *ports.entry(bridge).or_insert(true) &= link.kind.as_deref() == Some("veth");
+            }
+        }
+        let container_bridges = links
+            .iter()
+            .filter(|link| link.kind.as_deref() == Some("bridge"))
+            .filter(|link| is_engine_name(&link.name))
+            .filter(|link| ports.get(&link.index) != Some(&false))
+            .map(|link| link.name.clone())
+            .collect();
+        Self { container_bridges }
+    }
+}
+
+/// Names that engines give to their bridges: `docker0`, `docker_gwbridge`, `br-` and the first
+/// twelve hex digits of the network's id (moby, `libnetwork/drivers/bridge`), `podman0` and so on
+/// (containers/common, `libnetwork/netavark`).
+fn is_engine_name(name: &str) -> bool {
+    let hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
+    match name {
+        "docker0" | "docker_gwbridge" => true,
+        _ => {
+            name.strip_prefix("br-")
+                .is_some_and(|id| id.len() == 12 && id.chars().all(hex))
+                || name
+                    .strip_prefix("podman")
+                    .is_some_and(|n| !n.is_empty() && n.chars().all(|c| c.is_ascii_digit()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(index: u32, name: &str, kind: &str, controller: Option<u32>) -> Link {
+        Link {
+            index,
+            name: name.to_owned(),
+            kind: Some(kind.to_owned()),
+            controller,
+        }
+    }
+
+    #[test]
+    fn only_bridges_of_engines_count() {
+        let card = Link {
+            kind: None,
+            ..link(2, "eth0", "", Some(6))
+        };
+        let view = HostView::from_links(&[
+            card,
+            link(3, "docker0", "bridge", None),
+            link(4, "br-0123456789ab", "bridge", None),
+            link(5, "veth1234567", "veth", Some(4)),
+            link(6, "br-ffffffffffff", "bridge", None), // has eth0 in it
+            link(7, "br-lan", "bridge", None),
+            link(8, "podman1", "bridge", None),
+            link(9, "br-ba9876543210", "vlan", None),
+            link(10, "podman", "bridge", None),
+        ]);
+        let names: Vec<_> = view.container_bridges.iter().map(String::as_str).collect();
+        assert_eq!(names, ["br-0123456789ab", "docker0", "podman1"]);
+    }
+}

@@ -1,0 +1,378 @@
+//! The kernel's nf_tables: what is installed, and changing it in one transaction.
+
+use std::io;
+
+use thiserror::Error;
+
+use crate::netlink::batch::{Answer, Batch, FinishedBatch, Subject, What};
+use crate::netlink::object;
+use crate::netlink::request::{self, Link};
+use crate::netlink::snapshot::{Builder, Installed, Neighbour};
+use crate::netlink::socket::Socket;
+use crate::netlink::wire::{DUMP_INTERRUPTED, Malformed, Message, Messages, TooLong};
+use crate::ruleset::Ruleset;
+
+/// The oldest kernel that has all that dfw sends (keys of the original tuple, kinds of
+/// interfaces, comments of tables): Linux 5.10.
+const OLDEST: (u32, u32) = (5, 10);
+/// How often a snapshot or a transaction is tried while others keep changing rulesets.
+const TRIES: u32 = 32;
+
+/// Why the kernel's ruleset could not be read or changed. In every case it is as it was before.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// There is no nf_tables.
+    #[error("this kernel has no nf_tables")]
+    NoNfTables,
+    /// It is too old.
+    #[error("this kernel is Linux {0}, and dfw needs Linux 5.10 or later")]
+    TooOld(String),
+    /// Not root.
+    #[error("no permission to read or change the ruleset")]
+    Permission,
+    /// The kernel refused a transaction.
+    #[error("the kernel refused the ruleset: {}", .0.first().map_or_else(String::new, Refusal::to_string))]
+    Refused(Vec<Refusal>),
+    /// Others changed their rulesets all the time.
+    #[error("other programs kept changing rulesets: gave up after {TRIES} tries")]
+    Busy,
+    /// The transaction is larger than the socket may carry.
+    #[error(
+        "the ruleset takes {0} bytes in one transaction, which is more than this socket may carry"
+    )]
+    TooLarge(usize),
+    /// dfw made a ruleset that cannot be right.
+    #[error("dfw made a ruleset that is not sound, which is a bug: {0}")]
+    Unsound(String),
+    /// Something does not fit into a message.
+    #[error(transparent)]
+    TooLong(#[from] TooLong),
+    /// The kernel's answer cannot be understood.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// The socket failed.
+    #[error("netlink: {0}")]
+    Socket(#[from] io::Error),
+}
+
+/// One message of a transaction that the kernel refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// What the message was about.
+    pub subject: Subject,
+    /// The error number.
+    pub errno: i32,
+    /// The kernel's own words, which it seldom has.
+    pub text: Option<String>,
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let errno = io::Error::from_raw_os_error(self.errno);
+        write!(f, "{}: {errno}", self.subject.what)?;
+        match &self.text {
+            Some(text) => write!(f, " ({text})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// All that dfw wants to know of the kernel's rulesets, at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The number of the moment; any change of any ruleset makes a new one.
+    pub generation: u32,
+    /// dfw's table, if there is one.
+    pub installed: Option<Installed>,
+    /// The base chains of all other tables.
+    pub neighbours: Vec<Neighbour>,
+}
+
+/// What a transaction did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It took effect.
+    Done,
+    /// Somebody changed a ruleset after the snapshot; nothing was changed.
+    Overtaken,
+}
+
+/// dfw's table, and the base chains of all others.
+type Read = (Option<Installed>, Vec<Neighbour>);
+
+/// A connection to the nf_tables of this network namespace.
+#[derive(Debug)]
+pub struct Kernel {
+    socket: Socket,
+}
+
+impl Kernel {
+    /// Connects.
+    ///
+    /// # Errors
+    /// [`Error::NoNfTables`], [`Error::TooOld`], or the socket's.
+    pub fn open() -> Result<Self, Error> {
+        use rustix::io::Errno;
+        let release = rustix::system::uname()
+            .release()
+            .to_string_lossy()
+            .into_owned();
+        if version(&release).is_some_and(|version| version < OLDEST) {
+            return Err(Error::TooOld(release));
+        }
+        let socket = Socket::netfilter().map_err(|error| match Errno::from_io_error(&error) {
+            Some(Errno::PROTONOSUPPORT | Errno::AFNOSUPPORT) => Error::NoNfTables,
+            _ => Error::Socket(error),
+        })?;
+        Ok(Self { socket })
+    }
+
+    /// Reads dfw's table and the base chains of all others, all of one generation.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn snapshot(&self) -> Result<Snapshot, Error> {
+        for _ in 0..TRIES {
+            let generation = self.generation()?;
+            let Some((installed, neighbours)) = self.read()? else {
+                continue;
+            };
+            if self.generation()? == generation {
+                return Ok(Snapshot {
+                    generation,
+                    installed,
+                    neighbours,
+                });
+            }
+        }
+        Err(Error::Busy)
+    }
+
+    /// Replaces dfw's table in one transaction. `comment` is kept with the table.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn replace(
+        &self,
+        ruleset: &Ruleset,
+        comment: &str,
+        generation: u32,
+    ) -> Result<Outcome, Error> {
+        if let Some(wrong) = crate::ruleset::check::check(ruleset).into_iter().next() {
+            return Err(Error::Unsound(wrong));
+        }
+        let mut batch = Batch::new(generation);
+        batch.delete_table();
+        batch.new_table(ruleset, comment);
+        self.commit(&batch.finish()?)
+    }
+
+    /// Removes dfw's table.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn remove(&self, generation: u32) -> Result<Outcome, Error> {
+        let mut batch = Batch::new(generation);
+        batch.delete_table();
+        self.commit(&batch.finish()?)
+    }
+
+    /// Sends a transaction and waits for what becomes of it.
+    fn commit(&self, batch: &FinishedBatch) -> Result<Outcome, Error> {
+        use rustix::io::Errno;
+        self.socket
+            .send(&batch.bytes)
+            .map_err(|error| match Errno::from_io_error(&error) {
+                Some(Errno::MSGSIZE | Errno::NOBUFS) => Error::TooLarge(batch.bytes.len()),
+                Some(Errno::PERM) => Error::Permission,
+                _ => Error::Socket(error),
+            })?;
+        // The kernel has worked the batch off by now, and its answers are waiting. One at least
+        // there is, as the last message asks for it.
+        let mut refusals = Vec::new();
+        let (mut buffer, mut answered) = (Vec::new(), false);
+        while let Some(length) = self.socket.receive(&mut buffer, !answered)? {
+            for message in Messages::new(&buffer[..length]) {
+                let message = message?;
+                if message.kind != NLMSG_ERROR {
+                    continue;
+                }
+                answered = true;
+                let answer = Answer::decode(&message)?;
+                if answer.errno != 0 {
+                    refusals.push(refusal(batch, answer));
+                }
+            }
+        }
+        let is = |refusal: &Refusal, errno: Errno| refusal.errno == errno.raw_os_error();
+        if refusals.iter().any(|r| is(r, ERESTART)) {
+            return Ok(Outcome::Overtaken);
+        }
+        match refusals.first() {
+            None => Ok(Outcome::Done),
+            Some(first) if is(first, Errno::PERM) => Err(Error::Permission),
+            Some(first) if first.subject.what == What::Batch && no_subsystem(first.errno) => {
+                Err(Error::NoNfTables)
+            }
+            Some(_) => Err(Error::Refused(refusals)),
+        }
+    }
+
+    fn generation(&self) -> Result<u32, Error> {
+        let mut generation = None;
+        let complete = self.ask(&request::generation(), |message| {
+            generation = request::decode_generation(message)?;
+            Ok(())
+        })?;
+        match generation {
+            Some(generation) if complete => Ok(generation),
+            _ => Err(Error::Malformed(Malformed("no generation"))),
+        }
+    }
+
+    /// Reads everything once; `None` if it changed meanwhile.
+    fn read(&self) -> Result<Option<Read>, Error> {
+        let mut builder = Builder::default();
+        let add = |question: &[u8], builder: &mut Builder| {
+            self.ask(question, |message| {
+                object::decode(message)?.map_or(Ok(()), |object| builder.add(object))
+            })
+        };
+        for question in [request::tables(), request::chains()] {
+            if !add(&question, &mut builder)? {
+                return Ok(None);
+            }
+        }
+        if !builder.has_table() {
+            return Ok(Some(builder.finish()));
+        }
+        for question in [
+            request::sets(),
+            request::rules(),
+            request::objects(),
+            request::flowtables(),
+        ] {
+            if !add(&question, &mut builder)? {
+                return Ok(None);
+            }
+        }
+        let sets: Vec<String> = builder.sets().map(str::to_owned).collect();
+        for set in sets {
+            if !add(&request::elements(&set), &mut builder)? {
+                return Ok(None);
+            }
+        }
+        Ok(Some(builder.finish()))
+    }
+
+    /// Sends a question and reads its answer; `false` if a change interrupted it.
+    fn ask(
+        &self,
+        question: &[u8],
+        each: impl FnMut(&Message<'_>) -> Result<(), Malformed>,
+    ) -> Result<bool, Error> {
+        ask(&self.socket, question, each)
+    }
+}
+
+/// Reads the links of this network namespace.
+///
+/// # Errors
+/// See [`Error`].
+pub fn links() -> Result<Vec<Link>, Error> {
+    let socket = Socket::route()?;
+    for _ in 0..TRIES {
+        let mut links = Vec::new();
+        let complete = ask(&socket, &request::links(), |message| {
+            links.extend(request::decode_link(message)?);
+            Ok(())
+        })?;
+        if complete {
+            return Ok(links);
+        }
+    }
+    Err(Error::Busy)
+}
+
+/// `NLMSG_ERROR` and `NLMSG_DONE` of `linux/netlink.h`.
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+/// The generation has changed (`ERESTART`, which never reaches programs otherwise).
+const ERESTART: rustix::io::Errno = rustix::io::Errno::from_raw_os_error(85);
+
+fn ask(
+    socket: &Socket,
+    question: &[u8],
+    mut each: impl FnMut(&Message<'_>) -> Result<(), Malformed>,
+) -> Result<bool, Error> {
+    use rustix::io::Errno;
+    /// `NLM_F_MULTI`: more follows.
+    const MULTI: u16 = 2;
+    socket.send(question)?;
+    let (mut buffer, mut complete) = (Vec::new(), true);
+    loop {
+        let length = socket.receive(&mut buffer, true)?.unwrap_or_default();
+        for message in Messages::new(&buffer[..length]) {
+            let message = message?;
+            complete &= message.flags & DUMP_INTERRUPTED == 0;
+            match message.kind {
+                NLMSG_DONE => return Ok(complete),
+                NLMSG_ERROR => {
+                    let answer = Answer::decode(&message)?;
+                    return match Errno::from_raw_os_error(answer.errno) {
+                        _ if answer.errno == 0 => Ok(complete),
+                        // The table went away between two questions.
+                        Errno::NOENT | Errno::INTR => Ok(false),
+                        Errno::PERM => Err(Error::Permission),
+                        _ if no_subsystem(answer.errno) => Err(Error::NoNfTables),
+                        errno => Err(Error::Socket(errno.into())),
+                    };
+                }
+                _ => each(&message)?,
+            }
+            if message.flags & MULTI == 0 {
+                return Ok(complete);
+            }
+        }
+    }
+}
+
+/// What nfnetlink answers where nf_tables is not built in and cannot be loaded.
+fn no_subsystem(errno: i32) -> bool {
+    use rustix::io::Errno;
+    [Errno::INVAL, Errno::OPNOTSUPP]
+        .iter()
+        .any(|e| e.raw_os_error() == errno)
+}
+
+fn refusal(batch: &FinishedBatch, answer: Answer) -> Refusal {
+    let subject = batch.subject(answer.sequence).cloned().unwrap_or(Subject {
+        what: What::Batch,
+        origin: None,
+    });
+    Refusal {
+        subject,
+        errno: answer.errno,
+        text: answer.text,
+    }
+}
+
+/// The first two numbers of a kernel's release.
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_are_compared_by_number() {
+        assert_eq!(version("5.10.0-32-amd64"), Some((5, 10)));
+        assert_eq!(version("6.18.44"), Some((6, 18)));
+        assert!(version("4.18.0-553.el8").unwrap() < OLDEST);
+        assert!(version("5.9.1").unwrap() < OLDEST);
+        assert_eq!(version("unknown"), None);
+    }
+}

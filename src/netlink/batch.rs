@@ -1,0 +1,250 @@
+//! One transaction: the messages of a batch, and which of them each refusal is about.
+
+use std::fmt;
+
+use crate::ruleset::{Origin, Ruleset};
+
+use super::number::*;
+use super::wire::{ACK, Malformed, REQUEST, TooLong, Writer};
+use super::{object, wire};
+
+/// What a message of a batch is about, for errors.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subject {
+    /// What it is.
+    pub what: What,
+    /// The place of the policy behind it.
+    pub origin: Option<Origin>,
+}
+
+/// An object of the ruleset.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum What {
+    /// The batch itself.
+    Batch,
+    /// dfw's table.
+    Table,
+    /// A chain.
+    Chain(String),
+    /// A set or map.
+    Set(String),
+    /// Elements of a set or map.
+    Elements(String),
+    /// A rule.
+    Rule {
+        /// The chain's name.
+        chain: String,
+        /// The rule as nft writes it.
+        text: String,
+    },
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Batch => f.write_str("the transaction"),
+            Self::Table => write!(f, "table inet {}", crate::ruleset::TABLE),
+            Self::Chain(name) => write!(f, "chain {name}"),
+            Self::Set(name) => write!(f, "set {name}"),
+            Self::Elements(name) => write!(f, "the elements of set {name}"),
+            Self::Rule { chain, text } => write!(f, "a rule of chain {chain}: {text}"),
+        }
+    }
+}
+
+/// A transaction that is being written. All of it or nothing takes effect.
+#[derive(Debug)]
+pub struct Batch {
+    writer: Writer,
+    /// By sequence number, from [`FIRST_SEQUENCE`] on.
+    subjects: Vec<Subject>,
+    last: usize,
+}
+
+/// A transaction ready to be sent.
+#[derive(Debug)]
+pub struct FinishedBatch {
+    /// All messages.
+    pub bytes: Vec<u8>,
+    subjects: Vec<Subject>,
+}
+
+/// The sequence number of a batch's first message.
+const FIRST_SEQUENCE: u32 = 1;
+
+impl Batch {
+    /// Begins a transaction that takes effect only if nobody has changed any ruleset of the
+    /// network namespace since `generation`; otherwise the kernel answers `ERESTART`.
+    #[must_use]
+    pub fn new(generation: u32) -> Self {
+        let mut writer = Writer::new();
+        let kind = NFNL_MSG_BATCH_BEGIN;
+        writer.message(
+            kind,
+            REQUEST,
+            FIRST_SEQUENCE,
+            NFPROTO_UNSPEC,
+            NFNL_SUBSYS_NFTABLES,
+            |w| {
+                w.be32(NFNL_BATCH_GENID, generation);
+            },
+        );
+        Self {
+            writer,
+            subjects: vec![Subject {
+                what: What::Batch,
+                origin: None,
+            }],
+            last: 0,
+        }
+    }
+
+    fn push(
+        &mut self,
+        what: What,
+        comment: Option<&str>,
+        write: impl FnOnce(&mut Writer, u32) -> usize,
+    ) {
+        let sequence = FIRST_SEQUENCE + u32::try_from(self.subjects.len()).unwrap_or(u32::MAX);
+        self.last = write(&mut self.writer, sequence);
+        self.subjects.push(Subject {
+            what,
+            origin: comment.and_then(Origin::parse),
+        });
+    }
+
+    /// Deletes dfw's table if there is one.
+    pub fn delete_table(&mut self) {
+        // Adding first makes the deletion succeed where there is none.
+        self.push(What::Table, None, |w, sequence| {
+            object::new_table(w, sequence, None)
+        });
+        self.push(What::Table, None, object::delete_table);
+    }
+
+    /// Makes dfw's table with all its contents. `comment` is kept with the table.
+    pub fn new_table(&mut self, ruleset: &Ruleset, comment: &str) {
+        self.push(What::Table, None, |w, sequence| {
+            object::new_table(w, sequence, Some(comment))
+        });
+        for (name, chain) in &ruleset.chains {
+            self.push(What::Chain(name.clone()), None, |w, sequence| {
+                object::new_chain(w, sequence, name, chain.base)
+            });
+        }
+        // Verdict maps lead to chains, and rules look sets up: in this order each finds the other.
+        for ((name, set), id) in ruleset.sets.iter().zip(1..) {
+            let comment = set.comment.as_deref();
+            self.push(What::Set(name.clone()), comment, |w, sequence| {
+                object::new_set(w, sequence, name, set, id)
+            });
+            let mut next = 0;
+            while next < set.elements.len() {
+                self.push(What::Elements(name.clone()), comment, |w, sequence| {
+                    let (start, after) =
+                        object::new_elements(w, sequence, name, &set.elements, next);
+                    next = after;
+                    start
+                });
+            }
+        }
+        for (name, chain) in &ruleset.chains {
+            for rule in &chain.rules {
+                let what = What::Rule {
+                    chain: name.clone(),
+                    text: rule.to_string(),
+                };
+                self.push(what, rule.comment.as_deref(), |w, sequence| {
+                    object::new_rule(w, sequence, name, rule)
+                });
+            }
+        }
+    }
+
+    /// Ends the transaction.
+    ///
+    /// # Errors
+    /// If something does not fit into a message.
+    pub fn finish(mut self) -> Result<FinishedBatch, TooLong> {
+        // Kernels before 6.10 acknowledge no end of a batch, so the last message asks for it.
+        self.writer.add_flags(self.last, ACK);
+        let sequence = FIRST_SEQUENCE + u32::try_from(self.subjects.len()).unwrap_or(u32::MAX);
+        let kind = NFNL_MSG_BATCH_END;
+        self.writer.message(
+            kind,
+            REQUEST,
+            sequence,
+            NFPROTO_UNSPEC,
+            NFNL_SUBSYS_NFTABLES,
+            |_| {},
+        );
+        Ok(FinishedBatch {
+            bytes: self.writer.finish()?,
+            subjects: self.subjects,
+        })
+    }
+}
+
+impl FinishedBatch {
+    /// What the message with this sequence number is about.
+    #[must_use]
+    pub fn subject(&self, sequence: u32) -> Option<&Subject> {
+        self.subjects
+            .get(sequence.checked_sub(FIRST_SEQUENCE)? as usize)
+    }
+
+    /// How many messages there are, without the end.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.subjects.len()
+    }
+
+    /// Whether there are none; there always is a beginning.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.subjects.is_empty()
+    }
+}
+
+/// What the kernel says of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The message's sequence number.
+    pub sequence: u32,
+    /// 0 for an acknowledgement.
+    pub errno: i32,
+    /// The kernel's own words.
+    pub text: Option<String>,
+    /// Where in the message the trouble is, in bytes.
+    pub offset: Option<u32>,
+}
+
+impl Answer {
+    /// Reads an `NLMSG_ERROR`.
+    ///
+    /// # Errors
+    /// If it is malformed.
+    pub fn decode(message: &wire::Message<'_>) -> Result<Self, Malformed> {
+        /// `NLM_F_ACK_TLVS`: attributes follow.
+        const ATTRIBUTES: u16 = 0x200;
+        let Some((errno, rest)) = message.body.split_first_chunk::<4>() else {
+            return Err(Malformed("short error"));
+        };
+        let errno = i32::from_ne_bytes(*errno).checked_neg().unwrap_or(i32::MAX);
+        let mut answer = Self {
+            sequence: message.sequence,
+            errno,
+            text: None,
+            offset: None,
+        };
+        // Only the header of the message in question is repeated, thanks to NETLINK_CAP_ACK.
+        if let (true, Some(attributes)) = (message.flags & ATTRIBUTES != 0, rest.get(16..)) {
+            let [_, text, offset] = wire::Attributes::new(attributes).table::<3>()?;
+            answer.text = text.and_then(|text| text.string().ok()).map(str::to_owned);
+            answer.offset = offset
+                .and_then(|offset| offset.payload.try_into().ok())
+                .map(u32::from_ne_bytes);
+        }
+        Ok(answer)
+    }
+}

@@ -1,0 +1,309 @@
+//! Elements of sets and maps.
+//!
+//! An interval set holds, for a range, its first key and the key behind its last with
+//! `NFT_SET_ELEM_INTERVAL_END`; the latter is missing where the range reaches the greatest key.
+
+use crate::ruleset::{Elements, Verdict};
+
+use super::instruction::{decode_verdict, encode_verdict, value};
+use super::lower::{padded, unpadded};
+use super::number::*;
+use super::wire::{Attributes, Malformed, Writer};
+
+/// How many bytes of elements go into one message: below 64 KiB by the longest element there is,
+/// one with a verdict to a chain of 255 bytes, twice.
+const LIST_MAX: usize = 65_535 - 1_024;
+
+/// The type of a set's elements, as the kernel has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Form {
+    /// nft's number for the type of the keys.
+    pub(super) key_type: u32,
+    /// The length of a key in bytes.
+    pub(super) key_length: u32,
+    /// Whether elements are ranges.
+    pub(super) interval: bool,
+    /// Whether it is a map to verdicts.
+    pub(super) verdicts: bool,
+}
+
+impl Form {
+    pub(super) fn of(elements: &Elements) -> Self {
+        let (key_type, key_length, interval, verdicts) = match elements {
+            Elements::Ipv4(_) => (TYPE_IPADDR, 4, false, false),
+            Elements::Ipv4Ranges(_) => (TYPE_IPADDR, 4, true, false),
+            Elements::Ipv6(_) => (TYPE_IP6ADDR, 16, false, false),
+            Elements::Ipv6Ranges(_) => (TYPE_IP6ADDR, 16, true, false),
+            Elements::Interfaces(_) => (TYPE_IFNAME, 16, false, false),
+            Elements::PortVerdicts(_) => (TYPE_INET_SERVICE, 2, true, true),
+            Elements::Ipv4Verdicts(_) => (TYPE_IPADDR, 4, false, true),
+            Elements::Ipv6Verdicts(_) => (TYPE_IP6ADDR, 16, false, true),
+        };
+        Self {
+            key_type,
+            key_length,
+            interval,
+            verdicts,
+        }
+    }
+
+    /// No elements of this form; `None` if dfw never writes it.
+    pub(super) fn empty(self) -> Option<Elements> {
+        [
+            Elements::Ipv4(Vec::new()),
+            Elements::Ipv4Ranges(Vec::new()),
+            Elements::Ipv6(Vec::new()),
+            Elements::Ipv6Ranges(Vec::new()),
+            Elements::Interfaces(Vec::new()),
+            Elements::PortVerdicts(Vec::new()),
+            Elements::Ipv4Verdicts(Vec::new()),
+            Elements::Ipv6Verdicts(Vec::new()),
+        ]
+        .into_iter()
+        .find(|elements| Self::of(elements) == self)
+    }
+
+    pub(super) fn flags(self) -> u32 {
+        let interval = if self.interval { NFT_SET_INTERVAL } else { 0 };
+        interval | if self.verdicts { NFT_SET_MAP } else { 0 }
+    }
+
+    /// For nft, so that it prints keys and not bytes.
+    pub(super) fn byte_order(self) -> u32 {
+        if self.key_type == TYPE_IFNAME {
+            BYTEORDER_HOST_ENDIAN
+        } else {
+            BYTEORDER_BIG_ENDIAN
+        }
+    }
+}
+
+/// Writes elements from the `next`th on until the list is full; returns the one that comes next.
+pub(super) fn encode(w: &mut Writer, elements: &Elements, next: usize) -> usize {
+    match elements {
+        Elements::Ipv4(v) => list(w, v, next, |w, a| key(w, &a.to_be_bytes(), None)),
+        Elements::Ipv4Ranges(v) => list(w, v, next, |w, (first, last)| {
+            let end = last.checked_add(1).map(u32::to_be_bytes);
+            range(w, &first.to_be_bytes(), end.as_ref(), None);
+        }),
+        Elements::Ipv6(v) => list(w, v, next, |w, a| key(w, &a.to_be_bytes(), None)),
+        Elements::Ipv6Ranges(v) => list(w, v, next, |w, (first, last)| {
+            let end = last.checked_add(1).map(u128::to_be_bytes);
+            range(w, &first.to_be_bytes(), end.as_ref(), None);
+        }),
+        Elements::Interfaces(v) => list(w, v, next, |w, name| key(w, &padded(name), None)),
+        Elements::PortVerdicts(v) => list(w, v, next, |w, (first, last, verdict)| {
+            let end = last.checked_add(1).map(u16::to_be_bytes);
+            range(w, &first.to_be_bytes(), end.as_ref(), Some(verdict));
+        }),
+        Elements::Ipv4Verdicts(v) => list(w, v, next, |w, (a, verdict)| {
+            key(w, &a.to_be_bytes(), Some(verdict));
+        }),
+        Elements::Ipv6Verdicts(v) => list(w, v, next, |w, (a, verdict)| {
+            key(w, &a.to_be_bytes(), Some(verdict));
+        }),
+    }
+}
+
+fn list<T>(w: &mut Writer, all: &[T], next: usize, write: impl Fn(&mut Writer, &T)) -> usize {
+    let limit = w.bytes().len() + LIST_MAX;
+    let mut after = next;
+    for element in all.get(next..).unwrap_or_default() {
+        if w.bytes().len() >= limit {
+            break;
+        }
+        write(w, element);
+        after += 1;
+    }
+    after
+}
+
+fn key(w: &mut Writer, key: &[u8], verdict: Option<&Verdict>) {
+    w.nest(NFTA_LIST_ELEM, |w| {
+        w.nest(NFTA_SET_ELEM_KEY, |w| w.attribute(NFTA_DATA_VALUE, key));
+        if let Some(verdict) = verdict {
+            w.nest(NFTA_SET_ELEM_DATA, |w| encode_verdict(w, verdict));
+        }
+    });
+}
+
+fn range<const N: usize>(
+    w: &mut Writer,
+    first: &[u8; N],
+    end: Option<&[u8; N]>,
+    verdict: Option<&Verdict>,
+) {
+    key(w, first, verdict);
+    if let Some(end) = end {
+        w.nest(NFTA_LIST_ELEM, |w| {
+            w.be32(NFTA_SET_ELEM_FLAGS, NFT_SET_ELEM_INTERVAL_END);
+            w.nest(NFTA_SET_ELEM_KEY, |w| w.attribute(NFTA_DATA_VALUE, end));
+        });
+    }
+}
+
+/// One element as it was read.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Read {
+    /// Big-endian, so that byte order is key order.
+    key: Vec<u8>,
+    /// Before the start of the next range at the same key.
+    starts: bool,
+    verdict: Option<Verdict>,
+}
+
+/// Collects the elements of one set over the messages of a dump, which come in any order.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Collector {
+    read: Vec<Read>,
+    foreign: bool,
+}
+
+impl Collector {
+    /// Takes one list of elements.
+    pub(super) fn add(&mut self, list: &[u8]) -> Result<(), Malformed> {
+        for element in Attributes::new(list) {
+            let table = element?.nested().table::<16>()?;
+            let flags = table[usize::from(NFTA_SET_ELEM_FLAGS)].map_or(Ok(0), |f| f.be32())?;
+            let key = table[usize::from(NFTA_SET_ELEM_KEY)]
+                .as_ref()
+                .and_then(value);
+            let data = table[usize::from(NFTA_SET_ELEM_DATA)];
+            let verdict = data.as_ref().and_then(decode_verdict);
+            // Timeouts, counters, catch-all and whatever else dfw never writes.
+            let known = |kind: usize| {
+                [NFTA_SET_ELEM_KEY, NFTA_SET_ELEM_DATA, NFTA_SET_ELEM_FLAGS]
+                    .contains(&u16::try_from(kind).unwrap_or(u16::MAX))
+            };
+            let more = table
+                .iter()
+                .enumerate()
+                .any(|(kind, a)| a.is_some() && !known(kind));
+            let odd =
+                flags & !NFT_SET_ELEM_INTERVAL_END != 0 || data.is_some() != verdict.is_some();
+            match key {
+                Some(key) if !more && !odd => self.read.push(Read {
+                    key: key.to_vec(),
+                    starts: flags & NFT_SET_ELEM_INTERVAL_END == 0,
+                    verdict,
+                }),
+                _ => self.foreign = true,
+            }
+        }
+        Ok(())
+    }
+
+    /// The elements in dfw's form; `None` if something among them is not dfw's.
+    pub(super) fn finish(mut self, form: Form) -> Option<Elements> {
+        if self.foreign {
+            return None;
+        }
+        self.read.sort_unstable();
+        let read = self.read;
+        Some(match form.empty()? {
+            Elements::Ipv4(_) => {
+                Elements::Ipv4(keys(&read, |k| k.try_into().map(u32::from_be_bytes).ok())?)
+            }
+            Elements::Ipv6(_) => {
+                Elements::Ipv6(keys(&read, |k| k.try_into().map(u128::from_be_bytes).ok())?)
+            }
+            Elements::Interfaces(_) => Elements::Interfaces(keys(&read, unpadded)?),
+            Elements::Ipv4Verdicts(_) => Elements::Ipv4Verdicts(verdicts(&read, |k| {
+                k.try_into().map(u32::from_be_bytes).ok()
+            })?),
+            Elements::Ipv6Verdicts(_) => Elements::Ipv6Verdicts(verdicts(&read, |k| {
+                k.try_into().map(u128::from_be_bytes).ok()
+            })?),
+            Elements::Ipv4Ranges(_) => {
+                let ranges = ranges(
+                    &read,
+                    |k| k.try_into().map(u32::from_be_bytes).ok(),
+                    u32::MAX,
+                    |k| k.checked_sub(1),
+                )?;
+                Elements::Ipv4Ranges(plain(ranges)?)
+            }
+            Elements::Ipv6Ranges(_) => {
+                let ranges = ranges(
+                    &read,
+                    |k| k.try_into().map(u128::from_be_bytes).ok(),
+                    u128::MAX,
+                    |k| k.checked_sub(1),
+                )?;
+                Elements::Ipv6Ranges(plain(ranges)?)
+            }
+            Elements::PortVerdicts(_) => {
+                let ranges = ranges(
+                    &read,
+                    |k| k.try_into().map(u16::from_be_bytes).ok(),
+                    u16::MAX,
+                    |k| k.checked_sub(1),
+                )?;
+                let all = ranges
+                    .into_iter()
+                    .map(|(first, last, verdict)| Some((first, last, verdict?)));
+                Elements::PortVerdicts(all.collect::<Option<_>>()?)
+            }
+        })
+    }
+}
+
+fn keys<T>(read: &[Read], key: impl Fn(&[u8]) -> Option<T>) -> Option<Vec<T>> {
+    read.iter()
+        .map(|e| {
+            if e.starts && e.verdict.is_none() {
+                key(&e.key)
+            } else {
+                None
+            }
+        })
+        .collect()
+}
+
+fn verdicts<T>(read: &[Read], key: impl Fn(&[u8]) -> Option<T>) -> Option<Vec<(T, Verdict)>> {
+    read.iter()
+        .map(|e| {
+            if e.starts {
+                Some((key(&e.key)?, e.verdict.clone()?))
+            } else {
+                None
+            }
+        })
+        .collect()
+}
+
+/// Puts starts and ends together. nft writes an end before everything as well, at key 0, which
+/// says nothing.
+fn ranges<T: Copy>(
+    read: &[Read],
+    key: impl Fn(&[u8]) -> Option<T>,
+    max: T,
+    before: impl Fn(T) -> Option<T>,
+) -> Option<Vec<(T, T, Option<Verdict>)>> {
+    let mut ranges = Vec::new();
+    let mut open: Option<(T, Option<Verdict>)> = None;
+    for element in read {
+        let at = key(&element.key)?;
+        match (element.starts, open.take()) {
+            (true, None) => open = Some((at, element.verdict.clone())),
+            // The next range starts where this one ends, and its end was left out.
+            (true, Some((first, verdict))) => {
+                ranges.push((first, before(at)?, verdict));
+                open = Some((at, element.verdict.clone()));
+            }
+            (false, Some((first, verdict))) => ranges.push((first, before(at)?, verdict)),
+            (false, None) => {}
+        }
+    }
+    if let Some((first, verdict)) = open {
+        ranges.push((first, max, verdict));
+    }
+    Some(ranges)
+}
+
+fn plain<T>(ranges: Vec<(T, T, Option<Verdict>)>) -> Option<Vec<(T, T)>> {
+    ranges
+        .into_iter()
+        .map(|(first, last, verdict)| verdict.is_none().then_some((first, last)))
+        .collect()
+}

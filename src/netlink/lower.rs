@@ -1,0 +1,498 @@
+//! Expressions of the ruleset as the kernel's instructions, and back.
+//!
+//! Both directions stand side by side so that one cannot change without the other;
+//! `raise(lower(rule)) == rule` is a property test.
+
+use crate::ruleset::{Direction, Expression, Family, L4Protocol, NameMatch, Reject, Side, Tuple};
+
+use super::instruction::Instruction;
+use super::number::*;
+
+/// `IFNAMSIZ`.
+const NAME_SIZE: usize = 16;
+/// What `meta oifkind` says of a bridge.
+const BRIDGE: &str = "bridge";
+/// The first byte of 127.0.0.0/8.
+const LOOPBACK: u8 = 127;
+
+/// The instructions for an expression.
+#[expect(clippy::too_many_lines, reason = "one arm for each expression")]
+pub(super) fn lower(expression: &Expression, out: &mut Vec<Instruction>) {
+    match expression {
+        Expression::Interface { side, name, equal } => {
+            out.push(Instruction::Meta(interface_key(*side)));
+            let data = match name {
+                NameMatch::Exact(name) => padded(name),
+                NameMatch::Prefix(prefix) => prefix.clone().into_bytes(),
+            };
+            out.push(Instruction::Cmp {
+                op: if *equal { NFT_CMP_EQ } else { NFT_CMP_NEQ },
+                data,
+            });
+        }
+        Expression::InterfaceIn { side, set, member } => {
+            out.push(Instruction::Meta(interface_key(*side)));
+            out.push(Instruction::Lookup {
+                set: set.clone(),
+                inverted: !member,
+                verdict: false,
+            });
+        }
+        Expression::OutBridge => {
+            out.push(Instruction::Meta(NFT_META_OIFKIND));
+            out.push(equal(padded(BRIDGE)));
+        }
+        Expression::Protocol(protocol) => lower_protocol(*protocol, out),
+        Expression::Direction(direction) => {
+            out.push(Instruction::Ct {
+                key: NFT_CT_DIRECTION,
+                direction: None,
+            });
+            out.push(equal(vec![match direction {
+                Direction::Original => IP_CT_DIR_ORIGINAL,
+                Direction::Reply => IP_CT_DIR_REPLY,
+            }]));
+        }
+        Expression::DestinationNat => lower_bit(NFT_CT_STATUS, IPS_DST_NAT, out),
+        Expression::Related => lower_bit(NFT_CT_STATE, STATE_RELATED, out),
+        Expression::SourceIn { tuple, family, set } => {
+            lower_address(*tuple, *family, End::Source, out);
+            out.push(Instruction::Lookup {
+                set: set.clone(),
+                inverted: false,
+                verdict: false,
+            });
+        }
+        Expression::ToLoopback(tuple) => {
+            lower_address(*tuple, Family::V4, End::Destination, out);
+            if let Some(Instruction::Payload { length, .. }) = out.last_mut() {
+                *length = 1;
+            }
+            out.push(equal(vec![LOOPBACK]));
+        }
+        Expression::SameInterface => {
+            out.push(Instruction::Fib {
+                result: NFT_FIB_RESULT_OIF,
+                flags: FIB_SAME_INTERFACE,
+            });
+            out.push(equal(1u32.to_ne_bytes().to_vec()));
+        }
+        Expression::PortMap {
+            tuple,
+            protocol,
+            map,
+        } => {
+            lower_protocol(*protocol, out);
+            out.push(match tuple {
+                Tuple::Original => ORIGINAL_PORT,
+                Tuple::Packet => PACKET_PORT,
+            });
+            out.push(Instruction::Lookup {
+                set: map.clone(),
+                inverted: false,
+                verdict: true,
+            });
+        }
+        Expression::DestinationMap { tuple, family, map } => {
+            lower_address(*tuple, *family, End::Destination, out);
+            out.push(Instruction::Lookup {
+                set: map.clone(),
+                inverted: false,
+                verdict: true,
+            });
+        }
+        Expression::Limit { per_second, burst } => {
+            out.push(Instruction::Limit {
+                rate: *per_second,
+                unit: 1,
+                burst: *burst,
+            });
+        }
+        Expression::Log { prefix } => out.push(Instruction::Log(prefix.clone())),
+        Expression::Counter => out.push(Instruction::Counter),
+        Expression::Reject(Reject::TcpReset) => {
+            out.push(Instruction::Reject {
+                kind: NFT_REJECT_TCP_RST,
+                code: 0,
+            });
+        }
+        Expression::Reject(Reject::PortUnreachable) => out.push(Instruction::Reject {
+            kind: NFT_REJECT_ICMPX_UNREACH,
+            code: NFT_REJECT_ICMPX_PORT_UNREACH,
+        }),
+        Expression::Verdict(verdict) => out.push(Instruction::Immediate(verdict.clone())),
+        Expression::Unknown { name, data } => {
+            out.push(Instruction::Raw {
+                name: name.clone(),
+                data: data.clone(),
+            });
+        }
+    }
+}
+
+/// The expressions that a rule's instructions make; what fits none becomes
+/// [`Expression::Unknown`], one for each instruction.
+pub(super) fn raise(instructions: &[Instruction], raw: &[(String, Vec<u8>)]) -> Vec<Expression> {
+    let mut expressions = Vec::new();
+    let mut at = 0;
+    while at < instructions.len() {
+        if let Some((expression, used)) = raise_first(&instructions[at..]) {
+            expressions.push(expression);
+            at += used;
+        } else {
+            let (name, data) = raw.get(at).cloned().unwrap_or_default();
+            expressions.push(Expression::Unknown { name, data });
+            at += 1;
+        }
+    }
+    expressions
+}
+
+/// The expression that the first instructions make and how many they are.
+#[expect(clippy::too_many_lines, reason = "one arm for each expression")]
+fn raise_first(instructions: &[Instruction]) -> Option<(Expression, usize)> {
+    use Instruction::{Cmp, Counter, Ct, Fib, Immediate, Limit, Log, Lookup, Mask, Meta, Raw};
+    Some(match instructions {
+        [
+            Meta(NFT_META_L4PROTO),
+            Cmp {
+                op: NFT_CMP_EQ,
+                data,
+            },
+            rest @ ..,
+        ] => {
+            let protocol = protocol(data)?;
+            match rest {
+                [
+                    port,
+                    Lookup {
+                        set,
+                        inverted: false,
+                        verdict: true,
+                    },
+                    ..,
+                ] if *port == ORIGINAL_PORT || *port == PACKET_PORT => {
+                    let tuple = if *port == ORIGINAL_PORT {
+                        Tuple::Original
+                    } else {
+                        Tuple::Packet
+                    };
+                    (
+                        Expression::PortMap {
+                            tuple,
+                            protocol,
+                            map: set.clone(),
+                        },
+                        4,
+                    )
+                }
+                _ => (Expression::Protocol(protocol), 2),
+            }
+        }
+        [
+            Meta(NFT_META_OIFKIND),
+            Cmp {
+                op: NFT_CMP_EQ,
+                data,
+            },
+            ..,
+        ] if *data == padded(BRIDGE) => (Expression::OutBridge, 2),
+        [
+            Meta(key @ (NFT_META_IIFNAME | NFT_META_OIFNAME)),
+            Cmp { op, data },
+            ..,
+        ] => {
+            let equal = match *op {
+                NFT_CMP_EQ => true,
+                NFT_CMP_NEQ => false,
+                _ => return None,
+            };
+            (
+                Expression::Interface {
+                    side: side(*key),
+                    name: name(data)?,
+                    equal,
+                },
+                2,
+            )
+        }
+        [
+            Meta(key @ (NFT_META_IIFNAME | NFT_META_OIFNAME)),
+            Lookup {
+                set,
+                inverted,
+                verdict: false,
+            },
+            ..,
+        ] => {
+            let (side, set) = (side(*key), set.clone());
+            (
+                Expression::InterfaceIn {
+                    side,
+                    set,
+                    member: !inverted,
+                },
+                2,
+            )
+        }
+        [
+            Ct {
+                key: NFT_CT_DIRECTION,
+                direction: None,
+            },
+            Cmp {
+                op: NFT_CMP_EQ,
+                data,
+            },
+            ..,
+        ] => {
+            let direction = match data[..] {
+                [IP_CT_DIR_ORIGINAL] => Direction::Original,
+                [IP_CT_DIR_REPLY] => Direction::Reply,
+                _ => return None,
+            };
+            (Expression::Direction(direction), 2)
+        }
+        [
+            Ct {
+                key,
+                direction: None,
+            },
+            Mask(mask),
+            Cmp {
+                op: NFT_CMP_NEQ,
+                data,
+            },
+            ..,
+        ] if *data == [0; 4] => match (*key, *mask) {
+            (NFT_CT_STATUS, IPS_DST_NAT) => (Expression::DestinationNat, 3),
+            (NFT_CT_STATE, STATE_RELATED) => (Expression::Related, 3),
+            _ => return None,
+        },
+        [
+            Fib {
+                result: NFT_FIB_RESULT_OIF,
+                flags,
+            },
+            Cmp {
+                op: NFT_CMP_EQ,
+                data,
+            },
+            ..,
+        ] if *flags == FIB_SAME_INTERFACE && *data == 1u32.to_ne_bytes() => {
+            (Expression::SameInterface, 2)
+        }
+        [
+            Limit {
+                rate,
+                unit: 1,
+                burst,
+            },
+            ..,
+        ] => (
+            Expression::Limit {
+                per_second: *rate,
+                burst: *burst,
+            },
+            1,
+        ),
+        [Log(prefix), ..] => (
+            Expression::Log {
+                prefix: prefix.clone(),
+            },
+            1,
+        ),
+        [Counter, ..] => (Expression::Counter, 1),
+        [Instruction::Reject { kind, code }, ..] => {
+            let reject = match (*kind, *code) {
+                (NFT_REJECT_TCP_RST, _) => Reject::TcpReset,
+                (NFT_REJECT_ICMPX_UNREACH, NFT_REJECT_ICMPX_PORT_UNREACH) => {
+                    Reject::PortUnreachable
+                }
+                _ => return None,
+            };
+            (Expression::Reject(reject), 1)
+        }
+        [Immediate(verdict), ..] => (Expression::Verdict(verdict.clone()), 1),
+        [Raw { name, data }, ..] => (
+            Expression::Unknown {
+                name: name.clone(),
+                data: data.clone(),
+            },
+            1,
+        ),
+        _ => return raise_address(instructions),
+    })
+}
+
+/// Lookups and comparisons of an address.
+fn raise_address(instructions: &[Instruction]) -> Option<(Expression, usize)> {
+    for tuple in [Tuple::Original, Tuple::Packet] {
+        for family in [Family::V4, Family::V6] {
+            for end in [End::Source, End::Destination] {
+                let mut load = Vec::new();
+                lower_address(tuple, family, end, &mut load);
+                let used = load.len() + 1;
+                let expression = match (instructions.strip_prefix(&load[..]), end) {
+                    (
+                        Some(
+                            [
+                                Instruction::Lookup {
+                                    set,
+                                    inverted: false,
+                                    verdict,
+                                },
+                                ..,
+                            ],
+                        ),
+                        end,
+                    ) => {
+                        let set = set.clone();
+                        match (end, verdict) {
+                            (End::Source, false) => Expression::SourceIn { tuple, family, set },
+                            (End::Destination, true) => Expression::DestinationMap {
+                                tuple,
+                                family,
+                                map: set,
+                            },
+                            _ => continue,
+                        }
+                    }
+                    _ => continue,
+                };
+                return Some((expression, used));
+            }
+        }
+        let mut loopback = Vec::new();
+        lower(&Expression::ToLoopback(tuple), &mut loopback);
+        if instructions.starts_with(&loopback) {
+            return Some((Expression::ToLoopback(tuple), loopback.len()));
+        }
+    }
+    None
+}
+
+/// `fib daddr . iif oif exists`
+const FIB_SAME_INTERFACE: u32 = NFTA_FIB_F_DADDR | NFTA_FIB_F_IIF | NFTA_FIB_F_PRESENT;
+/// `ct original proto-dst`
+const ORIGINAL_PORT: Instruction = Instruction::Ct {
+    key: NFT_CT_PROTO_DST,
+    direction: Some(IP_CT_DIR_ORIGINAL),
+};
+/// `th dport`: at the same place in TCP, UDP and SCTP
+const PACKET_PORT: Instruction = Instruction::Payload {
+    base: NFT_PAYLOAD_TRANSPORT_HEADER,
+    offset: 2,
+    length: 2,
+};
+
+#[derive(Clone, Copy)]
+enum End {
+    Source,
+    Destination,
+}
+
+/// Loads an address. The keys of the original tuple match their own family only; for the packet's
+/// own header the family is checked first.
+fn lower_address(tuple: Tuple, family: Family, end: End, out: &mut Vec<Instruction>) {
+    match tuple {
+        Tuple::Original => {
+            let key = match (family, end) {
+                (Family::V4, End::Source) => NFT_CT_SRC_IP,
+                (Family::V4, End::Destination) => NFT_CT_DST_IP,
+                (Family::V6, End::Source) => NFT_CT_SRC_IP6,
+                (Family::V6, End::Destination) => NFT_CT_DST_IP6,
+            };
+            out.push(Instruction::Ct {
+                key,
+                direction: Some(IP_CT_DIR_ORIGINAL),
+            });
+        }
+        Tuple::Packet => {
+            // RFC 791 and RFC 8200: where the addresses stand in the header.
+            let (protocol, offset, length) = match (family, end) {
+                (Family::V4, End::Source) => (NFPROTO_IPV4, 12, 4),
+                (Family::V4, End::Destination) => (NFPROTO_IPV4, 16, 4),
+                (Family::V6, End::Source) => (NFPROTO_IPV6, 8, 16),
+                (Family::V6, End::Destination) => (NFPROTO_IPV6, 24, 16),
+            };
+            out.push(Instruction::Meta(NFT_META_NFPROTO));
+            out.push(equal(vec![protocol]));
+            let base = NFT_PAYLOAD_NETWORK_HEADER;
+            out.push(Instruction::Payload {
+                base,
+                offset,
+                length,
+            });
+        }
+    }
+}
+
+fn lower_protocol(protocol: L4Protocol, out: &mut Vec<Instruction>) {
+    out.push(Instruction::Meta(NFT_META_L4PROTO));
+    out.push(equal(vec![protocol.number()]));
+}
+
+/// Matches if a bit of a conntrack word is set.
+fn lower_bit(key: u32, bit: u32, out: &mut Vec<Instruction>) {
+    out.push(Instruction::Ct {
+        key,
+        direction: None,
+    });
+    out.push(Instruction::Mask(bit));
+    out.push(Instruction::Cmp {
+        op: NFT_CMP_NEQ,
+        data: vec![0; 4],
+    });
+}
+
+fn equal(data: Vec<u8>) -> Instruction {
+    Instruction::Cmp {
+        op: NFT_CMP_EQ,
+        data,
+    }
+}
+
+fn interface_key(side: Side) -> u32 {
+    match side {
+        Side::In => NFT_META_IIFNAME,
+        Side::Out => NFT_META_OIFNAME,
+    }
+}
+
+fn side(key: u32) -> Side {
+    if key == NFT_META_OIFNAME {
+        Side::Out
+    } else {
+        Side::In
+    }
+}
+
+fn protocol(data: &[u8]) -> Option<L4Protocol> {
+    L4Protocol::ALL
+        .into_iter()
+        .find(|protocol| data == [protocol.number()])
+}
+
+/// A name as the kernel compares it as a whole.
+pub(super) fn padded(name: &str) -> Vec<u8> {
+    let mut bytes = name.as_bytes().to_vec();
+    bytes.resize(NAME_SIZE, 0);
+    bytes
+}
+
+/// A name from its padded form; `None` if it is none.
+pub(super) fn unpadded(bytes: &[u8]) -> Option<String> {
+    let end = bytes.iter().position(|&b| b == 0)?;
+    let fine = bytes.len() == NAME_SIZE && bytes[end..].iter().all(|&b| b == 0);
+    fine.then(|| String::from_utf8(bytes[..end].to_vec()).ok())
+        .flatten()
+}
+
+fn name(data: &[u8]) -> Option<NameMatch> {
+    match data.len() {
+        NAME_SIZE => unpadded(data).map(NameMatch::Exact),
+        _ if data.contains(&0) => None,
+        _ => String::from_utf8(data.to_vec()).ok().map(NameMatch::Prefix),
+    }
+}

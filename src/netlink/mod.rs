@@ -1,0 +1,17 @@
+//! nf_tables over netlink: rulesets as messages and back, and the socket that carries them.
+//!
+//! One codec for both directions, so that what is written is what is read. It knows what dfw
+//! sends and keeps the rest as bytes; a foreign object is never an error.
+//!
+//! Sources: `linux/netfilter/nf_tables.h`, `linux/netfilter/nfnetlink.h`, `linux/netlink.h`.
+
+pub mod batch;
+mod element;
+mod instruction;
+mod lower;
+mod number;
+pub mod object;
+pub mod request;
+pub mod snapshot;
+pub mod socket;
+pub mod wire;

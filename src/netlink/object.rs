@@ -1,0 +1,441 @@
+//! Tables, chains, sets and rules as nf_tables messages, and back.
+
+use crate::ruleset::{Base, Elements, Hook, Rule, Set, TABLE};
+
+use super::element;
+use super::instruction::Instruction;
+use super::lower::{lower, raise};
+use super::number::*;
+use super::wire::{APPEND, Attribute, Attributes, CREATE, Malformed, Message, Writer};
+
+/// The type of a message of nf_tables.
+pub(super) fn kind(message: u16) -> u16 {
+    NFNL_SUBSYS_NFTABLES << 8 | message
+}
+
+/// Writes a message of the `inet` family about something in dfw's table.
+fn message(
+    w: &mut Writer,
+    kind_: u16,
+    flags: u16,
+    sequence: u32,
+    body: impl FnOnce(&mut Writer),
+) -> usize {
+    w.message(
+        kind(kind_),
+        super::wire::REQUEST | flags,
+        sequence,
+        NFPROTO_INET,
+        0,
+        body,
+    )
+}
+
+/// Writes the message that makes dfw's table.
+pub(super) fn new_table(w: &mut Writer, sequence: u32, comment: Option<&str>) -> usize {
+    message(w, NFT_MSG_NEWTABLE, CREATE, sequence, |w| {
+        w.string(NFTA_TABLE_NAME, TABLE);
+        w.be32(NFTA_TABLE_FLAGS, 0);
+        if let Some(comment) = comment {
+            w.attribute(
+                NFTA_TABLE_USERDATA,
+                &user_text(NFTNL_UDATA_COMMENT, comment),
+            );
+        }
+    })
+}
+
+/// Writes the message that deletes dfw's table with all that is in it.
+pub(super) fn delete_table(w: &mut Writer, sequence: u32) -> usize {
+    message(w, NFT_MSG_DELTABLE, 0, sequence, |w| {
+        w.string(NFTA_TABLE_NAME, TABLE);
+    })
+}
+
+/// Writes the message that makes a chain.
+pub(super) fn new_chain(w: &mut Writer, sequence: u32, name: &str, base: Option<Base>) -> usize {
+    message(w, NFT_MSG_NEWCHAIN, CREATE, sequence, |w| {
+        w.string(NFTA_CHAIN_TABLE, TABLE);
+        w.string(NFTA_CHAIN_NAME, name);
+        if let Some(Base { hook, priority }) = base {
+            w.string(NFTA_CHAIN_TYPE, "filter");
+            w.be32(NFTA_CHAIN_POLICY, NF_ACCEPT);
+            w.nest(NFTA_CHAIN_HOOK, |w| {
+                w.be32(NFTA_HOOK_HOOKNUM, hook_number(hook));
+                w.be32(NFTA_HOOK_PRIORITY, priority.cast_unsigned());
+            });
+        }
+    })
+}
+
+/// Writes the message that makes a set; `id` is unique in the batch.
+pub(super) fn new_set(w: &mut Writer, sequence: u32, name: &str, set: &Set, id: u32) -> usize {
+    let form = element::Form::of(&set.elements);
+    message(w, NFT_MSG_NEWSET, CREATE, sequence, |w| {
+        w.string(NFTA_SET_TABLE, TABLE);
+        w.string(NFTA_SET_NAME, name);
+        w.be32(NFTA_SET_FLAGS, form.flags());
+        w.be32(NFTA_SET_KEY_TYPE, form.key_type);
+        w.be32(NFTA_SET_KEY_LEN, form.key_length);
+        if form.verdicts {
+            w.be32(NFTA_SET_DATA_TYPE, NFT_DATA_VERDICT);
+            w.be32(NFTA_SET_DATA_LEN, 0);
+        }
+        w.be32(NFTA_SET_ID, id);
+        // A hash that knows its size is several times faster to fill. Interval sets take none.
+        if let (false, Ok(size @ 1..)) = (form.interval, u32::try_from(set.elements.len())) {
+            w.nest(NFTA_SET_DESC, |w| w.be32(NFTA_SET_DESC_SIZE, size));
+        }
+        let mut user = user_number(NFTNL_UDATA_SET_KEYBYTEORDER, form.byte_order());
+        if form.verdicts {
+            user.extend(user_number(
+                NFTNL_UDATA_SET_DATABYTEORDER,
+                BYTEORDER_INVALID,
+            ));
+        }
+        if let Some(comment) = &set.comment {
+            user.extend(user_text(NFTNL_UDATA_SET_COMMENT, comment));
+        }
+        w.attribute(NFTA_SET_USERDATA, &user);
+    })
+}
+
+/// Writes one message with as many elements of a set as fit, beginning with the `next`th; returns
+/// the place of the message and the element that comes next.
+pub(super) fn new_elements(
+    w: &mut Writer,
+    sequence: u32,
+    name: &str,
+    elements: &Elements,
+    next: usize,
+) -> (usize, usize) {
+    let mut after = next;
+    let start = message(w, NFT_MSG_NEWSETELEM, CREATE, sequence, |w| {
+        w.string(NFTA_SET_ELEM_LIST_TABLE, TABLE);
+        w.string(NFTA_SET_ELEM_LIST_SET, name);
+        w.nest(NFTA_SET_ELEM_LIST_ELEMENTS, |w| {
+            after = element::encode(w, elements, next);
+        });
+    });
+    (start, after)
+}
+
+/// Writes the message that adds a rule to the end of a chain.
+pub(super) fn new_rule(w: &mut Writer, sequence: u32, chain: &str, rule: &Rule) -> usize {
+    message(w, NFT_MSG_NEWRULE, CREATE | APPEND, sequence, |w| {
+        w.string(NFTA_RULE_TABLE, TABLE);
+        w.string(NFTA_RULE_CHAIN, chain);
+        let mut instructions = Vec::new();
+        rule.expressions
+            .iter()
+            .for_each(|expression| lower(expression, &mut instructions));
+        w.nest(NFTA_RULE_EXPRESSIONS, |w| {
+            for instruction in &instructions {
+                instruction.encode(w);
+            }
+        });
+        if let Some(comment) = &rule.comment {
+            w.attribute(NFTA_RULE_USERDATA, &user_text(NFTNL_UDATA_COMMENT, comment));
+        }
+    })
+}
+
+/// An object of a ruleset as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Object {
+    /// A table.
+    Table(TableObject),
+    /// A chain.
+    Chain(ChainObject),
+    /// A set without its elements.
+    Set(SetObject),
+    /// Some elements of a set; they can be read once the set is known.
+    Elements {
+        /// The table's name.
+        table: String,
+        /// The set's name.
+        set: String,
+        /// The list as it was read.
+        list: Vec<u8>,
+    },
+    /// A rule.
+    Rule(RuleObject),
+    /// A stateful object or a flowtable, which dfw never writes; the table's name.
+    Other(String),
+}
+
+/// A table as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableObject {
+    /// The protocol family (`NFPROTO_*`).
+    pub family: u8,
+    /// The name.
+    pub name: String,
+    /// `enum nft_table_flags`.
+    pub flags: u32,
+    /// The comment.
+    pub comment: Option<String>,
+}
+
+/// A chain as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChainObject {
+    /// The protocol family (`NFPROTO_*`).
+    pub family: u8,
+    /// The table's name.
+    pub table: String,
+    /// The name.
+    pub name: String,
+    /// For a base chain, where it hooks in.
+    pub hook: Option<HookObject>,
+}
+
+/// Where a base chain hooks in, as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HookObject {
+    /// The number of the hook in its family.
+    pub number: u32,
+    /// The priority.
+    pub priority: i32,
+    /// `filter`, `nat` or `route`.
+    pub kind: String,
+    /// Whether the policy is `accept`.
+    pub accepts: bool,
+}
+
+impl HookObject {
+    /// The same in dfw's terms; `None` if dfw would never write it.
+    #[must_use]
+    pub fn base(&self) -> Option<Base> {
+        let hook = hook(self.number)?;
+        (self.accepts && self.kind == "filter").then_some(Base {
+            hook,
+            priority: self.priority,
+        })
+    }
+}
+
+/// A set as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetObject {
+    /// The table's name.
+    pub table: String,
+    /// The name.
+    pub name: String,
+    /// The empty elements of its type; `None` for a type that dfw never writes.
+    pub elements: Option<Elements>,
+    /// The size that it was made for.
+    pub size: Option<u32>,
+    /// The comment.
+    pub comment: Option<String>,
+}
+
+/// A rule as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleObject {
+    /// The table's name.
+    pub table: String,
+    /// The chain's name.
+    pub chain: String,
+    /// What it says.
+    pub rule: Rule,
+    /// The values of its first counter, packets and bytes.
+    pub counter: Option<(u64, u64)>,
+}
+
+/// Reads a message about an object; `None` for any other message.
+///
+/// # Errors
+/// If the message is malformed. What is only foreign is no error.
+pub fn decode(message: &Message<'_>) -> Result<Option<Object>, Malformed> {
+    if message.kind >> 8 != NFNL_SUBSYS_NFTABLES {
+        return Ok(None);
+    }
+    let family = message.family()?;
+    let attributes = message.attributes()?;
+    Ok(Some(match message.kind & 0xff {
+        NFT_MSG_NEWTABLE => Object::Table(decode_table(family, attributes)?),
+        NFT_MSG_NEWCHAIN => Object::Chain(decode_chain(family, attributes)?),
+        NFT_MSG_NEWSET => Object::Set(decode_set(attributes)?),
+        NFT_MSG_NEWSETELEM => {
+            let [_, table, set, list] = attributes.table::<4>()?;
+            Object::Elements {
+                table: text(table)?,
+                set: text(set)?,
+                list: list.map_or_else(Vec::new, |list| list.payload.to_vec()),
+            }
+        }
+        NFT_MSG_NEWRULE => Object::Rule(decode_rule(attributes)?),
+        NFT_MSG_NEWOBJ | NFT_MSG_NEWFLOWTABLE => {
+            let [_, table] = attributes.table::<2>()?;
+            Object::Other(text(table)?)
+        }
+        _ => return Ok(None),
+    }))
+}
+
+fn decode_table(family: u8, attributes: Attributes<'_>) -> Result<TableObject, Malformed> {
+    let table = attributes.table::<7>()?;
+    Ok(TableObject {
+        family,
+        name: text(table[usize::from(NFTA_TABLE_NAME)])?,
+        flags: table[usize::from(NFTA_TABLE_FLAGS)].map_or(Ok(0), |flags| flags.be32())?,
+        comment: comment(table[usize::from(NFTA_TABLE_USERDATA)], NFTNL_UDATA_COMMENT),
+    })
+}
+
+fn decode_chain(family: u8, attributes: Attributes<'_>) -> Result<ChainObject, Malformed> {
+    let table = attributes.table::<8>()?;
+    let hook = match table[usize::from(NFTA_CHAIN_HOOK)] {
+        None => None,
+        Some(hook) => {
+            let [_, number, priority] = hook.nested().table::<3>()?;
+            let read = |a: Option<Attribute<'_>>| a.ok_or(Malformed("half a hook"))?.be32();
+            Some(HookObject {
+                number: read(number)?,
+                priority: read(priority)?.cast_signed(),
+                kind: text(table[usize::from(NFTA_CHAIN_TYPE)])?,
+                accepts: table[usize::from(NFTA_CHAIN_POLICY)]
+                    .is_none_or(|policy| policy.be32() == Ok(NF_ACCEPT)),
+            })
+        }
+    };
+    Ok(ChainObject {
+        family,
+        table: text(table[usize::from(NFTA_CHAIN_TABLE)])?,
+        name: text(table[usize::from(NFTA_CHAIN_NAME)])?,
+        hook,
+    })
+}
+
+fn decode_set(attributes: Attributes<'_>) -> Result<SetObject, Malformed> {
+    let table = attributes.table::<14>()?;
+    let number = |kind: u16| -> Result<u32, Malformed> {
+        table[usize::from(kind)].map_or(Ok(0), |attribute| attribute.be32())
+    };
+    let size = match table[usize::from(NFTA_SET_DESC)] {
+        Some(desc) => match desc.nested().table::<2>()? {
+            [_, Some(size)] => Some(size.be32()?),
+            _ => None,
+        },
+        None => None,
+    };
+    let form = element::Form {
+        key_type: number(NFTA_SET_KEY_TYPE)?,
+        key_length: number(NFTA_SET_KEY_LEN)?,
+        interval: number(NFTA_SET_FLAGS)? & NFT_SET_INTERVAL != 0,
+        verdicts: number(NFTA_SET_DATA_TYPE)? == NFT_DATA_VERDICT,
+    };
+    Ok(SetObject {
+        table: text(table[usize::from(NFTA_SET_TABLE)])?,
+        name: text(table[usize::from(NFTA_SET_NAME)])?,
+        elements: form
+            .empty()
+            .filter(|_| number(NFTA_SET_FLAGS) == Ok(form.flags())),
+        size,
+        comment: comment(
+            table[usize::from(NFTA_SET_USERDATA)],
+            NFTNL_UDATA_SET_COMMENT,
+        ),
+    })
+}
+
+fn decode_rule(attributes: Attributes<'_>) -> Result<RuleObject, Malformed> {
+    let table = attributes.table::<8>()?;
+    let (mut instructions, mut raw, mut counter) = (Vec::new(), Vec::new(), None);
+    if let Some(list) = table[usize::from(NFTA_RULE_EXPRESSIONS)] {
+        for element in list.nested() {
+            let element = element?;
+            let [_, name, data] = element.nested().table::<3>()?;
+            let data = data.map_or_else(Vec::new, |data| data.payload.to_vec());
+            raw.push((text(name)?, data));
+            counter = counter.or_else(|| Instruction::counter_values(&element));
+            instructions.push(Instruction::decode(&element)?);
+        }
+    }
+    Ok(RuleObject {
+        table: text(table[usize::from(NFTA_RULE_TABLE)])?,
+        chain: text(table[usize::from(NFTA_RULE_CHAIN)])?,
+        rule: Rule {
+            expressions: raise(&instructions, &raw),
+            comment: comment(table[usize::from(NFTA_RULE_USERDATA)], NFTNL_UDATA_COMMENT),
+        },
+        counter,
+    })
+}
+
+fn text(attribute: Option<Attribute<'_>>) -> Result<String, Malformed> {
+    attribute
+        .ok_or(Malformed("a name is missing"))?
+        .string()
+        .map(str::to_owned)
+}
+
+/// The families of nf_tables by name, as nft writes them.
+#[must_use]
+pub fn family_name(family: u8) -> &'static str {
+    match family {
+        NFPROTO_INET => "inet",
+        NFPROTO_IPV4 => "ip",
+        NFPROTO_ARP => "arp",
+        NFPROTO_NETDEV => "netdev",
+        NFPROTO_BRIDGE => "bridge",
+        NFPROTO_IPV6 => "ip6",
+        _ => "?",
+    }
+}
+
+/// Whether a base chain of a family sees the packets that dfw's chain on `hook` sees.
+#[must_use]
+pub fn shares_hook(family: u8, number: u32, hook: Hook) -> bool {
+    matches!(family, NFPROTO_INET | NFPROTO_IPV4 | NFPROTO_IPV6) && number == hook_number(hook)
+}
+
+/// Whether this is the family of dfw's table.
+#[must_use]
+pub fn is_inet(family: u8) -> bool {
+    family == NFPROTO_INET
+}
+
+fn hook_number(hook: Hook) -> u32 {
+    match hook {
+        Hook::Input => NF_INET_LOCAL_IN,
+        Hook::Forward => NF_INET_FORWARD,
+    }
+}
+
+fn hook(number: u32) -> Option<Hook> {
+    [Hook::Input, Hook::Forward]
+        .into_iter()
+        .find(|hook| hook_number(*hook) == number)
+}
+
+/// A number in libnftnl's user data: type, length, value in host byte order.
+fn user_number(kind: u8, value: u32) -> Vec<u8> {
+    let mut bytes = vec![kind, 4];
+    bytes.extend(value.to_ne_bytes());
+    bytes
+}
+
+/// Text in libnftnl's user data: type, length, value with its NUL. Cut at 254 bytes.
+fn user_text(kind: u8, text: &str) -> Vec<u8> {
+    let text = &text.as_bytes()[..text.floor_char_boundary(usize::from(u8::MAX) - 1)];
+    let mut bytes = vec![kind, u8::try_from(text.len() + 1).unwrap_or(u8::MAX)];
+    bytes.extend(text);
+    bytes.push(0);
+    bytes
+}
+
+/// The comment in libnftnl's user data.
+fn comment(user: Option<Attribute<'_>>, kind: u8) -> Option<String> {
+    let mut rest = user?.payload;
+    while let [found, length, behind @ ..] = rest {
+        let value = behind.get(..usize::from(*length))?;
+        if *found == kind {
+            let end = value.iter().position(|&b| b == 0).unwrap_or(value.len());
+            return String::from_utf8(value[..end].to_vec()).ok();
+        }
+        rest = &behind[value.len()..];
+    }
+    None
+}

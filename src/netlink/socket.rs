@@ -1,0 +1,128 @@
+//! The netlink socket: the only one of dfw, and its only `unsafe`.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::net::netlink::SocketAddrNetlink;
+use rustix::net::{
+    AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, sockopt,
+};
+
+/// Enough for any single answer: the kernel fills at most 32 KiB of a dump at once, and an error
+/// does not repeat the message that caused it (`NETLINK_CAP_ACK`).
+const RECEIVE: usize = 64 * 1024;
+/// Room for the acknowledgements of a batch of which every message fails.
+const RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
+
+/// `SOL_NETLINK`, `NETLINK_CAP_ACK` and `NETLINK_EXT_ACK` of `linux/netlink.h`.
+const SOL_NETLINK: i32 = 270;
+const NETLINK_CAP_ACK: i32 = 10;
+const NETLINK_EXT_ACK: i32 = 11;
+
+/// A netlink socket that speaks to the kernel only.
+#[derive(Debug)]
+pub struct Socket {
+    fd: OwnedFd,
+}
+
+impl Socket {
+    /// Opens a socket for netfilter.
+    ///
+    /// # Errors
+    /// As `socket(2)`; `EPROTONOSUPPORT` if the kernel has no nfnetlink.
+    pub fn netfilter() -> io::Result<Self> {
+        Self::open(netlink::NETFILTER)
+    }
+
+    /// Opens a socket for links.
+    ///
+    /// # Errors
+    /// As `socket(2)`.
+    pub fn route() -> io::Result<Self> {
+        Self::open(None)
+    }
+
+    fn open(protocol: impl Into<Option<Protocol>>) -> io::Result<Self> {
+        let fd = rustix::net::socket_with(
+            AddressFamily::NETLINK,
+            SocketType::RAW,
+            SocketFlags::CLOEXEC,
+            protocol.into(),
+        )?;
+        rustix::net::bind(&fd, &SocketAddrNetlink::new(0, 0))?;
+        set_flag(&fd, NETLINK_EXT_ACK)?;
+        set_flag(&fd, NETLINK_CAP_ACK)?;
+        // Without the right to go past the limit of the system the default must do.
+        let _ = sockopt::set_socket_recv_buffer_size_force(&fd, RECEIVE_BUFFER);
+        Ok(Self { fd })
+    }
+
+    /// Sends a batch, which is one message to the kernel whatever its size, and works it off
+    /// before it returns.
+    ///
+    /// # Errors
+    /// As `sendto(2)`; `EMSGSIZE` if the socket may not hold that much, which needs
+    /// `CAP_NET_ADMIN` in the first user namespace or a greater `net.core.wmem_max`.
+    pub fn send(&self, bytes: &[u8]) -> io::Result<()> {
+        if bytes.len() > sockopt::socket_send_buffer_size(&self.fd)? / 2 {
+            let _ = sockopt::set_socket_send_buffer_size_force(&self.fd, bytes.len())
+                .or_else(|_| sockopt::set_socket_send_buffer_size(&self.fd, bytes.len()));
+        }
+        let kernel = SocketAddrNetlink::new(0, 0);
+        let sent = retry(|| rustix::net::sendto(&self.fd, bytes, SendFlags::empty(), &kernel))?;
+        if sent == bytes.len() {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::WriteZero.into())
+        }
+    }
+
+    /// Receives what is there; `None` if nothing is and `wait` is off.
+    ///
+    /// # Errors
+    /// As `recv(2)`; `ENOBUFS` if answers were lost.
+    pub fn receive(&self, buffer: &mut Vec<u8>, wait: bool) -> io::Result<Option<usize>> {
+        buffer.resize(RECEIVE, 0);
+        let flags = if wait {
+            RecvFlags::TRUNC
+        } else {
+            RecvFlags::TRUNC | RecvFlags::DONTWAIT
+        };
+        match retry(|| rustix::net::recv(&self.fd, &mut buffer[..], flags)) {
+            Ok((_, length)) if length > buffer.len() => Err(io::Error::from(Errno::MSGSIZE)),
+            Ok((_, length)) => Ok(Some(length)),
+            Err(Errno::AGAIN) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+}
+
+fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    loop {
+        match call() {
+            Err(Errno::INTR) => {}
+            done => return done,
+        }
+    }
+}
+
+#[expect(unsafe_code, reason = "rustix has no options of netlink sockets")]
+fn set_flag(fd: impl AsFd, option: i32) -> io::Result<()> {
+    let on: i32 = 1;
+    // SAFETY: the descriptor is open for the call, and the kernel reads four bytes from `on`.
+    let done = unsafe {
+        libc::setsockopt(
+            fd.as_fd().as_raw_fd(),
+            SOL_NETLINK,
+            option,
+            std::ptr::from_ref(&on).cast(),
+            4,
+        )
+    };
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}

@@ -1,0 +1,210 @@
+//! What a rule can say: matches, statements and verdicts.
+
+/// One part of a rule, in the order in which the kernel runs them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expression {
+    /// `iifname "eth0"`, `oifname != "br-*"`.
+    Interface {
+        /// Incoming or outgoing.
+        side: Side,
+        /// The name or its beginning.
+        name: NameMatch,
+        /// Whether it must be so, or must not.
+        equal: bool,
+    },
+    /// `iifname @set`, `oifname != @set`.
+    InterfaceIn {
+        /// Incoming or outgoing.
+        side: Side,
+        /// A set of [`Interfaces`](super::Elements::Interfaces).
+        set: String,
+        /// Whether it must be in the set, or must not.
+        member: bool,
+    },
+    /// `meta oifkind "bridge"`: the packet leaves through a bridge.
+    OutBridge,
+    /// `meta l4proto tcp`.
+    Protocol(L4Protocol),
+    /// `ct direction original`.
+    Direction(Direction),
+    /// `ct status dnat`: the destination of the connection was translated; true in both
+    /// directions.
+    DestinationNat,
+    /// `ct state related`.
+    Related,
+    /// `ct original ip saddr @set`, `ip6 saddr @set`.
+    SourceIn {
+        /// Whose source.
+        tuple: Tuple,
+        /// The family of the set.
+        family: Family,
+        /// A set of addresses of that family.
+        set: String,
+    },
+    /// `ct original ip daddr 127.0.0.0/8`, `ip daddr 127.0.0.0/8`.
+    ToLoopback(Tuple),
+    /// `fib daddr . iif oif exists`: the way to the destination leads back out of the interface
+    /// that the packet came in through.
+    SameInterface,
+    /// `meta l4proto tcp ct original proto-dst vmap @map`, `tcp dport vmap @map`.
+    PortMap {
+        /// Whose destination port.
+        tuple: Tuple,
+        /// The only protocol for which the port is looked at.
+        protocol: L4Protocol,
+        /// A map of [`PortVerdicts`](super::Elements::PortVerdicts).
+        map: String,
+    },
+    /// `ct original ip daddr vmap @map`, `ip6 daddr vmap @map`.
+    DestinationMap {
+        /// Whose destination.
+        tuple: Tuple,
+        /// The family of the map.
+        family: Family,
+        /// A map from addresses of that family.
+        map: String,
+    },
+    /// `limit rate 10/second burst 20 packets`: matches while there are tokens.
+    Limit {
+        /// Packets per second that refill the bucket.
+        per_second: u64,
+        /// The size of the bucket, in packets.
+        burst: u32,
+    },
+    /// `log prefix "…"`: to the kernel log.
+    Log {
+        /// At most 127 bytes.
+        prefix: String,
+    },
+    /// `counter`. Its values are no part of the ruleset.
+    Counter,
+    /// `reject`; final.
+    Reject(Reject),
+    /// A verdict.
+    Verdict(Verdict),
+    /// Something the kernel holds and dfw never writes.
+    Unknown {
+        /// The kernel's name of the expression.
+        name: String,
+        /// Its attributes as they were read.
+        data: Vec<u8>,
+    },
+}
+
+/// Which interface of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The one it came in through.
+    In,
+    /// The one it leaves through.
+    Out,
+}
+
+/// How an interface name is compared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NameMatch {
+    /// The whole name, 1 to 15 bytes.
+    Exact(String),
+    /// The beginning of the name, 1 to 14 bytes; written with a `*` behind it.
+    Prefix(String),
+}
+
+/// Which addresses and ports of a packet are meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tuple {
+    /// Those of its connection's original direction, before any translation.
+    Original,
+    /// Those that it carries now.
+    Packet,
+}
+
+/// The direction of a packet within its connection (`enum ip_conntrack_dir`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// From whoever opened the connection.
+    Original,
+    /// Back to it.
+    Reply,
+}
+
+/// An address family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// A transport protocol, by its IP protocol number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum L4Protocol {
+    /// 1.
+    Icmp = 1,
+    /// 6.
+    Tcp = 6,
+    /// 17.
+    Udp = 17,
+    /// 58.
+    Icmp6 = 58,
+    /// 132.
+    Sctp = 132,
+}
+
+impl L4Protocol {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Icmp, Self::Tcp, Self::Udp, Self::Icmp6, Self::Sctp];
+
+    /// Its name in nft's language.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Icmp => "icmp",
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Icmp6 => "ipv6-icmp",
+            Self::Sctp => "sctp",
+        }
+    }
+
+    /// Its IP protocol number.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        self as u8
+    }
+}
+
+/// How a refused packet is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reject {
+    /// A TCP reset; only for TCP.
+    TcpReset,
+    /// ICMP or `ICMPv6` port unreachable.
+    PortUnreachable,
+}
+
+/// What becomes of a packet.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// It goes on to the next base chain of the hook.
+    Accept,
+    /// It is gone, whatever other chains say.
+    Drop,
+    /// It goes through another chain and comes back if that decides nothing.
+    Jump(String),
+    /// It goes through another chain and does not come back.
+    Goto(String),
+    /// It goes back to where it was called from.
+    Return,
+}
+
+impl Verdict {
+    /// The chain it leads to.
+    #[must_use]
+    pub fn chain(&self) -> Option<&str> {
+        match self {
+            Self::Jump(chain) | Self::Goto(chain) => Some(chain),
+            Self::Accept | Self::Drop | Self::Return => None,
+        }
+    }
+}

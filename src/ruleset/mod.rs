@@ -1,0 +1,190 @@
+//! The ruleset: what dfw puts into the kernel, as data.
+//!
+//! One table with its chains, rules and sets, written in the terms of nftables and in nothing
+//! else: no policy, no host, no netlink. The same types are compiled, printed, encoded, and read
+//! back from the kernel. The list of what a rule can say ([`Expression`]) is closed on purpose:
+//! whoever matches on it must say what each of them means.
+//!
+//! What the kernel holds and this module cannot say is kept as [`Expression::Unknown`] or as a
+//! line of [`Ruleset::unknown`]. dfw's own ruleset never has either, so it differs from one that
+//! does.
+
+pub mod check;
+pub mod expression;
+pub mod nft;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+pub use expression::{
+    Direction, Expression, Family, L4Protocol, NameMatch, Reject, Side, Tuple, Verdict,
+};
+
+/// The name of dfw's table, in the `inet` family.
+pub const TABLE: &str = "dfw-nft";
+
+/// The contents of dfw's table.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ruleset {
+    /// Sets and verdict maps by name; they share one name space.
+    pub sets: BTreeMap<String, Set>,
+    /// Chains by name.
+    pub chains: BTreeMap<String, Chain>,
+    /// What is in the table that these types cannot say, a line each; never compiled.
+    pub unknown: Vec<String>,
+}
+
+/// A chain of rules.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Chain {
+    /// Where it hooks in; `None` for a chain that is only jumped to.
+    pub base: Option<Base>,
+    /// Its rules in order.
+    pub rules: Vec<Rule>,
+}
+
+/// Where a base chain hooks in. Its type is `filter` and its policy `accept`, always: a policy of
+/// drop would cut off the whole host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Base {
+    /// The hook.
+    pub hook: Hook,
+    /// Its place among the base chains of the hook; lower is earlier, `filter` is 0.
+    pub priority: i32,
+}
+
+/// A netfilter hook of the `inet` family that dfw uses (`enum nf_inet_hooks`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Hook {
+    /// Packets for this host.
+    Input,
+    /// Packets that this host passes on.
+    Forward,
+}
+
+impl Hook {
+    /// Its name in nft's language.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Input => "input",
+            Self::Forward => "forward",
+        }
+    }
+}
+
+/// One rule: expressions in order, of which the first that does not match ends it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rule {
+    /// What it matches and does.
+    pub expressions: Vec<Expression>,
+    /// A comment: the place of the policy behind it ([`Origin`]), or what the rule is for.
+    pub comment: Option<String>,
+}
+
+/// A set, or a map to verdicts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Set {
+    /// Its type and contents.
+    pub elements: Elements,
+    /// A comment: the place of the policy behind it ([`Origin`]), or what the set is for.
+    pub comment: Option<String>,
+}
+
+/// The type and the contents of a set, ascending and without doubles; ranges have both ends
+/// included, are disjoint, and in sets not adjacent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Elements {
+    /// `type ipv4_addr`, a hash.
+    Ipv4(Vec<u32>),
+    /// `type ipv4_addr; flags interval`.
+    Ipv4Ranges(Vec<(u32, u32)>),
+    /// `type ipv6_addr`, a hash.
+    Ipv6(Vec<u128>),
+    /// `type ipv6_addr; flags interval`.
+    Ipv6Ranges(Vec<(u128, u128)>),
+    /// `type ifname`, a hash.
+    Interfaces(Vec<String>),
+    /// `type inet_service : verdict; flags interval`.
+    PortVerdicts(Vec<(u16, u16, Verdict)>),
+    /// `type ipv4_addr : verdict`, a hash.
+    Ipv4Verdicts(Vec<(u32, Verdict)>),
+    /// `type ipv6_addr : verdict`, a hash.
+    Ipv6Verdicts(Vec<(u128, Verdict)>),
+}
+
+impl Elements {
+    /// The number of elements, a range counting once.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Ipv4(v) => v.len(),
+            Self::Ipv4Ranges(v) => v.len(),
+            Self::Ipv6(v) => v.len(),
+            Self::Ipv6Ranges(v) => v.len(),
+            Self::Interfaces(v) => v.len(),
+            Self::PortVerdicts(v) => v.len(),
+            Self::Ipv4Verdicts(v) => v.len(),
+            Self::Ipv6Verdicts(v) => v.len(),
+        }
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The verdicts of a map, none for a set.
+    #[must_use]
+    pub fn verdicts(&self) -> Box<dyn Iterator<Item = &Verdict> + '_> {
+        match self {
+            Self::PortVerdicts(v) => Box::new(v.iter().map(|(_, _, verdict)| verdict)),
+            Self::Ipv4Verdicts(v) => Box::new(v.iter().map(|(_, verdict)| verdict)),
+            Self::Ipv6Verdicts(v) => Box::new(v.iter().map(|(_, verdict)| verdict)),
+            Self::Ipv4(_)
+            | Self::Ipv4Ranges(_)
+            | Self::Ipv6(_)
+            | Self::Ipv6Ranges(_)
+            | Self::Interfaces(_) => Box::new(std::iter::empty()),
+        }
+    }
+}
+
+/// The place of a policy that a rule or set comes from: `FILE:LINE`, the file without its folder.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Origin {
+    /// The name of the file, without its folder.
+    pub file: String,
+    /// The line, from 1.
+    pub line: u32,
+}
+
+impl Origin {
+    /// Reads a comment back; `None` for a comment that is no origin.
+    #[must_use]
+    pub fn parse(comment: &str) -> Option<Self> {
+        let (file, line) = comment.rsplit_once(':')?;
+        Some(Self {
+            file: file.to_owned(),
+            line: line.parse().ok()?,
+        })
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
+    }
+}
+
+impl Rule {
+    /// A rule with a comment.
+    #[must_use]
+    pub fn new(expressions: Vec<Expression>, comment: impl Into<Option<String>>) -> Self {
+        Self {
+            expressions,
+            comment: comment.into(),
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! A ruleset as text in nft's own language: for people, and loadable by `nft -f`.
+
+use std::fmt::{self, Display, Formatter, Write};
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use super::{
+    Base, Chain, Direction, Elements, Expression, Family, NameMatch, Reject, Rule, Ruleset, Set,
+    Side, TABLE, Tuple, Verdict,
+};
+
+/// How many elements of a set are printed on a line.
+const ELEMENTS_PER_LINE: usize = 8;
+
+impl Display for Ruleset {
+    /// Writes the table as `nft list table` would, base chains first.
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "table inet {TABLE} {{")?;
+        let mut first = true;
+        let mut gap = |f: &mut Formatter<'_>| {
+            if std::mem::take(&mut first) {
+                Ok(())
+            } else {
+                f.write_char('\n')
+            }
+        };
+        for line in &self.unknown {
+            gap(f)?;
+            writeln!(f, "\t# not dfw's: {line}")?;
+        }
+        for (name, set) in &self.sets {
+            gap(f)?;
+            write_set(f, name, set)?;
+        }
+        let base_first = self.chains.iter().filter(|(_, chain)| chain.base.is_some());
+        let others = self.chains.iter().filter(|(_, chain)| chain.base.is_none());
+        for (name, chain) in base_first.chain(others) {
+            gap(f)?;
+            write_chain(f, name, chain)?;
+        }
+        writeln!(f, "}}")
+    }
+}
+
+fn write_set(f: &mut Formatter<'_>, name: &str, set: &Set) -> fmt::Result {
+    let (keyword, kind, interval) = match &set.elements {
+        Elements::Ipv4(_) => ("set", "ipv4_addr", false),
+        Elements::Ipv4Ranges(_) => ("set", "ipv4_addr", true),
+        Elements::Ipv6(_) => ("set", "ipv6_addr", false),
+        Elements::Ipv6Ranges(_) => ("set", "ipv6_addr", true),
+        Elements::Interfaces(_) => ("set", "ifname", false),
+        Elements::PortVerdicts(_) => ("map", "inet_service : verdict", true),
+        Elements::Ipv4Verdicts(_) => ("map", "ipv4_addr : verdict", false),
+        Elements::Ipv6Verdicts(_) => ("map", "ipv6_addr : verdict", false),
+    };
+    writeln!(f, "\t{keyword} {name} {{\n\t\ttype {kind}")?;
+    if interval {
+        writeln!(f, "\t\tflags interval")?;
+    } else if !set.elements.is_empty() {
+        writeln!(f, "\t\tsize {}", set.elements.len())?;
+    }
+    if let Some(comment) = &set.comment {
+        writeln!(f, "\t\tcomment \"{comment}\"")?;
+    }
+    let v4 = |a: &u32| Ipv4Addr::from(*a).to_string();
+    let v6 = |a: &u128| Ipv6Addr::from(*a).to_string();
+    match &set.elements {
+        Elements::Ipv4(e) => write_elements(f, e.iter().map(v4)),
+        Elements::Ipv4Ranges(e) => write_elements(f, e.iter().map(|r| range4(r.0, r.1))),
+        Elements::Ipv6(e) => write_elements(f, e.iter().map(v6)),
+        Elements::Ipv6Ranges(e) => write_elements(f, e.iter().map(|r| range6(r.0, r.1))),
+        Elements::Interfaces(e) => write_elements(f, e.iter().map(|name| format!("\"{name}\""))),
+        Elements::PortVerdicts(e) => write_elements(
+            f,
+            e.iter().map(|(first, last, verdict)| {
+                if first == last {
+                    format!("{first} : {verdict}")
+                } else {
+                    format!("{first}-{last} : {verdict}")
+                }
+            }),
+        ),
+        Elements::Ipv4Verdicts(e) => write_elements(
+            f,
+            e.iter()
+                .map(|(a, verdict)| format!("{} : {verdict}", v4(a))),
+        ),
+        Elements::Ipv6Verdicts(e) => write_elements(
+            f,
+            e.iter()
+                .map(|(a, verdict)| format!("{} : {verdict}", v6(a))),
+        ),
+    }?;
+    writeln!(f, "\t}}")
+}
+
+fn write_elements(f: &mut Formatter<'_>, elements: impl Iterator<Item = String>) -> fmt::Result {
+    let mut count = 0;
+    for element in elements {
+        f.write_str(match count {
+            0 => "\t\telements = { ",
+            n if n % ELEMENTS_PER_LINE == 0 => ",\n\t\t             ",
+            _ => ", ",
+        })?;
+        f.write_str(&element)?;
+        count += 1;
+    }
+    if count > 0 {
+        f.write_str(" }\n")
+    } else {
+        Ok(())
+    }
+}
+
+/// A range as one address, a network, or `first-last`.
+fn range4(first: u32, last: u32) -> String {
+    let (a, b) = (Ipv4Addr::from(first), Ipv4Addr::from(last));
+    if first == last {
+        return a.to_string();
+    }
+    // A network starts where its size divides the address; both ends then differ in the host bits
+    // only.
+    let host = first ^ last;
+    let is_network = host & host.wrapping_add(1) == 0 && first & host == 0;
+    if is_network {
+        format!("{a}/{}", host.leading_zeros())
+    } else {
+        format!("{a}-{b}")
+    }
+}
+
+/// As [`range4`].
+fn range6(first: u128, last: u128) -> String {
+    let (a, b) = (Ipv6Addr::from(first), Ipv6Addr::from(last));
+    if first == last {
+        return a.to_string();
+    }
+    let host = first ^ last;
+    let is_network = host & host.wrapping_add(1) == 0 && first & host == 0;
+    if is_network {
+        format!("{a}/{}", host.leading_zeros())
+    } else {
+        format!("{a}-{b}")
+    }
+}
+
+fn write_chain(f: &mut Formatter<'_>, name: &str, chain: &Chain) -> fmt::Result {
+    writeln!(f, "\tchain {name} {{")?;
+    if let Some(base) = chain.base {
+        writeln!(f, "\t\t{base}")?;
+    }
+    for rule in &chain.rules {
+        writeln!(f, "\t\t{rule}")?;
+    }
+    writeln!(f, "\t}}")
+}
+
+impl Display for Base {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let hook = self.hook.name();
+        let priority = match self.priority {
+            0 => "filter".to_owned(),
+            below if below < 0 => format!("filter - {}", below.unsigned_abs()),
+            above => format!("filter + {above}"),
+        };
+        write!(
+            f,
+            "type filter hook {hook} priority {priority}; policy accept;"
+        )
+    }
+}
+
+impl Display for Rule {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        for (index, expression) in self.expressions.iter().enumerate() {
+            if index > 0 {
+                f.write_char(' ')?;
+            }
+            write!(f, "{expression}")?;
+        }
+        match &self.comment {
+            Some(comment) => write!(f, " comment \"{comment}\""),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Display for Expression {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Interface { side, name, equal } => {
+                let not = if *equal { "" } else { "!= " };
+                write!(f, "{} {not}{name}", side.keyword())
+            }
+            Self::InterfaceIn { side, set, member } => {
+                let not = if *member { "" } else { "!= " };
+                write!(f, "{} {not}@{set}", side.keyword())
+            }
+            Self::OutBridge => f.write_str("meta oifkind \"bridge\""),
+            Self::Protocol(protocol) => write!(f, "meta l4proto {}", protocol.name()),
+            Self::Direction(Direction::Original) => f.write_str("ct direction original"),
+            Self::Direction(Direction::Reply) => f.write_str("ct direction reply"),
+            Self::DestinationNat => f.write_str("ct status dnat"),
+            Self::Related => f.write_str("ct state related"),
+            Self::SourceIn { tuple, family, set } => {
+                write!(f, "{}{} saddr @{set}", tuple.prefix(), family.keyword())
+            }
+            Self::ToLoopback(tuple) => write!(f, "{}ip daddr 127.0.0.0/8", tuple.prefix()),
+            Self::SameInterface => f.write_str("fib daddr . iif oif exists"),
+            Self::PortMap {
+                tuple: Tuple::Original,
+                protocol,
+                map,
+            } => {
+                write!(
+                    f,
+                    "meta l4proto {} ct original proto-dst vmap @{map}",
+                    protocol.name()
+                )
+            }
+            Self::PortMap {
+                tuple: Tuple::Packet,
+                protocol,
+                map,
+            } => {
+                write!(f, "{} dport vmap @{map}", protocol.name())
+            }
+            Self::DestinationMap { tuple, family, map } => {
+                write!(
+                    f,
+                    "{}{} daddr vmap @{map}",
+                    tuple.prefix(),
+                    family.keyword()
+                )
+            }
+            Self::Limit { per_second, burst } => {
+                write!(f, "limit rate {per_second}/second burst {burst} packets")
+            }
+            Self::Log { prefix } => write!(f, "log prefix \"{prefix}\""),
+            Self::Counter => f.write_str("counter"),
+            Self::Reject(Reject::TcpReset) => f.write_str("reject with tcp reset"),
+            Self::Reject(Reject::PortUnreachable) => f.write_str("reject"),
+            Self::Verdict(verdict) => write!(f, "{verdict}"),
+            // As a comment the rest of the line is lost to nft, which is right: dfw does not know
+            // what it would have done.
+            Self::Unknown { name, data } => write!(f, "# {name}, {} bytes", data.len()),
+        }
+    }
+}
+
+impl Display for Verdict {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Accept => f.write_str("accept"),
+            Self::Drop => f.write_str("drop"),
+            Self::Jump(chain) => write!(f, "jump {chain}"),
+            Self::Goto(chain) => write!(f, "goto {chain}"),
+            Self::Return => f.write_str("return"),
+        }
+    }
+}
+
+impl Display for NameMatch {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(name) => write!(f, "\"{name}\""),
+            Self::Prefix(name) => write!(f, "\"{name}*\""),
+        }
+    }
+}
+
+impl Side {
+    fn keyword(self) -> &'static str {
+        match self {
+            Self::In => "iifname",
+            Self::Out => "oifname",
+        }
+    }
+}
+
+impl Tuple {
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::Original => "ct original ",
+            Self::Packet => "",
+        }
+    }
+}
+
+impl Family {
+    fn keyword(self) -> &'static str {
+        match self {
+            Self::V4 => "ip",
+            Self::V6 => "ip6",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_written_as_short_as_they_can_be() {
+        assert_eq!(range4(0x0a00_0000, 0x0aff_ffff), "10.0.0.0/8");
+        assert_eq!(range4(0, u32::MAX), "0.0.0.0/0");
+        assert_eq!(range4(0x0a00_0001, 0x0a00_0002), "10.0.0.1-10.0.0.2");
+        assert_eq!(range4(0x0a00_0007, 0x0a00_0007), "10.0.0.7");
+        assert_eq!(
+            range6(0x2001_0db8 << 96, (0x2001_0db9 << 96) - 1),
+            "2001:db8::/32"
+        );
+        assert_eq!(range6(0, u128::MAX), "::/0");
+        assert_eq!(range6(1, 2), "::1-::2");
+    }
+}
