@@ -28,18 +28,28 @@ pub fn render(diagnostic: &Diagnostic, sources: &Sources, colour: bool) -> Strin
         .primary_title(diagnostic.message.as_str())
         .id(diagnostic.slug);
     let mut group = Group::with_title(title);
-    for excerpt in excerpts(diagnostic, sources) {
-        group = excerpt.add_to(group);
-    }
-    for help in &diagnostic.help {
-        group = group.element(Level::HELP.message(help.as_str()));
+    let mut groups = Vec::new();
+    if diagnostic.primary.is_some() {
+        for excerpt in excerpts(diagnostic, sources) {
+            group = excerpt.add_to(group);
+        }
+        for help in &diagnostic.help {
+            group = group.element(Level::HELP.message(help.as_str()));
+        }
+        groups.push(group);
+    } else {
+        // Without a snippet there is no gutter that the advice could hang on.
+        groups.push(group);
+        let help = diagnostic.help.iter();
+        groups
+            .extend(help.map(|help| Group::with_title(Level::HELP.secondary_title(help.as_str()))));
     }
     let renderer = if colour {
         Renderer::styled()
     } else {
         Renderer::plain()
     };
-    let mut text = renderer.render(&[group]);
+    let mut text = renderer.render(&groups);
     text.push('\n');
     text
 }

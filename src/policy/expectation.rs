@@ -3,7 +3,7 @@
 use super::entry::parse_address;
 use super::selection::RESERVED;
 use super::syntax::{Member, Node, Value};
-use super::validate::Reader;
+use super::validate::{Reader, is_missing};
 use super::{Expectation, From, PortKey};
 use crate::diagnostic::{Diagnostic, quoted};
 
@@ -56,7 +56,7 @@ impl Reader<'_> {
             }
         }
         for key in KEYS {
-            if !members.iter().any(|member| member.key == key) {
+            if is_missing(key, members, &KEYS) {
                 self.report.push(
                     Diagnostic::error("missing-key", format!("this test has no `{key}`"))
                         .at(item.span.clone(), "a test has `from`, `to` and `expect`")

@@ -225,10 +225,15 @@ impl Reader<'_> {
             Value::Sequence(items) => items.as_slice(),
             Value::Scalar { .. } | Value::Refused => std::slice::from_ref(node),
             Value::Null => {
+                let help = if what == "`except`" {
+                    "leave the line out, or write a list of sources"
+                } else {
+                    "write `[]` for nobody, `any` for everybody, or a list of sources"
+                };
                 self.report.push(
                     Diagnostic::error("nobody", format!("nothing is said after {what}"))
                         .at(key.clone(), "nothing follows")
-                        .help("write `[]` for nobody, `any` for everybody, or a list of sources"),
+                        .help(help),
                 );
                 &[]
             }
