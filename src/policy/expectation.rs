@@ -64,6 +64,16 @@ impl Reader<'_> {
                 );
             }
         }
+        if let (Some(From::Address(from)), Some(Some(to))) =
+            (from, to.as_ref().map(|to| to.address))
+            && from.is_ipv4() != to.is_ipv4()
+        {
+            self.report.push(
+                Diagnostic::error("test", format!("no packet goes from `{from}` to `{to}`"))
+                    .at(item.span.clone(), "one is IPv4, the other IPv6")
+                    .help("write both addresses of one family, or the port alone"),
+            );
+        }
         if let (Some(from), Some(to), Some(allow)) = (from, to, allow) {
             self.tests.push(Expectation {
                 from,

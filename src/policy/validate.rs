@@ -276,6 +276,9 @@ impl Reader<'_> {
     }
 
     pub(super) fn unknown_key(&mut self, member: &Member, known: &[&str], place: &str) {
+        if member.repeated {
+            return;
+        }
         let message = format!("{} is not a key of {place}", quoted(&member.key));
         let error =
             Diagnostic::error("unknown-key", message).at(member.key_span.clone(), "unknown");
