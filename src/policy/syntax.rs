@@ -28,6 +28,17 @@ impl Node {
             _ => None,
         }
     }
+
+    /// Whether this is an address such as `2001:db8::`, which YAML takes for a key where it stands
+    /// without quotes.
+    pub(super) fn is_address_taken_for_key(&self) -> bool {
+        match &self.value {
+            Value::Mapping(members) => members
+                .iter()
+                .any(|member| member.key.ends_with(':') && member.value.value == Value::Null),
+            _ => false,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -338,11 +349,14 @@ impl Builder<'_> {
                 "unexpected inside brackets".to_owned()
             }
             ErrorKind::MappingValueNotAllowed => {
-                help.push(
+                let before = self.text.get(..at).unwrap_or("");
+                help.push(if before.ends_with(':') {
+                    "an address that ends in `:` must be in quotes: `\"2001:db8::\"`".to_owned()
+                } else {
                     "write a space after the colon of the line above (`80: any`), or indent both \
                      lines alike"
-                        .to_owned(),
-                );
+                        .to_owned()
+                });
                 "a key cannot stand here".to_owned()
             }
             ErrorKind::DirectiveDisallowed => {
