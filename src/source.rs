@@ -3,6 +3,7 @@
 //! This is the only place where dfw reads policy files. It knows nothing of what they mean.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::ops::Range;
@@ -149,8 +150,10 @@ impl Sources {
         };
         let mut files = Vec::new();
         for path in entries {
-            let Some(problem) = judge_name(&path) else {
-                continue;
+            let problem = match judge_name(&path) {
+                Kind::Policy => None,
+                Kind::Misnamed => Some(Problem::WrongExtension),
+                Kind::Other => continue,
             };
             let bytes = self.store.read_regular(&path).map_err(unreadable(&path))?;
             files.push(self.add(path, bytes, problem));
@@ -323,18 +326,27 @@ impl Store {
     }
 }
 
-/// `None`: not a policy. `Some(problem)`: a policy, perhaps with a wrong name.
-fn judge_name(path: &Path) -> Option<Option<Problem>> {
-    if path.file_name()?.as_encoded_bytes().starts_with(b".") {
-        return None;
+/// What the name of a file in a directory of policies says about it.
+enum Kind {
+    Policy,
+    /// A policy by its contents, probably; see [`Problem::WrongExtension`].
+    Misnamed,
+    Other,
+}
+
+fn judge_name(path: &Path) -> Kind {
+    let hidden = |name: &OsStr| name.as_encoded_bytes().starts_with(b".");
+    if path.file_name().is_none_or(hidden) {
+        return Kind::Other;
     }
-    let extension = path.extension()?;
-    if extension == "yaml" {
-        Some(None)
-    } else if extension.eq_ignore_ascii_case("yaml") || extension.eq_ignore_ascii_case("yml") {
-        Some(Some(Problem::WrongExtension))
-    } else {
-        None
+    match path.extension() {
+        Some(extension) if extension == "yaml" => Kind::Policy,
+        Some(extension)
+            if extension.eq_ignore_ascii_case("yaml") || extension.eq_ignore_ascii_case("yml") =>
+        {
+            Kind::Misnamed
+        }
+        _ => Kind::Other,
     }
 }
 

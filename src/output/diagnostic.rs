@@ -28,18 +28,28 @@ pub fn render(diagnostic: &Diagnostic, sources: &Sources, colour: bool) -> Strin
         .primary_title(diagnostic.message.as_str())
         .id(diagnostic.slug);
     let mut group = Group::with_title(title);
-    for excerpt in excerpts(diagnostic, sources) {
-        group = excerpt.add_to(group);
-    }
-    for help in &diagnostic.help {
-        group = group.element(Level::HELP.message(help.as_str()));
+    let mut groups = Vec::new();
+    if diagnostic.primary.is_some() {
+        for excerpt in excerpts(diagnostic, sources) {
+            group = excerpt.add_to(group);
+        }
+        for help in &diagnostic.help {
+            group = group.element(Level::HELP.message(help.as_str()));
+        }
+        groups.push(group);
+    } else {
+        // Without a snippet there is no gutter that the advice could hang on.
+        groups.push(group);
+        let help = diagnostic.help.iter();
+        groups
+            .extend(help.map(|help| Group::with_title(Level::HELP.secondary_title(help.as_str()))));
     }
     let renderer = if colour {
         Renderer::styled()
     } else {
         Renderer::plain()
     };
-    let mut text = renderer.render(&[group]);
+    let mut text = renderer.render(&groups);
     text.push('\n');
     text
 }
@@ -180,4 +190,85 @@ fn place(label: &Label, sources: &Sources) -> Value {
         "end_column": end_column,
         "label": label.text,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn sources(text: &str) -> (Sources, crate::source::FileId) {
+        let mut sources = Sources::in_memory([("a.yaml", text)]);
+        let file = sources.read_policies(Path::new("a.yaml")).unwrap()[0];
+        (sources, file)
+    }
+
+    #[test]
+    fn places_of_one_file_share_a_snippet() {
+        let (sources, file) = sources("80: any\n443: any\n80: []\n");
+        let diagnostic = Diagnostic::error("twice", "written twice")
+            .at(Span::new(file, 17, 19), "again")
+            .related(Span::new(file, 0, 2), "first")
+            .help("keep one");
+        let expected = "\
+error[twice]: written twice
+ --> a.yaml:3:1
+  |
+1 | 80: any
+  | -- first
+2 | 443: any
+3 | 80: []
+  | ^^ again
+  |
+  = help: keep one
+";
+        assert_eq!(render(&diagnostic, &sources, false), expected);
+        assert!(render(&diagnostic, &sources, true).contains("\u{1b}["));
+    }
+
+    #[test]
+    fn json_has_every_field() {
+        let (sources, file) = sources("a: ü\nb: [1,\n 2]\n");
+        let diagnostic = Diagnostic::warning("slug", "message")
+            .at(Span::new(file, 9, 15), "here")
+            .related(Span::new(file, 3, 5), "there")
+            .help("help");
+        let expected = json!({
+            "severity": "warning", "slug": "slug", "message": "message",
+            "file": "a.yaml", "line": 2, "column": 4, "end_line": 3, "end_column": 3,
+            "label": "here", "help": ["help"],
+            "related": [{
+                "file": "a.yaml", "line": 1, "column": 4, "end_line": 1, "end_column": 5,
+                "label": "there",
+            }],
+        });
+        assert_eq!(to_json(&diagnostic, &sources), expected);
+        let nowhere = to_json(&Diagnostic::error("slug", "message"), &sources);
+        assert!(nowhere["file"].is_null() && nowhere["line"].is_null());
+    }
+
+    #[test]
+    fn a_line_of_a_million_characters_is_cut() {
+        let text = format!("a: {}X{}", "ü".repeat(500_000), "b".repeat(500_000));
+        let (sources, file) = sources(&text);
+        let at = text.find('X').unwrap();
+        let diagnostic = Diagnostic::error("x", "x").at(Span::new(file, at, at + 1), "this");
+        let shown = render(&diagnostic, &sources, false);
+        assert!(shown.contains("a.yaml:1:500004"), "{shown}");
+        assert!(shown.chars().count() < 500, "{shown}");
+        let whole = Diagnostic::error("x", "x").at(Span::new(file, 3, text.len()), "this");
+        let shown = render(&whole, &sources, false);
+        assert!(shown.chars().count() < 1000, "{} {shown}", shown.len());
+    }
+
+    #[test]
+    fn nothing_of_a_file_reaches_the_terminal_raw() {
+        let (sources, file) = sources("a: \u{1b}[31m\u{7}\u{202e}b\n");
+        let diagnostic = Diagnostic::error("x", "x").at(Span::new(file, 3, 5), "");
+        let shown = render(&diagnostic, &sources, false);
+        assert!(
+            !shown.contains(['\u{1b}', '\u{7}', '\u{202e}']),
+            "{shown:?}"
+        );
+    }
 }

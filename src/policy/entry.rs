@@ -18,6 +18,10 @@ pub fn parse_entry(text: &str) -> Result<Entry, Mistake> {
     if let Some((first, last)) = parse_v4_fast(text.as_bytes()) {
         return Ok(Entry::V4(first, last));
     }
+    if text.contains("://") || text.contains(|c: char| c.is_whitespace() || matches!(c, ',' | ';'))
+    {
+        return Err(explain(text));
+    }
     if let Some((address, bits)) = text.split_once('/') {
         return parse_network(text, address, bits);
     }
@@ -71,19 +75,19 @@ pub(super) fn parse_v4_fast(text: &[u8]) -> Option<(u32, u32)> {
 /// Reads one address, and says what is wrong with anything else.
 pub(super) fn parse_address(text: &str) -> Result<IpAddr, Mistake> {
     match text.parse() {
-        Ok(IpAddr::V6(v6)) => check_mapped(v6).map(IpAddr::V6),
+        Ok(IpAddr::V6(v6)) => match v6.to_ipv4_mapped() {
+            Some(v4) => Err(mapped(text, &v4.to_string())),
+            None => Ok(IpAddr::V6(v6)),
+        },
         Ok(v4) => Ok(v4),
         Err(_) => Err(explain(text)),
     }
 }
 
-fn check_mapped(address: Ipv6Addr) -> Result<Ipv6Addr, Mistake> {
-    let Some(v4) = address.to_ipv4_mapped() else {
-        return Ok(address);
-    };
-    let message = format!("`::ffff:{v4}` is an IPv4 address in IPv6 clothes");
-    let label = "never the source of a packet";
-    Err(Mistake::new("mapped-address", message, label).help(format!("write `{v4}`")))
+fn mapped(text: &str, v4: &str) -> Mistake {
+    let message = format!("{} is an IPv4 address written as IPv6", quoted(text));
+    let label = "no packet carries such an address";
+    Mistake::new("mapped-address", message, label).help(format!("write `{v4}`"))
 }
 
 fn parse_network(text: &str, address: &str, bits: &str) -> Result<Entry, Mistake> {
@@ -136,8 +140,8 @@ fn parse_network(text: &str, address: &str, bits: &str) -> Result<Entry, Mistake
             )
         }
         IpAddr::V6(v6) => {
-            if length >= 96 {
-                check_mapped(v6)?;
+            if let (Some(v4), 96..) = (v6.to_ipv4_mapped(), length) {
+                return Err(mapped(text, &format!("{v4}/{}", length - 96)));
             }
             let host = u128::MAX.checked_shr(length).unwrap_or(0);
             let (first, last) = (u128::from(v6) & !host, u128::from(v6) | host);
@@ -203,10 +207,14 @@ fn explain(text: &str) -> Mistake {
         let message = "an address is missing".to_owned();
         return Mistake::new("address", message, "nothing here").help(FORMS);
     }
-    if text.contains([',', ';']) || text.contains(char::is_whitespace) {
-        return error("address", "more than one address?")
-            .help("in YAML write a list, `[203.0.113.7, 203.0.113.8]`; in a list file, one a line")
-            .help("comments begin with `#`");
+    if text.contains(';') {
+        return error("address", "an address and something else")
+            .help("comments begin with `#`, not with `;`");
+    }
+    if text.contains(',') || text.contains(char::is_whitespace) {
+        return error("address", "more than one address?").help(
+            "in YAML write a list, `[203.0.113.7, 203.0.113.8]`; in a list file, one a line",
+        );
     }
     if let Some((address, zone)) = text.split_once('%')
         && let Ok(address) = address.parse::<Ipv6Addr>()

@@ -3,7 +3,7 @@
 use super::entry::parse_address;
 use super::selection::RESERVED;
 use super::syntax::{Member, Node, Value};
-use super::validate::Reader;
+use super::validate::{Reader, is_missing};
 use super::{Expectation, From, PortKey};
 use crate::diagnostic::{Diagnostic, quoted};
 
@@ -56,13 +56,23 @@ impl Reader<'_> {
             }
         }
         for key in KEYS {
-            if !members.iter().any(|member| member.key == key) {
+            if is_missing(key, members, &KEYS) {
                 self.report.push(
                     Diagnostic::error("missing-key", format!("this test has no `{key}`"))
                         .at(item.span.clone(), "a test has `from`, `to` and `expect`")
                         .help("write `{from: 203.0.113.9, to: 80, expect: allow}`"),
                 );
             }
+        }
+        if let (Some(From::Address(from)), Some(Some(to))) =
+            (from, to.as_ref().map(|to| to.address))
+            && from.is_ipv4() != to.is_ipv4()
+        {
+            self.report.push(
+                Diagnostic::error("test", format!("no packet goes from `{from}` to `{to}`"))
+                    .at(item.span.clone(), "one is IPv4, the other IPv6")
+                    .help("write both addresses of one family, or the port alone"),
+            );
         }
         if let (Some(from), Some(to), Some(allow)) = (from, to, allow) {
             self.tests.push(Expectation {

@@ -1,5 +1,7 @@
 //! List files: one address, network or range a line.
 
+use std::collections::BTreeSet;
+
 use super::address::{AddressSet, Unmerged};
 use super::entry::{parse_entry, parse_v4_fast};
 use crate::diagnostic::Diagnostic;
@@ -8,6 +10,7 @@ use crate::source::{FileId, Span};
 /// How many lines of one list are shown when they are wrong: a list in another format is wrong in
 /// every line.
 const SHOWN: usize = 20;
+const NEXT: usize = SHOWN + 1;
 
 /// Reads the list that `text` is, and adds what is wrong with it to `report`.
 ///
@@ -15,6 +18,8 @@ const SHOWN: usize = 20;
 pub(super) fn parse(file: FileId, text: &str, report: &mut Vec<Diagnostic>) -> AddressSet {
     let mut set = Unmerged::default();
     let mut wrong = 0_usize;
+    let mut next = None;
+    let mut advised = BTreeSet::new();
     let mut start = 0;
     for line in text.split('\n') {
         let line_start = start;
@@ -32,24 +37,34 @@ pub(super) fn parse(file: FileId, text: &str, report: &mut Vec<Diagnostic>) -> A
             Ok(entry) => set.push(entry),
             Err(mistake) => {
                 wrong += 1;
-                if wrong <= SHOWN {
-                    let at = line_start + (entry.len() - entry.trim_start().len());
-                    report.push(mistake.at(Span::new(file, at, at + trimmed.len())));
+                let at = line_start + (entry.len() - entry.trim_start().len());
+                let span = Span::new(file, at, at + trimmed.len());
+                match wrong {
+                    ..=SHOWN => {
+                        let mut error = mistake.at(span);
+                        // The same advice twenty times over would bury the rest.
+                        if !advised.insert(error.help.clone()) {
+                            error.help.clear();
+                        }
+                        report.push(error);
+                    }
+                    NEXT => next = Some(span),
+                    _ => {}
                 }
             }
         }
     }
-    if wrong > SHOWN {
+    if let Some(span) = next {
         let more = wrong - SHOWN;
-        let lines = if more == 1 { "line" } else { "lines" };
-        let end = Span::new(file, text.len(), text.len());
+        let what = if more == 1 {
+            "line of this list is"
+        } else {
+            "lines of this list are"
+        };
         report.push(
-            Diagnostic::error(
-                "list",
-                format!("{more} more {lines} of this list are wrong"),
-            )
-            .at(end, "")
-            .help("a list has one address, network or range a line; comments begin with `#`"),
+            Diagnostic::error("list", format!("{more} more {what} wrong"))
+                .at(span, "this and what follows")
+                .help("a list has one address, network or range a line; comments begin with `#`"),
         );
     }
     set.merge()

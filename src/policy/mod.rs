@@ -15,6 +15,8 @@ mod port;
 mod selection;
 mod settings;
 mod syntax;
+#[cfg(test)]
+mod tests;
 mod validate;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use super::entry::parse_address;
 use super::interface::parse_name;
 use super::syntax::{Member, Node, Value};
-use super::validate::Reader;
+use super::validate::{Reader, is_missing};
 use super::{InterfaceName, Mistake, PortKey, PortPolicy, Protocol, Refuse, SourceSelection};
 use crate::diagnostic::{Diagnostic, did_you_mean, quoted};
 use crate::source::Span;
@@ -64,8 +64,9 @@ fn parse_protocol(text: &str, place: &str, name: &str) -> Result<Protocol, Mista
 fn split_address<'a>(text: &str, place: &'a str) -> Result<(Option<IpAddr>, &'a str), Mistake> {
     if let Some(rest) = place.strip_prefix('[') {
         let Some((address, ports)) = rest.split_once("]:") else {
+            let address = rest.split(']').next().unwrap_or(rest);
             return Err(mistake("port", text, "no port after the address")
-                .help("write `\"[2001:db8::1]:80\"`"));
+                .help(format!("write {}", quoted(&format!("\"[{address}]:80\"")))));
         };
         return match parse_address(address)? {
             IpAddr::V6(_) => Ok((Some(parse_host_address(address)?), ports)),
@@ -76,13 +77,15 @@ fn split_address<'a>(text: &str, place: &'a str) -> Result<(Option<IpAddr>, &'a 
     let Some((before, ports)) = place.rsplit_once(':') else {
         return Ok((None, place));
     };
-    if let Ok(v6) = place.parse::<Ipv6Addr>() {
+    // `2001:db8::1:80` is an address too, but that is not what was meant.
+    let without_port = before.parse::<Ipv6Addr>();
+    if let Some(meant) = match (without_port, place.parse::<Ipv6Addr>()) {
+        (Ok(v6), _) => Some(format!("[{v6}]:{ports}")),
+        (_, Ok(v6)) => Some(format!("[{v6}]:80")),
+        _ => None,
+    } {
         return Err(mistake("port", text, "an IPv6 address without brackets")
-            .help(format!("write `\"[{v6}]:PORT\"`")));
-    }
-    if let Ok(v6) = before.parse::<Ipv6Addr>() {
-        return Err(mistake("port", text, "an IPv6 address without brackets")
-            .help(format!("write `\"[{v6}]:{ports}\"`")));
+            .help(format!("write `\"{meant}\"`")));
     }
     // `-p 80:8080` and `-p 127.0.0.1:80:8080`, as Docker has it.
     let (host_address, host_ports) = before.rsplit_once(':').unwrap_or(("", before));
@@ -104,7 +107,13 @@ fn is_ports(text: &str) -> bool {
 
 /// Reads the address of a key, which must be one that packets from the network are sent to.
 fn parse_host_address(text: &str) -> Result<IpAddr, Mistake> {
-    let address = parse_address(text)?;
+    let address = parse_address(text).map_err(|mistake| match mistake.slug {
+        "host-name" | "address" => {
+            let message = format!("{} is not an address of this host", quoted(text));
+            Mistake::new("port-address", message, "not an address").help(FORMS)
+        }
+        _ => mistake,
+    })?;
     let error = |label| {
         let message = format!("`{address}` cannot be the address of a port");
         Mistake::new("port-address", message, label)
@@ -129,12 +138,9 @@ fn parse_host_address(text: &str) -> Result<IpAddr, Mistake> {
 }
 
 fn parse_ports(text: &str, ports: &str) -> Result<(u16, u16), Mistake> {
-    let (first, last) = if let Some((first, last)) = ports.split_once('-') {
-        (parse_port(text, first)?, parse_port(text, last)?)
-    } else {
-        let port = parse_port(text, ports)?;
-        (port, port)
-    };
+    // `80` is short for `80-80`.
+    let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
+    let (first, last) = (parse_port(text, first)?, parse_port(text, last)?);
     if first > last {
         return Err(mistake("reversed-range", text, "the wrong way round")
             .help(format!("write `{last}-{first}`")));
@@ -210,7 +216,8 @@ impl Reader<'_> {
             origin: member.key_span.clone(),
         };
         let Value::Mapping(members) = &member.value.value else {
-            policy.allow = self.read_selection(&member.value, "the port", &member.key_span);
+            policy.allow =
+                self.read_selection(&member.value, &quoted(&member.key), &member.key_span);
             return (Some(policy), None);
         };
         let mut except = None;
@@ -220,7 +227,7 @@ impl Reader<'_> {
                 except = Some(line.value.span.clone());
             }
         }
-        if !members.iter().any(|line| line.key == "allow") {
+        if is_missing("allow", members, &LONG_FORM) {
             self.report.push(
                 Diagnostic::error(
                     "missing-key",
@@ -405,7 +412,7 @@ mod tests {
             ("2001:db8::1:80", "port"),
             ("203.0.113.0/24", "port"),
             ("203.0.113.0/24:80", "port"),
-            ("example.org:80", "host-name"),
+            ("example.org:80", "port-address"),
         ];
         for (text, slug) in mistakes {
             let mistake = text.parse::<PortKey>().unwrap_err();

@@ -103,6 +103,7 @@ impl Reader<'_> {
                     match &item.value {
                         Value::Scalar { text, .. } => self.read_item(text, &item.span, &mut set),
                         Value::Refused => {}
+                        _ if item.is_address_taken_for_key() => self.needs_quotes(item),
                         _ => self.report.push(
                             Diagnostic::error("source", "not an address")
                                 .at(item.span.clone(), "an address is expected here")
@@ -143,6 +144,14 @@ impl Reader<'_> {
         } else {
             self.read_entry(text, span, set);
         }
+    }
+
+    fn needs_quotes(&mut self, item: &Node) {
+        self.report.push(
+            Diagnostic::error("quotes", "an address that ends in `:` must be in quotes")
+                .at(item.span.clone(), "YAML takes this for a key")
+                .help("write `\"2001:db8::\"`; a network such as `2001:db8::/32` needs none"),
+        );
     }
 
     fn read_entry(&mut self, text: &str, span: &Span, set: &mut Unmerged) {
@@ -225,10 +234,15 @@ impl Reader<'_> {
             Value::Sequence(items) => items.as_slice(),
             Value::Scalar { .. } | Value::Refused => std::slice::from_ref(node),
             Value::Null => {
+                let help = if what == "`except`" {
+                    "leave the line out, or write a list of sources"
+                } else {
+                    "write `[]` for nobody, `any` for everybody, or a list of sources"
+                };
                 self.report.push(
                     Diagnostic::error("nobody", format!("nothing is said after {what}"))
                         .at(key.clone(), "nothing follows")
-                        .help("write `[]` for nobody, `any` for everybody, or a list of sources"),
+                        .help(help),
                 );
                 &[]
             }
@@ -256,6 +270,7 @@ impl Reader<'_> {
                 ),
                 Value::Scalar { text, .. } => self.read_entry(text, &item.span, &mut inline),
                 Value::Refused => {}
+                _ if item.is_address_taken_for_key() => self.needs_quotes(item),
                 Value::Mapping(members) if members.iter().any(|m| m.key == "file") => {
                     self.report.push(
                         Diagnostic::error("selection", "a list file has no place here")

@@ -28,6 +28,17 @@ impl Node {
             _ => None,
         }
     }
+
+    /// Whether this is an address such as `2001:db8::`, which YAML takes for a key where it stands
+    /// without quotes.
+    pub(super) fn is_address_taken_for_key(&self) -> bool {
+        match &self.value {
+            Value::Mapping(members) => members
+                .iter()
+                .any(|member| member.key.ends_with(':') && member.value.value == Value::Null),
+            _ => false,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -274,6 +285,12 @@ impl Builder<'_> {
             .filter(|c| !matches!(c, '\n' | '\r'))
             .map_or(0, char::len_utf8);
         let span = self.span(at, at + width);
+        let key = self.report.last().filter(|last| last.slug == "key");
+        let key = key.and_then(|last| last.primary.as_ref());
+        if key.is_some_and(|label| label.span.file == self.file && label.span.bytes.1 == at) {
+            // `[2001:db8::1]:80` without quotes: what was read as a key was reported already.
+            return;
+        }
         let (message, help) = self.explain(error, at);
         let mut diagnostic = Diagnostic::error("yaml", message).at(span, "");
         if let ErrorKind::MappingValueNotAllowed = error.kind()
@@ -286,8 +303,23 @@ impl Builder<'_> {
             let span = self.span(last.bytes.0, end);
             diagnostic = diagnostic.related(span, "this line and the next were read as one text");
         }
+        let inside = matches!(
+            error.kind(),
+            ErrorKind::InvalidColonPlacement
+                | ErrorKind::ExpectedFlowSequenceSeparator
+                | ErrorKind::ExpectedFlowMappingSeparator
+        );
+        if inside && let Some(open) = self.open.iter().rev().find(|open| self.is_flow(open)) {
+            let start = open.span.bytes.0;
+            diagnostic = diagnostic.related(self.span(start, start + 1), "this bracket is open");
+        }
         diagnostic.help = help;
         self.report.push(diagnostic);
+    }
+
+    fn is_flow(&self, open: &Open) -> bool {
+        let written = self.text.get(open.span.bytes.0..).unwrap_or("");
+        open.span.bytes.1 > open.span.bytes.0 && written.starts_with(['[', '{'])
     }
 
     fn explain(&self, error: &ScanError, at: usize) -> (String, Vec<String>) {
@@ -317,11 +349,14 @@ impl Builder<'_> {
                 "unexpected inside brackets".to_owned()
             }
             ErrorKind::MappingValueNotAllowed => {
-                help.push(
+                let before = self.text.get(..at).unwrap_or("");
+                help.push(if before.ends_with(':') {
+                    "an address that ends in `:` must be in quotes: `\"2001:db8::\"`".to_owned()
+                } else {
                     "write a space after the colon of the line above (`80: any`), or indent both \
                      lines alike"
-                        .to_owned(),
-                );
+                        .to_owned()
+                });
                 "a key cannot stand here".to_owned()
             }
             ErrorKind::DirectiveDisallowed => {

@@ -90,19 +90,28 @@ pub(super) fn file_problem(sources: &Sources, file: FileId) -> Option<Diagnostic
             }))
         }
         Problem::WrongExtension => {
-            let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
+            let short = name.rsplit_once('/').map_or(name, |(_, short)| short);
+            let stem = short.rsplit_once('.').map_or(short, |(stem, _)| stem);
             let message = format!(
-                "{} would be left out: its name does not end in `.yaml`",
+                "{} does not end in `.yaml` and would be left out",
                 quoted(name)
             );
             let error = Diagnostic::error("extension", message);
             let help = format!(
-                "rename it to {}, or to something without `.yml` if it is not a policy",
+                "rename it to {}, or to something that does not look like a policy",
                 quoted(&format!("{stem}.yaml"))
             );
             Some(error.at(Span::new(file, 0, 0), "").help(help))
         }
     }
+}
+
+/// Whether `key` is not among `members`, not even mistyped, which is reported as such.
+pub(super) fn is_missing(key: &str, members: &[Member], known: &[&str]) -> bool {
+    !members.iter().any(|member| {
+        let meant = || did_you_mean(&member.key, known.iter().copied());
+        member.key == key || (!known.contains(&member.key.as_str()) && meant() == Some(key))
+    })
 }
 
 impl Reader<'_> {
@@ -267,6 +276,9 @@ impl Reader<'_> {
     }
 
     pub(super) fn unknown_key(&mut self, member: &Member, known: &[&str], place: &str) {
+        if member.repeated {
+            return;
+        }
         let message = format!("{} is not a key of {place}", quoted(&member.key));
         let error =
             Diagnostic::error("unknown-key", message).at(member.key_span.clone(), "unknown");
@@ -294,9 +306,11 @@ impl Reader<'_> {
         };
         let label = if known.len() == 2 { label } else { "not that" };
         let error = Diagnostic::error("value", message).at(node.span.clone(), label);
-        let meant = node
-            .text()
-            .and_then(|text| did_you_mean(text, known.iter().copied()));
+        let meant = node.text().and_then(|text| match text {
+            "yes" | "on" if known.contains(&"true") => Some("true"),
+            "no" | "off" if known.contains(&"false") => Some("false"),
+            _ => did_you_mean(text, known.iter().copied()),
+        });
         self.report.push(match meant {
             Some(meant) => error.help(format!("did you mean `{meant}`?")),
             None => error,

@@ -41,7 +41,7 @@ fn entries(folder: &str) -> Vec<PathBuf> {
 #[test]
 fn what_is_wrong_is_told_as_expected() {
     let update = std::env::var_os("UPDATE").is_some();
-    let mut failures = String::new();
+    let mut failures = Vec::new();
     for folder in entries("tests/policies/invalid") {
         let (sources, _, diagnostics) = read(&folder);
         let found = text(&sources, &diagnostics);
@@ -51,7 +51,10 @@ fn what_is_wrong_is_told_as_expected() {
         }
         let expected = fs::read_to_string(&file).unwrap_or_default();
         if expected.is_empty() || found != expected {
-            failures += &format!("{}:\n{found}\nexpected:\n{expected}\n", folder.display());
+            failures.push(format!(
+                "{}:\n{found}\nexpected:\n{expected}",
+                folder.display()
+            ));
         }
         for diagnostic in &diagnostics {
             let json = to_json(diagnostic, &sources);
@@ -61,7 +64,12 @@ fn what_is_wrong_is_told_as_expected() {
     }
     assert!(
         failures.is_empty(),
-        "{failures}\nUPDATE=1 writes what was found"
+        "{}
+UPDATE=1 writes what was found",
+        failures.join(
+            "
+"
+        )
     );
 }
 

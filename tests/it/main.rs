@@ -1,3 +1,8 @@
 //! Tests of dfw as a whole.
+#![expect(
+    clippy::unwrap_used,
+    reason = "what fails here is a failed test; clippy exempts the test functions only"
+)]
 
 mod diagnostics;
+mod no_harm;
