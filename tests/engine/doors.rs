@@ -132,8 +132,8 @@ const LOOPBACK: &[Row] = &[
 
 #[rustfmt::skip]
 const HAIRPIN: &[Row] = &[
-    row("same bridge or another",        "tcp host:80",         "plain app six edge", ""),
-    row("same network or another",       "tcp host:8083",       "plain peer six edge", ""),
+    row("same bridge or another",        "tcp host:80",         "plain app six",    ""),
+    row("same network or another",       "tcp host:8083",       "plain peer six",   ""),
     row("at the bridge's own address",   "tcp docker0:80",      "plain app",        ""),
     row("udp at the bridge's address",   "udp docker0:5353",    "plain",            ""),
     row("IPv6",                          "tcp host6:80",        "six",              ""),
@@ -141,18 +141,25 @@ const HAIRPIN: &[Row] = &[
     row("host network",                  "tcp host:7000",       "plain app",        ""),
 ];
 
-const EXCEPT_CONTAINERS: &str = r#"
+#[rustfmt::skip]
+const HAIRPIN_EDGE: &[Row] = &[
+    row("another bridge",                "tcp host:80",         "edge",             ""),
+    row("same bridge",                   "tcp host:8085",       "edge",             ""),
+    row("unnamed",                       "tcp host:8500",       "edge",             ""),
+];
+
+const EXCEPT_CONTAINERS: &str = r"
 default: deny
 ports:
   80: {allow: any, except: [containers]}
   5353/udp: {allow: any, except: [containers]}
   8083: any
   7000: {allow: any, except: [containers]}
-"#;
+";
 
 #[rustfmt::skip]
 const EXCEPTED: &[Row] = &[
-    row("same bridge or another",        "tcp host:80",         "trusted stranger", "plain app six edge"),
+    row("same bridge or another",        "tcp host:80",         "trusted stranger", "plain app six"),
     row("IPv6",                          "tcp host6:80",        "trusted stranger", "six"),
     row("udp",                           "udp docker0:5353",    "trusted",          "plain"),
     row("host network",                  "tcp host:7000",       "trusted",          "plain app"),
@@ -172,6 +179,7 @@ fn all_are_open_without_dfw(lab: &Lab) -> Result<()> {
         DIRECT_EDGE,
         LOOPBACK,
         HAIRPIN,
+        HAIRPIN_EDGE,
         EXCEPTED,
     ] {
         check(lab, rows, Reading::Bare)?;
@@ -182,6 +190,19 @@ fn all_are_open_without_dfw(lab: &Lab) -> Result<()> {
 fn guarded(lab: &Lab, rows: &[Row]) -> Result<()> {
     lab.apply(POLICY)?;
     check(lab, rows, Reading::Guarded)
+}
+
+/// Whether [`POLICY`] is in force, where nothing but the rules themselves has to be known.
+pub(crate) fn guarded_now(lab: &Lab) -> Result<()> {
+    for rows in [PUBLISHED, PUBLISHED_UNNAMED, PROXY, HOST_NETWORK, LOOPBACK] {
+        check(lab, rows, Reading::Guarded)?;
+    }
+    Ok(())
+}
+
+/// Whether containers reach the ports of their host.
+pub(crate) fn hairpin_now(lab: &Lab) -> Result<()> {
+    check(lab, HAIRPIN, Reading::Guarded)
 }
 
 fn containers_can_be_excepted(lab: &Lab) -> Result<()> {

@@ -188,8 +188,8 @@ fn identity(pid: u32) -> Option<String> {
     // The second field is the program's name in brackets and may hold anything.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
     let state = fields.next()?;
-    let start = fields.nth(18)?;
-    (!matches!(state, "Z" | "X")).then(|| format!("{pid} {start}"))
+    let born = fields.nth(18)?;
+    (!matches!(state, "Z" | "X")).then(|| format!("{pid} {born}"))
 }
 
 /// Whether the process that a line of [`identity`] describes is still there.

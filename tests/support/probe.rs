@@ -16,7 +16,7 @@ use super::service::GREETING;
 /// How long an answer that must come may take on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// How long to listen for an answer that must not come.
-pub(crate) const SILENCE: Duration = Duration::from_millis(1000);
+pub(crate) const SILENCE: Duration = Duration::from_secs(1);
 /// How often a datagram is sent again while its answer is missing.
 const AGAIN: Duration = Duration::from_millis(200);
 

@@ -39,6 +39,8 @@ pub(crate) enum Expected {
     Closed,
     /// Closed, and the client is told so.
     Refused,
+    /// Closed, and the client is told nothing.
+    Silent,
 }
 
 impl Expected {
@@ -47,6 +49,7 @@ impl Expected {
             Self::Open => outcome == Outcome::Open,
             Self::Closed => outcome.is_closed(),
             Self::Refused => outcome == Outcome::Refused,
+            Self::Silent => outcome == Outcome::Silent,
         }
     }
 
@@ -55,6 +58,7 @@ impl Expected {
             Self::Open => "open",
             Self::Closed => "closed",
             Self::Refused => "refused",
+            Self::Silent => "silent",
         }
     }
 }
@@ -66,6 +70,8 @@ pub(crate) enum Reading {
     Guarded,
     /// As written, and who is refused is told so.
     Rejected,
+    /// As written, and who is refused is told nothing.
+    Dropped,
     /// No policy is in force: everybody is let in whom the engine does not refuse.
     Bare,
 }
@@ -87,6 +93,7 @@ pub(crate) fn check(lab: &Lab, rows: &[Row], reading: Reading) -> Result<()> {
         let closed = row.closed.split_whitespace().map(|who| match reading {
             Reading::Guarded => (who, Expected::Closed),
             Reading::Rejected => (who, Expected::Refused),
+            Reading::Dropped => (who, Expected::Silent),
             Reading::Bare => (who, Expected::Open),
         });
         for (who, expected) in open.chain(closed) {
@@ -137,7 +144,7 @@ fn ask_all(questions: &[Question]) -> Result<Vec<Outcome>> {
             .map(|question| {
                 // What must come is worth waiting for; what must not come is not.
                 let patience = match question.expected {
-                    Expected::Closed => SILENCE,
+                    Expected::Closed | Expected::Silent => SILENCE,
                     Expected::Open | Expected::Refused => PATIENCE,
                 };
                 scope.spawn(move || question.client.ask(question.target, patience))

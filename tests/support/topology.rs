@@ -5,7 +5,7 @@
 //!  internet 198.51.100.53 ─┴─ wan [router] lan ────┼─ trusted   203.0.113.20 and .21
 //!                                                  ├─ neighbour 203.0.113.66, routes containers
 //!                                                  └─ wire      203.0.113.67, sends 127.0.0.1
-//!  office 10.9.0.20 ── second card of the host, 10.9.0.10
+//!  office 10.9.0.20 ── second card of the host, in the bridge br-office, 10.9.0.10
 //! ```
 //!
 //! IPv6 has the same last numbers: `2001:db8:1::` on the LAN, `2001:db8:2::` on the WAN and
@@ -62,46 +62,22 @@ impl Link {
     }
 }
 
+#[rustfmt::skip]
 const MACHINES: &[Machine] = &[
-    Machine {
-        name: "host",
-        link: Link::Lan,
-        hosts: &[10],
-    },
-    Machine {
-        name: "trusted",
-        link: Link::Lan,
-        hosts: &[20, 21],
-    },
-    Machine {
-        name: "neighbour",
-        link: Link::Lan,
-        hosts: &[66],
-    },
-    Machine {
-        name: "wire",
-        link: Link::Lan,
-        hosts: &[67],
-    },
-    Machine {
-        name: "stranger",
-        link: Link::Wan,
-        hosts: &[66],
-    },
-    Machine {
-        name: "internet",
-        link: Link::Wan,
-        hosts: &[53],
-    },
-    Machine {
-        name: "office",
-        link: Link::SecondCard,
-        hosts: &[20],
-    },
+    Machine { name: "host",      link: Link::Lan,        hosts: &[10] },
+    Machine { name: "trusted",   link: Link::Lan,        hosts: &[20, 21] },
+    Machine { name: "neighbour", link: Link::Lan,        hosts: &[66] },
+    Machine { name: "wire",      link: Link::Lan,        hosts: &[67] },
+    Machine { name: "stranger",  link: Link::Wan,        hosts: &[66] },
+    Machine { name: "internet",  link: Link::Wan,        hosts: &[53] },
+    Machine { name: "office",    link: Link::SecondCard, hosts: &[20] },
 ];
 
 /// A small path MTU on the far side of the router, so that large packets need its ICMP errors.
 const WAN_MTU: u32 = 1400;
+
+/// The host's second way out.
+pub(crate) const SECOND_CARD: &str = "br-office";
 
 pub(crate) struct Topology {
     machines: Vec<(&'static str, Namespace)>,
@@ -154,12 +130,16 @@ impl Topology {
         let link = machine.link;
         if link == Link::SecondCard {
             let host = self.named("host")?;
+            // A bridge of the machine's own, called as engines call theirs: nothing that comes in
+            // here is a container's.
+            host.ip(&format!("link add {SECOND_CARD} type bridge"))?;
             host.ip(&format!(
                 "link add eth1 type veth peer name eth0 netns {prefix}-{}",
                 machine.name
             ))?;
-            address(host, "eth1", link, link.gateway())?;
-            host.ip("link set eth1 up")?;
+            address(host, SECOND_CARD, link, link.gateway())?;
+            host.ip(&format!("link set eth1 master {SECOND_CARD} up"))?;
+            host.ip(&format!("link set {SECOND_CARD} up"))?;
         } else {
             let bridge = if link == Link::Lan { "lan" } else { "wan" };
             router.ip(&format!(
@@ -217,7 +197,9 @@ impl Topology {
         // What containers and forwarded clients talk to.
         self.named("internet")?
             .run(|| service::spawn(&["tcp:80", "tcp:443", "udp:53"]))?;
-        self.named("trusted")?.run(|| service::spawn(&["tcp:80"]))
+        self.named("trusted")?.run(|| service::spawn(&["tcp:80"]))?;
+        self.named("office")?
+            .run(|| service::spawn(&["tcp:80", "tcp:22"]))
     }
 }
 
