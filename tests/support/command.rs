@@ -1,0 +1,82 @@
+//! Other programs, run to their end, with an error that shows what they said.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+/// Where system programs live; a test must not depend on the caller's `PATH`.
+pub(crate) const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin";
+
+/// Where a program is, searching only [`PATH`].
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    PATH.split(':')
+        .map(|dir| Path::new(dir).join(program))
+        .find(|path| path.is_file())
+}
+
+/// A program found in [`PATH`], without what the caller's environment could change about it.
+pub(crate) fn program(name: &str) -> Command {
+    let mut command = Command::new(name);
+    command
+        .env_clear()
+        .env("PATH", PATH)
+        .env("HOME", "/")
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null());
+    command
+}
+
+/// Runs to the end, whatever the end is.
+pub(crate) fn outcome(command: &mut Command) -> Result<Output> {
+    command
+        .output()
+        .with_context(|| format!("cannot run {}", describe(command)))
+}
+
+/// Runs to a successful end and answers what was printed.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    let output = outcome(command)?;
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !output.status.success() {
+        bail!(
+            "{} ended with {}\n{stdout}{}",
+            describe(command),
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    Ok(stdout)
+}
+
+/// Runs to a successful end with a file as its input.
+pub(crate) fn output_from(command: &mut Command, input: &Path) -> Result<String> {
+    let input = File::open(input).with_context(|| format!("cannot open {}", input.display()))?;
+    output(command.stdin(input))
+}
+
+fn describe(command: &Command) -> String {
+    let mut words = vec![command.get_program().to_string_lossy()];
+    words.extend(command.get_args().map(|word| word.to_string_lossy()));
+    format!("`{}`", words.join(" "))
+}
+
+/// Waits until `ready` answers something, asking every few milliseconds.
+pub(crate) fn wait_for<T>(
+    what: &str,
+    limit: Duration,
+    mut ready: impl FnMut() -> Option<T>,
+) -> Result<T> {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(value) = ready() {
+            return Ok(value);
+        }
+        if Instant::now() >= deadline {
+            bail!("waited {} s for {what}", limit.as_secs());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

@@ -1,0 +1,51 @@
+//! What the tests that need a network share: namespaces with names, a topology of hosts, a real
+//! engine, servers, probes, and a clean-up that happens however the test ends.
+//!
+//! Nothing here knows dfw's insides; the program under test is only ever run.
+
+pub(crate) mod command;
+pub(crate) mod engine;
+pub(crate) mod janitor;
+pub(crate) mod lab;
+pub(crate) mod netns;
+pub(crate) mod probe;
+pub(crate) mod service;
+pub(crate) mod table;
+pub(crate) mod topology;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+/// The first argument that turns a test binary into one of its own helpers.
+const HELPER: &str = "lab-helper";
+
+/// Runs a helper when the test binary was started as one: the servers in containers, the init
+/// process of the engine's namespaces, and the janitor are all this same program.
+///
+/// Call it first thing in `main`; it answers `None` in an ordinary test run.
+pub(crate) fn helper_main() -> Option<ExitCode> {
+    let mut arguments = std::env::args().skip(1);
+    if arguments.next().as_deref() != Some(HELPER) {
+        return None;
+    }
+    let role = arguments.next().unwrap_or_default();
+    let rest: Vec<String> = arguments.collect();
+    Some(match play(&role, &rest) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{HELPER} {role}: {error:#}");
+            ExitCode::FAILURE
+        }
+    })
+}
+
+fn play(role: &str, rest: &[String]) -> Result<()> {
+    match (role, rest) {
+        ("serve", specs) => service::serve_forever(specs),
+        ("init", []) => engine::reap_forever(),
+        ("janitor", [dir]) => janitor::wait_and_clean(Path::new(dir)),
+        _ => bail!("no such helper"),
+    }
+}
