@@ -1,6 +1,6 @@
 //! Rules outlive what they guard: containers, networks and the engine come and go.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::Named;
 use crate::doors::{self, POLICY};
@@ -10,6 +10,7 @@ use crate::support::table::{Reading, Row, check, row};
 use crate::support::topology::SECOND_CARD;
 
 pub(crate) const TRIALS: &[Named] = &[
+    ("life::status_answers", status_answers),
     ("life::container_restarts", container_restarts),
     (
         "life::container_made_after_the_apply",
@@ -26,9 +27,19 @@ pub(crate) const TRIALS: &[Named] = &[
     ),
 ];
 
+fn status_answers(lab: &Lab) -> Result<()> {
+    lab.apply(POLICY)?;
+    let status = lab.dfw(&["status"])?;
+    ensure!(
+        status.status.success() && !status.stdout.is_empty(),
+        "`dfw status` after an apply: {status:?}"
+    );
+    Ok(())
+}
+
 fn container_restarts(lab: &Lab) -> Result<()> {
     lab.apply(POLICY)?;
-    lab.docker("restart --time 0 web")?;
+    lab.docker("restart -t 0 web")?;
     lab.wait_for_containers()?;
     doors::guarded_now(lab)
 }

@@ -74,6 +74,10 @@ impl Shared {
     fn lab(&self) -> Result<Arc<Lab>, String> {
         let mut lab = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         lab.get_or_insert_with(|| {
+            let missing = support::engine::missing();
+            if !missing.is_empty() {
+                return Err(format!("the lab needs {}", missing.join("; ")));
+            }
             Lab::start(env!("CARGO_BIN_EXE_dfw"))
                 .map(Arc::new)
                 .map_err(|error| format!("the lab did not come up: {error:#}"))

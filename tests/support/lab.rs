@@ -155,6 +155,15 @@ impl Lab {
         answer
     }
 
+    /// The engine's major version.
+    pub(crate) fn engine_version(&self) -> Result<u32> {
+        let version = self.engine.docker("version --format {{.Server.Version}}")?;
+        let major = version.split('.').next().unwrap_or_default();
+        major
+            .parse()
+            .with_context(|| format!("no version: {version}"))
+    }
+
     /// Runs one more container that serves what `serves` lists.
     pub(crate) fn run(&self, name: &str, options: &str, serves: &str) -> Result<()> {
         let started = self.engine.run(name, options, serves);
