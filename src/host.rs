@@ -11,6 +11,9 @@ pub struct HostView {
     /// Bridges that are known to belong to a container engine, by exact name. What comes in
     /// through one of them counts as coming from a container.
     pub container_bridges: BTreeSet<String>,
+    /// Bridges that are known to belong to somebody else, by exact name: one that has a network
+    /// card, a VLAN or a virtual machine in it.
+    pub foreign_bridges: BTreeSet<String>,
 }
 
 impl HostView {
@@ -27,14 +30,20 @@ impl HostView {
                 *ports.entry(bridge).or_insert(true) &= link.kind.as_deref() == Some("veth");
             }
         }
-        let container_bridges = links
-            .iter()
-            .filter(|link| link.kind.as_deref() == Some("bridge"))
-            .filter(|link| is_engine_name(&link.name))
-            .filter(|link| ports.get(&link.index) != Some(&false))
-            .map(|link| link.name.clone())
-            .collect();
-        Self { container_bridges }
+        let mut view = Self::default();
+        for link in links {
+            if link.kind.as_deref() != Some("bridge") {
+                continue;
+            }
+            let only_containers = ports.get(&link.index) != Some(&false);
+            match (is_engine_name(&link.name), only_containers) {
+                (true, true) => view.container_bridges.insert(link.name.clone()),
+                (false, false) => view.foreign_bridges.insert(link.name.clone()),
+                // Neither is sure enough to exempt anything.
+                (true, false) | (false, true) => false,
+            };
+        }
+        view
     }
 }
 
@@ -84,8 +93,12 @@ mod tests {
             link(8, "podman1", "bridge", None),
             link(9, "br-ba9876543210", "vlan", None),
             link(10, "podman", "bridge", None),
+            link(11, "tap0", "tun", Some(7)),
+            link(12, "br-own", "bridge", None), // may be a network of an engine
         ]);
         let names: Vec<_> = view.container_bridges.iter().map(String::as_str).collect();
         assert_eq!(names, ["br-0123456789ab", "docker0", "podman1"]);
+        let foreign: Vec<_> = view.foreign_bridges.iter().map(String::as_str).collect();
+        assert_eq!(foreign, ["br-lan"]);
     }
 }

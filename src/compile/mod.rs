@@ -44,6 +44,8 @@ pub use names::port_of_chain;
 
 /// The set of bridges that are known to belong to a container engine.
 pub const CONTAINERS: &str = "containers";
+/// The set of bridges that are known to belong to others.
+pub const FOREIGN: &str = "foreign";
 /// How many refusals are logged per second and port, and how many at once.
 const LOG_RATE: (u64, u32) = (10, 20);
 
@@ -57,6 +59,7 @@ pub fn compile(policy: &Policy, host: &HostView, origin: &dyn Fn(&Span) -> Origi
         ruleset: Ruleset::default(),
     };
     compiler.containers();
+    compiler.foreign();
     compiler.forward();
     compiler.input();
     compiler.published();
@@ -73,15 +76,8 @@ struct Compiler<'a> {
 
 impl Compiler<'_> {
     fn containers(&mut self) {
-        let exact = self
-            .policy
-            .settings
-            .container_interfaces
-            .iter()
-            .filter_map(|p| match p {
-                InterfacePattern::Exact(name) => Some(name.as_str().to_owned()),
-                InterfacePattern::Prefix(_) => None,
-            });
+        let patterns = &self.policy.settings.container_interfaces;
+        let exact = patterns.iter().filter_map(exact_name);
         let names: BTreeSet<_> = exact
             .chain(self.host.container_bridges.iter().cloned())
             .collect();
@@ -92,6 +88,37 @@ impl Compiler<'_> {
                 comment: Some("bridges known to belong to a container engine".to_owned()),
             },
         );
+    }
+
+    /// Bridges of others by whole name, from the settings and from the host.
+    fn foreign(&mut self) {
+        let settings = &self.policy.settings;
+        let exact = settings.foreign_interfaces.iter().filter_map(exact_name);
+        let mut names: BTreeSet<_> =
+            exact.chain(self.host.foreign_bridges.iter().cloned()).collect();
+        for container in settings.container_interfaces.iter().filter_map(exact_name) {
+            names.remove(&container);
+        }
+        if !names.is_empty() {
+            let elements = Elements::Interfaces(names.into_iter().collect());
+            let comment = Some("bridges known to belong to others than an engine".to_owned());
+            self.ruleset.sets.insert(FOREIGN.to_owned(), Set { elements, comment });
+        }
+    }
+
+    /// Lets packets to others' bridges through: the names of containers' interfaces are only
+    /// guessed.
+    fn to_foreign(&self) -> Vec<Rule> {
+        let set = self.ruleset.sets.contains_key(FOREIGN).then(|| Expression::InterfaceIn {
+            side: Side::Out,
+            set: FOREIGN.to_owned(),
+            member: true,
+        });
+        let patterns = self.policy.settings.foreign_interfaces.iter().filter_map(to_prefix);
+        set.into_iter()
+            .chain(patterns)
+            .map(|to| Rule::new(vec![to, accept()], note("to others than a container engine")))
+            .collect()
     }
 
     fn forward(&mut self) {
@@ -143,6 +170,7 @@ impl Compiler<'_> {
             None,
         ));
         rules.push(Rule::new(vec![to_container(true), goto("direct")], None));
+        rules.extend(self.to_foreign());
         for to_pattern in self.container_patterns() {
             rules.push(Rule::new(vec![to_pattern, goto("direct")], None));
         }
@@ -192,19 +220,7 @@ impl Compiler<'_> {
             let refuse = |matches: Expression| {
                 Rule::new(vec![matches, Expression::Counter, drop()], comment.clone())
             };
-            for pattern in &self.policy.settings.foreign_interfaces {
-                rules.push(Rule::new(
-                    vec![
-                        Expression::Interface {
-                            side: Side::Out,
-                            name: name_match(pattern),
-                            equal: true,
-                        },
-                        accept(),
-                    ],
-                    note("forwarded by other software than a container engine"),
-                ));
-            }
+            rules.extend(self.to_foreign());
             rules.push(same_interface());
             rules.push(refuse(from_container(true)));
             rules.push(refuse(Expression::OutBridge));
@@ -485,14 +501,7 @@ impl Compiler<'_> {
     /// names are in the set of [`CONTAINERS`].
     fn container_patterns(&self) -> impl Iterator<Item = Expression> {
         let patterns = &self.policy.settings.container_interfaces;
-        patterns
-            .iter()
-            .filter(|p| matches!(p, InterfacePattern::Prefix(_)))
-            .map(|pattern| Expression::Interface {
-                side: Side::Out,
-                name: name_match(pattern),
-                equal: true,
-            })
+        patterns.iter().filter_map(to_prefix)
     }
 
     fn default_origin(&self) -> String {
@@ -644,10 +653,22 @@ fn short(origin: &Origin) -> String {
     text[start..].replace('"', "'")
 }
 
-fn name_match(pattern: &InterfacePattern) -> NameMatch {
+fn exact_name(pattern: &InterfacePattern) -> Option<String> {
     match pattern {
-        InterfacePattern::Exact(name) => NameMatch::Exact(name.as_str().to_owned()),
-        InterfacePattern::Prefix(prefix) => NameMatch::Prefix(prefix.clone()),
+        InterfacePattern::Exact(name) => Some(name.as_str().to_owned()),
+        InterfacePattern::Prefix(_) => None,
+    }
+}
+
+/// Matches packets that leave through an interface whose name begins so.
+fn to_prefix(pattern: &InterfacePattern) -> Option<Expression> {
+    match pattern {
+        InterfacePattern::Exact(_) => None,
+        InterfacePattern::Prefix(prefix) => Some(Expression::Interface {
+            side: Side::Out,
+            name: NameMatch::Prefix(prefix.clone()),
+            equal: true,
+        }),
     }
 }
 

@@ -20,13 +20,15 @@ const PRIORITIES: RangeInclusive<i32> = -199..=-1;
 
 impl Default for Settings {
     fn default() -> Self {
-        let containers = ["docker0", "docker_gwbridge", "br-*", "podman*"];
+        let patterns = |names: &[&str]| {
+            let patterns = names.iter().filter_map(|text| parse_pattern(text).ok());
+            patterns.collect()
+        };
         Self {
-            container_interfaces: containers
-                .into_iter()
-                .filter_map(|text| parse_pattern(text).ok())
-                .collect(),
-            foreign_interfaces: Vec::new(),
+            container_interfaces: patterns(&["docker0", "docker_gwbridge", "br-*", "podman*"]),
+            // Bridges of libvirt, LXD, LXC, Incus and Kubernetes' bridge plugin, by their own
+            // names.
+            foreign_interfaces: patterns(&["virbr*", "lxdbr*", "lxcbr*", "incusbr*", "cni0"]),
             priority: -4,
         }
     }

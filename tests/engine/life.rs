@@ -81,7 +81,6 @@ const LATE_NETWORK: &[Row] = &[
 const LATE_NETWORK_KNOWN: &[Row] = &[
     row("ports of its host",             "tcp host:80",         "late",                   ""),
     row("its own port",                  "tcp host:8090",       "late later plain",       ""),
-    row("its own port, IPv6",            "tcp host6:8091",      "",                       "neighbour stranger"),
 ];
 
 fn network_made_after_the_apply(lab: &Lab) -> Result<()> {

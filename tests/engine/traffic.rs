@@ -10,6 +10,7 @@ use crate::doors::POLICY;
 use crate::support::lab::Lab;
 use crate::support::probe::{PATIENCE, SILENCE, ping};
 use crate::support::table::{Reading, Row, check, row};
+use crate::support::topology::SECOND_CARD;
 
 pub(crate) const TRIALS: &[Named] = &[
     ("traffic::containers_reach_the_world", |lab| {
@@ -32,9 +33,10 @@ pub(crate) const TRIALS: &[Named] = &[
         untouched(lab, HOST_ITSELF)
     }),
     ("traffic::transit", |lab| untouched(lab, TRANSIT)),
-    ("traffic::transit_to_a_bridge_that_is_no_engines", |lab| {
-        untouched(lab, TRANSIT_TO_A_BRIDGE)
-    }),
+    (
+        "traffic::transit_to_a_bridge_that_is_no_engines",
+        transit_to_a_bridge_that_is_no_engines,
+    ),
     ("traffic::pings", pings),
     ("traffic::small_path_mtu", small_path_mtu),
     (
@@ -134,6 +136,15 @@ const TRANSIT_TO_A_BRIDGE: &[Row] = &[
     row("in",                            "tcp office6:80",      "trusted stranger six",   ""),
     row("in, at a port of nobody",       "tcp office6:22",      "trusted stranger six",   ""),
 ];
+
+/// Its name begins as those of engines' bridges do, so the policy must say whose it is.
+fn transit_to_a_bridge_that_is_no_engines(lab: &Lab) -> Result<()> {
+    check(lab, TRANSIT_TO_A_BRIDGE, Reading::Bare)?;
+    lab.apply(&format!(
+        "{POLICY}settings:\n  foreign-interfaces: [{SECOND_CARD}]\n"
+    ))?;
+    check(lab, TRANSIT_TO_A_BRIDGE, Reading::Guarded)
+}
 
 fn untouched(lab: &Lab, rows: &[Row]) -> Result<()> {
     check(lab, rows, Reading::Bare)?;
