@@ -108,8 +108,10 @@ fn sweep(parent: &Path) -> Result<()> {
         let Ok(owner) = fs::read_to_string(dir.join(OWNER)) else {
             continue;
         };
-        if !lives(&owner) {
-            clean(&dir)?;
+        if !lives(&owner)
+            && let Err(error) = clean(&dir)
+        {
+            eprintln!("{} stays behind: {error:#}", dir.display());
         }
     }
     Ok(())
@@ -131,7 +133,11 @@ fn clean(dir: &Path) -> Result<()> {
     for entry in fs::read_dir("/run/netns").into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         if name.starts_with(&format!("{prefix}-")) {
-            output(program("ip").args(["netns", "delete", &name]))?;
+            let deleted = output(program("ip").args(["netns", "delete", &name]));
+            // A test that starts just now may be sweeping up the same lab.
+            if entry.path().exists() {
+                deleted?;
+            }
         }
     }
     remove_cgroups(&prefix);
@@ -172,7 +178,7 @@ fn remove_empty(cgroup: &Path) -> bool {
             remove_empty(&child.path());
         }
     }
-    fs::remove_dir(cgroup).is_ok()
+    fs::remove_dir(cgroup).is_ok() || !cgroup.exists()
 }
 
 fn prefix(dir: &Path) -> String {
