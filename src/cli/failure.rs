@@ -126,6 +126,7 @@ impl Failure {
         };
         for diagnostic in &diagnostics {
             terminal.diagnostic(diagnostic, &sources);
+            terminal.gap();
         }
         let now = "nothing was changed: the rules in force are what they were";
         let last = match (what.is_empty(), changes) {

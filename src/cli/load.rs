@@ -34,8 +34,9 @@ pub(super) fn load(terminal: Terminal, path: &Path) -> Result<Loaded, Failure> {
     let files = match sources.read_policies(path) {
         Ok(files) => files,
         Err(error @ ReadError::NoPolicies { .. }) => {
-            let diagnostic = Diagnostic::error("no-policies", error.to_string())
-                .help("a policy is a file whose name ends in `.yaml`; the shortest useful one is\n\n    default: deny\n    ports: {80: [203.0.113.0/24]}");
+            let diagnostic = Diagnostic::error("no-policies", error.to_string()).help(
+                "the shortest useful policy is `{default: deny, ports: {80: [203.0.113.0/24]}}`",
+            );
             return Err(Failure::Policies {
                 diagnostics: vec![diagnostic],
                 sources: Box::new(sources),
@@ -52,6 +53,7 @@ pub(super) fn load(terminal: Terminal, path: &Path) -> Result<Loaded, Failure> {
         Ok((policy, warnings)) => {
             for warning in &warnings {
                 terminal.diagnostic(warning, &sources);
+                terminal.gap();
             }
             Ok(Loaded {
                 policy,

@@ -21,6 +21,7 @@ const DEFAULT_PATH: &str = "/etc/dfw/policies";
 /// Firewall the ports that Docker publishes.
 #[derive(Debug, Parser)]
 #[command(
+    name = "dfw",
     version,
     after_help = "\
 Examples:

@@ -94,30 +94,47 @@ impl Compiler<'_> {
     fn foreign(&mut self) {
         let settings = &self.policy.settings;
         let exact = settings.foreign_interfaces.iter().filter_map(exact_name);
-        let mut names: BTreeSet<_> =
-            exact.chain(self.host.foreign_bridges.iter().cloned()).collect();
+        let mut names: BTreeSet<_> = exact
+            .chain(self.host.foreign_bridges.iter().cloned())
+            .collect();
         for container in settings.container_interfaces.iter().filter_map(exact_name) {
             names.remove(&container);
         }
         if !names.is_empty() {
             let elements = Elements::Interfaces(names.into_iter().collect());
             let comment = Some("bridges known to belong to others than an engine".to_owned());
-            self.ruleset.sets.insert(FOREIGN.to_owned(), Set { elements, comment });
+            self.ruleset
+                .sets
+                .insert(FOREIGN.to_owned(), Set { elements, comment });
         }
     }
 
     /// Lets packets to others' bridges through: the names of containers' interfaces are only
     /// guessed.
     fn to_foreign(&self) -> Vec<Rule> {
-        let set = self.ruleset.sets.contains_key(FOREIGN).then(|| Expression::InterfaceIn {
-            side: Side::Out,
-            set: FOREIGN.to_owned(),
-            member: true,
-        });
-        let patterns = self.policy.settings.foreign_interfaces.iter().filter_map(to_prefix);
+        let set = self
+            .ruleset
+            .sets
+            .contains_key(FOREIGN)
+            .then(|| Expression::InterfaceIn {
+                side: Side::Out,
+                set: FOREIGN.to_owned(),
+                member: true,
+            });
+        let patterns = self
+            .policy
+            .settings
+            .foreign_interfaces
+            .iter()
+            .filter_map(to_prefix);
         set.into_iter()
             .chain(patterns)
-            .map(|to| Rule::new(vec![to, accept()], note("to others than a container engine")))
+            .map(|to| {
+                Rule::new(
+                    vec![to, accept()],
+                    note("to others than a container engine"),
+                )
+            })
             .collect()
     }
 
@@ -170,7 +187,6 @@ impl Compiler<'_> {
             None,
         ));
         rules.push(Rule::new(vec![to_container(true), goto("direct")], None));
-        rules.extend(self.to_foreign());
         for to_pattern in self.container_patterns() {
             rules.push(Rule::new(vec![to_pattern, goto("direct")], None));
         }
@@ -235,6 +251,7 @@ impl Compiler<'_> {
     /// judges them as if the container's port were published under its own number.
     fn direct(&mut self) {
         let mut rules = vec![same_interface()];
+        rules.extend(self.to_foreign());
         match self.policy.default {
             DefaultAction::Deny => {
                 rules.push(Rule::new(

@@ -83,6 +83,11 @@ impl Terminal {
             .write_all(render(diagnostic, sources, self.colour_err).as_bytes());
     }
 
+    /// An empty line between diagnostics.
+    pub fn gap(self) {
+        let _ = writeln!(io::stderr().lock());
+    }
+
     /// Says something about the work, in one line: a coloured word and what it is about.
     pub fn say(self, tone: Tone, word: &str, text: &str) {
         let _ = writeln!(

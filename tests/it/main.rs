@@ -4,5 +4,7 @@
     reason = "what fails here is a failed test; clippy exempts the test functions only"
 )]
 
+mod cli;
 mod diagnostics;
+mod golden;
 mod no_harm;
