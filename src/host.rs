@@ -14,6 +14,8 @@ pub struct HostView {
     /// Bridges that are known to belong to somebody else, by exact name: one that has a network
     /// card, a VLAN or a virtual machine in it.
     pub foreign_bridges: BTreeSet<String>,
+    /// Bridges of which neither is known.
+    pub other_bridges: BTreeSet<String>,
 }
 
 impl HostView {
@@ -40,7 +42,7 @@ impl HostView {
                 (true, true) => view.container_bridges.insert(link.name.clone()),
                 (false, false) => view.foreign_bridges.insert(link.name.clone()),
                 // Neither is sure enough to exempt anything.
-                (true, false) | (false, true) => false,
+                (true, false) | (false, true) => view.other_bridges.insert(link.name.clone()),
             };
         }
         view
@@ -100,5 +102,7 @@ mod tests {
         assert_eq!(names, ["br-0123456789ab", "docker0", "podman1"]);
         let foreign: Vec<_> = view.foreign_bridges.iter().map(String::as_str).collect();
         assert_eq!(foreign, ["br-lan"]);
+        let other: Vec<_> = view.other_bridges.iter().map(String::as_str).collect();
+        assert_eq!(other, ["br-ffffffffffff", "br-own", "podman"]);
     }
 }

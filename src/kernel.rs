@@ -132,9 +132,21 @@ impl Kernel {
     /// # Errors
     /// See [`Error`].
     pub fn snapshot(&self) -> Result<Snapshot, Error> {
+        self.consistent(true)
+    }
+
+    /// The same without the elements of sets, which can take long: all sets are empty.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn outline(&self) -> Result<Snapshot, Error> {
+        self.consistent(false)
+    }
+
+    fn consistent(&self, with_elements: bool) -> Result<Snapshot, Error> {
         for _ in 0..TRIES {
             let generation = self.generation()?;
-            let Some((installed, neighbours)) = self.read()? else {
+            let Some((installed, neighbours)) = self.read(with_elements)? else {
                 continue;
             };
             if self.generation()? == generation {
@@ -231,7 +243,7 @@ impl Kernel {
     }
 
     /// Reads everything once; `None` if it changed meanwhile.
-    fn read(&self) -> Result<Option<Read>, Error> {
+    fn read(&self, with_elements: bool) -> Result<Option<Read>, Error> {
         let mut builder = Builder::default();
         let add = |question: &[u8], builder: &mut Builder| {
             self.ask(question, |message| {
@@ -255,6 +267,9 @@ impl Kernel {
             if !add(&question, &mut builder)? {
                 return Ok(None);
             }
+        }
+        if !with_elements {
+            return Ok(Some(builder.finish()));
         }
         let sets: Vec<String> = builder.sets().map(str::to_owned).collect();
         for set in sets {

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::host::HostView;
 use crate::kernel::{self, Kernel, Outcome};
+use crate::netlink::snapshot::Neighbour;
 use crate::output::diagnostic::to_json;
 use crate::output::json;
 use crate::output::table::{align, count};
@@ -16,6 +17,7 @@ use crate::ruleset::{Ruleset, TABLE};
 
 use super::failure::Failure;
 use super::load::load;
+use super::notice::notices;
 
 /// How often it is tried while others keep changing rulesets.
 const TRIES: u32 = 32;
@@ -26,14 +28,21 @@ const LISTED_ADDRESSES: usize = 4;
 
 pub(super) fn run(terminal: Terminal, path: &Path) -> Result<(), Failure> {
     let loaded = load(terminal, path)?;
-    let tried = kernel::links()
-        .map(|links| HostView::from_links(&links))
-        .map(|host| loaded.compile(&host))
-        .and_then(|ruleset| Ok((install(&ruleset, path)?, ruleset)));
-    let (changed, ruleset) = match tried {
+    let tried = kernel::links().and_then(|links| {
+        let host = HostView::from_links(&links);
+        let ruleset = loaded.compile(&host);
+        let (changed, neighbours) = install(&ruleset, path)?;
+        let notices = notices(&loaded.policy, &host, &neighbours);
+        Ok((ruleset, changed, notices))
+    });
+    let (ruleset, changed, notices) = match tried {
         Ok(done) => done,
         Err(error) => return Err(Failure::kernel(&error, loaded.sources, &loaded.files)),
     };
+    for notice in &notices {
+        terminal.diagnostic(notice, &loaded.sources);
+        terminal.gap();
+    }
     terminal.answer(
         || {
             json!({
@@ -44,6 +53,7 @@ pub(super) fn run(terminal: Terminal, path: &Path) -> Result<(), Failure> {
                 "warnings": loaded
                     .warnings
                     .iter()
+                    .chain(&notices)
                     .map(|warning| to_json(warning, &loaded.sources))
                     .collect::<Vec<_>>(),
             })
@@ -53,8 +63,9 @@ pub(super) fn run(terminal: Terminal, path: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Installs a ruleset unless it is installed already; says whether it was changed.
-fn install(ruleset: &Ruleset, path: &Path) -> Result<bool, kernel::Error> {
+/// Installs a ruleset unless it is installed already; says whether it was changed, and who else
+/// has base chains.
+fn install(ruleset: &Ruleset, path: &Path) -> Result<(bool, Vec<Neighbour>), kernel::Error> {
     let kernel = Kernel::open()?;
     for _ in 0..TRIES {
         let snapshot = kernel.snapshot()?;
@@ -62,10 +73,10 @@ fn install(ruleset: &Ruleset, path: &Path) -> Result<bool, kernel::Error> {
             .installed
             .is_some_and(|installed| installed.ruleset == *ruleset)
         {
-            return Ok(false);
+            return Ok((false, snapshot.neighbours));
         }
         if kernel.replace(ruleset, &stamp(path), snapshot.generation)? == Outcome::Done {
-            return Ok(true);
+            return Ok((true, snapshot.neighbours));
         }
     }
     Err(kernel::Error::Busy)

@@ -4,6 +4,7 @@ mod apply;
 mod check;
 mod failure;
 mod load;
+mod notice;
 mod remove;
 mod show;
 mod status;

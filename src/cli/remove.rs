@@ -34,7 +34,7 @@ pub(super) fn run(terminal: Terminal) -> Result<(), Failure> {
 fn remove() -> Result<bool, kernel::Error> {
     let kernel = Kernel::open()?;
     for _ in 0..TRIES {
-        let snapshot = kernel.snapshot()?;
+        let snapshot = kernel.outline()?;
         if snapshot.installed.is_none() {
             return Ok(false);
         }

@@ -17,7 +17,7 @@ use crate::ruleset::{Expression, Hook, Rule, TABLE, Verdict};
 use super::failure::Failure;
 
 pub(super) fn run(terminal: Terminal) -> Result<(), Failure> {
-    let snapshot = Kernel::open()?.snapshot()?;
+    let snapshot = Kernel::open()?.outline()?;
     terminal.answer(|| document(&snapshot), || text(terminal, &snapshot))?;
     Ok(())
 }

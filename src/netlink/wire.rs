@@ -348,10 +348,10 @@ mod tests {
     #[test]
     fn an_attribute_past_64_kib_is_reported_not_wrapped() {
         let mut writer = Writer::new();
-        writer.attribute(1, &[0; 65531]);
+        writer.attribute(1, &vec![0; 65_531]);
         assert!(writer.finish().is_ok());
         let mut writer = Writer::new();
-        writer.nest(1, |w| w.attribute(2, &[0; 65530]));
+        writer.nest(1, |w| w.attribute(2, &vec![0; 65_530]));
         assert_eq!(writer.finish(), Err(TooLong));
     }
 

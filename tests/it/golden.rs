@@ -61,7 +61,7 @@ fn host(path: &Path) -> HostView {
         match line.split_once(' ') {
             Some(("container", name)) => view.container_bridges.insert(name.to_owned()),
             Some(("foreign", name)) => view.foreign_bridges.insert(name.to_owned()),
-            _ => panic!("{}: {line}", path.display()),
+            _ => unreachable!("{}: {line}", path.display()),
         };
     }
     view

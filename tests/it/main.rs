@@ -8,3 +8,4 @@ mod cli;
 mod diagnostics;
 mod golden;
 mod no_harm;
+mod tidy;

@@ -4,66 +4,69 @@
 //! root. `TRYCMD=overwrite` writes the outputs anew.
 #![expect(
     clippy::disallowed_types,
-    reason = "dfw never starts another program, its tests do"
+    clippy::print_stdout,
+    reason = "dfw never starts another program, its tests do; a test without a harness tells its own result"
 )]
 
 use std::fs;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
+use anyhow::{Context, Result, ensure};
+
 /// Set in the process that runs in its own namespace.
 const INSIDE: &str = "DFW_README_INSIDE";
 
-fn main() -> ExitCode {
+fn main() -> Result<ExitCode> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     if std::env::var_os(INSIDE).is_none() {
         return own_namespace();
     }
-    let readme = fs::read_to_string(root.join("README.md")).expect("there is a README");
-    let policy = fs::read_to_string(root.join("policies/web.yaml")).expect("there is a policy");
-    assert!(
+    let readme = fs::read_to_string(root.join("README.md"))?;
+    let policy = fs::read_to_string(root.join("policies/web.yaml"))?;
+    ensure!(
         readme.contains(&format!("```yaml\n{policy}```")),
         "the policy that the README shows is not policies/web.yaml"
     );
     // The README shows a time, as a person sees one; every run has its own.
     let copy = Path::new(env!("CARGO_TARGET_TMPDIR")).join("README.md");
-    fs::write(&copy, without_time(&readme)).expect("the target directory is writable");
+    fs::write(&copy, without_time(&readme)?)?;
     trycmd::TestCases::new()
         .default_bin_name("dfw")
         .env("NO_COLOR", "1")
         .case(copy)
         .run();
-    println!("\ntest result: ok. 1 passed; 0 failed; the commands of the README");
-    ExitCode::SUCCESS
+    println!("\n1 passed, 0 failed");
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The README with a wildcard for the time at which a policy was applied.
-fn without_time(readme: &str) -> String {
+fn without_time(readme: &str) -> Result<String> {
     let (before, rest) = readme
         .split_once("installed: dfw 0.1.0 at ")
-        .expect("the README shows a status");
+        .context("the README shows a status")?;
     let (_, after) = rest
         .split_once(" from")
-        .expect("the status says where from");
-    format!("{before}installed: dfw 0.1.0 at [..] from{after}")
+        .context("the status says where from")?;
+    Ok(format!("{before}installed: dfw 0.1.0 at [..] from{after}"))
 }
 
 /// Runs this very program again in a new network namespace.
-fn own_namespace() -> ExitCode {
-    let me = std::env::current_exe().expect("a program knows where it is");
+fn own_namespace() -> Result<ExitCode> {
+    let me = std::env::current_exe()?;
     let status = Command::new("unshare")
         .arg("--net")
         .arg(me)
         .env(INSIDE, "1")
         .status()
-        .expect("util-linux has unshare");
+        .context("util-linux has unshare")?;
     if status.success() {
-        return ExitCode::SUCCESS;
+        return Ok(ExitCode::SUCCESS);
     }
     let is_root = rustix::process::geteuid().is_root();
     if !is_root && std::env::var_os("CI").is_none() {
         println!("skipped: the README's commands need root");
-        return ExitCode::SUCCESS;
+        return Ok(ExitCode::SUCCESS);
     }
-    ExitCode::FAILURE
+    Ok(ExitCode::FAILURE)
 }

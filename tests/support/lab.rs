@@ -225,7 +225,7 @@ impl Lab {
     /// Waits until a target answers the host.
     pub(crate) fn wait_until_open(&self, target: &str) -> Result<()> {
         let host = self.client("host")?;
-        wait_for(target, Duration::from_secs(60), || {
+        wait_for(target, Duration::from_mins(1), || {
             // A container that is just starting has no address yet, or not for long.
             self.forget_locations();
             let target = self.target(target).ok()?;

@@ -1,0 +1,157 @@
+//! Rules of the house: what may use what, and how long a file may be.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What each module must never use. Data flows one way: see the crate's documentation.
+const NEVER: &[(&str, &[&str])] = &[
+    (
+        "source",
+        &[
+            "diagnostic",
+            "policy",
+            "host",
+            "ruleset",
+            "compile",
+            "netlink",
+            "kernel",
+            "output",
+            "cli",
+        ],
+    ),
+    (
+        "diagnostic",
+        &[
+            "policy", "host", "ruleset", "compile", "netlink", "kernel", "output", "cli",
+        ],
+    ),
+    (
+        "policy",
+        &[
+            "host", "ruleset", "compile", "netlink", "kernel", "output", "cli",
+        ],
+    ),
+    (
+        "host",
+        &["policy", "ruleset", "compile", "kernel", "output", "cli"],
+    ),
+    (
+        "ruleset",
+        &[
+            "source",
+            "diagnostic",
+            "policy",
+            "host",
+            "compile",
+            "netlink",
+            "kernel",
+            "output",
+            "cli",
+        ],
+    ),
+    ("compile", &["netlink", "kernel", "output", "cli"]),
+    (
+        "netlink",
+        &[
+            "source",
+            "diagnostic",
+            "policy",
+            "host",
+            "compile",
+            "kernel",
+            "output",
+            "cli",
+        ],
+    ),
+    (
+        "kernel",
+        &[
+            "source",
+            "diagnostic",
+            "policy",
+            "host",
+            "compile",
+            "output",
+            "cli",
+        ],
+    ),
+    ("output", &["host", "compile", "netlink", "kernel", "cli"]),
+];
+
+/// What the pure middle must never name: it has no files, environment, clock or random order.
+const PURE: &[&str] = &["policy", "ruleset", "compile"];
+const IMPURE: &[&str] = &[
+    "std::fs",
+    "std::env",
+    "std::time",
+    "std::net::Tcp",
+    "HashMap",
+    "HashSet",
+];
+
+const LONGEST: usize = 800;
+
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(rust_files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files
+}
+
+fn files_of(module: &str) -> Vec<PathBuf> {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let single = src.join(format!("{module}.rs"));
+    let folder = src.join(module);
+    let mut files: Vec<_> = single.exists().then_some(single).into_iter().collect();
+    if folder.is_dir() {
+        files.extend(rust_files(&folder));
+    }
+    assert!(!files.is_empty(), "no module {module}");
+    files
+}
+
+#[test]
+fn data_flows_one_way() {
+    let mut wrong = Vec::new();
+    for (module, never) in NEVER {
+        for file in files_of(module) {
+            let text = fs::read_to_string(&file).unwrap();
+            for other in *never {
+                if text.contains(&format!("crate::{other}::"))
+                    || text.contains(&format!("crate::{other};"))
+                {
+                    wrong.push(format!("{} uses {other}", file.display()));
+                }
+            }
+        }
+    }
+    for module in PURE {
+        for file in files_of(module) {
+            let text = fs::read_to_string(&file).unwrap();
+            for other in IMPURE {
+                if text.contains(other) {
+                    wrong.push(format!("{} names {other}", file.display()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn no_file_is_too_long_to_be_read() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for file in rust_files(&root.join("src"))
+        .into_iter()
+        .chain(rust_files(&root.join("tests")))
+    {
+        let lines = fs::read_to_string(&file).unwrap().lines().count();
+        assert!(lines <= LONGEST, "{} has {lines} lines", file.display());
+    }
+}
