@@ -110,7 +110,7 @@ impl Kernel {
     /// Connects.
     ///
     /// # Errors
-    /// [`Error::NoNfTables`], [`Error::TooOld`], or the socket's.
+    /// [`Error::NoNfTables`](enum@Error), [`Error::TooOld`](enum@Error), or the socket's.
     pub fn open() -> Result<Self, Error> {
         use rustix::io::Errno;
         let release = rustix::system::uname()
@@ -130,7 +130,7 @@ impl Kernel {
     /// Reads dfw's table and the base chains of all others, all of one generation.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// See [`Error`](enum@Error).
     pub fn snapshot(&self) -> Result<Snapshot, Error> {
         self.consistent(true)
     }
@@ -138,7 +138,7 @@ impl Kernel {
     /// The same without the elements of sets, which can take long: all sets are empty.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// See [`Error`](enum@Error).
     pub fn outline(&self) -> Result<Snapshot, Error> {
         self.consistent(false)
     }
@@ -163,7 +163,7 @@ impl Kernel {
     /// Replaces dfw's table in one transaction. `comment` is kept with the table.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// See [`Error`](enum@Error).
     pub fn replace(
         &self,
         ruleset: &Ruleset,
@@ -182,7 +182,7 @@ impl Kernel {
     /// Removes dfw's table.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// See [`Error`](enum@Error).
     pub fn remove(&self, generation: u32) -> Result<Outcome, Error> {
         let mut batch = Batch::new(generation);
         batch.delete_table();
@@ -293,7 +293,7 @@ impl Kernel {
 /// Reads the links of this network namespace.
 ///
 /// # Errors
-/// See [`Error`].
+/// See [`Error`](enum@Error).
 pub fn links() -> Result<Vec<Link>, Error> {
     let socket = Socket::route()?;
     for _ in 0..TRIES {

@@ -15,6 +15,9 @@ use crate::output::terminal::{Terminal, Tone};
 use crate::ruleset::Origin;
 use crate::source::{FileId, Sources};
 
+/// How many refusals of the kernel are shown; one cause can make thousands.
+const SHOWN: usize = 10;
+
 /// Why a verb did not do what it was told to.
 #[derive(Debug)]
 pub(super) enum Failure {
@@ -81,6 +84,7 @@ impl Failure {
             )],
             Error::Refused(refusals) => refusals
                 .iter()
+                .take(SHOWN)
                 .map(|refusal| refused(refusal, &sources, files))
                 .collect(),
             Error::Unsound(_) | Error::TooLong(_) | Error::Malformed(_) | Error::Socket(_) => {
@@ -187,4 +191,41 @@ fn is_named(path: &str, origin: &Origin) -> bool {
     Path::new(path)
         .file_name()
         .is_some_and(|name| *name == *origin.file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netlink::batch::Subject;
+
+    #[test]
+    fn a_refusal_of_the_kernel_is_shown_at_the_line_behind_it() {
+        let mut sources =
+            Sources::in_memory([("dir/web.yaml", "default: deny\nports:\n  80: any\n")]);
+        let files = sources.read_policies("dir".as_ref()).unwrap();
+        let refusal = Refusal {
+            subject: Subject {
+                what: What::Rule {
+                    chain: "port-80-tcp".to_owned(),
+                    text: "counter accept".to_owned(),
+                },
+                origin: Origin::parse("web.yaml:3"),
+            },
+            errno: rustix::io::Errno::NOENT.raw_os_error(),
+            text: None,
+        };
+        let shown = crate::output::diagnostic::render(
+            &refused(&refusal, &sources, &files),
+            &sources,
+            false,
+        );
+        for part in [
+            "error[kernel-refused]: the kernel refused a rule of chain port-80-tcp: counter accept: No such file",
+            "dir/web.yaml:3:",
+            "3 |   80: any",
+            "help: a part of nf_tables that this rule uses",
+        ] {
+            assert!(shown.contains(part), "{part} is not in\n{shown}");
+        }
+    }
 }

@@ -28,7 +28,12 @@ pub fn render(diagnostic: &Diagnostic, sources: &Sources, colour: bool) -> Strin
         .primary_title(diagnostic.message.as_str())
         .id(diagnostic.slug);
     let mut group = Group::with_title(title);
-    let mut groups = Vec::new();
+    let renderer = if colour {
+        Renderer::styled()
+    } else {
+        Renderer::plain()
+    };
+    let mut text = String::new();
     if diagnostic.primary.is_some() {
         for excerpt in excerpts(diagnostic, sources) {
             group = excerpt.add_to(group);
@@ -36,20 +41,17 @@ pub fn render(diagnostic: &Diagnostic, sources: &Sources, colour: bool) -> Strin
         for help in &diagnostic.help {
             group = group.element(Level::HELP.message(help.as_str()));
         }
-        groups.push(group);
+        text.push_str(&renderer.render(&[group]));
     } else {
-        // Without a snippet there is no gutter that the advice could hang on.
-        groups.push(group);
-        let help = diagnostic.help.iter();
-        groups
-            .extend(help.map(|help| Group::with_title(Level::HELP.secondary_title(help.as_str()))));
+        // Without a snippet there is no gutter that the advice could hang on, so each stands for
+        // itself.
+        text.push_str(&renderer.render(&[group]));
+        for help in &diagnostic.help {
+            let help = Group::with_title(Level::HELP.secondary_title(help.as_str()));
+            text.push('\n');
+            text.push_str(&renderer.render(&[help]));
+        }
     }
-    let renderer = if colour {
-        Renderer::styled()
-    } else {
-        Renderer::plain()
-    };
-    let mut text = renderer.render(&groups);
     text.push('\n');
     text
 }
