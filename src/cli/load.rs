@@ -43,10 +43,11 @@ pub(super) fn load(terminal: Terminal, path: &Path) -> Result<Loaded, Failure> {
             });
         }
         Err(error @ ReadError::Unreadable { .. }) => {
-            return Err(Failure::plain(Diagnostic::error(
-                "unreadable",
-                error.to_string(),
-            )));
+            let mut diagnostic = Diagnostic::error("unreadable", error.to_string());
+            if path == Path::new(super::DEFAULT_PATH) {
+                diagnostic = diagnostic.help("policies elsewhere: name the directory or file");
+            }
+            return Err(Failure::plain(diagnostic));
         }
     };
     match policy::read(&mut sources, &files) {

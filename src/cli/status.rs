@@ -162,6 +162,9 @@ fn text(terminal: Terminal, snapshot: &Snapshot) -> String {
         }
     }
     for (hook, bases) in hooks(snapshot) {
+        if bases.is_empty() {
+            continue;
+        }
         let _ = writeln!(text, "filter chains on the {} hook, in order:", hook.name());
         let rows: Vec<[String; 3]> = bases
             .into_iter()

@@ -23,20 +23,18 @@
 //! first rule that asks for it switches it on, connections are then picked up in the middle,
 //! possibly the wrong way round, and a stranger would pass as an answer.
 
+mod dispatch;
 mod names;
+mod port;
 mod segment;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::collections::BTreeSet;
 
 use crate::host::HostView;
-use crate::policy::address::AddressSet;
-use crate::policy::{
-    DefaultAction, InterfacePattern, Policy, PortKey, PortPolicy, Protocol, Refuse, SourceSelection,
-};
+use crate::policy::{DefaultAction, InterfacePattern, Policy};
 use crate::ruleset::{
-    Base, Chain, Direction, Elements, Expression, Family, Hook, L4Protocol, NameMatch, Origin,
-    Reject, Rule, Ruleset, Set, Side, Tuple, Verdict,
+    Base, Chain, Direction, Elements, Expression, Hook, L4Protocol, NameMatch, Origin, Rule,
+    Ruleset, Set, Side, Tuple, Verdict,
 };
 use crate::source::Span;
 use names::Context;
@@ -46,8 +44,6 @@ pub use names::port_of_chain;
 pub const CONTAINERS: &str = "containers";
 /// The set of bridges that are known to belong to others.
 pub const FOREIGN: &str = "foreign";
-/// How many refusals are logged per second and port, and how many at once.
-const LOG_RATE: (u64, u32) = (10, 20);
 
 /// Compiles a policy for a host. `origin` says where a span of the policy is written.
 #[must_use]
@@ -264,256 +260,6 @@ impl Compiler<'_> {
         self.chain("direct", rules);
     }
 
-    /// The rules that lead a packet to the chain of the most exact key that names its port, and
-    /// those chains. No rule if no key has anything to say in this context.
-    fn dispatch(&mut self, context: Context) -> Vec<Rule> {
-        let policy = self.policy;
-        if matches!(
-            context,
-            Context::FromContainers | Context::HostFromContainers
-        ) && !policy.ports.values().any(|port| port.except.containers)
-        {
-            return Vec::new();
-        }
-        let mut by_address: BTreeMap<Option<IpAddr>, Vec<(&PortKey, &PortPolicy)>> =
-            BTreeMap::new();
-        for (key, port) in &policy.ports {
-            by_address.entry(key.address).or_default().push((key, port));
-            self.port_chain(context, key, port);
-        }
-        let anywhere = by_address.remove(&None).unwrap_or_default();
-
-        let (mut v4, mut v6) = (Vec::new(), Vec::new());
-        for (address, keys) in by_address {
-            let Some(address) = address else { continue };
-            let chain = context.address_chain(address);
-            let rules = self.port_maps(context, Some(address), &keys);
-            self.chain(&chain, rules);
-            match address {
-                IpAddr::V4(address) => v4.push((u32::from(address), Verdict::Jump(chain))),
-                IpAddr::V6(address) => v6.push((u128::from(address), Verdict::Jump(chain))),
-            }
-        }
-        let mut rules = Vec::new();
-        if !v4.is_empty() {
-            rules.push(self.address_map(context, Family::V4, Elements::Ipv4Verdicts(v4)));
-        }
-        if !v6.is_empty() {
-            rules.push(self.address_map(context, Family::V6, Elements::Ipv6Verdicts(v6)));
-        }
-        rules.extend(self.port_maps(context, None, &anywhere));
-        rules
-    }
-
-    fn address_map(&mut self, context: Context, family: Family, elements: Elements) -> Rule {
-        let map = context.address_map(family == Family::V4);
-        self.ruleset.sets.insert(
-            map.clone(),
-            Set {
-                elements,
-                comment: None,
-            },
-        );
-        Rule::new(
-            vec![Expression::DestinationMap {
-                tuple: tuple(context),
-                family,
-                map,
-            }],
-            None,
-        )
-    }
-
-    /// One map from ports to chains per protocol, and the rules that look it up.
-    fn port_maps(
-        &mut self,
-        context: Context,
-        address: Option<IpAddr>,
-        keys: &[(&PortKey, &PortPolicy)],
-    ) -> Vec<Rule> {
-        let mut rules = Vec::new();
-        for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp] {
-            let keys = keys.iter().filter(|(key, _)| key.protocol == protocol);
-            let elements: Vec<_> = segment::segments(keys.map(|pair| (pair.0, pair)))
-                .into_iter()
-                .map(|segment| {
-                    let (key, port) = segment.value;
-                    (
-                        segment.first,
-                        segment.last,
-                        port_verdict(context, key, port),
-                    )
-                })
-                .collect();
-            if elements.is_empty() {
-                continue;
-            }
-            let map = context.port_map(address, protocol);
-            let elements = Elements::PortVerdicts(elements);
-            self.ruleset.sets.insert(
-                map.clone(),
-                Set {
-                    elements,
-                    comment: None,
-                },
-            );
-            rules.push(Rule::new(
-                vec![Expression::PortMap {
-                    tuple: tuple(context),
-                    protocol: l4_protocol(protocol),
-                    map,
-                }],
-                None,
-            ));
-        }
-        rules
-    }
-
-    /// The chain that judges who may reach a port.
-    fn port_chain(&mut self, context: Context, key: &PortKey, port: &PortPolicy) {
-        let comment = self.comment(&port.origin);
-        let name = context.port_chain(key);
-        let refuse = |matches: Vec<Expression>| refusal(&matches, key, port, &comment);
-        let mut rules = Vec::new();
-        match context {
-            Context::FromContainers | Context::HostFromContainers => {
-                if port.except.containers {
-                    self.chain(&name, refuse(Vec::new()));
-                }
-                return;
-            }
-            Context::Published => {}
-            Context::Host => {
-                // A key with an address is only reached by packets to that address.
-                if key.address.is_none() {
-                    rules.push(Rule::new(
-                        vec![
-                            Expression::ToLoopback(Tuple::Packet),
-                            Expression::Counter,
-                            drop(),
-                        ],
-                        comment.clone(),
-                    ));
-                }
-            }
-        }
-        let tuple = tuple(context);
-        if let Some(elsewhere) = self.not_from_interfaces(key, port) {
-            let mut matches = vec![elsewhere];
-            if tuple == Tuple::Original {
-                // Answers come in through the container's bridge.
-                matches.insert(0, Expression::Direction(Direction::Original));
-            }
-            rules.extend(refuse(matches));
-        }
-        let own = names::port(key);
-        let excepted = self.selection(&port.except, tuple, &format!("port-{own}.except"), port);
-        rules.extend(excepted.into_iter().flat_map(|source| refuse(vec![source])));
-        let allow = |mut matches: Vec<Expression>| {
-            matches.extend([Expression::Counter, accept()]);
-            Rule::new(matches, comment.clone())
-        };
-        if port.allow.any {
-            rules.push(allow(Vec::new()));
-        } else {
-            let allowed = self.selection(&port.allow, tuple, &format!("port-{own}"), port);
-            rules.extend(allowed.into_iter().map(|source| allow(vec![source])));
-            rules.extend(refuse(Vec::new()));
-        }
-        self.chain(&name, rules);
-    }
-
-    /// Matches a packet that came in through none of the interfaces of the policy.
-    fn not_from_interfaces(&mut self, key: &PortKey, port: &PortPolicy) -> Option<Expression> {
-        let names: Vec<String> = port
-            .interfaces
-            .iter()
-            .map(|name| name.as_str().to_owned())
-            .collect();
-        match <[String; 1]>::try_from(names) {
-            Ok([name]) => Some(Expression::Interface {
-                side: Side::In,
-                name: NameMatch::Exact(name),
-                equal: false,
-            }),
-            Err(names) if names.is_empty() => None,
-            Err(names) => {
-                let set = format!("port-{}.interfaces", names::port(key));
-                let comment = Some(self.comment(&port.origin));
-                let elements = Elements::Interfaces(names);
-                self.ruleset
-                    .sets
-                    .insert(set.clone(), Set { elements, comment });
-                Some(Expression::InterfaceIn {
-                    side: Side::In,
-                    set,
-                    member: false,
-                })
-            }
-        }
-    }
-
-    /// Matches for the addresses of a selection, one per set that has any; makes the sets.
-    fn selection(
-        &mut self,
-        selection: &SourceSelection,
-        tuple: Tuple,
-        own: &str,
-        port: &PortPolicy,
-    ) -> Vec<Expression> {
-        let policy = self.policy;
-        let mut sets = Vec::new();
-        for name in &selection.named {
-            if let Some(source) = policy.sources.get(name) {
-                sets.extend(self.address_sets(name.as_str(), &source.addresses, &source.origin));
-            }
-        }
-        sets.extend(self.address_sets(own, &selection.inline, &port.origin));
-        sets.into_iter()
-            .map(|(family, set)| Expression::SourceIn { tuple, family, set })
-            .collect()
-    }
-
-    /// The sets for a list of addresses, made when they are first asked for: single addresses in
-    /// a hash, which is the fastest to look up, the rest in an interval set.
-    fn address_sets(
-        &mut self,
-        name: &str,
-        addresses: &AddressSet,
-        origin: &Span,
-    ) -> Vec<(Family, String)> {
-        let kinds: [(Family, &str, &dyn Fn() -> Elements); 4] = [
-            (Family::V4, "a4", &|| {
-                Elements::Ipv4(singles(addresses.v4()))
-            }),
-            (Family::V4, "n4", &|| {
-                Elements::Ipv4Ranges(ranges(addresses.v4()))
-            }),
-            (Family::V6, "a6", &|| {
-                Elements::Ipv6(singles(addresses.v6()))
-            }),
-            (Family::V6, "n6", &|| {
-                Elements::Ipv6Ranges(ranges(addresses.v6()))
-            }),
-        ];
-        let mut sets = Vec::new();
-        for (family, kind, elements) in kinds {
-            let set = format!("{name}.{kind}");
-            if !self.ruleset.sets.contains_key(&set) {
-                let elements = elements();
-                if elements.is_empty() {
-                    continue;
-                }
-                let comment = Some(self.comment(origin));
-                self.ruleset
-                    .sets
-                    .insert(set.clone(), Set { elements, comment });
-            }
-            sets.push((family, set));
-        }
-        sets
-    }
-
     /// Matches packets to what may be a container's interface by the beginning of its name. Whole
     /// names are in the set of [`CONTAINERS`].
     fn container_patterns(&self) -> impl Iterator<Item = Expression> {
@@ -545,72 +291,6 @@ impl Compiler<'_> {
             .chains
             .insert(name.to_owned(), Chain { base, rules });
     }
-}
-
-/// The rules that refuse what matches, as the port's policy wants it.
-fn refusal(matches: &[Expression], key: &PortKey, port: &PortPolicy, comment: &str) -> Vec<Rule> {
-    let mut rules = Vec::new();
-    if port.log {
-        let mut log = matches.to_vec();
-        let (per_second, burst) = LOG_RATE;
-        log.extend([
-            Expression::Limit { per_second, burst },
-            Expression::Log {
-                prefix: format!("dfw refused {key}: "),
-            },
-        ]);
-        rules.push(Rule::new(log, comment.to_owned()));
-    }
-    let mut refuse = matches.to_vec();
-    match (port.refuse, key.protocol) {
-        (Refuse::Drop, _) => refuse.extend([Expression::Counter, drop()]),
-        (Refuse::Reject, Protocol::Tcp) => refuse.extend([
-            Expression::Protocol(L4Protocol::Tcp),
-            Expression::Counter,
-            Expression::Reject(Reject::TcpReset),
-        ]),
-        (Refuse::Reject, Protocol::Udp | Protocol::Sctp) => {
-            refuse.extend([
-                Expression::Counter,
-                Expression::Reject(Reject::PortUnreachable),
-            ]);
-        }
-    }
-    rules.push(Rule::new(refuse, comment.to_owned()));
-    rules
-}
-
-fn port_verdict(context: Context, key: &PortKey, port: &PortPolicy) -> Verdict {
-    match context {
-        // Must not fall through to a key without an address.
-        Context::FromContainers | Context::HostFromContainers if !port.except.containers => {
-            Verdict::Accept
-        }
-        _ => Verdict::Goto(context.port_chain(key)),
-    }
-}
-
-fn tuple(context: Context) -> Tuple {
-    match context {
-        Context::Published | Context::FromContainers => Tuple::Original,
-        Context::Host | Context::HostFromContainers => Tuple::Packet,
-    }
-}
-
-fn singles<T: Copy + PartialEq>(ranges: &[(T, T)]) -> Vec<T> {
-    ranges
-        .iter()
-        .filter(|(first, last)| first == last)
-        .map(|(first, _)| *first)
-        .collect()
-}
-
-fn ranges<T: Copy + PartialEq>(ranges: &[(T, T)]) -> Vec<(T, T)> {
-    ranges
-        .iter()
-        .filter(|(first, last)| first != last)
-        .copied()
-        .collect()
 }
 
 /// Traffic that stays on one bridge, which the kernel shows to this hook where
@@ -686,13 +366,5 @@ fn to_prefix(pattern: &InterfacePattern) -> Option<Expression> {
             name: NameMatch::Prefix(prefix.clone()),
             equal: true,
         }),
-    }
-}
-
-fn l4_protocol(protocol: Protocol) -> L4Protocol {
-    match protocol {
-        Protocol::Tcp => L4Protocol::Tcp,
-        Protocol::Udp => L4Protocol::Udp,
-        Protocol::Sctp => L4Protocol::Sctp,
     }
 }

@@ -1,0 +1,141 @@
+//! From a packet's port to the chain that judges it: verdict maps, the most exact key first.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use super::names::Context;
+use super::{Compiler, segment};
+use crate::policy::{PortKey, PortPolicy, Protocol};
+use crate::ruleset::{Elements, Expression, Family, L4Protocol, Rule, Set, Tuple, Verdict};
+
+impl Compiler<'_> {
+    /// The rules that lead a packet to the chain of the most exact key that names its port, and
+    /// those chains. No rule if no key has anything to say in this context.
+    pub(super) fn dispatch(&mut self, context: Context) -> Vec<Rule> {
+        let policy = self.policy;
+        if matches!(
+            context,
+            Context::FromContainers | Context::HostFromContainers
+        ) && !policy.ports.values().any(|port| port.except.containers)
+        {
+            return Vec::new();
+        }
+        let mut by_address: BTreeMap<Option<IpAddr>, Vec<(&PortKey, &PortPolicy)>> =
+            BTreeMap::new();
+        for (key, port) in &policy.ports {
+            by_address.entry(key.address).or_default().push((key, port));
+            self.port_chain(context, key, port);
+        }
+        let anywhere = by_address.remove(&None).unwrap_or_default();
+
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        for (address, keys) in by_address {
+            let Some(address) = address else { continue };
+            let chain = context.address_chain(address);
+            let rules = self.port_maps(context, Some(address), &keys);
+            self.chain(&chain, rules);
+            match address {
+                IpAddr::V4(address) => v4.push((u32::from(address), Verdict::Jump(chain))),
+                IpAddr::V6(address) => v6.push((u128::from(address), Verdict::Jump(chain))),
+            }
+        }
+        let mut rules = Vec::new();
+        if !v4.is_empty() {
+            rules.push(self.address_map(context, Family::V4, Elements::Ipv4Verdicts(v4)));
+        }
+        if !v6.is_empty() {
+            rules.push(self.address_map(context, Family::V6, Elements::Ipv6Verdicts(v6)));
+        }
+        rules.extend(self.port_maps(context, None, &anywhere));
+        rules
+    }
+
+    fn address_map(&mut self, context: Context, family: Family, elements: Elements) -> Rule {
+        let map = context.address_map(family == Family::V4);
+        self.ruleset.sets.insert(
+            map.clone(),
+            Set {
+                elements,
+                comment: None,
+            },
+        );
+        Rule::new(
+            vec![Expression::DestinationMap {
+                tuple: tuple(context),
+                family,
+                map,
+            }],
+            None,
+        )
+    }
+
+    /// One map from ports to chains per protocol, and the rules that look it up.
+    fn port_maps(
+        &mut self,
+        context: Context,
+        address: Option<IpAddr>,
+        keys: &[(&PortKey, &PortPolicy)],
+    ) -> Vec<Rule> {
+        let mut rules = Vec::new();
+        for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp] {
+            let keys = keys.iter().filter(|(key, _)| key.protocol == protocol);
+            let elements: Vec<_> = segment::segments(keys.map(|pair| (pair.0, pair)))
+                .into_iter()
+                .map(|segment| {
+                    let (key, port) = segment.value;
+                    (
+                        segment.first,
+                        segment.last,
+                        port_verdict(context, key, port),
+                    )
+                })
+                .collect();
+            if elements.is_empty() {
+                continue;
+            }
+            let map = context.port_map(address, protocol);
+            let elements = Elements::PortVerdicts(elements);
+            self.ruleset.sets.insert(
+                map.clone(),
+                Set {
+                    elements,
+                    comment: None,
+                },
+            );
+            rules.push(Rule::new(
+                vec![Expression::PortMap {
+                    tuple: tuple(context),
+                    protocol: l4_protocol(protocol),
+                    map,
+                }],
+                None,
+            ));
+        }
+        rules
+    }
+}
+
+fn port_verdict(context: Context, key: &PortKey, port: &PortPolicy) -> Verdict {
+    match context {
+        // Must not fall through to a key without an address.
+        Context::FromContainers | Context::HostFromContainers if !port.except.containers => {
+            Verdict::Accept
+        }
+        _ => Verdict::Goto(context.port_chain(key)),
+    }
+}
+
+pub(super) fn tuple(context: Context) -> Tuple {
+    match context {
+        Context::Published | Context::FromContainers => Tuple::Original,
+        Context::Host | Context::HostFromContainers => Tuple::Packet,
+    }
+}
+
+fn l4_protocol(protocol: Protocol) -> L4Protocol {
+    match protocol {
+        Protocol::Tcp => L4Protocol::Tcp,
+        Protocol::Udp => L4Protocol::Udp,
+        Protocol::Sctp => L4Protocol::Sctp,
+    }
+}

@@ -1,0 +1,210 @@
+//! The chain of a port: who may, who may not although allowed, and how the rest is refused.
+
+use super::dispatch::tuple;
+use super::names::{self, Context};
+use super::{Compiler, accept, drop};
+use crate::policy::address::AddressSet;
+use crate::policy::{PortKey, PortPolicy, Protocol, Refuse, SourceSelection};
+use crate::ruleset::{
+    Direction, Elements, Expression, Family, L4Protocol, NameMatch, Reject, Rule, Set, Side, Tuple,
+};
+use crate::source::Span;
+
+/// How many refusals are logged per second and port, and how many at once.
+const LOG_RATE: (u64, u32) = (10, 20);
+
+impl Compiler<'_> {
+    /// The chain that judges who may reach a port.
+    pub(super) fn port_chain(&mut self, context: Context, key: &PortKey, port: &PortPolicy) {
+        let comment = self.comment(&port.origin);
+        let name = context.port_chain(key);
+        let refuse = |matches: Vec<Expression>| refusal(&matches, key, port, &comment);
+        let mut rules = Vec::new();
+        match context {
+            Context::FromContainers | Context::HostFromContainers => {
+                if port.except.containers {
+                    self.chain(&name, refuse(Vec::new()));
+                }
+                return;
+            }
+            Context::Published => {}
+            Context::Host => {
+                // A key with an address is only reached by packets to that address.
+                if key.address.is_none() {
+                    rules.push(Rule::new(
+                        vec![
+                            Expression::ToLoopback(Tuple::Packet),
+                            Expression::Counter,
+                            drop(),
+                        ],
+                        comment.clone(),
+                    ));
+                }
+            }
+        }
+        let tuple = tuple(context);
+        if let Some(elsewhere) = self.not_from_interfaces(key, port) {
+            let mut matches = vec![elsewhere];
+            if tuple == Tuple::Original {
+                // Answers come in through the container's bridge.
+                matches.insert(0, Expression::Direction(Direction::Original));
+            }
+            rules.extend(refuse(matches));
+        }
+        let own = names::port(key);
+        let excepted = self.selection(&port.except, tuple, &format!("port-{own}.except"), port);
+        rules.extend(excepted.into_iter().flat_map(|source| refuse(vec![source])));
+        let allow = |mut matches: Vec<Expression>| {
+            matches.extend([Expression::Counter, accept()]);
+            Rule::new(matches, comment.clone())
+        };
+        if port.allow.any {
+            rules.push(allow(Vec::new()));
+        } else {
+            let allowed = self.selection(&port.allow, tuple, &format!("port-{own}"), port);
+            rules.extend(allowed.into_iter().map(|source| allow(vec![source])));
+            rules.extend(refuse(Vec::new()));
+        }
+        self.chain(&name, rules);
+    }
+
+    /// Matches a packet that came in through none of the interfaces of the policy.
+    fn not_from_interfaces(&mut self, key: &PortKey, port: &PortPolicy) -> Option<Expression> {
+        let names: Vec<String> = port
+            .interfaces
+            .iter()
+            .map(|name| name.as_str().to_owned())
+            .collect();
+        match <[String; 1]>::try_from(names) {
+            Ok([name]) => Some(Expression::Interface {
+                side: Side::In,
+                name: NameMatch::Exact(name),
+                equal: false,
+            }),
+            Err(names) if names.is_empty() => None,
+            Err(names) => {
+                let set = format!("port-{}.interfaces", names::port(key));
+                let comment = Some(self.comment(&port.origin));
+                let elements = Elements::Interfaces(names);
+                self.ruleset
+                    .sets
+                    .insert(set.clone(), Set { elements, comment });
+                Some(Expression::InterfaceIn {
+                    side: Side::In,
+                    set,
+                    member: false,
+                })
+            }
+        }
+    }
+
+    /// Matches for the addresses of a selection, one per set that has any; makes the sets.
+    fn selection(
+        &mut self,
+        selection: &SourceSelection,
+        tuple: Tuple,
+        own: &str,
+        port: &PortPolicy,
+    ) -> Vec<Expression> {
+        let policy = self.policy;
+        let mut sets = Vec::new();
+        for name in &selection.named {
+            if let Some(source) = policy.sources.get(name) {
+                sets.extend(self.address_sets(name.as_str(), &source.addresses, &source.origin));
+            }
+        }
+        sets.extend(self.address_sets(own, &selection.inline, &port.origin));
+        sets.into_iter()
+            .map(|(family, set)| Expression::SourceIn { tuple, family, set })
+            .collect()
+    }
+
+    /// The sets for a list of addresses, made when they are first asked for: single addresses in
+    /// a hash, which is the fastest to look up, the rest in an interval set.
+    fn address_sets(
+        &mut self,
+        name: &str,
+        addresses: &AddressSet,
+        origin: &Span,
+    ) -> Vec<(Family, String)> {
+        let kinds: [(Family, &str, &dyn Fn() -> Elements); 4] = [
+            (Family::V4, "a4", &|| {
+                Elements::Ipv4(singles(addresses.v4()))
+            }),
+            (Family::V4, "n4", &|| {
+                Elements::Ipv4Ranges(ranges(addresses.v4()))
+            }),
+            (Family::V6, "a6", &|| {
+                Elements::Ipv6(singles(addresses.v6()))
+            }),
+            (Family::V6, "n6", &|| {
+                Elements::Ipv6Ranges(ranges(addresses.v6()))
+            }),
+        ];
+        let mut sets = Vec::new();
+        for (family, kind, elements) in kinds {
+            let set = format!("{name}.{kind}");
+            if !self.ruleset.sets.contains_key(&set) {
+                let elements = elements();
+                if elements.is_empty() {
+                    continue;
+                }
+                let comment = Some(self.comment(origin));
+                self.ruleset
+                    .sets
+                    .insert(set.clone(), Set { elements, comment });
+            }
+            sets.push((family, set));
+        }
+        sets
+    }
+}
+
+/// The rules that refuse what matches, as the port's policy wants it.
+fn refusal(matches: &[Expression], key: &PortKey, port: &PortPolicy, comment: &str) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    if port.log {
+        let mut log = matches.to_vec();
+        let (per_second, burst) = LOG_RATE;
+        log.extend([
+            Expression::Limit { per_second, burst },
+            Expression::Log {
+                prefix: format!("dfw refused {key}: "),
+            },
+        ]);
+        rules.push(Rule::new(log, comment.to_owned()));
+    }
+    let mut refuse = matches.to_vec();
+    match (port.refuse, key.protocol) {
+        (Refuse::Drop, _) => refuse.extend([Expression::Counter, drop()]),
+        (Refuse::Reject, Protocol::Tcp) => refuse.extend([
+            Expression::Protocol(L4Protocol::Tcp),
+            Expression::Counter,
+            Expression::Reject(Reject::TcpReset),
+        ]),
+        (Refuse::Reject, Protocol::Udp | Protocol::Sctp) => {
+            refuse.extend([
+                Expression::Counter,
+                Expression::Reject(Reject::PortUnreachable),
+            ]);
+        }
+    }
+    rules.push(Rule::new(refuse, comment.to_owned()));
+    rules
+}
+
+fn singles<T: Copy + PartialEq>(ranges: &[(T, T)]) -> Vec<T> {
+    ranges
+        .iter()
+        .filter(|(first, last)| first == last)
+        .map(|(first, _)| *first)
+        .collect()
+}
+
+fn ranges<T: Copy + PartialEq>(ranges: &[(T, T)]) -> Vec<(T, T)> {
+    ranges
+        .iter()
+        .filter(|(first, last)| first != last)
+        .copied()
+        .collect()
+}
