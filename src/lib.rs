@@ -19,6 +19,7 @@ pub mod cli;
 pub mod compile;
 pub mod diagnostic;
 pub mod eval;
+pub mod expect;
 pub mod host;
 pub mod kernel;
 pub mod netlink;

@@ -384,7 +384,7 @@ impl<'a> Run<'a> {
 }
 
 /// The element around `key`, of elements in ascending order; `range` tells the ends of one.
-fn find<E, T: Ord>(elements: &[E], range: impl Fn(&E) -> (T, T), key: T) -> Option<&E> {
+fn find<E, T: Ord + Copy>(elements: &[E], range: impl Fn(&E) -> (T, T), key: T) -> Option<&E> {
     let index = elements.binary_search_by(|element| {
         let (first, last) = range(element);
         if last < key {
