@@ -10,12 +10,16 @@
 //!                                                         └────── kernel ◄───────┘
 //! ```
 //!
+//! What a ruleset does to a packet, [`eval`] says without a kernel.
+//!
 //! What is deliberately absent: no other program is ever started, no table but dfw's own is ever
 //! written, and nothing is remembered outside the kernel.
 
 pub mod cli;
 pub mod compile;
 pub mod diagnostic;
+pub mod eval;
+pub mod expect;
 pub mod host;
 pub mod kernel;
 pub mod netlink;

@@ -27,7 +27,7 @@ const LISTED: usize = 40;
 const LISTED_ADDRESSES: usize = 4;
 
 pub(super) fn run(terminal: Terminal, path: &Path) -> Result<(), Failure> {
-    let loaded = load(terminal, path)?;
+    let (loaded, passed) = load(terminal, path)?.test()?;
     let tried = kernel::links().and_then(|links| {
         let host = HostView::from_links(&links);
         let ruleset = loaded.compile(&host);
@@ -49,6 +49,7 @@ pub(super) fn run(terminal: Terminal, path: &Path) -> Result<(), Failure> {
                 "schema": "dfw/apply/v1",
                 "changed": changed,
                 "policy": json::policy(&loaded.policy),
+                "tests": json::tests(passed, &[]),
                 "size": json::size(&ruleset),
                 "warnings": loaded
                     .warnings
@@ -58,7 +59,10 @@ pub(super) fn run(terminal: Terminal, path: &Path) -> Result<(), Failure> {
                     .collect::<Vec<_>>(),
             })
         },
-        || summary(&loaded.policy) + &outcome(terminal, changed, &ruleset, path),
+        || {
+            let outcome = outcome(terminal, changed, &ruleset, path);
+            summary(&loaded.policy) + &tested(passed) + &outcome
+        },
     )?;
     Ok(())
 }
@@ -107,6 +111,14 @@ fn outcome(terminal: Terminal, changed: bool, ruleset: &Ruleset, path: &Path) ->
             terminal.paint(Tone::Good, "no changes"),
             path.display(),
         )
+    }
+}
+
+/// How many `tests:` passed; empty if there are none.
+pub(super) fn tested(passed: usize) -> String {
+    match passed {
+        0 => String::new(),
+        _ => format!("{} passed\n", count(passed, "test", "tests")),
     }
 }
 

@@ -8,17 +8,18 @@ use crate::output::diagnostic::to_json;
 use crate::output::json;
 use crate::output::terminal::{Terminal, Tone};
 
-use super::apply::summary;
+use super::apply::{summary, tested};
 use super::failure::Failure;
 use super::load::load;
 
 pub(super) fn run(terminal: Terminal, path: &Path) -> Result<(), Failure> {
-    let loaded = load(terminal, path)?;
+    let (loaded, passed) = load(terminal, path)?.test()?;
     terminal.answer(
         || {
             json!({
                 "schema": "dfw/check/v1",
                 "policy": json::policy(&loaded.policy),
+                "tests": json::tests(passed, &[]),
                 "warnings": loaded
                     .warnings
                     .iter()
@@ -29,8 +30,9 @@ pub(super) fn run(terminal: Terminal, path: &Path) -> Result<(), Failure> {
         || {
             let good = terminal.paint(Tone::Good, "right");
             format!(
-                "{}{good}: {} can be applied\n",
+                "{}{}{good}: {} can be applied\n",
                 summary(&loaded.policy),
+                tested(passed),
                 path.display()
             )
         },

@@ -7,9 +7,11 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use crate::diagnostic::{Diagnostic, Severity};
+use crate::expect::Report;
 use crate::kernel::{self, Refusal};
 use crate::netlink::batch::What;
 use crate::output::diagnostic::to_json;
+use crate::output::json;
 use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
 use crate::ruleset::Origin;
@@ -24,6 +26,11 @@ pub(super) enum Failure {
     /// There is something wrong with the policies (exit code 3).
     Policies {
         diagnostics: Vec<Diagnostic>,
+        sources: Box<Sources>,
+    },
+    /// A test of the policies failed (exit code 11).
+    Tests {
+        report: Report,
         sources: Box<Sources>,
     },
     /// Something else failed (exit code 1); diagnostics with the texts that they point into.
@@ -99,6 +106,7 @@ impl Failure {
 
     /// Tells what went wrong and what is now true.
     pub(super) fn report(self, terminal: Terminal, changes: bool) -> ExitCode {
+        let mut tests = None;
         let (diagnostics, sources, code, what) = match self {
             // Whoever reads the answer has enough of it; what was to be done is done.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => {
@@ -123,6 +131,14 @@ impl Failure {
                 let what = format!("the policies have {}", count(number, "error", "errors"));
                 (diagnostics, sources, 3, what)
             }
+            Self::Tests { report, sources } => {
+                let Report { passed, failed } = report;
+                tests = Some(json::tests(passed, &failed));
+                let all = count(passed + failed.len(), "test", "tests");
+                let what = format!("{} of {all} failed", failed.len());
+                let diagnostics = failed.into_iter().map(|failed| failed.diagnostic);
+                (diagnostics.collect(), sources, 11, what)
+            }
             Self::Failed {
                 diagnostics,
                 sources,
@@ -143,13 +159,17 @@ impl Failure {
             terminal.say(Tone::Bad, "failed", &last);
         }
         let document = || {
-            json!({
+            let mut document = json!({
                 "schema": "dfw/failure/v1",
                 "exit_code": code,
                 "changed": false,
                 "diagnostics":
                     diagnostics.iter().map(|d| to_json(d, &sources)).collect::<Vec<_>>(),
-            })
+            });
+            if let (Some(tests), Some(object)) = (tests, document.as_object_mut()) {
+                object.insert("tests".to_owned(), tests);
+            }
+            document
         };
         // The exit code tells the rest if this fails too.
         let _ = terminal.answer(document, String::new);

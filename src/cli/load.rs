@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::compile;
 use crate::diagnostic::Diagnostic;
+use crate::expect;
 use crate::host::HostView;
 use crate::output::terminal::Terminal;
 use crate::policy::{self, Policy};
@@ -25,6 +26,19 @@ impl Loaded {
     /// Compiles the policy for a host.
     pub(super) fn compile(&self, host: &HostView) -> Ruleset {
         compile::compile(&self.policy, host, &|span| origin(&self.sources, span))
+    }
+
+    /// Runs the `tests:` of the policy, all of which must pass; says how many there are.
+    pub(super) fn test(self) -> Result<(Self, usize), Failure> {
+        let report = expect::run(&self.policy, &|span| origin(&self.sources, span));
+        if report.failed.is_empty() {
+            Ok((self, report.passed))
+        } else {
+            Err(Failure::Tests {
+                report,
+                sources: Box::new(self.sources),
+            })
+        }
     }
 }
 

@@ -31,7 +31,8 @@ Examples:
   dfw status                   what is in force, and whom it let in or refused
   dfw show --policy policies/  the rules that a policy becomes, as nft text
 
-Exit codes: 0 done; 1 failed; 2 wrong command line; 3 the policies have errors."
+Exit codes: 0 done; 1 failed; 2 wrong command line; 3 the policies have errors;
+11 a test of the policies failed."
 )]
 struct Args {
     #[command(subcommand)]

@@ -273,7 +273,7 @@ impl Compiler<'_> {
 
     /// The comment that leads back to a line of the policy.
     fn comment(&self, span: &Span) -> String {
-        short(&(self.origin)(span))
+        comment(&(self.origin)(span))
     }
 
     fn chain(&mut self, name: &str, rules: Vec<Rule>) {
@@ -338,8 +338,9 @@ fn note(text: &str) -> String {
     text.to_owned()
 }
 
-/// An origin as a comment, cut from the left where a file name is too long for one.
-fn short(origin: &Origin) -> String {
+/// An origin as the comment of a rule, cut from the left where a file name is too long for one.
+#[must_use]
+pub fn comment(origin: &Origin) -> String {
     let text = origin.to_string();
     let over = text
         .len()

@@ -4,7 +4,8 @@
 
 use serde_json::{Value, json};
 
-use crate::policy::{DefaultAction, Policy, PortKey, PortPolicy, Refuse, SourceSelection};
+use crate::expect::{Door, Failed};
+use crate::policy::{DefaultAction, From, Policy, PortKey, PortPolicy, Refuse, SourceSelection};
 use crate::ruleset::Ruleset;
 
 /// A policy: `default` and its `ports`.
@@ -40,6 +41,27 @@ fn selection(selection: &SourceSelection) -> Value {
         "sources": selection.named.iter().map(super::super::policy::SourceName::as_str).collect::<Vec<_>>(),
         "addresses": selection.inline.iter().map(|entry| entry.to_string()).collect::<Vec<_>>(),
     })
+}
+
+/// What has become of the `tests:` of a policy.
+#[must_use]
+pub fn tests(passed: usize, failed: &[Failed]) -> Value {
+    let failed = failed.iter().map(|failed| {
+        let expectation = &failed.expectation;
+        json!({
+            "from": match expectation.from {
+                From::Address(address) => address.to_string(),
+                From::Containers => "containers".to_owned(),
+            },
+            "to": expectation.to.to_string(),
+            "expect": if expectation.allow { "allow" } else { "deny" },
+            "door": match failed.door {
+                Door::Published => "published",
+                Door::Host => "host",
+            },
+        })
+    });
+    json!({"passed": passed, "failed": failed.collect::<Vec<_>>()})
 }
 
 /// How large a ruleset is.

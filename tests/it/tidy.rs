@@ -51,6 +51,21 @@ const NEVER: &[(&str, &[&str])] = &[
     ),
     ("compile", &["netlink", "kernel", "output", "cli"]),
     (
+        "eval",
+        &[
+            "source",
+            "diagnostic",
+            "policy",
+            "host",
+            "compile",
+            "netlink",
+            "kernel",
+            "output",
+            "cli",
+        ],
+    ),
+    ("expect", &["netlink", "kernel", "output", "cli"]),
+    (
         "netlink",
         &[
             "source",
@@ -79,7 +94,7 @@ const NEVER: &[(&str, &[&str])] = &[
 ];
 
 /// What the pure middle must never name: it has no files, environment, clock or random order.
-const PURE: &[&str] = &["policy", "ruleset", "compile"];
+const PURE: &[&str] = &["policy", "ruleset", "compile", "eval", "expect"];
 const IMPURE: &[&str] = &[
     "std::fs",
     "std::env",

@@ -1,0 +1,414 @@
+//! The evaluator: what becomes of a packet that goes through a ruleset, and why.
+//!
+//! It knows nothing of policies, so it is a second opinion on the compiler. What it says of a
+//! packet is what the kernel does with it: a rule whose expressions all match decides, a rule that
+//! asks for what the packet does not have (connection tracking, an outgoing interface) does not
+//! match, and where nothing decides, a base chain accepts.
+
+#[cfg(test)]
+mod tests;
+
+use std::cmp::Ordering;
+use std::net::IpAddr;
+
+use crate::ruleset::check::JUMP_MAX;
+use crate::ruleset::{
+    Direction, Elements, Expression, Family, Hook, L4Protocol, NameMatch, Reject, Rule, Ruleset,
+    Side, Tuple, Verdict,
+};
+
+/// A packet at a hook: everything that a rule can ask of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packet {
+    /// Where it is.
+    pub hook: Hook,
+    /// The name of the interface that it came in through.
+    pub incoming: String,
+    /// Where it leaves; `None` if it stays on this host.
+    pub outgoing: Option<Outgoing>,
+    /// Its protocol.
+    pub protocol: L4Protocol,
+    /// Where it comes from and goes to, as it is now.
+    pub flow: Flow,
+    /// The connection that it belongs to; `None` where nothing is tracked.
+    pub connection: Option<Connection>,
+    /// Whether the route to its destination leads back out of the incoming interface.
+    pub returns: bool,
+}
+
+/// The interface that a packet leaves through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outgoing {
+    /// Its name.
+    pub name: String,
+    /// Whether it is a bridge.
+    pub bridge: bool,
+}
+
+/// Where packets come from and go to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flow {
+    /// The source.
+    pub source: IpAddr,
+    /// The destination, of the same family.
+    pub destination: IpAddr,
+    /// The destination port; `None` for ICMP.
+    pub port: Option<u16>,
+}
+
+/// What connection tracking knows of a packet's connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connection {
+    /// Which way the packet goes.
+    pub direction: Direction,
+    /// Whether the destination of the connection was translated.
+    pub dnat: bool,
+    /// Whether the packet is no part of the connection but about it, such as an ICMP error.
+    pub related: bool,
+    /// The connection as it was opened, before any translation.
+    pub original: Flow,
+}
+
+/// What becomes of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// It goes on to what comes after dfw.
+    Accept,
+    /// It is gone.
+    Drop,
+    /// It is gone, and its sender is told.
+    Reject,
+}
+
+/// What becomes of a packet, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trace {
+    /// What becomes of it.
+    pub decision: Decision,
+    /// The rules that led there, in order; none if no rule has anything to say. A chain that was
+    /// left again without a decision is not among them.
+    pub steps: Vec<Step>,
+    /// Whether something was met on the way that cannot be evaluated, so that the kernel may
+    /// decide otherwise.
+    pub unknown: bool,
+}
+
+/// A rule that matched and decided, or led to the one that did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// Its chain.
+    pub chain: String,
+    /// Its place in the chain, from 0.
+    pub rule: usize,
+    /// Its comment.
+    pub comment: Option<String>,
+    /// The elements of sets and maps for which it matched.
+    pub hits: Vec<Hit>,
+}
+
+/// An element of a set or map in which something of a packet was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hit {
+    /// The name of the set or map.
+    pub set: String,
+    /// The element.
+    pub element: Element,
+}
+
+/// The key of an element; ranges have both ends included.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Element {
+    /// The name of an interface.
+    Interface(String),
+    /// Addresses from a first to a last one.
+    Addresses(IpAddr, IpAddr),
+    /// Ports from a first to a last one.
+    Ports(u16, u16),
+}
+
+/// Sends a packet through the base chains of its hook.
+#[must_use]
+pub fn evaluate(ruleset: &Ruleset, packet: &Packet) -> Trace {
+    let mut run = Run {
+        ruleset,
+        packet,
+        steps: Vec::new(),
+        unknown: false,
+    };
+    let mut bases: Vec<_> = ruleset
+        .chains
+        .iter()
+        .filter_map(|(name, chain)| Some((chain.base?, name)))
+        .filter(|(base, _)| base.hook == packet.hook)
+        .collect();
+    bases.sort_by_key(|(base, _)| base.priority);
+    let decision = bases
+        .into_iter()
+        .map(|(_, name)| run.chain(name, JUMP_MAX).unwrap_or(Decision::Accept))
+        // Accepting is final for one base chain only.
+        .find(|decision| *decision != Decision::Accept)
+        .unwrap_or(Decision::Accept);
+    Trace {
+        decision,
+        steps: run.steps,
+        unknown: run.unknown,
+    }
+}
+
+struct Run<'a> {
+    ruleset: &'a Ruleset,
+    packet: &'a Packet,
+    steps: Vec<Step>,
+    unknown: bool,
+}
+
+/// How a rule ends.
+enum End<'a> {
+    /// It has nothing to say.
+    Nothing,
+    Verdict(&'a Verdict),
+    Reject,
+}
+
+impl<'a> Run<'a> {
+    /// What a chain decides; `None` if it is left without a decision. `depth` bounds the chains
+    /// below each other, as the kernel bounds jumps: one that bites its own tail is no ruleset.
+    fn chain(&mut self, name: &str, depth: usize) -> Option<Decision> {
+        let ruleset = self.ruleset;
+        let (Some(chain), Some(depth)) = (ruleset.chains.get(name), depth.checked_sub(1)) else {
+            self.unknown = true;
+            return None;
+        };
+        for (index, rule) in chain.rules.iter().enumerate() {
+            let before = self.steps.len();
+            let (end, hits) = self.rule(rule);
+            if !matches!(end, End::Nothing) {
+                self.steps.push(Step {
+                    chain: name.to_owned(),
+                    rule: index,
+                    comment: rule.comment.clone(),
+                    hits,
+                });
+            }
+            match end {
+                End::Nothing => {}
+                End::Reject => return Some(Decision::Reject),
+                End::Verdict(Verdict::Accept) => return Some(Decision::Accept),
+                End::Verdict(Verdict::Drop) => return Some(Decision::Drop),
+                End::Verdict(Verdict::Jump(target)) => {
+                    if let Some(decision) = self.chain(target, depth) {
+                        return Some(decision);
+                    }
+                    self.steps.truncate(before);
+                }
+                End::Verdict(Verdict::Goto(target)) => {
+                    let decision = self.chain(target, depth);
+                    if decision.is_none() {
+                        self.steps.truncate(before);
+                    }
+                    return decision;
+                }
+                End::Verdict(Verdict::Return) => {
+                    self.steps.truncate(before);
+                    return None;
+                }
+            }
+        }
+        None
+    }
+
+    /// Runs the expressions of a rule until one does not match or ends it.
+    fn rule(&mut self, rule: &'a Rule) -> (End<'a>, Vec<Hit>) {
+        let mut hits = Vec::new();
+        for expression in &rule.expressions {
+            let matches = match expression {
+                Expression::Interface { side, name, equal } => {
+                    let interface = self.interface(*side);
+                    let same = match name {
+                        NameMatch::Exact(name) => interface == name,
+                        NameMatch::Prefix(prefix) => interface.starts_with(prefix.as_str()),
+                    };
+                    same == *equal
+                }
+                Expression::InterfaceIn { side, set, member } => {
+                    let hit = self.find_interface(set, self.interface(*side));
+                    let found = hit.is_some();
+                    hits.extend(hit.filter(|_| *member));
+                    found == *member
+                }
+                Expression::OutBridge => self.packet.outgoing.as_ref().is_some_and(|o| o.bridge),
+                Expression::Protocol(protocol) => self.packet.protocol == *protocol,
+                Expression::Direction(direction) => {
+                    let connection = self.packet.connection;
+                    connection.is_some_and(|c| c.direction == *direction)
+                }
+                Expression::DestinationNat => self.packet.connection.is_some_and(|c| c.dnat),
+                Expression::Related => self.packet.connection.is_some_and(|c| c.related),
+                Expression::SourceIn { tuple, family, set } => {
+                    let source = self.flow(*tuple).map(|flow| flow.source);
+                    let hit = source.and_then(|source| self.find_address(set, *family, source));
+                    let found = hit.is_some();
+                    hits.extend(hit.map(|(hit, _)| hit));
+                    found
+                }
+                Expression::ToLoopback(tuple) => self.flow(*tuple).is_some_and(|flow| {
+                    // The whole network is meant in IPv4 only.
+                    matches!(flow.destination, IpAddr::V4(v4) if v4.is_loopback())
+                }),
+                Expression::SameInterface => self.packet.returns,
+                Expression::PortMap {
+                    tuple,
+                    protocol,
+                    map,
+                } => {
+                    let port = self.flow(*tuple).and_then(|flow| flow.port);
+                    let port = port.filter(|_| self.packet.protocol == *protocol);
+                    if let Some((hit, verdict)) = port.and_then(|port| self.find_port(map, port)) {
+                        hits.push(hit);
+                        return (End::Verdict(verdict), hits);
+                    }
+                    false
+                }
+                Expression::DestinationMap { tuple, family, map } => {
+                    let to = self.flow(*tuple).map(|flow| flow.destination);
+                    if let Some((hit, Some(verdict))) =
+                        to.and_then(|to| self.find_address(map, *family, to))
+                    {
+                        hits.push(hit);
+                        return (End::Verdict(verdict), hits);
+                    }
+                    false
+                }
+                // The first packets pass the limit, and those are who asks.
+                Expression::Limit { .. } | Expression::Log { .. } | Expression::Counter => true,
+                Expression::Reject(Reject::TcpReset | Reject::PortUnreachable) => {
+                    return (End::Reject, hits);
+                }
+                Expression::Verdict(verdict) => return (End::Verdict(verdict), hits),
+                Expression::Unknown { .. } => {
+                    self.unknown = true;
+                    false
+                }
+            };
+            if !matches {
+                break;
+            }
+        }
+        (End::Nothing, hits)
+    }
+
+    /// The name of an interface; empty where there is none, as in the kernel.
+    fn interface(&self, side: Side) -> &'a str {
+        match side {
+            Side::In => &self.packet.incoming,
+            Side::Out => self.packet.outgoing.as_ref().map_or("", |out| &out.name),
+        }
+    }
+
+    fn flow(&self, tuple: Tuple) -> Option<Flow> {
+        match tuple {
+            Tuple::Packet => Some(self.packet.flow),
+            Tuple::Original => self.packet.connection.map(|c| c.original),
+        }
+    }
+
+    fn elements(&mut self, set: &str) -> Option<&'a Elements> {
+        let elements = self.ruleset.sets.get(set).map(|set| &set.elements);
+        self.unknown |= elements.is_none();
+        elements
+    }
+
+    fn find_interface(&mut self, set: &str, name: &str) -> Option<Hit> {
+        let Elements::Interfaces(names) = self.elements(set)? else {
+            self.unknown = true;
+            return None;
+        };
+        let index = names.binary_search_by(|n| n.as_str().cmp(name)).ok()?;
+        let name = names.get(index)?.clone();
+        Some(hit(set, Element::Interface(name)))
+    }
+
+    fn find_port(&mut self, map: &str, port: u16) -> Option<(Hit, &'a Verdict)> {
+        let Elements::PortVerdicts(ports) = self.elements(map)? else {
+            self.unknown = true;
+            return None;
+        };
+        let (first, last, verdict) = find(ports, |e| (e.0, e.1), port)?;
+        Some((hit(map, Element::Ports(*first, *last)), verdict))
+    }
+
+    /// Looks an address up in a set or map of its family; another family's is never found.
+    fn find_address(
+        &mut self,
+        set: &str,
+        family: Family,
+        address: IpAddr,
+    ) -> Option<(Hit, Option<&'a Verdict>)> {
+        if (family == Family::V4) != address.is_ipv4() {
+            return None;
+        }
+        let (first, last, verdict) = match (self.elements(set)?, address) {
+            (Elements::Ipv4(all), IpAddr::V4(v4)) => {
+                find(all, |e| (*e, *e), v4.into()).map(|e| (v4_address(*e), v4_address(*e), None))
+            }
+            (Elements::Ipv4Ranges(all), IpAddr::V4(v4)) => {
+                find(all, |e| *e, v4.into()).map(|e| (v4_address(e.0), v4_address(e.1), None))
+            }
+            (Elements::Ipv4Verdicts(all), IpAddr::V4(v4)) => find(all, |e| (e.0, e.0), v4.into())
+                .map(|e| (v4_address(e.0), v4_address(e.0), Some(&e.1))),
+            (Elements::Ipv6(all), IpAddr::V6(v6)) => {
+                find(all, |e| (*e, *e), v6.into()).map(|e| (v6_address(*e), v6_address(*e), None))
+            }
+            (Elements::Ipv6Ranges(all), IpAddr::V6(v6)) => {
+                find(all, |e| *e, v6.into()).map(|e| (v6_address(e.0), v6_address(e.1), None))
+            }
+            (Elements::Ipv6Verdicts(all), IpAddr::V6(v6)) => find(all, |e| (e.0, e.0), v6.into())
+                .map(|e| (v6_address(e.0), v6_address(e.0), Some(&e.1))),
+            (
+                Elements::Ipv4(_)
+                | Elements::Ipv4Ranges(_)
+                | Elements::Ipv4Verdicts(_)
+                | Elements::Ipv6(_)
+                | Elements::Ipv6Ranges(_)
+                | Elements::Ipv6Verdicts(_)
+                | Elements::Interfaces(_)
+                | Elements::PortVerdicts(_),
+                _,
+            ) => {
+                self.unknown = true;
+                None
+            }
+        }?;
+        Some((hit(set, Element::Addresses(first, last)), verdict))
+    }
+}
+
+/// The element around `key`, of elements in ascending order; `range` tells the ends of one.
+fn find<E, T: Ord + Copy>(elements: &[E], range: impl Fn(&E) -> (T, T), key: T) -> Option<&E> {
+    let index = elements.binary_search_by(|element| {
+        let (first, last) = range(element);
+        if last < key {
+            Ordering::Less
+        } else if key < first {
+            Ordering::Greater
+        } else {
+            Ordering::Equal
+        }
+    });
+    elements.get(index.ok()?)
+}
+
+fn v4_address(number: u32) -> IpAddr {
+    IpAddr::V4(number.into())
+}
+
+fn v6_address(number: u128) -> IpAddr {
+    IpAddr::V6(number.into())
+}
+
+fn hit(set: &str, element: Element) -> Hit {
+    Hit {
+        set: set.to_owned(),
+        element,
+    }
+}
