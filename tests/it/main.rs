@@ -4,7 +4,10 @@
     reason = "what fails here is a failed test; clippy exempts the test functions only"
 )]
 
+#[path = "../support/arbitrary.rs"]
+mod arbitrary;
 mod cli;
+mod codec;
 mod diagnostics;
 mod golden;
 mod no_harm;

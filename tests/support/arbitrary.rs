@@ -1,0 +1,581 @@
+//! Random rulesets that the kernel must accept.
+//!
+//! A ruleset is built from a [`Plan`] that refers to sets and chains by choice instead of by name,
+//! so that whatever a failing plan is shrunk to is a sound ruleset again. No verdict leads back:
+//! chains have ranks, and everything leads to a chain of a higher rank only.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use dfw::ruleset::{
+    Base, Chain, Direction, Elements, Expression, Family, Hook, L4Protocol, NameMatch, Reject,
+    Rule, Ruleset, Set, Side, Tuple, Verdict,
+};
+use proptest::collection::{btree_set, vec};
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+
+/// How rules are put together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Style {
+    /// Any expressions in any order.
+    Wild,
+    /// As a person would write them for nft, which merges what two matches have in common and
+    /// refuses contradictions: at most one match of the packet's own header in a rule.
+    Plain,
+}
+
+/// Any ruleset of a style.
+pub(crate) fn ruleset(style: Style) -> impl Strategy<Value = Ruleset> {
+    plan(style).prop_map(|plan| plan.build())
+}
+
+/// Names that nft can read, of every allowed character and of the greatest length.
+fn name() -> impl Strategy<Value = String> {
+    prop_oneof![
+        20 => "[a-zA-Z0-9/_.-]{0,12}",
+        1 => "[a-z0-9]{240}",
+    ]
+}
+
+/// The greatest length in bytes, quotes of every other sort, and more than ASCII.
+pub(crate) fn comment() -> impl Strategy<Value = Option<String>> {
+    prop_oneof![
+        3 => Just(None),
+        3 => "[a-z]{1,8}\\.yaml:[1-9][0-9]{0,4}".prop_map(Some),
+        1 => "[ -!#-~]{1,127}".prop_map(Some),
+        1 => "[a-zü€]{1,42}".prop_map(Some),
+    ]
+}
+
+/// The kernel allows almost anything; here are the characters that interfaces do have.
+fn interface(length: usize) -> impl Strategy<Value = String> {
+    "[a-z][a-z0-9._@-]{0,14}".prop_map(move |mut name| {
+        name.truncate(length);
+        name
+    })
+}
+
+fn number4() -> impl Strategy<Value = u32> {
+    prop_oneof![6 => any::<u32>(), 2 => 0x0a00_0000..0x0a00_0020_u32, 1 => Just(0), 1 => Just(u32::MAX)]
+}
+
+fn number6() -> impl Strategy<Value = u128> {
+    let near = 0..32_u128;
+    prop_oneof![6 => any::<u128>(), 2 => near, 1 => Just(0), 1 => Just(u128::MAX)]
+}
+
+fn port() -> impl Strategy<Value = u16> {
+    prop_oneof![6 => any::<u16>(), 3 => 1000..1020_u16, 1 => Just(0), 1 => Just(u16::MAX)]
+}
+
+/// Where a verdict leads, as a choice among what is there.
+#[derive(Debug, Clone)]
+enum To {
+    Accept,
+    Drop,
+    Return,
+    Jump(Index),
+    Goto(Index),
+}
+
+impl To {
+    /// `targets` are the chains that it may lead to.
+    fn build(&self, targets: &[String]) -> Verdict {
+        let pick = |index: &Index| (!targets.is_empty()).then(|| index.get(targets).clone());
+        match self {
+            Self::Accept => Verdict::Accept,
+            Self::Drop => Verdict::Drop,
+            Self::Return => Verdict::Return,
+            Self::Jump(index) => pick(index).map_or(Verdict::Accept, Verdict::Jump),
+            Self::Goto(index) => pick(index).map_or(Verdict::Drop, Verdict::Goto),
+        }
+    }
+}
+
+fn to() -> impl Strategy<Value = To> {
+    prop_oneof![
+        Just(To::Accept),
+        Just(To::Drop),
+        Just(To::Return),
+        any::<Index>().prop_map(To::Jump),
+        any::<Index>().prop_map(To::Goto),
+    ]
+}
+
+/// The contents of a set, verdicts as choices.
+#[derive(Debug, Clone)]
+enum Contents {
+    Ipv4(BTreeSet<u32>),
+    Ipv4Ranges(BTreeSet<u32>),
+    Ipv6(BTreeSet<u128>),
+    Ipv6Ranges(BTreeSet<u128>),
+    Interfaces(BTreeSet<String>),
+    Ports(BTreeMap<u16, (bool, To)>),
+    Ipv4Verdicts(BTreeMap<u32, To>),
+    Ipv6Verdicts(BTreeMap<u128, To>),
+}
+
+fn contents() -> impl Strategy<Value = Contents> {
+    use proptest::collection::btree_map;
+    const MOST: usize = 24;
+    prop_oneof![
+        btree_set(number4(), 0..MOST).prop_map(Contents::Ipv4),
+        btree_set(number4(), 0..MOST).prop_map(Contents::Ipv4Ranges),
+        btree_set(number6(), 0..MOST).prop_map(Contents::Ipv6),
+        btree_set(number6(), 0..MOST).prop_map(Contents::Ipv6Ranges),
+        btree_set(interface(15), 0..MOST).prop_map(Contents::Interfaces),
+        btree_map(port(), (any::<bool>(), to()), 0..MOST).prop_map(Contents::Ports),
+        btree_map(number4(), to(), 0..MOST).prop_map(Contents::Ipv4Verdicts),
+        btree_map(number6(), to(), 0..MOST).prop_map(Contents::Ipv6Verdicts),
+    ]
+}
+
+/// Pairs of numbers as ranges; what would touch the range before it is left out.
+fn ranges<T: Copy + PartialOrd>(
+    numbers: &BTreeSet<T>,
+    next: impl Fn(T) -> Option<T>,
+) -> Vec<(T, T)> {
+    let numbers: Vec<T> = numbers.iter().copied().collect();
+    let mut ranges: Vec<(T, T)> = Vec::new();
+    for pair in numbers.chunks(2) {
+        let (first, last) = (pair[0], *pair.last().unwrap_or(&pair[0]));
+        let apart = ranges
+            .last()
+            .is_none_or(|before| next(before.1).is_some_and(|n| n < first));
+        if apart {
+            ranges.push((first, last));
+        }
+    }
+    ranges
+}
+
+impl Contents {
+    fn build(&self, targets: &[String]) -> Elements {
+        match self {
+            Self::Ipv4(all) => Elements::Ipv4(all.iter().copied().collect()),
+            Self::Ipv4Ranges(all) => Elements::Ipv4Ranges(ranges(all, |n| n.checked_add(1))),
+            Self::Ipv6(all) => Elements::Ipv6(all.iter().copied().collect()),
+            Self::Ipv6Ranges(all) => Elements::Ipv6Ranges(ranges(all, |n| n.checked_add(1))),
+            Self::Interfaces(all) => Elements::Interfaces(all.iter().cloned().collect()),
+            Self::Ports(all) => {
+                let firsts: Vec<u16> = all.keys().copied().collect();
+                let ends = firsts.iter().skip(1).map(|next| next - 1).chain([u16::MAX]);
+                // A range is one port, or reaches as far as it can: to the next, to the end.
+                let build = |((first, (wide, to)), end): ((&u16, &(bool, To)), u16)| {
+                    (*first, if *wide { end } else { *first }, to.build(targets))
+                };
+                Elements::PortVerdicts(all.iter().zip(ends).map(build).collect())
+            }
+            Self::Ipv4Verdicts(all) => {
+                Elements::Ipv4Verdicts(all.iter().map(|(a, to)| (*a, to.build(targets))).collect())
+            }
+            Self::Ipv6Verdicts(all) => {
+                Elements::Ipv6Verdicts(all.iter().map(|(a, to)| (*a, to.build(targets))).collect())
+            }
+        }
+    }
+}
+
+/// An expression, sets and maps as choices.
+#[derive(Debug, Clone)]
+enum Part {
+    Ready(Expression),
+    InterfaceIn {
+        side: Side,
+        set: Index,
+        member: bool,
+    },
+    SourceIn {
+        tuple: Tuple,
+        family: Family,
+        set: Index,
+    },
+    PortMap {
+        tuple: Tuple,
+        protocol: L4Protocol,
+        map: Index,
+    },
+    DestinationMap {
+        tuple: Tuple,
+        family: Family,
+        map: Index,
+    },
+}
+
+fn side() -> impl Strategy<Value = Side> {
+    select(vec![Side::In, Side::Out])
+}
+
+fn tuple() -> impl Strategy<Value = Tuple> {
+    select(vec![Tuple::Original, Tuple::Packet])
+}
+
+fn family() -> impl Strategy<Value = Family> {
+    select(vec![Family::V4, Family::V6])
+}
+
+fn interface_match(side: Side) -> impl Strategy<Value = Part> {
+    let name = prop_oneof![
+        interface(15).prop_map(NameMatch::Exact),
+        interface(14).prop_map(NameMatch::Prefix),
+    ];
+    prop_oneof![
+        (name, any::<bool>()).prop_map(move |(name, equal)| Part::Ready(Expression::Interface {
+            side,
+            name,
+            equal
+        })),
+        (any::<Index>(), any::<bool>()).prop_map(move |(set, member)| Part::InterfaceIn {
+            side,
+            set,
+            member
+        }),
+    ]
+}
+
+fn ready(expressions: Vec<Expression>) -> impl Strategy<Value = Part> {
+    select(expressions).prop_map(Part::Ready)
+}
+
+fn protocol_match() -> impl Strategy<Value = Part> {
+    select(L4Protocol::ALL.to_vec()).prop_map(|p| Part::Ready(Expression::Protocol(p)))
+}
+
+fn connection_match() -> impl Strategy<Value = Part> {
+    ready(vec![
+        Expression::Direction(Direction::Original),
+        Expression::Direction(Direction::Reply),
+        Expression::DestinationNat,
+        Expression::Related,
+    ])
+}
+
+fn source_match(tuple: impl Strategy<Value = Tuple>) -> impl Strategy<Value = Part> {
+    (tuple, family(), any::<Index>()).prop_map(|(tuple, family, set)| Part::SourceIn {
+        tuple,
+        family,
+        set,
+    })
+}
+
+fn destination_map(tuple: impl Strategy<Value = Tuple>) -> impl Strategy<Value = Part> {
+    (tuple, family(), any::<Index>()).prop_map(|(tuple, family, map)| Part::DestinationMap {
+        tuple,
+        family,
+        map,
+    })
+}
+
+fn port_map() -> impl Strategy<Value = Part> {
+    let protocol = select(vec![L4Protocol::Tcp, L4Protocol::Udp, L4Protocol::Sctp]);
+    (tuple(), protocol, any::<Index>()).prop_map(|(tuple, protocol, map)| Part::PortMap {
+        tuple,
+        protocol,
+        map,
+    })
+}
+
+fn limit() -> impl Strategy<Value = Part> {
+    (1..100_000_u64, 1..10_000_u32)
+        .prop_map(|(per_second, burst)| Part::Ready(Expression::Limit { per_second, burst }))
+}
+
+fn log() -> impl Strategy<Value = Part> {
+    "[a-zA-Z0-9 :./-]{1,127}".prop_map(|prefix| Part::Ready(Expression::Log { prefix }))
+}
+
+/// The end of a rule: at most one verdict or refusal.
+#[derive(Debug, Clone)]
+enum End {
+    Nothing,
+    Verdict(To),
+    Reject,
+    /// With the protocol in front, for which alone there is such an answer.
+    TcpReset,
+}
+
+#[derive(Debug, Clone)]
+struct RulePlan {
+    parts: Vec<Part>,
+    end: End,
+    comment: Option<String>,
+}
+
+fn rule(style: Style) -> BoxedStrategy<RulePlan> {
+    let verdict = || to().prop_map(End::Verdict);
+    match style {
+        Style::Wild => {
+            let part = prop_oneof![
+                4 => side().prop_flat_map(interface_match),
+                1 => ready(vec![Expression::OutBridge]),
+                2 => protocol_match(),
+                3 => connection_match(),
+                3 => source_match(tuple()),
+                1 => tuple().prop_map(|t| Part::Ready(Expression::ToLoopback(t))),
+                1 => ready(vec![Expression::SameInterface]),
+                3 => port_map(),
+                2 => destination_map(tuple()),
+                1 => limit(),
+                1 => log(),
+                1 => ready(vec![Expression::Counter]),
+            ];
+            let end = prop_oneof![
+                2 => Just(End::Nothing), 4 => verdict(), 1 => Just(End::Reject), 1 => Just(End::TcpReset)
+            ];
+            (vec(part, 0..6), end, comment())
+                .prop_map(|(parts, end, comment)| RulePlan {
+                    parts,
+                    end,
+                    comment,
+                })
+                .boxed()
+        }
+        Style::Plain => {
+            let refused =
+                prop_oneof![2 => verdict(), 1 => Just(End::Reject), 1 => Just(End::TcpReset)];
+            let original = || source_match(Just(Tuple::Original));
+            let own_header = prop_oneof![
+                source_match(Just(Tuple::Packet)),
+                ready(vec![Expression::ToLoopback(Tuple::Packet)]),
+                protocol_match(),
+                ready(vec![Expression::ToLoopback(Tuple::Original)]),
+                ready(vec![Expression::SameInterface, Expression::OutBridge]),
+                original(),
+            ];
+            let any_end = prop_oneof![
+                // A map decides by itself, and nothing comes behind it.
+                prop_oneof![port_map(), destination_map(tuple())]
+                    .prop_map(|map| (vec![map], End::Nothing)),
+                (own_header, verdict()).prop_map(|(part, end)| (vec![part], end)),
+                // nft gives the answer the form that the family in front suggests.
+                refused.prop_map(|end| (Vec::new(), end)),
+            ];
+            let optional = proptest::option::of;
+            let front = (
+                optional(interface_match(Side::In).boxed()),
+                optional(interface_match(Side::Out).boxed()),
+                optional(connection_match().boxed()),
+                optional(limit().boxed()),
+                optional(log().boxed()),
+                any::<bool>(),
+            );
+            (front, any_end, comment())
+                .prop_map(
+                    |((input, output, connection, limit, log, counter), end, comment)| {
+                        let (middle, end) = end;
+                        let counter = counter.then_some(Part::Ready(Expression::Counter));
+                        let front = [input, output, connection].into_iter().flatten();
+                        let back = [limit, log, counter].into_iter().flatten();
+                        let is_map = middle.first().is_some_and(|part| {
+                            matches!(part, Part::PortMap { .. } | Part::DestinationMap { .. })
+                        });
+                        let parts = if is_map {
+                            front.chain(back).chain(middle).collect()
+                        } else {
+                            front.chain(middle).chain(back).collect()
+                        };
+                        RulePlan {
+                            parts,
+                            end,
+                            comment,
+                        }
+                    },
+                )
+                .boxed()
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+struct SetPlan {
+    name: String,
+    contents: Contents,
+    comment: Option<String>,
+    /// For a map, the lowest rank of the chains that it leads to.
+    rank: Index,
+}
+
+#[derive(Debug, Clone)]
+struct ChainPlan {
+    name: String,
+    base: Option<Base>,
+    rules: Vec<RulePlan>,
+}
+
+/// A ruleset with choices instead of names.
+#[derive(Debug, Clone)]
+struct Plan {
+    sets: Vec<SetPlan>,
+    bases: Vec<ChainPlan>,
+    chains: Vec<ChainPlan>,
+}
+
+fn plan(style: Style) -> impl Strategy<Value = Plan> {
+    let priority = prop_oneof![4 => -400..400_i32, 1 => Just(0), 1 => -20..20_i32];
+    let base = (select(vec![Hook::Input, Hook::Forward]), priority)
+        .prop_map(|(hook, priority)| Base { hook, priority });
+    let sets = (name(), contents(), comment(), any::<Index>()).prop_map(
+        |(name, contents, comment, rank)| SetPlan {
+            name,
+            contents,
+            comment,
+            rank,
+        },
+    );
+    let rules = move || vec(rule(style), 0..6);
+    let bases = (name(), base, rules()).prop_map(|(name, base, rules)| ChainPlan {
+        name,
+        base: Some(base),
+        rules,
+    });
+    let chains = (name(), rules()).prop_map(|(name, rules)| ChainPlan {
+        name,
+        base: None,
+        rules,
+    });
+    (vec(sets, 0..10), vec(bases, 0..4), vec(chains, 0..8)).prop_map(|(sets, bases, chains)| Plan {
+        sets,
+        bases,
+        chains,
+    })
+}
+
+impl Plan {
+    fn build(&self) -> Ruleset {
+        let mut ruleset = Ruleset::default();
+        let names = |plans: &[ChainPlan], kind: &str| -> Vec<String> {
+            let number = |(at, plan): (usize, &ChainPlan)| format!("{kind}{at}{}", plan.name);
+            plans.iter().enumerate().map(number).collect()
+        };
+        let (base_names, chain_names) = (names(&self.bases, "b"), names(&self.chains, "c"));
+
+        // What leads to rank n and above may be used below n only.
+        let mut ranks = BTreeMap::new();
+        for (at, plan) in self.sets.iter().enumerate() {
+            let name = format!("s{at}{}", plan.name);
+            let rank = plan.rank.index(chain_names.len() + 1);
+            let elements = plan.contents.build(&chain_names[rank..]);
+            ranks.insert(name.clone(), rank);
+            ruleset.sets.insert(
+                name,
+                Set {
+                    elements,
+                    comment: plan.comment.clone(),
+                },
+            );
+        }
+        for (name, plan) in base_names.iter().zip(&self.bases) {
+            let rules = plan
+                .rules
+                .iter()
+                .map(|rule| rule.build(&ruleset, &ranks, 0, &chain_names));
+            let rules = rules.collect();
+            ruleset.chains.insert(
+                name.clone(),
+                Chain {
+                    base: plan.base,
+                    rules,
+                },
+            );
+        }
+        for ((name, plan), rank) in chain_names.iter().zip(&self.chains).zip(1..) {
+            let targets = &chain_names[rank..];
+            let rules = plan
+                .rules
+                .iter()
+                .map(|rule| rule.build(&ruleset, &ranks, rank, targets));
+            let rules = rules.collect();
+            ruleset
+                .chains
+                .insert(name.clone(), Chain { base: None, rules });
+        }
+        ruleset
+    }
+}
+
+impl RulePlan {
+    /// `rank` is the lowest of the chains that the rule may lead to, `targets` their names.
+    fn build(
+        &self,
+        ruleset: &Ruleset,
+        ranks: &BTreeMap<String, usize>,
+        rank: usize,
+        targets: &[String],
+    ) -> Rule {
+        let mut expressions = Vec::new();
+        for part in &self.parts {
+            let pick = |index: &Index, fits: &dyn Fn(&Elements) -> bool| -> Option<String> {
+                let fitting = ruleset.sets.iter().filter(|(name, set)| {
+                    let leads = matches!(
+                        set.elements,
+                        Elements::PortVerdicts(_)
+                            | Elements::Ipv4Verdicts(_)
+                            | Elements::Ipv6Verdicts(_)
+                    );
+                    fits(&set.elements) && (!leads || ranks[*name] >= rank)
+                });
+                let fitting: Vec<&String> = fitting.map(|(name, _)| name).collect();
+                (!fitting.is_empty()).then(|| (*index.get(&fitting)).clone())
+            };
+            // Without a set that fits the expression is left out.
+            expressions.extend(part.build(&pick));
+        }
+        match &self.end {
+            End::Nothing => {}
+            End::Verdict(to) => expressions.push(Expression::Verdict(to.build(targets))),
+            End::Reject => expressions.push(Expression::Reject(Reject::PortUnreachable)),
+            End::TcpReset => expressions.extend([
+                Expression::Protocol(L4Protocol::Tcp),
+                Expression::Reject(Reject::TcpReset),
+            ]),
+        }
+        if expressions.is_empty() {
+            expressions.push(Expression::Counter);
+        }
+        Rule {
+            expressions,
+            comment: self.comment.clone(),
+        }
+    }
+}
+
+/// Chooses among the sets whose elements fit.
+type Pick<'a> = dyn Fn(&Index, &dyn Fn(&Elements) -> bool) -> Option<String> + 'a;
+
+impl Part {
+    fn build(&self, pick: &Pick<'_>) -> Option<Expression> {
+        Some(match self {
+            Self::Ready(expression) => expression.clone(),
+            Self::InterfaceIn { side, set, member } => Expression::InterfaceIn {
+                side: *side,
+                set: pick(set, &|e| matches!(e, Elements::Interfaces(_)))?,
+                member: *member,
+            },
+            Self::SourceIn { tuple, family, set } => Expression::SourceIn {
+                tuple: *tuple,
+                family: *family,
+                set: pick(set, &|e| match family {
+                    Family::V4 => matches!(e, Elements::Ipv4(_) | Elements::Ipv4Ranges(_)),
+                    Family::V6 => matches!(e, Elements::Ipv6(_) | Elements::Ipv6Ranges(_)),
+                })?,
+            },
+            Self::PortMap {
+                tuple,
+                protocol,
+                map,
+            } => Expression::PortMap {
+                tuple: *tuple,
+                protocol: *protocol,
+                map: pick(map, &|e| matches!(e, Elements::PortVerdicts(_)))?,
+            },
+            Self::DestinationMap { tuple, family, map } => Expression::DestinationMap {
+                tuple: *tuple,
+                family: *family,
+                map: pick(map, &|e| match family {
+                    Family::V4 => matches!(e, Elements::Ipv4Verdicts(_)),
+                    Family::V6 => matches!(e, Elements::Ipv6Verdicts(_)),
+                })?,
+            },
+        })
+    }
+}
