@@ -190,7 +190,10 @@ impl Kernel {
     }
 
     /// Sends a transaction and waits for what becomes of it.
-    fn commit(&self, batch: &FinishedBatch) -> Result<Outcome, Error> {
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn commit(&self, batch: &FinishedBatch) -> Result<Outcome, Error> {
         use rustix::io::Errno;
         self.socket
             .send(&batch.bytes)
