@@ -1,0 +1,235 @@
+//! Others who write at the same time, and what they own.
+
+use std::ffi::CString;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result, ensure};
+use dfw::kernel::{Error, Kernel, Outcome};
+use nftnl::{Batch, Chain, MsgType, ProtoFamily, Table};
+
+use crate::Named;
+use crate::place::{Place, compiled, install};
+use crate::property::same;
+
+pub(crate) const TRIALS: &[Named] = &[
+    (
+        "others_may_write_now_and_then",
+        others_may_write_now_and_then,
+    ),
+    (
+        "others_may_write_all_the_time",
+        others_may_write_all_the_time,
+    ),
+    (
+        "what_others_own_is_left_alone",
+        what_others_own_is_left_alone,
+    ),
+    ("a_flush_is_seen_and_mended", a_flush_is_seen_and_mended),
+];
+
+const APPLIES: usize = 30;
+const POLICIES: [&str; 2] = ["policies/web.yaml", "policies/only-web"];
+
+/// `nft` once after the other, as scripts do. Every apply succeeds.
+fn others_may_write_now_and_then() -> Result<()> {
+    let place = Place::new()?;
+    place.nft("add table ip foreign; add chain ip foreign c")?;
+    let (done, writes) = beside(
+        || Ok(place.nft("add rule ip foreign c counter accept")?.len()),
+        || {
+            for number in 0..APPLIES {
+                place.dfw_ok(&["apply", &policy(number)])?;
+            }
+            Ok(())
+        },
+    )?;
+    done?;
+    same(&place.installed()?, &compiled(POLICIES[(APPLIES - 1) % 2])?)?;
+    let rules = place
+        .nft("list table ip foreign")?
+        .matches("counter")
+        .count();
+    same(&rules, &writes)
+}
+
+/// One commit behind the other, without a pause: dfw gets its turn, or says that it did not.
+fn others_may_write_all_the_time() -> Result<()> {
+    let place = Place::new()?;
+    let first = compiled(POLICIES[0])?;
+    place.install(&first)?;
+    place.nft("add table ip foreign")?;
+    let ((applied, busy), writes) = place
+        .namespace()
+        .run(|| {
+            let socket = mnl::Socket::new(mnl::Bus::Netfilter)?;
+            let mut number = 0;
+            beside(
+                || {
+                    number += 1;
+                    add_chain(&socket, number)
+                },
+                || {
+                    let kernel = place.namespace().run(|| Ok(Kernel::open()?))?;
+                    applies(&place, &kernel)
+                },
+            )
+        })
+        .and_then(|(counts, writes)| Ok((counts?, writes)))?;
+    ensure!(applied + busy == APPLIES, "{applied} applied, {busy} busy");
+    // Whatever the last one was told: the table is whole, and nothing of the others' is lost.
+    let installed = place.installed()?;
+    ensure!(
+        installed == first || installed == compiled(POLICIES[1])?,
+        "neither of the two"
+    );
+    place.dfw_ok(&["apply", &policy(1)])?;
+    same(&place.installed()?, &compiled(POLICIES[1])?)?;
+    let chains = place
+        .nft("list table ip foreign")?
+        .matches("chain c")
+        .count();
+    same(&chains, &writes)
+}
+
+fn applies(place: &Place, kernel: &Kernel) -> Result<(usize, usize)> {
+    let (mut applied, mut busy) = (0, 0);
+    for number in 0..APPLIES {
+        let ruleset = compiled(POLICIES[number % 2])?;
+        let mut tries = 0..32;
+        loop {
+            if tries.next().is_none() {
+                busy += 1;
+                break;
+            }
+            match kernel.snapshot() {
+                Ok(snapshot) => match kernel.replace(&ruleset, "", snapshot.generation)? {
+                    Outcome::Overtaken => {}
+                    Outcome::Done => {
+                        applied += 1;
+                        break;
+                    }
+                },
+                Err(Error::Busy) => {
+                    busy += 1;
+                    break;
+                }
+                Err(error) => return Err(error).context(place.listing().unwrap_or_default()),
+            }
+        }
+    }
+    Ok((applied, busy))
+}
+
+/// One commit of another program's, made by another library.
+fn add_chain(socket: &mnl::Socket, number: usize) -> Result<usize> {
+    let table = Table::new(c"foreign", ProtoFamily::Ipv4);
+    let chain = Chain::new(CString::new(format!("c{number}"))?, &table);
+    let mut batch = Batch::new();
+    batch.add(&chain, MsgType::Add);
+    let batch = batch.finalize();
+    socket.send_all(&batch)?;
+    let mut buffer = vec![0; nftnl::nft_nlmsg_maxsize() as usize];
+    for sequence in batch.sequence_numbers() {
+        for answer in socket.recv(&mut buffer)? {
+            mnl::cb_run(answer?, sequence, socket.portid())?;
+        }
+    }
+    Ok(0)
+}
+
+/// Repeats `write` until `work` has ended; says what `work` did and how often `write` was done.
+fn beside<T: Send>(
+    mut write: impl FnMut() -> Result<usize>,
+    work: impl FnOnce() -> Result<T> + Send,
+) -> Result<(Result<T>, usize)> {
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let worker = scope.spawn(|| {
+            let done = work();
+            ended.store(true, Ordering::Release);
+            done
+        });
+        let mut writes = 0;
+        while !worker.is_finished() && !ended.load(Ordering::Acquire) {
+            write()?;
+            writes += 1;
+        }
+        let done = worker
+            .join()
+            .map_err(|_| anyhow::anyhow!("the worker panicked"))?;
+        Ok((done, writes))
+    })
+}
+
+fn policy(number: usize) -> String {
+    format!("{}/{}", env!("CARGO_MANIFEST_DIR"), POLICIES[number % 2])
+}
+
+/// Tables of all sorts, some with names that are almost dfw's.
+const FOREIGN: &str = "
+table inet dfw {
+    set s { type ipv4_addr; flags interval; elements = { 10.0.0.0/8 }; }
+    chain forward { type filter hook forward priority -5; policy drop; ip saddr @s accept; }
+}
+table ip dfw-nft {
+    map m { type inet_service : verdict; elements = { 80 : accept }; }
+    chain published { type filter hook input priority 0; policy accept; tcp dport vmap @m; }
+}
+table ip6 filter {
+    chain DOCKER-USER { counter packets 3 bytes 7 return; }
+}
+table inet dfw-nft2 {
+    counter c { }
+    chain c { counter name c; }
+}
+table arp a {
+    chain c { type filter hook input priority 0; policy accept; }
+}
+table bridge b {
+    chain c { type filter hook forward priority 0; policy accept; }
+}
+table netdev n {
+    chain c { type filter hook ingress device lo priority 0; policy accept; }
+}
+";
+
+fn what_others_own_is_left_alone() -> Result<()> {
+    let place = Place::new()?;
+    place.nft_load(&["-f"], FOREIGN)?;
+    let before = place.listing()?;
+    let foreign = |listing: &str| -> Vec<String> {
+        let tables = listing.split_inclusive("\n}\n");
+        let theirs = tables.filter(|table| !table.starts_with("table inet dfw-nft {"));
+        theirs.map(str::to_owned).collect()
+    };
+    for number in 0..3 {
+        place.dfw_ok(&["apply", &policy(number)])?;
+        let listing = place.listing()?;
+        ensure!(listing.contains("table inet dfw-nft {"), "not applied");
+        same(&foreign(&listing), &foreign(&before))?;
+    }
+    let status = place.dfw_ok(&["status"])?;
+    for chain in ["inet dfw forward", "ip dfw-nft published"] {
+        ensure!(status.contains(chain), "{chain} is missing from\n{status}");
+    }
+    ensure!(!status.contains("drift"), "{status}");
+    place.dfw_ok(&["remove"])?;
+    same(&place.listing()?, &before)?;
+    ensure!(place.dfw_ok(&["remove"])?.starts_with("no changes"));
+    same(&place.listing()?, &before)
+}
+
+fn a_flush_is_seen_and_mended() -> Result<()> {
+    let place = Place::new()?;
+    let ruleset = compiled(POLICIES[0])?;
+    place.kernel(|kernel| install(kernel, &ruleset))?;
+    place.nft("flush ruleset")?;
+    ensure!(place.dfw_ok(&["status"])?.starts_with("not installed"));
+    let status: serde_json::Value = serde_json::from_str(&place.dfw_ok(&["status", "--json"])?)?;
+    ensure!(status["installed"].is_null(), "{status}");
+    place.dfw(&["show"])?.expect_failure(1, "not-installed")?;
+    ensure!(place.dfw_ok(&["apply", &policy(0)])?.contains("applied"));
+    same(&place.installed()?, &ruleset)?;
+    ensure!(place.dfw_ok(&["status"])?.starts_with("installed"));
+    Ok(())
+}

@@ -1,0 +1,80 @@
+//! dfw and a real kernel, in network namespaces of their own: what is applied, what is read back,
+//! what two independent witnesses say of it, and what becomes of it when something goes wrong.
+//!
+//! Needs root and the packages that `tests/run` installs. Without them the trials are skipped, or
+//! fail where the environment says `CI=true`. `DFW_SEED` repeats the random rulesets of a run.
+
+#![expect(
+    clippy::disallowed_types,
+    clippy::print_stderr,
+    reason = "a black-box test starts programs and talks to whoever runs it"
+)]
+
+#[path = "../support/arbitrary.rs"]
+mod arbitrary;
+mod crowd;
+mod drift;
+mod place;
+mod program;
+mod property;
+mod refusals;
+mod roundtrip;
+mod support;
+mod text;
+mod tracer;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use libtest_mimic::{Arguments, Trial};
+
+/// A trial by name.
+type Named = (&'static str, fn() -> Result<()>);
+
+fn main() -> ExitCode {
+    if let Some(code) = support::helper_main() {
+        return code;
+    }
+    let mut arguments = Arguments::from_args();
+    // Most of a trial is waiting for other programs.
+    arguments.test_threads = arguments.test_threads.or(Some(4));
+    let missing = place::missing();
+    let skip = !missing.is_empty() && std::env::var("CI").as_deref() != Ok("true");
+    for thing in &missing {
+        eprintln!("the kernel tests need {thing}");
+    }
+    let trials = all()
+        .map(|(name, trial)| {
+            Trial::test(name, move || {
+                let missing = place::missing();
+                let result = if missing.is_empty() {
+                    trial()
+                } else {
+                    missed(&missing)
+                };
+                result.map_err(|error| format!("{error:#}").into())
+            })
+            .with_ignored_flag(skip)
+        })
+        .collect();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    place::close();
+    conclusion.exit_code()
+}
+
+fn missed(missing: &[String]) -> Result<()> {
+    bail!("this trial needs {}", missing.join("; "))
+}
+
+fn all() -> impl Iterator<Item = Named> {
+    let groups = [
+        roundtrip::TRIALS,
+        text::TRIALS,
+        refusals::TRIALS,
+        crowd::TRIALS,
+        drift::TRIALS,
+        program::TRIALS,
+        tracer::TRIALS,
+    ];
+    groups.into_iter().flatten().copied()
+}

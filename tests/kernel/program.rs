@@ -1,0 +1,200 @@
+//! The program in bad situations: the right exit code, a diagnostic by name, and the rules in force
+//! as they were to the byte.
+
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::Named;
+use crate::place::{DFW, Place, Told, compiled};
+use crate::property::same;
+use crate::support::HELPER;
+
+pub(crate) const TRIALS: &[Named] = &[
+    ("without_permission", without_permission),
+    ("without_nf_tables", without_nf_tables),
+    ("on_an_old_kernel", on_an_old_kernel),
+    ("with_wrong_policies", with_wrong_policies),
+    ("without_readable_policies", without_readable_policies),
+];
+
+/// In force while everything else fails.
+const IN_FORCE: &str = "policies/web.yaml";
+/// `nobody` of most systems.
+const NOBODY: u32 = 65_534;
+
+fn repository(path: &str) -> String {
+    format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))
+}
+
+fn prepared() -> Result<Place> {
+    let place = Place::new()?;
+    place.dfw_ok(&["apply", &repository(IN_FORCE)])?;
+    same(&place.installed()?, &compiled(IN_FORCE)?)?;
+    Ok(place)
+}
+
+/// The verbs that need a kernel.
+fn kernel_verbs() -> [Vec<String>; 4] {
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+    [
+        words(&["apply", &repository("policies/only-web")]),
+        words(&["remove"]),
+        words(&["status"]),
+        words(&["show"]),
+    ]
+}
+
+/// Every verb fails with this diagnostic, in words and as JSON, and changes nothing.
+fn all_fail(place: &Place, slug: &str, run: impl Fn(&[String]) -> Result<Told>) -> Result<()> {
+    let before = (place.snapshot()?, place.listing()?);
+    for mut words in kernel_verbs() {
+        let told = run(&words).with_context(|| format!("{words:?}"))?;
+        told.expect_failure(1, slug)?;
+        let changes = matches!(words[0].as_str(), "apply" | "remove");
+        same(&told.stderr.contains("nothing was changed"), &changes)?;
+        ensure!(told.stdout.is_empty(), "{told:?}");
+        words.push("--json".to_owned());
+        let told = run(&words)?;
+        let answer: serde_json::Value = serde_json::from_str(&told.stdout)?;
+        ensure!(told.code == Some(1) && answer["exit_code"] == 1, "{told:?}");
+        ensure!(answer["diagnostics"][0]["slug"] == slug, "{answer:#}");
+    }
+    same(&(place.snapshot()?, place.listing()?), &before)
+}
+
+fn without_permission() -> Result<()> {
+    let place = prepared()?;
+    // Where the build put it, others need not have a way to.
+    let copy = place.dir().join("dfw");
+    std::fs::copy(DFW, &copy)?;
+    std::fs::set_permissions(&copy, PermissionsExt::from_mode(0o755))?;
+    let policy = place.write(
+        "web.yaml",
+        std::fs::read(repository("policies/only-web/web.yaml"))?,
+    )?;
+    all_fail(&place, "no-permission", |words| {
+        let words = words.iter().map(|word| match word.as_str() {
+            path if path.starts_with('/') => policy.to_string_lossy().into_owned(),
+            word => word.to_owned(),
+        });
+        let words: Vec<String> = words.collect();
+        place.namespace().run(|| {
+            let mut command = std::process::Command::new(&copy);
+            Told::of(command.args(&words).uid(NOBODY).gid(NOBODY).env_clear())
+        })
+    })
+}
+
+/// A socket of netfilter cannot be made.
+fn without_nf_tables() -> Result<()> {
+    let place = prepared()?;
+    all_fail(&place, "no-nf-tables", |words| {
+        let this = std::env::current_exe()?;
+        let mut command = place.namespace().command(&this.to_string_lossy());
+        Told::of(command.args([HELPER, "without-netfilter", DFW]).args(words))
+    })
+}
+
+/// The kernel says that it is Linux 2.6.
+fn on_an_old_kernel() -> Result<()> {
+    let place = prepared()?;
+    all_fail(&place, "kernel-too-old", |words| {
+        let told = Told::of(
+            place
+                .namespace()
+                .command("setarch")
+                .args(["--uname-2.6", DFW])
+                .args(words),
+        )?;
+        ensure!(
+            told.stderr.contains("2.6.") || !told.stdout.is_empty(),
+            "{told:?}"
+        );
+        Ok(told)
+    })
+}
+
+/// Directories of policies with something wrong, by file, and a word of what is said.
+const WRONG: &[(&[(&str, &str)], &str)] = &[
+    (&[("a.yaml", "default: deny\nprots: {80: any}\n")], "prots"),
+    (
+        &[("a.yaml", "default: deny\nports: {80: [203.0.113.1/24]}\n")],
+        "203.0.113.0/24",
+    ),
+    (
+        &[
+            ("a.yaml", "default: deny\nports: {80: any}\n"),
+            ("b.yaml", "ports: {80: any}\n"),
+        ],
+        "b.yaml",
+    ),
+    (
+        &[(
+            "a.yaml",
+            "default: deny\nsources: {o: {file: gone.txt}}\nports: {80: [o]}\n",
+        )],
+        "gone.txt",
+    ),
+    (&[("a.yaml", "ports: {80: any}\n")], "default"),
+    (
+        &[("a.yaml", "default: deny\nports: {80: [nobody-knows]}\n")],
+        "nobody-knows",
+    ),
+    (&[("a.yaml", "default: [\n")], "a.yaml"),
+    (&[("a.txt", "default: deny\n")], "no-policies"),
+    (&[], "no-policies"),
+];
+
+fn with_wrong_policies() -> Result<()> {
+    let place = prepared()?;
+    let before = (place.snapshot()?, place.listing()?);
+    for (number, (files, word)) in WRONG.iter().enumerate() {
+        let dir = place.dir().join(format!("wrong-{number}"));
+        std::fs::create_dir(&dir)?;
+        for (name, text) in *files {
+            std::fs::write(dir.join(name), text)?;
+        }
+        let dir = dir.to_string_lossy();
+        for verb in [&["apply"][..], &["check"], &["show", "--policy"]] {
+            let told = place.dfw(&[verb, &[&*dir]].concat())?;
+            ensure!(
+                told.code == Some(3) && told.stderr.contains(word),
+                "{verb:?} {word}: {told:?}"
+            );
+            ensure!(told.stdout.is_empty(), "{told:?}");
+            same(
+                &told.stderr.contains("nothing was changed"),
+                &(verb == ["apply"]),
+            )?;
+            let told = place.dfw(&[verb, &[&*dir, "--json"]].concat())?;
+            let answer: serde_json::Value = serde_json::from_str(&told.stdout)?;
+            ensure!(told.code == Some(3) && answer["exit_code"] == 3, "{told:?}");
+        }
+    }
+    same(&(place.snapshot()?, place.listing()?), &before)
+}
+
+/// No such path is not a mistake in a policy.
+fn without_readable_policies() -> Result<()> {
+    let place = prepared()?;
+    let before = (place.snapshot()?, place.listing()?);
+    place
+        .dfw(&["apply", "/no/such/path"])?
+        .expect_failure(1, "unreadable")?;
+    // Nor is a command line that nobody understands.
+    for words in [
+        &["aply"][..],
+        &[],
+        &["apply", "a", "b"],
+        &["status", "--no-such-flag"],
+    ] {
+        let told = place.dfw(words)?;
+        ensure!(
+            told.code == Some(2) && told.stdout.is_empty(),
+            "{words:?}: {told:?}"
+        );
+    }
+    same(&(place.snapshot()?, place.listing()?), &before)
+}

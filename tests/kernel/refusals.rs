@@ -1,0 +1,273 @@
+//! A transaction of which one message is wrong changes nothing, and the error says which.
+
+use std::ops::Range;
+
+use anyhow::{Context, Result, bail, ensure};
+use dfw::kernel::{Error, Kernel, Refusal};
+use dfw::netlink::batch::{Batch, FinishedBatch, What};
+use dfw::ruleset::{Elements, Expression, Origin, Rule, Ruleset, Set, Verdict};
+
+use crate::Named;
+use crate::place::{Place, compiled, install};
+use crate::property::same;
+
+pub(crate) const TRIALS: &[Named] = &[
+    ("each_message_can_fail", each_message_can_fail),
+    ("each_rule_can_be_refused", each_rule_can_be_refused),
+    ("each_set_can_be_refused", each_set_can_be_refused),
+    ("each_chain_can_be_refused", each_chain_can_be_refused),
+    ("every_refusal_is_told", every_refusal_is_told),
+];
+
+/// What is in force while others are refused.
+const IN_FORCE: &str = "policies/only-web";
+/// What is refused once one thing in it is wrong: addresses, maps and rules of all kinds.
+const REFUSED: &str = "tests/policies/valid/design.yaml";
+
+/// A place with a policy in force and a table of somebody else's.
+fn prepared() -> Result<Place> {
+    let place = Place::new()?;
+    place.install(&compiled(IN_FORCE)?)?;
+    place.nft(
+        "add table ip foreign; add chain ip foreign c; add rule ip foreign c counter accept",
+    )?;
+    Ok(place)
+}
+
+fn batch(kernel: &Kernel, ruleset: &Ruleset) -> Result<FinishedBatch> {
+    let mut batch = Batch::new(kernel.snapshot()?.generation);
+    batch.delete_table();
+    batch.new_table(ruleset, "a test");
+    Ok(batch.finish()?)
+}
+
+/// Sends what must be refused; whatever is said, nothing may have changed.
+fn refused(place: &Place, kernel: &Kernel, batch: &FinishedBatch) -> Result<Vec<Refusal>> {
+    let before = (kernel.snapshot()?, place.listing()?);
+    let refusals = match kernel.commit(batch) {
+        Err(Error::Refused(refusals)) => refusals,
+        other => bail!("{other:?}"),
+    };
+    same(&(kernel.snapshot()?, place.listing()?), &before)?;
+    Ok(refusals)
+}
+
+/// The messages of a batch as ranges of its bytes.
+fn messages(bytes: &[u8]) -> Vec<Range<usize>> {
+    let mut messages = Vec::new();
+    let mut at = 0;
+    while let Some(length) = bytes.get(at..at + 4) {
+        let length = u32::from_ne_bytes([length[0], length[1], length[2], length[3]]) as usize;
+        messages.push(at..at + length);
+        at += length;
+    }
+    messages
+}
+
+/// One message after the other is made one that no kernel knows.
+fn each_message_can_fail() -> Result<()> {
+    /// Far from any type that nf_tables will ever have.
+    const NO_TYPE: u8 = 0xfe;
+    let place = prepared()?;
+    let ruleset = compiled(REFUSED)?;
+    place.kernel(|kernel| {
+        let count = batch(kernel, &ruleset)?.len();
+        ensure!(count > 40, "only {count} messages");
+        // The first is the beginning of the transaction, and the end comes behind the last.
+        for position in 1..count {
+            let mut batch = batch(kernel, &ruleset)?;
+            let message = messages(&batch.bytes)[position].clone();
+            batch.bytes[message.start + 4] = NO_TYPE;
+            let sequence = u32::try_from(position)? + 1;
+            let expected = batch.subject(sequence).context("no subject")?.clone();
+            let refusals = refused(&place, kernel, &batch)
+                .with_context(|| format!("message {position}: {expected:?}"))?;
+            // What builds on it may fail too, and comes later.
+            let first = refusals.first().context("no refusal")?;
+            same(&first.subject, &expected)?;
+        }
+        // Nothing is broken: the same goes through unharmed.
+        install(kernel, &ruleset)?;
+        same(
+            &kernel.snapshot()?.installed.map(|i| i.ruleset),
+            &Some(ruleset.clone()),
+        )
+    })
+}
+
+/// The one refusal of a ruleset with one mistake.
+fn refusal_of(place: &Place, ruleset: &Ruleset) -> Result<Refusal> {
+    place.kernel(|kernel| {
+        let refusals = refused(place, kernel, &batch(kernel, ruleset)?)?;
+        let [refusal] = &refusals[..] else {
+            bail!("more than one: {refusals:?}")
+        };
+        Ok(refusal.clone())
+    })
+}
+
+/// The place of the policy that a comment tells.
+fn origin(comment: Option<&String>) -> Option<Origin> {
+    let (file, line) = comment?.rsplit_once(':')?;
+    let line = line.parse().ok()?;
+    Some(Origin {
+        file: file.to_owned(),
+        line,
+    })
+}
+
+fn each_rule_can_be_refused() -> Result<()> {
+    let place = prepared()?;
+    let good = compiled(REFUSED)?;
+    let (mut rules, mut with_origin) = (0, 0);
+    for (name, chain) in &good.chains {
+        for (index, rule) in chain.rules.iter().enumerate() {
+            let mut broken = good.clone();
+            let chain = broken.chains.get_mut(name).context("no chain")?;
+            chain.rules[index].expressions.insert(
+                0,
+                Expression::Unknown {
+                    name: "no-such-expression".to_owned(),
+                    data: Vec::new(),
+                },
+            );
+            let text = chain.rules[index].to_string();
+            let refusal = refusal_of(&place, &broken)?;
+            same(
+                &refusal.subject.what,
+                &What::Rule {
+                    chain: name.clone(),
+                    text,
+                },
+            )?;
+            same(&refusal.subject.origin, &origin(rule.comment.as_ref()))?;
+            ensure!(refusal.errno == libc::ENOENT, "{refusal:?}");
+            rules += 1;
+            with_origin += usize::from(refusal.subject.origin.is_some());
+        }
+    }
+    ensure!(
+        rules > 20 && with_origin > 10,
+        "{rules} rules, {with_origin} with an origin"
+    );
+    Ok(())
+}
+
+/// An element of a set that cannot be: two ranges that overlap, or a way to nowhere.
+fn spoil(elements: &mut Elements) -> Option<i32> {
+    let nowhere = || Verdict::Goto("no-such-chain".to_owned());
+    match elements {
+        Elements::Ipv4Ranges(all) => {
+            *all = vec![(10, 20), (15, 30)];
+            Some(libc::EEXIST)
+        }
+        Elements::Ipv6Ranges(all) => {
+            *all = vec![(10, 20), (15, 30)];
+            Some(libc::EEXIST)
+        }
+        Elements::PortVerdicts(all) => {
+            all.push((u16::MAX, u16::MAX, nowhere()));
+            Some(libc::ENOENT)
+        }
+        Elements::Ipv4Verdicts(all) => {
+            all.push((u32::MAX, nowhere()));
+            Some(libc::ENOENT)
+        }
+        Elements::Ipv6Verdicts(all) => {
+            all.push((u128::MAX, nowhere()));
+            Some(libc::ENOENT)
+        }
+        // Any address and any name will do, and twice the same is once the same.
+        Elements::Ipv4(_) | Elements::Ipv6(_) | Elements::Interfaces(_) => None,
+    }
+}
+
+fn each_set_can_be_refused() -> Result<()> {
+    let place = prepared()?;
+    let mut good = compiled(REFUSED)?;
+    let extra = [
+        ("zz-v4", Elements::Ipv4Ranges(Vec::new())),
+        ("zz-v6", Elements::Ipv6Ranges(Vec::new())),
+        ("zz-to-v4", Elements::Ipv4Verdicts(vec![(1, Verdict::Drop)])),
+        ("zz-to-v6", Elements::Ipv6Verdicts(vec![(1, Verdict::Drop)])),
+    ];
+    for (name, elements) in extra {
+        let comment = Some("other.yaml:12".to_owned());
+        good.sets.insert(name.to_owned(), Set { elements, comment });
+    }
+    let mut tried = 0;
+    for (name, set) in &good.sets {
+        let mut broken = good.clone();
+        let elements = &mut broken.sets.get_mut(name).context("no set")?.elements;
+        let Some(errno) = spoil(elements) else {
+            continue;
+        };
+        let refusal = refusal_of(&place, &broken).with_context(|| name.clone())?;
+        same(&refusal.subject.what, &What::Elements(name.clone()))?;
+        same(&refusal.subject.origin, &origin(set.comment.as_ref()))?;
+        same(&refusal.errno, &errno)?;
+        tried += 1;
+    }
+    ensure!(tried > 8, "only {tried} sets");
+    Ok(())
+}
+
+/// A name that is too long, which nothing else refers to.
+fn each_chain_can_be_refused() -> Result<()> {
+    let place = prepared()?;
+    let good = compiled(REFUSED)?;
+    let name = "x".repeat(300);
+    let mut broken = good.clone();
+    broken
+        .chains
+        .insert(name.clone(), dfw::ruleset::Chain::default());
+    same(
+        &refusal_of(&place, &broken)?.subject.what,
+        &What::Chain(name.clone()),
+    )?;
+    let mut broken = good;
+    let elements = Elements::Ipv4(Vec::new());
+    let comment = Some("a.yaml:3".to_owned());
+    broken.sets.insert(name.clone(), Set { elements, comment });
+    let refusal = refusal_of(&place, &broken)?;
+    same(&refusal.subject.what, &What::Set(name))?;
+    same(
+        &refusal.subject.origin,
+        &Some(Origin {
+            file: "a.yaml".to_owned(),
+            line: 3,
+        }),
+    )
+}
+
+/// All that is wrong is told at once, in order.
+fn every_refusal_is_told() -> Result<()> {
+    let place = prepared()?;
+    let mut ruleset = compiled(REFUSED)?;
+    let bad = |line: u32| {
+        let name = "no-such-expression".to_owned();
+        let unknown = Expression::Unknown {
+            name,
+            data: Vec::new(),
+        };
+        Rule::new(vec![unknown], format!("web.yaml:{line}"))
+    };
+    for chain in ["direct", "input"] {
+        let rules = &mut ruleset.chains.get_mut(chain).context("no chain")?.rules;
+        rules.insert(0, bad(7));
+        rules.push(bad(8));
+    }
+    let refusals = place.kernel(|kernel| refused(&place, kernel, &batch(kernel, &ruleset)?))?;
+    let place_of = |refusal: &Refusal| match (&refusal.subject.what, &refusal.subject.origin) {
+        (What::Rule { chain, .. }, Some(origin)) => Ok((chain.clone(), origin.line)),
+        _ => bail!("{refusal:?}"),
+    };
+    let told = refusals.iter().map(place_of).collect::<Result<Vec<_>>>()?;
+    let expected = [("direct", 7), ("direct", 8), ("input", 7), ("input", 8)];
+    same(
+        &told,
+        &expected
+            .map(|(chain, line)| (chain.to_owned(), line))
+            .to_vec(),
+    )
+}

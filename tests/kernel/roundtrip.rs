@@ -1,0 +1,108 @@
+//! What is applied is what is read back.
+
+use anyhow::{Result, ensure};
+use dfw::kernel::{Kernel, Outcome};
+use dfw::ruleset::{Elements, Ruleset, Set};
+
+use crate::Named;
+use crate::arbitrary::{Style, ruleset};
+use crate::place::{Place, compiled, install, policies};
+use crate::property::{property, same};
+
+pub(crate) const TRIALS: &[Named] = &[
+    ("what_is_applied_is_read_back", what_is_applied_is_read_back),
+    ("every_policy_is_read_back", every_policy_is_read_back),
+    ("a_big_set_is_read_back", a_big_set_is_read_back),
+    (
+        "a_stale_generation_changes_nothing",
+        a_stale_generation_changes_nothing,
+    ),
+];
+
+fn read(kernel: &Kernel) -> Result<Option<Ruleset>> {
+    Ok(kernel
+        .snapshot()?
+        .installed
+        .map(|installed| installed.ruleset))
+}
+
+/// Twice the same is the same, and what was there before leaves no trace.
+fn what_is_applied_is_read_back() -> Result<()> {
+    let place = Place::new()?;
+    property(
+        60,
+        &(ruleset(Style::Wild), ruleset(Style::Wild)),
+        |(first, second)| {
+            let (after_first, from_nothing) = place.kernel(|kernel| {
+                for ruleset in [&first, &first, &second] {
+                    install(kernel, ruleset)?;
+                    same(&read(kernel)?, &Some(ruleset.clone()))?;
+                }
+                let after_first = place.listing()?;
+                let generation = kernel.snapshot()?.generation;
+                ensure!(kernel.remove(generation)? == Outcome::Done);
+                ensure!(read(kernel)?.is_none(), "removed, and still there");
+                ensure!(place.listing()?.is_empty(), "something is left");
+                install(kernel, &second)?;
+                same(&read(kernel)?, &Some(second.clone()))?;
+                Ok((after_first, place.listing()?))
+            })?;
+            same(&after_first, &from_nothing)
+        },
+    )
+}
+
+fn every_policy_is_read_back() -> Result<()> {
+    let place = Place::new()?;
+    for path in policies()? {
+        let ruleset = compiled(&path)?;
+        place.install(&ruleset)?;
+        same(&place.installed()?, &ruleset)?;
+    }
+    Ok(())
+}
+
+/// More than one message of elements, and more than a socket carries unasked.
+fn a_big_set_is_read_back() -> Result<()> {
+    const MANY: u32 = 20_000;
+    let place = Place::new()?;
+    let sets = [
+        Elements::Ipv4((0..MANY).map(|n| n * 5).collect()),
+        Elements::Ipv4Ranges((0..MANY).map(|n| (n * 9, n * 9 + n % 8)).collect()),
+        Elements::Ipv6Ranges(
+            (0..MANY)
+                .map(|n| (u128::from(n) << 64, (u128::from(n) << 64) + 7))
+                .collect(),
+        ),
+    ];
+    let mut ruleset = Ruleset::default();
+    for (number, elements) in sets.into_iter().enumerate() {
+        let set = Set {
+            elements,
+            comment: None,
+        };
+        ruleset.sets.insert(format!("s{number}"), set);
+    }
+    place.install(&ruleset)?;
+    ensure!(
+        place.installed()? == ruleset,
+        "the sets came back otherwise"
+    );
+    Ok(())
+}
+
+fn a_stale_generation_changes_nothing() -> Result<()> {
+    let place = Place::new()?;
+    let (first, second) = (
+        compiled("policies/web.yaml")?,
+        compiled("policies/only-web")?,
+    );
+    place.kernel(|kernel| {
+        let stale = kernel.snapshot()?.generation;
+        install(kernel, &first)?;
+        let before = (kernel.snapshot()?, place.listing()?);
+        ensure!(kernel.replace(&second, "", stale)? == Outcome::Overtaken);
+        ensure!(kernel.remove(stale)? == Outcome::Overtaken);
+        same(&(kernel.snapshot()?, place.listing()?), &before)
+    })
+}

@@ -1,0 +1,72 @@
+//! What is shared with the engine tests, and the helpers that this binary is itself.
+
+#[path = "../support/command.rs"]
+#[expect(dead_code, reason = "the engine tests use the rest")]
+pub(crate) mod command;
+#[path = "../support/janitor.rs"]
+#[expect(dead_code, reason = "the engine tests use the rest")]
+pub(crate) mod janitor;
+#[path = "../support/netns.rs"]
+#[expect(dead_code, reason = "the engine tests use the rest")]
+pub(crate) mod netns;
+
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, anyhow, bail};
+
+/// The first argument that turns this binary into one of its own helpers.
+pub(crate) const HELPER: &str = "kernel-helper";
+
+/// Runs a helper when the binary was started as one. Call it first thing in `main`; it answers
+/// `None` in an ordinary test run.
+pub(crate) fn helper_main() -> Option<ExitCode> {
+    let mut arguments = std::env::args().skip(1);
+    if arguments.next().as_deref() != Some(HELPER) {
+        return None;
+    }
+    let role = arguments.next().unwrap_or_default();
+    let rest: Vec<String> = arguments.collect();
+    Some(match play(&role, &rest) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{HELPER} {role}: {error:#}");
+            ExitCode::FAILURE
+        }
+    })
+}
+
+fn play(role: &str, rest: &[String]) -> Result<()> {
+    match (role, rest) {
+        ("janitor", [dir]) => janitor::wait_and_clean(Path::new(dir)),
+        ("without-netfilter", [program, arguments @ ..]) => {
+            forbid_netfilter()?;
+            Err(anyhow!(Command::new(program).args(arguments).exec()))
+        }
+        _ => bail!("no such helper"),
+    }
+}
+
+/// From here on `socket(AF_NETLINK, …, NETLINK_NETFILTER)` fails as on a kernel without nfnetlink,
+/// for this process and for whatever it becomes.
+fn forbid_netfilter() -> Result<()> {
+    use seccompiler::{
+        BpfProgram, SeccompAction, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, SeccompCondition,
+        SeccompFilter, SeccompRule,
+    };
+    let is = |argument, value: i32| {
+        SeccompCondition::new(argument, Dword, Eq, u64::from(value.unsigned_abs()))
+    };
+    let netlink = is(0, libc::AF_NETLINK)?;
+    let netfilter = is(2, libc::NETLINK_NETFILTER)?;
+    let rule = SeccompRule::new(vec![netlink, netfilter])?;
+    let filter = SeccompFilter::new(
+        [(libc::SYS_socket, vec![rule])].into(),
+        SeccompAction::Allow,
+        SeccompAction::Errno(libc::EPROTONOSUPPORT.unsigned_abs()),
+        std::env::consts::ARCH.try_into()?,
+    )?;
+    let program: BpfProgram = filter.try_into()?;
+    seccompiler::apply_filter(&program).context("cannot install a seccomp filter")
+}

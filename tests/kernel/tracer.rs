@@ -1,0 +1,75 @@
+//! dfw never starts another program, as the kernel sees it.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::Named;
+use crate::place::{DFW, Place, Told};
+
+pub(crate) const TRIALS: &[Named] = &[
+    ("no_verb_starts_a_program", no_verb_starts_a_program),
+    ("the_tracer_sees_programs", the_tracer_sees_programs),
+];
+
+/// All ways to start a program or another thread or process.
+const CALLS: &str = "trace=execve,execveat,fork,vfork,clone,clone3";
+
+/// Runs a program under a tracer; what it told, and the calls that it and its children made.
+fn traced(place: &Place, words: &[&str]) -> Result<(Told, Vec<String>)> {
+    let log = place.dir().join("strace");
+    let mut command: Command = place.namespace().command("strace");
+    command
+        .args(["-f", "-qq", "-e", CALLS, "-e", "signal=none", "-o"])
+        .arg(&log)
+        .args(words);
+    let told = Told::of(&mut command)?;
+    let log = std::fs::read_to_string(&log).context("strace has written nothing")?;
+    Ok((told, log.lines().map(str::to_owned).collect()))
+}
+
+fn no_verb_starts_a_program() -> Result<()> {
+    let place = Place::new()?;
+    let path = |path: &str| format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
+    let (good, other) = (path("policies/web.yaml"), path("policies/database"));
+    let wrong = path("tests/policies/invalid/everything-at-once");
+    // In an order in which each has something to do; with the exit code.
+    let runs: [(&[&str], i32); 14] = [
+        (&["status"], 0),
+        (&["show"], 1),
+        (&["check", &good], 0),
+        (&["apply", &good], 0),
+        (&["apply", &good], 0),
+        (&["apply", &other], 0),
+        (&["apply", &wrong], 3),
+        (&["status"], 0),
+        (&["show"], 0),
+        (&["show", "--policy", &good], 0),
+        (&["remove"], 0),
+        (&["remove"], 0),
+        (&["--version"], 0),
+        (&["--help"], 0),
+    ];
+    for json in [false, true] {
+        for (words, code) in runs {
+            let mut command = [&[DFW], words].concat();
+            command.extend(json.then_some("--json"));
+            let (told, calls) = traced(&place, &command)?;
+            ensure!(told.code == Some(code), "{words:?}: {told:?}");
+            let only = calls.len() == 1 && calls[0].contains(&format!("execve(\"{DFW}\""));
+            ensure!(only, "{words:?} did more than run:\n{}", calls.join("\n"));
+        }
+    }
+    Ok(())
+}
+
+/// A test that cannot fail proves nothing.
+fn the_tracer_sees_programs() -> Result<()> {
+    let place = Place::new()?;
+    let (told, calls) = traced(&place, &["/bin/sh", "-c", "/bin/true; :"])?;
+    ensure!(told.code == Some(0), "{told:?}");
+    let count = |call: &str| calls.iter().filter(|line| line.contains(call)).count();
+    let forks = calls.len() - count("execve(");
+    ensure!(count("execve(") == 2 && forks > 0, "{}", calls.join("\n"));
+    Ok(())
+}
