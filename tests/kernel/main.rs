@@ -12,8 +12,10 @@
 
 #[path = "../support/arbitrary.rs"]
 mod arbitrary;
+mod cases;
 mod crowd;
 mod drift;
+mod libnftnl;
 mod place;
 mod program;
 mod property;
@@ -22,6 +24,8 @@ mod roundtrip;
 mod support;
 mod text;
 mod tracer;
+mod traffic;
+mod witness;
 
 use std::process::ExitCode;
 
@@ -70,11 +74,13 @@ fn all() -> impl Iterator<Item = Named> {
     let groups = [
         roundtrip::TRIALS,
         text::TRIALS,
+        witness::TRIALS,
         refusals::TRIALS,
         crowd::TRIALS,
         drift::TRIALS,
         program::TRIALS,
         tracer::TRIALS,
+        traffic::TRIALS,
     ];
     groups.into_iter().flatten().copied()
 }

@@ -7,8 +7,13 @@ pub(crate) mod command;
 #[expect(dead_code, reason = "the engine tests use the rest")]
 pub(crate) mod janitor;
 #[path = "../support/netns.rs"]
-#[expect(dead_code, reason = "the engine tests use the rest")]
 pub(crate) mod netns;
+#[path = "../support/probe.rs"]
+#[expect(dead_code, reason = "the engine tests use the rest")]
+pub(crate) mod probe;
+#[path = "../support/service.rs"]
+#[expect(dead_code, reason = "the engine tests use the rest")]
+pub(crate) mod service;
 
 use std::os::unix::process::CommandExt;
 use std::path::Path;
