@@ -238,7 +238,10 @@ impl Display for Expression {
             Self::Log { prefix } => write!(f, "log prefix \"{prefix}\""),
             Self::Counter => f.write_str("counter"),
             Self::Reject(Reject::TcpReset) => f.write_str("reject with tcp reset"),
-            Self::Reject(Reject::PortUnreachable) => f.write_str("reject"),
+            // A bare `reject` behind a match of one family is that family's own error to nft.
+            Self::Reject(Reject::PortUnreachable) => {
+                f.write_str("reject with icmpx port-unreachable")
+            }
             Self::Verdict(verdict) => write!(f, "{verdict}"),
             // As a comment the rest of the line is lost to nft, which is right: dfw does not know
             // what it would have done.

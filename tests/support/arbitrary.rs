@@ -346,8 +346,11 @@ fn rule(style: Style) -> BoxedStrategy<RulePlan> {
                 // A map decides by itself, and nothing comes behind it.
                 prop_oneof![port_map(), destination_map(tuple())]
                     .prop_map(|map| (vec![map], End::Nothing)),
-                (own_header, verdict()).prop_map(|(part, end)| (vec![part], end)),
-                // nft gives the answer the form that the family in front suggests.
+                (
+                    own_header,
+                    prop_oneof![3 => verdict(), 1 => Just(End::Reject)]
+                )
+                    .prop_map(|(part, end)| (vec![part], end)),
                 refused.prop_map(|end| (Vec::new(), end)),
             ];
             let optional = proptest::option::of;
