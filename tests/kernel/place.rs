@@ -235,7 +235,7 @@ pub(crate) fn compiled(path: &str) -> Result<Ruleset> {
 /// The policies of this repository that are right.
 pub(crate) fn policies() -> Result<Vec<String>> {
     let mut found = Vec::new();
-    for dir in ["policies", "tests/policies/valid"] {
+    for dir in ["policies", "tests/golden", "tests/policies/valid"] {
         for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(dir))? {
             let path = entry?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy();
