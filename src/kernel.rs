@@ -160,7 +160,8 @@ impl Kernel {
         Err(Error::Busy)
     }
 
-    /// Replaces dfw's table in one transaction. `comment` is kept with the table.
+    /// Replaces dfw's table in one transaction. `comment` is kept with the table. With a
+    /// `generation`, only if nobody has changed any ruleset since.
     ///
     /// # Errors
     /// See [`Error`](enum@Error).
@@ -168,7 +169,7 @@ impl Kernel {
         &self,
         ruleset: &Ruleset,
         comment: &str,
-        generation: u32,
+        generation: impl Into<Option<u32>>,
     ) -> Result<Outcome, Error> {
         if let Some(wrong) = crate::ruleset::check::check(ruleset).into_iter().next() {
             return Err(Error::Unsound(wrong));
@@ -179,11 +180,11 @@ impl Kernel {
         self.commit(&batch.finish()?)
     }
 
-    /// Removes dfw's table.
+    /// Removes dfw's table. With a `generation`, only if nobody has changed any ruleset since.
     ///
     /// # Errors
     /// See [`Error`](enum@Error).
-    pub fn remove(&self, generation: u32) -> Result<Outcome, Error> {
+    pub fn remove(&self, generation: impl Into<Option<u32>>) -> Result<Outcome, Error> {
         let mut batch = Batch::new(generation);
         batch.delete_table();
         self.commit(&batch.finish()?)
@@ -192,7 +193,7 @@ impl Kernel {
     /// Sends a transaction and waits for what becomes of it.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// See [`Error`](enum@Error).
     pub fn commit(&self, batch: &FinishedBatch) -> Result<Outcome, Error> {
         use rustix::io::Errno;
         self.socket

@@ -74,9 +74,10 @@ const FIRST_SEQUENCE: u32 = 1;
 
 impl Batch {
     /// Begins a transaction that takes effect only if nobody has changed any ruleset of the
-    /// network namespace since `generation`; otherwise the kernel answers `ERESTART`.
+    /// network namespace since `generation`; otherwise the kernel answers `ERESTART`. `None` does
+    /// not care.
     #[must_use]
-    pub fn new(generation: u32) -> Self {
+    pub fn new(generation: impl Into<Option<u32>>) -> Self {
         let mut writer = Writer::new();
         let kind = NFNL_MSG_BATCH_BEGIN;
         writer.message(
@@ -86,7 +87,9 @@ impl Batch {
             NFPROTO_UNSPEC,
             NFNL_SUBSYS_NFTABLES,
             |w| {
-                w.be32(NFNL_BATCH_GENID, generation);
+                if let Some(generation) = generation.into() {
+                    w.be32(NFNL_BATCH_GENID, generation);
+                }
             },
         );
         Self {
@@ -127,7 +130,8 @@ impl Batch {
         self.push(What::Table, None, |w, sequence| {
             object::new_table(w, sequence, Some(comment))
         });
-        for (name, chain) in &ruleset.chains {
+        // `nft list` shows chains in this order, as the text of a ruleset does.
+        for (name, chain) in ruleset.chains_in_order() {
             self.push(What::Chain(name.clone()), None, |w, sequence| {
                 object::new_chain(w, sequence, name, chain.base)
             });

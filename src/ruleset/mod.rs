@@ -113,6 +113,15 @@ pub enum Elements {
     Ipv6Verdicts(Vec<(u128, Verdict)>),
 }
 
+impl Ruleset {
+    /// The chains as a reader wants them: base chains first, then by name.
+    pub fn chains_in_order(&self) -> impl Iterator<Item = (&String, &Chain)> {
+        let base_first = self.chains.iter().filter(|(_, chain)| chain.base.is_some());
+        let others = self.chains.iter().filter(|(_, chain)| chain.base.is_none());
+        base_first.chain(others)
+    }
+}
+
 impl Elements {
     /// The number of elements, a range counting once.
     #[must_use]

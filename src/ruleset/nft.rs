@@ -31,9 +31,7 @@ impl Display for Ruleset {
             gap(f)?;
             write_set(f, name, set)?;
         }
-        let base_first = self.chains.iter().filter(|(_, chain)| chain.base.is_some());
-        let others = self.chains.iter().filter(|(_, chain)| chain.base.is_none());
-        for (name, chain) in base_first.chain(others) {
+        for (name, chain) in self.chains_in_order() {
             gap(f)?;
             write_chain(f, name, chain)?;
         }

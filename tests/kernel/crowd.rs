@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, ensure};
 use dfw::kernel::{Error, Kernel, Outcome};
+use dfw::ruleset::Ruleset;
 use nftnl::{Batch, Chain, MsgType, ProtoFamily, Table};
 
 use crate::Named;
@@ -104,6 +105,7 @@ fn applies(place: &Place, kernel: &Kernel) -> Result<(usize, usize)> {
         let mut tries = 0..32;
         loop {
             if tries.next().is_none() {
+                regardless(kernel, &ruleset)?;
                 busy += 1;
                 break;
             }
@@ -116,6 +118,7 @@ fn applies(place: &Place, kernel: &Kernel) -> Result<(usize, usize)> {
                     }
                 },
                 Err(Error::Busy) => {
+                    regardless(kernel, &ruleset)?;
                     busy += 1;
                     break;
                 }
@@ -124,6 +127,12 @@ fn applies(place: &Place, kernel: &Kernel) -> Result<(usize, usize)> {
         }
     }
     Ok((applied, busy))
+}
+
+/// Who does not ask what was there before is overtaken by nobody.
+fn regardless(kernel: &Kernel, ruleset: &Ruleset) -> Result<()> {
+    ensure!(kernel.replace(ruleset, "", None)? == Outcome::Done);
+    Ok(())
 }
 
 /// One commit of another program's, made by another library.
