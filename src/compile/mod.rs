@@ -4,6 +4,7 @@
 //!
 //! ```text
 //!             ┌─ forward ────────────────────────────────┐
+//!             │ errors about connections: let through     │
 //!  client ──► │ answers of published ports ─► published   │
 //!   DNAT      │ from a container: let through             │ ──► Docker's own rules
 //!             │ translated by Docker ──────► published    │
@@ -135,7 +136,19 @@ impl Compiler<'_> {
     }
 
     fn forward(&mut self) {
-        let mut rules = vec![Rule::new(
+        // First of all: an error that a container sends goes the way of an answer, but has no port.
+        let mut rules = Vec::new();
+        for protocol in [L4Protocol::Icmp, L4Protocol::Icmp6] {
+            rules.push(Rule::new(
+                vec![
+                    Expression::Protocol(protocol),
+                    Expression::Related,
+                    accept(),
+                ],
+                note("errors about connections: path MTU"),
+            ));
+        }
+        rules.push(Rule::new(
             vec![
                 from_container(true),
                 to_container(false),
@@ -144,7 +157,7 @@ impl Compiler<'_> {
                 goto("published"),
             ],
             note("answers of published ports: a source that loses its permission loses them too"),
-        )];
+        ));
         let containers_excepted = self.dispatch(Context::FromContainers);
         if !containers_excepted.is_empty() {
             self.chain("from-containers", containers_excepted);
@@ -168,16 +181,6 @@ impl Compiler<'_> {
                 note("answers to what containers asked for"),
             ),
         ]);
-        for protocol in [L4Protocol::Icmp, L4Protocol::Icmp6] {
-            rules.push(Rule::new(
-                vec![
-                    Expression::Protocol(protocol),
-                    Expression::Related,
-                    accept(),
-                ],
-                note("errors about connections: path MTU"),
-            ));
-        }
         rules.push(Rule::new(
             vec![Expression::DestinationNat, goto("published")],
             None,
