@@ -118,12 +118,7 @@ impl Compiler<'_> {
                 set: FOREIGN.to_owned(),
                 member: true,
             });
-        let patterns = self
-            .policy
-            .settings
-            .foreign_interfaces
-            .iter()
-            .filter_map(to_prefix);
+        let patterns = to_prefixes(&self.policy.settings.foreign_interfaces);
         set.into_iter()
             .chain(patterns)
             .map(|to| {
@@ -266,8 +261,7 @@ impl Compiler<'_> {
     /// Matches packets to what may be a container's interface by the beginning of its name. Whole
     /// names are in the set of [`CONTAINERS`].
     fn container_patterns(&self) -> impl Iterator<Item = Expression> {
-        let patterns = &self.policy.settings.container_interfaces;
-        patterns.iter().filter_map(to_prefix)
+        to_prefixes(&self.policy.settings.container_interfaces)
     }
 
     fn default_origin(&self) -> String {
@@ -361,14 +355,17 @@ fn exact_name(pattern: &InterfacePattern) -> Option<String> {
     }
 }
 
-/// Matches packets that leave through an interface whose name begins so.
-fn to_prefix(pattern: &InterfacePattern) -> Option<Expression> {
-    match pattern {
+/// Matches packets that leave through an interface whose name begins as one of the patterns does.
+/// In which order the policy lists them makes no difference.
+fn to_prefixes(patterns: &[InterfacePattern]) -> impl Iterator<Item = Expression> {
+    let prefixes = patterns.iter().filter_map(|pattern| match pattern {
         InterfacePattern::Exact(_) => None,
-        InterfacePattern::Prefix(prefix) => Some(Expression::Interface {
-            side: Side::Out,
-            name: NameMatch::Prefix(prefix.clone()),
-            equal: true,
-        }),
-    }
+        InterfacePattern::Prefix(prefix) => Some(prefix.clone()),
+    });
+    let sorted: BTreeSet<String> = prefixes.collect();
+    sorted.into_iter().map(|prefix| Expression::Interface {
+        side: Side::Out,
+        name: NameMatch::Prefix(prefix),
+        equal: true,
+    })
 }
