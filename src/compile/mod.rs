@@ -4,6 +4,7 @@
 //!
 //! ```text
 //!             ┌─ forward ────────────────────────────────┐
+//!             │ errors about connections: let through     │
 //!  client ──► │ answers of published ports ─► published   │
 //!   DNAT      │ from a container: let through             │ ──► Docker's own rules
 //!             │ translated by Docker ──────► published    │
@@ -117,12 +118,7 @@ impl Compiler<'_> {
                 set: FOREIGN.to_owned(),
                 member: true,
             });
-        let patterns = self
-            .policy
-            .settings
-            .foreign_interfaces
-            .iter()
-            .filter_map(to_prefix);
+        let patterns = to_prefixes(&self.policy.settings.foreign_interfaces);
         set.into_iter()
             .chain(patterns)
             .map(|to| {
@@ -135,7 +131,19 @@ impl Compiler<'_> {
     }
 
     fn forward(&mut self) {
-        let mut rules = vec![Rule::new(
+        // First of all: an error that a container sends goes the way of an answer, but has no port.
+        let mut rules = Vec::new();
+        for protocol in [L4Protocol::Icmp, L4Protocol::Icmp6] {
+            rules.push(Rule::new(
+                vec![
+                    Expression::Protocol(protocol),
+                    Expression::Related,
+                    accept(),
+                ],
+                note("errors about connections: path MTU"),
+            ));
+        }
+        rules.push(Rule::new(
             vec![
                 from_container(true),
                 to_container(false),
@@ -144,7 +152,7 @@ impl Compiler<'_> {
                 goto("published"),
             ],
             note("answers of published ports: a source that loses its permission loses them too"),
-        )];
+        ));
         let containers_excepted = self.dispatch(Context::FromContainers);
         if !containers_excepted.is_empty() {
             self.chain("from-containers", containers_excepted);
@@ -168,16 +176,6 @@ impl Compiler<'_> {
                 note("answers to what containers asked for"),
             ),
         ]);
-        for protocol in [L4Protocol::Icmp, L4Protocol::Icmp6] {
-            rules.push(Rule::new(
-                vec![
-                    Expression::Protocol(protocol),
-                    Expression::Related,
-                    accept(),
-                ],
-                note("errors about connections: path MTU"),
-            ));
-        }
         rules.push(Rule::new(
             vec![Expression::DestinationNat, goto("published")],
             None,
@@ -263,8 +261,7 @@ impl Compiler<'_> {
     /// Matches packets to what may be a container's interface by the beginning of its name. Whole
     /// names are in the set of [`CONTAINERS`].
     fn container_patterns(&self) -> impl Iterator<Item = Expression> {
-        let patterns = &self.policy.settings.container_interfaces;
-        patterns.iter().filter_map(to_prefix)
+        to_prefixes(&self.policy.settings.container_interfaces)
     }
 
     fn default_origin(&self) -> String {
@@ -358,14 +355,17 @@ fn exact_name(pattern: &InterfacePattern) -> Option<String> {
     }
 }
 
-/// Matches packets that leave through an interface whose name begins so.
-fn to_prefix(pattern: &InterfacePattern) -> Option<Expression> {
-    match pattern {
+/// Matches packets that leave through an interface whose name begins as one of the patterns does.
+/// In which order the policy lists them makes no difference.
+fn to_prefixes(patterns: &[InterfacePattern]) -> impl Iterator<Item = Expression> {
+    let prefixes = patterns.iter().filter_map(|pattern| match pattern {
         InterfacePattern::Exact(_) => None,
-        InterfacePattern::Prefix(prefix) => Some(Expression::Interface {
-            side: Side::Out,
-            name: NameMatch::Prefix(prefix.clone()),
-            equal: true,
-        }),
-    }
+        InterfacePattern::Prefix(prefix) => Some(prefix.clone()),
+    });
+    let sorted: BTreeSet<String> = prefixes.collect();
+    sorted.into_iter().map(|prefix| Expression::Interface {
+        side: Side::Out,
+        name: NameMatch::Prefix(prefix),
+        equal: true,
+    })
 }

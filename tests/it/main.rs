@@ -10,5 +10,6 @@ mod cli;
 mod codec;
 mod diagnostics;
 mod golden;
+mod meaning;
 mod no_harm;
 mod tidy;

@@ -1,0 +1,298 @@
+//! Random policies, hosts and packets.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use dfw::eval::{Connection, Flow, Outgoing, Packet};
+use dfw::host::HostView;
+use dfw::ruleset::{Direction, Hook, L4Protocol};
+use proptest::prelude::*;
+use proptest::sample::{Index, select, subsequence};
+
+use super::text::address;
+use super::{Meant, Port, Range, Who};
+
+/// How many packets are sent through each policy.
+const PACKETS: usize = 100;
+
+const PROTOCOLS: [L4Protocol; 3] = [L4Protocol::Tcp, L4Protocol::Udp, L4Protocol::Sctp];
+const INTERFACES: [&str; 11] = [
+    "eth0",
+    "eth1",
+    "wg0",
+    "lo",
+    "docker0",
+    "docker1",
+    "br-0123456789ab",
+    "br-lan",
+    "podman1",
+    "virbr0",
+    "virbr1",
+];
+const PATTERNS: [&str; 8] = [
+    "docker0", "docker1", "docker*", "br-*", "br-lan", "podman*", "virbr*", "virbr0",
+];
+/// The beginnings of the ranges of addresses in which sources are: the ends of each family too.
+const V4: [u128; 3] = [0xcb00_7100, 0xffff_ff00, 0];
+const V6: [u128; 3] = [0x2001_0db8 << 96, u128::MAX - 255, 0x1_0000_0000_0000_0000];
+
+pub(super) fn range() -> impl Strategy<Value = Range> {
+    let size = prop_oneof![Just(0), select(vec![1, 3, 7, 15]), 0..40_u128];
+    (any::<bool>(), 0..3_usize, 0..256_u128, size, any::<bool>()).prop_map(
+        |(v4, base, at, size, aligned)| {
+            let at = if aligned { at & !size } else { at };
+            let base = if v4 { V4[base] } else { V6[base] };
+            Range {
+                v4,
+                first: base + at,
+                last: base + (at + size).min(255),
+            }
+        },
+    )
+}
+
+fn who(lists: usize) -> impl Strategy<Value = Who> {
+    let names = subsequence((0..lists).collect::<Vec<_>>(), 0..=lists);
+    (
+        prop::bool::weighted(0.15),
+        prop::bool::weighted(0.2),
+        names,
+        prop::collection::vec(range(), 0..4),
+    )
+        .prop_map(|(any, containers, named, inline)| Who {
+            any,
+            containers,
+            named,
+            inline,
+        })
+}
+
+/// Addresses of the host.
+fn host_address() -> impl Strategy<Value = IpAddr> {
+    select(vec!["198.51.100.1", "198.51.100.2", "2001:db8:1::1"])
+        .prop_map(|text| text.parse().unwrap())
+}
+
+fn port(lists: usize) -> impl Strategy<Value = Port> {
+    let key = (
+        prop::option::weighted(0.3, host_address()),
+        select(PROTOCOLS.to_vec()),
+        prop_oneof![1..30_u16, Just(u16::MAX - 1)],
+        prop_oneof![3 => Just(0_u16), 2 => 1..12_u16],
+    );
+    let except = prop_oneof![Just(Who::default()), who(lists)];
+    let interfaces = prop_oneof![
+        2 => Just(vec![]),
+        1 => subsequence(INTERFACES[..5].to_vec(), 1..=3),
+    ];
+    (
+        key,
+        who(lists),
+        except,
+        interfaces,
+        any::<bool>(),
+        any::<bool>(),
+    )
+        .prop_map(
+            |((address, protocol, first, more), allow, except, interfaces, log, reject)| Port {
+                address,
+                protocol,
+                first,
+                last: first.saturating_add(more),
+                allow,
+                except: Who {
+                    any: false,
+                    ..except
+                },
+                interfaces,
+                log,
+                reject,
+            },
+        )
+}
+
+pub(super) fn meant() -> impl Strategy<Value = Meant> {
+    let patterns = || subsequence(PATTERNS.to_vec(), 0..=4);
+    (
+        any::<bool>(),
+        prop::collection::vec(prop::collection::vec(range(), 0..5), 3),
+        prop::collection::vec(port(3), 0..10),
+        patterns(),
+        patterns(),
+    )
+        .prop_map(|(deny, sources, ports, container_interfaces, foreign)| {
+            // Keys that are neither nested nor disjoint are no policy.
+            let mut kept: Vec<Port> = Vec::new();
+            for port in ports {
+                let clashes = |other: &Port| {
+                    let (a, b) = ((port.first, port.last), (other.first, other.last));
+                    (port.address, port.protocol) == (other.address, other.protocol)
+                        && (a == b
+                            || (a.0 < b.0 && b.0 <= a.1 && a.1 < b.1)
+                            || (b.0 < a.0 && a.0 <= b.1 && b.1 < a.1))
+                };
+                if !kept.iter().any(clashes) {
+                    kept.push(port);
+                }
+            }
+            Meant {
+                deny,
+                sources,
+                ports: kept,
+                container_interfaces,
+                foreign_interfaces: foreign,
+            }
+        })
+}
+
+pub(super) fn host() -> impl Strategy<Value = HostView> {
+    let bridges = ["docker0", "br-0123456789ab", "podman1", "br-lan", "virbr1"];
+    prop::collection::vec(select(vec![None, Some(true), Some(false)]), bridges.len()).prop_map(
+        move |kinds| {
+            let of = |kind| -> BTreeSet<String> {
+                let names = bridges
+                    .iter()
+                    .zip(&kinds)
+                    .filter(|(_, k)| **k == Some(kind));
+                names.map(|(name, _)| (*name).to_owned()).collect()
+            };
+            HostView {
+                container_bridges: of(true),
+                foreign_bridges: of(false),
+                ..HostView::default()
+            }
+        },
+    )
+}
+
+/// Random numbers from which a packet is made for a given policy.
+#[derive(Debug, Clone)]
+pub(super) struct Seed {
+    input: bool,
+    tracked: bool,
+    names: (&'static str, &'static str),
+    protocol: L4Protocol,
+    facts: (bool, bool, bool, bool, bool),
+    /// The translated tuple and the packet's own.
+    flows: [(Index, bool, Index, bool, Option<IpAddr>); 2],
+}
+
+fn seed() -> impl Strategy<Value = Seed> {
+    let to = prop_oneof![
+        6 => host_address().prop_map(Some),
+        1 => select(vec!["127.0.0.1", "127.255.255.255", "126.255.255.255", "128.0.0.0", "::1"])
+            .prop_map(|text| text.parse().ok()),
+        1 => Just(None),
+    ];
+    let flow = (
+        any::<Index>(),
+        any::<bool>(),
+        any::<Index>(),
+        any::<bool>(),
+        to,
+    );
+    let protocol =
+        prop_oneof![6 => select(PROTOCOLS.to_vec()), 1 => select(L4Protocol::ALL.to_vec())];
+    (
+        (prop::bool::weighted(0.35), prop::bool::weighted(0.95)),
+        (select(INTERFACES.to_vec()), select(INTERFACES.to_vec())),
+        protocol,
+        (
+            any::<bool>(),
+            prop::bool::weighted(0.7),
+            prop::bool::weighted(0.1),
+            any::<bool>(),
+            prop::bool::weighted(0.1),
+        ),
+        [flow.clone(), flow],
+    )
+        .prop_map(|((input, tracked), names, protocol, facts, flows)| Seed {
+            input,
+            tracked,
+            names,
+            protocol,
+            facts,
+            flows,
+        })
+}
+
+/// Where something could change: the ends of all ranges of a policy, and one beyond.
+pub(super) struct Edges {
+    addresses: Vec<IpAddr>,
+    ports: Vec<u16>,
+}
+
+impl Edges {
+    pub(super) fn of(policy: &Meant) -> Self {
+        let mut addresses: Vec<IpAddr> = ["192.0.2.1", "2001:db8:ffff::1"]
+            .map(|text| text.parse().unwrap())
+            .into();
+        let inline = policy
+            .ports
+            .iter()
+            .flat_map(|p| p.allow.inline.iter().chain(&p.except.inline));
+        for range in policy.sources.iter().flatten().chain(inline) {
+            let largest = if range.v4 { u32::MAX.into() } else { u128::MAX };
+            let (before, after) = (range.first.saturating_sub(1), range.last.saturating_add(1));
+            for number in [before, range.first, range.last, after] {
+                addresses.push(address(range.v4, number.min(largest)));
+            }
+        }
+        let mut ports = vec![1, 22, 80];
+        for port in &policy.ports {
+            ports.extend([
+                port.first - 1,
+                port.first,
+                port.last,
+                port.last.saturating_add(1),
+            ]);
+        }
+        Self { addresses, ports }
+    }
+
+    fn flow(&self, seed: &(Index, bool, Index, bool, Option<IpAddr>), icmp: bool) -> Flow {
+        let source = *seed.0.get(&self.addresses);
+        let v4 = source.is_ipv4();
+        let unnamed = if v4 { "198.51.100.9" } else { "2001:db8:1::9" };
+        let to = seed.4.filter(|to| to.is_ipv4() == v4 && seed.3);
+        Flow {
+            source,
+            destination: to.unwrap_or_else(|| unnamed.parse().unwrap()),
+            port: (!icmp).then(|| *seed.2.get(&self.ports)),
+        }
+    }
+
+    pub(super) fn packet(&self, seed: &Seed) -> Packet {
+        let (reply, dnat, related, bridge, returns) = seed.facts;
+        let icmp = [L4Protocol::Icmp, L4Protocol::Icmp6].contains(&seed.protocol);
+        Packet {
+            hook: if seed.input {
+                Hook::Input
+            } else {
+                Hook::Forward
+            },
+            incoming: seed.names.0.to_owned(),
+            outgoing: (!seed.input).then(|| Outgoing {
+                name: seed.names.1.to_owned(),
+                bridge,
+            }),
+            protocol: seed.protocol,
+            flow: self.flow(&seed.flows[1], icmp),
+            connection: (seed.tracked && !seed.input).then(|| Connection {
+                direction: if reply {
+                    Direction::Reply
+                } else {
+                    Direction::Original
+                },
+                dnat,
+                related,
+                original: self.flow(&seed.flows[0], icmp),
+            }),
+            returns,
+        }
+    }
+}
+
+pub(super) fn packets() -> impl Strategy<Value = Vec<Seed>> {
+    prop::collection::vec(seed(), PACKETS)
+}

@@ -1,0 +1,136 @@
+//! Policies as text.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use dfw::compile::compile;
+use dfw::host::HostView;
+use dfw::policy;
+use dfw::ruleset::{Origin, Ruleset};
+use dfw::source::Sources;
+
+use super::{Meant, Port, Range, Who};
+
+/// The address with a number.
+pub(super) fn address(v4: bool, number: u128) -> IpAddr {
+    if v4 {
+        IpAddr::V4(u32::try_from(number).unwrap().into())
+    } else {
+        IpAddr::V6(number.into())
+    }
+}
+
+impl Range {
+    fn text(self) -> String {
+        let (first, last) = (address(self.v4, self.first), address(self.v4, self.last));
+        let size = self.last - self.first;
+        if size == 0 {
+            format!("\"{first}\"")
+        } else if size & (size + 1) == 0 && self.first & size == 0 {
+            let bits = if self.v4 { 32 } else { 128 };
+            format!("\"{first}/{}\"", bits - size.count_ones())
+        } else {
+            format!("\"{first}-{last}\"")
+        }
+    }
+}
+
+impl Who {
+    fn texts(&self) -> Vec<String> {
+        let mut texts = Vec::new();
+        texts.extend(self.any.then(|| "any".to_owned()));
+        texts.extend(self.containers.then(|| "containers".to_owned()));
+        texts.extend(self.named.iter().map(|name| format!("list{name}")));
+        texts.extend(self.inline.iter().map(|range| range.text()));
+        texts
+    }
+}
+
+impl Port {
+    fn text(&self, shuffle: &dyn Fn(&mut Vec<String>)) -> String {
+        let address = match self.address {
+            None => String::new(),
+            Some(IpAddr::V4(v4)) => format!("{v4}:"),
+            Some(IpAddr::V6(v6)) => format!("[{v6}]:"),
+        };
+        let list = |mut texts: Vec<String>| {
+            shuffle(&mut texts);
+            format!("[{}]", texts.join(", "))
+        };
+        let mut lines = vec![
+            format!("allow: {}", list(self.allow.texts())),
+            format!("except: {}", list(self.except.texts())),
+            format!("log: {}", self.log),
+            format!("refuse: {}", if self.reject { "reject" } else { "drop" }),
+        ];
+        if !self.interfaces.is_empty() {
+            let names = self.interfaces.iter().map(|name| (*name).to_owned());
+            lines.push(format!("interface: {}", list(names.collect())));
+        }
+        shuffle(&mut lines);
+        format!(
+            "\"{address}{}-{}/{}\": {{{}}}",
+            self.first,
+            self.last,
+            self.protocol.name(),
+            lines.join(", ")
+        )
+    }
+}
+
+impl Meant {
+    /// The policy as one text or, with `shuffled`, as several files in another order.
+    fn files(&self, shuffled: bool) -> Vec<(String, String)> {
+        let shuffle = |lines: &mut Vec<String>| {
+            if shuffled {
+                lines.reverse();
+                let middle = lines.len() / 3;
+                lines.rotate_left(middle);
+            }
+        };
+        let names = |names: &[&str]| {
+            let mut names: Vec<_> = names.iter().map(|name| format!("\"{name}\"")).collect();
+            shuffle(&mut names);
+            names.join(", ")
+        };
+        let mut sections = vec![
+            format!("default: {}\n", if self.deny { "deny" } else { "allow" }),
+            format!(
+                "settings:\n  container-interfaces: [{}]\n  foreign-interfaces: [{}]\n",
+                names(&self.container_interfaces),
+                names(&self.foreign_interfaces)
+            ),
+        ];
+        for (index, source) in self.sources.iter().enumerate() {
+            let mut ranges: Vec<_> = source.iter().map(|range| range.text()).collect();
+            shuffle(&mut ranges);
+            sections.push(format!(
+                "sources: {{list{index}: [{}]}}\n",
+                ranges.join(", ")
+            ));
+        }
+        let ports = self.ports.iter();
+        sections.extend(ports.map(|port| format!("ports:\n  {}\n", port.text(&shuffle))));
+        shuffle(&mut sections);
+        let files = sections.into_iter().enumerate();
+        files
+            .map(|(index, text)| (format!("p/{index:03}.yaml"), text))
+            .collect()
+    }
+
+    /// The rules that the written policy becomes.
+    pub(super) fn compile(&self, host: &HostView, shuffled: bool) -> Ruleset {
+        let files = self.files(shuffled);
+        let mut sources = Sources::in_memory(files.clone());
+        let ids = sources.read_policies(Path::new("p")).unwrap();
+        let policy = match policy::read(&mut sources, &ids) {
+            Ok((policy, _)) => policy,
+            Err(errors) => unreachable!("{errors:?} of {files:?}"),
+        };
+        // Where things are written differs with the order, and is no part of the meaning.
+        compile(&policy, host, &|_| Origin {
+            file: "a.yaml".to_owned(),
+            line: 1,
+        })
+    }
+}
