@@ -55,8 +55,7 @@ pub fn compile(policy: &Policy, host: &HostView, origin: &dyn Fn(&Span) -> Origi
         origin,
         ruleset: Ruleset::default(),
     };
-    compiler.containers();
-    compiler.foreign();
+    compiler.bridges();
     compiler.forward();
     compiler.input();
     compiler.published();
@@ -72,62 +71,54 @@ struct Compiler<'a> {
 }
 
 impl Compiler<'_> {
-    fn containers(&mut self) {
-        let patterns = &self.policy.settings.container_interfaces;
-        let exact = patterns.iter().filter_map(exact_name);
-        let names: BTreeSet<_> = exact
-            .chain(self.host.container_bridges.iter().cloned())
-            .collect();
-        self.ruleset.sets.insert(
-            CONTAINERS.to_owned(),
-            Set {
-                elements: Elements::Interfaces(names.into_iter().collect()),
-                comment: Some("bridges known to belong to a container engine".to_owned()),
-            },
-        );
-    }
-
-    /// Bridges of others by whole name, from the settings and from the host.
-    fn foreign(&mut self) {
+    /// The sets of bridges by whole name: those of engines, and those of others. What the settings
+    /// say stands above what the host looks like, and whoever is called both is an engine's.
+    fn bridges(&mut self) {
         let settings = &self.policy.settings;
-        let exact = settings.foreign_interfaces.iter().filter_map(exact_name);
-        let mut names: BTreeSet<_> = exact
-            .chain(self.host.foreign_bridges.iter().cloned())
-            .collect();
-        for container in settings.container_interfaces.iter().filter_map(exact_name) {
-            names.remove(&container);
-        }
-        if !names.is_empty() {
-            let elements = Elements::Interfaces(names.into_iter().collect());
-            let comment = Some("bridges known to belong to others than an engine".to_owned());
-            self.ruleset
-                .sets
-                .insert(FOREIGN.to_owned(), Set { elements, comment });
+        let said = |patterns: &[InterfacePattern]| -> BTreeSet<String> {
+            patterns.iter().filter_map(exact_name).collect()
+        };
+        let mut foreign = said(&settings.foreign_interfaces);
+        let mut containers = said(&settings.container_interfaces);
+        containers.extend(self.host.container_bridges.difference(&foreign).cloned());
+        foreign.extend(self.host.foreign_bridges.iter().cloned());
+        foreign.retain(|name| !containers.contains(name));
+        self.interfaces(
+            CONTAINERS,
+            containers,
+            "bridges known to belong to a container engine",
+        );
+        if !foreign.is_empty() {
+            self.interfaces(
+                FOREIGN,
+                foreign,
+                "bridges known to belong to others than an engine",
+            );
         }
     }
 
-    /// Lets packets to others' bridges through: the names of containers' interfaces are only
-    /// guessed.
-    fn to_foreign(&self) -> Vec<Rule> {
-        let set = self
-            .ruleset
+    fn interfaces(&mut self, set: &str, names: BTreeSet<String>, comment: &str) {
+        let elements = Elements::Interfaces(names.into_iter().collect());
+        let comment = Some(comment.to_owned());
+        self.ruleset
             .sets
-            .contains_key(FOREIGN)
-            .then(|| Expression::InterfaceIn {
-                side: Side::Out,
-                set: FOREIGN.to_owned(),
-                member: true,
-            });
+            .insert(set.to_owned(), Set { elements, comment });
+    }
+
+    /// Lets packets to others' bridges through. Comes behind what is known of containers and
+    /// before what is guessed.
+    fn to_foreign(&self) -> impl Iterator<Item = Rule> {
+        let set = self.ruleset.sets.contains_key(FOREIGN);
+        let set = set.then(|| Expression::InterfaceIn {
+            side: Side::Out,
+            set: FOREIGN.to_owned(),
+            member: true,
+        });
         let patterns = to_prefixes(&self.policy.settings.foreign_interfaces);
+        let note = note("to others than a container engine");
         set.into_iter()
             .chain(patterns)
-            .map(|to| {
-                Rule::new(
-                    vec![to, accept()],
-                    note("to others than a container engine"),
-                )
-            })
-            .collect()
+            .map(move |to| Rule::new(vec![to, accept()], note.clone()))
     }
 
     fn forward(&mut self) {
@@ -181,6 +172,7 @@ impl Compiler<'_> {
             None,
         ));
         rules.push(Rule::new(vec![to_container(true), goto("direct")], None));
+        rules.extend(self.to_foreign());
         for to_pattern in self.container_patterns() {
             rules.push(Rule::new(vec![to_pattern, goto("direct")], None));
         }
@@ -230,11 +222,11 @@ impl Compiler<'_> {
             let refuse = |matches: Expression| {
                 Rule::new(vec![matches, Expression::Counter, drop()], comment.clone())
             };
-            rules.extend(self.to_foreign());
             rules.push(same_interface());
             rules.push(refuse(from_container(true)));
-            rules.push(refuse(Expression::OutBridge));
             rules.push(refuse(to_container(true)));
+            rules.extend(self.to_foreign());
+            rules.push(refuse(Expression::OutBridge));
             rules.extend(self.container_patterns().map(refuse));
         }
         self.chain("published", rules);
@@ -245,7 +237,6 @@ impl Compiler<'_> {
     /// judges them as if the container's port were published under its own number.
     fn direct(&mut self) {
         let mut rules = vec![same_interface()];
-        rules.extend(self.to_foreign());
         match self.policy.default {
             DefaultAction::Deny => {
                 rules.push(Rule::new(

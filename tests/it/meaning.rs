@@ -100,8 +100,10 @@ fn meaning(policy: &Meant, host: &HostView, packet: &Packet) -> Decision {
         Some(to) if is_loopback(to) => Drop,
         Some(to) => match named {
             Some(port) => port.judge(policy, to, asked.then_some(&packet.incoming)),
-            None if !policy.deny || packet.returns || policy.is_foreign(host, out) => Accept,
-            None if from_container || packet.outgoing.as_ref().is_some_and(|o| o.bridge) => Drop,
+            None if !policy.deny || packet.returns => Accept,
+            None if from_container => Drop,
+            None if policy.is_foreign(host, out) => Accept,
+            None if packet.outgoing.as_ref().is_some_and(|o| o.bridge) => Drop,
             None => drop_if(policy.may_be_container(host, out)),
         },
         // Straight to a container: as if its port were published under its own number.
@@ -145,20 +147,21 @@ impl Meant {
         who.any || named.chain(&who.inline).any(|range| range.has(source))
     }
 
-    /// By whole name, from the settings or from the host.
+    /// By whole name, from the settings or from the host; the settings stand above the host.
     fn knows_container(&self, host: &HostView, name: &str) -> bool {
-        self.container_interfaces.contains(&name) || host.container_bridges.contains(name)
+        let looks_so = host.container_bridges.contains(name);
+        self.container_interfaces.contains(&name)
+            || looks_so && !self.foreign_interfaces.contains(&name)
     }
 
     fn may_be_container(&self, host: &HostView, name: &str) -> bool {
         self.knows_container(host, name) || fits(&self.container_interfaces, name)
     }
 
-    /// What the policy itself calls a container's by whole name is nobody else's.
+    /// What is known to be a container's is nobody else's.
     fn is_foreign(&self, host: &HostView, name: &str) -> bool {
         let exact = self.foreign_interfaces.contains(&name) || host.foreign_bridges.contains(name);
-        (exact && !self.container_interfaces.contains(&name))
-            || fits(&self.foreign_interfaces, name)
+        !self.knows_container(host, name) && (exact || fits(&self.foreign_interfaces, name))
     }
 
     /// What is another's is left alone, whatever else its name says.
