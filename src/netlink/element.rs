@@ -201,52 +201,46 @@ impl Collector {
         self.read.sort_unstable();
         let read = self.read;
         Some(match form.empty()? {
-            Elements::Ipv4(_) => {
-                Elements::Ipv4(keys(&read, |k| k.try_into().map(u32::from_be_bytes).ok())?)
-            }
-            Elements::Ipv6(_) => {
-                Elements::Ipv6(keys(&read, |k| k.try_into().map(u128::from_be_bytes).ok())?)
-            }
+            Elements::Ipv4(_) => Elements::Ipv4(keys(&read, u32::read)?),
+            Elements::Ipv6(_) => Elements::Ipv6(keys(&read, u128::read)?),
             Elements::Interfaces(_) => Elements::Interfaces(keys(&read, unpadded)?),
-            Elements::Ipv4Verdicts(_) => Elements::Ipv4Verdicts(verdicts(&read, |k| {
-                k.try_into().map(u32::from_be_bytes).ok()
-            })?),
-            Elements::Ipv6Verdicts(_) => Elements::Ipv6Verdicts(verdicts(&read, |k| {
-                k.try_into().map(u128::from_be_bytes).ok()
-            })?),
-            Elements::Ipv4Ranges(_) => {
-                let ranges = ranges(
-                    &read,
-                    |k| k.try_into().map(u32::from_be_bytes).ok(),
-                    u32::MAX,
-                    |k| k.checked_sub(1),
-                )?;
-                Elements::Ipv4Ranges(plain(ranges)?)
-            }
-            Elements::Ipv6Ranges(_) => {
-                let ranges = ranges(
-                    &read,
-                    |k| k.try_into().map(u128::from_be_bytes).ok(),
-                    u128::MAX,
-                    |k| k.checked_sub(1),
-                )?;
-                Elements::Ipv6Ranges(plain(ranges)?)
-            }
+            Elements::Ipv4Verdicts(_) => Elements::Ipv4Verdicts(verdicts(&read)?),
+            Elements::Ipv6Verdicts(_) => Elements::Ipv6Verdicts(verdicts(&read)?),
+            Elements::Ipv4Ranges(_) => Elements::Ipv4Ranges(plain(ranges(&read)?)?),
+            Elements::Ipv6Ranges(_) => Elements::Ipv6Ranges(plain(ranges(&read)?)?),
             Elements::PortVerdicts(_) => {
-                let ranges = ranges(
-                    &read,
-                    |k| k.try_into().map(u16::from_be_bytes).ok(),
-                    u16::MAX,
-                    |k| k.checked_sub(1),
-                )?;
-                let all = ranges
-                    .into_iter()
-                    .map(|(first, last, verdict)| Some((first, last, verdict?)));
+                let all = ranges(&read)?.into_iter();
+                let all = all.map(|(first, last, verdict)| Some((first, last, verdict?)));
                 Elements::PortVerdicts(all.collect::<Option<_>>()?)
             }
         })
     }
 }
+
+/// A key that is a number, big-endian on the wire.
+trait Number: Copy {
+    const MAX: Self;
+    fn read(key: &[u8]) -> Option<Self>;
+    fn before(self) -> Option<Self>;
+}
+
+macro_rules! number {
+    ($($kind:ty),+) => {
+        $(impl Number for $kind {
+            const MAX: Self = <$kind>::MAX;
+
+            fn read(key: &[u8]) -> Option<Self> {
+                key.try_into().map(<$kind>::from_be_bytes).ok()
+            }
+
+            fn before(self) -> Option<Self> {
+                self.checked_sub(1)
+            }
+        })+
+    };
+}
+
+number!(u16, u32, u128);
 
 fn keys<T>(read: &[Read], key: impl Fn(&[u8]) -> Option<T>) -> Option<Vec<T>> {
     read.iter()
@@ -260,11 +254,11 @@ fn keys<T>(read: &[Read], key: impl Fn(&[u8]) -> Option<T>) -> Option<Vec<T>> {
         .collect()
 }
 
-fn verdicts<T>(read: &[Read], key: impl Fn(&[u8]) -> Option<T>) -> Option<Vec<(T, Verdict)>> {
+fn verdicts<T: Number>(read: &[Read]) -> Option<Vec<(T, Verdict)>> {
     read.iter()
         .map(|e| {
             if e.starts {
-                Some((key(&e.key)?, e.verdict.clone()?))
+                Some((T::read(&e.key)?, e.verdict.clone()?))
             } else {
                 None
             }
@@ -274,29 +268,24 @@ fn verdicts<T>(read: &[Read], key: impl Fn(&[u8]) -> Option<T>) -> Option<Vec<(T
 
 /// Puts starts and ends together. nft writes an end before everything as well, at key 0, which
 /// says nothing.
-fn ranges<T: Copy>(
-    read: &[Read],
-    key: impl Fn(&[u8]) -> Option<T>,
-    max: T,
-    before: impl Fn(T) -> Option<T>,
-) -> Option<Vec<(T, T, Option<Verdict>)>> {
+fn ranges<T: Number>(read: &[Read]) -> Option<Vec<(T, T, Option<Verdict>)>> {
     let mut ranges = Vec::new();
     let mut open: Option<(T, Option<Verdict>)> = None;
     for element in read {
-        let at = key(&element.key)?;
+        let at = T::read(&element.key)?;
         match (element.starts, open.take()) {
             (true, None) => open = Some((at, element.verdict.clone())),
             // The next range starts where this one ends, and its end was left out.
             (true, Some((first, verdict))) => {
-                ranges.push((first, before(at)?, verdict));
+                ranges.push((first, at.before()?, verdict));
                 open = Some((at, element.verdict.clone()));
             }
-            (false, Some((first, verdict))) => ranges.push((first, before(at)?, verdict)),
+            (false, Some((first, verdict))) => ranges.push((first, at.before()?, verdict)),
             (false, None) => {}
         }
     }
     if let Some((first, verdict)) = open {
-        ranges.push((first, max, verdict));
+        ranges.push((first, T::MAX, verdict));
     }
     Some(ranges)
 }

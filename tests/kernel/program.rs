@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use crate::Named;
 use crate::place::{DFW, Place, Told, compiled};
 use crate::property::same;
-use crate::support::HELPER;
+use crate::support::helper::HELPER;
 
 pub(crate) const TRIALS: &[Named] = &[
     ("without_permission", without_permission),

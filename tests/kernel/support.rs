@@ -3,6 +3,8 @@
 #[path = "../support/command.rs"]
 #[expect(dead_code, reason = "the engine tests use the rest")]
 pub(crate) mod command;
+#[path = "../support/helper.rs"]
+pub(crate) mod helper;
 #[path = "../support/janitor.rs"]
 #[expect(dead_code, reason = "the engine tests use the rest")]
 pub(crate) mod janitor;
@@ -21,25 +23,9 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, anyhow, bail};
 
-/// The first argument that turns this binary into one of its own helpers.
-pub(crate) const HELPER: &str = "kernel-helper";
-
-/// Runs a helper when the binary was started as one. Call it first thing in `main`; it answers
-/// `None` in an ordinary test run.
+/// The janitor is this same program, and so is what takes netfilter away from dfw.
 pub(crate) fn helper_main() -> Option<ExitCode> {
-    let mut arguments = std::env::args().skip(1);
-    if arguments.next().as_deref() != Some(HELPER) {
-        return None;
-    }
-    let role = arguments.next().unwrap_or_default();
-    let rest: Vec<String> = arguments.collect();
-    Some(match play(&role, &rest) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{HELPER} {role}: {error:#}");
-            ExitCode::FAILURE
-        }
-    })
+    helper::main(play)
 }
 
 fn play(role: &str, rest: &[String]) -> Result<()> {

@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 
-use super::HELPER;
 use super::command::{find, output, output_from, program, wait_for};
+use super::helper::HELPER;
 use super::janitor::Ledger;
 use super::netns::Namespace;
 

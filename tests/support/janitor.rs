@@ -16,8 +16,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::HELPER;
 use super::command::{output, program, wait_for};
+use super::helper::HELPER;
 
 /// Directories, namespaces and cgroups of a lab begin with this, followed by its creator's pid.
 const PREFIX: &str = "dfw-lab-";

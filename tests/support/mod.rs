@@ -5,6 +5,7 @@
 
 pub(crate) mod command;
 pub(crate) mod engine;
+pub(crate) mod helper;
 pub(crate) mod janitor;
 pub(crate) mod lab;
 pub(crate) mod netns;
@@ -18,27 +19,10 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
-/// The first argument that turns a test binary into one of its own helpers.
-const HELPER: &str = "lab-helper";
-
-/// Runs a helper when the test binary was started as one: the servers in containers, the init
-/// process of the engine's namespaces, and the janitor are all this same program.
-///
-/// Call it first thing in `main`; it answers `None` in an ordinary test run.
+/// The servers in containers, the init process of the engine's namespaces, and the janitor are
+/// all this same program.
 pub(crate) fn helper_main() -> Option<ExitCode> {
-    let mut arguments = std::env::args().skip(1);
-    if arguments.next().as_deref() != Some(HELPER) {
-        return None;
-    }
-    let role = arguments.next().unwrap_or_default();
-    let rest: Vec<String> = arguments.collect();
-    Some(match play(&role, &rest) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{HELPER} {role}: {error:#}");
-            ExitCode::FAILURE
-        }
-    })
+    helper::main(play)
 }
 
 fn play(role: &str, rest: &[String]) -> Result<()> {
