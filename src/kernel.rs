@@ -18,7 +18,8 @@ const OLDEST: (u32, u32) = (5, 10);
 /// How often a snapshot or a transaction is tried while others keep changing rulesets.
 const TRIES: u32 = 32;
 
-/// Why the kernel's ruleset could not be read or changed. In every case it is as it was before.
+/// Why the kernel's ruleset could not be read or changed. It is as it was before, in every case but
+/// [`Unanswered`](Error::Unanswered).
 #[derive(Debug, Error)]
 pub enum Error {
     /// There is no nf_tables.
@@ -33,6 +34,9 @@ pub enum Error {
     /// The kernel refused a transaction.
     #[error("the kernel refused the ruleset: {}", .0.first().map_or_else(String::new, Refusal::to_string))]
     Refused(Vec<Refusal>),
+    /// A transaction was sent, and its answer was lost: it may have taken effect.
+    #[error("the kernel's answer to the transaction was lost: {0}")]
+    Unanswered(Box<Error>),
     /// Others changed their rulesets all the time.
     #[error("other programs kept changing rulesets: gave up after {TRIES} tries")]
     Busy,
@@ -203,8 +207,27 @@ impl Kernel {
                 Some(Errno::PERM) => Error::Permission,
                 _ => Error::Socket(error),
             })?;
-        // The kernel has worked the batch off by now, and its answers are waiting. One at least
-        // there is, as the last message asks for it.
+        // From here on the transaction may have taken effect.
+        let refusals = self
+            .refusals(batch)
+            .map_err(|error| Error::Unanswered(Box::new(error)))?;
+        let is = |refusal: &Refusal, errno: Errno| refusal.errno == errno.raw_os_error();
+        if refusals.iter().any(|r| is(r, ERESTART)) {
+            return Ok(Outcome::Overtaken);
+        }
+        match refusals.first() {
+            None => Ok(Outcome::Done),
+            Some(first) if is(first, Errno::PERM) => Err(Error::Permission),
+            Some(first) if first.subject.what == What::Batch && no_subsystem(first.errno) => {
+                Err(Error::NoNfTables)
+            }
+            Some(_) => Err(Error::Refused(refusals)),
+        }
+    }
+
+    /// Reads the answers to a transaction. The kernel has worked it off, and they are waiting; one
+    /// at least there is, as the last message asks for it.
+    fn refusals(&self, batch: &FinishedBatch) -> Result<Vec<Refusal>, Error> {
         let mut refusals = Vec::new();
         let (mut buffer, mut answered) = (Vec::new(), false);
         while let Some(length) = self.socket.receive(&mut buffer, !answered)? {
@@ -220,18 +243,7 @@ impl Kernel {
                 }
             }
         }
-        let is = |refusal: &Refusal, errno: Errno| refusal.errno == errno.raw_os_error();
-        if refusals.iter().any(|r| is(r, ERESTART)) {
-            return Ok(Outcome::Overtaken);
-        }
-        match refusals.first() {
-            None => Ok(Outcome::Done),
-            Some(first) if is(first, Errno::PERM) => Err(Error::Permission),
-            Some(first) if first.subject.what == What::Batch && no_subsystem(first.errno) => {
-                Err(Error::NoNfTables)
-            }
-            Some(_) => Err(Error::Refused(refusals)),
-        }
+        Ok(refusals)
     }
 
     fn generation(&self) -> Result<u32, Error> {

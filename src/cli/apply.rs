@@ -95,7 +95,10 @@ fn install(ruleset: &Ruleset, path: &Path) -> Result<(bool, Vec<Neighbour>), ker
 fn stamp(path: &Path) -> String {
     let now = Timestamp::now();
     let now = now.round(Unit::Second).unwrap_or(now);
-    let path = path.display().to_string().replace(['"', '\n'], "?");
+    let path = path
+        .display()
+        .to_string()
+        .replace(|c: char| c == '"' || c.is_control(), "?");
     let mut stamp = format!("dfw {} at {now} from {path}", env!("CARGO_PKG_VERSION"));
     stamp.truncate(stamp.floor_char_boundary(crate::ruleset::check::COMMENT_MAX));
     stamp

@@ -37,6 +37,8 @@ pub(super) enum Failure {
     Failed {
         diagnostics: Vec<Diagnostic>,
         sources: Box<Sources>,
+        /// Whether it is certain that nothing was changed.
+        certain: bool,
     },
     /// The answer could not be written.
     Output(io::Error),
@@ -60,6 +62,7 @@ impl Failure {
         Self::Failed {
             diagnostics: vec![diagnostic],
             sources: Box::new(Sources::new()),
+            certain: true,
         }
     }
 
@@ -83,6 +86,10 @@ impl Failure {
                 "no-permission",
                 "run dfw as root, or give it the capability CAP_NET_ADMIN",
             )],
+            Error::Unanswered(_) => vec![diagnostic(
+                "unanswered",
+                "`dfw status` tells what is in force",
+            )],
             Error::Busy => vec![diagnostic("busy", "try again when they have calmed down")],
             Error::TooLarge(_) => vec![diagnostic(
                 "too-large",
@@ -101,23 +108,25 @@ impl Failure {
         Self::Failed {
             diagnostics,
             sources: Box::new(sources),
+            certain: !matches!(error, Error::Unanswered(_)),
         }
     }
 
     /// Tells what went wrong and what is now true.
     pub(super) fn report(self, terminal: Terminal, changes: bool) -> ExitCode {
         let mut tests = None;
+        let mut certain = true;
         let (diagnostics, sources, code, what) = match self {
             // Whoever reads the answer has enough of it; what was to be done is done.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 return ExitCode::SUCCESS;
             }
             Self::Output(error) => {
-                terminal.say(
-                    Tone::Bad,
-                    "error",
-                    &format!("cannot write the answer: {error}"),
-                );
+                let mut text = format!("cannot write the answer: {error}");
+                if changes {
+                    text.push_str("; what it would have said is done, `dfw status` tells");
+                }
+                terminal.say(Tone::Bad, "error", &text);
                 return ExitCode::from(1);
             }
             Self::Policies {
@@ -142,13 +151,21 @@ impl Failure {
             Self::Failed {
                 diagnostics,
                 sources,
-            } => (diagnostics, sources, 1, String::new()),
+                certain: known,
+            } => {
+                certain = known;
+                (diagnostics, sources, 1, String::new())
+            }
         };
         for diagnostic in &diagnostics {
             terminal.diagnostic(diagnostic, &sources);
             terminal.gap();
         }
-        let now = "nothing was changed: the rules in force are what they were";
+        let now = if certain {
+            "nothing was changed: the rules in force are what they were"
+        } else {
+            "the rules in force may be the new ones or the former ones, all of them"
+        };
         let last = match (what.is_empty(), changes) {
             (false, true) => format!("{what}; {now}"),
             (false, false) => what,
@@ -162,7 +179,7 @@ impl Failure {
             let mut document = json!({
                 "schema": "dfw/failure/v1",
                 "exit_code": code,
-                "changed": false,
+                "changed": if certain { json!(false) } else { json!(null) },
                 "diagnostics":
                     diagnostics.iter().map(|d| to_json(d, &sources)).collect::<Vec<_>>(),
             });

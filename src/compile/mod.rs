@@ -336,7 +336,7 @@ pub fn comment(origin: &Origin) -> String {
     let start = (over..text.len())
         .find(|&i| text.is_char_boundary(i))
         .unwrap_or(0);
-    text[start..].replace('"', "'")
+    text[start..].replace(|c: char| c == '"' || c.is_control(), "?")
 }
 
 fn exact_name(pattern: &InterfacePattern) -> Option<String> {

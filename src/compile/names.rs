@@ -1,8 +1,9 @@
 //! Names of chains, sets and maps: readable, unique, and valid in nft's language.
 //!
-//! A named source has letters, digits, `_` and `-` only, so `office.a4` (one dot) cannot be
-//! confused with `port-80-tcp.a4` (which no source can be called, as the kinds differ behind
-//! different beginnings) or with `port-80-tcp.except.a4` (two dots).
+//! The set of a named source has one dot in its name, `office.a4`, since a source's name has none.
+//! Sets of a port have two, `port-80-tcp.allow.a4`, or end as no source's does,
+//! `port-80-tcp.interfaces`; maps and other sets have none unless an address is in their name. So
+//! no source can be called as something else is.
 
 use std::net::IpAddr;
 

@@ -61,7 +61,7 @@ impl Compiler<'_> {
         if port.allow.any {
             rules.push(allow(Vec::new()));
         } else {
-            let allowed = self.selection(&port.allow, tuple, &format!("port-{own}"), port);
+            let allowed = self.selection(&port.allow, tuple, &format!("port-{own}.allow"), port);
             rules.extend(allowed.into_iter().map(|source| allow(vec![source])));
             rules.extend(refuse(Vec::new()));
         }

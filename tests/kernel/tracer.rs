@@ -10,6 +10,7 @@ use crate::place::{DFW, Place, Told};
 pub(crate) const TRIALS: &[Named] = &[
     ("no_verb_starts_a_program", no_verb_starts_a_program),
     ("the_tracer_sees_programs", the_tracer_sees_programs),
+    ("a_lost_answer_is_no_promise", a_lost_answer_is_no_promise),
 ];
 
 /// All ways to start a program or another thread or process.
@@ -71,5 +72,41 @@ fn the_tracer_sees_programs() -> Result<()> {
     let count = |call: &str| calls.iter().filter(|line| line.contains(call)).count();
     let forks = calls.len() - count("execve(");
     ensure!(count("execve(") == 2 && forks > 0, "{}", calls.join("\n"));
+    Ok(())
+}
+
+/// Wherever an answer of the kernel gets lost: dfw says of the ruleset what is true, or that it
+/// does not know.
+fn a_lost_answer_is_no_promise() -> Result<()> {
+    let policy = format!("{}/policies/web.yaml", env!("CARGO_MANIFEST_DIR"));
+    let (mut unknown, mut number) = (0, 0);
+    loop {
+        number += 1;
+        let place = Place::new()?;
+        let mut command: Command = place.namespace().command("strace");
+        command
+            .args(["-qq", "-o"])
+            .arg(place.dir().join("strace"))
+            .args(["-e", "trace=recvfrom", "-e"])
+            .arg(format!("inject=recvfrom:error=ENOBUFS:when={number}"))
+            .args([DFW, "--json", "apply", &policy]);
+        let told = Told::of(&mut command)?;
+        let installed = place.nft("list tables")?.contains("dfw-nft");
+        if told.code == Some(0) {
+            ensure!(installed, "{number}: {told:?}");
+            break;
+        }
+        ensure!(told.code == Some(1), "{number}: {told:?}");
+        if told.stdout.contains("\"changed\": null") {
+            unknown += 1;
+        } else {
+            ensure!(
+                told.stdout.contains("\"changed\": false"),
+                "{number}: {told:?}"
+            );
+            ensure!(!installed, "{number}: {told:?}");
+        }
+    }
+    ensure!(unknown > 0 && number > 3, "{unknown} of {number}");
     Ok(())
 }
