@@ -14,7 +14,10 @@ pub struct HostView {
     /// Bridges that are known to belong to somebody else, by exact name: one that has a network
     /// card, a VLAN or a virtual machine in it.
     pub foreign_bridges: BTreeSet<String>,
-    /// Bridges of which neither is known.
+    /// Bridges that have the name of an engine's, and a network card in them as well: what comes
+    /// in there may come from anywhere.
+    pub shared_bridges: BTreeSet<String>,
+    /// Bridges of which nothing is known.
     pub other_bridges: BTreeSet<String>,
 }
 
@@ -41,8 +44,8 @@ impl HostView {
             match (is_engine_name(&link.name), only_containers) {
                 (true, true) => view.container_bridges.insert(link.name.clone()),
                 (false, false) => view.foreign_bridges.insert(link.name.clone()),
-                // Neither is sure enough to exempt anything.
-                (true, false) | (false, true) => view.other_bridges.insert(link.name.clone()),
+                (true, false) => view.shared_bridges.insert(link.name.clone()),
+                (false, true) => view.other_bridges.insert(link.name.clone()),
             };
         }
         view
@@ -103,6 +106,7 @@ mod tests {
         let foreign: Vec<_> = view.foreign_bridges.iter().map(String::as_str).collect();
         assert_eq!(foreign, ["br-lan"]);
         let other: Vec<_> = view.other_bridges.iter().map(String::as_str).collect();
-        assert_eq!(other, ["br-ffffffffffff", "br-own", "podman"]);
+        assert_eq!(other, ["br-own", "podman"]);
+        assert!(view.shared_bridges.contains("br-ffffffffffff"));
     }
 }

@@ -14,9 +14,11 @@ pub(super) fn notices(
     host: &HostView,
     neighbours: &[Neighbour],
 ) -> Vec<Diagnostic> {
+    let shared = host.shared_bridges.iter().map(|name| shared_bridge(name));
     let mut notices: Vec<_> = guessed(policy, host)
         .map(|name| guessed_bridge(name))
         .collect();
+    notices.extend(shared);
     notices.extend(neighbours.iter().filter(|n| is_level(policy, n)).map(level));
     notices
 }
@@ -39,6 +41,14 @@ fn guessed<'a>(policy: &Policy, host: &'a HostView) -> impl Iterator<Item = &'a 
             && !covered(&known.collect::<Vec<_>>(), name, true)
             && !covered(&settings.foreign_interfaces, name, true)
     })
+}
+
+fn shared_bridge(name: &str) -> Diagnostic {
+    Diagnostic::warning(
+        "shared-bridge",
+        format!("bridge `{name}` has more in it than containers"),
+    )
+    .help("what comes from it counts as coming from outside, as it may come over a network card")
 }
 
 fn guessed_bridge(name: &str) -> Diagnostic {

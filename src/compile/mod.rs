@@ -81,6 +81,7 @@ impl Compiler<'_> {
         let mut foreign = said(&settings.foreign_interfaces);
         let mut containers = said(&settings.container_interfaces);
         containers.extend(self.host.container_bridges.difference(&foreign).cloned());
+        containers.retain(|name| !self.host.shared_bridges.contains(name));
         foreign.extend(self.host.foreign_bridges.iter().cloned());
         foreign.retain(|name| !containers.contains(name));
         self.interfaces(
@@ -208,14 +209,26 @@ impl Compiler<'_> {
     }
 
     fn published(&mut self) {
-        let mut rules = vec![Rule::new(
+        let mut rules = Vec::new();
+        if self.ruleset.sets.contains_key(FOREIGN) {
+            let from_foreign = Expression::InterfaceIn {
+                side: Side::In,
+                set: FOREIGN.to_owned(),
+                member: true,
+            };
+            rules.push(Rule::new(
+                vec![from_foreign, Expression::SameInterface, accept()],
+                note("within a bridge of others, such as the services of Kubernetes"),
+            ));
+        }
+        rules.push(Rule::new(
             vec![
                 Expression::ToLoopback(Tuple::Original),
                 Expression::Counter,
                 drop(),
             ],
             note("a loopback address never comes over a wire (RFC 1122, 3.2.1.3)"),
-        )];
+        ));
         rules.extend(self.dispatch(Context::Published));
         if self.policy.default == DefaultAction::Deny {
             let comment = self.default_origin();
@@ -250,9 +263,22 @@ impl Compiler<'_> {
     }
 
     /// Matches packets to what may be a container's interface by the beginning of its name. Whole
-    /// names are in the set of [`CONTAINERS`].
+    /// names are in the set of [`CONTAINERS`], unless something else than containers is behind them
+    /// as well.
     fn container_patterns(&self) -> impl Iterator<Item = Expression> {
-        to_prefixes(&self.policy.settings.container_interfaces)
+        let patterns = &self.policy.settings.container_interfaces;
+        let shared = patterns
+            .iter()
+            .filter_map(exact_name)
+            .collect::<BTreeSet<_>>();
+        let shared = shared
+            .into_iter()
+            .filter(|name| self.host.shared_bridges.contains(name));
+        to_prefixes(patterns).chain(shared.map(|name| Expression::Interface {
+            side: Side::Out,
+            name: NameMatch::Exact(name),
+            equal: true,
+        }))
     }
 
     fn default_origin(&self) -> String {

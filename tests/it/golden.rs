@@ -1,6 +1,7 @@
 //! Golden rulesets: `tests/golden/<idea>/policy.yaml`, and beside it the rules that it becomes.
 //!
-//! A file `host` says what is known of the host: lines `container NAME` and `foreign NAME`.
+//! A file `host` says what is known of the host: lines `container NAME`, `foreign NAME` and
+//! `shared NAME`.
 //! `UPDATE=1` writes the rulesets anew; read the difference before you commit it.
 
 use std::fs;
@@ -60,6 +61,7 @@ fn host(path: &Path) -> HostView {
     for line in fs::read_to_string(path).unwrap_or_default().lines() {
         match line.split_once(' ') {
             Some(("container", name)) => view.container_bridges.insert(name.to_owned()),
+            Some(("shared", name)) => view.shared_bridges.insert(name.to_owned()),
             Some(("foreign", name)) => view.foreign_bridges.insert(name.to_owned()),
             _ => unreachable!("{}: {line}", path.display()),
         };

@@ -96,6 +96,8 @@ fn meaning(policy: &Meant, host: &HostView, packet: &Packet) -> Decision {
             _ => Accept,
         },
         _ if answer && !from_container => Accept,
+        // What stays within a bridge of others is their own business.
+        Some(_) if packet.returns && policy.names_foreign(host, &packet.incoming) => Accept,
         // The original destination decides, and a loopback address never comes over a wire.
         Some(to) if is_loopback(to) => Drop,
         Some(to) => match named {
@@ -150,18 +152,27 @@ impl Meant {
     /// By whole name, from the settings or from the host; the settings stand above the host.
     fn knows_container(&self, host: &HostView, name: &str) -> bool {
         let looks_so = host.container_bridges.contains(name);
-        self.container_interfaces.contains(&name)
-            || looks_so && !self.foreign_interfaces.contains(&name)
+        let said = self.container_interfaces.contains(&name);
+        (said || looks_so && !self.foreign_interfaces.contains(&name))
+            && !host.shared_bridges.contains(name)
     }
 
     fn may_be_container(&self, host: &HostView, name: &str) -> bool {
-        self.knows_container(host, name) || fits(&self.container_interfaces, name)
+        self.knows_container(host, name)
+            || self.container_interfaces.contains(&name)
+            || fits(&self.container_interfaces, name)
     }
 
     /// What is known to be a container's is nobody else's.
     fn is_foreign(&self, host: &HostView, name: &str) -> bool {
-        let exact = self.foreign_interfaces.contains(&name) || host.foreign_bridges.contains(name);
-        !self.knows_container(host, name) && (exact || fits(&self.foreign_interfaces, name))
+        let fits = fits(&self.foreign_interfaces, name);
+        self.names_foreign(host, name) || fits && !self.knows_container(host, name)
+    }
+
+    /// By whole name.
+    fn names_foreign(&self, host: &HostView, name: &str) -> bool {
+        let said = self.foreign_interfaces.contains(&name);
+        !self.knows_container(host, name) && (said || host.foreign_bridges.contains(name))
     }
 
     /// What is another's is left alone, whatever else its name says.

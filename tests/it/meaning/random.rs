@@ -147,22 +147,19 @@ pub(super) fn meant() -> impl Strategy<Value = Meant> {
 
 pub(super) fn host() -> impl Strategy<Value = HostView> {
     let bridges = ["docker0", "br-0123456789ab", "podman1", "br-lan", "virbr1"];
-    prop::collection::vec(select(vec![None, Some(true), Some(false)]), bridges.len()).prop_map(
-        move |kinds| {
-            let of = |kind| -> BTreeSet<String> {
-                let names = bridges
-                    .iter()
-                    .zip(&kinds)
-                    .filter(|(_, k)| **k == Some(kind));
-                names.map(|(name, _)| (*name).to_owned()).collect()
-            };
-            HostView {
-                container_bridges: of(true),
-                foreign_bridges: of(false),
-                ..HostView::default()
-            }
-        },
-    )
+    // Unknown, a container's, somebody else's, or shared.
+    prop::collection::vec(0..4, bridges.len()).prop_map(move |kinds| {
+        let of = |kind: i32| -> BTreeSet<String> {
+            let names = bridges.iter().zip(&kinds).filter(|(_, k)| **k == kind);
+            names.map(|(name, _)| (*name).to_owned()).collect()
+        };
+        HostView {
+            container_bridges: of(1),
+            foreign_bridges: of(2),
+            shared_bridges: of(3),
+            ..HostView::default()
+        }
+    })
 }
 
 /// Random numbers from which a packet is made for a given policy.
