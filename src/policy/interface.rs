@@ -62,9 +62,10 @@ fn check(text: &str) -> Result<(), Mistake> {
         "longer than 15 bytes"
     } else if text == "." || text == ".." {
         "not a name"
-    } else if text.contains(|c: char| matches!(c, '/' | ':') || c.is_whitespace() || c.is_control())
-    {
-        "a `/`, a `:` or white space"
+    } else if text.contains(|c: char| {
+        matches!(c, '/' | ':' | '"' | '\\') || c.is_whitespace() || c.is_control()
+    }) {
+        "a `/`, a `:`, a quote, a backslash or white space"
     } else {
         return Ok(());
     };

@@ -134,7 +134,8 @@ pub enum Refuse {
 }
 
 /// The name of a network interface: 1 to 15 bytes, no `/`, no `:`, no white space, no control
-/// character, not `.` or `..`.
+/// character, not `.` or `..`. Quotes and backslashes, which the kernel takes, are refused: nft
+/// could not read the rules.
 ///
 /// Source: `dev_valid_name` of the Linux kernel and `IFNAMSIZ` in `linux/if.h`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

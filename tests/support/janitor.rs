@@ -8,6 +8,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -100,8 +101,10 @@ pub(crate) fn wait_and_clean(dir: &Path) -> Result<()> {
 fn sweep(parent: &Path) -> Result<()> {
     for entry in fs::read_dir(parent)? {
         let dir = entry?.path();
-        let ours = dir.is_dir() && prefix(&dir).starts_with(PREFIX);
-        if !ours {
+        // Everybody may write there: what another user has made may not tell root whom to kill.
+        let ours = fs::symlink_metadata(&dir)
+            .is_ok_and(|is| is.is_dir() && is.uid() == rustix::process::geteuid().as_raw());
+        if !ours || !prefix(&dir).starts_with(PREFIX) {
             continue;
         }
         // A directory without an owner is one that is being made or unmade right now.
