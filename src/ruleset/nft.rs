@@ -109,33 +109,32 @@ fn write_elements(f: &mut Formatter<'_>, elements: impl Iterator<Item = String>)
     }
 }
 
-/// A range as one address, a network, or `first-last`.
 fn range4(first: u32, last: u32) -> String {
-    let (a, b) = (Ipv4Addr::from(first), Ipv4Addr::from(last));
-    if first == last {
-        return a.to_string();
-    }
+    let show = |a: u32| Ipv4Addr::from(a).to_string();
+    range(
+        &show(first),
+        &show(last),
+        u128::from(first),
+        u128::from(last),
+        u32::BITS,
+    )
+}
+
+fn range6(first: u128, last: u128) -> String {
+    let show = |a: u128| Ipv6Addr::from(a).to_string();
+    range(&show(first), &show(last), first, last, u128::BITS)
+}
+
+/// A range of addresses with so many bits as one address, a network, or `a-b`.
+fn range(a: &str, b: &str, first: u128, last: u128, bits: u32) -> String {
     // A network starts where its size divides the address; both ends then differ in the host bits
     // only.
     let host = first ^ last;
     let is_network = host & host.wrapping_add(1) == 0 && first & host == 0;
-    if is_network {
-        format!("{a}/{}", host.leading_zeros())
-    } else {
-        format!("{a}-{b}")
-    }
-}
-
-/// As [`range4`].
-fn range6(first: u128, last: u128) -> String {
-    let (a, b) = (Ipv6Addr::from(first), Ipv6Addr::from(last));
     if first == last {
-        return a.to_string();
-    }
-    let host = first ^ last;
-    let is_network = host & host.wrapping_add(1) == 0 && first & host == 0;
-    if is_network {
-        format!("{a}/{}", host.leading_zeros())
+        a.to_owned()
+    } else if is_network {
+        format!("{a}/{}", bits - host.count_ones())
     } else {
         format!("{a}-{b}")
     }
