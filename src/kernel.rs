@@ -5,8 +5,10 @@ use std::io;
 use thiserror::Error;
 
 use crate::netlink::batch::{Answer, Batch, FinishedBatch, Subject, What};
+use crate::netlink::link::{self, Address, Link};
+use crate::netlink::listener;
 use crate::netlink::object;
-use crate::netlink::request::{self, Link};
+use crate::netlink::request;
 use crate::netlink::snapshot::{Builder, Installed, Neighbour};
 use crate::netlink::socket::Socket;
 use crate::netlink::wire::{DUMP_INTERRUPTED, Malformed, Message, Messages, TooLong};
@@ -311,18 +313,54 @@ impl Kernel {
 /// # Errors
 /// See [`Error`](enum@Error).
 pub fn links() -> Result<Vec<Link>, Error> {
+    route(&link::links(), link::decode_link)
+}
+
+/// Reads the addresses of this network namespace.
+///
+/// # Errors
+/// See [`Error`](enum@Error).
+pub fn addresses() -> Result<Vec<Address>, Error> {
+    route(&link::addresses(), link::decode_address)
+}
+
+fn route<T>(
+    question: &[u8],
+    decode: impl Fn(&Message<'_>) -> Result<Option<T>, Malformed>,
+) -> Result<Vec<T>, Error> {
     let socket = Socket::route()?;
     for _ in 0..TRIES {
-        let mut links = Vec::new();
-        let complete = ask(&socket, &request::links(), |message| {
-            links.extend(request::decode_link(message)?);
+        let mut found = Vec::new();
+        let complete = ask(&socket, question, |message| {
+            found.extend(decode(message)?);
             Ok(())
         })?;
         if complete {
-            return Ok(links);
+            return Ok(found);
         }
     }
     Err(Error::Busy)
+}
+
+/// Reads the sockets of this network namespace that wait for clients. A protocol that the kernel
+/// does not have has none.
+///
+/// # Errors
+/// See [`Error`](enum@Error).
+pub fn listeners() -> Result<Vec<listener::Socket>, Error> {
+    let socket = Socket::sock_diag()?;
+    let mut sockets = Vec::new();
+    for (family, protocol) in listener::FAMILIES
+        .into_iter()
+        .flat_map(|family| listener::PROTOCOLS.map(|protocol| (family, protocol)))
+    {
+        // A dump that sockets changed under lacks at most those.
+        let _ = ask(&socket, &listener::listeners(family, protocol), |message| {
+            sockets.extend(listener::decode_listener(message, protocol)?);
+            Ok(())
+        })?;
+    }
+    Ok(sockets)
 }
 
 /// `NLMSG_ERROR` and `NLMSG_DONE` of `linux/netlink.h`.

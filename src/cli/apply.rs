@@ -1,11 +1,13 @@
 //! `dfw apply`: the policies become the rules in force.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use jiff::{Timestamp, Unit};
 use serde_json::json;
 
-use crate::host::HostView;
+use crate::compile;
+use crate::host::{HostView, Publication};
 use crate::kernel::{self, Kernel, Outcome};
 use crate::netlink::snapshot::Neighbour;
 use crate::output::diagnostic::to_json;
@@ -16,8 +18,9 @@ use crate::policy::{DefaultAction, InterfaceName, Policy, PortPolicy, SourceSele
 use crate::ruleset::{Ruleset, TABLE};
 
 use super::failure::Failure;
+use super::host::{self, EngineArgs};
 use super::load::load;
-use super::notice::notices;
+use super::notice::notices as notices_of;
 
 /// How often it is tried while others keep changing rulesets.
 const TRIES: u32 = 8;
@@ -26,16 +29,16 @@ const LISTED: usize = 40;
 /// How many addresses written in place are listed.
 const LISTED_ADDRESSES: usize = 4;
 
-pub(super) fn run(terminal: Terminal, path: &Path) -> Result<(), Failure> {
+pub(super) fn run(terminal: Terminal, path: &Path, engine: &EngineArgs) -> Result<(), Failure> {
     let (loaded, passed) = load(terminal, path)?.test()?;
-    let tried = kernel::links().and_then(|links| {
-        let host = HostView::from_links(&links);
-        let ruleset = loaded.compile(&host);
+    let tried = host::find(engine).and_then(|found| {
+        let ruleset = loaded.compile(&found.host);
         let (changed, neighbours) = install(&ruleset, path)?;
-        let notices = notices(&loaded.policy, &host, &neighbours);
-        Ok((ruleset, changed, notices))
+        let mut notices = host::notices(&loaded.policy, &found);
+        notices.extend(notices_of(&loaded.policy, &found.host, &neighbours));
+        Ok((ruleset, changed, found.host, notices))
     });
-    let (ruleset, changed, notices) = match tried {
+    let (ruleset, changed, host, notices) = match tried {
         Ok(done) => done,
         Err(error) => return Err(Failure::kernel(&error, loaded.sources, &loaded.files)),
     };
@@ -51,6 +54,8 @@ pub(super) fn run(terminal: Terminal, path: &Path) -> Result<(), Failure> {
                 "policy": json::policy(&loaded.policy),
                 "tests": json::tests(passed, &[]),
                 "size": json::size(&ruleset),
+                "engines": json::engines(&host),
+                "refused": json::publications(&unnamed(&loaded.policy, &host)),
                 "warnings": loaded
                     .warnings
                     .iter()
@@ -61,7 +66,7 @@ pub(super) fn run(terminal: Terminal, path: &Path) -> Result<(), Failure> {
         },
         || {
             let outcome = outcome(terminal, changed, &ruleset, path);
-            summary(&loaded.policy) + &tested(passed) + &outcome
+            summary(&loaded.policy) + &refused(&loaded.policy, &host) + &tested(passed) + &outcome
         },
     )?;
     Ok(())
@@ -120,6 +125,42 @@ fn outcome(terminal: Terminal, changed: bool, ruleset: &Ruleset, path: &Path) ->
             path.display(),
         )
     }
+}
+
+/// What engines publish and the policy refuses without having named it.
+fn unnamed<'a>(policy: &Policy, host: &'a HostView) -> Vec<Publication<'a>> {
+    match policy.default {
+        DefaultAction::Deny => compile::unnamed(policy, host).collect(),
+        DefaultAction::Allow => Vec::new(),
+    }
+}
+
+/// The same, a line for each port; empty if there is none.
+fn refused(policy: &Policy, host: &HostView) -> String {
+    let mut ports: BTreeMap<(u16, String), BTreeSet<String>> = BTreeMap::new();
+    for publication in unnamed(policy, host) {
+        let port = compile::key(&publication.published.port());
+        let titles = ports.entry((port.first, port.to_string())).or_default();
+        titles.insert(publication.of.title());
+    }
+    if ports.is_empty() {
+        return String::new();
+    }
+    let mut rows: Vec<[String; 2]> = ports
+        .iter()
+        .take(LISTED)
+        .map(|((_, port), titles)| {
+            let titles: Vec<_> = titles.iter().map(String::as_str).collect();
+            [format!("  {port}"), titles.join(", ")]
+        })
+        .collect();
+    if let more @ 1.. = ports.len().saturating_sub(LISTED) {
+        rows.push([
+            "  …".to_owned(),
+            format!("and {}", count(more, "more port", "more ports")),
+        ]);
+    }
+    format!("  of these are published at the moment:\n{}", align(&rows))
 }
 
 /// How many `tests:` passed; empty if there are none.

@@ -3,6 +3,7 @@
 mod apply;
 mod check;
 mod failure;
+mod host;
 mod load;
 mod notice;
 mod remove;
@@ -15,6 +16,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::output::terminal::Terminal;
+use host::EngineArgs;
 
 /// Where policies are if the command line does not say.
 const DEFAULT_PATH: &str = "/etc/dfw/policies";
@@ -55,7 +57,7 @@ enum Color {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Put the policies in force: one transaction, all of it or nothing
-    Apply(PolicyPath),
+    Apply(ApplyArgs),
     /// Say whether the policies are right; needs neither root nor a kernel
     Check(PolicyPath),
     /// Print the rules in force as nft text, or those that a policy becomes
@@ -71,6 +73,14 @@ struct PolicyPath {
     /// A directory of *.yaml files, or one file
     #[arg(default_value = DEFAULT_PATH)]
     path: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+struct ApplyArgs {
+    #[command(flatten)]
+    policy: PolicyPath,
+    #[command(flatten)]
+    engine: EngineArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -91,7 +101,7 @@ pub fn main() -> ExitCode {
     };
     let terminal = Terminal::new(args.json, colour);
     let done = match &args.verb {
-        Verb::Apply(policy) => apply::run(terminal, &policy.path),
+        Verb::Apply(apply) => apply::run(terminal, &apply.policy.path, &apply.engine),
         Verb::Check(policy) => check::run(terminal, &policy.path),
         Verb::Show(show) => match &show.policy {
             Some(path) => show::compiled(terminal, path),

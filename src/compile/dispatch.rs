@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::names::Context;
+use super::published::UNNAMED;
 use super::{Compiler, segment};
 use crate::policy::{PortKey, PortPolicy, Protocol};
 use crate::ruleset::{Elements, Expression, Family, L4Protocol, Rule, Set, Tuple, Verdict};
@@ -20,11 +21,28 @@ impl Compiler<'_> {
         {
             return Vec::new();
         }
-        let mut by_address: BTreeMap<Option<IpAddr>, Vec<(&PortKey, &PortPolicy)>> =
-            BTreeMap::new();
+        let unnamed = match context {
+            Context::Host => self.unnamed(),
+            Context::Published
+            | Context::FromContainers
+            | Context::HostFromContainers
+            | Context::Container => Vec::new(),
+        };
+        let mut by_address: BTreeMap<Option<IpAddr>, Vec<(&PortKey, Verdict)>> = BTreeMap::new();
         for (key, port) in &policy.ports {
-            by_address.entry(key.address).or_default().push((key, port));
+            let verdict = port_verdict(context, key, port);
+            by_address
+                .entry(key.address)
+                .or_default()
+                .push((key, verdict));
             self.port_chain(context, key, port);
+        }
+        for key in &unnamed {
+            let verdict = Verdict::Goto(UNNAMED.to_owned());
+            by_address
+                .entry(key.address)
+                .or_default()
+                .push((key, verdict));
         }
         let anywhere = by_address.remove(&None).unwrap_or_default();
 
@@ -39,6 +57,18 @@ impl Compiler<'_> {
                 IpAddr::V6(address) => v6.push((u128::from(address), Verdict::Jump(chain))),
             }
         }
+        let mut rules = self.address_maps(context, v4, v6);
+        rules.extend(self.port_maps(context, None, &anywhere));
+        rules
+    }
+
+    /// The maps from addresses to chains, and the rules that look them up.
+    pub(super) fn address_maps(
+        &mut self,
+        context: Context,
+        v4: Vec<(u32, Verdict)>,
+        v6: Vec<(u128, Verdict)>,
+    ) -> Vec<Rule> {
         let mut rules = Vec::new();
         if !v4.is_empty() {
             rules.push(self.address_map(context, Family::V4, Elements::Ipv4Verdicts(v4)));
@@ -46,7 +76,6 @@ impl Compiler<'_> {
         if !v6.is_empty() {
             rules.push(self.address_map(context, Family::V6, Elements::Ipv6Verdicts(v6)));
         }
-        rules.extend(self.port_maps(context, None, &anywhere));
         rules
     }
 
@@ -74,44 +103,48 @@ impl Compiler<'_> {
         &mut self,
         context: Context,
         address: Option<IpAddr>,
-        keys: &[(&PortKey, &PortPolicy)],
+        keys: &[(&PortKey, Verdict)],
     ) -> Vec<Rule> {
         let mut rules = Vec::new();
-        for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp] {
+        for protocol in Protocol::ALL {
             let keys = keys.iter().filter(|(key, _)| key.protocol == protocol);
-            let elements: Vec<_> = segment::segments(keys.map(|pair| (pair.0, pair)))
+            let elements: Vec<_> = segment::segments(keys.map(|(key, verdict)| (*key, verdict)))
                 .into_iter()
-                .map(|segment| {
-                    let (key, port) = segment.value;
-                    (
-                        segment.first,
-                        segment.last,
-                        port_verdict(context, key, port),
-                    )
-                })
+                .map(|segment| (segment.first, segment.last, segment.value.clone()))
                 .collect();
             if elements.is_empty() {
                 continue;
             }
-            let map = context.port_map(address, protocol);
             let elements = Elements::PortVerdicts(elements);
-            self.ruleset.sets.insert(
-                map.clone(),
-                Set {
-                    elements,
-                    comment: None,
-                },
-            );
-            rules.push(Rule::new(
-                vec![Expression::PortMap {
-                    tuple: tuple(context),
-                    protocol: l4_protocol(protocol),
-                    map,
-                }],
-                None,
-            ));
+            rules.push(self.port_map(context, address, protocol, elements));
         }
         rules
+    }
+
+    /// A map from ports to chains, and the rule that looks it up.
+    pub(super) fn port_map(
+        &mut self,
+        context: Context,
+        address: Option<IpAddr>,
+        protocol: Protocol,
+        elements: Elements,
+    ) -> Rule {
+        let map = context.port_map(address, protocol);
+        self.ruleset.sets.insert(
+            map.clone(),
+            Set {
+                elements,
+                comment: None,
+            },
+        );
+        Rule::new(
+            vec![Expression::PortMap {
+                tuple: tuple(context),
+                protocol: l4_protocol(protocol),
+                map,
+            }],
+            None,
+        )
     }
 }
 
@@ -128,7 +161,7 @@ fn port_verdict(context: Context, key: &PortKey, port: &PortPolicy) -> Verdict {
 pub(super) fn tuple(context: Context) -> Tuple {
     match context {
         Context::Published | Context::FromContainers => Tuple::Original,
-        Context::Host | Context::HostFromContainers => Tuple::Packet,
+        Context::Host | Context::HostFromContainers | Context::Container => Tuple::Packet,
     }
 }
 

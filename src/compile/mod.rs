@@ -27,6 +27,7 @@
 mod dispatch;
 mod names;
 mod port;
+mod published;
 mod segment;
 
 use std::collections::BTreeSet;
@@ -40,6 +41,7 @@ use crate::ruleset::{
 use crate::source::Span;
 use names::Context;
 pub use names::port_of_chain;
+pub use published::{decisive, key, remembered, unnamed};
 
 /// The set of bridges that are known to belong to a container engine.
 pub const CONTAINERS: &str = "containers";
@@ -250,6 +252,7 @@ impl Compiler<'_> {
     /// judges them as if the container's port were published under its own number.
     fn direct(&mut self) {
         let mut rules = vec![same_interface()];
+        rules.extend(self.containers());
         match self.policy.default {
             DefaultAction::Deny => {
                 rules.push(Rule::new(

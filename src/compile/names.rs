@@ -20,6 +20,8 @@ pub(super) enum Context {
     FromContainers,
     /// Sockets of this host, reached by a container of this host.
     HostFromContainers,
+    /// Containers at their own addresses, judged as sockets of this host are.
+    Container,
 }
 
 impl Context {
@@ -28,7 +30,7 @@ impl Context {
         let port = port(key);
         match self {
             Self::Published => format!("port-{port}"),
-            Self::Host => format!("host-{port}"),
+            Self::Host | Self::Container => format!("host-{port}"),
             Self::FromContainers | Self::HostFromContainers => format!("containers-{port}"),
         }
     }
@@ -55,6 +57,7 @@ impl Context {
             Self::Host => format!("host-{name}"),
             Self::FromContainers => format!("containers-{name}"),
             Self::HostFromContainers => format!("host-containers-{name}"),
+            Self::Container => format!("container-{name}"),
         }
     }
 }

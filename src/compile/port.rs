@@ -28,7 +28,7 @@ impl Compiler<'_> {
                 return;
             }
             Context::Published => {}
-            Context::Host => {
+            Context::Host | Context::Container => {
                 // A key with an address is only reached by packets to that address.
                 if key.address.is_none() {
                     rules.push(Rule::new(

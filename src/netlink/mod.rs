@@ -3,11 +3,14 @@
 //! One codec for both directions, so that what is written is what is read. It knows what dfw
 //! sends and keeps the rest as bytes; a foreign object is never an error.
 //!
-//! Sources: `linux/netfilter/nf_tables.h`, `linux/netfilter/nfnetlink.h`, `linux/netlink.h`.
+//! Sources: `linux/netfilter/nf_tables.h`, `linux/netfilter/nfnetlink.h`, `linux/netlink.h`; for what is
+//! asked beside nf_tables, [`link`] and [`listener`] name theirs.
 
 pub mod batch;
 mod element;
 mod instruction;
+pub mod link;
+pub mod listener;
 mod lower;
 mod number;
 pub mod object;

@@ -40,10 +40,24 @@ numbers! {
     u16 {
         RTM_NEWLINK = 16,
         RTM_GETLINK = 18,
+        RTM_NEWADDR = 20,
+        RTM_GETADDR = 22,
+        IFA_ADDRESS = 1,
+        IFA_LOCAL = 2,
         IFLA_IFNAME = 3,
         IFLA_MASTER = 10,
         IFLA_LINKINFO = 18,
+        IFLA_XDP = 43,
+        IFLA_XDP_ATTACHED = 2,
         IFLA_INFO_KIND = 1,
+    }
+}
+
+// Sockets (`linux/sock_diag.h`, `linux/inet_diag.h`).
+numbers! {
+    u16 {
+        SOCK_DIAG_BY_FAMILY = 20,
+        INET_DIAG_SKV6ONLY = 11,
     }
 }
 

@@ -4,10 +4,10 @@ use crate::ruleset::TABLE;
 
 use super::number::*;
 use super::object::kind;
-use super::wire::{Attributes, DUMP, Malformed, Message, REQUEST, Writer};
+use super::wire::{DUMP, Malformed, Message, REQUEST, Writer};
 
 /// Sequence number of questions; batches count from 1, and each has a socket of its own turn.
-const SEQUENCE: u32 = 0;
+pub(super) const SEQUENCE: u32 = 0;
 
 /// Asks for the generation of the rulesets of this network namespace.
 #[must_use]
@@ -92,59 +92,4 @@ fn dump(message: u16, family: u8, body: impl FnOnce(&mut Writer)) -> Vec<u8> {
     let mut w = Writer::new();
     w.message(kind(message), REQUEST | DUMP, SEQUENCE, family, 0, body);
     w.bytes().to_vec()
-}
-
-/// Asks for all links of this network namespace.
-#[must_use]
-pub fn links() -> Vec<u8> {
-    let mut w = Writer::new();
-    // `struct ifinfomsg` has 16 bytes, of which the writer makes the first four.
-    w.message(
-        RTM_GETLINK,
-        REQUEST | DUMP,
-        SEQUENCE,
-        NFPROTO_UNSPEC,
-        0,
-        |w| w.raw(&[0; 12]),
-    );
-    w.bytes().to_vec()
-}
-
-/// A network interface as far as dfw needs to know it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Link {
-    /// Its number.
-    pub index: u32,
-    /// Its name.
-    pub name: String,
-    /// Its kind, such as `bridge` or `veth`; `None` for hardware.
-    pub kind: Option<String>,
-    /// The number of the bridge or bond that it is a port of.
-    pub controller: Option<u32>,
-}
-
-/// Reads a link; `None` for any other message, or a link whose name is not UTF-8.
-///
-/// # Errors
-/// If it is malformed.
-pub fn decode_link(message: &Message<'_>) -> Result<Option<Link>, Malformed> {
-    if message.kind != RTM_NEWLINK {
-        return Ok(None);
-    }
-    let (Some(header), Some(attributes)) = (message.body.get(4..8), message.body.get(16..)) else {
-        return Err(Malformed("short link"));
-    };
-    let number = |bytes: &[u8]| bytes.try_into().map(u32::from_ne_bytes).ok();
-    let table = Attributes::new(attributes).table::<{ IFLA_LINKINFO as usize + 1 }>()?;
-    let name = table[usize::from(IFLA_IFNAME)].and_then(|name| name.string().ok());
-    let kind = match table[usize::from(IFLA_LINKINFO)] {
-        Some(info) => info.nested().table::<2>()?[usize::from(IFLA_INFO_KIND)],
-        None => None,
-    };
-    Ok(name.map(|name| Link {
-        index: number(header).unwrap_or_default(),
-        name: name.to_owned(),
-        kind: kind.and_then(|kind| kind.string().ok()).map(str::to_owned),
-        controller: table[usize::from(IFLA_MASTER)].and_then(|master| number(master.payload)),
-    }))
 }

@@ -43,6 +43,14 @@ impl Socket {
         Self::open(None)
     }
 
+    /// Opens a socket for questions about sockets.
+    ///
+    /// # Errors
+    /// As `socket(2)`; `EPROTONOSUPPORT` if the kernel has no sock_diag.
+    pub fn sock_diag() -> io::Result<Self> {
+        Self::open(netlink::SOCK_DIAG)
+    }
+
     fn open(protocol: impl Into<Option<Protocol>>) -> io::Result<Self> {
         let fd = rustix::net::socket_with(
             AddressFamily::NETLINK,

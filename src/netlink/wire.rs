@@ -84,14 +84,28 @@ impl Writer {
         resource: u16,
         body: impl FnOnce(&mut Self),
     ) -> usize {
+        let [high, low] = resource.to_be_bytes();
+        // The second byte is the version, NFNETLINK_V0.
+        self.headed(kind, flags, sequence, [family, 0, high, low], body)
+    }
+
+    /// Writes one message of any subsystem, whose own header begins with `head`. Returns where the
+    /// message starts.
+    pub fn headed(
+        &mut self,
+        kind: u16,
+        flags: u16,
+        sequence: u32,
+        head: [u8; 4],
+        body: impl FnOnce(&mut Self),
+    ) -> usize {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(&[0; 4]);
         self.bytes.extend_from_slice(&kind.to_ne_bytes());
         self.bytes.extend_from_slice(&flags.to_ne_bytes());
         self.bytes.extend_from_slice(&sequence.to_ne_bytes());
         self.bytes.extend_from_slice(&[0; 4]); // port id: the kernel fills it in
-        self.bytes.extend_from_slice(&[family, 0]); // version NFNETLINK_V0
-        self.bytes.extend_from_slice(&resource.to_be_bytes());
+        self.bytes.extend_from_slice(&head);
         body(self);
         match u32::try_from(self.bytes.len() - start) {
             Ok(length) => self.bytes[start..start + 4].copy_from_slice(&length.to_ne_bytes()),

@@ -5,6 +5,8 @@
 use serde_json::{Value, json};
 
 use crate::expect::{Door, Failed};
+use crate::host::engine::Engine;
+use crate::host::{HostView, Publication};
 use crate::policy::{DefaultAction, From, Policy, PortKey, PortPolicy, Refuse, SourceSelection};
 use crate::ruleset::Ruleset;
 
@@ -41,6 +43,36 @@ fn selection(selection: &SourceSelection) -> Value {
         "sources": selection.named.iter().map(super::super::policy::SourceName::as_str).collect::<Vec<_>>(),
         "addresses": selection.inline.iter().map(|entry| entry.to_string()).collect::<Vec<_>>(),
     })
+}
+
+/// The engines that have answered.
+#[must_use]
+pub fn engines(host: &HostView) -> Value {
+    let engine = |engine: &Engine| {
+        json!({
+            "kind": engine.kind.name().to_ascii_lowercase(),
+            "version": engine.version,
+            "address": engine.address,
+            "firewall": engine.firewall,
+        })
+    };
+    host.engines.iter().map(engine).collect()
+}
+
+/// Published ports.
+#[must_use]
+pub fn publications(publications: &[Publication<'_>]) -> Value {
+    let publication = |publication: &Publication<'_>| {
+        let published = &publication.published;
+        json!({
+            "address": published.address,
+            "port": published.port,
+            "protocol": published.transport.name(),
+            "container_port": published.container_port,
+            "published_for": publication.of.title(),
+        })
+    };
+    publications.iter().map(publication).collect()
 }
 
 /// What has become of the `tests:` of a policy.

@@ -103,9 +103,12 @@ fn network_made_after_the_apply(lab: &Lab) -> Result<()> {
 fn engine_restarts(lab: &Lab) -> Result<()> {
     lab.apply(POLICY)?;
     lab.stop_engine()?;
+    // What the engine published when it answered last is not forgotten while it does not.
+    lab.apply(POLICY)?;
     lab.start_engine()?;
     lab.wait_for_containers()?;
-    doors::guarded_now(lab)
+    doors::guarded_now(lab)?;
+    doors::guarded_as_the_engine_says(lab)
 }
 
 /// A boot: nothing of the engine is there yet, neither bridges nor rules, when dfw applies.
@@ -127,5 +130,6 @@ fn applied_before_the_engine_starts(lab: &Lab) -> Result<()> {
     // What needs to know the bridges is there after the next apply.
     lab.apply(POLICY)?;
     doors::guarded_now(lab)?;
+    doors::guarded_as_the_engine_says(lab)?;
     doors::hairpin_now(lab)
 }

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use dfw::netlink::batch::{Answer, Batch};
+use dfw::netlink::link::decode_link;
+use dfw::netlink::listener::decode_listener;
 use dfw::netlink::object;
-use dfw::netlink::request::{decode_generation, decode_link};
+use dfw::netlink::request::decode_generation;
 use dfw::netlink::snapshot::Installed;
 use dfw::netlink::wire::Messages;
 use dfw::ruleset::check::check;
@@ -32,6 +34,7 @@ fn read_all(bytes: &[u8]) {
         let _ = object::decode(&message);
         let _ = Answer::decode(&message);
         let _ = decode_link(&message);
+        let _ = decode_listener(&message, 6);
         let _ = decode_generation(&message);
     }
 }

@@ -1,7 +1,8 @@
 //! Golden rulesets: `tests/golden/<idea>/policy.yaml`, and beside it the rules that it becomes.
 //!
 //! A file `host` says what is known of the host: lines `container NAME`, `foreign NAME` and
-//! `shared NAME`.
+//! `shared NAME` for bridges, and `engine NAME` for the answers of an engine in
+//! `tests/fixtures/engines/`.
 //! `UPDATE=1` writes the rulesets anew; read the difference before you commit it.
 
 use std::fs;
@@ -58,7 +59,12 @@ fn rules(case: &Path) -> String {
 
 fn host(path: &Path) -> HostView {
     let mut view = HostView::default();
-    for line in fs::read_to_string(path).unwrap_or_default().lines() {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    for line in text.lines() {
+        if let Some(name) = line.strip_prefix("engine ") {
+            view.engines.push(super::engines::engine(name));
+            continue;
+        }
         match line.split_once(' ') {
             Some(("container", name)) => view.container_bridges.insert(name.to_owned()),
             Some(("shared", name)) => view.shared_bridges.insert(name.to_owned()),

@@ -9,6 +9,7 @@ mod arbitrary;
 mod cli;
 mod codec;
 mod diagnostics;
+mod engines;
 mod golden;
 mod meaning;
 mod no_harm;

@@ -90,7 +90,7 @@ const NEVER: &[(&str, &[&str])] = &[
             "cli",
         ],
     ),
-    ("output", &["host", "compile", "netlink", "kernel", "cli"]),
+    ("output", &["compile", "netlink", "kernel", "cli"]),
 ];
 
 /// What the pure middle must never name: it has no files, environment, clock or random order.

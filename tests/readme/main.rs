@@ -58,6 +58,7 @@ fn own_namespace() -> Result<ExitCode> {
         .arg("--net")
         .arg(me)
         .env(INSIDE, "1")
+        .env("DFW_DOCKER_HOST", "none")
         .status()
         .context("util-linux has unshare")?;
     if status.success() {

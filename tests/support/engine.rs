@@ -162,7 +162,8 @@ impl Engine {
         command
             .arg(format!("--target={}", self.init))
             .args(["--net", "--mount", "--pid", "--"])
-            .arg(name);
+            .arg(name)
+            .env_remove("DFW_DOCKER_HOST");
         command
     }
 

@@ -1,0 +1,223 @@
+//! What a container engine says of itself: networks, containers and what they publish, as plain
+//! data.
+
+use std::net::IpAddr;
+
+/// A container engine that has answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Engine {
+    /// Which one.
+    pub kind: Kind,
+    /// Its version, such as `28.5.2`.
+    pub version: String,
+    /// Where it was asked, such as `/run/docker.sock`.
+    pub address: String,
+    /// What it writes its rules with, such as `iptables` or `nftables`; `None` if it does not say,
+    /// which engines before 28 never do.
+    pub firewall: Option<String>,
+    /// Its networks.
+    pub networks: Vec<Network>,
+    /// Its containers, also those that do not run.
+    pub containers: Vec<Container>,
+    /// Its Swarm services; only a manager knows them.
+    pub services: Vec<Service>,
+}
+
+/// Which engine it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Docker Engine, moby.
+    Docker,
+    /// Podman.
+    Podman,
+}
+
+impl Kind {
+    /// Its name for people.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Docker => "Docker",
+            Self::Podman => "Podman",
+        }
+    }
+}
+
+/// A network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Network {
+    /// Its identifier.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Its driver: `bridge`, `host`, `none`, `macvlan`, `ipvlan`, `overlay`.
+    pub driver: String,
+    /// The bridge of this host that it is, by name; `None` for other drivers, and where the engine
+    /// does not say and the host has no bridge with the network's [gateway](Self::gateways).
+    pub bridge: Option<String>,
+    /// The addresses that the host has in it.
+    pub gateways: Vec<IpAddr>,
+    /// How its containers are reached over IPv4.
+    pub mode_v4: GatewayMode,
+    /// How its containers are reached over IPv6.
+    pub mode_v6: GatewayMode,
+    /// Whether it has no way out, `--internal`.
+    pub internal: bool,
+    /// Whether its containers have IPv6 addresses.
+    pub ipv6: bool,
+}
+
+/// How containers of a bridge network are reached from outside
+/// (`com.docker.network.bridge.gateway_mode_ipv4`, Docker 27 and later).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum GatewayMode {
+    /// Through published ports of the host.
+    #[default]
+    Nat,
+    /// Also past the host's ports, at any port of the container's own address.
+    NatUnprotected,
+    /// At published ports, under the container's own address and port.
+    Routed,
+    /// Not at all.
+    Isolated,
+}
+
+impl GatewayMode {
+    /// Whether the engine lets packets through that are routed straight to a container.
+    #[must_use]
+    pub fn is_direct(self) -> bool {
+        match self {
+            Self::NatUnprotected | Self::Routed => true,
+            Self::Nat | Self::Isolated => false,
+        }
+    }
+}
+
+/// A container.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Container {
+    /// Its identifier.
+    pub id: String,
+    /// Its name, without the slash in front.
+    pub name: String,
+    /// The compose project it belongs to.
+    pub project: Option<String>,
+    /// The compose service it belongs to.
+    pub service: Option<String>,
+    /// Whether it runs.
+    pub running: bool,
+    /// Whether it lives in the network of the host, `--net=host`.
+    pub host_network: bool,
+    /// Its first process; `None` while it does not run.
+    pub pid: Option<u32>,
+    /// What it publishes, or will when it is started.
+    pub published: Vec<Published>,
+    /// Where it is attached; nothing while it does not run.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// A container at a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The network's name.
+    pub network: String,
+    /// Its addresses there.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// A Swarm service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// Its name.
+    pub name: String,
+    /// What it publishes on every node of the swarm (the ingress network).
+    pub published: Vec<Published>,
+}
+
+/// A transport protocol that has ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Transport {
+    /// IP protocol 6.
+    Tcp,
+    /// IP protocol 17.
+    Udp,
+    /// IP protocol 132.
+    Sctp,
+}
+
+impl Transport {
+    /// Its name, as engines and policies write it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Sctp => "sctp",
+        }
+    }
+}
+
+/// Ports of this host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PortRange {
+    /// The address of the host, or any.
+    pub address: Option<IpAddr>,
+    /// The protocol.
+    pub transport: Transport,
+    /// The first port.
+    pub first: u16,
+    /// The last port, at least `first`.
+    pub last: u16,
+}
+
+/// A port of the host and the container's port behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Published {
+    /// The protocol.
+    pub transport: Transport,
+    /// The address of the host; `0.0.0.0` is every IPv4 address, `::` every IPv6 address.
+    pub address: IpAddr,
+    /// The port of the host. Networks in mode `routed` do not use it, but it is what `-p` says.
+    pub port: u16,
+    /// The port of the container.
+    pub container_port: u16,
+}
+
+impl Published {
+    /// The port of the host.
+    #[must_use]
+    pub fn port(&self) -> PortRange {
+        PortRange {
+            address: Some(self.address).filter(|address| !address.is_unspecified()),
+            transport: self.transport,
+            first: self.port,
+            last: self.port,
+        }
+    }
+}
+
+impl Container {
+    /// What people call it: `web`, or `web (shop/frontend)` for a service of a compose project.
+    #[must_use]
+    pub fn title(&self) -> String {
+        match (&self.project, &self.service) {
+            (Some(project), Some(service)) => format!("{} ({project}/{service})", self.name),
+            _ => self.name.clone(),
+        }
+    }
+}
+
+impl Engine {
+    /// A network by its name.
+    #[must_use]
+    pub fn network(&self, name: &str) -> Option<&Network> {
+        self.networks.iter().find(|network| network.name == name)
+    }
+
+    /// The first number of its version; 0 if it has none.
+    #[must_use]
+    pub fn major_version(&self) -> u32 {
+        let first = self.version.split('.').next();
+        first.and_then(|n| n.parse().ok()).unwrap_or_default()
+    }
+}

@@ -1,0 +1,113 @@
+//! Whose bridges those of this host are, by their names and what is in them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use super::HostView;
+use crate::netlink::link::{Address, Link};
+
+/// Recognises the bridges of container engines among the links of the host.
+///
+/// A bridge counts if an engine says that it is its own or it has a name that only an engine
+/// gives, and if it has no port but the ends of containers (`veth`). A bridge with a network card
+/// in it never counts, whatever its name: what comes in there comes from outside.
+pub(super) fn bridges(links: &[Link], said: &BTreeSet<&str>) -> HostView {
+    let mut ports: BTreeMap<u32, bool> = BTreeMap::new();
+    for link in links {
+        if let Some(bridge) = link.controller {
+            *ports.entry(bridge).or_insert(true) &= link.kind.as_deref() == Some("veth");
+        }
+    }
+    let mut view = HostView::default();
+    for link in links {
+        if link.kind.as_deref() != Some("bridge") {
+            continue;
+        }
+        let only_containers = ports.get(&link.index) != Some(&false);
+        let is_engines = said.contains(link.name.as_str()) || is_engine_name(&link.name);
+        match (is_engines, only_containers) {
+            (true, true) => view.container_bridges.insert(link.name.clone()),
+            (false, false) => view.foreign_bridges.insert(link.name.clone()),
+            (true, false) => view.shared_bridges.insert(link.name.clone()),
+            (false, true) => view.other_bridges.insert(link.name.clone()),
+        };
+    }
+    view
+}
+
+/// The bridge that has one of these addresses.
+pub(super) fn bridge_with(
+    links: &[Link],
+    addresses: &[Address],
+    gateways: &[IpAddr],
+) -> Option<String> {
+    let at = addresses
+        .iter()
+        .find(|address| gateways.contains(&address.address))?;
+    let link = links.iter().find(|link| link.index == at.link)?;
+    (link.kind.as_deref() == Some("bridge")).then(|| link.name.clone())
+}
+
+/// Names that engines give to their bridges: `docker0`, `docker_gwbridge`, `br-` and the first
+/// twelve hex digits of the network's id (moby, `libnetwork/drivers/bridge`), `podman0` and so on
+/// (containers/common, `libnetwork/netavark`).
+fn is_engine_name(name: &str) -> bool {
+    let hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
+    match name {
+        "docker0" | "docker_gwbridge" => true,
+        _ => {
+            name.strip_prefix("br-")
+                .is_some_and(|id| id.len() == 12 && id.chars().all(hex))
+                || name
+                    .strip_prefix("podman")
+                    .is_some_and(|n| !n.is_empty() && n.chars().all(|c| c.is_ascii_digit()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(index: u32, name: &str, kind: &str, controller: Option<u32>) -> Link {
+        Link {
+            index,
+            name: name.to_owned(),
+            kind: Some(kind.to_owned()),
+            controller,
+            xdp: false,
+        }
+    }
+
+    #[test]
+    fn only_bridges_of_engines_count() {
+        let card = Link {
+            kind: None,
+            ..link(2, "eth0", "", Some(6))
+        };
+        let view = bridges(
+            &[
+                card,
+                link(3, "docker0", "bridge", None),
+                link(4, "br-0123456789ab", "bridge", None),
+                link(5, "veth1234567", "veth", Some(4)),
+                link(6, "br-ffffffffffff", "bridge", None), // has eth0 in it
+                link(7, "br-lan", "bridge", None),
+                link(8, "podman1", "bridge", None),
+                link(9, "br-ba9876543210", "vlan", None),
+                link(10, "podman", "bridge", None),
+                link(11, "tap0", "tun", Some(7)),
+                link(12, "br-own", "bridge", None), // may be a network of an engine
+                link(13, "edge", "bridge", None),
+            ],
+            &BTreeSet::from(["edge", "eth0"]),
+        );
+        let names: Vec<_> = view.container_bridges.iter().map(String::as_str).collect();
+        assert_eq!(names, ["br-0123456789ab", "docker0", "edge", "podman1"]);
+        let foreign: Vec<_> = view.foreign_bridges.iter().map(String::as_str).collect();
+        assert_eq!(foreign, ["br-lan"]);
+        let other: Vec<_> = view.other_bridges.iter().map(String::as_str).collect();
+        assert_eq!(other, ["br-own", "podman"]);
+        assert!(view.shared_bridges.contains("br-ffffffffffff"));
+    }
+}

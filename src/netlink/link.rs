@@ -1,0 +1,108 @@
+//! The network interfaces of this host, asked of rtnetlink (`linux/rtnetlink.h`,
+//! `linux/if_link.h`).
+
+use std::net::IpAddr;
+
+use super::number::*;
+use super::request::SEQUENCE;
+use super::wire::{Attributes, DUMP, Malformed, Message, REQUEST, Writer};
+
+/// Asks for all links of this network namespace.
+#[must_use]
+pub fn links() -> Vec<u8> {
+    let mut w = Writer::new();
+    // `struct ifinfomsg` has 16 bytes, of which the writer makes the first four.
+    w.headed(RTM_GETLINK, REQUEST | DUMP, SEQUENCE, [0; 4], |w| {
+        w.raw(&[0; 12]);
+    });
+    w.bytes().to_vec()
+}
+
+/// A network interface as far as dfw needs to know it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// Its number.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// Its kind, such as `bridge` or `veth`; `None` for hardware.
+    pub kind: Option<String>,
+    /// The number of the bridge or bond that it is a port of.
+    pub controller: Option<u32>,
+    /// Whether an XDP program is attached, which can pass packets on before any hook sees them.
+    pub xdp: bool,
+}
+
+/// Reads a link; `None` for any other message, or a link whose name is not UTF-8.
+///
+/// # Errors
+/// If it is malformed.
+pub fn decode_link(message: &Message<'_>) -> Result<Option<Link>, Malformed> {
+    if message.kind != RTM_NEWLINK {
+        return Ok(None);
+    }
+    let (Some(header), Some(attributes)) = (message.body.get(4..8), message.body.get(16..)) else {
+        return Err(Malformed("short link"));
+    };
+    let number = |bytes: &[u8]| bytes.try_into().map(u32::from_ne_bytes).ok();
+    let table = Attributes::new(attributes).table::<{ IFLA_XDP as usize + 1 }>()?;
+    let name = table[usize::from(IFLA_IFNAME)].and_then(|name| name.string().ok());
+    let kind = match table[usize::from(IFLA_LINKINFO)] {
+        Some(info) => info.nested().table::<2>()?[usize::from(IFLA_INFO_KIND)],
+        None => None,
+    };
+    let xdp = match table[usize::from(IFLA_XDP)] {
+        Some(xdp) => xdp.nested().table::<3>()?[usize::from(IFLA_XDP_ATTACHED)],
+        None => None,
+    };
+    Ok(name.map(|name| Link {
+        index: number(header).unwrap_or_default(),
+        name: name.to_owned(),
+        kind: kind.and_then(|kind| kind.string().ok()).map(str::to_owned),
+        controller: table[usize::from(IFLA_MASTER)].and_then(|master| number(master.payload)),
+        xdp: xdp.is_some_and(|attached| attached.payload.first().is_some_and(|mode| *mode != 0)),
+    }))
+}
+
+/// An address of this host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Address {
+    /// The number of the link that has it.
+    pub link: u32,
+    /// The address.
+    pub address: IpAddr,
+}
+
+/// Asks for all addresses of this network namespace.
+#[must_use]
+pub fn addresses() -> Vec<u8> {
+    let mut w = Writer::new();
+    // `struct ifaddrmsg` has 8 bytes.
+    w.headed(RTM_GETADDR, REQUEST | DUMP, SEQUENCE, [0; 4], |w| {
+        w.raw(&[0; 4]);
+    });
+    w.bytes().to_vec()
+}
+
+/// Reads an address; `None` for any other message.
+///
+/// # Errors
+/// If it is malformed.
+pub fn decode_address(message: &Message<'_>) -> Result<Option<Address>, Malformed> {
+    if message.kind != RTM_NEWADDR {
+        return Ok(None);
+    }
+    let (Some(link), Some(attributes)) = (message.body.get(4..8), message.body.get(8..)) else {
+        return Err(Malformed("short address"));
+    };
+    let table = Attributes::new(attributes).table::<{ IFA_LOCAL as usize + 1 }>()?;
+    // IPv6 has no local address apart, and a point-to-point link's other end is no address of ours.
+    let own = table[usize::from(IFA_LOCAL)].or(table[usize::from(IFA_ADDRESS)]);
+    let address = own.and_then(|own| {
+        let v4 = <[u8; 4]>::try_from(own.payload).map(IpAddr::from);
+        let v6 = <[u8; 16]>::try_from(own.payload).map(IpAddr::from);
+        v4.or(v6).ok()
+    });
+    let link = link.try_into().map(u32::from_ne_bytes).unwrap_or_default();
+    Ok(address.map(|address| Address { link, address }))
+}

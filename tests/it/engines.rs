@@ -1,0 +1,120 @@
+//! Answers of real engines, as dfw reads them: `tests/fixtures/engines/*.json` hold what each
+//! engine said when it was asked, scrubbed of what tells machines apart, and beside each is what
+//! dfw makes of it. `UPDATE=1` writes the latter anew; read the difference before you commit it.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+
+use dfw::host::HostView;
+use dfw::host::docker;
+use dfw::host::engine::Engine;
+use dfw::netlink::link::{Address, Link};
+
+const FOLDER: &str = "tests/fixtures/engines";
+
+/// An engine as its captured answers tell.
+pub(crate) fn engine(name: &str) -> Engine {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join(FOLDER)
+        .join(format!("{name}.json"));
+    let text = fs::read_to_string(path).unwrap();
+    docker::engine("/run/engine.sock", serde_json::from_str(&text).unwrap())
+}
+
+#[test]
+fn engines_are_understood() {
+    let update = std::env::var_os("UPDATE").is_some();
+    let mut different = Vec::new();
+    for name in ["docker-20.10", "docker-26.1", "docker-28.5", "podman"] {
+        let text = describe(&engine(name));
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join(FOLDER)
+            .join(format!("{name}.txt"));
+        if update {
+            fs::write(&path, &text).unwrap();
+        }
+        let expected = fs::read_to_string(&path).unwrap_or_default();
+        if text != expected {
+            let diff = similar::TextDiff::from_lines(&expected, &text);
+            different.push(format!("{name}\n{}", diff.unified_diff()));
+        }
+    }
+    assert!(different.is_empty(), "{}", different.join("\n"));
+}
+
+/// Podman does not tell how its bridges are called, but the host has the network's gateway there.
+#[test]
+fn a_bridge_is_found_by_its_address() {
+    let podman = engine("podman");
+    let edges = podman.network("edges").unwrap();
+    assert_eq!(edges.bridge, None);
+    let gateway = edges.gateways[0];
+    let link = |index, name: &str, kind: &str| Link {
+        index,
+        name: name.to_owned(),
+        kind: Some(kind.to_owned()),
+        controller: None,
+        xdp: false,
+    };
+    let address = |link, address| Address { link, address };
+    let bridges = |link_of_gateway| {
+        let links = [link(7, "lab-edge", "bridge"), link(8, "lab-dummy", "dummy")];
+        let addresses = [address(link_of_gateway, gateway)];
+        HostView::new(&links, &addresses, vec![podman.clone()]).container_bridges
+    };
+    assert_eq!(bridges(7), ["lab-edge".to_owned()].into());
+    assert_eq!(bridges(8), [].into(), "only a bridge is one");
+}
+
+fn describe(engine: &Engine) -> String {
+    let mut text = format!(
+        "{} {} firewall={:?}\n",
+        engine.kind.name(),
+        engine.version,
+        engine.firewall
+    );
+    for network in &engine.networks {
+        writeln!(
+            text,
+            "network {} driver={} bridge={:?} gateways={:?} v4={:?} v6={:?} internal={} ipv6={}",
+            network.name,
+            network.driver,
+            network.bridge,
+            network.gateways,
+            network.mode_v4,
+            network.mode_v6,
+            network.internal,
+            network.ipv6
+        )
+        .unwrap();
+    }
+    for container in &engine.containers {
+        writeln!(
+            text,
+            "container {} running={} host={}",
+            container.title(),
+            container.running,
+            container.host_network
+        )
+        .unwrap();
+        for endpoint in &container.endpoints {
+            writeln!(text, "  at {} {:?}", endpoint.network, endpoint.addresses).unwrap();
+        }
+        for published in &container.published {
+            writeln!(
+                text,
+                "  {} {} {} -> {}",
+                published.transport.name(),
+                published.address,
+                published.port,
+                published.container_port
+            )
+            .unwrap();
+        }
+    }
+    for service in &engine.services {
+        writeln!(text, "service {} {:?}", service.name, service.published).unwrap();
+    }
+    text
+}
