@@ -7,7 +7,7 @@ use thiserror::Error;
 use crate::netlink::batch::{Answer, Batch, FinishedBatch, Subject, What};
 use crate::netlink::link::{self, Address, Link};
 use crate::netlink::listener;
-use crate::netlink::object;
+use crate::netlink::object::{self, Object};
 use crate::netlink::request;
 use crate::netlink::snapshot::{Builder, Installed, Neighbour};
 use crate::netlink::socket::Socket;
@@ -164,6 +164,24 @@ impl Kernel {
             }
         }
         Err(Error::Busy)
+    }
+
+    /// The flowtables of all other tables, as `FAMILY TABLE`. What they carry past the forward hook
+    /// nobody judges there.
+    ///
+    /// # Errors
+    /// See [`Error`](enum@Error).
+    pub fn flowtables(&self) -> Result<Vec<String>, Error> {
+        let mut tables = Vec::new();
+        // A dump that was changed under lacks at most what came and went meanwhile.
+        let _ = ask(&self.socket, &request::all_flowtables(), |message| {
+            if let Some(Object::Other(table)) = object::decode(message)? {
+                let family = object::family_name(message.family()?);
+                tables.push(format!("{family} {table}"));
+            }
+            Ok(())
+        })?;
+        Ok(tables)
     }
 
     /// Replaces dfw's table in one transaction. `comment` is kept with the table. With a

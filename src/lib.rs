@@ -10,14 +10,17 @@
 //!                                                         └────── kernel ◄───────┘
 //! ```
 //!
-//! What a ruleset does to a packet, [`eval`] says without a kernel.
+//! What a ruleset does to a packet, [`eval`] says without a kernel; which packets there can be on
+//! this host, [`doors`]; and [`audit`] puts both together.
 //!
 //! What is deliberately absent: no other program is ever started, no table but dfw's own is ever
 //! written, and nothing is remembered outside the kernel.
 
+pub mod audit;
 pub mod cli;
 pub mod compile;
 pub mod diagnostic;
+pub mod doors;
 pub mod eval;
 pub mod expect;
 pub mod host;

@@ -18,7 +18,7 @@ use crate::policy::{DefaultAction, InterfaceName, Policy, PortPolicy, SourceSele
 use crate::ruleset::{Ruleset, TABLE};
 
 use super::failure::Failure;
-use super::host::{self, EngineArgs};
+use super::host::{self, EngineArgs, Sockets};
 use super::load::load;
 use super::notice::notices as notices_of;
 
@@ -31,7 +31,7 @@ const LISTED_ADDRESSES: usize = 4;
 
 pub(super) fn run(terminal: Terminal, path: &Path, engine: &EngineArgs) -> Result<(), Failure> {
     let (loaded, passed) = load(terminal, path)?.test()?;
-    let tried = host::find(engine).and_then(|found| {
+    let tried = host::find(engine, Sockets::Published).and_then(|found| {
         let ruleset = loaded.compile(&found.host);
         let (changed, neighbours) = install(&ruleset, path)?;
         let mut notices = host::notices(&loaded.policy, &found);

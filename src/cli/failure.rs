@@ -40,6 +40,8 @@ pub(super) enum Failure {
         /// Whether it is certain that nothing was changed.
         certain: bool,
     },
+    /// The answer, which is given already, is that something is exposed (exit code 11).
+    Exposed,
     /// The answer could not be written.
     Output(io::Error),
 }
@@ -121,6 +123,7 @@ impl Failure {
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 return ExitCode::SUCCESS;
             }
+            Self::Exposed => return ExitCode::from(11),
             Self::Output(error) => {
                 let mut text = format!("cannot write the answer: {error}");
                 if changes {

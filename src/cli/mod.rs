@@ -1,6 +1,7 @@
 //! The command line: one file per verb. Everything else is a library that knows nothing of it.
 
 mod apply;
+mod audit;
 mod check;
 mod failure;
 mod host;
@@ -28,13 +29,15 @@ const DEFAULT_PATH: &str = "/etc/dfw/policies";
     version,
     after_help = "\
 Examples:
+  dfw audit                    who reaches what containers publish now?
   dfw check policies/          is this policy right? (needs no root)
   dfw apply policies/          put it in force, all of it or nothing
   dfw status                   what is in force, and whom it let in or refused
   dfw show --policy policies/  the rules that a policy becomes, as nft text
 
 Exit codes: 0 done; 1 failed; 2 wrong command line; 3 the policies have errors;
-11 a test of the policies failed."
+11 a test of the policies failed, or audit
+found a port that is open to any by no policy."
 )]
 struct Args {
     #[command(subcommand)]
@@ -60,6 +63,8 @@ enum Verb {
     Apply(ApplyArgs),
     /// Say whether the policies are right; needs neither root nor a kernel
     Check(PolicyPath),
+    /// Say who reaches what containers publish, and by which line of the policy
+    Audit(AuditArgs),
     /// Print the rules in force as nft text, or those that a policy becomes
     Show(ShowArgs),
     /// Say what is in force, and how many packets it let through and refused
@@ -84,6 +89,15 @@ struct ApplyArgs {
 }
 
 #[derive(Debug, clap::Args)]
+struct AuditArgs {
+    /// Audit as if this policy were in force
+    #[arg(long, value_name = "PATH", num_args = 0..=1, default_missing_value = DEFAULT_PATH)]
+    policy: Option<PathBuf>,
+    #[command(flatten)]
+    engine: EngineArgs,
+}
+
+#[derive(Debug, clap::Args)]
 struct ShowArgs {
     /// Compile this policy instead of reading the kernel; needs no root
     #[arg(long, value_name = "PATH", num_args = 0..=1, default_missing_value = DEFAULT_PATH)]
@@ -102,6 +116,7 @@ pub fn main() -> ExitCode {
     let terminal = Terminal::new(args.json, colour);
     let done = match &args.verb {
         Verb::Apply(apply) => apply::run(terminal, &apply.policy.path, &apply.engine),
+        Verb::Audit(args) => audit::run(terminal, args.policy.as_deref(), &args.engine),
         Verb::Check(policy) => check::run(terminal, &policy.path),
         Verb::Show(show) => match &show.policy {
             Some(path) => show::compiled(terminal, path),
@@ -121,7 +136,7 @@ impl Verb {
     fn changes(&self) -> bool {
         match self {
             Self::Apply(_) | Self::Remove => true,
-            Self::Check(_) | Self::Show(_) | Self::Status => false,
+            Self::Audit(_) | Self::Check(_) | Self::Show(_) | Self::Status => false,
         }
     }
 }

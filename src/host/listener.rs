@@ -42,15 +42,16 @@ impl Owner {
     pub fn is_engine(&self) -> bool {
         matches!(
             self.name.as_str(),
-            "docker-proxy"
-                | "dockerd"
-                | "conmon"
-                | "podman"
-                | "rootlesskit"
-                | "rootlessport"
-                | "slirp4netns"
-                | "pasta"
-                | "pasta.avx2"
+            "docker-proxy" | "dockerd" | "conmon" | "podman"
+        ) || self.is_rootless()
+    }
+
+    /// Whether it serves the published ports of a rootless engine.
+    #[must_use]
+    pub fn is_rootless(&self) -> bool {
+        matches!(
+            self.name.as_str(),
+            "rootlesskit" | "rootlessport" | "slirp4netns" | "pasta" | "pasta.avx2"
         )
     }
 }

@@ -88,6 +88,12 @@ pub fn flowtables() -> Vec<u8> {
     dump(NFT_MSG_GETFLOWTABLE, NFPROTO_INET, |_| {})
 }
 
+/// Asks for the flowtables of all families.
+#[must_use]
+pub fn all_flowtables() -> Vec<u8> {
+    dump(NFT_MSG_GETFLOWTABLE, NFPROTO_UNSPEC, |_| {})
+}
+
 fn dump(message: u16, family: u8, body: impl FnOnce(&mut Writer)) -> Vec<u8> {
     let mut w = Writer::new();
     w.message(kind(message), REQUEST | DUMP, SEQUENCE, family, 0, body);

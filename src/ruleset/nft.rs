@@ -109,6 +109,20 @@ fn write_elements(f: &mut Formatter<'_>, elements: impl Iterator<Item = String>)
     }
 }
 
+/// The addresses of a set as text; none of a set of something else.
+pub(crate) fn addresses(elements: &Elements) -> Vec<String> {
+    match elements {
+        Elements::Ipv4(list) => list.iter().map(|a| range4(*a, *a)).collect(),
+        Elements::Ipv4Ranges(list) => list.iter().map(|(a, b)| range4(*a, *b)).collect(),
+        Elements::Ipv6(list) => list.iter().map(|a| range6(*a, *a)).collect(),
+        Elements::Ipv6Ranges(list) => list.iter().map(|(a, b)| range6(*a, *b)).collect(),
+        Elements::Interfaces(_)
+        | Elements::PortVerdicts(_)
+        | Elements::Ipv4Verdicts(_)
+        | Elements::Ipv6Verdicts(_) => Vec::new(),
+    }
+}
+
 fn range4(first: u32, last: u32) -> String {
     let show = |a: u32| Ipv4Addr::from(a).to_string();
     range(

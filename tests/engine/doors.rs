@@ -55,7 +55,7 @@ ports:
 "#;
 
 #[rustfmt::skip]
-const PUBLISHED: &[Row] = &[
+pub(crate) const PUBLISHED: &[Row] = &[
     //  what                             to                     may                 must not
     row("tcp, default bridge",           "tcp host:80",         "trusted",          "trusted2 neighbour stranger office wire"),
     row("at the second card's address",  "tcp second-card:80",  "trusted",          "neighbour stranger office"),
@@ -71,14 +71,14 @@ const PUBLISHED: &[Row] = &[
 ];
 
 #[rustfmt::skip]
-const PUBLISHED_UNNAMED: &[Row] = &[
+pub(crate) const PUBLISHED_UNNAMED: &[Row] = &[
     row("tcp, default bridge",           "tcp host:8500",       "",                 "trusted neighbour stranger office"),
     row("tcp, network of a user",        "tcp host:8443",       "",                 "trusted neighbour stranger office"),
     row("at an inner address",           "tcp second-card:8087", "",                "trusted neighbour stranger office"),
 ];
 
 #[rustfmt::skip]
-const PROXY: &[Row] = &[
+pub(crate) const PROXY: &[Row] = &[
     row("tcp, default bridge",           "tcp host6:80",        "trusted",          "trusted2 neighbour stranger office"),
     row("at the second card's address",  "tcp second-card6:80", "trusted",          "neighbour stranger office"),
     row("tcp, network of a user",        "tcp host6:8083",      "trusted",          "neighbour stranger office"),
@@ -92,14 +92,14 @@ const PROXY: &[Row] = &[
 
 /// Only the engine can tell that a socket of this host is a published port.
 #[rustfmt::skip]
-const PROXY_UNNAMED: &[Row] = &[
+pub(crate) const PROXY_UNNAMED: &[Row] = &[
     row("tcp, default bridge",           "tcp host6:8500",      "",                 "trusted neighbour stranger office"),
     row("tcp, network of a user",        "tcp host6:8443",      "",                 "trusted neighbour stranger office"),
 ];
 
 /// Over UDP only from where an answer leaves by the address that was asked.
 #[rustfmt::skip]
-const HOST_NETWORK: &[Row] = &[
+pub(crate) const HOST_NETWORK: &[Row] = &[
     row("tcp",                           "tcp host:7000",       "trusted",          "trusted2 neighbour stranger office"),
     row("tcp, IPv6",                     "tcp host6:7000",      "trusted",          "trusted2 neighbour stranger office"),
     row("udp",                           "udp host:7000",       "trusted",          "trusted2 neighbour stranger"),
@@ -109,7 +109,7 @@ const HOST_NETWORK: &[Row] = &[
 ];
 
 #[rustfmt::skip]
-const DIRECT: &[Row] = &[
+pub(crate) const DIRECT: &[Row] = &[
     row("published port, default bridge", "tcp web:80",         "",                 "neighbour stranger office"),
     row("published udp port",            "udp web:53",          "",                 "neighbour stranger"),
     row("published port, user's network", "tcp app:80",         "",                 "neighbour stranger office"),
@@ -121,12 +121,12 @@ const DIRECT: &[Row] = &[
 ];
 
 #[rustfmt::skip]
-const DIRECT_EDGE: &[Row] = &[
+pub(crate) const DIRECT_EDGE: &[Row] = &[
     row("published port",                "tcp edge:80",         "",                 "neighbour stranger office"),
 ];
 
 #[rustfmt::skip]
-const LOOPBACK: &[Row] = &[
+pub(crate) const LOOPBACK: &[Row] = &[
     row("published on 127.0.0.1",        "tcp loopback:8081",   "",                 "wire"),
     row("published everywhere",          "tcp loopback:80",     "",                 "wire"),
 ];

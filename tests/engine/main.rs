@@ -14,6 +14,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod audit;
 mod doors;
 mod life;
 mod neighbours;
@@ -60,6 +61,7 @@ fn all() -> impl Iterator<Item = Named> {
         traffic::TRIALS,
         verdicts::TRIALS,
         neighbours::TRIALS,
+        audit::TRIALS,
         // Last, because these stop and start what the others use.
         life::TRIALS,
     ];

@@ -51,6 +51,11 @@ const NEVER: &[(&str, &[&str])] = &[
     ),
     ("compile", &["netlink", "kernel", "output", "cli"]),
     (
+        "doors",
+        &["policy", "compile", "netlink", "kernel", "output", "cli"],
+    ),
+    ("audit", &["netlink", "kernel", "output", "cli"]),
+    (
         "eval",
         &[
             "source",
@@ -94,7 +99,9 @@ const NEVER: &[(&str, &[&str])] = &[
 ];
 
 /// What the pure middle must never name: it has no files, environment, clock or random order.
-const PURE: &[&str] = &["policy", "ruleset", "compile", "eval", "expect"];
+const PURE: &[&str] = &[
+    "policy", "ruleset", "compile", "eval", "expect", "doors", "audit",
+];
 const IMPURE: &[&str] = &[
     "std::fs",
     "std::env",

@@ -289,12 +289,17 @@ impl Lab {
         outcome(self.engine.command(&self.dfw).args(arguments))
     }
 
-    /// Applies one policy and insists on success.
-    pub(crate) fn apply(&self, policy: &str) -> Result<()> {
+    /// Writes one policy and tells the folder.
+    pub(crate) fn write_policy(&self, policy: &str) -> Result<String> {
         let dir = self.ledger.dir().join("policies");
         fs::create_dir_all(&dir)?;
         fs::write(dir.join("policy.yaml"), policy)?;
-        let dir = dir.to_string_lossy();
+        Ok(dir.to_string_lossy().into_owned())
+    }
+
+    /// Applies one policy and insists on success.
+    pub(crate) fn apply(&self, policy: &str) -> Result<()> {
+        let dir = self.write_policy(policy)?;
         succeeded(&self.dfw(&["apply", &dir])?, "dfw apply")
             .with_context(|| format!("with the policy\n{policy}"))
     }

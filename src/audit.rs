@@ -1,0 +1,279 @@
+//! The audit: who can reach what containers publish, with the rules that are in force, and by
+//! which line of the policy.
+//!
+//! Every [way](crate::doors) to a published port is walked by a stranger: an address that is in no
+//! list of the ruleset, through each interface. Where the stranger is refused, the rules that
+//! refused him tell who would not have been.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::compile::{key, port_of_chain};
+use crate::doors::{Surroundings, Way, ways};
+use crate::eval::{Decision, Trace, evaluate};
+use crate::host::HostView;
+use crate::host::engine::{PortRange, Transport};
+use crate::policy::PortKey;
+use crate::ruleset::nft::addresses;
+use crate::ruleset::{Elements, Expression, Origin, Ruleset, Verdict};
+
+/// What was found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Every way to a published port, and who may take it.
+    pub exposures: Vec<Exposure>,
+    /// Ports that the rules name, and nobody publishes or listens at.
+    pub unused: Vec<String>,
+    /// Networks whose containers no rule of dfw can judge.
+    pub unjudged: Vec<Unjudged>,
+}
+
+/// A way to a published port, and who may take it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exposure {
+    /// The way.
+    pub way: Way,
+    /// Who of those who get there is let through.
+    pub admits: Admits,
+    /// The line of the policy that says so; `None` if no policy does.
+    pub origin: Option<Origin>,
+}
+
+/// Who is let through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Admits {
+    /// Everybody.
+    Any,
+    /// Those on these lists: names of sources, or addresses.
+    Some(Vec<String>),
+    /// Nobody.
+    Nobody,
+}
+
+/// A network of containers past dfw's hooks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unjudged {
+    /// Its name.
+    pub network: String,
+    /// Its driver.
+    pub driver: String,
+    /// Its running containers.
+    pub containers: Vec<String>,
+}
+
+impl Report {
+    /// What is open to everybody although no policy says so.
+    pub fn uncovered(&self) -> impl Iterator<Item = &Exposure> {
+        self.exposures
+            .iter()
+            .filter(|exposure| exposure.admits == Admits::Any && exposure.origin.is_none())
+    }
+}
+
+/// Audits a host. `ruleset` is dfw's table, if there is one.
+#[must_use]
+pub fn audit(host: &HostView, around: &Surroundings, ruleset: Option<&Ruleset>) -> Report {
+    let nothing = Ruleset::default();
+    let ruleset = ruleset.unwrap_or(&nothing);
+    let strangers = [stranger(ruleset, true), stranger(ruleset, false)];
+    let exposures: Vec<Exposure> = ways(host, around)
+        .into_iter()
+        .map(|way| {
+            let source = strangers[usize::from(way.address.is_ipv6())];
+            expose(ruleset, around, way, source)
+        })
+        .collect();
+    Report {
+        unused: unused(host, ruleset),
+        unjudged: unjudged(host),
+        exposures,
+    }
+}
+
+fn expose(ruleset: &Ruleset, around: &Surroundings, way: Way, source: IpAddr) -> Exposure {
+    let traces: Vec<Trace> = way
+        .packets(source, around)
+        .iter()
+        .map(|packet| evaluate(ruleset, packet))
+        .collect();
+    // Who is let in anywhere is let in.
+    if let Some(open) = traces.iter().find(|t| t.decision == Decision::Accept) {
+        return Exposure {
+            way,
+            admits: Admits::Any,
+            origin: origin(open),
+        };
+    }
+    let mut who = BTreeSet::new();
+    for trace in &traces {
+        if let Some(step) = trace.steps.last() {
+            who.extend(allowed(ruleset, &step.chain, way.address.is_ipv4()));
+        }
+    }
+    Exposure {
+        admits: if who.is_empty() {
+            Admits::Nobody
+        } else {
+            Admits::Some(who.into_iter().collect())
+        },
+        origin: traces.first().and_then(origin),
+        way,
+    }
+}
+
+/// The line of the policy that decided.
+fn origin(trace: &Trace) -> Option<Origin> {
+    let comment = trace.steps.last()?.comment.as_deref()?;
+    Origin::parse(comment)
+}
+
+/// How many addresses that are written in place are told one by one.
+const LISTED: usize = 3;
+
+/// Whom a chain lets through, by the sets that it looks up.
+fn allowed(ruleset: &Ruleset, chain: &str, v4: bool) -> Vec<String> {
+    let rules = ruleset.chains.get(chain).map_or(&[][..], |c| &c.rules);
+    let accepting = rules
+        .iter()
+        .filter(|rule| rule.expressions.last() == Some(&Expression::Verdict(Verdict::Accept)));
+    let sets = accepting.flat_map(|rule| &rule.expressions);
+    sets.filter_map(|expression| match expression {
+        Expression::SourceIn { set, .. } => Some(set),
+        _ => None,
+    })
+    .filter_map(|set| {
+        let elements = &ruleset.sets.get(set)?.elements;
+        let texts = texts(elements, v4)?;
+        match set.split('.').collect::<Vec<_>>()[..] {
+            // The set of a named source; see the names that the compiler gives.
+            [name, _] => Some(vec![name.to_owned()]),
+            _ if elements.len() > LISTED => Some(vec![format!("{} addresses", elements.len())]),
+            _ => Some(texts),
+        }
+    })
+    .flatten()
+    .collect()
+}
+
+/// The addresses of a set; `None` if it is of the other family.
+fn texts(elements: &Elements, v4: bool) -> Option<Vec<String>> {
+    match elements {
+        Elements::Ipv4(_) | Elements::Ipv4Ranges(_) if !v4 => None,
+        Elements::Ipv6(_) | Elements::Ipv6Ranges(_) if v4 => None,
+        _ => Some(addresses(elements)),
+    }
+}
+
+/// An address that is in no set of the ruleset.
+fn stranger(ruleset: &Ruleset, v4: bool) -> IpAddr {
+    let mut taken: Vec<(u128, u128)> = Vec::new();
+    for set in ruleset.sets.values() {
+        match &set.elements {
+            Elements::Ipv4(list) if v4 => taken.extend(list.iter().map(|a| both(u128::from(*a)))),
+            Elements::Ipv4Ranges(list) if v4 => {
+                taken.extend(list.iter().map(|(a, b)| (u128::from(*a), u128::from(*b))));
+            }
+            Elements::Ipv6(list) if !v4 => taken.extend(list.iter().map(|a| both(*a))),
+            Elements::Ipv6Ranges(list) if !v4 => taken.extend(list),
+            _ => {}
+        }
+    }
+    taken.sort_unstable();
+    // From somewhere among the addresses that are in use, upwards; whoever has listed all of them
+    // has no strangers, and then the last is as good as any.
+    let first = if v4 {
+        u128::from(u32::from(Ipv4Addr::new(11, 0, 0, 1)))
+    } else {
+        u128::from(Ipv6Addr::new(0x2a00, 0, 0, 0, 0, 0, 0, 1))
+    };
+    let mut free = first;
+    for (from, to) in taken {
+        if from <= free && free <= to {
+            free = to.saturating_add(1);
+        }
+    }
+    if v4 {
+        let v4 = u32::try_from(free).unwrap_or(u32::MAX);
+        IpAddr::V4(v4.into())
+    } else {
+        IpAddr::V6(free.into())
+    }
+}
+
+fn both<T: Copy>(one: T) -> (T, T) {
+    (one, one)
+}
+
+/// The ports that rules name and nobody serves.
+fn unused(host: &HostView, ruleset: &Ruleset) -> Vec<String> {
+    let mut served: BTreeMap<(Transport, u16), Vec<Option<IpAddr>>> = BTreeMap::new();
+    for publication in host.publications() {
+        let PortRange {
+            address,
+            transport,
+            first,
+            ..
+        } = publication.published.port();
+        served.entry((transport, first)).or_default().push(address);
+    }
+    for listener in &host.listeners {
+        let address = Some(listener.address).filter(|address| !address.is_unspecified());
+        let place = (listener.transport, listener.port);
+        served.entry(place).or_default().push(address);
+    }
+    let is_served = |named: &PortKey| {
+        served.iter().any(|((transport, port), addresses)| {
+            let single = |address| PortRange {
+                address,
+                transport: *transport,
+                first: *port,
+                last: *port,
+            };
+            addresses.iter().any(|address| {
+                let asked = key(&single(*address));
+                let same_place = named.address.is_none()
+                    || asked.address.is_none()
+                    || named.address == asked.address;
+                same_place
+                    && named.protocol == asked.protocol
+                    && (named.first..=named.last).contains(&asked.first)
+            })
+        })
+    };
+    let named: BTreeSet<PortKey> = ruleset
+        .chains
+        .keys()
+        .filter_map(|c| port_of_chain(c)?.parse().ok())
+        .collect();
+    named
+        .iter()
+        .filter(|key| !is_served(key))
+        .map(ToString::to_string)
+        .collect()
+}
+
+fn unjudged(host: &HostView) -> Vec<Unjudged> {
+    let networks = host.engines.iter().flat_map(|engine| {
+        let past = |network: &&crate::host::engine::Network| {
+            matches!(network.driver.as_str(), "macvlan" | "ipvlan")
+        };
+        engine
+            .networks
+            .iter()
+            .filter(past)
+            .map(move |network| Unjudged {
+                network: network.name.clone(),
+                driver: network.driver.clone(),
+                containers: engine
+                    .containers
+                    .iter()
+                    .filter(|container| container.running)
+                    .filter(|c| c.endpoints.iter().any(|e| e.network == network.name))
+                    .map(crate::host::engine::Container::title)
+                    .collect(),
+            })
+    });
+    networks
+        .filter(|network| !network.containers.is_empty())
+        .collect()
+}
