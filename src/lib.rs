@@ -21,6 +21,7 @@ pub mod diagnostic;
 pub mod eval;
 pub mod expect;
 pub mod host;
+pub mod import;
 pub mod kernel;
 pub mod netlink;
 pub mod output;

@@ -10,6 +10,7 @@ mod cli;
 mod codec;
 mod diagnostics;
 mod golden;
+mod import;
 mod meaning;
 mod no_harm;
 mod tidy;

@@ -66,6 +66,12 @@ const NEVER: &[(&str, &[&str])] = &[
     ),
     ("expect", &["netlink", "kernel", "output", "cli"]),
     (
+        "import",
+        &[
+            "host", "ruleset", "compile", "eval", "netlink", "kernel", "output", "cli",
+        ],
+    ),
+    (
         "netlink",
         &[
             "source",
@@ -94,7 +100,7 @@ const NEVER: &[(&str, &[&str])] = &[
 ];
 
 /// What the pure middle must never name: it has no files, environment, clock or random order.
-const PURE: &[&str] = &["policy", "ruleset", "compile", "eval", "expect"];
+const PURE: &[&str] = &["policy", "ruleset", "compile", "eval", "expect", "import"];
 const IMPURE: &[&str] = &[
     "std::fs",
     "std::env",
