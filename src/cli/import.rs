@@ -28,6 +28,9 @@ pub(super) fn run(
     let mut sources = Sources::new();
     let files = read(&mut sources, paths)?;
     let imported = import(&sources, &files).map_err(|error| refused(&error))?;
+    if let Some(dir) = output {
+        prepare(dir)?;
+    }
     for remark in &imported.remarks {
         terminal.diagnostic(remark, &sources);
         terminal.gap();
@@ -99,38 +102,54 @@ fn read(sources: &mut Sources, paths: &[PathBuf]) -> Result<Vec<FileId>, Failure
     paths.iter().map(PathBuf::as_path).map(read).collect()
 }
 
-/// Writes the policy to a directory that has none.
-fn write(dir: &Path, text: &str) -> Result<PathBuf, Failure> {
-    let failed = |what: &str, path: &Path, error: &io::Error| {
-        let message = format!("cannot {what} {}: {error}", path.display());
-        Failure::plain(Diagnostic::error("unwritable", message).help("nothing was written"))
-    };
+fn unwritable(what: &str, path: &Path, error: &io::Error) -> Failure {
+    let message = format!("cannot {what} {}: {error}", path.display());
+    Failure::plain(Diagnostic::error("unwritable", message).help("nothing was written"))
+}
+
+/// Makes the directory, or makes sure that it has no policy yet.
+fn prepare(dir: &Path) -> Result<(), Failure> {
     if !dir.exists() {
-        fs::create_dir(dir).map_err(|error| failed("make", dir, &error))?;
+        return fs::create_dir(dir).map_err(|error| unwritable("make", dir, &error));
     }
-    let entries = fs::read_dir(dir).map_err(|error| failed("read", dir, &error))?;
+    let entries = fs::read_dir(dir).map_err(|error| unwritable("read", dir, &error))?;
     for entry in entries {
-        let path = entry.map_err(|error| failed("read", dir, &error))?.path();
-        if path
-            .extension()
-            .is_some_and(|e| e.eq_ignore_ascii_case("yaml") || e.eq_ignore_ascii_case("yml"))
-        {
+        let path = entry
+            .map_err(|error| unwritable("read", dir, &error))?
+            .path();
+        let is_policy = path.extension().is_some_and(|extension| {
+            ["yaml", "yml"]
+                .iter()
+                .any(|known| extension.eq_ignore_ascii_case(known))
+        });
+        if is_policy {
             let message = format!("{} has a policy already: {}", dir.display(), path.display());
             return Err(Failure::plain(
                 Diagnostic::error("not-empty", message).help(
-                    "nothing was written: name a new directory, all files of one are one policy",
+                    "nothing was written; all files of a directory are one policy, so name another",
                 ),
             ));
         }
     }
+    Ok(())
+}
+
+/// Writes the policy; never over a file that is there.
+fn write(dir: &Path, text: &str) -> Result<PathBuf, Failure> {
     let path = dir.join(NAME);
+    let failed = |error: &io::Error| unwritable("write", &path, error);
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
         .open(&path)
-        .map_err(|error| failed("write", &path, &error))?;
-    file.write_all(text.as_bytes())
+        .map_err(|error| failed(&error))?;
+    if let Err(error) = file
+        .write_all(text.as_bytes())
         .and_then(|()| file.sync_all())
-        .map_err(|error| failed("write", &path, &error))?;
+    {
+        // Half a policy is worse than none.
+        let _ = fs::remove_file(&path);
+        return Err(failed(&error));
+    }
     Ok(path)
 }

@@ -10,6 +10,8 @@
 //! which closes; one that refuses is left out as well, which opens, and is told first.
 
 mod interface;
+mod mistake;
+mod named;
 mod options;
 mod parse;
 mod port;
@@ -17,6 +19,7 @@ mod published;
 mod question;
 mod remark;
 mod rule;
+mod unfollowed;
 mod verdict;
 mod walk;
 mod words;
@@ -39,7 +42,8 @@ pub struct Import {
     pub text: String,
     /// What it read.
     pub policy: Policy,
-    /// What should be known before the policy is used, in the order of the dumps.
+    /// What should be known before the policy is used: first what it opens, then in the order of
+    /// the dumps.
     pub remarks: Vec<Diagnostic>,
 }
 
@@ -66,12 +70,16 @@ pub fn import(sources: &Sources, files: &[FileId]) -> Result<Import, Error> {
     }
     let mut remarks = dump.remarks.clone();
     let mut published = published::find(&dump, &mut remarks);
-    verdict::add_named(&dump, &mut published);
+    named::add_named(&dump, &mut published);
     let mut judge = Judge::new(&dump, &published);
     let ports = port::all(&mut judge);
     let deny = judge.restricts_others();
     remarks.extend(remark::all(&judge, &ports));
-    remarks.sort_by_key(|remark| remark.primary.as_ref().map(|label| label.span.clone()));
+    // What opens more than the rules did comes first.
+    remarks.sort_by_key(|remark| {
+        let place = remark.primary.as_ref().map(|label| label.span.clone());
+        (remark.slug != unfollowed::OPENS, place)
+    });
     let text = write::policy(sources, &dump, &ports, deny);
     let policy = read_back(&text)?;
     Ok(Import {

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use super::named::host_addresses;
 use super::published::{HostPort, Way};
 use super::rule::Family;
-use super::verdict::{Judge, Verdict, host_addresses};
+use super::verdict::{Judge, Verdict};
 use crate::policy::address::{AddressSet, Entry};
 
 /// A port of the host, and who may reach it.

@@ -179,3 +179,107 @@ fn source_ports(ports: &[PortRange]) -> Truth {
         Truth::Unsure
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::options;
+    use super::super::words::words;
+    use super::*;
+    use crate::source::{FileId, Span};
+
+    /// For whom the conditions of a rule hold, for a client of port 8083 of the host, behind which
+    /// is port 80 of 172.17.0.2: `all`, `none`, `?`, or the sources.
+    fn of(sort: Sort, text: &str) -> String {
+        let line = Span::new(FileId(0), 0, text.len());
+        let rule = options::read(Family::V4, &words(FileId(0), text, 0), &line);
+        let question = Question {
+            family: Family::V4,
+            protocol: Protocol::Tcp,
+            sort,
+            incoming: &Incoming::Named("eth0".to_owned()),
+            host: None,
+            host_port: 8083,
+            container: Some(IpAddr::from([172, 17, 0, 2])),
+            port: Some(80),
+            bridge: Some("docker0"),
+        };
+        match question.holds(&rule, &AddressSet::all_v4()) {
+            Holds::Perhaps(_) => "?".to_owned(),
+            Holds::For(set) if set.is_empty() => "none".to_owned(),
+            Holds::For(set) if set == AddressSet::all_v4() => "all".to_owned(),
+            Holds::For(set) => set
+                .iter()
+                .map(|e| e.to_string())
+                .collect::<Vec<_>>()
+                .join(" "),
+        }
+    }
+
+    #[test]
+    fn conditions_hold_as_the_kernel_has_them() {
+        let cases = [
+            ("", "all"),
+            ("-s 10.0.0.0/8", "10.0.0.0/8"),
+            ("! -s 0.0.0.0/1", "128.0.0.0/1"),
+            ("-s 10.0.0.0/8 ! -s 10.0.0.0/9", "10.128.0.0/9"),
+            ("-m conntrack --ctorigsrc 10.0.0.0/8", "10.0.0.0/8"),
+            ("-p tcp -m tcp --dport 80", "all"),
+            ("-p 6 ! --dport 81", "all"),
+            ("-p tcp --dport 8083", "none"),
+            ("-p udp --dport 80", "none"),
+            ("! -p udp", "all"),
+            ("-p icmp --icmp-type 8", "none"),
+            ("-p tcp --sport 1024:65535", "all"),
+            ("-p tcp --sport 53", "?"),
+            ("-d 172.16.0.0/12", "all"),
+            ("! -d 172.17.0.2", "none"),
+            ("-i eth0", "all"),
+            ("! -i eth+", "none"),
+            ("-i docker0", "none"),
+            ("-o docker0", "all"),
+            ("! -i docker0 -o docker+", "all"),
+            ("-o eth0", "none"),
+            ("-m conntrack --ctstate NEW", "all"),
+            ("-m conntrack --ctstate DNAT", "all"),
+            ("-m conntrack ! --ctstate RELATED,ESTABLISHED", "all"),
+            ("-m state --state INVALID", "none"),
+            ("-m conntrack --ctorigdstport 8083 --ctdir ORIGINAL", "all"),
+            ("-m conntrack --ctorigdstport 80", "none"),
+            ("-m conntrack --ctdir REPLY", "none"),
+            ("-m conntrack --ctorigdst 203.0.113.1", "none"),
+            ("-m conntrack --ctorigdst 203.0.113.0/24", "?"),
+            ("-p tcp --syn", "all"),
+            ("-p tcp ! --syn", "none"),
+            ("-p tcp --tcp-flags SYN,ACK SYN", "all"),
+            ("-p tcp --tcp-flags ALL ACK", "none"),
+            ("-m addrtype --dst-type LOCAL", "none"),
+            ("-m addrtype ! --dst-type LOCAL", "all"),
+            ("-m mark --mark 0x1", "?"),
+            ("-m mark --mark 0x1 -p udp", "none"),
+            ("-m comment --comment x", "all"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(of(Sort::New, text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_no_new_connection() {
+        let cases = [
+            ("-m conntrack --ctstate RELATED,ESTABLISHED", "all"),
+            ("-m conntrack --ctstate NEW", "none"),
+            ("-m conntrack --ctdir ORIGINAL", "none"),
+            ("-p tcp --syn", "none"),
+            ("-p tcp ! --syn", "all"),
+            (
+                "! -s 10.0.0.0/8 -i eth0",
+                "0.0.0.0-9.255.255.255 11.0.0.0-255.255.255.255",
+            ),
+            ("-m conntrack --ctorigdst 10.0.0.0/8", "10.0.0.0/8"),
+            ("-m conntrack --ctorigsrc 172.17.0.0/16", "all"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(of(Sort::Answer, text), expected, "{text}");
+        }
+    }
+}

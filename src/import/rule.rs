@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::published::protocol_of;
 use crate::policy::address::AddressSet;
 use crate::source::Span;
 
@@ -114,7 +115,29 @@ impl Rule {
             _ => None,
         })
     }
+
+    /// Whether it can be about a protocol that has ports.
+    pub(super) fn is_about_ports(&self) -> bool {
+        self.matches.iter().all(|found| match &found.kind {
+            Kind::Protocol(name) if !found.negated => {
+                ["all", "0"].contains(&name.as_str()) || protocol_of(name).is_some()
+            }
+            _ => true,
+        })
+    }
+
+    /// The ports that it speaks of, of the container or of the host.
+    pub(super) fn ports(&self) -> impl Iterator<Item = PortRange> + '_ {
+        let ports = self.matches.iter().flat_map(|found| match &found.kind {
+            Kind::DestinationPorts(ports) | Kind::OriginalPorts(ports) => ports.as_slice(),
+            _ => &[],
+        });
+        ports.copied()
+    }
 }
+
+/// A range of ports this wide is not about a certain port.
+pub(super) const WIDE: u16 = 1000;
 
 /// Whether `number` is in one of `ranges`.
 pub(super) fn within(ranges: &[PortRange], number: u16) -> bool {

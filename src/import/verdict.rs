@@ -4,16 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::interface::Incoming;
+use super::named::singles;
 use super::parse::Dump;
-use super::published::{HostPort, Published, Way, bridges, protocol_of};
+use super::published::{HostPort, Published, Way, bridges};
 use super::question::{Question, Sort};
-use super::rule::{Family, Kind, PortRange, Rule, within};
+use super::rule::{Family, Kind, PortRange, Rule, WIDE, within};
 use super::walk::{Answer, Base, Trail};
 use crate::policy::Protocol;
-use crate::policy::address::{AddressSet, Entry};
+use crate::policy::address::AddressSet;
 
-/// A range of ports this wide is not about a certain port.
-pub(super) const WIDE: u16 = 1000;
 /// A port that hardly a rule names, of a server.
 const SOME_PORT: u16 = 20_000;
 /// The same of a client: in `ip_local_port_range` of Linux.
@@ -72,7 +71,7 @@ impl<'a> Judge<'a> {
             };
             judge.bases.insert(family, base);
             let rules: Vec<_> = judge.rules(family).map(|(_, rule)| rule).collect();
-            for (first, last) in rules.iter().copied().flat_map(named_ports) {
+            for (first, last) in rules.iter().copied().flat_map(Rule::ports) {
                 borders.insert(first);
                 borders.extend(last.checked_add(1));
             }
@@ -216,7 +215,7 @@ impl<'a> Judge<'a> {
             .into_iter()
             .flat_map(|family| self.rules(family));
         let named: Vec<PortRange> = rules
-            .flat_map(|(_, rule)| named_ports(rule))
+            .flat_map(|(_, rule)| rule.ports())
             .filter(|(first, last)| last - first < WIDE)
             .collect();
         let mut ports = start..=u16::MAX;
@@ -321,91 +320,5 @@ impl Trail {
         self.skipped.extend(&other.skipped);
         self.logged |= other.logged;
         self.lost |= other.lost;
-    }
-}
-
-/// The ports that a rule speaks of, of the container or of the host.
-fn named_ports(rule: &Rule) -> impl Iterator<Item = PortRange> + '_ {
-    rule.matches
-        .iter()
-        .flat_map(|found| match &found.kind {
-            Kind::DestinationPorts(ports) | Kind::OriginalPorts(ports) => ports.as_slice(),
-            _ => &[],
-        })
-        .copied()
-}
-
-/// The single addresses in a set.
-fn singles(set: &AddressSet) -> impl Iterator<Item = IpAddr> + '_ {
-    set.iter().filter_map(|entry| match entry {
-        Entry::V4(first, last) if first == last => Some(IpAddr::V4(first.into())),
-        Entry::V6(first, last) if first == last => Some(IpAddr::V6(first.into())),
-        _ => None,
-    })
-}
-
-/// The addresses of the host that rules tell apart from others.
-pub(super) fn host_addresses<'a>(
-    rules: impl Iterator<Item = (usize, &'a Rule)>,
-) -> BTreeSet<IpAddr> {
-    let mut addresses = BTreeSet::new();
-    for (_, rule) in rules {
-        for found in &rule.matches {
-            if let Kind::OriginalDestination(set) = &found.kind {
-                addresses.extend(singles(set));
-            }
-        }
-    }
-    addresses
-}
-
-/// Ports of the host that rules name by conntrack's original destination although no rule of an
-/// engine publishes them: their containers may not run at the moment.
-pub(super) fn add_named(dump: &Dump, published: &mut Published) {
-    for family in Family::BOTH {
-        let Some(base) = Base::of(dump, family) else {
-            continue;
-        };
-        for number in base.reachable() {
-            let Some(rule) = dump.rules.get(number) else {
-                continue;
-            };
-            let protocol = rule.matches.iter().find_map(|found| match &found.kind {
-                Kind::Protocol(name) => Some(protocol_of(name)),
-                _ => None,
-            });
-            let Some(protocol) = protocol.unwrap_or(Some(Protocol::Tcp)) else {
-                continue;
-            };
-            for found in &rule.matches {
-                let Kind::OriginalPorts(ranges) = &found.kind else {
-                    continue;
-                };
-                let narrow = ranges.iter().filter(|(first, last)| last - first < WIDE);
-                for port in narrow.flat_map(|(first, last)| *first..=*last) {
-                    add(published, family, protocol, port, number);
-                }
-            }
-        }
-    }
-}
-
-fn add(published: &mut Published, family: Family, protocol: Protocol, number: u16, rule: usize) {
-    let port = HostPort {
-        address: None,
-        protocol,
-        number,
-    };
-    let elsewhere = published
-        .keys()
-        .any(|known| known.protocol == protocol && known.number == number);
-    if number != 0 && !elsewhere {
-        let way = Way {
-            container: None,
-            port: None,
-            bridge: None,
-            rule,
-        };
-        published.insert(port, [(family, way)].into());
     }
 }

@@ -264,3 +264,160 @@ impl Walk<'_> {
         how.insert(number);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use proptest::prelude::*;
+
+    use super::super::interface::Incoming;
+    use super::super::question::Sort;
+    use super::*;
+    use crate::policy::Protocol;
+    use crate::policy::address::Entry;
+    use crate::source::Sources;
+
+    fn dump(filter: &str) -> Dump {
+        let mut sources = Sources::in_memory::<&str, &str>([]);
+        let file = sources.take("dump", format!("*filter\n{filter}\nCOMMIT\n").into());
+        Dump::read(&sources, &[file])
+    }
+
+    fn question() -> Question<'static> {
+        Question {
+            family: Family::V4,
+            protocol: Protocol::Tcp,
+            sort: Sort::New,
+            incoming: &Incoming::Other,
+            host: None,
+            host_port: 8080,
+            container: Some(IpAddr::from([172, 17, 0, 2])),
+            port: Some(80),
+            bridge: Some("docker0"),
+        }
+    }
+
+    fn allowed(filter: &str) -> (String, Trail) {
+        let dump = dump(filter);
+        let answer = Base::of(&dump, Family::V4).unwrap().ask(&question());
+        let texts: Vec<_> = answer.allowed.iter().map(|e| e.to_string()).collect();
+        (texts.join(" "), answer.trail)
+    }
+
+    #[test]
+    fn rules_behind_the_call_come_too_late() {
+        let (who, _) = allowed(
+            "-A FORWARD -s 10.0.0.0/8 -j DROP\n-A FORWARD -s 0.0.0.0/1 -j DOCKER-USER\n\
+             -A FORWARD -j DROP\n-A DOCKER-USER -s 11.0.0.0/8 -j ACCEPT\n\
+             -A DOCKER-USER -s 0.0.0.0/1 -j DROP",
+        );
+        assert_eq!(who, "11.0.0.0/8 128.0.0.0/1");
+    }
+
+    #[test]
+    fn a_permission_that_is_not_understood_opens_nothing() {
+        let (who, trail) = allowed("-A DOCKER-USER -m geoip -j ACCEPT\n-A DOCKER-USER -j DROP");
+        assert_eq!((who.as_str(), trail.skipped.len()), ("", 1));
+        // Those who may have returned before they were let in are judged by what comes after.
+        let (who, _) = allowed(
+            "-A DOCKER-USER -j a\n-A DOCKER-USER -s 10.0.0.1 -j ACCEPT\n-A DOCKER-USER -j DROP\n\
+             -A a -s 10.0.0.0/24 -m recent --rcheck -j RETURN\n-A a -s 10.0.0.0/23 -j ACCEPT",
+        );
+        assert_eq!(who, "10.0.0.1 10.0.1.0/24");
+    }
+
+    #[test]
+    fn a_refusal_that_is_not_understood_is_left_out() {
+        let (who, trail) = allowed("-A DOCKER-USER -m recent --update -j DROP");
+        assert_eq!((who.as_str(), trail.skipped.len()), ("0.0.0.0/0", 1));
+    }
+
+    #[test]
+    fn circles_and_explosions_end() {
+        let (who, trail) = allowed("-A DOCKER-USER -j a\n-A a -j b\n-A b -j a");
+        assert_eq!((who.as_str(), trail.lost), ("", true));
+        let mut filter = String::from("-A DOCKER-USER -j c0\n");
+        for chain in 0..22 {
+            let call = format!("-A c{chain} -j c{}\n", chain + 1);
+            filter.push_str(&call.repeat(4));
+        }
+        filter.push_str("-A c22 -s 10.0.0.1 -j DROP\n");
+        let (who, trail) = allowed(&filter);
+        assert_eq!((who.as_str(), trail.lost), ("", true));
+    }
+
+    #[test]
+    fn what_is_logged_and_then_refused_is_logged() {
+        let deny = "-A d -m limit --limit 3/min -j LOG\n-A d -s 10.0.0.1";
+        let trail = |target| allowed(&format!("-A DOCKER-USER -j d\n{deny} -j {target}")).1;
+        assert!(trail("DROP").logged && !trail("ACCEPT").logged);
+        assert_eq!(trail("REJECT").rejecting.len(), 1);
+    }
+
+    /// The fate of one source, rule by rule: `Some(true)` if it is let in, `None` if it comes back.
+    fn naive(dump: &Dump, chain: &[usize], source: &AddressSet) -> Option<bool> {
+        let table = dump.table(Family::V4, "filter").unwrap();
+        for (_, rule) in dump.rules_of(chain) {
+            if question().holds(rule, source) != Holds::For(source.clone()) {
+                continue;
+            }
+            match &rule.target {
+                Target::Accept => return Some(true),
+                Target::Drop | Target::Reject => return Some(false),
+                Target::Return => return None,
+                Target::Jump(name) => {
+                    let fate = naive(dump, &table[name], source);
+                    if fate.is_some() {
+                        return fate;
+                    }
+                }
+                Target::Goto(name) => return naive(dump, &table[name], source),
+                _ => {}
+            }
+        }
+        None
+    }
+
+    prop_compose! {
+        /// A rule of the chain with this number, which calls chains with greater ones only.
+        fn rule(chain: u8)(
+            first in 0..16u8, bits in 28..=32u8, not in any::<bool>(), whom in any::<bool>(),
+            port in 80..82u8, target in 0..7u8, called in chain + 1..=4,
+        ) -> String {
+            let source = format!("{}-s 10.0.0.{first}/{bits}", if not { "! " } else { "" });
+            let source = if whom { source } else { String::new() };
+            let target = match target {
+                0 => "-j ACCEPT".to_owned(),
+                1 => "-j DROP".to_owned(),
+                2 => "-j RETURN".to_owned(),
+                3 => "-j LOG".to_owned(),
+                4 => format!("-g c{called}"),
+                _ => format!("-j c{called}"),
+            };
+            format!("-A c{chain} -p tcp {source} --dport {port} {target}\n")
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn all_sources_at_once_fare_as_each_alone(
+            rules in prop::collection::vec((0..4u8).prop_flat_map(rule), 0..24),
+        ) {
+            let text = format!(
+                ":c1 -\n:c2 -\n:c3 -\n:c4 -\n-A DOCKER-USER -j c0\n:c0 -\n{}",
+                rules.concat()
+            );
+            let dump = dump(&text);
+            let answer = Base::of(&dump, Family::V4).unwrap().ask(&question());
+            for last in 0..20u8 {
+                let address = IpAddr::from([10, 0, 0, last]);
+                let number = 0x0a00_0000 + u32::from(last);
+                let source = AddressSet::from_entries([Entry::V4(number, number)]);
+                let start = &dump.table(Family::V4, "filter").unwrap()["DOCKER-USER"];
+                let fate = naive(&dump, start, &source).unwrap_or(true);
+                prop_assert_eq!(answer.allowed.contains(address), fate, "{} {}", address, text);
+            }
+        }
+    }
+}
