@@ -166,6 +166,20 @@ impl Sources {
         Ok(files)
     }
 
+    /// Reads one file that is no policy.
+    pub fn read_file(&mut self, path: &Path) -> Result<FileId, ReadError> {
+        let bytes = self.store.read(path).map_err(|error| {
+            let path = path.to_path_buf();
+            ReadError::Unreadable { path, error }
+        })?;
+        Ok(self.add(path.to_path_buf(), bytes, None))
+    }
+
+    /// Takes a text that was read elsewhere, such as stdin, under a `name` for people.
+    pub fn take(&mut self, name: &str, bytes: Vec<u8>) -> FileId {
+        self.add(PathBuf::from(name), bytes, None)
+    }
+
     /// Reads the list at `path`, which is relative to the folder of the file `relative_to`.
     ///
     /// A list that was read before is not read again.

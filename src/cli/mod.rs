@@ -5,6 +5,7 @@ mod audit;
 mod check;
 mod failure;
 mod host;
+mod import;
 mod load;
 mod notice;
 mod remove;
@@ -34,6 +35,7 @@ Examples:
   dfw apply policies/          put it in force, all of it or nothing
   dfw status                   what is in force, and whom it let in or refused
   dfw show --policy policies/  the rules that a policy becomes, as nft text
+  iptables-save | dfw import   a policy from the rules of DOCKER-USER or ufw-docker
 
 Exit codes: 0 done; 1 failed; 2 wrong command line; 3 the policies have errors;
 11 a test of the policies failed, or audit
@@ -71,6 +73,8 @@ enum Verb {
     Status,
     /// Take dfw's rules out of the kernel
     Remove,
+    /// Make a policy from the rules of DOCKER-USER or ufw-docker; needs neither root nor a kernel
+    Import(ImportArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -104,6 +108,16 @@ struct ShowArgs {
     policy: Option<PathBuf>,
 }
 
+#[derive(Debug, clap::Args)]
+struct ImportArgs {
+    /// What `iptables-save` and `ip6tables-save` print; stdin if none is given
+    #[arg(value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Write the policy to DIR/imported.yaml, if DIR has no policy yet, instead of stdout
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
+}
+
 /// Runs the program: reads the command line, does what it says, and reports.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -124,6 +138,7 @@ pub fn main() -> ExitCode {
         },
         Verb::Status => status::run(terminal),
         Verb::Remove => remove::run(terminal),
+        Verb::Import(import) => import::run(terminal, &import.files, import.output.as_deref()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -136,7 +151,9 @@ impl Verb {
     fn changes(&self) -> bool {
         match self {
             Self::Apply(_) | Self::Remove => true,
-            Self::Audit(_) | Self::Check(_) | Self::Show(_) | Self::Status => false,
+            Self::Audit(_) | Self::Check(_) | Self::Show(_) | Self::Status | Self::Import(_) => {
+                false
+            }
         }
     }
 }

@@ -94,6 +94,42 @@ impl AddressSet {
         Self::from_entries(self.iter().chain(other.iter()))
     }
 
+    /// Every IPv4 address and no other.
+    #[must_use]
+    pub fn all_v4() -> Self {
+        Self::from_entries([Entry::V4(0, u32::MAX)])
+    }
+
+    /// Every IPv6 address and no other.
+    #[must_use]
+    pub fn all_v6() -> Self {
+        Self::from_entries([Entry::V6(0, u128::MAX)])
+    }
+
+    /// The addresses, of either family, that are not in this set.
+    #[must_use]
+    pub fn complement(&self) -> Self {
+        Self {
+            v4: gaps(&self.v4, 0, u32::MAX, |x| x.checked_add(1), |x| x - 1),
+            v6: gaps(&self.v6, 0, u128::MAX, |x| x.checked_add(1), |x| x - 1),
+        }
+    }
+
+    /// The addresses that are in both sets.
+    #[must_use]
+    pub fn intersection(&self, other: &Self) -> Self {
+        Self {
+            v4: common(&self.v4, &other.v4),
+            v6: common(&self.v6, &other.v6),
+        }
+    }
+
+    /// The addresses that are in this set and not in `other`.
+    #[must_use]
+    pub fn difference(&self, other: &Self) -> Self {
+        self.intersection(&other.complement())
+    }
+
     /// Whether some address is in both sets.
     #[must_use]
     pub fn intersects(&self, other: &Self) -> bool {
@@ -121,6 +157,44 @@ fn meet<T: Ord + Copy>(a: &[(T, T)], b: &[(T, T)]) -> bool {
         let next = many.partition_point(|&(_, end)| end < first);
         many.get(next).is_some_and(|&(start, _)| start <= last)
     })
+}
+
+/// What lies between sorted, disjoint, non-adjacent ranges, from `first` to `last`.
+fn gaps<T: Ord + Copy>(
+    ranges: &[(T, T)],
+    first: T,
+    last: T,
+    next: impl Fn(T) -> Option<T>,
+    before: impl Fn(T) -> T,
+) -> Vec<(T, T)> {
+    let mut gaps = Vec::new();
+    let mut from = Some(first);
+    for &(start, end) in ranges {
+        if let Some(from) = from.filter(|&from| from < start) {
+            gaps.push((from, before(start)));
+        }
+        from = next(end);
+    }
+    gaps.extend(from.map(|from| (from, last)));
+    gaps
+}
+
+/// The addresses that two sorted lists of disjoint ranges share, sorted and disjoint as well.
+fn common<T: Ord + Copy>(a: &[(T, T)], b: &[(T, T)]) -> Vec<(T, T)> {
+    let (mut i, mut j) = (0, 0);
+    let mut common = Vec::new();
+    while let (Some(&(a_first, a_last)), Some(&(b_first, b_last))) = (a.get(i), b.get(j)) {
+        let (first, last) = (a_first.max(b_first), a_last.min(b_last));
+        if first <= last {
+            common.push((first, last));
+        }
+        if a_last < b_last {
+            i += 1;
+        } else {
+            j += 1;
+        }
+    }
+    common
 }
 
 /// Ranges as they come, to be merged once at the end: a million lines are sorted once.
@@ -289,6 +363,26 @@ mod tests {
                 prop_assert_eq!(set.contains(v4), naive(&given, v4));
                 prop_assert_eq!(set.contains(v6), naive(&given, v6));
             }
+        }
+
+        #[test]
+        fn sets_are_cut_out_of_each_other(a in entries(), b in entries()) {
+            let (a, b) = (AddressSet::from_entries(a), AddressSet::from_entries(b));
+            let sets = [a.complement(), a.intersection(&b), a.difference(&b)];
+            for n in 0..64u32 {
+                for x in [IpAddr::V4((u32::MAX - 63 + n).into()), IpAddr::V6(u128::from(n).into())] {
+                    let (in_a, in_b) = (a.contains(x), b.contains(x));
+                    prop_assert_eq!(
+                        sets.each_ref().map(|set| set.contains(x)),
+                        [!in_a, in_a && in_b, in_a && !in_b],
+                        "{}", x
+                    );
+                }
+            }
+            for set in &sets {
+                prop_assert_eq!(&set.iter().collect::<AddressSet>(), set);
+            }
+            prop_assert_eq!(a.complement().complement(), a);
         }
 
         #[test]

@@ -11,6 +11,7 @@ mod codec;
 mod diagnostics;
 mod engines;
 mod golden;
+mod import;
 mod meaning;
 mod no_harm;
 mod tidy;

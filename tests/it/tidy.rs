@@ -71,6 +71,12 @@ const NEVER: &[(&str, &[&str])] = &[
     ),
     ("expect", &["netlink", "kernel", "output", "cli"]),
     (
+        "import",
+        &[
+            "host", "ruleset", "compile", "eval", "netlink", "kernel", "output", "cli",
+        ],
+    ),
+    (
         "netlink",
         &[
             "source",
@@ -100,7 +106,7 @@ const NEVER: &[(&str, &[&str])] = &[
 
 /// What the pure middle must never name: it has no files, environment, clock or random order.
 const PURE: &[&str] = &[
-    "policy", "ruleset", "compile", "eval", "expect", "doors", "audit",
+    "policy", "ruleset", "compile", "eval", "expect", "doors", "audit", "import",
 ];
 const IMPURE: &[&str] = &[
     "std::fs",

@@ -15,6 +15,7 @@ mod arbitrary;
 mod cases;
 mod crowd;
 mod drift;
+mod import;
 mod libnftnl;
 mod place;
 mod program;
@@ -81,6 +82,7 @@ fn all() -> impl Iterator<Item = Named> {
         program::TRIALS,
         tracer::TRIALS,
         traffic::TRIALS,
+        import::TRIALS,
     ];
     groups.into_iter().flatten().copied()
 }

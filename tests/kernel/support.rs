@@ -1,7 +1,6 @@
 //! What is shared with the engine tests, and the helpers that this binary is itself.
 
 #[path = "../support/command.rs"]
-#[expect(dead_code, reason = "the engine tests use the rest")]
 pub(crate) mod command;
 #[path = "../support/helper.rs"]
 pub(crate) mod helper;

@@ -34,8 +34,9 @@ fn no_verb_starts_a_program() -> Result<()> {
     let path = |path: &str| format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
     let (good, other) = (path("policies/web.yaml"), path("policies/database"));
     let wrong = path("tests/policies/invalid/everything-at-once");
+    let rules = path("tests/import/ufw-docker/rules.v4");
     // In an order in which each has something to do; with the exit code.
-    let runs: [(&[&str], i32); 14] = [
+    let runs: [(&[&str], i32); 15] = [
         (&["status"], 0),
         (&["show"], 1),
         (&["check", &good], 0),
@@ -48,6 +49,7 @@ fn no_verb_starts_a_program() -> Result<()> {
         (&["show", "--policy", &good], 0),
         (&["remove"], 0),
         (&["remove"], 0),
+        (&["import", &rules], 0),
         (&["--version"], 0),
         (&["--help"], 0),
     ];

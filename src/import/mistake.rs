@@ -1,0 +1,157 @@
+//! Rules that do something else than those who wrote them think.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::published::{HostPort, protocol_of};
+use super::remark::ports_text;
+use super::rule::{Family, Kind, Match, PortRange, Rule, Target, WIDE, within};
+use super::verdict::Judge;
+use crate::diagnostic::Diagnostic;
+use crate::source::Span;
+
+/// A chain DOCKER-USER that nothing calls judges nothing.
+pub(super) fn uncalled(judge: &Judge<'_>, family: Family) -> Option<Diagnostic> {
+    let base = judge.bases.get(&family)?;
+    let (_, first) = judge.rules(family).next()?;
+    base.uncalled.then(|| {
+        Diagnostic::warning(
+            "uncalled",
+            "nothing calls the chain DOCKER-USER: its rules do nothing",
+        )
+        .at(first.span.clone(), "no packet comes here")
+        .help("the policy does what these rules would do if FORWARD called them")
+    })
+}
+
+/// Rules by whose numbers people and the kernel mean different ports.
+pub(super) fn ports_of_containers(judge: &Judge<'_>, family: Family) -> Vec<Diagnostic> {
+    let mut remarks = Vec::new();
+    let mut shared: BTreeMap<(u16, BTreeSet<HostPort>), Vec<&Rule>> = BTreeMap::new();
+    for (_, rule) in judge.rules(family) {
+        let Some(ranges) = rule.destination_ports() else {
+            continue;
+        };
+        if matches!(rule.target, Target::Passive | Target::Log) {
+            continue;
+        }
+        let narrow = ranges.iter().all(|(first, last)| last - first < WIDE);
+        let engines = rule
+            .matches
+            .iter()
+            .any(|found| matches!(found.kind, Kind::OriginalPorts(_)));
+        if !narrow || engines || !rule.is_about_ports() || judge.published.is_empty() {
+            continue;
+        }
+        let touched = touched(judge, family, rule, ranges);
+        if touched.is_empty() {
+            remarks.push(no_effect(judge, family, rule, ranges));
+        }
+        for (inside, ports) in touched.into_iter().filter(|(_, ports)| ports.len() > 1) {
+            shared.entry((inside, ports)).or_default().push(rule);
+        }
+    }
+    let shared = shared.iter();
+    remarks.extend(shared.filter_map(|((inside, ports), rules)| together(rules, *inside, ports)));
+    remarks
+}
+
+/// The published ports whose containers' ports are in `ranges`, by the container's port.
+fn touched(
+    judge: &Judge<'_>,
+    family: Family,
+    rule: &Rule,
+    ranges: &[PortRange],
+) -> BTreeMap<u16, BTreeSet<HostPort>> {
+    let mut touched: BTreeMap<u16, BTreeSet<HostPort>> = BTreeMap::new();
+    for (port, ways) in judge.published {
+        let Some(way) = ways.get(&family) else {
+            continue;
+        };
+        let fits = rule.matches.iter().all(|found| match &found.kind {
+            Kind::Protocol(name) => (protocol_of(name) == Some(port.protocol)) != found.negated,
+            Kind::Destination(set) => way
+                .container
+                .is_none_or(|container| set.contains(container) != found.negated),
+            _ => true,
+        });
+        if let Some(inside) = way.port.filter(|inside| fits && within(ranges, *inside)) {
+            touched.entry(inside).or_default().insert(*port);
+        }
+    }
+    touched
+}
+
+fn ports_span(rule: &Rule) -> Span {
+    let ports = |found: &&Match| matches!(found.kind, Kind::DestinationPorts(_));
+    let found = rule.matches.iter().find(ports);
+    found.map_or_else(|| rule.span.clone(), |found| found.span.clone())
+}
+
+/// The mistake of all mistakes: the number of the host's port in a rule that sees the container's.
+fn no_effect(judge: &Judge<'_>, family: Family, rule: &Rule, ranges: &[PortRange]) -> Diagnostic {
+    let meant = judge.published.iter().find_map(|(port, ways)| {
+        let way = ways.get(&family)?;
+        let inside = way.port?;
+        within(ranges, port.number).then_some((*port, inside))
+    });
+    let remark = Diagnostic::warning(
+        "no-effect",
+        "this rule has no effect: no container listens on this port",
+    );
+    match meant {
+        Some((port, inside)) => remark
+            .at(
+                ports_span(rule),
+                format!("the port of the host; here it is the container's, {inside}"),
+            )
+            .help(format!(
+                "it was probably written for port {} of the host, which leads to port {inside} of \
+                 the container: the destination is rewritten before the rule sees the packet",
+                port.key()
+            ))
+            .help(format!(
+                "the policy does what the rules do, not what was meant: see what it says of {}",
+                port.key()
+            )),
+        None => remark
+            .at(ports_span(rule), "no published port leads here")
+            .help("if its container does not run at the moment, dump again when it does"),
+    }
+}
+
+/// Several ports of the host behind one of containers, and the rules about it.
+fn together(rules: &[&Rule], inside: u16, ports: &BTreeSet<HostPort>) -> Option<Diagnostic> {
+    let (first, others) = rules.split_first()?;
+    let ports: Vec<_> = ports.iter().copied().collect();
+    let message = format!(
+        "rules about one port of containers are about {} of the host",
+        ports.len()
+    );
+    let remark = Diagnostic::warning("together", message)
+        .at(ports_span(first), "the container's port")
+        .help(format!(
+            "{} all lead to port {inside} of a container; in the policy each has a line of its own",
+            ports_text(&ports)
+        ));
+    Some(others.iter().fold(remark, |remark, rule| {
+        remark.related(ports_span(rule), "here too")
+    }))
+}
+
+/// Rules that refuse what containers ask for, too.
+pub(super) fn breaks_egress(judge: &Judge<'_>, family: Family) -> Vec<Diagnostic> {
+    let refusing = judge.refuses_answers(family);
+    let rules = refusing
+        .iter()
+        .filter_map(|number| judge.dump.rules.get(*number));
+    rules
+        .map(|rule| {
+            Diagnostic::warning(
+                "breaks-egress",
+                "this rule also refuses the answers to what containers ask other servers",
+            )
+            .at(rule.span.clone(), "answers come in here as well")
+            .help("the policy does not do that: dfw lets the answers to containers pass")
+        })
+        .collect()
+}
