@@ -25,6 +25,7 @@ pub mod eval;
 pub mod expect;
 pub mod host;
 pub mod import;
+pub mod init;
 pub mod kernel;
 pub mod netlink;
 pub mod output;

@@ -49,7 +49,7 @@ pub(super) fn run(
         refusing: snapshot.neighbours.into_iter().filter(refuses).collect(),
         legacy: !host::legacy_tables().v4.is_empty() || !host::legacy_tables().v6.is_empty(),
     };
-    let notices = unanswered(&found);
+    let notices = host::unanswered(&found);
     for notice in &notices {
         terminal.diagnostic(notice, &Sources::new());
         terminal.gap();
@@ -80,16 +80,6 @@ fn refuses(neighbour: &Neighbour) -> bool {
         && [Hook::Forward, Hook::Input]
             .iter()
             .any(|hook| shares_hook(neighbour.family, neighbour.hook, *hook))
-}
-
-fn unanswered(found: &Found) -> Vec<Diagnostic> {
-    let unanswered = found.unanswered.iter();
-    unanswered
-        .map(|error| {
-            Diagnostic::warning("engine-unanswered", error.to_string())
-                .help("what it publishes is not among what follows")
-        })
-        .collect()
 }
 
 fn text(

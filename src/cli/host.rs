@@ -222,6 +222,17 @@ pub(super) fn notices(policy: &Policy, found: &Found) -> Vec<Diagnostic> {
     notices
 }
 
+/// Engines whose publications are not known.
+pub(super) fn unanswered(found: &Found) -> Vec<Diagnostic> {
+    let unanswered = found.unanswered.iter();
+    unanswered
+        .map(|error| {
+            Diagnostic::warning("engine-unanswered", error.to_string())
+                .help("what it publishes is not among what follows")
+        })
+        .collect()
+}
+
 /// A service of the host at a port that a container would publish.
 fn held(host: &HostView, publication: &Publication<'_>) -> Option<Diagnostic> {
     let holder = publication.holder(host)?;

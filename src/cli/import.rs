@@ -1,7 +1,6 @@
 //! `dfw import`: a policy from the rules that somebody has.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -15,6 +14,7 @@ use crate::output::terminal::{Terminal, Tone};
 use crate::source::{FileId, ReadError, Sources};
 
 use super::apply::summary;
+use super::directory;
 use super::failure::Failure;
 
 /// The file that is written into a directory.
@@ -29,13 +29,15 @@ pub(super) fn run(
     let files = read(&mut sources, paths)?;
     let imported = import(&sources, &files).map_err(|error| refused(&error))?;
     if let Some(dir) = output {
-        prepare(dir)?;
+        directory::prepare(dir)?;
     }
     for remark in &imported.remarks {
         terminal.diagnostic(remark, &sources);
         terminal.gap();
     }
-    let written = output.map(|dir| write(dir, &imported.text)).transpose()?;
+    let written = output
+        .map(|dir| directory::write(dir, NAME, &imported.text))
+        .transpose()?;
     let answer = || {
         json!({
             "schema": "dfw/import/v1",
@@ -100,56 +102,4 @@ fn read(sources: &mut Sources, paths: &[PathBuf]) -> Result<Vec<FileId>, Failure
             .map_err(|error: ReadError| unreadable(error.to_string()))
     };
     paths.iter().map(PathBuf::as_path).map(read).collect()
-}
-
-fn unwritable(what: &str, path: &Path, error: &io::Error) -> Failure {
-    let message = format!("cannot {what} {}: {error}", path.display());
-    Failure::plain(Diagnostic::error("unwritable", message).help("nothing was written"))
-}
-
-/// Makes the directory, or makes sure that it has no policy yet.
-fn prepare(dir: &Path) -> Result<(), Failure> {
-    if !dir.exists() {
-        return fs::create_dir(dir).map_err(|error| unwritable("make", dir, &error));
-    }
-    let entries = fs::read_dir(dir).map_err(|error| unwritable("read", dir, &error))?;
-    for entry in entries {
-        let path = entry
-            .map_err(|error| unwritable("read", dir, &error))?
-            .path();
-        let is_policy = path.extension().is_some_and(|extension| {
-            ["yaml", "yml"]
-                .iter()
-                .any(|known| extension.eq_ignore_ascii_case(known))
-        });
-        if is_policy {
-            let message = format!("{} has a policy already: {}", dir.display(), path.display());
-            return Err(Failure::plain(
-                Diagnostic::error("not-empty", message).help(
-                    "nothing was written; all files of a directory are one policy, so name another",
-                ),
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// Writes the policy; never over a file that is there.
-fn write(dir: &Path, text: &str) -> Result<PathBuf, Failure> {
-    let path = dir.join(NAME);
-    let failed = |error: &io::Error| unwritable("write", &path, error);
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .open(&path)
-        .map_err(|error| failed(&error))?;
-    if let Err(error) = file
-        .write_all(text.as_bytes())
-        .and_then(|()| file.sync_all())
-    {
-        // Half a policy is worse than none.
-        let _ = fs::remove_file(&path);
-        return Err(failed(&error));
-    }
-    Ok(path)
 }

@@ -3,9 +3,11 @@
 mod apply;
 mod audit;
 mod check;
+mod directory;
 mod failure;
 mod host;
 mod import;
+mod init;
 mod load;
 mod notice;
 mod remove;
@@ -31,6 +33,8 @@ const DEFAULT_PATH: &str = "/etc/dfw/policies";
     after_help = "\
 Examples:
   dfw audit                    who reaches what containers publish now?
+  dfw init --allow 192.0.2.0/24 policies/
+                               a first policy, of what is published now
   dfw check policies/          is this policy right? (needs no root)
   dfw apply policies/          put it in force, all of it or nothing
   dfw status                   what is in force, and whom it let in or refused
@@ -63,6 +67,8 @@ enum Color {
 enum Verb {
     /// Put the policies in force: one transaction, all of it or nothing
     Apply(ApplyArgs),
+    /// Write a first policy, of what is published now
+    Init(InitArgs),
     /// Say whether the policies are right; needs neither root nor a kernel
     Check(PolicyPath),
     /// Say who reaches what containers publish, and by which line of the policy
@@ -102,6 +108,19 @@ struct AuditArgs {
 }
 
 #[derive(Debug, clap::Args)]
+struct InitArgs {
+    /// The directory to write it into; one that has a policy is left alone
+    #[arg(default_value = DEFAULT_PATH)]
+    path: PathBuf,
+    /// Who may reach every port of it: an address, a network, a range, or `any`; nobody if not
+    /// given
+    #[arg(long, value_name = "SOURCE", value_delimiter = ',')]
+    allow: Vec<init::Allowed>,
+    #[command(flatten)]
+    engine: EngineArgs,
+}
+
+#[derive(Debug, clap::Args)]
 struct ShowArgs {
     /// Compile this policy instead of reading the kernel; needs no root
     #[arg(long, value_name = "PATH", num_args = 0..=1, default_missing_value = DEFAULT_PATH)]
@@ -131,6 +150,7 @@ pub fn main() -> ExitCode {
     let done = match &args.verb {
         Verb::Apply(apply) => apply::run(terminal, &apply.policy.path, &apply.engine),
         Verb::Audit(args) => audit::run(terminal, args.policy.as_deref(), &args.engine),
+        Verb::Init(args) => init::run(terminal, &args.path, &args.allow, &args.engine),
         Verb::Check(policy) => check::run(terminal, &policy.path),
         Verb::Show(show) => match &show.policy {
             Some(path) => show::compiled(terminal, path),
@@ -151,9 +171,12 @@ impl Verb {
     fn changes(&self) -> bool {
         match self {
             Self::Apply(_) | Self::Remove => true,
-            Self::Audit(_) | Self::Check(_) | Self::Show(_) | Self::Status | Self::Import(_) => {
-                false
-            }
+            Self::Audit(_)
+            | Self::Init(_)
+            | Self::Check(_)
+            | Self::Show(_)
+            | Self::Status
+            | Self::Import(_) => false,
         }
     }
 }

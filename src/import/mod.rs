@@ -28,7 +28,7 @@ mod write;
 use thiserror::Error;
 
 use crate::diagnostic::Diagnostic;
-use crate::policy::{self, Policy};
+use crate::policy::{Policy, read_text};
 use crate::source::{FileId, Sources};
 
 use parse::Dump;
@@ -81,23 +81,10 @@ pub fn import(sources: &Sources, files: &[FileId]) -> Result<Import, Error> {
         (remark.slug != unfollowed::OPENS, place)
     });
     let text = write::policy(sources, &dump, &ports, deny);
-    let policy = read_back(&text)?;
+    let policy = read_text("imported.yaml", &text).map_err(Error::Invalid)?;
     Ok(Import {
         text,
         policy,
         remarks,
     })
-}
-
-/// What the policy reader makes of the text.
-fn read_back(text: &str) -> Result<Policy, Error> {
-    let mut sources = Sources::in_memory::<&str, &str>([]);
-    let file = sources.take("imported.yaml", text.into());
-    match policy::read(&mut sources, &[file]) {
-        Ok((policy, _)) => Ok(policy),
-        Err(errors) => {
-            let first = errors.into_iter().next().map(|error| error.message);
-            Err(Error::Invalid(first.unwrap_or_default()))
-        }
-    }
 }

@@ -10,6 +10,14 @@ use crate::diagnostic::quoted;
 const FORMS: &str = "write an address (203.0.113.7), a network (203.0.113.0/24) or a range \
                      (203.0.113.10-203.0.113.20); IPv6 likewise";
 
+impl std::str::FromStr for Entry {
+    type Err = Mistake;
+
+    fn from_str(text: &str) -> Result<Self, Mistake> {
+        parse_entry(text)
+    }
+}
+
 /// Reads `text` as an address, a network in CIDR notation, or a range `A-B`.
 ///
 /// IPv4-mapped IPv6 addresses and zone ids are refused: the first never appear in a packet, the

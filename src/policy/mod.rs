@@ -25,7 +25,7 @@ use std::net::IpAddr;
 use crate::source::Span;
 use address::AddressSet;
 pub use mistake::Mistake;
-pub use validate::read;
+pub use validate::{read, read_text};
 
 /// Everything that one policy directory says.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -35,6 +35,22 @@ pub(super) struct Reader<'a> {
     pub(super) tests: Vec<Expectation>,
 }
 
+/// Reads one text that is a whole policy and names no other file.
+///
+/// # Errors
+/// What is wrong with it first.
+pub fn read_text(name: &str, text: &str) -> Result<Policy, String> {
+    let mut sources = Sources::in_memory::<&str, &str>([]);
+    let file = sources.take(name, text.into());
+    match read(&mut sources, &[file]) {
+        Ok((policy, _)) => Ok(policy),
+        Err(errors) => {
+            let first = errors.into_iter().next().map(|error| error.message);
+            Err(first.unwrap_or_default())
+        }
+    }
+}
+
 /// Reads the policy that `files` are, together: in which order does not matter.
 ///
 /// With the policy come warnings.

@@ -15,6 +15,7 @@ use crate::support::probe::{Outcome, PATIENCE, SILENCE, Transport};
 pub(crate) const TRIALS: &[Named] = &[
     ("audit::names_what_strangers_reach_without_dfw", without_dfw),
     ("audit::names_what_strangers_reach_with_dfw", with_dfw),
+    ("audit::a_first_policy_covers_everything", first_policy),
     (
         "audit::a_policy_is_audited_before_it_is_applied",
         beforehand,
@@ -56,6 +57,24 @@ fn with_dfw(lab: &Lab) -> Result<()> {
         audit["not_published"]
     );
     agrees(lab, &audit)
+}
+
+/// From exposed to covered by what `init` has written, and by nothing else; never twice.
+fn first_policy(lab: &Lab) -> Result<()> {
+    let dir = lab.fresh_folder()?;
+    let init = lab.dfw(&["init", &dir, "--allow", "203.0.113.20,2001:db8:1::20"])?;
+    ensure!(init.status.success(), "{init:?}");
+    let again = lab.dfw(&["init", &dir])?;
+    ensure!(again.status.code() == Some(1), "{again:?}");
+    let applied = lab.dfw(&["apply", &dir])?;
+    ensure!(applied.status.success(), "{applied:?}");
+    let audit = audit(lab, &[], Some(0))?;
+    ensure!(
+        exposures(&audit)?.all(|exposure| exposure["open_to"] != "any"),
+        "{audit:#}"
+    );
+    agrees(lab, &audit)?;
+    doors::trusted_reaches_all(lab)
 }
 
 /// The same answer, before and after.

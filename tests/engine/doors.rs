@@ -213,6 +213,22 @@ pub(crate) fn guarded_as_the_engine_says(lab: &Lab) -> Result<()> {
     check(lab, PROXY_UNNAMED, Reading::Guarded)
 }
 
+/// Whether one client reaches everything that is published or served for others.
+pub(crate) fn trusted_reaches_all(lab: &Lab) -> Result<()> {
+    #[rustfmt::skip]
+    const ALL: &[Row] = &[
+        row("default bridge",            "tcp host:80",         "trusted",          "trusted2 stranger"),
+        row("nobody had named it",       "tcp host:8500",       "trusted",          "trusted2 stranger"),
+        row("the same, IPv6",            "tcp host6:8500",      "trusted",          "trusted2 stranger"),
+        row("at one address",            "tcp host:8082",       "trusted",          "trusted2 stranger"),
+        row("at one IPv6 address",       "tcp host6:8086",      "trusted",          "trusted2 stranger"),
+        row("a range",                   "tcp host:9001",       "trusted",          "trusted2 stranger"),
+        row("udp",                       "udp host:5353",       "trusted",          "trusted2 stranger"),
+        row("host network",              "tcp host:7001",       "trusted",          "trusted2 stranger"),
+    ];
+    check(lab, ALL, Reading::Guarded)
+}
+
 /// Whether containers reach the ports of their host.
 pub(crate) fn hairpin_now(lab: &Lab) -> Result<()> {
     check(lab, HAIRPIN, Reading::Guarded)

@@ -9,6 +9,7 @@ use std::path::Path;
 use dfw::host::HostView;
 use dfw::host::docker;
 use dfw::host::engine::Engine;
+use dfw::init::{Allow, propose};
 use dfw::netlink::link::{Address, Link};
 
 const FOLDER: &str = "tests/fixtures/engines";
@@ -22,12 +23,40 @@ pub(crate) fn engine(name: &str) -> Engine {
     docker::engine("/run/engine.sock", serde_json::from_str(&text).unwrap())
 }
 
+/// A container may be called what it likes.
+#[test]
+fn a_first_policy_is_one_whatever_containers_are_called() {
+    let mut host = HostView {
+        engines: vec![engine("docker-20.10")],
+        ..HostView::default()
+    };
+    let number = propose(&host, &Allow::Any).unwrap().policy.ports.len();
+    for (index, container) in host.engines[0].containers.iter_mut().enumerate() {
+        container.name = format!("{index}\n80: any # \u{85}\u{2028}: [");
+    }
+    for allow in [Allow::Any, Allow::Addresses(Vec::new())] {
+        let first = propose(&host, &allow).unwrap();
+        assert_eq!(first.policy.ports.len(), number, "{}", first.text);
+    }
+    let empty = propose(&HostView::default(), &Allow::Any).unwrap();
+    assert!(empty.policy.ports.is_empty());
+}
+
 #[test]
 fn engines_are_understood() {
     let update = std::env::var_os("UPDATE").is_some();
     let mut different = Vec::new();
     for name in ["docker-20.10", "docker-26.1", "docker-28.5", "podman"] {
-        let text = describe(&engine(name));
+        let engine = engine(name);
+        let mut text = describe(&engine);
+        let host = HostView {
+            engines: vec![engine],
+            ..HostView::default()
+        };
+        let allow = ["203.0.113.0/24", "2001:db8::/32"].map(|a| a.parse().unwrap());
+        let first = propose(&host, &Allow::Addresses(allow.to_vec())).unwrap();
+        text.push_str("\n# its first policy\n");
+        text.push_str(&first.text);
         let path = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join(FOLDER)
             .join(format!("{name}.txt"));

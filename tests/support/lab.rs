@@ -289,6 +289,15 @@ impl Lab {
         outcome(self.engine.command(&self.dfw).args(arguments))
     }
 
+    /// A folder that does not exist yet.
+    pub(crate) fn fresh_folder(&self) -> Result<String> {
+        let dir = self.ledger.dir().join("fresh");
+        match fs::remove_dir_all(&dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(dir.to_string_lossy().into_owned()),
+        }
+    }
+
     /// Writes one policy and tells the folder.
     pub(crate) fn write_policy(&self, policy: &str) -> Result<String> {
         let dir = self.ledger.dir().join("policies");

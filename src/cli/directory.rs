@@ -1,0 +1,61 @@
+//! A directory for a new policy; what is there already is never written over.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use crate::diagnostic::Diagnostic;
+
+use super::failure::Failure;
+
+fn unwritable(what: &str, path: &Path, error: &io::Error) -> Failure {
+    let message = format!("cannot {what} {}: {error}", path.display());
+    Failure::plain(Diagnostic::error("unwritable", message).help("nothing was written"))
+}
+
+/// Makes the directory, or makes sure that it has no policy yet.
+pub(super) fn prepare(dir: &Path) -> Result<(), Failure> {
+    if !dir.exists() {
+        return fs::create_dir_all(dir).map_err(|error| unwritable("make", dir, &error));
+    }
+    let entries = fs::read_dir(dir).map_err(|error| unwritable("read", dir, &error))?;
+    for entry in entries {
+        let path = entry
+            .map_err(|error| unwritable("read", dir, &error))?
+            .path();
+        let is_policy = path.extension().is_some_and(|extension| {
+            ["yaml", "yml"]
+                .iter()
+                .any(|known| extension.eq_ignore_ascii_case(known))
+        });
+        if is_policy {
+            let message = format!("{} has a policy already: {}", dir.display(), path.display());
+            return Err(Failure::plain(
+                Diagnostic::error("not-empty", message).help(
+                    "nothing was written; all files of a directory are one policy, so name another",
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Writes the policy; never over a file that is there.
+pub(super) fn write(dir: &Path, name: &str, text: &str) -> Result<PathBuf, Failure> {
+    let path = dir.join(name);
+    let failed = |error: &io::Error| unwritable("write", &path, error);
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(&path)
+        .map_err(|error| failed(&error))?;
+    if let Err(error) = file
+        .write_all(text.as_bytes())
+        .and_then(|()| file.sync_all())
+    {
+        // Half a policy is worse than none.
+        let _ = fs::remove_file(&path);
+        return Err(failed(&error));
+    }
+    Ok(path)
+}

@@ -1,0 +1,174 @@
+//! The first policy of a host: every port that is published there now, and who may reach it.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use crate::compile::key;
+use crate::host::HostView;
+use crate::host::engine::PortRange;
+use crate::policy::address::Entry;
+use crate::policy::{Policy, PortKey, read_text};
+
+/// The name of the list of those who are allowed.
+const ALLOWED: &str = "allowed";
+
+/// A policy as text, and what it says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proposal {
+    /// YAML.
+    pub text: String,
+    /// What the policy reader makes of it.
+    pub policy: Policy,
+}
+
+/// The policy cannot be read back, which is a bug.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the policy made of what is published is not valid: {0}")]
+pub struct Invalid(String);
+
+/// Who may reach every port of a first policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Allow {
+    /// These addresses; none of them for nobody.
+    Addresses(Vec<Entry>),
+    /// Everybody.
+    Any,
+}
+
+/// What a port is for: the titles of its containers with their own ports.
+type Titles = Vec<String>;
+
+/// Writes a policy for what is published at the moment.
+///
+/// # Errors
+/// If it is not valid, which is a bug.
+pub fn propose(host: &HostView, allow: &Allow) -> Result<Proposal, Invalid> {
+    let mut text = String::from(
+        "# Made by `dfw init` of what is published on this host; dfw never writes it again, so edit \
+         it.\n# Then: `dfw check`, and `dfw apply` puts it in force.\n\n\
+         default: deny    # a published port that is not named below is refused\n",
+    );
+    if let Allow::Addresses(addresses) = allow
+        && !addresses.is_empty()
+    {
+        let list: Vec<_> = addresses
+            .iter()
+            .map(|entry| quoted(&entry.to_string()))
+            .collect();
+        let _ = write!(text, "\nsources:\n  {ALLOWED}: [{}]\n", list.join(", "));
+    }
+    let who = match allow {
+        Allow::Any => "any".to_owned(),
+        Allow::Addresses(addresses) if addresses.is_empty() => "[]".to_owned(),
+        Allow::Addresses(_) => format!("[{ALLOWED}]"),
+    };
+    let ports = ranges(ports(host));
+    text.push_str(if ports.is_empty() {
+        "\nports: {}\n"
+    } else {
+        "\nports:\n"
+    });
+    let width = ports
+        .iter()
+        .map(|(key, _)| written(key).len())
+        .max()
+        .unwrap_or_default();
+    for (key, titles) in &ports {
+        let written = format!("{}:", written(key));
+        let _ = writeln!(
+            text,
+            "  {written:<width$} {who}    # {}",
+            titles.join("; "),
+            width = width + 1,
+        );
+    }
+    let policy = read_text("published.yaml", &text).map_err(Invalid)?;
+    Ok(Proposal { text, policy })
+}
+
+/// Every port that is published or served by a container in the host's network, loopback left out.
+fn ports(host: &HostView) -> BTreeMap<PortKey, Titles> {
+    let mut ports: BTreeMap<PortKey, Titles> = BTreeMap::new();
+    let mut add = |port: PortRange, title: String| {
+        let titles = ports.entry(key(&port)).or_default();
+        if !titles.contains(&title) {
+            titles.push(title);
+        }
+    };
+    for publication in host.publications() {
+        let published = publication.published;
+        if published.address.is_loopback() {
+            continue;
+        }
+        let mut title = clean(&publication.of.title());
+        if published.port != published.container_port {
+            let _ = write!(title, ", its port {}", published.container_port);
+        }
+        if !publication.of.is_running() {
+            title.push_str(", not running");
+        }
+        add(published.port(), title);
+    }
+    for listener in &host.listeners {
+        let owner = listener.owner.as_ref();
+        let container = owner.and_then(|owner| host.container_of(owner));
+        let Some(container) = container.filter(|container| container.host_network) else {
+            continue;
+        };
+        if listener.address.is_loopback() {
+            continue;
+        }
+        let port = PortRange {
+            address: Some(listener.address).filter(|address| !address.is_unspecified()),
+            transport: listener.transport,
+            first: listener.port,
+            last: listener.port,
+        };
+        add(
+            port,
+            format!("{}, in the host's network", clean(&container.title())),
+        );
+    }
+    ports
+}
+
+/// Ports in a row for the same container become a range.
+fn ranges(ports: BTreeMap<PortKey, Titles>) -> Vec<(PortKey, Titles)> {
+    let mut sorted: Vec<_> = ports.into_iter().collect();
+    sorted.sort_by_key(|(key, _)| (key.address, key.protocol, key.first));
+    let mut ranges: Vec<(PortKey, Titles)> = Vec::new();
+    for (key, titles) in sorted {
+        match ranges.last_mut() {
+            Some((before, same))
+                if *same == titles
+                    && (before.address, before.protocol) == (key.address, key.protocol)
+                    && before.last.checked_add(1) == Some(key.first) =>
+            {
+                before.last = key.last;
+            }
+            _ => ranges.push((key, titles)),
+        }
+    }
+    ranges.sort_by_key(|(key, _)| (key.first, key.protocol, key.address));
+    ranges
+}
+
+/// A key as YAML; tcp goes without saying.
+fn written(key: &PortKey) -> String {
+    let text = key.to_string();
+    quoted(text.strip_suffix("/tcp").unwrap_or(&text))
+}
+
+/// IPv6 addresses look like other things of YAML.
+fn quoted(text: &str) -> String {
+    if text.contains("::") || text.contains('[') {
+        format!("\"{text}\"")
+    } else {
+        text.to_owned()
+    }
+}
+
+/// What containers are called is their makers' choice; a comment ends with its line.
+fn clean(title: &str) -> String {
+    title.replace(|c: char| c.is_control(), "?")
+}
