@@ -428,6 +428,7 @@ impl Way {
                 original,
             }),
             returns: false,
+            resumes: false,
         }
     }
 }

@@ -172,6 +172,7 @@ impl<'a> Case<'a> {
                 original: self.flow,
             }),
             returns: false,
+            resumes: false,
         }
     }
 

@@ -147,6 +147,16 @@ impl Compiler<'_> {
             ],
             note("answers of published ports: a source that loses its permission loses them too"),
         ));
+        rules.push(Rule::new(
+            vec![
+                from_container(true),
+                to_container(false),
+                Expression::Resumed,
+                Expression::Counter,
+                drop(),
+            ],
+            note("answers of a forgotten connection, to a client that maybe had to lose it"),
+        ));
         let containers_excepted = self.dispatch(Context::FromContainers);
         if !containers_excepted.is_empty() {
             self.chain("from-containers", containers_excepted);

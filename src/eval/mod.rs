@@ -34,6 +34,9 @@ pub struct Packet {
     pub connection: Option<Connection>,
     /// Whether the route to its destination leads back out of the incoming interface.
     pub returns: bool,
+    /// Whether it is a segment in the middle of a TCP connection of which nothing was known before
+    /// it came, from a port that servers use.
+    pub resumes: bool,
 }
 
 /// The interface that a packet leaves through.
@@ -256,6 +259,14 @@ impl<'a> Run<'a> {
                     matches!(flow.destination, IpAddr::V4(v4) if v4.is_loopback())
                 }),
                 Expression::SameInterface => self.packet.returns,
+                Expression::Resumed => {
+                    self.packet.resumes
+                        && self.packet.protocol == L4Protocol::Tcp
+                        && self
+                            .packet
+                            .connection
+                            .is_some_and(|c| c.direction == Direction::Original && !c.related)
+                }
                 Expression::PortMap {
                     tuple,
                     protocol,

@@ -34,6 +34,7 @@ fn packet() -> Packet {
             original: flow,
         }),
         returns: false,
+        resumes: false,
     }
 }
 
@@ -202,6 +203,7 @@ fn what_a_packet_does_not_have_matches_nothing() {
         Expression::DestinationNat,
         Expression::Related,
         Expression::ToLoopback(Tuple::Original),
+        Expression::Resumed,
         out(true),
     ] {
         assert!(

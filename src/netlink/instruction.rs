@@ -21,7 +21,7 @@ pub(super) enum Instruction {
     /// `[ cmp eq reg 1 DATA ]`
     Cmp { op: u32, data: Vec<u8> },
     /// `[ bitwise reg 1 = ( reg 1 & MASK ) ^ 0 ]`, 4 bytes in host byte order
-    Mask(u32),
+    Mask(Vec<u8>),
     /// `[ lookup reg 1 set SET ]`, for a verdict map with `dreg 0`
     Lookup {
         set: String,
@@ -106,11 +106,13 @@ impl Instruction {
             Self::Mask(mask) => {
                 w.be32(NFTA_BITWISE_SREG, NFT_REG_1);
                 w.be32(NFTA_BITWISE_DREG, NFT_REG_1);
-                w.be32(NFTA_BITWISE_LEN, 4);
-                w.nest(NFTA_BITWISE_MASK, |w| {
-                    w.attribute(NFTA_DATA_VALUE, &mask.to_ne_bytes());
+                // A register has 16 bytes, so what is longer is none of dfw's.
+                let length = u32::try_from(mask.len()).unwrap_or_default();
+                w.be32(NFTA_BITWISE_LEN, length);
+                w.nest(NFTA_BITWISE_MASK, |w| w.attribute(NFTA_DATA_VALUE, mask));
+                w.nest(NFTA_BITWISE_XOR, |w| {
+                    w.attribute(NFTA_DATA_VALUE, &vec![0; mask.len()]);
                 });
-                w.nest(NFTA_BITWISE_XOR, |w| w.attribute(NFTA_DATA_VALUE, &[0; 4]));
             }
             Self::Lookup {
                 set,
@@ -309,16 +311,16 @@ impl Instruction {
     fn decode_mask(f: &Fields<'_>) -> Option<Self> {
         f.expect(NFTA_BITWISE_SREG, NFT_REG_1)?;
         f.expect(NFTA_BITWISE_DREG, NFT_REG_1)?;
-        f.expect(NFTA_BITWISE_LEN, 4)?;
         // Missing before Linux 5.6; 0 is mask and xor.
         if f.get(NFTA_BITWISE_OP).is_some() {
             f.expect(NFTA_BITWISE_OP, 0)?;
         }
-        if value(&f.get(NFTA_BITWISE_XOR)?)? != [0; 4] {
+        let mask = value(&f.get(NFTA_BITWISE_MASK)?)?.to_vec();
+        if value(&f.get(NFTA_BITWISE_XOR)?)? != vec![0; mask.len()] {
             return None;
         }
-        let mask = value(&f.get(NFTA_BITWISE_MASK)?)?.try_into().ok()?;
-        Some(Self::Mask(u32::from_ne_bytes(mask)))
+        f.expect(NFTA_BITWISE_LEN, u32::try_from(mask.len()).ok()?)?;
+        Some(Self::Mask(mask))
     }
 }
 

@@ -3,7 +3,9 @@
 //! Both directions stand side by side so that one cannot change without the other;
 //! `raise(lower(rule)) == rule` is a property test.
 
-use crate::ruleset::{Direction, Expression, Family, L4Protocol, NameMatch, Reject, Side, Tuple};
+use crate::ruleset::{
+    Direction, EPHEMERAL, Expression, Family, L4Protocol, NameMatch, Reject, Side, Tuple,
+};
 
 use super::instruction::Instruction;
 use super::number::*;
@@ -77,6 +79,7 @@ pub(super) fn lower(expression: &Expression, out: &mut Vec<Instruction>) {
             });
             out.push(equal(1u32.to_ne_bytes().to_vec()));
         }
+        Expression::Resumed => lower_resumed(out),
         Expression::PortMap {
             tuple,
             protocol,
@@ -152,6 +155,11 @@ pub(super) fn raise(instructions: &[Instruction], raw: &[(String, Vec<u8>)]) -> 
 #[expect(clippy::too_many_lines, reason = "one arm for each expression")]
 fn raise_first(instructions: &[Instruction]) -> Option<(Expression, usize)> {
     use Instruction::{Cmp, Counter, Ct, Fib, Immediate, Limit, Log, Lookup, Mask, Meta, Raw};
+    let mut resumed = Vec::new();
+    lower_resumed(&mut resumed);
+    if instructions.starts_with(&resumed) {
+        return Some((Expression::Resumed, resumed.len()));
+    }
     Some(match instructions {
         [
             Meta(NFT_META_L4PROTO),
@@ -264,11 +272,14 @@ fn raise_first(instructions: &[Instruction]) -> Option<(Expression, usize)> {
                 data,
             },
             ..,
-        ] if *data == [0; 4] => match (*key, *mask) {
-            (NFT_CT_STATUS, IPS_DST_NAT) => (Expression::DestinationNat, 3),
-            (NFT_CT_STATE, STATE_RELATED) => (Expression::Related, 3),
-            _ => return None,
-        },
+        ] if *data == [0; 4] => {
+            let bit = <[u8; 4]>::try_from(&mask[..]).map(u32::from_ne_bytes);
+            match (*key, bit) {
+                (NFT_CT_STATUS, Ok(IPS_DST_NAT)) => (Expression::DestinationNat, 3),
+                (NFT_CT_STATE, Ok(STATE_RELATED)) => (Expression::Related, 3),
+                _ => return None,
+            }
+        }
         [
             Fib {
                 result: NFT_FIB_RESULT_OIF,
@@ -374,6 +385,9 @@ fn raise_address(instructions: &[Instruction]) -> Option<(Expression, usize)> {
 
 /// `fib daddr . iif oif exists`
 const FIB_SAME_INTERFACE: u32 = NFTA_FIB_F_DADDR | NFTA_FIB_F_IIF | NFTA_FIB_F_PRESENT;
+/// Flags of TCP (RFC 9293, 3.1).
+const TCP_SYN: u8 = 0x02;
+const TCP_ACK: u8 = 0x10;
 /// `ct original proto-dst`
 const ORIGINAL_PORT: Instruction = Instruction::Ct {
     key: NFT_CT_PROTO_DST,
@@ -433,13 +447,39 @@ fn lower_protocol(protocol: L4Protocol, out: &mut Vec<Instruction>) {
     out.push(equal(vec![protocol.number()]));
 }
 
+/// Matches TCP from a port that servers use, in the middle of a connection that begins only for
+/// connection tracking.
+fn lower_resumed(out: &mut Vec<Instruction>) {
+    lower_protocol(L4Protocol::Tcp, out);
+    out.push(Instruction::Payload {
+        base: NFT_PAYLOAD_TRANSPORT_HEADER,
+        offset: 0,
+        length: 2,
+    });
+    out.push(Instruction::Cmp {
+        op: NFT_CMP_LT,
+        data: EPHEMERAL.to_be_bytes().to_vec(),
+    });
+    lower_bit(NFT_CT_STATE, STATE_NEW, out);
+    out.push(Instruction::Payload {
+        base: NFT_PAYLOAD_TRANSPORT_HEADER,
+        offset: 13,
+        length: 1,
+    });
+    out.push(Instruction::Mask(vec![TCP_SYN | TCP_ACK]));
+    out.push(Instruction::Cmp {
+        op: NFT_CMP_NEQ,
+        data: vec![TCP_SYN],
+    });
+}
+
 /// Matches if a bit of a conntrack word is set.
 fn lower_bit(key: u32, bit: u32, out: &mut Vec<Instruction>) {
     out.push(Instruction::Ct {
         key,
         direction: None,
     });
-    out.push(Instruction::Mask(bit));
+    out.push(Instruction::Mask(bit.to_ne_bytes().to_vec()));
     out.push(Instruction::Cmp {
         op: NFT_CMP_NEQ,
         data: vec![0; 4],

@@ -186,6 +186,7 @@ numbers! {
         NFT_CT_DST_IP6 = 22,
         NFT_CMP_EQ = 0,
         NFT_CMP_NEQ = 1,
+        NFT_CMP_LT = 2,
         NFT_LOOKUP_F_INV = 1,
         NFT_PAYLOAD_NETWORK_HEADER = 1,
         NFT_PAYLOAD_TRANSPORT_HEADER = 2,
@@ -200,6 +201,7 @@ numbers! {
         IPS_DST_NAT = 32,
         // `NF_CT_STATE_BIT(IP_CT_RELATED)`.
         STATE_RELATED = 4,
+        STATE_NEW = 8,
         // `LOG_WARNING`, what nft sends unless told otherwise.
         LOG_LEVEL_WARNING = 4,
     }

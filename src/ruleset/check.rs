@@ -117,6 +117,7 @@ fn check_expression(
         | Expression::Related
         | Expression::ToLoopback(_)
         | Expression::SameInterface
+        | Expression::Resumed
         | Expression::Limit { .. }
         | Expression::Counter
         | Expression::Reject(_) => true,

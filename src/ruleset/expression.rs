@@ -1,5 +1,8 @@
 //! What a rule can say: matches, statements and verdicts.
 
+/// The first port that clients use for themselves on Linux (`net.ipv4.ip_local_port_range`).
+pub const EPHEMERAL: u16 = 32768;
+
 /// One part of a rule, in the order in which the kernel runs them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expression {
@@ -46,6 +49,10 @@ pub enum Expression {
     /// `fib daddr . iif oif exists`: the way to the destination leads back out of the interface
     /// that the packet came in through.
     SameInterface,
+    /// `meta l4proto tcp tcp sport < 32768 ct state new tcp flags & (syn | ack) != syn`: a segment
+    /// from a port that servers use ([`EPHEMERAL`]), in the middle of a connection of which
+    /// connection tracking knows nothing, so that it takes its sender for the one who opened it.
+    Resumed,
     /// `meta l4proto tcp ct original proto-dst vmap @map`, `tcp dport vmap @map`.
     PortMap {
         /// Whose destination port.

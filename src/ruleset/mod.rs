@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 pub use expression::{
-    Direction, Expression, Family, L4Protocol, NameMatch, Reject, Side, Tuple, Verdict,
+    Direction, EPHEMERAL, Expression, Family, L4Protocol, NameMatch, Reject, Side, Tuple, Verdict,
 };
 
 /// The name of dfw's table, in the `inet` family.

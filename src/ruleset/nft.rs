@@ -3,6 +3,7 @@
 use std::fmt::{self, Display, Formatter, Write};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use super::EPHEMERAL;
 use super::{
     Base, Chain, Direction, Elements, Expression, Family, NameMatch, Reject, Rule, Ruleset, Set,
     Side, TABLE, Tuple, Verdict,
@@ -216,6 +217,11 @@ impl Display for Expression {
                 write!(f, "{}{} saddr @{set}", tuple.prefix(), family.keyword())
             }
             Self::ToLoopback(tuple) => write!(f, "{}ip daddr 127.0.0.0/8", tuple.prefix()),
+            Self::Resumed => write!(
+                f,
+                "meta l4proto tcp tcp sport < {EPHEMERAL} ct state new tcp flags & (syn | ack) != \
+                 syn"
+            ),
             Self::SameInterface => f.write_str("fib daddr . iif oif exists"),
             Self::PortMap {
                 tuple: Tuple::Original,

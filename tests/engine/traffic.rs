@@ -7,6 +7,7 @@ use anyhow::{Result, anyhow, ensure};
 
 use crate::Named;
 use crate::doors::POLICY;
+use crate::support::command::{output, wait_for};
 use crate::support::lab::Lab;
 use crate::support::probe::{PATIENCE, SILENCE, ping};
 use crate::support::table::{Reading, Row, check, row};
@@ -55,6 +56,7 @@ pub(crate) const TRIALS: &[Named] = &[
     ("traffic::revoked_docker_proxy_udp", |lab| {
         revoked(lab, "udp host6:5353")
     }),
+    ("traffic::revoked_and_forgotten", revoked_and_forgotten),
     ("traffic::revoked_host_network", |lab| {
         revoked(lab, "tcp host:7000")
     }),
@@ -268,6 +270,38 @@ fn revoked(lab: &Lab, port: &str) -> Result<()> {
         keeps.echoes(PATIENCE)?,
         "the source that keeps its permission is cut"
     );
+    Ok(())
+}
+
+/// Connection tracking forgets the connection of a revoked source (the source can make it, with a
+/// reset that the container never sees) while the container still has something to say to it. What
+/// the container sends again then looks like a connection of its own.
+fn revoked_and_forgotten(lab: &Lab) -> Result<()> {
+    lab.apply(TWO_SOURCES)?;
+    let client = lab.client("trusted")?;
+    let mut loses = client.converse(lab.target("tcp host:80")?)?;
+    let nft = |words: &[&str]| output(client.namespace.command("nft").args(words));
+    let deaf = "table ip deaf { chain in { type filter hook input priority 0; \
+                tcp sport 80 counter drop; }; }";
+    nft(&[&format!("add {deaf}")])?;
+    let heard = thread::scope(|scope| {
+        let asking = scope.spawn(|| loses.echoes(8 * SILENCE));
+        let revoked = || -> Result<()> {
+            // The container has answered, and will answer again until somebody hears it.
+            wait_for("an answer", PATIENCE, || {
+                let dropped = nft(&["list", "chain", "ip", "deaf", "in"]).ok()?;
+                (!dropped.contains("packets 0 ")).then_some(())
+            })?;
+            lab.apply(SECOND_ONLY)?;
+            output(lab.host()?.command("conntrack").arg("-F"))?;
+            Ok(())
+        };
+        let revoked = revoked();
+        nft(&["delete", "table", "ip", "deaf"])?;
+        let heard = asking.join().map_err(|_| anyhow!("the asker panicked"))?;
+        revoked.and(heard)
+    })?;
+    ensure!(!heard, "the revoked source still hears the container");
     Ok(())
 }
 

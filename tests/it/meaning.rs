@@ -86,6 +86,12 @@ fn meaning(policy: &Meant, host: &HostView, packet: &Packet) -> Decision {
     if icmp && packet.connection.is_some_and(|c| c.related) {
         return Accept; // Errors about connections: path MTU.
     }
+    let out_of_reach = !policy.knows_container(host, out);
+    let tcp = packet.protocol == L4Protocol::Tcp;
+    let related = packet.connection.is_some_and(|c| c.related);
+    if from_container && out_of_reach && tcp && asked && !related && packet.resumes {
+        return Drop; // What it answers nobody knows any more; nothing says that it may.
+    }
     let named = translated.and_then(|to| policy.most_exact(packet.protocol, to));
     let answers_outside = answer && !policy.knows_container(host, out);
     match translated {

@@ -96,21 +96,28 @@ fn eq(hex: &str, bytes: &[u8]) -> (String, Raw) {
     cmp("eq", 0, hex, bytes)
 }
 
-fn bit(hex: &str, mask: u32) -> [(String, Raw); 2] {
-    let bitwise = step(
+fn masked(hex: &str, mask: &[u8]) -> (String, Raw) {
+    step(
         &format!("bitwise reg 1 = ( reg 1 & {hex} ) ^ 0x00000000"),
         c"bitwise",
         &[
             (sys::NFTNL_EXPR_BITWISE_SREG, REGISTER),
             (sys::NFTNL_EXPR_BITWISE_DREG, REGISTER),
-            (sys::NFTNL_EXPR_BITWISE_LEN, Value::U32(4)),
             (
-                sys::NFTNL_EXPR_BITWISE_MASK,
-                Value::Bytes(mask.to_ne_bytes().to_vec()),
+                sys::NFTNL_EXPR_BITWISE_LEN,
+                Value::U32(u32::try_from(mask.len()).unwrap_or(0)),
             ),
-            (sys::NFTNL_EXPR_BITWISE_XOR, Value::Bytes(vec![0; 4])),
+            (sys::NFTNL_EXPR_BITWISE_MASK, Value::Bytes(mask.to_vec())),
+            (
+                sys::NFTNL_EXPR_BITWISE_XOR,
+                Value::Bytes(vec![0; mask.len()]),
+            ),
         ],
-    );
+    )
+}
+
+fn bit(hex: &str, mask: u32) -> [(String, Raw); 2] {
+    let bitwise = masked(hex, &mask.to_ne_bytes());
     [bitwise, cmp("neq", 1, "0x00000000", &[0; 4])]
 }
 
@@ -253,8 +260,22 @@ fn connections() -> Vec<Case> {
             Expression::Related,
             with_bit(ct("state", CT_STATE), bit("0x00000004", 1 << 2)),
         ),
+        case(Expression::Resumed, resumed()),
     ]);
     cases
+}
+
+/// TCP from below port 32768, new to connection tracking, of SYN and ACK not SYN alone.
+fn resumed() -> Vec<(String, Raw)> {
+    let mut steps = l4proto(L4Protocol::Tcp).to_vec();
+    steps.push(payload(TRANSPORT, 0, 2));
+    steps.push(cmp("lt", 2, "0x00000080", &[0x80, 0]));
+    steps.push(ct("state", CT_STATE));
+    steps.extend(bit("0x00000008", 1 << 3));
+    steps.push(payload(TRANSPORT, 13, 1));
+    steps.push(masked("0x00000012", &[0x12]));
+    steps.push(cmp("neq", 1, "0x00000002", &[2]));
+    steps
 }
 
 /// How an address is loaded.

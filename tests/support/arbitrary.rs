@@ -313,6 +313,7 @@ fn rule(style: Style) -> BoxedStrategy<RulePlan> {
                 3 => source_match(tuple()),
                 1 => tuple().prop_map(|t| Part::Ready(Expression::ToLoopback(t))),
                 1 => ready(vec![Expression::SameInterface]),
+                1 => ready(vec![Expression::Resumed]),
                 3 => port_map(),
                 2 => destination_map(tuple()),
                 1 => limit(),

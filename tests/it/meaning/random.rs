@@ -169,7 +169,7 @@ pub(super) struct Seed {
     tracked: bool,
     names: (&'static str, &'static str),
     protocol: L4Protocol,
-    facts: (bool, bool, bool, bool, bool),
+    facts: (bool, bool, bool, bool, bool, bool),
     /// The translated tuple and the packet's own.
     flows: [(Index, bool, Index, bool, Option<IpAddr>); 2],
 }
@@ -199,6 +199,7 @@ fn seed() -> impl Strategy<Value = Seed> {
             prop::bool::weighted(0.7),
             prop::bool::weighted(0.1),
             any::<bool>(),
+            prop::bool::weighted(0.1),
             prop::bool::weighted(0.1),
         ),
         [flow.clone(), flow],
@@ -260,7 +261,7 @@ impl Edges {
     }
 
     pub(super) fn packet(&self, seed: &Seed) -> Packet {
-        let (reply, dnat, related, bridge, returns) = seed.facts;
+        let (reply, dnat, related, bridge, returns, resumes) = seed.facts;
         let icmp = [L4Protocol::Icmp, L4Protocol::Icmp6].contains(&seed.protocol);
         Packet {
             hook: if seed.input {
@@ -286,6 +287,7 @@ impl Edges {
                 original: self.flow(&seed.flows[0], icmp),
             }),
             returns,
+            resumes,
         }
     }
 }
