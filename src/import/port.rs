@@ -18,6 +18,15 @@ pub(super) struct Port {
     pub(super) who: Who,
 }
 
+impl Port {
+    /// Whether an engine publishes it, and not only a rule names it. What a policy says of a port
+    /// holds for services of the host as well, so one that is the engine's now and then must not be
+    /// in it: it may be sshd's.
+    pub(super) fn is_published(&self) -> bool {
+        self.ways.values().any(|way| way.container.is_some())
+    }
+}
+
 /// What a policy says about a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Who {
