@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::rc::Rc;
 
 use super::named::host_addresses;
 use super::published::{HostPort, Way};
@@ -14,8 +15,17 @@ use crate::policy::address::{AddressSet, Entry};
 pub(super) struct Port {
     pub(super) host: HostPort,
     pub(super) ways: BTreeMap<Family, Way>,
-    pub(super) verdicts: BTreeMap<Family, Verdict>,
-    pub(super) who: Who,
+    pub(super) verdicts: BTreeMap<Family, Rc<Verdict>>,
+    pub(super) who: Rc<Who>,
+}
+
+impl Port {
+    /// Whether an engine publishes it, and not only a rule names it. What a policy says of a port
+    /// holds for services of the host as well, so one that is the engine's now and then must not be
+    /// in it: it may be sshd's.
+    pub(super) fn is_published(&self) -> bool {
+        self.ways.values().any(|way| way.container.is_some())
+    }
 }
 
 /// What a policy says about a port.
@@ -30,6 +40,9 @@ pub(super) struct Who {
     pub(super) reject: bool,
 }
 
+/// What was made of the verdicts of both families, by where they are kept.
+type Known = BTreeMap<[Option<usize>; 2], Rc<Who>>;
+
 /// Asks about every published port.
 pub(super) fn all(judge: &mut Judge<'_>) -> Vec<Port> {
     let hosts: BTreeMap<_, _> = Family::BOTH
@@ -37,8 +50,9 @@ pub(super) fn all(judge: &mut Judge<'_>) -> Vec<Port> {
         .map(|family| (family, host_addresses(judge.rules(family))))
         .collect();
     let mut ports = Vec::new();
+    let mut made = Known::new();
     for (&port, ways) in judge.published {
-        let here = one(judge, port, port.address, ways);
+        let here = one(judge, &mut made, port, port.address, ways);
         for (family, address) in others(&hosts, port) {
             // At this address of the host the rules may say something else.
             let Some(way) = ways.get(&family) else {
@@ -49,7 +63,13 @@ pub(super) fn all(judge: &mut Judge<'_>) -> Vec<Port> {
                 ..port
             };
             let known = judge.published.contains_key(&port);
-            let there = one(judge, port, Some(address), &[(family, way.clone())].into());
+            let there = one(
+                judge,
+                &mut made,
+                port,
+                Some(address),
+                &[(family, way.clone())].into(),
+            );
             let same = here
                 .verdicts
                 .get(&family)
@@ -89,6 +109,7 @@ fn others(
 
 fn one(
     judge: &mut Judge<'_>,
+    known: &mut Known,
     port: HostPort,
     host: Option<IpAddr>,
     ways: &BTreeMap<Family, Way>,
@@ -98,17 +119,20 @@ fn one(
         (*family, verdict)
     });
     let verdicts: BTreeMap<_, _> = asked.collect();
-    let who = Who::of(&verdicts);
+    let places = Family::BOTH.map(|family| verdicts.get(&family).map(|v| Rc::as_ptr(v).addr()));
+    let who = known
+        .entry(places)
+        .or_insert_with(|| Rc::new(Who::of(&verdicts)));
     Port {
         host: port,
         ways: ways.clone(),
+        who: Rc::clone(who),
         verdicts,
-        who,
     }
 }
 
 impl Who {
-    fn of(verdicts: &BTreeMap<Family, Verdict>) -> Self {
+    fn of(verdicts: &BTreeMap<Family, Rc<Verdict>>) -> Self {
         let set = |family: Family| verdicts.get(&family).map(|verdict| &verdict.allowed);
         let mut interfaces: Option<Vec<String>> = None;
         for verdict in verdicts.values() {

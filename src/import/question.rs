@@ -45,14 +45,14 @@ pub(super) enum Holds {
 }
 
 /// Whether one condition holds.
-enum Truth {
+enum Truth<'a> {
     No,
     Yes,
-    From(AddressSet),
+    From(&'a AddressSet),
     Unsure,
 }
 
-impl From<bool> for Truth {
+impl From<bool> for Truth<'_> {
     fn from(yes: bool) -> Self {
         if yes { Self::Yes } else { Self::No }
     }
@@ -61,17 +61,23 @@ impl From<bool> for Truth {
 impl Question<'_> {
     /// For which of the sources `among` all conditions of the rule hold.
     pub(super) fn holds(&self, rule: &Rule, among: &AddressSet) -> Holds {
-        let mut sources = among.clone();
+        // No copy where a condition says who it is: there may be many ranges, and many rules.
+        let mut found = None;
         let mut unsure = false;
         for condition in &rule.matches {
-            match self.truth(condition) {
-                Truth::Yes => {}
+            let sources = found.as_ref().unwrap_or(among);
+            found = match self.truth(condition) {
+                Truth::Yes => continue,
                 Truth::No => return Holds::For(AddressSet::default()),
-                Truth::From(set) if condition.negated => sources = sources.difference(&set),
-                Truth::From(set) => sources = sources.intersection(&set),
-                Truth::Unsure => unsure = true,
-            }
+                Truth::From(set) if condition.negated => Some(sources.difference(set)),
+                Truth::From(set) => Some(sources.intersection(set)),
+                Truth::Unsure => {
+                    unsure = true;
+                    continue;
+                }
+            };
         }
+        let sources = found.unwrap_or_else(|| among.clone());
         if unsure {
             Holds::Perhaps(sources)
         } else {
@@ -80,7 +86,7 @@ impl Question<'_> {
     }
 
     /// Whether it holds; a set of sources is still to be turned round if it is negated.
-    fn truth(&self, condition: &Match) -> Truth {
+    fn truth<'a>(&self, condition: &'a Match) -> Truth<'a> {
         match (self.plain(&condition.kind), condition.negated) {
             (Truth::Yes, true) => Truth::No,
             (Truth::No, true) => Truth::Yes,
@@ -88,14 +94,14 @@ impl Question<'_> {
         }
     }
 
-    fn plain(&self, kind: &Kind) -> Truth {
+    fn plain<'a>(&self, kind: &'a Kind) -> Truth<'a> {
         let is_new = self.sort == Sort::New;
         match kind {
             Kind::OriginalDestination(set) if is_new => self.to_host(set),
             Kind::OriginalSource(set) if !is_new => self.to_container(set),
             Kind::Destination(set) => self.to_container(set),
             Kind::Source(set) | Kind::OriginalSource(set) | Kind::OriginalDestination(set) => {
-                Truth::From(set.clone())
+                Truth::From(set)
             }
             Kind::Protocol(name) => self.is_protocol(name).into(),
             Kind::SourcePorts(ports) => source_ports(ports),
@@ -131,7 +137,7 @@ impl Question<'_> {
         name == "all" || name == "0" || super::published::protocol_of(name) == Some(self.protocol)
     }
 
-    fn to_container(&self, set: &AddressSet) -> Truth {
+    fn to_container<'a>(&self, set: &'a AddressSet) -> Truth<'a> {
         if *set == self.family.all() {
             return Truth::Yes;
         }
@@ -139,7 +145,7 @@ impl Question<'_> {
             .map_or(Truth::Unsure, |address| set.contains(address).into())
     }
 
-    fn to_host(&self, set: &AddressSet) -> Truth {
+    fn to_host<'a>(&self, set: &'a AddressSet) -> Truth<'a> {
         if let Some(address) = self.host {
             return set.contains(address).into();
         }
@@ -157,7 +163,7 @@ impl Question<'_> {
         }
     }
 
-    fn goes_to(&self, pattern: &str) -> Truth {
+    fn goes_to(&self, pattern: &str) -> Truth<'static> {
         let own = match self.bridge {
             Some(bridge) => Incoming::Named(bridge.to_owned()),
             None if pattern == "+" => return Truth::Yes,
@@ -169,7 +175,7 @@ impl Question<'_> {
 }
 
 /// A client sends from any port, as a rule from one that no user needs a permission for.
-fn source_ports(ports: &[PortRange]) -> Truth {
+fn source_ports(ports: &[PortRange]) -> Truth<'static> {
     if ports
         .iter()
         .any(|&(first, last)| first <= 1024 && last == u16::MAX)

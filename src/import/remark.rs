@@ -19,7 +19,7 @@ const NAMED: usize = 10;
 /// Everything worth a word.
 pub(super) fn all(judge: &Judge<'_>, ports: &[Port]) -> Vec<Diagnostic> {
     let mut remarks = Vec::new();
-    if judge.published.is_empty() {
+    if !ports.iter().any(Port::is_published) {
         remarks.push(nothing_published());
     }
     for family in judge.bases.keys() {
@@ -33,6 +33,7 @@ pub(super) fn all(judge: &Judge<'_>, ports: &[Port]) -> Vec<Diagnostic> {
     remarks.extend(private(ports));
     remarks.extend(families(judge, ports));
     remarks.extend(lost(ports));
+    remarks.extend(unpublished(judge, ports));
     remarks
 }
 
@@ -113,7 +114,9 @@ fn other_tables(judge: &Judge<'_>) -> Vec<Diagnostic> {
 
 /// Ports that are open wider through other interfaces.
 fn interfaces(ports: &[Port]) -> Option<Diagnostic> {
-    let stricter = |port: &&Port| port.verdicts.values().any(|verdict| verdict.stricter);
+    let stricter = |port: &&Port| {
+        port.is_published() && port.verdicts.values().any(|verdict| verdict.stricter)
+    };
     let ports: Vec<_> = ports
         .iter()
         .filter(stricter)
@@ -134,8 +137,30 @@ fn interfaces(ports: &[Port]) -> Option<Diagnostic> {
     })
 }
 
+/// Ports that rules name and nothing publishes.
+fn unpublished(judge: &Judge<'_>, ports: &[Port]) -> Vec<Diagnostic> {
+    let left_out = ports.iter().filter(|port| !port.is_published());
+    let rule = |port: &Port| {
+        let way = port.ways.values().next()?;
+        let rule = judge.dump.rules.get(way.rule)?;
+        let message = format!(
+            "nothing publishes {} at the moment",
+            ports_text(&[port.host])
+        );
+        Some(
+            Diagnostic::warning("unpublished", message)
+                .at(rule.span.clone(), "named here")
+                .help(
+                    "it is in the policy as a comment only, as a key would judge a service of the \
+                     host at this port too",
+                ),
+        )
+    };
+    left_out.filter_map(rule).collect()
+}
+
 fn private(ports: &[Port]) -> Option<Diagnostic> {
-    let open = |port: &&Port| has_private(&port.who);
+    let open = |port: &&Port| has_private(port);
     let ports: Vec<_> = ports.iter().filter(open).map(|port| port.host).collect();
     (!ports.is_empty()).then(|| {
         Diagnostic::warning(
@@ -161,7 +186,11 @@ fn families(judge: &Judge<'_>, ports: &[Port]) -> Vec<Diagnostic> {
                 Family::V4 => port.who.allow.v4().is_empty(),
                 Family::V6 => port.who.allow.v6().is_empty(),
             };
-            !other && !port.ways.contains_key(&family) && !port.who.any && set
+            port.is_published()
+                && !other
+                && !port.ways.contains_key(&family)
+                && !port.who.any
+                && set
         };
         ports
             .iter()

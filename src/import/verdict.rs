@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::rc::Rc;
 
 use super::interface::Incoming;
 use super::named::singles;
@@ -39,7 +40,8 @@ pub(super) struct Judge<'a> {
     outside: BTreeMap<Family, Vec<Incoming>>,
     /// Where answers may change from one port to the next.
     borders: Vec<u16>,
-    known: BTreeMap<Known, Verdict>,
+    /// Shared, as thousands of ports may have the same long answer.
+    known: BTreeMap<Known, Rc<Verdict>>,
 }
 
 /// All that an answer depends on.
@@ -100,7 +102,7 @@ impl<'a> Judge<'a> {
         port: HostPort,
         host: Option<IpAddr>,
         way: &Way,
-    ) -> Verdict {
+    ) -> Rc<Verdict> {
         let known = (
             family,
             port.protocol,
@@ -111,7 +113,7 @@ impl<'a> Judge<'a> {
             way.bridge.clone(),
         );
         if let Some(verdict) = self.known.get(&known) {
-            return verdict.clone();
+            return Rc::clone(verdict);
         }
         let verdict = self.verdict(&Question {
             family,
@@ -124,7 +126,8 @@ impl<'a> Judge<'a> {
             port: way.port,
             bridge: way.bridge.as_deref(),
         });
-        self.known.insert(known, verdict.clone());
+        let verdict = Rc::new(verdict);
+        self.known.insert(known, Rc::clone(&verdict));
         verdict
     }
 

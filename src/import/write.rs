@@ -45,14 +45,32 @@ pub(super) fn policy(sources: &Sources, dump: &Dump, ports: &[Port], deny: bool)
         );
     }
     names.write(&mut text);
-    let groups = groups(ports);
-    text.push_str(if groups.is_empty() {
-        "\nports: {}\n"
+    let mut written = String::new();
+    let mut left_out = String::new();
+    for group in groups(ports) {
+        let published = group.iter().any(Port::is_published);
+        let place = if published {
+            &mut written
+        } else {
+            &mut left_out
+        };
+        write_group(place, sources, dump, &names, group);
+    }
+    if written.is_empty() {
+        text.push_str("\nports: {}\n");
     } else {
-        "\nports:\n"
-    });
-    for group in groups {
-        write_group(&mut text, sources, dump, &names, group);
+        text.push_str("\nports:\n");
+        text.push_str(&written);
+    }
+    if !left_out.is_empty() {
+        text.push_str(
+            "\n# Rules name these ports, but nothing publishes them at the moment. A key would also \
+             judge services of\n# the host: add those that are containers' to `ports`.\n",
+        );
+        for line in left_out.lines() {
+            let line = line.trim_start_matches("  # ");
+            let _ = writeln!(text, "# {line}");
+        }
     }
     text
 }
@@ -123,7 +141,7 @@ fn write_group(text: &mut String, sources: &Sources, dump: &Dump, names: &Names,
 /// Where a port leads: the container's address and port.
 fn place(way: &Way, end: Option<&Way>) -> String {
     let Some(container) = way.container else {
-        return "named by a rule, published by none".to_owned();
+        return "published by none, named by a rule".to_owned();
     };
     let mut place = if container.is_ipv6() {
         format!("[{container}]")
@@ -238,13 +256,17 @@ pub(super) fn private() -> AddressSet {
 }
 
 /// Whether all private addresses are among those written one by one.
-pub(super) fn has_private(who: &Who) -> bool {
-    !who.any && who.allow.count_v4() <= 1 << 31 && private().difference(&who.allow).is_empty()
+pub(super) fn has_private(port: &Port) -> bool {
+    let who = &port.who;
+    port.is_published()
+        && !who.any
+        && who.allow.count_v4() <= 1 << 31
+        && private().difference(&who.allow).is_empty()
 }
 
 impl Names {
     fn of(ports: &[Port]) -> Self {
-        let private = ports.iter().filter(|port| has_private(&port.who)).count() > 1;
+        let private = ports.iter().filter(|port| has_private(port)).count() > 1;
         let mut names = Self {
             private,
             others: BTreeMap::new(),
@@ -252,6 +274,9 @@ impl Names {
         let mut used: BTreeMap<Vec<Entry>, usize> = BTreeMap::new();
         let mut order = Vec::new();
         for group in groups(ports) {
+            if !group.iter().any(Port::is_published) {
+                continue;
+            }
             let who = group.first().map(|port| &port.who);
             let sets = who.map(|who| [&who.allow, &who.except]);
             for set in sets.into_iter().flatten() {

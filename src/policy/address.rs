@@ -181,7 +181,12 @@ fn gaps<T: Ord + Copy>(
 
 /// The addresses that two sorted lists of disjoint ranges share, sorted and disjoint as well.
 fn common<T: Ord + Copy>(a: &[(T, T)], b: &[(T, T)]) -> Vec<(T, T)> {
-    let (mut i, mut j) = (0, 0);
+    // Where the one is short, most of the other is not looked at.
+    let start = |ranges: &[(T, T)], other: &[(T, T)]| {
+        let first = other.first().map(|&(first, _)| first);
+        first.map_or(0, |first| ranges.partition_point(|&(_, last)| last < first))
+    };
+    let (mut i, mut j) = (start(a, b), start(b, a));
     let mut common = Vec::new();
     while let (Some(&(a_first, a_last)), Some(&(b_first, b_last))) = (a.get(i), b.get(j)) {
         let (first, last) = (a_first.max(b_first), a_last.min(b_last));
