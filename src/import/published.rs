@@ -147,7 +147,7 @@ fn add(
     known.then_some(())
 }
 
-/// fe80::/10.
+/// Addresses of the link, `fe80::/10`.
 fn link_local() -> AddressSet {
     let first = 0xfe80_u128 << 112;
     AddressSet::from_entries([Entry::V6(first, first | (u128::MAX >> 10))])
