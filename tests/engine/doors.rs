@@ -1,40 +1,16 @@
-//! Every way to a port of this host, each closed to strangers and open to those named.
+//! The doors that the matrix knows, where it takes more than one policy to try them.
 
 use anyhow::Result;
 
 use crate::Named;
 use crate::support::doors::{
-    DIRECT, DIRECT_EDGE, HAIRPIN, HAIRPIN_EDGE, HOST_NETWORK, LOOPBACK, POLICY, PROXY,
-    PROXY_UNNAMED, PUBLISHED, PUBLISHED_UNNAMED, PUBLISHED_V6,
+    HAIRPIN, HAIRPIN_ACROSS, HOST_NETWORK, LOOPBACK, LOOPBACK_ANY, POLICY, PROXY, PROXY_UNNAMED,
+    PUBLISHED, PUBLISHED_BEYOND, PUBLISHED_UNNAMED, PUBLISHED_V6,
 };
 use crate::support::lab::Lab;
-use crate::support::table::{Reading, Row, check, row};
+use crate::support::table::{Reading, Row, check, check_all, row};
 
 pub(crate) const TRIALS: &[Named] = &[
-    ("doors::all_are_open_without_dfw", all_are_open_without_dfw),
-    ("doors::published_port", |lab| guarded(lab, PUBLISHED)),
-    ("doors::published_port_that_no_policy_names", |lab| {
-        guarded(lab, PUBLISHED_UNNAMED)
-    }),
-    ("doors::docker_proxy", |lab| guarded(lab, PROXY)),
-    ("doors::published_port_over_v6", |lab| {
-        guarded(lab, PUBLISHED_V6)
-    }),
-    ("doors::docker_proxy_at_ports_that_no_policy_names", |lab| {
-        guarded(lab, PROXY_UNNAMED)
-    }),
-    ("doors::host_network", |lab| guarded(lab, HOST_NETWORK)),
-    ("doors::direct_to_a_container", |lab| guarded(lab, DIRECT)),
-    (
-        "doors::direct_to_a_container_behind_a_bridge_of_any_name",
-        direct_to_a_container_behind_a_bridge_of_any_name,
-    ),
-    ("doors::loopback_over_the_wire", |lab| {
-        guarded(lab, LOOPBACK)
-    }),
-    ("doors::containers_reach_ports_of_their_host", |lab| {
-        guarded(lab, HAIRPIN)
-    }),
     (
         "doors::containers_can_be_excepted",
         containers_can_be_excepted,
@@ -55,51 +31,28 @@ ports:
 const EXCEPTED: &[Row] = &[
     row("same bridge or another",        "tcp host:80",         "trusted stranger", "plain app six"),
     row("IPv6",                          "tcp host6:80",        "trusted stranger", "six"),
-    row("udp",                           "udp docker0:5353",    "trusted",          "plain"),
+    row("udp",                           "udp bridge:5353" ,    "trusted",          "plain"),
     row("host network",                  "tcp host:7000",       "trusted",          "plain app"),
     row("another port",                  "tcp host:8083",       "plain peer stranger", ""),
     row("beside the host",               "tcp web:80",          "plain",            ""),
 ];
 
-/// Who sees no door without dfw cannot see one closed.
-fn all_are_open_without_dfw(lab: &Lab) -> Result<()> {
-    for rows in [
-        PUBLISHED,
-        PUBLISHED_UNNAMED,
-        PROXY,
-        PUBLISHED_V6,
-        PROXY_UNNAMED,
-        HOST_NETWORK,
-        HAIRPIN,
-        HAIRPIN_EDGE,
-        EXCEPTED,
-    ] {
-        check(lab, rows, Reading::Bare)?;
-    }
-    side_doors_are_open(lab)
-}
-
-/// The doors that engines close themselves from version 28 on.
-fn side_doors_are_open(lab: &Lab) -> Result<()> {
-    if lab.engine_version()? < 28 {
-        for rows in [DIRECT, DIRECT_EDGE, LOOPBACK] {
-            check(lab, rows, Reading::Bare)?;
-        }
-    }
-    Ok(())
-}
-
-fn guarded(lab: &Lab, rows: &'static [Row]) -> Result<()> {
-    lab.apply(POLICY)?;
-    check(lab, rows, Reading::Guarded)
-}
-
 /// Whether [`POLICY`] is in force, where nothing but the rules themselves has to be known.
 pub(crate) fn guarded_now(lab: &Lab) -> Result<()> {
-    for rows in [PUBLISHED, PUBLISHED_UNNAMED, PROXY, HOST_NETWORK, LOOPBACK] {
-        check(lab, rows, Reading::Guarded)?;
-    }
-    Ok(())
+    check_all(
+        lab,
+        &[
+            PUBLISHED,
+            PUBLISHED_BEYOND,
+            PUBLISHED_UNNAMED,
+            PROXY,
+            PUBLISHED_V6,
+            HOST_NETWORK,
+            LOOPBACK,
+            LOOPBACK_ANY,
+        ],
+        Reading::Guarded,
+    )
 }
 
 /// The same for what only the engine can tell.
@@ -125,25 +78,18 @@ pub(crate) fn trusted_reaches_all(lab: &Lab) -> Result<()> {
 
 /// Whether containers reach the ports of their host.
 pub(crate) fn hairpin_now(lab: &Lab) -> Result<()> {
-    check(lab, HAIRPIN, Reading::Guarded)
-}
-
-fn direct_to_a_container_behind_a_bridge_of_any_name(lab: &Lab) -> Result<()> {
-    lab.apply(POLICY)?;
-    check(lab, DIRECT_EDGE, Reading::Guarded)?;
-    check(lab, HAIRPIN_EDGE, Reading::Guarded)
+    check_all(lab, &[HAIRPIN, HAIRPIN_ACROSS], Reading::Guarded)
 }
 
 fn containers_can_be_excepted(lab: &Lab) -> Result<()> {
+    check(lab, EXCEPTED, Reading::Bare)?;
     lab.apply(EXCEPT_CONTAINERS)?;
     check(lab, EXCEPTED, Reading::Guarded)
 }
 
 fn remove_opens_all_again(lab: &Lab) -> Result<()> {
-    guarded(lab, PUBLISHED)?;
+    lab.apply(POLICY)?;
+    guarded_now(lab)?;
     lab.remove()?;
-    for rows in [PUBLISHED, PROXY] {
-        check(lab, rows, Reading::Bare)?;
-    }
-    side_doors_are_open(lab)
+    check_all(lab, &[PUBLISHED, PROXY, PUBLISHED_V6], Reading::Bare)
 }

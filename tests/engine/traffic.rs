@@ -8,32 +8,17 @@ use anyhow::{Result, anyhow, ensure};
 use crate::Named;
 use crate::support::command::{output, wait_for};
 use crate::support::doors::POLICY;
-use crate::support::inside::{EDGE, EGRESS, HOST_ITSELF, HOST_SERVICES, SAME_NETWORK};
+use crate::support::inside::SAME_NETWORK;
 use crate::support::lab::Lab;
 use crate::support::probe::{PATIENCE, SILENCE, ping};
 use crate::support::table::{Reading, Row, check, row};
 use crate::support::topology::SECOND_CARD;
 
 pub(crate) const TRIALS: &[Named] = &[
-    ("traffic::containers_reach_the_world", |lab| {
-        untouched(lab, EGRESS)
-    }),
-    ("traffic::containers_behind_a_bridge_of_any_name", |lab| {
-        untouched(lab, EDGE)
-    }),
-    ("traffic::containers_reach_each_other", |lab| {
-        untouched(lab, SAME_NETWORK)
-    }),
     (
         "traffic::bridged_frames_through_the_ip_hooks",
         bridged_frames_through_the_ip_hooks,
     ),
-    ("traffic::services_of_the_host", |lab| {
-        untouched(lab, HOST_SERVICES)
-    }),
-    ("traffic::host_reaches_its_own_ports", |lab| {
-        untouched(lab, HOST_ITSELF)
-    }),
     ("traffic::transit", |lab| untouched(lab, TRANSIT)),
     (
         "traffic::transit_to_a_bridge_that_is_no_engines",

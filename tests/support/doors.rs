@@ -33,11 +33,18 @@ pub(crate) const PUBLISHED: &[Row] = &[
     row("tcp, network with IPv6",        "tcp host:8084",       "trusted",          "neighbour stranger office"),
     row("tcp, bridge of another name",   "tcp host:8085",       "trusted",          "neighbour stranger office"),
     row("tcp, at one address only",      "tcp host:8082",       "trusted",          "trusted2 neighbour stranger office"),
-    row("udp, default bridge",           "udp host:5353",       "trusted",          "trusted2 neighbour stranger office"),
-    row("udp, network with IPv6",        "udp host:5384",       "trusted",          "neighbour stranger office"),
+    row("udp, default bridge",           "udp host:5353",       "trusted",          "trusted2 neighbour stranger"),
+    row("udp, network with IPv6",        "udp host:5384",       "trusted",          "neighbour stranger"),
     row("first of a range",              "tcp host:9000",       "trusted",          "neighbour stranger"),
     row("within a range",                "tcp host:9001",       "trusted",          "neighbour stranger"),
     row("last of a range",               "tcp host:9002",       "trusted",          "neighbour stranger"),
+];
+
+/// The answer has to leave by the address that was asked, which takes connection tracking.
+#[rustfmt::skip]
+pub(crate) const PUBLISHED_BEYOND: &[Row] = &[
+    row("udp, default bridge",           "udp host:5353",       "",                 "office"),
+    row("udp, network with IPv6",        "udp host:5384",       "",                 "office"),
 ];
 
 #[rustfmt::skip]
@@ -91,10 +98,14 @@ pub(crate) const DIRECT: &[Row] = &[
     row("published udp port",            "udp web:53",          "",                 "neighbour stranger"),
     row("published port, user's network", "tcp app:80",         "",                 "neighbour stranger office"),
     row("published under another number", "tcp app:443",        "",                 "neighbour stranger"),
-    row("not published",                 "tcp web:81",          "",                 "(neighbour) (stranger)"),
     row("IPv6, published",               "tcp six6:80",         "",                 "neighbour stranger office"),
     row("IPv6, not published",           "tcp six6:81",         "",                 "neighbour stranger office"),
     row("IPv6, udp",                     "udp six6:53",         "",                 "neighbour stranger"),
+];
+
+#[rustfmt::skip]
+pub(crate) const DIRECT_UNPUBLISHED: &[Row] = &[
+    row("not published",                 "tcp web:81",          "",                 "neighbour stranger"),
 ];
 
 #[rustfmt::skip]
@@ -105,23 +116,44 @@ pub(crate) const DIRECT_EDGE: &[Row] = &[
 #[rustfmt::skip]
 pub(crate) const LOOPBACK: &[Row] = &[
     row("published on 127.0.0.1",        "tcp loopback:8081",   "",                 "wire"),
+];
+
+#[rustfmt::skip]
+pub(crate) const LOOPBACK_ANY: &[Row] = &[
     row("published everywhere",          "tcp loopback:80",     "",                 "wire"),
 ];
 
 #[rustfmt::skip]
 pub(crate) const HAIRPIN: &[Row] = &[
-    row("same bridge or another",        "tcp host:80",         "plain app six",    ""),
-    row("same network or another",       "tcp host:8083",       "plain peer six",   ""),
-    row("at the bridge's own address",   "tcp docker0:80",      "plain app",        ""),
-    row("udp at the bridge's address",   "udp docker0:5353",    "plain",            ""),
+    row("same bridge",                   "tcp host:80",         "plain",            ""),
+    row("same network",                  "tcp host:8083",       "peer",             ""),
+    row("at the bridge's own address",   "tcp bridge:80",       "plain",            ""),
+    row("udp at the bridge's address",   "udp bridge:5353",     "plain",            ""),
+    row("unnamed",                       "tcp host:8500",       "plain",            ""),
+    row("host network",                  "tcp host:7000",       "plain app edge",   ""),
+];
+
+/// The engine keeps its bridges apart: only docker-proxy leads from one to another.
+#[rustfmt::skip]
+pub(crate) const HAIRPIN_ACROSS: &[Row] = &[
+    row("another bridge",                "tcp host:80",         "app six",          ""),
+    row("another network",               "tcp host:8083",       "plain six",        ""),
+    row("at another bridge's address",   "tcp bridge:80",       "app",              ""),
+    row("unnamed",                       "tcp host:8500",       "app",              ""),
+];
+
+#[rustfmt::skip]
+pub(crate) const HAIRPIN_V6: &[Row] = &[
     row("IPv6",                          "tcp host6:80",        "six",              ""),
-    row("unnamed",                       "tcp host:8500",       "plain app",        ""),
-    row("host network",                  "tcp host:7000",       "plain app",        ""),
 ];
 
 #[rustfmt::skip]
 pub(crate) const HAIRPIN_EDGE: &[Row] = &[
     row("another bridge",                "tcp host:80",         "edge",             ""),
-    row("same bridge",                   "tcp host:8085",       "edge",             ""),
     row("unnamed",                       "tcp host:8500",       "edge",             ""),
+];
+
+#[rustfmt::skip]
+pub(crate) const HAIRPIN_SELF: &[Row] = &[
+    row("its own port",                  "tcp host:8085",       "edge",             ""),
 ];

@@ -1,6 +1,7 @@
 //! Which engine a lab runs: whose program, of which release, with which options.
 
 use std::fs::File;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -23,6 +24,16 @@ pub(crate) struct Edition {
 pub(crate) enum Maker {
     Docker,
     Podman,
+}
+
+impl Maker {
+    /// The host's address on the engine's default bridge.
+    pub(crate) fn bridge_address(self) -> IpAddr {
+        match self {
+            Self::Docker => [172, 17, 0, 1].into(),
+            Self::Podman => [10, 88, 0, 1].into(),
+        }
+    }
 }
 
 impl Edition {

@@ -211,8 +211,17 @@ impl Engine {
 
     /// Runs a container that serves what `serves` lists, such as `tcp:80 udp:53`.
     pub(crate) fn run(&self, name: &str, options: &str, serves: &str) -> Result<()> {
+        self.make("run --detach", name, options, serves)
+    }
+
+    /// Makes such a container and does not start it.
+    pub(crate) fn create(&self, name: &str, options: &str, serves: &str) -> Result<()> {
+        self.make("create", name, options, serves)
+    }
+
+    fn make(&self, verb: &str, name: &str, options: &str, serves: &str) -> Result<()> {
         self.docker(&format!(
-            "run --detach --name {name} --restart always --stop-signal KILL {options} \
+            "{verb} --name {name} --restart always --stop-signal KILL {options} \
              {IMAGE} {PROGRAM} {HELPER} serve {serves}"
         ))?;
         Ok(())

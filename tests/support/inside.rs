@@ -30,7 +30,11 @@ pub(crate) const SAME_NETWORK: &[Row] = &[
     row("network of a user",             "tcp app:443",         "peer",                   ""),
     row("network of a user, udp",        "udp app:53",          "peer",                   ""),
     row("the other way",                 "tcp peer:80",         "app",                    ""),
-    row("another network",               "tcp app:80",          "",                       "(plain)"),
+];
+
+#[rustfmt::skip]
+pub(crate) const ANOTHER_NETWORK: &[Row] = &[
+    row("another network",               "tcp app:80",          "plain",                  ""),
 ];
 
 #[rustfmt::skip]
@@ -45,18 +49,22 @@ pub(crate) const HOST_SERVICES: &[Row] = &[
 #[rustfmt::skip]
 pub(crate) const HOST_ITSELF: &[Row] = &[
     row("loopback",                      "tcp localhost:80",    "host",                   ""),
-    row("loopback, IPv6",                "tcp localhost6:80",   "host",                   ""),
     row("loopback, udp",                 "udp localhost:5353",  "host",                   ""),
-    row("loopback, udp, IPv6",           "udp localhost6:5353", "host",                   ""),
     row("published on loopback",         "tcp localhost:8081",  "host",                   ""),
     row("unnamed",                       "tcp localhost:8443",  "host",                   ""),
     row("own address",                   "tcp host:80",         "host",                   ""),
     row("own address, network of a user", "tcp host:8083",      "host",                   ""),
-    row("own address, IPv6",             "tcp host6:80",        "host",                   ""),
     row("host network",                  "tcp localhost:7000",  "host",                   ""),
     row("beside the engine",             "tcp web:80",          "host",                   ""),
     row("beside the engine, unpublished", "tcp app:81",         "host",                   ""),
     row("beside the engine, IPv6",       "tcp six6:80",         "host",                   ""),
     row("the world",                     "tcp internet:80",     "host",                   ""),
     row("the world, IPv6",               "udp internet6:53",    "host",                   ""),
+];
+
+#[rustfmt::skip]
+pub(crate) const HOST_ITSELF_V6: &[Row] = &[
+    row("loopback, IPv6",                "tcp localhost6:80",   "host",                   ""),
+    row("loopback, udp, IPv6",           "udp localhost6:5353", "host",                   ""),
+    row("own address, IPv6",             "tcp host6:80",        "host",                   ""),
 ];

@@ -109,20 +109,16 @@ impl Lab {
         answer
     }
 
-    /// The engine's major version.
-    pub(crate) fn engine_version(&self) -> Result<u32> {
-        let version = self.engine.docker("version --format {{.Server.Version}}")?;
-        let major = version.split('.').next().unwrap_or_default();
-        major
-            .parse()
-            .with_context(|| format!("no version: {version}"))
-    }
-
     /// Runs one more container that serves what `serves` lists.
     pub(crate) fn run(&self, name: &str, options: &str, serves: &str) -> Result<()> {
         let started = self.engine.run(name, options, serves);
         self.forget_locations();
         started
+    }
+
+    /// Makes such a container and does not start it.
+    pub(crate) fn create(&self, name: &str, options: &str, serves: &str) -> Result<()> {
+        self.engine.create(name, options, serves)
     }
 
     pub(crate) fn stop_engine(&self) -> Result<()> {
@@ -206,7 +202,7 @@ impl Lab {
     }
 
     /// Reads `tcp NAME:PORT`, where a name is a machine, a container, or either with a `6`
-    /// behind it for its IPv6 address.
+    /// behind it for its IPv6 address; `bridge` is the host on the engine's default bridge.
     pub(crate) fn target(&self, text: &str) -> Result<Target> {
         let parse = || {
             let (transport, rest) = text.split_once(' ')?;
@@ -230,6 +226,9 @@ impl Lab {
     pub(crate) fn address(&self, name: &str) -> Result<IpAddr> {
         if let Some(address) = well_known(name) {
             return Ok(address);
+        }
+        if name == "bridge" {
+            return Ok(self.fleet.edition.maker.bridge_address());
         }
         let location = match name.strip_suffix('6') {
             Some(container) => self.locate(container)?.v6,

@@ -127,7 +127,13 @@ impl fmt::Display for Answer {
 
 /// Asks all questions of all rows at once and fails with the whole table if one answer is wrong.
 pub(crate) fn check(lab: &Lab, rows: &'static [Row], reading: Reading) -> Result<()> {
-    let answers = ask(lab, &[(rows, reading)])?.concat();
+    check_all(lab, &[rows], reading)
+}
+
+/// The same with several tables.
+pub(crate) fn check_all(lab: &Lab, tables: &[&'static [Row]], reading: Reading) -> Result<()> {
+    let tables: Vec<_> = tables.iter().map(|rows| (*rows, reading)).collect();
+    let answers = ask(lab, &tables)?.concat();
     let wrong = answers.iter().filter(|answer| !answer.is_right()).count();
     if wrong == 0 {
         return Ok(());

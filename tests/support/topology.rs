@@ -235,9 +235,6 @@ pub(crate) fn well_known(name: &str) -> Option<IpAddr> {
     let address = match name {
         "loopback" | "localhost" => "127.0.0.1".to_owned(),
         "localhost6" => "::1".to_owned(),
-        // The engine's own address on its default bridge.
-        "docker0" => "172.17.0.1".to_owned(),
-        "podman0" => "10.88.0.1".to_owned(),
         "second-card" => Link::SecondCard.v4(Link::SecondCard.gateway()),
         "second-card6" => Link::SecondCard.v6(Link::SecondCard.gateway()),
         _ => {
