@@ -35,7 +35,7 @@ use libtest_mimic::{Arguments, Trial};
 
 use support::doors::POLICY;
 use support::lab::Lab;
-use support::table::{Answer, Reading, ask};
+use support::table::{Answer, Reading, Row, ask};
 use tables::Door;
 use variants::{Engine, VARIANTS, Variant};
 
@@ -98,13 +98,13 @@ fn try_out(variant: &Variant) -> Result<Vec<Finding>> {
 fn look(lab: &Lab, variant: &Variant) -> Result<Vec<Finding>> {
     tables::occupy_a_stopped_containers_port(lab)?;
     (variant.prepare)(lab)?;
-    let bare = ask(lab, &readings(variant, Reading::Bare)).context("without dfw")?;
+    let bare = ask(lab, &readings(variant, false)).context("without dfw")?;
     lab.apply(POLICY)?;
-    let guarded = ask(lab, &readings(variant, Reading::Guarded)).context("with dfw")?;
+    let guarded = ask(lab, &readings(variant, true)).context("with dfw")?;
     let rules = lab.report();
     lab.remove()?;
     // Not everything again: rules that are gone are gone for every door.
-    let after = ask(lab, &readings(variant, Reading::Bare)[..2]).context("after dfw")?;
+    let after = ask(lab, &readings(variant, false)[..2]).context("after dfw")?;
 
     let mut wrong = Vec::new();
     for (when, answers) in [("without", &bare), ("with", &guarded), ("after", &after)] {
@@ -133,10 +133,13 @@ fn look(lab: &Lab, variant: &Variant) -> Result<Vec<Finding>> {
 }
 
 /// Each table of a variant as it is to be read: what the engine closes, dfw does not open.
-fn readings(variant: &Variant, reading: Reading) -> Vec<(&'static [support::table::Row], Reading)> {
-    let read = |engine| match engine {
-        Engine::Opens => reading,
-        Engine::Closes => Reading::Shut,
+fn readings(variant: &Variant, guarded: bool) -> Vec<(&'static [Row], Reading)> {
+    let read = |engine| match (engine, guarded) {
+        (Engine::Opens, false) => Reading::Bare,
+        (Engine::Opens, true) => Reading::Guarded,
+        (Engine::Closes, _) => Reading::Shut,
+        (Engine::Mutes, false) => Reading::Mute,
+        (Engine::Mutes, true) => Reading::MuteGuarded,
     };
     variant
         .tables()

@@ -12,11 +12,13 @@ use crate::support::table::{Row, row};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Door {
     Published,
+    PublishedBeyond,
     PublishedV6,
     Proxy,
     HostNetwork,
     Direct,
     Unpublished,
+    UnpublishedInUnprotected,
     Internal,
     Routed,
     Unprotected,
@@ -24,7 +26,9 @@ pub(crate) enum Door {
     LoopbackAny,
     Ingress,
     FromContainers,
+    FromItself,
     FromOtherBridges,
+    FromOtherBridgesV6,
     Egress,
     SameNetwork,
     AnotherNetwork,
@@ -49,7 +53,7 @@ mod shared {
     use super::{Door, Table, doors, inside, table};
 
     pub(crate) const PUBLISHED: Table       = table("published", Door::Published, doors::PUBLISHED);
-    pub(crate) const BEYOND: Table          = table("published, udp", Door::Published, doors::PUBLISHED_BEYOND);
+    pub(crate) const BEYOND: Table          = table("published, udp", Door::PublishedBeyond, doors::PUBLISHED_BEYOND);
     pub(crate) const UNNAMED: Table         = table("published, unnamed", Door::Published, doors::PUBLISHED_UNNAMED);
     pub(crate) const PUBLISHED_V6: Table    = table("published, IPv6", Door::PublishedV6, doors::PUBLISHED_V6);
     pub(crate) const PROXY: Table           = table("docker-proxy", Door::Proxy, doors::PROXY);
@@ -60,8 +64,8 @@ mod shared {
     pub(crate) const LOOPBACK_ANY: Table    = table("loopback, any", Door::LoopbackAny, doors::LOOPBACK_ANY);
     pub(crate) const HAIRPIN: Table         = table("from containers", Door::FromContainers, doors::HAIRPIN);
     pub(crate) const HAIRPIN_ACROSS: Table  = table("from other bridges", Door::FromOtherBridges, doors::HAIRPIN_ACROSS);
-    pub(crate) const HAIRPIN_V6: Table      = table("from other bridges, IPv6", Door::FromOtherBridges, doors::HAIRPIN_V6);
-    pub(crate) const HAIRPIN_SELF: Table    = table("from the container itself", Door::FromContainers, doors::HAIRPIN_SELF);
+    pub(crate) const HAIRPIN_V6: Table      = table("from other bridges, IPv6", Door::FromOtherBridgesV6, doors::HAIRPIN_V6);
+    pub(crate) const HAIRPIN_SELF: Table    = table("from the container itself", Door::FromItself, doors::HAIRPIN_SELF);
     pub(crate) const EGRESS: Table          = table("egress", Door::Egress, inside::EGRESS);
     pub(crate) const EGRESS_EDGE: Table     = table("egress, any bridge", Door::Egress, inside::EDGE);
     pub(crate) const SAME_NETWORK: Table    = table("same network", Door::SameNetwork, inside::SAME_NETWORK);
@@ -95,6 +99,12 @@ pub(crate) mod told_by_the_engine {
     pub(crate) const UNPROTECTED: Table =
         table("nat-unprotected", Door::Unprotected, MODES_UNPROTECTED);
 
+    #[rustfmt::skip]
+    pub(crate) const UNPROTECTED_UNPUBLISHED: Table = table("nat-unprotected, not published", Door::UnpublishedInUnprotected, &[
+        row("not published",                 "tcp naked:81",        "",                 "trusted neighbour stranger office"),
+        row("not published, IPv6",           "tcp naked6:81",       "",                 "trusted neighbour stranger office"),
+    ]);
+
     /// The number is that of a container which does not run: the socket is the host's own.
     #[rustfmt::skip]
     const STOPPED_ROWS: &[Row] = &[
@@ -126,10 +136,6 @@ const MODES_ROUTED: &[Row] = &[
     row("published as 5388, IPv6",       "udp routed6:53",      "trusted",          "neighbour stranger"),
     row("published, unnamed",            "tcp routed:85",       "",                 "trusted neighbour stranger office"),
     row("published, unnamed, IPv6",      "tcp routed6:85",      "",                 "trusted neighbour stranger office"),
-    row("not published",                 "tcp routed:81",       "",                 "(trusted) (stranger)"),
-    row("not published, IPv6",           "tcp routed6:81",      "",                 "(trusted) (stranger)"),
-    row("the world",                     "tcp internet:80",     "routed",           ""),
-    row("the world, IPv6, udp",          "udp internet6:53",    "routed",           ""),
 ];
 
 #[rustfmt::skip]
@@ -138,13 +144,9 @@ const MODES_UNPROTECTED: &[Row] = &[
     row("published as 8089, IPv6",       "tcp naked6:80",       "trusted",          "neighbour stranger office"),
     row("published as 5389",             "udp naked:53",        "trusted",          "neighbour stranger"),
     row("published, unnamed",            "tcp naked:85",        "",                 "trusted neighbour stranger office"),
-    row("not published",                 "tcp naked:81",        "",                 "trusted neighbour stranger office"),
-    row("not published, IPv6",           "tcp naked6:81",       "",                 "trusted neighbour stranger office"),
     row("at the host's port",            "tcp host:8089",       "trusted",          "neighbour stranger office"),
     row("at the host's port, IPv6",      "tcp host6:8089",      "trusted",          "neighbour stranger office"),
     row("at the host's port, unnamed",   "tcp host:8589",       "",                 "trusted stranger"),
-    row("the world",                     "tcp internet:80",     "naked",            ""),
-    row("the world, IPv6, udp",          "udp internet6:53",    "naked",            ""),
 ];
 
 #[rustfmt::skip]
@@ -155,4 +157,18 @@ pub(crate) const INTERNAL: Table = table("internal network", Door::Internal, &[
 #[rustfmt::skip]
 pub(crate) const INTERNAL_PEERS: Table = table("within an internal network", Door::SameNetwork, &[
     row("internal network",              "tcp inner:80",        "inmate",           ""),
+]);
+
+#[rustfmt::skip]
+pub(crate) const ROUTED_UNPUBLISHED: Table = table("routed, not published", Door::Unpublished, &[
+    row("not published",                 "tcp routed:81",       "",                 "trusted stranger"),
+    row("not published, IPv6",           "tcp routed6:81",      "",                 "trusted stranger"),
+]);
+
+#[rustfmt::skip]
+pub(crate) const MODES_EGRESS: Table = table("egress, gateway modes", Door::Egress, &[
+    row("the world",                     "tcp internet:80",     "routed",           ""),
+    row("the world, IPv6, udp",          "udp internet6:53",    "routed",           ""),
+    row("the world",                     "tcp internet:80",     "naked",            ""),
+    row("the world, IPv6, udp",          "udp internet6:53",    "naked",            ""),
 ]);

@@ -8,14 +8,16 @@ use crate::support::fleet::{
 };
 use crate::support::lab::Lab;
 
+use crate::swarm;
 use crate::tables::told_by_the_engine::{
-    DIRECT_EDGE, HAIRPIN_EDGE, PROXY_UNNAMED, ROUTED, STOPPED, UNPROTECTED, V6_UNNAMED,
+    DIRECT_EDGE, HAIRPIN_EDGE, PROXY_UNNAMED, ROUTED, STOPPED, UNPROTECTED,
+    UNPROTECTED_UNPUBLISHED, V6_UNNAMED,
 };
 use crate::tables::{
     ANOTHER_NETWORK, BEYOND, DIRECT, EGRESS, EGRESS_EDGE, HAIRPIN, HAIRPIN_ACROSS, HAIRPIN_SELF,
     HAIRPIN_V6, HOST_ITSELF, HOST_ITSELF_V6, HOST_NETWORK, INTERNAL, INTERNAL_PEERS, LOOPBACK,
-    LOOPBACK_ANY, PROXY, PUBLISHED, PUBLISHED_V6, SAME_NETWORK, SERVICES, Table, UNNAMED,
-    UNPUBLISHED,
+    LOOPBACK_ANY, MODES_EGRESS, PROXY, PUBLISHED, PUBLISHED_V6, ROUTED_UNPUBLISHED, SAME_NETWORK,
+    SERVICES, Table, UNNAMED, UNPUBLISHED,
 };
 
 /// What an engine does with a door when nobody else filters.
@@ -23,8 +25,10 @@ use crate::tables::{
 pub(crate) enum Engine {
     Opens,
     Closes,
+    /// It listens, so that nobody else does, and answers nothing.
+    Mutes,
 }
-use Engine::{Closes, Opens};
+use Engine::{Closes, Mutes, Opens};
 
 pub(crate) type Doors = &'static [(Table, Engine)];
 
@@ -104,7 +108,7 @@ const NO_PROXY: Doors = &[
 
 /// By docker-proxy, or by rules for IPv6.
 const V6_IS_PUBLISHED: Doors = &[(PUBLISHED_V6, Opens), (V6_UNNAMED, Opens)];
-const V6_IS_NOT_PUBLISHED: Doors = &[(PUBLISHED_V6, Closes), (V6_UNNAMED, Closes)];
+const V6_IS_NOT_PUBLISHED: Doors = &[(PUBLISHED_V6, Mutes), (V6_UNNAMED, Mutes)];
 
 const HAS_RULES: Doors = &[
     (BEYOND, Opens),
@@ -134,7 +138,10 @@ const SINCE_28: Doors = &[
     (DIRECT_EDGE, Closes),
     (LOOPBACK, Closes),
     (ROUTED, Opens),
+    (ROUTED_UNPUBLISHED, Closes),
     (UNPROTECTED, Opens),
+    (UNPROTECTED_UNPUBLISHED, Opens),
+    (MODES_EGRESS, Opens),
 ];
 
 /// Podman keeps neither networks nor unpublished ports apart, and listens in no family.
@@ -185,6 +192,12 @@ const fn with_gateway_modes(edition: Edition) -> Fleet {
 const OLD: &[Doors] = &[ALWAYS, PROXY_RUNS, V6_IS_PUBLISHED, HAS_RULES, BEFORE_28];
 const OLD_WITHOUT_PROXY: &[Doors] = &[ALWAYS, NO_PROXY, V6_IS_NOT_PUBLISHED, HAS_RULES, BEFORE_28];
 
+/// Swarm's own doors, and what stays as it is beside them.
+const SWARM: &[Doors] = &[
+    &[(swarm::INGRESS, Opens), (swarm::INGRESS_V6, Opens)],
+    ALWAYS,
+];
+
 #[rustfmt::skip]
 pub(crate) const VARIANTS: &[Variant] = &[
     variant("docker-20.10", docker(BOOKWORM, ""), OLD),
@@ -195,6 +208,10 @@ pub(crate) const VARIANTS: &[Variant] = &[
     Variant {
         prepare: pass_bridged_frames_to_ip,
         ..variant("docker-20.10, bridge-nf-call-iptables", docker(BOOKWORM, ""), OLD)
+    },
+    Variant {
+        prepare: swarm::start,
+        ..variant("docker-20.10, swarm", docker(BOOKWORM, ""), SWARM)
     },
     variant("docker-26.1", docker(TRIXIE, ""), OLD),
     variant("docker-26.1, userland-proxy=false", docker(TRIXIE, "--userland-proxy=false"), OLD_WITHOUT_PROXY),
@@ -207,6 +224,10 @@ pub(crate) const VARIANTS: &[Variant] = &[
         fleet: with_gateway_modes(docker(SID, "--userland-proxy=false")),
         ..variant("docker-28.5, userland-proxy=false", docker(SID, ""),
                   &[ALWAYS, NO_PROXY, V6_IS_PUBLISHED, HAS_RULES, SINCE_28])
+    },
+    Variant {
+        prepare: swarm::start,
+        ..variant("docker-28.5, swarm", docker(SID, ""), SWARM)
     },
     variant("podman", Edition { maker: Maker::Podman, ..docker(TRIXIE, "") },
             &[ALWAYS, V6_IS_PUBLISHED, PODMAN]),

@@ -227,6 +227,15 @@ impl Engine {
         Ok(())
     }
 
+    /// Starts a Swarm service that serves TCP port 80 and publishes what `ports` says.
+    pub(crate) fn serve(&self, name: &str, ports: &str) -> Result<()> {
+        self.docker(&format!(
+            "service create --detach --no-resolve-image --name {name} --publish {ports} \
+             {IMAGE} {PROGRAM} {HELPER} serve tcp:80"
+        ))?;
+        Ok(())
+    }
+
     /// Where a running container is on the network right now.
     pub(crate) fn locate(&self, container: &str) -> Result<Location> {
         const FORMAT: &str = "{{.State.Pid}}/{{range.NetworkSettings.Networks}}{{.IPAddress}}/\

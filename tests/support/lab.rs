@@ -121,6 +121,17 @@ impl Lab {
         self.engine.create(name, options, serves)
     }
 
+    /// Starts a Swarm service that serves TCP port 80 and publishes what `ports` says.
+    pub(crate) fn serve(&self, name: &str, ports: &str) -> Result<()> {
+        self.engine.serve(name, ports)
+    }
+
+    /// Runs a script on the lab's host.
+    pub(crate) fn script(&self, script: &str) -> Result<()> {
+        output(self.engine.command("sh").args(["-c", script]))?;
+        Ok(())
+    }
+
     pub(crate) fn stop_engine(&self) -> Result<()> {
         self.engine.stop_daemon()
     }

@@ -41,6 +41,8 @@ pub(crate) enum Expected {
     Refused,
     /// Closed, and the client is told nothing.
     Silent,
+    /// Closed, or a connection that nobody speaks on.
+    Unanswered,
 }
 
 impl Expected {
@@ -50,6 +52,7 @@ impl Expected {
             Self::Closed => outcome.is_closed(),
             Self::Refused => outcome == Outcome::Refused,
             Self::Silent => outcome == Outcome::Silent,
+            Self::Unanswered => outcome != Outcome::Open,
         }
     }
 
@@ -59,6 +62,7 @@ impl Expected {
             Self::Closed => "closed",
             Self::Refused => "refused",
             Self::Silent => "silent",
+            Self::Unanswered => "no answer",
         }
     }
 }
@@ -76,6 +80,10 @@ pub(crate) enum Reading {
     Bare,
     /// The engine refuses everybody, with and without dfw.
     Shut,
+    /// The engine takes connections and nobody answers; no policy is in force.
+    Mute,
+    /// The same, and a policy is in force.
+    MuteGuarded,
 }
 
 struct Question {
@@ -102,6 +110,11 @@ impl Answer {
 
     pub(crate) fn is_open(&self) -> bool {
         self.outcome == Outcome::Open
+    }
+
+    /// Whether a connection came about that nobody spoke on.
+    pub(crate) fn is_mute(&self) -> bool {
+        self.outcome == Outcome::Mute
     }
 
     /// Whether the row lets this client in.
@@ -177,16 +190,17 @@ fn add_questions(
     questions: &mut Vec<Question>,
 ) -> Result<()> {
     let target = lab.target(row.to)?;
-    let open = row.open.split_whitespace().map(|who| match reading {
-        Reading::Shut => (who, Expected::Closed),
-        _ => (who, Expected::Open),
-    });
-    let closed = row.closed.split_whitespace().map(|who| match reading {
-        Reading::Guarded | Reading::Shut => (who, Expected::Closed),
-        Reading::Rejected => (who, Expected::Refused),
-        Reading::Dropped => (who, Expected::Silent),
-        Reading::Bare => (who, Expected::Open),
-    });
+    let (may, must_not) = match reading {
+        Reading::Guarded => (Expected::Open, Expected::Closed),
+        Reading::Rejected => (Expected::Open, Expected::Refused),
+        Reading::Dropped => (Expected::Open, Expected::Silent),
+        Reading::Bare => (Expected::Open, Expected::Open),
+        Reading::Shut => (Expected::Closed, Expected::Closed),
+        Reading::Mute => (Expected::Unanswered, Expected::Unanswered),
+        Reading::MuteGuarded => (Expected::Unanswered, Expected::Closed),
+    };
+    let open = row.open.split_whitespace().map(|who| (who, may));
+    let closed = row.closed.split_whitespace().map(|who| (who, must_not));
     for (who, expected) in open.chain(closed) {
         let (who, expected) = match who.strip_prefix('(') {
             Some(inner) => (inner.trim_end_matches(')'), Expected::Closed),
@@ -210,7 +224,7 @@ fn ask_all(questions: &[Question]) -> Result<Vec<Outcome>> {
             .map(|question| {
                 // What must come is worth waiting for; what must not come is not.
                 let patience = match question.expected {
-                    Expected::Closed | Expected::Silent => SILENCE,
+                    Expected::Closed | Expected::Silent | Expected::Unanswered => SILENCE,
                     Expected::Open | Expected::Refused => PATIENCE,
                 };
                 scope.spawn(move || question.client.ask(question.target, patience))
