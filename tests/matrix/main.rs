@@ -39,6 +39,13 @@ use support::table::{Answer, Reading, Row, ask};
 use tables::Door;
 use variants::{Engine, VARIANTS, Variant};
 
+/// What [`POLICY`] is told of the ports that only some engines publish.
+const MORE: &str = "
+  8088-8089: [trusted]
+  5388-5389/udp: [trusted]
+  8095-8096: [trusted]
+";
+
 /// What the probes of one table have found, without and with dfw.
 struct Finding {
     door: Door,
@@ -99,7 +106,7 @@ fn look(lab: &Lab, variant: &Variant) -> Result<Vec<Finding>> {
     tables::occupy_a_stopped_containers_port(lab)?;
     (variant.prepare)(lab)?;
     let bare = ask(lab, &readings(variant, false)).context("without dfw")?;
-    lab.apply(POLICY)?;
+    lab.apply(&format!("{POLICY}{MORE}"))?;
     let guarded = ask(lab, &readings(variant, true)).context("with dfw")?;
     let rules = lab.report();
     lab.remove()?;

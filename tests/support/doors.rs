@@ -19,9 +19,6 @@ ports:
   9000-9002: [trusted]
   7000: [trusted]
   7000/udp: [trusted]
-  8088-8089: [trusted]
-  5388-5389/udp: [trusted]
-  8095-8096: [trusted]
 "#;
 
 #[rustfmt::skip]
