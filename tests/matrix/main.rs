@@ -30,7 +30,7 @@ mod variants;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use libtest_mimic::{Arguments, Trial};
 
 use support::doors::POLICY;
@@ -103,6 +103,11 @@ fn try_out(variant: &Variant) -> Result<Vec<Finding>> {
 }
 
 fn look(lab: &Lab, variant: &Variant) -> Result<Vec<Finding>> {
+    let version = lab.docker("version --format {{.Server.Version}}")?;
+    ensure!(
+        version.starts_with(variant.version()),
+        "this is version {version}"
+    );
     tables::occupy_a_stopped_containers_port(lab)?;
     (variant.prepare)(lab)?;
     let bare = ask(lab, &readings(variant, false)).context("without dfw")?;

@@ -36,13 +36,19 @@ pub(crate) type Doors = &'static [(Table, Engine)];
 pub(crate) struct Variant {
     pub(crate) name: &'static str,
     pub(crate) fleet: Fleet,
-    /// What is done once the containers run.
+    /// What is done once the containers run, before the first question.
     pub(crate) prepare: fn(&Lab) -> Result<()>,
     /// The first two are asked once more after dfw is gone.
     doors: &'static [Doors],
 }
 
 impl Variant {
+    /// The version that the name promises: `28.5` of `docker-28.5, swarm`.
+    pub(crate) fn version(&self) -> &'static str {
+        let engine = self.name.split(',').next().unwrap_or_default();
+        engine.split_once('-').map_or("", |(_, version)| version)
+    }
+
     pub(crate) fn tables(&self) -> impl Iterator<Item = (Table, Engine)> {
         self.doors.iter().flat_map(|doors| doors.iter().copied())
     }
@@ -66,7 +72,7 @@ const fn docker(release: Option<&'static str>, options: &'static str) -> Edition
     }
 }
 
-const BOOKWORM: Option<&str> = None;
+const BOOKWORM: Option<&str> = Some("bookworm");
 const TRIXIE: Option<&str> = Some("trixie");
 const SID: Option<&str> = Some("sid");
 
@@ -229,7 +235,7 @@ pub(crate) const VARIANTS: &[Variant] = &[
         prepare: swarm::start,
         ..variant("docker-28.5, swarm", docker(SID, ""), SWARM)
     },
-    variant("podman", Edition { maker: Maker::Podman, ..docker(TRIXIE, "") },
+    variant("podman-5.4", Edition { maker: Maker::Podman, ..docker(TRIXIE, "") },
             &[ALWAYS, V6_IS_PUBLISHED, PODMAN]),
 ];
 

@@ -12,7 +12,7 @@ use super::command::find;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Edition {
     pub(crate) maker: Maker,
-    /// The Debian release whose packages are run; `None` for those of the machine itself.
+    /// The Debian release whose packages are run; `None` for those of the machine, whatever it is.
     pub(crate) release: Option<&'static str>,
     /// Further words for the engine's command line.
     pub(crate) options: &'static str,
@@ -47,7 +47,9 @@ impl Edition {
 
     /// The directory that holds the release, or nothing for the machine's own.
     pub(crate) fn root(&self) -> Option<PathBuf> {
-        self.release.map(|release| roots().join(release))
+        self.release
+            .filter(|release| !is_the_machines_own(release))
+            .map(|release| roots().join(release))
     }
 
     /// What stands in the way of running it here; empty when nothing does.
@@ -70,7 +72,7 @@ impl Edition {
             ("containerd", "containerd"),
             ("iptables", "iptables"),
         ];
-        let own = if self.release.is_none() {
+        let own = if self.root().is_none() {
             &engine[..]
         } else {
             &[]
@@ -90,6 +92,15 @@ impl Edition {
         }
         missing
     }
+}
+
+/// Debian 12 needs no root of itself. The same rule stands in `tests/roots`.
+fn is_the_machines_own(release: &str) -> bool {
+    let about = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    release == "bookworm"
+        && about
+            .lines()
+            .any(|line| line == "VERSION_CODENAME=bookworm")
 }
 
 fn roots() -> PathBuf {
