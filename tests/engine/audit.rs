@@ -7,8 +7,8 @@ use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::Value;
 
 use crate::Named;
-use crate::doors;
-use crate::doors::POLICY;
+use crate::doors::trusted_reaches_all;
+use crate::support::doors::{self, POLICY};
 use crate::support::lab::{Lab, Target};
 use crate::support::probe::{Outcome, PATIENCE, SILENCE, Transport};
 
@@ -74,7 +74,7 @@ fn first_policy(lab: &Lab) -> Result<()> {
         "{audit:#}"
     );
     agrees(lab, &audit)?;
-    doors::trusted_reaches_all(lab)
+    trusted_reaches_all(lab)
 }
 
 /// The same answer, before and after.
@@ -129,12 +129,15 @@ fn agrees(lab: &Lab, audit: &Value) -> Result<()> {
     let tables = [
         doors::PUBLISHED,
         doors::PUBLISHED_UNNAMED,
+        doors::PUBLISHED_V6,
         doors::PROXY,
         doors::PROXY_UNNAMED,
         doors::HOST_NETWORK,
         doors::DIRECT,
+        doors::DIRECT_UNPUBLISHED,
         doors::DIRECT_EDGE,
         doors::LOOPBACK,
+        doors::LOOPBACK_ANY,
     ];
     for row in tables.into_iter().flatten() {
         let target = lab.target(row.to)?;
@@ -234,7 +237,7 @@ fn covers(lab: &Lab, exposure: &Value, target: Target) -> bool {
         "host6",
         "second-card",
         "second-card6",
-        "docker0",
+        "bridge",
         "loopback",
     ]
     .iter()

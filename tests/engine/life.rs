@@ -3,8 +3,9 @@
 use anyhow::{Result, ensure};
 
 use crate::Named;
-use crate::doors::{self, POLICY};
+use crate::doors;
 use crate::support::command::output;
+use crate::support::doors::POLICY;
 use crate::support::lab::Lab;
 use crate::support::table::{Reading, Row, check, row};
 use crate::support::topology::SECOND_CARD;

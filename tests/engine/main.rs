@@ -11,6 +11,10 @@
     reason = "a black-box test starts programs and talks to whoever runs it"
 )]
 
+#[expect(
+    dead_code,
+    reason = "what only the matrix uses of what both of them share"
+)]
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -27,6 +31,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context, Result};
 use libtest_mimic::{Arguments, Failed, Trial};
 
+use support::edition::Edition;
+use support::fleet::Fleet;
 use support::lab::Lab;
 
 /// A trial by name; it gets a lab without rules of dfw.
@@ -38,7 +44,7 @@ fn main() -> ExitCode {
     }
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
-    let missing = support::engine::missing();
+    let missing = Edition::MACHINE.missing();
     let skip = !missing.is_empty() && std::env::var("CI").as_deref() != Ok("true");
     for thing in &missing {
         eprintln!("the engine tests need {thing}");
@@ -76,11 +82,11 @@ impl Shared {
     fn lab(&self) -> Result<Arc<Lab>, String> {
         let mut lab = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         lab.get_or_insert_with(|| {
-            let missing = support::engine::missing();
+            let missing = Edition::MACHINE.missing();
             if !missing.is_empty() {
                 return Err(format!("the lab needs {}", missing.join("; ")));
             }
-            Lab::start(env!("CARGO_BIN_EXE_dfw"))
+            Lab::start(env!("CARGO_BIN_EXE_dfw"), Fleet::new(Edition::MACHINE))
                 .map(Arc::new)
                 .map_err(|error| format!("the lab did not come up: {error:#}"))
         })

@@ -3,8 +3,8 @@
 use anyhow::{Result, ensure};
 
 use crate::Named;
-use crate::doors::POLICY;
 use crate::support::command::output;
+use crate::support::doors::POLICY;
 use crate::support::lab::{Lab, TABLE};
 
 pub(crate) const TRIALS: &[Named] = &[

@@ -33,7 +33,7 @@ pub(crate) const TRIALS: &[Named] = &[
     }),
 ];
 
-fn ruled(lab: &Lab, policy: &str, rows: &[Row], reading: Reading) -> Result<()> {
+fn ruled(lab: &Lab, policy: &str, rows: &'static [Row], reading: Reading) -> Result<()> {
     lab.apply(policy)?;
     check(lab, rows, reading)
 }

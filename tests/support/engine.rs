@@ -1,4 +1,4 @@
-//! A real engine: `dockerd` in namespaces of its own.
+//! A real engine, Docker or Podman, in namespaces of its own.
 //!
 //! The engine lives in the network namespace of the lab's host, with its own mounts and its own
 //! process numbers. The first process of the latter is a helper of this test; when it is killed
@@ -16,7 +16,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 
-use super::command::{find, output, output_from, program, wait_for};
+use super::command::{output, output_from, program, wait_for};
+use super::edition::{Edition, Maker};
 use super::helper::HELPER;
 use super::janitor::Ledger;
 use super::netns::Namespace;
@@ -28,25 +29,8 @@ const PROGRAM: &str = "/lab";
 /// How long the engine may take to come up, and to go down, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// What the engine's first process does before it turns into the helper. `$1` is the lab's
-/// directory, `$2` this test program.
-const SET_UP: &str = r#"
-set -eu
-# This process as the machine sees it: the old /proc is still in place.
-read -r pid rest </proc/self/stat
-# A fresh /sys shows the host's network devices, and keeps the machine's cgroups.
-mount --rbind /sys/fs/cgroup "$1/cgroup"
-mount -t sysfs sysfs /sys
-mount --rbind "$1/cgroup" /sys/fs/cgroup
-# The machine may have an engine, a containerd and an xtables lock of its own.
-mount -t tmpfs -o mode=755 tmpfs /run
-mkdir -p /run/lock /var/lib/docker
-mount --bind "$1/data" /var/lib/docker
-mount -t proc proc /proc
-echo "$pid" >"$1/init.new"
-mv "$1/init.new" "$1/init"
-exec "$2" "$3" init
-"#;
+/// What the engine's first process does before it turns into the helper.
+const SET_UP: &str = include_str!("engine.sh");
 
 /// A running container's place on the network; another one after each start.
 #[derive(Clone, Debug)]
@@ -57,6 +41,7 @@ pub(crate) struct Location {
 }
 
 pub(crate) struct Engine {
+    edition: Edition,
     init: u32,
     /// Where namespaces and cgroups get their names.
     prefix: String,
@@ -68,10 +53,12 @@ pub(crate) struct Engine {
 
 impl Engine {
     /// Makes the engine's namespaces, starts it in them and gives it the image.
-    pub(crate) fn start(ledger: &Ledger, host: &Namespace) -> Result<Self> {
+    pub(crate) fn start(ledger: &Ledger, host: &Namespace, edition: Edition) -> Result<Self> {
         let dir = ledger.dir();
+        let me = std::env::current_exe()?;
+        // `target/debug` of `target/debug/deps/…`: both the tests and the program that they test.
+        let programs = me.ancestors().nth(2).context("no directory of programs")?;
         fs::create_dir(dir.join("cgroup"))?;
-        fs::create_dir(dir.join("data"))?;
         let log = dir.join("engine.log");
         let unshare = program("nsenter")
             .arg(format!("--net={}", host.path().display()))
@@ -79,8 +66,10 @@ impl Engine {
             .args(["--pid", "--fork", "--kill-child"])
             .args(["sh", "-c", SET_UP, "set-up"])
             .arg(dir)
-            .arg(std::env::current_exe()?)
+            .arg(&me)
             .arg(HELPER)
+            .arg(edition.root().unwrap_or_default())
+            .arg(programs)
             .stdout(Stdio::null())
             .stderr(append(&log)?)
             .spawn()
@@ -93,32 +82,67 @@ impl Engine {
         .with_context(|| fs::read_to_string(&log).unwrap_or_default())?;
         ledger.record(init)?;
         let engine = Self {
+            edition,
             init,
             prefix: ledger.prefix(),
             log,
             daemon: Mutex::new(None),
             _unshare: unshare,
         };
+        if edition.legacy {
+            engine.use_legacy_iptables()?;
+        }
         engine.start_daemon()?;
         engine.import_image(dir)?;
         Ok(engine)
     }
 
-    /// Starts `dockerd` and waits until it answers.
+    /// Starts what answers at the engine's socket and waits until it does.
     pub(crate) fn start_daemon(&self) -> Result<()> {
-        let child = self
-            .command("dockerd")
-            .args(["--host", "unix:///run/docker.sock"])
-            .arg(format!("--cgroup-parent=/{}", self.prefix))
+        let socket = format!("unix://{}", self.socket());
+        let mut command = match self.edition.maker {
+            Maker::Docker => {
+                let mut command = self.command("dockerd");
+                command
+                    .args(["--host", &socket])
+                    .arg(format!("--cgroup-parent=/{}", self.prefix))
+                    .args(self.edition.options.split_whitespace());
+                command
+            }
+            Maker::Podman => {
+                let mut command = self.command("podman");
+                command.args(["system", "service", "--time=0", &socket]);
+                command
+            }
+        };
+        let child = command
             .stdout(append(&self.log)?)
             .stderr(append(&self.log)?)
             .spawn()
-            .context("cannot start dockerd")?;
+            .context("cannot start the engine")?;
         *self.daemon()? = Some(child);
-        wait_for("dockerd to answer", PATIENCE, || {
+        wait_for("the engine to answer", PATIENCE, || {
             self.answers().then_some(())
         })
         .with_context(|| self.log_tail())
+    }
+
+    /// Where the engine's API is, inside its own mounts: where a program looks for it first.
+    fn socket(&self) -> &'static str {
+        match self.edition.maker {
+            Maker::Docker => "/run/docker.sock",
+            Maker::Podman => "/run/podman/podman.sock",
+        }
+    }
+
+    /// Puts the older iptables where the engine looks for the newer: it goes by its name.
+    fn use_legacy_iptables(&self) -> Result<()> {
+        let bind = "mount --bind $(readlink -f $(command -v xtables-legacy-multi)) \
+                    $(readlink -f $(command -v xtables-nft-multi))";
+        output(self.command("sh").args(["-c", bind]))?;
+        let version = output(self.command("iptables").arg("--version"))?;
+        ensure!(version.contains("legacy"), "not the older one: {version}");
+        Ok(())
     }
 
     /// Stops `dockerd` as a service manager would; its containers stop with it.
@@ -144,7 +168,7 @@ impl Engine {
     }
 
     fn answers(&self) -> bool {
-        let socket = format!("/proc/{}/root/run/docker.sock", self.init);
+        let socket = format!("/proc/{}/root{}", self.init, self.socket());
         let ping = || {
             let mut stream = UnixStream::connect(&socket)?;
             stream.set_read_timeout(Some(Duration::from_secs(5)))?;
@@ -167,24 +191,47 @@ impl Engine {
         command
     }
 
-    /// The engine's own client, with the words of one line.
+    /// The engine's own client, `docker` or `podman`, with the words of one line.
     pub(crate) fn docker(&self, words: &str) -> Result<String> {
         output(self.client().args(words.split_whitespace()))
     }
 
     fn client(&self) -> Command {
-        // The client of the engine's own package comes first: another one in the search path may
-        // be too new for this engine.
-        let mut command = self.command(find("docker").unwrap_or_else(|| "docker".into()));
-        command.args(["--host", "unix:///run/docker.sock"]);
-        command
+        match self.edition.maker {
+            Maker::Docker => {
+                // The client of the engine's own package comes first in the search path: another
+                // one may be too new for this engine.
+                let mut command = self.command("docker");
+                command.args(["--host", "unix:///run/docker.sock"]);
+                command
+            }
+            Maker::Podman => self.command("podman"),
+        }
     }
 
     /// Runs a container that serves what `serves` lists, such as `tcp:80 udp:53`.
     pub(crate) fn run(&self, name: &str, options: &str, serves: &str) -> Result<()> {
+        self.make("run --detach", name, options, serves)
+    }
+
+    /// Makes such a container and does not start it.
+    pub(crate) fn create(&self, name: &str, options: &str, serves: &str) -> Result<()> {
+        self.make("create", name, options, serves)
+    }
+
+    fn make(&self, verb: &str, name: &str, options: &str, serves: &str) -> Result<()> {
         self.docker(&format!(
-            "run --detach --name {name} --restart always --stop-signal KILL {options} \
+            "{verb} --name {name} --restart always --stop-signal KILL {options} \
              {IMAGE} {PROGRAM} {HELPER} serve {serves}"
+        ))?;
+        Ok(())
+    }
+
+    /// Starts a Swarm service that serves TCP port 80 and publishes what `ports` says.
+    pub(crate) fn serve(&self, name: &str, ports: &str) -> Result<()> {
+        self.docker(&format!(
+            "service create --detach --no-resolve-image --name {name} --publish {ports} \
+             {IMAGE} {PROGRAM} {HELPER} serve tcp:80"
         ))?;
         Ok(())
     }
@@ -244,35 +291,6 @@ pub(crate) fn reap_forever() -> Result<()> {
             Err(error) => return Err(error.into()),
         }
     }
-}
-
-/// What stands in the way of starting an engine here; empty when nothing does.
-pub(crate) fn missing() -> Vec<String> {
-    let mut missing = Vec::new();
-    if !rustix::process::geteuid().is_root() {
-        missing.push("the right to make namespaces: run as root".to_owned());
-    }
-    let programs = [
-        ("dockerd", "docker.io"),
-        ("docker", "docker.io or docker-cli"),
-        ("containerd", "containerd"),
-        ("iptables", "iptables"),
-        ("iptables-save", "iptables"),
-        ("nft", "nftables"),
-        ("ip", "iproute2"),
-        ("nsenter", "util-linux"),
-        ("unshare", "util-linux"),
-        ("ldd", "libc-bin"),
-    ];
-    for (name, package) in programs {
-        if find(name).is_none() {
-            missing.push(format!("the program {name}, of the package {package}"));
-        }
-    }
-    if !Path::new("/sys/fs/cgroup").is_dir() {
-        missing.push("cgroups, mounted on /sys/fs/cgroup".to_owned());
-    }
-    missing
 }
 
 /// The files that the loader would bring in for a program.

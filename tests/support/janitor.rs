@@ -12,6 +12,7 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -20,8 +21,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::command::{output, program, wait_for};
 use super::helper::HELPER;
 
-/// Directories, namespaces and cgroups of a lab begin with this, followed by its creator's pid.
+/// Directories, namespaces and cgroups of a lab begin with this, followed by its creator's pid and
+/// by the number of the lab among those of this creator.
 const PREFIX: &str = "dfw-lab-";
+static LABS: AtomicU32 = AtomicU32::new(0);
 const OWNER: &str = "owner";
 const PROCESSES: &str = "processes";
 /// How long a killed process may take to be gone on a busy machine.
@@ -39,7 +42,8 @@ impl Ledger {
     pub(crate) fn open() -> Result<Self> {
         sweep(&std::env::temp_dir())?;
         let me = std::process::id();
-        let dir = std::env::temp_dir().join(format!("{PREFIX}{me}"));
+        let number = LABS.fetch_add(1, Ordering::Relaxed);
+        let dir = std::env::temp_dir().join(format!("{PREFIX}{me}-{number}"));
         fs::create_dir(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
         fs::write(dir.join(OWNER), identity(me).unwrap_or_default())?;
         fs::write(dir.join(PROCESSES), "")?;

@@ -13,60 +13,14 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use super::command::{outcome, output, wait_for};
 use super::engine::{Engine, Location};
+use super::fleet::Fleet;
 use super::janitor::Ledger;
 use super::netns::Namespace;
 use super::probe::{Conversation, Outcome, Transport, ask};
-use super::topology::{CONTAINERS_V6, Topology, source_addresses, well_known};
+use super::topology::{Topology, source_addresses, well_known};
 
 /// The table that `dfw` keeps its rules in.
 pub(crate) const TABLE: &str = "inet dfw-nft";
-
-struct Container {
-    name: &'static str,
-    options: &'static str,
-    serves: &'static str,
-}
-
-/// What runs on the engine. Ports that no policy of the trials names: 8443, 8500, 8087, 7001.
-const CONTAINERS: &[Container] = &[
-    Container {
-        name: "web",
-        options: "-p 80:80 -p 127.0.0.1:8081:80 -p 203.0.113.10:8082:80 -p 9000-9002:9000-9002 \
-                  -p 5353:53/udp -p [2001:db8:1::10]:8086:80 -p 8500:85 -p 10.9.0.10:8087:80",
-        serves: "tcp:80 tcp:81 tcp:85 tcp:9000 tcp:9001 tcp:9002 udp:53",
-    },
-    Container {
-        name: "plain",
-        options: "",
-        serves: "tcp:80",
-    },
-    Container {
-        name: "app",
-        options: "--network apps -p 8083:80 -p 8443:443",
-        serves: "tcp:80 tcp:81 tcp:443 udp:53",
-    },
-    Container {
-        name: "peer",
-        options: "--network apps",
-        serves: "tcp:80",
-    },
-    Container {
-        name: "six",
-        options: "--network sixes -p 8084:80 -p 5384:53/udp",
-        serves: "tcp:80 tcp:81 udp:53",
-    },
-    // A bridge whose name no pattern of well-known bridge names matches.
-    Container {
-        name: "edge",
-        options: "--network edges -p 8085:80",
-        serves: "tcp:80",
-    },
-    Container {
-        name: "open-host",
-        options: "--network host",
-        serves: "tcp:7000 udp:7000 tcp:7001",
-    },
-];
 
 /// Someone who sends: a machine of the topology or a container, and the address to send from.
 #[derive(Debug)]
@@ -104,6 +58,7 @@ pub(crate) struct Target {
 
 // Field order is drop order: the ledger, and with it the clean-up, comes last.
 pub(crate) struct Lab {
+    fleet: Fleet,
     topology: Topology,
     engine: Engine,
     dfw: PathBuf,
@@ -114,29 +69,28 @@ pub(crate) struct Lab {
 
 impl Lab {
     /// Builds everything; `dfw` is the program under test.
-    pub(crate) fn start(dfw: &str) -> Result<Self> {
+    pub(crate) fn start(dfw: &str, fleet: Fleet) -> Result<Self> {
         let ledger = Ledger::open()?;
         let topology = Topology::start(&ledger.prefix())?;
         let host = topology.machine("host").context("no host")?;
-        let engine = Engine::start(&ledger, host)?;
+        let engine = Engine::start(&ledger, host, fleet.edition)?;
         let lab = Self {
+            fleet,
             topology,
             engine,
             dfw: dfw.into(),
             locations: Mutex::default(),
             ledger,
         };
-        lab.engine.docker("network create apps")?;
-        lab.engine
-            .docker("network create -o com.docker.network.bridge.name=lab-edge edges")?;
-        let subnet = CONTAINERS_V6.replace("/48", "/64");
-        lab.engine
-            .docker(&format!("network create --ipv6 --subnet {subnet} sixes"))?;
+        for words in lab.fleet.networks() {
+            lab.engine.docker(&format!("network create {words}"))?;
+        }
         // Containers with IPv6 are reached by routes, which the engine leaves to the machine.
         lab.host()?.sysctl("net/ipv6/conf/all/forwarding", "1")?;
         thread::scope(|scope| {
-            let starts: Vec<_> = CONTAINERS
-                .iter()
+            let starts: Vec<_> = lab
+                .fleet
+                .containers()
                 .map(|it| scope.spawn(|| lab.engine.run(it.name, it.options, it.serves)))
                 .collect();
             starts
@@ -155,20 +109,27 @@ impl Lab {
         answer
     }
 
-    /// The engine's major version.
-    pub(crate) fn engine_version(&self) -> Result<u32> {
-        let version = self.engine.docker("version --format {{.Server.Version}}")?;
-        let major = version.split('.').next().unwrap_or_default();
-        major
-            .parse()
-            .with_context(|| format!("no version: {version}"))
-    }
-
     /// Runs one more container that serves what `serves` lists.
     pub(crate) fn run(&self, name: &str, options: &str, serves: &str) -> Result<()> {
         let started = self.engine.run(name, options, serves);
         self.forget_locations();
         started
+    }
+
+    /// Makes such a container and does not start it.
+    pub(crate) fn create(&self, name: &str, options: &str, serves: &str) -> Result<()> {
+        self.engine.create(name, options, serves)
+    }
+
+    /// Starts a Swarm service that serves TCP port 80 and publishes what `ports` says.
+    pub(crate) fn serve(&self, name: &str, ports: &str) -> Result<()> {
+        self.engine.serve(name, ports)
+    }
+
+    /// Runs a script on the lab's host.
+    pub(crate) fn script(&self, script: &str) -> Result<()> {
+        output(self.engine.command("sh").args(["-c", script]))?;
+        Ok(())
     }
 
     pub(crate) fn stop_engine(&self) -> Result<()> {
@@ -207,7 +168,7 @@ impl Lab {
 
     /// Waits until every container serves, asked from the host, whom nobody filters.
     pub(crate) fn wait_for_containers(&self) -> Result<()> {
-        for container in CONTAINERS {
+        for container in self.fleet.containers() {
             let port = container
                 .serves
                 .split_whitespace()
@@ -252,7 +213,7 @@ impl Lab {
     }
 
     /// Reads `tcp NAME:PORT`, where a name is a machine, a container, or either with a `6`
-    /// behind it for its IPv6 address.
+    /// behind it for its IPv6 address; `bridge` is the host on the engine's default bridge.
     pub(crate) fn target(&self, text: &str) -> Result<Target> {
         let parse = || {
             let (transport, rest) = text.split_once(' ')?;
@@ -276,6 +237,9 @@ impl Lab {
     pub(crate) fn address(&self, name: &str) -> Result<IpAddr> {
         if let Some(address) = well_known(name) {
             return Ok(address);
+        }
+        if name == "bridge" {
+            return Ok(self.fleet.edition.maker.bridge_address());
         }
         let location = match name.strip_suffix('6') {
             Some(container) => self.locate(container)?.v6,

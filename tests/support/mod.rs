@@ -4,8 +4,12 @@
 //! Nothing here knows dfw's insides; the program under test is only ever run.
 
 pub(crate) mod command;
+pub(crate) mod doors;
+pub(crate) mod edition;
 pub(crate) mod engine;
+pub(crate) mod fleet;
 pub(crate) mod helper;
+pub(crate) mod inside;
 pub(crate) mod janitor;
 pub(crate) mod lab;
 pub(crate) mod netns;

@@ -1,6 +1,6 @@
 //! Expectations as a table: one line per port and way to it.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::thread;
 
 use anyhow::{Result, anyhow, bail};
@@ -41,6 +41,8 @@ pub(crate) enum Expected {
     Refused,
     /// Closed, and the client is told nothing.
     Silent,
+    /// Closed, or a connection that nobody speaks on.
+    Unanswered,
 }
 
 impl Expected {
@@ -50,6 +52,7 @@ impl Expected {
             Self::Closed => outcome.is_closed(),
             Self::Refused => outcome == Outcome::Refused,
             Self::Silent => outcome == Outcome::Silent,
+            Self::Unanswered => outcome != Outcome::Open,
         }
     }
 
@@ -59,6 +62,7 @@ impl Expected {
             Self::Closed => "closed",
             Self::Refused => "refused",
             Self::Silent => "silent",
+            Self::Unanswered => "no answer",
         }
     }
 }
@@ -74,67 +78,143 @@ pub(crate) enum Reading {
     Dropped,
     /// No policy is in force: everybody is let in whom the engine does not refuse.
     Bare,
+    /// The engine refuses everybody, with and without dfw.
+    Shut,
+    /// The engine takes connections and nobody answers; no policy is in force.
+    Mute,
+    /// The same, and a policy is in force.
+    MuteGuarded,
 }
 
-struct Question<'a> {
-    row: &'a Row,
-    who: &'a str,
+struct Question {
+    row: &'static Row,
+    who: &'static str,
     expected: Expected,
     client: Client,
     target: Target,
 }
 
-/// Asks all questions of all rows at once and fails with the whole table if one answer is wrong.
-pub(crate) fn check(lab: &Lab, rows: &[Row], reading: Reading) -> Result<()> {
-    let mut questions = Vec::new();
-    for row in rows {
-        let target = lab.target(row.to)?;
-        let open = row.open.split_whitespace().map(|who| (who, Expected::Open));
-        let closed = row.closed.split_whitespace().map(|who| match reading {
-            Reading::Guarded => (who, Expected::Closed),
-            Reading::Rejected => (who, Expected::Refused),
-            Reading::Dropped => (who, Expected::Silent),
-            Reading::Bare => (who, Expected::Open),
-        });
-        for (who, expected) in open.chain(closed) {
-            let (who, expected) = match who.strip_prefix('(') {
-                Some(inner) => (inner.trim_end_matches(')'), Expected::Closed),
-                None => (who, expected),
-            };
-            let client = lab.client(who)?;
-            questions.push(Question {
-                row,
-                who,
-                expected,
-                client,
-                target,
-            });
-        }
+/// What one probe has found.
+#[derive(Clone)]
+pub(crate) struct Answer {
+    pub(crate) row: &'static Row,
+    who: &'static str,
+    expected: Expected,
+    outcome: Outcome,
+}
+
+impl Answer {
+    pub(crate) fn is_right(&self) -> bool {
+        self.expected.is_met_by(self.outcome)
     }
-    let answers = ask_all(&questions)?;
-    let wrong =
-        |(question, outcome): &(&Question, &Outcome)| !question.expected.is_met_by(**outcome);
-    let count = questions.iter().zip(&answers).filter(wrong).count();
-    if count == 0 {
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.outcome == Outcome::Open
+    }
+
+    /// Whether a connection came about that nobody spoke on.
+    pub(crate) fn is_mute(&self) -> bool {
+        self.outcome == Outcome::Mute
+    }
+
+    /// Whether the row lets this client in.
+    pub(crate) fn may(&self) -> bool {
+        self.row.open.split_whitespace().any(|who| who == self.who)
+    }
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} {:<40} {:<24} from {:<12} expected {:<8} got {}",
+            if self.is_right() { ' ' } else { '!' },
+            self.row.what,
+            self.row.to,
+            self.who,
+            self.expected.word(),
+            self.outcome,
+        )
+    }
+}
+
+/// Asks all questions of all rows at once and fails with the whole table if one answer is wrong.
+pub(crate) fn check(lab: &Lab, rows: &'static [Row], reading: Reading) -> Result<()> {
+    check_all(lab, &[rows], reading)
+}
+
+/// The same with several tables.
+pub(crate) fn check_all(lab: &Lab, tables: &[&'static [Row]], reading: Reading) -> Result<()> {
+    let tables: Vec<_> = tables.iter().map(|rows| (*rows, reading)).collect();
+    let answers = ask(lab, &tables)?.concat();
+    let wrong = answers.iter().filter(|answer| !answer.is_right()).count();
+    if wrong == 0 {
         return Ok(());
     }
-    let mut report = format!("{count} of {} probes are wrong:\n", questions.len());
-    for (question, outcome) in questions.iter().zip(&answers) {
-        let mark = if question.expected.is_met_by(*outcome) {
-            ' '
-        } else {
-            '!'
-        };
-        writeln!(
-            report,
-            "{mark} {:<40} {:<24} from {:<12} expected {:<8} got {outcome}",
-            question.row.what,
-            question.row.to,
-            question.who,
-            question.expected.word(),
-        )?;
+    let mut report = format!("{wrong} of {} probes are wrong:\n", answers.len());
+    for answer in &answers {
+        writeln!(report, "{answer}")?;
     }
     bail!(report)
+}
+
+/// Asks all questions of all tables at once; the answers come by table.
+pub(crate) fn ask(lab: &Lab, tables: &[(&'static [Row], Reading)]) -> Result<Vec<Vec<Answer>>> {
+    let mut questions = Vec::new();
+    let mut lengths = Vec::new();
+    for (rows, reading) in tables {
+        let before = questions.len();
+        for row in *rows {
+            add_questions(lab, row, *reading, &mut questions)?;
+        }
+        lengths.push(questions.len() - before);
+    }
+    let mut outcomes = questions.iter().zip(ask_all(&questions)?);
+    let tables = lengths.into_iter().map(|length| {
+        let of_table = outcomes.by_ref().take(length);
+        let answer = |(question, outcome): (&Question, Outcome)| Answer {
+            row: question.row,
+            who: question.who,
+            expected: question.expected,
+            outcome,
+        };
+        of_table.map(answer).collect()
+    });
+    Ok(tables.collect())
+}
+
+fn add_questions(
+    lab: &Lab,
+    row: &'static Row,
+    reading: Reading,
+    questions: &mut Vec<Question>,
+) -> Result<()> {
+    let target = lab.target(row.to)?;
+    let (may, must_not) = match reading {
+        Reading::Guarded => (Expected::Open, Expected::Closed),
+        Reading::Rejected => (Expected::Open, Expected::Refused),
+        Reading::Dropped => (Expected::Open, Expected::Silent),
+        Reading::Bare => (Expected::Open, Expected::Open),
+        Reading::Shut => (Expected::Closed, Expected::Closed),
+        Reading::Mute => (Expected::Unanswered, Expected::Unanswered),
+        Reading::MuteGuarded => (Expected::Unanswered, Expected::Closed),
+    };
+    let open = row.open.split_whitespace().map(|who| (who, may));
+    let closed = row.closed.split_whitespace().map(|who| (who, must_not));
+    for (who, expected) in open.chain(closed) {
+        let (who, expected) = match who.strip_prefix('(') {
+            Some(inner) => (inner.trim_end_matches(')'), Expected::Closed),
+            None => (who, expected),
+        };
+        questions.push(Question {
+            row,
+            who,
+            expected,
+            client: lab.client(who)?,
+            target,
+        });
+    }
+    Ok(())
 }
 
 fn ask_all(questions: &[Question]) -> Result<Vec<Outcome>> {
@@ -144,7 +224,7 @@ fn ask_all(questions: &[Question]) -> Result<Vec<Outcome>> {
             .map(|question| {
                 // What must come is worth waiting for; what must not come is not.
                 let patience = match question.expected {
-                    Expected::Closed | Expected::Silent => SILENCE,
+                    Expected::Closed | Expected::Silent | Expected::Unanswered => SILENCE,
                     Expected::Open | Expected::Refused => PATIENCE,
                 };
                 scope.spawn(move || question.client.ask(question.target, patience))

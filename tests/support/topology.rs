@@ -19,8 +19,9 @@ use super::netns::Namespace;
 use super::service;
 
 /// Where the addresses of containers lie, for those who have a route to them.
-pub(crate) const CONTAINERS_V6: &str = "2001:db8:c::/48";
-const CONTAINERS_V4: &str = "172.16.0.0/12";
+const CONTAINERS_V6: &str = "2001:db8:c::/48";
+/// Docker's, and Podman's.
+const CONTAINERS_V4: [&str; 2] = ["172.16.0.0/12", "10.88.0.0/15"];
 
 /// One machine that sends and serves: its name in the tables and the last part of its addresses.
 struct Machine {
@@ -167,7 +168,7 @@ impl Topology {
             .filter_map(|name| self.machine(name))
             .chain([router])
         {
-            for network in [CONTAINERS_V4, second[0]] {
+            for network in CONTAINERS_V4.into_iter().chain([second[0]]) {
                 namespace.ip(&format!("route add {network} via {}", Link::Lan.v4(10)))?;
             }
             for network in [CONTAINERS_V6, second[1]] {
@@ -234,8 +235,6 @@ pub(crate) fn well_known(name: &str) -> Option<IpAddr> {
     let address = match name {
         "loopback" | "localhost" => "127.0.0.1".to_owned(),
         "localhost6" => "::1".to_owned(),
-        // The engine's own address on its default bridge.
-        "docker0" => "172.17.0.1".to_owned(),
         "second-card" => Link::SecondCard.v4(Link::SecondCard.gateway()),
         "second-card6" => Link::SecondCard.v6(Link::SecondCard.gateway()),
         _ => {

@@ -1,0 +1,160 @@
+//! Engines × doors × clients: what each engine opens without dfw, and what is left open with it.
+//!
+//! One trial for each line of [`variants::VARIANTS`]: it builds a lab around that engine, asks
+//! every question of its tables before, with and after a policy, and fails with every wrong answer.
+//! Needs root, the packages that `tests/run` installs and, for engines of other releases, the roots
+//! that `tests/roots` builds. What is missing is told and skipped, or fails where the environment
+//! says `CI=true`.
+//!
+//! When all variants were tried, the table in `docs/doors.md` must be what the probes have found;
+//! `UPDATE=1` writes it.
+
+#![expect(
+    clippy::disallowed_types,
+    clippy::print_stderr,
+    reason = "a black-box test starts programs and talks to whoever runs it"
+)]
+
+#[expect(
+    dead_code,
+    reason = "what only the engine's trials use of what both of them share"
+)]
+#[path = "../support/mod.rs"]
+mod support;
+
+mod page;
+mod swarm;
+mod tables;
+mod variants;
+
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, Result, bail, ensure};
+use libtest_mimic::{Arguments, Trial};
+
+use support::doors::POLICY;
+use support::lab::Lab;
+use support::table::{Answer, Reading, Row, ask};
+use tables::Door;
+use variants::{Engine, VARIANTS, Variant};
+
+/// What [`POLICY`] is told of the ports that only some engines publish.
+const MORE: &str = "
+  8088-8089: [trusted]
+  5388-5389/udp: [trusted]
+  8095-8096: [trusted]
+";
+
+/// What the probes of one table have found, without and with dfw.
+struct Finding {
+    door: Door,
+    bare: Vec<Answer>,
+    guarded: Vec<Answer>,
+}
+
+/// Findings by variant, in the order of [`VARIANTS`].
+type Findings = Vec<Option<Vec<Finding>>>;
+
+fn main() -> ExitCode {
+    if let Some(code) = support::helper_main() {
+        return code;
+    }
+    let mut arguments = Arguments::from_args();
+    // More would only wait for each other: most of a variant's time is the engine's start.
+    arguments.test_threads.get_or_insert(2);
+    let must = std::env::var("CI").as_deref() == Ok("true");
+    let findings: Arc<Mutex<Findings>> =
+        Arc::new(Mutex::new(VARIANTS.iter().map(|_| None).collect()));
+    let trials = VARIANTS.iter().enumerate().map(|(index, variant)| {
+        let missing = variant.fleet.edition.missing();
+        for thing in &missing {
+            eprintln!("{} needs {thing}", variant.name);
+        }
+        let findings = Arc::clone(&findings);
+        Trial::test(variant.name, move || {
+            let found = try_out(variant).map_err(|error| format!("{error:#}"))?;
+            findings.lock().unwrap_or_else(PoisonError::into_inner)[index] = Some(found);
+            Ok(())
+        })
+        .with_ignored_flag(!missing.is_empty() && !must)
+    });
+    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    let findings = std::mem::take(&mut *findings.lock().unwrap_or_else(PoisonError::into_inner));
+    let complete: Option<Vec<_>> = findings.into_iter().collect();
+    if let Some(findings) = complete
+        && let Err(error) = page::compare(&findings)
+    {
+        eprintln!("{error:#}");
+        return ExitCode::FAILURE;
+    }
+    conclusion.exit_code()
+}
+
+/// The life of one variant's lab.
+fn try_out(variant: &Variant) -> Result<Vec<Finding>> {
+    let missing = variant.fleet.edition.missing();
+    if !missing.is_empty() {
+        bail!("{} needs {}", variant.name, missing.join("; "));
+    }
+    let lab =
+        Lab::start(env!("CARGO_BIN_EXE_dfw"), variant.fleet).context("the lab did not come up")?;
+    look(&lab, variant)
+}
+
+fn look(lab: &Lab, variant: &Variant) -> Result<Vec<Finding>> {
+    let version = lab.docker("version --format {{.Server.Version}}")?;
+    ensure!(
+        version.starts_with(variant.version()),
+        "this is version {version}"
+    );
+    tables::occupy_a_stopped_containers_port(lab)?;
+    (variant.prepare)(lab)?;
+    let bare = ask(lab, &readings(variant, false)).context("without dfw")?;
+    lab.apply(&format!("{POLICY}{MORE}"))?;
+    let guarded = ask(lab, &readings(variant, true)).context("with dfw")?;
+    let rules = lab.report();
+    lab.remove()?;
+    // Not everything again: rules that are gone are gone for every door.
+    let after = ask(lab, &readings(variant, false)[..2]).context("after dfw")?;
+
+    let mut wrong = Vec::new();
+    for (when, answers) in [("without", &bare), ("with", &guarded), ("after", &after)] {
+        for ((table, _), answers) in variant.tables().zip(answers) {
+            let errors = answers.iter().filter(|answer| !answer.is_right());
+            wrong.extend(errors.map(|answer| format!("{when:<7} {:<24} {answer}", table.name)));
+        }
+    }
+    if !wrong.is_empty() {
+        bail!(
+            "{} probes are wrong:\n{}\n--- while dfw's rules were in force\n{rules}",
+            wrong.len(),
+            wrong.join("\n")
+        );
+    }
+    let doors = variant.tables().map(|(table, _)| table.door);
+    let answers = bare.into_iter().zip(guarded);
+    Ok(doors
+        .zip(answers)
+        .map(|(door, (bare, guarded))| Finding {
+            door,
+            bare,
+            guarded,
+        })
+        .collect())
+}
+
+/// Each table of a variant as it is to be read: what the engine closes, dfw does not open.
+fn readings(variant: &Variant, guarded: bool) -> Vec<(&'static [Row], Reading)> {
+    let read = |engine| match (engine, guarded) {
+        (Engine::Opens, false) => Reading::Bare,
+        (Engine::Opens, true) => Reading::Guarded,
+        (Engine::Closes, _) => Reading::Shut,
+        (Engine::Mutes, false) => Reading::Mute,
+        (Engine::Mutes, true) => Reading::MuteGuarded,
+    };
+    variant
+        .tables()
+        .map(|(table, engine)| (table.rows, read(engine)))
+        .collect()
+}

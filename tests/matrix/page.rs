@@ -1,0 +1,120 @@
+//! The table in `docs/doors.md`: made of what the probes have found, never by hand.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+use crate::Finding;
+use crate::support::table::Answer;
+use crate::tables::Door;
+use crate::variants::VARIANTS;
+
+const BEGIN: &str = "<!-- what the probes have found: begin, written by tests/matrix -->\n";
+const END: &str = "<!-- what the probes have found: end -->";
+
+/// What the page calls a door, by its number there.
+#[rustfmt::skip]
+const DOORS: &[(Door, &str)] = &[
+    (Door::Published,                "1 published port"),
+    (Door::PublishedBeyond,          "1 published port, UDP, from behind another card"),
+    (Door::PublishedV6,              "1 or 2 published port over IPv6, network with IPv6"),
+    (Door::Ingress,                  "1 Swarm, ingress and host mode"),
+    (Door::Proxy,                    "2 published port over IPv6, network without IPv6"),
+    (Door::HostNetwork,              "3 host network"),
+    (Door::Direct,                   "4 straight to a published port"),
+    (Door::Unpublished,              "4 straight to a port that is not published"),
+    (Door::Internal,                 "4 straight into an internal network"),
+    (Door::Routed,                   "4 routed network, published port"),
+    (Door::Unprotected,              "4 nat-unprotected network, published port"),
+    (Door::UnpublishedInUnprotected, "4 nat-unprotected network, port that is not published"),
+    (Door::Loopback,                 "5 published on 127.0.0.1, asked from the wire"),
+    (Door::LoopbackAny,              "5 published everywhere, asked at 127.0.0.1 from the wire"),
+    (Door::FromContainers,           "6 from a container of the same bridge"),
+    (Door::FromItself,               "6 from the container itself"),
+    (Door::FromOtherBridges,         "6 from a container of another bridge"),
+    (Door::FromOtherBridgesV6,       "6 from a container of another bridge, over IPv6"),
+    (Door::HostItselfV6,             "7 from the host itself, over IPv6"),
+    (Door::HostServices,             "7 from the host itself; services of the host"),
+    (Door::Egress,                   "from containers to the world"),
+    (Door::SameNetwork,              "between containers of one network"),
+    (Door::AnotherNetwork,           "between containers of two networks"),
+];
+
+/// Fails if the page does not say what was found, or writes it where the environment has
+/// `UPDATE=1`.
+pub(crate) fn compare(findings: &[Vec<Finding>]) -> Result<()> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/doors.md");
+    let page = fs::read_to_string(&path)?;
+    let (before, rest) = page.split_once(BEGIN).context("no begin of the table")?;
+    let (_, after) = rest.split_once(END).context("no end of the table")?;
+    let wanted = format!("{before}{BEGIN}{}{END}{after}", tables(findings));
+    if wanted == page {
+        return Ok(());
+    }
+    if std::env::var("UPDATE").as_deref() == Ok("1") {
+        return fs::write(&path, wanted).context("cannot write the page");
+    }
+    bail!("docs/doors.md is out of date: UPDATE=1 writes it. It should say:\n{wanted}")
+}
+
+/// One table for each engine's family of variants would repeat the doors; one for all is too wide
+/// for a page, so engines are numbered.
+fn tables(findings: &[Vec<Finding>]) -> String {
+    let mut text = String::new();
+    for (number, variant) in VARIANTS.iter().enumerate() {
+        let _ = writeln!(text, "{}. {}", number + 1, variant.name);
+    }
+    text.push_str("\n| door |");
+    for number in 1..=VARIANTS.len() {
+        let _ = write!(text, " {number} |");
+    }
+    text.push_str("\n|---|");
+    text.push_str(&"---|".repeat(VARIANTS.len()));
+    text.push('\n');
+    for (door, name) in DOORS {
+        let _ = write!(text, "| {name} |");
+        for found in findings {
+            let _ = write!(text, " {} |", cell(found, *door));
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// What was found at one door of one engine, without and with dfw.
+fn cell(found: &[Finding], door: Door) -> String {
+    let of_door: Vec<&Finding> = found.iter().filter(|it| it.door == door).collect();
+    let bare: Vec<&Answer> = of_door.iter().flat_map(|it| &it.bare).collect();
+    let guarded: Vec<&Answer> = of_door.iter().flat_map(|it| &it.guarded).collect();
+    if bare.is_empty() {
+        return String::new();
+    }
+    let without = match count_open(&bare) {
+        (0, _) if bare.iter().any(|answer| answer.is_mute()) => "mute",
+        (0, _) => "closed",
+        (open, all) if open == all => "open",
+        _ => "partly",
+    };
+    let (named, others): (Vec<&Answer>, Vec<&Answer>) =
+        guarded.into_iter().partition(|answer| answer.may());
+    let with = match (count_open(&named), count_open(&others)) {
+        ((0, _), (0, _)) if others.iter().any(|answer| answer.is_mute()) => "mute",
+        ((0, _), (0, _)) => "closed",
+        ((open, all), (0, 1..)) if open == all => "named",
+        ((open, all), (others, every)) if open == all && others == every => "open",
+        _ => "partly",
+    };
+    if without == with {
+        without.to_owned()
+    } else {
+        format!("{without} → {with}")
+    }
+}
+
+/// How many of the answers are open, and how many there are.
+fn count_open(answers: &[&Answer]) -> (usize, usize) {
+    let open = answers.iter().filter(|answer| answer.is_open()).count();
+    (open, answers.len())
+}
