@@ -280,8 +280,10 @@ fn to_container(around: &Surroundings, host: &HostView, endpoint: &EndpointView<
     let guards =
         engine.is_some_and(|engine| engine.kind == Kind::Docker) && around.translates.of(address);
     let closes = engine.is_some_and(|e| e.major_version() >= DOCKER_CLOSES_SIDE_DOORS);
+    let is_podman = engine.is_some_and(|engine| engine.kind == Kind::Podman);
     let (all, published) = match mode(endpoint) {
-        _ if guards && network.internal => (false, false),
+        // Docker refuses it, and Podman's containers have no way back.
+        _ if network.internal && (guards || is_podman) => (false, false),
         GatewayMode::Isolated => (false, false),
         GatewayMode::NatUnprotected if guards => (true, true),
         GatewayMode::Routed if guards => (false, true),

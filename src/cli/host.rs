@@ -75,7 +75,7 @@ pub(super) fn find(args: &EngineArgs, sockets: Sockets) -> Result<Found, kernel:
     if sockets == Sockets::Published {
         waiting.retain(|socket| is_published(&host, socket));
     }
-    host.listeners = listener::listeners(&waiting);
+    host.listeners = listener::listeners(&waiting, &host.engines);
     Ok(Found {
         host,
         unanswered,

@@ -1,11 +1,12 @@
 //! Who waits for clients on this host.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::net::IpAddr;
 
 use procfs::process::{FDTarget, Process as Entry, all_processes};
 
-use super::engine::Transport;
+use super::engine::{Engine, Transport};
 use crate::netlink::listener::Socket;
 
 /// A socket of this host that waits for clients, and who holds it.
@@ -31,8 +32,8 @@ pub struct Owner {
     pub pid: u32,
     /// The name of its program, at most 15 bytes.
     pub name: String,
-    /// Its control group, which holds the identifier of its container if it lives in one.
-    pub cgroup: String,
+    /// The identifier of the container that it lives in.
+    pub container: Option<String>,
 }
 
 impl Owner {
@@ -68,13 +69,13 @@ impl Listener {
     }
 }
 
-/// Finds out who holds the sockets.
+/// Finds out who holds the sockets, and in which of the engines' containers they live.
 #[must_use]
-pub fn listeners(sockets: &[Socket]) -> Vec<Listener> {
+pub fn listeners(sockets: &[Socket], engines: &[Engine]) -> Vec<Listener> {
     let owners = if sockets.is_empty() {
         BTreeMap::new()
     } else {
-        owners()
+        owners(&Homes::of(engines))
     };
     let listener = |socket: &Socket| {
         Some(Listener {
@@ -95,7 +96,7 @@ pub fn listeners(sockets: &[Socket]) -> Vec<Listener> {
 
 /// The processes that hold sockets, by inode. What cannot be read is left out. It looks at every
 /// process of the system.
-fn owners() -> BTreeMap<u64, Owner> {
+fn owners(homes: &Homes<'_>) -> BTreeMap<u64, Owner> {
     let mut owners = BTreeMap::new();
     let processes = all_processes().into_iter().flatten().flatten();
     for process in processes {
@@ -111,7 +112,7 @@ fn owners() -> BTreeMap<u64, Owner> {
         let mut owner = None;
         for inode in inodes {
             if owner.is_none() {
-                owner = describe(&process);
+                owner = describe(&process, homes);
             }
             if let Some(owner) = &owner {
                 // Parent and child may share one; the first process number is the parent's.
@@ -122,14 +123,45 @@ fn owners() -> BTreeMap<u64, Owner> {
     owners
 }
 
-fn describe(process: &Entry) -> Option<Owner> {
-    let name = process.stat().ok()?.comm;
-    let groups = process.cgroups().ok();
-    let cgroup = groups.into_iter().flatten().map(|group| group.pathname);
+fn describe(process: &Entry, homes: &Homes<'_>) -> Option<Owner> {
     Some(Owner {
         pid: u32::try_from(process.pid).ok()?,
-        name,
-        // Under version 1 there are several; the longest is the most exact.
-        cgroup: cgroup.max_by_key(String::len).unwrap_or_default(),
+        name: process.stat().ok()?.comm,
+        container: homes.container(process).map(str::to_owned),
     })
+}
+
+/// What tells the processes of a container from others: whatever else it shares with the host, a
+/// container has files of its own.
+struct Homes<'a> {
+    by_mounts: BTreeMap<u64, &'a str>,
+}
+
+impl<'a> Homes<'a> {
+    fn of(engines: &'a [Engine]) -> Self {
+        let containers = engines.iter().flat_map(|engine| &engine.containers);
+        let by_mounts = containers.filter_map(|container| {
+            let first = Entry::new(i32::try_from(container.pid?).ok()?).ok()?;
+            Some((mounts(&first)?, container.id.as_str()))
+        });
+        let mut by_mounts: BTreeMap<u64, &str> = by_mounts.collect();
+        // An engine elsewhere has processes of the same numbers; the host's own never count.
+        for host in [Entry::myself(), Entry::new(1)].into_iter().flatten() {
+            if let Some(mounts) = mounts(&host) {
+                by_mounts.remove(&mounts);
+            }
+        }
+        Self { by_mounts }
+    }
+
+    fn container(&self, process: &Entry) -> Option<&'a str> {
+        self.by_mounts.get(&mounts(process)?).copied()
+    }
+}
+
+/// The number of the mount namespace that a process lives in.
+fn mounts(process: &Entry) -> Option<u64> {
+    let namespaces = process.namespaces().ok()?.0;
+    let mounts = namespaces.get(OsStr::new("mnt"))?;
+    Some(mounts.identifier)
 }

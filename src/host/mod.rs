@@ -158,9 +158,8 @@ impl HostView {
     #[must_use]
     pub fn container_of(&self, owner: &Owner) -> Option<&Container> {
         let containers = self.engines.iter().flat_map(|engine| &engine.containers);
-        containers
-            .into_iter()
-            .find(|container| container.running && owner.cgroup.contains(&container.id))
+        let id = owner.container.as_ref()?;
+        containers.into_iter().find(|container| container.id == *id)
     }
 
     /// The addresses of containers, and what each of them publishes, by the container's port.

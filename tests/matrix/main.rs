@@ -33,6 +33,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context, Result, bail, ensure};
 use libtest_mimic::{Arguments, Trial};
 
+use support::audit;
 use support::doors::POLICY;
 use support::lab::Lab;
 use support::table::{Answer, Reading, Row, ask};
@@ -111,7 +112,9 @@ fn look(lab: &Lab, variant: &Variant) -> Result<Vec<Finding>> {
     tables::occupy_a_stopped_containers_port(lab)?;
     (variant.prepare)(lab)?;
     let bare = ask(lab, &readings(variant, false)).context("without dfw")?;
+    audited(lab, variant).context("the audit without dfw")?;
     lab.apply(&format!("{POLICY}{MORE}"))?;
+    audited(lab, variant).context("the audit with dfw")?;
     let guarded = ask(lab, &readings(variant, true)).context("with dfw")?;
     let rules = lab.report();
     lab.remove()?;
@@ -142,6 +145,15 @@ fn look(lab: &Lab, variant: &Variant) -> Result<Vec<Finding>> {
             guarded,
         })
         .collect())
+}
+
+/// Whether `dfw audit` names the doors that are open to strangers now, and no other.
+fn audited(lab: &Lab, variant: &Variant) -> Result<()> {
+    let rows = variant
+        .tables()
+        .filter(|(table, _)| table.door.leads_to_containers())
+        .flat_map(|(table, _)| table.rows);
+    audit::agrees(lab, &audit::audit(lab, &[], None)?, rows)
 }
 
 /// Each table of a variant as it is to be read: what the engine closes, dfw does not open.

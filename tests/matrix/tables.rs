@@ -36,6 +36,37 @@ pub(crate) enum Door {
     HostItselfV6,
 }
 
+impl Door {
+    /// Whether it is one through which somebody outside comes to a container.
+    pub(crate) fn leads_to_containers(self) -> bool {
+        match self {
+            Self::Published
+            | Self::PublishedBeyond
+            | Self::PublishedV6
+            | Self::Proxy
+            | Self::HostNetwork
+            | Self::Direct
+            | Self::Unpublished
+            | Self::UnpublishedInUnprotected
+            | Self::Internal
+            | Self::Routed
+            | Self::Unprotected
+            | Self::Loopback
+            | Self::LoopbackAny
+            | Self::Ingress => true,
+            Self::FromContainers
+            | Self::FromItself
+            | Self::FromOtherBridges
+            | Self::FromOtherBridgesV6
+            | Self::Egress
+            | Self::SameNetwork
+            | Self::AnotherNetwork
+            | Self::HostServices
+            | Self::HostItselfV6 => false,
+        }
+    }
+}
+
 /// Questions that belong together.
 #[derive(Clone, Copy)]
 pub(crate) struct Table {

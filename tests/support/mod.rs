@@ -3,6 +3,7 @@
 //!
 //! Nothing here knows dfw's insides; the program under test is only ever run.
 
+pub(crate) mod audit;
 pub(crate) mod command;
 pub(crate) mod doors;
 pub(crate) mod edition;

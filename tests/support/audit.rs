@@ -1,0 +1,172 @@
+//! What `dfw audit` says, and whether strangers find it so.
+
+use std::net::IpAddr;
+use std::thread;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use serde_json::Value;
+
+use super::lab::{Lab, Target};
+use super::probe::{Outcome, PATIENCE, SILENCE, Transport};
+use super::table::Row;
+
+pub(crate) fn audit(lab: &Lab, options: &[&str], code: Option<i32>) -> Result<Value> {
+    let output = lab.dfw(&[&["--json", "audit"], options].concat())?;
+    let audit = serde_json::from_slice(&output.stdout).with_context(|| format!("{output:?}"))?;
+    ensure!(
+        code.is_none() || output.status.code() == code,
+        "{}: {audit:#}",
+        output.status
+    );
+    Ok(audit)
+}
+
+pub(crate) fn exposures(audit: &Value) -> Result<impl Iterator<Item = &Value>> {
+    Ok(audit["exposures"]
+        .as_array()
+        .context("no exposures")?
+        .iter())
+}
+/// A stranger at a port, whether the audit says that it is open to him, and where it says so.
+struct Claim {
+    who: &'static str,
+    target: Target,
+    told: bool,
+    place: String,
+}
+
+/// Whoever the audit lets in gets in and nobody else: each exposure is tried, and each way of the
+/// tables is looked up.
+pub(crate) fn agrees<'a>(
+    lab: &Lab,
+    audit: &Value,
+    rows: impl IntoIterator<Item = &'a Row>,
+) -> Result<()> {
+    let mut claims = Vec::new();
+    for exposure in exposures(audit)? {
+        let told = exposure["open_to"] == "any";
+        claims.extend(attempts(lab, exposure)?.map(|(who, target)| Claim {
+            who,
+            target,
+            told,
+            place: exposure.to_string(),
+        }));
+    }
+    for row in rows {
+        let target = lab.target(row.to)?;
+        for who in ["stranger", "wire"] {
+            let asks = [row.open, row.closed].join(" ");
+            if asks
+                .split_whitespace()
+                .any(|name| name.trim_matches(['(', ')']) == who)
+            {
+                claims.push(Claim {
+                    who,
+                    target,
+                    told: exposures(audit)?
+                        .any(|e| e["open_to"] == "any" && covers(lab, e, target)),
+                    place: row.to.to_owned(),
+                });
+            }
+        }
+    }
+    let wrong = wrong(lab, &claims)?;
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}
+
+/// Tries all claims at once, and tells of those that do not hold.
+fn wrong(lab: &Lab, claims: &[Claim]) -> Result<Vec<String>> {
+    let try_out = |claim: &Claim| -> Result<Option<String>> {
+        let Claim {
+            who,
+            target,
+            told,
+            place,
+        } = claim;
+        let patience = if *told { PATIENCE } else { SILENCE };
+        let outcome = lab.client(who)?.ask(*target, patience)?;
+        let holds = *told == (outcome == Outcome::Open);
+        Ok((!holds).then(|| format!("{who} finds {target:?} {outcome}; open: {told}: {place}")))
+    };
+    thread::scope(|scope| {
+        let trying: Vec<_> = claims
+            .iter()
+            .map(|claim| scope.spawn(|| try_out(claim)))
+            .collect();
+        let tried = trying
+            .into_iter()
+            .map(|claim| claim.join().map_err(|_| anyhow!("a probe panicked"))?);
+        tried.filter_map(Result::transpose).collect()
+    })
+}
+
+/// How a stranger would use an exposure.
+fn attempts(lab: &Lab, exposure: &Value) -> Result<Option<(&'static str, Target)>> {
+    let address: IpAddr = serde_json::from_value(exposure["address"].clone())?;
+    let transport = transport(exposure);
+    let who = match exposure["reach"].as_str() {
+        Some("neighbours") => "wire",
+        _ => "stranger",
+    };
+    let address = match (address.is_unspecified(), address.is_ipv4()) {
+        (true, true) => lab.address("host")?,
+        (true, false) => lab.address("host6")?,
+        (false, _) => address,
+    };
+    let port = match exposure["port"].as_u64() {
+        Some(port) => u16::try_from(port)?,
+        // All ports; these containers serve one that they do not publish.
+        None if ["web", "app", "six", "naked"]
+            .contains(&exposure["published_for"].as_str().unwrap_or_default()) =>
+        {
+            81
+        }
+        None => return Ok(None),
+    };
+    // An answer over UDP leaves by the interface that leads to the client.
+    let other_card = transport == Transport::Udp && address == lab.address("second-card")?;
+    let target = Target {
+        transport,
+        address,
+        port,
+    };
+    Ok((!other_card).then_some((who, target)))
+}
+
+fn transport(exposure: &Value) -> Transport {
+    if exposure["protocol"] == "udp" {
+        Transport::Udp
+    } else {
+        Transport::Tcp
+    }
+}
+
+fn covers(lab: &Lab, exposure: &Value, target: Target) -> bool {
+    let address: Option<IpAddr> = serde_json::from_value(exposure["address"].clone()).ok();
+    let Some(address) = address else { return false };
+    let own = [
+        "host",
+        "host6",
+        "second-card",
+        "second-card6",
+        "bridge",
+        "loopback",
+    ]
+    .iter()
+    .any(|name| lab.address(name).is_ok_and(|own| own == target.address));
+    // What a process takes, it takes at addresses that reach it; a loopback address must be
+    // translated before the kernel looks where the packet comes from.
+    let translated = exposure["door"] == "dnat" || exposure["door"] == "loopback";
+    if target.address.is_loopback() && !translated {
+        return false;
+    }
+    let same_address = address == target.address
+        || address.is_unspecified() && own && address.is_ipv4() == target.address.is_ipv4();
+    let same_port = exposure["port"]
+        .as_u64()
+        .is_none_or(|port| port == u64::from(target.port));
+    same_address
+        && same_port
+        && (exposure["port"].is_null() || transport(exposure) == target.transport)
+}
