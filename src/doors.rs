@@ -44,11 +44,11 @@ pub enum Door {
 pub enum Reach {
     /// Whoever reaches the host.
     Anybody,
+    /// Neighbours on a common link.
+    Neighbours,
     /// Whoever has a route to the container's address through this host: neighbours on a common
     /// link can always make one.
     Routed,
-    /// Neighbours on a common link.
-    Neighbours,
 }
 
 /// One way, to one port or to all ports of one container.
@@ -104,7 +104,7 @@ impl Families {
     }
 }
 
-/// All ways that this host has, in the order of ports.
+/// All ways that this host has: by who gets there, then in the order of ports.
 #[must_use]
 pub fn ways(host: &HostView, around: &Surroundings) -> Vec<Way> {
     let mut ways = Vec::new();
@@ -141,6 +141,7 @@ pub fn ways(host: &HostView, around: &Surroundings) -> Vec<Way> {
 
 fn key(way: &Way) -> impl Ord + use<'_> {
     (
+        way.reach,
         way.port.is_none(),
         way.port,
         way.transport,

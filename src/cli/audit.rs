@@ -101,7 +101,17 @@ fn text(
     }
     if !report.exposures.is_empty() {
         let mut rows = vec![["PORT", "CONTAINER", "WAY", "OPEN TO", "BY"].map(str::to_owned)];
-        rows.extend(report.exposures.iter().map(row));
+        for exposure in &report.exposures {
+            let [port, title, way, open, by] = row(exposure);
+            match rows.last_mut() {
+                // The same port by another door, open to the same people.
+                Some([p, t, ways, o, b]) if (&*p, &*t, &*o, &*b) == (&port, &title, &open, &by) => {
+                    ways.push_str("; ");
+                    ways.push_str(&way);
+                }
+                _ => rows.push([port, title, way, open, by]),
+            }
+        }
         text.push_str(&align(&rows));
     }
     text.push_str(&others(report, beside));
@@ -219,7 +229,7 @@ fn door(way: &Way) -> String {
         Door::Dnat => "DNAT",
         Door::Proxy => "docker-proxy",
         Door::HostNetwork => "host network",
-        Door::Container => "routed to the container",
+        Door::Container => "straight to the container",
         Door::Loopback => "127.0.0.1 over the wire",
     };
     let family = if way.address.is_ipv4() {
@@ -227,7 +237,7 @@ fn door(way: &Way) -> String {
     } else {
         "IPv6"
     };
-    format!("{door}, {family}")
+    format!("{door} ({family})")
 }
 
 fn reach(reach: Reach) -> &'static str {
