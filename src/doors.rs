@@ -364,6 +364,29 @@ fn to_socket(host: &HostView, listener: &Listener) -> Vec<Way> {
 }
 
 impl Way {
+    /// A way to a port of which nothing is known, such as a port that nobody publishes yet.
+    #[must_use]
+    pub fn in_general(
+        door: Door,
+        reach: Reach,
+        transport: Transport,
+        address: Option<IpAddr>,
+        v4: bool,
+        port: u16,
+    ) -> Self {
+        let forwarded = matches!(door, Door::Dnat | Door::Container | Door::Loopback);
+        Self {
+            door,
+            reach,
+            transport,
+            address: address.unwrap_or_else(|| unspecified(v4)),
+            port: Some(port),
+            title: String::new(),
+            target: forwarded.then(|| (some(v4), port)),
+            bridge: forwarded.then(|| "docker0".to_owned()),
+        }
+    }
+
     /// The first packet of a stranger on this way, as dfw's hook sees it: one for each interface
     /// and each address of the host that it may be for.
     #[must_use]

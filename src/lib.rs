@@ -23,6 +23,7 @@ pub mod diagnostic;
 pub mod doors;
 pub mod eval;
 pub mod expect;
+pub mod explain;
 pub mod host;
 pub mod import;
 pub mod init;

@@ -224,7 +224,7 @@ fn port(way: &Way) -> String {
     }
 }
 
-fn door(way: &Way) -> String {
+pub(super) fn door(way: &Way) -> String {
     let door = match way.door {
         Door::Dnat => "DNAT",
         Door::Proxy => "docker-proxy",
@@ -238,6 +238,17 @@ fn door(way: &Way) -> String {
         "IPv6"
     };
     format!("{door} ({family})")
+}
+
+/// The door's name for programs.
+pub(super) fn door_name(door: Door) -> &'static str {
+    match door {
+        Door::Dnat => "dnat",
+        Door::Proxy => "proxy",
+        Door::HostNetwork => "host-network",
+        Door::Container => "container",
+        Door::Loopback => "loopback",
+    }
 }
 
 fn reach(reach: Reach) -> &'static str {
@@ -298,13 +309,7 @@ fn exposure(exposure: &Exposure) -> Value {
         "port": way.port,
         "protocol": way.transport.name(),
         "published_for": way.title,
-        "door": match way.door {
-            Door::Dnat => "dnat",
-            Door::Proxy => "proxy",
-            Door::HostNetwork => "host-network",
-            Door::Container => "container",
-            Door::Loopback => "loopback",
-        },
+        "door": door_name(way.door),
         "family": if way.address.is_ipv4() { "ipv4" } else { "ipv6" },
         "reach": match way.reach {
             Reach::Anybody => "anybody",

@@ -4,6 +4,7 @@ mod apply;
 mod audit;
 mod check;
 mod directory;
+mod explain;
 mod failure;
 mod host;
 mod import;
@@ -35,6 +36,8 @@ Examples:
   dfw audit                    who reaches what containers publish now?
   dfw init --allow 192.0.2.0/24 policies/
                                a first policy, of what is published now
+  dfw explain --from 198.51.100.7 --to 443
+                               would it reach that port, and why (not)?
   dfw check policies/          is this policy right? (needs no root)
   dfw apply policies/          put it in force, all of it or nothing
   dfw status                   what is in force, and whom it let in or refused
@@ -67,6 +70,8 @@ enum Color {
 enum Verb {
     /// Put the policies in force: one transaction, all of it or nothing
     Apply(ApplyArgs),
+    /// Say whether a source reaches a port, by which door, and which line decides
+    Explain(explain::ExplainArgs),
     /// Write a first policy, of what is published now
     Init(InitArgs),
     /// Say whether the policies are right; needs neither root nor a kernel
@@ -150,6 +155,7 @@ pub fn main() -> ExitCode {
     let done = match &args.verb {
         Verb::Apply(apply) => apply::run(terminal, &apply.policy.path, &apply.engine),
         Verb::Audit(args) => audit::run(terminal, args.policy.as_deref(), &args.engine),
+        Verb::Explain(args) => explain::run(terminal, args),
         Verb::Init(args) => init::run(terminal, &args.path, &args.allow, &args.engine),
         Verb::Check(policy) => check::run(terminal, &policy.path),
         Verb::Show(show) => match &show.policy {
@@ -172,6 +178,7 @@ impl Verb {
         match self {
             Self::Apply(_) | Self::Remove => true,
             Self::Audit(_)
+            | Self::Explain(_)
             | Self::Init(_)
             | Self::Check(_)
             | Self::Show(_)

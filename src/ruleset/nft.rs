@@ -1,7 +1,7 @@
 //! A ruleset as text in nft's own language: for people, and loadable by `nft -f`.
 
 use std::fmt::{self, Display, Formatter, Write};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::EPHEMERAL;
 use super::{
@@ -121,6 +121,15 @@ pub(crate) fn addresses(elements: &Elements) -> Vec<String> {
         | Elements::PortVerdicts(_)
         | Elements::Ipv4Verdicts(_)
         | Elements::Ipv6Verdicts(_) => Vec::new(),
+    }
+}
+
+/// Addresses from a first to a last one of the same family: one, a network, or `a-b`.
+pub(crate) fn span(first: IpAddr, last: IpAddr) -> String {
+    match (first, last) {
+        (IpAddr::V4(first), IpAddr::V4(last)) => range4(first.into(), last.into()),
+        (IpAddr::V6(first), IpAddr::V6(last)) => range6(first.into(), last.into()),
+        _ => format!("{first}-{last}"),
     }
 }
 

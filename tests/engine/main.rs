@@ -20,6 +20,7 @@ mod support;
 
 mod audit;
 mod doors;
+mod explain;
 mod life;
 mod neighbours;
 mod traffic;
@@ -68,6 +69,7 @@ fn all() -> impl Iterator<Item = Named> {
         verdicts::TRIALS,
         neighbours::TRIALS,
         audit::TRIALS,
+        explain::TRIALS,
         // Last, because these stop and start what the others use.
         life::TRIALS,
     ];

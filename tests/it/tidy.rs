@@ -55,6 +55,7 @@ const NEVER: &[(&str, &[&str])] = &[
         &["policy", "compile", "netlink", "kernel", "output", "cli"],
     ),
     ("audit", &["netlink", "kernel", "output", "cli"]),
+    ("explain", &["netlink", "kernel", "output", "cli"]),
     ("init", &["netlink", "kernel", "output", "cli"]),
     (
         "eval",
@@ -107,7 +108,7 @@ const NEVER: &[(&str, &[&str])] = &[
 
 /// What the pure middle must never name: it has no files, environment, clock or random order.
 const PURE: &[&str] = &[
-    "policy", "ruleset", "compile", "eval", "expect", "doors", "audit", "import", "init",
+    "policy", "ruleset", "compile", "eval", "expect", "doors", "audit", "import", "init", "explain",
 ];
 const IMPURE: &[&str] = &[
     "std::fs",
