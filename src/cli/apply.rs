@@ -14,6 +14,7 @@ use crate::output::diagnostic::to_json;
 use crate::output::json;
 use crate::output::table::{align, count};
 use crate::output::terminal::{Terminal, Tone};
+use crate::plan;
 use crate::policy::{DefaultAction, InterfaceName, Policy, PortPolicy, SourceSelection};
 use crate::ruleset::{Ruleset, TABLE};
 
@@ -75,19 +76,19 @@ pub(super) fn run(terminal: Terminal, path: &Path, engine: &EngineArgs) -> Resul
 /// Installs a ruleset unless it is installed already; says whether it was changed, and who else
 /// has base chains.
 fn install(ruleset: &Ruleset, path: &Path) -> Result<(bool, Vec<Neighbour>), kernel::Error> {
+    kernel::sound(ruleset)?;
     let kernel = Kernel::open()?;
+    let seed = Kernel::seed()?;
     for _ in 0..TRIES {
-        let snapshot = match kernel.snapshot() {
+        let snapshot = match kernel.survey() {
             Err(kernel::Error::Busy) => break,
             snapshot => snapshot?,
         };
-        if snapshot
-            .installed
-            .is_some_and(|installed| installed.ruleset == *ruleset)
-        {
+        let plan = plan::diff(snapshot.installed.as_ref(), ruleset, seed);
+        if plan.is_empty() {
             return Ok((false, snapshot.neighbours));
         }
-        if kernel.replace(ruleset, &stamp(path), snapshot.generation)? == Outcome::Done {
+        if kernel.carry_out(&plan, &stamp(path), snapshot.generation)? == Outcome::Done {
             return Ok((true, snapshot.neighbours));
         }
     }

@@ -78,6 +78,20 @@ const NEVER: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "plan",
+        &[
+            "source",
+            "diagnostic",
+            "policy",
+            "host",
+            "compile",
+            "netlink",
+            "kernel",
+            "output",
+            "cli",
+        ],
+    ),
+    (
         "netlink",
         &[
             "source",
@@ -107,7 +121,7 @@ const NEVER: &[(&str, &[&str])] = &[
 
 /// What the pure middle must never name: it has no files, environment, clock or random order.
 const PURE: &[&str] = &[
-    "policy", "ruleset", "compile", "eval", "expect", "doors", "audit", "import", "init",
+    "policy", "ruleset", "compile", "eval", "expect", "doors", "audit", "import", "init", "plan",
 ];
 const IMPURE: &[&str] = &[
     "std::fs",

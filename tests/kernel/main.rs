@@ -13,6 +13,7 @@
 #[path = "../support/arbitrary.rs"]
 mod arbitrary;
 mod cases;
+mod change;
 mod crowd;
 mod drift;
 mod import;
@@ -77,6 +78,7 @@ fn all() -> impl Iterator<Item = Named> {
         text::TRIALS,
         witness::TRIALS,
         refusals::TRIALS,
+        change::TRIALS,
         crowd::TRIALS,
         drift::TRIALS,
         program::TRIALS,
