@@ -44,8 +44,7 @@ impl Kernel {
             if self.send(&plan.before, stamp, generation)? == Outcome::Overtaken {
                 return Ok(Outcome::Overtaken);
             }
-            // As the kernel counts: each transaction is one, and none has the number 0.
-            generation = generation.checked_add(1).unwrap_or(1);
+            generation = next(generation);
         }
         let done = self.send(&plan.main, stamp, generation);
         if let Err(error) = &done
@@ -54,6 +53,10 @@ impl Kernel {
         {
             // If that fails too, what is left is in nobody's way, and the next plan takes it away.
             let _ = self.send(&plan.undo(), stamp, generation);
+        }
+        if matches!(done, Ok(Outcome::Done)) && !plan.after.is_empty() {
+            // What is to be in force is. The next plan takes away what this leaves.
+            let _ = self.send(&plan.after, stamp, next(generation));
         }
         done
     }
@@ -146,6 +149,11 @@ impl Kernel {
         }
         Ok(refusals)
     }
+}
+
+/// As the kernel counts: each transaction is one, and none has the number 0.
+fn next(generation: u32) -> u32 {
+    generation.checked_add(1).unwrap_or(1)
 }
 
 /// Whether a ruleset can be right. One that cannot must not reach the kernel.

@@ -15,8 +15,13 @@
 //! - what is new is made in a transaction of its own, where nothing leads to it yet
 //!   ([`Plan::before`]), and comes into force with the next one ([`Plan::main`]).
 //!
-//! A crash between the two leaves the old rules in force and beside them what nothing leads to,
-//! which the next plan uses or takes away.
+//! Nor may a packet be lost that is on its way through the old rules while the new ones take effect:
+//! the kernel shows it the old rules to their end, but the new contents of sets. So a set that goes
+//! goes with its elements in it, and a map, which loses its elements when it goes, goes in a
+//! transaction behind the others ([`Plan::after`]).
+//!
+//! A crash in between leaves the old rules in force or the new ones, and beside them what nothing
+//! leads to, which the next plan uses or takes away.
 //!
 //! Within a transaction everything goes before anything comes, so that no name is taken twice and
 //! no jump leads in a circle through what is going.
@@ -52,6 +57,9 @@ pub struct Plan<'a> {
     pub before: Vec<Operation<'a>>,
     /// The transaction that makes the difference.
     pub main: Vec<Operation<'a>>,
+    /// A last transaction, for what nothing leads to any more but packets that are on their way;
+    /// mostly empty. If it fails, the next plan does it.
+    pub after: Vec<Operation<'a>>,
     /// What becomes of the sets that are wanted or there, by name.
     pub sets: BTreeMap<&'a str, SetChange>,
 }
@@ -60,7 +68,7 @@ impl Plan<'_> {
     /// Whether there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.before.is_empty() && self.main.is_empty()
+        self.before.is_empty() && self.main.is_empty() && self.after.is_empty()
     }
 
     /// What takes [`before`](Self::before) back, if the main transaction cannot be.
@@ -142,6 +150,7 @@ struct Diff<'a> {
     rules_go: Vec<Operation<'a>>,
     elements_go: Vec<Operation<'a>>,
     objects_go: Vec<Operation<'a>>,
+    chains_go: Vec<Operation<'a>>,
     /// What comes, in the order in which everything finds what it depends on.
     new_chains: Vec<Operation<'a>>,
     new_sets: Vec<Operation<'a>>,
@@ -168,6 +177,7 @@ impl<'a> Diff<'a> {
             rules_go: Vec::new(),
             elements_go: Vec::new(),
             objects_go: Vec::new(),
+            chains_go: Vec::new(),
             new_chains: Vec::new(),
             new_sets: Vec::new(),
             new_rules: Vec::new(),
@@ -233,6 +243,9 @@ impl<'a> Diff<'a> {
         let main = &mut self.plan.main;
         main.append(&mut self.rules_go);
         main.append(&mut self.elements_go);
+        if self.plan.after.is_empty() {
+            main.append(&mut self.chains_go);
+        }
         main.append(&mut self.objects_go);
         if self.two_phases {
             self.plan.before.append(&mut come);
@@ -243,6 +256,8 @@ impl<'a> Diff<'a> {
         main.append(&mut come);
         main.append(&mut self.elements_come);
         main.append(&mut self.rules_come);
+        // A map that goes later still leads there.
+        self.plan.after.append(&mut self.chains_go);
         if !self.plan.is_empty() {
             self.plan.main.push(stamp);
         }
@@ -270,7 +285,7 @@ impl<'a> Diff<'a> {
         let gone = gone.filter(|name| !self.wanted.chains.contains_key(*name));
         for name in gone {
             self.rules_go.push(Operation::FlushChain(name));
-            self.objects_go.push(Operation::DeleteChain(name));
+            self.chains_go.push(Operation::DeleteChain(name));
         }
     }
 

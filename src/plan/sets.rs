@@ -45,15 +45,18 @@ impl<'a> Diff<'a> {
                 Some((found, facts)) => self.change_set(name, found, facts, set),
             }
         }
+        let found = &self.installed.ruleset.sets;
         for (name, facts) in &self.installed.facts.sets {
-            if !self.wanted.sets.contains_key(name) {
+            if let Some(set) = found.get(name)
+                && !self.wanted.sets.contains_key(name)
+            {
                 self.plan.sets.insert(name, SetChange::Gone);
-                self.unmake(facts);
+                self.unmake(facts, set, false);
             }
         }
-        for (name, (_, facts)) in &self.installed.facts.spares {
+        for (name, (set, facts)) in &self.installed.facts.spares {
             if !self.names.values().any(|used| used == name) {
-                self.unmake(facts);
+                self.unmake(facts, set, false);
             }
         }
     }
@@ -93,7 +96,7 @@ impl<'a> Diff<'a> {
                 }
             }
             Way::Anew => {
-                self.unmake(facts);
+                self.unmake(facts, found, true);
                 self.renewed.insert(name);
                 self.make(name, set);
             }
@@ -148,11 +151,21 @@ impl<'a> Diff<'a> {
         }
     }
 
-    fn unmake(&mut self, facts: &'a SetFacts) {
+    /// A set goes. A packet that is on its way through the old rules still looks it up while the
+    /// new ones take effect, and must find in a set what it would have found before.
+    fn unmake(&mut self, facts: &'a SetFacts, set: &Set, is_replaced: bool) {
         let name = || Cow::Borrowed(facts.name.as_str());
-        // Before Linux 6.4 a map that goes keeps what it leads to until the end.
-        self.elements_go.push(Operation::FlushSet(name()));
-        self.objects_go.push(Operation::DeleteSet(name()));
+        let leads = set.elements.is_map();
+        // The elements of a map go with it, and before Linux 6.4 only if that is said.
+        if leads && is_replaced {
+            self.plan.after.push(Operation::FlushSet(name()));
+            self.plan.after.push(Operation::DeleteSet(name()));
+        } else {
+            if leads {
+                self.elements_go.push(Operation::FlushSet(name()));
+            }
+            self.objects_go.push(Operation::DeleteSet(name()));
+        }
         if facts.sketched {
             self.objects_go
                 .push(Operation::DeleteSet(Cow::Owned(sketch_name(&facts.name))));

@@ -157,6 +157,19 @@ impl Elements {
         }
     }
 
+    /// Whether they lead to verdicts.
+    #[must_use]
+    pub fn is_map(&self) -> bool {
+        match self {
+            Self::PortVerdicts(_) | Self::Ipv4Verdicts(_) | Self::Ipv6Verdicts(_) => true,
+            Self::Ipv4(_)
+            | Self::Ipv4Ranges(_)
+            | Self::Ipv6(_)
+            | Self::Ipv6Ranges(_)
+            | Self::Interfaces(_) => false,
+        }
+    }
+
     /// The number of elements that a hash of these is made for, which is several times faster to
     /// fill than one that grows; with room for some more, as it cannot grow then. `None` for
     /// ranges, for which no size is known.

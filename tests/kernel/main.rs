@@ -17,7 +17,9 @@ mod change;
 mod crowd;
 mod drift;
 mod import;
+mod kill;
 mod libnftnl;
+mod loss;
 mod place;
 mod program;
 mod property;
@@ -84,6 +86,8 @@ fn all() -> impl Iterator<Item = Named> {
         program::TRIALS,
         tracer::TRIALS,
         traffic::TRIALS,
+        loss::TRIALS,
+        kill::TRIALS,
         import::TRIALS,
     ];
     groups.into_iter().flatten().copied()
