@@ -259,7 +259,7 @@ pub struct SetObject {
     pub elements: Option<Elements>,
     /// The size that it was made for.
     pub size: Option<u32>,
-    /// How many elements it has, which kernels tell since 6.16.
+    /// How many elements it has, which only newer kernels tell.
     pub count: Option<u32>,
     /// The comment.
     pub comment: Option<String>,

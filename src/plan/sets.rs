@@ -156,7 +156,7 @@ impl<'a> Diff<'a> {
     fn unmake(&mut self, facts: &'a SetFacts, set: &Set, is_replaced: bool) {
         let name = || Cow::Borrowed(facts.name.as_str());
         let leads = set.elements.is_map();
-        // The elements of a map go with it, and before Linux 6.4 only if that is said.
+        // The elements of a map go with it, on older kernels only if that is said.
         if leads && is_replaced {
             self.plan.after.push(Operation::FlushSet(name()));
             self.plan.after.push(Operation::DeleteSet(name()));
