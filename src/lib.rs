@@ -5,9 +5,9 @@
 //!
 //! ```text
 //!  policies/*.yaml ─► source ─► policy ─┐
-//!                                       ├─► compile ─► ruleset ─► netlink ─► nf_tables
-//!  links of this host ───────► host ────┘                 ▲                      │
-//!                                                         └────── kernel ◄───────┘
+//!                                       ├─► compile ─► ruleset ─► plan ─► netlink ─► nf_tables
+//!  links of this host ───────► host ────┘                           ▲                   │
+//!                                                                   └───── kernel ◄─────┘
 //! ```
 //!
 //! What a ruleset does to a packet, [`eval`] says without a kernel; which packets there can be on
@@ -30,6 +30,7 @@ pub mod init;
 pub mod kernel;
 pub mod netlink;
 pub mod output;
+pub mod plan;
 pub mod policy;
 pub mod ruleset;
 pub mod source;

@@ -14,9 +14,11 @@ use crate::output::diagnostic::to_json;
 use crate::output::json;
 use crate::output::table::{align, count};
 use crate::output::terminal::{Terminal, Tone};
+use crate::plan;
 use crate::policy::{DefaultAction, InterfaceName, Policy, PortPolicy, SourceSelection};
 use crate::ruleset::{Ruleset, TABLE};
 
+use super::changes::Changes;
 use super::failure::Failure;
 use super::host::{self, EngineArgs, Sockets};
 use super::load::load;
@@ -33,12 +35,12 @@ pub(super) fn run(terminal: Terminal, path: &Path, engine: &EngineArgs) -> Resul
     let (loaded, passed) = load(terminal, path)?.test()?;
     let tried = host::find(engine, Sockets::Published).and_then(|found| {
         let ruleset = loaded.compile(&found.host);
-        let (changed, neighbours) = install(&ruleset, path)?;
+        let (changes, neighbours) = install(&ruleset, path)?;
         let mut notices = host::notices(&loaded.policy, &found);
         notices.extend(notices_of(&loaded.policy, &found.host, &neighbours));
-        Ok((ruleset, changed, found.host, notices))
+        Ok((ruleset, changes, found.host, notices))
     });
-    let (ruleset, changed, host, notices) = match tried {
+    let (ruleset, changes, host, notices) = match tried {
         Ok(done) => done,
         Err(error) => return Err(Failure::kernel(&error, loaded.sources, &loaded.files)),
     };
@@ -48,9 +50,15 @@ pub(super) fn run(terminal: Terminal, path: &Path, engine: &EngineArgs) -> Resul
     }
     terminal.answer(
         || {
+            let (list, drift) = match &changes {
+                Some(changes) => changes.json(),
+                None => (json!([]), json!(false)),
+            };
             json!({
                 "schema": "dfw/apply/v1",
-                "changed": changed,
+                "changed": changes.is_some(),
+                "changes": list,
+                "drift": drift,
                 "policy": json::policy(&loaded.policy),
                 "tests": json::tests(passed, &[]),
                 "size": json::size(&ruleset),
@@ -65,35 +73,43 @@ pub(super) fn run(terminal: Terminal, path: &Path, engine: &EngineArgs) -> Resul
             })
         },
         || {
-            let outcome = outcome(terminal, changed, &ruleset, path);
-            summary(&loaded.policy) + &refused(&loaded.policy, &host) + &tested(passed) + &outcome
+            let outcome = outcome(terminal, changes.is_some(), &ruleset, path);
+            let text = changes.as_ref().map(|changes| changes.text(terminal));
+            text.unwrap_or_default() + &refused(&loaded.policy, &host) + &tested(passed) + &outcome
         },
     )?;
     Ok(())
 }
 
-/// Installs a ruleset unless it is installed already; says whether it was changed, and who else
-/// has base chains.
-fn install(ruleset: &Ruleset, path: &Path) -> Result<(bool, Vec<Neighbour>), kernel::Error> {
+/// Installs a ruleset unless it is installed already; says what was changed, if anything, and who
+/// else has base chains.
+fn install(
+    ruleset: &Ruleset,
+    path: &Path,
+) -> Result<(Option<Changes>, Vec<Neighbour>), kernel::Error> {
+    kernel::sound(ruleset)?;
     let kernel = Kernel::open()?;
+    let seed = Kernel::seed()?;
+    let mut changes = None;
     for _ in 0..TRIES {
-        let snapshot = match kernel.snapshot() {
+        let snapshot = match kernel.survey() {
             Err(kernel::Error::Busy) => break,
             snapshot => snapshot?,
         };
-        if snapshot
-            .installed
-            .is_some_and(|installed| installed.ruleset == *ruleset)
-        {
-            return Ok((false, snapshot.neighbours));
+        let installed = snapshot.installed.as_ref();
+        let plan = plan::diff(installed, ruleset, seed);
+        if plan.is_empty() {
+            return Ok((None, snapshot.neighbours));
         }
-        if kernel.replace(ruleset, &stamp(path), snapshot.generation)? == Outcome::Done {
-            return Ok((true, snapshot.neighbours));
+        changes = Some(Changes::of(installed, ruleset, &plan));
+        if kernel.carry_out(&plan, &stamp(path), snapshot.generation)? == Outcome::Done {
+            return Ok((changes, snapshot.neighbours));
         }
     }
     // Others never rest. Who replaces the whole table need not know what was there before.
     kernel.replace(ruleset, &stamp(path), None)?;
-    Ok((true, Vec::new()))
+    let anew = || Changes::of(None, ruleset, &plan::replace(ruleset, seed));
+    Ok((Some(changes.unwrap_or_else(anew)), Vec::new()))
 }
 
 /// Who put the table there, kept as its comment.
@@ -151,16 +167,19 @@ fn refused(policy: &Policy, host: &HostView) -> String {
         .take(LISTED)
         .map(|((_, port), titles)| {
             let titles: Vec<_> = titles.iter().map(String::as_str).collect();
-            [format!("  {port}"), titles.join(", ")]
+            [port.clone(), titles.join(", ")]
         })
         .collect();
     if let more @ 1.. = ports.len().saturating_sub(LISTED) {
         rows.push([
-            "  …".to_owned(),
+            "…".to_owned(),
             format!("and {}", count(more, "more port", "more ports")),
         ]);
     }
-    format!("  of these are published at the moment:\n{}", align(&rows))
+    format!(
+        "published at the moment, named by no policy, and so refused:\n{}",
+        align(&rows)
+    )
 }
 
 /// How many `tests:` passed; empty if there are none.

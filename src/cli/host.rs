@@ -67,7 +67,7 @@ pub(super) fn find(args: &EngineArgs, sockets: Sockets) -> Result<Found, kernel:
     }
     let mut host = HostView::new(&links, &addresses, engines);
     if host.engines.is_empty() || !unanswered.is_empty() {
-        let installed = Kernel::open()?.snapshot()?.installed;
+        let installed = Kernel::open()?.survey()?.installed;
         host.remembered =
             installed.map_or_else(Vec::new, |table| compile::remembered(&table.ruleset));
     }

@@ -2,6 +2,7 @@
 
 mod apply;
 mod audit;
+mod changes;
 mod check;
 mod directory;
 mod explain;
@@ -11,9 +12,11 @@ mod import;
 mod init;
 mod load;
 mod notice;
+mod plan;
 mod remove;
 mod show;
 mod status;
+mod view;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -39,14 +42,15 @@ Examples:
   dfw explain --from 198.51.100.7 --to 443
                                would it reach that port, and why (not)?
   dfw check policies/          is this policy right? (needs no root)
+  dfw plan policies/           what would change?
   dfw apply policies/          put it in force, all of it or nothing
   dfw status                   what is in force, and whom it let in or refused
   dfw show --policy policies/  the rules that a policy becomes, as nft text
   iptables-save | dfw import   a policy from the rules of DOCKER-USER or ufw-docker
 
 Exit codes: 0 done; 1 failed; 2 wrong command line; 3 the policies have errors;
-11 a test of the policies failed, or audit
-found a port that is open to any by no policy."
+10 there are changes (plan --exit-code); 11 a test of the policies failed, or
+audit found a port that is open to any by no policy."
 )]
 struct Args {
     #[command(subcommand)]
@@ -68,24 +72,26 @@ enum Color {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Put the policies in force: one transaction, all of it or nothing
-    Apply(ApplyArgs),
-    /// Say whether a source reaches a port, by which door, and which line decides
-    Explain(explain::ExplainArgs),
-    /// Write a first policy, of what is published now
-    Init(InitArgs),
-    /// Say whether the policies are right; needs neither root nor a kernel
-    Check(PolicyPath),
     /// Say who reaches what containers publish, and by which line of the policy
     Audit(AuditArgs),
-    /// Print the rules in force as nft text, or those that a policy becomes
-    Show(ShowArgs),
-    /// Say what is in force, and how many packets it let through and refused
-    Status,
-    /// Take dfw's rules out of the kernel
-    Remove,
+    /// Write a first policy, of what is published now
+    Init(InitArgs),
     /// Make a policy from the rules of DOCKER-USER or ufw-docker; needs neither root nor a kernel
     Import(ImportArgs),
+    /// Say whether the policies are right; needs neither root nor a kernel
+    Check(PolicyPath),
+    /// Say what apply would change, and change nothing
+    Plan(PlanArgs),
+    /// Put the policies in force: one transaction, all of it or nothing
+    Apply(ApplyArgs),
+    /// Say what is in force, and how many packets it let through and refused
+    Status,
+    /// Say whether a source reaches a port, by which door, and which line decides
+    Explain(explain::ExplainArgs),
+    /// Print the rules in force as nft text, or those that a policy becomes
+    Show(ShowArgs),
+    /// Take dfw's rules out of the kernel
+    Remove,
 }
 
 #[derive(Debug, clap::Args)]
@@ -101,6 +107,17 @@ struct ApplyArgs {
     policy: PolicyPath,
     #[command(flatten)]
     engine: EngineArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct PlanArgs {
+    #[command(flatten)]
+    policy: PolicyPath,
+    #[command(flatten)]
+    engine: EngineArgs,
+    /// Exit with 10 if there are changes
+    #[arg(long)]
+    exit_code: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -153,6 +170,12 @@ pub fn main() -> ExitCode {
     };
     let terminal = Terminal::new(args.json, colour);
     let done = match &args.verb {
+        Verb::Plan(plan) => {
+            return match plan::run(terminal, &plan.policy.path, &plan.engine, plan.exit_code) {
+                Ok(code) => code,
+                Err(failure) => failure.report(terminal, false),
+            };
+        }
         Verb::Apply(apply) => apply::run(terminal, &apply.policy.path, &apply.engine),
         Verb::Audit(args) => audit::run(terminal, args.policy.as_deref(), &args.engine),
         Verb::Explain(args) => explain::run(terminal, args),
@@ -177,7 +200,8 @@ impl Verb {
     fn changes(&self) -> bool {
         match self {
             Self::Apply(_) | Self::Remove => true,
-            Self::Audit(_)
+            Self::Plan(_)
+            | Self::Audit(_)
             | Self::Explain(_)
             | Self::Init(_)
             | Self::Check(_)

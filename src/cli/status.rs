@@ -17,7 +17,7 @@ use crate::ruleset::{Expression, Hook, Rule, TABLE, Verdict};
 use super::failure::Failure;
 
 pub(super) fn run(terminal: Terminal) -> Result<(), Failure> {
-    let snapshot = Kernel::open()?.outline()?;
+    let snapshot = Kernel::open()?.survey()?;
     terminal.answer(|| document(&snapshot), || text(terminal, &snapshot))?;
     Ok(())
 }
@@ -84,6 +84,9 @@ fn drift(installed: &Installed) -> Vec<String> {
                 drift.push(format!("a foreign rule in chain {name}: {rule}"));
             }
         }
+    }
+    if drift.is_empty() && installed.has_drifted() == Some(true) {
+        drift.push("the rules are not those that dfw put there; `dfw plan` shows how".to_owned());
     }
     drift
 }

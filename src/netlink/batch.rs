@@ -2,11 +2,12 @@
 
 use std::fmt;
 
-use crate::ruleset::{Origin, Ruleset};
+use crate::plan::{self, Operation, STAMP, Sketch, Stray, sketch_name};
+use crate::ruleset::{Elements, Origin, Ruleset};
 
 use super::number::*;
 use super::wire::{ACK, Malformed, REQUEST, TooLong, Writer};
-use super::{object, wire};
+use super::{deletion, memory, object, wire};
 
 /// What a message of a batch is about, for errors.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,13 +103,17 @@ impl Batch {
         }
     }
 
+    fn next_sequence(&self) -> u32 {
+        FIRST_SEQUENCE + u32::try_from(self.subjects.len()).unwrap_or(u32::MAX)
+    }
+
     fn push(
         &mut self,
         what: What,
         comment: Option<&str>,
         write: impl FnOnce(&mut Writer, u32) -> usize,
     ) {
-        let sequence = FIRST_SEQUENCE + u32::try_from(self.subjects.len()).unwrap_or(u32::MAX);
+        let sequence = self.next_sequence();
         self.last = write(&mut self.writer, sequence);
         self.subjects.push(Subject {
             what,
@@ -119,49 +124,124 @@ impl Batch {
     /// Deletes dfw's table if there is one.
     pub fn delete_table(&mut self) {
         // Adding first makes the deletion succeed where there is none.
-        self.push(What::Table, None, |w, sequence| {
-            object::new_table(w, sequence, None)
-        });
-        self.push(What::Table, None, object::delete_table);
+        self.push(What::Table, None, object::new_table);
+        self.push(What::Table, None, deletion::table);
     }
 
-    /// Makes dfw's table with all its contents. `comment` is kept with the table.
+    /// Makes dfw's table with all its contents. `comment` says who did it.
     pub fn new_table(&mut self, ruleset: &Ruleset, comment: &str) {
-        self.push(What::Table, None, |w, sequence| {
-            object::new_table(w, sequence, Some(comment))
-        });
-        // `nft list` shows chains in this order, as the text of a ruleset does.
-        for (name, chain) in ruleset.chains_in_order() {
-            self.push(What::Chain(name.clone()), None, |w, sequence| {
-                object::new_chain(w, sequence, name, chain.base)
-            });
-        }
-        // Verdict maps lead to chains, and rules look sets up: in this order each finds the other.
-        for ((name, set), id) in ruleset.sets.iter().zip(1..) {
-            let comment = set.comment.as_deref();
-            self.push(What::Set(name.clone()), comment, |w, sequence| {
-                object::new_set(w, sequence, name, set, id)
-            });
-            let mut next = 0;
-            while next < set.elements.len() {
-                self.push(What::Elements(name.clone()), comment, |w, sequence| {
-                    let (start, after) =
-                        object::new_elements(w, sequence, name, &set.elements, next);
-                    next = after;
-                    start
+        let plan = plan::replace(ruleset, 0);
+        let is_deletion = |operation: &&Operation<'_>| **operation == Operation::DeleteTable;
+        let all = plan.main.iter().skip_while(is_deletion);
+        all.for_each(|operation| self.operation(operation, comment));
+    }
+
+    /// Carries out one step of a plan. `stamp` says who does it.
+    pub fn operation(&mut self, operation: &Operation<'_>, stamp: &str) {
+        let chain = |name: &str| What::Chain(name.to_owned());
+        let set = |name: &str| What::Set(name.to_owned());
+        match operation {
+            Operation::DeleteTable => self.delete_table(),
+            Operation::NewTable => self.push(What::Table, None, object::new_table),
+            Operation::NewChain { name, base } => self.push(chain(name), None, |w, sequence| {
+                object::new_chain(w, sequence, name, *base)
+            }),
+            Operation::FlushChain(name) => self.push(chain(name), None, |w, sequence| {
+                deletion::rules(w, sequence, name, None)
+            }),
+            Operation::DeleteChain(name) => self.push(chain(name), None, |w, sequence| {
+                deletion::chain(w, sequence, name)
+            }),
+            Operation::NewSet { name, set: made } => {
+                let id = self.next_sequence();
+                self.push(set(name), made.comment.as_deref(), |w, sequence| {
+                    object::new_set(w, sequence, name, made, id)
                 });
             }
-        }
-        for (name, chain) in &ruleset.chains {
-            for rule in &chain.rules {
+            Operation::FlushSet(name) => {
+                let what = What::Elements(name.clone().into_owned());
+                self.push(what, None, |w, sequence| {
+                    deletion::all_elements(w, sequence, name)
+                });
+            }
+            Operation::DeleteSet(name) => self.push(set(name), None, |w, sequence| {
+                deletion::set(w, sequence, name)
+            }),
+            Operation::NewElements {
+                set,
+                elements,
+                comment,
+            } => self.elements(NFT_MSG_NEWSETELEM, set, elements, *comment),
+            Operation::DeleteElements { set, elements } => {
+                self.elements(NFT_MSG_DELSETELEM, set, elements, None);
+            }
+            Operation::NewSketch { set, like, sketch } => self.sketch(set, like, sketch),
+            Operation::NewRule {
+                chain,
+                rule,
+                before,
+                counter,
+            } => {
                 let what = What::Rule {
-                    chain: name.clone(),
+                    chain: (*chain).to_owned(),
                     text: rule.to_string(),
                 };
                 self.push(what, rule.comment.as_deref(), |w, sequence| {
-                    object::new_rule(w, sequence, name, rule)
+                    object::new_rule(w, sequence, chain, rule, *before, *counter)
                 });
             }
+            Operation::DeleteRule {
+                chain: name,
+                handle,
+            } => self.push(chain(name), None, |w, sequence| {
+                deletion::rules(w, sequence, name, Some(*handle))
+            }),
+            Operation::DeleteStray(stray) => {
+                let what = match stray {
+                    Stray::Set(name) | Stray::Object(_, name) | Stray::Flowtable(name) => name,
+                };
+                self.push(set(what), None, |w, sequence| {
+                    deletion::stray(w, sequence, stray)
+                });
+            }
+            Operation::Stamp { again, fingerprint } => {
+                if *again {
+                    self.push(chain(STAMP), None, |w, sequence| {
+                        deletion::chain(w, sequence, STAMP)
+                    });
+                }
+                self.push(chain(STAMP), None, |w, sequence| {
+                    object::new_stamp(w, sequence, stamp, *fingerprint)
+                });
+            }
+        }
+    }
+
+    fn elements(&mut self, kind: u16, set: &str, all: &Elements, comment: Option<&str>) {
+        let mut next = 0;
+        while next < all.len() {
+            self.push(What::Elements(set.to_owned()), comment, |w, sequence| {
+                let (start, after) = object::elements(w, kind, sequence, set, all, next);
+                next = after;
+                start
+            });
+        }
+    }
+
+    fn sketch(&mut self, of: &str, like: &Elements, sketch: &Sketch) {
+        let name = sketch_name(of);
+        let chunks = memory::chunks(sketch, like);
+        let id = self.next_sequence();
+        self.push(What::Set(name.clone()), None, |w, sequence| {
+            memory::new_set(w, sequence, of, sketch, chunks.len(), id)
+        });
+        let mut rest = &chunks[..];
+        while !rest.is_empty() {
+            self.push(What::Elements(name.clone()), None, |w, sequence| {
+                let (start, count) = memory::new_elements(w, sequence, of, rest);
+                rest = &rest[count..];
+                start
+            });
         }
     }
 
@@ -172,7 +252,7 @@ impl Batch {
     pub fn finish(mut self) -> Result<FinishedBatch, TooLong> {
         // Kernels before 6.10 acknowledge no end of a batch, so the last message asks for it.
         self.writer.add_flags(self.last, ACK);
-        let sequence = FIRST_SEQUENCE + u32::try_from(self.subjects.len()).unwrap_or(u32::MAX);
+        let sequence = self.next_sequence();
         let kind = NFNL_MSG_BATCH_END;
         self.writer.message(
             kind,

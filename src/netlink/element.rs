@@ -193,14 +193,16 @@ impl Collector {
         Ok(())
     }
 
-    /// The elements in dfw's form; `None` if something among them is not dfw's.
-    pub(super) fn finish(mut self, form: Form) -> Option<Elements> {
+    /// The elements in dfw's form, and whether they are written as dfw writes them, so that they
+    /// can be taken away one by one; `None` if something among them is not dfw's.
+    pub(super) fn finish(mut self, form: Form) -> Option<(Elements, bool)> {
         if self.foreign {
             return None;
         }
         self.read.sort_unstable();
         let read = self.read;
-        Some(match form.empty()? {
+        let exact = !form.interval || starts_and_ends(&read);
+        let elements = match form.empty()? {
             Elements::Ipv4(_) => Elements::Ipv4(keys(&read, u32::read)?),
             Elements::Ipv6(_) => Elements::Ipv6(keys(&read, u128::read)?),
             Elements::Interfaces(_) => Elements::Interfaces(keys(&read, unpadded)?),
@@ -213,7 +215,8 @@ impl Collector {
                 let all = all.map(|(first, last, verdict)| Some((first, last, verdict?)));
                 Elements::PortVerdicts(all.collect::<Option<_>>()?)
             }
-        })
+        };
+        Some((elements, exact))
     }
 }
 
@@ -264,6 +267,18 @@ fn verdicts<T: Number>(read: &[Read]) -> Option<Vec<(T, Verdict)>> {
             }
         })
         .collect()
+}
+
+/// Whether each start has an end and each end a start, but for the end of the last range.
+fn starts_and_ends(read: &[Read]) -> bool {
+    // An end in front of everything, which nft writes, is in nobody's way.
+    let nothing = read
+        .first()
+        .is_some_and(|e| !e.starts && e.key.iter().all(|byte| *byte == 0));
+    let rest = &read[usize::from(nothing)..];
+    rest.iter()
+        .zip([true, false].into_iter().cycle())
+        .all(|(e, start)| e.starts == start)
 }
 
 /// Puts starts and ends together. nft writes an end before everything as well, at key 0, which

@@ -57,6 +57,17 @@ impl Instruction {
         });
     }
 
+    /// Writes a counter that begins with these numbers.
+    pub(super) fn encode_counter(writer: &mut Writer, packets: u64, bytes: u64) {
+        writer.nest(NFTA_LIST_ELEM, |w| {
+            w.string(NFTA_EXPR_NAME, Self::Counter.name());
+            w.nest(NFTA_EXPR_DATA, |w| {
+                w.be64(NFTA_COUNTER_BYTES, bytes);
+                w.be64(NFTA_COUNTER_PACKETS, packets);
+            });
+        });
+    }
+
     fn name(&self) -> &str {
         match self {
             Self::Meta(_) => "meta",

@@ -7,11 +7,13 @@
 //! asked beside nf_tables, [`link`] and [`listener`] name theirs.
 
 pub mod batch;
+mod deletion;
 mod element;
 mod instruction;
 pub mod link;
 pub mod listener;
 mod lower;
+mod memory;
 mod number;
 pub mod object;
 pub mod request;

@@ -1,5 +1,6 @@
 //! Tables, chains, sets and rules as nf_tables messages, and back.
 
+use crate::plan::{Counter, STAMP, Stray};
 use crate::ruleset::{Base, Elements, Hook, Rule, Set, TABLE};
 
 use super::element;
@@ -14,7 +15,7 @@ pub(super) fn kind(message: u16) -> u16 {
 }
 
 /// Writes a message of the `inet` family about something in dfw's table.
-fn message(
+pub(super) fn message(
     w: &mut Writer,
     kind_: u16,
     flags: u16,
@@ -32,23 +33,10 @@ fn message(
 }
 
 /// Writes the message that makes dfw's table.
-pub(super) fn new_table(w: &mut Writer, sequence: u32, comment: Option<&str>) -> usize {
+pub(super) fn new_table(w: &mut Writer, sequence: u32) -> usize {
     message(w, NFT_MSG_NEWTABLE, CREATE, sequence, |w| {
         w.string(NFTA_TABLE_NAME, TABLE);
         w.be32(NFTA_TABLE_FLAGS, 0);
-        if let Some(comment) = comment {
-            w.attribute(
-                NFTA_TABLE_USERDATA,
-                &user_text(NFTNL_UDATA_COMMENT, comment),
-            );
-        }
-    })
-}
-
-/// Writes the message that deletes dfw's table with all that is in it.
-pub(super) fn delete_table(w: &mut Writer, sequence: u32) -> usize {
-    message(w, NFT_MSG_DELTABLE, 0, sequence, |w| {
-        w.string(NFTA_TABLE_NAME, TABLE);
     })
 }
 
@@ -68,6 +56,17 @@ pub(super) fn new_chain(w: &mut Writer, sequence: u32, name: &str, base: Option<
     })
 }
 
+/// Writes the message that makes the chain which says who put the table there, and what that was.
+pub(super) fn new_stamp(w: &mut Writer, sequence: u32, comment: &str, fingerprint: u64) -> usize {
+    message(w, NFT_MSG_NEWCHAIN, CREATE, sequence, |w| {
+        w.string(NFTA_CHAIN_TABLE, TABLE);
+        w.string(NFTA_CHAIN_NAME, STAMP);
+        let mut user = user_text(NFTNL_UDATA_COMMENT, comment);
+        user.extend(user_bytes(UDATA_FINGERPRINT, &fingerprint.to_be_bytes()));
+        w.attribute(NFTA_CHAIN_USERDATA, &user);
+    })
+}
+
 /// Writes the message that makes a set; `id` is unique in the batch.
 pub(super) fn new_set(w: &mut Writer, sequence: u32, name: &str, set: &Set, id: u32) -> usize {
     let form = element::Form::of(&set.elements);
@@ -82,8 +81,7 @@ pub(super) fn new_set(w: &mut Writer, sequence: u32, name: &str, set: &Set, id: 
             w.be32(NFTA_SET_DATA_LEN, 0);
         }
         w.be32(NFTA_SET_ID, id);
-        // A hash that knows its size is several times faster to fill. Interval sets take none.
-        if let (false, Ok(size @ 1..)) = (form.interval, u32::try_from(set.elements.len())) {
+        if let Some(size) = set.elements.room() {
             w.nest(NFTA_SET_DESC, |w| w.be32(NFTA_SET_DESC_SIZE, size));
         }
         let mut user = user_number(NFTNL_UDATA_SET_KEYBYTEORDER, form.byte_order());
@@ -100,17 +98,24 @@ pub(super) fn new_set(w: &mut Writer, sequence: u32, name: &str, set: &Set, id: 
     })
 }
 
-/// Writes one message with as many elements of a set as fit, beginning with the `next`th; returns
-/// the place of the message and the element that comes next.
-pub(super) fn new_elements(
+/// Writes one message, `NFT_MSG_NEWSETELEM` or `NFT_MSG_DELSETELEM`, with as many elements of a set
+/// as fit, beginning with the `next`th; returns the place of the message and the element that comes
+/// next.
+pub(super) fn elements(
     w: &mut Writer,
+    kind: u16,
     sequence: u32,
     name: &str,
     elements: &Elements,
     next: usize,
 ) -> (usize, usize) {
     let mut after = next;
-    let start = message(w, NFT_MSG_NEWSETELEM, CREATE, sequence, |w| {
+    let flags = if kind == NFT_MSG_NEWSETELEM {
+        CREATE
+    } else {
+        0
+    };
+    let start = message(w, kind, flags, sequence, |w| {
         w.string(NFTA_SET_ELEM_LIST_TABLE, TABLE);
         w.string(NFTA_SET_ELEM_LIST_SET, name);
         w.nest(NFTA_SET_ELEM_LIST_ELEMENTS, |w| {
@@ -120,22 +125,41 @@ pub(super) fn new_elements(
     (start, after)
 }
 
-/// Writes the message that adds a rule to the end of a chain.
-pub(super) fn new_rule(w: &mut Writer, sequence: u32, chain: &str, rule: &Rule) -> usize {
-    message(w, NFT_MSG_NEWRULE, CREATE | APPEND, sequence, |w| {
+/// Writes the message that adds a rule to a chain, in front of the rule with the number `before`
+/// or at the end. Its first counter begins with `counter`.
+pub(super) fn new_rule(
+    w: &mut Writer,
+    sequence: u32,
+    chain: &str,
+    rule: &Rule,
+    before: Option<u64>,
+    counter: Option<Counter>,
+) -> usize {
+    let place = if before.is_some() { 0 } else { APPEND };
+    message(w, NFT_MSG_NEWRULE, CREATE | place, sequence, |w| {
         w.string(NFTA_RULE_TABLE, TABLE);
         w.string(NFTA_RULE_CHAIN, chain);
         let mut instructions = Vec::new();
         rule.expressions
             .iter()
             .for_each(|expression| lower(expression, &mut instructions));
+        let mut counter = counter;
         w.nest(NFTA_RULE_EXPRESSIONS, |w| {
             for instruction in &instructions {
-                instruction.encode(w);
+                match (instruction, counter) {
+                    (Instruction::Counter, Some(Counter { packets, bytes })) => {
+                        Instruction::encode_counter(w, packets, bytes);
+                        counter = None;
+                    }
+                    _ => instruction.encode(w),
+                }
             }
         });
         if let Some(comment) = &rule.comment {
             w.attribute(NFTA_RULE_USERDATA, &user_text(NFTNL_UDATA_COMMENT, comment));
+        }
+        if let Some(handle) = before {
+            w.be64(NFTA_RULE_POSITION, handle);
         }
     })
 }
@@ -160,8 +184,13 @@ pub enum Object {
     },
     /// A rule.
     Rule(RuleObject),
-    /// A stateful object or a flowtable, which dfw never writes; the table's name.
-    Other(String),
+    /// A stateful object or a flowtable, which dfw never writes.
+    Other {
+        /// The table's name.
+        table: String,
+        /// What it is.
+        stray: Stray,
+    },
 }
 
 /// A table as it was read.
@@ -188,6 +217,10 @@ pub struct ChainObject {
     pub name: String,
     /// For a base chain, where it hooks in.
     pub hook: Option<HookObject>,
+    /// The comment.
+    pub comment: Option<String>,
+    /// What it says of the whole ruleset.
+    pub fingerprint: Option<u64>,
 }
 
 /// Where a base chain hooks in, as it was read.
@@ -226,8 +259,12 @@ pub struct SetObject {
     pub elements: Option<Elements>,
     /// The size that it was made for.
     pub size: Option<u32>,
+    /// How many elements it has, which only newer kernels tell.
+    pub count: Option<u32>,
     /// The comment.
     pub comment: Option<String>,
+    /// What it says of the elements of the set that it remembers.
+    pub sketch: Option<Vec<u8>>,
 }
 
 /// A rule as it was read.
@@ -237,6 +274,8 @@ pub struct RuleObject {
     pub table: String,
     /// The chain's name.
     pub chain: String,
+    /// Its number; 0 if it has none yet.
+    pub handle: u64,
     /// What it says.
     pub rule: Rule,
     /// The values of its first counter, packets and bytes.
@@ -266,9 +305,21 @@ pub fn decode(message: &Message<'_>) -> Result<Option<Object>, Malformed> {
             }
         }
         NFT_MSG_NEWRULE => Object::Rule(decode_rule(attributes)?),
-        NFT_MSG_NEWOBJ | NFT_MSG_NEWFLOWTABLE => {
-            let [_, table] = attributes.table::<2>()?;
-            Object::Other(text(table)?)
+        NFT_MSG_NEWOBJ => {
+            let object = attributes.table::<4>()?;
+            let kind = object[usize::from(NFTA_OBJ_TYPE)];
+            let kind = kind.ok_or(Malformed("an object without a type"))?.be32()?;
+            Object::Other {
+                table: text(object[usize::from(NFTA_OBJ_TABLE)])?,
+                stray: Stray::Object(kind, text(object[usize::from(NFTA_OBJ_NAME)])?),
+            }
+        }
+        NFT_MSG_NEWFLOWTABLE => {
+            let object = attributes.table::<3>()?;
+            Object::Other {
+                table: text(object[usize::from(NFTA_FLOWTABLE_TABLE)])?,
+                stray: Stray::Flowtable(text(object[usize::from(NFTA_FLOWTABLE_NAME)])?),
+            }
         }
         _ => return Ok(None),
     }))
@@ -285,7 +336,7 @@ fn decode_table(family: u8, attributes: Attributes<'_>) -> Result<TableObject, M
 }
 
 fn decode_chain(family: u8, attributes: Attributes<'_>) -> Result<ChainObject, Malformed> {
-    let table = attributes.table::<8>()?;
+    let table = attributes.table::<13>()?;
     let hook = match table[usize::from(NFTA_CHAIN_HOOK)] {
         None => None,
         Some(hook) => {
@@ -305,11 +356,15 @@ fn decode_chain(family: u8, attributes: Attributes<'_>) -> Result<ChainObject, M
         table: text(table[usize::from(NFTA_CHAIN_TABLE)])?,
         name: text(table[usize::from(NFTA_CHAIN_NAME)])?,
         hook,
+        comment: comment(table[usize::from(NFTA_CHAIN_USERDATA)], NFTNL_UDATA_COMMENT),
+        fingerprint: table[usize::from(NFTA_CHAIN_USERDATA)]
+            .and_then(|user| user_value(user.payload, UDATA_FINGERPRINT)?.try_into().ok())
+            .map(u64::from_be_bytes),
     })
 }
 
 fn decode_set(attributes: Attributes<'_>) -> Result<SetObject, Malformed> {
-    let table = attributes.table::<14>()?;
+    let table = attributes.table::<21>()?;
     let number = |kind: u16| -> Result<u32, Malformed> {
         table[usize::from(kind)].map_or(Ok(0), |attribute| attribute.be32())
     };
@@ -333,10 +388,16 @@ fn decode_set(attributes: Attributes<'_>) -> Result<SetObject, Malformed> {
             .empty()
             .filter(|_| number(NFTA_SET_FLAGS) == Ok(form.flags())),
         size,
+        count: table[usize::from(NFTA_SET_COUNT)]
+            .map(|count| count.be32())
+            .transpose()?,
         comment: comment(
             table[usize::from(NFTA_SET_USERDATA)],
             NFTNL_UDATA_SET_COMMENT,
         ),
+        sketch: table[usize::from(NFTA_SET_USERDATA)]
+            .and_then(|user| user_value(user.payload, UDATA_SKETCH))
+            .map(<[u8]>::to_vec),
     })
 }
 
@@ -356,6 +417,7 @@ fn decode_rule(attributes: Attributes<'_>) -> Result<RuleObject, Malformed> {
     Ok(RuleObject {
         table: text(table[usize::from(NFTA_RULE_TABLE)])?,
         chain: text(table[usize::from(NFTA_RULE_CHAIN)])?,
+        handle: table[usize::from(NFTA_RULE_HANDLE)].map_or(Ok(0), |handle| handle.be64())?,
         rule: Rule {
             expressions: raise(&instructions, &raw),
             comment: comment(table[usize::from(NFTA_RULE_USERDATA)], NFTNL_UDATA_COMMENT),
@@ -412,30 +474,37 @@ fn hook(number: u32) -> Option<Hook> {
 
 /// A number in libnftnl's user data: type, length, value in host byte order.
 fn user_number(kind: u8, value: u32) -> Vec<u8> {
-    let mut bytes = vec![kind, 4];
-    bytes.extend(value.to_ne_bytes());
-    bytes
+    user_bytes(kind, &value.to_ne_bytes())
 }
 
-/// Text in libnftnl's user data: type, length, value with its NUL. Cut at 254 bytes.
-fn user_text(kind: u8, text: &str) -> Vec<u8> {
+/// Text in libnftnl's user data, with its NUL. Cut at 254 bytes.
+pub(super) fn user_text(kind: u8, text: &str) -> Vec<u8> {
     let text = &text.as_bytes()[..text.floor_char_boundary(usize::from(u8::MAX) - 1)];
-    let mut bytes = vec![kind, u8::try_from(text.len() + 1).unwrap_or(u8::MAX)];
-    bytes.extend(text);
-    bytes.push(0);
-    bytes
+    user_bytes(kind, &[text, &[0]].concat())
 }
 
-/// The comment in libnftnl's user data.
-fn comment(user: Option<Attribute<'_>>, kind: u8) -> Option<String> {
-    let mut rest = user?.payload;
+/// Bytes in libnftnl's user data: type, length, value. 255 at most.
+pub(super) fn user_bytes(kind: u8, bytes: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(bytes.len()).unwrap_or(u8::MAX);
+    [&[kind, length], &bytes[..usize::from(length)]].concat()
+}
+
+/// What libnftnl's user data have of a type.
+pub(super) fn user_value(user: &[u8], kind: u8) -> Option<&[u8]> {
+    let mut rest = user;
     while let [found, length, behind @ ..] = rest {
         let value = behind.get(..usize::from(*length))?;
         if *found == kind {
-            let end = value.iter().position(|&b| b == 0).unwrap_or(value.len());
-            return String::from_utf8(value[..end].to_vec()).ok();
+            return Some(value);
         }
         rest = &behind[value.len()..];
     }
     None
+}
+
+/// The comment in libnftnl's user data.
+fn comment(user: Option<Attribute<'_>>, kind: u8) -> Option<String> {
+    let value = user_value(user?.payload, kind)?;
+    let end = value.iter().position(|&b| b == 0).unwrap_or(value.len());
+    String::from_utf8(value[..end].to_vec()).ok()
 }

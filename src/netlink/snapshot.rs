@@ -1,32 +1,16 @@
 //! What was read of dfw's table, put together into a ruleset.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::ruleset::{Ruleset, Set, TABLE};
+use crate::plan::{STAMP, SetFacts, Stray, ruleset_name, sketch_name, sketch_of};
+use crate::ruleset::{Set, TABLE};
 
 use super::element::{Collector, Form};
-use super::object::{Object, is_inet};
+use super::memory::Memory;
+use super::object::{ChainObject, Object, RuleObject, SetObject, is_inet};
 use super::wire::Malformed;
 
-/// Packets and bytes that a counter has seen.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counter {
-    /// Packets.
-    pub packets: u64,
-    /// Bytes.
-    pub bytes: u64,
-}
-
-/// dfw's table as the kernel has it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Installed {
-    /// Its contents.
-    pub ruleset: Ruleset,
-    /// The table's comment.
-    pub comment: Option<String>,
-    /// The counters of its rules, by chain, in the order of the rules.
-    pub counters: BTreeMap<String, Vec<Option<Counter>>>,
-}
+pub use crate::plan::{Counter, Installed};
 
 /// A base chain of another table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,8 +36,21 @@ pub struct Neighbour {
 pub struct Builder {
     table: bool,
     installed: Installed,
-    elements: BTreeMap<String, Collector>,
+    /// By the kernel's names.
+    sets: BTreeMap<String, Found>,
+    /// By the names of the sets that they are of.
+    memories: BTreeMap<String, Memory>,
     neighbours: Vec<Neighbour>,
+}
+
+/// A set as far as it is known.
+#[derive(Debug)]
+struct Found {
+    set: Set,
+    size: Option<u32>,
+    count: Option<u32>,
+    elements: Collector,
+    read: bool,
 }
 
 impl Builder {
@@ -62,29 +59,19 @@ impl Builder {
     /// # Errors
     /// If elements are malformed.
     pub fn add(&mut self, object: Object) -> Result<(), Malformed> {
-        let ruleset = &mut self.installed.ruleset;
+        let unknown = &mut self.installed.ruleset.unknown;
         match object {
             Object::Table(table) if is_inet(table.family) && table.name == TABLE => {
                 self.table = true;
                 self.installed.comment = table.comment;
                 // Owner and persist protect it; dormant switches it off, which must be seen.
                 if table.flags & 1 != 0 {
-                    ruleset
-                        .unknown
-                        .push("the table is switched off (flags dormant)".to_owned());
+                    unknown.push("the table is switched off (flags dormant)".to_owned());
+                    self.installed.facts.dormant = true;
                 }
             }
             Object::Chain(chain) if is_inet(chain.family) && chain.table == TABLE => {
-                let base = chain
-                    .hook
-                    .as_ref()
-                    .and_then(super::object::HookObject::base);
-                if chain.hook.is_some() && base.is_none() {
-                    ruleset
-                        .unknown
-                        .push(format!("chain {} hooks in elsewhere", chain.name));
-                }
-                ruleset.chains.entry(chain.name).or_default().base = base;
+                self.add_chain(chain);
             }
             Object::Chain(chain) => self.neighbours.extend(chain.hook.map(|hook| Neighbour {
                 family: chain.family,
@@ -95,42 +82,100 @@ impl Builder {
                 kind: hook.kind,
                 accepts: hook.accepts,
             })),
-            Object::Set(set) if set.table == TABLE => match set.elements {
-                Some(elements) => {
-                    let comment = set.comment;
-                    ruleset.sets.insert(set.name, Set { elements, comment });
-                }
-                None => ruleset
-                    .unknown
-                    .push(format!("set {} of a foreign type", set.name)),
-            },
+            Object::Set(set) if set.table == TABLE => self.add_set(set),
             Object::Elements { table, set, list } if table == TABLE => {
-                self.elements.entry(set).or_default().add(&list)?;
+                match sketch_of(&set).and_then(|of| self.memories.get_mut(of)) {
+                    Some(memory) => memory.add(&list)?,
+                    None => {
+                        if let Some(found) = self.sets.get_mut(&set) {
+                            found.elements.add(&list)?;
+                        }
+                    }
+                }
             }
-            Object::Rule(rule) if rule.table == TABLE => {
-                let counter = rule
-                    .counter
-                    .map(|(packets, bytes)| Counter { packets, bytes });
-                self.installed
-                    .counters
-                    .entry(rule.chain.clone())
-                    .or_default()
-                    .push(counter);
-                ruleset
-                    .chains
-                    .entry(rule.chain)
-                    .or_default()
-                    .rules
-                    .push(rule.rule);
-            }
-            Object::Other(table) if table == TABLE => {
-                ruleset
-                    .unknown
-                    .push("a stateful object or a flowtable".to_owned());
+            Object::Rule(rule) if rule.table == TABLE => self.add_rule(rule),
+            Object::Other { table, stray } if table == TABLE => {
+                unknown.push("a stateful object or a flowtable".to_owned());
+                self.installed.facts.strays.push(stray);
             }
             _ => {}
         }
         Ok(())
+    }
+
+    fn add_chain(&mut self, chain: ChainObject) {
+        let Installed {
+            ruleset,
+            facts,
+            comment,
+            ..
+        } = &mut self.installed;
+        if chain.name == STAMP && chain.hook.is_none() {
+            *comment = chain.comment;
+            facts.fingerprint = chain.fingerprint;
+            facts.stamped = true;
+            return;
+        }
+        let base = chain
+            .hook
+            .as_ref()
+            .and_then(super::object::HookObject::base);
+        if chain.hook.is_some() && base.is_none() {
+            ruleset
+                .unknown
+                .push(format!("chain {} hooks in elsewhere", chain.name));
+            facts.foreign_bases.push(chain.name.clone());
+        }
+        ruleset.chains.entry(chain.name).or_default().base = base;
+    }
+
+    fn add_set(&mut self, set: SetObject) {
+        let Installed { ruleset, facts, .. } = &mut self.installed;
+        match (set.elements, set.sketch, sketch_of(&set.name)) {
+            (_, Some(header), Some(of)) => {
+                let memory = self.memories.entry(of.to_owned()).or_default();
+                memory.header = header;
+            }
+            (Some(elements), _, _) => {
+                let found = Found {
+                    set: Set {
+                        elements,
+                        comment: set.comment,
+                    },
+                    size: set.size,
+                    count: set.count,
+                    elements: Collector::default(),
+                    read: false,
+                };
+                self.sets.insert(set.name, found);
+            }
+            (None, _, _) => {
+                ruleset
+                    .unknown
+                    .push(format!("set {} of a foreign type", set.name));
+                facts.strays.push(Stray::Set(set.name));
+            }
+        }
+    }
+
+    fn add_rule(&mut self, rule: RuleObject) {
+        let Installed {
+            ruleset,
+            counters,
+            facts,
+            ..
+        } = &mut self.installed;
+        let counter = rule
+            .counter
+            .map(|(packets, bytes)| Counter { packets, bytes });
+        counters
+            .entry(rule.chain.clone())
+            .or_default()
+            .push(counter);
+        let handles = facts.handles.entry(rule.chain.clone()).or_default();
+        handles.push(rule.handle);
+        let chain = ruleset.chains.entry(rule.chain).or_default();
+        chain.rules.push(rule.rule);
     }
 
     /// Whether dfw's table was seen.
@@ -139,28 +184,127 @@ impl Builder {
         self.table
     }
 
-    /// The sets of dfw's table seen so far.
-    pub fn sets(&self) -> impl Iterator<Item = &str> {
-        self.installed.ruleset.sets.keys().map(String::as_str)
+    /// The sets in which it is remembered what is in others.
+    #[must_use]
+    pub fn memories(&self) -> Vec<String> {
+        self.memories.keys().map(|of| sketch_name(of)).collect()
+    }
+
+    /// The sets of dfw's table whose elements are to be read, all of them or only those of which
+    /// nothing is remembered; they count as read from now on.
+    pub fn to_be_read(&mut self, all: bool) -> Vec<String> {
+        let memories = &self.memories;
+        let sets = self.sets.iter_mut();
+        sets.filter(|(name, _)| all || !memories.contains_key(*name))
+            .map(|(name, found)| {
+                found.read = true;
+                name.clone()
+            })
+            .collect()
     }
 
     /// Ends: dfw's table if there is one, and the base chains of all others.
     #[must_use]
     pub fn finish(mut self) -> (Option<Installed>, Vec<Neighbour>) {
-        let ruleset = &mut self.installed.ruleset;
-        for (name, collector) in self.elements {
-            let Some(set) = ruleset.sets.get_mut(&name) else {
-                continue;
-            };
-            match collector.finish(Form::of(&set.elements)) {
-                Some(elements) => set.elements = elements,
-                None => ruleset
-                    .unknown
-                    .push(format!("foreign elements in set {name}")),
-            }
+        self.name_sets();
+        let Installed { ruleset, facts, .. } = &mut self.installed;
+        if ruleset.chains.contains_key(STAMP) {
+            // Somebody has put rules there.
+            facts.stamped = false;
         }
         (self.table.then_some(self.installed), self.neighbours)
     }
+
+    /// Gives each set the name that rulesets know it by. If several could have it, it is the one
+    /// that rules look things up in; the others stand ready and are no part of the ruleset.
+    fn name_sets(&mut self) {
+        let found = std::mem::take(&mut self.sets);
+        let mut memories = std::mem::take(&mut self.memories);
+        let Installed { ruleset, facts, .. } = &mut self.installed;
+        let rules = ruleset.chains.values().flat_map(|chain| &chain.rules);
+        let expressions = rules.flat_map(|rule| &rule.expressions);
+        let used: BTreeSet<String> = expressions
+            .filter_map(|e| e.set())
+            .map(str::to_owned)
+            .collect();
+        let mut chosen: BTreeMap<&str, &String> = BTreeMap::new();
+        for name in found.keys() {
+            let best = chosen.entry(ruleset_name(name)).or_insert(name);
+            if used.contains(name) && !used.contains(*best) {
+                *best = name;
+            }
+        }
+        let renamed: BTreeMap<String, String> = chosen
+            .into_iter()
+            .map(|(name, kernel_name)| (kernel_name.clone(), name.to_owned()))
+            .collect();
+        for (kernel_name, found) in found {
+            let memory = memories.remove(&kernel_name);
+            let (set, set_facts) =
+                finish_set(&kernel_name, found, memory.as_ref(), &mut ruleset.unknown);
+            match renamed.get(&kernel_name) {
+                Some(name) => {
+                    ruleset.sets.insert(name.clone(), set);
+                    facts.sets.insert(name.clone(), set_facts);
+                }
+                None if used.contains(&kernel_name) => {
+                    ruleset.sets.insert(kernel_name.clone(), set);
+                    facts.sets.insert(kernel_name, set_facts);
+                }
+                None => {
+                    facts.spares.insert(kernel_name, (set, set_facts));
+                }
+            }
+        }
+        // Of sets that are no more.
+        let orphans = memories.keys().map(|of| Stray::Set(sketch_name(of)));
+        facts.strays.extend(orphans);
+        let rules = ruleset.chains.values_mut();
+        let rules = rules.flat_map(|chain| &mut chain.rules);
+        for expression in rules.flat_map(|rule| &mut rule.expressions) {
+            if let Some(set) = expression.set_mut()
+                && let Some(name) = renamed.get(set)
+            {
+                name.clone_into(set);
+            }
+        }
+    }
+}
+
+fn finish_set(
+    kernel_name: &str,
+    found: Found,
+    memory: Option<&Memory>,
+    unknown: &mut Vec<String>,
+) -> (Set, SetFacts) {
+    let Found {
+        mut set,
+        size,
+        count,
+        elements,
+        mut read,
+    } = found;
+    // One that has not as many elements as it should was changed by others.
+    let counted = |sketch_count: u64| count.is_none_or(|count| u64::from(count) == sketch_count);
+    let sketch = memory
+        .and_then(|memory| memory.sketch(&set.elements))
+        .filter(|sketch| counted(sketch.count()));
+    if read {
+        let finished = elements.finish(Form::of(&set.elements));
+        if finished.is_none() {
+            unknown.push(format!("foreign elements in set {kernel_name}"));
+        }
+        read = finished.as_ref().is_some_and(|(_, exact)| *exact);
+        set.elements = finished.map_or(set.elements, |(elements, _)| elements);
+    }
+    let facts = SetFacts {
+        name: kernel_name.to_owned(),
+        size,
+        read,
+        sketched: memory.is_some(),
+        sketch: sketch.map(Box::new),
+    };
+    (set, facts)
 }
 
 impl Installed {
@@ -175,6 +319,7 @@ impl Installed {
                 builder.add(object)?;
             }
         }
+        builder.to_be_read(true);
         Ok(builder.finish().0)
     }
 }

@@ -98,6 +98,55 @@ pub enum Expression {
     },
 }
 
+impl Expression {
+    /// The set or map that it looks something up in.
+    #[must_use]
+    pub fn set(&self) -> Option<&str> {
+        match self {
+            Self::InterfaceIn { set, .. } | Self::SourceIn { set, .. } => Some(set),
+            Self::PortMap { map, .. } | Self::DestinationMap { map, .. } => Some(map),
+            Self::Interface { .. }
+            | Self::OutBridge
+            | Self::Protocol(_)
+            | Self::Direction(_)
+            | Self::DestinationNat
+            | Self::Related
+            | Self::Resumed
+            | Self::ToLoopback(_)
+            | Self::SameInterface
+            | Self::Limit { .. }
+            | Self::Log { .. }
+            | Self::Counter
+            | Self::Reject(_)
+            | Self::Verdict(_)
+            | Self::Unknown { .. } => None,
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn set_mut(&mut self) -> Option<&mut String> {
+        match self {
+            Self::InterfaceIn { set, .. } | Self::SourceIn { set, .. } => Some(set),
+            Self::PortMap { map, .. } | Self::DestinationMap { map, .. } => Some(map),
+            Self::Interface { .. }
+            | Self::OutBridge
+            | Self::Protocol(_)
+            | Self::Direction(_)
+            | Self::DestinationNat
+            | Self::Related
+            | Self::Resumed
+            | Self::ToLoopback(_)
+            | Self::SameInterface
+            | Self::Limit { .. }
+            | Self::Log { .. }
+            | Self::Counter
+            | Self::Reject(_)
+            | Self::Verdict(_)
+            | Self::Unknown { .. } => None,
+        }
+    }
+}
+
 /// Which interface of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {

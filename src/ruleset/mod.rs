@@ -144,6 +144,42 @@ impl Elements {
         self.len() == 0
     }
 
+    /// Whether they are ranges, which the kernel keeps in order; the others are in a hash.
+    #[must_use]
+    pub fn is_interval(&self) -> bool {
+        match self {
+            Self::Ipv4Ranges(_) | Self::Ipv6Ranges(_) | Self::PortVerdicts(_) => true,
+            Self::Ipv4(_)
+            | Self::Ipv6(_)
+            | Self::Interfaces(_)
+            | Self::Ipv4Verdicts(_)
+            | Self::Ipv6Verdicts(_) => false,
+        }
+    }
+
+    /// Whether they lead to verdicts.
+    #[must_use]
+    pub fn is_map(&self) -> bool {
+        match self {
+            Self::PortVerdicts(_) | Self::Ipv4Verdicts(_) | Self::Ipv6Verdicts(_) => true,
+            Self::Ipv4(_)
+            | Self::Ipv4Ranges(_)
+            | Self::Ipv6(_)
+            | Self::Ipv6Ranges(_)
+            | Self::Interfaces(_) => false,
+        }
+    }
+
+    /// The number of elements that a hash of these is made for, which is several times faster to
+    /// fill than one that grows; with room for some more, as it cannot grow then. `None` for
+    /// ranges, for which no size is known.
+    #[must_use]
+    pub fn room(&self) -> Option<u32> {
+        let with_more = u32::try_from(self.len() + self.len() / 32 + 1).ok()?;
+        let room = with_more.max(16).checked_next_power_of_two()?;
+        (!self.is_interval()).then_some(room)
+    }
+
     /// The verdicts of a map, none for a set.
     #[must_use]
     pub fn verdicts(&self) -> Box<dyn Iterator<Item = &Verdict> + '_> {

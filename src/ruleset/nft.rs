@@ -54,42 +54,45 @@ fn write_set(f: &mut Formatter<'_>, name: &str, set: &Set) -> fmt::Result {
     writeln!(f, "\t{keyword} {name} {{\n\t\ttype {kind}")?;
     if interval {
         writeln!(f, "\t\tflags interval")?;
-    } else if !set.elements.is_empty() {
-        writeln!(f, "\t\tsize {}", set.elements.len())?;
+    } else if let Some(room) = set.elements.room() {
+        writeln!(f, "\t\tsize {room}")?;
     }
     if let Some(comment) = &set.comment {
         writeln!(f, "\t\tcomment \"{comment}\"")?;
     }
-    let v4 = |a: &u32| Ipv4Addr::from(*a).to_string();
-    let v6 = |a: &u128| Ipv6Addr::from(*a).to_string();
-    match &set.elements {
-        Elements::Ipv4(e) => write_elements(f, e.iter().map(v4)),
-        Elements::Ipv4Ranges(e) => write_elements(f, e.iter().map(|r| range4(r.0, r.1))),
-        Elements::Ipv6(e) => write_elements(f, e.iter().map(v6)),
-        Elements::Ipv6Ranges(e) => write_elements(f, e.iter().map(|r| range6(r.0, r.1))),
-        Elements::Interfaces(e) => write_elements(f, e.iter().map(|name| format!("\"{name}\""))),
-        Elements::PortVerdicts(e) => write_elements(
-            f,
-            e.iter().map(|(first, last, verdict)| {
+    write_elements(f, set.elements.texts())?;
+    writeln!(f, "\t}}")
+}
+
+impl Elements {
+    /// The elements one by one, as nft writes them.
+    #[must_use]
+    pub fn texts(&self) -> Box<dyn Iterator<Item = String> + '_> {
+        let v4 = |a: &u32| Ipv4Addr::from(*a).to_string();
+        let v6 = |a: &u128| Ipv6Addr::from(*a).to_string();
+        match self {
+            Self::Ipv4(all) => Box::new(all.iter().map(v4)),
+            Self::Ipv4Ranges(all) => Box::new(all.iter().map(|r| range4(r.0, r.1))),
+            Self::Ipv6(all) => Box::new(all.iter().map(v6)),
+            Self::Ipv6Ranges(all) => Box::new(all.iter().map(|r| range6(r.0, r.1))),
+            Self::Interfaces(all) => Box::new(all.iter().map(|name| format!("\"{name}\""))),
+            Self::PortVerdicts(all) => Box::new(all.iter().map(|(first, last, verdict)| {
                 if first == last {
                     format!("{first} : {verdict}")
                 } else {
                     format!("{first}-{last} : {verdict}")
                 }
-            }),
-        ),
-        Elements::Ipv4Verdicts(e) => write_elements(
-            f,
-            e.iter()
-                .map(|(a, verdict)| format!("{} : {verdict}", v4(a))),
-        ),
-        Elements::Ipv6Verdicts(e) => write_elements(
-            f,
-            e.iter()
-                .map(|(a, verdict)| format!("{} : {verdict}", v6(a))),
-        ),
-    }?;
-    writeln!(f, "\t}}")
+            })),
+            Self::Ipv4Verdicts(all) => Box::new(
+                all.iter()
+                    .map(move |(a, verdict)| format!("{} : {verdict}", v4(a))),
+            ),
+            Self::Ipv6Verdicts(all) => Box::new(
+                all.iter()
+                    .map(move |(a, verdict)| format!("{} : {verdict}", v6(a))),
+            ),
+        }
+    }
 }
 
 fn write_elements(f: &mut Formatter<'_>, elements: impl Iterator<Item = String>) -> fmt::Result {

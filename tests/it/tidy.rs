@@ -79,6 +79,20 @@ const NEVER: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "plan",
+        &[
+            "source",
+            "diagnostic",
+            "policy",
+            "host",
+            "compile",
+            "netlink",
+            "kernel",
+            "output",
+            "cli",
+        ],
+    ),
+    (
         "netlink",
         &[
             "source",
@@ -108,7 +122,8 @@ const NEVER: &[(&str, &[&str])] = &[
 
 /// What the pure middle must never name: it has no files, environment, clock or random order.
 const PURE: &[&str] = &[
-    "policy", "ruleset", "compile", "eval", "expect", "doors", "audit", "import", "init", "explain",
+    "policy", "ruleset", "compile", "eval", "expect", "doors", "audit", "import", "init",
+    "explain", "plan",
 ];
 const IMPURE: &[&str] = &[
     "std::fs",

@@ -21,21 +21,32 @@ pub(crate) const TRIALS: &[Named] = &[
 /// Named ranges, maps, logs and two protocols.
 const POLICY: &str = "policies/web.yaml";
 
-/// A change by `nft`, and a word of `dfw status` if it is one that dfw would never have made.
+/// The most lines that a mended table takes: all its ports and chains.
+const MOST_LINES: usize = 24;
+
+/// A change by `nft`, and what `dfw status` says of it.
 struct Change {
     by: &'static str,
-    drift: Option<&'static str>,
+    drift: Drift,
+}
+
+enum Drift {
+    /// It is none that dfw would ever have made.
+    Foreign(&'static str),
+    /// dfw could have made it, and knows that it did not.
+    Own,
+    /// Nothing is left.
+    Gone,
 }
 
 const fn own(by: &'static str) -> Change {
-    Change { by, drift: None }
+    let drift = Drift::Own;
+    Change { by, drift }
 }
 
 const fn foreign(by: &'static str, drift: &'static str) -> Change {
-    Change {
-        by,
-        drift: Some(drift),
-    }
+    let drift = Drift::Foreign(drift);
+    Change { by, drift }
 }
 
 const CHANGES: &[Change] = &[
@@ -88,7 +99,10 @@ const CHANGES: &[Change] = &[
     own("flush table inet dfw-nft"),
     own("delete rule inet dfw-nft forward handle HANDLE"),
     foreign("add table inet dfw-nft { flags dormant ; }", "switched off"),
-    own("delete table inet dfw-nft"),
+    Change {
+        by: "delete table inet dfw-nft",
+        drift: Drift::Gone,
+    },
 ];
 
 fn every_change_is_seen_and_mended() -> Result<()> {
@@ -134,25 +148,46 @@ fn mend(place: &Place, path: &str, change: &Change, wanted: &dfw::ruleset::Rules
         .map(|installed| installed.ruleset);
     ensure!(found.as_ref() != Some(wanted), "not seen: {found:#?}");
     let status = place.dfw_ok(&["status"])?;
-    match change.drift {
+    let word = match change.drift {
+        Drift::Foreign(word) => Some(word),
+        Drift::Own => Some("not those that dfw put there"),
+        Drift::Gone => None,
+    };
+    match word {
         Some(word) => ensure!(
             status
                 .lines()
                 .any(|line| line.starts_with("drift: ") && line.contains(word)),
             "no word of {word:?} in\n{status}"
         ),
-        None => ensure!(
-            !status.contains("drift"),
-            "what dfw could have made is none:\n{status}"
-        ),
+        None => ensure!(!status.contains("drift"), "{status}"),
+    }
+    let planned = place.dfw_ok(&["plan", path])?;
+    ensure!(planned.contains("planned:"), "{planned}");
+    same(&planned.starts_with("drift: "), &word.is_some())?;
+    let told = place.dfw_ok(&["plan", path, "--json"])?;
+    let told: serde_json::Value = serde_json::from_str(&told)?;
+    same(&told["drift"], &word.is_some().into())?;
+    let lines = told["changes"].as_array().context("no changes")?;
+    ensure!(!lines.is_empty(), "{told:#}");
+    // What is left alone is not told, let alone touched.
+    if word.is_some() {
+        ensure!(lines.len() <= MOST_LINES, "{told:#}");
     }
     let applied = place.dfw_ok(&["apply", path])?;
     ensure!(applied.contains("applied:"), "{applied}");
+    // The same lines, and then what is now true.
+    same(&lines_of(&applied), &lines_of(&planned))?;
     same(&place.installed()?, wanted)?;
     ensure!(!place.dfw_ok(&["status"])?.contains("drift"), "still there");
     let again = place.dfw_ok(&["apply", path])?;
     ensure!(again.contains("no changes:"), "{again}");
     Ok(())
+}
+
+fn lines_of(told: &str) -> Vec<String> {
+    let lines = told.lines().filter(|line| line.starts_with("  "));
+    lines.map(str::to_owned).collect()
 }
 
 /// The handle of the last rule of dfw's forward chain.

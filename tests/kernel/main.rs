@@ -13,10 +13,13 @@
 #[path = "../support/arbitrary.rs"]
 mod arbitrary;
 mod cases;
+mod change;
 mod crowd;
 mod drift;
 mod import;
+mod kill;
 mod libnftnl;
+mod loss;
 mod place;
 mod program;
 mod property;
@@ -77,11 +80,14 @@ fn all() -> impl Iterator<Item = Named> {
         text::TRIALS,
         witness::TRIALS,
         refusals::TRIALS,
+        change::TRIALS,
         crowd::TRIALS,
         drift::TRIALS,
         program::TRIALS,
         tracer::TRIALS,
         traffic::TRIALS,
+        loss::TRIALS,
+        kill::TRIALS,
         import::TRIALS,
     ];
     groups.into_iter().flatten().copied()

@@ -218,8 +218,17 @@ fn feed(command: &mut Command, text: &str) -> Result<Output> {
 /// A policy of this repository as the program compiles it on a host without links.
 pub(crate) fn compiled(path: &str) -> Result<Ruleset> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-    let mut sources = Sources::new();
-    let files = sources.read_policies(&path)?;
+    compiled_from(Sources::new(), &path)
+}
+
+/// The same of a text.
+pub(crate) fn compiled_text(text: &str) -> Result<Ruleset> {
+    let path = "policy.yaml";
+    compiled_from(Sources::in_memory([(path, text)]), Path::new(path))
+}
+
+fn compiled_from(mut sources: Sources, path: &Path) -> Result<Ruleset> {
+    let files = sources.read_policies(path)?;
     let Ok((policy, _)) = dfw::policy::read(&mut sources, &files) else {
         bail!("{} has errors", path.display());
     };

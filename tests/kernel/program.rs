@@ -36,10 +36,11 @@ fn prepared() -> Result<Place> {
 }
 
 /// The verbs that need a kernel.
-fn kernel_verbs() -> [Vec<String>; 4] {
+fn kernel_verbs() -> [Vec<String>; 5] {
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
     [
         words(&["apply", &repository("policies/only-web")]),
+        words(&["plan", &repository("policies/only-web")]),
         words(&["remove"]),
         words(&["status"]),
         words(&["show"]),

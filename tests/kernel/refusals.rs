@@ -3,8 +3,9 @@
 use std::ops::Range;
 
 use anyhow::{Context, Result, bail, ensure};
-use dfw::kernel::{Error, Kernel, Refusal};
+use dfw::kernel::{Error, Kernel, Outcome, Refusal};
 use dfw::netlink::batch::{Batch, FinishedBatch, What};
+use dfw::plan;
 use dfw::ruleset::{Elements, Expression, Origin, Rule, Ruleset, Set, Verdict};
 
 use crate::Named;
@@ -17,6 +18,11 @@ pub(crate) const TRIALS: &[Named] = &[
     ("each_set_can_be_refused", each_set_can_be_refused),
     ("each_chain_can_be_refused", each_chain_can_be_refused),
     ("every_refusal_is_told", every_refusal_is_told),
+    (
+        "each_message_of_a_change_can_fail",
+        each_message_of_a_change_can_fail,
+    ),
+    ("a_refused_change_is_undone", a_refused_change_is_undone),
 ];
 
 /// What is in force while others are refused.
@@ -64,10 +70,11 @@ fn messages(bytes: &[u8]) -> Vec<Range<usize>> {
     messages
 }
 
+/// Far from any type that nf_tables will ever have.
+const NO_TYPE: u8 = 0xfe;
+
 /// One message after the other is made one that no kernel knows.
 fn each_message_can_fail() -> Result<()> {
-    /// Far from any type that nf_tables will ever have.
-    const NO_TYPE: u8 = 0xfe;
     let place = prepared()?;
     let ruleset = compiled(REFUSED)?;
     place.kernel(|kernel| {
@@ -270,4 +277,73 @@ fn every_refusal_is_told() -> Result<()> {
             .map(|(chain, line)| (chain.to_owned(), line))
             .to_vec(),
     )
+}
+
+/// The same of the messages that change one ruleset to another, in each of its transactions.
+fn each_message_of_a_change_can_fail() -> Result<()> {
+    let place = prepared()?;
+    let wanted = compiled(REFUSED)?;
+    place.kernel(|kernel| {
+        let snapshot = kernel.survey()?;
+        let plan = plan::diff(snapshot.installed.as_ref(), &wanted, 7);
+        ensure!(!plan.before.is_empty(), "nothing to be made first");
+        for operations in [&plan.before, &plan.main] {
+            let batch = || -> Result<FinishedBatch> {
+                let mut batch = Batch::new(kernel.outline()?.generation);
+                for operation in operations {
+                    batch.operation(operation, "a test");
+                }
+                Ok(batch.finish()?)
+            };
+            let count = batch()?.len();
+            ensure!(count > 10, "only {count} messages");
+            for position in 1..count {
+                let mut batch = batch()?;
+                let message = messages(&batch.bytes)[position].clone();
+                batch.bytes[message.start + 4] = NO_TYPE;
+                let subject = batch.subject(u32::try_from(position)? + 1).cloned();
+                let refusals = refused(&place, kernel, &batch)
+                    .with_context(|| format!("message {position}: {subject:?}"))?;
+                let first = refusals.first().context("no refusal")?;
+                same(&Some(first.subject.clone()), &subject)?;
+            }
+            ensure!(kernel.commit(&batch()?)? == Outcome::Done);
+        }
+        same(
+            &kernel.snapshot()?.installed.map(|i| i.ruleset),
+            &Some(wanted.clone()),
+        )
+    })
+}
+
+/// What was made first goes again if the rest is refused, be it the first apply or a later one.
+fn a_refused_change_is_undone() -> Result<()> {
+    let wanted = compiled(REFUSED)?;
+    let rule = Rule::new(
+        vec![Expression::Unknown {
+            name: "no-such-expression".to_owned(),
+            data: Vec::new(),
+        }],
+        None,
+    );
+    for place in [Place::new()?, prepared()?] {
+        place.kernel(|kernel| {
+            let snapshot = kernel.survey()?;
+            let mut plan = plan::diff(snapshot.installed.as_ref(), &wanted, 7);
+            ensure!(!plan.before.is_empty(), "nothing to be made first");
+            plan.main.push(plan::Operation::NewRule {
+                chain: "input",
+                rule: std::borrow::Cow::Borrowed(&rule),
+                before: None,
+                counter: None,
+            });
+            let before = (kernel.snapshot()?.installed, place.listing()?);
+            match kernel.carry_out(&plan, "a test", snapshot.generation) {
+                Err(Error::Refused(refusals)) => same(&refusals.len(), &1)?,
+                other => bail!("{other:?}"),
+            }
+            same(&(kernel.snapshot()?.installed, place.listing()?), &before)
+        })?;
+    }
+    Ok(())
 }

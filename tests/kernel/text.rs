@@ -1,6 +1,7 @@
 //! nft as a witness: what it makes of dfw's text, and what it sees of dfw's messages, is the same.
 
 use anyhow::{Context, Result};
+use dfw::plan::STAMP;
 use dfw::ruleset::{Elements, Ruleset};
 
 use crate::Named;
@@ -58,17 +59,17 @@ fn reaches_the_end(ruleset: &Ruleset) -> bool {
     })
 }
 
-/// dfw's table, less the comment that the text does not have. Sets and chains are sorted, as the
-/// text has the base chains first.
+/// dfw's table, less the chain that says who installed it, which the text does not have. Sets and
+/// chains are sorted, as the text has the base chains first.
 fn listing(place: &Place) -> Result<Vec<String>> {
     let listing = place.nft(&format!("list table {TABLE}"))?;
-    let listing = listing.replace("\tcomment \"a test\"\n", "");
     let blocks = listing
         .strip_prefix("table inet dfw-nft {\n")
         .and_then(|l| l.strip_suffix("}\n"));
     let blocks = blocks.context("not a table")?.split_inclusive("\n\t}\n");
     let mut blocks: Vec<String> = blocks
         .map(|block| block.trim_start_matches('\n').to_owned())
+        .filter(|block| !block.starts_with(&format!("\tchain {STAMP} {{")))
         .collect();
     blocks.sort();
     Ok(blocks)

@@ -36,10 +36,12 @@ fn no_verb_starts_a_program() -> Result<()> {
     let wrong = path("tests/policies/invalid/everything-at-once");
     let rules = path("tests/import/ufw-docker/rules.v4");
     // In an order in which each has something to do; with the exit code.
-    let runs: [(&[&str], i32); 15] = [
+    let runs: [(&[&str], i32); 17] = [
         (&["status"], 0),
         (&["show"], 1),
         (&["check", &good], 0),
+        (&["plan", &good], 0),
+        (&["plan", "--exit-code", &good], 10),
         (&["apply", &good], 0),
         (&["apply", &good], 0),
         (&["apply", &other], 0),

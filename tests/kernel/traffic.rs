@@ -71,9 +71,9 @@ table inet witness {
 }
 ";
 
-struct World {
-    host: Place,
-    client: Place,
+pub(crate) struct World {
+    pub(crate) host: Place,
+    pub(crate) client: Place,
     stranger: Place,
     /// Two of the known bridge, and two of the new one.
     containers: [Place; 4],
@@ -81,7 +81,7 @@ struct World {
 
 impl World {
     /// Everything but dfw's rules.
-    fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let places =
             || -> Result<_> { Ok([Place::new()?, Place::new()?, Place::new()?, Place::new()?]) };
         let world = Self {

@@ -64,6 +64,8 @@ fn leads(key: &[u8], code: u32, chain: Option<&'static CStr>) -> Element {
 /// `NFT_SET_INTERVAL` and `NFT_SET_MAP`.
 const INTERVAL: u32 = 4;
 const MAP: u32 = 8;
+/// The least that a hash is made for.
+const ROOM: u32 = 16;
 
 fn sets() -> Vec<SetCase> {
     let target = || "target".to_owned();
@@ -86,7 +88,7 @@ fn sets() -> Vec<SetCase> {
             Elements::Interfaces(vec!["docker0".to_owned()]),
             0,
             name,
-            1,
+            ROOM,
             vec![key(b"docker0\0\0\0\0\0\0\0\0\0")],
         ),
         set(
@@ -94,7 +96,7 @@ fn sets() -> Vec<SetCase> {
             Elements::Ipv4(vec![0xcb00_7109, 0xcb00_710a]),
             0,
             v4,
-            2,
+            ROOM,
             vec![key(&[203, 0, 113, 9]), key(&[203, 0, 113, 10])],
         ),
         set(
@@ -114,7 +116,7 @@ fn sets() -> Vec<SetCase> {
             Elements::Ipv6(vec![wide(1)]),
             0,
             v6,
-            1,
+            ROOM,
             vec![key(&six(1))],
         ),
         set(
@@ -151,7 +153,7 @@ fn sets() -> Vec<SetCase> {
             Elements::Ipv4Verdicts(vec![(0xcb00_710a, Verdict::Goto(target()))]),
             MAP,
             v4,
-            1,
+            ROOM,
             vec![leads(&[203, 0, 113, 10], GOTO, Some(c"target"))],
         ),
         set(
@@ -159,7 +161,7 @@ fn sets() -> Vec<SetCase> {
             Elements::Ipv6Verdicts(vec![(wide(9), Verdict::Return)]),
             MAP,
             v6,
-            1,
+            ROOM,
             vec![leads(&six(9), RETURN, None)],
         ),
     ]

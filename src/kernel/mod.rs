@@ -4,7 +4,7 @@ use std::io;
 
 use thiserror::Error;
 
-use crate::netlink::batch::{Answer, Batch, FinishedBatch, Subject, What};
+use crate::netlink::batch::{Answer, Subject};
 use crate::netlink::link::{self, Address, Link};
 use crate::netlink::listener;
 use crate::netlink::object::{self, Object};
@@ -12,7 +12,10 @@ use crate::netlink::request;
 use crate::netlink::snapshot::{Builder, Installed, Neighbour};
 use crate::netlink::socket::Socket;
 use crate::netlink::wire::{DUMP_INTERRUPTED, Malformed, Message, Messages, TooLong};
-use crate::ruleset::Ruleset;
+
+mod transaction;
+
+pub use transaction::{Outcome, sound};
 
 /// The oldest kernel that has all that dfw sends (keys of the original tuple, kinds of
 /// interfaces, comments of tables): Linux 5.10.
@@ -94,17 +97,19 @@ pub struct Snapshot {
     pub neighbours: Vec<Neighbour>,
 }
 
-/// What a transaction did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// It took effect.
-    Done,
-    /// Somebody changed a ruleset after the snapshot; nothing was changed.
-    Overtaken,
-}
-
 /// dfw's table, and the base chains of all others.
 type Read = (Option<Installed>, Vec<Neighbour>);
+
+/// How much of dfw's table is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Depth {
+    /// All of it.
+    All,
+    /// All but the elements of sets of which something is remembered.
+    Remembered,
+    /// All but elements.
+    Outline,
+}
 
 /// A connection to the nf_tables of this network namespace.
 #[derive(Debug)]
@@ -138,21 +143,30 @@ impl Kernel {
     /// # Errors
     /// See [`Error`](enum@Error).
     pub fn snapshot(&self) -> Result<Snapshot, Error> {
-        self.consistent(true)
+        self.consistent(Depth::All)
     }
 
-    /// The same without the elements of sets, which can take long: all sets are empty.
+    /// The same without the elements of big sets, which would take long: those are empty, and what
+    /// is remembered of them is among the facts. Enough to make a plan.
+    ///
+    /// # Errors
+    /// See [`Error`](enum@Error).
+    pub fn survey(&self) -> Result<Snapshot, Error> {
+        self.consistent(Depth::Remembered)
+    }
+
+    /// The same without the elements of any set: all sets are empty.
     ///
     /// # Errors
     /// See [`Error`](enum@Error).
     pub fn outline(&self) -> Result<Snapshot, Error> {
-        self.consistent(false)
+        self.consistent(Depth::Outline)
     }
 
-    fn consistent(&self, with_elements: bool) -> Result<Snapshot, Error> {
+    fn consistent(&self, depth: Depth) -> Result<Snapshot, Error> {
         for _ in 0..TRIES {
             let generation = self.generation()?;
-            let Some((installed, neighbours)) = self.read(with_elements)? else {
+            let Some((installed, neighbours)) = self.read(depth)? else {
                 continue;
             };
             if self.generation()? == generation {
@@ -175,95 +189,13 @@ impl Kernel {
         let mut tables = Vec::new();
         // A dump that was changed under lacks at most what came and went meanwhile.
         let _ = ask(&self.socket, &request::all_flowtables(), |message| {
-            if let Some(Object::Other(table)) = object::decode(message)? {
+            if let Some(Object::Other { table, .. }) = object::decode(message)? {
                 let family = object::family_name(message.family()?);
                 tables.push(format!("{family} {table}"));
             }
             Ok(())
         })?;
         Ok(tables)
-    }
-
-    /// Replaces dfw's table in one transaction. `comment` is kept with the table. With a
-    /// `generation`, only if nobody has changed any ruleset since.
-    ///
-    /// # Errors
-    /// See [`Error`](enum@Error).
-    pub fn replace(
-        &self,
-        ruleset: &Ruleset,
-        comment: &str,
-        generation: impl Into<Option<u32>>,
-    ) -> Result<Outcome, Error> {
-        if let Some(wrong) = crate::ruleset::check::check(ruleset).into_iter().next() {
-            return Err(Error::Unsound(wrong));
-        }
-        let mut batch = Batch::new(generation);
-        batch.delete_table();
-        batch.new_table(ruleset, comment);
-        self.commit(&batch.finish()?)
-    }
-
-    /// Removes dfw's table. With a `generation`, only if nobody has changed any ruleset since.
-    ///
-    /// # Errors
-    /// See [`Error`](enum@Error).
-    pub fn remove(&self, generation: impl Into<Option<u32>>) -> Result<Outcome, Error> {
-        let mut batch = Batch::new(generation);
-        batch.delete_table();
-        self.commit(&batch.finish()?)
-    }
-
-    /// Sends a transaction and waits for what becomes of it.
-    ///
-    /// # Errors
-    /// See [`Error`](enum@Error).
-    pub fn commit(&self, batch: &FinishedBatch) -> Result<Outcome, Error> {
-        use rustix::io::Errno;
-        self.socket
-            .send(&batch.bytes)
-            .map_err(|error| match Errno::from_io_error(&error) {
-                Some(Errno::MSGSIZE | Errno::NOBUFS) => Error::TooLarge(batch.bytes.len()),
-                Some(Errno::PERM) => Error::Permission,
-                _ => Error::Socket(error),
-            })?;
-        // From here on the transaction may have taken effect.
-        let refusals = self
-            .refusals(batch)
-            .map_err(|error| Error::Unanswered(Box::new(error)))?;
-        let is = |refusal: &Refusal, errno: Errno| refusal.errno == errno.raw_os_error();
-        if refusals.iter().any(|r| is(r, ERESTART)) {
-            return Ok(Outcome::Overtaken);
-        }
-        match refusals.first() {
-            None => Ok(Outcome::Done),
-            Some(first) if is(first, Errno::PERM) => Err(Error::Permission),
-            Some(first) if first.subject.what == What::Batch && no_subsystem(first.errno) => {
-                Err(Error::NoNfTables)
-            }
-            Some(_) => Err(Error::Refused(refusals)),
-        }
-    }
-
-    /// Reads the answers to a transaction. The kernel has worked it off, and they are waiting; one
-    /// at least there is, as the last message asks for it.
-    fn refusals(&self, batch: &FinishedBatch) -> Result<Vec<Refusal>, Error> {
-        let mut refusals = Vec::new();
-        let (mut buffer, mut answered) = (Vec::new(), false);
-        while let Some(length) = self.socket.receive(&mut buffer, !answered)? {
-            for message in Messages::new(&buffer[..length]) {
-                let message = message?;
-                if message.kind != NLMSG_ERROR {
-                    continue;
-                }
-                answered = true;
-                let answer = Answer::decode(&message)?;
-                if answer.errno != 0 {
-                    refusals.push(refusal(batch, answer));
-                }
-            }
-        }
-        Ok(refusals)
     }
 
     fn generation(&self) -> Result<u32, Error> {
@@ -279,7 +211,7 @@ impl Kernel {
     }
 
     /// Reads everything once; `None` if it changed meanwhile.
-    fn read(&self, with_elements: bool) -> Result<Option<Read>, Error> {
+    fn read(&self, depth: Depth) -> Result<Option<Read>, Error> {
         let mut builder = Builder::default();
         let add = |question: &[u8], builder: &mut Builder| {
             self.ask(question, |message| {
@@ -304,10 +236,11 @@ impl Kernel {
                 return Ok(None);
             }
         }
-        if !with_elements {
-            return Ok(Some(builder.finish()));
+        let mut sets = Vec::new();
+        if depth != Depth::Outline {
+            sets = builder.memories();
+            sets.extend(builder.to_be_read(depth == Depth::All));
         }
-        let sets: Vec<String> = builder.sets().map(str::to_owned).collect();
         for set in sets {
             if !add(&request::elements(&set), &mut builder)? {
                 return Ok(None);
@@ -430,18 +363,6 @@ fn no_subsystem(errno: i32) -> bool {
     [Errno::INVAL, Errno::OPNOTSUPP]
         .iter()
         .any(|e| e.raw_os_error() == errno)
-}
-
-fn refusal(batch: &FinishedBatch, answer: Answer) -> Refusal {
-    let subject = batch.subject(answer.sequence).cloned().unwrap_or(Subject {
-        what: What::Batch,
-        origin: None,
-    });
-    Refusal {
-        subject,
-        errno: answer.errno,
-        text: answer.text,
-    }
 }
 
 /// The first two numbers of a kernel's release.

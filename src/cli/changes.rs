@@ -1,0 +1,539 @@
+//! What a plan changes, for people: ports, sources and settings instead of rules and elements.
+//!
+//! Whatever a plan does has a line here. What follows from no difference of ports, sources or
+//! settings is told as what it is, rules or objects; so is what others have changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+
+use serde_json::{Value, json};
+
+use crate::compile::port_of_chain;
+use crate::output::table::{align, count};
+use crate::output::terminal::{Terminal, Tone};
+use crate::plan::{Installed, Plan, SetChange, Stray, align as align_rules};
+use crate::ruleset::{Rule, Ruleset};
+
+use super::view::{Owner, Port, PortView, View, Who, bridges, owner};
+
+/// How many addresses are listed before only their number is told.
+const LISTED: usize = 4;
+/// How many ports are listed before only their number is told.
+const LINES: usize = 40;
+
+/// What is done about a thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Action {
+    Add,
+    Remove,
+    Change,
+}
+
+/// One line.
+#[derive(Debug)]
+struct Change {
+    action: Action,
+    kind: &'static str,
+    name: String,
+    added: Vec<String>,
+    removed: Vec<String>,
+    /// What is neither the one nor the other.
+    notes: Vec<String>,
+}
+
+impl Change {
+    fn new(action: Action, kind: &'static str, name: impl Into<String>) -> Self {
+        Self {
+            action,
+            kind,
+            name: name.into(),
+            added: Vec::new(),
+            removed: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.added.is_empty() && self.removed.is_empty() && self.notes.is_empty()
+    }
+
+    fn note(mut self, note: impl Into<String>) -> Self {
+        self.notes.push(note.into());
+        self
+    }
+
+    fn text(&self) -> String {
+        let signed = |sign: &'static str, items: &[String]| -> Vec<String> {
+            let sign = if self.action == Action::Change {
+                sign
+            } else {
+                ""
+            };
+            items.iter().map(|item| format!("{sign}{item}")).collect()
+        };
+        let parts = [
+            signed("+ ", &self.added),
+            signed("- ", &self.removed),
+            self.notes.clone(),
+        ];
+        parts.concat().join(", ")
+    }
+}
+
+/// What a plan changes.
+#[derive(Debug)]
+pub(super) struct Changes {
+    list: Vec<Change>,
+    /// Whether others have changed what dfw put there; `None` if nobody knows.
+    drift: Option<bool>,
+}
+
+impl Changes {
+    pub(super) fn of(installed: Option<&Installed>, wanted: &Ruleset, plan: &Plan<'_>) -> Self {
+        let drift = installed.map_or(Some(false), Installed::has_drifted);
+        let mut list = Vec::new();
+        if !plan.is_empty() {
+            let nothing = Ruleset::default();
+            let old = installed.map_or(&nothing, |installed| &installed.ruleset);
+            let first = installed.is_none() || old.chains.is_empty();
+            let compare = Compare {
+                old,
+                new: wanted,
+                plan,
+                was: View::of(old),
+                is: View::of(wanted),
+            };
+            compare.ports(&mut list);
+            compare.default(&mut list, first);
+            compare.sources(&mut list);
+            if !first {
+                compare.settings(&mut list);
+            }
+            if drift != Some(false) || list.is_empty() {
+                compare.rules(&mut list);
+            }
+            let strays = installed.map_or(&[][..], |installed| &installed.facts.strays);
+            list.extend(strays.iter().map(stray));
+            if list.is_empty() {
+                list.push(compare.rest());
+            }
+        }
+        Self { list, drift }
+    }
+
+    /// A line for each, and before them a word if others have changed something.
+    pub(super) fn text(&self, terminal: Terminal) -> String {
+        let mut text = String::new();
+        if self.drift == Some(true) {
+            let _ = writeln!(
+                text,
+                "{}: the rules in force are not those that dfw put there",
+                terminal.paint(Tone::Warning, "drift"),
+            );
+        }
+        let mut rows: Vec<[String; 2]> = self
+            .list
+            .iter()
+            .take(LINES)
+            .map(|change| {
+                let (sign, tone) = match change.action {
+                    Action::Add => ("+", Tone::Good),
+                    Action::Remove => ("-", Tone::Bad),
+                    Action::Change => ("~", Tone::Warning),
+                };
+                let name = format!("{} {}", terminal.paint(tone, sign), change.name);
+                [name, change.text()]
+            })
+            .collect();
+        if let more @ 1.. = self.list.len().saturating_sub(LINES) {
+            rows.push([
+                "  …".to_owned(),
+                format!("and {}", count(more, "more change", "more changes")),
+            ]);
+        }
+        text + &align(&rows)
+    }
+
+    /// `changes` and `drift` of a document.
+    pub(super) fn json(&self) -> (Value, Value) {
+        let changes = self.list.iter().map(|change| {
+            json!({
+                "action": match change.action {
+                    Action::Add => "add",
+                    Action::Remove => "remove",
+                    Action::Change => "change",
+                },
+                "kind": change.kind,
+                "name": change.name,
+                "added": change.added,
+                "removed": change.removed,
+                "notes": change.notes,
+            })
+        });
+        (json!(changes.collect::<Vec<_>>()), json!(self.drift))
+    }
+}
+
+/// Two rulesets and what leads from one to the other.
+struct Compare<'a> {
+    old: &'a Ruleset,
+    new: &'a Ruleset,
+    plan: &'a Plan<'a>,
+    was: View,
+    is: View,
+}
+
+impl Compare<'_> {
+    fn ports(&self, list: &mut Vec<Change>) {
+        let all: BTreeSet<&Port> = self.was.ports.keys().chain(self.is.ports.keys()).collect();
+        for port in all {
+            let change = match (self.was.ports.get(port), self.is.ports.get(port)) {
+                (None, Some(is)) => {
+                    let mut change = Change::new(Action::Add, "port", &port.name);
+                    describe(&mut change.added, &port.name, is, self.new);
+                    change
+                }
+                (Some(was), None) => {
+                    let mut change = Change::new(Action::Remove, "port", &port.name);
+                    describe(&mut change.removed, &port.name, was, self.old);
+                    change
+                }
+                (Some(was), Some(is)) => self.port(&port.name, was, is),
+                (None, None) => continue,
+            };
+            if change.action != Action::Change || !change.is_empty() {
+                list.push(change);
+            }
+        }
+        let was = &self.was.unnamed;
+        let is = &self.is.unnamed;
+        for (ports, action, text) in [
+            (
+                is.difference(was),
+                Action::Add,
+                "published, not named, refused",
+            ),
+            (
+                was.difference(is),
+                Action::Remove,
+                "published, not named, refused",
+            ),
+        ] {
+            // What a policy names now is told there.
+            let named = |port: &&Port| self.is.ports.contains_key(*port);
+            let ports = ports.filter(|port| !named(port));
+            list.extend(ports.map(|port| Change::new(action, "unnamed", &port.name).note(text)));
+        }
+    }
+
+    fn port(&self, name: &str, was: &PortView, is: &PortView) -> Change {
+        let mut change = Change::new(Action::Change, "port", name);
+        let any = |who: &Who| who.any.then(|| "any".to_owned());
+        let sources = |who: &Who| who.named.iter().cloned().chain(any(who)).collect();
+        compare(&sources(&was.allow), &sources(&is.allow), "", &mut change);
+        self.own(name, true, "", &mut change);
+        let containers = |who: &Who| who.containers.then(|| "containers".to_owned());
+        let except = |who: &Who| who.named.iter().cloned().chain(containers(who)).collect();
+        let (before, after) = (except(&was.except), except(&is.except));
+        compare(&before, &after, "except ", &mut change);
+        self.own(name, false, "except ", &mut change);
+        compare(&was.interfaces, &is.interfaces, "through ", &mut change);
+        if was.log != is.log {
+            change.notes.push(format!("log: {}", is.log));
+        }
+        if was.reject != is.reject {
+            let word = if is.reject { "reject" } else { "drop" };
+            change.notes.push(format!("refuse: {word}"));
+        }
+        change
+    }
+
+    /// Addresses that are written in place.
+    fn own(&self, port: &str, allowed: bool, prefix: &str, change: &mut Change) {
+        let changes = self
+            .plan
+            .sets
+            .iter()
+            .filter(|(set, _)| owner(set).is_some_and(|owner| is_own(&owner, port, allowed)));
+        self.addresses(changes.map(|(set, change)| (*set, change)), prefix, change);
+    }
+
+    fn addresses<'s>(
+        &self,
+        sets: impl Iterator<Item = (&'s str, &'s SetChange)>,
+        prefix: &str,
+        change: &mut Change,
+    ) {
+        let (mut added, mut removed) = (Vec::new(), Vec::new());
+        for (name, set) in sets {
+            match set {
+                SetChange::Same => {}
+                SetChange::New => added.extend(self.new.sets.get(name).map(|set| &set.elements)),
+                SetChange::Gone => removed.extend(self.old.sets.get(name).map(|s| &s.elements)),
+                SetChange::Elements(delta) => {
+                    added.push(&delta.added);
+                    removed.push(&delta.removed);
+                }
+                SetChange::Unknown => {
+                    let entries = self.new.sets.get(name).map_or(0, |set| set.elements.len());
+                    let entries = count(entries, "entry", "entries");
+                    change.notes.push(format!("{prefix}now {entries}"));
+                }
+            }
+        }
+        let items = |all: Vec<&crate::ruleset::Elements>| {
+            let length = all.iter().map(|elements| elements.len()).sum();
+            let texts = all.into_iter().flat_map(|elements| elements.texts());
+            let all = listed_of(length, texts);
+            all.into_iter().map(|item| format!("{prefix}{item}"))
+        };
+        change.added.extend(items(added));
+        change.removed.extend(items(removed));
+    }
+
+    fn default(&self, list: &mut Vec<Change>, first: bool) {
+        let text = |deny: bool| {
+            if deny {
+                "refused where Docker publishes them (default: deny)"
+            } else {
+                "left to Docker (default: allow)"
+            }
+        };
+        let name = "all others";
+        if first {
+            list.push(Change::new(Action::Add, "default", name).note(text(self.is.deny)));
+        } else if self.was.deny != self.is.deny {
+            list.push(Change::new(Action::Change, "default", name).note(text(self.is.deny)));
+        }
+    }
+
+    /// Named sources that change while they are in use.
+    fn sources(&self, list: &mut Vec<Change>) {
+        let mut sources: BTreeMap<String, Vec<(&str, &SetChange)>> = BTreeMap::new();
+        for (set, change) in &self.plan.sets {
+            if let Some(Owner::Source(name)) = owner(set) {
+                sources.entry(name).or_default().push((*set, change));
+            }
+        }
+        for (name, sets) in sources {
+            let all = |wanted: &SetChange| sets.iter().all(|(_, change)| *change == wanted);
+            // Those that come or go with a port are told there.
+            if all(&SetChange::New) || all(&SetChange::Gone) {
+                continue;
+            }
+            let mut change = Change::new(Action::Change, "source", name);
+            self.addresses(sets.into_iter(), "", &mut change);
+            if !change.is_empty() {
+                list.push(change);
+            }
+        }
+    }
+
+    fn settings(&self, list: &mut Vec<Change>) {
+        let (was, is) = (&self.was, &self.is);
+        if was.priority != is.priority {
+            let text =
+                |priority: Option<i32>| priority.map_or("none".to_owned(), |p| p.to_string());
+            let note = format!("{}, before: {}", text(is.priority), text(was.priority));
+            list.push(Change::new(Action::Change, "setting", "priority").note(note));
+        }
+        for (name, was, is) in [
+            (
+                "container-interfaces",
+                &was.container_patterns,
+                &is.container_patterns,
+            ),
+            (
+                "foreign-interfaces",
+                &was.foreign_patterns,
+                &is.foreign_patterns,
+            ),
+        ] {
+            let mut change = Change::new(Action::Change, "setting", name);
+            compare(was, is, "", &mut change);
+            list.extend(Some(change).filter(|change| !change.is_empty()));
+        }
+        for (name, engines) in [
+            ("bridges of containers", true),
+            ("bridges of others", false),
+        ] {
+            let mut change = Change::new(Action::Change, "host", name);
+            let (was, is) = (bridges(self.old, engines), bridges(self.new, engines));
+            compare(&was, &is, "", &mut change);
+            list.extend(Some(change).filter(|change| !change.is_empty()));
+        }
+    }
+
+    /// Rules that come and go, in whatever chain; their comments do not count.
+    fn rules(&self, list: &mut Vec<Change>) {
+        let nothing: &[Rule] = &[];
+        let names: BTreeSet<&String> = self
+            .old
+            .chains
+            .keys()
+            .chain(self.new.chains.keys())
+            .collect();
+        for name in names {
+            let rules = |ruleset: &'_ Ruleset| -> Vec<Rule> {
+                ruleset
+                    .chains
+                    .get(name)
+                    .map_or(nothing, |c| &c.rules)
+                    .to_vec()
+            };
+            let (old, new) = (rules(self.old), rules(self.new));
+            let same = align_rules(&old, &new);
+            let kept_old: BTreeSet<usize> = same.iter().map(|(old, _)| *old).collect();
+            let kept_new: BTreeSet<usize> = same.iter().map(|(_, new)| *new).collect();
+            let texts = |rules: &[Rule], kept: &BTreeSet<usize>| {
+                let rest = rules
+                    .iter()
+                    .enumerate()
+                    .filter(|(at, _)| !kept.contains(at));
+                let rest: Vec<_> = rest.map(|(_, rule)| format!("rule `{rule}`")).collect();
+                if rest.len() > LISTED {
+                    vec![count(rest.len(), "rule", "rules")]
+                } else {
+                    rest
+                }
+            };
+            let (is_old, is_new) = (
+                self.old.chains.contains_key(name),
+                self.new.chains.contains_key(name),
+            );
+            // Those of a port that comes or goes are told there.
+            if is_old != is_new && port_of_chain(name).is_some() {
+                continue;
+            }
+            let action = match (is_old, is_new) {
+                (false, true) => Action::Add,
+                (true, false) => Action::Remove,
+                _ => Action::Change,
+            };
+            let mut change = Change::new(action, "chain", format!("chain {name}"));
+            change.removed = texts(&old, &kept_old);
+            change.added = texts(&new, &kept_new);
+            if action != Action::Change || !change.is_empty() {
+                list.push(change);
+            }
+        }
+        for (name, set) in &self.plan.sets {
+            let is_told = owner(name).is_some() || bridge_set(name);
+            let change = match set {
+                _ if is_told => continue,
+                SetChange::Same => continue,
+                SetChange::New => Change::new(Action::Add, "set", format!("set {name}")),
+                SetChange::Gone => Change::new(Action::Remove, "set", format!("set {name}")),
+                SetChange::Elements(_) | SetChange::Unknown => {
+                    let mut change = Change::new(Action::Change, "set", format!("set {name}"));
+                    self.addresses([(*name, set)].into_iter(), "", &mut change);
+                    change
+                }
+            };
+            list.push(change);
+        }
+    }
+
+    /// Nothing but what judges no packet.
+    fn rest(&self) -> Change {
+        let comments = |ruleset: &Ruleset| -> Vec<Option<String>> {
+            let rules = ruleset.chains.values().flat_map(|chain| &chain.rules);
+            let sets = ruleset.sets.values().map(|set| set.comment.clone());
+            rules.map(|rule| rule.comment.clone()).chain(sets).collect()
+        };
+        let (was, is) = (comments(self.old), comments(self.new));
+        let different = was.iter().zip(&is).filter(|(a, b)| a != b).count();
+        let name = "comments";
+        if different == 0 {
+            Change::new(Action::Remove, "leftovers", "leftovers")
+                .note("of an apply that was interrupted, or of what dfw remembers")
+        } else {
+            let many = count(different, "rule or set", "rules and sets");
+            Change::new(Action::Change, "comments", name)
+                .note(format!("of {many}, which tell the line of the policy"))
+        }
+    }
+}
+
+/// Who may reach a port, in the words of the policy.
+fn describe(text: &mut Vec<String>, port: &str, view: &PortView, ruleset: &Ruleset) {
+    text.extend(names(&view.allow, port, true, ruleset));
+    if text.is_empty() {
+        text.push("nobody".to_owned());
+    }
+    let except = names(&view.except, port, false, ruleset);
+    text.extend(except.into_iter().map(|name| format!("except {name}")));
+    text.extend(view.interfaces.iter().map(|name| format!("through {name}")));
+}
+
+fn names(who: &Who, port: &str, allowed: bool, ruleset: &Ruleset) -> Vec<String> {
+    let mut names = Vec::new();
+    if who.any {
+        names.push("any".to_owned());
+    }
+    for name in &who.named {
+        let source = Owner::Source(name.clone());
+        names.push(match entries(&source, ruleset) {
+            // Big sets are not read.
+            0 | 1 => name.clone(),
+            entries => format!("{name} ({entries} entries)"),
+        });
+    }
+    if who.containers {
+        names.push("containers".to_owned());
+    }
+    let own = sets_of(ruleset, |owner| is_own(owner, port, allowed));
+    names.extend(listed(own.flat_map(|set| set.elements.texts())));
+    names
+}
+
+fn entries(of: &Owner, ruleset: &Ruleset) -> usize {
+    let sets = sets_of(ruleset, |owner| owner == of);
+    sets.map(|set| set.elements.len()).sum()
+}
+
+fn bridge_set(name: &str) -> bool {
+    [crate::compile::CONTAINERS, crate::compile::FOREIGN].contains(&name)
+}
+
+fn stray(stray: &Stray) -> Change {
+    let name = match stray {
+        Stray::Set(name) => format!("set {name}"),
+        Stray::Object(_, name) => format!("object {name}"),
+        Stray::Flowtable(name) => format!("flowtable {name}"),
+    };
+    Change::new(Action::Remove, "stray", name).note("not dfw's")
+}
+
+fn is_own(owner: &Owner, port: &str, wanted: bool) -> bool {
+    matches!(owner, Owner::Port(chain, allowed)
+        if *allowed == wanted && port_of_chain(chain).as_deref() == Some(port))
+}
+
+fn sets_of(
+    ruleset: &Ruleset,
+    fits: impl Fn(&Owner) -> bool,
+) -> impl Iterator<Item = &crate::ruleset::Set> {
+    let sets = ruleset.sets.iter();
+    sets.filter(move |(name, _)| owner(name).is_some_and(|owner| fits(&owner)))
+        .map(|(_, set)| set)
+}
+
+fn compare(was: &BTreeSet<String>, is: &BTreeSet<String>, prefix: &str, change: &mut Change) {
+    let named = |name: &String| format!("{prefix}{name}");
+    change.added.extend(is.difference(was).map(named));
+    change.removed.extend(was.difference(is).map(named));
+}
+
+fn listed(texts: impl Iterator<Item = String>) -> Vec<String> {
+    let all: Vec<String> = texts.collect();
+    listed_of(all.len(), all.into_iter())
+}
+
+/// The texts, or only their number if they are many.
+fn listed_of(length: usize, texts: impl Iterator<Item = String>) -> Vec<String> {
+    match length {
+        0..=LISTED => texts.collect(),
+        _ => vec![count(length, "entry", "entries")],
+    }
+}

@@ -1,0 +1,90 @@
+//! `dfw plan`: what `dfw apply` would change.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use crate::kernel::{self, Kernel};
+use crate::output::diagnostic::to_json;
+use crate::output::json;
+use crate::output::terminal::{Terminal, Tone};
+use crate::plan;
+
+use super::apply::tested;
+use super::changes::Changes;
+use super::failure::Failure;
+use super::host::{self, EngineArgs, Sockets};
+use super::load::load;
+use super::notice::notices as notices_of;
+
+/// The exit code that says that there are changes, for whoever asks for it.
+const CHANGES: u8 = 10;
+
+pub(super) fn run(
+    terminal: Terminal,
+    path: &Path,
+    engine: &EngineArgs,
+    exit_code: bool,
+) -> Result<ExitCode, Failure> {
+    let (loaded, passed) = load(terminal, path)?.test()?;
+    let tried = host::find(engine, Sockets::Published).and_then(|found| {
+        let ruleset = loaded.compile(&found.host);
+        kernel::sound(&ruleset)?;
+        let snapshot = Kernel::open()?.survey()?;
+        let installed = snapshot.installed.as_ref();
+        // Nothing is written, so that nothing needs a secret.
+        let plan = plan::diff(installed, &ruleset, 0);
+        let changes = Changes::of(installed, &ruleset, &plan);
+        let mut notices = host::notices(&loaded.policy, &found);
+        notices.extend(notices_of(
+            &loaded.policy,
+            &found.host,
+            &snapshot.neighbours,
+        ));
+        Ok((plan.is_empty(), changes, json::size(&ruleset), notices))
+    });
+    let (is_empty, changes, size, notices) = match tried {
+        Ok(done) => done,
+        Err(error) => return Err(Failure::kernel(&error, loaded.sources, &loaded.files)),
+    };
+    for notice in &notices {
+        terminal.diagnostic(notice, &loaded.sources);
+        terminal.gap();
+    }
+    terminal.answer(
+        || {
+            let (list, drift) = changes.json();
+            json!({
+                "schema": "dfw/plan/v1",
+                "changes_pending": !is_empty,
+                "changes": list,
+                "drift": drift,
+                "tests": json::tests(passed, &[]),
+                "size": size,
+                "warnings": loaded
+                    .warnings
+                    .iter()
+                    .chain(&notices)
+                    .map(|warning| to_json(warning, &loaded.sources))
+                    .collect::<Vec<_>>(),
+            })
+        },
+        || {
+            let path = path.display();
+            let outcome = if is_empty {
+                let word = terminal.paint(Tone::Good, "no changes");
+                format!("{word}: the rules in force are those of {path} already\n")
+            } else {
+                let word = terminal.paint(Tone::Warning, "planned");
+                format!("{word}: nothing was changed; `dfw apply {path}` does it\n")
+            };
+            changes.text(terminal) + &tested(passed) + &outcome
+        },
+    )?;
+    Ok(if exit_code && !is_empty {
+        ExitCode::from(CHANGES)
+    } else {
+        ExitCode::SUCCESS
+    })
+}

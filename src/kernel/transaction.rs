@@ -1,0 +1,180 @@
+//! Changing dfw's table: plans sent as transactions.
+
+use crate::netlink::batch::{Answer, Batch, FinishedBatch, Subject, What};
+use crate::netlink::wire::Messages;
+use crate::plan::{self, Operation, Plan};
+use crate::ruleset::Ruleset;
+
+use super::{ERESTART, Error, Kernel, NLMSG_ERROR, Refusal, no_subsystem};
+
+/// What a transaction did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It took effect.
+    Done,
+    /// Somebody changed a ruleset after the snapshot; nothing that judges a packet was changed.
+    Overtaken,
+}
+
+impl Kernel {
+    /// A number that nobody can guess, for what is remembered of big sets.
+    ///
+    /// # Errors
+    /// As `getrandom(2)`.
+    pub fn seed() -> Result<u128, Error> {
+        let mut bytes = [0; 16];
+        rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+            .map_err(std::io::Error::from)?;
+        Ok(u128::from_ne_bytes(bytes))
+    }
+
+    /// Carries out a plan that was made from the snapshot of this generation, if nobody has changed
+    /// any ruleset since. `stamp` says who does it. What is refused is taken back, all of it.
+    ///
+    /// # Errors
+    /// See [`Error`](enum@Error).
+    pub fn carry_out(
+        &self,
+        plan: &Plan<'_>,
+        stamp: &str,
+        generation: u32,
+    ) -> Result<Outcome, Error> {
+        let mut generation = generation;
+        if !plan.before.is_empty() {
+            if self.send(&plan.before, stamp, generation)? == Outcome::Overtaken {
+                return Ok(Outcome::Overtaken);
+            }
+            generation = next(generation);
+        }
+        let done = self.send(&plan.main, stamp, generation);
+        if let Err(error) = &done
+            && !matches!(error, Error::Unanswered(_))
+            && !plan.before.is_empty()
+        {
+            // If that fails too, what is left is in nobody's way, and the next plan takes it away.
+            let _ = self.send(&plan.undo(), stamp, generation);
+        }
+        if matches!(done, Ok(Outcome::Done)) && !plan.after.is_empty() {
+            // What is to be in force is. The next plan takes away what this leaves.
+            let _ = self.send(&plan.after, stamp, next(generation));
+        }
+        done
+    }
+
+    fn send(
+        &self,
+        operations: &[Operation<'_>],
+        stamp: &str,
+        generation: impl Into<Option<u32>>,
+    ) -> Result<Outcome, Error> {
+        let mut batch = Batch::new(generation);
+        for operation in operations {
+            batch.operation(operation, stamp);
+        }
+        self.commit(&batch.finish()?)
+    }
+
+    /// Replaces dfw's table in one transaction, come what may. `stamp` says who does it. With a
+    /// `generation`, only if nobody has changed any ruleset since.
+    ///
+    /// # Errors
+    /// See [`Error`](enum@Error).
+    pub fn replace(
+        &self,
+        ruleset: &Ruleset,
+        stamp: &str,
+        generation: impl Into<Option<u32>>,
+    ) -> Result<Outcome, Error> {
+        sound(ruleset)?;
+        let plan = plan::replace(ruleset, Self::seed()?);
+        self.send(&plan.main, stamp, generation)
+    }
+
+    /// Removes dfw's table. With a `generation`, only if nobody has changed any ruleset since.
+    ///
+    /// # Errors
+    /// See [`Error`](enum@Error).
+    pub fn remove(&self, generation: impl Into<Option<u32>>) -> Result<Outcome, Error> {
+        self.send(&[Operation::DeleteTable], "", generation)
+    }
+
+    /// Sends a transaction and waits for what becomes of it.
+    ///
+    /// # Errors
+    /// See [`Error`](enum@Error).
+    pub fn commit(&self, batch: &FinishedBatch) -> Result<Outcome, Error> {
+        use rustix::io::Errno;
+        self.socket
+            .send(&batch.bytes)
+            .map_err(|error| match Errno::from_io_error(&error) {
+                Some(Errno::MSGSIZE | Errno::NOBUFS) => Error::TooLarge(batch.bytes.len()),
+                Some(Errno::PERM) => Error::Permission,
+                _ => Error::Socket(error),
+            })?;
+        // From here on the transaction may have taken effect.
+        let refusals = self
+            .refusals(batch)
+            .map_err(|error| Error::Unanswered(Box::new(error)))?;
+        let is = |refusal: &Refusal, errno: Errno| refusal.errno == errno.raw_os_error();
+        if refusals.iter().any(|r| is(r, ERESTART)) {
+            return Ok(Outcome::Overtaken);
+        }
+        match refusals.first() {
+            None => Ok(Outcome::Done),
+            Some(first) if is(first, Errno::PERM) => Err(Error::Permission),
+            Some(first) if first.subject.what == What::Batch && no_subsystem(first.errno) => {
+                Err(Error::NoNfTables)
+            }
+            Some(_) => Err(Error::Refused(refusals)),
+        }
+    }
+
+    /// Reads the answers to a transaction. The kernel has worked it off, and they are waiting; one
+    /// at least there is, as the last message asks for it.
+    fn refusals(&self, batch: &FinishedBatch) -> Result<Vec<Refusal>, Error> {
+        let mut refusals = Vec::new();
+        let (mut buffer, mut answered) = (Vec::new(), false);
+        while let Some(length) = self.socket.receive(&mut buffer, !answered)? {
+            for message in Messages::new(&buffer[..length]) {
+                let message = message?;
+                if message.kind != NLMSG_ERROR {
+                    continue;
+                }
+                answered = true;
+                let answer = Answer::decode(&message)?;
+                if answer.errno != 0 {
+                    refusals.push(refusal(batch, answer));
+                }
+            }
+        }
+        Ok(refusals)
+    }
+}
+
+/// As the kernel counts: each transaction is one, and none has the number 0.
+fn next(generation: u32) -> u32 {
+    generation.checked_add(1).unwrap_or(1)
+}
+
+/// Whether a ruleset can be right. One that cannot must not reach the kernel.
+///
+/// # Errors
+/// [`Error::Unsound`](enum@Error).
+pub fn sound(ruleset: &Ruleset) -> Result<(), Error> {
+    match crate::ruleset::check::check(ruleset).into_iter().next() {
+        Some(wrong) => Err(Error::Unsound(wrong)),
+        None => Ok(()),
+    }
+}
+
+fn refusal(batch: &FinishedBatch, answer: Answer) -> Refusal {
+    let subject = batch.subject(answer.sequence).cloned().unwrap_or(Subject {
+        what: What::Batch,
+        origin: None,
+    });
+    Refusal {
+        subject,
+        errno: answer.errno,
+        text: answer.text,
+    }
+}

@@ -1,0 +1,117 @@
+//! What is remembered of a big set, as a set of its own: a number of elements whose user data are
+//! the table of its [`Sketch`], in order, and the rest of it in the user data of the set.
+
+use std::collections::BTreeMap;
+
+use crate::plan::{Sketch, sketch_name};
+use crate::ruleset::{Elements, TABLE};
+
+use super::number::*;
+use super::object::{message, user_bytes, user_text, user_value};
+use super::wire::{Attributes, CREATE, Malformed, Writer};
+
+/// How many bytes of the table one element holds: no more than a comment of nft's. The kernel takes
+/// up to 256 (`NFT_USERDATA_MAXLEN`) and does not give that many back whole: it keeps the length of
+/// an element's parts in a byte (`nft_set_ext_tmpl`; seen on Linux 6.18). Stay far away from that.
+const CHUNK: usize = 120;
+/// How many elements go into one message, each less than 200 bytes.
+const AT_ONCE: usize = 300;
+/// For those who wonder what it is.
+const COMMENT: &str = "what dfw remembers of the set, so as not to read it back";
+
+/// Writes the message that makes such a set for the set `of`; `id` is unique in the batch.
+pub(super) fn new_set(
+    w: &mut Writer,
+    sequence: u32,
+    of: &str,
+    sketch: &Sketch,
+    chunks: usize,
+    id: u32,
+) -> usize {
+    message(w, NFT_MSG_NEWSET, CREATE, sequence, |w| {
+        w.string(NFTA_SET_TABLE, TABLE);
+        w.string(NFTA_SET_NAME, &sketch_name(of));
+        w.be32(NFTA_SET_FLAGS, 0);
+        w.be32(NFTA_SET_KEY_TYPE, TYPE_MARK);
+        w.be32(NFTA_SET_KEY_LEN, 4);
+        w.be32(NFTA_SET_ID, id);
+        let size = u32::try_from(chunks).unwrap_or(u32::MAX);
+        w.nest(NFTA_SET_DESC, |w| w.be32(NFTA_SET_DESC_SIZE, size));
+        let order = BYTEORDER_HOST_ENDIAN.to_ne_bytes();
+        let mut user = user_bytes(NFTNL_UDATA_SET_KEYBYTEORDER, &order);
+        user.extend(user_text(NFTNL_UDATA_SET_COMMENT, COMMENT));
+        user.extend(user_bytes(UDATA_SKETCH, &sketch.header()));
+        w.attribute(NFTA_SET_USERDATA, &user);
+    })
+}
+
+/// The table in pieces, each with its number.
+pub(super) fn chunks(sketch: &Sketch, like: &Elements) -> Vec<(u32, Vec<u8>)> {
+    let table = sketch.table(like);
+    let chunks = table.chunks(CHUNK).map(<[u8]>::to_vec);
+    (0..).zip(chunks).collect()
+}
+
+/// Writes one message with some of the pieces; says where it starts, and how many they were.
+pub(super) fn new_elements(
+    w: &mut Writer,
+    sequence: u32,
+    of: &str,
+    chunks: &[(u32, Vec<u8>)],
+) -> (usize, usize) {
+    let some = &chunks[..chunks.len().min(AT_ONCE)];
+    let start = message(w, NFT_MSG_NEWSETELEM, CREATE, sequence, |w| {
+        w.string(NFTA_SET_ELEM_LIST_TABLE, TABLE);
+        w.string(NFTA_SET_ELEM_LIST_SET, &sketch_name(of));
+        w.nest(NFTA_SET_ELEM_LIST_ELEMENTS, |w| {
+            for (number, chunk) in some {
+                w.nest(NFTA_LIST_ELEM, |w| {
+                    w.nest(NFTA_SET_ELEM_KEY, |w| {
+                        w.attribute(NFTA_DATA_VALUE, &number.to_ne_bytes());
+                    });
+                    let user = user_bytes(UDATA_SKETCH, chunk);
+                    w.attribute(NFTA_SET_ELEM_USERDATA, &user);
+                });
+            }
+        });
+    });
+    (start, some.len())
+}
+
+/// Collects such a set as it is read.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Memory {
+    /// Of the set.
+    pub(super) header: Vec<u8>,
+    chunks: BTreeMap<u32, Vec<u8>>,
+}
+
+impl Memory {
+    /// Takes one list of elements. What is not as dfw writes it makes the sketch unreadable, which
+    /// is no error.
+    pub(super) fn add(&mut self, list: &[u8]) -> Result<(), Malformed> {
+        for element in Attributes::new(list) {
+            let table = element?.nested().table::<7>()?;
+            let key = table[usize::from(NFTA_SET_ELEM_KEY)].as_ref();
+            let key = key.and_then(super::instruction::value);
+            let number = key.and_then(|key| key.try_into().ok());
+            let user = table[usize::from(NFTA_SET_ELEM_USERDATA)];
+            let chunk = user.and_then(|user| user_value(user.payload, UDATA_SKETCH));
+            if let (Some(number), Some(chunk)) = (number, chunk) {
+                self.chunks
+                    .insert(u32::from_ne_bytes(number), chunk.to_vec());
+            }
+        }
+        Ok(())
+    }
+
+    /// The sketch of elements of this type; `None` if it is none, or not all of one.
+    pub(super) fn sketch(&self, like: &Elements) -> Option<Sketch> {
+        let in_order = (0..).zip(self.chunks.keys());
+        if in_order.clone().any(|(wanted, number)| wanted != *number) {
+            return None;
+        }
+        let table: Vec<u8> = self.chunks.values().flatten().copied().collect();
+        Sketch::read(&self.header, &table, like)
+    }
+}

@@ -1,0 +1,133 @@
+//! What changes between the elements of two sets.
+
+use std::cmp::Ordering;
+
+use crate::ruleset::Elements;
+
+/// The elements that go and those that come, of one type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delta {
+    /// Those that go.
+    pub removed: Elements,
+    /// Those that come.
+    pub added: Elements,
+}
+
+impl Delta {
+    /// From one set to another; `None` if they are of different types.
+    #[must_use]
+    pub fn between(from: &Elements, to: &Elements) -> Option<Self> {
+        use Elements as E;
+        macro_rules! pair {
+            ($kind:path, $from:expr, $to:expr) => {{
+                let (removed, added) = difference($from, $to);
+                (($kind)(removed), ($kind)(added))
+            }};
+        }
+        let (removed, added) = match (from, to) {
+            (E::Ipv4(from), E::Ipv4(to)) => pair!(E::Ipv4, from, to),
+            (E::Ipv4Ranges(from), E::Ipv4Ranges(to)) => pair!(E::Ipv4Ranges, from, to),
+            (E::Ipv6(from), E::Ipv6(to)) => pair!(E::Ipv6, from, to),
+            (E::Ipv6Ranges(from), E::Ipv6Ranges(to)) => pair!(E::Ipv6Ranges, from, to),
+            (E::Interfaces(from), E::Interfaces(to)) => pair!(E::Interfaces, from, to),
+            (E::PortVerdicts(from), E::PortVerdicts(to)) => pair!(E::PortVerdicts, from, to),
+            (E::Ipv4Verdicts(from), E::Ipv4Verdicts(to)) => pair!(E::Ipv4Verdicts, from, to),
+            (E::Ipv6Verdicts(from), E::Ipv6Verdicts(to)) => pair!(E::Ipv6Verdicts, from, to),
+            _ => return None,
+        };
+        Some(Self { removed, added })
+    }
+
+    /// Whether nothing changes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.removed.is_empty() && self.added.is_empty()
+    }
+
+    /// Whether a range that comes has something in common with one that goes. While a transaction
+    /// is being made ready, kernels before 6.18 may find neither of them.
+    #[must_use]
+    pub fn overlaps(&self) -> bool {
+        match (&self.removed, &self.added) {
+            (Elements::Ipv4Ranges(a), Elements::Ipv4Ranges(b)) => overlap(a, b, |r| *r),
+            (Elements::Ipv6Ranges(a), Elements::Ipv6Ranges(b)) => overlap(a, b, |r| *r),
+            (Elements::PortVerdicts(a), Elements::PortVerdicts(b)) => {
+                overlap(a, b, |(first, last, _)| (*first, *last))
+            }
+            _ => false,
+        }
+    }
+}
+
+/// What only the first and what only the second has; both ascend.
+fn difference<T: Ord + Clone>(from: &[T], to: &[T]) -> (Vec<T>, Vec<T>) {
+    let (mut removed, mut added) = (Vec::new(), Vec::new());
+    let (mut from, mut to) = (from.iter().peekable(), to.iter().peekable());
+    loop {
+        let order = match (from.peek(), to.peek()) {
+            (None, None) => return (removed, added),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(old), Some(new)) => old.cmp(new),
+        };
+        if order != Ordering::Greater
+            && let Some(old) = from.next()
+            && order == Ordering::Less
+        {
+            removed.push(old.clone());
+        }
+        if order != Ordering::Less
+            && let Some(new) = to.next()
+            && order == Ordering::Greater
+        {
+            added.push(new.clone());
+        }
+    }
+}
+
+fn overlap<T, N: Ord>(a: &[T], b: &[T], ends: impl Fn(&T) -> (N, N)) -> bool {
+    let (mut a, mut b) = (a.iter().peekable(), b.iter().peekable());
+    while let (Some(one), Some(other)) = (a.peek(), b.peek()) {
+        let (one, other) = (ends(one), ends(other));
+        if one.1 < other.0 {
+            a.next();
+        } else if other.1 < one.0 {
+            b.next();
+        } else {
+            return true;
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ruleset::Verdict;
+
+    #[test]
+    fn only_what_changes_is_in_a_delta() {
+        let delta = |from: &[u32], to: &[u32]| {
+            Delta::between(&Elements::Ipv4(from.into()), &Elements::Ipv4(to.into())).unwrap()
+        };
+        let both = delta(&[1, 3, 5, 7], &[2, 3, 7, 9]);
+        assert_eq!(both.removed, Elements::Ipv4(vec![1, 5]));
+        assert_eq!(both.added, Elements::Ipv4(vec![2, 9]));
+        assert!(delta(&[1, 2], &[1, 2]).is_empty());
+        let other = Elements::Ipv6(Vec::new());
+        assert_eq!(Delta::between(&Elements::Ipv4(Vec::new()), &other), None);
+    }
+
+    #[test]
+    fn ranges_that_touch_do_not_overlap() {
+        let port = |first, last| (first, last, Verdict::Accept);
+        let delta = |from: Vec<_>, to: Vec<_>| {
+            let (from, to) = (Elements::PortVerdicts(from), Elements::PortVerdicts(to));
+            Delta::between(&from, &to).unwrap()
+        };
+        assert!(!delta(vec![port(80, 80)], vec![port(81, 90)]).overlaps());
+        assert!(delta(vec![port(80, 80)], vec![port(80, 90)]).overlaps());
+        assert!(delta(vec![port(1, 1), port(5, 9)], vec![port(2, 4), port(9, 9)]).overlaps());
+        assert!(!delta(vec![port(80, 80)], vec![port(80, 80), port(81, 81)]).overlaps());
+    }
+}

@@ -1,0 +1,59 @@
+//! A number that tells whether the rules in force are still those that dfw put there.
+//!
+//! It is kept with the time of the apply. Big sets are not in it, for they are not read; what is
+//! remembered of them tells the same.
+
+use std::hash::Hasher;
+
+use siphasher::sip::SipHasher13;
+
+use crate::ruleset::{Ruleset, Set};
+
+use super::installed::Installed;
+use super::sets::wants_sketch;
+
+/// Of a ruleset that is to be in force.
+#[must_use]
+pub fn fingerprint(ruleset: &Ruleset) -> u64 {
+    of(ruleset, &|_, set| wants_sketch(set))
+}
+
+impl Installed {
+    /// Whether others have changed what dfw put there; `None` if that is not known. The sets must
+    /// have been read.
+    #[must_use]
+    pub fn has_drifted(&self) -> Option<bool> {
+        let facts = |name: &str| self.facts.sets.get(name);
+        let is_remembered = |name: &str, set: &Set| {
+            facts(name)
+                .is_some_and(|facts| facts.sketch.is_some() && (!facts.read || wants_sketch(set)))
+        };
+        let unread = self.facts.sets.values();
+        let unread = unread.filter(|set| !set.read && set.sketch.is_none());
+        let now = of(&self.ruleset, &is_remembered);
+        Some(now != self.facts.fingerprint? || unread.count() > 0)
+    }
+}
+
+fn of(ruleset: &Ruleset, is_big: &dyn Fn(&str, &Set) -> bool) -> u64 {
+    // The key is no secret: this is no protection against those who can write rules.
+    let mut hasher = SipHasher13::new();
+    let mut write = |text: &str| {
+        hasher.write(text.as_bytes());
+        hasher.write_u8(0xff);
+    };
+    ruleset.unknown.iter().for_each(|line| write(line));
+    for (name, set) in &ruleset.sets {
+        write(name);
+        if !is_big(name, set) {
+            write(set.comment.as_deref().unwrap_or_default());
+            set.elements.texts().for_each(|text| write(&text));
+        }
+    }
+    for (name, chain) in &ruleset.chains {
+        write(name);
+        write(&chain.base.map(|base| base.to_string()).unwrap_or_default());
+        chain.rules.iter().for_each(|rule| write(&rule.to_string()));
+    }
+    hasher.finish()
+}

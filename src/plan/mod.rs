@@ -1,0 +1,394 @@
+//! What must be done for one ruleset to become another: pure, total and deterministic.
+//!
+//! [`diff`] compares what is [`Installed`] with what is wanted and says which [`Operation`]s lead
+//! from the one to the other. What stays is not touched and keeps its counters; a rule of which
+//! only the comment changes takes its counter along.
+//!
+//! No packet of an allowed source may be lost on the way, and the kernel's interval sets are the
+//! difficulty: their new contents can become visible a moment later (Linux 6.18) or their old ones
+//! disappear a moment earlier (before) than the rest of the transaction. So
+//!
+//! - a set that stays gets and loses single elements;
+//! - a set that cannot stay (of another type, with another comment, too small, or with ranges that
+//!   overlap those that they replace) is filled anew under [another name](kernel_names), and the
+//!   rules are led to it;
+//! - what is new is made in a transaction of its own, where nothing leads to it yet
+//!   ([`Plan::before`]), and comes into force with the next one ([`Plan::main`]).
+//!
+//! Nor may a packet be lost that is on its way through the old rules while the new ones take effect:
+//! the kernel shows it the old rules to their end, but the new contents of sets. So a set that goes
+//! goes with its elements in it, and a map, which loses its elements when it goes, goes in a
+//! transaction behind the others ([`Plan::after`]).
+//!
+//! A crash in between leaves the old rules in force or the new ones, and beside them what nothing
+//! leads to, which the next plan uses or takes away.
+//!
+//! Within a transaction everything goes before anything comes, so that no name is taken twice and
+//! no jump leads in a circle through what is going.
+
+mod elements;
+mod fingerprint;
+mod installed;
+mod operation;
+mod rules;
+mod sets;
+mod sketch;
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::ruleset::{Chain, Rule, Ruleset};
+
+pub use elements::Delta;
+pub use fingerprint::fingerprint;
+pub use installed::{
+    Counter, Facts, Installed, STAMP, SetFacts, Stray, kernel_names, ruleset_name, sketch_name,
+    sketch_of,
+};
+pub use operation::Operation;
+pub use rules::align;
+pub use sets::SetChange;
+pub use sketch::{BIG, Sketch};
+
+/// What leads from one ruleset to another.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan<'a> {
+    /// A first transaction, of which no packet takes notice; may be empty.
+    pub before: Vec<Operation<'a>>,
+    /// The transaction that makes the difference.
+    pub main: Vec<Operation<'a>>,
+    /// A last transaction, for what nothing leads to any more but packets that are on their way;
+    /// mostly empty. If it fails, the next plan does it.
+    pub after: Vec<Operation<'a>>,
+    /// What becomes of the sets that are wanted or there, by name.
+    pub sets: BTreeMap<&'a str, SetChange>,
+}
+
+impl Plan<'_> {
+    /// Whether there is nothing to do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.before.is_empty() && self.main.is_empty() && self.after.is_empty()
+    }
+
+    /// What takes [`before`](Self::before) back, if the main transaction cannot be.
+    #[must_use]
+    pub fn undo(&self) -> Vec<Operation<'_>> {
+        if self.before.contains(&Operation::NewTable) {
+            return vec![Operation::DeleteTable];
+        }
+        let chains = self.before.iter().filter_map(|o| match o {
+            Operation::NewChain { name, .. } => Some(*name),
+            _ => None,
+        });
+        let chains: Vec<&str> = chains.collect();
+        let sets = self.before.iter().filter_map(|o| match o {
+            Operation::NewSet { name, .. } => Some(Cow::Owned(name.clone().into_owned())),
+            Operation::NewSketch { set, .. } => Some(Cow::Owned(sketch_name(set))),
+            _ => None,
+        });
+        let sets: Vec<Cow<'_, str>> = sets.collect();
+        let mut undo: Vec<_> = chains.iter().map(|c| Operation::FlushChain(c)).collect();
+        undo.extend(sets.iter().cloned().map(Operation::FlushSet));
+        undo.extend(chains.into_iter().map(Operation::DeleteChain));
+        undo.extend(sets.into_iter().map(Operation::DeleteSet));
+        undo
+    }
+}
+
+/// Compares what is installed, if anything is, with what is wanted. `seed` is a random number for
+/// what is to be remembered of big sets.
+#[must_use]
+pub fn diff<'a>(installed: Option<&'a Installed>, wanted: &'a Ruleset, seed: u128) -> Plan<'a> {
+    match installed {
+        None => Diff::new(&NOTHING, wanted, seed).first(false),
+        Some(installed) => {
+            let diff = Diff::new(installed, wanted, seed);
+            if diff.cannot_be_mended() {
+                Diff::new(&NOTHING, wanted, seed).first(true)
+            } else {
+                diff.change()
+            }
+        }
+    }
+}
+
+/// Makes a whole table in place of whatever is there, in one transaction, come what may: for those
+/// who are overtaken time and again. New connections may be refused while it takes effect.
+#[must_use]
+pub fn replace(wanted: &Ruleset, seed: u128) -> Plan<'_> {
+    Diff::new(&NOTHING, wanted, seed).first(true)
+}
+
+static NOTHING: Installed = Installed {
+    ruleset: Ruleset {
+        sets: BTreeMap::new(),
+        chains: BTreeMap::new(),
+        unknown: Vec::new(),
+    },
+    comment: None,
+    counters: BTreeMap::new(),
+    facts: Facts {
+        handles: BTreeMap::new(),
+        sets: BTreeMap::new(),
+        spares: BTreeMap::new(),
+        strays: Vec::new(),
+        foreign_bases: Vec::new(),
+        stamped: false,
+        fingerprint: None,
+        dormant: false,
+    },
+};
+
+/// A plan in the making; the main transaction is put together of these at the end.
+struct Diff<'a> {
+    installed: &'a Installed,
+    wanted: &'a Ruleset,
+    seed: u128,
+    plan: Plan<'a>,
+    /// What goes, in the order in which nothing depends on what has gone.
+    rules_go: Vec<Operation<'a>>,
+    elements_go: Vec<Operation<'a>>,
+    objects_go: Vec<Operation<'a>>,
+    chains_go: Vec<Operation<'a>>,
+    /// What comes, in the order in which everything finds what it depends on.
+    new_chains: Vec<Operation<'a>>,
+    new_sets: Vec<Operation<'a>>,
+    new_rules: Vec<Operation<'a>>,
+    chains_come: Vec<Operation<'a>>,
+    sets_come: Vec<Operation<'a>>,
+    elements_come: Vec<Operation<'a>>,
+    rules_come: Vec<Operation<'a>>,
+    /// The kernel's names of wanted sets where they differ from their own.
+    names: BTreeMap<&'a str, String>,
+    /// Wanted sets that are not those that were there.
+    renewed: BTreeSet<&'a str>,
+    /// Whether something new must be filled before rules lead to it.
+    two_phases: bool,
+}
+
+impl<'a> Diff<'a> {
+    fn new(installed: &'a Installed, wanted: &'a Ruleset, seed: u128) -> Self {
+        Self {
+            installed,
+            wanted,
+            seed,
+            plan: Plan::default(),
+            rules_go: Vec::new(),
+            elements_go: Vec::new(),
+            objects_go: Vec::new(),
+            chains_go: Vec::new(),
+            new_chains: Vec::new(),
+            new_sets: Vec::new(),
+            new_rules: Vec::new(),
+            chains_come: Vec::new(),
+            sets_come: Vec::new(),
+            elements_come: Vec::new(),
+            rules_come: Vec::new(),
+            names: BTreeMap::new(),
+            renewed: BTreeSet::new(),
+            two_phases: false,
+        }
+    }
+
+    /// Whether it is simpler and no less safe to make the table anew: it is switched off, or a
+    /// base chain of others has the name of a chain that others lead to.
+    fn cannot_be_mended(&self) -> bool {
+        let Installed { ruleset, facts, .. } = self.installed;
+        facts.dormant
+            || self.wanted.chains.iter().any(|(name, chain)| {
+                let base = ruleset
+                    .chains
+                    .get(name)
+                    .is_some_and(|found| found.base.is_some())
+                    || facts.foreign_bases.contains(name);
+                chain.base.is_none() && base
+            })
+    }
+
+    /// The whole ruleset, where there is nothing or what is there goes.
+    fn first(mut self, replace: bool) -> Plan<'a> {
+        self.sets();
+        self.chains();
+        let mut all = Vec::new();
+        if replace {
+            all.push(Operation::DeleteTable);
+        }
+        all.push(Operation::NewTable);
+        all.append(&mut self.new_chains);
+        all.append(&mut self.new_sets);
+        all.append(&mut self.new_rules);
+        if replace {
+            all.append(&mut self.rules_come);
+            all.push(self.stamp());
+            self.plan.main = all;
+        } else {
+            self.plan.before = all;
+            let stamp = self.stamp();
+            self.plan.main = self.rules_come;
+            self.plan.main.push(stamp);
+        }
+        self.plan
+    }
+
+    fn change(mut self) -> Plan<'a> {
+        self.sets();
+        self.chains();
+        let stamp = self.stamp();
+        let strays = self.installed.facts.strays.iter();
+        self.objects_go.extend(strays.map(Operation::DeleteStray));
+        let mut come = self.new_chains;
+        come.append(&mut self.new_sets);
+        come.append(&mut self.new_rules);
+        let main = &mut self.plan.main;
+        main.append(&mut self.rules_go);
+        main.append(&mut self.elements_go);
+        if self.plan.after.is_empty() {
+            main.append(&mut self.chains_go);
+        }
+        main.append(&mut self.objects_go);
+        if self.two_phases {
+            self.plan.before.append(&mut come);
+        }
+        main.append(&mut self.chains_come);
+        main.append(&mut self.sets_come);
+        // Elements of what stays may lead to what is new, and new rules anywhere.
+        main.append(&mut come);
+        main.append(&mut self.elements_come);
+        main.append(&mut self.rules_come);
+        // A map that goes later still leads there.
+        self.plan.after.append(&mut self.chains_go);
+        if !self.plan.is_empty() {
+            self.plan.main.push(stamp);
+        }
+        self.plan
+    }
+
+    fn stamp(&self) -> Operation<'a> {
+        Operation::Stamp {
+            again: self.installed.facts.stamped,
+            fingerprint: fingerprint(self.wanted),
+        }
+    }
+
+    fn chains(&mut self) {
+        for (name, chain) in self.wanted.chains_in_order() {
+            match self.installed.ruleset.chains.get(name) {
+                None => self.new_chain(name, chain),
+                Some(found) if found.base == chain.base && !self.is_foreign_base(name) => {
+                    self.change_chain(name, found, chain);
+                }
+                Some(found) => self.move_chain(name, found, chain),
+            }
+        }
+        let gone = self.installed.ruleset.chains.keys();
+        let gone = gone.filter(|name| !self.wanted.chains.contains_key(*name));
+        for name in gone {
+            self.rules_go.push(Operation::FlushChain(name));
+            self.chains_go.push(Operation::DeleteChain(name));
+        }
+    }
+
+    fn is_foreign_base(&self, name: &String) -> bool {
+        self.installed.facts.foreign_bases.contains(name)
+    }
+
+    /// A base chain comes empty, which judges nothing, and gets its rules last of all.
+    fn new_chain(&mut self, name: &'a str, chain: &'a Chain) {
+        let base = chain.base;
+        self.new_chains.push(Operation::NewChain { name, base });
+        for rule in &chain.rules {
+            let operation = self.rule(name, rule, None, None);
+            if base.is_some() {
+                self.rules_come.push(operation);
+            } else {
+                self.new_rules.push(operation);
+            }
+        }
+    }
+
+    /// Where a chain hooks in cannot be changed.
+    fn move_chain(&mut self, name: &'a str, found: &'a Chain, chain: &'a Chain) {
+        let base = chain.base;
+        self.rules_go.push(Operation::FlushChain(name));
+        self.objects_go.push(Operation::DeleteChain(name));
+        self.chains_come.push(Operation::NewChain { name, base });
+        let mut kept = align(&found.rules, &chain.rules).into_iter().peekable();
+        for (at, rule) in chain.rules.iter().enumerate() {
+            let old = kept.next_if(|(_, new)| *new == at);
+            let counter = old.and_then(|(old, _)| self.counter(name, old));
+            let operation = self.rule(name, rule, None, counter);
+            self.rules_come.push(operation);
+        }
+    }
+
+    fn change_chain(&mut self, name: &'a str, found: &'a Chain, chain: &'a Chain) {
+        let handles = self.installed.facts.handles.get(name);
+        let handle = |at: usize| handles.and_then(|all| all.get(at)).copied();
+        let pairs = align(&found.rules, &chain.rules);
+        // Those that need not be touched, by their places in both chains.
+        let (kept, renewed): (Vec<_>, Vec<_>) = pairs.into_iter().partition(|&(old, new)| {
+            found.rules[old] == chain.rules[new] && !self.uses_renewed(&chain.rules[new])
+        });
+        let mut stays = kept.iter().map(|(old, _)| *old).peekable();
+        for at in 0..found.rules.len() {
+            if stays.next_if_eq(&at).is_none()
+                && let Some(handle) = handle(at)
+            {
+                self.rules_go.push(Operation::DeleteRule {
+                    chain: name,
+                    handle,
+                });
+            }
+        }
+        let mut next = kept.iter().peekable();
+        let mut renewed = renewed.into_iter().peekable();
+        for (at, rule) in chain.rules.iter().enumerate() {
+            if next.next_if(|(_, new)| *new == at).is_some() {
+                continue;
+            }
+            let old = renewed.next_if(|(_, new)| *new == at);
+            let counter = old.and_then(|(old, _)| self.counter(name, old));
+            let before = next.peek().and_then(|(old, _)| handle(*old));
+            let operation = self.rule(name, rule, before, counter);
+            self.rules_come.push(operation);
+        }
+    }
+
+    fn counter(&self, chain: &str, at: usize) -> Option<Counter> {
+        *self.installed.counters.get(chain)?.get(at)?
+    }
+
+    fn uses_renewed(&self, rule: &Rule) -> bool {
+        let mut sets = rule.expressions.iter().filter_map(|e| e.set());
+        sets.any(|set| self.renewed.contains(set))
+    }
+
+    fn rule(
+        &self,
+        chain: &'a str,
+        rule: &'a Rule,
+        before: Option<u64>,
+        counter: Option<Counter>,
+    ) -> Operation<'a> {
+        let other = |set: &str| self.names.get(set);
+        let named = rule.expressions.iter().filter_map(|e| e.set());
+        let rule = if named.clone().any(|set| other(set).is_some()) {
+            let mut rule = rule.clone();
+            for set in rule.expressions.iter_mut().filter_map(|e| e.set_mut()) {
+                if let Some(name) = other(set) {
+                    name.clone_into(set);
+                }
+            }
+            Cow::Owned(rule)
+        } else {
+            Cow::Borrowed(rule)
+        };
+        Operation::NewRule {
+            chain,
+            rule,
+            before,
+            counter,
+        }
+    }
+}

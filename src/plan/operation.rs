@@ -1,0 +1,91 @@
+//! One step of a plan.
+
+use std::borrow::Cow;
+
+use crate::ruleset::{Base, Elements, Rule, Set};
+
+use super::installed::{Counter, Stray};
+use super::sketch::Sketch;
+
+/// One step; all names are the kernel's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Operation<'a> {
+    /// dfw's table with all that is in it goes, if there is one.
+    DeleteTable,
+    /// dfw's table comes.
+    NewTable,
+    /// A chain comes, without rules.
+    NewChain {
+        /// Its name.
+        name: &'a str,
+        /// Where it hooks in.
+        base: Option<Base>,
+    },
+    /// All rules of a chain go.
+    FlushChain(&'a str),
+    /// A chain goes with its rules; nothing may lead to it any more.
+    DeleteChain(&'a str),
+    /// A set comes, without elements.
+    NewSet {
+        /// Its name.
+        name: Cow<'a, str>,
+        /// Its type, its size and its comment.
+        set: &'a Set,
+    },
+    /// All elements of a set go.
+    FlushSet(Cow<'a, str>),
+    /// A set goes; no rule may use it any more.
+    DeleteSet(Cow<'a, str>),
+    /// Elements come into a set.
+    NewElements {
+        /// The set.
+        set: Cow<'a, str>,
+        /// What comes.
+        elements: Cow<'a, Elements>,
+        /// The set's comment, for errors.
+        comment: Option<&'a str>,
+    },
+    /// Elements go out of a set.
+    DeleteElements {
+        /// The set.
+        set: Cow<'a, str>,
+        /// What goes.
+        elements: Elements,
+    },
+    /// What is remembered of a set's elements comes.
+    NewSketch {
+        /// The set that it is of.
+        set: Cow<'a, str>,
+        /// The type of the elements, whatever they are.
+        like: &'a Elements,
+        /// What is remembered.
+        sketch: Box<Sketch>,
+    },
+    /// A rule comes.
+    NewRule {
+        /// The chain.
+        chain: &'a str,
+        /// The rule.
+        rule: Cow<'a, Rule>,
+        /// In front of the rule with this number; `None` at the end.
+        before: Option<u64>,
+        /// What its counter begins with.
+        counter: Option<Counter>,
+    },
+    /// A rule goes.
+    DeleteRule {
+        /// The chain.
+        chain: &'a str,
+        /// The rule's number.
+        handle: u64,
+    },
+    /// What dfw never made goes.
+    DeleteStray(&'a Stray),
+    /// Whoever carries this out writes down that he did.
+    Stamp {
+        /// Whether somebody has done so before.
+        again: bool,
+        /// The [`fingerprint`](super::fingerprint()) of what is in force then.
+        fingerprint: u64,
+    },
+}

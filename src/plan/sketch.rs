@@ -1,0 +1,450 @@
+//! What is remembered of the elements of a big set, so that it is neither sent again when nothing
+//! has changed nor read back when a handful has.
+//!
+//! The kernel reads a big set back in a time that grows with the square of its size: a million
+//! ranges take a minute and a half. So dfw keeps beside such a set
+//!
+//! - a keyed digest of its elements: equal means unchanged;
+//! - an *invertible Bloom lookup table* of them (Goodrich and Mitzenmacher, 2011), whose size does
+//!   not depend on theirs. Each element is added, bit by bit modulo 2, to four cells, with a check
+//!   sum. With a table of the wanted elements added to it, what the two sets share vanishes, and a
+//!   cell in which a single element is left gives that element away, which takes it out of three
+//!   more cells, and so on. Some 1,500 changed elements are found this way, whatever the number of
+//!   all; with more it fails, and the set is filled anew.
+//!
+//! What is found is believed only if the wanted elements, less those that come and plus those that
+//! go, have the digest of what is installed. The key is drawn at random for each set, so that
+//! nobody who writes lists can make two of them look alike.
+//!
+//! Why not otherwise: a file with what was last applied would be state that can be missing or
+//! stale, where the kernel's own memory never disagrees with itself; digests of parts of the set
+//! would tell where something changed, but the kernel cannot be asked for a part of a set.
+
+use std::collections::BTreeSet;
+use std::hash::Hasher;
+
+use siphasher::sip128::{Hasher128, SipHasher13};
+
+use crate::ruleset::Elements;
+
+use super::elements::Delta;
+
+/// How many elements a set has at least for it to be remembered; fewer are quickly read.
+pub const BIG: usize = 8_192;
+
+/// Each element is in one cell of each part.
+const PARTS: usize = 4;
+/// `log2` of the cells of a part.
+const PART_BITS: usize = 9;
+const CELLS: usize = PARTS << PART_BITS;
+
+/// The form of the bytes; another number is not understood.
+const VERSION: u8 = 1;
+/// The length of [`Sketch::header`].
+const HEADER: usize = 1 + 16 + 16 + 8;
+
+/// A digest of elements and a table that gives away how others differ from them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sketch {
+    seed: u128,
+    digest: u128,
+    count: u64,
+    cells: Vec<Cell>,
+}
+
+/// The bitwise sum modulo 2 of elements and of their check sums; an address is a range of one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Cell {
+    first: u128,
+    last: u128,
+    check: u64,
+}
+
+impl Cell {
+    fn toggle(&mut self, other: Self) {
+        self.first ^= other.first;
+        self.last ^= other.last;
+        self.check ^= other.check;
+    }
+}
+
+impl Sketch {
+    /// Of these elements, `None` if they are of a type that never is big. `seed` is random.
+    #[must_use]
+    pub fn of(elements: &Elements, seed: u128) -> Option<Self> {
+        width(elements)?;
+        Some(Self {
+            seed,
+            digest: digest(ranges(elements), seed),
+            count: elements.len() as u64,
+            cells: cells(elements, seed),
+        })
+    }
+
+    /// Whether there are sketches of elements of this type.
+    #[must_use]
+    pub fn fits(elements: &Elements) -> bool {
+        width(elements).is_some()
+    }
+
+    /// How many elements there are.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Whether it is of these elements.
+    #[must_use]
+    pub fn is_of(&self, elements: &Elements) -> bool {
+        self.count == elements.len() as u64 && self.digest == digest(ranges(elements), self.seed)
+    }
+
+    /// What changes from the elements it is of to others; `None` if that is too much to tell.
+    #[must_use]
+    pub fn delta(&self, to: &Elements) -> Option<Delta> {
+        let mut rest = cells(to, self.seed);
+        for (cell, own) in rest.iter_mut().zip(&self.cells) {
+            cell.toggle(*own);
+        }
+        let changed = self.peel(rest)?;
+        let wanted = |element: &(u128, u128)| contains(to, *element);
+        let (added, removed): (BTreeSet<_>, BTreeSet<_>) =
+            changed.into_iter().partition(|element| wanted(element));
+        let installed = Merge {
+            kept: ranges(to)
+                .filter(|element| !added.contains(element))
+                .peekable(),
+            back: removed.iter().copied().peekable(),
+        };
+        if digest(installed, self.seed) != self.digest {
+            return None;
+        }
+        Some(Delta {
+            removed: like(to, removed)?,
+            added: like(to, added)?,
+        })
+    }
+
+    /// Takes one element after the other out of the cells; `None` if some stay entangled.
+    fn peel(&self, mut cells: Vec<Cell>) -> Option<Vec<(u128, u128)>> {
+        let mut found = Vec::new();
+        let mut look: Vec<usize> = (0..cells.len()).collect();
+        while let Some(at) = look.pop() {
+            let cell = cells[at];
+            if cell == Cell::default() {
+                continue;
+            }
+            let hash = hash((cell.first, cell.last), self.seed);
+            let places = places(hash);
+            if check(hash) != cell.check || !places.contains(&at) {
+                continue;
+            }
+            // More than there is room for were never put in: the cells are not what they seem.
+            if found.len() == CELLS {
+                return None;
+            }
+            found.push((cell.first, cell.last));
+            for place in places {
+                cells[place].toggle(cell);
+                look.push(place);
+            }
+        }
+        cells
+            .iter()
+            .all(|cell| *cell == Cell::default())
+            .then_some(found)
+    }
+
+    /// All but the table, as bytes.
+    #[must_use]
+    pub fn header(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(HEADER);
+        bytes.push(VERSION);
+        bytes.extend(self.seed.to_be_bytes());
+        bytes.extend(self.digest.to_be_bytes());
+        bytes.extend(self.count.to_be_bytes());
+        bytes
+    }
+
+    /// The table as bytes, for elements of this type.
+    #[must_use]
+    pub fn table(&self, elements: &Elements) -> Vec<u8> {
+        let (bytes, range) = width(elements).unwrap_or_default();
+        let mut table = Vec::new();
+        for cell in &self.cells {
+            table.extend(&cell.first.to_be_bytes()[16 - bytes..]);
+            if range {
+                table.extend(&cell.last.to_be_bytes()[16 - bytes..]);
+            }
+            table.extend(cell.check.to_be_bytes());
+        }
+        table
+    }
+
+    /// Reads both back; `None` if they are not what this version of dfw writes.
+    #[must_use]
+    pub fn read(header: &[u8], table: &[u8], elements: &Elements) -> Option<Self> {
+        let (bytes, range) = width(elements)?;
+        let (&VERSION, rest) = header.split_first()? else {
+            return None;
+        };
+        let (seed, rest) = rest.split_first_chunk::<16>()?;
+        let (digest, rest) = rest.split_first_chunk::<16>()?;
+        let number = |part: &[u8]| {
+            part.iter()
+                .fold(0, |number: u128, byte| number << 8 | u128::from(*byte))
+        };
+        let size = bytes * (1 + usize::from(range)) + 8;
+        let cells = table.chunks(size).map(|cell| {
+            let (first, rest) = cell.split_at_checked(bytes)?;
+            let (last, check) = rest.split_at_checked(if range { bytes } else { 0 })?;
+            let first = number(first);
+            Some(Cell {
+                first,
+                last: if range { number(last) } else { first },
+                check: u64::from_be_bytes(check.try_into().ok()?),
+            })
+        });
+        let cells: Vec<Cell> = cells.collect::<Option<_>>()?;
+        (cells.len() == CELLS).then_some(Self {
+            seed: u128::from_be_bytes(*seed),
+            digest: u128::from_be_bytes(*digest),
+            count: u64::from_be_bytes(rest.try_into().ok()?),
+            cells,
+        })
+    }
+}
+
+/// The bytes of an address, and whether elements are ranges; `None` for what never is big.
+fn width(elements: &Elements) -> Option<(usize, bool)> {
+    match elements {
+        Elements::Ipv4(_) => Some((4, false)),
+        Elements::Ipv4Ranges(_) => Some((4, true)),
+        Elements::Ipv6(_) => Some((16, false)),
+        Elements::Ipv6Ranges(_) => Some((16, true)),
+        Elements::Interfaces(_)
+        | Elements::PortVerdicts(_)
+        | Elements::Ipv4Verdicts(_)
+        | Elements::Ipv6Verdicts(_) => None,
+    }
+}
+
+/// Addresses as ranges, ascending; nothing for what never is big.
+fn ranges(elements: &Elements) -> Box<dyn Iterator<Item = (u128, u128)> + '_> {
+    match elements {
+        Elements::Ipv4(all) => Box::new(all.iter().map(|a| (u128::from(*a), u128::from(*a)))),
+        Elements::Ipv4Ranges(all) => Box::new(
+            all.iter()
+                .map(|(first, last)| (u128::from(*first), u128::from(*last))),
+        ),
+        Elements::Ipv6(all) => Box::new(all.iter().map(|a| (*a, *a))),
+        Elements::Ipv6Ranges(all) => Box::new(all.iter().copied()),
+        Elements::Interfaces(_)
+        | Elements::PortVerdicts(_)
+        | Elements::Ipv4Verdicts(_)
+        | Elements::Ipv6Verdicts(_) => Box::new(std::iter::empty()),
+    }
+}
+
+fn contains(elements: &Elements, range: (u128, u128)) -> bool {
+    let narrow = || Some((u32::try_from(range.0).ok()?, u32::try_from(range.1).ok()?));
+    match elements {
+        Elements::Ipv4(all) => narrow().is_some_and(|(a, _)| all.binary_search(&a).is_ok()),
+        Elements::Ipv4Ranges(all) => narrow().is_some_and(|r| all.binary_search(&r).is_ok()),
+        Elements::Ipv6(all) => all.binary_search(&range.0).is_ok(),
+        Elements::Ipv6Ranges(all) => all.binary_search(&range).is_ok(),
+        Elements::Interfaces(_)
+        | Elements::PortVerdicts(_)
+        | Elements::Ipv4Verdicts(_)
+        | Elements::Ipv6Verdicts(_) => false,
+    }
+}
+
+/// Ranges as elements of the type of others.
+fn like(elements: &Elements, ranges: BTreeSet<(u128, u128)>) -> Option<Elements> {
+    let narrow = |a: u128| u32::try_from(a).ok();
+    let all = ranges.into_iter();
+    Some(match elements {
+        Elements::Ipv4(_) => Elements::Ipv4(all.map(|(a, _)| narrow(a)).collect::<Option<_>>()?),
+        Elements::Ipv4Ranges(_) => Elements::Ipv4Ranges(
+            all.map(|(first, last)| Some((narrow(first)?, narrow(last)?)))
+                .collect::<Option<_>>()?,
+        ),
+        Elements::Ipv6(_) => Elements::Ipv6(all.map(|(a, _)| a).collect()),
+        Elements::Ipv6Ranges(_) => Elements::Ipv6Ranges(all.collect()),
+        Elements::Interfaces(_)
+        | Elements::PortVerdicts(_)
+        | Elements::Ipv4Verdicts(_)
+        | Elements::Ipv6Verdicts(_) => return None,
+    })
+}
+
+/// Two ascending runs as one.
+struct Merge<A: Iterator, B: Iterator> {
+    kept: std::iter::Peekable<A>,
+    back: std::iter::Peekable<B>,
+}
+
+impl<T: Ord, A: Iterator<Item = T>, B: Iterator<Item = T>> Iterator for Merge<A, B> {
+    type Item = T;
+
+    fn next(&mut self) -> Option<T> {
+        match (self.kept.peek(), self.back.peek()) {
+            (Some(kept), Some(back)) if back < kept => self.back.next(),
+            (Some(_), _) => self.kept.next(),
+            (None, _) => self.back.next(),
+        }
+    }
+}
+
+fn digest(ranges: impl Iterator<Item = (u128, u128)>, seed: u128) -> u128 {
+    let mut hasher = SipHasher13::new_with_key(&seed.to_be_bytes());
+    let mut buffer = Vec::with_capacity(1 << 14);
+    for (first, last) in ranges {
+        buffer.extend_from_slice(&first.to_be_bytes());
+        buffer.extend_from_slice(&last.to_be_bytes());
+        if buffer.len() >= 1 << 14 {
+            hasher.write(&buffer);
+            buffer.clear();
+        }
+    }
+    hasher.write(&buffer);
+    hasher.finish128().as_u128()
+}
+
+fn cells(elements: &Elements, seed: u128) -> Vec<Cell> {
+    let mut cells = vec![Cell::default(); CELLS];
+    for (first, last) in ranges(elements) {
+        let hash = hash((first, last), seed);
+        let element = Cell {
+            first,
+            last,
+            check: check(hash),
+        };
+        for place in places(hash) {
+            cells[place].toggle(element);
+        }
+    }
+    cells
+}
+
+/// The cells of an element, one of each part.
+fn places(hash: u64) -> [usize; PARTS] {
+    let mask = (1 << PART_BITS) - 1;
+    // Fits on every machine: it is less than CELLS.
+    let hash = hash >> (u64::BITS as usize - PARTS * PART_BITS);
+    std::array::from_fn(|part| {
+        let place = hash >> (part * PART_BITS) & mask;
+        part << PART_BITS | usize::try_from(place).unwrap_or_default()
+    })
+}
+
+/// Odd numbers of which about half the bits are set.
+const MIX: [u64; 3] = [
+    0x9e37_79b9_7f4a_7c15,
+    0xd6e8_feb8_6659_fd93,
+    0xa076_1d64_78bd_642f,
+];
+
+/// Where an element goes. Fast rather than strong: what is found by it is checked by the digest.
+fn hash((first, last): (u128, u128), seed: u128) -> u64 {
+    let ((first, first_high), (last, last_high)) = (halves(first), halves(last));
+    let (seed, seed_high) = halves(seed);
+    let low = fold(first ^ seed, last ^ seed_high ^ MIX[0]);
+    let high = fold(first_high ^ seed_high ^ MIX[1], last_high ^ seed);
+    fold(low ^ MIX[2], high ^ MIX[1])
+}
+
+/// The check sum of an element, from its hash.
+fn check(hash: u64) -> u64 {
+    fold(hash ^ MIX[0], MIX[2])
+}
+
+fn fold(a: u64, b: u64) -> u64 {
+    let (low, high) = halves(u128::from(a) * u128::from(b));
+    low ^ high
+}
+
+/// The lower and the upper half.
+fn halves(number: u128) -> (u64, u64) {
+    let part = |number: u128| u64::try_from(number & u128::from(u64::MAX)).unwrap_or_default();
+    (part(number), part(number >> u64::BITS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SEED: u128 = 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef;
+
+    fn addresses(range: std::ops::Range<u32>) -> Elements {
+        Elements::Ipv4(range.map(|n| n * 7).collect())
+    }
+
+    fn found(from: &Elements, to: &Elements) -> Option<Delta> {
+        Sketch::of(from, SEED).unwrap().delta(to)
+    }
+
+    #[test]
+    fn a_handful_of_changes_is_found_and_a_flood_is_not() {
+        let from = addresses(0..100_000);
+        for changed in [0, 1, 100, 1_000] {
+            let to = addresses(changed / 2..100_000 + changed.div_ceil(2));
+            let delta = found(&from, &to).unwrap();
+            assert_eq!(Some(delta), Delta::between(&from, &to), "{changed}");
+        }
+        assert_eq!(found(&from, &addresses(50_000..150_000)), None);
+        assert_eq!(found(&from, &Elements::Ipv4(Vec::new())), None);
+    }
+
+    #[test]
+    fn a_sketch_of_other_elements_is_not_believed() {
+        let from = addresses(0..10_000);
+        let mut sketch = Sketch::of(&from, SEED).unwrap();
+        assert!(sketch.is_of(&from));
+        assert!(!sketch.is_of(&addresses(1..10_001)));
+        sketch.digest ^= 1;
+        assert_eq!(sketch.delta(&addresses(5..10_005)), None);
+    }
+
+    fn any_elements() -> impl Strategy<Value = (Elements, Elements)> {
+        let wide = || proptest::collection::btree_set(any::<u128>(), 0..200);
+        let narrow = || proptest::collection::btree_set(any::<u32>(), 0..200);
+        let pairs6 = |all: BTreeSet<u128>| {
+            let all: Vec<_> = all.into_iter().collect();
+            Elements::Ipv6Ranges(all.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect())
+        };
+        let pairs4 = |all: BTreeSet<u32>| {
+            let all: Vec<_> = all.into_iter().collect();
+            Elements::Ipv4Ranges(all.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect())
+        };
+        let list4 = |all: BTreeSet<u32>| Elements::Ipv4(all.into_iter().collect());
+        let list6 = |all: BTreeSet<u128>| Elements::Ipv6(all.into_iter().collect());
+        prop_oneof![
+            (wide(), wide()).prop_map(move |(a, b)| (list6(a), list6(b))),
+            (wide(), wide()).prop_map(move |(a, b)| (pairs6(a), pairs6(b))),
+            (narrow(), narrow()).prop_map(move |(a, b)| (list4(a), list4(b))),
+            (narrow(), narrow()).prop_map(move |(a, b)| (pairs4(a), pairs4(b))),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_found_is_the_difference((from, to) in any_elements(), seed in any::<u128>()) {
+            let sketch = Sketch::of(&from, seed).unwrap();
+            let read = Sketch::read(&sketch.header(), &sketch.table(&from), &from).unwrap();
+            prop_assert_eq!(&read, &sketch);
+            prop_assert_eq!(read.delta(&to), Delta::between(&from, &to));
+        }
+
+        #[test]
+        fn no_bytes_do_harm(
+            header in proptest::collection::vec(any::<u8>(), 0..60),
+            table in proptest::collection::vec(any::<u8>(), 0..400),
+        ) {
+            let all = Elements::Ipv4(Vec::new());
+            prop_assert!(Sketch::read(&header, &table, &all).is_none());
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! No packet of an allowed source is lost while rules change.
+//!
+//! Two streams of new connections, one flow behind the other, each of which must be answered: one
+//! from an address that only a set of ranges allows, one from an address that only a hash allows.
+//! Beside them the rules change a hundred times, in all the ways in which they can.
+
+use std::net::UdpSocket;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use dfw::kernel::{Kernel, Outcome};
+use dfw::plan;
+use dfw::ruleset::{Elements, Expression, Rule, Ruleset, Verdict};
+
+use crate::Named;
+use crate::place::compiled_text;
+use crate::support::probe::PATIENCE;
+use crate::traffic::World;
+
+pub(crate) const TRIALS: &[Named] = &[
+    (
+        "nothing_is_lost_at_1k_sources",
+        nothing_is_lost_at_1k_sources,
+    ),
+    (
+        "nothing_is_lost_at_100k_sources",
+        nothing_is_lost_at_100k_sources,
+    ),
+];
+
+const CHANGES: u32 = 100;
+const TO: &str = "203.0.113.1:53";
+/// Allowed by a range, and by a hash.
+const FROM: [&str; 2] = ["203.0.113.9", "203.0.113.11"];
+const POLICY: &str = "
+default: deny
+sources: {many: [203.0.113.8/31, 203.0.113.11]}
+ports: {53/udp: [many]}
+";
+
+fn nothing_is_lost_at_1k_sources() -> Result<()> {
+    nothing_is_lost(1_000)
+}
+
+fn nothing_is_lost_at_100k_sources() -> Result<()> {
+    nothing_is_lost(100_000)
+}
+
+fn nothing_is_lost(sources: u32) -> Result<()> {
+    let world = World::new()?;
+    let host = world.host.namespace();
+    // Each flow is a connection of its own, and there are many.
+    host.sysctl("net/netfilter/nf_conntrack_udp_timeout", "1")?;
+    let client = world.client.namespace();
+    client.ip("addr add 203.0.113.11/24 dev eth0")?;
+    let base = compiled_text(POLICY)?;
+    let ended = AtomicBool::new(false);
+    let flows = std::thread::scope(|scope| {
+        let streams = FROM.map(|from| scope.spawn(|| client.run(|| stream(from, &ended))));
+        let changed = world
+            .host
+            .kernel(|kernel| change_often(kernel, &base, sources));
+        ended.store(true, Ordering::Release);
+        let mut flows = Vec::new();
+        for (from, stream) in FROM.into_iter().zip(streams) {
+            let stream = stream.join().map_err(|_| anyhow!("a stream panicked"))?;
+            flows.push(stream.context(from)?);
+        }
+        changed?;
+        anyhow::Ok(flows)
+    })?;
+    let steady = flows.iter().all(|flows| *flows > 10 * u64::from(CHANGES));
+    ensure!(steady, "only {flows:?} flows");
+    // Nothing was refused, and had it been sent again.
+    let refused = world.host.dfw_ok(&["status"])?;
+    let line = refused.lines().find(|line| line.contains("53/udp"));
+    let refused = line.and_then(|line| line.split_whitespace().last());
+    ensure!(refused == Some("0"), "{line:?}");
+    Ok(())
+}
+
+/// One new flow behind the other until the end; says how many.
+fn stream(from: &str, ended: &AtomicBool) -> Result<u64> {
+    let mut flows = 0;
+    while !ended.load(Ordering::Acquire) {
+        let socket = UdpSocket::bind((from, 0))?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.connect(TO)?;
+        socket.send(b"?")?;
+        socket
+            .recv(&mut [0; 64])
+            .with_context(|| format!("flow {flows} was not answered"))?;
+        flows += 1;
+    }
+    Ok(flows)
+}
+
+fn change_often(kernel: &Kernel, base: &Ruleset, sources: u32) -> Result<()> {
+    for step in 0..=CHANGES {
+        let wanted = at_step(base, sources, step);
+        let snapshot = kernel.survey()?;
+        let plan = plan::diff(snapshot.installed.as_ref(), &wanted, 7);
+        ensure!(!plan.is_empty(), "nothing changes at step {step}");
+        let done = kernel.carry_out(&plan, "a test", snapshot.generation);
+        ensure!(done? == Outcome::Done, "overtaken at step {step}");
+    }
+    Ok(())
+}
+
+/// The rules after some changes: a few addresses always, and now and then something else.
+fn at_step(base: &Ruleset, sources: u32, step: u32) -> Ruleset {
+    const NET: u32 = 0x0a00_0000;
+    let mut ruleset = base.clone();
+    // Now and then nothing of the list stays, which is too much to be told one by one.
+    let start = NET + step * 5 + if step % 25 >= 20 { sources } else { 0 };
+    for (name, set) in &mut ruleset.sets {
+        match &mut set.elements {
+            Elements::Ipv4(all) if name == "many.a4" => {
+                all.splice(
+                    0..0,
+                    (0..sources * 6 / 10).map(|n| (start + n) * 2 % (1 << 31) + NET),
+                );
+                all.sort_unstable();
+                all.dedup();
+            }
+            Elements::Ipv4Ranges(all) if name == "many.n4" => {
+                // At every fourth step some of the ranges grow, and so overlap their former selves.
+                let wide = |n: u32| u32::from(step % 4 == 3 && n.is_multiple_of(97));
+                let ranges = (0..sources * 4 / 10).map(|n| {
+                    let first = NET + (start - NET + n) * 8;
+                    (first, first + 3 + wide(n))
+                });
+                all.splice(0..0, ranges);
+            }
+            _ => {}
+        }
+    }
+    for chain in ruleset.chains.values_mut() {
+        if let Some(base) = &mut chain.base
+            && step % 10 >= 5
+        {
+            base.priority -= 1;
+        }
+        for rule in &mut chain.rules {
+            // The line of the policy moves.
+            if step % 7 == 3 && rule.comment.is_some() {
+                rule.comment = Some("moved.yaml:1".to_owned());
+            }
+        }
+    }
+    if step % 3 == 1 {
+        for set in ruleset.sets.values_mut() {
+            set.comment = Some(format!("moved.yaml:{step}"));
+        }
+        let rules = vec![Rule::new(vec![Expression::Verdict(Verdict::Accept)], None)];
+        let chain = dfw::ruleset::Chain { base: None, rules };
+        ruleset.chains.insert("port-99-udp".to_owned(), chain);
+        for set in ruleset.sets.values_mut() {
+            if let Elements::PortVerdicts(all) = &mut set.elements {
+                all.push((99, 99, Verdict::Goto("port-99-udp".to_owned())));
+            }
+        }
+    }
+    ruleset
+}
