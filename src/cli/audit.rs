@@ -63,7 +63,11 @@ pub(super) fn run(
     if report.uncovered().next().is_some() {
         return Err(Failure::Exposed);
     }
-    Ok(())
+    if found.unanswered.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::Incomplete)
+    }
 }
 
 /// What is beside dfw on this host and decides as well.
@@ -117,7 +121,17 @@ fn text(
     }
     text.push_str(&others(report, beside));
     let uncovered = report.uncovered().count();
-    let end = if uncovered == 0 {
+    let end = if uncovered == 0 && !found.unanswered.is_empty() {
+        format!(
+            "{}: an engine does not answer, and what it publishes is not known\n",
+            terminal.paint(Tone::Warning, "incomplete")
+        )
+    } else if uncovered == 0 && found.host.engines.is_empty() {
+        format!(
+            "{}: without an engine nothing is known to be published\n",
+            terminal.paint(Tone::Warning, "nothing to audit")
+        )
+    } else if uncovered == 0 {
         format!(
             "{}: nothing that containers publish is open to any without a line of the policy\n",
             terminal.paint(Tone::Good, "covered")
@@ -272,6 +286,7 @@ fn document(
         "schema": "dfw/audit/v1",
         "engines": json::engines(&found.host),
         "guarded": guarded,
+        "complete": found.unanswered.is_empty(),
         "exposed": report.uncovered().next().is_some(),
         "exposures": report.exposures.iter().map(exposure).collect::<Vec<_>>(),
         "not_published": report.unused,

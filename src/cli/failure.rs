@@ -42,6 +42,8 @@ pub(super) enum Failure {
     },
     /// The answer, which is given already, is that something is exposed (exit code 11).
     Exposed,
+    /// The answer, which is given already, is not the whole answer (exit code 1).
+    Incomplete,
     /// The answer could not be written.
     Output(io::Error),
 }
@@ -124,6 +126,7 @@ impl Failure {
                 return ExitCode::SUCCESS;
             }
             Self::Exposed => return ExitCode::from(11),
+            Self::Incomplete => return ExitCode::from(1),
             Self::Output(error) => {
                 let mut text = format!("cannot write the answer: {error}");
                 if changes {

@@ -16,6 +16,7 @@ mod cases;
 mod change;
 mod crowd;
 mod drift;
+mod engines;
 mod import;
 mod kill;
 mod libnftnl;
@@ -83,6 +84,7 @@ fn all() -> impl Iterator<Item = Named> {
         change::TRIALS,
         crowd::TRIALS,
         drift::TRIALS,
+        engines::TRIALS,
         program::TRIALS,
         tracer::TRIALS,
         traffic::TRIALS,

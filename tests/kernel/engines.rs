@@ -1,0 +1,98 @@
+//! Engines that do not answer as they should: a firewall holds without them, and says what it does
+//! not know.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::Named;
+use crate::place::{Place, compiled};
+use crate::property::same;
+
+pub(crate) const TRIALS: &[Named] = &[
+    ("an_engine_that_hangs", hanging),
+    ("an_engine_that_talks_nonsense", nonsense),
+    ("an_engine_that_is_not_there", absent),
+    ("no_engine_at_all", none),
+];
+
+const POLICY: &str = "policies/web.yaml";
+
+/// Whatever the engine does, the policy is in force and the user is told; the audit does not say
+/// that all is well.
+fn holds_without(socket: &Path) -> Result<()> {
+    let place = Place::new()?;
+    let socket = socket.to_str().context("a path")?;
+    let policy = format!("{}/{POLICY}", env!("CARGO_MANIFEST_DIR"));
+    let told = place.dfw(&["apply", &policy, "--docker-host", socket])?;
+    ensure!(
+        told.code == Some(0) && told.stderr.contains("warning[engine-unanswered]"),
+        "{told:?}"
+    );
+    same(&place.installed()?, &compiled(POLICY)?)?;
+    let told = place.dfw(&["audit", "--docker-host", socket])?;
+    ensure!(
+        told.code == Some(1) && told.stdout.contains("incomplete: "),
+        "{told:?}"
+    );
+    let told = place.dfw(&["init", "/nonexistent/policies", "--docker-host", socket])?;
+    told.expect_failure(1, "no-engine")
+}
+
+struct Socket(PathBuf);
+
+impl Socket {
+    /// Listens, and leaves every client to `serve`.
+    fn open(
+        name: &str,
+        serve: impl Fn(&mut std::os::unix::net::UnixStream) + Send + 'static,
+    ) -> Result<Self> {
+        let path = std::env::temp_dir().join(format!("dfw-{}-{name}", std::process::id()));
+        let listener = UnixListener::bind(&path)?;
+        thread::spawn(move || {
+            let mut kept = Vec::new();
+            for mut stream in listener.incoming().flatten() {
+                serve(&mut stream);
+                kept.push(stream);
+            }
+        });
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn hanging() -> Result<()> {
+    holds_without(&Socket::open("hanging", |_| {})?.0)
+}
+
+fn nonsense() -> Result<()> {
+    let socket = Socket::open("nonsense", |stream| {
+        // The question must be read, or the answer is lost with it.
+        let _ = stream.read(&mut [0; 4096]);
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n[{]");
+    })?;
+    holds_without(&socket.0)
+}
+
+fn absent() -> Result<()> {
+    holds_without(Path::new("/nonexistent/engine.sock"))
+}
+
+/// The tests' own environment asks no engine.
+fn none() -> Result<()> {
+    let place = Place::new()?;
+    let told = place.dfw(&["audit"])?;
+    ensure!(
+        told.code == Some(0) && told.stdout.contains("nothing to audit: "),
+        "{told:?}"
+    );
+    Ok(())
+}
