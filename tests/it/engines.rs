@@ -6,6 +6,8 @@ use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
+use dfw::audit::{Unjudged, audit};
+use dfw::doors::Surroundings;
 use dfw::host::HostView;
 use dfw::host::docker;
 use dfw::host::engine::Engine;
@@ -94,6 +96,31 @@ fn a_bridge_is_found_by_its_address() {
     };
     assert_eq!(bridges(7), ["lab-edge".to_owned()].into());
     assert_eq!(bridges(8), [].into(), "only a bridge is one");
+}
+
+/// Their packets pass no hook of the host, so an audit must say so instead of nothing.
+#[test]
+fn networks_past_the_host_are_told() {
+    let mut host = HostView {
+        engines: vec![engine("docker-28.5")],
+        ..HostView::default()
+    };
+    let unjudged = |host: &HostView| audit(host, &Surroundings::default(), None).unjudged;
+    assert_eq!(unjudged(&host), []);
+    for network in &mut host.engines[0].networks {
+        match network.name.as_str() {
+            "apps" => network.driver = "macvlan".to_owned(),
+            // Nobody is in it.
+            "none" => network.driver = "ipvlan".to_owned(),
+            _ => {}
+        }
+    }
+    let apps = Unjudged {
+        network: "apps".to_owned(),
+        driver: "macvlan".to_owned(),
+        containers: vec!["app".to_owned()],
+    };
+    assert_eq!(unjudged(&host), [apps]);
 }
 
 fn describe(engine: &Engine) -> String {
