@@ -8,13 +8,11 @@ use serde_json::json;
 
 use crate::compile;
 use crate::host::{HostView, Publication};
-use crate::kernel::{self, Kernel, Outcome};
-use crate::netlink::snapshot::Neighbour;
+use crate::kernel::{self, Kernel};
 use crate::output::diagnostic::to_json;
 use crate::output::json;
 use crate::output::table::{align, count};
 use crate::output::terminal::{Terminal, Tone};
-use crate::plan;
 use crate::policy::{DefaultAction, InterfaceName, Policy, PortPolicy, SourceSelection};
 use crate::ruleset::{Ruleset, TABLE};
 
@@ -24,8 +22,6 @@ use super::host::{self, EngineArgs, Sockets};
 use super::load::load;
 use super::notice::notices as notices_of;
 
-/// How often it is tried while others keep changing rulesets.
-const TRIES: u32 = 8;
 /// How many ports are listed before only their number is told.
 const LISTED: usize = 40;
 /// How many addresses written in place are listed.
@@ -35,10 +31,15 @@ pub(super) fn run(terminal: Terminal, path: &Path, engine: &EngineArgs) -> Resul
     let (loaded, passed) = load(terminal, path)?.test()?;
     let tried = host::find(engine, Sockets::Published).and_then(|found| {
         let ruleset = loaded.compile(&found.host);
-        let (changes, neighbours) = install(&ruleset, path)?;
-        let mut notices = host::notices(&loaded.policy, &found);
-        notices.extend(notices_of(&loaded.policy, &found.host, &neighbours));
-        Ok((ruleset, changes, found.host, notices))
+        let installation = Kernel::open()?.install(
+            &ruleset,
+            || stamp(path),
+            |installed, plan| Ok::<_, kernel::Error>(Changes::of(installed, &ruleset, plan)),
+        )?;
+        let (policy, neighbours) = (&loaded.policy, &installation.neighbours);
+        let mut notices = host::notices(policy, &found);
+        notices.extend(notices_of(policy, &found.host, neighbours));
+        Ok((ruleset, installation.proposal, found.host, notices))
     });
     let (ruleset, changes, host, notices) = match tried {
         Ok(done) => done,
@@ -79,37 +80,6 @@ pub(super) fn run(terminal: Terminal, path: &Path, engine: &EngineArgs) -> Resul
         },
     )?;
     Ok(())
-}
-
-/// Installs a ruleset unless it is installed already; says what was changed, if anything, and who
-/// else has base chains.
-fn install(
-    ruleset: &Ruleset,
-    path: &Path,
-) -> Result<(Option<Changes>, Vec<Neighbour>), kernel::Error> {
-    kernel::sound(ruleset)?;
-    let kernel = Kernel::open()?;
-    let seed = Kernel::seed()?;
-    let mut changes = None;
-    for _ in 0..TRIES {
-        let snapshot = match kernel.survey() {
-            Err(kernel::Error::Busy) => break,
-            snapshot => snapshot?,
-        };
-        let installed = snapshot.installed.as_ref();
-        let plan = plan::diff(installed, ruleset, seed);
-        if plan.is_empty() {
-            return Ok((None, snapshot.neighbours));
-        }
-        changes = Some(Changes::of(installed, ruleset, &plan));
-        if kernel.carry_out(&plan, &stamp(path), snapshot.generation)? == Outcome::Done {
-            return Ok((changes, snapshot.neighbours));
-        }
-    }
-    // Others never rest. Who replaces the whole table need not know what was there before.
-    kernel.replace(ruleset, &stamp(path), None)?;
-    let anew = || Changes::of(None, ruleset, &plan::replace(ruleset, seed));
-    Ok((Some(changes.unwrap_or_else(anew)), Vec::new()))
 }
 
 /// Who put the table there, kept as its comment.

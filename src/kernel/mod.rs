@@ -13,8 +13,10 @@ use crate::netlink::snapshot::{Builder, Installed, Neighbour};
 use crate::netlink::socket::Socket;
 use crate::netlink::wire::{DUMP_INTERRUPTED, Malformed, Message, Messages, TooLong};
 
+mod install;
 mod transaction;
 
+pub use install::Installation;
 pub use transaction::{Outcome, sound};
 
 /// The oldest kernel that has all that dfw sends (keys of the original tuple, kinds of

@@ -1,0 +1,69 @@
+//! Bringing what is wanted into force, whatever others do meanwhile.
+
+use crate::netlink::snapshot::Neighbour;
+use crate::plan::{self, Installed, Plan};
+use crate::ruleset::Ruleset;
+
+use super::{Error, Kernel, Outcome, sound};
+
+/// How often it is tried while others keep changing rulesets.
+const TRIES: u32 = 8;
+
+/// What an installation found and did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Installation<T> {
+    /// What was said of the plan that was carried out; `None` if there was nothing to do.
+    pub proposal: Option<T>,
+    /// The base chains of all other tables; empty if others never rested.
+    pub neighbours: Vec<Neighbour>,
+}
+
+impl Kernel {
+    /// Brings a ruleset into force unless it is already. `propose` sees what is installed and each
+    /// plan before it is carried out, once for every try, and may refuse it. `stamp` says who does
+    /// it, and is asked for each time.
+    ///
+    /// # Errors
+    /// See [`Error`](enum@Error), and what `propose` refuses with.
+    pub fn install<T, E: From<Error>>(
+        &self,
+        ruleset: &Ruleset,
+        stamp: impl Fn() -> String,
+        mut propose: impl FnMut(Option<&Installed>, &Plan<'_>) -> Result<T, E>,
+    ) -> Result<Installation<T>, E> {
+        sound(ruleset)?;
+        let seed = Self::seed()?;
+        let mut proposal = None;
+        for _ in 0..TRIES {
+            let snapshot = match self.survey() {
+                Err(Error::Busy) => break,
+                snapshot => snapshot?,
+            };
+            let installed = snapshot.installed.as_ref();
+            let plan = plan::diff(installed, ruleset, seed);
+            let neighbours = snapshot.neighbours;
+            if plan.is_empty() {
+                return Ok(Installation {
+                    proposal: None,
+                    neighbours,
+                });
+            }
+            proposal = Some(propose(installed, &plan)?);
+            if self.carry_out(&plan, &stamp(), snapshot.generation)? == Outcome::Done {
+                return Ok(Installation {
+                    proposal,
+                    neighbours,
+                });
+            }
+        }
+        // Others never rest. Who replaces the whole table need not know what was there before.
+        if proposal.is_none() {
+            proposal = Some(propose(None, &plan::replace(ruleset, seed))?);
+        }
+        self.replace(ruleset, &stamp(), None)?;
+        Ok(Installation {
+            proposal,
+            neighbours: Vec::new(),
+        })
+    }
+}
