@@ -1,0 +1,133 @@
+//! Long lists: loaded, loaded again, and changed.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use crate::cost::Work;
+use crate::goal::Goals;
+use crate::race::{Contender, Track};
+use crate::raw;
+use crate::size::{Scale, short};
+use crate::sources::{self, Kind};
+use crate::support::command::output;
+use crate::support::netns::Namespace;
+use crate::{DFW, itself};
+
+/// The same list in every form.
+struct Forms {
+    policy: PathBuf,
+    raw: PathBuf,
+    nft: PathBuf,
+    ipset: PathBuf,
+}
+
+impl Forms {
+    fn new(track: &Track, kind: Kind, all: &[String]) -> Result<Self> {
+        let list = track.write("many.txt", &sources::list(all))?;
+        let policy = policy(track, &list)?;
+        let raw = track.dir().join("raw");
+        raw::encode(&policy, &raw)?;
+        Ok(Self {
+            policy,
+            raw,
+            nft: track.write("nft", &sources::nft(kind, all))?,
+            ipset: track.write("ipset", &sources::ipset(kind, all))?,
+        })
+    }
+}
+
+fn policy(track: &Track, list: &Path) -> Result<PathBuf> {
+    let name = list.file_name().unwrap_or_default().to_string_lossy();
+    let text = format!(
+        "default: deny\nsources: {{many: {{file: {name}}}}}\nports: {{53/udp: [many]}}\n"
+    );
+    track.write(&format!("{name}.yaml"), &text)
+}
+
+fn apply(policy: &Path) -> Work {
+    Work::new([DFW.as_ref(), "apply".as_ref(), policy.as_os_str()])
+}
+
+fn nft(file: &Path) -> Work {
+    Work::new(["nft".as_ref(), "-f".as_ref(), file.as_os_str()])
+}
+
+/// Lists of every kind and size: first apply.
+pub(crate) fn load(track: &mut Track, goals: &mut Goals, scale: Scale) -> Result<()> {
+    for kind in [Kind::Lists, Kind::Singles, Kind::Networks, Kind::Ipv6] {
+        for &size in scale.lists() {
+            let all = sources::sources(kind, size, 1);
+            let forms = Forms::new(track, kind, &all)?;
+            let contenders = [
+                Contender::new("dfw", apply(&forms.policy)),
+                Contender::new("raw", itself("raw", &forms.raw)?),
+                Contender::new("nft -f", nft(&forms.nft)),
+                Contender::new("ipset restore", Work::new(["ipset", "restore"]).stdin(&forms.ipset)),
+            ];
+            let work = format!("load {} {}", short(size), kind.name());
+            let costs = track.race(&work, &contenders)?;
+            let dfw = costs["dfw"];
+            goals.at_most(size, &work, "dfw / raw", dfw.cpu / costs["raw"].cpu, 1.3);
+            let (nft, ipset) = (costs["nft -f"].cpu / dfw.cpu, costs["ipset restore"].cpu / dfw.cpu);
+            let faster = match kind {
+                Kind::Lists | Kind::Singles => 5.0,
+                Kind::Networks => 2.4,
+                Kind::Ipv6 => 4.0,
+            };
+            goals.at_least(size, &work, "nft -f / dfw", nft, faster);
+            if kind == Kind::Lists {
+                goals.at_least(size, &work, "ipset restore / dfw", ipset, 1.8);
+                goals.at_most(size, &work, "peak of dfw, MiB", dfw.peak, 120.0);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// How many of a list's sources change.
+const CHANGED: [usize; 2] = [10, 100];
+
+/// The same list again, and with a handful of changes.
+pub(crate) fn change(track: &mut Track, goals: &mut Goals, scale: Scale) -> Result<()> {
+    let kind = Kind::Lists;
+    for &size in scale.lists().iter().rev().take(2) {
+        let all = sources::sources(kind, size, 1);
+        let forms = Forms::new(track, kind, &all)?;
+        let loaded = |namespace: &Namespace| run(namespace, DFW, &["apply"], &forms.policy);
+        let first = format!("first apply of {}", short(size));
+        let first = track.race(&first, &[Contender::new("dfw", apply(&forms.policy))])?["dfw"];
+        let work = format!("{} again, unchanged", short(size));
+        let again = Contender::new("dfw", apply(&forms.policy)).after(loaded);
+        let again = track.race(&work, &[again])?["dfw"];
+        goals.at_most(size, &work, "again / first apply", again.cpu / first.cpu, 0.2);
+        for changed in CHANGED {
+            let mut other = all.clone();
+            let new = sources::sources(kind, changed, 2);
+            // Every so manieth, of singles and networks alike.
+            for (number, new) in new.iter().enumerate() {
+                other[number * (size / changed)].clone_from(new);
+            }
+            let list = track.write("changed.txt", &sources::list(&other))?;
+            let policy = policy(track, &list)?;
+            let add = track.write("add", &format!("add element inet bench many {{ {} }}\n", new.join(", ")))?;
+            let with_nft = |namespace: &Namespace| run(namespace, "nft", &["-f"], &forms.nft);
+            let contenders = [
+                Contender::new("dfw", apply(&policy)).after(loaded),
+                Contender::new("nft add element", nft(&add)).after(with_nft).at_most(1),
+            ];
+            let work = format!("{changed} changed in {}", short(size));
+            let costs = track.race(&work, &contenders)?;
+            let dfw = costs["dfw"].cpu;
+            goals.at_most(size, &work, "change / first apply", dfw / first.cpu, 0.3);
+            let faster = costs["nft add element"].cpu / dfw;
+            goals.at_least(size, &work, "nft add element / dfw", faster, 100.0);
+        }
+    }
+    Ok(())
+}
+
+fn run(namespace: &Namespace, program: &str, words: &[&str], path: &Path) -> Result<()> {
+    output(namespace.command(program).args(words).arg(path))?;
+    Ok(())
+}

@@ -1,0 +1,97 @@
+//! What dfw's work costs, against those who do the same work otherwise.
+//!
+//! Everything is measured side by side in one run: all contenders in turn, round by round, each in
+//! a network namespace that is new, and of each the median. Ratios carry over from one machine to
+//! another; the figures behind them do not.
+//!
+//! ```text
+//! cargo bench                     everything, in some minutes; as root
+//! cargo bench -- load change      these parts: load change ports packets
+//! cargo bench -- --guard          little of everything, failing where a ratio is off by a factor
+//! ```
+//!
+//! The table goes to stdout, and as JSON to `target/ratios.json`.
+#![expect(
+    clippy::disallowed_types,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a bench starts the programs that it measures and tells what it found"
+)]
+
+mod cost;
+mod goal;
+mod load;
+mod ports;
+mod race;
+mod raw;
+mod report;
+mod size;
+mod sources;
+mod support;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Result, ensure};
+use support::command::find;
+use support::helper::HELPER;
+
+use cost::Work;
+use goal::Goals;
+use race::Track;
+use size::Scale;
+
+/// The program that is measured.
+const DFW: &str = env!("CARGO_BIN_EXE_dfw");
+/// By which factor a ratio of a small run may miss its limit.
+const SLACK: f64 = 2.0;
+const PARTS: [&str; 4] = ["load", "change", "ports", "packets"];
+/// How often each contender runs.
+const ROUNDS: usize = 5;
+
+fn main() -> Result<ExitCode> {
+    if let Some(code) = support::helper_main() {
+        return Ok(code);
+    }
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
+    if !has("--bench") {
+        println!("a bench says nothing of a program that is not optimized: `cargo bench`");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let (scale, slack) = if has("--guard") { (Scale::Small, SLACK) } else { (Scale::Full, 1.0) };
+    let named: Vec<&str> = PARTS.into_iter().filter(|part| has(part)).collect();
+    let parts = if named.is_empty() { PARTS.to_vec() } else { named };
+    needs()?;
+    let mut track = Track::open(ROUNDS)?;
+    let from = if scale == Scale::Small { 0 } else { 1_000 };
+    let mut goals = Goals { from, all: Vec::new() };
+    for part in parts {
+        match part {
+            "load" => load::load(&mut track, &mut goals, scale)?,
+            "change" => load::change(&mut track, &mut goals, scale)?,
+            "ports" => {
+                ports::many(&mut track, &mut goals, scale)?;
+                ports::few(&mut track, &mut goals)?;
+            }
+            _ => {}
+        }
+    }
+    report::print(&track.rows, &goals.all, slack)?;
+    let missed = goals.all.iter().any(|goal| goal.binding && !goal.is_reached(slack));
+    Ok(if missed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// This program in another role.
+fn itself(role: &str, file: &Path) -> Result<Work> {
+    let me = std::env::current_exe()?;
+    Ok(Work::new([me.as_os_str(), HELPER.as_ref(), role.as_ref(), file.as_os_str()]))
+}
+
+fn needs() -> Result<()> {
+    ensure!(rustix::process::geteuid().is_root(), "the bench makes network namespaces: it needs root");
+    for program in ["ip", "nft", "ipset", "iptables-nft-restore", "nsenter"] {
+        ensure!(find(program).is_some(), "the bench needs the program {program}");
+    }
+    Ok(())
+}
