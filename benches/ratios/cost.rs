@@ -84,7 +84,8 @@ pub(crate) fn measure_here(namespace: &Path, program: &str, arguments: &[String]
     let wall = start.elapsed().as_secs_f64() * 1e3;
     ensure!(status.success(), "{program} ended with {status}");
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
-    let microseconds = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+    let microseconds =
+        usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
     #[expect(clippy::cast_precision_loss, reason = "both are far below 2^52")]
     let cost = Cost {
         cpu: microseconds as f64 / 1e3,

@@ -34,15 +34,37 @@ pub(crate) struct Goals {
 }
 
 impl Goals {
-    pub(crate) fn at_most(&mut self, size: usize, work: &str, what: &'static str, value: f64, limit: f64) {
+    pub(crate) fn at_most(
+        &mut self,
+        size: usize,
+        work: &str,
+        what: &'static str,
+        value: f64,
+        limit: f64,
+    ) {
         self.push(size, work, what, value, limit, false);
     }
 
-    pub(crate) fn at_least(&mut self, size: usize, work: &str, what: &'static str, value: f64, limit: f64) {
+    pub(crate) fn at_least(
+        &mut self,
+        size: usize,
+        work: &str,
+        what: &'static str,
+        value: f64,
+        limit: f64,
+    ) {
         self.push(size, work, what, value, limit, true);
     }
 
-    fn push(&mut self, size: usize, work: &str, what: &'static str, value: f64, limit: f64, at_least: bool) {
+    fn push(
+        &mut self,
+        size: usize,
+        work: &str,
+        what: &'static str,
+        value: f64,
+        limit: f64,
+        at_least: bool,
+    ) {
         self.all.push(Goal {
             work: work.to_owned(),
             what,

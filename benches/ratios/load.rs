@@ -39,9 +39,8 @@ impl Forms {
 
 fn policy(track: &Track, list: &Path) -> Result<PathBuf> {
     let name = list.file_name().unwrap_or_default().to_string_lossy();
-    let text = format!(
-        "default: deny\nsources: {{many: {{file: {name}}}}}\nports: {{53/udp: [many]}}\n"
-    );
+    let text =
+        format!("default: deny\nsources: {{many: {{file: {name}}}}}\nports: {{53/udp: [many]}}\n");
     track.write(&format!("{name}.yaml"), &text)
 }
 
@@ -63,13 +62,19 @@ pub(crate) fn load(track: &mut Track, goals: &mut Goals, scale: Scale) -> Result
                 Contender::new("dfw", apply(&forms.policy)),
                 Contender::new("raw", itself("raw", &forms.raw)?),
                 Contender::new("nft -f", nft(&forms.nft)),
-                Contender::new("ipset restore", Work::new(["ipset", "restore"]).stdin(&forms.ipset)),
+                Contender::new(
+                    "ipset restore",
+                    Work::new(["ipset", "restore"]).stdin(&forms.ipset),
+                ),
             ];
             let work = format!("load {} {}", short(size), kind.name());
             let costs = track.race(&work, &contenders)?;
             let dfw = costs["dfw"];
             goals.at_most(size, &work, "dfw / raw", dfw.cpu / costs["raw"].cpu, 1.3);
-            let (nft, ipset) = (costs["nft -f"].cpu / dfw.cpu, costs["ipset restore"].cpu / dfw.cpu);
+            let (nft, ipset) = (
+                costs["nft -f"].cpu / dfw.cpu,
+                costs["ipset restore"].cpu / dfw.cpu,
+            );
             let faster = match kind {
                 Kind::Lists | Kind::Singles => 5.0,
                 Kind::Networks => 2.4,
@@ -100,7 +105,13 @@ pub(crate) fn change(track: &mut Track, goals: &mut Goals, scale: Scale) -> Resu
         let work = format!("{} again, unchanged", short(size));
         let again = Contender::new("dfw", apply(&forms.policy)).after(loaded);
         let again = track.race(&work, &[again])?["dfw"];
-        goals.at_most(size, &work, "again / first apply", again.cpu / first.cpu, 0.2);
+        goals.at_most(
+            size,
+            &work,
+            "again / first apply",
+            again.cpu / first.cpu,
+            0.2,
+        );
         for changed in CHANGED {
             let mut other = all.clone();
             let new = sources::sources(kind, changed, 2);
@@ -110,11 +121,16 @@ pub(crate) fn change(track: &mut Track, goals: &mut Goals, scale: Scale) -> Resu
             }
             let list = track.write("changed.txt", &sources::list(&other))?;
             let policy = policy(track, &list)?;
-            let add = track.write("add", &format!("add element inet bench many {{ {} }}\n", new.join(", ")))?;
+            let add = track.write(
+                "add",
+                &format!("add element inet bench many {{ {} }}\n", new.join(", ")),
+            )?;
             let with_nft = |namespace: &Namespace| run(namespace, "nft", &["-f"], &forms.nft);
             let contenders = [
                 Contender::new("dfw", apply(&policy)).after(loaded),
-                Contender::new("nft add element", nft(&add)).after(with_nft).at_most(1),
+                Contender::new("nft add element", nft(&add))
+                    .after(with_nft)
+                    .at_most(1),
             ];
             let work = format!("{changed} changed in {}", short(size));
             let costs = track.race(&work, &contenders)?;

@@ -59,13 +59,24 @@ fn main() -> Result<ExitCode> {
         println!("a bench says nothing of a program that is not optimized: `cargo bench`");
         return Ok(ExitCode::SUCCESS);
     }
-    let (scale, slack) = if has("--guard") { (Scale::Small, SLACK) } else { (Scale::Full, 1.0) };
+    let (scale, slack) = if has("--guard") {
+        (Scale::Small, SLACK)
+    } else {
+        (Scale::Full, 1.0)
+    };
     let named: Vec<&str> = PARTS.into_iter().filter(|part| has(part)).collect();
-    let parts = if named.is_empty() { PARTS.to_vec() } else { named };
+    let parts = if named.is_empty() {
+        PARTS.to_vec()
+    } else {
+        named
+    };
     needs()?;
     let mut track = Track::open(ROUNDS)?;
     let from = if scale == Scale::Small { 0 } else { 1_000 };
-    let mut goals = Goals { from, all: Vec::new() };
+    let mut goals = Goals {
+        from,
+        all: Vec::new(),
+    };
     for part in parts {
         match part {
             "load" => load::load(&mut track, &mut goals, scale)?,
@@ -78,20 +89,38 @@ fn main() -> Result<ExitCode> {
         }
     }
     report::print(&track.rows, &goals.all, slack)?;
-    let missed = goals.all.iter().any(|goal| goal.binding && !goal.is_reached(slack));
-    Ok(if missed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    let missed = goals
+        .all
+        .iter()
+        .any(|goal| goal.binding && !goal.is_reached(slack));
+    Ok(if missed {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 /// This program in another role.
 fn itself(role: &str, file: &Path) -> Result<Work> {
     let me = std::env::current_exe()?;
-    Ok(Work::new([me.as_os_str(), HELPER.as_ref(), role.as_ref(), file.as_os_str()]))
+    Ok(Work::new([
+        me.as_os_str(),
+        HELPER.as_ref(),
+        role.as_ref(),
+        file.as_os_str(),
+    ]))
 }
 
 fn needs() -> Result<()> {
-    ensure!(rustix::process::geteuid().is_root(), "the bench makes network namespaces: it needs root");
+    ensure!(
+        rustix::process::geteuid().is_root(),
+        "the bench makes network namespaces: it needs root"
+    );
     for program in ["ip", "nft", "ipset", "iptables-nft-restore", "nsenter"] {
-        ensure!(find(program).is_some(), "the bench needs the program {program}");
+        ensure!(
+            find(program).is_some(),
+            "the bench needs the program {program}"
+        );
     }
     Ok(())
 }

@@ -67,7 +67,9 @@ impl Forms {
         let mut iptables = "*filter\n:DOCKER-USER - [0:0]\n".to_owned();
         for (port, sources) in (1..=ports).zip(all.chunks(SOURCES)) {
             let _ = writeln!(policy, "  {port}: [{}]", sources.join(", "));
-            let rule = format!("-A DOCKER-USER -p tcp -m conntrack --ctorigdstport {port} --ctdir ORIGINAL");
+            let rule = format!(
+                "-A DOCKER-USER -p tcp -m conntrack --ctorigdstport {port} --ctdir ORIGINAL"
+            );
             for source in sources {
                 let _ = writeln!(iptables, "{rule} -s {source} -j RETURN");
             }
@@ -87,12 +89,26 @@ impl Forms {
     }
 
     fn contenders(&self) -> Result<Vec<Contender<'_>>> {
-        let Self { policy, raw, nft, iptables } = self;
+        let Self {
+            policy,
+            raw,
+            nft,
+            iptables,
+        } = self;
         Ok(vec![
-            Contender::new("dfw", Work::new([DFW.as_ref(), "apply".as_ref(), policy.as_os_str()])),
+            Contender::new(
+                "dfw",
+                Work::new([DFW.as_ref(), "apply".as_ref(), policy.as_os_str()]),
+            ),
             Contender::new("raw", itself("raw", raw)?),
-            Contender::new("nft -f", Work::new(["nft".as_ref(), "-f".as_ref(), nft.as_os_str()])),
-            Contender::new("iptables-restore", Work::new(["iptables-nft-restore"]).stdin(iptables)),
+            Contender::new(
+                "nft -f",
+                Work::new(["nft".as_ref(), "-f".as_ref(), nft.as_os_str()]),
+            ),
+            Contender::new(
+                "iptables-restore",
+                Work::new(["iptables-nft-restore"]).stdin(iptables),
+            ),
         ])
     }
 }

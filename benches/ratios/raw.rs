@@ -60,7 +60,10 @@ pub(crate) fn send(file: &Path) -> Result<()> {
     let mut answer = [0; 4096];
     let (_, length) = rustix::net::recv(&socket, &mut answer[..], RecvFlags::empty())?;
     let kind = answer.get(4..6).context("a short answer")?;
-    ensure!(kind == NLMSG_ERROR.to_ne_bytes() && length >= 20, "an answer of another kind");
+    ensure!(
+        kind == NLMSG_ERROR.to_ne_bytes() && length >= 20,
+        "an answer of another kind"
+    );
     let errno = i32::from_ne_bytes([answer[16], answer[17], answer[18], answer[19]]);
     ensure!(errno == 0, "refused with {errno}");
     Ok(())

@@ -9,7 +9,10 @@ use crate::goal::Goal;
 use crate::race::Row;
 
 pub(crate) fn print(rows: &[Row], goals: &[Goal], slack: f64) -> Result<()> {
-    println!("\n{:<32} {:<24} {:>10} {:>10}", "work", "ratio", "measured", "must be");
+    println!(
+        "\n{:<32} {:<24} {:>10} {:>10}",
+        "work", "ratio", "measured", "must be"
+    );
     for goal in goals {
         let sign = if goal.at_least { '≥' } else { '≤' };
         let (limit, verdict) = match (goal.binding, goal.is_reached(slack)) {

@@ -12,9 +12,9 @@ use crate::compile::port_of_chain;
 use crate::output::table::{align, count};
 use crate::output::terminal::{Terminal, Tone};
 use crate::plan::{Installed, Plan, SetChange, Stray, align as align_rules};
-use crate::ruleset::{Rule, Ruleset};
+use crate::ruleset::{Elements, Rule, Ruleset, Set};
 
-use super::view::{Owner, Port, PortView, View, Who, bridges, owner};
+use super::view::{Owner, Port, PortView, View, Who, bridges};
 
 /// How many addresses are listed before only their number is told.
 const LISTED: usize = 4;
@@ -190,12 +190,12 @@ impl Compare<'_> {
             let change = match (self.was.ports.get(port), self.is.ports.get(port)) {
                 (None, Some(is)) => {
                     let mut change = Change::new(Action::Add, "port", &port.name);
-                    describe(&mut change.added, &port.name, is, self.new);
+                    describe(&mut change.added, is, self.new);
                     change
                 }
                 (Some(was), None) => {
                     let mut change = Change::new(Action::Remove, "port", &port.name);
-                    describe(&mut change.removed, &port.name, was, self.old);
+                    describe(&mut change.removed, was, self.old);
                     change
                 }
                 (Some(was), Some(is)) => self.port(&port.name, was, is),
@@ -231,12 +231,12 @@ impl Compare<'_> {
         let any = |who: &Who| who.any.then(|| "any".to_owned());
         let sources = |who: &Who| who.named.iter().cloned().chain(any(who)).collect();
         compare(&sources(&was.allow), &sources(&is.allow), "", &mut change);
-        self.own(name, true, "", &mut change);
+        self.own(is, true, "", &mut change);
         let containers = |who: &Who| who.containers.then(|| "containers".to_owned());
         let except = |who: &Who| who.named.iter().cloned().chain(containers(who)).collect();
         let (before, after) = (except(&was.except), except(&is.except));
         compare(&before, &after, "except ", &mut change);
-        self.own(name, false, "except ", &mut change);
+        self.own(is, false, "except ", &mut change);
         compare(&was.interfaces, &is.interfaces, "through ", &mut change);
         if was.log != is.log {
             change.notes.push(format!("log: {}", is.log));
@@ -249,12 +249,11 @@ impl Compare<'_> {
     }
 
     /// Addresses that are written in place.
-    fn own(&self, port: &str, allowed: bool, prefix: &str, change: &mut Change) {
-        let changes = self
-            .plan
-            .sets
-            .iter()
-            .filter(|(set, _)| owner(set).is_some_and(|owner| is_own(&owner, port, allowed)));
+    fn own(&self, port: &PortView, allowed: bool, prefix: &str, change: &mut Change) {
+        let owner = Owner::Port(port.chain.clone(), allowed);
+        let changes = owner
+            .sets()
+            .filter_map(|name| self.plan.sets.get_key_value(name.as_str()));
         self.addresses(changes.map(|(set, change)| (*set, change)), prefix, change);
     }
 
@@ -281,14 +280,23 @@ impl Compare<'_> {
                 }
             }
         }
-        let items = |all: Vec<&crate::ruleset::Elements>| {
-            let length = all.iter().map(|elements| elements.len()).sum();
-            let texts = all.into_iter().flat_map(|elements| elements.texts());
-            let all = listed_of(length, texts);
+        let items = |all: Vec<&Elements>, moved: &BTreeSet<String>| {
+            let length = all.iter().map(|elements| elements.len()).sum::<usize>() - moved.len();
+            let texts = all.into_iter().flat_map(Elements::texts);
+            let all = listed_of(length, texts.filter(|text| !moved.contains(text)));
             all.into_iter().map(|item| format!("{prefix}{item}"))
         };
-        change.added.extend(items(added));
-        change.removed.extend(items(removed));
+        // A list that becomes long, or short, moves from one set to others.
+        let moved = if added.is_empty() || removed.is_empty() {
+            BTreeSet::new()
+        } else {
+            let texts = |all: &[&Elements]| -> BTreeSet<String> {
+                all.iter().flat_map(|elements| elements.texts()).collect()
+            };
+            &texts(&added) & &texts(&removed)
+        };
+        change.added.extend(items(added, &moved));
+        change.removed.extend(items(removed, &moved));
     }
 
     fn default(&self, list: &mut Vec<Change>, first: bool) {
@@ -311,7 +319,7 @@ impl Compare<'_> {
     fn sources(&self, list: &mut Vec<Change>) {
         let mut sources: BTreeMap<String, Vec<(&str, &SetChange)>> = BTreeMap::new();
         for (set, change) in &self.plan.sets {
-            if let Some(Owner::Source(name)) = owner(set) {
+            if let Some(Owner::Source(name)) = Owner::of(set) {
                 sources.entry(name).or_default().push((*set, change));
             }
         }
@@ -418,7 +426,7 @@ impl Compare<'_> {
             }
         }
         for (name, set) in &self.plan.sets {
-            let is_told = owner(name).is_some() || bridge_set(name);
+            let is_told = Owner::of(name).is_some() || bridge_set(name);
             let change = match set {
                 _ if is_told => continue,
                 SetChange::Same => continue,
@@ -456,17 +464,17 @@ impl Compare<'_> {
 }
 
 /// Who may reach a port, in the words of the policy.
-fn describe(text: &mut Vec<String>, port: &str, view: &PortView, ruleset: &Ruleset) {
-    text.extend(names(&view.allow, port, true, ruleset));
+fn describe(text: &mut Vec<String>, view: &PortView, ruleset: &Ruleset) {
+    text.extend(names(&view.allow, &view.chain, true, ruleset));
     if text.is_empty() {
         text.push("nobody".to_owned());
     }
-    let except = names(&view.except, port, false, ruleset);
+    let except = names(&view.except, &view.chain, false, ruleset);
     text.extend(except.into_iter().map(|name| format!("except {name}")));
     text.extend(view.interfaces.iter().map(|name| format!("through {name}")));
 }
 
-fn names(who: &Who, port: &str, allowed: bool, ruleset: &Ruleset) -> Vec<String> {
+fn names(who: &Who, chain: &str, allowed: bool, ruleset: &Ruleset) -> Vec<String> {
     let mut names = Vec::new();
     if who.any {
         names.push("any".to_owned());
@@ -482,13 +490,14 @@ fn names(who: &Who, port: &str, allowed: bool, ruleset: &Ruleset) -> Vec<String>
     if who.containers {
         names.push("containers".to_owned());
     }
-    let own = sets_of(ruleset, |owner| is_own(owner, port, allowed));
+    let own = Owner::Port(chain.to_owned(), allowed);
+    let own = sets_of(ruleset, &own);
     names.extend(listed(own.flat_map(|set| set.elements.texts())));
     names
 }
 
 fn entries(of: &Owner, ruleset: &Ruleset) -> usize {
-    let sets = sets_of(ruleset, |owner| owner == of);
+    let sets = sets_of(ruleset, of);
     sets.map(|set| set.elements.len()).sum()
 }
 
@@ -505,18 +514,8 @@ fn stray(stray: &Stray) -> Change {
     Change::new(Action::Remove, "stray", name).note("not dfw's")
 }
 
-fn is_own(owner: &Owner, port: &str, wanted: bool) -> bool {
-    matches!(owner, Owner::Port(chain, allowed)
-        if *allowed == wanted && port_of_chain(chain).as_deref() == Some(port))
-}
-
-fn sets_of(
-    ruleset: &Ruleset,
-    fits: impl Fn(&Owner) -> bool,
-) -> impl Iterator<Item = &crate::ruleset::Set> {
-    let sets = ruleset.sets.iter();
-    sets.filter(move |(name, _)| owner(name).is_some_and(|owner| fits(&owner)))
-        .map(|(_, set)| set)
+fn sets_of<'a>(ruleset: &'a Ruleset, owner: &Owner) -> impl Iterator<Item = &'a Set> {
+    owner.sets().filter_map(|name| ruleset.sets.get(&name))
 }
 
 fn compare(was: &BTreeSet<String>, is: &BTreeSet<String>, prefix: &str, change: &mut Change) {

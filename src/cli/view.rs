@@ -46,6 +46,8 @@ pub(super) struct View {
 /// What it says of a port.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct PortView {
+    /// The name of its chain, which is that of its own sets.
+    pub(super) chain: String,
     pub(super) allow: Who,
     pub(super) except: Who,
     pub(super) interfaces: BTreeSet<String>,
@@ -71,18 +73,33 @@ pub(super) enum Owner {
     Port(String, bool),
 }
 
-/// Whose addresses the set of this name holds; `None` for any other set.
-pub(super) fn owner(set: &str) -> Option<Owner> {
-    let (name, kind) = set.rsplit_once('.')?;
-    if !["a4", "n4", "a6", "n6"].contains(&kind) {
-        return None;
-    }
-    for (end, allowed) in [(".allow", true), (".except", false)] {
-        if let Some(chain) = name.strip_suffix(end).filter(|n| n.starts_with("port-")) {
-            return Some(Owner::Port(chain.to_owned(), allowed));
+/// What the names of sets of addresses end with: short lists, and the two parts of long ones.
+const KINDS: [&str; 6] = ["v4", "a4", "n4", "v6", "a6", "n6"];
+
+impl Owner {
+    /// Whose addresses the set of this name holds; `None` for any other set.
+    pub(super) fn of(set: &str) -> Option<Self> {
+        let (name, kind) = set.rsplit_once('.')?;
+        if !KINDS.contains(&kind) {
+            return None;
         }
+        for (end, allowed) in [(".allow", true), (".except", false)] {
+            if let Some(chain) = name.strip_suffix(end).filter(|n| n.starts_with("port-")) {
+                return Some(Self::Port(chain.to_owned(), allowed));
+            }
+        }
+        Some(Self::Source(name.to_owned()))
     }
-    Some(Owner::Source(name.to_owned()))
+
+    /// The names of all sets that can hold them.
+    pub(super) fn sets(&self) -> impl Iterator<Item = String> + use<> {
+        let name = match self {
+            Self::Source(name) => name.clone(),
+            Self::Port(chain, true) => format!("{chain}.allow"),
+            Self::Port(chain, false) => format!("{chain}.except"),
+        };
+        KINDS.into_iter().map(move |kind| format!("{name}.{kind}"))
+    }
 }
 
 impl View {
@@ -93,6 +110,9 @@ impl View {
                 continue;
             };
             let port = view.ports.entry(Port::new(port)).or_default();
+            if let Some((_, own)) = name.split_once('-') {
+                port.chain = format!("port-{own}");
+            }
             if name.starts_with("containers-") {
                 port.except.containers = true;
             } else {
@@ -155,7 +175,7 @@ impl PortView {
             for expression in expressions {
                 match expression {
                     Expression::SourceIn { set, .. } => {
-                        if let Some(Owner::Source(name)) = owner(set) {
+                        if let Some(Owner::Source(name)) = Owner::of(set) {
                             let who = if accepts(rule) {
                                 &mut self.allow
                             } else {

@@ -1,7 +1,7 @@
 //! Names of chains, sets and maps: readable, unique, and valid in nft's language.
 //!
-//! The set of a named source has one dot in its name, `office.a4`, since a source's name has none.
-//! Sets of a port have two, `port-80-tcp.allow.a4`, or end as no source's does,
+//! The set of a named source has one dot in its name, `office.v4`, since a source's name has none.
+//! Sets of a port have two, `port-80-tcp.allow.v4`, or end as no source's does,
 //! `port-80-tcp.interfaces`; maps and other sets have none unless an address is in their name. So
 //! no source can be called as something else is.
 

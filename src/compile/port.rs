@@ -12,6 +12,8 @@ use crate::source::Span;
 
 /// How many refusals are logged per second and port, and how many at once.
 const LOG_RATE: (u64, u32) = (10, 20);
+/// The most entries of one family in a list that is one set.
+const SHORT: usize = 64;
 
 impl Compiler<'_> {
     /// The chain that judges who may reach a port.
@@ -119,32 +121,41 @@ impl Compiler<'_> {
             .collect()
     }
 
-    /// The sets for a list of addresses, made when they are first asked for: single addresses in
-    /// a hash, which is the fastest to look up, the rest in an interval set.
+    /// The sets for a list of addresses, made when they are first asked for. Of a long list the
+    /// single addresses are in a hash, which is the fastest to look up, and the rest in an interval
+    /// set; a short list is one interval set, since what thousands of ports cost is the number of
+    /// sets.
     fn address_sets(
         &mut self,
         name: &str,
         addresses: &AddressSet,
         origin: &Span,
     ) -> Vec<(Family, String)> {
-        let kinds: [(Family, &str, &dyn Fn() -> Elements); 4] = [
-            (Family::V4, "a4", &|| {
-                Elements::Ipv4(singles(addresses.v4()))
+        let (v4, v6) = (addresses.v4(), addresses.v6());
+        let kinds: [(Family, &str, bool, &dyn Fn() -> Elements); 6] = [
+            (Family::V4, "v4", v4.len() <= SHORT, &|| {
+                Elements::Ipv4Ranges(v4.to_vec())
             }),
-            (Family::V4, "n4", &|| {
-                Elements::Ipv4Ranges(ranges(addresses.v4()))
+            (Family::V4, "a4", v4.len() > SHORT, &|| {
+                Elements::Ipv4(singles(v4))
             }),
-            (Family::V6, "a6", &|| {
-                Elements::Ipv6(singles(addresses.v6()))
+            (Family::V4, "n4", v4.len() > SHORT, &|| {
+                Elements::Ipv4Ranges(ranges(v4))
             }),
-            (Family::V6, "n6", &|| {
-                Elements::Ipv6Ranges(ranges(addresses.v6()))
+            (Family::V6, "v6", v6.len() <= SHORT, &|| {
+                Elements::Ipv6Ranges(v6.to_vec())
+            }),
+            (Family::V6, "a6", v6.len() > SHORT, &|| {
+                Elements::Ipv6(singles(v6))
+            }),
+            (Family::V6, "n6", v6.len() > SHORT, &|| {
+                Elements::Ipv6Ranges(ranges(v6))
             }),
         ];
         let mut sets = Vec::new();
-        for (family, kind, elements) in kinds {
+        for (family, kind, fits, elements) in kinds {
             let set = format!("{name}.{kind}");
-            if !self.ruleset.sets.contains_key(&set) {
+            if fits && !self.ruleset.sets.contains_key(&set) {
                 let elements = elements();
                 if elements.is_empty() {
                     continue;
@@ -154,7 +165,9 @@ impl Compiler<'_> {
                     .sets
                     .insert(set.clone(), Set { elements, comment });
             }
-            sets.push((family, set));
+            if fits {
+                sets.push((family, set));
+            }
         }
         sets
     }

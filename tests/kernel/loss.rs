@@ -34,7 +34,7 @@ const TO: &str = "203.0.113.1:53";
 const FROM: [&str; 2] = ["203.0.113.9", "203.0.113.11"];
 const POLICY: &str = "
 default: deny
-sources: {many: [203.0.113.8/31, 203.0.113.11]}
+sources: {many: [203.0.113.8/31, 203.0.113.11, FILLER]}
 ports: {53/udp: [many]}
 ";
 
@@ -53,7 +53,9 @@ fn nothing_is_lost(sources: u32) -> Result<()> {
     host.sysctl("net/netfilter/nf_conntrack_udp_timeout", "1")?;
     let client = world.client.namespace();
     client.ip("addr add 203.0.113.11/24 dev eth0")?;
-    let base = compiled_text(POLICY)?;
+    // A list that is long from the beginning.
+    let filler: Vec<String> = (0..100).map(|n| format!("192.168.{n}.1")).collect();
+    let base = compiled_text(&POLICY.replace("FILLER", &filler.join(", ")))?;
     let ended = AtomicBool::new(false);
     let flows = std::thread::scope(|scope| {
         let streams = FROM.map(|from| scope.spawn(|| client.run(|| stream(from, &ended))));

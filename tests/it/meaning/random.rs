@@ -51,6 +51,24 @@ pub(super) fn range() -> impl Strategy<Value = Range> {
     )
 }
 
+/// A list, now and then one that is long enough to be told in another way.
+fn list() -> impl Strategy<Value = Vec<Range>> {
+    let filler = |v4: bool, lone: bool| {
+        let base = if v4 { 0x0a00_0000 } else { 0xfd << 120 };
+        (0..65_u128).map(move |n| Range {
+            v4,
+            first: base + n * 8,
+            last: base + n * 8 + if lone { 0 } else { n % 4 },
+        })
+    };
+    let filler = prop::option::weighted(0.25, (any::<bool>(), any::<bool>()))
+        .prop_map(move |kind| kind.map(|(v4, lone)| filler(v4, lone)));
+    (prop::collection::vec(range(), 0..5), filler).prop_map(|(mut all, filler)| {
+        all.extend(filler.into_iter().flatten());
+        all
+    })
+}
+
 fn who(lists: usize) -> impl Strategy<Value = Who> {
     let names = subsequence((0..lists).collect::<Vec<_>>(), 0..=lists);
     (
@@ -115,7 +133,7 @@ pub(super) fn meant() -> impl Strategy<Value = Meant> {
     let patterns = || subsequence(PATTERNS.to_vec(), 0..=4);
     (
         any::<bool>(),
-        prop::collection::vec(prop::collection::vec(range(), 0..5), 3),
+        prop::collection::vec(list(), 3),
         prop::collection::vec(port(3), 0..10),
         patterns(),
         patterns(),
