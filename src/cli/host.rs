@@ -67,15 +67,22 @@ pub(super) fn find(args: &EngineArgs, sockets: Sockets) -> Result<Found, kernel:
     }
     let mut host = HostView::new(&links, &addresses, engines);
     if host.engines.is_empty() || !unanswered.is_empty() {
-        let installed = Kernel::open()?.survey()?.installed;
-        host.remembered =
-            installed.map_or_else(Vec::new, |table| compile::remembered(&table.ruleset));
+        let kernel = Kernel::open()?;
+        let outline = kernel.outline()?.installed;
+        if outline.is_some_and(|table| compile::remembers(&table.ruleset)) {
+            let installed = kernel.survey()?.installed;
+            host.remembered =
+                installed.map_or_else(Vec::new, |table| compile::remembered(&table.ruleset));
+        }
     }
-    let mut waiting = kernel::listeners()?;
-    if sockets == Sockets::Published {
-        waiting.retain(|socket| is_published(&host, socket));
+    let published = !host.remembered.is_empty() || host.publications().next().is_some();
+    if published || sockets == Sockets::All {
+        let mut waiting = kernel::listeners()?;
+        if sockets == Sockets::Published {
+            waiting.retain(|socket| is_published(&host, socket));
+        }
+        host.listeners = listener::listeners(&waiting, &host.engines);
     }
-    host.listeners = listener::listeners(&waiting, &host.engines);
     Ok(Found {
         host,
         unanswered,

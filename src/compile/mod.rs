@@ -41,7 +41,7 @@ use crate::ruleset::{
 use crate::source::Span;
 use names::Context;
 pub use names::port_of_chain;
-pub use published::{decisive, key, remembered, unnamed};
+pub use published::{decisive, key, remembered, remembers, unnamed};
 
 /// The set of bridges that are known to belong to a container engine.
 pub const CONTAINERS: &str = "containers";

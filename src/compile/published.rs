@@ -171,6 +171,12 @@ pub fn decisive<'a>(policy: &'a Policy, port: &PortKey) -> Option<&'a PortKey> {
     policy.ports.keys().filter(about).min_by_key(exactness)
 }
 
+/// Whether there are any [`remembered`] ports in a ruleset, of which no elements need be known.
+#[must_use]
+pub fn remembers(ruleset: &Ruleset) -> bool {
+    ruleset.chains.contains_key(UNNAMED)
+}
+
 /// The ports that a ruleset guards because an engine published them when it was compiled.
 #[must_use]
 pub fn remembered(ruleset: &Ruleset) -> Vec<PortRange> {

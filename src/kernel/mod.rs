@@ -322,18 +322,30 @@ const NLMSG_DONE: u16 = 3;
 /// The generation has changed (`ERESTART`, which never reaches programs otherwise).
 const ERESTART: rustix::io::Errno = rustix::io::Errno::from_raw_os_error(85);
 
+/// Sends a question and reads its answer; `false` if a change interrupted it.
 fn ask(
     socket: &Socket,
     question: &[u8],
+    each: impl FnMut(&Message<'_>) -> Result<(), Malformed>,
+) -> Result<bool, Error> {
+    socket.send(question)?;
+    let mut buffer = socket.take_buffer();
+    let answer = answer(socket, &mut buffer, each);
+    socket.keep_buffer(buffer);
+    answer
+}
+
+fn answer(
+    socket: &Socket,
+    buffer: &mut Vec<u8>,
     mut each: impl FnMut(&Message<'_>) -> Result<(), Malformed>,
 ) -> Result<bool, Error> {
     use rustix::io::Errno;
     /// `NLM_F_MULTI`: more follows.
     const MULTI: u16 = 2;
-    socket.send(question)?;
-    let (mut buffer, mut complete) = (Vec::new(), true);
+    let mut complete = true;
     loop {
-        let length = socket.receive(&mut buffer, true)?.unwrap_or_default();
+        let length = socket.receive(buffer, true)?.unwrap_or_default();
         for message in Messages::new(&buffer[..length]) {
             let message = message?;
             complete &= message.flags & DUMP_INTERRUPTED == 0;

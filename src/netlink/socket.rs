@@ -1,5 +1,6 @@
 //! The netlink socket: the only one of dfw, and its only `unsafe`.
 
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
@@ -24,6 +25,10 @@ const NETLINK_EXT_ACK: i32 = 11;
 #[derive(Debug)]
 pub struct Socket {
     fd: OwnedFd,
+    /// How much can be sent at once, in bytes.
+    room: Cell<usize>,
+    /// Kept from one answer to the next.
+    buffer: RefCell<Vec<u8>>,
 }
 
 impl Socket {
@@ -63,7 +68,10 @@ impl Socket {
         set_flag(&fd, NETLINK_CAP_ACK)?;
         // Without the right to go past the limit of the system the default must do.
         let _ = sockopt::set_socket_recv_buffer_size_force(&fd, RECEIVE_BUFFER);
-        Ok(Self { fd })
+        // The kernel counts its own overhead too, and so doubles what it is asked for.
+        let room = Cell::new(sockopt::socket_send_buffer_size(&fd)? / 2);
+        let buffer = RefCell::default();
+        Ok(Self { fd, room, buffer })
     }
 
     /// Sends a batch, which is one message to the kernel whatever its size, and works it off
@@ -73,9 +81,11 @@ impl Socket {
     /// As `sendto(2)`; `EMSGSIZE` if the socket may not hold that much, which needs
     /// `CAP_NET_ADMIN` in the first user namespace or a greater `net.core.wmem_max`.
     pub fn send(&self, bytes: &[u8]) -> io::Result<()> {
-        if bytes.len() > sockopt::socket_send_buffer_size(&self.fd)? / 2 {
+        if bytes.len() > self.room.get() {
             let _ = sockopt::set_socket_send_buffer_size_force(&self.fd, bytes.len())
                 .or_else(|_| sockopt::set_socket_send_buffer_size(&self.fd, bytes.len()));
+            self.room
+                .set(sockopt::socket_send_buffer_size(&self.fd)? / 2);
         }
         let kernel = SocketAddrNetlink::new(0, 0);
         let sent = retry(|| rustix::net::sendto(&self.fd, bytes, SendFlags::empty(), &kernel))?;
@@ -84,6 +94,16 @@ impl Socket {
         } else {
             Err(io::ErrorKind::WriteZero.into())
         }
+    }
+
+    /// A buffer for [`receive`](Self::receive), which whoever takes it gives back.
+    pub(crate) fn take_buffer(&self) -> Vec<u8> {
+        self.buffer.take()
+    }
+
+    /// Takes the buffer back.
+    pub(crate) fn keep_buffer(&self, buffer: Vec<u8>) {
+        self.buffer.replace(buffer);
     }
 
     /// Receives what is there; `None` if nothing is and `wait` is off.

@@ -26,6 +26,9 @@ pub fn parse_entry(text: &str) -> Result<Entry, Mistake> {
     if let Some((first, last)) = parse_v4_fast(text.as_bytes()) {
         return Ok(Entry::V4(first, last));
     }
+    if let Some((first, last)) = parse_v6_fast(text.as_bytes()) {
+        return Ok(Entry::V6(first, last));
+    }
     if text.contains("://") || text.contains(|c: char| c.is_whitespace() || matches!(c, ',' | ';'))
     {
         return Err(explain(text));
@@ -78,6 +81,62 @@ pub(super) fn parse_v4_fast(text: &[u8]) -> Option<(u32, u32)> {
         }
         Some(_) => None,
     }
+}
+
+/// The same for IPv6 without an IPv4 address in it. `None` is not an error yet.
+pub(super) fn parse_v6_fast(text: &[u8]) -> Option<(u128, u128)> {
+    const GROUPS: usize = 8;
+    let (address, bits) = match text.iter().position(|byte| *byte == b'/') {
+        Some(slash) => (&text[..slash], Some(&text[slash + 1..])),
+        None => (text, None),
+    };
+    let (mut head, mut tail, mut gap): (u128, u128, Option<usize>) = (0, 0, None);
+    let (mut groups, mut at) = (0, 0);
+    if address.starts_with(b"::") {
+        (gap, at) = (Some(0), 2);
+    }
+    while at < address.len() {
+        let (start, mut group) = (at, 0);
+        while let Some(digit) = address.get(at).and_then(|c| char::from(*c).to_digit(16)) {
+            group = group << 4 | u128::from(digit);
+            at += 1;
+        }
+        if !(1..=4).contains(&(at - start)) || groups == GROUPS {
+            return None;
+        }
+        groups += 1;
+        let part = if gap.is_some() { &mut tail } else { &mut head };
+        *part = *part << 16 | group;
+        match address.get(at..) {
+            Some([]) => {}
+            Some([b':', b':', ..]) if gap.is_none() => (gap, at) = (Some(groups), at + 2),
+            // Something follows.
+            Some([b':', after, ..]) if *after != b':' => at += 1,
+            _ => return None,
+        }
+    }
+    let value = match gap {
+        None if groups == GROUPS => head,
+        // What is left out is at least one group.
+        Some(before) if groups < GROUPS && before > 0 => head << (16 * (GROUPS - before)) | tail,
+        Some(_) if groups < GROUPS => tail,
+        _ => return None,
+    };
+    // Mapped addresses have errors of their own.
+    if value >> 32 == 0xffff {
+        return None;
+    }
+    let Some(bits) = bits else {
+        return Some((value, value));
+    };
+    let length = match bits {
+        [b'0'..=b'9'] | [b'1'..=b'9', b'0'..=b'9'] | [b'1', b'0'..=b'2', b'0'..=b'9'] => bits
+            .iter()
+            .fold(0, |n, digit| n * 10 + u32::from(digit - b'0')),
+        _ => return None,
+    };
+    let host = u128::MAX.checked_shr(length).unwrap_or(0);
+    (length <= 128 && value & host == 0).then_some((value, value | host))
 }
 
 /// Reads one address, and says what is wrong with anything else.
@@ -287,6 +346,8 @@ fn explain_v4(parts: &[&str], error: impl Fn(&'static str, &'static str) -> Mist
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn slug(text: &str) -> &'static str {
@@ -386,5 +447,29 @@ mod tests {
         assert_eq!(parse_v4_fast(b"10.0.0.0/8 "), None);
         assert_eq!(parse_v4_fast(b"10.0.0.1/8"), None);
         assert_eq!(parse_v4_fast(b"1.2.3.99999999999999999999"), None);
+    }
+
+    proptest! {
+        /// The library's parser is the judge of what the fast one takes.
+        #[test]
+        fn the_fast_parser_takes_nothing_else(text in "[0-9a-fF:/]{0,24}|([0-9a-f]{1,5}::?){1,9}[0-9a-f]{0,4}(/[0-9]{1,3})?") {
+            if let Some((first, last)) = parse_v6_fast(text.as_bytes()) {
+                let (address, bits) = text.split_once('/').unwrap_or((&text, "128"));
+                let address = u128::from(address.parse::<Ipv6Addr>().unwrap());
+                let bits: u32 = bits.parse().unwrap();
+                let host = u128::MAX.checked_shr(bits).unwrap_or(0);
+                prop_assert_eq!((first, last), (address, address | host));
+            }
+        }
+
+        #[test]
+        fn the_fast_parser_takes_what_is_common(value in any::<u128>(), shift in 0..128_u32, groups in any::<u16>()) {
+            // Groups of zeros here and there.
+            let zeros = (0..8).filter(|n| groups >> n & 1 == 1);
+            let value = zeros.fold(value >> shift, |v, n| v & !(0xffff << (n * 16)));
+            prop_assume!(value >> 32 != 0xffff && value >> 32 != 0);
+            let text = Ipv6Addr::from(value).to_string();
+            prop_assert_eq!(parse_v6_fast(text.as_bytes()), Some((value, value)));
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::address::{AddressSet, Unmerged};
-use super::entry::{parse_entry, parse_v4_fast};
+use super::entry::{parse_entry, parse_v4_fast, parse_v6_fast};
 use crate::diagnostic::Diagnostic;
 use crate::source::{FileId, Span};
 
@@ -26,6 +26,10 @@ pub(super) fn parse(file: FileId, text: &str, report: &mut Vec<Diagnostic>) -> A
         start += line.len() + 1;
         if let Some((first, last)) = parse_v4_fast(line.as_bytes()) {
             set.push(super::address::Entry::V4(first, last));
+            continue;
+        }
+        if let Some((first, last)) = parse_v6_fast(line.as_bytes()) {
+            set.push(super::address::Entry::V6(first, last));
             continue;
         }
         let entry = line.split_once('#').map_or(line, |(entry, _)| entry);
