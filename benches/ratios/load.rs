@@ -37,7 +37,8 @@ impl Forms {
     }
 }
 
-fn policy(track: &Track, list: &Path) -> Result<PathBuf> {
+/// A policy that lets a list reach one port.
+pub(crate) fn policy(track: &Track, list: &Path) -> Result<PathBuf> {
     let name = list.file_name().unwrap_or_default().to_string_lossy();
     let text =
         format!("default: deny\nsources: {{many: {{file: {name}}}}}\nports: {{53/udp: [many]}}\n");

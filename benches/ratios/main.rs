@@ -21,6 +21,7 @@
 mod cost;
 mod goal;
 mod load;
+mod packets;
 mod ports;
 mod race;
 mod raw;
@@ -85,7 +86,7 @@ fn main() -> Result<ExitCode> {
                 ports::many(&mut track, &mut goals, scale)?;
                 ports::few(&mut track, &mut goals)?;
             }
-            _ => {}
+            _ => packets::packets(&mut track, &mut goals, scale)?,
         }
     }
     report::print(&track.rows, &goals.all, slack)?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use serde::Serialize;
 
 use crate::cost::{Cost, Work};
@@ -87,13 +87,22 @@ impl Track {
         Ok(path)
     }
 
-    /// Works in a namespace that is new and gone afterwards.
-    pub(crate) fn inside<T>(&mut self, work: impl FnOnce(&Namespace) -> Result<T>) -> Result<T> {
-        self.number += 1;
-        let name = format!("{}-{}", self.ledger.prefix(), self.number);
-        let namespace = Namespace::create(&name)?;
-        let done = work(&namespace);
-        output(program("ip").args(["netns", "delete", &name]))?;
+    /// Works in namespaces that are new and gone afterwards.
+    pub(crate) fn inside<const N: usize, T>(
+        &mut self,
+        work: impl FnOnce(&[Namespace; N]) -> Result<T>,
+    ) -> Result<T> {
+        let mut names = Vec::new();
+        for _ in 0..N {
+            self.number += 1;
+            names.push(format!("{}-{}", self.ledger.prefix(), self.number));
+        }
+        let made: Result<Vec<Namespace>> = names.iter().map(|n| Namespace::create(n)).collect();
+        let made = <[Namespace; N]>::try_from(made?);
+        let done = work(&made.map_err(|_| anyhow!("as many as were asked for"))?);
+        for name in names {
+            output(program("ip").args(["netns", "delete", &name]))?;
+        }
         done
     }
 
@@ -108,7 +117,7 @@ impl Track {
                 if costs[at].len() >= contender.rounds {
                     continue;
                 }
-                let cost = self.inside(|namespace| {
+                let cost = self.inside(|[namespace]| {
                     if let Some(prepare) = &contender.prepare {
                         prepare(namespace)?;
                     }
@@ -133,7 +142,7 @@ impl Track {
 
     pub(crate) fn note(&mut self, work: &str, contender: &'static str, rounds: usize, cost: Cost) {
         eprintln!(
-            "{work:<42} {contender:<18} {:>10.2} ms {:>8.1} MiB",
+            "{work:<42} {contender:<18} {:>12.5} ms {:>8.1} MiB",
             cost.cpu, cost.peak
         );
         self.rows.push(Row {

@@ -16,6 +16,14 @@ impl Scale {
         }
     }
 
+    /// Lengths of the lists that packets are judged by.
+    pub(crate) fn packets(self) -> &'static [usize] {
+        match self {
+            Self::Full => &[10, 1_000, 10_000, 1_000_000],
+            Self::Small => &[1_000],
+        }
+    }
+
     /// Numbers of ports.
     pub(crate) fn ports(self) -> &'static [usize] {
         match self {

@@ -32,7 +32,7 @@ impl Kind {
     }
 }
 
-/// SplitMix64 (Steele, Lea and Flood, 2014): the same list for the same seed on every machine.
+/// `SplitMix64` (Steele, Lea and Flood, 2014): the same list for the same seed on every machine.
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {

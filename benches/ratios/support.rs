@@ -14,7 +14,7 @@ pub(crate) mod netns;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::bail;
 
 use crate::{cost, raw};
 

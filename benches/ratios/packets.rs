@@ -1,0 +1,374 @@
+//! What a packet costs on its way through the host, judged by dfw, by hand-written rules, by nobody.
+//!
+//! ```text
+//!  client ── eth0 ┐         ┌ docker0 ── eth0 container
+//!                 └ [host] ─┘
+//! ```
+//!
+//! The client sends from one thread, and the kernel carries each packet all the way through the
+//! host before the call returns. So the thread's processor time is the sender's share and the way
+//! through the host; the former is measured with a host that drops everything as it comes in, and
+//! taken off. The container drops what reaches it.
+
+use std::fmt::Write;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use rustix::net::{AddressFamily, SocketType, ipproto};
+use rustix::thread::{CpuSet, sched_setaffinity};
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::DFW;
+use crate::cost::Cost;
+use crate::goal::Goals;
+use crate::race::{Track, median};
+use crate::size::{Scale, short};
+use crate::sources::{self, Kind, Random};
+use crate::support::command::output;
+use crate::support::netns::Namespace;
+
+const SERVER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+const PORT: u16 = 53;
+/// In no list.
+const STRANGER: Ipv4Addr = Ipv4Addr::new(240, 0, 0, 1);
+/// How many connections there are at once.
+const FLOWS: usize = 64;
+/// A measurement ends when it has taken this long, in milliseconds, or this many packets.
+const ENOUGH: f64 = 250.0;
+const MOST: usize = 100_000;
+/// How many packets there are between two looks at the clock.
+const CHUNK: usize = 500;
+
+const HOST_MAC: &str = "02:00:00:00:00:01";
+
+/// Docker's part, as far as a published port needs it.
+const PUBLISHED: &str = "
+table ip docker {
+    chain prerouting {
+        type nat hook prerouting priority dstnat;
+        iifname \"eth0\" udp dport 53 dnat to 172.17.0.2:53
+    }
+}
+";
+const DROP_ALL: &str = "
+table netdev bench {
+    chain ingress { type filter hook ingress device \"eth0\" priority 0; policy drop; }
+}
+";
+
+/// Who judges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Judge {
+    /// Everything is dropped as it comes in: what is left is the sender's share.
+    Sender,
+    Nobody,
+    Dfw,
+    /// A rule for each source, by iptables-nft.
+    DockerUser,
+}
+
+/// Nanoseconds for each packet.
+#[derive(Debug, Clone, Copy)]
+struct Prices {
+    established: f64,
+    new: f64,
+    refused: f64,
+}
+
+type Part = fn(&Prices) -> f64;
+
+/// One list of sources in the forms that judges read.
+struct Forms {
+    size: usize,
+    addresses: Vec<Ipv4Addr>,
+    policy: PathBuf,
+    iptables: PathBuf,
+}
+
+pub(crate) fn packets(track: &mut Track, goals: &mut Goals, scale: Scale) -> Result<()> {
+    for &size in scale.packets() {
+        let forms = Forms::new(track, size)?;
+        let mut judges = vec![Judge::Sender, Judge::Nobody, Judge::Dfw];
+        // Nobody can wait for a million rules.
+        if size <= 10_000 {
+            judges.push(Judge::DockerUser);
+        }
+        let mut prices: Vec<Vec<Prices>> = vec![Vec::new(); judges.len()];
+        for round in 0..track.rounds {
+            for turn in 0..judges.len() {
+                let at = (turn + round) % judges.len();
+                prices[at].push(forms.measure(track, judges[at])?);
+            }
+        }
+        let price = |judge: Judge, part: Part| {
+            let at = judges.iter().position(|j| *j == judge)?;
+            Some(median(prices[at].iter().map(part).collect()))
+        };
+        let kinds: [(&str, Part); 3] = [
+            ("established", |p| p.established),
+            ("new", |p| p.new),
+            ("refused", |p| p.refused),
+        ];
+        for (kind, part) in kinds {
+            let work = format!("{kind} packet, {} sources", short(size));
+            let own = price(Judge::Sender, part).context("no sender")?;
+            let of = |judge| price(judge, part).map(|price| price - own);
+            for (judge, name) in [
+                (Judge::Nobody, "no firewall"),
+                (Judge::Dfw, "dfw"),
+                (Judge::DockerUser, "DOCKER-USER"),
+            ] {
+                if let Some(nanoseconds) = of(judge) {
+                    let cost = Cost {
+                        cpu: nanoseconds / 1e6,
+                        wall: nanoseconds / 1e6,
+                        peak: 0.0,
+                    };
+                    track.note(&work, name, track.rounds, cost);
+                }
+            }
+            let (Some(nobody), Some(dfw)) = (of(Judge::Nobody), of(Judge::Dfw)) else {
+                continue;
+            };
+            match (kind, size) {
+                ("established", _) => {
+                    let most = match size {
+                        ..=1_000 => 1.35,
+                        1_001..=10_000 => 1.4,
+                        _ => 1.75,
+                    };
+                    goals.at_most(size, &work, "dfw / no firewall", dfw / nobody, most);
+                }
+                ("new", ..=10_000) => {
+                    goals.at_most(size, &work, "dfw / no firewall", dfw / nobody, 1.3);
+                }
+                _ => {}
+            }
+            if let Some(by_hand) = of(Judge::DockerUser) {
+                let least = if size <= 1_000 { 6.0 } else { 50.0 };
+                let binding = if kind == "refused" { size } else { 0 };
+                goals.at_least(binding, &work, "DOCKER-USER / dfw", by_hand / dfw, least);
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Forms {
+    fn new(track: &Track, size: usize) -> Result<Self> {
+        let all = sources::sources(Kind::Lists, size, 4);
+        let list = track.write("packets.txt", &sources::list(&all))?;
+        let policy = crate::load::policy(track, &list)?;
+        let mut iptables = "*filter\n:DOCKER-USER - [0:0]\n-A FORWARD -j DOCKER-USER\n".to_owned();
+        for source in &all {
+            let _ = writeln!(iptables, "-A DOCKER-USER -i eth0 -s {source} -j RETURN");
+        }
+        iptables.push_str("-A DOCKER-USER -i eth0 -j DROP\nCOMMIT\n");
+        let first = |text: &String| {
+            let address = text.split('/').next().unwrap_or_default();
+            address.parse::<Ipv4Addr>()
+        };
+        // Evenly from the first to the last, singles and networks alike.
+        let some = (0..FLOWS).map(|n| &all[n * all.len() / FLOWS]);
+        Ok(Self {
+            size,
+            addresses: some.map(first).collect::<Result<_, _>>()?,
+            policy,
+            iptables: track.write("packets.iptables", &iptables)?,
+        })
+    }
+
+    fn measure(&self, track: &mut Track, judge: Judge) -> Result<Prices> {
+        let seed = self.size as u64;
+        track.inside(|[host, client, container]| {
+            wire(host, client, container)?;
+            self.judge(host, judge)?;
+            self.prices(host, client, container, judge, seed)
+        })
+    }
+
+    fn judge(&self, host: &Namespace, judge: Judge) -> Result<()> {
+        match judge {
+            Judge::Sender | Judge::Nobody => {}
+            Judge::Dfw => {
+                output(host.command(DFW).arg("apply").arg(&self.policy))?;
+            }
+            Judge::DockerUser => {
+                output(host.command("iptables-nft-restore").arg(&self.iptables))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn prices(
+        &self,
+        host: &Namespace,
+        client: &Namespace,
+        container: &Namespace,
+        judge: Judge,
+        seed: u64,
+    ) -> Result<Prices> {
+        let flows: Vec<Packet> = self
+            .addresses
+            .iter()
+            .map(|a| Packet::new(*a, 40_000))
+            .collect();
+        if judge == Judge::Sender {
+            load(host, DROP_ALL)?;
+        } else {
+            establish(client, container, &flows)?;
+        }
+        load(container, DROP_ALL)?;
+        client.run(|| {
+            sched_setaffinity(None, &one_processor())?;
+            let sender = Sender::open()?;
+            let established = sender.price(|number| flows[number % flows.len()])?;
+            let mut random = Random(seed);
+            let new = sender.price(|number| {
+                let source = self.addresses[random.below(self.addresses.len())];
+                let port = u16::try_from(number % 20_000).unwrap_or_default();
+                Packet::new(source, 10_000 + port)
+            })?;
+            let refused = sender.price(|number| {
+                let port = u16::try_from(number % 20_000).unwrap_or_default();
+                Packet::new(STRANGER, 10_000 + port)
+            })?;
+            Ok(Prices {
+                established,
+                new,
+                refused,
+            })
+        })
+    }
+}
+
+fn one_processor() -> CpuSet {
+    let mut set = CpuSet::new();
+    set.set(0);
+    set
+}
+
+/// Wires, addresses and routes; the containers' answers find their way back through the client.
+fn wire(host: &Namespace, client: &Namespace, container: &Namespace) -> Result<()> {
+    let name = |namespace: &Namespace| {
+        let name = namespace.path().file_name().unwrap_or_default();
+        name.to_string_lossy().into_owned()
+    };
+    host.ip(&format!(
+        "link add eth0 type veth peer name eth0 netns {}",
+        name(client)
+    ))?;
+    host.ip(&format!(
+        "link add veth0 type veth peer name eth0 netns {}",
+        name(container)
+    ))?;
+    host.ip("link add docker0 type bridge")?;
+    host.ip("link set veth0 master docker0 up")?;
+    host.ip("addr add 172.17.0.1/16 dev docker0")?;
+    host.ip("addr add 203.0.113.1/24 dev eth0")?;
+    client.ip("addr add 203.0.113.2/24 dev eth0")?;
+    container.ip("addr add 172.17.0.2/16 dev eth0")?;
+    for (namespace, link) in [
+        (host, "docker0"),
+        (host, "eth0"),
+        (client, "eth0"),
+        (container, "eth0"),
+    ] {
+        namespace.ip(&format!("link set {link} up"))?;
+    }
+    // Nobody has to ask who has an address: who drops everything would not answer.
+    host.ip(&format!("link set eth0 address {HOST_MAC}"))?;
+    client.ip(&format!("neigh add 203.0.113.1 lladdr {HOST_MAC} dev eth0"))?;
+    host.ip("neigh add 203.0.113.2 lladdr 02:00:00:00:00:02 dev eth0")?;
+    host.ip("route add default via 203.0.113.2 dev eth0")?;
+    container.ip("link set eth0 address 02:00:00:00:00:03")?;
+    host.ip("neigh add 172.17.0.2 lladdr 02:00:00:00:00:03 dev docker0")?;
+    container.ip("route add default via 172.17.0.1")?;
+    host.sysctl("net/ipv4/ip_forward", "1")?;
+    load(host, PUBLISHED)
+}
+
+fn load(namespace: &Namespace, text: &str) -> Result<()> {
+    let mut command = namespace.command("nft");
+    command.arg(text);
+    output(&mut command)?;
+    Ok(())
+}
+
+/// Lets the container answer each flow once, so that the host knows it in both directions.
+fn establish(client: &Namespace, container: &Namespace, flows: &[Packet]) -> Result<()> {
+    let server = container.run(|| Ok(UdpSocket::bind(("172.17.0.2", PORT))?))?;
+    server.set_read_timeout(Some(std::time::Duration::from_secs(20)))?;
+    let sender = client.run(Sender::open)?;
+    for flow in flows {
+        sender.send(flow)?;
+        let (_, from) = server
+            .recv_from(&mut [0; 64])
+            .context("a flow is not let through")?;
+        server.send_to(b"!", from)?;
+    }
+    Ok(())
+}
+
+/// An IPv4 packet with a UDP datagram of one byte.
+#[derive(Debug, Clone, Copy)]
+struct Packet([u8; 29]);
+
+impl Packet {
+    fn new(source: Ipv4Addr, port: u16) -> Self {
+        let mut bytes = [0; 29];
+        // Version and length of the header; the kernel fills in the sums and the identifier.
+        bytes[0] = 0x45;
+        bytes[3] = 29;
+        bytes[8] = 64;
+        bytes[9] = 17;
+        bytes[12..16].copy_from_slice(&source.octets());
+        bytes[16..20].copy_from_slice(&SERVER.octets());
+        bytes[20..22].copy_from_slice(&port.to_be_bytes());
+        bytes[22..24].copy_from_slice(&PORT.to_be_bytes());
+        // The length, and no checksum, which IPv4 allows.
+        bytes[25] = 9;
+        Self(bytes)
+    }
+}
+
+/// A socket that sends whole packets, of whatever source.
+struct Sender(OwnedFd);
+
+impl Sender {
+    fn open() -> Result<Self> {
+        let socket = rustix::net::socket(AddressFamily::INET, SocketType::RAW, Some(ipproto::RAW))?;
+        rustix::net::connect(&socket, &SocketAddr::from((SERVER, 0)))?;
+        Ok(Self(socket))
+    }
+
+    fn send(&self, packet: &Packet) -> Result<()> {
+        rustix::net::send(&self.0, &packet.0, rustix::net::SendFlags::empty())?;
+        Ok(())
+    }
+
+    /// Nanoseconds of this thread for each packet.
+    fn price(&self, mut packet: impl FnMut(usize) -> Packet) -> Result<f64> {
+        let start = thread_time();
+        let mut sent = 0;
+        while sent < MOST && thread_time() - start < ENOUGH * 1e6 {
+            for _ in 0..CHUNK {
+                self.send(&packet(sent))?;
+                sent += 1;
+            }
+        }
+        ensure!(sent > 0, "nothing was sent");
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+        Ok((thread_time() - start) / sent as f64)
+    }
+}
+
+/// The processor time of this thread in nanoseconds.
+fn thread_time() -> f64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+    let nanoseconds = (time.tv_sec * 1_000_000_000 + time.tv_nsec) as f64;
+    nanoseconds
+}
