@@ -137,49 +137,12 @@ impl Compiler<'_> {
                 note("errors about connections: path MTU"),
             ));
         }
+        self.egress();
+        rules.push(Rule::new(vec![from_container(true), goto("egress")], None));
         rules.push(Rule::new(
-            vec![
-                from_container(true),
-                to_container(false),
-                Expression::Direction(Direction::Reply),
-                Expression::DestinationNat,
-                goto("published"),
-            ],
-            note("answers of published ports: a source that loses its permission loses them too"),
+            vec![Expression::Direction(Direction::Reply), accept()],
+            note("answers to what containers asked for"),
         ));
-        rules.push(Rule::new(
-            vec![
-                from_container(true),
-                to_container(false),
-                Expression::Resumed,
-                Expression::Counter,
-                drop(),
-            ],
-            note("answers of a forgotten connection, to a client that maybe had to lose it"),
-        ));
-        let containers_excepted = self.dispatch(Context::FromContainers);
-        if !containers_excepted.is_empty() {
-            self.chain("from-containers", containers_excepted);
-            rules.push(Rule::new(
-                vec![
-                    from_container(true),
-                    Expression::Direction(Direction::Original),
-                    Expression::DestinationNat,
-                    jump("from-containers"),
-                ],
-                note("containers that a port excepts"),
-            ));
-        }
-        rules.extend([
-            Rule::new(
-                vec![from_container(true), accept()],
-                note("what containers send"),
-            ),
-            Rule::new(
-                vec![Expression::Direction(Direction::Reply), accept()],
-                note("answers to what containers asked for"),
-            ),
-        ]);
         rules.push(Rule::new(
             vec![Expression::DestinationNat, goto("published")],
             None,
@@ -190,6 +153,47 @@ impl Compiler<'_> {
             rules.push(Rule::new(vec![to_pattern, goto("direct")], None));
         }
         self.base("forward", Hook::Forward, rules);
+    }
+
+    /// What containers send. In a chain of its own, so that what they receive looks only once
+    /// whether it comes from one.
+    fn egress(&mut self) {
+        let mut rules = vec![
+            Rule::new(
+                vec![
+                    to_container(false),
+                    Expression::Direction(Direction::Reply),
+                    Expression::DestinationNat,
+                    goto("published"),
+                ],
+                note(
+                    "answers of published ports: a source that loses its permission loses them too",
+                ),
+            ),
+            Rule::new(
+                vec![
+                    to_container(false),
+                    Expression::Resumed,
+                    Expression::Counter,
+                    drop(),
+                ],
+                note("answers of a forgotten connection, to a client that maybe had to lose it"),
+            ),
+        ];
+        let containers_excepted = self.dispatch(Context::FromContainers);
+        if !containers_excepted.is_empty() {
+            self.chain("from-containers", containers_excepted);
+            rules.push(Rule::new(
+                vec![
+                    Expression::Direction(Direction::Original),
+                    Expression::DestinationNat,
+                    jump("from-containers"),
+                ],
+                note("containers that a port excepts"),
+            ));
+        }
+        rules.push(Rule::new(vec![accept()], note("what containers send")));
+        self.chain("egress", rules);
     }
 
     fn input(&mut self) {
