@@ -16,6 +16,7 @@ mod plan;
 mod remove;
 mod show;
 mod status;
+mod test;
 mod view;
 
 use std::path::PathBuf;
@@ -42,6 +43,7 @@ Examples:
   dfw explain --from 198.51.100.7 --to 443
                                would it reach that port, and why (not)?
   dfw check policies/          is this policy right? (needs no root)
+  dfw test policies/           does it mean what its tests expect?
   dfw plan policies/           what would change?
   dfw apply policies/          put it in force, all of it or nothing
   dfw status                   what is in force, and whom it let in or refused
@@ -80,6 +82,8 @@ enum Verb {
     Import(ImportArgs),
     /// Say whether the policies are right; needs neither root nor a kernel
     Check(PolicyPath),
+    /// Run the tests of the policies, and show what decided; needs neither root nor a kernel
+    Test(PolicyPath),
     /// Say what apply would change, and change nothing
     Plan(PlanArgs),
     /// Put the policies in force: one transaction, all of it or nothing
@@ -181,6 +185,7 @@ pub fn main() -> ExitCode {
         Verb::Explain(args) => explain::run(terminal, args),
         Verb::Init(args) => init::run(terminal, &args.path, &args.allow, &args.engine),
         Verb::Check(policy) => check::run(terminal, &policy.path),
+        Verb::Test(policy) => test::run(terminal, &policy.path),
         Verb::Show(show) => match &show.policy {
             Some(path) => show::compiled(terminal, path),
             None => show::installed(terminal),
@@ -205,6 +210,7 @@ impl Verb {
             | Self::Explain(_)
             | Self::Init(_)
             | Self::Check(_)
+            | Self::Test(_)
             | Self::Show(_)
             | Self::Status
             | Self::Import(_) => false,
