@@ -42,7 +42,8 @@ pub(super) struct ExplainArgs {
     engine: EngineArgs,
 }
 
-fn port(text: &str) -> Result<PortKey, String> {
+/// One port on the command line.
+pub(super) fn port(text: &str) -> Result<PortKey, String> {
     let key: PortKey = text
         .parse()
         .map_err(|mistake: Mistake| mistake.to_string())?;

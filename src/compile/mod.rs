@@ -25,6 +25,7 @@
 //! possibly the wrong way round, and a stranger would pass as an answer.
 
 mod dispatch;
+mod logged;
 mod names;
 mod port;
 mod published;
@@ -39,6 +40,7 @@ use crate::ruleset::{
     Ruleset, Set, Side, Tuple, Verdict,
 };
 use crate::source::Span;
+pub use logged::logged;
 use names::Context;
 pub use names::port_of_chain;
 pub use published::{decisive, key, remembered, unnamed};

@@ -166,12 +166,8 @@ fn refusal(matches: &[Expression], key: &PortKey, port: &PortPolicy, comment: &s
     if port.log {
         let mut log = matches.to_vec();
         let (per_second, burst) = LOG_RATE;
-        log.extend([
-            Expression::Limit { per_second, burst },
-            Expression::Log {
-                prefix: format!("dfw refused {key}: "),
-            },
-        ]);
+        log.push(Expression::Limit { per_second, burst });
+        log.extend(super::logged::refused(&key.to_string(), comment));
         rules.push(Rule::new(log, comment.to_owned()));
     }
     let mut refuse = matches.to_vec();

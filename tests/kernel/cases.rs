@@ -385,6 +385,14 @@ fn statements() -> Vec<Case> {
         c"log",
         &[(sys::NFTNL_EXPR_LOG_PREFIX, Value::Text(c"dfw refused:"))],
     );
+    let log_group = step(
+        "log prefix dfw refused: group 223 snaplen 0 qthreshold 0",
+        c"log",
+        &[
+            (sys::NFTNL_EXPR_LOG_PREFIX, Value::Text(c"dfw refused:")),
+            (sys::NFTNL_EXPR_LOG_GROUP, Value::U16(223)),
+        ],
+    );
     let reject = |kind: u32, code: u8| {
         let attributes = [
             (sys::NFTNL_EXPR_REJECT_TYPE, Value::U32(kind)),
@@ -410,7 +418,20 @@ fn statements() -> Vec<Case> {
             },
             vec![limit],
         ),
-        case(Expression::Log { prefix }, vec![log]),
+        case(
+            Expression::Log {
+                prefix: prefix.clone(),
+                group: None,
+            },
+            vec![log],
+        ),
+        case(
+            Expression::Log {
+                prefix,
+                group: Some(223),
+            },
+            vec![log_group],
+        ),
         case(
             Expression::Counter,
             vec![step("counter pkts 0 bytes 0", c"counter", &[])],
