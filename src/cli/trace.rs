@@ -316,9 +316,18 @@ fn says(rule: &Rule) -> String {
     let foreign = |e: &Expression| matches!(e, Expression::Unknown { .. });
     let comment = rule.comment.as_ref().map(|comment| format!("({comment})"));
     let text = (!rule.expressions.iter().any(foreign))
-        .then(|| Rule::new(rule.expressions.clone(), None).to_string());
+        .then(|| shortened(Rule::new(rule.expressions.clone(), None).to_string()));
     let parts: Vec<String> = text.into_iter().chain(comment).collect();
     parts.join("  ")
+}
+
+fn shortened(mut text: String) -> String {
+    const LONGEST: usize = 80;
+    if text.len() > LONGEST {
+        text.truncate(text.floor_char_boundary(LONGEST));
+        text.push('…');
+    }
+    text
 }
 
 /// `SOURCE > DESTINATION/PROTOCOL FLAGS`
