@@ -1,5 +1,6 @@
 //! `dfw log`: refused packets as they come.
 
+use std::fmt::Write;
 use std::time::Duration;
 
 use jiff::{Timestamp, Unit};
@@ -101,7 +102,7 @@ pub(super) fn run(terminal: Terminal, args: &LogArgs) -> Result<(), Failure> {
     let mut summary = format!("{} shown", count_of(tally.shown));
     if tally.lost > 0 || tally.open {
         let more = if tally.open { " or more" } else { "" };
-        summary.push_str(&format!(", {}{more} lost", tally.lost));
+        let _ = write!(summary, ", {}{more} lost", tally.lost);
     }
     terminal.say(Tone::Good, "ended", &summary);
     Ok(())

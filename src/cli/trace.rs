@@ -1,6 +1,7 @@
 //! `dfw trace`: packets on their way through all tables of the kernel.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -131,10 +132,10 @@ fn filter(args: &TraceArgs) -> Result<Filter, Failure> {
 fn about(args: &TraceArgs) -> String {
     let mut text = "packets".to_owned();
     if let Some(from) = args.from {
-        text.push_str(&format!(" from {from}"));
+        let _ = write!(text, " from {from}");
     }
     if let Some(to) = &args.to {
-        text.push_str(&format!(" to {to}"));
+        let _ = write!(text, " to {to}");
     }
     let packets = count(args.count as usize, "packet", "packets");
     format!("{text}, for {:?} or {packets}", args.time)
@@ -205,10 +206,10 @@ impl Seen<'_> {
         };
         text.push_str(&journey.headers.as_ref().map_or("?".to_owned(), packet));
         if let Some(changed) = &journey.changed {
-            text.push_str(&format!(", rewritten to {}", packet(changed)));
+            let _ = write!(text, ", rewritten to {}", packet(changed));
         }
         if let Some(name) = &self.outgoing {
-            text.push_str(&format!(", leaving through {name}"));
+            let _ = write!(text, ", leaving through {name}");
         }
         text.push('\n');
         let rows: Vec<[String; 5]> = journey.steps.iter().zip(self.rules).map(row).collect();
@@ -227,7 +228,7 @@ impl Seen<'_> {
                 format!("{word} everywhere: no chain that it came through dropped it")
             }
         };
-        text.push_str(&format!("  {last}\n"));
+        let _ = writeln!(text, "  {last}");
         text
     }
 
@@ -334,11 +335,15 @@ fn shortened(mut text: String) -> String {
 fn packet(headers: &Headers) -> String {
     let (source, destination) = headers.ports.unzip();
     let flags = headers.tcp_flags.map(tcp_flags).unwrap_or_default();
-    let flags: String = flags.iter().map(|flag| format!(" {flag}")).collect();
-    format!(
-        "{} > {}/{}{flags}",
+    let mut text = format!(
+        "{} > {}/{}",
         endpoint(headers.source, source),
         endpoint(headers.destination, destination),
         protocol(headers.protocol),
-    )
+    );
+    for flag in flags {
+        text.push(' ');
+        text.push_str(flag);
+    }
+    text
 }

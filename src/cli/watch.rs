@@ -88,7 +88,7 @@ impl Watch {
 
 /// A time on the command line, such as `30s`, `5m` or `1h`: a second to a day.
 pub(super) fn time(text: &str) -> Result<Duration, String> {
-    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    const DAY: Duration = Duration::from_hours(24);
     let wanted = "a time such as 30s, 5m or 1h";
     let time: SignedDuration = text.parse().map_err(|_| format!("write {wanted}"))?;
     let time = Duration::try_from(time).map_err(|_| format!("write {wanted}"))?;
@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn times_are_bounded_and_have_units() {
         assert_eq!(time("30s"), Ok(Duration::from_secs(30)));
-        assert_eq!(time("5m"), Ok(Duration::from_secs(300)));
+        assert_eq!(time("5m"), Ok(Duration::from_mins(5)));
         for wrong in ["30", "0s", "-5s", "2d", "25h", "", "soon"] {
             assert!(time(wrong).is_err(), "{wrong}");
         }

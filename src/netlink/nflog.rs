@@ -41,8 +41,8 @@ pub fn listen(group: u16, connections: bool) -> Vec<u8> {
         |w| {
             w.attribute(NFULA_CFG_CMD, &[NFULNL_CFG_CMD_BIND]);
             // `struct nfulnl_msg_config_mode`: the length, the mode, a byte of padding.
-            let [a, b, c, d] = COPIED.to_be_bytes();
-            w.attribute(NFULA_CFG_MODE, &[a, b, c, d, NFULNL_COPY_PACKET, 0]);
+            let mode = [&COPIED.to_be_bytes()[..], &[NFULNL_COPY_PACKET, 0]].concat();
+            w.attribute(NFULA_CFG_MODE, &mode);
             w.be32(NFULA_CFG_QTHRESH, 1);
             let flags = if connections {
                 NFULNL_CFG_F_SEQ | NFULNL_CFG_F_CONNTRACK
@@ -93,4 +93,40 @@ fn original_port(connection: &Attribute<'_>) -> Option<u16> {
     let tuple = inside(connection, CTA_TUPLE_ORIG)?;
     let port = inside(&inside(&tuple, CTA_TUPLE_PROTO)?, CTA_PROTO_DST_PORT)?;
     Some(u16::from_be_bytes(port.payload.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netlink::wire::Messages;
+
+    #[test]
+    fn a_packet_is_read_with_what_is_known_of_its_connection() {
+        let mut w = Writer::new();
+        let kind = NFNL_SUBSYS_ULOG << 8 | NFULNL_MSG_PACKET;
+        w.message(kind, 0, 0, 2, 223, |w| {
+            w.string(NFULA_PREFIX, "dfw refused 8000-8010/tcp at web.yaml:3");
+            let time = [7_u64.to_be_bytes(), 5_u64.to_be_bytes()].concat();
+            w.attribute(NFULA_TIMESTAMP, &time);
+            w.be32(NFULA_IFINDEX_INDEV, 4);
+            w.be32(NFULA_SEQ, 9);
+            w.nest(NFULA_CT, |w| {
+                w.nest(CTA_TUPLE_ORIG, |w| {
+                    w.nest(CTA_TUPLE_PROTO, |w| {
+                        w.attribute(CTA_PROTO_DST_PORT, &8003_u16.to_be_bytes());
+                    });
+                });
+            });
+        });
+        let message = Messages::new(w.bytes()).next().unwrap().unwrap();
+        let expected = Logged {
+            prefix: "dfw refused 8000-8010/tcp at web.yaml:3".to_owned(),
+            time: Some(Duration::new(7, 5000)),
+            incoming: Some(4),
+            headers: None,
+            original_port: Some(8003),
+            sequence: Some(9),
+        };
+        assert_eq!(decode(&message), Ok(Some(expected)));
+    }
 }

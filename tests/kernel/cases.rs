@@ -358,6 +358,30 @@ fn addresses() -> Vec<Case> {
     cases
 }
 
+fn logs() -> Vec<Case> {
+    let log = step(
+        "log prefix dfw refused:",
+        c"log",
+        &[(sys::NFTNL_EXPR_LOG_PREFIX, Value::Text(c"dfw refused:"))],
+    );
+    let log_group = step(
+        "log prefix dfw refused: group 223 snaplen 0 qthreshold 0",
+        c"log",
+        &[
+            (sys::NFTNL_EXPR_LOG_PREFIX, Value::Text(c"dfw refused:")),
+            (sys::NFTNL_EXPR_LOG_GROUP, Value::U16(223)),
+        ],
+    );
+    let expression = |group| Expression::Log {
+        prefix: "dfw refused:".to_owned(),
+        group,
+    };
+    vec![
+        case(expression(None), vec![log]),
+        case(expression(Some(223)), vec![log_group]),
+    ]
+}
+
 fn statements() -> Vec<Case> {
     let fib = step(
         "fib daddr . iif oif present => reg 1",
@@ -380,19 +404,6 @@ fn statements() -> Vec<Case> {
             (sys::NFTNL_EXPR_LIMIT_FLAGS, Value::U32(0)),
         ],
     );
-    let log = step(
-        "log prefix dfw refused:",
-        c"log",
-        &[(sys::NFTNL_EXPR_LOG_PREFIX, Value::Text(c"dfw refused:"))],
-    );
-    let log_group = step(
-        "log prefix dfw refused: group 223 snaplen 0 qthreshold 0",
-        c"log",
-        &[
-            (sys::NFTNL_EXPR_LOG_PREFIX, Value::Text(c"dfw refused:")),
-            (sys::NFTNL_EXPR_LOG_GROUP, Value::U16(223)),
-        ],
-    );
     let reject = |kind: u32, code: u8| {
         let attributes = [
             (sys::NFTNL_EXPR_REJECT_TYPE, Value::U32(kind)),
@@ -404,7 +415,6 @@ fn statements() -> Vec<Case> {
             &attributes,
         )
     };
-    let prefix = "dfw refused:".to_owned();
     let target = || "target".to_owned();
     vec![
         case(
@@ -417,20 +427,6 @@ fn statements() -> Vec<Case> {
                 burst: 20,
             },
             vec![limit],
-        ),
-        case(
-            Expression::Log {
-                prefix: prefix.clone(),
-                group: None,
-            },
-            vec![log],
-        ),
-        case(
-            Expression::Log {
-                prefix,
-                group: Some(223),
-            },
-            vec![log_group],
         ),
         case(
             Expression::Counter,
@@ -469,6 +465,7 @@ pub(crate) fn cases() -> Vec<Case> {
     let mut cases = interfaces();
     cases.extend(connections());
     cases.extend(addresses());
+    cases.extend(logs());
     cases.extend(statements());
     cases
 }
