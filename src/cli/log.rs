@@ -11,6 +11,7 @@ use crate::kernel::{Heard, Kernel, Listener};
 use crate::netlink::nflog::Logged;
 use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
+use crate::policy::PortKey;
 use crate::ruleset::{Expression, LOG_GROUP, Ruleset};
 
 use super::failure::Failure;
@@ -147,8 +148,8 @@ struct Refusal<'a> {
     time: Timestamp,
     incoming: Option<String>,
     packet: &'a Logged,
-    /// As the policy writes it.
-    port: &'a str,
+    /// As the policy writes it, if it names it.
+    port: Option<&'a str>,
     origin: &'a str,
     /// How many were lost before it.
     lost: u64,
@@ -172,21 +173,15 @@ impl Refusal<'_> {
             }
             None => ("?".to_owned(), "?".to_owned()),
         };
+        let port = self.port.unwrap_or("a port that no policy names");
         // A range of ports does not tell which of them was asked for.
         let asked = match self.packet.original_port {
-            Some(asked)
-                if !self
-                    .port
-                    .split(|c: char| !c.is_ascii_digit())
-                    .any(|p| p == asked.to_string()) =>
-            {
-                format!(" ({asked})")
-            }
+            Some(asked) if !names(port, asked) => format!(" ({asked})"),
             _ => String::new(),
         };
         format!(
             "{}  {incoming}  {from}  {refused} at {}{asked}, on its way to {to}  ({})\n",
-            self.time, self.port, self.origin
+            self.time, port, self.origin
         )
     }
 
@@ -202,4 +197,10 @@ impl Refusal<'_> {
             "lost_before": self.lost,
         })
     }
+}
+
+/// Whether a port of a policy is this one port.
+fn names(port: &str, number: u16) -> bool {
+    let key: Result<PortKey, _> = port.parse();
+    key.is_ok_and(|key| (key.first, key.last) == (number, number))
 }

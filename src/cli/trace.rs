@@ -30,10 +30,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Which packets.
 #[derive(Debug, clap::Args)]
-#[group(id = "which", args = ["from", "to"], required = true, multiple = true)]
 pub(super) struct TraceArgs {
     /// Packets from this address
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", required_unless_present = "to")]
     from: Option<IpAddr>,
     /// Packets to this port: PORT, ADDR:PORT or [V6]:PORT, with /udp or /sctp behind it; as the
     /// client names it, before Docker's translation

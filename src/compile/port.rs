@@ -10,9 +10,6 @@ use crate::ruleset::{
 };
 use crate::source::Span;
 
-/// How many refusals are logged per second and port, and how many at once.
-const LOG_RATE: (u64, u32) = (10, 20);
-
 impl Compiler<'_> {
     /// The chain that judges who may reach a port.
     pub(super) fn port_chain(&mut self, context: Context, key: &PortKey, port: &PortPolicy) {
@@ -165,8 +162,6 @@ fn refusal(matches: &[Expression], key: &PortKey, port: &PortPolicy, comment: &s
     let mut rules = Vec::new();
     if port.log {
         let mut log = matches.to_vec();
-        let (per_second, burst) = LOG_RATE;
-        log.push(Expression::Limit { per_second, burst });
         log.extend(super::logged::refused(&key.to_string(), comment));
         rules.push(Rule::new(log, comment.to_owned()));
     }

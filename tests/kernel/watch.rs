@@ -33,6 +33,7 @@ const POLICY: &str = "default: deny
 ports:
   80: [203.0.113.0/24]
   53/udp: {allow: [203.0.113.0/24], log: true}
+settings: {log: true}
 ";
 
 /// A firewall of somebody else, behind dfw.
@@ -313,6 +314,17 @@ fn log_shows_who_is_refused() -> Result<()> {
     ] {
         ensure!(told.stdout.contains(part), "{told:?}");
     }
+    // Past the host's ports, which `default: deny` refuses.
+    let watching = Watching::start(&world.host, &["log", "--json", "--count", "1"])?;
+    send(&world.stranger, "172.17.0.3:8053")?;
+    let refused = watching.lines()?.pop().context("nothing")?;
+    is(&refused["port"], &Value::Null)?;
+    is(&refused["origin"], &"web.yaml:1".into())?;
+    is(
+        &refused["packet"]["destination"]["address"],
+        &"172.17.0.3".into(),
+    )?;
+
     world.host.dfw_ok(&["remove"])?;
     let told = world.host.dfw(&["log", "--for", "1s"])?;
     ensure!(
