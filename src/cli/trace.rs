@@ -28,16 +28,11 @@ const REMEMBERED: usize = 4096;
 /// How long to wait for the rest of a packet's way.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Which packets.
+/// Which packets, and how many.
 #[derive(Debug, clap::Args)]
 pub(super) struct TraceArgs {
-    /// Packets from this address
-    #[arg(long, value_name = "ADDR", required_unless_present = "to")]
-    from: Option<IpAddr>,
-    /// Packets to this port: PORT, ADDR:PORT or [V6]:PORT, with /udp or /sctp behind it; as the
-    /// client names it, before Docker's translation
-    #[arg(long, value_name = "[ADDR:]PORT[/PROTO]", value_parser = port)]
-    to: Option<PortKey>,
+    #[command(flatten)]
+    which: Which,
     /// End after this time, such as 30s, 5m or 1h
     #[arg(long = "for", value_name = "TIME", default_value = "30s", value_parser = time)]
     time: Duration,
@@ -46,11 +41,24 @@ pub(super) struct TraceArgs {
     count: u32,
 }
 
+/// Which packets: at least one of these.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = true)]
+struct Which {
+    /// Packets from this address
+    #[arg(long, value_name = "ADDR")]
+    from: Option<IpAddr>,
+    /// Packets to this port: PORT, ADDR:PORT or [V6]:PORT, with /udp or /sctp behind it; as the
+    /// client names it, before Docker's translation
+    #[arg(long, value_name = "[ADDR:]PORT[/PROTO]", value_parser = port)]
+    to: Option<PortKey>,
+}
+
 /// Rules by table, chain and number, as far as they were asked for; `None` for one that is gone.
 type Rules = BTreeMap<(u8, String, String, u64), Option<Rule>>;
 
 pub(super) fn run(terminal: Terminal, args: &TraceArgs) -> Result<(), Failure> {
-    let filter = filter(args)?;
+    let filter = filter(&args.which)?;
     let watch = Watch::new(Some(args.time))?;
     let tracer = Tracer::begin(&filter)?;
     terminal.say(
@@ -106,7 +114,7 @@ pub(super) fn run(terminal: Terminal, args: &TraceArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-fn filter(args: &TraceArgs) -> Result<Filter, Failure> {
+fn filter(args: &Which) -> Result<Filter, Failure> {
     let destination = args.to.as_ref().and_then(|to| to.address);
     if let (Some(from), Some(to)) = (args.from, destination)
         && from.is_ipv4() != to.is_ipv4()
@@ -130,10 +138,10 @@ fn filter(args: &TraceArgs) -> Result<Filter, Failure> {
 
 fn about(args: &TraceArgs) -> String {
     let mut text = "packets".to_owned();
-    if let Some(from) = args.from {
+    if let Some(from) = args.which.from {
         let _ = write!(text, " from {from}");
     }
-    if let Some(to) = &args.to {
+    if let Some(to) = &args.which.to {
         let _ = write!(text, " to {to}");
     }
     let packets = count(args.count as usize, "packet", "packets");
