@@ -33,6 +33,8 @@ pub struct Diagnostic {
     pub primary: Option<Label>,
     /// Other places that explain it, such as the first of two equal ports.
     pub related: Vec<Label>,
+    /// How it came about, each a line or more.
+    pub notes: Vec<String>,
     /// What the user can do, each a sentence.
     pub help: Vec<String>,
 }
@@ -47,6 +49,7 @@ impl Diagnostic {
             message: message.into(),
             primary: None,
             related: Vec::new(),
+            notes: Vec::new(),
             help: Vec::new(),
         }
     }
@@ -77,6 +80,13 @@ impl Diagnostic {
             span,
             text: text.into(),
         });
+        self
+    }
+
+    /// The same with one more line on how it came about.
+    #[must_use]
+    pub fn note(mut self, text: impl Into<String>) -> Self {
+        self.notes.push(text.into());
         self
     }
 

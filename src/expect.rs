@@ -35,6 +35,8 @@ pub struct Failed {
     pub expectation: Expectation,
     /// Where it was not met.
     pub door: Door,
+    /// The way that the packet took there.
+    pub trace: Trace,
     /// What to tell the user.
     pub diagnostic: Diagnostic,
 }
@@ -67,7 +69,8 @@ pub fn run(policy: &Policy, origin: &dyn Fn(&Span) -> Origin) -> Report {
             Some((door, trace)) => report.failed.push(Failed {
                 expectation: expectation.clone(),
                 door,
-                diagnostic: case.diagnostic(door, &trace, origin),
+                diagnostic: case.diagnostic(door, &trace, &ruleset, origin),
+                trace,
             }),
         }
     }
@@ -180,6 +183,7 @@ impl<'a> Case<'a> {
         &self,
         door: Door,
         trace: &Trace,
+        ruleset: &Ruleset,
         origin: &dyn Fn(&Span) -> Origin,
     ) -> Diagnostic {
         let Expectation {
@@ -208,6 +212,12 @@ impl<'a> Case<'a> {
         );
         if let Some(span) = self.behind(trace, origin) {
             diagnostic = diagnostic.related(span, format!("{done} by this"));
+        }
+        if trace.steps.is_empty() {
+            diagnostic = diagnostic.note("no rule of dfw has anything to say");
+        }
+        for step in &trace.steps {
+            diagnostic = diagnostic.note(step.describe(ruleset));
         }
         diagnostic.help(self.advice())
     }

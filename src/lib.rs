@@ -34,3 +34,4 @@ pub mod plan;
 pub mod policy;
 pub mod ruleset;
 pub mod source;
+pub mod trace;

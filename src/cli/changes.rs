@@ -339,6 +339,10 @@ impl Compare<'_> {
 
     fn settings(&self, list: &mut Vec<Change>) {
         let (was, is) = (&self.was, &self.is);
+        if was.log != is.log {
+            let note = format!("{}, before: {}", is.log, was.log);
+            list.push(Change::new(Action::Change, "setting", "log").note(note));
+        }
         if was.priority != is.priority {
             let text =
                 |priority: Option<i32>| priority.map_or("none".to_owned(), |p| p.to_string());

@@ -8,15 +8,15 @@ use serde_json::{Value, json};
 
 use crate::diagnostic::Diagnostic;
 use crate::doors::Way;
-use crate::eval::{Decision, Element, Hit, Step, Trace};
+use crate::eval::Decision;
 use crate::explain::{Answer, AtDoor, Question, explain};
 use crate::kernel::Kernel;
 use crate::netlink::object::{family_name, shares_hook};
 use crate::netlink::snapshot::Neighbour;
+use crate::output::json;
 use crate::output::terminal::{Terminal, Tone};
 use crate::policy::{Mistake, PortKey};
-use crate::ruleset::nft::span;
-use crate::ruleset::{Hook, Rule, Ruleset};
+use crate::ruleset::{Hook, Ruleset};
 
 use super::audit::{door, door_name};
 use super::failure::Failure;
@@ -42,7 +42,8 @@ pub(super) struct ExplainArgs {
     engine: EngineArgs,
 }
 
-fn port(text: &str) -> Result<PortKey, String> {
+/// One port on the command line.
+pub(super) fn port(text: &str) -> Result<PortKey, String> {
     let key: PortKey = text
         .parse()
         .map_err(|mistake: Mistake| mistake.to_string())?;
@@ -147,7 +148,8 @@ fn text(
         };
         let _ = writeln!(text, "  {}{to}: {word}", door(&at.way));
         for step in &at.trace.steps {
-            let _ = writeln!(text, "    {}", describe(step, ruleset));
+            let step = step.describe(ruleset).replace('\n', "\n    ");
+            let _ = writeln!(text, "    {step}");
         }
         if at.trace.steps.is_empty() {
             text.push_str("    no rule of dfw has anything to say\n");
@@ -170,40 +172,6 @@ fn text(
         );
     }
     text
-}
-
-/// A rule that decided or led on, and the elements by which it did.
-fn describe(step: &Step, ruleset: &Ruleset) -> String {
-    let rule = ruleset
-        .chains
-        .get(&step.chain)
-        .and_then(|chain| chain.rules.get(step.rule));
-    let rule = rule.map(|rule| Rule::new(rule.expressions.clone(), None).to_string());
-    let hits: Vec<String> = step.hits.iter().map(hit).collect();
-    let hits = if hits.is_empty() {
-        String::new()
-    } else {
-        format!("\n      with {}", hits.join(", "))
-    };
-    let comment = step
-        .comment
-        .as_ref()
-        .map_or_else(String::new, |c| format!("  ({c})"));
-    format!(
-        "{}: {}{comment}{hits}",
-        step.chain,
-        rule.unwrap_or_default()
-    )
-}
-
-fn hit(hit: &Hit) -> String {
-    let element = match &hit.element {
-        Element::Interface(name) => name.clone(),
-        Element::Addresses(first, last) => span(*first, *last),
-        Element::Ports(first, last) if first == last => first.to_string(),
-        Element::Ports(first, last) => format!("{first}-{last}"),
-    };
-    format!("{element} in {}", hit.set)
 }
 
 /// Base chains of others on the hooks of the doors that are open, and before them: what dfw lets
@@ -254,22 +222,6 @@ fn at_door(at: &AtDoor) -> Value {
         "hook": packet.hook.name(),
         "incoming": packet.incoming,
         "verdict": if at.is_open() { "allow" } else { "deny" },
-        "steps": steps(trace),
+        "steps": json::steps(&trace.steps),
     })
-}
-
-fn steps(trace: &Trace) -> Value {
-    let step = |step: &Step| {
-        json!({
-            "chain": step.chain,
-            "rule": step.rule + 1,
-            "origin": step.comment,
-            "elements": step
-                .hits
-                .iter()
-                .map(|h| json!({"set": h.set, "element": hit(h)}))
-                .collect::<Vec<_>>(),
-        })
-    };
-    trace.steps.iter().map(step).collect()
 }

@@ -94,6 +94,10 @@ impl Failure {
                 "unanswered",
                 "`dfw status` tells what is in force",
             )],
+            Error::GroupTaken(_) => vec![diagnostic(
+                "group-taken",
+                "it is another `dfw log`, or a program such as ulogd: the kernel gives a group to one only",
+            )],
             Error::Busy => vec![diagnostic("busy", "try again when they have calmed down")],
             Error::TooLarge(_) => vec![diagnostic(
                 "too-large",

@@ -11,12 +11,16 @@ mod host;
 mod import;
 mod init;
 mod load;
+mod log;
 mod notice;
 mod plan;
 mod remove;
 mod show;
 mod status;
+mod test;
+mod trace;
 mod view;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -41,7 +45,11 @@ Examples:
                                a first policy, of what is published now
   dfw explain --from 198.51.100.7 --to 443
                                would it reach that port, and why (not)?
+  dfw trace --from 198.51.100.7
+                               where do packets from there go, and who drops them?
+  dfw log                      who is refused now? (ports with `log: true`)
   dfw check policies/          is this policy right? (needs no root)
+  dfw test policies/           does it mean what its tests expect?
   dfw plan policies/           what would change?
   dfw apply policies/          put it in force, all of it or nothing
   dfw status                   what is in force, and whom it let in or refused
@@ -80,6 +88,8 @@ enum Verb {
     Import(ImportArgs),
     /// Say whether the policies are right; needs neither root nor a kernel
     Check(PolicyPath),
+    /// Run the tests of the policies, and show what decided; needs neither root nor a kernel
+    Test(PolicyPath),
     /// Say what apply would change, and change nothing
     Plan(PlanArgs),
     /// Put the policies in force: one transaction, all of it or nothing
@@ -88,6 +98,13 @@ enum Verb {
     Status,
     /// Say whether a source reaches a port, by which door, and which line decides
     Explain(explain::ExplainArgs),
+    /// Follow packets through all tables of the kernel as they come, and say who dropped them
+    Trace(trace::TraceArgs),
+    /// Show refused packets as they come, of ports that a policy gives `log: true`
+    ///
+    /// At most 10 a second of each port are shown; the counters of `dfw status` know them all. The
+    /// same packets go to the kernel log. Only one program can listen at a time.
+    Log(log::LogArgs),
     /// Print the rules in force as nft text, or those that a policy becomes
     Show(ShowArgs),
     /// Take dfw's rules out of the kernel
@@ -179,8 +196,11 @@ pub fn main() -> ExitCode {
         Verb::Apply(apply) => apply::run(terminal, &apply.policy.path, &apply.engine),
         Verb::Audit(args) => audit::run(terminal, args.policy.as_deref(), &args.engine),
         Verb::Explain(args) => explain::run(terminal, args),
+        Verb::Trace(args) => trace::run(terminal, args),
+        Verb::Log(args) => log::run(terminal, args),
         Verb::Init(args) => init::run(terminal, &args.path, &args.allow, &args.engine),
         Verb::Check(policy) => check::run(terminal, &policy.path),
+        Verb::Test(policy) => test::run(terminal, &policy.path),
         Verb::Show(show) => match &show.policy {
             Some(path) => show::compiled(terminal, path),
             None => show::installed(terminal),
@@ -203,8 +223,11 @@ impl Verb {
             Self::Plan(_)
             | Self::Audit(_)
             | Self::Explain(_)
+            | Self::Trace(_)
+            | Self::Log(_)
             | Self::Init(_)
             | Self::Check(_)
+            | Self::Test(_)
             | Self::Show(_)
             | Self::Status
             | Self::Import(_) => false,

@@ -35,6 +35,8 @@ pub(super) struct View {
     pub(super) ports: BTreeMap<Port, PortView>,
     /// Whether published ports that no policy names are refused.
     pub(super) deny: bool,
+    /// Whether those refusals are logged.
+    pub(super) log: bool,
     pub(super) priority: Option<i32>,
     /// The beginnings of names in the settings, with `*`.
     pub(super) container_patterns: BTreeSet<String>,
@@ -129,6 +131,13 @@ impl View {
             chain.rules.iter().any(|rule| {
                 rule.expressions.first() == Some(&Expression::OutBridge) && !accepts(rule)
             })
+        });
+        view.log = published.is_some_and(|chain| {
+            let is_log = |e: &Expression| matches!(e, Expression::Log { .. });
+            chain
+                .rules
+                .iter()
+                .any(|rule| rule.expressions.iter().any(is_log))
         });
         let unnamed = compile::remembered(ruleset);
         view.unnamed = unnamed

@@ -25,6 +25,7 @@
 //! possibly the wrong way round, and a stranger would pass as an answer.
 
 mod dispatch;
+mod logged;
 mod names;
 mod port;
 mod published;
@@ -39,6 +40,7 @@ use crate::ruleset::{
     Ruleset, Set, Side, Tuple, Verdict,
 };
 use crate::source::Span;
+pub use logged::logged;
 use names::Context;
 pub use names::port_of_chain;
 pub use published::{decisive, key, remembered, remembers, unnamed};
@@ -247,16 +249,14 @@ impl Compiler<'_> {
         ));
         rules.extend(self.dispatch(Context::Published));
         if self.policy.default == DefaultAction::Deny {
-            let comment = self.default_origin();
-            let refuse = |matches: Expression| {
-                Rule::new(vec![matches, Expression::Counter, drop()], comment.clone())
-            };
             rules.push(same_interface());
-            rules.push(refuse(from_container(true)));
-            rules.push(refuse(to_container(true)));
+            rules.extend(self.refuse_unnamed(&[from_container(true)]));
+            rules.extend(self.refuse_unnamed(&[to_container(true)]));
             rules.extend(self.to_foreign());
-            rules.push(refuse(Expression::OutBridge));
-            rules.extend(self.container_patterns().map(refuse));
+            rules.extend(self.refuse_unnamed(&[Expression::OutBridge]));
+            for to_pattern in self.container_patterns() {
+                rules.extend(self.refuse_unnamed(&[to_pattern]));
+            }
         }
         self.chain("published", rules);
     }
@@ -269,10 +269,7 @@ impl Compiler<'_> {
         rules.extend(self.containers());
         match self.policy.default {
             DefaultAction::Deny => {
-                rules.push(Rule::new(
-                    vec![Expression::Counter, drop()],
-                    self.default_origin(),
-                ));
+                rules.extend(self.refuse_unnamed(&[]));
             }
             DefaultAction::Allow => rules.extend(self.dispatch(Context::Host)),
         }
@@ -296,6 +293,18 @@ impl Compiler<'_> {
             name: NameMatch::Exact(name),
             equal: true,
         }))
+    }
+
+    /// The rules by which `default: deny` refuses what matches.
+    fn refuse_unnamed(&self, matches: &[Expression]) -> Vec<Rule> {
+        let comment = self.default_origin();
+        let rule = |rest: &[Expression]| Rule::new([matches, rest].concat(), comment.clone());
+        let mut rules = Vec::new();
+        if self.policy.settings.log {
+            rules.push(rule(&logged::refused(logged::UNNAMED, &comment)));
+        }
+        rules.push(rule(&[Expression::Counter, drop()]));
+        rules
     }
 
     fn default_origin(&self) -> String {

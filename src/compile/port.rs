@@ -10,8 +10,6 @@ use crate::ruleset::{
 };
 use crate::source::Span;
 
-/// How many refusals are logged per second and port, and how many at once.
-const LOG_RATE: (u64, u32) = (10, 20);
 /// The most entries of one family in a list that is one set.
 const SHORT: usize = 64;
 
@@ -178,13 +176,7 @@ fn refusal(matches: &[Expression], key: &PortKey, port: &PortPolicy, comment: &s
     let mut rules = Vec::new();
     if port.log {
         let mut log = matches.to_vec();
-        let (per_second, burst) = LOG_RATE;
-        log.extend([
-            Expression::Limit { per_second, burst },
-            Expression::Log {
-                prefix: format!("dfw refused {key}: "),
-            },
-        ]);
+        log.extend(super::logged::refused(&key.to_string(), comment));
         rules.push(Rule::new(log, comment.to_owned()));
     }
     let mut refuse = matches.to_vec();

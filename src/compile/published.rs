@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use super::Compiler;
 use super::names::Context;
-use super::{Compiler, Expression, drop};
 use crate::host::engine::{PortRange, Transport};
 use crate::host::{HostView, Publication};
 use crate::policy::{DefaultAction, Policy, PortKey, Protocol};
@@ -71,9 +71,8 @@ impl Compiler<'_> {
             })
             .collect();
         if !keys.is_empty() {
-            let refuse = vec![Expression::Counter, drop()];
-            let rule = Rule::new(refuse, self.default_origin());
-            self.chain(UNNAMED, vec![rule]);
+            let rules = self.refuse_unnamed(&[]);
+            self.chain(UNNAMED, rules);
         }
         keys
     }

@@ -5,6 +5,7 @@
 //! asks for what the packet does not have (connection tracking, an outgoing interface) does not
 //! match, and where nothing decides, a base chain accepts.
 
+mod describe;
 #[cfg(test)]
 mod tests;
 

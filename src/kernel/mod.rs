@@ -15,9 +15,11 @@ use crate::netlink::wire::{DUMP_INTERRUPTED, Malformed, Message, Messages, TooLo
 
 mod install;
 mod transaction;
+mod watch;
 
 pub use install::Installation;
 pub use transaction::{Outcome, sound};
+pub use watch::{Heard, Listener, Tracer};
 
 /// The oldest kernel that has all that dfw sends (keys of the original tuple, kinds of
 /// interfaces, comments of tables): Linux 5.10.
@@ -44,6 +46,9 @@ pub enum Error {
     /// A transaction was sent, and its answer was lost: it may have taken effect.
     #[error("the kernel's answer to the transaction was lost: {0}")]
     Unanswered(Box<Error>),
+    /// Another program has a group of `nfnetlink_log` already.
+    #[error("another program listens to the log group {0} already")]
+    GroupTaken(u16),
     /// Others changed their rulesets all the time.
     #[error("other programs kept changing rulesets: gave up after {TRIES} tries")]
     Busy,

@@ -34,8 +34,8 @@ pub(super) enum Instruction {
     Counter,
     /// `[ limit rate RATE/UNIT burst BURST type packets ]`, the unit in seconds
     Limit { rate: u64, unit: u64, burst: u32 },
-    /// `[ log prefix PREFIX ]` at level warning
-    Log(String),
+    /// `[ log prefix PREFIX ]` at level warning, or `[ log prefix PREFIX group GROUP ]`
+    Log { prefix: String, group: Option<u16> },
     /// `[ reject type TYPE code CODE ]`
     Reject { kind: u32, code: u8 },
     /// `[ fib FLAGS RESULT => reg 1 ]`
@@ -79,7 +79,7 @@ impl Instruction {
             Self::Immediate(_) => "immediate",
             Self::Counter => "counter",
             Self::Limit { .. } => "limit",
-            Self::Log(_) => "log",
+            Self::Log { .. } => "log",
             Self::Reject { .. } => "reject",
             Self::Fib { .. } => "fib",
             Self::Raw { name, .. } => name,
@@ -151,7 +151,12 @@ impl Instruction {
                 w.be32(NFTA_LIMIT_TYPE, NFT_LIMIT_PKTS);
                 w.be32(NFTA_LIMIT_FLAGS, 0);
             }
-            Self::Log(prefix) => w.string(NFTA_LOG_PREFIX, prefix),
+            Self::Log { prefix, group } => {
+                w.string(NFTA_LOG_PREFIX, prefix);
+                if let Some(group) = group {
+                    w.attribute(NFTA_LOG_GROUP, &group.to_be_bytes());
+                }
+            }
             Self::Reject { kind, code } => {
                 w.be32(NFTA_REJECT_TYPE, *kind);
                 w.attribute(NFTA_REJECT_ICMP_CODE, &[*code]);
@@ -291,11 +296,18 @@ impl Instruction {
                 }
             }
             "log" => {
-                let f = fields(&[NFTA_LOG_PREFIX, NFTA_LOG_LEVEL])?;
+                let f = fields(&[NFTA_LOG_PREFIX, NFTA_LOG_LEVEL, NFTA_LOG_GROUP])?;
+                let group = match f.get(NFTA_LOG_GROUP) {
+                    Some(group) => Some(u16::from_be_bytes(group.payload.try_into().ok()?)),
+                    None => None,
+                };
                 if f.get(NFTA_LOG_LEVEL).is_some() {
                     f.expect(NFTA_LOG_LEVEL, LOG_LEVEL_WARNING)?;
                 }
-                Self::Log(f.get(NFTA_LOG_PREFIX)?.string().ok()?.to_owned())
+                Self::Log {
+                    prefix: f.get(NFTA_LOG_PREFIX)?.string().ok()?.to_owned(),
+                    group,
+                }
             }
             "reject" => {
                 let f = fields(&[NFTA_REJECT_TYPE, NFTA_REJECT_ICMP_CODE])?;

@@ -111,7 +111,10 @@ pub(super) fn lower(expression: &Expression, out: &mut Vec<Instruction>) {
                 burst: *burst,
             });
         }
-        Expression::Log { prefix } => out.push(Instruction::Log(prefix.clone())),
+        Expression::Log { prefix, group } => out.push(Instruction::Log {
+            prefix: prefix.clone(),
+            group: *group,
+        }),
         Expression::Counter => out.push(Instruction::Counter),
         Expression::Reject(Reject::TcpReset) => {
             out.push(Instruction::Reject {
@@ -307,9 +310,10 @@ fn raise_first(instructions: &[Instruction]) -> Option<(Expression, usize)> {
             },
             1,
         ),
-        [Log(prefix), ..] => (
+        [Log { prefix, group }, ..] => (
             Expression::Log {
                 prefix: prefix.clone(),
+                group: *group,
             },
             1,
         ),
@@ -394,21 +398,21 @@ const ORIGINAL_PORT: Instruction = Instruction::Ct {
     direction: Some(IP_CT_DIR_ORIGINAL),
 };
 /// `th dport`: at the same place in TCP, UDP and SCTP
-const PACKET_PORT: Instruction = Instruction::Payload {
+pub(super) const PACKET_PORT: Instruction = Instruction::Payload {
     base: NFT_PAYLOAD_TRANSPORT_HEADER,
     offset: 2,
     length: 2,
 };
 
 #[derive(Clone, Copy)]
-enum End {
+pub(super) enum End {
     Source,
     Destination,
 }
 
 /// Loads an address. The keys of the original tuple match their own family only; for the packet's
 /// own header the family is checked first.
-fn lower_address(tuple: Tuple, family: Family, end: End, out: &mut Vec<Instruction>) {
+pub(super) fn lower_address(tuple: Tuple, family: Family, end: End, out: &mut Vec<Instruction>) {
     match tuple {
         Tuple::Original => {
             let key = match (family, end) {
@@ -442,7 +446,7 @@ fn lower_address(tuple: Tuple, family: Family, end: End, out: &mut Vec<Instructi
     }
 }
 
-fn lower_protocol(protocol: L4Protocol, out: &mut Vec<Instruction>) {
+pub(super) fn lower_protocol(protocol: L4Protocol, out: &mut Vec<Instruction>) {
     out.push(Instruction::Meta(NFT_META_L4PROTO));
     out.push(equal(vec![protocol.number()]));
 }
@@ -486,7 +490,7 @@ fn lower_bit(key: u32, bit: u32, out: &mut Vec<Instruction>) {
     });
 }
 
-fn equal(data: Vec<u8>) -> Instruction {
+pub(super) fn equal(data: Vec<u8>) -> Instruction {
     Instruction::Cmp {
         op: NFT_CMP_EQ,
         data,

@@ -9,14 +9,18 @@
 pub mod batch;
 mod deletion;
 mod element;
+pub mod header;
 mod instruction;
 pub mod link;
 pub mod listener;
 mod lower;
 mod memory;
+pub mod nflog;
 mod number;
 pub mod object;
 pub mod request;
 pub mod snapshot;
 pub mod socket;
+pub mod trace;
+pub mod tracer;
 pub mod wire;

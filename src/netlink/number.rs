@@ -32,12 +32,65 @@ numbers! {
         NFT_MSG_DELSETELEM = 14,
         NFT_MSG_NEWGEN = 15,
         NFT_MSG_GETGEN = 16,
+        NFT_MSG_TRACE = 17,
         NFT_MSG_NEWOBJ = 18,
         NFT_MSG_GETOBJ = 19,
         NFT_MSG_DELOBJ = 20,
         NFT_MSG_NEWFLOWTABLE = 22,
         NFT_MSG_GETFLOWTABLE = 23,
         NFT_MSG_DELFLOWTABLE = 24,
+    }
+}
+
+// Traces of packets (`enum nft_trace_attributes`, `enum nft_trace_types`), and the multicast group
+// that they are sent to.
+numbers! {
+    u16 {
+        NFTA_TRACE_TABLE = 1,
+        NFTA_TRACE_CHAIN = 2,
+        NFTA_TRACE_RULE_HANDLE = 3,
+        NFTA_TRACE_TYPE = 4,
+        NFTA_TRACE_VERDICT = 5,
+        NFTA_TRACE_ID = 6,
+        NFTA_TRACE_NETWORK_HEADER = 8,
+        NFTA_TRACE_TRANSPORT_HEADER = 9,
+        NFTA_TRACE_IIF = 10,
+        NFTA_TRACE_OIF = 12,
+        NFTA_TRACE_POLICY = 16,
+    }
+    u32 {
+        NFT_TRACETYPE_POLICY = 1,
+        NFT_TRACETYPE_RETURN = 2,
+        NFT_TRACETYPE_RULE = 3,
+        NFNLGRP_NFTRACE = 9,
+    }
+}
+
+// Logged packets (`linux/netfilter/nfnetlink_log.h`).
+numbers! {
+    u16 {
+        NFNL_SUBSYS_ULOG = 4,
+        NFULNL_MSG_PACKET = 0,
+        NFULNL_MSG_CONFIG = 1,
+        NFULA_CFG_CMD = 1,
+        NFULA_CFG_MODE = 2,
+        NFULA_CFG_QTHRESH = 5,
+        NFULA_CFG_FLAGS = 6,
+        NFULA_TIMESTAMP = 3,
+        NFULA_IFINDEX_INDEV = 4,
+        NFULA_PAYLOAD = 9,
+        NFULA_PREFIX = 10,
+        NFULA_SEQ = 12,
+        NFULA_CT = 18,
+        NFULNL_CFG_F_SEQ = 1,
+        NFULNL_CFG_F_CONNTRACK = 4,
+        CTA_TUPLE_ORIG = 1,
+        CTA_TUPLE_PROTO = 2,
+        CTA_PROTO_DST_PORT = 3,
+    }
+    u8 {
+        NFULNL_CFG_CMD_BIND = 1,
+        NFULNL_COPY_PACKET = 2,
     }
 }
 
@@ -140,6 +193,7 @@ numbers! {
         NFTA_PAYLOAD_LEN = 4,
         NFTA_META_DREG = 1,
         NFTA_META_KEY = 2,
+        NFTA_META_SREG = 3,
         NFTA_CT_DREG = 1,
         NFTA_CT_KEY = 2,
         NFTA_CT_DIRECTION = 3,
@@ -152,6 +206,7 @@ numbers! {
         NFTA_LIMIT_TYPE = 4,
         NFTA_LIMIT_FLAGS = 5,
         NFTA_LIMIT_PAD = 6,
+        NFTA_LOG_GROUP = 1,
         NFTA_LOG_PREFIX = 2,
         NFTA_LOG_LEVEL = 5,
         NFTA_COUNTER_BYTES = 1,
@@ -179,8 +234,15 @@ numbers! {
         NFT_JUMP = (-3i32).cast_unsigned(),
         NFT_GOTO = (-4i32).cast_unsigned(),
         NFT_RETURN = (-5i32).cast_unsigned(),
+        NF_INET_PRE_ROUTING = 0,
         NF_INET_LOCAL_IN = 1,
         NF_INET_FORWARD = 2,
+        NF_INET_LOCAL_OUT = 3,
+        NF_STOLEN = 2,
+        NF_QUEUE = 3,
+        NFT_CONTINUE = (-1i32).cast_unsigned(),
+        NFT_BREAK = (-2i32).cast_unsigned(),
+        NFT_TABLE_F_OWNER = 2,
         NFT_REG_VERDICT = 0,
         NFT_REG_1 = 1,
         NFT_SET_INTERVAL = 4,
@@ -189,6 +251,7 @@ numbers! {
         NFT_DATA_VERDICT = 0xffff_ff00,
         NFT_META_IIFNAME = 6,
         NFT_META_OIFNAME = 7,
+        NFT_META_NFTRACE = 12,
         NFT_META_NFPROTO = 15,
         NFT_META_L4PROTO = 16,
         NFT_META_OIFKIND = 27,

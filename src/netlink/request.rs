@@ -76,6 +76,18 @@ pub fn rules() -> Vec<u8> {
     })
 }
 
+/// Asks for one rule of any table by its number.
+#[must_use]
+pub fn rule(family: u8, table: &str, chain: &str, handle: u64) -> Vec<u8> {
+    let mut w = Writer::new();
+    w.message(kind(NFT_MSG_GETRULE), REQUEST, SEQUENCE, family, 0, |w| {
+        w.string(NFTA_RULE_TABLE, table);
+        w.string(NFTA_RULE_CHAIN, chain);
+        w.be64(NFTA_RULE_HANDLE, handle);
+    });
+    w.bytes().to_vec()
+}
+
 /// Asks for the stateful objects of the `inet` family.
 #[must_use]
 pub fn objects() -> Vec<u8> {

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
@@ -16,8 +16,9 @@ const RECEIVE: usize = 64 * 1024;
 /// Room for the acknowledgements of a batch of which every message fails.
 const RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
 
-/// `SOL_NETLINK`, `NETLINK_CAP_ACK` and `NETLINK_EXT_ACK` of `linux/netlink.h`.
+/// `SOL_NETLINK` and its options, of `linux/netlink.h`.
 const SOL_NETLINK: i32 = 270;
+const NETLINK_ADD_MEMBERSHIP: i32 = 1;
 const NETLINK_CAP_ACK: i32 = 10;
 const NETLINK_EXT_ACK: i32 = 11;
 
@@ -64,14 +65,38 @@ impl Socket {
             protocol.into(),
         )?;
         rustix::net::bind(&fd, &SocketAddrNetlink::new(0, 0))?;
-        set_flag(&fd, NETLINK_EXT_ACK)?;
-        set_flag(&fd, NETLINK_CAP_ACK)?;
+        set_option(&fd, NETLINK_EXT_ACK, 1)?;
+        set_option(&fd, NETLINK_CAP_ACK, 1)?;
         // Without the right to go past the limit of the system the default must do.
         let _ = sockopt::set_socket_recv_buffer_size_force(&fd, RECEIVE_BUFFER);
         // The kernel counts its own overhead too, and so doubles what it is asked for.
         let room = Cell::new(sockopt::socket_send_buffer_size(&fd)? / 2);
         let buffer = RefCell::default();
         Ok(Self { fd, room, buffer })
+    }
+
+    /// Receives what is sent to a multicast group, from now on.
+    ///
+    /// # Errors
+    /// As `setsockopt(2)`; `EPERM` without `CAP_NET_ADMIN`.
+    pub fn join(&self, group: u32) -> io::Result<()> {
+        set_option(&self.fd, NETLINK_ADD_MEMBERSHIP, group.cast_signed())
+    }
+
+    /// The socket's own address, which no other netlink socket of the same protocol and network
+    /// namespace has.
+    ///
+    /// # Errors
+    /// As `getsockname(2)`.
+    pub fn port(&self) -> io::Result<u32> {
+        let address = SocketAddrNetlink::try_from(rustix::net::getsockname(&self.fd)?)?;
+        Ok(address.pid())
+    }
+
+    /// The name of an interface of the socket's network namespace; `None` if it is gone.
+    #[must_use]
+    pub fn interface(&self, index: u32) -> Option<String> {
+        rustix::net::netdevice::index_to_name(&self.fd, index).ok()
     }
 
     /// Sends a batch, which is one message to the kernel whatever its size, and works it off
@@ -126,6 +151,12 @@ impl Socket {
     }
 }
 
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
 fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
     loop {
         match call() {
@@ -136,15 +167,14 @@ fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
 }
 
 #[expect(unsafe_code, reason = "rustix has no options of netlink sockets")]
-fn set_flag(fd: impl AsFd, option: i32) -> io::Result<()> {
-    let on: i32 = 1;
-    // SAFETY: the descriptor is open for the call, and the kernel reads four bytes from `on`.
+fn set_option(fd: impl AsFd, option: i32, value: i32) -> io::Result<()> {
+    // SAFETY: the descriptor is open for the call, and the kernel reads four bytes from `value`.
     let done = unsafe {
         libc::setsockopt(
             fd.as_fd().as_raw_fd(),
             SOL_NETLINK,
             option,
-            std::ptr::from_ref(&on).cast(),
+            std::ptr::from_ref(&value).cast(),
             4,
         )
     };

@@ -38,6 +38,9 @@ pub fn render(diagnostic: &Diagnostic, sources: &Sources, colour: bool) -> Strin
         for excerpt in excerpts(diagnostic, sources) {
             group = excerpt.add_to(group);
         }
+        for note in &diagnostic.notes {
+            group = group.element(Level::NOTE.message(note.as_str()));
+        }
         for help in &diagnostic.help {
             group = group.element(Level::HELP.message(help.as_str()));
         }
@@ -46,6 +49,11 @@ pub fn render(diagnostic: &Diagnostic, sources: &Sources, colour: bool) -> Strin
         // Without a snippet there is no gutter that the advice could hang on, so each stands for
         // itself.
         text.push_str(&renderer.render(&[group]));
+        for note in &diagnostic.notes {
+            let note = Group::with_title(Level::NOTE.secondary_title(note.as_str()));
+            text.push('\n');
+            text.push_str(&renderer.render(&[note]));
+        }
         for help in &diagnostic.help {
             let help = Group::with_title(Level::HELP.secondary_title(help.as_str()));
             text.push('\n');
@@ -152,7 +160,7 @@ fn first_line(sources: &Sources, span: &Span) -> Range<usize> {
 
 /// The diagnostic as JSON: `severity`, `slug`, `message`, its place (`file`, `line`, `column`,
 /// `end_line`, `end_column`, all `null` if it has none; from 1, columns in characters, the end
-/// exclusive), `label`, `related` places, and `help`.
+/// exclusive), `label`, `related` places, `notes` if there are any, and `help`.
 #[must_use]
 pub fn to_json(diagnostic: &Diagnostic, sources: &Sources) -> Value {
     let severity = match diagnostic.severity {
@@ -176,6 +184,9 @@ pub fn to_json(diagnostic: &Diagnostic, sources: &Sources) -> Value {
         && let Value::Object(mut place) = place(primary, sources)
     {
         object.append(&mut place);
+    }
+    if let (false, Some(object)) = (diagnostic.notes.is_empty(), value.as_object_mut()) {
+        object.insert("notes".to_owned(), json!(diagnostic.notes));
     }
     value
 }

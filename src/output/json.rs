@@ -4,6 +4,7 @@
 
 use serde_json::{Value, json};
 
+use crate::eval::Step;
 use crate::expect::{Door, Failed};
 use crate::host::engine::Engine;
 use crate::host::{HostView, Publication};
@@ -91,9 +92,28 @@ pub fn tests(passed: usize, failed: &[Failed]) -> Value {
                 Door::Published => "published",
                 Door::Host => "host",
             },
+            "steps": steps(&failed.trace.steps),
         })
     });
     json!({"passed": passed, "failed": failed.collect::<Vec<_>>()})
+}
+
+/// The rules that decided, in order.
+#[must_use]
+pub fn steps(steps: &[Step]) -> Value {
+    let step = |step: &Step| {
+        json!({
+            "chain": step.chain,
+            "rule": step.rule + 1,
+            "origin": step.comment,
+            "elements": step
+                .hits
+                .iter()
+                .map(|hit| json!({"set": hit.set, "element": hit.to_string()}))
+                .collect::<Vec<_>>(),
+        })
+    };
+    steps.iter().map(step).collect()
 }
 
 /// How large a ruleset is.

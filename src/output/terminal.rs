@@ -75,6 +75,25 @@ impl Terminal {
         out.flush()
     }
 
+    /// Gives a part of an answer that has no end: as one line of JSON if asked for, else as text.
+    ///
+    /// # Errors
+    /// As the stream's.
+    pub fn part(
+        self,
+        json: impl FnOnce() -> Value,
+        text: impl FnOnce() -> String,
+    ) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        if self.json {
+            serde_json::to_writer(&mut out, &json())?;
+            writeln!(out)?;
+        } else {
+            out.write_all(text().as_bytes())?;
+        }
+        out.flush()
+    }
+
     /// Shows a diagnostic.
     pub fn diagnostic(self, diagnostic: &Diagnostic, sources: &Sources) {
         // Nobody is left to be told if stderr is closed.

@@ -85,6 +85,7 @@ mod tests {
     fn rules(text: &str) -> Vec<Rule> {
         let prefix = |c: char| Expression::Log {
             prefix: c.to_lowercase().to_string(),
+            group: None,
         };
         // A capital letter is the same rule with another comment.
         let rule = |c: char| Rule::new(vec![prefix(c)], c.is_uppercase().then(|| "a".to_owned()));

@@ -158,6 +158,8 @@ pub struct Settings {
     /// `foreign-interfaces`: bridges of other software (libvirt, LXD, CNI), whose forwarded ports
     /// `default: deny` leaves alone.
     pub foreign_interfaces: Vec<InterfacePattern>,
+    /// `log`: whether what `default: deny` refuses is logged.
+    pub log: bool,
     /// `priority` of the base chains, relative to `filter` (0): -199 to -1.
     pub priority: i32,
 }

@@ -255,21 +255,7 @@ impl Reader<'_> {
                 }
             }
             "interface" => policy.interfaces = self.read_interfaces(line),
-            "log" => {
-                policy.log = match &line.value.value {
-                    Value::Scalar { text, plain: true } if text == "true" => true,
-                    Value::Scalar { text, plain: true } if text == "false" => false,
-                    Value::Refused => false,
-                    _ => {
-                        self.wrong_value(
-                            &line.value,
-                            "`log` is `true` or `false`",
-                            &["true", "false"],
-                        );
-                        false
-                    }
-                }
-            }
+            "log" => policy.log = self.read_log(&line.value),
             "refuse" => {
                 policy.refuse = match line.value.text() {
                     Some("drop") => Refuse::Drop,
@@ -282,6 +268,19 @@ impl Reader<'_> {
                 }
             }
             _ => self.unknown_key(line, &LONG_FORM, "a port"),
+        }
+    }
+
+    /// Reads the value of `log`, of a port or of all.
+    pub(super) fn read_log(&mut self, node: &Node) -> bool {
+        match &node.value {
+            Value::Scalar { text, plain: true } if text == "true" => true,
+            Value::Scalar { text, plain: true } if text == "false" => false,
+            Value::Refused => false,
+            _ => {
+                self.wrong_value(node, "`log` is `true` or `false`", &["true", "false"]);
+                false
+            }
         }
     }
 

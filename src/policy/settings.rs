@@ -10,7 +10,12 @@ use super::{InterfacePattern, Settings};
 use crate::diagnostic::Diagnostic;
 use crate::source::Span;
 
-const KEYS: [&str; 3] = ["container-interfaces", "foreign-interfaces", "priority"];
+const KEYS: [&str; 4] = [
+    "container-interfaces",
+    "foreign-interfaces",
+    "log",
+    "priority",
+];
 
 /// Priorities at which the base chains do their work.
 ///
@@ -29,6 +34,7 @@ impl Default for Settings {
             // Bridges of libvirt, LXD, LXC, Incus and Kubernetes' bridge plugin, by their own
             // names.
             foreign_interfaces: patterns(&["virbr*", "lxdbr*", "lxcbr*", "incusbr*", "cni0"]),
+            log: false,
             priority: -4,
         }
     }
@@ -44,7 +50,8 @@ pub(super) struct Draft {
 impl Reader<'_> {
     /// Reads what is below `settings:`.
     pub(super) fn read_settings(&mut self, node: &Node) {
-        let help = "the settings are `container-interfaces`, `foreign-interfaces` and `priority`";
+        let help =
+            "the settings are `container-interfaces`, `foreign-interfaces`, `log` and `priority`";
         for member in self.section(node, "`settings`", help) {
             if !KEYS.contains(&member.key.as_str()) {
                 self.unknown_key(member, &KEYS, "`settings`");
@@ -77,6 +84,7 @@ impl Reader<'_> {
             "foreign-interfaces" => {
                 self.settings.settings.foreign_interfaces = self.read_patterns(member);
             }
+            "log" => self.settings.settings.log = self.read_log(&member.value),
             _ => match &member.value.value {
                 Value::Scalar { text, plain: true } if priority(text).is_some() => {
                     self.settings.settings.priority = priority(text).unwrap_or_default();

@@ -101,7 +101,7 @@ fn check_expression(
             (super::Family::V4, Some(Elements::Ipv4Verdicts(_)))
                 | (super::Family::V6, Some(Elements::Ipv6Verdicts(_)))
         ),
-        Expression::Log { prefix } => {
+        Expression::Log { prefix, .. } => {
             prefix.len() <= LOG_PREFIX_MAX && !prefix.contains(['"', '\0'])
         }
         Expression::Verdict(verdict) => {

@@ -78,10 +78,13 @@ pub enum Expression {
         /// The size of the bucket, in packets.
         burst: u32,
     },
-    /// `log prefix "…"`: to the kernel log.
+    /// `log prefix "…"`: to the kernel log. `log prefix "…" group 223`: to the program that listens
+    /// to that group of `nfnetlink_log`, if there is one.
     Log {
         /// At most 127 bytes.
         prefix: String,
+        /// The group; `None` for the kernel log.
+        group: Option<u16>,
     },
     /// `counter`. Its values are no part of the ruleset.
     Counter,

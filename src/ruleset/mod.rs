@@ -23,6 +23,9 @@ pub use expression::{
 /// The name of dfw's table, in the `inet` family.
 pub const TABLE: &str = "dfw-nft";
 
+/// The group of `nfnetlink_log` that dfw's rules log to, beside the kernel log.
+pub const LOG_GROUP: u16 = 223;
+
 /// The contents of dfw's table.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ruleset {

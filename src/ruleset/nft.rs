@@ -264,7 +264,14 @@ impl Display for Expression {
             Self::Limit { per_second, burst } => {
                 write!(f, "limit rate {per_second}/second burst {burst} packets")
             }
-            Self::Log { prefix } => write!(f, "log prefix \"{prefix}\""),
+            Self::Log {
+                prefix,
+                group: None,
+            } => write!(f, "log prefix \"{prefix}\""),
+            Self::Log {
+                prefix,
+                group: Some(group),
+            } => write!(f, "log prefix \"{prefix}\" group {group}"),
             Self::Counter => f.write_str("counter"),
             Self::Reject(Reject::TcpReset) => f.write_str("reject with tcp reset"),
             // A bare `reject` behind a match of one family is that family's own error to nft.

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use dfw::netlink::batch::{Answer, Batch};
 use dfw::netlink::link::decode_link;
 use dfw::netlink::listener::decode_listener;
-use dfw::netlink::object;
 use dfw::netlink::request::decode_generation;
 use dfw::netlink::snapshot::Installed;
-use dfw::netlink::wire::Messages;
+use dfw::netlink::wire::{Messages, Writer};
+use dfw::netlink::{nflog, object, trace};
 use dfw::ruleset::check::check;
 use dfw::ruleset::{Chain, Elements, Expression, Rule, Ruleset, Set, Verdict};
 use proptest::prelude::*;
@@ -36,6 +36,8 @@ fn read_all(bytes: &[u8]) {
         let _ = decode_link(&message);
         let _ = decode_listener(&message, 6);
         let _ = decode_generation(&message);
+        let _ = trace::decode(&message);
+        let _ = nflog::decode(&message);
     }
 }
 
@@ -118,6 +120,31 @@ proptest! {
             bytes.truncate(end.index(bytes.len()));
         }
         read_all(&bytes);
+    }
+
+    /// What the kernel tells as it happens: the attributes are there, and hold anything.
+    #[test]
+    fn no_event_does_harm(
+        kind in prop::sample::select(vec![0x0a11_u16, 0x0400]),
+        attributes in proptest::collection::vec(
+            (0..24_u16, prop_oneof![
+                proptest::collection::vec(any::<u8>(), 0..70),
+                proptest::collection::vec(any::<u8>(), 4),
+                (0..5_u8, proptest::collection::vec(any::<u8>(), 0..60)).prop_map(|(kind, rest)| {
+                    let length = u8::try_from(rest.len() + 4).unwrap();
+                    [&[length, 0, kind, 0], &rest[..]].concat()
+                }),
+            ]),
+            0..16,
+        ),
+    ) {
+        let mut w = Writer::new();
+        w.message(kind, 0, 0, 1, 0, |w| {
+            for (kind, payload) in &attributes {
+                w.attribute(*kind, payload);
+            }
+        });
+        read_all(w.bytes());
     }
 
     /// Errors and links have their own layouts; the kind is right and the rest is not.

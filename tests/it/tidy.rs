@@ -71,6 +71,19 @@ const NEVER: &[(&str, &[&str])] = &[
             "cli",
         ],
     ),
+    (
+        "trace",
+        &[
+            "source",
+            "diagnostic",
+            "policy",
+            "host",
+            "compile",
+            "kernel",
+            "output",
+            "cli",
+        ],
+    ),
     ("expect", &["netlink", "kernel", "output", "cli"]),
     (
         "import",

@@ -358,6 +358,30 @@ fn addresses() -> Vec<Case> {
     cases
 }
 
+fn logs() -> Vec<Case> {
+    let log = step(
+        "log prefix dfw refused:",
+        c"log",
+        &[(sys::NFTNL_EXPR_LOG_PREFIX, Value::Text(c"dfw refused:"))],
+    );
+    let log_group = step(
+        "log prefix dfw refused: group 223 snaplen 0 qthreshold 0",
+        c"log",
+        &[
+            (sys::NFTNL_EXPR_LOG_PREFIX, Value::Text(c"dfw refused:")),
+            (sys::NFTNL_EXPR_LOG_GROUP, Value::U16(223)),
+        ],
+    );
+    let expression = |group| Expression::Log {
+        prefix: "dfw refused:".to_owned(),
+        group,
+    };
+    vec![
+        case(expression(None), vec![log]),
+        case(expression(Some(223)), vec![log_group]),
+    ]
+}
+
 fn statements() -> Vec<Case> {
     let fib = step(
         "fib daddr . iif oif present => reg 1",
@@ -380,11 +404,6 @@ fn statements() -> Vec<Case> {
             (sys::NFTNL_EXPR_LIMIT_FLAGS, Value::U32(0)),
         ],
     );
-    let log = step(
-        "log prefix dfw refused:",
-        c"log",
-        &[(sys::NFTNL_EXPR_LOG_PREFIX, Value::Text(c"dfw refused:"))],
-    );
     let reject = |kind: u32, code: u8| {
         let attributes = [
             (sys::NFTNL_EXPR_REJECT_TYPE, Value::U32(kind)),
@@ -396,7 +415,6 @@ fn statements() -> Vec<Case> {
             &attributes,
         )
     };
-    let prefix = "dfw refused:".to_owned();
     let target = || "target".to_owned();
     vec![
         case(
@@ -410,7 +428,6 @@ fn statements() -> Vec<Case> {
             },
             vec![limit],
         ),
-        case(Expression::Log { prefix }, vec![log]),
         case(
             Expression::Counter,
             vec![step("counter pkts 0 bytes 0", c"counter", &[])],
@@ -448,6 +465,7 @@ pub(crate) fn cases() -> Vec<Case> {
     let mut cases = interfaces();
     cases.extend(connections());
     cases.extend(addresses());
+    cases.extend(logs());
     cases.extend(statements());
     cases
 }

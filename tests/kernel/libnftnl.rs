@@ -23,6 +23,7 @@ const NEW_ELEMENTS: u16 = 0x0a0c;
 #[derive(Debug, Clone)]
 pub(crate) enum Value {
     U8(u8),
+    U16(u16),
     U32(u32),
     U64(u64),
     Bytes(Vec<u8>),
@@ -55,6 +56,7 @@ impl Expression for Raw {
             unsafe {
                 match value {
                     Value::U8(value) => sys::nftnl_expr_set_u8(expression, number, *value),
+                    Value::U16(value) => sys::nftnl_expr_set_u16(expression, number, *value),
                     Value::U32(value) => sys::nftnl_expr_set_u32(expression, number, *value),
                     Value::U64(value) => sys::nftnl_expr_set_u64(expression, number, *value),
                     Value::Bytes(bytes) => {

@@ -30,6 +30,7 @@ mod support;
 mod text;
 mod tracer;
 mod traffic;
+mod watch;
 mod witness;
 
 use std::process::ExitCode;
@@ -91,6 +92,7 @@ fn all() -> impl Iterator<Item = Named> {
         loss::TRIALS,
         kill::TRIALS,
         import::TRIALS,
+        watch::TRIALS,
     ];
     groups.into_iter().flatten().copied()
 }

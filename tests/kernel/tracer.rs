@@ -36,7 +36,7 @@ fn no_verb_starts_a_program() -> Result<()> {
     let wrong = path("tests/policies/invalid/everything-at-once");
     let rules = path("tests/import/ufw-docker/rules.v4");
     // In an order in which each has something to do; with the exit code.
-    let runs: [(&[&str], i32); 17] = [
+    let runs: [(&[&str], i32); 20] = [
         (&["status"], 0),
         (&["show"], 1),
         (&["check", &good], 0),
@@ -49,6 +49,9 @@ fn no_verb_starts_a_program() -> Result<()> {
         (&["status"], 0),
         (&["show"], 0),
         (&["show", "--policy", &good], 0),
+        (&["test", &other], 0),
+        (&["trace", "--to", "9", "--for", "1s"], 0),
+        (&["log", "--for", "1s"], 0),
         (&["remove"], 0),
         (&["remove"], 0),
         (&["import", &rules], 0),

@@ -74,7 +74,7 @@ table inet witness {
 pub(crate) struct World {
     pub(crate) host: Place,
     pub(crate) client: Place,
-    stranger: Place,
+    pub(crate) stranger: Place,
     /// Two of the known bridge, and two of the new one.
     containers: [Place; 4],
 }

@@ -281,7 +281,11 @@ fn limit() -> impl Strategy<Value = Part> {
 }
 
 fn log() -> impl Strategy<Value = Part> {
-    "[a-zA-Z0-9 :./-]{1,127}".prop_map(|prefix| Part::Ready(Expression::Log { prefix }))
+    (
+        "[a-zA-Z0-9 :./-]{1,127}",
+        proptest::option::of(any::<u16>()),
+    )
+        .prop_map(|(prefix, group)| Part::Ready(Expression::Log { prefix, group }))
 }
 
 /// The end of a rule: at most one verdict or refusal.

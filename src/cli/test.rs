@@ -1,0 +1,42 @@
+//! `dfw test`: do the policies mean what their `tests:` expect?
+
+use std::path::Path;
+
+use serde_json::json;
+
+use crate::output::diagnostic::to_json;
+use crate::output::json;
+use crate::output::table::count;
+use crate::output::terminal::{Terminal, Tone};
+
+use super::failure::Failure;
+use super::load::load;
+
+pub(super) fn run(terminal: Terminal, path: &Path) -> Result<(), Failure> {
+    let (loaded, passed) = load(terminal, path)?.test()?;
+    terminal.answer(
+        || {
+            json!({
+                "schema": "dfw/test/v1",
+                "tests": json::tests(passed, &[]),
+                "warnings": loaded
+                    .warnings
+                    .iter()
+                    .map(|warning| to_json(warning, &loaded.sources))
+                    .collect::<Vec<_>>(),
+            })
+        },
+        || match passed {
+            0 => format!(
+                "{} has no tests; write some below `tests:`\n",
+                path.display()
+            ),
+            _ => format!(
+                "{}: {}\n",
+                terminal.paint(Tone::Good, "passed"),
+                count(passed, "test", "tests")
+            ),
+        },
+    )?;
+    Ok(())
+}

@@ -1,0 +1,401 @@
+//! `dfw trace` and `dfw log`: packets are shown as the kernel judges them, and nothing stays behind.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::{SocketAddr, UdpSocket};
+use std::process::{Child, ChildStderr, ChildStdout, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use dfw::kernel::Tracer;
+use dfw::netlink::tracer::Filter;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::Named;
+use crate::place::{Place, Told};
+use crate::support::command::wait_for;
+use crate::support::probe::PATIENCE;
+use crate::traffic::World;
+
+pub(crate) const TRIALS: &[Named] = &[
+    ("trace_names_who_dropped", trace_names_who_dropped),
+    ("trace_leaves_nothing_behind", trace_leaves_nothing_behind),
+    (
+        "a_table_without_owner_is_removed",
+        a_table_without_owner_is_removed,
+    ),
+    ("two_traces_at_once", two_traces_at_once),
+    ("log_shows_who_is_refused", log_shows_who_is_refused),
+    ("log_bears_a_flood", log_bears_a_flood),
+];
+
+const POLICY: &str = "default: deny
+ports:
+  80: [203.0.113.0/24]
+  53/udp: {allow: [203.0.113.0/24], log: true}
+settings: {log: true}
+";
+
+/// A firewall of somebody else, behind dfw.
+const OTHER: &str = "
+table inet other {
+    chain forward {
+        type filter hook forward priority 10;
+        ip saddr 203.0.113.9 udp dport 8053 counter drop comment \"not ours\"
+    }
+}
+";
+
+/// The client's and the stranger's way to the host.
+const CLIENT: &str = "203.0.113.9";
+const STRANGER: &str = "198.51.100.66";
+const TO_CLIENT: &str = "203.0.113.1:53";
+const TO_STRANGER: &str = "198.51.100.1:53";
+
+/// A program that watches, after it has said that it does.
+struct Watching {
+    child: Child,
+    said: String,
+    stdout: BufReader<ChildStdout>,
+    stderr: BufReader<ChildStderr>,
+}
+
+impl Watching {
+    fn start(place: &Place, arguments: &[&str]) -> Result<Self> {
+        let mut child = place
+            .program(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let stdout = child.stdout.take().context("no stdout")?;
+        let stderr = child.stderr.take().context("no stderr")?;
+        let mut watching = Self {
+            child,
+            said: String::new(),
+            stdout: BufReader::new(stdout),
+            stderr: BufReader::new(stderr),
+        };
+        watching.stderr.read_line(&mut watching.said)?;
+        ensure!(!watching.said.is_empty(), "dfw {arguments:?} said nothing");
+        Ok(watching)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        Ok(kill_process(pid.context("no process")?, signal)?)
+    }
+
+    /// Waits for its end.
+    fn end(mut self) -> Result<Told> {
+        let (mut stdout, mut stderr) = (String::new(), self.said.clone());
+        self.stdout.read_to_string(&mut stdout)?;
+        self.stderr.read_to_string(&mut stderr)?;
+        Ok(Told {
+            code: self.child.wait()?.code(),
+            stdout,
+            stderr,
+        })
+    }
+
+    /// Its lines of JSON, after it has ended well.
+    fn lines(self) -> Result<Vec<Value>> {
+        let told = self.end()?;
+        ensure!(told.code == Some(0), "{told:?}");
+        let lines = told.stdout.lines().map(serde_json::from_str);
+        Ok(lines.collect::<Result<_, _>>()?)
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        // Ended already, unless the trial has failed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// One datagram.
+fn send(from: &Place, to: &str) -> Result<()> {
+    let to: SocketAddr = to.parse()?;
+    from.namespace().run(|| {
+        UdpSocket::bind("0.0.0.0:0")?.send_to(b"hello", to)?;
+        Ok(())
+    })
+}
+
+fn world() -> Result<World> {
+    let world = World::new()?;
+    let policy = world.host.write("web.yaml", POLICY)?;
+    world.host.dfw_ok(&["apply", &policy.to_string_lossy()])?;
+    Ok(world)
+}
+
+/// What a trace says of one datagram: as JSON, then as text.
+fn traced(world: &World, from: &str, sender: &Place, to: &str) -> Result<(Value, String)> {
+    let once = ["trace", "--from", from, "--count", "1", "--for", "1m"];
+    let watching = Watching::start(&world.host, &[&once[..], &["--json"]].concat())?;
+    send(sender, to)?;
+    let packet = watching.lines()?.pop().context("nothing was traced")?;
+    let watching = Watching::start(&world.host, &once)?;
+    send(sender, to)?;
+    let told = watching.end()?;
+    ensure!(told.code == Some(0), "{told:?}");
+    Ok((packet, told.stdout))
+}
+
+fn is(value: &Value, expected: &Value) -> Result<()> {
+    ensure!(value == expected, "{value:#} is not {expected:#}");
+    Ok(())
+}
+
+fn trace_names_who_dropped() -> Result<()> {
+    let world = world()?;
+    let (packet, text) = traced(&world, STRANGER, &world.stranger, TO_STRANGER)?;
+    let steps = packet["steps"].as_array().context("no steps")?;
+    let last = steps.last().context("no step")?;
+    is(&packet["schema"], &"dfw/trace/v1".into())?;
+    is(&packet["verdict"], &"dropped".into())?;
+    is(&packet["incoming"], &"eth1".into())?;
+    is(&packet["packet"]["source"]["address"], &STRANGER.into())?;
+    is(&packet["packet"]["destination"]["port"], &53.into())?;
+    is(&packet["rewritten"]["destination"]["port"], &8053.into())?;
+    is(&steps[0]["table"], &"docker".into())?;
+    is(&last["table"], &"dfw-nft".into())?;
+    is(&last["chain"], &"port-53-udp".into())?;
+    is(&last["origin"], &"web.yaml:4".into())?;
+    let verdict = "  dropped by inet dfw-nft, chain port-53-udp, web.yaml:4\n";
+    ensure!(text.ends_with(verdict), "{text}");
+    ensure!(text.starts_with("eth1  198.51.100.66:"), "{text}");
+
+    world.host.nft_load(&["-f"], OTHER)?;
+    let (packet, text) = traced(&world, CLIENT, &world.client, TO_CLIENT)?;
+    let steps = packet["steps"].as_array().context("no steps")?;
+    let last = steps.last().context("no step")?;
+    is(&packet["verdict"], &"dropped".into())?;
+    is(&last["table"], &"other".into())?;
+    is(&last["comment"], &"not ours".into())?;
+    is(&last["origin"], &Value::Null)?;
+    ensure!(
+        steps.iter().any(|step| step["table"] == "dfw-nft"),
+        "{packet:#}"
+    );
+    let handle = &last["handle"];
+    let verdict = format!("  dropped by inet other, chain forward, rule {handle} (not ours)\n");
+    ensure!(text.ends_with(&verdict), "{text}");
+
+    world.host.nft("delete table inet other")?;
+    let (packet, text) = traced(&world, CLIENT, &world.client, TO_CLIENT)?;
+    is(&packet["verdict"], &"accepted".into())?;
+    ensure!(text.contains("  accepted everywhere"), "{text}");
+
+    // It works without dfw's rules, too.
+    world.host.dfw_ok(&["remove"])?;
+    let (packet, _) = traced(&world, STRANGER, &world.stranger, TO_STRANGER)?;
+    is(&packet["verdict"], &"accepted".into())
+}
+
+fn has_table(place: &Place) -> Result<bool> {
+    Ok(place.nft("list tables")?.contains("dfw-trace-"))
+}
+
+fn trace_leaves_nothing_behind() -> Result<()> {
+    let place = Place::new()?;
+    let start = |time| Watching::start(&place, &["trace", "--to", "9/udp", "--for", time]);
+    let watching = start("1s")?;
+    ensure!(has_table(&place)?, "no table");
+    let told = watching.end()?;
+    ensure!(told.code == Some(0), "{told:?}");
+    ensure!(told.stderr.contains("no packet of that kind"), "{told:?}");
+    ensure!(!has_table(&place)?, "left behind by a good end");
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let watching = start("1h")?;
+        watching.signal(signal)?;
+        let told = watching.end()?;
+        ensure!(told.code == Some(0), "{signal:?}: {told:?}");
+        ensure!(!has_table(&place)?, "left behind by {signal:?}");
+    }
+    let watching = start("1h")?;
+    ensure!(has_table(&place)?, "no table");
+    watching.signal(Signal::KILL)?;
+    ensure!(watching.end()?.code.is_none(), "not killed");
+    wait_for("the table to go", PATIENCE, || {
+        (!has_table(&place).ok()?).then_some(())
+    })
+}
+
+/// As on kernels that know no owners of tables.
+fn a_table_without_owner_is_removed() -> Result<()> {
+    let place = Place::new()?;
+    let filter = Filter {
+        source: Some("192.0.2.1".parse()?),
+        ..Filter::default()
+    };
+    place.nft("add table inet dfw-trace-4242")?;
+    place.nft("add table inet dfw-trace-of-somebody")?;
+    place.namespace().run(|| {
+        let tracer = Tracer::begin_as(&filter, false)?;
+        let tables = place.nft("list tables")?;
+        ensure!(!tables.contains("dfw-trace-4242"), "stale: {tables}");
+        ensure!(tables.contains(tracer.table()), "{tables}");
+        // Another run lets it be, as its socket is there.
+        place.dfw_ok(&["trace", "--to", "9", "--for", "1s"])?;
+        let tables = place.nft("list tables")?;
+        ensure!(tables.contains(tracer.table()), "{tables}");
+        drop(tracer);
+        Ok(())
+    })?;
+    let tables = place.nft("list tables")?;
+    ensure!(tables == "table inet dfw-trace-of-somebody\n", "{tables}");
+    Ok(())
+}
+
+fn two_traces_at_once() -> Result<()> {
+    let world = world()?;
+    let host = &world.host;
+    let by_port = [
+        "trace", "--json", "--to", "53/udp", "--count", "1", "--for", "1m",
+    ];
+    let by_port = Watching::start(host, &by_port)?;
+    let by_source = [
+        "trace", "--json", "--from", STRANGER, "--count", "2", "--for", "1m",
+    ];
+    let by_source = Watching::start(host, &by_source)?;
+    ensure!(
+        host.nft("list tables")?.matches("dfw-trace-").count() == 2,
+        "not two"
+    );
+    // Of the second alone, then of both.
+    send(&world.stranger, "198.51.100.1:9")?;
+    send(&world.stranger, TO_STRANGER)?;
+    let port = |packet: &Value| packet["packet"]["destination"]["port"].clone();
+    let of = |packets: Vec<Value>| -> Vec<Value> { packets.iter().map(port).collect() };
+    let (one, both) = (by_port.lines()?, by_source.lines()?);
+    for packet in one.iter().chain(&both) {
+        let text = packet.to_string();
+        ensure!(!text.contains("dfw-trace-"), "{text}");
+    }
+    let mut both = of(both);
+    both.sort_by_key(Value::as_u64);
+    is(&of(one).into(), &vec![53].into())?;
+    is(&both.into(), &vec![9, 53].into())
+}
+
+fn log_shows_who_is_refused() -> Result<()> {
+    let world = world()?;
+    let watching = Watching::start(&world.host, &["log", "--json", "--count", "1"])?;
+    ensure!(watching.said.starts_with("listening"), "{}", watching.said);
+    world
+        .host
+        .dfw(&["log", "--for", "1s"])?
+        .expect_failure(1, "group-taken")?;
+    // Whom the policy allows is not shown.
+    send(&world.client, TO_CLIENT)?;
+    send(&world.stranger, TO_STRANGER)?;
+    let refused = watching.lines()?.pop().context("nothing")?;
+    is(&refused["schema"], &"dfw/log/v1".into())?;
+    is(&refused["port"], &"53/udp".into())?;
+    is(&refused["origin"], &"web.yaml:4".into())?;
+    is(&refused["incoming"], &"eth1".into())?;
+    is(&refused["lost_before"], &0.into())?;
+    let packet = &refused["packet"];
+    is(&packet["source"]["address"], &STRANGER.into())?;
+    is(&packet["destination"]["address"], &"172.17.0.2".into())?;
+    is(&packet["destination"]["port"], &8053.into())?;
+    is(&packet["protocol"], &"udp".into())?;
+    let time = refused["time"].as_str().context("no time")?;
+    ensure!(time.starts_with("20") && time.ends_with('Z'), "{time}");
+
+    let watching = Watching::start(&world.host, &["log", "--count", "1"])?;
+    send(&world.stranger, TO_STRANGER)?;
+    let told = watching.end()?;
+    for part in [
+        "  eth1  198.51.100.66:",
+        "  refused at 53/udp, on its way to 172.17.0.2:8053/udp  (web.yaml:4)\n",
+    ] {
+        ensure!(told.stdout.contains(part), "{told:?}");
+    }
+    // Past the host's ports, which `default: deny` refuses.
+    let watching = Watching::start(&world.host, &["log", "--json", "--count", "1"])?;
+    send(&world.stranger, "172.17.0.3:8053")?;
+    let refused = watching.lines()?.pop().context("nothing")?;
+    is(&refused["port"], &Value::Null)?;
+    is(&refused["origin"], &"web.yaml:1".into())?;
+    is(
+        &refused["packet"]["destination"]["address"],
+        &"172.17.0.3".into(),
+    )?;
+
+    world.host.dfw_ok(&["remove"])?;
+    let told = world.host.dfw(&["log", "--for", "1s"])?;
+    ensure!(
+        told.stderr.contains("no rules of dfw are in force"),
+        "{told:?}"
+    );
+    Ok(())
+}
+
+/// Without the limit that dfw's own rules have.
+const FLOODED: &str = "
+table inet flood {
+    chain input {
+        type filter hook input priority 0;
+        udp dport 9 log prefix \"dfw refused 9/udp at web.yaml:3\" group 223 drop
+        udp dport 10 log prefix \"dfw refused 10/udp at web.yaml:4\" group 223 drop
+    }
+}
+";
+const FLOOD: u64 = 60_000;
+/// What dfw may take at most, with its program text and libraries.
+const MEMORY: u64 = 32 * 1024;
+
+fn log_bears_a_flood() -> Result<()> {
+    let place = Place::new()?;
+    place.nft_load(&["-f"], FLOODED)?;
+    let mut watching = Watching::start(&place, &["log", "--json"])?;
+    watching.signal(Signal::STOP)?;
+    place.namespace().run(|| {
+        let socket = UdpSocket::bind("127.0.0.1:0")?;
+        for _ in 0..FLOOD {
+            socket.send_to(b"flood", "127.0.0.1:9")?;
+        }
+        Ok(())
+    })?;
+    watching.signal(Signal::CONT)?;
+    // A last one that gets through; it may have to be sent again while the rest is being read.
+    let (mut shown, mut lost) = (0, 0);
+    std::thread::scope(|scope| {
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        scope.spawn(|| {
+            let stopped = stopped;
+            while stopped.recv_timeout(Duration::from_millis(100)).is_err() {
+                let _ = send(&place, "127.0.0.1:10");
+            }
+        });
+        loop {
+            let mut line = String::new();
+            watching.stdout.read_line(&mut line)?;
+            let refused: Value = serde_json::from_str(&line).context(line)?;
+            shown += 1;
+            lost += refused["lost_before"].as_u64().context("no number")?;
+            if refused["port"] == "10/udp" {
+                break;
+            }
+        }
+        stop.send(()).map_err(|_| anyhow!("nobody sends"))
+    })?;
+    let status = std::fs::read_to_string(format!("/proc/{}/status", watching.child.id()))?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let peak: u64 = peak
+        .and_then(|peak| peak.trim().strip_suffix(" kB")?.parse().ok())
+        .context("no VmHWM")?;
+    ensure!(peak < MEMORY, "{peak} KiB");
+    ensure!(
+        lost > 0 && shown + lost > FLOOD,
+        "{shown} shown, {lost} lost"
+    );
+    watching.signal(Signal::INT)?;
+    let told = watching.end()?;
+    ensure!(told.code == Some(0), "{:?} {}", told.code, told.stderr);
+    ensure!(told.stderr.contains(" lost\n"), "{}", told.stderr);
+    Ok(())
+}
