@@ -163,7 +163,7 @@ impl Forms {
         let policy = crate::load::policy(track, &list)?;
         let mut iptables = "*filter\n:DOCKER-USER - [0:0]\n-A FORWARD -j DOCKER-USER\n".to_owned();
         for source in &all {
-            let _ = writeln!(iptables, "-A DOCKER-USER -i eth0 -s {source} -j RETURN");
+            let _ = writeln!(iptables, "-A DOCKER-USER -s {source} -j RETURN");
         }
         iptables.push_str("-A DOCKER-USER -i eth0 -j DROP\nCOMMIT\n");
         let first = |text: &String| {

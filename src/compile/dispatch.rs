@@ -14,19 +14,14 @@ impl Compiler<'_> {
     /// those chains. No rule if no key has anything to say in this context.
     pub(super) fn dispatch(&mut self, context: Context) -> Vec<Rule> {
         let policy = self.policy;
-        if matches!(
-            context,
-            Context::FromContainers | Context::HostFromContainers
-        ) && !policy.ports.values().any(|port| port.except.containers)
+        if context == Context::HostFromContainers
+            && !policy.ports.values().any(|port| port.except.containers)
         {
             return Vec::new();
         }
         let unnamed = match context {
             Context::Host => self.unnamed(),
-            Context::Published
-            | Context::FromContainers
-            | Context::HostFromContainers
-            | Context::Container => Vec::new(),
+            Context::Published | Context::HostFromContainers | Context::Container => Vec::new(),
         };
         let mut by_address: BTreeMap<Option<IpAddr>, Vec<(&PortKey, Verdict)>> = BTreeMap::new();
         for (key, port) in &policy.ports {
@@ -151,16 +146,14 @@ impl Compiler<'_> {
 fn port_verdict(context: Context, key: &PortKey, port: &PortPolicy) -> Verdict {
     match context {
         // Must not fall through to a key without an address.
-        Context::FromContainers | Context::HostFromContainers if !port.except.containers => {
-            Verdict::Accept
-        }
+        Context::HostFromContainers if !port.except.containers => Verdict::Accept,
         _ => Verdict::Goto(context.port_chain(key)),
     }
 }
 
 pub(super) fn tuple(context: Context) -> Tuple {
     match context {
-        Context::Published | Context::FromContainers => Tuple::Original,
+        Context::Published => Tuple::Original,
         Context::Host | Context::HostFromContainers | Context::Container => Tuple::Packet,
     }
 }

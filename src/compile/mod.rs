@@ -50,6 +50,9 @@ pub const CONTAINERS: &str = "containers";
 /// The set of bridges that are known to belong to others.
 pub const FOREIGN: &str = "foreign";
 
+/// The chain of those who are no strangers.
+const SPARED: &str = "spared";
+
 /// Compiles a policy for a host. `origin` says where a span of the policy is written.
 #[must_use]
 pub fn compile(policy: &Policy, host: &HostView, origin: &dyn Fn(&Span) -> Origin) -> Ruleset {
@@ -127,27 +130,21 @@ impl Compiler<'_> {
     }
 
     fn forward(&mut self) {
-        // First of all: an error that a container sends goes the way of an answer, but has no port.
-        let mut rules = Vec::new();
-        for protocol in [L4Protocol::Icmp, L4Protocol::Icmp6] {
-            rules.push(Rule::new(
-                vec![
-                    Expression::Protocol(protocol),
-                    Expression::Related,
-                    accept(),
-                ],
-                note("errors about connections: path MTU"),
-            ));
-        }
+        // First what clients send, of which there is most; what is spared for its origin is looked
+        // at only where it would be refused.
+        let mut rules = vec![Rule::new(
+            vec![
+                Expression::Direction(Direction::Original),
+                Expression::DestinationNat,
+                goto("published"),
+            ],
+            None,
+        )];
         self.egress();
         rules.push(Rule::new(vec![from_container(true), goto("egress")], None));
         rules.push(Rule::new(
             vec![Expression::Direction(Direction::Reply), accept()],
             note("answers to what containers asked for"),
-        ));
-        rules.push(Rule::new(
-            vec![Expression::DestinationNat, goto("published")],
-            None,
         ));
         rules.push(Rule::new(vec![to_container(true), goto("direct")], None));
         rules.extend(self.to_foreign());
@@ -157,8 +154,7 @@ impl Compiler<'_> {
         self.base("forward", Hook::Forward, rules);
     }
 
-    /// What containers send. In a chain of its own, so that what they receive looks only once
-    /// whether it comes from one.
+    /// What containers send, but for what they send to published ports.
     fn egress(&mut self) {
         let mut rules = vec![
             Rule::new(
@@ -182,18 +178,6 @@ impl Compiler<'_> {
                 note("answers of a forgotten connection, to a client that maybe had to lose it"),
             ),
         ];
-        let containers_excepted = self.dispatch(Context::FromContainers);
-        if !containers_excepted.is_empty() {
-            self.chain("from-containers", containers_excepted);
-            rules.push(Rule::new(
-                vec![
-                    Expression::Direction(Direction::Original),
-                    Expression::DestinationNat,
-                    jump("from-containers"),
-                ],
-                note("containers that a port excepts"),
-            ));
-        }
         rules.push(Rule::new(vec![accept()], note("what containers send")));
         self.chain("egress", rules);
     }
@@ -227,28 +211,19 @@ impl Compiler<'_> {
     }
 
     fn published(&mut self) {
-        let mut rules = Vec::new();
-        if self.ruleset.sets.contains_key(FOREIGN) {
-            let from_foreign = Expression::InterfaceIn {
-                side: Side::In,
-                set: FOREIGN.to_owned(),
-                member: true,
-            };
-            rules.push(Rule::new(
-                vec![from_foreign, Expression::SameInterface, accept()],
-                note("within a bridge of others, such as the services of Kubernetes"),
-            ));
-        }
-        rules.push(Rule::new(
+        self.spared();
+        let mut rules = vec![Rule::new(
             vec![
                 Expression::ToLoopback(Tuple::Original),
                 Expression::Counter,
                 drop(),
             ],
             note("a loopback address never comes over a wire (RFC 1122, 3.2.1.3)"),
-        ));
+        )];
         rules.extend(self.dispatch(Context::Published));
         if self.policy.default == DefaultAction::Deny {
+            rules.extend(errors());
+            rules.push(Rule::new(vec![jump(SPARED)], None));
             rules.push(same_interface());
             rules.extend(self.refuse_unnamed(&[from_container(true)]));
             rules.extend(self.refuse_unnamed(&[to_container(true)]));
@@ -261,11 +236,36 @@ impl Compiler<'_> {
         self.chain("published", rules);
     }
 
+    /// What is no stranger's, and so is let through where others are refused.
+    fn spared(&mut self) {
+        let mut rules = vec![Rule::new(
+            vec![
+                Expression::Direction(Direction::Original),
+                from_container(true),
+                accept(),
+            ],
+            note("what containers send to ports of their own host"),
+        )];
+        if self.ruleset.sets.contains_key(FOREIGN) {
+            let from_foreign = Expression::InterfaceIn {
+                side: Side::In,
+                set: FOREIGN.to_owned(),
+                member: true,
+            };
+            rules.push(Rule::new(
+                vec![from_foreign, Expression::SameInterface, accept()],
+                note("within a bridge of others, such as the services of Kubernetes"),
+            ));
+        }
+        self.chain(SPARED, rules);
+    }
+
     /// Packets straight to a container's address. Which published port that would be only the
     /// engine knows; without its word `default: deny` refuses them all, and `default: allow`
     /// judges them as if the container's port were published under its own number.
     fn direct(&mut self) {
-        let mut rules = vec![same_interface()];
+        let mut rules: Vec<Rule> = errors().collect();
+        rules.push(same_interface());
         rules.extend(self.containers());
         match self.policy.default {
             DefaultAction::Deny => {
@@ -331,6 +331,22 @@ impl Compiler<'_> {
             .chains
             .insert(name.to_owned(), Chain { base, rules });
     }
+}
+
+/// Errors about connections that are not refused themselves. They have no ports.
+fn errors() -> impl Iterator<Item = Rule> {
+    [L4Protocol::Icmp, L4Protocol::Icmp6]
+        .into_iter()
+        .map(|protocol| {
+            Rule::new(
+                vec![
+                    Expression::Protocol(protocol),
+                    Expression::Related,
+                    accept(),
+                ],
+                note("errors about connections: path MTU"),
+            )
+        })
 }
 
 /// Traffic that stays on one bridge, which the kernel shows to this hook where

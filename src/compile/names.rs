@@ -16,8 +16,6 @@ pub(super) enum Context {
     Published,
     /// Sockets of this host, judged by the packet's own destination.
     Host,
-    /// Published ports, reached by a container of this host.
-    FromContainers,
     /// Sockets of this host, reached by a container of this host.
     HostFromContainers,
     /// Containers at their own addresses, judged as sockets of this host are.
@@ -31,7 +29,7 @@ impl Context {
         match self {
             Self::Published => format!("port-{port}"),
             Self::Host | Self::Container => format!("host-{port}"),
-            Self::FromContainers | Self::HostFromContainers => format!("containers-{port}"),
+            Self::HostFromContainers => format!("containers-{port}"),
         }
     }
 
@@ -55,7 +53,6 @@ impl Context {
         match self {
             Self::Published => name.to_owned(),
             Self::Host => format!("host-{name}"),
-            Self::FromContainers => format!("containers-{name}"),
             Self::HostFromContainers => format!("host-containers-{name}"),
             Self::Container => format!("container-{name}"),
         }
@@ -133,7 +130,11 @@ mod tests {
             (key(Some("203.0.113.10"), 80, 81), "203.0.113.10:80-81/tcp"),
             (key(Some("2001:db8::1"), 80, 80), "[2001:db8::1]:80/tcp"),
         ] {
-            for context in [Context::Published, Context::Host, Context::FromContainers] {
+            for context in [
+                Context::Published,
+                Context::Host,
+                Context::HostFromContainers,
+            ] {
                 assert_eq!(
                     port_of_chain(&context.port_chain(&key)).as_deref(),
                     Some(written)

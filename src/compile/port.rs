@@ -2,7 +2,7 @@
 
 use super::dispatch::tuple;
 use super::names::{self, Context};
-use super::{Compiler, accept, drop};
+use super::{Compiler, SPARED, accept, drop, from_container, goto, jump};
 use crate::policy::address::AddressSet;
 use crate::policy::{PortKey, PortPolicy, Protocol, Refuse, SourceSelection};
 use crate::ruleset::{
@@ -21,13 +21,24 @@ impl Compiler<'_> {
         let refuse = |matches: Vec<Expression>| refusal(&matches, key, port, &comment);
         let mut rules = Vec::new();
         match context {
-            Context::FromContainers | Context::HostFromContainers => {
+            Context::HostFromContainers => {
                 if port.except.containers {
                     self.chain(&name, refuse(Vec::new()));
                 }
                 return;
             }
-            Context::Published => {}
+            Context::Published => {
+                if port.except.containers {
+                    let chain = Context::HostFromContainers.port_chain(key);
+                    self.chain(&chain, refuse(Vec::new()));
+                    let from = vec![
+                        Expression::Direction(Direction::Original),
+                        from_container(true),
+                        goto(&chain),
+                    ];
+                    rules.push(Rule::new(from, comment.clone()));
+                }
+            }
             Context::Host | Context::Container => {
                 // A key with an address is only reached by packets to that address.
                 if key.address.is_none() {
@@ -43,17 +54,25 @@ impl Compiler<'_> {
             }
         }
         let tuple = tuple(context);
+        let mut refusals = Vec::new();
         if let Some(elsewhere) = self.not_from_interfaces(key, port) {
             let mut matches = vec![elsewhere];
             if tuple == Tuple::Original {
                 // Answers come in through the container's bridge.
                 matches.insert(0, Expression::Direction(Direction::Original));
             }
-            rules.extend(refuse(matches));
+            refusals.extend(refuse(matches));
         }
         let own = names::port(key);
         let excepted = self.selection(&port.except, tuple, &format!("port-{own}.except"), port);
-        rules.extend(excepted.into_iter().flat_map(|source| refuse(vec![source])));
+        refusals.extend(excepted.into_iter().flat_map(|source| refuse(vec![source])));
+        // Looked at late: most packets are allowed.
+        let spare = (context == Context::Published).then(|| Rule::new(vec![jump(SPARED)], None));
+        let spare_early = !refusals.is_empty();
+        if spare_early {
+            rules.extend(spare.clone());
+        }
+        rules.append(&mut refusals);
         let allow = |mut matches: Vec<Expression>| {
             matches.extend([Expression::Counter, accept()]);
             Rule::new(matches, comment.clone())
@@ -63,6 +82,7 @@ impl Compiler<'_> {
         } else {
             let allowed = self.selection(&port.allow, tuple, &format!("port-{own}.allow"), port);
             rules.extend(allowed.into_iter().map(|source| allow(vec![source])));
+            rules.extend(spare.filter(|_| !spare_early));
             rules.extend(refuse(Vec::new()));
         }
         self.chain(&name, rules);

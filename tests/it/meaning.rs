@@ -83,13 +83,18 @@ fn meaning(policy: &Meant, host: &HostView, packet: &Packet) -> Decision {
             Some(port) => port.judge(policy, packet.flow, Some(&packet.incoming)),
         };
     }
+    let out_of_reach = !policy.knows_container(host, out);
+    let judged = translated.filter(|_| asked || answer && from_container && out_of_reach);
+    if judged.is_some_and(is_loopback) {
+        return Drop; // A loopback address never comes over a wire.
+    }
     if icmp && packet.connection.is_some_and(|c| c.related) {
         return Accept; // Errors about connections: path MTU.
     }
-    let out_of_reach = !policy.knows_container(host, out);
     let tcp = packet.protocol == L4Protocol::Tcp;
     let related = packet.connection.is_some_and(|c| c.related);
-    if from_container && out_of_reach && tcp && asked && !related && packet.resumes {
+    let opens = asked && translated.is_none() && !related;
+    if from_container && out_of_reach && tcp && opens && packet.resumes {
         return Drop; // What it answers nobody knows any more; nothing says that it may.
     }
     let named = translated.and_then(|to| policy.most_exact(packet.protocol, to));
@@ -104,8 +109,7 @@ fn meaning(policy: &Meant, host: &HostView, packet: &Packet) -> Decision {
         _ if answer && !from_container => Accept,
         // What stays within a bridge of others is their own business.
         Some(_) if packet.returns && policy.names_foreign(host, &packet.incoming) => Accept,
-        // The original destination decides, and a loopback address never comes over a wire.
-        Some(to) if is_loopback(to) => Drop,
+        // The original destination decides.
         Some(to) => match named {
             Some(port) => port.judge(policy, to, asked.then_some(&packet.incoming)),
             None if !policy.deny || packet.returns => Accept,
