@@ -11,7 +11,7 @@ pub(crate) struct Goal {
     pub(crate) limit: f64,
     /// Whether the limit is the least that will do, and not the most.
     pub(crate) at_least: bool,
-    /// Whether the limit is meant for this size; where it is not, it is a figure to look at.
+    /// Whether it must be reached; if not, it is a figure to look at.
     pub(crate) binding: bool,
 }
 
@@ -26,52 +26,48 @@ impl Goal {
     }
 }
 
-#[derive(Debug)]
-pub(crate) struct Goals {
-    /// From which size on limits bind.
-    pub(crate) from: usize,
-    pub(crate) all: Vec<Goal>,
-}
+/// All of a run.
+#[derive(Debug, Default)]
+pub(crate) struct Goals(pub(crate) Vec<Goal>);
 
 impl Goals {
+    /// A limit that must not be passed; `None` if any value will do.
     pub(crate) fn at_most(
         &mut self,
-        size: usize,
         work: &str,
         what: &'static str,
         value: f64,
-        limit: f64,
+        limit: Option<f64>,
     ) {
-        self.push(size, work, what, value, limit, false);
+        self.push(work, what, value, limit, false);
     }
 
+    /// A limit that must be reached; `None` if any value will do.
     pub(crate) fn at_least(
         &mut self,
-        size: usize,
         work: &str,
         what: &'static str,
         value: f64,
-        limit: f64,
+        limit: Option<f64>,
     ) {
-        self.push(size, work, what, value, limit, true);
+        self.push(work, what, value, limit, true);
     }
 
     fn push(
         &mut self,
-        size: usize,
         work: &str,
         what: &'static str,
         value: f64,
-        limit: f64,
+        limit: Option<f64>,
         at_least: bool,
     ) {
-        self.all.push(Goal {
+        self.0.push(Goal {
             work: work.to_owned(),
             what,
             value,
-            limit,
+            limit: limit.unwrap_or_default(),
             at_least,
-            binding: size >= self.from,
+            binding: limit.is_some(),
         });
     }
 }

@@ -71,26 +71,28 @@ pub(crate) fn load(track: &mut Track, goals: &mut Goals, scale: Scale) -> Result
             let work = format!("load {} {}", short(size), kind.name());
             let costs = track.race(&work, &contenders)?;
             let dfw = costs["dfw"];
-            goals.at_most(size, &work, "dfw / raw", dfw.cpu / costs["raw"].cpu, 1.3);
-            let (nft, ipset) = (
-                costs["nft -f"].cpu / dfw.cpu,
-                costs["ipset restore"].cpu / dfw.cpu,
-            );
+            let limit = |wanted, small| scale.limit(size == MANY, wanted, small);
+            let to_raw = dfw.cpu / costs["raw"].cpu;
+            goals.at_most(&work, "dfw / raw", to_raw, limit(1.3, 1.7));
+            let than = |contender| costs[contender].cpu / dfw.cpu;
             let faster = match kind {
-                Kind::Lists | Kind::Singles => 5.0,
-                Kind::Networks => 2.4,
-                Kind::Ipv6 => 4.0,
+                Kind::Lists | Kind::Singles => limit(5.0, 4.0),
+                Kind::Networks => limit(2.4, 2.4),
+                Kind::Ipv6 => limit(4.0, 4.0),
             };
-            goals.at_least(size, &work, "nft -f / dfw", nft, faster);
+            goals.at_least(&work, "nft -f / dfw", than("nft -f"), faster);
+            let faster = limit(1.8, 1.8).filter(|_| kind == Kind::Lists);
+            goals.at_least(&work, "ipset restore / dfw", than("ipset restore"), faster);
             if kind == Kind::Lists {
-                goals.at_least(size, &work, "ipset restore / dfw", ipset, 1.8);
-                goals.at_most(size, &work, "peak of dfw, MiB", dfw.peak, 120.0);
+                goals.at_most(&work, "peak of dfw, MiB", dfw.peak, limit(120.0, 10.0));
             }
         }
     }
     Ok(())
 }
 
+/// As many as a list must be able to have.
+const MANY: usize = 1_000_000;
 /// How many of a list's sources change.
 const CHANGED: [usize; 2] = [10, 100];
 
@@ -106,13 +108,9 @@ pub(crate) fn change(track: &mut Track, goals: &mut Goals, scale: Scale) -> Resu
         let work = format!("{} again, unchanged", short(size));
         let again = Contender::new("dfw", apply(&forms.policy)).after(loaded);
         let again = track.race(&work, &[again])?["dfw"];
-        goals.at_most(
-            size,
-            &work,
-            "again / first apply",
-            again.cpu / first.cpu,
-            0.2,
-        );
+        let limit = |wanted, small| scale.limit(size == MANY, wanted, small);
+        let ratio = again.cpu / first.cpu;
+        goals.at_most(&work, "again / first apply", ratio, limit(0.2, 0.5));
         for changed in CHANGED {
             let mut other = all.clone();
             let new = sources::sources(kind, changed, 2);
@@ -136,9 +134,10 @@ pub(crate) fn change(track: &mut Track, goals: &mut Goals, scale: Scale) -> Resu
             let work = format!("{changed} changed in {}", short(size));
             let costs = track.race(&work, &contenders)?;
             let dfw = costs["dfw"].cpu;
-            goals.at_most(size, &work, "change / first apply", dfw / first.cpu, 0.3);
+            let ratio = dfw / first.cpu;
+            goals.at_most(&work, "change / first apply", ratio, limit(0.3, 0.8));
             let faster = costs["nft add element"].cpu / dfw;
-            goals.at_least(size, &work, "nft add element / dfw", faster, 100.0);
+            goals.at_least(&work, "nft add element / dfw", faster, limit(100.0, 4.0));
         }
     }
     Ok(())

@@ -73,11 +73,7 @@ fn main() -> Result<ExitCode> {
     };
     needs()?;
     let mut track = Track::open(ROUNDS)?;
-    let from = if scale == Scale::Small { 0 } else { 1_000 };
-    let mut goals = Goals {
-        from,
-        all: Vec::new(),
-    };
+    let mut goals = Goals::default();
     for part in parts {
         match part {
             "load" => load::load(&mut track, &mut goals, scale)?,
@@ -89,9 +85,9 @@ fn main() -> Result<ExitCode> {
             _ => packets::packets(&mut track, &mut goals, scale)?,
         }
     }
-    report::print(&track.rows, &goals.all, slack)?;
+    report::print(&track.rows, &goals.0, slack)?;
     let missed = goals
-        .all
+        .0
         .iter()
         .any(|goal| goal.binding && !goal.is_reached(slack));
     Ok(if missed {

@@ -135,24 +135,21 @@ pub(crate) fn packets(track: &mut Track, goals: &mut Goals, scale: Scale) -> Res
             let (Some(nobody), Some(dfw)) = (of(Judge::Nobody), of(Judge::Dfw)) else {
                 continue;
             };
-            match (kind, size) {
-                ("established", _) => {
-                    let most = match size {
-                        ..=1_000 => 1.35,
-                        1_001..=10_000 => 1.4,
-                        _ => 1.75,
-                    };
-                    goals.at_most(size, &work, "dfw / no firewall", dfw / nobody, most);
-                }
-                ("new", ..=10_000) => {
-                    goals.at_most(size, &work, "dfw / no firewall", dfw / nobody, 1.3);
-                }
-                _ => {}
-            }
+            let most = match (kind, size) {
+                ("established", 1_000) => Some(1.35),
+                ("established", 10_000) => Some(1.4),
+                ("established", 1_000_000) => Some(1.75),
+                ("new", 1_000 | 10_000) => Some(1.3),
+                _ => None,
+            };
+            goals.at_most(&work, "dfw / no firewall", dfw / nobody, most);
             if let Some(by_hand) = of(Judge::DockerUser) {
-                let least = if size <= 1_000 { 6.0 } else { 50.0 };
-                let binding = if kind == "refused" { size } else { 0 };
-                goals.at_least(binding, &work, "DOCKER-USER / dfw", by_hand / dfw, least);
+                let least = match (kind, size) {
+                    ("refused", 1_000) => Some(6.0),
+                    ("refused", 10_000) => Some(50.0),
+                    _ => None,
+                };
+                goals.at_least(&work, "DOCKER-USER / dfw", by_hand / dfw, least);
             }
         }
     }

@@ -25,10 +25,12 @@ pub(crate) fn many(track: &mut Track, goals: &mut Goals, scale: Scale) -> Result
         let forms = Forms::new(track, ports)?;
         let costs = track.race(&work, &forms.contenders()?)?;
         let dfw = costs["dfw"].cpu;
-        goals.at_most(ports, &work, "dfw / raw", dfw / costs["raw"].cpu, 1.5);
-        goals.at_least(ports, &work, "nft -f / dfw", costs["nft -f"].cpu / dfw, 2.0);
-        let restore = costs["iptables-restore"].cpu / dfw;
-        goals.at_least(ports, &work, "iptables-restore / dfw", restore, 4.0);
+        let limit = |wanted, small| scale.limit(ports == 1_000, wanted, small);
+        goals.at_most(&work, "dfw / raw", dfw / costs["raw"].cpu, limit(1.5, 1.8));
+        let than = |contender| costs[contender].cpu / dfw;
+        goals.at_least(&work, "nft -f / dfw", than("nft -f"), limit(2.0, 1.5));
+        let restore = than("iptables-restore");
+        goals.at_least(&work, "iptables-restore / dfw", restore, limit(4.0, 3.0));
     }
     Ok(())
 }
@@ -47,7 +49,7 @@ pub(crate) fn few(track: &mut Track, goals: &mut Goals) -> Result<()> {
     let costs = track.race(&work, &contenders)?;
     let nft = costs["nft -f"].cpu;
     for (contender, what) in [("dfw", "dfw / nft -f"), ("dfw again", "dfw again / nft -f")] {
-        goals.at_most(usize::MAX, &work, what, costs[contender].cpu / nft, 0.7);
+        goals.at_most(&work, what, costs[contender].cpu / nft, Some(0.7));
     }
     Ok(())
 }

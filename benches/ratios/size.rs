@@ -8,11 +8,20 @@ pub(crate) enum Scale {
 }
 
 impl Scale {
+    /// The limit for a size: the wanted one where that is meant, a weaker one in a small run, where
+    /// starting the program weighs more than the work; none otherwise.
+    pub(crate) fn limit(self, is_meant: bool, wanted: f64, small: f64) -> Option<f64> {
+        match self {
+            Self::Full => is_meant.then_some(wanted),
+            Self::Small => Some(small),
+        }
+    }
+
     /// Lengths of lists.
     pub(crate) fn lists(self) -> &'static [usize] {
         match self {
             Self::Full => &[1_000, 10_000, 100_000, 1_000_000],
-            Self::Small => &[1_000, 20_000],
+            Self::Small => &[20_000],
         }
     }
 
