@@ -14,10 +14,12 @@ use crate::netlink::socket::Socket;
 use crate::netlink::wire::{DUMP_INTERRUPTED, Malformed, Message, Messages, TooLong};
 
 mod install;
+mod restore;
 mod transaction;
 mod watch;
 
 pub use install::Installation;
+pub use restore::{Former, Restored};
 pub use transaction::{Outcome, sound};
 pub use watch::{Heard, Listener, Tracer};
 

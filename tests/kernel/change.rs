@@ -90,10 +90,10 @@ fn any_policy_becomes_any_other() -> Result<()> {
 }
 
 /// Counters in the order of the rules, by chain.
-type Counters = BTreeMap<String, Vec<Option<Counter>>>;
+pub(crate) type Counters = BTreeMap<String, Vec<Option<Counter>>>;
 
 /// Installs a ruleset with a number in each counter.
-fn install_counting(kernel: &Kernel, wanted: &Ruleset) -> Result<Counters> {
+pub(crate) fn install_counting(kernel: &Kernel, wanted: &Ruleset) -> Result<Counters> {
     let snapshot = kernel.survey()?;
     let mut plan = plan::diff(snapshot.installed.as_ref(), wanted, SEED);
     let mut number = 0;

@@ -14,6 +14,7 @@
 mod arbitrary;
 mod cases;
 mod change;
+mod confirm;
 mod crowd;
 mod drift;
 mod engines;
@@ -26,6 +27,7 @@ mod program;
 mod property;
 mod refusals;
 mod roundtrip;
+mod screen;
 mod support;
 mod text;
 mod tracer;
@@ -91,6 +93,7 @@ fn all() -> impl Iterator<Item = Named> {
         traffic::TRIALS,
         loss::TRIALS,
         kill::TRIALS,
+        confirm::TRIALS,
         import::TRIALS,
         watch::TRIALS,
     ];
