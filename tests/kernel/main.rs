@@ -28,6 +28,7 @@ mod property;
 mod refusals;
 mod roundtrip;
 mod screen;
+mod session;
 mod support;
 mod text;
 mod tracer;
@@ -94,6 +95,7 @@ fn all() -> impl Iterator<Item = Named> {
         loss::TRIALS,
         kill::TRIALS,
         confirm::TRIALS,
+        session::TRIALS,
         import::TRIALS,
         watch::TRIALS,
     ];

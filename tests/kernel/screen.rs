@@ -127,6 +127,12 @@ impl Drop for Screen {
 /// The program in a session of its own, whose terminal this is.
 pub(crate) fn play_terminal(name: &str, program: &str, arguments: &[String]) -> Result<()> {
     rustix::process::setsid()?;
+    // Signals that would leave a core must not.
+    let none = rustix::process::Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    rustix::process::setrlimit(rustix::process::Resource::Core, none)?;
     // The first terminal that the leader of a session opens is the session's.
     let terminal = OpenOptions::new().read(true).write(true).open(name)?;
     rustix::stdio::dup2_stdin(terminal.as_fd())?;
