@@ -11,7 +11,7 @@ use super::watchdog::{End, Watchdog, readable};
 
 /// The bounds of the user's time.
 const SHORTEST: Duration = Duration::from_secs(5);
-const LONGEST: Duration = Duration::from_secs(60 * 60);
+const LONGEST: Duration = Duration::from_hours(1);
 
 /// The time of `--confirm`: `30s`, `2m`, `1m30s`.
 pub(super) fn patience(text: &str) -> Result<Duration, String> {

@@ -20,6 +20,7 @@ mod remove;
 mod session;
 mod show;
 mod status;
+mod summary;
 mod test;
 mod trace;
 mod view;

@@ -11,12 +11,12 @@ use crate::output::json;
 use crate::output::terminal::{Terminal, Tone};
 use crate::plan;
 
-use super::apply::tested;
 use super::failure::Failure;
 use super::host::{self, EngineArgs, Sockets};
 use super::load::load;
 use super::notice::notices as notices_of;
 use super::preview::Preview;
+use super::summary::tested;
 
 /// The exit code that says that there are changes, for whoever asks for it.
 const CHANGES: u8 = 10;

@@ -1,6 +1,7 @@
 //! What `plan` and `apply` say before anything is changed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
 
 use serde_json::{Value, json};
 
@@ -60,7 +61,7 @@ impl Preview {
         ] {
             let rows = self.rows(ways);
             if !rows.is_empty() {
-                text.push_str(&format!("published ports that are then {title}:\n"));
+                let _ = writeln!(text, "published ports that are then {title}:");
                 text.push_str(&align(&rows));
             }
         }

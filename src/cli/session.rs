@@ -95,10 +95,13 @@ impl Connection {
         let has_it = has_it.filter(|address| address.address == self.server.ip());
         let indices: BTreeSet<u32> = has_it.map(|address| address.link).collect();
         let links = found.links.iter();
-        let links = links.filter(|link| match indices.is_empty() {
-            // An address that came and went: whatever it came in through, it was from outside.
-            true => link.name != "lo",
-            false => indices.contains(&link.index),
+        let links = links.filter(|link| {
+            if indices.is_empty() {
+                // An address that came and went: whatever it came in through, it was from outside.
+                link.name != "lo"
+            } else {
+                indices.contains(&link.index)
+            }
         });
         links
             .map(|link| Packet {

@@ -25,7 +25,7 @@ use crate::output::terminal::{Terminal, Tone};
 
 /// How much longer than the user's time a transaction may take, from the fork to its end. A process
 /// that is stopped in between must not keep the watchdog for ever.
-const COMMIT: Duration = Duration::from_secs(300);
+const COMMIT: Duration = Duration::from_mins(5);
 
 /// What the process in front says, a byte each.
 const COMMITTED: u8 = b'c';
