@@ -214,7 +214,12 @@ fn a_little_change_is_little() -> Result<()> {
     })
 }
 
-fn same_counters(before: &Counters, after: &Counters, from: &Ruleset, to: &Ruleset) -> Result<()> {
+pub(crate) fn same_counters(
+    before: &Counters,
+    after: &Counters,
+    from: &Ruleset,
+    to: &Ruleset,
+) -> Result<()> {
     for (name, chain) in &to.chains {
         let Some(old) = from.chains.get(name) else {
             continue;
