@@ -90,6 +90,40 @@ pub fn audit(host: &HostView, around: &Surroundings, ruleset: Option<&Ruleset>) 
     }
 }
 
+/// What changes for strangers between two rulesets.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Turned {
+    /// Ways that were open to everybody and no longer are.
+    pub closed: Vec<Way>,
+    /// Ways that are open to everybody and were not.
+    pub opened: Vec<Way>,
+    /// All other ways.
+    pub others: Vec<Way>,
+}
+
+/// Compares what strangers reach with one ruleset, if there is one, and with the next. A stranger is
+/// in no list of either.
+#[must_use]
+pub fn turned(
+    host: &HostView,
+    around: &Surroundings,
+    before: Option<&Ruleset>,
+    after: &Ruleset,
+) -> Turned {
+    let before = audit(host, around, before).exposures;
+    let after = audit(host, around, Some(after)).exposures;
+    let mut turned = Turned::default();
+    for (was, is) in before.into_iter().zip(after) {
+        let list = match (was.admits == Admits::Any, is.admits == Admits::Any) {
+            (true, false) => &mut turned.closed,
+            (false, true) => &mut turned.opened,
+            _ => &mut turned.others,
+        };
+        list.push(is.way);
+    }
+    turned
+}
+
 fn expose(ruleset: &Ruleset, around: &Surroundings, way: Way, source: IpAddr) -> Exposure {
     let traces: Vec<Trace> = way
         .packets(source, around)

@@ -63,6 +63,15 @@ impl Diagnostic {
         }
     }
 
+    /// The same as an error.
+    #[must_use]
+    pub fn into_error(self) -> Self {
+        Self {
+            severity: Severity::Error,
+            ..self
+        }
+    }
+
     /// The same, pointing at `span`.
     #[must_use]
     pub fn at(mut self, span: Span, text: impl Into<String>) -> Self {

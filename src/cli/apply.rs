@@ -1,106 +1,335 @@
 //! `dfw apply`: the policies become the rules in force.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cell::Cell;
+use std::io::IsTerminal;
 use std::path::Path;
+use std::time::Duration;
 
 use jiff::{Timestamp, Unit};
 use serde_json::json;
 
-use crate::compile;
-use crate::host::{HostView, Publication};
-use crate::kernel::{self, Kernel};
+use crate::diagnostic::Diagnostic;
+use crate::kernel::{self, Former, Kernel};
+use crate::netlink::snapshot::{Installed, Neighbour};
 use crate::output::diagnostic::to_json;
 use crate::output::json;
-use crate::output::table::{align, count};
+use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
-use crate::policy::{DefaultAction, InterfaceName, Policy, PortPolicy, SourceSelection};
+use crate::plan::{Operation, Plan};
 use crate::ruleset::{Ruleset, TABLE};
 
-use super::changes::Changes;
+use super::confirm;
 use super::failure::Failure;
-use super::host::{self, EngineArgs, Sockets};
-use super::load::load;
+use super::host::{self, EngineArgs, Found, Sockets};
+use super::load::{Loaded, load};
 use super::notice::notices as notices_of;
+use super::preview::Preview;
+use super::summary::{refused, tested, unnamed};
+use super::watchdog::{self, End, Watchdog};
 
-/// How many ports are listed before only their number is told.
-const LISTED: usize = 40;
-/// How many addresses written in place are listed.
-const LISTED_ADDRESSES: usize = 4;
+/// How the policies are applied.
+#[derive(Debug, clap::Args)]
+pub(super) struct ApplyArgs {
+    #[command(flatten)]
+    policy: super::PolicyPath,
+    #[command(flatten)]
+    engine: EngineArgs,
+    /// Put the former rules back unless the new ones are confirmed within this time (5s to 1h, such
+    /// as 60s or 1m30s); a lost connection, Ctrl-C and kill count as no
+    #[arg(long, value_name = "TIME", value_parser = confirm::patience)]
+    confirm: Option<Duration>,
+    /// Go on without asking even if this cuts your own SSH connection
+    #[arg(long)]
+    yes: bool,
+}
 
-pub(super) fn run(terminal: Terminal, path: &Path, engine: &EngineArgs) -> Result<(), Failure> {
+pub(super) fn run(terminal: Terminal, args: &ApplyArgs) -> Result<(), Failure> {
+    let path = &args.policy.path;
     let (loaded, passed) = load(terminal, path)?.test()?;
-    let tried = host::find(engine, Sockets::Published).and_then(|found| {
-        let ruleset = loaded.compile(&found.host);
-        let installation = Kernel::open()?.install(
-            &ruleset,
-            || stamp(path),
-            |installed, plan| Ok::<_, kernel::Error>(Changes::of(installed, &ruleset, plan)),
-        )?;
-        let (policy, neighbours) = (&loaded.policy, &installation.neighbours);
-        let mut notices = host::notices(policy, &found);
-        notices.extend(notices_of(policy, &found.host, neighbours));
-        Ok((ruleset, installation.proposal, found.host, notices))
-    });
-    let (ruleset, changes, host, notices) = match tried {
-        Ok(done) => done,
+    let looked = host::find(&args.engine, Sockets::Published)
+        .and_then(|found| Kernel::open().map(|kernel| (kernel, found)));
+    let (kernel, found) = match looked {
+        Ok(looked) => looked,
         Err(error) => return Err(Failure::kernel(&error, loaded.sources, &loaded.files)),
     };
+    let ruleset = loaded.compile(&found.host);
+    let watched = Cell::new(None);
+    let mut run = Run {
+        terminal,
+        args,
+        loaded: &loaded,
+        found: &found,
+        ruleset: &ruleset,
+        kernel: &kernel,
+        notices: Vec::new(),
+        told: None,
+        agreed: false,
+        watchdog: None,
+        watched: &watched,
+    };
+    let done = kernel.install(
+        &ruleset,
+        || stamp(path, watched.get()),
+        |installed, neighbours, plan| run.propose(installed, neighbours, plan),
+    );
+    let (mut notices, watchdog) = (run.notices, run.watchdog);
+    let installation = match done {
+        Ok(installation) => installation,
+        Err(stopped) => return Err(stopped.into_failure(loaded, watchdog)),
+    };
+    let preview = installation.proposal;
+    if preview.is_none() {
+        if let Some(process) = watchdog::waiting(installation.found.as_deref()) {
+            return Err(waits(process));
+        }
+        notices = all_notices(terminal, &loaded, &found, &installation.neighbours);
+    }
+    let end = watchdog.zip(args.confirm).map(|(watchdog, patience)| {
+        let former = watchdog.former().clone();
+        let end = confirm::confirm(watchdog, patience);
+        let text = end.text(&former);
+        (end, text)
+    });
+    let changed = match &end {
+        None => Some(preview.is_some()),
+        Some((End::Kept, _)) => Some(true),
+        Some((End::Back, _)) => Some(false),
+        Some(_) => None,
+    };
+    let confirmed = end
+        .as_ref()
+        .map(|(end, _)| matches!(end, End::Kept | End::Gone));
+    terminal.answer(
+        || {
+            let cut = preview.as_ref().and_then(|preview| preview.cut.as_ref());
+            let warnings = loaded.warnings.iter().chain(&notices).chain(cut);
+            let mut document = json!({
+                "schema": "dfw/apply/v1",
+                "changed": changed,
+                "confirmed": confirmed,
+                "policy": json::policy(&loaded.policy),
+                "tests": json::tests(passed, &[]),
+                "size": json::size(&ruleset),
+                "engines": json::engines(&found.host),
+                "refused": json::publications(&unnamed(&loaded.policy, &found.host)),
+                "warnings": warnings
+                    .map(|warning| to_json(warning, &loaded.sources))
+                    .collect::<Vec<_>>(),
+            });
+            Preview::add_to(preview.as_ref(), &mut document);
+            document
+        },
+        || match &end {
+            None => {
+                let outcome = outcome(terminal, "applied", preview.is_some(), &ruleset, path);
+                refused(&loaded.policy, &found.host) + &tested(passed) + &outcome
+            }
+            Some((End::Kept, _)) => {
+                let outcome = outcome(terminal, "kept", true, &ruleset, path);
+                refused(&loaded.policy, &found.host) + &tested(passed) + &outcome
+            }
+            Some(_) => String::new(),
+        },
+    )?;
+    match end {
+        None | Some((End::Kept, _)) => Ok(()),
+        Some((_, text)) => {
+            terminal.say(Tone::Bad, "failed", &text);
+            Err(Failure::Incomplete)
+        }
+    }
+}
+
+/// Why nothing was applied.
+enum Stopped {
+    Kernel(kernel::Error),
+    /// It would cut the user's own connection, and he cannot be asked.
+    Cut(Box<Diagnostic>),
+    Failed(Failure),
+}
+
+impl From<kernel::Error> for Stopped {
+    fn from(error: kernel::Error) -> Self {
+        Self::Kernel(error)
+    }
+}
+
+impl Stopped {
+    fn into_failure(self, loaded: Loaded, watchdog: Option<Watchdog>) -> Failure {
+        match self {
+            Self::Failed(failure) => failure,
+            Self::Cut(cut) => Failure::plain(*cut).with(loaded.sources),
+            Self::Kernel(error) => {
+                let failure = Failure::kernel(&error, loaded.sources, &loaded.files);
+                match (error, watchdog) {
+                    (kernel::Error::Unanswered(_), Some(watchdog)) => {
+                        watchdog.answered(false);
+                        match watchdog.end() {
+                            End::Back => failure.undone(),
+                            _ => failure,
+                        }
+                    }
+                    _ => failure,
+                }
+            }
+        }
+    }
+}
+
+/// An apply until the moment at which it takes effect.
+struct Run<'a> {
+    terminal: Terminal,
+    args: &'a ApplyArgs,
+    loaded: &'a Loaded,
+    found: &'a Found,
+    ruleset: &'a Ruleset,
+    kernel: &'a Kernel,
+    notices: Vec<Diagnostic>,
+    /// What was told of the plan.
+    told: Option<String>,
+    /// Whether the user knows that his connection is cut.
+    agreed: bool,
+    watchdog: Option<Watchdog>,
+    /// The watchdog's number, for the stamp.
+    watched: &'a Cell<Option<u32>>,
+}
+
+impl Run<'_> {
+    /// Tells what will be done, and sees to it that it may.
+    fn propose(
+        &mut self,
+        installed: Option<&Installed>,
+        neighbours: &[Neighbour],
+        plan: &Plan<'_>,
+    ) -> Result<Preview, Stopped> {
+        let stamp = installed.and_then(|installed| installed.comment.as_deref());
+        if let Some(process) = watchdog::waiting(stamp) {
+            return Err(Stopped::Failed(waits(process)));
+        }
+        let both = (self.loaded, self.found);
+        let preview = Preview::of(both, installed, neighbours, self.ruleset, plan);
+        if self.told.is_none() {
+            self.notices = all_notices(self.terminal, self.loaded, self.found, neighbours);
+        }
+        let text = preview.text(self.terminal);
+        if self.told.as_ref() != Some(&text) {
+            self.terminal.tell(&text);
+            self.told = Some(text);
+        }
+        if let Some(cut) = &preview.cut
+            && !self.agreed
+        {
+            self.agree(cut)?;
+        }
+        if let Some(patience) = self.args.confirm {
+            self.watch(installed, plan, patience)?;
+        }
+        Ok(preview)
+    }
+
+    /// The user's own connection ends: does he want that?
+    fn agree(&mut self, cut: &Diagnostic) -> Result<(), Stopped> {
+        let Run { terminal, args, .. } = self;
+        let asks = args.confirm.is_none() && !args.yes;
+        if asks && !std::io::stdin().is_terminal() {
+            let help = "there is no terminal to ask at: `--yes` goes on all the same";
+            return Err(Stopped::Cut(Box::new(cut.clone().into_error().help(help))));
+        }
+        terminal.diagnostic(cut, &self.loaded.sources);
+        terminal.gap();
+        if asks && confirm::go_on("Apply all the same?") != Some(true) {
+            return Err(Stopped::Failed(Failure::declined()));
+        }
+        self.agreed = true;
+        Ok(())
+    }
+
+    /// Before anything is changed somebody stands by who can put it back.
+    fn watch(
+        &mut self,
+        installed: Option<&Installed>,
+        plan: &Plan<'_>,
+        patience: Duration,
+    ) -> Result<(), Stopped> {
+        let is_unknown = installed.is_none() && plan.main.contains(&Operation::DeleteTable);
+        if is_unknown {
+            return Err(Stopped::Kernel(kernel::Error::Busy));
+        }
+        if let Some(foreign) = installed.and_then(|i| i.foreign().into_iter().next()) {
+            let message = format!("the rules in force could not be put back: {foreign}");
+            return Err(Stopped::Failed(Failure::plain(
+                Diagnostic::error("foreign-rules", message).help(
+                    "others have put into dfw's table what dfw does not know; take it out, or                      apply without --confirm, which replaces it",
+                ),
+            )));
+        }
+        // One that belongs to a plan which was overtaken.
+        self.watchdog = None;
+        let former = Former::of(self.kernel, installed, self.ruleset, plan)?;
+        let watchdog = Watchdog::start(self.terminal, former, patience).map_err(|error| {
+            let message = format!("cannot start a watchdog: {error}");
+            Stopped::Failed(Failure::plain(Diagnostic::error("watchdog", message)))
+        })?;
+        self.watched.set(Some(watchdog.process()));
+        self.watchdog = Some(watchdog);
+        Ok(())
+    }
+}
+
+/// Another apply is waiting for its answer.
+pub(super) fn waits(process: u32) -> Failure {
+    let message = format!("the rules in force wait to be confirmed (process {process})");
+    Failure::plain(
+        Diagnostic::error("unconfirmed", message)
+            .help("answer where `dfw apply --confirm` asks, or wait until its time is up"),
+    )
+}
+
+/// What the user should know of this host; it is shown.
+fn all_notices(
+    terminal: Terminal,
+    loaded: &Loaded,
+    found: &Found,
+    neighbours: &[Neighbour],
+) -> Vec<Diagnostic> {
+    let mut notices = host::notices(&loaded.policy, found);
+    notices.extend(notices_of(&loaded.policy, &found.host, neighbours));
     for notice in &notices {
         terminal.diagnostic(notice, &loaded.sources);
         terminal.gap();
     }
-    terminal.answer(
-        || {
-            let (list, drift) = match &changes {
-                Some(changes) => changes.json(),
-                None => (json!([]), json!(false)),
-            };
-            json!({
-                "schema": "dfw/apply/v1",
-                "changed": changes.is_some(),
-                "changes": list,
-                "drift": drift,
-                "policy": json::policy(&loaded.policy),
-                "tests": json::tests(passed, &[]),
-                "size": json::size(&ruleset),
-                "engines": json::engines(&host),
-                "refused": json::publications(&unnamed(&loaded.policy, &host)),
-                "warnings": loaded
-                    .warnings
-                    .iter()
-                    .chain(&notices)
-                    .map(|warning| to_json(warning, &loaded.sources))
-                    .collect::<Vec<_>>(),
-            })
-        },
-        || {
-            let outcome = outcome(terminal, changes.is_some(), &ruleset, path);
-            let text = changes.as_ref().map(|changes| changes.text(terminal));
-            text.unwrap_or_default() + &refused(&loaded.policy, &host) + &tested(passed) + &outcome
-        },
-    )?;
-    Ok(())
+    notices
 }
 
 /// Who put the table there, kept as its comment.
-fn stamp(path: &Path) -> String {
+fn stamp(path: &Path, watched: Option<u32>) -> String {
     let now = Timestamp::now();
     let now = now.round(Unit::Second).unwrap_or(now);
     let path = path
         .display()
         .to_string()
         .replace(|c: char| c == '"' || c.is_control(), "?");
-    let mut stamp = format!("dfw {} at {now} from {path}", env!("CARGO_PKG_VERSION"));
+    let mark = watched.map_or_else(String::new, watchdog::mark);
+    let mut stamp = format!(
+        "dfw {}{mark} at {now} from {path}",
+        env!("CARGO_PKG_VERSION")
+    );
     stamp.truncate(stamp.floor_char_boundary(crate::ruleset::check::COMMENT_MAX));
     stamp
 }
 
-fn outcome(terminal: Terminal, changed: bool, ruleset: &Ruleset, path: &Path) -> String {
+fn outcome(
+    terminal: Terminal,
+    word: &str,
+    changed: bool,
+    ruleset: &Ruleset,
+    path: &Path,
+) -> String {
     if changed {
         let rules = ruleset.chains.values().map(|chain| chain.rules.len()).sum();
         format!(
             "{}: table inet {TABLE} is in force ({} in {})\n",
-            terminal.paint(Tone::Good, "applied"),
+            terminal.paint(Tone::Good, word),
             count(rules, "rule", "rules"),
             count(ruleset.chains.len(), "chain", "chains"),
         )
@@ -111,134 +340,4 @@ fn outcome(terminal: Terminal, changed: bool, ruleset: &Ruleset, path: &Path) ->
             path.display(),
         )
     }
-}
-
-/// What engines publish and the policy refuses without having named it.
-fn unnamed<'a>(policy: &Policy, host: &'a HostView) -> Vec<Publication<'a>> {
-    match policy.default {
-        DefaultAction::Deny => compile::unnamed(policy, host).collect(),
-        DefaultAction::Allow => Vec::new(),
-    }
-}
-
-/// The same, a line for each port; empty if there is none.
-fn refused(policy: &Policy, host: &HostView) -> String {
-    let mut ports: BTreeMap<(u16, String), BTreeSet<String>> = BTreeMap::new();
-    for publication in unnamed(policy, host) {
-        let port = compile::key(&publication.published.port());
-        let titles = ports.entry((port.first, port.to_string())).or_default();
-        titles.insert(publication.of.title());
-    }
-    if ports.is_empty() {
-        return String::new();
-    }
-    let mut rows: Vec<[String; 2]> = ports
-        .iter()
-        .take(LISTED)
-        .map(|((_, port), titles)| {
-            let titles: Vec<_> = titles.iter().map(String::as_str).collect();
-            [port.clone(), titles.join(", ")]
-        })
-        .collect();
-    if let more @ 1.. = ports.len().saturating_sub(LISTED) {
-        rows.push([
-            "…".to_owned(),
-            format!("and {}", count(more, "more port", "more ports")),
-        ]);
-    }
-    format!(
-        "published at the moment, named by no policy, and so refused:\n{}",
-        align(&rows)
-    )
-}
-
-/// How many `tests:` passed; empty if there are none.
-pub(super) fn tested(passed: usize) -> String {
-    match passed {
-        0 => String::new(),
-        _ => format!("{} passed\n", count(passed, "test", "tests")),
-    }
-}
-
-/// What a policy says, a line for each port.
-pub(super) fn summary(policy: &Policy) -> String {
-    let mut rows: Vec<[String; 2]> = policy
-        .ports
-        .iter()
-        .take(LISTED)
-        .map(|(key, port)| [key.to_string(), who(policy, port)])
-        .collect();
-    if let more @ 1.. = policy.ports.len().saturating_sub(LISTED) {
-        rows.push([
-            "…".to_owned(),
-            format!("and {}", count(more, "more port", "more ports")),
-        ]);
-    }
-    rows.push([
-        "all others".to_owned(),
-        match policy.default {
-            DefaultAction::Deny => "refused where Docker publishes them (default: deny)",
-            DefaultAction::Allow => "left to Docker (default: allow)",
-        }
-        .to_owned(),
-    ]);
-    align(&rows)
-}
-
-fn who(policy: &Policy, port: &PortPolicy) -> String {
-    let mut text = if port.allow.any {
-        "any".to_owned()
-    } else {
-        let names = names(policy, &port.allow);
-        if names.is_empty() {
-            "nobody".to_owned()
-        } else {
-            names.join(", ")
-        }
-    };
-    let except = names(policy, &port.except);
-    if !except.is_empty() {
-        text.push_str(" except ");
-        text.push_str(&except.join(", "));
-    }
-    if !port.interfaces.is_empty() {
-        let names: Vec<_> = port.interfaces.iter().map(InterfaceName::as_str).collect();
-        text.push_str(" through ");
-        text.push_str(&names.join(", "));
-    }
-    text
-}
-
-fn names(policy: &Policy, selection: &SourceSelection) -> Vec<String> {
-    let mut names: Vec<String> = selection
-        .named
-        .iter()
-        .map(|name| {
-            match policy
-                .sources
-                .get(name)
-                .map_or(0, |source| source.addresses.len())
-            {
-                1 => name.to_string(),
-                entries => format!("{name} ({entries} entries)"),
-            }
-        })
-        .collect();
-    if selection.containers {
-        names.push("containers".to_owned());
-    }
-    names.extend(
-        selection
-            .inline
-            .iter()
-            .take(LISTED_ADDRESSES)
-            .map(|entry| entry.to_string()),
-    );
-    if let more @ 1.. = selection.inline.len().saturating_sub(LISTED_ADDRESSES) {
-        names.push(format!(
-            "and {}",
-            count(more, "more address", "more addresses")
-        ));
-    }
-    names
 }

@@ -228,7 +228,7 @@ fn row(exposure: &Exposure) -> [String; 5] {
 }
 
 /// The port as a policy writes it; all ports of a container by its address.
-fn port(way: &Way) -> String {
+pub(super) fn port(way: &Way) -> String {
     let protocol = way.transport.name();
     match (way.port, way.address) {
         (None, address) => format!("{address}, all ports"),

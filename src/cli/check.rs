@@ -8,9 +8,9 @@ use crate::output::diagnostic::to_json;
 use crate::output::json;
 use crate::output::terminal::{Terminal, Tone};
 
-use super::apply::{summary, tested};
 use super::failure::Failure;
 use super::load::load;
+use super::summary::{summary, tested};
 
 pub(super) fn run(terminal: Terminal, path: &Path) -> Result<(), Failure> {
     let (loaded, passed) = load(terminal, path)?.test()?;

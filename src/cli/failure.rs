@@ -15,7 +15,7 @@ use crate::output::json;
 use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
 use crate::ruleset::Origin;
-use crate::source::{FileId, Sources};
+use crate::source::{FileId, Sources, Span};
 
 /// How many refusals of the kernel are shown; one cause can make thousands.
 const SHOWN: usize = 10;
@@ -67,6 +67,47 @@ impl Failure {
             diagnostics: vec![diagnostic],
             sources: Box::new(Sources::new()),
             certain: true,
+        }
+    }
+
+    /// The user does not want it.
+    pub(super) fn declined() -> Self {
+        Self::Failed {
+            diagnostics: Vec::new(),
+            sources: Box::new(Sources::new()),
+            certain: true,
+        }
+    }
+
+    /// The same with the texts that its diagnostics point into.
+    pub(super) fn with(self, texts: Sources) -> Self {
+        match self {
+            Self::Failed {
+                diagnostics,
+                certain,
+                ..
+            } => Self::Failed {
+                diagnostics,
+                sources: Box::new(texts),
+                certain,
+            },
+            other => other,
+        }
+    }
+
+    /// The same, now that what may have been changed is as it was.
+    pub(super) fn undone(self) -> Self {
+        match self {
+            Self::Failed {
+                diagnostics,
+                sources,
+                ..
+            } => Self::Failed {
+                diagnostics,
+                sources,
+                certain: true,
+            },
+            other => other,
         }
     }
 
@@ -208,12 +249,8 @@ impl Failure {
 fn refused(refusal: &Refusal, sources: &Sources, files: &[FileId]) -> Diagnostic {
     let mut diagnostic =
         Diagnostic::error("kernel-refused", format!("the kernel refused {refusal}"));
-    let place = refusal.subject.origin.as_ref().and_then(|origin| {
-        let file = files
-            .iter()
-            .find(|file| is_named(sources.name(**file), origin))?;
-        Some(sources.line_span(*file, origin.line))
-    });
+    let origin = refusal.subject.origin.as_ref();
+    let place = origin.and_then(|origin| behind(sources, files, origin));
     if let Some(span) = place {
         diagnostic = diagnostic.at(span, "this line asks for it");
     }
@@ -232,6 +269,13 @@ fn refused(refusal: &Refusal, sources: &Sources, files: &[FileId]) -> Diagnostic
         diagnostic = diagnostic.help(help);
     }
     diagnostic
+}
+
+/// The line of the policy that a rule of the kernel comes from.
+pub(super) fn behind(sources: &Sources, files: &[FileId], origin: &Origin) -> Option<Span> {
+    let mut files = files.iter();
+    let file = files.find(|file| is_named(sources.name(**file), origin))?;
+    Some(sources.line_span(*file, origin.line))
 }
 
 fn is_named(path: &str, origin: &Origin) -> bool {

@@ -9,7 +9,7 @@ use crate::doors::{Families, Surroundings};
 use crate::host::docker::{self, Ask, Unanswered};
 use crate::host::engine::Engine;
 use crate::host::{HostView, Publication, listener};
-use crate::kernel::{self, Kernel};
+use crate::kernel::{self, Kernel, Snapshot};
 use crate::netlink::link::{Address, Link};
 use crate::netlink::listener::Socket;
 use crate::netlink::object::{family_name, shares_hook};
@@ -68,9 +68,14 @@ pub(super) fn find(args: &EngineArgs, sockets: Sockets) -> Result<Found, kernel:
     let mut host = HostView::new(&links, &addresses, engines);
     if host.engines.is_empty() || !unanswered.is_empty() {
         let kernel = Kernel::open()?;
-        let outline = kernel.outline()?.installed;
+        // An apply gets through while others never rest, and must not know less for it.
+        let table = |read: Result<Snapshot, kernel::Error>| match read {
+            Err(kernel::Error::Busy) => kernel.glimpse(),
+            read => Ok(read?.installed),
+        };
+        let outline = table(kernel.outline())?;
         if outline.is_some_and(|table| compile::remembers(&table.ruleset)) {
-            let installed = kernel.survey()?.installed;
+            let installed = table(kernel.survey())?;
             host.remembered =
                 installed.map_or_else(Vec::new, |table| compile::remembered(&table.ruleset));
         }

@@ -13,9 +13,9 @@ use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
 use crate::source::{FileId, ReadError, Sources};
 
-use super::apply::summary;
 use super::directory;
 use super::failure::Failure;
+use super::summary::summary;
 
 /// The file that is written into a directory.
 const NAME: &str = "imported.yaml";

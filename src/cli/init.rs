@@ -13,10 +13,10 @@ use crate::output::terminal::{Terminal, Tone};
 use crate::policy::address::Entry;
 use crate::source::Sources;
 
-use super::apply::summary;
 use super::directory;
 use super::failure::Failure;
 use super::host::{self, EngineArgs, Sockets};
+use super::summary::summary;
 
 /// The file that is written into the directory.
 const NAME: &str = "published.yaml";

@@ -4,6 +4,7 @@ mod apply;
 mod audit;
 mod changes;
 mod check;
+mod confirm;
 mod directory;
 mod explain;
 mod failure;
@@ -14,13 +15,17 @@ mod load;
 mod log;
 mod notice;
 mod plan;
+mod preview;
 mod remove;
+mod session;
 mod show;
 mod status;
+mod summary;
 mod test;
 mod trace;
 mod view;
 mod watch;
+mod watchdog;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -52,6 +57,8 @@ Examples:
   dfw test policies/           does it mean what its tests expect?
   dfw plan policies/           what would change?
   dfw apply policies/          put it in force, all of it or nothing
+  dfw apply --confirm 60s policies/
+                               the same, and back again unless you say yes in time
   dfw status                   what is in force, and whom it let in or refused
   dfw show --policy policies/  the rules that a policy becomes, as nft text
   iptables-save | dfw import   a policy from the rules of DOCKER-USER or ufw-docker
@@ -93,7 +100,7 @@ enum Verb {
     /// Say what apply would change, and change nothing
     Plan(PlanArgs),
     /// Put the policies in force: one transaction, all of it or nothing
-    Apply(ApplyArgs),
+    Apply(apply::ApplyArgs),
     /// Say what is in force, and how many packets it let through and refused
     Status,
     /// Say whether a source reaches a port, by which door, and which line decides
@@ -116,14 +123,6 @@ struct PolicyPath {
     /// A directory of *.yaml files, or one file
     #[arg(default_value = DEFAULT_PATH)]
     path: PathBuf,
-}
-
-#[derive(Debug, clap::Args)]
-struct ApplyArgs {
-    #[command(flatten)]
-    policy: PolicyPath,
-    #[command(flatten)]
-    engine: EngineArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -193,7 +192,7 @@ pub fn main() -> ExitCode {
                 Err(failure) => failure.report(terminal, false),
             };
         }
-        Verb::Apply(apply) => apply::run(terminal, &apply.policy.path, &apply.engine),
+        Verb::Apply(args) => apply::run(terminal, args),
         Verb::Audit(args) => audit::run(terminal, args.policy.as_deref(), &args.engine),
         Verb::Explain(args) => explain::run(terminal, args),
         Verb::Trace(args) => trace::run(terminal, args),

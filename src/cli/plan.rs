@@ -11,12 +11,12 @@ use crate::output::json;
 use crate::output::terminal::{Terminal, Tone};
 use crate::plan;
 
-use super::apply::tested;
-use super::changes::Changes;
 use super::failure::Failure;
 use super::host::{self, EngineArgs, Sockets};
 use super::load::load;
 use super::notice::notices as notices_of;
+use super::preview::Preview;
+use super::summary::tested;
 
 /// The exit code that says that there are changes, for whoever asks for it.
 const CHANGES: u8 = 10;
@@ -35,16 +35,18 @@ pub(super) fn run(
         let installed = snapshot.installed.as_ref();
         // Nothing is written, so that nothing needs a secret.
         let plan = plan::diff(installed, &ruleset, 0);
-        let changes = Changes::of(installed, &ruleset, &plan);
+        let neighbours = &snapshot.neighbours;
+        let preview = Preview::of((&loaded, &found), installed, neighbours, &ruleset, &plan);
         let mut notices = host::notices(&loaded.policy, &found);
         notices.extend(notices_of(
             &loaded.policy,
             &found.host,
             &snapshot.neighbours,
         ));
-        Ok((plan.is_empty(), changes, json::size(&ruleset), notices))
+        notices.extend(preview.cut.clone().filter(|_| !plan.is_empty()));
+        Ok((plan.is_empty(), preview, json::size(&ruleset), notices))
     });
-    let (is_empty, changes, size, notices) = match tried {
+    let (is_empty, preview, size, notices) = match tried {
         Ok(done) => done,
         Err(error) => return Err(Failure::kernel(&error, loaded.sources, &loaded.files)),
     };
@@ -54,12 +56,9 @@ pub(super) fn run(
     }
     terminal.answer(
         || {
-            let (list, drift) = changes.json();
-            json!({
+            let mut document = json!({
                 "schema": "dfw/plan/v1",
                 "changes_pending": !is_empty,
-                "changes": list,
-                "drift": drift,
                 "tests": json::tests(passed, &[]),
                 "size": size,
                 "warnings": loaded
@@ -68,7 +67,9 @@ pub(super) fn run(
                     .chain(&notices)
                     .map(|warning| to_json(warning, &loaded.sources))
                     .collect::<Vec<_>>(),
-            })
+            });
+            Preview::add_to(Some(&preview), &mut document);
+            document
         },
         || {
             let path = path.display();
@@ -79,7 +80,7 @@ pub(super) fn run(
                 let word = terminal.paint(Tone::Warning, "planned");
                 format!("{word}: nothing was changed; `dfw apply {path}` does it\n")
             };
-            changes.text(terminal) + &tested(passed) + &outcome
+            preview.text(terminal) + &tested(passed) + &outcome
         },
     )?;
     Ok(if exit_code && !is_empty {

@@ -6,7 +6,9 @@ use crate::kernel::{self, Kernel, Outcome};
 use crate::output::terminal::{Terminal, Tone};
 use crate::ruleset::TABLE;
 
+use super::apply::waits;
 use super::failure::Failure;
+use super::watchdog::waiting;
 
 /// How often it is tried while others keep changing rulesets.
 const TRIES: u32 = 8;
@@ -31,15 +33,18 @@ pub(super) fn run(terminal: Terminal) -> Result<(), Failure> {
     Ok(())
 }
 
-fn remove() -> Result<bool, kernel::Error> {
+fn remove() -> Result<bool, Failure> {
     let kernel = Kernel::open()?;
     for _ in 0..TRIES {
         let snapshot = match kernel.outline() {
             Err(kernel::Error::Busy) => break,
             snapshot => snapshot?,
         };
-        if snapshot.installed.is_none() {
+        let Some(installed) = snapshot.installed else {
             return Ok(false);
+        };
+        if let Some(process) = waiting(installed.comment.as_deref()) {
+            return Err(waits(process));
         }
         if kernel.remove(snapshot.generation)? == Outcome::Done {
             return Ok(true);

@@ -73,18 +73,7 @@ fn accepts(rule: &Rule) -> bool {
 
 /// What is not as dfw would have written it.
 fn drift(installed: &Installed) -> Vec<String> {
-    let mut drift = installed.ruleset.unknown.clone();
-    for (name, chain) in &installed.ruleset.chains {
-        for rule in &chain.rules {
-            if rule
-                .expressions
-                .iter()
-                .any(|e| matches!(e, Expression::Unknown { .. }))
-            {
-                drift.push(format!("a foreign rule in chain {name}: {rule}"));
-            }
-        }
-    }
+    let mut drift = installed.foreign();
     if drift.is_empty() && installed.has_drifted() == Some(true) {
         drift.push("the rules are not those that dfw put there; `dfw plan` shows how".to_owned());
     }

@@ -14,13 +14,15 @@ const TRIES: u32 = 8;
 pub struct Installation<T> {
     /// What was said of the plan that was carried out; `None` if there was nothing to do.
     pub proposal: Option<T>,
+    /// Who is said to have put there what was found.
+    pub found: Option<String>,
     /// The base chains of all other tables; empty if others never rested.
     pub neighbours: Vec<Neighbour>,
 }
 
 impl Kernel {
-    /// Brings a ruleset into force unless it is already. `propose` sees what is installed and each
-    /// plan before it is carried out, once for every try, and may refuse it. `stamp` says who does
+    /// Brings a ruleset into force unless it is already. `propose` sees what is installed, the
+    /// base chains of other tables and each plan before it is carried out, once for every try, and may refuse it. `stamp` says who does
     /// it, and is asked for each time.
     ///
     /// # Errors
@@ -29,7 +31,7 @@ impl Kernel {
         &self,
         ruleset: &Ruleset,
         stamp: impl Fn() -> String,
-        mut propose: impl FnMut(Option<&Installed>, &Plan<'_>) -> Result<T, E>,
+        mut propose: impl FnMut(Option<&Installed>, &[Neighbour], &Plan<'_>) -> Result<T, E>,
     ) -> Result<Installation<T>, E> {
         sound(ruleset)?;
         let seed = Self::seed()?;
@@ -42,27 +44,31 @@ impl Kernel {
             let installed = snapshot.installed.as_ref();
             let plan = plan::diff(installed, ruleset, seed);
             let neighbours = snapshot.neighbours;
+            let found = installed.and_then(|installed| installed.comment.clone());
             if plan.is_empty() {
                 return Ok(Installation {
                     proposal: None,
+                    found,
                     neighbours,
                 });
             }
-            proposal = Some(propose(installed, &plan)?);
+            proposal = Some(propose(installed, &neighbours, &plan)?);
             if self.carry_out(&plan, &stamp(), snapshot.generation)? == Outcome::Done {
                 return Ok(Installation {
                     proposal,
+                    found,
                     neighbours,
                 });
             }
         }
         // Others never rest. Who replaces the whole table need not know what was there before.
         if proposal.is_none() {
-            proposal = Some(propose(None, &plan::replace(ruleset, seed))?);
+            proposal = Some(propose(None, &[], &plan::replace(ruleset, seed))?);
         }
         self.replace(ruleset, &stamp(), None)?;
         Ok(Installation {
             proposal,
+            found: None,
             neighbours: Vec::new(),
         })
     }

@@ -14,10 +14,12 @@ use crate::netlink::socket::Socket;
 use crate::netlink::wire::{DUMP_INTERRUPTED, Malformed, Message, Messages, TooLong};
 
 mod install;
+mod restore;
 mod transaction;
 mod watch;
 
 pub use install::Installation;
+pub use restore::{Former, Restored};
 pub use transaction::{Outcome, sound};
 pub use watch::{Heard, Listener, Tracer};
 
@@ -170,10 +172,20 @@ impl Kernel {
         self.consistent(Depth::Outline)
     }
 
+    /// dfw's table as far as it can be seen while others change rulesets all the time: what
+    /// [`survey`](Self::survey) tells, but it may lack what comes or goes at that very moment.
+    ///
+    /// # Errors
+    /// See [`Error`](enum@Error).
+    pub fn glimpse(&self) -> Result<Option<Installed>, Error> {
+        let read = self.read(Depth::Remembered, false)?;
+        Ok(read.and_then(|(installed, _)| installed))
+    }
+
     fn consistent(&self, depth: Depth) -> Result<Snapshot, Error> {
         for _ in 0..TRIES {
             let generation = self.generation()?;
-            let Some((installed, neighbours)) = self.read(depth)? else {
+            let Some((installed, neighbours)) = self.read(depth, true)? else {
                 continue;
             };
             if self.generation()? == generation {
@@ -217,8 +229,8 @@ impl Kernel {
         }
     }
 
-    /// Reads everything once; `None` if it changed meanwhile.
-    fn read(&self, depth: Depth) -> Result<Option<Read>, Error> {
+    /// Reads everything once; `None` if it changed meanwhile and it must not.
+    fn read(&self, depth: Depth, whole: bool) -> Result<Option<Read>, Error> {
         let mut builder = Builder::default();
         let add = |question: &[u8], builder: &mut Builder| {
             self.ask(question, |message| {
@@ -226,7 +238,7 @@ impl Kernel {
             })
         };
         for question in [request::tables(), request::chains()] {
-            if !add(&question, &mut builder)? {
+            if !add(&question, &mut builder)? && whole {
                 return Ok(None);
             }
         }
@@ -239,7 +251,7 @@ impl Kernel {
             request::objects(),
             request::flowtables(),
         ] {
-            if !add(&question, &mut builder)? {
+            if !add(&question, &mut builder)? && whole {
                 return Ok(None);
             }
         }
@@ -249,7 +261,7 @@ impl Kernel {
             sets.extend(builder.to_be_read(depth == Depth::All));
         }
         for set in sets {
-            if !add(&request::elements(&set), &mut builder)? {
+            if !add(&request::elements(&set), &mut builder)? && whole {
                 return Ok(None);
             }
         }

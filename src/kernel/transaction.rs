@@ -61,7 +61,7 @@ impl Kernel {
         done
     }
 
-    fn send(
+    pub(super) fn send(
         &self,
         operations: &[Operation<'_>],
         stamp: &str,

@@ -1,4 +1,5 @@
-//! The netlink socket: the only one of dfw, and its only `unsafe`.
+//! The netlink socket: the only one of dfw, with one of its two pieces of `unsafe`; the other is
+//! the fork of `dfw apply --confirm`.
 
 use std::cell::{Cell, RefCell};
 use std::io;

@@ -94,6 +94,15 @@ impl Terminal {
         out.flush()
     }
 
+    /// Says the first part of an answer before the rest is known, unless it will be JSON, which is
+    /// one document. That nobody reads it is told when the rest is.
+    pub fn tell(self, text: &str) {
+        if !self.json {
+            let mut out = io::stdout().lock();
+            let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        }
+    }
+
     /// Shows a diagnostic.
     pub fn diagnostic(self, diagnostic: &Diagnostic, sources: &Sources) {
         // Nobody is left to be told if stderr is closed.

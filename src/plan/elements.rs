@@ -38,6 +38,26 @@ impl Delta {
         Some(Self { removed, added })
     }
 
+    /// What there was before, given what there is after it; `None` if it is of another type.
+    #[must_use]
+    pub fn undone(&self, to: &Elements) -> Option<Elements> {
+        use Elements as E;
+        macro_rules! undo {
+            ($($kind:ident)*) => {
+                match (&self.removed, &self.added, to) {
+                    $((E::$kind(removed), E::$kind(added), E::$kind(to)) => {
+                        let mut all = difference(to, added).0;
+                        all.extend_from_slice(removed);
+                        all.sort_unstable();
+                        Some(E::$kind(all))
+                    })*
+                    _ => None,
+                }
+            };
+        }
+        undo!(Ipv4 Ipv4Ranges Ipv6 Ipv6Ranges Interfaces PortVerdicts Ipv4Verdicts Ipv6Verdicts)
+    }
+
     /// Whether nothing changes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -114,6 +134,8 @@ mod tests {
         assert_eq!(both.removed, Elements::Ipv4(vec![1, 5]));
         assert_eq!(both.added, Elements::Ipv4(vec![2, 9]));
         assert!(delta(&[1, 2], &[1, 2]).is_empty());
+        let after = Elements::Ipv4(vec![2, 3, 7, 9]);
+        assert_eq!(both.undone(&after), Some(Elements::Ipv4(vec![1, 3, 5, 7])));
         let other = Elements::Ipv6(Vec::new());
         assert_eq!(Delta::between(&Elements::Ipv4(Vec::new()), &other), None);
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::ruleset::{Ruleset, Set};
+use crate::ruleset::{Expression, Ruleset, Set};
 
 use super::sketch::Sketch;
 
@@ -26,6 +26,21 @@ pub struct Installed {
     pub counters: BTreeMap<String, Vec<Option<Counter>>>,
     /// What else must be known to change it in place.
     pub facts: Facts,
+}
+
+impl Installed {
+    /// What is in it that dfw would never have put there and could not put there again, in words.
+    #[must_use]
+    pub fn foreign(&self) -> Vec<String> {
+        let mut foreign = self.ruleset.unknown.clone();
+        for (name, chain) in &self.ruleset.chains {
+            let is_unknown = |e: &Expression| matches!(e, Expression::Unknown { .. });
+            let rules = chain.rules.iter();
+            let rules = rules.filter(|rule| rule.expressions.iter().any(is_unknown));
+            foreign.extend(rules.map(|rule| format!("a foreign rule in chain {name}: {rule}")));
+        }
+        foreign
+    }
 }
 
 /// What the kernel knows of dfw's table beside the ruleset.

@@ -113,6 +113,74 @@ pub fn diff<'a>(installed: Option<&'a Installed>, wanted: &'a Ruleset, seed: u12
     }
 }
 
+/// The same towards what was installed before: rules that come back go on counting where they had
+/// stopped, and what told drift then tells it again.
+#[must_use]
+pub fn restore<'a>(
+    installed: Option<&'a Installed>,
+    former: &'a Installed,
+    seed: u128,
+) -> Plan<'a> {
+    let mut plan = diff(installed, &former.ruleset, seed);
+    let mut at: BTreeMap<&str, usize> = BTreeMap::new();
+    let operations = plan.before.iter_mut().chain(&mut plan.main);
+    for operation in operations {
+        match operation {
+            Operation::NewRule {
+                chain,
+                rule,
+                counter,
+                ..
+            } => {
+                // The new rules of a chain come in its order.
+                let rules = former
+                    .ruleset
+                    .chains
+                    .get(*chain)
+                    .map_or(&[][..], |c| &c.rules);
+                let from = at.entry(*chain).or_default();
+                let is_it = |own: &Rule| own.comment == rule.comment && alike(own, rule);
+                let found = rules.iter().skip(*from).position(is_it);
+                let Some(place) = found.map(|offset| *from + offset) else {
+                    continue;
+                };
+                *from = place + 1;
+                let counters = former.counters.get(*chain);
+                *counter = counter.or(counters.and_then(|all| *all.get(place)?));
+            }
+            Operation::Stamp { fingerprint, .. } => {
+                *fingerprint = former.facts.fingerprint.unwrap_or(*fingerprint);
+            }
+            _ => {}
+        }
+    }
+    let again = installed.is_some_and(|installed| installed.facts.stamped);
+    if !former.facts.stamped {
+        let main = &mut plan.main;
+        main.retain(|operation| !matches!(operation, Operation::Stamp { .. }));
+        if again && !main.contains(&Operation::DeleteTable) {
+            main.push(Operation::DeleteChain(STAMP));
+        }
+    } else if plan.is_empty()
+        && installed.and_then(|i| i.comment.as_ref()) != former.comment.as_ref()
+    {
+        plan.main.push(Operation::Stamp {
+            again,
+            fingerprint: former.facts.fingerprint.unwrap_or_default(),
+        });
+    }
+    plan
+}
+
+/// Whether two rules are the same but for the names by which the kernel knows their sets.
+fn alike(one: &Rule, other: &Rule) -> bool {
+    let pairs = one.expressions.iter().zip(&other.expressions);
+    one.expressions.len() == other.expressions.len()
+        && pairs.into_iter().all(|(a, b)| {
+            a == b || matches!((a.set(), b.set()), (Some(a), Some(b)) if a == ruleset_name(b))
+        })
+}
+
 /// Makes a whole table in place of whatever is there, in one transaction, come what may: for those
 /// who are overtaken time and again. New connections may be refused while it takes effect.
 #[must_use]

@@ -6,8 +6,8 @@ use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
-use dfw::audit::{Unjudged, audit};
-use dfw::doors::Surroundings;
+use dfw::audit::{Turned, Unjudged, audit, turned};
+use dfw::doors::{Families, Surroundings};
 use dfw::host::HostView;
 use dfw::host::docker;
 use dfw::host::engine::Engine;
@@ -121,6 +121,67 @@ fn networks_past_the_host_are_told() {
         containers: vec!["app".to_owned()],
     };
     assert_eq!(unjudged(&host), [apps]);
+}
+
+/// What strangers reach before and after, of what a real engine publishes.
+#[test]
+fn ports_that_open_and_close_to_strangers_are_told() {
+    let host = HostView {
+        engines: vec![engine("docker-28.5")],
+        ..HostView::default()
+    };
+    let v4 = Families {
+        v4: true,
+        v6: false,
+    };
+    let around = Surroundings {
+        interfaces: vec!["eth0".to_owned()],
+        translates: v4,
+        forwards: v4,
+        refuses: v4,
+        ..Surroundings::default()
+    };
+    let ruleset = |text: &str| {
+        let mut sources = dfw::source::Sources::in_memory([("p.yaml", text)]);
+        let files = sources.read_policies("p.yaml".as_ref()).unwrap();
+        let policy = dfw::policy::read(&mut sources, &files).unwrap().0;
+        dfw::compile::compile(&policy, &host, &|_| dfw::ruleset::Origin {
+            file: "p.yaml".to_owned(),
+            line: 1,
+        })
+    };
+    let ports = |ways: &[dfw::doors::Way]| -> Vec<u16> {
+        let ways = ways.iter().filter(|way| way.door == dfw::doors::Door::Dnat);
+        let mut ports: Vec<u16> = ways.filter_map(|way| way.port).collect();
+        ports.dedup();
+        ports
+    };
+    let of = |Turned { closed, opened, .. }: Turned| (ports(&closed), ports(&opened));
+    let none = ruleset("default: deny");
+    let some = ruleset("default: deny\nports: {8083: any, 8443: [192.0.2.1], 8085: []}");
+    let all = ruleset("default: allow");
+    // Where no rules are in force, everything that is published is open.
+    let first = of(turned(&host, &around, None, &none));
+    assert!(first.0.contains(&8083) && first.0.contains(&8085) && first.1.is_empty());
+    let (closed, opened) = of(turned(&host, &around, None, &some));
+    assert!(!closed.contains(&8083) && closed.contains(&8443) && closed.contains(&8085));
+    assert!(opened.is_empty());
+    assert_eq!(
+        of(turned(&host, &around, Some(&none), &some)),
+        (vec![], vec![8083])
+    );
+    assert_eq!(
+        of(turned(&host, &around, Some(&some), &none)),
+        (vec![8083], vec![])
+    );
+    assert_eq!(
+        of(turned(&host, &around, Some(&none), &all)),
+        (vec![], first.0)
+    );
+    let unchanged = turned(&host, &around, Some(&some), &some);
+    assert!(
+        unchanged.closed.is_empty() && unchanged.opened.is_empty() && !unchanged.others.is_empty()
+    );
 }
 
 fn describe(engine: &Engine) -> String {

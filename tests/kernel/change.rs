@@ -90,10 +90,10 @@ fn any_policy_becomes_any_other() -> Result<()> {
 }
 
 /// Counters in the order of the rules, by chain.
-type Counters = BTreeMap<String, Vec<Option<Counter>>>;
+pub(crate) type Counters = BTreeMap<String, Vec<Option<Counter>>>;
 
 /// Installs a ruleset with a number in each counter.
-fn install_counting(kernel: &Kernel, wanted: &Ruleset) -> Result<Counters> {
+pub(crate) fn install_counting(kernel: &Kernel, wanted: &Ruleset) -> Result<Counters> {
     let snapshot = kernel.survey()?;
     let mut plan = plan::diff(snapshot.installed.as_ref(), wanted, SEED);
     let mut number = 0;
@@ -214,7 +214,12 @@ fn a_little_change_is_little() -> Result<()> {
     })
 }
 
-fn same_counters(before: &Counters, after: &Counters, from: &Ruleset, to: &Ruleset) -> Result<()> {
+pub(crate) fn same_counters(
+    before: &Counters,
+    after: &Counters,
+    from: &Ruleset,
+    to: &Ruleset,
+) -> Result<()> {
     for (name, chain) in &to.chains {
         let Some(old) = from.chains.get(name) else {
             continue;

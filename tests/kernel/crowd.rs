@@ -136,7 +136,7 @@ fn regardless(kernel: &Kernel, ruleset: &Ruleset) -> Result<()> {
 }
 
 /// One commit of another program's, made by another library.
-fn add_chain(socket: &mnl::Socket, number: usize) -> Result<usize> {
+pub(crate) fn add_chain(socket: &mnl::Socket, number: usize) -> Result<usize> {
     let table = Table::new(c"foreign", ProtoFamily::Ipv4);
     let chain = Chain::new(CString::new(format!("c{number}"))?, &table);
     let mut batch = Batch::new();
@@ -146,7 +146,7 @@ fn add_chain(socket: &mnl::Socket, number: usize) -> Result<usize> {
 }
 
 /// Repeats `write` until `work` has ended; says what `work` did and how often `write` was done.
-fn beside<T: Send>(
+pub(crate) fn beside<T: Send>(
     mut write: impl FnMut() -> Result<usize>,
     work: impl FnOnce() -> Result<T> + Send,
 ) -> Result<(Result<T>, usize)> {

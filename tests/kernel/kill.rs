@@ -5,17 +5,23 @@ use std::fmt::Write as _;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use dfw::ruleset::{Expression, Ruleset, Verdict};
 
 use crate::Named;
+use crate::change::{Counters, install_counting, same_counters};
+use crate::crowd::{add_chain, beside};
 use crate::place::Place;
-use crate::property::same;
+use crate::property::{same, seed};
 
-pub(crate) const TRIALS: &[Named] = &[("killed_at_any_point", killed_at_any_point)];
+pub(crate) const TRIALS: &[Named] = &[
+    ("killed_at_any_point", killed_at_any_point),
+    ("killed_in_a_crowd", killed_in_a_crowd),
+];
 
-/// How often it is killed, each time a little later.
+/// How often it is killed.
 const KILLS: u32 = 40;
+const CROWDED_KILLS: u32 = 12;
 const SOURCES: u32 = 4_000;
 
 /// What judges packets: what base chains lead to, and the sets that are used there.
@@ -67,40 +73,161 @@ fn policies(place: &Place) -> Result<[String; 2]> {
     Ok([write("one", 10, 5432)?, write("other", 11, 6379)?])
 }
 
-fn killed_at_any_point() -> Result<()> {
-    let place = Place::new()?;
-    let policies = policies(&place)?;
-    let mut wanted = Vec::new();
-    let mut longest = Duration::ZERO;
-    for policy in &policies {
-        let start = Instant::now();
-        place.dfw_ok(&["apply", policy])?;
-        longest = longest.max(start.elapsed());
-        wanted.push(in_force(&place.installed()?));
+/// Two policies, and what is in force of each; the first is installed, and has counted.
+struct Scene {
+    place: Place,
+    policies: [String; 2],
+    wanted: [Ruleset; 2],
+    longest: Duration,
+}
+
+impl Scene {
+    fn new() -> Result<Self> {
+        let place = Place::new()?;
+        let policies = policies(&place)?;
+        let mut longest = Duration::ZERO;
+        let mut rulesets = Vec::new();
+        for policy in policies.iter().rev() {
+            let start = Instant::now();
+            place.dfw_ok(&["apply", policy])?;
+            longest = longest.max(start.elapsed());
+            rulesets.push(place.installed()?);
+        }
+        let (Some(first), Some(second)) = (rulesets.pop(), rulesets.pop()) else {
+            bail!("not two");
+        };
+        place.kernel(|kernel| {
+            kernel.remove(None)?;
+            install_counting(kernel, &first)
+        })?;
+        let wanted = [in_force(&first), in_force(&second)];
+        ensure!(wanted[0] != wanted[1], "the same");
+        Ok(Self {
+            place,
+            policies,
+            wanted,
+            longest,
+        })
     }
-    ensure!(wanted[0] != wanted[1], "the same");
-    let mut changed = [0; 2];
-    let mut now = 1;
-    for number in 0..KILLS {
-        let target = 1 - now;
-        let mut apply = place.program(&["apply", &policies[target]]);
+
+    /// Starts an apply and kills it at once or later, perhaps when it has ended.
+    fn kill(&self, target: usize, after: Duration) -> Result<()> {
+        let mut apply = self.place.program(&["apply", &self.policies[target]]);
         let mut child = apply.stdout(Stdio::null()).spawn()?;
         // Not a wait for anything: the point at which it is killed.
-        std::thread::sleep(longest * number / KILLS);
+        std::thread::sleep(after);
         child.kill()?;
         child.wait()?;
-        let found = in_force(&place.installed()?);
-        let new = found == wanted[target];
+        Ok(())
+    }
+
+    /// Which of the two is in force, all of it: this one, or else that which was.
+    fn is_there(&self, target: usize) -> Result<bool> {
+        let found = in_force(&self.place.installed()?);
+        let new = found == self.wanted[target];
         if !new {
-            same(&found, &wanted[now]).with_context(|| format!("kill {number}"))?;
+            same(&found, &self.wanted[1 - target])?;
         }
+        Ok(new)
+    }
+
+    /// The next apply leaves nothing but what it should.
+    fn mends(&self, target: usize) -> Result<()> {
+        self.place.dfw_ok(&["apply", &self.policies[target]])?;
+        same(&self.place.installed()?, &self.wanted[target])?;
+        let again = self.place.dfw_ok(&["apply", &self.policies[target]])?;
+        ensure!(again.starts_with("no changes"), "{again}");
+        Ok(())
+    }
+}
+
+/// A point in time by chance, up to a longest.
+fn point(random: &mut u64, longest: Duration) -> Duration {
+    // The generator of Knuth's MMIX.
+    *random = random
+        .wrapping_mul(6_364_136_223_846_793_005)
+        .wrapping_add(1_442_695_040_888_963_407);
+    longest * u32::try_from(*random >> 54).unwrap_or_default() / 1024
+}
+
+fn killed_at_any_point() -> Result<()> {
+    let seed = seed()?;
+    killed(seed).with_context(|| format!("DFW_SEED={seed}"))
+}
+
+fn killed(mut random: u64) -> Result<()> {
+    let scene = Scene::new()?;
+    let counters = || -> Result<Counters> {
+        let installed = scene.place.snapshot()?.installed;
+        Ok(installed.context("nothing is installed")?.counters)
+    };
+    let mut changed = [0; 2];
+    let mut now = 0;
+    for number in 0..KILLS {
+        let target = 1 - now;
+        let before = counters()?;
+        scene.kill(target, point(&mut random, scene.longest))?;
+        let new = scene
+            .is_there(target)
+            .with_context(|| format!("kill {number}"))?;
+        let is = if new { target } else { now };
+        // What is in both goes on counting.
+        same_counters(&before, &counters()?, &scene.wanted[now], &scene.wanted[is])
+            .with_context(|| format!("kill {number}"))?;
         changed[usize::from(new)] += 1;
-        now = if new { target } else { now };
+        now = is;
     }
     ensure!(changed[0] > 0, "never killed in time");
-    place.dfw_ok(&["apply", &policies[1 - now]])?;
-    same(&place.installed()?, &wanted[1 - now])?;
-    let again = place.dfw_ok(&["apply", &policies[1 - now]])?;
-    ensure!(again.starts_with("no changes"), "{again}");
-    Ok(())
+    let before = counters()?;
+    scene.mends(1 - now)?;
+    let [from, to] = [&scene.wanted[now], &scene.wanted[1 - now]];
+    same_counters(&before, &counters()?, from, to)
+}
+
+/// The same while another program commits all the time, without a pause.
+fn killed_in_a_crowd() -> Result<()> {
+    let seed = seed()?;
+    crowded(seed).with_context(|| format!("DFW_SEED={seed}"))
+}
+
+fn crowded(mut random: u64) -> Result<()> {
+    let scene = Scene::new()?;
+    scene.place.nft("add table ip foreign")?;
+    let mut now = 0;
+    let mut written = 0;
+    // dfw has to begin again some times, and takes longer.
+    let longest = scene.longest * 4;
+    for number in 0..CROWDED_KILLS {
+        let target = 1 - now;
+        // The last is left alone, and comes to its end.
+        let killed = number + 1 < CROWDED_KILLS;
+        let after = point(&mut random, longest);
+        let (done, writes) = scene.place.namespace().run(|| {
+            let socket = mnl::Socket::new(mnl::Bus::Netfilter)?;
+            let mut chain = written;
+            let write = || {
+                chain += 1;
+                add_chain(&socket, chain)
+            };
+            beside(write, || {
+                if killed {
+                    scene.kill(target, after)
+                } else {
+                    let told = scene.place.dfw_ok(&["apply", &scene.policies[target]])?;
+                    ensure!(told.contains("applied:"), "{told}");
+                    Ok(())
+                }
+            })
+        })?;
+        done.with_context(|| format!("kill {number}"))?;
+        written += writes;
+        let new = scene
+            .is_there(target)
+            .with_context(|| format!("kill {number}"))?;
+        ensure!(killed || new, "applied, and not in force");
+        now = if new { target } else { now };
+    }
+    scene.mends(1 - now)?;
+    let listing = scene.place.nft("list table ip foreign")?;
+    same(&listing.matches("chain c").count(), &written)
 }

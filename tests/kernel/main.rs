@@ -14,6 +14,7 @@
 mod arbitrary;
 mod cases;
 mod change;
+mod confirm;
 mod crowd;
 mod drift;
 mod engines;
@@ -26,6 +27,8 @@ mod program;
 mod property;
 mod refusals;
 mod roundtrip;
+mod screen;
+mod session;
 mod support;
 mod text;
 mod tracer;
@@ -91,6 +94,8 @@ fn all() -> impl Iterator<Item = Named> {
         traffic::TRIALS,
         loss::TRIALS,
         kill::TRIALS,
+        confirm::TRIALS,
+        session::TRIALS,
         import::TRIALS,
         watch::TRIALS,
     ];

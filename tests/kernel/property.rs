@@ -12,10 +12,7 @@ pub(crate) fn property<S: Strategy>(
     values: &S,
     holds: impl Fn(S::Value) -> Result<()>,
 ) -> Result<()> {
-    let seed = match std::env::var("DFW_SEED") {
-        Ok(seed) => seed.parse().context("DFW_SEED")?,
-        Err(_) => RandomState::new().hash_one(0),
-    };
+    let seed = seed()?;
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&u64::to_le_bytes(seed));
     let config = Config {
@@ -30,6 +27,14 @@ pub(crate) fn property<S: Strategy>(
             holds(value).map_err(|error| TestCaseError::fail(format!("{error:#}")))
         })
         .map_err(|error| anyhow!("DFW_SEED={seed}: {error}"))
+}
+
+/// What chance begins with.
+pub(crate) fn seed() -> Result<u64> {
+    match std::env::var("DFW_SEED") {
+        Ok(seed) => seed.parse().context("DFW_SEED"),
+        Err(_) => Ok(RandomState::new().hash_one(0)),
+    }
 }
 
 /// An error that shows both, each line by line, if they differ.

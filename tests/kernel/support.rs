@@ -16,6 +16,7 @@ pub(crate) mod probe;
 #[expect(dead_code, reason = "the engine tests use the rest")]
 pub(crate) mod service;
 
+use crate::screen;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -33,6 +34,12 @@ fn play(role: &str, rest: &[String]) -> Result<()> {
         ("without-netfilter", [program, arguments @ ..]) => {
             forbid_netfilter()?;
             Err(anyhow!(Command::new(program).args(arguments).exec()))
+        }
+        ("terminal", [name, program, arguments @ ..]) => {
+            screen::play_terminal(name, program, arguments)
+        }
+        ("sshd", [client, server, program, arguments @ ..]) => {
+            screen::play_sshd([client, server], program, arguments)
         }
         _ => bail!("no such helper"),
     }

@@ -1,0 +1,143 @@
+//! What a policy says, and what of it concerns this host, in some lines.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::compile;
+use crate::host::{HostView, Publication};
+use crate::output::table::{align, count};
+use crate::policy::{DefaultAction, InterfaceName, Policy, PortPolicy, SourceSelection};
+
+/// How many ports are listed before only their number is told.
+const LISTED: usize = 40;
+/// How many addresses written in place are listed.
+const LISTED_ADDRESSES: usize = 4;
+
+/// What engines publish and the policy refuses without having named it.
+pub(super) fn unnamed<'a>(policy: &Policy, host: &'a HostView) -> Vec<Publication<'a>> {
+    match policy.default {
+        DefaultAction::Deny => compile::unnamed(policy, host).collect(),
+        DefaultAction::Allow => Vec::new(),
+    }
+}
+
+/// The same, a line for each port; empty if there is none.
+pub(super) fn refused(policy: &Policy, host: &HostView) -> String {
+    let mut ports: BTreeMap<(u16, String), BTreeSet<String>> = BTreeMap::new();
+    for publication in unnamed(policy, host) {
+        let port = compile::key(&publication.published.port());
+        let titles = ports.entry((port.first, port.to_string())).or_default();
+        titles.insert(publication.of.title());
+    }
+    if ports.is_empty() {
+        return String::new();
+    }
+    let mut rows: Vec<[String; 2]> = ports
+        .iter()
+        .take(LISTED)
+        .map(|((_, port), titles)| {
+            let titles: Vec<_> = titles.iter().map(String::as_str).collect();
+            [port.clone(), titles.join(", ")]
+        })
+        .collect();
+    if let more @ 1.. = ports.len().saturating_sub(LISTED) {
+        rows.push([
+            "…".to_owned(),
+            format!("and {}", count(more, "more port", "more ports")),
+        ]);
+    }
+    format!(
+        "published at the moment, named by no policy, and so refused:\n{}",
+        align(&rows)
+    )
+}
+
+/// How many `tests:` passed; empty if there are none.
+pub(super) fn tested(passed: usize) -> String {
+    match passed {
+        0 => String::new(),
+        _ => format!("{} passed\n", count(passed, "test", "tests")),
+    }
+}
+
+/// What a policy says, a line for each port.
+pub(super) fn summary(policy: &Policy) -> String {
+    let mut rows: Vec<[String; 2]> = policy
+        .ports
+        .iter()
+        .take(LISTED)
+        .map(|(key, port)| [key.to_string(), who(policy, port)])
+        .collect();
+    if let more @ 1.. = policy.ports.len().saturating_sub(LISTED) {
+        rows.push([
+            "…".to_owned(),
+            format!("and {}", count(more, "more port", "more ports")),
+        ]);
+    }
+    rows.push([
+        "all others".to_owned(),
+        match policy.default {
+            DefaultAction::Deny => "refused where Docker publishes them (default: deny)",
+            DefaultAction::Allow => "left to Docker (default: allow)",
+        }
+        .to_owned(),
+    ]);
+    align(&rows)
+}
+
+fn who(policy: &Policy, port: &PortPolicy) -> String {
+    let mut text = if port.allow.any {
+        "any".to_owned()
+    } else {
+        let names = names(policy, &port.allow);
+        if names.is_empty() {
+            "nobody".to_owned()
+        } else {
+            names.join(", ")
+        }
+    };
+    let except = names(policy, &port.except);
+    if !except.is_empty() {
+        text.push_str(" except ");
+        text.push_str(&except.join(", "));
+    }
+    if !port.interfaces.is_empty() {
+        let names: Vec<_> = port.interfaces.iter().map(InterfaceName::as_str).collect();
+        text.push_str(" through ");
+        text.push_str(&names.join(", "));
+    }
+    text
+}
+
+fn names(policy: &Policy, selection: &SourceSelection) -> Vec<String> {
+    let mut names: Vec<String> = selection
+        .named
+        .iter()
+        .map(|name| {
+            match policy
+                .sources
+                .get(name)
+                .map_or(0, |source| source.addresses.len())
+            {
+                1 => name.to_string(),
+                entries => format!("{name} ({entries} entries)"),
+            }
+        })
+        .collect();
+    if selection.containers {
+        names.push("containers".to_owned());
+    }
+    names.extend(
+        selection
+            .inline
+            .iter()
+            .take(LISTED_ADDRESSES)
+            .map(|entry| entry.to_string()),
+    );
+    if let more @ 1.. = selection.inline.len().saturating_sub(LISTED_ADDRESSES) {
+        names.push(format!(
+            "and {}",
+            count(more, "more address", "more addresses")
+        ));
+    }
+    names
+}

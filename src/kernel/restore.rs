@@ -1,0 +1,190 @@
+//! Putting back what was installed before.
+
+use std::time::Duration;
+
+use crate::plan::{self, Installed, Operation, Plan, SetChange};
+use crate::ruleset::Ruleset;
+
+use super::{Error, Kernel, Outcome, Snapshot};
+
+/// How often it is tried while others keep changing rulesets.
+const TRIES: u32 = 8;
+/// How often it is tried while the kernel refuses, and how long it rests in between.
+const REFUSED: u32 = 5;
+const REST: Duration = Duration::from_secs(1);
+
+/// What was installed, with the elements of all sets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Former(Option<Installed>);
+
+impl Former {
+    /// What is installed, as [`Kernel::survey`] saw it, before this plan to bring `wanted` into
+    /// force is carried out. The elements of big sets, which a survey does not read, are computed
+    /// from those that are wanted and the plan. Only where the plan does not know them are they
+    /// read, which takes the kernel long: 90 s for a million.
+    ///
+    /// # Errors
+    /// See [`Error`](enum@Error); [`Error::Busy`](enum@Error) if they changed meanwhile.
+    pub fn of(
+        kernel: &Kernel,
+        installed: Option<&Installed>,
+        wanted: &Ruleset,
+        plan: &Plan<'_>,
+    ) -> Result<Self, Error> {
+        let Some(mut installed) = installed.cloned() else {
+            return Ok(Self(None));
+        };
+        let mut whole: Option<Installed> = None;
+        for (name, set) in &mut installed.ruleset.sets {
+            if installed.facts.sets.get(name).is_some_and(|set| set.read) {
+                continue;
+            }
+            let wanted = wanted.sets.get(name).map(|set| &set.elements);
+            let known = match (plan.sets.get(name.as_str()), wanted) {
+                (Some(SetChange::Same), Some(wanted)) => Some(wanted.clone()),
+                (Some(SetChange::Elements(delta)), Some(wanted)) => delta.undone(wanted),
+                _ => None,
+            };
+            set.elements = if let Some(elements) = known {
+                elements
+            } else {
+                let whole = match &mut whole {
+                    Some(whole) => whole,
+                    none => none.insert(kernel.snapshot()?.installed.ok_or(Error::Busy)?),
+                };
+                let read = whole.facts.sets.get(name).is_some_and(|set| set.read);
+                let set = whole.ruleset.sets.remove(name).filter(|_| read);
+                set.ok_or(Error::Busy)?.elements
+            };
+        }
+        Ok(Self(Some(installed)))
+    }
+
+    /// Who put it there; `None` if nothing was there, or nothing that tells.
+    #[must_use]
+    pub fn comment(&self) -> Option<&str> {
+        self.0.as_ref()?.comment.as_deref()
+    }
+
+    /// Whether there was nothing.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+/// What became of putting back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Restored {
+    /// What was there before is there.
+    Done,
+    /// It is not, as somebody has decided otherwise since.
+    Overruled,
+}
+
+impl Kernel {
+    /// Puts back what was installed before, if `may` says so of what is installed now. While others
+    /// commit or the kernel refuses, it tries for some seconds.
+    ///
+    /// # Errors
+    /// See [`Error`](enum@Error).
+    pub fn restore(
+        &self,
+        former: &Former,
+        may: impl Fn(Option<&Installed>) -> bool,
+    ) -> Result<Restored, Error> {
+        let mut refused = 0;
+        loop {
+            match self.restore_once(former, &may, refused > 0) {
+                Err(_) if refused < REFUSED => {
+                    refused += 1;
+                    std::thread::sleep(REST);
+                }
+                done => return done,
+            }
+        }
+    }
+
+    fn restore_once(
+        &self,
+        former: &Former,
+        may: impl Fn(Option<&Installed>) -> bool,
+        whole: bool,
+    ) -> Result<Restored, Error> {
+        let seed = Self::seed()?;
+        for last in (0..TRIES).map(|number| number + 1 == TRIES) {
+            let snapshot = match self.survey() {
+                Err(Error::Busy) if !last => continue,
+                snapshot => snapshot?,
+            };
+            let Snapshot {
+                installed,
+                generation,
+                ..
+            } = &snapshot;
+            let installed = installed.as_ref();
+            if !may(installed) {
+                return Ok(Restored::Overruled);
+            }
+            let stamp = former.comment().unwrap_or_default();
+            let done = match &former.0 {
+                None if installed.is_none() => Outcome::Done,
+                None => self.remove(*generation)?,
+                Some(former) if whole || last => {
+                    let plan = plan::restore(None, former, seed);
+                    let mut operations = vec![Operation::DeleteTable];
+                    operations.extend(plan.before);
+                    operations.extend(plan.main);
+                    let generation = (!last).then_some(*generation);
+                    self.send(&operations, stamp, generation)?
+                }
+                Some(former) => {
+                    let plan = plan::restore(installed, former, seed);
+                    if plan.is_empty() {
+                        Outcome::Done
+                    } else {
+                        self.carry_out(&plan, stamp, *generation)?
+                    }
+                }
+            };
+            if done == Outcome::Done {
+                return Ok(Restored::Done);
+            }
+        }
+        Err(Error::Busy)
+    }
+
+    /// Changes who it is said to have put there what is installed, if `name` gives another name.
+    /// `false` if it did not, or if nobody is said to.
+    ///
+    /// # Errors
+    /// See [`Error`](enum@Error).
+    pub fn rename(&self, name: impl Fn(&str) -> Option<String>) -> Result<bool, Error> {
+        for _ in 0..TRIES {
+            let Snapshot {
+                installed,
+                generation,
+                ..
+            } = self.outline()?;
+            let facts = installed.as_ref().map(|installed| &installed.facts);
+            let Some(fingerprint) = facts.and_then(|facts| facts.fingerprint) else {
+                return Ok(false);
+            };
+            let comment = installed.as_ref().and_then(|i| i.comment.as_deref());
+            let Some(stamp) = comment.and_then(&name) else {
+                return Ok(false);
+            };
+            let plan = Plan {
+                main: vec![Operation::Stamp {
+                    again: true,
+                    fingerprint,
+                }],
+                ..Plan::default()
+            };
+            if self.carry_out(&plan, &stamp, generation)? == Outcome::Done {
+                return Ok(true);
+            }
+        }
+        Err(Error::Busy)
+    }
+}

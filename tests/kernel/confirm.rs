@@ -1,0 +1,409 @@
+//! `dfw apply --confirm`: the former rules come back unless somebody says yes in time, whatever
+//! becomes of the program that asks, of its terminal and of the rules meanwhile.
+
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use dfw::netlink::snapshot::Installed;
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+
+use crate::Named;
+use crate::change::install_counting;
+use crate::place::{Place, compiled};
+use crate::property::same;
+use crate::screen::Screen;
+use crate::support::command::wait_for;
+
+pub(crate) const TRIALS: &[Named] = &[
+    ("yes_keeps_the_new_rules", yes_keeps_the_new_rules),
+    ("whatever_else_is_a_no", whatever_else_is_a_no),
+    ("silence_is_a_no", silence_is_a_no),
+    (
+        "what_was_typed_before_is_no_answer",
+        what_was_typed_before_is_no_answer,
+    ),
+    (
+        "where_nothing_was_nothing_is_left",
+        where_nothing_was_nothing_is_left,
+    ),
+    (
+        "a_flush_does_not_save_the_new_rules",
+        a_flush_does_not_save_the_new_rules,
+    ),
+    (
+        "who_applies_meanwhile_is_refused",
+        who_applies_meanwhile_is_refused,
+    ),
+    (
+        "what_others_have_applied_stays",
+        what_others_have_applied_stays,
+    ),
+    (
+        "the_watchdog_itself_is_killed",
+        the_watchdog_itself_is_killed,
+    ),
+    ("long_lists_come_back", long_lists_come_back),
+    ("an_answer_need_not_be_typed", an_answer_need_not_be_typed),
+    (
+        "what_cannot_be_put_back_is_not_replaced",
+        what_cannot_be_put_back_is_not_replaced,
+    ),
+];
+
+const FORMER: &str = "policies/web.yaml";
+const NEW: &str = "policies/database";
+const QUESTION: &str = "Keep them? [y/N]";
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn repository(path: &str) -> String {
+    format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))
+}
+
+fn installed(place: &Place) -> Result<Installed> {
+    place.snapshot()?.installed.context("nothing is installed")
+}
+
+/// A place with rules in force that have counted.
+fn prepared() -> Result<(Place, Installed)> {
+    let place = Place::new()?;
+    let former = compiled(FORMER)?;
+    place.kernel(|kernel| install_counting(kernel, &former))?;
+    let installed = installed(&place)?;
+    Ok((place, installed))
+}
+
+/// What is in force is what was, to the last packet counted.
+fn is_back(place: &Place, before: &Installed) -> Result<()> {
+    let now = installed(place)?;
+    same(&now.ruleset, &before.ruleset)?;
+    same(&now.counters, &before.counters)?;
+    same(&now.comment, &before.comment)?;
+    same(&now.has_drifted(), &before.has_drifted())
+}
+
+/// Starts an apply and waits for its question; the new rules are in force then.
+fn asked(place: &Place, time: &str, policy: &str) -> Result<Screen> {
+    asked_after(place, time, policy, "")
+}
+
+fn asked_after(place: &Place, time: &str, policy: &str, typed: &str) -> Result<Screen> {
+    let words = ["apply", "--confirm", time, policy];
+    let mut screen = Screen::dfw(place, &words, &[], typed)?;
+    screen.wait(QUESTION)?;
+    Ok(screen)
+}
+
+/// The number in the stamp of rules that wait.
+fn watchdog(place: &Place) -> Result<Pid> {
+    let comment = installed(place)?.comment.context("no stamp")?;
+    let number = comment
+        .split_once("unconfirmed (process ")
+        .context("no mark")?
+        .1;
+    let number = number.split_once(')').context("no number")?.0.parse()?;
+    Pid::from_raw(number).context("process 0")
+}
+
+fn gone(process: Pid) -> Result<()> {
+    wait_for("the watchdog to end", PATIENCE, || {
+        test_kill_process(process).is_err().then_some(())
+    })
+}
+
+fn yes_keeps_the_new_rules() -> Result<()> {
+    for answer in ["y\n", "YES\n", " y \n"] {
+        let (place, _) = prepared()?;
+        let mut screen = asked(&place, "60s", &repository(NEW))?;
+        same(&place.installed()?, &compiled(NEW)?)?;
+        let process = watchdog(&place)?;
+        screen.type_in(answer)?;
+        let (status, seen) = screen.end()?;
+        ensure!(status.code() == Some(0), "{status}: {seen}");
+        ensure!(
+            seen.contains("kept: table inet dfw-nft is in force"),
+            "{seen}"
+        );
+        // The plan comes before the question, what is now true behind it.
+        ensure!(seen.find("+ ") < seen.find(QUESTION), "{seen}");
+        gone(process)?;
+        let now = installed(&place)?;
+        same(&now.ruleset, &compiled(NEW)?)?;
+        ensure!(now.has_drifted() == Some(false), "drift");
+        let comment = now.comment.context("no stamp")?;
+        ensure!(!comment.contains("unconfirmed"), "{comment}");
+    }
+    Ok(())
+}
+
+/// How an apply ends without a yes.
+#[derive(Debug, Clone, Copy)]
+enum No {
+    /// Keys, and whether dfw lives to tell.
+    Typed(&'static str, bool),
+    Signal(Signal),
+    HangUp,
+}
+
+fn whatever_else_is_a_no() -> Result<()> {
+    let (place, before) = prepared()?;
+    for no in [
+        No::Typed("n\n", true),
+        No::Typed("\n", true),
+        No::Typed("yesterday\n", true),
+        No::Typed("\x04", true),
+        No::Typed("y\x03", false),
+        No::Typed("\x1c", false),
+        No::Signal(Signal::TERM),
+        No::Signal(Signal::HUP),
+        No::Signal(Signal::KILL),
+        No::Signal(Signal::ABORT),
+        No::HangUp,
+    ] {
+        let end = || -> Result<()> {
+            let mut screen = asked(&place, "1h", &repository(NEW))?;
+            same(&place.installed()?, &compiled(NEW)?)?;
+            let process = watchdog(&place)?;
+            let told = match no {
+                No::Typed(keys, told) => {
+                    screen.type_in(keys)?;
+                    Some((screen.end()?, told))
+                }
+                No::Signal(signal) => {
+                    screen.kill(signal)?;
+                    Some((screen.end()?, false))
+                }
+                No::HangUp => {
+                    screen.hang_up()?;
+                    None
+                }
+            };
+            if let Some(((status, seen), lives)) = told {
+                // The last line says what is now true, whoever is left to say it.
+                ensure!(
+                    seen.trim_end()
+                        .ends_with("not confirmed: the former rules are back"),
+                    "{seen:?}"
+                );
+                same(&status.code(), &lives.then_some(1))?;
+            }
+            gone(process)?;
+            is_back(&place, &before)
+        };
+        end().with_context(|| format!("{no:?}"))?;
+    }
+    Ok(())
+}
+
+fn silence_is_a_no() -> Result<()> {
+    let (place, before) = prepared()?;
+    let (status, seen) = asked(&place, "5s", &repository(NEW))?.end()?;
+    ensure!(status.code() == Some(1), "{status}: {seen}");
+    ensure!(
+        seen.contains("failed: not confirmed: the former rules are back"),
+        "{seen}"
+    );
+    is_back(&place, &before)?;
+    // Nor does it help to stop the program in front.
+    let mut screen = asked(&place, "5s", &repository(NEW))?;
+    screen.kill(Signal::STOP)?;
+    wait_for("the former rules", PATIENCE, || {
+        is_back(&place, &before).ok()
+    })?;
+    screen.type_in("y\n")?;
+    screen.kill(Signal::CONT)?;
+    let (status, seen) = screen.end()?;
+    ensure!(status.code() == Some(1), "{status}: {seen}");
+    is_back(&place, &before)
+}
+
+fn what_was_typed_before_is_no_answer() -> Result<()> {
+    let (place, before) = prepared()?;
+    let (status, seen) = asked_after(&place, "5s", &repository(NEW), "y\ny\n")?.end()?;
+    ensure!(status.code() == Some(1), "{status}: {seen}");
+    is_back(&place, &before)
+}
+
+fn where_nothing_was_nothing_is_left() -> Result<()> {
+    let place = Place::new()?;
+    let mut screen = asked(&place, "60s", &repository(NEW))?;
+    screen.type_in("n\n")?;
+    let (status, seen) = screen.end()?;
+    ensure!(status.code() == Some(1), "{status}: {seen}");
+    ensure!(
+        seen.contains("the former rules are back, which were none"),
+        "{seen}"
+    );
+    same(&place.listing()?, &String::new())
+}
+
+/// Programs that flush decide nothing.
+fn a_flush_does_not_save_the_new_rules() -> Result<()> {
+    let (place, before) = prepared()?;
+    for by in [
+        "flush ruleset",
+        "delete table inet dfw-nft",
+        "flush table inet dfw-nft",
+        "add rule inet dfw-nft published ip ttl 5 drop",
+        "delete chain inet dfw-nft applied",
+    ] {
+        let mut screen = asked(&place, "60s", &repository(NEW))?;
+        place.nft(by)?;
+        screen.type_in("n\n")?;
+        let (status, seen) = screen.end()?;
+        ensure!(status.code() == Some(1), "{status}: {seen}");
+        is_back(&place, &before).context(by)?;
+    }
+    // Nor does a yes make them come back.
+    let mut screen = asked(&place, "60s", &repository(NEW))?;
+    place.nft("flush ruleset")?;
+    screen.type_in("y\n")?;
+    let (status, seen) = screen.end()?;
+    ensure!(status.code() == Some(1), "{status}: {seen}");
+    ensure!(
+        seen.contains("somebody has changed the rules since"),
+        "{seen}"
+    );
+    Ok(())
+}
+
+fn who_applies_meanwhile_is_refused() -> Result<()> {
+    let (place, before) = prepared()?;
+    let mut screen = asked(&place, "60s", &repository(NEW))?;
+    let during = place.snapshot()?;
+    let (new, former) = (repository(NEW), repository(FORMER));
+    for words in [
+        &["apply", &new][..],
+        &["apply", &former],
+        &["apply", "--confirm", "60s", &former],
+        &["remove"],
+    ] {
+        place.dfw(words)?.expect_failure(1, "unconfirmed")?;
+        same(&place.snapshot()?, &during)?;
+    }
+    ensure!(
+        place.dfw_ok(&["status"])?.contains("unconfirmed"),
+        "not told"
+    );
+    screen.type_in("n\n")?;
+    screen.end()?;
+    is_back(&place, &before)?;
+    place.dfw_ok(&["apply", &new])?;
+    Ok(())
+}
+
+/// Somebody has applied rules all the same, by another program than this.
+fn what_others_have_applied_stays() -> Result<()> {
+    let (place, _) = prepared()?;
+    let mut screen = asked(&place, "60s", &repository(NEW))?;
+    let other = compiled("policies/only-web")?;
+    place.install(&other)?;
+    screen.type_in("n\n")?;
+    let (status, seen) = screen.end()?;
+    ensure!(status.code() == Some(1), "{status}: {seen}");
+    ensure!(seen.contains("other rules were applied since"), "{seen}");
+    same(&place.installed()?, &other)
+}
+
+fn the_watchdog_itself_is_killed() -> Result<()> {
+    let (place, before) = prepared()?;
+    let screen = asked(&place, "60s", &repository(NEW))?;
+    kill_process(watchdog(&place)?, Signal::KILL)?;
+    let (status, seen) = screen.end()?;
+    ensure!(status.code() == Some(1), "{status}: {seen}");
+    is_back(&place, &before)
+}
+
+/// Those that lose and gain some entries, and those that go, which is more than dfw remembers.
+fn long_lists_come_back() -> Result<()> {
+    let place = Place::new()?;
+    let write = |name: &str, from: u32| -> Result<String> {
+        let mut list = String::new();
+        for n in from..from + 12_000 {
+            writeln!(
+                list,
+                "10.{}.{}.0/25\n10.{}.{}.200",
+                n >> 8 & 255,
+                n & 255,
+                n >> 8 & 255,
+                n & 255
+            )?;
+        }
+        place.write(&format!("{name}/list"), list)?;
+        let text = "default: deny\nsources: {many: {file: list}}\nports: {80: [many]}\n";
+        let file = place.write(&format!("{name}/policy.yaml"), text)?;
+        Ok(file.to_string_lossy().into_owned())
+    };
+    let (former, near, far) = (write("a", 0)?, write("b", 100)?, write("c", 20_000)?);
+    place.dfw_ok(&["apply", &former])?;
+    let before = installed(&place)?;
+    for new in [near, far, repository(NEW)] {
+        let mut screen = asked(&place, "60s", &new)?;
+        screen.type_in("n\n")?;
+        let (status, seen) = screen.end()?;
+        ensure!(status.code() == Some(1), "{status}: {seen}");
+        is_back(&place, &before).context(new)?;
+    }
+    ensure!(place.dfw_ok(&["apply", &former])?.starts_with("no changes"));
+    Ok(())
+}
+
+/// Without a terminal the answer is a line that comes when the new rules are in force.
+fn an_answer_need_not_be_typed() -> Result<()> {
+    for (answer, code) in [("y\n", 0), ("n\n", 1), ("", 1)] {
+        let (place, before) = prepared()?;
+        let mut command = place.program(&["apply", "--json", "--confirm", "60s", &repository(NEW)]);
+        let mut child: Child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let mut stderr = BufReader::new(child.stderr.take().context("no stderr")?);
+        let mut seen = Vec::new();
+        stderr.read_until(b'?', &mut seen)?;
+        same(&place.installed()?, &compiled(NEW)?)?;
+        let mut stdin = child.stdin.take().context("no stdin")?;
+        stdin.write_all(answer.as_bytes())?;
+        drop(stdin);
+        let mut stdout = String::new();
+        child
+            .stdout
+            .take()
+            .context("no stdout")?
+            .read_to_string(&mut stdout)?;
+        let status = child.wait()?;
+        same(&status.code(), &Some(code))?;
+        let told: serde_json::Value = serde_json::from_str(&stdout)?;
+        same(&told["confirmed"], &(code == 0).into())?;
+        same(&told["changed"], &(code == 0).into())?;
+        if code == 0 {
+            same(&place.installed()?, &compiled(NEW)?)?;
+        } else {
+            is_back(&place, &before)?;
+        }
+    }
+    // There is nothing to confirm if nothing changes.
+    let place = Place::new()?;
+    let policy = repository(NEW);
+    place.dfw_ok(&["apply", &policy])?;
+    let told = place.dfw_ok(&["apply", "--confirm", "60s", &policy])?;
+    ensure!(told.contains("no changes"), "{told}");
+    Ok(())
+}
+
+fn what_cannot_be_put_back_is_not_replaced() -> Result<()> {
+    let (place, _) = prepared()?;
+    place.nft("add rule inet dfw-nft published ip ttl 5 drop")?;
+    let before = (place.snapshot()?, place.listing()?);
+    let told = place.dfw(&["apply", "--confirm", "60s", &repository(NEW)])?;
+    told.expect_failure(1, "foreign-rules")?;
+    ensure!(
+        told.stderr
+            .trim_end()
+            .ends_with("the rules in force are what they were"),
+        "{told:?}"
+    );
+    same(&(place.snapshot()?, place.listing()?), &before)
+}
