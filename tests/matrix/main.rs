@@ -35,6 +35,7 @@ use libtest_mimic::{Arguments, Trial};
 
 use support::audit;
 use support::doors::POLICY;
+use support::explain;
 use support::lab::Lab;
 use support::table::{Answer, Reading, Row, ask};
 use tables::Door;
@@ -115,6 +116,7 @@ fn look(lab: &Lab, variant: &Variant) -> Result<Vec<Finding>> {
     audited(lab, variant).context("the audit without dfw")?;
     lab.apply(&format!("{POLICY}{MORE}"))?;
     audited(lab, variant).context("the audit with dfw")?;
+    explained(lab, variant).context("explain")?;
     let guarded = ask(lab, &readings(variant, true)).context("with dfw")?;
     let rules = lab.report();
     lab.remove()?;
@@ -154,6 +156,17 @@ fn audited(lab: &Lab, variant: &Variant) -> Result<()> {
         .filter(|(table, _)| table.door.leads_to_containers())
         .flat_map(|(table, _)| table.rows);
     audit::agrees(lab, &audit::audit(lab, &[], None)?, rows)
+}
+
+/// Whether `dfw explain` says what becomes of packets through each door that the engine opens.
+fn explained(lab: &Lab, variant: &Variant) -> Result<()> {
+    let rows = variant
+        .tables()
+        .filter(|(table, engine)| {
+            table.door.leads_to_containers() && matches!(engine, Engine::Opens)
+        })
+        .flat_map(|(table, _)| table.rows);
+    explain::agrees(lab, rows)
 }
 
 /// Each table of a variant as it is to be read: what the engine closes, dfw does not open.

@@ -1,0 +1,159 @@
+//! What `dfw explain` says of packets, held against what becomes of them: whether they get through,
+//! and which rule lets them, by its counter.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::thread;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use serde_json::Value;
+
+use super::command::output;
+use super::lab::Lab;
+use super::probe::{Outcome, PATIENCE, SILENCE, Transport};
+use super::table::Row;
+
+/// Those who ask with one address of each family.
+const CLIENTS: [&str; 4] = ["trusted", "neighbour", "stranger", "office"];
+
+/// Asks `explain` about every row and client, and tries each.
+pub(crate) fn agrees(lab: &Lab, rows: impl Iterator<Item = &'static Row>) -> Result<()> {
+    let questions: Vec<Question> = rows
+        .flat_map(|row| CLIENTS.map(|who| Question { who, row }))
+        .filter(|question| question.is_asked(lab))
+        .collect();
+    ensure!(!questions.is_empty(), "no questions");
+    // Each answer takes a process and a look at the engine: a few at once.
+    let told = at_once(&questions, 4, |question| question.told(lab))?;
+    let both: Vec<(&Question, &Value)> = questions.iter().zip(&told).collect();
+    let (open, closed): (Vec<_>, Vec<_>) = both.into_iter().partition(|(_, told)| allows(told));
+    // Who is refused waits for nothing but time: all at once.
+    let found = at_once(&closed, closed.len(), |(question, _)| {
+        question.found(lab, SILENCE)
+    })?;
+    let mut wrong: Vec<String> = closed
+        .iter()
+        .zip(found)
+        .filter(|(_, found)| *found == Outcome::Open)
+        .map(|((question, told), found)| question.wrong(found, told))
+        .collect();
+    // One after the other, so that each counter is moved by one question.
+    for (question, told) in open {
+        let before = accepted(lab)?;
+        let found = question.found(lab, PATIENCE)?;
+        let after = accepted(lab)?;
+        let moved = |chain: &str| after.get(chain) > before.get(chain);
+        let mut chains = open_doors(told).filter_map(deciding_chain).peekable();
+        // A door of which dfw has nothing to say has no counter.
+        let counted = chains.peek().is_none() || chains.any(moved);
+        if found != Outcome::Open || !counted {
+            wrong.push(question.wrong(found, told));
+        }
+    }
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}
+
+/// A client of a row.
+struct Question {
+    who: &'static str,
+    row: &'static Row,
+}
+
+impl Question {
+    /// Loopback addresses are no ports of the host to ask about.
+    fn is_asked(&self, lab: &Lab) -> bool {
+        let named = |list: &str| list.split_whitespace().any(|name| name == self.who);
+        let loopback = lab
+            .target(self.row.to)
+            .is_ok_and(|target| target.address.is_loopback());
+        (named(self.row.open) || named(self.row.closed)) && !loopback
+    }
+
+    /// What `explain` says.
+    fn told(&self, lab: &Lab) -> Result<Value> {
+        let target = lab.target(self.row.to)?;
+        let family = if target.address.is_ipv4() { "" } else { "6" };
+        let from = lab.address(&format!("{}{family}", self.who))?.to_string();
+        let protocol = match target.transport {
+            Transport::Tcp => "tcp",
+            Transport::Udp => "udp",
+        };
+        let to = format!(
+            "{}/{protocol}",
+            SocketAddr::new(target.address, target.port)
+        );
+        let told = lab.dfw(&["--json", "explain", "--from", &from, "--to", &to])?;
+        serde_json::from_slice(&told.stdout).with_context(|| format!("{told:?}"))
+    }
+
+    /// What the client finds.
+    fn found(&self, lab: &Lab, patience: std::time::Duration) -> Result<Outcome> {
+        lab.client(self.who)?
+            .ask(lab.target(self.row.to)?, patience)
+    }
+
+    fn wrong(&self, found: Outcome, told: &Value) -> String {
+        format!("{} finds {} {found}, but: {told}", self.who, self.row.to)
+    }
+}
+
+fn allows(told: &Value) -> bool {
+    told["verdict"] == "allow"
+}
+
+fn open_doors(told: &Value) -> impl Iterator<Item = &Value> {
+    let doors = told["doors"].as_array().into_iter().flatten();
+    doors.filter(|door| door["verdict"] == "allow")
+}
+
+/// The chain of a port whose rule lets the packet through.
+fn deciding_chain(door: &Value) -> Option<&str> {
+    let chain = door["steps"].as_array()?.last()?["chain"].as_str()?;
+    ["port-", "host-"]
+        .iter()
+        .any(|kind| chain.starts_with(kind))
+        .then_some(chain)
+}
+
+/// How many packets the rules of each chain have let through.
+fn accepted(lab: &Lab) -> Result<BTreeMap<String, u64>> {
+    let mut command = lab.host()?.command("nft");
+    let listing = output(command.args(["list", "table", "inet", "dfw-nft"]))?;
+    let mut accepted = BTreeMap::new();
+    let mut chain = String::new();
+    for line in listing.lines() {
+        let line = line.trim();
+        if let Some(name) = line.strip_prefix("chain ") {
+            name.trim_end_matches(" {").clone_into(&mut chain);
+        }
+        if let Some((_, counter)) = line.split_once("counter packets ")
+            && line.contains(" accept")
+        {
+            let packets = counter.split(' ').next().unwrap_or_default();
+            *accepted.entry(chain.clone()).or_default() += packets.parse::<u64>()?;
+        }
+    }
+    Ok(accepted)
+}
+
+/// Does the same for all, so many at once, and keeps the order.
+fn at_once<T: Sync, R: Send>(
+    all: &[T],
+    width: usize,
+    each: impl Fn(&T) -> Result<R> + Sync,
+) -> Result<Vec<R>> {
+    let share = all.len().div_ceil(width.max(1)).max(1);
+    let each = &each;
+    thread::scope(|scope| {
+        let shares: Vec<_> = all
+            .chunks(share)
+            .map(|share| scope.spawn(move || share.iter().map(each).collect::<Result<Vec<R>>>()))
+            .collect();
+        let mut done = Vec::new();
+        for share in shares {
+            done.extend(share.join().map_err(|_| anyhow!("a share panicked"))??);
+        }
+        Ok(done)
+    })
+}
