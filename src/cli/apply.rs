@@ -15,11 +15,12 @@ use crate::output::table::{align, count};
 use crate::output::terminal::{Terminal, Tone};
 use crate::policy::{DefaultAction, InterfaceName, Policy, PortPolicy, SourceSelection};
 use crate::ruleset::{Ruleset, TABLE};
+use crate::site::{Site, Sockets};
 
 use super::changes::Changes;
 use super::failure::Failure;
-use super::host::{self, EngineArgs, Sockets};
-use super::load::load;
+use super::host::{self, EngineArgs};
+use super::load::load_tested;
 use super::notice::notices as notices_of;
 
 /// How many ports are listed before only their number is told.
@@ -28,8 +29,8 @@ const LISTED: usize = 40;
 const LISTED_ADDRESSES: usize = 4;
 
 pub(super) fn run(terminal: Terminal, path: &Path, engine: &EngineArgs) -> Result<(), Failure> {
-    let (loaded, passed) = load(terminal, path)?.test()?;
-    let tried = host::find(engine, Sockets::Published).and_then(|found| {
+    let (loaded, passed) = load_tested(terminal, path)?;
+    let tried = Site::find(&engine.ask(), Sockets::Published).and_then(|found| {
         let ruleset = loaded.compile(&found.host);
         let installation = Kernel::open()?.install(
             &ruleset,

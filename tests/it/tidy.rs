@@ -130,6 +130,11 @@ const NEVER: &[(&str, &[&str])] = &[
             "cli",
         ],
     ),
+    (
+        "policies",
+        &["netlink", "kernel", "site", "guard", "output", "cli"],
+    ),
+    ("site", &["policy", "policies", "guard", "output", "cli"]),
     ("output", &["compile", "netlink", "kernel", "cli"]),
 ];
 
