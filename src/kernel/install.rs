@@ -4,6 +4,7 @@ use crate::netlink::snapshot::Neighbour;
 use crate::plan::{self, Installed, Plan};
 use crate::ruleset::Ruleset;
 
+use super::transaction::next;
 use super::{Error, Kernel, Outcome, sound};
 
 /// How often it is tried while others keep changing rulesets.
@@ -16,6 +17,8 @@ pub struct Installation<T> {
     pub proposal: Option<T>,
     /// The base chains of all other tables; empty if others never rested.
     pub neighbours: Vec<Neighbour>,
+    /// The moment from which on the ruleset is in force; `None` if others never rested.
+    pub generation: Option<u32>,
 }
 
 impl Kernel {
@@ -46,13 +49,17 @@ impl Kernel {
                 return Ok(Installation {
                     proposal: None,
                     neighbours,
+                    generation: Some(snapshot.generation),
                 });
             }
             proposal = Some(propose(installed, &plan)?);
             if self.carry_out(&plan, &stamp(), snapshot.generation)? == Outcome::Done {
+                let sent = [&plan.before, &plan.main, &plan.after];
+                let sent = sent.iter().filter(|operations| !operations.is_empty());
                 return Ok(Installation {
                     proposal,
                     neighbours,
+                    generation: Some(sent.fold(snapshot.generation, |moment, _| next(moment))),
                 });
             }
         }
@@ -64,6 +71,7 @@ impl Kernel {
         Ok(Installation {
             proposal,
             neighbours: Vec::new(),
+            generation: None,
         })
     }
 }

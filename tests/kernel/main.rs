@@ -21,6 +21,7 @@ mod import;
 mod kill;
 mod libnftnl;
 mod loss;
+mod owner;
 mod place;
 mod program;
 mod property;
@@ -85,6 +86,7 @@ fn all() -> impl Iterator<Item = Named> {
         change::TRIALS,
         crowd::TRIALS,
         drift::TRIALS,
+        owner::TRIALS,
         engines::TRIALS,
         program::TRIALS,
         tracer::TRIALS,
