@@ -7,6 +7,7 @@ mod check;
 mod directory;
 mod explain;
 mod failure;
+mod guard;
 mod host;
 mod import;
 mod init;
@@ -52,6 +53,7 @@ Examples:
   dfw test policies/           does it mean what its tests expect?
   dfw plan policies/           what would change?
   dfw apply policies/          put it in force, all of it or nothing
+  dfw guard policies/          keep it in force, whatever others do
   dfw status                   what is in force, and whom it let in or refused
   dfw show --policy policies/  the rules that a policy becomes, as nft text
   iptables-save | dfw import   a policy from the rules of DOCKER-USER or ufw-docker
@@ -94,8 +96,10 @@ enum Verb {
     Plan(PlanArgs),
     /// Put the policies in force: one transaction, all of it or nothing
     Apply(ApplyArgs),
+    /// Keep the policies in force: a daemon that takes up every change and puts back what others do
+    Guard(guard::GuardArgs),
     /// Say what is in force, and how many packets it let through and refused
-    Status,
+    Status(StatusArgs),
     /// Say whether a source reaches a port, by which door, and which line decides
     Explain(explain::ExplainArgs),
     /// Follow packets through all tables of the kernel as they come, and say who dropped them
@@ -124,6 +128,12 @@ struct ApplyArgs {
     policy: PolicyPath,
     #[command(flatten)]
     engine: EngineArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct StatusArgs {
+    #[command(flatten)]
+    guard: guard::SocketArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -205,7 +215,8 @@ pub fn main() -> ExitCode {
             Some(path) => show::compiled(terminal, path),
             None => show::installed(terminal),
         },
-        Verb::Status => status::run(terminal),
+        Verb::Guard(args) => guard::run(args),
+        Verb::Status(status) => status::run(terminal, &status.guard.path()),
         Verb::Remove => remove::run(terminal),
         Verb::Import(import) => import::run(terminal, &import.files, import.output.as_deref()),
     };
@@ -229,7 +240,8 @@ impl Verb {
             | Self::Check(_)
             | Self::Test(_)
             | Self::Show(_)
-            | Self::Status
+            | Self::Guard(_)
+            | Self::Status(_)
             | Self::Import(_) => false,
         }
     }

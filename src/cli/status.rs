@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -16,10 +17,36 @@ use crate::ruleset::{Expression, Hook, Rule, TABLE, Verdict};
 
 use super::failure::Failure;
 
-pub(super) fn run(terminal: Terminal) -> Result<(), Failure> {
+pub(super) fn run(terminal: Terminal, guard: &Path) -> Result<(), Failure> {
     let snapshot = Kernel::open()?.survey()?;
-    terminal.answer(|| document(&snapshot), || text(terminal, &snapshot))?;
+    // One that does not answer is none; the kernel tells what is in force.
+    let guard = crate::guard::ask(guard).ok().flatten();
+    terminal.answer(
+        || {
+            let mut document = document(&snapshot);
+            if let (Some(guard), Some(object)) = (&guard, document.as_object_mut()) {
+                object.insert("guard".to_owned(), guard.clone());
+            }
+            document
+        },
+        || {
+            let guard = guard.as_ref().map(|guard| told_by(terminal, guard));
+            text(terminal, &snapshot) + &guard.unwrap_or_default()
+        },
+    )?;
     Ok(())
+}
+
+/// What a running guard says of itself.
+fn told_by(terminal: Terminal, guard: &Value) -> String {
+    let text = |key: &str| guard[key].as_str().unwrap_or_default();
+    let word = terminal.paint(Tone::Good, "guard");
+    let mut lines = format!("{word}: process {}: {}\n", guard["pid"], text("summary"));
+    for unanswered in guard["unanswered"].as_array().into_iter().flatten() {
+        let word = terminal.paint(Tone::Warning, "guard");
+        let _ = writeln!(lines, "{word}: {}", unanswered.as_str().unwrap_or_default());
+    }
+    lines
 }
 
 /// Packets that a port let through and refused.
