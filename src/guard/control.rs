@@ -98,7 +98,7 @@ impl Control {
             }
         }
         self.clients.retain_mut(|client| {
-            let mut bytes = [0; LONGEST];
+            let mut bytes = [0; 16 * LONGEST];
             match client.stream.read(&mut bytes) {
                 Ok(length @ 1..) => {
                     client.said.extend(&bytes[..length]);

@@ -47,7 +47,8 @@ impl Files {
         })
     }
 
-    /// Watches these places and no others; says whether one of them was not watched before.
+    /// Watches these places and no others; says whether one of them was not watched before, or
+    /// could not be.
     pub(super) fn watch(&mut self, places: &Places) -> bool {
         let flags = WatchFlags::CLOSE_WRITE
             | WatchFlags::MODIFY
@@ -60,9 +61,11 @@ impl Files {
             | WatchFlags::MOVE_SELF
             | WatchFlags::ONLYDIR;
         let mut watches: BTreeMap<i32, Interest> = BTreeMap::new();
+        let mut missed = false;
         for (folder, interest) in places {
-            // One that goes just now is missed by its parent's watch.
             let Ok(watch) = inotify::add_watch(&self.inotify, folder, flags) else {
+                // It has gone just now, or there are more watches than the system allows.
+                missed = true;
                 continue;
             };
             let known = watches.entry(watch).or_default();
@@ -70,9 +73,10 @@ impl Files {
             known.policy.extend(interest.policy.iter().cloned());
             known.engine.extend(interest.engine.iter().cloned());
         }
-        let new = watches
-            .iter()
-            .any(|(watch, interest)| self.watches.get(watch) != Some(interest));
+        let new = missed
+            || watches
+                .iter()
+                .any(|(watch, interest)| self.watches.get(watch) != Some(interest));
         for watch in self.watches.keys() {
             if !watches.contains_key(watch) {
                 // It goes by itself when its folder does.

@@ -55,7 +55,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
 /// How soon the table is put back when somebody changes it time and again. The first few times it
 /// is put back at once.
-const REPAIR: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(1));
+const REPAIR: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
 const REPAIRS_AT_ONCE: u32 = 8;
 /// After this long without a change by others, they count as calm.
 const CALM: Duration = Duration::from_secs(10);
@@ -452,6 +452,7 @@ impl Guard {
 
     /// Reads the policies; wrong ones change nothing.
     fn read(&mut self) {
+        let mut complete = false;
         for _ in 0..READS {
             let read = Policies::read(Sources::new(), &self.options.path);
             let read = read.and_then(Policies::test);
@@ -464,9 +465,13 @@ impl Guard {
             };
             self.wrong(mistakes);
             // What was changed before it was watched nobody has told.
-            if !self.watch() {
+            complete = !self.watch();
+            if complete {
                 break;
             }
+        }
+        if !complete {
+            self.due.at(Need::Policies, Instant::now() + RECHECK);
         }
         if self.policies.is_none() && self.phase != Phase::Running {
             self.last_good();
@@ -542,7 +547,7 @@ impl Guard {
         }
     }
 
-    /// Watches all that matters now; says whether any of it was not watched before.
+    /// Watches all that matters now; says whether any of it was not watched before, or cannot be.
     fn watch(&mut self) -> bool {
         let sources = self.policies.as_ref().map(|policies| &policies.sources);
         let mut places = files::policy_places(&self.options.path, sources);

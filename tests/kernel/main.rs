@@ -22,6 +22,7 @@ mod kill;
 mod libnftnl;
 mod loss;
 mod owner;
+#[expect(dead_code, reason = "the guard tests use the rest")]
 mod place;
 mod program;
 mod property;
