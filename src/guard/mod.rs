@@ -25,7 +25,7 @@ use rustix::io::Errno;
 use thiserror::Error;
 
 use crate::host::docker::Ask;
-use crate::kernel::{self, Claim, Kernel};
+use crate::kernel::{self, Claim, Kernel, Outcome, next};
 use crate::netlink::notice::Meddler;
 use crate::policies::Policies;
 use crate::ruleset::Ruleset;
@@ -392,26 +392,47 @@ impl Guard {
             let site = Site::with(engines, unanswered, Sockets::Published)?;
             self.ruleset = Some(policies.compile(&site.host));
         }
-        self.install()?;
+        self.install(need)?;
         self.keep();
         Ok(())
     }
 
+    /// Hears who has changed the table up to now.
+    fn hear(&mut self) -> Result<(), Error> {
+        let mut events = Vec::new();
+        if let Some(monitor) = &mut self.monitor {
+            monitor.drain(&mut events)?;
+        }
+        let now = Instant::now();
+        for event in events {
+            if let Event::Table(meddler) = event {
+                self.meddler.get_or_insert((meddler, now));
+            }
+        }
+        Ok(())
+    }
+
     /// Brings the wanted ruleset into force if it is not.
-    fn install(&mut self) -> Result<(), Error> {
+    fn install(&mut self, need: Need) -> Result<(), Error> {
+        self.hear()?;
         let Some(ruleset) = &self.ruleset else {
             return Ok(());
         };
         // Who listens to all of it slows a great change down.
         self.monitor = None;
+        let began = Instant::now();
         let path = self.options.path.display().to_string();
         let stamp = || stamp(&path);
         // Where nothing is left there is nobody to be careful with, and one transaction is faster.
         let gone = self.meddler.is_some() && self.kernel.outline()?.installed.is_none();
         let (changed, generation) = if self.replace || gone {
-            self.kernel.replace(ruleset, &stamp(), None)?;
+            let moment = self.kernel.generation()?;
+            let outcome = self.kernel.replace(ruleset, &stamp(), moment)?;
+            if outcome == Outcome::Overtaken {
+                self.kernel.replace(ruleset, &stamp(), None)?;
+            }
             self.replace = false;
-            (true, None)
+            (true, (outcome == Outcome::Done).then(|| next(moment)))
         } else {
             let installation = self
                 .kernel
@@ -424,9 +445,13 @@ impl Guard {
         if generation != Some(self.kernel.generation()?) {
             self.due.at(Need::Table, now + self.retry.next());
         }
-        let meddler = self.meddler.take();
+        let mut meddler = self.meddler.take();
         if !changed {
             return Ok(());
+        }
+        if need == Need::Table && meddler.is_none() {
+            // So late that nobody could tell of it any more.
+            meddler = Some((None, began));
         }
         self.record.applied = Some(record::now());
         self.record.changes += 1;

@@ -21,7 +21,7 @@ mod watch;
 
 pub use install::Installation;
 pub use owner::Claim;
-pub use transaction::{Outcome, sound};
+pub use transaction::{Outcome, next, sound};
 pub use watch::{Heard, Listener, Tracer};
 
 /// The oldest kernel that has all that dfw sends (keys of the original tuple, kinds of

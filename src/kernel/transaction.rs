@@ -153,8 +153,10 @@ impl Kernel {
     }
 }
 
-/// As the kernel counts: each transaction is one, and none has the number 0.
-pub(super) fn next(generation: u32) -> u32 {
+/// The number of the moment behind a transaction, as the kernel counts: each is one, and none has
+/// the number 0.
+#[must_use]
+pub fn next(generation: u32) -> u32 {
     generation.checked_add(1).unwrap_or(1)
 }
 

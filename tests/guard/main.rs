@@ -24,6 +24,7 @@ mod stranger;
 #[expect(dead_code, reason = "the kernel tests use the rest")]
 mod support;
 mod survival;
+mod tracer;
 
 use std::process::ExitCode;
 
@@ -76,6 +77,7 @@ fn all() -> impl Iterator<Item = Named> {
         keep::TRIALS,
         control::TRIALS,
         idle::TRIALS,
+        tracer::TRIALS,
     ];
     groups.into_iter().flatten().copied()
 }
