@@ -14,7 +14,7 @@
 //! this host, [`doors`]; and [`audit`] puts both together.
 //!
 //! What is deliberately absent: no other program is ever started, no table but dfw's own is ever
-//! written, and nothing is remembered outside the kernel.
+//! written, and nothing is remembered outside the kernel but the last good policies, by [`guard`].
 
 pub mod audit;
 pub mod cli;
