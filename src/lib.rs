@@ -38,3 +38,4 @@ pub mod ruleset;
 pub mod site;
 pub mod source;
 pub mod trace;
+pub mod traffic;

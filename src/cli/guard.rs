@@ -25,6 +25,10 @@ pub(super) struct GuardArgs {
     state: Option<PathBuf>,
     #[command(flatten)]
     socket: SocketArgs,
+    /// Write figures for Prometheus there, every 15 seconds: a file whose name ends in .prom, in the
+    /// folder of a textfile collector
+    #[arg(long, value_name = "FILE")]
+    metrics_file: Option<PathBuf>,
     /// Leave the table to whoever wants to change it, and put it back
     #[arg(long, hide = true, env = "DFW_NO_OWNER")]
     no_owner: bool,
@@ -55,6 +59,7 @@ pub(super) fn run(args: &GuardArgs) -> Result<(), Failure> {
             .clone()
             .unwrap_or_else(|| folder("STATE_DIRECTORY", STATE)),
         socket: args.socket.path(),
+        metrics: args.metrics_file.clone(),
         own: !args.no_owner,
     };
     guard::run(options).map_err(|error| match error {

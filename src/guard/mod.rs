@@ -1,7 +1,7 @@
 //! The daemon: it keeps dfw's table true, whatever happens to files, engines, links or the table.
 //!
-//! One loop over a closed [`Event`]. An event never does anything itself; it says [what is to be
-//! done](due) and when, so that a flood of them is work once.
+//! One loop over a closed enumeration of events. An event never does anything itself; it says what is
+//! to be done and when, so that a flood of them is work once.
 
 mod control;
 mod due;
@@ -9,6 +9,7 @@ mod engines;
 mod event;
 mod files;
 mod log;
+mod metrics;
 mod monitor;
 mod record;
 mod service;
@@ -38,6 +39,7 @@ use engines::Engines;
 use event::Event;
 use files::Files;
 use log::{Level, Log};
+use metrics::Metrics;
 use monitor::{Links, Monitor};
 use record::{Origin, Record, Repair};
 use service::Service;
@@ -75,6 +77,8 @@ pub struct Options {
     pub state: PathBuf,
     /// Where questions are answered.
     pub socket: PathBuf,
+    /// Where to write figures for a textfile collector, if anywhere.
+    pub metrics: Option<PathBuf>,
     /// Whether the table is to be guard's own, where the kernel can do that.
     pub own: bool,
 }
@@ -129,6 +133,7 @@ struct Guard {
     monitor: Option<Monitor>,
     engines: Engines,
     control: Option<Control>,
+    metrics: Option<Metrics>,
     service: Service,
     due: Due,
     retry: Backoff,
@@ -141,6 +146,8 @@ struct Guard {
     /// The digest of what is kept.
     kept: Option<u128>,
     phase: Phase,
+    /// Why metrics could not be written the last time.
+    unmeasured: Option<String>,
     record: Record,
 }
 
@@ -168,6 +175,7 @@ impl Guard {
             monitor: None,
             engines: Engines::follow(&options.engines)?,
             control: control.ok(),
+            metrics: options.metrics.as_deref().map(Metrics::new),
             service: Service::new(),
             due: Due::default(),
             retry: Backoff::new(RETRY.0, RETRY.1),
@@ -178,6 +186,7 @@ impl Guard {
             meddler: None,
             kept: None,
             phase: Phase::Starting,
+            unmeasured: None,
             record: Record {
                 since: Some(record::now()),
                 owned: claim != Claim::Unknown,
@@ -235,6 +244,24 @@ impl Guard {
             if let Some(need) = self.due.take(now) {
                 self.work(need);
             }
+            self.measure(now);
+        }
+    }
+
+    /// Writes figures if it is time to.
+    fn measure(&mut self, now: Instant) {
+        let Some(metrics) = self.metrics.as_mut().filter(|m| m.next() <= now) else {
+            return;
+        };
+        let installed = self.kernel.outline().map(|snapshot| snapshot.installed);
+        let installed = installed.ok().flatten();
+        if let Err(error) = metrics.write(now, installed.as_ref(), &self.record) {
+            let text = format!("cannot write metrics: {error}");
+            if self.unmeasured.replace(text.clone()).as_ref() != Some(&text) {
+                self.log.say(Level::Warning, &text);
+            }
+        } else {
+            self.unmeasured = None;
         }
     }
 
@@ -249,7 +276,8 @@ impl Guard {
             .map(|descriptor| PollFd::new(descriptor, PollFlags::IN))
             .collect();
         let control = self.control.as_ref().and_then(Control::next);
-        let next = [self.due.next(), self.service.next(), control];
+        let metrics = self.metrics.as_ref().map(Metrics::next);
+        let next = [self.due.next(), self.service.next(), control, metrics];
         let next = next.into_iter().flatten().min();
         let wait = next.map(|next| next.saturating_duration_since(Instant::now()));
         let wait = wait.and_then(|wait| Timespec::try_from(wait).ok());

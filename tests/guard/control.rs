@@ -16,6 +16,7 @@ pub(crate) const TRIALS: &[Named] = &[
     ("status_tells_of_guard", status_tells_of_guard),
     ("only_root_reloads", only_root_reloads),
     ("the_service_manager_is_told", the_service_manager_is_told),
+    ("metrics_are_written", metrics_are_written),
     ("the_journal_gets_levels", the_journal_gets_levels),
 ];
 
@@ -151,6 +152,25 @@ fn the_service_manager_is_told() -> Result<()> {
     expect("READY=1")?;
     guard.signal(Signal::TERM)?;
     expect("STOPPING=1")?;
+    guard.stop()
+}
+
+fn metrics_are_written() -> Result<()> {
+    let place = Place::new()?;
+    place.write("policies/a.yaml", POLICY)?;
+    place.write("metrics/before", "")?;
+    let path = place.dir().join("metrics/dfw.prom");
+    let guard = Daemon::start(&place, &["--metrics-file", &path.to_string_lossy()])?;
+    crate::daemon::until("metrics", || path.exists().then_some(()))?;
+    let text = std::fs::read_to_string(&path)?;
+    for line in [
+        "dfw_port_packets_total{port=\"80/tcp\",verdict=\"refused\"} 0",
+        "dfw_table_in_force 1",
+        "dfw_repairs_total 0",
+        "dfw_policy_errors 0",
+    ] {
+        ensure!(text.lines().any(|is| is == line), "no {line} in\n{text}");
+    }
     guard.stop()
 }
 

@@ -145,6 +145,12 @@ const NEVER: &[(&str, &[&str])] = &[
         "policies",
         &["netlink", "kernel", "site", "guard", "output", "cli"],
     ),
+    (
+        "traffic",
+        &[
+            "policy", "host", "netlink", "kernel", "guard", "output", "cli",
+        ],
+    ),
     ("guard", &["output", "cli"]),
     ("site", &["policy", "policies", "guard", "output", "cli"]),
     ("output", &["compile", "netlink", "kernel", "guard", "cli"]),
