@@ -14,7 +14,7 @@
 //! this host, [`doors`]; and [`audit`] puts both together.
 //!
 //! What is deliberately absent: no other program is ever started, no table but dfw's own is ever
-//! written, and nothing is remembered outside the kernel.
+//! written, and nothing is remembered outside the kernel but the last good policies, by [`guard`].
 
 pub mod audit;
 pub mod cli;
@@ -24,6 +24,7 @@ pub mod doors;
 pub mod eval;
 pub mod expect;
 pub mod explain;
+pub mod guard;
 pub mod host;
 pub mod import;
 pub mod init;
@@ -31,7 +32,10 @@ pub mod kernel;
 pub mod netlink;
 pub mod output;
 pub mod plan;
+pub mod policies;
 pub mod policy;
 pub mod ruleset;
+pub mod site;
 pub mod source;
 pub mod trace;
+pub mod traffic;

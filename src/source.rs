@@ -216,6 +216,13 @@ impl Sources {
         self.files.get(usize::try_from(id.0).ok()?)
     }
 
+    /// All files that were read, lists included, with their texts.
+    pub fn files(&self) -> impl Iterator<Item = (&Path, &str)> {
+        self.files
+            .iter()
+            .map(|file| (file.path.as_path(), file.text.as_str()))
+    }
+
     /// The name of the file, as the user would write it.
     #[must_use]
     pub fn name(&self, file: FileId) -> &str {

@@ -16,12 +16,14 @@ use crate::output::json;
 use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
 use crate::plan::{Operation, Plan};
+use crate::policies::Policies;
 use crate::ruleset::{Ruleset, TABLE};
+use crate::site::{Site, Sockets};
 
 use super::confirm;
 use super::failure::Failure;
-use super::host::{self, EngineArgs, Found, Sockets};
-use super::load::{Loaded, load};
+use super::host::{self, EngineArgs};
+use super::load::load_tested;
 use super::notice::notices as notices_of;
 use super::preview::Preview;
 use super::summary::{refused, tested, unnamed};
@@ -45,8 +47,8 @@ pub(super) struct ApplyArgs {
 
 pub(super) fn run(terminal: Terminal, args: &ApplyArgs) -> Result<(), Failure> {
     let path = &args.policy.path;
-    let (loaded, passed) = load(terminal, path)?.test()?;
-    let looked = host::find(&args.engine, Sockets::Published)
+    let (loaded, passed) = load_tested(terminal, path)?;
+    let looked = Site::find(&args.engine.ask(), Sockets::Published)
         .and_then(|found| Kernel::open().map(|kernel| (kernel, found)));
     let (kernel, found) = match looked {
         Ok(looked) => looked,
@@ -155,7 +157,7 @@ impl From<kernel::Error> for Stopped {
 }
 
 impl Stopped {
-    fn into_failure(self, loaded: Loaded, watchdog: Option<Watchdog>) -> Failure {
+    fn into_failure(self, loaded: Policies, watchdog: Option<Watchdog>) -> Failure {
         match self {
             Self::Failed(failure) => failure,
             Self::Cut(cut) => Failure::plain(*cut).with(loaded.sources),
@@ -180,8 +182,8 @@ impl Stopped {
 struct Run<'a> {
     terminal: Terminal,
     args: &'a ApplyArgs,
-    loaded: &'a Loaded,
-    found: &'a Found,
+    loaded: &'a Policies,
+    found: &'a Site,
     ruleset: &'a Ruleset,
     kernel: &'a Kernel,
     notices: Vec<Diagnostic>,
@@ -288,8 +290,8 @@ pub(super) fn waits(process: u32) -> Failure {
 /// What the user should know of this host; it is shown.
 fn all_notices(
     terminal: Terminal,
-    loaded: &Loaded,
-    found: &Found,
+    loaded: &Policies,
+    found: &Site,
     neighbours: &[Neighbour],
 ) -> Vec<Diagnostic> {
     let mut notices = host::notices(&loaded.policy, found);

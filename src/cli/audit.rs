@@ -17,10 +17,11 @@ use crate::output::json;
 use crate::output::table::{align, count};
 use crate::output::terminal::{Terminal, Tone};
 use crate::ruleset::{Hook, Ruleset, TABLE};
+use crate::site::{Site, Sockets, legacy_tables};
 use crate::source::Sources;
 
 use super::failure::Failure;
-use super::host::{self, EngineArgs, Found, Sockets};
+use super::host::{self, EngineArgs};
 use super::load::load;
 
 pub(super) fn run(
@@ -29,7 +30,7 @@ pub(super) fn run(
     engine: &EngineArgs,
 ) -> Result<(), Failure> {
     let loaded = policy.map(|path| load(terminal, path)).transpose()?;
-    let found = host::find(engine, Sockets::All)?;
+    let found = Site::find(&engine.ask(), Sockets::All)?;
     let kernel = Kernel::open()?;
     // The elements of big lists are not read, which takes long: a stranger is in none of them.
     let snapshot = kernel.survey()?;
@@ -48,7 +49,7 @@ pub(super) fn run(
             .map(|link| link.name.clone())
             .collect(),
         refusing: snapshot.neighbours.into_iter().filter(refuses).collect(),
-        legacy: !host::legacy_tables().v4.is_empty() || !host::legacy_tables().v6.is_empty(),
+        legacy: !legacy_tables().v4.is_empty() || !legacy_tables().v6.is_empty(),
     };
     let notices = host::unanswered(&found);
     for notice in &notices {
@@ -89,7 +90,7 @@ fn refuses(neighbour: &Neighbour) -> bool {
 
 fn text(
     terminal: Terminal,
-    found: &Found,
+    found: &Site,
     report: &Report,
     beside: &Beside,
     guarded: bool,
@@ -275,7 +276,7 @@ fn reach(reach: Reach) -> &'static str {
 }
 
 fn document(
-    found: &Found,
+    found: &Site,
     report: &Report,
     beside: &Beside,
     guarded: bool,

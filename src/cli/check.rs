@@ -9,11 +9,11 @@ use crate::output::json;
 use crate::output::terminal::{Terminal, Tone};
 
 use super::failure::Failure;
-use super::load::load;
+use super::load::load_tested;
 use super::summary::{summary, tested};
 
 pub(super) fn run(terminal: Terminal, path: &Path) -> Result<(), Failure> {
-    let (loaded, passed) = load(terminal, path)?.test()?;
+    let (loaded, passed) = load_tested(terminal, path)?;
     terminal.answer(
         || {
             json!({

@@ -17,10 +17,11 @@ use crate::output::json;
 use crate::output::terminal::{Terminal, Tone};
 use crate::policy::{Mistake, PortKey};
 use crate::ruleset::{Hook, Ruleset};
+use crate::site::{Site, Sockets};
 
 use super::audit::{door, door_name};
 use super::failure::Failure;
-use super::host::{self, EngineArgs, Sockets};
+use super::host::EngineArgs;
 use super::load::load;
 
 /// What is asked.
@@ -74,7 +75,7 @@ pub(super) fn run(terminal: Terminal, args: &ExplainArgs) -> Result<(), Failure>
         neighbours = Kernel::open()
             .and_then(|kernel| kernel.outline())
             .map_or_else(|_| Vec::new(), |snapshot| snapshot.neighbours);
-        found = host::find(&args.engine, Sockets::All).ok();
+        found = Site::find(&args.engine.ask(), Sockets::All).ok();
         let host = found
             .as_ref()
             .map(|found| found.host.clone())
@@ -86,7 +87,7 @@ pub(super) fn run(terminal: Terminal, args: &ExplainArgs) -> Result<(), Failure>
         ruleset = snapshot
             .installed
             .map_or_else(Ruleset::default, |table| table.ruleset);
-        found = Some(host::find(&args.engine, Sockets::All)?);
+        found = Some(Site::find(&args.engine.ask(), Sockets::All)?);
     }
     let question = Question {
         from: args.from,

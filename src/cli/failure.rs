@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::expect::Report;
+use crate::host::listener::netlink_holder;
 use crate::kernel::{self, Refusal};
 use crate::netlink::batch::What;
 use crate::output::diagnostic::to_json;
@@ -131,6 +132,17 @@ impl Failure {
                 "no-permission",
                 "run dfw as root, or give it the capability CAP_NET_ADMIN",
             )],
+            Error::Owned(socket) => {
+                let holder = netlink_holder(*socket).map_or_else(
+                    || "a process that cannot be seen from here".to_owned(),
+                    |owner| format!("`{}` (process {})", owner.name, owner.pid),
+                );
+                vec![
+                    Diagnostic::error("owned", format!("{error}: {holder}"))
+                        .help("a running `dfw guard` puts policies in force by itself: edit them")
+                        .help("`systemctl reload dfw` has it read them at once, `systemctl stop dfw` ends it"),
+                ]
+            }
             Error::Unanswered(_) => vec![diagnostic(
                 "unanswered",
                 "`dfw status` tells what is in force",

@@ -11,11 +11,12 @@ use crate::output::json;
 use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
 use crate::policy::address::Entry;
+use crate::site::{Site, Sockets};
 use crate::source::Sources;
 
 use super::directory;
 use super::failure::Failure;
-use super::host::{self, EngineArgs, Sockets};
+use super::host::{self, EngineArgs};
 use super::summary::summary;
 
 /// The file that is written into the directory.
@@ -48,7 +49,7 @@ pub(super) fn run(
     allowed: &[Allowed],
     engine: &EngineArgs,
 ) -> Result<(), Failure> {
-    let found = host::find(engine, Sockets::All)?;
+    let found = Site::find(&engine.ask(), Sockets::All)?;
     if found.host.engines.is_empty() {
         let mut diagnostic = Diagnostic::error("no-engine", "no container engine answers here");
         for error in &found.unanswered {

@@ -8,6 +8,7 @@ mod confirm;
 mod directory;
 mod explain;
 mod failure;
+mod guard;
 mod host;
 mod import;
 mod init;
@@ -59,6 +60,7 @@ Examples:
   dfw apply policies/          put it in force, all of it or nothing
   dfw apply --confirm 60s policies/
                                the same, and back again unless you say yes in time
+  dfw guard policies/          keep it in force, whatever others do
   dfw status                   what is in force, and whom it let in or refused
   dfw show --policy policies/  the rules that a policy becomes, as nft text
   iptables-save | dfw import   a policy from the rules of DOCKER-USER or ufw-docker
@@ -101,8 +103,10 @@ enum Verb {
     Plan(PlanArgs),
     /// Put the policies in force: one transaction, all of it or nothing
     Apply(apply::ApplyArgs),
+    /// Keep the policies in force: a daemon that takes up every change and puts back what others do
+    Guard(guard::GuardArgs),
     /// Say what is in force, and how many packets it let through and refused
-    Status,
+    Status(StatusArgs),
     /// Say whether a source reaches a port, by which door, and which line decides
     Explain(explain::ExplainArgs),
     /// Follow packets through all tables of the kernel as they come, and say who dropped them
@@ -123,6 +127,12 @@ struct PolicyPath {
     /// A directory of *.yaml files, or one file
     #[arg(default_value = DEFAULT_PATH)]
     path: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+struct StatusArgs {
+    #[command(flatten)]
+    guard: guard::SocketArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -204,7 +214,8 @@ pub fn main() -> ExitCode {
             Some(path) => show::compiled(terminal, path),
             None => show::installed(terminal),
         },
-        Verb::Status => status::run(terminal),
+        Verb::Guard(args) => guard::run(args),
+        Verb::Status(status) => status::run(terminal, &status.guard.path()),
         Verb::Remove => remove::run(terminal),
         Verb::Import(import) => import::run(terminal, &import.files, import.output.as_deref()),
     };
@@ -228,7 +239,8 @@ impl Verb {
             | Self::Check(_)
             | Self::Test(_)
             | Self::Show(_)
-            | Self::Status
+            | Self::Guard(_)
+            | Self::Status(_)
             | Self::Import(_) => false,
         }
     }

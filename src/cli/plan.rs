@@ -10,10 +10,11 @@ use crate::output::diagnostic::to_json;
 use crate::output::json;
 use crate::output::terminal::{Terminal, Tone};
 use crate::plan;
+use crate::site::{Site, Sockets};
 
 use super::failure::Failure;
-use super::host::{self, EngineArgs, Sockets};
-use super::load::load;
+use super::host::{self, EngineArgs};
+use super::load::load_tested;
 use super::notice::notices as notices_of;
 use super::preview::Preview;
 use super::summary::tested;
@@ -27,8 +28,8 @@ pub(super) fn run(
     engine: &EngineArgs,
     exit_code: bool,
 ) -> Result<ExitCode, Failure> {
-    let (loaded, passed) = load(terminal, path)?.test()?;
-    let tried = host::find(engine, Sockets::Published).and_then(|found| {
+    let (loaded, passed) = load_tested(terminal, path)?;
+    let tried = Site::find(&engine.ask(), Sockets::Published).and_then(|found| {
         let ruleset = loaded.compile(&found.host);
         kernel::sound(&ruleset)?;
         let snapshot = Kernel::open()?.survey()?;

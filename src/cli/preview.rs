@@ -16,9 +16,9 @@ use crate::ruleset::Ruleset;
 
 use super::audit::{door, port};
 use super::changes::Changes;
-use super::host::Found;
-use super::load::Loaded;
 use super::session;
+use crate::policies::Policies;
+use crate::site::Site;
 
 /// How many ports are listed before only their number is told.
 const LISTED: usize = 40;
@@ -34,7 +34,7 @@ pub(super) struct Preview {
 
 impl Preview {
     pub(super) fn of(
-        (loaded, found): (&Loaded, &Found),
+        (loaded, found): (&Policies, &Site),
         installed: Option<&Installed>,
         neighbours: &[Neighbour],
         wanted: &Ruleset,

@@ -12,8 +12,8 @@ use crate::netlink::snapshot::Installed;
 use crate::ruleset::{Hook, L4Protocol, Origin, Ruleset};
 
 use super::failure::behind;
-use super::host::Found;
-use super::load::Loaded;
+use crate::policies::Policies;
+use crate::site::Site;
 
 /// How many generations of processes are looked at.
 const GENERATIONS: usize = 32;
@@ -90,7 +90,7 @@ fn inherited() -> BTreeSet<Connection> {
 
 impl Connection {
     /// A packet of the client's, by each interface that it may come in through.
-    fn packets(&self, found: &Found) -> Vec<Packet> {
+    fn packets(&self, found: &Site) -> Vec<Packet> {
         let has_it = found.addresses.iter();
         let has_it = has_it.filter(|address| address.address == self.server.ip());
         let indices: BTreeSet<u32> = has_it.map(|address| address.link).collect();
@@ -122,7 +122,7 @@ impl Connection {
     }
 
     /// Why a ruleset refuses it, if it does.
-    fn refused(&self, found: &Found, ruleset: &Ruleset) -> Option<Trace> {
+    fn refused(&self, found: &Site, ruleset: &Ruleset) -> Option<Trace> {
         let mut traces = self.packets(found).into_iter();
         let mut traces = traces.by_ref().map(|packet| evaluate(ruleset, &packet));
         let first = traces.next()?;
@@ -134,8 +134,8 @@ impl Connection {
 /// Says so if the wanted rules refuse the connection that this program is used through, and those
 /// that are installed do not.
 pub(super) fn cut(
-    loaded: &Loaded,
-    found: &Found,
+    loaded: &Policies,
+    found: &Site,
     installed: Option<&Installed>,
     wanted: &Ruleset,
 ) -> Option<Diagnostic> {
@@ -146,8 +146,8 @@ pub(super) fn cut(
 
 fn cut_one(
     connection: &Connection,
-    loaded: &Loaded,
-    found: &Found,
+    loaded: &Policies,
+    found: &Site,
     installed: Option<&Installed>,
     wanted: &Ruleset,
 ) -> Option<Diagnostic> {

@@ -1,74 +1,51 @@
 //! `dfw status`: what is in force.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::compile::port_of_chain;
 use crate::kernel::{Kernel, Snapshot};
 use crate::netlink::object::{family_name, shares_hook};
 use crate::netlink::snapshot::{Counter, Installed, Neighbour};
 use crate::output::json;
 use crate::output::table::align;
 use crate::output::terminal::{Terminal, Tone};
-use crate::ruleset::{Expression, Hook, Rule, TABLE, Verdict};
+use crate::ruleset::{Hook, TABLE};
+use crate::traffic::packets;
 
 use super::failure::Failure;
 
-pub(super) fn run(terminal: Terminal) -> Result<(), Failure> {
+pub(super) fn run(terminal: Terminal, guard: &Path) -> Result<(), Failure> {
     let snapshot = Kernel::open()?.survey()?;
-    terminal.answer(|| document(&snapshot), || text(terminal, &snapshot))?;
+    // One that does not answer is none; the kernel tells what is in force.
+    let guard = crate::guard::ask(guard).ok().flatten();
+    terminal.answer(
+        || {
+            let mut document = document(&snapshot);
+            if let (Some(guard), Some(object)) = (&guard, document.as_object_mut()) {
+                object.insert("guard".to_owned(), guard.clone());
+            }
+            document
+        },
+        || {
+            let guard = guard.as_ref().map(|guard| told_by(terminal, guard));
+            text(terminal, &snapshot) + &guard.unwrap_or_default()
+        },
+    )?;
     Ok(())
 }
 
-/// Packets that a port let through and refused.
-#[derive(Debug, Default)]
-struct Packets {
-    allowed: Counter,
-    refused: Counter,
-}
-
-/// The counters by port, ascending; ports that no policy names last.
-fn packets(installed: &Installed) -> Vec<(String, Packets)> {
-    // Ordered by number, not by letters.
-    let mut ports: BTreeMap<(u16, String), Packets> = BTreeMap::new();
-    let mut others = Packets::default();
-    for (name, chain) in &installed.ruleset.chains {
-        let packets = match port_of_chain(name) {
-            Some(port) => ports.entry((first_port(&port), port)).or_default(),
-            None => &mut others,
-        };
-        let counters = installed.counters.get(name).map_or(&[][..], Vec::as_slice);
-        for (rule, counter) in chain.rules.iter().zip(counters) {
-            if let Some(counter) = counter {
-                let sum = if accepts(rule) {
-                    &mut packets.allowed
-                } else {
-                    &mut packets.refused
-                };
-                sum.packets += counter.packets;
-                sum.bytes += counter.bytes;
-            }
-        }
+/// What a running guard says of itself.
+fn told_by(terminal: Terminal, guard: &Value) -> String {
+    let text = |key: &str| guard[key].as_str().unwrap_or_default();
+    let word = terminal.paint(Tone::Good, "guard");
+    let mut lines = format!("{word}: process {}: {}\n", guard["pid"], text("summary"));
+    for unanswered in guard["unanswered"].as_array().into_iter().flatten() {
+        let word = terminal.paint(Tone::Warning, "guard");
+        let _ = writeln!(lines, "{word}: {}", unanswered.as_str().unwrap_or_default());
     }
-    let named = ports
-        .into_iter()
-        .map(|((_, port), packets)| (port, packets));
-    named.chain([("all others".to_owned(), others)]).collect()
-}
-
-/// The first number of `[ADDR:]PORT[-PORT]/proto`.
-fn first_port(port: &str) -> u16 {
-    let ports = port.rsplit_once(':').map_or(port, |(_, ports)| ports);
-    let first = ports.split(|c: char| !c.is_ascii_digit()).next();
-    first
-        .and_then(|first| first.parse().ok())
-        .unwrap_or_default()
-}
-
-fn accepts(rule: &Rule) -> bool {
-    rule.expressions.last() == Some(&Expression::Verdict(Verdict::Accept))
+    lines
 }
 
 /// What is not as dfw would have written it.

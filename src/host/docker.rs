@@ -21,14 +21,14 @@ use super::engine::{
 };
 
 /// Where engines of the system listen, unless they are told otherwise.
-const SOCKETS: [&str; 3] = [
+pub(super) const SOCKETS: [&str; 3] = [
     "/run/docker.sock",
     "/var/run/docker.sock",
     "/run/podman/podman.sock",
 ];
 /// How long an engine may take to say all that it is asked. One that starts just now, or hangs,
 /// must not hold up a firewall.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// How long one answer may take.
 const PATIENCE_EACH: u64 = 5;
 /// The way that Docker names a bridge whose name nobody has chosen: this much of the identifier.
@@ -111,7 +111,7 @@ fn sockets() -> Vec<String> {
 }
 
 #[derive(Debug, thiserror::Error)]
-enum Refusal {
+pub(super) enum Refusal {
     #[error("nobody listens there")]
     NobodyThere,
     #[error("{0}")]
@@ -156,12 +156,21 @@ fn ask_one(address: &str) -> Result<Engine, Refusal> {
 }
 
 async fn answers(address: &str) -> Result<Answers, Refusal> {
+    answers_of(&connect(address).await?).await
+}
+
+/// Connects with the engine, by the version of the API that both know.
+pub(super) async fn connect(address: &str) -> Result<Docker, Refusal> {
     let docker = if address.starts_with("tcp://") || address.starts_with("http://") {
         Docker::connect_with_http(address, PATIENCE_EACH, API_DEFAULT_VERSION)?
     } else {
         Docker::connect_with_socket(address, PATIENCE_EACH, API_DEFAULT_VERSION)?
     };
-    let docker = docker.negotiate_version().await?;
+    Ok(docker.negotiate_version().await?)
+}
+
+/// Asks for everything.
+pub(super) async fn answers_of(docker: &Docker) -> Result<Answers, Refusal> {
     let version = docker.version().await?;
     let info = docker.info().await?;
     let networks = docker.list_networks(None).await?;

@@ -131,6 +131,22 @@ fn describe(process: &Entry, homes: &Homes<'_>) -> Option<Owner> {
     })
 }
 
+/// Finds out who holds the netfilter socket with this number, by `/proc/net/netlink`. It looks at
+/// every process of the system.
+#[must_use]
+pub fn netlink_holder(number: u32) -> Option<Owner> {
+    /// `NETLINK_NETFILTER`.
+    const NETFILTER: &str = "12";
+    let text = std::fs::read_to_string("/proc/net/netlink").ok()?;
+    let inode = text.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let (protocol, port, inode) = (fields.get(1)?, fields.get(2)?, fields.last()?);
+        let found = *protocol == NETFILTER && port.parse() == Ok(number);
+        found.then(|| inode.parse::<u64>().ok()).flatten()
+    })?;
+    owners(&Homes::of(&[])).remove(&inode)
+}
+
 /// What tells the processes of a container from others: whatever else it shares with the host, a
 /// container has files of its own.
 struct Homes<'a> {

@@ -8,6 +8,7 @@
 
 pub mod docker;
 pub mod engine;
+pub mod follow;
 mod links;
 pub mod listener;
 

@@ -4,6 +4,7 @@ use crate::netlink::snapshot::Neighbour;
 use crate::plan::{self, Installed, Plan};
 use crate::ruleset::Ruleset;
 
+use super::transaction::next;
 use super::{Error, Kernel, Outcome, sound};
 
 /// How often it is tried while others keep changing rulesets.
@@ -18,6 +19,8 @@ pub struct Installation<T> {
     pub found: Option<String>,
     /// The base chains of all other tables; empty if others never rested.
     pub neighbours: Vec<Neighbour>,
+    /// The moment from which on the ruleset is in force; `None` if others never rested.
+    pub generation: Option<u32>,
 }
 
 impl Kernel {
@@ -50,14 +53,18 @@ impl Kernel {
                     proposal: None,
                     found,
                     neighbours,
+                    generation: Some(snapshot.generation),
                 });
             }
             proposal = Some(propose(installed, &neighbours, &plan)?);
             if self.carry_out(&plan, &stamp(), snapshot.generation)? == Outcome::Done {
+                let sent = [&plan.before, &plan.main, &plan.after];
+                let sent = sent.iter().filter(|operations| !operations.is_empty());
                 return Ok(Installation {
                     proposal,
                     found,
                     neighbours,
+                    generation: Some(sent.fold(snapshot.generation, |moment, _| next(moment))),
                 });
             }
         }
@@ -70,6 +77,7 @@ impl Kernel {
             proposal,
             found: None,
             neighbours: Vec::new(),
+            generation: None,
         })
     }
 }

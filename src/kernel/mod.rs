@@ -1,5 +1,6 @@
 //! The kernel's nf_tables: what is installed, and changing it in one transaction.
 
+use std::cell::Cell;
 use std::io;
 
 use thiserror::Error;
@@ -14,13 +15,15 @@ use crate::netlink::socket::Socket;
 use crate::netlink::wire::{DUMP_INTERRUPTED, Malformed, Message, Messages, TooLong};
 
 mod install;
+mod owner;
 mod restore;
 mod transaction;
 mod watch;
 
 pub use install::Installation;
+pub use owner::Claim;
 pub use restore::{Former, Restored};
-pub use transaction::{Outcome, sound};
+pub use transaction::{Outcome, next, sound};
 pub use watch::{Heard, Listener, Tracer};
 
 /// The oldest kernel that has all that dfw sends (keys of the original tuple, kinds of
@@ -42,6 +45,9 @@ pub enum Error {
     /// Not root.
     #[error("no permission to read or change the ruleset")]
     Permission,
+    /// The table belongs to another process's socket, which has this number.
+    #[error("table inet {} belongs to another process", crate::ruleset::TABLE)]
+    Owned(u32),
     /// The kernel refused a transaction.
     #[error("the kernel refused the ruleset: {}", .0.first().map_or_else(String::new, Refusal::to_string))]
     Refused(Vec<Refusal>),
@@ -124,6 +130,8 @@ enum Depth {
 #[derive(Debug)]
 pub struct Kernel {
     socket: Socket,
+    /// Those of the table when it is made.
+    flags: Cell<u32>,
 }
 
 impl Kernel {
@@ -144,7 +152,10 @@ impl Kernel {
             Some(Errno::PROTONOSUPPORT | Errno::AFNOSUPPORT) => Error::NoNfTables,
             _ => Error::Socket(error),
         })?;
-        Ok(Self { socket })
+        Ok(Self {
+            socket,
+            flags: Cell::new(0),
+        })
     }
 
     /// Reads dfw's table and the base chains of all others, all of one generation.
@@ -217,7 +228,11 @@ impl Kernel {
         Ok(tables)
     }
 
-    fn generation(&self) -> Result<u32, Error> {
+    /// The number of this moment; any change of any ruleset makes a new one.
+    ///
+    /// # Errors
+    /// See [`Error`](enum@Error).
+    pub fn generation(&self) -> Result<u32, Error> {
         let mut generation = None;
         let complete = self.ask(&request::generation(), |message| {
             generation = request::decode_generation(message)?;

@@ -67,7 +67,7 @@ impl Kernel {
         stamp: &str,
         generation: impl Into<Option<u32>>,
     ) -> Result<Outcome, Error> {
-        let mut batch = Batch::new(generation);
+        let mut batch = Batch::new(generation).with_flags(self.flags.get());
         for operation in operations {
             batch.operation(operation, stamp);
         }
@@ -121,7 +121,9 @@ impl Kernel {
         }
         match refusals.first() {
             None => Ok(Outcome::Done),
-            Some(first) if is(first, Errno::PERM) => Err(Error::Permission),
+            Some(first) if is(first, Errno::PERM) => {
+                Err(self.owner().map_or(Error::Permission, Error::Owned))
+            }
             Some(first) if first.subject.what == What::Batch && no_subsystem(first.errno) => {
                 Err(Error::NoNfTables)
             }
@@ -151,8 +153,10 @@ impl Kernel {
     }
 }
 
-/// As the kernel counts: each transaction is one, and none has the number 0.
-fn next(generation: u32) -> u32 {
+/// The number of the moment behind a transaction, as the kernel counts: each is one, and none has
+/// the number 0.
+#[must_use]
+pub fn next(generation: u32) -> u32 {
     generation.checked_add(1).unwrap_or(1)
 }
 

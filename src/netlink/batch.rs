@@ -60,6 +60,8 @@ pub struct Batch {
     /// By sequence number, from [`FIRST_SEQUENCE`] on.
     subjects: Vec<Subject>,
     last: usize,
+    /// Those of the table when it is made.
+    flags: u32,
 }
 
 /// A transaction ready to be sent.
@@ -100,7 +102,35 @@ impl Batch {
                 origin: None,
             }],
             last: 0,
+            flags: 0,
         }
+    }
+
+    /// The table gets these flags (`NFT_TABLE_F_*`) where this transaction makes it.
+    #[must_use]
+    pub fn with_flags(mut self, flags: u32) -> Self {
+        self.flags = flags;
+        self
+    }
+
+    /// Gives the table its flags, or makes it with them.
+    pub fn flag_table(&mut self) {
+        let flags = self.flags;
+        self.push(What::Table, None, |w, sequence| {
+            object::new_table(w, sequence, Some(flags))
+        });
+    }
+
+    /// Makes a table of another name with these flags, and deletes it again.
+    pub fn try_flags(&mut self) {
+        const TRIAL: &str = "dfw-nft-trial";
+        let flags = Some(self.flags);
+        self.push(What::Table, None, |w, sequence| {
+            object::table(w, NFT_MSG_NEWTABLE, wire::CREATE, sequence, TRIAL, flags)
+        });
+        self.push(What::Table, None, |w, sequence| {
+            object::table(w, NFT_MSG_DELTABLE, 0, sequence, TRIAL, None)
+        });
     }
 
     fn next_sequence(&self) -> u32 {
@@ -124,7 +154,10 @@ impl Batch {
     /// Deletes dfw's table if there is one.
     pub fn delete_table(&mut self) {
         // Adding first makes the deletion succeed where there is none.
-        self.push(What::Table, None, object::new_table);
+        // Without flags, which cannot be taken from a table whose owner is gone.
+        self.push(What::Table, None, |w, sequence| {
+            object::new_table(w, sequence, None)
+        });
         self.push(What::Table, None, deletion::table);
     }
 
@@ -142,7 +175,7 @@ impl Batch {
         let set = |name: &str| What::Set(name.to_owned());
         match operation {
             Operation::DeleteTable => self.delete_table(),
-            Operation::NewTable => self.push(What::Table, None, object::new_table),
+            Operation::NewTable => self.flag_table(),
             Operation::NewChain { name, base } => self.push(chain(name), None, |w, sequence| {
                 object::new_chain(w, sequence, name, *base)
             }),

@@ -16,6 +16,7 @@ pub mod listener;
 mod lower;
 mod memory;
 pub mod nflog;
+pub mod notice;
 mod number;
 pub mod object;
 pub mod request;

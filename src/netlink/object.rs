@@ -32,11 +32,26 @@ pub(super) fn message(
     )
 }
 
-/// Writes the message that makes dfw's table.
-pub(super) fn new_table(w: &mut Writer, sequence: u32) -> usize {
-    message(w, NFT_MSG_NEWTABLE, CREATE, sequence, |w| {
-        w.string(NFTA_TABLE_NAME, TABLE);
-        w.be32(NFTA_TABLE_FLAGS, 0);
+/// Writes the message that makes dfw's table, or gives it these flags. Without flags it leaves a
+/// table that is there as it is.
+pub(super) fn new_table(w: &mut Writer, sequence: u32, flags: Option<u32>) -> usize {
+    table(w, NFT_MSG_NEWTABLE, CREATE, sequence, TABLE, flags)
+}
+
+/// Writes a message about a table of any name.
+pub(super) fn table(
+    w: &mut Writer,
+    kind: u16,
+    create: u16,
+    sequence: u32,
+    name: &str,
+    flags: Option<u32>,
+) -> usize {
+    message(w, kind, create, sequence, |w| {
+        w.string(NFTA_TABLE_NAME, name);
+        if let Some(flags) = flags {
+            w.be32(NFTA_TABLE_FLAGS, flags);
+        }
     })
 }
 
@@ -202,6 +217,8 @@ pub struct TableObject {
     pub name: String,
     /// `enum nft_table_flags`.
     pub flags: u32,
+    /// The number of the netlink socket that owns it.
+    pub owner: Option<u32>,
     /// The comment.
     pub comment: Option<String>,
 }
@@ -326,11 +343,14 @@ pub fn decode(message: &Message<'_>) -> Result<Option<Object>, Malformed> {
 }
 
 fn decode_table(family: u8, attributes: Attributes<'_>) -> Result<TableObject, Malformed> {
-    let table = attributes.table::<7>()?;
+    let table = attributes.table::<{ NFTA_TABLE_OWNER as usize + 1 }>()?;
     Ok(TableObject {
         family,
         name: text(table[usize::from(NFTA_TABLE_NAME)])?,
         flags: table[usize::from(NFTA_TABLE_FLAGS)].map_or(Ok(0), |flags| flags.be32())?,
+        owner: table[usize::from(NFTA_TABLE_OWNER)]
+            .map(|owner| owner.be32())
+            .transpose()?,
         comment: comment(table[usize::from(NFTA_TABLE_USERDATA)], NFTNL_UDATA_COMMENT),
     })
 }

@@ -42,6 +42,33 @@ impl Socket {
         Self::open(netlink::NETFILTER)
     }
 
+    /// Opens a socket that is told of every change of a ruleset (`NFNLGRP_NFTABLES`). Whoever
+    /// changes much is slowed down by it.
+    ///
+    /// # Errors
+    /// As [`netfilter`](Self::netfilter).
+    pub fn netfilter_notices() -> io::Result<Self> {
+        /// `NFNLGRP_NFTABLES` of `linux/netfilter/nfnetlink.h`.
+        const NFTABLES: u32 = 7;
+        let socket = Self::netfilter()?;
+        socket.join(NFTABLES)?;
+        Ok(socket)
+    }
+
+    /// Opens a socket that is told of every change of links and addresses.
+    ///
+    /// # Errors
+    /// As `socket(2)`.
+    pub fn route_notices() -> io::Result<Self> {
+        /// `RTNLGRP_LINK`, `RTNLGRP_IPV4_IFADDR` and `RTNLGRP_IPV6_IFADDR` of `linux/rtnetlink.h`.
+        const LINKS: [u32; 3] = [1, 5, 9];
+        let socket = Self::route()?;
+        for group in LINKS {
+            socket.join(group)?;
+        }
+        Ok(socket)
+    }
+
     /// Opens a socket for links.
     ///
     /// # Errors

@@ -21,6 +21,7 @@ mod support;
 mod audit;
 mod doors;
 mod explain;
+mod guard;
 mod life;
 mod neighbours;
 mod traffic;
@@ -70,6 +71,7 @@ fn all() -> impl Iterator<Item = Named> {
         neighbours::TRIALS,
         audit::TRIALS,
         explain::TRIALS,
+        guard::TRIALS,
         // Last, because these stop and start what the others use.
         life::TRIALS,
     ];

@@ -15,6 +15,7 @@ const NEVER: &[(&str, &[&str])] = &[
             "compile",
             "netlink",
             "kernel",
+            "guard",
             "output",
             "cli",
         ],
@@ -22,18 +23,20 @@ const NEVER: &[(&str, &[&str])] = &[
     (
         "diagnostic",
         &[
-            "policy", "host", "ruleset", "compile", "netlink", "kernel", "output", "cli",
+            "policy", "host", "ruleset", "compile", "netlink", "kernel", "guard", "output", "cli",
         ],
     ),
     (
         "policy",
         &[
-            "host", "ruleset", "compile", "netlink", "kernel", "output", "cli",
+            "host", "ruleset", "compile", "netlink", "kernel", "guard", "output", "cli",
         ],
     ),
     (
         "host",
-        &["policy", "ruleset", "compile", "kernel", "output", "cli"],
+        &[
+            "policy", "ruleset", "compile", "kernel", "guard", "output", "cli",
+        ],
     ),
     (
         "ruleset",
@@ -45,18 +48,21 @@ const NEVER: &[(&str, &[&str])] = &[
             "compile",
             "netlink",
             "kernel",
+            "guard",
             "output",
             "cli",
         ],
     ),
-    ("compile", &["netlink", "kernel", "output", "cli"]),
+    ("compile", &["netlink", "kernel", "guard", "output", "cli"]),
     (
         "doors",
-        &["policy", "compile", "netlink", "kernel", "output", "cli"],
+        &[
+            "policy", "compile", "netlink", "kernel", "guard", "output", "cli",
+        ],
     ),
-    ("audit", &["netlink", "kernel", "output", "cli"]),
-    ("explain", &["netlink", "kernel", "output", "cli"]),
-    ("init", &["netlink", "kernel", "output", "cli"]),
+    ("audit", &["netlink", "kernel", "guard", "output", "cli"]),
+    ("explain", &["netlink", "kernel", "guard", "output", "cli"]),
+    ("init", &["netlink", "kernel", "guard", "output", "cli"]),
     (
         "eval",
         &[
@@ -67,6 +73,7 @@ const NEVER: &[(&str, &[&str])] = &[
             "compile",
             "netlink",
             "kernel",
+            "guard",
             "output",
             "cli",
         ],
@@ -80,15 +87,16 @@ const NEVER: &[(&str, &[&str])] = &[
             "host",
             "compile",
             "kernel",
+            "guard",
             "output",
             "cli",
         ],
     ),
-    ("expect", &["netlink", "kernel", "output", "cli"]),
+    ("expect", &["netlink", "kernel", "guard", "output", "cli"]),
     (
         "import",
         &[
-            "host", "ruleset", "compile", "eval", "netlink", "kernel", "output", "cli",
+            "host", "ruleset", "compile", "eval", "netlink", "kernel", "guard", "output", "cli",
         ],
     ),
     (
@@ -101,6 +109,7 @@ const NEVER: &[(&str, &[&str])] = &[
             "compile",
             "netlink",
             "kernel",
+            "guard",
             "output",
             "cli",
         ],
@@ -114,6 +123,7 @@ const NEVER: &[(&str, &[&str])] = &[
             "host",
             "compile",
             "kernel",
+            "guard",
             "output",
             "cli",
         ],
@@ -126,11 +136,24 @@ const NEVER: &[(&str, &[&str])] = &[
             "policy",
             "host",
             "compile",
+            "guard",
             "output",
             "cli",
         ],
     ),
-    ("output", &["compile", "netlink", "kernel", "cli"]),
+    (
+        "policies",
+        &["netlink", "kernel", "site", "guard", "output", "cli"],
+    ),
+    (
+        "traffic",
+        &[
+            "policy", "host", "netlink", "kernel", "guard", "output", "cli",
+        ],
+    ),
+    ("guard", &["output", "cli"]),
+    ("site", &["policy", "policies", "guard", "output", "cli"]),
+    ("output", &["compile", "netlink", "kernel", "guard", "cli"]),
 ];
 
 /// What the pure middle must never name: it has no files, environment, clock or random order.

@@ -22,6 +22,8 @@ mod import;
 mod kill;
 mod libnftnl;
 mod loss;
+mod owner;
+#[expect(dead_code, reason = "the guard tests use the rest")]
 mod place;
 mod program;
 mod property;
@@ -88,6 +90,7 @@ fn all() -> impl Iterator<Item = Named> {
         change::TRIALS,
         crowd::TRIALS,
         drift::TRIALS,
+        owner::TRIALS,
         engines::TRIALS,
         program::TRIALS,
         tracer::TRIALS,

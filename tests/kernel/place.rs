@@ -47,6 +47,11 @@ fn with_ledger<T>(work: impl FnOnce(&Ledger) -> T) -> Result<T> {
     ledger.as_ref().map(work).context("no ledger")
 }
 
+/// Writes down a process that must not outlive this one.
+pub(crate) fn record(pid: u32) -> Result<()> {
+    with_ledger(|ledger| ledger.record(pid))?
+}
+
 /// Cleans up what trials have left behind.
 pub(crate) fn close() {
     LEDGER.lock().unwrap_or_else(PoisonError::into_inner).take();

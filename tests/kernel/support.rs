@@ -5,7 +5,6 @@ pub(crate) mod command;
 #[path = "../support/helper.rs"]
 pub(crate) mod helper;
 #[path = "../support/janitor.rs"]
-#[expect(dead_code, reason = "the engine tests use the rest")]
 pub(crate) mod janitor;
 #[path = "../support/netns.rs"]
 pub(crate) mod netns;

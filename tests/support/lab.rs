@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::process::Output;
+use std::process::{Command, Output};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -246,6 +246,11 @@ impl Lab {
             None => self.locate(name)?.v4,
         };
         location.with_context(|| format!("{name} has no address"))
+    }
+
+    /// A program that will run on the lab's host.
+    pub(crate) fn command(&self, name: &str) -> Command {
+        self.engine.command(name)
     }
 
     /// Runs `dfw` on the lab's host, whatever comes of it.

@@ -1,0 +1,99 @@
+//! What is to be done, and when.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// What is to be done; each includes those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Need {
+    /// Compare the table with what is wanted.
+    Table,
+    /// Look at the host again.
+    Host,
+    /// Read the policies again.
+    Policies,
+}
+
+/// A list of things to be done, each once.
+#[derive(Debug, Default)]
+pub(super) struct Due(BTreeMap<Need, Instant>);
+
+impl Due {
+    /// It is to be done then, or earlier if that was planned already: who changes things time and
+    /// again puts nothing off.
+    pub(super) fn at(&mut self, need: Need, when: Instant) {
+        let planned = self.0.entry(need).or_insert(when);
+        *planned = when.min(*planned);
+    }
+
+    /// When there is something to do.
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.0.values().min().copied()
+    }
+
+    /// The greatest need whose time has come; what it includes is no longer needed.
+    pub(super) fn take(&mut self, now: Instant) -> Option<Need> {
+        let need = *self.0.iter().rev().find(|(_, when)| **when <= now)?.0;
+        self.0.retain(|other, _| *other > need);
+        Some(need)
+    }
+}
+
+/// Waits that grow from one failure to the next.
+#[derive(Debug)]
+pub(super) struct Backoff {
+    first: Duration,
+    longest: Duration,
+    failures: u32,
+}
+
+impl Backoff {
+    pub(super) fn new(first: Duration, longest: Duration) -> Self {
+        Self {
+            first,
+            longest,
+            failures: 0,
+        }
+    }
+
+    pub(super) fn reset(&mut self) {
+        self.failures = 0;
+    }
+
+    /// How long to wait after one more failure.
+    pub(super) fn next(&mut self) -> Duration {
+        let wait = self.first.saturating_mul(1 << self.failures.min(20));
+        self.failures = self.failures.saturating_add(1);
+        wait.min(self.longest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_need_includes_the_lesser_ones() {
+        let now = Instant::now();
+        let later = now + Duration::from_secs(1);
+        let mut due = Due::default();
+        assert_eq!((due.next(), due.take(now)), (None, None));
+        due.at(Need::Table, now);
+        due.at(Need::Policies, later);
+        due.at(Need::Policies, later + Duration::from_secs(1));
+        assert_eq!(due.take(now), Some(Need::Table));
+        assert_eq!((due.take(now), due.next()), (None, Some(later)));
+        due.at(Need::Host, now);
+        assert_eq!(due.take(later), Some(Need::Policies));
+        assert_eq!(due.next(), None);
+    }
+
+    #[test]
+    fn waits_grow_and_end() {
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
+        let waits: Vec<_> = (0..6).map(|_| backoff.next().as_millis()).collect();
+        assert_eq!(waits, [100, 200, 400, 800, 1000, 1000]);
+        backoff.reset();
+        assert_eq!(backoff.next().as_millis(), 100);
+    }
+}

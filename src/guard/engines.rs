@@ -1,0 +1,174 @@
+//! The engines, followed by a thread of their own: asking one may take long.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use futures_util::future::join_all;
+use rustix::event::{EventfdFlags, eventfd};
+use tokio::sync::Notify;
+
+use crate::host::docker::{Ask, Unanswered};
+use crate::host::engine::Engine;
+use crate::host::follow::{self, Report};
+
+use super::event::Event;
+
+/// How many reports wait at most; the thread waits with more.
+const WAITING: usize = 16;
+
+/// What is known of them.
+#[derive(Debug)]
+pub(super) struct Engines {
+    known: BTreeMap<String, Known>,
+    bell: Arc<OwnedFd>,
+    reports: Receiver<(String, Report)>,
+    wakes: Vec<Arc<Notify>>,
+    /// Whether one that is not there counts as one that does not answer.
+    named: bool,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// What it said last.
+    engine: Option<Engine>,
+    /// Why it says nothing now.
+    unanswered: Option<Unanswered>,
+    reported: bool,
+}
+
+impl Engines {
+    pub(super) fn follow(whom: &Ask) -> io::Result<Self> {
+        let addresses = follow::addresses(whom);
+        let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let (sender, reports) = sync_channel(WAITING);
+        let wakes: Vec<Arc<Notify>> = addresses.iter().map(|_| Arc::default()).collect();
+        if !addresses.is_empty() {
+            let (bell, wakes, addresses) = (bell.clone(), wakes.clone(), addresses.clone());
+            std::thread::Builder::new()
+                .name("engines".to_owned())
+                .spawn(move || follow_all(&addresses, &wakes, &sender, &bell))?;
+        }
+        let known = addresses.into_iter().map(|a| (a, Known::default()));
+        Ok(Self {
+            known: known.collect(),
+            bell,
+            reports,
+            wakes,
+            named: matches!(whom, Ask::At(_)),
+        })
+    }
+
+    pub(super) fn addresses(&self) -> impl Iterator<Item = &str> {
+        self.known.keys().map(String::as_str)
+    }
+
+    /// Has all of them asked again.
+    pub(super) fn wake(&self) {
+        for wake in &self.wakes {
+            wake.notify_one();
+        }
+    }
+
+    pub(super) fn drain(&self, events: &mut Vec<Event>) {
+        // It only says that there is something.
+        let _ = rustix::io::read(&self.bell, &mut [0; 8]);
+        let reports = self.reports.try_iter();
+        events.extend(reports.map(|(address, report)| Event::Engine { address, report }));
+    }
+
+    /// Takes a report; says what is new about it for people, if anything is, and whether what is
+    /// known has changed.
+    pub(super) fn take(&mut self, address: &str, report: Report) -> (Option<String>, bool) {
+        let known = self.known.entry(address.to_owned()).or_default();
+        let first = !std::mem::replace(&mut known.reported, true);
+        match report {
+            Report::Answer(engine) => {
+                let back = known.unanswered.take().is_some() || known.engine.is_none();
+                let changed = known.engine.as_ref() != Some(&*engine);
+                let text = back.then(|| {
+                    format!(
+                        "the container engine at {address} answers: {} {}",
+                        engine.kind.name(),
+                        engine.version
+                    )
+                });
+                known.engine = Some(*engine);
+                (text, changed || back || first)
+            }
+            Report::Absent if known.engine.is_none() && !self.named => (None, first),
+            Report::Absent => known.lose(address, "nobody listens there"),
+            Report::Silent(Unanswered { reason, .. }) => known.lose(address, &reason),
+        }
+    }
+
+    /// Whether all have reported.
+    pub(super) fn complete(&self) -> bool {
+        self.known.values().all(|known| known.reported)
+    }
+
+    /// What each said last. One that is silent now has not unpublished anything.
+    pub(super) fn engines(&self) -> Vec<Engine> {
+        let known = self.known.values();
+        known.filter_map(|known| known.engine.clone()).collect()
+    }
+
+    pub(super) fn unanswered(&self) -> Vec<Unanswered> {
+        let known = self.known.values();
+        known.filter_map(|known| known.unanswered.clone()).collect()
+    }
+}
+
+impl Known {
+    fn lose(&mut self, address: &str, reason: &str) -> (Option<String>, bool) {
+        let new = self.unanswered.is_none();
+        let unanswered = Unanswered {
+            address: address.to_owned(),
+            reason: reason.to_owned(),
+        };
+        let text = new.then(|| format!("{unanswered}; what it published stays refused"));
+        self.unanswered = Some(unanswered);
+        (text, new)
+    }
+}
+
+impl AsFd for Engines {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.bell.as_fd()
+    }
+}
+
+fn follow_all(
+    addresses: &[String],
+    wakes: &[Arc<Notify>],
+    sender: &SyncSender<(String, Report)>,
+    bell: &OwnedFd,
+) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let tell = |address: &str, report| {
+        // When nobody takes it, the process ends.
+        let _ = sender.send((address.to_owned(), report));
+        let _ = rustix::io::write(bell, &1_u64.to_ne_bytes());
+    };
+    match runtime {
+        Ok(runtime) => {
+            let all = addresses.iter().zip(wakes).map(|(address, wake)| {
+                follow::follow(address, move |report| tell(address, report), wake)
+            });
+            runtime.block_on(join_all(all));
+        }
+        Err(error) => {
+            for address in addresses {
+                let unanswered = Unanswered {
+                    address: address.clone(),
+                    reason: error.to_string(),
+                };
+                tell(address, Report::Silent(unanswered));
+            }
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! All that can happen to guard.
+
+use crate::host::follow::Report;
+use crate::netlink::notice::Meddler;
+
+use super::control::Question;
+
+#[derive(Debug)]
+pub(super) enum Event {
+    /// Something was done to the files of the policy, or to what leads to them.
+    Files,
+    /// Something was done where an engine's socket is, or would be.
+    EngineSocket,
+    /// Links or addresses have changed.
+    Links,
+    /// Others have changed dfw's table.
+    Table(Option<Meddler>),
+    /// So much has happened that some of it was lost.
+    Lost,
+    /// What an engine says.
+    Engine { address: String, report: Report },
+    /// It was told to read everything again.
+    Reload,
+    /// It was told to end.
+    Stop,
+    /// Somebody asks over the socket; the number of the client.
+    Question(usize, Question),
+}

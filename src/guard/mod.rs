@@ -1,0 +1,626 @@
+//! The daemon: it keeps dfw's table true, whatever happens to files, engines, links or the table.
+//!
+//! One loop over a closed enumeration of events. An event never does anything itself; it says what is
+//! to be done and when, so that a flood of them is work once.
+
+mod control;
+mod due;
+mod engines;
+mod event;
+mod files;
+mod log;
+mod metrics;
+mod monitor;
+mod record;
+mod service;
+mod signals;
+mod state;
+
+use std::io;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use thiserror::Error;
+
+use crate::host::docker::Ask;
+use crate::kernel::{self, Claim, Kernel, Outcome, next};
+use crate::netlink::notice::Meddler;
+use crate::policies::Policies;
+use crate::ruleset::Ruleset;
+use crate::site::{Site, Sockets};
+use crate::source::Sources;
+
+use control::{Control, Question};
+use due::{Backoff, Due, Need};
+use engines::Engines;
+use event::Event;
+use files::Files;
+use log::{Level, Log};
+use metrics::Metrics;
+use monitor::{Links, Monitor};
+use record::{Origin, Record, Repair};
+use service::Service;
+use signals::Signals;
+
+pub use control::ask;
+
+/// How long files are given to settle: editors write them in several steps.
+const SETTLE_FILES: Duration = Duration::from_millis(100);
+/// How long links are given to settle: an engine makes several at once.
+const SETTLE_LINKS: Duration = Duration::from_millis(20);
+/// How long engines may take to say what they publish, where rules are in force that know it.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How soon what failed is tried again, at first and at most.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
+/// How soon the table is put back when somebody changes it time and again. The first few times it
+/// is put back at once.
+const REPAIR: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
+const REPAIRS_AT_ONCE: u32 = 8;
+/// After this long without a change by others, they count as calm.
+const CALM: Duration = Duration::from_secs(10);
+/// How often wrong policies are read again: what is wrong may be out of sight.
+const RECHECK: Duration = Duration::from_secs(30);
+/// How often policies are read again at once because more of them is to be watched.
+const READS: u32 = 3;
+
+/// What guard is to do, and with what.
+#[derive(Debug)]
+pub struct Options {
+    /// The policies.
+    pub path: PathBuf,
+    /// The engines that are followed.
+    pub engines: Ask,
+    /// Where the last good policy is kept.
+    pub state: PathBuf,
+    /// Where questions are answered.
+    pub socket: PathBuf,
+    /// Where to write figures for a textfile collector, if anywhere.
+    pub metrics: Option<PathBuf>,
+    /// Whether the table is to be guard's own, where the kernel can do that.
+    pub own: bool,
+}
+
+/// Why guard cannot go on. What is in force stays.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The kernel.
+    #[error(transparent)]
+    Kernel(#[from] kernel::Error),
+    /// Something that it must watch cannot be watched.
+    #[error("cannot watch: {0}")]
+    Watch(#[from] io::Error),
+}
+
+/// Guards until it is told to stop.
+///
+/// # Errors
+/// See [`Error`](enum@Error).
+pub fn run(options: Options) -> Result<(), Error> {
+    let log = Log::new();
+    let done = Guard::new(options, log).and_then(Guard::run);
+    service::stopping();
+    if let Err(error) = &done {
+        log.say(Level::Error, &format!("{error}; what is in force stays"));
+    }
+    done
+}
+
+/// How far guard is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Engines are still to report before anything is changed.
+    Waiting,
+    /// It has yet to do its first work.
+    Starting,
+    /// It was told to read everything again, and has yet to do so.
+    Reloading,
+    /// It has done what the service manager waits for.
+    Running,
+}
+
+struct Guard {
+    options: Options,
+    log: Log,
+    kernel: Kernel,
+    /// Whether the next installation must replace the table.
+    replace: bool,
+    signals: Signals,
+    files: Files,
+    links: Links,
+    monitor: Option<Monitor>,
+    engines: Engines,
+    control: Option<Control>,
+    metrics: Option<Metrics>,
+    service: Service,
+    due: Due,
+    retry: Backoff,
+    repair: Backoff,
+    repairs_in_a_row: u32,
+    policies: Option<Policies>,
+    ruleset: Option<Ruleset>,
+    /// Who has changed the table since it was last right, and when that was noticed.
+    meddler: Option<(Option<Meddler>, Instant)>,
+    /// The digest of what is kept.
+    kept: Option<u128>,
+    phase: Phase,
+    /// Why metrics could not be written the last time.
+    unmeasured: Option<String>,
+    record: Record,
+}
+
+impl Guard {
+    fn new(options: Options, log: Log) -> Result<Self, Error> {
+        let kernel = Kernel::open()?;
+        let claim = if options.own {
+            kernel.claim()?
+        } else {
+            Claim::Unknown
+        };
+        // Signals first: from here on none of them ends guard in the middle of something.
+        let signals = Signals::open()?;
+        let control = Control::open(&options.socket);
+        if let Err(error) = &control {
+            let text = format!("cannot listen at {}: {error}", options.socket.display());
+            log.say(Level::Warning, &text);
+        }
+        let mut guard = Self {
+            kernel,
+            replace: claim == Claim::Plain,
+            signals,
+            files: Files::open()?,
+            links: Links::open()?,
+            monitor: None,
+            engines: Engines::follow(&options.engines)?,
+            control: control.ok(),
+            metrics: options.metrics.as_deref().map(Metrics::new),
+            service: Service::new(),
+            due: Due::default(),
+            retry: Backoff::new(RETRY.0, RETRY.1),
+            repair: Backoff::new(REPAIR.0, REPAIR.1),
+            repairs_in_a_row: 0,
+            policies: None,
+            ruleset: None,
+            meddler: None,
+            kept: None,
+            phase: Phase::Starting,
+            unmeasured: None,
+            record: Record {
+                since: Some(record::now()),
+                owned: claim != Claim::Unknown,
+                ..Record::default()
+            },
+            options,
+            log,
+        };
+        let text = match claim {
+            Claim::Unknown if guard.options.own => {
+                "this kernel knows no owners of tables: others can change ours, and it is put back"
+            }
+            Claim::Unknown => "others can change the table, and it is put back",
+            Claim::Nothing => "the table will be ours alone",
+            Claim::Ours => "the table that is in force is ours alone",
+            Claim::Plain => "the table that is in force will be replaced by one of our own",
+        };
+        log.say(Level::Info, text);
+        let now = Instant::now();
+        let in_force = guard.kernel.outline()?.installed.is_some();
+        // Rules that know what engines publish are better than those made without asking.
+        if in_force && !guard.engines.complete() {
+            guard.phase = Phase::Waiting;
+            guard.due.at(Need::Policies, now + PATIENCE);
+        } else {
+            guard.due.at(Need::Policies, now);
+        }
+        Ok(guard)
+    }
+
+    fn run(mut self) -> Result<(), Error> {
+        loop {
+            self.wait()?;
+            let mut events = Vec::new();
+            self.signals.drain(&mut events);
+            self.files.drain(&mut events)?;
+            self.links.drain(&mut events)?;
+            if let Some(monitor) = &mut self.monitor {
+                monitor.drain(&mut events)?;
+            }
+            self.engines.drain(&mut events);
+            let now = Instant::now();
+            if let Some(control) = &mut self.control {
+                control.drain(now, &mut events);
+            }
+            for event in events {
+                if matches!(event, Event::Stop) {
+                    let text = "told to stop: the rules in force stay";
+                    self.log.say(Level::Notice, text);
+                    return Ok(());
+                }
+                self.take(event, now);
+            }
+            self.service.alive(now);
+            if let Some(need) = self.due.take(now) {
+                self.work(need);
+            }
+            self.measure(now);
+        }
+    }
+
+    /// Writes figures if it is time to.
+    fn measure(&mut self, now: Instant) {
+        let Some(metrics) = self.metrics.as_mut().filter(|m| m.next() <= now) else {
+            return;
+        };
+        let installed = self.kernel.outline().map(|snapshot| snapshot.installed);
+        let installed = installed.ok().flatten();
+        if let Err(error) = metrics.write(now, installed.as_ref(), &self.record) {
+            let text = format!("cannot write metrics: {error}");
+            if self.unmeasured.replace(text.clone()).as_ref() != Some(&text) {
+                self.log.say(Level::Warning, &text);
+            }
+        } else {
+            self.unmeasured = None;
+        }
+    }
+
+    /// Waits until something has happened or is due.
+    fn wait(&self) -> io::Result<()> {
+        let mut descriptors = self.signals.pipes().to_vec();
+        descriptors.extend([self.files.as_fd(), self.links.as_fd(), self.engines.as_fd()]);
+        descriptors.extend(self.monitor.as_ref().map(AsFd::as_fd));
+        descriptors.extend(self.control.iter().flat_map(Control::sockets));
+        let mut polled: Vec<PollFd<'_>> = descriptors
+            .iter()
+            .map(|descriptor| PollFd::new(descriptor, PollFlags::IN))
+            .collect();
+        let control = self.control.as_ref().and_then(Control::next);
+        let metrics = self.metrics.as_ref().map(Metrics::next);
+        let next = [self.due.next(), self.service.next(), control, metrics];
+        let next = next.into_iter().flatten().min();
+        let wait = next.map(|next| next.saturating_duration_since(Instant::now()));
+        let wait = wait.and_then(|wait| Timespec::try_from(wait).ok());
+        match poll(&mut polled, wait.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Notes what is to be done about an event.
+    fn take(&mut self, event: Event, now: Instant) {
+        match event {
+            Event::Files => self.due.at(Need::Policies, now + SETTLE_FILES),
+            Event::EngineSocket => {
+                self.engines.wake();
+                self.watch();
+            }
+            Event::Links => self.host_changed(now + SETTLE_LINKS),
+            Event::Table(meddler) => self.meddled(meddler, now),
+            Event::Lost => {
+                self.log.say(
+                    Level::Warning,
+                    "notices of the kernel were lost: looking at everything again",
+                );
+                self.host_changed(now);
+            }
+            Event::Engine { address, report } => {
+                let (text, changed) = self.engines.take(&address, report);
+                if let Some(text) = text {
+                    self.log.say(Level::Notice, &text);
+                }
+                if self.phase == Phase::Waiting && self.engines.complete() {
+                    self.due.at(Need::Policies, now);
+                } else if changed {
+                    self.host_changed(now);
+                }
+            }
+            Event::Reload => self.reload(now),
+            Event::Question(number, question) => self.answer(number, question, now),
+            Event::Stop => {}
+        }
+    }
+
+    fn host_changed(&mut self, when: Instant) {
+        if self.phase != Phase::Waiting {
+            self.due.at(Need::Host, when);
+        }
+    }
+
+    fn reload(&mut self, now: Instant) {
+        self.log.say(Level::Info, "reading everything again");
+        service::reloading();
+        self.phase = Phase::Reloading;
+        self.engines.wake();
+        self.due.at(Need::Policies, now);
+    }
+
+    fn meddled(&mut self, meddler: Option<Meddler>, now: Instant) {
+        let last = self.record.repair.as_ref().map(|repair| repair.at);
+        let calm = last.is_none_or(|last| {
+            let since = record::now().duration_since(last).unsigned_abs();
+            since > CALM
+        });
+        if calm {
+            self.repair.reset();
+            self.repairs_in_a_row = 0;
+        }
+        let wait = if self.repairs_in_a_row < REPAIRS_AT_ONCE {
+            Duration::ZERO
+        } else {
+            self.repair.next()
+        };
+        self.repairs_in_a_row = self.repairs_in_a_row.saturating_add(1);
+        self.meddler.get_or_insert((meddler, now));
+        if self.ruleset.is_some() {
+            self.due.at(Need::Table, now + wait);
+        }
+    }
+
+    fn answer(&mut self, number: usize, question: Question, now: Instant) {
+        let answer = match question {
+            Question::Status => {
+                let unanswered = self.engines.unanswered();
+                let unanswered: Vec<String> = unanswered.iter().map(ToString::to_string).collect();
+                let path = self.options.path.display().to_string();
+                self.record.document(&path, &unanswered).to_string()
+            }
+            Question::Reload => {
+                self.reload(now);
+                "{\"reload\":true}".to_owned()
+            }
+            Question::Refused(why) => serde_json::json!({ "error": why }).to_string(),
+        };
+        if let Some(control) = &mut self.control {
+            control.answer(number, &(answer + "\n"));
+        }
+    }
+
+    /// Does what is due; what fails is due again later.
+    fn work(&mut self, need: Need) {
+        let done = self.settle(need);
+        match done {
+            Ok(()) => {
+                self.retry.reset();
+                if self.record.failure.take().is_some() {
+                    self.log.say(Level::Notice, "it works again");
+                }
+            }
+            Err(error) => {
+                let wait = self.retry.next();
+                let text = format!("{error}; what is in force stays, next try in {wait:?}");
+                self.log.say(Level::Error, &text);
+                self.record.failure = Some(error.to_string());
+                // The notices were switched off for what has failed.
+                if self.monitor.is_none() {
+                    self.monitor = Monitor::open().ok();
+                }
+                self.due.at(need, Instant::now() + wait);
+            }
+        }
+        let line = self.record.line();
+        match std::mem::replace(&mut self.phase, Phase::Running) {
+            Phase::Running => service::status(&line),
+            _ => service::ready(&line),
+        }
+    }
+
+    fn settle(&mut self, need: Need) -> Result<(), Error> {
+        if need == Need::Policies {
+            self.read();
+        }
+        let Some(policies) = &self.policies else {
+            if self.monitor.is_none() {
+                self.monitor = Some(Monitor::open()?);
+            }
+            return Ok(());
+        };
+        if need >= Need::Host || self.ruleset.is_none() {
+            let (engines, unanswered) = (self.engines.engines(), self.engines.unanswered());
+            let site = Site::with(engines, unanswered, Sockets::Published)?;
+            self.ruleset = Some(policies.compile(&site.host));
+        }
+        self.install(need)?;
+        self.keep();
+        Ok(())
+    }
+
+    /// Hears who has changed the table up to now.
+    fn hear(&mut self) -> Result<(), Error> {
+        let mut events = Vec::new();
+        if let Some(monitor) = &mut self.monitor {
+            monitor.drain(&mut events)?;
+        }
+        let now = Instant::now();
+        for event in events {
+            if let Event::Table(meddler) = event {
+                self.meddler.get_or_insert((meddler, now));
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings the wanted ruleset into force if it is not.
+    fn install(&mut self, need: Need) -> Result<(), Error> {
+        self.hear()?;
+        let Some(ruleset) = &self.ruleset else {
+            return Ok(());
+        };
+        // Who listens to all of it slows a great change down.
+        self.monitor = None;
+        let began = Instant::now();
+        let path = self.options.path.display().to_string();
+        let stamp = || stamp(&path);
+        // Where nothing is left there is nobody to be careful with, and one transaction is faster.
+        let gone = self.meddler.is_some() && self.kernel.outline()?.installed.is_none();
+        let (changed, generation) = if self.replace || gone {
+            let moment = self.kernel.generation()?;
+            let outcome = self.kernel.replace(ruleset, &stamp(), moment)?;
+            if outcome == Outcome::Overtaken {
+                self.kernel.replace(ruleset, &stamp(), None)?;
+            }
+            self.replace = false;
+            (true, (outcome == Outcome::Done).then(|| next(moment)))
+        } else {
+            let installation = self
+                .kernel
+                .install(ruleset, stamp, |_, _, _| Ok::<_, kernel::Error>(()))?;
+            (installation.proposal.is_some(), installation.generation)
+        };
+        self.monitor = Some(Monitor::open()?);
+        let now = Instant::now();
+        // What others have done while nobody listened.
+        if generation != Some(self.kernel.generation()?) {
+            self.due.at(Need::Table, now + self.retry.next());
+        }
+        let mut meddler = self.meddler.take();
+        if !changed {
+            return Ok(());
+        }
+        if need == Need::Table && meddler.is_none() {
+            // So late that nobody could tell of it any more.
+            meddler = Some((None, began));
+        }
+        self.record.applied = Some(record::now());
+        self.record.changes += 1;
+        if let Some((by, noticed)) = meddler {
+            let took = now.duration_since(noticed);
+            let by_whom = record::who(by.as_ref());
+            let text = format!("put back: {by_whom} had changed the table, for {took:.1?}");
+            self.log.say(Level::Warning, &text);
+            self.record.repairs += 1;
+            self.record.repair = Some(Repair {
+                at: record::now(),
+                by,
+                took,
+            });
+        } else {
+            let rules: usize = ruleset.chains.values().map(|chain| chain.rules.len()).sum();
+            let text = format!(
+                "in force: {path} ({rules} rules in {} chains)",
+                ruleset.chains.len()
+            );
+            self.log.say(Level::Notice, &text);
+        }
+        Ok(())
+    }
+
+    /// Reads the policies; wrong ones change nothing.
+    fn read(&mut self) {
+        let mut complete = false;
+        for _ in 0..READS {
+            let read = Policies::read(Sources::new(), &self.options.path);
+            let read = read.and_then(Policies::test);
+            let mistakes = match read {
+                Ok((policies, _)) => {
+                    self.good(policies);
+                    Vec::new()
+                }
+                Err(wrong) => log::lines(&wrong),
+            };
+            self.wrong(mistakes);
+            // What was changed before it was watched nobody has told.
+            complete = !self.watch();
+            if complete {
+                break;
+            }
+        }
+        if !complete {
+            self.due.at(Need::Policies, Instant::now() + RECHECK);
+        }
+        if self.policies.is_none() && self.phase != Phase::Running {
+            self.last_good();
+        }
+    }
+
+    fn good(&mut self, policies: Policies) {
+        self.record.origin = Some(Origin::Files);
+        let same = self
+            .policies
+            .as_ref()
+            .is_some_and(|known| state::digest(&known.sources) == state::digest(&policies.sources));
+        if !same {
+            for warning in &policies.warnings {
+                let line = log::line(warning, &policies.sources);
+                self.log.say(Level::Warning, &line);
+            }
+        }
+        self.policies = Some(policies);
+    }
+
+    /// Tells mistakes that were not told before; none if nothing is wrong.
+    fn wrong(&mut self, mistakes: Vec<String>) {
+        if !mistakes.is_empty() {
+            self.due.at(Need::Policies, Instant::now() + RECHECK);
+        }
+        if mistakes == self.record.mistakes {
+            return;
+        }
+        for mistake in &mistakes {
+            self.log.say(Level::Error, mistake);
+        }
+        let text = if mistakes.is_empty() {
+            "the policies are right again"
+        } else {
+            self.record.rejected += 1;
+            "the policies are wrong and change nothing: what is in force stays"
+        };
+        self.log.say(Level::Notice, text);
+        self.record.mistakes = mistakes;
+    }
+
+    /// Takes what was kept, if there is no other policy.
+    fn last_good(&mut self) {
+        match state::read(&self.options.state) {
+            Ok(policies) => {
+                self.kept = Some(state::digest(&policies.sources));
+                self.record.origin = Some(Origin::State);
+                self.policies = Some(policies);
+                let text = "the last good policies are used until the files are right";
+                self.log.say(Level::Warning, text);
+            }
+            Err(state::Error::Missing(_)) => {}
+            Err(error) => self.log.say(Level::Error, &error.to_string()),
+        }
+    }
+
+    /// Keeps the policies that are in force now, if others are kept.
+    fn keep(&mut self) {
+        let (Some(policies), Some(Origin::Files)) = (&self.policies, self.record.origin) else {
+            return;
+        };
+        let digest = state::digest(&policies.sources);
+        if self.kept == Some(digest) {
+            return;
+        }
+        match state::write(&self.options.state, &self.options.path, &policies.sources) {
+            Ok(()) => self.kept = Some(digest),
+            Err(error) => {
+                let text = format!("the policies are in force, but cannot be kept: {error}");
+                self.log.say(Level::Warning, &text);
+            }
+        }
+    }
+
+    /// Watches all that matters now; says whether any of it was not watched before, or cannot be.
+    fn watch(&mut self) -> bool {
+        let sources = self.policies.as_ref().map(|policies| &policies.sources);
+        let mut places = files::policy_places(&self.options.path, sources);
+        for address in self.engines.addresses() {
+            files::add_engine(&mut places, address);
+        }
+        self.files.watch(&places)
+    }
+}
+
+/// Who put the table there, kept as its comment.
+fn stamp(path: &str) -> String {
+    let path = path.replace(|c: char| c == '"' || c.is_control(), "?");
+    let now = record::now();
+    let mut stamp = format!(
+        "dfw {} at {now} from {path} (guard)",
+        env!("CARGO_PKG_VERSION")
+    );
+    stamp.truncate(stamp.floor_char_boundary(crate::ruleset::check::COMMENT_MAX));
+    stamp
+}

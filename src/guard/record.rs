@@ -1,0 +1,124 @@
+//! What guard has done so far, for status, metrics and the service manager.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use jiff::{Timestamp, Unit};
+use serde_json::{Value, json};
+
+use crate::netlink::notice::Meddler;
+
+/// Numbers and the last of each thing.
+#[derive(Debug, Default)]
+pub(super) struct Record {
+    /// Since when it runs.
+    pub(super) since: Option<Timestamp>,
+    /// Whether the table is guard's own.
+    pub(super) owned: bool,
+    /// Where the policy in force comes from.
+    pub(super) origin: Option<Origin>,
+    /// When guard last changed the table.
+    pub(super) applied: Option<Timestamp>,
+    /// How often it did.
+    pub(super) changes: u64,
+    /// How often others had changed it.
+    pub(super) repairs: u64,
+    pub(super) repair: Option<Repair>,
+    /// What is wrong with the policies; empty if nothing is.
+    pub(super) mistakes: Vec<String>,
+    /// How often policies were found wrong.
+    pub(super) rejected: u64,
+    /// Why the last try to bring them into force failed, if it did.
+    pub(super) failure: Option<String>,
+}
+
+/// Where a policy comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// The directory or file.
+    Files,
+    /// What was kept of the last good one.
+    State,
+}
+
+/// A change by others that was taken back.
+#[derive(Debug)]
+pub(super) struct Repair {
+    pub(super) at: Timestamp,
+    pub(super) by: Option<Meddler>,
+    /// From the notice until the table was right again.
+    pub(super) took: Duration,
+}
+
+pub(super) fn now() -> Timestamp {
+    let now = Timestamp::now();
+    now.round(Unit::Second).unwrap_or(now)
+}
+
+pub(super) fn who(meddler: Option<&Meddler>) -> String {
+    meddler.map_or_else(
+        || "somebody".to_owned(),
+        |meddler| format!("`{}` (process {})", meddler.name, meddler.pid),
+    )
+}
+
+impl Record {
+    /// What `dfw status` and the service manager show.
+    pub(super) fn line(&self) -> String {
+        let mut text = match self.origin {
+            None => "no valid policy yet: what is in force stays".to_owned(),
+            Some(Origin::Files) => "the policies are in force".to_owned(),
+            Some(Origin::State) => "the last good policies are in force".to_owned(),
+        };
+        if let Some(failure) = &self.failure {
+            text = format!("failing: {failure}");
+        }
+        if !self.mistakes.is_empty() {
+            let _ = write!(
+                text,
+                "; the files have {} errors and are not taken up: {}",
+                self.mistakes.len(),
+                self.mistakes[0]
+            );
+        }
+        if let Some(repair) = &self.repair {
+            let _ = write!(
+                text,
+                "; put back {} times, the last time after {} at {}",
+                self.repairs,
+                who(repair.by.as_ref()),
+                repair.at
+            );
+        }
+        text
+    }
+
+    /// The same as a document.
+    pub(super) fn document(&self, path: &str, unanswered: &[String]) -> Value {
+        json!({
+            "schema": "dfw/guard/v1",
+            "pid": std::process::id(),
+            "since": self.since.map(|at| at.to_string()),
+            "policies": path,
+            "in_force": match self.origin {
+                None => "former",
+                Some(Origin::Files) => "policies",
+                Some(Origin::State) => "last-good",
+            },
+            "owned": self.owned,
+            "applied": self.applied.map(|at| at.to_string()),
+            "changes": self.changes,
+            "repairs": self.repairs,
+            "last_repair": self.repair.as_ref().map(|repair| json!({
+                "at": repair.at.to_string(),
+                "by": repair.by.as_ref().map(|by| json!({"pid": by.pid, "name": by.name})),
+                "milliseconds": repair.took.as_secs_f64() * 1000.0,
+            })),
+            "mistakes": self.mistakes,
+            "rejected": self.rejected,
+            "failure": self.failure,
+            "unanswered": unanswered,
+            "summary": self.line(),
+        })
+    }
+}

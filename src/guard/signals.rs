@@ -1,0 +1,53 @@
+//! Signals, as bytes in pipes.
+
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+
+use rustix::process::Signal;
+use signal_hook::low_level::pipe;
+
+use super::event::Event;
+
+/// One pipe for each kind, since a byte does not say which signal it was.
+#[derive(Debug)]
+pub(super) struct Signals {
+    reload: UnixStream,
+    stop: UnixStream,
+}
+
+impl Signals {
+    pub(super) fn open() -> io::Result<Self> {
+        Ok(Self {
+            reload: pipe_of(&[Signal::HUP])?,
+            stop: pipe_of(&[Signal::TERM, Signal::INT])?,
+        })
+    }
+
+    pub(super) fn pipes(&self) -> [BorrowedFd<'_>; 2] {
+        [self.reload.as_fd(), self.stop.as_fd()]
+    }
+
+    pub(super) fn drain(&mut self, events: &mut Vec<Event>) {
+        for (pipe, event) in [
+            (&mut self.reload, Event::Reload),
+            (&mut self.stop, Event::Stop),
+        ] {
+            let mut bytes = [0; 64];
+            let mut any = false;
+            while matches!(pipe.read(&mut bytes), Ok(1..)) {
+                any = true;
+            }
+            events.extend(any.then_some(event));
+        }
+    }
+}
+
+fn pipe_of(signals: &[Signal]) -> io::Result<UnixStream> {
+    let (read, write) = UnixStream::pair()?;
+    read.set_nonblocking(true)?;
+    for signal in signals {
+        pipe::register(signal.as_raw(), write.try_clone()?)?;
+    }
+    Ok(read)
+}

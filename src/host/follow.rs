@@ -1,0 +1,164 @@
+//! Staying with a container engine: asking it again whenever it says that something has changed.
+
+use std::convert::Infallible;
+use std::path::Path;
+use std::pin::pin;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bollard::Docker;
+use bollard::query_parameters::EventsOptionsBuilder;
+use futures_util::future::{Either, select};
+use futures_util::{FutureExt, StreamExt};
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use super::docker::{self, Ask, Refusal, Unanswered};
+use super::engine::Engine;
+
+/// How long it takes until an engine that was lost is asked again: at first, and at most.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// The same where there is no socket: whoever makes one is told of by `wake`.
+const WAIT_FOR_SOCKET: Duration = Duration::from_mins(1);
+/// From when on events are asked for, in seconds before the question: whatever happens between the
+/// answers and the first event is told again.
+const OVERLAP: u64 = 2;
+
+/// What has become of an engine.
+#[derive(Debug)]
+pub enum Report {
+    /// What it publishes now.
+    Answer(Box<Engine>),
+    /// It is there and does not answer.
+    Silent(Unanswered),
+    /// There is none.
+    Absent,
+}
+
+/// The addresses of the engines that are followed.
+#[must_use]
+pub fn addresses(whom: &Ask) -> Vec<String> {
+    match whom {
+        Ask::Nobody => Vec::new(),
+        Ask::At(address) => vec![address.clone()],
+        Ask::System => {
+            let same =
+                Path::new("/var/run").canonicalize().ok() == Path::new("/run").canonicalize().ok();
+            let sockets = docker::SOCKETS.iter();
+            let sockets = sockets.filter(|path| !(same && path.starts_with("/var/run/")));
+            sockets.map(|path| (*path).to_owned()).collect()
+        }
+    }
+}
+
+/// Follows an engine for ever, reporting at once and then after every change. `wake` has it asked
+/// again at once.
+pub async fn follow(address: &str, mut tell: impl FnMut(Report), wake: &Notify) -> Infallible {
+    let mut wait = FIRST_WAIT;
+    loop {
+        let refusal = match docker::connect(address).await {
+            Ok(docker) => stay(address, &docker, &mut tell, wake, &mut wait).await,
+            Err(refusal) => refusal,
+        };
+        let no_socket = matches!(refusal, Refusal::NobodyThere);
+        tell(match refusal {
+            Refusal::NobodyThere => Report::Absent,
+            refusal => Report::Silent(Unanswered {
+                address: address.to_owned(),
+                reason: refusal.to_string(),
+            }),
+        });
+        let path = address.strip_prefix("unix://").unwrap_or(address);
+        let pause = if no_socket && path.starts_with('/') && !Path::new(path).exists() {
+            wait = FIRST_WAIT;
+            WAIT_FOR_SOCKET
+        } else {
+            wait
+        };
+        if timeout(pause, wake.notified()).await.is_err() {
+            wait = (wait * 2).min(LONGEST_WAIT);
+        } else {
+            // One who has just made a socket may not listen yet.
+            wait = FIRST_WAIT;
+        }
+    }
+}
+
+/// Stays with an engine until it goes.
+async fn stay(
+    address: &str,
+    docker: &Docker,
+    tell: &mut impl FnMut(Report),
+    wake: &Notify,
+    wait: &mut Duration,
+) -> Refusal {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let since = now.map_or(0, |now| now.as_secs()).saturating_sub(OVERLAP);
+    let options = EventsOptionsBuilder::new()
+        .since(&since.to_string())
+        .build();
+    let mut events = pin!(docker.events(Some(options)));
+    loop {
+        let answers = match timeout(docker::PATIENCE, docker::answers_of(docker)).await {
+            Ok(Ok(answers)) => answers,
+            Ok(Err(refusal)) => return refusal,
+            Err(_) => return Refusal::Slow,
+        };
+        tell(Report::Answer(Box::new(docker::engine(address, answers))));
+        *wait = FIRST_WAIT;
+        loop {
+            match select(events.next(), pin!(wake.notified())).await {
+                Either::Left((Some(Ok(event)), _)) if !concerns(event.action.as_deref()) => {}
+                Either::Left((Some(Ok(_)), _)) | Either::Right(_) => break,
+                Either::Left((Some(Err(error)), _)) => return error.into(),
+                Either::Left((None, _)) => return Refusal::NobodyThere,
+            }
+        }
+        // Whatever else has happened by now, the same answers tell.
+        while let Some(Some(Ok(_))) = events.next().now_or_never() {}
+    }
+}
+
+/// Whether what an engine publishes may have changed: not by what happens inside of containers.
+fn concerns(action: Option<&str>) -> bool {
+    action.is_none_or(|action| {
+        let inside = [
+            "exec_",
+            "health_status",
+            "top",
+            "attach",
+            "detach",
+            "resize",
+            "archive-",
+            "copy",
+            "export",
+            "commit",
+        ];
+        !inside.iter().any(|prefix| action.starts_with(prefix))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_happens_inside_of_containers_is_left_out() {
+        for action in [
+            "create", "start", "die", "destroy", "connect", "update", "reload",
+        ] {
+            assert!(concerns(Some(action)), "{action}");
+        }
+        for action in ["exec_create: sh", "health_status: healthy", "top"] {
+            assert!(!concerns(Some(action)), "{action}");
+        }
+        assert!(concerns(None));
+    }
+
+    #[test]
+    fn nobody_is_followed_if_nobody_is_asked() {
+        assert!(addresses(&Ask::Nobody).is_empty());
+        assert_eq!(addresses(&Ask::At("/x".to_owned())), ["/x"]);
+        assert!(addresses(&Ask::System).contains(&"/run/docker.sock".to_owned()));
+    }
+}

@@ -1,0 +1,103 @@
+//! Policies ready for use: read, found valid, and put to their own tests.
+
+use std::path::Path;
+
+use crate::compile;
+use crate::diagnostic::Diagnostic;
+use crate::expect::{self, Report};
+use crate::host::HostView;
+use crate::policy::{self, Policy};
+use crate::ruleset::{Origin, Ruleset};
+use crate::source::{FileId, ReadError, Sources, Span};
+
+/// A valid policy and the texts that it was read from.
+#[derive(Debug)]
+pub struct Policies {
+    /// What they say.
+    pub policy: Policy,
+    /// The texts, lists included.
+    pub sources: Sources,
+    /// The files of the policy, without lists.
+    pub files: Vec<FileId>,
+    /// What is valid, and yet hardly meant.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// Why there is no valid policy.
+#[derive(Debug)]
+pub enum Wrong {
+    /// It cannot be read.
+    Unread(ReadError),
+    /// There is something wrong in it.
+    Invalid {
+        /// All that is.
+        diagnostics: Vec<Diagnostic>,
+        /// The texts that they point into.
+        sources: Box<Sources>,
+    },
+    /// Some of its own tests failed.
+    Failed {
+        /// Which.
+        report: Report,
+        /// The texts that they point into.
+        sources: Box<Sources>,
+    },
+}
+
+impl Policies {
+    /// Reads the policies at `path`, a directory or a file, out of `sources`.
+    ///
+    /// # Errors
+    /// [`Wrong::Unread`] and [`Wrong::Invalid`].
+    pub fn read(mut sources: Sources, path: &Path) -> Result<Self, Wrong> {
+        let files = sources.read_policies(path).map_err(Wrong::Unread)?;
+        match policy::read(&mut sources, &files) {
+            Ok((policy, warnings)) => Ok(Self {
+                policy,
+                sources,
+                files,
+                warnings,
+            }),
+            Err(diagnostics) => Err(Wrong::Invalid {
+                diagnostics,
+                sources: Box::new(sources),
+            }),
+        }
+    }
+
+    /// Runs the `tests:` of the policy, all of which must pass; says how many there are.
+    ///
+    /// # Errors
+    /// [`Wrong::Failed`].
+    pub fn test(self) -> Result<(Self, usize), Wrong> {
+        let report = expect::run(&self.policy, &|span| origin(&self.sources, span));
+        if report.failed.is_empty() {
+            Ok((self, report.passed))
+        } else {
+            Err(Wrong::Failed {
+                report,
+                sources: Box::new(self.sources),
+            })
+        }
+    }
+
+    /// Compiles the policy for a host.
+    #[must_use]
+    pub fn compile(&self, host: &HostView) -> Ruleset {
+        compile::compile(&self.policy, host, &|span| origin(&self.sources, span))
+    }
+}
+
+/// Where a span is written, as rules in the kernel say it: the folder left out, so that the same
+/// policy gives the same rules wherever it is.
+fn origin(sources: &Sources, span: &Span) -> Origin {
+    let name = sources.name(span.file);
+    let file = Path::new(name).file_name().map_or_else(
+        || name.to_owned(),
+        |name| name.to_string_lossy().into_owned(),
+    );
+    Origin {
+        file,
+        line: sources.line_column(span).0,
+    }
+}

@@ -1,0 +1,59 @@
+//! How many packets the rules in force have let through and refused.
+
+use std::collections::BTreeMap;
+
+use crate::compile::port_of_chain;
+use crate::plan::{Counter, Installed};
+use crate::ruleset::{Expression, Rule, Verdict};
+
+/// Packets that a port let through and refused.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Packets {
+    /// Those of sources that the policy names.
+    pub allowed: Counter,
+    /// Those of all others.
+    pub refused: Counter,
+}
+
+/// The counters by port, ascending; ports that no policy names last, as `all others`.
+#[must_use]
+pub fn packets(installed: &Installed) -> Vec<(String, Packets)> {
+    // Ordered by number, not by letters.
+    let mut ports: BTreeMap<(u16, String), Packets> = BTreeMap::new();
+    let mut others = Packets::default();
+    for (name, chain) in &installed.ruleset.chains {
+        let packets = match port_of_chain(name) {
+            Some(port) => ports.entry((first_port(&port), port)).or_default(),
+            None => &mut others,
+        };
+        let counters = installed.counters.get(name).map_or(&[][..], Vec::as_slice);
+        for (rule, counter) in chain.rules.iter().zip(counters) {
+            if let Some(counter) = counter {
+                let sum = if accepts(rule) {
+                    &mut packets.allowed
+                } else {
+                    &mut packets.refused
+                };
+                sum.packets += counter.packets;
+                sum.bytes += counter.bytes;
+            }
+        }
+    }
+    let named = ports
+        .into_iter()
+        .map(|((_, port), packets)| (port, packets));
+    named.chain([("all others".to_owned(), others)]).collect()
+}
+
+/// The first number of `[ADDR:]PORT[-PORT]/proto`.
+fn first_port(port: &str) -> u16 {
+    let ports = port.rsplit_once(':').map_or(port, |(_, ports)| ports);
+    let first = ports.split(|c: char| !c.is_ascii_digit()).next();
+    first
+        .and_then(|first| first.parse().ok())
+        .unwrap_or_default()
+}
+
+fn accepts(rule: &Rule) -> bool {
+    rule.expressions.last() == Some(&Expression::Verdict(Verdict::Accept))
+}

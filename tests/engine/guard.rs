@@ -1,0 +1,161 @@
+//! A running guard hears of the engine what an apply would have to ask for.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::Named;
+use crate::doors;
+use crate::support::doors::POLICY;
+use crate::support::lab::Lab;
+use crate::support::table::{Reading, Row, check, row};
+
+pub(crate) const TRIALS: &[Named] = &[
+    (
+        "guard::container_made_while_guarded",
+        container_made_while_guarded,
+    ),
+    (
+        "guard::network_made_while_guarded",
+        network_made_while_guarded,
+    ),
+    (
+        "guard::engine_restarts_while_guarded",
+        engine_restarts_while_guarded,
+    ),
+];
+
+/// How long a busy machine may take for anything.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A guard on the lab's host.
+struct Guard<'a> {
+    lab: &'a Lab,
+    child: Child,
+    lines: Receiver<String>,
+    said: Vec<String>,
+}
+
+impl<'a> Guard<'a> {
+    fn start(lab: &'a Lab, policy: &str) -> Result<Self> {
+        let dir = lab.write_policy(policy)?;
+        let fresh = lab.fresh_folder()?;
+        // The process number is that of the lab's own namespace.
+        let script = "echo $$ > /run/dfw.pid; exec \"$@\"";
+        let mut command = lab.command("sh");
+        command.args(["-c", script, "sh", env!("CARGO_BIN_EXE_dfw"), "guard", &dir]);
+        command.args(["--state", &format!("{fresh}/state")]);
+        command.args(["--socket", &format!("{fresh}/guard.sock")]);
+        let mut child = command
+            .stderr(Stdio::piped())
+            .env_remove("JOURNAL_STREAM")
+            .spawn()?;
+        let stderr = child.stderr.take().context("no stderr")?;
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        let mut guard = Self {
+            lab,
+            child,
+            lines,
+            said: Vec::new(),
+        };
+        guard.expect("answers: Docker")?;
+        guard.expect("in force: ")?;
+        Ok(guard)
+    }
+
+    /// Waits for a line, from here on, that has these words in it.
+    fn expect(&mut self, words: &str) -> Result<()> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let Ok(line) = self.lines.recv_timeout(left) else {
+                bail!("no word of {words:?} in {:#?}", self.said);
+            };
+            let found = line.contains(words);
+            self.said.push(line);
+            if found {
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        let mut kill = self.lab.command("sh");
+        // Gone already is as good.
+        let _ = crate::support::command::output(kill.args(["-c", "kill $(cat /run/dfw.pid)"]));
+        let _ = self.child.wait();
+    }
+}
+
+#[rustfmt::skip]
+const LATE_CONTAINER: &[Row] = &[
+    //  what                             to                     may                       must not
+    row("a port that nobody names",      "tcp host:8091",       "",                       "trusted neighbour stranger office"),
+    row("the same, IPv6",                "tcp host6:8091",      "",                       "trusted neighbour stranger office"),
+    row("a port that is named",          "tcp host:8090",       "trusted",                "neighbour stranger office"),
+];
+
+/// Over IPv6 docker-proxy serves it, and only the engine can tell of the port.
+fn container_made_while_guarded(lab: &Lab) -> Result<()> {
+    let mut guard = Guard::start(lab, &format!("{POLICY}  8090: [trusted]\n"))?;
+    let begin = Instant::now();
+    lab.create("late", "-p 8090:80 -p 8091:80", "tcp:80")?;
+    let created = begin.elapsed();
+    // Its port is closed before it is open.
+    guard.expect("in force: ")?;
+    eprintln!(
+        "created after {created:?}, and its ports closed after {:?}",
+        begin.elapsed()
+    );
+    let checked = lab
+        .docker("start late")
+        .and_then(|_| lab.wait_until_open("tcp late:80"))
+        .and_then(|()| check(lab, LATE_CONTAINER, Reading::Guarded));
+    lab.docker("rm --force late")?;
+    checked
+}
+
+#[rustfmt::skip]
+const LATE_NETWORK: &[Row] = &[
+    row("ports of its host",             "tcp host:80",         "late",                   ""),
+    row("its own port",                  "tcp host:8090",       "late trusted",           "neighbour stranger office"),
+];
+
+fn network_made_while_guarded(lab: &Lab) -> Result<()> {
+    let mut guard = Guard::start(lab, &format!("{POLICY}  8090: [trusted, containers]\n"))?;
+    lab.docker("network create lates")?;
+    let checked = guard
+        .expect("in force: ")
+        .and_then(|()| lab.run("late", "--network lates -p 8090:80", "tcp:80"))
+        .and_then(|()| lab.wait_until_open("tcp late:80"))
+        .and_then(|()| check(lab, LATE_NETWORK, Reading::Guarded));
+    lab.docker("rm --force late")?;
+    lab.docker("network rm lates")?;
+    checked
+}
+
+fn engine_restarts_while_guarded(lab: &Lab) -> Result<()> {
+    let mut guard = Guard::start(lab, POLICY)?;
+    doors::guarded_now(lab)?;
+    lab.stop_engine()?;
+    guard.expect("stays refused")?;
+    lab.start_engine()?;
+    guard.expect("answers: Docker")?;
+    lab.wait_for_containers()?;
+    doors::guarded_now(lab)?;
+    doors::guarded_as_the_engine_says(lab)?;
+    ensure!(guard.child.try_wait()?.is_none(), "guard has ended");
+    Ok(())
+}

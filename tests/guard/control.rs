@@ -1,0 +1,191 @@
+//! What guard tells at its socket and to the service manager.
+
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::os::unix::process::CommandExt;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::Signal;
+
+use crate::Named;
+use crate::daemon::{Daemon, arguments};
+use crate::place::{DFW, Place};
+
+pub(crate) const TRIALS: &[Named] = &[
+    ("status_tells_of_guard", status_tells_of_guard),
+    ("only_root_reloads", only_root_reloads),
+    ("the_service_manager_is_told", the_service_manager_is_told),
+    ("metrics_are_written", metrics_are_written),
+    ("the_journal_gets_levels", the_journal_gets_levels),
+];
+
+const POLICY: &str = "default: deny\nports: {80: [203.0.113.7]}\n";
+/// The user `nobody`.
+const NOBODY: u32 = 65534;
+
+fn guarded(more: &[&str]) -> Result<(Place, Daemon)> {
+    let place = Place::new()?;
+    place.write("policies/a.yaml", POLICY)?;
+    let mut guard = Daemon::start(&place, more)?;
+    guard.expect_in_force()?;
+    Ok((place, guard))
+}
+
+fn status_tells_of_guard() -> Result<()> {
+    let (place, mut guard) = guarded(&["--no-owner"])?;
+    let socket = place
+        .dir()
+        .join("guard.sock")
+        .to_string_lossy()
+        .into_owned();
+    let status = ["status", "--socket", &*socket];
+    let text = place.dfw_ok(&status)?;
+    let line = format!(
+        "guard: process {}: the policies are in force\n",
+        guard.pid()
+    );
+    ensure!(text.ends_with(&line), "{text}");
+    place.nft("flush ruleset")?;
+    guard.expect("put back")?;
+    place.write("policies/b.yaml", "ports: [\n")?;
+    guard.expect("change nothing")?;
+    let text = place.dfw_ok(&[&status[..], &["--json"]].concat())?;
+    let told: serde_json::Value = serde_json::from_str(&text)?;
+    let told = &told["guard"];
+    let expected: [(&str, serde_json::Value); 7] = [
+        ("schema", "dfw/guard/v1".into()),
+        ("pid", guard.pid().into()),
+        ("in_force", "policies".into()),
+        ("owned", false.into()),
+        ("changes", 2.into()),
+        ("repairs", 1.into()),
+        ("rejected", 1.into()),
+    ];
+    for (key, value) in expected {
+        ensure!(told[key] == value, "{key}: {told:#}");
+    }
+    ensure!(told["last_repair"]["by"]["name"] == "nft", "{told:#}");
+    ensure!(
+        told["mistakes"][0]
+            .as_str()
+            .is_some_and(|m| m.contains("b.yaml:1")),
+        "{told:#}"
+    );
+    guard.stop()?;
+    // Who is gone tells nothing.
+    let text = place.dfw_ok(&status)?;
+    ensure!(!text.contains("guard: "), "{text}");
+    Ok(())
+}
+
+/// What a client hears.
+fn hear(place: &Place, say: &str) -> Result<String> {
+    let mut stream = UnixStream::connect(place.dir().join("guard.sock"))?;
+    stream.write_all(say.as_bytes())?;
+    let mut heard = String::new();
+    stream.read_to_string(&mut heard)?;
+    Ok(heard)
+}
+
+fn only_root_reloads() -> Result<()> {
+    let (place, mut guard) = guarded(&[])?;
+    ensure!(hear(&place, "reload\n")? == "{\"reload\":true}\n");
+    guard.expect("reading everything again")?;
+    for nonsense in ["relaod\n", "\n", &"x".repeat(100)] {
+        let heard = hear(&place, nonsense)?;
+        ensure!(heard.contains("nobody understands"), "{heard}");
+    }
+    // Whoever says nothing holds up nobody.
+    let silent = UnixStream::connect(place.dir().join("guard.sock"))?;
+    ensure!(hear(&place, "status\n")?.contains("dfw/guard/v1"));
+    drop(silent);
+    // Another user may look, and no more. The folder above is root's alone, so the socket moves.
+    let open = std::env::temp_dir().join(format!("dfw-guard-{}.sock", std::process::id()));
+    std::fs::rename(place.dir().join("guard.sock"), &open)?;
+    let asked = ["status", "reload"].map(|word| {
+        let script = "import socket,sys; s=socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); \
+                      s.sendall(sys.argv[2].encode()+b'\\n'); print(s.makefile().read())";
+        let mut command = crate::support::command::program("python3");
+        command.args(["-c", script]).arg(&open).arg(word);
+        crate::support::command::output(command.uid(NOBODY).gid(NOBODY))
+    });
+    std::fs::remove_file(&open)?;
+    let [status, reload] = asked;
+    ensure!(status?.contains("dfw/guard/v1"));
+    ensure!(reload?.contains("only root"));
+    Ok(())
+}
+
+fn the_service_manager_is_told() -> Result<()> {
+    let place = Place::new()?;
+    place.write("policies/a.yaml", POLICY)?;
+    let path = place.dir().join("notify");
+    let manager = UnixDatagram::bind(&path)?;
+    manager.set_read_timeout(Some(Duration::from_secs(30)))?;
+    let mut command = place.namespace().command(DFW);
+    command.args(arguments(&place, &[]));
+    command
+        .env("NOTIFY_SOCKET", &path)
+        .env("WATCHDOG_USEC", "100000");
+    let guard = Daemon::of(command)?;
+    let expect = |word: &str| -> Result<()> {
+        let mut heard = Vec::new();
+        for _ in 0..1000 {
+            let mut buffer = [0; 4096];
+            let length = manager
+                .recv(&mut buffer)
+                .with_context(|| format!("{heard:?}"))?;
+            let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            if text.lines().any(|line| line.starts_with(word)) {
+                return Ok(());
+            }
+            heard.push(text);
+        }
+        bail!("no word of {word:?} in {heard:?}")
+    };
+    expect("READY=1")?;
+    expect("WATCHDOG=1")?;
+    expect("WATCHDOG=1")?;
+    guard.signal(Signal::HUP)?;
+    expect("RELOADING=1")?;
+    expect("READY=1")?;
+    guard.signal(Signal::TERM)?;
+    expect("STOPPING=1")?;
+    guard.stop()
+}
+
+fn metrics_are_written() -> Result<()> {
+    let place = Place::new()?;
+    place.write("policies/a.yaml", POLICY)?;
+    place.write("metrics/before", "")?;
+    let path = place.dir().join("metrics/dfw.prom");
+    let guard = Daemon::start(&place, &["--metrics-file", &path.to_string_lossy()])?;
+    crate::daemon::until("metrics", || path.exists().then_some(()))?;
+    let text = std::fs::read_to_string(&path)?;
+    for line in [
+        "dfw_port_packets_total{port=\"80/tcp\",verdict=\"refused\"} 0",
+        "dfw_table_in_force 1",
+        "dfw_repairs_total 0",
+        "dfw_policy_errors 0",
+    ] {
+        ensure!(text.lines().any(|is| is == line), "no {line} in\n{text}");
+    }
+    guard.stop()
+}
+
+fn the_journal_gets_levels() -> Result<()> {
+    let place = Place::new()?;
+    place.write("policies/a.yaml", "default: [")?;
+    // Tests run without a journal; the variable is what tells.
+    let mut command = place.namespace().command("env");
+    command
+        .args(["JOURNAL_STREAM=8:1", DFW])
+        .args(arguments(&place, &[]));
+    let mut guard = Daemon::of(command)?;
+    let line = guard.expect("a.yaml")?;
+    ensure!(line.starts_with("<3>"), "{line}");
+    let line = guard.expect("change nothing")?;
+    ensure!(line.starts_with("<5>"), "{line}");
+    guard.stop()
+}

@@ -1,0 +1,150 @@
+//! A guard that runs, and what it says.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::place::{self, DFW, Place};
+
+/// How long a busy machine may take for anything.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running guard; killed when it is dropped.
+pub(crate) struct Daemon {
+    child: Child,
+    lines: Receiver<String>,
+    /// What it has said so far.
+    pub(crate) said: Vec<String>,
+}
+
+/// The arguments of a guard whose files are all in the folder of a place: policies in `policies`,
+/// state in `state`.
+pub(crate) fn arguments(place: &Place, more: &[&str]) -> Vec<String> {
+    let path = |name: &str| place.dir().join(name).to_string_lossy().into_owned();
+    let mut arguments = vec!["guard".to_owned(), path("policies")];
+    arguments.extend(["--state".to_owned(), path("state")]);
+    arguments.extend(["--socket".to_owned(), path("guard.sock")]);
+    if !more.contains(&"--docker-host") {
+        arguments.extend(["--docker-host".to_owned(), "none".to_owned()]);
+    }
+    arguments.extend(more.iter().map(|word| (*word).to_owned()));
+    arguments
+}
+
+impl Daemon {
+    /// Starts one in a place.
+    pub(crate) fn start(place: &Place, more: &[&str]) -> Result<Self> {
+        let mut command = place.namespace().command(DFW);
+        command.args(arguments(place, more));
+        Self::of(command)
+    }
+
+    /// Runs a command that becomes one.
+    pub(crate) fn of(mut command: Command) -> Result<Self> {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .env_remove("JOURNAL_STREAM")
+            .spawn()?;
+        place::record(child.id())?;
+        let stderr = child.stderr.take().context("no stderr")?;
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        Ok(Self {
+            child,
+            lines,
+            said: Vec::new(),
+        })
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for a line, from here on, that has these words in it.
+    pub(crate) fn expect(&mut self, words: &str) -> Result<String> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            match self
+                .lines
+                .recv_timeout(end.saturating_duration_since(Instant::now()))
+            {
+                Ok(line) => {
+                    self.said.push(line.clone());
+                    if line.contains(words) {
+                        return Ok(line);
+                    }
+                }
+                Err(error) => bail!("no word of {words:?} ({error}) in {:#?}", self.said),
+            }
+        }
+    }
+
+    /// Waits until the policies are in force.
+    pub(crate) fn expect_in_force(&mut self) -> Result<()> {
+        self.expect("in force: ").map(drop)
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = Pid::from_raw(i32::try_from(self.pid())?).context("no pid")?;
+        Ok(kill_process(pid, signal)?)
+    }
+
+    /// Kills it, and waits until the kernel has cleaned up behind it.
+    pub(crate) fn kill(mut self) -> Result<()> {
+        self.signal(Signal::KILL)?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Tells it to stop, which it must do in order.
+    pub(crate) fn stop(mut self) -> Result<()> {
+        self.signal(Signal::TERM)?;
+        let code = self.child.wait()?;
+        ensure!(code.success(), "{code}");
+        Ok(())
+    }
+
+    /// Waits until it ends by itself; its exit code.
+    pub(crate) fn end(mut self) -> Result<Option<i32>> {
+        Ok(self.child.wait()?.code())
+    }
+
+    /// A line of `/proc/PID/status`, as a number.
+    pub(crate) fn status(&self, key: &str) -> Result<u64> {
+        let mut sum = 0;
+        for task in std::fs::read_dir(format!("/proc/{}/task", self.pid()))? {
+            let text = std::fs::read_to_string(task?.path().join("status"))?;
+            let value = text
+                .lines()
+                .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+            let value = value.and_then(|value| value.split_whitespace().next());
+            sum += value.context("no such line")?.parse::<u64>()?;
+        }
+        Ok(sum)
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // Gone already is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits until something is so.
+pub(crate) fn until(what: &str, is: impl FnMut() -> Option<()>) -> Result<()> {
+    crate::support::command::wait_for(what, PATIENCE, is)
+}

@@ -1,0 +1,72 @@
+//! What guard costs while nothing happens.
+
+use anyhow::{Result, ensure};
+
+use crate::Named;
+use crate::daemon::Daemon;
+use crate::place::Place;
+
+pub(crate) const TRIALS: &[Named] = &[
+    ("an_idle_guard_does_nothing", an_idle_guard_does_nothing),
+    ("a_long_list_is_guarded", a_long_list_is_guarded),
+];
+
+/// While another guard, elsewhere, is busy.
+fn an_idle_guard_does_nothing() -> Result<()> {
+    let (idle, busy) = (Place::new()?, Place::new()?);
+    for place in [&idle, &busy] {
+        place.write(
+            "policies/a.yaml",
+            "default: deny\nports: {80: [203.0.113.7]}\n",
+        )?;
+    }
+    let mut guard = Daemon::start(&idle, &[])?;
+    let mut other = Daemon::start(&busy, &["--no-owner"])?;
+    guard.expect_in_force()?;
+    other.expect_in_force()?;
+    let mut meddle = || -> Result<()> {
+        for _ in 0..5 {
+            busy.nft("flush ruleset")?;
+            other.expect("put back")?;
+        }
+        Ok(())
+    };
+    // It may have had things to finish.
+    meddle()?;
+    let before = guard.status("voluntary_ctxt_switches")?;
+    meddle()?;
+    let after = guard.status("voluntary_ctxt_switches")?;
+    ensure!(before == after, "it woke up {} times", after - before);
+    eprintln!("an idle guard holds {} KiB", guard.status("VmRSS")?);
+    Ok(())
+}
+
+/// Takes seconds in a debug build with a million; the figures in docs/guard.md are of a release.
+fn a_long_list_is_guarded() -> Result<()> {
+    let count: u32 = std::env::var("DFW_SOURCES")
+        .ok()
+        .and_then(|count| count.parse().ok())
+        .unwrap_or(50_000);
+    let place = Place::new()?;
+    let address = |n: u32| std::net::Ipv4Addr::from(0x0a00_0000 + 2 * n);
+    let list: Vec<String> = (0..count).map(|n| address(n).to_string()).collect();
+    let list = list.join("\n") + "\n";
+    place.write("policies/list", &list)?;
+    place.write(
+        "policies/a.yaml",
+        "default: deny\nsources: {many: {file: list}}\nports: {80: [many]}\n",
+    )?;
+    let mut guard = Daemon::start(&place, &["--no-owner"])?;
+    guard.expect_in_force()?;
+    eprintln!(
+        "with {count} sources guard holds {} KiB",
+        guard.status("VmRSS")?
+    );
+    place.nft("flush ruleset")?;
+    let line = guard.expect("put back")?;
+    eprintln!("with {count} sources: {line}");
+    place.write("policies/list", list + "192.0.2.1\n")?;
+    guard.expect_in_force()?;
+    eprintln!("after a change it holds {} KiB", guard.status("VmRSS")?);
+    Ok(())
+}

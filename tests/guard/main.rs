@@ -1,0 +1,86 @@
+//! `dfw guard` and a real kernel, in network namespaces of their own: what becomes of the rules when
+//! policies change, others meddle, guard dies, and its folders vanish or are full.
+//!
+//! Needs root and the packages that `tests/run` installs. Without them the trials are skipped, or
+//! fail where the environment says `CI=true`.
+
+#![expect(
+    clippy::disallowed_types,
+    clippy::print_stderr,
+    reason = "a black-box test starts programs and talks to whoever runs it"
+)]
+
+mod control;
+mod daemon;
+mod idle;
+mod keep;
+mod meddlers;
+#[path = "../kernel/place.rs"]
+#[expect(dead_code, reason = "the kernel tests use the rest")]
+mod place;
+mod policies;
+#[path = "../kernel/screen.rs"]
+#[expect(dead_code, reason = "the kernel tests use the rest")]
+mod screen;
+mod stranger;
+#[path = "../kernel/support.rs"]
+#[expect(dead_code, reason = "the kernel tests use the rest")]
+mod support;
+mod survival;
+mod tracer;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use libtest_mimic::{Arguments, Trial};
+
+/// A trial by name.
+type Named = (&'static str, fn() -> Result<()>);
+
+fn main() -> ExitCode {
+    if let Some(code) = support::helper_main() {
+        return code;
+    }
+    let mut arguments = Arguments::from_args();
+    // Most of a trial is waiting for other programs.
+    arguments.test_threads = arguments.test_threads.or(Some(4));
+    let missing = place::missing();
+    let skip = !missing.is_empty() && std::env::var("CI").as_deref() != Ok("true");
+    for thing in &missing {
+        eprintln!("the guard tests need {thing}");
+    }
+    let trials = all()
+        .map(|(name, trial)| {
+            Trial::test(name, move || {
+                let missing = place::missing();
+                let result = if missing.is_empty() {
+                    trial()
+                } else {
+                    missed(&missing)
+                };
+                result.map_err(|error| format!("{error:#}").into())
+            })
+            .with_ignored_flag(skip)
+        })
+        .collect();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    place::close();
+    conclusion.exit_code()
+}
+
+fn missed(missing: &[String]) -> Result<()> {
+    bail!("this trial needs {}", missing.join("; "))
+}
+
+fn all() -> impl Iterator<Item = Named> {
+    let groups = [
+        policies::TRIALS,
+        meddlers::TRIALS,
+        survival::TRIALS,
+        keep::TRIALS,
+        control::TRIALS,
+        idle::TRIALS,
+        tracer::TRIALS,
+    ];
+    groups.into_iter().flatten().copied()
+}

@@ -1,0 +1,119 @@
+//! Others who change dfw's table.
+
+use anyhow::{Result, ensure};
+use dfw::kernel::Claim;
+
+use crate::Named;
+use crate::daemon::Daemon;
+use crate::place::{Place, TABLE};
+
+pub(crate) const TRIALS: &[Named] = &[
+    ("what_others_do_is_put_back", what_others_do_is_put_back),
+    (
+        "an_owned_table_is_not_flushed",
+        an_owned_table_is_not_flushed,
+    ),
+    ("apply_beside_guard_says_so", apply_beside_guard_says_so),
+    ("a_plain_table_is_taken_over", a_plain_table_is_taken_over),
+];
+
+const POLICY: &str = "default: deny\nports: {80: [203.0.113.7]}\n";
+
+/// Whether this kernel has owners of tables.
+fn has_owners(place: &Place) -> Result<bool> {
+    place.kernel(|kernel| Ok(kernel.claim()? != Claim::Unknown))
+}
+
+fn what_others_do_is_put_back() -> Result<()> {
+    let place = Place::new()?;
+    place.write("policies/a.yaml", POLICY)?;
+    let mut guard = Daemon::start(&place, &["--no-owner"])?;
+    guard.expect_in_force()?;
+    let before = place.installed()?;
+    for change in [
+        "flush ruleset",
+        "flush chain inet dfw-nft input",
+        "delete table inet dfw-nft",
+        "insert rule inet dfw-nft forward accept",
+        "add element inet dfw-nft tcp-ports { 8080 : accept }",
+        "add table inet dfw-nft { flags dormant ; }",
+        "flush ruleset",
+    ] {
+        place.nft(change)?;
+        let line = guard.expect("put back: `nft` (process ")?;
+        eprintln!("{change}: {line}");
+        ensure!(place.installed()? == before, "{change}: not as before");
+    }
+    // Others' tables are theirs.
+    place.nft("add table inet theirs")?;
+    place.nft("flush ruleset")?;
+    guard.expect("put back")?;
+    ensure!(!place.listing()?.contains("theirs"));
+    Ok(())
+}
+
+fn an_owned_table_is_not_flushed() -> Result<()> {
+    let place = Place::new()?;
+    if !has_owners(&place)? {
+        eprintln!("this kernel has no owners of tables");
+        return Ok(());
+    }
+    place.write("policies/a.yaml", POLICY)?;
+    let mut guard = Daemon::start(&place, &[])?;
+    guard.expect_in_force()?;
+    let before = place.installed()?;
+    place.nft("add table inet theirs")?;
+    place.nft("flush ruleset")?;
+    ensure!(!place.listing()?.contains("theirs"));
+    ensure!(place.nft(&format!("delete table {TABLE}")).is_err());
+    ensure!(place.installed()? == before, "not as before");
+    // Dead or alive.
+    guard.kill()?;
+    ensure!(place.installed()? == before, "it died with guard");
+    Ok(())
+}
+
+fn apply_beside_guard_says_so() -> Result<()> {
+    let place = Place::new()?;
+    if !has_owners(&place)? {
+        return Ok(());
+    }
+    let path = place.write("policies/a.yaml", POLICY)?;
+    let mut guard = Daemon::start(&place, &[])?;
+    guard.expect_in_force()?;
+    let path = path.to_string_lossy();
+    // There is nothing to do.
+    place.dfw_ok(&["apply", &path])?;
+    let other = place.write("other.yaml", "default: allow\n")?;
+    for words in [&["apply", &*other.to_string_lossy()][..], &["remove"]] {
+        let told = place.dfw(words)?;
+        told.expect_failure(1, "owned")?;
+        let holder = format!("`dfw` (process {})", guard.pid());
+        ensure!(told.stderr.contains(&holder), "{told:?}");
+    }
+    // A second guard does not fight the first.
+    let mut second = Daemon::start(&place, &[])?;
+    second.expect("belongs to another process")?;
+    ensure!(second.end()? == Some(1));
+    guard.stop()?;
+    // From here on nobody minds.
+    place.dfw_ok(&["apply", &other.to_string_lossy()])?;
+    place.dfw_ok(&["remove"])?;
+    Ok(())
+}
+
+fn a_plain_table_is_taken_over() -> Result<()> {
+    let place = Place::new()?;
+    let path = place.write("policies/a.yaml", POLICY)?;
+    place.dfw_ok(&["apply", &path.to_string_lossy()])?;
+    let before = place.installed()?;
+    let mut guard = Daemon::start(&place, &[])?;
+    if has_owners(&Place::new()?)? {
+        guard.expect_in_force()?;
+        place.nft("flush ruleset")?;
+    } else {
+        guard.expect("others can change")?;
+    }
+    ensure!(place.installed()? == before, "not as before");
+    Ok(())
+}

@@ -1,0 +1,181 @@
+//! Policies that change.
+
+use anyhow::{Result, ensure};
+use rustix::process::Signal;
+
+use crate::Named;
+use crate::daemon::{Daemon, until};
+use crate::place::{Place, compiled_text};
+
+pub(crate) const TRIALS: &[Named] = &[
+    ("a_change_is_taken_up", a_change_is_taken_up),
+    (
+        "a_wrong_policy_changes_nothing",
+        a_wrong_policy_changes_nothing,
+    ),
+    (
+        "a_vanished_directory_changes_nothing",
+        a_vanished_directory_changes_nothing,
+    ),
+    (
+        "a_flood_of_changes_is_work_once",
+        a_flood_of_changes_is_work_once,
+    ),
+    (
+        "a_list_is_followed_through_links",
+        a_list_is_followed_through_links,
+    ),
+];
+
+const FIRST: &str = "default: deny\nports: {80: [203.0.113.7]}\n";
+
+/// Whether the rules of these ports are in force, and no others.
+fn ports(place: &Place, expected: &[&str]) -> Result<bool> {
+    let chains = place.installed()?.chains;
+    let ports = chains
+        .keys()
+        .filter_map(|name| dfw::compile::port_of_chain(name));
+    let mut ports: Vec<String> = ports.collect();
+    ports.sort();
+    ports.dedup();
+    Ok(ports == expected)
+}
+
+fn until_ports(place: &Place, expected: &[&str]) -> Result<()> {
+    until(&format!("ports {expected:?}"), || {
+        ports(place, expected).is_ok_and(|are| are).then_some(())
+    })
+}
+
+fn a_change_is_taken_up() -> Result<()> {
+    let place = Place::new()?;
+    place.write("policies/a.yaml", FIRST)?;
+    let mut guard = Daemon::start(&place, &[])?;
+    guard.expect_in_force()?;
+    ensure!(ports(&place, &["80/tcp"])?);
+    // A new file.
+    let other = place.write("policies/b.yaml", "ports: {443: any}\n")?;
+    until_ports(&place, &["443/tcp", "80/tcp"])?;
+    // As editors write: another file that takes its place.
+    let beside = place.write("policies/.b.yaml.swp", "ports: {8443: any}\n")?;
+    std::fs::rename(beside, &other)?;
+    until_ports(&place, &["80/tcp", "8443/tcp"])?;
+    // In place.
+    place.write("policies/b.yaml", "ports: {22: any}\n")?;
+    until_ports(&place, &["22/tcp", "80/tcp"])?;
+    std::fs::remove_file(other)?;
+    until_ports(&place, &["80/tcp"])?;
+    guard.signal(Signal::HUP)?;
+    guard.expect("reading everything again")?;
+    guard.stop()?;
+    ensure!(ports(&place, &["80/tcp"])?, "the rules are gone");
+    Ok(())
+}
+
+fn a_wrong_policy_changes_nothing() -> Result<()> {
+    let place = Place::new()?;
+    place.write("policies/a.yaml", FIRST)?;
+    let mut guard = Daemon::start(&place, &[])?;
+    guard.expect_in_force()?;
+    let before = place.snapshot()?;
+    place.write("policies/b.yaml", "ports: {443: [nobody-knows]}\n")?;
+    let line = guard.expect("nobody-knows")?;
+    ensure!(line.contains("b.yaml:1:"), "{line}");
+    guard.expect("change nothing")?;
+    // A test of the policy that fails is as bad.
+    let tests = "ports: {443: any}\ntests:\n  - {from: 192.0.2.1, to: 443, expect: refuse}\n";
+    place.write("policies/b.yaml", tests)?;
+    guard.expect("change nothing")?;
+    ensure!(place.snapshot()? == before, "something was changed");
+    place.write("policies/b.yaml", "ports: {443: any}\n")?;
+    guard.expect("right again")?;
+    until_ports(&place, &["443/tcp", "80/tcp"])
+}
+
+fn a_vanished_directory_changes_nothing() -> Result<()> {
+    let place = Place::new()?;
+    place.write("etc/policies/a.yaml", FIRST)?;
+    let (etc, gone) = (place.dir().join("etc"), place.dir().join("gone"));
+    let path = etc.join("policies").to_string_lossy().into_owned();
+    std::os::unix::fs::symlink(&path, place.dir().join("policies"))?;
+    let mut command = place.program(&["guard", &path, "--docker-host", "none"]);
+    command.arg("--state").arg(place.dir().join("state"));
+    command.arg("--socket").arg(place.dir().join("guard.sock"));
+    let mut guard = Daemon::of(command)?;
+    guard.expect_in_force()?;
+    let before = place.snapshot()?;
+    for folder in [etc.join("policies"), etc.clone()] {
+        std::fs::rename(&folder, &gone)?;
+        guard.expect("cannot read")?;
+        guard.expect("change nothing")?;
+        ensure!(place.snapshot()? == before, "something was changed");
+        std::fs::rename(&gone, &folder)?;
+        guard.expect("right again")?;
+    }
+    // What comes back is watched as before.
+    place.write("etc/policies/b.yaml", "ports: {443: any}\n")?;
+    until_ports(&place, &["443/tcp", "80/tcp"])
+}
+
+fn a_flood_of_changes_is_work_once() -> Result<()> {
+    const CHANGES: u16 = 400;
+    let place = Place::new()?;
+    place.write("policies/a.yaml", FIRST)?;
+    let mut guard = Daemon::start(&place, &[])?;
+    guard.expect_in_force()?;
+    for port in 1..=CHANGES {
+        place.write(
+            "policies/b.yaml",
+            format!("ports: {{{}: any}}\n", 1000 + port),
+        )?;
+    }
+    until_ports(&place, &["1400/tcp", "80/tcp"])?;
+    place.write("policies/b.yaml", "ports: {443: any}\n")?;
+    until_ports(&place, &["443/tcp", "80/tcp"])?;
+    guard.signal(Signal::HUP)?;
+    guard.expect("reading everything again")?;
+    let applied = guard
+        .said
+        .iter()
+        .filter(|line| line.contains("in force: "))
+        .count();
+    ensure!(
+        applied < usize::from(CHANGES) / 4,
+        "{applied} times for {CHANGES} changes"
+    );
+    Ok(())
+}
+
+fn a_list_is_followed_through_links() -> Result<()> {
+    let place = Place::new()?;
+    let list = place.write("elsewhere/real.txt", "192.0.2.1\n")?;
+    std::fs::create_dir(place.dir().join("lists"))?;
+    std::os::unix::fs::symlink(&list, place.dir().join("lists/office.txt"))?;
+    let policy = |address: &str| {
+        format!("default: deny\nsources: {{office: [{address}]}}\nports: {{80: [office]}}\n")
+    };
+    place.write(
+        "policies/a.yaml",
+        "default: deny\nsources: {office: {file: ../lists/office.txt}}\nports: {80: [office]}\n",
+    )?;
+    let mut guard = Daemon::start(&place, &[])?;
+    guard.expect_in_force()?;
+    let until_is = |address: &str| {
+        let sets = compiled_text(&policy(address))?.sets;
+        until(address, || {
+            let installed = place.installed().ok()?.sets;
+            let same = sets.iter().all(|(name, set)| {
+                installed
+                    .get(name)
+                    .is_some_and(|is| is.elements == set.elements)
+            });
+            same.then_some(())
+        })
+    };
+    until_is("192.0.2.1")?;
+    place.write("elsewhere/real.txt", "192.0.2.2\n")?;
+    until_is("192.0.2.2")?;
+    let new = place.write("elsewhere/new", "192.0.2.3\n")?;
+    std::fs::rename(new, list)?;
+    until_is("192.0.2.3")
+}

@@ -1,0 +1,155 @@
+//! A stranger who sends to a closed port all the time, and a count of what gets through.
+
+use std::net::UdpSocket;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow};
+
+use crate::daemon::until;
+use crate::place::Place;
+
+/// The port that he knocks at.
+pub(crate) const PORT: u16 = 5353;
+/// A policy that closes it to him.
+pub(crate) const CLOSED: &str = "default: deny\nports: {5353/udp: [203.0.113.7]}\n";
+
+/// A stranger beside a host.
+pub(crate) struct Stranger {
+    _place: Place,
+    stop: Arc<AtomicBool>,
+    sent: Arc<AtomicU64>,
+    arrived: Arc<Arrivals>,
+    threads: Vec<JoinHandle<Result<()>>>,
+}
+
+#[derive(Default)]
+struct Arrivals {
+    count: AtomicU64,
+    /// The longest time from one arrival to a later one of the same gap, in microseconds.
+    longest: AtomicU64,
+    /// How often everything was forgotten.
+    forgotten: AtomicU64,
+}
+
+/// Arrivals that are further apart belong to different gaps.
+const APART: Duration = Duration::from_millis(200);
+
+impl Stranger {
+    /// Connects him with the host, and lets him begin.
+    pub(crate) fn beside(host: &Place) -> Result<Self> {
+        let place = Place::new()?;
+        let stranger = place.namespace();
+        host.namespace().ip(&format!(
+            "link add eth0 type veth peer name eth0 netns {}",
+            stranger.path().display()
+        ))?;
+        for (namespace, address) in [
+            (host.namespace(), "198.51.100.1/24"),
+            (stranger, "198.51.100.66/24"),
+        ] {
+            namespace.ip(&format!("addr add {address} dev eth0"))?;
+            namespace.ip("link set eth0 up")?;
+        }
+        let server = host.namespace().run(|| {
+            let server = UdpSocket::bind(("198.51.100.1", PORT))?;
+            server.set_read_timeout(Some(Duration::from_millis(50)))?;
+            Ok(server)
+        })?;
+        let client = stranger.run(|| {
+            let client = UdpSocket::bind("198.51.100.66:0")?;
+            client.connect(("198.51.100.1", PORT))?;
+            Ok(client)
+        })?;
+        let (stop, sent): (Arc<AtomicBool>, Arc<AtomicU64>) = Default::default();
+        let arrived: Arc<Arrivals> = Arc::default();
+        let threads = vec![
+            {
+                let (stop, sent) = (stop.clone(), sent.clone());
+                std::thread::spawn(move || {
+                    while !stop.load(Ordering::Relaxed) {
+                        // A refusal that came back is told with the next packet.
+                        let _ = client.send(b"let me in");
+                        sent.fetch_add(1, Ordering::Relaxed);
+                        // Some ten thousand a second are enough, and leave the machine to others.
+                        std::thread::sleep(Duration::from_micros(50));
+                    }
+                    Ok(())
+                })
+            },
+            {
+                let (stop, arrived) = (stop.clone(), arrived.clone());
+                std::thread::spawn(move || receive(&server, &stop, &arrived))
+            },
+        ];
+        Ok(Self {
+            _place: place,
+            stop,
+            sent,
+            arrived,
+            threads,
+        })
+    }
+
+    /// How many packets got through so far.
+    pub(crate) fn arrived(&self) -> u64 {
+        self.arrived.count.load(Ordering::Relaxed)
+    }
+
+    /// For how long at once they did.
+    pub(crate) fn longest_gap(&self) -> Duration {
+        Duration::from_micros(self.arrived.longest.load(Ordering::Relaxed))
+    }
+
+    /// Forgets all that got through so far.
+    pub(crate) fn forget(&self) {
+        self.arrived.forgotten.fetch_add(1, Ordering::Relaxed);
+        self.arrived.count.store(0, Ordering::Relaxed);
+        self.arrived.longest.store(0, Ordering::Relaxed);
+    }
+
+    /// Waits until he has sent some more.
+    pub(crate) fn send_some(&self) -> Result<()> {
+        let enough = self.sent.load(Ordering::Relaxed) + 100;
+        until("packets", || {
+            (self.sent.load(Ordering::Relaxed) >= enough).then_some(())
+        })
+    }
+
+    /// Ends; how many packets he has sent.
+    pub(crate) fn stop(mut self) -> Result<u64> {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            thread.join().map_err(|_| anyhow!("a thread panicked"))??;
+        }
+        Ok(self.sent.load(Ordering::Relaxed))
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+fn receive(server: &UdpSocket, stop: &AtomicBool, arrived: &Arrivals) -> Result<()> {
+    let mut gap: Option<(Instant, Instant, u64)> = None;
+    while !stop.load(Ordering::Relaxed) {
+        let Ok(_) = server.recv(&mut [0; 64]) else {
+            continue;
+        };
+        let now = Instant::now();
+        let forgotten = arrived.forgotten.load(Ordering::Relaxed);
+        let first = match gap {
+            Some((first, last, era)) if now - last < APART && era == forgotten => first,
+            _ => now,
+        };
+        gap = Some((first, now, forgotten));
+        let length = u64::try_from((now - first).as_micros()).context("too long")?;
+        arrived.longest.fetch_max(length, Ordering::Relaxed);
+        arrived.count.fetch_add(1, Ordering::Relaxed);
+    }
+    Ok(())
+}
