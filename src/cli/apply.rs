@@ -1,6 +1,6 @@
 //! `dfw apply`: the policies become the rules in force.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io::IsTerminal;
 use std::path::Path;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use crate::kernel::{self, Former, Kernel};
 use crate::netlink::snapshot::{Installed, Neighbour};
 use crate::output::diagnostic::to_json;
 use crate::output::json;
+use crate::output::progress::Progress;
 use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
 use crate::plan::{Operation, Plan};
@@ -47,15 +48,19 @@ pub(super) struct ApplyArgs {
 
 pub(super) fn run(terminal: Terminal, args: &ApplyArgs) -> Result<(), Failure> {
     let path = &args.policy.path;
-    let (loaded, passed) = load_tested(terminal, path)?;
-    let looked = Site::find(&args.engine.ask(), Sockets::Published)
-        .and_then(|found| Kernel::open().map(|kernel| (kernel, found)));
+    let read = || load_tested(terminal, path);
+    let (loaded, passed) = Progress::during("reading the policies", read)?;
+    let looked = Progress::during("looking at this host and its engines", || {
+        let found = Site::find(&args.engine.ask(), Sockets::Published)?;
+        Ok((Kernel::open()?, found))
+    });
     let (kernel, found) = match looked {
         Ok(looked) => looked,
         Err(error) => return Err(Failure::kernel(&error, loaded.sources, &loaded.files)),
     };
     let ruleset = loaded.compile(&found.host);
     let watched = Cell::new(None);
+    let progress = RefCell::new(Some(Progress::start("reading the rules in force")));
     let mut run = Run {
         terminal,
         args,
@@ -68,12 +73,14 @@ pub(super) fn run(terminal: Terminal, args: &ApplyArgs) -> Result<(), Failure> {
         agreed: false,
         watchdog: None,
         watched: &watched,
+        progress: &progress,
     };
     let done = kernel.install(
         &ruleset,
         || stamp(path, watched.get()),
         |installed, neighbours, plan| run.propose(installed, neighbours, plan),
     );
+    progress.take();
     let (mut notices, watchdog) = (run.notices, run.watchdog);
     let installation = match done {
         Ok(installation) => installation,
@@ -194,6 +201,8 @@ struct Run<'a> {
     watchdog: Option<Watchdog>,
     /// The watchdog's number, for the stamp.
     watched: &'a Cell<Option<u32>>,
+    /// Silent while something is told or asked.
+    progress: &'a RefCell<Option<Progress>>,
 }
 
 impl Run<'_> {
@@ -204,6 +213,7 @@ impl Run<'_> {
         neighbours: &[Neighbour],
         plan: &Plan<'_>,
     ) -> Result<Preview, Stopped> {
+        self.progress.take();
         let stamp = installed.and_then(|installed| installed.comment.as_deref());
         if let Some(process) = watchdog::waiting(stamp) {
             return Err(Stopped::Failed(waits(process)));
@@ -226,6 +236,8 @@ impl Run<'_> {
         if let Some(patience) = self.args.confirm {
             self.watch(installed, plan, patience)?;
         }
+        let changing = Progress::start("changing the rules");
+        self.progress.replace(Some(changing));
         Ok(preview)
     }
 

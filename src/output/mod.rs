@@ -2,5 +2,6 @@
 
 pub mod diagnostic;
 pub mod json;
+pub mod progress;
 pub mod table;
 pub mod terminal;

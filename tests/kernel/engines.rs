@@ -11,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use crate::Named;
 use crate::place::{Place, compiled};
 use crate::property::same;
+use crate::screen::Screen;
 
 pub(crate) const TRIALS: &[Named] = &[
     ("an_engine_that_hangs", hanging),
@@ -70,7 +71,19 @@ impl Drop for Socket {
 }
 
 fn hanging() -> Result<()> {
-    holds_without(&Socket::open("hanging", |_| {})?.0)
+    let socket = Socket::open("hanging", |_| {})?;
+    holds_without(&socket.0)?;
+    // Who waits at a terminal is told for what.
+    let place = Place::new()?;
+    let policy = format!("{}/{POLICY}", env!("CARGO_MANIFEST_DIR"));
+    let socket = socket.0.to_str().context("a path")?;
+    let arguments = ["apply", policy.as_str(), "--docker-host", socket];
+    let mut screen = Screen::dfw(&place, &arguments, &[], "")?;
+    screen.wait("looking at this host and its engines: 1 s")?;
+    screen.wait("applied")?;
+    let (status, _) = screen.end()?;
+    ensure!(status.success(), "{status}");
+    Ok(())
 }
 
 fn nonsense() -> Result<()> {
