@@ -3,6 +3,7 @@
 //! One loop over a closed enumeration of events. An event never does anything itself; it says what is
 //! to be done and when, so that a flood of them is work once.
 
+mod confine;
 mod control;
 mod due;
 mod engines;
@@ -100,6 +101,10 @@ pub enum Error {
 /// See [`Error`](enum@Error).
 pub fn run(options: Options) -> Result<(), Error> {
     let log = Log::new();
+    // Before there is another thread.
+    if let Err(error) = confine::confine() {
+        log.say(Level::Warning, &error.to_string());
+    }
     let done = Guard::new(options, log).and_then(Guard::run);
     service::stopping();
     if let Err(error) = &done {

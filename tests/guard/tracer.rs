@@ -6,7 +6,51 @@ use crate::Named;
 use crate::daemon::{Daemon, arguments};
 use crate::place::{DFW, Place};
 
-pub(crate) const TRIALS: &[Named] = &[("guard_starts_no_program", guard_starts_no_program)];
+pub(crate) const TRIALS: &[Named] = &[
+    ("guard_starts_no_program", guard_starts_no_program),
+    (
+        "guard_gives_up_what_it_never_needs",
+        guard_gives_up_what_it_never_needs,
+    ),
+];
+
+/// `CAP_DAC_READ_SEARCH`, `CAP_NET_ADMIN` and `CAP_SYS_PTRACE` of `linux/capability.h`.
+const CAPABILITIES: u64 = 1 << 2 | 1 << 12 | 1 << 19;
+
+fn guard_gives_up_what_it_never_needs() -> Result<()> {
+    let place = Place::new()?;
+    place.write("policies/a.yaml", "default: deny\nports: {80: any}\n")?;
+    // With an engine to follow, there are two threads.
+    let engine = place
+        .dir()
+        .join("engine.sock")
+        .to_string_lossy()
+        .into_owned();
+    let mut guard = Daemon::start(&place, &["--docker-host", &engine])?;
+    guard.expect_in_force()?;
+    let mut threads = 0;
+    for task in std::fs::read_dir(format!("/proc/{}/task", guard.pid()))? {
+        let text = std::fs::read_to_string(task?.path().join("status"))?;
+        let value = |key: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(key));
+            line.map(str::trim).context("no such line")
+        };
+        for key in ["CapEff:", "CapPrm:"] {
+            ensure!(
+                u64::from_str_radix(value(key)?, 16)? == CAPABILITIES,
+                "{text}"
+            );
+        }
+        // A filter.
+        ensure!(
+            value("Seccomp:")? == "2" && value("NoNewPrivs:")? == "1",
+            "{text}"
+        );
+        threads += 1;
+    }
+    ensure!(threads == 2, "{threads} threads");
+    Ok(())
+}
 
 fn guard_starts_no_program() -> Result<()> {
     let place = Place::new()?;

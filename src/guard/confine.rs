@@ -1,0 +1,77 @@
+//! Giving up what guard never needs, before it reads anything of others.
+
+use std::collections::BTreeMap;
+
+use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+use thiserror::Error;
+
+/// Rulesets; who holds a socket; policies of whichever owner.
+const NEEDED: CapabilitySet = CapabilitySet::NET_ADMIN
+    .union(CapabilitySet::SYS_PTRACE)
+    .union(CapabilitySet::DAC_READ_SEARCH);
+
+/// Starting programs, looking into others, changing the system: nothing that a firewall does.
+const FORBIDDEN: &[i64] = &[
+    libc::SYS_execve,
+    libc::SYS_execveat,
+    libc::SYS_ptrace,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_mount,
+    libc::SYS_umount2,
+    libc::SYS_pivot_root,
+    libc::SYS_chroot,
+    libc::SYS_setns,
+    libc::SYS_unshare,
+    libc::SYS_init_module,
+    libc::SYS_finit_module,
+    libc::SYS_delete_module,
+    libc::SYS_kexec_load,
+    libc::SYS_reboot,
+    libc::SYS_swapon,
+    libc::SYS_swapoff,
+    libc::SYS_bpf,
+    libc::SYS_perf_event_open,
+    libc::SYS_userfaultfd,
+    libc::SYS_add_key,
+    libc::SYS_keyctl,
+    libc::SYS_request_key,
+    libc::SYS_settimeofday,
+    libc::SYS_clock_settime,
+    libc::SYS_sethostname,
+];
+
+/// What could not be given up.
+#[derive(Debug, Error)]
+pub(super) enum Error {
+    #[error("cannot drop capabilities: {0}")]
+    Capabilities(#[from] rustix::io::Errno),
+    #[error("cannot filter system calls: {0}")]
+    Filter(#[from] seccompiler::Error),
+    #[error("cannot filter system calls: {0}")]
+    Backend(#[from] seccompiler::BackendError),
+}
+
+/// Gives up capabilities and system calls, for this thread and all that it starts.
+pub(super) fn confine() -> Result<(), Error> {
+    let kept = capabilities(None)?.permitted.intersection(NEEDED);
+    set_capabilities(
+        None,
+        CapabilitySets {
+            effective: kept,
+            permitted: kept,
+            inheritable: CapabilitySet::empty(),
+        },
+    )?;
+    let rules: BTreeMap<i64, _> = FORBIDDEN.iter().map(|call| (*call, Vec::new())).collect();
+    let filter = SeccompFilter::new(
+        rules,
+        SeccompAction::Allow,
+        SeccompAction::Errno(libc::EPERM.unsigned_abs()),
+        std::env::consts::ARCH.try_into()?,
+    )?;
+    let program: BpfProgram = filter.try_into()?;
+    // It also forbids new privileges.
+    Ok(seccompiler::apply_filter(&program)?)
+}
