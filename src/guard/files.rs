@@ -19,6 +19,9 @@ use super::event::Event;
 /// How many folders inside that of the policies are watched for lists to come.
 const FOLDERS: usize = 64;
 
+/// How many notices are taken at once before it is the others' turn.
+const AT_ONCE: u32 = 256;
+
 /// What is of interest in a folder.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Interest {
@@ -50,8 +53,8 @@ impl Files {
     /// Watches these places and no others; says whether one of them was not watched before, or
     /// could not be.
     pub(super) fn watch(&mut self, places: &Places) -> bool {
+        // Not `MODIFY`: who has a file open for writing is not done with it.
         let flags = WatchFlags::CLOSE_WRITE
-            | WatchFlags::MODIFY
             | WatchFlags::ATTRIB
             | WatchFlags::CREATE
             | WatchFlags::DELETE
@@ -91,7 +94,11 @@ impl Files {
         let mut buffer = [MaybeUninit::uninit(); 4096];
         let mut reader = inotify::Reader::new(&self.inotify, &mut buffer);
         let (mut policy, mut engine) = (false, false);
-        loop {
+        for number in 0.. {
+            // Others may write faster than this reads, and must not keep it from all else.
+            if number >= AT_ONCE && reader.is_buffer_empty() {
+                break;
+            }
             let event = match reader.next() {
                 Ok(event) => event,
                 Err(Errno::AGAIN) => break,

@@ -1,5 +1,7 @@
 //! Policies that change.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use anyhow::{Result, ensure};
 use rustix::process::Signal;
 
@@ -20,6 +22,10 @@ pub(crate) const TRIALS: &[Named] = &[
     (
         "a_flood_of_changes_is_work_once",
         a_flood_of_changes_is_work_once,
+    ),
+    (
+        "a_busy_neighbour_keeps_it_from_nothing",
+        a_busy_neighbour_keeps_it_from_nothing,
     ),
     (
         "a_list_is_followed_through_links",
@@ -70,6 +76,30 @@ fn a_change_is_taken_up() -> Result<()> {
     guard.stop()?;
     ensure!(ports(&place, &["80/tcp"])?, "the rules are gone");
     Ok(())
+}
+
+/// Somebody writes without pause in the folder around that of the policies.
+fn a_busy_neighbour_keeps_it_from_nothing() -> Result<()> {
+    let place = Place::new()?;
+    place.write("policies/a.yaml", FIRST)?;
+    let mut guard = Daemon::start(&place, &[])?;
+    guard.expect_in_force()?;
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for name in ["one", "other"] {
+            let path = place.dir().join(name);
+            let ended = &ended;
+            scope.spawn(move || {
+                while !ended.load(Ordering::Acquire) && std::fs::write(&path, name).is_ok() {}
+            });
+        }
+        let changed = place
+            .write("policies/b.yaml", "ports: {443: any}\n")
+            .and_then(|_| until_ports(&place, &["443/tcp", "80/tcp"]));
+        ended.store(true, Ordering::Release);
+        changed
+    })?;
+    guard.stop()
 }
 
 fn a_wrong_policy_changes_nothing() -> Result<()> {
