@@ -7,6 +7,8 @@
 //! ```text
 //! cargo bench                     everything, in some minutes; as root
 //! cargo bench -- load change      these parts: load change ports packets
+//! cargo bench -- --goals          only the sizes that have limits
+//! cargo bench -- --rounds=3       each contender so often
 //! cargo bench -- --guard          little of everything, failing where a ratio is off by a factor
 //! ```
 //!
@@ -33,7 +35,7 @@ mod support;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use support::command::find;
 use support::helper::HELPER;
 
@@ -60,11 +62,15 @@ fn main() -> Result<ExitCode> {
         println!("a bench says nothing of a program that is not optimized: `cargo bench`");
         return Ok(ExitCode::SUCCESS);
     }
-    let (scale, slack) = if has("--guard") {
-        (Scale::Small, SLACK)
-    } else {
-        (Scale::Full, 1.0)
+    let (scale, slack) = match (has("--guard"), has("--goals")) {
+        (true, _) => (Scale::Small, SLACK),
+        (false, true) => (Scale::Goals, 1.0),
+        (false, false) => (Scale::Full, 1.0),
     };
+    let rounds = arguments.iter().find_map(|a| a.strip_prefix("--rounds="));
+    let rounds = rounds
+        .map_or(Ok(ROUNDS), str::parse)
+        .context("--rounds=NUMBER")?;
     let named: Vec<&str> = PARTS.into_iter().filter(|part| has(part)).collect();
     let parts = if named.is_empty() {
         PARTS.to_vec()
@@ -72,7 +78,7 @@ fn main() -> Result<ExitCode> {
         named
     };
     needs()?;
-    let mut track = Track::open(ROUNDS)?;
+    let mut track = Track::open(rounds)?;
     let mut goals = Goals::default();
     for part in parts {
         match part {

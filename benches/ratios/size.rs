@@ -1,9 +1,10 @@
 //! How much is measured.
 
-/// All of it, or so little that it is a matter of seconds.
+/// All of it, only the sizes that have limits, or so little that it is a matter of seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scale {
     Full,
+    Goals,
     Small,
 }
 
@@ -12,7 +13,7 @@ impl Scale {
     /// starting the program weighs more than the work; none otherwise.
     pub(crate) fn limit(self, is_meant: bool, wanted: f64, small: f64) -> Option<f64> {
         match self {
-            Self::Full => is_meant.then_some(wanted),
+            Self::Full | Self::Goals => is_meant.then_some(wanted),
             Self::Small => Some(small),
         }
     }
@@ -21,6 +22,7 @@ impl Scale {
     pub(crate) fn lists(self) -> &'static [usize] {
         match self {
             Self::Full => &[1_000, 10_000, 100_000, 1_000_000],
+            Self::Goals => &[1_000_000],
             Self::Small => &[20_000],
         }
     }
@@ -29,6 +31,7 @@ impl Scale {
     pub(crate) fn packets(self) -> &'static [usize] {
         match self {
             Self::Full => &[10, 1_000, 10_000, 1_000_000],
+            Self::Goals => &[1_000, 10_000, 1_000_000],
             Self::Small => &[1_000],
         }
     }
@@ -37,6 +40,7 @@ impl Scale {
     pub(crate) fn ports(self) -> &'static [usize] {
         match self {
             Self::Full => &[10, 100, 1_000, 10_000],
+            Self::Goals => &[1_000],
             Self::Small => &[100],
         }
     }
