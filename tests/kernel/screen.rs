@@ -139,7 +139,10 @@ pub(crate) fn play_terminal(name: &str, program: &str, arguments: &[String]) -> 
     rustix::stdio::dup2_stdout(terminal.as_fd())?;
     rustix::stdio::dup2_stderr(terminal.as_fd())?;
     drop(terminal);
-    Err(anyhow!(Command::new(program).args(arguments).exec()))
+    // Whoever runs the tests in the background may ignore what the keyboard sends.
+    let mut command = Command::new("env");
+    command.arg("--default-signal=INT,QUIT").arg(program);
+    Err(anyhow!(command.args(arguments).exec()))
 }
 
 /// A server by the name of sshd, to which a client is connected, and who runs a program.
