@@ -14,4 +14,6 @@ mod golden;
 mod import;
 mod meaning;
 mod no_harm;
+#[path = "../support/reference/mod.rs"]
+mod reference;
 mod tidy;

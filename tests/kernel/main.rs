@@ -19,6 +19,7 @@ mod crowd;
 mod drift;
 mod engines;
 mod import;
+mod judge;
 mod kill;
 mod libnftnl;
 mod loss;
@@ -27,6 +28,9 @@ mod owner;
 mod place;
 mod program;
 mod property;
+#[path = "../support/reference/mod.rs"]
+#[expect(clippy::unwrap_used, reason = "what fails there is a failed test")]
+mod reference;
 mod refusals;
 mod roundtrip;
 mod screen;
@@ -100,6 +104,7 @@ fn all() -> impl Iterator<Item = Named> {
         confirm::TRIALS,
         session::TRIALS,
         import::TRIALS,
+        judge::TRIALS,
         watch::TRIALS,
     ];
     groups.into_iter().flatten().copied()

@@ -4,10 +4,22 @@ use std::hash::{BuildHasher, RandomState};
 
 use anyhow::{Context, Result, anyhow};
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
+use proptest::test_runner::{
+    Config, FileFailurePersistence, RngAlgorithm, TestCaseError, TestRng, TestRunner,
+};
 
 /// Tries a property on random values; what fails is made as small as it can be.
 pub(crate) fn property<S: Strategy>(
+    cases: u32,
+    values: &S,
+    holds: impl Fn(S::Value) -> Result<()>,
+) -> Result<()> {
+    property_kept(None, cases, values, holds)
+}
+
+/// The same; what has failed before is in a file, where what fails is added, and is tried first.
+pub(crate) fn property_kept<S: Strategy>(
+    failures: Option<&'static str>,
     cases: u32,
     values: &S,
     holds: impl Fn(S::Value) -> Result<()>,
@@ -17,8 +29,10 @@ pub(crate) fn property<S: Strategy>(
     bytes[..8].copy_from_slice(&u64::to_le_bytes(seed));
     let config = Config {
         cases,
-        failure_persistence: None,
+        failure_persistence: failures
+            .map(|file| Box::new(FileFailurePersistence::Direct(file)) as _),
         max_shrink_iters: 400,
+        max_shrink_time: 30_000,
         ..Config::default()
     };
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);

@@ -38,13 +38,18 @@ impl Namespace {
     /// used for anything else. Sockets that it opens stay in the namespace.
     pub(crate) fn run<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         let inside = || {
-            let file = File::open(&self.path)?;
-            move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
-                .with_context(|| format!("cannot enter {}", self.path.display()))?;
+            self.enter()?;
             work()
         };
         std::thread::scope(|scope| scope.spawn(inside).join())
             .map_err(|_| anyhow!("the work in {} panicked", self.path.display()))?
+    }
+
+    /// Moves this thread inside. Sockets that it has stay where they were opened.
+    pub(crate) fn enter(&self) -> Result<()> {
+        let file = File::open(&self.path)?;
+        move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
+            .with_context(|| format!("cannot enter {}", self.path.display()))
     }
 
     /// A program that will run inside.

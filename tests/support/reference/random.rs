@@ -36,7 +36,7 @@ const PATTERNS: [&str; 8] = [
 const V4: [u128; 3] = [0xcb00_7100, 0xffff_ff00, 0];
 const V6: [u128; 3] = [0x2001_0db8 << 96, u128::MAX - 255, 0x1_0000_0000_0000_0000];
 
-pub(super) fn range() -> impl Strategy<Value = Range> {
+pub(crate) fn range() -> impl Strategy<Value = Range> {
     let size = prop_oneof![Just(0), select(vec![1, 3, 7, 15]), 0..40_u128];
     (any::<bool>(), 0..3_usize, 0..256_u128, size, any::<bool>()).prop_map(
         |(v4, base, at, size, aligned)| {
@@ -129,7 +129,7 @@ fn port(lists: usize) -> impl Strategy<Value = Port> {
         )
 }
 
-pub(super) fn meant() -> impl Strategy<Value = Meant> {
+pub(crate) fn meant() -> impl Strategy<Value = Meant> {
     let patterns = || subsequence(PATTERNS.to_vec(), 0..=4);
     (
         any::<bool>(),
@@ -163,7 +163,7 @@ pub(super) fn meant() -> impl Strategy<Value = Meant> {
         })
 }
 
-pub(super) fn host() -> impl Strategy<Value = HostView> {
+pub(crate) fn host() -> impl Strategy<Value = HostView> {
     let bridges = ["docker0", "br-0123456789ab", "podman1", "br-lan", "virbr1"];
     // Unknown, a container's, somebody else's, or shared.
     prop::collection::vec(0..4, bridges.len()).prop_map(move |kinds| {
@@ -182,7 +182,7 @@ pub(super) fn host() -> impl Strategy<Value = HostView> {
 
 /// Random numbers from which a packet is made for a given policy.
 #[derive(Debug, Clone)]
-pub(super) struct Seed {
+pub(crate) struct Seed {
     input: bool,
     tracked: bool,
     names: (&'static str, &'static str),
@@ -233,13 +233,13 @@ fn seed() -> impl Strategy<Value = Seed> {
 }
 
 /// Where something could change: the ends of all ranges of a policy, and one beyond.
-pub(super) struct Edges {
+pub(crate) struct Edges {
     addresses: Vec<IpAddr>,
     ports: Vec<u16>,
 }
 
 impl Edges {
-    pub(super) fn of(policy: &Meant) -> Self {
+    pub(crate) fn of(policy: &Meant) -> Self {
         let mut addresses: Vec<IpAddr> = ["192.0.2.1", "2001:db8:ffff::1"]
             .map(|text| text.parse().unwrap())
             .into();
@@ -278,7 +278,7 @@ impl Edges {
         }
     }
 
-    pub(super) fn packet(&self, seed: &Seed) -> Packet {
+    pub(crate) fn packet(&self, seed: &Seed) -> Packet {
         let (reply, dnat, related, bridge, returns, resumes) = seed.facts;
         let icmp = [L4Protocol::Icmp, L4Protocol::Icmp6].contains(&seed.protocol);
         Packet {
@@ -310,6 +310,6 @@ impl Edges {
     }
 }
 
-pub(super) fn packets() -> impl Strategy<Value = Vec<Seed>> {
+pub(crate) fn packets() -> impl Strategy<Value = Vec<Seed>> {
     prop::collection::vec(seed(), PACKETS)
 }

@@ -12,7 +12,7 @@ use dfw::source::Sources;
 use super::{Meant, Port, Range, Who};
 
 /// The address with a number.
-pub(super) fn address(v4: bool, number: u128) -> IpAddr {
+pub(crate) fn address(v4: bool, number: u128) -> IpAddr {
     if v4 {
         IpAddr::V4(u32::try_from(number).unwrap().into())
     } else {
@@ -119,7 +119,7 @@ impl Meant {
     }
 
     /// The rules that the written policy becomes.
-    pub(super) fn compile(&self, host: &HostView, shuffled: bool) -> Ruleset {
+    pub(crate) fn compile(&self, host: &HostView, shuffled: bool) -> Ruleset {
         let files = self.files(shuffled);
         let mut sources = Sources::in_memory(files.clone());
         let ids = sources.read_policies(Path::new("p")).unwrap();

@@ -1,0 +1,270 @@
+//! The kernel as the judge: what a policy means, what the evaluator says of the compiled rules, and
+//! what the kernel does to a real packet are the same, and so is the way there.
+//!
+//! `DFW_SEED` repeats a run; what has failed once is tried first in each.
+
+mod frame;
+mod sent;
+mod world;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use anyhow::{Context, Result, bail, ensure};
+use dfw::eval::{Decision, Trace, evaluate};
+use dfw::host::HostView;
+use dfw::kernel::{Heard, Tracer};
+use dfw::netlink::trace::{Event, Outcome, Traced};
+use dfw::netlink::tracer::Filter;
+use dfw::ruleset::{Hook, Ruleset, TABLE};
+
+use crate::Named;
+use crate::place::install;
+use crate::property::property_kept;
+use crate::reference::random::{Edges, Seed, host, meant, packets};
+use crate::reference::{Meant, meaning};
+use sent::Sent;
+use world::World;
+
+pub(crate) const TRIALS: &[Named] = &[(
+    "the_kernel_does_what_the_policy_means",
+    the_kernel_does_what_the_policy_means,
+)];
+
+/// How many policies are tried, each with a hundred packets.
+const POLICIES: u32 = 130;
+/// How many decisions a run makes at least.
+const DECISIONS: u32 = 10_000;
+/// What has failed once.
+const FAILURES: &str = "tests/kernel/judge/failures.txt";
+
+fn the_kernel_does_what_the_policy_means() -> Result<()> {
+    let world = World::new()?;
+    let tally = RefCell::new(BTreeMap::new());
+    property_kept(
+        Some(FAILURES),
+        POLICIES,
+        &(meant(), host(), packets()),
+        |(policy, host, seeds)| judge(&world, &policy, &host, &seeds, &tally),
+    )?;
+    let tally = tally.into_inner();
+    let count = |what: &str| tally.get(what).copied().unwrap_or_default();
+    eprintln!("packets judged by the kernel: {tally:?}");
+    ensure!(count("all") >= DECISIONS, "too few packets: {tally:?}");
+    for (what, least) in [
+        ("input", 10),
+        ("forward", 3),
+        ("Accept", 10),
+        ("Drop", 20),
+        ("Reject", 80),
+        ("translated", 5),
+        ("answer", 10),
+        ("about", 100),
+        ("untracked", 100),
+        ("v6", 5),
+        ("traced", 20),
+    ] {
+        ensure!(
+            count(what) >= DECISIONS / least,
+            "too few of {what}: {tally:?}"
+        );
+    }
+    Ok(())
+}
+
+type Tally = RefCell<BTreeMap<String, u32>>;
+
+/// Sends packets through the rules of a policy.
+fn judge(
+    world: &World,
+    policy: &Meant,
+    host: &HostView,
+    seeds: &[Seed],
+    tally: &Tally,
+) -> Result<()> {
+    let ruleset = policy.compile(host, false);
+    let edges = Edges::of(policy);
+    let drawn = seeds.iter().map(|seed| edges.packet(seed));
+    let sent: Vec<Sent> = drawn
+        .zip(1..)
+        .filter_map(|(packet, id)| Sent::of(&packet, id))
+        .collect();
+    world.reset()?;
+    let openers: Vec<_> = sent.iter().flat_map(|sent| sent.openers.clone()).collect();
+    world.send(openers)?;
+    let frames: Vec<_> = sent.iter().map(|sent| sent.frame.clone()).collect();
+    let paths = world.host.kernel(|kernel| {
+        install(kernel, &ruleset)?;
+        let handles = kernel
+            .snapshot()?
+            .installed
+            .context("nothing is installed")?
+            .facts
+            .handles;
+        let tracer = Tracer::begin(&Filter::default())?;
+        world.send(frames.clone())?;
+        paths(&tracer, &handles)
+    })?;
+    let seen = world.seen()?;
+    // Errors about different connections look the same.
+    let sent_alike = |one: &Sent| sent.iter().filter(|other| key(other) == key(one)).count();
+    for sent in &sent {
+        let (packet, id) = (&sent.packet, sent.frame.0.id);
+        let trace = evaluate(&ruleset, packet);
+        let meant = meaning(policy, host, packet);
+        let context = || format!("{sent:#?}\n{trace:#?}\n{ruleset}");
+        ensure!(!trace.unknown, "{}", context());
+        ensure!(seen.came(packet.hook, id), "it never came: {}", context());
+        ensure!(trace.decision == meant, "meant {meant:?}: {}", context());
+        let passed = seen.passed(packet.hook, id);
+        ensure!(
+            passed == (meant == Decision::Accept),
+            "meant {meant:?}, and the kernel {}: {}",
+            if passed {
+                "lets it through"
+            } else {
+                "does not let it through"
+            },
+            context()
+        );
+        let alike = sent_alike(sent);
+        let path = paths
+            .get(&key(sent))
+            .filter(|paths| paths.len() == 1 && alike == 1);
+        if let Some(path) = path {
+            same_way(&ruleset, &trace, &path[0]).with_context(context)?;
+        }
+        count(tally, sent, meant, path.is_some());
+    }
+    Ok(())
+}
+
+fn count(tally: &Tally, sent: &Sent, meant: Decision, traced: bool) {
+    use dfw::ruleset::Direction;
+    let packet = &sent.packet;
+    let connection = packet.connection;
+    let what = [
+        ("all".to_owned(), true),
+        (packet.hook.name().to_owned(), true),
+        (format!("{meant:?}"), true),
+        ("translated".to_owned(), connection.is_some_and(|c| c.dnat)),
+        (
+            "answer".to_owned(),
+            connection.is_some_and(|c| c.direction == Direction::Reply),
+        ),
+        ("about".to_owned(), connection.is_some_and(|c| c.related)),
+        ("untracked".to_owned(), connection.is_none()),
+        ("v6".to_owned(), packet.flow.source.is_ipv6()),
+        ("traced".to_owned(), traced),
+    ];
+    let mut tally = tally.borrow_mut();
+    for (what, _) in what.into_iter().filter(|(_, is)| *is) {
+        *tally.entry(what).or_default() += 1;
+    }
+}
+
+/// By what a packet is known again.
+type Key = (Hook, IpAddr, IpAddr, u8, Option<(u16, u16)>);
+/// The rules that matched, by chain and place, and what each decided.
+type Path = Vec<(String, usize, Outcome)>;
+
+fn key(sent: &Sent) -> Key {
+    let packet = &sent.packet;
+    let (source, destination) = (packet.flow.source, packet.flow.destination);
+    (
+        packet.hook,
+        source,
+        destination,
+        packet.protocol.number(),
+        sent.ports,
+    )
+}
+
+/// The ways of the packets that were traced through dfw's table.
+fn paths(
+    tracer: &Tracer,
+    handles: &BTreeMap<String, Vec<u64>>,
+) -> Result<BTreeMap<Key, Vec<Path>>> {
+    let mut paths: BTreeMap<Key, Vec<Path>> = BTreeMap::new();
+    let mut current: BTreeMap<u32, Key> = BTreeMap::new();
+    loop {
+        let messages = match tracer.hear()? {
+            Heard::Lost => bail!("traces were lost"),
+            Heard::Messages(messages) if messages.is_empty() => return Ok(paths),
+            Heard::Messages(messages) => messages,
+        };
+        for message in messages
+            .into_iter()
+            .filter(|message| message.table == TABLE)
+        {
+            let Traced {
+                id,
+                chain,
+                event,
+                verdict,
+                headers,
+                ..
+            } = message;
+            if let Some(headers) = headers {
+                let hook = if chain == Hook::Input.name() {
+                    Hook::Input
+                } else {
+                    Hook::Forward
+                };
+                let key = (
+                    hook,
+                    headers.source,
+                    headers.destination,
+                    headers.protocol,
+                    headers.ports,
+                );
+                current.insert(id, key);
+                paths.entry(key).or_default().push(Vec::new());
+            }
+            if let Event::Rule(handle) = event {
+                let place = handles
+                    .get(&chain)
+                    .and_then(|all| all.iter().position(|known| *known == handle))
+                    .with_context(|| format!("no rule {handle} in {chain}"))?;
+                let path = current
+                    .get(&id)
+                    .and_then(|key| paths.get_mut(key)?.last_mut());
+                path.context("a way without a beginning")?
+                    .push((chain, place, verdict));
+            }
+        }
+    }
+}
+
+/// The evaluator's steps are among those of the kernel, and both end at the same rule.
+fn same_way(ruleset: &Ruleset, trace: &Trace, path: &Path) -> Result<()> {
+    let mut rest = path.iter();
+    for step in &trace.steps {
+        let met = rest.any(|(chain, place, _)| *chain == step.chain && *place == step.rule);
+        ensure!(
+            met,
+            "the kernel went another way, not by {step:?}: {path:#?}"
+        );
+    }
+    match (trace.steps.last(), path.last()) {
+        (Some(last), Some((chain, place, _))) => {
+            ensure!(
+                *chain == last.chain && *place == last.rule,
+                "the kernel went on: {path:#?}"
+            );
+            let rule = &ruleset.chains[chain].rules[*place];
+            let dropped = matches!(path.last(), Some((_, _, Outcome::Drop)));
+            let refused = trace.decision != Decision::Accept;
+            ensure!(dropped == refused, "{rule}: {path:#?}");
+        }
+        (None, _) => {
+            let decided = path
+                .iter()
+                .find(|(_, _, verdict)| matches!(verdict, Outcome::Accept | Outcome::Drop));
+            ensure!(decided.is_none(), "the kernel has decided: {path:#?}");
+        }
+        (Some(_), None) => bail!("the kernel met no rule"),
+    }
+    Ok(())
+}

@@ -1,0 +1,222 @@
+//! What a policy means, said a second time in a few lines: the rules must do just that.
+//!
+//! With random policies, which are written as text and compiled for a random host, and random
+//! packets near the edges of what they say.
+
+pub(crate) mod random;
+mod text;
+
+use std::net::IpAddr;
+
+use dfw::eval::{Decision, Flow, Packet};
+use dfw::host::HostView;
+use dfw::ruleset::{Direction, Hook, L4Protocol};
+
+/// A policy as it was meant, before it was written.
+#[derive(Debug, Clone)]
+pub(crate) struct Meant {
+    deny: bool,
+    pub(crate) sources: Vec<Vec<Range>>,
+    pub(crate) ports: Vec<Port>,
+    /// Names, or beginnings of names with a `*`.
+    container_interfaces: Vec<&'static str>,
+    foreign_interfaces: Vec<&'static str>,
+}
+
+/// Addresses from a first to a last one, as numbers of a family.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Range {
+    v4: bool,
+    first: u128,
+    last: u128,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Port {
+    address: Option<IpAddr>,
+    protocol: L4Protocol,
+    first: u16,
+    last: u16,
+    pub(crate) allow: Who,
+    except: Who,
+    interfaces: Vec<&'static str>,
+    log: bool,
+    reject: bool,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Who {
+    any: bool,
+    containers: bool,
+    /// Places of named lists, from 0.
+    named: Vec<usize>,
+    pub(crate) inline: Vec<Range>,
+}
+
+/// The reference: what a policy means for a packet, straight from the description of the language
+/// and of the doors. Nothing here was taken from the compiler.
+pub(crate) fn meaning(policy: &Meant, host: &HostView, packet: &Packet) -> Decision {
+    use Decision::{Accept, Drop};
+    let way = packet.connection.map(|c| c.direction);
+    let (answer, asked) = (
+        way == Some(Direction::Reply),
+        way == Some(Direction::Original),
+    );
+    let translated = packet.connection.filter(|c| c.dnat).map(|c| c.original);
+    let out = packet.outgoing.as_ref().map_or("", |out| &out.name);
+    let from_container = policy.knows_container(host, &packet.incoming);
+    let icmp = [L4Protocol::Icmp, L4Protocol::Icmp6].contains(&packet.protocol);
+
+    if packet.hook == Hook::Input {
+        let port = policy.most_exact(packet.protocol, packet.flow);
+        return match port {
+            // The host's own sockets are its own unless a policy names them.
+            _ if packet.incoming == "lo" => Accept,
+            Some(port) if from_container => port.refused_if(port.except.containers),
+            None => Accept,
+            _ if is_loopback(packet.flow) => Drop,
+            Some(port) => port.judge(policy, packet.flow, Some(&packet.incoming)),
+        };
+    }
+    let out_of_reach = !policy.knows_container(host, out);
+    let judged = translated.filter(|_| asked || answer && from_container && out_of_reach);
+    if judged.is_some_and(is_loopback) {
+        return Drop; // A loopback address never comes over a wire.
+    }
+    if icmp && packet.connection.is_some_and(|c| c.related) {
+        return Accept; // Errors about connections: path MTU.
+    }
+    let tcp = packet.protocol == L4Protocol::Tcp;
+    let related = packet.connection.is_some_and(|c| c.related);
+    let opens = asked && translated.is_none() && !related;
+    if from_container && out_of_reach && tcp && opens && packet.resumes {
+        return Drop; // What it answers nobody knows any more; nothing says that it may.
+    }
+    let named = translated.and_then(|to| policy.most_exact(packet.protocol, to));
+    let answers_outside = answer && !policy.knows_container(host, out);
+    match translated {
+        // Containers of this host are let through unless they are excepted, and so is what
+        // answers them; but not what answers others on a published port.
+        _ if from_container && !(translated.is_some() && answers_outside) => match named {
+            Some(port) if asked => port.refused_if(port.except.containers),
+            _ => Accept,
+        },
+        _ if answer && !from_container => Accept,
+        // What stays within a bridge of others is their own business.
+        Some(_) if packet.returns && policy.names_foreign(host, &packet.incoming) => Accept,
+        // The original destination decides.
+        Some(to) => match named {
+            Some(port) => port.judge(policy, to, asked.then_some(&packet.incoming)),
+            None if !policy.deny || packet.returns => Accept,
+            None if from_container => Drop,
+            None if policy.is_foreign(host, out) => Accept,
+            None if packet.outgoing.as_ref().is_some_and(|o| o.bridge) => Drop,
+            None => drop_if(policy.may_be_container(host, out)),
+        },
+        // Straight to a container: as if its port were published under its own number.
+        None if !policy.is_routed_to_container(host, out) || packet.returns => Accept,
+        None if policy.deny => Drop,
+        None => match policy.most_exact(packet.protocol, packet.flow) {
+            Some(_) if is_loopback(packet.flow) => Drop,
+            Some(port) => port.judge(policy, packet.flow, Some(&packet.incoming)),
+            None => Accept,
+        },
+    }
+}
+
+fn is_loopback(flow: Flow) -> bool {
+    matches!(flow.destination, IpAddr::V4(to) if to.octets()[0] == 127)
+}
+
+fn drop_if(refused: bool) -> Decision {
+    if refused {
+        Decision::Drop
+    } else {
+        Decision::Accept
+    }
+}
+
+impl Meant {
+    /// A key with an address before one without, then the narrower range.
+    fn most_exact(&self, protocol: L4Protocol, to: Flow) -> Option<&Port> {
+        let number = to.port?;
+        let matching = self.ports.iter().filter(|port| {
+            port.protocol == protocol
+                && port.first <= number
+                && number <= port.last
+                && (port.address.is_none() || port.address == Some(to.destination))
+        });
+        matching.min_by_key(|port| (port.address.is_none(), port.last - port.first))
+    }
+
+    fn is_among(&self, who: &Who, source: IpAddr) -> bool {
+        let named = who.named.iter().flat_map(|name| &self.sources[*name]);
+        who.any || named.chain(&who.inline).any(|range| range.has(source))
+    }
+
+    /// By whole name, from the settings or from the host; the settings stand above the host.
+    fn knows_container(&self, host: &HostView, name: &str) -> bool {
+        let looks_so = host.container_bridges.contains(name);
+        let said = self.container_interfaces.contains(&name);
+        (said || looks_so && !self.foreign_interfaces.contains(&name))
+            && !host.shared_bridges.contains(name)
+    }
+
+    fn may_be_container(&self, host: &HostView, name: &str) -> bool {
+        self.knows_container(host, name)
+            || self.container_interfaces.contains(&name)
+            || fits(&self.container_interfaces, name)
+    }
+
+    /// What is known to be a container's is nobody else's.
+    fn is_foreign(&self, host: &HostView, name: &str) -> bool {
+        let fits = fits(&self.foreign_interfaces, name);
+        self.names_foreign(host, name) || fits && !self.knows_container(host, name)
+    }
+
+    /// By whole name.
+    fn names_foreign(&self, host: &HostView, name: &str) -> bool {
+        let said = self.foreign_interfaces.contains(&name);
+        !self.knows_container(host, name) && (said || host.foreign_bridges.contains(name))
+    }
+
+    /// What is another's is left alone, whatever else its name says.
+    fn is_routed_to_container(&self, host: &HostView, name: &str) -> bool {
+        self.may_be_container(host, name) && !self.is_foreign(host, name)
+    }
+}
+
+/// Whether one of the patterns that end in `*` is the beginning of a name.
+fn fits(patterns: &[&str], name: &str) -> bool {
+    let beginnings = patterns.iter().filter_map(|p| p.strip_suffix('*'));
+    beginnings.into_iter().any(|p| name.starts_with(p))
+}
+
+impl Port {
+    fn refused_if(&self, refused: bool) -> Decision {
+        match (refused, self.reject) {
+            (false, _) => Decision::Accept,
+            (true, false) => Decision::Drop,
+            (true, true) => Decision::Reject,
+        }
+    }
+
+    /// `incoming` is given where the packet opens the connection.
+    fn judge(&self, policy: &Meant, flow: Flow, incoming: Option<&String>) -> Decision {
+        let elsewhere = incoming.is_some_and(|name| {
+            !self.interfaces.is_empty() && !self.interfaces.contains(&name.as_str())
+        });
+        let excepted = policy.is_among(&self.except, flow.source);
+        self.refused_if(elsewhere || excepted || !policy.is_among(&self.allow, flow.source))
+    }
+}
+
+impl Range {
+    fn has(self, address: IpAddr) -> bool {
+        let number = match address {
+            IpAddr::V4(v4) => u32::from(v4).into(),
+            IpAddr::V6(v6) => u128::from(v6),
+        };
+        address.is_ipv4() == self.v4 && self.first <= number && number <= self.last
+    }
+}
