@@ -104,7 +104,9 @@ pub fn decode(message: &Message<'_>) -> Result<Option<Traced>, Malformed> {
     let event = match number(NFTA_TRACE_TYPE)? {
         Some(NFT_TRACETYPE_RULE) => match get(NFTA_TRACE_RULE_HANDLE) {
             Some(handle) => Event::Rule(handle.be64()?),
-            None => Event::Unknown,
+            // The mark behind a chain's last rule, which kernels tell of as of a rule
+            // (`nf_trace_fill_rule_info` in net/netfilter/nf_tables_trace.c).
+            None => Event::Return,
         },
         Some(NFT_TRACETYPE_RETURN) => Event::Return,
         Some(NFT_TRACETYPE_POLICY) => Event::Policy,

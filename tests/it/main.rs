@@ -10,6 +10,9 @@ mod cli;
 mod codec;
 mod diagnostics;
 mod engines;
+mod fuzz;
+#[path = "../support/fuzzed.rs"]
+mod fuzzed;
 mod golden;
 mod import;
 mod meaning;

@@ -1,0 +1,156 @@
+//! What must hold of any bytes, wherever they come from: shared by the fuzz targets and by the
+//! tests that run them for a moment.
+
+#![allow(
+    dead_code,
+    clippy::allow_attributes,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "each fuzz target uses one, and what fails here is a finding"
+)]
+
+use std::path::Path;
+
+use dfw::compile::compile;
+use dfw::diagnostic::{Diagnostic, Severity};
+use dfw::host::HostView;
+use dfw::import;
+use dfw::netlink::batch::{Answer, Batch};
+use dfw::netlink::link::{decode_address, decode_link};
+use dfw::netlink::listener::decode_listener;
+use dfw::netlink::request::decode_generation;
+use dfw::netlink::snapshot::Installed;
+use dfw::netlink::wire::Messages;
+use dfw::netlink::{nflog, notice, object, trace};
+use dfw::output::diagnostic::{render, to_json};
+use dfw::policy::address::{AddressSet, Entry};
+use dfw::policy::{self, Policy};
+use dfw::ruleset::check::check;
+use dfw::ruleset::{Origin, Ruleset};
+use dfw::source::Sources;
+
+/// A policy: it is read or refused with reasons that point into it, and what is read becomes rules
+/// that the kernel can take and that come back from it the same.
+pub(crate) fn policy(bytes: &[u8]) {
+    let mut sources = Sources::in_memory([("policy.yaml", bytes)]);
+    let Some(policy) = read(&mut sources) else {
+        return;
+    };
+    let host = HostView::default();
+    let ruleset = compile(&policy, &host, &|span| Origin {
+        file: "policy.yaml".to_owned(),
+        line: sources.line_column(span).0,
+    });
+    assert_eq!(check(&ruleset), Vec::<String>::new());
+    comes_back(&ruleset);
+}
+
+/// A list of addresses: it has exactly the entries of its lines, or each line that is none is told.
+pub(crate) fn addresses(bytes: &[u8]) {
+    const POLICY: &str = "default: deny\nsources: {all: {file: list}}\nports: {80: [all]}\n";
+    let mut sources = Sources::in_memory([("policy.yaml", POLICY.as_bytes()), ("list", bytes)]);
+    let read = read(&mut sources);
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        assert!(read.is_none(), "not UTF-8, and yet a list");
+        return;
+    };
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let lines = text.split('\n').filter_map(|line| {
+        let entry = line.split('#').next().unwrap_or_default().trim();
+        (!entry.is_empty()).then(|| entry.parse::<Entry>().ok())
+    });
+    // Of a list without entries, dfw says that nobody is on it.
+    match (lines.collect::<Option<Vec<_>>>(), read) {
+        (Some(entries), Some(policy)) => {
+            let source = policy.sources.values().next().expect("the only list");
+            assert_eq!(source.addresses, AddressSet::from_entries(entries.clone()));
+            for entry in source.addresses.iter() {
+                assert_eq!(entry.to_string().parse::<Entry>().ok(), Some(entry));
+            }
+        }
+        (Some(entries), None) => assert!(entries.is_empty(), "every line is fine"),
+        (None, read) => assert!(read.is_none(), "a line is wrong"),
+    }
+}
+
+/// Messages of the kernel: whatever they are, reading ends; and what is read of a table is what is
+/// read of it when it is written again.
+pub(crate) fn netlink(bytes: &[u8]) {
+    for message in Messages::new(bytes) {
+        let Ok(message) = message else { break };
+        let _ = object::decode(&message);
+        let _ = notice::decode(&message);
+        let _ = Answer::decode(&message);
+        let _ = decode_link(&message);
+        let _ = decode_address(&message);
+        let _ = decode_listener(&message, 6);
+        let _ = decode_generation(&message);
+        let _ = trace::decode(&message);
+        let _ = nflog::decode(&message);
+    }
+    if let Ok(Some(installed)) = Installed::from_batch(bytes) {
+        // Printing never fails, even of what is not dfw's.
+        let _ = installed.ruleset.to_string();
+        if installed.foreign().is_empty() && check(&installed.ruleset).is_empty() {
+            comes_back(&installed.ruleset);
+        }
+    }
+}
+
+/// A dump of iptables: it becomes a policy, or is none at all.
+pub(crate) fn import(bytes: &[u8]) {
+    let mut sources = Sources::in_memory::<&str, &str>([]);
+    let file = sources.take("rules.v4", bytes.to_vec());
+    match import::import(&sources, &[file]) {
+        Ok(imported) => point_into(&imported.remarks, &sources),
+        Err(import::Error::NoRules) => {}
+        Err(error @ import::Error::Invalid(_)) => panic!("{error}"),
+    }
+}
+
+fn read(sources: &mut Sources) -> Option<Policy> {
+    let files = sources
+        .read_policies(Path::new("policy.yaml"))
+        .expect("it is in memory");
+    match policy::read(sources, &files) {
+        Ok((policy, warnings)) => {
+            assert!(warnings.iter().all(|d| d.severity == Severity::Warning));
+            point_into(&warnings, sources);
+            Some(policy)
+        }
+        Err(errors) => {
+            assert!(errors.iter().any(|d| d.severity == Severity::Error));
+            point_into(&errors, sources);
+            None
+        }
+    }
+}
+
+/// Every place that is pointed at exists, and what is shown does a terminal no harm.
+fn point_into(diagnostics: &[Diagnostic], sources: &Sources) {
+    for diagnostic in diagnostics {
+        for label in diagnostic.primary.iter().chain(&diagnostic.related) {
+            let text = sources.text(label.span.file);
+            assert!(text.get(label.span.range()).is_some(), "{label:?}");
+        }
+        assert!(!diagnostic.message.contains(char::is_control));
+        assert!(!render(diagnostic, sources, false).contains('\u{1b}'));
+        assert!(to_json(diagnostic, sources).is_object());
+    }
+}
+
+fn comes_back(ruleset: &Ruleset) {
+    let batch = batch(ruleset);
+    let installed = Installed::from_batch(&batch)
+        .expect("its own messages")
+        .expect("its own table");
+    assert_eq!(installed.ruleset, *ruleset);
+}
+
+/// The messages that install a ruleset.
+pub(crate) fn batch(ruleset: &Ruleset) -> Vec<u8> {
+    let mut batch = Batch::new(7);
+    batch.new_table(ruleset, "");
+    batch.finish().expect("no more than the kernel takes").bytes
+}
