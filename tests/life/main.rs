@@ -11,8 +11,12 @@
 )]
 
 mod boots;
+mod deaths;
+mod engines;
+mod files;
 mod guest;
 mod lan;
+mod meddlers;
 mod namespaces;
 mod site;
 mod stranger;
@@ -62,6 +66,12 @@ fn missed(missing: &[String]) -> Result<()> {
 }
 
 fn all() -> impl Iterator<Item = Named> {
-    let groups = [boots::TRIALS];
+    let groups = [
+        boots::TRIALS,
+        meddlers::TRIALS,
+        deaths::TRIALS,
+        files::TRIALS,
+        engines::TRIALS,
+    ];
     groups.into_iter().flatten().copied()
 }

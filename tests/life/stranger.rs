@@ -53,7 +53,7 @@ pub(crate) struct Mark {
 
 impl Stranger {
     /// Lets him begin, whether there is anybody to answer or not.
-    pub(crate) fn on(lan: &Lan) -> Self {
+    pub(crate) fn at(port: u16, lan: &Lan) -> Self {
         let doors: [Arc<Door>; 2] = Default::default();
         let stop = Arc::new(AtomicBool::new(false));
         let threads = (0..2).map(|family| {
@@ -61,7 +61,7 @@ impl Stranger {
                 (lan.stranger().clone(), doors[family].clone(), stop.clone());
             std::thread::spawn(move || {
                 namespace.enter()?;
-                try_all_the_time(STRANGER[family], GUEST[family], &door, &stop)
+                try_all_the_time(STRANGER[family], GUEST[family], port, &door, &stop)
             })
         });
         let threads = threads.collect();
@@ -131,6 +131,16 @@ impl Stranger {
         Ok(())
     }
 
+    /// For how long he got in since then: from the first to the last time.
+    pub(crate) fn gap(&self, since: Mark) -> Duration {
+        let entries = self.entries(since).concat();
+        let first = entries.iter().min();
+        let last = entries.iter().max();
+        first
+            .zip(last)
+            .map_or(Duration::ZERO, |(first, last)| *last - *first)
+    }
+
     /// Ends; how often he has tried.
     pub(crate) fn stop(mut self) -> Result<u64> {
         self.stop.store(true, Ordering::Relaxed);
@@ -155,7 +165,7 @@ pub(crate) fn friend_gets_in(lan: &Lan) -> Result<()> {
         std::thread::scope(|scope| {
             let trying = scope.spawn(|| {
                 lan.stranger().enter()?;
-                try_all_the_time(FRIEND[family], GUEST[family], &door, &stop)
+                try_all_the_time(FRIEND[family], GUEST[family], PORT, &door, &stop)
             });
             let entries = || door.entries.lock().unwrap_or_else(PoisonError::into_inner);
             let found = wait_for("a friend to get in", PATIENCE, || {
@@ -169,9 +179,9 @@ pub(crate) fn friend_gets_in(lan: &Lan) -> Result<()> {
     Ok(())
 }
 
-fn try_all_the_time(from: &str, to: &str, door: &Door, stop: &AtomicBool) -> Result<()> {
+fn try_all_the_time(from: &str, to: &str, port: u16, door: &Door, stop: &AtomicBool) -> Result<()> {
     let from: IpAddr = from.parse()?;
-    let to: IpAddr = to.parse()?;
+    let to = SocketAddr::new(to.parse()?, port);
     let mut open: VecDeque<(Instant, OwnedFd)> = VecDeque::new();
     let mut next = Instant::now();
     while !stop.load(Ordering::Relaxed) {
@@ -209,7 +219,7 @@ fn try_all_the_time(from: &str, to: &str, door: &Door, stop: &AtomicBool) -> Res
 }
 
 /// Knocks once; nothing where that fails at once, as without a way to the guest.
-fn attempt(from: IpAddr, to: IpAddr) -> Result<Option<OwnedFd>> {
+fn attempt(from: IpAddr, to: SocketAddr) -> Result<Option<OwnedFd>> {
     let family = if to.is_ipv4() {
         AddressFamily::INET
     } else {
@@ -220,7 +230,7 @@ fn attempt(from: IpAddr, to: IpAddr) -> Result<Option<OwnedFd>> {
     // No half-closed connections that would use up all ports.
     set_socket_linger(&socket, Some(Duration::ZERO))?;
     bind(&socket, &SocketAddr::new(from, 0))?;
-    match connect(&socket, &SocketAddr::new(to, PORT)) {
+    match connect(&socket, &to) {
         Ok(()) | Err(Errno::INPROGRESS) => Ok(Some(socket)),
         Err(_) => Ok(None),
     }
