@@ -13,6 +13,7 @@
 mod boots;
 mod deaths;
 mod engines;
+mod figures;
 mod files;
 mod guest;
 mod lan;
@@ -37,7 +38,7 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // More would only wait for each other.
     arguments.test_threads.get_or_insert(2);
-    let missing = namespaces::missing(&site::root());
+    let missing = namespaces::missing();
     let skip = !missing.is_empty() && std::env::var("CI").as_deref() != Ok("true");
     for thing in &missing {
         eprintln!("the life tests need {thing}");
@@ -72,6 +73,7 @@ fn all() -> impl Iterator<Item = Named> {
         deaths::TRIALS,
         files::TRIALS,
         engines::TRIALS,
+        figures::TRIALS,
     ];
     groups.into_iter().flatten().copied()
 }

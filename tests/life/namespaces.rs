@@ -14,7 +14,9 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::guest::{Guest, PATIENCE, furniture};
 use crate::lan::Lan;
+use crate::site::root;
 use crate::support::command::{output, program, wait_for};
+use crate::support::edition::is_complete;
 use crate::support::{prefix, record, shared_dir};
 
 const BOOT: &str = include_str!("boot.sh");
@@ -41,7 +43,7 @@ fn cgroups() -> Result<PathBuf> {
 }
 
 /// What this machine lacks.
-pub(crate) fn missing(root: &Path) -> Vec<String> {
+pub(crate) fn missing() -> Vec<String> {
     let mut missing = Vec::new();
     if !rustix::process::geteuid().is_root() {
         missing.push("root".to_owned());
@@ -52,7 +54,8 @@ pub(crate) fn missing(root: &Path) -> Vec<String> {
         .filter(|name| crate::support::command::find(name).is_none());
     missing.extend(lacking.map(|name| format!("the program {name}")));
     missing.extend(cgroups().err().map(|error| error.to_string()));
-    if !root.join("complete").is_file() {
+    let root = root();
+    if !is_complete(&root) {
         missing.push(format!("{}, which tests/roots builds", root.display()));
     }
     missing

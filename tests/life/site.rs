@@ -1,6 +1,6 @@
 //! A guest that publishes a port of a container, and a stranger who wants to get in.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -10,6 +10,7 @@ use crate::lan::{FRIEND, Lan};
 use crate::namespaces::Namespaces;
 use crate::stranger::{Mark, PORT, Stranger, friend_gets_in};
 use crate::support::command::wait_for;
+use crate::support::edition::roots;
 use crate::support::number;
 
 /// The Debian release whose system is booted.
@@ -18,9 +19,7 @@ const RELEASE: &str = "trixie";
 pub(crate) const POLICIES: &str = "/etc/dfw/policies";
 
 pub(crate) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("target/roots")
-        .join(RELEASE)
+    roots().join(RELEASE)
 }
 
 /// The policy of all trials: a friend gets in, and no stranger.

@@ -3,6 +3,9 @@
 #[path = "../support/command.rs"]
 #[expect(dead_code, reason = "the engine tests use the rest")]
 pub(crate) mod command;
+#[path = "../support/edition.rs"]
+#[expect(dead_code, reason = "the engine tests use the rest")]
+pub(crate) mod edition;
 #[path = "../support/helper.rs"]
 pub(crate) mod helper;
 #[path = "../support/janitor.rs"]
