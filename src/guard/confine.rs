@@ -55,15 +55,23 @@ pub(super) enum Error {
 
 /// Gives up capabilities and system calls, for this thread and all that it starts.
 pub(super) fn confine() -> Result<(), Error> {
+    // The filter also holds where the rest cannot be given up.
+    filter().and(drop_capabilities())
+}
+
+fn drop_capabilities() -> Result<(), Error> {
     let kept = capabilities(None)?.permitted.intersection(NEEDED);
-    set_capabilities(
+    Ok(set_capabilities(
         None,
         CapabilitySets {
             effective: kept,
             permitted: kept,
             inheritable: CapabilitySet::empty(),
         },
-    )?;
+    )?)
+}
+
+fn filter() -> Result<(), Error> {
     let rules: BTreeMap<i64, _> = FORBIDDEN.iter().map(|call| (*call, Vec::new())).collect();
     let filter = SeccompFilter::new(
         rules,

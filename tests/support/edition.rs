@@ -103,12 +103,13 @@ fn is_the_machines_own(release: &str) -> bool {
             .any(|line| line == "VERSION_CODENAME=bookworm")
 }
 
-fn roots() -> PathBuf {
+/// Where `tests/roots` builds.
+pub(crate) fn roots() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("target/roots")
 }
 
 /// Whether a root is there; where it is being built right now, this waits for the end of that.
-fn is_complete(root: &Path) -> bool {
+pub(crate) fn is_complete(root: &Path) -> bool {
     if let Ok(lock) = File::open(roots().join("lock")) {
         // Whoever builds holds the lock, and loses it however the building ends.
         let _ = flock(&lock, FlockOperation::LockShared);

@@ -1,0 +1,76 @@
+//! From the first link that is up, no moment is open.
+
+use anyhow::{Result, ensure};
+
+use crate::Named;
+use crate::meddlers::FIREWALLD;
+use crate::site::Site;
+use crate::stranger::Mark;
+
+pub(crate) const TRIALS: &[Named] = &[
+    ("without_dfw_a_reboot_is_open", without_dfw_a_reboot_is_open),
+    ("a_reboot_is_closed", a_reboot_is_closed),
+    (
+        "a_reboot_without_an_owner_is_closed",
+        a_reboot_without_an_owner_is_closed,
+    ),
+    (
+        "a_reboot_with_firewalld_is_closed",
+        a_reboot_with_firewalld_is_closed,
+    ),
+    (
+        "applied_once_a_reboot_is_closed",
+        applied_once_a_reboot_is_closed,
+    ),
+];
+
+/// What the others' "never" is worth.
+fn without_dfw_a_reboot_is_open() -> Result<()> {
+    let mut site = Site::open()?;
+    let mark = site.stranger.mark();
+    site.guest.reboot()?;
+    site.stranger.gets_in()?;
+    let entries = site.stranger.entries(mark).map(|entries| entries.len());
+    site.guest.power_off()?;
+    let tries = site.stranger.stop()?;
+    eprintln!("without dfw: {entries:?} entries over IPv4 and IPv6 around a reboot, {tries} tries");
+    ensure!(entries[0] > 0 && entries[1] > 0);
+    Ok(())
+}
+
+/// Twice, with one who flushes everything when it starts and stops.
+fn reboots(mut site: Site, mark: Mark, units: &str) -> Result<()> {
+    site.run(&format!("systemctl enable {units}"))?;
+    for _ in 0..2 {
+        site.guest.reboot()?;
+        site.run(&format!("systemctl is-active docker {units}"))?;
+        site.only_friends_get_in(mark)?;
+    }
+    site.guest.power_off()?;
+    let tries = site.stranger.stop()?;
+    eprintln!("two reboots with {units}: none of {tries} tries got in");
+    Ok(())
+}
+
+fn a_reboot_is_closed() -> Result<()> {
+    let (site, mark) = Site::guarded()?;
+    reboots(site, mark, "dfw nftables")
+}
+
+fn a_reboot_without_an_owner_is_closed() -> Result<()> {
+    let (site, mark) = Site::guarded_without_owner()?;
+    reboots(site, mark, "dfw nftables")
+}
+
+fn a_reboot_with_firewalld_is_closed() -> Result<()> {
+    let (site, mark) = Site::guarded()?;
+    site.run(FIREWALLD)?;
+    site.only_friends_get_in(mark)?;
+    reboots(site, mark, "dfw firewalld")
+}
+
+/// Without guard, a reboot is closed all the same: what can be flushed later is another matter.
+fn applied_once_a_reboot_is_closed() -> Result<()> {
+    let (site, mark) = Site::guarded_by("dfw-apply", "")?;
+    reboots(site, mark, "dfw-apply nftables")
+}

@@ -1,0 +1,77 @@
+//! The engine goes away and comes back, and starts what no policy names.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use crate::Named;
+use crate::site::Site;
+use crate::stranger::Stranger;
+
+pub(crate) const TRIALS: &[Named] = &[
+    (
+        "an_engine_goes_and_comes_back",
+        an_engine_goes_and_comes_back,
+    ),
+    (
+        "a_new_container_is_open_for_a_moment",
+        a_new_container_is_open_for_a_moment,
+    ),
+];
+
+fn an_engine_goes_and_comes_back() -> Result<()> {
+    let (site, mark) = Site::guarded()?;
+    for _ in 0..2 {
+        site.run("systemctl stop docker.socket docker; rm -f /run/docker.sock")?;
+        site.stranger.never_got_in(mark)?;
+        site.run("systemctl reset-failed docker; systemctl start docker")?;
+        site.only_friends_get_in(mark)?;
+    }
+    // Not stopped in order: nothing tidies up.
+    site.run("systemctl kill --signal KILL docker; systemctl reset-failed docker; systemctl restart docker")?;
+    site.only_friends_get_in(mark)
+}
+
+/// A port that no policy names: what is forwarded is closed before there is a container. docker-proxy,
+/// through which IPv6 comes in here, listens before the engine says at which port: it tells nothing
+/// of a container while it starts it. For how long that is open, is printed.
+fn a_new_container_is_open_for_a_moment() -> Result<()> {
+    const OTHER: u16 = 8081;
+    const CONTAINERS: u32 = 10;
+    let run = format!(
+        "docker run -d --name other --stop-signal KILL -p {OTHER}:80 web \
+         \"$(command -v busybox)\" httpd -f -p 80"
+    );
+    let site = Site::open()?;
+    let stranger = Stranger::at(OTHER, &site.lan);
+    site.run(&run)?;
+    stranger.gets_in()?;
+    site.run("docker rm -f other")?;
+    let site = site.guard("dfw", "")?.0;
+    let (mut longest, mut entries) = (Duration::ZERO, 0);
+    for _ in 0..CONTAINERS {
+        site.is_settled()?;
+        let mark = stranger.mark();
+        site.run(&run)?;
+        // On the host itself it answers.
+        site.run(&format!(
+            "until busybox wget -O - http://127.0.0.1:{OTHER}/ 2>&1 | grep 404; do :; done"
+        ))?;
+        site.is_settled()?;
+        let closed = stranger.mark();
+        stranger.never_got_in(closed)?;
+        let [forwarded, proxied] = stranger.entries(mark);
+        ensure!(
+            forwarded.is_empty(),
+            "a new port was open where it is forwarded"
+        );
+        entries += proxied.len();
+        longest = longest.max(stranger.gap(mark));
+        site.run("docker rm -f other")?;
+    }
+    eprintln!(
+        "{CONTAINERS} new containers: docker-proxy let in {entries} times, for {longest:?} at most"
+    );
+    ensure!(longest < Duration::from_secs(2), "open for {longest:?}");
+    Ok(())
+}

@@ -1,0 +1,73 @@
+//! What guard costs in a system that runs it, and what it may do there. The figures in docs/guard.md
+//! are what these trials print, with a release build on an idle machine.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::Named;
+use crate::site::Site;
+
+pub(crate) const TRIALS: &[Named] = &[
+    ("an_idle_guard_costs_nothing", an_idle_guard_costs_nothing),
+    (
+        "the_unit_is_confined_as_documented",
+        the_unit_is_confined_as_documented,
+    ),
+];
+
+fn an_idle_guard_costs_nothing() -> Result<()> {
+    const WHILE: Duration = Duration::from_secs(10);
+    let (site, _) = Site::guarded()?;
+    site.is_settled()?;
+    site.closed()?;
+    let pid = site.pid()?;
+    let ticks = || -> Result<u64> {
+        // User and system time of all threads, in hundredths of a second.
+        let stat = site.run(&format!("cat /proc/{pid}/stat"))?;
+        let fields: Vec<_> = stat.split_whitespace().collect();
+        Ok(fields[13].parse::<u64>()? + fields[14].parse::<u64>()?)
+    };
+    let before = ticks()?;
+    // Time itself is what is measured here.
+    std::thread::sleep(WHILE);
+    let spent = ticks()? - before;
+    let status = site.run(&format!("grep -E 'VmRSS|RssAnon' /proc/{pid}/status"))?;
+    let status: Vec<_> = status.split_whitespace().collect();
+    eprintln!(
+        "idle for {WHILE:?}: {} ms of CPU, {}",
+        10 * spent,
+        status.join(" ")
+    );
+    ensure!(spent <= 1, "an idle guard has worked for {} ms", 10 * spent);
+    Ok(())
+}
+
+fn the_unit_is_confined_as_documented() -> Result<()> {
+    let (site, _) = Site::guarded()?;
+    let said = site.run("systemd-analyze security --no-pager dfw.service | tail -1")?;
+    let level = |text: &str, before: &str| -> Result<f64> {
+        let level = text.split_once(before).context("no level")?.1;
+        let level = level.split_whitespace().next().context("no level")?;
+        Ok(level.trim_end_matches('.').parse()?)
+    };
+    let found = level(&said, "dfw.service: ")?;
+    let documented = level(
+        include_str!("../../docs/guard.md"),
+        "`systemd-analyze security dfw` says ",
+    )?;
+    eprintln!("systemd-analyze security: {found}, documented as {documented}");
+    ensure!(found <= documented, "{said}");
+    // It has given up by itself what the unit cannot know, and could do so.
+    let pid = site.pid()?;
+    let status = site.run(&format!("cat /proc/{pid}/status"))?;
+    for line in ["NoNewPrivs:\t1", "Seccomp:\t2", "CapEff:\t0000000000081004"] {
+        ensure!(status.contains(line), "no {line} in {status}");
+    }
+    ensure!(
+        !site.journal().contains("cannot drop"),
+        "{}",
+        site.journal()
+    );
+    Ok(())
+}

@@ -1,0 +1,237 @@
+//! A stranger who tries a published port all the time, over IPv4 and IPv6, and when he got in.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::sockopt::{set_socket_linger, socket_error};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
+
+use crate::lan::{FRIEND, GUEST, Lan, STRANGER};
+use crate::support::command::wait_for;
+
+/// The port that the guest publishes.
+pub(crate) const PORT: u16 = 8080;
+/// The names of the two ways in: the first is routed to the container, the other one goes through
+/// docker-proxy.
+pub(crate) const FAMILIES: [&str; 2] = ["IPv4", "IPv6"];
+/// How often he tries each way in.
+const EVERY: Duration = Duration::from_millis(5);
+/// How long he waits for an answer: less than it takes to send the first packet again.
+const ANSWER: Duration = Duration::from_millis(400);
+/// How long a busy machine may take for anything.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// What he found at one way in.
+#[derive(Default)]
+struct Door {
+    tries: AtomicU64,
+    /// When he got in.
+    entries: Mutex<Vec<Instant>>,
+}
+
+/// A stranger at work.
+pub(crate) struct Stranger {
+    doors: [Arc<Door>; 2],
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<Result<()>>>,
+}
+
+/// A moment, and how often he had tried before it.
+#[derive(Clone, Copy)]
+pub(crate) struct Mark {
+    pub(crate) at: Instant,
+    tries: [u64; 2],
+}
+
+impl Stranger {
+    /// Lets him begin, whether there is anybody to answer or not.
+    pub(crate) fn at(port: u16, lan: &Lan) -> Self {
+        let doors: [Arc<Door>; 2] = Default::default();
+        let stop = Arc::new(AtomicBool::new(false));
+        let threads = (0..2).map(|family| {
+            let (namespace, door, stop) =
+                (lan.stranger().clone(), doors[family].clone(), stop.clone());
+            std::thread::spawn(move || {
+                namespace.enter()?;
+                try_all_the_time(STRANGER[family], GUEST[family], port, &door, &stop)
+            })
+        });
+        let threads = threads.collect();
+        Self {
+            doors,
+            stop,
+            threads,
+        }
+    }
+
+    pub(crate) fn mark(&self) -> Mark {
+        let tries = [0, 1].map(|family: usize| self.doors[family].tries.load(Ordering::Relaxed));
+        Mark {
+            at: Instant::now(),
+            tries,
+        }
+    }
+
+    /// When he got in since then, one way or the other.
+    pub(crate) fn entries(&self, since: Mark) -> [Vec<Instant>; 2] {
+        [0, 1].map(|family: usize| {
+            let entries = &self.doors[family].entries;
+            let entries = entries.lock().unwrap_or_else(PoisonError::into_inner);
+            entries
+                .iter()
+                .copied()
+                .filter(|at| *at > since.at)
+                .collect()
+        })
+    }
+
+    /// Waits until he gets in both ways: one who never can proves nothing.
+    pub(crate) fn gets_in(&self) -> Result<()> {
+        let mark = self.mark();
+        wait_for("the stranger to get in", PATIENCE, || {
+            let entries = self.entries(mark);
+            entries
+                .iter()
+                .all(|entries| !entries.is_empty())
+                .then_some(())
+        })
+        .with_context(|| format!("he got in {:?} times", self.entries(mark).map(|e| e.len())))
+    }
+
+    /// Waits until he has tried some more, both ways, and knows what has become of it.
+    pub(crate) fn tries_more(&self) -> Result<()> {
+        let mark = self.mark();
+        wait_for("the stranger to try", PATIENCE, || {
+            let now = self.mark();
+            let enough = |family: usize| now.tries[family] > mark.tries[family] + 20;
+            (enough(0) && enough(1) && mark.at.elapsed() > ANSWER).then_some(())
+        })
+    }
+
+    /// Fails if he got in since then.
+    pub(crate) fn never_got_in(&self, since: Mark) -> Result<()> {
+        self.tries_more()?;
+        for (family, entries) in FAMILIES.iter().zip(self.entries(since)) {
+            ensure!(
+                entries.is_empty(),
+                "he got in {} times over {family}, from {:?} to {:?}",
+                entries.len(),
+                entries[0] - since.at,
+                entries[entries.len() - 1] - since.at,
+            );
+        }
+        Ok(())
+    }
+
+    /// For how long he got in since then: from the first to the last time.
+    pub(crate) fn gap(&self, since: Mark) -> Duration {
+        let entries = self.entries(since).concat();
+        let first = entries.iter().min();
+        let last = entries.iter().max();
+        first
+            .zip(last)
+            .map_or(Duration::ZERO, |(first, last)| *last - *first)
+    }
+
+    /// Ends; how often he has tried.
+    pub(crate) fn stop(mut self) -> Result<u64> {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            thread.join().map_err(|_| anyhow!("he panicked"))??;
+        }
+        Ok(self.mark().tries.iter().sum())
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Whether the one whom the policy allows gets in, both ways.
+pub(crate) fn friend_gets_in(lan: &Lan) -> Result<()> {
+    for family in 0..2 {
+        let door = Door::default();
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let trying = scope.spawn(|| {
+                lan.stranger().enter()?;
+                try_all_the_time(FRIEND[family], GUEST[family], PORT, &door, &stop)
+            });
+            let entries = || door.entries.lock().unwrap_or_else(PoisonError::into_inner);
+            let found = wait_for("a friend to get in", PATIENCE, || {
+                (!entries().is_empty()).then_some(())
+            });
+            stop.store(true, Ordering::Relaxed);
+            trying.join().map_err(|_| anyhow!("he panicked"))??;
+            found.context(FAMILIES[family])
+        })?;
+    }
+    Ok(())
+}
+
+fn try_all_the_time(from: &str, to: &str, port: u16, door: &Door, stop: &AtomicBool) -> Result<()> {
+    let from: IpAddr = from.parse()?;
+    let to = SocketAddr::new(to.parse()?, port);
+    let mut open: VecDeque<(Instant, OwnedFd)> = VecDeque::new();
+    let mut next = Instant::now();
+    while !stop.load(Ordering::Relaxed) {
+        let now = Instant::now();
+        if now >= next {
+            next = now + EVERY;
+            open.extend(attempt(from, to)?.map(|socket| (now, socket)));
+            door.tries.fetch_add(1, Ordering::Relaxed);
+        }
+        let mut polled: Vec<_> = open
+            .iter()
+            .map(|(_, socket)| PollFd::new(socket, PollFlags::OUT))
+            .collect();
+        let wait = Timespec::try_from(next.saturating_duration_since(now))?;
+        match poll(&mut polled, Some(&wait)) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let answered: Vec<bool> = polled.iter().map(|it| !it.revents().is_empty()).collect();
+        let mut answered = answered.into_iter();
+        let now = Instant::now();
+        open.retain(|(since, socket)| {
+            if answered.next() == Some(true) {
+                // A refusal is an answer, too, and nobody got in.
+                if matches!(socket_error(socket), Ok(Ok(()))) {
+                    let mut entries = door.entries.lock().unwrap_or_else(PoisonError::into_inner);
+                    entries.push(now);
+                }
+                return false;
+            }
+            now - *since < ANSWER
+        });
+    }
+    Ok(())
+}
+
+/// Knocks once; nothing where that fails at once, as without a way to the guest.
+fn attempt(from: IpAddr, to: SocketAddr) -> Result<Option<OwnedFd>> {
+    let family = if to.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = socket_with(family, SocketType::STREAM, flags, None)?;
+    // No half-closed connections that would use up all ports.
+    set_socket_linger(&socket, Some(Duration::ZERO))?;
+    bind(&socket, &SocketAddr::new(from, 0))?;
+    match connect(&socket, &to) {
+        Ok(()) | Err(Errno::INPROGRESS) => Ok(Some(socket)),
+        Err(_) => Ok(None),
+    }
+}
