@@ -166,6 +166,8 @@ under_probe() {
     step "without dfw the probe gets in" eventually probed_in
     probe_stop
     dfw_on
+    # What the engine had published before a guard that found no table is closed by its first answer.
+    step "with dfw the stranger is out" eventually answers_nowhere "$port"
     probe_start "$port" "${addresses[@]}"
     step "the probe runs" eventually probed_often 5
     step "$what" "$@"
