@@ -141,7 +141,9 @@ pub(crate) fn play_terminal(name: &str, program: &str, arguments: &[String]) -> 
     drop(terminal);
     // Whoever runs the tests in the background may ignore what the keyboard sends.
     let mut command = Command::new("env");
-    command.arg("--default-signal=HUP,INT,QUIT,TERM").arg(program);
+    command
+        .arg("--default-signal=HUP,INT,QUIT,TERM")
+        .arg(program);
     Err(anyhow!(command.args(arguments).exec()))
 }
 
