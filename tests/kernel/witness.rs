@@ -4,7 +4,7 @@ use std::ffi::CStr;
 
 use anyhow::{Context, Result, ensure};
 use dfw::netlink::batch::Batch;
-use dfw::ruleset::{Base, Chain, Elements, Hook, Rule, Ruleset, Set, Verdict};
+use dfw::ruleset::{Base, Chain, Elements, Hook, L4Protocol, Rule, Ruleset, Set, Verdict};
 use nftnl::nftnl_sys as sys;
 use nftnl::{MsgType, ProtoFamily};
 
@@ -126,6 +126,39 @@ fn sets() -> Vec<SetCase> {
             v6,
             0,
             vec![key(&six(0)), end(&six(16))],
+        ),
+        set(
+            "port-v4",
+            Elements::PortIpv4(vec![(80, 0xcb00_7100), (8080, 0)]),
+            0,
+            (13 << 6 | 7, 8),
+            ROOM,
+            vec![
+                key(&[0, 80, 0, 0, 203, 0, 113, 0]),
+                key(&[31, 144, 0, 0, 0, 0, 0, 0]),
+            ],
+        ),
+        set(
+            "port-v6",
+            Elements::PortIpv6(vec![(80, wide(0))]),
+            0,
+            (13 << 6 | 8, 20),
+            ROOM,
+            vec![key(&[&[0, 80, 0, 0], &six(0)[..]].concat())],
+        ),
+        set(
+            "counters",
+            Elements::PortCounters(vec![
+                (L4Protocol::Tcp, 80, None),
+                (L4Protocol::Udp, 53, None),
+            ]),
+            0,
+            (12 << 6 | 13, 8),
+            ROOM,
+            vec![
+                key(&[6, 0, 0, 0, 0, 80, 0, 0]),
+                key(&[17, 0, 0, 0, 0, 53, 0, 0]),
+            ],
         ),
         set(
             "ports",
@@ -266,6 +299,9 @@ fn built_set(case: &SetCase) -> Result<libnftnl::Set> {
         ]);
     }
     let set = libnftnl::Set::new(c"dfw-nft", case.name, &attributes)?;
+    if matches!(case.elements, Elements::PortCounters(_)) {
+        set.count();
+    }
     case.raw.iter().for_each(|element| set.add(element));
     Ok(set)
 }
