@@ -156,7 +156,6 @@ impl Compiler<'_> {
             let (tuple, l4) = (tuple(context), l4_protocol(protocol));
             let counted = |set: &str| Expression::PortIn {
                 tuple,
-                protocol: l4,
                 set: set.to_owned(),
             };
             let mut rules = Vec::new();
@@ -183,7 +182,10 @@ impl Compiler<'_> {
             if context == Context::Published {
                 rules.push(Rule::new(vec![jump(SPARED)], None));
             }
-            rules.push(Rule::new(vec![counted(SHARED_REFUSED), drop()], None));
+            rules.push(Rule::new(
+                vec![Expression::Protocol(l4), counted(SHARED_REFUSED), drop()],
+                None,
+            ));
             rules.push(Rule::new(
                 vec![Expression::Counter, drop()],
                 note("nothing comes here: all ports are in the set"),

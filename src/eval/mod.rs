@@ -274,14 +274,9 @@ impl<'a> Run<'a> {
                     hits.extend(hit);
                     found
                 }
-                Expression::PortIn {
-                    tuple,
-                    protocol,
-                    set,
-                } => {
-                    let hit = self
-                        .port(*tuple, *protocol)
-                        .and_then(|(_, port)| self.find_counted(set, *protocol, port));
+                Expression::PortIn { tuple, set } => {
+                    let port = self.flow(*tuple).and_then(|flow| flow.port);
+                    let hit = port.and_then(|port| self.find_counted(set, port));
                     let found = hit.is_some();
                     hits.extend(hit);
                     found
@@ -419,12 +414,13 @@ impl<'a> Run<'a> {
         Some(hit(set, Element::PortAddresses(port, first, last)))
     }
 
-    fn find_counted(&mut self, set: &str, protocol: L4Protocol, port: u16) -> Option<Hit> {
+    fn find_counted(&mut self, set: &str, port: u16) -> Option<Hit> {
         let Elements::PortCounters(all) = self.elements(set)? else {
             self.unknown = true;
             return None;
         };
-        let index = all.binary_search_by_key(&(protocol, port), |e| (e.0, e.1));
+        let key = (self.packet.protocol, port);
+        let index = all.binary_search_by_key(&key, |e| (e.0, e.1));
         let (_, _, comment) = all.get(index.ok()?)?;
         Some(Hit {
             comment: comment.clone(),

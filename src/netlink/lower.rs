@@ -73,11 +73,7 @@ pub(super) fn lower(expression: &Expression, out: &mut Vec<Instruction>) {
             length,
             set,
         } => port::lower_source((*tuple, *protocol, *family), *length, set, out),
-        Expression::PortIn {
-            tuple,
-            protocol,
-            set,
-        } => port::lower_counted(*tuple, *protocol, set, out),
+        Expression::PortIn { tuple, set } => port::lower_counted(*tuple, set, out),
         Expression::ToLoopback(tuple) => {
             lower_address(*tuple, Family::V4, End::Destination, out);
             if let Some(Instruction::Payload { length, .. }) = out.last_mut() {
@@ -167,7 +163,9 @@ pub(super) fn raise(instructions: &[Instruction], raw: &[(String, Vec<u8>)]) -> 
 /// The expression that the first instructions make and how many they are.
 #[expect(clippy::too_many_lines, reason = "one arm for each expression")]
 fn raise_first(instructions: &[Instruction]) -> Option<(Expression, usize)> {
-    use Instruction::{Cmp, Counter, Ct, Fib, Immediate, Limit, Log, Lookup, Mask, Meta, Raw};
+    use Instruction::{
+        Beside, Cmp, Counter, Ct, Fib, Immediate, Limit, Log, Lookup, Mask, Meta, Raw,
+    };
     let mut resumed = Vec::new();
     lower_resumed(&mut resumed);
     if instructions.starts_with(&resumed) {
@@ -207,10 +205,11 @@ fn raise_first(instructions: &[Instruction]) -> Option<(Expression, usize)> {
                         4,
                     )
                 }
-                _ => port::raise(instructions, protocol)
+                _ => port::raise_source(instructions, protocol)
                     .unwrap_or((Expression::Protocol(protocol), 2)),
             }
         }
+        [Meta(NFT_META_L4PROTO), Beside(_), ..] => return port::raise_counted(instructions),
         [
             Meta(NFT_META_OIFKIND),
             Cmp {

@@ -50,20 +50,10 @@ fn load_source(tuple: Tuple, protocol: L4Protocol, family: Family, out: &mut Vec
 }
 
 /// Looks up a protocol and a port.
-pub(super) fn lower_counted(
-    tuple: Tuple,
-    protocol: L4Protocol,
-    set: &str,
-    out: &mut Vec<Instruction>,
-) {
-    load_counted(tuple, protocol, out);
-    out.push(lookup(set));
-}
-
-fn load_counted(tuple: Tuple, protocol: L4Protocol, out: &mut Vec<Instruction>) {
-    lower_protocol(protocol, out);
+pub(super) fn lower_counted(tuple: Tuple, set: &str, out: &mut Vec<Instruction>) {
     out.push(Instruction::Meta(NFT_META_L4PROTO));
     out.push(Instruction::Beside(Box::new(load_port(tuple))));
+    out.push(lookup(set));
 }
 
 fn lookup(set: &str) -> Instruction {
@@ -74,33 +64,35 @@ fn lookup(set: &str) -> Instruction {
     }
 }
 
-/// The look-up that instructions begin with, and how many make it.
-pub(super) fn raise(
+/// What is looked up in, of an instruction that does so.
+fn set_of(instruction: Option<&Instruction>) -> Option<String> {
+    match instruction {
+        Some(Instruction::Lookup {
+            set,
+            inverted: false,
+            verdict: false,
+        }) => Some(set.clone()),
+        _ => None,
+    }
+}
+
+/// The look-up of a protocol and a port that instructions begin with, and how many make it.
+pub(super) fn raise_counted(instructions: &[Instruction]) -> Option<(Expression, usize)> {
+    let [_, Instruction::Beside(port), rest @ ..] = instructions else {
+        return None;
+    };
+    let mut tuples = [Tuple::Original, Tuple::Packet].into_iter();
+    let tuple = tuples.find(|tuple| **port == load_port(*tuple))?;
+    let set = set_of(rest.first())?;
+    Some((Expression::PortIn { tuple, set }, 3))
+}
+
+/// The look-up of a port and a source that instructions begin with, and how many make it.
+pub(super) fn raise_source(
     instructions: &[Instruction],
     protocol: L4Protocol,
 ) -> Option<(Expression, usize)> {
-    let set_of = |rest: &[Instruction]| match rest {
-        [
-            Instruction::Lookup {
-                set,
-                inverted: false,
-                verdict: false,
-            },
-            ..,
-        ] => Some(set.clone()),
-        _ => None,
-    };
     for tuple in [Tuple::Original, Tuple::Packet] {
-        let mut load = Vec::new();
-        load_counted(tuple, protocol, &mut load);
-        if let Some(set) = instructions.strip_prefix(&load[..]).and_then(set_of) {
-            let expression = Expression::PortIn {
-                tuple,
-                protocol,
-                set,
-            };
-            return Some((expression, load.len() + 1));
-        }
         for family in [Family::V4, Family::V6] {
             let mut load = Vec::new();
             load_source(tuple, protocol, family, &mut load);
@@ -120,7 +112,7 @@ pub(super) fn raise(
                 protocol,
                 family,
                 length,
-                set: set_of(rest)?,
+                set: set_of(rest.first())?,
             };
             return Some((expression, used));
         }

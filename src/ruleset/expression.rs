@@ -62,13 +62,11 @@ pub enum Expression {
         /// [`PortIpv6`](super::Elements::PortIpv6).
         set: String,
     },
-    /// `meta l4proto tcp meta l4proto . ct original proto-dst @set`,
-    /// `meta l4proto tcp meta l4proto . tcp dport @set`.
+    /// `meta l4proto . ct original proto-dst @set`, `meta l4proto . th dport @set`. Comes behind a
+    /// match of a protocol that has ports.
     PortIn {
         /// Whose destination port.
         tuple: Tuple,
-        /// The only protocol for which the port is looked at.
-        protocol: L4Protocol,
         /// A set of [`PortCounters`](super::Elements::PortCounters).
         set: String,
     },

@@ -272,22 +272,12 @@ impl Display for Expression {
             }
             Self::PortIn {
                 tuple: Tuple::Original,
-                protocol,
                 set,
-            } => {
-                write!(
-                    f,
-                    "meta l4proto {} meta l4proto . ct original proto-dst @{set}",
-                    protocol.name()
-                )
-            }
+            } => write!(f, "meta l4proto . ct original proto-dst @{set}"),
             Self::PortIn {
                 tuple: Tuple::Packet,
-                protocol,
                 set,
-            } => {
-                write!(f, "meta l4proto . {} dport @{set}", protocol.name())
-            }
+            } => write!(f, "meta l4proto . th dport @{set}"),
             Self::ToLoopback(tuple) => write!(f, "{}ip daddr 127.0.0.0/8", tuple.prefix()),
             Self::Resumed => write!(
                 f,

@@ -420,19 +420,13 @@ fn ports() -> Vec<Case> {
                 steps,
             ));
         }
-        let mut steps = l4proto(protocol).to_vec();
-        steps.push(meta("l4proto", L4PROTO));
-        steps.push(beside(port()));
-        steps.push(lookup(c"counters", true));
+        let steps = vec![
+            meta("l4proto", L4PROTO),
+            beside(port()),
+            lookup(c"counters", true),
+        ];
         let set = "counters".to_owned();
-        cases.push(case(
-            Expression::PortIn {
-                tuple,
-                protocol,
-                set,
-            },
-            steps,
-        ));
+        cases.push(case(Expression::PortIn { tuple, set }, steps));
     }
     cases
 }

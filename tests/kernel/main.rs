@@ -35,6 +35,7 @@ mod refusals;
 mod roundtrip;
 mod screen;
 mod session;
+mod shared;
 mod support;
 mod text;
 mod tracer;
@@ -103,6 +104,7 @@ fn all() -> impl Iterator<Item = Named> {
         kill::TRIALS,
         confirm::TRIALS,
         session::TRIALS,
+        shared::TRIALS,
         import::TRIALS,
         judge::TRIALS,
         watch::TRIALS,

@@ -215,7 +215,6 @@ enum Part {
     },
     PortIn {
         tuple: Tuple,
-        protocol: L4Protocol,
         set: Index,
     },
     PortMap {
@@ -313,11 +312,7 @@ fn port_source_match() -> impl Strategy<Value = Part> {
 }
 
 fn port_match() -> impl Strategy<Value = Part> {
-    (tuple(), ported(), any::<Index>()).prop_map(|(tuple, protocol, set)| Part::PortIn {
-        tuple,
-        protocol,
-        set,
-    })
+    (tuple(), any::<Index>()).prop_map(|(tuple, set)| Part::PortIn { tuple, set })
 }
 
 fn port_map() -> impl Strategy<Value = Part> {
@@ -397,7 +392,6 @@ fn rule(style: Style) -> BoxedStrategy<RulePlan> {
             let own_header = prop_oneof![
                 source_match(Just(Tuple::Packet)),
                 port_source_match(),
-                port_match(),
                 ready(vec![Expression::ToLoopback(Tuple::Packet)]),
                 protocol_match(),
                 ready(vec![Expression::ToLoopback(Tuple::Original)]),
@@ -640,13 +634,8 @@ impl Part {
                     Family::V6 => matches!(e, Elements::PortIpv6(_)),
                 })?,
             },
-            Self::PortIn {
-                tuple,
-                protocol,
-                set,
-            } => Expression::PortIn {
+            Self::PortIn { tuple, set } => Expression::PortIn {
                 tuple: *tuple,
-                protocol: *protocol,
                 set: pick(set, &|e| matches!(e, Elements::PortCounters(_)))?,
             },
             Self::PortMap {
