@@ -9,7 +9,6 @@ use crate::kernel::{Kernel, Snapshot};
 use crate::netlink::object::{family_name, shares_hook};
 use crate::netlink::snapshot::{Counter, Installed, Neighbour};
 use crate::output::json;
-use crate::output::table::align;
 use crate::output::terminal::{Terminal, Tone};
 use crate::ruleset::{Hook, TABLE};
 use crate::traffic::packets;
@@ -127,7 +126,7 @@ fn text(terminal: Terminal, snapshot: &Snapshot) -> String {
                 let number = |counter: Counter| counter.packets.to_string();
                 [port, number(packets.allowed), number(packets.refused)]
             }));
-            text.push_str(&align(&rows));
+            text.push_str(&terminal.table(&rows));
         }
     }
     for (hook, bases) in hooks(snapshot) {
@@ -146,7 +145,7 @@ fn text(terminal: Terminal, snapshot: &Snapshot) -> String {
                 [base.priority.to_string(), base.name, note.to_owned()]
             })
             .collect();
-        text.push_str(&align(&rows));
+        text.push_str(&terminal.table(&rows));
     }
     text
 }

@@ -15,6 +15,7 @@ mod fuzz;
 mod fuzzed;
 mod golden;
 mod import;
+mod manners;
 mod meaning;
 mod no_harm;
 #[path = "../support/reference/mod.rs"]
