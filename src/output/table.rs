@@ -9,7 +9,7 @@ const GAP: usize = 2;
 /// break unless there is no row.
 ///
 /// Where the lines would be longer than `width`, cells are folded between words; if their words do
-/// not fit side by side, each cell has a line of its own. Nothing is folded without a width, so
+/// not fit side by side, all but the first of a row stand below it. Nothing is folded without a width, so
 /// that programs find one line for each row.
 #[must_use]
 pub fn align<const N: usize>(rows: &[[String; N]], width: Option<usize>) -> String {
@@ -55,16 +55,19 @@ fn beside<const N: usize>(rows: &[[String; N]], widths: [usize; N]) -> String {
     text
 }
 
-/// Cells below each other, all but the first of a row further in.
+/// The first cell of each row on a line of its own, and the others further in below it.
 fn below<const N: usize>(rows: &[[String; N]], width: usize) -> String {
     let mut text = String::new();
     for row in rows {
-        let filled = row.iter().enumerate().filter(|(_, cell)| !cell.is_empty());
-        for (number, cell) in filled {
-            let indent = if number == 0 { GAP } else { 2 * GAP };
-            for part in fold(cell, width.saturating_sub(indent)) {
-                let _ = writeln!(text, "{:indent$}{}", "", part.trim_end());
-            }
+        let [first, others @ ..] = &row[..] else {
+            continue;
+        };
+        let _ = writeln!(text, "{:GAP$}{first}", "");
+        let others = others.iter().filter(|cell| !cell.is_empty());
+        let others: Vec<&str> = others.map(String::as_str).collect();
+        let indent = 2 * GAP;
+        for part in fold(&others.join("  "), width.saturating_sub(indent)) {
+            let _ = writeln!(text, "{:indent$}{part}", "");
         }
     }
     text
@@ -160,10 +163,10 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_side_by_side_stands_below() {
-        let rows = rows(&[["172.17.0.2:80/tcp", "", "no route at all"]]);
+        let rows = rows(&[["172.17.0.2:80/tcp", "web", "", "no route at all"]]);
         assert_eq!(
             align(&rows, Some(20)),
-            "  172.17.0.2:80/tcp\n    no route at all\n"
+            "  172.17.0.2:80/tcp\n    web  no route at\n    all\n"
         );
         for width in 0..60 {
             let words = |text: &str| -> Vec<String> {

@@ -9,6 +9,7 @@ mod arbitrary;
 mod cli;
 mod codec;
 mod diagnostics;
+mod docs;
 mod engines;
 mod fuzz;
 #[path = "../support/fuzzed.rs"]
