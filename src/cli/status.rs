@@ -28,8 +28,12 @@ pub(super) fn run(terminal: Terminal, guard: &Path) -> Result<(), Failure> {
             document
         },
         || {
-            let guard = guard.as_ref().map(|guard| told_by(terminal, guard));
-            text(terminal, &snapshot) + &guard.unwrap_or_default()
+            let guard = match &guard {
+                Some(guard) => told_by(terminal, guard),
+                None if snapshot.installed.is_some() => unguarded(terminal),
+                None => String::new(),
+            };
+            text(terminal, &snapshot) + &guard
         },
     )?;
     Ok(())
@@ -45,6 +49,14 @@ fn told_by(terminal: Terminal, guard: &Value) -> String {
         let _ = writeln!(lines, "{word}: {}", unanswered.as_str().unwrap_or_default());
     }
     lines
+}
+
+/// That nobody sees to it that the rules stay.
+fn unguarded(terminal: Terminal) -> String {
+    format!(
+        "{}: none runs; after a reboot or a flush of all rules it takes another `dfw apply`\n",
+        terminal.paint(Tone::Warning, "guard")
+    )
 }
 
 /// What is not as dfw would have written it.

@@ -57,6 +57,11 @@ pub(crate) fn follow(page: &Path) -> Result<()> {
 
     let dfw = Path::new(env!("CARGO_BIN_EXE_dfw"));
     let path = format!("{}:{PATH}", dfw.parent().context("a folder")?.display());
+    // Whoever reads only the first line gets to know all the same.
+    let (reader, writer) = std::io::pipe()?;
+    drop(reader);
+    let audit = outcome(engine.command(dfw).arg("audit").stdout(writer))?;
+    ensure!(audit.status.code() == Some(11), "{audit:?}");
     let before = fs::read_to_string(page)?;
     let after = with_outputs(&before, |command| {
         let mut shell = engine.command("sh");
