@@ -5,12 +5,15 @@ use std::fmt::Write;
 /// Between columns, and before the first.
 const GAP: usize = 2;
 
+/// Rows that take more lines than this are easier to read with one cell below the other.
+const TALLEST: usize = 3;
+
 /// Puts rows into columns two spaces apart; the last column is as wide as it is. Ends in a line
 /// break unless there is no row.
 ///
-/// Where the lines would be longer than `width`, cells are folded between words; if their words do
-/// not fit side by side, all but the first of a row stand below it. Nothing is folded without a width, so
-/// that programs find one line for each row.
+/// Where the lines would be longer than `width`, cells are folded between words; if that makes
+/// rows too tall, or words do not fit side by side, all but the first cell of a row stand below it.
+/// Nothing is folded without a width, so that programs find one line for each row.
 #[must_use]
 pub fn align<const N: usize>(rows: &[[String; N]], width: Option<usize>) -> String {
     let column = |of: fn(&str) -> usize| -> [usize; N] {
@@ -31,6 +34,13 @@ pub fn align<const N: usize>(rows: &[[String; N]], width: Option<usize>) -> Stri
             return below(rows, width.unwrap_or(usize::MAX));
         };
         widths[widest] -= 1;
+    }
+    let height = |row: &[String; N]| {
+        let cells = row.iter().zip(widths);
+        cells.map(|(cell, width)| fold(cell, width).len()).max()
+    };
+    if rows.iter().filter_map(height).max() > Some(TALLEST) {
+        return below(rows, width.unwrap_or(usize::MAX));
     }
     beside(rows, widths)
 }
