@@ -134,7 +134,7 @@ mod tests {
         let own = dfw.clone();
         let verbs = dfw
             .get_subcommands()
-            .filter(|verb| verb.get_name() != "help");
+            .filter(|verb| verb.get_name() != "help" && !verb.is_hide_set());
         for command in std::iter::once(&own).chain(verbs) {
             let name = command.get_name();
             let [short, long] = [
