@@ -9,7 +9,7 @@ use std::fmt::Write;
 use serde_json::{Value, json};
 
 use crate::compile::{SHARED_ALLOWED, SHARED_REFUSED, SharedSet, port_of_chain, shared_sets};
-use crate::output::table::{align, count};
+use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
 use crate::plan::{Installed, Plan, SetChange, Stray, align as align_rules};
 use crate::policy::PortKey;
@@ -154,7 +154,7 @@ impl Changes {
                 format!("and {}", count(more, "more change", "more changes")),
             ]);
         }
-        text + &align(&rows)
+        text + &terminal.table(&rows)
     }
 
     /// `changes` and `drift` of a document.

@@ -19,14 +19,16 @@ pub(super) struct GuardArgs {
     policy: super::PolicyPath,
     #[command(flatten)]
     engine: EngineArgs,
-    /// Where the last good policy is kept [default: /var/lib/dfw, or what systemd
-    /// says]
+    /// Where the last good policy is kept [default: /var/lib/dfw]
+    ///
+    /// Or the folder that systemd says in `STATE_DIRECTORY`.
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
     #[command(flatten)]
     socket: SocketArgs,
-    /// Write figures for Prometheus there, every 15 seconds: a file whose name ends in .prom, in the
-    /// folder of a textfile collector
+    /// Write figures for Prometheus there every 15 seconds
+    ///
+    /// A file whose name ends in .prom, in the folder of a textfile collector.
     #[arg(long, value_name = "FILE")]
     metrics_file: Option<PathBuf>,
     /// Leave the table to whoever wants to change it, and put it back
@@ -36,9 +38,15 @@ pub(super) struct GuardArgs {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct SocketArgs {
-    /// Where guard answers [default: /run/dfw/guard.sock, or in the folder that
-    /// systemd says]
-    #[arg(long, value_name = "PATH", env = "DFW_GUARD_SOCKET")]
+    /// Where guard answers [default: /run/dfw/guard.sock]
+    ///
+    /// Or in the folder that systemd says in `RUNTIME_DIRECTORY`.
+    #[arg(
+        long,
+        value_name = "PATH",
+        env = "DFW_GUARD_SOCKET",
+        hide_env_values = true
+    )]
     socket: Option<PathBuf>,
 }
 

@@ -14,7 +14,7 @@ use crate::netlink::header::Headers;
 use crate::netlink::object::{family_name, is_inet};
 use crate::netlink::trace::Event;
 use crate::netlink::tracer::Filter;
-use crate::output::table::{align, count};
+use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
 use crate::policy::{PortKey, Protocol};
 use crate::ruleset::{Expression, L4Protocol, Origin, Rule, TABLE};
@@ -49,9 +49,10 @@ struct Which {
     /// Packets from this address
     #[arg(long, value_name = "ADDR")]
     from: Option<IpAddr>,
-    /// Packets to this port: PORT, ADDR:PORT or [V6]:PORT, with /udp or /sctp behind it; as the
-    /// client names it, before Docker's translation
-    #[arg(long, value_name = "[ADDR:]PORT[/PROTO]", value_parser = port)]
+    /// Packets to this port, as the client names it
+    ///
+    /// `443`, `192.0.2.1:443` or `[2001:db8::1]:443`; if it is not TCP, with `/udp` or `/sctp`.
+    #[arg(long, value_name = "PORT", value_parser = port)]
     to: Option<PortKey>,
 }
 
@@ -258,7 +259,7 @@ impl Seen<'_> {
         }
         text.push('\n');
         let rows: Vec<[String; 5]> = journey.steps.iter().zip(self.rules).map(row).collect();
-        text.push_str(&align(&rows));
+        text.push_str(&terminal.table(&rows));
         if journey.cut {
             text.push_str("  … and steps that are left out\n");
         }

@@ -5,6 +5,7 @@
 //! chains and sets is the business of the compiler.
 
 pub mod address;
+mod colon;
 mod display;
 mod entry;
 mod expectation;

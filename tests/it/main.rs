@@ -9,12 +9,14 @@ mod arbitrary;
 mod cli;
 mod codec;
 mod diagnostics;
+mod docs;
 mod engines;
 mod fuzz;
 #[path = "../support/fuzzed.rs"]
 mod fuzzed;
 mod golden;
 mod import;
+mod manners;
 mod meaning;
 mod no_harm;
 #[path = "../support/reference/mod.rs"]

@@ -23,6 +23,7 @@ mod judge;
 mod kill;
 mod libnftnl;
 mod loss;
+mod manners;
 mod owner;
 #[expect(dead_code, reason = "the guard tests use the rest")]
 mod place;
@@ -101,6 +102,7 @@ fn all() -> impl Iterator<Item = Named> {
         tracer::TRIALS,
         traffic::TRIALS,
         loss::TRIALS,
+        manners::TRIALS,
         kill::TRIALS,
         confirm::TRIALS,
         session::TRIALS,
