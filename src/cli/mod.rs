@@ -8,12 +8,14 @@ mod confirm;
 mod directory;
 mod explain;
 mod failure;
+mod generate;
 mod guard;
 mod host;
 mod import;
 mod init;
 mod load;
 mod log;
+mod manual;
 mod notice;
 mod plan;
 mod preview;
@@ -120,6 +122,9 @@ enum Verb {
     Show(ShowArgs),
     /// Take dfw's rules out of the kernel
     Remove,
+    /// Print completions and the schema of policies, or write manual pages
+    #[command(hide = true)]
+    Generate(generate::GenerateArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -217,6 +222,7 @@ pub fn main() -> ExitCode {
         Verb::Guard(args) => guard::run(args),
         Verb::Status(status) => status::run(terminal, &status.guard.path()),
         Verb::Remove => remove::run(terminal),
+        Verb::Generate(args) => generate::run(terminal, args),
         Verb::Import(import) => import::run(terminal, &import.files, import.output.as_deref()),
     };
     match done {
@@ -241,7 +247,8 @@ impl Verb {
             | Self::Show(_)
             | Self::Guard(_)
             | Self::Status(_)
-            | Self::Import(_) => false,
+            | Self::Import(_)
+            | Self::Generate(_) => false,
         }
     }
 }

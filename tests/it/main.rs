@@ -13,10 +13,12 @@ mod engines;
 mod fuzz;
 #[path = "../support/fuzzed.rs"]
 mod fuzzed;
+mod generated;
 mod golden;
 mod import;
 mod meaning;
 mod no_harm;
 #[path = "../support/reference/mod.rs"]
 mod reference;
+mod schema;
 mod tidy;
