@@ -9,12 +9,14 @@ mod directory;
 mod examples;
 mod explain;
 mod failure;
+mod generate;
 mod guard;
 mod host;
 mod import;
 mod init;
 mod load;
 mod log;
+mod manual;
 mod notice;
 mod plan;
 mod preview;
@@ -155,6 +157,9 @@ enum Verb {
     /// Take dfw's rules out of the kernel
     #[command(after_help = examples::REMOVE)]
     Remove,
+    /// Print completions and the schema of policies, or write manual pages
+    #[command(hide = true)]
+    Generate(generate::GenerateArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -257,6 +262,7 @@ pub fn main() -> ExitCode {
         Verb::Guard(args) => guard::run(args),
         Verb::Status(status) => status::run(terminal, &status.guard.path()),
         Verb::Remove => remove::run(terminal),
+        Verb::Generate(args) => generate::run(terminal, args),
         Verb::Import(import) => import::run(terminal, &import.files, import.output.as_deref()),
     };
     match done {
@@ -281,7 +287,8 @@ impl Verb {
             | Self::Show(_)
             | Self::Guard(_)
             | Self::Status(_)
-            | Self::Import(_) => false,
+            | Self::Import(_)
+            | Self::Generate(_) => false,
         }
     }
 }

@@ -8,7 +8,7 @@ use super::{colon, settings};
 use crate::diagnostic::{Diagnostic, Severity, did_you_mean, quoted};
 use crate::source::{FileId, Problem, Sources, Span};
 
-const KEYS: [&str; 5] = ["default", "sources", "ports", "settings", "tests"];
+pub(super) const KEYS: [&str; 5] = ["default", "sources", "ports", "settings", "tests"];
 
 const DEFAULT_FORMS: [&str; 2] = [
     "`default: deny` refuses published ports that no file names",

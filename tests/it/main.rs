@@ -14,6 +14,7 @@ mod engines;
 mod fuzz;
 #[path = "../support/fuzzed.rs"]
 mod fuzzed;
+mod generated;
 mod golden;
 mod import;
 mod manners;
@@ -21,4 +22,5 @@ mod meaning;
 mod no_harm;
 #[path = "../support/reference/mod.rs"]
 mod reference;
+mod schema;
 mod tidy;

@@ -19,6 +19,7 @@ mod guest;
 mod lan;
 mod meddlers;
 mod namespaces;
+mod package;
 mod site;
 mod stranger;
 mod support;
@@ -39,13 +40,21 @@ fn main() -> ExitCode {
     // More would only wait for each other.
     arguments.test_threads.get_or_insert(2);
     let missing = namespaces::missing();
-    let skip = !missing.is_empty() && std::env::var("CI").as_deref() != Ok("true");
-    for thing in &missing {
+    let mut missing_to_packages = missing.clone();
+    missing_to_packages.extend(package::missing());
+    for thing in &missing_to_packages {
         eprintln!("the life tests need {thing}");
     }
+    let may_skip = std::env::var("CI").as_deref() != Ok("true");
     let missing: &'static [String] = missing.leak();
+    let missing_to_packages: &'static [String] = missing_to_packages.leak();
     let trials = all()
         .map(|(name, trial)| {
+            let missing = if package::TRIALS.iter().any(|(known, _)| *known == name) {
+                missing_to_packages
+            } else {
+                missing
+            };
             Trial::test(name, move || {
                 let result = if missing.is_empty() {
                     trial()
@@ -54,7 +63,7 @@ fn main() -> ExitCode {
                 };
                 result.map_err(|error| format!("{error:#}").into())
             })
-            .with_ignored_flag(skip)
+            .with_ignored_flag(may_skip && !missing.is_empty())
         })
         .collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
@@ -74,6 +83,7 @@ fn all() -> impl Iterator<Item = Named> {
         files::TRIALS,
         engines::TRIALS,
         figures::TRIALS,
+        package::TRIALS,
     ];
     groups.into_iter().flatten().copied()
 }
