@@ -11,8 +11,8 @@ pub(super) enum Event {
     Files,
     /// Something was done where an engine's socket is, or would be.
     EngineSocket,
-    /// Links or addresses have changed.
-    Links,
+    /// Links or addresses have changed; whether there is a new link.
+    Links { new: bool },
     /// Others have changed dfw's table.
     Table(Option<Meddler>),
     /// So much has happened that some of it was lost.

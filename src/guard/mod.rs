@@ -12,6 +12,8 @@ mod files;
 mod log;
 mod metrics;
 mod monitor;
+mod proxies;
+mod published;
 mod record;
 mod service;
 mod signals;
@@ -27,6 +29,7 @@ use rustix::io::Errno;
 use thiserror::Error;
 
 use crate::host::docker::Ask;
+use crate::host::follow::Report;
 use crate::kernel::{self, Claim, Kernel, Outcome, next};
 use crate::netlink::notice::Meddler;
 use crate::policies::Policies;
@@ -42,6 +45,8 @@ use files::Files;
 use log::{Level, Log};
 use metrics::Metrics;
 use monitor::{Links, Monitor};
+use proxies::Proxies;
+use published::Published;
 use record::{Origin, Record, Repair};
 use service::Service;
 use signals::Signals;
@@ -64,6 +69,9 @@ const REPAIRS_AT_ONCE: u32 = 8;
 const CALM: Duration = Duration::from_secs(10);
 /// How often wrong policies are read again: what is wrong may be out of sight.
 const RECHECK: Duration = Duration::from_secs(30);
+/// How often the host is looked at while ports are refused only because an engine published them once:
+/// a service of the host may have taken one.
+const RETHINK: Duration = Duration::from_mins(1);
 /// How often policies are read again at once because more of them is to be watched.
 const READS: u32 = 3;
 
@@ -137,6 +145,9 @@ struct Guard {
     links: Links,
     monitor: Option<Monitor>,
     engines: Engines,
+    /// None where no engine is asked.
+    proxies: Option<Proxies>,
+    published: Published,
     control: Option<Control>,
     metrics: Option<Metrics>,
     service: Service,
@@ -171,6 +182,13 @@ impl Guard {
             let text = format!("cannot listen at {}: {error}", options.socket.display());
             log.say(Level::Warning, &text);
         }
+        let published = match Published::open(&options.state) {
+            Ok(published) => published,
+            Err(error) => {
+                log.say(Level::Warning, &error.to_string());
+                Published::nothing(&options.state)
+            }
+        };
         let mut guard = Self {
             kernel,
             replace: claim == Claim::Plain,
@@ -179,6 +197,8 @@ impl Guard {
             links: Links::open()?,
             monitor: None,
             engines: Engines::follow(&options.engines)?,
+            proxies: (options.engines != Ask::Nobody).then(Proxies::default),
+            published,
             control: control.ok(),
             metrics: options.metrics.as_deref().map(Metrics::new),
             service: Service::new(),
@@ -245,6 +265,11 @@ impl Guard {
                 }
                 self.take(event, now);
             }
+            if let Some(proxies) = &mut self.proxies
+                && proxies.look(now)?
+            {
+                self.host_changed(now);
+            }
             self.service.alive(now);
             if let Some(need) = self.due.take(now) {
                 self.work(need);
@@ -282,7 +307,14 @@ impl Guard {
             .collect();
         let control = self.control.as_ref().and_then(Control::next);
         let metrics = self.metrics.as_ref().map(Metrics::next);
-        let next = [self.due.next(), self.service.next(), control, metrics];
+        let proxies = self.proxies.as_ref().and_then(Proxies::next);
+        let next = [
+            self.due.next(),
+            self.service.next(),
+            control,
+            metrics,
+            proxies,
+        ];
         let next = next.into_iter().flatten().min();
         let wait = next.map(|next| next.saturating_duration_since(Instant::now()));
         let wait = wait.and_then(|wait| Timespec::try_from(wait).ok());
@@ -300,7 +332,13 @@ impl Guard {
                 self.engines.wake();
                 self.watch();
             }
-            Event::Links => self.host_changed(now + SETTLE_LINKS),
+            Event::Links { new } => {
+                self.host_changed(now + SETTLE_LINKS);
+                // A container's link comes before its ports are open.
+                if new {
+                    self.stir(now);
+                }
+            }
             Event::Table(meddler) => self.meddled(meddler, now),
             Event::Lost => {
                 self.log.say(
@@ -309,6 +347,10 @@ impl Guard {
                 );
                 self.host_changed(now);
             }
+            Event::Engine {
+                report: Report::Stir,
+                ..
+            } => self.stir(now),
             Event::Engine { address, report } => {
                 let (text, changed) = self.engines.take(&address, report);
                 if let Some(text) = text {
@@ -329,6 +371,12 @@ impl Guard {
     fn host_changed(&mut self, when: Instant) {
         if self.phase != Phase::Waiting {
             self.due.at(Need::Host, when);
+        }
+    }
+
+    fn stir(&mut self, now: Instant) {
+        if let Some(proxies) = &mut self.proxies {
+            proxies.stir(now);
         }
     }
 
@@ -421,8 +469,17 @@ impl Guard {
             return Ok(());
         };
         if need >= Need::Host || self.ruleset.is_none() {
+            let answered = self.engines.have_answered();
             let (engines, unanswered) = (self.engines.engines(), self.engines.unanswered());
-            let site = Site::with(engines, unanswered, Sockets::Published)?;
+            let sockets = Sockets::of(&self.options.engines);
+            let former = match sockets {
+                Sockets::Proxied => self.published.former(answered),
+                _ => &[],
+            };
+            let site = Site::with(engines, unanswered, sockets, former)?;
+            if !site.host.remembered.is_empty() {
+                self.due.at(Need::Host, Instant::now() + RETHINK);
+            }
             self.ruleset = Some(policies.compile(&site.host));
         }
         self.install(need)?;
@@ -591,6 +648,12 @@ impl Guard {
 
     /// Keeps the policies that are in force now, if others are kept.
     fn keep(&mut self) {
+        if let Some(ruleset) = self.ruleset.as_ref().filter(|_| self.engines.have_answered())
+            && let Err(error) = self.published.keep(ruleset)
+        {
+            let text = format!("what is published cannot be kept for the next boot: {error}");
+            self.log.say(Level::Warning, &text);
+        }
         let (Some(policies), Some(Origin::Files)) = (&self.policies, self.record.origin) else {
             return;
         };

@@ -171,9 +171,8 @@ pub(super) async fn connect(address: &str) -> Result<Docker, Refusal> {
 
 /// Asks for everything.
 pub(super) async fn answers_of(docker: &Docker) -> Result<Answers, Refusal> {
-    let version = docker.version().await?;
-    let info = docker.info().await?;
-    let networks = docker.list_networks(None).await?;
+    // Containers first, the newest of which is the first of all: one that was created just now tells
+    // its ports until it is started.
     let all = ListContainersOptionsBuilder::new().all(true).build();
     let mut containers = Vec::new();
     for summary in docker.list_containers(Some(all)).await? {
@@ -187,6 +186,9 @@ pub(super) async fn answers_of(docker: &Docker) -> Result<Answers, Refusal> {
             Err(error) => return Err(error.into()),
         }
     }
+    let version = docker.version().await?;
+    let info = docker.info().await?;
+    let networks = docker.list_networks(None).await?;
     // Who manages no swarm says so with an error.
     let services = docker.list_services(None).await.unwrap_or_default();
     Ok(Answers {
@@ -344,7 +346,7 @@ fn bindings(ports: Option<&PortMap>) -> Vec<Published> {
     let mut published = Vec::new();
     for (key, bindings) in ports.into_iter().flatten() {
         let (port, transport) = key.split_once('/').unwrap_or((key, "tcp"));
-        let (Ok(container_port), Some(transport)) = (port.parse(), transport_of(transport)) else {
+        let (Ok(container_port), Some(transport)) = (port.parse(), Transport::by_name(transport)) else {
             continue;
         };
         for binding in bindings.iter().flatten() {
@@ -365,12 +367,6 @@ fn bindings(ports: Option<&PortMap>) -> Vec<Published> {
         }
     }
     published
-}
-
-fn transport_of(name: &str) -> Option<Transport> {
-    [Transport::Tcp, Transport::Udp, Transport::Sctp]
-        .into_iter()
-        .find(|transport| transport.name() == name)
 }
 
 /// Every address of both families if none is given.

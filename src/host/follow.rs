@@ -6,6 +6,8 @@ use std::pin::pin;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bollard::Docker;
+use bollard::errors::Error as ApiError;
+use bollard::models::EventMessage;
 use bollard::query_parameters::EventsOptionsBuilder;
 use futures_util::future::{Either, select};
 use futures_util::{FutureExt, StreamExt};
@@ -33,6 +35,9 @@ pub enum Report {
     Silent(Unanswered),
     /// There is none.
     Absent,
+    /// Something happens there, and it will be asked what. While it starts a container, its answer
+    /// takes as long as that.
+    Stir,
 }
 
 /// The addresses of the engines that are followed.
@@ -57,7 +62,10 @@ pub async fn follow(address: &str, mut tell: impl FnMut(Report), wake: &Notify) 
     let mut wait = FIRST_WAIT;
     loop {
         let refusal = match docker::connect(address).await {
-            Ok(docker) => stay(address, &docker, &mut tell, wake, &mut wait).await,
+            Ok(docker) => match stay(address, &docker, &mut tell, wake, &mut wait).await {
+                Ok(never) => match never {},
+                Err(refusal) => refusal,
+            },
             Err(refusal) => refusal,
         };
         let no_socket = matches!(refusal, Refusal::NobodyThere);
@@ -91,7 +99,7 @@ async fn stay(
     tell: &mut impl FnMut(Report),
     wake: &Notify,
     wait: &mut Duration,
-) -> Refusal {
+) -> Result<Infallible, Refusal> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let since = now.map_or(0, |now| now.as_secs()).saturating_sub(OVERLAP);
     let options = EventsOptionsBuilder::new()
@@ -99,23 +107,44 @@ async fn stay(
         .build();
     let mut events = pin!(docker.events(Some(options)));
     loop {
-        let answers = match timeout(docker::PATIENCE, docker::answers_of(docker)).await {
+        let mut asking = pin!(timeout(docker::PATIENCE, docker::answers_of(docker)));
+        let mut outdated = false;
+        let answers = loop {
+            match select(asking.as_mut(), events.next()).await {
+                Either::Left((answers, _)) => break answers,
+                Either::Right((event, _)) => {
+                    if matters(event)? {
+                        outdated = true;
+                        tell(Report::Stir);
+                    }
+                }
+            }
+        };
+        let answers = match answers {
             Ok(Ok(answers)) => answers,
-            Ok(Err(refusal)) => return refusal,
-            Err(_) => return Refusal::Slow,
+            Ok(Err(refusal)) => return Err(refusal),
+            Err(_) => return Err(Refusal::Slow),
         };
         tell(Report::Answer(Box::new(docker::engine(address, answers))));
         *wait = FIRST_WAIT;
-        loop {
-            match select(events.next(), pin!(wake.notified())).await {
-                Either::Left((Some(Ok(event)), _)) if !concerns(event.action.as_deref()) => {}
-                Either::Left((Some(Ok(_)), _)) | Either::Right(_) => break,
-                Either::Left((Some(Err(error)), _)) => return error.into(),
-                Either::Left((None, _)) => return Refusal::NobodyThere,
-            }
+        while !outdated {
+            outdated = match select(events.next(), pin!(wake.notified())).await {
+                Either::Left((event, _)) => matters(event)?,
+                Either::Right(_) => true,
+            };
         }
         // Whatever else has happened by now, the same answers tell.
         while let Some(Some(Ok(_))) = events.next().now_or_never() {}
+        tell(Report::Stir);
+    }
+}
+
+/// Whether what an engine publishes may have changed; or what the end of all events means.
+fn matters(event: Option<Result<EventMessage, ApiError>>) -> Result<bool, Refusal> {
+    match event {
+        Some(Ok(event)) => Ok(concerns(event.action.as_deref())),
+        Some(Err(error)) => Err(error.into()),
+        None => Err(Refusal::NobodyThere),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Who waits for clients on this host.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::net::IpAddr;
 
@@ -36,14 +36,23 @@ pub struct Owner {
     pub container: Option<String>,
 }
 
+/// What Docker starts for each published port, and calls so.
+const PROXY: &str = "docker-proxy";
+
 impl Owner {
+    /// Whether all that it listens for is a published port.
+    #[must_use]
+    pub fn is_proxy(&self) -> bool {
+        self.name == PROXY
+    }
+
     /// Whether it holds the socket on behalf of a container engine, for a published port: moby's
     /// `docker-proxy` and `dockerd`, Podman's `conmon`, and what serves rootless networks.
     #[must_use]
     pub fn is_engine(&self) -> bool {
         matches!(
             self.name.as_str(),
-            "docker-proxy" | "dockerd" | "conmon" | "podman"
+            PROXY | "dockerd" | "conmon" | "podman"
         ) || self.is_rootless()
     }
 
@@ -72,11 +81,8 @@ impl Listener {
 /// Finds out who holds the sockets, and in which of the engines' containers they live.
 #[must_use]
 pub fn listeners(sockets: &[Socket], engines: &[Engine]) -> Vec<Listener> {
-    let owners = if sockets.is_empty() {
-        BTreeMap::new()
-    } else {
-        owners(&Homes::of(engines))
-    };
+    let wanted = sockets.iter().map(|socket| u64::from(socket.inode));
+    let owners = owners(wanted.collect(), engines);
     let listener = |socket: &Socket| {
         Some(Listener {
             transport: match socket.protocol {
@@ -94,33 +100,54 @@ pub fn listeners(sockets: &[Socket], engines: &[Engine]) -> Vec<Listener> {
     sockets.iter().filter_map(listener).collect()
 }
 
-/// The processes that hold sockets, by inode. What cannot be read is left out. It looks at every
-/// process of the system.
-fn owners(homes: &Homes<'_>) -> BTreeMap<u64, Owner> {
+/// The processes that hold these sockets, by inode. What cannot be read is left out. It looks at
+/// every process of the system until all are found.
+fn owners(mut wanted: BTreeSet<u64>, engines: &[Engine]) -> BTreeMap<u64, Owner> {
     let mut owners = BTreeMap::new();
-    let processes = all_processes().into_iter().flatten().flatten();
-    for process in processes {
-        let Ok(descriptors) = process.fd() else {
-            continue;
-        };
-        let inodes = descriptors
-            .flatten()
-            .filter_map(|descriptor| match descriptor.target {
-                FDTarget::Socket(inode) => Some(inode),
-                _ => None,
-            });
-        let mut owner = None;
-        for inode in inodes {
-            if owner.is_none() {
-                owner = describe(&process, homes);
-            }
-            if let Some(owner) = &owner {
-                // Parent and child may share one; the first process number is the parent's.
-                owners.entry(inode).or_insert_with(|| owner.clone());
-            }
+    if wanted.is_empty() {
+        return owners;
+    }
+    let homes = Homes::of(engines);
+    for process in all_processes().into_iter().flatten().flatten() {
+        // Parent and child may share one; the first process number is the parent's.
+        let mut held = inodes(&process).filter(|inode| wanted.remove(inode));
+        if let Some(first) = held.next()
+            && let Some(owner) = describe(&process, &homes)
+        {
+            owners.extend(held.chain([first]).map(|inode| (inode, owner.clone())));
+        }
+        if wanted.is_empty() {
+            break;
         }
     }
     owners
+}
+
+fn inodes(process: &Entry) -> impl Iterator<Item = u64> + use<> {
+    let descriptors = process.fd().into_iter().flatten().flatten();
+    descriptors.filter_map(|descriptor| match descriptor.target {
+        FDTarget::Socket(inode) => Some(inode),
+        _ => None,
+    })
+}
+
+/// The inodes of the sockets that docker-proxy holds. It looks at every process's name, and no further.
+#[must_use]
+pub fn proxied() -> BTreeSet<u64> {
+    let mut all = BTreeSet::new();
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let number = entry.file_name();
+        let Some(pid) = number.to_str().and_then(|number| number.parse().ok()) else {
+            continue;
+        };
+        let name = std::fs::read(format!("/proc/{pid}/comm"));
+        if name.is_ok_and(|name| name.trim_ascii() == PROXY.as_bytes())
+            && let Ok(process) = Entry::new(pid)
+        {
+            all.extend(inodes(&process));
+        }
+    }
+    all
 }
 
 fn describe(process: &Entry, homes: &Homes<'_>) -> Option<Owner> {
@@ -144,7 +171,7 @@ pub fn netlink_holder(number: u32) -> Option<Owner> {
         let found = *protocol == NETFILTER && port.parse() == Ok(number);
         found.then(|| inode.parse::<u64>().ok()).flatten()
     })?;
-    owners(&Homes::of(&[])).remove(&inode)
+    owners(BTreeSet::from([inode]), &[]).remove(&inode)
 }
 
 /// What tells the processes of a container from others: whatever else it shares with the host, a

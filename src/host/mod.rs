@@ -134,6 +134,21 @@ impl HostView {
         })
     }
 
+    /// The ports at which docker-proxy listens, whether its engine tells of them or not: it does not
+    /// while it starts a container.
+    pub fn proxied(&self) -> impl Iterator<Item = PortRange> {
+        let listeners = self.listeners.iter().filter(|listener| {
+            let owner = listener.owner.as_ref();
+            owner.is_some_and(Owner::is_proxy) && !listener.address.is_loopback()
+        });
+        listeners.map(|listener| PortRange {
+            address: Some(listener.address).filter(|address| !address.is_unspecified()),
+            transport: listener.transport,
+            first: listener.port,
+            last: listener.port,
+        })
+    }
+
     /// The service of this host that holds a port which an engine publishes, and so keeps the
     /// engine from it; a rule for the port would hit that service.
     ///
