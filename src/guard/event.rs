@@ -4,6 +4,7 @@ use crate::host::follow::Report;
 use crate::netlink::notice::Meddler;
 
 use super::control::Question;
+use super::scrapes::Request;
 
 #[derive(Debug)]
 pub(super) enum Event {
@@ -25,4 +26,6 @@ pub(super) enum Event {
     Stop,
     /// Somebody asks over the socket; the number of the client.
     Question(usize, Question),
+    /// Somebody asks for figures; the number of the client.
+    Scrape(usize, Request),
 }

@@ -3,6 +3,7 @@
 //! One loop over a closed enumeration of events. An event never does anything itself; it says what is
 //! to be done and when, so that a flood of them is work once.
 
+mod clients;
 mod confine;
 mod control;
 mod due;
@@ -15,6 +16,7 @@ mod monitor;
 mod proxies;
 mod published;
 mod record;
+mod scrapes;
 mod service;
 mod signals;
 mod state;
@@ -48,10 +50,12 @@ use monitor::{Links, Monitor};
 use proxies::Proxies;
 use published::Published;
 use record::{Origin, Record, Repair};
+use scrapes::{Request, Scrapes};
 use service::Service;
 use signals::Signals;
 
 pub use control::ask;
+pub use scrapes::Listen;
 
 /// How long files are given to settle: editors write them in several steps.
 const SETTLE_FILES: Duration = Duration::from_millis(100);
@@ -88,6 +92,8 @@ pub struct Options {
     pub socket: PathBuf,
     /// Where to write figures for a textfile collector, if anywhere.
     pub metrics: Option<PathBuf>,
+    /// Where figures may be asked for, if anywhere.
+    pub listen: Option<Listen>,
     /// Whether the table is to be guard's own, where the kernel can do that.
     pub own: bool,
 }
@@ -150,6 +156,7 @@ struct Guard {
     published: Published,
     control: Option<Control>,
     metrics: Option<Metrics>,
+    scrapes: Option<Scrapes>,
     service: Service,
     due: Due,
     retry: Backoff,
@@ -177,11 +184,16 @@ impl Guard {
         };
         // Signals first: from here on none of them ends guard in the middle of something.
         let signals = Signals::open()?;
-        let control = Control::open(&options.socket);
-        if let Err(error) = &control {
-            let text = format!("cannot listen at {}: {error}", options.socket.display());
+        let unheard = |at: &dyn std::fmt::Display, error: io::Error| {
+            let text = format!("cannot listen at {at}: {error}");
             log.say(Level::Warning, &text);
-        }
+        };
+        let control = Control::open(&options.socket);
+        let control = control.map_err(|error| unheard(&options.socket.display(), error));
+        let scrapes = options.listen.as_ref().and_then(|at| {
+            let scrapes = Scrapes::open(at);
+            scrapes.map_err(|error| unheard(at, error)).ok()
+        });
         let published = match Published::open(&options.state) {
             Ok(published) => published,
             Err(error) => {
@@ -201,6 +213,7 @@ impl Guard {
             published,
             control: control.ok(),
             metrics: options.metrics.as_deref().map(Metrics::new),
+            scrapes,
             service: Service::new(),
             due: Due::default(),
             retry: Backoff::new(RETRY.0, RETRY.1),
@@ -257,6 +270,9 @@ impl Guard {
             if let Some(control) = &mut self.control {
                 control.drain(now, &mut events);
             }
+            if let Some(scrapes) = &mut self.scrapes {
+                scrapes.drain(now, &mut events);
+            }
             for event in events {
                 if matches!(event, Event::Stop) {
                     let text = "told to stop: the rules in force stay";
@@ -300,12 +316,14 @@ impl Guard {
         let mut descriptors = self.signals.pipes().to_vec();
         descriptors.extend([self.files.as_fd(), self.links.as_fd(), self.engines.as_fd()]);
         descriptors.extend(self.monitor.as_ref().map(AsFd::as_fd));
-        descriptors.extend(self.control.iter().flat_map(Control::sockets));
+        let descriptors = descriptors.into_iter().map(|fd| (fd, PollFlags::IN));
         let mut polled: Vec<PollFd<'_>> = descriptors
-            .iter()
-            .map(|descriptor| PollFd::new(descriptor, PollFlags::IN))
+            .chain(self.control.iter().flat_map(Control::sockets))
+            .chain(self.scrapes.iter().flat_map(Scrapes::sockets))
+            .map(|(descriptor, flags)| PollFd::from_borrowed_fd(descriptor, flags))
             .collect();
         let control = self.control.as_ref().and_then(Control::next);
+        let scrapes = self.scrapes.as_ref().and_then(Scrapes::next);
         let metrics = self.metrics.as_ref().map(Metrics::next);
         let proxies = self.proxies.as_ref().and_then(Proxies::next);
         let next = [
@@ -313,6 +331,7 @@ impl Guard {
             self.service.next(),
             control,
             metrics,
+            scrapes,
             proxies,
         ];
         let next = next.into_iter().flatten().min();
@@ -364,6 +383,7 @@ impl Guard {
             }
             Event::Reload => self.reload(now),
             Event::Question(number, question) => self.answer(number, question, now),
+            Event::Scrape(number, request) => self.tell(number, request),
             Event::Stop => {}
         }
     }
@@ -425,7 +445,21 @@ impl Guard {
             Question::Refused(why) => serde_json::json!({ "error": why }).to_string(),
         };
         if let Some(control) = &mut self.control {
-            control.answer(number, &(answer + "\n"));
+            control.answer(number, answer + "\n");
+        }
+    }
+
+    /// Tells figures to whoever asks for them.
+    fn tell(&mut self, number: usize, request: Request) {
+        let figures = match request {
+            Request::Figures => match self.kernel.outline() {
+                Ok(table) => Ok(metrics::text(table.installed.as_ref(), &self.record)),
+                Err(_) => Err("503 Service Unavailable"),
+            },
+            Request::Refused(status) => Err(status),
+        };
+        if let Some(scrapes) = &mut self.scrapes {
+            scrapes.answer(number, figures);
         }
     }
 
