@@ -20,7 +20,7 @@ use super::engine::Engine;
 /// How long it takes until an engine that was lost is asked again: at first, and at most.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
-/// The same where there is no socket: whoever makes one is told of by `wake`.
+/// The same where `wake` tells of whoever makes the socket, or listens behind it.
 const WAIT_FOR_SOCKET: Duration = Duration::from_mins(1);
 /// From when on events are asked for, in seconds before the question: whatever happens between the
 /// answers and the first event is told again.
@@ -68,16 +68,21 @@ pub async fn follow(address: &str, mut tell: impl FnMut(Report), wake: &Notify) 
             },
             Err(refusal) => refusal,
         };
-        let no_socket = matches!(refusal, Refusal::NobodyThere);
+        let path = docker::path(address);
+        // Whoever makes the socket, or starts the engine behind it, wakes this.
+        let will_wake = match refusal {
+            Refusal::NobodyThere => path.starts_with('/') && !Path::new(path).exists(),
+            Refusal::Asleep => true,
+            _ => false,
+        };
         tell(match refusal {
-            Refusal::NobodyThere => Report::Absent,
+            Refusal::NobodyThere | Refusal::Asleep => Report::Absent,
             refusal => Report::Silent(Unanswered {
                 address: address.to_owned(),
                 reason: refusal.to_string(),
             }),
         });
-        let path = address.strip_prefix("unix://").unwrap_or(address);
-        let pause = if no_socket && path.starts_with('/') && !Path::new(path).exists() {
+        let pause = if will_wake {
             wait = FIRST_WAIT;
             WAIT_FOR_SOCKET
         } else {
@@ -127,16 +132,30 @@ async fn stay(
         };
         tell(Report::Answer(Box::new(docker::engine(address, answers))));
         *wait = FIRST_WAIT;
+        let mut created = false;
         while !outdated {
             outdated = match select(events.next(), pin!(wake.notified())).await {
-                Either::Left((event, _)) => matters(event)?,
+                Either::Left((event, _)) => {
+                    created = is_creation(event.as_ref());
+                    matters(event)?
+                }
                 Either::Right(_) => true,
             };
+        }
+        // One that stops says so of its containers, and connects no more. One that creates a container
+        // tells its ports until it starts it, which is soon.
+        if !created {
+            docker::is_awake(address)?;
         }
         // Whatever else has happened by now, the same answers tell.
         while let Some(Some(Ok(_))) = events.next().now_or_never() {}
         tell(Report::Stir);
     }
+}
+
+fn is_creation(event: Option<&Result<EventMessage, ApiError>>) -> bool {
+    let action = event.and_then(|event| event.as_ref().ok()?.action.as_deref());
+    action == Some("create")
 }
 
 /// Whether what an engine publishes may have changed; or what the end of all events means.

@@ -131,6 +131,16 @@ fn inodes(process: &Entry) -> impl Iterator<Item = u64> + use<> {
     })
 }
 
+/// The names of the programs that hold one of these sockets.
+#[must_use]
+pub(super) fn holders(sockets: &BTreeSet<u64>) -> BTreeSet<String> {
+    let processes = all_processes().into_iter().flatten().flatten();
+    let holders = processes.filter(|process| inodes(process).any(|inode| sockets.contains(&inode)));
+    holders
+        .filter_map(|process| Some(process.stat().ok()?.comm))
+        .collect()
+}
+
 /// The inodes of the sockets that docker-proxy holds. It looks at every process's name, and no further.
 #[must_use]
 pub fn proxied() -> BTreeSet<u64> {

@@ -6,6 +6,7 @@
 //!  sock_diag ─► listener ─┘
 //! ```
 
+mod activation;
 pub mod docker;
 pub mod engine;
 pub mod follow;

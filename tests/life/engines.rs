@@ -5,14 +5,17 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use crate::Named;
+use crate::guest::PATIENCE;
 use crate::site::{OTHER, Site, other};
 use crate::stranger::Stranger;
+use crate::support::command::wait_for;
 
 pub(crate) const TRIALS: &[Named] = &[
     (
         "an_engine_goes_and_comes_back",
         an_engine_goes_and_comes_back,
     ),
+    ("a_stopped_engine_stays_so", a_stopped_engine_stays_so),
     (
         "a_new_container_is_open_for_milliseconds",
         a_new_container_is_open_for_milliseconds,
@@ -30,6 +33,31 @@ fn an_engine_goes_and_comes_back() -> Result<()> {
     // Not stopped in order: nothing tidies up.
     site.run("systemctl kill --signal KILL docker; systemctl reset-failed docker; systemctl restart docker")?;
     site.only_friends_get_in(mark)
+}
+
+/// Whoever connects to the socket that systemd holds for Docker starts it.
+fn a_stopped_engine_stays_so() -> Result<()> {
+    const WHILE: Duration = Duration::from_secs(3);
+    let (site, mark) = Site::guarded()?;
+    for _ in 0..3 {
+        site.run("systemctl reset-failed docker; systemctl stop docker")?;
+        site.run("systemctl is-active docker.socket")?;
+        // Also whoever looks at everything anew.
+        site.run("systemctl reload dfw")?;
+        std::thread::sleep(WHILE);
+        let state = site.run("systemctl is-active docker || true")?;
+        ensure!(state.trim() == "inactive", "Docker is {state}");
+        let lost = site.status()?["unanswered"].clone();
+        ensure!(lost[0].as_str().is_some_and(|it| it.contains("docker.sock")));
+        site.run("systemctl start docker")?;
+        // Whoever starts it is noticed.
+        wait_for("guard to follow Docker", PATIENCE, || {
+            let lost = site.status().ok()?["unanswered"].clone();
+            (lost == serde_json::json!([])).then_some(())
+        })?;
+        site.only_friends_get_in(mark)?;
+    }
+    Ok(())
 }
 
 /// A port that no policy names: what is forwarded is closed before there is a container. docker-proxy,
