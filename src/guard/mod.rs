@@ -23,7 +23,7 @@ mod state;
 
 use std::io;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -32,6 +32,7 @@ use thiserror::Error;
 
 use crate::host::docker::Ask;
 use crate::host::follow::Report;
+use crate::host::listener;
 use crate::kernel::{self, Claim, Kernel, Outcome, next};
 use crate::netlink::notice::Meddler;
 use crate::policies::Policies;
@@ -98,6 +99,21 @@ pub struct Options {
     pub own: bool,
 }
 
+impl Options {
+    /// The folders of all that guard writes.
+    fn folders(&self) -> Vec<PathBuf> {
+        let listen = match &self.listen {
+            Some(Listen::Unix(path)) => Some(path),
+            _ => None,
+        };
+        let files = [Some(&self.socket), self.metrics.as_ref(), listen];
+        let files = files.into_iter().flatten();
+        let files = files.filter_map(|file| std::path::absolute(file).ok());
+        let folders = files.filter_map(|file| file.parent().map(Path::to_owned));
+        folders.chain([self.state.clone()]).collect()
+    }
+}
+
 /// Why guard cannot go on. What is in force stays.
 #[derive(Debug, Error)]
 pub enum Error {
@@ -119,12 +135,33 @@ pub fn run(options: Options) -> Result<(), Error> {
     if let Err(error) = confine::confine() {
         log.say(Level::Warning, &error.to_string());
     }
+    give_up_files(&options, &log);
     let done = Guard::new(options, log).and_then(Guard::run);
     service::stopping();
     if let Err(error) = &done {
         log.say(Level::Error, &format!("{error}; what is in force stays"));
     }
     done
+}
+
+/// From here on only guard's own folders can be written to. Who holds a socket is seen by a thread that
+/// has not given that up.
+fn give_up_files(options: &Options, log: &Log) {
+    let port = match options.listen {
+        Some(Listen::Tcp(address)) => Some(address.port()),
+        _ => None,
+    };
+    let given_up = listener::look_apart()
+        .map_err(|error| error.to_string())
+        .and_then(|()| {
+            let given_up = confine::give_up_files(&options.folders(), port);
+            given_up.map_err(|error| error.to_string())
+        });
+    match given_up {
+        Ok(true) => {}
+        Ok(false) => log.say(Level::Info, "this kernel has no Landlock: files are left to their modes"),
+        Err(error) => log.say(Level::Warning, &error),
+    }
 }
 
 /// How far guard is.

@@ -29,6 +29,6 @@ pub(super) fn is_asleep(path: &Path) -> bool {
         })
         .map(|socket| socket.inode)
         .collect();
-    let holders = listener::holders(&sockets);
+    let holders = listener::holders(sockets);
     !holders.is_empty() && holders.iter().all(|name| name == "systemd")
 }
