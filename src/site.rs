@@ -1,12 +1,13 @@
 //! The host that dfw runs on: its links and addresses, its engines, its sockets.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::IpAddr;
 
 use crate::compile;
 use crate::doors::{Families, Surroundings};
 use crate::host::docker::{self, Ask, Unanswered};
-use crate::host::engine::Engine;
+use crate::host::engine::{Engine, PortRange};
 use crate::host::{HostView, listener};
 use crate::kernel::{self, Kernel, Snapshot};
 use crate::netlink::link::{Address, Link};
@@ -33,8 +34,21 @@ pub struct Site {
 pub enum Sockets {
     /// Those at ports that an engine publishes.
     Published,
+    /// These, and those of docker-proxy: it listens before its engine tells of a port.
+    Proxied,
     /// All.
     All,
+}
+
+impl Sockets {
+    /// Those that matter for rules where these engines are asked.
+    #[must_use]
+    pub fn of(ask: &Ask) -> Self {
+        match ask {
+            Ask::Nobody => Self::Published,
+            Ask::System | Ask::At(_) => Self::Proxied,
+        }
+    }
 }
 
 impl Site {
@@ -50,10 +64,11 @@ impl Site {
                 Err(error) => unanswered.push(error),
             }
         }
-        Self::with(engines, unanswered, sockets)
+        Self::with(engines, unanswered, sockets, &[])
     }
 
-    /// Looks at this host, whose engines have been asked.
+    /// Looks at this host, whose engines have been asked. Some ports may be known to have been
+    /// published before.
     ///
     /// # Errors
     /// See [`kernel::Error`](enum@kernel::Error).
@@ -61,9 +76,11 @@ impl Site {
         engines: Vec<Engine>,
         unanswered: Vec<Unanswered>,
         sockets: Sockets,
+        former: &[PortRange],
     ) -> Result<Self, kernel::Error> {
         let (links, addresses) = (kernel::links()?, kernel::addresses()?);
         let mut host = HostView::new(&links, &addresses, engines);
+        host.remembered = former.to_vec();
         if host.engines.is_empty() || !unanswered.is_empty() {
             let kernel = Kernel::open()?;
             // An apply gets through while others never rest, and must not know less for it.
@@ -74,15 +91,21 @@ impl Site {
             let outline = table(kernel.outline())?;
             if outline.is_some_and(|table| compile::remembers(&table.ruleset)) {
                 let installed = table(kernel.survey())?;
-                host.remembered =
-                    installed.map_or_else(Vec::new, |table| compile::remembered(&table.ruleset));
+                let ports = installed.map(|table| compile::remembered(&table.ruleset));
+                host.remembered.extend(ports.into_iter().flatten());
             }
         }
         let published = !host.remembered.is_empty() || host.publications().next().is_some();
-        if published || sockets == Sockets::All {
+        if published || sockets != Sockets::Published {
             let mut waiting = kernel::listeners()?;
-            if sockets == Sockets::Published {
-                waiting.retain(|socket| is_published(&host, socket));
+            if sockets != Sockets::All {
+                let proxied = match sockets {
+                    Sockets::Proxied => listener::proxied(),
+                    _ => BTreeSet::new(),
+                };
+                waiting.retain(|socket| {
+                    is_published(&host, socket) || proxied.contains(&u64::from(socket.inode))
+                });
             }
             host.listeners = listener::listeners(&waiting, &host.engines);
         }

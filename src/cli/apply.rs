@@ -52,7 +52,7 @@ pub(super) fn run(terminal: Terminal, args: &ApplyArgs) -> Result<(), Failure> {
     let read = || load_tested(terminal, path);
     let (loaded, passed) = Progress::during("reading the policies", read)?;
     let looked = Progress::during("looking at this host and its engines", || {
-        let found = Site::find(&args.engine.ask(), Sockets::Published)?;
+        let found = Site::find(&args.engine.ask(), Sockets::of(&args.engine.ask()))?;
         Ok((Kernel::open()?, found))
     });
     let (kernel, found) = match looked {

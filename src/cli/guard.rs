@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::diagnostic::Diagnostic;
-use crate::guard::{self, Error, Options};
+use crate::guard::{self, Error, Listen, Options};
 
 use super::failure::Failure;
 use super::host::EngineArgs;
@@ -31,6 +31,10 @@ pub(super) struct GuardArgs {
     /// A file whose name ends in .prom, in the folder of a textfile collector.
     #[arg(long, value_name = "FILE")]
     metrics_file: Option<PathBuf>,
+    /// Tell Prometheus the same when it asks there, at /metrics: unix:PATH, or a loopback address
+    /// with its port
+    #[arg(long, value_name = "unix:PATH|ADDR:PORT")]
+    metrics_listen: Option<Listen>,
     /// Leave the table to whoever wants to change it, and put it back
     #[arg(long, hide = true, env = "DFW_NO_OWNER")]
     no_owner: bool,
@@ -68,6 +72,7 @@ pub(super) fn run(args: &GuardArgs) -> Result<(), Failure> {
             .unwrap_or_else(|| folder("STATE_DIRECTORY", STATE)),
         socket: args.socket.path(),
         metrics: args.metrics_file.clone(),
+        listen: args.metrics_listen.clone(),
         own: !args.no_owner,
     };
     guard::run(options).map_err(|error| match error {

@@ -29,7 +29,7 @@ pub(super) fn run(
     exit_code: bool,
 ) -> Result<ExitCode, Failure> {
     let (loaded, passed) = load_tested(terminal, path)?;
-    let tried = Site::find(&engine.ask(), Sockets::Published).and_then(|found| {
+    let tried = Site::find(&engine.ask(), Sockets::of(&engine.ask())).and_then(|found| {
         let ruleset = loaded.compile(&found.host);
         kernel::sound(&ruleset)?;
         let snapshot = Kernel::open()?.survey()?;

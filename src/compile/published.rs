@@ -35,13 +35,14 @@ impl Compiler<'_> {
                 ports.entry(place).or_default().insert(port);
             }
         }
-        for range in &self.host.remembered {
+        let remembered = self.host.remembered.iter().copied();
+        for range in remembered.chain(self.host.proxied()) {
             let place = (range.address, protocol(range.transport));
             for port in range.first..=range.last {
                 let single = PortRange {
                     first: port,
                     last: port,
-                    ..*range
+                    ..range
                 };
                 if self.host.holder(&single, false).is_none() {
                     ports.entry(place).or_default().insert(port);

@@ -1,7 +1,13 @@
 //! Giving up what guard never needs, before it reads anything of others.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
 
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, NetPort, PathBeneath, PathFd, Ruleset, RulesetAttr,
+    RulesetCreatedAttr, RulesetError, RulesetStatus,
+};
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use thiserror::Error;
@@ -51,12 +57,48 @@ pub(super) enum Error {
     Filter(#[from] seccompiler::Error),
     #[error("cannot filter system calls: {0}")]
     Backend(#[from] seccompiler::BackendError),
+    #[error("cannot give up files: {0}")]
+    Landlock(#[from] RulesetError),
 }
 
 /// Gives up capabilities and system calls, for this thread and all that it starts.
 pub(super) fn confine() -> Result<(), Error> {
     // The filter also holds where the rest cannot be given up.
     filter().and(drop_capabilities())
+}
+
+/// Gives up all files but for reading, for this thread and all that it starts: only these folders can be
+/// written to, which are made if they are not there. Nothing can be executed, and no port can be listened
+/// at but this one. Says whether the kernel can do that.
+pub(super) fn give_up_files(folders: &[PathBuf], port: Option<u16>) -> Result<bool, Error> {
+    // The newest whose rules all make sense here; older kernels know fewer of them.
+    const RULES: ABI = ABI::V5;
+    let read = AccessFs::ReadFile | AccessFs::ReadDir;
+    let write = AccessFs::WriteFile
+        | AccessFs::Truncate
+        | AccessFs::MakeReg
+        | AccessFs::MakeSock
+        | AccessFs::RemoveFile;
+    let mut rules = Ruleset::default()
+        .handle_access(AccessFs::from_all(RULES))?
+        .handle_access(AccessNet::BindTcp)?
+        .create()?;
+    let mut allow = |path: &PathBuf, access| match PathFd::new(path) {
+        Ok(at) => (&mut rules)
+            .add_rule(PathBeneath::new(at, access))
+            .map(drop),
+        // Whoever needs it says so.
+        Err(_) => Ok(()),
+    };
+    allow(&PathBuf::from("/"), read)?;
+    for folder in folders {
+        let _ = fs::create_dir_all(folder);
+        allow(folder, read | write)?;
+    }
+    if let Some(port) = port {
+        (&mut rules).add_rule(NetPort::new(port, AccessNet::BindTcp))?;
+    }
+    Ok(rules.restrict_self()?.ruleset != RulesetStatus::NotEnforced)
 }
 
 fn drop_capabilities() -> Result<(), Error> {

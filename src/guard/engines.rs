@@ -83,7 +83,8 @@ impl Engines {
     /// known has changed.
     pub(super) fn take(&mut self, address: &str, report: Report) -> (Option<String>, bool) {
         let known = self.known.entry(address.to_owned()).or_default();
-        let first = !std::mem::replace(&mut known.reported, true);
+        let first =
+            !matches!(report, Report::Stir) && !std::mem::replace(&mut known.reported, true);
         match report {
             Report::Answer(engine) => {
                 let back = known.unanswered.take().is_some() || known.engine.is_none();
@@ -100,6 +101,7 @@ impl Engines {
             }
             Report::Absent if known.engine.is_none() && !self.named => (None, first),
             Report::Absent => known.lose(address, "nobody listens there"),
+            Report::Stir => (None, false),
             Report::Silent(Unanswered { reason, .. }) => known.lose(address, &reason),
         }
     }
@@ -107,6 +109,13 @@ impl Engines {
     /// Whether all have reported.
     pub(super) fn complete(&self) -> bool {
         self.known.values().all(|known| known.reported)
+    }
+
+    /// Whether there is any, and all that are there answer.
+    pub(super) fn have_answered(&self) -> bool {
+        let known = || self.known.values();
+        known().any(|known| known.engine.is_some())
+            && known().all(|known| known.reported && known.unanswered.is_none())
     }
 
     /// What each said last. One that is silent now has not unpublished anything.

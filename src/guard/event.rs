@@ -4,6 +4,7 @@ use crate::host::follow::Report;
 use crate::netlink::notice::Meddler;
 
 use super::control::Question;
+use super::scrapes::Request;
 
 #[derive(Debug)]
 pub(super) enum Event {
@@ -11,8 +12,8 @@ pub(super) enum Event {
     Files,
     /// Something was done where an engine's socket is, or would be.
     EngineSocket,
-    /// Links or addresses have changed.
-    Links,
+    /// Links or addresses have changed; whether there is a new link.
+    Links { new: bool },
     /// Others have changed dfw's table.
     Table(Option<Meddler>),
     /// So much has happened that some of it was lost.
@@ -25,4 +26,6 @@ pub(super) enum Event {
     Stop,
     /// Somebody asks over the socket; the number of the client.
     Question(usize, Question),
+    /// Somebody asks for figures; the number of the client.
+    Scrape(usize, Request),
 }

@@ -165,11 +165,14 @@ pub(super) fn policy_places(path: &Path, sources: Option<&Sources>) -> Places {
     places
 }
 
-/// Where an engine's socket comes and goes.
+/// Where an engine's socket comes and goes, and beside it the file with its process number: systemd may
+/// hold the socket of one that does not run.
 pub(super) fn add_engine(places: &mut Places, address: &str) {
-    let path = address.strip_prefix("unix://").unwrap_or(address);
-    if path.starts_with('/') {
-        name(places, Path::new(path), |interest| &mut interest.engine);
+    let path = Path::new(address.strip_prefix("unix://").unwrap_or(address));
+    if path.is_absolute() {
+        for path in [path, &path.with_extension("pid")] {
+            name(places, path, |interest| &mut interest.engine);
+        }
     }
 }
 

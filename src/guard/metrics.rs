@@ -1,5 +1,5 @@
-//! What guard counts, as text for Prometheus (its exposition format, version 0.0.4), in a file that the
-//! textfile collector of a node exporter reads.
+//! What guard counts, as text for Prometheus (its exposition format, version 0.0.4); and that in a file
+//! which the textfile collector of a node exporter reads.
 
 use std::fmt::Write;
 use std::fs;
@@ -52,7 +52,7 @@ impl Metrics {
     }
 }
 
-fn text(installed: Option<&Installed>, record: &Record) -> String {
+pub(super) fn text(installed: Option<&Installed>, record: &Record) -> String {
     let mut text = String::new();
     let ports = installed.map(packets).unwrap_or_default();
     for (unit, of) in [

@@ -3,6 +3,7 @@
 //! One loop over a closed enumeration of events. An event never does anything itself; it says what is
 //! to be done and when, so that a flood of them is work once.
 
+mod clients;
 mod confine;
 mod control;
 mod due;
@@ -12,14 +13,17 @@ mod files;
 mod log;
 mod metrics;
 mod monitor;
+mod proxies;
+mod published;
 mod record;
+mod scrapes;
 mod service;
 mod signals;
 mod state;
 
 use std::io;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -27,6 +31,8 @@ use rustix::io::Errno;
 use thiserror::Error;
 
 use crate::host::docker::Ask;
+use crate::host::follow::Report;
+use crate::host::listener;
 use crate::kernel::{self, Claim, Kernel, Outcome, next};
 use crate::netlink::notice::Meddler;
 use crate::policies::Policies;
@@ -42,11 +48,15 @@ use files::Files;
 use log::{Level, Log};
 use metrics::Metrics;
 use monitor::{Links, Monitor};
+use proxies::Proxies;
+use published::Published;
 use record::{Origin, Record, Repair};
+use scrapes::{Request, Scrapes};
 use service::Service;
 use signals::Signals;
 
 pub use control::ask;
+pub use scrapes::Listen;
 
 /// How long files are given to settle: editors write them in several steps.
 const SETTLE_FILES: Duration = Duration::from_millis(100);
@@ -64,6 +74,9 @@ const REPAIRS_AT_ONCE: u32 = 8;
 const CALM: Duration = Duration::from_secs(10);
 /// How often wrong policies are read again: what is wrong may be out of sight.
 const RECHECK: Duration = Duration::from_secs(30);
+/// How often the host is looked at while ports are refused only because an engine published them once:
+/// a service of the host may have taken one.
+const RETHINK: Duration = Duration::from_mins(1);
 /// How often policies are read again at once because more of them is to be watched.
 const READS: u32 = 3;
 
@@ -80,8 +93,25 @@ pub struct Options {
     pub socket: PathBuf,
     /// Where to write figures for a textfile collector, if anywhere.
     pub metrics: Option<PathBuf>,
+    /// Where figures may be asked for, if anywhere.
+    pub listen: Option<Listen>,
     /// Whether the table is to be guard's own, where the kernel can do that.
     pub own: bool,
+}
+
+impl Options {
+    /// The folders of all that guard writes.
+    fn folders(&self) -> Vec<PathBuf> {
+        let listen = match &self.listen {
+            Some(Listen::Unix(path)) => Some(path),
+            _ => None,
+        };
+        let files = [Some(&self.socket), self.metrics.as_ref(), listen];
+        let files = files.into_iter().flatten();
+        let files = files.filter_map(|file| std::path::absolute(file).ok());
+        let folders = files.filter_map(|file| file.parent().map(Path::to_owned));
+        folders.chain([self.state.clone()]).collect()
+    }
 }
 
 /// Why guard cannot go on. What is in force stays.
@@ -105,12 +135,36 @@ pub fn run(options: Options) -> Result<(), Error> {
     if let Err(error) = confine::confine() {
         log.say(Level::Warning, &error.to_string());
     }
+    give_up_files(&options, &log);
     let done = Guard::new(options, log).and_then(Guard::run);
     service::stopping();
     if let Err(error) = &done {
         log.say(Level::Error, &format!("{error}; what is in force stays"));
     }
     done
+}
+
+/// From here on only guard's own folders can be written to. Who holds a socket is seen by a thread that
+/// has not given that up.
+fn give_up_files(options: &Options, log: &Log) {
+    let port = match options.listen {
+        Some(Listen::Tcp(address)) => Some(address.port()),
+        _ => None,
+    };
+    let given_up = listener::look_apart()
+        .map_err(|error| error.to_string())
+        .and_then(|()| {
+            let given_up = confine::give_up_files(&options.folders(), port);
+            given_up.map_err(|error| error.to_string())
+        });
+    match given_up {
+        Ok(true) => {}
+        Ok(false) => log.say(
+            Level::Info,
+            "this kernel has no Landlock: files are left to their modes",
+        ),
+        Err(error) => log.say(Level::Warning, &error),
+    }
 }
 
 /// How far guard is.
@@ -137,8 +191,12 @@ struct Guard {
     links: Links,
     monitor: Option<Monitor>,
     engines: Engines,
+    /// None where no engine is asked.
+    proxies: Option<Proxies>,
+    published: Published,
     control: Option<Control>,
     metrics: Option<Metrics>,
+    scrapes: Option<Scrapes>,
     service: Service,
     due: Due,
     retry: Backoff,
@@ -166,11 +224,23 @@ impl Guard {
         };
         // Signals first: from here on none of them ends guard in the middle of something.
         let signals = Signals::open()?;
-        let control = Control::open(&options.socket);
-        if let Err(error) = &control {
-            let text = format!("cannot listen at {}: {error}", options.socket.display());
+        let unheard = |at: &dyn std::fmt::Display, error: io::Error| {
+            let text = format!("cannot listen at {at}: {error}");
             log.say(Level::Warning, &text);
-        }
+        };
+        let control = Control::open(&options.socket);
+        let control = control.map_err(|error| unheard(&options.socket.display(), error));
+        let scrapes = options.listen.as_ref().and_then(|at| {
+            let scrapes = Scrapes::open(at);
+            scrapes.map_err(|error| unheard(at, error)).ok()
+        });
+        let published = match Published::open(&options.state) {
+            Ok(published) => published,
+            Err(error) => {
+                log.say(Level::Warning, &error.to_string());
+                Published::nothing(&options.state)
+            }
+        };
         let mut guard = Self {
             kernel,
             replace: claim == Claim::Plain,
@@ -179,8 +249,11 @@ impl Guard {
             links: Links::open()?,
             monitor: None,
             engines: Engines::follow(&options.engines)?,
+            proxies: (options.engines != Ask::Nobody).then(Proxies::default),
+            published,
             control: control.ok(),
             metrics: options.metrics.as_deref().map(Metrics::new),
+            scrapes,
             service: Service::new(),
             due: Due::default(),
             retry: Backoff::new(RETRY.0, RETRY.1),
@@ -237,6 +310,9 @@ impl Guard {
             if let Some(control) = &mut self.control {
                 control.drain(now, &mut events);
             }
+            if let Some(scrapes) = &mut self.scrapes {
+                scrapes.drain(now, &mut events);
+            }
             for event in events {
                 if matches!(event, Event::Stop) {
                     let text = "told to stop: the rules in force stay";
@@ -244,6 +320,11 @@ impl Guard {
                     return Ok(());
                 }
                 self.take(event, now);
+            }
+            if let Some(proxies) = &mut self.proxies
+                && proxies.look(now)?
+            {
+                self.host_changed(now);
             }
             self.service.alive(now);
             if let Some(need) = self.due.take(now) {
@@ -275,14 +356,24 @@ impl Guard {
         let mut descriptors = self.signals.pipes().to_vec();
         descriptors.extend([self.files.as_fd(), self.links.as_fd(), self.engines.as_fd()]);
         descriptors.extend(self.monitor.as_ref().map(AsFd::as_fd));
-        descriptors.extend(self.control.iter().flat_map(Control::sockets));
+        let descriptors = descriptors.into_iter().map(|fd| (fd, PollFlags::IN));
         let mut polled: Vec<PollFd<'_>> = descriptors
-            .iter()
-            .map(|descriptor| PollFd::new(descriptor, PollFlags::IN))
+            .chain(self.control.iter().flat_map(Control::sockets))
+            .chain(self.scrapes.iter().flat_map(Scrapes::sockets))
+            .map(|(descriptor, flags)| PollFd::from_borrowed_fd(descriptor, flags))
             .collect();
         let control = self.control.as_ref().and_then(Control::next);
+        let scrapes = self.scrapes.as_ref().and_then(Scrapes::next);
         let metrics = self.metrics.as_ref().map(Metrics::next);
-        let next = [self.due.next(), self.service.next(), control, metrics];
+        let proxies = self.proxies.as_ref().and_then(Proxies::next);
+        let next = [
+            self.due.next(),
+            self.service.next(),
+            control,
+            metrics,
+            scrapes,
+            proxies,
+        ];
         let next = next.into_iter().flatten().min();
         let wait = next.map(|next| next.saturating_duration_since(Instant::now()));
         let wait = wait.and_then(|wait| Timespec::try_from(wait).ok());
@@ -300,7 +391,13 @@ impl Guard {
                 self.engines.wake();
                 self.watch();
             }
-            Event::Links => self.host_changed(now + SETTLE_LINKS),
+            Event::Links { new } => {
+                self.host_changed(now + SETTLE_LINKS);
+                // A container's link comes before its ports are open.
+                if new {
+                    self.stir(now);
+                }
+            }
             Event::Table(meddler) => self.meddled(meddler, now),
             Event::Lost => {
                 self.log.say(
@@ -309,6 +406,10 @@ impl Guard {
                 );
                 self.host_changed(now);
             }
+            Event::Engine {
+                report: Report::Stir,
+                ..
+            } => self.stir(now),
             Event::Engine { address, report } => {
                 let (text, changed) = self.engines.take(&address, report);
                 if let Some(text) = text {
@@ -322,6 +423,7 @@ impl Guard {
             }
             Event::Reload => self.reload(now),
             Event::Question(number, question) => self.answer(number, question, now),
+            Event::Scrape(number, request) => self.tell(number, request),
             Event::Stop => {}
         }
     }
@@ -329,6 +431,12 @@ impl Guard {
     fn host_changed(&mut self, when: Instant) {
         if self.phase != Phase::Waiting {
             self.due.at(Need::Host, when);
+        }
+    }
+
+    fn stir(&mut self, now: Instant) {
+        if let Some(proxies) = &mut self.proxies {
+            proxies.stir(now);
         }
     }
 
@@ -377,7 +485,21 @@ impl Guard {
             Question::Refused(why) => serde_json::json!({ "error": why }).to_string(),
         };
         if let Some(control) = &mut self.control {
-            control.answer(number, &(answer + "\n"));
+            control.answer(number, answer + "\n");
+        }
+    }
+
+    /// Tells figures to whoever asks for them.
+    fn tell(&mut self, number: usize, request: Request) {
+        let figures = match request {
+            Request::Figures => match self.kernel.outline() {
+                Ok(table) => Ok(metrics::text(table.installed.as_ref(), &self.record)),
+                Err(_) => Err("503 Service Unavailable"),
+            },
+            Request::Refused(status) => Err(status),
+        };
+        if let Some(scrapes) = &mut self.scrapes {
+            scrapes.answer(number, figures);
         }
     }
 
@@ -421,8 +543,17 @@ impl Guard {
             return Ok(());
         };
         if need >= Need::Host || self.ruleset.is_none() {
+            let answered = self.engines.have_answered();
             let (engines, unanswered) = (self.engines.engines(), self.engines.unanswered());
-            let site = Site::with(engines, unanswered, Sockets::Published)?;
+            let sockets = Sockets::of(&self.options.engines);
+            let former = match sockets {
+                Sockets::Proxied => self.published.former(answered),
+                _ => &[],
+            };
+            let site = Site::with(engines, unanswered, sockets, former)?;
+            if !site.host.remembered.is_empty() {
+                self.due.at(Need::Host, Instant::now() + RETHINK);
+            }
             self.ruleset = Some(policies.compile(&site.host));
         }
         self.install(need)?;
@@ -591,6 +722,15 @@ impl Guard {
 
     /// Keeps the policies that are in force now, if others are kept.
     fn keep(&mut self) {
+        if let Some(ruleset) = self
+            .ruleset
+            .as_ref()
+            .filter(|_| self.engines.have_answered())
+            && let Err(error) = self.published.keep(ruleset)
+        {
+            let text = format!("what is published cannot be kept for the next boot: {error}");
+            self.log.say(Level::Warning, &text);
+        }
         let (Some(policies), Some(Origin::Files)) = (&self.policies, self.record.origin) else {
             return;
         };

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::io::Errno;
 
+use crate::netlink::link;
 use crate::netlink::notice::{self, Notice};
 use crate::netlink::socket::Socket;
 use crate::netlink::wire::Messages;
@@ -76,9 +77,12 @@ impl Links {
     }
 
     pub(super) fn drain(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
-        let mut any = false;
-        each(&self.socket, &mut self.buffer, events, |_, _| any = true)?;
-        events.extend(any.then_some(Event::Links));
+        let (mut any, mut new) = (false, false);
+        each(&self.socket, &mut self.buffer, events, |message, _| {
+            any = true;
+            new |= link::is_new(message);
+        })?;
+        events.extend(any.then_some(Event::Links { new }));
         Ok(())
     }
 }

@@ -16,6 +16,7 @@ use bollard::query_parameters::ListContainersOptionsBuilder;
 use bollard::{API_DEFAULT_VERSION, Docker};
 use serde::Deserialize;
 
+use super::activation;
 use super::engine::{
     Container, Endpoint, Engine, GatewayMode, Kind, Network, Published, Service, Transport,
 };
@@ -87,8 +88,8 @@ pub fn ask(whom: &Ask) -> Vec<Result<Engine, Unanswered>> {
         .into_iter()
         .filter_map(|address| match ask_one(&address) {
             Ok(engine) => Some(Ok(engine)),
-            // A socket that the engine has left behind when it was stopped.
-            Err(Refusal::NobodyThere) if *whom == Ask::System => None,
+            // A socket that the engine has left behind when it was stopped, or that waits for it.
+            Err(Refusal::NobodyThere | Refusal::Asleep) if *whom == Ask::System => None,
             Err(refusal) => Some(Err(Unanswered {
                 address,
                 reason: refusal.to_string(),
@@ -114,6 +115,8 @@ fn sockets() -> Vec<String> {
 pub(super) enum Refusal {
     #[error("nobody listens there")]
     NobodyThere,
+    #[error("it does not run, and is not started for this")]
+    Asleep,
     #[error("{0}")]
     Api(ApiError),
     #[error("no answer within {} seconds", PATIENCE.as_secs())]
@@ -159,11 +162,25 @@ async fn answers(address: &str) -> Result<Answers, Refusal> {
     answers_of(&connect(address).await?).await
 }
 
+/// The path of a socket's address; of others, something that is none.
+pub(super) fn path(address: &str) -> &str {
+    address.strip_prefix("unix://").unwrap_or(address)
+}
+
+/// Whether the engine runs, where whoever connects would start it.
+pub(super) fn is_awake(address: &str) -> Result<(), Refusal> {
+    if activation::is_asleep(Path::new(path(address))) {
+        return Err(Refusal::Asleep);
+    }
+    Ok(())
+}
+
 /// Connects with the engine, by the version of the API that both know.
 pub(super) async fn connect(address: &str) -> Result<Docker, Refusal> {
     let docker = if address.starts_with("tcp://") || address.starts_with("http://") {
         Docker::connect_with_http(address, PATIENCE_EACH, API_DEFAULT_VERSION)?
     } else {
+        is_awake(address)?;
         Docker::connect_with_socket(address, PATIENCE_EACH, API_DEFAULT_VERSION)?
     };
     Ok(docker.negotiate_version().await?)
@@ -171,9 +188,8 @@ pub(super) async fn connect(address: &str) -> Result<Docker, Refusal> {
 
 /// Asks for everything.
 pub(super) async fn answers_of(docker: &Docker) -> Result<Answers, Refusal> {
-    let version = docker.version().await?;
-    let info = docker.info().await?;
-    let networks = docker.list_networks(None).await?;
+    // Containers first, the newest of which is the first of all: one that was created just now tells
+    // its ports until it is started.
     let all = ListContainersOptionsBuilder::new().all(true).build();
     let mut containers = Vec::new();
     for summary in docker.list_containers(Some(all)).await? {
@@ -187,6 +203,9 @@ pub(super) async fn answers_of(docker: &Docker) -> Result<Answers, Refusal> {
             Err(error) => return Err(error.into()),
         }
     }
+    let version = docker.version().await?;
+    let info = docker.info().await?;
+    let networks = docker.list_networks(None).await?;
     // Who manages no swarm says so with an error.
     let services = docker.list_services(None).await.unwrap_or_default();
     Ok(Answers {
@@ -344,7 +363,8 @@ fn bindings(ports: Option<&PortMap>) -> Vec<Published> {
     let mut published = Vec::new();
     for (key, bindings) in ports.into_iter().flatten() {
         let (port, transport) = key.split_once('/').unwrap_or((key, "tcp"));
-        let (Ok(container_port), Some(transport)) = (port.parse(), transport_of(transport)) else {
+        let (Ok(container_port), Some(transport)) = (port.parse(), Transport::by_name(transport))
+        else {
             continue;
         };
         for binding in bindings.iter().flatten() {
@@ -365,12 +385,6 @@ fn bindings(ports: Option<&PortMap>) -> Vec<Published> {
         }
     }
     published
-}
-
-fn transport_of(name: &str) -> Option<Transport> {
-    [Transport::Tcp, Transport::Udp, Transport::Sctp]
-        .into_iter()
-        .find(|transport| transport.name() == name)
 }
 
 /// Every address of both families if none is given.

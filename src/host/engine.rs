@@ -155,6 +155,14 @@ impl Transport {
             Self::Sctp => "sctp",
         }
     }
+
+    /// The one of this name.
+    #[must_use]
+    pub fn by_name(name: &str) -> Option<Self> {
+        [Self::Tcp, Self::Udp, Self::Sctp]
+            .into_iter()
+            .find(|transport| transport.name() == name)
+    }
 }
 
 /// Ports of this host.

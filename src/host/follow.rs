@@ -6,6 +6,8 @@ use std::pin::pin;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bollard::Docker;
+use bollard::errors::Error as ApiError;
+use bollard::models::EventMessage;
 use bollard::query_parameters::EventsOptionsBuilder;
 use futures_util::future::{Either, select};
 use futures_util::{FutureExt, StreamExt};
@@ -18,7 +20,7 @@ use super::engine::Engine;
 /// How long it takes until an engine that was lost is asked again: at first, and at most.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
-/// The same where there is no socket: whoever makes one is told of by `wake`.
+/// The same where `wake` tells of whoever makes the socket, or listens behind it.
 const WAIT_FOR_SOCKET: Duration = Duration::from_mins(1);
 /// From when on events are asked for, in seconds before the question: whatever happens between the
 /// answers and the first event is told again.
@@ -33,6 +35,9 @@ pub enum Report {
     Silent(Unanswered),
     /// There is none.
     Absent,
+    /// Something happens there, and it will be asked what. While it starts a container, its answer
+    /// takes as long as that.
+    Stir,
 }
 
 /// The addresses of the engines that are followed.
@@ -57,19 +62,27 @@ pub async fn follow(address: &str, mut tell: impl FnMut(Report), wake: &Notify) 
     let mut wait = FIRST_WAIT;
     loop {
         let refusal = match docker::connect(address).await {
-            Ok(docker) => stay(address, &docker, &mut tell, wake, &mut wait).await,
+            Ok(docker) => match stay(address, &docker, &mut tell, wake, &mut wait).await {
+                Ok(never) => match never {},
+                Err(refusal) => refusal,
+            },
             Err(refusal) => refusal,
         };
-        let no_socket = matches!(refusal, Refusal::NobodyThere);
+        let path = docker::path(address);
+        // Whoever makes the socket, or starts the engine behind it, wakes this.
+        let will_wake = match refusal {
+            Refusal::NobodyThere => path.starts_with('/') && !Path::new(path).exists(),
+            Refusal::Asleep => true,
+            _ => false,
+        };
         tell(match refusal {
-            Refusal::NobodyThere => Report::Absent,
+            Refusal::NobodyThere | Refusal::Asleep => Report::Absent,
             refusal => Report::Silent(Unanswered {
                 address: address.to_owned(),
                 reason: refusal.to_string(),
             }),
         });
-        let path = address.strip_prefix("unix://").unwrap_or(address);
-        let pause = if no_socket && path.starts_with('/') && !Path::new(path).exists() {
+        let pause = if will_wake {
             wait = FIRST_WAIT;
             WAIT_FOR_SOCKET
         } else {
@@ -91,7 +104,7 @@ async fn stay(
     tell: &mut impl FnMut(Report),
     wake: &Notify,
     wait: &mut Duration,
-) -> Refusal {
+) -> Result<Infallible, Refusal> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let since = now.map_or(0, |now| now.as_secs()).saturating_sub(OVERLAP);
     let options = EventsOptionsBuilder::new()
@@ -99,23 +112,58 @@ async fn stay(
         .build();
     let mut events = pin!(docker.events(Some(options)));
     loop {
-        let answers = match timeout(docker::PATIENCE, docker::answers_of(docker)).await {
+        let mut asking = pin!(timeout(docker::PATIENCE, docker::answers_of(docker)));
+        let mut outdated = false;
+        let answers = loop {
+            match select(asking.as_mut(), events.next()).await {
+                Either::Left((answers, _)) => break answers,
+                Either::Right((event, _)) => {
+                    if matters(event)? {
+                        outdated = true;
+                        tell(Report::Stir);
+                    }
+                }
+            }
+        };
+        let answers = match answers {
             Ok(Ok(answers)) => answers,
-            Ok(Err(refusal)) => return refusal,
-            Err(_) => return Refusal::Slow,
+            Ok(Err(refusal)) => return Err(refusal),
+            Err(_) => return Err(Refusal::Slow),
         };
         tell(Report::Answer(Box::new(docker::engine(address, answers))));
         *wait = FIRST_WAIT;
-        loop {
-            match select(events.next(), pin!(wake.notified())).await {
-                Either::Left((Some(Ok(event)), _)) if !concerns(event.action.as_deref()) => {}
-                Either::Left((Some(Ok(_)), _)) | Either::Right(_) => break,
-                Either::Left((Some(Err(error)), _)) => return error.into(),
-                Either::Left((None, _)) => return Refusal::NobodyThere,
-            }
+        let mut created = false;
+        while !outdated {
+            outdated = match select(events.next(), pin!(wake.notified())).await {
+                Either::Left((event, _)) => {
+                    created = is_creation(event.as_ref());
+                    matters(event)?
+                }
+                Either::Right(_) => true,
+            };
+        }
+        // One that stops says so of its containers, and connects no more. One that creates a container
+        // tells its ports until it starts it, which is soon.
+        if !created {
+            docker::is_awake(address)?;
         }
         // Whatever else has happened by now, the same answers tell.
         while let Some(Some(Ok(_))) = events.next().now_or_never() {}
+        tell(Report::Stir);
+    }
+}
+
+fn is_creation(event: Option<&Result<EventMessage, ApiError>>) -> bool {
+    let action = event.and_then(|event| event.as_ref().ok()?.action.as_deref());
+    action == Some("create")
+}
+
+/// Whether what an engine publishes may have changed; or what the end of all events means.
+fn matters(event: Option<Result<EventMessage, ApiError>>) -> Result<bool, Refusal> {
+    match event {
+        Some(Ok(event)) => Ok(concerns(event.action.as_deref())),
+        Some(Err(error)) => Err(error.into()),
+        None => Err(Refusal::NobodyThere),
     }
 }
 

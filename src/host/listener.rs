@@ -1,8 +1,11 @@
 //! Who waits for clients on this host.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
+use std::io;
 use std::net::IpAddr;
+use std::sync::OnceLock;
+use std::sync::mpsc::{SyncSender, sync_channel};
 
 use procfs::process::{FDTarget, Process as Entry, all_processes};
 
@@ -36,15 +39,21 @@ pub struct Owner {
     pub container: Option<String>,
 }
 
+/// What Docker starts for each published port, and calls so.
+const PROXY: &str = "docker-proxy";
+
 impl Owner {
+    /// Whether all that it listens for is a published port.
+    #[must_use]
+    pub fn is_proxy(&self) -> bool {
+        self.name == PROXY
+    }
+
     /// Whether it holds the socket on behalf of a container engine, for a published port: moby's
     /// `docker-proxy` and `dockerd`, Podman's `conmon`, and what serves rootless networks.
     #[must_use]
     pub fn is_engine(&self) -> bool {
-        matches!(
-            self.name.as_str(),
-            "docker-proxy" | "dockerd" | "conmon" | "podman"
-        ) || self.is_rootless()
+        matches!(self.name.as_str(), PROXY | "dockerd" | "conmon" | "podman") || self.is_rootless()
     }
 
     /// Whether it serves the published ports of a rootless engine.
@@ -69,14 +78,44 @@ impl Listener {
     }
 }
 
+/// What looks at processes apart from its caller.
+static LOOKER: OnceLock<SyncSender<Look>> = OnceLock::new();
+type Look = Box<dyn FnOnce() + Send>;
+
+/// From here on another thread looks at processes: whoever has given up files by Landlock may not look
+/// into any process any more. It has to be called before that.
+///
+/// # Errors
+/// If there can be no thread.
+pub fn look_apart() -> io::Result<()> {
+    let (looks, wanted) = sync_channel::<Look>(0);
+    let looker = std::thread::Builder::new().name("looker".to_owned());
+    looker.spawn(move || wanted.into_iter().for_each(|look| look()))?;
+    // A second one would be no better.
+    let _ = LOOKER.set(looks);
+    Ok(())
+}
+
+fn look<T: Default + Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let Some(looker) = LOOKER.get() else {
+        return work();
+    };
+    let (found, answer) = sync_channel(1);
+    let look = move || {
+        // Whoever asked waits for it.
+        let _ = found.send(work());
+    };
+    let sent = looker.send(Box::new(look));
+    sent.ok()
+        .and_then(|()| answer.recv().ok())
+        .unwrap_or_default()
+}
+
 /// Finds out who holds the sockets, and in which of the engines' containers they live.
 #[must_use]
 pub fn listeners(sockets: &[Socket], engines: &[Engine]) -> Vec<Listener> {
-    let owners = if sockets.is_empty() {
-        BTreeMap::new()
-    } else {
-        owners(&Homes::of(engines))
-    };
+    let wanted = sockets.iter().map(|socket| u64::from(socket.inode));
+    let owners = owners(wanted.collect(), containers(engines));
     let listener = |socket: &Socket| {
         Some(Listener {
             transport: match socket.protocol {
@@ -94,36 +133,84 @@ pub fn listeners(sockets: &[Socket], engines: &[Engine]) -> Vec<Listener> {
     sockets.iter().filter_map(listener).collect()
 }
 
-/// The processes that hold sockets, by inode. What cannot be read is left out. It looks at every
-/// process of the system.
-fn owners(homes: &Homes<'_>) -> BTreeMap<u64, Owner> {
-    let mut owners = BTreeMap::new();
-    let processes = all_processes().into_iter().flatten().flatten();
-    for process in processes {
-        let Ok(descriptors) = process.fd() else {
-            continue;
-        };
-        let inodes = descriptors
-            .flatten()
-            .filter_map(|descriptor| match descriptor.target {
-                FDTarget::Socket(inode) => Some(inode),
-                _ => None,
-            });
-        let mut owner = None;
-        for inode in inodes {
-            if owner.is_none() {
-                owner = describe(&process, homes);
+/// The processes that hold these sockets, by inode. What cannot be read is left out. It looks at
+/// every process of the system until all are found.
+fn owners(mut wanted: BTreeSet<u64>, containers: Vec<(u32, String)>) -> BTreeMap<u64, Owner> {
+    if wanted.is_empty() {
+        return BTreeMap::new();
+    }
+    look(move || {
+        let mut owners = BTreeMap::new();
+        let homes = Homes::of(containers);
+        for process in all_processes().into_iter().flatten().flatten() {
+            // Parent and child may share one; the first process number is the parent's.
+            let mut held = inodes(&process).filter(|inode| wanted.remove(inode));
+            if let Some(first) = held.next()
+                && let Some(owner) = describe(&process, &homes)
+            {
+                owners.extend(held.chain([first]).map(|inode| (inode, owner.clone())));
             }
-            if let Some(owner) = &owner {
-                // Parent and child may share one; the first process number is the parent's.
-                owners.entry(inode).or_insert_with(|| owner.clone());
+            if wanted.is_empty() {
+                break;
             }
         }
-    }
-    owners
+        owners
+    })
 }
 
-fn describe(process: &Entry, homes: &Homes<'_>) -> Option<Owner> {
+/// The containers that run: the number of the first process, and the identifier.
+fn containers(engines: &[Engine]) -> Vec<(u32, String)> {
+    let containers = engines.iter().flat_map(|engine| &engine.containers);
+    containers
+        .filter_map(|container| Some((container.pid?, container.id.clone())))
+        .collect()
+}
+
+fn inodes(process: &Entry) -> impl Iterator<Item = u64> + use<> {
+    let descriptors = process.fd().into_iter().flatten().flatten();
+    descriptors.filter_map(|descriptor| match descriptor.target {
+        FDTarget::Socket(inode) => Some(inode),
+        _ => None,
+    })
+}
+
+/// The names of the programs that hold one of these sockets.
+#[must_use]
+pub(super) fn holders(sockets: BTreeSet<u64>) -> BTreeSet<String> {
+    look(move || {
+        let processes = all_processes().into_iter().flatten().flatten();
+        let holders =
+            processes.filter(|process| inodes(process).any(|inode| sockets.contains(&inode)));
+        holders
+            .filter_map(|process| Some(process.stat().ok()?.comm))
+            .collect()
+    })
+}
+
+/// The inodes of the sockets that docker-proxy holds. It looks at every process's name, and no further.
+#[must_use]
+pub fn proxied() -> BTreeSet<u64> {
+    look(proxied_here)
+}
+
+fn proxied_here() -> BTreeSet<u64> {
+    let mut all = BTreeSet::new();
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let number = entry.file_name();
+        let Some(pid) = number.to_str().and_then(|number| number.parse().ok()) else {
+            continue;
+        };
+        let name = std::fs::read(format!("/proc/{pid}/comm"));
+        if name.is_ok_and(|name| name.trim_ascii() == PROXY.as_bytes())
+            && let Ok(process) = Entry::new(pid)
+        {
+            all.extend(inodes(&process));
+        }
+    }
+    all
+}
+
+fn describe(process: &Entry, homes: &Homes) -> Option<Owner> {
     Some(Owner {
         pid: u32::try_from(process.pid).ok()?,
         name: process.stat().ok()?.comm,
@@ -144,23 +231,22 @@ pub fn netlink_holder(number: u32) -> Option<Owner> {
         let found = *protocol == NETFILTER && port.parse() == Ok(number);
         found.then(|| inode.parse::<u64>().ok()).flatten()
     })?;
-    owners(&Homes::of(&[])).remove(&inode)
+    owners(BTreeSet::from([inode]), Vec::new()).remove(&inode)
 }
 
 /// What tells the processes of a container from others: whatever else it shares with the host, a
 /// container has files of its own.
-struct Homes<'a> {
-    by_mounts: BTreeMap<u64, &'a str>,
+struct Homes {
+    by_mounts: BTreeMap<u64, String>,
 }
 
-impl<'a> Homes<'a> {
-    fn of(engines: &'a [Engine]) -> Self {
-        let containers = engines.iter().flat_map(|engine| &engine.containers);
-        let by_mounts = containers.filter_map(|container| {
-            let first = Entry::new(i32::try_from(container.pid?).ok()?).ok()?;
-            Some((mounts(&first)?, container.id.as_str()))
+impl Homes {
+    fn of(containers: Vec<(u32, String)>) -> Self {
+        let by_mounts = containers.into_iter().filter_map(|(pid, id)| {
+            let first = Entry::new(i32::try_from(pid).ok()?).ok()?;
+            Some((mounts(&first)?, id))
         });
-        let mut by_mounts: BTreeMap<u64, &str> = by_mounts.collect();
+        let mut by_mounts: BTreeMap<u64, String> = by_mounts.collect();
         // An engine elsewhere has processes of the same numbers; the host's own never count.
         for host in [Entry::myself(), Entry::new(1)].into_iter().flatten() {
             if let Some(mounts) = mounts(&host) {
@@ -170,8 +256,8 @@ impl<'a> Homes<'a> {
         Self { by_mounts }
     }
 
-    fn container(&self, process: &Entry) -> Option<&'a str> {
-        self.by_mounts.get(&mounts(process)?).copied()
+    fn container(&self, process: &Entry) -> Option<&str> {
+        self.by_mounts.get(&mounts(process)?).map(String::as_str)
     }
 }
 

@@ -6,6 +6,7 @@
 //!  sock_diag ─► listener ─┘
 //! ```
 
+mod activation;
 pub mod docker;
 pub mod engine;
 pub mod follow;
@@ -131,6 +132,21 @@ impl HostView {
                 })
             });
             containers.chain(services)
+        })
+    }
+
+    /// The ports at which docker-proxy listens, whether its engine tells of them or not: it does not
+    /// while it starts a container.
+    pub fn proxied(&self) -> impl Iterator<Item = PortRange> {
+        let listeners = self.listeners.iter().filter(|listener| {
+            let owner = listener.owner.as_ref();
+            owner.is_some_and(Owner::is_proxy) && !listener.address.is_loopback()
+        });
+        listeners.map(|listener| PortRange {
+            address: Some(listener.address).filter(|address| !address.is_unspecified()),
+            transport: listener.transport,
+            first: listener.port,
+            last: listener.port,
         })
     }
 

@@ -18,6 +18,13 @@ pub fn links() -> Vec<u8> {
     w.bytes().to_vec()
 }
 
+/// Whether a notice tells of a link that was not there before, as containers get one.
+#[must_use]
+pub fn is_new(message: &Message<'_>) -> bool {
+    // `ifi_change` of `struct ifinfomsg`: all of it has changed.
+    message.kind == RTM_NEWLINK && message.body.get(12..16) == Some(&[0xff; 4])
+}
+
 /// A network interface as far as dfw needs to know it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {

@@ -17,6 +17,7 @@ pub(crate) const TRIALS: &[Named] = &[
     ("only_root_reloads", only_root_reloads),
     ("the_service_manager_is_told", the_service_manager_is_told),
     ("metrics_are_written", metrics_are_written),
+    ("metrics_are_told", metrics_are_told),
     ("the_journal_gets_levels", the_journal_gets_levels),
 ];
 
@@ -175,6 +176,76 @@ fn metrics_are_written() -> Result<()> {
         ensure!(text.lines().any(|is| is == line), "no {line} in\n{text}");
     }
     guard.stop()
+}
+
+/// What a client hears over HTTP.
+fn ask<S: Read + Write>(mut stream: S, request: &str) -> Result<String> {
+    stream.write_all(request.as_bytes())?;
+    let mut heard = String::new();
+    stream.read_to_string(&mut heard)?;
+    Ok(heard)
+}
+
+fn metrics_are_told() -> Result<()> {
+    const ADDRESS: &str = "127.0.0.1:9123";
+    const GET: &str = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let (place, guard) = guarded(&["--metrics-listen", ADDRESS])?;
+    let tcp = |request: &str| {
+        let connect = || Ok(std::net::TcpStream::connect(ADDRESS)?);
+        ask(place.namespace().run(connect)?, request)
+    };
+    let heard = tcp(GET)?;
+    let (head, body) = heard.split_once("\r\n\r\n").context("no head")?;
+    ensure!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+    ensure!(head.contains("text/plain; version=0.0.4"), "{head}");
+    ensure!(
+        head.contains(&format!("Content-Length: {}\r\n", body.len())),
+        "{head}"
+    );
+    for line in ["dfw_table_in_force 1", "dfw_table_owned 1"] {
+        ensure!(body.lines().any(|is| is == line), "no {line} in\n{body}");
+    }
+    for (request, status) in [
+        ("GET / HTTP/1.1\r\n\r\n", "404"),
+        ("POST /metrics HTTP/1.1\r\n\r\n", "405"),
+        ("nonsense\r\n\r\n", "400"),
+        (
+            &format!("GET /metrics HTTP/1.1\r\nA: {}", "b".repeat(4096 - 26)),
+            "431",
+        ),
+    ] {
+        let heard = tcp(request)?;
+        ensure!(heard.starts_with(&format!("HTTP/1.1 {status} ")), "{heard}");
+    }
+    // More than are listened to at once say nothing: they have their time, and then it is others' turn.
+    let silent = place.namespace().run(|| {
+        let connect = |_| std::net::TcpStream::connect(ADDRESS);
+        Ok((0..40).map(connect).collect::<Result<Vec<_>, _>>()?)
+    })?;
+    ensure!(tcp(GET)?.starts_with("HTTP/1.1 200 "));
+    drop(silent);
+    guard.stop()?;
+
+    let path = place.dir().join("run/metrics.sock");
+    let at = format!("unix:{}", path.display());
+    let mut guard = Daemon::start(&place, &["--metrics-listen", &at])?;
+    guard.expect("ours alone")?;
+    crate::daemon::until("metrics", || path.exists().then_some(()))?;
+    let heard = ask(UnixStream::connect(&path)?, GET)?;
+    ensure!(heard.contains("\ndfw_table_in_force 1\n"), "{heard}");
+    guard.stop()?;
+    ensure!(!path.exists(), "the socket is still there");
+    // Nobody else's business.
+    let guard = crate::support::command::outcome(
+        place
+            .namespace()
+            .command(DFW)
+            .args(arguments(&place, &["--metrics-listen", "0.0.0.0:9123"])),
+    )?;
+    let said = String::from_utf8_lossy(&guard.stderr);
+    ensure!(guard.status.code() == Some(2), "{said}");
+    ensure!(said.contains("0.0.0.0 is not a loopback address"), "{said}");
+    Ok(())
 }
 
 fn the_journal_gets_levels() -> Result<()> {

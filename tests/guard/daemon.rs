@@ -1,6 +1,7 @@
 //! A guard that runs, and what it says.
 
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -121,19 +122,29 @@ impl Daemon {
         Ok(self.child.wait()?.code())
     }
 
-    /// A line of `/proc/PID/status`, as a number.
-    pub(crate) fn status(&self, key: &str) -> Result<u64> {
+    /// How often its threads have waited for something.
+    pub(crate) fn switches(&self) -> Result<u64> {
         let mut sum = 0;
         for task in std::fs::read_dir(format!("/proc/{}/task", self.pid()))? {
-            let text = std::fs::read_to_string(task?.path().join("status"))?;
-            let value = text
-                .lines()
-                .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
-            let value = value.and_then(|value| value.split_whitespace().next());
-            sum += value.context("no such line")?.parse::<u64>()?;
+            sum += number(&task?.path(), "voluntary_ctxt_switches")?;
         }
         Ok(sum)
     }
+
+    /// The memory that it holds, in KiB.
+    pub(crate) fn memory(&self) -> Result<u64> {
+        number(Path::new(&format!("/proc/{}", self.pid())), "VmRSS")
+    }
+}
+
+/// A line of a process's or thread's status, as a number.
+fn number(of: &Path, key: &str) -> Result<u64> {
+    let text = std::fs::read_to_string(of.join("status"))?;
+    let mut values = text.lines().filter_map(|line| {
+        let value = line.strip_prefix(key)?.strip_prefix(':')?;
+        value.split_whitespace().next()
+    });
+    Ok(values.next().context("no such line")?.parse()?)
 }
 
 impl Drop for Daemon {

@@ -33,11 +33,11 @@ fn an_idle_guard_does_nothing() -> Result<()> {
     };
     // It may have had things to finish.
     meddle()?;
-    let before = guard.status("voluntary_ctxt_switches")?;
+    let before = guard.switches()?;
     meddle()?;
-    let after = guard.status("voluntary_ctxt_switches")?;
+    let after = guard.switches()?;
     ensure!(before == after, "it woke up {} times", after - before);
-    eprintln!("an idle guard holds {} KiB", guard.status("VmRSS")?);
+    eprintln!("an idle guard holds {} KiB", guard.memory()?);
     Ok(())
 }
 
@@ -58,15 +58,12 @@ fn a_long_list_is_guarded() -> Result<()> {
     )?;
     let mut guard = Daemon::start(&place, &["--no-owner"])?;
     guard.expect_in_force()?;
-    eprintln!(
-        "with {count} sources guard holds {} KiB",
-        guard.status("VmRSS")?
-    );
+    eprintln!("with {count} sources guard holds {} KiB", guard.memory()?);
     place.nft("flush ruleset")?;
     let line = guard.expect("put back")?;
     eprintln!("with {count} sources: {line}");
     place.write("policies/list", list + "192.0.2.1\n")?;
     guard.expect_in_force()?;
-    eprintln!("after a change it holds {} KiB", guard.status("VmRSS")?);
+    eprintln!("after a change it holds {} KiB", guard.memory()?);
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! Guard starts no other program, as the kernel sees it.
 
+use std::path::Path;
+
 use anyhow::{Context, Result, ensure};
 
 use crate::Named;
@@ -9,10 +11,45 @@ use crate::place::{DFW, Place};
 pub(crate) const TRIALS: &[Named] = &[
     ("guard_starts_no_program", guard_starts_no_program),
     (
+        "guard_writes_in_its_own_folders_only",
+        guard_writes_in_its_own_folders_only,
+    ),
+    (
         "guard_gives_up_what_it_never_needs",
         guard_gives_up_what_it_never_needs,
     ),
 ];
+
+/// What root may do by the files' modes, and guard has given up.
+fn guard_writes_in_its_own_folders_only() -> Result<()> {
+    let place = Place::new()?;
+    place.write("policies/a.yaml", "default: deny\nports: {80: any}\n")?;
+    let mut guard = Daemon::start(&place, &[])?;
+    guard.expect_in_force()?;
+    if guard.said.iter().any(|line| line.contains("no Landlock")) {
+        eprintln!("not tried: this kernel has no Landlock");
+        return Ok(());
+    }
+    let kept = |folder: &Path| folder.join("last-good").exists();
+    // The name of its folder leads elsewhere.
+    let [state, former] = ["state", "former"].map(|name| place.dir().join(name));
+    let elsewhere = place.dir().with_extension("elsewhere");
+    crate::daemon::until("the state", || kept(&state).then_some(()))?;
+    std::fs::create_dir(&elsewhere)?;
+    std::fs::rename(&state, &former)?;
+    std::os::unix::fs::symlink(&elsewhere, &state)?;
+    place.write("policies/a.yaml", "default: deny\nports: {81: any}\n")?;
+    let line = guard.expect("cannot be kept")?;
+    ensure!(line.contains("Permission denied"), "{line}");
+    ensure!(!kept(&elsewhere), "it could write elsewhere");
+    // Back in its place, it is written to again.
+    std::fs::remove_file(&state)?;
+    std::fs::rename(&former, &state)?;
+    std::fs::remove_file(state.join("last-good"))?;
+    place.write("policies/a.yaml", "default: deny\nports: {82: any}\n")?;
+    crate::daemon::until("the state", || kept(&state).then_some(()))?;
+    guard.stop()
+}
 
 /// `CAP_DAC_READ_SEARCH`, `CAP_NET_ADMIN` and `CAP_SYS_PTRACE` of `linux/capability.h`.
 const CAPABILITIES: u64 = 1 << 2 | 1 << 12 | 1 << 19;
@@ -20,7 +57,7 @@ const CAPABILITIES: u64 = 1 << 2 | 1 << 12 | 1 << 19;
 fn guard_gives_up_what_it_never_needs() -> Result<()> {
     let place = Place::new()?;
     place.write("policies/a.yaml", "default: deny\nports: {80: any}\n")?;
-    // With an engine to follow, there are two threads.
+    // With an engine to follow, there are three threads: one looks at processes.
     let engine = place
         .dir()
         .join("engine.sock")
@@ -48,7 +85,7 @@ fn guard_gives_up_what_it_never_needs() -> Result<()> {
         );
         threads += 1;
     }
-    ensure!(threads == 2, "{threads} threads");
+    ensure!(threads == 3, "{threads} threads");
     Ok(())
 }
 
@@ -71,7 +108,8 @@ fn guard_starts_no_program() -> Result<()> {
     guard.stop()?;
     let log = std::fs::read_to_string(&log).context("strace has written nothing")?;
     let calls: Vec<&str> = log.lines().collect();
-    let only = calls.len() == 1 && calls[0].contains(&format!("execve(\"{DFW}\""));
+    let only = calls[0].contains(&format!("execve(\"{DFW}\""))
+        && calls[1..].iter().all(|call| call.contains("CLONE_THREAD"));
     ensure!(only, "it did more than run:\n{log}");
     Ok(())
 }

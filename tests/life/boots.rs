@@ -1,11 +1,11 @@
 //! From the first link that is up, no moment is open.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::Named;
 use crate::meddlers::FIREWALLD;
-use crate::site::Site;
-use crate::stranger::Mark;
+use crate::site::{OTHER, Site, other};
+use crate::stranger::{Mark, Stranger};
 
 pub(crate) const TRIALS: &[Named] = &[
     ("without_dfw_a_reboot_is_open", without_dfw_a_reboot_is_open),
@@ -38,13 +38,30 @@ fn without_dfw_a_reboot_is_open() -> Result<()> {
     Ok(())
 }
 
-/// Twice, with one who flushes everything when it starts and stops.
+/// Twice, with one who flushes everything when it starts and stops. One more port is published, which no
+/// policy names: before the engine says anything, only guard knows of it.
 fn reboots(mut site: Site, mark: Mark, units: &str) -> Result<()> {
     site.run(&format!("systemctl enable {units}"))?;
+    let unnamed = if units.starts_with("dfw ") {
+        site.run(&other("--restart=always"))?;
+        site.is_settled()?;
+        let stranger = Stranger::at(OTHER, &site.lan);
+        stranger.tries_more()?;
+        Some((stranger.mark(), stranger))
+    } else {
+        None
+    };
     for _ in 0..2 {
         site.guest.reboot()?;
         site.run(&format!("systemctl is-active docker {units}"))?;
         site.only_friends_get_in(mark)?;
+        if let Some((mark, stranger)) = &unnamed {
+            // On the host itself it answers.
+            site.run(&format!(
+                "until busybox wget -O - http://127.0.0.1:{OTHER}/ 2>&1 | grep 404; do :; done"
+            ))?;
+            stranger.never_got_in(*mark).context("an unnamed port")?;
+        }
     }
     site.guest.power_off()?;
     let tries = site.stranger.stop()?;

@@ -5,17 +5,20 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use crate::Named;
-use crate::site::Site;
+use crate::guest::PATIENCE;
+use crate::site::{OTHER, Site, other};
 use crate::stranger::Stranger;
+use crate::support::command::wait_for;
 
 pub(crate) const TRIALS: &[Named] = &[
     (
         "an_engine_goes_and_comes_back",
         an_engine_goes_and_comes_back,
     ),
+    ("a_stopped_engine_stays_so", a_stopped_engine_stays_so),
     (
-        "a_new_container_is_open_for_a_moment",
-        a_new_container_is_open_for_a_moment,
+        "a_new_container_is_open_for_milliseconds",
+        a_new_container_is_open_for_milliseconds,
     ),
 ];
 
@@ -32,23 +35,48 @@ fn an_engine_goes_and_comes_back() -> Result<()> {
     site.only_friends_get_in(mark)
 }
 
+/// Whoever connects to the socket that systemd holds for Docker starts it.
+fn a_stopped_engine_stays_so() -> Result<()> {
+    const WHILE: Duration = Duration::from_secs(3);
+    let (site, mark) = Site::guarded()?;
+    for _ in 0..3 {
+        site.run("systemctl reset-failed docker; systemctl stop docker")?;
+        site.run("systemctl is-active docker.socket")?;
+        // Also whoever looks at everything anew.
+        site.run("systemctl reload dfw")?;
+        std::thread::sleep(WHILE);
+        let state = site.run("systemctl is-active docker || true")?;
+        ensure!(state.trim() == "inactive", "Docker is {state}");
+        let lost = site.status()?["unanswered"].clone();
+        ensure!(
+            lost[0]
+                .as_str()
+                .is_some_and(|it| it.contains("docker.sock"))
+        );
+        site.run("systemctl start docker")?;
+        // Whoever starts it is noticed.
+        wait_for("guard to follow Docker", PATIENCE, || {
+            let lost = site.status().ok()?["unanswered"].clone();
+            (lost == serde_json::json!([])).then_some(())
+        })?;
+        site.only_friends_get_in(mark)?;
+    }
+    Ok(())
+}
+
 /// A port that no policy names: what is forwarded is closed before there is a container. docker-proxy,
 /// through which IPv6 comes in here, listens before the engine says at which port: it tells nothing
 /// of a container while it starts it. For how long that is open, is printed.
-fn a_new_container_is_open_for_a_moment() -> Result<()> {
-    const OTHER: u16 = 8081;
-    const CONTAINERS: u32 = 10;
-    let run = format!(
-        "docker run -d --name other --stop-signal KILL -p {OTHER}:80 web \
-         \"$(command -v busybox)\" httpd -f -p 80"
-    );
+fn a_new_container_is_open_for_milliseconds() -> Result<()> {
+    const CONTAINERS: usize = 11;
+    let run = other("");
     let site = Site::open()?;
     let stranger = Stranger::at(OTHER, &site.lan);
     site.run(&run)?;
     stranger.gets_in()?;
     site.run("docker rm -f other")?;
     let site = site.guard("dfw", "")?.0;
-    let (mut longest, mut entries) = (Duration::ZERO, 0);
+    let (mut gaps, mut entries) = (Vec::new(), 0);
     for _ in 0..CONTAINERS {
         site.is_settled()?;
         let mark = stranger.mark();
@@ -66,12 +94,16 @@ fn a_new_container_is_open_for_a_moment() -> Result<()> {
             "a new port was open where it is forwarded"
         );
         entries += proxied.len();
-        longest = longest.max(stranger.gap(mark));
+        gaps.push(stranger.gap(mark));
         site.run("docker rm -f other")?;
     }
+    gaps.sort_unstable();
+    let (median, longest) = (gaps[CONTAINERS / 2], gaps[CONTAINERS - 1]);
     eprintln!(
-        "{CONTAINERS} new containers: docker-proxy let in {entries} times, for {longest:?} at most"
+        "{CONTAINERS} new containers: docker-proxy let in {entries} times; from the first to the last of a \
+         container {median:?} in the median, {longest:?} at most"
     );
-    ensure!(longest < Duration::from_secs(2), "open for {longest:?}");
+    // A tenth of what it takes to start a container on an idle machine.
+    ensure!(median < Duration::from_millis(100), "open for {gaps:?}");
     Ok(())
 }

@@ -18,6 +18,17 @@ const RELEASE: &str = "trixie";
 /// Where the policies of the guest are.
 pub(crate) const POLICIES: &str = "/etc/dfw/policies";
 
+/// A port that no policy names, when a container publishes it.
+pub(crate) const OTHER: u16 = PORT + 1;
+
+/// The command that makes that container.
+pub(crate) fn other(options: &str) -> String {
+    format!(
+        "docker run -d --name other --stop-signal KILL {options} -p {OTHER}:80 web \
+         \"$(command -v busybox)\" httpd -f -p 80"
+    )
+}
+
 pub(crate) fn root() -> PathBuf {
     roots().join(RELEASE)
 }

@@ -1,0 +1,239 @@
+//! Who is connected to a socket of guard: each asks once, is answered, and is let go.
+//!
+//! All of them are waited for together with everything else. Their number, their questions and their
+//! time are limited, so that none of them holds up guard or another one.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::event::PollFlags;
+
+/// How many clients are listened to at once; others wait.
+const CLIENTS: usize = 16;
+/// How long a client may take to ask, and to read the answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A socket that waits for clients, and who is connected to it.
+#[derive(Debug)]
+pub(super) struct Clients {
+    listener: Listener,
+    clients: Vec<Client>,
+    /// The longest question, in bytes.
+    longest: usize,
+    number: usize,
+}
+
+#[derive(Debug)]
+enum Listener {
+    Unix(UnixListener, PathBuf),
+    Tcp(TcpListener),
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(super) enum Stream {
+    Unix(UnixStream),
+    Tcp(TcpStream),
+}
+
+#[derive(Debug)]
+struct Client {
+    number: usize,
+    stream: Stream,
+    said: Vec<u8>,
+    /// What is left of the answer; none as long as there is no answer.
+    answer: Option<Vec<u8>>,
+    until: Instant,
+}
+
+impl Clients {
+    /// Listens at a path, for everybody; whatever is there is replaced.
+    pub(super) fn at_path(path: &Path, longest: usize) -> io::Result<Self> {
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        // Who listens there is a guard that has lost the table to this one, or is dead.
+        if let Err(error) = fs::remove_file(path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Err(error);
+        }
+        let listener = UnixListener::bind(path)?;
+        listener.set_nonblocking(true)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o666))?;
+        Ok(Self::new(
+            Listener::Unix(listener, path.to_owned()),
+            longest,
+        ))
+    }
+
+    /// Listens at an address.
+    pub(super) fn at_address(address: SocketAddr, longest: usize) -> io::Result<Self> {
+        let listener = TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        Ok(Self::new(Listener::Tcp(listener), longest))
+    }
+
+    fn new(listener: Listener, longest: usize) -> Self {
+        Self {
+            listener,
+            clients: Vec::new(),
+            longest,
+            number: 0,
+        }
+    }
+
+    /// What to wait for.
+    pub(super) fn sockets(&self) -> impl Iterator<Item = (BorrowedFd<'_>, PollFlags)> {
+        let room = self.clients.len() < CLIENTS;
+        let clients = self.clients.iter().map(|client| {
+            let flags = match client.answer {
+                Some(_) => PollFlags::OUT,
+                None => PollFlags::IN,
+            };
+            (client.stream.as_fd(), flags)
+        });
+        room.then(|| (self.listener.as_fd(), PollFlags::IN))
+            .into_iter()
+            .chain(clients)
+    }
+
+    /// When the first client has had its time.
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.clients.iter().map(|client| client.until).min()
+    }
+
+    /// Lets clients in and goes on with them. Each question that is whole is handed over with the
+    /// number of its client: what `read` makes of the bytes, and whether they are too many to go on.
+    pub(super) fn drain<Q>(
+        &mut self,
+        now: Instant,
+        read: impl Fn(&[u8], bool, &Stream) -> Option<Q>,
+        mut take: impl FnMut(usize, Q),
+    ) {
+        while self.clients.len() < CLIENTS
+            && let Some(stream) = self.listener.accept()
+        {
+            self.number += 1;
+            self.clients.push(Client {
+                number: self.number,
+                stream,
+                said: Vec::new(),
+                answer: None,
+                until: now + PATIENCE,
+            });
+        }
+        let longest = self.longest;
+        self.clients.retain_mut(|client| {
+            if client.answer.is_some() {
+                return client.write() && client.until > now;
+            }
+            let mut bytes = [0; 1024];
+            match client.stream.read(&mut bytes) {
+                Ok(length @ 1..) => {
+                    client.said.extend(&bytes[..length]);
+                    let full = client.said.len() >= longest;
+                    if let Some(question) = read(&client.said, full, &client.stream) {
+                        take(client.number, question);
+                        // Whatever else it says is of no interest.
+                        client.answer = Some(Vec::new());
+                    }
+                    true
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => client.until > now,
+                // It has gone.
+                _ => false,
+            }
+        });
+    }
+
+    /// Answers a client, as fast as it reads, and lets it go.
+    pub(super) fn answer(&mut self, number: usize, answer: Vec<u8>) {
+        let at = self.clients.iter().position(|c| c.number == number);
+        let Some(at) = at else { return };
+        self.clients[at].answer = Some(answer);
+        if !self.clients[at].write() {
+            self.clients.swap_remove(at);
+        }
+    }
+}
+
+impl Client {
+    /// Writes what it takes now; says whether there is more.
+    fn write(&mut self) -> bool {
+        let Some(answer) = &mut self.answer else {
+            return true;
+        };
+        while !answer.is_empty() {
+            match self.stream.write(answer) {
+                Ok(length @ 1..) => drop(answer.drain(..length)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+                _ => return false,
+            }
+        }
+        false
+    }
+}
+
+impl Drop for Clients {
+    fn drop(&mut self) {
+        if let Listener::Unix(_, path) = &self.listener {
+            // A successor replaces it.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+impl Listener {
+    fn accept(&self) -> Option<Stream> {
+        let stream = match self {
+            Self::Unix(listener, _) => Stream::Unix(listener.accept().ok()?.0),
+            Self::Tcp(listener) => Stream::Tcp(listener.accept().ok()?.0),
+        };
+        let done = match &stream {
+            Stream::Unix(stream) => stream.set_nonblocking(true),
+            Stream::Tcp(stream) => stream.set_nonblocking(true),
+        };
+        done.ok().map(|()| stream)
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Unix(listener, _) => listener.as_fd(),
+            Self::Tcp(listener) => listener.as_fd(),
+        }
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Unix(stream) => stream.as_fd(),
+            Self::Tcp(stream) => stream.as_fd(),
+        }
+    }
+}
+
+impl Stream {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Unix(stream) => stream.read(bytes),
+            Self::Tcp(stream) => stream.read(bytes),
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Unix(stream) => stream.write(bytes),
+            Self::Tcp(stream) => stream.write(bytes),
+        }
+    }
+}
