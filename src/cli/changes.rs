@@ -544,6 +544,10 @@ fn describe(text: &mut Vec<String>, view: &PortView, of: (&Ruleset, &[(SharedSet
     if text.is_empty() {
         text.push("nobody".to_owned());
     }
+    // Nothing else is said of a port that shares sets.
+    if view.shared.is_some() {
+        return;
+    }
     let except = names(&view.except, &view.chain, false, ruleset);
     text.extend(except.into_iter().map(|name| format!("except {name}")));
     text.extend(view.interfaces.iter().map(|name| format!("through {name}")));

@@ -53,10 +53,9 @@ impl<'a> Shared<'a> {
             .collect();
         let mut used: BTreeMap<(Family, u8), usize> = BTreeMap::new();
         for networks in ports.values() {
-            let lengths: BTreeSet<_> = networks
-                .iter()
-                .map(|(f, length, _)| (*f, *length))
-                .collect();
+            let mut lengths: Vec<_> = networks.iter().map(|(f, l, _)| (*f, *l)).collect();
+            lengths.sort_unstable();
+            lengths.dedup();
             for length in lengths {
                 *used.entry(length).or_default() += 1;
             }
