@@ -8,13 +8,16 @@ use anyhow::{Context, Result, ensure};
 
 use crate::Named;
 use crate::lan::FRIEND;
-use crate::site::Site;
+use crate::site::{POLICIES, Site, policy};
 use crate::support::command::{find, output, program};
 
-pub(crate) const TRIALS: &[Named] = &[(
-    "a_package_closes_what_is_open_and_goes_without_a_trace",
-    a_package_closes_what_is_open_and_goes_without_a_trace,
-)];
+pub(crate) const TRIALS: &[Named] = &[
+    (
+        "a_package_closes_what_is_open_and_goes_without_a_trace",
+        a_package_closes_what_is_open_and_goes_without_a_trace,
+    ),
+    ("an_image_closes_what_is_open", an_image_closes_what_is_open),
+];
 
 const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
 const TOOLS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools");
@@ -127,4 +130,38 @@ fn a_package_closes_what_is_open_and_goes_without_a_trace() -> Result<()> {
     )?;
     site.stranger.gets_in()?;
     site.guest.power_off()
+}
+
+/// As packaging/image/Dockerfile makes it, and as docs/install.md runs it; with the libraries of a
+/// program that is not static.
+fn an_image_closes_what_is_open() -> Result<()> {
+    const RUN: &str = "--net host --cap-drop ALL --cap-add NET_ADMIN --read-only \
+         --volume /etc/dfw/policies:/etc/dfw/policies:ro --volume /run/docker.sock:/run/docker.sock \
+         --volume dfw:/var/lib/dfw --tmpfs /run/dfw dfw";
+    let site = Site::open()?;
+    site.guest
+        .write(&format!("{POLICIES}/web.yaml"), &policy())?;
+    site.run(
+        "libraries=$(ldd /usr/bin/dfw | grep --only-matching '/[^ ]*' || true)
+         tar -C / -ch usr/bin/dfw $(echo \"$libraries\" | sed s,^/,,) |
+             docker import --change 'ENTRYPOINT [\"/usr/bin/dfw\"]' --change 'CMD [\"guard\"]' - dfw
+         rm /usr/bin/dfw",
+    )?;
+    site.run(&format!(
+        "docker run --detach --name dfw --restart always {RUN}"
+    ))?;
+    let mark = site.closed().with_context(|| {
+        let log = site.guest.run("docker logs dfw 2>&1; docker ps -a");
+        log.unwrap_or_else(|error| format!("{error:#}"))
+    })?;
+    site.only_friends_get_in(mark)?;
+    // Its end opens nothing; nor does that of the engine, which starts it again.
+    site.run("docker kill dfw")?;
+    site.only_friends_get_in(mark)?;
+    site.run("docker start dfw; systemctl restart docker")?;
+    site.only_friends_get_in(mark)?;
+    site.run(&format!(
+        "docker rm --force dfw; docker run --rm {RUN} remove"
+    ))?;
+    site.stranger.gets_in()
 }

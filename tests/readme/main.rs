@@ -42,19 +42,22 @@ fn main() -> Result<ExitCode> {
         eprintln!("the pages need {thing}");
     }
     let mut trials = vec![Trial::test("the_shown_policy", || told(shown_policy()))];
+    let mut beside_an_engine = Vec::new();
     for page in pages()? {
         let name = page.display().to_string();
         let text = fs::read_to_string(root().join(&page))?;
         let runs = |prompt| text.contains(&format!("\n```console\n{prompt} "));
         if runs("$") {
             let page = page.clone();
-            trials.push(Trial::test(name.clone(), move || told(alone(&page))));
+            trials.push(Trial::test(name, move || told(alone(&page))));
         }
         if runs("# dfw") {
-            let trial = move || told(newcomer::follow(&root().join(&page)));
-            trials.push(Trial::test(format!("{name}, beside an engine"), trial));
+            beside_an_engine.push(root().join(&page));
         }
     }
+    trials.push(Trial::test("pages_beside_an_engine", move || {
+        told(newcomer::follow(&beside_an_engine))
+    }));
     let trials = trials
         .into_iter()
         .map(|trial| trial.with_ignored_flag(skip))

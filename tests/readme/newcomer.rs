@@ -1,9 +1,9 @@
-//! A newcomer who follows a page beside a real engine, command by command.
+//! A newcomer who follows pages beside a real engine, command by command.
 
 use std::fmt::Write;
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -33,7 +33,8 @@ const CONTAINERS: &[(&str, &str, &str)] = &[
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
-pub(crate) fn follow(page: &Path) -> Result<()> {
+/// Follows each page from its beginning; behind the last, the policy that it leads to holds.
+pub(crate) fn follow(pages: &[PathBuf]) -> Result<()> {
     let ledger = Ledger::open()?;
     let topology = Topology::start(&ledger.prefix())?;
     let host = topology.machine("host").context("no host")?;
@@ -62,22 +63,27 @@ pub(crate) fn follow(page: &Path) -> Result<()> {
     drop(reader);
     let audit = outcome(engine.command(dfw).arg("audit").stdout(writer))?;
     ensure!(audit.status.code() == Some(11), "{audit:?}");
-    let before = fs::read_to_string(page)?;
-    let after = with_outputs(&before, |command| {
-        let mut shell = engine.command("sh");
-        // Who is asked says yes, which is seen on a terminal.
-        let script = format!("echo y | {command} 2>&1");
-        let output = outcome(shell.env("PATH", &path).args(["-c", &script]))?;
-        let said = String::from_utf8(output.stdout)?;
-        Ok(said.replace("(no in 1m) ", "(no in 1m) y\n"))
-    })?;
-    if crate::update() {
-        fs::write(page, &after)?;
-    } else {
-        ensure!(
-            anytime(&before) == anytime(&after),
-            "the page does not say what its commands print; UPDATE=1 writes\n{after}"
-        );
+    for page in pages {
+        let afresh = "dfw remove && rm -rf /etc/dfw";
+        output(engine.command("sh").env("PATH", &path).args(["-c", afresh]))?;
+        let before = fs::read_to_string(page)?;
+        let after = with_outputs(&before, |command| {
+            let mut shell = engine.command("sh");
+            // Who is asked says yes, which is seen on a terminal.
+            let script = format!("echo y | {command} 2>&1");
+            let output = outcome(shell.env("PATH", &path).args(["-c", &script]))?;
+            let said = String::from_utf8(output.stdout)?;
+            Ok(said.replace("(no in 1m) ", "(no in 1m) y\n"))
+        })?;
+        if crate::update() {
+            fs::write(page, &after)?;
+        } else {
+            ensure!(
+                anytime(&before) == anytime(&after),
+                "{} does not say what its commands print; UPDATE=1 writes\n{after}",
+                page.display()
+            );
+        }
     }
 
     let address = [203, 0, 113, 10];
