@@ -26,14 +26,15 @@ pub(super) struct GuardArgs {
     state: Option<PathBuf>,
     #[command(flatten)]
     socket: SocketArgs,
-    /// Write figures for Prometheus there every 15 seconds
+    /// Write figures for Prometheus every 15 seconds
     ///
     /// A file whose name ends in .prom, in the folder of a textfile collector.
     #[arg(long, value_name = "FILE")]
     metrics_file: Option<PathBuf>,
-    /// Tell Prometheus the same when it asks there, at /metrics: unix:PATH, or a loopback address
-    /// with its port
-    #[arg(long, value_name = "unix:PATH|ADDR:PORT")]
+    /// Tell them at unix:PATH or a loopback ADDR:PORT
+    ///
+    /// To a Prometheus that asks there, at `/metrics`.
+    #[arg(long, value_name = "WHERE")]
     metrics_listen: Option<Listen>,
     /// Leave the table to whoever wants to change it, and put it back
     #[arg(long, hide = true, env = "DFW_NO_OWNER")]
