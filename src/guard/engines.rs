@@ -83,7 +83,8 @@ impl Engines {
     /// known has changed.
     pub(super) fn take(&mut self, address: &str, report: Report) -> (Option<String>, bool) {
         let known = self.known.entry(address.to_owned()).or_default();
-        let first = !matches!(report, Report::Stir) && !std::mem::replace(&mut known.reported, true);
+        let first =
+            !matches!(report, Report::Stir) && !std::mem::replace(&mut known.reported, true);
         match report {
             Report::Answer(engine) => {
                 let back = known.unanswered.take().is_some() || known.engine.is_none();

@@ -135,7 +135,7 @@ pub fn run(options: Options) -> Result<(), Error> {
     if let Err(error) = confine::confine() {
         log.say(Level::Warning, &error.to_string());
     }
-    give_up_files(&options, &log);
+    give_up_files(&options, log);
     let done = Guard::new(options, log).and_then(Guard::run);
     service::stopping();
     if let Err(error) = &done {
@@ -146,7 +146,7 @@ pub fn run(options: Options) -> Result<(), Error> {
 
 /// From here on only guard's own folders can be written to. Who holds a socket is seen by a thread that
 /// has not given that up.
-fn give_up_files(options: &Options, log: &Log) {
+fn give_up_files(options: &Options, log: Log) {
     let port = match options.listen {
         Some(Listen::Tcp(address)) => Some(address.port()),
         _ => None,
@@ -159,7 +159,10 @@ fn give_up_files(options: &Options, log: &Log) {
         });
     match given_up {
         Ok(true) => {}
-        Ok(false) => log.say(Level::Info, "this kernel has no Landlock: files are left to their modes"),
+        Ok(false) => log.say(
+            Level::Info,
+            "this kernel has no Landlock: files are left to their modes",
+        ),
         Err(error) => log.say(Level::Warning, &error),
     }
 }
@@ -719,7 +722,10 @@ impl Guard {
 
     /// Keeps the policies that are in force now, if others are kept.
     fn keep(&mut self) {
-        if let Some(ruleset) = self.ruleset.as_ref().filter(|_| self.engines.have_answered())
+        if let Some(ruleset) = self
+            .ruleset
+            .as_ref()
+            .filter(|_| self.engines.have_answered())
             && let Err(error) = self.published.keep(ruleset)
         {
             let text = format!("what is published cannot be kept for the next boot: {error}");

@@ -110,14 +110,16 @@ pub(super) fn write_ports(folder: &Path, ports: &[PortRange]) -> Result<(), Erro
 pub(super) fn read_ports(folder: &Path) -> Result<Vec<PortRange>, Error> {
     let bytes = PORTS.bytes(folder)?;
     let ports: Vec<Port<'_>> = PORTS.decode(folder, &bytes)?;
-    let ports = ports.into_iter().filter_map(|(address, name, first, last)| {
-        Some(PortRange {
-            address,
-            transport: Transport::by_name(name)?,
-            first,
-            last,
-        })
-    });
+    let ports = ports
+        .into_iter()
+        .filter_map(|(address, name, first, last)| {
+            Some(PortRange {
+                address,
+                transport: Transport::by_name(name)?,
+                first,
+                last,
+            })
+        });
     Ok(ports.filter(|port| port.first <= port.last).collect())
 }
 

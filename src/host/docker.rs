@@ -363,7 +363,8 @@ fn bindings(ports: Option<&PortMap>) -> Vec<Published> {
     let mut published = Vec::new();
     for (key, bindings) in ports.into_iter().flatten() {
         let (port, transport) = key.split_once('/').unwrap_or((key, "tcp"));
-        let (Ok(container_port), Some(transport)) = (port.parse(), Transport::by_name(transport)) else {
+        let (Ok(container_port), Some(transport)) = (port.parse(), Transport::by_name(transport))
+        else {
             continue;
         };
         for binding in bindings.iter().flatten() {

@@ -53,10 +53,7 @@ impl Owner {
     /// `docker-proxy` and `dockerd`, Podman's `conmon`, and what serves rootless networks.
     #[must_use]
     pub fn is_engine(&self) -> bool {
-        matches!(
-            self.name.as_str(),
-            PROXY | "dockerd" | "conmon" | "podman"
-        ) || self.is_rootless()
+        matches!(self.name.as_str(), PROXY | "dockerd" | "conmon" | "podman") || self.is_rootless()
     }
 
     /// Whether it serves the published ports of a rootless engine.
@@ -109,7 +106,9 @@ fn look<T: Default + Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
         let _ = found.send(work());
     };
     let sent = looker.send(Box::new(look));
-    sent.ok().and_then(|()| answer.recv().ok()).unwrap_or_default()
+    sent.ok()
+        .and_then(|()| answer.recv().ok())
+        .unwrap_or_default()
 }
 
 /// Finds out who holds the sockets, and in which of the engines' containers they live.

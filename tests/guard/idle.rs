@@ -58,10 +58,7 @@ fn a_long_list_is_guarded() -> Result<()> {
     )?;
     let mut guard = Daemon::start(&place, &["--no-owner"])?;
     guard.expect_in_force()?;
-    eprintln!(
-        "with {count} sources guard holds {} KiB",
-        guard.memory()?
-    );
+    eprintln!("with {count} sources guard holds {} KiB", guard.memory()?);
     place.nft("flush ruleset")?;
     let line = guard.expect("put back")?;
     eprintln!("with {count} sources: {line}");

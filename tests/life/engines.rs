@@ -48,7 +48,11 @@ fn a_stopped_engine_stays_so() -> Result<()> {
         let state = site.run("systemctl is-active docker || true")?;
         ensure!(state.trim() == "inactive", "Docker is {state}");
         let lost = site.status()?["unanswered"].clone();
-        ensure!(lost[0].as_str().is_some_and(|it| it.contains("docker.sock")));
+        ensure!(
+            lost[0]
+                .as_str()
+                .is_some_and(|it| it.contains("docker.sock"))
+        );
         site.run("systemctl start docker")?;
         // Whoever starts it is noticed.
         wait_for("guard to follow Docker", PATIENCE, || {

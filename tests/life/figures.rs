@@ -65,7 +65,12 @@ fn the_unit_is_confined_as_documented() -> Result<()> {
         ensure!(status.contains(line), "no {line} in {status}");
     }
     let journal = site.journal();
-    for complaint in ["cannot drop", "cannot filter", "cannot give up", "no Landlock"] {
+    for complaint in [
+        "cannot drop",
+        "cannot filter",
+        "cannot give up",
+        "no Landlock",
+    ] {
         ensure!(!journal.contains(complaint), "{journal}");
     }
     Ok(())
