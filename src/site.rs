@@ -81,6 +81,7 @@ impl Site {
         let (links, addresses) = (kernel::links()?, kernel::addresses()?);
         let mut host = HostView::new(&links, &addresses, engines);
         host.remembered = former.to_vec();
+        host.old_kernel = is_old(&rustix::system::uname().release().to_string_lossy());
         if host.engines.is_empty() || !unanswered.is_empty() {
             let kernel = Kernel::open()?;
             // An apply gets through while others never rest, and must not know less for it.
@@ -200,6 +201,13 @@ pub fn legacy_tables() -> Legacy {
     }
 }
 
+/// Whether a kernel of this release is older than 6.1: 5.10 refuses `fib` in the forward hook.
+fn is_old(release: &str) -> bool {
+    let mut numbers = release.split(['.', '-']).map(|number| number.parse().ok());
+    let version: (Option<u32>, Option<u32>) = (numbers.next().flatten(), numbers.next().flatten());
+    version < (Some(6), Some(1))
+}
+
 fn either(a: Families, b: Families) -> Families {
     Families {
         v4: a.v4 || b.v4,
@@ -227,4 +235,19 @@ fn is_published(host: &HostView, socket: &Socket) -> bool {
             .remembered
             .iter()
             .any(|range| (range.first..=range.last).contains(&socket.port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_kernels_are_told_from_new_ones() {
+        for old in ["5.10.0-32-cloud-amd64", "5.15.0", "6.0.19"] {
+            assert!(is_old(old), "{old}");
+        }
+        for new in ["6.1.0-50-amd64", "6.12.117+deb13-cloud-amd64", "7.2.13"] {
+            assert!(!is_old(new), "{new}");
+        }
+    }
 }

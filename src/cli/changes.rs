@@ -266,14 +266,13 @@ impl Compare<'_> {
 
     /// Addresses of a port that shares sets with others, before or after.
     fn shared(&self, was: &PortView, is: &PortView, change: &mut Change) {
-        let (removed, added) = match (&was.shared, &is.shared) {
-            (Some(key), Some(_)) => self.shared_change(key),
-            _ => {
-                let before = written(was, (self.old, &self.shared.0));
-                let after = written(is, (self.new, &self.shared.1));
-                let less = |all: &AddressSet, but: &AddressSet| all.intersection(&but.complement());
-                (less(&before, &after), less(&after, &before))
-            }
+        let (removed, added) = if let (Some(key), Some(_)) = (&was.shared, &is.shared) {
+            self.shared_change(key)
+        } else {
+            let before = written(was, (self.old, &self.shared.0));
+            let after = written(is, (self.new, &self.shared.1));
+            let less = |all: &AddressSet, but: &AddressSet| all.intersection(&but.complement());
+            (less(&before, &after), less(&after, &before))
         };
         change.removed.extend(texts(&removed));
         change.added.extend(texts(&added));

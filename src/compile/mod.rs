@@ -72,6 +72,12 @@ pub fn compile(policy: &Policy, host: &HostView, origin: &dyn Fn(&Span) -> Origi
     compiler.input();
     compiler.published();
     compiler.direct();
+    if host.old_kernel {
+        for chain in compiler.ruleset.chains.values_mut() {
+            let ask = |rule: &Rule| rule.expressions.contains(&Expression::SameInterface);
+            chain.rules.retain(|rule| !ask(rule));
+        }
+    }
     compiler.ruleset
 }
 

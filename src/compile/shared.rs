@@ -302,10 +302,10 @@ impl SharedSet {
         let host6 = |a: u128| a | u128::MAX.checked_shr(length.into()).unwrap_or(0);
         match elements {
             Elements::PortIpv4(all) => {
-                sources.extend(about(all, port, |e| e.0).map(|(_, a)| Entry::V4(*a, host4(*a))))
+                sources.extend(about(all, port, |e| e.0).map(|(_, a)| Entry::V4(*a, host4(*a))));
             }
             Elements::PortIpv6(all) => {
-                sources.extend(about(all, port, |e| e.0).map(|(_, a)| Entry::V6(*a, host6(*a))))
+                sources.extend(about(all, port, |e| e.0).map(|(_, a)| Entry::V6(*a, host6(*a))));
             }
             _ => {}
         }

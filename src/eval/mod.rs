@@ -267,19 +267,18 @@ impl<'a> Run<'a> {
                     length,
                     set,
                 } => {
-                    let hit = self.port(*tuple, *protocol).and_then(|(flow, port)| {
-                        self.find_port_source(set, *family, *length, port, flow.source)
+                    let to = self.port(*tuple, *protocol);
+                    let hit = to.and_then(|(flow, port)| {
+                        self.find_source(set, *family, *length, port, flow)
                     });
-                    let found = hit.is_some();
-                    hits.extend(hit);
-                    found
+                    hits.extend(hit.clone());
+                    hit.is_some()
                 }
                 Expression::PortIn { tuple, set } => {
                     let port = self.flow(*tuple).and_then(|flow| flow.port);
                     let hit = port.and_then(|port| self.find_counted(set, port));
-                    let found = hit.is_some();
-                    hits.extend(hit);
-                    found
+                    hits.extend(hit.clone());
+                    hit.is_some()
                 }
                 Expression::ToLoopback(tuple) => self.flow(*tuple).is_some_and(|flow| {
                     // The whole network is meant in IPv4 only.
@@ -384,15 +383,15 @@ impl<'a> Run<'a> {
     }
 
     /// Looks up a port and the network of an address that has so many leading bits.
-    fn find_port_source(
+    fn find_source(
         &mut self,
         set: &str,
         family: Family,
         length: u8,
         port: u16,
-        source: IpAddr,
+        flow: Flow,
     ) -> Option<Hit> {
-        let (first, last) = match (self.elements(set)?, family.mask(length), source) {
+        let (first, last) = match (self.elements(set)?, family.mask(length), flow.source) {
             (Elements::PortIpv4(all), IpAddr::V4(mask), IpAddr::V4(source)) => {
                 let network = u32::from(source) & u32::from(mask);
                 all.binary_search(&(port, network)).ok()?;

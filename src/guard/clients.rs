@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Clients {
     listener: Listener,
-    clients: Vec<Client>,
+    connected: Vec<Client>,
     /// The longest question, in bytes.
     longest: usize,
     number: usize,
@@ -83,7 +83,7 @@ impl Clients {
     fn new(listener: Listener, longest: usize) -> Self {
         Self {
             listener,
-            clients: Vec::new(),
+            connected: Vec::new(),
             longest,
             number: 0,
         }
@@ -91,8 +91,8 @@ impl Clients {
 
     /// What to wait for.
     pub(super) fn sockets(&self) -> impl Iterator<Item = (BorrowedFd<'_>, PollFlags)> {
-        let room = self.clients.len() < CLIENTS;
-        let clients = self.clients.iter().map(|client| {
+        let room = self.connected.len() < CLIENTS;
+        let clients = self.connected.iter().map(|client| {
             let flags = match client.answer {
                 Some(_) => PollFlags::OUT,
                 None => PollFlags::IN,
@@ -106,7 +106,7 @@ impl Clients {
 
     /// When the first client has had its time.
     pub(super) fn next(&self) -> Option<Instant> {
-        self.clients.iter().map(|client| client.until).min()
+        self.connected.iter().map(|client| client.until).min()
     }
 
     /// Lets clients in and goes on with them. Each question that is whole is handed over with the
@@ -117,11 +117,11 @@ impl Clients {
         read: impl Fn(&[u8], bool, &Stream) -> Option<Q>,
         mut take: impl FnMut(usize, Q),
     ) {
-        while self.clients.len() < CLIENTS
+        while self.connected.len() < CLIENTS
             && let Some(stream) = self.listener.accept()
         {
             self.number += 1;
-            self.clients.push(Client {
+            self.connected.push(Client {
                 number: self.number,
                 stream,
                 said: Vec::new(),
@@ -130,7 +130,7 @@ impl Clients {
             });
         }
         let longest = self.longest;
-        self.clients.retain_mut(|client| {
+        self.connected.retain_mut(|client| {
             if client.answer.is_some() {
                 return client.write() && client.until > now;
             }
@@ -155,11 +155,11 @@ impl Clients {
 
     /// Answers a client, as fast as it reads, and lets it go.
     pub(super) fn answer(&mut self, number: usize, answer: Vec<u8>) {
-        let at = self.clients.iter().position(|c| c.number == number);
+        let at = self.connected.iter().position(|c| c.number == number);
         let Some(at) = at else { return };
-        self.clients[at].answer = Some(answer);
-        if !self.clients[at].write() {
-            self.clients.swap_remove(at);
+        self.connected[at].answer = Some(answer);
+        if !self.connected[at].write() {
+            self.connected.swap_remove(at);
         }
     }
 }

@@ -135,7 +135,7 @@ pub fn run(options: Options) -> Result<(), Error> {
     if let Err(error) = confine::confine() {
         log.say(Level::Warning, &error.to_string());
     }
-    give_up_files(&options, &log);
+    give_up_files(&options, log);
     let done = Guard::new(options, log).and_then(Guard::run);
     service::stopping();
     if let Err(error) = &done {
@@ -146,7 +146,7 @@ pub fn run(options: Options) -> Result<(), Error> {
 
 /// From here on only guard's own folders can be written to. Who holds a socket is seen by a thread that
 /// has not given that up.
-fn give_up_files(options: &Options, log: &Log) {
+fn give_up_files(options: &Options, log: Log) {
     let port = match options.listen {
         Some(Listen::Tcp(address)) => Some(address.port()),
         _ => None,

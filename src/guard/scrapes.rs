@@ -34,9 +34,10 @@ impl FromStr for Listen {
         const FORMS: &str = "unix:/run/dfw/metrics.sock, 127.0.0.1:9123 or [::1]:9123";
         if let Some(path) = text.strip_prefix("unix:") {
             let path = PathBuf::from(path);
-            return match path.is_absolute() {
-                true => Ok(Self::Unix(path)),
-                false => Err(format!("a path begins with a slash: {FORMS}")),
+            return if path.is_absolute() {
+                Ok(Self::Unix(path))
+            } else {
+                Err(format!("a path begins with a slash: {FORMS}"))
             };
         }
         match text.parse::<SocketAddr>() {

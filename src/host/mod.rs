@@ -42,6 +42,10 @@ pub struct HostView {
     pub listeners: Vec<Listener>,
     /// Ports of the host that were published when the engine answered last, where it does not now.
     pub remembered: Vec<PortRange>,
+    /// Whether the kernel may be too old to tell, where packets are forwarded, that they stay on one
+    /// interface. Then containers of a network that is not known yet do not reach each other where
+    /// `bridge-nf-call-iptables` is on.
+    pub old_kernel: bool,
 }
 
 /// Who publishes a port.

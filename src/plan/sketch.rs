@@ -219,12 +219,10 @@ impl Sketch {
 fn width(elements: &Elements) -> Option<(usize, bool)> {
     match elements {
         Elements::Ipv4(_) => Some((4, false)),
-        Elements::Ipv4Ranges(_) => Some((4, true)),
+        // With a port, that stands where a range has its first address, and the address last.
+        Elements::Ipv4Ranges(_) | Elements::PortIpv4(_) => Some((4, true)),
         Elements::Ipv6(_) => Some((16, false)),
-        Elements::Ipv6Ranges(_) => Some((16, true)),
-        // A port where a range has its first address, and an address where it has its last.
-        Elements::PortIpv4(_) => Some((4, true)),
-        Elements::PortIpv6(_) => Some((16, true)),
+        Elements::Ipv6Ranges(_) | Elements::PortIpv6(_) => Some((16, true)),
         Elements::Interfaces(_)
         | Elements::PortCounters(_)
         | Elements::PortVerdicts(_)

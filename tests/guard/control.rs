@@ -195,12 +195,12 @@ fn metrics_are_told() -> Result<()> {
         ask(place.namespace().run(connect)?, request)
     };
     let heard = tcp(GET)?;
-    let (head, body) = heard.split_once("\r\n\r\n").context("no head")?;
-    ensure!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
-    ensure!(head.contains("text/plain; version=0.0.4"), "{head}");
+    let (top, body) = heard.split_once("\r\n\r\n").context("no head")?;
+    ensure!(top.starts_with("HTTP/1.1 200 OK\r\n"), "{top}");
+    ensure!(top.contains("text/plain; version=0.0.4"), "{top}");
     ensure!(
-        head.contains(&format!("Content-Length: {}\r\n", body.len())),
-        "{head}"
+        top.contains(&format!("Content-Length: {}\r\n", body.len())),
+        "{top}"
     );
     for line in ["dfw_table_in_force 1", "dfw_table_owned 1"] {
         ensure!(body.lines().any(|is| is == line), "no {line} in\n{body}");
