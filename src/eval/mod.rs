@@ -285,14 +285,7 @@ impl<'a> Run<'a> {
                     matches!(flow.destination, IpAddr::V4(v4) if v4.is_loopback())
                 }),
                 Expression::SameInterface => self.packet.returns,
-                Expression::Resumed => {
-                    self.packet.resumes
-                        && self.packet.protocol == L4Protocol::Tcp
-                        && self
-                            .packet
-                            .connection
-                            .is_some_and(|c| c.direction == Direction::Original && !c.related)
-                }
+                Expression::Resumed => self.resumes(),
                 Expression::PortMap {
                     tuple,
                     protocol,
@@ -333,6 +326,19 @@ impl<'a> Run<'a> {
             }
         }
         (End::Nothing, hits)
+    }
+
+    /// Whether it is in the middle of a TCP connection that begins only for connection tracking.
+    fn resumes(&self) -> bool {
+        let Packet {
+            resumes,
+            protocol,
+            connection,
+            ..
+        } = self.packet;
+        *resumes
+            && *protocol == L4Protocol::Tcp
+            && connection.is_some_and(|c| c.direction == Direction::Original && !c.related)
     }
 
     /// The name of an interface; empty where there is none, as in the kernel.

@@ -68,6 +68,12 @@ const MAP: u32 = 8;
 const ROOM: u32 = 16;
 
 fn sets() -> Vec<SetCase> {
+    let mut sets = address_sets();
+    sets.extend(port_sets());
+    sets
+}
+
+fn address_sets() -> Vec<SetCase> {
     let target = || "target".to_owned();
     let set = |name, elements, flags, key, size, raw| SetCase {
         name,
@@ -128,39 +134,6 @@ fn sets() -> Vec<SetCase> {
             vec![key(&six(0)), end(&six(16))],
         ),
         set(
-            "port-v4",
-            Elements::PortIpv4(vec![(80, 0xcb00_7100), (8080, 0)]),
-            0,
-            (13 << 6 | 7, 8),
-            ROOM,
-            vec![
-                key(&[0, 80, 0, 0, 203, 0, 113, 0]),
-                key(&[31, 144, 0, 0, 0, 0, 0, 0]),
-            ],
-        ),
-        set(
-            "port-v6",
-            Elements::PortIpv6(vec![(80, wide(0))]),
-            0,
-            (13 << 6 | 8, 20),
-            ROOM,
-            vec![key(&[&[0, 80, 0, 0], &six(0)[..]].concat())],
-        ),
-        set(
-            "counters",
-            Elements::PortCounters(vec![
-                (L4Protocol::Tcp, 80, None),
-                (L4Protocol::Udp, 53, None),
-            ]),
-            0,
-            (12 << 6 | 13, 8),
-            ROOM,
-            vec![
-                key(&[6, 0, 0, 0, 0, 80, 0, 0]),
-                key(&[17, 0, 0, 0, 0, 53, 0, 0]),
-            ],
-        ),
-        set(
             "ports",
             Elements::PortVerdicts(vec![
                 (80, 80, Verdict::Goto(target())),
@@ -196,6 +169,54 @@ fn sets() -> Vec<SetCase> {
             v6,
             ROOM,
             vec![leads(&six(9), RETURN, None)],
+        ),
+    ]
+}
+
+/// nft's number for the type of a key of two parts, six bits each, and the key's length.
+fn concatenated(first: u32, second: u32, length: u32) -> (u32, u32) {
+    (first << 6 | second, length)
+}
+
+/// Sets of ports and something else; 12 is nft's number for a protocol.
+fn port_sets() -> Vec<SetCase> {
+    let set = |name, elements, key, raw| SetCase {
+        name,
+        elements,
+        flags: 0,
+        key,
+        size: ROOM,
+        verdicts: false,
+        raw,
+    };
+    let six = [0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    vec![
+        set(
+            "port-v4",
+            Elements::PortIpv4(vec![(80, 0xcb00_7100), (8080, 0)]),
+            concatenated(13, 7, 8),
+            vec![
+                key(&[0, 80, 0, 0, 203, 0, 113, 0]),
+                key(&[31, 144, 0, 0, 0, 0, 0, 0]),
+            ],
+        ),
+        set(
+            "port-v6",
+            Elements::PortIpv6(vec![(80, u128::from_be_bytes(six))]),
+            concatenated(13, 8, 20),
+            vec![key(&[&[0, 80, 0, 0][..], &six].concat())],
+        ),
+        set(
+            "counters",
+            Elements::PortCounters(vec![
+                (L4Protocol::Tcp, 80, None),
+                (L4Protocol::Udp, 53, None),
+            ]),
+            concatenated(12, 13, 8),
+            vec![
+                key(&[6, 0, 0, 0, 0, 80, 0, 0]),
+                key(&[17, 0, 0, 0, 0, 53, 0, 0]),
+            ],
         ),
     ]
 }
