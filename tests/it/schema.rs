@@ -262,7 +262,7 @@ fn wrong_lines_are_wrong_to_it() {
         for diagnostic in diagnostics.iter().filter(|it| expressible(it)) {
             let span = &diagnostic.primary.as_ref().unwrap().span;
             let (line, name) = (sources.line_column(span).0, sources.name(span.file));
-            if !Path::new(name).extension().is_some_and(|it| it == "yaml") {
+            if Path::new(name).extension().is_none_or(|it| it != "yaml") {
                 continue;
             }
             let Some(document) = Document::read(sources.text(span.file)) else {
