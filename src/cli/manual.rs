@@ -103,6 +103,14 @@ fn language() -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
+#[derive(Clone, Copy, Default)]
+enum Face {
+    #[default]
+    Roman,
+    Bold,
+    Italic,
+}
+
 /// A document in Markdown on its way to a page.
 #[derive(Default)]
 #[expect(
@@ -113,15 +121,13 @@ struct Page {
     roff: Roff,
     /// What is not written yet of the paragraph, heading or cell.
     line: Vec<Inline>,
-    strong: bool,
-    slanted: bool,
+    face: Face,
     /// Inside of code that stands as it is.
     code: bool,
     /// The heading of the whole, which the name of the page says.
     title: bool,
-    /// Whether this is the head of a table, and which of its cells.
-    head: bool,
-    cell: usize,
+    /// Which cell of a row comes next; none in the head of a table.
+    cell: Option<usize>,
     /// Inside of an item, whose first paragraph stands beside its bullet.
     bullet: bool,
 }
@@ -140,12 +146,10 @@ impl Page {
     }
 
     fn words(&mut self, text: &str) {
-        self.line.push(if self.strong {
-            bold(text)
-        } else if self.slanted {
-            italic(text)
-        } else {
-            roman(text)
+        self.line.push(match self.face {
+            Face::Roman => roman(text),
+            Face::Bold => bold(text),
+            Face::Italic => italic(text),
         });
     }
 
@@ -175,13 +179,13 @@ impl Page {
                 self.roff.control("IP", ["\\(bu", "2"]);
                 self.bullet = true;
             }
-            Tag::TableHead => self.head = true,
-            Tag::TableRow => self.cell = 0,
-            Tag::TableCell if !self.head && self.cell == 0 => {
+            Tag::TableHead => self.cell = None,
+            Tag::TableRow => self.cell = Some(0),
+            Tag::TableCell if self.cell == Some(0) => {
                 self.roff.control("TP", []);
             }
-            Tag::Strong => self.strong = true,
-            Tag::Emphasis => self.slanted = true,
+            Tag::Strong => self.face = Face::Bold,
+            Tag::Emphasis => self.face = Face::Italic,
             _ => {}
         }
     }
@@ -215,16 +219,12 @@ impl Page {
                 self.roff.control("fi", []).control("RE", []);
                 self.code = false;
             }
-            TagEnd::TableHead => {
-                self.line.clear();
-                self.head = false;
-            }
-            TagEnd::TableCell if !self.head => {
+            TagEnd::TableHead => self.line.clear(),
+            TagEnd::TableCell if self.cell.is_some() => {
                 self.flush();
-                self.cell += 1;
+                self.cell = self.cell.map(|cell| cell + 1);
             }
-            TagEnd::Strong => self.strong = false,
-            TagEnd::Emphasis => self.slanted = false,
+            TagEnd::Strong | TagEnd::Emphasis => self.face = Face::Roman,
             _ => {}
         }
     }
