@@ -113,10 +113,6 @@ enum Face {
 
 /// A document in Markdown on its way to a page.
 #[derive(Default)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is something the text is inside of, and any of them together"
-)]
 struct Page {
     roff: Roff,
     /// What is not written yet of the paragraph, heading or cell.
