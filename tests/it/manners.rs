@@ -23,7 +23,8 @@ const ESCAPE: char = '\u{1b}';
 fn dfw(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dfw"));
     command.args(arguments);
-    for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLUMNS"] {
+    // A builder is taken for a terminal with colours, whatever TERM says.
+    for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLUMNS", "CI"] {
         command.env_remove(name);
     }
     command.env("TERM", "xterm").env("DFW_DOCKER_HOST", "none");
