@@ -528,7 +528,7 @@ impl Guard {
         let line = self.record.line();
         match std::mem::replace(&mut self.phase, Phase::Running) {
             Phase::Running => service::status(&line),
-            _ => service::ready(&line),
+            _ => self.service.ready(&line),
         }
     }
 

@@ -9,16 +9,20 @@ use sd_notify::NotifyState;
 pub(super) struct Service {
     /// How often it wants to hear that all is well: twice as often as it would give up.
     every: Option<Duration>,
+    /// Not before it is ready: from the first sign of life on systemd wants more of them, however long the
+    /// first work takes.
     next: Option<Instant>,
 }
 
 impl Service {
     pub(super) fn new() -> Self {
         let every = sd_notify::watchdog_enabled().map(|patience| patience / 2);
-        Self {
-            every,
-            next: every.map(|_| Instant::now()),
-        }
+        Self { every, next: None }
+    }
+
+    pub(super) fn ready(&mut self, status: &str) {
+        tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+        self.next = self.every.map(|_| Instant::now());
     }
 
     /// When it wants to hear next.
@@ -38,10 +42,6 @@ pub(super) fn reloading() {
     let mut states = vec![NotifyState::Reloading];
     states.extend(NotifyState::monotonic_usec_now());
     tell(&states);
-}
-
-pub(super) fn ready(status: &str) {
-    tell(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
 pub(super) fn status(status: &str) {
