@@ -1,7 +1,9 @@
 //! dfw's life beside real systemd, Docker, nftables.service and firewalld: boots, restarts, crashes
 //! and floods, with a stranger who tries to get in all the time.
 //!
-//! Needs root, the packages that `tests/run` installs and the root that `tests/roots` builds. Without them
+//! Two of the systems are machines of their own, with other kernels, in QEMU without KVM.
+//!
+//! Needs root, the packages that `tests/run` installs and the roots that `tests/roots` builds. Without them
 //! the trials are skipped, or fail where the environment says `CI=true`.
 
 #![expect(
@@ -17,6 +19,8 @@ mod figures;
 mod files;
 mod guest;
 mod lan;
+mod machine;
+mod machines;
 mod meddlers;
 mod namespaces;
 mod site;
@@ -37,8 +41,9 @@ fn main() -> ExitCode {
     }
     let mut arguments = Arguments::from_args();
     // More would only wait for each other.
-    arguments.test_threads.get_or_insert(2);
-    let missing = namespaces::missing();
+    arguments.test_threads.get_or_insert(4);
+    let mut missing = namespaces::missing();
+    missing.extend(machine::missing(machines::RELEASES));
     let skip = !missing.is_empty() && std::env::var("CI").as_deref() != Ok("true");
     for thing in &missing {
         eprintln!("the life tests need {thing}");
@@ -68,6 +73,8 @@ fn missed(missing: &[String]) -> Result<()> {
 
 fn all() -> impl Iterator<Item = Named> {
     let groups = [
+        // First, as they take longest.
+        machines::TRIALS,
         boots::TRIALS,
         meddlers::TRIALS,
         deaths::TRIALS,
