@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::compile::{key, port_of_chain};
+use crate::compile::{key, port_of_chain, shared_ports};
 use crate::doors::{Surroundings, Way, ways};
 use crate::eval::{Decision, Trace, evaluate};
 use crate::host::HostView;
@@ -278,6 +278,7 @@ fn unused(host: &HostView, ruleset: &Ruleset) -> Vec<String> {
         .chains
         .keys()
         .filter_map(|c| port_of_chain(c)?.parse().ok())
+        .chain(shared_ports(ruleset).map(|(key, _)| key))
         .collect();
     named
         .iter()

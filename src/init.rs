@@ -10,7 +10,7 @@ use crate::policy::address::Entry;
 use crate::policy::{Policy, PortKey, read_text};
 
 /// The name of the list of those who are allowed.
-const ALLOWED: &str = "allowed";
+const TRUSTED: &str = "trusted";
 
 /// A policy as text, and what it says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,12 +55,12 @@ pub fn propose(host: &HostView, allow: &Allow) -> Result<Proposal, Invalid> {
             .iter()
             .map(|entry| quoted(&entry.to_string()))
             .collect();
-        let _ = write!(text, "\nsources:\n  {ALLOWED}: [{}]\n", list.join(", "));
+        let _ = write!(text, "\nsources:\n  {TRUSTED}: [{}]\n", list.join(", "));
     }
     let who = match allow {
         Allow::Any => "any".to_owned(),
         Allow::Addresses(addresses) if addresses.is_empty() => "[]".to_owned(),
-        Allow::Addresses(_) => format!("[{ALLOWED}]"),
+        Allow::Addresses(_) => format!("[{TRUSTED}]"),
     };
     let ports = ranges(ports(host));
     text.push_str(if ports.is_empty() {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::compile::port_of_chain;
+use crate::compile::{SHARED_ALLOWED, SHARED_REFUSED, port_key, port_of_chain};
 use crate::plan::{Counter, Installed};
 use crate::ruleset::{Expression, Rule, Verdict};
 
@@ -34,8 +34,20 @@ pub fn packets(installed: &Installed) -> Vec<(String, Packets)> {
                 } else {
                     &mut packets.refused
                 };
-                sum.packets += counter.packets;
-                sum.bytes += counter.bytes;
+                sum.add(counter);
+            }
+        }
+    }
+    for (set, is_allowed) in [(SHARED_ALLOWED, true), (SHARED_REFUSED, false)] {
+        for ((protocol, number), counter) in installed.counted.get(set).into_iter().flatten() {
+            let Some(key) = port_key(*protocol, *number) else {
+                continue;
+            };
+            let packets = ports.entry((*number, key.to_string())).or_default();
+            if is_allowed {
+                packets.allowed.add(counter);
+            } else {
+                packets.refused.add(counter);
             }
         }
     }

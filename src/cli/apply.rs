@@ -37,11 +37,12 @@ pub(super) struct ApplyArgs {
     policy: super::PolicyPath,
     #[command(flatten)]
     engine: EngineArgs,
-    /// Put the former rules back unless the new ones are confirmed within this time (5s to 1h, such
-    /// as 60s or 1m30s); a lost connection, Ctrl-C and kill count as no
+    /// Put the former rules back unless you say yes within this time
+    ///
+    /// From 5s to 1h, such as 60s or 1m30s. A lost connection, Ctrl-C and kill count as no.
     #[arg(long, value_name = "TIME", value_parser = confirm::patience)]
     confirm: Option<Duration>,
-    /// Go on without asking even if this cuts your own SSH connection
+    /// Do not ask before your own SSH connection is cut
     #[arg(long)]
     yes: bool,
 }
@@ -131,11 +132,11 @@ pub(super) fn run(terminal: Terminal, args: &ApplyArgs) -> Result<(), Failure> {
         || match &end {
             None => {
                 let outcome = outcome(terminal, "applied", preview.is_some(), &ruleset, path);
-                refused(&loaded.policy, &found.host) + &tested(passed) + &outcome
+                refused(terminal, &loaded.policy, &found.host) + &tested(passed) + &outcome
             }
             Some((End::Kept, _)) => {
                 let outcome = outcome(terminal, "kept", true, &ruleset, path);
-                refused(&loaded.policy, &found.host) + &tested(passed) + &outcome
+                refused(terminal, &loaded.policy, &found.host) + &tested(passed) + &outcome
             }
             Some(_) => String::new(),
         },
@@ -273,7 +274,8 @@ impl Run<'_> {
             let message = format!("the rules in force could not be put back: {foreign}");
             return Err(Stopped::Failed(Failure::plain(
                 Diagnostic::error("foreign-rules", message).help(
-                    "others have put into dfw's table what dfw does not know; take it out, or                      apply without --confirm, which replaces it",
+                    "others have put into dfw's table what dfw does not know; take it out, or \
+                     apply without --confirm, which replaces it",
                 ),
             )));
         }

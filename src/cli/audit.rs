@@ -14,7 +14,7 @@ use crate::netlink::object::{family_name, shares_hook};
 use crate::netlink::snapshot::Neighbour;
 use crate::output::diagnostic::to_json;
 use crate::output::json;
-use crate::output::table::{align, count};
+use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
 use crate::ruleset::{Hook, Ruleset, TABLE};
 use crate::site::{Site, Sockets, legacy_tables};
@@ -118,7 +118,7 @@ fn text(
                 _ => rows.push([port, title, way, open, by]),
             }
         }
-        text.push_str(&align(&rows));
+        text.push_str(&terminal.table(&rows));
     }
     text.push_str(&others(report, beside));
     let uncovered = report.uncovered().count();
@@ -138,8 +138,13 @@ fn text(
             terminal.paint(Tone::Good, "covered")
         )
     } else {
+        let next = if guarded {
+            "name these ports in the policy (`[]` is nobody), and `dfw apply`"
+        } else {
+            "`dfw init --allow ADDRESS` writes a first policy, of what is published now"
+        };
         format!(
-            "{}: {} open to any, and no line of a policy says so\n",
+            "{}: {} open to any, and no line of a policy says so\nnext: {next}\n",
             terminal.paint(Tone::Bad, "exposed"),
             count(uncovered, "way is", "ways are"),
         )

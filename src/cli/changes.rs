@@ -8,10 +8,12 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use crate::compile::port_of_chain;
-use crate::output::table::{align, count};
+use crate::compile::{SHARED_ALLOWED, SHARED_REFUSED, SharedSet, port_of_chain, shared_sets};
+use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
 use crate::plan::{Installed, Plan, SetChange, Stray, align as align_rules};
+use crate::policy::PortKey;
+use crate::policy::address::{AddressSet, Entry};
 use crate::ruleset::{Elements, Rule, Ruleset, Set};
 
 use super::view::{Owner, Port, PortView, View, Who, bridges};
@@ -102,6 +104,7 @@ impl Changes {
                 plan,
                 was: View::of(old),
                 is: View::of(wanted),
+                shared: (shared_sets(old), shared_sets(wanted)),
             };
             compare.ports(&mut list);
             compare.default(&mut list, first);
@@ -151,7 +154,7 @@ impl Changes {
                 format!("and {}", count(more, "more change", "more changes")),
             ]);
         }
-        text + &align(&rows)
+        text + &terminal.table(&rows)
     }
 
     /// `changes` and `drift` of a document.
@@ -181,7 +184,12 @@ struct Compare<'a> {
     plan: &'a Plan<'a>,
     was: View,
     is: View,
+    /// The sets that ports share, before and after.
+    shared: (Shared<'a>, Shared<'a>),
 }
+
+/// Sets that ports share.
+type Shared<'a> = Vec<(SharedSet, &'a Elements)>;
 
 impl Compare<'_> {
     fn ports(&self, list: &mut Vec<Change>) {
@@ -190,12 +198,16 @@ impl Compare<'_> {
             let change = match (self.was.ports.get(port), self.is.ports.get(port)) {
                 (None, Some(is)) => {
                     let mut change = Change::new(Action::Add, "port", &port.name);
-                    describe(&mut change.added, is, self.new);
+                    describe(&mut change.added, is, (self.new, &self.shared.1));
                     change
                 }
                 (Some(was), None) => {
                     let mut change = Change::new(Action::Remove, "port", &port.name);
-                    describe(&mut change.removed, was, self.old);
+                    match &was.shared {
+                        // Those of long lists are not read; what goes the plan knows.
+                        Some(key) => change.removed = texts(&self.shared_change(key).0),
+                        None => describe(&mut change.removed, was, (self.old, &self.shared.0)),
+                    }
                     change
                 }
                 (Some(was), Some(is)) => self.port(&port.name, was, is),
@@ -231,7 +243,11 @@ impl Compare<'_> {
         let any = |who: &Who| who.any.then(|| "any".to_owned());
         let sources = |who: &Who| who.named.iter().cloned().chain(any(who)).collect();
         compare(&sources(&was.allow), &sources(&is.allow), "", &mut change);
-        self.own(is, true, "", &mut change);
+        if was.shared.is_some() || is.shared.is_some() {
+            self.shared(was, is, &mut change);
+        } else {
+            self.own(is, true, "", &mut change);
+        }
         let containers = |who: &Who| who.containers.then(|| "containers".to_owned());
         let except = |who: &Who| who.named.iter().cloned().chain(containers(who)).collect();
         let (before, after) = (except(&was.except), except(&is.except));
@@ -246,6 +262,52 @@ impl Compare<'_> {
             change.notes.push(format!("refuse: {word}"));
         }
         change
+    }
+
+    /// Addresses of a port that shares sets with others, before or after.
+    fn shared(&self, was: &PortView, is: &PortView, change: &mut Change) {
+        let (removed, added) = if let (Some(key), Some(_)) = (&was.shared, &is.shared) {
+            self.shared_change(key)
+        } else {
+            let before = written(was, (self.old, &self.shared.0));
+            let after = written(is, (self.new, &self.shared.1));
+            let less = |all: &AddressSet, but: &AddressSet| all.intersection(&but.complement());
+            (less(&before, &after), less(&after, &before))
+        };
+        change.removed.extend(texts(&removed));
+        change.added.extend(texts(&added));
+    }
+
+    /// What a plan takes from a port that shares sets, and what it adds.
+    fn shared_change(&self, key: &PortKey) -> (AddressSet, AddressSet) {
+        let (mut less, mut more) = (Vec::new(), Vec::new());
+        for (name, change) in &self.plan.sets {
+            let Some(set) = SharedSet::named(name).filter(|set| set.protocol == key.protocol)
+            else {
+                continue;
+            };
+            match change {
+                SetChange::Same => {}
+                SetChange::Elements(delta) => {
+                    set.sources(&delta.removed, key.first, &mut less);
+                    set.sources(&delta.added, key.first, &mut more);
+                }
+                SetChange::New | SetChange::Gone | SetChange::Unknown => {
+                    for (ruleset, sources) in [(self.old, &mut less), (self.new, &mut more)] {
+                        if let Some(of) = ruleset.sets.get(*name) {
+                            set.sources(&of.elements, key.first, sources);
+                        }
+                    }
+                }
+            }
+        }
+        let (removed, added) = (
+            AddressSet::from_entries(less),
+            AddressSet::from_entries(more),
+        );
+        // A range is several networks, and may become others.
+        let both = removed.intersection(&added).complement();
+        (removed.intersection(&both), added.intersection(&both))
     }
 
     /// Addresses that are written in place.
@@ -430,7 +492,10 @@ impl Compare<'_> {
             }
         }
         for (name, set) in &self.plan.sets {
-            let is_told = Owner::of(name).is_some() || bridge_set(name);
+            let is_told = Owner::of(name).is_some()
+                || SharedSet::named(name).is_some()
+                || [SHARED_ALLOWED, SHARED_REFUSED].contains(name)
+                || bridge_set(name);
             let change = match set {
                 _ if is_told => continue,
                 SetChange::Same => continue,
@@ -468,10 +533,19 @@ impl Compare<'_> {
 }
 
 /// Who may reach a port, in the words of the policy.
-fn describe(text: &mut Vec<String>, view: &PortView, ruleset: &Ruleset) {
-    text.extend(names(&view.allow, &view.chain, true, ruleset));
+fn describe(text: &mut Vec<String>, view: &PortView, of: (&Ruleset, &[(SharedSet, &Elements)])) {
+    let ruleset = of.0;
+    if view.shared.is_some() {
+        text.extend(texts(&written(view, of)));
+    } else {
+        text.extend(names(&view.allow, &view.chain, true, ruleset));
+    }
     if text.is_empty() {
         text.push("nobody".to_owned());
+    }
+    // Nothing else is said of a port that shares sets.
+    if view.shared.is_some() {
+        return;
     }
     let except = names(&view.except, &view.chain, false, ruleset);
     text.extend(except.into_iter().map(|name| format!("except {name}")));
@@ -498,6 +572,49 @@ fn names(who: &Who, chain: &str, allowed: bool, ruleset: &Ruleset) -> Vec<String
     let own = sets_of(ruleset, &own);
     names.extend(listed(own.flat_map(|set| set.elements.texts())));
     names
+}
+
+/// The addresses that are written in place for a port, allowed ones, as far as they are read.
+fn written(
+    view: &PortView,
+    (ruleset, shared): (&Ruleset, &[(SharedSet, &Elements)]),
+) -> AddressSet {
+    if let Some(key) = &view.shared {
+        let mut sources = Vec::new();
+        for (set, elements) in shared {
+            if set.protocol == key.protocol {
+                set.sources(elements, key.first, &mut sources);
+            }
+        }
+        return AddressSet::from_entries(sources);
+    }
+    let own = Owner::Port(view.chain.clone(), true);
+    let entries = sets_of(ruleset, &own).flat_map(|set| entries_of(&set.elements));
+    AddressSet::from_entries(entries)
+}
+
+fn entries_of(elements: &Elements) -> Vec<Entry> {
+    match elements {
+        Elements::Ipv4(all) => all.iter().map(|a| Entry::V4(*a, *a)).collect(),
+        Elements::Ipv4Ranges(all) => all.iter().map(|(a, b)| Entry::V4(*a, *b)).collect(),
+        Elements::Ipv6(all) => all.iter().map(|a| Entry::V6(*a, *a)).collect(),
+        Elements::Ipv6Ranges(all) => all.iter().map(|(a, b)| Entry::V6(*a, *b)).collect(),
+        Elements::Interfaces(_)
+        | Elements::PortIpv4(_)
+        | Elements::PortIpv6(_)
+        | Elements::PortCounters(_)
+        | Elements::PortVerdicts(_)
+        | Elements::Ipv4Verdicts(_)
+        | Elements::Ipv6Verdicts(_) => Vec::new(),
+    }
+}
+
+/// The addresses, or only their number if they are many.
+fn texts(addresses: &AddressSet) -> Vec<String> {
+    listed_of(
+        addresses.len(),
+        addresses.iter().map(|entry| entry.to_string()),
+    )
 }
 
 fn entries(of: &Owner, ruleset: &Ruleset) -> usize {

@@ -31,7 +31,7 @@ pub(super) fn run(terminal: Terminal, path: &Path) -> Result<(), Failure> {
             let good = terminal.paint(Tone::Good, "right");
             format!(
                 "{}{}{good}: {} can be applied\n",
-                summary(&loaded.policy),
+                summary(terminal, &loaded.policy),
                 tested(passed),
                 path.display()
             )

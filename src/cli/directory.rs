@@ -1,8 +1,10 @@
 //! A directory for a new policy; what is there already is never written over.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use crate::diagnostic::Diagnostic;
 
@@ -40,22 +42,29 @@ pub(super) fn prepare(dir: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Writes the policy; never over a file that is there.
+/// Writes the policy; never over a file that is there, and all of it or nothing, whenever this
+/// program is ended.
 pub(super) fn write(dir: &Path, name: &str, text: &str) -> Result<PathBuf, Failure> {
     let path = dir.join(name);
-    let failed = |error: &io::Error| unwritable("write", &path, error);
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .open(&path)
-        .map_err(|error| failed(&error))?;
-    if let Err(error) = file
-        .write_all(text.as_bytes())
-        .and_then(|()| file.sync_all())
-    {
-        // Half a policy is worse than none.
-        let _ = fs::remove_file(&path);
-        return Err(failed(&error));
+    // Nobody reads files that begin with a dot.
+    let hidden = dir.join(format!(".{name}.new"));
+    let written = File::create(&hidden)
+        .and_then(|mut file| {
+            file.write_all(text.as_bytes())?;
+            file.sync_all()
+        })
+        .and_then(|()| {
+            Ok(renameat_with(
+                CWD,
+                &hidden,
+                CWD,
+                &path,
+                RenameFlags::NOREPLACE,
+            )?)
+        });
+    if let Err(error) = written {
+        let _ = fs::remove_file(&hidden);
+        return Err(unwritable("write", &path, &error));
     }
     Ok(path)
 }

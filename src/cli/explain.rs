@@ -30,11 +30,13 @@ pub(super) struct ExplainArgs {
     /// Who would ask
     #[arg(long, value_name = "ADDR")]
     from: IpAddr,
-    /// The interface that the packet comes in through; any of this host's if not given
+    /// The interface that the packet comes in through; any if not given
     #[arg(long, value_name = "IF")]
     via: Option<String>,
-    /// The port: PORT, ADDR:PORT or [V6]:PORT, with /udp or /sctp behind it
-    #[arg(long, value_name = "[ADDR:]PORT[/PROTO]", value_parser = port)]
+    /// The port of this host, as the client names it
+    ///
+    /// `443`, `192.0.2.1:443` or `[2001:db8::1]:443`; if it is not TCP, with `/udp` or `/sctp`.
+    #[arg(long, value_name = "PORT", value_parser = port)]
     to: PortKey,
     /// By this policy instead of the rules in force; needs no root
     #[arg(long, value_name = "PATH", num_args = 0..=1, default_missing_value = super::DEFAULT_PATH)]

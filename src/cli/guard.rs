@@ -19,19 +19,22 @@ pub(super) struct GuardArgs {
     policy: super::PolicyPath,
     #[command(flatten)]
     engine: EngineArgs,
-    /// Where the last good policy is kept [default: /var/lib/dfw, or what systemd
-    /// says]
+    /// Where the last good policy is kept [default: /var/lib/dfw]
+    ///
+    /// Or the folder that systemd says in `STATE_DIRECTORY`.
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
     #[command(flatten)]
     socket: SocketArgs,
-    /// Write figures for Prometheus there, every 15 seconds: a file whose name ends in .prom, in the
-    /// folder of a textfile collector
+    /// Write figures for Prometheus every 15 seconds
+    ///
+    /// A file whose name ends in .prom, in the folder of a textfile collector.
     #[arg(long, value_name = "FILE")]
     metrics_file: Option<PathBuf>,
-    /// Tell Prometheus the same when it asks there, at /metrics: unix:PATH, or a loopback address
-    /// with its port
-    #[arg(long, value_name = "unix:PATH|ADDR:PORT")]
+    /// Tell them at unix:PATH or a loopback ADDR:PORT
+    ///
+    /// To a Prometheus that asks there, at `/metrics`.
+    #[arg(long, value_name = "WHERE")]
     metrics_listen: Option<Listen>,
     /// Leave the table to whoever wants to change it, and put it back
     #[arg(long, hide = true, env = "DFW_NO_OWNER")]
@@ -40,9 +43,15 @@ pub(super) struct GuardArgs {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct SocketArgs {
-    /// Where guard answers [default: /run/dfw/guard.sock, or in the folder that
-    /// systemd says]
-    #[arg(long, value_name = "PATH", env = "DFW_GUARD_SOCKET")]
+    /// Where guard answers [default: /run/dfw/guard.sock]
+    ///
+    /// Or in the folder that systemd says in `RUNTIME_DIRECTORY`.
+    #[arg(
+        long,
+        value_name = "PATH",
+        env = "DFW_GUARD_SOCKET",
+        hide_env_values = true
+    )]
     socket: Option<PathBuf>,
 }
 

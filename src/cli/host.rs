@@ -10,9 +10,15 @@ use crate::site::Site;
 /// Which engines a verb asks.
 #[derive(Debug, clap::Args)]
 pub(super) struct EngineArgs {
-    /// The container engine to ask: a socket's path, tcp://HOST:PORT, or `none`; Docker's and
-    /// Podman's own sockets if not given
-    #[arg(long, value_name = "ADDRESS", env = "DFW_DOCKER_HOST")]
+    /// The engine to ask: the path of a socket, tcp://HOST:PORT, or none
+    ///
+    /// If not given, Docker and Podman are asked at /run/docker.sock and /run/podman/podman.sock.
+    #[arg(
+        long,
+        value_name = "ENGINE",
+        env = "DFW_DOCKER_HOST",
+        hide_env_values = true
+    )]
     docker_host: Option<String>,
 }
 

@@ -73,7 +73,7 @@ fn refused(error: &Error) -> Failure {
 fn told(terminal: Terminal, imported: &Import, path: &Path) -> String {
     format!(
         "{}{}: {} with {}; read it before you apply it\n",
-        summary(&imported.policy),
+        summary(terminal, &imported.policy),
         terminal.paint(Tone::Good, "written"),
         path.display(),
         count(imported.remarks.len(), "remark", "remarks"),

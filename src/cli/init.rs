@@ -14,10 +14,10 @@ use crate::policy::address::Entry;
 use crate::site::{Site, Sockets};
 use crate::source::Sources;
 
-use super::directory;
 use super::failure::Failure;
 use super::host::{self, EngineArgs};
 use super::summary::summary;
+use super::{command, directory};
 
 /// The file that is written into the directory.
 const NAME: &str = "published.yaml";
@@ -98,12 +98,13 @@ pub(super) fn run(
                 _ => "",
             };
             format!(
-                "{}{}: {} with {}; nothing is in force yet\n{nobody}next: `dfw apply {}`\n",
-                summary(&proposal.policy),
+                "{}{}: {} with {}; nothing is in force yet\n{nobody}next: {}, and {}\n",
+                summary(terminal, &proposal.policy),
                 terminal.paint(Tone::Good, "written"),
                 path.display(),
                 count(proposal.policy.ports.len(), "port", "ports"),
-                dir.display(),
+                command("plan", dir),
+                command("apply --confirm 60s", dir),
             )
         },
     )?;

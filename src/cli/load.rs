@@ -37,7 +37,9 @@ fn failure(wrong: Wrong, path: &Path) -> Failure {
         Wrong::Unread(error @ ReadError::Unreadable { .. }) => {
             let mut diagnostic = Diagnostic::error("unreadable", error.to_string());
             if path == Path::new(super::DEFAULT_PATH) {
-                diagnostic = diagnostic.help("policies elsewhere: name the directory or file");
+                diagnostic = diagnostic
+                    .help("`dfw init` writes a first policy there, of what is published now")
+                    .help("policies elsewhere: name the directory or file");
             }
             Failure::plain(diagnostic)
         }

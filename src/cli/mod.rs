@@ -6,14 +6,17 @@ mod changes;
 mod check;
 mod confirm;
 mod directory;
+mod examples;
 mod explain;
 mod failure;
+mod generate;
 mod guard;
 mod host;
 mod import;
 mod init;
 mod load;
 mod log;
+mod manual;
 mod notice;
 mod plan;
 mod preview;
@@ -24,16 +27,16 @@ mod status;
 mod summary;
 mod test;
 mod trace;
+mod usage;
 mod view;
 mod watch;
 mod watchdog;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::output::terminal::Terminal;
 use host::EngineArgs;
 
 /// Where policies are if the command line does not say.
@@ -44,30 +47,14 @@ const DEFAULT_PATH: &str = "/etc/dfw/policies";
 #[command(
     name = "dfw",
     version,
-    after_help = "\
-Examples:
-  dfw audit                    who reaches what containers publish now?
-  dfw init --allow 192.0.2.0/24 policies/
-                               a first policy, of what is published now
-  dfw explain --from 198.51.100.7 --to 443
-                               would it reach that port, and why (not)?
-  dfw trace --from 198.51.100.7
-                               where do packets from there go, and who drops them?
-  dfw log                      who is refused now? (ports with `log: true`)
-  dfw check policies/          is this policy right? (needs no root)
-  dfw test policies/           does it mean what its tests expect?
-  dfw plan policies/           what would change?
-  dfw apply policies/          put it in force, all of it or nothing
-  dfw apply --confirm 60s policies/
-                               the same, and back again unless you say yes in time
-  dfw guard policies/          keep it in force, whatever others do
-  dfw status                   what is in force, and whom it let in or refused
-  dfw show --policy policies/  the rules that a policy becomes, as nft text
-  iptables-save | dfw import   a policy from the rules of DOCKER-USER or ufw-docker
+    help_template = "\
+{about}
 
-Exit codes: 0 done; 1 failed; 2 wrong command line; 3 the policies have errors;
-10 there are changes (plan --exit-code); 11 a test of the policies failed, or
-audit found a port that is open to any by no policy."
+{usage-heading} {usage}
+
+{subcommands}{after-help}",
+    after_help = examples::DFW,
+    after_long_help = examples::TOUR
 )]
 struct Args {
     #[command(subcommand)]
@@ -75,8 +62,15 @@ struct Args {
     /// Answer with JSON on stdout
     #[arg(long, global = true)]
     json: bool,
-    /// When to use colour
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    /// When to use colour: auto, always or never
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
     color: Color,
 }
 
@@ -89,37 +83,83 @@ enum Color {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Say who reaches what containers publish, and by which line of the policy
+    /// Say who reaches what containers publish, and by which line
+    ///
+    /// Asks the engine what it publishes, the kernel which sockets wait for clients and which rules
+    /// are in force, and walks every way to every published port as a stranger would. Needs root,
+    /// and no policy. The exit code is 11 if something is open to any by no policy.
+    #[command(after_help = examples::AUDIT)]
     Audit(AuditArgs),
     /// Write a first policy, of what is published now
+    ///
+    /// A line for each published port, also of containers that do not run at the moment. A
+    /// directory that has a policy is left alone, and nothing is in force before `dfw apply`.
+    #[command(after_help = examples::INIT)]
     Init(InitArgs),
-    /// Make a policy from the rules of DOCKER-USER or ufw-docker; needs neither root nor a kernel
+    /// Make a policy from the rules of DOCKER-USER or ufw-docker
+    ///
+    /// It decides the same, and what is not understood is told at its line. Needs neither root nor
+    /// a kernel.
+    #[command(after_help = examples::IMPORT)]
     Import(ImportArgs),
-    /// Say whether the policies are right; needs neither root nor a kernel
+    /// Say whether the policies are right
+    ///
+    /// All mistakes of all files are told at once, each at its line. The policies' `tests:` are run
+    /// too. Needs neither root nor a kernel.
+    #[command(after_help = examples::CHECK)]
     Check(PolicyPath),
-    /// Run the tests of the policies, and show what decided; needs neither root nor a kernel
+    /// Run the tests of the policies, and show what decided
+    ///
+    /// Needs neither root nor a kernel. The exit code is 11 if a test fails.
+    #[command(after_help = examples::TEST)]
     Test(PolicyPath),
     /// Say what apply would change, and change nothing
+    ///
+    /// Ports, sources and settings, and which published ports are then closed or open to strangers.
+    #[command(after_help = examples::PLAN)]
     Plan(PlanArgs),
-    /// Put the policies in force: one transaction, all of it or nothing
+    /// Put the policies in force: all of it or nothing
+    ///
+    /// Checks them, runs their tests, says what changes, and sends the kernel the difference in
+    /// transactions that lose no packet. A second time it changes nothing.
+    #[command(after_help = examples::APPLY)]
     Apply(apply::ApplyArgs),
-    /// Keep the policies in force: a daemon that takes up every change and puts back what others do
+    /// Keep the policies in force: a daemon
+    ///
+    /// Takes up every change of the policies and of what engines publish, and puts back what others
+    /// do to dfw's table. When it ends, the rules stay.
+    #[command(after_help = examples::GUARD)]
     Guard(guard::GuardArgs),
-    /// Say what is in force, and how many packets it let through and refused
+    /// Say what is in force, and what it let through and refused
+    #[command(after_help = examples::STATUS)]
     Status(StatusArgs),
-    /// Say whether a source reaches a port, by which door, and which line decides
+    /// Say whether a source reaches a port, and which line decides
+    ///
+    /// Computed from the rules in force, door by door, with each rule and list entry that decides.
+    /// No packet is sent.
+    #[command(after_help = examples::EXPLAIN)]
     Explain(explain::ExplainArgs),
-    /// Follow packets through all tables of the kernel as they come, and say who dropped them
+    /// Follow packets through all tables as they come
+    ///
+    /// The kernel itself tells of each rule that a packet meets, whoever made it, and the last line
+    /// says who dropped it.
+    #[command(after_help = examples::TRACE)]
     Trace(trace::TraceArgs),
-    /// Show refused packets as they come, of ports that a policy gives `log: true`
+    /// Show refused packets as they come, of ports with `log: true`
     ///
     /// At most 10 a second of each port are shown; the counters of `dfw status` know them all. The
     /// same packets go to the kernel log. Only one program can listen at a time.
+    #[command(after_help = examples::LOG)]
     Log(log::LogArgs),
-    /// Print the rules in force as nft text, or those that a policy becomes
+    /// Print the rules as nft text, those in force or a policy's
+    #[command(after_help = examples::SHOW)]
     Show(ShowArgs),
     /// Take dfw's rules out of the kernel
+    #[command(after_help = examples::REMOVE)]
     Remove,
+    /// Print completions and the schema of policies, or write manual pages
+    #[command(hide = true)]
+    Generate(generate::GenerateArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -157,11 +197,10 @@ struct AuditArgs {
 
 #[derive(Debug, clap::Args)]
 struct InitArgs {
-    /// The directory to write it into; one that has a policy is left alone
+    /// The directory to write it into
     #[arg(default_value = DEFAULT_PATH)]
     path: PathBuf,
-    /// Who may reach every port of it: an address, a network, a range, or `any`; nobody if not
-    /// given
+    /// Who may reach these ports: addresses, networks, ranges or `any`; nobody if not given
     #[arg(long, value_name = "SOURCE", value_delimiter = ',')]
     allow: Vec<init::Allowed>,
     #[command(flatten)]
@@ -170,7 +209,7 @@ struct InitArgs {
 
 #[derive(Debug, clap::Args)]
 struct ShowArgs {
-    /// Compile this policy instead of reading the kernel; needs no root
+    /// Show what this policy becomes; needs no root
     #[arg(long, value_name = "PATH", num_args = 0..=1, default_missing_value = DEFAULT_PATH)]
     policy: Option<PathBuf>,
 }
@@ -180,21 +219,27 @@ struct ImportArgs {
     /// What `iptables-save` and `ip6tables-save` print; stdin if none is given
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Write the policy to DIR/imported.yaml, if DIR has no policy yet, instead of stdout
+    /// Write DIR/imported.yaml instead of stdout, if DIR has no policy yet
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
+}
+
+/// What to type for a verb; the usual place of policies need not be said.
+fn command(verb: &str, path: &Path) -> String {
+    if path == Path::new(DEFAULT_PATH) {
+        format!("`dfw {verb}`")
+    } else {
+        format!("`dfw {verb} {}`", path.display())
+    }
 }
 
 /// Runs the program: reads the command line, does what it says, and reports.
 #[must_use]
 pub fn main() -> ExitCode {
-    let args = Args::parse();
-    let colour = match args.color {
-        Color::Auto => None,
-        Color::Always => Some(true),
-        Color::Never => Some(false),
+    let (args, terminal) = match usage::read() {
+        Ok(read) => read,
+        Err(code) => return code,
     };
-    let terminal = Terminal::new(args.json, colour);
     let done = match &args.verb {
         Verb::Plan(plan) => {
             return match plan::run(terminal, &plan.policy.path, &plan.engine, plan.exit_code) {
@@ -217,6 +262,7 @@ pub fn main() -> ExitCode {
         Verb::Guard(args) => guard::run(args),
         Verb::Status(status) => status::run(terminal, &status.guard.path()),
         Verb::Remove => remove::run(terminal),
+        Verb::Generate(args) => generate::run(terminal, args),
         Verb::Import(import) => import::run(terminal, &import.files, import.output.as_deref()),
     };
     match done {
@@ -241,7 +287,8 @@ impl Verb {
             | Self::Show(_)
             | Self::Guard(_)
             | Self::Status(_)
-            | Self::Import(_) => false,
+            | Self::Import(_)
+            | Self::Generate(_) => false,
         }
     }
 }

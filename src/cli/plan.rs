@@ -73,13 +73,13 @@ pub(super) fn run(
             document
         },
         || {
-            let path = path.display();
+            let (apply, path) = (super::command("apply", path), path.display());
             let outcome = if is_empty {
                 let word = terminal.paint(Tone::Good, "no changes");
                 format!("{word}: the rules in force are those of {path} already\n")
             } else {
                 let word = terminal.paint(Tone::Warning, "planned");
-                format!("{word}: nothing was changed; `dfw apply {path}` does it\n")
+                format!("{word}: nothing was changed; {apply} does it\n")
             };
             preview.text(terminal) + &tested(passed) + &outcome
         },

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use crate::audit::{Turned, turned};
 use crate::diagnostic::Diagnostic;
-use crate::doors::Way;
+use crate::doors::{Door, Way};
 use crate::netlink::snapshot::{Installed, Neighbour};
-use crate::output::table::{align, count};
+use crate::output::table::count;
 use crate::output::terminal::Terminal;
 use crate::plan::Plan;
 use crate::ruleset::Ruleset;
@@ -22,6 +22,9 @@ use crate::site::Site;
 
 /// How many ports are listed before only their number is told.
 const LISTED: usize = 40;
+
+/// Whether it is a container's own port, the port for sorting and as it is shown, and whose it is.
+type Label = (bool, Option<u16>, String, String);
 
 /// What a plan would do.
 #[derive(Debug)]
@@ -62,7 +65,7 @@ impl Preview {
             let rows = self.rows(ways);
             if !rows.is_empty() {
                 let _ = writeln!(text, "published ports that are then {title}:");
-                text.push_str(&align(&rows));
+                text.push_str(&terminal.table(&rows));
             }
         }
         text
@@ -70,14 +73,18 @@ impl Preview {
 
     /// Ports with what publishes them, and by which door if that is not all of it.
     fn rows(&self, ways: &[Way]) -> Vec<[String; 2]> {
-        let label = |way: &Way| (way.port, port(way), way.title.clone());
+        // Ports of the host first.
+        let label = |way: &Way| {
+            let direct = way.door == Door::Container;
+            (direct, way.port, port(way), way.title.clone())
+        };
         let stays: BTreeSet<_> = self.turned.others.iter().map(label).collect();
         let mut ports: BTreeMap<_, BTreeSet<String>> = BTreeMap::new();
         for way in ways {
             ports.entry(label(way)).or_default().insert(door(way));
         }
-        let row = |(label, doors): (&(Option<u16>, String, String), &BTreeSet<String>)| {
-            let (_, port, title) = label;
+        let row = |(label, doors): (&Label, &BTreeSet<String>)| {
+            let (_, _, port, title) = label;
             let doors: Vec<_> = doors.iter().map(String::as_str).collect();
             let text = if stays.contains(label) {
                 format!("{title}, {}", doors.join(", "))

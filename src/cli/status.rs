@@ -9,7 +9,6 @@ use crate::kernel::{Kernel, Snapshot};
 use crate::netlink::object::{family_name, shares_hook};
 use crate::netlink::snapshot::{Counter, Installed, Neighbour};
 use crate::output::json;
-use crate::output::table::align;
 use crate::output::terminal::{Terminal, Tone};
 use crate::ruleset::{Hook, TABLE};
 use crate::traffic::packets;
@@ -29,8 +28,12 @@ pub(super) fn run(terminal: Terminal, guard: &Path) -> Result<(), Failure> {
             document
         },
         || {
-            let guard = guard.as_ref().map(|guard| told_by(terminal, guard));
-            text(terminal, &snapshot) + &guard.unwrap_or_default()
+            let guard = match &guard {
+                Some(guard) => told_by(terminal, guard),
+                None if snapshot.installed.is_some() => unguarded(terminal),
+                None => String::new(),
+            };
+            text(terminal, &snapshot) + &guard
         },
     )?;
     Ok(())
@@ -46,6 +49,14 @@ fn told_by(terminal: Terminal, guard: &Value) -> String {
         let _ = writeln!(lines, "{word}: {}", unanswered.as_str().unwrap_or_default());
     }
     lines
+}
+
+/// That nobody sees to it that the rules stay.
+fn unguarded(terminal: Terminal) -> String {
+    format!(
+        "{}: none runs; after a reboot or a flush of all rules it takes another `dfw apply`\n",
+        terminal.paint(Tone::Warning, "guard")
+    )
 }
 
 /// What is not as dfw would have written it.
@@ -127,7 +138,7 @@ fn text(terminal: Terminal, snapshot: &Snapshot) -> String {
                 let number = |counter: Counter| counter.packets.to_string();
                 [port, number(packets.allowed), number(packets.refused)]
             }));
-            text.push_str(&align(&rows));
+            text.push_str(&terminal.table(&rows));
         }
     }
     for (hook, bases) in hooks(snapshot) {
@@ -146,7 +157,7 @@ fn text(terminal: Terminal, snapshot: &Snapshot) -> String {
                 [base.priority.to_string(), base.name, note.to_owned()]
             })
             .collect();
-        text.push_str(&align(&rows));
+        text.push_str(&terminal.table(&rows));
     }
     text
 }

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::compile;
 use crate::host::{HostView, Publication};
-use crate::output::table::{align, count};
+use crate::output::table::count;
+use crate::output::terminal::Terminal;
 use crate::policy::{DefaultAction, InterfaceName, Policy, PortPolicy, SourceSelection};
 
 /// How many ports are listed before only their number is told.
@@ -21,7 +22,7 @@ pub(super) fn unnamed<'a>(policy: &Policy, host: &'a HostView) -> Vec<Publicatio
 }
 
 /// The same, a line for each port; empty if there is none.
-pub(super) fn refused(policy: &Policy, host: &HostView) -> String {
+pub(super) fn refused(terminal: Terminal, policy: &Policy, host: &HostView) -> String {
     let mut ports: BTreeMap<(u16, String), BTreeSet<String>> = BTreeMap::new();
     for publication in unnamed(policy, host) {
         let port = compile::key(&publication.published.port());
@@ -47,7 +48,7 @@ pub(super) fn refused(policy: &Policy, host: &HostView) -> String {
     }
     format!(
         "published at the moment, named by no policy, and so refused:\n{}",
-        align(&rows)
+        terminal.table(&rows)
     )
 }
 
@@ -60,7 +61,7 @@ pub(super) fn tested(passed: usize) -> String {
 }
 
 /// What a policy says, a line for each port.
-pub(super) fn summary(policy: &Policy) -> String {
+pub(super) fn summary(terminal: Terminal, policy: &Policy) -> String {
     let mut rows: Vec<[String; 2]> = policy
         .ports
         .iter()
@@ -81,7 +82,7 @@ pub(super) fn summary(policy: &Policy) -> String {
         }
         .to_owned(),
     ]);
-    align(&rows)
+    terminal.table(&rows)
 }
 
 fn who(policy: &Policy, port: &PortPolicy) -> String {

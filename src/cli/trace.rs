@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::compile::{port_key, shared_ports};
 use crate::diagnostic::Diagnostic;
-use crate::kernel::{Heard, Tracer};
+use crate::kernel::{Heard, Kernel, Tracer};
 use crate::netlink::header::Headers;
 use crate::netlink::object::{family_name, is_inet};
 use crate::netlink::trace::Event;
 use crate::netlink::tracer::Filter;
-use crate::output::table::{align, count};
+use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
 use crate::policy::{PortKey, Protocol};
 use crate::ruleset::{Expression, L4Protocol, Origin, Rule, TABLE};
@@ -48,9 +49,10 @@ struct Which {
     /// Packets from this address
     #[arg(long, value_name = "ADDR")]
     from: Option<IpAddr>,
-    /// Packets to this port: PORT, ADDR:PORT or [V6]:PORT, with /udp or /sctp behind it; as the
-    /// client names it, before Docker's translation
-    #[arg(long, value_name = "[ADDR:]PORT[/PROTO]", value_parser = port)]
+    /// Packets to this port, as the client names it
+    ///
+    /// `443`, `192.0.2.1:443` or `[2001:db8::1]:443`; if it is not TCP, with `/udp` or `/sctp`.
+    #[arg(long, value_name = "PORT", value_parser = port)]
     to: Option<PortKey>,
 }
 
@@ -71,6 +73,7 @@ pub(super) fn run(terminal: Terminal, args: &TraceArgs) -> Result<(), Failure> {
         terminal,
         tracer: &tracer,
         rules: Rules::new(),
+        origins: None,
         shown: 0,
     };
     let mut overruns = 0_usize;
@@ -153,6 +156,8 @@ struct Show<'a> {
     terminal: Terminal,
     tracer: &'a Tracer,
     rules: Rules,
+    /// Where a policy names ports that share sets with others; read when first asked for.
+    origins: Option<BTreeMap<PortKey, String>>,
     shown: usize,
 }
 
@@ -162,7 +167,7 @@ impl Show<'_> {
         let rules: Vec<Option<Rule>> = journey
             .steps
             .iter()
-            .map(|step| self.rule(step))
+            .map(|step| self.rule(step, journey))
             .collect::<Result<_, _>>()?;
         let name = |index: Option<u32>| index.and_then(|index| self.tracer.interface(index));
         let seen = Seen {
@@ -176,7 +181,41 @@ impl Show<'_> {
             .part(|| seen.json(), || seen.text(self.terminal))?)
     }
 
-    fn rule(&mut self, step: &Step) -> Result<Option<Rule>, Failure> {
+    /// The rule of a step. One that judges many ports has no comment; the port of the packet has.
+    fn rule(&mut self, step: &Step, journey: &Journey) -> Result<Option<Rule>, Failure> {
+        let mut rule = self.rule_itself(step)?;
+        if let Some(rule) = rule.as_mut().filter(|rule| rule.comment.is_none())
+            && is_own(step)
+            && rule
+                .expressions
+                .iter()
+                .any(|e| matches!(e, Expression::PortIn { .. }))
+        {
+            rule.comment = journey.headers.as_ref().and_then(|h| self.origin(h));
+        }
+        Ok(rule)
+    }
+
+    /// The comment of a port that shares sets with others.
+    fn origin(&mut self, headers: &Headers) -> Option<String> {
+        let origins = self.origins.get_or_insert_with(|| {
+            let snapshot = Kernel::open().and_then(|kernel| kernel.outline());
+            let installed = snapshot.ok().and_then(|snapshot| snapshot.installed);
+            let ruleset = installed
+                .map(|installed| installed.ruleset)
+                .unwrap_or_default();
+            shared_ports(&ruleset)
+                .filter_map(|(key, comment)| Some((key, comment?.to_owned())))
+                .collect()
+        });
+        let protocol = L4Protocol::ALL
+            .into_iter()
+            .find(|p| p.number() == headers.protocol)?;
+        let (_, destination) = headers.ports?;
+        origins.get(&port_key(protocol, destination)?).cloned()
+    }
+
+    fn rule_itself(&mut self, step: &Step) -> Result<Option<Rule>, Failure> {
         let Event::Rule(handle) = step.event else {
             return Ok(None);
         };
@@ -220,7 +259,7 @@ impl Seen<'_> {
         }
         text.push('\n');
         let rows: Vec<[String; 5]> = journey.steps.iter().zip(self.rules).map(row).collect();
-        text.push_str(&align(&rows));
+        text.push_str(&terminal.table(&rows));
         if journey.cut {
             text.push_str("  … and steps that are left out\n");
         }

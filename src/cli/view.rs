@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::compile::{self, CONTAINERS, FOREIGN, port_of_chain};
+use crate::policy::PortKey;
 use crate::ruleset::{
     Chain, Elements, Expression, NameMatch, Reject, Rule, Ruleset, Side, Verdict,
 };
@@ -55,6 +56,8 @@ pub(super) struct PortView {
     pub(super) interfaces: BTreeSet<String>,
     pub(super) log: bool,
     pub(super) reject: bool,
+    /// Its key, where it shares sets with others instead of having its own.
+    pub(super) shared: Option<PortKey>,
 }
 
 /// Sources by name, without those that are written in place.
@@ -120,6 +123,13 @@ impl View {
             } else {
                 port.read(ruleset, chain);
             }
+        }
+        for (key, _) in compile::shared_ports(ruleset) {
+            let shared = PortView {
+                shared: Some(key.clone()),
+                ..PortView::default()
+            };
+            view.ports.insert(Port::new(key.to_string()), shared);
         }
         let forward = ruleset.chains.get("forward");
         view.priority = forward.and_then(|chain| Some(chain.base?.priority));

@@ -24,13 +24,21 @@ impl Compiler<'_> {
             Context::Published | Context::HostFromContainers | Context::Container => Vec::new(),
         };
         let mut by_address: BTreeMap<Option<IpAddr>, Vec<(&PortKey, Verdict)>> = BTreeMap::new();
+        let judges = matches!(context, Context::Published | Context::Host);
+        if judges {
+            self.shared_chains(context);
+        }
         for (key, port) in &policy.ports {
-            let verdict = port_verdict(context, key, port);
+            let verdict = if judges && self.shared.contains(key) {
+                Verdict::Goto(context.shared_chain(key.protocol))
+            } else {
+                self.port_chain(context, key, port);
+                port_verdict(context, key, port)
+            };
             by_address
                 .entry(key.address)
                 .or_default()
                 .push((key, verdict));
-            self.port_chain(context, key, port);
         }
         for key in &unnamed {
             let verdict = Verdict::Goto(UNNAMED.to_owned());
@@ -103,10 +111,17 @@ impl Compiler<'_> {
         let mut rules = Vec::new();
         for protocol in Protocol::ALL {
             let keys = keys.iter().filter(|(key, _)| key.protocol == protocol);
-            let elements: Vec<_> = segment::segments(keys.map(|(key, verdict)| (*key, verdict)))
-                .into_iter()
-                .map(|segment| (segment.first, segment.last, segment.value.clone()))
-                .collect();
+            let mut elements: Vec<(u16, u16, Verdict)> = Vec::new();
+            for segment in segment::segments(keys.map(|(key, verdict)| (*key, verdict))) {
+                let before = elements.last_mut();
+                let same = before.filter(|(_, last, verdict)| {
+                    last.checked_add(1) == Some(segment.first) && verdict == segment.value
+                });
+                match same {
+                    Some((_, last, _)) => *last = segment.last,
+                    None => elements.push((segment.first, segment.last, segment.value.clone())),
+                }
+            }
             if elements.is_empty() {
                 continue;
             }
@@ -158,7 +173,7 @@ pub(super) fn tuple(context: Context) -> Tuple {
     }
 }
 
-fn l4_protocol(protocol: Protocol) -> L4Protocol {
+pub(super) fn l4_protocol(protocol: Protocol) -> L4Protocol {
     match protocol {
         Protocol::Tcp => L4Protocol::Tcp,
         Protocol::Udp => L4Protocol::Udp,

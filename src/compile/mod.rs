@@ -30,6 +30,7 @@ mod names;
 mod port;
 mod published;
 mod segment;
+mod shared;
 
 use std::collections::BTreeSet;
 
@@ -44,6 +45,8 @@ pub use logged::logged;
 use names::Context;
 pub use names::port_of_chain;
 pub use published::{decisive, key, remembered, remembers, unnamed};
+use shared::Shared;
+pub use shared::{SHARED_ALLOWED, SHARED_REFUSED, SharedSet, port_key, shared_ports, shared_sets};
 
 /// The set of bridges that are known to belong to a container engine.
 pub const CONTAINERS: &str = "containers";
@@ -60,9 +63,11 @@ pub fn compile(policy: &Policy, host: &HostView, origin: &dyn Fn(&Span) -> Origi
         policy,
         host,
         origin,
+        shared: Shared::of(policy),
         ruleset: Ruleset::default(),
     };
     compiler.bridges();
+    compiler.shared_sets();
     compiler.forward();
     compiler.input();
     compiler.published();
@@ -80,6 +85,8 @@ struct Compiler<'a> {
     policy: &'a Policy,
     host: &'a HostView,
     origin: &'a dyn Fn(&Span) -> Origin,
+    /// The ports that have no chains of their own.
+    shared: Shared<'a>,
     ruleset: Ruleset,
 }
 

@@ -2,8 +2,9 @@
 //!
 //! The set of a named source has one dot in its name, `office.v4`, since a source's name has none.
 //! Sets of a port have two, `port-80-tcp.allow.v4`, or end as no source's does,
-//! `port-80-tcp.interfaces`; maps and other sets have none unless an address is in their name. So
-//! no source can be called as something else is.
+//! `port-80-tcp.interfaces`; those that ports share have two or end as no source's does either,
+//! `shared.tcp.v4-24` and `shared.allowed`; maps and other sets have none unless an address is in
+//! their name. So no source can be called as something else is.
 
 use std::net::IpAddr;
 
@@ -31,6 +32,11 @@ impl Context {
             Self::Host | Self::Container => format!("host-{port}"),
             Self::HostFromContainers => format!("containers-{port}"),
         }
+    }
+
+    /// The chain that judges the ports that share sets.
+    pub(super) fn shared_chain(self, protocol: Protocol) -> String {
+        format!("{}-{}", self.prefix("shared"), name(protocol))
     }
 
     /// The chain for packets to one address of this host.

@@ -11,7 +11,7 @@ use crate::ruleset::{
 use crate::source::Span;
 
 /// The most entries of one family in a list that is one set.
-const SHORT: usize = 64;
+pub(super) const SHORT: usize = 64;
 
 impl Compiler<'_> {
     /// The chain that judges who may reach a port.

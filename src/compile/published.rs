@@ -84,6 +84,7 @@ impl Compiler<'_> {
     pub(super) fn containers(&mut self) -> Vec<Rule> {
         let everywhere = self.policy.default == DefaultAction::Allow;
         let mut containers: BTreeMap<IpAddr, BTreeMap<(Protocol, u16), Verdict>> = BTreeMap::new();
+        let (policy, mut judges) = (self.policy, BTreeSet::new());
         for endpoint in self.host.endpoints() {
             if !(everywhere || endpoint.direct) {
                 continue;
@@ -92,18 +93,25 @@ impl Compiler<'_> {
             for published in &endpoint.container.published {
                 let key = key(&published.port());
                 let place = (key.protocol, published.container_port);
-                match decisive(self.policy, &key) {
+                match decisive(policy, &key) {
                     // Published twice, under a port that is named and one that is not: the policy
                     // has said something about this container's port.
                     Some(key) => {
                         let judge = Context::Host.port_chain(key);
                         ports.insert(place, Verdict::Goto(judge));
+                        // The container's own port is not the one that shared sets know.
+                        judges.insert(key);
                     }
                     None if everywhere => {
                         ports.entry(place).or_insert(Verdict::Accept);
                     }
                     None => {}
                 }
+            }
+        }
+        for key in judges {
+            if let Some(port) = policy.ports.get(key).filter(|_| self.shared.contains(key)) {
+                self.port_chain(Context::Host, key, port);
             }
         }
         containers.retain(|_, ports| !ports.is_empty());

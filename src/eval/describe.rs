@@ -40,6 +40,9 @@ impl std::fmt::Display for Element {
             Self::Addresses(first, last) => f.write_str(&span(*first, *last)),
             Self::Ports(first, last) if first == last => write!(f, "{first}"),
             Self::Ports(first, last) => write!(f, "{first}-{last}"),
+            Self::PortAddresses(port, first, last) => {
+                write!(f, "{port} . {}", span(*first, *last))
+            }
         }
     }
 }

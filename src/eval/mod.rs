@@ -104,7 +104,7 @@ pub struct Step {
     pub chain: String,
     /// Its place in the chain, from 0.
     pub rule: usize,
-    /// Its comment.
+    /// Its comment, or that of an element by which it matched.
     pub comment: Option<String>,
     /// The elements of sets and maps for which it matched.
     pub hits: Vec<Hit>,
@@ -117,6 +117,8 @@ pub struct Hit {
     pub set: String,
     /// The element.
     pub element: Element,
+    /// Its comment.
+    pub comment: Option<String>,
 }
 
 /// The key of an element; ranges have both ends included.
@@ -128,6 +130,8 @@ pub enum Element {
     Addresses(IpAddr, IpAddr),
     /// Ports from a first to a last one.
     Ports(u16, u16),
+    /// A port, and addresses from a first to a last one.
+    PortAddresses(u16, IpAddr, IpAddr),
 }
 
 /// Sends a packet through the base chains of its hook.
@@ -187,10 +191,11 @@ impl<'a> Run<'a> {
             let before = self.steps.len();
             let (end, hits) = self.rule(rule);
             if !matches!(end, End::Nothing) {
+                let own = || hits.iter().find_map(|hit| hit.comment.clone());
                 self.steps.push(Step {
                     chain: name.to_owned(),
                     rule: index,
-                    comment: rule.comment.clone(),
+                    comment: rule.comment.clone().or_else(own),
                     hits,
                 });
             }
@@ -255,27 +260,41 @@ impl<'a> Run<'a> {
                     hits.extend(hit.map(|(hit, _)| hit));
                     found
                 }
+                Expression::PortSourceIn {
+                    tuple,
+                    protocol,
+                    family,
+                    length,
+                    set,
+                } => {
+                    let to = self.port(*tuple, *protocol);
+                    let hit = to.and_then(|(flow, port)| {
+                        self.find_source(set, *family, *length, port, flow)
+                    });
+                    hits.extend(hit.clone());
+                    hit.is_some()
+                }
+                Expression::PortIn { tuple, set } => {
+                    let port = self.flow(*tuple).and_then(|flow| flow.port);
+                    let hit = port.and_then(|port| self.find_counted(set, port));
+                    hits.extend(hit.clone());
+                    hit.is_some()
+                }
                 Expression::ToLoopback(tuple) => self.flow(*tuple).is_some_and(|flow| {
                     // The whole network is meant in IPv4 only.
                     matches!(flow.destination, IpAddr::V4(v4) if v4.is_loopback())
                 }),
                 Expression::SameInterface => self.packet.returns,
-                Expression::Resumed => {
-                    self.packet.resumes
-                        && self.packet.protocol == L4Protocol::Tcp
-                        && self
-                            .packet
-                            .connection
-                            .is_some_and(|c| c.direction == Direction::Original && !c.related)
-                }
+                Expression::Resumed => self.resumes(),
                 Expression::PortMap {
                     tuple,
                     protocol,
                     map,
                 } => {
-                    let port = self.flow(*tuple).and_then(|flow| flow.port);
-                    let port = port.filter(|_| self.packet.protocol == *protocol);
-                    if let Some((hit, verdict)) = port.and_then(|port| self.find_port(map, port)) {
+                    let port = self.port(*tuple, *protocol);
+                    if let Some((hit, verdict)) =
+                        port.and_then(|(_, port)| self.find_port(map, port))
+                    {
                         hits.push(hit);
                         return (End::Verdict(verdict), hits);
                     }
@@ -309,6 +328,19 @@ impl<'a> Run<'a> {
         (End::Nothing, hits)
     }
 
+    /// Whether it is in the middle of a TCP connection that begins only for connection tracking.
+    fn resumes(&self) -> bool {
+        let Packet {
+            resumes,
+            protocol,
+            connection,
+            ..
+        } = self.packet;
+        *resumes
+            && *protocol == L4Protocol::Tcp
+            && connection.is_some_and(|c| c.direction == Direction::Original && !c.related)
+    }
+
     /// The name of an interface; empty where there is none, as in the kernel.
     fn interface(&self, side: Side) -> &'a str {
         match side {
@@ -322,6 +354,13 @@ impl<'a> Run<'a> {
             Tuple::Packet => Some(self.packet.flow),
             Tuple::Original => self.packet.connection.map(|c| c.original),
         }
+    }
+
+    /// Where a packet of this protocol goes, and to which port.
+    fn port(&self, tuple: Tuple, protocol: L4Protocol) -> Option<(Flow, u16)> {
+        let flow = self.flow(tuple)?;
+        let port = flow.port.filter(|_| self.packet.protocol == protocol)?;
+        Some((flow, port))
     }
 
     fn elements(&mut self, set: &str) -> Option<&'a Elements> {
@@ -347,6 +386,51 @@ impl<'a> Run<'a> {
         };
         let (first, last, verdict) = find(ports, |e| (e.0, e.1), port)?;
         Some((hit(map, Element::Ports(*first, *last)), verdict))
+    }
+
+    /// Looks up a port and the network of an address that has so many leading bits.
+    fn find_source(
+        &mut self,
+        set: &str,
+        family: Family,
+        length: u8,
+        port: u16,
+        flow: Flow,
+    ) -> Option<Hit> {
+        let (first, last) = match (self.elements(set)?, family.mask(length), flow.source) {
+            (Elements::PortIpv4(all), IpAddr::V4(mask), IpAddr::V4(source)) => {
+                let network = u32::from(source) & u32::from(mask);
+                all.binary_search(&(port, network)).ok()?;
+                (v4_address(network), v4_address(network | !u32::from(mask)))
+            }
+            (Elements::PortIpv6(all), IpAddr::V6(mask), IpAddr::V6(source)) => {
+                let network = u128::from(source) & u128::from(mask);
+                all.binary_search(&(port, network)).ok()?;
+                (v6_address(network), v6_address(network | !u128::from(mask)))
+            }
+            // Another family's is never found.
+            (Elements::PortIpv4(_), IpAddr::V4(_), IpAddr::V6(_))
+            | (Elements::PortIpv6(_), IpAddr::V6(_), IpAddr::V4(_)) => return None,
+            _ => {
+                self.unknown = true;
+                return None;
+            }
+        };
+        Some(hit(set, Element::PortAddresses(port, first, last)))
+    }
+
+    fn find_counted(&mut self, set: &str, port: u16) -> Option<Hit> {
+        let Elements::PortCounters(all) = self.elements(set)? else {
+            self.unknown = true;
+            return None;
+        };
+        let key = (self.packet.protocol, port);
+        let index = all.binary_search_by_key(&key, |e| (e.0, e.1));
+        let (_, _, comment) = all.get(index.ok()?)?;
+        Some(Hit {
+            comment: comment.clone(),
+            ..hit(set, Element::Ports(port, port))
+        })
     }
 
     /// Looks an address up in a set or map of its family; another family's is never found.
@@ -384,6 +468,9 @@ impl<'a> Run<'a> {
                 | Elements::Ipv6Ranges(_)
                 | Elements::Ipv6Verdicts(_)
                 | Elements::Interfaces(_)
+                | Elements::PortIpv4(_)
+                | Elements::PortIpv6(_)
+                | Elements::PortCounters(_)
                 | Elements::PortVerdicts(_),
                 _,
             ) => {
@@ -422,5 +509,6 @@ fn hit(set: &str, element: Element) -> Hit {
     Hit {
         set: set.to_owned(),
         element,
+        comment: None,
     }
 }

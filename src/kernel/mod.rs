@@ -175,7 +175,7 @@ impl Kernel {
         self.consistent(Depth::Remembered)
     }
 
-    /// The same without the elements of any set: all sets are empty.
+    /// The same without the elements of any set but those that count: all others are empty.
     ///
     /// # Errors
     /// See [`Error`](enum@Error).
@@ -270,11 +270,13 @@ impl Kernel {
                 return Ok(None);
             }
         }
-        let mut sets = Vec::new();
-        if depth != Depth::Outline {
-            sets = builder.memories();
+        let sets = if depth == Depth::Outline {
+            builder.counting()
+        } else {
+            let mut sets = builder.memories();
             sets.extend(builder.to_be_read(depth == Depth::All));
-        }
+            sets
+        };
         for set in sets {
             if !add(&request::elements(&set), &mut builder)? && whole {
                 return Ok(None);

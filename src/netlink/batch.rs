@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::plan::{self, Operation, STAMP, Sketch, Stray, sketch_name};
+use crate::plan::{self, Counted, Operation, STAMP, Sketch, Stray, sketch_name};
 use crate::ruleset::{Elements, Origin, Ruleset};
 
 use super::number::*;
@@ -203,10 +203,11 @@ impl Batch {
             Operation::NewElements {
                 set,
                 elements,
+                counted,
                 comment,
-            } => self.elements(NFT_MSG_NEWSETELEM, set, elements, *comment),
+            } => self.elements(NFT_MSG_NEWSETELEM, set, (elements, *counted), *comment),
             Operation::DeleteElements { set, elements } => {
-                self.elements(NFT_MSG_DELSETELEM, set, elements, None);
+                self.elements(NFT_MSG_DELSETELEM, set, (elements, None), None);
             }
             Operation::NewSketch { set, like, sketch } => self.sketch(set, like, sketch),
             Operation::NewRule {
@@ -250,9 +251,15 @@ impl Batch {
         }
     }
 
-    fn elements(&mut self, kind: u16, set: &str, all: &Elements, comment: Option<&str>) {
+    fn elements(
+        &mut self,
+        kind: u16,
+        set: &str,
+        all: (&Elements, Option<&Counted>),
+        comment: Option<&str>,
+    ) {
         let mut next = 0;
-        while next < all.len() {
+        while next < all.0.len() {
             self.push(What::Elements(set.to_owned()), comment, |w, sequence| {
                 let (start, after) = object::elements(w, kind, sequence, set, all, next);
                 next = after;

@@ -3,11 +3,13 @@
 //! An interval set holds, for a range, its first key and the key behind its last with
 //! `NFT_SET_ELEM_INTERVAL_END`; the latter is missing where the range reaches the greatest key.
 
-use crate::ruleset::{Elements, Verdict};
+use crate::plan::{Counted, Counter};
+use crate::ruleset::{Elements, L4Protocol, Verdict};
 
-use super::instruction::{decode_verdict, encode_verdict, value};
+use super::instruction::{Instruction, decode_verdict, encode_verdict, value};
 use super::lower::{padded, unpadded};
 use super::number::*;
+use super::object::{user_comment, user_text};
 use super::wire::{Attributes, Malformed, Writer};
 
 /// How many bytes of elements go into one message: below 64 KiB by the longest element there is,
@@ -25,7 +27,14 @@ pub(super) struct Form {
     pub(super) interval: bool,
     /// Whether it is a map to verdicts.
     pub(super) verdicts: bool,
+    /// Whether each element counts.
+    pub(super) counters: bool,
 }
+
+/// A concatenated key: the types of its parts, each of which takes up whole registers of 4 bytes.
+const PORT_IPADDR: u32 = TYPE_INET_SERVICE << TYPE_BITS | TYPE_IPADDR;
+const PORT_IP6ADDR: u32 = TYPE_INET_SERVICE << TYPE_BITS | TYPE_IP6ADDR;
+const PROTOCOL_PORT: u32 = TYPE_INET_PROTOCOL << TYPE_BITS | TYPE_INET_SERVICE;
 
 impl Form {
     pub(super) fn of(elements: &Elements) -> Self {
@@ -35,6 +44,9 @@ impl Form {
             Elements::Ipv6(_) => (TYPE_IP6ADDR, 16, false, false),
             Elements::Ipv6Ranges(_) => (TYPE_IP6ADDR, 16, true, false),
             Elements::Interfaces(_) => (TYPE_IFNAME, 16, false, false),
+            Elements::PortIpv4(_) => (PORT_IPADDR, 8, false, false),
+            Elements::PortIpv6(_) => (PORT_IP6ADDR, 20, false, false),
+            Elements::PortCounters(_) => (PROTOCOL_PORT, 8, false, false),
             Elements::PortVerdicts(_) => (TYPE_INET_SERVICE, 2, true, true),
             Elements::Ipv4Verdicts(_) => (TYPE_IPADDR, 4, false, true),
             Elements::Ipv6Verdicts(_) => (TYPE_IP6ADDR, 16, false, true),
@@ -44,6 +56,7 @@ impl Form {
             key_length,
             interval,
             verdicts,
+            counters: matches!(elements, Elements::PortCounters(_)),
         }
     }
 
@@ -55,6 +68,9 @@ impl Form {
             Elements::Ipv6(Vec::new()),
             Elements::Ipv6Ranges(Vec::new()),
             Elements::Interfaces(Vec::new()),
+            Elements::PortIpv4(Vec::new()),
+            Elements::PortIpv6(Vec::new()),
+            Elements::PortCounters(Vec::new()),
             Elements::PortVerdicts(Vec::new()),
             Elements::Ipv4Verdicts(Vec::new()),
             Elements::Ipv6Verdicts(Vec::new()),
@@ -70,16 +86,22 @@ impl Form {
 
     /// For nft, so that it prints keys and not bytes.
     pub(super) fn byte_order(self) -> u32 {
-        if self.key_type == TYPE_IFNAME {
-            BYTEORDER_HOST_ENDIAN
-        } else {
-            BYTEORDER_BIG_ENDIAN
+        match self.key_type {
+            TYPE_IFNAME => BYTEORDER_HOST_ENDIAN,
+            PORT_IPADDR | PORT_IP6ADDR | PROTOCOL_PORT => BYTEORDER_INVALID,
+            _ => BYTEORDER_BIG_ENDIAN,
         }
     }
 }
 
 /// Writes elements from the `next`th on until the list is full; returns the one that comes next.
-pub(super) fn encode(w: &mut Writer, elements: &Elements, next: usize) -> usize {
+/// Those that count begin with what `counted` says.
+pub(super) fn encode(
+    w: &mut Writer,
+    elements: &Elements,
+    counted: Option<&Counted>,
+    next: usize,
+) -> usize {
     match elements {
         Elements::Ipv4(v) => list(w, v, next, |w, a| key(w, &a.to_be_bytes(), None)),
         Elements::Ipv4Ranges(v) => list(w, v, next, |w, (first, last)| {
@@ -92,6 +114,28 @@ pub(super) fn encode(w: &mut Writer, elements: &Elements, next: usize) -> usize 
             range(w, &first.to_be_bytes(), end.as_ref(), None);
         }),
         Elements::Interfaces(v) => list(w, v, next, |w, name| key(w, &padded(name), None)),
+        Elements::PortIpv4(v) => list(w, v, next, |w, (port, a)| {
+            key(w, &beside_port(*port, &a.to_be_bytes()), None);
+        }),
+        Elements::PortIpv6(v) => list(w, v, next, |w, (port, a)| {
+            key(w, &beside_port(*port, &a.to_be_bytes()), None);
+        }),
+        Elements::PortCounters(v) => list(w, v, next, |w, (protocol, port, comment)| {
+            let [high, low] = port.to_be_bytes();
+            let bytes = [protocol.number(), 0, 0, 0, high, low, 0, 0];
+            let counted = counted.and_then(|all| all.get(&(*protocol, *port)));
+            w.nest(NFTA_LIST_ELEM, |w| {
+                w.nest(NFTA_SET_ELEM_KEY, |w| w.attribute(NFTA_DATA_VALUE, &bytes));
+                if let Some(comment) = comment {
+                    let user = user_text(NFTNL_UDATA_SET_ELEM_COMMENT, comment);
+                    w.attribute(NFTA_SET_ELEM_USERDATA, &user);
+                }
+                // Without one the kernel takes the set's own, which begins with nothing.
+                if let Some(Counter { packets, bytes }) = counted {
+                    Instruction::encode_counter(w, NFTA_SET_ELEM_EXPR, *packets, *bytes);
+                }
+            });
+        }),
         Elements::PortVerdicts(v) => list(w, v, next, |w, (first, last, verdict)| {
             let end = last.checked_add(1).map(u16::to_be_bytes);
             range(w, &first.to_be_bytes(), end.as_ref(), Some(verdict));
@@ -142,6 +186,11 @@ fn range<const N: usize>(
     }
 }
 
+/// A port and what stands beside it, as a key.
+fn beside_port(port: u16, other: &[u8]) -> Vec<u8> {
+    [&port.to_be_bytes(), &[0, 0], other].concat()
+}
+
 /// One element as it was read.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Read {
@@ -150,6 +199,8 @@ struct Read {
     /// Before the start of the next range at the same key.
     starts: bool,
     verdict: Option<Verdict>,
+    comment: Option<String>,
+    counter: Option<(u64, u64)>,
 }
 
 /// Collects the elements of one set over the messages of a dump, which come in any order.
@@ -170,22 +221,38 @@ impl Collector {
                 .and_then(value);
             let data = table[usize::from(NFTA_SET_ELEM_DATA)];
             let verdict = data.as_ref().and_then(decode_verdict);
-            // Timeouts, counters, catch-all and whatever else dfw never writes.
+            let counter = table[usize::from(NFTA_SET_ELEM_EXPR)];
+            let counter = counter.as_ref().map(Instruction::counter_values);
+            let comment = user_comment(
+                table[usize::from(NFTA_SET_ELEM_USERDATA)],
+                NFTNL_UDATA_SET_ELEM_COMMENT,
+            );
+            // Timeouts, catch-all and whatever else dfw never writes.
             let known = |kind: usize| {
-                [NFTA_SET_ELEM_KEY, NFTA_SET_ELEM_DATA, NFTA_SET_ELEM_FLAGS]
-                    .contains(&u16::try_from(kind).unwrap_or(u16::MAX))
+                [
+                    NFTA_SET_ELEM_KEY,
+                    NFTA_SET_ELEM_DATA,
+                    NFTA_SET_ELEM_FLAGS,
+                    NFTA_SET_ELEM_USERDATA,
+                    NFTA_SET_ELEM_EXPR,
+                ]
+                .contains(&u16::try_from(kind).unwrap_or(u16::MAX))
             };
             let more = table
                 .iter()
                 .enumerate()
                 .any(|(kind, a)| a.is_some() && !known(kind));
-            let odd =
-                flags & !NFT_SET_ELEM_INTERVAL_END != 0 || data.is_some() != verdict.is_some();
+            let odd = flags & !NFT_SET_ELEM_INTERVAL_END != 0
+                || data.is_some() != verdict.is_some()
+                || counter == Some(None)
+                || comment.is_some() != table[usize::from(NFTA_SET_ELEM_USERDATA)].is_some();
             match key {
                 Some(key) if !more && !odd => self.read.push(Read {
                     key: key.to_vec(),
                     starts: flags & NFT_SET_ELEM_INTERVAL_END == 0,
                     verdict,
+                    comment,
+                    counter: counter.flatten(),
                 }),
                 _ => self.foreign = true,
             }
@@ -193,10 +260,27 @@ impl Collector {
         Ok(())
     }
 
+    /// Whether any element counts.
+    pub(super) fn has_counters(&self) -> bool {
+        self.read.iter().any(|read| read.counter.is_some())
+    }
+
+    /// What was counted.
+    pub(super) fn counted(&self) -> Counted {
+        let read = self.read.iter();
+        let counted = read.filter_map(|e| {
+            let (packets, bytes) = e.counter?;
+            Some((protocol_and_port(&e.key)?, Counter { packets, bytes }))
+        });
+        counted.collect()
+    }
+
     /// The elements in dfw's form, and whether they are written as dfw writes them, so that they
     /// can be taken away one by one; `None` if something among them is not dfw's.
     pub(super) fn finish(mut self, form: Form) -> Option<(Elements, bool)> {
-        if self.foreign {
+        // Only some sets count, and only those have comments at their elements.
+        let more = |read: &Read| read.counter.is_some() || read.comment.is_some();
+        if self.foreign || !form.counters && self.read.iter().any(more) {
             return None;
         }
         self.read.sort_unstable();
@@ -206,6 +290,15 @@ impl Collector {
             Elements::Ipv4(_) => Elements::Ipv4(keys(&read, u32::read)?),
             Elements::Ipv6(_) => Elements::Ipv6(keys(&read, u128::read)?),
             Elements::Interfaces(_) => Elements::Interfaces(keys(&read, unpadded)?),
+            Elements::PortIpv4(_) => Elements::PortIpv4(keys(&read, port_and)?),
+            Elements::PortIpv6(_) => Elements::PortIpv6(keys(&read, port_and)?),
+            Elements::PortCounters(_) => {
+                let all = read.iter().map(|e| {
+                    let (protocol, port) = protocol_and_port(&e.key)?;
+                    Some((protocol, port, e.comment.clone()))
+                });
+                Elements::PortCounters(all.collect::<Option<_>>()?)
+            }
             Elements::Ipv4Verdicts(_) => Elements::Ipv4Verdicts(verdicts(&read)?),
             Elements::Ipv6Verdicts(_) => Elements::Ipv6Verdicts(verdicts(&read)?),
             Elements::Ipv4Ranges(_) => Elements::Ipv4Ranges(plain(ranges(&read)?)?),
@@ -244,6 +337,23 @@ macro_rules! number {
 }
 
 number!(u16, u32, u128);
+
+/// A port and the number beside it.
+fn port_and<T: Number>(key: &[u8]) -> Option<(u16, T)> {
+    let ([high, low, 0, 0], rest) = key.split_first_chunk::<4>()? else {
+        return None;
+    };
+    Some((u16::from_be_bytes([*high, *low]), T::read(rest)?))
+}
+
+fn protocol_and_port(key: &[u8]) -> Option<(L4Protocol, u16)> {
+    let [protocol, 0, 0, 0, high, low, 0, 0] = key else {
+        return None;
+    };
+    let mut all = L4Protocol::ALL.into_iter();
+    let protocol = all.find(|known| known.number() == *protocol)?;
+    Some((protocol, u16::from_be_bytes([*high, *low])))
+}
 
 fn keys<T>(read: &[Read], key: impl Fn(&[u8]) -> Option<T>) -> Option<Vec<T>> {
     read.iter()

@@ -1,5 +1,6 @@
 //! The kernel's expressions, one message attribute each, as dfw uses them: everything goes
-//! through register 1.
+//! through register 1, and the second part of a concatenated key through the one that is four bytes
+//! behind its beginning.
 //!
 //! The kernel calls these "expressions" too; here they are instructions, since several of them
 //! make one [`Expression`](crate::ruleset::Expression) of the ruleset.
@@ -22,6 +23,9 @@ pub(super) enum Instruction {
     Cmp { op: u32, data: Vec<u8> },
     /// `[ bitwise reg 1 = ( reg 1 & MASK ) ^ 0 ]`, 4 bytes in host byte order
     Mask(Vec<u8>),
+    /// [`Ct`](Self::Ct), [`Payload`](Self::Payload) or [`Mask`](Self::Mask) in register 9 instead of 1:
+    /// the second part of a concatenated key.
+    Beside(Box<Instruction>),
     /// `[ lookup reg 1 set SET ]`, for a verdict map with `dreg 0`
     Lookup {
         set: String,
@@ -47,19 +51,25 @@ pub(super) enum Instruction {
 impl Instruction {
     /// Writes it as an element of a rule's list of expressions.
     pub(super) fn encode(&self, writer: &mut Writer) {
-        writer.nest(NFTA_LIST_ELEM, |w| {
-            w.string(NFTA_EXPR_NAME, self.name());
-            match self {
-                // As read, so not written anew.
-                Self::Raw { data, .. } => w.nest(NFTA_EXPR_DATA, |w| w.raw(data)),
-                _ => w.nest(NFTA_EXPR_DATA, |w| self.encode_data(w)),
-            }
-        });
+        writer.nest(NFTA_LIST_ELEM, |w| self.encode_parts(w));
     }
 
-    /// Writes a counter that begins with these numbers.
-    pub(super) fn encode_counter(writer: &mut Writer, packets: u64, bytes: u64) {
-        writer.nest(NFTA_LIST_ELEM, |w| {
+    /// Writes its name and its data.
+    pub(super) fn encode_parts(&self, w: &mut Writer) {
+        w.string(NFTA_EXPR_NAME, self.name());
+        match self {
+            // As read, so not written anew.
+            Self::Raw { data, .. } => w.nest(NFTA_EXPR_DATA, |w| w.raw(data)),
+            Self::Beside(part) => {
+                w.nest(NFTA_EXPR_DATA, |w| part.encode_data(w, NFT_REG32_01));
+            }
+            _ => w.nest(NFTA_EXPR_DATA, |w| self.encode_data(w, NFT_REG_1)),
+        }
+    }
+
+    /// Writes a counter that begins with these numbers, as an attribute of this kind.
+    pub(super) fn encode_counter(writer: &mut Writer, kind: u16, packets: u64, bytes: u64) {
+        writer.nest(kind, |w| {
             w.string(NFTA_EXPR_NAME, Self::Counter.name());
             w.nest(NFTA_EXPR_DATA, |w| {
                 w.be64(NFTA_COUNTER_BYTES, bytes);
@@ -75,6 +85,7 @@ impl Instruction {
             Self::Payload { .. } => "payload",
             Self::Cmp { .. } => "cmp",
             Self::Mask(_) => "bitwise",
+            Self::Beside(part) => part.name(),
             Self::Lookup { .. } => "lookup",
             Self::Immediate(_) => "immediate",
             Self::Counter => "counter",
@@ -86,7 +97,7 @@ impl Instruction {
         }
     }
 
-    fn encode_data(&self, w: &mut Writer) {
+    fn encode_data(&self, w: &mut Writer, register: u32) {
         match self {
             Self::Meta(key) => {
                 w.be32(NFTA_META_KEY, *key);
@@ -94,7 +105,7 @@ impl Instruction {
             }
             Self::Ct { key, direction } => {
                 w.be32(NFTA_CT_KEY, *key);
-                w.be32(NFTA_CT_DREG, NFT_REG_1);
+                w.be32(NFTA_CT_DREG, register);
                 if let Some(direction) = direction {
                     w.attribute(NFTA_CT_DIRECTION, &[*direction]);
                 }
@@ -104,7 +115,7 @@ impl Instruction {
                 offset,
                 length,
             } => {
-                w.be32(NFTA_PAYLOAD_DREG, NFT_REG_1);
+                w.be32(NFTA_PAYLOAD_DREG, register);
                 w.be32(NFTA_PAYLOAD_BASE, *base);
                 w.be32(NFTA_PAYLOAD_OFFSET, *offset);
                 w.be32(NFTA_PAYLOAD_LEN, *length);
@@ -115,8 +126,8 @@ impl Instruction {
                 w.nest(NFTA_CMP_DATA, |w| w.attribute(NFTA_DATA_VALUE, data));
             }
             Self::Mask(mask) => {
-                w.be32(NFTA_BITWISE_SREG, NFT_REG_1);
-                w.be32(NFTA_BITWISE_DREG, NFT_REG_1);
+                w.be32(NFTA_BITWISE_SREG, register);
+                w.be32(NFTA_BITWISE_DREG, register);
                 // A register has 16 bytes, so what is longer is none of dfw's.
                 let length = u32::try_from(mask.len()).unwrap_or_default();
                 w.be32(NFTA_BITWISE_LEN, length);
@@ -143,7 +154,7 @@ impl Instruction {
                 w.be32(NFTA_IMMEDIATE_DREG, NFT_REG_VERDICT);
                 w.nest(NFTA_IMMEDIATE_DATA, |w| encode_verdict(w, verdict));
             }
-            Self::Counter | Self::Raw { .. } => {}
+            Self::Counter | Self::Beside(_) | Self::Raw { .. } => {}
             Self::Limit { rate, unit, burst } => {
                 w.be64(NFTA_LIMIT_RATE, *rate);
                 w.be64(NFTA_LIMIT_UNIT, *unit);
@@ -182,6 +193,12 @@ impl Instruction {
         }))
     }
 
+    /// Whether it is a counter.
+    pub(super) fn is_counter(element: &Attribute<'_>) -> bool {
+        let attributes = element.nested().table::<3>();
+        attributes.is_ok_and(|[_, name, _]| name.is_some_and(|name| name.string() == Ok("counter")))
+    }
+
     /// The values of a counter, packets and bytes; `None` for any other instruction.
     pub(super) fn counter_values(element: &Attribute<'_>) -> Option<(u64, u64)> {
         let [_, name, data] = element.nested().table::<3>().ok()?;
@@ -207,15 +224,13 @@ impl Instruction {
             }
             "ct" => {
                 let f = fields(&[NFTA_CT_DREG, NFTA_CT_KEY, NFTA_CT_DIRECTION])?;
-                f.expect(NFTA_CT_DREG, NFT_REG_1)?;
+                let beside = f.is_beside(NFTA_CT_DREG)?;
                 let direction = match f.get(NFTA_CT_DIRECTION) {
                     Some(attribute) => Some(byte(&attribute)?),
                     None => None,
                 };
-                Self::Ct {
-                    key: f.be32(NFTA_CT_KEY)?,
-                    direction,
-                }
+                let key = f.be32(NFTA_CT_KEY)?;
+                Self::Ct { key, direction }.placed(beside)
             }
             "payload" => {
                 let f = fields(&[
@@ -224,12 +239,12 @@ impl Instruction {
                     NFTA_PAYLOAD_OFFSET,
                     NFTA_PAYLOAD_LEN,
                 ])?;
-                f.expect(NFTA_PAYLOAD_DREG, NFT_REG_1)?;
                 Self::Payload {
                     base: f.be32(NFTA_PAYLOAD_BASE)?,
                     offset: f.be32(NFTA_PAYLOAD_OFFSET)?,
                     length: f.be32(NFTA_PAYLOAD_LEN)?,
                 }
+                .placed(f.is_beside(NFTA_PAYLOAD_DREG)?)
             }
             "cmp" => {
                 let f = fields(&[NFTA_CMP_SREG, NFTA_CMP_OP, NFTA_CMP_DATA])?;
@@ -332,8 +347,10 @@ impl Instruction {
     }
 
     fn decode_mask(f: &Fields<'_>) -> Option<Self> {
-        f.expect(NFTA_BITWISE_SREG, NFT_REG_1)?;
-        f.expect(NFTA_BITWISE_DREG, NFT_REG_1)?;
+        let beside = f.is_beside(NFTA_BITWISE_SREG)?;
+        if f.is_beside(NFTA_BITWISE_DREG)? != beside {
+            return None;
+        }
         // Missing before Linux 5.6; 0 is mask and xor.
         if f.get(NFTA_BITWISE_OP).is_some() {
             f.expect(NFTA_BITWISE_OP, 0)?;
@@ -343,7 +360,15 @@ impl Instruction {
             return None;
         }
         f.expect(NFTA_BITWISE_LEN, u32::try_from(mask.len()).ok()?)?;
-        Some(Self::Mask(mask))
+        Some(Self::Mask(mask).placed(beside))
+    }
+
+    fn placed(self, beside: bool) -> Self {
+        if beside {
+            Self::Beside(Box::new(self))
+        } else {
+            self
+        }
     }
 }
 
@@ -410,6 +435,15 @@ impl<'a> Fields<'a> {
 
     fn be32(&self, kind: u16) -> Option<u32> {
         self.get(kind)?.be32().ok()
+    }
+
+    /// Whether a register is the one of a key's second part; `None` if it is none of dfw's.
+    fn is_beside(&self, kind: u16) -> Option<bool> {
+        match self.be32(kind)? {
+            NFT_REG_1 => Some(false),
+            NFT_REG32_01 => Some(true),
+            _ => None,
+        }
     }
 
     fn expect(&self, kind: u16, value: u32) -> Option<()> {

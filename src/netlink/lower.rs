@@ -9,6 +9,7 @@ use crate::ruleset::{
 
 use super::instruction::Instruction;
 use super::number::*;
+use super::port::{self, ORIGINAL_PORT, load_port};
 
 /// `IFNAMSIZ`.
 const NAME_SIZE: usize = 16;
@@ -65,6 +66,14 @@ pub(super) fn lower(expression: &Expression, out: &mut Vec<Instruction>) {
                 verdict: false,
             });
         }
+        Expression::PortSourceIn {
+            tuple,
+            protocol,
+            family,
+            length,
+            set,
+        } => port::lower_source((*tuple, *protocol, *family), *length, set, out),
+        Expression::PortIn { tuple, set } => port::lower_counted(*tuple, set, out),
         Expression::ToLoopback(tuple) => {
             lower_address(*tuple, Family::V4, End::Destination, out);
             if let Some(Instruction::Payload { length, .. }) = out.last_mut() {
@@ -86,10 +95,7 @@ pub(super) fn lower(expression: &Expression, out: &mut Vec<Instruction>) {
             map,
         } => {
             lower_protocol(*protocol, out);
-            out.push(match tuple {
-                Tuple::Original => ORIGINAL_PORT,
-                Tuple::Packet => PACKET_PORT,
-            });
+            out.push(load_port(*tuple));
             out.push(Instruction::Lookup {
                 set: map.clone(),
                 inverted: false,
@@ -157,7 +163,9 @@ pub(super) fn raise(instructions: &[Instruction], raw: &[(String, Vec<u8>)]) -> 
 /// The expression that the first instructions make and how many they are.
 #[expect(clippy::too_many_lines, reason = "one arm for each expression")]
 fn raise_first(instructions: &[Instruction]) -> Option<(Expression, usize)> {
-    use Instruction::{Cmp, Counter, Ct, Fib, Immediate, Limit, Log, Lookup, Mask, Meta, Raw};
+    use Instruction::{
+        Beside, Cmp, Counter, Ct, Fib, Immediate, Limit, Log, Lookup, Mask, Meta, Raw,
+    };
     let mut resumed = Vec::new();
     lower_resumed(&mut resumed);
     if instructions.starts_with(&resumed) {
@@ -197,9 +205,11 @@ fn raise_first(instructions: &[Instruction]) -> Option<(Expression, usize)> {
                         4,
                     )
                 }
-                _ => (Expression::Protocol(protocol), 2),
+                _ => port::raise_source(instructions, protocol)
+                    .unwrap_or((Expression::Protocol(protocol), 2)),
             }
         }
+        [Meta(NFT_META_L4PROTO), Beside(_), ..] => return port::raise_counted(instructions),
         [
             Meta(NFT_META_OIFKIND),
             Cmp {
@@ -392,11 +402,6 @@ const FIB_SAME_INTERFACE: u32 = NFTA_FIB_F_DADDR | NFTA_FIB_F_IIF | NFTA_FIB_F_P
 /// Flags of TCP (RFC 9293, 3.1).
 const TCP_SYN: u8 = 0x02;
 const TCP_ACK: u8 = 0x10;
-/// `ct original proto-dst`
-const ORIGINAL_PORT: Instruction = Instruction::Ct {
-    key: NFT_CT_PROTO_DST,
-    direction: Some(IP_CT_DIR_ORIGINAL),
-};
 /// `th dport`: at the same place in TCP, UDP and SCTP
 pub(super) const PACKET_PORT: Instruction = Instruction::Payload {
     base: NFT_PAYLOAD_TRANSPORT_HEADER,

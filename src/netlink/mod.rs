@@ -19,6 +19,7 @@ pub mod nflog;
 pub mod notice;
 mod number;
 pub mod object;
+mod port;
 pub mod request;
 pub mod snapshot;
 pub mod socket;

@@ -1,6 +1,6 @@
 //! Tables, chains, sets and rules as nf_tables messages, and back.
 
-use crate::plan::{Counter, STAMP, Stray};
+use crate::plan::{Counted, Counter, STAMP, Stray};
 use crate::ruleset::{Base, Elements, Hook, Rule, Set, TABLE};
 
 use super::element;
@@ -110,6 +110,9 @@ pub(super) fn new_set(w: &mut Writer, sequence: u32, name: &str, set: &Set, id: 
             user.extend(user_text(NFTNL_UDATA_SET_COMMENT, comment));
         }
         w.attribute(NFTA_SET_USERDATA, &user);
+        if form.counters {
+            w.nest(NFTA_SET_EXPR, |w| Instruction::Counter.encode_parts(w));
+        }
     })
 }
 
@@ -121,7 +124,7 @@ pub(super) fn elements(
     kind: u16,
     sequence: u32,
     name: &str,
-    elements: &Elements,
+    (elements, counted): (&Elements, Option<&Counted>),
     next: usize,
 ) -> (usize, usize) {
     let mut after = next;
@@ -134,7 +137,7 @@ pub(super) fn elements(
         w.string(NFTA_SET_ELEM_LIST_TABLE, TABLE);
         w.string(NFTA_SET_ELEM_LIST_SET, name);
         w.nest(NFTA_SET_ELEM_LIST_ELEMENTS, |w| {
-            after = element::encode(w, elements, next);
+            after = element::encode(w, elements, counted, next);
         });
     });
     (start, after)
@@ -163,7 +166,7 @@ pub(super) fn new_rule(
             for instruction in &instructions {
                 match (instruction, counter) {
                     (Instruction::Counter, Some(Counter { packets, bytes })) => {
-                        Instruction::encode_counter(w, packets, bytes);
+                        Instruction::encode_counter(w, NFTA_LIST_ELEM, packets, bytes);
                         counter = None;
                     }
                     _ => instruction.encode(w),
@@ -351,7 +354,7 @@ fn decode_table(family: u8, attributes: Attributes<'_>) -> Result<TableObject, M
         owner: table[usize::from(NFTA_TABLE_OWNER)]
             .map(|owner| owner.be32())
             .transpose()?,
-        comment: comment(table[usize::from(NFTA_TABLE_USERDATA)], NFTNL_UDATA_COMMENT),
+        comment: user_comment(table[usize::from(NFTA_TABLE_USERDATA)], NFTNL_UDATA_COMMENT),
     })
 }
 
@@ -376,7 +379,7 @@ fn decode_chain(family: u8, attributes: Attributes<'_>) -> Result<ChainObject, M
         table: text(table[usize::from(NFTA_CHAIN_TABLE)])?,
         name: text(table[usize::from(NFTA_CHAIN_NAME)])?,
         hook,
-        comment: comment(table[usize::from(NFTA_CHAIN_USERDATA)], NFTNL_UDATA_COMMENT),
+        comment: user_comment(table[usize::from(NFTA_CHAIN_USERDATA)], NFTNL_UDATA_COMMENT),
         fingerprint: table[usize::from(NFTA_CHAIN_USERDATA)]
             .and_then(|user| user_value(user.payload, UDATA_FINGERPRINT)?.try_into().ok())
             .map(u64::from_be_bytes),
@@ -400,6 +403,9 @@ fn decode_set(attributes: Attributes<'_>) -> Result<SetObject, Malformed> {
         key_length: number(NFTA_SET_KEY_LEN)?,
         interval: number(NFTA_SET_FLAGS)? & NFT_SET_INTERVAL != 0,
         verdicts: number(NFTA_SET_DATA_TYPE)? == NFT_DATA_VERDICT,
+        counters: table[usize::from(NFTA_SET_EXPR)]
+            .as_ref()
+            .is_some_and(Instruction::is_counter),
     };
     Ok(SetObject {
         table: text(table[usize::from(NFTA_SET_TABLE)])?,
@@ -411,7 +417,7 @@ fn decode_set(attributes: Attributes<'_>) -> Result<SetObject, Malformed> {
         count: table[usize::from(NFTA_SET_COUNT)]
             .map(|count| count.be32())
             .transpose()?,
-        comment: comment(
+        comment: user_comment(
             table[usize::from(NFTA_SET_USERDATA)],
             NFTNL_UDATA_SET_COMMENT,
         ),
@@ -440,7 +446,7 @@ fn decode_rule(attributes: Attributes<'_>) -> Result<RuleObject, Malformed> {
         handle: table[usize::from(NFTA_RULE_HANDLE)].map_or(Ok(0), |handle| handle.be64())?,
         rule: Rule {
             expressions: raise(&instructions, &raw),
-            comment: comment(table[usize::from(NFTA_RULE_USERDATA)], NFTNL_UDATA_COMMENT),
+            comment: user_comment(table[usize::from(NFTA_RULE_USERDATA)], NFTNL_UDATA_COMMENT),
         },
         counter,
     })
@@ -523,7 +529,7 @@ pub(super) fn user_value(user: &[u8], kind: u8) -> Option<&[u8]> {
 }
 
 /// The comment in libnftnl's user data.
-fn comment(user: Option<Attribute<'_>>, kind: u8) -> Option<String> {
+pub(super) fn user_comment(user: Option<Attribute<'_>>, kind: u8) -> Option<String> {
     let value = user_value(user?.payload, kind)?;
     let end = value.iter().position(|&b| b == 0).unwrap_or(value.len());
     String::from_utf8(value[..end].to_vec()).ok()

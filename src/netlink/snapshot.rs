@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::plan::{STAMP, SetFacts, Stray, ruleset_name, sketch_name, sketch_of};
-use crate::ruleset::{Set, TABLE};
+use crate::ruleset::{Elements, Set, TABLE};
 
 use super::element::{Collector, Form};
 use super::memory::Memory;
@@ -190,6 +190,17 @@ impl Builder {
         self.memories.keys().map(|of| sketch_name(of)).collect()
     }
 
+    /// The sets of dfw's table whose elements count; they count as read from now on.
+    pub fn counting(&mut self) -> Vec<String> {
+        let sets = self.sets.iter_mut();
+        sets.filter(|(_, found)| matches!(found.set.elements, Elements::PortCounters(_)))
+            .map(|(name, found)| {
+                found.read = true;
+                name.clone()
+            })
+            .collect()
+    }
+
     /// The sets of dfw's table whose elements are to be read, all of them or only those of which
     /// nothing is remembered; they count as read from now on.
     pub fn to_be_read(&mut self, all: bool) -> Vec<String> {
@@ -220,7 +231,12 @@ impl Builder {
     fn name_sets(&mut self) {
         let found = std::mem::take(&mut self.sets);
         let mut memories = std::mem::take(&mut self.memories);
-        let Installed { ruleset, facts, .. } = &mut self.installed;
+        let Installed {
+            ruleset,
+            facts,
+            counted,
+            ..
+        } = &mut self.installed;
         let rules = ruleset.chains.values().flat_map(|chain| &chain.rules);
         let expressions = rules.flat_map(|rule| &rule.expressions);
         let used: BTreeSet<String> = expressions
@@ -240,6 +256,10 @@ impl Builder {
             .collect();
         for (kernel_name, found) in found {
             let memory = memories.remove(&kernel_name);
+            if found.elements.has_counters() {
+                let name = renamed.get(&kernel_name).unwrap_or(&kernel_name);
+                counted.insert(name.clone(), found.elements.counted());
+            }
             let (set, set_facts) =
                 finish_set(&kernel_name, found, memory.as_ref(), &mut ruleset.unknown);
             match renamed.get(&kernel_name) {

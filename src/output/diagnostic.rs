@@ -20,6 +20,18 @@ const BEHIND: usize = 200;
 /// files never reach the terminal.
 #[must_use]
 pub fn render(diagnostic: &Diagnostic, sources: &Sources, colour: bool) -> String {
+    render_within(diagnostic, sources, colour, None)
+}
+
+/// The same for a terminal that is so many columns wide: longer lines of a file are cut, around what
+/// is to be seen of them.
+#[must_use]
+pub fn render_within(
+    diagnostic: &Diagnostic,
+    sources: &Sources,
+    colour: bool,
+    width: Option<usize>,
+) -> String {
     let level = match diagnostic.severity {
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
@@ -33,6 +45,7 @@ pub fn render(diagnostic: &Diagnostic, sources: &Sources, colour: bool) -> Strin
     } else {
         Renderer::plain()
     };
+    let renderer = width.map_or(renderer.clone(), |width| renderer.term_width(width));
     let mut text = String::new();
     if diagnostic.primary.is_some() {
         for excerpt in excerpts(diagnostic, sources) {

@@ -2,16 +2,19 @@
 //!
 //! stdout is the answer, stderr is everything about it. Nothing depends on colour.
 
-use std::io::{self, Write};
+use std::borrow::Cow;
+use std::io::{self, IsTerminal, Write};
 
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
+use rustix::termios::tcgetwinsize;
 use serde_json::Value;
 
 use crate::diagnostic::Diagnostic;
 use crate::source::Sources;
 
-use super::diagnostic::render;
+use super::diagnostic::render_within;
+use super::table::align;
 
 /// The two streams of the program.
 #[derive(Debug, Clone, Copy)]
@@ -19,6 +22,20 @@ pub struct Terminal {
     json: bool,
     colour_out: bool,
     colour_err: bool,
+    width_out: Option<usize>,
+    width_err: Option<usize>,
+}
+
+/// How wide the terminal behind a stream is: as `COLUMNS` says, or else as itself says. `None`
+/// without a terminal, where nobody wants lines to be folded.
+pub fn width(stream: &(impl IsTerminal + std::os::fd::AsFd)) -> Option<usize> {
+    if !stream.is_terminal() {
+        return None;
+    }
+    let told = std::env::var("COLUMNS").ok();
+    let told = told.and_then(|columns| columns.parse().ok());
+    let found = || tcgetwinsize(stream).ok().map(|size| size.ws_col.into());
+    told.or_else(found).filter(|&columns| columns > 0)
 }
 
 /// What a line is about, for its colour.
@@ -53,10 +70,15 @@ impl Terminal {
             json,
             colour_out: colour.unwrap_or_else(|| auto(AutoStream::choice(&io::stdout()))),
             colour_err: colour.unwrap_or_else(|| auto(AutoStream::choice(&io::stderr()))),
+            width_out: width(&io::stdout()),
+            width_err: width(&io::stderr()),
         }
     }
 
     /// Gives the answer: as JSON if asked for, else as text.
+    ///
+    /// Whoever closes the pipe has read enough: that is no error, and the exit code is what it would
+    /// have been.
     ///
     /// # Errors
     /// As the stream's.
@@ -65,64 +87,70 @@ impl Terminal {
         json: impl FnOnce() -> Value,
         text: impl FnOnce() -> String,
     ) -> io::Result<()> {
-        let mut out = io::stdout().lock();
-        if self.json {
-            serde_json::to_writer_pretty(&mut out, &json())?;
-            writeln!(out)?;
+        let written = if self.json {
+            write(io::stdout().lock(), &format!("{:#}\n", json()))
         } else {
-            out.write_all(text().as_bytes())?;
+            write(io::stdout().lock(), &printable(text(), self.colour_out))
+        };
+        match written {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            written => written,
         }
-        out.flush()
     }
 
     /// Gives a part of an answer that has no end: as one line of JSON if asked for, else as text.
     ///
     /// # Errors
-    /// As the stream's.
+    /// As the stream's; a closed pipe is the end.
     pub fn part(
         self,
         json: impl FnOnce() -> Value,
         text: impl FnOnce() -> String,
     ) -> io::Result<()> {
-        let mut out = io::stdout().lock();
         if self.json {
-            serde_json::to_writer(&mut out, &json())?;
-            writeln!(out)?;
+            write(io::stdout().lock(), &format!("{}\n", json()))
         } else {
-            out.write_all(text().as_bytes())?;
+            write(io::stdout().lock(), &printable(text(), self.colour_out))
         }
-        out.flush()
     }
 
     /// Says the first part of an answer before the rest is known, unless it will be JSON, which is
     /// one document. That nobody reads it is told when the rest is.
     pub fn tell(self, text: &str) {
         if !self.json {
-            let mut out = io::stdout().lock();
-            let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+            let _ = write(io::stdout().lock(), &printable(text, self.colour_out));
         }
     }
 
     /// Shows a diagnostic.
     pub fn diagnostic(self, diagnostic: &Diagnostic, sources: &Sources) {
-        // Nobody is left to be told if stderr is closed.
-        let _ = io::stderr()
-            .lock()
-            .write_all(render(diagnostic, sources, self.colour_err).as_bytes());
+        self.explain(&render_within(
+            diagnostic,
+            sources,
+            self.colour_err,
+            self.width_err,
+        ));
     }
 
     /// An empty line between diagnostics.
     pub fn gap(self) {
-        let _ = writeln!(io::stderr().lock());
+        self.explain("\n");
     }
 
     /// Says something about the work, in one line: a coloured word and what it is about.
     pub fn say(self, tone: Tone, word: &str, text: &str) {
-        let _ = writeln!(
-            io::stderr().lock(),
-            "{}: {text}",
-            paint(self.colour_err, tone, word)
-        );
+        self.explain(&format!("{}: {text}\n", paint(self.colour_err, tone, word)));
+    }
+
+    fn explain(self, text: &str) {
+        // Nobody is left to be told if stderr is closed.
+        let _ = write(io::stderr().lock(), &printable(text, self.colour_err));
+    }
+
+    /// Rows of the answer in columns, folded where the terminal is too narrow for them.
+    #[must_use]
+    pub fn table<const N: usize>(self, rows: &[[String; N]]) -> String {
+        align(rows, self.width_out)
     }
 
     /// A word of the answer in the colour of its tone.
@@ -138,5 +166,55 @@ fn paint(colour: bool, tone: Tone, word: &str) -> String {
         format!("{style}{word}{style:#}")
     } else {
         word.to_owned()
+    }
+}
+
+fn write(mut stream: impl Write, text: &str) -> io::Result<()> {
+    stream.write_all(text.as_bytes())?;
+    stream.flush()
+}
+
+/// The text without what would move the cursor or worse, which names of files may hold: only breaks
+/// and tabs are left, and colours if there are any.
+fn printable<'a>(text: impl Into<Cow<'a, str>>, colour: bool) -> Cow<'a, str> {
+    let text = text.into();
+    let harms = |c: char| c.is_control() && c != '\n' && c != '\t';
+    if !text.contains(harms) {
+        return text;
+    }
+    let stays = |at: usize, c: char| !harms(c) || (colour && is_colour(&text[at..]));
+    let characters = text.char_indices();
+    characters
+        .map(|(at, c)| {
+            if stays(at, c) {
+                c
+            } else {
+                char::REPLACEMENT_CHARACTER
+            }
+        })
+        .collect()
+}
+
+/// Whether it begins with an escape that sets a colour.
+fn is_colour(text: &str) -> bool {
+    let parameters = text.strip_prefix("\u{1b}[");
+    parameters.is_some_and(|text| {
+        text.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';')
+            .starts_with('m')
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_colours_pass() {
+        let text = "\u{1b}[1;31mred\u{1b}[0m\n\tä\u{1b}]0;title\u{7}\u{1b}[2J\r\u{9b}";
+        let clean =
+            "\u{1b}[1;31mred\u{1b}[0m\n\tä\u{fffd}]0;title\u{fffd}\u{fffd}[2J\u{fffd}\u{fffd}";
+        assert_eq!(printable(text, true), clean);
+        assert_eq!(printable(text, false), clean.replace('\u{1b}', "\u{fffd}"));
+        assert!(matches!(printable("plain\n", false), Cow::Borrowed(_)));
     }
 }

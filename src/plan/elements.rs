@@ -30,6 +30,9 @@ impl Delta {
             (E::Ipv6(from), E::Ipv6(to)) => pair!(E::Ipv6, from, to),
             (E::Ipv6Ranges(from), E::Ipv6Ranges(to)) => pair!(E::Ipv6Ranges, from, to),
             (E::Interfaces(from), E::Interfaces(to)) => pair!(E::Interfaces, from, to),
+            (E::PortIpv4(from), E::PortIpv4(to)) => pair!(E::PortIpv4, from, to),
+            (E::PortIpv6(from), E::PortIpv6(to)) => pair!(E::PortIpv6, from, to),
+            (E::PortCounters(from), E::PortCounters(to)) => pair!(E::PortCounters, from, to),
             (E::PortVerdicts(from), E::PortVerdicts(to)) => pair!(E::PortVerdicts, from, to),
             (E::Ipv4Verdicts(from), E::Ipv4Verdicts(to)) => pair!(E::Ipv4Verdicts, from, to),
             (E::Ipv6Verdicts(from), E::Ipv6Verdicts(to)) => pair!(E::Ipv6Verdicts, from, to),
@@ -55,13 +58,28 @@ impl Delta {
                 }
             };
         }
-        undo!(Ipv4 Ipv4Ranges Ipv6 Ipv6Ranges Interfaces PortVerdicts Ipv4Verdicts Ipv6Verdicts)
+        undo!(Ipv4 Ipv4Ranges Ipv6 Ipv6Ranges Interfaces PortIpv4 PortIpv6 PortCounters PortVerdicts
+            Ipv4Verdicts Ipv6Verdicts)
     }
 
     /// Whether nothing changes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.removed.is_empty() && self.added.is_empty()
+    }
+
+    /// Whether a port goes of which `to`, what there is afterwards, has nothing left. A packet that
+    /// is on its way through the old rules must still find it.
+    #[must_use]
+    pub fn loses_ports(&self, to: &Elements) -> bool {
+        match (&self.removed, to) {
+            (Elements::PortIpv4(gone), Elements::PortIpv4(to)) => loses(gone, to, |e| e.0),
+            (Elements::PortIpv6(gone), Elements::PortIpv6(to)) => loses(gone, to, |e| e.0),
+            (Elements::PortCounters(gone), Elements::PortCounters(to)) => {
+                loses(gone, to, |e| (e.0, e.1))
+            }
+            _ => false,
+        }
     }
 
     /// Whether a range that comes has something in common with one that goes. While a transaction
@@ -103,6 +121,12 @@ fn difference<T: Ord + Clone>(from: &[T], to: &[T]) -> (Vec<T>, Vec<T>) {
             added.push(new.clone());
         }
     }
+}
+
+/// Whether any that goes has a key that none of the rest has; both ascend by their keys.
+fn loses<T, K: Ord>(gone: &[T], to: &[T], key: impl Fn(&T) -> K) -> bool {
+    gone.iter()
+        .any(|gone| to.binary_search_by_key(&key(gone), &key).is_err())
 }
 
 fn overlap<T, N: Ord>(a: &[T], b: &[T], ends: impl Fn(&T) -> (N, N)) -> bool {

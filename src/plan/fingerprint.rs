@@ -7,7 +7,7 @@ use std::hash::Hasher;
 
 use siphasher::sip::SipHasher13;
 
-use crate::ruleset::{Ruleset, Set};
+use crate::ruleset::{Elements, Ruleset, Set};
 
 use super::installed::Installed;
 use super::sets::wants_sketch;
@@ -38,22 +38,43 @@ impl Installed {
 fn of(ruleset: &Ruleset, is_big: &dyn Fn(&str, &Set) -> bool) -> u64 {
     // The key is no secret: this is no protection against those who can write rules.
     let mut hasher = SipHasher13::new();
-    let mut write = |text: &str| {
-        hasher.write(text.as_bytes());
-        hasher.write_u8(0xff);
-    };
-    ruleset.unknown.iter().for_each(|line| write(line));
+    ruleset
+        .unknown
+        .iter()
+        .for_each(|line| write(line, &mut hasher));
     for (name, set) in &ruleset.sets {
-        write(name);
+        write(name, &mut hasher);
         if !is_big(name, set) {
-            write(set.comment.as_deref().unwrap_or_default());
-            set.elements.texts().for_each(|text| write(&text));
+            write(set.comment.as_deref().unwrap_or_default(), &mut hasher);
+            elements(&set.elements, &mut hasher);
         }
     }
     for (name, chain) in &ruleset.chains {
-        write(name);
-        write(&chain.base.map(|base| base.to_string()).unwrap_or_default());
-        chain.rules.iter().for_each(|rule| write(&rule.to_string()));
+        write(name, &mut hasher);
+        let base = chain.base.map(|base| base.to_string());
+        write(&base.unwrap_or_default(), &mut hasher);
+        let rules = chain.rules.iter();
+        rules.for_each(|rule| write(&rule.to_string(), &mut hasher));
     }
     hasher.finish()
+}
+
+fn write(text: &str, hasher: &mut SipHasher13) {
+    hasher.write(text.as_bytes());
+    hasher.write_u8(0xff);
+}
+
+/// Those of which there can be many that are not big are not made text for it.
+fn elements(elements: &Elements, hasher: &mut SipHasher13) {
+    match elements {
+        Elements::PortIpv4(all) => all.iter().for_each(|(port, address)| {
+            hasher.write_u16(*port);
+            hasher.write_u32(*address);
+        }),
+        Elements::PortIpv6(all) => all.iter().for_each(|(port, address)| {
+            hasher.write_u16(*port);
+            hasher.write_u128(*address);
+        }),
+        others => others.texts().for_each(|text| write(&text, hasher)),
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::ruleset::{Expression, Ruleset, Set};
+use crate::ruleset::{Expression, L4Protocol, Ruleset, Set};
 
 use super::sketch::Sketch;
 
@@ -15,6 +15,17 @@ pub struct Counter {
     pub bytes: u64,
 }
 
+impl Counter {
+    /// Adds what another has seen.
+    pub fn add(&mut self, other: &Self) {
+        self.packets += other.packets;
+        self.bytes += other.bytes;
+    }
+}
+
+/// What the elements of a set have counted, by protocol and port.
+pub type Counted = BTreeMap<(L4Protocol, u16), Counter>;
+
 /// dfw's table as the kernel has it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Installed {
@@ -24,6 +35,9 @@ pub struct Installed {
     pub comment: Option<String>,
     /// The counters of its rules, by chain, in the order of the rules.
     pub counters: BTreeMap<String, Vec<Option<Counter>>>,
+    /// What the elements of its sets have counted, by the name of the set; without those that were
+    /// not read.
+    pub counted: BTreeMap<String, Counted>,
     /// What else must be known to change it in place.
     pub facts: Facts,
 }

@@ -42,8 +42,8 @@ use crate::ruleset::{Chain, Rule, Ruleset};
 pub use elements::Delta;
 pub use fingerprint::fingerprint;
 pub use installed::{
-    Counter, Facts, Installed, STAMP, SetFacts, Stray, kernel_names, ruleset_name, sketch_name,
-    sketch_of,
+    Counted, Counter, Facts, Installed, STAMP, SetFacts, Stray, kernel_names, ruleset_name,
+    sketch_name, sketch_of,
 };
 pub use operation::Operation;
 pub use rules::align;
@@ -148,6 +148,9 @@ pub fn restore<'a>(
                 let counters = former.counters.get(*chain);
                 *counter = counter.or(counters.and_then(|all| *all.get(place)?));
             }
+            Operation::NewElements { set, counted, .. } => {
+                *counted = former.counted.get(ruleset_name(set));
+            }
             Operation::Stamp { fingerprint, .. } => {
                 *fingerprint = former.facts.fingerprint.unwrap_or(*fingerprint);
             }
@@ -196,6 +199,7 @@ static NOTHING: Installed = Installed {
     },
     comment: None,
     counters: BTreeMap::new(),
+    counted: BTreeMap::new(),
     facts: Facts {
         handles: BTreeMap::new(),
         sets: BTreeMap::new(),

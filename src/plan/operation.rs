@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::ruleset::{Base, Elements, Rule, Set};
 
-use super::installed::{Counter, Stray};
+use super::installed::{Counted, Counter, Stray};
 use super::sketch::Sketch;
 
 /// One step; all names are the kernel's.
@@ -42,6 +42,8 @@ pub enum Operation<'a> {
         set: Cow<'a, str>,
         /// What comes.
         elements: Cow<'a, Elements>,
+        /// What those begin with that count.
+        counted: Option<&'a Counted>,
         /// The set's comment, for errors.
         comment: Option<&'a str>,
     },

@@ -77,6 +77,7 @@ impl<'a> Diff<'a> {
             }
             Way::InPlace(delta) => {
                 let Delta { removed, added } = delta;
+                let of = name;
                 let name = || Cow::Borrowed(facts.name.as_str());
                 if !removed.is_empty() {
                     self.elements_go.push(Operation::DeleteElements {
@@ -88,6 +89,7 @@ impl<'a> Diff<'a> {
                     self.elements_come.push(Operation::NewElements {
                         set: name(),
                         elements: Cow::Owned(added),
+                        counted: self.installed.counted.get(of),
                         comment: set.comment.as_deref(),
                     });
                 }
@@ -139,6 +141,7 @@ impl<'a> Diff<'a> {
             self.new_sets.push(Operation::NewElements {
                 set: Cow::Owned(kernel_name.clone()),
                 elements: Cow::Borrowed(&set.elements),
+                counted: self.installed.counted.get(name),
                 comment: set.comment.as_deref(),
             });
         }
@@ -224,7 +227,8 @@ fn judge(found: &Set, facts: &SetFacts, set: &Set) -> (SetChange, Way) {
                 || facts
                     .size
                     .is_some_and(|size| set.elements.len() <= size as usize);
-            let way = if in_place && room && (big || !delta.overlaps()) {
+            let sudden = delta.overlaps() || delta.loses_ports(&set.elements);
+            let way = if in_place && room && (big || !sudden) {
                 Way::InPlace(delta.clone())
             } else {
                 Way::Anew

@@ -219,10 +219,12 @@ impl Sketch {
 fn width(elements: &Elements) -> Option<(usize, bool)> {
     match elements {
         Elements::Ipv4(_) => Some((4, false)),
-        Elements::Ipv4Ranges(_) => Some((4, true)),
+        // With a port, that stands where a range has its first address, and the address last.
+        Elements::Ipv4Ranges(_) | Elements::PortIpv4(_) => Some((4, true)),
         Elements::Ipv6(_) => Some((16, false)),
-        Elements::Ipv6Ranges(_) => Some((16, true)),
+        Elements::Ipv6Ranges(_) | Elements::PortIpv6(_) => Some((16, true)),
         Elements::Interfaces(_)
+        | Elements::PortCounters(_)
         | Elements::PortVerdicts(_)
         | Elements::Ipv4Verdicts(_)
         | Elements::Ipv6Verdicts(_) => None,
@@ -239,7 +241,13 @@ fn ranges(elements: &Elements) -> Box<dyn Iterator<Item = (u128, u128)> + '_> {
         ),
         Elements::Ipv6(all) => Box::new(all.iter().map(|a| (*a, *a))),
         Elements::Ipv6Ranges(all) => Box::new(all.iter().copied()),
+        Elements::PortIpv4(all) => Box::new(
+            all.iter()
+                .map(|(port, a)| (u128::from(*port), u128::from(*a))),
+        ),
+        Elements::PortIpv6(all) => Box::new(all.iter().map(|(port, a)| (u128::from(*port), *a))),
         Elements::Interfaces(_)
+        | Elements::PortCounters(_)
         | Elements::PortVerdicts(_)
         | Elements::Ipv4Verdicts(_)
         | Elements::Ipv6Verdicts(_) => Box::new(std::iter::empty()),
@@ -253,7 +261,14 @@ fn contains(elements: &Elements, range: (u128, u128)) -> bool {
         Elements::Ipv4Ranges(all) => narrow().is_some_and(|r| all.binary_search(&r).is_ok()),
         Elements::Ipv6(all) => all.binary_search(&range.0).is_ok(),
         Elements::Ipv6Ranges(all) => all.binary_search(&range).is_ok(),
+        Elements::PortIpv4(all) => port(range.0)
+            .zip(u32::try_from(range.1).ok())
+            .is_some_and(|element| all.binary_search(&element).is_ok()),
+        Elements::PortIpv6(all) => {
+            port(range.0).is_some_and(|port| all.binary_search(&(port, range.1)).is_ok())
+        }
         Elements::Interfaces(_)
+        | Elements::PortCounters(_)
         | Elements::PortVerdicts(_)
         | Elements::Ipv4Verdicts(_)
         | Elements::Ipv6Verdicts(_) => false,
@@ -272,11 +287,24 @@ fn like(elements: &Elements, ranges: BTreeSet<(u128, u128)>) -> Option<Elements>
         ),
         Elements::Ipv6(_) => Elements::Ipv6(all.map(|(a, _)| a).collect()),
         Elements::Ipv6Ranges(_) => Elements::Ipv6Ranges(all.collect()),
+        Elements::PortIpv4(_) => Elements::PortIpv4(
+            all.map(|(first, last)| Some((port(first)?, narrow(last)?)))
+                .collect::<Option<_>>()?,
+        ),
+        Elements::PortIpv6(_) => Elements::PortIpv6(
+            all.map(|(first, last)| Some((port(first)?, last)))
+                .collect::<Option<_>>()?,
+        ),
         Elements::Interfaces(_)
+        | Elements::PortCounters(_)
         | Elements::PortVerdicts(_)
         | Elements::Ipv4Verdicts(_)
         | Elements::Ipv6Verdicts(_) => return None,
     })
+}
+
+fn port(number: u128) -> Option<u16> {
+    number.try_into().ok()
 }
 
 /// Two ascending runs as one.

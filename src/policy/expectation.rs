@@ -7,7 +7,7 @@ use super::validate::{Reader, is_missing};
 use super::{Expectation, From, PortKey};
 use crate::diagnostic::{Diagnostic, quoted};
 
-const KEYS: [&str; 3] = ["from", "to", "expect"];
+pub(super) const KEYS: [&str; 3] = ["from", "to", "expect"];
 
 impl Reader<'_> {
     /// Reads what is below `tests:`.

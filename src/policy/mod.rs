@@ -5,6 +5,7 @@
 //! chains and sets is the business of the compiler.
 
 pub mod address;
+mod colon;
 mod display;
 mod entry;
 mod expectation;
@@ -12,6 +13,7 @@ mod interface;
 mod list;
 mod mistake;
 mod port;
+mod schema;
 mod selection;
 mod settings;
 mod syntax;
@@ -25,6 +27,7 @@ use std::net::IpAddr;
 use crate::source::Span;
 use address::AddressSet;
 pub use mistake::Mistake;
+pub use schema::schema;
 pub use validate::{read, read_text};
 
 /// Everything that one policy directory says.

@@ -16,7 +16,7 @@ use crate::source::Span;
 const FORMS: &str = "write a port of the host (80), a range (8000-8010), either with a protocol \
                      (53/udp) or an address of the host (203.0.113.10:80)";
 
-const LONG_FORM: [&str; 5] = ["allow", "except", "interface", "log", "refuse"];
+pub(super) const LONG_FORM: [&str; 5] = ["allow", "except", "interface", "log", "refuse"];
 
 impl FromStr for PortKey {
     type Err = Mistake;

@@ -11,7 +11,7 @@ use crate::diagnostic::{Diagnostic, did_you_mean, quoted};
 use crate::source::Span;
 
 /// The longest name, in bytes: names become part of the names of kernel sets.
-const LONGEST_NAME: usize = 64;
+pub(super) const LONGEST_NAME: usize = 64;
 
 /// Names that mean something of their own.
 pub(super) const RESERVED: [&str; 2] = ["any", "containers"];

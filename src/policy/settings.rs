@@ -10,7 +10,7 @@ use super::{InterfacePattern, Settings};
 use crate::diagnostic::Diagnostic;
 use crate::source::Span;
 
-const KEYS: [&str; 4] = [
+pub(super) const KEYS: [&str; 4] = [
     "container-interfaces",
     "foreign-interfaces",
     "log",
@@ -21,7 +21,7 @@ const KEYS: [&str; 4] = [
 ///
 /// Source: `enum nf_ip_hook_priorities` of `linux/netfilter_ipv4.h`: conntrack is at -200, Docker
 /// filters at 0.
-const PRIORITIES: RangeInclusive<i32> = -199..=-1;
+pub(super) const PRIORITIES: RangeInclusive<i32> = -199..=-1;
 
 impl Default for Settings {
     fn default() -> Self {

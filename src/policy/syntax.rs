@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use super::colon;
 use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError};
 
 use crate::diagnostic::{Diagnostic, quoted};
@@ -348,6 +349,10 @@ impl Builder<'_> {
                 help.push("is a bracket above never closed, or a comma missing?".to_owned());
                 "unexpected inside brackets".to_owned()
             }
+            ErrorKind::FlowMappingValueAdjacentCollection => {
+                help.push("write it between the colon and the bracket: `80: [office]`".to_owned());
+                "a space is missing after the colon".to_owned()
+            }
             ErrorKind::MappingValueNotAllowed => {
                 let before = self.text.get(..at).unwrap_or("");
                 help.push(if before.ends_with(':') {
@@ -395,6 +400,30 @@ impl Builder<'_> {
     }
 }
 
+/// The key and the value as they are; or, of `80:any`, as they were meant, which is reported.
+fn parted(key: Node, value: Node, report: &mut Vec<Diagnostic>) -> (Node, Node) {
+    let (start, end) = key.span.bytes;
+    let meant = match (&key.value, &value.value) {
+        (Value::Scalar { text, plain: true }, Value::Null) if text.len() == end - start => {
+            colon::split(text)
+        }
+        _ => None,
+    };
+    let Some(meant) = meant else {
+        return (key, value);
+    };
+    report.push(colon::missing(meant, &key.span));
+    let colon = start + meant.0.len();
+    let node = |text: &str, start, end| Node {
+        span: Span::new(key.span.file, start, end),
+        value: Value::Scalar {
+            text: text.to_owned(),
+            plain: true,
+        },
+    };
+    (node(meant.0, start, colon), node(meant.1, colon + 1, end))
+}
+
 /// Makes a member of a mapping of a key and a value; `None` if the key cannot be one.
 fn member(
     key: Node,
@@ -402,6 +431,7 @@ fn member(
     first: &mut BTreeMap<String, Span>,
     report: &mut Vec<Diagnostic>,
 ) -> Option<Member> {
+    let (key, value) = parted(key, value, report);
     let key_span = key.span;
     let (text, plain) = match key.value {
         Value::Scalar { text, plain } => (text, plain),

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::settings;
 use super::syntax::{self, Member, Node, Tree, Value};
 use super::{DefaultAction, Expectation, NamedSource, Policy, PortKey, PortPolicy, SourceName};
+use super::{colon, settings};
 use crate::diagnostic::{Diagnostic, Severity, did_you_mean, quoted};
 use crate::source::{FileId, Problem, Sources, Span};
 
-const KEYS: [&str; 5] = ["default", "sources", "ports", "settings", "tests"];
+pub(super) const KEYS: [&str; 5] = ["default", "sources", "ports", "settings", "tests"];
 
 const DEFAULT_FORMS: [&str; 2] = [
     "`default: deny` refuses published ports that no file names",
@@ -253,6 +253,11 @@ impl Reader<'_> {
         match &node.value {
             Value::Mapping(members) => return members,
             Value::Null | Value::Refused => {}
+            Value::Scalar { text, plain: true }
+                if let Some(meant) = text.split(' ').next().and_then(colon::split) =>
+            {
+                self.report.push(colon::missing(meant, &node.span));
+            }
             Value::Scalar { .. } | Value::Sequence(_) => self.report.push(
                 Diagnostic::error("value", format!("{what} is a mapping"))
                     .at(node.span.clone(), "`KEY: VALUE` lines are expected here")

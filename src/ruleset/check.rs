@@ -93,6 +93,19 @@ fn check_expression(
                 Some(Elements::Ipv6(_) | Elements::Ipv6Ranges(_))
             )
         ),
+        Expression::PortSourceIn {
+            family,
+            length,
+            set,
+            ..
+        } => match (family, elements(set)) {
+            (super::Family::V4, Some(Elements::PortIpv4(_))) => u32::from(*length) <= u32::BITS,
+            (super::Family::V6, Some(Elements::PortIpv6(_))) => u32::from(*length) <= u128::BITS,
+            _ => false,
+        },
+        Expression::PortIn { set, .. } => {
+            matches!(elements(set), Some(Elements::PortCounters(_)))
+        }
         Expression::PortMap { map, .. } => {
             matches!(elements(map), Some(Elements::PortVerdicts(_)))
         }

@@ -1,5 +1,7 @@
 //! What a rule can say: matches, statements and verdicts.
 
+use std::net::IpAddr;
+
 /// The first port that clients use for themselves on Linux (`net.ipv4.ip_local_port_range`).
 pub const EPHEMERAL: u16 = 32768;
 
@@ -42,6 +44,30 @@ pub enum Expression {
         /// The family of the set.
         family: Family,
         /// A set of addresses of that family.
+        set: String,
+    },
+    /// `meta l4proto tcp ct original proto-dst . ct original ip saddr & 255.255.255.0 @set`,
+    /// `meta l4proto tcp tcp dport . ip6 saddr & ffff:: @set`: the network of the source, beside the
+    /// destination port.
+    PortSourceIn {
+        /// Whose destination port and source.
+        tuple: Tuple,
+        /// The only protocol for which the port is looked at.
+        protocol: L4Protocol,
+        /// The family of the set.
+        family: Family,
+        /// How many bits of the source are looked at, the highest.
+        length: u8,
+        /// A set of [`PortIpv4`](super::Elements::PortIpv4) or
+        /// [`PortIpv6`](super::Elements::PortIpv6).
+        set: String,
+    },
+    /// `meta l4proto . ct original proto-dst @set`, `meta l4proto . th dport @set`. Comes behind a
+    /// match of a protocol that has ports.
+    PortIn {
+        /// Whose destination port.
+        tuple: Tuple,
+        /// A set of [`PortCounters`](super::Elements::PortCounters).
         set: String,
     },
     /// `ct original ip daddr 127.0.0.0/8`, `ip daddr 127.0.0.0/8`.
@@ -106,7 +132,10 @@ impl Expression {
     #[must_use]
     pub fn set(&self) -> Option<&str> {
         match self {
-            Self::InterfaceIn { set, .. } | Self::SourceIn { set, .. } => Some(set),
+            Self::InterfaceIn { set, .. }
+            | Self::SourceIn { set, .. }
+            | Self::PortSourceIn { set, .. }
+            | Self::PortIn { set, .. } => Some(set),
             Self::PortMap { map, .. } | Self::DestinationMap { map, .. } => Some(map),
             Self::Interface { .. }
             | Self::OutBridge
@@ -129,7 +158,10 @@ impl Expression {
     /// The same, to be changed.
     pub fn set_mut(&mut self) -> Option<&mut String> {
         match self {
-            Self::InterfaceIn { set, .. } | Self::SourceIn { set, .. } => Some(set),
+            Self::InterfaceIn { set, .. }
+            | Self::SourceIn { set, .. }
+            | Self::PortSourceIn { set, .. }
+            | Self::PortIn { set, .. } => Some(set),
             Self::PortMap { map, .. } | Self::DestinationMap { map, .. } => Some(map),
             Self::Interface { .. }
             | Self::OutBridge
@@ -193,6 +225,27 @@ pub enum Family {
     V4,
     /// IPv6.
     V6,
+}
+
+impl Family {
+    /// How many bits an address has.
+    #[must_use]
+    pub fn bits(self) -> u8 {
+        match self {
+            Self::V4 => 32,
+            Self::V6 => 128,
+        }
+    }
+
+    /// The mask of so many leading bits, as an address; all of them if there are not so many.
+    #[must_use]
+    pub fn mask(self, length: u8) -> IpAddr {
+        let host = self.bits().saturating_sub(length);
+        match self {
+            Self::V4 => IpAddr::V4(u32::MAX.checked_shl(host.into()).unwrap_or(0).into()),
+            Self::V6 => IpAddr::V6(u128::MAX.checked_shl(host.into()).unwrap_or(0).into()),
+        }
+    }
 }
 
 /// A transport protocol, by its IP protocol number.

@@ -108,6 +108,13 @@ pub enum Elements {
     Ipv6Ranges(Vec<(u128, u128)>),
     /// `type ifname`, a hash.
     Interfaces(Vec<String>),
+    /// `type inet_service . ipv4_addr`, a hash: the first address of a network beside a port.
+    PortIpv4(Vec<(u16, u32)>),
+    /// `type inet_service . ipv6_addr`, the same.
+    PortIpv6(Vec<(u16, u128)>),
+    /// `type inet_proto . inet_service; counter`, a hash whose elements count what is found in them,
+    /// with a comment each: the place of the policy behind it ([`Origin`]).
+    PortCounters(Vec<(L4Protocol, u16, Option<String>)>),
     /// `type inet_service : verdict; flags interval`.
     PortVerdicts(Vec<(u16, u16, Verdict)>),
     /// `type ipv4_addr : verdict`, a hash.
@@ -135,6 +142,9 @@ impl Elements {
             Self::Ipv6(v) => v.len(),
             Self::Ipv6Ranges(v) => v.len(),
             Self::Interfaces(v) => v.len(),
+            Self::PortIpv4(v) => v.len(),
+            Self::PortIpv6(v) => v.len(),
+            Self::PortCounters(v) => v.len(),
             Self::PortVerdicts(v) => v.len(),
             Self::Ipv4Verdicts(v) => v.len(),
             Self::Ipv6Verdicts(v) => v.len(),
@@ -155,6 +165,9 @@ impl Elements {
             Self::Ipv4(_)
             | Self::Ipv6(_)
             | Self::Interfaces(_)
+            | Self::PortIpv4(_)
+            | Self::PortIpv6(_)
+            | Self::PortCounters(_)
             | Self::Ipv4Verdicts(_)
             | Self::Ipv6Verdicts(_) => false,
         }
@@ -169,7 +182,10 @@ impl Elements {
             | Self::Ipv4Ranges(_)
             | Self::Ipv6(_)
             | Self::Ipv6Ranges(_)
-            | Self::Interfaces(_) => false,
+            | Self::Interfaces(_)
+            | Self::PortIpv4(_)
+            | Self::PortIpv6(_)
+            | Self::PortCounters(_) => false,
         }
     }
 
@@ -194,7 +210,10 @@ impl Elements {
             | Self::Ipv4Ranges(_)
             | Self::Ipv6(_)
             | Self::Ipv6Ranges(_)
-            | Self::Interfaces(_) => Box::new(std::iter::empty()),
+            | Self::Interfaces(_)
+            | Self::PortIpv4(_)
+            | Self::PortIpv6(_)
+            | Self::PortCounters(_) => Box::new(std::iter::empty()),
         }
     }
 }

@@ -41,21 +41,25 @@ impl Display for Ruleset {
 }
 
 fn write_set(f: &mut Formatter<'_>, name: &str, set: &Set) -> fmt::Result {
-    let (keyword, kind, interval) = match &set.elements {
-        Elements::Ipv4(_) => ("set", "ipv4_addr", false),
-        Elements::Ipv4Ranges(_) => ("set", "ipv4_addr", true),
-        Elements::Ipv6(_) => ("set", "ipv6_addr", false),
-        Elements::Ipv6Ranges(_) => ("set", "ipv6_addr", true),
-        Elements::Interfaces(_) => ("set", "ifname", false),
-        Elements::PortVerdicts(_) => ("map", "inet_service : verdict", true),
-        Elements::Ipv4Verdicts(_) => ("map", "ipv4_addr : verdict", false),
-        Elements::Ipv6Verdicts(_) => ("map", "ipv6_addr : verdict", false),
+    let (keyword, kind) = match &set.elements {
+        Elements::Ipv4(_) | Elements::Ipv4Ranges(_) => ("set", "ipv4_addr"),
+        Elements::Ipv6(_) | Elements::Ipv6Ranges(_) => ("set", "ipv6_addr"),
+        Elements::Interfaces(_) => ("set", "ifname"),
+        Elements::PortIpv4(_) => ("set", "inet_service . ipv4_addr"),
+        Elements::PortIpv6(_) => ("set", "inet_service . ipv6_addr"),
+        Elements::PortCounters(_) => ("set", "inet_proto . inet_service"),
+        Elements::PortVerdicts(_) => ("map", "inet_service : verdict"),
+        Elements::Ipv4Verdicts(_) => ("map", "ipv4_addr : verdict"),
+        Elements::Ipv6Verdicts(_) => ("map", "ipv6_addr : verdict"),
     };
     writeln!(f, "\t{keyword} {name} {{\n\t\ttype {kind}")?;
-    if interval {
+    if set.elements.is_interval() {
         writeln!(f, "\t\tflags interval")?;
     } else if let Some(room) = set.elements.room() {
         writeln!(f, "\t\tsize {room}")?;
+    }
+    if matches!(set.elements, Elements::PortCounters(_)) {
+        writeln!(f, "\t\tcounter")?;
     }
     if let Some(comment) = &set.comment {
         writeln!(f, "\t\tcomment \"{comment}\"")?;
@@ -76,6 +80,21 @@ impl Elements {
             Self::Ipv6(all) => Box::new(all.iter().map(v6)),
             Self::Ipv6Ranges(all) => Box::new(all.iter().map(|r| range6(r.0, r.1))),
             Self::Interfaces(all) => Box::new(all.iter().map(|name| format!("\"{name}\""))),
+            Self::PortIpv4(all) => Box::new(
+                all.iter()
+                    .map(move |(port, a)| format!("{port} . {}", v4(a))),
+            ),
+            Self::PortIpv6(all) => Box::new(
+                all.iter()
+                    .map(move |(port, a)| format!("{port} . {}", v6(a))),
+            ),
+            Self::PortCounters(all) => Box::new(all.iter().map(|(protocol, port, comment)| {
+                let element = format!("{} . {port}", protocol.name());
+                match comment {
+                    Some(comment) => format!("{element} comment \"{comment}\""),
+                    None => element,
+                }
+            })),
             Self::PortVerdicts(all) => Box::new(all.iter().map(|(first, last, verdict)| {
                 if first == last {
                     format!("{first} : {verdict}")
@@ -121,6 +140,9 @@ pub(crate) fn addresses(elements: &Elements) -> Vec<String> {
         Elements::Ipv6(list) => list.iter().map(|a| range6(*a, *a)).collect(),
         Elements::Ipv6Ranges(list) => list.iter().map(|(a, b)| range6(*a, *b)).collect(),
         Elements::Interfaces(_)
+        | Elements::PortIpv4(_)
+        | Elements::PortIpv6(_)
+        | Elements::PortCounters(_)
         | Elements::PortVerdicts(_)
         | Elements::Ipv4Verdicts(_)
         | Elements::Ipv6Verdicts(_) => Vec::new(),
@@ -228,6 +250,34 @@ impl Display for Expression {
             Self::SourceIn { tuple, family, set } => {
                 write!(f, "{}{} saddr @{set}", tuple.prefix(), family.keyword())
             }
+            Self::PortSourceIn {
+                tuple,
+                protocol,
+                family,
+                length,
+                set,
+            } => {
+                let port = match tuple {
+                    Tuple::Original => {
+                        format!("meta l4proto {} ct original proto-dst", protocol.name())
+                    }
+                    Tuple::Packet => format!("{} dport", protocol.name()),
+                };
+                let (prefix, family_name) = (tuple.prefix(), family.keyword());
+                let mask = match family.mask(*length) {
+                    mask if mask == family.mask(family.bits()) => String::new(),
+                    mask => format!(" & {mask}"),
+                };
+                write!(f, "{port} . {prefix}{family_name} saddr{mask} @{set}")
+            }
+            Self::PortIn {
+                tuple: Tuple::Original,
+                set,
+            } => write!(f, "meta l4proto . ct original proto-dst @{set}"),
+            Self::PortIn {
+                tuple: Tuple::Packet,
+                set,
+            } => write!(f, "meta l4proto . th dport @{set}"),
             Self::ToLoopback(tuple) => write!(f, "{}ip daddr 127.0.0.0/8", tuple.prefix()),
             Self::Resumed => write!(
                 f,

@@ -76,7 +76,10 @@ fn status_tells_of_guard() -> Result<()> {
     guard.stop()?;
     // Who is gone tells nothing.
     let text = place.dfw_ok(&status)?;
-    ensure!(!text.contains("guard: "), "{text}");
+    ensure!(
+        text.contains("guard: none runs") && !text.contains("guard: process"),
+        "{text}"
+    );
     Ok(())
 }
 

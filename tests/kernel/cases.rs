@@ -116,6 +116,20 @@ fn masked(hex: &str, mask: &[u8]) -> (String, Raw) {
     )
 }
 
+/// The same for the second part of a concatenated key.
+fn beside((printed, mut raw): (String, Raw)) -> (String, Raw) {
+    let registers: &[u32] = match raw.name.to_bytes() {
+        b"bitwise" => &[sys::NFTNL_EXPR_BITWISE_SREG, sys::NFTNL_EXPR_BITWISE_DREG],
+        b"ct" => &[sys::NFTNL_EXPR_CT_DREG],
+        _ => &[sys::NFTNL_EXPR_PAYLOAD_DREG],
+    };
+    let attributes = raw.attributes.iter_mut();
+    for (_, value) in attributes.filter(|(key, _)| registers.contains(key)) {
+        *value = Value::U32(9);
+    }
+    (printed.replace("reg 1", "reg 9"), raw)
+}
+
 fn bit(hex: &str, mask: u32) -> [(String, Raw); 2] {
     let bitwise = masked(hex, &mask.to_ne_bytes());
     [bitwise, cmp("neq", 1, "0x00000000", &[0; 4])]
@@ -358,6 +372,65 @@ fn addresses() -> Vec<Case> {
     cases
 }
 
+fn ports() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (tuple, protocol) in [
+        (Tuple::Original, L4Protocol::Tcp),
+        (Tuple::Packet, L4Protocol::Udp),
+    ] {
+        let port = || match tuple {
+            Tuple::Original => ct_original("proto_dst", CT_PROTO_DST),
+            Tuple::Packet => payload(TRANSPORT, 2, 2),
+        };
+        let cases_of_families = [
+            (Family::V4, 24, "0x00ffffff", c"port-v4"),
+            (Family::V4, 32, "", c"port-v4"),
+            (
+                Family::V6,
+                48,
+                "0xffffffff 0x0000ffff 0x00000000 0x00000000",
+                c"port-v6",
+            ),
+        ];
+        for (family, length, hex, set) in cases_of_families {
+            let mut steps = l4proto(protocol).to_vec();
+            steps.extend(address(tuple, family, true));
+            let source = steps.pop();
+            steps.push(port());
+            steps.extend(source.map(beside));
+            if length < family.bits() {
+                let mask: Vec<u8> = match family.mask(length) {
+                    std::net::IpAddr::V4(v4) => v4.octets().to_vec(),
+                    std::net::IpAddr::V6(v6) => v6.octets().to_vec(),
+                };
+                let (printed, raw) = beside(masked(hex, &mask));
+                let zero = ["0x00000000"].repeat(mask.len() / 4).join(" ");
+                steps.push((printed.replace("^ 0x00000000", &format!("^ {zero}")), raw));
+            }
+            steps.push(lookup(set, true));
+            let set = set.to_string_lossy().into_owned();
+            cases.push(case(
+                Expression::PortSourceIn {
+                    tuple,
+                    protocol,
+                    family,
+                    length,
+                    set,
+                },
+                steps,
+            ));
+        }
+        let steps = vec![
+            meta("l4proto", L4PROTO),
+            beside(port()),
+            lookup(c"counters", true),
+        ];
+        let set = "counters".to_owned();
+        cases.push(case(Expression::PortIn { tuple, set }, steps));
+    }
+    cases
+}
+
 fn logs() -> Vec<Case> {
     let log = step(
         "log prefix dfw refused:",
@@ -465,6 +538,7 @@ pub(crate) fn cases() -> Vec<Case> {
     let mut cases = interfaces();
     cases.extend(connections());
     cases.extend(addresses());
+    cases.extend(ports());
     cases.extend(logs());
     cases.extend(statements());
     cases

@@ -133,6 +133,17 @@ impl Set {
         }
     }
 
+    /// Has each element count.
+    pub(crate) fn count(&self) {
+        /// `NFTNL_SET_EXPR` of libnftnl 1.1.6 and later.
+        const EXPRESSION: u16 = 17;
+        // SAFETY: the set is alive and takes the expression over.
+        unsafe {
+            let counter = sys::nftnl_expr_alloc(c"counter".as_ptr());
+            sys::nftnl_set_set_data(self.0.as_ptr(), EXPRESSION, counter.cast(), 0);
+        }
+    }
+
     pub(crate) fn number(&self, number: u32) -> u32 {
         // SAFETY: the set is alive; a missing number is 0.
         unsafe { sys::nftnl_set_get_u32(self.0.as_ptr(), attribute(number)) }

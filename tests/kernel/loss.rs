@@ -26,7 +26,25 @@ pub(crate) const TRIALS: &[Named] = &[
         "nothing_is_lost_at_100k_sources",
         nothing_is_lost_at_100k_sources,
     ),
+    (
+        "nothing_is_lost_between_shared_and_own_sets",
+        nothing_is_lost_between_shared_and_own_sets,
+    ),
 ];
+
+fn nothing_is_lost_between_shared_and_own_sets() -> Result<()> {
+    let world = steady_world()?;
+    let policies = [50, 70, 71, 64, 90].map(|more| {
+        let ports = (8000..8000 + more).map(|port| format!("  {port}: [10.0.0.{}]\n", port % 7));
+        compiled_text(&format!(
+            "default: deny\nports:\n  53/udp: [203.0.113.8/31, 203.0.113.11]\n{}",
+            ports.collect::<String>()
+        ))
+    });
+    let policies: Vec<Ruleset> = policies.into_iter().collect::<Result<_>>()?;
+    let at = |step: u32| policies[step as usize % policies.len()].clone();
+    nothing_is_lost_by(&world, &at)
+}
 
 const CHANGES: u32 = 100;
 const TO: &str = "203.0.113.1:53";
@@ -46,22 +64,31 @@ fn nothing_is_lost_at_100k_sources() -> Result<()> {
     nothing_is_lost(100_000)
 }
 
-fn nothing_is_lost(sources: u32) -> Result<()> {
+fn steady_world() -> Result<World> {
     let world = World::new()?;
     let host = world.host.namespace();
     // Each flow is a connection of its own, and there are many.
     host.sysctl("net/netfilter/nf_conntrack_udp_timeout", "1")?;
     let client = world.client.namespace();
     client.ip("addr add 203.0.113.11/24 dev eth0")?;
+    Ok(world)
+}
+
+fn nothing_is_lost(sources: u32) -> Result<()> {
+    let world = steady_world()?;
     // A list that is long from the beginning.
     let filler: Vec<String> = (0..100).map(|n| format!("192.168.{n}.1")).collect();
     let base = compiled_text(&POLICY.replace("FILLER", &filler.join(", ")))?;
+    nothing_is_lost_by(&world, &|step| at_step(&base, sources, step))
+}
+
+/// Changes the rules to those of each step, one after the other.
+fn nothing_is_lost_by(world: &World, at: &(dyn Fn(u32) -> Ruleset + Sync)) -> Result<()> {
+    let client = world.client.namespace();
     let ended = AtomicBool::new(false);
     let flows = std::thread::scope(|scope| {
         let streams = FROM.map(|from| scope.spawn(|| client.run(|| stream(from, &ended))));
-        let changed = world
-            .host
-            .kernel(|kernel| change_often(kernel, &base, sources));
+        let changed = world.host.kernel(|kernel| change_often(kernel, at));
         ended.store(true, Ordering::Release);
         let mut flows = Vec::new();
         for (from, stream) in FROM.into_iter().zip(streams) {
@@ -97,9 +124,9 @@ fn stream(from: &str, ended: &AtomicBool) -> Result<u64> {
     Ok(flows)
 }
 
-fn change_often(kernel: &Kernel, base: &Ruleset, sources: u32) -> Result<()> {
+fn change_often(kernel: &Kernel, at: &dyn Fn(u32) -> Ruleset) -> Result<()> {
     for step in 0..=CHANGES {
-        let wanted = at_step(base, sources, step);
+        let wanted = at(step);
         let snapshot = kernel.survey()?;
         let plan = plan::diff(snapshot.installed.as_ref(), &wanted, 7);
         ensure!(!plan.is_empty(), "nothing changes at step {step}");

@@ -23,6 +23,7 @@ mod judge;
 mod kill;
 mod libnftnl;
 mod loss;
+mod manners;
 mod owner;
 #[expect(dead_code, reason = "the guard tests use the rest")]
 mod place;
@@ -35,6 +36,7 @@ mod refusals;
 mod roundtrip;
 mod screen;
 mod session;
+mod shared;
 mod support;
 mod text;
 mod tracer;
@@ -100,9 +102,11 @@ fn all() -> impl Iterator<Item = Named> {
         tracer::TRIALS,
         traffic::TRIALS,
         loss::TRIALS,
+        manners::TRIALS,
         kill::TRIALS,
         confirm::TRIALS,
         session::TRIALS,
+        shared::TRIALS,
         import::TRIALS,
         judge::TRIALS,
         watch::TRIALS,

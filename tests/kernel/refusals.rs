@@ -185,7 +185,12 @@ fn spoil(elements: &mut Elements) -> Option<i32> {
             Some(libc::ENOENT)
         }
         // Any address and any name will do, and twice the same is once the same.
-        Elements::Ipv4(_) | Elements::Ipv6(_) | Elements::Interfaces(_) => None,
+        Elements::Ipv4(_)
+        | Elements::Ipv6(_)
+        | Elements::Interfaces(_)
+        | Elements::PortIpv4(_)
+        | Elements::PortIpv6(_)
+        | Elements::PortCounters(_) => None,
     }
 }
 

@@ -4,7 +4,7 @@ use std::ffi::CStr;
 
 use anyhow::{Context, Result, ensure};
 use dfw::netlink::batch::Batch;
-use dfw::ruleset::{Base, Chain, Elements, Hook, Rule, Ruleset, Set, Verdict};
+use dfw::ruleset::{Base, Chain, Elements, Hook, L4Protocol, Rule, Ruleset, Set, Verdict};
 use nftnl::nftnl_sys as sys;
 use nftnl::{MsgType, ProtoFamily};
 
@@ -68,6 +68,12 @@ const MAP: u32 = 8;
 const ROOM: u32 = 16;
 
 fn sets() -> Vec<SetCase> {
+    let mut sets = address_sets();
+    sets.extend(port_sets());
+    sets
+}
+
+fn address_sets() -> Vec<SetCase> {
     let target = || "target".to_owned();
     let set = |name, elements, flags, key, size, raw| SetCase {
         name,
@@ -163,6 +169,54 @@ fn sets() -> Vec<SetCase> {
             v6,
             ROOM,
             vec![leads(&six(9), RETURN, None)],
+        ),
+    ]
+}
+
+/// nft's number for the type of a key of two parts, six bits each, and the key's length.
+fn concatenated(first: u32, second: u32, length: u32) -> (u32, u32) {
+    (first << 6 | second, length)
+}
+
+/// Sets of ports and something else; 12 is nft's number for a protocol.
+fn port_sets() -> Vec<SetCase> {
+    let set = |name, elements, key, raw| SetCase {
+        name,
+        elements,
+        flags: 0,
+        key,
+        size: ROOM,
+        verdicts: false,
+        raw,
+    };
+    let six = [0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    vec![
+        set(
+            "port-v4",
+            Elements::PortIpv4(vec![(80, 0xcb00_7100), (8080, 0)]),
+            concatenated(13, 7, 8),
+            vec![
+                key(&[0, 80, 0, 0, 203, 0, 113, 0]),
+                key(&[31, 144, 0, 0, 0, 0, 0, 0]),
+            ],
+        ),
+        set(
+            "port-v6",
+            Elements::PortIpv6(vec![(80, u128::from_be_bytes(six))]),
+            concatenated(13, 8, 20),
+            vec![key(&[&[0, 80, 0, 0][..], &six].concat())],
+        ),
+        set(
+            "counters",
+            Elements::PortCounters(vec![
+                (L4Protocol::Tcp, 80, None),
+                (L4Protocol::Udp, 53, None),
+            ]),
+            concatenated(12, 13, 8),
+            vec![
+                key(&[6, 0, 0, 0, 0, 80, 0, 0]),
+                key(&[17, 0, 0, 0, 0, 53, 0, 0]),
+            ],
         ),
     ]
 }
@@ -266,6 +320,9 @@ fn built_set(case: &SetCase) -> Result<libnftnl::Set> {
         ]);
     }
     let set = libnftnl::Set::new(c"dfw-nft", case.name, &attributes)?;
+    if matches!(case.elements, Elements::PortCounters(_)) {
+        set.count();
+    }
     case.raw.iter().for_each(|element| set.add(element));
     Ok(set)
 }

@@ -28,10 +28,18 @@ fn an_idle_guard_costs_nothing() -> Result<()> {
         let fields: Vec<_> = stat.split_whitespace().collect();
         Ok(fields[13].parse::<u64>()? + fields[14].parse::<u64>()?)
     };
-    let before = ticks()?;
-    // Time itself is what is measured here.
-    std::thread::sleep(WHILE);
-    let spent = ticks()? - before;
+    // For two seconds after the last container or link has come, guard still looks for sockets of
+    // docker-proxy; one that never rested would be seen each time.
+    let mut spent = u64::MAX;
+    for _ in 0..3 {
+        let before = ticks()?;
+        // Time itself is what is measured here.
+        std::thread::sleep(WHILE);
+        spent = ticks()? - before;
+        if spent <= 1 {
+            break;
+        }
+    }
     let status = site.run(&format!("grep -E 'VmRSS|RssAnon' /proc/{pid}/status"))?;
     let status: Vec<_> = status.split_whitespace().collect();
     eprintln!(

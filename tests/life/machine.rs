@@ -178,7 +178,13 @@ impl Guest for Machine {
         let (say, heard) = &mut *agent;
         // The length goes before, so that a script may have any lines.
         write!(say, "{}\n{script}", script.len())?;
-        let first = self.hear(heard)?;
+        // One that was started anew says so once more.
+        let first = loop {
+            let line = self.hear(heard)?;
+            if line.trim() != "ready" {
+                break line;
+            }
+        };
         let (code, length) = first.trim().split_once(' ').context("no answer")?;
         let mut text = vec![0; length.parse()?];
         std::io::Read::read_exact(heard, &mut text)?;

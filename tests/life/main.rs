@@ -23,6 +23,7 @@ mod machine;
 mod machines;
 mod meddlers;
 mod namespaces;
+mod package;
 mod site;
 mod stranger;
 mod support;
@@ -41,16 +42,28 @@ fn main() -> ExitCode {
     }
     let mut arguments = Arguments::from_args();
     // More would only wait for each other.
-    arguments.test_threads.get_or_insert(4);
-    let mut missing = namespaces::missing();
-    missing.extend(machine::missing(machines::RELEASES));
-    let skip = !missing.is_empty() && std::env::var("CI").as_deref() != Ok("true");
-    for thing in &missing {
+    arguments.test_threads.get_or_insert(2);
+    let missing = namespaces::missing();
+    let with = |more: Vec<String>| [missing.clone(), more].concat();
+    let missing_to_packages = with(package::missing().into_iter().collect());
+    let missing_to_machines = with(machine::missing(machines::RELEASES));
+    for thing in missing_to_packages.iter().chain(&missing_to_machines) {
         eprintln!("the life tests need {thing}");
     }
+    let may_skip = std::env::var("CI").as_deref() != Ok("true");
     let missing: &'static [String] = missing.leak();
+    let missing_to_packages: &'static [String] = missing_to_packages.leak();
+    let missing_to_machines: &'static [String] = missing_to_machines.leak();
     let trials = all()
         .map(|(name, trial)| {
+            let is_of = |group: &[Named]| group.iter().any(|(known, _)| *known == name);
+            let missing = if is_of(package::TRIALS) {
+                missing_to_packages
+            } else if is_of(machines::TRIALS) {
+                missing_to_machines
+            } else {
+                missing
+            };
             Trial::test(name, move || {
                 let result = if missing.is_empty() {
                     trial()
@@ -59,7 +72,7 @@ fn main() -> ExitCode {
                 };
                 result.map_err(|error| format!("{error:#}").into())
             })
-            .with_ignored_flag(skip)
+            .with_ignored_flag(may_skip && !missing.is_empty())
         })
         .collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
@@ -81,6 +94,7 @@ fn all() -> impl Iterator<Item = Named> {
         files::TRIALS,
         engines::TRIALS,
         figures::TRIALS,
+        package::TRIALS,
     ];
     groups.into_iter().flatten().copied()
 }

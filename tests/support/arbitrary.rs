@@ -110,6 +110,9 @@ enum Contents {
     Ipv6(BTreeSet<u128>),
     Ipv6Ranges(BTreeSet<u128>),
     Interfaces(BTreeSet<String>),
+    PortIpv4(BTreeSet<(u16, u32)>),
+    PortIpv6(BTreeSet<(u16, u128)>),
+    PortCounters(BTreeMap<(L4Protocol, u16), Option<String>>),
     Ports(BTreeMap<u16, (bool, To)>),
     Ipv4Verdicts(BTreeMap<u32, To>),
     Ipv6Verdicts(BTreeMap<u128, To>),
@@ -124,6 +127,9 @@ fn contents() -> impl Strategy<Value = Contents> {
         btree_set(number6(), 0..MOST).prop_map(Contents::Ipv6),
         btree_set(number6(), 0..MOST).prop_map(Contents::Ipv6Ranges),
         btree_set(interface(15), 0..MOST).prop_map(Contents::Interfaces),
+        btree_set((port(), number4()), 0..MOST).prop_map(Contents::PortIpv4),
+        btree_set((port(), number6()), 0..MOST).prop_map(Contents::PortIpv6),
+        btree_map((ported(), port()), comment(), 0..MOST).prop_map(Contents::PortCounters),
         btree_map(port(), (any::<bool>(), to()), 0..MOST).prop_map(Contents::Ports),
         btree_map(number4(), to(), 0..MOST).prop_map(Contents::Ipv4Verdicts),
         btree_map(number6(), to(), 0..MOST).prop_map(Contents::Ipv6Verdicts),
@@ -157,6 +163,16 @@ impl Contents {
             Self::Ipv6(all) => Elements::Ipv6(all.iter().copied().collect()),
             Self::Ipv6Ranges(all) => Elements::Ipv6Ranges(ranges(all, |n| n.checked_add(1))),
             Self::Interfaces(all) => Elements::Interfaces(all.iter().cloned().collect()),
+            Self::PortIpv4(all) => Elements::PortIpv4(all.iter().copied().collect()),
+            Self::PortIpv6(all) => Elements::PortIpv6(all.iter().copied().collect()),
+            Self::PortCounters(all) => {
+                let all = all.iter();
+                let element =
+                    |((protocol, port), comment): (&(L4Protocol, u16), &Option<String>)| {
+                        (*protocol, *port, comment.clone())
+                    };
+                Elements::PortCounters(all.map(element).collect())
+            }
             Self::Ports(all) => {
                 let firsts: Vec<u16> = all.keys().copied().collect();
                 let ends = firsts.iter().skip(1).map(|next| next - 1).chain([u16::MAX]);
@@ -188,6 +204,17 @@ enum Part {
     SourceIn {
         tuple: Tuple,
         family: Family,
+        set: Index,
+    },
+    PortSourceIn {
+        tuple: Tuple,
+        protocol: L4Protocol,
+        family: Family,
+        length: Index,
+        set: Index,
+    },
+    PortIn {
+        tuple: Tuple,
         set: Index,
     },
     PortMap {
@@ -266,9 +293,30 @@ fn destination_map(tuple: impl Strategy<Value = Tuple>) -> impl Strategy<Value =
     })
 }
 
+/// A protocol that has ports.
+fn ported() -> impl Strategy<Value = L4Protocol> {
+    select(vec![L4Protocol::Tcp, L4Protocol::Udp, L4Protocol::Sctp])
+}
+
+fn port_source_match() -> impl Strategy<Value = Part> {
+    let choice = (tuple(), ported(), family(), any::<Index>(), any::<Index>());
+    choice.prop_map(
+        |(tuple, protocol, family, length, set)| Part::PortSourceIn {
+            tuple,
+            protocol,
+            family,
+            length,
+            set,
+        },
+    )
+}
+
+fn port_match() -> impl Strategy<Value = Part> {
+    (tuple(), any::<Index>()).prop_map(|(tuple, set)| Part::PortIn { tuple, set })
+}
+
 fn port_map() -> impl Strategy<Value = Part> {
-    let protocol = select(vec![L4Protocol::Tcp, L4Protocol::Udp, L4Protocol::Sctp]);
-    (tuple(), protocol, any::<Index>()).prop_map(|(tuple, protocol, map)| Part::PortMap {
+    (tuple(), ported(), any::<Index>()).prop_map(|(tuple, protocol, map)| Part::PortMap {
         tuple,
         protocol,
         map,
@@ -318,6 +366,8 @@ fn rule(style: Style) -> BoxedStrategy<RulePlan> {
                 1 => tuple().prop_map(|t| Part::Ready(Expression::ToLoopback(t))),
                 1 => ready(vec![Expression::SameInterface]),
                 1 => ready(vec![Expression::Resumed]),
+                2 => port_source_match(),
+                1 => port_match(),
                 3 => port_map(),
                 2 => destination_map(tuple()),
                 1 => limit(),
@@ -341,6 +391,7 @@ fn rule(style: Style) -> BoxedStrategy<RulePlan> {
             let original = || source_match(Just(Tuple::Original));
             let own_header = prop_oneof![
                 source_match(Just(Tuple::Packet)),
+                port_source_match(),
                 ready(vec![Expression::ToLoopback(Tuple::Packet)]),
                 protocol_match(),
                 ready(vec![Expression::ToLoopback(Tuple::Original)]),
@@ -566,6 +617,26 @@ impl Part {
                     Family::V4 => matches!(e, Elements::Ipv4(_) | Elements::Ipv4Ranges(_)),
                     Family::V6 => matches!(e, Elements::Ipv6(_) | Elements::Ipv6Ranges(_)),
                 })?,
+            },
+            Self::PortSourceIn {
+                tuple,
+                protocol,
+                family,
+                length,
+                set,
+            } => Expression::PortSourceIn {
+                tuple: *tuple,
+                protocol: *protocol,
+                family: *family,
+                length: u8::try_from(length.index(usize::from(family.bits()) + 1)).ok()?,
+                set: pick(set, &|e| match family {
+                    Family::V4 => matches!(e, Elements::PortIpv4(_)),
+                    Family::V6 => matches!(e, Elements::PortIpv6(_)),
+                })?,
+            },
+            Self::PortIn { tuple, set } => Expression::PortIn {
+                tuple: *tuple,
+                set: pick(set, &|e| matches!(e, Elements::PortCounters(_)))?,
             },
             Self::PortMap {
                 tuple,

@@ -129,38 +129,64 @@ fn port(lists: usize) -> impl Strategy<Value = Port> {
         )
 }
 
+/// Now and then so many ports of which only sources are told that they share sets.
+fn crowd() -> impl Strategy<Value = Vec<Port>> {
+    let lists = prop::collection::vec(prop::collection::vec(range(), 0..3), 65);
+    prop::option::weighted(0.25, (select(PROTOCOLS.to_vec()), lists)).prop_map(|crowd| {
+        let (protocol, lists) = crowd.unwrap_or((L4Protocol::Tcp, Vec::new()));
+        let port = |(number, inline)| Port {
+            address: None,
+            protocol,
+            first: number,
+            last: number,
+            allow: Who {
+                inline,
+                ..Who::default()
+            },
+            except: Who::default(),
+            interfaces: Vec::new(),
+            log: false,
+            reject: false,
+        };
+        (100..).zip(lists).map(port).collect()
+    })
+}
+
 pub(crate) fn meant() -> impl Strategy<Value = Meant> {
     let patterns = || subsequence(PATTERNS.to_vec(), 0..=4);
     (
         any::<bool>(),
         prop::collection::vec(list(), 3),
-        prop::collection::vec(port(3), 0..10),
+        (prop::collection::vec(port(3), 0..10), crowd()),
         patterns(),
         patterns(),
     )
-        .prop_map(|(deny, sources, ports, container_interfaces, foreign)| {
-            // Keys that are neither nested nor disjoint are no policy.
-            let mut kept: Vec<Port> = Vec::new();
-            for port in ports {
-                let clashes = |other: &Port| {
-                    let (a, b) = ((port.first, port.last), (other.first, other.last));
-                    (port.address, port.protocol) == (other.address, other.protocol)
-                        && (a == b
-                            || (a.0 < b.0 && b.0 <= a.1 && a.1 < b.1)
-                            || (b.0 < a.0 && a.0 <= b.1 && b.1 < a.1))
-                };
-                if !kept.iter().any(clashes) {
-                    kept.push(port);
+        .prop_map(
+            |(deny, sources, (ports, crowd), container_interfaces, foreign)| {
+                // Keys that are neither nested nor disjoint are no policy.
+                let mut kept: Vec<Port> = Vec::new();
+                for port in ports {
+                    let clashes = |other: &Port| {
+                        let (a, b) = ((port.first, port.last), (other.first, other.last));
+                        (port.address, port.protocol) == (other.address, other.protocol)
+                            && (a == b
+                                || (a.0 < b.0 && b.0 <= a.1 && a.1 < b.1)
+                                || (b.0 < a.0 && a.0 <= b.1 && b.1 < a.1))
+                    };
+                    if !kept.iter().any(clashes) {
+                        kept.push(port);
+                    }
                 }
-            }
-            Meant {
-                deny,
-                sources,
-                ports: kept,
-                container_interfaces,
-                foreign_interfaces: foreign,
-            }
-        })
+                kept.extend(crowd);
+                Meant {
+                    deny,
+                    sources,
+                    ports: kept,
+                    container_interfaces,
+                    foreign_interfaces: foreign,
+                }
+            },
+        )
 }
 
 pub(crate) fn host() -> impl Strategy<Value = HostView> {

@@ -80,7 +80,7 @@ impl Port {
 
 impl Meant {
     /// The policy as one text or, with `shuffled`, as several files in another order.
-    fn files(&self, shuffled: bool) -> Vec<(String, String)> {
+    pub(crate) fn files(&self, shuffled: bool) -> Vec<(String, String)> {
         let shuffle = |lines: &mut Vec<String>| {
             if shuffled {
                 lines.reverse();

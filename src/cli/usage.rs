@@ -1,0 +1,154 @@
+//! The command line as it was typed: what it means, or what is wrong with it.
+
+use std::ffi::OsString;
+use std::io;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{ColorChoice, CommandFactory, FromArgMatches};
+use serde_json::json;
+
+use crate::diagnostic::Diagnostic;
+use crate::output::diagnostic::to_json;
+use crate::output::terminal::{Terminal, width};
+use crate::source::Sources;
+
+use super::{Args, Color};
+
+/// How wide help is where nobody says, and at most.
+const WIDTH: usize = 80;
+const WIDEST: usize = 100;
+
+/// The exit code of a wrong command line.
+const WRONG: u8 = 2;
+
+/// The arguments; or the exit code, if there is nothing left to do because help was asked for or
+/// something is wrong, which was told.
+pub(super) fn read() -> Result<(Args, Terminal), ExitCode> {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let typed = Typed::of(&words);
+    let columns = width(&io::stdout()).map_or(WIDTH, |columns| columns.min(WIDEST));
+    let command = Args::command().color(typed.color).term_width(columns);
+    let args = command
+        .try_get_matches_from(words)
+        .and_then(|matches| Args::from_arg_matches(&matches));
+    match args {
+        Ok(args) => {
+            let colour = match args.color {
+                Color::Auto => None,
+                Color::Always => Some(true),
+                Color::Never => Some(false),
+            };
+            let terminal = Terminal::new(args.json, colour);
+            Ok((args, terminal))
+        }
+        Err(error) => Err(typed.tell(&error)),
+    }
+}
+
+/// What holds whether or not the rest of the command line is right.
+struct Typed {
+    json: bool,
+    color: ColorChoice,
+}
+
+impl Typed {
+    fn of(words: &[OsString]) -> Self {
+        let mut typed = Self {
+            json: false,
+            color: ColorChoice::Auto,
+        };
+        let mut words = words.iter().map(|word| word.to_string_lossy());
+        while let Some(word) = words.next().filter(|word| word != "--") {
+            let when = match &*word {
+                "--json" => {
+                    typed.json = true;
+                    continue;
+                }
+                "--color" => words.next(),
+                word => word
+                    .strip_prefix("--color=")
+                    .map(|when| when.to_owned().into()),
+            };
+            typed.color = match when.as_deref() {
+                Some("always") => ColorChoice::Always,
+                Some("never") => ColorChoice::Never,
+                _ => typed.color,
+            };
+        }
+        typed
+    }
+
+    /// Says what was asked for, or what is wrong.
+    fn tell(&self, error: &clap::Error) -> ExitCode {
+        // Nobody is left to be told if the stream is closed.
+        let _ = error.print();
+        if matches!(
+            error.kind(),
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+        ) {
+            return ExitCode::SUCCESS;
+        }
+        let document = || {
+            json!({
+                "schema": "dfw/failure/v1",
+                "exit_code": WRONG,
+                "changed": false,
+                "diagnostics": [to_json(&diagnostic(error), &Sources::new())],
+            })
+        };
+        // The exit code tells the rest if this fails.
+        let _ = Terminal::new(self.json, Some(false)).answer(document, String::new);
+        ExitCode::from(WRONG)
+    }
+}
+
+/// The same for programs: what is wrong, without the usage, which is for people.
+fn diagnostic(error: &clap::Error) -> Diagnostic {
+    let text = error.render().to_string();
+    let mut paragraphs = text.split("\n\n");
+    let message = paragraphs.next().unwrap_or_default();
+    let message = message.strip_prefix("error: ").unwrap_or(message);
+    let message: Vec<&str> = message.split_whitespace().collect();
+    let mut diagnostic = Diagnostic::error("usage", message.join(" "));
+    for tip in text
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("tip: "))
+    {
+        diagnostic = diagnostic.help(tip);
+    }
+    diagnostic
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Lines of a usual terminal, less one for the prompt that follows.
+    const LINES: usize = 23;
+
+    #[test]
+    fn help_fits_a_screen_and_has_examples() {
+        let mut dfw = Args::command().term_width(WIDTH);
+        dfw.build();
+        let own = dfw.clone();
+        let verbs = dfw
+            .get_subcommands()
+            .filter(|verb| verb.get_name() != "help" && !verb.is_hide_set());
+        for command in std::iter::once(&own).chain(verbs) {
+            let name = command.get_name();
+            let [short, long] = [
+                command.clone().render_help().to_string(),
+                command.clone().render_long_help().to_string(),
+            ];
+            let lines = short.lines().count();
+            assert!(lines <= LINES, "{name}: {lines} lines\n{short}");
+            for line in short.lines().chain(long.lines()) {
+                assert!(line.chars().count() <= WIDTH, "{name}: {line}");
+            }
+            for word in ["\n  dfw ", "--json", "--color", "--help"] {
+                assert!(long.contains(word), "{name}: no {word} in\n{long}");
+            }
+        }
+    }
+}

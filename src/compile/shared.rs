@@ -1,0 +1,412 @@
+//! Many ports with short lists of their own, judged by sets that they share.
+//!
+//! A chain and a set for each port can be read best, and up to a hundred ports nobody notices what
+//! they cost. But the kernel looks sets up by name one behind the other, and each chain and rule
+//! costs it more than an address does. So the ports of a long policy share one hash for each length
+//! of prefix, keyed by port and network, and two more that count for each port what was allowed and
+//! refused. A packet is looked up once for each length, whatever the number of ports.
+//!
+//! Ports of which more is said than who may reach them, or which use named sources, which are shared
+//! by themselves, keep their own chains.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::dispatch::{l4_protocol, tuple};
+use super::names::{self, Context};
+use super::port::SHORT;
+use super::{Compiler, SPARED, accept, drop, jump, note};
+use crate::policy::address::Entry;
+use crate::policy::{Policy, PortKey, PortPolicy, Protocol, Refuse};
+use crate::ruleset::{Elements, Expression, Family, L4Protocol, Rule, Ruleset, Set, Tuple};
+
+/// The most ports that could share sets and do not.
+const FEW: usize = 64;
+/// The most lengths of prefixes of one family: each is a look-up. Ports that need another keep their
+/// own chains.
+const LENGTHS: usize = 16;
+
+/// What the names of all sets begin with that ports share.
+const PREFIX: &str = "shared.";
+/// The set that counts what is allowed, by port.
+pub const SHARED_ALLOWED: &str = "shared.allowed";
+/// The set that counts what is refused, by port.
+pub const SHARED_REFUSED: &str = "shared.refused";
+
+/// The ports that share sets, and who may reach them.
+#[derive(Debug, Default)]
+pub(super) struct Shared<'a> {
+    ports: BTreeMap<&'a PortKey, Vec<Network>>,
+    /// The sets that were made for them.
+    sets: Vec<SharedSet>,
+}
+
+/// A family, the length of a prefix, and the first address behind it.
+type Network = (Family, u8, u128);
+
+impl<'a> Shared<'a> {
+    /// Chooses them.
+    pub(super) fn of(policy: &'a Policy) -> Self {
+        let ports = policy.ports.iter();
+        let mut ports: BTreeMap<_, _> = ports
+            .filter_map(|(key, port)| Some((key, plain(key, port)?)))
+            .collect();
+        let mut used: BTreeMap<(Family, u8), usize> = BTreeMap::new();
+        for networks in ports.values() {
+            let mut lengths: Vec<_> = networks.iter().map(|(f, l, _)| (*f, *l)).collect();
+            lengths.sort_unstable();
+            lengths.dedup();
+            for length in lengths {
+                *used.entry(length).or_default() += 1;
+            }
+        }
+        let mut rare = BTreeSet::new();
+        for family in [Family::V4, Family::V6] {
+            let mut lengths: Vec<_> = used.iter().filter(|((f, _), _)| *f == family).collect();
+            lengths.sort_by_key(|((_, length), count)| Reverse((**count, *length)));
+            rare.extend(lengths.into_iter().skip(LENGTHS).map(|(length, _)| *length));
+        }
+        ports.retain(|_, networks: &mut Vec<Network>| {
+            networks
+                .iter()
+                .all(|(f, length, _)| !rare.contains(&(*f, *length)))
+        });
+        if ports.len() <= FEW {
+            ports.clear();
+        }
+        Self {
+            ports,
+            sets: Vec::new(),
+        }
+    }
+
+    pub(super) fn contains(&self, key: &PortKey) -> bool {
+        self.ports.contains_key(key)
+    }
+}
+
+/// The networks that may reach a port, if that is all that is said of it.
+fn plain(key: &PortKey, port: &PortPolicy) -> Option<Vec<Network>> {
+    let PortPolicy {
+        allow,
+        except,
+        interfaces,
+        log,
+        refuse,
+        origin: _,
+    } = port;
+    let nobody =
+        !except.any && !except.containers && except.named.is_empty() && except.inline.is_empty();
+    let inline = &allow.inline;
+    let all = key.address.is_none()
+        && key.first == key.last
+        && !allow.any
+        && allow.named.is_empty()
+        && inline.v4().len().max(inline.v6().len()) <= SHORT
+        && nobody
+        && interfaces.is_empty()
+        && !log
+        && *refuse == Refuse::Drop;
+    if !all {
+        return None;
+    }
+    let v4 = inline
+        .v4()
+        .iter()
+        .flat_map(|(first, last)| networks(Family::V4, u128::from(*first), u128::from(*last)));
+    let v6 = inline.v6().iter();
+    let v6 = v6.flat_map(|(first, last)| networks(Family::V6, *first, *last));
+    let networks: Vec<_> = v4.chain(v6).collect();
+    // A range can be many networks, and all addresses are one that needs no look-up.
+    let few = networks.len() <= 2 * SHORT;
+    (few && networks.iter().all(|(_, length, _)| *length > 0)).then_some(networks)
+}
+
+/// The fewest networks that make a range, ascending.
+fn networks(family: Family, mut first: u128, last: u128) -> Vec<Network> {
+    let bits = u32::from(family.bits());
+    let mut networks = Vec::new();
+    loop {
+        // As large as its first address allows, and no larger than what is left.
+        let rest = (last - first)
+            .checked_add(1)
+            .map_or(u128::BITS, u128::ilog2);
+        let host = first.trailing_zeros().min(bits).min(rest);
+        let length = u8::try_from(bits - host).unwrap_or_default();
+        networks.push((family, length, first));
+        let size = 1_u128.checked_shl(host);
+        match size.and_then(|size| first.checked_add(size)) {
+            Some(next) if next <= last => first = next,
+            _ => return networks,
+        }
+    }
+}
+
+impl Compiler<'_> {
+    /// The chains of ports that share sets.
+    pub(super) fn shared_chains(&mut self, context: Context) {
+        let sets = self.shared.sets.clone();
+        for protocol in Protocol::ALL {
+            let sets: Vec<_> = sets.iter().filter(|set| set.protocol == protocol).collect();
+            let any = self.shared.ports.keys().any(|key| key.protocol == protocol);
+            if !any {
+                continue;
+            }
+            let (tuple, l4) = (tuple(context), l4_protocol(protocol));
+            let counted = |set: &str| Expression::PortIn {
+                tuple,
+                set: set.to_owned(),
+            };
+            let mut rules = Vec::new();
+            if tuple == Tuple::Packet {
+                let loopback = Expression::ToLoopback(tuple);
+                rules.push(Rule::new(
+                    vec![loopback, Expression::Counter, drop()],
+                    note("a loopback address never comes over a wire (RFC 1122, 3.2.1.3)"),
+                ));
+            }
+            for set in sets {
+                let source = Expression::PortSourceIn {
+                    tuple,
+                    protocol: l4,
+                    family: set.family,
+                    length: set.length,
+                    set: set.name(),
+                };
+                rules.push(Rule::new(
+                    vec![source, counted(SHARED_ALLOWED), accept()],
+                    None,
+                ));
+            }
+            if context == Context::Published {
+                rules.push(Rule::new(vec![jump(SPARED)], None));
+            }
+            rules.push(Rule::new(
+                vec![Expression::Protocol(l4), counted(SHARED_REFUSED), drop()],
+                None,
+            ));
+            rules.push(Rule::new(
+                vec![Expression::Counter, drop()],
+                note("nothing comes here: all ports are in the set"),
+            ));
+            self.chain(&context.shared_chain(protocol), rules);
+        }
+    }
+
+    /// The sets of ports that share them.
+    pub(super) fn shared_sets(&mut self) {
+        if self.shared.ports.is_empty() {
+            return;
+        }
+        let mut sets: BTreeMap<SharedSet, Vec<(u16, u128)>> = BTreeMap::new();
+        let mut counters = Vec::new();
+        for (key, networks) in &self.shared.ports {
+            for (family, length, first) in networks {
+                let set = SharedSet {
+                    protocol: key.protocol,
+                    family: *family,
+                    length: *length,
+                };
+                sets.entry(set).or_default().push((key.first, *first));
+            }
+            let origin = self.policy.ports.get(*key).map(|port| &port.origin);
+            let comment = origin.map(|origin| self.comment(origin));
+            counters.push((l4_protocol(key.protocol), key.first, comment));
+        }
+        // Keys are ordered by the protocol's place, elements by its number, which is the same.
+        counters.sort_unstable();
+        self.shared.sets = sets.keys().copied().collect();
+        for (set, elements) in sets {
+            let elements = match set.family {
+                Family::V4 => {
+                    let narrow = elements.into_iter();
+                    let narrow = narrow.filter_map(|(p, a)| Some((p, u32::try_from(a).ok()?)));
+                    Elements::PortIpv4(narrow.collect())
+                }
+                Family::V6 => Elements::PortIpv6(elements),
+            };
+            let comment = Some(note("who may reach ports that share sets"));
+            let set = (set.name(), Set { elements, comment });
+            self.ruleset.sets.extend([set]);
+        }
+        for (name, what) in [(SHARED_ALLOWED, "allowed"), (SHARED_REFUSED, "refused")] {
+            let comment = Some(note(&format!(
+                "packets that were {what}, of ports that share sets"
+            )));
+            let elements = Elements::PortCounters(counters.clone());
+            self.ruleset
+                .sets
+                .insert(name.to_owned(), Set { elements, comment });
+        }
+    }
+}
+
+/// One of the sets that ports share; the longest prefixes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SharedSet {
+    /// The protocol of the ports.
+    pub protocol: Protocol,
+    /// The family of the networks.
+    pub family: Family,
+    /// The length of their prefixes.
+    pub length: u8,
+}
+
+impl Ord for SharedSet {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        let key = |set: &Self| (set.protocol, set.family, Reverse(set.length));
+        key(self).cmp(&key(other))
+    }
+}
+
+impl PartialOrd for SharedSet {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl SharedSet {
+    /// Its name: `shared.tcp.v4-24`.
+    #[must_use]
+    pub fn name(self) -> String {
+        let family = match self.family {
+            Family::V4 => "v4",
+            Family::V6 => "v6",
+        };
+        let protocol = names::name(self.protocol);
+        format!("{PREFIX}{protocol}.{family}-{}", self.length)
+    }
+
+    /// The set of this name; `None` for any other set.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        let (protocol, rest) = name.strip_prefix(PREFIX)?.split_once('.')?;
+        let (family, length) = rest.split_once('-')?;
+        let mut protocols = Protocol::ALL.into_iter();
+        let set = Self {
+            protocol: protocols.find(|known| names::name(*known) == protocol)?,
+            family: match family {
+                "v4" => Family::V4,
+                "v6" => Family::V6,
+                _ => return None,
+            },
+            length: length.parse().ok()?,
+        };
+        (set.name() == name).then_some(set)
+    }
+
+    /// Those of its elements that are about a port, as addresses, added to others.
+    pub fn sources(self, elements: &Elements, port: u16, sources: &mut Vec<Entry>) {
+        let length = self.length;
+        let host4 = |a: u32| a | u32::MAX.checked_shr(length.into()).unwrap_or(0);
+        let host6 = |a: u128| a | u128::MAX.checked_shr(length.into()).unwrap_or(0);
+        match elements {
+            Elements::PortIpv4(all) => {
+                sources.extend(about(all, port, |e| e.0).map(|(_, a)| Entry::V4(*a, host4(*a))));
+            }
+            Elements::PortIpv6(all) => {
+                sources.extend(about(all, port, |e| e.0).map(|(_, a)| Entry::V6(*a, host6(*a))));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The sets of a ruleset that ports share.
+#[must_use]
+pub fn shared_sets(ruleset: &Ruleset) -> Vec<(SharedSet, &Elements)> {
+    let sets = ruleset.sets.range(PREFIX.to_owned()..);
+    sets.take_while(|(name, _)| name.starts_with(PREFIX))
+        .filter_map(|(name, set)| Some((SharedSet::named(name)?, &set.elements)))
+        .collect()
+}
+
+/// The elements of a port, of elements that ascend by it.
+fn about<T>(all: &[T], port: u16, of: impl Fn(&T) -> u16) -> impl Iterator<Item = &T> {
+    let from = all.partition_point(|element| of(element) < port);
+    all[from..]
+        .iter()
+        .take_while(move |element| of(element) == port)
+}
+
+/// The ports of a ruleset that share sets, as a policy would name them, with the comment that leads
+/// back to it.
+pub fn shared_ports(ruleset: &Ruleset) -> impl Iterator<Item = (PortKey, Option<&str>)> {
+    let set = ruleset.sets.get(SHARED_REFUSED);
+    let elements = match set.map(|set| &set.elements) {
+        Some(Elements::PortCounters(all)) => &all[..],
+        _ => &[],
+    };
+    elements
+        .iter()
+        .filter_map(|(l4, port, comment)| Some((port_key(*l4, *port)?, comment.as_deref())))
+}
+
+/// A port of this host under any address; `None` for a protocol without ports.
+#[must_use]
+pub fn port_key(l4: L4Protocol, port: u16) -> Option<PortKey> {
+    let mut protocols = Protocol::ALL.into_iter();
+    Some(PortKey {
+        address: None,
+        protocol: protocols.find(|known| l4_protocol(*known) == l4)?,
+        first: port,
+        last: port,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_the_fewest_networks() {
+        let v4 = |first, last| {
+            let all = networks(Family::V4, first, last).into_iter();
+            all.map(|(_, length, a)| (length, a)).collect::<Vec<_>>()
+        };
+        assert_eq!(v4(10, 10), [(32, 10)]);
+        assert_eq!(v4(0, u128::from(u32::MAX)), [(0, 0)]);
+        assert_eq!(v4(1, 6), [(32, 1), (31, 2), (31, 4), (32, 6)]);
+        assert_eq!(
+            v4(u128::from(u32::MAX), u128::from(u32::MAX)),
+            [(32, u32::MAX.into())]
+        );
+        assert_eq!(networks(Family::V6, 0, u128::MAX), [(Family::V6, 0, 0)]);
+        let upper = 1 << 127;
+        assert_eq!(
+            networks(Family::V6, upper, u128::MAX),
+            [(Family::V6, 1, upper)]
+        );
+        assert_eq!(
+            networks(Family::V6, u128::MAX - 2, u128::MAX),
+            [
+                (Family::V6, 128, u128::MAX - 2),
+                (Family::V6, 127, u128::MAX - 1)
+            ]
+        );
+    }
+
+    #[test]
+    fn a_set_is_found_by_its_name() {
+        for (protocol, family, length) in [
+            (Protocol::Tcp, Family::V4, 32),
+            (Protocol::Sctp, Family::V6, 7),
+        ] {
+            let set = SharedSet {
+                protocol,
+                family,
+                length,
+            };
+            assert_eq!(SharedSet::named(&set.name()), Some(set));
+        }
+        for other in [
+            SHARED_ALLOWED,
+            "shared.v4",
+            "shared.tcp.v4-024",
+            "tcp-ports",
+            "shared.tcp.v4",
+        ] {
+            assert_eq!(SharedSet::named(other), None, "{other}");
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! `80:any`: a colon without a space behind it, which YAML takes for a part of the text.
+
+use std::net::IpAddr;
+
+use super::PortKey;
+use crate::diagnostic::{Diagnostic, quoted};
+use crate::source::Span;
+
+/// The key and the value that such a text was meant to be.
+pub(super) fn split(text: &str) -> Option<(&str, &str)> {
+    let (key, value) = text.split_once(':')?;
+    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || b"-_/".contains(&byte);
+    let is_key = !key.is_empty() && key.bytes().all(is_word);
+    // `2001:db8::/32`, and Docker's `80:8080`.
+    let address = text.split('/').next().unwrap_or(text);
+    let is_other = address.parse::<IpAddr>().is_ok() || value.parse::<PortKey>().is_ok();
+    // What is left of `2001:db8::` ends in a colon.
+    let is_whole = !value.is_empty() && !value.ends_with(':');
+    (is_key && is_whole && !is_other).then_some((key, value))
+}
+
+/// Says that it is missing; `at` is the place of the text, which is on one line.
+pub(super) fn missing((key, value): (&str, &str), at: &Span) -> Diagnostic {
+    let colon = at.bytes.0 + key.len();
+    Diagnostic::error("missing-space", "a space is missing after the colon")
+        .at(Span::new(at.file, colon, colon + 1), "behind this")
+        .help(format!("write {}", quoted(&format!("{key}: {value}"))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_meant_is_found() {
+        for (text, meant) in [
+            ("80:any", ("80", "any")),
+            ("53/udp:office", ("53/udp", "office")),
+            ("443:203.0.113.0/24", ("443", "203.0.113.0/24")),
+            ("default:deny", ("default", "deny")),
+        ] {
+            assert_eq!(split(text), Some(meant));
+        }
+        for text in [
+            "80:8080",
+            "80:8080/tcp",
+            "2001:db8::1",
+            "2001:db8::/32",
+            "203.0.113.10:80",
+            "2001:db8:",
+            "80:",
+            ":80",
+            "80",
+        ] {
+            assert_eq!(split(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Many ports that share sets: who gets in, what is counted, and what becomes of the counters when
+//! lists, lines and the number of ports change.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::Named;
+use crate::property::same;
+use crate::support::probe::{Outcome, PATIENCE, SILENCE, Transport, ask};
+use crate::traffic::World;
+
+pub(crate) const TRIALS: &[Named] = &[
+    ("shared_sets_judge_and_count", shared_sets_judge_and_count),
+    (
+        "shared_sets_change_alone_and_keep_counters",
+        shared_sets_change_alone_and_keep_counters,
+    ),
+];
+
+/// A policy with so many more ports, `head` in front of all lines, and what else is said.
+fn policy(more: u16, head: &str, web: &str, other: &str) -> String {
+    let mut text = format!("{head}default: deny\nports:\n  80: [{web}]\n");
+    text.push_str("  53/udp: [203.0.113.0/24, '2001:db8:1::/64']\n");
+    for port in (8000..).take(usize::from(more)) {
+        let _ = writeln!(text, "  {port}: [10.0.0.1, {other}]");
+    }
+    text
+}
+
+const CLIENT: &str = "203.0.113.8-203.0.113.9, '2001:db8:1::9'";
+
+fn apply(world: &World, text: &str) -> Result<String> {
+    let file = world.host.write("many.yaml", text)?;
+    world.host.dfw_ok(&["apply", &file.to_string_lossy()])
+}
+
+/// Packets that were allowed and refused, by port.
+fn counters(world: &World) -> Result<BTreeMap<String, (u64, u64)>> {
+    let status: Value = serde_json::from_str(&world.host.dfw_ok(&["status", "--json"])?)?;
+    let ports = status["installed"]["ports"]
+        .as_array()
+        .context("no ports")?;
+    let number = |port: &Value, verdict: &str| port[verdict]["packets"].as_u64();
+    let read = ports.iter().map(|port| {
+        let name = port["port"].as_str()?.to_owned();
+        Some((name, (number(port, "allowed")?, number(port, "refused")?)))
+    });
+    read.collect::<Option<_>>().context("no counters")
+}
+
+/// Asks once, and says whether there was an answer.
+fn answers(world: &World, stranger: bool, to: &str) -> Result<bool> {
+    let from = if stranger {
+        &world.stranger
+    } else {
+        &world.client
+    };
+    let udp = to.ends_with(":53");
+    let transport = if udp { Transport::Udp } else { Transport::Tcp };
+    let patience = if stranger { SILENCE } else { PATIENCE };
+    let to = to.parse()?;
+    let outcome = from
+        .namespace()
+        .run(|| ask(transport, None, to, patience))?;
+    Ok(outcome == Outcome::Open)
+}
+
+fn shared_sets_judge_and_count() -> Result<()> {
+    let world = World::new()?;
+    apply(&world, &policy(70, "", CLIENT, "192.0.2.1"))?;
+    let listing = world.host.nft("list table inet dfw-nft")?;
+    ensure!(listing.contains("set shared.tcp.v4-31"), "{listing}");
+    ensure!(!listing.contains("chain port-80-tcp"), "{listing}");
+    let before = counters(&world)?;
+    same(&before["80/tcp"], &(0, 0))?;
+    for (stranger, to) in [
+        (false, "203.0.113.1:80"),
+        (false, "[2001:db8:1::1]:80"),
+        (false, "203.0.113.1:53"),
+        (false, "[2001:db8:1::1]:53"),
+        (true, "198.51.100.1:80"),
+        (true, "[2001:db8:2::1]:80"),
+        (true, "198.51.100.1:53"),
+        (true, "[2001:db8:2::1]:53"),
+    ] {
+        let open = answers(&world, stranger, to)?;
+        ensure!(open != stranger, "{to}, asked by a stranger: {stranger}");
+    }
+    let after = counters(&world)?;
+    for port in ["80/tcp", "53/udp"] {
+        let (allowed, refused) = after[port];
+        ensure!(allowed > 0 && refused > 0, "{port}: {after:?}");
+    }
+    same(&after["8000/tcp"], &(0, 0))?;
+    same(&after["all others"], &(0, 0))?;
+    // The line of the policy is told, by what decides and by who.
+    let told = world
+        .host
+        .dfw_ok(&["explain", "--from", "198.51.100.66", "--to", "80"])?;
+    ensure!(told.contains("many.yaml:3"), "{told}");
+    let told = world
+        .host
+        .dfw_ok(&["explain", "--from", "203.0.113.9", "--to", "80"])?;
+    ensure!(
+        told.contains("80 . 203.0.113.8/31 in shared.tcp.v4-31") && told.contains("many.yaml:3"),
+        "{told}"
+    );
+    Ok(())
+}
+
+fn shared_sets_change_alone_and_keep_counters() -> Result<()> {
+    let world = World::new()?;
+    let first = policy(70, "", CLIENT, "192.0.2.1");
+    apply(&world, &first)?;
+    ensure!(answers(&world, false, "203.0.113.1:80")?, "it is open");
+    ensure!(!answers(&world, true, "198.51.100.1:80")?, "it is closed");
+    let counted = counters(&world)?["80/tcp"];
+    ensure!(counted.0 > 0 && counted.1 > 0, "{counted:?}");
+    // One list of another port.
+    let told = apply(
+        &world,
+        &first.replacen("192.0.2.1]", "192.0.2.2, 192.0.2.3]", 1),
+    )?;
+    let change = "~ 8000/tcp  + 192.0.2.2/31, - 192.0.2.1\n";
+    ensure!(
+        told.contains(change) && told.matches('~').count() == 1,
+        "{told}"
+    );
+    same(&counters(&world)?["80/tcp"], &counted)?;
+    // All lines of the policy move.
+    let told = apply(&world, &policy(70, "# moved\n", CLIENT, "192.0.2.1"))?;
+    ensure!(told.matches('~').count() == 1, "{told}");
+    same(&counters(&world)?["80/tcp"], &counted)?;
+    // A port goes, and with it elements of several sets.
+    let told = apply(&world, &policy(69, "", CLIENT, "192.0.2.1"))?;
+    ensure!(told.contains("- 8069/tcp  10.0.0.1, 192.0.2.1\n"), "{told}");
+    same(&counters(&world)?["80/tcp"], &counted)?;
+    // So few ports are left that each has its own chain again; nothing else is told.
+    let told = apply(&world, &policy(50, "", CLIENT, "192.0.2.1"))?;
+    ensure!(told.matches("  - ").count() == 19, "{told}");
+    ensure!(!told.contains('~') && !told.contains('+'), "{told}");
+    let listing = world.host.nft("list table inet dfw-nft")?;
+    ensure!(!listing.contains("shared"), "{listing}");
+    ensure!(answers(&world, false, "203.0.113.1:80")?, "it is open");
+    ensure!(!answers(&world, true, "198.51.100.1:80")?, "it is closed");
+    // And back; a source that is gone is out at once.
+    let told = apply(&world, &policy(70, "", "192.0.2.9", "192.0.2.1"))?;
+    ensure!(told.matches("\n  + 80").count() == 20, "{told}");
+    let client = world.client.namespace();
+    let to = "203.0.113.1:80".parse()?;
+    let outcome = client.run(|| ask(Transport::Tcp, None, to, SILENCE))?;
+    ensure!(outcome.is_closed(), "{outcome}");
+    let told = world.host.dfw_ok(&[
+        "plan",
+        &world.host.dir().join("many.yaml").to_string_lossy(),
+    ])?;
+    ensure!(told.contains("no changes"), "{told}");
+    Ok(())
+}
