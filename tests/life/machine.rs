@@ -19,7 +19,7 @@ use crate::support::edition::{is_complete, roots};
 use crate::support::{record, shared_dir};
 
 /// The root that has QEMU in it.
-const QEMU: &str = "vagrant";
+const QEMU: &str = "qemu";
 /// What the kernel is told: no consistency checks and protections that an emulator is slow at, and no
 /// module that Docker would want more packages for.
 const COMMAND_LINE: &str = "console=ttyS0 loglevel=4 panic=10 mitigations=off apparmor=0 selinux=0 \
@@ -43,7 +43,7 @@ pub(crate) fn missing(releases: &[&str]) -> Vec<String> {
         .map(|root| roots().join(root));
     roots
         .filter(|root| !is_complete(root))
-        .map(|root| format!("{}, which tests/roots builds", root.display()))
+        .map(|root| format!("{}, which `tests/roots machines` builds", root.display()))
         .collect()
 }
 

@@ -15,7 +15,7 @@ pub(crate) const TRIALS: &[Named] = &[
 ];
 
 /// What is booted.
-pub(crate) const RELEASES: &[&str] = &["bullseye", "trixie"];
+pub(crate) const RELEASES: &[&str] = &["bullseye", "trixie-machine"];
 
 const FLUSHES: usize = 5;
 
@@ -24,7 +24,7 @@ fn linux_5_10_and_docker_20_10() -> Result<()> {
 }
 
 fn linux_6_12_and_docker_26_1() -> Result<()> {
-    a_life("trixie", "6.12", "26.1", true, &FAMILIES)
+    a_life("trixie-machine", "6.12", "26.1", true, &FAMILIES)
 }
 
 fn a_life(

@@ -1,7 +1,8 @@
 //! dfw's life beside real systemd, Docker, nftables.service and firewalld: boots, restarts, crashes
 //! and floods, with a stranger who tries to get in all the time.
 //!
-//! Two of the systems are machines of their own, with other kernels, in QEMU without KVM.
+//! Where the environment says `DFW_MACHINES=1`, as `tests/machines` has it, two of the systems are
+//! machines of their own, with other kernels, in QEMU without KVM.
 //!
 //! Needs root, the packages that `tests/run` installs and the roots that `tests/roots` builds. Without them
 //! the trials are skipped, or fail where the environment says `CI=true`.
@@ -46,7 +47,11 @@ fn main() -> ExitCode {
     let missing = namespaces::missing();
     let with = |more: Vec<String>| [missing.clone(), more].concat();
     let missing_to_packages = with(package::missing().into_iter().collect());
-    let missing_to_machines = with(machine::missing(machines::RELEASES));
+    let missing_to_machines = if has_machines() {
+        with(machine::missing(machines::RELEASES))
+    } else {
+        Vec::new()
+    };
     for thing in missing_to_packages.iter().chain(&missing_to_machines) {
         eprintln!("the life tests need {thing}");
     }
@@ -84,10 +89,19 @@ fn missed(missing: &[String]) -> Result<()> {
     bail!("this trial needs {}", missing.join("; "))
 }
 
+/// Whether whole machines are booted as well, which takes minutes of all cores.
+fn has_machines() -> bool {
+    std::env::var_os("DFW_MACHINES").is_some()
+}
+
 fn all() -> impl Iterator<Item = Named> {
     let groups = [
         // First, as they take longest.
-        machines::TRIALS,
+        if has_machines() {
+            machines::TRIALS
+        } else {
+            &[]
+        },
         boots::TRIALS,
         meddlers::TRIALS,
         deaths::TRIALS,
