@@ -12,9 +12,6 @@ use dfw::source::Sources;
 /// a test has not.
 const LANGUAGES: &[&str] = &["console", "text", "sh", "yaml", "nft", "ini", "json"];
 
-/// Pages that are written by what only other machines can do.
-const AWAITED: &[&str] = &["docs/vagrant.md"];
-
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -98,9 +95,8 @@ fn links_lead_somewhere() {
                 file => plain(&document.parent().unwrap().join(file)),
             };
             let exists = root().join(&target).exists();
-            let is_awaited = AWAITED.iter().any(|path| *target == **path);
             let leads = anchor.is_empty() || (exists && anchors(&read(&target)).contains(anchor));
-            if (!exists && !is_awaited) || (exists && !leads) {
+            if !exists || !leads {
                 dead.push(format!("{}: {link}", document.display()));
             }
         }

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use crate::lan::{CARD, GUEST};
+use crate::lan::{CARD, GUEST, MAC};
 use crate::support::shared_dir;
 
 /// The program under test.
 const DFW: &str = env!("CARGO_BIN_EXE_dfw");
 /// The units under test.
 const UNITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd");
+const AGENT: &str = include_str!("agent.sh");
 /// How long a busy machine may take for anything.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(3);
 
@@ -19,6 +20,10 @@ pub(crate) const PATIENCE: Duration = Duration::from_mins(3);
 const MASKED: &[&str] = &[
     "console-getty.service",
     "getty@tty1.service",
+    "serial-getty@ttyS0.service",
+    "e2scrub_reap.service",
+    "e2scrub_all.timer",
+    "fstrim.timer",
     "systemd-networkd-wait-online.service",
     "apt-daily.timer",
     "apt-daily-upgrade.timer",
@@ -88,6 +93,21 @@ fn furnish(layer: &Path, dfw: &Path) -> Result<()> {
     std::os::unix::fs::symlink(
         "/lib/systemd/system/systemd-networkd.service",
         folder("etc/systemd/system/multi-user.target.wants")?.join("systemd-networkd.service"),
+    )?;
+    // Who runs a machine has no other way to talk to it.
+    std::fs::write(folder("usr/lib/dfw-life")?.join("agent.sh"), AGENT)?;
+    std::fs::write(
+        units.join("agent.service"),
+        "[Unit]\nConditionVirtualization=!container\n\
+         [Service]\nExecStart=/bin/sh /usr/lib/dfw-life/agent.sh\n",
+    )?;
+    std::os::unix::fs::symlink(
+        "/usr/lib/systemd/system/agent.service",
+        folder("etc/systemd/system/multi-user.target.wants")?.join("agent.service"),
+    )?;
+    std::fs::write(
+        folder("etc/systemd/network")?.join("10-lan.link"),
+        format!("[Match]\nMACAddress={MAC}\n[Link]\nName={CARD}\n"),
     )?;
     let [v4, v6] = GUEST;
     let address =

@@ -11,6 +11,8 @@ use crate::support::prefix;
 pub(crate) const MAC: &str = "52:54:00:00:00:01";
 /// The guest's card.
 pub(crate) const CARD: &str = "lan0";
+/// The end of a machine's cable.
+pub(crate) const TAP: &str = "guest";
 /// The guest's addresses.
 pub(crate) const GUEST: [&str; 2] = ["192.0.2.1", "2001:db8:2::1"];
 /// The stranger's addresses.
@@ -23,10 +25,12 @@ pub(crate) struct Lan {
     names: [String; 2],
     switch: Namespace,
     stranger: Namespace,
+    /// The families over which the guest's engine publishes ports.
+    pub(crate) families: &'static [&'static str],
 }
 
 impl Lan {
-    pub(crate) fn new(number: u32) -> Result<Self> {
+    pub(crate) fn new(number: u32, families: &'static [&'static str]) -> Result<Self> {
         let prefix = prefix()?;
         let names = ["switch", "stranger"].map(|what| format!("{prefix}-{number}-{what}"));
         let switch = Namespace::create(&names[0])?;
@@ -52,11 +56,24 @@ impl Lan {
             names,
             switch,
             stranger,
+            families,
         })
     }
 
     pub(crate) fn stranger(&self) -> &Namespace {
         &self.stranger
+    }
+
+    pub(crate) fn switch(&self) -> &Namespace {
+        &self.switch
+    }
+
+    /// Makes an end for a machine's cable.
+    pub(crate) fn make_tap(&self) -> Result<()> {
+        self.switch.ip(&format!("tuntap add {TAP} mode tap"))?;
+        self.switch
+            .ip(&format!("link set {TAP} master br0 up"))
+            .map(drop)
     }
 
     /// Gives the network namespace of a process a card in this network.

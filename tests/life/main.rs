@@ -1,7 +1,10 @@
 //! dfw's life beside real systemd, Docker, nftables.service and firewalld: boots, restarts, crashes
 //! and floods, with a stranger who tries to get in all the time.
 //!
-//! Needs root, the packages that `tests/run` installs and the root that `tests/roots` builds. Without them
+//! Where the environment says `DFW_MACHINES=1`, as `tests/machines` has it, two of the systems are
+//! machines of their own, with other kernels, in QEMU without KVM.
+//!
+//! Needs root, the packages that `tests/run` installs and the roots that `tests/roots` builds. Without them
 //! the trials are skipped, or fail where the environment says `CI=true`.
 
 #![expect(
@@ -17,6 +20,8 @@ mod figures;
 mod files;
 mod guest;
 mod lan;
+mod machine;
+mod machines;
 mod meddlers;
 mod namespaces;
 mod package;
@@ -40,18 +45,27 @@ fn main() -> ExitCode {
     // More would only wait for each other.
     arguments.test_threads.get_or_insert(2);
     let missing = namespaces::missing();
-    let mut missing_to_packages = missing.clone();
-    missing_to_packages.extend(package::missing());
-    for thing in &missing_to_packages {
+    let with = |more: Vec<String>| [missing.clone(), more].concat();
+    let missing_to_packages = with(package::missing().into_iter().collect());
+    let missing_to_machines = if has_machines() {
+        with(machine::missing(machines::RELEASES))
+    } else {
+        Vec::new()
+    };
+    for thing in missing_to_packages.iter().chain(&missing_to_machines) {
         eprintln!("the life tests need {thing}");
     }
     let may_skip = std::env::var("CI").as_deref() != Ok("true");
     let missing: &'static [String] = missing.leak();
     let missing_to_packages: &'static [String] = missing_to_packages.leak();
+    let missing_to_machines: &'static [String] = missing_to_machines.leak();
     let trials = all()
         .map(|(name, trial)| {
-            let missing = if package::TRIALS.iter().any(|(known, _)| *known == name) {
+            let is_of = |group: &[Named]| group.iter().any(|(known, _)| *known == name);
+            let missing = if is_of(package::TRIALS) {
                 missing_to_packages
+            } else if is_of(machines::TRIALS) {
+                missing_to_machines
             } else {
                 missing
             };
@@ -75,8 +89,19 @@ fn missed(missing: &[String]) -> Result<()> {
     bail!("this trial needs {}", missing.join("; "))
 }
 
+/// Whether whole machines are booted as well, which takes minutes of all cores.
+fn has_machines() -> bool {
+    std::env::var_os("DFW_MACHINES").is_some()
+}
+
 fn all() -> impl Iterator<Item = Named> {
     let groups = [
+        // First, as they take longest.
+        if has_machines() {
+            machines::TRIALS
+        } else {
+            &[]
+        },
         boots::TRIALS,
         meddlers::TRIALS,
         deaths::TRIALS,

@@ -7,8 +7,9 @@ use anyhow::{Context, Result};
 
 use crate::guest::{Guest, PATIENCE};
 use crate::lan::{FRIEND, Lan};
+use crate::machine::Machine;
 use crate::namespaces::Namespaces;
-use crate::stranger::{Mark, PORT, Stranger, friend_gets_in};
+use crate::stranger::{FAMILIES, Mark, PORT, Stranger, friend_gets_in};
 use crate::support::command::wait_for;
 use crate::support::edition::roots;
 use crate::support::number;
@@ -49,10 +50,26 @@ pub(crate) struct Site {
 impl Site {
     /// A guest without policies, whose published port is open to everybody.
     pub(crate) fn open() -> Result<Self> {
+        Self::with(&FAMILIES, |number, lan| {
+            Ok(Box::new(Namespaces::start(number, &root(), lan)?))
+        })
+    }
+
+    /// The same on a machine with a release's own kernel, whose engine publishes over these families.
+    pub(crate) fn on_a_machine(release: &str, families: &'static [&str]) -> Result<Self> {
+        Self::with(families, |number, lan| {
+            Ok(Box::new(Machine::start(number, release, lan)?))
+        })
+    }
+
+    fn with(
+        families: &'static [&str],
+        start: impl FnOnce(u32, &Arc<Lan>) -> Result<Box<dyn Guest>>,
+    ) -> Result<Self> {
         let number = number();
-        let lan = Arc::new(Lan::new(number)?);
+        let lan = Arc::new(Lan::new(number, families)?);
         let stranger = Stranger::at(PORT, &lan);
-        let guest = Box::new(Namespaces::start(number, &root(), &lan)?);
+        let guest = start(number, &lan)?;
         let site = Self {
             stranger,
             guest,
@@ -103,7 +120,9 @@ impl Site {
         // Whoever was let in before may hear of it a moment later.
         self.stranger.tries_more()?;
         let mark = self.stranger.mark();
-        self.stranger.never_got_in(mark)?;
+        self.stranger
+            .never_got_in(mark)
+            .with_context(|| self.journal())?;
         Ok(mark)
     }
 

@@ -1,0 +1,216 @@
+//! A guest that is a machine of its own, in QEMU and without KVM: a release's own kernel and system.
+//! It is slow, and it is what a host with that release really is.
+//!
+//! QEMU itself runs in another root, so that this machine needs none.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::guest::{Guest, PATIENCE, furniture};
+use crate::lan::{Lan, MAC, TAP};
+use crate::support::command::{output, program, wait_for};
+use crate::support::edition::{is_complete, roots};
+use crate::support::{record, shared_dir};
+
+/// The root that has QEMU in it.
+const QEMU: &str = "qemu";
+/// What the kernel is told: no consistency checks and protections that an emulator is slow at, and no
+/// module that Docker would want more packages for.
+const COMMAND_LINE: &str = "console=ttyS0 loglevel=4 panic=10 mitigations=off apparmor=0 selinux=0 \
+     random.trust_cpu=on net.ifnames=0 systemd.show_status=no";
+/// Another C library than the release's may be what dfw was built with: it takes its own along.
+const OWN_LIBRARIES: &[&str] = &["bullseye"];
+
+/// A running guest.
+pub(crate) struct Machine {
+    dir: PathBuf,
+    qemu: Child,
+    /// What is said to the guest and heard of it, a line at a time.
+    agent: Mutex<(UnixStream, BufReader<UnixStream>)>,
+}
+
+/// What this machine lacks.
+pub(crate) fn missing(releases: &[&str]) -> Vec<String> {
+    let roots = releases
+        .iter()
+        .chain(&[QEMU])
+        .map(|root| roots().join(root));
+    roots
+        .filter(|root| !is_complete(root))
+        .map(|root| format!("{}, which `tests/roots machines` builds", root.display()))
+        .collect()
+}
+
+impl Machine {
+    /// Switches one on, and waits until it is up.
+    pub(crate) fn start(number: u32, release: &str, lan: &Arc<Lan>) -> Result<Self> {
+        let dir = shared_dir()?.join(format!("machine{number}"));
+        let root = roots().join(release);
+        fs::create_dir_all(dir.join("system"))?;
+        let own = dir.join("own");
+        fs::create_dir_all(&own)?;
+        if OWN_LIBRARIES.contains(&release) {
+            bring_libraries(&own)?;
+        }
+        make_disk(
+            &dir,
+            &format!(
+                "{}:{}:{}",
+                own.display(),
+                furniture()?.display(),
+                root.display()
+            ),
+        )?;
+        lan.make_tap()?;
+        for file in ["vmlinuz", "initrd"] {
+            fs::copy(root.join("boot").join(file), dir.join(file))?;
+        }
+        let log = fs::File::create(dir.join("qemu"))?;
+        let mut qemu = lan
+            .switch()
+            .command("unshare")
+            .args(["--mount", "--propagation", "private"])
+            .args(["sh", "-euc", include_str!("qemu.sh"), "qemu"])
+            .args([&roots().join(QEMU), &dir])
+            .args([COMMAND_LINE, TAP, MAC])
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .context("cannot start QEMU")?;
+        record(qemu.id())?;
+        let mut ended = None;
+        let stream = wait_for("QEMU", PATIENCE, || {
+            ended = qemu.try_wait().ok().flatten();
+            let stream = UnixStream::connect(dir.join("agent")).ok();
+            stream.map(Some).or_else(|| ended.map(|_| None))
+        })?;
+        let Some(stream) = stream else {
+            let said = fs::read_to_string(dir.join("qemu")).unwrap_or_default();
+            bail!("QEMU ended with {ended:?}: {said}");
+        };
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let heard = BufReader::new(stream.try_clone()?);
+        let machine = Self {
+            dir,
+            qemu,
+            agent: Mutex::new((stream, heard)),
+        };
+        machine.wait_until_up()?;
+        Ok(machine)
+    }
+
+    /// Waits for a line of the guest.
+    fn hear(&self, heard: &mut BufReader<UnixStream>) -> Result<String> {
+        let mut line = String::new();
+        let length = heard.read_line(&mut line).with_context(|| self.console())?;
+        ensure!(length > 0, "the guest is gone\n{}", self.console());
+        Ok(line)
+    }
+
+    fn wait_until_up(&self) -> Result<()> {
+        {
+            let mut agent = self.agent.lock().unwrap_or_else(PoisonError::into_inner);
+            while self.hear(&mut agent.1)?.trim() != "ready" {}
+        }
+        let state = self.run("systemctl is-system-running --wait || true")?;
+        ensure!(
+            matches!(state.trim(), "running" | "degraded"),
+            "it is {state}"
+        );
+        Ok(())
+    }
+
+    /// The end of what its kernel has said.
+    fn console(&self) -> String {
+        let text = fs::read(self.dir.join("console")).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
+    }
+}
+
+/// dfw with the libraries of the machine that built it, behind a script that finds them.
+fn bring_libraries(layer: &Path) -> Result<()> {
+    let folder = layer.join("usr/lib/dfw");
+    fs::create_dir_all(&folder)?;
+    fs::create_dir_all(layer.join("usr/bin"))?;
+    let dfw = env!("CARGO_BIN_EXE_dfw");
+    for word in output(program("ldd").arg(dfw))?.split_whitespace() {
+        if let Some(name) = Path::new(word)
+            .file_name()
+            .filter(|_| word.starts_with('/'))
+        {
+            fs::copy(word, folder.join(name))?;
+        }
+    }
+    fs::copy(dfw, folder.join("dfw"))?;
+    let script = layer.join("usr/bin/dfw");
+    fs::write(
+        &script,
+        "#!/bin/sh\nat=/usr/lib/dfw\nexec $at/ld-linux* --library-path $at $at/dfw \"$@\"\n",
+    )?;
+    output(program("chmod").arg("755").arg(&script)).map(drop)
+}
+
+/// A disk with a root of these layers on it.
+fn make_disk(dir: &Path, layers: &str) -> Result<()> {
+    let script = "mount -t overlay overlay -o \"lowerdir=$1\" \"$0/system\"
+        mke2fs -q -t ext4 -O ^has_journal -d \"$0/system\" \"$0/disk\" 3G";
+    output(
+        program("unshare")
+            .args(["--mount", "--propagation", "private"])
+            .args(["sh", "-euc", script])
+            .arg(dir)
+            .arg(layers),
+    )
+    .map(drop)
+}
+
+impl Guest for Machine {
+    fn run(&self, script: &str) -> Result<String> {
+        let mut agent = self.agent.lock().unwrap_or_else(PoisonError::into_inner);
+        let (say, heard) = &mut *agent;
+        // The length goes before, so that a script may have any lines.
+        write!(say, "{}\n{script}", script.len())?;
+        // One that was started anew says so once more.
+        let first = loop {
+            let line = self.hear(heard)?;
+            if line.trim() != "ready" {
+                break line;
+            }
+        };
+        let (code, length) = first.trim().split_once(' ').context("no answer")?;
+        let mut text = vec![0; length.parse()?];
+        std::io::Read::read_exact(heard, &mut text)?;
+        let text = String::from_utf8_lossy(&text).into_owned();
+        ensure!(code == "0", "`{script}` ended with {code}\n{text}");
+        Ok(text)
+    }
+
+    fn reboot(&mut self) -> Result<()> {
+        self.run("systemctl --no-block reboot")?;
+        self.wait_until_up()
+    }
+
+    fn power_off(&mut self) -> Result<()> {
+        self.run("systemctl --no-block poweroff")?;
+        wait_for("the guest to end", PATIENCE, || {
+            self.qemu.try_wait().ok().flatten()
+        })
+        .map(drop)
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // Gone already is as good.
+        let _ = self.qemu.kill();
+        let _ = self.qemu.wait();
+    }
+}

@@ -1,0 +1,91 @@
+//! Boot, flush and reboot on whole machines with other kernels than this one's: the oldest that dfw
+//! runs on, and one of today.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::Named;
+use crate::site::{OTHER, Site, other};
+use crate::stranger::{FAMILIES, Stranger};
+
+pub(crate) const TRIALS: &[Named] = &[
+    ("linux_5_10_and_docker_20_10", linux_5_10_and_docker_20_10),
+    ("linux_6_12_and_docker_26_1", linux_6_12_and_docker_26_1),
+];
+
+/// What is booted.
+pub(crate) const RELEASES: &[&str] = &["bullseye", "trixie-machine"];
+
+const FLUSHES: usize = 5;
+
+fn linux_5_10_and_docker_20_10() -> Result<()> {
+    a_life("bullseye", "5.10", "20.10", false, &FAMILIES[..1])
+}
+
+fn linux_6_12_and_docker_26_1() -> Result<()> {
+    a_life("trixie-machine", "6.12", "26.1", true, &FAMILIES)
+}
+
+fn a_life(
+    release: &str,
+    kernel: &str,
+    docker: &str,
+    owned: bool,
+    families: &'static [&str],
+) -> Result<()> {
+    let began = Instant::now();
+    let told = |what: &str| eprintln!("{release}: {what} after {:.0?}", began.elapsed());
+    let mut site = Site::on_a_machine(release, families)?;
+    told("up, and open");
+    let versions = site.run("uname -r; docker version --format '{{.Server.Version}}'")?;
+    let mut versions = versions.lines();
+    ensure!(versions.next().is_some_and(|it| it.starts_with(kernel)));
+    ensure!(versions.next().is_some_and(|it| it.starts_with(docker)));
+    // A port that no policy names, through which nobody gets in by the time that it is guarded.
+    site.run(&other("--restart=always"))?;
+    let stranger = Stranger::at(OTHER, &site.lan);
+    stranger.gets_in()?;
+    let (site_, mark) = site.guard("dfw", "")?;
+    site = site_;
+    site.is_settled()?;
+    stranger.tries_more()?;
+    let unnamed = stranger.mark();
+    ensure!(
+        site.status()?["owned"] == owned,
+        "an owner of the table: {}",
+        site.status()?["owned"]
+    );
+    told("guarded");
+
+    let mut gaps = Vec::new();
+    for _ in 0..FLUSHES {
+        let mark = site.closed()?;
+        site.run("nft flush ruleset || true")?;
+        site.is_settled()?;
+        site.closed()?;
+        gaps.push(site.stranger.gap(mark).max(stranger.gap(mark)));
+    }
+    if owned {
+        site.stranger.never_got_in(mark)?;
+        stranger.never_got_in(unnamed)?;
+        told("flushed without anybody getting in");
+    } else {
+        told(&format!("flushed: open for {gaps:?}"));
+        ensure!(
+            gaps.iter().all(|gap| *gap < Duration::from_secs(2)),
+            "open for {gaps:?}"
+        );
+    }
+
+    // Docker's own rules are gone by now; they come back with it.
+    let (mark, unnamed) = (site.closed()?, stranger.mark());
+    site.guest.reboot()?;
+    site.run("systemctl is-active docker dfw")?;
+    site.only_friends_get_in(mark)?;
+    stranger
+        .never_got_in(unnamed)
+        .context("a port that no policy names")?;
+    told("rebooted without anybody getting in");
+    Ok(())
+}
