@@ -100,7 +100,9 @@ const CHANGED: [usize; 2] = [10, 100];
 pub(crate) fn change(track: &mut Track, goals: &mut Goals, scale: Scale) -> Result<()> {
     let kind = Kind::Lists;
     for &size in scale.lists().iter().rev().take(2) {
-        let all = sources::sources(kind, size, 1);
+        // New ones come from the same draw: nft takes none that lies in another.
+        let mut all = sources::sources(kind, size + CHANGED[1], 1);
+        let new = all.split_off(size);
         let forms = Forms::new(track, kind, &all)?;
         let loaded = |namespace: &Namespace| run(namespace, DFW, &["apply"], &forms.policy);
         let first = format!("first apply of {}", short(size));
@@ -113,7 +115,7 @@ pub(crate) fn change(track: &mut Track, goals: &mut Goals, scale: Scale) -> Resu
         goals.at_most(&work, "again / first apply", ratio, limit(0.2, 0.5));
         for changed in CHANGED {
             let mut other = all.clone();
-            let new = sources::sources(kind, changed, 2);
+            let new = &new[..changed];
             // Every so manieth, of singles and networks alike.
             for (number, new) in new.iter().enumerate() {
                 other[number * (size / changed)].clone_from(new);
