@@ -100,8 +100,10 @@ impl Site {
         if published || sockets != Sockets::Published {
             let mut waiting = kernel::listeners()?;
             if sockets != Sockets::All {
+                // A look at all processes is not for nothing.
+                let others = waiting.iter().any(|socket| !is_published(&host, socket));
                 let proxied = match sockets {
-                    Sockets::Proxied => listener::proxied(),
+                    Sockets::Proxied if others => listener::proxied(),
                     _ => BTreeSet::new(),
                 };
                 waiting.retain(|socket| {

@@ -12,7 +12,7 @@ use crate::size::{Scale, short};
 use crate::sources::{self, Kind};
 use crate::support::command::output;
 use crate::support::netns::Namespace;
-use crate::{DFW, itself};
+use crate::{dfw, itself};
 
 /// The same list in every form.
 struct Forms {
@@ -46,7 +46,7 @@ pub(crate) fn policy(track: &Track, list: &Path) -> Result<PathBuf> {
 }
 
 fn apply(policy: &Path) -> Work {
-    Work::new([DFW.as_ref(), "apply".as_ref(), policy.as_os_str()])
+    Work::new([dfw().as_ref(), "apply".as_ref(), policy.as_os_str()])
 }
 
 fn nft(file: &Path) -> Work {
@@ -104,7 +104,7 @@ pub(crate) fn change(track: &mut Track, goals: &mut Goals, scale: Scale) -> Resu
         let mut all = sources::sources(kind, size + CHANGED[1], 1);
         let new = all.split_off(size);
         let forms = Forms::new(track, kind, &all)?;
-        let loaded = |namespace: &Namespace| run(namespace, DFW, &["apply"], &forms.policy);
+        let loaded = |namespace: &Namespace| run(namespace, dfw(), &["apply"], &forms.policy);
         let first = format!("first apply of {}", short(size));
         let first = track.race(&first, &[Contender::new("dfw", apply(&forms.policy))])?["dfw"];
         let work = format!("{} again, unchanged", short(size));

@@ -9,6 +9,7 @@
 //! cargo bench -- load change      these parts: load change ports packets
 //! cargo bench -- --goals          only the sizes that have limits
 //! cargo bench -- --rounds=3       each contender so often
+//! cargo bench -- --program=PATH   another program than Cargo's, such as the static one of packages
 //! cargo bench -- --guard          little of everything, failing where a ratio is off by a factor
 //! ```
 //!
@@ -34,6 +35,7 @@ mod support;
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use anyhow::{Context, Result, ensure};
 use support::command::find;
@@ -44,8 +46,8 @@ use goal::Goals;
 use race::Track;
 use size::Scale;
 
-/// The program that is measured.
-const DFW: &str = env!("CARGO_BIN_EXE_dfw");
+/// The program that is measured: Cargo's, unless another is named.
+static DFW: OnceLock<String> = OnceLock::new();
 /// By which factor a ratio of a small run may miss its limit.
 const SLACK: f64 = 2.0;
 const PARTS: [&str; 4] = ["load", "change", "ports", "packets"];
@@ -71,6 +73,15 @@ fn main() -> Result<ExitCode> {
     let rounds = rounds
         .map_or(Ok(ROUNDS), str::parse)
         .context("--rounds=NUMBER")?;
+    let program = arguments.iter().find_map(|a| a.strip_prefix("--program="));
+    let _ = DFW.set(match program {
+        Some(path) => {
+            let path = Path::new(path).canonicalize();
+            let path = path.context("--program=PATH")?;
+            path.to_str().context("--program=PATH")?.to_owned()
+        }
+        None => env!("CARGO_BIN_EXE_dfw").to_owned(),
+    });
     let named: Vec<&str> = PARTS.into_iter().filter(|part| has(part)).collect();
     let parts = if named.is_empty() {
         PARTS.to_vec()
@@ -101,6 +112,11 @@ fn main() -> Result<ExitCode> {
     } else {
         ExitCode::SUCCESS
     })
+}
+
+/// The program's path.
+fn dfw() -> &'static str {
+    DFW.get().map(String::as_str).unwrap_or_default()
 }
 
 /// This program in another role.

@@ -20,8 +20,8 @@ use rustix::net::{AddressFamily, SocketType, ipproto};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::DFW;
 use crate::cost::Cost;
+use crate::dfw;
 use crate::goal::Goals;
 use crate::race::{Track, median};
 use crate::size::{Scale, short};
@@ -196,7 +196,7 @@ impl Forms {
         match judge {
             Judge::Sender | Judge::Nobody => {}
             Judge::Dfw => {
-                output(host.command(DFW).arg("apply").arg(&self.policy))?;
+                output(host.command(dfw()).arg("apply").arg(&self.policy))?;
             }
             Judge::DockerUser => {
                 output(host.command("iptables-nft-restore").arg(&self.iptables))?;

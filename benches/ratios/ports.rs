@@ -12,7 +12,7 @@ use crate::size::{Scale, short};
 use crate::sources::{self, Kind};
 use crate::support::command::{output, program};
 use crate::support::netns::Namespace;
-use crate::{DFW, itself};
+use crate::{dfw, itself};
 
 /// How many sources each port has.
 const SOURCES: usize = 10;
@@ -39,12 +39,12 @@ pub(crate) fn few(track: &mut Track, goals: &mut Goals) -> Result<()> {
     let forms = Forms::new(track, FEW)?;
     let policy = forms.policy.clone();
     let loaded = |namespace: &Namespace| {
-        output(namespace.command(DFW).arg("apply").arg(&policy))?;
+        output(namespace.command(dfw()).arg("apply").arg(&policy))?;
         Ok(())
     };
     let work = format!("{FEW} ports of {SOURCES} sources");
     let mut contenders = forms.contenders()?;
-    let again = Work::new([DFW.as_ref(), "apply".as_ref(), policy.as_os_str()]);
+    let again = Work::new([dfw().as_ref(), "apply".as_ref(), policy.as_os_str()]);
     contenders.push(Contender::new("dfw again", again).after(loaded));
     let costs = track.race(&work, &contenders)?;
     let nft = costs["nft -f"].cpu;
@@ -81,7 +81,7 @@ impl Forms {
         let policy = track.write("ports.yaml", &policy)?;
         let raw = track.dir().join("raw");
         raw::encode(&policy, &raw)?;
-        let nft = output(program(DFW).args(["show", "--policy"]).arg(&policy))?;
+        let nft = output(program(dfw()).args(["show", "--policy"]).arg(&policy))?;
         Ok(Self {
             policy,
             raw,
@@ -100,7 +100,7 @@ impl Forms {
         Ok(vec![
             Contender::new(
                 "dfw",
-                Work::new([DFW.as_ref(), "apply".as_ref(), policy.as_os_str()]),
+                Work::new([dfw().as_ref(), "apply".as_ref(), policy.as_os_str()]),
             ),
             Contender::new("raw", itself("raw", raw)?),
             Contender::new(

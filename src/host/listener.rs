@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::net::IpAddr;
 use std::sync::OnceLock;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -200,8 +201,11 @@ fn proxied_here() -> BTreeSet<u64> {
         let Some(pid) = number.to_str().and_then(|number| number.parse().ok()) else {
             continue;
         };
-        let name = std::fs::read(format!("/proc/{pid}/comm"));
-        if name.is_ok_and(|name| name.trim_ascii() == PROXY.as_bytes())
+        // No program's name is longer, and nobody has to ask for its length.
+        let mut name = [0; 16];
+        let path = format!("/proc/{pid}/comm");
+        let length = File::open(path).and_then(|mut file| file.read(&mut name));
+        if length.is_ok_and(|length| name[..length].trim_ascii() == PROXY.as_bytes())
             && let Ok(process) = Entry::new(pid)
         {
             all.extend(inodes(&process));
