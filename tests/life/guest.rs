@@ -41,7 +41,13 @@ pub(crate) trait Guest {
     fn run(&self, script: &str) -> Result<String>;
 
     /// Lets it shut down and start again, and waits until it has.
-    fn reboot(&mut self) -> Result<()>;
+    fn reboot(&mut self) -> Result<()> {
+        self.run("systemctl --no-block reboot")?;
+        self.come_back()
+    }
+
+    /// Waits until it has started again, once it was told to.
+    fn come_back(&mut self) -> Result<()>;
 
     /// Lets it shut down, and waits until it is off.
     fn power_off(&mut self) -> Result<()>;

@@ -193,8 +193,7 @@ impl Guest for Machine {
         Ok(text)
     }
 
-    fn reboot(&mut self) -> Result<()> {
-        self.run("systemctl --no-block reboot")?;
+    fn come_back(&mut self) -> Result<()> {
         self.wait_until_up()
     }
 

@@ -25,6 +25,7 @@ mod machines;
 mod meddlers;
 mod namespaces;
 mod package;
+mod scenarios;
 mod site;
 mod stranger;
 mod support;
@@ -102,6 +103,7 @@ fn all() -> impl Iterator<Item = Named> {
         } else {
             &[]
         },
+        scenarios::TRIALS,
         boots::TRIALS,
         meddlers::TRIALS,
         deaths::TRIALS,

@@ -20,6 +20,17 @@ use crate::support::edition::is_complete;
 use crate::support::{prefix, record, shared_dir};
 
 const BOOT: &str = include_str!("boot.sh");
+/// Into the namespaces of a process.
+const ENTER: &[&str] = &[
+    "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--",
+];
+/// What programs of a guest find in their environment, and nothing else.
+const ENVIRONMENT: &[&str] = &[
+    "env",
+    "--ignore-environment",
+    "HOME=/root",
+    "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+];
 
 /// A running guest.
 pub(crate) struct Namespaces {
@@ -84,6 +95,20 @@ impl Namespaces {
         };
         guest.wait_until_up()?;
         Ok(guest)
+    }
+
+    /// A program that runs its words in the guest, also after it was started anew.
+    pub(crate) fn door(&self) -> Result<PathBuf> {
+        let door = self.dir.join("enter");
+        let words = [ENTER, ENVIRONMENT].concat().join(" ");
+        let init = self.dir.join("init");
+        let script = format!(
+            "#!/bin/sh\nexec nsenter --target=\"$(cat {})\" {words} \"$@\"\n",
+            init.display()
+        );
+        fs::write(&door, script)?;
+        output(program("chmod").arg("755").arg(&door))?;
+        Ok(door)
     }
 
     fn wait_until_up(&self) -> Result<()> {
@@ -157,20 +182,13 @@ impl Guest for Namespaces {
         output(
             program("nsenter")
                 .arg(format!("--target={}", self.init))
-                .args(["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup"])
-                .args([
-                    "--",
-                    "env",
-                    "--ignore-environment",
-                    "HOME=/root",
-                    "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
-                ])
+                .args(ENTER)
+                .args(ENVIRONMENT)
                 .args(["sh", "-euc", script]),
         )
     }
 
-    fn reboot(&mut self) -> Result<()> {
-        self.run("systemctl reboot")?;
+    fn come_back(&mut self) -> Result<()> {
         let status = self.end()?;
         // reboot(2) in a namespace of processes ends its init like this.
         let signal = status.signal().or(status.code().map(|code| code - 128));
