@@ -8,12 +8,14 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use crate::compile::{SHARED_ALLOWED, SHARED_REFUSED, SharedSet, port_of_chain, shared_sets};
+use crate::compile::{
+    self, SHARED_ALLOWED, SHARED_REFUSED, SharedSet, port_of_chain, shared_sources,
+};
 use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
 use crate::plan::{Installed, Plan, SetChange, Stray, align as align_rules};
 use crate::policy::PortKey;
-use crate::policy::address::{AddressSet, Entry};
+use crate::policy::address::AddressSet;
 use crate::ruleset::{Elements, Rule, Ruleset, Set};
 
 use super::view::{Owner, Port, PortView, View, Who, bridges};
@@ -104,7 +106,6 @@ impl Changes {
                 plan,
                 was: View::of(old),
                 is: View::of(wanted),
-                shared: (shared_sets(old), shared_sets(wanted)),
             };
             compare.ports(&mut list);
             compare.default(&mut list, first);
@@ -184,12 +185,7 @@ struct Compare<'a> {
     plan: &'a Plan<'a>,
     was: View,
     is: View,
-    /// The sets that ports share, before and after.
-    shared: (Shared<'a>, Shared<'a>),
 }
-
-/// Sets that ports share.
-type Shared<'a> = Vec<(SharedSet, &'a Elements)>;
 
 impl Compare<'_> {
     fn ports(&self, list: &mut Vec<Change>) {
@@ -198,7 +194,7 @@ impl Compare<'_> {
             let change = match (self.was.ports.get(port), self.is.ports.get(port)) {
                 (None, Some(is)) => {
                     let mut change = Change::new(Action::Add, "port", &port.name);
-                    describe(&mut change.added, is, (self.new, &self.shared.1));
+                    describe(&mut change.added, is, self.new);
                     change
                 }
                 (Some(was), None) => {
@@ -206,7 +202,7 @@ impl Compare<'_> {
                     match &was.shared {
                         // Those of long lists are not read; what goes the plan knows.
                         Some(key) => change.removed = texts(&self.shared_change(key).0),
-                        None => describe(&mut change.removed, was, (self.old, &self.shared.0)),
+                        None => describe(&mut change.removed, was, self.old),
                     }
                     change
                 }
@@ -269,10 +265,8 @@ impl Compare<'_> {
         let (removed, added) = if let (Some(key), Some(_)) = (&was.shared, &is.shared) {
             self.shared_change(key)
         } else {
-            let before = written(was, (self.old, &self.shared.0));
-            let after = written(is, (self.new, &self.shared.1));
-            let less = |all: &AddressSet, but: &AddressSet| all.intersection(&but.complement());
-            (less(&before, &after), less(&after, &before))
+            let (before, after) = (written(was, self.old), written(is, self.new));
+            (before.difference(&after), after.difference(&before))
         };
         change.removed.extend(texts(&removed));
         change.added.extend(texts(&added));
@@ -289,13 +283,13 @@ impl Compare<'_> {
             match change {
                 SetChange::Same => {}
                 SetChange::Elements(delta) => {
-                    set.sources(&delta.removed, key.first, &mut less);
-                    set.sources(&delta.added, key.first, &mut more);
+                    less.extend(set.networks(&delta.removed, Some(key.first)));
+                    more.extend(set.networks(&delta.added, Some(key.first)));
                 }
                 SetChange::New | SetChange::Gone | SetChange::Unknown => {
                     for (ruleset, sources) in [(self.old, &mut less), (self.new, &mut more)] {
                         if let Some(of) = ruleset.sets.get(*name) {
-                            set.sources(&of.elements, key.first, sources);
+                            sources.extend(set.networks(&of.elements, Some(key.first)));
                         }
                     }
                 }
@@ -306,8 +300,7 @@ impl Compare<'_> {
             AddressSet::from_entries(more),
         );
         // A range is several networks, and may become others.
-        let both = removed.intersection(&added).complement();
-        (removed.intersection(&both), added.intersection(&both))
+        (removed.difference(&added), added.difference(&removed))
     }
 
     /// Addresses that are written in place.
@@ -533,10 +526,9 @@ impl Compare<'_> {
 }
 
 /// Who may reach a port, in the words of the policy.
-fn describe(text: &mut Vec<String>, view: &PortView, of: (&Ruleset, &[(SharedSet, &Elements)])) {
-    let ruleset = of.0;
+fn describe(text: &mut Vec<String>, view: &PortView, ruleset: &Ruleset) {
     if view.shared.is_some() {
-        text.extend(texts(&written(view, of)));
+        text.extend(texts(&written(view, ruleset)));
     } else {
         text.extend(names(&view.allow, &view.chain, true, ruleset));
     }
@@ -575,38 +567,13 @@ fn names(who: &Who, chain: &str, allowed: bool, ruleset: &Ruleset) -> Vec<String
 }
 
 /// The addresses that are written in place for a port, allowed ones, as far as they are read.
-fn written(
-    view: &PortView,
-    (ruleset, shared): (&Ruleset, &[(SharedSet, &Elements)]),
-) -> AddressSet {
+fn written(view: &PortView, ruleset: &Ruleset) -> AddressSet {
     if let Some(key) = &view.shared {
-        let mut sources = Vec::new();
-        for (set, elements) in shared {
-            if set.protocol == key.protocol {
-                set.sources(elements, key.first, &mut sources);
-            }
-        }
-        return AddressSet::from_entries(sources);
+        return shared_sources(ruleset, key);
     }
     let own = Owner::Port(view.chain.clone(), true);
-    let entries = sets_of(ruleset, &own).flat_map(|set| entries_of(&set.elements));
+    let entries = sets_of(ruleset, &own).flat_map(|set| compile::entries(&set.elements));
     AddressSet::from_entries(entries)
-}
-
-fn entries_of(elements: &Elements) -> Vec<Entry> {
-    match elements {
-        Elements::Ipv4(all) => all.iter().map(|a| Entry::V4(*a, *a)).collect(),
-        Elements::Ipv4Ranges(all) => all.iter().map(|(a, b)| Entry::V4(*a, *b)).collect(),
-        Elements::Ipv6(all) => all.iter().map(|a| Entry::V6(*a, *a)).collect(),
-        Elements::Ipv6Ranges(all) => all.iter().map(|(a, b)| Entry::V6(*a, *b)).collect(),
-        Elements::Interfaces(_)
-        | Elements::PortIpv4(_)
-        | Elements::PortIpv6(_)
-        | Elements::PortCounters(_)
-        | Elements::PortVerdicts(_)
-        | Elements::Ipv4Verdicts(_)
-        | Elements::Ipv6Verdicts(_) => Vec::new(),
-    }
 }
 
 /// The addresses, or only their number if they are many.

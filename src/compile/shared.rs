@@ -16,7 +16,7 @@ use super::dispatch::{l4_protocol, tuple};
 use super::names::{self, Context};
 use super::port::SHORT;
 use super::{Compiler, SPARED, accept, drop, jump, note};
-use crate::policy::address::Entry;
+use crate::policy::address::{AddressSet, Entry};
 use crate::policy::{Policy, PortKey, PortPolicy, Protocol, Refuse};
 use crate::ruleset::{Elements, Expression, Family, L4Protocol, Rule, Ruleset, Set, Tuple};
 
@@ -295,19 +295,35 @@ impl SharedSet {
         (set.name() == name).then_some(set)
     }
 
-    /// Those of its elements that are about a port, as addresses, added to others.
-    pub fn sources(self, elements: &Elements, port: u16, sources: &mut Vec<Entry>) {
-        let length = self.length;
-        let host4 = |a: u32| a | u32::MAX.checked_shr(length.into()).unwrap_or(0);
-        let host6 = |a: u128| a | u128::MAX.checked_shr(length.into()).unwrap_or(0);
+    /// Its elements as networks, of all ports or of one.
+    #[must_use]
+    pub fn networks(
+        self,
+        elements: &Elements,
+        port: Option<u16>,
+    ) -> Box<dyn Iterator<Item = Entry> + '_> {
+        let length = u32::from(self.length);
+        let last4 = move |a: u32| a | u32::MAX.checked_shr(length).unwrap_or(0);
+        let last6 = move |a: u128| a | u128::MAX.checked_shr(length).unwrap_or(0);
         match elements {
             Elements::PortIpv4(all) => {
-                sources.extend(about(all, port, |e| e.0).map(|(_, a)| Entry::V4(*a, host4(*a))));
+                let some = about(all, port, |e| e.0).iter();
+                Box::new(some.map(move |(_, a)| Entry::V4(*a, last4(*a))))
             }
             Elements::PortIpv6(all) => {
-                sources.extend(about(all, port, |e| e.0).map(|(_, a)| Entry::V6(*a, host6(*a))));
+                let some = about(all, port, |e| e.0).iter();
+                Box::new(some.map(move |(_, a)| Entry::V6(*a, last6(*a))))
             }
-            _ => {}
+            // Others have put a set of another type in its place.
+            Elements::Ipv4(_)
+            | Elements::Ipv4Ranges(_)
+            | Elements::Ipv6(_)
+            | Elements::Ipv6Ranges(_)
+            | Elements::Interfaces(_)
+            | Elements::PortCounters(_)
+            | Elements::PortVerdicts(_)
+            | Elements::Ipv4Verdicts(_)
+            | Elements::Ipv6Verdicts(_) => Box::new(std::iter::empty()),
         }
     }
 }
@@ -321,12 +337,21 @@ pub fn shared_sets(ruleset: &Ruleset) -> Vec<(SharedSet, &Elements)> {
         .collect()
 }
 
-/// The elements of a port, of elements that ascend by it.
-fn about<T>(all: &[T], port: u16, of: impl Fn(&T) -> u16) -> impl Iterator<Item = &T> {
+/// Who may reach a port that shares sets, as far as these are read.
+#[must_use]
+pub fn shared_sources(ruleset: &Ruleset, key: &PortKey) -> AddressSet {
+    let sets = shared_sets(ruleset).into_iter();
+    sets.filter(|(set, _)| set.protocol == key.protocol)
+        .flat_map(|(set, elements)| set.networks(elements, Some(key.first)))
+        .collect()
+}
+
+/// The elements of a port, or of all, of elements that ascend by it.
+fn about<T>(all: &[T], port: Option<u16>, of: impl Fn(&T) -> u16) -> &[T] {
+    let Some(port) = port else { return all };
     let from = all.partition_point(|element| of(element) < port);
-    all[from..]
-        .iter()
-        .take_while(move |element| of(element) == port)
+    let to = all.partition_point(|element| of(element) <= port);
+    &all[from..to]
 }
 
 /// The ports of a ruleset that share sets, as a policy would name them, with the comment that leads
