@@ -431,7 +431,7 @@ fn is_shared(elements: &Elements) -> bool {
 }
 
 /// The first two numbers of a kernel's release.
-fn version(release: &str) -> Option<(u32, u32)> {
+pub(crate) fn version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit());
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
@@ -444,6 +444,7 @@ mod tests {
     fn releases_are_compared_by_number() {
         assert_eq!(version("5.10.0-32-amd64"), Some((5, 10)));
         assert_eq!(version("6.18.44"), Some((6, 18)));
+        assert_eq!(version("6.1+"), Some((6, 1)));
         assert!(version("4.18.0-553.el8").unwrap() < OLDEST);
         assert!(version("5.9.1").unwrap() < OLDEST);
         assert_eq!(version("unknown"), None);
