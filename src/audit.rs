@@ -232,7 +232,7 @@ fn listed(addresses: &AddressSet) -> Vec<String> {
 /// An address that is in no set of the ruleset.
 fn stranger(ruleset: &Ruleset, v4: bool) -> IpAddr {
     let lists = ruleset.sets.values().flat_map(|set| entries(&set.elements));
-    let shared = shared_sets(ruleset).into_iter();
+    let shared = shared_sets(ruleset);
     let shared = shared.flat_map(|(set, elements)| set.networks(elements, None));
     let free = lists.chain(shared).collect::<AddressSet>().complement();
     // From somewhere among the addresses that are in use, upwards; whoever has listed all of them

@@ -37,8 +37,6 @@ pub const SHARED_REFUSED: &str = "shared.refused";
 #[derive(Debug, Default)]
 pub(super) struct Shared<'a> {
     ports: BTreeMap<&'a PortKey, Vec<Network>>,
-    /// The sets that were made for them.
-    sets: Vec<SharedSet>,
 }
 
 /// A family, the length of a prefix, and the first address behind it.
@@ -74,10 +72,7 @@ impl<'a> Shared<'a> {
         if ports.len() <= FEW {
             ports.clear();
         }
-        Self {
-            ports,
-            sets: Vec::new(),
-        }
+        Self { ports }
     }
 
     pub(super) fn contains(&self, key: &PortKey) -> bool {
@@ -145,7 +140,8 @@ fn networks(family: Family, mut first: u128, last: u128) -> Vec<Network> {
 impl Compiler<'_> {
     /// The chains of ports that share sets.
     pub(super) fn shared_chains(&mut self, context: Context) {
-        let sets = self.shared.sets.clone();
+        let mut sets: Vec<SharedSet> = shared_sets(&self.ruleset).map(|(set, _)| set).collect();
+        sets.sort_unstable();
         for protocol in Protocol::ALL {
             let sets: Vec<_> = sets.iter().filter(|set| set.protocol == protocol).collect();
             let any = self.shared.ports.keys().any(|key| key.protocol == protocol);
@@ -157,13 +153,12 @@ impl Compiler<'_> {
                 tuple,
                 set: set.to_owned(),
             };
+            let refuse = [Expression::Protocol(l4), counted(SHARED_REFUSED), drop()];
             let mut rules = Vec::new();
+            // The element tells the line of the policy, as the comment of a port's own rule does.
             if tuple == Tuple::Packet {
-                let loopback = Expression::ToLoopback(tuple);
-                rules.push(Rule::new(
-                    vec![loopback, Expression::Counter, drop()],
-                    note("a loopback address never comes over a wire (RFC 1122, 3.2.1.3)"),
-                ));
+                let loopback = [Expression::ToLoopback(tuple)];
+                rules.push(Rule::new([&loopback[..], &refuse[..]].concat(), None));
             }
             for set in sets {
                 let source = Expression::PortSourceIn {
@@ -181,10 +176,7 @@ impl Compiler<'_> {
             if context == Context::Published {
                 rules.push(Rule::new(vec![jump(SPARED)], None));
             }
-            rules.push(Rule::new(
-                vec![Expression::Protocol(l4), counted(SHARED_REFUSED), drop()],
-                None,
-            ));
+            rules.push(Rule::new(refuse.to_vec(), None));
             rules.push(Rule::new(
                 vec![Expression::Counter, drop()],
                 note("nothing comes here: all ports are in the set"),
@@ -215,7 +207,6 @@ impl Compiler<'_> {
         }
         // Keys are ordered by the protocol's place, elements by its number, which is the same.
         counters.sort_unstable();
-        self.shared.sets = sets.keys().copied().collect();
         for (set, elements) in sets {
             let elements = match set.family {
                 Family::V4 => {
@@ -329,19 +320,17 @@ impl SharedSet {
 }
 
 /// The sets of a ruleset that ports share.
-#[must_use]
-pub fn shared_sets(ruleset: &Ruleset) -> Vec<(SharedSet, &Elements)> {
+pub fn shared_sets(ruleset: &Ruleset) -> impl Iterator<Item = (SharedSet, &Elements)> {
     let sets = ruleset.sets.range(PREFIX.to_owned()..);
     sets.take_while(|(name, _)| name.starts_with(PREFIX))
         .filter_map(|(name, set)| Some((SharedSet::named(name)?, &set.elements)))
-        .collect()
 }
 
 /// Who may reach a port that shares sets, as far as these are read.
 #[must_use]
 pub fn shared_sources(ruleset: &Ruleset, key: &PortKey) -> AddressSet {
-    let sets = shared_sets(ruleset).into_iter();
-    sets.filter(|(set, _)| set.protocol == key.protocol)
+    shared_sets(ruleset)
+        .filter(|(set, _)| set.protocol == key.protocol)
         .flat_map(|(set, elements)| set.networks(elements, Some(key.first)))
         .collect()
 }
