@@ -8,14 +8,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::compile::{key, port_of_chain, shared_ports};
+use crate::compile::{
+    SHARED_REFUSED, entries, key, port_of_chain, shared_ports, shared_sets, shared_sources,
+};
 use crate::doors::{Surroundings, Way, ways};
-use crate::eval::{Decision, Trace, evaluate};
+use crate::eval::{Decision, Element, Step, Trace, evaluate};
 use crate::host::HostView;
 use crate::host::engine::{PortRange, Transport};
 use crate::policy::PortKey;
-use crate::ruleset::nft::addresses;
-use crate::ruleset::{Elements, Expression, Origin, Ruleset, Verdict};
+use crate::policy::address::AddressSet;
+use crate::ruleset::{Expression, Family, Origin, Ruleset, Verdict};
 
 /// What was found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -141,7 +143,7 @@ fn expose(ruleset: &Ruleset, around: &Surroundings, way: Way, source: IpAddr) ->
     let mut who = BTreeSet::new();
     for trace in &traces {
         if let Some(step) = trace.steps.last() {
-            who.extend(allowed(ruleset, &step.chain, way.address.is_ipv4()));
+            who.extend(allowed(ruleset, step, &way));
         }
     }
     Exposure {
@@ -164,78 +166,90 @@ fn origin(trace: &Trace) -> Option<Origin> {
 /// How many addresses that are written in place are told one by one.
 const LISTED: usize = 3;
 
-/// Whom a chain lets through, by the sets that it looks up.
-fn allowed(ruleset: &Ruleset, chain: &str, v4: bool) -> Vec<String> {
-    let rules = ruleset.chains.get(chain).map_or(&[][..], |c| &c.rules);
-    let accepting = rules
+/// What is told of a list whose addresses were not read.
+const UNREAD: &str = "a long list";
+
+/// Whom the chain of a step lets through, by the sets that it looks up.
+fn allowed(ruleset: &Ruleset, step: &Step, way: &Way) -> Vec<String> {
+    let family = if way.address.is_ipv4() {
+        AddressSet::all_v4()
+    } else {
+        AddressSet::all_v6()
+    };
+    if let Some(key) = shared_port(step, way) {
+        return listed(&shared_sources(ruleset, &key).intersection(&family));
+    }
+    let chain = ruleset.chains.get(&step.chain);
+    let accepting = chain
+        .map_or(&[][..], |chain| &chain.rules)
         .iter()
         .filter(|rule| rule.expressions.last() == Some(&Expression::Verdict(Verdict::Accept)));
-    let sets = accepting.flat_map(|rule| &rule.expressions);
-    sets.filter_map(|expression| match expression {
-        Expression::SourceIn { set, .. } => Some(set),
-        _ => None,
-    })
-    .filter_map(|set| {
-        let elements = &ruleset.sets.get(set)?.elements;
-        let texts = texts(elements, v4)?;
-        match set.split('.').collect::<Vec<_>>()[..] {
-            // The set of a named source; see the names that the compiler gives.
-            [name, _] => Some(vec![name.to_owned()]),
-            _ if elements.len() > LISTED => Some(vec![format!("{} addresses", elements.len())]),
-            _ => Some(texts),
+    let mut who = Vec::new();
+    for expression in accepting.flat_map(|rule| &rule.expressions) {
+        let Expression::SourceIn { family, set, .. } = expression else {
+            continue;
+        };
+        if (*family == Family::V4) != way.address.is_ipv4() {
+            continue;
         }
-    })
-    .flatten()
-    .collect()
+        match (
+            &set.split('.').collect::<Vec<_>>()[..],
+            ruleset.sets.get(set),
+        ) {
+            (_, None) => {}
+            // The set of a named source; see the names that the compiler gives.
+            ([name, _], Some(_)) => who.push((*name).to_owned()),
+            // The compiler makes none that is empty.
+            (_, Some(set)) if set.elements.is_empty() => who.push(UNREAD.to_owned()),
+            (_, Some(set)) => who.extend(listed(&entries(&set.elements).collect())),
+        }
+    }
+    who
 }
 
-/// The addresses of a set; `None` if it is of the other family.
-fn texts(elements: &Elements, v4: bool) -> Option<Vec<String>> {
-    match elements {
-        Elements::Ipv4(_) | Elements::Ipv4Ranges(_) if !v4 => None,
-        Elements::Ipv6(_) | Elements::Ipv6Ranges(_) if v4 => None,
-        _ => Some(addresses(elements)),
+/// The port that a step refused, if it shares sets with others: its chain judges all of them.
+fn shared_port(step: &Step, way: &Way) -> Option<PortKey> {
+    let hit = step.hits.iter().find(|hit| hit.set == SHARED_REFUSED)?;
+    match hit.element {
+        Element::Ports(port, _) => Some(key(&PortRange {
+            address: None,
+            transport: way.transport,
+            first: port,
+            last: port,
+        })),
+        Element::Interface(_) | Element::Addresses(..) | Element::PortAddresses(..) => None,
+    }
+}
+
+/// The addresses, or only their number if they are many.
+fn listed(addresses: &AddressSet) -> Vec<String> {
+    match addresses.len() {
+        0..=LISTED => addresses.iter().map(|entry| entry.to_string()).collect(),
+        many => vec![format!("{many} addresses")],
     }
 }
 
 /// An address that is in no set of the ruleset.
 fn stranger(ruleset: &Ruleset, v4: bool) -> IpAddr {
-    let mut taken: Vec<(u128, u128)> = Vec::new();
-    for set in ruleset.sets.values() {
-        match &set.elements {
-            Elements::Ipv4(list) if v4 => taken.extend(list.iter().map(|a| both(u128::from(*a)))),
-            Elements::Ipv4Ranges(list) if v4 => {
-                taken.extend(list.iter().map(|(a, b)| (u128::from(*a), u128::from(*b))));
-            }
-            Elements::Ipv6(list) if !v4 => taken.extend(list.iter().map(|a| both(*a))),
-            Elements::Ipv6Ranges(list) if !v4 => taken.extend(list),
-            _ => {}
-        }
-    }
-    taken.sort_unstable();
+    let lists = ruleset.sets.values().flat_map(|set| entries(&set.elements));
+    let shared = shared_sets(ruleset);
+    let shared = shared.flat_map(|(set, elements)| set.networks(elements, None));
+    let free = lists.chain(shared).collect::<AddressSet>().complement();
     // From somewhere among the addresses that are in use, upwards; whoever has listed all of them
     // has no strangers, and then the last is as good as any.
-    let first = if v4 {
-        u128::from(u32::from(Ipv4Addr::new(11, 0, 0, 1)))
-    } else {
-        u128::from(Ipv6Addr::new(0x2a00, 0, 0, 0, 0, 0, 0, 1))
-    };
-    let mut free = first;
-    for (from, to) in taken {
-        if from <= free && free <= to {
-            free = to.saturating_add(1);
-        }
-    }
     if v4 {
-        let v4 = u32::try_from(free).unwrap_or(u32::MAX);
-        IpAddr::V4(v4.into())
+        let from = u32::from(Ipv4Addr::new(11, 0, 0, 1));
+        IpAddr::V4(first_free(free.v4(), from).unwrap_or(u32::MAX).into())
     } else {
-        IpAddr::V6(free.into())
+        let from = u128::from(Ipv6Addr::new(0x2a00, 0, 0, 0, 0, 0, 0, 1));
+        IpAddr::V6(first_free(free.v6(), from).unwrap_or(u128::MAX).into())
     }
 }
 
-fn both<T: Copy>(one: T) -> (T, T) {
-    (one, one)
+/// The first of these from one on.
+fn first_free<T: Ord + Copy>(free: &[(T, T)], from: T) -> Option<T> {
+    let (first, _) = free.iter().find(|(_, last)| *last >= from)?;
+    Some(from.max(*first))
 }
 
 /// The ports that rules name and nobody serves.

@@ -203,11 +203,10 @@ pub fn legacy_tables() -> Legacy {
     }
 }
 
-/// Whether a kernel of this release is older than 6.1: 5.10 refuses `fib` in the forward hook.
+/// Whether a kernel of this release is older than 6.1, or may be: 5.10 refuses `fib` in the forward
+/// hook.
 fn is_old(release: &str) -> bool {
-    let mut numbers = release.split(['.', '-']).map(|number| number.parse().ok());
-    let version: (Option<u32>, Option<u32>) = (numbers.next().flatten(), numbers.next().flatten());
-    version < (Some(6), Some(1))
+    kernel::version(release).is_none_or(|version| version < (6, 1))
 }
 
 fn either(a: Families, b: Families) -> Families {
@@ -245,10 +244,15 @@ mod tests {
 
     #[test]
     fn old_kernels_are_told_from_new_ones() {
-        for old in ["5.10.0-32-cloud-amd64", "5.15.0", "6.0.19"] {
+        for old in ["5.10.0-32-cloud-amd64", "5.15.0", "6.0.19", "unknown"] {
             assert!(is_old(old), "{old}");
         }
-        for new in ["6.1.0-50-amd64", "6.12.117+deb13-cloud-amd64", "7.2.13"] {
+        for new in [
+            "6.1.0-50-amd64",
+            "6.12.117+deb13-cloud-amd64",
+            "7.2.13",
+            "6.1+",
+        ] {
             assert!(!is_old(new), "{new}");
         }
     }

@@ -32,8 +32,8 @@ pub(super) fn run(
     let loaded = policy.map(|path| load(terminal, path)).transpose()?;
     let found = Site::find(&engine.ask(), Sockets::All)?;
     let kernel = Kernel::open()?;
-    // The elements of big lists are not read, which takes long: a stranger is in none of them.
-    let snapshot = kernel.survey()?;
+    // The elements of long lists are not read, which takes long: a stranger is in none of them.
+    let snapshot = kernel.survey_shared()?;
     let ruleset: Option<Ruleset> = match &loaded {
         Some(loaded) => Some(loaded.compile(&found.host)),
         None => snapshot.installed.map(|table| table.ruleset),

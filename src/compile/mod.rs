@@ -44,9 +44,12 @@ use crate::source::Span;
 pub use logged::logged;
 use names::Context;
 pub use names::port_of_chain;
+pub use port::entries;
 pub use published::{decisive, key, remembered, remembers, unnamed};
 use shared::Shared;
-pub use shared::{SHARED_ALLOWED, SHARED_REFUSED, SharedSet, port_key, shared_ports, shared_sets};
+pub use shared::{
+    SHARED_ALLOWED, SHARED_REFUSED, SharedSet, port_key, shared_ports, shared_sets, shared_sources,
+};
 
 /// The set of bridges that are known to belong to a container engine.
 pub const CONTAINERS: &str = "containers";

@@ -3,7 +3,7 @@
 use super::dispatch::tuple;
 use super::names::{self, Context};
 use super::{Compiler, SPARED, accept, drop, from_container, goto, jump};
-use crate::policy::address::AddressSet;
+use crate::policy::address::{AddressSet, Entry};
 use crate::policy::{PortKey, PortPolicy, Protocol, Refuse, SourceSelection};
 use crate::ruleset::{
     Direction, Elements, Expression, Family, L4Protocol, NameMatch, Reject, Rule, Set, Side, Tuple,
@@ -216,6 +216,25 @@ fn refusal(matches: &[Expression], key: &PortKey, port: &PortPolicy, comment: &s
     }
     rules.push(Rule::new(refuse, comment.to_owned()));
     rules
+}
+
+/// The addresses of a set; none of a set of something else, or of addresses beside ports, which are
+/// [networks](super::SharedSet::networks) by the name of the set.
+#[must_use]
+pub fn entries(elements: &Elements) -> Box<dyn Iterator<Item = Entry> + '_> {
+    match elements {
+        Elements::Ipv4(all) => Box::new(all.iter().map(|a| Entry::V4(*a, *a))),
+        Elements::Ipv4Ranges(all) => Box::new(all.iter().map(|(a, b)| Entry::V4(*a, *b))),
+        Elements::Ipv6(all) => Box::new(all.iter().map(|a| Entry::V6(*a, *a))),
+        Elements::Ipv6Ranges(all) => Box::new(all.iter().map(|(a, b)| Entry::V6(*a, *b))),
+        Elements::Interfaces(_)
+        | Elements::PortIpv4(_)
+        | Elements::PortIpv6(_)
+        | Elements::PortCounters(_)
+        | Elements::PortVerdicts(_)
+        | Elements::Ipv4Verdicts(_)
+        | Elements::Ipv6Verdicts(_) => Box::new(std::iter::empty()),
+    }
 }
 
 fn singles<T: Copy + PartialEq>(ranges: &[(T, T)]) -> Vec<T> {

@@ -16,7 +16,7 @@ use super::dispatch::{l4_protocol, tuple};
 use super::names::{self, Context};
 use super::port::SHORT;
 use super::{Compiler, SPARED, accept, drop, jump, note};
-use crate::policy::address::Entry;
+use crate::policy::address::{AddressSet, Entry};
 use crate::policy::{Policy, PortKey, PortPolicy, Protocol, Refuse};
 use crate::ruleset::{Elements, Expression, Family, L4Protocol, Rule, Ruleset, Set, Tuple};
 
@@ -37,8 +37,6 @@ pub const SHARED_REFUSED: &str = "shared.refused";
 #[derive(Debug, Default)]
 pub(super) struct Shared<'a> {
     ports: BTreeMap<&'a PortKey, Vec<Network>>,
-    /// The sets that were made for them.
-    sets: Vec<SharedSet>,
 }
 
 /// A family, the length of a prefix, and the first address behind it.
@@ -74,10 +72,7 @@ impl<'a> Shared<'a> {
         if ports.len() <= FEW {
             ports.clear();
         }
-        Self {
-            ports,
-            sets: Vec::new(),
-        }
+        Self { ports }
     }
 
     pub(super) fn contains(&self, key: &PortKey) -> bool {
@@ -145,7 +140,8 @@ fn networks(family: Family, mut first: u128, last: u128) -> Vec<Network> {
 impl Compiler<'_> {
     /// The chains of ports that share sets.
     pub(super) fn shared_chains(&mut self, context: Context) {
-        let sets = self.shared.sets.clone();
+        let mut sets: Vec<SharedSet> = shared_sets(&self.ruleset).map(|(set, _)| set).collect();
+        sets.sort_unstable();
         for protocol in Protocol::ALL {
             let sets: Vec<_> = sets.iter().filter(|set| set.protocol == protocol).collect();
             let any = self.shared.ports.keys().any(|key| key.protocol == protocol);
@@ -157,13 +153,12 @@ impl Compiler<'_> {
                 tuple,
                 set: set.to_owned(),
             };
+            let refuse = [Expression::Protocol(l4), counted(SHARED_REFUSED), drop()];
             let mut rules = Vec::new();
+            // The element tells the line of the policy, as the comment of a port's own rule does.
             if tuple == Tuple::Packet {
-                let loopback = Expression::ToLoopback(tuple);
-                rules.push(Rule::new(
-                    vec![loopback, Expression::Counter, drop()],
-                    note("a loopback address never comes over a wire (RFC 1122, 3.2.1.3)"),
-                ));
+                let loopback = [Expression::ToLoopback(tuple)];
+                rules.push(Rule::new([&loopback[..], &refuse[..]].concat(), None));
             }
             for set in sets {
                 let source = Expression::PortSourceIn {
@@ -181,10 +176,7 @@ impl Compiler<'_> {
             if context == Context::Published {
                 rules.push(Rule::new(vec![jump(SPARED)], None));
             }
-            rules.push(Rule::new(
-                vec![Expression::Protocol(l4), counted(SHARED_REFUSED), drop()],
-                None,
-            ));
+            rules.push(Rule::new(refuse.to_vec(), None));
             rules.push(Rule::new(
                 vec![Expression::Counter, drop()],
                 note("nothing comes here: all ports are in the set"),
@@ -215,7 +207,6 @@ impl Compiler<'_> {
         }
         // Keys are ordered by the protocol's place, elements by its number, which is the same.
         counters.sort_unstable();
-        self.shared.sets = sets.keys().copied().collect();
         for (set, elements) in sets {
             let elements = match set.family {
                 Family::V4 => {
@@ -295,38 +286,61 @@ impl SharedSet {
         (set.name() == name).then_some(set)
     }
 
-    /// Those of its elements that are about a port, as addresses, added to others.
-    pub fn sources(self, elements: &Elements, port: u16, sources: &mut Vec<Entry>) {
-        let length = self.length;
-        let host4 = |a: u32| a | u32::MAX.checked_shr(length.into()).unwrap_or(0);
-        let host6 = |a: u128| a | u128::MAX.checked_shr(length.into()).unwrap_or(0);
+    /// Its elements as networks, of all ports or of one.
+    #[must_use]
+    pub fn networks(
+        self,
+        elements: &Elements,
+        port: Option<u16>,
+    ) -> Box<dyn Iterator<Item = Entry> + '_> {
+        let length = u32::from(self.length);
+        let last4 = move |a: u32| a | u32::MAX.checked_shr(length).unwrap_or(0);
+        let last6 = move |a: u128| a | u128::MAX.checked_shr(length).unwrap_or(0);
         match elements {
             Elements::PortIpv4(all) => {
-                sources.extend(about(all, port, |e| e.0).map(|(_, a)| Entry::V4(*a, host4(*a))));
+                let some = about(all, port, |e| e.0).iter();
+                Box::new(some.map(move |(_, a)| Entry::V4(*a, last4(*a))))
             }
             Elements::PortIpv6(all) => {
-                sources.extend(about(all, port, |e| e.0).map(|(_, a)| Entry::V6(*a, host6(*a))));
+                let some = about(all, port, |e| e.0).iter();
+                Box::new(some.map(move |(_, a)| Entry::V6(*a, last6(*a))))
             }
-            _ => {}
+            // Others have put a set of another type in its place.
+            Elements::Ipv4(_)
+            | Elements::Ipv4Ranges(_)
+            | Elements::Ipv6(_)
+            | Elements::Ipv6Ranges(_)
+            | Elements::Interfaces(_)
+            | Elements::PortCounters(_)
+            | Elements::PortVerdicts(_)
+            | Elements::Ipv4Verdicts(_)
+            | Elements::Ipv6Verdicts(_) => Box::new(std::iter::empty()),
         }
     }
 }
 
 /// The sets of a ruleset that ports share.
-#[must_use]
-pub fn shared_sets(ruleset: &Ruleset) -> Vec<(SharedSet, &Elements)> {
+pub fn shared_sets(ruleset: &Ruleset) -> impl Iterator<Item = (SharedSet, &Elements)> {
     let sets = ruleset.sets.range(PREFIX.to_owned()..);
     sets.take_while(|(name, _)| name.starts_with(PREFIX))
         .filter_map(|(name, set)| Some((SharedSet::named(name)?, &set.elements)))
+}
+
+/// Who may reach a port that shares sets, as far as these are read.
+#[must_use]
+pub fn shared_sources(ruleset: &Ruleset, key: &PortKey) -> AddressSet {
+    shared_sets(ruleset)
+        .filter(|(set, _)| set.protocol == key.protocol)
+        .flat_map(|(set, elements)| set.networks(elements, Some(key.first)))
         .collect()
 }
 
-/// The elements of a port, of elements that ascend by it.
-fn about<T>(all: &[T], port: u16, of: impl Fn(&T) -> u16) -> impl Iterator<Item = &T> {
+/// The elements of a port, or of all, of elements that ascend by it.
+fn about<T>(all: &[T], port: Option<u16>, of: impl Fn(&T) -> u16) -> &[T] {
+    let Some(port) = port else { return all };
     let from = all.partition_point(|element| of(element) < port);
-    all[from..]
-        .iter()
-        .take_while(move |element| of(element) == port)
+    let to = all.partition_point(|element| of(element) <= port);
+    &all[from..to]
 }
 
 /// The ports of a ruleset that share sets, as a policy would name them, with the comment that leads

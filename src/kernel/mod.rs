@@ -13,6 +13,7 @@ use crate::netlink::request;
 use crate::netlink::snapshot::{Builder, Installed, Neighbour};
 use crate::netlink::socket::Socket;
 use crate::netlink::wire::{DUMP_INTERRUPTED, Malformed, Message, Messages, TooLong};
+use crate::ruleset::Elements;
 
 mod install;
 mod owner;
@@ -120,9 +121,11 @@ type Read = (Option<Installed>, Vec<Neighbour>);
 enum Depth {
     /// All of it.
     All,
-    /// All but the elements of sets of which something is remembered.
+    /// All but the elements of lists of addresses of which something is remembered.
+    Lists,
+    /// All but the elements of any set of which something is remembered.
     Remembered,
-    /// All but elements.
+    /// No elements but those that count.
     Outline,
 }
 
@@ -173,6 +176,15 @@ impl Kernel {
     /// See [`Error`](enum@Error).
     pub fn survey(&self) -> Result<Snapshot, Error> {
         self.consistent(Depth::Remembered)
+    }
+
+    /// The same with the elements of the sets that ports share, however big: they alone know who
+    /// may reach a port, and being hashes they are read back sooner than long lists are.
+    ///
+    /// # Errors
+    /// See [`Error`](enum@Error).
+    pub fn survey_shared(&self) -> Result<Snapshot, Error> {
+        self.consistent(Depth::Lists)
     }
 
     /// The same without the elements of any set but those that count: all others are empty.
@@ -270,13 +282,13 @@ impl Kernel {
                 return Ok(None);
             }
         }
-        let sets = if depth == Depth::Outline {
-            builder.counting()
-        } else {
-            let mut sets = builder.memories();
-            sets.extend(builder.to_be_read(depth == Depth::All));
-            sets
-        };
+        let mut sets = builder.memories();
+        match depth {
+            Depth::All => sets.extend(builder.to_be_read(|_| true)),
+            Depth::Lists => sets.extend(builder.to_be_read(is_shared)),
+            Depth::Remembered => sets.extend(builder.to_be_read(|_| false)),
+            Depth::Outline => sets = builder.counting(),
+        }
         for set in sets {
             if !add(&request::elements(&set), &mut builder)? && whole {
                 return Ok(None);
@@ -413,8 +425,13 @@ fn no_subsystem(errno: i32) -> bool {
         .any(|e| e.raw_os_error() == errno)
 }
 
+/// Whether elements are those of a set that ports share.
+fn is_shared(elements: &Elements) -> bool {
+    matches!(elements, Elements::PortIpv4(_) | Elements::PortIpv6(_))
+}
+
 /// The first two numbers of a kernel's release.
-fn version(release: &str) -> Option<(u32, u32)> {
+pub(crate) fn version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit());
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
@@ -427,6 +444,7 @@ mod tests {
     fn releases_are_compared_by_number() {
         assert_eq!(version("5.10.0-32-amd64"), Some((5, 10)));
         assert_eq!(version("6.18.44"), Some((6, 18)));
+        assert_eq!(version("6.1+"), Some((6, 1)));
         assert!(version("4.18.0-553.el8").unwrap() < OLDEST);
         assert!(version("5.9.1").unwrap() < OLDEST);
         assert_eq!(version("unknown"), None);

@@ -201,12 +201,12 @@ impl Builder {
             .collect()
     }
 
-    /// The sets of dfw's table whose elements are to be read, all of them or only those of which
-    /// nothing is remembered; they count as read from now on.
-    pub fn to_be_read(&mut self, all: bool) -> Vec<String> {
+    /// The sets of dfw's table whose elements are to be read: those of which nothing is remembered,
+    /// and others by the type of their elements. They count as read from now on.
+    pub fn to_be_read(&mut self, others: impl Fn(&Elements) -> bool) -> Vec<String> {
         let memories = &self.memories;
         let sets = self.sets.iter_mut();
-        sets.filter(|(name, _)| all || !memories.contains_key(*name))
+        sets.filter(|(name, set)| !memories.contains_key(*name) || others(&set.set.elements))
             .map(|(name, found)| {
                 found.read = true;
                 name.clone()
@@ -339,7 +339,7 @@ impl Installed {
                 builder.add(object)?;
             }
         }
-        builder.to_be_read(true);
+        builder.to_be_read(|_| true);
         Ok(builder.finish().0)
     }
 }

@@ -13,7 +13,8 @@ pub(super) fn split(text: &str) -> Option<(&str, &str)> {
     let is_key = !key.is_empty() && key.bytes().all(is_word);
     // `2001:db8::/32`, and Docker's `80:8080`.
     let address = text.split('/').next().unwrap_or(text);
-    let is_other = address.parse::<IpAddr>().is_ok() || value.parse::<PortKey>().is_ok();
+    let is_port = |text: &str| text.parse::<PortKey>().is_ok();
+    let is_other = address.parse::<IpAddr>().is_ok() || is_port(key) && is_port(value);
     // What is left of `2001:db8::` ends in a colon.
     let is_whole = !value.is_empty() && !value.ends_with(':');
     (is_key && is_whole && !is_other).then_some((key, value))
@@ -38,6 +39,7 @@ mod tests {
             ("53/udp:office", ("53/udp", "office")),
             ("443:203.0.113.0/24", ("443", "203.0.113.0/24")),
             ("default:deny", ("default", "deny")),
+            ("to:80", ("to", "80")),
         ] {
             assert_eq!(split(text), Some(meant));
         }

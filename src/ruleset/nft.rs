@@ -132,23 +132,6 @@ fn write_elements(f: &mut Formatter<'_>, elements: impl Iterator<Item = String>)
     }
 }
 
-/// The addresses of a set as text; none of a set of something else.
-pub(crate) fn addresses(elements: &Elements) -> Vec<String> {
-    match elements {
-        Elements::Ipv4(list) => list.iter().map(|a| range4(*a, *a)).collect(),
-        Elements::Ipv4Ranges(list) => list.iter().map(|(a, b)| range4(*a, *b)).collect(),
-        Elements::Ipv6(list) => list.iter().map(|a| range6(*a, *a)).collect(),
-        Elements::Ipv6Ranges(list) => list.iter().map(|(a, b)| range6(*a, *b)).collect(),
-        Elements::Interfaces(_)
-        | Elements::PortIpv4(_)
-        | Elements::PortIpv6(_)
-        | Elements::PortCounters(_)
-        | Elements::PortVerdicts(_)
-        | Elements::Ipv4Verdicts(_)
-        | Elements::Ipv6Verdicts(_) => Vec::new(),
-    }
-}
-
 /// Addresses from a first to a last one of the same family: one, a network, or `a-b`.
 pub(crate) fn span(first: IpAddr, last: IpAddr) -> String {
     match (first, last) {

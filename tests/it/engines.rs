@@ -6,13 +6,14 @@ use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
-use dfw::audit::{Turned, Unjudged, audit, turned};
+use dfw::audit::{Admits, Turned, Unjudged, audit, turned};
 use dfw::doors::{Families, Surroundings};
 use dfw::host::HostView;
 use dfw::host::docker;
 use dfw::host::engine::Engine;
 use dfw::init::{Allow, propose};
 use dfw::netlink::link::{Address, Link};
+use dfw::ruleset::{Elements, Ruleset};
 
 const FOLDER: &str = "tests/fixtures/engines";
 
@@ -123,33 +124,41 @@ fn networks_past_the_host_are_told() {
     assert_eq!(unjudged(&host), [apps]);
 }
 
-/// What strangers reach before and after, of what a real engine publishes.
-#[test]
-fn ports_that_open_and_close_to_strangers_are_told() {
+/// A host with a real engine that translates published ports of these families.
+fn docker(families: Families) -> (HostView, Surroundings) {
     let host = HostView {
         engines: vec![engine("docker-28.5")],
         ..HostView::default()
     };
+    let around = Surroundings {
+        interfaces: vec!["eth0".to_owned()],
+        translates: families,
+        forwards: families,
+        refuses: families,
+        ..Surroundings::default()
+    };
+    (host, around)
+}
+
+fn compiled(text: &str, host: &HostView) -> Ruleset {
+    let mut sources = dfw::source::Sources::in_memory([("p.yaml", text)]);
+    let files = sources.read_policies("p.yaml".as_ref()).unwrap();
+    let policy = dfw::policy::read(&mut sources, &files).unwrap().0;
+    dfw::compile::compile(&policy, host, &|span| dfw::ruleset::Origin {
+        file: "p.yaml".to_owned(),
+        line: sources.line_column(span).0,
+    })
+}
+
+/// What strangers reach before and after, of what a real engine publishes.
+#[test]
+fn ports_that_open_and_close_to_strangers_are_told() {
     let v4 = Families {
         v4: true,
         v6: false,
     };
-    let around = Surroundings {
-        interfaces: vec!["eth0".to_owned()],
-        translates: v4,
-        forwards: v4,
-        refuses: v4,
-        ..Surroundings::default()
-    };
-    let ruleset = |text: &str| {
-        let mut sources = dfw::source::Sources::in_memory([("p.yaml", text)]);
-        let files = sources.read_policies("p.yaml".as_ref()).unwrap();
-        let policy = dfw::policy::read(&mut sources, &files).unwrap().0;
-        dfw::compile::compile(&policy, &host, &|_| dfw::ruleset::Origin {
-            file: "p.yaml".to_owned(),
-            line: 1,
-        })
-    };
+    let (host, around) = docker(v4);
+    let ruleset = |text: &str| compiled(text, &host);
     let ports = |ways: &[dfw::doors::Way]| -> Vec<u16> {
         let ways = ways.iter().filter(|way| way.door == dfw::doors::Door::Dnat);
         let mut ports: Vec<u16> = ways.filter_map(|way| way.port).collect();
@@ -182,6 +191,60 @@ fn ports_that_open_and_close_to_strangers_are_told() {
     assert!(
         unchanged.closed.is_empty() && unchanged.opened.is_empty() && !unchanged.others.is_empty()
     );
+}
+
+/// So many ports share sets that they are not in chains of their own; nobody's answer changes.
+#[test]
+fn ports_that_share_sets_are_audited_as_others_are() {
+    let (host, around) = docker(Families { v4: true, v6: true });
+    let ruleset = |others: u16| {
+        let mut text = "default: deny
+ports:
+  8084: [203.0.113.0/24, '2000::/3', 8.0.0.0/6]
+  8443: [192.0.2.1-192.0.2.6]
+  8085: []
+  5384/udp: [192.0.2.1, 192.0.2.3, 192.0.2.5, 192.0.2.7, '2001:db8::1']
+"
+        .to_owned();
+        for port in (20_000..).take(usize::from(others)) {
+            writeln!(text, "  {port}: [10.0.0.1]").unwrap();
+        }
+        compiled(&text, &host)
+    };
+    let (few, many) = (ruleset(60), ruleset(61));
+    assert!(!few.chains.contains_key("shared-tcp") && many.chains.contains_key("shared-tcp"));
+    let exposures = audit(&host, &around, Some(&many)).exposures;
+    let told = |port: u16, v4: bool| {
+        let mut exposures = exposures.iter().filter(|e| e.way.address.is_ipv4() == v4);
+        let exposure = exposures.find(|e| e.way.port == Some(port)).unwrap();
+        let line = exposure.origin.as_ref().unwrap().line;
+        (exposure.admits.clone(), line)
+    };
+    let some = |who: &[&str]| Admits::Some(who.iter().map(ToString::to_string).collect());
+    assert_eq!(
+        told(8084, true),
+        (some(&["203.0.113.0/24", "8.0.0.0/6"]), 3)
+    );
+    assert_eq!(told(8084, false), (some(&["2000::/3"]), 3));
+    assert_eq!(told(8443, true), (some(&["192.0.2.1-192.0.2.6"]), 4));
+    assert_eq!(told(8085, true), (Admits::Nobody, 5));
+    assert_eq!(told(5384, true), (some(&["4 addresses"]), 6));
+    assert_eq!(told(5384, false), (some(&["2001:db8::1"]), 6));
+    assert_eq!(exposures, audit(&host, &around, Some(&few)).exposures);
+    let changed = turned(&host, &around, Some(&few), &many);
+    assert_eq!((changed.closed, changed.opened), (vec![], vec![]));
+}
+
+/// Addresses that were not read are told as such, not as none.
+#[test]
+fn a_list_that_was_not_read_is_not_nobody() {
+    let (host, around) = docker(Families { v4: true, v6: true });
+    let mut ruleset = compiled("default: deny\nports: {8443: [192.0.2.1]}", &host);
+    let set = ruleset.sets.get_mut("port-8443-tcp.allow.v4").unwrap();
+    set.elements = Elements::Ipv4Ranges(Vec::new());
+    let exposures = audit(&host, &around, Some(&ruleset)).exposures;
+    let told = exposures.iter().find(|e| e.way.port == Some(8443)).unwrap();
+    assert_eq!(told.admits, Admits::Some(vec!["a long list".to_owned()]));
 }
 
 fn describe(engine: &Engine) -> String {

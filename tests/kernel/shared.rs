@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use anyhow::{Context, Result, ensure};
+use dfw::netlink::snapshot::Installed;
 use serde_json::Value;
 
 use crate::Named;
+use crate::place::Place;
 use crate::property::same;
 use crate::support::probe::{Outcome, PATIENCE, SILENCE, Transport, ask};
 use crate::traffic::World;
@@ -17,6 +19,14 @@ pub(crate) const TRIALS: &[Named] = &[
     (
         "shared_sets_change_alone_and_keep_counters",
         shared_sets_change_alone_and_keep_counters,
+    ),
+    (
+        "what_others_do_to_shared_sets_is_told",
+        what_others_do_to_shared_sets_is_told,
+    ),
+    (
+        "of_big_shared_sets_only_what_is_known_is_told",
+        of_big_shared_sets_only_what_is_known_is_told,
     ),
 ];
 
@@ -159,4 +169,106 @@ fn shared_sets_change_alone_and_keep_counters() -> Result<()> {
     ])?;
     ensure!(told.contains("no changes"), "{told}");
     Ok(())
+}
+
+/// The changes that a plan tells, as `SIGN NAME` with what is told of each, joined by `; `.
+fn planned(place: &Place, text: &str) -> Result<BTreeMap<String, String>> {
+    let file = place.write("many.yaml", text)?;
+    let plan: Value =
+        serde_json::from_str(&place.dfw_ok(&["plan", "--json", &file.to_string_lossy()])?)?;
+    let changes = plan["changes"].as_array().context("no changes")?;
+    let told = changes.iter().map(|change| {
+        let texts = [("added", "+ "), ("removed", "- "), ("notes", "")].map(|(part, sign)| {
+            let texts = change[part].as_array().into_iter().flatten();
+            let texts = texts.filter_map(Value::as_str);
+            texts.map(|text| format!("{sign}{text}")).collect()
+        });
+        let texts: Vec<Vec<String>> = texts.into();
+        let name = format!(
+            "{} {}",
+            change["action"].as_str()?,
+            change["name"].as_str()?
+        );
+        Some((name, texts.concat().join("; ")))
+    });
+    told.collect::<Option<_>>().context("no name")
+}
+
+fn one(name: &str, text: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([(name.to_owned(), text.to_owned())])
+}
+
+fn what_others_do_to_shared_sets_is_told() -> Result<()> {
+    let place = Place::new()?;
+    let text = policy(70, "", CLIENT, "192.0.2.1");
+    let file = place.write("many.yaml", &text)?;
+    place.dfw_ok(&["apply", &file.to_string_lossy()])?;
+    same(&planned(&place, &text)?, &BTreeMap::new())?;
+    // Lines of the policy that move: those of 72 ports in two sets, and that of the default.
+    let told = planned(&place, &policy(70, "# moved\n", CLIENT, "192.0.2.1"))?;
+    let comments = told.get("change comments").context("no comments")?;
+    ensure!(
+        told.len() == 1 && comments.starts_with("of 1") && comments.contains("elements"),
+        "{told:?}"
+    );
+    place.nft("delete element inet dfw-nft shared.allowed { tcp . 80 }")?;
+    let told = one("change set shared.allowed", "+ tcp . 80");
+    same(&planned(&place, &text)?, &told)?;
+    // Beside a port that comes, which is told as such.
+    let more = planned(&place, &policy(71, "", CLIENT, "192.0.2.1"))?;
+    same(&more["change set shared.allowed"], &"+ tcp . 80".to_owned())?;
+    same(&more["add 8070/tcp"], &"+ 10.0.0.1; + 192.0.2.1".to_owned())?;
+    place.write("many.yaml", &text)?;
+    place.dfw_ok(&["apply", &file.to_string_lossy()])?;
+    place.nft("add element inet dfw-nft shared.allowed { tcp . 9 }")?;
+    let told = one("change set shared.allowed", "- tcp . 9");
+    same(&planned(&place, &text)?, &told)
+}
+
+fn of_big_shared_sets_only_what_is_known_is_told() -> Result<()> {
+    const MANY: u16 = 9_000;
+    let place = Place::new()?;
+    let text = policy(MANY, "", CLIENT, "192.0.2.1");
+    let file = place.write("many.yaml", &text)?;
+    place.dfw_ok(&["apply", &file.to_string_lossy()])?;
+    let read = |installed: &Installed| installed.facts.sets["shared.tcp.v4-32"].read;
+    let surveyed = place.kernel(|kernel| Ok(kernel.survey()?))?;
+    ensure!(!read(&surveyed.installed.context("nothing")?), "it is big");
+    // Who asks for ports must know them all.
+    let all = place.kernel(|kernel| Ok(kernel.survey_shared()?))?;
+    let all = all.installed.context("nothing")?;
+    ensure!(read(&all), "it is not read");
+    same(&all.ruleset, &place.installed()?)?;
+    // One port gets a chain of its own, and nobody gains or loses by it.
+    let own = "  8000: {allow: [10.0.0.1, 192.0.2.1], log: true}\n";
+    let logged = text.replacen("  8000: [10.0.0.1, 192.0.2.1]\n", own, 1);
+    same(
+        &planned(&place, &logged)?,
+        &one("change 8000/tcp", "log: true"),
+    )?;
+    let changed = logged.replacen("10.0.0.1, 192.0.2.1]", "10.0.0.1, 192.0.2.2]", 1);
+    same(
+        &planned(&place, &changed)?,
+        &one("change 8000/tcp", "+ 192.0.2.2; - 192.0.2.1; log: true"),
+    )?;
+    let gone = planned(&place, &policy(MANY - 1, "", CLIENT, "192.0.2.1"))?;
+    same(&gone, &one("remove 16999/tcp", "- 10.0.0.1; - 192.0.2.1"))?;
+    // More changes than the plan can tell.
+    let told = planned(&place, &policy(MANY, "", CLIENT, "192.0.2.1, 192.0.2.5"))?;
+    same(
+        &told,
+        &one("change set shared.tcp.v4-32", "now 27000 entries"),
+    )?;
+    // All sets go, and are not read.
+    let told = planned(&place, &policy(50, "", CLIENT, "192.0.2.1"))?;
+    let (gone, rest): (Vec<_>, Vec<_>) = told.iter().partition(|(name, _)| name.ends_with("/tcp"));
+    same(&gone.len(), &usize::from(MANY - 50))?;
+    let is_gone =
+        |(name, text): &(&String, &String)| name.starts_with("remove ") && text.is_empty();
+    ensure!(gone.iter().all(is_gone), "{gone:?}");
+    let set = (
+        "remove set shared.tcp.v4-32".to_owned(),
+        "a long list".to_owned(),
+    );
+    same(&rest, &vec![(&set.0, &set.1)])
 }

@@ -3,18 +3,22 @@
 //! Whatever a plan does has a line here. What follows from no difference of ports, sources or
 //! settings is told as what it is, rules or objects; so is what others have changed.
 
+mod rules;
+mod shared;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use crate::compile::{SHARED_ALLOWED, SHARED_REFUSED, SharedSet, port_of_chain, shared_sets};
+use crate::compile::{self, shared_sources};
 use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
-use crate::plan::{Installed, Plan, SetChange, Stray, align as align_rules};
-use crate::policy::PortKey;
-use crate::policy::address::{AddressSet, Entry};
-use crate::ruleset::{Elements, Rule, Ruleset, Set};
+use crate::plan::{Installed, Plan, SetChange, Stray};
+use crate::policy::address::AddressSet;
+use crate::ruleset::{Elements, Ruleset, Set};
+
+use shared::SharedChanges;
 
 use super::view::{Owner, Port, PortView, View, Who, bridges};
 
@@ -104,7 +108,7 @@ impl Changes {
                 plan,
                 was: View::of(old),
                 is: View::of(wanted),
-                shared: (shared_sets(old), shared_sets(wanted)),
+                shared: SharedChanges::of(installed, wanted, plan),
             };
             compare.ports(&mut list);
             compare.default(&mut list, first);
@@ -112,6 +116,7 @@ impl Changes {
             if !first {
                 compare.settings(&mut list);
             }
+            list.extend(compare.shared.unread());
             if drift != Some(false) || list.is_empty() {
                 compare.rules(&mut list);
             }
@@ -184,12 +189,8 @@ struct Compare<'a> {
     plan: &'a Plan<'a>,
     was: View,
     is: View,
-    /// The sets that ports share, before and after.
-    shared: (Shared<'a>, Shared<'a>),
+    shared: SharedChanges<'a>,
 }
-
-/// Sets that ports share.
-type Shared<'a> = Vec<(SharedSet, &'a Elements)>;
 
 impl Compare<'_> {
     fn ports(&self, list: &mut Vec<Change>) {
@@ -198,15 +199,18 @@ impl Compare<'_> {
             let change = match (self.was.ports.get(port), self.is.ports.get(port)) {
                 (None, Some(is)) => {
                     let mut change = Change::new(Action::Add, "port", &port.name);
-                    describe(&mut change.added, is, (self.new, &self.shared.1));
+                    describe(&mut change.added, is, self.new);
                     change
                 }
                 (Some(was), None) => {
                     let mut change = Change::new(Action::Remove, "port", &port.name);
                     match &was.shared {
-                        // Those of long lists are not read; what goes the plan knows.
-                        Some(key) => change.removed = texts(&self.shared_change(key).0),
-                        None => describe(&mut change.removed, was, (self.old, &self.shared.0)),
+                        Some(key) => {
+                            if let Some((sources, _)) = self.shared.of_port(key) {
+                                change.removed = texts_or_nobody(&sources);
+                            }
+                        }
+                        None => describe(&mut change.removed, was, self.old),
                     }
                     change
                 }
@@ -264,50 +268,22 @@ impl Compare<'_> {
         change
     }
 
-    /// Addresses of a port that shares sets with others, before or after.
+    /// Addresses of a port that shares sets with others, before or after. Of sets that the plan does
+    /// not know either, nothing is told here.
     fn shared(&self, was: &PortView, is: &PortView, change: &mut Change) {
-        let (removed, added) = if let (Some(key), Some(_)) = (&was.shared, &is.shared) {
-            self.shared_change(key)
-        } else {
-            let before = written(was, (self.old, &self.shared.0));
-            let after = written(is, (self.new, &self.shared.1));
-            let less = |all: &AddressSet, but: &AddressSet| all.intersection(&but.complement());
-            (less(&before, &after), less(&after, &before))
+        let (before, after) = match (&was.shared, &is.shared) {
+            (Some(key), Some(_)) => match self.shared.of_port(key) {
+                Some(both) => both,
+                None => return,
+            },
+            (Some(key), None) => match self.shared.of_port(key) {
+                Some((before, _)) => (before, written(is, self.new)),
+                None => return,
+            },
+            (None, Some(_) | None) => (written(was, self.old), written(is, self.new)),
         };
-        change.removed.extend(texts(&removed));
-        change.added.extend(texts(&added));
-    }
-
-    /// What a plan takes from a port that shares sets, and what it adds.
-    fn shared_change(&self, key: &PortKey) -> (AddressSet, AddressSet) {
-        let (mut less, mut more) = (Vec::new(), Vec::new());
-        for (name, change) in &self.plan.sets {
-            let Some(set) = SharedSet::named(name).filter(|set| set.protocol == key.protocol)
-            else {
-                continue;
-            };
-            match change {
-                SetChange::Same => {}
-                SetChange::Elements(delta) => {
-                    set.sources(&delta.removed, key.first, &mut less);
-                    set.sources(&delta.added, key.first, &mut more);
-                }
-                SetChange::New | SetChange::Gone | SetChange::Unknown => {
-                    for (ruleset, sources) in [(self.old, &mut less), (self.new, &mut more)] {
-                        if let Some(of) = ruleset.sets.get(*name) {
-                            set.sources(&of.elements, key.first, sources);
-                        }
-                    }
-                }
-            }
-        }
-        let (removed, added) = (
-            AddressSet::from_entries(less),
-            AddressSet::from_entries(more),
-        );
-        // A range is several networks, and may become others.
-        let both = removed.intersection(&added).complement();
-        (removed.intersection(&both), added.intersection(&both))
+        change.removed.extend(texts(&before.difference(&after)));
+        change.added.extend(texts(&after.difference(&before)));
     }
 
     /// Addresses that are written in place.
@@ -437,115 +413,18 @@ impl Compare<'_> {
             list.extend(Some(change).filter(|change| !change.is_empty()));
         }
     }
-
-    /// Rules that come and go, in whatever chain; their comments do not count.
-    fn rules(&self, list: &mut Vec<Change>) {
-        let nothing: &[Rule] = &[];
-        let names: BTreeSet<&String> = self
-            .old
-            .chains
-            .keys()
-            .chain(self.new.chains.keys())
-            .collect();
-        for name in names {
-            let rules = |ruleset: &'_ Ruleset| -> Vec<Rule> {
-                ruleset
-                    .chains
-                    .get(name)
-                    .map_or(nothing, |c| &c.rules)
-                    .to_vec()
-            };
-            let (old, new) = (rules(self.old), rules(self.new));
-            let same = align_rules(&old, &new);
-            let kept_old: BTreeSet<usize> = same.iter().map(|(old, _)| *old).collect();
-            let kept_new: BTreeSet<usize> = same.iter().map(|(_, new)| *new).collect();
-            let texts = |rules: &[Rule], kept: &BTreeSet<usize>| {
-                let rest = rules
-                    .iter()
-                    .enumerate()
-                    .filter(|(at, _)| !kept.contains(at));
-                let rest: Vec<_> = rest.map(|(_, rule)| format!("rule `{rule}`")).collect();
-                if rest.len() > LISTED {
-                    vec![count(rest.len(), "rule", "rules")]
-                } else {
-                    rest
-                }
-            };
-            let (is_old, is_new) = (
-                self.old.chains.contains_key(name),
-                self.new.chains.contains_key(name),
-            );
-            // Those of a port that comes or goes are told there.
-            if is_old != is_new && port_of_chain(name).is_some() {
-                continue;
-            }
-            let action = match (is_old, is_new) {
-                (false, true) => Action::Add,
-                (true, false) => Action::Remove,
-                _ => Action::Change,
-            };
-            let mut change = Change::new(action, "chain", format!("chain {name}"));
-            change.removed = texts(&old, &kept_old);
-            change.added = texts(&new, &kept_new);
-            if action != Action::Change || !change.is_empty() {
-                list.push(change);
-            }
-        }
-        for (name, set) in &self.plan.sets {
-            let is_told = Owner::of(name).is_some()
-                || SharedSet::named(name).is_some()
-                || [SHARED_ALLOWED, SHARED_REFUSED].contains(name)
-                || bridge_set(name);
-            let change = match set {
-                _ if is_told => continue,
-                SetChange::Same => continue,
-                SetChange::New => Change::new(Action::Add, "set", format!("set {name}")),
-                SetChange::Gone => Change::new(Action::Remove, "set", format!("set {name}")),
-                SetChange::Elements(_) | SetChange::Unknown => {
-                    let mut change = Change::new(Action::Change, "set", format!("set {name}"));
-                    self.addresses([(*name, set)].into_iter(), "", &mut change);
-                    change
-                }
-            };
-            list.push(change);
-        }
-    }
-
-    /// Nothing but what judges no packet.
-    fn rest(&self) -> Change {
-        let comments = |ruleset: &Ruleset| -> Vec<Option<String>> {
-            let rules = ruleset.chains.values().flat_map(|chain| &chain.rules);
-            let sets = ruleset.sets.values().map(|set| set.comment.clone());
-            rules.map(|rule| rule.comment.clone()).chain(sets).collect()
-        };
-        let (was, is) = (comments(self.old), comments(self.new));
-        let different = was.iter().zip(&is).filter(|(a, b)| a != b).count();
-        let name = "comments";
-        if different == 0 {
-            Change::new(Action::Remove, "leftovers", "leftovers")
-                .note("of an apply that was interrupted, or of what dfw remembers")
-        } else {
-            let many = count(different, "rule or set", "rules and sets");
-            Change::new(Action::Change, "comments", name)
-                .note(format!("of {many}, which tell the line of the policy"))
-        }
-    }
 }
 
 /// Who may reach a port, in the words of the policy.
-fn describe(text: &mut Vec<String>, view: &PortView, of: (&Ruleset, &[(SharedSet, &Elements)])) {
-    let ruleset = of.0;
-    if view.shared.is_some() {
-        text.extend(texts(&written(view, of)));
-    } else {
-        text.extend(names(&view.allow, &view.chain, true, ruleset));
-    }
-    if text.is_empty() {
-        text.push("nobody".to_owned());
-    }
+fn describe(text: &mut Vec<String>, view: &PortView, ruleset: &Ruleset) {
     // Nothing else is said of a port that shares sets.
     if view.shared.is_some() {
+        text.extend(texts_or_nobody(&written(view, ruleset)));
         return;
+    }
+    text.extend(names(&view.allow, &view.chain, true, ruleset));
+    if text.is_empty() {
+        text.push("nobody".to_owned());
     }
     let except = names(&view.except, &view.chain, false, ruleset);
     text.extend(except.into_iter().map(|name| format!("except {name}")));
@@ -575,38 +454,13 @@ fn names(who: &Who, chain: &str, allowed: bool, ruleset: &Ruleset) -> Vec<String
 }
 
 /// The addresses that are written in place for a port, allowed ones, as far as they are read.
-fn written(
-    view: &PortView,
-    (ruleset, shared): (&Ruleset, &[(SharedSet, &Elements)]),
-) -> AddressSet {
+fn written(view: &PortView, ruleset: &Ruleset) -> AddressSet {
     if let Some(key) = &view.shared {
-        let mut sources = Vec::new();
-        for (set, elements) in shared {
-            if set.protocol == key.protocol {
-                set.sources(elements, key.first, &mut sources);
-            }
-        }
-        return AddressSet::from_entries(sources);
+        return shared_sources(ruleset, key);
     }
     let own = Owner::Port(view.chain.clone(), true);
-    let entries = sets_of(ruleset, &own).flat_map(|set| entries_of(&set.elements));
+    let entries = sets_of(ruleset, &own).flat_map(|set| compile::entries(&set.elements));
     AddressSet::from_entries(entries)
-}
-
-fn entries_of(elements: &Elements) -> Vec<Entry> {
-    match elements {
-        Elements::Ipv4(all) => all.iter().map(|a| Entry::V4(*a, *a)).collect(),
-        Elements::Ipv4Ranges(all) => all.iter().map(|(a, b)| Entry::V4(*a, *b)).collect(),
-        Elements::Ipv6(all) => all.iter().map(|a| Entry::V6(*a, *a)).collect(),
-        Elements::Ipv6Ranges(all) => all.iter().map(|(a, b)| Entry::V6(*a, *b)).collect(),
-        Elements::Interfaces(_)
-        | Elements::PortIpv4(_)
-        | Elements::PortIpv6(_)
-        | Elements::PortCounters(_)
-        | Elements::PortVerdicts(_)
-        | Elements::Ipv4Verdicts(_)
-        | Elements::Ipv6Verdicts(_) => Vec::new(),
-    }
 }
 
 /// The addresses, or only their number if they are many.
@@ -617,13 +471,17 @@ fn texts(addresses: &AddressSet) -> Vec<String> {
     )
 }
 
+fn texts_or_nobody(addresses: &AddressSet) -> Vec<String> {
+    if addresses.is_empty() {
+        vec!["nobody".to_owned()]
+    } else {
+        texts(addresses)
+    }
+}
+
 fn entries(of: &Owner, ruleset: &Ruleset) -> usize {
     let sets = sets_of(ruleset, of);
     sets.map(|set| set.elements.len()).sum()
-}
-
-fn bridge_set(name: &str) -> bool {
-    [crate::compile::CONTAINERS, crate::compile::FOREIGN].contains(&name)
 }
 
 fn stray(stray: &Stray) -> Change {
