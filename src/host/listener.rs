@@ -112,6 +112,15 @@ fn look<T: Default + Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
         .unwrap_or_default()
 }
 
+/// Whether all processes of this machine can be looked at: whoever sees the first of its first process
+/// namespace sees every one. A container sees its own, and who lacks `CAP_SYS_PTRACE` those like itself.
+#[must_use]
+pub fn sees_all() -> bool {
+    /// `PROC_PID_INIT_INO` of the kernel.
+    const FIRST: &str = "pid:[4026531836]";
+    look(|| std::fs::read_link("/proc/1/ns/pid").is_ok_and(|first| first.as_os_str() == FIRST))
+}
+
 /// Finds out who holds the sockets, and in which of the engines' containers they live.
 #[must_use]
 pub fn listeners(sockets: &[Socket], engines: &[Engine]) -> Vec<Listener> {
