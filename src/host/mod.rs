@@ -7,6 +7,7 @@
 //! ```
 
 mod activation;
+mod busy;
 pub mod docker;
 pub mod engine;
 pub mod follow;
