@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bollard::Docker;
 use bollard::errors::Error as ApiError;
-use bollard::models::EventMessage;
+use bollard::models::{EventMessage, EventMessageTypeEnum as Kind};
 use bollard::query_parameters::EventsOptionsBuilder;
 use futures_util::future::{Either, select};
 use futures_util::{FutureExt, StreamExt};
@@ -176,14 +176,18 @@ fn is_creation(event: Option<&Result<EventMessage, ApiError>>) -> bool {
 /// Whether what an engine publishes may have changed; or what the end of all events means.
 fn matters(event: Option<Result<EventMessage, ApiError>>) -> Result<bool, Refusal> {
     match event {
-        Some(Ok(event)) => Ok(concerns(event.action.as_deref())),
+        Some(Ok(event)) => Ok(concerns(event.typ, event.action.as_deref())),
         Some(Err(error)) => Err(error.into()),
         None => Err(Refusal::NobodyThere),
     }
 }
 
-/// Whether what an engine publishes may have changed: not by what happens inside of containers.
-fn concerns(action: Option<&str>) -> bool {
+/// Whether what an engine publishes may have changed: not by what happens inside of containers, nor by
+/// what they are made of. Podman 3 could not be asked for some kinds of events only.
+fn concerns(kind: Option<Kind>, action: Option<&str>) -> bool {
+    if matches!(kind, Some(Kind::IMAGE | Kind::VOLUME | Kind::BUILDER)) {
+        return false;
+    }
     action.is_none_or(|action| {
         let inside = [
             "exec_",
@@ -206,16 +210,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_happens_inside_of_containers_is_left_out() {
+    fn what_changes_no_port_is_left_out() {
         for action in [
             "create", "start", "die", "destroy", "connect", "update", "reload",
         ] {
-            assert!(concerns(Some(action)), "{action}");
+            assert!(concerns(Some(Kind::CONTAINER), Some(action)), "{action}");
         }
         for action in ["exec_create: sh", "health_status: healthy", "top"] {
-            assert!(!concerns(Some(action)), "{action}");
+            assert!(!concerns(Some(Kind::CONTAINER), Some(action)), "{action}");
         }
-        assert!(concerns(None));
+        assert!(!concerns(Some(Kind::IMAGE), Some("pull")));
+        assert!(!concerns(Some(Kind::VOLUME), Some("create")));
+        assert!(concerns(Some(Kind::NETWORK), Some("create")));
+        assert!(concerns(None, None));
     }
 
     #[test]
