@@ -111,6 +111,7 @@ impl Site {
                 });
             }
             host.listeners = listener::listeners(&waiting, &host.engines);
+            host.blind = host.listeners.iter().any(|l| l.owner.is_none()) && !listener::sees_all();
         }
         Ok(Self {
             host,

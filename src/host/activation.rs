@@ -2,9 +2,9 @@
 //! engine that somebody has stopped is not dfw's to start.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-
-use procfs::net::{UnixState, unix};
 
 use super::listener;
 
@@ -19,16 +19,54 @@ pub(super) fn is_asleep(path: &Path) -> bool {
     if path.ends_with(SERVES_ASKERS) {
         return false;
     }
-    let sockets: BTreeSet<u64> = unix()
-        .into_iter()
-        .flatten()
-        .filter(|socket| socket.state == UnixState::UNCONNECTED)
-        .filter(|socket| {
-            let bound = socket.path.as_deref().and_then(|at| at.canonicalize().ok());
-            bound.as_ref() == Some(&path)
-        })
-        .map(|socket| socket.inode)
-        .collect();
-    let holders = listener::holders(sockets);
-    !holders.is_empty() && holders.iter().all(|name| name == "systemd")
+    let sockets = std::fs::read("/proc/net/unix").unwrap_or_default();
+    listener::waits_for_clients(bound(&sockets, &path))
+}
+
+/// The inodes of the sockets that wait for clients at a path, by `/proc/net/unix`. Anybody may bind
+/// sockets at paths that are no text, so its lines are none either.
+fn bound(sockets: &[u8], at: &Path) -> BTreeSet<u64> {
+    let lines = sockets.split(|byte| *byte == b'\n');
+    let waiting = lines.filter_map(waiting);
+    waiting
+        .filter(|(_, path)| path.canonicalize().is_ok_and(|path| path == at))
+        .map(|(inode, _)| inode)
+        .collect()
+}
+
+/// The inode and the path of a socket that has one and is not connected.
+fn waiting(line: &[u8]) -> Option<(u64, &Path)> {
+    /// `SS_UNCONNECTED`, which those that listen are as well.
+    const UNCONNECTED: &str = "01";
+    // Number, references, protocol, flags, type, state and inode.
+    let mut fields = [""; 7];
+    let mut rest = line;
+    for field in &mut fields {
+        rest = rest.trim_ascii_start();
+        let (first, others) = rest.split_at(rest.iter().position(|byte| *byte == b' ')?);
+        *field = str::from_utf8(first).ok()?;
+        rest = others;
+    }
+    let [.., state, inode] = fields;
+    let path = Path::new(OsStr::from_bytes(rest.get(1..)?));
+    (state == UNCONNECTED).then_some((inode.parse().ok()?, path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Anybody may bind one at a path that is no text.
+    #[test]
+    fn no_path_of_others_hides_a_socket() {
+        let sockets = b"Num       RefCount Protocol Flags    Type St Inode Path
+0000000000000000: 00000002 00000000 00010000 0001 01 77777 /tmp/\xff\xfe
+0000000000000000: 00000002 00000000 00010000 0001 01   812 /
+0000000000000000: 00000003 00000000 00000000 0001 03   813 /
+0000000000000000: 00000003 00000000 00000000 0001 01   814
+0000000000000000: 00000002 00000000 00010000 0001 01 12345 @abstract one
+";
+        assert_eq!(bound(sockets, Path::new("/")), [812].into());
+        assert_eq!(bound(sockets, Path::new("/nowhere")), [].into());
+    }
 }

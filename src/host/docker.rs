@@ -8,15 +8,18 @@ use std::time::Duration;
 
 use bollard::errors::Error as ApiError;
 use bollard::models::{
-    ContainerInspectResponse, EndpointPortConfig, EndpointPortConfigProtocolEnum,
+    ContainerInspectResponse, ContainerSummary, EndpointPortConfig, EndpointPortConfigProtocolEnum,
     EndpointPortConfigPublishModeEnum, Network as ApiNetwork, PortMap, Service as ApiService,
     SystemInfo, SystemVersion,
 };
 use bollard::query_parameters::ListContainersOptionsBuilder;
 use bollard::{API_DEFAULT_VERSION, Docker};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Deserialize;
+use tokio::time::{Instant, timeout_at};
 
 use super::activation;
+use super::busy;
 use super::engine::{
     Container, Endpoint, Engine, GatewayMode, Kind, Network, Published, Service, Transport,
 };
@@ -32,6 +35,12 @@ pub(super) const SOCKETS: [&str; 3] = [
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// How long one answer may take.
 const PATIENCE_EACH: u64 = 5;
+/// How long it may say nothing of one container: while it starts or stops one, it may be long.
+const PATIENCE_CONTAINER: Duration = Duration::from_secs(2);
+/// How long it may tell of containers in all, which leaves time for the rest.
+const PATIENCE_CONTAINERS: Duration = Duration::from_secs(8);
+/// How many containers it is asked of at once.
+const AT_ONCE: usize = 8;
 /// The way that Docker names a bridge whose name nobody has chosen: this much of the identifier.
 const BRIDGE_ID: usize = 12;
 
@@ -74,7 +83,13 @@ pub struct Answers {
     /// `GET /services`; nothing from who manages no swarm.
     #[serde(rename = "services", default)]
     services: Vec<ApiService>,
+    /// Whether it said nothing of some containers in time, of which less is known then.
+    #[serde(skip)]
+    pub(super) partial: bool,
 }
+
+/// The ports of containers as they were told last, by the container's identifier.
+pub(super) type Told = HashMap<String, PortMap>;
 
 /// Asks engines. Who is not there is no error; who is there and does not answer is.
 #[must_use]
@@ -159,7 +174,7 @@ fn ask_one(address: &str) -> Result<Engine, Refusal> {
 }
 
 async fn answers(address: &str) -> Result<Answers, Refusal> {
-    answers_of(&connect(address).await?).await
+    answers_of(&connect(address).await?, &mut Told::new()).await
 }
 
 /// The path of a socket's address; of others, something that is none.
@@ -186,23 +201,27 @@ pub(super) async fn connect(address: &str) -> Result<Docker, Refusal> {
     Ok(docker.negotiate_version().await?)
 }
 
-/// Asks for everything.
-pub(super) async fn answers_of(docker: &Docker) -> Result<Answers, Refusal> {
+/// Asks for everything. Of a container that the engine says nothing of, its list tells some, and what
+/// was told before the rest.
+pub(super) async fn answers_of(docker: &Docker, told: &mut Told) -> Result<Answers, Refusal> {
     // Containers first, the newest of which is the first of all: one that was created just now tells
     // its ports until it is started.
     let all = ListContainersOptionsBuilder::new().all(true).build();
-    let mut containers = Vec::new();
-    for summary in docker.list_containers(Some(all)).await? {
-        let Some(id) = summary.id else { continue };
-        match docker.inspect_container(&id, None).await {
-            Ok(container) => containers.push(container),
-            // It has gone since.
-            Err(ApiError::DockerResponseServerError {
-                status_code: 404, ..
-            }) => {}
-            Err(error) => return Err(error.into()),
+    let listed = docker.list_containers(Some(all)).await?;
+    let end = Instant::now() + PATIENCE_CONTAINERS;
+    let answers = stream::iter(listed).map(|summary| inspect(docker, summary, end));
+    let answers: Vec<_> = answers.buffer_unordered(AT_ONCE).try_collect().await?;
+    let (mut containers, mut busy) = (Vec::new(), Vec::new());
+    for answer in answers {
+        match answer {
+            Inspected::Container(container) => containers.push(*container),
+            Inspected::Busy(summary) => busy.push(*summary),
+            Inspected::Gone => {}
         }
     }
+    let partial = !busy.is_empty();
+    containers.extend(busy.into_iter().map(|summary| busy::outline(summary, told)));
+    *told = containers.iter().filter_map(busy::ports).collect();
     let version = docker.version().await?;
     let info = docker.info().await?;
     let networks = docker.list_networks(None).await?;
@@ -214,7 +233,35 @@ pub(super) async fn answers_of(docker: &Docker) -> Result<Answers, Refusal> {
         networks,
         containers,
         services,
+        partial,
     })
+}
+
+enum Inspected {
+    Container(Box<ContainerInspectResponse>),
+    /// No answer in time.
+    Busy(Box<ContainerSummary>),
+    /// It has gone since.
+    Gone,
+}
+
+async fn inspect(
+    docker: &Docker,
+    summary: ContainerSummary,
+    end: Instant,
+) -> Result<Inspected, Refusal> {
+    let Some(id) = &summary.id else {
+        return Ok(Inspected::Gone);
+    };
+    let end = end.min(Instant::now() + PATIENCE_CONTAINER);
+    match timeout_at(end, docker.inspect_container(id, None)).await {
+        Ok(Ok(container)) => Ok(Inspected::Container(Box::new(container))),
+        Ok(Err(ApiError::DockerResponseServerError {
+            status_code: 404, ..
+        })) => Ok(Inspected::Gone),
+        Ok(Err(error)) => Err(error.into()),
+        Err(_) => Ok(Inspected::Busy(Box::new(summary))),
+    }
 }
 
 /// Puts the answers of one engine together.
@@ -226,6 +273,7 @@ pub fn engine(address: &str, answers: Answers) -> Engine {
         networks,
         containers,
         services,
+        partial: _,
     } = answers;
     let is_podman = version.components.iter().flatten().any(|component| {
         component

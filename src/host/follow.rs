@@ -1,20 +1,21 @@
 //! Staying with a container engine: asking it again whenever it says that something has changed.
 
 use std::convert::Infallible;
+use std::future::pending;
 use std::path::Path;
 use std::pin::pin;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bollard::Docker;
 use bollard::errors::Error as ApiError;
-use bollard::models::EventMessage;
+use bollard::models::{EventMessage, EventMessageTypeEnum as Kind};
 use bollard::query_parameters::EventsOptionsBuilder;
 use futures_util::future::{Either, select};
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-use super::docker::{self, Ask, Refusal, Unanswered};
+use super::docker::{self, Ask, Refusal, Told, Unanswered};
 use super::engine::Engine;
 
 /// How long it takes until an engine that was lost is asked again: at first, and at most.
@@ -25,6 +26,8 @@ const WAIT_FOR_SOCKET: Duration = Duration::from_mins(1);
 /// From when on events are asked for, in seconds before the question: whatever happens between the
 /// answers and the first event is told again.
 const OVERLAP: u64 = 2;
+/// When it is asked again for containers of which it said nothing in time.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// What has become of an engine.
 #[derive(Debug)]
@@ -60,12 +63,15 @@ pub fn addresses(whom: &Ask) -> Vec<String> {
 /// again at once.
 pub async fn follow(address: &str, mut tell: impl FnMut(Report), wake: &Notify) -> Infallible {
     let mut wait = FIRST_WAIT;
+    let mut told = Told::new();
     loop {
         let refusal = match docker::connect(address).await {
-            Ok(docker) => match stay(address, &docker, &mut tell, wake, &mut wait).await {
-                Ok(never) => match never {},
-                Err(refusal) => refusal,
-            },
+            Ok(docker) => {
+                match stay(address, &docker, &mut told, &mut tell, wake, &mut wait).await {
+                    Ok(never) => match never {},
+                    Err(refusal) => refusal,
+                }
+            }
             Err(refusal) => refusal,
         };
         let path = docker::path(address);
@@ -101,6 +107,7 @@ pub async fn follow(address: &str, mut tell: impl FnMut(Report), wake: &Notify) 
 async fn stay(
     address: &str,
     docker: &Docker,
+    told: &mut Told,
     tell: &mut impl FnMut(Report),
     wake: &Notify,
     wait: &mut Duration,
@@ -112,7 +119,7 @@ async fn stay(
         .build();
     let mut events = pin!(docker.events(Some(options)));
     loop {
-        let mut asking = pin!(timeout(docker::PATIENCE, docker::answers_of(docker)));
+        let mut asking = pin!(timeout(docker::PATIENCE, docker::answers_of(docker, told)));
         let mut outdated = false;
         let answers = loop {
             match select(asking.as_mut(), events.next()).await {
@@ -130,11 +137,19 @@ async fn stay(
             Ok(Err(refusal)) => return Err(refusal),
             Err(_) => return Err(Refusal::Slow),
         };
+        let partial = answers.partial;
         tell(Report::Answer(Box::new(docker::engine(address, answers))));
         *wait = FIRST_WAIT;
+        let mut again = pin!(async {
+            match partial {
+                true => sleep(AGAIN).await,
+                false => pending().await,
+            }
+        });
         let mut created = false;
         while !outdated {
-            outdated = match select(events.next(), pin!(wake.notified())).await {
+            let woken = pin!(wake.notified());
+            outdated = match select(events.next(), select(woken, again.as_mut())).await {
                 Either::Left((event, _)) => {
                     created = is_creation(event.as_ref());
                     matters(event)?
@@ -161,14 +176,18 @@ fn is_creation(event: Option<&Result<EventMessage, ApiError>>) -> bool {
 /// Whether what an engine publishes may have changed; or what the end of all events means.
 fn matters(event: Option<Result<EventMessage, ApiError>>) -> Result<bool, Refusal> {
     match event {
-        Some(Ok(event)) => Ok(concerns(event.action.as_deref())),
+        Some(Ok(event)) => Ok(concerns(event.typ, event.action.as_deref())),
         Some(Err(error)) => Err(error.into()),
         None => Err(Refusal::NobodyThere),
     }
 }
 
-/// Whether what an engine publishes may have changed: not by what happens inside of containers.
-fn concerns(action: Option<&str>) -> bool {
+/// Whether what an engine publishes may have changed: not by what happens inside of containers, nor by
+/// what they are made of. Podman 3 could not be asked for some kinds of events only.
+fn concerns(kind: Option<Kind>, action: Option<&str>) -> bool {
+    if matches!(kind, Some(Kind::IMAGE | Kind::VOLUME | Kind::BUILDER)) {
+        return false;
+    }
     action.is_none_or(|action| {
         let inside = [
             "exec_",
@@ -191,16 +210,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_happens_inside_of_containers_is_left_out() {
+    fn what_changes_no_port_is_left_out() {
         for action in [
             "create", "start", "die", "destroy", "connect", "update", "reload",
         ] {
-            assert!(concerns(Some(action)), "{action}");
+            assert!(concerns(Some(Kind::CONTAINER), Some(action)), "{action}");
         }
         for action in ["exec_create: sh", "health_status: healthy", "top"] {
-            assert!(!concerns(Some(action)), "{action}");
+            assert!(!concerns(Some(Kind::CONTAINER), Some(action)), "{action}");
         }
-        assert!(concerns(None));
+        assert!(!concerns(Some(Kind::IMAGE), Some("pull")));
+        assert!(!concerns(Some(Kind::VOLUME), Some("create")));
+        assert!(concerns(Some(Kind::NETWORK), Some("create")));
+        assert!(concerns(None, None));
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub struct Owner {
 
 /// What Docker starts for each published port, and calls so.
 const PROXY: &str = "docker-proxy";
+/// What listens for services that do not run.
+const SYSTEMD: &str = "systemd";
 
 impl Owner {
     /// Whether all that it listens for is a published port.
@@ -112,6 +114,15 @@ fn look<T: Default + Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
         .unwrap_or_default()
 }
 
+/// Whether all processes of this machine can be looked at: whoever sees the first of its first process
+/// namespace sees every one. A container sees its own, and who lacks `CAP_SYS_PTRACE` those like itself.
+#[must_use]
+pub fn sees_all() -> bool {
+    /// `PROC_PID_INIT_INO` of the kernel.
+    const FIRST: &str = "pid:[4026531836]";
+    look(|| std::fs::read_link("/proc/1/ns/pid").is_ok_and(|first| first.as_os_str() == FIRST))
+}
+
 /// Finds out who holds the sockets, and in which of the engines' containers they live.
 #[must_use]
 pub fn listeners(sockets: &[Socket], engines: &[Engine]) -> Vec<Listener> {
@@ -175,43 +186,39 @@ fn inodes(process: &Entry) -> impl Iterator<Item = u64> + use<> {
     })
 }
 
-/// The names of the programs that hold one of these sockets.
-#[must_use]
-pub(super) fn holders(sockets: BTreeSet<u64>) -> BTreeSet<String> {
+/// Whether systemd holds one of these sockets, and nobody else does.
+pub(super) fn waits_for_clients(sockets: BTreeSet<u64>) -> bool {
+    if sockets.is_empty() {
+        return false;
+    }
     look(move || {
-        let processes = all_processes().into_iter().flatten().flatten();
-        let holders =
-            processes.filter(|process| inodes(process).any(|inode| sockets.contains(&inode)));
-        holders
-            .filter_map(|process| Some(process.stat().ok()?.comm))
-            .collect()
+        let holds = |process: &Entry| inodes(process).any(|inode| sockets.contains(&inode));
+        let waits = named(SYSTEMD).any(|process| holds(&process));
+        // Only then every process is looked into, until somebody else is found.
+        let mut all = all_processes().into_iter().flatten().flatten();
+        let is_systemd = |process: &Entry| process.stat().is_ok_and(|stat| stat.comm == SYSTEMD);
+        waits && all.all(|process| !holds(&process) || is_systemd(&process))
     })
 }
 
-/// The inodes of the sockets that docker-proxy holds. It looks at every process's name, and no further.
+/// The inodes of the sockets that docker-proxy holds.
 #[must_use]
 pub fn proxied() -> BTreeSet<u64> {
-    look(proxied_here)
+    look(|| named(PROXY).flat_map(|process| inodes(&process)).collect())
 }
 
-fn proxied_here() -> BTreeSet<u64> {
-    let mut all = BTreeSet::new();
-    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let number = entry.file_name();
-        let Some(pid) = number.to_str().and_then(|number| number.parse().ok()) else {
-            continue;
-        };
+/// The processes of this name. It looks at every process's name, and no further.
+fn named(wanted: &'static str) -> impl Iterator<Item = Entry> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(move |entry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
         // No program's name is longer, and nobody has to ask for its length.
         let mut name = [0; 16];
-        let path = format!("/proc/{pid}/comm");
-        let length = File::open(path).and_then(|mut file| file.read(&mut name));
-        if length.is_ok_and(|length| name[..length].trim_ascii() == PROXY.as_bytes())
-            && let Ok(process) = Entry::new(pid)
-        {
-            all.extend(inodes(&process));
-        }
-    }
-    all
+        let mut file = File::open(format!("/proc/{pid}/comm")).ok()?;
+        let length = file.read(&mut name).ok()?;
+        let found = name[..length].trim_ascii() == wanted.as_bytes();
+        found.then(|| Entry::new(pid).ok()).flatten()
+    })
 }
 
 fn describe(process: &Entry, homes: &Homes) -> Option<Owner> {

@@ -7,6 +7,7 @@
 //! ```
 
 mod activation;
+mod busy;
 pub mod docker;
 pub mod engine;
 pub mod follow;
@@ -42,6 +43,8 @@ pub struct HostView {
     pub listeners: Vec<Listener>,
     /// Ports of the host that were published when the engine answered last, where it does not now.
     pub remembered: Vec<PortRange>,
+    /// Whether there may be processes that are not to be seen from here, docker-proxy among them.
+    pub blind: bool,
     /// Whether the kernel may be too old to tell, where packets are forwarded, that they stay on one
     /// interface. Then containers of a network that is not known yet do not reach each other where
     /// `bridge-nf-call-iptables` is on.
@@ -157,8 +160,9 @@ impl HostView {
     /// The service of this host that holds a port which an engine publishes, and so keeps the
     /// engine from it; a rule for the port would hit that service.
     ///
-    /// An unknown process counts as the engine's where the engine holds the port at this moment,
-    /// for two cannot hold it, and as a service of the host where it does not.
+    /// Who is not to be seen counts as the engine's where the engine holds the port at this moment, for
+    /// two cannot hold it; and where docker-proxy itself might not be seen. Else it is a service of
+    /// the host: the kernel's own, such as WireGuard, has no process.
     #[must_use]
     pub fn holder(&self, port: &PortRange, engine_holds: bool) -> Option<&Listener> {
         self.listeners.iter().find(|listener| {
@@ -170,7 +174,7 @@ impl HostView {
             concerned
                 && match &listener.owner {
                     Some(owner) => !owner.is_engine() && self.container_of(owner).is_none(),
-                    None => !engine_holds,
+                    None => !engine_holds && !self.blind,
                 }
         })
     }
@@ -218,4 +222,42 @@ pub struct EndpointView<'a> {
     pub network: Option<&'a engine::Network>,
     /// Whether the network's mode lets packets through that are routed straight to it.
     pub direct: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engine::Transport;
+
+    /// Who is not seen is docker-proxy itself where nobody else's processes are to be seen.
+    #[test]
+    fn a_port_is_not_given_up_to_somebody_unseen() {
+        let any = IpAddr::from([0; 16]);
+        let mut host = HostView {
+            listeners: vec![Listener {
+                transport: Transport::Tcp,
+                address: any,
+                port: 8080,
+                both_families: false,
+                owner: None,
+            }],
+            ..HostView::default()
+        };
+        let port = PortRange {
+            address: Some(any),
+            transport: Transport::Tcp,
+            first: 8080,
+            last: 8080,
+        };
+        assert!(host.holder(&port, false).is_some());
+        assert!(host.holder(&port, true).is_none());
+        host.blind = true;
+        assert!(host.holder(&port, false).is_none());
+        host.listeners[0].owner = Some(Owner {
+            pid: 7,
+            name: "nginx".to_owned(),
+            container: None,
+        });
+        assert!(host.holder(&port, false).is_some());
+    }
 }

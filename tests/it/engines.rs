@@ -4,12 +4,14 @@
 
 use std::fmt::Write;
 use std::fs;
+use std::io::{BufRead, BufReader, Write as _};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
 use dfw::audit::{Admits, Turned, Unjudged, audit, turned};
 use dfw::doors::{Families, Surroundings};
 use dfw::host::HostView;
-use dfw::host::docker;
+use dfw::host::docker::{self, Ask};
 use dfw::host::engine::Engine;
 use dfw::init::{Allow, propose};
 use dfw::netlink::link::{Address, Link};
@@ -73,6 +75,78 @@ fn engines_are_understood() {
         }
     }
     assert!(different.is_empty(), "{}", different.join("\n"));
+}
+
+/// An engine that starts or stops a container says nothing of it until that is done.
+#[test]
+fn one_busy_container_hides_no_other() {
+    let name = format!("dfw-busy-{}.sock", std::process::id());
+    let socket = std::env::temp_dir().join(name);
+    let listener = UnixListener::bind(&socket).unwrap();
+    std::thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || serve(client));
+        }
+    });
+    let asked = docker::ask(&Ask::At(socket.display().to_string()));
+    fs::remove_file(&socket).unwrap();
+    let [Ok(engine)] = &asked[..] else {
+        panic!("{asked:?}");
+    };
+    let known: Vec<_> = engine
+        .containers
+        .iter()
+        .map(|container| {
+            let ports: Vec<_> = container
+                .published
+                .iter()
+                .map(|p| (p.port, p.container_port))
+                .collect();
+            (container.name.as_str(), container.running, ports)
+        })
+        .collect();
+    let [busy, idle] = [
+        ("busy", true, vec![(8081, 80)]),
+        ("idle", true, vec![(8082, 80)]),
+    ];
+    assert_eq!(known, [busy, idle]);
+}
+
+/// Answers of an engine that says nothing of the container `b`.
+fn serve(client: UnixStream) {
+    let mut lines = BufReader::new(client.try_clone().unwrap()).lines();
+    while let Some(Ok(request)) = lines.next() {
+        while lines.next().is_some_and(|line| !line.unwrap().is_empty()) {}
+        let path = request
+            .split(' ')
+            .nth(1)
+            .unwrap()
+            .split('?')
+            .next()
+            .unwrap();
+        let answer = match path
+            .split_once("/v1.")
+            .map_or(path, |(_, rest)| &rest[rest.find('/').unwrap()..])
+        {
+            "/version" => r#"{"Version": "28.5.0", "ApiVersion": "1.44"}"#,
+            "/info" => "{}",
+            "/networks" | "/services" => "[]",
+            "/containers/json" => {
+                r#"[{"Id": "b", "Names": ["/idle/other", "/busy"], "State": "running", "Ports": [
+                    {"IP": "0.0.0.0", "PrivatePort": 80, "PublicPort": 8081, "Type": "tcp"},
+                    {"PrivatePort": 443, "Type": "tcp"}]}, {"Id": "i"}]"#
+            }
+            "/containers/i/json" => {
+                r#"{"Id": "i", "Name": "/idle", "State": {"Running": true}, "NetworkSettings": {
+                    "Ports": {"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8082"}]}}}"#
+            }
+            _ => continue,
+        };
+        let length = answer.len();
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length:";
+        // Who has enough asks no more.
+        let _ = (&client).write_all(format!("{head} {length}\r\n\r\n{answer}").as_bytes());
+    }
 }
 
 /// Podman does not tell how its bridges are called, but the host has the network's gateway there.
