@@ -141,9 +141,10 @@ async fn stay(
         tell(Report::Answer(Box::new(docker::engine(address, answers))));
         *wait = FIRST_WAIT;
         let mut again = pin!(async {
-            match partial {
-                true => sleep(AGAIN).await,
-                false => pending().await,
+            if partial {
+                sleep(AGAIN).await;
+            } else {
+                pending::<()>().await;
             }
         });
         let mut created = false;

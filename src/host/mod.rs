@@ -162,7 +162,7 @@ impl HostView {
     ///
     /// Who is not to be seen counts as the engine's where the engine holds the port at this moment, for
     /// two cannot hold it; and where docker-proxy itself might not be seen. Else it is a service of
-    /// the host: the kernel's own, such as WireGuard, has no process.
+    /// the host: the kernel's own, such as `WireGuard`, has no process.
     #[must_use]
     pub fn holder(&self, port: &PortRange, engine_holds: bool) -> Option<&Listener> {
         self.listeners.iter().find(|listener| {
