@@ -85,7 +85,7 @@ fn one_busy_container_hides_no_other() {
     let listener = UnixListener::bind(&socket).unwrap();
     std::thread::spawn(move || {
         for client in listener.incoming().map_while(Result::ok) {
-            std::thread::spawn(move || serve(client));
+            std::thread::spawn(move || serve(&client));
         }
     });
     let asked = docker::ask(&Ask::At(socket.display().to_string()));
@@ -113,7 +113,7 @@ fn one_busy_container_hides_no_other() {
 }
 
 /// Answers of an engine that says nothing of the container `b`.
-fn serve(client: UnixStream) {
+fn serve(client: &UnixStream) {
     let mut lines = BufReader::new(client.try_clone().unwrap()).lines();
     while let Some(Ok(request)) = lines.next() {
         while lines.next().is_some_and(|line| !line.unwrap().is_empty()) {}
@@ -145,7 +145,7 @@ fn serve(client: UnixStream) {
         let length = answer.len();
         let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length:";
         // Who has enough asks no more.
-        let _ = (&client).write_all(format!("{head} {length}\r\n\r\n{answer}").as_bytes());
+        let _ = { client }.write_all(format!("{head} {length}\r\n\r\n{answer}").as_bytes());
     }
 }
 
