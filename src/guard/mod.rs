@@ -20,6 +20,7 @@ mod scrapes;
 mod service;
 mod signals;
 mod state;
+mod table;
 
 use std::io;
 use std::os::fd::AsFd;
@@ -33,7 +34,7 @@ use thiserror::Error;
 use crate::host::docker::Ask;
 use crate::host::follow::Report;
 use crate::host::listener;
-use crate::kernel::{self, Claim, Kernel, Outcome, next};
+use crate::kernel::{self, Claim};
 use crate::netlink::notice::Meddler;
 use crate::policies::Policies;
 use crate::ruleset::Ruleset;
@@ -47,13 +48,14 @@ use event::Event;
 use files::Files;
 use log::{Level, Log};
 use metrics::Metrics;
-use monitor::{Links, Monitor};
+use monitor::Links;
 use proxies::Proxies;
 use published::Published;
-use record::{Origin, Record, Repair};
+use record::{Origin, Record};
 use scrapes::{Request, Scrapes};
 use service::Service;
 use signals::Signals;
+use table::{Change, Table};
 
 pub use control::ask;
 pub use scrapes::Listen;
@@ -66,12 +68,6 @@ const SETTLE_LINKS: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How soon what failed is tried again, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
-/// How soon the table is put back when somebody changes it time and again. The first few times it
-/// is put back at once.
-const REPAIR: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
-const REPAIRS_AT_ONCE: u32 = 8;
-/// After this long without a change by others, they count as calm.
-const CALM: Duration = Duration::from_secs(10);
 /// How often wrong policies are read again: what is wrong may be out of sight.
 const RECHECK: Duration = Duration::from_secs(30);
 /// How often the host is looked at while ports are refused only because an engine published them once:
@@ -183,13 +179,10 @@ enum Phase {
 struct Guard {
     options: Options,
     log: Log,
-    kernel: Kernel,
-    /// Whether the next installation must replace the table.
-    replace: bool,
+    table: Table,
     signals: Signals,
     files: Files,
     links: Links,
-    monitor: Option<Monitor>,
     engines: Engines,
     /// None where no engine is asked.
     proxies: Option<Proxies>,
@@ -200,12 +193,8 @@ struct Guard {
     service: Service,
     due: Due,
     retry: Backoff,
-    repair: Backoff,
-    repairs_in_a_row: u32,
     policies: Option<Policies>,
     ruleset: Option<Ruleset>,
-    /// Who has changed the table since it was last right, and when that was noticed.
-    meddler: Option<(Option<Meddler>, Instant)>,
     /// The digest of what is kept.
     kept: Option<u128>,
     phase: Phase,
@@ -216,12 +205,7 @@ struct Guard {
 
 impl Guard {
     fn new(options: Options, log: Log) -> Result<Self, Error> {
-        let kernel = Kernel::open()?;
-        let claim = if options.own {
-            kernel.claim()?
-        } else {
-            Claim::Unknown
-        };
+        let (table, claim) = Table::open(options.own)?;
         // Signals first: from here on none of them ends guard in the middle of something.
         let signals = Signals::open()?;
         let unheard = |at: &dyn std::fmt::Display, error: io::Error| {
@@ -242,12 +226,10 @@ impl Guard {
             }
         };
         let mut guard = Self {
-            kernel,
-            replace: claim == Claim::Plain,
+            table,
             signals,
             files: Files::open()?,
             links: Links::open()?,
-            monitor: None,
             engines: Engines::follow(&options.engines)?,
             proxies: (options.engines != Ask::Nobody).then(Proxies::default),
             published,
@@ -257,11 +239,8 @@ impl Guard {
             service: Service::new(),
             due: Due::default(),
             retry: Backoff::new(RETRY.0, RETRY.1),
-            repair: Backoff::new(REPAIR.0, REPAIR.1),
-            repairs_in_a_row: 0,
             policies: None,
             ruleset: None,
-            meddler: None,
             kept: None,
             phase: Phase::Starting,
             unmeasured: None,
@@ -284,7 +263,7 @@ impl Guard {
         };
         log.say(Level::Info, text);
         let now = Instant::now();
-        let in_force = guard.kernel.outline()?.installed.is_some();
+        let in_force = guard.table.is_there()?;
         // Rules that know what engines publish are better than those made without asking.
         if in_force && !guard.engines.complete() {
             guard.phase = Phase::Waiting;
@@ -302,7 +281,7 @@ impl Guard {
             self.signals.drain(&mut events);
             self.files.drain(&mut events)?;
             self.links.drain(&mut events)?;
-            if let Some(monitor) = &mut self.monitor {
+            if let Some(monitor) = &mut self.table.monitor {
                 monitor.drain(&mut events)?;
             }
             self.engines.drain(&mut events);
@@ -339,7 +318,11 @@ impl Guard {
         let Some(metrics) = self.metrics.as_mut().filter(|m| m.next() <= now) else {
             return;
         };
-        let installed = self.kernel.outline().map(|snapshot| snapshot.installed);
+        let installed = self
+            .table
+            .kernel
+            .outline()
+            .map(|snapshot| snapshot.installed);
         let installed = installed.ok().flatten();
         if let Err(error) = metrics.write(now, installed.as_ref(), &self.record) {
             let text = format!("cannot write metrics: {error}");
@@ -355,7 +338,7 @@ impl Guard {
     fn wait(&self) -> io::Result<()> {
         let mut descriptors = self.signals.pipes().to_vec();
         descriptors.extend([self.files.as_fd(), self.links.as_fd(), self.engines.as_fd()]);
-        descriptors.extend(self.monitor.as_ref().map(AsFd::as_fd));
+        descriptors.extend(self.table.monitor.as_ref().map(AsFd::as_fd));
         let descriptors = descriptors.into_iter().map(|fd| (fd, PollFlags::IN));
         let mut polled: Vec<PollFd<'_>> = descriptors
             .chain(self.control.iter().flat_map(Control::sockets))
@@ -449,22 +432,7 @@ impl Guard {
     }
 
     fn meddled(&mut self, meddler: Option<Meddler>, now: Instant) {
-        let last = self.record.repair.as_ref().map(|repair| repair.at);
-        let calm = last.is_none_or(|last| {
-            let since = record::now().duration_since(last).unsigned_abs();
-            since > CALM
-        });
-        if calm {
-            self.repair.reset();
-            self.repairs_in_a_row = 0;
-        }
-        let wait = if self.repairs_in_a_row < REPAIRS_AT_ONCE {
-            Duration::ZERO
-        } else {
-            self.repair.next()
-        };
-        self.repairs_in_a_row = self.repairs_in_a_row.saturating_add(1);
-        self.meddler.get_or_insert((meddler, now));
+        let wait = self.table.meddled(meddler, now);
         if self.ruleset.is_some() {
             self.due.at(Need::Table, now + wait);
         }
@@ -492,7 +460,7 @@ impl Guard {
     /// Tells figures to whoever asks for them.
     fn tell(&mut self, number: usize, request: Request) {
         let figures = match request {
-            Request::Figures => match self.kernel.outline() {
+            Request::Figures => match self.table.kernel.outline() {
                 Ok(table) => Ok(metrics::text(table.installed.as_ref(), &self.record)),
                 Err(_) => Err("503 Service Unavailable"),
             },
@@ -518,10 +486,6 @@ impl Guard {
                 let text = format!("{error}; what is in force stays, next try in {wait:?}");
                 self.log.say(Level::Error, &text);
                 self.record.failure = Some(error.to_string());
-                // The notices were switched off for what has failed.
-                if self.monitor.is_none() {
-                    self.monitor = Monitor::open().ok();
-                }
                 self.due.at(need, Instant::now() + wait);
             }
         }
@@ -537,9 +501,6 @@ impl Guard {
             self.read();
         }
         let Some(policies) = &self.policies else {
-            if self.monitor.is_none() {
-                self.monitor = Some(Monitor::open()?);
-            }
             return Ok(());
         };
         if need >= Need::Host || self.ruleset.is_none() {
@@ -561,83 +522,37 @@ impl Guard {
         Ok(())
     }
 
-    /// Hears who has changed the table up to now.
-    fn hear(&mut self) -> Result<(), Error> {
-        let mut events = Vec::new();
-        if let Some(monitor) = &mut self.monitor {
-            monitor.drain(&mut events)?;
-        }
-        let now = Instant::now();
-        for event in events {
-            if let Event::Table(meddler) = event {
-                self.meddler.get_or_insert((meddler, now));
-            }
-        }
-        Ok(())
-    }
-
     /// Brings the wanted ruleset into force if it is not.
     fn install(&mut self, need: Need) -> Result<(), Error> {
-        self.hear()?;
         let Some(ruleset) = &self.ruleset else {
             return Ok(());
         };
-        // Who listens to all of it slows a great change down.
-        self.monitor = None;
-        let began = Instant::now();
         let path = self.options.path.display().to_string();
         let stamp = || stamp(&path);
-        // Where nothing is left there is nobody to be careful with, and one transaction is faster.
-        let gone = self.meddler.is_some() && self.kernel.outline()?.installed.is_none();
-        let (changed, generation) = if self.replace || gone {
-            let moment = self.kernel.generation()?;
-            let outcome = self.kernel.replace(ruleset, &stamp(), moment)?;
-            if outcome == Outcome::Overtaken {
-                self.kernel.replace(ruleset, &stamp(), None)?;
+        let (change, again) = self.table.install(ruleset, stamp, need == Need::Table)?;
+        if let Some(wait) = again {
+            self.due.at(Need::Table, Instant::now() + wait);
+        }
+        let (level, text) = match change {
+            Change::Nothing => return Ok(()),
+            Change::Made => {
+                let rules: usize = ruleset.chains.values().map(|chain| chain.rules.len()).sum();
+                let chains = ruleset.chains.len();
+                let text = format!("in force: {path} ({rules} rules in {chains} chains)");
+                (Level::Notice, text)
             }
-            self.replace = false;
-            (true, (outcome == Outcome::Done).then(|| next(moment)))
-        } else {
-            let installation = self
-                .kernel
-                .install(ruleset, stamp, |_, _, _| Ok::<_, kernel::Error>(()))?;
-            (installation.proposal.is_some(), installation.generation)
+            Change::PutBack(repair) => {
+                let by_whom = record::who(repair.by.as_ref());
+                let took = repair.took;
+                self.record.repairs += 1;
+                self.record.repair = Some(repair);
+                let text = format!("put back: {by_whom} had changed the table, for {took:.1?}");
+                (Level::Warning, text)
+            }
         };
-        self.monitor = Some(Monitor::open()?);
-        let now = Instant::now();
-        // What others have done while nobody listened.
-        if generation != Some(self.kernel.generation()?) {
-            self.due.at(Need::Table, now + self.retry.next());
-        }
-        let mut meddler = self.meddler.take();
-        if !changed {
-            return Ok(());
-        }
-        if need == Need::Table && meddler.is_none() {
-            // So late that nobody could tell of it any more.
-            meddler = Some((None, began));
-        }
+        self.log.say(level, &text);
         self.record.applied = Some(record::now());
         self.record.changes += 1;
-        if let Some((by, noticed)) = meddler {
-            let took = now.duration_since(noticed);
-            let by_whom = record::who(by.as_ref());
-            let text = format!("put back: {by_whom} had changed the table, for {took:.1?}");
-            self.log.say(Level::Warning, &text);
-            self.record.repairs += 1;
-            self.record.repair = Some(Repair {
-                at: record::now(),
-                by,
-                took,
-            });
-        } else {
-            let rules: usize = ruleset.chains.values().map(|chain| chain.rules.len()).sum();
-            let text = format!(
-                "in force: {path} ({rules} rules in {} chains)",
-                ruleset.chains.len()
-            );
-            self.log.say(Level::Notice, &text);
-        }
         Ok(())
     }
 
