@@ -121,6 +121,17 @@ pub enum Error {
     Watch(#[from] io::Error),
 }
 
+impl Error {
+    /// Whether other rules might have been taken.
+    fn is_refusal(&self) -> bool {
+        use kernel::Error::{Refused, TooLarge, TooLong, Unsound};
+        let Self::Kernel(error) = self else {
+            return false;
+        };
+        matches!(error, Refused(_) | TooLarge(_) | TooLong(_) | Unsound(_))
+    }
+}
+
 /// Guards until it is told to stop.
 ///
 /// # Errors
@@ -176,6 +187,24 @@ enum Phase {
     Running,
 }
 
+/// The policies that are to be in force.
+struct Wanted {
+    policies: Policies,
+    origin: Origin,
+    digest: u128,
+}
+
+impl Wanted {
+    fn new(policies: Policies, origin: Origin) -> Self {
+        let digest = state::digest(&policies.sources);
+        Self {
+            policies,
+            origin,
+            digest,
+        }
+    }
+}
+
 struct Guard {
     options: Options,
     log: Log,
@@ -193,7 +222,8 @@ struct Guard {
     service: Service,
     due: Due,
     retry: Backoff,
-    policies: Option<Policies>,
+    wanted: Option<Wanted>,
+    /// What was made of it last.
     ruleset: Option<Ruleset>,
     /// The digest of what is kept.
     kept: Option<u128>,
@@ -239,7 +269,7 @@ impl Guard {
             service: Service::new(),
             due: Due::default(),
             retry: Backoff::new(RETRY.0, RETRY.1),
-            policies: None,
+            wanted: None,
             ruleset: None,
             kept: None,
             phase: Phase::Starting,
@@ -425,8 +455,13 @@ impl Guard {
 
     fn reload(&mut self, now: Instant) {
         self.log.say(Level::Info, "reading everything again");
-        service::reloading();
-        self.phase = Phase::Reloading;
+        self.phase = match self.phase {
+            Phase::Waiting | Phase::Starting => Phase::Starting,
+            Phase::Running | Phase::Reloading => {
+                service::reloading();
+                Phase::Reloading
+            }
+        };
         self.engines.wake();
         self.due.at(Need::Policies, now);
     }
@@ -473,34 +508,65 @@ impl Guard {
 
     /// Does what is due; what fails is due again later.
     fn work(&mut self, need: Need) {
-        let done = self.settle(need);
-        match done {
-            Ok(()) => {
-                self.retry.reset();
-                if self.record.failure.take().is_some() {
-                    self.log.say(Level::Notice, "it works again");
-                }
-            }
-            Err(error) => {
-                let wait = self.retry.next();
-                let text = format!("{error}; what is in force stays, next try in {wait:?}");
-                self.log.say(Level::Error, &text);
-                self.record.failure = Some(error.to_string());
-                self.due.at(need, Instant::now() + wait);
+        let done = self.settle(need).or_else(|error| self.fail(need, error));
+        if done.is_ok() && !self.is_refused() {
+            self.retry.reset();
+            if self.record.failure.take().is_some() {
+                self.log.say(Level::Notice, "it works again");
             }
         }
         let line = self.record.line();
-        match std::mem::replace(&mut self.phase, Phase::Running) {
+        match self.phase {
             Phase::Running => service::status(&line),
-            _ => self.service.ready(&line),
+            // Whoever waits for rules must not start without them.
+            Phase::Starting | Phase::Waiting if done.is_err() => service::status(&line),
+            Phase::Starting | Phase::Waiting | Phase::Reloading => {
+                self.phase = Phase::Running;
+                self.service.ready(&line);
+            }
         }
+    }
+
+    /// Tells of a failure. If nothing at all is in force because the kernel refuses what the files say,
+    /// it may take what it took before.
+    fn fail(&mut self, need: Need, error: Error) -> Result<(), Error> {
+        let wait = self.retry.next();
+        let open = self.table.is_there().is_ok_and(|there| !there);
+        let from_files = self.origin() == Some(Origin::Files);
+        let other = open && from_files && error.is_refusal();
+        let stays = if open {
+            "no rules are in force"
+        } else {
+            "what is in force stays"
+        };
+        let text = format!("{error}; {stays}, next try in {wait:?}");
+        self.log.say(Level::Error, &text);
+        self.record.failure = Some(error.to_string());
+        let again = if other { Need::Policies } else { need };
+        self.due.at(again, Instant::now() + wait);
+        if !other || !self.last_good("until the kernel takes the files") {
+            return Err(error);
+        }
+        self.settle(Need::Host).inspect_err(|error| {
+            let text = format!("{error}; not even the last good policies are in force");
+            self.log.say(Level::Error, &text);
+        })
+    }
+
+    fn origin(&self) -> Option<Origin> {
+        self.wanted.as_ref().map(|wanted| wanted.origin)
+    }
+
+    /// Whether the files are right, and the kernel took older policies only.
+    fn is_refused(&self) -> bool {
+        self.origin() == Some(Origin::State) && self.record.mistakes.is_empty()
     }
 
     fn settle(&mut self, need: Need) -> Result<(), Error> {
         if need == Need::Policies {
             self.read();
         }
-        let Some(policies) = &self.policies else {
+        let Some(wanted) = &self.wanted else {
             return Ok(());
         };
         if need >= Need::Host || self.ruleset.is_none() {
@@ -515,9 +581,10 @@ impl Guard {
             if !site.host.remembered.is_empty() {
                 self.due.at(Need::Host, Instant::now() + RETHINK);
             }
-            self.ruleset = Some(policies.compile(&site.host));
+            self.ruleset = Some(wanted.policies.compile(&site.host));
         }
         self.install(need)?;
+        self.record.origin = self.origin();
         self.keep();
         Ok(())
     }
@@ -538,7 +605,11 @@ impl Guard {
             Change::Made => {
                 let rules: usize = ruleset.chains.values().map(|chain| chain.rules.len()).sum();
                 let chains = ruleset.chains.len();
-                let text = format!("in force: {path} ({rules} rules in {chains} chains)");
+                let what = match self.origin() {
+                    Some(Origin::State) => "the last good policies of ",
+                    _ => "",
+                };
+                let text = format!("in force: {what}{path} ({rules} rules in {chains} chains)");
                 (Level::Notice, text)
             }
             Change::PutBack(repair) => {
@@ -579,24 +650,21 @@ impl Guard {
         if !complete {
             self.due.at(Need::Policies, Instant::now() + RECHECK);
         }
-        if self.policies.is_none() && self.phase != Phase::Running {
-            self.last_good();
+        if self.wanted.is_none() && self.phase != Phase::Running {
+            self.last_good("until the files are right");
         }
     }
 
     fn good(&mut self, policies: Policies) {
-        self.record.origin = Some(Origin::Files);
-        let same = self
-            .policies
-            .as_ref()
-            .is_some_and(|known| state::digest(&known.sources) == state::digest(&policies.sources));
-        if !same {
-            for warning in &policies.warnings {
-                let line = log::line(warning, &policies.sources);
+        let wanted = Wanted::new(policies, Origin::Files);
+        let known = self.wanted.as_ref();
+        if known.is_none_or(|known| known.digest != wanted.digest) {
+            for warning in &wanted.policies.warnings {
+                let line = log::line(warning, &wanted.policies.sources);
                 self.log.say(Level::Warning, &line);
             }
         }
-        self.policies = Some(policies);
+        self.wanted = Some(wanted);
     }
 
     /// Tells mistakes that were not told before; none if nothing is wrong.
@@ -620,19 +688,22 @@ impl Guard {
         self.record.mistakes = mistakes;
     }
 
-    /// Takes what was kept, if there is no other policy.
-    fn last_good(&mut self) {
+    /// Wants what was kept instead, for a while; says whether there is any.
+    fn last_good(&mut self, until: &str) -> bool {
         match state::read(&self.options.state) {
             Ok(policies) => {
-                self.kept = Some(state::digest(&policies.sources));
-                self.record.origin = Some(Origin::State);
-                self.policies = Some(policies);
-                let text = "the last good policies are used until the files are right";
-                self.log.say(Level::Warning, text);
+                let wanted = Wanted::new(policies, Origin::State);
+                self.kept = Some(wanted.digest);
+                self.wanted = Some(wanted);
+                self.ruleset = None;
+                let text = format!("the last good policies are used {until}");
+                self.log.say(Level::Warning, &text);
+                return true;
             }
             Err(state::Error::Missing(_)) => {}
             Err(error) => self.log.say(Level::Error, &error.to_string()),
         }
+        false
     }
 
     /// Keeps the policies that are in force now, if others are kept.
@@ -646,15 +717,16 @@ impl Guard {
             let text = format!("what is published cannot be kept for the next boot: {error}");
             self.log.say(Level::Warning, &text);
         }
-        let (Some(policies), Some(Origin::Files)) = (&self.policies, self.record.origin) else {
+        let wanted = self.wanted.as_ref();
+        let Some(wanted) = wanted.filter(|wanted| wanted.origin == Origin::Files) else {
             return;
         };
-        let digest = state::digest(&policies.sources);
-        if self.kept == Some(digest) {
+        if self.kept == Some(wanted.digest) {
             return;
         }
-        match state::write(&self.options.state, &self.options.path, &policies.sources) {
-            Ok(()) => self.kept = Some(digest),
+        let sources = &wanted.policies.sources;
+        match state::write(&self.options.state, &self.options.path, sources) {
+            Ok(()) => self.kept = Some(wanted.digest),
             Err(error) => {
                 let text = format!("the policies are in force, but cannot be kept: {error}");
                 self.log.say(Level::Warning, &text);
@@ -664,7 +736,8 @@ impl Guard {
 
     /// Watches all that matters now; says whether any of it was not watched before, or cannot be.
     fn watch(&mut self) -> bool {
-        let sources = self.policies.as_ref().map(|policies| &policies.sources);
+        let wanted = self.wanted.as_ref();
+        let sources = wanted.map(|wanted| &wanted.policies.sources);
         let mut places = files::policy_places(&self.options.path, sources);
         for address in self.engines.addresses() {
             files::add_engine(&mut places, address);

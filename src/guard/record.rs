@@ -66,12 +66,13 @@ impl Record {
     /// What `dfw status` and the service manager show.
     pub(super) fn line(&self) -> String {
         let mut text = match self.origin {
+            None if self.failure.is_some() => "no policies are in force yet".to_owned(),
             None => "no valid policy yet: what is in force stays".to_owned(),
             Some(Origin::Files) => "the policies are in force".to_owned(),
             Some(Origin::State) => "the last good policies are in force".to_owned(),
         };
         if let Some(failure) = &self.failure {
-            text = format!("failing: {failure}");
+            let _ = write!(text, "; failing: {failure}");
         }
         if !self.mistakes.is_empty() {
             let _ = write!(

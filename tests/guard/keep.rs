@@ -1,12 +1,16 @@
 //! The last good policy, kept on disk.
 
+use std::os::unix::net::UnixDatagram;
 use std::process::Command;
+use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use dfw::kernel::{Kernel, Snapshot};
 
 use crate::Named;
 use crate::daemon::{Daemon, arguments, until};
 use crate::place::{DFW, Place};
+use crate::support::netns::Namespace;
 
 pub(crate) const TRIALS: &[Named] = &[
     ("the_last_good_policy_is_used", the_last_good_policy_is_used),
@@ -18,6 +22,14 @@ pub(crate) const TRIALS: &[Named] = &[
     (
         "a_full_disk_is_told_and_survived",
         a_full_disk_is_told_and_survived,
+    ),
+    (
+        "without_rules_it_is_not_ready",
+        without_rules_it_is_not_ready,
+    ),
+    (
+        "what_the_kernel_refuses_is_replaced_by_what_it_took",
+        what_the_kernel_refuses_is_replaced_by_what_it_took,
     ),
 ];
 
@@ -126,5 +138,84 @@ fn a_full_disk_is_told_and_survived() -> Result<()> {
     // It goes on, and what is kept is whole.
     place.write("policies/lists/office", "203.0.113.9\n")?;
     guard.expect_in_force()?;
+    guard.stop()
+}
+
+/// A guard that is root in a user namespace only, where a transaction must fit into `net.core.wmem_max`;
+/// the network namespace ends with it, as by a reboot.
+fn limited(place: &Place, more: &[(&str, &str)]) -> Result<Daemon> {
+    let mut command = crate::support::command::program("unshare");
+    command.args(["--user", "--map-root-user", "--net", DFW]);
+    command.args(arguments(place, &[]));
+    command.envs(more.iter().copied());
+    Daemon::of(command)
+}
+
+fn snapshot_beside(guard: &Daemon) -> Result<Snapshot> {
+    let namespace = Namespace::at(format!("/proc/{}/ns/net", guard.pid()).into());
+    namespace.run(|| Ok(Kernel::open()?.snapshot()?))
+}
+
+/// A list that is too long for a limited one.
+fn too_many() -> Result<String> {
+    let room = std::fs::read_to_string("/proc/sys/net/core/wmem_max")?;
+    // The kernel doubles it, and each network takes more than these bytes.
+    let count = room.trim().parse::<u32>()? * 2 / 60;
+    let network = |n: u32| format!("2001:db8:{:x}:{:x}::/64\n", n >> 15, (2 * n) & 0xffff);
+    Ok((0..count).map(network).collect())
+}
+
+fn without_rules_it_is_not_ready() -> Result<()> {
+    let place = Place::new()?;
+    place.write("policies/a.yaml", POLICY)?;
+    place.write("policies/lists/office", too_many()?)?;
+    let path = place.dir().join("notify");
+    let manager = UnixDatagram::bind(&path)?;
+    manager.set_read_timeout(Some(Duration::from_secs(30)))?;
+    let heard = || -> Result<String> {
+        let mut buffer = [0; 4096];
+        let length = manager.recv(&mut buffer).context("nothing is told")?;
+        Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
+    };
+    let socket = path.to_string_lossy();
+    let mut guard = limited(&place, &[("NOTIFY_SOCKET", &*socket)])?;
+    guard.expect("no rules are in force")?;
+    ensure!(snapshot_beside(&guard)?.installed.is_none());
+    let told = heard()?;
+    ensure!(!told.contains("READY=1"), "{told}");
+    ensure!(told.contains("STATUS=no policies are in force"), "{told}");
+    // A signal makes it no readier.
+    guard.signal(rustix::process::Signal::HUP)?;
+    guard.expect("reading everything again")?;
+    guard.expect("no rules are in force")?;
+    place.write("policies/lists/office", "203.0.113.7\n")?;
+    guard.expect_in_force()?;
+    guard.expect("it works again")?;
+    loop {
+        let told = heard()?;
+        if told.contains("READY=1") {
+            ensure!(told.contains("STATUS=the policies are in force"), "{told}");
+            break;
+        }
+        ensure!(told.contains("failing: "), "{told}");
+    }
+    ensure!(snapshot_beside(&guard)?.installed.is_some());
+    guard.stop()
+}
+
+fn what_the_kernel_refuses_is_replaced_by_what_it_took() -> Result<()> {
+    let (place, installed) = left()?;
+    place.write("policies/lists/office", too_many()?)?;
+    let mut guard = limited(&place, &[])?;
+    guard.expect("no rules are in force")?;
+    guard.expect("the last good policies are used until the kernel takes the files")?;
+    guard.expect("in force: the last good policies of ")?;
+    let in_force = snapshot_beside(&guard)?.installed;
+    ensure!(in_force.context("no rules")?.ruleset == installed);
+    // What is in force stays while it tries again.
+    guard.expect("what is in force stays")?;
+    place.write("policies/lists/office", "203.0.113.8\n")?;
+    guard.expect_in_force()?;
+    guard.expect("it works again")?;
     guard.stop()
 }
