@@ -124,9 +124,19 @@ impl Engines {
         known.filter_map(|known| known.engine.clone()).collect()
     }
 
+    /// Those of which nobody knows what they publish now.
     pub(super) fn unanswered(&self) -> Vec<Unanswered> {
-        let known = self.known.values();
-        known.filter_map(|known| known.unanswered.clone()).collect()
+        let yet = |address: &String| Unanswered {
+            address: address.clone(),
+            reason: "it has not answered yet".to_owned(),
+        };
+        let known = self.known.iter();
+        known
+            .filter_map(|(address, known)| {
+                let unanswered = known.unanswered.clone();
+                unanswered.or_else(|| (!known.reported).then(|| yet(address)))
+            })
+            .collect()
     }
 }
 

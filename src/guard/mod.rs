@@ -298,6 +298,8 @@ impl Guard {
         if in_force && !guard.engines.complete() {
             guard.phase = Phase::Waiting;
             guard.due.at(Need::Policies, now + PATIENCE);
+            let text = "waiting until engines have answered: what is in force stays";
+            log.say(Level::Info, text);
         } else {
             guard.due.at(Need::Policies, now);
         }
@@ -442,6 +444,7 @@ impl Guard {
     }
 
     fn host_changed(&mut self, when: Instant) {
+        // What ends the waiting looks at the whole host.
         if self.phase != Phase::Waiting {
             self.due.at(Need::Host, when);
         }
@@ -470,6 +473,9 @@ impl Guard {
         let wait = self.table.meddled(meddler, now);
         if self.ruleset.is_some() {
             self.due.at(Need::Table, now + wait);
+        } else if self.phase == Phase::Waiting {
+            // Rules that know less are better than those that others have made.
+            self.due.at(Need::Policies, now + wait);
         }
     }
 
@@ -508,6 +514,9 @@ impl Guard {
 
     /// Does what is due; what fails is due again later.
     fn work(&mut self, need: Need) {
+        if self.phase == Phase::Waiting {
+            self.phase = Phase::Starting;
+        }
         let done = self.settle(need).or_else(|error| self.fail(need, error));
         if done.is_ok() && !self.is_refused() {
             self.retry.reset();

@@ -15,6 +15,10 @@ pub(crate) const TRIALS: &[Named] = &[
     ),
     ("apply_beside_guard_says_so", apply_beside_guard_says_so),
     ("a_plain_table_is_taken_over", a_plain_table_is_taken_over),
+    (
+        "a_silent_engine_delays_no_repair",
+        a_silent_engine_delays_no_repair,
+    ),
 ];
 
 const POLICY: &str = "default: deny\nports: {80: [203.0.113.7]}\n";
@@ -116,4 +120,30 @@ fn a_plain_table_is_taken_over() -> Result<()> {
     }
     ensure!(place.installed()? == before, "not as before");
     Ok(())
+}
+
+fn a_silent_engine_delays_no_repair() -> Result<()> {
+    let place = Place::new()?;
+    let path = place.write("policies/a.yaml", POLICY)?;
+    place.dfw_ok(&["apply", &path.to_string_lossy()])?;
+    let before = place.installed()?;
+    // It takes questions and answers none.
+    let engine = place.dir().join("engine.sock");
+    let _engine = std::os::unix::net::UnixListener::bind(&engine)?;
+    let engine = engine.to_string_lossy();
+    let mut guard = Daemon::start(&place, &["--no-owner", "--docker-host", &*engine])?;
+    guard.expect("waiting until engines have answered")?;
+    place.nft("flush ruleset")?;
+    guard.expect("put back: `nft` (process ")?;
+    ensure!(place.installed()? == before, "not as before");
+    let socket = place.dir().join("guard.sock");
+    let told = place.dfw_ok(&["status", "--json", "--socket", &socket.to_string_lossy()])?;
+    let told: serde_json::Value = serde_json::from_str(&told)?;
+    let unanswered = told["guard"]["unanswered"][0].as_str();
+    ensure!(
+        unanswered.is_some_and(|text| text.contains("has not answered yet")),
+        "{told:#}"
+    );
+    guard.expect("does not answer")?;
+    guard.stop()
 }
