@@ -5,7 +5,6 @@ use anyhow::{Context, Result};
 use crate::support::doors;
 use crate::support::inside;
 use crate::support::lab::Lab;
-use crate::support::service;
 use crate::support::table::{Row, row};
 
 /// The ways that `docs/doors.md` tells of, and what no door leads to.
@@ -154,8 +153,7 @@ pub(crate) mod told_by_the_engine {
 /// A container that was never started has bindings; a service of the host has taken its ports.
 pub(crate) fn occupy_a_stopped_containers_port(lab: &Lab) -> Result<()> {
     lab.create("made", "-p 8600:80 -p 8601:53/udp", "tcp:80 udp:53")?;
-    lab.host()?
-        .run(|| service::spawn(&["tcp:8600", "udp:8601"]))
+    lab.serve_on_host("tcp:8600 udp:8601")
         .context("a service of the host")
 }
 

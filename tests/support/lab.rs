@@ -14,6 +14,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use super::command::{outcome, output, wait_for};
 use super::engine::{Engine, Location};
 use super::fleet::Fleet;
+use super::helper::HELPER;
 use super::janitor::Ledger;
 use super::netns::Namespace;
 use super::probe::{Conversation, Outcome, Transport, ask};
@@ -124,6 +125,20 @@ impl Lab {
     /// Starts a Swarm service that serves TCP port 80 and publishes what `ports` says.
     pub(crate) fn serve(&self, name: &str, ports: &str) -> Result<()> {
         self.engine.serve(name, ports)
+    }
+
+    /// Runs a program of the lab's host that serves such ports as `tcp:80 udp:53`. It lives among the
+    /// processes that the engine and `dfw` see; those of the tests themselves do not.
+    pub(crate) fn serve_on_host(&self, serves: &str) -> Result<()> {
+        let me = std::env::current_exe()?;
+        let me = me.display();
+        self.script(&format!(
+            "{me} {HELPER} serve {serves} </dev/null >/dev/null 2>&1 &"
+        ))?;
+        for port in serves.split_whitespace() {
+            self.wait_until_open(&port.replacen(':', " localhost:", 1))?;
+        }
+        Ok(())
     }
 
     /// Runs a script on the lab's host.
