@@ -10,6 +10,7 @@ mod due;
 mod engines;
 mod event;
 mod files;
+mod keeper;
 mod log;
 mod metrics;
 mod monitor;
@@ -25,6 +26,7 @@ mod table;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -46,6 +48,7 @@ use due::{Backoff, Due, Need};
 use engines::Engines;
 use event::Event;
 use files::Files;
+use keeper::Keeper;
 use log::{Level, Log};
 use metrics::Metrics;
 use monitor::Links;
@@ -189,7 +192,7 @@ enum Phase {
 
 /// The policies that are to be in force.
 struct Wanted {
-    policies: Policies,
+    policies: Arc<Policies>,
     origin: Origin,
     digest: u128,
 }
@@ -198,7 +201,7 @@ impl Wanted {
     fn new(policies: Policies, origin: Origin) -> Self {
         let digest = state::digest(&policies.sources);
         Self {
-            policies,
+            policies: Arc::new(policies),
             origin,
             digest,
         }
@@ -225,7 +228,8 @@ struct Guard {
     wanted: Option<Wanted>,
     /// What was made of it last.
     ruleset: Option<Ruleset>,
-    /// The digest of what is kept.
+    keeper: Keeper,
+    /// The digest of the policies that the keeper was given last.
     kept: Option<u128>,
     phase: Phase,
     /// Why metrics could not be written the last time.
@@ -252,7 +256,7 @@ impl Guard {
             Ok(published) => published,
             Err(error) => {
                 log.say(Level::Warning, &error.to_string());
-                Published::nothing(&options.state)
+                Published::default()
             }
         };
         let mut guard = Self {
@@ -271,6 +275,7 @@ impl Guard {
             retry: Backoff::new(RETRY.0, RETRY.1),
             wanted: None,
             ruleset: None,
+            keeper: Keeper::new(options.state.clone(), options.path.clone(), log)?,
             kept: None,
             phase: Phase::Starting,
             unmeasured: None,
@@ -701,9 +706,7 @@ impl Guard {
     fn last_good(&mut self, until: &str) -> bool {
         match state::read(&self.options.state) {
             Ok(policies) => {
-                let wanted = Wanted::new(policies, Origin::State);
-                self.kept = Some(wanted.digest);
-                self.wanted = Some(wanted);
+                self.wanted = Some(Wanted::new(policies, Origin::State));
                 self.ruleset = None;
                 let text = format!("the last good policies are used {until}");
                 self.log.say(Level::Warning, &text);
@@ -715,31 +718,19 @@ impl Guard {
         false
     }
 
-    /// Keeps the policies that are in force now, if others are kept.
+    /// Has the policies that are in force now kept, if others are.
     fn keep(&mut self) {
-        if let Some(ruleset) = self
-            .ruleset
-            .as_ref()
-            .filter(|_| self.engines.have_answered())
-            && let Err(error) = self.published.keep(ruleset)
+        if let Some(ruleset) = &self.ruleset
+            && self.engines.have_answered()
+            && let Some(ports) = self.published.others(ruleset)
         {
-            let text = format!("what is published cannot be kept for the next boot: {error}");
-            self.log.say(Level::Warning, &text);
+            self.keeper.keep_ports(ports);
         }
-        let wanted = self.wanted.as_ref();
-        let Some(wanted) = wanted.filter(|wanted| wanted.origin == Origin::Files) else {
-            return;
-        };
-        if self.kept == Some(wanted.digest) {
-            return;
-        }
-        let sources = &wanted.policies.sources;
-        match state::write(&self.options.state, &self.options.path, sources) {
-            Ok(()) => self.kept = Some(wanted.digest),
-            Err(error) => {
-                let text = format!("the policies are in force, but cannot be kept: {error}");
-                self.log.say(Level::Warning, &text);
-            }
+        if let Some(wanted) = &self.wanted
+            && wanted.origin == Origin::Files
+            && self.kept.replace(wanted.digest) != Some(wanted.digest)
+        {
+            self.keeper.keep_policies(wanted.policies.clone());
         }
     }
 

@@ -1,7 +1,7 @@
 //! The ports that engines publish and no policy names, kept on disk: when a host boots, containers run
 //! before their engine says anything.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::compile;
 use crate::host::engine::PortRange;
@@ -10,12 +10,11 @@ use crate::ruleset::Ruleset;
 use super::state::{self, Error};
 
 /// The ports.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Published {
-    folder: PathBuf,
     /// What was kept before guard started; none once engines have answered.
     former: Vec<PortRange>,
-    /// What is kept now.
+    /// What is kept now, or is being written.
     kept: Option<Vec<PortRange>>,
 }
 
@@ -30,17 +29,7 @@ impl Published {
         Ok(Self {
             former: ports.clone().unwrap_or_default(),
             kept: ports,
-            ..Self::nothing(folder)
         })
-    }
-
-    /// Begins with nothing.
-    pub(super) fn nothing(folder: &Path) -> Self {
-        Self {
-            folder: folder.to_owned(),
-            former: Vec::new(),
-            kept: None,
-        }
     }
 
     /// What was kept before guard started, until engines have answered.
@@ -51,15 +40,13 @@ impl Published {
         &self.former
     }
 
-    /// Keeps those of a ruleset that engines have been asked for.
-    pub(super) fn keep(&mut self, ruleset: &Ruleset) -> Result<(), Error> {
+    /// Those of a ruleset, if others are kept: engines have been asked for them.
+    pub(super) fn others(&mut self, ruleset: &Ruleset) -> Option<Vec<PortRange>> {
         let ports = compile::remembered(ruleset);
-        if self.kept.as_ref() != Some(&ports) {
-            // What cannot be written is not tried again for the same ports.
-            let written = state::write_ports(&self.folder, &ports);
-            self.kept = Some(ports);
-            written?;
+        if self.kept.as_ref() == Some(&ports) {
+            return None;
         }
-        Ok(())
+        self.kept = Some(ports.clone());
+        Some(ports)
     }
 }

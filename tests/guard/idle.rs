@@ -31,7 +31,10 @@ fn an_idle_guard_does_nothing() -> Result<()> {
         }
         Ok(())
     };
-    // It may have had things to finish.
+    // It may have had things to finish, and things to write.
+    crate::daemon::until("the state", || {
+        idle.dir().join("state/last-good").exists().then_some(())
+    })?;
     meddle()?;
     let before = guard.switches()?;
     meddle()?;

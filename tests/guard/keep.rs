@@ -24,6 +24,10 @@ pub(crate) const TRIALS: &[Named] = &[
         a_full_disk_is_told_and_survived,
     ),
     (
+        "a_slow_disk_holds_up_no_repair",
+        a_slow_disk_holds_up_no_repair,
+    ),
+    (
         "without_rules_it_is_not_ready",
         without_rules_it_is_not_ready,
     ),
@@ -114,8 +118,8 @@ fn a_full_disk_is_told_and_survived() -> Result<()> {
     place.write("policies/lists/office", "203.0.113.7\n")?;
     let state = place.dir().join("state");
     std::fs::create_dir(&state)?;
-    // A disk of one page, in a mount namespace that ends with guard.
-    let script = "mount -t tmpfs -o size=4k none \"$1\" && shift && exec \"$@\"";
+    // A disk of two pages, in a mount namespace that ends with guard.
+    let script = "mount -t tmpfs -o size=8k none \"$1\" && shift && exec \"$@\"";
     let mut command: Command = place.namespace().command("unshare");
     command
         .args(["--mount", "sh", "-c", script, "sh"])
@@ -137,7 +141,29 @@ fn a_full_disk_is_told_and_survived() -> Result<()> {
     ensure!(line.contains("No space left"), "{line}");
     // It goes on, and what is kept is whole.
     place.write("policies/lists/office", "203.0.113.9\n")?;
+    guard.expect("the policies are kept again")?;
+    guard.stop()
+}
+
+/// The disk does not answer at all: a pipe that nobody reads takes the place of the new file.
+fn a_slow_disk_holds_up_no_repair() -> Result<()> {
+    let place = Place::new()?;
+    place.write("policies/a.yaml", POLICY)?;
+    place.write("policies/lists/office", "203.0.113.7\n")?;
+    let pipe = place.write("state/last-good.new", "")?;
+    std::fs::remove_file(&pipe)?;
+    crate::support::command::output(crate::support::command::program("mkfifo").arg(&pipe))?;
+    let mut guard = Daemon::start(&place, &["--no-owner"])?;
     guard.expect_in_force()?;
+    place.nft("flush ruleset")?;
+    guard.expect("put back")?;
+    place.write("policies/lists/office", "203.0.113.8\n")?;
+    guard.expect_in_force()?;
+    // The newest is kept as soon as it can be.
+    drop(std::fs::File::open(&pipe)?);
+    guard.expect("the policies are kept again")?;
+    let kept = std::fs::read_to_string(place.dir().join("state/last-good"))?;
+    ensure!(kept.contains("203.0.113.8"), "{kept}");
     guard.stop()
 }
 

@@ -1,0 +1,197 @@
+//! A thread that writes what is to outlive guard: a slow disk holds up no repair, and a full one is tried
+//! again.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::host::engine::PortRange;
+use crate::policies::Policies;
+
+use super::due::Backoff;
+use super::log::{Level, Log};
+use super::state::{self, Error};
+
+/// How soon what could not be written is tried again, at first and at most.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(5));
+
+/// The thread, which ends when this is dropped: not before it has tried to write all that it was given.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    desk: Arc<Desk>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Desk {
+    pile: Mutex<Pile>,
+    bell: Condvar,
+}
+
+/// What is to be written: the newest of each.
+#[derive(Debug, Default)]
+struct Pile {
+    policies: Option<Arc<Policies>>,
+    ports: Option<Vec<PortRange>>,
+    /// Whether anything has come since the last try.
+    new: bool,
+    ended: bool,
+}
+
+impl Keeper {
+    /// Begins; the policies come from `path`, and are kept in `folder`.
+    pub(super) fn new(folder: PathBuf, path: PathBuf, log: Log) -> io::Result<Self> {
+        let desk: Arc<Desk> = Arc::default();
+        let mut writer = Writer {
+            folder,
+            path,
+            log,
+            failed: BTreeSet::new(),
+        };
+        let thread = {
+            let desk = desk.clone();
+            let thread = std::thread::Builder::new().name("keeper".to_owned());
+            thread.spawn(move || writer.run(&desk))?
+        };
+        Ok(Self {
+            desk,
+            thread: Some(thread),
+        })
+    }
+
+    pub(super) fn keep_policies(&self, policies: Arc<Policies>) {
+        self.desk.put(|pile| pile.policies = Some(policies));
+    }
+
+    pub(super) fn keep_ports(&self, ports: Vec<PortRange>) {
+        self.desk.put(|pile| pile.ports = Some(ports));
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.desk.put(|pile| pile.ended = true);
+        if let Some(thread) = self.thread.take() {
+            // If it has panicked, it has said so.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Desk {
+    fn pile(&self) -> MutexGuard<'_, Pile> {
+        self.pile.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, work: impl FnOnce(&mut Pile)) {
+        let mut pile = self.pile();
+        work(&mut pile);
+        pile.new = true;
+        self.bell.notify_one();
+    }
+
+    /// Waits until anything has come, or for so long; without end if there is no such time.
+    fn wait(&self, at_most: Option<Duration>) -> MutexGuard<'_, Pile> {
+        let nothing = |pile: &mut Pile| !pile.new;
+        let pile = self.pile();
+        match at_most {
+            None => self
+                .bell
+                .wait_while(pile, nothing)
+                .unwrap_or_else(PoisonError::into_inner),
+            Some(time) => {
+                self.bell
+                    .wait_timeout_while(pile, time, nothing)
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .0
+            }
+        }
+    }
+}
+
+struct Writer {
+    folder: PathBuf,
+    path: PathBuf,
+    log: Log,
+    /// What could not be written the last time.
+    failed: BTreeSet<&'static str>,
+}
+
+impl Writer {
+    fn run(&mut self, desk: &Desk) {
+        let mut retry = Backoff::new(RETRY.0, RETRY.1);
+        let mut wait = None;
+        loop {
+            let mut pile = desk.wait(wait);
+            if std::mem::take(&mut pile.new) {
+                retry.reset();
+            }
+            let (policies, ports) = (pile.policies.take(), pile.ports.take());
+            let ended = pile.ended;
+            drop(pile);
+            let policies = policies.filter(|policies| {
+                let done = state::write(&self.folder, &self.path, &policies.sources);
+                !self.is_done("the policies", done)
+            });
+            let ports = ports.filter(|ports| {
+                let done = state::write_ports(&self.folder, ports);
+                !self.is_done("the published ports", done)
+            });
+            if ended {
+                return;
+            }
+            let failed = policies.is_some() || ports.is_some();
+            wait = failed.then(|| retry.next());
+            // What has come meanwhile is newer.
+            let mut pile = desk.pile();
+            pile.policies = pile.policies.take().or(policies);
+            pile.ports = pile.ports.take().or(ports);
+        }
+    }
+
+    fn is_done(&mut self, what: &'static str, done: Result<(), Error>) -> bool {
+        match done {
+            Ok(()) => {
+                if self.failed.remove(what) {
+                    let text = format!("{what} are kept again");
+                    self.log.say(Level::Notice, &text);
+                }
+                true
+            }
+            Err(error) => {
+                if self.failed.insert(what) {
+                    let text = format!("{what} cannot be kept for the next boot: {error}");
+                    self.log.say(Level::Warning, &text);
+                }
+                false
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::engine::Transport;
+
+    #[test]
+    fn the_newest_is_written_before_the_end() {
+        let folder = std::env::temp_dir().join(format!("dfw-keeper-{}", std::process::id()));
+        let keeper = Keeper::new(folder.clone(), PathBuf::from("p"), Log::new()).unwrap();
+        let port = |port| PortRange {
+            address: None,
+            transport: Transport::Tcp,
+            first: port,
+            last: port,
+        };
+        for number in 1..=100 {
+            keeper.keep_ports(vec![port(number)]);
+        }
+        drop(keeper);
+        assert_eq!(state::read_ports(&folder).unwrap(), [port(100)]);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}
