@@ -37,6 +37,8 @@ struct Known {
     /// Why it says nothing now.
     unanswered: Option<Unanswered>,
     reported: bool,
+    /// Whether something has happened there of which it has not told all yet.
+    busy: bool,
 }
 
 impl Engines {
@@ -85,8 +87,9 @@ impl Engines {
         let known = self.known.entry(address.to_owned()).or_default();
         let first =
             !matches!(report, Report::Stir) && !std::mem::replace(&mut known.reported, true);
+        known.busy = matches!(report, Report::Stir | Report::Answer { partial: true, .. });
         match report {
-            Report::Answer(engine) => {
+            Report::Answer { engine, partial } => {
                 let back = known.unanswered.take().is_some() || known.engine.is_none();
                 let changed = known.engine.as_ref() != Some(&*engine);
                 let text = back.then(|| {
@@ -97,7 +100,8 @@ impl Engines {
                     )
                 });
                 known.engine = Some(*engine);
-                (text, changed || back || first)
+                // Whatever it does not tell of, its docker-proxy may listen already.
+                (text, changed || back || first || partial)
             }
             Report::Absent if known.engine.is_none() && !self.named => (None, first),
             Report::Absent => known.lose(address, "nobody listens there"),
@@ -109,6 +113,11 @@ impl Engines {
     /// Whether all have reported.
     pub(super) fn complete(&self) -> bool {
         self.known.values().all(|known| known.reported)
+    }
+
+    /// Whether one of them has yet to tell what has happened there.
+    pub(super) fn are_busy(&self) -> bool {
+        self.known.values().any(|known| known.busy)
     }
 
     /// Whether there is any, and all that are there answer.

@@ -338,7 +338,7 @@ impl Guard {
                 self.take(event, now);
             }
             if let Some(proxies) = &mut self.proxies
-                && proxies.look(now)?
+                && proxies.look(now, self.engines.are_busy())?
             {
                 self.host_changed(now);
             }
@@ -426,11 +426,10 @@ impl Guard {
                 );
                 self.host_changed(now);
             }
-            Event::Engine {
-                report: Report::Stir,
-                ..
-            } => self.stir(now),
             Event::Engine { address, report } => {
+                if matches!(report, Report::Stir) {
+                    self.stir(now);
+                }
                 let (text, changed) = self.engines.take(&address, report);
                 if let Some(text) = text {
                     self.log.say(Level::Notice, &text);

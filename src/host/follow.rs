@@ -33,7 +33,12 @@ const AGAIN: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub enum Report {
     /// What it publishes now.
-    Answer(Box<Engine>),
+    Answer {
+        /// The engine.
+        engine: Box<Engine>,
+        /// Whether it said nothing of some containers, because it is starting or stopping them.
+        partial: bool,
+    },
     /// It is there and does not answer.
     Silent(Unanswered),
     /// There is none.
@@ -138,7 +143,8 @@ async fn stay(
             Err(_) => return Err(Refusal::Slow),
         };
         let partial = answers.partial;
-        tell(Report::Answer(Box::new(docker::engine(address, answers))));
+        let engine = Box::new(docker::engine(address, answers));
+        tell(Report::Answer { engine, partial });
         *wait = FIRST_WAIT;
         let mut again = pin!(async {
             if partial {
@@ -147,7 +153,7 @@ async fn stay(
                 pending::<()>().await;
             }
         });
-        let mut created = false;
+        let (mut created, mut quiet) = (false, false);
         while !outdated {
             let woken = pin!(wake.notified());
             outdated = match select(events.next(), select(woken, again.as_mut())).await {
@@ -155,7 +161,10 @@ async fn stay(
                     created = is_creation(event.as_ref());
                     matters(event)?
                 }
-                Either::Right(_) => true,
+                Either::Right((which, _)) => {
+                    quiet = matches!(which, Either::Right(_));
+                    true
+                }
             };
         }
         // One that stops says so of its containers, and connects no more. One that creates a container
@@ -165,7 +174,9 @@ async fn stay(
         }
         // Whatever else has happened by now, the same answers tell.
         while let Some(Some(Ok(_))) = events.next().now_or_never() {}
-        tell(Report::Stir);
+        if !quiet {
+            tell(Report::Stir);
+        }
     }
 }
 
