@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// What is to be done; each includes those before it.
+/// What is to be done; each includes those before it, and takes longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Need {
     /// Compare the table with what is wanted.
@@ -31,9 +31,14 @@ impl Due {
         self.0.values().min().copied()
     }
 
-    /// The greatest need whose time has come; what it includes is no longer needed.
+    /// The greatest need whose time has come; what it includes is no longer needed. A table that others
+    /// have changed comes first.
     pub(super) fn take(&mut self, now: Instant) -> Option<Need> {
-        let need = *self.0.iter().rev().find(|(_, when)| **when <= now)?.0;
+        let mut come = self.0.iter().filter(|(_, when)| **when <= now);
+        let need = *match come.next()?.0 {
+            Need::Table => &Need::Table,
+            lesser => come.next_back().map_or(lesser, |(greatest, _)| greatest),
+        };
         self.0.retain(|other, _| *other > need);
         Some(need)
     }
@@ -84,6 +89,11 @@ mod tests {
         assert_eq!(due.take(now), Some(Need::Table));
         assert_eq!((due.take(now), due.next()), (None, Some(later)));
         due.at(Need::Host, now);
+        assert_eq!(due.take(later), Some(Need::Policies));
+        assert_eq!(due.next(), None);
+        due.at(Need::Policies, now);
+        due.at(Need::Table, now);
+        assert_eq!(due.take(later), Some(Need::Table));
         assert_eq!(due.take(later), Some(Need::Policies));
         assert_eq!(due.next(), None);
     }

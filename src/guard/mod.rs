@@ -533,6 +533,8 @@ impl Guard {
             Phase::Running => service::status(&line),
             // Whoever waits for rules must not start without them.
             Phase::Starting | Phase::Waiting if done.is_err() => service::status(&line),
+            // What it was told to do is yet to be done.
+            Phase::Reloading if need != Need::Policies => service::status(&line),
             Phase::Starting | Phase::Waiting | Phase::Reloading => {
                 self.phase = Phase::Running;
                 self.service.ready(&line);

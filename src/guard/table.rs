@@ -160,8 +160,12 @@ impl Table {
         }
     }
 
-    /// Whether there is one.
+    /// Whether there is one, as far as that can be seen while others never rest.
     pub(super) fn is_there(&self) -> Result<bool, kernel::Error> {
-        Ok(self.kernel.outline()?.installed.is_some())
+        let installed = match self.kernel.outline() {
+            Err(kernel::Error::Busy) => self.kernel.glimpse()?,
+            outline => outline?.installed,
+        };
+        Ok(installed.is_some())
     }
 }

@@ -10,6 +10,10 @@ use crate::place::{Place, TABLE};
 pub(crate) const TRIALS: &[Named] = &[
     ("what_others_do_is_put_back", what_others_do_is_put_back),
     (
+        "who_never_rests_gets_no_pause",
+        who_never_rests_gets_no_pause,
+    ),
+    (
         "an_owned_table_is_not_flushed",
         an_owned_table_is_not_flushed,
     ),
@@ -54,6 +58,36 @@ fn what_others_do_is_put_back() -> Result<()> {
     guard.expect("put back")?;
     ensure!(!place.listing()?.contains("theirs"));
     Ok(())
+}
+
+/// Rulesets change within repairs as well, and the table is back as soon as it can be.
+fn who_never_rests_gets_no_pause() -> Result<()> {
+    const TIMES: u32 = 40;
+    let place = Place::new()?;
+    place.write("policies/a.yaml", POLICY)?;
+    let mut guard = Daemon::start(&place, &["--no-owner"])?;
+    guard.expect_in_force()?;
+    let before = place.installed()?;
+    place.kernel(|kernel| {
+        let mut times = 0;
+        while times < TIMES {
+            let outline = kernel.outline();
+            times += u32::from(outline.is_ok_and(|now| now.installed.is_some()));
+            kernel.remove(None)?;
+        }
+        Ok(())
+    })?;
+    crate::daemon::until("the table", || {
+        place
+            .installed()
+            .is_ok_and(|now| now == before)
+            .then_some(())
+    })?;
+    place.write("policies/b.yaml", "ports: {443: any}\n")?;
+    guard.expect_in_force()?;
+    let failed = guard.said.iter().find(|line| line.contains("next try"));
+    ensure!(failed.is_none(), "{failed:?}");
+    guard.stop()
 }
 
 fn an_owned_table_is_not_flushed() -> Result<()> {
