@@ -103,14 +103,17 @@ impl Site {
                 // A look at all processes is not for nothing.
                 let others = waiting.iter().any(|socket| !is_published(&host, socket));
                 let proxied = match sockets {
-                    Sockets::Proxied if others => listener::proxied(),
+                    Sockets::Proxied if others => {
+                        listener::proxied().map_err(kernel::Error::Processes)?
+                    }
                     _ => BTreeSet::new(),
                 };
                 waiting.retain(|socket| {
                     is_published(&host, socket) || proxied.contains(&u64::from(socket.inode))
                 });
             }
-            host.listeners = listener::listeners(&waiting, &host.engines);
+            host.listeners =
+                listener::listeners(&waiting, &host.engines).map_err(kernel::Error::Processes)?;
             host.blind = host.listeners.iter().any(|l| l.owner.is_none()) && !listener::sees_all();
         }
         Ok(Self {

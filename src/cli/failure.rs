@@ -162,7 +162,11 @@ impl Failure {
                 .take(SHOWN)
                 .map(|refusal| refused(refusal, &sources, files))
                 .collect(),
-            Error::Unsound(_) | Error::TooLong(_) | Error::Malformed(_) | Error::Socket(_) => {
+            Error::Unsound(_)
+            | Error::TooLong(_)
+            | Error::Malformed(_)
+            | Error::Processes(_)
+            | Error::Socket(_) => {
                 vec![Diagnostic::error("kernel", error.to_string())]
             }
         };

@@ -22,6 +22,7 @@ mod service;
 mod signals;
 mod state;
 mod table;
+mod view;
 
 use std::io;
 use std::os::fd::AsFd;
@@ -59,6 +60,7 @@ use scrapes::{Request, Scrapes};
 use service::Service;
 use signals::Signals;
 use table::{Change, Table};
+use view::View;
 
 pub use control::ask;
 pub use scrapes::Listen;
@@ -218,6 +220,7 @@ struct Guard {
     engines: Engines,
     /// None where no engine is asked.
     proxies: Option<Proxies>,
+    view: View,
     published: Published,
     control: Option<Control>,
     metrics: Option<Metrics>,
@@ -266,6 +269,7 @@ impl Guard {
             links: Links::open()?,
             engines: Engines::follow(&options.engines)?,
             proxies: (options.engines != Ask::Nobody).then(Proxies::default),
+            view: View::new(log),
             published,
             control: control.ok(),
             metrics: options.metrics.as_deref().map(Metrics::new),
@@ -337,16 +341,28 @@ impl Guard {
                 }
                 self.take(event, now);
             }
-            if let Some(proxies) = &mut self.proxies
-                && proxies.look(now, self.engines.are_busy())?
-            {
-                self.host_changed(now);
-            }
+            self.look_for_proxies(now);
             self.service.alive(now);
             if let Some(need) = self.due.take(now) {
                 self.work(need);
             }
             self.measure(now);
+        }
+    }
+
+    /// Looks for new sockets of docker-proxy if it is time to.
+    fn look_for_proxies(&mut self, now: Instant) {
+        let Some(proxies) = &mut self.proxies else {
+            return;
+        };
+        match proxies.look(now, self.engines.are_busy()) {
+            Ok(false) => {}
+            Ok(true) => self.host_changed(now),
+            Err(error) => {
+                let when = now + self.view.fail(&error);
+                proxies.put_off(when);
+                self.host_changed(when);
+            }
         }
     }
 
@@ -592,11 +608,15 @@ impl Guard {
                 Sockets::Proxied => self.published.former(answered),
                 _ => &[],
             };
-            let site = Site::with(engines, unanswered, sockets, former)?;
-            if !site.host.remembered.is_empty() {
+            let found = Site::with(engines, unanswered, sockets, former);
+            if let Some(wait) = self.view.take(found)? {
+                self.due.at(Need::Host, Instant::now() + wait);
+            }
+            let host = self.view.host();
+            if host.is_some_and(|host| !host.remembered.is_empty()) {
                 self.due.at(Need::Host, Instant::now() + RETHINK);
             }
-            self.ruleset = Some(wanted.policies.compile(&site.host));
+            self.ruleset = host.map(|host| wanted.policies.compile(host));
         }
         self.install(need)?;
         self.record.origin = self.origin();

@@ -8,7 +8,9 @@ use std::net::IpAddr;
 use std::sync::OnceLock;
 use std::sync::mpsc::{SyncSender, sync_channel};
 
+use procfs::ProcError;
 use procfs::process::{FDTarget, Process as Entry, all_processes};
+use rustix::io::Errno;
 
 use super::engine::{Engine, Transport};
 use crate::netlink::listener::Socket;
@@ -99,7 +101,7 @@ pub fn look_apart() -> io::Result<()> {
     Ok(())
 }
 
-fn look<T: Default + Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+fn look<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     let Some(looker) = LOOKER.get() else {
         return work();
     };
@@ -108,10 +110,21 @@ fn look<T: Default + Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
         // Whoever asked waits for it.
         let _ = found.send(work());
     };
-    let sent = looker.send(Box::new(look));
-    sent.ok()
-        .and_then(|()| answer.recv().ok())
-        .unwrap_or_default()
+    let sent = looker.send(Box::new(look)).ok();
+    let answer = sent.and_then(|()| answer.recv().ok());
+    answer.unwrap_or_else(|| Err(io::Error::other("nobody looks at processes any more")))
+}
+
+/// What was read of a process; none if it has ended, or is not to be seen. Whoever cannot look now, for
+/// want of descriptors or memory, has seen nothing of anybody.
+fn seen<T>(read: Result<T, ProcError>) -> io::Result<Option<T>> {
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(ProcError::Io(error, _)) if Errno::from_io_error(&error) != Some(Errno::SRCH) => {
+            Err(error)
+        }
+        Err(_) => Ok(None),
+    }
 }
 
 /// Whether all processes of this machine can be looked at: whoever sees the first of its first process
@@ -120,14 +133,17 @@ fn look<T: Default + Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 pub fn sees_all() -> bool {
     /// `PROC_PID_INIT_INO` of the kernel.
     const FIRST: &str = "pid:[4026531836]";
-    look(|| std::fs::read_link("/proc/1/ns/pid").is_ok_and(|first| first.as_os_str() == FIRST))
+    let first = look(|| std::fs::read_link("/proc/1/ns/pid"));
+    first.is_ok_and(|first| first.as_os_str() == FIRST)
 }
 
 /// Finds out who holds the sockets, and in which of the engines' containers they live.
-#[must_use]
-pub fn listeners(sockets: &[Socket], engines: &[Engine]) -> Vec<Listener> {
+///
+/// # Errors
+/// If processes cannot be looked at now.
+pub fn listeners(sockets: &[Socket], engines: &[Engine]) -> io::Result<Vec<Listener>> {
     let wanted = sockets.iter().map(|socket| u64::from(socket.inode));
-    let owners = owners(wanted.collect(), containers(engines));
+    let owners = owners(wanted.collect(), containers(engines))?;
     let listener = |socket: &Socket| {
         Some(Listener {
             transport: match socket.protocol {
@@ -142,21 +158,27 @@ pub fn listeners(sockets: &[Socket], engines: &[Engine]) -> Vec<Listener> {
             owner: owners.get(&u64::from(socket.inode)).cloned(),
         })
     };
-    sockets.iter().filter_map(listener).collect()
+    Ok(sockets.iter().filter_map(listener).collect())
 }
 
 /// The processes that hold these sockets, by inode. What cannot be read is left out. It looks at
 /// every process of the system until all are found.
-fn owners(mut wanted: BTreeSet<u64>, containers: Vec<(u32, String)>) -> BTreeMap<u64, Owner> {
+fn owners(
+    mut wanted: BTreeSet<u64>,
+    containers: Vec<(u32, String)>,
+) -> io::Result<BTreeMap<u64, Owner>> {
     if wanted.is_empty() {
-        return BTreeMap::new();
+        return Ok(BTreeMap::new());
     }
     look(move || {
         let mut owners = BTreeMap::new();
         let homes = Homes::of(containers);
-        for process in all_processes().into_iter().flatten().flatten() {
+        for process in seen(all_processes())?.into_iter().flatten() {
+            let Some(process) = seen(process)? else {
+                continue;
+            };
             // Parent and child may share one; the first process number is the parent's.
-            let mut held = inodes(&process).filter(|inode| wanted.remove(inode));
+            let mut held = inodes(&process)?.filter(|inode| wanted.remove(inode));
             if let Some(first) = held.next()
                 && let Some(owner) = describe(&process, &homes)
             {
@@ -166,7 +188,7 @@ fn owners(mut wanted: BTreeSet<u64>, containers: Vec<(u32, String)>) -> BTreeMap
                 break;
             }
         }
-        owners
+        Ok(owners)
     })
 }
 
@@ -178,12 +200,14 @@ fn containers(engines: &[Engine]) -> Vec<(u32, String)> {
         .collect()
 }
 
-fn inodes(process: &Entry) -> impl Iterator<Item = u64> + use<> {
-    let descriptors = process.fd().into_iter().flatten().flatten();
-    descriptors.filter_map(|descriptor| match descriptor.target {
-        FDTarget::Socket(inode) => Some(inode),
-        _ => None,
-    })
+fn inodes(process: &Entry) -> io::Result<impl Iterator<Item = u64> + use<>> {
+    let descriptors = seen(process.fd())?.into_iter().flatten().flatten();
+    Ok(
+        descriptors.filter_map(|descriptor| match descriptor.target {
+            FDTarget::Socket(inode) => Some(inode),
+            _ => None,
+        }),
+    )
 }
 
 /// Whether systemd holds one of these sockets, and nobody else does.
@@ -191,34 +215,49 @@ pub(super) fn waits_for_clients(sockets: BTreeSet<u64>) -> bool {
     if sockets.is_empty() {
         return false;
     }
-    look(move || {
-        let holds = |process: &Entry| inodes(process).any(|inode| sockets.contains(&inode));
-        let waits = named(SYSTEMD).any(|process| holds(&process));
+    let waits = look(move || {
+        let holds = |process: &Entry| {
+            inodes(process).is_ok_and(|mut held| held.any(|inode| sockets.contains(&inode)))
+        };
+        let waits = named(SYSTEMD)?.iter().any(holds);
         // Only then every process is looked into, until somebody else is found.
         let mut all = all_processes().into_iter().flatten().flatten();
         let is_systemd = |process: &Entry| process.stat().is_ok_and(|stat| stat.comm == SYSTEMD);
-        waits && all.all(|process| !holds(&process) || is_systemd(&process))
-    })
+        Ok(waits && all.all(|process| !holds(&process) || is_systemd(&process)))
+    });
+    waits.unwrap_or_default()
 }
 
 /// The inodes of the sockets that docker-proxy holds.
-#[must_use]
-pub fn proxied() -> BTreeSet<u64> {
-    look(|| named(PROXY).flat_map(|process| inodes(&process)).collect())
+///
+/// # Errors
+/// If processes cannot be looked at now.
+pub fn proxied() -> io::Result<BTreeSet<u64>> {
+    look(|| {
+        let mut proxied = BTreeSet::new();
+        for process in named(PROXY)? {
+            proxied.extend(inodes(&process)?);
+        }
+        Ok(proxied)
+    })
 }
 
 /// The processes of this name. It looks at every process's name, and no further.
-fn named(wanted: &'static str) -> impl Iterator<Item = Entry> {
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries.filter_map(move |entry| {
-        let pid = entry.file_name().to_str()?.parse().ok()?;
+fn named(wanted: &str) -> io::Result<Vec<Entry>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|pid| pid.parse().ok()) else {
+            continue;
+        };
         // No program's name is longer, and nobody has to ask for its length.
         let mut name = [0; 16];
-        let mut file = File::open(format!("/proc/{pid}/comm")).ok()?;
-        let length = file.read(&mut name).ok()?;
-        let found = name[..length].trim_ascii() == wanted.as_bytes();
-        found.then(|| Entry::new(pid).ok()).flatten()
-    })
+        let read = File::open(format!("/proc/{pid}/comm")).and_then(|mut f| f.read(&mut name));
+        let length = seen(read.map_err(ProcError::from))?.unwrap_or_default();
+        if name[..length].trim_ascii() == wanted.as_bytes() {
+            found.extend(seen(Entry::new(pid))?);
+        }
+    }
+    Ok(found)
 }
 
 fn describe(process: &Entry, homes: &Homes) -> Option<Owner> {
@@ -242,7 +281,9 @@ pub fn netlink_holder(number: u32) -> Option<Owner> {
         let found = *protocol == NETFILTER && port.parse() == Ok(number);
         found.then(|| inode.parse::<u64>().ok()).flatten()
     })?;
-    owners(BTreeSet::from([inode]), Vec::new()).remove(&inode)
+    owners(BTreeSet::from([inode]), Vec::new())
+        .ok()?
+        .remove(&inode)
 }
 
 /// What tells the processes of a container from others: whatever else it shares with the host, a

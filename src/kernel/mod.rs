@@ -75,6 +75,9 @@ pub enum Error {
     /// The kernel's answer cannot be understood.
     #[error(transparent)]
     Malformed(#[from] Malformed),
+    /// Who holds a socket cannot be found out.
+    #[error("cannot look at processes: {0}")]
+    Processes(#[source] io::Error),
     /// The socket failed.
     #[error("netlink: {0}")]
     Socket(#[from] io::Error),

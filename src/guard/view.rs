@@ -1,0 +1,99 @@
+//! What guard knows of the host: what it found last, until it finds something else.
+
+use std::time::Duration;
+
+use crate::host::HostView;
+use crate::kernel;
+use crate::site::Site;
+
+use super::due::Backoff;
+use super::log::{Level, Log};
+
+/// How soon what failed is tried again, at first and at most.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
+
+/// What is known.
+#[derive(Debug)]
+pub(super) struct View {
+    site: Option<Site>,
+    retry: Backoff,
+    failing: bool,
+    log: Log,
+}
+
+impl View {
+    pub(super) fn new(log: Log) -> Self {
+        Self {
+            site: None,
+            retry: Backoff::new(RETRY.0, RETRY.1),
+            failing: false,
+            log,
+        }
+    }
+
+    /// The host, if anything is known of it.
+    pub(super) fn host(&self) -> Option<&HostView> {
+        self.site.as_ref().map(|site| &site.host)
+    }
+
+    /// Takes what was found. Where that has failed, what is known stays: rules that know nothing would
+    /// open what an engine publishes. Then it says how soon to look again.
+    pub(super) fn take(
+        &mut self,
+        found: Result<Site, kernel::Error>,
+    ) -> Result<Option<Duration>, kernel::Error> {
+        match found {
+            Ok(site) => {
+                self.site = Some(site);
+                self.retry.reset();
+                if std::mem::take(&mut self.failing) {
+                    self.log.say(Level::Notice, "this host is seen again");
+                }
+                Ok(None)
+            }
+            Err(error) if self.site.is_none() => Err(error),
+            Err(error) => Ok(Some(self.fail(&error))),
+        }
+    }
+
+    /// Tells that a look at the host has failed; says how soon to look again.
+    pub(super) fn fail(&mut self, error: &kernel::Error) -> Duration {
+        let wait = self.retry.next();
+        self.failing = true;
+        let text = format!("{error}; what is known of this host stays, next try in {wait:?}");
+        self.log.say(Level::Warning, &text);
+        wait
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_known_stays() {
+        let failed = || {
+            Err(kernel::Error::Socket(
+                std::io::ErrorKind::OutOfMemory.into(),
+            ))
+        };
+        let site = |old_kernel| Site {
+            host: HostView {
+                old_kernel,
+                ..HostView::default()
+            },
+            unanswered: Vec::new(),
+            links: Vec::new(),
+            addresses: Vec::new(),
+        };
+        let mut view = View::new(Log::new());
+        assert!(view.take(failed()).is_err());
+        assert_eq!(view.take(Ok(site(true))).unwrap(), None);
+        assert_eq!(view.take(failed()).unwrap(), Some(RETRY.0));
+        assert_eq!(view.take(failed()).unwrap(), Some(2 * RETRY.0));
+        assert!(view.host().unwrap().old_kernel);
+        assert_eq!(view.take(Ok(site(false))).unwrap(), None);
+        assert!(!view.host().unwrap().old_kernel);
+        assert_eq!(view.take(failed()).unwrap(), Some(RETRY.0));
+    }
+}
