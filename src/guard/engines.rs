@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use futures_util::future::join_all;
 use rustix::event::{EventfdFlags, eventfd};
+use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 
 use crate::host::docker::{Ask, Unanswered};
@@ -48,10 +49,13 @@ impl Engines {
         let (sender, reports) = sync_channel(WAITING);
         let wakes: Vec<Arc<Notify>> = addresses.iter().map(|_| Arc::default()).collect();
         if !addresses.is_empty() {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
             let (bell, wakes, addresses) = (bell.clone(), wakes.clone(), addresses.clone());
             std::thread::Builder::new()
                 .name("engines".to_owned())
-                .spawn(move || follow_all(&addresses, &wakes, &sender, &bell))?;
+                .spawn(move || follow_all(&runtime, &addresses, &wakes, &sender, &bell))?;
         }
         let known = addresses.into_iter().map(|a| (a, Known::default()));
         Ok(Self {
@@ -169,34 +173,20 @@ impl AsFd for Engines {
 }
 
 fn follow_all(
+    runtime: &Runtime,
     addresses: &[String],
     wakes: &[Arc<Notify>],
     sender: &SyncSender<(String, Report)>,
     bell: &OwnedFd,
 ) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
     let tell = |address: &str, report| {
         // When nobody takes it, the process ends.
         let _ = sender.send((address.to_owned(), report));
         let _ = rustix::io::write(bell, &1_u64.to_ne_bytes());
     };
-    match runtime {
-        Ok(runtime) => {
-            let all = addresses.iter().zip(wakes).map(|(address, wake)| {
-                follow::follow(address, move |report| tell(address, report), wake)
-            });
-            runtime.block_on(join_all(all));
-        }
-        Err(error) => {
-            for address in addresses {
-                let unanswered = Unanswered {
-                    address: address.clone(),
-                    reason: error.to_string(),
-                };
-                tell(address, Report::Silent(unanswered));
-            }
-        }
-    }
+    let all = addresses
+        .iter()
+        .zip(wakes)
+        .map(|(address, wake)| follow::follow(address, move |report| tell(address, report), wake));
+    runtime.block_on(join_all(all));
 }

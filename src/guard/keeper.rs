@@ -75,7 +75,7 @@ impl Drop for Keeper {
     fn drop(&mut self) {
         self.desk.put(|pile| pile.ended = true);
         if let Some(thread) = self.thread.take() {
-            // If it has panicked, it has said so.
+            // It cannot have panicked: that ends the process.
             let _ = thread.join();
         }
     }

@@ -81,6 +81,9 @@ const RETHINK: Duration = Duration::from_mins(1);
 /// How often policies are read again at once because more of them is to be watched.
 const READS: u32 = 3;
 
+/// The exit code of a process that has panicked, as Rust has it.
+const PANICKED: i32 = 101;
+
 /// What guard is to do, and with what.
 #[derive(Debug)]
 pub struct Options {
@@ -143,6 +146,7 @@ impl Error {
 /// See [`Error`](enum@Error).
 pub fn run(options: Options) -> Result<(), Error> {
     let log = Log::new();
+    end_with_any_thread(log);
     // Before there is another thread.
     if let Err(error) = confine::confine() {
         log.say(Level::Warning, &error.to_string());
@@ -154,6 +158,15 @@ pub fn run(options: Options) -> Result<(), Error> {
         log.say(Level::Error, &format!("{error}; what is in force stays"));
     }
     done
+}
+
+/// Has whatever panics end the process: without the thread that follows engines, or looks at processes,
+/// guard would go on and know nothing. The service manager starts another.
+fn end_with_any_thread(log: Log) {
+    std::panic::set_hook(Box::new(move |panic| {
+        log.say(Level::Error, &format!("{panic}; what is in force stays"));
+        std::process::exit(PANICKED);
+    }));
 }
 
 /// From here on only guard's own folders can be written to. Who holds a socket is seen by a thread that
