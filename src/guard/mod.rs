@@ -14,6 +14,7 @@ mod keeper;
 mod log;
 mod metrics;
 mod monitor;
+mod options;
 mod proxies;
 mod published;
 mod record;
@@ -26,7 +27,6 @@ mod view;
 
 use std::io;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -63,6 +63,7 @@ use table::{Change, Table};
 use view::View;
 
 pub use control::ask;
+pub use options::Options;
 pub use scrapes::Listen;
 
 /// How long files are given to settle: editors write them in several steps.
@@ -83,40 +84,6 @@ const READS: u32 = 3;
 
 /// The exit code of a process that has panicked, as Rust has it.
 const PANICKED: i32 = 101;
-
-/// What guard is to do, and with what.
-#[derive(Debug)]
-pub struct Options {
-    /// The policies.
-    pub path: PathBuf,
-    /// The engines that are followed.
-    pub engines: Ask,
-    /// Where the last good policy is kept.
-    pub state: PathBuf,
-    /// Where questions are answered.
-    pub socket: PathBuf,
-    /// Where to write figures for a textfile collector, if anywhere.
-    pub metrics: Option<PathBuf>,
-    /// Where figures may be asked for, if anywhere.
-    pub listen: Option<Listen>,
-    /// Whether the table is to be guard's own, where the kernel can do that.
-    pub own: bool,
-}
-
-impl Options {
-    /// The folders of all that guard writes.
-    fn folders(&self) -> Vec<PathBuf> {
-        let listen = match &self.listen {
-            Some(Listen::Unix(path)) => Some(path),
-            _ => None,
-        };
-        let files = [Some(&self.socket), self.metrics.as_ref(), listen];
-        let files = files.into_iter().flatten();
-        let files = files.filter_map(|file| std::path::absolute(file).ok());
-        let folders = files.filter_map(|file| file.parent().map(Path::to_owned));
-        folders.chain([self.state.clone()]).collect()
-    }
-}
 
 /// Why guard cannot go on. What is in force stays.
 #[derive(Debug, Error)]
