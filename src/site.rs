@@ -32,6 +32,8 @@ pub struct Site {
 /// Which sockets are looked at. Finding out who holds one takes a look at every process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sockets {
+    /// None: under `default: allow` no rule depends on them.
+    None,
     /// Those at ports that an engine publishes.
     Published,
     /// These, and those of docker-proxy: it listens before its engine tells of a port.
@@ -97,7 +99,12 @@ impl Site {
             }
         }
         let published = !host.remembered.is_empty() || host.publications().next().is_some();
-        if published || sockets != Sockets::Published {
+        let wanted = match sockets {
+            Sockets::None => false,
+            Sockets::Published => published,
+            Sockets::Proxied | Sockets::All => true,
+        };
+        if wanted {
             let mut waiting = kernel::listeners()?;
             if sockets != Sockets::All {
                 // A look at all processes is not for nothing.

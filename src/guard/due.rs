@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// What is to be done; each includes those before it, and takes longer.
+/// What is to be done; each but the first includes those before it, and takes longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Need {
     /// Compare the table with what is wanted.
     Table,
+    /// Look at the host again if its links or addresses are not as before.
+    Links,
     /// Look at the host again.
     Host,
     /// Read the policies again.
@@ -31,15 +33,18 @@ impl Due {
         self.0.values().min().copied()
     }
 
-    /// The greatest need whose time has come; what it includes is no longer needed. A table that others
-    /// have changed comes first.
+    /// A table that others have changed comes first, and then the greatest need whose time has come;
+    /// what it includes is no longer needed.
     pub(super) fn take(&mut self, now: Instant) -> Option<Need> {
         let mut come = self.0.iter().filter(|(_, when)| **when <= now);
-        let need = *match come.next()?.0 {
-            Need::Table => &Need::Table,
-            lesser => come.next_back().map_or(lesser, |(greatest, _)| greatest),
+        let need = match *come.next()?.0 {
+            Need::Table => Need::Table,
+            least => come.next_back().map_or(least, |(greatest, _)| *greatest),
         };
-        self.0.retain(|other, _| *other > need);
+        self.0.retain(|other, _| match need {
+            Need::Table => *other != need,
+            _ => *other > need || *other == Need::Table,
+        });
         Some(need)
     }
 }
@@ -91,8 +96,11 @@ mod tests {
         due.at(Need::Host, now);
         assert_eq!(due.take(later), Some(Need::Policies));
         assert_eq!(due.next(), None);
+        due.at(Need::Links, now);
         due.at(Need::Policies, now);
-        due.at(Need::Table, now);
+        due.at(Need::Table, later);
+        assert_eq!(due.take(now), Some(Need::Policies));
+        due.at(Need::Policies, now);
         assert_eq!(due.take(later), Some(Need::Table));
         assert_eq!(due.take(later), Some(Need::Policies));
         assert_eq!(due.next(), None);

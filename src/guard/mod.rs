@@ -40,6 +40,7 @@ use crate::host::listener;
 use crate::kernel::{self, Claim};
 use crate::netlink::notice::Meddler;
 use crate::policies::Policies;
+use crate::policy::DefaultAction;
 use crate::ruleset::Ruleset;
 use crate::site::{Site, Sockets};
 use crate::source::Sources;
@@ -188,6 +189,14 @@ impl Wanted {
             digest,
         }
     }
+
+    /// The sockets of this host that matter to them.
+    fn sockets(&self, engines: &Ask) -> Sockets {
+        match self.policies.policy.default {
+            DefaultAction::Allow => Sockets::None,
+            DefaultAction::Deny => Sockets::of(engines),
+        }
+    }
 }
 
 struct Guard {
@@ -323,8 +332,10 @@ impl Guard {
             }
             self.look_for_proxies(now);
             self.service.alive(now);
-            if let Some(need) = self.due.take(now) {
-                self.work(need);
+            match self.due.take(now) {
+                Some(Need::Links) if self.view.is_current() => {}
+                Some(need) => self.work(need),
+                None => {}
             }
             self.measure(now);
         }
@@ -337,11 +348,11 @@ impl Guard {
         };
         match proxies.look(now, self.engines.are_busy()) {
             Ok(false) => {}
-            Ok(true) => self.host_changed(now),
+            Ok(true) => self.host_changed(Need::Host, now),
             Err(error) => {
                 let when = now + self.view.fail(&error);
                 proxies.put_off(when);
-                self.host_changed(when);
+                self.host_changed(Need::Host, when);
             }
         }
     }
@@ -408,7 +419,7 @@ impl Guard {
                 self.watch();
             }
             Event::Links { new } => {
-                self.host_changed(now + SETTLE_LINKS);
+                self.host_changed(Need::Links, now + SETTLE_LINKS);
                 // A container's link comes before its ports are open.
                 if new {
                     self.stir(now);
@@ -420,7 +431,7 @@ impl Guard {
                     Level::Warning,
                     "notices of the kernel were lost: looking at everything again",
                 );
-                self.host_changed(now);
+                self.host_changed(Need::Host, now);
             }
             Event::Engine { address, report } => {
                 if matches!(report, Report::Stir) {
@@ -433,7 +444,7 @@ impl Guard {
                 if self.phase == Phase::Waiting && self.engines.complete() {
                     self.due.at(Need::Policies, now);
                 } else if changed {
-                    self.host_changed(now);
+                    self.host_changed(Need::Host, now);
                 }
             }
             Event::Reload => self.reload(now),
@@ -443,15 +454,18 @@ impl Guard {
         }
     }
 
-    fn host_changed(&mut self, when: Instant) {
+    fn host_changed(&mut self, need: Need, when: Instant) {
         // What ends the waiting looks at the whole host.
         if self.phase != Phase::Waiting {
-            self.due.at(Need::Host, when);
+            self.due.at(need, when);
         }
     }
 
     fn stir(&mut self, now: Instant) {
-        if let Some(proxies) = &mut self.proxies {
+        let wanted = self.wanted.as_ref();
+        if let Some(proxies) = &mut self.proxies
+            && wanted.is_none_or(|wanted| wanted.sockets(&self.options.engines) != Sockets::None)
+        {
             proxies.stir(now);
         }
     }
@@ -580,10 +594,10 @@ impl Guard {
         let Some(wanted) = &self.wanted else {
             return Ok(());
         };
-        if need >= Need::Host || self.ruleset.is_none() {
+        if need > Need::Table || self.ruleset.is_none() {
             let answered = self.engines.have_answered();
             let (engines, unanswered) = (self.engines.engines(), self.engines.unanswered());
-            let sockets = Sockets::of(&self.options.engines);
+            let sockets = wanted.sockets(&self.options.engines);
             let former = match sockets {
                 Sockets::Proxied => self.published.former(answered),
                 _ => &[],

@@ -36,6 +36,14 @@ impl View {
         self.site.as_ref().map(|site| &site.host)
     }
 
+    /// Whether the host has the same links and addresses as before.
+    pub(super) fn is_current(&self) -> bool {
+        self.site.as_ref().is_some_and(|site| {
+            kernel::links().is_ok_and(|links| links == site.links)
+                && kernel::addresses().is_ok_and(|addresses| addresses == site.addresses)
+        })
+    }
+
     /// Takes what was found. Where that has failed, what is known stays: rules that know nothing would
     /// open what an engine publishes. Then it says how soon to look again.
     pub(super) fn take(
