@@ -30,10 +30,7 @@ impl Log {
     }
 
     pub(super) fn say(self, level: Level, text: &str) {
-        let text: String = text
-            .chars()
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .collect();
+        let text = one_line(text);
         let line = if self.journal {
             format!("<{}>{text}\n", level as u8)
         } else {
@@ -47,6 +44,11 @@ impl Log {
         // Whoever was to read it is gone; the work goes on.
         let _ = io::stderr().write_all(line.as_bytes());
     }
+}
+
+/// The text without what would begin a line: names of files may have anything in them.
+pub(super) fn one_line(text: &str) -> String {
+    text.replace(char::is_control, " ")
 }
 
 /// A diagnostic in one line, with its place.

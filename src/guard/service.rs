@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 
+use super::log::one_line;
+
 /// The service manager.
 #[derive(Debug)]
 pub(super) struct Service {
@@ -21,7 +23,7 @@ impl Service {
     }
 
     pub(super) fn ready(&mut self, status: &str) {
-        tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+        tell(&[NotifyState::Ready, NotifyState::Status(&one_line(status))]);
         self.next = self.every.map(|_| Instant::now());
     }
 
@@ -45,7 +47,8 @@ pub(super) fn reloading() {
 }
 
 pub(super) fn status(status: &str) {
-    tell(&[NotifyState::Status(status)]);
+    // Another line would be another word to the service manager.
+    tell(&[NotifyState::Status(&one_line(status))]);
 }
 
 pub(super) fn stopping() {

@@ -133,7 +133,7 @@ fn the_service_manager_is_told() -> Result<()> {
         .env("NOTIFY_SOCKET", &path)
         .env("WATCHDOG_USEC", "100000");
     let guard = Daemon::of(command)?;
-    let expect = |word: &str| -> Result<()> {
+    let expect = |word: &str| -> Result<String> {
         let mut heard = Vec::new();
         for _ in 0..1000 {
             let mut buffer = [0; 4096];
@@ -142,7 +142,7 @@ fn the_service_manager_is_told() -> Result<()> {
                 .with_context(|| format!("{heard:?}"))?;
             let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
             if text.lines().any(|line| line.starts_with(word)) {
-                return Ok(());
+                return Ok(text);
             }
             heard.push(text);
         }
@@ -154,6 +154,11 @@ fn the_service_manager_is_told() -> Result<()> {
     guard.signal(Signal::HUP)?;
     expect("RELOADING=1")?;
     expect("READY=1")?;
+    // The name of a file says nothing to it.
+    place.write("policies/b\nSTOPPING=1\n.yaml", "default: [")?;
+    let told = expect("STATUS=the policies are in force; the files have ")?;
+    ensure!(told.contains("b STOPPING=1 .yaml"), "{told}");
+    ensure!(!told.contains("\nSTOPPING=1"), "{told}");
     guard.signal(Signal::TERM)?;
     expect("STOPPING=1")?;
     guard.stop()
