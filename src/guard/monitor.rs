@@ -12,6 +12,10 @@ use crate::netlink::wire::Messages;
 
 use super::event::Event;
 
+/// How many messages are read in one turn: others have theirs, and whoever never rests is heard in the
+/// next.
+const AT_ONCE: usize = 64;
+
 /// Hears of changes of rulesets.
 #[derive(Debug)]
 pub(super) struct Monitor {
@@ -99,7 +103,7 @@ fn each(
     events: &mut Vec<Event>,
     mut take: impl FnMut(&crate::netlink::wire::Message<'_>, &mut Vec<Event>),
 ) -> io::Result<()> {
-    loop {
+    for _ in 0..AT_ONCE {
         match socket.receive(buffer, false) {
             Ok(Some(length)) => {
                 for message in Messages::new(&buffer[..length]) {
@@ -116,4 +120,5 @@ fn each(
             Err(error) => return Err(error),
         }
     }
+    Ok(())
 }
