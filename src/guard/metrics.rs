@@ -37,14 +37,17 @@ impl Metrics {
         self.next
     }
 
+    /// Whether it is to be written now; then it is not before the next time.
+    pub(super) fn is_due(&mut self, now: Instant) -> bool {
+        let due = self.next <= now;
+        if due {
+            self.next = now + EVERY;
+        }
+        due
+    }
+
     /// Writes it anew, whole.
-    pub(super) fn write(
-        &mut self,
-        now: Instant,
-        installed: Option<&Installed>,
-        record: &Record,
-    ) -> io::Result<()> {
-        self.next = now + EVERY;
+    pub(super) fn write(&self, installed: Option<&Installed>, record: &Record) -> io::Result<()> {
         let mut beside = self.path.clone().into_os_string();
         beside.push(".new");
         fs::write(&beside, text(installed, record))?;

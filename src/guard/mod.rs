@@ -359,23 +359,27 @@ impl Guard {
 
     /// Writes figures if it is time to.
     fn measure(&mut self, now: Instant) {
-        let Some(metrics) = self.metrics.as_mut().filter(|m| m.next() <= now) else {
+        let Some(metrics) = &mut self.metrics else {
             return;
         };
-        let installed = self
-            .table
-            .kernel
-            .outline()
-            .map(|snapshot| snapshot.installed);
-        let installed = installed.ok().flatten();
-        if let Err(error) = metrics.write(now, installed.as_ref(), &self.record) {
-            let text = format!("cannot write metrics: {error}");
-            if self.unmeasured.replace(text.clone()).as_ref() != Some(&text) {
-                self.log.say(Level::Warning, &text);
-            }
-        } else {
-            self.unmeasured = None;
+        if !metrics.is_due(now) {
+            return;
         }
+        // Older figures are better than those of a table that was not seen.
+        let written = match self.table.kernel.outline() {
+            Ok(table) => metrics
+                .write(table.installed.as_ref(), &self.record)
+                .map_err(Error::from),
+            Err(error) => Err(error.into()),
+        };
+        let failure = written.err();
+        let failure = failure.map(|error| format!("cannot write metrics: {error}"));
+        if let Some(text) = &failure
+            && self.unmeasured != failure
+        {
+            self.log.say(Level::Warning, text);
+        }
+        self.unmeasured = failure;
     }
 
     /// Waits until something has happened or is due.
