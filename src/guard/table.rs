@@ -115,8 +115,8 @@ impl Table {
         self.monitor = Some(Monitor::open()?);
         let (changed, generation) = done?;
         let now = Instant::now();
-        // What others have done while nobody listened.
-        let overtaken = generation != Some(self.kernel.generation()?);
+        // What others have done while nobody listened. A repair is told of in any case.
+        let overtaken = generation.is_none() || self.kernel.generation().ok() != generation;
         let again = overtaken.then(|| self.pause(now));
         let mut meddler = self.meddler.take();
         if !changed {
