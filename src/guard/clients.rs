@@ -13,9 +13,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
+use rustix::net::sockopt::socket_peercred;
 
-/// How many clients are listened to at once; others wait.
+/// How many clients are listened to at once; others wait. Some places are root's, and who finds no other
+/// has to come again.
 const CLIENTS: usize = 16;
+const FOR_ROOT: usize = 4;
+/// How long nobody is let in after that was not possible, for want of descriptors.
+const REST: Duration = Duration::from_secs(1);
 /// How long a client may take to ask, and to read the answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -24,6 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(super) struct Clients {
     listener: Listener,
     connected: Vec<Client>,
+    /// Until when nobody is let in.
+    rest: Option<Instant>,
     /// The longest question, in bytes.
     longest: usize,
     number: usize,
@@ -50,6 +57,7 @@ struct Client {
     /// What is left of the answer; none as long as there is no answer.
     answer: Option<Vec<u8>>,
     until: Instant,
+    is_root: bool,
 }
 
 impl Clients {
@@ -84,6 +92,7 @@ impl Clients {
         Self {
             listener,
             connected: Vec::new(),
+            rest: None,
             longest,
             number: 0,
         }
@@ -91,7 +100,7 @@ impl Clients {
 
     /// What to wait for.
     pub(super) fn sockets(&self) -> impl Iterator<Item = (BorrowedFd<'_>, PollFlags)> {
-        let room = self.connected.len() < CLIENTS;
+        let open = self.connected.len() < CLIENTS && self.rest.is_none();
         let clients = self.connected.iter().map(|client| {
             let flags = match client.answer {
                 Some(_) => PollFlags::OUT,
@@ -99,14 +108,15 @@ impl Clients {
             };
             (client.stream.as_fd(), flags)
         });
-        room.then(|| (self.listener.as_fd(), PollFlags::IN))
+        open.then(|| (self.listener.as_fd(), PollFlags::IN))
             .into_iter()
             .chain(clients)
     }
 
-    /// When the first client has had its time.
+    /// When the first client has had its time, or others are let in again.
     pub(super) fn next(&self) -> Option<Instant> {
-        self.connected.iter().map(|client| client.until).min()
+        let clients = self.connected.iter().map(|client| client.until);
+        clients.chain(self.rest).min()
     }
 
     /// Lets clients in and goes on with them. Each question that is whole is handed over with the
@@ -117,18 +127,7 @@ impl Clients {
         read: impl Fn(&[u8], bool, &Stream) -> Option<Q>,
         mut take: impl FnMut(usize, Q),
     ) {
-        while self.connected.len() < CLIENTS
-            && let Some(stream) = self.listener.accept()
-        {
-            self.number += 1;
-            self.connected.push(Client {
-                number: self.number,
-                stream,
-                said: Vec::new(),
-                answer: None,
-                until: now + PATIENCE,
-            });
-        }
+        self.let_in(now);
         let longest = self.longest;
         self.connected.retain_mut(|client| {
             if client.answer.is_some() {
@@ -151,6 +150,43 @@ impl Clients {
                 _ => false,
             }
         });
+    }
+
+    fn let_in(&mut self, now: Instant) {
+        self.rest = self.rest.filter(|rest| *rest > now);
+        // Over TCP nobody is told from others.
+        let for_root = match self.listener {
+            Listener::Unix(..) => FOR_ROOT,
+            Listener::Tcp(_) => 0,
+        };
+        // Whoever knocks all the time holds up nothing else.
+        for _ in 0..CLIENTS {
+            if self.connected.len() >= CLIENTS || self.rest.is_some() {
+                return;
+            }
+            let stream = match self.listener.accept() {
+                Ok(stream) => stream,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => {
+                    self.rest = Some(now + REST);
+                    return;
+                }
+            };
+            let is_root = stream.is_root();
+            let others = self.connected.iter().filter(|client| !client.is_root);
+            if !is_root && others.count() >= CLIENTS - for_root {
+                continue;
+            }
+            self.number += 1;
+            self.connected.push(Client {
+                number: self.number,
+                stream,
+                said: Vec::new(),
+                answer: None,
+                until: now + PATIENCE,
+                is_root,
+            });
+        }
     }
 
     /// Answers a client, as fast as it reads, and lets it go.
@@ -191,16 +227,19 @@ impl Drop for Clients {
 }
 
 impl Listener {
-    fn accept(&self) -> Option<Stream> {
-        let stream = match self {
-            Self::Unix(listener, _) => Stream::Unix(listener.accept().ok()?.0),
-            Self::Tcp(listener) => Stream::Tcp(listener.accept().ok()?.0),
-        };
-        let done = match &stream {
-            Stream::Unix(stream) => stream.set_nonblocking(true),
-            Stream::Tcp(stream) => stream.set_nonblocking(true),
-        };
-        done.ok().map(|()| stream)
+    fn accept(&self) -> io::Result<Stream> {
+        Ok(match self {
+            Self::Unix(listener, _) => {
+                let stream = listener.accept()?.0;
+                stream.set_nonblocking(true)?;
+                Stream::Unix(stream)
+            }
+            Self::Tcp(listener) => {
+                let stream = listener.accept()?.0;
+                stream.set_nonblocking(true)?;
+                Stream::Tcp(stream)
+            }
+        })
     }
 }
 
@@ -223,6 +262,14 @@ impl AsFd for Stream {
 }
 
 impl Stream {
+    /// Whether it is known to be root's.
+    pub(super) fn is_root(&self) -> bool {
+        match self {
+            Self::Unix(stream) => socket_peercred(stream).is_ok_and(|peer| peer.uid.is_root()),
+            Self::Tcp(_) => false,
+        }
+    }
+
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Unix(stream) => stream.read(bytes),

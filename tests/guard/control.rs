@@ -1,12 +1,14 @@
 //! What guard tells at its socket and to the service manager.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::process::Signal;
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 
 use crate::Named;
 use crate::daemon::{Daemon, arguments};
@@ -15,6 +17,14 @@ use crate::place::{DFW, Place};
 pub(crate) const TRIALS: &[Named] = &[
     ("status_tells_of_guard", status_tells_of_guard),
     ("only_root_reloads", only_root_reloads),
+    (
+        "nobody_takes_the_places_of_root",
+        nobody_takes_the_places_of_root,
+    ),
+    (
+        "without_descriptors_it_lets_in_later",
+        without_descriptors_it_lets_in_later,
+    ),
     ("the_service_manager_is_told", the_service_manager_is_told),
     ("metrics_are_written", metrics_are_written),
     ("metrics_are_told", metrics_are_told),
@@ -84,8 +94,8 @@ fn status_tells_of_guard() -> Result<()> {
 }
 
 /// What a client hears.
-fn hear(place: &Place, say: &str) -> Result<String> {
-    let mut stream = UnixStream::connect(place.dir().join("guard.sock"))?;
+fn hear(socket: &Path, say: &str) -> Result<String> {
+    let mut stream = UnixStream::connect(socket)?;
     stream.write_all(say.as_bytes())?;
     let mut heard = String::new();
     stream.read_to_string(&mut heard)?;
@@ -94,19 +104,20 @@ fn hear(place: &Place, say: &str) -> Result<String> {
 
 fn only_root_reloads() -> Result<()> {
     let (place, mut guard) = guarded(&[])?;
-    ensure!(hear(&place, "reload\n")? == "{\"reload\":true}\n");
+    let socket = place.dir().join("guard.sock");
+    ensure!(hear(&socket, "reload\n")? == "{\"reload\":true}\n");
     guard.expect("reading everything again")?;
     for nonsense in ["relaod\n", "\n", &"x".repeat(100)] {
-        let heard = hear(&place, nonsense)?;
+        let heard = hear(&socket, nonsense)?;
         ensure!(heard.contains("nobody understands"), "{heard}");
     }
     // Whoever says nothing holds up nobody.
-    let silent = UnixStream::connect(place.dir().join("guard.sock"))?;
-    ensure!(hear(&place, "status\n")?.contains("dfw/guard/v1"));
+    let silent = UnixStream::connect(&socket)?;
+    ensure!(hear(&socket, "status\n")?.contains("dfw/guard/v1"));
     drop(silent);
     // Another user may look, and no more. The folder above is root's alone, so the socket moves.
     let open = std::env::temp_dir().join(format!("dfw-guard-{}.sock", std::process::id()));
-    std::fs::rename(place.dir().join("guard.sock"), &open)?;
+    std::fs::rename(&socket, &open)?;
     let asked = ["status", "reload"].map(|word| {
         let script = "import socket,sys; s=socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); \
                       s.sendall(sys.argv[2].encode()+b'\\n'); print(s.makefile().read())";
@@ -119,6 +130,72 @@ fn only_root_reloads() -> Result<()> {
     ensure!(status?.contains("dfw/guard/v1"));
     ensure!(reload?.contains("only root"));
     Ok(())
+}
+
+fn nobody_takes_the_places_of_root() -> Result<()> {
+    let (place, guard) = guarded(&[])?;
+    let open = std::env::temp_dir().join(format!("dfw-places-{}.sock", std::process::id()));
+    std::fs::rename(place.dir().join("guard.sock"), &open)?;
+    // It says when it has all that it can get, and then which of them it still has.
+    let script = "import socket,sys
+held=[]
+for _ in range(64):
+    s=socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); s.setblocking(False); held.append(s)
+print('held', flush=True); sys.stdin.readline()
+def is_open(s):
+    try: return s.recv(1) != b''
+    except BlockingIOError: return True
+    except ConnectionResetError: return False
+print(sum(map(is_open, held)))";
+    let mut command = crate::support::command::program("python3");
+    command
+        .args(["-c", script])
+        .arg(&open)
+        .uid(NOBODY)
+        .gid(NOBODY);
+    let mut holder = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut told = BufReader::new(holder.stdout.take().context("no stdout")?).lines();
+    ensure!(told.next().context("nothing")?? == "held");
+    let heard = hear(&open, "status\n")?;
+    drop(holder.stdin.take());
+    let held: u32 = told.next().context("nothing")??.parse()?;
+    holder.wait()?;
+    std::fs::remove_file(&open)?;
+    ensure!(heard.contains("dfw/guard/v1"), "{heard}");
+    ensure!((1..=12).contains(&held), "{held} places are held");
+    guard.stop()
+}
+
+fn without_descriptors_it_lets_in_later() -> Result<()> {
+    let (place, guard) = guarded(&[])?;
+    let pid = Pid::from_raw(i32::try_from(guard.pid())?);
+    let mut taken = Vec::new();
+    for entry in std::fs::read_dir(format!("/proc/{}/fd", guard.pid()))? {
+        taken.push(entry?.file_name().to_string_lossy().parse::<u64>()?);
+    }
+    let free = (0..1024).find(|number| !taken.contains(number));
+    let none = Rlimit {
+        current: free,
+        ..getrlimit(Resource::Nofile)
+    };
+    let former = prlimit(pid, Resource::Nofile, none)?;
+    let mut stream = UnixStream::connect(place.dir().join("guard.sock"))?;
+    stream.write_all(b"status\n")?;
+    // It waits, and does not try all the time.
+    let before = guard.ticks()?;
+    stream.set_read_timeout(Some(Duration::from_millis(500)))?;
+    let mut heard = String::new();
+    ensure!(stream.read_to_string(&mut heard).is_err(), "{heard}");
+    let spent = guard.ticks()? - before;
+    ensure!(spent <= 10, "it has worked for {} ms", 10 * spent);
+    prlimit(pid, Resource::Nofile, former)?;
+    stream.set_read_timeout(None)?;
+    stream.read_to_string(&mut heard)?;
+    ensure!(heard.contains("dfw/guard/v1"), "{heard}");
+    guard.stop()
 }
 
 fn the_service_manager_is_told() -> Result<()> {

@@ -131,6 +131,13 @@ impl Daemon {
         Ok(sum)
     }
 
+    /// For how long it has worked, in hundredths of a second.
+    pub(crate) fn ticks(&self) -> Result<u64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()))?;
+        let fields: Vec<_> = stat.split_whitespace().collect();
+        Ok(fields[13].parse::<u64>()? + fields[14].parse::<u64>()?)
+    }
+
     /// The memory that it holds, in KiB.
     pub(crate) fn memory(&self) -> Result<u64> {
         number(Path::new(&format!("/proc/{}", self.pid())), "VmRSS")
