@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# A container that comes while dfw is in force: its port is closed from its first moment on.
+# A container that comes while dfw is in force. Where its port is forwarded, it is closed from its first
+# moment on; IPv6 clients meet docker-proxy, which guard finds as soon as it listens.
 . "$(dirname "$0")/lib.sh"
 
 create() {
@@ -16,5 +17,7 @@ END
 remove || true
 create >/dev/null
 again() { remove && create; }
+never=("$DFW_ADDR4")
 under_probe "$late" "a container is created" again
+unreachable "$late" "a container's port that no policy names"
 remove

@@ -48,7 +48,7 @@ impl Sockets {
     pub fn of(ask: &Ask) -> Self {
         match ask {
             Ask::Nobody => Self::Published,
-            Ask::System | Ask::At(_) => Self::Proxied,
+            Ask::System | Ask::Running | Ask::At(_) => Self::Proxied,
         }
     }
 }

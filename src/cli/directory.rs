@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 
 use crate::diagnostic::Diagnostic;
 
@@ -53,18 +54,49 @@ pub(super) fn write(dir: &Path, name: &str, text: &str) -> Result<PathBuf, Failu
             file.write_all(text.as_bytes())?;
             file.sync_all()
         })
-        .and_then(|()| {
-            Ok(renameat_with(
-                CWD,
-                &hidden,
-                CWD,
-                &path,
-                RenameFlags::NOREPLACE,
-            )?)
-        });
+        .and_then(|()| name_file(&hidden, &path));
     if let Err(error) = written {
         let _ = fs::remove_file(&hidden);
         return Err(unwritable("write", &path, &error));
     }
     Ok(path)
+}
+
+/// Gives a file its name unless another has it.
+fn name_file(hidden: &Path, path: &Path) -> io::Result<()> {
+    match renameat_with(CWD, hidden, CWD, path, RenameFlags::NOREPLACE) {
+        // NFS, and others that cannot do it at once. A second name never replaces anything either.
+        Err(Errno::INVAL | Errno::NOSYS) => link(hidden, path),
+        named => Ok(named?),
+    }
+}
+
+fn link(hidden: &Path, path: &Path) -> io::Result<()> {
+    fs::hard_link(hidden, path)?;
+    // The policy is there; what is left has a name that nobody reads.
+    let _ = fs::remove_file(hidden);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_there_is_never_replaced() {
+        let dir = std::env::temp_dir().join(format!("dfw-directory-{}", std::process::id()));
+        fs::create_dir(&dir).unwrap();
+        let ways: [fn(&Path, &Path) -> io::Result<()>; 2] = [name_file, link];
+        for (way, name) in ways.iter().zip(["a.yaml", "b.yaml"]) {
+            let (hidden, path) = (dir.join(".new"), dir.join(name));
+            fs::write(&hidden, "first").unwrap();
+            way(&hidden, &path).unwrap();
+            assert!(!hidden.exists());
+            fs::write(&hidden, "second").unwrap();
+            let error = way(&hidden, &path).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+            assert_eq!(fs::read_to_string(&path).unwrap(), "first");
+        }
+        fs::remove_dir_all(&dir).unwrap();
+    }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::CommandFactory;
 use clap_complete::Shell;
+use serde_json::json;
 
 use crate::diagnostic::Diagnostic;
 use crate::output::terminal::Terminal;
@@ -37,16 +38,19 @@ enum What {
 }
 
 pub(super) fn run(terminal: Terminal, args: &GenerateArgs) -> Result<(), Failure> {
-    let text = match &args.what {
+    match &args.what {
         What::Man { dir } => return pages(dir),
         What::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Args::command(), "dfw", &mut script);
-            String::from_utf8_lossy(&script).into_owned()
+            let script = String::from_utf8_lossy(&script);
+            let document = || json!({"schema": "dfw/completions/v1", "script": script});
+            terminal.answer(document, || script.to_string())?;
         }
-        What::Schema => format!("{:#}\n", policy::schema()),
-    };
-    terminal.answer(policy::schema, || text)?;
+        What::Schema => {
+            terminal.answer(policy::schema, || format!("{:#}\n", policy::schema()))?;
+        }
+    }
     Ok(())
 }
 

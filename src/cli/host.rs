@@ -10,9 +10,10 @@ use crate::site::Site;
 /// Which engines a verb asks.
 #[derive(Debug, clap::Args)]
 pub(super) struct EngineArgs {
-    /// The engine to ask: the path of a socket, tcp://HOST:PORT, or none
+    /// The engine to ask: a path, tcp://HOST:PORT, running, none
     ///
-    /// If not given, Docker and Podman are asked at /run/docker.sock and /run/podman/podman.sock.
+    /// If not given, Docker and Podman are asked at /run/docker.sock and /run/podman/podman.sock. With
+    /// `running` only those that run already: to ask Podman at a socket of systemd's starts it.
     #[arg(
         long,
         value_name = "ENGINE",
@@ -27,6 +28,7 @@ impl EngineArgs {
         match self.docker_host.as_deref() {
             None => Ask::System,
             Some("none" | "") => Ask::Nobody,
+            Some("running") => Ask::Running,
             Some(address) => Ask::At(address.to_owned()),
         }
     }

@@ -8,17 +8,11 @@ use std::path::Path;
 
 use super::listener;
 
-/// Podman's service does nothing but answer, and runs only while it is asked.
-const SERVES_ASKERS: &str = "podman.sock";
-
-/// Whether nobody but systemd listens at a path, and it would start an engine for us.
+/// Whether nobody but systemd listens at a path, and it would start an engine for whoever connects.
 pub(super) fn is_asleep(path: &Path) -> bool {
     let Ok(path) = path.canonicalize() else {
         return false;
     };
-    if path.ends_with(SERVES_ASKERS) {
-        return false;
-    }
     let sockets = std::fs::read("/proc/net/unix").unwrap_or_default();
     listener::waits_for_clients(bound(&sockets, &path))
 }

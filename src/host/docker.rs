@@ -49,6 +49,8 @@ const BRIDGE_ID: usize = 12;
 pub enum Ask {
     /// Those of the system, wherever one listens.
     System,
+    /// The same, but none is started by asking.
+    Running,
     /// The one at this address: a path, `unix:///path` or `tcp://host:port`.
     At(String),
     /// None.
@@ -98,13 +100,18 @@ pub fn ask(whom: &Ask) -> Vec<Result<Engine, Unanswered>> {
         Ask::Nobody => Vec::new(),
         Ask::At(address) => vec![address.clone()],
         Ask::System => sockets(),
+        Ask::Running => {
+            let mut all = sockets();
+            all.retain(|socket| !activation::is_asleep(Path::new(socket)));
+            all
+        }
     };
     addresses
         .into_iter()
         .filter_map(|address| match ask_one(&address) {
             Ok(engine) => Some(Ok(engine)),
             // A socket that the engine has left behind when it was stopped, or that waits for it.
-            Err(Refusal::NobodyThere | Refusal::Asleep) if *whom == Ask::System => None,
+            Err(Refusal::NobodyThere | Refusal::Asleep) if !matches!(whom, Ask::At(_)) => None,
             Err(refusal) => Some(Err(Unanswered {
                 address,
                 reason: refusal.to_string(),
@@ -182,9 +189,11 @@ pub(super) fn path(address: &str) -> &str {
     address.strip_prefix("unix://").unwrap_or(address)
 }
 
-/// Whether the engine runs, where whoever connects would start it.
+/// Whether the engine runs, where whoever connects would start it. Podman's service does nothing but
+/// answer, and runs only while it is asked.
 pub(super) fn is_awake(address: &str) -> Result<(), Refusal> {
-    if activation::is_asleep(Path::new(path(address))) {
+    let path = Path::new(path(address));
+    if !path.ends_with("podman.sock") && activation::is_asleep(path) {
         return Err(Refusal::Asleep);
     }
     Ok(())

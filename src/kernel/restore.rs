@@ -131,7 +131,8 @@ impl Kernel {
                 None if installed.is_none() => Outcome::Done,
                 None => self.remove(*generation)?,
                 Some(former) if whole || last => {
-                    let plan = plan::restore(None, former, seed);
+                    let counts = plan::counted(installed, former);
+                    let plan = plan::restore(None, former, &counts, seed);
                     let mut operations = vec![Operation::DeleteTable];
                     operations.extend(plan.before);
                     operations.extend(plan.main);
@@ -139,7 +140,8 @@ impl Kernel {
                     self.send(&operations, stamp, generation)?
                 }
                 Some(former) => {
-                    let plan = plan::restore(installed, former, seed);
+                    let counts = plan::counted(installed, former);
+                    let plan = plan::restore(installed, former, &counts, seed);
                     if plan.is_empty() {
                         Outcome::Done
                     } else {

@@ -113,12 +113,25 @@ pub fn diff<'a>(installed: Option<&'a Installed>, wanted: &'a Ruleset, seed: u12
     }
 }
 
-/// The same towards what was installed before: rules that come back go on counting where they had
-/// stopped, and what told drift then tells it again.
+/// What the elements of each set begin with when they come back: those of ports that were in force
+/// all the time with what they have counted by now, others where they had stopped.
+#[must_use]
+pub fn counted(installed: Option<&Installed>, former: &Installed) -> BTreeMap<String, Counted> {
+    let mut counted = former.counted.clone();
+    for (set, now) in installed.into_iter().flat_map(|now| &now.counted) {
+        let ports = counted.entry(set.clone()).or_default();
+        ports.extend(now.iter().map(|(port, counter)| (*port, *counter)));
+    }
+    counted
+}
+
+/// The same as [`diff`] towards what was installed before: rules that come back go on counting where
+/// they had stopped, elements as [`counted`] says, and what told drift then tells it again.
 #[must_use]
 pub fn restore<'a>(
     installed: Option<&'a Installed>,
     former: &'a Installed,
+    counts: &'a BTreeMap<String, Counted>,
     seed: u128,
 ) -> Plan<'a> {
     let mut plan = diff(installed, &former.ruleset, seed);
@@ -149,7 +162,7 @@ pub fn restore<'a>(
                 *counter = counter.or(counters.and_then(|all| *all.get(place)?));
             }
             Operation::NewElements { set, counted, .. } => {
-                *counted = former.counted.get(ruleset_name(set));
+                *counted = counts.get(ruleset_name(set));
             }
             Operation::Stamp { fingerprint, .. } => {
                 *fingerprint = former.facts.fingerprint.unwrap_or(*fingerprint);

@@ -62,6 +62,9 @@ fn every_verb_and_the_language_have_a_page() {
 #[test]
 fn completions_complete() {
     let script = told(Command::new(DFW).args(["generate", "completions", "bash"]));
+    let json = told(Command::new(DFW).args(["--json", "generate", "completions", "bash"]));
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["script"], script);
     let ask = format!(
         "{script}\nCOMP_WORDS=(dfw ap); COMP_CWORD=1; _dfw dfw ap dfw; echo \"${{COMPREPLY[@]}}\""
     );

@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::Named;
 use crate::place::Place;
 use crate::property::same;
+use crate::screen::Screen;
 use crate::support::probe::{Outcome, PATIENCE, SILENCE, Transport, ask};
 use crate::traffic::World;
 
@@ -19,6 +20,10 @@ pub(crate) const TRIALS: &[Named] = &[
     (
         "shared_sets_change_alone_and_keep_counters",
         shared_sets_change_alone_and_keep_counters,
+    ),
+    (
+        "a_no_takes_nothing_from_what_shared_ports_counted",
+        a_no_takes_nothing_from_what_shared_ports_counted,
     ),
     (
         "what_others_do_to_shared_sets_is_told",
@@ -169,6 +174,31 @@ fn shared_sets_change_alone_and_keep_counters() -> Result<()> {
     ])?;
     ensure!(told.contains("no changes"), "{told}");
     Ok(())
+}
+
+fn a_no_takes_nothing_from_what_shared_ports_counted() -> Result<()> {
+    let world = World::new()?;
+    apply(&world, &policy(70, "", CLIENT, "192.0.2.1"))?;
+    ensure!(answers(&world, false, "203.0.113.1:80")?, "it is open");
+    ensure!(!answers(&world, true, "198.51.100.1:8069")?, "it is closed");
+    let before = counters(&world)?;
+    ensure!(before["8069/tcp"].1 > 0, "{before:?}");
+    // All lines of the policy move, so that all elements come anew, and a port goes.
+    let new = policy(69, "# moved\n", CLIENT, "192.0.2.1");
+    let new = world.host.write("new.yaml", new)?;
+    let words = ["apply", "--confirm", "60s", &new.to_string_lossy()];
+    let mut screen = Screen::dfw(&world.host, &words, &[], "")?;
+    screen.wait("Keep them? [y/N]")?;
+    ensure!(answers(&world, false, "203.0.113.1:80")?, "it is open");
+    let meanwhile = counters(&world)?;
+    ensure!(meanwhile["80/tcp"].0 > before["80/tcp"].0, "{meanwhile:?}");
+    ensure!(!meanwhile.contains_key("8069/tcp"), "{meanwhile:?}");
+    screen.type_in("n\n")?;
+    let (status, seen) = screen.end()?;
+    same(&status.code(), &Some(1)).context(seen)?;
+    let after = counters(&world)?;
+    same(&after["80/tcp"], &meanwhile["80/tcp"])?;
+    same(&after["8069/tcp"], &before["8069/tcp"])
 }
 
 /// The changes that a plan tells, as `SIGN NAME` with what is told of each, joined by `; `.

@@ -5,7 +5,8 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use crate::Named;
-use crate::site::Site;
+use crate::site::{OTHER, Site, other};
+use crate::stranger::Stranger;
 
 pub(crate) const TRIALS: &[Named] = &[
     ("nobody_opens_an_owned_table", nobody_opens_an_owned_table),
@@ -104,10 +105,13 @@ fn without_an_owner_a_flush_opens_a_moment() -> Result<()> {
 /// What nobody guards, others can open.
 fn applied_once_a_flush_opens_until_the_next_apply() -> Result<()> {
     let (site, mark) = Site::guarded_by("dfw-apply", "")?;
+    site.run(&other("--restart=always"))?;
+    let stranger = Stranger::at(OTHER, &site.lan);
     site.run("systemctl enable nftables; systemctl restart docker")?;
     site.only_friends_get_in(mark)?;
     site.run("nft flush ruleset")?;
     site.stranger.gets_in()?;
+    stranger.gets_in()?;
     site.run("systemctl reload dfw-apply")?;
     site.closed()?;
     for verb in ["restart", "reload"] {
@@ -119,6 +123,9 @@ fn applied_once_a_flush_opens_until_the_next_apply() -> Result<()> {
             "applied once: systemctl {verb} nftables was open for {:?}",
             site.stranger.gap(mark)
         );
+        // Nor does anybody get in at a port that no policy names.
+        stranger.tries_more()?;
+        stranger.never_got_in(stranger.mark())?;
     }
     Ok(())
 }

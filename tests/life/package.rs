@@ -92,9 +92,12 @@ fn a_package_closes_what_is_open_and_goes_without_a_trace() -> Result<()> {
     site.run("systemctl is-active docker dfw")?;
     site.only_friends_get_in(mark)?;
 
-    // An upgrade is no moment without rules, and ends with the new program.
+    // An upgrade is no moment without rules, and ends with the new program: guard, though the other unit,
+    // which excludes it, is enabled as well.
     let pid = site.pid()?;
-    site.run(&format!("dpkg --install {PACKAGE}"))?;
+    site.run(&format!(
+        "systemctl enable dfw-apply 2>&1; dpkg --install {PACKAGE}; systemctl disable dfw-apply 2>&1"
+    ))?;
     site.successor_of(pid)?;
     site.only_friends_get_in(mark)?;
 

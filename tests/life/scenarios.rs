@@ -1,6 +1,6 @@
-//! A scenario that whole machines are tried with, tried on a guest of namespaces.
+//! The scenarios that whole machines are tried with, tried on guests of namespaces.
 
-use std::process::{Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
@@ -14,10 +14,13 @@ use crate::stranger::FAMILIES;
 use crate::support::command::program;
 use crate::support::{number, record};
 
-pub(crate) const TRIALS: &[Named] = &[(
-    "the_scenario_of_a_reboot_holds",
-    the_scenario_of_a_reboot_holds,
-)];
+pub(crate) const TRIALS: &[Named] = &[
+    ("the_scenarios_hold", the_scenarios_hold),
+    (
+        "the_scenario_of_a_reboot_holds",
+        the_scenario_of_a_reboot_holds,
+    ),
+];
 
 /// A guest and how scenarios reach it.
 struct Stage {
@@ -33,7 +36,8 @@ impl Stage {
         Ok(Self { guest, lan })
     }
 
-    fn scenarios(&self, words: &[&str]) -> Result<Command> {
+    /// Starts scenarios: all but `reboot`, or those named.
+    fn scenarios(&self, words: &[&str]) -> Result<Child> {
         let mut command = program(concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios/run"));
         let net = self.lan.stranger().path();
         command
@@ -45,24 +49,55 @@ impl Stage {
             )
             .env("DFW_ADDR4", GUEST[0])
             .env("DFW_ADDR6", GUEST[1])
-            .stdin(Stdio::null());
-        Ok(command)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
+        let running = command.spawn().context("cannot run the scenarios")?;
+        record(running.id())?;
+        Ok(running)
     }
+}
+
+/// Every step succeeds, and there are some of each scenario.
+fn holds(running: Child, scenarios: &[&str]) -> Result<()> {
+    let output = running.wait_with_output()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    for scenario in scenarios {
+        ensure!(
+            said.contains(&format!("ok   {scenario}: ")),
+            "{scenario}?\n{said}"
+        );
+    }
+    ensure!(!said.contains("FAIL "), "{said}");
+    ensure!(output.status.success(), "it ended with {}", output.status);
+    Ok(())
+}
+
+fn the_scenarios_hold() -> Result<()> {
+    let stage = Stage::new()?;
+    stage.guest.run("systemctl unmask firewalld")?;
+    holds(
+        stage.scenarios(&[])?,
+        &[
+            "exposed",
+            "closed",
+            "allowed",
+            "host-network",
+            "routed",
+            "container-created",
+            "revoked",
+            "docker-restart",
+            "nftables-restart",
+            "flush",
+            "firewalld-reload",
+            "guard-killed",
+        ],
+    )
 }
 
 fn the_scenario_of_a_reboot_holds() -> Result<()> {
     let mut stage = Stage::new()?;
-    let mut running = stage.scenarios(&["reboot"])?;
-    let running = running.stdout(Stdio::piped()).spawn();
-    let running = running.context("cannot run the scenario")?;
-    record(running.id())?;
+    let running = stage.scenarios(&["reboot"])?;
     // What a real machine does by itself.
     stage.guest.come_back()?;
-    let output = running.wait_with_output()?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    // Every step succeeds, and there are some.
-    ensure!(said.contains("ok   reboot: "), "{said}");
-    ensure!(!said.contains("FAIL "), "{said}");
-    ensure!(output.status.success(), "it ended with {}", output.status);
-    Ok(())
+    holds(running, &["reboot"])
 }
