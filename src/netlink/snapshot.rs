@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::plan::{STAMP, SetFacts, Stray, ruleset_name, sketch_name, sketch_of};
-use crate::ruleset::{Elements, Set, TABLE};
+use crate::ruleset::{Elements, Expression, Ruleset, Set, TABLE, Verdict};
 
 use super::element::{Collector, Form};
 use super::memory::Memory;
@@ -227,7 +227,8 @@ impl Builder {
     }
 
     /// Gives each set the name that rulesets know it by. If several could have it, it is the one
-    /// that rules look things up in; the others stand ready and are no part of the ruleset.
+    /// that rules look things up in, and rather rules that packets come to than those that stand ready,
+    /// too; the others are no part of the ruleset.
     fn name_sets(&mut self) {
         let found = std::mem::take(&mut self.sets);
         let mut memories = std::mem::take(&mut self.memories);
@@ -243,10 +244,21 @@ impl Builder {
             .filter_map(|e| e.set())
             .map(str::to_owned)
             .collect();
+        let mut finished = BTreeMap::new();
+        for (kernel_name, found) in found {
+            if found.elements.has_counters() {
+                counted.insert(kernel_name.clone(), found.elements.counted());
+            }
+            let memory = memories.remove(&kernel_name);
+            let set = finish_set(&kernel_name, found, memory.as_ref(), &mut ruleset.unknown);
+            finished.insert(kernel_name, set);
+        }
+        let reached = reached(ruleset, &finished);
+        let rank = |name: &String| (reached.contains(name.as_str()), used.contains(name));
         let mut chosen: BTreeMap<&str, &String> = BTreeMap::new();
-        for name in found.keys() {
+        for name in finished.keys() {
             let best = chosen.entry(ruleset_name(name)).or_insert(name);
-            if used.contains(name) && !used.contains(*best) {
+            if rank(name) > rank(best) {
                 *best = name;
             }
         }
@@ -254,14 +266,11 @@ impl Builder {
             .into_iter()
             .map(|(name, kernel_name)| (kernel_name.clone(), name.to_owned()))
             .collect();
-        for (kernel_name, found) in found {
-            let memory = memories.remove(&kernel_name);
-            if found.elements.has_counters() {
-                let name = renamed.get(&kernel_name).unwrap_or(&kernel_name);
-                counted.insert(name.clone(), found.elements.counted());
-            }
-            let (set, set_facts) =
-                finish_set(&kernel_name, found, memory.as_ref(), &mut ruleset.unknown);
+        *counted = std::mem::take(counted)
+            .into_iter()
+            .map(|(name, counted)| (renamed.get(&name).cloned().unwrap_or(name), counted))
+            .collect();
+        for (kernel_name, (set, set_facts)) in finished {
             match renamed.get(&kernel_name) {
                 Some(name) => {
                     ruleset.sets.insert(name.clone(), set);
@@ -289,6 +298,31 @@ impl Builder {
             }
         }
     }
+}
+
+/// The sets that packets are looked up in: by chains that base chains lead to.
+fn reached<'a>(
+    ruleset: &'a Ruleset,
+    sets: &'a BTreeMap<String, (Set, SetFacts)>,
+) -> BTreeSet<&'a str> {
+    let bases = ruleset.chains.iter().filter(|(_, c)| c.base.is_some());
+    let mut next: Vec<&str> = bases.map(|(name, _)| name.as_str()).collect();
+    let (mut seen, mut reached) = (BTreeSet::new(), BTreeSet::new());
+    while let Some(name) = next.pop() {
+        let chain = ruleset.chains.get(name).filter(|_| seen.insert(name));
+        let rules = chain.map_or(&[][..], |chain| &chain.rules);
+        for expression in rules.iter().flat_map(|rule| &rule.expressions) {
+            if let Expression::Verdict(verdict) = expression {
+                next.extend(verdict.chain());
+            }
+            if let Some(set) = expression.set() {
+                reached.insert(set);
+                let verdicts = sets.get(set).map(|(set, _)| set.elements.verdicts());
+                next.extend(verdicts.into_iter().flatten().filter_map(Verdict::chain));
+            }
+        }
+    }
+    reached
 }
 
 fn finish_set(

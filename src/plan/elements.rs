@@ -2,7 +2,10 @@
 
 use std::cmp::Ordering;
 
-use crate::ruleset::Elements;
+use crate::ruleset::{Elements, L4Protocol};
+
+/// A port that counts, with its comment.
+type PortCounter = (L4Protocol, u16, Option<String>);
 
 /// The elements that go and those that come, of one type.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,18 +71,11 @@ impl Delta {
         self.removed.is_empty() && self.added.is_empty()
     }
 
-    /// Whether a port goes of which `to`, what there is afterwards, has nothing left. A packet that
-    /// is on its way through the old rules must still find it.
-    #[must_use]
-    pub fn loses_ports(&self, to: &Elements) -> bool {
-        match (&self.removed, to) {
-            (Elements::PortIpv4(gone), Elements::PortIpv4(to)) => loses(gone, to, |e| e.0),
-            (Elements::PortIpv6(gone), Elements::PortIpv6(to)) => loses(gone, to, |e| e.0),
-            (Elements::PortCounters(gone), Elements::PortCounters(to)) => {
-                loses(gone, to, |e| (e.0, e.1))
-            }
-            _ => false,
-        }
+    /// Whether a port goes that `to`, what there is afterwards, does not count under another comment.
+    pub(super) fn loses_ports(&self, to: &[PortCounter]) -> bool {
+        let key = |(protocol, port, _): &PortCounter| (*protocol, *port);
+        let stays = |gone| to.binary_search_by_key(&key(gone), key).is_ok();
+        matches!(&self.removed, Elements::PortCounters(gone) if !gone.iter().all(stays))
     }
 
     /// Whether a range that comes has something in common with one that goes. While a transaction
@@ -121,12 +117,6 @@ fn difference<T: Ord + Clone>(from: &[T], to: &[T]) -> (Vec<T>, Vec<T>) {
             added.push(new.clone());
         }
     }
-}
-
-/// Whether any that goes has a key that none of the rest has; both ascend by their keys.
-fn loses<T, K: Ord>(gone: &[T], to: &[T], key: impl Fn(&T) -> K) -> bool {
-    gone.iter()
-        .any(|gone| to.binary_search_by_key(&key(gone), &key).is_err())
 }
 
 fn overlap<T, N: Ord>(a: &[T], b: &[T], ends: impl Fn(&T) -> (N, N)) -> bool {

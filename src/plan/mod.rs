@@ -16,9 +16,10 @@
 //!   ([`Plan::before`]), and comes into force with the next one ([`Plan::main`]).
 //!
 //! Nor may a packet be lost that is on its way through the old rules while the new ones take effect:
-//! the kernel shows it the old rules to their end, but the new contents of sets. So a set that goes
-//! goes with its elements in it, and a map, which loses its elements when it goes, goes in a
-//! transaction behind the others ([`Plan::after`]).
+//! the kernel shows it the old rules to their end, but the new contents of sets. So a set is filled
+//! anew, too, unless it is all that changes for the packets that are looked up in it (`around`). A
+//! set that goes goes with its elements in it, and a map, which loses its elements when it goes, goes
+//! in a transaction behind the others ([`Plan::after`]).
 //!
 //! A crash in between leaves the old rules in force or the new ones, and beside them what nothing
 //! leads to, which the next plan uses or takes away.
@@ -26,6 +27,7 @@
 //! Within a transaction everything goes before anything comes, so that no name is taken twice and
 //! no jump leads in a circle through what is going.
 
+mod around;
 mod elements;
 mod fingerprint;
 mod installed;

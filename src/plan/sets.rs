@@ -6,8 +6,9 @@ use std::mem::discriminant;
 use crate::ruleset::Set;
 
 use super::Diff;
+use super::around::Around;
 use super::elements::Delta;
-use super::installed::{SetFacts, Stray, kernel_names, sketch_name};
+use super::installed::{Installed, SetFacts, Stray, kernel_names, sketch_name};
 use super::operation::Operation;
 use super::sketch::{BIG, Sketch};
 
@@ -35,35 +36,57 @@ enum Way {
 
 impl<'a> Diff<'a> {
     pub(super) fn sets(&mut self) {
+        let Installed { ruleset, facts, .. } = self.installed;
+        let mut judged = Vec::new();
         for (name, set) in &self.wanted.sets {
-            let found = self.installed.ruleset.sets.get(name);
-            match found.zip(self.installed.facts.sets.get(name)) {
-                None => {
-                    self.plan.sets.insert(name, SetChange::New);
-                    self.make(name, set);
+            let found = ruleset.sets.get(name).zip(facts.sets.get(name));
+            let (change, found) = match found {
+                None => (SetChange::New, None),
+                Some((found, facts)) => {
+                    let (change, way) = judge(found, facts, set);
+                    (change, Some((found, facts, way)))
                 }
-                Some((found, facts)) => self.change_set(name, found, facts, set),
-            }
+            };
+            self.plan.sets.insert(name, change);
+            judged.push((name, set, found));
         }
-        let found = &self.installed.ruleset.sets;
-        for (name, facts) in &self.installed.facts.sets {
-            if let Some(set) = found.get(name)
-                && !self.wanted.sets.contains_key(name)
-            {
+        let gone = facts
+            .sets
+            .iter()
+            .filter(|(name, _)| !self.wanted.sets.contains_key(*name));
+        for (name, facts) in gone {
+            if let Some(set) = ruleset.sets.get(name) {
                 self.plan.sets.insert(name, SetChange::Gone);
-                self.unmake(facts, set, false);
+                self.unmake(facts, set);
             }
         }
-        for (name, (set, facts)) in &self.installed.facts.spares {
+        let around = Around::of(self);
+        for (name, set, found) in judged {
+            let Some((found, facts, way)) = found else {
+                self.make(name, set);
+                continue;
+            };
+            let way = match way {
+                Way::InPlace(delta) if around.misleads(name, &delta, set) => Way::Anew,
+                way => way,
+            };
+            self.change_set(name, found, facts, set, way);
+        }
+        for (name, (set, facts)) in &facts.spares {
             if !self.names.values().any(|used| used == name) {
-                self.unmake(facts, set, false);
+                self.unmake(facts, set);
             }
         }
     }
 
-    fn change_set(&mut self, name: &'a str, found: &'a Set, facts: &'a SetFacts, set: &'a Set) {
-        let (change, way) = judge(found, facts, set);
-        self.plan.sets.insert(name, change);
+    fn change_set(
+        &mut self,
+        name: &'a str,
+        found: &'a Set,
+        facts: &'a SetFacts,
+        set: &'a Set,
+        way: Way,
+    ) {
         if facts.name != *name && !matches!(way, Way::Anew) {
             self.names.insert(name, facts.name.clone());
         }
@@ -98,7 +121,7 @@ impl<'a> Diff<'a> {
                 }
             }
             Way::Anew => {
-                self.unmake(facts, found, true);
+                self.unmake(facts, found);
                 self.renewed.insert(name);
                 self.make(name, set);
             }
@@ -155,18 +178,14 @@ impl<'a> Diff<'a> {
     }
 
     /// A set goes. A packet that is on its way through the old rules still looks it up while the
-    /// new ones take effect, and must find in a set what it would have found before.
-    fn unmake(&mut self, facts: &'a SetFacts, set: &Set, is_replaced: bool) {
+    /// new ones take effect, and must find in it what it would have found before.
+    fn unmake(&mut self, facts: &'a SetFacts, set: &Set) {
         let name = || Cow::Borrowed(facts.name.as_str());
-        let leads = set.elements.is_map();
-        // The elements of a map go with it, on older kernels only if that is said.
-        if leads && is_replaced {
+        if set.elements.is_map() {
+            // The elements of a map go with it, on older kernels only if that is said.
             self.plan.after.push(Operation::FlushSet(name()));
             self.plan.after.push(Operation::DeleteSet(name()));
         } else {
-            if leads {
-                self.elements_go.push(Operation::FlushSet(name()));
-            }
             self.objects_go.push(Operation::DeleteSet(name()));
         }
         if facts.sketched {
@@ -227,8 +246,7 @@ fn judge(found: &Set, facts: &SetFacts, set: &Set) -> (SetChange, Way) {
                 || facts
                     .size
                     .is_some_and(|size| set.elements.len() <= size as usize);
-            let sudden = delta.overlaps() || delta.loses_ports(&set.elements);
-            let way = if in_place && room && (big || !sudden) {
+            let way = if in_place && room && (big || !delta.overlaps()) {
                 Way::InPlace(delta.clone())
             } else {
                 Way::Anew

@@ -6,6 +6,7 @@
 
 #[path = "../support/arbitrary.rs"]
 mod arbitrary;
+mod changed;
 mod cli;
 mod codec;
 mod diagnostics;
@@ -17,9 +18,13 @@ mod fuzzed;
 mod generated;
 mod golden;
 mod import;
+mod loss;
 mod manners;
 mod meaning;
 mod no_harm;
+#[path = "../support/property.rs"]
+#[expect(dead_code, reason = "the tests with a kernel use the rest")]
+mod property;
 #[path = "../support/reference/mod.rs"]
 mod reference;
 mod schema;

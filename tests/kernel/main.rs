@@ -28,6 +28,7 @@ mod owner;
 #[expect(dead_code, reason = "the guard tests use the rest")]
 mod place;
 mod program;
+#[path = "../support/property.rs"]
 mod property;
 #[path = "../support/reference/mod.rs"]
 #[expect(clippy::unwrap_used, reason = "what fails there is a failed test")]

@@ -15,7 +15,7 @@ use dfw::ruleset::{Direction, Hook, L4Protocol};
 /// A policy as it was meant, before it was written.
 #[derive(Debug, Clone)]
 pub(crate) struct Meant {
-    deny: bool,
+    pub(crate) deny: bool,
     pub(crate) sources: Vec<Vec<Range>>,
     pub(crate) ports: Vec<Port>,
     /// Names, or beginnings of names with a `*`.
@@ -24,32 +24,32 @@ pub(crate) struct Meant {
 }
 
 /// Addresses from a first to a last one, as numbers of a family.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Range {
     v4: bool,
-    first: u128,
-    last: u128,
+    pub(crate) first: u128,
+    pub(crate) last: u128,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Port {
     address: Option<IpAddr>,
-    protocol: L4Protocol,
-    first: u16,
-    last: u16,
+    pub(crate) protocol: L4Protocol,
+    pub(crate) first: u16,
+    pub(crate) last: u16,
     pub(crate) allow: Who,
-    except: Who,
+    pub(crate) except: Who,
     interfaces: Vec<&'static str>,
-    log: bool,
+    pub(crate) log: bool,
     reject: bool,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Who {
     any: bool,
     containers: bool,
     /// Places of named lists, from 0.
-    named: Vec<usize>,
+    pub(crate) named: Vec<usize>,
     pub(crate) inline: Vec<Range>,
 }
 

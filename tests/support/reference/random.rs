@@ -129,35 +129,49 @@ fn port(lists: usize) -> impl Strategy<Value = Port> {
         )
 }
 
-/// Now and then so many ports of which only sources are told that they share sets.
-fn crowd() -> impl Strategy<Value = Vec<Port>> {
-    let lists = prop::collection::vec(prop::collection::vec(range(), 0..3), 65);
-    prop::option::weighted(0.25, (select(PROTOCOLS.to_vec()), lists)).prop_map(|crowd| {
+/// With some probability so many ports of which only sources are told that they share sets,
+/// sometimes just as many as there is room for.
+fn crowd(share: f64) -> impl Strategy<Value = Vec<Port>> {
+    let lists = select(vec![64, 65, 66, 123, 124, 127, 128])
+        .prop_flat_map(|count| prop::collection::vec(prop::collection::vec(range(), 0..3), count));
+    prop::option::weighted(share, (select(PROTOCOLS.to_vec()), lists)).prop_map(|crowd| {
         let (protocol, lists) = crowd.unwrap_or((L4Protocol::Tcp, Vec::new()));
-        let port = |(number, inline)| Port {
-            address: None,
-            protocol,
-            first: number,
-            last: number,
-            allow: Who {
-                inline,
-                ..Who::default()
-            },
-            except: Who::default(),
-            interfaces: Vec::new(),
-            log: false,
-            reject: false,
-        };
-        (100..).zip(lists).map(port).collect()
+        let ports = (100..).zip(lists);
+        ports
+            .map(|(number, inline)| plain(protocol, number, inline))
+            .collect()
     })
 }
 
+/// A port of which only its sources are told.
+pub(crate) fn plain(protocol: L4Protocol, number: u16, inline: Vec<Range>) -> Port {
+    Port {
+        address: None,
+        protocol,
+        first: number,
+        last: number,
+        allow: Who {
+            inline,
+            ..Who::default()
+        },
+        except: Who::default(),
+        interfaces: Vec::new(),
+        log: false,
+        reject: false,
+    }
+}
+
 pub(crate) fn meant() -> impl Strategy<Value = Meant> {
+    crowded(0.25)
+}
+
+/// Some share of them with so many ports that they share sets.
+pub(crate) fn crowded(share: f64) -> impl Strategy<Value = Meant> {
     let patterns = || subsequence(PATTERNS.to_vec(), 0..=4);
     (
         any::<bool>(),
         prop::collection::vec(list(), 3),
-        (prop::collection::vec(port(3), 0..10), crowd()),
+        (prop::collection::vec(port(3), 0..10), crowd(share)),
         patterns(),
         patterns(),
     )
