@@ -44,7 +44,7 @@ fn main() -> ExitCode {
     }
     let mut arguments = Arguments::from_args();
     // More would only wait for each other.
-    arguments.test_threads.get_or_insert(2);
+    arguments.test_threads.get_or_insert(4);
     let missing = namespaces::missing();
     let with = |more: Vec<String>| [missing.clone(), more].concat();
     let missing_to_packages = with(package::missing().into_iter().collect());

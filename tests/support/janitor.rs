@@ -45,7 +45,10 @@ impl Ledger {
         let number = LABS.fetch_add(1, Ordering::Relaxed);
         let dir = std::env::temp_dir().join(format!("{PREFIX}{me}-{number}"));
         fs::create_dir(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
-        fs::write(dir.join(OWNER), identity(me).unwrap_or_default())?;
+        // Others must never find it there and empty.
+        let owner = dir.join(".owner");
+        fs::write(&owner, identity(me).unwrap_or_default())?;
+        fs::rename(&owner, dir.join(OWNER))?;
         fs::write(dir.join(PROCESSES), "")?;
         let mut janitor = Command::new(std::env::current_exe()?)
             .args([HELPER, "janitor"])
