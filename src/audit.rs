@@ -5,6 +5,7 @@
 //! list of the ruleset, through each interface. Where the stranger is refused, the rules that
 //! refused him tell who would not have been.
 
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -77,19 +78,21 @@ impl Report {
 pub fn audit(host: &HostView, around: &Surroundings, ruleset: Option<&Ruleset>) -> Report {
     let nothing = Ruleset::default();
     let ruleset = ruleset.unwrap_or(&nothing);
-    let strangers = [stranger(ruleset, true), stranger(ruleset, false)];
-    let exposures: Vec<Exposure> = ways(host, around)
-        .into_iter()
-        .map(|way| {
-            let source = strangers[usize::from(way.address.is_ipv6())];
-            expose(ruleset, around, way, source)
-        })
-        .collect();
     Report {
+        exposures: exposures(host, around, ruleset),
         unused: unused(host, ruleset),
         unjudged: unjudged(host),
-        exposures,
     }
+}
+
+fn exposures(host: &HostView, around: &Surroundings, ruleset: &Ruleset) -> Vec<Exposure> {
+    // Long lists are gone through for nothing where nothing is published.
+    let strangers = LazyCell::new(|| strangers(ruleset));
+    let expose_one = |way: Way| {
+        let source = strangers[usize::from(way.address.is_ipv6())];
+        expose(ruleset, around, way, source)
+    };
+    ways(host, around).into_iter().map(expose_one).collect()
 }
 
 /// What changes for strangers between two rulesets.
@@ -112,8 +115,9 @@ pub fn turned(
     before: Option<&Ruleset>,
     after: &Ruleset,
 ) -> Turned {
-    let before = audit(host, around, before).exposures;
-    let after = audit(host, around, Some(after)).exposures;
+    let nothing = Ruleset::default();
+    let before = exposures(host, around, before.unwrap_or(&nothing));
+    let after = exposures(host, around, after);
     let mut turned = Turned::default();
     for (was, is) in before.into_iter().zip(after) {
         let list = match (was.admits == Admits::Any, is.admits == Admits::Any) {
@@ -229,21 +233,20 @@ fn listed(addresses: &AddressSet) -> Vec<String> {
     }
 }
 
-/// An address that is in no set of the ruleset.
-fn stranger(ruleset: &Ruleset, v4: bool) -> IpAddr {
+/// An address of each family that is in no set of the ruleset.
+fn strangers(ruleset: &Ruleset) -> [IpAddr; 2] {
     let lists = ruleset.sets.values().flat_map(|set| entries(&set.elements));
     let shared = shared_sets(ruleset);
     let shared = shared.flat_map(|(set, elements)| set.networks(elements, None));
     let free = lists.chain(shared).collect::<AddressSet>().complement();
     // From somewhere among the addresses that are in use, upwards; whoever has listed all of them
     // has no strangers, and then the last is as good as any.
-    if v4 {
-        let from = u32::from(Ipv4Addr::new(11, 0, 0, 1));
-        IpAddr::V4(first_free(free.v4(), from).unwrap_or(u32::MAX).into())
-    } else {
-        let from = u128::from(Ipv6Addr::new(0x2a00, 0, 0, 0, 0, 0, 0, 1));
-        IpAddr::V6(first_free(free.v6(), from).unwrap_or(u128::MAX).into())
-    }
+    let v4 = first_free(free.v4(), Ipv4Addr::new(11, 0, 0, 1).into());
+    let v6 = first_free(free.v6(), Ipv6Addr::new(0x2a00, 0, 0, 0, 0, 0, 0, 1).into());
+    [
+        IpAddr::V4(v4.unwrap_or(u32::MAX).into()),
+        IpAddr::V6(v6.unwrap_or(u128::MAX).into()),
+    ]
 }
 
 /// The first of these from one on.
