@@ -178,7 +178,7 @@ under_probe() {
     before=$(probed try)
     step "the probe still runs" eventually probed_often $((before + 20))
     probe_stop
-    step "meanwhile no one of $(probed try) tries got in" not_in
+    step "meanwhile no one of $(probed try) tries got in at ${never[*]}" not_in
 }
 not_in() {
     local address status=0

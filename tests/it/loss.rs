@@ -64,6 +64,13 @@ fn many(default: &str, head: &str, ports: std::ops::Range<u16>, list: &str) -> R
     compiled(text)
 }
 
+/// Named lists, and ports that name them.
+fn named(sources: &str, ports: &str) -> Ruleset {
+    compiled(format!(
+        "default: deny\nsources: {{{sources}}}\nports:\n{ports}"
+    ))
+}
+
 fn compiled(text: String) -> Ruleset {
     let mut sources = Sources::in_memory(vec![("p/a.yaml".to_owned(), text)]);
     let ids = sources.read_policies(Path::new("p")).unwrap();
@@ -193,11 +200,8 @@ fn a_source_that_moves_between_the_sets_of_a_list_is_not_lost() {
         .map(|n| format!("10.9.{n}.0/31, 10.8.{n}.1"))
         .collect();
     let policy = |networks| {
-        let text = format!(
-            "default: deny\nsources: {{many: [{networks}, {}]}}\nports: {{80: [many]}}\n",
-            filler.join(", ")
-        );
-        compiled(text)
+        let many = format!("many: [{networks}, {}]", filler.join(", "));
+        named(&many, "  80: [many]\n")
     };
     let packets = strangers(&["10.0.0.1", "10.0.0.2", "10.7.7.7"], &[80, 81]);
     nobody_is_lost(&policy("10.0.0.0/24"), &policy("10.0.0.1"), &packets);
@@ -206,11 +210,8 @@ fn a_source_that_moves_between_the_sets_of_a_list_is_not_lost() {
 #[test]
 fn a_source_that_comes_into_two_lists_is_not_let_in() {
     let policy = |more| {
-        let text = format!(
-            "default: deny\nsources: {{some: [10.1.1.1{more}], bad: [10.1.1.7{more}]}}\n\
-             ports: {{80: {{allow: [some], except: [bad]}}}}\n"
-        );
-        compiled(text)
+        let lists = format!("some: [10.1.1.1{more}], bad: [10.1.1.7{more}]");
+        named(&lists, "  80: {allow: [some], except: [bad]}\n")
     };
     let packets = strangers(&["10.0.0.1", "10.1.1.1", "10.7.7.7"], &[80, 81]);
     nobody_is_lost(&policy(""), &policy(", 10.0.0.1"), &packets);
@@ -218,11 +219,9 @@ fn a_source_that_comes_into_two_lists_is_not_let_in() {
 
 #[test]
 fn a_source_that_a_list_gets_when_a_port_names_it_is_not_lost() {
-    let policy = |some, list| {
-        let text = format!(
-            "default: deny\nsources: {{some: [10.1.1.1{some}]}}\nports:\n  80: {list}\n  81: [some]\n"
-        );
-        compiled(text)
+    let policy = |more, list| {
+        let some = format!("some: [10.1.1.1{more}]");
+        named(&some, &format!("  80: {list}\n  81: [some]\n"))
     };
     let packets = strangers(&["10.0.0.1", "10.1.1.1", "10.7.7.7"], &[80, 81]);
     nobody_is_lost(
@@ -234,11 +233,9 @@ fn a_source_that_a_list_gets_when_a_port_names_it_is_not_lost() {
 
 #[test]
 fn a_port_that_leaves_a_range_is_not_lost() {
-    let policy = |some, head| {
-        let text = format!(
-            "default: deny\nsources: {{some: [10.1.1.1{some}]}}\nports:\n  80-90: [some]\n{head}"
-        );
-        compiled(text)
+    let policy = |more, port| {
+        let some = format!("some: [10.1.1.1{more}]");
+        named(&some, &format!("  80-90: [some]\n{port}"))
     };
     let packets = strangers(&["10.0.0.1", "10.1.1.1", "10.7.7.7"], &[80, 81]);
     nobody_is_lost(
@@ -253,13 +250,11 @@ fn a_long_list_is_never_filled_anew_nor_what_changes_alone() {
     let filler: Vec<_> = (0..u32::try_from(BIG).unwrap())
         .map(|n| std::net::Ipv4Addr::from(0x0a00_0000 + 2 * n).to_string())
         .collect();
-    let policy = |more, head| {
-        let text = format!(
-            "default: deny\nsources:\n  many: [{}{more}]\nports:\n  80: [many]\n{head}",
-            filler.join(", ")
-        );
-        let others = (8000..9000).map(|port| format!("  {port}: [10.1.1.1, 10.2.0.0/16]\n"));
-        compiled(text + &others.collect::<String>())
+    let others = (8000..9000).map(|port| format!("  {port}: [10.1.1.1, 10.2.0.0/16]\n"));
+    let others: String = others.collect();
+    let policy = |more, port: &str| {
+        let many = format!("many: [{}{more}]", filler.join(", "));
+        named(&many, &format!("  80: [many]\n{port}{others}"))
     };
     let old = policy("", "  7000: [10.1.1.2]\n");
     let moved = |new: &Ruleset| -> usize {

@@ -1,5 +1,6 @@
 //! The scenarios that whole machines are tried with, tried on guests of namespaces.
 
+use std::fs;
 use std::process::{Child, Stdio};
 use std::sync::Arc;
 
@@ -22,6 +23,8 @@ pub(crate) const TRIALS: &[Named] = &[
     ),
 ];
 
+const SCENARIOS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios");
+
 /// A guest and how scenarios reach it.
 struct Stage {
     guest: Namespaces,
@@ -38,7 +41,7 @@ impl Stage {
 
     /// Starts scenarios: all but `reboot`, or those named.
     fn scenarios(&self, words: &[&str]) -> Result<Child> {
-        let mut command = program(concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios/run"));
+        let mut command = program(&format!("{SCENARIOS}/run"));
         let net = self.lan.stranger().path();
         command
             .args(words)
@@ -58,7 +61,7 @@ impl Stage {
 }
 
 /// Every step succeeds, and there are some of each scenario.
-fn holds(running: Child, scenarios: &[&str]) -> Result<()> {
+fn holds(running: Child, scenarios: &[String]) -> Result<()> {
     let output = running.wait_with_output()?;
     let said = String::from_utf8_lossy(&output.stdout);
     for scenario in scenarios {
@@ -75,23 +78,15 @@ fn holds(running: Child, scenarios: &[&str]) -> Result<()> {
 fn the_scenarios_hold() -> Result<()> {
     let stage = Stage::new()?;
     stage.guest.run("systemctl unmask firewalld")?;
-    holds(
-        stage.scenarios(&[])?,
-        &[
-            "exposed",
-            "closed",
-            "allowed",
-            "host-network",
-            "routed",
-            "container-created",
-            "revoked",
-            "docker-restart",
-            "nftables-restart",
-            "flush",
-            "firewalld-reload",
-            "guard-killed",
-        ],
-    )
+    let mut scenarios = Vec::new();
+    for file in fs::read_dir(SCENARIOS)? {
+        let name = file?.file_name().to_string_lossy().into_owned();
+        scenarios.extend(name.strip_suffix(".sh").map(str::to_owned));
+    }
+    // What the others share, and the one that is tried apart.
+    scenarios.retain(|name| !["lib", "reboot"].contains(&name.as_str()));
+    ensure!(scenarios.len() > 10, "only {scenarios:?}");
+    holds(stage.scenarios(&[])?, &scenarios)
 }
 
 fn the_scenario_of_a_reboot_holds() -> Result<()> {
@@ -99,5 +94,5 @@ fn the_scenario_of_a_reboot_holds() -> Result<()> {
     let running = stage.scenarios(&["reboot"])?;
     // What a real machine does by itself.
     stage.guest.come_back()?;
-    holds(running, &["reboot"])
+    holds(running, &["reboot".to_owned()])
 }
