@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{
@@ -164,14 +165,15 @@ impl Socket {
     /// # Errors
     /// As `recv(2)`; `ENOBUFS` if answers were lost.
     pub fn receive(&self, buffer: &mut Vec<u8>, wait: bool) -> io::Result<Option<usize>> {
-        buffer.resize(RECEIVE, 0);
+        buffer.clear();
+        buffer.reserve_exact(RECEIVE);
         let flags = if wait {
             RecvFlags::TRUNC
         } else {
             RecvFlags::TRUNC | RecvFlags::DONTWAIT
         };
-        match retry(|| rustix::net::recv(&self.fd, &mut buffer[..], flags)) {
-            Ok((_, length)) if length > buffer.len() => Err(io::Error::from(Errno::MSGSIZE)),
+        match retry(|| rustix::net::recv(&self.fd, spare_capacity(buffer), flags)) {
+            Ok((received, length)) if length > received => Err(io::Error::from(Errno::MSGSIZE)),
             Ok((_, length)) => Ok(Some(length)),
             Err(Errno::AGAIN) => Ok(None),
             Err(errno) => Err(errno.into()),

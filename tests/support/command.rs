@@ -19,7 +19,9 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
 
 /// A program found in [`PATH`], without what the caller's environment could change about it.
 pub(crate) fn program(name: &str) -> Command {
-    let mut command = Command::new(name);
+    // By its path, which std can start without a fork: that copies the page tables of all tests.
+    let path = find(name).unwrap_or_else(|| name.into());
+    let mut command = Command::new(path);
     command
         .env_clear()
         .env("PATH", PATH)
