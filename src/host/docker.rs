@@ -13,7 +13,7 @@ use bollard::models::{
     SystemInfo, SystemVersion,
 };
 use bollard::query_parameters::ListContainersOptionsBuilder;
-use bollard::{API_DEFAULT_VERSION, Docker};
+use bollard::{API_DEFAULT_VERSION, ClientVersion, Docker};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
@@ -199,20 +199,53 @@ pub(super) fn is_awake(address: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Connects with the engine, by the version of the API that both know.
-pub(super) async fn connect(address: &str) -> Result<Docker, Refusal> {
-    let docker = if address.starts_with("tcp://") || address.starts_with("http://") {
-        Docker::connect_with_http(address, PATIENCE_EACH, API_DEFAULT_VERSION)?
+/// A way to an engine, and what it has said of itself.
+pub(super) struct Connection {
+    pub(super) docker: Docker,
+    version: SystemVersion,
+}
+
+/// Connects with the engine, by the version of the API that both know. To tell its version takes Podman
+/// longer than all the rest, so that it is asked for it once only.
+pub(super) async fn connect(address: &str) -> Result<Connection, Refusal> {
+    let newest = open(address, API_DEFAULT_VERSION)?;
+    let version = newest.version().await?;
+    let its_own = version.api_version.as_deref().and_then(api_version);
+    let docker = match its_own {
+        None => return Err(ApiError::APIVersionParseError {}.into()),
+        Some(its_own) if its_own < *API_DEFAULT_VERSION => open(address, &its_own)?,
+        Some(_) => newest,
+    };
+    Ok(Connection { docker, version })
+}
+
+fn open(address: &str, version: &ClientVersion) -> Result<Docker, Refusal> {
+    if address.starts_with("tcp://") || address.starts_with("http://") {
+        Ok(Docker::connect_with_http(address, PATIENCE_EACH, version)?)
     } else {
         is_awake(address)?;
-        Docker::connect_with_socket(address, PATIENCE_EACH, API_DEFAULT_VERSION)?
-    };
-    Ok(docker.negotiate_version().await?)
+        Ok(Docker::connect_with_socket(
+            address,
+            PATIENCE_EACH,
+            version,
+        )?)
+    }
+}
+
+fn api_version(text: &str) -> Option<ClientVersion> {
+    let (major, minor) = text.split_once('.')?;
+    Some(ClientVersion {
+        major_version: major.parse().ok()?,
+        minor_version: minor.parse().ok()?,
+    })
 }
 
 /// Asks for everything. Of a container that the engine says nothing of, its list tells some, and what
 /// was told before the rest.
-pub(super) async fn answers_of(docker: &Docker, told: &mut Told) -> Result<Answers, Refusal> {
+pub(super) async fn answers_of(
+    Connection { docker, version }: &Connection,
+    told: &mut Told,
+) -> Result<Answers, Refusal> {
     // Containers first, the newest of which is the first of all: one that was created just now tells
     // its ports until it is started.
     let all = ListContainersOptionsBuilder::new().all(true).build();
@@ -231,13 +264,17 @@ pub(super) async fn answers_of(docker: &Docker, told: &mut Told) -> Result<Answe
     let partial = !busy.is_empty();
     containers.extend(busy.into_iter().map(|summary| busy::outline(summary, told)));
     *told = containers.iter().filter_map(busy::ports).collect();
-    let version = docker.version().await?;
-    let info = docker.info().await?;
+    // It has nothing to say there that is asked for here, and takes long for it.
+    let info = if is_podman(version) {
+        SystemInfo::default()
+    } else {
+        docker.info().await?
+    };
     let networks = docker.list_networks(None).await?;
     // Who manages no swarm says so with an error.
     let services = docker.list_services(None).await.unwrap_or_default();
     Ok(Answers {
-        version,
+        version: version.clone(),
         info,
         networks,
         containers,
@@ -284,12 +321,7 @@ pub fn engine(address: &str, answers: Answers) -> Engine {
         services,
         partial: _,
     } = answers;
-    let is_podman = version.components.iter().flatten().any(|component| {
-        component
-            .name
-            .to_ascii_lowercase()
-            .contains("podman engine")
-    });
+    let is_podman = is_podman(&version);
     let mut networks: Vec<_> = networks
         .into_iter()
         .filter_map(|answer| network(answer, is_podman))
@@ -312,6 +344,15 @@ pub fn engine(address: &str, answers: Answers) -> Engine {
         containers,
         services,
     }
+}
+
+fn is_podman(version: &SystemVersion) -> bool {
+    version.components.iter().flatten().any(|component| {
+        component
+            .name
+            .to_ascii_lowercase()
+            .contains("podman engine")
+    })
 }
 
 fn network(answer: ApiNetwork, is_podman: bool) -> Option<Network> {

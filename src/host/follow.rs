@@ -6,7 +6,6 @@ use std::path::Path;
 use std::pin::pin;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bollard::Docker;
 use bollard::errors::Error as ApiError;
 use bollard::models::{EventMessage, EventMessageTypeEnum as Kind};
 use bollard::query_parameters::EventsOptionsBuilder;
@@ -15,7 +14,7 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
-use super::docker::{self, Ask, Refusal, Told, Unanswered};
+use super::docker::{self, Ask, Connection, Refusal, Told, Unanswered};
 use super::engine::Engine;
 
 /// How long it takes until an engine that was lost is asked again: at first, and at most.
@@ -71,8 +70,8 @@ pub async fn follow(address: &str, mut tell: impl FnMut(Report), wake: &Notify) 
     let mut told = Told::new();
     loop {
         let refusal = match docker::connect(address).await {
-            Ok(docker) => {
-                match stay(address, &docker, &mut told, &mut tell, wake, &mut wait).await {
+            Ok(connection) => {
+                match stay(address, &connection, &mut told, &mut tell, wake, &mut wait).await {
                     Ok(never) => match never {},
                     Err(refusal) => refusal,
                 }
@@ -111,7 +110,7 @@ pub async fn follow(address: &str, mut tell: impl FnMut(Report), wake: &Notify) 
 /// Stays with an engine until it goes.
 async fn stay(
     address: &str,
-    docker: &Docker,
+    connection: &Connection,
     told: &mut Told,
     tell: &mut impl FnMut(Report),
     wake: &Notify,
@@ -122,9 +121,12 @@ async fn stay(
     let options = EventsOptionsBuilder::new()
         .since(&since.to_string())
         .build();
-    let mut events = pin!(docker.events(Some(options)));
+    let mut events = pin!(connection.docker.events(Some(options)));
     loop {
-        let mut asking = pin!(timeout(docker::PATIENCE, docker::answers_of(docker, told)));
+        let mut asking = pin!(timeout(
+            docker::PATIENCE,
+            docker::answers_of(connection, told)
+        ));
         let mut outdated = false;
         let answers = loop {
             match select(asking.as_mut(), events.next()).await {
