@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use std::sync::mpsc::{SyncSender, sync_channel};
 
 use procfs::ProcError;
-use procfs::process::{FDTarget, Process as Entry, all_processes};
+use procfs::process::{FDTarget, Process as Entry};
 use rustix::io::Errno;
 
 use super::engine::{Engine, Transport};
@@ -173,8 +173,8 @@ fn owners(
     look(move || {
         let mut owners = BTreeMap::new();
         let homes = Homes::of(containers);
-        for process in seen(all_processes())?.into_iter().flatten() {
-            let Some(process) = seen(process)? else {
+        for pid in processes()? {
+            let Some(process) = seen(Entry::new(pid))? else {
                 continue;
             };
             // Parent and child may share one; the first process number is the parent's.
@@ -221,7 +221,7 @@ pub(super) fn waits_for_clients(sockets: BTreeSet<u64>) -> bool {
         };
         let waits = named(SYSTEMD)?.iter().any(holds);
         // Only then every process is looked into, until somebody else is found.
-        let mut all = all_processes().into_iter().flatten().flatten();
+        let mut all = processes()?.into_iter().flat_map(Entry::new);
         let is_systemd = |process: &Entry| process.stat().is_ok_and(|stat| stat.comm == SYSTEMD);
         Ok(waits && all.all(|process| !holds(&process) || is_systemd(&process)))
     });
@@ -242,13 +242,21 @@ pub fn proxied() -> io::Result<BTreeSet<u64>> {
     })
 }
 
+/// The numbers of all processes, all of them before the first is looked at: their directory goes on for as
+/// long as new ones come, and where they come faster than they are looked into, for ever.
+fn processes() -> io::Result<Vec<i32>> {
+    let mut processes = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        processes.extend(name.to_str().and_then(|pid| pid.parse::<i32>().ok()));
+    }
+    Ok(processes)
+}
+
 /// The processes of this name. It looks at every process's name, and no further.
 fn named(wanted: &str) -> io::Result<Vec<Entry>> {
     let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc")? {
-        let Some(pid) = entry?.file_name().to_str().and_then(|pid| pid.parse().ok()) else {
-            continue;
-        };
+    for pid in processes()? {
         // No program's name is longer, and nobody has to ask for its length.
         let mut name = [0; 16];
         let read = File::open(format!("/proc/{pid}/comm")).and_then(|mut f| f.read(&mut name));
