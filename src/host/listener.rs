@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
+use std::mem::MaybeUninit;
 use std::net::IpAddr;
 use std::sync::OnceLock;
 use std::sync::mpsc::{SyncSender, sync_channel};
 
 use procfs::ProcError;
-use procfs::process::{FDTarget, Process as Entry};
+use procfs::process::Process as Entry;
+use rustix::fs::{Dir, OFlags, readlinkat_raw};
 use rustix::io::Errno;
 
 use super::engine::{Engine, Transport};
@@ -200,14 +202,28 @@ fn containers(engines: &[Engine]) -> Vec<(u32, String)> {
         .collect()
 }
 
+/// The inodes of the sockets that it holds. A server holds one for each client, and may have thousands:
+/// nothing but their names is read.
 fn inodes(process: &Entry) -> io::Result<impl Iterator<Item = u64> + use<>> {
-    let descriptors = seen(process.fd())?.into_iter().flatten().flatten();
-    Ok(
-        descriptors.filter_map(|descriptor| match descriptor.target {
-            FDTarget::Socket(inode) => Some(inode),
-            _ => None,
-        }),
-    )
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = rustix::fs::open(
+        format!("/proc/{}/fd", process.pid),
+        flags,
+        rustix::fs::Mode::empty(),
+    );
+    let mut inodes = Vec::new();
+    if let Some(folder) = seen(folder.map_err(|errno| io::Error::from(errno).into()))? {
+        let mut name = [MaybeUninit::uninit(); 64];
+        for descriptor in Dir::read_from(&folder)? {
+            // It ends where the process does.
+            let Ok(descriptor) = descriptor else { break };
+            let link = readlinkat_raw(&folder, descriptor.file_name(), &mut name[..]);
+            let link = link.ok().and_then(|(link, _)| str::from_utf8(link).ok());
+            let inode = link.and_then(|link| link.strip_prefix("socket:[")?.strip_suffix(']'));
+            inodes.extend(inode.and_then(|inode| inode.parse::<u64>().ok()));
+        }
+    }
+    Ok(inodes.into_iter())
 }
 
 /// Whether systemd holds one of these sockets, and nobody else does.
