@@ -10,6 +10,7 @@
 //! cargo bench -- --goals          only the sizes that have limits
 //! cargo bench -- --rounds=3       each contender so often
 //! cargo bench -- --program=PATH   another program than Cargo's, such as the static one of packages
+//! cargo bench -- --publish        writes figures and pictures of them to docs/performance, too
 //! cargo bench -- --guard          little of everything, failing where a ratio is off by a factor
 //! ```
 //!
@@ -25,6 +26,7 @@ mod cost;
 mod goal;
 mod load;
 mod packets;
+mod plot;
 mod ports;
 mod race;
 mod raw;
@@ -62,6 +64,7 @@ fn main() -> Result<ExitCode> {
     let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
     if !has("--bench") {
         println!("a bench says nothing of a program that is not optimized: `cargo bench`");
+        plot::compare().context("`cargo bench -- --publish` writes figures and pictures")?;
         return Ok(ExitCode::SUCCESS);
     }
     let (scale, slack) = match (has("--guard"), has("--goals")) {
@@ -102,7 +105,12 @@ fn main() -> Result<ExitCode> {
             _ => packets::packets(&mut track, &mut goals, scale)?,
         }
     }
-    report::print(&track.rows, &goals.0, slack)?;
+    report::print(&goals.0, slack);
+    let document = report::document(&track.rows, &goals.0);
+    report::save(&document)?;
+    if has("--publish") {
+        plot::publish(&document)?;
+    }
     let missed = goals
         .0
         .iter()

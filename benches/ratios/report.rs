@@ -1,14 +1,14 @@
-//! The table that a run ends with.
+//! The table that a run ends with, and all of it as JSON.
 
 use std::path::Path;
 
 use anyhow::Result;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::goal::Goal;
 use crate::race::Row;
 
-pub(crate) fn print(rows: &[Row], goals: &[Goal], slack: f64) -> Result<()> {
+pub(crate) fn print(goals: &[Goal], slack: f64) {
     println!(
         "\n{:<32} {:<24} {:>10} {:>10}",
         "work", "ratio", "measured", "must be"
@@ -25,11 +25,19 @@ pub(crate) fn print(rows: &[Row], goals: &[Goal], slack: f64) -> Result<()> {
             goal.work, goal.what, goal.value
         );
     }
+}
+
+/// Everything that was measured.
+pub(crate) fn document(rows: &[Row], goals: &[Goal]) -> Value {
+    json!({ "schema": "dfw/ratios/v1", "costs": rows, "ratios": goals })
+}
+
+/// Writes it beside what Cargo builds.
+pub(crate) fn save(document: &Value) -> Result<()> {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent();
     if let Some(target) = target {
-        let document = json!({ "schema": "dfw/ratios/v1", "costs": rows, "ratios": goals });
         let path = target.join("ratios.json");
-        std::fs::write(&path, serde_json::to_string_pretty(&document)? + "\n")?;
+        std::fs::write(&path, serde_json::to_string_pretty(document)? + "\n")?;
         println!("\nall of it: {}", path.display());
     }
     Ok(())
