@@ -9,6 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -18,6 +19,8 @@ use crate::support::command::{output, program, wait_for};
 use crate::support::edition::{is_complete, roots};
 use crate::support::{record, shared_dir};
 
+/// How long it may say nothing: it boots with a guard and an engine while a stranger knocks 400 times a second.
+const PATIENCE_EMULATED: Duration = Duration::from_mins(10);
 /// The root that has QEMU in it.
 const QEMU: &str = "qemu";
 /// What the kernel is told: no consistency checks and protections that an emulator is slow at, and no
@@ -94,7 +97,7 @@ impl Machine {
             let said = fs::read_to_string(dir.join("qemu")).unwrap_or_default();
             bail!("QEMU ended with {ended:?}: {said}");
         };
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(PATIENCE_EMULATED))?;
         let heard = BufReader::new(stream.try_clone()?);
         let machine = Self {
             dir,
