@@ -121,12 +121,11 @@ impl Machine {
             let mut agent = self.agent.lock().unwrap_or_else(PoisonError::into_inner);
             while self.hear(&mut agent.1)?.trim() != "ready" {}
         }
-        let state = self.run("systemctl is-system-running --wait || true")?;
-        ensure!(
-            matches!(state.trim(), "running" | "degraded"),
-            "it is {state}"
-        );
-        Ok(())
+        // Asked again and again: who is told to wait for the end of a boot may miss it.
+        wait_for("the guest to be up", PATIENCE_EMULATED, || {
+            let state = self.run("systemctl is-system-running || true").ok()?;
+            matches!(state.trim(), "running" | "degraded").then_some(())
+        })
     }
 
     /// The end of what its kernel has said.
