@@ -107,7 +107,10 @@ fn main() -> Result<ExitCode> {
     }
     report::print(&goals.0, slack);
     let document = report::document(&track.rows, &goals.0);
-    report::save(&document)?;
+    // Beside what Cargo builds.
+    if let Some(target) = Path::new(env!("CARGO_TARGET_TMPDIR")).parent() {
+        report::save(&document, target)?;
+    }
     if has("--publish") {
         plot::publish(&document)?;
     }

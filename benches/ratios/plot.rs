@@ -10,6 +10,8 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::report;
+
 /// The pictures, and what is in the names of all work that each shows; the first shows the rest.
 const PICTURES: [(&str, &str); 4] = [
     ("change", ""),
@@ -37,8 +39,7 @@ struct Figure {
 /// Writes the figures of a run and its pictures into docs/.
 pub(crate) fn publish(document: &Value) -> Result<()> {
     std::fs::create_dir_all(folder())?;
-    let text = serde_json::to_string_pretty(document)? + "\n";
-    std::fs::write(folder().join("ratios.json"), text)?;
+    report::save(document, &folder())?;
     for (name, picture) in pictures(document)? {
         std::fs::write(picture_path(name), picture)?;
     }
@@ -90,7 +91,7 @@ fn draw(figures: &[&Figure]) -> String {
         let _ = writeln!(
             bars,
             r#"<text x="{GAP}" y="{middle}" font-weight="bold">{}</text>"#,
-            escaped(&block[0].work)
+            block[0].work
         );
         y += TITLE;
         for figure in block {
@@ -105,7 +106,7 @@ fn draw(figures: &[&Figure]) -> String {
                 bars,
                 r#"<text x="{}" y="{middle}" text-anchor="end">{}</text><rect x="{LABELS}" y="{}" width="{length:.1}" height="{}" fill="{color}"/><text x="{:.1}" y="{middle}">{}</text>"#,
                 LABELS - 8,
-                escaped(&figure.contender),
+                figure.contender,
                 y + 2,
                 BAR - 4,
                 f64::from(LABELS) + length + 6.0,
@@ -136,8 +137,4 @@ fn duration(milliseconds: f64) -> String {
         _ => 2,
     };
     format!("{value:.decimals$} {unit}")
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;")
 }

@@ -32,13 +32,10 @@ pub(crate) fn document(rows: &[Row], goals: &[Goal]) -> Value {
     json!({ "schema": "dfw/ratios/v1", "costs": rows, "ratios": goals })
 }
 
-/// Writes it beside what Cargo builds.
-pub(crate) fn save(document: &Value) -> Result<()> {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent();
-    if let Some(target) = target {
-        let path = target.join("ratios.json");
-        std::fs::write(&path, serde_json::to_string_pretty(document)? + "\n")?;
-        println!("\nall of it: {}", path.display());
-    }
+/// Writes it into a folder.
+pub(crate) fn save(document: &Value, folder: &Path) -> Result<()> {
+    let path = folder.join("ratios.json");
+    std::fs::write(&path, serde_json::to_string_pretty(document)? + "\n")?;
+    println!("\nall of it: {}", path.display());
     Ok(())
 }

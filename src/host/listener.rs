@@ -2,16 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
-use std::mem::MaybeUninit;
 use std::net::IpAddr;
 use std::sync::OnceLock;
 use std::sync::mpsc::{SyncSender, sync_channel};
 
 use procfs::ProcError;
 use procfs::process::Process as Entry;
-use rustix::fs::{Dir, OFlags, readlinkat_raw};
 use rustix::io::Errno;
 
 use super::engine::{Engine, Transport};
@@ -135,7 +133,7 @@ fn seen<T>(read: Result<T, ProcError>) -> io::Result<Option<T>> {
 pub fn sees_all() -> bool {
     /// `PROC_PID_INIT_INO` of the kernel.
     const FIRST: &str = "pid:[4026531836]";
-    let first = look(|| std::fs::read_link("/proc/1/ns/pid"));
+    let first = look(|| fs::read_link("/proc/1/ns/pid"));
     first.is_ok_and(|first| first.as_os_str() == FIRST)
 }
 
@@ -205,23 +203,17 @@ fn containers(engines: &[Engine]) -> Vec<(u32, String)> {
 /// The inodes of the sockets that it holds. A server holds one for each client, and may have thousands:
 /// nothing but their names is read.
 fn inodes(process: &Entry) -> io::Result<impl Iterator<Item = u64> + use<>> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let folder = rustix::fs::open(
-        format!("/proc/{}/fd", process.pid),
-        flags,
-        rustix::fs::Mode::empty(),
-    );
     let mut inodes = Vec::new();
-    if let Some(folder) = seen(folder.map_err(|errno| io::Error::from(errno).into()))? {
-        let mut name = [MaybeUninit::uninit(); 64];
-        for descriptor in Dir::read_from(&folder)? {
-            // It ends where the process does.
-            let Ok(descriptor) = descriptor else { break };
-            let link = readlinkat_raw(&folder, descriptor.file_name(), &mut name[..]);
-            let link = link.ok().and_then(|(link, _)| str::from_utf8(link).ok());
-            let inode = link.and_then(|link| link.strip_prefix("socket:[")?.strip_suffix(']'));
-            inodes.extend(inode.and_then(|inode| inode.parse::<u64>().ok()));
-        }
+    let folder = fs::read_dir(format!("/proc/{}/fd", process.pid));
+    for descriptor in seen(folder.map_err(ProcError::from))?.into_iter().flatten() {
+        let link = descriptor.and_then(|descriptor| fs::read_link(descriptor.path()));
+        // It may be closed by now.
+        let Some(link) = seen(link.map_err(ProcError::from))? else {
+            continue;
+        };
+        let link = link.to_str();
+        let inode = link.and_then(|link| link.strip_prefix("socket:[")?.strip_suffix(']'));
+        inodes.extend(inode.and_then(|inode| inode.parse::<u64>().ok()));
     }
     Ok(inodes.into_iter())
 }
@@ -262,7 +254,7 @@ pub fn proxied() -> io::Result<BTreeSet<u64>> {
 /// long as new ones come, and where they come faster than they are looked into, for ever.
 fn processes() -> io::Result<Vec<i32>> {
     let mut processes = Vec::new();
-    for entry in std::fs::read_dir("/proc")? {
+    for entry in fs::read_dir("/proc")? {
         let name = entry?.file_name();
         processes.extend(name.to_str().and_then(|pid| pid.parse::<i32>().ok()));
     }
@@ -298,7 +290,7 @@ fn describe(process: &Entry, homes: &Homes) -> Option<Owner> {
 pub fn netlink_holder(number: u32) -> Option<Owner> {
     /// `NETLINK_NETFILTER`.
     const NETFILTER: &str = "12";
-    let text = std::fs::read_to_string("/proc/net/netlink").ok()?;
+    let text = fs::read_to_string("/proc/net/netlink").ok()?;
     let inode = text.lines().find_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let (protocol, port, inode) = (fields.get(1)?, fields.get(2)?, fields.last()?);

@@ -123,9 +123,11 @@ impl Machine {
         }
         // Asked again and again: who is told to wait for the end of a boot may miss it.
         wait_for("the guest to be up", PATIENCE_EMULATED, || {
-            let state = self.run("systemctl is-system-running || true").ok()?;
-            matches!(state.trim(), "running" | "degraded").then_some(())
-        })
+            match self.run("systemctl is-system-running || true") {
+                Ok(state) => matches!(state.trim(), "running" | "degraded").then_some(Ok(())),
+                Err(gone) => Some(Err(gone)),
+            }
+        })?
     }
 
     /// The end of what its kernel has said.
