@@ -1,5 +1,7 @@
 //! The network between a guest and a stranger, which no other network knows of.
 
+use std::time::Duration;
+
 use anyhow::Result;
 
 use crate::support::command::{output, program};
@@ -27,10 +29,16 @@ pub(crate) struct Lan {
     stranger: Namespace,
     /// The families over which the guest's engine publishes ports.
     pub(crate) families: &'static [&'static str],
+    /// How often a stranger tries each way in.
+    pub(crate) pace: Duration,
 }
 
 impl Lan {
-    pub(crate) fn new(number: u32, families: &'static [&'static str]) -> Result<Self> {
+    pub(crate) fn new(
+        number: u32,
+        families: &'static [&'static str],
+        pace: Duration,
+    ) -> Result<Self> {
         let prefix = prefix()?;
         let names = ["switch", "stranger"].map(|what| format!("{prefix}-{number}-{what}"));
         let switch = Namespace::create(&names[0])?;
@@ -57,6 +65,7 @@ impl Lan {
             switch,
             stranger,
             families,
+            pace,
         })
     }
 

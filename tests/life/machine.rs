@@ -19,7 +19,10 @@ use crate::support::command::{output, program, wait_for};
 use crate::support::edition::{is_complete, roots};
 use crate::support::{record, shared_dir};
 
-/// How long it may say nothing: it boots with a guard and an engine while a stranger knocks 400 times a second.
+/// How often a stranger tries each way in: a container that answers him starts a process, which an emulator
+/// needs milliseconds for.
+pub(crate) const PACE: Duration = Duration::from_millis(50);
+/// How long it may say nothing: it boots with a guard and an engine.
 const PATIENCE_EMULATED: Duration = Duration::from_mins(10);
 /// The root that has QEMU in it.
 const QEMU: &str = "qemu";
@@ -27,8 +30,6 @@ const QEMU: &str = "qemu";
 /// module that Docker would want more packages for.
 const COMMAND_LINE: &str = "console=ttyS0 loglevel=4 panic=10 mitigations=off apparmor=0 selinux=0 \
      random.trust_cpu=on net.ifnames=0 systemd.show_status=no";
-/// Another C library than the release's may be what dfw was built with: it takes its own along.
-const OWN_LIBRARIES: &[&str] = &["bullseye"];
 
 /// A running guest.
 pub(crate) struct Machine {
@@ -36,6 +37,12 @@ pub(crate) struct Machine {
     qemu: Child,
     /// What is said to the guest and heard of it, a line at a time.
     agent: Mutex<(UnixStream, BufReader<UnixStream>)>,
+}
+
+/// The program that is tried there, where one is named: without a C library of its own, as each release has
+/// another, and optimized, as an emulator takes its time for every instruction.
+pub(crate) fn dfw() -> Option<PathBuf> {
+    std::env::var_os("DFW_MACHINES").map(PathBuf::from)
 }
 
 /// What this machine lacks.
@@ -57,10 +64,10 @@ impl Machine {
         let root = roots().join(release);
         fs::create_dir_all(dir.join("system"))?;
         let own = dir.join("own");
-        fs::create_dir_all(&own)?;
-        if OWN_LIBRARIES.contains(&release) {
-            bring_libraries(&own)?;
-        }
+        fs::create_dir_all(own.join("usr/bin"))?;
+        let dfw = dfw().context("no program is named")?;
+        fs::copy(&dfw, own.join("usr/bin/dfw"))
+            .with_context(|| format!("cannot copy {}", dfw.display()))?;
         make_disk(
             &dir,
             &format!(
@@ -121,13 +128,16 @@ impl Machine {
             let mut agent = self.agent.lock().unwrap_or_else(PoisonError::into_inner);
             while self.hear(&mut agent.1)?.trim() != "ready" {}
         }
-        // Asked again and again: who is told to wait for the end of a boot may miss it.
-        wait_for("the guest to be up", PATIENCE_EMULATED, || {
-            match self.run("systemctl is-system-running || true") {
-                Ok(state) => matches!(state.trim(), "running" | "degraded").then_some(Ok(())),
-                Err(gone) => Some(Err(gone)),
-            }
-        })?
+        let state = self.run("systemctl is-system-running --wait || true")?;
+        let state = state.trim();
+        ensure!(matches!(state, "running" | "degraded"), "it is {state}");
+        Ok(())
+    }
+
+    /// Has a script run, and waits for no answer.
+    fn tell(&self, script: &str) -> Result<()> {
+        let agent = self.agent.lock().unwrap_or_else(PoisonError::into_inner);
+        say(&agent.0, script)
     }
 
     /// The end of what its kernel has said.
@@ -137,29 +147,6 @@ impl Machine {
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(20)..].join("\n")
     }
-}
-
-/// dfw with the libraries of the machine that built it, behind a script that finds them.
-fn bring_libraries(layer: &Path) -> Result<()> {
-    let folder = layer.join("usr/lib/dfw");
-    fs::create_dir_all(&folder)?;
-    fs::create_dir_all(layer.join("usr/bin"))?;
-    let dfw = env!("CARGO_BIN_EXE_dfw");
-    for word in output(program("ldd").arg(dfw))?.split_whitespace() {
-        if let Some(name) = Path::new(word)
-            .file_name()
-            .filter(|_| word.starts_with('/'))
-        {
-            fs::copy(word, folder.join(name))?;
-        }
-    }
-    fs::copy(dfw, folder.join("dfw"))?;
-    let script = layer.join("usr/bin/dfw");
-    fs::write(
-        &script,
-        "#!/bin/sh\nat=/usr/lib/dfw\nexec $at/ld-linux* --library-path $at $at/dfw \"$@\"\n",
-    )?;
-    output(program("chmod").arg("755").arg(&script)).map(drop)
 }
 
 /// A disk with a root of these layers on it.
@@ -179,16 +166,10 @@ fn make_disk(dir: &Path, layers: &str) -> Result<()> {
 impl Guest for Machine {
     fn run(&self, script: &str) -> Result<String> {
         let mut agent = self.agent.lock().unwrap_or_else(PoisonError::into_inner);
-        let (say, heard) = &mut *agent;
-        // The length goes before, so that a script may have any lines.
-        write!(say, "{}\n{script}", script.len())?;
-        // One that was started anew says so once more.
-        let first = loop {
-            let line = self.hear(heard)?;
-            if line.trim() != "ready" {
-                break line;
-            }
-        };
+        let (to, heard) = &mut *agent;
+        say(to, script)?;
+        let first = self.hear(heard)?;
+        ensure!(first.trim() != "ready", "the guest has restarted");
         let (code, length) = first.trim().split_once(' ').context("no answer")?;
         let mut text = vec![0; length.parse()?];
         std::io::Read::read_exact(heard, &mut text)?;
@@ -197,17 +178,28 @@ impl Guest for Machine {
         Ok(text)
     }
 
+    fn reboot(&mut self) -> Result<()> {
+        // Who answers may be gone before he has.
+        self.tell("systemctl --no-block reboot")?;
+        self.come_back()
+    }
+
     fn come_back(&mut self) -> Result<()> {
         self.wait_until_up()
     }
 
     fn power_off(&mut self) -> Result<()> {
-        self.run("systemctl --no-block poweroff")?;
+        self.tell("systemctl --no-block poweroff")?;
         wait_for("the guest to end", PATIENCE, || {
             self.qemu.try_wait().ok().flatten()
         })
         .map(drop)
     }
+}
+
+/// Hands a script over. Its length goes before, so that it may have any lines.
+fn say(mut to: &UnixStream, script: &str) -> Result<()> {
+    Ok(write!(to, "{}\n{script}", script.len())?)
 }
 
 impl Drop for Machine {

@@ -1,8 +1,8 @@
 //! dfw's life beside real systemd, Docker, nftables.service and firewalld: boots, restarts, crashes
 //! and floods, with a stranger who tries to get in all the time.
 //!
-//! Where the environment says `DFW_MACHINES=1`, as `tests/machines` has it, two of the systems are
-//! machines of their own, with other kernels, in QEMU without KVM.
+//! Where the environment names a static program in `DFW_MACHINES`, as `tests/machines` has it, that one is
+//! tried on two machines of their own as well, with other kernels, in QEMU without KVM.
 //!
 //! Needs root, the packages that `tests/run` installs and the roots that `tests/roots` builds. Without them
 //! the trials are skipped, or fail where the environment says `CI=true`.
@@ -92,7 +92,7 @@ fn missed(missing: &[String]) -> Result<()> {
 
 /// Whether whole machines are booted as well, which takes minutes of all cores.
 fn has_machines() -> bool {
-    std::env::var_os("DFW_MACHINES").is_some()
+    machine::dfw().is_some()
 }
 
 fn all() -> impl Iterator<Item = Named> {

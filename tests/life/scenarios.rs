@@ -11,7 +11,7 @@ use crate::guest::Guest;
 use crate::lan::{GUEST, Lan};
 use crate::namespaces::Namespaces;
 use crate::site::root;
-use crate::stranger::FAMILIES;
+use crate::stranger::{FAMILIES, PACE};
 use crate::support::command::program;
 use crate::support::{number, record};
 
@@ -34,7 +34,7 @@ struct Stage {
 impl Stage {
     fn new() -> Result<Self> {
         let number = number();
-        let lan = Arc::new(Lan::new(number, &FAMILIES)?);
+        let lan = Arc::new(Lan::new(number, &FAMILIES, PACE)?);
         let guest = Namespaces::start(number, &root(), &lan)?;
         Ok(Self { guest, lan })
     }

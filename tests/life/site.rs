@@ -2,14 +2,15 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
 use crate::guest::{Guest, PATIENCE};
 use crate::lan::{FRIEND, Lan};
-use crate::machine::Machine;
+use crate::machine::{self, Machine};
 use crate::namespaces::Namespaces;
-use crate::stranger::{FAMILIES, Mark, PORT, Stranger, friend_gets_in};
+use crate::stranger::{FAMILIES, Mark, PACE, PORT, Stranger, friend_gets_in};
 use crate::support::command::wait_for;
 use crate::support::edition::roots;
 use crate::support::number;
@@ -50,24 +51,25 @@ pub(crate) struct Site {
 impl Site {
     /// A guest without policies, whose published port is open to everybody.
     pub(crate) fn open() -> Result<Self> {
-        Self::with(&FAMILIES, |number, lan| {
+        Self::with(&FAMILIES, PACE, |number, lan| {
             Ok(Box::new(Namespaces::start(number, &root(), lan)?))
         })
     }
 
     /// The same on a machine with a release's own kernel, whose engine publishes over these families.
     pub(crate) fn on_a_machine(release: &str, families: &'static [&str]) -> Result<Self> {
-        Self::with(families, |number, lan| {
+        Self::with(families, machine::PACE, |number, lan| {
             Ok(Box::new(Machine::start(number, release, lan)?))
         })
     }
 
     fn with(
         families: &'static [&str],
+        pace: Duration,
         start: impl FnOnce(u32, &Arc<Lan>) -> Result<Box<dyn Guest>>,
     ) -> Result<Self> {
         let number = number();
-        let lan = Arc::new(Lan::new(number, families)?);
+        let lan = Arc::new(Lan::new(number, families, pace)?);
         let stranger = Stranger::at(PORT, &lan);
         let guest = start(number, &lan)?;
         let site = Self {

@@ -22,8 +22,8 @@ pub(crate) const PORT: u16 = 8080;
 /// The names of the two ways in: the first is routed to the container, the other one goes through
 /// docker-proxy. Docker 20.10.5 has the first only.
 pub(crate) const FAMILIES: [&str; 2] = ["IPv4", "IPv6"];
-/// How often he tries each way in.
-const EVERY: Duration = Duration::from_millis(5);
+/// How often he tries each way in, if nobody wants it slower.
+pub(crate) const PACE: Duration = Duration::from_millis(5);
 /// How long he waits for an answer: less than it takes to send the first packet again.
 const ANSWER: Duration = Duration::from_millis(400);
 /// How long a busy machine may take for anything.
@@ -58,12 +58,14 @@ impl Stranger {
     pub(crate) fn at(port: u16, lan: &Lan) -> Self {
         let doors: [Arc<Door>; 2] = Default::default();
         let stop = Arc::new(AtomicBool::new(false));
+        let pace = lan.pace;
         let threads = (0..2).map(|family| {
             let (namespace, door, stop) =
                 (lan.stranger().clone(), doors[family].clone(), stop.clone());
             std::thread::spawn(move || {
                 namespace.enter()?;
-                try_all_the_time(STRANGER[family], GUEST[family], port, &door, &stop)
+                let to = (GUEST[family], port);
+                try_all_the_time(STRANGER[family], to, pace, &door, &stop)
             })
         });
         let threads = threads.collect();
@@ -168,7 +170,8 @@ pub(crate) fn friend_gets_in(lan: &Lan) -> Result<()> {
         std::thread::scope(|scope| {
             let trying = scope.spawn(|| {
                 lan.stranger().enter()?;
-                try_all_the_time(FRIEND[family], GUEST[family], PORT, &door, &stop)
+                let to = (GUEST[family], PORT);
+                try_all_the_time(FRIEND[family], to, lan.pace, &door, &stop)
             });
             let entries = || door.entries.lock().unwrap_or_else(PoisonError::into_inner);
             let found = wait_for("a friend to get in", PATIENCE, || {
@@ -182,7 +185,13 @@ pub(crate) fn friend_gets_in(lan: &Lan) -> Result<()> {
     Ok(())
 }
 
-fn try_all_the_time(from: &str, to: &str, port: u16, door: &Door, stop: &AtomicBool) -> Result<()> {
+fn try_all_the_time(
+    from: &str,
+    (to, port): (&str, u16),
+    pace: Duration,
+    door: &Door,
+    stop: &AtomicBool,
+) -> Result<()> {
     let from: IpAddr = from.parse()?;
     let to = SocketAddr::new(to.parse()?, port);
     let mut open: VecDeque<(Instant, OwnedFd)> = VecDeque::new();
@@ -190,7 +199,7 @@ fn try_all_the_time(from: &str, to: &str, port: u16, door: &Door, stop: &AtomicB
     while !stop.load(Ordering::Relaxed) {
         let now = Instant::now();
         if now >= next {
-            next = now + EVERY;
+            next = now + pace;
             open.extend(attempt(from, to)?.map(|socket| (now, socket)));
             door.tries.fetch_add(1, Ordering::Relaxed);
         }
