@@ -5,7 +5,7 @@
 
 create() {
     host "$late" <<'END'
-docker run --detach --name late --publish "$1:80" dfw-scenarios /bin/busybox httpd -f -h /bin -p 80
+docker run --detach --name late --stop-signal KILL --publish "$1:80" dfw-scenarios /bin/busybox httpd -f -h /bin -p 80
 END
 }
 remove() {

@@ -37,9 +37,11 @@ END
 containers() {
     host "$closed" "$open" "$bare" <<'END'
 docker rm --force web bare late >/dev/null 2>&1 || true
+# Killed at once: the first process of a container ignores what asks it to end, and Docker that restarts while
+# it waits for two of them on a slow machine may take them for running, and never start them again.
 serve="dfw-scenarios /bin/busybox httpd -f -h /bin -p"
-docker run --detach --name web --restart always --publish "$1:80" --publish "$2:80" $serve 80
-docker run --detach --name bare --restart always --network host $serve "$3"
+docker run --detach --name web --stop-signal KILL --restart always --publish "$1:80" --publish "$2:80" $serve 80
+docker run --detach --name bare --stop-signal KILL --restart always --network host $serve "$3"
 END
 }
 

@@ -79,14 +79,13 @@ pub(super) enum Tree {
 
 /// Reads one file. What is wrong with it is added to `report`.
 pub(super) fn parse(file: FileId, text: &str, report: &mut Vec<Diagnostic>) -> Tree {
-    let mut options = granit_parser::options! {
+    let options = granit_parser::options! {
         disallow_directives: true,
         emit_unresolved_aliases: true,
         emit_anchor_events: true,
         flow_nesting_limit: DEEPEST,
         block_nesting_limit: DEEPEST,
     };
-    options.set_emit_comments(false);
     let mut builder = Builder {
         file,
         text,
