@@ -250,19 +250,20 @@ impl Reader<'_> {
 
     /// The members of a mapping; a section without anything says nothing.
     pub(super) fn section<'n>(&mut self, node: &'n Node, what: &str, help: &str) -> &'n [Member] {
+        // `80:any`: a space is missing.
+        let pair = match &node.value {
+            Value::Scalar { text, plain: true } => text.split(' ').next().and_then(colon::split),
+            _ => None,
+        };
         match &node.value {
             Value::Mapping(members) => return members,
             Value::Null | Value::Refused => {}
-            Value::Scalar { text, plain: true }
-                if let Some(meant) = text.split(' ').next().and_then(colon::split) =>
-            {
-                self.report.push(colon::missing(meant, &node.span));
-            }
-            Value::Scalar { .. } | Value::Sequence(_) => self.report.push(
-                Diagnostic::error("value", format!("{what} is a mapping"))
+            Value::Scalar { .. } | Value::Sequence(_) => self.report.push(match pair {
+                Some(meant) => colon::missing(meant, &node.span),
+                None => Diagnostic::error("value", format!("{what} is a mapping"))
                     .at(node.span.clone(), "`KEY: VALUE` lines are expected here")
                     .help(help),
-            ),
+            }),
         }
         &[]
     }
