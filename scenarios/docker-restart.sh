@@ -4,6 +4,8 @@
 
 restart() {
     host <<'END'
+# systemd starts nothing more than three times in a minute.
+systemctl reset-failed docker
 systemctl restart docker
 END
 }

@@ -11,6 +11,7 @@ END
 go() {
     host <<'END'
 systemctl stop firewalld
+systemctl reset-failed docker
 systemctl restart docker
 END
 }

@@ -9,6 +9,7 @@ END
 }
 restore() {
     host <<'END'
+systemctl reset-failed docker
 systemctl restart docker
 END
 }

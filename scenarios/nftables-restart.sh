@@ -15,6 +15,7 @@ END
 stop() {
     host <<'END'
 systemctl stop nftables
+systemctl reset-failed docker
 systemctl restart docker
 END
 }
