@@ -9,10 +9,8 @@ firewall-cmd --reload
 END
 }
 go() {
-    host <<'END'
+    host <<'END' && restart_docker
 systemctl stop firewalld
-systemctl reset-failed docker
-systemctl restart docker
 END
 }
 

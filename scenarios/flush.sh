@@ -7,14 +7,8 @@ flush() {
 nft flush ruleset
 END
 }
-restore() {
-    host <<'END'
-systemctl reset-failed docker
-systemctl restart docker
-END
-}
 
 host_has nft || skip "the host has no nft"
 under_flush "the ruleset is flushed" flush
-restore
+restart_docker
 reachable "$open" "what the policy opens, afterwards"

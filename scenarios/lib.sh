@@ -113,6 +113,14 @@ dfw remove >/dev/null
 END
 }
 
+# The engine writes all of its rules anew. systemd allows three starts in a minute unless it forgets them.
+restart_docker() {
+    host <<'END'
+systemctl reset-failed docker
+systemctl restart docker
+END
+}
+
 # The probe: the stranger opens a connection to a port of every address each 20 ms, whatever becomes
 # of those before, until its input ends. It says `try` and, for a connection that was accepted, `in`.
 probe_start() {

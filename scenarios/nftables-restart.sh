@@ -15,12 +15,11 @@ END
 stop() {
     host <<'END'
 systemctl stop nftables
-systemctl reset-failed docker
-systemctl restart docker
 END
 }
 
 unit_exists || skip "the host has no nftables.service"
 under_flush "nftables.service restarts" restart
 stop
+restart_docker
 reachable "$open" "what the policy opens, afterwards"
