@@ -48,8 +48,11 @@ fn an_idle_guard_costs_nothing() -> Result<()> {
         (switches().ok()? == before).then_some(())
     })?;
     let before = worked()?;
+    ensure!(!before.is_zero(), "the kernel does not count time");
     std::thread::sleep(WHILE);
-    let spent = worked()?.saturating_sub(before);
+    let spent = worked()?
+        .checked_sub(before)
+        .context("a thread of guard's has ended")?;
     let status = site.run(&format!("grep -E 'VmRSS|RssAnon' /proc/{pid}/status"))?;
     let status: Vec<_> = status.split_whitespace().collect();
     eprintln!("idle for {WHILE:?}: {spent:?} of CPU, {}", status.join(" "));
