@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::Named;
 use crate::guest::PATIENCE;
@@ -20,6 +20,10 @@ pub(crate) const TRIALS: &[Named] = &[
 
 fn an_idle_guard_costs_nothing() -> Result<()> {
     const WHILE: Duration = Duration::from_secs(10);
+    /// Signs of life, and timers that are set anew; who polls wakes hundreds of times.
+    const WAKES: u64 = 30;
+    /// Others may have made it slow once, but not each time.
+    const TRIES: usize = 3;
     let (site, _) = Site::guarded()?;
     site.is_settled()?;
     site.closed()?;
@@ -35,32 +39,48 @@ fn an_idle_guard_costs_nothing() -> Result<()> {
         });
         times.sum()
     };
+    let wakes = || -> Result<u64> {
+        let count = format!("cat /proc/{pid}/task/*/status | grep ^voluntary_ctxt_switches");
+        let counts = site.run(&count)?;
+        let counts = counts.lines().map(|thread| {
+            let count = thread.split_whitespace().last().context("no count")?;
+            Ok(count.parse::<u64>()?)
+        });
+        counts.sum()
+    };
     // For two seconds after the last container or link has come, guard still looks for sockets of
     // docker-proxy.
-    let switches = || {
-        let count = format!("cat /proc/{pid}/task/*/status | grep ^voluntary_ctxt_switches");
-        site.run(&count)
-    };
     wait_for("guard to rest", PATIENCE, || {
-        let before = switches().ok()?;
+        let before = wakes().ok()?;
         // Time itself is what is measured here.
         std::thread::sleep(Duration::from_secs(1));
-        (switches().ok()? == before).then_some(())
+        (wakes().ok()? == before).then_some(())
     })?;
-    let before = worked()?;
-    ensure!(!before.is_zero(), "the kernel does not count time");
-    std::thread::sleep(WHILE);
-    let spent = worked()?
-        .checked_sub(before)
-        .context("a thread of guard's has ended")?;
-    let status = site.run(&format!("grep -E 'VmRSS|RssAnon' /proc/{pid}/status"))?;
-    let status: Vec<_> = status.split_whitespace().collect();
-    eprintln!("idle for {WHILE:?}: {spent:?} of CPU, {}", status.join(" "));
-    ensure!(
-        spent < WHILE / 1000,
-        "an idle guard has worked for {spent:?} within {WHILE:?}"
-    );
-    Ok(())
+    let mut least = WHILE;
+    for _ in 0..TRIES {
+        let before = (worked()?, wakes()?);
+        ensure!(!before.0.is_zero(), "the kernel does not count time");
+        std::thread::sleep(WHILE);
+        let spent = worked()?
+            .checked_sub(before.0)
+            .context("a thread of guard's has ended")?;
+        let woken = wakes()? - before.1;
+        let status = site.run(&format!("grep -E 'VmRSS|RssAnon' /proc/{pid}/status"))?;
+        let status: Vec<_> = status.split_whitespace().collect();
+        eprintln!(
+            "idle for {WHILE:?}: {spent:?} of CPU, woken {woken} times, {}",
+            status.join(" ")
+        );
+        ensure!(
+            woken <= WAKES,
+            "an idle guard has woken {woken} times within {WHILE:?}"
+        );
+        least = least.min(spent);
+        if least < WHILE / 1000 {
+            return Ok(());
+        }
+    }
+    bail!("an idle guard has worked for {least:?} within {WHILE:?}, and longer")
 }
 
 fn the_unit_is_confined_as_documented() -> Result<()> {
