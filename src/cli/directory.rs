@@ -16,9 +16,25 @@ fn unwritable(what: &str, path: &Path, error: &io::Error) -> Failure {
     Failure::plain(Diagnostic::error("unwritable", message).help("nothing was written"))
 }
 
+/// Whether a path has the name of a policy, which is a file.
+fn is_policy(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| {
+        ["yaml", "yml"]
+            .iter()
+            .any(|known| extension.eq_ignore_ascii_case(known))
+    })
+}
+
 /// Makes the directory, or makes sure that it has no policy yet.
 pub(super) fn prepare(dir: &Path) -> Result<(), Failure> {
     if !dir.exists() {
+        if is_policy(dir) {
+            let message = format!("{} is the name of a file", dir.display());
+            return Err(Failure::plain(
+                Diagnostic::error("not-a-directory", message)
+                    .help("nothing was written; name the directory that the policy is to be in"),
+            ));
+        }
         return fs::create_dir_all(dir).map_err(|error| unwritable("make", dir, &error));
     }
     let entries = fs::read_dir(dir).map_err(|error| unwritable("read", dir, &error))?;
@@ -26,12 +42,7 @@ pub(super) fn prepare(dir: &Path) -> Result<(), Failure> {
         let path = entry
             .map_err(|error| unwritable("read", dir, &error))?
             .path();
-        let is_policy = path.extension().is_some_and(|extension| {
-            ["yaml", "yml"]
-                .iter()
-                .any(|known| extension.eq_ignore_ascii_case(known))
-        });
-        if is_policy {
+        if is_policy(&path) {
             let message = format!("{} has a policy already: {}", dir.display(), path.display());
             return Err(Failure::plain(
                 Diagnostic::error("not-empty", message).help(
