@@ -229,7 +229,8 @@ impl Unmerged {
 
 /// Sorts ranges and joins those that overlap or touch, in place.
 fn merge<T: Ord + Copy>(ranges: &mut Vec<(T, T)>, next: impl Fn(T) -> Option<T>) {
-    ranges.sort_unstable();
+    // Which of two with the same start comes first makes no difference to what they are joined to.
+    ranges.sort_unstable_by_key(|&(first, _)| first);
     ranges.dedup_by(|later, earlier| {
         let touches = next(earlier.1).is_none_or(|after| later.0 <= after);
         if touches {

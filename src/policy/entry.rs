@@ -23,11 +23,8 @@ impl std::str::FromStr for Entry {
 /// IPv4-mapped IPv6 addresses and zone ids are refused: the first never appear in a packet, the
 /// second mean nothing to a rule.
 pub fn parse_entry(text: &str) -> Result<Entry, Mistake> {
-    if let Some((first, last)) = parse_v4_fast(text.as_bytes()) {
-        return Ok(Entry::V4(first, last));
-    }
-    if let Some((first, last)) = parse_v6_fast(text.as_bytes()) {
-        return Ok(Entry::V6(first, last));
+    if let Some(entry) = parse_fast(text.as_bytes()) {
+        return Ok(entry);
     }
     if text.contains("://") || text.contains(|c: char| c.is_whitespace() || matches!(c, ',' | ';'))
     {
@@ -47,8 +44,18 @@ pub fn parse_entry(text: &str) -> Result<Entry, Mistake> {
     }
 }
 
-/// The commonest case, by hand: lists have a million lines. `None` is not an error yet.
-pub(super) fn parse_v4_fast(text: &[u8]) -> Option<(u32, u32)> {
+/// The commonest cases, by hand: lists have a million lines. `None` is not an error yet.
+pub(super) fn parse_fast(text: &[u8]) -> Option<Entry> {
+    // The first group of an IPv6 address has four digits at most.
+    if text.iter().take(5).any(|byte| *byte == b':') {
+        parse_v6_fast(text).map(|(first, last)| Entry::V6(first, last))
+    } else {
+        parse_v4_fast(text).map(|(first, last)| Entry::V4(first, last))
+    }
+}
+
+/// An IPv4 address, or a network.
+fn parse_v4_fast(text: &[u8]) -> Option<(u32, u32)> {
     fn number(text: &[u8], at: &mut usize, most: u32) -> Option<u32> {
         let start = *at;
         let mut value = 0;
@@ -83,38 +90,32 @@ pub(super) fn parse_v4_fast(text: &[u8]) -> Option<(u32, u32)> {
     }
 }
 
-/// The same for IPv6 without an IPv4 address in it. `None` is not an error yet.
-pub(super) fn parse_v6_fast(text: &[u8]) -> Option<(u128, u128)> {
+/// An IPv6 address without an IPv4 address in it, or a network.
+fn parse_v6_fast(text: &[u8]) -> Option<(u128, u128)> {
     const GROUPS: usize = 8;
-    let (address, bits) = match text.iter().position(|byte| *byte == b'/') {
-        Some(slash) => (&text[..slash], Some(&text[slash + 1..])),
-        None => (text, None),
-    };
-    let (mut head, mut tail, mut gap): (u128, u128, Option<usize>) = (0, 0, None);
-    let (mut groups, mut at) = (0, 0);
-    if address.starts_with(b"::") {
-        (gap, at) = (Some(0), 2);
+    // Before the gap and behind it, and how many groups there are before it.
+    let (mut head, mut tail, mut gap) = (0, 0, None);
+    let (mut rest, mut groups) = (text, 0);
+    if let [b':', b':', after @ ..] = rest {
+        (gap, rest) = (Some(0), after);
     }
-    while at < address.len() {
-        let (start, mut group) = (at, 0);
-        while let Some(digit) = address.get(at).and_then(|c| char::from(*c).to_digit(16)) {
-            group = group << 4 | u128::from(digit);
-            at += 1;
+    let bits = loop {
+        let ends_with_gap = gap == Some(groups) && matches!(rest, [] | [b'/', ..]);
+        if !ends_with_gap {
+            let (value, digits) = parse_group(rest)?;
+            let part: &mut u128 = if gap.is_some() { &mut tail } else { &mut head };
+            *part = *part << 16 | value;
+            (rest, groups) = (&rest[digits..], groups + 1);
         }
-        if !(1..=4).contains(&(at - start)) || groups == GROUPS {
-            return None;
-        }
-        groups += 1;
-        let part = if gap.is_some() { &mut tail } else { &mut head };
-        *part = *part << 16 | group;
-        match address.get(at..) {
-            Some([]) => {}
-            Some([b':', b':', ..]) if gap.is_none() => (gap, at) = (Some(groups), at + 2),
-            // Something follows.
-            Some([b':', after, ..]) if *after != b':' => at += 1,
+        match rest {
+            [] => break None,
+            [b'/', bits @ ..] => break Some(bits),
+            _ if groups >= GROUPS => return None,
+            [b':', b':', after @ ..] if gap.is_none() => (gap, rest) = (Some(groups), after),
+            [b':', after @ ..] => rest = after,
             _ => return None,
         }
-    }
+    };
     let value = match gap {
         None if groups == GROUPS => head,
         // What is left out is at least one group.
@@ -137,6 +138,34 @@ pub(super) fn parse_v6_fast(text: &[u8]) -> Option<(u128, u128)> {
     };
     let host = u128::MAX.checked_shr(length).unwrap_or(0);
     (length <= 128 && value & host == 0).then_some((value, value | host))
+}
+
+/// The value of the group of 1 to 4 hexadecimal digits that `text` begins with, and how many they
+/// are; the first four of more.
+fn parse_group(text: &[u8]) -> Option<(u128, usize)> {
+    const LONGEST: usize = 4;
+    /// What a byte is worth as a digit; negative if it is none.
+    const DIGITS: [i32; 256] = {
+        let mut values = [-1; 256];
+        let (mut number, digits) = (0, *b"0123456789abcdef");
+        while number < digits.len() {
+            values[digits[number] as usize] = number as i32;
+            values[digits[number].to_ascii_uppercase() as usize] = number as i32;
+            number += 1;
+        }
+        values
+    };
+    let value = |digits: &[u8]| {
+        let digits = digits.iter().map(|byte| DIGITS[usize::from(*byte)]);
+        u128::try_from(digits.fold(0, |value, digit| value << 4 | digit)).ok()
+    };
+    // Nearly all are whole.
+    if let Some(value) = text.get(..LONGEST).and_then(value) {
+        return Some((value, LONGEST));
+    }
+    let is_digit = |byte: &&u8| DIGITS[usize::from(**byte)] >= 0;
+    let digits = text.iter().take(LONGEST).take_while(is_digit).count();
+    (digits > 0).then_some((value(&text[..digits])?, digits))
 }
 
 /// Reads one address, and says what is wrong with anything else.

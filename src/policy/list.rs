@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use memchr::memchr_iter;
+
 use super::address::{AddressSet, Unmerged};
-use super::entry::{parse_entry, parse_v4_fast, parse_v6_fast};
+use super::entry::{parse_entry, parse_fast};
 use crate::diagnostic::Diagnostic;
 use crate::source::{FileId, Span};
 
@@ -21,15 +23,11 @@ pub(super) fn parse(file: FileId, text: &str, report: &mut Vec<Diagnostic>) -> A
     let mut next = None;
     let mut advised = BTreeSet::new();
     let mut start = 0;
-    for line in text.split('\n') {
-        let line_start = start;
-        start += line.len() + 1;
-        if let Some((first, last)) = parse_v4_fast(line.as_bytes()) {
-            set.push(super::address::Entry::V4(first, last));
-            continue;
-        }
-        if let Some((first, last)) = parse_v6_fast(line.as_bytes()) {
-            set.push(super::address::Entry::V6(first, last));
+    for end in memchr_iter(b'\n', text.as_bytes()).chain([text.len()]) {
+        let line_start = std::mem::replace(&mut start, end + 1);
+        let line = &text[line_start..end];
+        if let Some(entry) = parse_fast(line.as_bytes()) {
+            set.push(entry);
             continue;
         }
         let entry = line.split_once('#').map_or(line, |(entry, _)| entry);
