@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::compile::{
-    SHARED_REFUSED, entries, key, port_of_chain, shared_ports, shared_sets, shared_sources,
+    SHARED_REFUSED, allows, entries, key, port_of_chain, shared_ports, shared_sets, shared_sources,
 };
 use crate::doors::{Surroundings, Way, ways};
 use crate::eval::{Decision, Element, Step, Trace, evaluate};
@@ -18,7 +18,7 @@ use crate::host::HostView;
 use crate::host::engine::{PortRange, Transport};
 use crate::policy::PortKey;
 use crate::policy::address::AddressSet;
-use crate::ruleset::{Expression, Family, Origin, Ruleset, Verdict};
+use crate::ruleset::{Expression, Family, Origin, Ruleset};
 
 /// What was found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -187,7 +187,7 @@ fn allowed(ruleset: &Ruleset, step: &Step, way: &Way) -> Vec<String> {
     let accepting = chain
         .map_or(&[][..], |chain| &chain.rules)
         .iter()
-        .filter(|rule| rule.expressions.last() == Some(&Expression::Verdict(Verdict::Accept)));
+        .filter(|rule| allows(rule));
     let mut who = Vec::new();
     for expression in accepting.flat_map(|rule| &rule.expressions) {
         let Expression::SourceIn { family, set, .. } = expression else {

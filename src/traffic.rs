@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::compile::{SHARED_ALLOWED, SHARED_REFUSED, port_key, port_of_chain};
+use crate::compile::{SHARED_ALLOWED, SHARED_REFUSED, allows, port_key, port_of_chain};
 use crate::plan::{Counter, Installed};
-use crate::ruleset::{Expression, Rule, Verdict};
 
 /// Packets that a port let through and refused.
 #[derive(Debug, Default, Clone, Copy)]
@@ -29,7 +28,7 @@ pub fn packets(installed: &Installed) -> Vec<(String, Packets)> {
         let counters = installed.counters.get(name).map_or(&[][..], Vec::as_slice);
         for (rule, counter) in chain.rules.iter().zip(counters) {
             if let Some(counter) = counter {
-                let sum = if accepts(rule) {
+                let sum = if allows(rule) {
                     &mut packets.allowed
                 } else {
                     &mut packets.refused
@@ -64,8 +63,4 @@ fn first_port(port: &str) -> u16 {
     first
         .and_then(|first| first.parse().ok())
         .unwrap_or_default()
-}
-
-fn accepts(rule: &Rule) -> bool {
-    rule.expressions.last() == Some(&Expression::Verdict(Verdict::Accept))
 }

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::compile::{self, CONTAINERS, FOREIGN, port_of_chain};
+use crate::compile::{self, CONTAINERS, FOREIGN, allows, port_of_chain};
 use crate::policy::PortKey;
 use crate::ruleset::{
     Chain, Elements, Expression, NameMatch, Reject, Rule, Ruleset, Side, Verdict,
@@ -38,6 +38,8 @@ pub(super) struct View {
     pub(super) deny: bool,
     /// Whether those refusals are logged.
     pub(super) log: bool,
+    /// Whether connections that were judged bear a mark.
+    pub(super) connection_mark: bool,
     pub(super) priority: Option<i32>,
     /// The beginnings of names in the settings, with `*`.
     pub(super) container_patterns: BTreeSet<String>,
@@ -135,11 +137,12 @@ impl View {
         view.priority = forward.and_then(|chain| Some(chain.base?.priority));
         for rule in forward.map_or(&[][..], |chain| &chain.rules) {
             view.read_setting(rule);
+            view.connection_mark |= rule.is_about_marks();
         }
         let published = ruleset.chains.get("published");
         view.deny = published.is_some_and(|chain| {
             chain.rules.iter().any(|rule| {
-                rule.expressions.first() == Some(&Expression::OutBridge) && !accepts(rule)
+                rule.expressions.first() == Some(&Expression::OutBridge) && !allows(rule)
             })
         });
         view.log = published.is_some_and(|chain| {
@@ -195,7 +198,7 @@ impl PortView {
                 match expression {
                     Expression::SourceIn { set, .. } => {
                         if let Some(Owner::Source(name)) = Owner::of(set) {
-                            let who = if accepts(rule) {
+                            let who = if allows(rule) {
                                 &mut self.allow
                             } else {
                                 &mut self.except
@@ -224,18 +227,11 @@ impl PortView {
                     _ => {}
                 }
             }
-            if matches!(
-                expressions,
-                [Expression::Counter, Expression::Verdict(Verdict::Accept)]
-            ) {
+            if allows(rule) && matches!(expressions, [Expression::Counter, _]) {
                 self.allow.any = true;
             }
         }
     }
-}
-
-fn accepts(rule: &Rule) -> bool {
-    rule.expressions.last() == Some(&Expression::Verdict(Verdict::Accept))
 }
 
 /// The bridges that are known to be an engine's, or others'; empty if there is no such set.

@@ -37,7 +37,7 @@ use std::collections::BTreeSet;
 use crate::host::HostView;
 use crate::policy::{DefaultAction, InterfacePattern, Policy};
 use crate::ruleset::{
-    Base, Chain, Direction, Elements, Expression, Hook, L4Protocol, NameMatch, Origin, Rule,
+    Base, Chain, Direction, Elements, Expression, Hook, L4Protocol, MARK, NameMatch, Origin, Rule,
     Ruleset, Set, Side, Tuple, Verdict,
 };
 use crate::source::Span;
@@ -58,6 +58,15 @@ pub const FOREIGN: &str = "foreign";
 
 /// The chain of those who are no strangers.
 const SPARED: &str = "spared";
+/// The chain of those whose connections are not judged again until the next change.
+const REMEMBER: &str = "remember";
+
+/// Whether a rule of a port's chain lets through what it matches.
+#[must_use]
+pub fn allows(rule: &Rule) -> bool {
+    matches!(rule.expressions.last(), Some(Expression::Verdict(verdict))
+        if *verdict == Verdict::Accept || verdict.chain() == Some(REMEMBER))
+}
 
 /// Compiles a policy for a host. `origin` says where a span of the policy is written.
 #[must_use]
@@ -148,14 +157,20 @@ impl Compiler<'_> {
     fn forward(&mut self) {
         // First what clients send, of which there is most; what is spared for its origin is looked
         // at only where it would be refused.
-        let mut rules = vec![Rule::new(
+        let mut rules = Vec::new();
+        if self.policy.settings.connection_mark {
+            self.remember();
+            let judged = vec![Expression::Mark(MARK), accept()];
+            rules.push(Rule::new(judged, note("judged since the last change")));
+        }
+        rules.push(Rule::new(
             vec![
                 Expression::Direction(Direction::Original),
                 Expression::DestinationNat,
                 goto("published"),
             ],
             None,
-        )];
+        ));
         self.egress();
         rules.push(Rule::new(vec![from_container(true), goto("egress")], None));
         rules.push(Rule::new(
@@ -168,6 +183,27 @@ impl Compiler<'_> {
             rules.push(Rule::new(vec![to_pattern, goto("direct")], None));
         }
         self.base("forward", Hook::Forward, rules);
+    }
+
+    /// Marks a connection that a port lets through, so that it is not judged again until the next
+    /// change. What it bears the mark of is never refused, so nothing may come here that is let
+    /// through for more than its port and its source.
+    fn remember(&mut self) {
+        let mark = vec![Expression::SetMark(MARK)];
+        let rules = vec![
+            Rule::new(mark, note("not to be judged again until the next change")),
+            Rule::new(vec![accept()], None),
+        ];
+        self.chain(REMEMBER, rules);
+    }
+
+    /// How a port lets through: for good, or until the next change.
+    fn allow(&self, context: Context) -> Expression {
+        if self.policy.settings.connection_mark && context == Context::Published {
+            goto(REMEMBER)
+        } else {
+            accept()
+        }
     }
 
     /// What containers send, but for what they send to published ports.

@@ -73,8 +73,14 @@ impl Compiler<'_> {
             rules.extend(spare.clone());
         }
         rules.append(&mut refusals);
+        // The interface is one of a packet, and not of its connection.
+        let verdict = if port.interfaces.is_empty() && !port.except.containers {
+            self.allow(context)
+        } else {
+            accept()
+        };
         let allow = |mut matches: Vec<Expression>| {
-            matches.extend([Expression::Counter, accept()]);
+            matches.extend([Expression::Counter, verdict.clone()]);
             Rule::new(matches, comment.clone())
         };
         if port.allow.any {

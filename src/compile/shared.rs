@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::dispatch::{l4_protocol, tuple};
 use super::names::{self, Context};
 use super::port::SHORT;
-use super::{Compiler, SPARED, accept, drop, jump, note};
+use super::{Compiler, SPARED, drop, jump, note};
 use crate::policy::address::{AddressSet, Entry};
 use crate::policy::{Policy, PortKey, PortPolicy, Protocol, Refuse};
 use crate::ruleset::{Elements, Expression, Family, L4Protocol, Rule, Ruleset, Set, Tuple};
@@ -169,7 +169,7 @@ impl Compiler<'_> {
                     set: set.name(),
                 };
                 rules.push(Rule::new(
-                    vec![source, counted(SHARED_ALLOWED), accept()],
+                    vec![source, counted(SHARED_ALLOWED), self.allow(context)],
                     None,
                 ));
             }

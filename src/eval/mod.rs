@@ -310,8 +310,13 @@ impl<'a> Run<'a> {
                     }
                     false
                 }
+                // A connection that is new bears none.
+                Expression::Mark(_) => false,
                 // The first packets pass the limit, and those are who asks.
-                Expression::Limit { .. } | Expression::Log { .. } | Expression::Counter => true,
+                Expression::Limit { .. }
+                | Expression::Log { .. }
+                | Expression::Counter
+                | Expression::SetMark(_) => true,
                 Expression::Reject(Reject::TcpReset | Reject::PortUnreachable) => {
                     return (End::Reject, hits);
                 }

@@ -213,7 +213,7 @@ impl Batch {
             Operation::NewRule {
                 chain,
                 rule,
-                before,
+                place,
                 counter,
             } => {
                 let what = What::Rule {
@@ -221,7 +221,7 @@ impl Batch {
                     text: rule.to_string(),
                 };
                 self.push(what, rule.comment.as_deref(), |w, sequence| {
-                    object::new_rule(w, sequence, chain, rule, *before, *counter)
+                    object::new_rule(w, sequence, chain, rule, *place, *counter)
                 });
             }
             Operation::DeleteRule {

@@ -17,6 +17,8 @@ pub(super) enum Instruction {
     Meta(u32),
     /// `[ ct load KEY => reg 1, dir DIRECTION ]`
     Ct { key: u32, direction: Option<u8> },
+    /// `[ ct set KEY with reg 1 ]`
+    SetCt(u32),
     /// `[ payload load LENGTHb @ BASE + OFFSET => reg 1 ]`
     Payload { base: u32, offset: u32, length: u32 },
     /// `[ cmp eq reg 1 DATA ]`
@@ -34,6 +36,8 @@ pub(super) enum Instruction {
     },
     /// `[ immediate reg 0 VERDICT ]`
     Immediate(Verdict),
+    /// `[ immediate reg 1 DATA ]`
+    Value(Vec<u8>),
     /// `[ counter ]`
     Counter,
     /// `[ limit rate RATE/UNIT burst BURST type packets ]`, the unit in seconds
@@ -81,13 +85,13 @@ impl Instruction {
     fn name(&self) -> &str {
         match self {
             Self::Meta(_) => "meta",
-            Self::Ct { .. } => "ct",
+            Self::Ct { .. } | Self::SetCt(_) => "ct",
             Self::Payload { .. } => "payload",
             Self::Cmp { .. } => "cmp",
             Self::Mask(_) => "bitwise",
             Self::Beside(part) => part.name(),
             Self::Lookup { .. } => "lookup",
-            Self::Immediate(_) => "immediate",
+            Self::Immediate(_) | Self::Value(_) => "immediate",
             Self::Counter => "counter",
             Self::Limit { .. } => "limit",
             Self::Log { .. } => "log",
@@ -109,6 +113,10 @@ impl Instruction {
                 if let Some(direction) = direction {
                     w.attribute(NFTA_CT_DIRECTION, &[*direction]);
                 }
+            }
+            Self::SetCt(key) => {
+                w.be32(NFTA_CT_KEY, *key);
+                w.be32(NFTA_CT_SREG, register);
             }
             Self::Payload {
                 base,
@@ -153,6 +161,10 @@ impl Instruction {
             Self::Immediate(verdict) => {
                 w.be32(NFTA_IMMEDIATE_DREG, NFT_REG_VERDICT);
                 w.nest(NFTA_IMMEDIATE_DATA, |w| encode_verdict(w, verdict));
+            }
+            Self::Value(data) => {
+                w.be32(NFTA_IMMEDIATE_DREG, NFT_REG_1);
+                w.nest(NFTA_IMMEDIATE_DATA, |w| w.attribute(NFTA_DATA_VALUE, data));
             }
             Self::Counter | Self::Beside(_) | Self::Raw { .. } => {}
             Self::Limit { rate, unit, burst } => {
@@ -223,7 +235,13 @@ impl Instruction {
                 Self::Meta(f.be32(NFTA_META_KEY)?)
             }
             "ct" => {
-                let f = fields(&[NFTA_CT_DREG, NFTA_CT_KEY, NFTA_CT_DIRECTION])?;
+                let f = fields(&[NFTA_CT_DREG, NFTA_CT_KEY, NFTA_CT_DIRECTION, NFTA_CT_SREG])?;
+                if f.get(NFTA_CT_SREG).is_some() {
+                    f.expect(NFTA_CT_SREG, NFT_REG_1)?;
+                    let is_load = f.get(NFTA_CT_DREG).or(f.get(NFTA_CT_DIRECTION)).is_some();
+                    let key = f.be32(NFTA_CT_KEY)?;
+                    return (!is_load).then_some(Self::SetCt(key));
+                }
                 let beside = f.is_beside(NFTA_CT_DREG)?;
                 let direction = match f.get(NFTA_CT_DIRECTION) {
                     Some(attribute) => Some(byte(&attribute)?),
@@ -286,8 +304,12 @@ impl Instruction {
             }
             "immediate" => {
                 let f = fields(&[NFTA_IMMEDIATE_DREG, NFTA_IMMEDIATE_DATA])?;
-                f.expect(NFTA_IMMEDIATE_DREG, NFT_REG_VERDICT)?;
-                Self::Immediate(decode_verdict(&f.get(NFTA_IMMEDIATE_DATA)?)?)
+                let data = f.get(NFTA_IMMEDIATE_DATA)?;
+                match f.be32(NFTA_IMMEDIATE_DREG)? {
+                    NFT_REG_VERDICT => Self::Immediate(decode_verdict(&data)?),
+                    NFT_REG_1 => Self::Value(value(&data)?.to_vec()),
+                    _ => return None,
+                }
             }
             "counter" => {
                 fields(&[NFTA_COUNTER_BYTES, NFTA_COUNTER_PACKETS, NFTA_COUNTER_PAD])?;

@@ -58,6 +58,17 @@ pub(super) fn lower(expression: &Expression, out: &mut Vec<Instruction>) {
         }
         Expression::DestinationNat => lower_bit(NFT_CT_STATUS, IPS_DST_NAT, out),
         Expression::Related => lower_bit(NFT_CT_STATE, STATE_RELATED, out),
+        Expression::Mark(mark) => {
+            out.push(Instruction::Ct {
+                key: NFT_CT_MARK,
+                direction: None,
+            });
+            out.push(equal(mark.to_ne_bytes().to_vec()));
+        }
+        Expression::SetMark(mark) => {
+            out.push(Instruction::Value(mark.to_ne_bytes().to_vec()));
+            out.push(Instruction::SetCt(NFT_CT_MARK));
+        }
         Expression::SourceIn { tuple, family, set } => {
             lower_address(*tuple, *family, End::Source, out);
             out.push(Instruction::Lookup {
@@ -164,7 +175,7 @@ pub(super) fn raise(instructions: &[Instruction], raw: &[(String, Vec<u8>)]) -> 
 #[expect(clippy::too_many_lines, reason = "one arm for each expression")]
 fn raise_first(instructions: &[Instruction]) -> Option<(Expression, usize)> {
     use Instruction::{
-        Beside, Cmp, Counter, Ct, Fib, Immediate, Limit, Log, Lookup, Mask, Meta, Raw,
+        Beside, Cmp, Counter, Ct, Fib, Immediate, Limit, Log, Lookup, Mask, Meta, Raw, SetCt, Value,
     };
     let mut resumed = Vec::new();
     lower_resumed(&mut resumed);
@@ -276,6 +287,18 @@ fn raise_first(instructions: &[Instruction]) -> Option<(Expression, usize)> {
         }
         [
             Ct {
+                key: NFT_CT_MARK,
+                direction: None,
+            },
+            Cmp {
+                op: NFT_CMP_EQ,
+                data,
+            },
+            ..,
+        ] => (Expression::Mark(host_order(data)?), 2),
+        [Value(data), SetCt(NFT_CT_MARK), ..] => (Expression::SetMark(host_order(data)?), 2),
+        [
+            Ct {
                 key,
                 direction: None,
             },
@@ -285,14 +308,11 @@ fn raise_first(instructions: &[Instruction]) -> Option<(Expression, usize)> {
                 data,
             },
             ..,
-        ] if *data == [0; 4] => {
-            let bit = <[u8; 4]>::try_from(&mask[..]).map(u32::from_ne_bytes);
-            match (*key, bit) {
-                (NFT_CT_STATUS, Ok(IPS_DST_NAT)) => (Expression::DestinationNat, 3),
-                (NFT_CT_STATE, Ok(STATE_RELATED)) => (Expression::Related, 3),
-                _ => return None,
-            }
-        }
+        ] if *data == [0; 4] => match (*key, host_order(mask)?) {
+            (NFT_CT_STATUS, IPS_DST_NAT) => (Expression::DestinationNat, 3),
+            (NFT_CT_STATE, STATE_RELATED) => (Expression::Related, 3),
+            _ => return None,
+        },
         [
             Fib {
                 result: NFT_FIB_RESULT_OIF,
@@ -449,6 +469,11 @@ pub(super) fn lower_address(tuple: Tuple, family: Family, end: End, out: &mut Ve
             });
         }
     }
+}
+
+/// A number of four bytes in host byte order.
+fn host_order(data: &[u8]) -> Option<u32> {
+    data.try_into().ok().map(u32::from_ne_bytes)
 }
 
 pub(super) fn lower_protocol(protocol: L4Protocol, out: &mut Vec<Instruction>) {

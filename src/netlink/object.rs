@@ -1,6 +1,6 @@
 //! Tables, chains, sets and rules as nf_tables messages, and back.
 
-use crate::plan::{Counted, Counter, STAMP, Stray};
+use crate::plan::{Counted, Counter, Place, STAMP, Stray};
 use crate::ruleset::{Base, Elements, Hook, Rule, Set, TABLE};
 
 use super::element;
@@ -143,18 +143,21 @@ pub(super) fn elements(
     (start, after)
 }
 
-/// Writes the message that adds a rule to a chain, in front of the rule with the number `before`
-/// or at the end. Its first counter begins with `counter`.
+/// Writes the message that adds a rule to a chain. Its first counter begins with `counter`.
 pub(super) fn new_rule(
     w: &mut Writer,
     sequence: u32,
     chain: &str,
     rule: &Rule,
-    before: Option<u64>,
+    place: Place,
     counter: Option<Counter>,
 ) -> usize {
-    let place = if before.is_some() { 0 } else { APPEND };
-    message(w, NFT_MSG_NEWRULE, CREATE | place, sequence, |w| {
+    let (append, position) = match place {
+        Place::First => (0, None),
+        Place::Before(handle) => (0, Some(handle)),
+        Place::Last => (APPEND, None),
+    };
+    message(w, NFT_MSG_NEWRULE, CREATE | append, sequence, |w| {
         w.string(NFTA_RULE_TABLE, TABLE);
         w.string(NFTA_RULE_CHAIN, chain);
         let mut instructions = Vec::new();
@@ -176,7 +179,7 @@ pub(super) fn new_rule(
         if let Some(comment) = &rule.comment {
             w.attribute(NFTA_RULE_USERDATA, &user_text(NFTNL_UDATA_COMMENT, comment));
         }
-        if let Some(handle) = before {
+        if let Some(handle) = position {
             w.be64(NFTA_RULE_POSITION, handle);
         }
     })

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::plan::{STAMP, SetFacts, Stray, ruleset_name, sketch_name, sketch_of};
-use crate::ruleset::{Elements, Expression, Ruleset, Set, TABLE, Verdict};
+use crate::ruleset::{Elements, Expression, MARK, Ruleset, Set, TABLE, Verdict};
 
 use super::element::{Collector, Form};
 use super::memory::Memory;
@@ -218,12 +218,25 @@ impl Builder {
     #[must_use]
     pub fn finish(mut self) -> (Option<Installed>, Vec<Neighbour>) {
         self.name_sets();
+        self.name_marks();
         let Installed { ruleset, facts, .. } = &mut self.installed;
         if ruleset.chains.contains_key(STAMP) {
             // Somebody has put rules there.
             facts.stamped = false;
         }
         (self.table.then_some(self.installed), self.neighbours)
+    }
+
+    /// Puts one number in the place of all marks.
+    fn name_marks(&mut self) {
+        let Installed { ruleset, facts, .. } = &mut self.installed;
+        let rules = ruleset.chains.values_mut();
+        let rules = rules.flat_map(|chain| &mut chain.rules);
+        for expression in rules.flat_map(|rule| &mut rule.expressions) {
+            if let Some(mark) = expression.mark_mut() {
+                facts.marks.insert(std::mem::replace(mark, MARK));
+            }
+        }
     }
 
     /// Gives each set the name that rulesets know it by. If several could have it, it is the one

@@ -1,6 +1,6 @@
 //! dfw's table as it was found: the ruleset, and what must be known to change it in place.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ruleset::{Expression, L4Protocol, Ruleset, Set};
 
@@ -76,6 +76,17 @@ pub struct Facts {
     pub fingerprint: Option<u64>,
     /// Whether the table is switched off.
     pub dormant: bool,
+    /// The marks that its rules look for or set, in whose place [`MARK`](crate::ruleset::MARK) stands
+    /// in the ruleset.
+    pub marks: BTreeSet<u32>,
+}
+
+impl Facts {
+    /// Whether rules mark connections otherwise than they look for marks, which no plan makes.
+    #[must_use]
+    pub fn marks_differ(&self) -> bool {
+        self.marks.len() > 1 || self.marks.contains(&0)
+    }
 }
 
 /// About one set.

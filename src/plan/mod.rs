@@ -21,6 +21,11 @@
 //! set that goes goes with its elements in it, and a map, which loses its elements when it goes, goes
 //! in a transaction behind the others ([`Plan::after`]).
 //!
+//! Where connections that were judged bear a mark, each change makes a mark of its own, at random. The
+//! rules that look for the old one go with the change, and those for the new one come in a transaction
+//! behind it: until then a set may still show its old contents to the new rules, and whom these let
+//! through would be let through until the next change.
+//!
 //! A crash in between leaves the old rules in force or the new ones, and beside them what nothing
 //! leads to, which the next plan uses or takes away.
 //!
@@ -47,7 +52,7 @@ pub use installed::{
     Counted, Counter, Facts, Installed, STAMP, SetFacts, Stray, kernel_names, ruleset_name,
     sketch_name, sketch_of,
 };
-pub use operation::Operation;
+pub use operation::{Operation, Place};
 pub use rules::align;
 pub use sets::SetChange;
 pub use sketch::{BIG, Sketch};
@@ -59,8 +64,8 @@ pub struct Plan<'a> {
     pub before: Vec<Operation<'a>>,
     /// The transaction that makes the difference.
     pub main: Vec<Operation<'a>>,
-    /// A last transaction, for what nothing leads to any more but packets that are on their way;
-    /// mostly empty. If it fails, the next plan does it.
+    /// A last transaction, for what nothing leads to any more but packets that are on their way, and
+    /// for what must come when those have passed; mostly empty. If it fails, the next plan does it.
     pub after: Vec<Operation<'a>>,
     /// What becomes of the sets that are wanted or there, by name.
     pub sets: BTreeMap<&'a str, SetChange>,
@@ -224,6 +229,7 @@ static NOTHING: Installed = Installed {
         stamped: false,
         fingerprint: None,
         dormant: false,
+        marks: BTreeSet::new(),
     },
 };
 
@@ -246,6 +252,13 @@ struct Diff<'a> {
     sets_come: Vec<Operation<'a>>,
     elements_come: Vec<Operation<'a>>,
     rules_come: Vec<Operation<'a>>,
+    /// The rules about marks, which go and come whenever anything else does, and whether that alone is
+    /// a reason.
+    marks_go: Vec<Operation<'a>>,
+    marks_come: Vec<Operation<'a>>,
+    marks_change: bool,
+    /// Whether they come behind all else.
+    marks_wait: bool,
     /// The kernel's names of wanted sets where they differ from their own.
     names: BTreeMap<&'a str, String>,
     /// Wanted sets that are not those that were there.
@@ -272,6 +285,10 @@ impl<'a> Diff<'a> {
             sets_come: Vec::new(),
             elements_come: Vec::new(),
             rules_come: Vec::new(),
+            marks_go: Vec::new(),
+            marks_come: Vec::new(),
+            marks_change: installed.facts.marks_differ(),
+            marks_wait: false,
             names: BTreeMap::new(),
             renewed: BTreeSet::new(),
             two_phases: false,
@@ -319,6 +336,7 @@ impl<'a> Diff<'a> {
     }
 
     fn change(mut self) -> Plan<'a> {
+        self.marks_wait = true;
         self.sets();
         self.chains();
         let stamp = self.stamp();
@@ -345,6 +363,10 @@ impl<'a> Diff<'a> {
         main.append(&mut self.rules_come);
         // A map that goes later still leads there.
         self.plan.after.append(&mut self.chains_go);
+        if self.marks_change || !self.plan.is_empty() {
+            self.plan.main.append(&mut self.marks_go);
+            self.plan.after.append(&mut self.marks_come);
+        }
         if !self.plan.is_empty() {
             self.plan.main.push(stamp);
         }
@@ -385,7 +407,11 @@ impl<'a> Diff<'a> {
         let base = chain.base;
         self.new_chains.push(Operation::NewChain { name, base });
         for rule in &chain.rules {
-            let operation = self.rule(name, rule, None, None);
+            if self.marks_wait && rule.is_about_marks() {
+                self.mark_comes(name, rule);
+                continue;
+            }
+            let operation = self.rule(name, rule, Place::Last, None);
             if base.is_some() {
                 self.rules_come.push(operation);
             } else {
@@ -403,8 +429,12 @@ impl<'a> Diff<'a> {
         let mut kept = align(&found.rules, &chain.rules).into_iter().peekable();
         for (at, rule) in chain.rules.iter().enumerate() {
             let old = kept.next_if(|(_, new)| *new == at);
+            if rule.is_about_marks() {
+                self.mark_comes(name, rule);
+                continue;
+            }
             let counter = old.and_then(|(old, _)| self.counter(name, old));
-            let operation = self.rule(name, rule, None, counter);
+            let operation = self.rule(name, rule, Place::Last, counter);
             self.rules_come.push(operation);
         }
     }
@@ -412,7 +442,23 @@ impl<'a> Diff<'a> {
     fn change_chain(&mut self, name: &'a str, found: &'a Chain, chain: &'a Chain) {
         let handles = self.installed.facts.handles.get(name);
         let handle = |at: usize| handles.and_then(|all| all.get(at)).copied();
-        let pairs = align(&found.rules, &chain.rules);
+        let mut pairs = align(&found.rules, &chain.rules);
+        let mut marks = Vec::new();
+        pairs.retain(|&(old, new)| {
+            let is_mark = chain.rules[new].is_about_marks();
+            if is_mark {
+                marks.push((old, new));
+            }
+            !is_mark
+        });
+        for &(old, new) in &marks {
+            self.marks_change |= found.rules[old].comment != chain.rules[new].comment;
+            self.marks_go
+                .extend(handle(old).map(|handle| Operation::DeleteRule {
+                    chain: name,
+                    handle,
+                }));
+        }
         // Those that need not be touched, by their places in both chains.
         let (kept, renewed): (Vec<_>, Vec<_>) = pairs.into_iter().partition(|&(old, new)| {
             found.rules[old] == chain.rules[new] && !self.uses_renewed(&chain.rules[new])
@@ -420,6 +466,7 @@ impl<'a> Diff<'a> {
         let mut stays = kept.iter().map(|(old, _)| *old).peekable();
         for at in 0..found.rules.len() {
             if stays.next_if_eq(&at).is_none()
+                && !marks.iter().any(|(old, _)| *old == at)
                 && let Some(handle) = handle(at)
             {
                 self.rules_go.push(Operation::DeleteRule {
@@ -434,12 +481,26 @@ impl<'a> Diff<'a> {
             if next.next_if(|(_, new)| *new == at).is_some() {
                 continue;
             }
+            if rule.is_about_marks() {
+                self.marks_change |= !marks.iter().any(|(_, new)| *new == at);
+                self.marks_come
+                    .push(self.rule(name, rule, Place::First, None));
+                continue;
+            }
             let old = renewed.next_if(|(_, new)| *new == at);
             let counter = old.and_then(|(old, _)| self.counter(name, old));
             let before = next.peek().and_then(|(old, _)| handle(*old));
-            let operation = self.rule(name, rule, before, counter);
+            let place = before.map_or(Place::Last, Place::Before);
+            let operation = self.rule(name, rule, place, counter);
             self.rules_come.push(operation);
         }
+    }
+
+    /// A rule about marks comes to a chain that is made anew.
+    fn mark_comes(&mut self, chain: &'a str, rule: &'a Rule) {
+        self.marks_change = true;
+        let operation = self.rule(chain, rule, Place::First, None);
+        self.marks_come.push(operation);
     }
 
     fn counter(&self, chain: &str, at: usize) -> Option<Counter> {
@@ -455,13 +516,16 @@ impl<'a> Diff<'a> {
         &self,
         chain: &'a str,
         rule: &'a Rule,
-        before: Option<u64>,
+        place: Place,
         counter: Option<Counter>,
     ) -> Operation<'a> {
         let other = |set: &str| self.names.get(set);
-        let named = rule.expressions.iter().filter_map(|e| e.set());
-        let rule = if named.clone().any(|set| other(set).is_some()) {
+        let mut named = rule.expressions.iter().filter_map(|e| e.set());
+        let rule = if named.any(|set| other(set).is_some()) || rule.is_about_marks() {
             let mut rule = rule.clone();
+            for mark in rule.expressions.iter_mut().filter_map(|e| e.mark_mut()) {
+                *mark = self.mark();
+            }
             for set in rule.expressions.iter_mut().filter_map(|e| e.set_mut()) {
                 if let Some(name) = other(set) {
                     name.clone_into(set);
@@ -474,8 +538,15 @@ impl<'a> Diff<'a> {
         Operation::NewRule {
             chain,
             rule,
-            before,
+            place,
             counter,
         }
+    }
+
+    /// The mark of this plan, which is no other's.
+    fn mark(&self) -> u32 {
+        let [a, b, c, d, ..] = self.seed.to_be_bytes();
+        // Connections without one bear 0.
+        u32::from_ne_bytes([a, b, c, d]).max(1)
     }
 }

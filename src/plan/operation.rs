@@ -7,6 +7,17 @@ use crate::ruleset::{Base, Elements, Rule, Set};
 use super::installed::{Counted, Counter, Stray};
 use super::sketch::Sketch;
 
+/// Where a rule comes to in its chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// In front of all others.
+    First,
+    /// In front of the rule with this number.
+    Before(u64),
+    /// Behind all others.
+    Last,
+}
+
 /// One step; all names are the kernel's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operation<'a> {
@@ -69,8 +80,8 @@ pub enum Operation<'a> {
         chain: &'a str,
         /// The rule.
         rule: Cow<'a, Rule>,
-        /// In front of the rule with this number; `None` at the end.
-        before: Option<u64>,
+        /// Where in the chain.
+        place: Place,
         /// What its counter begins with.
         counter: Option<Counter>,
     },

@@ -156,6 +156,9 @@ pub enum InterfacePattern {
 /// How the host looks and where dfw hooks in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
+    /// `connection-mark`: whether connections that a port lets through are marked (`ct mark`), and
+    /// judged again only after the next change.
+    pub connection_mark: bool,
     /// `container-interfaces`: where `default: deny` looks.
     pub container_interfaces: Vec<InterfacePattern>,
     /// `foreign-interfaces`: bridges of other software (libvirt, LXD, CNI), whose forwarded ports

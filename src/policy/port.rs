@@ -255,7 +255,7 @@ impl Reader<'_> {
                 }
             }
             "interface" => policy.interfaces = self.read_interfaces(line),
-            "log" => policy.log = self.read_log(&line.value),
+            "log" => policy.log = self.read_flag(line),
             "refuse" => {
                 policy.refuse = match line.value.text() {
                     Some("drop") => Refuse::Drop,
@@ -271,14 +271,16 @@ impl Reader<'_> {
         }
     }
 
-    /// Reads the value of `log`, of a port or of all.
-    pub(super) fn read_log(&mut self, node: &Node) -> bool {
+    /// Reads what is `true` or `false`, of a port or of all.
+    pub(super) fn read_flag(&mut self, member: &Member) -> bool {
+        let node = &member.value;
         match &node.value {
             Value::Scalar { text, plain: true } if text == "true" => true,
             Value::Scalar { text, plain: true } if text == "false" => false,
             Value::Refused => false,
             _ => {
-                self.wrong_value(node, "`log` is `true` or `false`", &["true", "false"]);
+                let message = format!("`{}` is `true` or `false`", member.key);
+                self.wrong_value(node, &message, &["true", "false"]);
                 false
             }
         }

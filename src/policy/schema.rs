@@ -193,6 +193,12 @@ fn port_line(key: &str, selection: &str) -> Value {
 fn setting(key: &str) -> Value {
     let pattern = r#"^([^\s/:"\\*]{1,14}\*|[^\s/:"\\*]{1,15})$"#;
     match key {
+        "connection-mark" => json!({
+            "description": "Whether dfw marks connections that a port lets through (`ct mark`) and \
+                            judges them again only after the next change. For hosts where nothing \
+                            else uses such marks.",
+            "type": "boolean",
+        }),
         "container-interfaces" => one_or_many(
             pattern,
             NO_INTERFACE,

@@ -10,7 +10,8 @@ use super::{InterfacePattern, Settings};
 use crate::diagnostic::Diagnostic;
 use crate::source::Span;
 
-pub(super) const KEYS: [&str; 4] = [
+pub(super) const KEYS: [&str; 5] = [
+    "connection-mark",
     "container-interfaces",
     "foreign-interfaces",
     "log",
@@ -30,6 +31,7 @@ impl Default for Settings {
             patterns.collect()
         };
         Self {
+            connection_mark: false,
             container_interfaces: patterns(&["docker0", "docker_gwbridge", "br-*", "podman*"]),
             // Bridges of libvirt, LXD, LXC, Incus and Kubernetes' bridge plugin, by their own
             // names.
@@ -50,8 +52,8 @@ pub(super) struct Draft {
 impl Reader<'_> {
     /// Reads what is below `settings:`.
     pub(super) fn read_settings(&mut self, node: &Node) {
-        let help =
-            "the settings are `container-interfaces`, `foreign-interfaces`, `log` and `priority`";
+        let help = "the settings are `connection-mark`, `container-interfaces`, \
+                    `foreign-interfaces`, `log` and `priority`";
         for member in self.section(node, "`settings`", help) {
             if !KEYS.contains(&member.key.as_str()) {
                 self.unknown_key(member, &KEYS, "`settings`");
@@ -78,13 +80,16 @@ impl Reader<'_> {
 
     fn read_setting(&mut self, member: &Member) {
         match member.key.as_str() {
+            "connection-mark" => {
+                self.settings.settings.connection_mark = self.read_flag(member);
+            }
             "container-interfaces" => {
                 self.settings.settings.container_interfaces = self.read_patterns(member);
             }
             "foreign-interfaces" => {
                 self.settings.settings.foreign_interfaces = self.read_patterns(member);
             }
-            "log" => self.settings.settings.log = self.read_log(&member.value),
+            "log" => self.settings.settings.log = self.read_flag(member),
             _ => match &member.value.value {
                 Value::Scalar { text, plain: true } if priority(text).is_some() => {
                     self.settings.settings.priority = priority(text).unwrap_or_default();

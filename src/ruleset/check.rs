@@ -3,7 +3,7 @@
 //! The kernel checks the same and refuses with a bare errno. A failure here is a mistake of dfw,
 //! never of the user, but it must not reach the kernel as a half-understood refusal.
 
-use super::{Elements, Expression, Ruleset, Verdict};
+use super::{Elements, Expression, Rule, Ruleset, Verdict};
 
 /// The longest name of a table, chain or set, in bytes (`NFT_NAME_MAXLEN` less its NUL).
 pub const NAME_MAX: usize = 255;
@@ -32,6 +32,10 @@ pub fn check(ruleset: &Ruleset) -> Vec<String> {
             for expression in &rule.expressions {
                 check_expression(ruleset, name, expression, &mut wrong);
             }
+        }
+        // They go and come by themselves, and always to the front.
+        if chain.rules.iter().skip(1).any(Rule::is_about_marks) {
+            wrong.push(format!("chain {name} has a rule about marks behind others"));
         }
         if chain.base.is_some() && depth(ruleset, name, JUMP_MAX).is_none() {
             wrong.push(format!(
@@ -121,13 +125,15 @@ fn check_expression(
             check_verdict(ruleset, chain, verdict, wrong);
             true
         }
-        Expression::Unknown { .. } => false,
+        Expression::Unknown { .. } | Expression::Mark(0) | Expression::SetMark(0) => false,
         Expression::Interface { .. }
         | Expression::OutBridge
         | Expression::Protocol(_)
         | Expression::Direction(_)
         | Expression::DestinationNat
         | Expression::Related
+        | Expression::Mark(_)
+        | Expression::SetMark(_)
         | Expression::ToLoopback(_)
         | Expression::SameInterface
         | Expression::Resumed

@@ -37,6 +37,11 @@ pub enum Expression {
     DestinationNat,
     /// `ct state related`.
     Related,
+    /// `ct mark 0x0df00000`: the connection bears this mark. Of which number is left to the plan
+    /// ([`MARK`](super::MARK)).
+    Mark(u32),
+    /// `ct mark set 0x0df00000`: gives the connection a mark, which is not 0.
+    SetMark(u32),
     /// `ct original ip saddr @set`, `ip6 saddr @set`.
     SourceIn {
         /// Whose source.
@@ -143,6 +148,8 @@ impl Expression {
             | Self::Direction(_)
             | Self::DestinationNat
             | Self::Related
+            | Self::Mark(_)
+            | Self::SetMark(_)
             | Self::Resumed
             | Self::ToLoopback(_)
             | Self::SameInterface
@@ -169,6 +176,8 @@ impl Expression {
             | Self::Direction(_)
             | Self::DestinationNat
             | Self::Related
+            | Self::Mark(_)
+            | Self::SetMark(_)
             | Self::Resumed
             | Self::ToLoopback(_)
             | Self::SameInterface
@@ -178,6 +187,14 @@ impl Expression {
             | Self::Reject(_)
             | Self::Verdict(_)
             | Self::Unknown { .. } => None,
+        }
+    }
+
+    /// The mark that it looks for or sets, to be changed.
+    pub fn mark_mut(&mut self) -> Option<&mut u32> {
+        match self {
+            Self::Mark(mark) | Self::SetMark(mark) => Some(mark),
+            _ => None,
         }
     }
 }

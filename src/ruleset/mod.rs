@@ -26,6 +26,10 @@ pub const TABLE: &str = "dfw-nft";
 /// The group of `nfnetlink_log` that dfw's rules log to, beside the kernel log.
 pub const LOG_GROUP: u16 = 223;
 
+/// What stands for the mark of connections that were judged already. Each plan puts a number of its
+/// own in its place, so that a connection is judged again after each change.
+pub const MARK: u32 = 0x0df0_0000;
+
 /// The contents of dfw's table.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ruleset {
@@ -253,5 +257,12 @@ impl Rule {
             expressions,
             comment: comment.into(),
         }
+    }
+
+    /// Whether it looks for the mark of a connection, or sets it.
+    #[must_use]
+    pub fn is_about_marks(&self) -> bool {
+        let mark = |e: &Expression| matches!(e, Expression::Mark(_) | Expression::SetMark(_));
+        self.expressions.iter().any(mark)
     }
 }

@@ -230,6 +230,8 @@ impl Display for Expression {
             Self::Direction(Direction::Reply) => f.write_str("ct direction reply"),
             Self::DestinationNat => f.write_str("ct status dnat"),
             Self::Related => f.write_str("ct state related"),
+            Self::Mark(mark) => write!(f, "ct mark {mark:#010x}"),
+            Self::SetMark(mark) => write!(f, "ct mark set {mark:#010x}"),
             Self::SourceIn { tuple, family, set } => {
                 write!(f, "{}{} saddr @{set}", tuple.prefix(), family.keyword())
             }

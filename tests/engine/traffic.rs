@@ -36,6 +36,12 @@ pub(crate) const TRIALS: &[Named] = &[
     ("traffic::revoked_published_udp", |lab| {
         revoked(lab, "udp host:5353")
     }),
+    ("traffic::revoked_marked_tcp", |lab| {
+        revoked_marked(lab, "tcp host:80")
+    }),
+    ("traffic::revoked_marked_udp", |lab| {
+        revoked_marked(lab, "udp host:5353")
+    }),
     ("traffic::revoked_docker_proxy_tcp", |lab| {
         revoked(lab, "tcp host6:80")
     }),
@@ -165,7 +171,16 @@ ports:
 /// A source that loses its permission loses its live flow with the apply; a flow of a source that
 /// keeps it goes on, without a word lost.
 fn revoked(lab: &Lab, port: &str) -> Result<()> {
-    lab.apply(TWO_SOURCES)?;
+    revoked_with(lab, port, "")
+}
+
+/// The same where connections bear a mark that were judged.
+fn revoked_marked(lab: &Lab, port: &str) -> Result<()> {
+    revoked_with(lab, port, "settings: {connection-mark: true}\n")
+}
+
+fn revoked_with(lab: &Lab, port: &str, settings: &str) -> Result<()> {
+    lab.apply(&format!("{TWO_SOURCES}{settings}"))?;
     let target = lab.target(port)?;
     let mut loses = lab.client("trusted")?.converse(target)?;
     let mut keeps = lab.client("trusted2")?.converse(target)?;
@@ -179,7 +194,7 @@ fn revoked(lab: &Lab, port: &str) -> Result<()> {
             }
             Ok(rounds)
         });
-        let applied = lab.apply(SECOND_ONLY);
+        let applied = lab.apply(&format!("{SECOND_ONLY}{settings}"));
         let cut = applied.and_then(|()| {
             // Not one word of a revoked source is answered; the wait is for what must not come.
             ensure!(

@@ -22,6 +22,7 @@ pub(crate) fn changed() -> impl Strategy<Value = (Meant, Meant)> {
 #[derive(Debug, Clone)]
 enum Change {
     Default,
+    Mark,
     Add(Vec<Range>),
     Remove,
     Split,
@@ -37,6 +38,7 @@ enum Change {
 fn change() -> impl Strategy<Value = Change> {
     prop_oneof![
         1 => Just(Change::Default),
+        1 => Just(Change::Mark),
         3 => prop::collection::vec(range(), 1..3).prop_map(Change::Add),
         2 => Just(Change::Remove),
         2 => Just(Change::Split),
@@ -72,6 +74,7 @@ fn make(policy: &mut Meant, change: Change, at: Index, which: Index) {
     let ports = policy.ports.len();
     match change {
         Change::Default => policy.deny = !policy.deny,
+        Change::Mark => policy.mark = !policy.mark,
         Change::Enlist(lists, range) => {
             for list in lists {
                 policy.sources[list].push(range);

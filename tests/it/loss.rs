@@ -3,7 +3,8 @@
 //! A packet that is in flight during a transaction goes through the old rules to their end, but
 //! looks into the new contents of sets from some moment on. What comes into a set of ranges or goes
 //! out of it, the new rules may see a moment late. Whoever is allowed before and afterwards must be
-//! allowed in each of these views, and whoever is refused by both, refused.
+//! allowed in each of these views, and whoever is refused by both, refused. Where connections are marked
+//! that were judged, nobody gets a mark in any of them that lets through whom the new rules refuse.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -14,11 +15,11 @@ use anyhow::ensure;
 use dfw::compile::compile;
 use dfw::eval::{Connection, Decision, Flow, Outgoing, Packet, evaluate};
 use dfw::host::HostView;
-use dfw::plan::{BIG, Delta, Facts, Installed, Operation, SetFacts, Sketch, diff};
+use dfw::plan::{BIG, Delta, Facts, Installed, Operation, Place, SetFacts, Sketch, diff};
 use dfw::policy;
 use dfw::ruleset::{
-    Base, Chain, Direction, Elements, Expression, Hook, L4Protocol, Origin, Rule, Ruleset, Set,
-    Verdict,
+    Base, Chain, Direction, Elements, Expression, Hook, L4Protocol, MARK, Origin, Rule, Ruleset,
+    Set, Verdict,
 };
 use dfw::source::Sources;
 
@@ -246,6 +247,33 @@ fn a_port_that_leaves_a_range_is_not_lost() {
 }
 
 #[test]
+fn a_source_that_goes_is_not_remembered() {
+    let policy = |list| {
+        compiled(format!(
+            "default: deny\nsettings: {{connection-mark: true}}\nports:\n  80: [{list}]\n"
+        ))
+    };
+    let (old, new) = (policy("10.0.0.1, 10.1.1.1"), policy("10.1.1.1"));
+    let packets = strangers(&["10.0.0.1", "10.1.1.1", "10.7.7.7"], &[80, 81]);
+    nobody_is_lost(&old, &new, &packets);
+    // The set stays, and only its element and the two rules about marks change.
+    let installed = installed(&old);
+    let plan = diff(Some(&installed), &new, 7);
+    assert_eq!(plan.before, []);
+    let count = |wanted: fn(&Operation<'_>) -> bool| {
+        let of = |operations: &[Operation<'_>]| operations.iter().filter(|o| wanted(o)).count();
+        [of(&plan.main), of(&plan.after)]
+    };
+    assert_eq!(
+        count(|o| matches!(o, Operation::DeleteElements { .. })),
+        [1, 0]
+    );
+    assert_eq!(count(|o| matches!(o, Operation::DeleteRule { .. })), [2, 0]);
+    assert_eq!(count(|o| matches!(o, Operation::NewRule { .. })), [0, 2]);
+    assert!(diff(Some(&installed), &old, 7).is_empty());
+}
+
+#[test]
 fn a_long_list_is_never_filled_anew_nor_what_changes_alone() {
     let filler: Vec<_> = (0..u32::try_from(BIG).unwrap())
         .map(|n| std::net::Ipv4Addr::from(0x0a00_0000 + 2 * n).to_string())
@@ -284,18 +312,24 @@ fn a_long_list_is_never_filled_anew_nor_what_changes_alone() {
 fn lost(old: &Ruleset, new: &Ruleset, packets: &[Packet]) -> Vec<String> {
     let installed = installed(old);
     let plan = diff(Some(&installed), new, 7);
-    // By the ways that they take before and afterwards, on which they meet sets in other orders.
-    let mut agreed: BTreeMap<[Way; 2], Vec<(&Packet, bool)>> = BTreeMap::new();
+    // By the ways that they take before and behind the transaction that makes the difference, on which
+    // they meet sets in other orders.
+    let mut groups: BTreeMap<[Way; 2], Vec<Judged<'_>>> = BTreeMap::new();
+    let mut unmarked = new.clone();
+    for chain in unmarked.chains.values_mut() {
+        chain.rules.retain(|rule| !rule.is_about_marks());
+    }
     for packet in packets {
-        let traces = [old, new].map(|rules| evaluate(rules, packet));
+        let traces = [old, &unmarked].map(|rules| evaluate(rules, packet));
         let [before, after] = [0, 1].map(|at| traces[at].decision == Decision::Accept);
-        if before == after {
-            let ways = traces.map(|trace| {
-                let first = trace.steps.first();
-                first.map(|step| (step.chain.clone(), step.rule))
-            });
-            agreed.entry(ways).or_default().push((packet, after));
-        }
+        let ways = traces.map(|trace| {
+            let first = trace.steps.first();
+            first.map(|step| (step.chain.clone(), step.rule))
+        });
+        groups
+            .entry(ways)
+            .or_default()
+            .push((packet, before, after));
     }
     let mut told = Vec::new();
     let mut table = Table::of(&installed);
@@ -310,26 +344,49 @@ fn lost(old: &Ruleset, new: &Ruleset, packets: &[Packet]) -> Vec<String> {
         for operation in operations {
             next.carry_out(operation);
         }
-        for (ways, agreed) in &agreed {
+        for (ways, packets) in &groups {
             for (view, rules) in views(&table, &next, &ways[rules]) {
-                let mut wrong = agreed.iter().filter(|(p, a)| is_allowed(&rules, p) != *a);
-                told.extend(wrong.next().map(|(packet, allowed)| {
-                    let agreed = if *allowed { "allowed" } else { "refused" };
-                    format!("{phase}, {view}: {} is to be {agreed}", short(packet))
-                }));
+                let wrong = packets.iter().find_map(|judged| misjudged(&rules, judged));
+                told.extend(wrong.map(|wrong| format!("{phase}, {view}: {wrong}")));
             }
         }
         table = next;
+        let rules = table.ruleset();
+        let mut all = rules.chains.values().flat_map(expressions);
+        if phase != "before" && !plan.is_empty() && all.any(|e| sets_mark(e, true)) {
+            told.push(format!("{phase}: the old mark is still given"));
+        }
     }
     told
 }
 
+/// A packet, and whether it is allowed before and afterwards.
+type Judged<'a> = (&'a Packet, bool, bool);
+
+/// What is wrong with how a packet is judged on the way, if something is.
+fn misjudged(rules: &Ruleset, (packet, before, after): &Judged<'_>) -> Option<String> {
+    let trace = evaluate(rules, packet);
+    let allowed = trace.decision == Decision::Accept;
+    if before == after && allowed != *after {
+        let agreed = if *after { "allowed" } else { "refused" };
+        return Some(format!("{} is to be {agreed}", short(packet)));
+    }
+    let passed = trace.steps.iter().map(|step| &rules.chains[&step.chain]);
+    let is_marked = passed.flat_map(expressions).any(|e| sets_mark(e, false));
+    (is_marked && !after).then(|| format!("{} gets the new mark", short(packet)))
+}
+
+/// Whether it marks connections, with the old mark or with a new one.
+fn sets_mark(expression: &Expression, old: bool) -> bool {
+    matches!(expression, Expression::SetMark(mark) if (*mark == MARK) == old)
+}
+
+fn expressions(chain: &Chain) -> impl Iterator<Item = &Expression> {
+    chain.rules.iter().flat_map(|rule| &rule.expressions)
+}
+
 /// The rule of a base chain that led a packet on, if one did.
 type Way = Option<(String, usize)>;
-
-fn is_allowed(rules: &Ruleset, packet: &Packet) -> bool {
-    evaluate(rules, packet).decision == Decision::Accept
-}
 
 fn short(packet: &Packet) -> String {
     let Packet {
@@ -466,20 +523,19 @@ impl Table {
                 self.change(set, &delta);
             }
             Operation::NewRule {
-                chain,
-                rule,
-                before,
-                ..
+                chain, rule, place, ..
             } => {
                 self.next_handle += 1;
                 let handle = self.next_handle;
                 let rules = self.rules(chain);
-                let at = before.map_or(rules.len(), |before| {
-                    rules
-                        .iter()
-                        .position(|(handle, _)| *handle == before)
-                        .unwrap()
-                });
+                let at = match place {
+                    Place::First => 0,
+                    Place::Before(before) => {
+                        let mut handles = rules.iter().map(|(handle, _)| handle);
+                        handles.position(|handle| handle == before).unwrap()
+                    }
+                    Place::Last => rules.len(),
+                };
                 rules.insert(at, (handle, rule.as_ref().clone()));
             }
             Operation::DeleteRule { chain, handle } => {

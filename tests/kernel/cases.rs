@@ -4,7 +4,7 @@
 use std::ffi::CStr;
 
 use dfw::ruleset::{
-    Direction, Expression, Family, L4Protocol, NameMatch, Reject, Side, Tuple, Verdict,
+    Direction, Expression, Family, L4Protocol, MARK, NameMatch, Reject, Side, Tuple, Verdict,
 };
 use nftnl::nftnl_sys as sys;
 
@@ -187,6 +187,7 @@ const OIFKIND: u32 = 27;
 const CT_STATE: u32 = 0;
 const CT_DIRECTION: u32 = 1;
 const CT_STATUS: u32 = 2;
+const CT_MARK: u32 = 3;
 const CT_PROTO_DST: u32 = 12;
 
 fn interfaces() -> Vec<Case> {
@@ -275,8 +276,42 @@ fn connections() -> Vec<Case> {
             with_bit(ct("state", CT_STATE), bit("0x00000004", 1 << 2)),
         ),
         case(Expression::Resumed, resumed()),
+        case(
+            Expression::Mark(MARK),
+            vec![
+                ct("mark", CT_MARK),
+                eq("0x00000001", &PLANNED.to_ne_bytes()),
+            ],
+        ),
+        case(Expression::SetMark(MARK), set_mark()),
     ]);
     cases
+}
+
+/// The mark of a plan whose random number is 0.
+const PLANNED: u32 = 1;
+
+fn set_mark() -> Vec<(String, Raw)> {
+    let number = step(
+        "immediate reg 1 0x00000001",
+        c"immediate",
+        &[
+            (sys::NFTNL_EXPR_IMM_DREG, REGISTER),
+            (
+                sys::NFTNL_EXPR_IMM_DATA,
+                Value::Bytes(PLANNED.to_ne_bytes().to_vec()),
+            ),
+        ],
+    );
+    let set = step(
+        "ct set mark with reg 1",
+        c"ct",
+        &[
+            (sys::NFTNL_EXPR_CT_KEY, Value::U32(CT_MARK)),
+            (sys::NFTNL_EXPR_CT_SREG, REGISTER),
+        ],
+    );
+    vec![number, set]
 }
 
 /// TCP from below port 32768, new to connection tracking, of SYN and ACK not SYN alone.

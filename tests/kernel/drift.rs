@@ -57,7 +57,7 @@ const CHANGES: &[Change] = &[
         "a foreign rule in chain published",
     ),
     foreign(
-        "insert rule inet dfw-nft input ct mark 7 accept",
+        "insert rule inet dfw-nft input meta mark 7 accept",
         "a foreign rule in chain input",
     ),
     foreign(

@@ -24,6 +24,7 @@ mod kill;
 mod libnftnl;
 mod loss;
 mod manners;
+mod marks;
 mod owner;
 #[expect(dead_code, reason = "the guard tests use the rest")]
 mod place;
@@ -97,6 +98,7 @@ fn all() -> impl Iterator<Item = Named> {
         change::TRIALS,
         crowd::TRIALS,
         drift::TRIALS,
+        marks::TRIALS,
         owner::TRIALS,
         engines::TRIALS,
         program::TRIALS,

@@ -339,7 +339,7 @@ fn a_refused_change_is_undone() -> Result<()> {
             plan.main.push(plan::Operation::NewRule {
                 chain: "input",
                 rule: std::borrow::Cow::Borrowed(&rule),
-                before: None,
+                place: plan::Place::Last,
                 counter: None,
             });
             let before = (kernel.snapshot()?.installed, place.listing()?);

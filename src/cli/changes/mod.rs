@@ -377,9 +377,14 @@ impl Compare<'_> {
 
     fn settings(&self, list: &mut Vec<Change>) {
         let (was, is) = (&self.was, &self.is);
-        if was.log != is.log {
-            let note = format!("{}, before: {}", is.log, was.log);
-            list.push(Change::new(Action::Change, "setting", "log").note(note));
+        for (name, was, is) in [
+            ("connection-mark", was.connection_mark, is.connection_mark),
+            ("log", was.log, is.log),
+        ] {
+            if was != is {
+                let note = format!("{is}, before: {was}");
+                list.push(Change::new(Action::Change, "setting", name).note(note));
+            }
         }
         if was.priority != is.priority {
             let text =

@@ -16,6 +16,8 @@ use dfw::ruleset::{Direction, Hook, L4Protocol};
 #[derive(Debug, Clone)]
 pub(crate) struct Meant {
     pub(crate) deny: bool,
+    /// Whether connections are marked that were judged, which must make no difference.
+    pub(crate) mark: bool,
     pub(crate) sources: Vec<Vec<Range>>,
     pub(crate) ports: Vec<Port>,
     /// Names, or beginnings of names with a `*`.

@@ -169,14 +169,14 @@ pub(crate) fn meant() -> impl Strategy<Value = Meant> {
 pub(crate) fn crowded(share: f64) -> impl Strategy<Value = Meant> {
     let patterns = || subsequence(PATTERNS.to_vec(), 0..=4);
     (
-        any::<bool>(),
+        any::<[bool; 2]>(),
         prop::collection::vec(list(), 3),
         (prop::collection::vec(port(3), 0..10), crowd(share)),
         patterns(),
         patterns(),
     )
         .prop_map(
-            |(deny, sources, (ports, crowd), container_interfaces, foreign)| {
+            |([deny, mark], sources, (ports, crowd), container_interfaces, foreign)| {
                 // Keys that are neither nested nor disjoint are no policy.
                 let mut kept: Vec<Port> = Vec::new();
                 for port in ports {
@@ -194,6 +194,7 @@ pub(crate) fn crowded(share: f64) -> impl Strategy<Value = Meant> {
                 kept.extend(crowd);
                 Meant {
                     deny,
+                    mark,
                     sources,
                     ports: kept,
                     container_interfaces,

@@ -96,7 +96,9 @@ impl Meant {
         let mut sections = vec![
             format!("default: {}\n", if self.deny { "deny" } else { "allow" }),
             format!(
-                "settings:\n  container-interfaces: [{}]\n  foreign-interfaces: [{}]\n",
+                "settings:\n  connection-mark: {}\n  container-interfaces: [{}]\n  \
+                 foreign-interfaces: [{}]\n",
+                self.mark,
                 names(&self.container_interfaces),
                 names(&self.foreign_interfaces)
             ),
