@@ -65,6 +65,8 @@ enum Judge {
     Sender,
     Nobody,
     Dfw,
+    /// The same with `connection-mark: true`.
+    Marked,
     /// A rule for each source as people write it for one port, which must name the way in so that
     /// containers are spared; by iptables-nft.
     DockerUser,
@@ -85,6 +87,7 @@ struct Forms {
     size: usize,
     addresses: Vec<Ipv4Addr>,
     policy: PathBuf,
+    marked: PathBuf,
     iptables: PathBuf,
 }
 
@@ -93,7 +96,7 @@ pub(crate) fn packets(track: &mut Track, goals: &mut Goals, scale: Scale) -> Res
     let rounds = track.rounds * 3;
     for &size in scale.packets() {
         let forms = Forms::new(track, size)?;
-        let mut judges = vec![Judge::Sender, Judge::Nobody, Judge::Dfw];
+        let mut judges = vec![Judge::Sender, Judge::Nobody, Judge::Dfw, Judge::Marked];
         // Nobody can wait for a million rules.
         if size <= 10_000 {
             judges.push(Judge::DockerUser);
@@ -121,6 +124,7 @@ pub(crate) fn packets(track: &mut Track, goals: &mut Goals, scale: Scale) -> Res
             for (judge, name) in [
                 (Judge::Nobody, "no firewall"),
                 (Judge::Dfw, "dfw"),
+                (Judge::Marked, "dfw, marked"),
                 (Judge::DockerUser, "DOCKER-USER"),
             ] {
                 if let Some(nanoseconds) = of(judge) {
@@ -143,6 +147,9 @@ pub(crate) fn packets(track: &mut Track, goals: &mut Goals, scale: Scale) -> Res
                 _ => None,
             };
             goals.at_most(&work, "dfw / no firewall", dfw / nobody, most);
+            if let Some(marked) = of(Judge::Marked) {
+                goals.at_most(&work, "dfw, marked / no firewall", marked / nobody, most);
+            }
             if let Some(by_hand) = of(Judge::DockerUser) {
                 let least = match (kind, size) {
                     ("refused", 1_000) => Some(6.0),
@@ -161,6 +168,9 @@ impl Forms {
         let all = sources::sources(Kind::Lists, size, 4);
         let list = track.write("packets.txt", &sources::list(&all))?;
         let policy = crate::load::policy(track, &list)?;
+        let mut marked = std::fs::read_to_string(&policy)?;
+        marked.push_str("settings: {connection-mark: true}\n");
+        let marked = track.write("marked.yaml", &marked)?;
         let mut iptables = "*filter\n:DOCKER-USER - [0:0]\n-A FORWARD -j DOCKER-USER\n".to_owned();
         for source in &all {
             let _ = writeln!(
@@ -179,6 +189,7 @@ impl Forms {
             size,
             addresses: some.map(first).collect::<Result<_, _>>()?,
             policy,
+            marked,
             iptables: track.write("packets.iptables", &iptables)?,
         })
     }
@@ -195,8 +206,13 @@ impl Forms {
     fn judge(&self, host: &Namespace, judge: Judge) -> Result<()> {
         match judge {
             Judge::Sender | Judge::Nobody => {}
-            Judge::Dfw => {
-                output(host.command(dfw()).arg("apply").arg(&self.policy))?;
+            Judge::Dfw | Judge::Marked => {
+                let policy = if judge == Judge::Dfw {
+                    &self.policy
+                } else {
+                    &self.marked
+                };
+                output(host.command(dfw()).arg("apply").arg(policy))?;
             }
             Judge::DockerUser => {
                 output(host.command("iptables-nft-restore").arg(&self.iptables))?;

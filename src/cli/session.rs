@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use procfs::net::TcpState;
-use procfs::process::{FDTarget, Process};
+use procfs::process::{FDTarget, Process, Stat};
 
 use crate::diagnostic::Diagnostic;
 use crate::eval::{Decision, Flow, Packet, Trace, evaluate};
@@ -55,16 +55,16 @@ fn parse(text: &str) -> Option<Connection> {
 /// The established connections of SSH servers among the parents of this process.
 fn inherited() -> BTreeSet<Connection> {
     let mut sockets = BTreeSet::new();
-    let mut process = Process::myself().ok();
+    let look = |process: Process| Some((process.stat().ok()?, process));
+    let mut process = Process::myself().ok().and_then(look);
     for _ in 0..GENERATIONS {
-        let Some(stat) = process.and_then(|process| process.stat().ok()) else {
+        let parent = process.map(|(stat, _)| stat.ppid).filter(|pid| *pid > 1);
+        process = parent
+            .and_then(|pid| Process::new(pid).ok())
+            .and_then(look);
+        let Some((Stat { comm: name, .. }, parent)) = &process else {
             break;
         };
-        process = Process::new(stat.ppid).ok().filter(|_| stat.ppid > 1);
-        let Some(parent) = &process else { break };
-        let name = parent
-            .stat()
-            .map_or_else(|_| String::new(), |stat| stat.comm);
         if !name.starts_with("sshd") && name != "dropbear" {
             continue;
         }

@@ -10,7 +10,7 @@ use crate::netlink::object::{family_name, shares_hook};
 use crate::netlink::snapshot::{Counter, Installed, Neighbour};
 use crate::output::json;
 use crate::output::terminal::{Terminal, Tone};
-use crate::ruleset::{Hook, TABLE};
+use crate::ruleset::{Hook, Rule, TABLE};
 use crate::traffic::packets;
 
 use super::failure::Failure;
@@ -66,6 +66,12 @@ fn drift(installed: &Installed) -> Vec<String> {
         drift.push("the rules are not those that dfw put there; `dfw plan` shows how".to_owned());
     }
     drift
+}
+
+/// Whether connections that were judged bear a mark, so that few of their packets are counted.
+fn is_marking(installed: &Installed) -> bool {
+    let mut rules = installed.ruleset.chains.values().flat_map(|c| &c.rules);
+    rules.any(Rule::is_about_marks)
 }
 
 /// The base chains on the hooks that dfw uses, in the order in which a packet meets them.
@@ -139,6 +145,12 @@ fn text(terminal: Terminal, snapshot: &Snapshot) -> String {
                 [port, number(packets.allowed), number(packets.refused)]
             }));
             text.push_str(&terminal.table(&rows));
+            if is_marking(installed) {
+                text.push_str(
+                    "connections are marked: ALLOWED counts the first packet of each, and one of each \
+                     after each change\n",
+                );
+            }
         }
     }
     for (hook, bases) in hooks(snapshot) {
@@ -172,6 +184,7 @@ fn document(snapshot: &Snapshot) -> Value {
             "comment": installed.comment,
             "size": json::size(&installed.ruleset),
             "drift": drift(installed),
+            "connection_mark": is_marking(installed),
             "ports": packets(installed)
                 .into_iter()
                 .map(|(port, packets)| json!({

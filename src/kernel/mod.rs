@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::io;
+use std::path::Path;
 
 use thiserror::Error;
 
@@ -352,10 +353,13 @@ fn route<T>(
 pub fn listeners() -> Result<Vec<listener::Socket>, Error> {
     let socket = Socket::sock_diag()?;
     let mut sockets = Vec::new();
-    for (family, protocol) in listener::FAMILIES
-        .into_iter()
-        .flat_map(|family| listener::PROTOCOLS.map(|protocol| (family, protocol)))
-    {
+    let protocols = listener::PROTOCOLS.into_iter();
+    // Asked for what it does not have, the kernel would look for a module with it.
+    let protocols = protocols.filter(|protocol| *protocol != listener::SCTP || has_sctp());
+    for (family, protocol) in protocols.flat_map(|protocol| {
+        let families = listener::FAMILIES.into_iter();
+        families.map(move |family| (family, protocol))
+    }) {
         // A dump that sockets changed under lacks at most those.
         let _ = ask(&socket, &listener::listeners(family, protocol), |message| {
             sockets.extend(listener::decode_listener(message, protocol)?);
@@ -363,6 +367,11 @@ pub fn listeners() -> Result<Vec<listener::Socket>, Error> {
         })?;
     }
     Ok(sockets)
+}
+
+/// Whether this kernel has SCTP by now; it may be a module, which the first socket loads.
+fn has_sctp() -> bool {
+    !Path::new("/proc/net").exists() || Path::new("/proc/net/sctp").exists()
 }
 
 /// `NLMSG_ERROR` and `NLMSG_DONE` of `linux/netlink.h`.

@@ -27,7 +27,9 @@ pub struct Socket {
 }
 
 /// The protocols that have ports.
-pub const PROTOCOLS: [u8; 3] = [6, 17, 132];
+pub const PROTOCOLS: [u8; 3] = [6, 17, SCTP];
+/// `IPPROTO_SCTP`, which not every kernel has.
+pub const SCTP: u8 = 132;
 /// The address families, `AF_INET` and `AF_INET6`.
 pub const FAMILIES: [u8; 2] = [2, 10];
 

@@ -147,11 +147,11 @@ fn parse_group(text: &[u8]) -> Option<(u128, usize)> {
     /// What a byte is worth as a digit; negative if it is none.
     const DIGITS: [i32; 256] = {
         let mut values = [-1; 256];
-        let (mut number, digits) = (0, *b"0123456789abcdef");
-        while number < digits.len() {
-            values[digits[number] as usize] = number as i32;
-            values[digits[number].to_ascii_uppercase() as usize] = number as i32;
-            number += 1;
+        let (digits, mut at, mut value) = (*b"0123456789abcdef", 0, 0);
+        while at < digits.len() {
+            values[digits[at] as usize] = value;
+            values[digits[at].to_ascii_uppercase() as usize] = value;
+            (at, value) = (at + 1, value + 1);
         }
         values
     };
