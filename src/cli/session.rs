@@ -59,9 +59,7 @@ fn inherited() -> BTreeSet<Connection> {
     let mut process = Process::myself().ok().and_then(look);
     for _ in 0..GENERATIONS {
         let parent = process.map(|(stat, _)| stat.ppid).filter(|pid| *pid > 1);
-        process = parent
-            .and_then(|pid| Process::new(pid).ok())
-            .and_then(look);
+        process = parent.and_then(|pid| Process::new(pid).ok()).and_then(look);
         let Some((Stat { comm: name, .. }, parent)) = &process else {
             break;
         };

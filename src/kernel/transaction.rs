@@ -5,7 +5,7 @@ use crate::netlink::wire::Messages;
 use crate::plan::{self, Operation, Plan};
 use crate::ruleset::Ruleset;
 
-use super::{ERESTART, Error, Kernel, NLMSG_ERROR, Refusal, no_subsystem};
+use super::{ERESTART, Error, Kernel, NLMSG_ERROR, Refusal, TRIES, no_subsystem};
 
 /// What a transaction did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,10 +55,23 @@ impl Kernel {
             let _ = self.send(&plan.undo(), stamp, generation);
         }
         if matches!(done, Ok(Outcome::Done)) && !plan.after.is_empty() {
-            // What is to be in force is. The next plan takes away what this leaves.
-            let _ = self.send(&plan.after, stamp, next(generation));
+            // What is to be in force is. The next plan does what this leaves.
+            let _ = self.finish(plan, stamp, next(generation));
         }
         done
+    }
+
+    /// Sends the last transaction of a plan. Those who overtake it are not likely to have touched
+    /// dfw's table, and if they have, it is refused or leaves what the next plan mends.
+    fn finish(&self, plan: &Plan<'_>, stamp: &str, generation: u32) -> Result<(), Error> {
+        let mut generation = generation;
+        for _ in 0..TRIES {
+            if self.send(&plan.after, stamp, generation)? == Outcome::Done {
+                break;
+            }
+            generation = self.generation()?;
+        }
+        Ok(())
     }
 
     pub(super) fn send(

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, ensure};
 
 use crate::Named;
+use crate::crowd::beside;
 use crate::place::Place;
 use crate::support::probe::{Conversation, PATIENCE, SILENCE, Transport};
 use crate::traffic::World;
@@ -17,6 +18,10 @@ pub(crate) const TRIALS: &[Named] = &[
         marked_connections_are_revoked_with_the_apply,
     ),
     ("marks_of_others_are_mended", marks_of_others_are_mended),
+    (
+        "marks_come_while_others_write",
+        marks_come_while_others_write,
+    ),
 ];
 
 const CLIENT: &str = "203.0.113.0/24, '2001:db8:1::/64'";
@@ -158,6 +163,26 @@ fn marked_connections_are_revoked_with_the_apply() -> Result<()> {
     let mut again = loses.into_iter().skip(1).step_by(2).collect::<Vec<_>>();
     echo(&mut again)?;
     echo(&mut keeps)
+}
+
+/// Whoever commits between the two transactions of a change: the second comes all the same.
+fn marks_come_while_others_write() -> Result<()> {
+    let place = Place::new()?;
+    place.nft("add table ip foreign; add chain ip foreign c")?;
+    let (done, _) = beside(
+        || Ok(place.nft("add rule ip foreign c counter accept")?.len()),
+        || {
+            for sources in [CLIENT, OTHER].into_iter().cycle().take(20) {
+                let policy = policy(sources, "connection-mark: true");
+                apply(&place, &policy)?;
+                mark(&place)?;
+                let file = place.write("marks.yaml", policy)?;
+                place.dfw_ok(&["plan", "--exit-code", &file.to_string_lossy()])?;
+            }
+            Ok(())
+        },
+    )?;
+    done
 }
 
 /// What others do to the rules about marks is a difference, and the next apply mends it.
