@@ -543,10 +543,13 @@ impl<'a> Diff<'a> {
         }
     }
 
-    /// The mark of this plan, which is no other's.
+    /// The mark of this plan: none that the rules before it know, and not 0, which connections bear
+    /// that have none.
     fn mark(&self) -> u32 {
         let [a, b, c, d, ..] = self.seed.to_be_bytes();
-        // Connections without one bear 0.
-        u32::from_ne_bytes([a, b, c, d]).max(1)
+        let drawn = u32::from_ne_bytes([a, b, c, d]);
+        let taken = |mark: &u32| *mark == 0 || self.installed.facts.marks.contains(mark);
+        let mut marks = (0..).map(|more| drawn.wrapping_add(more));
+        marks.find(|mark| !taken(mark)).unwrap_or(drawn)
     }
 }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use dfw::plan::STAMP;
-use dfw::ruleset::{Elements, Ruleset};
+use dfw::ruleset::{Elements, MARK, Ruleset};
 
 use crate::Named;
 use crate::arbitrary::{Style, ruleset};
@@ -62,7 +62,16 @@ fn reaches_the_end(ruleset: &Ruleset) -> bool {
 /// dfw's table, less the chain that says who installed it, which the text does not have. Sets and
 /// chains are sorted, as the text has the base chains first.
 fn listing(place: &Place) -> Result<Vec<String>> {
-    let listing = place.nft(&format!("list table {TABLE}"))?;
+    let mut listing = place.nft(&format!("list table {TABLE}"))?;
+    // Each plan puts a mark of its own in the place of the one that is printed.
+    for mark in place.snapshot()?.installed.context("no table")?.facts.marks {
+        listing = listing.replace(
+            &format!("ct mark {mark:#010x}"),
+            &format!("ct mark {MARK:#010x}"),
+        );
+        let set = [mark, MARK].map(|mark| format!("ct mark set {mark:#010x}"));
+        listing = listing.replace(&set[0], &set[1]);
+    }
     let blocks = listing
         .strip_prefix("table inet dfw-nft {\n")
         .and_then(|l| l.strip_suffix("}\n"));
