@@ -14,6 +14,7 @@ use std::fmt::Write;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use rustix::net::{AddressFamily, SocketType, ipproto};
@@ -40,6 +41,9 @@ const ENOUGH: f64 = 250.0;
 const MOST: usize = 100_000;
 /// How many packets there are between two looks at the clock.
 const CHUNK: usize = 500;
+
+/// How long a packet may take to come through.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 const HOST_MAC: &str = "02:00:00:00:00:01";
 
@@ -198,6 +202,7 @@ impl Forms {
         let seed = self.size as u64;
         track.inside(|[host, client, container]| {
             wire(host, client, container)?;
+            await_wires(client, container, Packet::new(self.addresses[0], 39_999))?;
             self.judge(host, judge)?;
             self.prices(host, client, container, judge, seed)
         })
@@ -316,16 +321,32 @@ fn load(namespace: &Namespace, text: &str) -> Result<()> {
     Ok(())
 }
 
+/// Sends a packet until it comes through: the kernel opens a bridge's port some time after its wire is
+/// there, the later the more it has to take down of former namespaces.
+fn await_wires(client: &Namespace, container: &Namespace, packet: Packet) -> Result<()> {
+    let server = container.run(|| Ok(UdpSocket::bind(("172.17.0.2", PORT))?))?;
+    server.set_read_timeout(Some(PATIENCE / 200))?;
+    let sender = client.run(Sender::open)?;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        sender.send(&packet)?;
+        match server.recv(&mut [0; 64]) {
+            Ok(_) => return Ok(()),
+            Err(error) => ensure!(Instant::now() < deadline, "the wires stay dead: {error}"),
+        }
+    }
+}
+
 /// Lets the container answer each flow once, so that the host knows it in both directions.
 fn establish(client: &Namespace, container: &Namespace, flows: &[Packet]) -> Result<()> {
     let server = container.run(|| Ok(UdpSocket::bind(("172.17.0.2", PORT))?))?;
-    server.set_read_timeout(Some(std::time::Duration::from_secs(20)))?;
+    server.set_read_timeout(Some(PATIENCE))?;
     let sender = client.run(Sender::open)?;
     for flow in flows {
         sender.send(flow)?;
         let (_, from) = server
             .recv_from(&mut [0; 64])
-            .context("a flow is not let through")?;
+            .with_context(|| format!("{flow:?} is not let through"))?;
         server.send_to(b"!", from)?;
     }
     Ok(())
