@@ -147,8 +147,7 @@ fn text(terminal: Terminal, snapshot: &Snapshot) -> String {
             text.push_str(&terminal.table(&rows));
             if is_marking(installed) {
                 text.push_str(
-                    "connections are marked: ALLOWED counts the first packet of each, and one of each \
-                     after each change\n",
+                    "marked connections count once in ALLOWED, and once more after each change\n",
                 );
             }
         }

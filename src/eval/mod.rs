@@ -97,7 +97,8 @@ pub struct Trace {
     pub unknown: bool,
 }
 
-/// A rule that matched and decided, or led to the one that did.
+/// A rule that matched and decided, or led to the one that did; not one that is
+/// [mute](crate::ruleset::Rule::is_mute).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
     /// Its chain.
@@ -190,7 +191,7 @@ impl<'a> Run<'a> {
         for (index, rule) in chain.rules.iter().enumerate() {
             let before = self.steps.len();
             let (end, hits) = self.rule(rule);
-            if !matches!(end, End::Nothing) {
+            if !matches!(end, End::Nothing) && !rule.is_mute() {
                 let own = || hits.iter().find_map(|hit| hit.comment.clone());
                 self.steps.push(Step {
                     chain: name.to_owned(),
@@ -310,8 +311,8 @@ impl<'a> Run<'a> {
                     }
                     false
                 }
-                // A connection that is new bears none.
-                Expression::Mark(_) => false,
+                // A connection that is new bears none, which is 0.
+                Expression::Mark(mark) => *mark == 0,
                 // The first packets pass the limit, and those are who asks.
                 Expression::Limit { .. }
                 | Expression::Log { .. }

@@ -19,7 +19,7 @@ pub struct Installation<T> {
     pub found: Option<String>,
     /// The base chains of all other tables; empty if others never rested.
     pub neighbours: Vec<Neighbour>,
-    /// The moment from which on the ruleset is in force; `None` if others never rested.
+    /// The moment from which on all of the ruleset is in force; `None` if others never rested.
     pub generation: Option<u32>,
 }
 
@@ -57,14 +57,16 @@ impl Kernel {
                 });
             }
             proposal = Some(propose(installed, &neighbours, &plan)?);
-            if self.carry_out(&plan, &stamp(), snapshot.generation)? == Outcome::Done {
+            let outcome = self.carry_out(&plan, &stamp(), snapshot.generation)?;
+            if outcome != Outcome::Overtaken {
                 let sent = [&plan.before, &plan.main, &plan.after];
                 let sent = sent.iter().filter(|operations| !operations.is_empty());
+                let last = sent.fold(snapshot.generation, |moment, _| next(moment));
                 return Ok(Installation {
                     proposal,
                     found,
                     neighbours,
-                    generation: Some(sent.fold(snapshot.generation, |moment, _| next(moment))),
+                    generation: (outcome == Outcome::Done).then_some(last),
                 });
             }
         }

@@ -149,7 +149,7 @@ impl Kernel {
                     }
                 }
             };
-            if done == Outcome::Done {
+            if done != Outcome::Overtaken {
                 return Ok(Restored::Done);
             }
         }
@@ -183,7 +183,7 @@ impl Kernel {
                 }],
                 ..Plan::default()
             };
-            if self.carry_out(&plan, &stamp, generation)? == Outcome::Done {
+            if self.carry_out(&plan, &stamp, generation)? != Outcome::Overtaken {
                 return Ok(true);
             }
         }

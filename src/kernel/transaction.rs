@@ -1,5 +1,7 @@
 //! Changing dfw's table: plans sent as transactions.
 
+use std::time::Duration;
+
 use crate::netlink::batch::{Answer, Batch, FinishedBatch, Subject, What};
 use crate::netlink::wire::Messages;
 use crate::plan::{self, Operation, Plan};
@@ -12,6 +14,8 @@ use super::{ERESTART, Error, Kernel, NLMSG_ERROR, Refusal, TRIES, no_subsystem};
 pub enum Outcome {
     /// It took effect.
     Done,
+    /// It took effect, but for what was to come behind it ([`Plan::after`]).
+    Unfinished,
     /// Somebody changed a ruleset after the snapshot; nothing that judges a packet was changed.
     Overtaken,
 }
@@ -56,22 +60,25 @@ impl Kernel {
         }
         if matches!(done, Ok(Outcome::Done)) && !plan.after.is_empty() {
             // What is to be in force is. The next plan does what this leaves.
-            let _ = self.finish(plan, stamp, next(generation));
+            let finished = self.finish(plan, stamp, next(generation));
+            return Ok(finished.unwrap_or(Outcome::Unfinished));
         }
         done
     }
 
     /// Sends the last transaction of a plan. Those who overtake it are not likely to have touched
     /// dfw's table, and if they have, it is refused or leaves what the next plan mends.
-    fn finish(&self, plan: &Plan<'_>, stamp: &str, generation: u32) -> Result<(), Error> {
+    fn finish(&self, plan: &Plan<'_>, stamp: &str, generation: u32) -> Result<Outcome, Error> {
         let mut generation = generation;
+        // Once: who comes later meets the rules that are in force, and sets that are as they will be.
+        await_packets();
         for _ in 0..TRIES {
             if self.send(&plan.after, stamp, generation)? == Outcome::Done {
-                break;
+                return Ok(Outcome::Done);
             }
             generation = self.generation()?;
         }
-        Ok(())
+        Ok(Outcome::Unfinished)
     }
 
     pub(super) fn send(
@@ -163,6 +170,19 @@ impl Kernel {
             }
         }
         Ok(refusals)
+    }
+}
+
+/// Waits for the packets that are on their way to be through. The kernel tells the rules of one moment
+/// from those of the next by one bit, so a packet that lasts over two transactions would meet the rules
+/// of the second.
+fn await_packets() {
+    use rustix::thread::{MembarrierCommand, membarrier};
+    /// Longer than any packet takes, for kernels that do not wait (`nohz_full`).
+    const LONG: Duration = Duration::from_millis(50);
+    // `synchronize_rcu` of the kernel, see kernel/sched/membarrier.c.
+    if membarrier(MembarrierCommand::Global).is_err() {
+        std::thread::sleep(LONG);
     }
 }
 

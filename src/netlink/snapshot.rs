@@ -227,15 +227,27 @@ impl Builder {
         (self.table.then_some(self.installed), self.neighbours)
     }
 
-    /// Puts one number in the place of all marks.
+    /// Puts [`MARK`] in the place of the mark that a plan made: the only one, looked for and set.
     fn name_marks(&mut self) {
         let Installed { ruleset, facts, .. } = &mut self.installed;
+        let (mut looked_for, mut set) = (BTreeSet::new(), BTreeSet::new());
+        let rules = ruleset.chains.values().flat_map(|chain| &chain.rules);
+        for expression in rules.flat_map(|rule| &rule.expressions) {
+            match expression {
+                Expression::Mark(mark) => _ = looked_for.insert(*mark),
+                Expression::SetMark(mark) => _ = set.insert(*mark),
+                _ => {}
+            }
+        }
+        facts.marks = looked_for.union(&set).copied().collect();
+        if looked_for != set || facts.marks.len() != 1 || facts.marks.contains(&0) {
+            return;
+        }
         let rules = ruleset.chains.values_mut();
         let rules = rules.flat_map(|chain| &mut chain.rules);
-        for expression in rules.flat_map(|rule| &mut rule.expressions) {
-            if let Some(mark) = expression.mark_mut() {
-                facts.marks.insert(std::mem::replace(mark, MARK));
-            }
+        let expressions = rules.flat_map(|rule| &mut rule.expressions);
+        for mark in expressions.filter_map(Expression::mark_mut) {
+            *mark = MARK;
         }
     }
 

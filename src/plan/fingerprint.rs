@@ -31,8 +31,7 @@ impl Installed {
         let unread = self.facts.sets.values();
         let unread = unread.filter(|set| !set.read && set.sketch.is_none());
         let now = of(&self.ruleset, &is_remembered);
-        let is_other = now != self.facts.fingerprint?;
-        Some(is_other || unread.count() > 0 || self.facts.marks_differ())
+        Some(now != self.facts.fingerprint? || unread.count() > 0)
     }
 }
 

@@ -76,17 +76,9 @@ pub struct Facts {
     pub fingerprint: Option<u64>,
     /// Whether the table is switched off.
     pub dormant: bool,
-    /// The marks that its rules look for or set, in whose place [`MARK`](crate::ruleset::MARK) stands
-    /// in the ruleset.
+    /// The marks that its rules look for or set. If they are one that a plan has made, there is
+    /// [`MARK`](crate::ruleset::MARK) in its place in the ruleset.
     pub marks: BTreeSet<u32>,
-}
-
-impl Facts {
-    /// Whether rules mark connections otherwise than they look for marks, which no plan makes.
-    #[must_use]
-    pub fn marks_differ(&self) -> bool {
-        self.marks.len() > 1 || self.marks.contains(&0)
-    }
 }
 
 /// About one set.

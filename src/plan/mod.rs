@@ -23,8 +23,8 @@
 //!
 //! Where connections that were judged bear a mark, each change makes a mark of its own, at random. The
 //! rules that look for the old one go with the change, and those for the new one come in a transaction
-//! behind it: until then a set may still show its old contents to the new rules, and whom these let
-//! through would be let through until the next change.
+//! behind it, when all packets have passed that were on their way: until then a set may still show its
+//! old contents to the new rules, and whom these let through would be let through until the next change.
 //!
 //! A crash in between leaves the old rules in force or the new ones, and beside them what nothing
 //! leads to, which the next plan uses or takes away.
@@ -44,7 +44,7 @@ mod sketch;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::ruleset::{Chain, Rule, Ruleset};
+use crate::ruleset::{Chain, MARK, Rule, Ruleset};
 
 pub use elements::Delta;
 pub use fingerprint::fingerprint;
@@ -65,7 +65,8 @@ pub struct Plan<'a> {
     /// The transaction that makes the difference.
     pub main: Vec<Operation<'a>>,
     /// A last transaction, for what nothing leads to any more but packets that are on their way, and
-    /// for what must come when those have passed; mostly empty. If it fails, the next plan does it.
+    /// for rules about marks, which must come when those have passed; empty otherwise. If it fails, the
+    /// next plan does it.
     pub after: Vec<Operation<'a>>,
     /// What becomes of the sets that are wanted or there, by name.
     pub sets: BTreeMap<&'a str, SetChange>,
@@ -287,7 +288,7 @@ impl<'a> Diff<'a> {
             rules_come: Vec::new(),
             marks_go: Vec::new(),
             marks_come: Vec::new(),
-            marks_change: installed.facts.marks_differ(),
+            marks_change: false,
             marks_wait: false,
             names: BTreeMap::new(),
             renewed: BTreeSet::new(),
@@ -523,7 +524,8 @@ impl<'a> Diff<'a> {
         let mut named = rule.expressions.iter().filter_map(|e| e.set());
         let rule = if named.any(|set| other(set).is_some()) || rule.is_about_marks() {
             let mut rule = rule.clone();
-            for mark in rule.expressions.iter_mut().filter_map(|e| e.mark_mut()) {
+            let marks = rule.expressions.iter_mut().filter_map(|e| e.mark_mut());
+            for mark in marks.filter(|mark| **mark == MARK) {
                 *mark = self.mark();
             }
             for set in rule.expressions.iter_mut().filter_map(|e| e.set_mut()) {
@@ -547,9 +549,10 @@ impl<'a> Diff<'a> {
     /// that have none.
     fn mark(&self) -> u32 {
         let [a, b, c, d, ..] = self.seed.to_be_bytes();
-        let drawn = u32::from_ne_bytes([a, b, c, d]);
-        let taken = |mark: &u32| *mark == 0 || self.installed.facts.marks.contains(mark);
-        let mut marks = (0..).map(|more| drawn.wrapping_add(more));
-        marks.find(|mark| !taken(mark)).unwrap_or(drawn)
+        let mut mark = u32::from_ne_bytes([a, b, c, d]);
+        while mark == 0 || self.installed.facts.marks.contains(&mark) {
+            mark = mark.wrapping_add(1);
+        }
+        mark
     }
 }

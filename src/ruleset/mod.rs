@@ -259,10 +259,16 @@ impl Rule {
         }
     }
 
-    /// Whether it looks for the mark of a connection, or sets it.
+    /// Whether it lets through all that comes to its chain, without a word why: what led there says it.
+    #[must_use]
+    pub fn is_mute(&self) -> bool {
+        self.comment.is_none() && self.expressions[..] == [Expression::Verdict(Verdict::Accept)]
+    }
+
+    /// Whether it looks for the mark that plans make ([`MARK`]), or sets it.
     #[must_use]
     pub fn is_about_marks(&self) -> bool {
-        let mark = |e: &Expression| matches!(e, Expression::Mark(_) | Expression::SetMark(_));
-        self.expressions.iter().any(mark)
+        let marks = [Expression::Mark(MARK), Expression::SetMark(MARK)];
+        self.expressions.iter().any(|e| marks.contains(e))
     }
 }

@@ -25,7 +25,7 @@ use dfw::source::Sources;
 
 use crate::changed::{changed, unlike};
 use crate::property::property;
-use crate::reference::random::{Edges, host, packets};
+use crate::reference::random::{Edges, crowded, host, packets};
 
 /// How many changes are tried, unless `PROPTEST_CASES` says more; each packet is sent through a dozen
 /// views. `DFW_SEED` repeats them.
@@ -246,6 +246,29 @@ fn a_port_that_leaves_a_range_is_not_lost() {
     );
 }
 
+/// Neither who is let through nor which line of the policy is said to have decided.
+#[test]
+fn marks_make_no_difference_to_who_asks() {
+    let values = (crowded(0.6), host(), packets());
+    let held = property(CASES, &values, |(mut meant, host, seeds)| {
+        let edges = Edges::of(&meant);
+        let rulesets = [false, true].map(|mark| {
+            meant.mark = mark;
+            meant.compile(&host, false)
+        });
+        for packet in seeds.iter().map(|seed| edges.packet(seed)) {
+            let [plain, marked] = rulesets.each_ref().map(|rules| {
+                let trace = evaluate(rules, &packet);
+                let last = trace.steps.last();
+                (trace.decision, last.and_then(|step| step.comment.clone()))
+            });
+            ensure!(plain == marked, "{}: {plain:?}, {marked:?}", short(&packet));
+        }
+        Ok(())
+    });
+    held.unwrap();
+}
+
 #[test]
 fn a_source_that_goes_is_not_remembered() {
     let policy = |list| {
@@ -371,8 +394,15 @@ fn misjudged(rules: &Ruleset, (packet, before, after): &Judged<'_>) -> Option<St
         let agreed = if *after { "allowed" } else { "refused" };
         return Some(format!("{} is to be {agreed}", short(packet)));
     }
-    let passed = trace.steps.iter().map(|step| &rules.chains[&step.chain]);
-    let is_marked = passed.flat_map(expressions).any(|e| sets_mark(e, false));
+    let last = trace
+        .steps
+        .last()
+        .map(|step| &rules.chains[&step.chain].rules[step.rule]);
+    let end = last.and_then(|rule| match rule.expressions.last()? {
+        Expression::Verdict(verdict) => rules.chains.get(verdict.chain()?),
+        _ => None,
+    });
+    let is_marked = end.is_some_and(|chain| expressions(chain).any(|e| sets_mark(e, false)));
     (is_marked && !after).then(|| format!("{} gets the new mark", short(packet)))
 }
 

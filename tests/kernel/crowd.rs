@@ -112,7 +112,7 @@ fn applies(place: &Place, kernel: &Kernel) -> Result<(usize, usize)> {
             match kernel.snapshot() {
                 Ok(snapshot) => match kernel.replace(&ruleset, "", snapshot.generation)? {
                     Outcome::Overtaken => {}
-                    Outcome::Done => {
+                    Outcome::Done | Outcome::Unfinished => {
                         applied += 1;
                         break;
                     }

@@ -110,12 +110,16 @@ fn marked_connections_are_judged_once() -> Result<()> {
     apply(host, &policy(&more, "connection-mark: true"))?;
     ensure!(mark(host)? != first, "the same mark after a change");
     echo(&mut flows)?;
-    echo(&mut flows)?;
+    // All of them, and what came before the new mark was there.
     let twice = judged(host)?;
     ensure!(
-        twice == 8,
+        twice >= once + 4,
         "{twice} packets were judged, of four connections, twice"
     );
+    for _ in 0..5 {
+        echo(&mut flows)?;
+    }
+    ensure!(judged(host)? == twice, "judged again without a change");
     // Without the setting every packet is judged.
     apply(host, &policy(&more, "connection-mark: false"))?;
     let before = judged(host)?;
@@ -220,6 +224,14 @@ fn marks_of_others_are_mended() -> Result<()> {
         let first = handles.and_then(|all| all.first()).context("no rule")?;
         host.nft(&change.replace("FIRST", &first.to_string()))?;
         plan(10).context(change)?;
+        // Not what dfw would have in its place.
+        let told = host.dfw(&["plan", &file])?.stdout;
+        if let Some((_, rule)) = change.split_once(" ct ") {
+            let (what, mark) = rule.split_once("0x").context("no mark")?;
+            let number = mark.split(' ').next().unwrap_or_default();
+            let rule = format!("rule `ct {what}0x{number:0>8}");
+            ensure!(told.contains(&rule), "no {rule} in\n{told}");
+        }
         apply(host, &policy)?;
         plan(0).with_context(|| format!("after {change}"))?;
         mark(host).with_context(|| format!("after {change}"))?;

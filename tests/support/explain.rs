@@ -128,7 +128,9 @@ fn accepted(lab: &Lab) -> Result<BTreeMap<String, u64>> {
             name.trim_end_matches(" {").clone_into(&mut chain);
         }
         if let Some((_, counter)) = line.split_once("counter packets ")
-            && line.contains(" accept")
+            && [" accept", " goto remember"]
+                .iter()
+                .any(|end| line.contains(end))
         {
             let packets = counter.split(' ').next().unwrap_or_default();
             *accepted.entry(chain.clone()).or_default() += packets.parse::<u64>()?;

@@ -237,8 +237,12 @@ fn paths(
     }
 }
 
-/// The evaluator's steps are among those of the kernel, and both end at the same rule.
+/// The evaluator's steps are among those of the kernel, and both end at the same rule, but for those that
+/// decide nothing, or are mute.
 fn same_way(ruleset: &Ruleset, trace: &Trace, path: &Path) -> Result<()> {
+    let is_mute = |chain: &String, place: usize| ruleset.chains[chain].rules[place].is_mute();
+    let mut path = path.clone();
+    path.retain(|(chain, place, end)| !is_mute(chain, *place) && *end != Outcome::Continue);
     let mut rest = path.iter();
     for step in &trace.steps {
         let met = rest.any(|(chain, place, _)| *chain == step.chain && *place == step.rule);
