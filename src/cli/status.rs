@@ -5,12 +5,13 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::compile::is_marking;
 use crate::kernel::{Kernel, Snapshot};
 use crate::netlink::object::{family_name, shares_hook};
 use crate::netlink::snapshot::{Counter, Installed, Neighbour};
 use crate::output::json;
 use crate::output::terminal::{Terminal, Tone};
-use crate::ruleset::{Hook, Rule, TABLE};
+use crate::ruleset::{Hook, TABLE};
 use crate::traffic::packets;
 
 use super::failure::Failure;
@@ -66,12 +67,6 @@ fn drift(installed: &Installed) -> Vec<String> {
         drift.push("the rules are not those that dfw put there; `dfw plan` shows how".to_owned());
     }
     drift
-}
-
-/// Whether connections that were judged bear a mark, so that few of their packets are counted.
-fn is_marking(installed: &Installed) -> bool {
-    let mut rules = installed.ruleset.chains.values().flat_map(|c| &c.rules);
-    rules.any(Rule::is_about_marks)
 }
 
 /// The base chains on the hooks that dfw uses, in the order in which a packet meets them.
@@ -145,7 +140,7 @@ fn text(terminal: Terminal, snapshot: &Snapshot) -> String {
                 [port, number(packets.allowed), number(packets.refused)]
             }));
             text.push_str(&terminal.table(&rows));
-            if is_marking(installed) {
+            if is_marking(&installed.ruleset) {
                 text.push_str(
                     "marked connections count once in ALLOWED, and once more after each change\n",
                 );
@@ -183,7 +178,7 @@ fn document(snapshot: &Snapshot) -> Value {
             "comment": installed.comment,
             "size": json::size(&installed.ruleset),
             "drift": drift(installed),
-            "connection_mark": is_marking(installed),
+            "connection_mark": is_marking(&installed.ruleset),
             "ports": packets(installed)
                 .into_iter()
                 .map(|(port, packets)| json!({

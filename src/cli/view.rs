@@ -137,8 +137,8 @@ impl View {
         view.priority = forward.and_then(|chain| Some(chain.base?.priority));
         for rule in forward.map_or(&[][..], |chain| &chain.rules) {
             view.read_setting(rule);
-            view.connection_mark |= rule.is_about_marks();
         }
+        view.connection_mark = compile::is_marking(ruleset);
         let published = ruleset.chains.get("published");
         view.deny = published.is_some_and(|chain| {
             chain.rules.iter().any(|rule| {

@@ -68,6 +68,12 @@ pub fn allows(rule: &Rule) -> bool {
         if *verdict == Verdict::Accept || verdict.chain() == Some(REMEMBER))
 }
 
+/// Whether a ruleset marks the connections that it lets through.
+#[must_use]
+pub fn is_marking(ruleset: &Ruleset) -> bool {
+    ruleset.chains.contains_key(REMEMBER)
+}
+
 /// Compiles a policy for a host. `origin` says where a span of the policy is written.
 #[must_use]
 pub fn compile(policy: &Policy, host: &HostView, origin: &dyn Fn(&Span) -> Origin) -> Ruleset {

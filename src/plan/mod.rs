@@ -253,13 +253,9 @@ struct Diff<'a> {
     sets_come: Vec<Operation<'a>>,
     elements_come: Vec<Operation<'a>>,
     rules_come: Vec<Operation<'a>>,
-    /// The rules about marks, which go and come whenever anything else does, and whether that alone is
-    /// a reason.
+    /// The rules about marks that stay but for the mark, if anything else changes.
     marks_go: Vec<Operation<'a>>,
     marks_come: Vec<Operation<'a>>,
-    marks_change: bool,
-    /// Whether they come behind all else.
-    marks_wait: bool,
     /// The kernel's names of wanted sets where they differ from their own.
     names: BTreeMap<&'a str, String>,
     /// Wanted sets that are not those that were there.
@@ -288,8 +284,6 @@ impl<'a> Diff<'a> {
             rules_come: Vec::new(),
             marks_go: Vec::new(),
             marks_come: Vec::new(),
-            marks_change: false,
-            marks_wait: false,
             names: BTreeMap::new(),
             renewed: BTreeSet::new(),
             two_phases: false,
@@ -337,7 +331,6 @@ impl<'a> Diff<'a> {
     }
 
     fn change(mut self) -> Plan<'a> {
-        self.marks_wait = true;
         self.sets();
         self.chains();
         let stamp = self.stamp();
@@ -364,12 +357,19 @@ impl<'a> Diff<'a> {
         main.append(&mut self.rules_come);
         // A map that goes later still leads there.
         self.plan.after.append(&mut self.chains_go);
-        if self.marks_change || !self.plan.is_empty() {
-            self.plan.main.append(&mut self.marks_go);
-            self.plan.after.append(&mut self.marks_come);
-        }
         if !self.plan.is_empty() {
-            self.plan.main.push(stamp);
+            let Plan {
+                before,
+                main,
+                after,
+                ..
+            } = &mut self.plan;
+            for operations in [before, &mut *main] {
+                after.extend(operations.extract_if(.., |operation| is_about_marks(operation)));
+            }
+            after.append(&mut self.marks_come);
+            main.append(&mut self.marks_go);
+            main.push(stamp);
         }
         self.plan
     }
@@ -408,10 +408,6 @@ impl<'a> Diff<'a> {
         let base = chain.base;
         self.new_chains.push(Operation::NewChain { name, base });
         for rule in &chain.rules {
-            if self.marks_wait && rule.is_about_marks() {
-                self.mark_comes(name, rule);
-                continue;
-            }
             let operation = self.rule(name, rule, Place::Last, None);
             if base.is_some() {
                 self.rules_come.push(operation);
@@ -430,10 +426,6 @@ impl<'a> Diff<'a> {
         let mut kept = align(&found.rules, &chain.rules).into_iter().peekable();
         for (at, rule) in chain.rules.iter().enumerate() {
             let old = kept.next_if(|(_, new)| *new == at);
-            if rule.is_about_marks() {
-                self.mark_comes(name, rule);
-                continue;
-            }
             let counter = old.and_then(|(old, _)| self.counter(name, old));
             let operation = self.rule(name, rule, Place::Last, counter);
             self.rules_come.push(operation);
@@ -443,31 +435,26 @@ impl<'a> Diff<'a> {
     fn change_chain(&mut self, name: &'a str, found: &'a Chain, chain: &'a Chain) {
         let handles = self.installed.facts.handles.get(name);
         let handle = |at: usize| handles.and_then(|all| all.get(at)).copied();
-        let mut pairs = align(&found.rules, &chain.rules);
-        let mut marks = Vec::new();
-        pairs.retain(|&(old, new)| {
-            let is_mark = chain.rules[new].is_about_marks();
-            if is_mark {
-                marks.push((old, new));
-            }
-            !is_mark
-        });
-        for &(old, new) in &marks {
-            self.marks_change |= found.rules[old].comment != chain.rules[new].comment;
-            self.marks_go
-                .extend(handle(old).map(|handle| Operation::DeleteRule {
-                    chain: name,
-                    handle,
-                }));
-        }
+        let pairs = align(&found.rules, &chain.rules);
         // Those that need not be touched, by their places in both chains.
         let (kept, renewed): (Vec<_>, Vec<_>) = pairs.into_iter().partition(|&(old, new)| {
             found.rules[old] == chain.rules[new] && !self.uses_renewed(&chain.rules[new])
         });
+        for &(old, new) in &kept {
+            let rule = &chain.rules[new];
+            if let Some(handle) = handle(old).filter(|_| rule.is_about_marks()) {
+                let goes = Operation::DeleteRule {
+                    chain: name,
+                    handle,
+                };
+                let comes = self.rule(name, rule, Place::First, None);
+                self.marks_go.push(goes);
+                self.marks_come.push(comes);
+            }
+        }
         let mut stays = kept.iter().map(|(old, _)| *old).peekable();
         for at in 0..found.rules.len() {
             if stays.next_if_eq(&at).is_none()
-                && !marks.iter().any(|(old, _)| *old == at)
                 && let Some(handle) = handle(at)
             {
                 self.rules_go.push(Operation::DeleteRule {
@@ -482,12 +469,6 @@ impl<'a> Diff<'a> {
             if next.next_if(|(_, new)| *new == at).is_some() {
                 continue;
             }
-            if rule.is_about_marks() {
-                self.marks_change |= !marks.iter().any(|(_, new)| *new == at);
-                self.marks_come
-                    .push(self.rule(name, rule, Place::First, None));
-                continue;
-            }
             let old = renewed.next_if(|(_, new)| *new == at);
             let counter = old.and_then(|(old, _)| self.counter(name, old));
             let before = next.peek().and_then(|(old, _)| handle(*old));
@@ -495,13 +476,6 @@ impl<'a> Diff<'a> {
             let operation = self.rule(name, rule, place, counter);
             self.rules_come.push(operation);
         }
-    }
-
-    /// A rule about marks comes to a chain that is made anew.
-    fn mark_comes(&mut self, chain: &'a str, rule: &'a Rule) {
-        self.marks_change = true;
-        let operation = self.rule(chain, rule, Place::First, None);
-        self.marks_come.push(operation);
     }
 
     fn counter(&self, chain: &str, at: usize) -> Option<Counter> {
@@ -513,6 +487,7 @@ impl<'a> Diff<'a> {
         sets.any(|set| self.renewed.contains(set))
     }
 
+    /// A rule comes; one about marks, with the mark of this plan, in front of its chain.
     fn rule(
         &self,
         chain: &'a str,
@@ -522,6 +497,11 @@ impl<'a> Diff<'a> {
     ) -> Operation<'a> {
         let other = |set: &str| self.names.get(set);
         let mut named = rule.expressions.iter().filter_map(|e| e.set());
+        let place = if rule.is_about_marks() {
+            Place::First
+        } else {
+            place
+        };
         let rule = if named.any(|set| other(set).is_some()) || rule.is_about_marks() {
             let mut rule = rule.clone();
             let marks = rule.expressions.iter_mut().filter_map(|e| e.mark_mut());
@@ -555,4 +535,15 @@ impl<'a> Diff<'a> {
         }
         mark
     }
+}
+
+/// Whether a rule about marks comes; no other comes first.
+fn is_about_marks(operation: &Operation<'_>) -> bool {
+    matches!(
+        operation,
+        Operation::NewRule {
+            place: Place::First,
+            ..
+        }
+    )
 }

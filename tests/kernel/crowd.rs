@@ -37,23 +37,27 @@ const POLICIES: [&str; 2] = ["policies/web.yaml", "policies/only-web"];
 /// `nft` once after the other, as scripts do. Every apply succeeds.
 fn others_may_write_now_and_then() -> Result<()> {
     let place = Place::new()?;
-    place.nft("add table ip foreign; add chain ip foreign c")?;
-    let (done, writes) = beside(
-        || Ok(place.nft("add rule ip foreign c counter accept")?.len()),
-        || {
-            for number in 0..APPLIES {
-                place.dfw_ok(&["apply", &policy(number)])?;
-            }
-            Ok(())
-        },
-    )?;
-    done?;
+    let writes = beside_nft(&place, || {
+        for number in 0..APPLIES {
+            place.dfw_ok(&["apply", &policy(number)])?;
+        }
+        Ok(())
+    })?;
     same(&place.installed()?, &compiled(POLICIES[(APPLIES - 1) % 2])?)?;
     let rules = place
         .nft("list table ip foreign")?
         .matches("counter")
         .count();
     same(&rules, &writes)
+}
+
+/// Starts `nft` once after the other until `work` has ended; says how often it has written.
+pub(crate) fn beside_nft(place: &Place, work: impl FnOnce() -> Result<()> + Send) -> Result<usize> {
+    place.nft("add table ip foreign; add chain ip foreign c")?;
+    let write = || Ok(place.nft("add rule ip foreign c counter accept")?.len());
+    let (done, writes) = beside(write, work)?;
+    done?;
+    Ok(writes)
 }
 
 /// One commit behind the other, without a pause: dfw gets its turn, or says that it did not.

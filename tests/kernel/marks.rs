@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 
 use crate::Named;
-use crate::crowd::beside;
+use crate::crowd::beside_nft;
 use crate::place::Place;
 use crate::support::probe::{Conversation, PATIENCE, SILENCE, Transport};
 use crate::traffic::World;
@@ -172,32 +172,28 @@ fn marked_connections_are_revoked_with_the_apply() -> Result<()> {
 /// Whoever commits between the two transactions of a change: the second comes all the same.
 fn marks_come_while_others_write() -> Result<()> {
     let place = Place::new()?;
-    place.nft("add table ip foreign; add chain ip foreign c")?;
-    let (done, _) = beside(
-        || Ok(place.nft("add rule ip foreign c counter accept")?.len()),
-        || {
-            for sources in [CLIENT, OTHER].into_iter().cycle().take(20) {
-                let policy = policy(sources, "connection-mark: true");
-                apply(&place, &policy)?;
-                mark(&place)?;
-                let file = place.write("marks.yaml", policy)?;
-                place.dfw_ok(&["plan", "--exit-code", &file.to_string_lossy()])?;
-            }
-            Ok(())
-        },
-    )?;
-    done
+    let writes = beside_nft(&place, || {
+        for sources in [CLIENT, OTHER].into_iter().cycle().take(20) {
+            let policy = policy(sources, "connection-mark: true");
+            apply(&place, &policy)?;
+            mark(&place)?;
+            let file = place.write("marks.yaml", policy)?;
+            place.dfw_ok(&["plan", "--exit-code", &file.to_string_lossy()])?;
+        }
+        Ok(())
+    })?;
+    ensure!(writes > 0, "nobody wrote");
+    Ok(())
 }
 
 /// What others do to the rules about marks is a difference, and the next apply mends it.
 fn marks_of_others_are_mended() -> Result<()> {
-    let world = World::new()?;
-    let host = &world.host;
+    let host = &Place::new()?;
     let policy = policy(CLIENT, "connection-mark: true");
     apply(host, &policy)?;
     let file = host.write("marks.yaml", &policy)?;
     let file = file.to_string_lossy();
-    let plan = |code: i32| -> Result<()> {
+    let plan = |code: i32| -> Result<String> {
         let told = host.dfw(&["plan", "--exit-code", &file])?;
         ensure!(
             told.code == Some(code),
@@ -206,7 +202,7 @@ fn marks_of_others_are_mended() -> Result<()> {
             told.stdout,
             told.stderr
         );
-        Ok(())
+        Ok(told.stdout)
     };
     plan(0)?;
     for change in [
@@ -223,9 +219,8 @@ fn marks_of_others_are_mended() -> Result<()> {
         let handles = table.facts.handles.get(chain);
         let first = handles.and_then(|all| all.first()).context("no rule")?;
         host.nft(&change.replace("FIRST", &first.to_string()))?;
-        plan(10).context(change)?;
+        let told = plan(10).context(change)?;
         // Not what dfw would have in its place.
-        let told = host.dfw(&["plan", &file])?.stdout;
         if let Some((_, rule)) = change.split_once(" ct ") {
             let (what, mark) = rule.split_once("0x").context("no mark")?;
             let number = mark.split(' ').next().unwrap_or_default();

@@ -128,9 +128,7 @@ fn accepted(lab: &Lab) -> Result<BTreeMap<String, u64>> {
             name.trim_end_matches(" {").clone_into(&mut chain);
         }
         if let Some((_, counter)) = line.split_once("counter packets ")
-            && [" accept", " goto remember"]
-                .iter()
-                .any(|end| line.contains(end))
+            && line.contains(" accept")
         {
             let packets = counter.split(' ').next().unwrap_or_default();
             *accepted.entry(chain.clone()).or_default() += packets.parse::<u64>()?;

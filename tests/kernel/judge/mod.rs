@@ -237,12 +237,15 @@ fn paths(
     }
 }
 
-/// The evaluator's steps are among those of the kernel, and both end at the same rule, but for those that
-/// decide nothing, or are mute.
+/// The evaluator's steps are among those of the kernel, and both end at the same rule, but for what comes
+/// behind it where a connection is marked.
 fn same_way(ruleset: &Ruleset, trace: &Trace, path: &Path) -> Result<()> {
-    let is_mute = |chain: &String, place: usize| ruleset.chains[chain].rules[place].is_mute();
     let mut path = path.clone();
-    path.retain(|(chain, place, end)| !is_mute(chain, *place) && *end != Outcome::Continue);
+    path.retain(|(chain, place, _)| {
+        let rule = &ruleset.chains[chain].rules[*place];
+        let marks = rule.is_about_marks() && chain == "remember";
+        !marks && !rule.is_mute()
+    });
     let mut rest = path.iter();
     for step in &trace.steps {
         let met = rest.any(|(chain, place, _)| *chain == step.chain && *place == step.rule);
