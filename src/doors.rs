@@ -16,7 +16,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::eval::{Connection, Flow, Outgoing, Packet};
 use crate::host::engine::{Container, Engine, GatewayMode, Kind, Published, Transport};
-use crate::host::listener::Listener;
+use crate::host::listener::{Listener, Role};
 use crate::host::{EndpointView, HostView, Publisher};
 use crate::ruleset::{Direction, Hook, L4Protocol};
 
@@ -120,7 +120,7 @@ pub fn ways(host: &HostView, around: &Surroundings) -> Vec<Way> {
                     let title = Publisher::Service(service).title();
                     let gateway = engine.network("docker_gwbridge");
                     ways.push(Way {
-                        target: Some((unspecified(true), published.port)),
+                        target: Some((unspecified(true), published.first)),
                         bridge: gateway.and_then(|network| network.bridge.clone()),
                         ..way(Door::Dnat, Reach::Anybody, published, title)
                     });
@@ -175,7 +175,7 @@ fn way(door: Door, reach: Reach, published: &Published, title: String) -> Way {
         reach,
         transport: published.transport,
         address: published.address,
-        port: Some(published.port),
+        port: Some(published.first),
         title,
         target: None,
         bridge: None,
@@ -217,17 +217,12 @@ fn to_published(
     }
     let served = host.listeners.iter().any(|listener| {
         listener.transport == published.transport
-            && listener.port == published.port
+            && listener.port == published.first
             && listener.takes(published.address)
-            && listener.owner.as_ref().is_some_and(|o| serves(&o.name))
+            && listener.serves_publication()
     });
     (served && door != Door::Loopback)
         .then(|| way(Door::Proxy, Reach::Anybody, &published, container.title()))
-}
-
-/// Whether it is a process that passes on what it takes, and does not only hold the port.
-fn serves(process: &str) -> bool {
-    !matches!(process, "conmon" | "podman" | "dockerd")
 }
 
 /// Whether the engine translates a loopback address also for who asks over a wire.
@@ -340,11 +335,18 @@ fn to_socket(host: &HostView, listener: &Listener) -> Vec<Way> {
     }
     let (door, title) = match host.container_of(owner) {
         Some(container) if container.host_network => (Door::HostNetwork, container.title()),
-        None if owner.is_rootless() => (
-            Door::Proxy,
-            format!("a rootless engine ({}, process {})", owner.name, owner.pid),
-        ),
-        Some(_) | None => return Vec::new(),
+        None => match owner.role {
+            Role::Rootless => {
+                let title = format!("a rootless engine ({}, process {})", owner.name, owner.pid);
+                (Door::Proxy, title)
+            }
+            Role::Proxy if !host.is_explained(listener) => {
+                let title = format!("an engine that was not asked (process {})", owner.pid);
+                (Door::Proxy, title)
+            }
+            Role::Proxy | Role::Engine | Role::Other => return Vec::new(),
+        },
+        Some(_) => return Vec::new(),
     };
     let both = listener.both_families.then_some(unspecified(true));
     [Some(listener.address), both]
@@ -455,6 +457,7 @@ impl Way {
             }),
             returns: false,
             resumes: false,
+            opened: false,
         }
     }
 }

@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::net::IpAddr;
 
 use crate::compile::key;
 use crate::host::HostView;
 use crate::host::engine::PortRange;
 use crate::policy::address::Entry;
-use crate::policy::{Policy, PortKey, read_text};
+use crate::policy::{Policy, PortKey, Protocol, read_text};
 
+/// How many containers are named beside one port.
+const TITLES: usize = 8;
 /// The name of the list of those who are allowed.
 const TRUSTED: &str = "trusted";
 
@@ -86,14 +89,20 @@ pub fn propose(host: &HostView, allow: &Allow) -> Result<Proposal, Invalid> {
     Ok(Proposal { text, policy })
 }
 
-/// Every port that is published or served by a container in the host's network, loopback left out.
-fn ports(host: &HostView) -> BTreeMap<PortKey, Titles> {
-    let mut ports: BTreeMap<PortKey, Titles> = BTreeMap::new();
+/// Where ports are: an address of the host or all, and a protocol.
+type Place = (Option<IpAddr>, Protocol);
+
+/// Every port that is published or served by a container in the host's network, loopback left out: the
+/// ranges of each place, with what has them.
+fn ports(host: &HostView) -> BTreeMap<Place, Vec<(u16, u16, String)>> {
+    let mut ports: BTreeMap<Place, Vec<(u16, u16, String)>> = BTreeMap::new();
     let mut add = |port: PortRange, title: String| {
-        let titles = ports.entry(key(&port)).or_default();
-        if !titles.contains(&title) {
-            titles.push(title);
-        }
+        let key = key(&port);
+        let place = (key.address, key.protocol);
+        ports
+            .entry(place)
+            .or_default()
+            .push((key.first, key.last, title));
     };
     for publication in host.publications() {
         let published = publication.published;
@@ -101,7 +110,8 @@ fn ports(host: &HostView) -> BTreeMap<PortKey, Titles> {
             continue;
         }
         let mut title = clean(&publication.of.title());
-        if published.port != published.container_port {
+        if (published.first, published.last) != (published.container_port, published.container_port)
+        {
             let _ = write!(title, ", its port {}", published.container_port);
         }
         if !publication.of.is_running() {
@@ -119,34 +129,76 @@ fn ports(host: &HostView) -> BTreeMap<PortKey, Titles> {
             continue;
         }
         let port = PortRange {
-            address: Some(listener.address).filter(|address| !address.is_unspecified()),
+            address: Some(listener.address),
             transport: listener.transport,
             first: listener.port,
             last: listener.port,
         };
-        add(
-            port,
-            format!("{}, in the host's network", clean(&container.title())),
-        );
+        let title = format!("{}, in the host's network", clean(&container.title()));
+        add(port, title);
     }
     ports
 }
 
-/// Ports in a row for the same container become a range.
-fn ranges(ports: BTreeMap<PortKey, Titles>) -> Vec<(PortKey, Titles)> {
-    let mut sorted: Vec<_> = ports.into_iter().collect();
-    sorted.sort_by_key(|(key, _)| (key.address, key.protocol, key.first));
+/// Cuts the ranges of each place into such as do not overlap, each with all that have it. Ports in a row
+/// for the same containers are one range.
+fn ranges(ports: BTreeMap<Place, Vec<(u16, u16, String)>>) -> Vec<(PortKey, Titles)> {
     let mut ranges: Vec<(PortKey, Titles)> = Vec::new();
-    for (key, titles) in sorted {
-        match ranges.last_mut() {
-            Some((before, same))
-                if *same == titles
-                    && (before.address, before.protocol) == (key.address, key.protocol)
-                    && before.last.checked_add(1) == Some(key.first) =>
-            {
-                before.last = key.last;
+    for ((address, protocol), ports) in ports {
+        // What begins and what ends before a port, and how many bear each title from there on.
+        let mut ends: BTreeMap<u32, Vec<(&str, bool)>> = BTreeMap::new();
+        for (first, last, title) in &ports {
+            ends.entry(u32::from(*first))
+                .or_default()
+                .push((title, true));
+            ends.entry(u32::from(*last) + 1)
+                .or_default()
+                .push((title, false));
+        }
+        let next = ends.keys().skip(1).copied().collect::<Vec<_>>();
+        let mut titles: BTreeMap<&str, usize> = BTreeMap::new();
+        for ((first, changes), next) in ends.iter().zip(next) {
+            for (title, begins) in changes {
+                let number = titles.entry(title).or_default();
+                *number = if *begins {
+                    *number + 1
+                } else {
+                    number.saturating_sub(1)
+                };
             }
-            _ => ranges.push((key, titles)),
+            titles.retain(|_, number| *number > 0);
+            let (Ok(first), Ok(last)) = (u16::try_from(*first), u16::try_from(next - 1)) else {
+                continue;
+            };
+            if titles.is_empty() {
+                continue;
+            }
+            let mut named: Titles = titles
+                .keys()
+                .take(TITLES)
+                .map(|t| (*t).to_owned())
+                .collect();
+            if let more @ 1.. = titles.len().saturating_sub(TITLES) {
+                named.push(format!("and {more} more"));
+            }
+            match ranges.last_mut() {
+                Some((before, same))
+                    if *same == named
+                        && (before.address, before.protocol) == (address, protocol)
+                        && before.last.checked_add(1) == Some(first) =>
+                {
+                    before.last = last;
+                }
+                _ => {
+                    let key = PortKey {
+                        address,
+                        protocol,
+                        first,
+                        last,
+                    };
+                    ranges.push((key, named));
+                }
+            }
         }
     }
     ranges.sort_by_key(|(key, _)| (key.first, key.protocol, key.address));

@@ -1,6 +1,5 @@
 //! The host that dfw runs on: its links and addresses, its engines, its sockets.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::net::IpAddr;
 
@@ -8,7 +7,8 @@ use crate::compile;
 use crate::doors::{Families, Surroundings};
 use crate::host::docker::{self, Ask, Unanswered};
 use crate::host::engine::{Engine, PortRange};
-use crate::host::{HostView, listener};
+use crate::host::local_ports::LocalPorts;
+use crate::host::{HostView, listener, process};
 use crate::kernel::{self, Kernel, Snapshot};
 use crate::netlink::link::{Address, Link};
 use crate::netlink::listener::Socket;
@@ -36,8 +36,9 @@ pub enum Sockets {
     None,
     /// Those at ports that an engine publishes.
     Published,
-    /// These, and those of docker-proxy: it listens before its engine tells of a port.
-    Proxied,
+    /// These, and those that serve published ports: docker-proxy listens before its engine tells of a
+    /// port, and a rootless engine is not asked.
+    Served,
     /// All.
     All,
 }
@@ -46,9 +47,10 @@ impl Sockets {
     /// Those that matter for rules where these engines are asked.
     #[must_use]
     pub fn of(ask: &Ask) -> Self {
-        match ask {
-            Ask::Nobody => Self::Published,
-            Ask::System | Ask::Running | Ask::At(_) => Self::Proxied,
+        if ask.is_nobody() {
+            Self::Published
+        } else {
+            Self::Served
         }
     }
 }
@@ -83,6 +85,7 @@ impl Site {
         let (links, addresses) = (kernel::links()?, kernel::addresses()?);
         let mut host = HostView::new(&links, &addresses, engines);
         host.remembered = former.to_vec();
+        host.local_ports = LocalPorts::read();
         host.old_kernel = is_old(&rustix::system::uname().release().to_string_lossy());
         if host.engines.is_empty() || !unanswered.is_empty() {
             let kernel = Kernel::open()?;
@@ -102,26 +105,28 @@ impl Site {
         let wanted = match sockets {
             Sockets::None => false,
             Sockets::Published => published,
-            Sockets::Proxied | Sockets::All => true,
+            Sockets::Served | Sockets::All => true,
         };
         if wanted {
             let mut waiting = kernel::listeners()?;
             if sockets != Sockets::All {
-                // A look at all processes is not for nothing.
-                let others = waiting.iter().any(|socket| !is_published(&host, socket));
-                let proxied = match sockets {
-                    Sockets::Proxied if others => {
-                        listener::proxied().map_err(kernel::Error::Processes)?
+                let is_known = |socket: &Socket| is_published(&host, socket);
+                let others: Vec<Socket> = match sockets {
+                    Sockets::Served => {
+                        let all = waiting.iter().copied();
+                        all.filter(|socket| !is_known(socket)).collect()
                     }
-                    _ => BTreeSet::new(),
+                    _ => Vec::new(),
                 };
-                waiting.retain(|socket| {
-                    is_published(&host, socket) || proxied.contains(&u64::from(socket.inode))
-                });
+                // A look at all processes is not for nothing.
+                let served = listener::served(&others, &host.engines);
+                let served = served.map_err(kernel::Error::Processes)?;
+                waiting
+                    .retain(|socket| is_known(socket) || served.contains(&u64::from(socket.inode)));
             }
             host.listeners =
                 listener::listeners(&waiting, &host.engines).map_err(kernel::Error::Processes)?;
-            host.blind = host.listeners.iter().any(|l| l.owner.is_none()) && !listener::sees_all();
+            host.blind = host.listeners.iter().any(|l| l.owner.is_none()) && !process::sees_all();
         }
         Ok(Self {
             host,
@@ -241,12 +246,13 @@ fn is_link_local(address: IpAddr) -> bool {
 
 /// Whether an engine publishes the port, or did.
 fn is_published(host: &HostView, socket: &Socket) -> bool {
-    host.publications()
-        .any(|publication| publication.published.port == socket.port)
-        || host
-            .remembered
-            .iter()
-            .any(|range| (range.first..=range.last).contains(&socket.port))
+    host.publications().any(|publication| {
+        let published = publication.published;
+        (published.first..=published.last).contains(&socket.port)
+    }) || host
+        .remembered
+        .iter()
+        .any(|range| (range.first..=range.last).contains(&socket.port))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::expect::Report;
-use crate::host::listener::netlink_holder;
+use crate::host::process::netlink_holder;
 use crate::kernel::{self, Refusal};
 use crate::netlink::batch::What;
 use crate::output::diagnostic::to_json;

@@ -1,36 +1,56 @@
 //! Which engines a verb asks, and what is told of those.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
 use crate::compile;
 use crate::diagnostic::Diagnostic;
-use crate::host::docker::Ask;
+use crate::host::docker::{Ask, System};
+use crate::host::listener::{Listener, Role};
 use crate::host::{HostView, Publication};
 use crate::policy::Policy;
 use crate::site::Site;
 
+/// How many sockets of an engine are listed.
+const LISTED: usize = 5;
+
 /// Which engines a verb asks.
 #[derive(Debug, clap::Args)]
 pub(super) struct EngineArgs {
-    /// The engine to ask: a path, tcp://HOST:PORT, running, none
+    /// The engine to ask: a path, tcp://HOST:PORT, system, running, none
     ///
-    /// If not given, Docker and Podman are asked at /run/docker.sock and /run/podman/podman.sock. With
-    /// `running` only those that run already: to ask Podman at a socket of systemd's starts it.
+    /// May be given several times, or as a list with commas. `system`, the default, asks Docker and Podman
+    /// at /run/docker.sock and /run/podman/podman.sock; `running` asks only those of them that run
+    /// already: a question to Podman at a socket of systemd's starts it.
     #[arg(
         long,
         value_name = "ENGINE",
         env = "DFW_DOCKER_HOST",
+        value_delimiter = ',',
         hide_env_values = true
     )]
-    docker_host: Option<String>,
+    docker_host: Option<Vec<String>>,
 }
 
 impl EngineArgs {
     pub(super) fn ask(&self) -> Ask {
-        match self.docker_host.as_deref() {
-            None => Ask::System,
-            Some("none" | "") => Ask::Nobody,
-            Some("running") => Ask::Running,
-            Some(address) => Ask::At(address.to_owned()),
+        let Some(given) = &self.docker_host else {
+            return Ask {
+                system: System::All,
+                ..Ask::default()
+            };
+        };
+        let mut ask = Ask::default();
+        for engine in given {
+            match engine.trim() {
+                "none" | "" => {}
+                "running" => ask.system = System::Running,
+                "system" => ask.system = System::All,
+                address if ask.names(address) => {}
+                address => ask.named.push(address.to_owned()),
+            }
         }
+        ask
     }
 }
 
@@ -57,9 +77,14 @@ pub(super) fn notices(policy: &Policy, found: &Site) -> Vec<Diagnostic> {
                 ),
             })
     });
-    let held = compile::unnamed(policy, &found.host)
-        .filter_map(|publication| held(&found.host, &publication));
-    let mut notices: Vec<Diagnostic> = unanswered.chain(held).collect();
+    let held = compile::unnamed(policy, &found.host).flat_map(|publication| {
+        let holders = publication
+            .holders(&found.host)
+            .map(move |holder| held(holder, &publication));
+        holders.collect::<Vec<_>>()
+    });
+    let unasked = unasked(&found.host);
+    let mut notices: Vec<Diagnostic> = unanswered.chain(held).chain(unasked).collect();
     notices.dedup_by(|a, b| a.message == b.message);
     notices
 }
@@ -76,19 +101,61 @@ pub(super) fn unanswered(found: &Site) -> Vec<Diagnostic> {
 }
 
 /// A service of the host at a port that a container would publish.
-fn held(host: &HostView, publication: &Publication<'_>) -> Option<Diagnostic> {
-    let holder = publication.holder(host)?;
+fn held(holder: &Listener, publication: &Publication<'_>) -> Diagnostic {
     let by = match &holder.owner {
         Some(owner) => format!("`{}` (process {})", owner.name, owner.pid),
         None => "a process that cannot be seen from here".to_owned(),
     };
-    let port = compile::key(&publication.published.port());
+    let port = SocketAddr::new(holder.address, holder.port);
+    let protocol = holder.transport.name();
     let title = publication.of.title();
-    Some(
-        Diagnostic::warning(
-            "port-held",
-            format!("port {port}, which container {title} publishes, is held by {by}"),
-        )
-        .help("it counts as a service of this host and is left alone; name the port in the policy to have it guarded"),
+    Diagnostic::warning(
+        "port-held",
+        format!("port {port}/{protocol}, which container {title} publishes, is held by {by}"),
     )
+    .help("it counts as a service of this host and is left alone; name the port in the policy to have it guarded")
+}
+
+/// Sockets that serve published ports of engines that were not asked: their ports are closed like all
+/// that no policy names, but what else these engines open is not known.
+pub(super) fn unasked(host: &HostView) -> Vec<Diagnostic> {
+    let mut engines: BTreeMap<Option<u32>, (Role, BTreeSet<String>)> = BTreeMap::new();
+    for listener in host
+        .serving()
+        .filter(|listener| !host.is_explained(listener))
+    {
+        if let Some(owner) = &listener.owner {
+            let by = match owner.role {
+                Role::Rootless => Some(owner.pid),
+                _ => owner.parent,
+            };
+            let port = SocketAddr::new(listener.address, listener.port);
+            let (_, ports) = engines.entry(by).or_insert((owner.role, BTreeSet::new()));
+            ports.insert(format!("{port}/{}", listener.transport.name()));
+        }
+    }
+    let notice = |(by, (role, ports)): (Option<u32>, (Role, BTreeSet<String>))| {
+        let by = by.map_or_else(String::new, |pid| format!(" (process {pid})"));
+        let more = ports.len().saturating_sub(LISTED);
+        let mut ports: Vec<String> = ports.into_iter().take(LISTED).collect();
+        ports.extend((more > 0).then(|| format!("{more} more")));
+        let ports = ports.join(", ");
+        match role {
+            Role::Rootless => Diagnostic::warning(
+                "rootless-engine",
+                format!("a rootless engine{by} publishes {ports}"),
+            )
+            .help("`default: deny` closes these sockets; a key in the policy opens them to its sources"),
+            _ => Diagnostic::warning(
+                "engine-not-asked",
+                format!("an engine that was not asked{by} publishes {ports}"),
+            )
+            .help(
+                "`default: deny` closes these sockets, but what is routed straight to its containers \
+                 is not known",
+            )
+            .help("name its socket: `--docker-host` may be given several times"),
+        }
+    };
+    engines.into_iter().map(notice).collect()
 }

@@ -115,6 +115,7 @@ impl Connection {
                 connection: None,
                 returns: false,
                 resumes: false,
+                opened: false,
             })
             .collect()
     }

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::names::Context;
-use super::published::UNNAMED;
 use super::{Compiler, segment};
 use crate::policy::{PortKey, PortPolicy, Protocol};
 use crate::ruleset::{Elements, Expression, Family, L4Protocol, Rule, Set, Tuple, Verdict};
@@ -40,12 +39,11 @@ impl Compiler<'_> {
                 .or_default()
                 .push((key, verdict));
         }
-        for key in &unnamed {
-            let verdict = Verdict::Goto(UNNAMED.to_owned());
+        for (key, verdict) in &unnamed {
             by_address
                 .entry(key.address)
                 .or_default()
-                .push((key, verdict));
+                .push((key, verdict.clone()));
         }
         let anywhere = by_address.remove(&None).unwrap_or_default();
 

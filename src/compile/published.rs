@@ -2,78 +2,73 @@
 //! port is behind a container's own.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::Compiler;
 use super::names::Context;
+use super::ports::Ports;
+use super::{Compiler, own};
 use crate::host::engine::{PortRange, Transport};
+use crate::host::listener::{Listener, Role};
 use crate::host::{HostView, Publication};
 use crate::policy::{DefaultAction, Policy, PortKey, Protocol};
-use crate::ruleset::{Elements, Rule, Ruleset, Set, Verdict};
+use crate::ruleset::{Elements, Expression, Family, Rule, Ruleset, Set, Verdict};
 
-/// The chain for sockets of the engine at ports that no policy names.
-pub(super) const UNNAMED: &str = "unnamed";
+/// The chain for sockets of the engine at ports that no policy names; the same for ports of which a
+/// service of the host has one family.
+const UNNAMED: &str = "unnamed";
+const UNNAMED_V4: &str = "unnamed-ip4";
+const UNNAMED_V6: &str = "unnamed-ip6";
+
+/// Every address of IPv4, and of IPv6.
+const V4: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+const V6: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+
+/// Where a socket is: a protocol at an address, which may be every one of a family.
+type Place = (IpAddr, Protocol);
 
 impl Compiler<'_> {
-    /// The ports that an engine publishes and no policy names, as keys. The sockets there are the
-    /// engine's, so `default: deny` means them; a port that a service of the host holds is never
-    /// among them.
-    pub(super) fn unnamed(&mut self) -> Vec<PortKey> {
+    /// The ports that an engine publishes and no policy names, as keys, and what becomes of packets to
+    /// them.
+    pub(super) fn unnamed(&mut self) -> Vec<(PortKey, Verdict)> {
         if self.policy.default == DefaultAction::Allow {
             return Vec::new();
         }
-        let mut ports: BTreeMap<(Option<IpAddr>, Protocol), BTreeSet<u16>> = BTreeMap::new();
-        for publication in unnamed(self.policy, self.host) {
-            if publication.holder(self.host).is_none() {
-                let PortRange {
-                    address,
-                    transport,
-                    first: port,
-                    ..
-                } = publication.published.port();
-                let place = (address, protocol(transport));
-                ports.entry(place).or_default().insert(port);
-            }
-        }
-        let remembered = self.host.remembered.iter().copied();
-        for range in remembered.chain(self.host.proxied()) {
-            let place = (range.address, protocol(range.transport));
-            for port in range.first..=range.last {
-                let single = PortRange {
-                    first: port,
-                    last: port,
-                    ..range
-                };
-                if self.host.holder(&single, false).is_none() {
-                    ports.entry(place).or_default().insert(port);
-                }
-            }
-        }
-        for ((address, protocol), ports) in &mut ports {
-            ports.retain(|port| {
+        let mut keys = Vec::new();
+        let mut add = |address: Option<IpAddr>, protocol: Protocol, ports: &Ports, chain: &str| {
+            keys.extend(ports.ranges().iter().map(|&(first, last)| {
                 let key = PortKey {
-                    address: *address,
-                    protocol: *protocol,
-                    first: *port,
-                    last: *port,
-                };
-                decisive(self.policy, &key).is_none()
-            });
-        }
-        let keys: Vec<PortKey> = ports
-            .iter()
-            .flat_map(|((address, protocol), ports)| {
-                ranges(ports).into_iter().map(|(first, last)| PortKey {
-                    address: *address,
-                    protocol: *protocol,
+                    address,
+                    protocol,
                     first,
                     last,
-                })
-            })
+                };
+                (key, Verdict::Goto(chain.to_owned()))
+            }));
+        };
+        let mut closed = closed(self.policy, self.host);
+        for protocol in Protocol::ALL {
+            let mut take = |family| closed.remove(&(family, protocol)).unwrap_or_default();
+            let (v4, v6) = (take(V4), take(V6));
+            add(None, protocol, &v4.intersection(&v6), UNNAMED);
+            add(None, protocol, &v4.without(&v6), UNNAMED_V4);
+            add(None, protocol, &v6.without(&v4), UNNAMED_V6);
+        }
+        for ((address, protocol), ports) in &closed {
+            add(Some(*address), *protocol, ports, UNNAMED);
+        }
+        let chains: BTreeSet<&str> = keys
+            .iter()
+            .filter_map(|(_, verdict)| verdict.chain())
             .collect();
-        if !keys.is_empty() {
-            let rules = self.refuse_unnamed(&[]);
-            self.chain(UNNAMED, rules);
+        for chain in chains {
+            let family = match chain {
+                UNNAMED_V4 => Some(Family::V4),
+                UNNAMED_V6 => Some(Family::V6),
+                _ => None,
+            };
+            let matches = family.map(Expression::Family);
+            let rules = self.refuse_unnamed(matches.as_slice());
+            self.chain(chain, rules);
         }
         keys
     }
@@ -154,11 +149,106 @@ pub fn unnamed<'a>(policy: &Policy, host: &'a HostView) -> impl Iterator<Item = 
     })
 }
 
-/// Ports as a policy would name them.
+/// The ports of sockets that `default: deny` closes without a key: those that engines publish, those that
+/// serve published ports of whatever engine, and those that were published when the engine answered
+/// last. Per address and family, for a service of the host that has a port in one of them stays as it
+/// is.
+fn closed(policy: &Policy, host: &HostView) -> BTreeMap<Place, Ports> {
+    let mut ranges: BTreeMap<Place, Vec<(u16, u16)>> = BTreeMap::new();
+    let mut add = |address: IpAddr, port: &PortRange, ports: &Ports| {
+        let place = (address, protocol(port.transport));
+        ranges.entry(place).or_default().extend(ports.ranges());
+    };
+    let published = |add: &mut dyn FnMut(IpAddr, &PortRange, &Ports),
+                     address: IpAddr,
+                     port: &PortRange,
+                     running: bool| {
+        let automatic = automatic(host, port);
+        let own = free(host, address, port, running).without(&automatic);
+        // Where nobody else has the other family, it is closed as well: an engine may come to publish
+        // in both.
+        if let Some(other) = other(address) {
+            let taken = own.intersection(&free(host, other, port, running));
+            add(other, port, &taken);
+        }
+        add(address, port, &own);
+    };
+    for publication in host.publications() {
+        let port = publication.published.port();
+        for address in publication
+            .addresses()
+            .filter(|address| !address.is_loopback())
+        {
+            published(&mut add, address, &port, publication.of.is_running());
+        }
+    }
+    for port in &host.remembered {
+        let addresses = port.address.map_or(vec![V4, V6], |address| vec![address]);
+        for address in addresses {
+            published(&mut add, address, port, false);
+        }
+    }
+    for listener in host.serving() {
+        let port = PortRange {
+            address: Some(listener.address),
+            transport: listener.transport,
+            first: listener.port,
+            last: listener.port,
+        };
+        let addresses = [listener.address].into_iter();
+        for address in addresses.chain(listener.both_families.then_some(V4)) {
+            if listener
+                .owner
+                .as_ref()
+                .is_some_and(|owner| owner.role == Role::Proxy)
+            {
+                published(&mut add, address, &port, true);
+            } else {
+                add(address, &port, &free(host, address, &port, true));
+            }
+        }
+    }
+    let closed = ranges.into_iter().map(|((address, protocol), ranges)| {
+        let named = policy.ports.keys().filter(|key| {
+            let same_place = key.address.is_none_or(|named| named == address);
+            key.protocol == protocol && same_place
+        });
+        let named: Ports = named.map(|key| (key.first, key.last)).collect();
+        let ports: Ports = ranges.into_iter().collect();
+        ((address, protocol), ports.without(&named))
+    });
+    closed.filter(|(_, ports)| !ports.is_empty()).collect()
+}
+
+/// The other family, of what is every address of one.
+fn other(address: IpAddr) -> Option<IpAddr> {
+    match address {
+        V4 => Some(V6),
+        V6 => Some(V4),
+        _ => None,
+    }
+}
+
+/// Those of the ports that no service of the host has at an address.
+fn free(host: &HostView, address: IpAddr, port: &PortRange, engine_holds: bool) -> Ports {
+    let held = host.holders(address, port, engine_holds);
+    let held: Ports = held.map(|Listener { port, .. }| (*port, *port)).collect();
+    let ports = Ports::from_iter([(port.first, port.last)]);
+    ports.without(&held)
+}
+
+/// The ports that the kernel may choose for requests of this host, for nothing of an engine's holds them:
+/// guarded by number, their replies would be lost.
+fn automatic(host: &HostView, port: &PortRange) -> Ports {
+    let automatic = own::automatic(&host.local_ports);
+    automatic.without(&own::served(host, protocol(port.transport)))
+}
+
+/// Ports as a policy would name them, which knows no families.
 #[must_use]
 pub fn key(ports: &PortRange) -> PortKey {
     PortKey {
-        address: ports.address,
+        address: ports.address.filter(|address| !address.is_unspecified()),
         protocol: protocol(ports.transport),
         first: ports.first,
         last: ports.last,
@@ -182,7 +272,9 @@ pub fn decisive<'a>(policy: &'a Policy, port: &PortKey) -> Option<&'a PortKey> {
 /// Whether there are any [`remembered`] ports in a ruleset, of which no elements need be known.
 #[must_use]
 pub fn remembers(ruleset: &Ruleset) -> bool {
-    ruleset.chains.contains_key(UNNAMED)
+    [UNNAMED, UNNAMED_V4, UNNAMED_V6]
+        .iter()
+        .any(|chain| ruleset.chains.contains_key(*chain))
 }
 
 /// The ports that a ruleset guards because an engine published them when it was compiled.
@@ -210,36 +302,29 @@ pub fn remembered(ruleset: &Ruleset) -> Vec<PortRange> {
             else {
                 continue;
             };
-            let unnamed = map
-                .iter()
-                .filter(|(_, _, verdict)| verdict.chain() == Some(UNNAMED));
-            ranges.extend(unnamed.map(|(first, last, _)| PortRange {
-                address,
-                transport,
-                first: *first,
-                last: *last,
+            ranges.extend(map.iter().filter_map(|(first, last, verdict)| {
+                let address = match verdict.chain()? {
+                    UNNAMED => address,
+                    UNNAMED_V4 => Some(V4),
+                    UNNAMED_V6 => Some(V6),
+                    _ => return None,
+                };
+                Some(PortRange {
+                    address,
+                    transport,
+                    first: *first,
+                    last: *last,
+                })
             }));
         }
     }
     ranges
 }
 
-fn protocol(transport: Transport) -> Protocol {
+pub(super) fn protocol(transport: Transport) -> Protocol {
     match transport {
         Transport::Tcp => Protocol::Tcp,
         Transport::Udp => Protocol::Udp,
         Transport::Sctp => Protocol::Sctp,
     }
-}
-
-/// Ascending ports as ranges.
-fn ranges(ports: &BTreeSet<u16>) -> Vec<(u16, u16)> {
-    let mut ranges: Vec<(u16, u16)> = Vec::new();
-    for port in ports {
-        match ranges.last_mut() {
-            Some((_, last)) if last.checked_add(1) == Some(*port) => *last = *port,
-            _ => ranges.push((*port, *port)),
-        }
-    }
-    ranges
 }

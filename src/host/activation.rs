@@ -6,7 +6,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::listener;
+use super::process;
 
 /// Whether nobody but systemd listens at a path, and it would start an engine for whoever connects.
 pub(super) fn is_asleep(path: &Path) -> bool {
@@ -14,7 +14,7 @@ pub(super) fn is_asleep(path: &Path) -> bool {
         return false;
     };
     let sockets = std::fs::read("/proc/net/unix").unwrap_or_default();
-    listener::waits_for_clients(bound(&sockets, &path))
+    process::waits_for_clients(bound(&sockets, &path))
 }
 
 /// The inodes of the sockets that wait for clients at a path, by `/proc/net/unix`. Anybody may bind

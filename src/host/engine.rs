@@ -15,6 +15,9 @@ pub struct Engine {
     /// What it writes its rules with, such as `iptables` or `nftables`; `None` if it does not say,
     /// which engines before 28 never do.
     pub firewall: Option<String>,
+    /// The process that listens at its socket, which is systemd where that starts the engine; `None`
+    /// where it is not known.
+    pub process: Option<u32>,
     /// Its networks.
     pub networks: Vec<Network>,
     /// Its containers, also those that do not run.
@@ -168,7 +171,8 @@ impl Transport {
 /// Ports of this host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PortRange {
-    /// The address of the host, or any.
+    /// The address of the host; an unspecified one is every address of its family, `None` every address
+    /// of both.
     pub address: Option<IpAddr>,
     /// The protocol.
     pub transport: Transport,
@@ -178,28 +182,32 @@ pub struct PortRange {
     pub last: u16,
 }
 
-/// A port of the host and the container's port behind it.
+/// A port of the host and the container's port behind it. Of a container that does not run it may be
+/// a range, of which the engine takes one when it starts it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Published {
     /// The protocol.
     pub transport: Transport,
     /// The address of the host; `0.0.0.0` is every IPv4 address, `::` every IPv6 address.
     pub address: IpAddr,
-    /// The port of the host. Networks in mode `routed` do not use it, but it is what `-p` says.
-    pub port: u16,
+    /// The port of the host, the first of a range. Networks in mode `routed` do not use it, but it is
+    /// what `-p` says.
+    pub first: u16,
+    /// The last port of the range, at least `first`.
+    pub last: u16,
     /// The port of the container.
     pub container_port: u16,
 }
 
 impl Published {
-    /// The port of the host.
+    /// The ports of the host, of all addresses if it is every address of a family.
     #[must_use]
     pub fn port(&self) -> PortRange {
         PortRange {
             address: Some(self.address).filter(|address| !address.is_unspecified()),
             transport: self.transport,
-            first: self.port,
-            last: self.port,
+            first: self.first,
+            last: self.last,
         }
     }
 }
@@ -216,6 +224,14 @@ impl Container {
 }
 
 impl Engine {
+    /// Puts everything into the order in which it is shown.
+    pub(super) fn sort(&mut self) {
+        self.networks.sort_by(|a, b| a.name.cmp(&b.name));
+        let name = |container: &Container| (container.name.clone(), container.id.clone());
+        self.containers.sort_by_cached_key(name);
+        self.services.sort_by(|a, b| a.name.cmp(&b.name));
+    }
+
     /// A network by its name.
     #[must_use]
     pub fn network(&self, name: &str) -> Option<&Network> {

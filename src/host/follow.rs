@@ -1,21 +1,23 @@
 //! Staying with a container engine: asking it again whenever it says that something has changed.
 
 use std::convert::Infallible;
-use std::future::pending;
+use std::mem;
 use std::path::Path;
 use std::pin::pin;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bollard::errors::Error as ApiError;
-use bollard::models::{EventMessage, EventMessageTypeEnum as Kind};
+use bollard::models::EventMessage;
 use bollard::query_parameters::EventsOptionsBuilder;
 use futures_util::future::{Either, select};
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
-use super::docker::{self, Ask, Connection, Refusal, Told, Unanswered};
+use super::docker::{self, Ask, Connection, Refusal, System, Unanswered};
 use super::engine::Engine;
+use super::inventory::{Changes, Inventory};
+use super::transport::path;
 
 /// How long it takes until an engine that was lost is asked again: at first, and at most.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
@@ -27,6 +29,10 @@ const WAIT_FOR_SOCKET: Duration = Duration::from_mins(1);
 const OVERLAP: u64 = 2;
 /// When it is asked again for containers of which it said nothing in time.
 const AGAIN: Duration = Duration::from_secs(5);
+/// When it is asked for everything again: an event may be lost.
+const RESYNC: Duration = Duration::from_hours(1);
+/// How far questions are apart: what happens meanwhile, however much it is, is one question.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// What has become of an engine.
 #[derive(Debug)]
@@ -49,48 +55,49 @@ pub enum Report {
 
 /// The addresses of the engines that are followed.
 #[must_use]
-pub fn addresses(whom: &Ask) -> Vec<String> {
-    match whom {
-        Ask::Nobody => Vec::new(),
-        Ask::At(address) => vec![address.clone()],
-        Ask::System | Ask::Running => {
-            let same =
-                Path::new("/var/run").canonicalize().ok() == Path::new("/run").canonicalize().ok();
-            let sockets = docker::SOCKETS.iter();
-            let sockets = sockets.filter(|path| !(same && path.starts_with("/var/run/")));
-            sockets.map(|path| (*path).to_owned()).collect()
+pub fn addresses(ask: &Ask) -> Vec<String> {
+    let mut addresses = ask.named.clone();
+    if ask.system != System::No {
+        let same =
+            Path::new("/var/run").canonicalize().ok() == Path::new("/run").canonicalize().ok();
+        let sockets = docker::SOCKETS.iter();
+        let sockets = sockets.filter(|path| !(same && path.starts_with("/var/run/")));
+        addresses.extend(sockets.map(|path| (*path).to_owned()));
+    }
+    let mut unique: Vec<String> = Vec::new();
+    for address in addresses {
+        if !unique.iter().any(|known| path(known) == path(&address)) {
+            unique.push(address);
         }
     }
+    unique
 }
 
 /// Follows an engine for ever, reporting at once and then after every change. `wake` has it asked
 /// again at once.
 pub async fn follow(address: &str, mut tell: impl FnMut(Report), wake: &Notify) -> Infallible {
     let mut wait = FIRST_WAIT;
-    let mut told = Told::new();
+    let mut inventory = Inventory::default();
     loop {
         let refusal = match docker::connect(address).await {
             Ok(connection) => {
-                match stay(address, &connection, &mut told, &mut tell, wake, &mut wait).await {
+                match stay(&connection, &mut inventory, &mut tell, wake, &mut wait).await {
                     Ok(never) => match never {},
                     Err(refusal) => refusal,
                 }
             }
             Err(refusal) => refusal,
         };
-        let path = docker::path(address);
+        let path = path(address);
         // Whoever makes the socket, or starts the engine behind it, wakes this.
         let will_wake = match refusal {
-            Refusal::NobodyThere => path.starts_with('/') && !Path::new(path).exists(),
+            Refusal::NobodyThere => path.is_absolute() && !path.exists(),
             Refusal::Asleep => true,
             _ => false,
         };
         tell(match refusal {
             Refusal::NobodyThere | Refusal::Asleep => Report::Absent,
-            refusal => Report::Silent(Unanswered {
-                address: address.to_owned(),
-                reason: refusal.to_string(),
-            }),
+            refusal => Report::Silent(refusal.at(address)),
         });
         let pause = if will_wake {
             wait = FIRST_WAIT;
@@ -109,9 +116,8 @@ pub async fn follow(address: &str, mut tell: impl FnMut(Report), wake: &Notify) 
 
 /// Stays with an engine until it goes.
 async fn stay(
-    address: &str,
     connection: &Connection,
-    told: &mut Told,
+    inventory: &mut Inventory,
     tell: &mut impl FnMut(Report),
     wake: &Notify,
     wait: &mut Duration,
@@ -122,101 +128,74 @@ async fn stay(
         .since(&since.to_string())
         .build();
     let mut events = pin!(connection.docker.events(Some(options)));
+    let mut changes = Changes::everything();
+    let mut resync = Instant::now() + RESYNC;
     loop {
-        let mut asking = pin!(timeout(
-            docker::PATIENCE,
-            docker::answers_of(connection, told)
-        ));
-        let mut outdated = false;
-        let answers = loop {
-            match select(asking.as_mut(), events.next()).await {
-                Either::Left((answers, _)) => break answers,
-                Either::Right((event, _)) => {
-                    if matters(event)? {
-                        outdated = true;
-                        tell(Report::Stir);
+        let asked = Instant::now();
+        let due = mem::take(&mut changes);
+        {
+            let mut asking = pin!(timeout(
+                docker::PATIENCE,
+                inventory.update(connection, &due)
+            ));
+            loop {
+                match select(asking.as_mut(), events.next()).await {
+                    Either::Left((done, _)) => break done.map_err(|_| Refusal::Slow)??,
+                    Either::Right((event, _)) => {
+                        if changes.add(event_of(event)?) {
+                            tell(Report::Stir);
+                        }
                     }
                 }
             }
-        };
-        let answers = match answers {
-            Ok(Ok(answers)) => answers,
-            Ok(Err(refusal)) => return Err(refusal),
-            Err(_) => return Err(Refusal::Slow),
-        };
-        let partial = answers.partial;
-        let engine = Box::new(docker::engine(address, answers));
+        }
+        let partial = !inventory.busy().is_empty();
+        let engine = Box::new(inventory.engine());
         tell(Report::Answer { engine, partial });
         *wait = FIRST_WAIT;
-        let mut again = pin!(async {
-            if partial {
-                sleep(AGAIN).await;
-            } else {
-                pending::<()>().await;
-            }
-        });
-        let (mut created, mut quiet) = (false, false);
-        while !outdated {
+        let again = asked + AGAIN;
+        let next = if partial { resync.min(again) } else { resync };
+        let mut quiet = false;
+        while changes.is_empty() {
             let woken = pin!(wake.notified());
-            outdated = match select(events.next(), select(woken, again.as_mut())).await {
-                Either::Left((event, _)) => {
-                    created = is_creation(event.as_ref());
-                    matters(event)?
+            match timeout_at(next, select(events.next(), woken)).await {
+                Ok(Either::Left((event, _))) => {
+                    changes.add(event_of(event)?);
                 }
-                Either::Right((which, _)) => {
-                    quiet = matches!(which, Either::Right(_));
-                    true
+                Ok(Either::Right(_)) => changes = Changes::everything(),
+                Err(_) => {
+                    quiet = true;
+                    changes = if Instant::now() >= resync {
+                        resync = Instant::now() + RESYNC;
+                        Changes::everything()
+                    } else {
+                        Changes::of(inventory.busy().clone())
+                    };
                 }
-            };
+            }
         }
-        // One that stops says so of its containers, and connects no more. One that creates a container
-        // tells its ports until it starts it, which is soon.
-        if !created {
-            docker::is_awake(address)?;
-        }
-        // Whatever else has happened by now, the same answers tell.
-        while let Some(Some(Ok(_))) = events.next().now_or_never() {}
         if !quiet {
             tell(Report::Stir);
         }
+        // The first question comes at once; those about a flood of events come one by one.
+        while let Ok(event) = timeout_at(asked + PAUSE, events.next()).await {
+            changes.add(event_of(event)?);
+        }
+        // Whatever else has happened by now, the same answers tell.
+        while let Some(event) = events.next().now_or_never() {
+            changes.add(event_of(event)?);
+        }
+        // One that stops says so of its containers, and connects no more. One that creates a container
+        // tells its ports until it starts it, which is soon.
+        if !changes.are_creations() {
+            docker::is_awake(&connection.address)?;
+        }
     }
 }
 
-fn is_creation(event: Option<&Result<EventMessage, ApiError>>) -> bool {
-    let action = event.and_then(|event| event.as_ref().ok()?.action.as_deref());
-    action == Some("create")
-}
-
-/// Whether what an engine publishes may have changed; or what the end of all events means.
-fn matters(event: Option<Result<EventMessage, ApiError>>) -> Result<bool, Refusal> {
-    match event {
-        Some(Ok(event)) => Ok(concerns(event.typ, event.action.as_deref())),
-        Some(Err(error)) => Err(error.into()),
-        None => Err(Refusal::NobodyThere),
-    }
-}
-
-/// Whether what an engine publishes may have changed: not by what happens inside of containers, nor by
-/// what they are made of. Podman 3 could not be asked for some kinds of events only.
-fn concerns(kind: Option<Kind>, action: Option<&str>) -> bool {
-    if matches!(kind, Some(Kind::IMAGE | Kind::VOLUME | Kind::BUILDER)) {
-        return false;
-    }
-    action.is_none_or(|action| {
-        let inside = [
-            "exec_",
-            "health_status",
-            "top",
-            "attach",
-            "detach",
-            "resize",
-            "archive-",
-            "copy",
-            "export",
-            "commit",
-        ];
-        !inside.iter().any(|prefix| action.starts_with(prefix))
-    })
+/// An event, or what the end of all events means.
+fn event_of(event: Option<Result<EventMessage, ApiError>>) -> Result<EventMessage, Refusal> {
+    event.ok_or(Refusal::NobodyThere)?.map_err(Refusal::from)
 }
 
 #[cfg(test)]
@@ -224,25 +203,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_changes_no_port_is_left_out() {
-        for action in [
-            "create", "start", "die", "destroy", "connect", "update", "reload",
-        ] {
-            assert!(concerns(Some(Kind::CONTAINER), Some(action)), "{action}");
-        }
-        for action in ["exec_create: sh", "health_status: healthy", "top"] {
-            assert!(!concerns(Some(Kind::CONTAINER), Some(action)), "{action}");
-        }
-        assert!(!concerns(Some(Kind::IMAGE), Some("pull")));
-        assert!(!concerns(Some(Kind::VOLUME), Some("create")));
-        assert!(concerns(Some(Kind::NETWORK), Some("create")));
-        assert!(concerns(None, None));
-    }
-
-    #[test]
     fn nobody_is_followed_if_nobody_is_asked() {
-        assert!(addresses(&Ask::Nobody).is_empty());
-        assert_eq!(addresses(&Ask::At("/x".to_owned())), ["/x"]);
-        assert!(addresses(&Ask::System).contains(&"/run/docker.sock".to_owned()));
+        assert!(addresses(&Ask::default()).is_empty());
+        let two = Ask {
+            named: ["/x", "unix:///x", "/y"].map(str::to_owned).into(),
+            ..Ask::default()
+        };
+        assert_eq!(addresses(&two), ["/x", "/y"]);
+        let both = Ask {
+            system: System::All,
+            ..Ask::at("/run/docker.sock")
+        };
+        let followed = addresses(&both);
+        assert!(followed.contains(&"/run/podman/podman.sock".to_owned()));
+        let docker = followed
+            .iter()
+            .filter(|address| *address == "/run/docker.sock");
+        assert_eq!(docker.count(), 1);
     }
 }

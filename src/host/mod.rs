@@ -7,19 +7,25 @@
 //! ```
 
 mod activation;
-mod busy;
+mod answers;
 pub mod docker;
 pub mod engine;
 pub mod follow;
+mod inventory;
 mod links;
 pub mod listener;
+pub mod local_ports;
+pub mod process;
+mod summary;
+mod transport;
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::netlink::link::{Address, Link};
-use engine::{Container, Engine, PortRange, Published};
-use listener::{Listener, Owner};
+use engine::{Container, Engine, Kind, PortRange, Published, Transport};
+use listener::{Listener, Owner, Role};
+use local_ports::LocalPorts;
 
 /// The host as the compiler sees it. The default knows nothing, which is what `check` and `show`
 /// work with: they need no kernel and no engine.
@@ -43,6 +49,8 @@ pub struct HostView {
     pub listeners: Vec<Listener>,
     /// Ports of the host that were published when the engine answered last, where it does not now.
     pub remembered: Vec<PortRange>,
+    /// The ports that the kernel chooses from for this host's own requests.
+    pub local_ports: LocalPorts,
     /// Whether there may be processes that are not to be seen from here, docker-proxy among them.
     pub blind: bool,
     /// Whether the kernel may be too old to tell, where packets are forwarded, that they stay on one
@@ -72,10 +80,20 @@ pub enum Publisher<'a> {
 }
 
 impl Publication<'_> {
-    /// The service of this host that has the port instead, see [`HostView::holder`].
-    #[must_use]
-    pub fn holder<'a>(&self, host: &'a HostView) -> Option<&'a Listener> {
-        host.holder(&self.published.port(), self.of.is_running())
+    /// The families in which it is published: Podman says `0.0.0.0` and means both.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        let address = self.published.address;
+        let v4 = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        let both = self.engine.kind == Kind::Podman && address == v4;
+        let other = both.then_some(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+        [address].into_iter().chain(other)
+    }
+
+    /// The services of this host that have some of its ports instead, see [`HostView::holders`].
+    pub fn holders<'a>(&self, host: &'a HostView) -> impl Iterator<Item = &'a Listener> {
+        let (port, running) = (self.published.port(), self.of.is_running());
+        self.addresses()
+            .flat_map(move |address| host.holders(address, &port, running))
     }
 }
 
@@ -142,41 +160,78 @@ impl HostView {
         })
     }
 
-    /// The ports at which docker-proxy listens, whether its engine tells of them or not: it does not
-    /// while it starts a container.
-    pub fn proxied(&self) -> impl Iterator<Item = PortRange> {
-        let listeners = self.listeners.iter().filter(|listener| {
+    /// The services of this host that hold ports which an engine publishes at an address, and so keep the
+    /// engine from them; a rule for such a port would hit that service. An unspecified address is every
+    /// address of its family. Where docker-proxy listens at that very address, nobody else counts.
+    ///
+    /// Who is not to be seen counts as the engine's where root made the socket and the engine holds the
+    /// port at this moment, for two cannot hold it; and where docker-proxy itself might not be seen. Else
+    /// it is a service of the host: the kernel's own, such as `WireGuard`, has no process.
+    pub fn holders<'a>(
+        &'a self,
+        address: IpAddr,
+        port: &PortRange,
+        engine_holds: bool,
+    ) -> impl Iterator<Item = &'a Listener> + use<'a> {
+        let port = *port;
+        self.listeners
+            .iter()
+            .filter(move |listener| {
+                listener.transport == port.transport
+                    && (port.first..=port.last).contains(&listener.port)
+                    && !listener.address.is_loopback()
+                    && listener.takes(address)
+                    && !self.is_engines(listener, engine_holds)
+            })
+            .filter(move |listener| !self.is_proxied(address, port.transport, listener.port))
+    }
+
+    fn is_engines(&self, listener: &Listener, engine_holds: bool) -> bool {
+        match &listener.owner {
+            Some(owner) => owner.is_engine() || self.container_of(owner).is_some(),
+            None => listener.user == 0 && (engine_holds || self.blind),
+        }
+    }
+
+    /// Whether docker-proxy listens at a port of this very address.
+    fn is_proxied(&self, address: IpAddr, transport: Transport, port: u16) -> bool {
+        self.listeners.iter().any(|listener| {
             let owner = listener.owner.as_ref();
-            owner.is_some_and(Owner::is_proxy) && !listener.address.is_loopback()
-        });
-        listeners.map(|listener| PortRange {
-            address: Some(listener.address).filter(|address| !address.is_unspecified()),
-            transport: listener.transport,
-            first: listener.port,
-            last: listener.port,
+            listener.transport == transport
+                && listener.port == port
+                && listener.address == address
+                && owner.is_some_and(|owner| owner.role == Role::Proxy)
         })
     }
 
-    /// The service of this host that holds a port which an engine publishes, and so keeps the
-    /// engine from it; a rule for the port would hit that service.
-    ///
-    /// Who is not to be seen counts as the engine's where the engine holds the port at this moment, for
-    /// two cannot hold it; and where docker-proxy itself might not be seen. Else it is a service of
-    /// the host: the kernel's own, such as `WireGuard`, has no process.
+    /// The sockets that serve published ports, whether their engine tells of them or not: it does not
+    /// while it starts a container, and who was not asked never does.
+    pub fn serving(&self) -> impl Iterator<Item = &Listener> {
+        let listeners = self.listeners.iter();
+        listeners
+            .filter(|listener| listener.serves_publication() && !listener.address.is_loopback())
+    }
+
+    /// Whether an engine that was asked publishes the port that a socket serves.
     #[must_use]
-    pub fn holder(&self, port: &PortRange, engine_holds: bool) -> Option<&Listener> {
-        self.listeners.iter().find(|listener| {
-            // A rule for a port of all addresses is one for both families.
-            let concerned = listener.transport == port.transport
-                && (port.first..=port.last).contains(&listener.port)
-                && !listener.address.is_loopback()
-                && port.address.is_none_or(|address| listener.takes(address));
-            concerned
-                && match &listener.owner {
-                    Some(owner) => !owner.is_engine() && self.container_of(owner).is_none(),
-                    None => !engine_holds && !self.blind,
-                }
+    pub fn is_explained(&self, listener: &Listener) -> bool {
+        self.publications().any(|publication| {
+            let published = publication.published;
+            published.transport == listener.transport
+                && (published.first..=published.last).contains(&listener.port)
+                && publication.addresses().any(|address| {
+                    address == listener.address
+                        || listener.both_families && address.is_unspecified()
+                })
         })
+    }
+
+    /// Whether some ports count as published although nobody may hold them: those that an engine published
+    /// when it answered last, and those of containers that do not run. A service of the host may take one
+    /// at any time.
+    #[must_use]
+    pub fn expects_more(&self) -> bool {
+        !self.remembered.is_empty() || self.publications().any(|p| !p.of.is_running())
     }
 
     /// The container that a process lives in.
@@ -227,37 +282,86 @@ pub struct EndpointView<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use engine::Transport;
+
+    const V4: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    const V6: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+
+    fn at(address: IpAddr, user: u32, role: Option<Role>) -> Listener {
+        let owner = role.map(|role| Owner {
+            pid: 7,
+            name: "someone".to_owned(),
+            role,
+            container: None,
+            parent: None,
+        });
+        Listener {
+            transport: Transport::Tcp,
+            address,
+            port: 8080,
+            both_families: false,
+            user,
+            owner,
+        }
+    }
+
+    fn holders(host: &HostView, address: IpAddr, engine_holds: bool) -> usize {
+        let port = PortRange {
+            address: None,
+            transport: Transport::Tcp,
+            first: 8000,
+            last: 8080,
+        };
+        host.holders(address, &port, engine_holds).count()
+    }
 
     /// Who is not seen is docker-proxy itself where nobody else's processes are to be seen.
     #[test]
     fn a_port_is_not_given_up_to_somebody_unseen() {
-        let any = IpAddr::from([0; 16]);
         let mut host = HostView {
-            listeners: vec![Listener {
-                transport: Transport::Tcp,
-                address: any,
-                port: 8080,
-                both_families: false,
-                owner: None,
-            }],
+            listeners: vec![at(V6, 0, None)],
             ..HostView::default()
         };
-        let port = PortRange {
-            address: Some(any),
-            transport: Transport::Tcp,
-            first: 8080,
-            last: 8080,
-        };
-        assert!(host.holder(&port, false).is_some());
-        assert!(host.holder(&port, true).is_none());
+        assert_eq!(holders(&host, V6, false), 1);
+        assert_eq!(holders(&host, V6, true), 0);
         host.blind = true;
-        assert!(host.holder(&port, false).is_none());
-        host.listeners[0].owner = Some(Owner {
-            pid: 7,
-            name: "nginx".to_owned(),
-            container: None,
-        });
-        assert!(host.holder(&port, false).is_some());
+        assert_eq!(holders(&host, V6, false), 0);
+        host.listeners[0] = at(V6, 0, Some(Role::Other));
+        assert_eq!(holders(&host, V6, false), 1);
+        // No engine's: it was made by somebody else than root.
+        host.listeners[0] = at(V6, 65534, None);
+        assert_eq!(holders(&host, V6, true), 1);
+    }
+
+    #[test]
+    fn a_listener_holds_its_own_family_and_address() {
+        let mut host = HostView {
+            listeners: vec![at(V4, 0, Some(Role::Other))],
+            ..HostView::default()
+        };
+        let address = IpAddr::from([203, 0, 113, 10]);
+        assert_eq!(holders(&host, V4, false), 1);
+        assert_eq!(holders(&host, address, false), 1);
+        assert_eq!(holders(&host, V6, false), 0);
+        host.listeners[0].address = address;
+        assert_eq!(holders(&host, V4, false), 1);
+        assert_eq!(holders(&host, IpAddr::from([203, 0, 113, 11]), false), 0);
+        host.listeners[0] = at(V6, 0, Some(Role::Other));
+        assert_eq!(holders(&host, V4, false), 0);
+        host.listeners[0].both_families = true;
+        assert_eq!(holders(&host, V4, false), 1);
+    }
+
+    #[test]
+    fn where_docker_proxy_listens_nobody_else_counts() {
+        let host = HostView {
+            listeners: vec![
+                at(V4, 1000, Some(Role::Other)),
+                at(V4, 0, Some(Role::Proxy)),
+                at(V6, 1000, Some(Role::Other)),
+            ],
+            ..HostView::default()
+        };
+        assert_eq!(holders(&host, V4, false), 0);
+        assert_eq!(holders(&host, V6, false), 1);
     }
 }

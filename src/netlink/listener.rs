@@ -22,6 +22,8 @@ pub struct Socket {
     pub port: u16,
     /// Whether it is an IPv6 socket that takes IPv4 clients as well.
     pub both_families: bool,
+    /// The user who made it, by number.
+    pub user: u32,
     /// Its inode, by which `/proc/PID/fd` knows it.
     pub inode: u32,
 }
@@ -84,12 +86,16 @@ pub fn decode_listener(message: &Message<'_>, protocol: u8) -> Result<Option<Soc
     let only = Attributes::new(attributes).table::<{ INET_DIAG_SKV6ONLY as usize + 1 }>()?
         [usize::from(INET_DIAG_SKV6ONLY)]
     .is_some_and(|only| only.payload.first().is_some_and(|only| *only != 0));
-    let inode = header[68..72].try_into().map(u32::from_ne_bytes);
+    let number = |at: usize| {
+        let bytes = header.get(at..at + 4)?;
+        bytes.try_into().map(u32::from_ne_bytes).ok()
+    };
     Ok(Some(Socket {
         protocol,
         address: own,
         port: u16::from_be_bytes([header[4], header[5]]),
         both_families: own == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && !only,
-        inode: inode.unwrap_or_default(),
+        user: number(64).unwrap_or_default(),
+        inode: number(68).unwrap_or_default(),
     }))
 }

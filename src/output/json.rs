@@ -67,7 +67,8 @@ pub fn publications(publications: &[Publication<'_>]) -> Value {
         let published = &publication.published;
         json!({
             "address": published.address,
-            "port": published.port,
+            "port": published.first,
+            "last_port": published.last,
             "protocol": published.transport.name(),
             "container_port": published.container_port,
             "published_for": publication.of.title(),

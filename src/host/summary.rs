@@ -1,4 +1,5 @@
-//! Containers of which an engine says nothing for now, because it is starting or stopping them.
+//! What an engine's list of containers says of each: all that matters of one that runs, but for its
+//! processes.
 
 use bollard::models::{
     ContainerConfig, ContainerInspectResponse, ContainerState, ContainerSummary,
@@ -6,14 +7,29 @@ use bollard::models::{
     PortSummary, PortSummaryTypeEnum as Type,
 };
 
-use super::docker::Told;
+/// Whether the list says everything that is to be known of a container of Docker's: what it publishes is
+/// bound, and its processes share no network with the host. Podman's list leaves out all but the first
+/// port of a range.
+pub(super) fn is_enough(summary: &ContainerSummary) -> bool {
+    let mode = summary.host_config.as_ref();
+    let mode = mode
+        .and_then(|host| host.network_mode.as_deref())
+        .unwrap_or_default();
+    matches!(summary.state, Some(State::RUNNING | State::PAUSED))
+        && mode != "host"
+        && !mode.starts_with("container:")
+}
 
-/// What the list of all containers says of one, and what was told of its ports before.
-pub(super) fn outline(summary: ContainerSummary, told: &mut Told) -> ContainerInspectResponse {
+/// The container as the list tells it, with what it binds when it starts, where that is known.
+pub(super) fn outline(
+    summary: ContainerSummary,
+    bindings: Option<PortMap>,
+) -> ContainerInspectResponse {
     let running = matches!(
         summary.state,
         Some(State::RUNNING | State::PAUSED | State::RESTARTING)
     );
+    let restarting = summary.state == Some(State::RESTARTING);
     let names = summary.names.unwrap_or_default();
     // A container that is linked to has a name in each that links to it, with one more slash.
     let name = names.iter().min_by_key(|name| name.matches('/').count());
@@ -22,6 +38,7 @@ pub(super) fn outline(summary: ContainerSummary, told: &mut Told) -> ContainerIn
         name: name.cloned(),
         state: Some(ContainerState {
             running: Some(running),
+            restarting: Some(restarting),
             ..ContainerState::default()
         }),
         config: Some(ContainerConfig {
@@ -30,7 +47,7 @@ pub(super) fn outline(summary: ContainerSummary, told: &mut Told) -> ContainerIn
         }),
         host_config: Some(HostConfig {
             network_mode: summary.host_config.and_then(|host| host.network_mode),
-            port_bindings: summary.id.as_ref().and_then(|id| told.remove(id)),
+            port_bindings: bindings,
             ..HostConfig::default()
         }),
         network_settings: Some(NetworkSettings {
@@ -41,12 +58,6 @@ pub(super) fn outline(summary: ContainerSummary, told: &mut Told) -> ContainerIn
         id: summary.id,
         ..ContainerInspectResponse::default()
     }
-}
-
-/// The ports that a container has whenever it runs, by its identifier.
-pub(super) fn ports(container: &ContainerInspectResponse) -> Option<(String, PortMap)> {
-    let host = container.host_config.as_ref()?;
-    Some((container.id.clone()?, host.port_bindings.clone()?))
 }
 
 fn bound(ports: Vec<PortSummary>) -> PortMap {

@@ -1,0 +1,283 @@
+//! What engines answer, made plain data: the JSON of Docker's API to [`Engine`].
+//!
+//! Names and labels are their owners' choice and are cleaned here, where they are read.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use bollard::models::{
+    ContainerInspectResponse, EndpointPortConfig, EndpointPortConfigProtocolEnum,
+    EndpointPortConfigPublishModeEnum, Network as ApiNetwork, PortMap, Service as ApiService,
+    SystemInfo, SystemVersion,
+};
+use serde::Deserialize;
+
+use super::engine::{
+    Container, Endpoint, Engine, GatewayMode, Kind, Network, Published, Service, Transport,
+};
+use crate::untrusted::clean;
+
+/// The way that Docker names a bridge whose name nobody has chosen: this much of the identifier.
+const BRIDGE_ID: usize = 12;
+/// `IFNAMSIZ` of `linux/if.h`, less the zero at the end.
+const LONGEST_INTERFACE: usize = 15;
+
+/// Everything that one engine answers.
+#[derive(Debug, Default, Deserialize)]
+pub struct Answers {
+    /// `GET /version`.
+    #[serde(rename = "version")]
+    pub(super) version: SystemVersion,
+    /// `GET /info`.
+    #[serde(rename = "info")]
+    pub(super) info: SystemInfo,
+    /// `GET /networks`.
+    #[serde(rename = "networks")]
+    pub(super) networks: Vec<ApiNetwork>,
+    /// `GET /containers/{id}/json` of each in `GET /containers/json?all=1`.
+    #[serde(rename = "containers")]
+    pub(super) containers: Vec<ContainerInspectResponse>,
+    /// `GET /services`; nothing from an engine that manages no swarm.
+    #[serde(rename = "services", default)]
+    pub(super) services: Vec<ApiService>,
+}
+
+/// Puts the answers of one engine together.
+#[must_use]
+pub fn engine(address: &str, answers: Answers) -> Engine {
+    let mut engine = outline(address, answers.version, answers.info);
+    let networks = answers.networks.into_iter();
+    engine.networks = networks.filter_map(|n| network(n, engine.kind)).collect();
+    engine.containers = answers
+        .containers
+        .into_iter()
+        .filter_map(container)
+        .collect();
+    engine.services = services(answers.services);
+    engine.sort();
+    engine
+}
+
+/// The engine without what it has.
+pub(super) fn outline(address: &str, version: SystemVersion, info: SystemInfo) -> Engine {
+    let firewall = info.firewall_backend.and_then(|firewall| firewall.driver);
+    Engine {
+        kind: if is_podman(&version) {
+            Kind::Podman
+        } else {
+            Kind::Docker
+        },
+        version: clean(&version.version.unwrap_or_default()),
+        address: clean(address),
+        firewall: firewall.map(|driver| clean(&driver)),
+        process: None,
+        networks: Vec::new(),
+        containers: Vec::new(),
+        services: Vec::new(),
+    }
+}
+
+pub(super) fn is_podman(version: &SystemVersion) -> bool {
+    version.components.iter().flatten().any(|component| {
+        component
+            .name
+            .to_ascii_lowercase()
+            .contains("podman engine")
+    })
+}
+
+/// A network; `None` without an identifier.
+pub(super) fn network(answer: ApiNetwork, engine: Kind) -> Option<Network> {
+    let is_podman = engine == Kind::Podman;
+    let id = clean(&answer.id?);
+    let driver = clean(&answer.driver.unwrap_or_default());
+    let options = answer.options.unwrap_or_default();
+    let named = options
+        .get("com.docker.network.bridge.name")
+        .filter(|name| !name.is_empty());
+    let bridge = match named {
+        _ if driver != "bridge" => None,
+        Some(name) => Some(name.clone()).filter(|name| is_interface(name)),
+        // It has names of its own, of which this API does not tell.
+        None if is_podman => None,
+        None => Some(format!("br-{}", id.get(..BRIDGE_ID).unwrap_or(&id))),
+    };
+    let gateways = answer.ipam.and_then(|ipam| ipam.config);
+    let gateways = gateways.into_iter().flatten();
+    let gateways = gateways.filter_map(|subnet| subnet.gateway?.split('/').next()?.parse().ok());
+    let name = match answer.name {
+        // Only this API calls its default network so; its containers are in one called `podman`.
+        Some(name) if is_podman && name == "bridge" => "podman".to_owned(),
+        Some(name) => clean(&name),
+        None => id.clone(),
+    };
+    Some(Network {
+        name,
+        id,
+        bridge,
+        gateways: gateways.collect(),
+        mode_v4: mode(&options, "ipv4"),
+        mode_v6: mode(&options, "ipv6"),
+        internal: answer.internal.unwrap_or_default(),
+        ipv6: answer.enable_ipv6.unwrap_or_default(),
+        driver,
+    })
+}
+
+/// Whether the kernel lets an interface have this name (`dev_valid_name` of `net/core/dev.c`); one with
+/// control characters is no engine's either.
+fn is_interface(name: &str) -> bool {
+    name.len() <= LONGEST_INTERFACE
+        && !name.contains(['/', ':'])
+        && !name.contains(|c: char| c.is_whitespace() || c.is_control())
+}
+
+fn mode(options: &HashMap<String, String>, family: &str) -> GatewayMode {
+    let key = format!("com.docker.network.bridge.gateway_mode_{family}");
+    match options.get(&key).map(String::as_str) {
+        Some("nat-unprotected") => GatewayMode::NatUnprotected,
+        Some("routed") => GatewayMode::Routed,
+        Some("isolated") => GatewayMode::Isolated,
+        _ => GatewayMode::Nat,
+    }
+}
+
+/// A container; `None` without an identifier.
+pub(super) fn container(answer: ContainerInspectResponse) -> Option<Container> {
+    let id = clean(&answer.id?);
+    let name = answer.name.unwrap_or_default();
+    let labels = answer.config.and_then(|config| config.labels);
+    let label = |keys: [&str; 2]| {
+        let labels = labels.as_ref()?;
+        keys.iter()
+            .find_map(|key| labels.get(*key))
+            .map(|label| clean(label))
+    };
+    let state = answer.state.unwrap_or_default();
+    let running = state.running.unwrap_or_default();
+    let host = answer.host_config.unwrap_or_default();
+    let settings = answer.network_settings.unwrap_or_default();
+    let host_network = host.network_mode.as_deref() == Some("host");
+    // What is bound now is what counts: of a range it is one port. Where nothing is bound, what will be
+    // when the container starts, or starts again.
+    let mut published = bindings(settings.ports.as_ref());
+    if published.is_empty() || !running || state.restarting.unwrap_or_default() {
+        published.extend(bindings(host.port_bindings.as_ref()));
+    }
+    published.sort_unstable();
+    published.dedup();
+    let mut endpoints: Vec<_> = settings
+        .networks
+        .unwrap_or_default()
+        .into_iter()
+        .map(|(network, endpoint)| Endpoint {
+            network: clean(&network),
+            addresses: [endpoint.ip_address, endpoint.global_ipv6_address]
+                .into_iter()
+                .filter_map(|address| address?.parse().ok())
+                .collect(),
+        })
+        .filter(|endpoint| !endpoint.addresses.is_empty())
+        .collect();
+    endpoints.sort_by(|a, b| a.network.cmp(&b.network));
+    Some(Container {
+        name: match name.trim_start_matches('/') {
+            "" => id.clone(),
+            name => clean(name),
+        },
+        id,
+        project: label(["com.docker.compose.project", "io.podman.compose.project"]),
+        service: label(["com.docker.compose.service", "io.podman.compose.service"]),
+        running,
+        host_network,
+        pid: state
+            .pid
+            .filter(|_| running)
+            .and_then(|pid| u32::try_from(pid).ok())
+            .filter(|pid| *pid != 0),
+        // An engine ignores them in the network of the host.
+        published: if host_network { Vec::new() } else { published },
+        endpoints,
+    })
+}
+
+/// Reads `{"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}]}`. A port that the engine has yet to
+/// choose is none.
+fn bindings(ports: Option<&PortMap>) -> Vec<Published> {
+    let mut published = Vec::new();
+    for (key, bindings) in ports.into_iter().flatten() {
+        let (port, transport) = key.split_once('/').unwrap_or((key, "tcp"));
+        let (Ok(container_port), Some(transport)) = (port.parse(), Transport::by_name(transport))
+        else {
+            continue;
+        };
+        for binding in bindings.iter().flatten() {
+            let host_port = binding.host_port.as_deref().unwrap_or_default();
+            let (first, last) = host_port.split_once('-').unwrap_or((host_port, host_port));
+            let (Ok(first), Ok(last)) = (first.parse::<u16>(), last.parse::<u16>()) else {
+                continue;
+            };
+            let addresses = host_addresses(binding.host_ip.as_deref().unwrap_or_default());
+            let first = first.max(1);
+            if first <= last {
+                published.extend(addresses.iter().map(|address| Published {
+                    transport,
+                    address: *address,
+                    first,
+                    last,
+                    container_port,
+                }));
+            }
+        }
+    }
+    published
+}
+
+/// Every address of both families if none is given.
+fn host_addresses(text: &str) -> Vec<IpAddr> {
+    match text.parse() {
+        Ok(address) => vec![address],
+        Err(_) => vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
+    }
+}
+
+/// The services of a swarm.
+pub(super) fn services(answers: Vec<ApiService>) -> Vec<Service> {
+    answers.into_iter().filter_map(service).collect()
+}
+
+fn service(answer: ApiService) -> Option<Service> {
+    let name = clean(&answer.spec?.name?);
+    let mut published: Vec<_> = answer
+        .endpoint?
+        .ports?
+        .iter()
+        .filter(|port| port.publish_mode != Some(EndpointPortConfigPublishModeEnum::HOST))
+        .flat_map(ingress)
+        .collect();
+    published.sort_unstable();
+    Some(Service { name, published })
+}
+
+fn ingress(port: &EndpointPortConfig) -> Vec<Published> {
+    let number = |port: Option<i64>| u16::try_from(port?).ok().filter(|port| *port != 0);
+    let (Some(published), Some(target)) = (number(port.published_port), number(port.target_port))
+    else {
+        return Vec::new();
+    };
+    let transport = match port.protocol {
+        Some(EndpointPortConfigProtocolEnum::UDP) => Transport::Udp,
+        Some(EndpointPortConfigProtocolEnum::SCTP) => Transport::Sctp,
+        _ => Transport::Tcp,
+    };
+    host_addresses("")
+        .into_iter()
+        .map(|address| Published {
+            transport,
+            address,
+            first: published,
+            last: published,
+            container_port: target,
+        })
+        .collect()
+}

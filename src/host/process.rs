@@ -1,0 +1,491 @@
+//! Processes of this host: whose they are, and which sockets they hold.
+//!
+//! A process is what its credentials and namespaces say. Its name is its owner's choice and decides
+//! nothing alone; whoever holds many descriptors does not keep others from being seen.
+
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::sync::OnceLock;
+use std::sync::mpsc::{SyncSender, sync_channel};
+
+use procfs::ProcError;
+use procfs::process::Process as Entry;
+use rustix::io::Errno;
+
+use super::engine::Engine;
+use super::listener::{Owner, Role};
+use crate::untrusted::clean;
+
+/// What Docker starts for each published port, and calls so.
+const PROXY: &str = "docker-proxy";
+/// What listens for services that do not run.
+const SYSTEMD: &str = "systemd";
+/// Engines, and what holds a port for them: moby's daemon, Podman's monitor of a container.
+const ENGINES: [&str; 3] = ["dockerd", "conmon", "podman"];
+/// What serves published ports of rootless engines; `exe` is what `RootlessKit` and Podman before 3.4 call
+/// their own second start.
+const ROOTLESS: [&str; 7] = [
+    "rootlesskit",
+    "rootlessport",
+    "containers-root",
+    "slirp4netns",
+    "pasta",
+    "pasta.avx2",
+    "exe",
+];
+
+/// How many descriptors of all processes of one user are looked at, in one look. A process's first
+/// descriptors, which it listens at mostly, come first.
+const OF_A_USER: usize = 1 << 16;
+/// The same for root's, whose engines may hold many: two for each connection that docker-proxy serves.
+const OF_ROOT: usize = 1 << 20;
+
+/// What looks at processes apart from its caller.
+static READER: OnceLock<SyncSender<Look>> = OnceLock::new();
+type Look = Box<dyn FnOnce() + Send>;
+
+/// From here on another thread looks at processes: whoever has given up files by Landlock may not look
+/// into any process any more. It has to be called before that.
+///
+/// # Errors
+/// If there can be no thread.
+pub fn look_apart() -> io::Result<()> {
+    let (looks, wanted) = sync_channel::<Look>(0);
+    let reader = std::thread::Builder::new().name("processes".to_owned());
+    reader.spawn(move || wanted.into_iter().for_each(|look| look()))?;
+    // A second one would be no better.
+    let _ = READER.set(looks);
+    Ok(())
+}
+
+fn look<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    let Some(reader) = READER.get() else {
+        return work();
+    };
+    let (found, answer) = sync_channel(1);
+    let look = move || {
+        // Whoever asked waits for it.
+        let _ = found.send(work());
+    };
+    let sent = reader.send(Box::new(look)).ok();
+    let answer = sent.and_then(|()| answer.recv().ok());
+    answer.unwrap_or_else(|| Err(io::Error::other("nobody looks at processes any more")))
+}
+
+/// What was read of a process; none if it has ended, or is not to be seen. Whoever cannot look now, for
+/// want of descriptors or memory, has seen nothing of anybody.
+fn seen<T>(read: Result<T, ProcError>) -> io::Result<Option<T>> {
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(ProcError::Io(error, _)) if Errno::from_io_error(&error) != Some(Errno::SRCH) => {
+            Err(error)
+        }
+        Err(_) => Ok(None),
+    }
+}
+
+/// Whether all processes of this machine can be looked at: whoever sees the first of its first process
+/// namespace sees every one. A container sees its own, and who lacks `CAP_SYS_PTRACE` those like itself.
+#[must_use]
+pub fn sees_all() -> bool {
+    /// `PROC_PID_INIT_INO` of the kernel.
+    const FIRST: &str = "pid:[4026531836]";
+    let first = look(|| fs::read_link("/proc/1/ns/pid"));
+    first.is_ok_and(|first| first.as_os_str() == FIRST)
+}
+
+/// The engines that were asked, as far as their processes go.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Engines {
+    /// The processes that listen at their sockets.
+    processes: Vec<u32>,
+    /// The containers that run: the first process, and the identifier.
+    containers: Vec<(u32, String)>,
+    /// The identifiers of all containers.
+    ids: BTreeSet<String>,
+}
+
+impl Engines {
+    pub(super) fn of(engines: &[Engine]) -> Self {
+        let containers = || engines.iter().flat_map(|engine| &engine.containers);
+        Self {
+            processes: engines.iter().filter_map(|engine| engine.process).collect(),
+            containers: containers()
+                .filter_map(|container| Some((container.pid?, container.id.clone())))
+                .collect(),
+            ids: containers().map(|container| container.id.clone()).collect(),
+        }
+    }
+}
+
+/// Finds the processes that hold sockets, by inode. Engines and those who serve published ports for them
+/// come first, then root's, then all others. What cannot be read is left out.
+///
+/// # Errors
+/// If processes cannot be looked at now.
+pub(super) fn owners(sockets: BTreeSet<u64>, engines: Engines) -> io::Result<BTreeMap<u64, Owner>> {
+    if sockets.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    look(move || {
+        let table = Table::read()?;
+        let homes = Homes::of(&engines);
+        let mut search = Search::new(sockets);
+        for (process, role) in table.serving(&homes)? {
+            search.take(&process, role, &homes)?;
+        }
+        // Root's own first: nobody else keeps them from being found.
+        let (root, others): (Vec<_>, Vec<_>) =
+            table.processes.into_iter().partition(|(_, uid)| *uid == 0);
+        for (pid, _) in root.into_iter().chain(others) {
+            if search.wanted.is_empty() {
+                break;
+            }
+            if let Some(process) = seen(Entry::new(pid))? {
+                search.take(&process, Role::Other, &homes)?;
+            }
+        }
+        Ok(search.owners)
+    })
+}
+
+/// The inodes of those of these sockets that docker-proxy holds, or what serves published ports of a
+/// rootless engine.
+///
+/// # Errors
+/// If processes cannot be looked at now.
+pub(super) fn served(sockets: BTreeSet<u64>, engines: Engines) -> io::Result<BTreeSet<u64>> {
+    if sockets.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    look(move || {
+        let table = Table::read()?;
+        let homes = Homes::of(&engines);
+        let mut search = Search::new(sockets);
+        for (process, role) in table.serving(&homes)? {
+            if matches!(role, Role::Proxy | Role::Rootless) {
+                search.take(&process, role, &homes)?;
+            }
+        }
+        let served = search.owners.into_iter();
+        let served = served.filter(|(_, owner)| owner.role != Role::Other);
+        Ok(served.map(|(inode, _)| inode).collect())
+    })
+}
+
+/// Whether systemd holds one of these sockets, and nobody else does.
+pub(super) fn waits_for_clients(sockets: BTreeSet<u64>) -> bool {
+    if sockets.is_empty() {
+        return false;
+    }
+    let waits = look(move || {
+        let mut budget = Budget::default();
+        let mut systemd = false;
+        // Only root listens at an engine's socket for others, and starts it.
+        for (pid, uid) in Table::read()?.processes {
+            if uid != 0 {
+                continue;
+            }
+            let Some(process) = seen(Entry::new(pid))? else {
+                continue;
+            };
+            if !inodes(&process, budget.of(uid))?
+                .iter()
+                .any(|inode| sockets.contains(inode))
+            {
+                continue;
+            }
+            if process.stat().is_ok_and(|stat| stat.comm == SYSTEMD) {
+                systemd = true;
+            } else {
+                return Ok(false);
+            }
+        }
+        Ok(systemd)
+    });
+    waits.unwrap_or_default()
+}
+
+/// Finds out who holds the netfilter socket with this number, by `/proc/net/netlink`. Only root's
+/// processes are looked at: others may not change the ruleset.
+#[must_use]
+pub fn netlink_holder(number: u32) -> Option<Owner> {
+    /// `NETLINK_NETFILTER`.
+    const NETFILTER: &str = "12";
+    let text = fs::read_to_string("/proc/net/netlink").ok()?;
+    let inode = text.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let (protocol, port, inode) = (fields.get(1)?, fields.get(2)?, fields.last()?);
+        let found = *protocol == NETFILTER && port.parse() == Ok(number);
+        found.then(|| inode.parse::<u64>().ok()).flatten()
+    })?;
+    let found = look(move || {
+        let homes = Homes::of(&Engines::default());
+        let mut search = Search::new([inode].into());
+        for (pid, uid) in Table::read()?.processes {
+            if uid != 0 || search.wanted.is_empty() {
+                continue;
+            }
+            if let Some(process) = seen(Entry::new(pid))? {
+                search.take(&process, Role::Other, &homes)?;
+            }
+        }
+        Ok(search.owners)
+    });
+    found.ok()?.remove(&inode)
+}
+
+/// All processes, and whose each is.
+struct Table {
+    processes: Vec<(i32, u32)>,
+}
+
+impl Table {
+    /// Lists all before the first is looked at: their directory goes on for as long as new ones come, and
+    /// where they come faster than they are looked into, for ever.
+    fn read() -> io::Result<Self> {
+        let mut processes = Vec::new();
+        for entry in fs::read_dir("/proc")? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let Some(pid) = name.to_str().and_then(|pid| pid.parse::<i32>().ok()) else {
+                continue;
+            };
+            // The folder is the effective user's, whatever else of a process is hidden (proc(5)).
+            let metadata = entry.metadata().map_err(ProcError::from);
+            if let Some(metadata) = seen(metadata)? {
+                processes.push((pid, metadata.uid()));
+            }
+        }
+        Ok(Self { processes })
+    }
+
+    /// The processes that hold sockets for published ports. It looks at every process's name, and further
+    /// only where that may be one.
+    fn serving(&self, homes: &Homes) -> io::Result<Vec<(Entry, Role)>> {
+        let mut serving = Vec::new();
+        let parents = OnceCell::new();
+        for (pid, uid) in &self.processes {
+            let Some(name) = name(*pid)? else {
+                continue;
+            };
+            let role = match name.as_str() {
+                PROXY => Role::Proxy,
+                name if ENGINES.contains(&name) => Role::Engine,
+                name if ROOTLESS.contains(&name) => Role::Rootless,
+                _ => continue,
+            };
+            if role != Role::Rootless && *uid != 0 {
+                continue;
+            }
+            let Some(process) = seen(Entry::new(*pid))? else {
+                continue;
+            };
+            let is_so = match role {
+                Role::Rootless => {
+                    let parents = || parents.get_or_init(|| self.parents_of_rootless(homes));
+                    homes.is_rootless(*pid) || parents().contains(pid)
+                }
+                _ => homes.is_engines(&process),
+            };
+            if is_so {
+                serving.push((process, role));
+            }
+        }
+        // One that serves a port may have been handed its socket by the engine.
+        serving.sort_by_key(|(_, role)| *role != Role::Proxy);
+        Ok(serving)
+    }
+
+    /// The processes of which a child lives in another user namespace than the host's.
+    fn parents_of_rootless(&self, homes: &Homes) -> BTreeSet<i32> {
+        let pids = self.processes.iter().map(|(pid, _)| *pid);
+        let rootless = pids.filter(|pid| homes.is_rootless(*pid));
+        let stats = rootless.filter_map(|pid| Entry::new(pid).ok()?.stat().ok());
+        stats.map(|stat| stat.ppid).collect()
+    }
+}
+
+/// The name of a process's program, at most 15 bytes; none if it has gone.
+fn name(pid: i32) -> io::Result<Option<String>> {
+    // No program's name is longer, and nobody has to ask for its length.
+    let mut name = [0; 16];
+    let read = File::open(format!("/proc/{pid}/comm")).and_then(|mut f| f.read(&mut name));
+    let length = seen(read.map_err(ProcError::from))?;
+    let name = length.and_then(|length| name.get(..length));
+    Ok(name.map(|name| String::from_utf8_lossy(name.trim_ascii_end()).into_owned()))
+}
+
+/// How many descriptors of each user are still to be looked at.
+#[derive(Default)]
+struct Budget(BTreeMap<u32, usize>);
+
+impl Budget {
+    fn of(&mut self, uid: u32) -> &mut usize {
+        let all = if uid == 0 { OF_ROOT } else { OF_A_USER };
+        self.0.entry(uid).or_insert(all)
+    }
+}
+
+/// A search for the holders of sockets.
+struct Search {
+    wanted: BTreeSet<u64>,
+    owners: BTreeMap<u64, Owner>,
+    budget: Budget,
+}
+
+impl Search {
+    fn new(wanted: BTreeSet<u64>) -> Self {
+        Self {
+            wanted,
+            owners: BTreeMap::new(),
+            budget: Budget::default(),
+        }
+    }
+
+    /// Takes what a process holds of what is searched for. Parent and child may share a socket: the first
+    /// that is looked at counts.
+    fn take(&mut self, process: &Entry, role: Role, homes: &Homes) -> io::Result<()> {
+        let Some(uid) = seen(process.uid())? else {
+            return Ok(());
+        };
+        let held = inodes(process, self.budget.of(uid))?;
+        let mut held = held.into_iter().filter(|inode| self.wanted.remove(inode));
+        if let Some(first) = held.next()
+            && let Some(owner) = describe(process, role, homes)
+        {
+            self.owners
+                .extend(held.chain([first]).map(|inode| (inode, owner.clone())));
+        }
+        Ok(())
+    }
+}
+
+/// The inodes of the sockets that it holds, the lowest descriptors first. A server holds one for each
+/// client, and may have thousands: nothing but their names is read, and no more than the budget allows.
+fn inodes(process: &Entry, budget: &mut usize) -> io::Result<Vec<u64>> {
+    let mut inodes = Vec::new();
+    let folder = fs::read_dir(format!("/proc/{}/fd", process.pid));
+    for descriptor in seen(folder.map_err(ProcError::from))?.into_iter().flatten() {
+        let Some(left) = budget.checked_sub(1) else {
+            break;
+        };
+        *budget = left;
+        let link = descriptor.and_then(|descriptor| fs::read_link(descriptor.path()));
+        // It may be closed by now.
+        let Some(link) = seen(link.map_err(ProcError::from))? else {
+            continue;
+        };
+        let link = link.to_str();
+        let inode = link.and_then(|link| link.strip_prefix("socket:[")?.strip_suffix(']'));
+        inodes.extend(inode.and_then(|inode| inode.parse::<u64>().ok()));
+    }
+    Ok(inodes)
+}
+
+fn describe(process: &Entry, role: Role, homes: &Homes) -> Option<Owner> {
+    let stat = process.stat().ok()?;
+    let container = homes.container(process);
+    Some(Owner {
+        pid: u32::try_from(process.pid).ok()?,
+        name: clean(&stat.comm),
+        // What a container runs is the container's, whatever it is called.
+        role: container.as_ref().map_or(role, |_| Role::Other),
+        container,
+        parent: u32::try_from(stat.ppid).ok().filter(|pid| *pid > 1),
+    })
+}
+
+/// What tells the processes of engines and of containers from others.
+struct Homes {
+    /// Where engines live: the mount namespaces of those that were asked, of the first process, and of
+    /// this one.
+    mounts: BTreeSet<u64>,
+    /// The user namespace of this process, in which it may change the host's ruleset: the first.
+    users: Option<u64>,
+    engines: BTreeSet<i32>,
+    /// Whatever else it shares with the host, a container has files of its own.
+    containers: BTreeMap<u64, String>,
+    ids: BTreeSet<String>,
+}
+
+impl Homes {
+    fn of(engines: &Engines) -> Self {
+        let process = |pid: u32| i32::try_from(pid).ok();
+        let by_mounts = engines
+            .containers
+            .iter()
+            .filter_map(|(pid, id)| Some((mounts(process(*pid)?)?, id.clone())));
+        let mut containers: BTreeMap<u64, String> = by_mounts.collect();
+        let myself = Entry::myself().ok().map(|me| me.pid);
+        let listening = engines.processes.iter().filter_map(|pid| process(*pid));
+        let hosts = myself.into_iter().chain([1]).chain(listening);
+        let homes: BTreeSet<u64> = hosts.filter_map(mounts).collect();
+        // An engine elsewhere has processes of the same numbers; the host's own never count.
+        containers.retain(|mounts, _| !homes.contains(mounts));
+        let numbers = engines.processes.iter().filter(|pid| **pid > 1);
+        Self {
+            mounts: homes,
+            users: myself.and_then(users),
+            engines: numbers.filter_map(|pid| i32::try_from(*pid).ok()).collect(),
+            containers,
+            ids: engines.ids.clone(),
+        }
+    }
+
+    /// Whether a process of root's is an engine, or was started by one: root in the user namespace of the
+    /// host, and where the engine lives or its child.
+    fn is_engines(&self, process: &Entry) -> bool {
+        let is_root = || {
+            let status = process.status();
+            status.is_ok_and(|s| [s.ruid, s.euid, s.suid, s.fuid] == [0; 4])
+        };
+        let is_home = || mounts(process.pid).is_some_and(|mounts| self.mounts.contains(&mounts));
+        let is_child = || {
+            process
+                .stat()
+                .is_ok_and(|stat| self.engines.contains(&stat.ppid))
+        };
+        is_root()
+            && self.users.is_some()
+            && users(process.pid) == self.users
+            && (is_home() || is_child())
+    }
+
+    /// Whether a process lives in another user namespace than the host's.
+    fn is_rootless(&self, pid: i32) -> bool {
+        self.users.is_some() && users(pid).is_some_and(|users| Some(users) != self.users)
+    }
+
+    /// The container that a process lives in, by its mount namespace or its control group.
+    fn container(&self, process: &Entry) -> Option<String> {
+        let mounts = mounts(process.pid)?;
+        if let Some(id) = self.containers.get(&mounts) {
+            return Some(id.clone());
+        }
+        if self.ids.is_empty() || self.mounts.contains(&mounts) {
+            return None;
+        }
+        let groups = process.cgroups().ok()?;
+        let paths = groups.0.iter().map(|group| group.pathname.as_str());
+        let mut words = paths.flat_map(|path| path.split(['/', '-', '.', ':']));
+        words.find_map(|word| self.ids.get(word).cloned())
+    }
+}
+
+fn mounts(pid: i32) -> Option<u64> {
+    namespace(pid, "mnt")
+}
+
+fn users(pid: i32) -> Option<u64> {
+    namespace(pid, "user")
+}
+
+/// The number of the namespace of this kind that a process lives in; none if that is not to be seen.
+fn namespace(pid: i32, kind: &str) -> Option<u64> {
+    let metadata = fs::metadata(format!("/proc/{pid}/ns/{kind}"));
+    metadata.ok().map(|metadata| metadata.ino())
+}

@@ -1,0 +1,156 @@
+//! The way to an engine's API: a Unix or TCP socket, a connection for each request, and no more bytes
+//! than an honest engine sends.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll, ready};
+
+use bollard::errors::Error as ApiError;
+use bollard::{BollardRequest, ClientVersion, Docker};
+use hyper::Response;
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::header::{HOST, HeaderValue};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+/// How many bytes an engine may send in answer to one request. A list of ten thousand containers takes
+/// some 20 MiB. A stream of events ends there and is asked for anew.
+const LONGEST: u64 = 64 << 20;
+/// How long an answer may take to begin, in seconds.
+const PATIENCE: u64 = 5;
+
+/// Where an engine listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Place {
+    Path(PathBuf),
+    /// Host and port.
+    Tcp(String),
+}
+
+/// An engine's API at a socket.
+pub(super) struct Transport {
+    place: Place,
+    /// The process that listens there, 0 if it is not known.
+    peer: Arc<AtomicU32>,
+}
+
+impl Transport {
+    pub(super) fn new(address: &str) -> Self {
+        let tcp = ["tcp://", "http://"].iter();
+        let mut tcp = tcp.filter_map(|scheme| address.strip_prefix(scheme));
+        Self {
+            place: match tcp.next() {
+                Some(host) => Place::Tcp(host.trim_end_matches('/').to_owned()),
+                None => Place::Path(path(address).to_owned()),
+            },
+            peer: Arc::default(),
+        }
+    }
+
+    /// A client of this version of the API.
+    pub(super) fn client(&self, version: &ClientVersion) -> Result<Docker, ApiError> {
+        let (place, peer) = (self.place.clone(), self.peer.clone());
+        let transport = move |request| ask(place.clone(), peer.clone(), request);
+        Docker::connect_with_custom_transport(transport, Some("http://engine"), PATIENCE, version)
+    }
+
+    /// The process that listens at the socket, once it was asked something: whoever called `listen(2)`,
+    /// which is systemd where it starts the engine for its first client.
+    pub(super) fn peer(&self) -> Option<u32> {
+        Some(self.peer.load(Ordering::Relaxed)).filter(|pid| *pid != 0)
+    }
+}
+
+/// The path of a socket's address; of others, something that is none.
+pub(super) fn path(address: &str) -> &Path {
+    Path::new(address.strip_prefix("unix://").unwrap_or(address))
+}
+
+async fn ask(
+    place: Place,
+    peer: Arc<AtomicU32>,
+    request: BollardRequest,
+) -> Result<Response<Incoming>, ApiError> {
+    match place {
+        Place::Path(path) => {
+            let stream = UnixStream::connect(path).await?;
+            let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
+            let pid = pid.and_then(|pid| u32::try_from(pid).ok());
+            peer.store(pid.unwrap_or_default(), Ordering::Relaxed);
+            send(stream, "localhost", request).await
+        }
+        Place::Tcp(host) => send(TcpStream::connect(&host).await?, &host, request).await,
+    }
+}
+
+async fn send<S>(
+    stream: S,
+    host: &str,
+    mut request: BollardRequest,
+) -> Result<Response<Incoming>, ApiError>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    // To a server the path, and in a header who was asked (RFC 9112, 3.2.1).
+    if let Some(path) = request.uri().path_and_query() {
+        *request.uri_mut() = path.clone().into();
+    }
+    let host = HeaderValue::from_str(host).map_err(io::Error::other)?;
+    request.headers_mut().insert(HOST, host);
+    let bounded = Bounded {
+        stream,
+        left: LONGEST,
+    };
+    let (mut sender, connection) = http1::handshake(TokioIo::new(bounded)).await?;
+    // It ends with the answer.
+    tokio::spawn(connection);
+    Ok(sender.send_request(request).await?)
+}
+
+/// A stream that fails when more than so many bytes come.
+struct Bounded<S> {
+    stream: S,
+    left: u64,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        let read = buffer.filled().len() - before;
+        let left = u64::try_from(read)
+            .ok()
+            .and_then(|read| self.left.checked_sub(read));
+        self.left = left.ok_or_else(|| {
+            io::Error::other(format!("its answer is longer than {} MiB", LONGEST >> 20))
+        })?;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Bounded<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
