@@ -33,6 +33,20 @@ impl Due {
         self.0.values().min().copied()
     }
 
+    /// When there is something to do about the table alone.
+    pub(super) fn next_of_table(&self) -> Option<Instant> {
+        self.0.get(&Need::Table).copied()
+    }
+
+    /// The same as [`take`](Self::take), of the table alone.
+    pub(super) fn take_of_table(&mut self, now: Instant) -> Option<Need> {
+        let come = self.0.get(&Need::Table).is_some_and(|when| *when <= now);
+        come.then(|| {
+            self.0.remove(&Need::Table);
+            Need::Table
+        })
+    }
+
     /// A table that others have changed comes first, and then the greatest need whose time has come;
     /// what it includes is no longer needed.
     pub(super) fn take(&mut self, now: Instant) -> Option<Need> {

@@ -27,8 +27,8 @@ pub(super) struct Engines {
     bell: Arc<OwnedFd>,
     reports: Receiver<(String, Report)>,
     wakes: Vec<Arc<Notify>>,
-    /// Whether one that is not there counts as one that does not answer.
-    named: bool,
+    /// Those that count as not answering where they are not there.
+    named: Vec<String>,
 }
 
 #[derive(Debug, Default)]
@@ -63,7 +63,7 @@ impl Engines {
             bell,
             reports,
             wakes,
-            named: matches!(whom, Ask::At(_)),
+            named: whom.named.clone(),
         })
     }
 
@@ -107,7 +107,11 @@ impl Engines {
                 // Whatever it does not tell of, its docker-proxy may listen already.
                 (text, changed || back || first || partial)
             }
-            Report::Absent if known.engine.is_none() && !self.named => (None, first),
+            Report::Absent
+                if known.engine.is_none() && !self.named.iter().any(|n| n == address) =>
+            {
+                (None, first)
+            }
             Report::Absent => known.lose(address, "nobody listens there"),
             Report::Stir => (None, false),
             Report::Silent(Unanswered { reason, .. }) => known.lose(address, &reason),

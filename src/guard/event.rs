@@ -1,7 +1,9 @@
 //! All that can happen to guard.
 
 use crate::host::follow::Report;
+use crate::kernel;
 use crate::netlink::notice::Meddler;
+use crate::site::Site;
 
 use super::control::Question;
 use super::scrapes::Request;
@@ -18,6 +20,10 @@ pub(super) enum Event {
     Table(Option<Meddler>),
     /// So much has happened that some of it was lost.
     Lost,
+    /// What was found of the host.
+    Looked(Box<Result<Site, kernel::Error>>),
+    /// Whether there is a new socket that serves a published port; why that is not known.
+    Serving(Result<(), kernel::Error>),
     /// What an engine says.
     Engine { address: String, report: Report },
     /// It was told to read everything again.

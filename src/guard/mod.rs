@@ -12,14 +12,15 @@ mod event;
 mod files;
 mod keeper;
 mod log;
+mod look;
 mod metrics;
 mod monitor;
 mod options;
-mod proxies;
 mod published;
 mod record;
 mod scrapes;
 mod service;
+mod serving;
 mod signals;
 mod state;
 mod table;
@@ -34,9 +35,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use thiserror::Error;
 
+use crate::host::HostView;
 use crate::host::docker::Ask;
 use crate::host::follow::Report;
-use crate::host::listener;
+use crate::host::process;
 use crate::kernel::{self, Claim};
 use crate::netlink::notice::Meddler;
 use crate::policies::Policies;
@@ -52,13 +54,14 @@ use event::Event;
 use files::Files;
 use keeper::Keeper;
 use log::{Level, Log};
+use look::Look;
 use metrics::Metrics;
 use monitor::Links;
-use proxies::Proxies;
 use published::Published;
 use record::{Origin, Record};
 use scrapes::{Request, Scrapes};
 use service::Service;
+use serving::Serving;
 use signals::Signals;
 use table::{Change, Table};
 use view::View;
@@ -77,8 +80,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
 /// How often wrong policies are read again: what is wrong may be out of sight.
 const RECHECK: Duration = Duration::from_secs(30);
-/// How often the host is looked at while ports are refused only because an engine published them once:
-/// a service of the host may have taken one.
+/// How often the host is looked at while ports are refused that no socket of an engine holds now: a service
+/// of the host may have taken one.
 const RETHINK: Duration = Duration::from_mins(1);
 /// How often policies are read again at once because more of them is to be watched.
 const READS: u32 = 3;
@@ -144,7 +147,7 @@ fn give_up_files(options: &Options, log: Log) {
         Some(Listen::Tcp(address)) => Some(address.port()),
         _ => None,
     };
-    let given_up = listener::look_apart()
+    let given_up = process::look_apart()
         .map_err(|error| error.to_string())
         .and_then(|()| {
             let given_up = confine::give_up_files(&options.folders(), port);
@@ -199,6 +202,14 @@ impl Wanted {
     }
 }
 
+/// A look at the host that has begun.
+#[derive(Debug, Clone, Copy)]
+struct Looking {
+    need: Need,
+    /// Whether all engines had answered when it began.
+    answered: bool,
+}
+
 struct Guard {
     options: Options,
     log: Log,
@@ -208,7 +219,10 @@ struct Guard {
     links: Links,
     engines: Engines,
     /// None where no engine is asked.
-    proxies: Option<Proxies>,
+    serving: Option<Serving>,
+    look: Look,
+    /// The look at the host that is being taken.
+    looking: Option<Looking>,
     view: View,
     published: Published,
     control: Option<Control>,
@@ -257,7 +271,13 @@ impl Guard {
             files: Files::open()?,
             links: Links::open()?,
             engines: Engines::follow(&options.engines)?,
-            proxies: (options.engines != Ask::Nobody).then(Proxies::default),
+            serving: if options.engines.is_nobody() {
+                None
+            } else {
+                Some(Serving::open()?)
+            },
+            look: Look::open()?,
+            looking: None,
             view: View::new(log),
             published,
             control: control.ok(),
@@ -315,6 +335,10 @@ impl Guard {
                 monitor.drain(&mut events)?;
             }
             self.engines.drain(&mut events);
+            self.look.drain(&mut events);
+            if let Some(serving) = &self.serving {
+                serving.drain(&mut events);
+            }
             let now = Instant::now();
             if let Some(control) = &mut self.control {
                 control.drain(now, &mut events);
@@ -330,9 +354,13 @@ impl Guard {
                 }
                 self.take(event, now);
             }
-            self.look_for_proxies(now);
             self.service.alive(now);
-            match self.due.take(now) {
+            let need = match self.looking {
+                None => self.due.take(now),
+                Some(_) if self.ruleset.is_some() => self.due.take_of_table(now),
+                Some(_) => None,
+            };
+            match need {
                 Some(Need::Links) if self.view.is_current() => {}
                 Some(need) => self.work(need),
                 None => {}
@@ -341,28 +369,13 @@ impl Guard {
         }
     }
 
-    /// Looks for new sockets of docker-proxy if it is time to.
-    fn look_for_proxies(&mut self, now: Instant) {
-        let Some(proxies) = &mut self.proxies else {
-            return;
-        };
-        match proxies.look(now, self.engines.are_busy()) {
-            Ok(false) => {}
-            Ok(true) => self.host_changed(Need::Host, now),
-            Err(error) => {
-                let when = now + self.view.fail(&error);
-                proxies.put_off(when);
-                self.host_changed(Need::Host, when);
-            }
-        }
-    }
-
     /// Writes figures if it is time to.
     fn measure(&mut self, now: Instant) {
         let Some(metrics) = &mut self.metrics else {
             return;
         };
-        if !metrics.is_due(now) {
+        // The first look at the host goes before the first figures.
+        if !metrics.is_due(now) || self.looking.is_some() && self.ruleset.is_none() {
             return;
         }
         // Older figures are better than those of a table that was not seen.
@@ -386,6 +399,8 @@ impl Guard {
     fn wait(&self) -> io::Result<()> {
         let mut descriptors = self.signals.pipes().to_vec();
         descriptors.extend([self.files.as_fd(), self.links.as_fd(), self.engines.as_fd()]);
+        descriptors.push(self.look.as_fd());
+        descriptors.extend(self.serving.as_ref().map(AsFd::as_fd));
         descriptors.extend(self.table.monitor.as_ref().map(AsFd::as_fd));
         let descriptors = descriptors.into_iter().map(|fd| (fd, PollFlags::IN));
         let mut polled: Vec<PollFd<'_>> = descriptors
@@ -396,15 +411,12 @@ impl Guard {
         let control = self.control.as_ref().and_then(Control::next);
         let scrapes = self.scrapes.as_ref().and_then(Scrapes::next);
         let metrics = self.metrics.as_ref().map(Metrics::next);
-        let proxies = self.proxies.as_ref().and_then(Proxies::next);
-        let next = [
-            self.due.next(),
-            self.service.next(),
-            control,
-            metrics,
-            scrapes,
-            proxies,
-        ];
+        let due = match self.looking {
+            None => self.due.next(),
+            Some(_) if self.ruleset.is_some() => self.due.next_of_table(),
+            Some(_) => None,
+        };
+        let next = [due, self.service.next(), control, metrics, scrapes];
         let next = next.into_iter().flatten().min();
         let wait = next.map(|next| next.saturating_duration_since(Instant::now()));
         let wait = wait.and_then(|wait| Timespec::try_from(wait).ok());
@@ -426,8 +438,14 @@ impl Guard {
                 self.host_changed(Need::Links, now + SETTLE_LINKS);
                 // A container's link comes before its ports are open.
                 if new {
-                    self.stir(now);
+                    self.stir();
                 }
+            }
+            Event::Looked(found) => self.looked(*found),
+            Event::Serving(Ok(())) => self.host_changed(Need::Host, now),
+            Event::Serving(Err(error)) => {
+                let when = now + self.view.fail(&error);
+                self.host_changed(Need::Host, when);
             }
             Event::Table(meddler) => self.meddled(meddler, now),
             Event::Lost => {
@@ -439,9 +457,12 @@ impl Guard {
             }
             Event::Engine { address, report } => {
                 if matches!(report, Report::Stir) {
-                    self.stir(now);
+                    self.stir();
                 }
                 let (text, changed) = self.engines.take(&address, report);
+                if let Some(serving) = &self.serving {
+                    serving.know(self.engines.engines(), self.engines.are_busy());
+                }
                 if let Some(text) = text {
                     self.log.say(Level::Notice, &text);
                 }
@@ -465,12 +486,9 @@ impl Guard {
         }
     }
 
-    fn stir(&mut self, now: Instant) {
-        let wanted = self.wanted.as_ref();
-        if let Some(proxies) = &mut self.proxies
-            && wanted.is_none_or(|wanted| wanted.sockets(&self.options.engines) != Sockets::None)
-        {
-            proxies.stir(now);
+    fn stir(&self) {
+        if let Some(serving) = &self.serving {
+            serving.stir();
         }
     }
 
@@ -530,13 +548,62 @@ impl Guard {
         }
     }
 
-    /// Does what is due; what fails is due again later.
+    /// Does what is due, which takes a look at the host if it concerns more than the table.
     fn work(&mut self, need: Need) {
         if self.phase == Phase::Waiting {
             self.phase = Phase::Starting;
         }
-        let done = self.settle(need).or_else(|error| self.fail(need, error));
-        if done.is_ok() && !self.is_refused() {
+        if need == Need::Policies {
+            self.read();
+        }
+        if self.wanted.is_none() || need == Need::Table && self.ruleset.is_some() {
+            let done = self.install(need);
+            self.done(need, done);
+        } else {
+            self.look(need);
+        }
+    }
+
+    /// Has the host looked at for the policies that are wanted.
+    fn look(&mut self, need: Need) {
+        let Some(wanted) = &self.wanted else {
+            return;
+        };
+        let answered = self.engines.have_answered();
+        let sockets = wanted.sockets(&self.options.engines);
+        if let Some(serving) = &self.serving {
+            serving.want(sockets != Sockets::None);
+        }
+        self.look.ask(look::Question {
+            engines: self.engines.engines(),
+            unanswered: self.engines.unanswered(),
+            sockets,
+            former: match sockets {
+                Sockets::Served => self.published.former(answered).to_vec(),
+                _ => Vec::new(),
+            },
+        });
+        self.looking = Some(Looking { need, answered });
+    }
+
+    /// Takes what was found of the host.
+    fn looked(&mut self, found: Result<Site, kernel::Error>) {
+        if let Some(Looking { need, answered }) = self.looking.take() {
+            let done = self.settle(need, found, answered);
+            self.done(need, done);
+        }
+    }
+
+    /// Tells how it went; what has failed is due again later.
+    fn done(&mut self, need: Need, done: Result<(), Error>) {
+        let failed = done.is_err();
+        if let Err(error) = done
+            && self.fail(need, &error)
+        {
+            // With older policies, once the host was looked at for them.
+            return self.look(Need::Host);
+        }
+        if !failed && !self.is_refused() {
             self.retry.reset();
             if self.record.failure.take().is_some() {
                 self.log.say(Level::Notice, "it works again");
@@ -546,7 +613,7 @@ impl Guard {
         match self.phase {
             Phase::Running => service::status(&line),
             // Whoever waits for rules must not start without them.
-            Phase::Starting | Phase::Waiting if done.is_err() => service::status(&line),
+            Phase::Starting | Phase::Waiting if failed => service::status(&line),
             // What it was told to do is yet to be done.
             Phase::Reloading if need != Need::Policies => service::status(&line),
             Phase::Starting | Phase::Waiting | Phase::Reloading => {
@@ -557,29 +624,23 @@ impl Guard {
     }
 
     /// Tells of a failure. If nothing at all is in force because the kernel refuses what the files say,
-    /// it may take what it took before.
-    fn fail(&mut self, need: Need, error: Error) -> Result<(), Error> {
+    /// it may take what it took before: says whether that is to be tried.
+    fn fail(&mut self, need: Need, error: &Error) -> bool {
         let wait = self.retry.next();
         let open = self.table.is_there().is_ok_and(|there| !there);
         let from_files = self.origin() == Some(Origin::Files);
         let other = open && from_files && error.is_refusal();
-        let stays = if open {
-            "no rules are in force"
-        } else {
-            "what is in force stays"
+        let stays = match (open, from_files) {
+            (true, true) => "no rules are in force",
+            (true, false) => "not even the last good policies are in force",
+            (false, _) => "what is in force stays",
         };
         let text = format!("{error}; {stays}, next try in {wait:?}");
         self.log.say(Level::Error, &text);
         self.record.failure = Some(error.to_string());
         let again = if other { Need::Policies } else { need };
         self.due.at(again, Instant::now() + wait);
-        if !other || !self.last_good("until the kernel takes the files") {
-            return Err(error);
-        }
-        self.settle(Need::Host).inspect_err(|error| {
-            let text = format!("{error}; not even the last good policies are in force");
-            self.log.say(Level::Error, &text);
-        })
+        other && self.last_good("until the kernel takes the files")
     }
 
     fn origin(&self) -> Option<Origin> {
@@ -591,34 +652,26 @@ impl Guard {
         self.origin() == Some(Origin::State) && self.record.mistakes.is_empty()
     }
 
-    fn settle(&mut self, need: Need) -> Result<(), Error> {
-        if need == Need::Policies {
-            self.read();
-        }
+    /// Makes rules of the policies and what was found of the host, and brings them into force.
+    fn settle(
+        &mut self,
+        need: Need,
+        found: Result<Site, kernel::Error>,
+        answered: bool,
+    ) -> Result<(), Error> {
         let Some(wanted) = &self.wanted else {
             return Ok(());
         };
-        if need > Need::Table || self.ruleset.is_none() {
-            let answered = self.engines.have_answered();
-            let (engines, unanswered) = (self.engines.engines(), self.engines.unanswered());
-            let sockets = wanted.sockets(&self.options.engines);
-            let former = match sockets {
-                Sockets::Proxied => self.published.former(answered),
-                _ => &[],
-            };
-            let found = Site::with(engines, unanswered, sockets, former);
-            if let Some(wait) = self.view.take(found)? {
-                self.due.at(Need::Host, Instant::now() + wait);
-            }
-            let host = self.view.host();
-            if host.is_some_and(|host| !host.remembered.is_empty()) {
-                self.due.at(Need::Host, Instant::now() + RETHINK);
-            }
-            self.ruleset = host.map(|host| wanted.policies.compile(host));
+        if let Some(wait) = self.view.take(found)? {
+            self.due.at(Need::Host, Instant::now() + wait);
         }
+        let host = self.view.host();
+        if host.is_some_and(HostView::expects_more) {
+            self.due.at(Need::Host, Instant::now() + RETHINK);
+        }
+        self.ruleset = host.map(|host| wanted.policies.compile(host));
         self.install(need)?;
-        self.record.origin = self.origin();
-        self.keep();
+        self.keep(answered);
         Ok(())
     }
 
@@ -633,6 +686,7 @@ impl Guard {
         if let Some(wait) = again {
             self.due.at(Need::Table, Instant::now() + wait);
         }
+        self.record.origin = self.origin();
         let (level, text) = match change {
             Change::Nothing => return Ok(()),
             Change::Made => {
@@ -738,9 +792,9 @@ impl Guard {
     }
 
     /// Has the policies that are in force now kept, if others are.
-    fn keep(&mut self) {
+    fn keep(&mut self, answered: bool) {
         if let Some(ruleset) = &self.ruleset
-            && self.engines.have_answered()
+            && answered
             && let Some(ports) = self.published.others(ruleset)
         {
             self.keeper.keep_ports(ports);
