@@ -176,6 +176,7 @@ impl<'a> Case<'a> {
             }),
             returns: false,
             resumes: false,
+            opened: false,
         }
     }
 

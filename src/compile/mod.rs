@@ -22,12 +22,15 @@
 //!
 //! The input side looks at no connection tracking, on purpose: on engines without ip6tables the
 //! first rule that asks for it switches it on, connections are then picked up in the middle,
-//! possibly the wrong way round, and a stranger would pass as an answer.
+//! possibly the wrong way round, and a stranger would pass as an answer. The exception are ports that
+//! the kernel also chooses from for the host's own requests ([`own`]).
 
 mod dispatch;
 mod logged;
 mod names;
+mod own;
 mod port;
+mod ports;
 mod published;
 mod segment;
 mod shared;
@@ -44,6 +47,7 @@ use crate::source::Span;
 pub use logged::logged;
 use names::Context;
 pub use names::port_of_chain;
+pub use own::{Overlap, overlaps};
 pub use port::entries;
 pub use published::{decisive, key, remembered, remembers, unnamed};
 use shared::Shared;
@@ -252,6 +256,7 @@ impl Compiler<'_> {
             ],
             None,
         )];
+        rules.extend(self.own_replies());
         let containers_excepted = self.dispatch(Context::HostFromContainers);
         if !containers_excepted.is_empty() {
             self.chain("host-from-containers", containers_excepted);

@@ -38,6 +38,9 @@ pub struct Packet {
     /// Whether it is a segment in the middle of a TCP connection of which nothing was known before
     /// it came, from a port that servers use.
     pub resumes: bool,
+    /// Whether its connection bears the note that this host opened it
+    /// ([`OPENED`](crate::ruleset::OPENED)).
+    pub opened: bool,
 }
 
 /// The interface that a packet leaves through.
@@ -228,6 +231,7 @@ impl<'a> Run<'a> {
     }
 
     /// Runs the expressions of a rule until one does not match or ends it.
+    #[expect(clippy::too_many_lines, reason = "one arm for each expression")]
     fn rule(&mut self, rule: &'a Rule) -> (End<'a>, Vec<Hit>) {
         let mut hits = Vec::new();
         for expression in &rule.expressions {
@@ -287,6 +291,11 @@ impl<'a> Run<'a> {
                 }),
                 Expression::SameInterface => self.packet.returns,
                 Expression::Resumed => self.resumes(),
+                Expression::Family(family) => {
+                    self.packet.flow.source.is_ipv4() == (*family == Family::V4)
+                }
+                Expression::NoteOpening => self.is_opening(),
+                Expression::Opened => self.is_own_reply(),
                 Expression::PortMap {
                     tuple,
                     protocol,
@@ -345,6 +354,26 @@ impl<'a> Run<'a> {
         *resumes
             && *protocol == L4Protocol::Tcp
             && connection.is_some_and(|c| c.direction == Direction::Original && !c.related)
+    }
+
+    /// Whether this host opens a TCP connection by it. What becomes of its connection's label is seen in
+    /// later packets only ([`Packet::opened`]).
+    fn is_opening(&self) -> bool {
+        let Packet {
+            hook,
+            protocol,
+            connection,
+            ..
+        } = self.packet;
+        *hook == Hook::Output
+            && *protocol == L4Protocol::Tcp
+            && connection.is_some_and(|c| c.direction == Direction::Original && !c.related)
+    }
+
+    /// Whether it answers on a connection that this host opened.
+    fn is_own_reply(&self) -> bool {
+        let connection = self.packet.connection;
+        self.packet.opened && connection.is_some_and(|c| c.direction == Direction::Reply)
     }
 
     /// The name of an interface; empty where there is none, as in the kernel.

@@ -35,6 +35,7 @@ fn packet() -> Packet {
         }),
         returns: false,
         resumes: false,
+        opened: false,
     }
 }
 

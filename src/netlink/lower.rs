@@ -4,7 +4,7 @@
 //! `raise(lower(rule)) == rule` is a property test.
 
 use crate::ruleset::{
-    Direction, EPHEMERAL, Expression, Family, L4Protocol, NameMatch, Reject, Side, Tuple,
+    Direction, EPHEMERAL, Expression, Family, L4Protocol, NameMatch, OPENED, Reject, Side, Tuple,
 };
 
 use super::instruction::Instruction;
@@ -100,6 +100,15 @@ pub(super) fn lower(expression: &Expression, out: &mut Vec<Instruction>) {
             out.push(equal(1u32.to_ne_bytes().to_vec()));
         }
         Expression::Resumed => lower_resumed(out),
+        Expression::Family(family) => {
+            out.push(Instruction::Meta(NFT_META_NFPROTO));
+            out.push(equal(vec![match family {
+                Family::V4 => NFPROTO_IPV4,
+                Family::V6 => NFPROTO_IPV6,
+            }]));
+        }
+        Expression::NoteOpening => lower_opening(out),
+        Expression::Opened => lower_opened(out),
         Expression::PortMap {
             tuple,
             protocol,
@@ -177,10 +186,21 @@ fn raise_first(instructions: &[Instruction]) -> Option<(Expression, usize)> {
     use Instruction::{
         Beside, Cmp, Counter, Ct, Fib, Immediate, Limit, Log, Lookup, Mask, Meta, Raw, SetCt, Value,
     };
-    let mut resumed = Vec::new();
-    lower_resumed(&mut resumed);
-    if instructions.starts_with(&resumed) {
-        return Some((Expression::Resumed, resumed.len()));
+    // The third is what tells those of many instructions from others.
+    let whole = match instructions.get(2) {
+        Some(Instruction::Payload { offset: 0, .. }) => Some(Expression::Resumed),
+        Some(Instruction::Payload { offset: 13, .. }) => Some(Expression::NoteOpening),
+        Some(Instruction::Ct {
+            key: NFT_CT_LABELS, ..
+        }) => Some(Expression::Opened),
+        _ => None,
+    };
+    if let Some(expression) = whole {
+        let mut whole = Vec::new();
+        lower(&expression, &mut whole);
+        if instructions.starts_with(&whole) {
+            return Some((expression, whole.len()));
+        }
     }
     Some(match instructions {
         [
@@ -366,7 +386,17 @@ fn raise_first(instructions: &[Instruction]) -> Option<(Expression, usize)> {
             },
             1,
         ),
-        _ => return raise_address(instructions),
+        _ => return raise_address(instructions).or_else(|| raise_family(instructions)),
+    })
+}
+
+/// A family for its own sake, and not in front of an address.
+fn raise_family(instructions: &[Instruction]) -> Option<(Expression, usize)> {
+    [Family::V4, Family::V6].into_iter().find_map(|family| {
+        let mut whole = Vec::new();
+        lower(&Expression::Family(family), &mut whole);
+        let is_so = instructions.starts_with(&whole);
+        is_so.then_some((Expression::Family(family), whole.len()))
     })
 }
 
@@ -505,6 +535,52 @@ fn lower_resumed(out: &mut Vec<Instruction>) {
         op: NFT_CMP_NEQ,
         data: vec![TCP_SYN],
     });
+}
+
+/// Matches the first segment of a TCP connection, and notes on it that this host opened it.
+fn lower_opening(out: &mut Vec<Instruction>) {
+    lower_protocol(L4Protocol::Tcp, out);
+    out.push(Instruction::Payload {
+        base: NFT_PAYLOAD_TRANSPORT_HEADER,
+        offset: 13,
+        length: 1,
+    });
+    out.push(Instruction::Mask(vec![TCP_SYN | TCP_ACK]));
+    out.push(equal(vec![TCP_SYN]));
+    lower_bit(NFT_CT_STATE, STATE_NEW, out);
+    out.push(Instruction::Value(label(OPENED)));
+    out.push(Instruction::SetCt(NFT_CT_LABELS));
+}
+
+/// Matches replies on such a connection.
+fn lower_opened(out: &mut Vec<Instruction>) {
+    lower(&Expression::Direction(Direction::Reply), out);
+    out.push(Instruction::Ct {
+        key: NFT_CT_LABELS,
+        direction: None,
+    });
+    out.push(Instruction::Mask(label(OPENED)));
+    out.push(Instruction::Cmp {
+        op: NFT_CMP_NEQ,
+        data: vec![0; LABEL],
+    });
+}
+
+/// How many bytes a label has (`NF_CT_LABELS_MAX_SIZE` of `net/netfilter/nf_conntrack_labels.h`).
+const LABEL: usize = 16;
+
+/// A label of one bit, as a bitmap of the kernel: words of the machine's size in its byte order.
+fn label(bit: u8) -> Vec<u8> {
+    let (word, bit) = (u32::from(bit) / usize::BITS, u32::from(bit) % usize::BITS);
+    let words = LABEL / size_of::<usize>();
+    let word = |at: usize| {
+        if u32::try_from(at) == Ok(word) {
+            1 << bit
+        } else {
+            0usize
+        }
+    };
+    (0..words).flat_map(|at| word(at).to_ne_bytes()).collect()
 }
 
 /// Matches if a bit of a conntrack word is set.

@@ -267,6 +267,7 @@ numbers! {
         NFT_CT_STATUS = 2,
         NFT_CT_MARK = 3,
         NFT_CT_PROTO_DST = 12,
+        NFT_CT_LABELS = 13,
         NFT_CT_SRC_IP = 19,
         NFT_CT_DST_IP = 20,
         NFT_CT_SRC_IP6 = 21,

@@ -492,11 +492,12 @@ fn hook_number(hook: Hook) -> u32 {
     match hook {
         Hook::Input => NF_INET_LOCAL_IN,
         Hook::Forward => NF_INET_FORWARD,
+        Hook::Output => NF_INET_LOCAL_OUT,
     }
 }
 
 fn hook(number: u32) -> Option<Hook> {
-    [Hook::Input, Hook::Forward]
+    [Hook::Input, Hook::Forward, Hook::Output]
         .into_iter()
         .find(|hook| hook_number(*hook) == number)
 }

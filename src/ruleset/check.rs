@@ -137,6 +137,9 @@ fn check_expression(
         | Expression::ToLoopback(_)
         | Expression::SameInterface
         | Expression::Resumed
+        | Expression::NoteOpening
+        | Expression::Opened
+        | Expression::Family(_)
         | Expression::Limit { .. }
         | Expression::Counter
         | Expression::Reject(_) => true,

@@ -5,6 +5,11 @@ use std::net::IpAddr;
 /// The first port that clients use for themselves on Linux (`net.ipv4.ip_local_port_range`).
 pub const EPHEMERAL: u16 = 32768;
 
+/// The bit of a connection's label that says that this host opened it. Others who use labels are Open
+/// vSwitch, `xt_connlabel` and `act_ct`, which count theirs from 0 (`linux/netfilter/nf_conntrack_common.h`
+/// knows 128 bits, and no names).
+pub const OPENED: u8 = 93;
+
 /// One part of a rule, in the order in which the kernel runs them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expression {
@@ -28,6 +33,8 @@ pub enum Expression {
     },
     /// `meta oifkind "bridge"`: the packet leaves through a bridge.
     OutBridge,
+    /// `meta nfproto ipv4`.
+    Family(Family),
     /// `meta l4proto tcp`.
     Protocol(L4Protocol),
     /// `ct direction original`.
@@ -84,6 +91,13 @@ pub enum Expression {
     /// from a port that servers use ([`EPHEMERAL`]), in the middle of a connection of which
     /// connection tracking knows nothing, so that it takes its sender for the one who opened it.
     Resumed,
+    /// `meta l4proto tcp tcp flags & (syn | ack) == syn ct state new ct label set 93`: notes on a TCP
+    /// connection that this host opens that it did ([`OPENED`]). In output.
+    NoteOpening,
+    /// `ct direction reply ct label 93`: a reply on a connection that bears that note. Without it a reply
+    /// proves nothing: where a server speaks first after its connection was forgotten, it counts as the one
+    /// who opened it.
+    Opened,
     /// `meta l4proto tcp ct original proto-dst vmap @map`, `tcp dport vmap @map`.
     PortMap {
         /// Whose destination port.
@@ -144,6 +158,7 @@ impl Expression {
             Self::PortMap { map, .. } | Self::DestinationMap { map, .. } => Some(map),
             Self::Interface { .. }
             | Self::OutBridge
+            | Self::Family(_)
             | Self::Protocol(_)
             | Self::Direction(_)
             | Self::DestinationNat
@@ -151,6 +166,8 @@ impl Expression {
             | Self::Mark(_)
             | Self::SetMark(_)
             | Self::Resumed
+            | Self::NoteOpening
+            | Self::Opened
             | Self::ToLoopback(_)
             | Self::SameInterface
             | Self::Limit { .. }
@@ -172,6 +189,7 @@ impl Expression {
             Self::PortMap { map, .. } | Self::DestinationMap { map, .. } => Some(map),
             Self::Interface { .. }
             | Self::OutBridge
+            | Self::Family(_)
             | Self::Protocol(_)
             | Self::Direction(_)
             | Self::DestinationNat
@@ -179,6 +197,8 @@ impl Expression {
             | Self::Mark(_)
             | Self::SetMark(_)
             | Self::Resumed
+            | Self::NoteOpening
+            | Self::Opened
             | Self::ToLoopback(_)
             | Self::SameInterface
             | Self::Limit { .. }

@@ -17,7 +17,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 pub use expression::{
-    Direction, EPHEMERAL, Expression, Family, L4Protocol, NameMatch, Reject, Side, Tuple, Verdict,
+    Direction, EPHEMERAL, Expression, Family, L4Protocol, NameMatch, OPENED, Reject, Side, Tuple,
+    Verdict,
 };
 
 /// The name of dfw's table, in the `inet` family.
@@ -67,6 +68,8 @@ pub enum Hook {
     Input,
     /// Packets that this host passes on.
     Forward,
+    /// Packets that this host sends.
+    Output,
 }
 
 impl Hook {
@@ -76,6 +79,7 @@ impl Hook {
         match self {
             Self::Input => "input",
             Self::Forward => "forward",
+            Self::Output => "output",
         }
     }
 }

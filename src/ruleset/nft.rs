@@ -3,11 +3,11 @@
 use std::fmt::{self, Display, Formatter, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::EPHEMERAL;
 use super::{
     Base, Chain, Direction, Elements, Expression, Family, NameMatch, Reject, Rule, Ruleset, Set,
     Side, TABLE, Tuple, Verdict,
 };
+use super::{EPHEMERAL, OPENED};
 
 /// How many elements of a set are printed on a line.
 const ELEMENTS_PER_LINE: usize = 8;
@@ -214,6 +214,7 @@ impl Display for Rule {
 }
 
 impl Display for Expression {
+    #[expect(clippy::too_many_lines, reason = "one arm for each expression")]
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::Interface { side, name, equal } => {
@@ -269,6 +270,13 @@ impl Display for Expression {
                 "meta l4proto tcp tcp sport < {EPHEMERAL} ct state new tcp flags & (syn | ack) != \
                  syn"
             ),
+            Self::NoteOpening => write!(
+                f,
+                "meta l4proto tcp tcp flags & (syn | ack) == syn ct state new ct label set {OPENED}"
+            ),
+            Self::Opened => write!(f, "ct direction reply ct label {OPENED}"),
+            Self::Family(Family::V4) => f.write_str("meta nfproto ipv4"),
+            Self::Family(Family::V6) => f.write_str("meta nfproto ipv6"),
             Self::SameInterface => f.write_str("fib daddr . iif oif exists"),
             Self::PortMap {
                 tuple: Tuple::Original,

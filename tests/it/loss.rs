@@ -104,6 +104,7 @@ fn strangers(sources: &[&str], ports: &[u16]) -> Vec<Packet> {
             connection: None,
             returns: false,
             resumes: false,
+            opened: false,
         };
         packets.push(Packet {
             hook: Hook::Forward,

@@ -116,6 +116,12 @@ fn masked(hex: &str, mask: &[u8]) -> (String, Raw) {
     )
 }
 
+/// The same for a whole register.
+fn all_masked(hex: &str, mask: &[u8]) -> (String, Raw) {
+    let (text, raw) = masked(hex, mask);
+    (text + &" 0x00000000".repeat(3), raw)
+}
+
 /// The same for the second part of a concatenated key.
 fn beside((printed, mut raw): (String, Raw)) -> (String, Raw) {
     let registers: &[u32] = match raw.name.to_bytes() {
@@ -189,6 +195,7 @@ const CT_DIRECTION: u32 = 1;
 const CT_STATUS: u32 = 2;
 const CT_MARK: u32 = 3;
 const CT_PROTO_DST: u32 = 12;
+const CT_LABELS: u32 = 13;
 
 fn interfaces() -> Vec<Case> {
     let named = |side, name, equal| Expression::Interface { side, name, equal };
@@ -277,6 +284,16 @@ fn connections() -> Vec<Case> {
         ),
         case(Expression::Resumed, resumed()),
         case(
+            Expression::Family(Family::V4),
+            vec![meta("nfproto", NFPROTO), eq("0x00000002", &[2])],
+        ),
+        case(
+            Expression::Family(Family::V6),
+            vec![meta("nfproto", NFPROTO), eq("0x0000000a", &[10])],
+        ),
+        case(Expression::NoteOpening, opening()),
+        case(Expression::Opened, opened()),
+        case(
             Expression::Mark(MARK),
             vec![
                 ct("mark", CT_MARK),
@@ -312,6 +329,61 @@ fn set_mark() -> Vec<(String, Raw)> {
         ],
     );
     vec![number, set]
+}
+
+/// The label that says that this host opened a connection, as libnftnl prints it and as it is.
+fn label() -> (&'static str, Vec<u8>) {
+    let text = "0x00000000 0x00000000 0x20000000 0x00000000";
+    let words = [0u32, 0, 1 << 29, 0];
+    (
+        text,
+        words.iter().flat_map(|word| word.to_ne_bytes()).collect(),
+    )
+}
+
+/// TCP, of SYN and ACK only SYN, new to connection tracking.
+fn opening() -> Vec<(String, Raw)> {
+    let mut steps = l4proto(L4Protocol::Tcp).to_vec();
+    steps.push(payload(TRANSPORT, 13, 1));
+    steps.push(masked("0x00000012", &[0x12]));
+    steps.push(eq("0x00000002", &[2]));
+    steps.push(ct("state", CT_STATE));
+    steps.extend(bit("0x00000008", 1 << 3));
+    let (text, label) = label();
+    steps.push(step(
+        &format!("immediate reg 1 {text}"),
+        c"immediate",
+        &[
+            (sys::NFTNL_EXPR_IMM_DREG, REGISTER),
+            (sys::NFTNL_EXPR_IMM_DATA, Value::Bytes(label)),
+        ],
+    ));
+    steps.push(step(
+        "ct set label with reg 1",
+        c"ct",
+        &[
+            (sys::NFTNL_EXPR_CT_KEY, Value::U32(CT_LABELS)),
+            (sys::NFTNL_EXPR_CT_SREG, REGISTER),
+        ],
+    ));
+    steps
+}
+
+/// Replies, on a connection that bears the label.
+fn opened() -> Vec<(String, Raw)> {
+    let (text, label) = label();
+    vec![
+        ct("direction", CT_DIRECTION),
+        eq("0x00000001", &[1]),
+        ct("label", CT_LABELS),
+        all_masked(text, &label),
+        cmp(
+            "neq",
+            1,
+            "0x00000000 0x00000000 0x00000000 0x00000000",
+            &[0; 16],
+        ),
+    ]
 }
 
 /// TCP from below port 32768, new to connection tracking, of SYN and ACK not SYN alone.

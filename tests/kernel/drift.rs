@@ -72,9 +72,10 @@ const CHANGES: &[Change] = &[
     own("flush set inet dfw-nft containers"),
     own("flush map inet dfw-nft tcp-ports"),
     own("add chain inet dfw-nft another"),
+    own("add chain inet dfw-nft another { type filter hook output priority 7 ; }"),
     own("add chain inet dfw-nft another { type filter hook input priority 7 ; }"),
     foreign(
-        "add chain inet dfw-nft another { type filter hook output priority 0 ; }",
+        "add chain inet dfw-nft another { type filter hook postrouting priority 0 ; }",
         "chain another hooks in elsewhere",
     ),
     foreign(

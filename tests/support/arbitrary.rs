@@ -365,7 +365,8 @@ fn rule(style: Style) -> BoxedStrategy<RulePlan> {
                 3 => source_match(tuple()),
                 1 => tuple().prop_map(|t| Part::Ready(Expression::ToLoopback(t))),
                 1 => ready(vec![Expression::SameInterface]),
-                1 => ready(vec![Expression::Resumed]),
+                1 => ready(vec![Expression::Resumed, Expression::NoteOpening, Expression::Opened]),
+                1 => family().prop_map(|family| Part::Ready(Expression::Family(family))),
                 2 => port_source_match(),
                 1 => port_match(),
                 3 => port_map(),
@@ -396,6 +397,7 @@ fn rule(style: Style) -> BoxedStrategy<RulePlan> {
                 protocol_match(),
                 ready(vec![Expression::ToLoopback(Tuple::Original)]),
                 ready(vec![Expression::SameInterface, Expression::OutBridge]),
+                family().prop_map(|family| Part::Ready(Expression::Family(family))),
                 original(),
             ];
             let any_end = prop_oneof![

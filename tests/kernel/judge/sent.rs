@@ -58,6 +58,8 @@ impl Sent {
             resumes: drawn.resumes || id.is_multiple_of(5),
         };
         Some(match (drawn.hook, drawn.connection) {
+            // Nothing is drawn that this host sends.
+            (Hook::Output, _) => return None,
             (Hook::Input, _) => draft.at_home(),
             (Hook::Forward, None) => draft.untracked(drawn.returns),
             (Hook::Forward, Some(c)) => match (draft.port(), c.direction) {
@@ -146,6 +148,7 @@ impl Draft {
             connection,
             returns,
             resumes: false,
+            opened: false,
         }
     }
 

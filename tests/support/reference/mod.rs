@@ -74,6 +74,8 @@ pub(crate) fn meaning(policy: &Meant, host: &HostView, packet: &Packet) -> Decis
         return match port {
             // The host's own sockets are its own unless a policy names them.
             _ if packet.incoming == "lo" => Accept,
+            // What comes back to a port that the kernel chose for this host's own request.
+            Some(_) if policy.is_own_reply(host, packet) => Accept,
             Some(port) if from_container => port.refused_if(port.except.containers),
             None => Accept,
             _ if is_loopback(packet.flow) => Drop,
@@ -149,6 +151,25 @@ impl Meant {
                 && (port.address.is_none() || port.address == Some(to.destination))
         });
         matching.min_by_key(|port| (port.address.is_none(), port.last - port.first))
+    }
+
+    /// TCP on a connection that this host opened, and UDP that answers something: at a port of any key
+    /// that the kernel chooses from.
+    fn is_own_reply(&self, host: &HostView, packet: &Packet) -> bool {
+        let Some((number, (first, last))) = packet.flow.port.zip(host.local_ports.range()) else {
+            return false;
+        };
+        let is_named = self.ports.iter().any(|port| {
+            port.protocol == packet.protocol && port.first <= number && number <= port.last
+        });
+        let replies = packet
+            .connection
+            .is_some_and(|c| c.direction == Direction::Reply);
+        let is_own = match packet.protocol {
+            L4Protocol::Tcp => packet.opened,
+            protocol => protocol == L4Protocol::Udp,
+        };
+        replies && is_own && is_named && (first..=last).contains(&number)
     }
 
     fn is_among(&self, who: &Who, source: IpAddr) -> bool {

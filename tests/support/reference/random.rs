@@ -5,12 +5,16 @@ use std::net::IpAddr;
 
 use dfw::eval::{Connection, Flow, Outgoing, Packet};
 use dfw::host::HostView;
+use dfw::host::local_ports::LocalPorts;
 use dfw::ruleset::{Direction, Hook, L4Protocol};
 use proptest::prelude::*;
 use proptest::sample::{Index, select, subsequence};
 
 use super::text::address;
 use super::{Meant, Port, Range, Who};
+
+/// The ports that the kernel chooses from, where it does from those that keys name.
+const LOCAL: (u16, u16) = (10, 20);
 
 /// How many packets are sent through each policy.
 const PACKETS: usize = 100;
@@ -207,7 +211,9 @@ pub(crate) fn crowded(share: f64) -> impl Strategy<Value = Meant> {
 pub(crate) fn host() -> impl Strategy<Value = HostView> {
     let bridges = ["docker0", "br-0123456789ab", "podman1", "br-lan", "virbr1"];
     // Unknown, a container's, somebody else's, or shared.
-    prop::collection::vec(0..4, bridges.len()).prop_map(move |kinds| {
+    // Whether the kernel chooses from ports that keys name.
+    let overlaps = any::<bool>();
+    (prop::collection::vec(0..4, bridges.len()), overlaps).prop_map(move |(kinds, overlaps)| {
         let of = |kind: i32| -> BTreeSet<String> {
             let names = bridges.iter().zip(&kinds).filter(|(_, k)| **k == kind);
             names.map(|(name, _)| (*name).to_owned()).collect()
@@ -216,6 +222,7 @@ pub(crate) fn host() -> impl Strategy<Value = HostView> {
             container_bridges: of(1),
             foreign_bridges: of(2),
             shared_bridges: of(3),
+            local_ports: LocalPorts::new(overlaps.then_some(LOCAL), Vec::new()),
             ..HostView::default()
         }
     })
@@ -335,7 +342,8 @@ impl Edges {
             }),
             protocol: seed.protocol,
             flow: self.flow(&seed.flows[1], icmp),
-            connection: (seed.tracked && !seed.input).then(|| Connection {
+            // In input nothing asks for the connection but rules about replies to this host.
+            connection: (seed.tracked && (reply || !seed.input)).then(|| Connection {
                 direction: if reply {
                     Direction::Reply
                 } else {
@@ -347,6 +355,7 @@ impl Edges {
             }),
             returns,
             resumes,
+            opened: dnat,
         }
     }
 }

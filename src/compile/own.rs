@@ -1,0 +1,143 @@
+//! Requests that this host sends from a port that a key names: the kernel chooses ports for them, and
+//! their replies come to a port that is guarded by its number.
+
+use crate::host::HostView;
+use crate::host::local_ports::LocalPorts;
+use crate::policy::{Policy, Protocol};
+use crate::ruleset::{Direction, Elements, Expression, Hook, Rule, Set, Tuple, Verdict};
+
+use super::ports::Ports;
+use super::{Compiler, accept, dispatch, note, published};
+
+/// What names of chains and maps of this kind begin with.
+const OWN: &str = "own";
+
+impl Compiler<'_> {
+    /// The rules that let in replies to this host's own requests, before keys are looked at. TCP: on
+    /// connections that it opened. UDP, which has no beginning: replies, at ports that no engine and no
+    /// container holds.
+    pub(super) fn own_replies(&mut self) -> Vec<Rule> {
+        let mut rules = Vec::new();
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            let mut ports = overlap(self.policy, &self.host.local_ports, protocol);
+            if protocol == Protocol::Udp {
+                ports = ports.without(&served(self.host, protocol));
+            }
+            if ports.is_empty() {
+                continue;
+            }
+            let chain = format!("{OWN}-{}", super::names::name(protocol));
+            let (reply, text) = match protocol {
+                Protocol::Tcp => (
+                    Expression::Opened,
+                    "replies on connections that this host opened",
+                ),
+                _ => (
+                    Expression::Direction(Direction::Reply),
+                    "replies to what this host asked; UDP cannot tell who spoke first",
+                ),
+            };
+            let reply = Rule::new(vec![reply, accept()], note(text));
+            self.chain(&chain, vec![reply]);
+            let verdict = Verdict::Jump(chain.clone());
+            let ranges = ports.ranges().iter();
+            let elements = ranges.map(|(first, last)| (*first, *last, verdict.clone()));
+            let map = format!("{chain}-ports");
+            let set = Set {
+                elements: Elements::PortVerdicts(elements.collect()),
+                comment: Some("ports of keys that the kernel also chooses from".to_owned()),
+            };
+            self.ruleset.sets.insert(map.clone(), set);
+            let ask = Expression::PortMap {
+                tuple: Tuple::Packet,
+                protocol: dispatch::l4_protocol(protocol),
+                map,
+            };
+            rules.push(Rule::new(vec![ask], None));
+            if protocol == Protocol::Tcp {
+                let opening = Rule::new(vec![Expression::NoteOpening], None);
+                self.base("output", Hook::Output, vec![opening]);
+            }
+        }
+        rules
+    }
+}
+
+/// The ports of keys that the kernel chooses from for requests of this host.
+fn overlap(policy: &Policy, local: &LocalPorts, protocol: Protocol) -> Ports {
+    let keys = policy.ports.keys().filter(|key| key.protocol == protocol);
+    let keys: Ports = keys.map(|key| (key.first, key.last)).collect();
+    keys.intersection(&automatic(local))
+}
+
+/// The ports that the kernel chooses from for requests of this host.
+pub(super) fn automatic(local: &LocalPorts) -> Ports {
+    let reserved: Ports = local.reserved().iter().copied().collect();
+    let range: Ports = local.range().into_iter().collect();
+    range.without(&reserved)
+}
+
+/// The ports that sockets of engines and containers hold: no request of this host comes from there.
+pub(super) fn served(host: &HostView, protocol: Protocol) -> Ports {
+    let served = host.listeners.iter().filter(|listener| {
+        let owner = listener.owner.as_ref();
+        published::protocol(listener.transport) == protocol
+            && owner.is_some_and(|owner| owner.is_engine() || host.container_of(owner).is_some())
+    });
+    served
+        .map(|listener| (listener.port, listener.port))
+        .collect()
+}
+
+/// A key that overlaps the ports that the kernel chooses from, and what would end that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overlap {
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The ports of keys that the kernel chooses from, as ranges.
+    pub ports: Vec<(u16, u16)>,
+    /// What `net.ipv4.ip_local_reserved_ports` has to be for the kernel to choose others; `None` if too
+    /// few would be left.
+    pub reserve: Option<String>,
+}
+
+/// How many ports must be left for the host's own requests.
+const ENOUGH: u32 = 4096;
+
+/// Where keys overlap the ports that the kernel chooses from for requests of this host.
+#[must_use]
+pub fn overlaps(policy: &Policy, local: &LocalPorts) -> Vec<Overlap> {
+    let protocols = [Protocol::Tcp, Protocol::Udp];
+    let all = protocols.map(|protocol| overlap(policy, local, protocol));
+    let reserved: Ports = local.reserved().iter().copied().collect();
+    let reserve = all.iter().fold(reserved, |all, ports| all.union(ports));
+    let range: Ports = local.range().into_iter().collect();
+    let left = range.without(&reserve);
+    let left = left
+        .ranges()
+        .iter()
+        .map(|(first, last)| u32::from(last - first) + 1);
+    let reserve = (left.sum::<u32>() >= ENOUGH).then(|| {
+        let ranges: Vec<String> = reserve.ranges().iter().map(|range| text(*range)).collect();
+        ranges.join(",")
+    });
+    let overlaps = protocols
+        .into_iter()
+        .zip(all)
+        .filter(|(_, ports)| !ports.is_empty());
+    overlaps
+        .map(|(protocol, ports)| Overlap {
+            protocol,
+            ports: ports.ranges().to_vec(),
+            reserve: reserve.clone(),
+        })
+        .collect()
+}
+
+fn text((first, last): (u16, u16)) -> String {
+    if first == last {
+        first.to_string()
+    } else {
+        format!("{first}-{last}")
+    }
+}
