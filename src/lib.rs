@@ -39,3 +39,4 @@ pub mod site;
 pub mod source;
 pub mod trace;
 pub mod traffic;
+pub mod untrusted;

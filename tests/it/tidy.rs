@@ -6,6 +6,22 @@ use std::path::{Path, PathBuf};
 /// What each module must never use. Data flows one way: see the crate's documentation.
 const NEVER: &[(&str, &[&str])] = &[
     (
+        "untrusted",
+        &[
+            "source",
+            "diagnostic",
+            "policy",
+            "host",
+            "ruleset",
+            "compile",
+            "netlink",
+            "kernel",
+            "guard",
+            "output",
+            "cli",
+        ],
+    ),
+    (
         "source",
         &[
             "diagnostic",
@@ -158,8 +174,18 @@ const NEVER: &[(&str, &[&str])] = &[
 
 /// What the pure middle must never name: it has no files, environment, clock or random order.
 const PURE: &[&str] = &[
-    "policy", "ruleset", "compile", "eval", "expect", "doors", "audit", "import", "init",
-    "explain", "plan",
+    "policy",
+    "ruleset",
+    "compile",
+    "eval",
+    "expect",
+    "doors",
+    "audit",
+    "import",
+    "init",
+    "explain",
+    "plan",
+    "untrusted",
 ];
 const IMPURE: &[&str] = &[
     "std::fs",
