@@ -16,6 +16,7 @@ use crate::host::engine::Engine;
 use crate::host::follow::{self, Report};
 
 use super::event::Event;
+use super::log::one_line;
 
 /// How many reports wait at most; the thread waits with more.
 const WAITING: usize = 16;
@@ -158,7 +159,7 @@ impl Known {
         let new = self.unanswered.is_none();
         let unanswered = Unanswered {
             address: address.to_owned(),
-            reason: reason.to_owned(),
+            reason: one_line(reason),
         };
         let text = new.then(|| format!("{unanswered}; what it published stays refused"));
         self.unanswered = Some(unanswered);

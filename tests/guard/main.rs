@@ -11,6 +11,7 @@
 )]
 
 mod control;
+mod crowds;
 mod daemon;
 mod idle;
 mod keep;
@@ -79,6 +80,7 @@ fn all() -> impl Iterator<Item = Named> {
         survival::TRIALS,
         keep::TRIALS,
         control::TRIALS,
+        crowds::TRIALS,
         idle::TRIALS,
         tracer::TRIALS,
     ];
