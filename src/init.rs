@@ -8,6 +8,7 @@ use crate::host::HostView;
 use crate::host::engine::PortRange;
 use crate::policy::address::Entry;
 use crate::policy::{Policy, PortKey, read_text};
+use crate::untrusted::is_deceptive;
 
 /// The name of the list of those who are allowed.
 const TRUSTED: &str = "trusted";
@@ -170,5 +171,5 @@ fn quoted(text: &str) -> String {
 
 /// What containers are called is their makers' choice; a comment ends with its line.
 fn clean(title: &str) -> String {
-    title.replace(|c: char| c.is_control(), "?")
+    title.replace(is_deceptive, "?")
 }

@@ -20,6 +20,7 @@ use crate::plan::{Operation, Plan};
 use crate::policies::Policies;
 use crate::ruleset::{Ruleset, TABLE};
 use crate::site::{Site, Sockets};
+use crate::untrusted::{self, is_deceptive};
 
 use super::confirm;
 use super::failure::Failure;
@@ -324,7 +325,7 @@ fn stamp(path: &Path, watched: Option<Identity>) -> String {
     let path = path
         .display()
         .to_string()
-        .replace(|c: char| c == '"' || c.is_control(), "?");
+        .replace(|c: char| c == '"' || is_deceptive(c), "?");
     let mark = watched.map_or_else(String::new, watchdog::mark);
     let mut stamp = format!(
         "dfw {}{mark} at {now} from {path}",
@@ -353,7 +354,7 @@ fn outcome(
         format!(
             "{}: the rules in force are those of {} already\n",
             terminal.paint(Tone::Good, "no changes"),
-            path.display(),
+            untrusted::path(path),
         )
     }
 }

@@ -6,6 +6,10 @@ use crate::host::docker::Ask;
 use crate::host::{HostView, Publication};
 use crate::policy::Policy;
 use crate::site::Site;
+use crate::untrusted::clean_to;
+
+/// How many characters of an engine's error are shown.
+const ERROR: usize = 600;
 
 /// Which engines a verb asks.
 #[derive(Debug, clap::Args)]
@@ -43,7 +47,7 @@ pub(super) fn notices(policy: &Policy, found: &Site) -> Vec<Diagnostic> {
             .iter()
             .map(|range| usize::from(range.last - range.first) + 1)
             .sum();
-        Diagnostic::warning("engine-unanswered", error.to_string())
+        Diagnostic::warning("engine-unanswered", clean_to(&error.to_string(), ERROR))
             .help(
                 "ports that the policy names are guarded all the same, and so are all that Docker \
                  forwards; only sockets of docker-proxy at other ports cannot be told from those \
@@ -69,7 +73,7 @@ pub(super) fn unanswered(found: &Site) -> Vec<Diagnostic> {
     let unanswered = found.unanswered.iter();
     unanswered
         .map(|error| {
-            Diagnostic::warning("engine-unanswered", error.to_string())
+            Diagnostic::warning("engine-unanswered", clean_to(&error.to_string(), ERROR))
                 .help("what it publishes is not among what follows")
         })
         .collect()

@@ -13,6 +13,7 @@ use crate::output::terminal::{Terminal, Tone};
 use crate::policy::address::Entry;
 use crate::site::{Site, Sockets};
 use crate::source::Sources;
+use crate::untrusted;
 
 use super::failure::Failure;
 use super::host::{self, EngineArgs};
@@ -101,7 +102,7 @@ pub(super) fn run(
                 "{}{}: {} with {}; nothing is in force yet\n{nobody}next: {}, and {}\n",
                 summary(terminal, &proposal.policy),
                 terminal.paint(Tone::Good, "written"),
-                path.display(),
+                untrusted::path(&path),
                 count(proposal.policy.ports.len(), "port", "ports"),
                 command("plan", dir),
                 command("apply --confirm 60s", dir),

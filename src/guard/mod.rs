@@ -47,6 +47,7 @@ use crate::policy::DefaultAction;
 use crate::ruleset::Ruleset;
 use crate::site::{Site, Sockets};
 use crate::source::Sources;
+use crate::untrusted::is_deceptive;
 
 use control::{Control, Question};
 use due::{Backoff, Due, Need};
@@ -738,7 +739,7 @@ impl Guard {
 
 /// Who put the table there, kept as its comment.
 fn stamp(path: &str) -> String {
-    let path = path.replace(|c: char| c == '"' || c.is_control(), "?");
+    let path = path.replace(|c: char| c == '"' || is_deceptive(c), "?");
     let now = record::now();
     let mut stamp = format!(
         "dfw {} at {now} from {path} (guard)",
