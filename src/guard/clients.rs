@@ -8,15 +8,16 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
+use rustix::fs::Mode;
 use rustix::net::sockopt::socket_peercred;
-use rustix::process::Uid;
+use rustix::process::{Uid, umask};
 
 /// How many clients are listened to at once; others wait. Some places are root's, and no other user has
 /// more than some of the rest: who finds none has to come again.
@@ -46,8 +47,30 @@ pub(super) struct Clients {
 
 #[derive(Debug)]
 enum Listener {
-    Unix(UnixListener, PathBuf),
+    Unix {
+        listener: UnixListener,
+        path: PathBuf,
+        /// What was made at the path.
+        file: Identity,
+    },
     Tcp(TcpListener),
+}
+
+/// A file that no other one can be taken for while it is there.
+#[derive(Debug, PartialEq, Eq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+impl Identity {
+    fn of(path: &Path) -> io::Result<Self> {
+        let found = fs::symlink_metadata(path)?;
+        Ok(Self {
+            device: found.dev(),
+            inode: found.ino(),
+        })
+    }
 }
 
 /// A connection.
@@ -109,11 +132,21 @@ impl Clients {
         {
             return Err(error);
         }
-        let listener = UnixListener::bind(path)?;
+        // Everybody may connect. To change the mode afterwards would be to change that of whatever is there
+        // by then: the folder may be another user's.
+        let former = umask(Mode::from_raw_mode(0o111));
+        let listener = UnixListener::bind(path);
+        umask(former);
+        let listener = listener?;
         listener.set_nonblocking(true)?;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o666))?;
+        let file = Identity::of(path)?;
+        let path = path.to_owned();
         Ok(Self::new(
-            Listener::Unix(listener, path.to_owned()),
+            Listener::Unix {
+                listener,
+                path,
+                file,
+            },
             longest,
         ))
     }
@@ -274,8 +307,10 @@ impl Client {
 
 impl Drop for Clients {
     fn drop(&mut self) {
-        if let Listener::Unix(_, path) = &self.listener {
-            // A successor replaces it.
+        if let Listener::Unix { path, file, .. } = &self.listener
+            // A successor's stays.
+            && Identity::of(path).is_ok_and(|now| now == *file)
+        {
             let _ = fs::remove_file(path);
         }
     }
@@ -284,7 +319,7 @@ impl Drop for Clients {
 impl Listener {
     fn accept(&self) -> io::Result<Stream> {
         Ok(match self {
-            Self::Unix(listener, _) => {
+            Self::Unix { listener, .. } => {
                 let stream = listener.accept()?.0;
                 stream.set_nonblocking(true)?;
                 Stream::Unix(stream)
@@ -301,7 +336,7 @@ impl Listener {
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Self::Unix(listener, _) => listener.as_fd(),
+            Self::Unix { listener, .. } => listener.as_fd(),
             Self::Tcp(listener) => listener.as_fd(),
         }
     }

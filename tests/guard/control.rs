@@ -1,6 +1,7 @@
 //! What guard tells at its socket and to the service manager.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -105,6 +106,9 @@ fn hear(socket: &Path, say: &str) -> Result<String> {
 fn only_root_reloads() -> Result<()> {
     let (place, mut guard) = guarded(&[])?;
     let socket = place.dir().join("guard.sock");
+    // Whatever the mask of who starts it.
+    let mode = std::fs::metadata(&socket)?.permissions().mode();
+    ensure!(mode & 0o7777 == 0o666, "{mode:o}");
     ensure!(hear(&socket, "reload\n")? == "{\"reload\":true}\n");
     guard.expect("reading everything again")?;
     for nonsense in ["relaod\n", "\n", &"x".repeat(100)] {

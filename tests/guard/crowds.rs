@@ -28,6 +28,10 @@ pub(crate) const TRIALS: &[Named] = &[
     ),
     ("a_silent_guard_is_named", a_silent_guard_is_named),
     (
+        "a_guard_that_ends_leaves_its_successors_socket",
+        a_guard_that_ends_leaves_its_successors_socket,
+    ),
+    (
         "another_user_at_its_socket_is_no_guard",
         another_user_at_its_socket_is_no_guard,
     ),
@@ -217,6 +221,27 @@ fn a_silent_guard_is_named() -> Result<()> {
     Ok(())
 }
 
+fn a_guard_that_ends_leaves_its_successors_socket() -> Result<()> {
+    let place = Place::new()?;
+    place.write("policies/a.yaml", POLICY)?;
+    let mut first = Daemon::start(&place, &["--no-owner"])?;
+    first.expect_in_force()?;
+    ensure!(document(&place)?["pid"] == first.pid());
+    let second = Daemon::start(&place, &["--no-owner"])?;
+    crate::daemon::until("the second to answer", || {
+        (document(&place).ok()?["pid"] == second.pid()).then_some(())
+    })?;
+    first.stop()?;
+    ensure!(
+        document(&place)?["pid"] == second.pid(),
+        "{}",
+        document(&place)?
+    );
+    second.stop()?;
+    ensure!(!place.dir().join("guard.sock").exists(), "it is left");
+    Ok(())
+}
+
 fn another_user_at_its_socket_is_no_guard() -> Result<()> {
     use std::io::{BufRead, BufReader};
     use std::os::unix::process::CommandExt;
@@ -287,25 +312,15 @@ fn an_engines_error_fills_no_log() -> Result<()> {
     };
     let mut guard = Daemon::start(&place, &["--docker-host", &engine])?;
     guard.expect("what it published stays refused")?;
-    guard.expect_in_force()?;
     short(&guard.said.join("\n"))?;
     short(&document(&place)?.to_string().replace(',', "\n"))?;
     guard.stop()?;
     let policies = policies.to_string_lossy();
-    for verb in ["audit", "plan", "apply"] {
-        let told = place.dfw(&[
-            verb,
-            "--docker-host",
-            &engine,
-            "--color",
-            "always",
-            &policies,
-        ])?;
-        ensure!(
-            told.stderr.contains("engine-unanswered"),
-            "{}",
-            told.stderr.len()
-        );
+    for words in [&["audit"][..], &["plan", &policies], &["apply", &policies]] {
+        let options = ["--docker-host", &engine, "--color", "always"];
+        let told = place.dfw(&[words, &options].concat())?;
+        let error = told.stderr.contains("engine-unanswered");
+        ensure!(error, "{words:?}: {:.1000}", told.stderr);
         short(&strip(&told.stdout))?;
         short(&strip(&told.stderr))?;
     }
