@@ -2,14 +2,11 @@
 
 use crate::compile;
 use crate::diagnostic::Diagnostic;
-use crate::host::docker::Ask;
+use crate::host::docker::{Ask, Unanswered};
 use crate::host::{HostView, Publication};
 use crate::policy::Policy;
 use crate::site::Site;
 use crate::untrusted::clean_to;
-
-/// How many characters of an engine's error are shown.
-const ERROR: usize = 600;
 
 /// Which engines a verb asks.
 #[derive(Debug, clap::Args)]
@@ -47,7 +44,7 @@ pub(super) fn notices(policy: &Policy, found: &Site) -> Vec<Diagnostic> {
             .iter()
             .map(|range| usize::from(range.last - range.first) + 1)
             .sum();
-        Diagnostic::warning("engine-unanswered", clean_to(&error.to_string(), ERROR))
+        Diagnostic::warning("engine-unanswered", short(error))
             .help(
                 "ports that the policy names are guarded all the same, and so are all that Docker \
                  forwards; only sockets of docker-proxy at other ports cannot be told from those \
@@ -68,12 +65,19 @@ pub(super) fn notices(policy: &Policy, found: &Site) -> Vec<Diagnostic> {
     notices
 }
 
+/// Why an engine does not answer, which may be a text of any length.
+pub(super) fn short(error: &Unanswered) -> String {
+    /// How many characters of it are shown.
+    const LONGEST: usize = 600;
+    clean_to(&error.to_string(), LONGEST)
+}
+
 /// Engines whose publications are not known.
 pub(super) fn unanswered(found: &Site) -> Vec<Diagnostic> {
     let unanswered = found.unanswered.iter();
     unanswered
         .map(|error| {
-            Diagnostic::warning("engine-unanswered", clean_to(&error.to_string(), ERROR))
+            Diagnostic::warning("engine-unanswered", short(error))
                 .help("what it publishes is not among what follows")
         })
         .collect()

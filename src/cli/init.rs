@@ -54,7 +54,7 @@ pub(super) fn run(
     if found.host.engines.is_empty() {
         let mut diagnostic = Diagnostic::error("no-engine", "no container engine answers here");
         for error in &found.unanswered {
-            diagnostic = diagnostic.help(error.to_string());
+            diagnostic = diagnostic.help(host::short(error));
         }
         return Err(Failure::plain(diagnostic.help(
             "start it, or say with `--docker-host` where it listens; nothing was written",

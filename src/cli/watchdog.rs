@@ -23,6 +23,7 @@ use rustix::io::Errno;
 use crate::kernel::{Error, Former, Kernel, Restored};
 use crate::netlink::snapshot::Installed;
 use crate::output::terminal::{Terminal, Tone};
+use crate::untrusted::clean_to;
 
 /// How much longer than the user's time a transaction may take, from the fork to its end. A process
 /// that is stopped in between must not keep the watchdog for ever.
@@ -391,11 +392,19 @@ fn put_back(former: &Former, own: Identity) -> End {
 fn log(text: &str) {
     /// Facility `daemon`, severity `notice`, of `syslog(3)`.
     const PRIORITY: u8 = 3 << 3 | 5;
+    /// How many characters of the text the line has at most.
+    const LONGEST: usize = 2000;
     let line = format!(
-        "<{PRIORITY}>dfw[{}]: apply --confirm: {text}",
-        std::process::id()
+        "<{PRIORITY}>dfw[{}]: apply --confirm: {}",
+        std::process::id(),
+        clean_to(text, LONGEST)
     );
-    let _ = UnixDatagram::unbound().and_then(|log| log.send_to(line.as_bytes(), "/dev/log"));
+    let send = |log: UnixDatagram| {
+        // A log that takes nothing now holds up nobody who waits for the rules.
+        log.set_nonblocking(true)?;
+        log.send_to(line.as_bytes(), "/dev/log")
+    };
+    let _ = UnixDatagram::unbound().and_then(send);
 }
 
 /// Goes on as two processes; the child's number, or `None` in the child, which has a session of its

@@ -85,7 +85,7 @@ impl Exposition {
         match request {
             Request::Figures if self.waiting.len() < WAITING => {
                 self.waiting.push(number);
-                if self.figures.get(now).is_some() {
+                if self.figures.are_new(now) {
                     self.answer(record);
                 }
             }
@@ -103,7 +103,7 @@ impl Exposition {
     /// Gives figures to whoever waits for them, and has the file written if it is time to.
     pub(super) fn work(&mut self, now: Instant, record: &Record) {
         let mut write = self.metrics.as_mut().is_some_and(|m| m.is_due(now));
-        if write && self.figures.get(now).is_none() {
+        if write && !self.figures.are_new(now) {
             // It is written when they are read.
             write = false;
             self.metrics.iter_mut().for_each(Metrics::wait);

@@ -48,8 +48,8 @@ pub(super) struct Figures {
     jobs: Sender<Job>,
     done: Receiver<(Done, Duration)>,
     bell: Arc<OwnedFd>,
-    /// What was read last, and until when that is good; `None` if it could not be read.
-    latest: Option<Option<Counted>>,
+    /// What was read last, `None` if it could not be read; and until when that is good.
+    latest: Option<Counted>,
     until: Option<Instant>,
     /// Whether it is being read.
     reading: bool,
@@ -89,21 +89,21 @@ impl Figures {
         })
     }
 
-    /// Returns what was counted, `None` within if it could not be read; or has it read, which
-    /// [`drain`](Self::drain) reports.
-    pub(super) fn get(&mut self, now: Instant) -> Option<Option<&Counted>> {
+    /// Whether what was read last is new enough. Where not, it is read, which [`drain`](Self::drain)
+    /// reports.
+    pub(super) fn are_new(&mut self, now: Instant) -> bool {
         if self.until.is_some_and(|until| now < until) {
-            return self.latest.as_ref().map(Option::as_ref);
+            return true;
         }
         if !std::mem::replace(&mut self.reading, true) {
             self.give(|| Done::Read(read()));
         }
-        None
+        false
     }
 
     /// What was counted when it was read last, if that went well.
     pub(super) fn latest(&self) -> Option<&Counted> {
-        self.latest.as_ref()?.as_ref()
+        self.latest.as_ref()
     }
 
     /// Has the thread do something else that may take long.
@@ -122,7 +122,7 @@ impl Figures {
                 self.reading = false;
                 self.reads += 1;
                 self.until = Some(now + AGE.max(took * SHARE));
-                self.latest = Some(read.as_ref().ok().cloned());
+                self.latest = read.as_ref().ok().cloned();
             }
             all.push(done);
         }

@@ -403,3 +403,36 @@ impl Installed {
         Ok(builder.finish().0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::object::HookObject;
+    use super::*;
+
+    #[test]
+    fn names_of_others_are_clean() {
+        let chain = |family, table: &str, name: &str| {
+            Object::Chain(ChainObject {
+                family,
+                table: table.to_owned(),
+                name: name.to_owned(),
+                hook: Some(HookObject {
+                    number: 9,
+                    priority: 0,
+                    kind: "filter".to_owned(),
+                    accepts: true,
+                }),
+                comment: None,
+                fingerprint: None,
+            })
+        };
+        let mut builder = Builder::default();
+        // `NFPROTO_IPV4` and `NFPROTO_INET`.
+        builder.add(chain(2, "a\nok", "b\u{1b}[8m")).unwrap();
+        builder.add(chain(1, TABLE, "c\u{202e}")).unwrap();
+        let (_, neighbours) = builder.finish();
+        assert_eq!(neighbours[0].table, "a\\nok");
+        assert_eq!(neighbours[0].chain, "b\\u{1b}[8m");
+        assert_eq!(neighbours.len(), 1);
+    }
+}

@@ -64,10 +64,10 @@ fn scrape(place: &Place) -> Result<String> {
     stream.write_all(GET.as_bytes())?;
     let mut heard = String::new();
     stream.read_to_string(&mut heard)?;
-    let (head, body) = heard.split_once("\r\n\r\n").context("no head")?;
-    ensure!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    let (top, body) = heard.split_once("\r\n\r\n").context("no head")?;
+    ensure!(top.starts_with("HTTP/1.1 200 "), "{top}");
     let length = format!("Content-Length: {}\r\n", body.len());
-    ensure!(head.contains(&length), "{} bytes behind {head}", body.len());
+    ensure!(top.contains(&length), "{} bytes behind {top}", body.len());
     Ok(body.to_owned())
 }
 

@@ -16,6 +16,7 @@ mod daemon;
 mod idle;
 mod keep;
 mod meddlers;
+mod names;
 #[path = "../kernel/place.rs"]
 #[expect(dead_code, reason = "the kernel tests use the rest")]
 mod place;
@@ -81,6 +82,7 @@ fn all() -> impl Iterator<Item = Named> {
         keep::TRIALS,
         control::TRIALS,
         crowds::TRIALS,
+        names::TRIALS,
         idle::TRIALS,
         tracer::TRIALS,
     ];
