@@ -17,6 +17,7 @@ use crate::traffic::packets;
 use crate::untrusted::{clean, clean_to};
 
 use super::failure::Failure;
+use super::watchdog::named;
 
 /// How many characters a line of guard's may have, and of how many engines it is told that they do not
 /// answer.
@@ -164,6 +165,13 @@ fn text(terminal: Terminal, snapshot: &Snapshot) -> String {
             let by = installed.comment.as_deref().map(clean);
             let by = by.unwrap_or_else(|| "by nobody knows whom".to_owned());
             line(Tone::Good, "installed", &by);
+            if let Some((process, false)) = named(installed.comment.as_deref()) {
+                let text = format!(
+                    "these rules are marked as unconfirmed, but process {process}, which would roll \
+                     them back, does not run"
+                );
+                line(Tone::Warning, "warning", &text);
+            }
             for drift in drift(installed) {
                 line(Tone::Warning, "drift", &drift);
             }
@@ -209,6 +217,8 @@ fn document(snapshot: &Snapshot) -> Value {
         "installed": snapshot.installed.as_ref().map(|installed| json!({
             "table": format!("inet {TABLE}"),
             "comment": installed.comment.as_deref().map(clean),
+            "unconfirmed": named(installed.comment.as_deref())
+                .map(|(process, waits)| json!({"process": process, "waits": waits})),
             "size": json::size(&installed.ruleset),
             "drift": drift(installed),
             "connection_mark": is_marking(&installed.ruleset),

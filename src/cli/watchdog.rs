@@ -154,8 +154,13 @@ fn marked(stamp: &str) -> Option<(Identity, String)> {
 
 /// The watchdog behind the rules in force, by its number, if it lives.
 pub(super) fn waiting(stamp: Option<&str>) -> Option<u32> {
+    named(stamp).and_then(|(process, waits)| waits.then_some(process))
+}
+
+/// The watchdog that a stamp names, by its number, and whether it lives.
+pub(super) fn named(stamp: Option<&str>) -> Option<(u32, bool)> {
     let (watchdog, _) = marked(stamp?)?;
-    watchdog.is_alive().then_some(watchdog.process)
+    Some((watchdog.process, watchdog.is_alive()))
 }
 
 /// A watchdog, as the process in front knows it.

@@ -291,10 +291,11 @@ fn who_applies_meanwhile_is_refused() -> Result<()> {
         place.dfw(words)?.expect_failure(1, "unconfirmed")?;
         same(&place.snapshot()?, &during)?;
     }
-    ensure!(
-        place.dfw_ok(&["status"])?.contains("unconfirmed"),
-        "not told"
-    );
+    let status = place.dfw_ok(&["status"])?;
+    ensure!(status.contains(" unconfirmed (process "), "{status}");
+    ensure!(!status.contains("are marked as unconfirmed"), "{status}");
+    let status: serde_json::Value = serde_json::from_str(&place.dfw_ok(&["status", "--json"])?)?;
+    same(&status["installed"]["unconfirmed"]["waits"], &true.into())?;
     screen.type_in("n\n")?;
     screen.end()?;
     is_back(&place, &before)?;
@@ -339,6 +340,8 @@ fn a_watchdog_that_nobody_waits_for_is_dead() -> Result<()> {
         wait_for("a zombie", PATIENCE, || {
             stat().ok()?.contains(") Z ").then_some(())
         })?;
+        let status = place.dfw_ok(&["status"])?;
+        ensure!(status.contains("are marked as unconfirmed"), "{status}");
         place.dfw_ok(words).with_context(|| format!("{words:?}"))?;
         ensure!(stat()?.contains(") Z "), "it was waited for");
         screen.kill(Signal::CONT)?;
