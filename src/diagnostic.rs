@@ -1,6 +1,10 @@
 //! Diagnostics as data: what is wrong, where, and what to do about it.
 
 use crate::source::Span;
+use crate::untrusted::{clean_to, is_deceptive};
+
+/// How many characters a message may have, and each advice: names in it may be anybody's.
+const LONGEST: usize = 4000;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,7 +50,7 @@ impl Diagnostic {
         Self {
             severity: Severity::Error,
             slug,
-            message: message.into(),
+            message: clean_to(&message.into(), LONGEST),
             primary: None,
             related: Vec::new(),
             notes: Vec::new(),
@@ -102,12 +106,12 @@ impl Diagnostic {
     /// The same with one more advice.
     #[must_use]
     pub fn help(mut self, text: impl Into<String>) -> Self {
-        self.help.push(text.into());
+        self.help.push(clean_to(&text.into(), LONGEST));
         self
     }
 }
 
-/// User-written text for a message: in backticks, control characters escaped, long text cut.
+/// User-written text for a message: in backticks, deceptive characters escaped, long text cut.
 #[must_use]
 pub(crate) fn quoted(text: &str) -> String {
     const LONGEST: usize = 80;
@@ -117,7 +121,7 @@ pub(crate) fn quoted(text: &str) -> String {
             quoted.push('…');
             break;
         }
-        if character.is_control() {
+        if is_deceptive(character) {
             quoted.extend(character.escape_default());
         } else {
             quoted.push(character);

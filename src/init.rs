@@ -9,6 +9,7 @@ use crate::host::HostView;
 use crate::host::engine::PortRange;
 use crate::policy::address::Entry;
 use crate::policy::{Policy, PortKey, Protocol, read_text};
+use crate::untrusted::is_deceptive;
 
 /// How many containers are named beside one port.
 const TITLES: usize = 8;
@@ -222,5 +223,5 @@ fn quoted(text: &str) -> String {
 
 /// What containers are called is their makers' choice; a comment ends with its line.
 fn clean(title: &str) -> String {
-    title.replace(|c: char| c.is_control(), "?")
+    title.replace(is_deceptive, "?")
 }

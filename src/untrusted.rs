@@ -4,6 +4,8 @@
 //! Clean a text where it is read, and it cannot forge a line of output, hide one or fill a log. A name
 //! that identifies something to the kernel or an engine stays exact; only what is shown is cleaned.
 
+use std::path::Path;
+
 /// How many characters [`clean`] returns at most.
 pub const LONGEST: usize = 256;
 
@@ -40,6 +42,14 @@ pub fn clean_to(text: &str, most: usize) -> String {
     clean
 }
 
+/// Returns a path as text to be shown: the names in it may be anybody's.
+#[must_use]
+pub fn path(path: &Path) -> String {
+    /// `PATH_MAX` of `linux/limits.h`.
+    const PATH: usize = 4096;
+    clean_to(&path.to_string_lossy(), PATH)
+}
+
 fn note(bytes: usize) -> String {
     format!("… ({bytes} bytes cut)")
 }
@@ -62,7 +72,7 @@ fn push(clean: &mut String, character: char) -> usize {
 /// Whether a character moves the cursor, breaks the line, changes the direction of writing or cannot be
 /// seen: control characters (C0, C1), line and paragraph separators, and what Unicode's
 /// `Default_Ignorable_Code_Point` lists (bidirectional controls, zero-width characters, the byte order
-/// mark, tags, variation selectors).
+/// mark, tags), but for the variation selectors of emoji, which only change how the character before looks.
 #[must_use]
 pub fn is_deceptive(character: char) -> bool {
     character.is_control()
@@ -78,7 +88,6 @@ pub fn is_deceptive(character: char) -> bool {
                 | '\u{2028}'..='\u{202e}'
                 | '\u{2060}'..='\u{206f}'
                 | '\u{3164}'
-                | '\u{fe00}'..='\u{fe0f}'
                 | '\u{feff}'
                 | '\u{ffa0}'
                 | '\u{fff0}'..='\u{fffb}'

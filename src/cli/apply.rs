@@ -20,6 +20,7 @@ use crate::plan::{Operation, Plan};
 use crate::policies::Policies;
 use crate::ruleset::{Ruleset, TABLE};
 use crate::site::{Site, Sockets};
+use crate::untrusted::{self, is_deceptive};
 
 use super::confirm;
 use super::failure::Failure;
@@ -28,7 +29,7 @@ use super::load::load_tested;
 use super::notice::notices as notices_of;
 use super::preview::Preview;
 use super::summary::{refused, tested, unnamed};
-use super::watchdog::{self, End, Watchdog};
+use super::watchdog::{self, End, Identity, Watchdog};
 
 /// How the policies are applied.
 #[derive(Debug, clap::Args)]
@@ -200,8 +201,8 @@ struct Run<'a> {
     /// Whether the user knows that his connection is cut.
     agreed: bool,
     watchdog: Option<Watchdog>,
-    /// The watchdog's number, for the stamp.
-    watched: &'a Cell<Option<u32>>,
+    /// Who the watchdog is, for the stamp.
+    watched: &'a Cell<Option<Identity>>,
     /// Silent while something is told or asked.
     progress: &'a RefCell<Option<Progress>>,
 }
@@ -286,7 +287,7 @@ impl Run<'_> {
             let message = format!("cannot start a watchdog: {error}");
             Stopped::Failed(Failure::plain(Diagnostic::error("watchdog", message)))
         })?;
-        self.watched.set(Some(watchdog.process()));
+        self.watched.set(Some(watchdog.identity()));
         self.watchdog = Some(watchdog);
         Ok(())
     }
@@ -318,13 +319,13 @@ fn all_notices(
 }
 
 /// Who put the table there, kept as its comment.
-fn stamp(path: &Path, watched: Option<u32>) -> String {
+fn stamp(path: &Path, watched: Option<Identity>) -> String {
     let now = Timestamp::now();
     let now = now.round(Unit::Second).unwrap_or(now);
     let path = path
         .display()
         .to_string()
-        .replace(|c: char| c == '"' || c.is_control(), "?");
+        .replace(|c: char| c == '"' || is_deceptive(c), "?");
     let mark = watched.map_or_else(String::new, watchdog::mark);
     let mut stamp = format!(
         "dfw {}{mark} at {now} from {path}",
@@ -353,7 +354,7 @@ fn outcome(
         format!(
             "{}: the rules in force are those of {} already\n",
             terminal.paint(Tone::Good, "no changes"),
-            path.display(),
+            untrusted::path(path),
         )
     }
 }

@@ -19,6 +19,7 @@ use crate::output::terminal::{Terminal, Tone};
 use crate::ruleset::{Hook, Ruleset, TABLE};
 use crate::site::{Site, Sockets, legacy_tables};
 use crate::source::Sources;
+use crate::untrusted::clean;
 
 use super::failure::Failure;
 use super::host::{self, EngineArgs};
@@ -46,7 +47,7 @@ pub(super) fn run(
             .links
             .iter()
             .filter(|link| link.xdp)
-            .map(|link| link.name.clone())
+            .map(|link| clean(&link.name))
             .collect(),
         refusing: snapshot.neighbours.into_iter().filter(refuses).collect(),
         legacy: !legacy_tables().v4.is_empty() || !legacy_tables().v6.is_empty(),

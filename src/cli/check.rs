@@ -7,6 +7,7 @@ use serde_json::json;
 use crate::output::diagnostic::to_json;
 use crate::output::json;
 use crate::output::terminal::{Terminal, Tone};
+use crate::untrusted;
 
 use super::failure::Failure;
 use super::load::load_tested;
@@ -33,7 +34,7 @@ pub(super) fn run(terminal: Terminal, path: &Path) -> Result<(), Failure> {
                 "{}{}{good}: {} can be applied\n",
                 summary(terminal, &loaded.policy),
                 tested(passed),
-                path.display()
+                untrusted::path(path)
             )
         },
     )?;

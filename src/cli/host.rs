@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 
 use crate::compile;
 use crate::diagnostic::Diagnostic;
-use crate::host::docker::{Ask, System};
+use crate::host::docker::{Ask, System, Unanswered};
 use crate::host::listener::{Listener, Role};
 use crate::host::{HostView, Publication};
 use crate::policy::Policy;
 use crate::site::Site;
+use crate::untrusted::clean_to;
 
 /// How many sockets of an engine are listed.
 const LISTED: usize = 5;
@@ -63,7 +64,7 @@ pub(super) fn notices(policy: &Policy, found: &Site) -> Vec<Diagnostic> {
             .iter()
             .map(|range| usize::from(range.last - range.first) + 1)
             .sum();
-        Diagnostic::warning("engine-unanswered", error.to_string())
+        Diagnostic::warning("engine-unanswered", short(error))
             .help(
                 "ports that the policy names are guarded all the same, and so are all that Docker \
                  forwards; only sockets of docker-proxy at other ports cannot be told from those \
@@ -89,12 +90,19 @@ pub(super) fn notices(policy: &Policy, found: &Site) -> Vec<Diagnostic> {
     notices
 }
 
+/// Why an engine does not answer, which may be a text of any length.
+pub(super) fn short(error: &Unanswered) -> String {
+    /// How many characters of it are shown.
+    const LONGEST: usize = 600;
+    clean_to(&error.to_string(), LONGEST)
+}
+
 /// Engines whose publications are not known.
 pub(super) fn unanswered(found: &Site) -> Vec<Diagnostic> {
     let unanswered = found.unanswered.iter();
     unanswered
         .map(|error| {
-            Diagnostic::warning("engine-unanswered", error.to_string())
+            Diagnostic::warning("engine-unanswered", short(error))
                 .help("what it publishes is not among what follows")
         })
         .collect()

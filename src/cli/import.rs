@@ -12,6 +12,7 @@ use crate::output::json;
 use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
 use crate::source::{FileId, ReadError, Sources};
+use crate::untrusted;
 
 use super::directory;
 use super::failure::Failure;
@@ -75,7 +76,7 @@ fn told(terminal: Terminal, imported: &Import, path: &Path) -> String {
         "{}{}: {} with {}; read it before you apply it\n",
         summary(terminal, &imported.policy),
         terminal.paint(Tone::Good, "written"),
-        path.display(),
+        untrusted::path(path),
         count(imported.remarks.len(), "remark", "remarks"),
     )
 }

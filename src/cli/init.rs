@@ -13,6 +13,7 @@ use crate::output::terminal::{Terminal, Tone};
 use crate::policy::address::Entry;
 use crate::site::{Site, Sockets};
 use crate::source::Sources;
+use crate::untrusted;
 
 use super::failure::Failure;
 use super::host::{self, EngineArgs};
@@ -53,7 +54,7 @@ pub(super) fn run(
     if found.host.engines.is_empty() {
         let mut diagnostic = Diagnostic::error("no-engine", "no container engine answers here");
         for error in &found.unanswered {
-            diagnostic = diagnostic.help(error.to_string());
+            diagnostic = diagnostic.help(host::short(error));
         }
         return Err(Failure::plain(diagnostic.help(
             "start it, or say with `--docker-host` where it listens; nothing was written",
@@ -101,7 +102,7 @@ pub(super) fn run(
                 "{}{}: {} with {}; nothing is in force yet\n{nobody}next: {}, and {}\n",
                 summary(terminal, &proposal.policy),
                 terminal.paint(Tone::Good, "written"),
-                path.display(),
+                untrusted::path(&path),
                 count(proposal.policy.ports.len(), "port", "ports"),
                 command("plan", dir),
                 command("apply --confirm 60s", dir),

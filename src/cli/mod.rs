@@ -37,6 +37,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::untrusted;
+
 use host::EngineArgs;
 
 /// Where policies are if the command line does not say.
@@ -229,7 +231,7 @@ fn command(verb: &str, path: &Path) -> String {
     if path == Path::new(DEFAULT_PATH) {
         format!("`dfw {verb}`")
     } else {
-        format!("`dfw {verb} {}`", path.display())
+        format!("`dfw {verb} {}`", untrusted::path(path))
     }
 }
 

@@ -11,6 +11,7 @@ use crate::output::json;
 use crate::output::terminal::{Terminal, Tone};
 use crate::plan;
 use crate::site::{Site, Sockets};
+use crate::untrusted;
 
 use super::failure::Failure;
 use super::host::{self, EngineArgs};
@@ -73,7 +74,7 @@ pub(super) fn run(
             document
         },
         || {
-            let (apply, path) = (super::command("apply", path), path.display());
+            let (apply, path) = (super::command("apply", path), untrusted::path(path));
             let outcome = if is_empty {
                 let word = terminal.paint(Tone::Good, "no changes");
                 format!("{word}: the rules in force are those of {path} already\n")

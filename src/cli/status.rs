@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::compile::is_marking;
+use crate::guard::Answer;
 use crate::kernel::{Kernel, Snapshot};
 use crate::netlink::object::{family_name, shares_hook};
 use crate::netlink::snapshot::{Counter, Installed, Neighbour};
@@ -13,41 +14,76 @@ use crate::output::json;
 use crate::output::terminal::{Terminal, Tone};
 use crate::ruleset::{Hook, TABLE};
 use crate::traffic::packets;
+use crate::untrusted::{clean, clean_to};
 
 use super::failure::Failure;
+use super::watchdog::named;
+
+/// How many characters a line of guard's may have, and of how many engines it is told that they do not
+/// answer.
+const LINE: usize = 4096;
+const ENGINES: usize = 64;
 
 pub(super) fn run(terminal: Terminal, guard: &Path) -> Result<(), Failure> {
     let snapshot = Kernel::open()?.survey()?;
-    // One that does not answer is none; the kernel tells what is in force.
-    let guard = crate::guard::ask(guard).ok().flatten();
+    // The kernel tells what is in force, whatever becomes of the question.
+    let guard = crate::guard::ask(guard);
     terminal.answer(
         || {
             let mut document = document(&snapshot);
-            if let (Some(guard), Some(object)) = (&guard, document.as_object_mut()) {
-                object.insert("guard".to_owned(), guard.clone());
-            }
+            document["guard"] = guard_document(&guard);
             document
         },
-        || {
-            let guard = match &guard {
-                Some(guard) => told_by(terminal, guard),
-                None if snapshot.installed.is_some() => unguarded(terminal),
-                None => String::new(),
-            };
-            text(terminal, &snapshot) + &guard
-        },
+        || text(terminal, &snapshot) + &guard_text(terminal, &guard, snapshot.installed.is_some()),
     )?;
     Ok(())
 }
 
+/// The status of guard, `null` if none runs, or why it is not known.
+fn guard_document(guard: &Answer) -> Value {
+    match guard {
+        Answer::Nobody => Value::Null,
+        Answer::Status(status) => {
+            let mut status = status.clone();
+            status["answers"] = true.into();
+            status
+        }
+        Answer::Silent { process, reason } => {
+            json!({"answers": false, "pid": process, "reason": reason})
+        }
+        Answer::Unknown(reason) => json!({"answers": false, "pid": null, "reason": reason}),
+    }
+}
+
+/// What is known of guard, a line each.
+fn guard_text(terminal: Terminal, guard: &Answer, installed: bool) -> String {
+    let warning = |text: &str| format!("{}: {text}\n", terminal.paint(Tone::Warning, "warning"));
+    match guard {
+        Answer::Nobody if installed => unguarded(terminal),
+        Answer::Nobody => String::new(),
+        Answer::Status(status) => reported(terminal, status),
+        Answer::Silent { process, reason } => {
+            let process = process.map_or_else(
+                || "a process that cannot be seen from here".to_owned(),
+                |process| format!("process {process}"),
+            );
+            warning(&format!("guard does not answer ({process}): {reason}"))
+        }
+        Answer::Unknown(reason) => warning(&format!("guard cannot be asked: {reason}")),
+    }
+}
+
 /// What a running guard says of itself.
-fn told_by(terminal: Terminal, guard: &Value) -> String {
-    let text = |key: &str| guard[key].as_str().unwrap_or_default();
+fn reported(terminal: Terminal, guard: &Value) -> String {
+    let clean = |value: &Value| clean_to(value.as_str().unwrap_or_default(), LINE);
     let word = terminal.paint(Tone::Good, "guard");
-    let mut lines = format!("{word}: process {}: {}\n", guard["pid"], text("summary"));
-    for unanswered in guard["unanswered"].as_array().into_iter().flatten() {
+    let summary = clean(&guard["summary"]);
+    let process = guard["pid"].as_u64().unwrap_or_default();
+    let mut lines = format!("{word}: process {process}: {summary}\n");
+    let unanswered = guard["unanswered"].as_array().into_iter().flatten();
+    for unanswered in unanswered.take(ENGINES) {
         let word = terminal.paint(Tone::Warning, "guard");
-        let _ = writeln!(lines, "{word}: {}", unanswered.as_str().unwrap_or_default());
+        let _ = writeln!(lines, "{word}: {}", clean(unanswered));
     }
     lines
 }
@@ -126,11 +162,16 @@ fn text(terminal: Terminal, snapshot: &Snapshot) -> String {
             "no rules of dfw are in force",
         ),
         Some(installed) => {
-            let by = installed
-                .comment
-                .as_deref()
-                .unwrap_or("by nobody knows whom");
-            line(Tone::Good, "installed", by);
+            let by = installed.comment.as_deref().map(clean);
+            let by = by.unwrap_or_else(|| "by nobody knows whom".to_owned());
+            line(Tone::Good, "installed", &by);
+            if let Some((process, false)) = named(installed.comment.as_deref()) {
+                let text = format!(
+                    "these rules are marked as unconfirmed, but process {process}, which would roll \
+                     them back, does not run"
+                );
+                line(Tone::Warning, "warning", &text);
+            }
             for drift in drift(installed) {
                 line(Tone::Warning, "drift", &drift);
             }
@@ -175,7 +216,9 @@ fn document(snapshot: &Snapshot) -> Value {
         "generation": snapshot.generation,
         "installed": snapshot.installed.as_ref().map(|installed| json!({
             "table": format!("inet {TABLE}"),
-            "comment": installed.comment,
+            "comment": installed.comment.as_deref().map(clean),
+            "unconfirmed": named(installed.comment.as_deref())
+                .map(|(process, waits)| json!({"process": process, "waits": waits})),
             "size": json::size(&installed.ruleset),
             "drift": drift(installed),
             "connection_mark": is_marking(&installed.ruleset),

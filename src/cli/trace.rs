@@ -19,6 +19,7 @@ use crate::output::terminal::{Terminal, Tone};
 use crate::policy::{PortKey, Protocol};
 use crate::ruleset::{Expression, L4Protocol, Origin, Rule, TABLE};
 use crate::trace::{Fate, Journey, Journeys, Step};
+use crate::untrusted::clean;
 
 use super::explain::port;
 use super::failure::Failure;
@@ -280,20 +281,20 @@ impl Seen<'_> {
 
     /// The table, the chain and the rule of the last step.
     fn place(&self, step: &Step) -> String {
-        let table = format!("{} {}", family_name(step.family), step.table);
+        let table = format!("{} {}", family_name(step.family), clean(&step.table));
         let rule = match (step.event, self.rules.last()) {
             (Event::Rule(handle), Some(rule)) => {
                 let comment = rule.as_ref().and_then(|rule| rule.comment.clone());
                 match comment {
-                    Some(comment) if is_own(step) => comment,
-                    Some(comment) => format!("rule {handle} ({comment})"),
+                    Some(comment) if is_own(step) => clean(&comment),
+                    Some(comment) => format!("rule {handle} ({})", clean(&comment)),
                     None => format!("rule {handle}"),
                 }
             }
             (Event::Policy, _) => "by its policy".to_owned(),
             _ => "at its end".to_owned(),
         };
-        format!("{table}, chain {}, {rule}", step.chain)
+        format!("{table}, chain {}, {rule}", clean(&step.chain))
     }
 
     fn json(&self) -> Value {
@@ -332,13 +333,13 @@ fn step_json((step, rule): (&Step, &Option<Rule>)) -> Value {
     let origin = comment.filter(|_| is_own(step)).and_then(Origin::parse);
     json!({
         "family": family_name(step.family),
-        "table": step.table,
-        "chain": step.chain,
+        "table": clean(&step.table),
+        "chain": clean(&step.chain),
         "event": event,
         "handle": handle,
-        "comment": comment,
+        "comment": comment.map(clean),
         "origin": origin.map(|origin| origin.to_string()),
-        "verdict": step.verdict.to_string(),
+        "verdict": clean(&step.verdict.to_string()),
     })
 }
 
@@ -350,10 +351,10 @@ fn row((step, rule): (&Step, &Option<Rule>)) -> [String; 5] {
         Event::Unknown => "?".to_owned(),
     };
     [
-        format!("{} {}", family_name(step.family), step.table),
-        step.chain.clone(),
+        format!("{} {}", family_name(step.family), clean(&step.table)),
+        clean(&step.chain),
         what,
-        step.verdict.to_string(),
+        clean(&step.verdict.to_string()),
         rule.as_ref().map(says).unwrap_or_default(),
     ]
 }
@@ -361,7 +362,10 @@ fn row((step, rule): (&Step, &Option<Rule>)) -> [String; 5] {
 /// What a rule says, as far as dfw can read it, and its comment.
 fn says(rule: &Rule) -> String {
     let foreign = |e: &Expression| matches!(e, Expression::Unknown { .. });
-    let comment = rule.comment.as_ref().map(|comment| format!("({comment})"));
+    let comment = rule
+        .comment
+        .as_ref()
+        .map(|comment| format!("({})", clean(comment)));
     let text = (!rule.expressions.iter().any(foreign))
         .then(|| shortened(Rule::new(rule.expressions.clone(), None).to_string()));
     let parts: Vec<String> = text.into_iter().chain(comment).collect();

@@ -15,13 +15,15 @@ use std::os::unix::net::UnixDatagram;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use procfs::process::Process;
+use procfs::ProcError;
+use procfs::process::{Process, Stat};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use crate::kernel::{Error, Former, Kernel, Restored};
 use crate::netlink::snapshot::Installed;
 use crate::output::terminal::{Terminal, Tone};
+use crate::untrusted::clean_to;
 
 /// How much longer than the user's time a transaction may take, from the fork to its end. A process
 /// that is stopped in between must not keep the watchdog for ever.
@@ -32,8 +34,6 @@ const COMMITTED: u8 = b'c';
 const KEEP: u8 = b'k';
 const PUT_BACK: u8 = b'n';
 const NEVER_MIND: u8 = b'x';
-/// What the watchdog says once before anything is changed.
-const READY: u8 = b'r';
 
 /// What becomes of the new rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,33 +97,76 @@ impl End {
     }
 }
 
-/// What the stamp of rules says that wait to be confirmed, before the watchdog's number.
-const MARK: &str = " unconfirmed (process ";
-
-/// The word in the stamp that says so.
-pub(super) fn mark(process: u32) -> String {
-    format!("{MARK}{process})")
+/// A process that no other one can be taken for: its number is used again, but not with the same time
+/// of its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Identity {
+    /// Its number.
+    process: u32,
+    /// When it started, in clock ticks since the boot.
+    start: u64,
 }
 
-/// The number in a stamp's mark, and the stamp without the mark.
-fn marked(stamp: &str) -> Option<(u32, String)> {
+impl Identity {
+    /// Returns the identity of a process by its number.
+    fn of(process: u32) -> Result<Self, ProcError> {
+        let number = i32::try_from(process).map_err(|_| ProcError::NotFound(None))?;
+        Self::read(&Process::new(number)?.stat()?).ok_or(ProcError::NotFound(None))
+    }
+
+    /// Returns the identity in a process's `stat`; `None` of one that has ended and that its parent has
+    /// not waited for, and may never wait for.
+    fn read(stat: &Stat) -> Option<Self> {
+        let has_ended = matches!(stat.state, 'Z' | 'X' | 'x');
+        (!has_ended).then_some(Self {
+            process: u32::try_from(stat.pid).ok()?,
+            start: stat.starttime,
+        })
+    }
+
+    /// Whether this process runs.
+    fn is_alive(self) -> bool {
+        Self::of(self.process).is_ok_and(|now| now == self)
+    }
+}
+
+/// What the stamp of rules says that wait to be confirmed, before and behind the watchdog's number.
+const MARK: &str = " unconfirmed (process ";
+const START: &str = ", start ";
+
+/// The word in the stamp that says so.
+pub(super) fn mark(watchdog: Identity) -> String {
+    let Identity { process, start } = watchdog;
+    format!("{MARK}{process}{START}{start})")
+}
+
+/// The watchdog in a stamp's mark, and the stamp without the mark.
+fn marked(stamp: &str) -> Option<(Identity, String)> {
     let (before, rest) = stamp.split_once(MARK)?;
-    let (process, after) = rest.split_once(')')?;
-    Some((process.parse().ok()?, format!("{before}{after}")))
+    let (identity, after) = rest.split_once(')')?;
+    let (process, start) = identity.split_once(START)?;
+    let identity = Identity {
+        process: process.parse().ok()?,
+        start: start.parse().ok()?,
+    };
+    Some((identity, format!("{before}{after}")))
 }
 
 /// The watchdog behind the rules in force, by its number, if it lives.
 pub(super) fn waiting(stamp: Option<&str>) -> Option<u32> {
-    let (process, _) = marked(stamp?)?;
-    let name = |process: Process| Some(process.stat().ok()?.comm);
-    let it = name(Process::new(i32::try_from(process).ok()?).ok()?)?;
-    (it == name(Process::myself().ok()?)?).then_some(process)
+    named(stamp).and_then(|(process, waits)| waits.then_some(process))
+}
+
+/// The watchdog that a stamp names, by its number, and whether it lives.
+pub(super) fn named(stamp: Option<&str>) -> Option<(u32, bool)> {
+    let (watchdog, _) = marked(stamp?)?;
+    Some((watchdog.process, watchdog.is_alive()))
 }
 
 /// A watchdog, as the process in front knows it.
 #[derive(Debug)]
 pub(super) struct Watchdog {
-    process: u32,
+    identity: Identity,
     orders: File,
     report: File,
     former: Former,
@@ -156,20 +199,21 @@ impl Watchdog {
             std::process::exit(0);
         };
         let mut watchdog = Self {
-            process,
+            identity: Identity { process, start: 0 },
             orders: File::from(orders),
             report: File::from(report),
             former,
             told: Cell::new(false),
         };
-        let mut ready = [0];
-        watchdog.report.read_exact(&mut ready)?;
+        let mut start = [0; 8];
+        watchdog.report.read_exact(&mut start)?;
+        watchdog.identity.start = u64::from_ne_bytes(start);
         Ok(watchdog)
     }
 
-    /// Its number.
-    pub(super) fn process(&self) -> u32 {
-        self.process
+    /// Who it is.
+    pub(super) fn identity(&self) -> Identity {
+        self.identity
     }
 
     /// What it would put back.
@@ -203,7 +247,7 @@ impl Watchdog {
         self.told.set(true);
         let mut report = Vec::new();
         let _ = (&self.report).read_to_end(&mut report);
-        End::read(&report).unwrap_or_else(|| put_back(&self.former, self.process))
+        End::read(&report).unwrap_or_else(|| put_back(&self.former, self.identity))
     }
 }
 
@@ -212,7 +256,7 @@ impl Drop for Watchdog {
         if !self.told.get() {
             self.say(NEVER_MIND);
         }
-        let process = i32::try_from(self.process).ok();
+        let process = i32::try_from(self.identity.process).ok();
         if let Some(process) = process.and_then(rustix::process::Pid::from_raw) {
             let _ = rustix::process::waitpid(Some(process), rustix::process::WaitOptions::empty());
         }
@@ -245,11 +289,14 @@ fn serve(
     }
     let _ = std::env::set_current_dir("/");
     let mut report = File::from(report);
-    if report.write_all(&[READY]).is_err() {
+    // Without /proc it is of no use, and the process in front hears that it has ended.
+    let Ok(own) = Identity::of(std::process::id()) else {
+        return;
+    };
+    if report.write_all(&own.start.to_ne_bytes()).is_err() {
         return;
     }
     let order = listen(orders, patience);
-    let own = std::process::id();
     let end = match order {
         Order::NeverMind => return,
         Order::Keep => keep(own),
@@ -319,7 +366,7 @@ pub(super) fn readable<F: std::os::fd::AsFd>(
 }
 
 /// Takes the mark off the rules, which stay.
-fn keep(own: u32) -> End {
+fn keep(own: Identity) -> End {
     let unmarked = |stamp: &str| marked(stamp).filter(|(by, _)| *by == own).map(|m| m.1);
     match Kernel::open().and_then(|kernel| kernel.rename(unmarked)) {
         Ok(false) => End::Gone,
@@ -329,7 +376,7 @@ fn keep(own: u32) -> End {
 }
 
 /// Puts the former rules back, unless somebody has applied others since.
-fn put_back(former: &Former, own: u32) -> End {
+fn put_back(former: &Former, own: Identity) -> End {
     let may = |installed: Option<&Installed>| {
         let stamp = installed.and_then(|installed| installed.comment.as_deref());
         // Whoever removes a table or flushes all of them has not decided what should be there.
@@ -350,11 +397,19 @@ fn put_back(former: &Former, own: u32) -> End {
 fn log(text: &str) {
     /// Facility `daemon`, severity `notice`, of `syslog(3)`.
     const PRIORITY: u8 = 3 << 3 | 5;
+    /// How many characters of the text the line has at most.
+    const LONGEST: usize = 2000;
     let line = format!(
-        "<{PRIORITY}>dfw[{}]: apply --confirm: {text}",
-        std::process::id()
+        "<{PRIORITY}>dfw[{}]: apply --confirm: {}",
+        std::process::id(),
+        clean_to(text, LONGEST)
     );
-    let _ = UnixDatagram::unbound().and_then(|log| log.send_to(line.as_bytes(), "/dev/log"));
+    let send = |log: UnixDatagram| {
+        // A log that takes nothing now holds up nobody who waits for the rules.
+        log.set_nonblocking(true)?;
+        log.send_to(line.as_bytes(), "/dev/log")
+    };
+    let _ = UnixDatagram::unbound().and_then(send);
 }
 
 /// Goes on as two processes; the child's number, or `None` in the child, which has a session of its
@@ -383,17 +438,46 @@ mod tests {
 
     #[test]
     fn a_mark_can_be_read_and_taken_off() {
-        let stamp = format!("dfw 0.1.0{} at noon from /etc/a (b)", mark(17));
+        let watchdog = Identity {
+            process: 17,
+            start: 4711,
+        };
+        let stamp = format!("dfw 0.1.0{} at noon from /etc/a (b)", mark(watchdog));
         let plain = "dfw 0.1.0 at noon from /etc/a (b)";
-        assert_eq!(marked(&stamp), Some((17, plain.to_owned())));
+        assert_eq!(marked(&stamp), Some((watchdog, plain.to_owned())));
         assert_eq!(marked(plain), None);
         assert_eq!(waiting(Some(plain)), None);
-        // Process 1 is no dfw.
-        assert_eq!(waiting(Some(&format!("dfw{}", mark(1)))), None);
-        assert_eq!(
-            waiting(Some(&mark(std::process::id()))),
-            Some(std::process::id())
-        );
+    }
+
+    #[test]
+    fn a_process_is_its_number_and_its_start() {
+        let own = Identity::of(std::process::id()).unwrap();
+        assert_eq!(waiting(Some(&mark(own))), Some(own.process));
+        // Its number is used again, by another process of the same name.
+        for start in [0, own.start - 1, own.start + 1] {
+            let former = Identity { start, ..own };
+            assert_eq!(waiting(Some(&mark(former))), None);
+        }
+        let nobody = Identity {
+            process: u32::MAX,
+            ..own
+        };
+        assert_eq!(waiting(Some(&mark(nobody))), None);
+    }
+
+    #[test]
+    fn who_has_ended_is_nobody_whether_waited_for_or_not() {
+        let mut stat = Process::myself().unwrap().stat().unwrap();
+        for (state, is_anybody) in [
+            ('S', true),
+            ('T', true),
+            ('D', true),
+            ('Z', false),
+            ('X', false),
+        ] {
+            stat.state = state;
+            assert_eq!(Identity::read(&stat).is_some(), is_anybody, "{state}");
+        }
     }
 
     #[test]

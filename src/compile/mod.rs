@@ -44,6 +44,7 @@ use crate::ruleset::{
     Ruleset, Set, Side, Tuple, Verdict,
 };
 use crate::source::Span;
+use crate::untrusted::is_deceptive;
 pub use logged::logged;
 use names::Context;
 pub use names::port_of_chain;
@@ -467,7 +468,7 @@ pub fn comment(origin: &Origin) -> String {
     let start = (over..text.len())
         .find(|&i| text.is_char_boundary(i))
         .unwrap_or(0);
-    text[start..].replace(|c: char| c == '"' || c.is_control(), "?")
+    text[start..].replace(|c: char| c == '"' || is_deceptive(c), "?")
 }
 
 fn exact_name(pattern: &InterfacePattern) -> Option<String> {

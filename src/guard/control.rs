@@ -1,18 +1,15 @@
 //! The socket at which guard answers: its status to everybody, a reload to root.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::os::fd::BorrowedFd;
-use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::event::PollFlags;
 
-use super::clients::{Clients, Stream};
+use super::clients::{Answer, Clients, Stream};
 use super::event::Event;
 
-/// How long guard may take to answer.
-const PATIENCE: Duration = Duration::from_secs(2);
 /// The longest question, in bytes.
 const LONGEST: usize = 64;
 
@@ -53,7 +50,13 @@ impl Control {
 
     /// Answers a client and lets it go.
     pub(super) fn answer(&mut self, number: usize, answer: String) {
-        self.0.answer(number, answer.into_bytes());
+        self.0.answer(
+            number,
+            Answer {
+                head: answer.into_bytes(),
+                body: "".into(),
+            },
+        );
     }
 }
 
@@ -69,28 +72,4 @@ fn question(said: &[u8], full: bool, client: &Stream) -> Option<Question> {
         Some(b"reload") => Question::Refused("only root may do that"),
         _ => Question::Refused("nobody understands that"),
     })
-}
-
-/// Asks a guard for its status; `None` if none is listening there.
-///
-/// # Errors
-/// As the socket; or it is nobody whom dfw understands.
-pub fn ask(path: &Path) -> io::Result<Option<serde_json::Value>> {
-    let mut stream = match UnixStream::connect(path) {
-        Ok(stream) => stream,
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
-            ) =>
-        {
-            return Ok(None);
-        }
-        Err(error) => return Err(error),
-    };
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.write_all(b"status\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    Ok(Some(serde_json::from_str(&answer)?))
 }

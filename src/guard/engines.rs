@@ -14,11 +14,14 @@ use tokio::sync::Notify;
 use crate::host::docker::{Ask, Unanswered};
 use crate::host::engine::Engine;
 use crate::host::follow::{self, Report};
+use crate::untrusted::clean_to;
 
 use super::event::Event;
 
 /// How many reports wait at most; the thread waits with more.
 const WAITING: usize = 16;
+/// How many characters of an engine's error are kept.
+const REASON: usize = 500;
 
 /// What is known of them.
 #[derive(Debug)]
@@ -162,7 +165,7 @@ impl Known {
         let new = self.unanswered.is_none();
         let unanswered = Unanswered {
             address: address.to_owned(),
-            reason: reason.to_owned(),
+            reason: clean_to(reason, REASON),
         };
         let text = new.then(|| format!("{unanswered}; what it published stays refused"));
         self.unanswered = Some(unanswered);

@@ -1,10 +1,19 @@
 //! What guard says: one line for each thing that happens, on stderr.
+//!
+//! Every text goes through here, and so do those that are kept for `dfw status`: each is one short line,
+//! whatever an engine, a file's name or the kernel says.
 
 use std::io::{self, Write};
 
 use crate::diagnostic::{Diagnostic, Severity};
-use crate::policies::Wrong;
+use crate::policies::{Policies, Wrong};
 use crate::source::Sources;
+use crate::untrusted::clean_to;
+
+/// How many characters a line has at most.
+const LINE: usize = 2000;
+/// How many mistakes of policies are logged and kept.
+const MISTAKES: usize = 50;
 
 /// How much it matters, as syslog counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,9 +55,43 @@ impl Log {
     }
 }
 
-/// The text without what would begin a line: names of files may have anything in them.
+/// The text as one line that is not too long: names of files and errors of others may be anything.
 pub(super) fn one_line(text: &str) -> String {
-    text.replace(char::is_control, " ")
+    clean_to(text, LINE)
+}
+
+/// What is wrong with policies: a line for each mistake, as far as anybody reads them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Mistakes {
+    lines: Vec<String>,
+    count: usize,
+}
+
+impl Mistakes {
+    fn of(mistakes: impl Iterator<Item = String>) -> Self {
+        let mut all = Self::default();
+        for mistake in mistakes {
+            all.count += 1;
+            if all.count <= MISTAKES {
+                all.lines.push(one_line(&mistake));
+            }
+        }
+        if let Some(more @ 1..) = all.count.checked_sub(MISTAKES) {
+            all.lines
+                .push(format!("and {more} more: `dfw check` reports all"));
+        }
+        all
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// A line for each; the last one counts those that are left out.
+    pub(super) fn lines(&self) -> &[String] {
+        &self.lines
+    }
 }
 
 /// A diagnostic in one line, with its place.
@@ -65,22 +108,56 @@ pub(super) fn line(diagnostic: &Diagnostic, sources: &Sources) -> String {
     text
 }
 
-/// What is wrong with policies, a line for each.
-pub(super) fn lines(wrong: &Wrong) -> Vec<String> {
+/// What is worth a look in policies that are right.
+pub(super) fn warnings(policies: &Policies) -> Mistakes {
+    let warnings = policies.warnings.iter();
+    Mistakes::of(warnings.map(|warning| line(warning, &policies.sources)))
+}
+
+/// What is wrong with policies.
+pub(super) fn mistakes(wrong: &Wrong) -> Mistakes {
     match wrong {
-        Wrong::Unread(error) => vec![error.to_string()],
+        Wrong::Unread(error) => Mistakes::of([error.to_string()].into_iter()),
         Wrong::Invalid {
             diagnostics,
             sources,
         } => {
             let errors = diagnostics.iter().filter(|d| d.severity == Severity::Error);
-            errors.map(|error| line(error, sources)).collect()
+            Mistakes::of(errors.map(|error| line(error, sources)))
         }
         Wrong::Failed { report, sources } => {
             let failed = report.failed.iter();
-            failed
-                .map(|failed| line(&failed.diagnostic, sources))
-                .collect()
+            Mistakes::of(failed.map(|failed| line(&failed.diagnostic, sources)))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_one_and_short() {
+        let text = format!("engine:\n<0>forged\u{1b}[2J{}", "x".repeat(5_000_000));
+        let line = one_line(&text);
+        assert!(
+            line.starts_with("engine:\\n<0>forged\\u{1b}[2Jxxx"),
+            "{line}"
+        );
+        assert!(line.ends_with(" bytes cut)"), "{line}");
+        assert!(line.chars().count() <= LINE);
+    }
+
+    #[test]
+    fn thousands_of_mistakes_are_counted() {
+        let many = Mistakes::of((0..40_000).map(|n| n.to_string()));
+        assert_eq!(many.count(), 40_000);
+        assert_eq!(many.lines().len(), MISTAKES + 1);
+        assert_eq!(
+            many.lines()[MISTAKES],
+            "and 39950 more: `dfw check` reports all"
+        );
+        let few = Mistakes::of((0..MISTAKES).map(|n| n.to_string()));
+        assert_eq!((few.count(), few.lines().len()), (MISTAKES, MISTAKES));
     }
 }

@@ -18,10 +18,12 @@ use super::record::Record;
 const EVERY: Duration = Duration::from_secs(15);
 
 /// The file.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Metrics {
     path: PathBuf,
     next: Instant,
+    /// Whether it is to be written as soon as there are figures.
+    waiting: bool,
 }
 
 impl Metrics {
@@ -29,6 +31,7 @@ impl Metrics {
         Self {
             path: path.to_owned(),
             next: Instant::now(),
+            waiting: false,
         }
     }
 
@@ -46,16 +49,27 @@ impl Metrics {
         due
     }
 
+    /// There are no figures yet.
+    pub(super) fn wait(&mut self) {
+        self.waiting = true;
+    }
+
+    /// Whether it waits for the figures that are there now; then it does not any more.
+    pub(super) fn is_waiting(&mut self) -> bool {
+        std::mem::take(&mut self.waiting)
+    }
+
     /// Writes it anew, whole.
-    pub(super) fn write(&self, installed: Option<&Installed>, record: &Record) -> io::Result<()> {
+    pub(super) fn write(&self, text: &str) -> io::Result<()> {
         let mut beside = self.path.clone().into_os_string();
         beside.push(".new");
-        fs::write(&beside, text(installed, record))?;
+        fs::write(&beside, text)?;
         fs::rename(&beside, &self.path)
     }
 }
 
-pub(super) fn text(installed: Option<&Installed>, record: &Record) -> String {
+/// What rules have counted, by port.
+pub(super) fn ports(installed: Option<&Installed>) -> String {
     let mut text = String::new();
     let ports = installed.map(packets).unwrap_or_default();
     for (unit, of) in [
@@ -75,16 +89,22 @@ pub(super) fn text(installed: Option<&Installed>, record: &Record) -> String {
             }
         }
     }
+    text
+}
+
+/// What guard itself has counted; the table is there or not, and was read so many times for figures.
+pub(super) fn totals(in_force: bool, reads: u64, record: &Record) -> String {
+    let mut text = String::new();
     let seconds = record.applied.map_or(0, Timestamp::as_second);
     let flag = |is: bool| i64::from(is);
     let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-    let mistakes = i64::try_from(record.mistakes.len()).unwrap_or(i64::MAX);
+    let mistakes = i64::try_from(record.mistakes.count()).unwrap_or(i64::MAX);
     for (name, kind, help, value) in [
         (
             "dfw_table_in_force",
             "gauge",
             "Whether the table is there.",
-            flag(installed.is_some()),
+            flag(in_force),
         ),
         (
             "dfw_table_owned",
@@ -109,6 +129,12 @@ pub(super) fn text(installed: Option<&Installed>, record: &Record) -> String {
             "gauge",
             "When it did so last.",
             seconds,
+        ),
+        (
+            "dfw_metrics_reads_total",
+            "counter",
+            "How often the table was read for these figures.",
+            count(reads),
         ),
         (
             "dfw_policy_errors",
@@ -143,7 +169,7 @@ mod tests {
             repairs: 3,
             ..Record::default()
         };
-        let text = text(Some(&Installed::default()), &record);
+        let text = ports(Some(&Installed::default())) + &totals(true, 1, &record);
         assert!(text.contains("\ndfw_repairs_total 3\n"));
         assert!(text.contains("dfw_port_bytes_total{port=\"all others\",verdict=\"refused\"} 0\n"));
         for line in text.lines().filter(|line| !line.starts_with('#')) {

@@ -9,7 +9,10 @@ mod control;
 mod due;
 mod engines;
 mod event;
+mod exposition;
+mod figures;
 mod files;
+mod inquiry;
 mod keeper;
 mod log;
 mod look;
@@ -46,27 +49,27 @@ use crate::policy::DefaultAction;
 use crate::ruleset::Ruleset;
 use crate::site::{Site, Sockets};
 use crate::source::Sources;
+use crate::untrusted::is_deceptive;
 
 use control::{Control, Question};
 use due::{Backoff, Due, Need};
 use engines::Engines;
 use event::Event;
+use exposition::Exposition;
 use files::Files;
 use keeper::Keeper;
-use log::{Level, Log};
+use log::{Level, Log, Mistakes};
 use look::Look;
-use metrics::Metrics;
 use monitor::Links;
 use published::Published;
 use record::{Origin, Record};
-use scrapes::{Request, Scrapes};
 use service::Service;
 use serving::Serving;
 use signals::Signals;
 use table::{Change, Table};
 use view::View;
 
-pub use control::ask;
+pub use inquiry::{Answer, ask};
 pub use options::Options;
 pub use scrapes::Listen;
 
@@ -83,6 +86,8 @@ const RECHECK: Duration = Duration::from_secs(30);
 /// How often the host is looked at while ports are refused that no socket of an engine holds now: a service
 /// of the host may have taken one.
 const RETHINK: Duration = Duration::from_mins(1);
+/// How long it takes at least from one reload to the next.
+const REST: Duration = Duration::from_secs(1);
 /// How often policies are read again at once because more of them is to be watched.
 const READS: u32 = 3;
 
@@ -226,8 +231,8 @@ struct Guard {
     view: View,
     published: Published,
     control: Option<Control>,
-    metrics: Option<Metrics>,
-    scrapes: Option<Scrapes>,
+    /// None where nobody is given figures.
+    exposition: Option<Exposition>,
     service: Service,
     due: Due,
     retry: Backoff,
@@ -238,8 +243,8 @@ struct Guard {
     /// The digest of the policies that the keeper was given last.
     kept: Option<u128>,
     phase: Phase,
-    /// Why metrics could not be written the last time.
-    unmeasured: Option<String>,
+    /// When it was last told to read everything again, or will do so.
+    reload: Option<Instant>,
     record: Record,
 }
 
@@ -254,10 +259,7 @@ impl Guard {
         };
         let control = Control::open(&options.socket);
         let control = control.map_err(|error| unheard(&options.socket.display(), error));
-        let scrapes = options.listen.as_ref().and_then(|at| {
-            let scrapes = Scrapes::open(at);
-            scrapes.map_err(|error| unheard(at, error)).ok()
-        });
+        let exposition = Exposition::open(&options, log)?;
         let published = match Published::open(&options.state) {
             Ok(published) => published,
             Err(error) => {
@@ -281,8 +283,7 @@ impl Guard {
             view: View::new(log),
             published,
             control: control.ok(),
-            metrics: options.metrics.as_deref().map(Metrics::new),
-            scrapes,
+            exposition,
             service: Service::new(),
             due: Due::default(),
             retry: Backoff::new(RETRY.0, RETRY.1),
@@ -291,7 +292,7 @@ impl Guard {
             keeper: Keeper::new(options.state.clone(), options.path.clone(), log)?,
             kept: None,
             phase: Phase::Starting,
-            unmeasured: None,
+            reload: None,
             record: Record {
                 since: Some(record::now()),
                 owned: claim != Claim::Unknown,
@@ -343,8 +344,8 @@ impl Guard {
             if let Some(control) = &mut self.control {
                 control.drain(now, &mut events);
             }
-            if let Some(scrapes) = &mut self.scrapes {
-                scrapes.drain(now, &mut events);
+            if let Some(exposition) = &mut self.exposition {
+                exposition.drain(now, &mut events);
             }
             for event in events {
                 if matches!(event, Event::Stop) {
@@ -365,34 +366,18 @@ impl Guard {
                 Some(need) => self.work(need),
                 None => {}
             }
-            self.measure(now);
+            let looks_first = self.looks_first();
+            if let Some(exposition) = &mut self.exposition
+                && !looks_first
+            {
+                exposition.work(now, &self.record);
+            }
         }
     }
 
-    /// Writes figures if it is time to.
-    fn measure(&mut self, now: Instant) {
-        let Some(metrics) = &mut self.metrics else {
-            return;
-        };
-        // The first look at the host goes before the first figures.
-        if !metrics.is_due(now) || self.looking.is_some() && self.ruleset.is_none() {
-            return;
-        }
-        // Older figures are better than those of a table that was not seen.
-        let written = match self.table.kernel.outline() {
-            Ok(table) => metrics
-                .write(table.installed.as_ref(), &self.record)
-                .map_err(Error::from),
-            Err(error) => Err(error.into()),
-        };
-        let failure = written.err();
-        let failure = failure.map(|error| format!("cannot write metrics: {error}"));
-        if let Some(text) = &failure
-            && self.unmeasured != failure
-        {
-            self.log.say(Level::Warning, text);
-        }
-        self.unmeasured = failure;
+    /// Whether the first look at the host is being taken, which goes before the first figures.
+    fn looks_first(&self) -> bool {
+        self.looking.is_some() && self.ruleset.is_none()
     }
 
     /// Waits until something has happened or is due.
@@ -405,18 +390,18 @@ impl Guard {
         let descriptors = descriptors.into_iter().map(|fd| (fd, PollFlags::IN));
         let mut polled: Vec<PollFd<'_>> = descriptors
             .chain(self.control.iter().flat_map(Control::sockets))
-            .chain(self.scrapes.iter().flat_map(Scrapes::sockets))
+            .chain(self.exposition.iter().flat_map(Exposition::sockets))
             .map(|(descriptor, flags)| PollFd::from_borrowed_fd(descriptor, flags))
             .collect();
         let control = self.control.as_ref().and_then(Control::next);
-        let scrapes = self.scrapes.as_ref().and_then(Scrapes::next);
-        let metrics = self.metrics.as_ref().map(Metrics::next);
+        let exposition = self.exposition.as_ref().filter(|_| !self.looks_first());
+        let exposition = exposition.and_then(Exposition::next);
         let due = match self.looking {
             None => self.due.next(),
             Some(_) if self.ruleset.is_some() => self.due.next_of_table(),
             Some(_) => None,
         };
-        let next = [due, self.service.next(), control, metrics, scrapes];
+        let next = [due, self.service.next(), control, exposition];
         let next = next.into_iter().flatten().min();
         let wait = next.map(|next| next.saturating_duration_since(Instant::now()));
         let wait = wait.and_then(|wait| Timespec::try_from(wait).ok());
@@ -474,7 +459,11 @@ impl Guard {
             }
             Event::Reload => self.reload(now),
             Event::Question(number, question) => self.answer(number, question, now),
-            Event::Scrape(number, request) => self.tell(number, request),
+            Event::Scrape(number, request) => {
+                if let Some(exposition) = &mut self.exposition {
+                    exposition.take(number, request, now, &self.record);
+                }
+            }
             Event::Stop => {}
         }
     }
@@ -493,6 +482,12 @@ impl Guard {
     }
 
     fn reload(&mut self, now: Instant) {
+        // Whoever asks time and again has it read once, and soon.
+        if self.phase == Phase::Reloading || self.reload.is_some_and(|planned| planned > now) {
+            return;
+        }
+        let when = self.reload.map_or(now, |last| now.max(last + REST));
+        self.reload = Some(when);
         self.log.say(Level::Info, "reading everything again");
         self.phase = match self.phase {
             Phase::Waiting | Phase::Starting => Phase::Starting,
@@ -502,7 +497,7 @@ impl Guard {
             }
         };
         self.engines.wake();
-        self.due.at(Need::Policies, now);
+        self.due.at(Need::Policies, when);
     }
 
     fn meddled(&mut self, meddler: Option<Meddler>, now: Instant) {
@@ -531,20 +526,6 @@ impl Guard {
         };
         if let Some(control) = &mut self.control {
             control.answer(number, answer + "\n");
-        }
-    }
-
-    /// Tells figures to whoever asks for them.
-    fn tell(&mut self, number: usize, request: Request) {
-        let figures = match request {
-            Request::Figures => match self.table.kernel.outline() {
-                Ok(table) => Ok(metrics::text(table.installed.as_ref(), &self.record)),
-                Err(_) => Err("503 Service Unavailable"),
-            },
-            Request::Refused(status) => Err(status),
-        };
-        if let Some(scrapes) = &mut self.scrapes {
-            scrapes.answer(number, figures);
         }
     }
 
@@ -637,7 +618,7 @@ impl Guard {
         };
         let text = format!("{error}; {stays}, next try in {wait:?}");
         self.log.say(Level::Error, &text);
-        self.record.failure = Some(error.to_string());
+        self.record.failure = Some(log::one_line(&error.to_string()));
         let again = if other { Need::Policies } else { need };
         self.due.at(again, Instant::now() + wait);
         other && self.last_good("until the kernel takes the files")
@@ -649,7 +630,7 @@ impl Guard {
 
     /// Whether the files are right, and the kernel took older policies only.
     fn is_refused(&self) -> bool {
-        self.origin() == Some(Origin::State) && self.record.mistakes.is_empty()
+        self.origin() == Some(Origin::State) && self.record.mistakes.count() == 0
     }
 
     /// Makes rules of the policies and what was found of the host, and brings them into force.
@@ -723,9 +704,9 @@ impl Guard {
             let mistakes = match read {
                 Ok((policies, _)) => {
                     self.good(policies);
-                    Vec::new()
+                    Mistakes::default()
                 }
-                Err(wrong) => log::lines(&wrong),
+                Err(wrong) => log::mistakes(&wrong),
             };
             self.wrong(mistakes);
             // What was changed before it was watched nobody has told.
@@ -746,26 +727,26 @@ impl Guard {
         let wanted = Wanted::new(policies, Origin::Files);
         let known = self.wanted.as_ref();
         if known.is_none_or(|known| known.digest != wanted.digest) {
-            for warning in &wanted.policies.warnings {
-                let line = log::line(warning, &wanted.policies.sources);
-                self.log.say(Level::Warning, &line);
+            for line in log::warnings(&wanted.policies).lines() {
+                self.log.say(Level::Warning, line);
             }
         }
         self.wanted = Some(wanted);
     }
 
     /// Tells mistakes that were not told before; none if nothing is wrong.
-    fn wrong(&mut self, mistakes: Vec<String>) {
-        if !mistakes.is_empty() {
+    fn wrong(&mut self, mistakes: Mistakes) {
+        let is_right = mistakes.count() == 0;
+        if !is_right {
             self.due.at(Need::Policies, Instant::now() + RECHECK);
         }
         if mistakes == self.record.mistakes {
             return;
         }
-        for mistake in &mistakes {
+        for mistake in mistakes.lines() {
             self.log.say(Level::Error, mistake);
         }
-        let text = if mistakes.is_empty() {
+        let text = if is_right {
             "the policies are right again"
         } else {
             self.record.rejected += 1;
@@ -821,7 +802,7 @@ impl Guard {
 
 /// Who put the table there, kept as its comment.
 fn stamp(path: &str) -> String {
-    let path = path.replace(|c: char| c == '"' || c.is_control(), "?");
+    let path = path.replace(|c: char| c == '"' || is_deceptive(c), "?");
     let now = record::now();
     let mut stamp = format!(
         "dfw {} at {now} from {path} (guard)",

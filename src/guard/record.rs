@@ -8,6 +8,11 @@ use serde_json::{Value, json};
 
 use crate::netlink::notice::Meddler;
 
+use super::log::{Mistakes, one_line};
+
+/// What guard's status is, and of which version.
+pub(super) const SCHEMA: &str = "dfw/guard/v1";
+
 /// Numbers and the last of each thing.
 #[derive(Debug, Default)]
 pub(super) struct Record {
@@ -24,8 +29,8 @@ pub(super) struct Record {
     /// How often others had changed it.
     pub(super) repairs: u64,
     pub(super) repair: Option<Repair>,
-    /// What is wrong with the policies; empty if nothing is.
-    pub(super) mistakes: Vec<String>,
+    /// What is wrong with the policies.
+    pub(super) mistakes: Mistakes,
     /// How often policies were found wrong.
     pub(super) rejected: u64,
     /// Why the last try to bring them into force failed, if it did.
@@ -65,6 +70,10 @@ pub(super) fn who(meddler: Option<&Meddler>) -> String {
 impl Record {
     /// What `dfw status` and the service manager show.
     pub(super) fn line(&self) -> String {
+        one_line(&self.sentence())
+    }
+
+    fn sentence(&self) -> String {
         let mut text = match self.origin {
             None if self.failure.is_some() => "no policies are in force yet".to_owned(),
             None => "no valid policy yet: what is in force stays".to_owned(),
@@ -74,12 +83,11 @@ impl Record {
         if let Some(failure) = &self.failure {
             let _ = write!(text, "; failing: {failure}");
         }
-        if !self.mistakes.is_empty() {
+        if let Some(first) = self.mistakes.lines().first() {
             let _ = write!(
                 text,
-                "; the files have {} errors and are not taken up: {}",
-                self.mistakes.len(),
-                self.mistakes[0]
+                "; the files have {} errors and are not taken up: {first}",
+                self.mistakes.count()
             );
         }
         if let Some(repair) = &self.repair {
@@ -97,10 +105,10 @@ impl Record {
     /// The same as a document.
     pub(super) fn document(&self, path: &str, unanswered: &[String]) -> Value {
         json!({
-            "schema": "dfw/guard/v1",
+            "schema": SCHEMA,
             "pid": std::process::id(),
             "since": self.since.map(|at| at.to_string()),
-            "policies": path,
+            "policies": one_line(path),
             "in_force": match self.origin {
                 None => "former",
                 Some(Origin::Files) => "policies",
@@ -115,10 +123,11 @@ impl Record {
                 "by": repair.by.as_ref().map(|by| json!({"pid": by.pid, "name": by.name})),
                 "milliseconds": repair.took.as_secs_f64() * 1000.0,
             })),
-            "mistakes": self.mistakes,
+            "mistakes": self.mistakes.lines(),
+            "mistake_count": self.mistakes.count(),
             "rejected": self.rejected,
             "failure": self.failure,
-            "unanswered": unanswered,
+            "unanswered": unanswered.iter().map(|text| one_line(text)).collect::<Vec<_>>(),
             "summary": self.line(),
         })
     }

@@ -6,12 +6,13 @@ use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use httparse::{EMPTY_HEADER, Error, Request as Head, Status};
 use rustix::event::PollFlags;
 
-use super::clients::Clients;
+use super::clients::{Answer, Clients};
 use super::event::Event;
 
 /// The longest request, in bytes, and the most headers that it may have.
@@ -95,18 +96,33 @@ impl Scrapes {
         self.0.drain(now, |said, full, _| request(said, full), take);
     }
 
-    /// Answers a client with figures, or with why there are none.
-    pub(super) fn answer(&mut self, number: usize, figures: Result<String, &str>) {
-        let (status, kind, body) = match figures {
-            Ok(text) => ("200 OK", "text/plain; version=0.0.4; charset=utf-8", text),
-            Err(status) => (status, "text/plain; charset=utf-8", format!("{status}\n")),
-        };
-        let length = body.len();
-        let answer = format!(
-            "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\
-             Connection: close\r\n\r\n{body}"
-        );
-        self.0.answer(number, answer.into_bytes());
+    /// Answers a client.
+    pub(super) fn answer(&mut self, number: usize, answer: Answer) {
+        self.0.answer(number, answer);
+    }
+}
+
+/// The answer with figures: guard's own, and those of the ports, which all clients share.
+pub(super) fn figures(totals: &str, ports: Arc<str>) -> Answer {
+    let kind = "text/plain; version=0.0.4; charset=utf-8";
+    answer("200 OK", kind, totals, ports)
+}
+
+/// The answer that says why there are no figures, by its status.
+pub(super) fn refusal(status: &str) -> Answer {
+    let kind = "text/plain; charset=utf-8";
+    answer(status, kind, &format!("{status}\n"), "".into())
+}
+
+fn answer(status: &str, kind: &str, first: &str, body: Arc<str>) -> Answer {
+    let length = first.len() + body.len();
+    let head = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\
+         Connection: close\r\n\r\n{first}"
+    );
+    Answer {
+        head: head.into_bytes(),
+        body,
     }
 }
 

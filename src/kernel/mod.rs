@@ -15,6 +15,7 @@ use crate::netlink::snapshot::{Builder, Installed, Neighbour};
 use crate::netlink::socket::Socket;
 use crate::netlink::wire::{DUMP_INTERRUPTED, Malformed, Message, Messages, TooLong};
 use crate::ruleset::Elements;
+use crate::untrusted::clean;
 
 mod install;
 mod owner;
@@ -237,7 +238,7 @@ impl Kernel {
         let _ = ask(&self.socket, &request::all_flowtables(), |message| {
             if let Some(Object::Other { table, .. }) = object::decode(message)? {
                 let family = object::family_name(message.family()?);
-                tables.push(format!("{family} {table}"));
+                tables.push(format!("{family} {}", clean(&table)));
             }
             Ok(())
         })?;

@@ -13,6 +13,7 @@ use crate::netlink::socket::Socket;
 use crate::netlink::trace::{self, Traced};
 use crate::netlink::tracer::{self, Filter};
 use crate::netlink::wire::{Malformed, Message, Messages};
+use crate::untrusted::clean;
 
 use super::{Error, Kernel, NLMSG_ERROR, ask};
 
@@ -107,10 +108,10 @@ impl Tracer {
         Ok(rule)
     }
 
-    /// The name of an interface; `None` if it is gone.
+    /// The name of an interface, to be shown; `None` if it is gone.
     #[must_use]
     pub fn interface(&self, index: u32) -> Option<String> {
-        self.events.interface(index)
+        self.events.interface(index).map(|name| clean(&name))
     }
 }
 
@@ -210,10 +211,10 @@ impl Listener {
         hear(&self.socket, nflog::decode)
     }
 
-    /// The name of an interface; `None` if it is gone.
+    /// The name of an interface, to be shown; `None` if it is gone.
     #[must_use]
     pub fn interface(&self, index: u32) -> Option<String> {
-        self.socket.interface(index)
+        self.socket.interface(index).map(|name| clean(&name))
     }
 }
 

@@ -6,6 +6,7 @@ use super::header::Headers;
 use super::number::*;
 use super::request::SEQUENCE;
 use super::wire::{ACK, Attribute, Malformed, Message, REQUEST, Writer};
+use crate::untrusted::clean;
 
 /// How many bytes of each packet are asked for: all headers with ports.
 const COPIED: u32 = 128;
@@ -13,7 +14,7 @@ const COPIED: u32 = 128;
 /// A packet that a rule logged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Logged {
-    /// What the rule said.
+    /// What the rule said, clean.
     pub prefix: String,
     /// When it came in, since 1970; `None` if the kernel has not noted it.
     pub time: Option<Duration>,
@@ -67,9 +68,8 @@ pub fn decode(message: &Message<'_>) -> Result<Option<Logged>, Malformed> {
     let get = |kind: u16| table[usize::from(kind)];
     let number = |kind: u16| get(kind).map(|a| a.be32()).transpose();
     Ok(Some(Logged {
-        prefix: get(NFULA_PREFIX)
-            .map_or(Ok(""), |prefix| prefix.string())?
-            .to_owned(),
+        // Others may log to the group, too.
+        prefix: clean(get(NFULA_PREFIX).map_or(Ok(""), |prefix| prefix.string())?),
         time: get(NFULA_TIMESTAMP).and_then(|time| timestamp(time.payload)),
         incoming: number(NFULA_IFINDEX_INDEV)?,
         headers: get(NFULA_PAYLOAD).and_then(|bytes| Headers::of_packet(bytes.payload)),

@@ -1,6 +1,7 @@
 //! What the kernel tells of changes of rulesets, unasked.
 
 use crate::ruleset::TABLE;
+use crate::untrusted::clean;
 
 use super::number::*;
 use super::object::{is_inet, kind};
@@ -11,7 +12,7 @@ use super::wire::{Malformed, Message};
 pub struct Meddler {
     /// Its number.
     pub pid: u32,
-    /// The name of its program, at most 15 bytes.
+    /// The name that it has given itself, at most 15 bytes, clean. It identifies nobody.
     pub name: String,
 }
 
@@ -39,7 +40,7 @@ pub fn decode(message: &Message<'_>) -> Result<Option<Notice>, Malformed> {
         let meddler = match (pid, name) {
             (Some(pid), Some(name)) => Some(Meddler {
                 pid: pid.be32()?,
-                name: name.string()?.to_owned(),
+                name: name_of(name.payload),
             }),
             _ => None,
         };
@@ -52,6 +53,12 @@ pub fn decode(message: &Message<'_>) -> Result<Option<Notice>, Malformed> {
     let [_, table] = message.attributes()?.table::<2>()?;
     let ours = table.is_some_and(|table| table.string() == Ok(TABLE));
     Ok(ours.then_some(Notice::Ours))
+}
+
+/// The name of a process, which may be any bytes.
+fn name_of(bytes: &[u8]) -> String {
+    let name = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
+    clean(&String::from_utf8_lossy(name))
 }
 
 #[cfg(test)]
@@ -87,6 +94,19 @@ mod tests {
             name: "nft".to_owned(),
         };
         assert_eq!(end, Some(Notice::End(Some(meddler))));
+        for (name, shown) in [
+            (&b"a\nput back\0"[..], "a\\nput back"),
+            (b"\x1b[8m\xff", "\\u{1b}[8m\u{fffd}"),
+        ] {
+            let end = read(NFT_MSG_NEWGEN, NFPROTO_UNSPEC, |w| {
+                w.be32(NFTA_GEN_PROC_PID, 42);
+                w.attribute(NFTA_GEN_PROC_NAME, name);
+            });
+            let Some(Notice::End(Some(meddler))) = end else {
+                panic!("{end:?}");
+            };
+            assert_eq!(meddler.name, shown);
+        }
         let silent = read(NFT_MSG_NEWGEN, NFPROTO_UNSPEC, |w| w.be32(1, 7));
         assert_eq!(silent, Some(Notice::End(None)));
     }

@@ -9,10 +9,11 @@ use super::element::{Collector, Form};
 use super::memory::Memory;
 use super::object::{ChainObject, Object, RuleObject, SetObject, is_inet};
 use super::wire::Malformed;
+use crate::untrusted::clean;
 
 pub use crate::plan::{Counter, Installed};
 
-/// A base chain of another table.
+/// A base chain of another table. Its names are for people, and clean: nobody asks the kernel by them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Neighbour {
     /// The protocol family (`NFPROTO_*`).
@@ -75,8 +76,8 @@ impl Builder {
             }
             Object::Chain(chain) => self.neighbours.extend(chain.hook.map(|hook| Neighbour {
                 family: chain.family,
-                table: chain.table,
-                chain: chain.name,
+                table: clean(&chain.table),
+                chain: clean(&chain.name),
                 hook: hook.number,
                 priority: hook.priority,
                 kind: hook.kind,
@@ -123,7 +124,7 @@ impl Builder {
         if chain.hook.is_some() && base.is_none() {
             ruleset
                 .unknown
-                .push(format!("chain {} hooks in elsewhere", chain.name));
+                .push(format!("chain {} hooks in elsewhere", clean(&chain.name)));
             facts.foreign_bases.push(chain.name.clone());
         }
         ruleset.chains.entry(chain.name).or_default().base = base;
@@ -152,7 +153,7 @@ impl Builder {
             (None, _, _) => {
                 ruleset
                     .unknown
-                    .push(format!("set {} of a foreign type", set.name));
+                    .push(format!("set {} of a foreign type", clean(&set.name)));
                 facts.strays.push(Stray::Set(set.name));
             }
         }
@@ -400,5 +401,38 @@ impl Installed {
         }
         builder.to_be_read(|_| true);
         Ok(builder.finish().0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::object::HookObject;
+    use super::*;
+
+    #[test]
+    fn names_of_others_are_clean() {
+        let chain = |family, table: &str, name: &str| {
+            Object::Chain(ChainObject {
+                family,
+                table: table.to_owned(),
+                name: name.to_owned(),
+                hook: Some(HookObject {
+                    number: 9,
+                    priority: 0,
+                    kind: "filter".to_owned(),
+                    accepts: true,
+                }),
+                comment: None,
+                fingerprint: None,
+            })
+        };
+        let mut builder = Builder::default();
+        // `NFPROTO_IPV4` and `NFPROTO_INET`.
+        builder.add(chain(2, "a\nok", "b\u{1b}[8m")).unwrap();
+        builder.add(chain(1, TABLE, "c\u{202e}")).unwrap();
+        let (_, neighbours) = builder.finish();
+        assert_eq!(neighbours[0].table, "a\\nok");
+        assert_eq!(neighbours[0].chain, "b\\u{1b}[8m");
+        assert_eq!(neighbours.len(), 1);
     }
 }

@@ -1,12 +1,14 @@
 //! Diagnostics as text and as JSON.
 
 use std::ops::Range;
+use std::path::Path;
 
 use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 use serde_json::{Value, json};
 
 use crate::diagnostic::{Diagnostic, Label, Severity};
 use crate::source::{Sources, Span};
+use crate::untrusted;
 
 /// Places of one file that are no more lines apart are shown in one snippet.
 const TOGETHER: u32 = 50;
@@ -79,7 +81,7 @@ pub fn render_within(
 
 /// A piece of a file with places in it.
 struct Excerpt<'a> {
-    name: &'a str,
+    name: String,
     /// The number of the first line.
     line: u32,
     source: String,
@@ -155,7 +157,7 @@ fn excerpt<'a>(
         .unwrap_or(text.len());
     let end = sources.line_span(file, last).bytes.1.min(cut).max(end);
     Some(Excerpt {
-        name: sources.name(file),
+        name: untrusted::path(Path::new(sources.name(file))),
         line,
         source: text.get(start..end)?.to_owned(),
         start,
@@ -221,8 +223,6 @@ fn place(label: &Label, sources: &Sources) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
-
     fn sources(text: &str) -> (Sources, crate::source::FileId) {
         let mut sources = Sources::in_memory([("a.yaml", text)]);
         let file = sources.read_policies(Path::new("a.yaml")).unwrap()[0];
@@ -285,6 +285,18 @@ error[twice]: written twice
         let whole = Diagnostic::error("x", "x").at(Span::new(file, 3, text.len()), "this");
         let shown = render(&whole, &sources, false);
         assert!(shown.chars().count() < 1000, "{} {shown}", shown.len());
+    }
+
+    #[test]
+    fn a_files_name_is_one_line() {
+        let mut sources = Sources::in_memory([("p/a\ncovered: all.yaml", "a: b\n")]);
+        let file = sources.read_policies(Path::new("p")).unwrap()[0];
+        let diagnostic = Diagnostic::error("x", "x").at(Span::new(file, 3, 4), "");
+        let shown = render(&diagnostic, &sources, false);
+        assert!(shown.contains("--> p/a\\ncovered: all.yaml:1:4"), "{shown}");
+        let message = Diagnostic::error("x", "`a\nb`").help("`\u{202e}`");
+        assert_eq!(message.message, "`a\\nb`");
+        assert_eq!(message.help, ["`\\u{202e}`"]);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::diagnostic::Diagnostic;
 use crate::source::Sources;
+use crate::untrusted::{clean_to, is_deceptive};
 
 use super::diagnostic::render_within;
 use super::table::align;
@@ -139,6 +140,9 @@ impl Terminal {
 
     /// Says something about the work, in one line: a coloured word and what it is about.
     pub fn say(self, tone: Tone, word: &str, text: &str) {
+        /// How many characters the line has at most.
+        const LONGEST: usize = 4000;
+        let text = clean_to(text, LONGEST);
         self.explain(&format!("{}: {text}\n", paint(self.colour_err, tone, word)));
     }
 
@@ -174,11 +178,12 @@ fn write(mut stream: impl Write, text: &str) -> io::Result<()> {
     stream.flush()
 }
 
-/// The text without what would move the cursor or worse, which names of files may hold: only breaks
-/// and tabs are left, and colours if there are any.
+/// The text without what would move the cursor, hide or turn around what is written, which names from
+/// elsewhere may hold where nobody has cleaned them: only breaks and tabs are left, and dfw's own colours
+/// if there are any.
 fn printable<'a>(text: impl Into<Cow<'a, str>>, colour: bool) -> Cow<'a, str> {
     let text = text.into();
-    let harms = |c: char| c.is_control() && c != '\n' && c != '\t';
+    let harms = |c: char| is_deceptive(c) && c != '\n' && c != '\t';
     if !text.contains(harms) {
         return text;
     }
@@ -195,12 +200,18 @@ fn printable<'a>(text: impl Into<Cow<'a, str>>, colour: bool) -> Cow<'a, str> {
         .collect()
 }
 
-/// Whether it begins with an escape that sets a colour.
+/// Whether it begins with an escape that sets one of the colours that dfw uses, or none: others hide text.
 fn is_colour(text: &str) -> bool {
+    let colour = |text: &str| match text.parse() {
+        Ok(0 | 1 | 31..=36 | 91..=96) => true,
+        Ok(_) => false,
+        Err(_) => text.is_empty(),
+    };
     let parameters = text.strip_prefix("\u{1b}[");
-    parameters.is_some_and(|text| {
-        text.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';')
-            .starts_with('m')
+    let end = |text: &str| text.find(|c: char| !c.is_ascii_digit() && c != ';');
+    parameters.is_some_and(|text: &str| {
+        let (parameters, rest) = text.split_at(end(text).unwrap_or(text.len()));
+        rest.starts_with('m') && parameters.split(';').all(colour)
     })
 }
 
@@ -216,5 +227,12 @@ mod tests {
         assert_eq!(printable(text, true), clean);
         assert_eq!(printable(text, false), clean.replace('\u{1b}', "\u{fffd}"));
         assert!(matches!(printable("plain\n", false), Cow::Borrowed(_)));
+        for hides in ["8", "30", "37;40", "38;5;0", "1;8"] {
+            let text = format!("\u{1b}[{hides}mgone");
+            assert_eq!(printable(&text, true), text.replace('\u{1b}', "\u{fffd}"));
+        }
+        for turns in ["\u{202e}", "\u{2028}", "\u{200b}", "\u{feff}", "\u{e0041}"] {
+            assert_eq!(printable(turns, true), "\u{fffd}");
+        }
     }
 }

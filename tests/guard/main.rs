@@ -11,10 +11,12 @@
 )]
 
 mod control;
+mod crowds;
 mod daemon;
 mod idle;
 mod keep;
 mod meddlers;
+mod names;
 #[path = "../kernel/place.rs"]
 #[expect(dead_code, reason = "the kernel tests use the rest")]
 mod place;
@@ -79,6 +81,8 @@ fn all() -> impl Iterator<Item = Named> {
         survival::TRIALS,
         keep::TRIALS,
         control::TRIALS,
+        crowds::TRIALS,
+        names::TRIALS,
         idle::TRIALS,
         tracer::TRIALS,
     ];

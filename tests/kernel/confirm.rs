@@ -45,6 +45,14 @@ pub(crate) const TRIALS: &[Named] = &[
         "the_watchdog_itself_is_killed",
         the_watchdog_itself_is_killed,
     ),
+    (
+        "a_watchdog_that_nobody_waits_for_is_dead",
+        a_watchdog_that_nobody_waits_for_is_dead,
+    ),
+    (
+        "another_process_with_its_number_is_no_watchdog",
+        another_process_with_its_number_is_no_watchdog,
+    ),
     ("long_lists_come_back", long_lists_come_back),
     ("an_answer_need_not_be_typed", an_answer_need_not_be_typed),
     (
@@ -103,7 +111,7 @@ fn watchdog(place: &Place) -> Result<Pid> {
         .split_once("unconfirmed (process ")
         .context("no mark")?
         .1;
-    let number = number.split_once(')').context("no number")?.0.parse()?;
+    let number = number.split_once(',').context("no number")?.0.parse()?;
     Pid::from_raw(number).context("process 0")
 }
 
@@ -283,10 +291,11 @@ fn who_applies_meanwhile_is_refused() -> Result<()> {
         place.dfw(words)?.expect_failure(1, "unconfirmed")?;
         same(&place.snapshot()?, &during)?;
     }
-    ensure!(
-        place.dfw_ok(&["status"])?.contains("unconfirmed"),
-        "not told"
-    );
+    let status = place.dfw_ok(&["status"])?;
+    ensure!(status.contains(" unconfirmed (process "), "{status}");
+    ensure!(!status.contains("are marked as unconfirmed"), "{status}");
+    let status: serde_json::Value = serde_json::from_str(&place.dfw_ok(&["status", "--json"])?)?;
+    same(&status["installed"]["unconfirmed"]["waits"], &true.into())?;
     screen.type_in("n\n")?;
     screen.end()?;
     is_back(&place, &before)?;
@@ -314,6 +323,54 @@ fn the_watchdog_itself_is_killed() -> Result<()> {
     let (status, seen) = screen.end()?;
     ensure!(status.code() == Some(1), "{status}: {seen}");
     is_back(&place, &before)
+}
+
+/// Its parent never reaps it, as some programs that run as process 1 do not: it is a zombie for ever.
+fn a_watchdog_that_nobody_waits_for_is_dead() -> Result<()> {
+    let (new, former) = (repository(NEW), repository(FORMER));
+    for words in [&["apply", &former][..], &["apply", &new], &["remove"]] {
+        let (place, _) = prepared()?;
+        // What dfw was started by waits for nobody while it is stopped, and so does dfw.
+        let screen = asked(&place, "60s", &new)?;
+        let process = watchdog(&place)?;
+        let stat = || std::fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero()));
+        screen.kill(Signal::STOP)?;
+        place.dfw(words)?.expect_failure(1, "unconfirmed")?;
+        kill_process(process, Signal::KILL)?;
+        wait_for("a zombie", PATIENCE, || {
+            stat().ok()?.contains(") Z ").then_some(())
+        })?;
+        let status = place.dfw_ok(&["status"])?;
+        ensure!(status.contains("are marked as unconfirmed"), "{status}");
+        place.dfw_ok(words).with_context(|| format!("{words:?}"))?;
+        ensure!(stat()?.contains(") Z "), "it was waited for");
+        screen.kill(Signal::CONT)?;
+        let (status, seen) = screen.end()?;
+        ensure!(!status.success(), "{status}: {seen}");
+    }
+    Ok(())
+}
+
+/// The mark is of a process that has ended, whose number has a process of dfw's again.
+fn another_process_with_its_number_is_no_watchdog() -> Result<()> {
+    let (place, _) = prepared()?;
+    let screen = asked(&place, "60s", &repository(NEW))?;
+    let former = repository(FORMER);
+    place
+        .dfw(&["apply", &former])?
+        .expect_failure(1, "unconfirmed")?;
+    let earlier = |stamp: &str| {
+        let (before, rest) = stamp.split_once(", start ")?;
+        let (start, after) = rest.split_once(')')?;
+        let start: u64 = start.parse().ok()?;
+        Some(format!("{before}, start {}){after}", start - 1))
+    };
+    ensure!(place.kernel(|kernel| kernel.rename(earlier).map_err(Into::into))?);
+    place.dfw_ok(&["apply", &former])?;
+    // What was applied since stays.
+    same(&place.installed()?, &compiled(FORMER)?)?;
+    drop(screen);
+    Ok(())
 }
 
 /// Those that lose and gain some entries, and those that go, which is more than dfw remembers.

@@ -1,0 +1,163 @@
+//! Who is given figures: clients that ask for them, and a file.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Instant;
+
+use rustix::event::PollFlags;
+
+use super::clients::Answer;
+use super::event::Event;
+use super::figures::{Done, Figures};
+use super::log::{Level, Log};
+use super::metrics::{self, Metrics};
+use super::options::Options;
+use super::record::Record;
+use super::scrapes::{self, Request, Scrapes};
+
+/// How many clients wait for figures at most, with those that have gone while the thread is stuck.
+const WAITING: usize = 64;
+/// The answer where there are no figures.
+const UNAVAILABLE: &str = "503 Service Unavailable";
+
+/// Figures, and who is given them.
+#[derive(Debug)]
+pub(super) struct Exposition {
+    figures: Figures,
+    metrics: Option<Metrics>,
+    scrapes: Option<Scrapes>,
+    /// The clients whose figures are being read.
+    waiting: Vec<usize>,
+    /// Why the file could not be written the last time.
+    unwritten: Option<String>,
+    log: Log,
+}
+
+impl Exposition {
+    /// Begins, if the options name anybody.
+    ///
+    /// # Errors
+    /// If there can be no more threads or descriptors. That nobody can be listened to is logged.
+    pub(super) fn open(options: &Options, log: Log) -> io::Result<Option<Self>> {
+        let scrapes = options.listen.as_ref().and_then(|at| {
+            let scrapes = Scrapes::open(at);
+            let unheard = |error| {
+                log.say(Level::Warning, &format!("cannot listen at {at}: {error}"));
+            };
+            scrapes.map_err(unheard).ok()
+        });
+        let metrics = options.metrics.as_deref().map(Metrics::new);
+        if scrapes.is_none() && metrics.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            figures: Figures::new()?,
+            metrics,
+            scrapes,
+            waiting: Vec::new(),
+            unwritten: None,
+            log,
+        }))
+    }
+
+    /// What to wait for.
+    pub(super) fn sockets(&self) -> impl Iterator<Item = (BorrowedFd<'_>, PollFlags)> {
+        let scrapes = self.scrapes.iter().flat_map(Scrapes::sockets);
+        scrapes.chain([(self.figures.as_fd(), PollFlags::IN)])
+    }
+
+    /// When there is something to do.
+    pub(super) fn next(&self) -> Option<Instant> {
+        let metrics = self.metrics.as_ref().map(Metrics::next);
+        let scrapes = self.scrapes.as_ref().and_then(Scrapes::next);
+        [metrics, scrapes].into_iter().flatten().min()
+    }
+
+    /// Goes on with clients; what they ask for is among the events.
+    pub(super) fn drain(&mut self, now: Instant, events: &mut Vec<Event>) {
+        if let Some(scrapes) = &mut self.scrapes {
+            scrapes.drain(now, events);
+        }
+    }
+
+    /// Takes what a client asks for.
+    pub(super) fn take(&mut self, number: usize, request: Request, now: Instant, record: &Record) {
+        match request {
+            Request::Figures if self.waiting.len() < WAITING => {
+                self.waiting.push(number);
+                if self.figures.are_new(now) {
+                    self.answer(record);
+                }
+            }
+            Request::Figures => self.refuse(number, UNAVAILABLE),
+            Request::Refused(status) => self.refuse(number, status),
+        }
+    }
+
+    fn refuse(&mut self, number: usize, status: &str) {
+        if let Some(scrapes) = &mut self.scrapes {
+            scrapes.answer(number, scrapes::refusal(status));
+        }
+    }
+
+    /// Gives figures to whoever waits for them, and has the file written if it is time to.
+    pub(super) fn work(&mut self, now: Instant, record: &Record) {
+        let mut write = self.metrics.as_mut().is_some_and(|m| m.is_due(now));
+        if write && !self.figures.are_new(now) {
+            // It is written when they are read.
+            write = false;
+            self.metrics.iter_mut().for_each(Metrics::wait);
+        }
+        for done in self.figures.drain(now) {
+            match done {
+                Done::Read(read) => {
+                    self.answer(record);
+                    if self.metrics.as_mut().is_some_and(Metrics::is_waiting) {
+                        match read {
+                            Ok(_) => write = true,
+                            // Older figures are better than those of a table that was not seen.
+                            Err(error) => self.written(Err(error.to_string())),
+                        }
+                    }
+                }
+                Done::Written(written) => self.written(written.map_err(|error| error.to_string())),
+            }
+        }
+        if write && let (Some(metrics), Some(counted)) = (&self.metrics, self.figures.latest()) {
+            let totals = metrics::totals(counted.in_force, self.figures.reads(), record);
+            let (metrics, ports) = (metrics.clone(), counted.text.clone());
+            let write = move || Done::Written(metrics.write(&format!("{totals}{ports}")));
+            self.figures.give(write);
+        }
+    }
+
+    /// Answers all who wait for figures.
+    fn answer(&mut self, record: &Record) {
+        let Some(scrapes) = &mut self.scrapes else {
+            return;
+        };
+        let reads = self.figures.reads();
+        for number in self.waiting.drain(..) {
+            let answer: Answer = match self.figures.latest() {
+                Some(counted) => {
+                    let totals = metrics::totals(counted.in_force, reads, record);
+                    scrapes::figures(&totals, counted.text.clone())
+                }
+                None => scrapes::refusal(UNAVAILABLE),
+            };
+            scrapes.answer(number, answer);
+        }
+    }
+
+    /// Logs why the file could not be written, once.
+    fn written(&mut self, written: Result<(), String>) {
+        let failure = written.err();
+        let failure = failure.map(|error| format!("cannot write metrics: {error}"));
+        if let Some(text) = &failure
+            && self.unwritten != failure
+        {
+            self.log.say(Level::Warning, text);
+        }
+        self.unwritten = failure;
+    }
+}

@@ -1,0 +1,245 @@
+//! Asking a running guard for its status, from another process.
+//!
+//! Whoever answers is bounded in time and size, and must be root or the user who asks: what listens at
+//! the path need not be a guard, and need not be well.
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+use rustix::process::geteuid;
+use serde_json::Value;
+
+use super::record::SCHEMA;
+
+/// How long guard may take for all of it.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The longest answer, in bytes.
+const LONGEST: usize = 1 << 20;
+
+/// What becomes of a question to guard.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
+    /// None runs: there is no socket, or nobody listens at it.
+    Nobody,
+    /// Its status, a document `dfw/guard/v1`.
+    Status(Value),
+    /// One is there, and does not answer.
+    Silent {
+        /// Its number; `None` if that cannot be seen from here.
+        process: Option<u32>,
+        /// What it does instead.
+        reason: &'static str,
+    },
+    /// Whether one runs cannot be known.
+    Unknown(String),
+}
+
+/// Asks the guard that listens at a path for its status; takes two seconds at most.
+#[must_use]
+pub fn ask(path: &Path) -> Answer {
+    let until = Instant::now() + PATIENCE;
+    let stream = match open(path) {
+        Ok(stream) => stream,
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::CONNREFUSED) => return Answer::Nobody,
+        Err(Errno::AGAIN) => {
+            return Answer::Silent {
+                process: None,
+                reason: "too many others wait for it",
+            };
+        }
+        Err(error) => return Answer::Unknown(io::Error::from(error).to_string()),
+    };
+    // One in another process namespace has no number here.
+    let peer = socket_peercred(&stream).ok();
+    if let Some(peer) = &peer
+        && !peer.uid.is_root()
+        && peer.uid != geteuid()
+    {
+        return Answer::Unknown(format!(
+            "process {} listens there, which belongs to user {} and not to root",
+            peer.pid,
+            peer.uid.as_raw()
+        ));
+    }
+    let process = peer.and_then(|peer| u32::try_from(peer.pid.as_raw_nonzero().get()).ok());
+    let silent = |reason| Answer::Silent { process, reason };
+    match exchange(stream, until) {
+        Ok(said) if said.is_empty() => silent("it hangs up"),
+        Ok(said) if said.len() > LONGEST => silent("its answer has no end"),
+        Ok(said) => match serde_json::from_slice::<Value>(&said) {
+            Ok(status) if status["schema"] == SCHEMA => Answer::Status(status),
+            _ => silent("its answer is not that of this version of dfw"),
+        },
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+            silent("it is stopped, hung or busy")
+        }
+        Err(_) => silent("it hangs up"),
+    }
+}
+
+/// Connects; [`Errno::AGAIN`] if that takes too long, as where others have filled the queue.
+fn open(path: &Path) -> Result<UnixStream, Errno> {
+    let (family, kind) = (AddressFamily::UNIX, SocketType::STREAM);
+    let socket = socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
+    set_socket_timeout(&socket, Timeout::Send, Some(PATIENCE))?;
+    connect(&socket, &SocketAddrUnix::new(path)?)?;
+    Ok(socket.into())
+}
+
+/// Asks, and reads until the end, or until there is more than there may be.
+fn exchange(mut stream: UnixStream, until: Instant) -> io::Result<Vec<u8>> {
+    stream.set_nonblocking(true)?;
+    // So few bytes always have room in a new socket.
+    stream.write_all(b"status\n")?;
+    let mut said = Vec::new();
+    let mut bytes = [0; 4096];
+    while said.len() <= LONGEST {
+        match stream.read(&mut bytes) {
+            Ok(0) => break,
+            Ok(length) => said.extend_from_slice(&bytes[..length]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait(&stream, until)?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        // Neither does one who never rests get more time.
+        if Instant::now() >= until {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+    }
+    Ok(said)
+}
+
+/// Waits until there is something to be read, or time is up.
+fn wait(stream: &UnixStream, until: Instant) -> io::Result<()> {
+    let left = until.saturating_duration_since(Instant::now());
+    let left = Timespec::try_from(left).map_err(io::Error::other)?;
+    match poll(&mut [PollFd::new(stream, PollFlags::IN)], Some(&left)) {
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    /// A path that is nobody's, removed in the end.
+    struct Place(PathBuf);
+
+    impl Place {
+        fn new(name: &str) -> Self {
+            let name = format!("dfw-inquiry-{name}-{}", std::process::id());
+            Self(std::env::temp_dir().join(name))
+        }
+    }
+
+    impl Drop for Place {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_file(&self.0);
+        }
+    }
+
+    /// What is made of one who answers this, byte by byte or at once, and then hangs up or not.
+    fn answered(name: &str, answer: &[u8], hangs_up: bool) -> Answer {
+        let place = Place::new(name);
+        let listener = UnixListener::bind(&place.0).unwrap();
+        std::thread::scope(|scope| {
+            let asked = scope.spawn(|| ask(&place.0));
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut said = [0; 7];
+            stream.read_exact(&mut said).unwrap();
+            assert_eq!(&said, b"status\n");
+            // Who asked may have had enough.
+            let _ = stream.write_all(answer);
+            if hangs_up {
+                drop(stream);
+                return asked.join().unwrap();
+            }
+            asked.join().unwrap()
+        })
+    }
+
+    fn silent(reason: &'static str) -> Answer {
+        Answer::Silent {
+            process: Some(std::process::id()),
+            reason,
+        }
+    }
+
+    #[test]
+    fn where_nobody_listens_is_no_guard() {
+        let place = Place::new("nobody");
+        assert_eq!(ask(&place.0), Answer::Nobody);
+        drop(UnixListener::bind(&place.0).unwrap());
+        assert!(place.0.exists());
+        assert_eq!(ask(&place.0), Answer::Nobody);
+        assert_eq!(ask(&place.0.join("below")), Answer::Nobody);
+        let long = Path::new("/").join("x".repeat(200));
+        assert!(matches!(ask(&long), Answer::Unknown(_)));
+        std::fs::remove_file(&place.0).unwrap();
+        let _datagrams = std::os::unix::net::UnixDatagram::bind(&place.0).unwrap();
+        assert!(matches!(ask(&place.0), Answer::Unknown(_)));
+    }
+
+    #[test]
+    fn one_that_says_nothing_is_named() {
+        // Nobody accepts, as while guard is stopped.
+        let place = Place::new("stopped");
+        let listener = UnixListener::bind(&place.0).unwrap();
+        assert_eq!(ask(&place.0), silent("it is stopped, hung or busy"));
+        drop(listener);
+        let half = br#"{"schema":"dfw/guard/v1""#;
+        assert_eq!(
+            answered("half", half, false),
+            silent("it is stopped, hung or busy")
+        );
+        assert_eq!(answered("nothing", b"", true), silent("it hangs up"));
+    }
+
+    #[test]
+    fn what_is_no_status_is_none() {
+        for (name, answer) in [
+            ("garbage", &b"\xff\0\x1b[8m"[..]),
+            ("http", b"HTTP/1.1 400 Bad Request\r\n\r\n"),
+            ("list", b"[1]"),
+            ("other", br#"{"schema":"dfw/guard/v9"}"#),
+            ("deep", "[".repeat(10_000).as_bytes()),
+        ] {
+            let expected = silent("its answer is not that of this version of dfw");
+            assert_eq!(answered(name, answer, true), expected, "{name}");
+        }
+        let endless = vec![b' '; LONGEST + 8192];
+        assert_eq!(
+            answered("endless", &endless, false),
+            silent("its answer has no end")
+        );
+        let status = br#"{"schema":"dfw/guard/v1","pid":1}"#;
+        let status = answered("status", status, true);
+        assert!(matches!(status, Answer::Status(status) if status["pid"] == 1));
+    }
+
+    #[test]
+    fn a_full_queue_is_not_waited_for_without_end() {
+        let place = Place::new("full");
+        let (family, kind) = (AddressFamily::UNIX, SocketType::STREAM);
+        let listener = socket_with(family, kind, SocketFlags::CLOEXEC, None).unwrap();
+        rustix::net::bind(&listener, &SocketAddrUnix::new(&place.0).unwrap()).unwrap();
+        rustix::net::listen(&listener, 0).unwrap();
+        let first = UnixStream::connect(&place.0).unwrap();
+        let asked = ask(&place.0);
+        assert!(
+            matches!(asked, Answer::Silent { process: None, .. }),
+            "{asked:?}"
+        );
+        drop(first);
+    }
+}
