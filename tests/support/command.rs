@@ -61,6 +61,15 @@ pub(crate) fn output_from(command: &mut Command, input: &Path) -> Result<String>
     output(command.stdin(input))
 }
 
+/// Copies a program, so that whoever comes along may run it.
+///
+/// It is another program that writes the copy: a child which another thread starts just then would hold
+/// what this process has open for writing, and the kernel runs nothing that somebody may still write to
+/// (`ETXTBSY`).
+pub(crate) fn install(from: &Path, to: &Path) -> Result<()> {
+    output(program("install").arg("--mode=755").args([from, to])).map(drop)
+}
+
 fn describe(command: &Command) -> String {
     let mut words = vec![command.get_program().to_string_lossy()];
     words.extend(command.get_args().map(|word| word.to_string_lossy()));

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 
-use super::command::{output, output_from, program, wait_for};
+use super::command::{install, output, output_from, program, wait_for};
 use super::edition::{Edition, Maker};
 use super::helper::HELPER;
 use super::janitor::Ledger;
@@ -307,8 +307,7 @@ fn copy_into(root: &Path, from: &Path, to: &Path) -> Result<()> {
     if let Some(parent) = target.parent() {
         fs::create_dir_all(parent)?;
     }
-    fs::copy(from, &target).with_context(|| format!("cannot copy {}", from.display()))?;
-    Ok(())
+    install(from, &target)
 }
 
 fn append(log: &Path) -> Result<File> {
