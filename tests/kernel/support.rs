@@ -16,6 +16,8 @@ pub(crate) mod probe;
 #[path = "../support/service.rs"]
 #[expect(dead_code, reason = "the engine tests use the rest")]
 pub(crate) mod service;
+#[path = "../support/size.rs"]
+pub(crate) mod size;
 
 use crate::screen;
 use std::os::unix::process::CommandExt;
