@@ -16,7 +16,7 @@ use crate::place::{DFW, Place};
 use crate::support::command::wait_for;
 use crate::support::helper::HELPER;
 
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A program, and the keyboard and the screen before it.
 pub(crate) struct Screen {

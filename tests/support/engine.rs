@@ -27,7 +27,7 @@ pub(crate) const IMAGE: &str = "dfw-lab";
 /// Where the image has this test program.
 const PROGRAM: &str = "/lab";
 /// How long the engine may take to come up, and to go down, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_mins(3);
 
 /// What the engine's first process does before it turns into the helper.
 const SET_UP: &str = include_str!("engine.sh");

@@ -14,7 +14,7 @@ use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, ipproto, soc
 use super::service::GREETING;
 
 /// How long an answer that must come may take on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 /// How long to listen for an answer that must not come.
 pub(crate) const SILENCE: Duration = Duration::from_secs(1);
 /// How often a datagram is sent again while its answer is missing.

@@ -24,7 +24,6 @@ use crate::place::install;
 use crate::property::property_kept;
 use crate::reference::random::{Edges, Seed, host, meant, packets};
 use crate::reference::{Meant, meaning};
-use crate::support::size::is_long;
 use sent::Sent;
 use world::World;
 
@@ -33,26 +32,26 @@ pub(crate) const TRIALS: &[Named] = &[(
     the_kernel_does_what_the_policy_means,
 )];
 
-/// How many policies are tried, each with a hundred packets, and how many decisions that makes at least.
-const WHOLE: (u32, u32) = (130, 10_000);
-const SMALL: (u32, u32) = (50, 3_500);
+/// How many policies are tried, each with a hundred packets.
+const POLICIES: u32 = 130;
+/// How many decisions a run makes at least.
+const DECISIONS: u32 = 10_000;
 /// What has failed once.
 const FAILURES: &str = "tests/kernel/judge/failures.txt";
 
 fn the_kernel_does_what_the_policy_means() -> Result<()> {
-    let (policies, decisions) = if is_long() { WHOLE } else { SMALL };
     let world = World::new()?;
     let tally = RefCell::new(BTreeMap::new());
     property_kept(
         Some(FAILURES),
-        policies,
+        POLICIES,
         &(meant(), host(), packets()),
         |(policy, host, seeds)| judge(&world, &policy, &host, &seeds, &tally),
     )?;
     let tally = tally.into_inner();
     let count = |what: &str| tally.get(what).copied().unwrap_or_default();
     eprintln!("packets judged by the kernel: {tally:?}");
-    ensure!(count("all") >= decisions, "too few packets: {tally:?}");
+    ensure!(count("all") >= DECISIONS, "too few packets: {tally:?}");
     for (what, least) in [
         ("input", 10),
         ("forward", 3),
@@ -67,7 +66,7 @@ fn the_kernel_does_what_the_policy_means() -> Result<()> {
         ("traced", 20),
     ] {
         ensure!(
-            count(what) >= decisions / least,
+            count(what) >= DECISIONS / least,
             "too few of {what}: {tally:?}"
         );
     }
