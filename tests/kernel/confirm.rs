@@ -109,7 +109,7 @@ fn watchdog(place: &Place) -> Result<Pid> {
 }
 
 fn gone(process: Pid) -> Result<()> {
-    // Its number may soon be another's, and whoever is to collect it may never do so.
+    // The number alone is that of a zombie, too, and soon that of another process.
     let Some(identity) = identity(process.as_raw_nonzero().get().unsigned_abs()) else {
         return Ok(());
     };

@@ -61,10 +61,10 @@ pub(crate) fn output_from(command: &mut Command, input: &Path) -> Result<String>
     output(command.stdin(input))
 }
 
-/// Copies a program, so that whoever comes along may run it.
+/// Copies a program, for every user to run.
 ///
-/// It is another program that writes the copy: a child which another thread starts just then would hold
-/// what this process has open for writing, and the kernel runs nothing that somebody may still write to
+/// `install` writes the copy, and not this process: a child that another thread starts meanwhile holds a copy of
+/// every descriptor of this process for a moment, and the kernel runs no file that is open for writing
 /// (`ETXTBSY`).
 pub(crate) fn install(from: &Path, to: &Path) -> Result<()> {
     output(program("install").arg("--mode=755").args([from, to])).map(drop)

@@ -38,7 +38,7 @@ pub(crate) fn play<'a>(
     mut trials: impl Iterator<Item = (&'a str, fn() -> Result<()>)>,
     close: impl FnOnce(),
 ) -> Result<()> {
-    // Whoever kills the suite ends its trials, too; their janitors do the rest.
+    // A suite that is killed takes its trials with it; their janitors clean up.
     set_parent_process_death_signal(Some(Signal::KILL))?;
     let (_, trial) = trials
         .find(|(known, _)| *known == name)
