@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use rustix::net::{AddressFamily, SocketType, ipproto};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, socket_with};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -379,7 +379,8 @@ struct Sender(OwnedFd);
 
 impl Sender {
     fn open() -> Result<Self> {
-        let socket = rustix::net::socket(AddressFamily::INET, SocketType::RAW, Some(ipproto::RAW))?;
+        let (family, flags) = (AddressFamily::INET, SocketFlags::CLOEXEC);
+        let socket = socket_with(family, SocketType::RAW, flags, Some(ipproto::RAW))?;
         rustix::net::connect(&socket, &SocketAddr::from((SERVER, 0)))?;
         Ok(Self(socket))
     }

@@ -29,7 +29,7 @@ pub(crate) const TRIALS: &[Named] = &[
 ];
 
 /// How long a busy machine may take for anything.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(3);
 
 /// A guard on the lab's host.
 struct Guard<'a> {

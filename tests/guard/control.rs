@@ -207,7 +207,7 @@ fn the_service_manager_is_told() -> Result<()> {
     place.write("policies/a.yaml", POLICY)?;
     let path = place.dir().join("notify");
     let manager = UnixDatagram::bind(&path)?;
-    manager.set_read_timeout(Some(Duration::from_secs(30)))?;
+    manager.set_read_timeout(Some(Duration::from_mins(2)))?;
     let mut command = place.namespace().command(DFW);
     command.args(arguments(&place, &[]));
     command

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::place::{self, DFW, Place};
 
 /// How long a busy machine may take for anything.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A running guard; killed when it is dropped.
 pub(crate) struct Daemon {

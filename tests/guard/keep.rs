@@ -197,7 +197,7 @@ fn without_rules_it_is_not_ready() -> Result<()> {
     place.write("policies/lists/office", too_many()?)?;
     let path = place.dir().join("notify");
     let manager = UnixDatagram::bind(&path)?;
-    manager.set_read_timeout(Some(Duration::from_secs(30)))?;
+    manager.set_read_timeout(Some(Duration::from_mins(2)))?;
     let heard = || -> Result<String> {
         let mut buffer = [0; 4096];
         let length = manager.recv(&mut buffer).context("nothing is told")?;

@@ -52,11 +52,11 @@ fn main() -> ExitCode {
         eprintln!("the guard tests need {thing}");
     }
     let trials = all()
-        .map(|(name, trial)| {
+        .map(|(name, _)| {
             Trial::test(name, move || {
                 let missing = place::missing();
                 let result = if missing.is_empty() {
-                    trial()
+                    support::isolated::run(name)
                 } else {
                     missed(&missing)
                 };
@@ -65,9 +65,7 @@ fn main() -> ExitCode {
             .with_ignored_flag(skip)
         })
         .collect();
-    let conclusion = libtest_mimic::run(&arguments, trials);
-    place::close();
-    conclusion.exit_code()
+    libtest_mimic::run(&arguments, trials).exit_code()
 }
 
 fn missed(missing: &[String]) -> Result<()> {

@@ -82,6 +82,8 @@ fn engines_are_understood() {
 fn one_busy_container_hides_no_other() {
     let name = format!("dfw-busy-{}.sock", std::process::id());
     let socket = std::env::temp_dir().join(name);
+    // A run that was killed may have had the same number.
+    let _ = fs::remove_file(&socket);
     let listener = UnixListener::bind(&socket).unwrap();
     std::thread::spawn(move || {
         for client in listener.incoming().map_while(Result::ok) {

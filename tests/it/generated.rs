@@ -34,7 +34,9 @@ fn verbs() -> BTreeSet<String> {
 
 #[test]
 fn every_verb_and_the_language_have_a_page() {
-    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("man");
+    // Two runs at once share the folder above.
+    let name = format!("man-{}", std::process::id());
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let _ = fs::remove_dir_all(&dir);
     told(Command::new(DFW).args(["generate", "man"]).arg(&dir));
     let names = fs::read_dir(&dir).unwrap();
@@ -47,6 +49,7 @@ fn every_verb_and_the_language_have_a_page() {
     assert_eq!(names, expected);
     // The language's page is its document: nothing of it may be lost on the way.
     let page = fs::read_to_string(dir.join("dfw-policy.5")).unwrap();
+    fs::remove_dir_all(&dir).unwrap();
     let document = fs::read_to_string("docs/policy.md").unwrap();
     for heading in document.lines().filter_map(|line| line.strip_prefix("## ")) {
         let heading = heading.replace('`', "").to_uppercase();

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use dfw::netlink::snapshot::Installed;
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::Named;
 use crate::change::install_counting;
@@ -16,6 +16,7 @@ use crate::place::{Place, compiled};
 use crate::property::same;
 use crate::screen::Screen;
 use crate::support::command::wait_for;
+use crate::support::janitor::{identity, lives};
 
 pub(crate) const TRIALS: &[Named] = &[
     ("yes_keeps_the_new_rules", yes_keeps_the_new_rules),
@@ -64,7 +65,7 @@ pub(crate) const TRIALS: &[Named] = &[
 const FORMER: &str = "policies/web.yaml";
 const NEW: &str = "policies/database";
 const QUESTION: &str = "Keep them? [y/N]";
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 fn repository(path: &str) -> String {
     format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))
@@ -116,8 +117,12 @@ fn watchdog(place: &Place) -> Result<Pid> {
 }
 
 fn gone(process: Pid) -> Result<()> {
+    // The number alone is that of a zombie, too, and soon that of another process.
+    let Some(identity) = identity(process.as_raw_nonzero().get().unsigned_abs()) else {
+        return Ok(());
+    };
     wait_for("the watchdog to end", PATIENCE, || {
-        test_kill_process(process).is_err().then_some(())
+        (!lives(&identity)).then_some(())
     })
 }
 

@@ -52,6 +52,8 @@ impl Socket {
         serve: impl Fn(&mut std::os::unix::net::UnixStream) + Send + 'static,
     ) -> Result<Self> {
         let path = std::env::temp_dir().join(format!("dfw-{}-{name}", std::process::id()));
+        // A run that was killed may have had the same number.
+        let _ = std::fs::remove_file(&path);
         let listener = UnixListener::bind(&path)?;
         thread::spawn(move || {
             let mut kept = Vec::new();

@@ -1,14 +1,15 @@
 //! The program in bad situations: the right exit code, a diagnostic by name, and the rules in force
 //! as they were to the byte.
 
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
 use crate::Named;
 use crate::place::{DFW, Place, Told, compiled};
 use crate::property::same;
+use crate::support::command::install;
 use crate::support::helper::HELPER;
 
 pub(crate) const TRIALS: &[Named] = &[
@@ -69,8 +70,7 @@ fn without_permission() -> Result<()> {
     let place = prepared()?;
     // Where the build put it, others need not have a way to.
     let copy = place.dir().join("dfw");
-    std::fs::copy(DFW, &copy)?;
-    std::fs::set_permissions(&copy, PermissionsExt::from_mode(0o755))?;
+    install(Path::new(DFW), &copy)?;
     let policy = place.write(
         "web.yaml",
         std::fs::read(repository("policies/only-web/web.yaml"))?,

@@ -16,7 +16,7 @@ use crate::place::{DFW, Place};
 use crate::support::command::wait_for;
 use crate::support::helper::HELPER;
 
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A program, and the keyboard and the screen before it.
 pub(crate) struct Screen {
@@ -149,10 +149,11 @@ pub(crate) fn play_terminal(name: &str, program: &str, arguments: &[String]) -> 
 
 /// A server by the name of sshd, to which a client is connected, and who runs a program.
 pub(crate) fn play_sshd(ends: [&str; 2], program: &str, arguments: &[String]) -> Result<()> {
-    use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
     let [client, server] = ends;
     let listener = std::net::TcpListener::bind(server)?;
-    let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    let stream = SocketType::STREAM;
+    let socket = socket_with(AddressFamily::INET, stream, SocketFlags::CLOEXEC, None)?;
     bind(&socket, &client.parse::<std::net::SocketAddr>()?)?;
     connect(&socket, &listener.local_addr()?)?;
     let _connection = listener.accept()?;

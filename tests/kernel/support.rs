@@ -4,6 +4,8 @@
 pub(crate) mod command;
 #[path = "../support/helper.rs"]
 pub(crate) mod helper;
+#[path = "../support/isolated.rs"]
+pub(crate) mod isolated;
 #[path = "../support/janitor.rs"]
 pub(crate) mod janitor;
 #[path = "../support/netns.rs"]
@@ -14,6 +16,8 @@ pub(crate) mod probe;
 #[path = "../support/service.rs"]
 #[expect(dead_code, reason = "the engine tests use the rest")]
 pub(crate) mod service;
+#[path = "../support/size.rs"]
+pub(crate) mod size;
 
 use crate::screen;
 use std::os::unix::process::CommandExt;
@@ -22,13 +26,14 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, anyhow, bail};
 
-/// The janitor is this same program, and so is what takes netfilter away from dfw.
+/// Each trial is this same program, and so are the janitor and what takes netfilter away from dfw.
 pub(crate) fn helper_main() -> Option<ExitCode> {
     helper::main(play)
 }
 
 fn play(role: &str, rest: &[String]) -> Result<()> {
     match (role, rest) {
+        (isolated::ROLE, [name]) => isolated::play(name, crate::all(), crate::place::close),
         ("janitor", [dir]) => janitor::wait_and_clean(Path::new(dir)),
         ("without-netfilter", [program, arguments @ ..]) => {
             forbid_netfilter()?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use crate::lan::{CARD, GUEST, MAC};
+use crate::support::command::install;
 use crate::support::shared_dir;
 
 /// The program under test.
@@ -85,7 +86,7 @@ fn furnish(layer: &Path, dfw: &Path) -> Result<()> {
         std::fs::create_dir_all(&folder)?;
         Ok(folder)
     };
-    std::fs::copy(dfw, folder("usr/bin")?.join("dfw"))?;
+    install(dfw, &folder("usr/bin")?.join("dfw"))?;
     let units = folder("usr/lib/systemd/system")?;
     for unit in std::fs::read_dir(UNITS)? {
         let unit = unit?;

@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::guest::{Guest, PATIENCE, furniture};
 use crate::lan::{Lan, MAC, TAP};
-use crate::support::command::{output, program, wait_for};
+use crate::support::command::{install, output, program, wait_for};
 use crate::support::edition::{is_complete, roots};
 use crate::support::{record, shared_dir};
 
@@ -66,8 +66,7 @@ impl Machine {
         let own = dir.join("own");
         fs::create_dir_all(own.join("usr/bin"))?;
         let dfw = dfw().context("no program is named")?;
-        fs::copy(&dfw, own.join("usr/bin/dfw"))
-            .with_context(|| format!("cannot copy {}", dfw.display()))?;
+        install(&dfw, &own.join("usr/bin/dfw"))?;
         make_disk(
             &dir,
             &format!(

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use crate::Named;
 use crate::site::{OTHER, Site, other};
 use crate::stranger::{FAMILIES, Stranger};
+use crate::support::size::is_long;
 
 pub(crate) const TRIALS: &[Named] = &[
     ("linux_5_10_and_docker_20_10", linux_5_10_and_docker_20_10),
@@ -17,7 +18,8 @@ pub(crate) const TRIALS: &[Named] = &[
 /// What is booted.
 pub(crate) const RELEASES: &[&str] = &["bullseye", "trixie-machine"];
 
-const FLUSHES: usize = 5;
+/// How often the ruleset is flushed, whole and small.
+const FLUSHES: [usize; 2] = [5, 2];
 
 fn linux_5_10_and_docker_20_10() -> Result<()> {
     a_life("bullseye", "5.10", "20.10", false, &FAMILIES[..1])
@@ -59,7 +61,8 @@ fn a_life(
     told("guarded");
 
     let mut gaps = Vec::new();
-    for _ in 0..FLUSHES {
+    let [whole, small] = FLUSHES;
+    for _ in 0..if is_long() { whole } else { small } {
         let mark = site.closed()?;
         site.run("nft flush ruleset || true")?;
         site.is_settled()?;

@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::guest::{Guest, PATIENCE, furniture};
 use crate::lan::Lan;
 use crate::site::root;
-use crate::support::command::{output, program, wait_for};
+use crate::support::command::{install, output, program, wait_for};
 use crate::support::edition::is_complete;
 use crate::support::{prefix, record, shared_dir};
 
@@ -106,8 +106,9 @@ impl Namespaces {
             "#!/bin/sh\nexec nsenter --target=\"$(cat {})\" {words} \"$@\"\n",
             init.display()
         );
-        fs::write(&door, script)?;
-        output(program("chmod").arg("755").arg(&door))?;
+        let text = door.with_extension("sh");
+        fs::write(&text, script)?;
+        install(&text, &door)?;
         Ok(door)
     }
 

@@ -13,6 +13,8 @@ pub(crate) mod janitor;
 #[path = "../support/netns.rs"]
 #[expect(dead_code, reason = "the engine tests use the rest")]
 pub(crate) mod netns;
+#[path = "../support/size.rs"]
+pub(crate) mod size;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -63,7 +63,7 @@ pub(crate) fn start(lab: &Lab) -> Result<()> {
 }
 
 fn stand_in_for_ipvs(lab: &Lab) -> Result<()> {
-    let task = wait_for("the task of the service", Duration::from_mins(1), || {
+    let task = wait_for("the task of the service", Duration::from_mins(3), || {
         let id = lab.docker("ps --quiet --filter name=mesh").ok()?;
         let format = "{{.NetworkSettings.Networks.ingress.IPAddress}}";
         let address = lab

@@ -49,6 +49,11 @@ impl Variant {
         engine.split_once('-').map_or("", |(_, version)| version)
     }
 
+    /// Whether each of its doors, and what opens and closes it, is that of another variant as well.
+    pub(crate) fn has_only_known_doors(&self) -> bool {
+        KNOWN.contains(&self.name)
+    }
+
     pub(crate) fn tables(&self) -> impl Iterator<Item = (Table, Engine)> {
         self.doors.iter().flat_map(|doors| doors.iter().copied())
     }
@@ -202,6 +207,13 @@ const OLD_WITHOUT_PROXY: &[Doors] = &[ALWAYS, NO_PROXY, V6_IS_NOT_PUBLISHED, HAS
 const SWARM: &[Doors] = &[
     &[(swarm::INGRESS, Opens), (swarm::INGRESS_V6, Opens)],
     ALWAYS,
+];
+
+/// Engines in ways that another version is run in, too.
+const KNOWN: &[&str] = &[
+    "docker-20.10, swarm",
+    "docker-26.1, userland-proxy=false",
+    "docker-28.5, userland-proxy=false",
 ];
 
 #[rustfmt::skip]

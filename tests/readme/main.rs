@@ -128,7 +128,10 @@ fn run(page: &Path) -> Result<()> {
     // A page shows a time, as a person sees one; every run has its own.
     let (anytime, time) = without_time(&text);
     let name = page.to_string_lossy().replace('/', "-");
-    let copy = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    // Two runs at once share the folder above.
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(std::process::id().to_string());
+    fs::create_dir_all(&folder)?;
+    let copy = folder.join(name);
     fs::write(&copy, anytime)?;
     trycmd::TestCases::new()
         .default_bin_name("dfw")
@@ -141,6 +144,7 @@ fn run(page: &Path) -> Result<()> {
             fs::read_to_string(&copy)?.replace(ANYTIME, &time),
         )?;
     }
+    fs::remove_dir_all(&folder)?;
     Ok(())
 }
 

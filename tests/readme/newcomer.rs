@@ -31,7 +31,7 @@ const CONTAINERS: &[(&str, &str, &str)] = &[
     ("metrics", "--net=host", "tcp:7000"),
 ];
 
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(3);
 
 /// Follows each page from its beginning; behind the last, the policy that it leads to holds.
 pub(crate) fn follow(pages: &[PathBuf]) -> Result<()> {

@@ -61,6 +61,15 @@ pub(crate) fn output_from(command: &mut Command, input: &Path) -> Result<String>
     output(command.stdin(input))
 }
 
+/// Copies a program, for every user to run.
+///
+/// `install` writes the copy, and not this process: a child that another thread starts meanwhile holds a copy of
+/// every descriptor of this process for a moment, and the kernel runs no file that is open for writing
+/// (`ETXTBSY`).
+pub(crate) fn install(from: &Path, to: &Path) -> Result<()> {
+    output(program("install").arg("--mode=755").args([from, to])).map(drop)
+}
+
 fn describe(command: &Command) -> String {
     let mut words = vec![command.get_program().to_string_lossy()];
     words.extend(command.get_args().map(|word| word.to_string_lossy()));

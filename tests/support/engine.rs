@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 
-use super::command::{output, output_from, program, wait_for};
+use super::command::{install, output, output_from, program, wait_for};
 use super::edition::{Edition, Maker};
 use super::helper::HELPER;
 use super::janitor::Ledger;
@@ -27,7 +27,7 @@ pub(crate) const IMAGE: &str = "dfw-lab";
 /// Where the image has this test program.
 const PROGRAM: &str = "/lab";
 /// How long the engine may take to come up, and to go down, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_mins(3);
 
 /// What the engine's first process does before it turns into the helper.
 const SET_UP: &str = include_str!("engine.sh");
@@ -307,8 +307,7 @@ fn copy_into(root: &Path, from: &Path, to: &Path) -> Result<()> {
     if let Some(parent) = target.parent() {
         fs::create_dir_all(parent)?;
     }
-    fs::copy(from, &target).with_context(|| format!("cannot copy {}", from.display()))?;
-    Ok(())
+    install(from, &target)
 }
 
 fn append(log: &Path) -> Result<File> {

@@ -28,7 +28,7 @@ static LABS: AtomicU32 = AtomicU32::new(0);
 const OWNER: &str = "owner";
 const PROCESSES: &str = "processes";
 /// How long a killed process may take to be gone on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// The record of what a lab has created, and the promise that it will go away.
 pub(crate) struct Ledger {
@@ -199,7 +199,7 @@ fn prefix(dir: &Path) -> String {
 
 /// A process as `pid start-time`, which no later process with the same pid shares. `None` when
 /// there is no such process, or only what its parent has yet to collect.
-fn identity(pid: u32) -> Option<String> {
+pub(crate) fn identity(pid: u32) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The second field is the program's name in brackets and may hold anything.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
@@ -209,7 +209,7 @@ fn identity(pid: u32) -> Option<String> {
 }
 
 /// Whether the process that a line of [`identity`] describes is still there.
-fn lives(line: &str) -> bool {
+pub(crate) fn lives(line: &str) -> bool {
     let line = line.trim();
     let pid = line.split_once(' ').and_then(|(pid, _)| pid.parse().ok());
     pid.is_some_and(|pid| identity(pid).as_deref() == Some(line))

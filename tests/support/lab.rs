@@ -201,7 +201,7 @@ impl Lab {
     /// Waits until a target answers the host.
     pub(crate) fn wait_until_open(&self, target: &str) -> Result<()> {
         let host = self.client("host")?;
-        wait_for(target, Duration::from_mins(1), || {
+        wait_for(target, Duration::from_mins(3), || {
             // A container that is just starting has no address yet, or not for long.
             self.forget_locations();
             let target = self.target(target).ok()?;

@@ -17,6 +17,7 @@ pub(crate) mod lab;
 pub(crate) mod netns;
 pub(crate) mod probe;
 pub(crate) mod service;
+pub(crate) mod size;
 pub(crate) mod table;
 pub(crate) mod topology;
 

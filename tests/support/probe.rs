@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
-use rustix::net::{AddressFamily, Protocol, SocketType, ipproto, socket};
+use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, ipproto, socket_with};
 
 use super::service::GREETING;
 
 /// How long an answer that must come may take on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 /// How long to listen for an answer that must not come.
 pub(crate) const SILENCE: Duration = Duration::from_secs(1);
 /// How often a datagram is sent again while its answer is missing.
@@ -150,7 +150,8 @@ fn open(to: SocketAddr, kind: SocketType, protocol: Option<Protocol>) -> Result<
         SocketAddr::V4(_) => AddressFamily::INET,
         SocketAddr::V6(_) => AddressFamily::INET6,
     };
-    Ok(socket(family, kind, protocol)?)
+    // What a trial starts meanwhile must not inherit it, and keep the port.
+    Ok(socket_with(family, kind, SocketFlags::CLOEXEC, protocol)?)
 }
 
 fn left(deadline: Instant) -> Duration {

@@ -40,7 +40,7 @@ const FIRST_BRIDGE: u8 = 6;
 /// The number of the interface for the end of all frames.
 const SYNC: u8 = 0;
 /// How long the end of all frames may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The number of an interface; of one that the host lacks that of its first.
 pub(super) fn number(name: &str) -> u8 {

@@ -1,0 +1,6 @@
+//! How much a trial does that could take more than a minute.
+
+/// Whether trials run whole, as `tests/run --long` has it; small otherwise.
+pub(crate) fn is_long() -> bool {
+    std::env::var("DFW_LONG").as_deref() == Ok("1")
+}
