@@ -139,8 +139,10 @@ impl Site {
     /// What decides on doors beside engines.
     #[must_use]
     pub fn surroundings(&self, neighbours: &[Neighbour]) -> Surroundings {
+        // What comes in through a port of a bridge, a bond or a VRF comes in through that.
         let outside = |link: &&Link| {
             link.name != "lo"
+                && link.controller.is_none()
                 && link.kind.as_deref() != Some("veth")
                 && !self.host.container_bridges.contains(&link.name)
         };

@@ -52,23 +52,42 @@ pub(super) fn run(
         refusing: snapshot.neighbours.into_iter().filter(refuses).collect(),
         legacy: !legacy_tables().v4.is_empty() || !legacy_tables().v6.is_empty(),
     };
-    let notices = host::unanswered(&found);
+    let unasked = host::unasked(&found.host);
+    let is_incomplete = !found.unanswered.is_empty() || unasked.iter().any(host::is_unknown);
+    let mut notices = host::unanswered(&found);
+    notices.extend(unasked);
     for notice in &notices {
         terminal.diagnostic(notice, &Sources::new());
         terminal.gap();
     }
     let guarded = ruleset.is_some();
     terminal.answer(
-        || document(&found, &report, &beside, guarded, &notices),
-        || text(terminal, &found, &report, &beside, guarded),
+        || {
+            document(
+                &found,
+                &report,
+                &beside,
+                (guarded, !is_incomplete),
+                &notices,
+            )
+        },
+        || {
+            text(
+                terminal,
+                &found,
+                &report,
+                &beside,
+                (guarded, !is_incomplete),
+            )
+        },
     )?;
     if report.uncovered().next().is_some() {
         return Err(Failure::Exposed);
     }
-    if found.unanswered.is_empty() {
-        Ok(())
-    } else {
+    if is_incomplete {
         Err(Failure::Incomplete)
+    } else {
+        Ok(())
     }
 }
 
@@ -94,7 +113,7 @@ fn text(
     found: &Site,
     report: &Report,
     beside: &Beside,
-    guarded: bool,
+    (guarded, complete): (bool, bool),
 ) -> String {
     let mut text = String::new();
     for engine in &found.host.engines {
@@ -123,9 +142,9 @@ fn text(
     }
     text.push_str(&others(report, beside));
     let uncovered = report.uncovered().count();
-    let end = if uncovered == 0 && !found.unanswered.is_empty() {
+    let end = if uncovered == 0 && !complete {
         format!(
-            "{}: an engine does not answer, and what it publishes is not known\n",
+            "{}: an engine was not asked or does not answer, and what it publishes is not known\n",
             terminal.paint(Tone::Warning, "incomplete")
         )
     } else if uncovered == 0 && found.host.engines.is_empty() {
@@ -285,7 +304,7 @@ fn document(
     found: &Site,
     report: &Report,
     beside: &Beside,
-    guarded: bool,
+    (guarded, complete): (bool, bool),
     notices: &[Diagnostic],
 ) -> Value {
     let sources = Sources::new();
@@ -293,7 +312,7 @@ fn document(
         "schema": "dfw/audit/v1",
         "engines": json::engines(&found.host),
         "guarded": guarded,
-        "complete": found.unanswered.is_empty(),
+        "complete": complete,
         "exposed": report.uncovered().next().is_some(),
         "exposures": report.exposures.iter().map(exposure).collect::<Vec<_>>(),
         "not_published": report.unused,

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 
+use crate::host::local_ports::LocalPorts;
 use crate::output::diagnostic::to_json;
 use crate::output::json;
 use crate::output::terminal::{Terminal, Tone};
@@ -11,10 +12,17 @@ use crate::untrusted;
 
 use super::failure::Failure;
 use super::load::load_tested;
+use super::notice::local_ports;
 use super::summary::{summary, tested};
 
 pub(super) fn run(terminal: Terminal, path: &Path) -> Result<(), Failure> {
     let (loaded, passed) = load_tested(terminal, path)?;
+    // Whether they overlap is a question to the host that they are for, which is mostly this one.
+    let notices = local_ports(&loaded.policy, &LocalPorts::read());
+    for notice in &notices {
+        terminal.diagnostic(notice, &loaded.sources);
+        terminal.gap();
+    }
     terminal.answer(
         || {
             json!({
@@ -24,6 +32,7 @@ pub(super) fn run(terminal: Terminal, path: &Path) -> Result<(), Failure> {
                 "warnings": loaded
                     .warnings
                     .iter()
+                    .chain(&notices)
                     .map(|warning| to_json(warning, &loaded.sources))
                     .collect::<Vec<_>>(),
             })

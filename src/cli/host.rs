@@ -12,6 +12,8 @@ use crate::policy::Policy;
 use crate::site::Site;
 use crate::untrusted::clean_to;
 
+/// The slug of a notice about an engine that was not asked.
+const NOT_ASKED: &str = "engine-not-asked";
 /// How many sockets of an engine are listed.
 const LISTED: usize = 5;
 
@@ -108,6 +110,11 @@ pub(super) fn unanswered(found: &Site) -> Vec<Diagnostic> {
         .collect()
 }
 
+/// Whether a notice of [`unasked`] is about an engine of which more is not known than its sockets tell.
+pub(super) fn is_unknown(notice: &Diagnostic) -> bool {
+    notice.slug == NOT_ASKED
+}
+
 /// A service of the host at a port that a container would publish.
 fn held(holder: &Listener, publication: &Publication<'_>) -> Diagnostic {
     let by = match &holder.owner {
@@ -155,7 +162,7 @@ pub(super) fn unasked(host: &HostView) -> Vec<Diagnostic> {
             )
             .help("`default: deny` closes these sockets; a key in the policy opens them to its sources"),
             _ => Diagnostic::warning(
-                "engine-not-asked",
+                NOT_ASKED,
                 format!("an engine that was not asked{by} publishes {ports}"),
             )
             .help(

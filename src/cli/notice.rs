@@ -1,12 +1,20 @@
 //! What the user should know of this host beside his policy: nothing is wrong, but it may not be
 //! as he thinks.
 
+use std::collections::BTreeMap;
+
+use crate::compile;
 use crate::diagnostic::Diagnostic;
 use crate::host::HostView;
+use crate::host::local_ports::LocalPorts;
 use crate::netlink::object::shares_hook;
 use crate::netlink::snapshot::Neighbour;
-use crate::policy::{InterfacePattern, Policy};
-use crate::ruleset::Hook;
+use crate::policy::{DefaultAction, InterfacePattern, Policy, Protocol};
+use crate::ruleset::{Hook, Ruleset};
+use crate::untrusted::clean;
+
+/// How many ranges of ports are listed.
+const LISTED: usize = 5;
 
 /// Everything worth a word.
 pub(super) fn notices(
@@ -19,6 +27,10 @@ pub(super) fn notices(
         .map(|name| guessed_bridge(name))
         .collect();
     notices.extend(shared);
+    notices.extend(lans(policy, host));
+    notices.extend(interfaces(policy, host));
+    notices.extend(local_ports(policy, &host.local_ports));
+    notices.extend(left_open(policy, host));
     notices.extend(neighbours.iter().filter(|n| is_level(policy, n)).map(level));
     notices
 }
@@ -41,6 +53,178 @@ fn guessed<'a>(policy: &Policy, host: &'a HostView) -> impl Iterator<Item = &'a 
             && !covered(&known.collect::<Vec<_>>(), name, true)
             && !covered(&settings.foreign_interfaces, name, true)
     })
+}
+
+/// Bridges that are known to be somebody else's by what is in them, and have names like those of container
+/// networks: before that is in them, as at boot, they count as such.
+fn lans<'a>(policy: &'a Policy, host: &'a HostView) -> impl Iterator<Item = Diagnostic> + use<'a> {
+    let settings = &policy.settings;
+    let is_one = |name: &str, patterns: &[InterfacePattern]| {
+        patterns.iter().any(|pattern| match pattern {
+            InterfacePattern::Exact(known) => known.as_str() == name,
+            InterfacePattern::Prefix(prefix) => name.starts_with(prefix.as_str()),
+        })
+    };
+    let lans = host.foreign_bridges.iter().filter(move |name| {
+        is_one(name, &settings.container_interfaces) && !is_one(name, &settings.foreign_interfaces)
+    });
+    lans.map(|name| {
+        let known = settings.foreign_interfaces.iter().map(|pattern| match pattern {
+            InterfacePattern::Exact(name) => name.as_str().to_owned(),
+            InterfacePattern::Prefix(prefix) => format!("\"{prefix}*\""),
+        });
+        let line: Vec<String> = [clean(name)].into_iter().chain(known).collect();
+        Diagnostic::warning(
+            "lan-like-containers",
+            format!("bridge `{name}` is a LAN's, and has a name like those of container networks"),
+        )
+        .help(
+            "rules that are applied while no network card is in it, as at boot, drop what is routed to \
+             it until the next apply; `dfw guard` sees the card come",
+        )
+        .help(format!(
+            "write under `settings`: `foreign-interfaces: [{}]`",
+            line.join(", ")
+        ))
+    })
+}
+
+/// Interfaces that ports admit packets from, and through which none come.
+fn interfaces(policy: &Policy, host: &HostView) -> Vec<Diagnostic> {
+    if host.interfaces.is_empty() {
+        return Vec::new();
+    }
+    let mut ports: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for (key, port) in &policy.ports {
+        for name in &port.interfaces {
+            ports
+                .entry(name.as_str())
+                .or_default()
+                .push(key.to_string());
+        }
+    }
+    let notice = |(name, ports): (&str, Vec<String>)| {
+        let port = match &ports[..] {
+            [port] => format!("port {port}"),
+            ports => format!("{} ports", ports.len()),
+        };
+        Some(match host.interfaces.get(name) {
+            None => absent(name, &port),
+            Some(Some(controller)) => port_of(name, controller, &port),
+            Some(None) => return None,
+        })
+    };
+    ports.into_iter().filter_map(notice).collect()
+}
+
+/// Interfaces that the rules in force admit packets from, and through which none come.
+pub(super) fn admitting(
+    ruleset: &Ruleset,
+    interfaces: &BTreeMap<String, Option<String>>,
+) -> Vec<Diagnostic> {
+    let names = compile::admitting(ruleset).into_iter();
+    let notice = |name: &str| match interfaces.get(name) {
+        None => Some(absent(name, "a port")),
+        Some(Some(controller)) => Some(port_of(name, controller, "a port")),
+        Some(None) => None,
+    };
+    names.filter_map(notice).collect()
+}
+
+fn absent(name: &str, port: &str) -> Diagnostic {
+    let (is, has) = (
+        "there is no such interface now",
+        format!("{port} admits only"),
+    );
+    Diagnostic::warning(
+        "interface-missing",
+        format!("{has} what comes in through `{name}`, and {is}"),
+    )
+    .help("until there is one, nobody gets in through it; `ip link` shows the names")
+}
+
+fn port_of(name: &str, controller: &str, port: &str) -> Diagnostic {
+    Diagnostic::warning(
+        "interface-in-another",
+        format!("`{name}`, which {port} names, is a port of `{controller}`: packets come in through `{controller}`"),
+    )
+    .help(format!("nobody gets in through `{name}`; write `interface: {controller}`"))
+}
+
+/// Ports of keys that the kernel also chooses from for requests of this host.
+pub(super) fn local_ports(policy: &Policy, local: &LocalPorts) -> Vec<Diagnostic> {
+    let overlaps = compile::overlaps(policy, local).into_iter();
+    let notice = |overlap: compile::Overlap| {
+        let ports = ranges(&overlap.ports);
+        let protocol = overlap.protocol;
+        let remains = match overlap.protocol {
+            Protocol::Udp => {
+                "replies pass there: whoever a socket of this host at such a port has sent to first may \
+                 answer, listed or not"
+            }
+            _ => {
+                "replies pass there on connections that this host opened after the rules were applied"
+            }
+        };
+        let message = format!(
+            "{protocol} ports {ports} are named, and this host sends its own requests from them, too"
+        );
+        Diagnostic::warning("local-ports", message)
+            .help(remains)
+            .help(reserve(overlap.reserve))
+    };
+    overlaps.map(notice).collect()
+}
+
+/// Ports of containers that do not run, which are closed only when they do.
+fn left_open(policy: &Policy, host: &HostView) -> Vec<Diagnostic> {
+    if policy.default == DefaultAction::Allow {
+        return Vec::new();
+    }
+    let notices = compile::left_open(policy, host).map(|(publication, open)| {
+        let (title, ports) = (publication.of.title(), ranges(&open));
+        let protocol = publication.published.transport.name();
+        Diagnostic::warning(
+            "closed-when-it-runs",
+            format!(
+                "ports {ports}/{protocol}, which container {title} publishes, are closed only when it \
+                 runs: this host sends its own requests from them, too"
+            ),
+        )
+        .help(
+            "`dfw guard` closes them as soon as docker-proxy listens; without it, apply again when the \
+             container runs, or name the ports",
+        )
+    });
+    let mut notices: Vec<Diagnostic> = notices.collect();
+    notices.dedup_by(|a, b| a.message == b.message);
+    notices
+}
+
+fn reserve(line: Option<String>) -> String {
+    match line {
+        Some(ports) => format!(
+            "this line in /etc/sysctl.d/ ends it: `net.ipv4.ip_local_reserved_ports = {ports}`"
+        ),
+        None => "too few ports would be left to reserve these; name fewer, or widen \
+                 net.ipv4.ip_local_port_range"
+            .to_owned(),
+    }
+}
+
+fn ranges(ports: &[(u16, u16)]) -> String {
+    let text = |(first, last): &(u16, u16)| {
+        if first == last {
+            first.to_string()
+        } else {
+            format!("{first}-{last}")
+        }
+    };
+    let mut texts: Vec<String> = ports.iter().take(LISTED).map(text).collect();
+    if let more @ 1.. = ports.len().saturating_sub(LISTED) {
+        texts.push(format!("{more} more"));
+    }
+    texts.join(", ")
 }
 
 fn shared_bridge(name: &str) -> Diagnostic {

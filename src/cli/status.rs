@@ -7,16 +7,20 @@ use serde_json::{Value, json};
 
 use crate::compile::is_marking;
 use crate::guard::Answer;
-use crate::kernel::{Kernel, Snapshot};
+use crate::host::HostView;
+use crate::kernel::{self, Kernel, Snapshot};
 use crate::netlink::object::{family_name, shares_hook};
 use crate::netlink::snapshot::{Counter, Installed, Neighbour};
+use crate::output::diagnostic::to_json;
 use crate::output::json;
 use crate::output::terminal::{Terminal, Tone};
 use crate::ruleset::{Hook, TABLE};
+use crate::source::Sources;
 use crate::traffic::packets;
 use crate::untrusted::{clean, clean_to};
 
 use super::failure::Failure;
+use super::notice;
 use super::watchdog::named;
 
 /// How many characters a line of guard's may have, and of how many engines it is told that they do not
@@ -28,10 +32,23 @@ pub(super) fn run(terminal: Terminal, guard: &Path) -> Result<(), Failure> {
     let snapshot = Kernel::open()?.survey()?;
     // The kernel tells what is in force, whatever becomes of the question.
     let guard = crate::guard::ask(guard);
+    let interfaces = HostView::new(&kernel::links()?, &[], Vec::new()).interfaces;
+    let warnings = snapshot
+        .installed
+        .as_ref()
+        .map_or_else(Vec::new, |installed| {
+            notice::admitting(&installed.ruleset, &interfaces)
+        });
+    for warning in &warnings {
+        terminal.diagnostic(warning, &Sources::new());
+        terminal.gap();
+    }
     terminal.answer(
         || {
             let mut document = document(&snapshot);
             document["guard"] = guard_document(&guard);
+            let sources = Sources::new();
+            document["warnings"] = warnings.iter().map(|w| to_json(w, &sources)).collect();
             document
         },
         || text(terminal, &snapshot) + &guard_text(terminal, &guard, snapshot.installed.is_some()),

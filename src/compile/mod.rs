@@ -49,8 +49,8 @@ pub use logged::logged;
 use names::Context;
 pub use names::port_of_chain;
 pub use own::{Overlap, overlaps};
-pub use port::entries;
-pub use published::{decisive, key, remembered, remembers, unnamed};
+pub use port::{admitting, entries};
+pub use published::{decisive, key, left_open, remembered, remembers, unnamed};
 use shared::Shared;
 pub use shared::{
     SHARED_ALLOWED, SHARED_REFUSED, SharedSet, port_key, shared_ports, shared_sets, shared_sources,

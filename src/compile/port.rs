@@ -1,17 +1,48 @@
 //! The chain of a port: who may, who may not although allowed, and how the rest is refused.
 
+use std::collections::BTreeSet;
+
 use super::dispatch::tuple;
 use super::names::{self, Context};
 use super::{Compiler, SPARED, accept, drop, from_container, goto, jump};
 use crate::policy::address::{AddressSet, Entry};
 use crate::policy::{PortKey, PortPolicy, Protocol, Refuse, SourceSelection};
 use crate::ruleset::{
-    Direction, Elements, Expression, Family, L4Protocol, NameMatch, Reject, Rule, Set, Side, Tuple,
+    Direction, Elements, Expression, Family, L4Protocol, NameMatch, Reject, Rule, Ruleset, Set,
+    Side, Tuple,
 };
 use crate::source::Span;
 
 /// The most entries of one family in a list that is one set.
 pub(super) const SHORT: usize = 64;
+
+/// What the name of a set of the interfaces of a port ends with.
+const INTERFACES: &str = ".interfaces";
+
+/// The interfaces through which ports admit packets, where a policy names some.
+#[must_use]
+pub fn admitting(ruleset: &Ruleset) -> BTreeSet<&str> {
+    let sets = ruleset
+        .sets
+        .iter()
+        .filter(|(name, _)| name.ends_with(INTERFACES));
+    let sets = sets.flat_map(|(_, set)| match &set.elements {
+        Elements::Interfaces(names) => &names[..],
+        _ => &[],
+    });
+    let rules = ruleset.chains.values().flat_map(|chain| &chain.rules);
+    let single = rules
+        .flat_map(|rule| &rule.expressions)
+        .filter_map(|e| match e {
+            Expression::Interface {
+                side: Side::In,
+                name: NameMatch::Exact(name),
+                equal: false,
+            } => Some(name),
+            _ => None,
+        });
+    sets.chain(single).map(String::as_str).collect()
+}
 
 impl Compiler<'_> {
     /// The chain that judges who may reach a port.
@@ -109,7 +140,7 @@ impl Compiler<'_> {
             }),
             Err(names) if names.is_empty() => None,
             Err(names) => {
-                let set = format!("port-{}.interfaces", names::port(key));
+                let set = format!("port-{}{INTERFACES}", names::port(key));
                 let comment = Some(self.comment(&port.origin));
                 let elements = Elements::Interfaces(names);
                 self.ruleset

@@ -220,6 +220,21 @@ fn closed(policy: &Policy, host: &HostView) -> BTreeMap<Place, Ports> {
     closed.filter(|(_, ports)| !ports.is_empty()).collect()
 }
 
+/// The ports of containers that do not run which `default: deny` closes only when they run, as ranges: the
+/// kernel may choose them for requests of this host.
+pub fn left_open<'a>(
+    policy: &Policy,
+    host: &'a HostView,
+) -> impl Iterator<Item = (Publication<'a>, Vec<(u16, u16)>)> {
+    let stopped = unnamed(policy, host).filter(|publication| !publication.of.is_running());
+    stopped.filter_map(|publication| {
+        let port = publication.published.port();
+        let all = Ports::from_iter([(port.first, port.last)]);
+        let open = all.intersection(&automatic(host, &port));
+        (!open.is_empty()).then(|| (publication, open.ranges().to_vec()))
+    })
+}
+
 /// The other family, of what is every address of one.
 fn other(address: IpAddr) -> Option<IpAddr> {
     match address {

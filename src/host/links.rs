@@ -35,6 +35,19 @@ pub(super) fn bridges(links: &[Link], said: &BTreeSet<&str>) -> HostView {
     view
 }
 
+/// The links by name, each with the name of the one that it is a port of.
+pub(super) fn interfaces(links: &[Link]) -> BTreeMap<String, Option<String>> {
+    let names: BTreeMap<u32, &str> = links.iter().map(|l| (l.index, l.name.as_str())).collect();
+    let controller = |link: &Link| {
+        let name = names.get(&link.controller?)?;
+        Some((*name).to_owned())
+    };
+    let links = links.iter();
+    links
+        .map(|link| (link.name.clone(), controller(link)))
+        .collect()
+}
+
 /// The bridge that has one of these addresses.
 pub(super) fn bridge_with(
     links: &[Link],

@@ -19,7 +19,7 @@ pub mod process;
 mod summary;
 mod transport;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::netlink::link::{Address, Link};
@@ -42,6 +42,9 @@ pub struct HostView {
     pub shared_bridges: BTreeSet<String>,
     /// Bridges of which nothing is known.
     pub other_bridges: BTreeSet<String>,
+    /// The interfaces of the host by name, each with the one that it is a port of: a bridge, a bond, a
+    /// VRF.
+    pub interfaces: BTreeMap<String, Option<String>>,
     /// The engines that have answered.
     pub engines: Vec<Engine>,
     /// The sockets that wait for clients; whoever builds the view may have left out those at ports
@@ -133,6 +136,7 @@ impl HostView {
             .collect();
         let mut view = links::bridges(links, &said);
         view.engines = engines;
+        view.interfaces = links::interfaces(links);
         view
     }
 

@@ -32,15 +32,15 @@ pub(crate) const TRIALS: &[Named] = &[
 const PATIENCE: Duration = Duration::from_mins(3);
 
 /// A guard on the lab's host.
-struct Guard<'a> {
+pub(crate) struct Guard<'a> {
     lab: &'a Lab,
     child: Child,
     lines: Receiver<String>,
-    said: Vec<String>,
+    pub(crate) said: Vec<String>,
 }
 
 impl<'a> Guard<'a> {
-    fn start(lab: &'a Lab, policy: &str) -> Result<Self> {
+    pub(crate) fn start(lab: &'a Lab, policy: &str) -> Result<Self> {
         let dir = lab.write_policy(policy)?;
         let fresh = lab.fresh_folder()?;
         // The process number is that of the lab's own namespace.
@@ -74,7 +74,7 @@ impl<'a> Guard<'a> {
     }
 
     /// Waits for a line, from here on, that has these words in it.
-    fn expect(&mut self, words: &str) -> Result<()> {
+    pub(crate) fn expect(&mut self, words: &str) -> Result<()> {
         let end = Instant::now() + PATIENCE;
         loop {
             let left = end.saturating_duration_since(Instant::now());

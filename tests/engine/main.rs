@@ -22,6 +22,7 @@ mod audit;
 mod doors;
 mod explain;
 mod guard;
+mod holders;
 mod life;
 mod neighbours;
 mod traffic;
@@ -72,6 +73,7 @@ fn all() -> impl Iterator<Item = Named> {
         audit::TRIALS,
         explain::TRIALS,
         guard::TRIALS,
+        holders::TRIALS,
         // Last, because these stop and start what the others use.
         life::TRIALS,
     ];

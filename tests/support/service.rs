@@ -19,7 +19,7 @@ enum Server {
     Datagram(UdpSocket),
 }
 
-/// Serves `tcp:PORT` and `udp:PORT` until the process is killed.
+/// Serves `tcp:PORT`, `tcp4:PORT` (IPv4 only) and `udp:PORT` until the process is killed.
 pub(crate) fn serve_forever(specs: &[String]) -> Result<()> {
     let words: Vec<&str> = specs.iter().map(String::as_str).collect();
     spawn(&words)?;
@@ -50,6 +50,7 @@ fn bind(spec: &str) -> Result<Server> {
     ];
     let bound = match protocol {
         "tcp" => TcpListener::bind(&both[..]).map(Server::Stream),
+        "tcp4" => TcpListener::bind(both[1]).map(Server::Stream),
         "udp" => UdpSocket::bind(&both[..]).map(Server::Datagram),
         _ => bail!("{spec}: neither tcp nor udp"),
     };
