@@ -1,5 +1,6 @@
 //! Diagnostics as data: what is wrong, where, and what to do about it.
 
+use crate::escape::{escaped, is_unsafe};
 use crate::source::Span;
 
 /// How bad it is.
@@ -16,7 +17,8 @@ pub enum Severity {
 pub struct Label {
     /// Where.
     pub span: Span,
-    /// What is to be seen there; may be empty.
+    /// What is to be seen there; may be empty. Never holds text of a file: see
+    /// [`Diagnostic::public`].
     pub text: String,
 }
 
@@ -37,6 +39,10 @@ pub struct Diagnostic {
     pub notes: Vec<String>,
     /// What the user can do, each a sentence.
     pub help: Vec<String>,
+    /// How many more there are like this that are not shown.
+    pub more: usize,
+    /// The message for those who may not read the file; see [`public`](Self::public).
+    public: Option<String>,
 }
 
 impl Diagnostic {
@@ -51,6 +57,8 @@ impl Diagnostic {
             related: Vec::new(),
             notes: Vec::new(),
             help: Vec::new(),
+            more: 0,
+            public: None,
         }
     }
 
@@ -99,6 +107,34 @@ impl Diagnostic {
         self
     }
 
+    /// The same, standing for so many more that are not shown.
+    #[must_use]
+    pub fn and_more(mut self, more: usize) -> Self {
+        self.more = more;
+        self
+    }
+
+    /// The same with a message for those who may not read the file, in place of its label.
+    #[must_use]
+    pub fn to_public(mut self, text: impl Into<String>) -> Self {
+        self.public = Some(text.into());
+        self
+    }
+
+    /// What everybody may know of it: no word of the file, which may be one that only root reads. dfw
+    /// may have been led to read it by the owner of a list.
+    #[must_use]
+    pub fn public(&self) -> String {
+        let label = self.primary.as_ref().map(|label| label.text.as_str());
+        match (&self.public, label) {
+            (Some(text), _) => escaped(text).into_owned(),
+            (None, Some(label)) if !label.is_empty() => format!("{}: {label}", self.slug),
+            (None, Some(_)) => self.slug.to_owned(),
+            // It points into no file.
+            (None, None) => self.message.clone(),
+        }
+    }
+
     /// The same with one more advice.
     #[must_use]
     pub fn help(mut self, text: impl Into<String>) -> Self {
@@ -117,7 +153,7 @@ pub(crate) fn quoted(text: &str) -> String {
             quoted.push('…');
             break;
         }
-        if character.is_control() {
+        if is_unsafe(character) {
             quoted.extend(character.escape_default());
         } else {
             quoted.push(character);

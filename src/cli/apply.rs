@@ -9,9 +9,9 @@ use jiff::{Timestamp, Unit};
 use serde_json::json;
 
 use crate::diagnostic::Diagnostic;
+use crate::escape;
 use crate::kernel::{self, Former, Kernel};
 use crate::netlink::snapshot::{Installed, Neighbour};
-use crate::output::diagnostic::to_json;
 use crate::output::json;
 use crate::output::progress::Progress;
 use crate::output::table::count;
@@ -123,7 +123,7 @@ pub(super) fn run(terminal: Terminal, args: &ApplyArgs) -> Result<(), Failure> {
                 "engines": json::engines(&found.host),
                 "refused": json::publications(&unnamed(&loaded.policy, &found.host)),
                 "warnings": warnings
-                    .map(|warning| to_json(warning, &loaded.sources))
+                    .map(|warning| terminal.to_json(warning, &loaded.sources))
                     .collect::<Vec<_>>(),
             });
             Preview::add_to(preview.as_ref(), &mut document);
@@ -321,10 +321,10 @@ fn all_notices(
 fn stamp(path: &Path, watched: Option<u32>) -> String {
     let now = Timestamp::now();
     let now = now.round(Unit::Second).unwrap_or(now);
-    let path = path
-        .display()
-        .to_string()
-        .replace(|c: char| c == '"' || c.is_control(), "?");
+    let path = path.display().to_string().replace(
+        |c: char| matches!(c, '"' | '\\') || escape::is_unsafe(c),
+        "?",
+    );
     let mark = watched.map_or_else(String::new, watchdog::mark);
     let mut stamp = format!(
         "dfw {}{mark} at {now} from {path}",
@@ -353,7 +353,7 @@ fn outcome(
         format!(
             "{}: the rules in force are those of {} already\n",
             terminal.paint(Tone::Good, "no changes"),
-            path.display(),
+            escape::path(path),
         )
     }
 }

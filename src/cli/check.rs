@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::output::diagnostic::to_json;
+use crate::escape;
 use crate::output::json;
 use crate::output::terminal::{Terminal, Tone};
 
@@ -23,7 +23,7 @@ pub(super) fn run(terminal: Terminal, path: &Path) -> Result<(), Failure> {
                 "warnings": loaded
                     .warnings
                     .iter()
-                    .map(|warning| to_json(warning, &loaded.sources))
+                    .map(|warning| terminal.to_json(warning, &loaded.sources))
                     .collect::<Vec<_>>(),
             })
         },
@@ -33,7 +33,7 @@ pub(super) fn run(terminal: Terminal, path: &Path) -> Result<(), Failure> {
                 "{}{}{good}: {} can be applied\n",
                 summary(terminal, &loaded.policy),
                 tested(passed),
-                path.display()
+                escape::path(path)
             )
         },
     )?;

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::diagnostic::Diagnostic;
+use crate::escape;
 use crate::init::{Allow, propose};
 use crate::output::diagnostic::to_json;
 use crate::output::json;
@@ -101,7 +102,7 @@ pub(super) fn run(
                 "{}{}: {} with {}; nothing is in force yet\n{nobody}next: {}, and {}\n",
                 summary(terminal, &proposal.policy),
                 terminal.paint(Tone::Good, "written"),
-                path.display(),
+                escape::path(&path),
                 count(proposal.policy.ports.len(), "port", "ports"),
                 command("plan", dir),
                 command("apply --confirm 60s", dir),

@@ -229,7 +229,7 @@ fn command(verb: &str, path: &Path) -> String {
     if path == Path::new(DEFAULT_PATH) {
         format!("`dfw {verb}`")
     } else {
-        format!("`dfw {verb} {}`", path.display())
+        format!("`dfw {verb} {}`", crate::escape::path(path))
     }
 }
 

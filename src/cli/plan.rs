@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
+use crate::escape;
 use crate::kernel::{self, Kernel};
-use crate::output::diagnostic::to_json;
 use crate::output::json;
 use crate::output::terminal::{Terminal, Tone};
 use crate::plan;
@@ -66,14 +66,14 @@ pub(super) fn run(
                     .warnings
                     .iter()
                     .chain(&notices)
-                    .map(|warning| to_json(warning, &loaded.sources))
+                    .map(|warning| terminal.to_json(warning, &loaded.sources))
                     .collect::<Vec<_>>(),
             });
             Preview::add_to(Some(&preview), &mut document);
             document
         },
         || {
-            let (apply, path) = (super::command("apply", path), path.display());
+            let (apply, path) = (super::command("apply", path), escape::path(path));
             let outcome = if is_empty {
                 let word = terminal.paint(Tone::Good, "no changes");
                 format!("{word}: the rules in force are those of {path} already\n")

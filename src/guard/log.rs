@@ -51,18 +51,18 @@ pub(super) fn one_line(text: &str) -> String {
     text.replace(char::is_control, " ")
 }
 
-/// A diagnostic in one line, with its place.
+/// A diagnostic in one line, with its place and without a word of the file: the journal and guard's socket
+/// are read by others than root.
 pub(super) fn line(diagnostic: &Diagnostic, sources: &Sources) -> String {
     let place = diagnostic.primary.as_ref().map(|label| {
         let (line, column) = sources.line_column(&label.span);
         format!("{}:{line}:{column}: ", sources.name(label.span.file))
     });
-    let mut text = place.unwrap_or_default() + &diagnostic.message;
-    for help in &diagnostic.help {
-        text.push_str("; ");
-        text.push_str(help);
-    }
-    text
+    let more = match diagnostic.more {
+        0 => String::new(),
+        more => format!(" (and {more} more like this)"),
+    };
+    place.unwrap_or_default() + &diagnostic.public() + &more
 }
 
 /// What is wrong with policies, a line for each.

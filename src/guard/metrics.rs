@@ -2,13 +2,13 @@
 //! which the textfile collector of a node exporter reads.
 
 use std::fmt::Write;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use crate::file;
 use crate::plan::{Counter, Installed};
 use crate::traffic::{Packets, packets};
 
@@ -26,6 +26,7 @@ pub(super) struct Metrics {
 
 impl Metrics {
     pub(super) fn new(path: &Path) -> Self {
+        file::sweep(path);
         Self {
             path: path.to_owned(),
             next: Instant::now(),
@@ -48,10 +49,8 @@ impl Metrics {
 
     /// Writes it anew, whole.
     pub(super) fn write(&self, installed: Option<&Installed>, record: &Record) -> io::Result<()> {
-        let mut beside = self.path.clone().into_os_string();
-        beside.push(".new");
-        fs::write(&beside, text(installed, record))?;
-        fs::rename(&beside, &self.path)
+        // Whoever collects it need not be root.
+        file::replace(&self.path, 0o644, text(installed, record).as_bytes())
     }
 }
 

@@ -34,6 +34,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use thiserror::Error;
 
+use crate::escape;
 use crate::host::docker::Ask;
 use crate::host::follow::Report;
 use crate::host::listener;
@@ -140,6 +141,10 @@ fn end_with_any_thread(log: Log) {
 /// From here on only guard's own folders can be written to. Who holds a socket is seen by a thread that
 /// has not given that up.
 fn give_up_files(options: &Options, log: Log) {
+    if let Err(error) = state::prepare(&options.state) {
+        let text = format!("{}: {error}", escape::path(&options.state));
+        log.say(Level::Warning, &text);
+    }
     let port = match options.listen {
         Some(Listen::Tcp(address)) => Some(address.port()),
         _ => None,
@@ -239,7 +244,7 @@ impl Guard {
             log.say(Level::Warning, &text);
         };
         let control = Control::open(&options.socket);
-        let control = control.map_err(|error| unheard(&options.socket.display(), error));
+        let control = control.map_err(|error| unheard(&escape::path(&options.socket), error));
         let scrapes = options.listen.as_ref().and_then(|at| {
             let scrapes = Scrapes::open(at);
             scrapes.map_err(|error| unheard(at, error)).ok()
@@ -502,7 +507,7 @@ impl Guard {
             Question::Status => {
                 let unanswered = self.engines.unanswered();
                 let unanswered: Vec<String> = unanswered.iter().map(ToString::to_string).collect();
-                let path = self.options.path.display().to_string();
+                let path = escape::path(&self.options.path);
                 self.record.document(&path, &unanswered).to_string()
             }
             Question::Reload => {
@@ -627,7 +632,7 @@ impl Guard {
         let Some(ruleset) = &self.ruleset else {
             return Ok(());
         };
-        let path = self.options.path.display().to_string();
+        let path = escape::path(&self.options.path);
         let stamp = || stamp(&path);
         let (change, again) = self.table.install(ruleset, stamp, need == Need::Table)?;
         if let Some(wait) = again {
@@ -664,7 +669,7 @@ impl Guard {
     fn read(&mut self) {
         let mut complete = false;
         for _ in 0..READS {
-            let read = Policies::read(Sources::new(), &self.options.path);
+            let read = Policies::read(Sources::strict(), &self.options.path);
             let read = read.and_then(Policies::test);
             let mistakes = match read {
                 Ok((policies, _)) => {
@@ -715,7 +720,7 @@ impl Guard {
             "the policies are right again"
         } else {
             self.record.rejected += 1;
-            "the policies are wrong and change nothing: what is in force stays"
+            "the policies are wrong and change nothing: what is in force stays; `dfw check` shows the lines"
         };
         self.log.say(Level::Notice, text);
         self.record.mistakes = mistakes;
@@ -767,7 +772,10 @@ impl Guard {
 
 /// Who put the table there, kept as its comment.
 fn stamp(path: &str) -> String {
-    let path = path.replace(|c: char| c == '"' || c.is_control(), "?");
+    let path = path.replace(
+        |c: char| matches!(c, '"' | '\\') || escape::is_unsafe(c),
+        "?",
+    );
     let now = record::now();
     let mut stamp = format!(
         "dfw {} at {now} from {path} (guard)",

@@ -6,12 +6,12 @@ use memchr::memchr_iter;
 
 use super::address::{AddressSet, Unmerged};
 use super::entry::{parse_entry, parse_fast};
+use super::format::recognise;
+use super::mistake::SHOWN;
 use crate::diagnostic::Diagnostic;
 use crate::source::{FileId, Span};
 
-/// How many lines of one list are shown when they are wrong: a list in another format is wrong in
-/// every line.
-const SHOWN: usize = 20;
+/// The first wrong line that is only counted.
 const NEXT: usize = SHOWN + 1;
 
 /// Reads the list that `text` is, and adds what is wrong with it to `report`.
@@ -23,11 +23,13 @@ pub(super) fn parse(file: FileId, text: &str, report: &mut Vec<Diagnostic>) -> A
     let mut next = None;
     let mut advised = BTreeSet::new();
     let mut start = 0;
+    let mut first = true;
     for end in memchr_iter(b'\n', text.as_bytes()).chain([text.len()]) {
         let line_start = std::mem::replace(&mut start, end + 1);
         let line = &text[line_start..end];
         if let Some(entry) = parse_fast(line.as_bytes()) {
             set.push(entry);
+            first = false;
             continue;
         }
         let entry = line.split_once('#').map_or(line, |(entry, _)| entry);
@@ -35,12 +37,22 @@ pub(super) fn parse(file: FileId, text: &str, report: &mut Vec<Diagnostic>) -> A
         if trimmed.is_empty() {
             continue;
         }
+        let is_first = std::mem::take(&mut first);
         match parse_entry(trimmed) {
             Ok(entry) => set.push(entry),
             Err(mistake) => {
                 wrong += 1;
                 let at = line_start + (entry.len() - entry.trim_start().len());
                 let span = Span::new(file, at, at + trimmed.len());
+                if is_first && let Some(format) = recognise(trimmed) {
+                    let message = format!("this list is {}", format.what);
+                    report.push(
+                        Diagnostic::error("list-format", message)
+                            .at(span, "not an address, a network or a range")
+                            .help(format.help),
+                    );
+                    return AddressSet::default();
+                }
                 match wrong {
                     ..=SHOWN => {
                         let mut error = mistake.at(span);
@@ -66,7 +78,8 @@ pub(super) fn parse(file: FileId, text: &str, report: &mut Vec<Diagnostic>) -> A
         report.push(
             Diagnostic::error("list", format!("{more} more {what} wrong"))
                 .at(span, "this and what follows")
-                .help("a list has one address, network or range a line; comments begin with `#`"),
+                .help("a list has one address, network or range a line; comments begin with `#`")
+                .and_more(more - 1),
         );
     }
     set.merge()
