@@ -189,7 +189,9 @@ impl Sources {
             let path = path.to_path_buf();
             move |error| ReadError::Unreadable { path, error }
         };
-        let Some(entries) = self.store.directory(path).map_err(unreadable(path))? else {
+        let entries = self.store.directory(path);
+        let entries = entries.map_err(|error| explain(path, error));
+        let Some(entries) = entries.map_err(unreadable(path))? else {
             let file = self.read(path, Accept::Pipes, Limit::POLICY, None);
             return Ok(vec![file.map_err(unreadable(path))?]);
         };
@@ -276,12 +278,8 @@ impl Sources {
                 "more than 4096 files, the most that a policy has",
             ));
         }
-        let (bytes, exposed) = self.store.read(path, accept, limit).map_err(|error| {
-            if error.kind() == io::ErrorKind::NotFound && is_url(&path.to_string_lossy()) {
-                return io::Error::other("dfw fetches nothing: save it as a file, and name that");
-            }
-            error
-        })?;
+        let read = self.store.read(path, accept, limit);
+        let (bytes, exposed) = read.map_err(|error| explain(path, error))?;
         let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         self.size = self.size.saturating_add(size);
         if self.size > Limit::SUM.bytes() {
@@ -477,6 +475,14 @@ enum Kind {
     Misnamed,
     Json,
     Other,
+}
+
+/// The error, or a better one where nothing is there because it is elsewhere.
+fn explain(path: &Path, error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::NotFound && is_url(&path.to_string_lossy()) {
+        return io::Error::other("dfw fetches nothing: save it as a file, and name that");
+    }
+    error
 }
 
 /// Whether a text is, or ends in, the address of something to fetch.

@@ -161,7 +161,8 @@ struct Walk {
     choosers: Vec<(u32, PathBuf)>,
     /// A folder on the way that everybody may write to.
     exposed: Option<PathBuf>,
-    /// A folder of root's in which others may make names, hard links among them.
+    /// The folder of the last name, if it is root's and others may make names in it, hard links among
+    /// them.
     shared: Option<PathBuf>,
 }
 
@@ -275,9 +276,8 @@ impl Walk {
     /// Notes who but its owner can make names in the folder in which `entry` was found.
     fn note_writers(&mut self, folder: &Stat, entry: &Stat) {
         let may = |mode: Mode| folder.st_mode & mode.bits() != 0;
-        if folder.st_uid == 0 && (may(Mode::WOTH) || (may(Mode::WGRP) && folder.st_gid != 0)) {
-            self.shared.get_or_insert_with(|| self.path.clone());
-        }
+        let others = may(Mode::WOTH) || (may(Mode::WGRP) && folder.st_gid != 0);
+        self.shared = (folder.st_uid == 0 && others).then(|| self.here());
         // In a sticky folder nobody else can take this name away.
         let own = entry.st_uid == 0 || entry.st_uid == geteuid().as_raw();
         if may(Mode::WOTH) && !(may(Mode::SVTX) && own) {

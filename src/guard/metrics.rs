@@ -12,6 +12,7 @@ use crate::file;
 use crate::plan::{Counter, Installed};
 use crate::traffic::{Packets, packets};
 
+use super::job::{Job, Outcome};
 use super::record::Record;
 
 /// How often the file is written. Nothing of it is, and nobody wakes up, unless it is asked for.
@@ -22,14 +23,28 @@ const EVERY: Duration = Duration::from_secs(15);
 pub(super) struct Metrics {
     path: PathBuf,
     next: Instant,
+    /// Whether there is anything to tell.
+    begun: bool,
+    /// Whether what an earlier guard has left behind was taken away.
+    swept: bool,
+    writing: Job<io::Result<()>>,
 }
 
 impl Metrics {
-    pub(super) fn new(path: &Path) -> Self {
-        file::sweep(path);
-        Self {
+    pub(super) fn new(path: &Path) -> io::Result<Self> {
+        Ok(Self {
             path: path.to_owned(),
-            next: Instant::now(),
+            next: Instant::now() + EVERY,
+            begun: false,
+            swept: false,
+            writing: Job::new("metrics")?,
+        })
+    }
+
+    /// From here on there is something to tell.
+    pub(super) fn begin(&mut self) {
+        if !std::mem::replace(&mut self.begun, true) {
+            self.next = Instant::now();
         }
     }
 
@@ -47,10 +62,31 @@ impl Metrics {
         due
     }
 
-    /// Writes it anew, whole.
-    pub(super) fn write(&self, installed: Option<&Installed>, record: &Record) -> io::Result<()> {
-        // Whoever collects it need not be root.
-        file::replace(&self.path, 0o644, text(installed, record).as_bytes())
+    /// Has it written anew, whole, by a thread; says what has become of the last time.
+    pub(super) fn write(
+        &mut self,
+        installed: Option<&Installed>,
+        record: &Record,
+    ) -> io::Result<()> {
+        let now = Instant::now();
+        let last = match self.writing.outcome(now) {
+            None => Ok(()),
+            Some(Outcome::Done(done)) => done,
+            Some(Outcome::Late) => Err(io::ErrorKind::TimedOut.into()),
+        };
+        self.writing.at(now);
+        let swept = std::mem::replace(&mut self.swept, true);
+        self.writing.begin(now, || {
+            let (path, text) = (self.path.clone(), text(installed, record));
+            // Whoever collects it need not be root.
+            Box::new(move || {
+                if !swept {
+                    file::sweep(&path);
+                }
+                file::replace(&path, 0o644, text.as_bytes())
+            })
+        })?;
+        last
     }
 }
 

@@ -10,6 +10,7 @@ mod due;
 mod engines;
 mod event;
 mod files;
+mod job;
 mod keeper;
 mod log;
 mod metrics;
@@ -24,6 +25,7 @@ mod signals;
 mod state;
 mod table;
 mod view;
+mod wanted;
 
 use std::io;
 use std::os::fd::AsFd;
@@ -41,16 +43,15 @@ use crate::host::listener;
 use crate::kernel::{self, Claim};
 use crate::netlink::notice::Meddler;
 use crate::policies::Policies;
-use crate::policy::DefaultAction;
 use crate::ruleset::Ruleset;
 use crate::site::{Site, Sockets};
-use crate::source::Sources;
 
 use control::{Control, Question};
 use due::{Backoff, Due, Need};
 use engines::Engines;
 use event::Event;
 use files::Files;
+use job::{Job, Outcome, within};
 use keeper::Keeper;
 use log::{Level, Log};
 use metrics::Metrics;
@@ -63,6 +64,7 @@ use service::Service;
 use signals::Signals;
 use table::{Change, Table};
 use view::View;
+use wanted::{Read, Wanted};
 
 pub use control::ask;
 pub use options::Options;
@@ -81,6 +83,9 @@ const RECHECK: Duration = Duration::from_secs(30);
 /// How often the host is looked at while ports are refused only because an engine published them once:
 /// a service of the host may have taken one.
 const RETHINK: Duration = Duration::from_mins(1);
+/// How long what is kept may take to be read before guard begins without it.
+const STATE: Duration = Duration::from_secs(5);
+
 /// How often policies are read again at once because more of them is to be watched.
 const READS: u32 = 3;
 
@@ -141,10 +146,17 @@ fn end_with_any_thread(log: Log) {
 /// From here on only guard's own folders can be written to. Who holds a socket is seen by a thread that
 /// has not given that up.
 fn give_up_files(options: &Options, log: Log) {
-    if let Err(error) = state::prepare(&options.state) {
+    let state = options.state.clone();
+    let prepared = within(STATE, move || state::prepare(&state));
+    let answers = !matches!(prepared, Ok(None));
+    let silent = || Err(io::Error::from(io::ErrorKind::TimedOut));
+    if let Err(error) = prepared.and_then(|prepared| prepared.unwrap_or_else(silent)) {
         let text = format!("{}: {error}", escape::path(&options.state));
         log.say(Level::Warning, &text);
     }
+    // To look at one that does not answer would take for ever.
+    let mut folders = options.folders();
+    folders.retain(|folder| answers || *folder != options.state);
     let port = match options.listen {
         Some(Listen::Tcp(address)) => Some(address.port()),
         _ => None,
@@ -152,7 +164,7 @@ fn give_up_files(options: &Options, log: Log) {
     let given_up = listener::look_apart()
         .map_err(|error| error.to_string())
         .and_then(|()| {
-            let given_up = confine::give_up_files(&options.folders(), port);
+            let given_up = confine::give_up_files(&folders, port);
             given_up.map_err(|error| error.to_string())
         });
     match given_up {
@@ -178,38 +190,20 @@ enum Phase {
     Running,
 }
 
-/// The policies that are to be in force.
-struct Wanted {
-    policies: Arc<Policies>,
-    origin: Origin,
-    digest: u128,
-}
-
-impl Wanted {
-    fn new(policies: Policies, origin: Origin) -> Self {
-        let digest = state::digest(&policies.sources);
-        Self {
-            policies: Arc::new(policies),
-            origin,
-            digest,
-        }
-    }
-
-    /// The sockets of this host that matter to them.
-    fn sockets(&self, engines: &Ask) -> Sockets {
-        match self.policies.policy.default {
-            DefaultAction::Allow => Sockets::None,
-            DefaultAction::Deny => Sockets::of(engines),
-        }
-    }
-}
-
 struct Guard {
     options: Options,
     log: Log,
     table: Table,
     signals: Signals,
-    files: Files,
+    files: Arc<Files>,
+    sockets: Files,
+    reading: Job<Read>,
+    /// What was read and is yet to be taken up.
+    read: Option<Outcome<Read>>,
+    /// Reads the policies that were kept.
+    fallback: Job<Result<Policies, state::Error>>,
+    /// How long they are to be used.
+    until: &'static str,
     links: Links,
     engines: Engines,
     /// None where no engine is asked.
@@ -249,24 +243,35 @@ impl Guard {
             let scrapes = Scrapes::open(at);
             scrapes.map_err(|error| unheard(at, error)).ok()
         });
-        let published = match Published::open(&options.state) {
-            Ok(published) => published,
-            Err(error) => {
+        let state = options.state.clone();
+        let published = match within(STATE, move || Published::open(&state))? {
+            Some(Ok(published)) => published,
+            Some(Err(error)) => {
                 log.say(Level::Warning, &error.to_string());
+                Published::default()
+            }
+            None => {
+                let text = format!("{} does not answer", escape::path(&options.state));
+                log.say(Level::Warning, &text);
                 Published::default()
             }
         };
         let mut guard = Self {
             table,
             signals,
-            files: Files::open()?,
+            files: Arc::new(Files::open()?),
+            sockets: Files::open()?,
+            reading: Job::new("policies")?,
+            read: None,
+            fallback: Job::new("last-good")?,
+            until: "",
             links: Links::open()?,
             engines: Engines::follow(&options.engines)?,
             proxies: (options.engines != Ask::Nobody).then(Proxies::default),
             view: View::new(log),
             published,
             control: control.ok(),
-            metrics: options.metrics.as_deref().map(Metrics::new),
+            metrics: options.metrics.as_deref().map(Metrics::new).transpose()?,
             scrapes,
             service: Service::new(),
             due: Due::default(),
@@ -300,12 +305,13 @@ impl Guard {
         // Rules that know what engines publish are better than those made without asking.
         if in_force && !guard.engines.complete() {
             guard.phase = Phase::Waiting;
-            guard.due.at(Need::Policies, now + PATIENCE);
+            guard.reading.at(now + PATIENCE);
             let text = "waiting until engines have answered: what is in force stays";
             log.say(Level::Info, text);
         } else {
-            guard.due.at(Need::Policies, now);
+            guard.reading.at(now);
         }
+        guard.watch_engines();
         Ok(guard)
     }
 
@@ -314,7 +320,12 @@ impl Guard {
             self.wait()?;
             let mut events = Vec::new();
             self.signals.drain(&mut events);
-            self.files.drain(&mut events)?;
+            if self.files.drain()? {
+                events.push(Event::Files);
+            }
+            if self.sockets.drain()? {
+                events.push(Event::EngineSocket);
+            }
             self.links.drain(&mut events)?;
             if let Some(monitor) = &mut self.table.monitor {
                 monitor.drain(&mut events)?;
@@ -336,6 +347,7 @@ impl Guard {
                 self.take(event, now);
             }
             self.look_for_proxies(now);
+            self.read(now)?;
             self.service.alive(now);
             match self.due.take(now) {
                 Some(Need::Links) if self.view.is_current() => {}
@@ -390,7 +402,12 @@ impl Guard {
     /// Waits until something has happened or is due.
     fn wait(&self) -> io::Result<()> {
         let mut descriptors = self.signals.pipes().to_vec();
-        descriptors.extend([self.files.as_fd(), self.links.as_fd(), self.engines.as_fd()]);
+        descriptors.extend([self.files.as_fd(), self.sockets.as_fd(), self.links.as_fd()]);
+        descriptors.extend([
+            self.engines.as_fd(),
+            self.reading.as_fd(),
+            self.fallback.as_fd(),
+        ]);
         descriptors.extend(self.table.monitor.as_ref().map(AsFd::as_fd));
         let descriptors = descriptors.into_iter().map(|fd| (fd, PollFlags::IN));
         let mut polled: Vec<PollFd<'_>> = descriptors
@@ -404,6 +421,8 @@ impl Guard {
         let proxies = self.proxies.as_ref().and_then(Proxies::next);
         let next = [
             self.due.next(),
+            self.reading.next(),
+            self.fallback.next(),
             self.service.next(),
             control,
             metrics,
@@ -422,10 +441,10 @@ impl Guard {
     /// Notes what is to be done about an event.
     fn take(&mut self, event: Event, now: Instant) {
         match event {
-            Event::Files => self.due.at(Need::Policies, now + SETTLE_FILES),
+            Event::Files => self.reading.at(now + SETTLE_FILES),
             Event::EngineSocket => {
                 self.engines.wake();
-                self.watch();
+                self.watch_engines();
             }
             Event::Links { new } => {
                 self.host_changed(Need::Links, now + SETTLE_LINKS);
@@ -451,7 +470,7 @@ impl Guard {
                     self.log.say(Level::Notice, &text);
                 }
                 if self.phase == Phase::Waiting && self.engines.complete() {
-                    self.due.at(Need::Policies, now);
+                    self.reading.at(now);
                 } else if changed {
                     self.host_changed(Need::Host, now);
                 }
@@ -489,7 +508,7 @@ impl Guard {
             }
         };
         self.engines.wake();
-        self.due.at(Need::Policies, now);
+        self.reading.at(now);
     }
 
     fn meddled(&mut self, meddler: Option<Meddler>, now: Instant) {
@@ -498,7 +517,7 @@ impl Guard {
             self.due.at(Need::Table, now + wait);
         } else if self.phase == Phase::Waiting {
             // Rules that know less are better than those that others have made.
-            self.due.at(Need::Policies, now + wait);
+            self.reading.at(now + wait);
         }
     }
 
@@ -547,13 +566,16 @@ impl Guard {
                 self.log.say(Level::Notice, "it works again");
             }
         }
+        if let Some(metrics) = &mut self.metrics {
+            metrics.begin();
+        }
         let line = self.record.line();
         match self.phase {
             Phase::Running => service::status(&line),
             // Whoever waits for rules must not start without them.
             Phase::Starting | Phase::Waiting if done.is_err() => service::status(&line),
-            // What it was told to do is yet to be done.
-            Phase::Reloading if need != Need::Policies => service::status(&line),
+            // What it was told to do is yet to be done, or what is kept is yet to be read.
+            _ if need != Need::Policies || self.fallback.is_expected() => service::status(&line),
             Phase::Starting | Phase::Waiting | Phase::Reloading => {
                 self.phase = Phase::Running;
                 self.service.ready(&line);
@@ -576,15 +598,14 @@ impl Guard {
         let text = format!("{error}; {stays}, next try in {wait:?}");
         self.log.say(Level::Error, &text);
         self.record.failure = Some(error.to_string());
-        let again = if other { Need::Policies } else { need };
-        self.due.at(again, Instant::now() + wait);
-        if !other || !self.last_good("until the kernel takes the files") {
-            return Err(error);
+        let again = Instant::now() + wait;
+        if other {
+            self.reading.at(again);
+            self.fall_back("until the kernel takes the files");
+        } else {
+            self.due.at(need, again);
         }
-        self.settle(Need::Host).inspect_err(|error| {
-            let text = format!("{error}; not even the last good policies are in force");
-            self.log.say(Level::Error, &text);
-        })
+        Err(error)
     }
 
     fn origin(&self) -> Option<Origin> {
@@ -597,8 +618,10 @@ impl Guard {
     }
 
     fn settle(&mut self, need: Need) -> Result<(), Error> {
-        if need == Need::Policies {
-            self.read();
+        if need == Need::Policies
+            && let Some(read) = self.read.take()
+        {
+            self.take_up(read);
         }
         let Some(wanted) = &self.wanted else {
             return Ok(());
@@ -665,83 +688,6 @@ impl Guard {
         Ok(())
     }
 
-    /// Reads the policies; wrong ones change nothing.
-    fn read(&mut self) {
-        let mut complete = false;
-        for _ in 0..READS {
-            let read = Policies::read(Sources::strict(), &self.options.path);
-            let read = read.and_then(Policies::test);
-            let mistakes = match read {
-                Ok((policies, _)) => {
-                    self.good(policies);
-                    Vec::new()
-                }
-                Err(wrong) => log::lines(&wrong),
-            };
-            self.wrong(mistakes);
-            // What was changed before it was watched nobody has told.
-            complete = !self.watch();
-            if complete {
-                break;
-            }
-        }
-        if !complete {
-            self.due.at(Need::Policies, Instant::now() + RECHECK);
-        }
-        if self.wanted.is_none() && self.phase != Phase::Running {
-            self.last_good("until the files are right");
-        }
-    }
-
-    fn good(&mut self, policies: Policies) {
-        let wanted = Wanted::new(policies, Origin::Files);
-        let known = self.wanted.as_ref();
-        if known.is_none_or(|known| known.digest != wanted.digest) {
-            for warning in &wanted.policies.warnings {
-                let line = log::line(warning, &wanted.policies.sources);
-                self.log.say(Level::Warning, &line);
-            }
-        }
-        self.wanted = Some(wanted);
-    }
-
-    /// Tells mistakes that were not told before; none if nothing is wrong.
-    fn wrong(&mut self, mistakes: Vec<String>) {
-        if !mistakes.is_empty() {
-            self.due.at(Need::Policies, Instant::now() + RECHECK);
-        }
-        if mistakes == self.record.mistakes {
-            return;
-        }
-        for mistake in &mistakes {
-            self.log.say(Level::Error, mistake);
-        }
-        let text = if mistakes.is_empty() {
-            "the policies are right again"
-        } else {
-            self.record.rejected += 1;
-            "the policies are wrong and change nothing: what is in force stays; `dfw check` shows the lines"
-        };
-        self.log.say(Level::Notice, text);
-        self.record.mistakes = mistakes;
-    }
-
-    /// Wants what was kept instead, for a while; says whether there is any.
-    fn last_good(&mut self, until: &str) -> bool {
-        match state::read(&self.options.state) {
-            Ok(policies) => {
-                self.wanted = Some(Wanted::new(policies, Origin::State));
-                self.ruleset = None;
-                let text = format!("the last good policies are used {until}");
-                self.log.say(Level::Warning, &text);
-                return true;
-            }
-            Err(state::Error::Missing(_)) => {}
-            Err(error) => self.log.say(Level::Error, &error.to_string()),
-        }
-        false
-    }
-
     /// Has the policies that are in force now kept, if others are.
     fn keep(&mut self) {
         if let Some(ruleset) = &self.ruleset
@@ -758,15 +704,17 @@ impl Guard {
         }
     }
 
-    /// Watches all that matters now; says whether any of it was not watched before, or cannot be.
-    fn watch(&mut self) -> bool {
-        let wanted = self.wanted.as_ref();
-        let sources = wanted.map(|wanted| &wanted.policies.sources);
-        let mut places = files::policy_places(&self.options.path, sources);
-        for address in self.engines.addresses() {
-            files::add_engine(&mut places, address);
+    /// Watches where the engines' sockets are, or would be.
+    fn watch_engines(&self) {
+        for _ in 0..READS {
+            let mut places = files::Places::new();
+            for address in self.engines.addresses() {
+                files::add_engine(&mut places, address);
+            }
+            if !self.sockets.watch(&places) {
+                break;
+            }
         }
-        self.files.watch(&places)
     }
 }
 

@@ -24,8 +24,16 @@ pub struct Terminal {
     colour_err: bool,
     width_out: Option<usize>,
     width_err: Option<usize>,
-    /// Whether the journal reads one of them.
-    journal: bool,
+    readers: Readers,
+}
+
+/// Who reads what is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Readers {
+    /// Whoever has called the program.
+    Caller,
+    /// Whoever may read the journal.
+    Journal,
 }
 
 /// Whether this stream goes to the journal, as systemd says it in `JOURNAL_STREAM` (`systemd.exec(5)`): it
@@ -82,7 +90,11 @@ impl Terminal {
             colour_err: colour.unwrap_or_else(|| auto(AutoStream::choice(&io::stderr()))),
             width_out: width(&io::stdout()),
             width_err: width(&io::stderr()),
-            journal: is_journal(io::stdout()) || is_journal(io::stderr()),
+            readers: if is_journal(io::stdout()) || is_journal(io::stderr()) {
+                Readers::Journal
+            } else {
+                Readers::Caller
+            },
         }
     }
 
@@ -90,7 +102,7 @@ impl Terminal {
     /// read.
     #[must_use]
     pub fn is_public(self) -> bool {
-        self.journal
+        self.readers == Readers::Journal
     }
 
     /// Gives the answer: as JSON if asked for, else as text.

@@ -52,9 +52,8 @@ pub(super) fn recognise(line: &str) -> Option<Format> {
     let mut words = line.split_ascii_whitespace();
     let (first, second) = (words.next()?, words.next());
     let is_json = match line.as_bytes() {
-        [b'{', ..] | [b'['] => true,
+        [b'{' | b'"', ..] | [b'['] => true,
         [b'[', next, ..] => b"\"{[] \t".contains(next),
-        [b'"', ..] => true,
         _ => false,
     };
     if is_json {
@@ -71,8 +70,8 @@ pub(super) fn recognise(line: &str) -> Option<Format> {
             return Some(NFT);
         }
         ("elements", Some("=" | "={")) => return Some(NFT),
-        ("-A" | "-P" | "-N" | "-I" | ":INPUT" | ":PREROUTING", Some(_)) => return Some(IPTABLES),
-        ("*filter" | "*nat" | "*mangle" | "*raw", None) => return Some(IPTABLES),
+        ("-A" | "-P" | "-N" | "-I" | ":INPUT" | ":PREROUTING", Some(_))
+        | ("*filter" | "*nat" | "*mangle" | "*raw", None) => return Some(IPTABLES),
         ("---", None) | ("-", Some(_)) => return Some(YAML),
         ("allow" | "deny" | "Allow" | "Deny" | "Require" | "acl" | "ip" | "route", Some(_)) => {
             return Some(SERVER);

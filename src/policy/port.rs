@@ -150,11 +150,11 @@ fn parse_host_address(text: &str) -> Result<IpAddr, Mistake> {
 
 fn parse_ports(text: &str, ports: &str) -> Result<(u16, u16), Mistake> {
     // `8000 - 8010`, `8000..8010`, `8000–8010`, `8000,8010`.
-    let parts: Vec<&str> = ports
+    let numbers: Vec<&str> = ports
         .split(|c: char| !c.is_ascii_digit())
         .filter(|part| !part.is_empty())
         .collect();
-    if let [first, last] = parts[..]
+    if let [first, last] = numbers[..]
         && !ports.contains(',')
         && ports != format!("{first}-{last}")
         && ports.starts_with(first)

@@ -234,7 +234,7 @@ fn the_service_manager_is_told() -> Result<()> {
     // The name of a file says nothing to it.
     place.write("policies/b\nSTOPPING=1\n.yaml", "default: [")?;
     let told = expect("STATUS=the policies are in force; the files have ")?;
-    ensure!(told.contains("b STOPPING=1 .yaml"), "{told}");
+    ensure!(told.contains("b\\nSTOPPING=1\\n.yaml"), "{told}");
     ensure!(!told.contains("\nSTOPPING=1"), "{told}");
     guard.signal(Signal::TERM)?;
     expect("STOPPING=1")?;
