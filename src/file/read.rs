@@ -104,3 +104,57 @@ impl<R: Read + AsFd> Read for Waiting<R> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn what_is_larger_than_the_limit_is_an_error_and_costs_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("list");
+        fs::write(&path, "1234").unwrap();
+        let whole = read(&path, Accept::Regular, Limit(4)).unwrap();
+        assert_eq!(whole, b"1234");
+        assert!(read(&path, Accept::Regular, Limit(3)).is_err());
+        // Its size is enough to know.
+        File::create(&path).unwrap().set_len(1 << 40).unwrap();
+        let error = read(&path, Accept::Regular, Limit::LIST).unwrap_err();
+        assert!(error.to_string().contains("larger than 64 MiB"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_grows_while_it_is_read_is_bounded() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("list");
+        fs::write(&path, "12").unwrap();
+        let opened = open(&path, Accept::Regular).unwrap();
+        fs::write(&path, "12345678").unwrap();
+        assert!(opened.read(Limit(4)).is_err());
+    }
+
+    #[test]
+    fn a_pipe_is_waited_for_and_bounded() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&reader));
+        assert!(open(Path::new(&path), Accept::Regular).is_err());
+        let opened = open(Path::new(&path), Accept::Pipes).unwrap();
+        std::thread::scope(|scope| {
+            let read = scope.spawn(|| opened.read(Limit(4)));
+            writer.write_all(b"1234").unwrap();
+            drop(writer);
+            assert_eq!(read.join().unwrap().unwrap(), b"1234");
+        });
+        let error = read_all(File::open("/dev/zero").unwrap(), Limit(1000)).unwrap_err();
+        assert!(error.to_string().contains("larger than"), "{error}");
+    }
+
+    #[test]
+    fn a_million_networks_fit_well() {
+        let longest = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ff00/120\n".len();
+        assert!(u64::try_from(longest).unwrap() * 1_400_000 < Limit::LIST.bytes());
+    }
+}

@@ -13,6 +13,8 @@ use crate::source::{FileId, Span};
 
 /// The first wrong line that is only counted.
 const NEXT: usize = SHOWN + 1;
+/// How many wrong lines are enough: whoever owns a list could have dfw look at millions.
+const ENOUGH: usize = 10_000;
 
 /// Reads the list that `text` is, and adds what is wrong with it to `report`.
 ///
@@ -63,6 +65,7 @@ pub(super) fn parse(file: FileId, text: &str, report: &mut Vec<Diagnostic>) -> A
                         report.push(error);
                     }
                     NEXT => next = Some(span),
+                    ENOUGH => break,
                     _ => {}
                 }
             }
@@ -75,8 +78,9 @@ pub(super) fn parse(file: FileId, text: &str, report: &mut Vec<Diagnostic>) -> A
         } else {
             "lines of this list are"
         };
+        let least = if wrong == ENOUGH { "at least " } else { "" };
         report.push(
-            Diagnostic::error("list", format!("{more} more {what} wrong"))
+            Diagnostic::error("list", format!("{least}{more} more {what} wrong"))
                 .at(span, "this and what follows")
                 .help("a list has one address, network or range a line; comments begin with `#`")
                 .and_more(more - 1),
@@ -121,5 +125,9 @@ mod tests {
         let (_, report) = read(&"nonsense\n".repeat(25));
         assert_eq!(report.len(), SHOWN + 1);
         assert_eq!(report[SHOWN].message, "5 more lines of this list are wrong");
+        assert_eq!(report[SHOWN].more, 4);
+        let (_, report) = read(&"nonsense\n".repeat(1_000_000));
+        let message = "at least 9980 more lines of this list are wrong";
+        assert_eq!(report[SHOWN].message, message);
     }
 }
