@@ -1,6 +1,6 @@
 //! Opening a file that somebody else may have chosen.
 //!
-//! dfw runs as root and reads lists that others own. Whoever owns a folder or a symbolic link on the
+//! dfw runs as root and reads lists that others own. The owner of a folder or a symbolic link on the
 //! way to a file chooses which file that is, so the file must be theirs: otherwise a link to
 //! `/etc/shadow` would have dfw read it for them. The path is walked name by name, each looked up in a
 //! descriptor of the folder before it, and what is opened is what was looked at (CWE-59, CWE-367).
@@ -288,7 +288,7 @@ impl Walk {
 }
 
 impl Found {
-    /// Whoever chose the file must own it.
+    /// The user who chose the file must own it.
     fn check_owner(&self) -> io::Result<()> {
         let owner = self.stat.st_uid;
         let other = self.walk.choosers.iter().find(|(uid, _)| *uid != owner);

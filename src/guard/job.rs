@@ -88,7 +88,7 @@ impl<T: Send + 'static> Job<T> {
         std::thread::Builder::new()
             .name(self.name.to_owned())
             .spawn(move || {
-                // Whoever wanted it has ended if nobody takes it.
+                // If nobody takes it, guard has ended.
                 let _ = sender.send(work());
                 let _ = rustix::io::write(&bell, &1_u64.to_ne_bytes());
             })?;

@@ -78,7 +78,7 @@ impl Metrics {
         let swept = std::mem::replace(&mut self.swept, true);
         self.writing.begin(now, || {
             let (path, text) = (self.path.clone(), text(installed, record));
-            // Whoever collects it need not be root.
+            // The collector need not be root.
             Box::new(move || {
                 if !swept {
                     file::sweep(&path);

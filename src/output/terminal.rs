@@ -30,9 +30,9 @@ pub struct Terminal {
 /// Who reads what is said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Readers {
-    /// Whoever has called the program.
+    /// The user who called the program.
     Caller,
-    /// Whoever may read the journal.
+    /// Users who may read the journal.
     Journal,
 }
 

@@ -13,7 +13,7 @@ use crate::source::{FileId, Span};
 
 /// The first wrong line that is only counted.
 const NEXT: usize = SHOWN + 1;
-/// How many wrong lines are enough: whoever owns a list could have dfw look at millions.
+/// How many wrong lines are enough: the owner of a list could have dfw look at millions.
 const ENOUGH: usize = 10_000;
 
 /// Reads the list that `text` is, and adds what is wrong with it to `report`.

@@ -236,7 +236,10 @@ fn only_files_are_read_and_not_for_ever() -> Result<()> {
     // Every path of the command line.
     let huge = place.dir().join("huge");
     std::fs::File::create(&huge)?.set_len(3 << 30)?;
-    for path in ["/dev/zero", "/proc/kmsg", &*huge.to_string_lossy()] {
+    let pipe = place.dir().join("pipe");
+    mkfifo(&pipe)?;
+    let paths = [huge.to_string_lossy(), pipe.to_string_lossy()];
+    for path in ["/dev/zero", "/proc/kmsg", &*paths[0], &*paths[1]] {
         for verb in ["check", "test", "plan", "apply", "import"] {
             fails(&place.dfw(&[verb, path])?)?;
         }
@@ -280,7 +283,7 @@ COMMIT'; }}; {words}"
 
 /// Whether it has failed with an error of reading, and not by lack of anything.
 fn fails(told: &Told) -> Result<()> {
-    let errors = ["a device", "kernel's own", "larger than"];
+    let errors = ["a device", "a pipe", "kernel's own", "larger than"];
     ensure!(
         told.code == Some(1) && errors.iter().any(|error| told.stderr.contains(error)),
         "{told:?}"

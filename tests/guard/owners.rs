@@ -9,8 +9,8 @@ use crate::Named;
 use crate::place::Place;
 
 pub(crate) const TRIALS: &[Named] = &[(
-    "whoever_chooses_a_file_must_own_it",
-    whoever_chooses_a_file_must_own_it,
+    "who_chooses_a_file_must_own_it",
+    who_chooses_a_file_must_own_it,
 )];
 
 const NOBODY: u32 = 65_534;
@@ -75,7 +75,7 @@ fn tree(root: &Path) -> Result<()> {
 }
 
 /// What dfw reads as root, and as another user, of paths whose parts belong to several.
-fn whoever_chooses_a_file_must_own_it() -> Result<()> {
+fn who_chooses_a_file_must_own_it() -> Result<()> {
     let place = Place::new()?;
     let root = place.dir().join("tree");
     tree(&root)?;

@@ -10,7 +10,7 @@ use crate::daemon::{Daemon, arguments};
 use crate::place::{self, DFW, Place};
 use crate::support::command::{output, program};
 
-/// Mounts it at `$1`; as long as descriptor 3 is open, whoever looks there waits.
+/// Mounts it at `$1`; as long as descriptor 3 is open, every look there waits.
 const MOUNT: &str = "exec 3<>/dev/fuse
 mount -i -t fuse -o fd=3,rootmode=40000,user_id=0,group_id=0 none \"$1\"
 shift";

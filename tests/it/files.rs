@@ -184,7 +184,7 @@ fn what_everybody_sees_quotes_nothing() {
         let errors = policy::read(&mut sources, &files).unwrap_err();
         for error in errors {
             let public = error.public();
-            // The name of a list is known to whoever put it there; a message without a place has none.
+            // The name of a list is known to the user who put it there; a message without a place has none.
             assert!(!public.contains(SECRET), "{text}: {public}");
             seen += 1;
         }
