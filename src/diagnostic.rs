@@ -20,7 +20,8 @@ pub enum Severity {
 pub struct Label {
     /// Where.
     pub span: Span,
-    /// What is to be seen there; may be empty.
+    /// What is to be seen there; may be empty. Never holds text of a file: see
+    /// [`Diagnostic::public`].
     pub text: String,
 }
 
@@ -41,6 +42,10 @@ pub struct Diagnostic {
     pub notes: Vec<String>,
     /// What the user can do, each a sentence.
     pub help: Vec<String>,
+    /// How many more there are like this that are not shown.
+    pub more: usize,
+    /// The message for those who may not read the file; see [`public`](Self::public).
+    public: Option<String>,
 }
 
 impl Diagnostic {
@@ -55,6 +60,8 @@ impl Diagnostic {
             related: Vec::new(),
             notes: Vec::new(),
             help: Vec::new(),
+            more: 0,
+            public: None,
         }
     }
 
@@ -101,6 +108,34 @@ impl Diagnostic {
     pub fn note(mut self, text: impl Into<String>) -> Self {
         self.notes.push(text.into());
         self
+    }
+
+    /// The same, standing for so many more that are not shown.
+    #[must_use]
+    pub fn and_more(mut self, more: usize) -> Self {
+        self.more = more;
+        self
+    }
+
+    /// The same with a message for those who may not read the file, in place of its label.
+    #[must_use]
+    pub fn to_public(mut self, text: impl Into<String>) -> Self {
+        self.public = Some(text.into());
+        self
+    }
+
+    /// What everybody may know of it: no word of the file, which may be one that only root reads. dfw
+    /// may have been led to read it by the owner of a list.
+    #[must_use]
+    pub fn public(&self) -> String {
+        let label = self.primary.as_ref().map(|label| label.text.as_str());
+        match (&self.public, label) {
+            (Some(text), _) => clean_to(text, LONGEST),
+            (None, Some(label)) if !label.is_empty() => format!("{}: {label}", self.slug),
+            (None, Some(_)) => self.slug.to_owned(),
+            // It points into no file.
+            (None, None) => self.message.clone(),
+        }
     }
 
     /// The same with one more advice.

@@ -24,6 +24,7 @@ pub mod doors;
 pub mod eval;
 pub mod expect;
 pub mod explain;
+pub mod file;
 pub mod guard;
 pub mod host;
 pub mod import;

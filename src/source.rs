@@ -2,15 +2,23 @@
 //!
 //! This is the only place where dfw reads policy files. It knows nothing of what they mean.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
-use std::fs;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use thiserror::Error;
+
+use crate::file::{self, Accept, Limit};
+use crate::untrusted;
+
+/// How many files a policy has at most, lists included.
+const FILES: usize = 4096;
+/// How many folders beside policies are looked into, and how deep, for policies that nobody reads.
+const FOLDERS: usize = 64;
+const DEPTH: u32 = 4;
 
 /// A file known to a [`Sources`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,7 +57,7 @@ impl Span {
 #[derive(Debug, Error)]
 pub enum ReadError {
     /// The directory or one of its files cannot be read.
-    #[error("cannot read {}: {error}", path.display())]
+    #[error("cannot read {}: {error}", untrusted::path(path))]
     Unreadable {
         /// The directory or file.
         path: PathBuf,
@@ -57,10 +65,15 @@ pub enum ReadError {
         error: io::Error,
     },
     /// The directory holds no file whose name ends in `.yaml`.
-    #[error("no policies in {}: no file there has a name that ends in `.yaml`", path.display())]
+    #[error(
+        "no policies in {}: no file there has a name that ends in `.yaml`",
+        untrusted::path(path)
+    )]
     NoPolicies {
         /// The directory.
         path: PathBuf,
+        /// What is there and looks like policies.
+        neglected: Vec<Neglected>,
     },
 }
 
@@ -77,12 +90,31 @@ pub enum Problem {
     /// The file is beside policies and looks like one, but its name does not end in `.yaml`: it
     /// would silently be left out.
     WrongExtension,
+    /// The file is no text: what it is, such as `gzip`, and how to make text of it.
+    NotText {
+        /// What it is.
+        what: &'static str,
+        /// How to go on.
+        help: &'static str,
+    },
+}
+
+/// What is beside policies, looks like some, and is not read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Neglected {
+    /// A folder with files whose names are those of policies.
+    Folder(PathBuf),
+    /// A file whose name ends in `.json`.
+    Json(PathBuf),
 }
 
 /// Where the bytes come from.
 #[derive(Debug)]
 enum Store {
-    Disk,
+    Disk {
+        /// Whether a file that everybody can change, or replace, is an error.
+        strict: bool,
+    },
     Memory(BTreeMap<PathBuf, Vec<u8>>),
 }
 
@@ -92,6 +124,10 @@ pub struct Sources {
     store: Store,
     files: Vec<File>,
     lists: BTreeMap<PathBuf, FileId>,
+    neglected: Vec<Neglected>,
+    exposed: BTreeSet<PathBuf>,
+    /// The bytes of all files.
+    size: u64,
 }
 
 #[derive(Debug)]
@@ -114,7 +150,13 @@ impl Sources {
     /// Reads from the file system.
     #[must_use]
     pub fn new() -> Self {
-        Self::on(Store::Disk)
+        Self::on(Store::Disk { strict: false })
+    }
+
+    /// The same for a daemon: what everybody can write to is an error, and so is a pipe.
+    #[must_use]
+    pub fn strict() -> Self {
+        Self::on(Store::Disk { strict: true })
     }
 
     /// Reads from `files` (path, contents) instead of the file system.
@@ -132,47 +174,73 @@ impl Sources {
             store,
             files: Vec::new(),
             lists: BTreeMap::new(),
+            neglected: Vec::new(),
+            exposed: BTreeSet::new(),
+            size: 0,
         }
     }
 
     /// Reads the policies at `path`: a file, or the `*.yaml` files of a directory, sorted by name.
     ///
     /// Files that begin with a dot are left out. Files such as `x.yml`, which a user would expect
-    /// to be read, are among the result and carry a [`Problem`].
+    /// to be read, are among the result and carry a [`Problem`]; others are [neglected](Self::neglected).
     pub fn read_policies(&mut self, path: &Path) -> Result<Vec<FileId>, ReadError> {
         let unreadable = |path: &Path| {
             let path = path.to_path_buf();
             move |error| ReadError::Unreadable { path, error }
         };
-        let Some(entries) = self.store.directory(path).map_err(unreadable(path))? else {
-            let bytes = self.store.read(path).map_err(unreadable(path))?;
-            return Ok(vec![self.add(path.to_path_buf(), bytes, None)]);
+        let entries = self.store.directory(path);
+        let entries = entries.map_err(|error| explain(path, error));
+        let Some(entries) = entries.map_err(unreadable(path))? else {
+            let file = self.read(path, Accept::Pipes, Limit::POLICY, None);
+            return Ok(vec![file.map_err(unreadable(path))?]);
         };
         let mut files = Vec::new();
-        for path in entries {
-            let problem = match judge_name(&path) {
+        let mut folders = FOLDERS;
+        for (path, is_folder) in entries {
+            let kind = judge_name(&path);
+            if is_folder && self.store.has_policies(&path, &mut folders, DEPTH) {
+                self.neglected.push(Neglected::Folder(path.clone()));
+            }
+            let problem = match kind {
                 Kind::Policy => None,
                 Kind::Misnamed => Some(Problem::WrongExtension),
-                Kind::Other => continue,
+                Kind::Json if !is_folder => {
+                    self.neglected.push(Neglected::Json(path));
+                    continue;
+                }
+                Kind::Json | Kind::Other => continue,
             };
-            let bytes = self.store.read_regular(&path).map_err(unreadable(&path))?;
-            files.push(self.add(path, bytes, problem));
+            let file = self.read(&path, Accept::Regular, Limit::POLICY, problem);
+            files.push(file.map_err(unreadable(&path))?);
         }
         if files.is_empty() {
             return Err(ReadError::NoPolicies {
                 path: path.to_path_buf(),
+                neglected: std::mem::take(&mut self.neglected),
             });
         }
         Ok(files)
     }
 
+    /// What is beside the policies, looks like more of them, and was not read.
+    #[must_use]
+    pub fn neglected(&self) -> &[Neglected] {
+        &self.neglected
+    }
+
+    /// The files that were read, or folders on the way to them, that everybody can write to.
+    pub fn exposed(&self) -> impl Iterator<Item = &Path> {
+        self.exposed.iter().map(PathBuf::as_path)
+    }
+
     /// Reads one file that is no policy.
     pub fn read_file(&mut self, path: &Path) -> Result<FileId, ReadError> {
-        let bytes = self.store.read(path).map_err(|error| {
-            let path = path.to_path_buf();
-            ReadError::Unreadable { path, error }
-        })?;
-        Ok(self.add(path.to_path_buf(), bytes, None))
+        self.read(path, Accept::Pipes, Limit::LIST, None)
+            .map_err(|error| {
+                let path = path.to_path_buf();
+                ReadError::Unreadable { path, error }
+            })
     }
 
     /// Takes a text that was read elsewhere, such as stdin, under a `name` for people.
@@ -192,10 +260,35 @@ impl Sources {
         if let Some(&known) = self.lists.get(&path) {
             return Ok(known);
         }
-        let bytes = self.store.read_regular(&path)?;
-        let id = self.add(path.clone(), bytes, None);
+        let id = self.read(&path, Accept::Regular, Limit::LIST, None)?;
         self.lists.insert(path, id);
         Ok(id)
+    }
+
+    /// Reads a file within the bounds for it and for all of them together.
+    fn read(
+        &mut self,
+        path: &Path,
+        accept: Accept,
+        limit: Limit,
+        problem: Option<Problem>,
+    ) -> io::Result<FileId> {
+        if self.files.len() >= FILES {
+            return Err(io::Error::other(
+                "more than 4096 files, the most that a policy has",
+            ));
+        }
+        let read = self.store.read(path, accept, limit);
+        let (bytes, exposed) = read.map_err(|error| explain(path, error))?;
+        let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        self.size = self.size.saturating_add(size);
+        if self.size > Limit::SUM.bytes() {
+            return Err(io::Error::other(
+                "with it the files of this policy are larger than 256 MiB, the most that dfw reads",
+            ));
+        }
+        self.exposed.extend(exposed);
+        Ok(self.add(path.to_path_buf(), bytes, problem))
     }
 
     fn add(&mut self, path: PathBuf, bytes: Vec<u8>, problem: Option<Problem>) -> FileId {
@@ -203,7 +296,7 @@ impl Sources {
         // Nobody has four thousand million files; the number cannot wrap.
         let id = FileId(u32::try_from(self.files.len()).unwrap_or(u32::MAX));
         self.files.push(File {
-            name: path.display().to_string(),
+            name: untrusted::path(&path),
             path,
             text,
             problem: problem.or(encoding),
@@ -301,16 +394,18 @@ impl File {
 }
 
 impl Store {
-    /// The entries of the directory, sorted; `None` if `path` is something else.
-    fn directory(&self, path: &Path) -> io::Result<Option<Vec<PathBuf>>> {
-        let mut entries = match self {
-            Self::Disk => {
-                if !fs::metadata(path)?.is_dir() {
+    /// The entries of the directory, sorted, each with whether it is a folder; `None` if `path` is
+    /// something else.
+    fn directory(&self, path: &Path) -> io::Result<Option<Vec<(PathBuf, bool)>>> {
+        let mut entries: Vec<_> = match self {
+            Self::Disk { .. } => {
+                let Some(names) = file::folder(path)? else {
                     return Ok(None);
-                }
-                fs::read_dir(path)?
-                    .map(|entry| Ok(path.join(entry?.file_name())))
-                    .collect::<io::Result<Vec<_>>>()?
+                };
+                names
+                    .into_iter()
+                    .map(|(name, is_folder)| (path.join(name), is_folder))
+                    .collect()
             }
             Self::Memory(files) => {
                 if files.contains_key(path) {
@@ -320,30 +415,56 @@ impl Store {
                     return Err(io::Error::from_raw_os_error(2));
                 }
                 let inside = files.keys().filter(|file| file.parent() == Some(path));
-                inside.cloned().collect()
+                inside.map(|file| (file.clone(), false)).collect()
             }
         };
         entries.sort();
         Ok(Some(entries))
     }
 
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        match self {
-            Self::Disk => fs::read(path),
-            Self::Memory(files) => files
-                .get(path)
-                .cloned()
-                .ok_or_else(|| io::Error::from_raw_os_error(2)),
+    /// Whether there are policies by their names in this folder or below it; looks into so many
+    /// folders only.
+    fn has_policies(&self, folder: &Path, left: &mut usize, depth: u32) -> bool {
+        if is_hidden(folder) || depth == 0 || *left == 0 {
+            return false;
         }
+        *left -= 1;
+        // What cannot be read is nothing that was meant to be.
+        let entries = self.directory(folder).ok().flatten().unwrap_or_default();
+        entries.into_iter().any(|(path, is_folder)| {
+            if is_folder {
+                self.has_policies(&path, left, depth - 1)
+            } else {
+                matches!(judge_name(&path), Kind::Policy | Kind::Misnamed)
+            }
+        })
     }
 
-    /// Reads a file that the user did not name on the command line: a pipe or a device there is a
-    /// mistake, and reading it may never end.
-    fn read_regular(&self, path: &Path) -> io::Result<Vec<u8>> {
-        if matches!(self, Self::Disk) && !fs::metadata(path)?.is_file() {
-            return Err(io::Error::other("not a regular file"));
+    /// The bytes of a file, and what everybody can write to of it and of what leads to it.
+    fn read(
+        &self,
+        path: &Path,
+        accept: Accept,
+        limit: Limit,
+    ) -> io::Result<(Vec<u8>, Option<PathBuf>)> {
+        match self {
+            Self::Disk { strict } => {
+                let accept = if *strict { Accept::Regular } else { accept };
+                let opened = file::open(path, accept)?;
+                let exposed = opened.exposed.clone();
+                if let (true, Some(at)) = (strict, &exposed) {
+                    return Err(io::Error::other(format!(
+                        "everybody can write to {}: `chmod o-w` it",
+                        untrusted::path(at)
+                    )));
+                }
+                Ok((opened.read(limit)?, exposed))
+            }
+            Self::Memory(files) => files
+                .get(path)
+                .map(|bytes| (bytes.clone(), None))
+                .ok_or_else(|| io::Error::from_raw_os_error(2)),
         }
-        self.read(path)
     }
 }
 
@@ -352,12 +473,37 @@ enum Kind {
     Policy,
     /// A policy by its contents, probably; see [`Problem::WrongExtension`].
     Misnamed,
+    Json,
     Other,
 }
 
-fn judge_name(path: &Path) -> Kind {
+/// The error, or a better one where nothing is there because it is elsewhere.
+fn explain(path: &Path, error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::NotFound && is_url(&path.to_string_lossy()) {
+        return io::Error::other("dfw fetches nothing: save it as a file, and name that");
+    }
+    error
+}
+
+/// Whether a text is, or ends in, the address of something to fetch.
+#[must_use]
+pub fn is_url(text: &str) -> bool {
+    text.split_once("://").is_some_and(|(scheme, _)| {
+        let scheme = scheme.rsplit('/').next().unwrap_or(scheme);
+        !scheme.is_empty()
+            && scheme
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"+.-".contains(&b))
+    })
+}
+
+fn is_hidden(path: &Path) -> bool {
     let hidden = |name: &OsStr| name.as_encoded_bytes().starts_with(b".");
-    if path.file_name().is_none_or(hidden) {
+    path.file_name().is_none_or(hidden)
+}
+
+fn judge_name(path: &Path) -> Kind {
+    if is_hidden(path) {
         return Kind::Other;
     }
     match path.extension() {
@@ -367,19 +513,23 @@ fn judge_name(path: &Path) -> Kind {
         {
             Kind::Misnamed
         }
+        Some(extension) if extension.eq_ignore_ascii_case("json") => Kind::Json,
         _ => Kind::Other,
     }
 }
 
 fn decode(mut bytes: Vec<u8>) -> (String, Option<Problem>) {
+    if let Some(problem) = no_text(&bytes) {
+        return (String::new(), Some(problem));
+    }
     if bytes.starts_with(b"\xef\xbb\xbf") {
         bytes.drain(..3);
     }
+    let utf16 = bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff");
     String::from_utf8(bytes).map_or_else(
         |error| {
             let at = error.utf8_error().valid_up_to();
             let bytes = error.into_bytes();
-            let utf16 = bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff");
             let text = String::from_utf8_lossy(&bytes).into_owned();
             (text, Some(Problem::NotUtf8 { at, utf16 }))
         },
@@ -387,8 +537,76 @@ fn decode(mut bytes: Vec<u8>) -> (String, Option<Problem>) {
     )
 }
 
+/// What a file that is no text is, by how it begins.
+fn no_text(bytes: &[u8]) -> Option<Problem> {
+    const FORMATS: [(&[u8], &str, &str); 6] = [
+        (
+            b"\x1f\x8b",
+            "compressed by gzip",
+            "unpack it first: `gunzip FILE`",
+        ),
+        (
+            b"\x28\xb5\x2f\xfd",
+            "compressed by zstd",
+            "unpack it first: `unzstd FILE`",
+        ),
+        (
+            b"\xfd7zXZ\0",
+            "compressed by xz",
+            "unpack it first: `unxz FILE`",
+        ),
+        (
+            b"BZh",
+            "compressed by bzip2",
+            "unpack it first: `bunzip2 FILE`",
+        ),
+        (
+            b"PK\x03\x04",
+            "a ZIP archive",
+            "unpack it first: `unzip FILE`",
+        ),
+        (
+            b"%PDF-",
+            "a PDF",
+            "a policy or a list is plain text in UTF-8",
+        ),
+    ];
+    let known = FORMATS.iter().find(|(magic, ..)| bytes.starts_with(magic));
+    if let Some((_, what, help)) = known {
+        return Some(Problem::NotText { what, help });
+    }
+    // The beginning is enough: text has none of them at all.
+    let head = &bytes[..bytes.len().min(4096)];
+    let zeros = |odd: usize| {
+        head.iter()
+            .skip(odd)
+            .step_by(2)
+            .filter(|byte| **byte == 0)
+            .count()
+    };
+    let (even, odd) = (zeros(0), zeros(1));
+    if even + odd == 0 || bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
+        return None;
+    }
+    // ASCII in UTF-16 has a zero in every second byte.
+    let utf16 = even.max(odd) * 4 > head.len() && even.min(odd) * 4 <= even.max(odd);
+    Some(if utf16 {
+        Problem::NotText {
+            what: "UTF-16, as some programs on Windows save text",
+            help: "save it as UTF-8: `iconv -f UTF-16LE -t UTF-8 FILE`",
+        }
+    } else {
+        Problem::NotText {
+            what: "no text: it has zero bytes",
+            help: "a policy or a list is plain text in UTF-8",
+        }
+    })
+}
+
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn memory(files: &[(&str, &str)]) -> Sources {
@@ -470,7 +688,10 @@ mod tests {
         fs::create_dir_all(folder.join("d.yaml")).unwrap();
         let mut sources = Sources::new();
         let error = sources.read_policies(&folder).unwrap_err().to_string();
-        assert!(error.ends_with("d.yaml: not a regular file"), "{error}");
+        assert!(
+            error.ends_with("d.yaml: not a regular file: a folder"),
+            "{error}"
+        );
         fs::remove_dir(folder.join("d.yaml")).unwrap();
         fs::write(folder.join("a.yaml"), "a").unwrap();
         let files = sources.read_policies(&folder).unwrap();

@@ -11,7 +11,6 @@ use serde_json::json;
 use crate::diagnostic::Diagnostic;
 use crate::kernel::{self, Former, Kernel};
 use crate::netlink::snapshot::{Installed, Neighbour};
-use crate::output::diagnostic::to_json;
 use crate::output::json;
 use crate::output::progress::Progress;
 use crate::output::table::count;
@@ -124,7 +123,7 @@ pub(super) fn run(terminal: Terminal, args: &ApplyArgs) -> Result<(), Failure> {
                 "engines": json::engines(&found.host),
                 "refused": json::publications(&unnamed(&loaded.policy, &found.host)),
                 "warnings": warnings
-                    .map(|warning| to_json(warning, &loaded.sources))
+                    .map(|warning| terminal.to_json(warning, &loaded.sources))
                     .collect::<Vec<_>>(),
             });
             Preview::add_to(preview.as_ref(), &mut document);
@@ -325,7 +324,7 @@ fn stamp(path: &Path, watched: Option<Identity>) -> String {
     let path = path
         .display()
         .to_string()
-        .replace(|c: char| c == '"' || is_deceptive(c), "?");
+        .replace(|c: char| matches!(c, '"' | '\\') || is_deceptive(c), "?");
     let mark = watched.map_or_else(String::new, watchdog::mark);
     let mut stamp = format!(
         "dfw {}{mark} at {now} from {path}",

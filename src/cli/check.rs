@@ -5,7 +5,6 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::host::local_ports::LocalPorts;
-use crate::output::diagnostic::to_json;
 use crate::output::json;
 use crate::output::terminal::{Terminal, Tone};
 use crate::untrusted;
@@ -33,7 +32,7 @@ pub(super) fn run(terminal: Terminal, path: &Path) -> Result<(), Failure> {
                     .warnings
                     .iter()
                     .chain(&notices)
-                    .map(|warning| to_json(warning, &loaded.sources))
+                    .map(|warning| terminal.to_json(warning, &loaded.sources))
                     .collect::<Vec<_>>(),
             })
         },

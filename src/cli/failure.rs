@@ -11,7 +11,6 @@ use crate::expect::Report;
 use crate::host::process::netlink_holder;
 use crate::kernel::{self, Refusal};
 use crate::netlink::batch::What;
-use crate::output::diagnostic::to_json;
 use crate::output::json;
 use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
@@ -203,7 +202,8 @@ impl Failure {
                 let number = diagnostics
                     .iter()
                     .filter(|d| d.severity == Severity::Error)
-                    .count();
+                    .map(|error| 1 + error.more)
+                    .sum();
                 let what = format!("the policies have {}", count(number, "error", "errors"));
                 (diagnostics, sources, 3, what)
             }
@@ -248,7 +248,7 @@ impl Failure {
                 "exit_code": code,
                 "changed": if certain { json!(false) } else { json!(null) },
                 "diagnostics":
-                    diagnostics.iter().map(|d| to_json(d, &sources)).collect::<Vec<_>>(),
+                    diagnostics.iter().map(|d| terminal.to_json(d, &sources)).collect::<Vec<_>>(),
             });
             if let (Some(tests), Some(object)) = (tests, document.as_object_mut()) {
                 object.insert("tests".to_owned(), tests);

@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::diagnostic::Diagnostic;
 use crate::output::terminal::Terminal;
 use crate::policy;
+use crate::{file, untrusted};
 
 use super::failure::Failure;
 use super::{Args, manual};
@@ -56,7 +57,7 @@ pub(super) fn run(terminal: Terminal, args: &GenerateArgs) -> Result<(), Failure
 
 fn pages(dir: &Path) -> Result<(), Failure> {
     let failed = |path: &Path| {
-        let message = format!("cannot write {}", path.display());
+        let message = format!("cannot write {}", untrusted::path(path));
         move |error| {
             Failure::plain(Diagnostic::error(
                 "unwritable",
@@ -67,7 +68,8 @@ fn pages(dir: &Path) -> Result<(), Failure> {
     fs::create_dir_all(dir).map_err(failed(dir))?;
     for (name, text) in manual::pages(Args::command())? {
         let path = dir.join(name);
-        fs::write(&path, text).map_err(failed(&path))?;
+        file::sweep(&path);
+        file::replace(&path, 0o644, &text).map_err(failed(&path))?;
     }
     Ok(())
 }

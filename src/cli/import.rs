@@ -1,13 +1,13 @@
 //! `dfw import`: a policy from the rules that somebody has.
 
-use std::io::{self, IsTerminal, Read};
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
 use crate::diagnostic::Diagnostic;
+use crate::file::{self, Limit};
 use crate::import::{Error, Import, import};
-use crate::output::diagnostic::to_json;
 use crate::output::json;
 use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
@@ -48,7 +48,7 @@ pub(super) fn run(
             "remarks": imported
                 .remarks
                 .iter()
-                .map(|remark| to_json(remark, &sources))
+                .map(|remark| terminal.to_json(remark, &sources))
                 .collect::<Vec<_>>(),
         })
     };
@@ -84,16 +84,14 @@ fn told(terminal: Terminal, imported: &Import, path: &Path) -> String {
 fn read(sources: &mut Sources, paths: &[PathBuf]) -> Result<Vec<FileId>, Failure> {
     let unreadable = |error: String| Failure::plain(Diagnostic::error("unreadable", error));
     if paths.is_empty() {
-        let mut stdin = io::stdin().lock();
+        let stdin = io::stdin().lock();
         if stdin.is_terminal() {
             return Err(Failure::plain(
                 Diagnostic::error("no-input", "no rules to import")
                     .help("`(iptables-save; ip6tables-save) | dfw import`, or name files"),
             ));
         }
-        let mut bytes = Vec::new();
-        stdin
-            .read_to_end(&mut bytes)
+        let bytes = file::read_all(stdin, Limit::LIST)
             .map_err(|error| unreadable(format!("cannot read stdin: {error}")))?;
         return Ok(vec![sources.take("stdin", bytes)]);
     }

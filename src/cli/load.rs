@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::diagnostic::Diagnostic;
 use crate::output::terminal::Terminal;
 use crate::policies::{Policies, Wrong};
+use crate::policy;
 use crate::source::{ReadError, Sources};
 
 use super::failure::Failure;
@@ -28,12 +29,16 @@ pub(super) fn load_tested(terminal: Terminal, path: &Path) -> Result<(Policies, 
 
 fn failure(wrong: Wrong, path: &Path) -> Failure {
     match wrong {
-        Wrong::Unread(error @ ReadError::NoPolicies { .. }) => Failure::Policies {
-            diagnostics: vec![Diagnostic::error("no-policies", error.to_string()).help(
+        Wrong::Unread(ref error @ ReadError::NoPolicies { ref neglected, .. }) => {
+            let error = Diagnostic::error("no-policies", error.to_string()).help(
                 "the shortest useful policy is `{default: deny, ports: {80: [203.0.113.0/24]}}`",
-            )],
-            sources: Box::new(Sources::new()),
-        },
+            );
+            let neglected = neglected.iter().map(policy::neglected);
+            Failure::Policies {
+                diagnostics: std::iter::once(error).chain(neglected).collect(),
+                sources: Box::new(Sources::new()),
+            }
+        }
         Wrong::Unread(error @ ReadError::Unreadable { .. }) => {
             let mut diagnostic = Diagnostic::error("unreadable", error.to_string());
             if path == Path::new(super::DEFAULT_PATH) {

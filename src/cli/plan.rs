@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use crate::kernel::{self, Kernel};
-use crate::output::diagnostic::to_json;
 use crate::output::json;
 use crate::output::terminal::{Terminal, Tone};
 use crate::plan;
@@ -67,7 +66,7 @@ pub(super) fn run(
                     .warnings
                     .iter()
                     .chain(&notices)
-                    .map(|warning| to_json(warning, &loaded.sources))
+                    .map(|warning| terminal.to_json(warning, &loaded.sources))
                     .collect::<Vec<_>>(),
             });
             Preview::add_to(Some(&preview), &mut document);

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::output::diagnostic::to_json;
 use crate::output::json;
 use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
+use crate::untrusted;
 
 use super::failure::Failure;
 use super::load::load_tested;
@@ -22,14 +22,14 @@ pub(super) fn run(terminal: Terminal, path: &Path) -> Result<(), Failure> {
                 "warnings": loaded
                     .warnings
                     .iter()
-                    .map(|warning| to_json(warning, &loaded.sources))
+                    .map(|warning| terminal.to_json(warning, &loaded.sources))
                     .collect::<Vec<_>>(),
             })
         },
         || match passed {
             0 => format!(
                 "{} has no tests; write some below `tests:`\n",
-                path.display()
+                untrusted::path(path)
             ),
             _ => format!(
                 "{}: {}\n",

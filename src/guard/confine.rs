@@ -105,6 +105,7 @@ pub(super) fn give_up_files(folders: &[PathBuf], port: Option<u16>) -> Result<bo
     };
     allow(&PathBuf::from("/"), read)?;
     for folder in folders {
+        // The state's is made before, with a mode of its own.
         let _ = fs::create_dir_all(folder);
         allow(folder, read | write)?;
     }

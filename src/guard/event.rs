@@ -3,7 +3,6 @@
 use crate::host::follow::Report;
 use crate::kernel;
 use crate::netlink::notice::Meddler;
-use crate::site::Site;
 
 use super::control::Question;
 use super::scrapes::Request;
@@ -20,8 +19,6 @@ pub(super) enum Event {
     Table(Option<Meddler>),
     /// So much has happened that some of it was lost.
     Lost,
-    /// What was found of the host.
-    Looked(Box<Result<Site, kernel::Error>>),
     /// Whether there is a new socket that serves a published port; why that is not known.
     Serving(Result<(), kernel::Error>),
     /// What an engine says.

@@ -8,7 +8,8 @@ use rustix::event::PollFlags;
 
 use super::clients::Answer;
 use super::event::Event;
-use super::figures::{Done, Figures};
+use super::figures::Figures;
+use super::job::{Job, Outcome};
 use super::log::{Level, Log};
 use super::metrics::{self, Metrics};
 use super::options::Options;
@@ -28,6 +29,9 @@ pub(super) struct Exposition {
     scrapes: Option<Scrapes>,
     /// The clients whose figures are being read.
     waiting: Vec<usize>,
+    /// Whether there is anything to tell.
+    begun: bool,
+    writing: Job<io::Result<()>>,
     /// Why the file could not be written the last time.
     unwritten: Option<String>,
     log: Log,
@@ -55,6 +59,8 @@ impl Exposition {
             metrics,
             scrapes,
             waiting: Vec::new(),
+            begun: false,
+            writing: Job::new("metrics")?,
             unwritten: None,
             log,
         }))
@@ -63,14 +69,24 @@ impl Exposition {
     /// What to wait for.
     pub(super) fn sockets(&self) -> impl Iterator<Item = (BorrowedFd<'_>, PollFlags)> {
         let scrapes = self.scrapes.iter().flat_map(Scrapes::sockets);
-        scrapes.chain([(self.figures.as_fd(), PollFlags::IN)])
+        let own = [self.figures.as_fd(), self.writing.as_fd()];
+        scrapes.chain(own.map(|bell| (bell, PollFlags::IN)))
+    }
+
+    /// From here on there is something to tell.
+    pub(super) fn begin(&mut self) {
+        self.begun = true;
     }
 
     /// When there is something to do.
     pub(super) fn next(&self) -> Option<Instant> {
-        let metrics = self.metrics.as_ref().map(Metrics::next);
+        let metrics = self.metrics.as_ref().filter(|_| self.begun);
+        let metrics = metrics.map(Metrics::next);
         let scrapes = self.scrapes.as_ref().and_then(Scrapes::next);
-        [metrics, scrapes].into_iter().flatten().min()
+        [metrics, scrapes, self.writing.next(), self.figures.next()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Goes on with clients; what they ask for is among the events.
@@ -101,34 +117,38 @@ impl Exposition {
     }
 
     /// Gives figures to whoever waits for them, and has the file written if it is time to.
-    pub(super) fn work(&mut self, now: Instant, record: &Record) {
-        let mut write = self.metrics.as_mut().is_some_and(|m| m.is_due(now));
+    pub(super) fn work(&mut self, now: Instant, record: &Record) -> io::Result<()> {
+        match self.writing.outcome(now) {
+            None => {}
+            Some(Outcome::Done(written)) => {
+                self.written(written.map_err(|error| error.to_string()));
+            }
+            Some(Outcome::Late) => self.written(Err("the disk does not answer".to_owned())),
+        }
+        let mut write = self.begun && self.metrics.as_mut().is_some_and(|m| m.is_due(now));
         if write && !self.figures.are_new(now) {
             // It is written when they are read.
             write = false;
             self.metrics.iter_mut().for_each(Metrics::wait);
         }
-        for done in self.figures.drain(now) {
-            match done {
-                Done::Read(read) => {
-                    self.answer(record);
-                    if self.metrics.as_mut().is_some_and(Metrics::is_waiting) {
-                        match read {
-                            Ok(_) => write = true,
-                            // Older figures are better than those of a table that was not seen.
-                            Err(error) => self.written(Err(error.to_string())),
-                        }
-                    }
+        if let Some(read) = self.figures.drain(now)? {
+            self.answer(record);
+            if self.metrics.as_mut().is_some_and(Metrics::is_waiting) {
+                match read {
+                    Ok(()) => write = true,
+                    // Older figures are better than those of a table that was not seen.
+                    Err(error) => self.written(Err(error)),
                 }
-                Done::Written(written) => self.written(written.map_err(|error| error.to_string())),
             }
         }
-        if write && let (Some(metrics), Some(counted)) = (&self.metrics, self.figures.latest()) {
+        if write && let (Some(metrics), Some(counted)) = (&mut self.metrics, self.figures.latest())
+        {
             let totals = metrics::totals(counted.in_force, self.figures.reads(), record);
-            let (metrics, ports) = (metrics.clone(), counted.text.clone());
-            let write = move || Done::Written(metrics.write(&format!("{totals}{ports}")));
-            self.figures.give(write);
+            let text = format!("{totals}{}", counted.text);
+            self.writing.at(now);
+            self.writing.begin(now, || metrics.write(text))?;
         }
+        Ok(())
     }
 
     /// Answers all who wait for figures.

@@ -4,17 +4,14 @@
 //! It is read when somebody asks, once for all who ask meanwhile, and not again before it has aged: the
 //! work is bounded however many ask.
 
-use std::fmt::Debug;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
-
-use rustix::event::{EventfdFlags, eventfd};
 
 use crate::kernel::{self, Kernel};
 
+use super::job::{Job, Outcome};
 use super::metrics;
 
 /// How old figures must be before the table is read again.
@@ -31,27 +28,14 @@ pub(super) struct Counted {
     pub(super) text: Arc<str>,
 }
 
-/// What the thread reports.
-#[derive(Debug)]
-pub(super) enum Done {
-    /// It has read what was counted, or could not.
-    Read(Result<Counted, kernel::Error>),
-    /// It has written the file, or could not.
-    Written(io::Result<()>),
-}
-
-/// What the thread is to do.
-type Job = Box<dyn FnOnce() -> Done + Send>;
-
 /// The thread, and what it has read last.
+#[derive(Debug)]
 pub(super) struct Figures {
-    jobs: Sender<Job>,
-    done: Receiver<(Done, Duration)>,
-    bell: Arc<OwnedFd>,
+    job: Job<(Result<Counted, kernel::Error>, Duration)>,
     /// What was read last, `None` if it could not be read; and until when that is good.
     latest: Option<Counted>,
     until: Option<Instant>,
-    /// Whether it is being read.
+    /// Whether it is to be read, or being read.
     reading: bool,
     /// How often it was read.
     reads: u64,
@@ -61,27 +45,10 @@ impl Figures {
     /// Begins.
     ///
     /// # Errors
-    /// If there can be no more threads or descriptors.
+    /// If there can be no more descriptors.
     pub(super) fn new() -> io::Result<Self> {
-        let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
-        let (jobs, given) = channel::<Job>();
-        let (report, done) = channel();
-        let ring = bell.clone();
-        let work = move || {
-            // Nobody takes the last report when the process ends.
-            for job in given {
-                let began = Instant::now();
-                let _ = report.send((job(), began.elapsed()));
-                let _ = rustix::io::write(&ring, &1_u64.to_ne_bytes());
-            }
-        };
-        std::thread::Builder::new()
-            .name("figures".to_owned())
-            .spawn(work)?;
         Ok(Self {
-            jobs,
-            done,
-            bell,
+            job: Job::new("figures")?,
             latest: None,
             until: None,
             reading: false,
@@ -92,13 +59,11 @@ impl Figures {
     /// Whether what was read last is new enough. Where not, it is read, which [`drain`](Self::drain)
     /// reports.
     pub(super) fn are_new(&mut self, now: Instant) -> bool {
-        if self.until.is_some_and(|until| now < until) {
-            return true;
+        let new = self.until.is_some_and(|until| now < until);
+        if !new && !std::mem::replace(&mut self.reading, true) {
+            self.job.at(now);
         }
-        if !std::mem::replace(&mut self.reading, true) {
-            self.give(|| Done::Read(read()));
-        }
-        false
+        new
     }
 
     /// What was counted when it was read last, if that went well.
@@ -106,27 +71,36 @@ impl Figures {
         self.latest.as_ref()
     }
 
-    /// Has the thread do something else that may take long.
-    pub(super) fn give(&self, job: impl FnOnce() -> Done + Send + 'static) {
-        // The thread ends with the process only.
-        let _ = self.jobs.send(Box::new(job));
-    }
-
-    /// Takes what the thread reports: what it has written, and why it could not read.
-    pub(super) fn drain(&mut self, now: Instant) -> Vec<Done> {
-        // It only says that there is something.
-        let _ = rustix::io::read(&self.bell, &mut [0; 8]);
-        let mut all = Vec::new();
-        for (done, took) in self.done.try_iter() {
-            if let Done::Read(read) = &done {
+    /// Begins to read if it is to be read; says whether it was read, or why not.
+    ///
+    /// # Errors
+    /// If there can be no more threads.
+    pub(super) fn drain(&mut self, now: Instant) -> io::Result<Option<Result<(), String>>> {
+        let read = match self.job.outcome(now) {
+            Some(Outcome::Done((read, took))) => {
                 self.reading = false;
                 self.reads += 1;
                 self.until = Some(now + AGE.max(took * SHARE));
-                self.latest = read.as_ref().ok().cloned();
+                let failure = read.as_ref().err().map(ToString::to_string);
+                self.latest = read.ok();
+                Some(failure.map_or(Ok(()), Err))
             }
-            all.push(done);
-        }
-        all
+            Some(Outcome::Late) => Some(Err("the kernel does not answer".to_owned())),
+            None => None,
+        };
+        self.job.begin(now, || {
+            Box::new(|| {
+                let began = Instant::now();
+                let read = read_table();
+                (read, began.elapsed())
+            })
+        })?;
+        Ok(read)
+    }
+
+    /// When there is something to do, apart from what the bell tells.
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.job.next()
     }
 
     /// How often the table was read.
@@ -135,21 +109,13 @@ impl Figures {
     }
 }
 
-impl Debug for Figures {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Figures")
-            .field("reads", &self.reads)
-            .finish_non_exhaustive()
-    }
-}
-
 impl AsFd for Figures {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.bell.as_fd()
+        self.job.as_fd()
     }
 }
 
-fn read() -> Result<Counted, kernel::Error> {
+fn read_table() -> Result<Counted, kernel::Error> {
     let table = Kernel::open()?.outline()?;
     let installed = table.installed.as_ref();
     Ok(Counted {

@@ -8,13 +8,12 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
 
 use crate::source::Sources;
-
-use super::event::Event;
 
 /// How many folders inside that of the policies are watched for lists to come.
 const FOLDERS: usize = 64;
@@ -25,10 +24,9 @@ const AT_ONCE: u32 = 256;
 /// What is of interest in a folder.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Interest {
-    /// Whether every file is one of the policy.
+    /// Whether every file is.
     all: bool,
-    policy: BTreeSet<OsString>,
-    engine: BTreeSet<OsString>,
+    names: BTreeSet<OsString>,
 }
 
 /// Folders, and what is of interest in each.
@@ -38,7 +36,7 @@ pub(super) type Places = BTreeMap<PathBuf, Interest>;
 #[derive(Debug)]
 pub(super) struct Files {
     inotify: OwnedFd,
-    watches: BTreeMap<i32, Interest>,
+    watches: Mutex<BTreeMap<i32, Interest>>,
 }
 
 impl Files {
@@ -46,13 +44,13 @@ impl Files {
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         Ok(Self {
             inotify,
-            watches: BTreeMap::new(),
+            watches: Mutex::default(),
         })
     }
 
     /// Watches these places and no others; says whether one of them was not watched before, or
-    /// could not be.
-    pub(super) fn watch(&mut self, places: &Places) -> bool {
+    /// could not be. One thread does so, another may drain meanwhile.
+    pub(super) fn watch(&self, places: &Places) -> bool {
         // Not `MODIFY`: who has a file open for writing is not done with it.
         let flags = WatchFlags::CLOSE_WRITE
             | WatchFlags::ATTRIB
@@ -73,27 +71,31 @@ impl Files {
             };
             let known = watches.entry(watch).or_default();
             known.all |= interest.all;
-            known.policy.extend(interest.policy.iter().cloned());
-            known.engine.extend(interest.engine.iter().cloned());
+            known.names.extend(interest.names.iter().cloned());
         }
+        let former = std::mem::replace(&mut *self.watches(), watches.clone());
         let new = missed
             || watches
                 .iter()
-                .any(|(watch, interest)| self.watches.get(watch) != Some(interest));
-        for watch in self.watches.keys() {
+                .any(|(watch, interest)| former.get(watch) != Some(interest));
+        for watch in former.keys() {
             if !watches.contains_key(watch) {
                 // It goes by itself when its folder does.
                 let _ = inotify::remove_watch(&self.inotify, *watch);
             }
         }
-        self.watches = watches;
         new
     }
 
-    pub(super) fn drain(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
+    fn watches(&self) -> MutexGuard<'_, BTreeMap<i32, Interest>> {
+        self.watches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether something of interest has happened since the last call.
+    pub(super) fn drain(&self) -> io::Result<bool> {
         let mut buffer = [MaybeUninit::uninit(); 4096];
         let mut reader = inotify::Reader::new(&self.inotify, &mut buffer);
-        let (mut policy, mut engine) = (false, false);
+        let mut changed = false;
         for number in 0.. {
             // Others may write faster than this reads, and must not keep it from all else.
             if number >= AT_ONCE && reader.is_buffer_empty() {
@@ -106,28 +108,21 @@ impl Files {
                 Err(error) => return Err(error.into()),
             };
             if event.events().contains(ReadFlags::QUEUE_OVERFLOW) {
-                (policy, engine) = (true, true);
+                changed = true;
                 continue;
             }
-            let Some(interest) = self.watches.get(&event.wd()) else {
-                continue;
-            };
-            match event.file_name() {
+            let watches = self.watches();
+            changed |= match (watches.get(&event.wd()), event.file_name()) {
+                // It was watched just now, or is no more.
+                (None, _) => !event.events().contains(ReadFlags::IGNORED),
                 // The folder itself.
-                None => {
-                    policy |= interest.all || !interest.policy.is_empty();
-                    engine |= !interest.engine.is_empty();
+                (Some(interest), None) => interest.all || !interest.names.is_empty(),
+                (Some(interest), Some(name)) => {
+                    interest.all || interest.names.contains(OsStr::from_bytes(name.to_bytes()))
                 }
-                Some(name) => {
-                    let name = OsStr::from_bytes(name.to_bytes());
-                    policy |= interest.all || interest.policy.contains(name);
-                    engine |= interest.engine.contains(name);
-                }
-            }
+            };
         }
-        events.extend(policy.then_some(Event::Files));
-        events.extend(engine.then_some(Event::EngineSocket));
-        Ok(())
+        Ok(changed)
     }
 }
 
@@ -141,7 +136,7 @@ impl AsFd for Files {
 pub(super) fn policy_places(path: &Path, sources: Option<&Sources>) -> Places {
     let mut places = Places::new();
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    name(&mut places, &path, |interest| &mut interest.policy);
+    name(&mut places, &path);
     if path.is_dir() {
         places.entry(path.clone()).or_default().all = true;
         let inside = fs::read_dir(&path).into_iter().flatten().flatten();
@@ -154,12 +149,12 @@ pub(super) fn policy_places(path: &Path, sources: Option<&Sources>) -> Places {
     }
     for (file, _) in sources.into_iter().flat_map(Sources::files) {
         let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
-        name(&mut places, &file, |interest| &mut interest.policy);
+        name(&mut places, &file);
         // Behind a symbolic link.
         if let Ok(real) = file.canonicalize()
             && real != file
         {
-            name(&mut places, &real, |interest| &mut interest.policy);
+            name(&mut places, &real);
         }
     }
     places
@@ -171,17 +166,18 @@ pub(super) fn add_engine(places: &mut Places, address: &str) {
     let path = Path::new(address.strip_prefix("unix://").unwrap_or(address));
     if path.is_absolute() {
         for path in [path, &path.with_extension("pid")] {
-            name(places, path, |interest| &mut interest.engine);
+            name(places, path);
         }
     }
 }
 
 /// Adds the name that leads to `path`, in the nearest folder that there is.
-fn name(places: &mut Places, path: &Path, of: impl Fn(&mut Interest) -> &mut BTreeSet<OsString>) {
+fn name(places: &mut Places, path: &Path) {
     let mut path = path;
     while let (Some(folder), Some(name)) = (path.parent(), path.file_name()) {
         if folder.is_dir() {
-            of(places.entry(folder.to_owned()).or_default()).insert(name.to_owned());
+            let interest = places.entry(folder.to_owned()).or_default();
+            interest.names.insert(name.to_owned());
             return;
         }
         path = folder;

@@ -122,6 +122,7 @@ struct Writer {
 
 impl Writer {
     fn run(&mut self, desk: &Desk) {
+        state::sweep(&self.folder);
         let mut retry = Backoff::new(RETRY.0, RETRY.1);
         let mut wait = None;
         loop {

@@ -83,6 +83,11 @@ impl Mistakes {
         all
     }
 
+    /// One of them.
+    pub(super) fn one(mistake: &str) -> Self {
+        Self::of([mistake.to_owned()].into_iter())
+    }
+
     /// How many there are.
     pub(super) fn count(&self) -> usize {
         self.count
@@ -94,18 +99,18 @@ impl Mistakes {
     }
 }
 
-/// A diagnostic in one line, with its place.
+/// A diagnostic in one line, with its place and without a word of the file: the journal and guard's socket
+/// are read by others than root.
 pub(super) fn line(diagnostic: &Diagnostic, sources: &Sources) -> String {
     let place = diagnostic.primary.as_ref().map(|label| {
         let (line, column) = sources.line_column(&label.span);
         format!("{}:{line}:{column}: ", sources.name(label.span.file))
     });
-    let mut text = place.unwrap_or_default() + &diagnostic.message;
-    for help in &diagnostic.help {
-        text.push_str("; ");
-        text.push_str(help);
-    }
-    text
+    let more = match diagnostic.more {
+        0 => String::new(),
+        more => format!(" (and {more} more like this)"),
+    };
+    place.unwrap_or_default() + &diagnostic.public() + &more
 }
 
 /// What is worth a look in policies that are right.

@@ -2,13 +2,13 @@
 //! which the textfile collector of a node exporter reads.
 
 use std::fmt::Write;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use crate::file;
 use crate::plan::{Counter, Installed};
 use crate::traffic::{Packets, packets};
 
@@ -24,6 +24,8 @@ pub(super) struct Metrics {
     next: Instant,
     /// Whether it is to be written as soon as there are figures.
     waiting: bool,
+    /// Whether what an earlier guard has left behind was taken away.
+    swept: bool,
 }
 
 impl Metrics {
@@ -32,7 +34,31 @@ impl Metrics {
             path: path.to_owned(),
             next: Instant::now(),
             waiting: false,
+            swept: false,
         }
+    }
+
+    /// There are no figures yet.
+    pub(super) fn wait(&mut self) {
+        self.waiting = true;
+    }
+
+    /// Whether it waits for the figures that are there now; then it does not any more.
+    pub(super) fn is_waiting(&mut self) -> bool {
+        std::mem::take(&mut self.waiting)
+    }
+
+    /// What writes it anew, whole.
+    pub(super) fn write(&mut self, text: String) -> Box<dyn FnOnce() -> io::Result<()> + Send> {
+        let swept = std::mem::replace(&mut self.swept, true);
+        let path = self.path.clone();
+        // The collector need not be root.
+        Box::new(move || {
+            if !swept {
+                file::sweep(&path);
+            }
+            file::replace(&path, 0o644, text.as_bytes())
+        })
     }
 
     /// When it is to be written.
@@ -47,24 +73,6 @@ impl Metrics {
             self.next = now + EVERY;
         }
         due
-    }
-
-    /// There are no figures yet.
-    pub(super) fn wait(&mut self) {
-        self.waiting = true;
-    }
-
-    /// Whether it waits for the figures that are there now; then it does not any more.
-    pub(super) fn is_waiting(&mut self) -> bool {
-        std::mem::take(&mut self.waiting)
-    }
-
-    /// Writes it anew, whole.
-    pub(super) fn write(&self, text: &str) -> io::Result<()> {
-        let mut beside = self.path.clone().into_os_string();
-        beside.push(".new");
-        fs::write(&beside, text)?;
-        fs::rename(&beside, &self.path)
     }
 }
 

@@ -13,9 +13,9 @@ mod exposition;
 mod figures;
 mod files;
 mod inquiry;
+mod job;
 mod keeper;
 mod log;
-mod look;
 mod metrics;
 mod monitor;
 mod options;
@@ -28,6 +28,7 @@ mod signals;
 mod state;
 mod table;
 mod view;
+mod wanted;
 
 use std::io;
 use std::os::fd::AsFd;
@@ -39,17 +40,14 @@ use rustix::io::Errno;
 use thiserror::Error;
 
 use crate::host::HostView;
-use crate::host::docker::Ask;
 use crate::host::follow::Report;
 use crate::host::process;
 use crate::kernel::{self, Claim};
 use crate::netlink::notice::Meddler;
 use crate::policies::Policies;
-use crate::policy::DefaultAction;
 use crate::ruleset::Ruleset;
 use crate::site::{Site, Sockets};
-use crate::source::Sources;
-use crate::untrusted::is_deceptive;
+use crate::untrusted;
 
 use control::{Control, Question};
 use due::{Backoff, Due, Need};
@@ -57,9 +55,9 @@ use engines::Engines;
 use event::Event;
 use exposition::Exposition;
 use files::Files;
+use job::{Job, Outcome, within};
 use keeper::Keeper;
-use log::{Level, Log, Mistakes};
-use look::Look;
+use log::{Level, Log};
 use monitor::Links;
 use published::Published;
 use record::{Origin, Record};
@@ -68,6 +66,7 @@ use serving::Serving;
 use signals::Signals;
 use table::{Change, Table};
 use view::View;
+use wanted::{Read, Wanted};
 
 pub use inquiry::{Answer, ask};
 pub use options::Options;
@@ -88,6 +87,8 @@ const RECHECK: Duration = Duration::from_secs(30);
 const RETHINK: Duration = Duration::from_mins(1);
 /// How long it takes at least from one reload to the next.
 const REST: Duration = Duration::from_secs(1);
+/// How long what is kept may take to be read before guard begins without it.
+const STATE: Duration = Duration::from_secs(5);
 /// How often policies are read again at once because more of them is to be watched.
 const READS: u32 = 3;
 
@@ -148,6 +149,17 @@ fn end_with_any_thread(log: Log) {
 /// From here on only guard's own folders can be written to. Who holds a socket is seen by a thread that
 /// has not given that up.
 fn give_up_files(options: &Options, log: Log) {
+    let state = options.state.clone();
+    let prepared = within(STATE, move || state::prepare(&state));
+    let answers = !matches!(prepared, Ok(None));
+    let silent = || Err(io::Error::from(io::ErrorKind::TimedOut));
+    if let Err(error) = prepared.and_then(|prepared| prepared.unwrap_or_else(silent)) {
+        let text = format!("{}: {error}", untrusted::path(&options.state));
+        log.say(Level::Warning, &text);
+    }
+    // To look at one that does not answer would take for ever.
+    let mut folders = options.folders();
+    folders.retain(|folder| answers || *folder != options.state);
     let port = match options.listen {
         Some(Listen::Tcp(address)) => Some(address.port()),
         _ => None,
@@ -155,7 +167,7 @@ fn give_up_files(options: &Options, log: Log) {
     let given_up = process::look_apart()
         .map_err(|error| error.to_string())
         .and_then(|()| {
-            let given_up = confine::give_up_files(&options.folders(), port);
+            let given_up = confine::give_up_files(&folders, port);
             given_up.map_err(|error| error.to_string())
         });
     match given_up {
@@ -181,36 +193,11 @@ enum Phase {
     Running,
 }
 
-/// The policies that are to be in force.
-struct Wanted {
-    policies: Arc<Policies>,
-    origin: Origin,
-    digest: u128,
-}
-
-impl Wanted {
-    fn new(policies: Policies, origin: Origin) -> Self {
-        let digest = state::digest(&policies.sources);
-        Self {
-            policies: Arc::new(policies),
-            origin,
-            digest,
-        }
-    }
-
-    /// The sockets of this host that matter to them.
-    fn sockets(&self, engines: &Ask) -> Sockets {
-        match self.policies.policy.default {
-            DefaultAction::Allow => Sockets::None,
-            DefaultAction::Deny => Sockets::of(engines),
-        }
-    }
-}
-
 /// A look at the host that has begun.
 #[derive(Debug, Clone, Copy)]
 struct Looking {
     need: Need,
+    sockets: Sockets,
     /// Whether all engines had answered when it began.
     answered: bool,
 }
@@ -220,12 +207,20 @@ struct Guard {
     log: Log,
     table: Table,
     signals: Signals,
-    files: Files,
+    files: Arc<Files>,
+    sockets: Files,
+    reading: Job<Read>,
+    /// What was read and is yet to be taken up.
+    read: Option<Outcome<Read>>,
+    /// Reads the policies that were kept.
+    fallback: Job<Result<Policies, state::Error>>,
+    /// How long they are to be used.
+    until: &'static str,
     links: Links,
     engines: Engines,
     /// None where no engine is asked.
     serving: Option<Serving>,
-    look: Look,
+    look: Job<Result<Site, kernel::Error>>,
     /// The look at the host that is being taken.
     looking: Option<Looking>,
     view: View,
@@ -258,19 +253,30 @@ impl Guard {
             log.say(Level::Warning, &text);
         };
         let control = Control::open(&options.socket);
-        let control = control.map_err(|error| unheard(&options.socket.display(), error));
+        let control = control.map_err(|error| unheard(&untrusted::path(&options.socket), error));
         let exposition = Exposition::open(&options, log)?;
-        let published = match Published::open(&options.state) {
-            Ok(published) => published,
-            Err(error) => {
+        let state = options.state.clone();
+        let published = match within(STATE, move || Published::open(&state))? {
+            Some(Ok(published)) => published,
+            Some(Err(error)) => {
                 log.say(Level::Warning, &error.to_string());
+                Published::default()
+            }
+            None => {
+                let text = format!("{} does not answer", untrusted::path(&options.state));
+                log.say(Level::Warning, &text);
                 Published::default()
             }
         };
         let mut guard = Self {
             table,
             signals,
-            files: Files::open()?,
+            files: Arc::new(Files::open()?),
+            sockets: Files::open()?,
+            reading: Job::new("policies")?,
+            read: None,
+            fallback: Job::new("last-good")?,
+            until: "",
             links: Links::open()?,
             engines: Engines::follow(&options.engines)?,
             serving: if options.engines.is_nobody() {
@@ -278,7 +284,7 @@ impl Guard {
             } else {
                 Some(Serving::open()?)
             },
-            look: Look::open()?,
+            look: Job::new("host")?,
             looking: None,
             view: View::new(log),
             published,
@@ -316,12 +322,13 @@ impl Guard {
         // Rules that know what engines publish are better than those made without asking.
         if in_force && !guard.engines.complete() {
             guard.phase = Phase::Waiting;
-            guard.due.at(Need::Policies, now + PATIENCE);
+            guard.reading.at(now + PATIENCE);
             let text = "waiting until engines have answered: what is in force stays";
             log.say(Level::Info, text);
         } else {
-            guard.due.at(Need::Policies, now);
+            guard.reading.at(now);
         }
+        guard.watch_engines();
         Ok(guard)
     }
 
@@ -330,13 +337,17 @@ impl Guard {
             self.wait()?;
             let mut events = Vec::new();
             self.signals.drain(&mut events);
-            self.files.drain(&mut events)?;
+            if self.files.drain()? {
+                events.push(Event::Files);
+            }
+            if self.sockets.drain()? {
+                events.push(Event::EngineSocket);
+            }
             self.links.drain(&mut events)?;
             if let Some(monitor) = &mut self.table.monitor {
                 monitor.drain(&mut events)?;
             }
             self.engines.drain(&mut events);
-            self.look.drain(&mut events);
             if let Some(serving) = &self.serving {
                 serving.drain(&mut events);
             }
@@ -355,6 +366,8 @@ impl Guard {
                 }
                 self.take(event, now);
             }
+            self.read(now)?;
+            self.take_look(now)?;
             self.service.alive(now);
             let need = match self.looking {
                 None => self.due.take(now),
@@ -366,25 +379,22 @@ impl Guard {
                 Some(need) => self.work(need),
                 None => {}
             }
-            let looks_first = self.looks_first();
-            if let Some(exposition) = &mut self.exposition
-                && !looks_first
-            {
-                exposition.work(now, &self.record);
+            if let Some(exposition) = &mut self.exposition {
+                exposition.work(now, &self.record)?;
             }
         }
-    }
-
-    /// Whether the first look at the host is being taken, which goes before the first figures.
-    fn looks_first(&self) -> bool {
-        self.looking.is_some() && self.ruleset.is_none()
     }
 
     /// Waits until something has happened or is due.
     fn wait(&self) -> io::Result<()> {
         let mut descriptors = self.signals.pipes().to_vec();
-        descriptors.extend([self.files.as_fd(), self.links.as_fd(), self.engines.as_fd()]);
-        descriptors.push(self.look.as_fd());
+        descriptors.extend([self.files.as_fd(), self.sockets.as_fd(), self.links.as_fd()]);
+        descriptors.extend([
+            self.engines.as_fd(),
+            self.reading.as_fd(),
+            self.fallback.as_fd(),
+            self.look.as_fd(),
+        ]);
         descriptors.extend(self.serving.as_ref().map(AsFd::as_fd));
         descriptors.extend(self.table.monitor.as_ref().map(AsFd::as_fd));
         let descriptors = descriptors.into_iter().map(|fd| (fd, PollFlags::IN));
@@ -394,14 +404,21 @@ impl Guard {
             .map(|(descriptor, flags)| PollFd::from_borrowed_fd(descriptor, flags))
             .collect();
         let control = self.control.as_ref().and_then(Control::next);
-        let exposition = self.exposition.as_ref().filter(|_| !self.looks_first());
-        let exposition = exposition.and_then(Exposition::next);
+        let exposition = self.exposition.as_ref().and_then(Exposition::next);
         let due = match self.looking {
             None => self.due.next(),
             Some(_) if self.ruleset.is_some() => self.due.next_of_table(),
             Some(_) => None,
         };
-        let next = [due, self.service.next(), control, exposition];
+        let next = [
+            due,
+            self.reading.next(),
+            self.fallback.next(),
+            self.look.next(),
+            self.service.next(),
+            control,
+            exposition,
+        ];
         let next = next.into_iter().flatten().min();
         let wait = next.map(|next| next.saturating_duration_since(Instant::now()));
         let wait = wait.and_then(|wait| Timespec::try_from(wait).ok());
@@ -414,10 +431,10 @@ impl Guard {
     /// Notes what is to be done about an event.
     fn take(&mut self, event: Event, now: Instant) {
         match event {
-            Event::Files => self.due.at(Need::Policies, now + SETTLE_FILES),
+            Event::Files => self.reading.at(now + SETTLE_FILES),
             Event::EngineSocket => {
                 self.engines.wake();
-                self.watch();
+                self.watch_engines();
             }
             Event::Links { new } => {
                 self.host_changed(Need::Links, now + SETTLE_LINKS);
@@ -426,7 +443,6 @@ impl Guard {
                     self.stir();
                 }
             }
-            Event::Looked(found) => self.looked(*found),
             Event::Serving(Ok(())) => self.host_changed(Need::Host, now),
             Event::Serving(Err(error)) => {
                 let when = now + self.view.fail(&error);
@@ -452,7 +468,7 @@ impl Guard {
                     self.log.say(Level::Notice, &text);
                 }
                 if self.phase == Phase::Waiting && self.engines.complete() {
-                    self.due.at(Need::Policies, now);
+                    self.reading.at(now);
                 } else if changed {
                     self.host_changed(Need::Host, now);
                 }
@@ -497,7 +513,7 @@ impl Guard {
             }
         };
         self.engines.wake();
-        self.due.at(Need::Policies, when);
+        self.reading.at(when);
     }
 
     fn meddled(&mut self, meddler: Option<Meddler>, now: Instant) {
@@ -506,7 +522,7 @@ impl Guard {
             self.due.at(Need::Table, now + wait);
         } else if self.phase == Phase::Waiting {
             // Rules that know less are better than those that others have made.
-            self.due.at(Need::Policies, now + wait);
+            self.reading.at(now + wait);
         }
     }
 
@@ -515,7 +531,7 @@ impl Guard {
             Question::Status => {
                 let unanswered = self.engines.unanswered();
                 let unanswered: Vec<String> = unanswered.iter().map(ToString::to_string).collect();
-                let path = self.options.path.display().to_string();
+                let path = untrusted::path(&self.options.path);
                 self.record.document(&path, &unanswered).to_string()
             }
             Question::Reload => {
@@ -534,8 +550,10 @@ impl Guard {
         if self.phase == Phase::Waiting {
             self.phase = Phase::Starting;
         }
-        if need == Need::Policies {
-            self.read();
+        if need == Need::Policies
+            && let Some(read) = self.read.take()
+        {
+            self.take_up(read);
         }
         if self.wanted.is_none() || need == Need::Table && self.ruleset.is_some() {
             let done = self.install(need);
@@ -547,42 +565,58 @@ impl Guard {
 
     /// Has the host looked at for the policies that are wanted.
     fn look(&mut self, need: Need) {
-        let Some(wanted) = &self.wanted else {
-            return;
-        };
-        let answered = self.engines.have_answered();
-        let sockets = wanted.sockets(&self.options.engines);
-        if let Some(serving) = &self.serving {
-            serving.want(sockets != Sockets::None);
+        if let Some(wanted) = &self.wanted {
+            let sockets = wanted.sockets(&self.options.engines);
+            if let Some(serving) = &self.serving {
+                serving.want(sockets != Sockets::None);
+            }
+            let answered = self.engines.have_answered();
+            self.looking = Some(Looking {
+                need,
+                sockets,
+                answered,
+            });
+            self.look.at(Instant::now());
         }
-        self.look.ask(look::Question {
-            engines: self.engines.engines(),
-            unanswered: self.engines.unanswered(),
-            sockets,
-            former: match sockets {
-                Sockets::Served => self.published.former(answered).to_vec(),
-                _ => Vec::new(),
-            },
-        });
-        self.looking = Some(Looking { need, answered });
     }
 
-    /// Takes what was found of the host.
-    fn looked(&mut self, found: Result<Site, kernel::Error>) {
-        if let Some(Looking { need, answered }) = self.looking.take() {
-            let done = self.settle(need, found, answered);
-            self.done(need, done);
+    /// Begins to look at the host if it is to be looked at, and takes what was found.
+    fn take_look(&mut self, now: Instant) -> io::Result<()> {
+        match self.look.outcome(now) {
+            Some(Outcome::Done(found)) => {
+                if let Some(Looking { need, answered, .. }) = self.looking.take() {
+                    let done = self.settle(need, found, answered);
+                    self.done(need, done);
+                }
+            }
+            Some(Outcome::Late) => {
+                let text = "the look at this host takes longer than ten seconds: what is known of it stays";
+                self.log.say(Level::Warning, text);
+            }
+            None => {}
         }
+        let Some(Looking {
+            sockets, answered, ..
+        }) = self.looking
+        else {
+            return Ok(());
+        };
+        let (engines, published) = (&self.engines, &mut self.published);
+        self.look.begin(now, || {
+            let (engines, unanswered) = (engines.engines(), engines.unanswered());
+            let former = match sockets {
+                Sockets::Served => published.former(answered).to_vec(),
+                _ => Vec::new(),
+            };
+            Box::new(move || Site::with(engines, unanswered, sockets, &former))
+        })
     }
 
     /// Tells how it went; what has failed is due again later.
     fn done(&mut self, need: Need, done: Result<(), Error>) {
         let failed = done.is_err();
-        if let Err(error) = done
-            && self.fail(need, &error)
-        {
-            // With older policies, once the host was looked at for them.
-            return self.look(Need::Host);
+        if let Err(error) = done {
+            self.fail(need, &error);
         }
         if !failed && !self.is_refused() {
             self.retry.reset();
@@ -590,13 +624,16 @@ impl Guard {
                 self.log.say(Level::Notice, "it works again");
             }
         }
+        if let Some(exposition) = &mut self.exposition {
+            exposition.begin();
+        }
         let line = self.record.line();
         match self.phase {
             Phase::Running => service::status(&line),
             // Whoever waits for rules must not start without them.
             Phase::Starting | Phase::Waiting if failed => service::status(&line),
-            // What it was told to do is yet to be done.
-            Phase::Reloading if need != Need::Policies => service::status(&line),
+            // What it was told to do is yet to be done, or what is kept is yet to be read.
+            _ if need != Need::Policies || self.fallback.is_expected() => service::status(&line),
             Phase::Starting | Phase::Waiting | Phase::Reloading => {
                 self.phase = Phase::Running;
                 self.service.ready(&line);
@@ -605,8 +642,8 @@ impl Guard {
     }
 
     /// Tells of a failure. If nothing at all is in force because the kernel refuses what the files say,
-    /// it may take what it took before: says whether that is to be tried.
-    fn fail(&mut self, need: Need, error: &Error) -> bool {
+    /// it may take what it took before.
+    fn fail(&mut self, need: Need, error: &Error) {
         let wait = self.retry.next();
         let open = self.table.is_there().is_ok_and(|there| !there);
         let from_files = self.origin() == Some(Origin::Files);
@@ -619,9 +656,13 @@ impl Guard {
         let text = format!("{error}; {stays}, next try in {wait:?}");
         self.log.say(Level::Error, &text);
         self.record.failure = Some(log::one_line(&error.to_string()));
-        let again = if other { Need::Policies } else { need };
-        self.due.at(again, Instant::now() + wait);
-        other && self.last_good("until the kernel takes the files")
+        let again = Instant::now() + wait;
+        if other {
+            self.reading.at(again);
+            self.fall_back("until the kernel takes the files");
+        } else {
+            self.due.at(need, again);
+        }
     }
 
     fn origin(&self) -> Option<Origin> {
@@ -661,7 +702,7 @@ impl Guard {
         let Some(ruleset) = &self.ruleset else {
             return Ok(());
         };
-        let path = self.options.path.display().to_string();
+        let path = untrusted::path(&self.options.path);
         let stamp = || stamp(&path);
         let (change, again) = self.table.install(ruleset, stamp, need == Need::Table)?;
         if let Some(wait) = again {
@@ -695,83 +736,6 @@ impl Guard {
         Ok(())
     }
 
-    /// Reads the policies; wrong ones change nothing.
-    fn read(&mut self) {
-        let mut complete = false;
-        for _ in 0..READS {
-            let read = Policies::read(Sources::new(), &self.options.path);
-            let read = read.and_then(Policies::test);
-            let mistakes = match read {
-                Ok((policies, _)) => {
-                    self.good(policies);
-                    Mistakes::default()
-                }
-                Err(wrong) => log::mistakes(&wrong),
-            };
-            self.wrong(mistakes);
-            // What was changed before it was watched nobody has told.
-            complete = !self.watch();
-            if complete {
-                break;
-            }
-        }
-        if !complete {
-            self.due.at(Need::Policies, Instant::now() + RECHECK);
-        }
-        if self.wanted.is_none() && self.phase != Phase::Running {
-            self.last_good("until the files are right");
-        }
-    }
-
-    fn good(&mut self, policies: Policies) {
-        let wanted = Wanted::new(policies, Origin::Files);
-        let known = self.wanted.as_ref();
-        if known.is_none_or(|known| known.digest != wanted.digest) {
-            for line in log::warnings(&wanted.policies).lines() {
-                self.log.say(Level::Warning, line);
-            }
-        }
-        self.wanted = Some(wanted);
-    }
-
-    /// Tells mistakes that were not told before; none if nothing is wrong.
-    fn wrong(&mut self, mistakes: Mistakes) {
-        let is_right = mistakes.count() == 0;
-        if !is_right {
-            self.due.at(Need::Policies, Instant::now() + RECHECK);
-        }
-        if mistakes == self.record.mistakes {
-            return;
-        }
-        for mistake in mistakes.lines() {
-            self.log.say(Level::Error, mistake);
-        }
-        let text = if is_right {
-            "the policies are right again"
-        } else {
-            self.record.rejected += 1;
-            "the policies are wrong and change nothing: what is in force stays"
-        };
-        self.log.say(Level::Notice, text);
-        self.record.mistakes = mistakes;
-    }
-
-    /// Wants what was kept instead, for a while; says whether there is any.
-    fn last_good(&mut self, until: &str) -> bool {
-        match state::read(&self.options.state) {
-            Ok(policies) => {
-                self.wanted = Some(Wanted::new(policies, Origin::State));
-                self.ruleset = None;
-                let text = format!("the last good policies are used {until}");
-                self.log.say(Level::Warning, &text);
-                return true;
-            }
-            Err(state::Error::Missing(_)) => {}
-            Err(error) => self.log.say(Level::Error, &error.to_string()),
-        }
-        false
-    }
-
     /// Has the policies that are in force now kept, if others are.
     fn keep(&mut self, answered: bool) {
         if let Some(ruleset) = &self.ruleset
@@ -788,21 +752,26 @@ impl Guard {
         }
     }
 
-    /// Watches all that matters now; says whether any of it was not watched before, or cannot be.
-    fn watch(&mut self) -> bool {
-        let wanted = self.wanted.as_ref();
-        let sources = wanted.map(|wanted| &wanted.policies.sources);
-        let mut places = files::policy_places(&self.options.path, sources);
-        for address in self.engines.addresses() {
-            files::add_engine(&mut places, address);
+    /// Watches where the engines' sockets are, or would be.
+    fn watch_engines(&self) {
+        for _ in 0..READS {
+            let mut places = files::Places::new();
+            for address in self.engines.addresses() {
+                files::add_engine(&mut places, address);
+            }
+            if !self.sockets.watch(&places) {
+                break;
+            }
         }
-        self.files.watch(&places)
     }
 }
 
 /// Who put the table there, kept as its comment.
 fn stamp(path: &str) -> String {
-    let path = path.replace(|c: char| c == '"' || is_deceptive(c), "?");
+    let path = path.replace(
+        |c: char| matches!(c, '"' | '\\') || untrusted::is_deceptive(c),
+        "?",
+    );
     let now = record::now();
     let mut stamp = format!(
         "dfw {} at {now} from {path} (guard)",

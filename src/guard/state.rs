@@ -4,19 +4,22 @@
 //! A file each: a line with a digest, and behind it JSON. It is written beside the former one and
 //! takes its place whole.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder};
 use std::hash::{Hash, Hasher};
-use std::io::{self, Write};
+use std::io;
 use std::net::IpAddr;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use siphasher::sip128::{Hasher128, SipHasher13};
 use thiserror::Error;
 
+use crate::file::{self, Accept, Limit};
 use crate::host::engine::{PortRange, Transport};
 use crate::policies::Policies;
 use crate::source::Sources;
+use crate::untrusted;
 
 /// A file in the state folder.
 struct Kept {
@@ -38,10 +41,10 @@ const PORTS: Kept = Kept {
 #[derive(Debug, Error)]
 pub(super) enum Error {
     /// There is none.
-    #[error("{} does not exist", .0.display())]
+    #[error("{} does not exist", untrusted::path(.0))]
     Missing(PathBuf),
     /// It cannot be read or written.
-    #[error("{}: {error}", path.display())]
+    #[error("{}: {error}", untrusted::path(path))]
     Io {
         /// The file.
         path: PathBuf,
@@ -49,10 +52,10 @@ pub(super) enum Error {
         error: io::Error,
     },
     /// It is not what was written.
-    #[error("{} is damaged: it is ignored", .0.display())]
+    #[error("{} is damaged: it is ignored", untrusted::path(.0))]
     Damaged(PathBuf),
     /// It is whole, and is not a valid policy any more.
-    #[error("{} is not valid for this version of dfw: it is ignored", .0.display())]
+    #[error("{} is not valid for this version of dfw: it is ignored", untrusted::path(.0))]
     Invalid(PathBuf),
 }
 
@@ -126,6 +129,44 @@ pub(super) fn read_ports(folder: &Path) -> Result<Vec<PortRange>, Error> {
 /// The address, the protocol, the first and the last port.
 type Port<'a> = (Option<IpAddr>, &'a str, u16, u16);
 
+/// Makes the folder if there is none, for nobody but its owner. One that is there is closed to others if
+/// it is this process's, and nothing but what guard keeps is in it.
+pub(super) fn prepare(folder: &Path) -> io::Result<()> {
+    match DirBuilder::new().recursive(true).mode(0o700).create(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    let is = fs::metadata(folder)?;
+    let open = is.mode() & 0o077 != 0;
+    if open && is.uid() == rustix::process::geteuid().as_raw() && holds_nothing_else(folder)? {
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
+    }
+    Ok(())
+}
+
+/// Whether all files in the folder are guard's: somebody may have named `/var/lib`, or `/tmp`.
+fn holds_nothing_else(folder: &Path) -> io::Result<bool> {
+    let ours = |name: &[u8]| {
+        [POLICY, PORTS].iter().any(|kept| {
+            let beside = [b".", kept.name.as_bytes(), b"."].concat();
+            name == kept.name.as_bytes() || name.starts_with(&beside)
+        })
+    };
+    for entry in fs::read_dir(folder)? {
+        if !ours(entry?.file_name().as_encoded_bytes()) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Takes away what a guard that crashed has left there.
+pub(super) fn sweep(folder: &Path) {
+    for kept in [POLICY, PORTS] {
+        file::sweep(&kept.path(folder));
+    }
+}
+
 impl Kept {
     fn path(&self, folder: &Path) -> PathBuf {
         folder.join(self.name)
@@ -138,25 +179,19 @@ impl Kept {
             error,
         };
         let body = serde_json::to_vec(what).map_err(|error| failed(error.into()))?;
-        let new = folder.join(format!("{}.new", self.name));
-        let written = fs::create_dir_all(folder).and_then(|()| {
-            let mut file = File::create(&new)?;
-            writeln!(file, "{}{:032x}", self.magic, digest_of(&body))?;
-            file.write_all(&body)?;
-            file.sync_all()?;
-            fs::rename(&new, &to)?;
-            File::open(folder)?.sync_all()
-        });
-        if written.is_err() {
-            // Half a file is of no use, and takes room that is scarce.
-            let _ = fs::remove_file(&new);
+        let mut bytes = format!("{}{:032x}\n", self.magic, digest_of(&body)).into_bytes();
+        bytes.extend(body);
+        if u64::try_from(bytes.len()).is_ok_and(|length| length > Limit::STATE.bytes()) {
+            return Err(failed(Limit::STATE.exceeded()));
         }
-        written.map_err(failed)
+        prepare(folder)
+            .and_then(|()| file::replace(&to, 0o600, &bytes))
+            .map_err(failed)
     }
 
     fn bytes(&self, folder: &Path) -> Result<Vec<u8>, Error> {
         let path = self.path(folder);
-        fs::read(&path).map_err(|error| match error.kind() {
+        file::read(&path, Accept::Regular, Limit::STATE).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => Error::Missing(path),
             _ => Error::Io { path, error },
         })
@@ -212,6 +247,23 @@ mod tests {
             format!("{:?}", policies.policy)
         );
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
+        assert_eq!((mode(&folder), mode(&POLICY.path(&folder))), (0o700, 0o600));
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_folder_of_others_is_left_as_it_is() {
+        let folder = folder("others");
+        fs::create_dir(&folder).unwrap();
+        let mode = || fs::metadata(&folder).unwrap().mode() & 0o777;
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::write(folder.join("database"), "").unwrap();
+        prepare(&folder).unwrap();
+        assert_eq!(mode(), 0o755);
+        fs::remove_file(folder.join("database")).unwrap();
+        write_ports(&folder, &[]).unwrap();
+        assert_eq!(mode(), 0o700);
         fs::remove_dir_all(&folder).unwrap();
     }
 

@@ -10,11 +10,11 @@ use anstyle::{AnsiColor, Style};
 use rustix::termios::tcgetwinsize;
 use serde_json::Value;
 
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Severity};
 use crate::source::Sources;
 use crate::untrusted::{clean_to, is_deceptive};
 
-use super::diagnostic::render_within;
+use super::diagnostic::{render_within, to_json};
 use super::table::align;
 
 /// The two streams of the program.
@@ -25,6 +25,24 @@ pub struct Terminal {
     colour_err: bool,
     width_out: Option<usize>,
     width_err: Option<usize>,
+    readers: Readers,
+}
+
+/// Who reads what is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Readers {
+    /// The user who called the program.
+    Caller,
+    /// Users who may read the journal.
+    Journal,
+}
+
+/// Whether this stream goes to the journal, as systemd says it in `JOURNAL_STREAM` (`systemd.exec(5)`): it
+/// is read by others than root.
+fn is_journal(stream: impl std::os::fd::AsFd) -> bool {
+    let told = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+    let stat = rustix::fs::fstat(stream);
+    stat.is_ok_and(|stat| told == format!("{}:{}", stat.st_dev, stat.st_ino))
 }
 
 /// How wide the terminal behind a stream is: as `COLUMNS` says, or else as itself says. `None`
@@ -73,7 +91,19 @@ impl Terminal {
             colour_err: colour.unwrap_or_else(|| auto(AutoStream::choice(&io::stderr()))),
             width_out: width(&io::stdout()),
             width_err: width(&io::stderr()),
+            readers: if is_journal(io::stdout()) || is_journal(io::stderr()) {
+                Readers::Journal
+            } else {
+                Readers::Caller
+            },
         }
+    }
+
+    /// Whether others than the caller read what is said: then no text of a file is shown that they may not
+    /// read.
+    #[must_use]
+    pub fn is_public(self) -> bool {
+        self.readers == Readers::Journal
     }
 
     /// Gives the answer: as JSON if asked for, else as text.
@@ -123,14 +153,37 @@ impl Terminal {
         }
     }
 
-    /// Shows a diagnostic.
+    /// Shows a diagnostic; without a word of the file where the journal reads it.
     pub fn diagnostic(self, diagnostic: &Diagnostic, sources: &Sources) {
+        if let (true, Some(label)) = (self.is_public(), &diagnostic.primary) {
+            let (line, column) = sources.line_column(&label.span);
+            let (name, text) = (sources.name(label.span.file), diagnostic.public());
+            let (tone, word) = match diagnostic.severity {
+                Severity::Error => (Tone::Bad, "error"),
+                Severity::Warning => (Tone::Warning, "warning"),
+            };
+            self.say(tone, word, &format!("{name}:{line}:{column}: {text}"));
+            return;
+        }
         self.explain(&render_within(
             diagnostic,
             sources,
             self.colour_err,
             self.width_err,
         ));
+    }
+
+    /// The diagnostic as JSON; without a word of the file where the journal reads it.
+    #[must_use]
+    pub fn to_json(self, diagnostic: &Diagnostic, sources: &Sources) -> Value {
+        if self.is_public() && diagnostic.primary.is_some() {
+            let mut public = diagnostic.clone();
+            public.message = diagnostic.public();
+            public.notes.clear();
+            public.help.clear();
+            return to_json(&public, sources);
+        }
+        to_json(diagnostic, sources)
     }
 
     /// An empty line between diagnostics.

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::Mistake;
 use super::address::Entry;
 use crate::diagnostic::quoted;
+use crate::source::is_url;
 
 /// What an entry may look like, for `help:` lines.
 const FORMS: &str = "write an address (203.0.113.7), a network (203.0.113.0/24) or a range \
@@ -303,6 +304,18 @@ fn explain(text: &str) -> Mistake {
         let message = "an address is missing".to_owned();
         return Mistake::new("address", message, "nothing here").help(FORMS);
     }
+    if let Some(meant) = range(text) {
+        return error("range", "not how a range is written")
+            .help(format!("a range is written {}", quoted(&meant)));
+    }
+    if is_url(text) {
+        return error("url", "dfw fetches nothing").help(
+            "fetch it by a timer of your own into a file, and write `{file: PATH}` for that",
+        );
+    }
+    if text.starts_with("//") || text.contains(" //") || text.starts_with("/*") {
+        return error("address", "a comment?").help("comments begin with `#`");
+    }
     if text.contains(';') {
         return error("address", "an address and something else")
             .help("comments begin with `#`, not with `;`");
@@ -341,12 +354,22 @@ fn explain(text: &str) -> Mistake {
     {
         return explain_v4(&parts, error);
     }
-    if text.contains("://") || (!text.contains(':') && text.contains(char::is_alphabetic)) {
+    if !text.contains(':') && text.contains(char::is_alphabetic) {
         return error("host-name", "not an address")
             .help("dfw never looks names up: what a name means may change, or be changed by others")
             .help(FORMS);
     }
     error("address", "not an address").help(FORMS)
+}
+
+/// The range that a text is in another spelling: `A - B`, `A–B`, `A..B`, `A to B`, `A,B` is not.
+fn range(text: &str) -> Option<String> {
+    ["-", "\u{2013}", "\u{2014}", "\u{2212}", "..", " to "]
+        .iter()
+        .filter_map(|between| text.split_once(between))
+        .map(|(first, last)| (first.trim(), last.trim()))
+        .find(|(first, last)| first.parse::<IpAddr>().is_ok() && last.parse::<IpAddr>().is_ok())
+        .map(|(first, last)| format!("{first}-{last}"))
 }
 
 /// Says what is wrong with numbers between dots.
@@ -432,7 +455,12 @@ mod tests {
             ("[2001:db8::1]:80", "address-port"),
             ("[2001:db8::1]", "address"),
             ("example.org", "host-name"),
-            ("https://example.org", "host-name"),
+            ("https://example.org", "url"),
+            ("10.0.0.1 - 10.0.0.9", "range"),
+            ("10.0.0.1\u{2013}10.0.0.9", "range"),
+            ("2001:db8::1..2001:db8::9", "range"),
+            ("// office", "address"),
+            ("10.0.0.1 // office", "address"),
             ("010.0.0.1", "leading-zero"),
             ("10.0.0", "address"),
             ("10.0.0.256", "address"),
@@ -458,6 +486,14 @@ mod tests {
         assert!(help("::ffff:10.0.0.1").contains("`10.0.0.1`"));
         assert!(help("10.0.0.0/255.0.0.0").contains("`10.0.0.0/8`"));
         assert!(help("010.0.0.1").contains("`10.0.0.1`"));
+        for range in [
+            "10.0.0.1 - 10.0.0.9",
+            "10.0.0.1 to 10.0.0.9",
+            "10.0.0.1 \u{2014}10.0.0.9",
+        ] {
+            assert_eq!(help(range), "a range is written `10.0.0.1-10.0.0.9`");
+        }
+        assert!(help("10.0.0.1 // office").contains("`#`"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `tests:`: what must be allowed and what refused, checked before a policy is applied.
 
 use super::entry::parse_address;
-use super::selection::RESERVED;
+use super::selection::WORDS;
 use super::syntax::{Member, Node, Value};
 use super::validate::{Reader, is_missing};
 use super::{Expectation, From, PortKey};
@@ -87,7 +87,7 @@ impl Reader<'_> {
     fn read_from(&mut self, node: &Node) -> Option<From> {
         let Some(text) = node.text() else {
             let message = "`from` is one address, or `containers`";
-            self.wrong_value(node, message, &RESERVED[1..]);
+            self.wrong_value(node, message, &WORDS[1..]);
             return None;
         };
         if text == "containers" {

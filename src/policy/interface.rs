@@ -56,6 +56,27 @@ pub(super) fn parse_pattern(text: &str) -> Result<InterfacePattern, Mistake> {
 
 /// The rules of `dev_valid_name` in the Linux kernel.
 fn check(text: &str) -> Result<(), Mistake> {
+    let wrong = |label, help: &str| {
+        let message = format!("{} is not the name of an interface", quoted(text));
+        Err(Mistake::new("interface", message, label).help(help))
+    };
+    // The kernel takes these, and nobody means them.
+    if text.contains([',', ';']) {
+        return wrong("more than one name?", "write a list: `[eth0, eth1]`");
+    }
+    if text.contains('!') {
+        return wrong(
+            "nothing is negated here",
+            "write the interfaces through which the port may be reached",
+        );
+    }
+    let words = ["all", "any", "anywhere", "every", "everything", "none"];
+    if words.iter().any(|word| text.eq_ignore_ascii_case(word)) {
+        return wrong(
+            "a word, not a name",
+            "leave the line out if it is to hold for every interface",
+        );
+    }
     let label = if text.is_empty() {
         "the name is empty"
     } else if text.len() > LONGEST {
@@ -91,6 +112,13 @@ mod tests {
             "a:1",
             "a b",
             "a\u{85}",
+            "eth0,eth1",
+            "eth0;eth1",
+            "!eth0",
+            "eth0!",
+            "any",
+            "ALL",
+            "none",
             "0123456789abcdef",
             "eth*",
             "eth+",
@@ -115,6 +143,10 @@ mod tests {
             "0123456789abcde*",
             "a b*",
             "a/*",
+            "br-*,docker0",
+            "docker0,br-*",
+            "!br-*",
+            "all",
         ] {
             assert_eq!(parse_pattern(bad).unwrap_err().slug, "interface", "{bad}");
         }

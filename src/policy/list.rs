@@ -6,13 +6,15 @@ use memchr::memchr_iter;
 
 use super::address::{AddressSet, Unmerged};
 use super::entry::{parse_entry, parse_fast};
+use super::format::recognise;
+use super::mistake::SHOWN;
 use crate::diagnostic::Diagnostic;
 use crate::source::{FileId, Span};
 
-/// How many lines of one list are shown when they are wrong: a list in another format is wrong in
-/// every line.
-const SHOWN: usize = 20;
+/// The first wrong line that is only counted.
 const NEXT: usize = SHOWN + 1;
+/// How many wrong lines are enough: the owner of a list could have dfw look at millions.
+const ENOUGH: usize = 10_000;
 
 /// Reads the list that `text` is, and adds what is wrong with it to `report`.
 ///
@@ -23,11 +25,13 @@ pub(super) fn parse(file: FileId, text: &str, report: &mut Vec<Diagnostic>) -> A
     let mut next = None;
     let mut advised = BTreeSet::new();
     let mut start = 0;
+    let mut first = true;
     for end in memchr_iter(b'\n', text.as_bytes()).chain([text.len()]) {
         let line_start = std::mem::replace(&mut start, end + 1);
         let line = &text[line_start..end];
         if let Some(entry) = parse_fast(line.as_bytes()) {
             set.push(entry);
+            first = false;
             continue;
         }
         let entry = line.split_once('#').map_or(line, |(entry, _)| entry);
@@ -35,12 +39,22 @@ pub(super) fn parse(file: FileId, text: &str, report: &mut Vec<Diagnostic>) -> A
         if trimmed.is_empty() {
             continue;
         }
+        let is_first = std::mem::take(&mut first);
         match parse_entry(trimmed) {
             Ok(entry) => set.push(entry),
             Err(mistake) => {
                 wrong += 1;
                 let at = line_start + (entry.len() - entry.trim_start().len());
                 let span = Span::new(file, at, at + trimmed.len());
+                if is_first && let Some(format) = recognise(trimmed) {
+                    let message = format!("this list is {}", format.what);
+                    report.push(
+                        Diagnostic::error("list-format", message)
+                            .at(span, "not an address, a network or a range")
+                            .help(format.help),
+                    );
+                    return AddressSet::default();
+                }
                 match wrong {
                     ..=SHOWN => {
                         let mut error = mistake.at(span);
@@ -51,6 +65,7 @@ pub(super) fn parse(file: FileId, text: &str, report: &mut Vec<Diagnostic>) -> A
                         report.push(error);
                     }
                     NEXT => next = Some(span),
+                    ENOUGH => break,
                     _ => {}
                 }
             }
@@ -63,10 +78,12 @@ pub(super) fn parse(file: FileId, text: &str, report: &mut Vec<Diagnostic>) -> A
         } else {
             "lines of this list are"
         };
+        let least = if wrong == ENOUGH { "at least " } else { "" };
         report.push(
-            Diagnostic::error("list", format!("{more} more {what} wrong"))
+            Diagnostic::error("list", format!("{least}{more} more {what} wrong"))
                 .at(span, "this and what follows")
-                .help("a list has one address, network or range a line; comments begin with `#`"),
+                .help("a list has one address, network or range a line; comments begin with `#`")
+                .and_more(more - 1),
         );
     }
     set.merge()
@@ -108,5 +125,9 @@ mod tests {
         let (_, report) = read(&"nonsense\n".repeat(25));
         assert_eq!(report.len(), SHOWN + 1);
         assert_eq!(report[SHOWN].message, "5 more lines of this list are wrong");
+        assert_eq!(report[SHOWN].more, 4);
+        let (_, report) = read(&"nonsense\n".repeat(1_000_000));
+        let message = "at least 9980 more lines of this list are wrong";
+        assert_eq!(report[SHOWN].message, message);
     }
 }

@@ -1,9 +1,11 @@
 //! What is wrong with one text, wherever it stands.
 
+use std::collections::BTreeMap;
+
 use thiserror::Error;
 
 use crate::diagnostic::Diagnostic;
-use crate::source::Span;
+use crate::source::{FileId, Span};
 
 /// Why a text is not an address, a port or a name: a [`Diagnostic`] without a place, for texts
 /// that come from elsewhere, such as the command line.
@@ -41,4 +43,37 @@ impl Mistake {
         diagnostic.help = self.help;
         diagnostic
     }
+}
+
+/// How many diagnostics of one kind are shown of one file: a program that writes policies makes the same
+/// mistake everywhere.
+pub(super) const SHOWN: usize = 20;
+
+/// The same without what is beyond [`SHOWN`] of its kind in its file; the last that is shown counts the
+/// others.
+pub(super) fn summarise(report: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    let mut seen: BTreeMap<(Option<FileId>, &str), usize> = BTreeMap::new();
+    let mut kept: Vec<Diagnostic> = Vec::new();
+    let mut last: BTreeMap<(Option<FileId>, &str), usize> = BTreeMap::new();
+    for diagnostic in report {
+        let file = diagnostic.primary.as_ref().map(|label| label.span.file);
+        let kind = (file, diagnostic.slug);
+        let seen = seen.entry(kind).or_default();
+        *seen += 1;
+        if *seen <= SHOWN {
+            last.insert(kind, kept.len());
+            kept.push(diagnostic);
+        } else if let Some(shown) = last.get(&kind).and_then(|at| kept.get_mut(*at)) {
+            shown.more += 1 + diagnostic.more;
+        }
+    }
+    for diagnostic in &mut kept {
+        // A list counts its own.
+        if diagnostic.more > 0 && diagnostic.slug != "list" {
+            let more = diagnostic.more;
+            let note = format!("{more} more like this in this file are not shown");
+            diagnostic.notes.push(note);
+        }
+    }
+    kept
 }

@@ -9,10 +9,12 @@ mod colon;
 mod display;
 mod entry;
 mod expectation;
+mod format;
 mod interface;
 mod list;
 mod mistake;
 mod port;
+mod reserved;
 mod schema;
 mod selection;
 mod settings;
@@ -28,7 +30,7 @@ use crate::source::Span;
 use address::AddressSet;
 pub use mistake::Mistake;
 pub use schema::schema;
-pub use validate::{read, read_text};
+pub use validate::{neglected, read, read_text};
 
 /// Everything that one policy directory says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,7 +58,8 @@ pub enum DefaultAction {
     Allow,
 }
 
-/// The name of a list of sources: `[A-Za-z][A-Za-z0-9_-]*`, at most 64 bytes, not reserved.
+/// The name of a list of sources: `[A-Za-z][A-Za-z0-9_-]*`, at most 64 bytes, not a reserved word such as
+/// `any` or `deny`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SourceName(pub(crate) String);
 

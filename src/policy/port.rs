@@ -92,11 +92,22 @@ fn split_address<'a>(text: &str, place: &'a str) -> Result<(Option<IpAddr>, &'a 
     if is_ports(host_ports) && is_ports(ports) {
         let keeps = parse_host_address(host_address).is_ok();
         let meant = if keeps { before } else { host_ports };
-        return Err(
-            mistake("port-mapping", text, "host port and container port").help(format!(
-                "dfw speaks of the host's port only: write `{meant}`"
-            )),
+        let protocol = text.strip_prefix(place).unwrap_or_default();
+        let numbers = (host_ports.parse::<u16>(), ports.parse::<u16>());
+        let error = mistake(
+            "port-mapping",
+            text,
+            "host port and container port, or a range?",
         );
+        let error = match numbers {
+            (Ok(first), Ok(last)) if first < last => {
+                error.help(format!("a range is written `{meant}-{last}{protocol}`"))
+            }
+            _ => error,
+        };
+        return Err(error.help(format!(
+            "dfw speaks of the host's port only: for that of `-p` write `{meant}{protocol}`"
+        )));
     }
     Ok((Some(parse_host_address(before)?), ports))
 }
@@ -138,6 +149,28 @@ fn parse_host_address(text: &str) -> Result<IpAddr, Mistake> {
 }
 
 fn parse_ports(text: &str, ports: &str) -> Result<(u16, u16), Mistake> {
+    // `8000 - 8010`, `8000..8010`, `8000–8010`, `8000,8010`.
+    let numbers: Vec<&str> = ports
+        .split(|c: char| !c.is_ascii_digit())
+        .filter(|part| !part.is_empty())
+        .collect();
+    if let [first, last] = numbers[..]
+        && !ports.contains(',')
+        && ports != format!("{first}-{last}")
+        && ports.starts_with(first)
+        && ports.ends_with(last)
+        && ports.bytes().all(|b| !b.is_ascii_alphabetic())
+        && first.parse::<u16>().is_ok()
+        && last.parse::<u16>().is_ok()
+    {
+        let meant = text.replacen(ports, &format!("{first}-{last}"), 1);
+        return Err(mistake("port", text, "not a range")
+            .help(format!("a range is written {}", quoted(&meant))));
+    }
+    if ports.contains(',') {
+        return Err(mistake("port", text, "more than one port?")
+            .help("write a line for each port, or a range: `8000-8010`"));
+    }
     // `80` is short for `80-80`.
     let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
     let (first, last) = (parse_port(text, first)?, parse_port(text, last)?);
@@ -246,6 +279,8 @@ impl Reader<'_> {
             "allow" => policy.allow = self.read_selection(&line.value, "`allow`", &line.key_span),
             "except" => {
                 policy.except = self.read_selection(&line.value, "`except`", &line.key_span);
+                self.except_names
+                    .push((line.value.span.clone(), policy.except.named.clone()));
                 if policy.except.any {
                     self.report.push(
                         Diagnostic::error("except-any", "`except: any` would refuse everybody")
@@ -375,6 +410,28 @@ mod tests {
     }
 
     #[test]
+    fn a_range_in_another_spelling_is_written_right() {
+        for (text, meant) in [
+            ("8000:8010/udp", "a range is written `8000-8010/udp`"),
+            (
+                "203.0.113.10:8000:8010",
+                "a range is written `203.0.113.10:8000-8010`",
+            ),
+            ("8000 - 8010/udp", "a range is written `8000-8010/udp`"),
+            ("8000..8010", "a range is written `8000-8010`"),
+        ] {
+            let mistake = text.parse::<PortKey>().unwrap_err();
+            assert_eq!(mistake.help[0], meant);
+        }
+        // Here it can only be Docker's.
+        let mistake = "8080:80/udp".parse::<PortKey>().unwrap_err();
+        assert_eq!(
+            mistake.help,
+            ["dfw speaks of the host's port only: for that of `-p` write `8080/udp`"]
+        );
+    }
+
+    #[test]
     fn each_mistake_has_its_own_name() {
         let mistakes = [
             ("0", "port"),
@@ -385,6 +442,11 @@ mod tests {
             ("0x50", "port"),
             ("-80", "port"),
             ("80-", "port"),
+            ("80 - 90", "port"),
+            ("80\u{2013}90", "port"),
+            ("80..90/udp", "port"),
+            ("80,90", "port"),
+            ("8000:8010/udp", "port-mapping"),
             ("8a", "port"),
             ("", "port"),
             ("/tcp", "port"),

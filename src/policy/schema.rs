@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 use super::expectation;
 use super::port::LONG_FORM;
-use super::selection::{LONGEST_NAME, RESERVED};
+use super::reserved;
+use super::selection::LONGEST_NAME;
 use super::settings::{self, PRIORITIES};
 use super::validate;
 
@@ -23,7 +24,8 @@ const ABOUT: &str = "A policy of dfw: who may reach which published port of this
 const OCTET: &str = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])";
 const PORT: &str =
     "(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3})";
-const NO_INTERFACE: &[&str] = &[".", ".."];
+/// Names that no interface has, or that nobody means as one.
+const NO_INTERFACE: &str = r"^(\.\.?|[Aa][Ll][Ll]|[Aa][Nn][Yy]([Ww][Hh][Ee][Rr][Ee])?|[Nn][Oo][Nn][Ee]|[Ee][Vv][Ee][Rr][Yy]([Tt][Hh][Ii][Nn][Gg])?)$";
 const NAME: &str = "[A-Za-z][A-Za-z0-9_-]*";
 
 /// An address of either family. How many groups IPv6 has, the reader counts.
@@ -55,13 +57,13 @@ fn members(keys: &[&str], schema: impl Fn(&str) -> Value) -> Value {
 }
 
 /// A text of this pattern, or a list of them; but none of those that have a meaning of their own.
-fn one_or_many(pattern: &str, not: &[&str], description: &str) -> Value {
+fn one_or_many(pattern: &str, not: &Value, description: &str) -> Value {
     json!({
         "description": description,
         "type": ["string", "array"],
         "pattern": pattern,
-        "not": {"enum": not},
-        "items": {"type": "string", "pattern": pattern, "not": {"enum": not}},
+        "not": not,
+        "items": {"type": "string", "pattern": pattern, "not": not},
     })
 }
 
@@ -115,7 +117,7 @@ fn sources() -> Value {
         "description": "Named lists of addresses, usable in every file of the directory.",
         "type": ["object", "null"],
         "additionalProperties": false,
-        "propertyNames": {"not": {"enum": RESERVED}},
+        "propertyNames": {"not": {"pattern": reserved::pattern(true)}},
         "patternProperties": {
             names: {
                 "description": "An address, a network (203.0.113.0/24), a range \
@@ -131,6 +133,7 @@ fn sources() -> Value {
                                         comments behind `#`. Relative to the folder of this file.",
                         "type": "string",
                         "minLength": 1,
+                        "not": {"pattern": "://"},
                     },
                 },
             },
@@ -140,6 +143,7 @@ fn sources() -> Value {
 
 fn ports() -> Value {
     let selection = format!("^({NAME}|{})$", entry());
+    let no_source = json!({"type": "string", "pattern": reserved::pattern(false)});
     json!({
         "description": "Who may reach which port of this host. A key is \
                         [ADDR:]PORT[-PORT][/tcp|udp|sctp], as on the left of docker's `-p`.",
@@ -151,28 +155,40 @@ fn ports() -> Value {
                                 `containers`, a list of such, `[]` for nobody; or the long form.",
                 "type": ["string", "array", "object"],
                 "pattern": selection,
-                "items": {"type": "string", "pattern": selection},
+                "not": no_source,
+                "items": {"type": "string", "pattern": selection, "not": no_source},
                 "required": ["allow"],
                 "additionalProperties": false,
-                "properties": members(&LONG_FORM, |key| port_line(key, &selection)),
+                "properties": members(&LONG_FORM, |key| port_line(key, &selection, &no_source)),
             },
         },
     })
 }
 
-fn port_line(key: &str, selection: &str) -> Value {
+fn port_line(key: &str, selection: &str, no_source: &Value) -> Value {
     match key {
         "allow" => one_or_many(
             selection,
-            &["*"],
+            no_source,
             "Who may. `[]` is nobody, `any` everybody.",
         ),
-        "except" => one_or_many(selection, &["any"], "Who may not, although allowed."),
+        "except" => {
+            // `any` would refuse everybody, and an empty list nobody.
+            let not =
+                json!({"type": "string", "pattern": format!("^any$|{}", reserved::pattern(false))});
+            let mut schema = one_or_many(selection, &not, "Who may not, although allowed.");
+            schema["minItems"] = json!(1);
+            schema
+        }
         "interface" => {
-            let pattern = r#"^[^\s/:"\\*]{0,14}[^\s/:"\\*+]$"#;
+            let pattern = r#"^[^\s/:"\\*,;!]{0,14}[^\s/:"\\*,;!+]$"#;
             let description =
                 "Allowed only if the packet comes in here: exact names of interfaces.";
-            let mut schema = one_or_many(pattern, NO_INTERFACE, description);
+            let mut schema = one_or_many(
+                pattern,
+                &json!({"type": "string", "pattern": NO_INTERFACE}),
+                description,
+            );
             schema["minItems"] = json!(1);
             schema
         }
@@ -191,7 +207,7 @@ fn port_line(key: &str, selection: &str) -> Value {
 }
 
 fn setting(key: &str) -> Value {
-    let pattern = r#"^([^\s/:"\\*]{1,14}\*|[^\s/:"\\*]{1,15})$"#;
+    let pattern = r#"^([^\s/:"\\*,;!]{1,14}\*|[^\s/:"\\*,;!]{1,15})$"#;
     match key {
         "connection-mark" => json!({
             "description": "Whether dfw marks connections that a port lets through (`ct mark`) and \
@@ -201,12 +217,12 @@ fn setting(key: &str) -> Value {
         }),
         "container-interfaces" => one_or_many(
             pattern,
-            NO_INTERFACE,
+            &json!({"type": "string", "pattern": NO_INTERFACE}),
             "Where containers are: names of interfaces, or their beginnings with `*` behind.",
         ),
         "foreign-interfaces" => one_or_many(
             pattern,
-            NO_INTERFACE,
+            &json!({"type": "string", "pattern": NO_INTERFACE}),
             "Bridges of others (libvirt, LXD, Kubernetes), whose traffic is left alone.",
         ),
         "log" => json!({

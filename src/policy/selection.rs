@@ -1,20 +1,22 @@
 //! Sources: the named lists, and the choices of them that ports make.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::address::{AddressSet, Unmerged, parse_entry};
 use super::list;
+use super::mistake::SHOWN;
+use super::reserved::{Reserved, reserved};
 use super::syntax::{Member, Node, Value};
 use super::validate::{Reader, file_problem};
 use super::{NamedSource, SourceName, SourceSelection};
 use crate::diagnostic::{Diagnostic, did_you_mean, quoted};
-use crate::source::Span;
+use crate::source::{Span, is_url};
 
 /// The longest name, in bytes: names become part of the names of kernel sets.
 pub(super) const LONGEST_NAME: usize = 64;
 
-/// Names that mean something of their own.
-pub(super) const RESERVED: [&str; 2] = ["any", "containers"];
+/// What there is beside names and addresses.
+pub(super) const WORDS: [&str; 2] = ["any", "containers"];
 
 const SOURCE_FORMS: &str = "write an address, a list of addresses, networks and ranges, or \
                             `{file: PATH}`";
@@ -64,15 +66,19 @@ impl Reader<'_> {
                 "the name is empty",
                 "write a name",
             )
-        } else if RESERVED.contains(&name.as_str()) {
-            let help = if name == "any" {
-                "`any` is everybody; choose another name"
-            } else {
-                "`containers` is whatever comes from a container of this host; choose another name"
+        } else if let Some(meaning) = reserved(name) {
+            let help = match meaning {
+                Reserved::Any => "`any` is everybody; choose another name",
+                Reserved::Containers => {
+                    "`containers` is whatever comes from a container of this host; choose another name"
+                }
+                Reserved::Everybody | Reserved::Nobody => {
+                    "at a port it would read as if it decided something; choose another name"
+                }
             };
             (
                 format!("the name `{name}` is taken"),
-                "a reserved name",
+                "a reserved word",
                 help,
             )
         } else if !is_name(name) {
@@ -132,6 +138,14 @@ impl Reader<'_> {
                     .at(span.clone(), "has no place in a source")
                     .help("write `any` at the port, or `0.0.0.0/0` and `::/0` here"),
             );
+        } else if is_name(text) && reserved(text).is_some() {
+            let message = format!("{} is not an address", quoted(text));
+            self.report.push(
+                Diagnostic::error("reserved-word", message)
+                    .at(span.clone(), "a reserved word")
+                    .help("a source is a list of addresses; write `[]` if nobody is meant")
+                    .help("everybody is `any` at the port, or `0.0.0.0/0` and `::/0` here"),
+            );
         } else if is_name(text) {
             self.report.push(
                 Diagnostic::error(
@@ -189,6 +203,14 @@ impl Reader<'_> {
     }
 
     fn read_list(&mut self, path: &str, span: &Span) -> AddressSet {
+        if is_url(path) {
+            self.report.push(
+                Diagnostic::error("url", "a list is a file, not an address to fetch it from")
+                    .at(span.clone(), "dfw fetches nothing")
+                    .help("fetch it by a timer of your own, such as `curl -fsSo lists/NAME.new URL && mv lists/NAME.new lists/NAME`, and write `{file: lists/NAME}`"),
+            );
+            return AddressSet::default();
+        }
         let file = match self.sources.read_list(span.file, path) {
             Ok(file) => file,
             Err(error) => {
@@ -196,7 +218,8 @@ impl Reader<'_> {
                 self.report.push(
                     Diagnostic::error("list", message)
                         .at(span.clone(), "named here")
-                        .help("the path is relative to the folder of this file"),
+                        .help("the path is relative to the folder of this file")
+                        .to_public(format!("cannot read this list: {error}")),
                 );
                 return AddressSet::default();
             }
@@ -211,7 +234,7 @@ impl Reader<'_> {
         if addresses.is_empty() && found.is_empty() {
             self.report.push(
                 Diagnostic::warning("empty-list", "this list has no address")
-                    .at(span.clone(), "nobody is allowed by it"),
+                    .at(span.clone(), "it names nobody"),
             );
         }
         // Two sources may name one list; its errors are told once.
@@ -231,7 +254,16 @@ impl Reader<'_> {
         let mut selection = SourceSelection::default();
         let mut inline = Unmerged::default();
         let items = match &node.value {
-            Value::Sequence(items) => items.as_slice(),
+            Value::Sequence(items) => {
+                if items.is_empty() && what == "`except`" {
+                    self.report.push(
+                        Diagnostic::error("empty-except", "this `except` takes nobody away")
+                            .at(node.span.clone(), "an empty list")
+                            .help("leave the line out, or write who may not"),
+                    );
+                }
+                items.as_slice()
+            }
             Value::Scalar { .. } | Value::Refused => std::slice::from_ref(node),
             Value::Null => {
                 let help = if what == "`except`" {
@@ -259,6 +291,9 @@ impl Reader<'_> {
             match &item.value {
                 Value::Scalar { text, .. } if text == "any" => selection.any = true,
                 Value::Scalar { text, .. } if text == "containers" => selection.containers = true,
+                Value::Scalar { text, .. } if is_name(text) && reserved(text).is_some() => {
+                    self.reserved_word(text, &item.span, what);
+                }
                 Value::Scalar { text, .. } if is_name(text) => {
                     self.uses.push((text.clone(), item.span.clone()));
                     selection.named.insert(SourceName(text.clone()));
@@ -299,9 +334,25 @@ impl Reader<'_> {
         selection
     }
 
+    /// Says what to write instead of a word that is no source.
+    fn reserved_word(&mut self, word: &str, span: &Span, what: &str) {
+        let message = format!("`{word}` is not a source");
+        let error = Diagnostic::error("reserved-word", message).at(span.clone(), "a reserved word");
+        let everybody = "write `any` for everybody";
+        let nobody = "write `[]` for nobody: all packets to this port are refused";
+        let error = match reserved(word) {
+            _ if what == "`except`" => error.help("write names of sources, or addresses"),
+            Some(Reserved::Nobody) => error.help(nobody),
+            _ => error.help(everybody),
+        };
+        self.report
+            .push(error.help("a port says who may reach it: `80: [office, 203.0.113.0/24]`"));
+    }
+
     /// Checks that every name that is used is the name of a source.
     pub(super) fn check_names(&mut self) {
         let named: BTreeSet<&str> = self.named.keys().map(SourceName::as_str).collect();
+        let mut wrong: BTreeMap<_, usize> = BTreeMap::new();
         for (name, span) in &self.uses {
             if named.contains(name.as_str()) {
                 continue;
@@ -309,12 +360,17 @@ impl Reader<'_> {
             let message = format!("there is no source {}", quoted(name));
             let error =
                 Diagnostic::error("unknown-source", message).at(span.clone(), "not a source");
-            let known = named.iter().copied().chain(RESERVED);
+            let wrong = wrong.entry(span.file).or_default();
+            *wrong += 1;
+            if *wrong > SHOWN {
+                // It is counted only: nobody needs to know what was meant by it.
+                self.report.push(error);
+                continue;
+            }
+            let known = named.iter().copied().chain(WORDS);
             self.report.push(match name.to_ascii_lowercase().as_str() {
-                "all" | "anyone" | "anywhere" | "everyone" | "everybody" | "public" | "world" => {
-                    error.help("write `any` for everybody")
-                }
-                "none" | "nobody" | "noone" => error.help("write `[]` for nobody"),
+                "anywhere" | "public" | "world" => error.help("write `any` for everybody"),
+                "block" | "closed" | "forbid" | "noone" => error.help("write `[]` for nobody"),
                 _ => match did_you_mean(name, known) {
                     Some(meant) => error.help(format!("did you mean `{meant}`?")),
                     None if named.is_empty() => error.help(format!(
@@ -323,6 +379,35 @@ impl Reader<'_> {
                     None => error.help(format!("the sources are {}", enumerate(&named))),
                 },
             });
+        }
+    }
+
+    /// An `except` of nothing opens the port to those who were meant.
+    pub(super) fn check_empty_excepts(&mut self) {
+        for (span, selection) in &self.except_names {
+            let empty: Vec<&SourceName> = selection
+                .iter()
+                .filter(|name| {
+                    let source = self.named.get(name);
+                    source.is_some_and(|source| source.addresses.is_empty())
+                })
+                .collect();
+            for name in empty {
+                let source = &self.named[name];
+                let message = format!(
+                    "the source {} under `except` is empty",
+                    quoted(name.as_str())
+                );
+                self.report.push(
+                    Diagnostic::error("empty-except", message)
+                        .at(
+                            span.clone(),
+                            "the port would be open to those who were meant",
+                        )
+                        .related(source.origin.clone(), "this source has no address")
+                        .help("leave it out of `except` if nobody is meant"),
+                );
+            }
         }
     }
 

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::syntax::{self, Member, Node, Tree, Value};
 use super::{DefaultAction, Expectation, NamedSource, Policy, PortKey, PortPolicy, SourceName};
-use super::{colon, settings};
+use super::{colon, mistake, settings};
 use crate::diagnostic::{Diagnostic, Severity, did_you_mean, quoted};
-use crate::source::{FileId, Problem, Sources, Span};
+use crate::source::{FileId, Neglected, Problem, Sources, Span};
+use crate::untrusted;
 
 pub(super) const KEYS: [&str; 5] = ["default", "sources", "ports", "settings", "tests"];
 
@@ -31,6 +32,8 @@ pub(super) struct Reader<'a> {
     pub(super) port_origins: BTreeMap<PortKey, Span>,
     /// Where the `except` of a port is written.
     pub(super) excepts: BTreeMap<PortKey, Span>,
+    /// Every `except`, also of ports with errors, and the sources in it.
+    pub(super) except_names: Vec<(Span, BTreeSet<SourceName>)>,
     pub(super) settings: settings::Draft,
     pub(super) tests: Vec<Expectation>,
 }
@@ -72,6 +75,7 @@ pub fn read(
         ports: BTreeMap::new(),
         port_origins: BTreeMap::new(),
         excepts: BTreeMap::new(),
+        except_names: Vec::new(),
         settings: settings::Draft::default(),
         tests: Vec::new(),
     };
@@ -83,6 +87,7 @@ pub fn read(
     // A file that could not be read may hold what seems to be missing.
     if complete {
         reader.check_names();
+        reader.check_empty_excepts();
         reader.check_default();
     }
     reader.finish()
@@ -105,6 +110,11 @@ pub(super) fn file_problem(sources: &Sources, file: FileId) -> Option<Diagnostic
                 "save it as UTF-8"
             }))
         }
+        Problem::NotText { what, help } => {
+            let message = format!("{} is {what}", quoted(name));
+            let error = Diagnostic::error("encoding", message).help(*help);
+            Some(error.at(Span::new(file, 0, 0), "not plain text"))
+        }
         Problem::WrongExtension => {
             let short = name.rsplit_once('/').map_or(name, |(_, short)| short);
             let stem = short.rsplit_once('.').map_or(short, |(stem, _)| stem);
@@ -117,7 +127,39 @@ pub(super) fn file_problem(sources: &Sources, file: FileId) -> Option<Diagnostic
                 "rename it to {}, or to something that does not look like a policy",
                 quoted(&format!("{stem}.yaml"))
             );
-            Some(error.at(Span::new(file, 0, 0), "").help(help))
+            let public = "the name of this file does not end in `.yaml`";
+            Some(
+                error
+                    .at(Span::new(file, 0, 0), "")
+                    .help(help)
+                    .to_public(public),
+            )
+        }
+    }
+}
+
+/// The warning of what looks like policies and is not read.
+#[must_use]
+pub fn neglected(what: &Neglected) -> Diagnostic {
+    match what {
+        Neglected::Folder(path) => {
+            let message = format!(
+                "the policies in the folder {} are not read",
+                untrusted::path(path)
+            );
+            Diagnostic::warning("not-read", message).help(
+                "all files of a policy are in one folder: move them up, name their folder to dfw, \
+                 or give that a name that begins with a dot",
+            )
+        }
+        Neglected::Json(path) => {
+            let message = format!(
+                "{} is not read: its name does not end in `.yaml`",
+                untrusted::path(path)
+            );
+            Diagnostic::warning("not-read", message).help(
+                "JSON is YAML, too: name it `….yaml` if it is a policy, and move it elsewhere if not",
+            )
         }
     }
 }
@@ -222,16 +264,32 @@ impl Reader<'_> {
         }
     }
 
+    /// Warns of what is beside the policies and not read, and of what everybody can change.
+    fn check_surroundings(&mut self) {
+        let neglected = self.sources.neglected().iter().map(neglected);
+        self.report.extend(neglected);
+        for path in self.sources.exposed() {
+            let path = untrusted::path(path);
+            let message = format!("everybody on this host can write to {path}");
+            let warning = Diagnostic::warning("world-writable", message).help(
+                "take that away with `chmod o-w`; `dfw guard` reads no policy and no list like this",
+            );
+            self.report.push(warning);
+        }
+    }
+
     fn finish(mut self) -> Result<(Policy, Vec<Diagnostic>), Vec<Diagnostic>> {
         let failed = |report: &[Diagnostic]| report.iter().any(|d| d.severity == Severity::Error);
         if !failed(&self.report) {
             self.check_excepts();
         }
+        self.check_surroundings();
         // What points nowhere comes last: it is about all files.
         self.report.sort_by_key(|diagnostic| {
             let span = diagnostic.primary.as_ref().map(|label| label.span.clone());
             (span.is_none(), span)
         });
+        self.report = mistake::summarise(self.report);
         match self.default {
             Some((default_origin, Some(default))) if !failed(&self.report) => {
                 let policy = Policy {

@@ -15,8 +15,10 @@ mod crowds;
 mod daemon;
 mod idle;
 mod keep;
+mod lists;
 mod meddlers;
 mod names;
+mod owners;
 #[path = "../kernel/place.rs"]
 #[expect(dead_code, reason = "the kernel tests use the rest")]
 mod place;
@@ -24,6 +26,7 @@ mod policies;
 #[path = "../kernel/screen.rs"]
 #[expect(dead_code, reason = "the kernel tests use the rest")]
 mod screen;
+mod silent;
 mod stranger;
 #[path = "../kernel/support.rs"]
 #[expect(dead_code, reason = "the kernel tests use the rest")]
@@ -78,6 +81,8 @@ fn all() -> impl Iterator<Item = Named> {
         meddlers::TRIALS,
         survival::TRIALS,
         keep::TRIALS,
+        lists::TRIALS,
+        owners::TRIALS,
         control::TRIALS,
         crowds::TRIALS,
         names::TRIALS,

@@ -104,7 +104,7 @@ fn what_is_right_is_read_without_a_word() {
 
 #[test]
 fn the_examples_are_policies() {
-    for path in ["policies", "policies/database", "policies/only-web"] {
+    for path in ["policies", "examples/database", "examples/only-web"] {
         let (sources, policy, diagnostics) = read(Path::new(path));
         assert_eq!(diagnostics, [], "{}", text(&sources, &diagnostics));
         assert!(!policy.unwrap().ports.is_empty(), "{path}");

@@ -12,6 +12,7 @@ mod codec;
 mod diagnostics;
 mod docs;
 mod engines;
+mod files;
 mod fuzz;
 #[path = "../support/fuzzed.rs"]
 mod fuzzed;

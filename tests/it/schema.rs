@@ -40,6 +40,7 @@ const BEYOND: &[&str] = &[
 const BEYOND_MESSAGES: &[&str] = &[
     "cannot be the address of a port",
     "cannot read the list",
+    "under `except` is empty",
     "no packet comes from",
     "no packet goes from",
 ];

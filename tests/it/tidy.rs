@@ -22,6 +22,22 @@ const NEVER: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "file",
+        &[
+            "source",
+            "diagnostic",
+            "policy",
+            "host",
+            "ruleset",
+            "compile",
+            "netlink",
+            "kernel",
+            "guard",
+            "output",
+            "cli",
+        ],
+    ),
+    (
         "source",
         &[
             "diagnostic",

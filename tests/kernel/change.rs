@@ -303,8 +303,8 @@ fn a_crash_between_the_phases_does_no_harm() -> Result<()> {
     let place = Place::new()?;
     let policies = [
         "policies/web.yaml",
-        "policies/only-web",
-        "policies/database",
+        "examples/only-web",
+        "examples/database",
     ];
     let policies = policies.map(compiled);
     let [web, only_web, database] = policies;

@@ -63,7 +63,7 @@ pub(crate) const TRIALS: &[Named] = &[
 ];
 
 const FORMER: &str = "policies/web.yaml";
-const NEW: &str = "policies/database";
+const NEW: &str = "examples/database";
 const QUESTION: &str = "Keep them? [y/N]";
 const PATIENCE: Duration = Duration::from_mins(2);
 
@@ -312,7 +312,7 @@ fn who_applies_meanwhile_is_refused() -> Result<()> {
 fn what_others_have_applied_stays() -> Result<()> {
     let (place, _) = prepared()?;
     let mut screen = asked(&place, "60s", &repository(NEW))?;
-    let other = compiled("policies/only-web")?;
+    let other = compiled("examples/only-web")?;
     place.install(&other)?;
     screen.type_in("n\n")?;
     let (status, seen) = screen.end()?;

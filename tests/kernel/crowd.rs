@@ -32,7 +32,7 @@ pub(crate) const TRIALS: &[Named] = &[
 const APPLIES: usize = 30;
 /// Enough to see what becomes of them; each takes a second to give up.
 const CROWDED_APPLIES: usize = 5;
-const POLICIES: [&str; 2] = ["policies/web.yaml", "policies/only-web"];
+const POLICIES: [&str; 2] = ["policies/web.yaml", "examples/only-web"];
 
 /// `nft` once after the other, as scripts do. Every apply succeeds.
 fn others_may_write_now_and_then() -> Result<()> {

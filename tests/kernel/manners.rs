@@ -83,7 +83,7 @@ fn a_closed_pipe_does_not_stop_an_apply() -> Result<()> {
     for arguments in [
         &["apply", &policy][..],
         &["apply", &policy, "--json"],
-        &["plan", "policies/database"],
+        &["plan", "examples/database"],
         &["show"],
         &["status"],
         &["remove"],

@@ -40,8 +40,8 @@ fn prepared() -> Result<Place> {
 fn kernel_verbs() -> [Vec<String>; 5] {
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
     [
-        words(&["apply", &repository("policies/only-web")]),
-        words(&["plan", &repository("policies/only-web")]),
+        words(&["apply", &repository("examples/only-web")]),
+        words(&["plan", &repository("examples/only-web")]),
         words(&["remove"]),
         words(&["status"]),
         words(&["show"]),
@@ -73,7 +73,7 @@ fn without_permission() -> Result<()> {
     install(Path::new(DFW), &copy)?;
     let policy = place.write(
         "web.yaml",
-        std::fs::read(repository("policies/only-web/web.yaml"))?,
+        std::fs::read(repository("examples/only-web/web.yaml"))?,
     )?;
     all_fail(&place, "no-permission", |words| {
         let words = words.iter().map(|word| match word.as_str() {

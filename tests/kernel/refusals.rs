@@ -26,7 +26,7 @@ pub(crate) const TRIALS: &[Named] = &[
 ];
 
 /// What is in force while others are refused.
-const IN_FORCE: &str = "policies/only-web";
+const IN_FORCE: &str = "examples/only-web";
 /// What is refused once one thing in it is wrong: addresses, maps and rules of all kinds.
 const REFUSED: &str = "tests/policies/valid/design.yaml";
 

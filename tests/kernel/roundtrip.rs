@@ -95,7 +95,7 @@ fn a_stale_generation_changes_nothing() -> Result<()> {
     let place = Place::new()?;
     let (first, second) = (
         compiled("policies/web.yaml")?,
-        compiled("policies/only-web")?,
+        compiled("examples/only-web")?,
     );
     place.kernel(|kernel| {
         let stale = kernel.snapshot()?.generation;

@@ -32,7 +32,7 @@ fn traced(place: &Place, words: &[&str]) -> Result<(Told, Vec<String>)> {
 fn no_verb_starts_a_program() -> Result<()> {
     let place = Place::new()?;
     let path = |path: &str| format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
-    let (good, other) = (path("policies/web.yaml"), path("policies/database"));
+    let (good, other) = (path("policies/web.yaml"), path("examples/database"));
     let wrong = path("tests/policies/invalid/everything-at-once");
     let rules = path("tests/import/ufw-docker/rules.v4");
     // In an order in which each has something to do; with the exit code.

@@ -48,7 +48,7 @@ pub(crate) fn policy(bytes: &[u8]) {
 
 /// A list of addresses: it has exactly the entries of its lines, or each line that is none is told.
 pub(crate) fn addresses(bytes: &[u8]) {
-    const POLICY: &str = "default: deny\nsources: {all: {file: list}}\nports: {80: [all]}\n";
+    const POLICY: &str = "default: deny\nsources: {listed: {file: list}}\nports: {80: [listed]}\n";
     let mut sources = Sources::in_memory([("policy.yaml", POLICY.as_bytes()), ("list", bytes)]);
     let read = read(&mut sources);
     let Ok(text) = std::str::from_utf8(bytes) else {

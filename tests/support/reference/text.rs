@@ -47,7 +47,7 @@ impl Who {
 }
 
 impl Port {
-    fn text(&self, shuffle: &dyn Fn(&mut Vec<String>)) -> String {
+    fn text(&self, sources: &[Vec<Range>], shuffle: &dyn Fn(&mut Vec<String>)) -> String {
         let address = match self.address {
             None => String::new(),
             Some(IpAddr::V4(v4)) => format!("{v4}:"),
@@ -59,10 +59,18 @@ impl Port {
         };
         let mut lines = vec![
             format!("allow: {}", list(self.allow.texts())),
-            format!("except: {}", list(self.except.texts())),
             format!("log: {}", self.log),
             format!("refuse: {}", if self.reject { "reject" } else { "drop" }),
         ];
+        // An `except` of nothing is an error.
+        let mut except = self.except.clone();
+        except
+            .named
+            .retain(|name| sources.get(*name).is_none_or(|source| !source.is_empty()));
+        let except = except.texts();
+        if !except.is_empty() {
+            lines.push(format!("except: {}", list(except)));
+        }
         if !self.interfaces.is_empty() {
             let names = self.interfaces.iter().map(|name| (*name).to_owned());
             lines.push(format!("interface: {}", list(names.collect())));
@@ -112,7 +120,9 @@ impl Meant {
             ));
         }
         let ports = self.ports.iter();
-        sections.extend(ports.map(|port| format!("ports:\n  {}\n", port.text(&shuffle))));
+        sections.extend(
+            ports.map(|port| format!("ports:\n  {}\n", port.text(&self.sources, &shuffle))),
+        );
         shuffle(&mut sections);
         let files = sections.into_iter().enumerate();
         files

@@ -1,0 +1,363 @@
+//! Opening a file that somebody else may have chosen.
+//!
+//! dfw runs as root and reads lists that others own. The owner of a folder or a symbolic link on the
+//! way to a file chooses which file that is, so the file must be theirs: otherwise a link to
+//! `/etc/shadow` would have dfw read it for them. The path is walked name by name, each looked up in a
+//! descriptor of the folder before it, and what is opened is what was looked at (CWE-59, CWE-367).
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{self, AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+use rustix::process::geteuid;
+use rustix::thread::{CapabilitySet, capabilities};
+
+use super::refused;
+use crate::untrusted;
+
+/// As many symbolic links as the kernel follows (`MAXSYMLINKS`).
+const LINKS: u32 = 40;
+/// How many names of a folder are listed.
+const NAMES: usize = 20_000;
+
+/// `linux/magic.h`.
+const PROC: i64 = 0x9fa0;
+const PIPES: i64 = 0x5049_5045;
+/// File systems whose files are the kernel's own: to read one may wait, never end, or change something.
+const KERNEL: [i64; 8] = [
+    PROC,
+    0x6265_6572, // sysfs
+    0x6462_6720, // debugfs
+    0x7472_6163, // tracefs
+    0x7363_6673, // securityfs
+    0x6367_7270, // cgroup2
+    0x0027_e0eb, // cgroup
+    0xcafe_4a11, // bpf
+];
+/// `PROC_ROOT_INO` of the kernel.
+const PROC_ROOT: u64 = 1;
+
+/// What may be opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accept {
+    /// Regular files only.
+    Regular,
+    /// Also a pipe without a name, such as `/dev/stdin` and the shell's `<(…)`.
+    Pipes,
+}
+
+/// An open file, and what else there is to know of it.
+#[derive(Debug)]
+pub struct Opened {
+    /// Open for reading; reads never wait, but for those of a pipe.
+    pub file: File,
+    /// Its size in bytes when it was opened; 0 for a pipe.
+    pub size: u64,
+    /// The file itself, or a folder on the way to it, that everybody may write to.
+    pub exposed: Option<PathBuf>,
+}
+
+/// Opens the file at `path` for reading.
+///
+/// # Errors
+/// If it is not there or cannot be read; if it is not of a kind that is accepted; and, where this
+/// process may read what others may not, if a folder or link on the way belongs to a user other than
+/// root, and the file does not belong to the same user.
+pub fn open(path: &Path, accept: Accept) -> io::Result<Opened> {
+    let found = Walk::to(path)?;
+    match FileType::from_raw_mode(found.stat.st_mode) {
+        FileType::RegularFile if KERNEL.contains(&found.file_system()?) => {
+            return Err(refused("a file of the kernel's own, not one on a disk"));
+        }
+        FileType::RegularFile => {}
+        FileType::Fifo if accept == Accept::Pipes && found.file_system()? == PIPES => {}
+        other => {
+            return Err(refused(match other {
+                FileType::Directory => "not a regular file: a folder",
+                FileType::Fifo => "not a regular file: a pipe",
+                FileType::Socket => "not a regular file: a socket",
+                FileType::CharacterDevice | FileType::BlockDevice => "not a regular file: a device",
+                _ => "not a regular file",
+            }));
+        }
+    }
+    if is_privileged() {
+        found.check_owner()?;
+    }
+    let world = found.stat.st_mode & Mode::WOTH.bits() != 0;
+    let regular = FileType::from_raw_mode(found.stat.st_mode) == FileType::RegularFile;
+    let exposed = (world && regular).then(|| path.to_owned());
+    Ok(Opened {
+        file: found.reopen(OFlags::empty())?.into(),
+        size: u64::try_from(found.stat.st_size).unwrap_or(0),
+        exposed: found.walk.exposed.or(exposed),
+    })
+}
+
+/// The names in the folder at `path`, in no order, each with whether it is a folder, be it through a
+/// link; `None` if `path` is no folder.
+///
+/// # Errors
+/// If it is not there or cannot be read, or has more names than 20,000.
+pub fn folder(path: &Path) -> io::Result<Option<Vec<(OsString, bool)>>> {
+    let found = Walk::to(path)?;
+    if FileType::from_raw_mode(found.stat.st_mode) != FileType::Directory {
+        return Ok(None);
+    }
+    let folder = found.reopen(OFlags::DIRECTORY)?;
+    let mut names = Vec::new();
+    for entry in Dir::read_from(&folder)? {
+        let entry = entry?;
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
+        if name == "." || name == ".." {
+            continue;
+        }
+        if names.len() == NAMES {
+            return Err(refused(
+                "more than 20,000 files, the most that dfw looks at",
+            ));
+        }
+        let is_folder = match entry.file_type() {
+            FileType::Directory => true,
+            FileType::Symlink | FileType::Unknown => fs::statat(&folder, name, AtFlags::empty())
+                .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory),
+            _ => false,
+        };
+        names.push((name.to_owned(), is_folder));
+    }
+    Ok(Some(names))
+}
+
+/// Whether this process may read what the owner of a folder may not.
+fn is_privileged() -> bool {
+    let reads = CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
+    geteuid().is_root() || capabilities(None).is_ok_and(|own| own.effective.intersects(reads))
+}
+
+/// What a path leads to, as a descriptor that nothing can be read from.
+struct Found {
+    at: OwnedFd,
+    stat: Stat,
+    /// Its name in the last folder; none for a folder that was named by `.`, `..` or `/`.
+    name: Option<OsString>,
+    walk: Walk,
+}
+
+/// A path that is being followed.
+struct Walk {
+    /// Where the next name is looked up.
+    folder: OwnedFd,
+    /// The same for people.
+    path: PathBuf,
+    /// What is still to be followed, the next one last.
+    rest: Vec<OsString>,
+    links: u32,
+    /// Users other than root who own a folder or a link on the way.
+    choosers: Vec<(u32, PathBuf)>,
+    /// A folder on the way that everybody may write to.
+    exposed: Option<PathBuf>,
+    /// The folder of the last name, if it is root's and others may make names in it, hard links among
+    /// them.
+    shared: Option<PathBuf>,
+}
+
+impl Walk {
+    fn to(path: &Path) -> io::Result<Found> {
+        let mut walk = Self {
+            folder: open_folder(".")?,
+            path: PathBuf::new(),
+            rest: Vec::new(),
+            links: 0,
+            choosers: Vec::new(),
+            exposed: None,
+            shared: None,
+        };
+        if path.as_os_str().is_empty() {
+            return Err(Errno::NOENT.into());
+        }
+        walk.push(path);
+        while let Some(name) = walk.rest.pop() {
+            if let Some(found) = walk.step(&name)? {
+                return Ok(Found {
+                    stat: fs::fstat(&found)?,
+                    at: found,
+                    name: Some(name),
+                    walk,
+                });
+            }
+        }
+        Ok(Found {
+            stat: fs::fstat(&walk.folder)?,
+            at: walk.folder.try_clone()?,
+            name: None,
+            walk,
+        })
+    }
+
+    fn push(&mut self, path: &Path) {
+        let parts = path.components().rev();
+        let parts = parts.filter(|part| *part != Component::CurDir);
+        self.rest
+            .extend(parts.map(|part| part.as_os_str().to_owned()));
+    }
+
+    /// Follows one name; what it is if it is the last one and no link.
+    fn step(&mut self, name: &OsStr) -> io::Result<Option<OwnedFd>> {
+        if name == "/" {
+            self.folder = open_folder("/")?;
+            self.path = PathBuf::from("/");
+            return Ok(None);
+        }
+        let folder = fs::fstat(&self.folder)?;
+        if folder.st_uid != 0 {
+            self.choosers.push((folder.st_uid, self.here()));
+        }
+        if name == ".." {
+            self.folder = fs::openat(
+                &self.folder,
+                "..",
+                OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+                Mode::empty(),
+            )?;
+            self.path.push("..");
+            return Ok(None);
+        }
+        let look = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut found = fs::openat(&self.folder, name, look, Mode::empty())?;
+        let mut stat = fs::fstat(&found)?;
+        self.note_writers(&folder, &stat);
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
+            let magic = folder.st_ino != PROC_ROOT && file_system(&self.folder)? == PROC;
+            if !magic {
+                self.links += 1;
+                if self.links > LINKS {
+                    return Err(Errno::LOOP.into());
+                }
+                if stat.st_uid != 0 {
+                    self.choosers.push((stat.st_uid, self.path.join(name)));
+                }
+                let target = fs::readlinkat(&found, "", Vec::new())?.into_bytes();
+                self.push(Path::new(&OsString::from_vec(target)));
+                return Ok(None);
+            }
+            // What it says need not be a path: only the kernel can follow it.
+            found = fs::openat(
+                &self.folder,
+                name,
+                OFlags::PATH | OFlags::CLOEXEC,
+                Mode::empty(),
+            )?;
+            stat = fs::fstat(&found)?;
+        }
+        if self.rest.is_empty() && FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+            return Ok(Some(found));
+        }
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+            return Err(Errno::NOTDIR.into());
+        }
+        self.folder = found;
+        self.path.push(name);
+        Ok(None)
+    }
+
+    fn here(&self) -> PathBuf {
+        if self.path.as_os_str().is_empty() {
+            PathBuf::from(".")
+        } else {
+            self.path.clone()
+        }
+    }
+
+    /// Notes who but its owner can make names in the folder in which `entry` was found.
+    fn note_writers(&mut self, folder: &Stat, entry: &Stat) {
+        let may = |mode: Mode| folder.st_mode & mode.bits() != 0;
+        let others = may(Mode::WOTH) || (may(Mode::WGRP) && folder.st_gid != 0);
+        self.shared = (folder.st_uid == 0 && others).then(|| self.here());
+        // In a sticky folder nobody else can take this name away.
+        let own = entry.st_uid == 0 || entry.st_uid == geteuid().as_raw();
+        if may(Mode::WOTH) && !(may(Mode::SVTX) && own) {
+            let here = self.here();
+            self.exposed.get_or_insert(here);
+        }
+    }
+}
+
+impl Found {
+    /// The user who chose the file must own it.
+    fn check_owner(&self) -> io::Result<()> {
+        let owner = self.stat.st_uid;
+        let other = self.walk.choosers.iter().find(|(uid, _)| *uid != owner);
+        if let Some((uid, at)) = other {
+            return Err(refused(format!(
+                "it belongs to uid {owner}, and {}, on the way to it, to uid {uid}, who could \
+                 have dfw read files of others",
+                untrusted::path(at),
+            )));
+        }
+        if let Some(at) = &self.walk.shared
+            && self.stat.st_nlink > 1
+            && self.name.is_some()
+            && FileType::from_raw_mode(self.stat.st_mode) == FileType::RegularFile
+        {
+            return Err(refused(format!(
+                "it has another name (a hard link), and others than root can make names in {}: \
+                 they could have dfw read files of others",
+                untrusted::path(at),
+            )));
+        }
+        Ok(())
+    }
+
+    fn file_system(&self) -> io::Result<i64> {
+        file_system(&self.at)
+    }
+
+    /// Opens for reading what was found, and nothing else.
+    fn reopen(&self, more: OFlags) -> io::Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY | more;
+        let this = format!("/proc/self/fd/{}", self.at.as_raw_fd());
+        let opened = match fs::openat(CWD, this, flags, Mode::empty()) {
+            // No `/proc` here.
+            Err(Errno::NOENT | Errno::NOTDIR) => {
+                let name = self.name.as_deref().unwrap_or(OsStr::new("."));
+                fs::openat(
+                    &self.walk.folder,
+                    name,
+                    flags | OFlags::NOFOLLOW,
+                    Mode::empty(),
+                )
+            }
+            opened => opened,
+        };
+        let opened = opened.map_err(|error| match error {
+            Errno::AGAIN => refused("another program holds a lease of it"),
+            error => error.into(),
+        })?;
+        let stat = fs::fstat(&opened)?;
+        if (stat.st_dev, stat.st_ino) != (self.stat.st_dev, self.stat.st_ino) {
+            return Err(refused("another file has taken its place meanwhile"));
+        }
+        Ok(opened)
+    }
+}
+
+fn open_folder(path: &str) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(fs::openat(CWD, path, flags, Mode::empty())?)
+}
+
+fn file_system(of: &impl AsFd) -> io::Result<i64> {
+    // Its type differs from one architecture to the next.
+    #[expect(clippy::allow_attributes, reason = "not on every architecture")]
+    #[allow(
+        clippy::unnecessary_cast,
+        clippy::cast_possible_wrap,
+        clippy::cast_lossless
+    )]
+    Ok(fs::fstatfs(of)?.f_type as i64)
+}

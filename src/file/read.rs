@@ -1,0 +1,160 @@
+//! Reading up to a bound.
+
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+
+use super::open::{Accept, Opened, open};
+use super::refused;
+
+/// How many bytes are read of one file at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit(u64);
+
+const MIB: u64 = 1 << 20;
+
+impl Limit {
+    /// Of a policy: 8 MiB. All ports there are, each with a line of a hundred bytes, are less.
+    pub const POLICY: Self = Self(8 * MIB);
+    /// Of a list: 64 MiB. A million IPv6 networks are 44 MB at most.
+    pub const LIST: Self = Self(64 * MIB);
+    /// Of all files of one policy together: 256 MiB.
+    pub const SUM: Self = Self(256 * MIB);
+    /// Of what guard keeps: all files of a policy as JSON.
+    pub const STATE: Self = Self(512 * MIB);
+
+    /// The bytes.
+    #[must_use]
+    pub fn bytes(self) -> u64 {
+        self.0
+    }
+
+    /// The error of a file that has more.
+    #[must_use]
+    pub fn exceeded(self) -> io::Error {
+        refused(format!(
+            "larger than {} MiB, the most that dfw reads of such a file",
+            self.0 / MIB
+        ))
+    }
+}
+
+/// Reads the whole file at `path`.
+///
+/// # Errors
+/// As [`open`]'s, and if there is more than the limit.
+pub fn read(path: &Path, accept: Accept, limit: Limit) -> io::Result<Vec<u8>> {
+    open(path, accept)?.read(limit)
+}
+
+impl Opened {
+    /// Reads all of it.
+    ///
+    /// # Errors
+    /// If it cannot be read without waiting, or there is more than the limit.
+    pub fn read(self, limit: Limit) -> io::Result<Vec<u8>> {
+        if self.size > limit.0 {
+            return Err(limit.exceeded());
+        }
+        read_up_to(self.file, self.size, limit)
+    }
+}
+
+/// Reads all that a stream has, such as standard input; waits for it.
+///
+/// # Errors
+/// As the stream's, and if there is more than the limit.
+pub fn read_all(stream: impl Read + AsFd, limit: Limit) -> io::Result<Vec<u8>> {
+    read_up_to(stream, 0, limit)
+}
+
+fn read_up_to(stream: impl Read + AsFd, expected: u64, limit: Limit) -> io::Result<Vec<u8>> {
+    let room = usize::try_from(expected.min(limit.0)).unwrap_or(0);
+    let mut bytes = Vec::with_capacity(room.saturating_add(1));
+    // One byte more tells that there are more.
+    let mut stream = Waiting(stream).take(limit.0 + 1);
+    stream.read_to_end(&mut bytes)?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length > limit.0) {
+        return Err(limit.exceeded());
+    }
+    Ok(bytes)
+}
+
+/// A stream that is waited for where it is a pipe; a file that would have to be waited for is none.
+struct Waiting<R>(R);
+
+impl<R: Read + AsFd> Read for Waiting<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.0.read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => return read,
+            }
+            let stat = rustix::fs::fstat(&self.0)?;
+            if rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file() {
+                return Err(refused("nobody knows when it can be read"));
+            }
+            match poll(&mut [PollFd::new(&self.0, PollFlags::IN)], None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn what_is_larger_than_the_limit_is_an_error_and_costs_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("list");
+        fs::write(&path, "1234").unwrap();
+        let whole = read(&path, Accept::Regular, Limit(4)).unwrap();
+        assert_eq!(whole, b"1234");
+        assert!(read(&path, Accept::Regular, Limit(3)).is_err());
+        // Its size is enough to know.
+        File::create(&path).unwrap().set_len(1 << 40).unwrap();
+        let error = read(&path, Accept::Regular, Limit::LIST).unwrap_err();
+        assert!(error.to_string().contains("larger than 64 MiB"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_grows_while_it_is_read_is_bounded() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("list");
+        fs::write(&path, "12").unwrap();
+        let opened = open(&path, Accept::Regular).unwrap();
+        fs::write(&path, "12345678").unwrap();
+        assert!(opened.read(Limit(4)).is_err());
+    }
+
+    #[test]
+    fn a_pipe_is_waited_for_and_bounded() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&reader));
+        assert!(open(Path::new(&path), Accept::Regular).is_err());
+        let opened = open(Path::new(&path), Accept::Pipes).unwrap();
+        std::thread::scope(|scope| {
+            let read = scope.spawn(|| opened.read(Limit(4)));
+            writer.write_all(b"1234").unwrap();
+            drop(writer);
+            assert_eq!(read.join().unwrap().unwrap(), b"1234");
+        });
+        let error = read_all(File::open("/dev/zero").unwrap(), Limit(1000)).unwrap_err();
+        assert!(error.to_string().contains("larger than"), "{error}");
+    }
+
+    #[test]
+    fn a_million_networks_fit_well() {
+        let longest = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ff00/120\n".len();
+        assert!(u64::try_from(longest).unwrap() * 1_400_000 < Limit::LIST.bytes());
+    }
+}
