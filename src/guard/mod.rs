@@ -499,11 +499,15 @@ impl Guard {
 
     fn reload(&mut self, now: Instant) {
         // Whoever asks time and again has it read once, and soon.
-        if self.phase == Phase::Reloading || self.reload.is_some_and(|planned| planned > now) {
+        if self.reload.is_some_and(|planned| planned > now) {
             return;
         }
         let when = self.reload.map_or(now, |last| now.max(last + REST));
         self.reload = Some(when);
+        if self.phase == Phase::Reloading {
+            // What is being read may have changed since.
+            return self.reading.at(when);
+        }
         self.log.say(Level::Info, "reading everything again");
         self.phase = match self.phase {
             Phase::Waiting | Phase::Starting => Phase::Starting,

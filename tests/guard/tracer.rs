@@ -57,8 +57,8 @@ const CAPABILITIES: u64 = 1 << 2 | 1 << 12 | 1 << 19;
 fn guard_gives_up_what_it_never_needs() -> Result<()> {
     let place = Place::new()?;
     place.write("policies/a.yaml", "default: deny\nports: {80: any}\n")?;
-    // With an engine to follow there are six threads: the loop, one for engines, one that writes, and those
-    // that look at the host, at sockets and at processes.
+    // With an engine to follow there are five threads: the loop, one for engines, one that writes, and those
+    // that look at sockets and at processes.
     let engine = place
         .dir()
         .join("engine.sock")
@@ -86,7 +86,7 @@ fn guard_gives_up_what_it_never_needs() -> Result<()> {
         );
         threads += 1;
     }
-    ensure!(threads == 6, "{threads} threads");
+    ensure!(threads == 5, "{threads} threads");
     Ok(())
 }
 
