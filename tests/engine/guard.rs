@@ -41,12 +41,18 @@ pub(crate) struct Guard<'a> {
 
 impl<'a> Guard<'a> {
     pub(crate) fn start(lab: &'a Lab, policy: &str) -> Result<Self> {
+        Self::asking(lab, policy, "system")
+    }
+
+    /// Starts one that asks this engine.
+    pub(crate) fn asking(lab: &'a Lab, policy: &str, engine: &str) -> Result<Self> {
         let dir = lab.write_policy(policy)?;
         let fresh = lab.fresh_folder()?;
         // The process number is that of the lab's own namespace.
         let script = "echo $$ > /run/dfw.pid; exec \"$@\"";
         let mut command = lab.command("sh");
         command.args(["-c", script, "sh", env!("CARGO_BIN_EXE_dfw"), "guard", &dir]);
+        command.args(["--docker-host", engine]);
         command.args(["--state", &format!("{fresh}/state")]);
         command.args(["--socket", &format!("{fresh}/guard.sock")]);
         let mut child = command

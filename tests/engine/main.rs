@@ -25,6 +25,7 @@ mod guard;
 mod holders;
 mod life;
 mod neighbours;
+mod questions;
 mod traffic;
 mod verdicts;
 
@@ -74,6 +75,7 @@ fn all() -> impl Iterator<Item = Named> {
         explain::TRIALS,
         guard::TRIALS,
         holders::TRIALS,
+        questions::TRIALS,
         // Last, because these stop and start what the others use.
         life::TRIALS,
     ];

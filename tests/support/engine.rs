@@ -128,6 +128,11 @@ impl Engine {
     }
 
     /// Where the engine's API is, inside its own mounts: where a program looks for it first.
+    /// Its socket, as whoever is outside of its namespaces reaches it.
+    pub(crate) fn socket_from_outside(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{}", self.init, self.socket()))
+    }
+
     fn socket(&self) -> &'static str {
         match self.edition.maker {
             Maker::Docker => "/run/docker.sock",

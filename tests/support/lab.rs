@@ -141,6 +141,11 @@ impl Lab {
         Ok(())
     }
 
+    /// The engine's socket, for whoever is outside of its namespaces.
+    pub(crate) fn engine_socket(&self) -> PathBuf {
+        self.engine.socket_from_outside()
+    }
+
     /// Runs a script on the lab's host.
     pub(crate) fn script(&self, script: &str) -> Result<()> {
         output(self.engine.command("sh").args(["-c", script]))?;
