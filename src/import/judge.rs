@@ -135,8 +135,15 @@ impl<'a> Judge<'a> {
     ) -> Option<(Rc<Verdict>, Vec<Way>)> {
         let paths = self.paths;
         let path = paths.get(&family)?;
-        let known = self.published.ports.get(&port);
-        let mut found = known.is_some_and(|families| families.contains(&family));
+        // At one address of the host it is what it is at all, unless rules say otherwise.
+        let everywhere = HostPort {
+            address: None,
+            ..port
+        };
+        let mut found = [port, everywhere].iter().any(|port| {
+            let known = self.published.ports.get(port);
+            known.is_some_and(|families| families.contains(&family))
+        });
         let mut ways = BTreeSet::new();
         let mut parts = Vec::new();
         for incoming in self.views.get(&family)?.outside.clone() {

@@ -63,11 +63,12 @@ pub(super) fn all(judge: &mut Judge<'_>, published: &Published) -> Vec<Port> {
                 continue;
             }
             let there = one(judge, &mut made, there, Some(address), &[family]);
+            // What is not carried over is told at the address where it is met.
             let who = |port: &Port| {
-                let verdict = port.verdicts.get(&family);
-                verdict.map(|verdict| (verdict.allowed.clone(), verdict.interfaces.clone()))
+                let verdict = port.verdicts.get(&family)?;
+                let met = verdict.trail.skipped.clone();
+                Some((verdict.allowed.clone(), verdict.interfaces.clone(), met))
             };
-            // Where the name of an address publishes it, or it is refused there only.
             if who(&there).is_some() && who(&here) != who(&there) {
                 ports.push(there);
             }
