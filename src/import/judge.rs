@@ -84,7 +84,9 @@ impl<'a> Judge<'a> {
             let mut others = published.containers.clone();
             for (_, rule) in dump.rules_of(&path.arriving) {
                 if rule.is_engine_isolation(is_bridge) {
-                    others.extend(destinations(rule).flat_map(singles));
+                    let addresses = destinations(rule).flat_map(singles);
+                    // An address of the host may be written about in the same form.
+                    others.extend(addresses.filter(|a| published.bridge_of(*a).is_some()));
                 }
             }
             let before = dump.rules_of(path.arriving.iter().chain(&path.nat));

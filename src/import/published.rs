@@ -108,6 +108,13 @@ impl Published {
         names.collect()
     }
 
+    /// The bridge in whose network an address is.
+    pub(super) fn bridge_of(&self, address: IpAddr) -> Option<&str> {
+        let mut networks = self.networks.iter();
+        let found = networks.find(|(set, _)| set.contains(address));
+        found.map(|(_, bridge)| bridge.as_str())
+    }
+
     /// Where a DNAT leads from this port of the host.
     pub(super) fn way(&self, number: usize, rule: &Rule, host: u16) -> Way {
         let found = target(rule);
@@ -116,11 +123,7 @@ impl Published {
             Kind::Incoming(name) if found.negated && !name.ends_with('+') => Some(name.clone()),
             _ => None,
         });
-        let network = || {
-            let mut networks = self.networks.iter();
-            let found = networks.find(|(set, _)| container.is_some_and(|c| set.contains(c)));
-            found.map(|(_, bridge)| bridge.clone())
-        };
+        let network = || self.bridge_of(container?).map(str::to_owned);
         Way {
             rule: number,
             container,

@@ -135,10 +135,13 @@ fn judge(host: &Host, fault: Option<Fault>, rng: &mut Rng, tally: &mut Tally) ->
     }
     for _ in 0..PACKETS {
         let is_v4 = rng.coin();
-        let packet = Packet::random(rng, is_v4);
-        let Some(rules) = host.rules(is_v4).filter(|rules| publishes(rules, &packet)) else {
+        let Some(rules) = host.rules(is_v4) else {
             continue;
         };
+        let packet = Packet::aimed(rng, rules, is_v4);
+        if !publishes(rules, &packet) {
+            continue;
+        }
         let fate = fate(rules, &packet, None);
         let allowed = allows(&imported.policy, &packet);
         tally.packets += 1;

@@ -208,7 +208,7 @@ pub(crate) struct Packet {
 }
 
 /// A mistake of a model that real iptables must find.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Mistake {
     ReturnAccepts,
     NoPolicy,

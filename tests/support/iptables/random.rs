@@ -439,6 +439,30 @@ fn sources(is_v4: bool) -> [Net; 5] {
 }
 
 impl Packet {
+    /// The same, mostly to a port that some DNAT is about.
+    pub(crate) fn aimed(rng: &mut Rng, rules: &Rules, is_v4: bool) -> Self {
+        let mut packet = Self::random(rng, is_v4);
+        let all = rules.chains.values().flatten();
+        let published: Vec<_> = all
+            .filter(|rule| matches!(rule.then, Then::Dnat(..)))
+            .filter_map(|rule| {
+                let mut key = (None, None);
+                for (_, is) in &rule.matches {
+                    match is {
+                        Is::Protocol(name) => key.0 = Some(*name),
+                        Is::Port(port, _) => key.1 = Some(*port),
+                        _ => {}
+                    }
+                }
+                Some((key.0?, key.1?))
+            })
+            .collect();
+        if !published.is_empty() && !rng.once_in(5) {
+            (packet.protocol, packet.port) = rng.one(&published);
+        }
+        packet
+    }
+
     /// A packet near the edges of what rules say.
     pub(crate) fn random(rng: &mut Rng, is_v4: bool) -> Self {
         let sources = if is_v4 {
