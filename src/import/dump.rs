@@ -104,6 +104,7 @@ impl Dump {
         let drops = (policy == "DROP").then(|| {
             self.rules.push(Rule {
                 span: line.span.clone(),
+                table: table.1,
                 matches: Vec::new(),
                 target: Target::Drop,
                 target_span: line.span.clone(),
@@ -133,7 +134,8 @@ impl Dump {
             },
             _ => return self.not_a_line(line),
         };
-        let rule = options::read(table.0, rest, &line.span);
+        let mut rule = options::read(table.0, rest, &line.span);
+        rule.table = table.1;
         let number = self.rules.len();
         self.rules.push(rule);
         let rules = &mut self.chain(table, &chain.text).rules;
@@ -253,6 +255,9 @@ mod tests {
         let mixed = "*filter\n-A X -s 10.0.0.1 -j DROP\n-A X -s fd00::1 -j DROP\nCOMMIT\n";
         assert_eq!(refused(mixed), "mixed-families");
         assert_eq!(refused("*filter\n-A X -j DROP\n"), "cut-off");
+        let between = "*nat\n-A X -s 10.0.0.1 -j Y\nCOMMIT\n*filter\n-A X -j DROP\nCOMMIT\n\
+                       *nat\n-A X -s fd00::1 -j Y\nCOMMIT\n";
+        assert_eq!(refused(between), "family-unknown");
         // What somebody wrote about a rule is no address.
         let commented = "*nat\n-A X -s 10.0.0.1 -m comment --comment fd00::1 -j DROP\nCOMMIT\n";
         assert!(dump(commented).has(Family::V4));

@@ -10,7 +10,7 @@ use super::path::Path;
 use super::published::{HostPort, Published, Way};
 use super::question::{Question, Sort, Stage};
 use super::ranges::Ranges;
-use super::rule::{Family, Kind, Rule, WIDE};
+use super::rule::{Family, Kind, Rule, WIDE, is_any_protocol, protocol_of, within};
 use super::verdict::{Answer, Verdict};
 use super::walk::Trail;
 use crate::policy::Protocol;
@@ -20,9 +20,9 @@ use crate::policy::address::{AddressSet, Entry};
 const SOME_PORT: u16 = 20_000;
 /// The same of a client: in `ip_local_port_range` of Linux.
 const SOME_CLIENT_PORT: u16 = 40_000;
-/// How many addresses of the host are asked one by one. Where rules tell more apart, they are said
+/// How many addresses of the host may be asked one by one. Where rules tell more apart, they are said
 /// to depend on the address.
-const HOSTS: usize = 64;
+const HOSTS: usize = 4096;
 
 /// The dumps as rules that can be asked.
 #[derive(Debug)]
@@ -34,6 +34,8 @@ pub(super) struct Judge<'a> {
     /// Where answers may change from one port to the next.
     borders: Vec<u16>,
     passes: BTreeMap<Pass, Rc<(Ranges, Trail)>>,
+    /// Those of them that differ.
+    different: Vec<Rc<(Ranges, Trail)>>,
     /// Shared, as thousands of ports may have the same long answer.
     verdicts: BTreeMap<Vec<Route>, Rc<Verdict>>,
 }
@@ -42,8 +44,8 @@ pub(super) struct Judge<'a> {
 #[derive(Debug)]
 struct View {
     outside: Vec<Incoming>,
-    /// Addresses of the host.
-    hosts: BTreeSet<IpAddr>,
+    /// Addresses of the host, and the rules that name them.
+    hosts: BTreeSet<(IpAddr, usize)>,
     /// Addresses that a host without a name does not have.
     others: BTreeSet<IpAddr>,
 }
@@ -69,7 +71,7 @@ impl<'a> Judge<'a> {
         published: &'a Published,
         paths: &'a BTreeMap<Family, Path<'a>>,
     ) -> Self {
-        let bridges = published.bridges();
+        let bridges = &published.bridges;
         let mut borders = BTreeSet::new();
         let mut views = BTreeMap::new();
         for (&family, path) in paths {
@@ -89,22 +91,25 @@ impl<'a> Judge<'a> {
                     others.extend(addresses.filter(|a| published.bridge_of(*a).is_some()));
                 }
             }
-            let before = dump.rules_of(path.arriving.iter().chain(&path.nat));
-            let before = before.flat_map(|(_, rule)| destinations(rule));
-            let original = rules().flat_map(|rule| &rule.matches);
-            let original = original.filter_map(|found| match &found.kind {
-                Kind::OriginalDestination(set) => Some(set),
-                _ => None,
+            let early = path.arriving.iter().chain(&path.nat);
+            let early = dump.rules_of(early).flat_map(|(number, rule)| {
+                destinations(rule).flat_map(move |set| singles(set).map(move |a| (a, number)))
             });
-            let hosts: BTreeSet<IpAddr> = before
+            let original = path.rules().flat_map(|(number, rule)| {
+                let sets = rule.matches.iter().filter_map(|found| match &found.kind {
+                    Kind::OriginalDestination(set) => Some(set),
+                    _ => None,
+                });
+                sets.flat_map(move |set| singles(set).map(move |a| (a, number)))
+            });
+            let hosts: BTreeSet<_> = early
                 .chain(original)
-                .flat_map(singles)
-                .filter(|address| !address.is_loopback() && !others.contains(address))
+                .filter(|(address, _)| !address.is_loopback() && !others.contains(address))
                 .take(HOSTS)
                 .collect();
-            others.extend(&hosts);
+            others.extend(hosts.iter().map(|(address, _)| address));
             let view = View {
-                outside: Incoming::outside(rules(), &bridges),
+                outside: Incoming::outside(rules(), bridges),
                 hosts,
                 others,
             };
@@ -117,14 +122,24 @@ impl<'a> Judge<'a> {
             views,
             borders: borders.into_iter().collect(),
             passes: BTreeMap::new(),
+            different: Vec::new(),
             verdicts: BTreeMap::new(),
         }
     }
 
-    /// The addresses of the host that rules tell apart from others.
-    pub(super) fn hosts(&self) -> impl Iterator<Item = (Family, IpAddr)> + '_ {
+    /// The addresses of the host that rules about this port tell apart from others.
+    pub(super) fn hosts(&self, port: HostPort) -> BTreeSet<(Family, IpAddr)> {
         let views = self.views.iter();
-        views.flat_map(|(family, view)| view.hosts.iter().map(|address| (*family, *address)))
+        let named = views.flat_map(|(family, view)| {
+            let onward = self.paths.get(family).map(|path| path.onward.as_slice());
+            let about = view.hosts.iter().filter(move |(_, number)| {
+                let early = onward.unwrap_or_default().binary_search(number).is_err();
+                let rule = self.dump.rules.get(*number);
+                rule.is_none_or(|rule| is_about(rule, port, early))
+            });
+            about.map(|(address, _)| (*family, *address))
+        });
+        named.collect()
     }
 
     /// Who reaches a port, asked at an address of the host, and where it leads; `None` if it is not
@@ -146,6 +161,13 @@ impl<'a> Judge<'a> {
             let known = self.published.ports.get(port);
             known.is_some_and(|families| families.contains(&family))
         });
+        // One that translates for some only closes it to all others.
+        let left_out = self.published.left_out.iter();
+        let left_out = left_out.filter(|(of, _)| *of == family);
+        found |= self
+            .dump
+            .rules_of(left_out.map(|(_, number)| number))
+            .any(|(_, rule)| rule.destination_ports().is_some() && is_about(rule, port, true));
         let mut ways = BTreeSet::new();
         let mut parts = Vec::new();
         for incoming in self.views.get(&family)?.outside.clone() {
@@ -238,7 +260,12 @@ impl<'a> Judge<'a> {
                 path.go_on(&question)
             }
         };
-        let passed = Rc::new(passed);
+        let same = self.different.iter().find(|known| ***known == passed);
+        let passed = same.cloned().unwrap_or_else(|| {
+            let new = Rc::new(passed);
+            self.different.push(Rc::clone(&new));
+            new
+        });
         self.passes.insert(key, Rc::clone(&passed));
         Some(passed)
     }
@@ -392,6 +419,17 @@ fn question<'q>(
         bridge: None,
         stands_for: None,
     }
+}
+
+/// Whether a rule, `early` if it is before the translation, may be about a port of the host.
+fn is_about(rule: &Rule, port: HostPort, early: bool) -> bool {
+    rule.matches.iter().all(|found| match &found.kind {
+        _ if found.negated => true,
+        Kind::Protocol(name) => is_any_protocol(name) || protocol_of(name) == Some(port.protocol),
+        Kind::OriginalPorts(ports) => within(ports, port.number),
+        Kind::DestinationPorts(ports) if early => within(ports, port.number),
+        _ => true,
+    })
 }
 
 /// The single addresses in a set.

@@ -55,6 +55,7 @@ pub(super) fn read(family: Family, words: &[Word], line: &Span) -> Rule {
         words,
         rule: Rule {
             span: line.clone(),
+            table: "",
             matches: Vec::new(),
             target: Target::Passive,
             target_span: line.clone(),

@@ -4,13 +4,14 @@
 //!
 //! Whatever a chain is called and whoever wrote it: each rule on the way is judged by what it says.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use super::dump::{Dump, Table, reachable};
 use super::question::{Question, Stage};
 use super::ranges::Ranges;
 use super::rule::{Family, Rule};
-use super::walk::{End, Trail, walk};
+use super::walk::{End, Memory, Trail, walk};
 
 const ARRIVING: [(&str, &str, Stage); 2] = [
     ("raw", "PREROUTING", Stage::Raw),
@@ -38,6 +39,7 @@ pub(super) struct Path<'a> {
     pub(super) onward: Vec<usize>,
     /// The rules of DOCKER-USER and below, if nothing calls it.
     pub(super) uncalled: Vec<usize>,
+    memory: RefCell<Memory>,
 }
 
 impl<'a> Path<'a> {
@@ -68,6 +70,7 @@ impl<'a> Path<'a> {
             nat: rules("nat", "PREROUTING"),
             onward,
             uncalled,
+            memory: RefCell::default(),
         }
     }
 
@@ -96,7 +99,14 @@ impl<'a> Path<'a> {
             ..question.clone()
         };
         match self.dump.table(self.family, "nat") {
-            Some(table) => walk(self.dump, table, "PREROUTING", &question, true),
+            Some(table) => walk(
+                self.dump,
+                table,
+                "PREROUTING",
+                &question,
+                true,
+                &self.memory,
+            ),
             None => End {
                 passed: Ranges::all(self.family),
                 translated: std::collections::BTreeMap::new(),
@@ -132,7 +142,7 @@ impl<'a> Path<'a> {
                 stage,
                 ..question.clone()
             };
-            let end = walk(self.dump, table, chain, &question, false);
+            let end = walk(self.dump, table, chain, &question, false, &self.memory);
             passing = passing.intersection(&end.passed);
             trail.add(&end.trail);
         }

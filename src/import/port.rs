@@ -48,12 +48,12 @@ type Known = BTreeMap<[Option<usize>; 2], Rc<Who>>;
 
 /// Asks about every published port, and about those that only a rule names.
 pub(super) fn all(judge: &mut Judge<'_>, published: &Published) -> Vec<Port> {
-    let hosts: Vec<_> = judge.hosts().collect();
     let mut ports = Vec::new();
     let mut made = Known::new();
     for &port in published.ports.keys() {
         let here = one(judge, &mut made, port, port.address, &Family::BOTH);
-        for &(family, address) in hosts.iter().filter(|_| port.address.is_none()) {
+        let hosts = port.address.is_none().then(|| judge.hosts(port));
+        for (family, address) in hosts.into_iter().flatten() {
             // At this address of the host the rules may say something else.
             let there = HostPort {
                 address: Some(address),

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::dump::Dump;
+use super::interface::is_containers;
 use super::path::Path;
 use super::rule::{Family, Kind, PortRange, Rule, Target, WIDE, link_local, protocol_of};
 use crate::policy::address::AddressSet;
@@ -43,6 +44,8 @@ pub(super) struct Published {
     pub(super) containers: BTreeSet<IpAddr>,
     /// Whether there are translations in PREROUTING's table that it does not lead to.
     pub(super) uncalled: bool,
+    /// The names of the engines' bridges.
+    pub(super) bridges: BTreeSet<String>,
     networks: Vec<(AddressSet, String)>,
 }
 
@@ -65,7 +68,11 @@ impl HostPort {
 impl Published {
     /// Finds the published ports in the `nat` tables, and those that rules name.
     pub(super) fn find(dump: &Dump, paths: &BTreeMap<Family, Path<'_>>) -> Self {
-        let mut published = Self::default();
+        let mut published = Self {
+            networks: networks(dump),
+            ..Self::default()
+        };
+        published.bridges = published.find_bridges(dump);
         for (&family, path) in paths {
             for (number, rule) in dump.rules_of(&path.nat) {
                 if !matches!(rule.target, Target::Dnat(_)) {
@@ -74,7 +81,7 @@ impl Published {
                 if let Some((container, _)) = target(rule) {
                     published.containers.insert(container);
                 }
-                match ports(rule) {
+                match ports(rule, &published.bridges) {
                     Some(ports) => {
                         for port in ports {
                             published.ports.entry(port).or_default().insert(family);
@@ -93,7 +100,6 @@ impl Published {
                     matches!(rule.target, Target::Dnat(_)) && !called
                 })
         });
-        published.networks = networks(dump);
         for (&family, path) in paths {
             for (number, rule) in dump.rules_of(&path.onward) {
                 published.name(family, number, rule);
@@ -102,10 +108,14 @@ impl Published {
         published
     }
 
-    /// The names of the engines' bridges.
-    pub(super) fn bridges(&self) -> BTreeSet<String> {
-        let names = self.networks.iter().map(|(_, bridge)| bridge.clone());
-        names.collect()
+    /// The interfaces from which a DNAT does not translate, if their names are those of bridges or
+    /// an engine has written more of them: a user may write `! -i eth0`.
+    fn find_bridges(&self, dump: &Dump) -> BTreeSet<String> {
+        let names = dump.rules.iter().filter_map(translates_outside);
+        let known = |name: &&str| {
+            is_containers(name) || self.networks.iter().any(|(_, bridge)| bridge == name)
+        };
+        names.filter(known).map(str::to_owned).collect()
     }
 
     /// The bridge in whose network an address is.
@@ -120,7 +130,9 @@ impl Published {
         let found = target(rule);
         let container = found.map(|(container, _)| container);
         let named = rule.matches.iter().find_map(|found| match &found.kind {
-            Kind::Incoming(name) if found.negated && !name.ends_with('+') => Some(name.clone()),
+            Kind::Incoming(name) if found.negated && self.bridges.contains(name) => {
+                Some(name.clone())
+            }
             _ => None,
         });
         let network = || self.bridge_of(container?).map(str::to_owned);
@@ -182,12 +194,10 @@ fn networks(dump: &Dump) -> Vec<(AddressSet, String)> {
                     Kind::Outgoing(name) if found.negated => Some(name.as_str()),
                     _ => None,
                 }),
-                None => translates_outside(rule),
+                None => None,
             };
             if let (Some(bridge), Some(set)) = (bridge, sets.next()) {
                 networks.push((set.clone(), bridge.to_owned()));
-            } else if let Some(bridge) = translates_outside(rule) {
-                networks.push((AddressSet::default(), bridge.to_owned()));
             }
         }
     }
@@ -208,7 +218,10 @@ fn translates_outside(rule: &Rule) -> Option<&str> {
 /// The ports of the host that a DNAT is about, if it is of the form that engines write. One that
 /// translates only now and then is not: the port may be a service of the host's otherwise, which a
 /// policy would close.
-fn ports(rule: &Rule) -> Option<impl Iterator<Item = HostPort>> {
+fn ports(
+    rule: &Rule,
+    bridges: &BTreeSet<String>,
+) -> Option<impl Iterator<Item = HostPort> + use<>> {
     let mut protocol = None;
     let mut address = None;
     for found in &rule.matches {
@@ -219,8 +232,8 @@ fn ports(rule: &Rule) -> Option<impl Iterator<Item = HostPort>> {
                 let first = addresses.next()?;
                 address = Some(first.to_string().parse().ok()?);
             }
-            (Kind::Incoming(_), true)
-            | (Kind::DestinationPorts(_) | Kind::DestinationType(_), false) => {}
+            (Kind::Incoming(name), true) if bridges.contains(name) => {}
+            (Kind::DestinationPorts(_) | Kind::DestinationType(_), false) => {}
             (Kind::Source(set), true) if set.difference(&link_local()).is_empty() => {}
             _ => return None,
         }
@@ -306,7 +319,8 @@ mod tests {
         let mut told = Vec::new();
         for (port, families) in &found.ports {
             for (_, rule) in dump.rules.iter().enumerate() {
-                let here = ports(rule).is_some_and(|mut ports| ports.any(|p| p == *port));
+                let here =
+                    ports(rule, &found.bridges).is_some_and(|mut ports| ports.any(|p| p == *port));
                 let v6 = families.contains(&Family::V6);
                 let way = found.way(0, rule, port.number);
                 if here && way.container.is_some_and(|c| c.is_ipv6() == v6) {
@@ -343,14 +357,14 @@ mod tests {
              -A PREROUTING -p tcp -j DNAT --to-destination 10.0.0.1\n\
              COMMIT\n\
              # Generated by ip6tables-save\n*nat\n-A PREROUTING -j DOCKER\n\
-             -A DOCKER ! -i br-web -p tcp -m tcp --dport 8084 ! -s fe80::/10 -j DNAT --to-destination [fd00:17::2]:80\nCOMMIT\n",
+             -A DOCKER ! -i br-0123456789ab -p tcp -m tcp --dport 8084 ! -s fe80::/10 -j DNAT --to-destination [fd00:17::2]:80\nCOMMIT\n",
         );
         assert_eq!(
             told,
             [
                 "90/tcp -> 172.18.0.2 90 docker_gwbridge",
                 "8083/tcp -> 172.17.0.2 80 docker0",
-                "8084/tcp -> fd00:17::2 80 br-web",
+                "8084/tcp -> fd00:17::2 80 br-0123456789ab",
                 "9000/tcp -> 10.88.0.2 80 -",
                 "9001/tcp -> 10.88.0.2 81 -",
                 "203.0.113.10:53/udp -> 172.17.0.3 53 docker0",

@@ -38,7 +38,7 @@ pub(super) struct Question<'a> {
 }
 
 /// What a packet is to its connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Sort {
     /// The first of a connection to a published port.
     New,

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::mem;
+use std::rc::Rc;
 
 use super::rule::Family;
 use crate::policy::address::{AddressSet, Entry};
@@ -13,7 +14,8 @@ use crate::policy::address::{AddressSet, Entry};
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Ranges {
     family: Family,
-    ranges: BTreeMap<u128, u128>,
+    /// Shared until it changes: many ports may have the same long answer.
+    ranges: Rc<BTreeMap<u128, u128>>,
 }
 
 /// A condition: in this set, or not in it if it is negated.
@@ -21,17 +23,17 @@ pub(super) type Condition<'a> = (&'a AddressSet, bool);
 
 impl Ranges {
     pub(super) fn none(family: Family) -> Self {
-        let ranges = BTreeMap::new();
+        let ranges = Rc::default();
         Self { family, ranges }
     }
 
     pub(super) fn all(family: Family) -> Self {
-        let last = match family {
-            Family::V4 => u128::from(u32::MAX),
-            Family::V6 => u128::MAX,
-        };
-        let ranges = BTreeMap::from([(0, last)]);
+        let ranges = Rc::new(BTreeMap::from([(0, last(family))]));
         Self { family, ranges }
+    }
+
+    pub(super) fn is_all(&self) -> bool {
+        self.ranges.first_key_value() == Some((&0, &last(self.family)))
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -54,11 +56,12 @@ impl Ranges {
             return self.clone().take(conditions);
         };
         let mut selected = Self::none(self.family);
+        let found = Rc::make_mut(&mut selected.ranges);
         for (first, last) in pairs(self.family, set) {
             let before = self.ranges.range(..first).next_back();
             for (&a, &b) in before.into_iter().chain(self.ranges.range(first..=last)) {
                 if b >= first {
-                    selected.ranges.insert(a.max(first), b.min(last));
+                    found.insert(a.max(first), b.min(last));
                 }
             }
         }
@@ -80,43 +83,60 @@ impl Ranges {
 
     /// Moves what lies from `first` to `last` into another set.
     fn cut(&mut self, first: u128, last: u128, into: &mut Self) {
-        let before = self.ranges.range_mut(..first).next_back();
-        if let Some((&start, end)) = before
+        if !self.meets(first, last) {
+            return;
+        }
+        let (ranges, into) = (
+            Rc::make_mut(&mut self.ranges),
+            Rc::make_mut(&mut into.ranges),
+        );
+        let before = ranges.range_mut(..first).next_back();
+        if let Some((_, end)) = before
             && *end >= first
         {
             let old = mem::replace(end, first - 1);
-            debug_assert!(start < first);
             if old > last {
-                self.ranges.insert(last + 1, old);
+                ranges.insert(last + 1, old);
             }
-            into.ranges.insert(first, old.min(last));
+            into.insert(first, old.min(last));
         }
-        while let Some((&start, &end)) = self.ranges.range(first..=last).next() {
-            self.ranges.remove(&start);
+        while let Some((&start, &end)) = ranges.range(first..=last).next() {
+            ranges.remove(&start);
             if end > last {
-                self.ranges.insert(last + 1, end);
+                ranges.insert(last + 1, end);
             }
-            into.ranges.insert(start, end.min(last));
+            into.insert(start, end.min(last));
         }
     }
 
+    /// Whether it has something from `first` to `last`.
+    fn meets(&self, first: u128, last: u128) -> bool {
+        let before = self.ranges.range(..=last).next_back();
+        before.is_some_and(|(_, end)| *end >= first)
+    }
+
     /// Adds what is in the other.
-    pub(super) fn add(&mut self, other: Self) {
-        let mut other = other;
+    pub(super) fn add(&mut self, mut other: Self) {
         if self.ranges.len() < other.ranges.len() {
             mem::swap(self, &mut other);
         }
         let mut seen = Self::none(self.family);
-        for (first, last) in other.ranges {
+        for (&first, &last) in other.ranges.iter() {
             self.cut(first, last, &mut seen);
-            self.ranges.insert(first, last);
+            Rc::make_mut(&mut self.ranges).insert(first, last);
         }
     }
 
     /// What is in both.
     pub(super) fn intersection(mut self, other: &Self) -> Self {
+        if self.is_all() {
+            return other.clone();
+        }
+        if other.is_all() {
+            return self;
+        }
         let mut inside = Self::none(self.family);
-        for (&first, &last) in &other.ranges {
+        for (&first, &last) in other.ranges.iter() {
             self.cut(first, last, &mut inside);
         }
         inside
@@ -129,10 +149,9 @@ impl Ranges {
         } else {
             (other, self)
         };
-        few.ranges.iter().any(|(&first, &last)| {
-            let before = many.ranges.range(..=last).next_back();
-            before.is_some_and(|(_, end)| *end >= first)
-        })
+        few.ranges
+            .iter()
+            .any(|(&first, &last)| many.meets(first, last))
     }
 
     pub(super) fn to_set(&self) -> AddressSet {
@@ -141,6 +160,14 @@ impl Ranges {
             Family::V4 => Entry::V4(narrow(a), narrow(b)),
             Family::V6 => Entry::V6(a, b),
         }))
+    }
+}
+
+/// The last address of a family.
+fn last(family: Family) -> u128 {
+    match family {
+        Family::V4 => u128::from(u32::MAX),
+        Family::V6 => u128::MAX,
     }
 }
 

@@ -45,6 +45,8 @@ impl Family {
 pub(super) struct Rule {
     /// Its line.
     pub(super) span: Span,
+    /// The table that it is in.
+    pub(super) table: &'static str,
     /// All of them must hold.
     pub(super) matches: Vec<Match>,
     pub(super) target: Target,
@@ -170,6 +172,26 @@ impl Rule {
             _ => &[],
         });
         ports.copied()
+    }
+
+    /// Whether it says the same of every port of the host and of every container.
+    pub(super) fn is_blind(&self) -> bool {
+        self.matches.iter().all(|found| {
+            matches!(
+                found.kind,
+                Kind::Source(_)
+                    | Kind::Protocol(_)
+                    | Kind::SourcePorts(_)
+                    | Kind::Incoming(_)
+                    | Kind::State(_)
+                    | Kind::OriginalDirection(_)
+                    | Kind::TcpFlags(..)
+                    | Kind::DestinationType(_)
+                    | Kind::SourceType(_)
+                    | Kind::List
+                    | Kind::Unknown
+            )
+        })
     }
 
     /// The bridge, if this is the form in which an engine accepts what it publishes, whatever the

@@ -285,6 +285,9 @@ fn assign(
         }
         tables.insert(section.table);
     }
+    if let Some(unknown) = between(sections, &dumps) {
+        return Err(family_unknown(unknown));
+    }
     let mut taken: BTreeMap<(Family, &str), Span> = BTreeMap::new();
     let several = dumps.len() > 1;
     dumps.sort_by_key(|(hint, _)| hint.is_none());
@@ -321,6 +324,45 @@ fn assign(
         }
     }
     Ok(())
+}
+
+/// A table between those of two dumps in one file that may belong to either.
+fn between<'s, 'a>(
+    sections: &'s [Section<'a>],
+    dumps: &[(Option<Family>, Vec<usize>)],
+) -> Option<&'s Section<'a>> {
+    dumps.windows(2).find_map(|pair| {
+        let [(_, first), (_, second)] = pair else {
+            return None;
+        };
+        let of = |numbers: &[usize]| {
+            let found = numbers.iter().filter_map(|number| sections.get(*number));
+            found.collect::<Vec<_>>()
+        };
+        let (first, second) = (of(first), of(second));
+        let mut last = first
+            .iter()
+            .rev()
+            .take_while(|section| section.hint.is_none());
+        let unknown = last.find(|section| {
+            let again = second.iter().any(|other| other.table == section.table);
+            !again && !section.is_blank()
+        })?;
+        let one_file = second.first().is_some_and(|next| next.file == unknown.file);
+        one_file.then_some(*unknown)
+    })
+}
+
+fn family_unknown(section: &Section<'_>) -> Box<Diagnostic> {
+    let message = format!(
+        "nothing says of which family the table `{}` is",
+        section.table
+    );
+    Box::new(
+        Diagnostic::error("family-unknown", message)
+            .at(section.span.clone(), "between tables of both")
+            .help("import the output of `iptables-save` and of `ip6tables-save` as two files"),
+    )
 }
 
 impl Section<'_> {

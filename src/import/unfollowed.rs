@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::dump::{Chain, reachable};
+use super::dump::reachable;
 use super::found::{Found, ports_text};
 use super::interface::is_containers;
 use super::published::HostPort;
@@ -33,7 +33,7 @@ pub(super) fn not_understood(found: &Found<'_>, family: Family) -> Vec<Diagnosti
             let ports = skipped.get(&number);
             (ports.is_some() || unknown(rule)).then(|| {
                 let ports: Vec<_> = ports.into_iter().flatten().copied().collect();
-                not_followed(found, family, (number, rule), &ports)
+                not_followed(found, family, rule, &ports)
             })
         })
         .collect()
@@ -43,26 +43,18 @@ fn is_unknown(kind: &Kind) -> bool {
     matches!(kind, Kind::Unknown | Kind::List)
 }
 
-fn not_followed(
-    found: &Found<'_>,
-    family: Family,
-    (number, rule): (usize, &Rule),
-    ports: &[HostPort],
-) -> Diagnostic {
-    let table = table_of(found, family, number);
-    let missing = rule.called().filter(|name| {
-        let table = table.and_then(|table| found.dump.table(family, table));
-        table.is_some_and(|table| !table.contains_key(*name))
-    });
+fn not_followed(found: &Found<'_>, family: Family, rule: &Rule, ports: &[HostPort]) -> Diagnostic {
+    let table = found.dump.table(family, rule.table);
+    let missing = rule
+        .called()
+        .filter(|name| table.is_some_and(|table| !table.contains_key(*name)));
     let (span, label) = reason(rule, missing);
-    let in_nat = table == Some("nat");
+    let in_nat = rule.table == "nat";
     let refuses = match &rule.target {
         Target::Drop | Target::Reject => true,
         // Another way than to the container.
         Target::Jump(_) | Target::Goto(_) if in_nat => missing.is_none(),
-        Target::Jump(_) | Target::Goto(_) => {
-            missing.is_some() || may_refuse(found, family, table, rule)
-        }
+        Target::Jump(_) | Target::Goto(_) => missing.is_some() || may_refuse(found, family, rule),
         Target::Dnat(_) => !in_nat,
         _ => false,
     };
@@ -106,18 +98,6 @@ fn not_followed(
         .help(help)
 }
 
-/// The table in which a rule is.
-fn table_of(found: &Found<'_>, family: Family, number: usize) -> Option<&'static str> {
-    let mut tables = found
-        .dump
-        .tables
-        .iter()
-        .filter(|((of, _), _)| *of == family);
-    let has = |chain: &Chain| chain.rules.binary_search(&number).is_ok();
-    let table = tables.find(|(_, chains)| chains.values().any(has));
-    table.map(|((_, name), _)| *name)
-}
-
 /// The part of the rule that could not be followed.
 fn reason(rule: &Rule, missing: Option<&str>) -> (Span, String) {
     let find = |wanted: fn(&Kind) -> bool| rule.matches.iter().find(|found| wanted(&found.kind));
@@ -140,8 +120,8 @@ fn reason(rule: &Rule, missing: Option<&str>) -> (Span, String) {
 }
 
 /// Whether a rule that the called chain leads to refuses, or may.
-fn may_refuse(found: &Found<'_>, family: Family, table: Option<&'static str>, rule: &Rule) -> bool {
-    let table = table.and_then(|table| found.dump.table(family, table));
+fn may_refuse(found: &Found<'_>, family: Family, rule: &Rule) -> bool {
+    let table = found.dump.table(family, rule.table);
     let (Some(table), Some(name)) = (table, rule.called()) else {
         return true;
     };
@@ -214,7 +194,7 @@ pub(super) fn dead(found: &Found<'_>, family: Family) -> Vec<Diagnostic> {
 
 /// Whether an engine writes such a rule, which says nothing about who reaches a published port.
 fn is_engines(found: &Found<'_>, rule: &Rule) -> bool {
-    let bridges = found.published.bridges();
+    let bridges = &found.published.bridges;
     let is_bridge = |name: &str| is_containers(name) || bridges.contains(name);
     rule.as_engine_accept().is_some() || rule.is_engine_isolation(is_bridge)
 }

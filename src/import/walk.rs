@@ -5,12 +5,16 @@
 //! any number of rules, as long as every condition is understood. Where one is not, the rule is
 //! not followed, and the trail says so.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
-use super::dump::{Chain, Dump, Table};
-use super::question::{Holds, Question};
+use super::dump::{Chain, Dump, Table, reachable};
+use super::interface::Incoming;
+use super::question::{Holds, Question, Sort, Stage};
 use super::ranges::Ranges;
 use super::rule::{Family, Rule, Target};
+use crate::policy::Protocol;
 use crate::policy::address::AddressSet;
 
 /// How deep chains may call each other; the kernel allows no loops.
@@ -38,6 +42,10 @@ pub(super) struct Trail {
 
 impl Trail {
     pub(super) fn add(&mut self, other: &Self) {
+        if *self == Self::default() {
+            self.clone_from(other);
+            return;
+        }
         self.deciding.extend(&other.deciding);
         self.dropping.extend(&other.dropping);
         self.rejecting.extend(&other.rejecting);
@@ -65,6 +73,7 @@ pub(super) fn walk(
     name: &str,
     question: &Question<'_>,
     is_nat: bool,
+    memory: &RefCell<Memory>,
 ) -> End {
     let family = question.family;
     let mut walk = Walk {
@@ -72,6 +81,7 @@ pub(super) fn walk(
         table,
         question,
         is_nat,
+        memory,
         trail: Trail::default(),
         logged: Ranges::none(family),
         steps: 0,
@@ -102,8 +112,25 @@ pub(super) fn walk(
     }
 }
 
-/// Where the sources are that entered a chain.
+/// What came of chains that say the same of every port, for those who ask about the next one.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    known: BTreeMap<Key, Option<Rc<Remembered>>>,
+}
+
+/// The chain, and all that what becomes of its packets depends on.
+type Key = (usize, String, Protocol, Incoming, Sort, Stage);
+
 #[derive(Debug)]
+struct Remembered {
+    outcome: Outcome,
+    trail: Trail,
+    logged: Ranges,
+    steps: usize,
+}
+
+/// Where the sources are that entered a chain.
+#[derive(Debug, Clone)]
 struct Outcome {
     passed: Ranges,
     translated: BTreeMap<usize, Ranges>,
@@ -146,6 +173,7 @@ struct Walk<'a> {
     table: &'a Table,
     question: &'a Question<'a>,
     is_nat: bool,
+    memory: &'a RefCell<Memory>,
     trail: Trail,
     /// Sources that a rule has logged.
     logged: Ranges,
@@ -236,7 +264,11 @@ impl Walk<'_> {
                     let Some(chain) = chain.flatten() else {
                         continue;
                     };
-                    let called = self.through(chain, sources, depth + 1);
+                    let called = if depth == 0 && sources.is_all() && self.logged.is_empty() {
+                        self.remember(rule, chain)
+                    } else {
+                        self.through(chain, sources, depth + 1)
+                    };
                     if self.is_nat && !conditions.is_empty() && !called.translated.is_empty() {
                         self.trail.deciding.insert(number);
                     }
@@ -258,6 +290,52 @@ impl Walk<'_> {
             outcome.doubt(&doubtful.to_set());
         }
         outcome
+    }
+
+    /// What becomes of all sources in a chain that a base chain calls.
+    fn remember(&mut self, rule: &Rule, chain: &Chain) -> Outcome {
+        let all = Ranges::all(self.question.family);
+        let name = rule.called().unwrap_or_default();
+        let question = self.question;
+        let key = (
+            std::ptr::from_ref(self.table).addr(),
+            name.to_owned(),
+            question.protocol,
+            question.incoming.clone(),
+            question.sort,
+            question.stage,
+        );
+        let known = self.memory.borrow().known.get(&key).cloned();
+        let known = match known {
+            Some(Some(known)) => known,
+            Some(None) => return self.through(chain, all, 1),
+            None => {
+                let rules = reachable(self.dump, self.table, &[name]);
+                let blind = self.dump.rules_of(&rules).all(|(_, rule)| rule.is_blind());
+                let known = blind.then(|| {
+                    let before = (std::mem::take(&mut self.trail), self.steps);
+                    let outcome = self.through(chain, all.clone(), 1);
+                    let logged = Ranges::none(question.family);
+                    let remembered = Remembered {
+                        outcome,
+                        trail: std::mem::replace(&mut self.trail, before.0),
+                        logged: std::mem::replace(&mut self.logged, logged),
+                        steps: self.steps - before.1,
+                    };
+                    self.steps = before.1;
+                    Rc::new(remembered)
+                });
+                self.memory.borrow_mut().known.insert(key, known.clone());
+                match known {
+                    Some(known) => known,
+                    None => return self.through(chain, all, 1),
+                }
+            }
+        };
+        self.steps += known.steps;
+        self.trail.add(&known.trail);
+        self.logged = known.logged.clone();
+        known.outcome.clone()
     }
 
     /// Whether the chain is left if the rule holds, for the calling one to decide.
@@ -290,10 +368,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::interface::Incoming;
-    use super::super::question::{Sort, Stage};
     use super::*;
-    use crate::policy::Protocol;
     use crate::policy::address::Entry;
     use crate::source::Sources;
 
@@ -327,7 +402,14 @@ mod tests {
         let filter = format!("-A FORWARD -j DOCKER-USER\n{filter}");
         let dump = dump(&filter);
         let table = dump.table(Family::V4, "filter").unwrap();
-        let end = walk(&dump, table, "FORWARD", &question(), false);
+        let end = walk(
+            &dump,
+            table,
+            "FORWARD",
+            &question(),
+            false,
+            &RefCell::default(),
+        );
         let texts: Vec<_> = end.passed.to_set().iter().map(|e| e.to_string()).collect();
         (texts.join(" "), end.trail)
     }
@@ -362,7 +444,14 @@ mod tests {
              -A D -s 10.0.0.3 -j RETURN\n-A D -j DNAT --to-destination 172.17.0.2:80",
         );
         let table = dump.table(Family::V4, "filter").unwrap();
-        let end = walk(&dump, table, "PREROUTING", &question(), true);
+        let end = walk(
+            &dump,
+            table,
+            "PREROUTING",
+            &question(),
+            true,
+            &RefCell::default(),
+        );
         let who: Vec<_> = end.translated.into_values().map(|r| r.to_set()).collect();
         let texts: Vec<_> = who[0].iter().map(|e| e.to_string()).collect();
         assert_eq!(texts.join(" "), "10.0.0.0 10.0.0.4-10.0.0.255");
@@ -375,6 +464,7 @@ mod tests {
                 ..question()
             },
             true,
+            &RefCell::default(),
         );
         assert!(unsure.translated.is_empty());
     }
@@ -479,7 +569,9 @@ mod tests {
             );
             let dump = dump(&text);
             let table = dump.table(Family::V4, "filter").unwrap();
-            let passed = walk(&dump, table, "DOCKER-USER", &question(), false).passed.to_set();
+            let memory = RefCell::default();
+            let passed = walk(&dump, table, "DOCKER-USER", &question(), false, &memory);
+            let passed = passed.passed.to_set();
             for last in 0..20u8 {
                 let address = IpAddr::from([10, 0, 0, last]);
                 let number = 0x0a00_0000 + u32::from(last);

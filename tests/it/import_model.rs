@@ -118,6 +118,11 @@ fn judge(host: &Host, fault: Option<Fault>, rng: &mut Rng, tally: &mut Tally) ->
         text.push_str(&more);
         v6_lines = lines;
     }
+    if rng.once_in(4) {
+        // The one program of both families.
+        text = text.replace("by ip6tables-", "by xtables-");
+        text = text.replace("by iptables-", "by xtables-");
+    }
     let mut sources = Sources::in_memory::<&str, &str>([]);
     let file = sources.take("rules", text.clone().into());
     tally.hosts += 1;
@@ -190,7 +195,10 @@ fn remarked(imported: &Import, sources: &Sources) -> BTreeSet<u32> {
 /// Whether some DNAT of the family is about the port: else docker-proxy serves it, past all rules.
 fn publishes(rules: &Rules, packet: &Packet) -> bool {
     use crate::iptables::Is;
-    let nat = rules.chains.iter().filter(|((table, _), _)| *table == Table::Nat);
+    let nat = rules
+        .chains
+        .iter()
+        .filter(|((table, _), _)| *table == Table::Nat);
     let about = |rule: &Rule| {
         let key = |is: &Is| rule.matches.contains(&(false, is.clone()));
         let there = rule.matches.iter().all(|(_, is)| match is {
@@ -224,7 +232,10 @@ fn port_allows(policy: &Policy, port: &PortPolicy, packet: &Packet) -> bool {
         selection.any || selection.inline.contains(address) || selection.named.iter().any(named)
     };
     let interface = port.interfaces.is_empty()
-        || port.interfaces.iter().any(|name| name.as_str() == packet.incoming);
+        || port
+            .interfaces
+            .iter()
+            .any(|name| name.as_str() == packet.incoming);
     interface && has(&port.allow, packet.source) && !has(&port.except, packet.source)
 }
 

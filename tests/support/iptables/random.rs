@@ -29,7 +29,7 @@ impl Rng {
     }
 
     /// Once in so many times.
-    fn once_in(&mut self, times: usize) -> bool {
+    pub(crate) fn once_in(&mut self, times: usize) -> bool {
         self.below(times) == 0
     }
 }
@@ -121,11 +121,50 @@ fn family(rng: &mut Rng, engine: Engine, is_v4: bool, loadable: bool) -> Rules {
         }
     }
     let mut rules = Rules::default();
-    let forward = if rng.once_in(3) { &[][..] } else { &[(Table::Filter, "FORWARD")] };
+    let forward = if rng.once_in(3) {
+        &[][..]
+    } else {
+        &[(Table::Filter, "FORWARD")]
+    };
     rules.drops.extend(forward);
     write(&mut rules, engine, &published);
+    on_the_way(rng, &mut rules, is_v4, loadable);
     users(rng, &mut rules, is_v4, loadable);
     rules
+}
+
+/// Conditions that a user puts to what leads to the DNAT, and a DNAT for some only.
+fn on_the_way(rng: &mut Rng, rules: &mut Rules, is_v4: bool, loadable: bool) {
+    let Some(chain) = rules.chains.get_mut(&(Table::Nat, "PREROUTING")) else {
+        return;
+    };
+    if rng.once_in(4) {
+        let not = rng.coin();
+        let condition = match rng.below(4) {
+            0 => Is::From(rng.one(&["eth0", "eth1"])),
+            1 if !loadable => Is::Opaque("-m set --match-set known src", false),
+            _ => Is::Source(rng.one(&sources(is_v4))),
+        };
+        let not = not && !matches!(condition, Is::Opaque(..));
+        let at = rng.below(chain.len());
+        chain[at].matches.insert(0, (not, condition));
+    }
+    if rng.once_in(6) {
+        let to = if is_v4 {
+            v4(172, 17, 0, 3)
+        } else {
+            v6(0xfd00_0011, 0, 3)
+        };
+        let port = rng.one(&HOST_PORTS);
+        let matches = vec![
+            (rng.coin(), Is::Source(rng.one(&sources(is_v4)))),
+            (false, Is::Protocol("tcp")),
+            (false, Is::Port(port, port)),
+        ];
+        let then = Then::Dnat(to, rng.one(&INSIDE));
+        let own = false;
+        chain.insert(rng.below(chain.len() + 1), Rule { matches, then, own });
+    }
 }
 
 const HOST_PORTS: [u16; 4] = [80, 443, 5432, 8080];
@@ -173,8 +212,10 @@ fn rule(matches: &[(bool, Is)], then: Then) -> Rule {
 /// What an engine writes, as far as packets from outside meet it.
 fn write(rules: &mut Rules, engine: Engine, published: &[Published]) {
     use Table::{Filter, Nat, Raw};
-    let bridges: std::collections::BTreeSet<_> =
-        published.iter().map(|port| bridge(port.container)).collect();
+    let bridges: std::collections::BTreeSet<_> = published
+        .iter()
+        .map(|port| bridge(port.container))
+        .collect();
     let local = (false, Is::Local);
     for port in published {
         let to = bridge(port.container);
@@ -188,8 +229,14 @@ fn write(rules: &mut Rules, engine: Engine, published: &[Published]) {
         let address = port.address.map(|a| (false, Is::Destination(full(a))));
         let outside = [(true, Is::From(to))];
         let found: Vec<_> = match engine {
-            Engine::Netavark | Engine::ByHand => address.into_iter().chain(key(port.port)).collect(),
-            _ => address.into_iter().chain(outside.clone()).chain(key(port.port)).collect(),
+            Engine::Netavark | Engine::ByHand => {
+                address.into_iter().chain(key(port.port)).collect()
+            }
+            _ => address
+                .into_iter()
+                .chain(outside.clone())
+                .chain(key(port.port))
+                .collect(),
         };
         let chain = match engine {
             Engine::Netavark => "NETAVARK-DN-1",
@@ -197,10 +244,18 @@ fn write(rules: &mut Rules, engine: Engine, published: &[Published]) {
             _ => "DOCKER",
         };
         if engine == Engine::Netavark {
-            rules.add(Nat, "NETAVARK-HOSTPORT-DNAT", rule(&found, Then::Jump(chain)));
+            rules.add(
+                Nat,
+                "NETAVARK-HOSTPORT-DNAT",
+                rule(&found, Then::Jump(chain)),
+            );
             let own = [(false, Is::Source(Net(port.container, 16)))];
             let own = [&own[..], &key(port.port)].concat();
-            rules.add(Nat, chain, rule(&own, Then::Jump("NETAVARK-HOSTPORT-SETMARK")));
+            rules.add(
+                Nat,
+                chain,
+                rule(&own, Then::Jump("NETAVARK-HOSTPORT-SETMARK")),
+            );
         }
         rules.add(Nat, chain, rule(&found, dnat));
         let accept = [
@@ -229,7 +284,11 @@ fn write(rules: &mut Rules, engine: Engine, published: &[Published]) {
     match engine {
         Engine::ByHand => return,
         Engine::Netavark => {
-            rules.add(Nat, "PREROUTING", rule(&[local], Then::Jump("NETAVARK-HOSTPORT-DNAT")));
+            rules.add(
+                Nat,
+                "PREROUTING",
+                rule(&[local], Then::Jump("NETAVARK-HOSTPORT-DNAT")),
+            );
             rules.add(Nat, "NETAVARK-HOSTPORT-SETMARK", rule(&[], Then::Mark));
             rules.add(Filter, "FORWARD", rule(&[], Then::Jump("NETAVARK_FORWARD")));
             rules.add(
@@ -237,7 +296,11 @@ fn write(rules: &mut Rules, engine: Engine, published: &[Published]) {
                 "NETAVARK_FORWARD",
                 rule(&[(false, Is::State("INVALID"))], Then::Drop),
             );
-            rules.add(Filter, "NETAVARK_FORWARD", rule(&[established], Then::Accept));
+            rules.add(
+                Filter,
+                "NETAVARK_FORWARD",
+                rule(&[established], Then::Accept),
+            );
             return;
         }
         _ => {}
@@ -260,7 +323,11 @@ fn write(rules: &mut Rules, engine: Engine, published: &[Published]) {
         match engine {
             Engine::Docker28 | Engine::Docker29 => {
                 rules.add(Filter, "DOCKER-CT", rule(&back, Then::Accept));
-                rules.add(Filter, "DOCKER-BRIDGE", rule(&[to.clone()], Then::Jump("DOCKER")));
+                rules.add(
+                    Filter,
+                    "DOCKER-BRIDGE",
+                    rule(&[to.clone()], Then::Jump("DOCKER")),
+                );
                 let (_, Is::From(name)) = from.clone() else {
                     continue;
                 };
@@ -269,7 +336,11 @@ fn write(rules: &mut Rules, engine: Engine, published: &[Published]) {
             }
             Engine::Docker280 => {
                 let networks = Is::Opaque("-m set --match-set docker-ext-bridges-v4 dst", true);
-                rules.add(Filter, calls, rule(&[(false, networks)], Then::Jump("DOCKER")));
+                rules.add(
+                    Filter,
+                    calls,
+                    rule(&[(false, networks)], Then::Jump("DOCKER")),
+                );
             }
             _ => {
                 rules.add(Filter, calls, rule(&back, Then::Accept));
@@ -339,22 +410,31 @@ fn users(rng: &mut Rng, rules: &mut Rules, is_v4: bool, loadable: bool) {
         place.insert(at, new);
     }
     for ((table, chain), rules) in &rules.chains {
-        debug_assert!(rules.iter().all(|rule| {
-            !matches!(rule.then, Then::Jump(name) | Then::Goto(name) if name == *chain)
-        }), "{table:?}");
+        debug_assert!(
+            rules.iter().all(|rule| {
+                !matches!(rule.then, Then::Jump(name) | Then::Goto(name) if name == *chain)
+            }),
+            "{table:?}"
+        );
     }
 }
 
 fn user_rule(rng: &mut Rng, table: Table, chain: &str, is_v4: bool, loadable: bool) -> Rule {
     let early = chain == "PREROUTING" || table == Table::Nat;
-    let own = OWN.iter().position(|name| *name == chain).map_or(0, |at| at + 1);
+    let own = OWN
+        .iter()
+        .position(|name| *name == chain)
+        .map_or(0, |at| at + 1);
     let mut matches = Vec::new();
     let not = |rng: &mut Rng| rng.once_in(3);
     if !rng.once_in(3) {
         matches.push((not(rng), Is::Source(rng.one(&sources(is_v4)))));
     }
     if rng.once_in(3) && chain != "POSTROUTING" {
-        matches.push((not(rng), Is::From(rng.one(&["eth0", "eth1", "eth+", "docker0"]))));
+        matches.push((
+            not(rng),
+            Is::From(rng.one(&["eth0", "eth1", "eth+", "docker0"])),
+        ));
     }
     // What may be called from anywhere must not look where a packet goes.
     if rng.once_in(6) && !early && own == 0 {
@@ -366,8 +446,16 @@ fn user_rule(rng: &mut Rng, table: Table, chain: &str, is_v4: bool, loadable: bo
         } else {
             [Net(v6(0xfd00_0011, 0, 0), 48), full(v6(0xfd00_0011, 0, 2))]
         };
-        let there = if early { full(rng.one(&hosts(is_v4))) } else { rng.one(&inside) };
-        let there = if rng.once_in(3) { rng.one(&inside) } else { there };
+        let there = if early {
+            full(rng.one(&hosts(is_v4)))
+        } else {
+            rng.one(&inside)
+        };
+        let there = if rng.once_in(3) {
+            rng.one(&inside)
+        } else {
+            there
+        };
         matches.push((not(rng), Is::Destination(there)));
     }
     if rng.once_in(3) {
@@ -383,7 +471,10 @@ fn user_rule(rng: &mut Rng, table: Table, chain: &str, is_v4: bool, loadable: bo
         }
     }
     if rng.once_in(8) && table != Table::Raw {
-        matches.push((not(rng), Is::State(rng.one(&["NEW", "RELATED,ESTABLISHED", "INVALID"]))));
+        matches.push((
+            not(rng),
+            Is::State(rng.one(&["NEW", "RELATED,ESTABLISHED", "INVALID"])),
+        ));
     }
     if rng.once_in(10) && table != Table::Raw {
         let host = full(rng.one(&hosts(is_v4)));
