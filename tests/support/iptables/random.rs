@@ -86,6 +86,40 @@ impl Host {
         if v4 { Some(&self.v4) } else { self.v6.as_ref() }
     }
 
+    /// A host at which every kind of rule makes a difference to some packet.
+    pub(crate) fn telling() -> Self {
+        let container = v4(172, 17, 0, 2);
+        let published = [(80, 443), (443, 80)].map(|(port, inside)| Published {
+            protocol: "tcp",
+            port,
+            container,
+            inside,
+            address: None,
+        });
+        let mut rules = Rules::default();
+        rules.drops.push((Table::Filter, "FORWARD"));
+        write(&mut rules, Engine::Docker20, &published);
+        let from = |net: Net| vec![(false, Is::Source(net))];
+        let mut put = |chain, at: usize, matches, then| {
+            let chain = rules.chains.entry((Table::Filter, chain)).or_default();
+            let own = true;
+            chain.insert(at, Rule { matches, then, own });
+        };
+        let [office, half, ..] = sources(true);
+        let one = Net(v4(203, 0, 113, 9), 32);
+        put("DOCKER-USER", 0, from(office), Then::Goto("office"));
+        put("DOCKER-USER", 1, vec![(true, Is::Source(half))], Then::Drop);
+        put("office", 0, from(one), Then::Return);
+        // Behind the call of DOCKER-USER.
+        let key = vec![(false, Is::Protocol("tcp")), (false, Is::Port(80, 80))];
+        put("FORWARD", 1, [from(one), key].concat(), Then::Drop);
+        Self {
+            engine: Engine::Docker20,
+            v4: rules,
+            v6: None,
+        }
+    }
+
     /// A host with everything that `dfw import` may read, or what a test kernel can load.
     pub(crate) fn random(rng: &mut Rng, loadable: bool) -> Self {
         let engine = loop {
