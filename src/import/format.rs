@@ -2,7 +2,7 @@
 
 use super::rule::Family;
 use crate::diagnostic::Diagnostic;
-use crate::source::{FileId, Sources, Span};
+use crate::source::{FileId, Sources};
 
 /// The command that prints what can be imported.
 const COMMAND: &str = "`(iptables-save; ip6tables-save) | dfw import`, as root on the server";
@@ -21,20 +21,8 @@ pub(super) fn foreign(sources: &Sources, file: FileId) -> Option<Diagnostic> {
     } else {
         help.replace("{name}", name)
     };
-    Some(
-        Diagnostic::error("not-a-dump", format!("{name}: {what}"))
-            .at(Span::new(file, 0, 0), "")
-            .help(help),
-    )
-    .map(without_place)
-}
-
-/// A file of bytes has no line that could be shown.
-fn without_place(diagnostic: Diagnostic) -> Diagnostic {
-    Diagnostic {
-        primary: None,
-        ..diagnostic
-    }
+    // A file of bytes has no line that could be shown.
+    Some(Diagnostic::error("not-a-dump", format!("{name}: {what}")).help(help))
 }
 
 /// What it is, and what to do instead if that is not the usual.

@@ -82,9 +82,10 @@ fn ranges(lines: &[u32]) -> String {
             break;
         }
         let separator = if index == 0 { "" } else { ", " };
-        let _ = match first == last {
-            true => write!(text, "{separator}{first}"),
-            false => write!(text, "{separator}{first}-{last}"),
+        let _ = if first == last {
+            write!(text, "{separator}{first}")
+        } else {
+            write!(text, "{separator}{first}-{last}")
         };
     }
     text

@@ -318,7 +318,7 @@ mod tests {
         let found = Published::find(&dump, &paths.into());
         let mut told = Vec::new();
         for (port, families) in &found.ports {
-            for (_, rule) in dump.rules.iter().enumerate() {
+            for rule in &dump.rules {
                 let here =
                     ports(rule, &found.bridges).is_some_and(|mut ports| ports.any(|p| p == *port));
                 let v6 = families.contains(&Family::V6);

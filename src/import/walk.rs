@@ -12,7 +12,7 @@ use std::rc::Rc;
 use super::dump::{Chain, Dump, Table, reachable};
 use super::interface::Incoming;
 use super::question::{Holds, Question, Sort, Stage};
-use super::ranges::Ranges;
+use super::ranges::{Condition, Ranges};
 use super::rule::{Family, Rule, Target};
 use crate::policy::Protocol;
 use crate::policy::address::AddressSet;
@@ -197,19 +197,8 @@ impl Walk<'_> {
             let conditions = match self.question.holds(rule) {
                 Holds::Never => continue,
                 Holds::Perhaps(conditions) => {
-                    if rule.target == Target::Log {
-                        self.logged.add(here.select(&conditions));
-                    }
-                    let silent = matches!(rule.target, Target::Passive | Target::Log);
-                    if silent || !conditions.is_empty() && here.select(&conditions).is_empty() {
-                        continue;
-                    }
-                    self.trail.skipped.insert(number);
-                    if self.leaves(rule) {
-                        doubtful.add(here.select(&conditions));
-                    } else if self.diverts(rule) {
-                        here.take(&conditions);
-                    }
+                    let left = self.pass_over((number, rule), &conditions, &mut here);
+                    doubtful.add(left);
                     continue;
                 }
                 Holds::For(conditions) => conditions,
@@ -338,9 +327,30 @@ impl Walk<'_> {
         known.outcome.clone()
     }
 
-    /// Whether the chain is left if the rule holds, for the calling one to decide.
-    fn leaves(&self, rule: &Rule) -> bool {
-        matches!(rule.target, Target::Return | Target::Goto(_))
+    /// Passes over a rule that may hold for some of those who are here; returns who may have left the
+    /// chain by it, for the calling one to decide.
+    fn pass_over(
+        &mut self,
+        (number, rule): (usize, &Rule),
+        conditions: &[Condition<'_>],
+        here: &mut Ranges,
+    ) -> Ranges {
+        let none = Ranges::none(self.question.family);
+        if rule.target == Target::Log {
+            self.logged.add(here.select(conditions));
+        }
+        let silent = matches!(rule.target, Target::Passive | Target::Log);
+        if silent || !conditions.is_empty() && here.select(conditions).is_empty() {
+            return none;
+        }
+        self.trail.skipped.insert(number);
+        if matches!(rule.target, Target::Return | Target::Goto(_)) {
+            return here.select(conditions);
+        }
+        if self.diverts(rule) {
+            here.take(conditions);
+        }
+        none
     }
 
     /// Whether a rule of `nat` takes packets to somewhere else if it holds.

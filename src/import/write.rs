@@ -114,12 +114,12 @@ fn write_group(text: &mut String, sources: &Sources, dump: &Dump, names: &Names,
         let (ways, ends) = (found(first), found(last));
         let places = ways.iter().zip(&ends).map(|(way, end)| place(way, end));
         let places = places.collect::<Vec<_>>().join(" and ");
-        let named = group.iter().filter_map(|port| port.named);
+        let naming_rules = group.iter().filter_map(|port| port.named);
         let rules: Vec<_> = group
             .iter()
             .flat_map(found)
             .map(|way| way.rule)
-            .chain(named)
+            .chain(naming_rules)
             .collect();
         match (first.named, ways.is_empty()) {
             (Some(_), _) => text.push_str("published by none, named by a rule"),

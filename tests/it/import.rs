@@ -52,7 +52,7 @@ fn imported(dumps: &[(String, String)]) -> Result<(String, String), String> {
     match import(&sources, &files) {
         Ok(imported) => Ok((imported.text, told(&imported.remarks))),
         Err(Error::Refused(why)) => Err(told(&why)),
-        Err(error @ Error::Invalid(_)) => panic!("{error}"),
+        Err(error @ Error::Invalid(_)) => unreachable!("{error}"),
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Nothing here was taken from `dfw import`, which it judges, and real iptables judges it.
 
+mod engine;
 pub(crate) mod random;
 
 use std::collections::BTreeMap;

@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use super::{Is, Net, Packet, Rule, Rules, Table, Then, bridge, v4, v6};
+use super::engine::{ENGINES, Engine, Published, full, write};
+use super::{Is, Net, Packet, Rule, Rules, Table, Then, v4, v6};
 
 /// Numbers from a seed: the generator `SplitMix64`.
 pub(crate) struct Rng(pub(crate) u64);
@@ -32,44 +33,6 @@ impl Rng {
     pub(crate) fn once_in(&mut self, times: usize) -> bool {
         self.below(times) == 0
     }
-}
-
-/// Who writes the rules of published ports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Engine {
-    /// Before there was DOCKER-USER.
-    Docker17,
-    /// From 18 to 27.
-    Docker20,
-    /// 28.0.0, with its sets of networks.
-    Docker280,
-    /// From 28.0.1 on.
-    Docker28,
-    Docker29,
-    Netavark,
-    /// Docker with `"iptables": false`, and DNAT by hand.
-    ByHand,
-}
-
-const ENGINES: [Engine; 7] = [
-    Engine::Docker17,
-    Engine::Docker20,
-    Engine::Docker280,
-    Engine::Docker28,
-    Engine::Docker29,
-    Engine::Netavark,
-    Engine::ByHand,
-];
-
-/// A published port.
-#[derive(Debug, Clone, Copy)]
-struct Published {
-    protocol: &'static str,
-    port: u16,
-    container: IpAddr,
-    inside: u16,
-    /// At one address of the host only.
-    address: Option<IpAddr>,
 }
 
 /// The rules of a host, of both families.
@@ -231,167 +194,6 @@ pub(crate) fn hosts(is_v4: bool) -> [IpAddr; 2] {
     }
 }
 
-fn full(address: IpAddr) -> Net {
-    Net(address, if address.is_ipv4() { 32 } else { 128 })
-}
-
-fn rule(matches: &[(bool, Is)], then: Then) -> Rule {
-    Rule {
-        matches: matches.to_vec(),
-        then,
-        own: false,
-    }
-}
-
-/// What an engine writes, as far as packets from outside meet it.
-fn write(rules: &mut Rules, engine: Engine, published: &[Published]) {
-    use Table::{Filter, Nat, Raw};
-    let bridges: std::collections::BTreeSet<_> = published
-        .iter()
-        .map(|port| bridge(port.container))
-        .collect();
-    let local = (false, Is::Local);
-    for port in published {
-        let to = bridge(port.container);
-        let key = |inside: u16| {
-            [
-                (false, Is::Protocol(port.protocol)),
-                (false, Is::Port(inside, inside)),
-            ]
-        };
-        let dnat = Then::Dnat(port.container, port.inside);
-        let address = port.address.map(|a| (false, Is::Destination(full(a))));
-        let outside = [(true, Is::From(to))];
-        let found: Vec<_> = match engine {
-            Engine::Netavark | Engine::ByHand => {
-                address.into_iter().chain(key(port.port)).collect()
-            }
-            _ => address
-                .into_iter()
-                .chain(outside.clone())
-                .chain(key(port.port))
-                .collect(),
-        };
-        let chain = match engine {
-            Engine::Netavark => "NETAVARK-DN-1",
-            Engine::ByHand => "PREROUTING",
-            _ => "DOCKER",
-        };
-        if engine == Engine::Netavark {
-            rules.add(
-                Nat,
-                "NETAVARK-HOSTPORT-DNAT",
-                rule(&found, Then::Jump(chain)),
-            );
-            let own = [(false, Is::Source(Net(port.container, 16)))];
-            let own = [&own[..], &key(port.port)].concat();
-            rules.add(
-                Nat,
-                chain,
-                rule(&own, Then::Jump("NETAVARK-HOSTPORT-SETMARK")),
-            );
-        }
-        rules.add(Nat, chain, rule(&found, dnat));
-        let accept = [
-            &[(false, Is::Destination(full(port.container)))],
-            &outside[..],
-            &[(false, Is::To(to))],
-            &key(port.inside),
-        ]
-        .concat();
-        match engine {
-            Engine::Netavark => {}
-            Engine::ByHand => {
-                let plain = [&accept[..1], &key(port.inside)].concat();
-                let mut rule = rule(&plain, Then::Accept);
-                rule.own = true;
-                rules.add(Filter, "FORWARD", rule);
-            }
-            _ => rules.add(Filter, "DOCKER", rule(&accept, Then::Accept)),
-        }
-        if [Engine::Docker28, Engine::Docker29].contains(&engine) {
-            let direct = [&accept[..1], &outside[..]].concat();
-            rules.add(Raw, "PREROUTING", rule(&direct, Then::Drop));
-        }
-    }
-    let established = (false, Is::State("RELATED,ESTABLISHED"));
-    match engine {
-        Engine::ByHand => return,
-        Engine::Netavark => {
-            rules.add(
-                Nat,
-                "PREROUTING",
-                rule(&[local], Then::Jump("NETAVARK-HOSTPORT-DNAT")),
-            );
-            rules.add(Nat, "NETAVARK-HOSTPORT-SETMARK", rule(&[], Then::Mark));
-            rules.add(Filter, "FORWARD", rule(&[], Then::Jump("NETAVARK_FORWARD")));
-            rules.add(
-                Filter,
-                "NETAVARK_FORWARD",
-                rule(&[(false, Is::State("INVALID"))], Then::Drop),
-            );
-            rules.add(
-                Filter,
-                "NETAVARK_FORWARD",
-                rule(&[established], Then::Accept),
-            );
-            return;
-        }
-        _ => {}
-    }
-    rules.add(Nat, "PREROUTING", rule(&[local], Then::Jump("DOCKER")));
-    if engine != Engine::Docker17 {
-        rules.add(Filter, "FORWARD", rule(&[], Then::Jump("DOCKER-USER")));
-        rules.chains.entry((Filter, "DOCKER-USER")).or_default();
-    }
-    let calls = match engine {
-        Engine::Docker28 | Engine::Docker29 => {
-            rules.add(Filter, "FORWARD", rule(&[], Then::Jump("DOCKER-FORWARD")));
-            "DOCKER-FORWARD"
-        }
-        _ => "FORWARD",
-    };
-    for to in bridges {
-        let back = [(false, Is::To(to)), established.clone()];
-        let (from, to) = ((false, Is::From(to)), (false, Is::To(to)));
-        match engine {
-            Engine::Docker28 | Engine::Docker29 => {
-                rules.add(Filter, "DOCKER-CT", rule(&back, Then::Accept));
-                rules.add(
-                    Filter,
-                    "DOCKER-BRIDGE",
-                    rule(&[to.clone()], Then::Jump("DOCKER")),
-                );
-                let (_, Is::From(name)) = from.clone() else {
-                    continue;
-                };
-                let rest = [(true, Is::From(name)), to];
-                rules.add(Filter, "DOCKER", rule(&rest, Then::Drop));
-            }
-            Engine::Docker280 => {
-                let networks = Is::Opaque("-m set --match-set docker-ext-bridges-v4 dst", true);
-                rules.add(
-                    Filter,
-                    calls,
-                    rule(&[(false, networks)], Then::Jump("DOCKER")),
-                );
-            }
-            _ => {
-                rules.add(Filter, calls, rule(&back, Then::Accept));
-                rules.add(Filter, calls, rule(&[to], Then::Jump("DOCKER")));
-            }
-        }
-        if calls == "FORWARD" {
-            rules.add(Filter, calls, rule(&[from], Then::Accept));
-        }
-    }
-    if calls == "DOCKER-FORWARD" {
-        for chain in ["DOCKER-CT", "DOCKER-BRIDGE"] {
-            rules.add(Filter, calls, rule(&[], Then::Jump(chain)));
-        }
-    }
-}
-
 /// Chains of users; each calls only those behind it.
 const OWN: [&str; 3] = ["DOCKER-web", "office", "zone"];
 
@@ -527,12 +329,11 @@ fn user_rule(rng: &mut Rng, table: Table, chain: &str, is_v4: bool, loadable: bo
     }
     let called = OWN.get(own..).unwrap_or_default();
     let then = match rng.below(12) {
-        0..=3 if table != Table::Nat => Then::Drop,
+        0..=3 | 10 if table != Table::Nat => Then::Drop,
         4 if table == Table::Filter => Then::Reject,
         5 | 6 => Then::Accept,
         7 | 8 if !called.is_empty() => Then::Jump(rng.one(called)),
         9 if !called.is_empty() => Then::Goto(rng.one(called)),
-        10 if table != Table::Nat => Then::Drop,
         _ => Then::Return,
     };
     Rule {
