@@ -4,13 +4,9 @@ use std::collections::BTreeMap;
 
 use super::options;
 use super::rule::{Family, Rule, Target};
-use super::section::{Line, Section, sections};
-use crate::diagnostic::{Diagnostic, quoted};
+use super::section::{Line, Section, sections, unknown_line};
+use crate::diagnostic::Diagnostic;
 use crate::source::{FileId, Sources};
-
-/// How many lines are told that are none of a dump: a file of another kind is wrong in every line.
-const SHOWN: usize = 10;
-const NEXT: usize = SHOWN + 1;
 
 /// All dumps together.
 #[derive(Debug, Default)]
@@ -20,8 +16,6 @@ pub(super) struct Dump {
     pub(super) tables: BTreeMap<(Family, &'static str), Table>,
     /// What is wrong with its lines.
     pub(super) remarks: Vec<Diagnostic>,
-    /// How many lines are none of a dump.
-    strange: usize,
 }
 
 /// The chains of a table, by name.
@@ -144,17 +138,7 @@ impl Dump {
     }
 
     fn not_a_line(&mut self, line: &Line<'_>) {
-        self.strange += 1;
-        let message = match self.strange {
-            ..=SHOWN => format!("{} is no line of a dump", quoted(line.text)),
-            NEXT => "more lines are none of a dump".to_owned(),
-            _ => return,
-        };
-        self.remarks.push(
-            Diagnostic::warning("unknown-line", message)
-                .at(line.span.clone(), "left out")
-                .help("give what `iptables-save` or `ip6tables-save` prints, unchanged"),
-        );
+        self.remarks.push(unknown_line(&line.span));
     }
 }
 

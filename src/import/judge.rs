@@ -275,22 +275,19 @@ impl<'a> Judge<'a> {
         self.borders.partition_point(|border| *border <= port)
     }
 
-    /// Whether somebody would be refused at a port that no rule names, if it were published as
-    /// others are.
-    pub(super) fn restricts_others(&self) -> bool {
-        let unnamed = self.unnamed(SOME_PORT);
-        let mut samples: BTreeMap<Family, HostPort> = BTreeMap::new();
-        for (port, families) in &self.published.ports {
-            for family in families {
-                samples.entry(*family).or_insert(*port);
-            }
-        }
+    /// Whether somebody would be refused at a port that no rule names, if it were published as one
+    /// of `samples` is.
+    pub(super) fn restricts_others(
+        &self,
+        samples: impl IntoIterator<Item = (Family, HostPort)>,
+    ) -> bool {
+        let number = self.unnamed(SOME_PORT);
         samples.into_iter().any(|(family, sample)| {
             [Protocol::Tcp, Protocol::Udp].into_iter().any(|protocol| {
                 let other = HostPort {
                     address: None,
                     protocol,
-                    number: unnamed,
+                    number,
                 };
                 let verdict = self.other(family, sample, other);
                 verdict.is_none_or(|verdict| {

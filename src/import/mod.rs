@@ -127,7 +127,9 @@ pub fn import(sources: &Sources, files: &[FileId]) -> Result<Import, Error> {
         }
         remarks.insert(0, remark::nothing_published());
     }
-    let deny = judge.restricts_others() || !published.left_out.is_empty();
+    let restricts = judge.restricts_others(port::samples(&ports));
+    let nowhere = |port: &Port| port.is_published() && port.ways.values().all(Vec::is_empty);
+    let deny = restricts || !published.left_out.is_empty() || ports.iter().any(nowhere);
     let text = write::policy(sources, &dump, &ports, deny);
     let policy = read_text("imported.yaml", &text).map_err(Error::Invalid)?;
     Ok(Import {

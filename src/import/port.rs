@@ -93,6 +93,23 @@ pub(super) fn all(judge: &mut Judge<'_>, published: &Published) -> Vec<Port> {
     ports
 }
 
+/// A published port of each bridge and family.
+pub(super) fn samples(ports: &[Port]) -> impl Iterator<Item = (Family, HostPort)> {
+    let mut samples = BTreeMap::new();
+    for port in ports {
+        for (family, way) in port
+            .ways
+            .iter()
+            .flat_map(|(f, ways)| ways.iter().map(move |w| (f, w)))
+        {
+            samples.entry((*family, &way.bridge)).or_insert(port.host);
+        }
+    }
+    samples
+        .into_iter()
+        .map(|((family, _), port)| (family, port))
+}
+
 fn one(
     judge: &mut Judge<'_>,
     known: &mut Known,

@@ -144,7 +144,7 @@ fn split<'a>(
             Some(section) if section.file == file && (open || section.table.is_empty()) => {
                 section.lines.push(line);
             }
-            _ => remarks.push(outside(&line)),
+            _ => remarks.push(unknown_line(&line.span)),
         }
     }
     for section in sections.iter_mut().filter(|s| s.table.is_empty()) {
@@ -182,10 +182,10 @@ fn titled(comment: &str, before: Option<Family>) -> Option<Family> {
     }
 }
 
-fn outside(line: &Line<'_>) -> Diagnostic {
-    let text = crate::diagnostic::quoted(line.text);
-    Diagnostic::warning("unknown-line", format!("{text} is in no table"))
-        .at(line.span.clone(), "left out")
+/// A line that may have been a rule.
+pub(super) fn unknown_line(span: &Span) -> Diagnostic {
+    Diagnostic::warning("unknown-line", "this is no line of a dump")
+        .at(span.clone(), "left out")
         .help("give what `iptables-save` or `ip6tables-save` prints, unchanged")
 }
 
