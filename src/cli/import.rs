@@ -9,6 +9,7 @@ use crate::diagnostic::Diagnostic;
 use crate::file::{self, Limit};
 use crate::import::{Error, Import, import};
 use crate::output::json;
+use crate::output::progress::Progress;
 use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
 use crate::source::{FileId, ReadError, Sources};
@@ -28,7 +29,10 @@ pub(super) fn run(
 ) -> Result<(), Failure> {
     let mut sources = Sources::new();
     let files = read(&mut sources, paths)?;
-    let imported = import(&sources, &files).map_err(|error| refused(&error))?;
+    let imported = match Progress::during("following the rules", || import(&sources, &files)) {
+        Ok(imported) => imported,
+        Err(error) => return Err(refused(error, sources)),
+    };
     if let Some(dir) = output {
         directory::prepare(dir)?;
     }
@@ -59,21 +63,25 @@ pub(super) fn run(
     Ok(())
 }
 
-fn refused(error: &Error) -> Failure {
-    let (slug, help) = match error {
-        Error::NoRules => (
-            "no-rules",
-            "give it unchanged: `(iptables-save; ip6tables-save) | dfw import`",
+fn refused(error: Error, sources: Sources) -> Failure {
+    match error {
+        Error::Refused(diagnostics) => Failure::Failed {
+            diagnostics,
+            sources: Box::new(sources),
+            certain: true,
+        },
+        Error::Invalid(_) => Failure::plain(
+            Diagnostic::error("import", error.to_string())
+                .help("this is a mistake of dfw, please report it"),
         ),
-        Error::Invalid(_) => ("import", "this is a mistake of dfw, please report it"),
-    };
-    Failure::plain(Diagnostic::error(slug, error.to_string()).help(help))
+    }
 }
 
 /// What was written, in short.
 fn told(terminal: Terminal, imported: &Import, path: &Path) -> String {
     format!(
-        "{}{}: {} with {}; read it before you apply it\n",
+        "{}{}: {} with {}; read it before you apply it, and ask `dfw explain` and `dfw test` before \
+         you take the former rules out\n",
         summary(terminal, &imported.policy),
         terminal.paint(Tone::Good, "written"),
         untrusted::path(path),

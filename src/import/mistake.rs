@@ -2,32 +2,33 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::published::{HostPort, protocol_of};
-use super::remark::ports_text;
-use super::rule::{Family, Kind, Match, PortRange, Rule, Target, WIDE, within};
-use super::verdict::Judge;
+use super::found::{Found, ports_text};
+use super::judge::Judge;
+use super::published::HostPort;
+use super::rule::{Family, Kind, Match, PortRange, Rule, Target, WIDE, protocol_of, within};
 use crate::diagnostic::Diagnostic;
 use crate::source::Span;
 
 /// A chain DOCKER-USER that nothing calls judges nothing.
-pub(super) fn uncalled(judge: &Judge<'_>, family: Family) -> Option<Diagnostic> {
-    let base = judge.bases.get(&family)?;
-    let (_, first) = judge.rules(family).next()?;
-    base.uncalled.then(|| {
+pub(super) fn uncalled(found: &Found<'_>, family: Family) -> Option<Diagnostic> {
+    let path = found.paths.get(&family)?;
+    let (_, first) = found.dump.rules_of(&path.uncalled).next()?;
+    Some(
         Diagnostic::warning(
             "uncalled",
             "nothing calls the chain DOCKER-USER: its rules do nothing",
         )
         .at(first.span.clone(), "no packet comes here")
-        .help("the policy does what these rules would do if FORWARD called them")
-    })
+        .help("the policy refuses what these rules would refuse if FORWARD called them, too"),
+    )
 }
 
 /// Rules by whose numbers people and the kernel mean different ports.
-pub(super) fn ports_of_containers(judge: &Judge<'_>, family: Family) -> Vec<Diagnostic> {
+pub(super) fn ports_of_containers(found: &Found<'_>, family: Family) -> Vec<Diagnostic> {
     let mut remarks = Vec::new();
     let mut shared: BTreeMap<(u16, BTreeSet<HostPort>), Vec<&Rule>> = BTreeMap::new();
-    for (_, rule) in judge.rules(family) {
+    let onward = found.paths.get(&family).map(|path| path.onward.as_slice());
+    for (_, rule) in found.dump.rules_of(onward.unwrap_or_default()) {
         let Some(ranges) = rule.destination_ports() else {
             continue;
         };
@@ -39,12 +40,17 @@ pub(super) fn ports_of_containers(judge: &Judge<'_>, family: Family) -> Vec<Diag
             .matches
             .iter()
             .any(|found| matches!(found.kind, Kind::OriginalPorts(_)));
-        if !narrow || engines || !rule.is_about_ports() || judge.published.is_empty() {
+        if !narrow
+            || engines
+            || !rule.is_about_ports()
+            || !found.ports.iter().any(|port| !port.ways.is_empty())
+            || rule.as_engine_accept().is_some()
+        {
             continue;
         }
-        let touched = touched(judge, family, rule, ranges);
+        let touched = touched(found, family, rule, ranges);
         if touched.is_empty() {
-            remarks.push(no_effect(judge, family, rule, ranges));
+            remarks.push(no_effect(found, family, rule, ranges));
         }
         for (inside, ports) in touched.into_iter().filter(|(_, ports)| ports.len() > 1) {
             shared.entry((inside, ports)).or_default().push(rule);
@@ -57,16 +63,17 @@ pub(super) fn ports_of_containers(judge: &Judge<'_>, family: Family) -> Vec<Diag
 
 /// The published ports whose containers' ports are in `ranges`, by the container's port.
 fn touched(
-    judge: &Judge<'_>,
+    found: &Found<'_>,
     family: Family,
     rule: &Rule,
     ranges: &[PortRange],
 ) -> BTreeMap<u16, BTreeSet<HostPort>> {
     let mut touched: BTreeMap<u16, BTreeSet<HostPort>> = BTreeMap::new();
-    for (port, ways) in judge.published {
-        let Some(way) = ways.get(&family) else {
-            continue;
-        };
+    let ways = found.ports.iter().flat_map(|port| {
+        let ways = port.ways.get(&family).into_iter().flatten();
+        ways.map(|way| (&port.host, way))
+    });
+    for (port, way) in ways {
         let fits = rule.matches.iter().all(|found| match &found.kind {
             Kind::Protocol(name) => (protocol_of(name) == Some(port.protocol)) != found.negated,
             Kind::Destination(set) => way
@@ -88,11 +95,10 @@ fn ports_span(rule: &Rule) -> Span {
 }
 
 /// The mistake of all mistakes: the number of the host's port in a rule that sees the container's.
-fn no_effect(judge: &Judge<'_>, family: Family, rule: &Rule, ranges: &[PortRange]) -> Diagnostic {
-    let meant = judge.published.iter().find_map(|(port, ways)| {
-        let way = ways.get(&family)?;
-        let inside = way.port?;
-        within(ranges, port.number).then_some((*port, inside))
+fn no_effect(found: &Found<'_>, family: Family, rule: &Rule, ranges: &[PortRange]) -> Diagnostic {
+    let meant = found.ports.iter().find_map(|port| {
+        let inside = port.ways.get(&family)?.first()?.port?;
+        within(ranges, port.host.number).then_some((port.host, inside))
     });
     let remark = Diagnostic::warning(
         "no-effect",
@@ -139,13 +145,16 @@ fn together(rules: &[&Rule], inside: u16, ports: &BTreeSet<HostPort>) -> Option<
 }
 
 /// Rules that refuse what containers ask for, too.
-pub(super) fn breaks_egress(judge: &Judge<'_>, family: Family) -> Vec<Diagnostic> {
+pub(super) fn breaks_egress(
+    found: &Found<'_>,
+    judge: &Judge<'_>,
+    family: Family,
+) -> Vec<Diagnostic> {
     let refusing = judge.refuses_answers(family);
-    let rules = refusing
-        .iter()
-        .filter_map(|number| judge.dump.rules.get(*number));
-    rules
-        .map(|rule| {
+    found
+        .dump
+        .rules_of(&refusing)
+        .map(|(_, rule)| {
             Diagnostic::warning(
                 "breaks-egress",
                 "this rule also refuses the answers to what containers ask other servers",

@@ -1,29 +1,38 @@
 //! From the rules that people have to a policy: `iptables-save` text in, YAML out.
 //!
-//! The rules that stand before an engine's own (the chain DOCKER-USER, and what it calls) judge
-//! packets *after* their destination was rewritten: they speak of a container's port. A policy
-//! speaks of the host's. The DNAT rules in the same dump tell which is which, so every published
-//! port is followed through the rules, with all sources at once, and who gets through is written
-//! at the port of the host.
+//! A packet to a published port is followed as the kernel has it: PREROUTING of raw and mangle, the
+//! DNAT in nat, FORWARD of mangle, filter and security, with every chain that these call and the
+//! policies of the base chains. All sources walk at once. The rules behind the DNAT speak of a
+//! container's port and a policy of the host's; the DNAT tells which is which.
 //!
-//! What cannot be understood is told, line by line. A rule that lets somebody in is then left out,
-//! which closes; one that refuses is left out as well, which opens, and is told first.
+//! Nothing on this way is known by the name of its chain: a rule is carried over if all that it says
+//! is understood, and told at its line if not. A rule that lets somebody in is then left out, which
+//! closes; one that refuses is left out as well, which opens, and is told first. Where no such
+//! remark could be made, there is no policy.
 
+mod dump;
+mod format;
+mod found;
+mod group;
 mod interface;
+mod judge;
 mod mistake;
-mod named;
 mod options;
-mod parse;
+mod path;
 mod port;
 mod published;
 mod question;
+mod ranges;
 mod remark;
 mod rule;
+mod section;
 mod unfollowed;
 mod verdict;
 mod walk;
 mod words;
 mod write;
+
+use std::collections::BTreeMap;
 
 use thiserror::Error;
 
@@ -31,9 +40,13 @@ use crate::diagnostic::Diagnostic;
 use crate::policy::{Policy, read_text};
 use crate::source::{FileId, Sources};
 
-use parse::Dump;
+use dump::Dump;
+use found::Found;
+use judge::Judge;
+use path::Path;
+use port::Port;
+use published::Published;
 use rule::Family;
-use verdict::Judge;
 
 /// A policy made of rules.
 #[derive(Debug)]
@@ -50,9 +63,10 @@ pub struct Import {
 /// Why there is no policy.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// No text has a table of rules.
-    #[error("no rules to import: this is not what `iptables-save` prints")]
-    NoRules,
+    /// These are no dumps, or a policy of them could be more open than the rules are. The first
+    /// diagnostic says why; others are the rules that would be lost.
+    #[error("no policy can be made of these rules")]
+    Refused(Vec<Diagnostic>),
     /// The policy reader refuses what was made, which is a bug; with its first objection.
     #[error("the policy made of these rules is not valid: {0}")]
     Invalid(String),
@@ -62,24 +76,60 @@ pub enum Error {
 /// both.
 ///
 /// # Errors
-/// If no file has a table of rules, or if the policy would not be one, which is a bug.
+/// If a file is no dump, if what the dumps lack could make the policy more open than the rules are,
+/// or if the policy would not be one, which is a bug.
 pub fn import(sources: &Sources, files: &[FileId]) -> Result<Import, Error> {
-    let dump = Dump::read(sources, files);
-    if !Family::BOTH.into_iter().any(|family| dump.has(family)) {
-        return Err(Error::NoRules);
+    let foreign: Vec<_> = files
+        .iter()
+        .filter_map(|&file| format::foreign(sources, file))
+        .collect();
+    if !foreign.is_empty() {
+        return Err(Error::Refused(foreign));
     }
+    let dump = Dump::read(sources, files).map_err(|error| Error::Refused(vec![*error]))?;
+    let families: Vec<_> = Family::BOTH
+        .into_iter()
+        .filter(|family| dump.has(*family))
+        .collect();
+    if families.is_empty() {
+        return Err(Error::Refused(vec![format::nothing()]));
+    }
+    let paths: BTreeMap<_, _> = families
+        .iter()
+        .map(|&family| (family, Path::of(&dump, family)))
+        .collect();
+    let published = Published::find(&dump, &paths);
+    let mut judge = Judge::new(&dump, &published, &paths);
+    let ports = port::all(&mut judge, &published);
+    let found = Found {
+        sources,
+        dump: &dump,
+        paths: &paths,
+        published: &published,
+        ports: &ports,
+    };
     let mut remarks = dump.remarks.clone();
-    let mut published = published::find(&dump, &mut remarks);
-    named::add_named(&dump, &mut published);
-    let mut judge = Judge::new(&dump, &published);
-    let ports = port::all(&mut judge);
-    let deny = judge.restricts_others();
-    remarks.extend(remark::all(&judge, &ports));
-    // What opens more than the rules did comes first.
-    remarks.sort_by_key(|remark| {
-        let place = remark.primary.as_ref().map(|label| label.span.clone());
-        (remark.slug != unfollowed::OPENS, place)
-    });
+    remarks.extend(remark::all(&found, &judge));
+    let mut remarks = group::grouped(sources, remarks);
+    if !ports.iter().any(Port::is_published) {
+        let has_nat = families.iter().any(|f| dump.table(*f, "nat").is_some());
+        let refuses = paths
+            .values()
+            .flat_map(Path::rules)
+            .any(|(_, r)| r.refuses());
+        if !has_nat || refuses {
+            let why = if has_nat {
+                format::nothing_published(published.uncalled)
+            } else {
+                format::no_nat(&families)
+            };
+            return Err(Error::Refused([vec![why], remarks].concat()));
+        }
+        remarks.insert(0, remark::nothing_published());
+    }
+    let restricts = judge.restricts_others(port::samples(&ports));
+    let nowhere = |port: &Port| port.is_published() && port.ways.values().all(Vec::is_empty);
+    let deny = restricts || !published.left_out.is_empty() || ports.iter().any(nowhere);
     let text = write::policy(sources, &dump, &ports, deny);
     let policy = read_text("imported.yaml", &text).map_err(Error::Invalid)?;
     Ok(Import {

@@ -22,7 +22,7 @@ const MODULES: [&str; 9] = [
 ];
 
 /// Targets after which the packet goes on to the next rule.
-const PASSIVE: [&str; 12] = [
+const PASSIVE: [&str; 11] = [
     "AUDIT",
     "CHECKSUM",
     "CLASSIFY",
@@ -31,11 +31,22 @@ const PASSIVE: [&str; 12] = [
     "CT",
     "DSCP",
     "MARK",
-    "NOTRACK",
     "SET",
     "TCPMSS",
     "TRACE",
 ];
+
+/// Options of `-p` that are not read.
+const OF_PROTOCOLS: [&str; 4] = [
+    "--tcp-option",
+    "--chunk-types",
+    "--icmp-type",
+    "--icmpv6-type",
+];
+/// Modules that look into a list of addresses.
+const LISTS: [&str; 4] = ["set", "geoip", "asn", "geoip2"];
+/// How Docker 28.0.0 calls its sets of its bridges' networks.
+const ENGINE_NETWORKS: [&str; 2] = ["docker-ext-bridges-v4", "docker-ext-bridges-v6"];
 
 /// Reads what is behind the name of the chain.
 pub(super) fn read(family: Family, words: &[Word], line: &Span) -> Rule {
@@ -44,6 +55,7 @@ pub(super) fn read(family: Family, words: &[Word], line: &Span) -> Rule {
         words,
         rule: Rule {
             span: line.clone(),
+            table: "",
             matches: Vec::new(),
             target: Target::Passive,
             target_span: line.clone(),
@@ -83,6 +95,9 @@ impl Reader<'_> {
         match name {
             "-j" | "--jump" | "-g" | "--goto" => {
                 let Some(value) = self.next() else {
+                    // Cut off: nobody knows what it did.
+                    self.rule.target = Target::Jump(String::new());
+                    self.rule.target_span = begin;
                     return true;
                 };
                 self.rule.target = target(&value.text, name.trim_start_matches('-'));
@@ -91,8 +106,11 @@ impl Reader<'_> {
             }
             "-m" | "--match" => match self.next() {
                 Some(module) if !MODULES.contains(&module.text.as_str()) => {
+                    let words = self.words;
                     let end = self.skip_unknown().unwrap_or(module.span);
-                    self.push(negated, Kind::Unknown, &begin, &end);
+                    let options = words.get(..words.len() - self.words.len());
+                    let kind = unknown(&module.text, options.unwrap_or_default());
+                    self.push(negated, kind, &begin, &end);
                 }
                 _ => {}
             },
@@ -115,6 +133,10 @@ impl Reader<'_> {
                 let end = set.or(mask).map_or(option.span, |word| word.span);
                 self.push(negated, kind, &begin, &end);
             }
+            // No connection tracking, no translation.
+            "--notrack" if self.targeted => {
+                self.rule.target = Target::Jump("NOTRACK".to_owned());
+            }
             "--to-destination" => {
                 let value = self.next().map(|word| word.text);
                 self.rule.target = Target::Dnat(value);
@@ -129,7 +151,8 @@ impl Reader<'_> {
             }
             _ => {
                 let end = self.skip_unknown().unwrap_or(option.span);
-                if !self.targeted {
+                // Behind the target an option is its own, unless a protocol reads it.
+                if !self.targeted || OF_PROTOCOLS.contains(&name) {
                     self.push(negated, Kind::Unknown, &begin, &end);
                 }
             }
@@ -225,6 +248,18 @@ impl Reader<'_> {
     }
 }
 
+/// What is said by a module whose options are not read.
+fn unknown(module: &str, options: &[Word]) -> Kind {
+    let texts: Vec<_> = options.iter().map(|word| word.text.as_str()).collect();
+    match texts.as_slice() {
+        ["--match-set", set, "dst"] if module == "set" && ENGINE_NETWORKS.contains(set) => {
+            Kind::EngineNetworks
+        }
+        _ if LISTS.contains(&module) => Kind::List,
+        _ => Kind::Unknown,
+    }
+}
+
 fn is_known(option: &str) -> bool {
     matches!(
         option,
@@ -268,6 +303,7 @@ fn is_known(option: &str) -> bool {
             | "--syn"
             | "--tcp-flags"
             | "--to-destination"
+            | "--notrack"
     )
 }
 

@@ -1,30 +1,33 @@
 //! What is to be said about each port of the host.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 
-use super::named::host_addresses;
-use super::published::{HostPort, Way};
+use super::judge::Judge;
+use super::published::{HostPort, Published, Way};
 use super::rule::Family;
-use super::verdict::{Judge, Verdict};
+use super::verdict::Verdict;
 use crate::policy::address::{AddressSet, Entry};
 
 /// A port of the host, and who may reach it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Port {
     pub(super) host: HostPort,
-    pub(super) ways: BTreeMap<Family, Way>,
+    /// Where it leads, in each family in which it is published.
+    pub(super) ways: BTreeMap<Family, Vec<Way>>,
     pub(super) verdicts: BTreeMap<Family, Rc<Verdict>>,
     pub(super) who: Rc<Who>,
+    /// The rule that names it, if none publishes it. What a policy says of a port holds for
+    /// services of the host as well, so one that is the engine's now and then must not be in it: it
+    /// may be sshd's.
+    pub(super) named: Option<usize>,
 }
 
 impl Port {
-    /// Whether an engine publishes it, and not only a rule names it. What a policy says of a port
-    /// holds for services of the host as well, so one that is the engine's now and then must not be
-    /// in it: it may be sshd's.
+    /// Whether an engine publishes it, and not only a rule names it.
     pub(super) fn is_published(&self) -> bool {
-        self.ways.values().any(|way| way.container.is_some())
+        self.named.is_none()
     }
 }
 
@@ -43,68 +46,68 @@ pub(super) struct Who {
 /// What was made of the verdicts of both families, by where they are kept.
 type Known = BTreeMap<[Option<usize>; 2], Rc<Who>>;
 
-/// Asks about every published port.
-pub(super) fn all(judge: &mut Judge<'_>) -> Vec<Port> {
-    let hosts: BTreeMap<_, _> = Family::BOTH
-        .into_iter()
-        .map(|family| (family, host_addresses(judge.rules(family))))
-        .collect();
+/// Asks about every published port, and about those that only a rule names.
+pub(super) fn all(judge: &mut Judge<'_>, published: &Published) -> Vec<Port> {
     let mut ports = Vec::new();
     let mut made = Known::new();
-    for (&port, ways) in judge.published {
-        let here = one(judge, &mut made, port, port.address, ways);
-        for (family, address) in others(&hosts, port) {
+    for &port in published.ports.keys() {
+        let here = one(judge, &mut made, port, port.address, &Family::BOTH);
+        let hosts = port.address.is_none().then(|| judge.hosts(port));
+        for (family, address) in hosts.into_iter().flatten() {
             // At this address of the host the rules may say something else.
-            let Some(way) = ways.get(&family) else {
-                continue;
-            };
-            let port = HostPort {
+            let there = HostPort {
                 address: Some(address),
                 ..port
             };
-            let known = judge.published.contains_key(&port);
-            let there = one(
-                judge,
-                &mut made,
-                port,
-                Some(address),
-                &[(family, way.clone())].into(),
-            );
-            let same = here
-                .verdicts
-                .get(&family)
-                .map(|v| (&v.allowed, &v.interfaces))
-                == there
-                    .verdicts
-                    .get(&family)
-                    .map(|v| (&v.allowed, &v.interfaces));
-            if !known && !same {
+            if !there.is_nameable() || published.ports.contains_key(&there) {
+                continue;
+            }
+            let there = one(judge, &mut made, there, Some(address), &[family]);
+            // What is not carried over is told at the address where it is met.
+            let who = |port: &Port| {
+                let verdict = port.verdicts.get(&family)?;
+                let met = verdict.trail.skipped.clone();
+                Some((verdict.allowed.clone(), verdict.interfaces.clone(), met))
+            };
+            if who(&there).is_some() && who(&here) != who(&there) {
                 ports.push(there);
             }
         }
         ports.push(here);
     }
+    for (&port, &(family, rule)) in &published.named {
+        let verdict = judge.unpublished(family, port).map(Rc::new);
+        let verdicts = verdict
+            .map(|verdict| (family, verdict))
+            .into_iter()
+            .collect();
+        ports.push(Port {
+            host: port,
+            ways: BTreeMap::new(),
+            who: Rc::new(Who::of(&verdicts)),
+            verdicts,
+            named: Some(rule),
+        });
+    }
     ports.sort_by_key(|port| port.host);
     ports
 }
 
-/// The addresses of the host that rules name, for a port that is published at all of them.
-fn others(
-    hosts: &BTreeMap<Family, BTreeSet<IpAddr>>,
-    port: HostPort,
-) -> impl Iterator<Item = (Family, IpAddr)> + '_ {
-    let everywhere = port.address.is_none();
-    hosts
-        .iter()
-        .filter(move |_| everywhere)
-        .flat_map(|(family, addresses)| addresses.iter().map(|address| (*family, *address)))
-        .filter(move |(_, address)| {
-            let key = HostPort {
-                address: Some(*address),
-                ..port
-            };
-            key.is_nameable()
-        })
+/// A published port of each bridge and family.
+pub(super) fn samples(ports: &[Port]) -> impl Iterator<Item = (Family, HostPort)> {
+    let mut samples = BTreeMap::new();
+    for port in ports {
+        for (family, way) in port
+            .ways
+            .iter()
+            .flat_map(|(f, ways)| ways.iter().map(move |w| (f, w)))
+        {
+            samples.entry((*family, &way.bridge)).or_insert(port.host);
+        }
+    }
+    samples
+        .into_iter()
+        .map(|((family, _), port)| (family, port))
 }
 
 fn one(
@@ -112,22 +115,29 @@ fn one(
     known: &mut Known,
     port: HostPort,
     host: Option<IpAddr>,
-    ways: &BTreeMap<Family, Way>,
+    families: &[Family],
 ) -> Port {
-    let asked = ways.iter().map(|(family, way)| {
-        let verdict = judge.port(*family, port, host, way);
-        (*family, verdict)
-    });
-    let verdicts: BTreeMap<_, _> = asked.collect();
+    let mut ways = BTreeMap::new();
+    let mut verdicts = BTreeMap::new();
+    for &family in families {
+        if host.is_some_and(|host| host.is_ipv4() != (family == Family::V4)) {
+            continue;
+        }
+        if let Some((verdict, found)) = judge.port(family, port, host) {
+            verdicts.insert(family, verdict);
+            ways.insert(family, found);
+        }
+    }
     let places = Family::BOTH.map(|family| verdicts.get(&family).map(|v| Rc::as_ptr(v).addr()));
     let who = known
         .entry(places)
         .or_insert_with(|| Rc::new(Who::of(&verdicts)));
     Port {
         host: port,
-        ways: ways.clone(),
+        ways,
         who: Rc::clone(who),
         verdicts,
+        named: None,
     }
 }
 
@@ -209,4 +219,26 @@ fn writable(set: &AddressSet) -> AddressSet {
 
 fn policy_reads(entry: &str) -> bool {
     crate::policy::address::parse_entry(entry).is_ok()
+}
+
+/// 10.0.0.0/8, 172.16.0.0/12 and 192.168.0.0/16 (RFC 1918).
+pub(super) fn private() -> AddressSet {
+    let network = |a, b, c, d, bits: u32| {
+        let first = u32::from(Ipv4Addr::new(a, b, c, d));
+        Entry::V4(first, first | (u32::MAX >> bits))
+    };
+    AddressSet::from_entries([
+        network(10, 0, 0, 0, 8),
+        network(172, 16, 0, 0, 12),
+        network(192, 168, 0, 0, 16),
+    ])
+}
+
+/// Whether all private addresses are among those written one by one.
+pub(super) fn has_private(port: &Port) -> bool {
+    let who = &port.who;
+    port.is_published()
+        && !who.any
+        && who.allow.count_v4() <= 1 << 31
+        && private().difference(&who.allow).is_empty()
 }

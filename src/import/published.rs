@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::parse::Dump;
-use super::rule::{Family, Kind, PortRange, Rule, Target};
-use crate::diagnostic::Diagnostic;
-use crate::policy::address::{AddressSet, Entry};
+use super::dump::Dump;
+use super::interface::is_containers;
+use super::path::Path;
+use super::rule::{Family, Kind, PortRange, Rule, Target, WIDE, link_local, protocol_of};
+use crate::policy::address::AddressSet;
 use crate::policy::{PortKey, Protocol};
 
 /// A port of the host.
@@ -18,20 +19,35 @@ pub(super) struct HostPort {
 }
 
 /// Where an engine sends what comes to a published port.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Way {
+    /// The rule behind it.
+    pub(super) rule: usize,
     /// The container's address, if the dump tells it.
     pub(super) container: Option<IpAddr>,
     /// The container's port, if the dump tells it.
     pub(super) port: Option<u16>,
     /// The bridge of the container, if the dump tells it.
     pub(super) bridge: Option<String>,
-    /// The rule behind it.
-    pub(super) rule: usize,
 }
 
-/// Every published port, and where it leads in each family.
-pub(super) type Published = BTreeMap<HostPort, BTreeMap<Family, Way>>;
+/// What the dumps say about published ports.
+#[derive(Debug, Default)]
+pub(super) struct Published {
+    /// Every published port, and the families in which it is.
+    pub(super) ports: BTreeMap<HostPort, BTreeSet<Family>>,
+    /// Ports that only a rule names, and that rule: their containers may not run at the moment.
+    pub(super) named: BTreeMap<HostPort, (Family, usize)>,
+    /// Translations that are none of a published port, by the numbers of their rules.
+    pub(super) left_out: Vec<(Family, usize)>,
+    /// Every address of a container.
+    pub(super) containers: BTreeSet<IpAddr>,
+    /// Whether there are translations in PREROUTING's table that it does not lead to.
+    pub(super) uncalled: bool,
+    /// The names of the engines' bridges.
+    pub(super) bridges: BTreeSet<String>,
+    networks: Vec<(AddressSet, String)>,
+}
 
 impl HostPort {
     pub(super) fn key(&self) -> PortKey {
@@ -49,57 +65,165 @@ impl HostPort {
     }
 }
 
-/// Finds the published ports in the `nat` tables.
-pub(super) fn find(dump: &Dump, remarks: &mut Vec<Diagnostic>) -> Published {
-    let mut published = Published::new();
-    for family in Family::BOTH {
-        let Some(nat) = dump.table(family, "nat") else {
-            continue;
+impl Published {
+    /// Finds the published ports in the `nat` tables, and those that rules name.
+    pub(super) fn find(dump: &Dump, paths: &BTreeMap<Family, Path<'_>>) -> Self {
+        let mut published = Self {
+            networks: networks(dump),
+            ..Self::default()
         };
-        for (name, numbers) in nat {
-            if ["INPUT", "OUTPUT", "POSTROUTING"].contains(&name.as_str()) {
-                continue;
-            }
-            for (number, rule) in dump.rules_of(numbers) {
-                if let Target::Dnat(to) = &rule.target {
-                    let added = add(&mut published, family, number, rule, to.as_deref());
-                    if added.is_none() {
-                        remarks.push(not_a_port(rule));
+        published.bridges = published.find_bridges(dump);
+        for (&family, path) in paths {
+            for (number, rule) in dump.rules_of(&path.nat) {
+                if !matches!(rule.target, Target::Dnat(_)) {
+                    continue;
+                }
+                if let Some((container, _)) = target(rule) {
+                    published.containers.insert(container);
+                }
+                match ports(rule, &published.bridges) {
+                    Some(ports) => {
+                        for port in ports {
+                            published.ports.entry(port).or_default().insert(family);
+                        }
                     }
+                    None => published.left_out.push((family, number)),
+                }
+            }
+        }
+        let nat = |family: &Family| dump.table(*family, "nat").into_iter().flatten();
+        let mut chains = Family::BOTH.iter().flat_map(nat);
+        published.uncalled = chains.any(|(name, chain)| {
+            name != "OUTPUT"
+                && dump.rules_of(&chain.rules).any(|(number, rule)| {
+                    let called = paths.values().any(|p| p.nat.binary_search(&number).is_ok());
+                    matches!(rule.target, Target::Dnat(_)) && !called
+                })
+        });
+        for (&family, path) in paths {
+            for (number, rule) in dump.rules_of(&path.onward) {
+                published.name(family, number, rule);
+            }
+        }
+        published
+    }
+
+    /// The interfaces from which a DNAT does not translate, if their names are those of bridges or
+    /// an engine has written more of them: a user may write `! -i eth0`.
+    fn find_bridges(&self, dump: &Dump) -> BTreeSet<String> {
+        let names = dump.rules.iter().filter_map(translates_outside);
+        let known = |name: &&str| {
+            is_containers(name) || self.networks.iter().any(|(_, bridge)| bridge == name)
+        };
+        names.filter(known).map(str::to_owned).collect()
+    }
+
+    /// The bridge in whose network an address is.
+    pub(super) fn bridge_of(&self, address: IpAddr) -> Option<&str> {
+        let mut networks = self.networks.iter();
+        let found = networks.find(|(set, _)| set.contains(address));
+        found.map(|(_, bridge)| bridge.as_str())
+    }
+
+    /// Where a DNAT leads from this port of the host.
+    pub(super) fn way(&self, number: usize, rule: &Rule, host: u16) -> Way {
+        let found = target(rule);
+        let container = found.map(|(container, _)| container);
+        let named = rule.matches.iter().find_map(|found| match &found.kind {
+            Kind::Incoming(name) if found.negated && self.bridges.contains(name) => {
+                Some(name.clone())
+            }
+            _ => None,
+        });
+        let network = || self.bridge_of(container?).map(str::to_owned);
+        Way {
+            rule: number,
+            container,
+            port: found.and_then(|(_, ports)| ports.of(host)),
+            bridge: named.or_else(network),
+        }
+    }
+
+    /// Ports of the host that a rule names by conntrack's original destination although no rule of
+    /// an engine publishes them.
+    fn name(&mut self, family: Family, number: usize, rule: &Rule) {
+        let protocol = rule.matches.iter().find_map(|found| match &found.kind {
+            Kind::Protocol(name) => Some(protocol_of(name)),
+            _ => None,
+        });
+        let Some(protocol) = protocol.unwrap_or(Some(Protocol::Tcp)) else {
+            return;
+        };
+        for found in &rule.matches {
+            let Kind::OriginalPorts(ranges) = &found.kind else {
+                continue;
+            };
+            let narrow = ranges.iter().filter(|(first, last)| last - first < WIDE);
+            for port in narrow.flat_map(|(first, last)| *first.max(&1)..=*last) {
+                let port = HostPort {
+                    address: None,
+                    protocol,
+                    number: port,
+                };
+                let mut known = self.ports.keys();
+                if !known.any(|known| (known.protocol, known.number) == (protocol, port.number)) {
+                    self.named.entry(port).or_insert((family, number));
                 }
             }
         }
     }
-    published
 }
 
-fn not_a_port(rule: &Rule) -> Diagnostic {
-    Diagnostic::warning("translation", "this translation is not imported")
-        .at(rule.span.clone(), "left out")
-        .help(
-            "dfw looks for what engines write: `-p PROTOCOL --dport PORT -j DNAT --to-destination \
-             ADDRESS:PORT`, perhaps with `-d ADDRESS` and `! -i BRIDGE`, and once for each port",
-        )
-        .help("if a container is published here, name its port in the policy yourself")
+/// Which bridge a network of containers has: engines write it where they masquerade what leaves it
+/// and where they accept what they publish.
+fn networks(dump: &Dump) -> Vec<(AddressSet, String)> {
+    let mut networks = Vec::new();
+    for ((_, table), chains) in &dump.tables {
+        for (_, rule) in chains
+            .values()
+            .flat_map(|chain| dump.rules_of(&chain.rules))
+        {
+            let mut sets = rule.matches.iter().filter_map(|found| match &found.kind {
+                Kind::Source(set) | Kind::Destination(set) if !found.negated => Some(set),
+                _ => None,
+            });
+            let masquerades = *table == "nat" && rule.called() == Some("MASQUERADE");
+            let bridge = match rule.as_engine_accept() {
+                Some(bridge) => Some(bridge),
+                None if masquerades => rule.matches.iter().find_map(|found| match &found.kind {
+                    Kind::Outgoing(name) if found.negated => Some(name.as_str()),
+                    _ => None,
+                }),
+                None => None,
+            };
+            if let (Some(bridge), Some(set)) = (bridge, sets.next()) {
+                networks.push((set.clone(), bridge.to_owned()));
+            }
+        }
+    }
+    networks
 }
 
-/// Bridges of containers that the rules of an engine name: `! -i BRIDGE` stands in their DNAT.
-pub(super) fn bridges(published: &Published) -> BTreeSet<String> {
-    let ways = published.values().flat_map(BTreeMap::values);
-    ways.filter_map(|way| way.bridge.clone()).collect()
+/// The bridge from which Docker's DNAT does not translate.
+fn translates_outside(rule: &Rule) -> Option<&str> {
+    let mut found = rule.matches.iter().filter_map(|found| match &found.kind {
+        Kind::Incoming(name) if found.negated => Some(name.as_str()),
+        _ => None,
+    });
+    found
+        .next()
+        .filter(|_| matches!(rule.target, Target::Dnat(_)))
 }
 
-fn add(
-    published: &mut Published,
-    family: Family,
-    number: usize,
+/// The ports of the host that a DNAT is about, if it is of the form that engines write. One that
+/// translates only now and then is not: the port may be a service of the host's otherwise, which a
+/// policy would close.
+fn ports(
     rule: &Rule,
-    to: Option<&str>,
-) -> Option<()> {
-    let (container, to_ports) = destination(to?)?;
+    bridges: &BTreeSet<String>,
+) -> Option<impl Iterator<Item = HostPort> + use<>> {
     let mut protocol = None;
     let mut address = None;
-    let mut bridge = None;
     for found in &rule.matches {
         match (&found.kind, found.negated) {
             (Kind::Protocol(name), false) => protocol = Some(protocol_of(name)?),
@@ -108,57 +232,27 @@ fn add(
                 let first = addresses.next()?;
                 address = Some(first.to_string().parse().ok()?);
             }
-            (Kind::Incoming(name), true) => bridge = Some(name.clone()),
+            (Kind::Incoming(name), true) if bridges.contains(name) => {}
             (Kind::DestinationPorts(_) | Kind::DestinationType(_), false) => {}
-            // Neighbours on the link are left to docker-proxy.
             (Kind::Source(set), true) if set.difference(&link_local()).is_empty() => {}
-            // A port that is translated now and then may be the host's own otherwise.
             _ => return None,
         }
     }
     let protocol = protocol?;
-    let mut known = true;
-    let any = HostPort {
+    let ranges = rule.destination_ports()?.to_vec();
+    let numbers = ranges.into_iter().flat_map(|(first, last)| first..=last);
+    let port = move |number| HostPort {
         address,
         protocol,
-        number: 1,
+        number,
     };
-    if !any.is_nameable() {
-        return Some(());
-    }
-    for &(first, last) in rule.destination_ports()? {
-        for host in first.max(1)..=last {
-            let port = HostPort {
-                number: host,
-                ..any
-            };
-            // The first rule that fits a packet translates it.
-            let ways = published.entry(port).or_default();
-            let way = Way {
-                container: Some(container),
-                port: to_ports.of(host),
-                bridge: bridge.clone(),
-                rule: number,
-            };
-            let first = ways.entry(family).or_insert_with(|| way.clone());
-            known &= (first.container, first.port) == (way.container, way.port);
-        }
-    }
-    known.then_some(())
+    Some(numbers.map(port).filter(HostPort::is_nameable))
 }
 
-/// Addresses of the link, `fe80::/10`.
-fn link_local() -> AddressSet {
-    let first = 0xfe80_u128 << 112;
-    AddressSet::from_entries([Entry::V6(first, first | (u128::MAX >> 10))])
-}
-
-/// The protocol of a name or a number.
-pub(super) fn protocol_of(name: &str) -> Option<Protocol> {
-    match name {
-        "tcp" | "6" => Some(Protocol::Tcp),
-        "udp" | "17" => Some(Protocol::Udp),
-        "sctp" | "132" => Some(Protocol::Sctp),
+/// Where a DNAT leads.
+fn target(rule: &Rule) -> Option<(IpAddr, ToPorts)> {
+    match &rule.target {
+        Target::Dnat(to) => destination(to.as_deref()?),
         _ => None,
     }
 }
@@ -219,20 +313,29 @@ mod tests {
     fn published(text: &str) -> (Vec<String>, usize) {
         let mut sources = Sources::in_memory::<&str, &str>([]);
         let file = sources.take("dump", text.into());
-        let mut remarks = Vec::new();
-        let found = find(&Dump::read(&sources, &[file]), &mut remarks);
-        let told = found.iter().flat_map(|(port, ways)| {
-            ways.values().map(|way| {
-                format!(
-                    "{} -> {} {} {}",
-                    port.key(),
-                    way.container.map_or_else(String::new, |c| c.to_string()),
-                    way.port.map_or_else(|| "?".to_owned(), |p| p.to_string()),
-                    way.bridge.as_deref().unwrap_or("-"),
-                )
-            })
-        });
-        (told.collect(), remarks.len())
+        let dump = Dump::read(&sources, &[file]).unwrap();
+        let paths = Family::BOTH.map(|family| (family, Path::of(&dump, family)));
+        let found = Published::find(&dump, &paths.into());
+        let mut told = Vec::new();
+        for (port, families) in &found.ports {
+            for rule in &dump.rules {
+                let here =
+                    ports(rule, &found.bridges).is_some_and(|mut ports| ports.any(|p| p == *port));
+                let v6 = families.contains(&Family::V6);
+                let way = found.way(0, rule, port.number);
+                if here && way.container.is_some_and(|c| c.is_ipv6() == v6) {
+                    told.push(format!(
+                        "{} -> {} {} {}",
+                        port.key(),
+                        way.container.unwrap(),
+                        way.port.map_or_else(|| "?".to_owned(), |p| p.to_string()),
+                        way.bridge.as_deref().unwrap_or("-"),
+                    ));
+                    break;
+                }
+            }
+        }
+        (told, found.left_out.len())
     }
 
     #[test]
@@ -240,6 +343,8 @@ mod tests {
         let (told, remarks) = published(
             "*nat\n\
              -A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER\n\
+             -A PREROUTING -j DOCKER-INGRESS\n-A PREROUTING -j NETAVARK-DN-1\n\
+             -A POSTROUTING -s 172.18.0.0/16 ! -o docker_gwbridge -j MASQUERADE\n\
              -A DOCKER -i docker0 -j RETURN\n\
              -A DOCKER ! -i docker0 -p tcp -m tcp --dport 8083 -j DNAT --to-destination 172.17.0.2:80\n\
              -A DOCKER -d 203.0.113.10/32 ! -i docker0 -p udp -m udp --dport 53 -j DNAT --to-destination 172.17.0.3:53\n\
@@ -251,21 +356,21 @@ mod tests {
              -A OUTPUT -p tcp --dport 99 -j DNAT --to-destination 10.0.0.1\n\
              -A PREROUTING -p tcp -j DNAT --to-destination 10.0.0.1\n\
              COMMIT\n\
-             # Generated by ip6tables-save\n*nat\n\
-             -A DOCKER ! -i br-web -p tcp -m tcp --dport 8084 ! -s fe80::/10 -j DNAT --to-destination [fd00:17::2]:80\n",
+             # Generated by ip6tables-save\n*nat\n-A PREROUTING -j DOCKER\n\
+             -A DOCKER ! -i br-0123456789ab -p tcp -m tcp --dport 8084 ! -s fe80::/10 -j DNAT --to-destination [fd00:17::2]:80\nCOMMIT\n",
         );
         assert_eq!(
             told,
             [
-                "90/tcp -> 172.18.0.2 90 -",
+                "90/tcp -> 172.18.0.2 90 docker_gwbridge",
                 "8083/tcp -> 172.17.0.2 80 docker0",
-                "8084/tcp -> fd00:17::2 80 br-web",
+                "8084/tcp -> fd00:17::2 80 br-0123456789ab",
                 "9000/tcp -> 10.88.0.2 80 -",
                 "9001/tcp -> 10.88.0.2 81 -",
                 "203.0.113.10:53/udp -> 172.17.0.3 53 docker0",
             ]
         );
-        assert_eq!(remarks, 3);
+        assert_eq!(remarks, 2);
     }
 
     #[test]

@@ -1,21 +1,30 @@
 //! A kind of packet, and what the conditions of a rule say of it.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::interface::{Incoming, is_containers};
-use super::rule::{ACK, Family, Kind, Match, PortRange, Rule, SYN, within};
+use super::interface::Incoming;
+use super::ranges::Condition;
+use super::rule::{
+    ACK, Family, Kind, Match, PortRange, Rule, SYN, Target, is_any_protocol, link_local,
+    protocol_of, within,
+};
 use crate::policy::Protocol;
 use crate::policy::address::{AddressSet, Entry};
 
-/// All packets of one kind that come through the forward hook, wherever they are from.
+/// All packets of one kind, wherever they are from.
 #[derive(Debug, Clone)]
 pub(super) struct Question<'a> {
     pub(super) family: Family,
     pub(super) protocol: Protocol,
     pub(super) sort: Sort,
+    pub(super) stage: Stage,
     pub(super) incoming: &'a Incoming,
     /// The address of the host that the client asked; `None` is one that no rule names.
     pub(super) host: Option<IpAddr>,
+    /// Addresses that a host without a name does not have: each is asked by itself, or it is a
+    /// container's.
+    pub(super) others: &'a BTreeSet<IpAddr>,
     /// The port of the host that the client asked.
     pub(super) host_port: u16,
     /// The container's address, if it is known.
@@ -24,10 +33,12 @@ pub(super) struct Question<'a> {
     pub(super) port: Option<u16>,
     /// The container's bridge, if it is known.
     pub(super) bridge: Option<&'a str>,
+    /// A published port for which an engine has written what it would write for this one.
+    pub(super) stands_for: Option<(Protocol, IpAddr, u16)>,
 }
 
 /// What a packet is to its connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Sort {
     /// The first of a connection to a published port.
     New,
@@ -35,13 +46,26 @@ pub(super) enum Sort {
     Answer,
 }
 
+/// How far a packet has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stage {
+    /// No connection is known yet.
+    Raw,
+    /// Its destination is the host.
+    Arriving,
+    /// Its destination is the container.
+    Translated,
+}
+
 /// For which sources conditions hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Holds {
-    /// For these and no others.
-    For(AddressSet),
-    /// For some of these, perhaps: it depends on what a dump does not tell.
-    Perhaps(AddressSet),
+pub(super) enum Holds<'a> {
+    /// For none.
+    Never,
+    /// For those that meet all of these.
+    For(Vec<Condition<'a>>),
+    /// For some of those, perhaps: it depends on what a dump does not tell.
+    Perhaps(Vec<Condition<'a>>),
 }
 
 /// Whether one condition holds.
@@ -59,34 +83,44 @@ impl From<bool> for Truth<'_> {
 }
 
 impl Question<'_> {
-    /// For which of the sources `among` all conditions of the rule hold.
-    pub(super) fn holds(&self, rule: &Rule, among: &AddressSet) -> Holds {
-        // No copy where a condition says who it is: there may be many ranges, and many rules.
-        let mut found = None;
+    /// For which sources all conditions of the rule hold.
+    pub(super) fn holds<'r>(&self, rule: &'r Rule) -> Holds<'r> {
+        if let Some((protocol, container, port)) = self.stands_for
+            && rule.as_engine_accept().is_some()
+        {
+            let own = Question {
+                protocol,
+                container: Some(container),
+                port: Some(port),
+                stands_for: None,
+                ..self.clone()
+            };
+            return own.holds(rule);
+        }
+        let mut conditions = Vec::new();
         let mut unsure = false;
         for condition in &rule.matches {
-            let sources = found.as_ref().unwrap_or(among);
-            found = match self.truth(condition) {
-                Truth::Yes => continue,
-                Truth::No => return Holds::For(AddressSet::default()),
-                Truth::From(set) if condition.negated => Some(sources.difference(set)),
-                Truth::From(set) => Some(sources.intersection(set)),
-                Truth::Unsure => {
-                    unsure = true;
-                    continue;
-                }
-            };
+            match self.truth(condition) {
+                // Docker leaves neighbours on the link to docker-proxy.
+                Truth::From(set)
+                    if condition.negated
+                        && matches!(rule.target, Target::Dnat(_))
+                        && set.difference(&link_local()).is_empty() => {}
+                Truth::Yes => {}
+                Truth::No => return Holds::Never,
+                Truth::From(set) => conditions.push((set, condition.negated)),
+                Truth::Unsure => unsure = true,
+            }
         }
-        let sources = found.unwrap_or_else(|| among.clone());
         if unsure {
-            Holds::Perhaps(sources)
+            Holds::Perhaps(conditions)
         } else {
-            Holds::For(sources)
+            Holds::For(conditions)
         }
     }
 
     /// Whether it holds; a set of sources is still to be turned round if it is negated.
-    fn truth<'a>(&self, condition: &'a Match) -> Truth<'a> {
+    fn truth<'r>(&self, condition: &'r Match) -> Truth<'r> {
         match (self.plain(&condition.kind), condition.negated) {
             (Truth::Yes, true) => Truth::No,
             (Truth::No, true) => Truth::Yes,
@@ -94,17 +128,32 @@ impl Question<'_> {
         }
     }
 
-    fn plain<'a>(&self, kind: &'a Kind) -> Truth<'a> {
+    fn plain<'r>(&self, kind: &'r Kind) -> Truth<'r> {
         let is_new = self.sort == Sort::New;
         match kind {
+            Kind::State(_)
+            | Kind::OriginalDirection(_)
+            | Kind::OriginalSource(_)
+            | Kind::OriginalDestination(_)
+            | Kind::OriginalPorts(_)
+                if self.stage == Stage::Raw =>
+            {
+                Truth::Unsure
+            }
             Kind::OriginalDestination(set) if is_new => self.to_host(set),
             Kind::OriginalSource(set) if !is_new => self.to_container(set),
+            Kind::Destination(set) if self.stage < Stage::Translated => self.to_host(set),
             Kind::Destination(set) => self.to_container(set),
             Kind::Source(set) | Kind::OriginalSource(set) | Kind::OriginalDestination(set) => {
                 Truth::From(set)
             }
-            Kind::Protocol(name) => self.is_protocol(name).into(),
+            Kind::Protocol(name) => {
+                (is_any_protocol(name) || protocol_of(name) == Some(self.protocol)).into()
+            }
             Kind::SourcePorts(ports) => source_ports(ports),
+            Kind::DestinationPorts(ports) if self.stage < Stage::Translated => {
+                within(ports, self.host_port).into()
+            }
             Kind::DestinationPorts(ports) => self
                 .port
                 .map_or(Truth::Unsure, |port| within(ports, port).into()),
@@ -112,11 +161,11 @@ impl Question<'_> {
             Kind::Incoming(pattern) => self.incoming.matches(pattern).into(),
             Kind::Outgoing(pattern) => self.goes_to(pattern),
             Kind::State(states) => {
-                let own: &[&str] = if is_new {
-                    &["NEW", "DNAT"]
-                } else {
+                let own: &[&str] = match (is_new, self.stage) {
+                    (true, Stage::Translated) => &["NEW", "DNAT"],
+                    (true, _) => &["NEW"],
                     // What a container sends out is masqueraded.
-                    &["ESTABLISHED", "SNAT"]
+                    (false, _) => &["ESTABLISHED", "SNAT"],
                 };
                 own.iter().any(|state| states.contains(*state)).into()
             }
@@ -125,19 +174,21 @@ impl Question<'_> {
                 let own = if is_new { SYN } else { ACK };
                 (self.protocol == Protocol::Tcp && own & mask == *set).into()
             }
+            Kind::DestinationType(types) if self.stage < Stage::Translated => {
+                types.contains("LOCAL").into()
+            }
             // A container's address is none of the host's own.
             Kind::DestinationType(types) | Kind::SourceType(types) => {
                 types.contains("UNICAST").into()
             }
-            Kind::Unknown => Truth::Unsure,
+            Kind::EngineNetworks if self.bridge.is_some() && self.stage == Stage::Translated => {
+                Truth::Yes
+            }
+            Kind::EngineNetworks | Kind::List | Kind::Unknown => Truth::Unsure,
         }
     }
 
-    fn is_protocol(&self, name: &str) -> bool {
-        name == "all" || name == "0" || super::published::protocol_of(name) == Some(self.protocol)
-    }
-
-    fn to_container<'a>(&self, set: &'a AddressSet) -> Truth<'a> {
+    fn to_container<'r>(&self, set: &'r AddressSet) -> Truth<'r> {
         if *set == self.family.all() {
             return Truth::Yes;
         }
@@ -145,17 +196,28 @@ impl Question<'_> {
             .map_or(Truth::Unsure, |address| set.contains(address).into())
     }
 
-    fn to_host<'a>(&self, set: &'a AddressSet) -> Truth<'a> {
+    fn to_host<'r>(&self, set: &'r AddressSet) -> Truth<'r> {
         if let Some(address) = self.host {
             return set.contains(address).into();
         }
-        let single = |entry| match entry {
-            Entry::V4(first, last) => first == last,
-            Entry::V6(first, last) => first == last,
+        let other = |entry: Entry| match entry {
+            Entry::V4(first, last) => {
+                // Loopback, and what has many receivers or none.
+                let [a, ..] = first.to_be_bytes();
+                let special = |a| a == 127 || a >= 224;
+                let [b, ..] = last.to_be_bytes();
+                special(a) && special(b) && (a == 127) == (b == 127)
+                    || first == last && self.others.contains(&IpAddr::V4(first.into()))
+            }
+            Entry::V6(first, last) => {
+                let special = |a: u128| a == 1 || a >> 120 == 0xff;
+                special(first) && special(last)
+                    || first == last && self.others.contains(&IpAddr::V6(first.into()))
+            }
         };
         if *set == self.family.all() {
             Truth::Yes
-        } else if set.iter().all(single) {
+        } else if set.iter().all(other) {
             // The host is asked at an address that no rule names.
             Truth::No
         } else {
@@ -164,13 +226,11 @@ impl Question<'_> {
     }
 
     fn goes_to(&self, pattern: &str) -> Truth<'static> {
-        let own = match self.bridge {
-            Some(bridge) => Incoming::Named(bridge.to_owned()),
-            None if pattern == "+" => return Truth::Yes,
-            None if is_containers(pattern) || pattern.ends_with('+') => return Truth::Unsure,
-            None => return Truth::No,
-        };
-        own.matches(pattern).into()
+        match self.bridge {
+            Some(bridge) => Incoming::Named(bridge.to_owned()).matches(pattern).into(),
+            None if pattern == "+" => Truth::Yes,
+            None => Truth::Unsure,
+        }
     }
 }
 
@@ -189,6 +249,7 @@ fn source_ports(ports: &[PortRange]) -> Truth<'static> {
 #[cfg(test)]
 mod tests {
     use super::super::options;
+    use super::super::ranges::Ranges;
     use super::super::words::words;
     use super::*;
     use crate::source::{FileId, Span};
@@ -198,10 +259,14 @@ mod tests {
     fn of(sort: Sort, text: &str) -> String {
         let line = Span::new(FileId(0), 0, text.len());
         let rule = options::read(Family::V4, &words(FileId(0), text, 0), &line);
+        let others = &BTreeSet::from([IpAddr::from([203, 0, 113, 1])]);
         let question = Question {
             family: Family::V4,
             protocol: Protocol::Tcp,
             sort,
+            stage: Stage::Translated,
+            others,
+            stands_for: None,
             incoming: &Incoming::Named("eth0".to_owned()),
             host: None,
             host_port: 8083,
@@ -209,16 +274,17 @@ mod tests {
             port: Some(80),
             bridge: Some("docker0"),
         };
-        match question.holds(&rule, &AddressSet::all_v4()) {
-            Holds::Perhaps(_) => "?".to_owned(),
-            Holds::For(set) if set.is_empty() => "none".to_owned(),
-            Holds::For(set) if set == AddressSet::all_v4() => "all".to_owned(),
-            Holds::For(set) => set
-                .iter()
-                .map(|e| e.to_string())
-                .collect::<Vec<_>>()
-                .join(" "),
+        let conditions = match question.holds(&rule) {
+            Holds::Never => return "none".to_owned(),
+            Holds::Perhaps(_) => return "?".to_owned(),
+            Holds::For(conditions) => conditions,
+        };
+        let set = Ranges::all(Family::V4).take(&conditions).to_set();
+        if set == AddressSet::all_v4() {
+            return "all".to_owned();
         }
+        let texts: Vec<_> = set.iter().map(|e| e.to_string()).collect();
+        texts.join(" ")
     }
 
     #[test]
@@ -233,6 +299,9 @@ mod tests {
             ("-p 6 ! --dport 81", "all"),
             ("-p tcp --dport 8083", "none"),
             ("-p udp --dport 80", "none"),
+            ("-p ip", "all"),
+            ("-m set --match-set docker-ext-bridges-v4 dst", "all"),
+            ("-m set --match-set banned src", "?"),
             ("! -p udp", "all"),
             ("-p icmp --icmp-type 8", "none"),
             ("-p tcp --sport 1024:65535", "all"),

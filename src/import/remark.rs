@@ -1,43 +1,51 @@
 //! What should be known before the policy is used.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
+use std::collections::BTreeSet;
 
+use super::found::{Found, ports_text};
+use super::judge::Judge;
 use super::mistake::{breaks_egress, ports_of_containers, uncalled};
-use super::port::Port;
+use super::port::{Port, has_private};
 use super::published::HostPort;
-use super::rule::{Family, Kind, Target};
-use super::unfollowed::not_understood;
-use super::verdict::Judge;
-use super::write::has_private;
-use crate::diagnostic::{Diagnostic, quoted};
-use crate::policy::address::AddressSet;
-
-/// How many ports are named in one sentence.
-const NAMED: usize = 10;
+use super::rule::Family;
+use super::unfollowed::{dead, not_understood, refused_by_policy, unreached};
+use crate::diagnostic::Diagnostic;
 
 /// Everything worth a word.
-pub(super) fn all(judge: &Judge<'_>, ports: &[Port]) -> Vec<Diagnostic> {
+pub(super) fn all(found: &Found<'_>, judge: &Judge<'_>) -> Vec<Diagnostic> {
     let mut remarks = Vec::new();
-    if !ports.iter().any(Port::is_published) {
-        remarks.push(nothing_published());
+    for &family in found.paths.keys() {
+        remarks.extend(uncalled(found, family));
+        remarks.extend(dead(found, family));
+        remarks.extend(not_understood(found, family));
+        remarks.extend(ports_of_containers(found, family));
+        remarks.extend(breaks_egress(found, judge, family));
+        remarks.extend(refused_by_policy(found, family));
     }
-    for family in judge.bases.keys() {
-        remarks.extend(uncalled(judge, *family));
-        remarks.extend(not_understood(judge, *family, ports));
-        remarks.extend(ports_of_containers(judge, *family));
-        remarks.extend(breaks_egress(judge, *family));
+    remarks.extend(translations(found));
+    remarks.extend(unpublished(found));
+    let line = |remark: &Diagnostic| {
+        let label = remark.primary.as_ref()?;
+        Some((label.span.file, found.sources.line_column(&label.span).0))
+    };
+    let lines: BTreeSet<_> = remarks.iter().filter_map(line).collect();
+    for &family in found.paths.keys() {
+        let others = unreached(found, family);
+        let new = others.into_iter().filter(|remark| {
+            let line = line(remark);
+            line.is_none_or(|line| !lines.contains(&line))
+        });
+        remarks.extend(new);
     }
-    remarks.extend(other_tables(judge));
-    remarks.extend(interfaces(ports));
-    remarks.extend(private(ports));
-    remarks.extend(families(judge, ports));
-    remarks.extend(lost(ports));
-    remarks.extend(unpublished(judge, ports));
+    remarks.extend(interfaces(found.ports));
+    remarks.extend(private(found.ports));
+    remarks.extend(families(found));
+    remarks.extend(lost(found.ports));
     remarks
 }
 
-fn nothing_published() -> Diagnostic {
+/// There is nothing to be said about any port.
+pub(super) fn nothing_published() -> Diagnostic {
     Diagnostic::warning("nothing-published", "no published port in these dumps")
         .help(
             "dump the table `nat` too, while the containers run: only it tells which port of the \
@@ -48,68 +56,21 @@ fn nothing_published() -> Diagnostic {
         )
 }
 
-/// `80/tcp, 443/tcp and 2 more`.
-fn listed(ports: impl IntoIterator<Item = HostPort>) -> String {
-    let all: Vec<_> = ports
-        .into_iter()
-        .map(|port| port.key().to_string())
-        .collect();
-    let mut text = all
-        .iter()
-        .take(NAMED)
-        .cloned()
-        .collect::<Vec<_>>()
-        .join(", ");
-    if let more @ 1.. = all.len().saturating_sub(NAMED) {
-        let _ = write!(text, " and {more} more");
-    }
-    text
-}
-
-/// `port 80/tcp` or `ports 80/tcp, 443/tcp`.
-pub(super) fn ports_text(ports: &[HostPort]) -> String {
-    let word = if ports.len() == 1 { "port" } else { "ports" };
-    format!("{word} {}", listed(ports.iter().copied()))
-}
-
-/// Refusals in tables of which nothing is imported.
-fn other_tables(judge: &Judge<'_>) -> Vec<Diagnostic> {
-    let containers = judge.published.values().flat_map(BTreeMap::values);
-    let containers: BTreeSet<_> = containers.filter_map(|way| way.container).collect();
-    let engines = |set: &AddressSet| {
-        let loopback = [[127, 0, 0, 1]].map(std::net::IpAddr::from);
-        containers
-            .iter()
-            .chain(&loopback)
-            .any(|address| set.contains(*address))
-    };
-    let mut remarks = Vec::new();
-    for ((_, table), chains) in &judge.dump.tables {
-        if !["raw", "mangle"].contains(&table.as_str()) {
-            continue;
-        }
-        for (_, rule) in chains
-            .values()
-            .flat_map(|numbers| judge.dump.rules_of(numbers))
-        {
-            let refuses = matches!(rule.target, Target::Drop | Target::Reject);
-            let engines = rule.matches.iter().any(|found| match &found.kind {
-                Kind::Destination(set) => engines(set),
-                _ => false,
-            });
-            if refuses && !engines {
-                remarks.push(
-                    Diagnostic::warning(
-                        "other-table",
-                        format!("refusals of the table {} are not imported", quoted(table)),
-                    )
-                    .at(rule.span.clone(), "left out")
-                    .help("it stays in force beside dfw as long as it is there"),
-                );
-            }
-        }
-    }
-    remarks
+fn translations(found: &Found<'_>) -> impl Iterator<Item = Diagnostic> {
+    let numbers = found.published.left_out.iter().map(|(_, number)| number);
+    found.dump.rules_of(numbers).map(|(_, rule)| {
+        Diagnostic::warning("translation", "this translation is not imported")
+            .at(rule.span.clone(), "left out")
+            .help(
+                "dfw looks for what engines write: `-p PROTOCOL --dport PORT -j DNAT \
+                 --to-destination ADDRESS:PORT`, perhaps with `-d ADDRESS` and `! -i BRIDGE`; at \
+                 what is translated for some packets only there may be a service of the host's",
+            )
+            .help(
+                "`default: deny` closes it: if a container is published here, name its port in the \
+                 policy yourself",
+            )
+    })
 }
 
 /// Ports that are open wider through other interfaces.
@@ -137,26 +98,32 @@ fn interfaces(ports: &[Port]) -> Option<Diagnostic> {
     })
 }
 
-/// Ports that rules name and nothing publishes.
-fn unpublished(judge: &Judge<'_>, ports: &[Port]) -> Vec<Diagnostic> {
-    let left_out = ports.iter().filter(|port| !port.is_published());
-    let rule = |port: &Port| {
-        let way = port.ways.values().next()?;
-        let rule = judge.dump.rules.get(way.rule)?;
-        let message = format!(
-            "nothing publishes {} at the moment",
-            ports_text(&[port.host])
-        );
+/// Ports that rules name and nothing publishes, by the rule.
+fn unpublished(found: &Found<'_>) -> Vec<Diagnostic> {
+    let mut named: std::collections::BTreeMap<usize, Vec<HostPort>> =
+        std::collections::BTreeMap::new();
+    for port in found.ports {
+        if let Some(rule) = port.named {
+            named.entry(rule).or_default().push(port.host);
+        }
+    }
+    let remark = |(rule, ports): (usize, Vec<HostPort>)| {
+        let rule = found.dump.rules.get(rule)?;
+        let message = format!("nothing publishes {} at the moment", ports_text(&ports));
+        let help = if ports.len() == 1 {
+            "it is in the policy as a comment only, as a key would judge a service of the host at \
+             this port too"
+        } else {
+            "they are in the policy as comments only, as keys would judge services of the host at \
+             these ports too"
+        };
         Some(
             Diagnostic::warning("unpublished", message)
                 .at(rule.span.clone(), "named here")
-                .help(
-                    "it is in the policy as a comment only, as a key would judge a service of the \
-                     host at this port too",
-                ),
+                .help(help),
         )
     };
-    left_out.filter_map(rule).collect()
+    named.into_iter().filter_map(remark).collect()
 }
 
 fn private(ports: &[Port]) -> Option<Diagnostic> {
@@ -175,69 +142,58 @@ fn private(ports: &[Port]) -> Option<Diagnostic> {
 }
 
 /// Ports of which one family was not looked at.
-fn families(judge: &Judge<'_>, ports: &[Port]) -> Vec<Diagnostic> {
-    let unseen = |family: Family| {
-        let closed = |port: &&Port| {
-            let other = port
-                .host
-                .address
-                .is_some_and(|a| a.is_ipv4() != (family == Family::V4));
-            let set = match family {
-                Family::V4 => port.who.allow.v4().is_empty(),
-                Family::V6 => port.who.allow.v6().is_empty(),
-            };
-            port.is_published()
-                && !other
-                && !port.ways.contains_key(&family)
-                && !port.who.any
-                && set
-        };
-        ports
-            .iter()
-            .filter(closed)
-            .map(|port| port.host)
-            .collect::<Vec<_>>()
-    };
+fn families(found: &Found<'_>) -> Vec<Diagnostic> {
     let mut remarks = Vec::new();
     for family in Family::BOTH {
-        let ports = unseen(family);
-        let name = match family {
-            Family::V4 => "IPv4",
-            Family::V6 => "IPv6",
+        let unseen = |port: &&Port| {
+            let address = port.host.address;
+            let other = address.is_some_and(|a| a.is_ipv4() != (family == Family::V4));
+            port.is_published() && !other && !port.verdicts.contains_key(&family)
         };
-        let program = family.program();
-        if ports.is_empty() {
-        } else if !judge.dump.has(family) {
-            remarks.push(
-                Diagnostic::warning(
-                    "family-unseen",
-                    format!(
-                        "{name} was not looked at, and is closed: {}",
-                        ports_text(&ports)
-                    ),
-                )
-                .help(format!(
-                    "without dfw these ports are probably open over {name}, by docker-proxy or by \
-                     rules of their own; give the output of `{program}` too"
-                )),
+        let (closed, open): (Vec<_>, Vec<_>) =
+            found.ports.iter().filter(unseen).partition(|port| {
+                let none = match family {
+                    Family::V4 => port.who.allow.v4().is_empty(),
+                    Family::V6 => port.who.allow.v6().is_empty(),
+                };
+                !port.who.any && none
+            });
+        let hosts = |ports: Vec<&Port>| ports.iter().map(|port| port.host).collect::<Vec<_>>();
+        let (closed, open) = (hosts(closed), hosts(open));
+        let seen = found.dump.has(family);
+        let (name, program) = (family.name(), family.program());
+        if !closed.is_empty() {
+            remarks.push(unseen_and_closed(name, program, seen, &closed));
+        }
+        if !open.is_empty() && !seen {
+            let message = format!(
+                "{name} was not looked at, and is open: {}",
+                ports_text(&open)
             );
-        } else {
-            remarks.push(
-                Diagnostic::warning(
-                    "family-unpublished",
-                    format!(
-                        "{name} is closed, as no rule publishes it: {}",
-                        ports_text(&ports)
-                    ),
-                )
-                .help(format!(
-                    "docker-proxy may serve them over {name} without dfw; name {name} sources in \
-                     the policy if it shall go on"
-                )),
-            );
+            remarks.push(Diagnostic::warning("family-unseen", message).help(format!(
+                "as by the rules of the other family, `any` is both; what rules of {name} refuse is \
+                 not in the policy: give the output of `{program}` too"
+            )));
         }
     }
     remarks
+}
+
+fn unseen_and_closed(name: &str, program: &str, seen: bool, ports: &[HostPort]) -> Diagnostic {
+    let ports = ports_text(ports);
+    if seen {
+        let message = format!("{name} is closed, as no rule publishes it: {ports}");
+        Diagnostic::warning("family-unpublished", message).help(format!(
+            "docker-proxy may serve them over {name} without dfw; name {name} sources in the policy \
+             if it shall go on"
+        ))
+    } else {
+        let message = format!("{name} was not looked at, and is closed: {ports}");
+        Diagnostic::warning("family-unseen", message).help(format!(
+            "without dfw these ports are probably open over {name}, by docker-proxy or by rules of \
+             their own; give the output of `{program}` too"
+        ))
+    }
 }
 
 fn lost(ports: &[Port]) -> Option<Diagnostic> {

@@ -1,12 +1,12 @@
-//! Rules that could not be followed, and what that means for the policy.
+//! Rules that are not in the policy, and what that means for it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::port::Port;
+use super::dump::reachable;
+use super::found::{Found, ports_text};
+use super::interface::is_containers;
 use super::published::HostPort;
-use super::remark::ports_text;
 use super::rule::{Family, Kind, Rule, Target};
-use super::verdict::Judge;
 use crate::diagnostic::{Diagnostic, quoted};
 use crate::source::Span;
 
@@ -14,65 +14,69 @@ use crate::source::Span;
 pub(super) const OPENS: &str = "refusal-left-out";
 
 /// Rules that were not followed, or never could be.
-pub(super) fn not_understood(judge: &Judge<'_>, family: Family, ports: &[Port]) -> Vec<Diagnostic> {
+pub(super) fn not_understood(found: &Found<'_>, family: Family) -> Vec<Diagnostic> {
     let mut skipped: BTreeMap<usize, BTreeSet<HostPort>> = BTreeMap::new();
-    for port in ports {
+    for port in found.ports {
         let verdict = port.verdicts.get(&family);
         for number in verdict.iter().flat_map(|v| &v.trail.skipped) {
             skipped.entry(*number).or_default().insert(port.host);
         }
     }
     let unknown = |rule: &Rule| {
-        let strange = rule.matches.iter().any(|found| found.kind == Kind::Unknown);
+        let strange = rule.matches.iter().any(|m| is_unknown(&m.kind));
         let silent = matches!(rule.target, Target::Passive | Target::Log);
-        let missing = called(rule).is_some_and(|name| !has_chain(judge, family, name));
-        (strange || missing) && !silent && rule.is_about_ports()
+        strange && !silent && rule.is_about_ports()
     };
-    judge
+    found
         .rules(family)
         .filter_map(|(number, rule)| {
             let ports = skipped.get(&number);
             (ports.is_some() || unknown(rule)).then(|| {
                 let ports: Vec<_> = ports.into_iter().flatten().copied().collect();
-                not_followed(judge, family, rule, &ports)
+                not_followed(found, family, rule, &ports)
             })
         })
         .collect()
 }
 
-fn has_chain(judge: &Judge<'_>, family: Family, name: &str) -> bool {
-    let base = judge.bases.get(&family);
-    base.is_some_and(|base| base.has_chain(name))
+fn is_unknown(kind: &Kind) -> bool {
+    matches!(kind, Kind::Unknown | Kind::List)
 }
 
-fn called(rule: &Rule) -> Option<&str> {
-    match &rule.target {
-        Target::Jump(name) | Target::Goto(name) => Some(name),
-        _ => None,
-    }
-}
-
-fn not_followed(judge: &Judge<'_>, family: Family, rule: &Rule, ports: &[HostPort]) -> Diagnostic {
-    let missing = called(rule).filter(|name| !has_chain(judge, family, name));
+fn not_followed(found: &Found<'_>, family: Family, rule: &Rule, ports: &[HostPort]) -> Diagnostic {
+    let table = found.dump.table(family, rule.table);
+    let missing = rule
+        .called()
+        .filter(|name| table.is_some_and(|table| !table.contains_key(*name)));
     let (span, label) = reason(rule, missing);
+    let in_nat = rule.table == "nat";
     let refuses = match &rule.target {
         Target::Drop | Target::Reject => true,
-        Target::Jump(_) | Target::Goto(_) => missing.is_some() || may_refuse(judge, family, rule),
+        // Another way than to the container.
+        Target::Jump(_) | Target::Goto(_) if in_nat => missing.is_none(),
+        Target::Jump(_) | Target::Goto(_) => missing.is_some() || may_refuse(found, family, rule),
+        Target::Dnat(_) => !in_nat,
         _ => false,
     };
+    let list = rule.matches.iter().any(|found| found.kind == Kind::List);
     let (slug, message, help) = if ports.is_empty() {
         (
             "not-understood",
             "this rule is not understood".to_owned(),
-            "no published port comes to it, so nothing is lost".to_owned(),
+            "no published port comes to it, so nothing is lost",
         )
     } else if refuses {
         (
             OPENS,
             format!("this refusal is not in the policy: {}", ports_text(ports)),
-            "WHOM IT REFUSES, DFW LETS IN if the other rules do: restrict these ports in the \
-             policy yourself, or keep this rule beside dfw"
-                .to_owned(),
+            if list {
+                "WHOM IT REFUSES, DFW LETS IN if the other rules do: write the list into a file, \
+                 name it under `sources` (`blocked: {file: lists/blocked.txt}`), and add `except: \
+                 [blocked]` to these ports, or keep this rule beside dfw"
+            } else {
+                "WHOM IT REFUSES, DFW LETS IN if the other rules do: restrict these ports in the \
+                 policy yourself, or keep this rule beside dfw"
+            },
         )
     } else {
         (
@@ -81,7 +85,12 @@ fn not_followed(judge: &Judge<'_>, family: Family, rule: &Rule, ports: &[HostPor
                 "this permission is not in the policy: {}",
                 ports_text(ports)
             ),
-            "whom only this rule lets in, dfw refuses: name them in the policy".to_owned(),
+            if list {
+                "whom only this rule lets in, dfw refuses: write the list into a file, name it under \
+                 `sources` (`known: {file: lists/known.txt}`), and add it to `allow` of these ports"
+            } else {
+                "whom only this rule lets in, dfw refuses: name them in the policy"
+            },
         )
     };
     Diagnostic::warning(slug, message)
@@ -92,7 +101,7 @@ fn not_followed(judge: &Judge<'_>, family: Family, rule: &Rule, ports: &[HostPor
 /// The part of the rule that could not be followed.
 fn reason(rule: &Rule, missing: Option<&str>) -> (Span, String) {
     let find = |wanted: fn(&Kind) -> bool| rule.matches.iter().find(|found| wanted(&found.kind));
-    if let Some(found) = find(|kind| *kind == Kind::Unknown) {
+    if let Some(found) = find(is_unknown) {
         return (found.span.clone(), "not understood".to_owned());
     }
     if let Some(name) = missing {
@@ -110,14 +119,166 @@ fn reason(rule: &Rule, missing: Option<&str>) -> (Span, String) {
     (rule.span.clone(), label.to_owned())
 }
 
-/// Whether a rule that the called chain leads to refuses.
-fn may_refuse(judge: &Judge<'_>, family: Family, rule: &Rule) -> bool {
-    let (Some(base), Some(name)) = (judge.bases.get(&family), called(rule)) else {
-        return false;
+/// Whether a rule that the called chain leads to refuses, or may.
+fn may_refuse(found: &Found<'_>, family: Family, rule: &Rule) -> bool {
+    let table = found.dump.table(family, rule.table);
+    let (Some(table), Some(name)) = (table, rule.called()) else {
+        return true;
     };
-    let refuses = |number: &usize| {
-        let rule = judge.dump.rules.get(*number);
-        rule.is_some_and(|rule| matches!(rule.target, Target::Drop | Target::Reject))
+    let rules = reachable(found.dump, table, &[name]);
+    let refuses = |(_, rule): (usize, &Rule)| {
+        let unknown = |name: &str| !table.contains_key(name);
+        rule.refuses() || rule.called().is_some_and(unknown)
     };
-    base.reachable_from(name).iter().any(refuses)
+    found.dump.rules_of(&rules).any(refuses)
+}
+
+/// Rules behind one that ends the chain for every packet: the mistake of people's recipes.
+pub(super) fn dead(found: &Found<'_>, family: Family) -> Vec<Diagnostic> {
+    let on_the_way: BTreeSet<usize> = found.rules(family).map(|(number, _)| number).collect();
+    let tables = found
+        .dump
+        .tables
+        .iter()
+        .filter(|((of, _), _)| *of == family);
+    let mut remarks = Vec::new();
+    for (name, chain) in tables.flat_map(|(_, chains)| chains) {
+        let rules: Vec<_> = found
+            .dump
+            .rules_of(&chain.rules)
+            .filter(|(number, _)| on_the_way.contains(number))
+            .collect();
+        let ends = |rule: &Rule| {
+            let ends = matches!(
+                rule.target,
+                Target::Accept | Target::Drop | Target::Reject | Target::Return
+            );
+            ends && rule.is_unconditional()
+        };
+        let Some(last) = rules.iter().position(|(_, rule)| ends(rule)) else {
+            continue;
+        };
+        let Some(((_, end), behind)) = rules.get(last..).and_then(|rules| rules.split_first())
+        else {
+            continue;
+        };
+        let verdict = match end.target {
+            Target::Accept => "ACCEPT",
+            Target::Return => "RETURN",
+            Target::Reject => "REJECT",
+            _ => "DROP",
+        };
+        for (_, rule) in behind {
+            let silent = matches!(rule.target, Target::Passive | Target::Log);
+            // Several of them say nothing new.
+            if silent || ends(rule) && rule.target == end.target || is_engines(found, rule) {
+                continue;
+            }
+            let message = format!(
+                "this rule is dead: every packet leaves {} by the {verdict} of line {}",
+                quoted(name),
+                found.line(end)
+            );
+            remarks.push(
+                Diagnostic::warning("dead", message)
+                    .at(rule.span.clone(), "no packet comes here")
+                    .help(
+                        "rules are tried from the top, and `-A` adds at the end; the policy does \
+                         what the rules do, not what was meant",
+                    ),
+            );
+        }
+    }
+    remarks
+}
+
+/// Whether an engine writes such a rule, which says nothing about who reaches a published port.
+fn is_engines(found: &Found<'_>, rule: &Rule) -> bool {
+    let bridges = &found.published.bridges;
+    let is_bridge = |name: &str| is_containers(name) || bridges.contains(name);
+    rule.as_engine_accept().is_some() || rule.is_engine_isolation(is_bridge)
+}
+
+/// Refusals on the way to which no published port comes.
+pub(super) fn unreached(found: &Found<'_>, family: Family) -> Vec<Diagnostic> {
+    let mut met: BTreeSet<usize> = BTreeSet::new();
+    for verdict in found
+        .ports
+        .iter()
+        .filter_map(|port| port.verdicts.get(&family))
+    {
+        let trail = &verdict.trail;
+        met.extend(trail.dropping.iter().chain(&trail.rejecting));
+        met.extend(&trail.skipped);
+    }
+    let has_nat = found.dump.table(family, "nat").is_some();
+    let help = if has_nat {
+        "packets to published ports are decided about before they come here, or it is about \
+         packets of another kind, or its container does not run at the moment: if it shall hold, \
+         say so in the policy, or keep the rule beside dfw"
+            .to_owned()
+    } else {
+        format!(
+            "there is no table `nat` of {} in these dumps, so nobody knows what it is about: give \
+             the whole output of `{}`, or keep the rule beside dfw",
+            family.name(),
+            family.program()
+        )
+    };
+    found
+        .rules(family)
+        .filter(|(number, rule)| {
+            rule.refuses()
+                && !met.contains(number)
+                && rule.is_about_ports()
+                && !is_engines(found, rule)
+        })
+        .map(|(_, rule)| {
+            Diagnostic::warning(
+                "not-reached",
+                "this refusal is not in the policy: it concerns no published port",
+            )
+            .at(rule.span.clone(), "left out")
+            .help(help.clone())
+        })
+        .collect()
+}
+
+/// Ports that nobody reaches as no rule accepts what comes to them and FORWARD's policy drops it.
+pub(super) fn refused_by_policy(found: &Found<'_>, family: Family) -> Vec<Diagnostic> {
+    let mut closed: BTreeMap<usize, Vec<HostPort>> = BTreeMap::new();
+    let tables = found
+        .dump
+        .tables
+        .iter()
+        .filter(|((of, _), _)| *of == family);
+    let policies: BTreeSet<_> = tables
+        .flat_map(|(_, chains)| chains.values().filter_map(|chain| chain.policy))
+        .collect();
+    for port in found.ports.iter().filter(|port| port.is_published()) {
+        let Some(verdict) = port.verdicts.get(&family) else {
+            continue;
+        };
+        let dropped = verdict.trail.dropping.intersection(&policies);
+        for policy in dropped.filter(|_| verdict.allowed.is_empty() && !verdict.trail.lost) {
+            closed.entry(*policy).or_default().push(port.host);
+        }
+    }
+    let remark = |(policy, ports): (usize, Vec<HostPort>)| {
+        let rule = found.dump.rules.get(policy)?;
+        let message = format!(
+            "nobody gets in, as this policy drops what no rule accepts: {}",
+            ports_text(&ports)
+        );
+        Some(
+            Diagnostic::warning("dropped-by-policy", message)
+                .at(rule.span.clone(), "drops")
+                .help(
+                    "no rule of an engine accepts what it publishes there (Docker with `\"iptables\": \
+                     false`, an engine that does not run, a dump that is not whole); the policy \
+                     closes these ports, so name in it who shall get in",
+                ),
+        )
+    };
+    closed.into_iter().filter_map(remark).collect()
 }

@@ -1,43 +1,30 @@
-//! What becomes of a kind of packet in a chain, for all sources at once.
+//! What becomes of a kind of packet in a base chain, for all sources at once.
 //!
 //! Instead of one packet, the set of all sources that are still undecided walks through the rules.
 //! A rule takes those out that it decides about; what is left goes on. So the outcome is exact for
 //! any number of rules, as long as every condition is understood. Where one is not, the rule is
 //! not followed, and the trail says so.
 
-use std::collections::BTreeSet;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
-use super::parse::{Dump, Table};
-use super::question::{Holds, Question};
-use super::rule::{Family, Target};
+use super::dump::{Chain, Dump, Table, reachable};
+use super::interface::Incoming;
+use super::question::{Holds, Question, Sort, Stage};
+use super::ranges::{Condition, Ranges};
+use super::rule::{Family, Rule, Target};
+use crate::policy::Protocol;
 use crate::policy::address::AddressSet;
 
 /// How deep chains may call each other; the kernel allows no loops.
 const DEEPEST: usize = 24;
 /// How many rules are looked at for one answer. Chains that call each other over and over could
 /// take for ever.
-const MOST: usize = 200_000;
+const MOST: usize = 500_000;
 
-/// The rules that what goes to a container meets before the engine's own.
-#[derive(Debug)]
-pub(super) struct Base<'a> {
-    dump: &'a Dump,
-    table: &'a Table,
-    rules: Vec<usize>,
-    /// Whether the chain DOCKER-USER is there but nothing calls it.
-    pub(super) uncalled: bool,
-}
-
-/// What became of the sources.
-#[derive(Debug, Default)]
-pub(super) struct Answer {
-    /// These are let through.
-    pub(super) allowed: AddressSet,
-    pub(super) trail: Trail,
-}
-
-/// How it came to that.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
+/// How it came to an answer.
+#[derive(Debug, Default, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Trail {
     /// The rules that decided about some source.
     pub(super) deciding: BTreeSet<usize>,
@@ -53,208 +40,328 @@ pub(super) struct Trail {
     pub(super) lost: bool,
 }
 
-/// Sources that came to the end of a chain.
+impl Trail {
+    pub(super) fn add(&mut self, other: &Self) {
+        if *self == Self::default() {
+            self.clone_from(other);
+            return;
+        }
+        self.deciding.extend(&other.deciding);
+        self.dropping.extend(&other.dropping);
+        self.rejecting.extend(&other.rejecting);
+        self.skipped.extend(&other.skipped);
+        self.logged |= other.logged;
+        self.lost |= other.lost;
+    }
+}
+
+/// What became of the sources that entered a base chain.
+#[derive(Debug)]
+pub(super) struct End {
+    /// Those who go on.
+    pub(super) passed: Ranges,
+    /// Those whose destination is rewritten, by the rule that does it.
+    pub(super) translated: BTreeMap<usize, Ranges>,
+    pub(super) trail: Trail,
+}
+
+/// Walks through a base chain of a table. In the table `nat` only a DNAT leads to a container:
+/// where it is not certain that one comes to it, nobody does.
+pub(super) fn walk(
+    dump: &Dump,
+    table: &Table,
+    name: &str,
+    question: &Question<'_>,
+    is_nat: bool,
+    memory: &RefCell<Memory>,
+) -> End {
+    let family = question.family;
+    let mut walk = Walk {
+        dump,
+        table,
+        question,
+        is_nat,
+        memory,
+        trail: Trail::default(),
+        logged: Ranges::none(family),
+        steps: 0,
+    };
+    let mut end = Outcome::none(family);
+    let mut policy = None;
+    if let Some(chain) = table.get(name) {
+        end = walk.through(chain, Ranges::all(family), 0);
+        policy = chain.policy;
+    } else {
+        end.passed = Ranges::all(family);
+    }
+    match policy {
+        Some(policy) if !end.returned.is_empty() => {
+            walk.trail.deciding.insert(policy);
+            walk.refuse(policy, &end.returned, false);
+        }
+        _ => end.passed.add(end.returned),
+    }
+    if walk.trail.lost {
+        end.passed = Ranges::none(family);
+        end.translated.clear();
+    }
+    End {
+        passed: end.passed,
+        translated: end.translated,
+        trail: walk.trail,
+    }
+}
+
+/// What came of chains that say the same of every port, for those who ask about the next one.
 #[derive(Debug, Default)]
+pub(super) struct Memory {
+    known: BTreeMap<Key, Option<Rc<Remembered>>>,
+}
+
+/// The chain, and all that what becomes of its packets depends on.
+type Key = (usize, String, Protocol, Incoming, Sort, Stage);
+
+#[derive(Debug)]
+struct Remembered {
+    outcome: Outcome,
+    trail: Trail,
+    logged: Ranges,
+    steps: usize,
+}
+
+/// Where the sources are that entered a chain.
+#[derive(Debug, Clone)]
 struct Outcome {
-    allowed: AddressSet,
+    passed: Ranges,
+    translated: BTreeMap<usize, Ranges>,
     /// Back in the calling chain.
-    returned: AddressSet,
+    returned: Ranges,
 }
 
-impl<'a> Base<'a> {
-    /// The rules of a family, if there are any.
-    pub(super) fn of(dump: &'a Dump, family: Family) -> Option<Self> {
-        let table = dump.table(family, "filter")?;
-        let user = table.get("DOCKER-USER");
-        let forward = table.get("FORWARD").map_or(&[][..], Vec::as_slice);
-        let calls = |number: &usize, name: &str| {
-            let rule = dump.rules.get(*number);
-            rule.is_some_and(|rule| is_call(&rule.target, |called| called == name))
-        };
-        let call = forward.iter().position(|n| calls(n, "DOCKER-USER"));
-        let (rules, uncalled) = match (user, call) {
-            // What is behind the call comes after the engine has let the packet through.
-            (Some(_), Some(call)) => (forward.get(..=call).unwrap_or_default(), false),
-            (Some(user), None) => (user.as_slice(), !forward.is_empty()),
-            (None, _) => {
-                let engine = |n: &usize| {
-                    let rule = dump.rules.get(*n);
-                    rule.is_some_and(|rule| is_call(&rule.target, is_engines))
-                };
-                let end = forward.iter().position(engine).unwrap_or(forward.len());
-                (forward.get(..end).unwrap_or_default(), false)
-            }
-        };
-        Some(Self {
-            dump,
-            table,
-            rules: rules.to_vec(),
-            uncalled,
-        })
-    }
-
-    /// Every rule that a packet could come to.
-    pub(super) fn reachable(&self) -> BTreeSet<usize> {
-        self.leads_to(&self.rules)
-    }
-
-    /// Every rule that a packet in this chain could come to.
-    pub(super) fn reachable_from(&self, chain: &str) -> BTreeSet<usize> {
-        let rules = self.table.get(chain).map_or(&[][..], Vec::as_slice);
-        self.leads_to(rules)
-    }
-
-    fn leads_to(&self, rules: &[usize]) -> BTreeSet<usize> {
-        let mut seen = BTreeSet::new();
-        let mut next = rules.to_vec();
-        while let Some(number) = next.pop() {
-            if !seen.insert(number) {
-                continue;
-            }
-            if let Some(rule) = self.dump.rules.get(number)
-                && let Target::Jump(name) | Target::Goto(name) = &rule.target
-                && let Some(chain) = self.table.get(name)
-            {
-                next.extend(chain);
-            }
-        }
-        seen
-    }
-
-    /// Whether a chain of this name is there.
-    pub(super) fn has_chain(&self, name: &str) -> bool {
-        self.table.contains_key(name)
-    }
-
-    /// Who is let through.
-    pub(super) fn ask(&self, question: &Question<'_>) -> Answer {
-        let mut walk = Walk {
-            base: self,
-            question,
-            trail: Trail::default(),
-            logged: AddressSet::default(),
-            steps: 0,
-        };
-        let outcome = walk.through(&self.rules, question.family.all(), 0);
-        // What comes back from the last rule is the engine's business, which lets it through.
-        let mut allowed = outcome.allowed.union(&outcome.returned);
-        if walk.trail.lost {
-            allowed = AddressSet::default();
-        }
-        Answer {
-            allowed,
-            trail: walk.trail,
+impl Outcome {
+    fn none(family: Family) -> Self {
+        Self {
+            passed: Ranges::none(family),
+            translated: BTreeMap::new(),
+            returned: Ranges::none(family),
         }
     }
-}
 
-fn is_call(target: &Target, named: impl Fn(&str) -> bool) -> bool {
-    match target {
-        Target::Jump(name) | Target::Goto(name) => named(name),
-        _ => false,
+    fn translate(&mut self, rule: usize, sources: Ranges) {
+        match self.translated.get_mut(&rule) {
+            Some(known) => known.add(sources),
+            None => {
+                self.translated.insert(rule, sources);
+            }
+        }
     }
-}
 
-/// Whether an engine fills the chain of this name.
-fn is_engines(name: &str) -> bool {
-    name == "DOCKER"
-        || name.starts_with("DOCKER-")
-        || name.starts_with("NETAVARK")
-        || name.starts_with("CNI-")
+    /// Whoever may have left before is judged by the calling chain.
+    fn doubt(&mut self, doubtful: &AddressSet) {
+        let conditions = [(doubtful, false)];
+        let mut doubted = self.passed.take(&conditions);
+        for sources in self.translated.values_mut() {
+            doubted.add(sources.take(&conditions));
+        }
+        self.translated.retain(|_, sources| !sources.is_empty());
+        self.returned.add(doubted);
+    }
 }
 
 struct Walk<'a> {
-    base: &'a Base<'a>,
+    dump: &'a Dump,
+    table: &'a Table,
     question: &'a Question<'a>,
+    is_nat: bool,
+    memory: &'a RefCell<Memory>,
     trail: Trail,
     /// Sources that a rule has logged.
-    logged: AddressSet,
+    logged: Ranges,
     steps: usize,
 }
 
 impl Walk<'_> {
-    fn through(&mut self, rules: &[usize], entering: AddressSet, depth: usize) -> Outcome {
+    fn through(&mut self, chain: &Chain, entering: Ranges, depth: usize) -> Outcome {
+        let family = self.question.family;
         let mut here = entering;
-        let mut outcome = Outcome::default();
+        let mut outcome = Outcome::none(family);
         // Those that may have left by a rule that is not understood.
-        let mut doubtful = AddressSet::default();
-        if depth > DEEPEST {
-            self.trail.lost = true;
-        }
-        for &number in rules {
+        let mut doubtful = Ranges::none(family);
+        self.trail.lost |= depth > DEEPEST;
+        for (number, rule) in self.dump.rules_of(&chain.rules) {
             self.steps += 1;
-            if self.steps > MOST {
-                self.trail.lost = true;
-            }
+            self.trail.lost |= self.steps > MOST;
             if here.is_empty() || self.trail.lost {
                 break;
             }
-            let Some(rule) = self.base.dump.rules.get(number) else {
-                continue;
+            let conditions = match self.question.holds(rule) {
+                Holds::Never => continue,
+                Holds::Perhaps(conditions) => {
+                    let left = self.pass_over((number, rule), &conditions, &mut here);
+                    doubtful.add(left);
+                    continue;
+                }
+                Holds::For(conditions) => conditions,
             };
-            let (sources, sure) = match self.question.holds(rule, &here) {
-                Holds::For(sources) => (sources, true),
-                Holds::Perhaps(sources) => (sources, false),
-            };
+            let chain = rule.called().map(|name| self.table.get(name));
+            match &rule.target {
+                Target::Passive => continue,
+                Target::Log => {
+                    self.logged.add(here.select(&conditions));
+                    continue;
+                }
+                Target::Jump(_) | Target::Goto(_) if matches!(chain, Some(None)) => {
+                    if here.select(&conditions).is_empty() {
+                        continue;
+                    }
+                    self.trail.skipped.insert(number);
+                    if self.is_nat {
+                        here.take(&conditions);
+                    }
+                    continue;
+                }
+                _ => {}
+            }
+            let sources = here.take(&conditions);
             if sources.is_empty() {
                 continue;
             }
             match &rule.target {
-                Target::Passive => {}
-                Target::Log => self.logged = self.logged.union(&sources),
-                Target::Return if !sure => {
-                    self.trail.skipped.insert(number);
-                    doubtful = doubtful.union(&sources);
-                }
-                _ if !sure => {
-                    self.trail.skipped.insert(number);
-                }
                 Target::Accept => {
-                    self.trail.deciding.insert(number);
-                    here = here.difference(&sources);
-                    outcome.allowed = outcome.allowed.union(&sources);
+                    if rule.as_engine_accept().is_none() {
+                        self.trail.deciding.insert(number);
+                    }
+                    outcome.passed.add(sources);
                 }
                 Target::Return => {
                     // At the end of a chain it says nothing.
-                    if !rule.matches.is_empty() {
+                    if !rule.is_unconditional() {
                         self.trail.deciding.insert(number);
                     }
-                    here = here.difference(&sources);
-                    outcome.returned = outcome.returned.union(&sources);
+                    outcome.returned.add(sources);
                 }
                 Target::Drop | Target::Reject => {
                     self.trail.deciding.insert(number);
                     self.refuse(number, &sources, rule.target == Target::Reject);
-                    here = here.difference(&sources);
                 }
+                Target::Dnat(_) if self.is_nat => outcome.translate(number, sources),
                 Target::Dnat(_) => {
                     self.trail.skipped.insert(number);
+                    here.add(sources);
                 }
-                Target::Jump(name) | Target::Goto(name) => {
-                    let Some(chain) = self.base.table.get(name) else {
-                        self.trail.skipped.insert(number);
+                Target::Jump(_) | Target::Goto(_) => {
+                    let Some(chain) = chain.flatten() else {
                         continue;
                     };
-                    here = here.difference(&sources);
-                    let called = self.through(chain, sources, depth + 1);
-                    outcome.allowed = outcome.allowed.union(&called.allowed);
-                    if matches!(rule.target, Target::Jump(_)) {
-                        here = here.union(&called.returned);
+                    let called = if depth == 0 && sources.is_all() && self.logged.is_empty() {
+                        self.remember(rule, chain)
                     } else {
-                        outcome.returned = outcome.returned.union(&called.returned);
+                        self.through(chain, sources, depth + 1)
+                    };
+                    if self.is_nat && !conditions.is_empty() && !called.translated.is_empty() {
+                        self.trail.deciding.insert(number);
+                    }
+                    outcome.passed.add(called.passed);
+                    for (rule, sources) in called.translated {
+                        outcome.translate(rule, sources);
+                    }
+                    if matches!(rule.target, Target::Jump(_)) {
+                        here.add(called.returned);
+                    } else {
+                        outcome.returned.add(called.returned);
                     }
                 }
+                Target::Passive | Target::Log => {}
             }
         }
-        outcome.returned = outcome.returned.union(&here);
-        // Whoever may have left before it was let in is judged by the calling chain.
-        let doubted = outcome.allowed.intersection(&doubtful);
-        outcome.allowed = outcome.allowed.difference(&doubted);
-        outcome.returned = outcome.returned.union(&doubted);
+        outcome.returned.add(here);
+        if !doubtful.is_empty() {
+            outcome.doubt(&doubtful.to_set());
+        }
         outcome
     }
 
-    fn refuse(&mut self, number: usize, sources: &AddressSet, answer: bool) {
+    /// What becomes of all sources in a chain that a base chain calls.
+    fn remember(&mut self, rule: &Rule, chain: &Chain) -> Outcome {
+        let all = Ranges::all(self.question.family);
+        let name = rule.called().unwrap_or_default();
+        let question = self.question;
+        let key = (
+            std::ptr::from_ref(self.table).addr(),
+            name.to_owned(),
+            question.protocol,
+            question.incoming.clone(),
+            question.sort,
+            question.stage,
+        );
+        let known = self.memory.borrow().known.get(&key).cloned();
+        let known = match known {
+            Some(Some(known)) => known,
+            Some(None) => return self.through(chain, all, 1),
+            None => {
+                let rules = reachable(self.dump, self.table, &[name]);
+                let blind = self.dump.rules_of(&rules).all(|(_, rule)| rule.is_blind());
+                let known = blind.then(|| {
+                    let before = (std::mem::take(&mut self.trail), self.steps);
+                    let outcome = self.through(chain, all.clone(), 1);
+                    let logged = Ranges::none(question.family);
+                    let remembered = Remembered {
+                        outcome,
+                        trail: std::mem::replace(&mut self.trail, before.0),
+                        logged: std::mem::replace(&mut self.logged, logged),
+                        steps: self.steps - before.1,
+                    };
+                    self.steps = before.1;
+                    Rc::new(remembered)
+                });
+                self.memory.borrow_mut().known.insert(key, known.clone());
+                match known {
+                    Some(known) => known,
+                    None => return self.through(chain, all, 1),
+                }
+            }
+        };
+        self.steps += known.steps;
+        self.trail.add(&known.trail);
+        self.logged = known.logged.clone();
+        known.outcome.clone()
+    }
+
+    /// Passes over a rule that may hold for some of those who are here; returns who may have left the
+    /// chain by it, for the calling one to decide.
+    fn pass_over(
+        &mut self,
+        (number, rule): (usize, &Rule),
+        conditions: &[Condition<'_>],
+        here: &mut Ranges,
+    ) -> Ranges {
+        let none = Ranges::none(self.question.family);
+        if rule.target == Target::Log {
+            self.logged.add(here.select(conditions));
+        }
+        let silent = matches!(rule.target, Target::Passive | Target::Log);
+        if silent || !conditions.is_empty() && here.select(conditions).is_empty() {
+            return none;
+        }
+        self.trail.skipped.insert(number);
+        if matches!(rule.target, Target::Return | Target::Goto(_)) {
+            return here.select(conditions);
+        }
+        if self.diverts(rule) {
+            here.take(conditions);
+        }
+        none
+    }
+
+    /// Whether a rule of `nat` takes packets to somewhere else if it holds.
+    fn diverts(&self, rule: &Rule) -> bool {
+        let unknown = rule
+            .called()
+            .is_some_and(|name| !self.table.contains_key(name));
+        self.is_nat && (unknown || matches!(rule.target, Target::Accept | Target::Dnat(_)))
+    }
+
+    fn refuse(&mut self, number: usize, sources: &Ranges, answer: bool) {
         self.trail.logged |= self.logged.intersects(sources);
         let how = if answer {
             &mut self.trail.rejecting
@@ -271,17 +378,16 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::interface::Incoming;
-    use super::super::question::Sort;
     use super::*;
-    use crate::policy::Protocol;
     use crate::policy::address::Entry;
     use crate::source::Sources;
+
+    const NONE: &BTreeSet<IpAddr> = &BTreeSet::new();
 
     fn dump(filter: &str) -> Dump {
         let mut sources = Sources::in_memory::<&str, &str>([]);
         let file = sources.take("dump", format!("*filter\n{filter}\nCOMMIT\n").into());
-        Dump::read(&sources, &[file])
+        Dump::read(&sources, &[file]).unwrap()
     }
 
     fn question() -> Question<'static> {
@@ -289,6 +395,9 @@ mod tests {
             family: Family::V4,
             protocol: Protocol::Tcp,
             sort: Sort::New,
+            stage: Stage::Translated,
+            others: NONE,
+            stands_for: None,
             incoming: &Incoming::Other,
             host: None,
             host_port: 8080,
@@ -298,21 +407,76 @@ mod tests {
         }
     }
 
+    /// Who gets through DOCKER-USER, with FORWARD before it.
     fn allowed(filter: &str) -> (String, Trail) {
-        let dump = dump(filter);
-        let answer = Base::of(&dump, Family::V4).unwrap().ask(&question());
-        let texts: Vec<_> = answer.allowed.iter().map(|e| e.to_string()).collect();
-        (texts.join(" "), answer.trail)
+        let filter = format!("-A FORWARD -j DOCKER-USER\n{filter}");
+        let dump = dump(&filter);
+        let table = dump.table(Family::V4, "filter").unwrap();
+        let end = walk(
+            &dump,
+            table,
+            "FORWARD",
+            &question(),
+            false,
+            &RefCell::default(),
+        );
+        let texts: Vec<_> = end.passed.to_set().iter().map(|e| e.to_string()).collect();
+        (texts.join(" "), end.trail)
     }
 
     #[test]
-    fn rules_behind_the_call_come_too_late() {
-        let (who, _) = allowed(
-            "-A FORWARD -s 10.0.0.0/8 -j DROP\n-A FORWARD -s 0.0.0.0/1 -j DOCKER-USER\n\
-             -A FORWARD -j DROP\n-A DOCKER-USER -s 11.0.0.0/8 -j ACCEPT\n\
-             -A DOCKER-USER -s 0.0.0.0/1 -j DROP",
+    fn every_rule_of_the_chain_counts_and_so_does_its_policy() {
+        let (who, trail) = allowed(
+            ":FORWARD DROP [0:0]\n-A FORWARD -s 10.0.0.0/8 -j DROP\n\
+             -A FORWARD -s 0.0.0.0/1 -j ACCEPT\n-A DOCKER-USER -s 10.0.0.1 -j ACCEPT",
         );
-        assert_eq!(who, "11.0.0.0/8 128.0.0.0/1");
+        assert_eq!(
+            who,
+            "0.0.0.0-9.255.255.255 10.0.0.1 11.0.0.0-127.255.255.255"
+        );
+        assert_eq!(trail.dropping.len(), 2);
+    }
+
+    #[test]
+    fn a_chain_that_may_have_been_left_lets_nobody_in() {
+        let (who, trail) = allowed(
+            "-A DOCKER-USER -j a\n-A DOCKER-USER -j DROP\n-A a -m recent --rcheck -g b\n\
+             -A a -j ACCEPT\n-A b -s 10.0.0.1 -j ACCEPT",
+        );
+        assert_eq!((who.as_str(), trail.skipped.len()), ("", 1));
+    }
+
+    #[test]
+    fn in_nat_only_a_translation_leads_on() {
+        let dump = dump(
+            "-A PREROUTING -m recent --rcheck -p udp -j ACCEPT\n-A PREROUTING -s 10.0.0.1 -j REDIRECT\n\
+             -A PREROUTING -s 10.0.0.2 -j RETURN\n-A PREROUTING -s 10.0.0.0/24 -j D\n\
+             -A D -s 10.0.0.3 -j RETURN\n-A D -j DNAT --to-destination 172.17.0.2:80",
+        );
+        let table = dump.table(Family::V4, "filter").unwrap();
+        let end = walk(
+            &dump,
+            table,
+            "PREROUTING",
+            &question(),
+            true,
+            &RefCell::default(),
+        );
+        let who: Vec<_> = end.translated.into_values().map(|r| r.to_set()).collect();
+        let texts: Vec<_> = who[0].iter().map(|e| e.to_string()).collect();
+        assert_eq!(texts.join(" "), "10.0.0.0 10.0.0.4-10.0.0.255");
+        let unsure = walk(
+            &dump,
+            table,
+            "PREROUTING",
+            &Question {
+                protocol: Protocol::Udp,
+                ..question()
+            },
+            true,
+            &RefCell::default(),
+        );
+        assert!(unsure.translated.is_empty());
     }
 
     #[test]
@@ -356,10 +520,15 @@ mod tests {
     }
 
     /// The fate of one source, rule by rule: `Some(true)` if it is let in, `None` if it comes back.
-    fn naive(dump: &Dump, chain: &[usize], source: &AddressSet) -> Option<bool> {
+    fn naive(dump: &Dump, chain: &Chain, source: &AddressSet) -> Option<bool> {
         let table = dump.table(Family::V4, "filter").unwrap();
-        for (_, rule) in dump.rules_of(chain) {
-            if question().holds(rule, source) != Holds::For(source.clone()) {
+        for (_, rule) in dump.rules_of(&chain.rules) {
+            let question = question();
+            let Holds::For(conditions) = question.holds(rule) else {
+                continue;
+            };
+            let meets = |(set, not): &(&AddressSet, bool)| set.intersects(source) != *not;
+            if !conditions.iter().all(meets) {
                 continue;
             }
             match &rule.target {
@@ -409,14 +578,17 @@ mod tests {
                 rules.concat()
             );
             let dump = dump(&text);
-            let answer = Base::of(&dump, Family::V4).unwrap().ask(&question());
+            let table = dump.table(Family::V4, "filter").unwrap();
+            let memory = RefCell::default();
+            let passed = walk(&dump, table, "DOCKER-USER", &question(), false, &memory);
+            let passed = passed.passed.to_set();
             for last in 0..20u8 {
                 let address = IpAddr::from([10, 0, 0, last]);
                 let number = 0x0a00_0000 + u32::from(last);
                 let source = AddressSet::from_entries([Entry::V4(number, number)]);
-                let start = &dump.table(Family::V4, "filter").unwrap()["DOCKER-USER"];
+                let start = &table["DOCKER-USER"];
                 let fate = naive(&dump, start, &source).unwrap_or(true);
-                prop_assert_eq!(answer.allowed.contains(address), fate, "{} {}", address, text);
+                prop_assert_eq!(passed.contains(address), fate, "{} {}", address, text);
             }
         }
     }

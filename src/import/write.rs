@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fmt::Write;
-use std::net::Ipv4Addr;
 use std::path::Path;
 
-use super::parse::Dump;
-use super::port::{Port, Who};
+use super::dump::Dump;
+use super::port::{Port, Who, has_private, private};
 use super::published::Way;
 use super::rule::Family;
 use crate::policy::address::{AddressSet, Entry};
@@ -83,17 +82,21 @@ fn groups(ports: &[Port]) -> Vec<&[Port]> {
 /// Whether the second goes on where the first ends, to the same container, for the same people.
 fn continues(a: &Port, b: &Port) -> bool {
     let next = |x: u16, y: u16| x.checked_add(1) == Some(y);
-    let onward = |a: &Way, b: &Way| {
-        a.container == b.container
-            && match (a.port, b.port) {
-                (Some(a), Some(b)) => next(a, b),
-                (a, b) => a == b,
-            }
+    let onward = |a: &[Way], b: &[Way]| {
+        a.len() == b.len()
+            && a.iter().zip(b).all(|(a, b)| {
+                a.container == b.container
+                    && match (a.port, b.port) {
+                        (Some(a), Some(b)) => next(a, b),
+                        (a, b) => a == b,
+                    }
+            })
     };
     a.host.address == b.host.address
         && a.host.protocol == b.host.protocol
         && next(a.host.number, b.host.number)
         && a.who == b.who
+        && a.named.is_some() == b.named.is_some()
         && a.ways.len() == b.ways.len()
         && a.ways
             .iter()
@@ -105,24 +108,33 @@ fn write_group(text: &mut String, sources: &Sources, dump: &Dump, names: &Names,
     let (Some(first), Some(last)) = (group.first(), group.last()) else {
         return;
     };
-    for (family, way) in &first.ways {
-        let end = last.ways.get(family);
+    for (family, verdict) in &first.verdicts {
         text.push_str("  # ");
-        text.push_str(&place(way, end));
-        let rules = group.iter().filter_map(|port| port.ways.get(family));
-        let _ = write!(
-            text,
-            ", {}",
-            lines(sources, dump, rules.map(|way| way.rule))
-        );
-        if let Some(verdict) = first.verdicts.get(family) {
-            let trail = &verdict.trail;
-            if trail.deciding.is_empty() {
-                text.push_str(", no rule decides about it");
-            } else {
-                let decided = lines(sources, dump, trail.deciding.iter().copied());
-                let _ = write!(text, ", decided by {decided}");
-            }
+        let found = |port: &Port| port.ways.get(family).cloned().unwrap_or_default();
+        let (ways, ends) = (found(first), found(last));
+        let places = ways.iter().zip(&ends).map(|(way, end)| place(way, end));
+        let places = places.collect::<Vec<_>>().join(" and ");
+        let naming_rules = group.iter().filter_map(|port| port.named);
+        let rules: Vec<_> = group
+            .iter()
+            .flat_map(found)
+            .map(|way| way.rule)
+            .chain(naming_rules)
+            .collect();
+        match (first.named, ways.is_empty()) {
+            (Some(_), _) => text.push_str("published by none, named by a rule"),
+            (None, true) => text.push_str("no rule of nat is sure to lead to a container"),
+            (None, false) => text.push_str(&places),
+        }
+        let separator = if rules.is_empty() { "" } else { ", " };
+        text.push_str(separator);
+        text.push_str(&lines(sources, dump, rules.into_iter()));
+        let trail = &verdict.trail;
+        if trail.deciding.is_empty() {
+            text.push_str(", no rule decides about it");
+        } else {
+            let decided = lines(sources, dump, trail.deciding.iter().copied());
+            let _ = write!(text, ", decided by {decided}");
         }
         text.push('\n');
     }
@@ -139,16 +151,13 @@ fn write_group(text: &mut String, sources: &Sources, dump: &Dump, names: &Names,
 }
 
 /// Where a port leads: the container's address and port.
-fn place(way: &Way, end: Option<&Way>) -> String {
-    let Some(container) = way.container else {
-        return "published by none, named by a rule".to_owned();
+fn place(way: &Way, end: &Way) -> String {
+    let mut place = match way.container {
+        Some(container) if container.is_ipv6() => format!("[{container}]"),
+        Some(container) => container.to_string(),
+        None => "a container".to_owned(),
     };
-    let mut place = if container.is_ipv6() {
-        format!("[{container}]")
-    } else {
-        container.to_string()
-    };
-    match (way.port, end.and_then(|end| end.port)) {
+    match (way.port, end.port) {
         (Some(first), Some(last)) if first != last => {
             let _ = write!(place, ":{first}-{last}");
         }
@@ -240,28 +249,6 @@ fn entry(entry: &Entry) -> String {
         Entry::V4(..) => entry.to_string(),
         Entry::V6(..) => format!("\"{entry}\""),
     }
-}
-
-/// 10.0.0.0/8, 172.16.0.0/12 and 192.168.0.0/16 (RFC 1918).
-pub(super) fn private() -> AddressSet {
-    let network = |a, b, c, d, bits: u32| {
-        let first = u32::from(Ipv4Addr::new(a, b, c, d));
-        Entry::V4(first, first | (u32::MAX >> bits))
-    };
-    AddressSet::from_entries([
-        network(10, 0, 0, 0, 8),
-        network(172, 16, 0, 0, 12),
-        network(192, 168, 0, 0, 16),
-    ])
-}
-
-/// Whether all private addresses are among those written one by one.
-pub(super) fn has_private(port: &Port) -> bool {
-    let who = &port.who;
-    port.is_published()
-        && !who.any
-        && who.allow.count_v4() <= 1 << 31
-        && private().difference(&who.allow).is_empty()
 }
 
 impl Names {

@@ -159,6 +159,7 @@ fn wrong(policy: &str) -> Vec<Diagnostic> {
     let mut sources = Sources::in_memory([
         ("p/a.yaml", policy),
         ("p/lists/partners.txt", "192.0.2.1\n"),
+        ("p/lists/blocked.txt", "192.0.2.1\n"),
     ]);
     let files = sources.read_policies(Path::new("p")).unwrap();
     match policy::read(&mut sources, &files) {

@@ -19,6 +19,9 @@ mod fuzzed;
 mod generated;
 mod golden;
 mod import;
+mod import_model;
+#[path = "../support/iptables/mod.rs"]
+mod iptables;
 mod loss;
 mod manners;
 mod meaning;

@@ -238,7 +238,7 @@ fn whoever_closes_the_pipe_has_enough() {
         &["show", "--policy", "policies"],
         &["check", "policies"],
         &["check", "policies", "--json"],
-        &["import", "tests/import/ban-list/rules.v4"],
+        &["import", "tests/import/without-engine/rules.v4"],
     ] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);

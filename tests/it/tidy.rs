@@ -278,3 +278,39 @@ fn no_file_is_too_long_to_be_read() {
         assert!(lines <= LONGEST, "{} has {lines} lines", file.display());
     }
 }
+
+/// The names behind `prefix` in what is no test.
+fn names_behind(text: &str, prefix: &str) -> Vec<String> {
+    let own = text.split("#[cfg(test)]").next().unwrap_or("");
+    let behind = own.split(prefix).skip(1);
+    let name = |text: &str| {
+        let end = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        text[..end.unwrap_or(text.len())].to_owned()
+    };
+    behind.map(name).collect()
+}
+
+#[test]
+fn import_uses_policies_and_texts_only_and_has_no_circle() {
+    let mut uses = std::collections::BTreeMap::new();
+    for file in files_of("import") {
+        let text = fs::read_to_string(&file).unwrap();
+        for other in names_behind(&text, "crate::") {
+            assert!(
+                ["policy", "source", "diagnostic"].contains(&other.as_str()),
+                "{} uses {other}",
+                file.display()
+            );
+        }
+        let name = file.file_stem().unwrap().to_str().unwrap().to_owned();
+        if name != "mod" {
+            uses.insert(name, names_behind(&text, "super::"));
+        }
+    }
+    // What uses nothing that is left is taken away, until nothing is left.
+    while !uses.is_empty() {
+        let left: Vec<String> = uses.keys().cloned().collect();
+        uses.retain(|_, others| others.iter().any(|other| left.contains(other)));
+        assert!(uses.len() < left.len(), "they use each other: {left:?}");
+    }
+}

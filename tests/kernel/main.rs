@@ -19,6 +19,8 @@ mod crowd;
 mod drift;
 mod engines;
 mod import;
+#[path = "../support/iptables/mod.rs"]
+mod iptables;
 mod judge;
 mod kill;
 mod libnftnl;

@@ -4,6 +4,7 @@
 //! `DFW_SEED` repeats a run; what has failed once is tried first in each.
 
 mod frame;
+mod iptables;
 mod sent;
 mod world;
 
@@ -27,10 +28,16 @@ use crate::reference::{Meant, meaning};
 use sent::Sent;
 use world::World;
 
-pub(crate) const TRIALS: &[Named] = &[(
-    "the_kernel_does_what_the_policy_means",
-    the_kernel_does_what_the_policy_means,
-)];
+pub(crate) const TRIALS: &[Named] = &[
+    (
+        "the_kernel_does_what_the_policy_means",
+        the_kernel_does_what_the_policy_means,
+    ),
+    (
+        "iptables_does_what_the_model_says",
+        iptables::iptables_does_what_the_model_says,
+    ),
+];
 
 /// How many policies are tried, each with a hundred packets.
 const POLICIES: u32 = 130;

@@ -1,0 +1,140 @@
+//! What a text is that is no dump of iptables.
+
+use super::rule::Family;
+use crate::diagnostic::Diagnostic;
+use crate::source::{FileId, Sources};
+
+/// The command that prints what can be imported.
+const COMMAND: &str = "`(iptables-save; ip6tables-save) | dfw import`, as root on the server";
+/// How much of a text is looked at.
+const BEGINNING: usize = 4096;
+
+/// What a file is, if it is certainly no dump; `None` if it may be one.
+pub(super) fn foreign(sources: &Sources, file: FileId) -> Option<Diagnostic> {
+    let text = sources.text(file);
+    let end = text.floor_char_boundary(BEGINNING.min(text.len()));
+    let beginning = text.get(..end).unwrap_or(text);
+    let (what, help) = kind(beginning)?;
+    let name = sources.name(file);
+    let help = if help.is_empty() {
+        format!("give it {COMMAND}")
+    } else {
+        help.replace("{name}", name)
+    };
+    // A file of bytes has no line that could be shown.
+    Some(Diagnostic::error("not-a-dump", format!("{name}: {what}")).help(help))
+}
+
+/// What it is, and what to do instead if that is not the usual.
+fn kind(text: &str) -> Option<(&'static str, &'static str)> {
+    let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let begins = |start: &str| lines().any(|line| line.starts_with(start));
+    let packed = [
+        (
+            "\u{1f}\u{fffd}",
+            "compressed with gzip",
+            "`gunzip --stdout {name} | dfw import`",
+        ),
+        (
+            "BZh",
+            "compressed with bzip2",
+            "`bunzip2 --stdout {name} | dfw import`",
+        ),
+        (
+            "\u{fffd}7zXZ",
+            "compressed with xz",
+            "`xz --decompress --stdout {name} | dfw import`",
+        ),
+        (
+            "(\u{fffd}/\u{fffd}",
+            "compressed with zstd",
+            "`zstd --decompress --stdout {name} | dfw import`",
+        ),
+    ];
+    if let Some((_, what, help)) = packed.iter().find(|(start, ..)| text.starts_with(start)) {
+        return Some((what, help));
+    }
+    if text.contains('\0') {
+        let zeros = text.chars().filter(|c| *c == '\0').count();
+        return Some(if zeros * 3 > text.chars().count() {
+            (
+                "text in UTF-16, as Windows writes it",
+                "`iconv -f UTF-16 -t UTF-8 {name} | dfw import`",
+            )
+        } else {
+            ("no text", "")
+        });
+    }
+    if begins("*") && begins(":") || begins("-A ") || begins("[") && text.contains("] -A ") {
+        return None;
+    }
+    let comments = lines().all(|line| line.starts_with('#'));
+    if lines().next().is_none() {
+        Some(("there is nothing in it", ""))
+    } else if comments && text.contains("iptables-legacy tables present") {
+        Some((
+            "only the warning that the rules are elsewhere",
+            "`(iptables-legacy-save; ip6tables-legacy-save) | dfw import`, as root on the server",
+        ))
+    } else if begins("Chain ") {
+        Some((
+            "this is what `iptables -L` prints, which leaves out what a rule looks at",
+            "",
+        ))
+    } else if begins("table ip") || begins("table inet") || text.contains("{\"nftables\"") {
+        Some(("this is what `nft list ruleset` prints", ""))
+    } else if begins("Status: active") || begins("Status: inactive") {
+        Some((
+            "this is what `ufw status` prints, which says nothing of Docker's ports",
+            "",
+        ))
+    } else if begins("CONTAINER ID") {
+        Some(("this is what `docker ps` prints", ""))
+    } else {
+        None
+    }
+}
+
+/// There is no table in any file.
+pub(super) fn nothing() -> Diagnostic {
+    Diagnostic::error(
+        "no-rules",
+        "no rules to import: this is not what `iptables-save` prints",
+    )
+    .help(format!("give it {COMMAND}"))
+}
+
+/// There are rules, and nobody knows which port of the host leads to them.
+pub(super) fn no_nat(families: &[Family]) -> Diagnostic {
+    let names: Vec<_> = families.iter().map(|family| family.program()).collect();
+    Diagnostic::error(
+        "no-nat",
+        "no policy can be made: the table `nat` is not in these dumps",
+    )
+    .help(
+        "only it tells which port of the host leads to which port of a container, and so what the \
+         rules refuse",
+    )
+    .help(format!(
+        "dump all tables ({}, without `-t`) while the containers run: {COMMAND}",
+        names.join(", ")
+    ))
+}
+
+/// There are refusals, and no published port that they could be about.
+pub(super) fn nothing_published(uncalled: bool) -> Diagnostic {
+    let error = Diagnostic::error(
+        "nothing-published",
+        "no policy can be made: no port is published in these dumps",
+    );
+    if uncalled {
+        return error
+            .help("they have DNAT rules, but no rule of the chain PREROUTING of `nat` leads there")
+            .help(format!("give the dumps whole: {COMMAND}"));
+    }
+    error.help(format!("dump while the containers run: {COMMAND}"))
+    .help(
+        "Docker's nftables backend keeps its ports elsewhere, and calls no rule of DOCKER-USER: \
+         `dfw init` makes a policy of what is published",
+    )
+}

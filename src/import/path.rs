@@ -1,0 +1,158 @@
+//! The way of a packet from outside to a published port, as the kernel has it: PREROUTING of raw
+//! and mangle, the translation in nat, then FORWARD of mangle, filter and security, and POSTROUTING
+//! of mangle.
+//!
+//! Whatever a chain is called and whoever wrote it: each rule on the way is judged by what it says.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
+use super::dump::{Dump, Table, reachable};
+use super::question::{Question, Stage};
+use super::ranges::Ranges;
+use super::rule::{Family, Rule};
+use super::walk::{End, Memory, Trail, walk};
+
+const ARRIVING: [(&str, &str, Stage); 2] = [
+    ("raw", "PREROUTING", Stage::Raw),
+    ("mangle", "PREROUTING", Stage::Arriving),
+];
+const ONWARD: [(&str, &str); 4] = [
+    ("mangle", "FORWARD"),
+    ("filter", "FORWARD"),
+    ("security", "FORWARD"),
+    ("mangle", "POSTROUTING"),
+];
+/// Docker's chain for the rules of its users.
+const USER: &str = "DOCKER-USER";
+
+/// All chains of one family on the way.
+#[derive(Debug)]
+pub(super) struct Path<'a> {
+    dump: &'a Dump,
+    family: Family,
+    /// What may be met before the translation.
+    pub(super) arriving: Vec<usize>,
+    /// What may be met in nat.
+    pub(super) nat: Vec<usize>,
+    /// What may be met behind the translation.
+    pub(super) onward: Vec<usize>,
+    /// The rules of DOCKER-USER and below, if nothing calls it.
+    pub(super) uncalled: Vec<usize>,
+    memory: RefCell<Memory>,
+}
+
+impl<'a> Path<'a> {
+    pub(super) fn of(dump: &'a Dump, family: Family) -> Self {
+        let rules = |name: &'static str, chain: &str| {
+            let table = dump.table(family, name);
+            table.map_or_else(Vec::new, |table| reachable(dump, table, &[chain]))
+        };
+        let mut arriving = Vec::new();
+        for (table, chain, _) in ARRIVING {
+            arriving.extend(rules(table, chain));
+        }
+        let mut onward = Vec::new();
+        for (table, chain) in ONWARD {
+            onward.extend(rules(table, chain));
+        }
+        let uncalled = dump
+            .table(family, "filter")
+            .filter(|table| !is_called(dump, table))
+            .map_or_else(Vec::new, |_| rules("filter", USER));
+        onward.extend(&uncalled);
+        onward.sort_unstable();
+        onward.dedup();
+        Self {
+            dump,
+            family,
+            arriving,
+            nat: rules("nat", "PREROUTING"),
+            onward,
+            uncalled,
+            memory: RefCell::default(),
+        }
+    }
+
+    /// Every rule that a packet may meet, by its number.
+    pub(super) fn rules(&self) -> impl Iterator<Item = (usize, &'a Rule)> + use<'a> {
+        let all: BTreeSet<usize> = [&self.arriving, &self.nat, &self.onward]
+            .into_iter()
+            .flatten()
+            .copied()
+            .collect();
+        let dump = self.dump;
+        all.into_iter()
+            .filter_map(move |number| Some((number, dump.rules.get(number)?)))
+    }
+
+    /// Who comes as far as the translation.
+    pub(super) fn arrive(&self, question: &Question<'_>) -> (Ranges, Trail) {
+        let hooks = ARRIVING.map(|(table, chain, stage)| (table, chain, stage));
+        self.pass(question, &hooks)
+    }
+
+    /// Whose destination is rewritten to what.
+    pub(super) fn translate(&self, question: &Question<'_>) -> End {
+        let question = Question {
+            stage: Stage::Arriving,
+            ..question.clone()
+        };
+        match self.dump.table(self.family, "nat") {
+            Some(table) => walk(
+                self.dump,
+                table,
+                "PREROUTING",
+                &question,
+                true,
+                &self.memory,
+            ),
+            None => End {
+                passed: Ranges::all(self.family),
+                translated: std::collections::BTreeMap::new(),
+                trail: Trail::default(),
+            },
+        }
+    }
+
+    /// Who comes from the translation to the container.
+    pub(super) fn go_on(&self, question: &Question<'_>) -> (Ranges, Trail) {
+        let mut hooks: Vec<_> = ONWARD
+            .iter()
+            .map(|(table, chain)| (*table, *chain, Stage::Translated))
+            .collect();
+        if !self.uncalled.is_empty() {
+            hooks.push(("filter", USER, Stage::Translated));
+        }
+        self.pass(question, &hooks)
+    }
+
+    fn pass(
+        &self,
+        question: &Question<'_>,
+        hooks: &[(&'static str, &str, Stage)],
+    ) -> (Ranges, Trail) {
+        let mut passing = Ranges::all(self.family);
+        let mut trail = Trail::default();
+        for &(table, chain, stage) in hooks {
+            let Some(table) = self.dump.table(self.family, table) else {
+                continue;
+            };
+            let question = Question {
+                stage,
+                ..question.clone()
+            };
+            let end = walk(self.dump, table, chain, &question, false, &self.memory);
+            passing = passing.intersection(&end.passed);
+            trail.add(&end.trail);
+        }
+        (passing, trail)
+    }
+}
+
+/// Whether a packet may come from FORWARD to DOCKER-USER.
+fn is_called(dump: &Dump, table: &Table) -> bool {
+    let rules = reachable(dump, table, &["FORWARD"]);
+    dump.rules_of(&rules)
+        .any(|(_, rule)| rule.called() == Some(USER))
+}
