@@ -489,3 +489,34 @@ fn namespace(pid: i32, kind: &str) -> Option<u64> {
     let metadata = fs::metadata(format!("/proc/{pid}/ns/{kind}"));
     metadata.ok().map(|metadata| metadata.ino())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use super::*;
+
+    /// Whoever holds many descriptors has so many of them looked at, the first ones, and no more.
+    #[test]
+    fn a_look_is_bounded() {
+        let sockets: Vec<UdpSocket> = (0..64)
+            .map(|_| UdpSocket::bind("127.0.0.1:0").unwrap())
+            .collect();
+        let myself = Entry::myself().unwrap();
+        let mut enough = usize::MAX;
+        assert!(inodes(&myself, &mut enough).unwrap().len() >= sockets.len());
+        let mut few = 16;
+        assert!(inodes(&myself, &mut few).unwrap().len() <= 16);
+        assert_eq!(few, 0);
+        assert!(inodes(&myself, &mut few).unwrap().is_empty());
+    }
+
+    /// The budget is one of all processes of a user, and root has another.
+    #[test]
+    fn a_user_has_one_budget() {
+        let mut budget = Budget::default();
+        *budget.of(1000) = 0;
+        assert_eq!((*budget.of(1000), *budget.of(1001)), (0, OF_A_USER));
+        assert_eq!(*budget.of(0), OF_ROOT);
+    }
+}

@@ -15,6 +15,11 @@ use crate::support::table::{Reading, Row, check, row};
 pub(crate) const TRIALS: &[Named] = &[
     ("holders::each_has_its_own_family", own_family),
     ("holders::a_name_is_no_docker_proxy", name_is_nothing),
+    (
+        "holders::a_container_is_no_docker_proxy",
+        container_is_nothing,
+    ),
+    ("holders::labels_forge_nothing", labels),
     ("holders::a_range_takes_one_port", range_takes_one),
     ("holders::rootless_engines_are_closed", rootless),
     (
@@ -81,6 +86,58 @@ fn name_is_nothing(lab: &Lab) -> Result<()> {
             .and_then(|()| check(lab, NAMES, Reading::Guarded));
         end(lab, 8097)?;
         checked.with_context(|| name.to_owned())?;
+    }
+    Ok(())
+}
+
+/// A container in the host's network runs as root and may call its program as it likes.
+fn container_is_nothing(lab: &Lab) -> Result<()> {
+    let me = std::env::current_exe()?;
+    let me = me.display();
+    lab.docker(&format!(
+        "run --detach --name false-proxy --net host --volume {me}:/docker-proxy dfw-lab \
+         /docker-proxy {HELPER} serve tcp:8097"
+    ))?;
+    let checked = lab
+        .wait_until_open("tcp localhost:8097")
+        .and_then(|()| lab.apply(NOTHING))
+        .and_then(|()| check(lab, NAMES, Reading::Guarded))
+        .and_then(|()| {
+            let audit = audit(lab, &[], None)?;
+            let doors: Vec<_> = exposures(&audit)?
+                .filter(|exposure| exposure["port"] == 8097)
+                .map(|exposure| exposure["door"].clone())
+                .collect();
+            ensure!(doors == ["host-network", "host-network"], "{doors:?}");
+            Ok(())
+        });
+    lab.docker("rm --force false-proxy")?;
+    checked
+}
+
+/// Whoever starts a container writes its labels, and no line of dfw's output.
+fn labels(lab: &Lab) -> Result<()> {
+    lab.script(
+        "docker run --detach --name labelled --publish 8301:80 \
+             --label com.docker.compose.project=\"$(printf 'shop\\ncovered: forged')\" \
+             --label com.docker.compose.service=\"$(printf 'web\\033[8m\\342\\200\\256')\" \
+             dfw-lab /lab test-helper serve tcp:80 >/dev/null",
+    )?;
+    let checked = labels_are_clean(lab);
+    lab.docker("rm --force labelled")?;
+    checked
+}
+
+fn labels_are_clean(lab: &Lab) -> Result<()> {
+    let dir = lab.write_policy(NOTHING)?;
+    for words in [&["audit"][..], &["plan", &dir], &["apply", &dir]] {
+        let told = lab.dfw(words)?;
+        let text = String::from_utf8_lossy(&told.stdout).into_owned();
+        ensure!(text.contains("labelled"), "{words:?}: {text}");
+        ensure!(
+            !text.contains("\ncovered: forged") && !text.contains(['\u{1b}', '\u{202e}']),
+            "{words:?}: {text:?}"
+        );
     }
     Ok(())
 }
