@@ -192,7 +192,7 @@ fn long_answers(lab: &Lab) -> Result<()> {
         // The question, of which nothing is wanted.
         let _ = client.read(&mut [0; 4096])?;
         client.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n\"")?;
-        let part = [b'x'; 1 << 16];
+        let part = vec![b'x'; 1 << 16];
         while client.write_all(&part).is_ok() {
             count.fetch_add(part.len(), Ordering::Relaxed);
         }
