@@ -77,6 +77,32 @@ fn engines_are_understood() {
     assert!(different.is_empty(), "{}", different.join("\n"));
 }
 
+/// A few thousand bytes of an engine may say that a container publishes all ports a hundred times: ranges stay
+/// ranges.
+#[test]
+fn ranges_stay_ranges() {
+    let bindings: Vec<String> = (0..150)
+        .map(|n| format!(r#"{{"HostIp": "203.0.113.{n}", "HostPort": "1-65535"}}"#))
+        .chain((0..150).map(|_| r#"{"HostIp": "", "HostPort": "1-65535"}"#.to_owned()))
+        .collect();
+    let text = format!(
+        r#"{{"version": {{}}, "info": {{}}, "networks": [], "containers": [{{"Id": "x", "Name": "/all",
+            "HostConfig": {{"PortBindings": {{"80/tcp": [{}]}}}}}}]}}"#,
+        bindings.join(",")
+    );
+    let engine = docker::engine("/run/engine.sock", serde_json::from_str(&text).unwrap());
+    let host = HostView {
+        engines: vec![engine],
+        ..HostView::default()
+    };
+    assert_eq!(host.engines[0].containers[0].published.len(), 152);
+    let ruleset = compiled("default: deny\nports: {80: any, 8000-8010: any}", &host);
+    let elements: usize = ruleset.sets.values().map(|set| set.elements.len()).sum();
+    assert!(elements < 1000, "{elements} elements");
+    let first = propose(&host, &Allow::Any).unwrap();
+    assert!(first.policy.ports.len() < 200, "{}", first.text);
+}
+
 /// An engine that starts or stops a container says nothing of it until that is done.
 #[test]
 fn one_busy_container_hides_no_other() {

@@ -77,6 +77,8 @@ fn a_life(
         told(&format!("flushed: open for {gaps:?}"));
     }
 
+    told(&format!("knows cards in {}", cards_in_others(&site)?));
+
     // Docker's own rules are gone by now; they come back with it.
     let (mark, unnamed) = (site.closed()?, stranger.mark());
     site.guest.reboot()?;
@@ -87,4 +89,33 @@ fn a_life(
         .context("a port that no policy names")?;
     told("rebooted without anybody getting in");
     Ok(())
+}
+
+/// Packets of a card in a bond or a VRF come in through that: `plan` warns of a policy that names the card.
+/// Returns which of both this kernel has.
+fn cards_in_others(site: &Site) -> Result<String> {
+    let said = site.run(
+        "for module in dummy bonding vrf; do modprobe $module 2>/dev/null || true; done
+         ip link add of-bond type dummy && ip link add a-bond type bond &&
+             ip link set of-bond master a-bond && echo has bond || true
+         ip link add of-vrf type dummy && ip link add a-vrf type vrf table 77 &&
+             ip link set of-vrf master a-vrf && echo has vrf || true
+         printf 'default: deny\\nports: {81: {allow: any, interface: [of-bond, of-vrf]}}\\n' >/tmp/cards.yaml
+         dfw plan /tmp/cards.yaml 2>&1
+         for link in a-bond a-vrf of-bond of-vrf; do ip link del $link 2>/dev/null || true; done",
+    )?;
+    let kinds = ["bond", "vrf"];
+    let has: Vec<&str> = (kinds.into_iter())
+        .filter(|kind| said.contains(&format!("has {kind}")))
+        .collect();
+    for kind in kinds {
+        let warning = if has.contains(&kind) {
+            format!("`of-{kind}`, which port 81/tcp names, is a port of `a-{kind}`")
+        } else {
+            format!("`of-{kind}`")
+        };
+        ensure!(said.contains(&warning), "no word of {warning} in {said}");
+    }
+    ensure!(!has.is_empty(), "neither a bond nor a VRF: {said}");
+    Ok(has.join(" and "))
 }
