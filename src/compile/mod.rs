@@ -23,7 +23,7 @@
 //! The input side looks at no connection tracking, on purpose: on engines without ip6tables the
 //! first rule that asks for it switches it on, connections are then picked up in the middle,
 //! possibly the wrong way round, and a stranger would pass as an answer. The exception are ports that
-//! the kernel also chooses from for the host's own requests ([`own`]).
+//! the kernel also chooses from for the host's own requests.
 
 mod dispatch;
 mod logged;

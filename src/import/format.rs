@@ -2,7 +2,7 @@
 
 use super::rule::Family;
 use crate::diagnostic::Diagnostic;
-use crate::source::{FileId, Sources};
+use crate::source::{FileId, Problem, Sources};
 
 /// The command that prints what can be imported.
 const COMMAND: &str = "`(iptables-save; ip6tables-save) | dfw import`, as root on the server";
@@ -11,60 +11,34 @@ const BEGINNING: usize = 4096;
 
 /// What a file is, if it is certainly no dump; `None` if it may be one.
 pub(super) fn foreign(sources: &Sources, file: FileId) -> Option<Diagnostic> {
+    let not_a_dump = |what: &str| {
+        // A file of bytes has no line that could be shown.
+        Diagnostic::error("not-a-dump", format!("{}: {what}", sources.name(file)))
+    };
+    match sources.problem(file) {
+        Some(Problem::NotText { what, help }) => return Some(not_a_dump(what).help(*help)),
+        Some(Problem::NotUtf8 { utf16: true, .. }) => {
+            let help = "save it as UTF-8: `iconv -f UTF-16 -t UTF-8 FILE`";
+            return Some(not_a_dump("text in UTF-16, as Windows writes it").help(help));
+        }
+        _ => {}
+    }
     let text = sources.text(file);
     let end = text.floor_char_boundary(BEGINNING.min(text.len()));
     let beginning = text.get(..end).unwrap_or(text);
     let (what, help) = kind(beginning)?;
-    let name = sources.name(file);
     let help = if help.is_empty() {
         format!("give it {COMMAND}")
     } else {
-        help.replace("{name}", name)
+        help.to_owned()
     };
-    // A file of bytes has no line that could be shown.
-    Some(Diagnostic::error("not-a-dump", format!("{name}: {what}")).help(help))
+    Some(not_a_dump(what).help(help))
 }
 
 /// What it is, and what to do instead if that is not the usual.
 fn kind(text: &str) -> Option<(&'static str, &'static str)> {
     let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
     let begins = |start: &str| lines().any(|line| line.starts_with(start));
-    let packed = [
-        (
-            "\u{1f}\u{fffd}",
-            "compressed with gzip",
-            "`gunzip --stdout {name} | dfw import`",
-        ),
-        (
-            "BZh",
-            "compressed with bzip2",
-            "`bunzip2 --stdout {name} | dfw import`",
-        ),
-        (
-            "\u{fffd}7zXZ",
-            "compressed with xz",
-            "`xz --decompress --stdout {name} | dfw import`",
-        ),
-        (
-            "(\u{fffd}/\u{fffd}",
-            "compressed with zstd",
-            "`zstd --decompress --stdout {name} | dfw import`",
-        ),
-    ];
-    if let Some((_, what, help)) = packed.iter().find(|(start, ..)| text.starts_with(start)) {
-        return Some((what, help));
-    }
-    if text.contains('\0') {
-        let zeros = text.chars().filter(|c| *c == '\0').count();
-        return Some(if zeros * 3 > text.chars().count() {
-            (
-                "text in UTF-16, as Windows writes it",
-                "`iconv -f UTF-16 -t UTF-8 {name} | dfw import`",
-            )
-        } else {
-            ("no text", "")
-        });
-    }
     if begins("*") && begins(":") || begins("-A ") || begins("[") && text.contains("] -A ") {
         return None;
     }

@@ -78,7 +78,7 @@ pub(super) fn recognise(line: &str) -> Option<Format> {
         }
         _ => {}
     }
-    if first.ends_with(':') && first.len() > 1 && first[..1].chars().all(char::is_alphabetic) {
+    if first.ends_with(':') && first.starts_with(char::is_alphabetic) {
         return Some(YAML);
     }
     let mut fields = line.split([',', '\t']).map(str::trim);

@@ -93,7 +93,7 @@ fn other_input_is_named() {
     let cases: [(&[u8], &str, &str); 11] = [
         (b"", "nothing in it", "iptables-save"),
         (b"\n \n", "nothing in it", "iptables-save"),
-        (b"\x1f\x8b\x08\x00\x00\x00", "gzip", "gunzip --stdout rules"),
+        (b"\x1f\x8b\x08\x00\x00\x00", "gzip", "gunzip"),
         (&utf16, "UTF-16", "iconv -f UTF-16"),
         (
             &[&b"\xff\xfe"[..], &utf16].concat(),
