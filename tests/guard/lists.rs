@@ -271,11 +271,8 @@ fn only_files_are_read_and_not_for_ever() -> Result<()> {
         "\"$0\" check /dev/stdin <<<'default: deny'",
     ] {
         let words = format!(
-            "iptables-save() {{ echo '*filter
-:DOCKER-USER - [0:0]
--A DOCKER-USER -s 203.0.113.7 -j ACCEPT
--A DOCKER-USER -j DROP
-COMMIT'; }}; {words}"
+            "iptables-save() {{ cat {}/tests/import/docker-user-pair/rules.v4; }}; {words}",
+            env!("CARGO_MANIFEST_DIR")
         );
         let mut command = place.namespace().command("bash");
         let told = Told::of(command.args(["-c", &words, crate::place::DFW]))?;
