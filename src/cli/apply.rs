@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::{Timestamp, Unit};
 use serde_json::json;
 
+use crate::compile;
 use crate::diagnostic::Diagnostic;
 use crate::kernel::{self, Former, Kernel};
 use crate::netlink::snapshot::{Installed, Neighbour};
@@ -27,7 +28,7 @@ use super::host::{self, EngineArgs};
 use super::load::load_tested;
 use super::notice::notices as notices_of;
 use super::preview::Preview;
-use super::summary::{refused, tested, unnamed};
+use super::summary::{refused, tested};
 use super::watchdog::{self, End, Identity, Watchdog};
 
 /// How the policies are applied.
@@ -121,7 +122,7 @@ pub(super) fn run(terminal: Terminal, args: &ApplyArgs) -> Result<(), Failure> {
                 "tests": json::tests(passed, &[]),
                 "size": json::size(&ruleset),
                 "engines": json::engines(&found.host),
-                "refused": json::publications(&unnamed(&loaded.policy, &found.host)),
+                "refused": json::publications(&compile::refused(&loaded.policy, &found.host)),
                 "warnings": warnings
                     .map(|warning| terminal.to_json(warning, &loaded.sources))
                     .collect::<Vec<_>>(),

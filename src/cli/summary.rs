@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::compile;
-use crate::host::{HostView, Publication};
+use crate::host::HostView;
 use crate::output::table::count;
 use crate::output::terminal::Terminal;
 use crate::policy::{DefaultAction, InterfaceName, Policy, PortPolicy, SourceSelection};
@@ -13,22 +13,27 @@ const LISTED: usize = 40;
 /// How many addresses written in place are listed.
 const LISTED_ADDRESSES: usize = 4;
 
-/// What engines publish and the policy refuses without having named it.
-pub(super) fn unnamed<'a>(policy: &Policy, host: &'a HostView) -> Vec<Publication<'a>> {
-    match policy.default {
-        DefaultAction::Deny => compile::unnamed(policy, host).collect(),
-        DefaultAction::Allow => Vec::new(),
-    }
-}
-
-/// The same, a line for each port; empty if there is none.
+/// What engines publish and the policy refuses without having named it, a line for each port; empty if there is
+/// none.
 pub(super) fn refused(terminal: Terminal, policy: &Policy, host: &HostView) -> String {
-    let mut ports: BTreeMap<(u16, String), BTreeSet<String>> = BTreeMap::new();
-    for publication in unnamed(policy, host) {
+    let mut places: BTreeMap<(u16, String), (BTreeSet<bool>, BTreeSet<String>)> = BTreeMap::new();
+    for publication in compile::refused(policy, host) {
         let port = compile::key(&publication.published.port());
-        let titles = ports.entry((port.first, port.to_string())).or_default();
-        titles.insert(publication.of.title());
+        let place = places.entry((port.first, port.to_string())).or_default();
+        place.0.insert(publication.published.address.is_ipv4());
+        place.1.insert(publication.of.title());
     }
+    let ports: BTreeMap<(u16, String), BTreeSet<String>> = places
+        .into_iter()
+        .map(|((first, port), (families, titles))| {
+            let family = match (families.contains(&true), families.contains(&false)) {
+                (true, false) if !port.contains('.') => " (IPv4)",
+                (false, true) if !port.contains('[') => " (IPv6)",
+                _ => "",
+            };
+            ((first, port + family), titles)
+        })
+        .collect();
     if ports.is_empty() {
         return String::new();
     }

@@ -155,7 +155,15 @@ impl View {
         let unnamed = compile::remembered(ruleset);
         view.unnamed = unnamed
             .iter()
-            .map(|range| Port::new(compile::key(range).to_string()))
+            .map(|range| {
+                let family = match range.address {
+                    Some(address) if !address.is_unspecified() => "",
+                    Some(address) if address.is_ipv4() => " (IPv4)",
+                    Some(_) => " (IPv6)",
+                    None => "",
+                };
+                Port::new(compile::key(range).to_string() + family)
+            })
             .collect();
         view
     }

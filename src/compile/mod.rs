@@ -50,7 +50,7 @@ use names::Context;
 pub use names::port_of_chain;
 pub use own::{Overlap, overlaps};
 pub use port::{admitting, entries};
-pub use published::{decisive, key, left_open, remembered, remembers, unnamed};
+pub use published::{decisive, key, left_open, refused, remembered, remembers, unnamed};
 use shared::Shared;
 pub use shared::{
     SHARED_ALLOWED, SHARED_REFUSED, SharedSet, port_key, shared_ports, shared_sets, shared_sources,

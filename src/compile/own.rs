@@ -77,12 +77,16 @@ pub(super) fn automatic(local: &LocalPorts) -> Ports {
     range.without(&reserved)
 }
 
-/// The ports that sockets of engines and containers hold: no request of this host comes from there.
+/// The ports that sockets of engines and containers hold: no request of this host comes from there. A socket
+/// of root's whose holder is not to be seen may be one.
 pub(super) fn served(host: &HostView, protocol: Protocol) -> Ports {
     let served = host.listeners.iter().filter(|listener| {
         let owner = listener.owner.as_ref();
         published::protocol(listener.transport) == protocol
-            && owner.is_some_and(|owner| owner.is_engine() || host.container_of(owner).is_some())
+            && owner.map_or_else(
+                || host.blind && listener.user == 0,
+                |owner| owner.is_engine() || host.container_of(owner).is_some(),
+            )
     });
     served
         .map(|listener| (listener.port, listener.port))

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::names::Context;
 use super::ports::Ports;
 use super::{Compiler, own};
-use crate::host::engine::{PortRange, Transport};
+use crate::host::engine::{PortRange, Published, Transport};
 use crate::host::listener::{Listener, Role};
 use crate::host::{HostView, Publication};
 use crate::policy::{DefaultAction, Policy, PortKey, Protocol};
@@ -147,6 +147,40 @@ pub fn unnamed<'a>(policy: &Policy, host: &'a HostView) -> impl Iterator<Item = 
         !publication.published.address.is_loopback()
             && decisive(policy, &key(&publication.published.port())).is_none()
     })
+}
+
+/// What engines publish and `default: deny` closes without a key, address by address: the ranges of each
+/// publication that no key names, and no service of the host holds.
+#[must_use]
+pub fn refused<'a>(policy: &Policy, host: &'a HostView) -> Vec<Publication<'a>> {
+    if policy.default == DefaultAction::Allow {
+        return Vec::new();
+    }
+    let closed = closed(policy, host);
+    let mut refused = Vec::new();
+    for publication in host.publications() {
+        let port = publication.published.port();
+        let own = Ports::from_iter([(port.first, port.last)]);
+        for address in publication.addresses() {
+            let place = (address, protocol(port.transport));
+            let Some(closed) = closed.get(&place) else {
+                continue;
+            };
+            for &(first, last) in own.intersection(closed).ranges() {
+                let published = Published {
+                    address,
+                    first,
+                    last,
+                    ..publication.published
+                };
+                refused.push(Publication {
+                    published,
+                    ..publication
+                });
+            }
+        }
+    }
+    refused
 }
 
 /// The ports of sockets that `default: deny` closes without a key: those that engines publish, those that

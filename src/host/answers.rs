@@ -161,9 +161,11 @@ pub(super) fn container(answer: ContainerInspectResponse) -> Option<Container> {
     // What is bound now is what counts: of a range it is one port. Where nothing is bound, what will be
     // when the container starts, or starts again.
     let mut published = bindings(settings.ports.as_ref());
-    if published.is_empty() || !running || state.restarting.unwrap_or_default() {
-        published.extend(bindings(host.port_bindings.as_ref()));
+    let mut wanted = bindings(host.port_bindings.as_ref());
+    if running && !state.restarting.unwrap_or_default() {
+        wanted.retain(|wanted| !is_bound(wanted, &published, settings.ports.as_ref()));
     }
+    published.extend(wanted);
     published.sort_unstable();
     published.dedup();
     let mut endpoints: Vec<_> = settings
@@ -199,6 +201,24 @@ pub(super) fn container(answer: ContainerInspectResponse) -> Option<Container> {
         published: if host_network { Vec::new() } else { published },
         endpoints,
     })
+}
+
+/// Whether a running container's port is bound to a port of the host, in what is wanted for it: then what is
+/// bound counts. In networks of mode `routed` none is: the engine says so with an empty port.
+fn is_bound(wanted: &Published, bound: &[Published], ports: Option<&PortMap>) -> bool {
+    let same_port = |other: &&Published| {
+        (other.transport, other.container_port) == (wanted.transport, wanted.container_port)
+    };
+    let key = format!("{}/{}", wanted.container_port, wanted.transport.name());
+    let said = ports.and_then(|ports| ports.get(&key)?.as_ref());
+    let is_routed = said.into_iter().flatten().any(|binding| {
+        let address = binding.host_ip.as_deref().unwrap_or_default();
+        let same_family = host_addresses(address)
+            .iter()
+            .any(|address| address.is_ipv4() == wanted.address.is_ipv4());
+        binding.host_port.as_deref().unwrap_or_default().is_empty() && same_family
+    });
+    bound.iter().any(|other| same_port(&other)) && !is_routed
 }
 
 /// Reads `{"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}]}`. A port that the engine has yet to

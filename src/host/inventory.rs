@@ -194,6 +194,7 @@ impl Inventory {
         connection: &Connection,
         changes: &Changes,
     ) -> Result<(), Refusal> {
+        connection.transport.renew();
         let is_podman = answers::is_podman(&connection.version);
         if changes.everything || self.engine.is_none() || is_podman {
             return self.everything(connection, is_podman).await;
@@ -245,9 +246,12 @@ impl Inventory {
         self.containers.retain(|id, _| ids.contains(id));
         self.bindings.retain(|id, _| ids.contains(id));
         self.busy.clear();
+        let kind = answers::outline("", connection.version.clone(), SystemInfo::default()).kind;
+        let networks = connection.docker.list_networks(None).await?.into_iter();
+        let networks: Vec<_> = networks.filter_map(|n| answers::network(n, kind)).collect();
         let (enough, more): (Vec<_>, Vec<_>) = listed
             .into_iter()
-            .partition(|summary| !is_podman && summary::is_enough(summary));
+            .partition(|summary| !is_podman && summary::is_enough(summary, &networks));
         let ids = more.iter().filter_map(|summary| summary.id.clone());
         let busy = self.inspect(connection, ids.collect()).await?;
         let is_busy =
@@ -262,9 +266,7 @@ impl Inventory {
             connection.docker.info().await?
         };
         let mut engine = answers::outline(&connection.address, connection.version.clone(), info);
-        let networks = connection.docker.list_networks(None).await?.into_iter();
-        let kind = engine.kind;
-        engine.networks = networks.filter_map(|n| answers::network(n, kind)).collect();
+        engine.networks = networks;
         if engine.kind == Kind::Docker {
             engine.services = services(connection).await;
         }

@@ -75,16 +75,21 @@ fn look<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static
     answer.unwrap_or_else(|| Err(io::Error::other("nobody looks at processes any more")))
 }
 
-/// What was read of a process; none if it has ended, or is not to be seen. Whoever cannot look now, for
-/// want of descriptors or memory, has seen nothing of anybody.
+/// What was read of a process; none if it has ended, or is not to be seen, or is so that it cannot be
+/// read: nobody's process keeps all others from being seen. Whoever cannot look now, for want of descriptors
+/// or memory, has seen nothing of anybody.
 fn seen<T>(read: Result<T, ProcError>) -> io::Result<Option<T>> {
     match read {
         Ok(read) => Ok(Some(read)),
-        Err(ProcError::Io(error, _)) if Errno::from_io_error(&error) != Some(Errno::SRCH) => {
-            Err(error)
-        }
+        Err(ProcError::Io(error, _)) if is_want(&error) => Err(error),
         Err(_) => Ok(None),
     }
+}
+
+/// Whether something is missing here, and not there.
+fn is_want(error: &io::Error) -> bool {
+    let want = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+    Errno::from_io_error(error).is_some_and(|error| want.contains(&error))
 }
 
 /// Whether all processes of this machine can be looked at: whoever sees the first of its first process
@@ -109,16 +114,34 @@ pub(super) struct Engines {
 }
 
 impl Engines {
+    /// What engines of root's say: any other could claim a service of the host for its own.
     pub(super) fn of(engines: &[Engine]) -> Self {
-        let containers = || engines.iter().flat_map(|engine| &engine.containers);
+        let is_roots = |engine: &&Engine| engine.process.is_some_and(is_roots);
+        let containers = || {
+            let engines = engines.iter().filter(is_roots);
+            engines.flat_map(|engine| &engine.containers)
+        };
         Self {
             processes: engines.iter().filter_map(|engine| engine.process).collect(),
             containers: containers()
                 .filter_map(|container| Some((container.pid?, container.id.clone())))
                 .collect(),
-            ids: containers().map(|container| container.id.clone()).collect(),
+            ids: containers()
+                .map(|container| container.id.clone())
+                .filter(|id| is_identifier(id))
+                .collect(),
         }
     }
+}
+
+/// Whether a process is root's.
+fn is_roots(pid: u32) -> bool {
+    look(move || fs::metadata(format!("/proc/{pid}"))).is_ok_and(|process| process.uid() == 0)
+}
+
+/// Whether it is an identifier as engines make them, and no word that a control group may have in its name.
+fn is_identifier(id: &str) -> bool {
+    id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// Finds the processes that hold sockets, by inode. Engines and those who serve published ports for them

@@ -7,10 +7,22 @@ use bollard::models::{
     PortSummary, PortSummaryTypeEnum as Type,
 };
 
+use super::engine::Network;
+
 /// Whether the list says everything that is to be known of a container of Docker's: what it publishes is
-/// bound, and its processes share no network with the host. Podman's list leaves out all but the first
-/// port of a range.
-pub(super) fn is_enough(summary: &ContainerSummary) -> bool {
+/// bound, and its processes share no network with the host. It leaves out ports of `direct` networks (modes
+/// `routed` and `nat-unprotected`), where no port of the host is bound. Podman's list leaves out all but the
+/// first port of a range.
+pub(super) fn is_enough(summary: &ContainerSummary, networks: &[Network]) -> bool {
+    let attached = summary.network_settings.as_ref();
+    let attached = attached.and_then(|settings| settings.networks.as_ref());
+    let is_nat = |name: &String| {
+        let network = networks.iter().find(|network| network.name == *name);
+        network.is_some_and(|n| !n.mode_v4.is_direct() && !n.mode_v6.is_direct())
+    };
+    if !attached.is_some_and(|networks| networks.keys().all(is_nat)) {
+        return false;
+    }
     let mode = summary.host_config.as_ref();
     let mode = mode
         .and_then(|host| host.network_mode.as_deref())

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bollard::errors::Error as ApiError;
@@ -21,6 +21,8 @@ use tokio::net::{TcpStream, UnixStream};
 /// How many bytes an engine may send in answer to one request. A list of ten thousand containers takes
 /// some 20 MiB. A stream of events ends there and is asked for anew.
 const LONGEST: u64 = 64 << 20;
+/// The same for all answers that are wanted at a time.
+const ALL: u64 = 256 << 20;
 /// How long an answer may take to begin, in seconds.
 const PATIENCE: u64 = 5;
 
@@ -37,6 +39,8 @@ pub(super) struct Transport {
     place: Place,
     /// The process that listens there, 0 if it is not known.
     peer: Arc<AtomicU32>,
+    /// How many bytes it may send until [`renew`](Self::renew).
+    left: Arc<AtomicU64>,
 }
 
 impl Transport {
@@ -49,13 +53,19 @@ impl Transport {
                 None => Place::Path(path(address).to_owned()),
             },
             peer: Arc::default(),
+            left: Arc::new(AtomicU64::new(ALL)),
         }
+    }
+
+    /// What is asked from here on is a question of its own.
+    pub(super) fn renew(&self) {
+        self.left.store(ALL, Ordering::Relaxed);
     }
 
     /// A client of this version of the API.
     pub(super) fn client(&self, version: &ClientVersion) -> Result<Docker, ApiError> {
-        let (place, peer) = (self.place.clone(), self.peer.clone());
-        let transport = move |request| ask(place.clone(), peer.clone(), request);
+        let (place, peer, left) = (self.place.clone(), self.peer.clone(), self.left.clone());
+        let transport = move |request| ask(place.clone(), peer.clone(), left.clone(), request);
         Docker::connect_with_custom_transport(transport, Some("http://engine"), PATIENCE, version)
     }
 
@@ -74,6 +84,7 @@ pub(super) fn path(address: &str) -> &Path {
 async fn ask(
     place: Place,
     peer: Arc<AtomicU32>,
+    all: Arc<AtomicU64>,
     request: BollardRequest,
 ) -> Result<Response<Incoming>, ApiError> {
     match place {
@@ -82,15 +93,16 @@ async fn ask(
             let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
             let pid = pid.and_then(|pid| u32::try_from(pid).ok());
             peer.store(pid.unwrap_or_default(), Ordering::Relaxed);
-            send(stream, "localhost", request).await
+            send(stream, "localhost", all, request).await
         }
-        Place::Tcp(host) => send(TcpStream::connect(&host).await?, &host, request).await,
+        Place::Tcp(host) => send(TcpStream::connect(&host).await?, &host, all, request).await,
     }
 }
 
 async fn send<S>(
     stream: S,
     host: &str,
+    all: Arc<AtomicU64>,
     mut request: BollardRequest,
 ) -> Result<Response<Incoming>, ApiError>
 where
@@ -105,6 +117,7 @@ where
     let bounded = Bounded {
         stream,
         left: LONGEST,
+        all,
     };
     let (mut sender, connection) = http1::handshake(TokioIo::new(bounded)).await?;
     // It ends with the answer.
@@ -116,6 +129,7 @@ where
 struct Bounded<S> {
     stream: S,
     left: u64,
+    all: Arc<AtomicU64>,
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
@@ -127,12 +141,16 @@ impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
         let read = buffer.filled().len() - before;
-        let left = u64::try_from(read)
-            .ok()
-            .and_then(|read| self.left.checked_sub(read));
-        self.left = left.ok_or_else(|| {
-            io::Error::other(format!("its answer is longer than {} MiB", LONGEST >> 20))
-        })?;
+        let read = u64::try_from(read).unwrap_or(u64::MAX);
+        let too_long = |what: &str, most: u64| {
+            io::Error::other(format!("{what} longer than {} MiB", most >> 20))
+        };
+        let left = self.left.checked_sub(read);
+        self.left = left.ok_or_else(|| too_long("its answer is", LONGEST))?;
+        let take = |left: u64| left.checked_sub(read);
+        self.all
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+            .map_err(|_| too_long("its answers are", ALL))?;
         Poll::Ready(Ok(()))
     }
 }

@@ -64,7 +64,17 @@ const OWN_FAMILY: &[Row] = &[
 fn own_family(lab: &Lab) -> Result<()> {
     lab.run("own-family", "-p [::]:8096:80", "tcp:80")?;
     let checked = serve_as(lab, "service", "", "tcp4:8096")
-        .and_then(|()| lab.apply(NOTHING))
+        .and_then(|()| {
+            let dir = lab.write_policy(NOTHING)?;
+            let applied = lab.dfw(&["apply", &dir])?;
+            let told = String::from_utf8_lossy(&applied.stdout).into_owned();
+            let refused = told.split("and so refused").nth(1).unwrap_or_default();
+            ensure!(
+                refused.contains("8096/tcp (IPv6)") && !refused.contains("8096/tcp  "),
+                "{told}"
+            );
+            Ok(())
+        })
         .and_then(|()| check(lab, OWN_FAMILY, Reading::Guarded));
     end(lab, 8096)?;
     lab.docker("rm --force own-family")?;

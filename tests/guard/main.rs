@@ -13,6 +13,7 @@
 mod control;
 mod crowds;
 mod daemon;
+mod hidden;
 mod idle;
 mod keep;
 mod lists;
@@ -81,6 +82,7 @@ fn all() -> impl Iterator<Item = Named> {
         meddlers::TRIALS,
         survival::TRIALS,
         keep::TRIALS,
+        hidden::TRIALS,
         lists::TRIALS,
         owners::TRIALS,
         control::TRIALS,

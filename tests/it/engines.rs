@@ -13,6 +13,7 @@ use dfw::doors::{Families, Surroundings};
 use dfw::host::HostView;
 use dfw::host::docker::{self, Ask};
 use dfw::host::engine::Engine;
+use dfw::host::local_ports::LocalPorts;
 use dfw::init::{Allow, propose};
 use dfw::netlink::link::{Address, Link};
 use dfw::ruleset::{Elements, Ruleset};
@@ -75,6 +76,42 @@ fn engines_are_understood() {
         }
     }
     assert!(different.is_empty(), "{}", different.join("\n"));
+}
+
+/// Where the holder of a socket is not to be seen, it may be docker-proxy: also at a port that the kernel
+/// chooses from for requests of the host.
+#[test]
+fn whoever_cannot_see_processes_closes_all_that_is_published() {
+    let mut engine = engine("docker-28.5");
+    for container in &mut engine.containers {
+        container
+            .published
+            .retain(|published| published.first == 8083);
+        for published in &mut container.published {
+            (published.first, published.last) = (50_000, 50_000);
+        }
+    }
+    let mut host = HostView {
+        engines: vec![engine],
+        local_ports: LocalPorts::new(Some((32768, 60999)), Vec::new()),
+        ..HostView::default()
+    };
+    let is_closed = |host: &HostView| {
+        let ruleset = compiled("default: deny", host);
+        !dfw::compile::remembered(&ruleset).is_empty()
+    };
+    // Nothing listens.
+    assert!(!is_closed(&host));
+    host.listeners = vec![dfw::host::listener::Listener {
+        transport: dfw::host::engine::Transport::Tcp,
+        address: [0; 16].into(),
+        port: 50_000,
+        both_families: true,
+        user: 0,
+        owner: None,
+    }];
+    host.blind = true;
+    assert!(is_closed(&host));
 }
 
 /// A few thousand bytes of an engine may say that a container publishes all ports a hundred times: ranges stay

@@ -1,0 +1,77 @@
+//! Whoever holds what cannot be read keeps nobody else from being seen.
+
+use std::process::{Child, Stdio};
+
+use anyhow::{Result, ensure};
+
+use crate::Named;
+use crate::daemon::{Daemon, until};
+use crate::place::{self, Place};
+
+pub(crate) const TRIALS: &[Named] = &[("an_unreadable_descriptor_hides_nobody", unreadable)];
+
+/// Opens a folder whose path is longer than a path may be, and listens, in a user namespace of its own.
+const HOLDER: &str = "
+import os, socket, sys
+name = 'x' * 200
+os.chdir(sys.argv[1])
+for _ in range(25):
+    os.mkdir(name)
+    os.chdir(name)
+descriptor = os.open('.', os.O_RDONLY)
+listener = socket.create_server(('127.0.0.1', 8086))
+open('/proc/self/comm', 'w').write('pasta')
+print('ready', flush=True)
+sys.stdin.read()
+";
+
+/// Ends with this.
+struct Holder(Child);
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn unreadable() -> Result<()> {
+    let place = Place::new()?;
+    place.write("policies/a.yaml", "default: deny\nports: {80: any}\n")?;
+    let folder = place.dir().join("deep");
+    std::fs::create_dir(&folder)?;
+    std::os::unix::fs::chown(&folder, Some(65534), Some(65534))?;
+    let mut command = place.namespace().command("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+    command.args(["unshare", "--user", "python3", "-c", HOLDER]);
+    command
+        .arg(&folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    let mut child = command.spawn()?;
+    place::record(child.id())?;
+    let mut said = String::new();
+    if let Some(stdout) = child.stdout.take() {
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut said)?;
+    }
+    let holder = Holder(child);
+    ensure!(said == "ready\n", "{said:?}");
+    // One that has nothing to say of sockets would look at none.
+    let engine = place
+        .dir()
+        .join("engine.sock")
+        .to_string_lossy()
+        .into_owned();
+    let mut guard = Daemon::start(&place, &["--docker-host", &engine])?;
+    guard.expect_in_force()?;
+    let said = guard.said.join("\n");
+    ensure!(!said.contains("cannot look"), "{said}");
+    place.write("policies/a.yaml", "default: deny\nports: {81: any}\n")?;
+    guard.expect_in_force()?;
+    until("the change", || {
+        let shown = place.dfw(&["show"]).ok()?;
+        shown.stdout.contains("port-81-tcp").then_some(())
+    })?;
+    drop(holder);
+    guard.stop()
+}
