@@ -159,8 +159,8 @@ pub(super) fn local_ports(policy: &Policy, local: &LocalPorts) -> Vec<Diagnostic
         let protocol = overlap.protocol;
         let remains = match overlap.protocol {
             Protocol::Udp => {
-                "replies pass there: whoever a socket of this host at such a port has sent to first may \
-                 answer, listed or not"
+                "replies pass there: a client that a socket of this host at such a port has sent to first \
+                 may answer, listed or not"
             }
             _ => {
                 "replies pass there on connections that this host opened after the rules were applied"

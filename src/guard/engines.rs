@@ -46,8 +46,8 @@ struct Known {
 }
 
 impl Engines {
-    pub(super) fn follow(whom: &Ask) -> io::Result<Self> {
-        let addresses = follow::addresses(whom);
+    pub(super) fn follow(ask: &Ask) -> io::Result<Self> {
+        let addresses = follow::addresses(ask);
         let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let (sender, reports) = sync_channel(WAITING);
         let wakes: Vec<Arc<Notify>> = addresses.iter().map(|_| Arc::default()).collect();
@@ -66,7 +66,7 @@ impl Engines {
             bell,
             reports,
             wakes,
-            named: whom.named.clone(),
+            named: ask.named.clone(),
         })
     }
 

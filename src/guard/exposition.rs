@@ -116,7 +116,7 @@ impl Exposition {
         }
     }
 
-    /// Gives figures to whoever waits for them, and has the file written if it is time to.
+    /// Gives figures to the clients that wait for them, and has the file written if it is time to.
     pub(super) fn work(&mut self, now: Instant, record: &Record) -> io::Result<()> {
         match self.writing.outcome(now) {
             None => {}

@@ -1,6 +1,6 @@
 //! Asking a running guard for its status, from another process.
 //!
-//! Whoever answers is bounded in time and size, and must be root or the user who asks: what listens at
+//! The answer is bounded in time and size, and comes from root or the user who asks: what listens at
 //! the path need not be a guard, and need not be well.
 
 use std::io::{self, Read, Write};

@@ -296,7 +296,7 @@ mod tests {
         assert!(near(lasts(10 * AT_MOST), AT_MOST));
     }
 
-    /// Whoever makes many sockets has processes looked at for each of them so often, and no more.
+    /// For each socket processes are looked at so often, and no more.
     #[test]
     fn a_socket_is_looked_at_so_often() {
         let socket = |inode| Socket {

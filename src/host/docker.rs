@@ -41,7 +41,7 @@ pub enum System {
     No,
     /// Those that run already: none is started by asking.
     Running,
-    /// All, also those that systemd starts for whoever asks.
+    /// All, also those that systemd starts when they are asked.
     All,
 }
 

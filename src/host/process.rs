@@ -1,7 +1,7 @@
 //! Processes of this host: whose they are, and which sockets they hold.
 //!
 //! A process is what its credentials and namespaces say. Its name is its owner's choice and decides
-//! nothing alone; whoever holds many descriptors does not keep others from being seen.
+//! nothing alone; a process with many descriptors does not keep others from being seen.
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,7 +47,7 @@ const OF_ROOT: usize = 1 << 20;
 static READER: OnceLock<SyncSender<Look>> = OnceLock::new();
 type Look = Box<dyn FnOnce() + Send>;
 
-/// From here on another thread looks at processes: whoever has given up files by Landlock may not look
+/// From here on another thread looks at processes: a thread that has given up files by Landlock may not look
 /// into any process any more. It has to be called before that.
 ///
 /// # Errors
@@ -67,7 +67,7 @@ fn look<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static
     };
     let (found, answer) = sync_channel(1);
     let look = move || {
-        // Whoever asked waits for it.
+        // The caller waits for it.
         let _ = found.send(work());
     };
     let sent = reader.send(Box::new(look)).ok();
@@ -76,8 +76,8 @@ fn look<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static
 }
 
 /// What was read of a process; none if it has ended, or is not to be seen, or is so that it cannot be
-/// read: nobody's process keeps all others from being seen. Whoever cannot look now, for want of descriptors
-/// or memory, has seen nothing of anybody.
+/// read: no process keeps all others from being seen. An error for want of descriptors or memory fails the
+/// whole look.
 fn seen<T>(read: Result<T, ProcError>) -> io::Result<Option<T>> {
     match read {
         Ok(read) => Ok(Some(read)),
@@ -92,8 +92,8 @@ fn is_want(error: &io::Error) -> bool {
     Errno::from_io_error(error).is_some_and(|error| want.contains(&error))
 }
 
-/// Whether all processes of this machine can be looked at: whoever sees the first of its first process
-/// namespace sees every one. A container sees its own, and who lacks `CAP_SYS_PTRACE` those like itself.
+/// Whether all processes of this machine can be looked at: a process that sees the first of the first process
+/// namespace sees every one. A container sees its own, and a process without `CAP_SYS_PTRACE` those like itself.
 #[must_use]
 pub fn sees_all() -> bool {
     /// `PROC_PID_INIT_INO` of the kernel.
@@ -519,7 +519,7 @@ mod tests {
 
     use super::*;
 
-    /// Whoever holds many descriptors has so many of them looked at, the first ones, and no more.
+    /// Of many descriptors the first ones are looked at, and no more than the budget allows.
     #[test]
     fn a_look_is_bounded() {
         let sockets: Vec<UdpSocket> = (0..64)

@@ -69,7 +69,7 @@ impl Transport {
         Docker::connect_with_custom_transport(transport, Some("http://engine"), PATIENCE, version)
     }
 
-    /// The process that listens at the socket, once it was asked something: whoever called `listen(2)`,
+    /// The process that listens at the socket, once it was asked something: the one that called `listen(2)`,
     /// which is systemd where it starts the engine for its first client.
     pub(super) fn peer(&self) -> Option<u32> {
         Some(self.peer.load(Ordering::Relaxed)).filter(|pid| *pid != 0)

@@ -1,4 +1,4 @@
-//! Whoever holds what cannot be read keeps nobody else from being seen.
+//! A process that holds what cannot be read keeps no other from being seen.
 
 use std::process::{Child, Stdio};
 
