@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::expectation;
 use super::port::LONG_FORM;
-use super::reserved;
+use super::reserved::{self, Place};
 use super::selection::LONGEST_NAME;
 use super::settings::{self, PRIORITIES};
 use super::validate;
@@ -117,7 +117,7 @@ fn sources() -> Value {
         "description": "Named lists of addresses, usable in every file of the directory.",
         "type": ["object", "null"],
         "additionalProperties": false,
-        "propertyNames": {"not": {"pattern": reserved::pattern(true)}},
+        "propertyNames": {"not": {"pattern": reserved::pattern(Place::Name)}},
         "patternProperties": {
             names: {
                 "description": "An address, a network (203.0.113.0/24), a range \
@@ -143,7 +143,7 @@ fn sources() -> Value {
 
 fn ports() -> Value {
     let selection = format!("^({NAME}|{})$", entry());
-    let no_source = json!({"type": "string", "pattern": reserved::pattern(false)});
+    let no_source = json!({"type": "string", "pattern": reserved::pattern(Place::Allow)});
     json!({
         "description": "Who may reach which port of this host. A key is \
                         [ADDR:]PORT[-PORT][/tcp|udp|sctp], as on the left of docker's `-p`.",
@@ -174,8 +174,7 @@ fn port_line(key: &str, selection: &str, no_source: &Value) -> Value {
         ),
         "except" => {
             // `any` would refuse everybody, and an empty list nobody.
-            let not =
-                json!({"type": "string", "pattern": format!("^any$|{}", reserved::pattern(false))});
+            let not = json!({"type": "string", "pattern": reserved::pattern(Place::Except)});
             let mut schema = one_or_many(selection, &not, "Who may not, although allowed.");
             schema["minItems"] = json!(1);
             schema

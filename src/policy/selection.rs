@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::address::{AddressSet, Unmerged, parse_entry};
 use super::list;
 use super::mistake::SHOWN;
-use super::reserved::{Reserved, reserved};
+use super::reserved::{Place, Reserved, reserved};
 use super::syntax::{Member, Node, Value};
 use super::validate::{Reader, file_problem};
 use super::{NamedSource, SourceName, SourceSelection};
-use crate::diagnostic::{Diagnostic, did_you_mean, quoted};
+use crate::diagnostic::{Diagnostic, Severity, did_you_mean, quoted};
 use crate::source::{Span, is_url};
 
 /// The longest name, in bytes: names become part of the names of kernel sets.
@@ -17,6 +17,9 @@ pub(super) const LONGEST_NAME: usize = 64;
 
 /// What there is beside names and addresses.
 pub(super) const WORDS: [&str; 2] = ["any", "containers"];
+
+/// How many pairs of names are compared at most to find what was meant by wrong ones.
+const COMPARISONS: usize = 50_000;
 
 const SOURCE_FORMS: &str = "write an address, a list of addresses, networks and ranges, or \
                             `{file: PATH}`";
@@ -35,7 +38,11 @@ impl Reader<'_> {
         let help = "write `NAME: [address, …]` lines below it";
         for member in self.section(node, "`sources`", help) {
             let named = self.check_name(member);
+            let before = self.report.len();
+            self.flawed = false;
             let addresses = self.read_source(member);
+            let told = self.report.get(before..).unwrap_or_default();
+            let flawed = self.flawed || told.iter().any(|d| d.severity == Severity::Error);
             if member.repeated || !named {
                 continue;
             }
@@ -48,6 +55,9 @@ impl Reader<'_> {
                         .help("put all its addresses in one place, or give one another name"),
                 );
                 continue;
+            }
+            if flawed {
+                self.unread.insert(SourceName(member.key.clone()));
             }
             let source = NamedSource {
                 addresses,
@@ -66,13 +76,13 @@ impl Reader<'_> {
                 "the name is empty",
                 "write a name",
             )
-        } else if let Some(meaning) = reserved(name) {
+        } else if let Some(meaning) = reserved(name, Place::Name) {
             let help = match meaning {
                 Reserved::Any => "`any` is everybody; choose another name",
                 Reserved::Containers => {
                     "`containers` is whatever comes from a container of this host; choose another name"
                 }
-                Reserved::Everybody | Reserved::Nobody => {
+                Reserved::Everybody | Reserved::Nobody | Reserved::Listed => {
                     "at a port it would read as if it decided something; choose another name"
                 }
             };
@@ -138,7 +148,7 @@ impl Reader<'_> {
                     .at(span.clone(), "has no place in a source")
                     .help("write `any` at the port, or `0.0.0.0/0` and `::/0` here"),
             );
-        } else if is_name(text) && reserved(text).is_some() {
+        } else if is_name(text) && reserved(text, Place::Name).is_some() {
             let message = format!("{} is not an address", quoted(text));
             self.report.push(
                 Diagnostic::error("reserved-word", message)
@@ -237,6 +247,7 @@ impl Reader<'_> {
                     .at(span.clone(), "it names nobody"),
             );
         }
+        self.flawed |= found.iter().any(|d| d.severity == Severity::Error);
         // Two sources may name one list; its errors are told once.
         if self.lists.insert(file) {
             self.report.append(&mut found);
@@ -251,6 +262,11 @@ impl Reader<'_> {
         what: &str,
         key: &Span,
     ) -> SourceSelection {
+        let place = if what == "`except`" {
+            Place::Except
+        } else {
+            Place::Allow
+        };
         let mut selection = SourceSelection::default();
         let mut inline = Unmerged::default();
         let items = match &node.value {
@@ -291,8 +307,8 @@ impl Reader<'_> {
             match &item.value {
                 Value::Scalar { text, .. } if text == "any" => selection.any = true,
                 Value::Scalar { text, .. } if text == "containers" => selection.containers = true,
-                Value::Scalar { text, .. } if is_name(text) && reserved(text).is_some() => {
-                    self.reserved_word(text, &item.span, what);
+                Value::Scalar { text, .. } if is_name(text) && reserved(text, place).is_some() => {
+                    self.reserved_word(text, &item.span, place);
                 }
                 Value::Scalar { text, .. } if is_name(text) => {
                     self.uses.push((text.clone(), item.span.clone()));
@@ -335,14 +351,17 @@ impl Reader<'_> {
     }
 
     /// Says what to write instead of a word that is no source.
-    fn reserved_word(&mut self, word: &str, span: &Span, what: &str) {
+    fn reserved_word(&mut self, word: &str, span: &Span, place: Place) {
         let message = format!("`{word}` is not a source");
         let error = Diagnostic::error("reserved-word", message).at(span.clone(), "a reserved word");
         let everybody = "write `any` for everybody";
         let nobody = "write `[]` for nobody: all packets to this port are refused";
-        let error = match reserved(word) {
-            _ if what == "`except`" => error.help("write names of sources, or addresses"),
+        let error = match reserved(word, place) {
+            _ if place == Place::Except => error.help("write names of sources, or addresses"),
             Some(Reserved::Nobody) => error.help(nobody),
+            Some(Reserved::Listed) => error
+                .help(nobody)
+                .help("the source of this name has its place under `except`"),
             _ => error.help(everybody),
         };
         self.report
@@ -353,6 +372,7 @@ impl Reader<'_> {
     pub(super) fn check_names(&mut self) {
         let named: BTreeSet<&str> = self.named.keys().map(SourceName::as_str).collect();
         let mut wrong: BTreeMap<_, usize> = BTreeMap::new();
+        let mut comparisons = COMPARISONS;
         for (name, span) in &self.uses {
             if named.contains(name.as_str()) {
                 continue;
@@ -367,11 +387,15 @@ impl Reader<'_> {
                 self.report.push(error);
                 continue;
             }
-            let known = named.iter().copied().chain(WORDS);
+            let mut known = |name| {
+                comparisons = comparisons.checked_sub(named.len() + WORDS.len())?;
+                did_you_mean(name, named.iter().copied().chain(WORDS))
+            };
             self.report.push(match name.to_ascii_lowercase().as_str() {
-                "anywhere" | "public" | "world" => error.help("write `any` for everybody"),
-                "block" | "closed" | "forbid" | "noone" => error.help("write `[]` for nobody"),
-                _ => match did_you_mean(name, known) {
+                "anywhere" | "everywhere" | "public" | "world" => {
+                    error.help("write `any` for everybody")
+                }
+                _ => match known(name) {
                     Some(meant) => error.help(format!("did you mean `{meant}`?")),
                     None if named.is_empty() => error.help(format!(
                         "name it under `sources:`: `{name}: [203.0.113.0/24]`"
@@ -388,7 +412,8 @@ impl Reader<'_> {
             let empty: Vec<&SourceName> = selection
                 .iter()
                 .filter(|name| {
-                    let source = self.named.get(name);
+                    // Nobody knows what an unread one holds, and its error is told.
+                    let source = self.named.get(name).filter(|_| !self.unread.contains(name));
                     source.is_some_and(|source| source.addresses.is_empty())
                 })
                 .collect();

@@ -25,6 +25,10 @@ pub(super) struct Reader<'a> {
     pub(super) named: BTreeMap<SourceName, NamedSource>,
     /// Every name of a source that a port uses.
     pub(super) uses: Vec<(String, Span)>,
+    /// The sources that were not read without an error: what is in them is not known.
+    pub(super) unread: BTreeSet<SourceName>,
+    /// Whether there is an error in a list of the source that is being read.
+    pub(super) flawed: bool,
     /// The lists whose errors were told.
     pub(super) lists: BTreeSet<FileId>,
     pub(super) ports: BTreeMap<PortKey, PortPolicy>,
@@ -71,6 +75,8 @@ pub fn read(
         default: None,
         named: BTreeMap::new(),
         uses: Vec::new(),
+        unread: BTreeSet::new(),
+        flawed: false,
         lists: BTreeSet::new(),
         ports: BTreeMap::new(),
         port_origins: BTreeMap::new(),
