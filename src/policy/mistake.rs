@@ -134,9 +134,10 @@ mod tests {
             let error = Diagnostic::error("unknown-source", "there is no source");
             error.at(Span::new(FileId(file), 0, 1), "")
         };
-        let warnings = (0..30).map(|file| Diagnostic {
-            severity: Severity::Warning,
-            ..of(file)
+        let warnings = (0..30).map(|file| {
+            let mut warning = of(file);
+            warning.severity = Severity::Warning;
+            warning
         });
         let one = summarise((0..5000).map(|_| of(0)).collect());
         assert_eq!((one.len(), total(&one)), (SHOWN, 5000));

@@ -10,6 +10,7 @@ use super::syntax::{Member, Node, Value};
 use super::validate::{Reader, file_problem};
 use super::{NamedSource, SourceName, SourceSelection};
 use crate::diagnostic::{Diagnostic, Severity, did_you_mean, quoted};
+use crate::file;
 use crate::source::{Span, is_url};
 
 /// The longest name, in bytes: names become part of the names of kernel sets.
@@ -148,14 +149,8 @@ impl Reader<'_> {
                     .at(span.clone(), "has no place in a source")
                     .help("write `any` at the port, or `0.0.0.0/0` and `::/0` here"),
             );
-        } else if is_name(text) && reserved(text, Place::Name).is_some() {
-            let message = format!("{} is not an address", quoted(text));
-            self.report.push(
-                Diagnostic::error("reserved-word", message)
-                    .at(span.clone(), "a reserved word")
-                    .help("a source is a list of addresses; write `[]` if nobody is meant")
-                    .help("everybody is `any` at the port, or `0.0.0.0/0` and `::/0` here"),
-            );
+        } else if is_name(text) && reserved(text, Place::Allow).is_some() {
+            self.read_entry(text, span, set);
         } else if is_name(text) {
             self.report.push(
                 Diagnostic::error(
@@ -225,10 +220,12 @@ impl Reader<'_> {
             Ok(file) => file,
             Err(error) => {
                 let message = format!("cannot read the list {}: {error}", quoted(path));
+                let relative = "the path is relative to the folder of this file";
+                let help = file::advice(&error).unwrap_or(relative);
                 self.report.push(
                     Diagnostic::error("list", message)
                         .at(span.clone(), "named here")
-                        .help("the path is relative to the folder of this file")
+                        .help(help)
                         .to_public(format!("cannot read this list: {error}")),
                 );
                 return AddressSet::default();
@@ -319,6 +316,7 @@ impl Reader<'_> {
                         .at(item.span.clone(), "not a source")
                         .help("write `any` for everybody"),
                 ),
+                Value::Scalar { text, .. } if self.is_sentence(text, &item.span, place) => {}
                 Value::Scalar { text, .. } => self.read_entry(text, &item.span, &mut inline),
                 Value::Refused => {}
                 _ if item.is_address_taken_for_key() => self.needs_quotes(item),
@@ -348,6 +346,45 @@ impl Reader<'_> {
             );
         }
         selection
+    }
+
+    /// Whether a text decides or negates, such as `deny all` and `!office`; says what to write instead.
+    fn is_sentence(&mut self, text: &str, span: &Span, place: Place) -> bool {
+        let mut words = text.split_whitespace().peekable();
+        // What is behind `//` was meant to be a comment.
+        let first = words.next().filter(|_| !text.contains("//"));
+        let Some(first) = first else {
+            return false;
+        };
+        let negates = text.starts_with('!') || matches!(first, "not" | "except" | "but");
+        let decides = words.peek().and(reserved(first, Place::Allow));
+        let all = words.all(|word| {
+            word == "from"
+                || matches!(reserved(word, Place::Name), Some(r) if r != Reserved::Containers)
+        });
+        let except = "who may not is written so: `80: {allow: any, except: [office]}`";
+        let (label, help) = match decides {
+            _ if place == Place::Except && (negates || decides.is_some()) => (
+                "more than a name",
+                "write names of sources, or addresses, of those who may not",
+            ),
+            _ if negates => ("nothing is negated here", except),
+            None => return false,
+            Some(Reserved::Nobody | Reserved::Listed) if all => (
+                "a decision",
+                "write `[]` for nobody: all packets to this port are refused",
+            ),
+            Some(Reserved::Nobody | Reserved::Listed) => ("a decision", except),
+            Some(_) if all => ("a decision", "write `any` for everybody"),
+            Some(_) => (
+                "a decision",
+                "a port says who may reach it: `80: [office, 203.0.113.0/24]`",
+            ),
+        };
+        let message = format!("{} is not a source", quoted(text));
+        let error = Diagnostic::error("selection", message);
+        self.report.push(error.at(span.clone(), label).help(help));
+        true
     }
 
     /// Says what to write instead of a word that is no source.
