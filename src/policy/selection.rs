@@ -362,7 +362,7 @@ impl Reader<'_> {
             word == "from"
                 || matches!(reserved(word, Place::Name), Some(r) if r != Reserved::Containers)
         });
-        let except = "who may not is written so: `80: {allow: any, except: [office]}`";
+        let except = "who may not is written so: `80: {allow: [lan], except: [office]}`";
         let (label, help) = match decides {
             _ if place == Place::Except && (negates || decides.is_some()) => (
                 "more than a name",
