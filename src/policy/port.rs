@@ -40,6 +40,13 @@ fn respelled(text: &str) -> Option<String> {
     if text.len() > 64 || text.contains(char::is_control) {
         return None;
     }
+    // `203.0.113.10:8000 to 8010`, and not `8000 : 8010`.
+    let (address, text) = match text.rsplit_once(':') {
+        Some((address, ports)) if address.contains(['.', ']']) && !address.contains(' ') => {
+            (format!("{address}:"), ports)
+        }
+        _ => (String::new(), text),
+    };
     let plain = BETWEEN.iter().fold(text.to_owned(), |plain, between| {
         plain.replace(between, "-")
     });
@@ -59,7 +66,7 @@ fn respelled(text: &str) -> Option<String> {
     let protocol = other
         .or(one)
         .map_or(String::new(), |name| format!("/{name}"));
-    let meant = format!("{}-{}{protocol}", first.min(last), first.max(last));
+    let meant = format!("{address}{}-{}{protocol}", first.min(last), first.max(last));
     let is_key = PortKey::read(&meant).is_ok();
     let is_written_so = text == format!("{first}-{last}{protocol}");
     (is_key && !is_written_so).then_some(meant)
@@ -470,6 +477,14 @@ mod tests {
             ("8000/udp-8010/udp", "a range is written `8000-8010/udp`"),
             ("8000 : 8010", "a range is written `8000-8010`"),
             ("8010 - 8000", "a range is written `8000-8010`"),
+            (
+                "203.0.113.10:8000 to 8010",
+                "a range is written `203.0.113.10:8000-8010`",
+            ),
+            (
+                "[2001:db8::1]:8000-8010 /udp",
+                "a range is written `[2001:db8::1]:8000-8010/udp`",
+            ),
         ] {
             let mistake = text.parse::<PortKey>().unwrap_err();
             assert_eq!(mistake.help[0], meant);

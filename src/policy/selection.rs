@@ -357,7 +357,9 @@ impl Reader<'_> {
             return false;
         };
         let negates = text.starts_with('!') || matches!(first, "not" | "except" | "but");
-        let decides = words.peek().and(reserved(first, Place::Allow));
+        let decides = words
+            .peek()
+            .and(reserved(first.trim_end_matches(':'), Place::Allow));
         let all = words.all(|word| {
             word == "from"
                 || matches!(reserved(word, Place::Name), Some(r) if r != Reserved::Containers)
