@@ -180,6 +180,8 @@ pub(crate) fn did_you_mean<'a>(
     let limit = (written.chars().count() / 3).max(1);
     known
         .into_iter()
+        // Whatever else is different, so many letters are too many or too few.
+        .filter(|name| name.len().abs_diff(written.len()) <= limit * 4)
         .map(|name| {
             let candidate = name.to_ascii_lowercase().replace('_', "-");
             (strsim::damerau_levenshtein(&folded, &candidate), name)

@@ -104,6 +104,8 @@ pub enum Problem {
 pub enum Neglected {
     /// A folder with files whose names are those of policies.
     Folder(PathBuf),
+    /// A folder with files whose names end in `.json`, and none like those of policies.
+    JsonFolder(PathBuf),
     /// A file whose name ends in `.json`.
     Json(PathBuf),
 }
@@ -199,8 +201,12 @@ impl Sources {
         let mut folders = FOLDERS;
         for (path, is_folder) in entries {
             let kind = judge_name(&path);
-            if is_folder && self.store.has_policies(&path, &mut folders, DEPTH) {
-                self.neglected.push(Neglected::Folder(path.clone()));
+            if is_folder {
+                let inside = self.store.inside(&path, &mut folders, DEPTH);
+                self.neglected.extend(inside.map(|kind| match kind {
+                    Inside::Policies => Neglected::Folder(path.clone()),
+                    Inside::Json => Neglected::JsonFolder(path.clone()),
+                }));
             }
             let problem = match kind {
                 Kind::Policy => None,
@@ -422,22 +428,32 @@ impl Store {
         Ok(Some(entries))
     }
 
-    /// Whether there are policies by their names in this folder or below it; looks into so many
-    /// folders only.
-    fn has_policies(&self, folder: &Path, left: &mut usize, depth: u32) -> bool {
+    /// What looks like policies by its name in this folder or below it; looks into so many folders only.
+    fn inside(&self, folder: &Path, left: &mut usize, depth: u32) -> Option<Inside> {
         if is_hidden(folder) || depth == 0 || *left == 0 {
-            return false;
+            return None;
         }
         *left -= 1;
         // What cannot be read is nothing that was meant to be.
         let entries = self.directory(folder).ok().flatten().unwrap_or_default();
-        entries.into_iter().any(|(path, is_folder)| {
-            if is_folder {
-                self.has_policies(&path, left, depth - 1)
+        let mut found = None;
+        for (path, is_folder) in entries {
+            let this = if is_folder {
+                self.inside(&path, left, depth - 1)
             } else {
-                matches!(judge_name(&path), Kind::Policy | Kind::Misnamed)
+                match judge_name(&path) {
+                    Kind::Policy | Kind::Misnamed => Some(Inside::Policies),
+                    Kind::Json => Some(Inside::Json),
+                    Kind::Other => None,
+                }
+            };
+            match this {
+                Some(Inside::Policies) => return this,
+                Some(Inside::Json) => found = this,
+                None => {}
             }
-        })
+        }
+        found
     }
 
     /// The bytes of a file, and what everybody can write to of it and of what leads to it.
@@ -466,6 +482,13 @@ impl Store {
                 .ok_or_else(|| io::Error::from_raw_os_error(2)),
         }
     }
+}
+
+/// What there is in a folder beside policies.
+#[derive(Clone, Copy)]
+enum Inside {
+    Policies,
+    Json,
 }
 
 /// What the name of a file in a directory of policies says about it.
@@ -575,6 +598,13 @@ fn no_text(bytes: &[u8]) -> Option<Problem> {
     if let Some((_, what, help)) = known {
         return Some(Problem::NotText { what, help });
     }
+    let utf32 = bytes.starts_with(b"\xff\xfe\0\0") || bytes.starts_with(b"\0\0\xfe\xff");
+    if utf32 {
+        return Some(Problem::NotText {
+            what: "UTF-32",
+            help: "save it as UTF-8: `iconv -f UTF-32 -t UTF-8 FILE`",
+        });
+    }
     // The beginning is enough: text has none of them at all.
     let head = &bytes[..bytes.len().min(4096)];
     let zeros = |odd: usize| {
@@ -588,19 +618,41 @@ fn no_text(bytes: &[u8]) -> Option<Problem> {
     if even + odd == 0 || bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
         return None;
     }
+    // ASCII in UTF-32 has three zeros for each character.
+    let utf32 = |character: usize| {
+        let mut quads = head.chunks_exact(4).peekable();
+        quads.peek().is_some()
+            && quads.all(|quad| (0..4).all(|at| (quad.get(at) == Some(&0)) != (at == character)))
+    };
     // ASCII in UTF-16 has a zero in every second byte.
     let utf16 = even.max(odd) * 4 > head.len() && even.min(odd) * 4 <= even.max(odd);
-    Some(if utf16 {
-        Problem::NotText {
-            what: "UTF-16, as some programs on Windows save text",
-            help: "save it as UTF-8: `iconv -f UTF-16LE -t UTF-8 FILE`",
-        }
+    let (what, help) = if utf32(0) {
+        (
+            "UTF-32",
+            "save it as UTF-8: `iconv -f UTF-32LE -t UTF-8 FILE`",
+        )
+    } else if utf32(3) {
+        (
+            "UTF-32",
+            "save it as UTF-8: `iconv -f UTF-32BE -t UTF-8 FILE`",
+        )
+    } else if utf16 && even > odd {
+        (
+            "UTF-16, the higher byte first",
+            "save it as UTF-8: `iconv -f UTF-16BE -t UTF-8 FILE`",
+        )
+    } else if utf16 {
+        (
+            "UTF-16, as some programs on Windows save text",
+            "save it as UTF-8: `iconv -f UTF-16LE -t UTF-8 FILE`",
+        )
     } else {
-        Problem::NotText {
-            what: "no text: it has zero bytes",
-            help: "a policy or a list is plain text in UTF-8",
-        }
-    })
+        (
+            "no text: it has zero bytes",
+            "a policy or a list is plain text in UTF-8",
+        )
+    };
+    Some(Problem::NotText { what, help })
 }
 
 #[cfg(test)]
@@ -680,6 +732,36 @@ mod tests {
         };
         assert_eq!(sources.problem(file), Some(&problem));
         assert_eq!(sources.text(file), "ab\u{fffd}c");
+    }
+
+    #[test]
+    fn each_encoding_has_its_own_advice() {
+        let units = |text: &str| text.encode_utf16().collect::<Vec<u16>>();
+        let wide = |text: &str| text.chars().map(u32::from).collect::<Vec<u32>>();
+        let text = "203.0.113.7\n203.0.113.8\n";
+        let (two, four) = (units(text), wide(text));
+        let le: Vec<u8> = two.iter().flat_map(|unit| unit.to_le_bytes()).collect();
+        let be: Vec<u8> = two.iter().flat_map(|unit| unit.to_be_bytes()).collect();
+        let le4: Vec<u8> = four.iter().flat_map(|unit| unit.to_le_bytes()).collect();
+        let be4: Vec<u8> = four.iter().flat_map(|unit| unit.to_be_bytes()).collect();
+        let marked = |mark: &[u8], bytes: &[u8]| [mark, bytes].concat();
+        for (bytes, from) in [
+            (le, "UTF-16LE"),
+            (be, "UTF-16BE"),
+            (le4.clone(), "UTF-32LE"),
+            (be4.clone(), "UTF-32BE"),
+            (marked(b"\xff\xfe\0\0", &le4), "UTF-32"),
+            (marked(b"\0\0\xfe\xff", &be4), "UTF-32"),
+        ] {
+            let Some(Problem::NotText { help, .. }) = decode(bytes).1 else {
+                panic!("{from} is taken for text");
+            };
+            assert!(help.contains(&format!("iconv -f {from} -t")), "{help}");
+        }
+        let Some(Problem::NotText { what, .. }) = decode(vec![0; 64]).1 else {
+            panic!("zeros are taken for text");
+        };
+        assert_eq!(what, "no text: it has zero bytes");
     }
 
     #[test]

@@ -20,6 +20,9 @@ use crate::source::{FileId, Sources, Span};
 /// How many refusals of the kernel are shown; one cause can make thousands.
 const SHOWN: usize = 10;
 
+/// How many failed tests of policies are shown; `--json` has all of them.
+const FAILED_TESTS: usize = 50;
+
 /// Why a verb did not do what it was told to.
 #[derive(Debug)]
 pub(super) enum Failure {
@@ -212,8 +215,16 @@ impl Failure {
                 tests = Some(json::tests(passed, &failed));
                 let all = count(passed + failed.len(), "test", "tests");
                 let what = format!("{} of {all} failed", failed.len());
-                let diagnostics = failed.into_iter().map(|failed| failed.diagnostic);
-                (diagnostics.collect(), sources, 11, what)
+                let more = failed.len().saturating_sub(FAILED_TESTS);
+                let diagnostics = failed.into_iter().take(FAILED_TESTS);
+                let mut diagnostics: Vec<_> = diagnostics.map(|failed| failed.diagnostic).collect();
+                if more > 0 {
+                    let verb = if more == 1 { "is" } else { "are" };
+                    let more_tests = count(more, "more failed test", "more failed tests");
+                    let message = format!("{more_tests} {verb} not shown");
+                    diagnostics.push(Diagnostic::error("not-shown", message).and_more(more - 1));
+                }
+                (diagnostics, sources, 11, what)
             }
             Self::Failed {
                 diagnostics,

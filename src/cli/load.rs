@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::diagnostic::Diagnostic;
+use crate::file;
 use crate::output::terminal::Terminal;
 use crate::policies::{Policies, Wrong};
 use crate::policy;
@@ -39,8 +40,11 @@ fn failure(wrong: Wrong, path: &Path) -> Failure {
                 sources: Box::new(Sources::new()),
             }
         }
-        Wrong::Unread(error @ ReadError::Unreadable { .. }) => {
-            let mut diagnostic = Diagnostic::error("unreadable", error.to_string());
+        Wrong::Unread(ref wrong @ ReadError::Unreadable { ref error, .. }) => {
+            let mut diagnostic = Diagnostic::error("unreadable", wrong.to_string());
+            if let Some(advice) = file::advice(error) {
+                return Failure::plain(diagnostic.help(advice));
+            }
             if path == Path::new(super::DEFAULT_PATH) {
                 diagnostic = diagnostic
                     .help("`dfw init` writes a first policy there, of what is published now")

@@ -11,6 +11,22 @@ pub use replace::{create, replace, sweep};
 
 use std::io;
 
+/// What to do about an error of [`open`], if that is the owner of the file.
+#[must_use]
+pub fn advice(error: &io::Error) -> Option<&'static str> {
+    // The system's own have a number.
+    let is_ours = error.raw_os_error().is_none();
+    (is_ours && error.kind() == io::ErrorKind::PermissionDenied).then_some(
+        "give the file to the user who owns what leads to it (`chown USER FILE`), or keep both in \
+         a folder of root's that nobody else can write to",
+    )
+}
+
+/// Somebody else than the owner of the file could have chosen it.
+fn foreign(text: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::PermissionDenied, text.into())
+}
+
 /// An error of dfw's own about a file.
 fn refused(text: impl Into<String>) -> io::Error {
     io::Error::other(text.into())

@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use rustix::process::geteuid;
 use rustix::thread::{CapabilitySet, capabilities};
 
-use super::refused;
+use super::{foreign, refused};
 use crate::untrusted;
 
 /// As many symbolic links as the kernel follows (`MAXSYMLINKS`).
@@ -293,7 +293,7 @@ impl Found {
         let owner = self.stat.st_uid;
         let other = self.walk.choosers.iter().find(|(uid, _)| *uid != owner);
         if let Some((uid, at)) = other {
-            return Err(refused(format!(
+            return Err(foreign(format!(
                 "it belongs to uid {owner}, and {}, on the way to it, to uid {uid}, who could \
                  have dfw read files of others",
                 untrusted::path(at),
@@ -304,7 +304,7 @@ impl Found {
             && self.name.is_some()
             && FileType::from_raw_mode(self.stat.st_mode) == FileType::RegularFile
         {
-            return Err(refused(format!(
+            return Err(foreign(format!(
                 "it has another name (a hard link), and others than root can make names in {}: \
                  they could have dfw read files of others",
                 untrusted::path(at),

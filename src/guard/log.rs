@@ -128,7 +128,11 @@ pub(super) fn mistakes(wrong: &Wrong) -> Mistakes {
             sources,
         } => {
             let errors = diagnostics.iter().filter(|d| d.severity == Severity::Error);
-            Mistakes::of(errors.map(|error| line(error, sources)))
+            let more: usize = errors.clone().map(|error| error.more).sum();
+            let mut mistakes = Mistakes::of(errors.map(|error| line(error, sources)));
+            // Those that are only counted are mistakes, too.
+            mistakes.count += more;
+            mistakes
         }
         Wrong::Failed { report, sources } => {
             let failed = report.failed.iter();

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Mistake;
 use super::address::Entry;
+use super::reserved::{Place, Reserved, reserved};
 use crate::diagnostic::quoted;
 use crate::source::is_url;
 
@@ -27,8 +28,7 @@ pub fn parse_entry(text: &str) -> Result<Entry, Mistake> {
     if let Some(entry) = parse_fast(text.as_bytes()) {
         return Ok(entry);
     }
-    if text.contains("://") || text.contains(|c: char| c.is_whitespace() || matches!(c, ',' | ';'))
-    {
+    if text.contains("//") || text.contains(|c: char| c.is_whitespace() || matches!(c, ',' | ';')) {
         return Err(explain(text));
     }
     if let Some((address, bits)) = text.split_once('/') {
@@ -194,7 +194,11 @@ fn parse_network(text: &str, address: &str, bits: &str) -> Result<Entry, Mistake
     };
     // `10.0.0.0/24-10.0.1.0/24`
     if bits.contains('-') && bits.contains('/') {
-        return Err(error("a range goes from address to address").help(FORMS));
+        let label = "a range goes from address to address";
+        let meant = explain_range(text, |_, _| {
+            Mistake::new("prefix", format!("{} is not a range", quoted(text)), label)
+        });
+        return Err(meant.unwrap_or_else(|| error(label).help(FORMS)));
     }
     let address = match address.parse() {
         // The prefix decides whether a mapped address is meant: `::/0` holds them all.
@@ -304,17 +308,30 @@ fn explain(text: &str) -> Mistake {
         let message = "an address is missing".to_owned();
         return Mistake::new("address", message, "nothing here").help(FORMS);
     }
-    if let Some(meant) = range(text) {
-        return error("range", "not how a range is written")
-            .help(format!("a range is written {}", quoted(&meant)));
+    if let Some(mistake) = explain_range(text, error) {
+        return mistake;
     }
     if is_url(text) {
         return error("url", "dfw fetches nothing").help(
             "fetch it by a timer of your own into a file, and write `{file: PATH}` for that",
         );
     }
-    if text.starts_with("//") || text.contains(" //") || text.starts_with("/*") {
+    if text.contains("//") || text.starts_with("/*") {
         return error("address", "a comment?").help("comments begin with `#`");
+    }
+    if let Some(mistake) = explain_spaces(text, error) {
+        return mistake;
+    }
+    if let Some(meaning) = reserved(text, Place::Allow) {
+        return error("reserved-word", "a reserved word").help(match meaning {
+            Reserved::Any | Reserved::Everybody => {
+                "everybody is `any` at a port, and `0.0.0.0/0` and `::/0` in a list"
+            }
+            Reserved::Nobody | Reserved::Listed => {
+                "nobody is `[]` at a port, and in a list what is not in it"
+            }
+            Reserved::Containers => "`containers` stands at a port; a list holds addresses",
+        });
     }
     if text.contains(';') {
         return error("address", "an address and something else")
@@ -362,14 +379,73 @@ fn explain(text: &str) -> Mistake {
     error("address", "not an address").help(FORMS)
 }
 
-/// The range that a text is in another spelling: `A - B`, `A–B`, `A..B`, `A to B`, `A,B` is not.
-fn range(text: &str) -> Option<String> {
-    ["-", "\u{2013}", "\u{2014}", "\u{2212}", "..", " to "]
+/// What is wrong with a range in another spelling: `A - B`, `A–B`, `A..B`, `A to B`; `A,B` is none.
+fn explain_range(
+    text: &str,
+    error: impl Fn(&'static str, &'static str) -> Mistake,
+) -> Option<Mistake> {
+    const BETWEEN: [&str; 6] = ["-", "\u{2013}", "\u{2014}", "\u{2212}", "..", " to "];
+    let ends = BETWEEN
         .iter()
-        .filter_map(|between| text.split_once(between))
+        .filter_map(|between| text.split_once(between));
+    let (first, last) = ends
         .map(|(first, last)| (first.trim(), last.trim()))
-        .find(|(first, last)| first.parse::<IpAddr>().is_ok() && last.parse::<IpAddr>().is_ok())
-        .map(|(first, last)| format!("{first}-{last}"))
+        .find_map(|(first, last)| {
+            let start = parse_end(first)?;
+            // `10.0.0.1 - 20`
+            let number = last.parse::<u8>().ok().map(u32::from);
+            let end = match (start, number) {
+                (Entry::V4(start, _), Some(number)) => {
+                    let last = start & !0xff | number;
+                    Entry::V4(last, last)
+                }
+                _ => parse_end(last)?,
+            };
+            Some((start, end))
+        })?;
+    let error = error("range", "not how a range is written");
+    let (first, last): (IpAddr, IpAddr) = match (first, last) {
+        (Entry::V4(a, b), Entry::V4(c, d)) => (
+            Ipv4Addr::from(a.min(c)).into(),
+            Ipv4Addr::from(b.max(d)).into(),
+        ),
+        (Entry::V6(a, b), Entry::V6(c, d)) => (
+            Ipv6Addr::from(a.min(c)).into(),
+            Ipv6Addr::from(b.max(d)).into(),
+        ),
+        _ => return Some(error.help("write two ranges, one of IPv4 and one of IPv6")),
+    };
+    Some(error.help(format!("a range is written `{first}-{last}`")))
+}
+
+/// The address or network at one end of a range in another spelling.
+fn parse_end(text: &str) -> Option<Entry> {
+    // No further range: it would have us come here again.
+    let is_one = !text.is_empty()
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_hexdigit() || b".:/".contains(&b));
+    is_one.then(|| parse_fast(text.as_bytes())).flatten()
+}
+
+/// What is wrong with `10.0.0.0 / 8`.
+fn explain_spaces(
+    text: &str,
+    error: impl Fn(&'static str, &'static str) -> Mistake,
+) -> Option<Mistake> {
+    let (address, bits) = text.split_once('/')?;
+    let (address, bits) = (address.trim(), bits.trim());
+    address.parse::<IpAddr>().ok()?;
+    let is_bits = |b: u8| b.is_ascii_digit() || b == b'.';
+    if bits.is_empty() || !bits.bytes().all(is_bits) {
+        return None;
+    }
+    let error = error("prefix", "white space in a network");
+    let meant = format!("{address}/{bits}");
+    Some(match parse_entry(&meant) {
+        Ok(_) => error.help(format!("a network is written `{meant}`")),
+        Err(mistake) => mistake.help.into_iter().fold(error, Mistake::help),
+    })
 }
 
 /// Says what is wrong with numbers between dots.

@@ -15,15 +15,45 @@ const fn format(what: &'static str, help: &'static str) -> Format {
 
 const JSON: Format = format(
     "JSON",
-    "write one entry a line: `jq -r '.[]' FILE` does it for an array of texts",
+    "write the addresses in it one a line: \
+     `jq -r '..|strings|select(test(\"^[0-9A-Fa-f]*[.:][0-9A-Fa-f.:/]*$\"))' FILE`",
+);
+/// What looks like JSON, and no program that reads JSON need take.
+const BARE: Format = format(
+    "JSON, or looks like it",
+    "write one entry a line, without brackets, quotes and commas",
+);
+const EMPTY: Format = format(
+    "JSON, and empty",
+    "the list of nobody is a file without a line",
 );
 const CSV: Format = format(
     "a table (CSV)",
-    "keep the column with the addresses: `cut -d, -f1 FILE` keeps the first",
+    "keep the column with the addresses, without headings: `cut -d, -f1 FILE` keeps the first",
+);
+const QUOTED: Format = format(
+    "a table (CSV)",
+    "keep the column with the addresses, without headings: `cut -d, -f1 FILE | tr -d '\"'` keeps the first",
+);
+const SEMICOLONS: Format = format(
+    "a table (CSV)",
+    "keep the column with the addresses, without headings: `cut -d';' -f1 FILE | tr -d '\"'` keeps the first",
+);
+const TABS: Format = format(
+    "a table (CSV)",
+    "keep the column with the addresses, without headings: `cut -f1 FILE | tr -d '\"'` keeps the first",
 );
 const IPSET: Format = format(
     "what `ipset save` prints",
     "keep the entries: `awk '$1 == \"add\" {print $3}' FILE`",
+);
+const IPSET_LIST: Format = format(
+    "what `ipset list` prints",
+    "keep the entries: `awk 'seen && NF {print $1} /^Members:/ {seen = 1}' FILE`",
+);
+const IPSET_COMMANDS: Format = format(
+    "commands of ipset",
+    "write the entries one a line: `ipset save NAME | awk '$1 == \"add\" {print $3}'` prints those of a set",
 );
 const NFT: Format = format(
     "a ruleset of nft",
@@ -49,52 +79,150 @@ const SERVER: Format = format(
 /// What the file is whose first line with anything on it is this, if that is not an entry.
 pub(super) fn recognise(line: &str) -> Option<Format> {
     let line = line.trim();
-    let mut words = line.split_ascii_whitespace();
-    let (first, second) = (words.next()?, words.next());
-    let is_json = match line.as_bytes() {
-        [b'{' | b'"', ..] | [b'['] => true,
-        [b'[', next, ..] => b"\"{[] \t".contains(next),
-        _ => false,
-    };
-    if is_json {
-        return Some(JSON);
-    }
     if line.starts_with('<') {
         return Some(MARKUP);
     }
-    match (first, second) {
-        ("create" | "add", Some(_)) if words.next().is_some() && first_is_ipset(line) => {
-            return Some(IPSET);
-        }
-        ("table" | "set" | "define" | "add" | "flush" | "chain" | "include", Some(_)) => {
-            return Some(NFT);
-        }
-        ("elements", Some("=" | "={")) => return Some(NFT),
-        ("-A" | "-P" | "-N" | "-I" | ":INPUT" | ":PREROUTING", Some(_))
-        | ("*filter" | "*nat" | "*mangle" | "*raw", None) => return Some(IPTABLES),
-        ("---", None) | ("-", Some(_)) => return Some(YAML),
-        ("allow" | "deny" | "Allow" | "Deny" | "Require" | "acl" | "ip" | "route", Some(_)) => {
-            return Some(SERVER);
-        }
-        _ => {}
-    }
-    if first.ends_with(':') && first.starts_with(char::is_alphabetic) {
-        return Some(YAML);
-    }
-    let mut fields = line.split([',', '\t']).map(str::trim);
-    let is_table = line.contains([',', '\t']);
-    let only_entries = fields.all(|field| field.is_empty() || parse_entry(field).is_ok());
-    (is_table && !only_entries).then_some(CSV)
+    let words: Vec<&str> = line.split_ascii_whitespace().take(5).collect();
+    json(line)
+        .or_else(|| nft(line, &words))
+        .or_else(|| ipset(&words))
+        .or_else(|| other(&words))
+        .or_else(|| table(line))
 }
 
-/// `create NAME TYPE …` and `add NAME ENTRY`, and not nft's `add element …`.
-fn first_is_ipset(line: &str) -> bool {
-    let mut words = line.split_ascii_whitespace();
-    let (verb, name, third) = (words.next(), words.next(), words.next());
-    let nft = ["element", "table", "set", "chain", "rule", "map"];
-    match verb {
-        Some("create") => third.is_some_and(|kind| kind.contains(':')),
-        _ => !name.is_some_and(|name| nft.contains(&name)),
+fn json(line: &str) -> Option<Format> {
+    match line {
+        "null" | "{}" | "[]" => return Some(EMPTY),
+        "{" | "[" => return Some(JSON),
+        _ => {}
+    }
+    if let Some(object) = line.strip_prefix('{') {
+        let is_json = object.trim_start().starts_with(['"', '}']);
+        // `{ 203.0.113.7, 203.0.113.8 }`
+        return Some(if is_json { JSON } else { NFT });
+    }
+    if let Some(array) = line.strip_prefix('[') {
+        // `[2001:db8::1]:80` is an address.
+        let address = array.split(']').next().unwrap_or(array);
+        let is_json = array.trim_start().starts_with(['"', '{', '[']);
+        let is_bare = || address.parse::<std::net::Ipv6Addr>().is_err();
+        return is_json
+            .then_some(JSON)
+            .or_else(|| is_bare().then_some(BARE));
+    }
+    if !line.starts_with('"') {
+        return None;
+    }
+    // `"a": 1` is of an object; `"a", "b"` may be of an array or a table.
+    let is_member = line
+        .split('"')
+        .nth(2)
+        .is_some_and(|after| after.trim_start().starts_with(':'));
+    let plain = |field: &str| field.trim().trim_matches('"').to_owned();
+    let only_entries = line
+        .split(',')
+        .map(plain)
+        .all(|field| is_entry_or_nothing(&field));
+    (is_member || only_entries).then_some(BARE)
+}
+
+fn is_entry_or_nothing(field: &str) -> bool {
+    field.is_empty() || parse_entry(field).is_ok()
+}
+
+/// What nft does.
+const NFT_VERBS: [&str; 9] = [
+    "add", "create", "delete", "destroy", "flush", "insert", "list", "replace", "reset",
+];
+/// What nft makes and destroys.
+const NFT_NOUNS: [&str; 10] = [
+    "table",
+    "set",
+    "map",
+    "chain",
+    "rule",
+    "element",
+    "ruleset",
+    "counter",
+    "flowtable",
+    "quota",
+];
+
+fn nft(line: &str, words: &[&str]) -> Option<Format> {
+    let elements = line.strip_prefix("elements").map(str::trim_start);
+    if elements.is_some_and(|rest| rest.starts_with('=')) {
+        return Some(NFT);
+    }
+    let is_nft = match words {
+        [verb, noun, ..] if NFT_VERBS.contains(verb) => NFT_NOUNS.contains(noun),
+        [
+            "nft" | "table" | "set" | "map" | "define" | "chain" | "include" | "type" | "typeof",
+            _,
+            ..,
+        ] => true,
+        [first, "comment" | "timeout" | "expires" | "counter", _, ..] => parse_entry(first).is_ok(),
+        _ => false,
+    };
+    is_nft.then_some(NFT)
+}
+
+fn ipset(words: &[&str]) -> Option<Format> {
+    match words {
+        ["Name:", _] => Some(IPSET_LIST),
+        ["-N", _, kind, ..] if kind.contains(':') => Some(IPSET_COMMANDS),
+        ["-A", _, entry, ..] if parse_entry(entry).is_ok() => Some(IPSET_COMMANDS),
+        ["create", _, kind, ..] if kind.contains(':') => Some(IPSET),
+        ["add", _, _, ..] => Some(IPSET),
+        ["ipset" | "-exist" | "-!", _, ..]
+        | ["flush" | "destroy", _]
+        | ["del" | "swap", _, _, ..] => Some(IPSET_COMMANDS),
+        _ => None,
+    }
+}
+
+fn other(words: &[&str]) -> Option<Format> {
+    match words {
+        ["-A" | "-P" | "-N" | "-I" | ":INPUT" | ":PREROUTING", _, ..]
+        | ["*filter" | "*nat" | "*mangle" | "*raw"] => Some(IPTABLES),
+        ["---"] | ["-", _, ..] => Some(YAML),
+        [
+            "allow" | "deny" | "Allow" | "Deny" | "Require" | "acl" | "ip" | "route",
+            _,
+            ..,
+        ] => Some(SERVER),
+        [first, ..] if first.ends_with(':') && first.starts_with(char::is_alphabetic) => Some(YAML),
+        _ => None,
+    }
+}
+
+fn table(line: &str) -> Option<Format> {
+    // `203.0.113.7 // office`, and not `203.0.113.7,https://example.org`.
+    let is_comment = |at| {
+        line.get(..at)
+            .is_some_and(|before: &str| !before.ends_with(':'))
+    };
+    if line.match_indices("//").any(|(at, _)| is_comment(at)) {
+        return None;
+    }
+    let is_table = |between: char| {
+        let mut fields = line
+            .split(between)
+            .map(|field| field.trim().trim_matches('"'));
+        line.contains(between) && !fields.all(is_entry_or_nothing)
+    };
+    // `203.0.113.7 ; office` is a comment of another program, and so is what nothing follows.
+    let is_close = |side: Option<char>| side.is_some_and(|c| !c.is_whitespace());
+    let close = line.split_once(';').is_some_and(|(before, after)| {
+        is_close(before.chars().next_back()) && is_close(after.chars().next())
+    });
+    if is_table('\t') {
+        Some(TABS)
+    } else if close && is_table(';') {
+        Some(SEMICOLONS)
+    } else if is_table(',') {
+        Some(if line.contains('"') { QUOTED } else { CSV })
+    } else {
+        None
     }
 }
 
@@ -108,11 +236,42 @@ mod tests {
             ("{", Some(JSON)),
             ("[\"203.0.113.7\"]", Some(JSON)),
             ("[", Some(JSON)),
-            ("[]", Some(JSON)),
-            ("\"203.0.113.7\",", Some(JSON)),
+            ("[]", Some(EMPTY)),
+            ("null", Some(EMPTY)),
+            ("[203.0.113.7]", Some(BARE)),
+            ("[203.0.113.7, 203.0.113.8]", Some(BARE)),
+            ("\"203.0.113.7\",", Some(BARE)),
+            (
+                "{\"prefixes\":[{\"ip_prefix\":\"203.0.113.0/24\"}]}",
+                Some(JSON),
+            ),
+            ("[{\"ip\":\"203.0.113.7\"}]", Some(JSON)),
+            ("\"1.0.0.0/24\",\"AU\"", Some(QUOTED)),
+            ("\"network\",\"country\"", Some(QUOTED)),
+            ("ip;country", Some(SEMICOLONS)),
+            ("1.0.0.0/24;AU", Some(SEMICOLONS)),
+            ("1.0.0.0/24\tAU", Some(TABS)),
+            ("203.0.113.7,https://example.org", Some(CSV)),
+            ("{ 203.0.113.7, 203.0.113.8 }", Some(NFT)),
+            ("203.0.113.7 comment \"x\",", Some(NFT)),
+            ("elements={", Some(NFT)),
+            ("destroy table inet filter", Some(NFT)),
+            ("delete table inet filter", Some(NFT)),
+            ("flush ruleset", Some(NFT)),
+            ("type ipv4_addr; flags interval;", Some(NFT)),
+            (
+                "nft add element inet filter blocked { 203.0.113.7 }",
+                Some(NFT),
+            ),
+            ("Name: blocked", Some(IPSET_LIST)),
+            ("flush blocked", Some(IPSET_COMMANDS)),
+            ("ipset add blocked 203.0.113.7", Some(IPSET_COMMANDS)),
+            ("-exist create blocked hash:net", Some(IPSET_COMMANDS)),
+            ("-N blocked hash:net", Some(IPSET_COMMANDS)),
+            ("-N DOCKER-USER", Some(IPTABLES)),
             ("ip,country", Some(CSV)),
             ("203.0.113.7,DE,2024", Some(CSV)),
-            ("\u{feff}x\ty", Some(CSV)),
+            ("\u{feff}x\ty", Some(TABS)),
             ("create blocked hash:net family inet", Some(IPSET)),
             ("add blocked 203.0.113.7", Some(IPSET)),
             ("add element inet filter blocked { 203.0.113.7 }", Some(NFT)),
@@ -132,6 +291,12 @@ mod tests {
             ("1.10.16.0/20 ; SBL256894", None),
             ("203.0.113.7 - 203.0.113.9", None),
             ("::1 x", None),
+            ("203.0.113.7;203.0.113.8", None),
+            ("203.0.113.7;", None),
+            ("//", None),
+            ("203.0.113.7//office", None),
+            ("203.0.113.7\t// office, door", None),
+            ("[2001:db8::1]:80", None),
         ];
         for (line, format) in cases {
             assert_eq!(recognise(line), format, "{line}");

@@ -6,6 +6,9 @@ use crate::diagnostic::quoted;
 /// `IFNAMSIZ` of `linux/if.h` without the final zero.
 const LONGEST: usize = 15;
 
+/// Of patterns and of shells: names may have them, and none does.
+const PATTERNS: [char; 11] = ['^', '[', ']', '?', '|', '~', '(', ')', '{', '}', '$'];
+
 /// Reads the exact name of an interface.
 pub(super) fn parse_name(text: &str) -> Result<InterfaceName, Mistake> {
     if text.contains('*') || text.ends_with('+') {
@@ -70,6 +73,25 @@ fn check(text: &str) -> Result<(), Mistake> {
             "write the interfaces through which the port may be reached",
         );
     }
+    if text.parse::<std::net::IpAddr>().is_ok() {
+        return wrong(
+            "an address, not a name",
+            "write the name of the interface: `ip address` tells which one has an address",
+        );
+    }
+    if text.contains(PATTERNS) {
+        return wrong(
+            "a pattern?",
+            "nothing but a `*` at the end is a pattern here, and that only under `settings`",
+        );
+    }
+    if let Some((name, _)) = text.split_once('@') {
+        let help = "`ip link` prints NAME@PEER: the name is what stands before the `@`";
+        return wrong("more than a name", help).map_err(|mistake| match check(name) {
+            Ok(()) => mistake.help(format!("write `{name}`")),
+            Err(_) => mistake,
+        });
+    }
     let words = ["all", "any", "anywhere", "every", "everything", "none"];
     if words.iter().any(|word| text.eq_ignore_ascii_case(word)) {
         return wrong(
@@ -122,6 +144,16 @@ mod tests {
             "0123456789abcdef",
             "eth*",
             "eth+",
+            "^eth0",
+            "eth[0-9]",
+            "eth?",
+            "eth0|eth1",
+            "~eth0",
+            "(eth0)",
+            "$WAN",
+            "192.0.2.1",
+            "2001:db8::1",
+            "rva@if2",
         ] {
             assert_eq!(parse_name(name).unwrap_err().slug, "interface", "{name}");
         }
@@ -146,6 +178,10 @@ mod tests {
             "br-*,docker0",
             "docker0,br-*",
             "!br-*",
+            "br-[0-9]*",
+            "^br-*",
+            "192.0.2.1",
+            "veth@if*",
             "all",
         ] {
             assert_eq!(parse_pattern(bad).unwrap_err().slug, "interface", "{bad}");

@@ -10,7 +10,7 @@ use super::syntax::{Member, Node, Value};
 use super::validate::{Reader, is_missing};
 use super::{InterfaceName, Mistake, PortKey, PortPolicy, Protocol, Refuse, SourceSelection};
 use crate::diagnostic::{Diagnostic, did_you_mean, quoted};
-use crate::source::Span;
+use crate::source::{Span, is_url};
 
 /// What a key may look like, for `help:` lines.
 const FORMS: &str = "write a port of the host (80), a range (8000-8010), either with a protocol \
@@ -23,6 +23,57 @@ impl FromStr for PortKey {
 
     /// Reads `[ADDR:]PORT[-PORT][/proto]`; IPv6 addresses stand in brackets.
     fn from_str(text: &str) -> Result<Self, Mistake> {
+        if is_url(text) {
+            return Err(mistake("port", text, "a URL").help(FORMS));
+        }
+        Self::read(text).map_err(|error| match respelled(text) {
+            Some(meant) => mistake("port", text, "not how a range is written")
+                .help(format!("a range is written `{meant}`")),
+            None => error,
+        })
+    }
+}
+
+/// What is meant by a range in another spelling: `8000 - 8010 /udp`, `8000 to 8010`, `8000/udp-8010/udp`.
+fn respelled(text: &str) -> Option<String> {
+    const BETWEEN: [&str; 6] = ["\u{2013}", "\u{2014}", "\u{2212}", "..", " to ", " : "];
+    if text.len() > 64 || text.contains(char::is_control) {
+        return None;
+    }
+    // `203.0.113.10:8000 to 8010`, and not `8000 : 8010`.
+    let (address, text) = match text.rsplit_once(':') {
+        Some((address, ports)) if address.contains(['.', ']']) && !address.contains(' ') => {
+            (format!("{address}:"), ports)
+        }
+        _ => (String::new(), text),
+    };
+    let plain = BETWEEN.iter().fold(text.to_owned(), |plain, between| {
+        plain.replace(between, "-")
+    });
+    let end = |text: &str| {
+        let (number, protocol) = match text.split_once('/') {
+            Some((number, protocol)) => (number, Some(protocol.trim().to_owned())),
+            None => (text, None),
+        };
+        let number = number.trim().parse::<u16>().ok().filter(|n| *n > 0)?;
+        Some((number, protocol))
+    };
+    let (first, last) = plain.split_once('-')?;
+    let ((first, one), (last, other)) = (end(first)?, end(last)?);
+    if one.is_some() && other.is_some() && one != other {
+        return None;
+    }
+    let protocol = other
+        .or(one)
+        .map_or(String::new(), |name| format!("/{name}"));
+    let meant = format!("{address}{}-{}{protocol}", first.min(last), first.max(last));
+    let is_key = PortKey::read(&meant).is_ok();
+    let is_written_so = text == format!("{first}-{last}{protocol}");
+    (is_key && !is_written_so).then_some(meant)
+}
+
+impl PortKey {
+    fn read(text: &str) -> Result<Self, Mistake> {
         let (place, protocol) = match text.rsplit_once('/') {
             Some((place, protocol)) => (place, parse_protocol(text, place, protocol)?),
             None => (text, Protocol::Tcp),
@@ -119,7 +170,7 @@ fn is_ports(text: &str) -> bool {
 /// Reads the address of a key, which must be one that packets from the network are sent to.
 fn parse_host_address(text: &str) -> Result<IpAddr, Mistake> {
     let address = parse_address(text).map_err(|mistake| match mistake.slug {
-        "host-name" | "address" => {
+        "host-name" | "address" | "reserved-word" => {
             let message = format!("{} is not an address of this host", quoted(text));
             Mistake::new("port-address", message, "not an address").help(FORMS)
         }
@@ -160,9 +211,11 @@ fn parse_ports(text: &str, ports: &str) -> Result<(u16, u16), Mistake> {
         && ports.starts_with(first)
         && ports.ends_with(last)
         && ports.bytes().all(|b| !b.is_ascii_alphabetic())
-        && first.parse::<u16>().is_ok()
-        && last.parse::<u16>().is_ok()
+        && !ports.contains(char::is_control)
+        && let (Ok(first), Ok(last)) = (first.parse::<u16>(), last.parse::<u16>())
+        && first.min(last) > 0
     {
+        let (first, last) = (first.min(last), first.max(last));
         let meant = text.replacen(ports, &format!("{first}-{last}"), 1);
         return Err(mistake("port", text, "not a range")
             .help(format!("a range is written {}", quoted(&meant))));
@@ -419,6 +472,19 @@ mod tests {
             ),
             ("8000 - 8010/udp", "a range is written `8000-8010/udp`"),
             ("8000..8010", "a range is written `8000-8010`"),
+            ("8000-8010 /udp", "a range is written `8000-8010/udp`"),
+            ("8000 to 8010", "a range is written `8000-8010`"),
+            ("8000/udp-8010/udp", "a range is written `8000-8010/udp`"),
+            ("8000 : 8010", "a range is written `8000-8010`"),
+            ("8010 - 8000", "a range is written `8000-8010`"),
+            (
+                "203.0.113.10:8000 to 8010",
+                "a range is written `203.0.113.10:8000-8010`",
+            ),
+            (
+                "[2001:db8::1]:8000-8010 /udp",
+                "a range is written `[2001:db8::1]:8000-8010/udp`",
+            ),
         ] {
             let mistake = text.parse::<PortKey>().unwrap_err();
             assert_eq!(mistake.help[0], meant);

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::expectation;
 use super::port::LONG_FORM;
-use super::reserved;
+use super::reserved::{self, Place};
 use super::selection::LONGEST_NAME;
 use super::settings::{self, PRIORITIES};
 use super::validate;
@@ -25,7 +25,7 @@ const OCTET: &str = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])";
 const PORT: &str =
     "(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3})";
 /// Names that no interface has, or that nobody means as one.
-const NO_INTERFACE: &str = r"^(\.\.?|[Aa][Ll][Ll]|[Aa][Nn][Yy]([Ww][Hh][Ee][Rr][Ee])?|[Nn][Oo][Nn][Ee]|[Ee][Vv][Ee][Rr][Yy]([Tt][Hh][Ii][Nn][Gg])?)$";
+const NO_INTERFACE: &str = r"^(\.\.?|[0-9]{1,3}(\.[0-9]{1,3}){3}|[Aa][Ll][Ll]|[Aa][Nn][Yy]([Ww][Hh][Ee][Rr][Ee])?|[Nn][Oo][Nn][Ee]|[Ee][Vv][Ee][Rr][Yy]([Tt][Hh][Ii][Nn][Gg])?)$";
 const NAME: &str = "[A-Za-z][A-Za-z0-9_-]*";
 
 /// An address of either family. How many groups IPv6 has, the reader counts.
@@ -117,7 +117,7 @@ fn sources() -> Value {
         "description": "Named lists of addresses, usable in every file of the directory.",
         "type": ["object", "null"],
         "additionalProperties": false,
-        "propertyNames": {"not": {"pattern": reserved::pattern(true)}},
+        "propertyNames": {"not": {"pattern": reserved::pattern(Place::Name)}},
         "patternProperties": {
             names: {
                 "description": "An address, a network (203.0.113.0/24), a range \
@@ -143,7 +143,7 @@ fn sources() -> Value {
 
 fn ports() -> Value {
     let selection = format!("^({NAME}|{})$", entry());
-    let no_source = json!({"type": "string", "pattern": reserved::pattern(false)});
+    let no_source = json!({"type": "string", "pattern": reserved::pattern(Place::Allow)});
     json!({
         "description": "Who may reach which port of this host. A key is \
                         [ADDR:]PORT[-PORT][/tcp|udp|sctp], as on the left of docker's `-p`.",
@@ -174,14 +174,13 @@ fn port_line(key: &str, selection: &str, no_source: &Value) -> Value {
         ),
         "except" => {
             // `any` would refuse everybody, and an empty list nobody.
-            let not =
-                json!({"type": "string", "pattern": format!("^any$|{}", reserved::pattern(false))});
+            let not = json!({"type": "string", "pattern": reserved::pattern(Place::Except)});
             let mut schema = one_or_many(selection, &not, "Who may not, although allowed.");
             schema["minItems"] = json!(1);
             schema
         }
         "interface" => {
-            let pattern = r#"^[^\s/:"\\*,;!]{0,14}[^\s/:"\\*,;!+]$"#;
+            let pattern = r#"^[^\s/:"\\*,;!@^\[\]?|~(){}$]{0,14}[^\s/:"\\*,;!@^\[\]?|~(){}$+]$"#;
             let description =
                 "Allowed only if the packet comes in here: exact names of interfaces.";
             let mut schema = one_or_many(
@@ -207,7 +206,7 @@ fn port_line(key: &str, selection: &str, no_source: &Value) -> Value {
 }
 
 fn setting(key: &str) -> Value {
-    let pattern = r#"^([^\s/:"\\*,;!]{1,14}\*|[^\s/:"\\*,;!]{1,15})$"#;
+    let pattern = r#"^([^\s/:"\\*,;!@^\[\]?|~(){}$]{1,14}\*|[^\s/:"\\*,;!@^\[\]?|~(){}$]{1,15})$"#;
     match key {
         "connection-mark" => json!({
             "description": "Whether dfw marks connections that a port lets through (`ct mark`) and \

@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::address::{AddressSet, Unmerged, parse_entry};
 use super::list;
 use super::mistake::SHOWN;
-use super::reserved::{Reserved, reserved};
+use super::reserved::{Place, Reserved, reserved};
 use super::syntax::{Member, Node, Value};
 use super::validate::{Reader, file_problem};
 use super::{NamedSource, SourceName, SourceSelection};
-use crate::diagnostic::{Diagnostic, did_you_mean, quoted};
+use crate::diagnostic::{Diagnostic, Severity, did_you_mean, quoted};
+use crate::file;
 use crate::source::{Span, is_url};
 
 /// The longest name, in bytes: names become part of the names of kernel sets.
@@ -17,6 +18,9 @@ pub(super) const LONGEST_NAME: usize = 64;
 
 /// What there is beside names and addresses.
 pub(super) const WORDS: [&str; 2] = ["any", "containers"];
+
+/// How many pairs of names are compared at most to find what was meant by wrong ones.
+const COMPARISONS: usize = 50_000;
 
 const SOURCE_FORMS: &str = "write an address, a list of addresses, networks and ranges, or \
                             `{file: PATH}`";
@@ -35,7 +39,11 @@ impl Reader<'_> {
         let help = "write `NAME: [address, …]` lines below it";
         for member in self.section(node, "`sources`", help) {
             let named = self.check_name(member);
+            let before = self.report.len();
+            self.flawed = false;
             let addresses = self.read_source(member);
+            let told = self.report.get(before..).unwrap_or_default();
+            let flawed = self.flawed || told.iter().any(|d| d.severity == Severity::Error);
             if member.repeated || !named {
                 continue;
             }
@@ -48,6 +56,9 @@ impl Reader<'_> {
                         .help("put all its addresses in one place, or give one another name"),
                 );
                 continue;
+            }
+            if flawed {
+                self.unread.insert(SourceName(member.key.clone()));
             }
             let source = NamedSource {
                 addresses,
@@ -66,13 +77,13 @@ impl Reader<'_> {
                 "the name is empty",
                 "write a name",
             )
-        } else if let Some(meaning) = reserved(name) {
+        } else if let Some(meaning) = reserved(name, Place::Name) {
             let help = match meaning {
                 Reserved::Any => "`any` is everybody; choose another name",
                 Reserved::Containers => {
                     "`containers` is whatever comes from a container of this host; choose another name"
                 }
-                Reserved::Everybody | Reserved::Nobody => {
+                Reserved::Everybody | Reserved::Nobody | Reserved::Listed => {
                     "at a port it would read as if it decided something; choose another name"
                 }
             };
@@ -138,14 +149,8 @@ impl Reader<'_> {
                     .at(span.clone(), "has no place in a source")
                     .help("write `any` at the port, or `0.0.0.0/0` and `::/0` here"),
             );
-        } else if is_name(text) && reserved(text).is_some() {
-            let message = format!("{} is not an address", quoted(text));
-            self.report.push(
-                Diagnostic::error("reserved-word", message)
-                    .at(span.clone(), "a reserved word")
-                    .help("a source is a list of addresses; write `[]` if nobody is meant")
-                    .help("everybody is `any` at the port, or `0.0.0.0/0` and `::/0` here"),
-            );
+        } else if is_name(text) && reserved(text, Place::Allow).is_some() {
+            self.read_entry(text, span, set);
         } else if is_name(text) {
             self.report.push(
                 Diagnostic::error(
@@ -215,10 +220,12 @@ impl Reader<'_> {
             Ok(file) => file,
             Err(error) => {
                 let message = format!("cannot read the list {}: {error}", quoted(path));
+                let relative = "the path is relative to the folder of this file";
+                let help = file::advice(&error).unwrap_or(relative);
                 self.report.push(
                     Diagnostic::error("list", message)
                         .at(span.clone(), "named here")
-                        .help("the path is relative to the folder of this file")
+                        .help(help)
                         .to_public(format!("cannot read this list: {error}")),
                 );
                 return AddressSet::default();
@@ -237,6 +244,7 @@ impl Reader<'_> {
                     .at(span.clone(), "it names nobody"),
             );
         }
+        self.flawed |= found.iter().any(|d| d.severity == Severity::Error);
         // Two sources may name one list; its errors are told once.
         if self.lists.insert(file) {
             self.report.append(&mut found);
@@ -251,6 +259,11 @@ impl Reader<'_> {
         what: &str,
         key: &Span,
     ) -> SourceSelection {
+        let place = if what == "`except`" {
+            Place::Except
+        } else {
+            Place::Allow
+        };
         let mut selection = SourceSelection::default();
         let mut inline = Unmerged::default();
         let items = match &node.value {
@@ -291,8 +304,8 @@ impl Reader<'_> {
             match &item.value {
                 Value::Scalar { text, .. } if text == "any" => selection.any = true,
                 Value::Scalar { text, .. } if text == "containers" => selection.containers = true,
-                Value::Scalar { text, .. } if is_name(text) && reserved(text).is_some() => {
-                    self.reserved_word(text, &item.span, what);
+                Value::Scalar { text, .. } if is_name(text) && reserved(text, place).is_some() => {
+                    self.reserved_word(text, &item.span, place);
                 }
                 Value::Scalar { text, .. } if is_name(text) => {
                     self.uses.push((text.clone(), item.span.clone()));
@@ -303,6 +316,7 @@ impl Reader<'_> {
                         .at(item.span.clone(), "not a source")
                         .help("write `any` for everybody"),
                 ),
+                Value::Scalar { text, .. } if self.is_sentence(text, &item.span, place) => {}
                 Value::Scalar { text, .. } => self.read_entry(text, &item.span, &mut inline),
                 Value::Refused => {}
                 _ if item.is_address_taken_for_key() => self.needs_quotes(item),
@@ -334,15 +348,59 @@ impl Reader<'_> {
         selection
     }
 
+    /// Whether a text decides or negates, such as `deny all` and `!office`; says what to write instead.
+    fn is_sentence(&mut self, text: &str, span: &Span, place: Place) -> bool {
+        let mut words = text.split_whitespace().peekable();
+        // What is behind `//` was meant to be a comment.
+        let first = words.next().filter(|_| !text.contains("//"));
+        let Some(first) = first else {
+            return false;
+        };
+        let negates = text.starts_with('!') || matches!(first, "not" | "except" | "but");
+        let decides = words
+            .peek()
+            .and(reserved(first.trim_end_matches(':'), Place::Allow));
+        let all = words.all(|word| {
+            word == "from"
+                || matches!(reserved(word, Place::Name), Some(r) if r != Reserved::Containers)
+        });
+        let except = "who may not is written so: `80: {allow: [lan], except: [office]}`";
+        let (label, help) = match decides {
+            _ if place == Place::Except && (negates || decides.is_some()) => (
+                "more than a name",
+                "write names of sources, or addresses, of those who may not",
+            ),
+            _ if negates => ("nothing is negated here", except),
+            None => return false,
+            Some(Reserved::Nobody | Reserved::Listed) if all => (
+                "a decision",
+                "write `[]` for nobody: all packets to this port are refused",
+            ),
+            Some(Reserved::Nobody | Reserved::Listed) => ("a decision", except),
+            Some(_) if all => ("a decision", "write `any` for everybody"),
+            Some(_) => (
+                "a decision",
+                "a port says who may reach it: `80: [office, 203.0.113.0/24]`",
+            ),
+        };
+        let message = format!("{} is not a source", quoted(text));
+        let error = Diagnostic::error("selection", message);
+        self.report.push(error.at(span.clone(), label).help(help));
+        true
+    }
+
     /// Says what to write instead of a word that is no source.
-    fn reserved_word(&mut self, word: &str, span: &Span, what: &str) {
+    fn reserved_word(&mut self, word: &str, span: &Span, place: Place) {
         let message = format!("`{word}` is not a source");
         let error = Diagnostic::error("reserved-word", message).at(span.clone(), "a reserved word");
         let everybody = "write `any` for everybody";
         let nobody = "write `[]` for nobody: all packets to this port are refused";
-        let error = match reserved(word) {
-            _ if what == "`except`" => error.help("write names of sources, or addresses"),
+        let error = match reserved(word, place) {
+            _ if place == Place::Except => error.help("write names of sources, or addresses"),
             Some(Reserved::Nobody) => error.help(nobody),
+            Some(Reserved::Listed) => error
+                .help(nobody)
+                .help("the source of this name has its place under `except`"),
             _ => error.help(everybody),
         };
         self.report
@@ -353,6 +411,7 @@ impl Reader<'_> {
     pub(super) fn check_names(&mut self) {
         let named: BTreeSet<&str> = self.named.keys().map(SourceName::as_str).collect();
         let mut wrong: BTreeMap<_, usize> = BTreeMap::new();
+        let mut comparisons = COMPARISONS;
         for (name, span) in &self.uses {
             if named.contains(name.as_str()) {
                 continue;
@@ -367,11 +426,15 @@ impl Reader<'_> {
                 self.report.push(error);
                 continue;
             }
-            let known = named.iter().copied().chain(WORDS);
+            let mut known = |name| {
+                comparisons = comparisons.checked_sub(named.len() + WORDS.len())?;
+                did_you_mean(name, named.iter().copied().chain(WORDS))
+            };
             self.report.push(match name.to_ascii_lowercase().as_str() {
-                "anywhere" | "public" | "world" => error.help("write `any` for everybody"),
-                "block" | "closed" | "forbid" | "noone" => error.help("write `[]` for nobody"),
-                _ => match did_you_mean(name, known) {
+                "anywhere" | "everywhere" | "public" | "world" => {
+                    error.help("write `any` for everybody")
+                }
+                _ => match known(name) {
                     Some(meant) => error.help(format!("did you mean `{meant}`?")),
                     None if named.is_empty() => error.help(format!(
                         "name it under `sources:`: `{name}: [203.0.113.0/24]`"
@@ -388,7 +451,8 @@ impl Reader<'_> {
             let empty: Vec<&SourceName> = selection
                 .iter()
                 .filter(|name| {
-                    let source = self.named.get(name);
+                    // Nobody knows what an unread one holds, and its error is told.
+                    let source = self.named.get(name).filter(|_| !self.unread.contains(name));
                     source.is_some_and(|source| source.addresses.is_empty())
                 })
                 .collect();

@@ -224,7 +224,8 @@ impl Builder<'_> {
         self.report.push(
             Diagnostic::error("tag", message)
                 .at(span, "a tag")
-                .help("leave the tag out; a text that begins with `!` must be in quotes"),
+                .help("leave the tag out; a text that begins with `!` must be in quotes")
+                .help("nothing is negated by `!`: who may not reach a port is below its `except`"),
         );
     }
 
@@ -275,6 +276,16 @@ impl Builder<'_> {
         self.add(Node { span, value });
     }
 
+    /// Whether there is a `//` for a comment before `at` in its line, in it, or in the line before it.
+    fn is_comment(&self, at: usize) -> bool {
+        let before = self.text.get(..at).unwrap_or("");
+        let after = self.text.get(at..).unwrap_or("");
+        let here = after.lines().next().unwrap_or("");
+        let near = before.rsplit('\n').take(2).chain([here]);
+        near.flat_map(|line| line.split_whitespace())
+            .any(|word| word.starts_with("//"))
+    }
+
     fn syntax_error(&mut self, error: &ScanError) {
         let marker = error.marker();
         let at = marker.byte_offset().unwrap_or(self.text.len());
@@ -291,7 +302,10 @@ impl Builder<'_> {
             // `[2001:db8::1]:80` without quotes: what was read as a key was reported already.
             return;
         }
-        let (message, help) = self.explain(error, at);
+        let (message, mut help) = self.explain(error, at);
+        if self.is_comment(at) {
+            help = vec!["comments begin with `#`".to_owned()];
+        }
         let mut diagnostic = Diagnostic::error("yaml", message).at(span, "");
         if let ErrorKind::MappingValueNotAllowed = error.kind()
             && let Some(last) = self.last_scalar.take()

@@ -25,6 +25,10 @@ pub(super) struct Reader<'a> {
     pub(super) named: BTreeMap<SourceName, NamedSource>,
     /// Every name of a source that a port uses.
     pub(super) uses: Vec<(String, Span)>,
+    /// The sources that were not read without an error: what is in them is not known.
+    pub(super) unread: BTreeSet<SourceName>,
+    /// Whether there is an error in a list of the source that is being read.
+    pub(super) flawed: bool,
     /// The lists whose errors were told.
     pub(super) lists: BTreeSet<FileId>,
     pub(super) ports: BTreeMap<PortKey, PortPolicy>,
@@ -71,6 +75,8 @@ pub fn read(
         default: None,
         named: BTreeMap::new(),
         uses: Vec::new(),
+        unread: BTreeSet::new(),
+        flawed: false,
         lists: BTreeSet::new(),
         ports: BTreeMap::new(),
         port_origins: BTreeMap::new(),
@@ -105,7 +111,7 @@ pub(super) fn file_problem(sources: &Sources, file: FileId) -> Option<Diagnostic
             let error = Diagnostic::error("encoding", message)
                 .at(Span::new(file, *at, end), "the first wrong byte");
             Some(error.help(if *utf16 {
-                "it looks like UTF-16, as some editors on Windows save it; save it as UTF-8"
+                "it looks like UTF-16, as some editors on Windows save it; save it as UTF-8: `iconv -f UTF-16 -t UTF-8 FILE`"
             } else {
                 "save it as UTF-8"
             }))
@@ -150,6 +156,16 @@ pub fn neglected(what: &Neglected) -> Diagnostic {
             Diagnostic::warning("not-read", message).help(
                 "all files of a policy are in one folder: move them up, name their folder to dfw, \
                  or give that a name that begins with a dot",
+            )
+        }
+        Neglected::JsonFolder(path) => {
+            let message = format!(
+                "the `.json` files in the folder {} are not read",
+                untrusted::path(path)
+            );
+            Diagnostic::warning("not-read", message).help(
+                "JSON is YAML, too: move them up and name them `….yaml` if they are policies; \
+                 if not, move the folder elsewhere, or give it a name that begins with a dot",
             )
         }
         Neglected::Json(path) => {
@@ -391,7 +407,9 @@ impl Reader<'_> {
             "no" | "off" if known.contains(&"false") => Some("false"),
             _ => did_you_mean(text, known.iter().copied()),
         });
+        let comment = node.text().is_some_and(|text| text.contains("//"));
         self.report.push(match meant {
+            _ if comment => error.help("comments begin with `#`"),
             Some(meant) => error.help(format!("did you mean `{meant}`?")),
             None => error,
         });

@@ -46,17 +46,20 @@ fn what_is_not_read_is_told() {
     write("eu/berlin/b.yaml", "ports: {80: any}\n");
     write("old/c.yml", "ports: {80: any}\n");
     write("d.json", "{}");
+    write("asia/f.json", "{}");
     let output = dfw(&["check"], dir.path());
     let told = stderr(&output);
     assert_eq!(output.status.code(), Some(0), "{told}");
     for part in [
         "/eu are not read",
         "/old are not read",
+        "the `.json` files in the folder ",
+        "/asia are not read",
         "/d.json is not read",
     ] {
         assert!(told.contains(part), "{part} is not in {told}");
     }
-    assert_eq!(told.matches("warning[not-read]").count(), 3, "{told}");
+    assert_eq!(told.matches("warning[not-read]").count(), 4, "{told}");
     // Where nothing else is there, too.
     fs::remove_file(dir.path().join("a.yaml")).unwrap();
     let output = dfw(&["check"], dir.path());
@@ -66,6 +69,75 @@ fn what_is_not_read_is_told() {
         told.contains("no-policies") && told.contains("/eu are not read"),
         "{told}"
     );
+}
+
+#[test]
+fn thousands_of_mistakes_are_told_in_a_page() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("a.yaml"), "default: deny\n").unwrap();
+    for number in 1..=1000 {
+        let file = dir.path().join(format!("{number}.yaml"));
+        fs::write(file, format!("ports: {{{number}: wrong}}\n")).unwrap();
+    }
+    let told = stderr(&dfw(&["check"], dir.path()));
+    assert!(told.contains("800 more errors are not shown"), "{told}");
+    assert!(told.contains("the policies have 1000 errors"), "{told}");
+    assert_eq!(told.matches("error[unknown-source]").count(), 200);
+    // Its own tests, and only the last of them is counted.
+    let tests = "  - {from: 203.0.113.7, to: 80, expect: allow}\n".repeat(1000);
+    let policy = dir.path().join("tests.yaml");
+    fs::write(&policy, format!("default: deny\ntests:\n{tests}")).unwrap();
+    let output = dfw(&["check"], &policy);
+    let told = stderr(&output);
+    assert_eq!(output.status.code(), Some(11), "{told}");
+    assert!(
+        told.contains("950 more failed tests are not shown"),
+        "{told}"
+    );
+    assert!(told.contains("1000 of 1000 tests failed"), "{told}");
+    assert!(told.lines().count() < 2000, "{told}");
+}
+
+#[test]
+fn unread_lists_are_told_once_each() {
+    let dir = tempfile::tempdir().unwrap();
+    let sources: Vec<String> = (0..100)
+        .map(|n| format!("  s{n}: {{file: missing-{n}}}\n"))
+        .collect();
+    let names: Vec<String> = (0..100).map(|n| format!("s{n}")).collect();
+    let text = format!(
+        "default: deny\nsources:\n{}ports:\n  80: {{allow: any, except: [{}]}}\n",
+        sources.concat(),
+        names.join(", ")
+    );
+    fs::write(dir.path().join("a.yaml"), text).unwrap();
+    let told = stderr(&dfw(&["check"], dir.path()));
+    assert!(told.contains("the policies have 100 errors"), "{told}");
+    assert!(told.contains("80 more like this in this file"), "{told}");
+    assert!(!told.contains("leave it out"), "{told}");
+}
+
+#[test]
+fn the_owner_of_a_list_is_told_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let theirs = dir.path().join("theirs");
+    fs::create_dir(&theirs).unwrap();
+    fs::write(theirs.join("list"), "203.0.113.7\n").unwrap();
+    let policy = dir.path().join("a.yaml");
+    fs::write(
+        &policy,
+        "default: deny\nsources: {a: {file: theirs/list}, b: {file: missing}}\n",
+    )
+    .unwrap();
+    // Only root may, and only root is refused: somebody else reads what he may read anyway.
+    if std::os::unix::fs::chown(&theirs, Some(65534), None).is_err() {
+        assert!(std::env::var_os("CI").is_none(), "this test needs root");
+        return;
+    }
+    let told = stderr(&dfw(&["check"], &policy));
+    assert_eq!(told.matches("`chown USER FILE`").count(), 1, "{told}");
+    assert_eq!(told.matches("the path is relative").count(), 1, "{told}");
+    assert!(told.contains("it belongs to uid 0, and "), "{told}");
 }
 
 #[test]
