@@ -303,4 +303,67 @@ mod tests {
             slugs("default: deny\nsettings: {container-interfaces: [br-*, br-own]}").is_empty()
         );
     }
+
+    /// Rules that are applied before its card is in it, as at boot, drop what is routed to it.
+    #[test]
+    fn a_lan_that_is_called_like_a_container_network_is_named() {
+        let host = HostView {
+            foreign_bridges: ["br-lan", "lan0"].map(str::to_owned).into(),
+            ..HostView::default()
+        };
+        let told = notices(&policy("default: deny"), &host, &[]);
+        let [notice] = &told[..] else {
+            panic!("{told:?}");
+        };
+        assert_eq!(notice.slug, "lan-like-containers");
+        assert!(
+            notice.help[1].contains("`foreign-interfaces: [br-lan, \"virbr*\""),
+            "{:?}",
+            notice.help
+        );
+        let line = "default: deny\nsettings: {foreign-interfaces: [br-lan, \"virbr*\"]}";
+        assert!(notices(&policy(line), &host, &[]).is_empty());
+    }
+
+    #[test]
+    fn an_interface_through_which_nothing_comes_is_named() {
+        let interfaces = [("eth0", None), ("card", Some("br0")), ("br0", None)];
+        let host = HostView {
+            interfaces: interfaces
+                .map(|(name, of)| (name.to_owned(), of.map(str::to_owned)))
+                .into(),
+            ..HostView::default()
+        };
+        let text = "default: deny\nports:\n  80: {allow: any, interface: [card, eth0]}\n  \
+                    81: {allow: any, interface: eth7}\n  82: {allow: any, interface: br0}\n";
+        let told = notices(&policy(text), &host, &[]);
+        let messages: Vec<&str> = told.iter().map(|notice| notice.message.as_str()).collect();
+        assert_eq!(
+            messages,
+            [
+                "`card`, which port 80/tcp names, is a port of `br0`: packets come in through `br0`",
+                "port 81/tcp admits only what comes in through `eth7`, and there is no such interface now",
+            ]
+        );
+    }
+
+    #[test]
+    fn ports_that_the_kernel_chooses_from_come_with_the_line_that_ends_it() {
+        let local = LocalPorts::new(Some((32768, 60999)), vec![(40000, 40000)]);
+        let text = "default: deny\nports: {49152-65535/udp: any, 50000: any, 443: any}";
+        let told = local_ports(&policy(text), &local);
+        assert_eq!(told.len(), 2);
+        for notice in &told {
+            assert!(
+                notice.help[1].contains("ip_local_reserved_ports = 40000,49152-60999`"),
+                "{:?}",
+                notice.help
+            );
+        }
+        // Too few would be left.
+        let all = local_ports(&policy("default: deny\nports: {1-65535: any}"), &local);
+        assert!(all[0].help[1].contains("too few"), "{:?}", all[0].help);
+        let others = LocalPorts::new(Some((32768, 60999)), vec![(49152, 60999)]);
+        assert!(local_ports(&policy(text), &others).is_empty());
+    }
 }
