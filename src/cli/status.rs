@@ -180,7 +180,7 @@ fn text(terminal: Terminal, snapshot: &Snapshot) -> String {
         ),
         Some(installed) => {
             let by = installed.comment.as_deref().map(clean);
-            let by = by.unwrap_or_else(|| "by nobody knows whom".to_owned());
+            let by = by.unwrap_or_else(|| "its origin is not known".to_owned());
             line(Tone::Good, "installed", &by);
             if let Some((process, false)) = named(installed.comment.as_deref()) {
                 let text = format!(

@@ -106,7 +106,7 @@ enum State {
 pub(super) struct Answer {
     /// What is for this client.
     pub(super) head: Vec<u8>,
-    /// What follows, for whoever asks.
+    /// The text that follows.
     pub(super) body: Arc<str>,
 }
 

@@ -498,7 +498,7 @@ impl Guard {
     }
 
     fn reload(&mut self, now: Instant) {
-        // Whoever asks time and again has it read once, and soon.
+        // Many requests are one reading, and soon.
         if self.reload.is_some_and(|planned| planned > now) {
             return;
         }

@@ -2,7 +2,7 @@
 //! and mangle, the translation in nat, then FORWARD of mangle, filter and security, and POSTROUTING
 //! of mangle.
 //!
-//! Whatever a chain is called and whoever wrote it: each rule on the way is judged by what it says.
+//! Whatever a chain is called and by which program it was written: each rule on the way is judged by what it says.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;

@@ -70,11 +70,11 @@ fn not_followed(found: &Found<'_>, family: Family, rule: &Rule, ports: &[HostPor
             OPENS,
             format!("this refusal is not in the policy: {}", ports_text(ports)),
             if list {
-                "WHOM IT REFUSES, DFW LETS IN if the other rules do: write the list into a file, \
+                "DFW ADMITS THE SOURCES IT REFUSES if the other rules do: write the list into a file, \
                  name it under `sources` (`blocked: {file: lists/blocked.txt}`), and add `except: \
                  [blocked]` to these ports, or keep this rule beside dfw"
             } else {
-                "WHOM IT REFUSES, DFW LETS IN if the other rules do: restrict these ports in the \
+                "DFW ADMITS THE SOURCES IT REFUSES if the other rules do: restrict these ports in the \
                  policy yourself, or keep this rule beside dfw"
             },
         )
@@ -86,10 +86,10 @@ fn not_followed(found: &Found<'_>, family: Family, rule: &Rule, ports: &[HostPor
                 ports_text(ports)
             ),
             if list {
-                "whom only this rule lets in, dfw refuses: write the list into a file, name it under \
+                "dfw refuses sources that only this rule accepts: write the list into a file, name it under \
                  `sources` (`known: {file: lists/known.txt}`), and add it to `allow` of these ports"
             } else {
-                "whom only this rule lets in, dfw refuses: name them in the policy"
+                "dfw refuses sources that only this rule accepts: name them in the policy"
             },
         )
     };

@@ -25,7 +25,7 @@ pub(super) struct Answer {
 }
 
 impl Verdict {
-    /// Brings together what is let through by the interface it comes in through.
+    /// Brings together what is accepted, by incoming interface.
     ///
     /// A policy can say two things: these sources through all interfaces, or these sources through
     /// those interfaces and nobody through others. Where neither is just what the rules say, the

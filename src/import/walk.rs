@@ -156,7 +156,7 @@ impl Outcome {
         }
     }
 
-    /// Whoever may have left before is judged by the calling chain.
+    /// What may have left before is judged by the calling chain.
     fn doubt(&mut self, doubtful: &AddressSet) {
         let conditions = [(doubtful, false)];
         let mut doubted = self.passed.take(&conditions);
