@@ -2,6 +2,7 @@
 
 use crate::net::HostPorts;
 use std::fs;
+use std::io;
 use std::net::IpAddr;
 
 use crate::compile;
@@ -9,7 +10,8 @@ use crate::doors::{Families, Surroundings};
 use crate::host::docker::{self, Ask, Unanswered};
 use crate::host::engine::Engine;
 use crate::host::local_ports::LocalPorts;
-use crate::host::{HostView, listener, process};
+use crate::host::nat::Nat;
+use crate::host::{HostView, listener, process, routes};
 use crate::kernel::{self, Kernel, Snapshot};
 use crate::netlink::link::{Address, Link};
 use crate::netlink::listener::Socket;
@@ -69,7 +71,9 @@ impl Site {
                 Err(error) => unanswered.push(error),
             }
         }
-        Self::with(engines, unanswered, sockets, &[])
+        let mut site = Self::with(engines, unanswered, sockets, &[])?;
+        site.host.nat = nat();
+        Ok(site)
     }
 
     /// Looks at this host, whose engines have been asked. Some ports may be known to have been
@@ -85,6 +89,10 @@ impl Site {
     ) -> Result<Self, kernel::Error> {
         let (links, addresses) = (kernel::links()?, kernel::addresses()?);
         let mut host = HostView::new(&links, &addresses, engines);
+        let uplinks = routes::default_interfaces();
+        let on_uplink = host.shared_bridges.iter();
+        let on_uplink = on_uplink.filter(|bridge| uplinks.contains(*bridge));
+        host.uplink_bridges = on_uplink.cloned().collect();
         host.remembered = former.to_vec();
         host.local_ports = LocalPorts::read();
         host.old_kernel = is_old(&rustix::system::uname().release().to_string_lossy());
@@ -125,8 +133,8 @@ impl Site {
                 waiting
                     .retain(|socket| is_known(socket) || served.contains(&u64::from(socket.inode)));
             }
-            host.listeners =
-                listener::listeners(&waiting, &host.engines).map_err(kernel::Error::Processes)?;
+            host.listeners = listener::listeners(&waiting, &host.engines, &links)
+                .map_err(kernel::Error::Processes)?;
             host.blind = host.listeners.iter().any(|l| l.owner.is_none()) && !process::sees_all();
         }
         Ok(Self {
@@ -201,6 +209,23 @@ impl Site {
     }
 }
 
+/// Which destinations others translate. What cannot be read is unknown.
+fn nat() -> Nat {
+    let rules = Kernel::open().and_then(|kernel| kernel.nat_rules());
+    let may_translate = |path| match fs::read_to_string(path) {
+        Ok(text) => text.lines().any(|table| table == "nat"),
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    };
+    Nat {
+        rules: rules.ok().flatten(),
+        legacy: [LEGACY_V4, LEGACY_V6].map(may_translate),
+    }
+}
+
+/// Where the kernel lists the tables of iptables-legacy of this network namespace.
+const LEGACY_V4: &str = "/proc/net/ip_tables_names";
+const LEGACY_V6: &str = "/proc/net/ip6_tables_names";
+
 /// The tables of iptables-legacy, whose rules nf_tables does not know.
 pub struct Legacy {
     /// Of IPv4, by name.
@@ -217,8 +242,8 @@ pub fn legacy_tables() -> Legacy {
         text.lines().map(str::to_owned).collect()
     };
     Legacy {
-        v4: names("/proc/net/ip_tables_names"),
-        v6: names("/proc/net/ip6_tables_names"),
+        v4: names(LEGACY_V4),
+        v6: names(LEGACY_V6),
     }
 }
 

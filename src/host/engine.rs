@@ -2,6 +2,7 @@
 //! data.
 
 use crate::net::{HostPorts, Protocol};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 /// A container engine that has answered.
@@ -110,8 +111,12 @@ pub struct Container {
     pub service: Option<String>,
     /// Whether it runs.
     pub running: bool,
-    /// Whether it lives in the network of the host, `--net=host`.
+    /// Whether it lives in the network of the host: by `--net=host`, or because it joins a container that
+    /// does.
     pub host_network: bool,
+    /// The container whose network it joins (`--net=container:…`, `network_mode: service:…`): its
+    /// identifier, or its name.
+    pub joins: Option<String>,
     /// Its first process; `None` while it does not run.
     pub pid: Option<u32>,
     /// What it publishes, or will when it is started.
@@ -186,6 +191,32 @@ impl Engine {
         let name = |container: &Container| (container.name.clone(), container.id.clone());
         self.containers.sort_by_cached_key(name);
         self.services.sort_by(|a, b| a.name.cmp(&b.name));
+    }
+
+    /// Finds out which containers live in the network of the host because they join one that does,
+    /// directly or through others. An engine ignores what such a container publishes.
+    pub(super) fn join_networks(&mut self) {
+        let mut hosts: BTreeSet<String> = BTreeSet::new();
+        let names = |container: &Container| [container.id.clone(), container.name.clone()];
+        let own = self.containers.iter().filter(|c| c.joins.is_none());
+        hosts.extend(own.filter(|c| c.host_network).flat_map(names));
+        // Each round finds one more in a row of them, and there are no more rounds than containers.
+        loop {
+            let joins = |container: &&mut Container| {
+                let joined = container.joins.as_ref();
+                joined.is_some_and(|joined| hosts.contains(joined))
+                    && !hosts.contains(&container.id)
+            };
+            let found: Vec<&mut Container> = self.containers.iter_mut().filter(joins).collect();
+            if found.is_empty() {
+                return;
+            }
+            for container in found {
+                container.host_network = true;
+                container.published.clear();
+                hosts.extend(names(container));
+            }
+        }
     }
 
     /// A network by its name.
