@@ -27,11 +27,11 @@ pub(super) fn container(process: &Process) -> Option<String> {
     groups
         .0
         .iter()
-        .find_map(|group| claim(group, mounts(group)))
+        .find_map(|group| claim(group, &mounts(group)))
 }
 
 /// The container that a group is of, where the hierarchy is mounted at one of these places.
-fn claim(group: &ProcessCGroup, mounts: Vec<PathBuf>) -> Option<String> {
+fn claim(group: &ProcessCGroup, mounts: &[PathBuf]) -> Option<String> {
     let parts: Vec<&str> = group
         .pathname
         .split('/')
@@ -48,7 +48,7 @@ fn claim(group: &ProcessCGroup, mounts: Vec<PathBuf>) -> Option<String> {
         Some((at, id))
     })?;
     let above = parts.get(..at)?;
-    is_roots(above, &mounts).then(|| id.to_owned())
+    is_roots(above, mounts).then(|| id.to_owned())
 }
 
 /// Whether only root makes groups below this one.
@@ -106,11 +106,7 @@ mod tests {
             "/system.slice/docker-ID.scope/init.scope",
             "/machine.slice/libpod-ID.scope/container",
         ] {
-            assert_eq!(
-                claim(&group(path), Vec::new()).as_deref(),
-                Some(ID),
-                "{path}"
-            );
+            assert_eq!(claim(&group(path), &[]).as_deref(), Some(ID), "{path}");
         }
         for path in [
             "/",
@@ -122,7 +118,7 @@ mod tests {
             "/user.slice/docker-ID.scope",
             "/../../docker/ID",
         ] {
-            assert_eq!(claim(&group(path), Vec::new()), None, "{path}");
+            assert_eq!(claim(&group(path), &[]), None, "{path}");
         }
     }
 
@@ -142,7 +138,7 @@ mod tests {
         }
         let asked = || {
             let group = group("/own.slice/deeper/docker-ID.scope");
-            claim(&group, vec![mount.join("missing"), mount.clone()])
+            claim(&group, &[mount.join("missing"), mount.clone()])
         };
         let roots = asked();
         fs::set_permissions(&own, fs::Permissions::from_mode(0o777)).unwrap();

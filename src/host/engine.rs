@@ -232,3 +232,61 @@ impl Engine {
         first.and_then(|n| n.parse().ok()).unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn engine(containers: &[(&str, bool, Option<&str>)]) -> Engine {
+        let containers = containers
+            .iter()
+            .map(|(name, host_network, joins)| Container {
+                id: format!("id-of-{name}"),
+                name: (*name).to_owned(),
+                host_network: *host_network,
+                joins: joins.map(str::to_owned),
+                published: vec![Published {
+                    protocol: Protocol::Tcp,
+                    address: [0; 4].into(),
+                    first: 80,
+                    last: 80,
+                    container_port: 80,
+                }],
+                ..Container::default()
+            });
+        Engine {
+            kind: Kind::Docker,
+            version: String::new(),
+            address: String::new(),
+            firewall: None,
+            process: None,
+            networks: Vec::new(),
+            containers: containers.collect(),
+            services: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn who_joins_the_hosts_network_is_in_it() {
+        let mut engine = engine(&[
+            ("third", false, Some("id-of-second")),
+            ("second", false, Some("id-of-first")),
+            ("by-name", false, Some("first")),
+            ("first", true, None),
+            ("web", false, None),
+            ("beside-web", false, Some("id-of-web")),
+            ("nowhere", false, Some("id-of-nobody")),
+            ("circle", false, Some("id-of-round")),
+            ("round", false, Some("id-of-circle")),
+        ]);
+        engine.join_networks();
+        let on_host = engine.containers.iter().filter(|c| c.host_network);
+        let on_host: Vec<_> = on_host.map(|container| container.name.as_str()).collect();
+        assert_eq!(on_host, ["third", "second", "by-name", "first"]);
+        let publishes = |name: &str| {
+            let container = engine.containers.iter().find(|c| c.name == name);
+            container.is_some_and(|container| !container.published.is_empty())
+        };
+        assert!(!publishes("third") && publishes("web") && publishes("beside-web"));
+    }
+}

@@ -9,7 +9,10 @@ use std::fs;
 #[must_use]
 pub fn default_interfaces() -> BTreeSet<String> {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
-    let (v4, v6) = (read("/proc/net/route"), read("/proc/net/ipv6_route"));
+    let (v4, v6) = (
+        read("/proc/thread-self/net/route"),
+        read("/proc/thread-self/net/ipv6_route"),
+    );
     parse_v4(&v4).chain(parse_v6(&v6)).collect()
 }
 

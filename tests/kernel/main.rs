@@ -18,6 +18,7 @@ mod confirm;
 mod crowd;
 mod drift;
 mod engines;
+mod holders;
 mod import;
 #[path = "../support/iptables/mod.rs"]
 mod iptables;
@@ -112,6 +113,7 @@ fn all() -> impl Iterator<Item = Named> {
         confirm::TRIALS,
         session::TRIALS,
         shared::TRIALS,
+        holders::TRIALS,
         import::TRIALS,
         judge::TRIALS,
         watch::TRIALS,

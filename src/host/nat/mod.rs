@@ -5,7 +5,9 @@
 //! and none of them can match its packets.
 
 mod extension;
+mod register;
 mod rule;
+mod set;
 mod walk;
 
 use std::net::IpAddr;
