@@ -287,7 +287,7 @@ fn unused(host: &HostView, ruleset: &Ruleset) -> Vec<String> {
     let named: BTreeSet<HostPorts> = ruleset
         .chains
         .keys()
-        .filter_map(|c| port_of_chain(c)?.parse().ok())
+        .filter_map(|c| Some(port_of_chain(c)?.1))
         .chain(shared_ports(ruleset).map(|(key, _)| key))
         .collect();
     named
