@@ -104,16 +104,16 @@ const NEVER: &[(&str, &[&str])] = &[
     ),
     ("compile", &["netlink", "kernel", "guard", "output", "cli"]),
     (
-        "doors",
+        "analysis/path",
         &[
             "policy", "compile", "netlink", "kernel", "guard", "output", "cli",
         ],
     ),
-    ("audit", &["netlink", "kernel", "guard", "output", "cli"]),
-    ("explain", &["netlink", "kernel", "guard", "output", "cli"]),
+    ("analysis/audit", &["netlink", "kernel", "guard", "output", "cli"]),
+    ("analysis/explain", &["netlink", "kernel", "guard", "output", "cli"]),
     ("init", &["netlink", "kernel", "guard", "output", "cli"]),
     (
-        "eval",
+        "analysis/eval",
         &[
             "source",
             "diagnostic",
@@ -141,11 +141,11 @@ const NEVER: &[(&str, &[&str])] = &[
             "cli",
         ],
     ),
-    ("expect", &["netlink", "kernel", "guard", "output", "cli"]),
+    ("analysis/test", &["netlink", "kernel", "guard", "output", "cli"]),
     (
         "import",
         &[
-            "host", "ruleset", "compile", "eval", "netlink", "kernel", "guard", "output", "cli",
+            "host", "ruleset", "compile", "analysis", "netlink", "kernel", "guard", "output", "cli",
         ],
     ),
     (
@@ -195,7 +195,7 @@ const NEVER: &[(&str, &[&str])] = &[
         &["netlink", "kernel", "site", "guard", "output", "cli"],
     ),
     (
-        "traffic",
+        "analysis/traffic",
         &[
             "policy", "host", "netlink", "kernel", "guard", "output", "cli",
         ],
@@ -208,16 +208,12 @@ const NEVER: &[(&str, &[&str])] = &[
 /// What the pure middle must never name: it has no files, environment, clock or random order.
 const PURE: &[&str] = &[
     "net",
+    "analysis",
     "policy",
     "ruleset",
     "compile",
-    "eval",
-    "expect",
-    "doors",
-    "audit",
     "import",
     "init",
-    "explain",
     "plan",
     "untrusted",
 ];
