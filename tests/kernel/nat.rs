@@ -3,9 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::{Context, Result, ensure};
-use dfw::host::engine::Transport::{self, Sctp, Tcp, Udp};
 use dfw::host::nat::Judgement::{NotTranslated, Translated, Unknown};
 use dfw::host::nat::{Judgement, Nat, Question, Target};
+use dfw::net::Protocol::{self, Sctp, Tcp, Udp};
 
 use crate::Named;
 use crate::place::Place;
@@ -40,20 +40,20 @@ fn to(address: &str, port: impl Into<Option<u16>>) -> Result<Judgement> {
 }
 
 /// What is asked through `eth0`, for an address of the host.
-fn ask(nat: &Nat, address: &str, transport: Transport, port: u16) -> Result<Judgement> {
-    let question = Question::of_host(address.parse()?, transport, port);
+fn ask(nat: &Nat, address: &str, protocol: Protocol, port: u16) -> Result<Judgement> {
+    let question = Question::of_host(address.parse()?, protocol, port);
     Ok(nat.judge(&question.through("eth0", 2)))
 }
 
 /// What is asked, and the right answer.
-type Row<'a> = (&'a str, Transport, u16, Judgement);
+type Row<'a> = (&'a str, Protocol, u16, Judgement);
 
 fn check(nat: &Nat, rows: &[Row<'_>]) -> Result<()> {
-    for (address, transport, port, expected) in rows {
-        let judgement = ask(nat, address, *transport, *port)?;
+    for (address, protocol, port, expected) in rows {
+        let judgement = ask(nat, address, *protocol, *port)?;
         ensure!(
             judgement == *expected,
-            "{address} {transport:?} {port}: {judgement:?}, not {expected:?}"
+            "{address} {protocol:?} {port}: {judgement:?}, not {expected:?}"
         );
     }
     Ok(())
@@ -389,7 +389,10 @@ fn listed() -> Result<()> {
             translation.table,
             translation.chain,
             translation.protocol,
-            translation.ports,
+            translation
+                .ports
+                .as_ref()
+                .map_or(&[][..], |ports| ports.ranges()),
             translation.to,
             if translation.conditional { " if" } else { "" }
         )

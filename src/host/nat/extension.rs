@@ -6,6 +6,7 @@
 
 use super::Target;
 use super::rule::{Effect, Holds, Narrowed, Packet, address_of};
+use crate::net::{Family, Ports};
 use crate::netlink::foreign::{Extension, Verdict};
 
 const TCP: u8 = 6;
@@ -31,7 +32,7 @@ pub(super) fn matches(extension: &Extension, packet: &Packet, narrowed: &mut Nar
         }
         _ => None,
     };
-    let Some(Ports {
+    let Some(Wanted {
         protocol,
         ranges,
         inverted,
@@ -41,23 +42,24 @@ pub(super) fn matches(extension: &Extension, packet: &Packet, narrowed: &mut Nar
         narrowed.conditional = true;
         return Holds::Maybe;
     };
-    let ranges = if inverted {
-        outside(&ranges)
+    let ranges: Ports = ranges.into_iter().collect();
+    let ports = if inverted {
+        [ANY].into_iter().collect::<Ports>().without(&ranges)
     } else {
-        ranges.clone()
+        ranges
     };
     let own = match packet.port {
         Some(port) => {
-            let mut ranges = ranges.iter();
+            let mut ranges = ports.ranges().iter();
             let matches = ranges.any(|(first, last)| (*first..=*last).contains(&port));
             Holds::from(matches)
         }
         None => {
-            narrowed.take_ports(&ranges);
+            narrowed.take_ports(&ports);
             Holds::Maybe
         }
     };
-    let same = match (protocol, packet.protocol()) {
+    let same = match (protocol, packet.number()) {
         (Some(wanted), Some(protocol)) => Holds::from(wanted == protocol),
         // iptables compares the protocol itself.
         _ => Holds::Yes,
@@ -68,7 +70,7 @@ pub(super) fn matches(extension: &Extension, packet: &Packet, narrowed: &mut Nar
 }
 
 /// The ports that a match wants.
-struct Ports {
+struct Wanted {
     protocol: Option<u8>,
     ranges: Vec<(u16, u16)>,
     inverted: bool,
@@ -77,11 +79,11 @@ struct Ports {
 }
 
 /// `struct xt_tcp`: source ports, destination ports, option, mask and bits of flags, what is inverted.
-fn tcp(data: Bytes<'_>) -> Option<Ports> {
+fn tcp(data: Bytes<'_>) -> Option<Wanted> {
     const DESTINATION: u8 = 2;
     let (source, destination) = (data.ports(0)?, data.ports(4)?);
     let (option, mask, inverted) = (data.byte(8)?, data.byte(9)?, data.byte(11)?);
-    Some(Ports {
+    Some(Wanted {
         protocol: Some(TCP),
         ranges: vec![destination],
         inverted: inverted & DESTINATION != 0,
@@ -90,10 +92,10 @@ fn tcp(data: Bytes<'_>) -> Option<Ports> {
 }
 
 /// `struct xt_udp`: source ports, destination ports, what is inverted.
-fn udp(data: Bytes<'_>) -> Option<Ports> {
+fn udp(data: Bytes<'_>) -> Option<Wanted> {
     const DESTINATION: u8 = 2;
     let (source, destination, inverted) = (data.ports(0)?, data.ports(4)?, data.byte(8)?);
-    Some(Ports {
+    Some(Wanted {
         protocol: Some(UDP),
         ranges: vec![destination],
         inverted: inverted & DESTINATION != 0,
@@ -102,12 +104,12 @@ fn udp(data: Bytes<'_>) -> Option<Ports> {
 }
 
 /// `struct xt_sctp_info`: destination ports first, and what is looked at, and what is inverted, at its end.
-fn sctp(data: Bytes<'_>) -> Option<Ports> {
+fn sctp(data: Bytes<'_>) -> Option<Wanted> {
     const DESTINATION: u32 = 2;
     let destination = data.ports(0)?;
     let (flags, inverted) = (data.host32(284)?, data.host32(288)?);
     let is_asked = flags & DESTINATION != 0;
-    Some(Ports {
+    Some(Wanted {
         protocol: Some(SCTP),
         ranges: vec![if is_asked { destination } else { ANY }],
         inverted: is_asked && inverted & DESTINATION != 0,
@@ -117,7 +119,7 @@ fn sctp(data: Bytes<'_>) -> Option<Ports> {
 
 /// `struct xt_multiport`, `struct xt_multiport_v1`: which ports, how many, the ports; which of them begin a
 /// range with the next one, and whether all of it is inverted.
-fn multiport(data: Bytes<'_>, revision: u32) -> Option<Ports> {
+fn multiport(data: Bytes<'_>, revision: u32) -> Option<Wanted> {
     const PORTS: usize = 15;
     const DESTINATION: u8 = 1;
     let (which, count) = (data.byte(0)?, usize::from(data.byte(1)?));
@@ -133,7 +135,7 @@ fn multiport(data: Bytes<'_>, revision: u32) -> Option<Ports> {
         ranges.push((port(at)?, port(last)?));
         at = last + 1;
     }
-    Some(Ports {
+    Some(Wanted {
         protocol: None,
         ranges,
         inverted: revision == 1 && data.byte(47)? != 0,
@@ -168,14 +170,14 @@ fn address_type(data: Bytes<'_>, revision: u32, packet: &Packet) -> Option<Holds
 }
 
 /// What a target does; `None` if the rule goes on behind it.
-pub(super) fn target(target: &Extension, v6: bool) -> Option<Effect> {
+pub(super) fn target(target: &Extension, family: Family) -> Option<Effect> {
     let translated = |to: Option<Target>| Some(Effect::Translate(to.unwrap_or(Target::Somewhere)));
     match (target.name.as_str(), target.revision) {
         ("DNAT", 0) => translated(Range::v4(&target.data).map(Range::target)),
-        ("DNAT", 1 | 2) => translated(Range::any(&target.data, v6).map(Range::target)),
+        ("DNAT", 1 | 2) => translated(Range::any(&target.data, family).map(Range::target)),
         ("REDIRECT", 0) => {
-            let range = if v6 {
-                Range::any(&target.data, v6)
+            let range = if family == Family::V6 {
+                Range::any(&target.data, family)
             } else {
                 Range::v4(&target.data)
             };
@@ -216,9 +218,9 @@ impl Range {
     }
 
     /// `struct nf_nat_range`, which `struct nf_nat_range2` begins with.
-    fn any(data: &[u8], v6: bool) -> Option<Self> {
+    fn any(data: &[u8], family: Family) -> Option<Self> {
         let data = Bytes(data);
-        let length = if v6 { 16 } else { 4 };
+        let length = usize::from(family.bits() / 8);
         Some(Self {
             flags: data.host32(0)?,
             first: data.at(4, length)?.to_vec(),
@@ -254,24 +256,6 @@ impl Range {
     }
 }
 
-/// The ports in none of these ranges.
-fn outside(ranges: &[(u16, u16)]) -> Vec<(u16, u16)> {
-    let mut ranges = ranges.to_vec();
-    ranges.sort_unstable();
-    let mut outside = Vec::new();
-    let mut next = Some(0);
-    for (first, last) in ranges {
-        if let Some(from) = next
-            && from < first
-        {
-            outside.push((from, first - 1));
-        }
-        next = next.and_then(|from| Some(from.max(last.checked_add(1)?)));
-    }
-    outside.extend(next.map(|from| (from, u16::MAX)));
-    outside
-}
-
 /// A structure of the kernel's.
 #[derive(Clone, Copy)]
 struct Bytes<'a>(&'a [u8]);
@@ -300,5 +284,143 @@ impl<'a> Bytes<'a> {
     /// First and last of a range of ports.
     fn ports(self, at: usize) -> Option<(u16, u16)> {
         Some((self.host16(at)?, self.host16(at + 2)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::Protocol;
+
+    fn packet(protocol: Protocol, port: u16) -> Packet {
+        Packet {
+            family: Family::V4,
+            address: None,
+            source: None,
+            local: Some(true),
+            protocol: Some(protocol),
+            port: Some(port),
+            interface: None,
+        }
+    }
+
+    fn holds(name: &str, revision: u32, data: &[u8], packet: &Packet) -> Holds {
+        let extension = Extension {
+            name: name.to_owned(),
+            revision,
+            data: data.to_vec(),
+        };
+        matches(&extension, packet, &mut Narrowed::default())
+    }
+
+    /// What iptables 1.8.7 wrote for `-p tcp --dport 80`, as Docker 20.10 had it do on Debian 11.
+    const DPORT_80: [u8; 16] = [0, 0, 255, 255, 80, 0, 80, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn matches_of_ports_are_followed() {
+        let tcp = |port| packet(Protocol::Tcp, port);
+        assert_eq!(holds("tcp", 0, &DPORT_80, &tcp(80)), Holds::Yes);
+        assert_eq!(holds("tcp", 0, &DPORT_80, &tcp(81)), Holds::No);
+        assert_eq!(
+            holds("tcp", 0, &DPORT_80, &packet(Protocol::Udp, 80)),
+            Holds::No
+        );
+        // What is inverted, what asks for flags, and what asks for a source port.
+        let with = |at: usize, byte| {
+            let mut data = DPORT_80;
+            data[at] = byte;
+            data
+        };
+        assert_eq!(holds("tcp", 0, &with(11, 2), &tcp(80)), Holds::No);
+        assert_eq!(holds("tcp", 0, &with(11, 2), &tcp(81)), Holds::Yes);
+        assert_eq!(holds("tcp", 0, &with(9, 2), &tcp(80)), Holds::Maybe);
+        assert_eq!(holds("tcp", 0, &with(2, 7), &tcp(80)), Holds::Maybe);
+        assert_eq!(holds("tcp", 0, &with(2, 7), &tcp(81)), Holds::No);
+        // Another revision, or less than a structure, may match anything.
+        assert_eq!(holds("tcp", 1, &DPORT_80, &tcp(81)), Holds::Maybe);
+        assert_eq!(holds("tcp", 0, &DPORT_80[..7], &tcp(81)), Holds::Maybe);
+        let mut sctp = vec![0; 292];
+        sctp[..4].copy_from_slice(&[80, 0, 90, 0]);
+        sctp[284] = 2;
+        for (port, expected) in [(79, Holds::No), (85, Holds::Yes), (91, Holds::No)] {
+            let packet = packet(Protocol::Sctp, port);
+            assert_eq!(holds("sctp", 0, &sctp, &packet), expected);
+        }
+    }
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn several_ports_are_followed() {
+        let mut data = [0; 48];
+        // Ports 1000 and 2000 to 2010.
+        data[..8].copy_from_slice(&[1, 3, 232, 3, 208, 7, 218, 7]);
+        data[33] = 1;
+        let of = |data: &[u8; 48], port| holds("multiport", 1, data, &packet(Protocol::Udp, port));
+        let answers = [1000, 1001, 2000, 2005, 2010, 2011].map(|port| of(&data, port));
+        use Holds::{Maybe, No, Yes};
+        assert_eq!(answers, [Yes, No, Yes, Yes, Yes, No]);
+        data[47] = 1;
+        assert_eq!([of(&data, 1000), of(&data, 1001)], [No, Yes]);
+        // Source ports, and more of them than there is room for.
+        data[0] = 0;
+        assert_eq!(of(&data, 1001), Maybe);
+        data[..2].copy_from_slice(&[1, 16]);
+        assert_eq!(of(&data, 1001), Maybe);
+    }
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn types_of_addresses_are_followed() {
+        let of = |data: &[u8], local| {
+            let packet = Packet {
+                local,
+                ..packet(Protocol::Tcp, 80)
+            };
+            holds("addrtype", 1, data, &packet)
+        };
+        let local = [0, 0, 4, 0, 0, 0, 0, 0];
+        assert_eq!(of(&local, Some(true)), Holds::Yes);
+        assert_eq!(of(&local, Some(false)), Holds::No);
+        assert_eq!(of(&local, None), Holds::Maybe);
+        assert_eq!(of(&[0, 0, 4, 0, 2, 0, 0, 0], Some(true)), Holds::No);
+        // Only through one interface, or a broadcast.
+        assert_eq!(of(&[0, 0, 4, 0, 4, 0, 0, 0], Some(true)), Holds::Maybe);
+        assert_eq!(of(&[0, 0, 8, 0, 0, 0, 0, 0], Some(true)), Holds::Maybe);
+    }
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn targets_of_one_address_are_told_from_others() {
+        let mut data = [0; 24];
+        data[0] = 1;
+        data[4] = 3;
+        data[8..12].copy_from_slice(&[172, 17, 0, 2]);
+        data[12..16].copy_from_slice(&[172, 17, 0, 2]);
+        data[16..20].copy_from_slice(&[0, 80, 0, 80]);
+        let of = |data: &[u8], name: &str, revision| {
+            let extension = Extension {
+                name: name.to_owned(),
+                revision,
+                data: data.to_vec(),
+            };
+            target(&extension, Family::V4)
+        };
+        let address = [172, 17, 0, 2].into();
+        assert_eq!(
+            of(&data, "DNAT", 0),
+            Some(Effect::Translate(Target::Address(address, Some(80))))
+        );
+        assert_eq!(
+            of(&data, "REDIRECT", 0),
+            Some(Effect::Translate(Target::Host(Some(80))))
+        );
+        data[15] = 9;
+        let somewhere = Some(Effect::Translate(Target::Somewhere));
+        assert_eq!(of(&data, "DNAT", 0), somewhere);
+        assert_eq!(of(&data[..9], "DNAT", 2), somewhere);
+        assert_eq!(of(&data, "NETMAP", 0), somewhere);
+        assert_eq!(of(&[], "LOG", 0), None);
+        assert_eq!(of(&[], "anything", 0), Some(Effect::Unknown));
     }
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 
 use super::{Target, extension};
-use crate::host::engine::Transport;
+use crate::net::{Family, Ports, Protocol};
 use crate::netlink::foreign::{
     Data, Field, ForeignElement, ForeignSet, Into, Name, NatRules, Order, REGISTERS, Register,
     Step, Verdict,
@@ -26,21 +26,21 @@ const STATE_NEW: u32 = 8;
 /// What is known of a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Packet {
-    pub v6: bool,
+    pub family: Family,
     pub address: Option<IpAddr>,
     pub source: Option<IpAddr>,
     pub local: Option<bool>,
-    pub transport: Option<Transport>,
+    pub protocol: Option<Protocol>,
     pub port: Option<u16>,
     pub interface: Option<(String, u32)>,
 }
 
 impl Packet {
-    pub(super) fn protocol(&self) -> Option<u8> {
-        Some(match self.transport? {
-            Transport::Tcp => 6,
-            Transport::Udp => 17,
-            Transport::Sctp => 132,
+    pub(super) fn number(&self) -> Option<u8> {
+        Some(match self.protocol? {
+            Protocol::Tcp => 6,
+            Protocol::Udp => 17,
+            Protocol::Sctp => 132,
         })
     }
 }
@@ -82,21 +82,19 @@ pub(super) enum Effect {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Narrowed {
     pub protocol: Option<u8>,
-    pub ports: Option<Vec<(u16, u16)>>,
+    pub ports: Option<Ports>,
     /// By byte of the address: mask and value.
     pub address: Vec<(usize, u8, u8)>,
     pub conditional: bool,
 }
 
 impl Narrowed {
-    /// Takes that the port must be in one of these ranges.
-    pub(super) fn take_ports(&mut self, ranges: &[(u16, u16)]) {
-        let before = self.ports.take().unwrap_or_else(|| vec![(0, u16::MAX)]);
-        let both = before.iter().flat_map(|(first, last)| {
-            let inside = ranges.iter().map(|(a, b)| (*first.max(a), *last.min(b)));
-            inside.filter(|(first, last)| first <= last)
+    /// Takes that the port must be one of these.
+    pub(super) fn take_ports(&mut self, ports: &Ports) {
+        self.ports = Some(match &self.ports {
+            Some(before) => before.intersection(ports),
+            None => ports.clone(),
         });
-        self.ports = Some(both.collect());
     }
 
     fn take_protocol(&mut self, protocol: u8) {
@@ -281,7 +279,7 @@ impl Follower<'_> {
                     }
                     continue;
                 }
-                Step::Target(target) => match extension::target(target, self.packet.v6) {
+                Step::Target(target) => match extension::target(target, self.packet.family) {
                     Some(effect) => effect,
                     None => continue,
                 },
@@ -330,10 +328,9 @@ impl Follower<'_> {
                 .collect(),
             Field::Protocol => vec![self.protocol()],
             Field::Family => known(&[self.family()]),
-            Field::EtherType => known(&if packet.v6 {
-                [0x86, 0xdd]
-            } else {
-                [0x08, 0x00]
+            Field::EtherType => known(&match packet.family {
+                Family::V4 => [0x08, 0x00],
+                Family::V6 => [0x86, 0xdd],
             }),
             Field::InterfaceName => match &packet.interface {
                 Some((name, _)) => {
@@ -359,12 +356,15 @@ impl Follower<'_> {
     }
 
     fn family(&self) -> u8 {
-        if self.packet.v6 { IPV6 } else { IPV4 }
+        match self.packet.family {
+            Family::V4 => IPV4,
+            Family::V6 => IPV6,
+        }
     }
 
     fn protocol(&self) -> Cell {
         Cell {
-            value: self.packet.protocol(),
+            value: self.packet.number(),
             origin: Origin::Protocol,
         }
     }
@@ -376,10 +376,9 @@ impl Follower<'_> {
             IpAddr::V6(address) => address.octets().get(index).copied(),
         };
         // `struct iphdr`, `struct ipv6hdr`: source, destination.
-        let (source, destination, end) = if self.packet.v6 {
-            (8, 24, 40)
-        } else {
-            (12, 16, 20)
+        let (source, destination, end) = match self.packet.family {
+            Family::V4 => (12, 16, 20),
+            Family::V6 => (8, 24, 40),
         };
         if (destination..end).contains(&at) {
             let index = at - destination;
@@ -396,7 +395,7 @@ impl Follower<'_> {
         }
         // The next header of IPv6 may be that of an extension.
         match at {
-            9 if !self.packet.v6 => self.protocol(),
+            9 if self.packet.family == Family::V4 => self.protocol(),
             _ => Cell::default(),
         }
     }
@@ -437,7 +436,7 @@ impl Follower<'_> {
                 _ => Target::Somewhere,
             };
         };
-        let length = if self.packet.v6 { 16 } else { 4 };
+        let length = usize::from(self.packet.family.bits() / 8);
         match (state.bytes(first, length), state.bytes(last, length)) {
             (Some(first), Some(last)) if first == last && !network => {
                 address_of(&first).map_or(Target::Somewhere, |to| Target::Address(to, port))
@@ -675,16 +674,16 @@ fn is_destination(cell: &Cell) -> bool {
 }
 
 /// The ports that compare so with one.
-fn ports(order: Order, port: u16) -> Vec<(u16, u16)> {
+fn ports(order: Order, port: u16) -> Ports {
     let below = port.checked_sub(1).map(|last| (0, last));
     let above = port.checked_add(1).map(|first| (first, u16::MAX));
     match order {
-        Order::Equal => vec![(port, port)],
+        Order::Equal => [(port, port)].into_iter().collect(),
         Order::Unequal => below.into_iter().chain(above).collect(),
         Order::Less => below.into_iter().collect(),
-        Order::AtMost => vec![(0, port)],
+        Order::AtMost => [(0, port)].into_iter().collect(),
         Order::Greater => above.into_iter().collect(),
-        Order::AtLeast => vec![(port, u16::MAX)],
+        Order::AtLeast => [(port, u16::MAX)].into_iter().collect(),
     }
 }
 

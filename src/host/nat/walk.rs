@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use super::rule::{Branch, Effect, Holds, INET, IPV4, IPV6, Narrowed, Packet, address_of, follow};
 use super::{Judgement, Question, Target, Translation};
+use crate::net::{Family, Ports};
 use crate::netlink::foreign::{Name, NatChain, NatRules, Verdict};
 use crate::untrusted::clean;
 
@@ -38,15 +39,15 @@ struct Walk<'a> {
 pub(super) fn judge(rules: &NatRules, question: &Question) -> Judgement {
     let address = question.address;
     let packet = Packet {
-        v6: address.is_ipv6(),
+        family: Family::of(address),
         address: Some(address).filter(|address| !address.is_unspecified()),
         source: question.source,
         local: question.local,
-        transport: Some(question.transport),
+        protocol: Some(question.protocol),
         port: Some(question.port),
         interface: question.interface.clone(),
     };
-    let mut bases = bases(rules, packet.v6);
+    let mut bases = bases(rules, packet.family);
     bases.sort_by_key(|base| base.priority);
     let mut walk = Walk {
         rules,
@@ -85,8 +86,11 @@ pub(super) fn judge(rules: &NatRules, question: &Question) -> Judgement {
     }
 }
 
-fn bases(rules: &NatRules, v6: bool) -> Vec<&NatChain> {
-    let family = if v6 { IPV6 } else { IPV4 };
+fn bases(rules: &NatRules, family: Family) -> Vec<&NatChain> {
+    let family = match family {
+        Family::V4 => IPV4,
+        Family::V6 => IPV6,
+    };
     let bases = rules.bases.iter();
     bases
         .filter(|base| [INET, family].contains(&base.name.0))
@@ -159,15 +163,15 @@ impl Ends {
 }
 
 /// All translations.
-pub(super) fn translations(rules: &NatRules) -> BTreeSet<Translation> {
-    let mut found = BTreeSet::new();
-    for v6 in [false, true] {
+pub(super) fn translations(rules: &NatRules) -> Vec<Translation> {
+    let mut found = Vec::new();
+    for family in Family::ALL {
         let packet = Packet {
-            v6,
+            family,
             address: None,
             source: None,
             local: None,
-            transport: None,
+            protocol: None,
             port: None,
             interface: None,
         };
@@ -176,10 +180,23 @@ pub(super) fn translations(rules: &NatRules) -> BTreeSet<Translation> {
             packet,
             left: STEPS,
         };
-        for base in bases(rules, v6) {
+        for base in bases(rules, family) {
             walk.list(&base.name, &Narrowed::default(), 0, &mut found);
         }
     }
+    let key = |one: &Translation| {
+        let ports = one.ports.as_ref().map(|ports| ports.ranges().to_vec());
+        let asked = (one.family, one.destination, one.protocol, ports);
+        (
+            one.table.clone(),
+            one.chain.clone(),
+            asked,
+            one.to,
+            one.conditional,
+        )
+    };
+    found.sort_by_cached_key(key);
+    found.dedup();
     found
 }
 
@@ -189,7 +206,7 @@ impl Walk<'_> {
         name: &Name,
         narrowed: &Narrowed,
         depth: usize,
-        found: &mut BTreeSet<Translation>,
+        found: &mut Vec<Translation>,
     ) {
         let rules = self.rules;
         for steps in rules.rules.get(name).into_iter().flatten() {
@@ -200,7 +217,7 @@ impl Walk<'_> {
             for branch in branches {
                 match branch.effect {
                     Effect::Translate(to) => {
-                        found.extend(translation(name, self.packet.v6, branch.narrowed, to));
+                        found.extend(translation(name, self.packet.family, branch.narrowed, to));
                     }
                     Effect::Verdict(Verdict::Jump(to) | Verdict::Goto(to)) => {
                         let to = (name.0, name.1.clone(), to);
@@ -214,39 +231,43 @@ impl Walk<'_> {
 }
 
 /// A translation as data; `None` if nothing can be so.
-fn translation(chain: &Name, v6: bool, narrowed: Narrowed, to: Target) -> Option<Translation> {
+fn translation(
+    chain: &Name,
+    family: Family,
+    narrowed: Narrowed,
+    to: Target,
+) -> Option<Translation> {
     let Narrowed {
         protocol,
         ports,
         address,
         mut conditional,
     } = narrowed;
-    if ports.as_ref().is_some_and(Vec::is_empty) {
+    if ports.as_ref().is_some_and(Ports::is_empty) {
         return None;
     }
-    let destination = destination(v6, &address);
+    let destination = destination(family, &address);
     conditional |= destination.is_none() && !address.is_empty();
-    let everything = ports.as_deref() == Some(&[(0, u16::MAX)]);
-    let family = match chain.0 {
+    let kind = match chain.0 {
         INET => "inet",
         IPV4 => "ip",
         _ => "ip6",
     };
     Some(Translation {
         destination,
-        v6,
+        family,
         protocol,
-        ports: ports.filter(|_| !everything).unwrap_or_default(),
+        ports: ports.filter(|ports| ports.ranges() != [(0, u16::MAX)]),
         to,
-        table: format!("{family} {}", clean(&chain.1)),
+        table: format!("{kind} {}", clean(&chain.1)),
         chain: clean(&chain.2),
         conditional,
     })
 }
 
 /// The prefix that these bytes and masks are, if they are one.
-fn destination(v6: bool, bytes: &[(usize, u8, u8)]) -> Option<(IpAddr, u8)> {
-    let length = if v6 { 16 } else { 4 };
+fn destination(family: Family, bytes: &[(usize, u8, u8)]) -> Option<(IpAddr, u8)> {
+    let length = usize::from(family.bits() / 8);
     let (mut mask, mut value) = (vec![0_u8; length], vec![0_u8; length]);
     for (at, bits, is) in bytes {
         *mask.get_mut(*at)? |= bits;
