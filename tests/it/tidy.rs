@@ -109,8 +109,14 @@ const NEVER: &[(&str, &[&str])] = &[
             "policy", "compile", "netlink", "kernel", "guard", "output", "cli",
         ],
     ),
-    ("analysis/audit", &["netlink", "kernel", "guard", "output", "cli"]),
-    ("analysis/explain", &["netlink", "kernel", "guard", "output", "cli"]),
+    (
+        "analysis/audit",
+        &["netlink", "kernel", "guard", "output", "cli"],
+    ),
+    (
+        "analysis/explain",
+        &["netlink", "kernel", "guard", "output", "cli"],
+    ),
     ("init", &["netlink", "kernel", "guard", "output", "cli"]),
     (
         "analysis/eval",
@@ -141,7 +147,10 @@ const NEVER: &[(&str, &[&str])] = &[
             "cli",
         ],
     ),
-    ("analysis/test", &["netlink", "kernel", "guard", "output", "cli"]),
+    (
+        "analysis/test",
+        &["netlink", "kernel", "guard", "output", "cli"],
+    ),
     (
         "import",
         &[
