@@ -35,6 +35,7 @@ mod place;
 mod program;
 #[path = "../support/property.rs"]
 mod property;
+mod reading;
 #[path = "../support/reference/mod.rs"]
 #[expect(clippy::unwrap_used, reason = "what fails there is a failed test")]
 mod reference;
@@ -93,6 +94,7 @@ fn missed(missing: &[String]) -> Result<()> {
 
 fn all() -> impl Iterator<Item = Named> {
     let groups = [
+        reading::TRIALS,
         roundtrip::TRIALS,
         text::TRIALS,
         witness::TRIALS,

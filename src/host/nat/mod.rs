@@ -15,6 +15,9 @@ use std::net::IpAddr;
 use crate::net::{Family, Ports, Protocol};
 use crate::netlink::foreign::NatRules;
 
+/// The tables of Docker's nftables backend, and of netavark.
+const ENGINE_TABLES: [&str; 2] = ["docker-bridges", "netavark"];
+
 /// The rules of others that translate destinations. The default knows nothing of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Nat {
@@ -142,6 +145,18 @@ impl Nat {
             },
             _ => Judgement::Unknown,
         })
+    }
+
+    /// Whether an engine writes rules for a family: Docker with iptables or nftables, or netavark. True
+    /// where that cannot be told.
+    #[must_use]
+    pub fn has_engine(&self, family: Family) -> bool {
+        match &self.rules {
+            Some(rules) if !self.legacy[usize::from(family == Family::V6)] => {
+                rules.is_called("nat", "DOCKER", family) || rules.has_base(&ENGINE_TABLES, family)
+            }
+            _ => true,
+        }
     }
 
     /// All translations that were found, by table and chain; at most 65,536. iptables-legacy's are not
