@@ -455,6 +455,7 @@ impl Way {
                 related: false,
                 original,
             }),
+            source_port: None,
             returns: false,
             resumes: false,
             opened: false,

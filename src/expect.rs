@@ -174,6 +174,7 @@ impl<'a> Case<'a> {
                 related: false,
                 original: self.flow,
             }),
+            source_port: None,
             returns: false,
             resumes: false,
             opened: false,

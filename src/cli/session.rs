@@ -113,6 +113,7 @@ impl Connection {
                     port: Some(self.server.port()),
                 },
                 connection: None,
+                source_port: None,
                 returns: false,
                 resumes: false,
                 opened: false,

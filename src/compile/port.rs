@@ -269,6 +269,8 @@ pub fn entries(elements: &Elements) -> Box<dyn Iterator<Item = Entry> + '_> {
         | Elements::PortIpv6(_)
         | Elements::PortCounters(_)
         | Elements::PortVerdicts(_)
+        | Elements::PortIpv4Verdicts(_)
+        | Elements::PortIpv6Verdicts(_)
         | Elements::Ipv4Verdicts(_)
         | Elements::Ipv6Verdicts(_) => Box::new(std::iter::empty()),
     }

@@ -313,6 +313,8 @@ impl SharedSet {
             | Elements::Interfaces(_)
             | Elements::PortCounters(_)
             | Elements::PortVerdicts(_)
+            | Elements::PortIpv4Verdicts(_)
+            | Elements::PortIpv6Verdicts(_)
             | Elements::Ipv4Verdicts(_)
             | Elements::Ipv6Verdicts(_) => Box::new(std::iter::empty()),
         }

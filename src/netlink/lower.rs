@@ -4,7 +4,7 @@
 //! `raise(lower(rule)) == rule` is a property test.
 
 use crate::ruleset::{
-    Direction, EPHEMERAL, Expression, Family, L4Protocol, NameMatch, OPENED, Reject, Side, Tuple,
+    Direction, EPHEMERAL, End, Expression, Family, L4Protocol, NameMatch, OPENED, Reject, Side, Tuple,
 };
 
 use super::instruction::Instruction;
@@ -77,6 +77,14 @@ pub(super) fn lower(expression: &Expression, out: &mut Vec<Instruction>) {
                 verdict: false,
             });
         }
+        Expression::DestinationIn { family, set } => {
+            lower_address(Tuple::Packet, *family, End::Destination, out);
+            out.push(Instruction::Lookup {
+                set: set.clone(),
+                inverted: false,
+                verdict: false,
+            });
+        }
         Expression::PortSourceIn {
             tuple,
             protocol,
@@ -130,6 +138,12 @@ pub(super) fn lower(expression: &Expression, out: &mut Vec<Instruction>) {
                 verdict: true,
             });
         }
+        Expression::PortAddressMap {
+            end,
+            protocol,
+            family,
+            map,
+        } => port::lower_end(*end, *protocol, *family, map, out),
         Expression::Limit { per_second, burst } => {
             out.push(Instruction::Limit {
                 rate: *per_second,
@@ -237,6 +251,7 @@ fn raise_first(instructions: &[Instruction]) -> Option<(Expression, usize)> {
                     )
                 }
                 _ => port::raise_source(instructions, protocol)
+                    .or_else(|| port::raise_end(instructions, protocol))
                     .unwrap_or((Expression::Protocol(protocol), 2)),
             }
         }
@@ -425,6 +440,9 @@ fn raise_address(instructions: &[Instruction]) -> Option<(Expression, usize)> {
                         let set = set.clone();
                         match (end, verdict) {
                             (End::Source, false) => Expression::SourceIn { tuple, family, set },
+                            (End::Destination, false) if tuple == Tuple::Packet => {
+                                Expression::DestinationIn { family, set }
+                            }
                             (End::Destination, true) => Expression::DestinationMap {
                                 tuple,
                                 family,
@@ -458,12 +476,6 @@ pub(super) const PACKET_PORT: Instruction = Instruction::Payload {
     offset: 2,
     length: 2,
 };
-
-#[derive(Clone, Copy)]
-pub(super) enum End {
-    Source,
-    Destination,
-}
 
 /// Loads an address. The keys of the original tuple match their own family only; for the packet's
 /// own header the family is checked first.

@@ -5,10 +5,10 @@
 
 use std::net::IpAddr;
 
-use crate::ruleset::{Family, L4Protocol, Tuple};
+use crate::ruleset::{End, Family, L4Protocol, Tuple};
 
 use super::instruction::Instruction;
-use super::lower::{End, PACKET_PORT, equal, lower_address, lower_protocol};
+use super::lower::{PACKET_PORT, equal, lower_address, lower_protocol};
 use super::number::*;
 use super::object::message;
 use super::wire::{ACK, APPEND, CREATE, REQUEST, TooLong, Writer};

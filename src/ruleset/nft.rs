@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Formatter, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{
-    Base, Chain, Direction, Elements, Expression, Family, NameMatch, Reject, Rule, Ruleset, Set,
+    Base, Chain, Direction, Elements, End, Expression, Family, NameMatch, Reject, Rule, Ruleset, Set,
     Side, TABLE, Tuple, Verdict,
 };
 use super::{EPHEMERAL, OPENED};
@@ -49,6 +49,8 @@ fn write_set(f: &mut Formatter<'_>, name: &str, set: &Set) -> fmt::Result {
         Elements::PortIpv6(_) => ("set", "inet_service . ipv6_addr"),
         Elements::PortCounters(_) => ("set", "inet_proto . inet_service"),
         Elements::PortVerdicts(_) => ("map", "inet_service : verdict"),
+        Elements::PortIpv4Verdicts(_) => ("map", "inet_service . ipv4_addr : verdict"),
+        Elements::PortIpv6Verdicts(_) => ("map", "inet_service . ipv6_addr : verdict"),
         Elements::Ipv4Verdicts(_) => ("map", "ipv4_addr : verdict"),
         Elements::Ipv6Verdicts(_) => ("map", "ipv6_addr : verdict"),
     };
@@ -102,6 +104,14 @@ impl Elements {
                     format!("{first}-{last} : {verdict}")
                 }
             })),
+            Self::PortIpv4Verdicts(all) => Box::new(
+                all.iter()
+                    .map(move |(port, a, verdict)| format!("{port} . {} : {verdict}", v4(a))),
+            ),
+            Self::PortIpv6Verdicts(all) => Box::new(
+                all.iter()
+                    .map(move |(port, a, verdict)| format!("{port} . {} : {verdict}", v6(a))),
+            ),
             Self::Ipv4Verdicts(all) => Box::new(
                 all.iter()
                     .map(move |(a, verdict)| format!("{} : {verdict}", v4(a))),
@@ -256,6 +266,9 @@ impl Display for Expression {
                 };
                 write!(f, "{port} . {prefix}{family_name} saddr{mask} @{set}")
             }
+            Self::DestinationIn { family, set } => {
+                write!(f, "{} daddr @{set}", family.keyword())
+            }
             Self::PortIn {
                 tuple: Tuple::Original,
                 set,
@@ -303,6 +316,19 @@ impl Display for Expression {
                     tuple.prefix(),
                     family.keyword()
                 )
+            }
+            Self::PortAddressMap {
+                end,
+                protocol,
+                family,
+                map,
+            } => {
+                let (port, address) = match end {
+                    End::Source => ("sport", "saddr"),
+                    End::Destination => ("dport", "daddr"),
+                };
+                let (protocol, family) = (protocol.name(), family.keyword());
+                write!(f, "{protocol} {port} . {family} {address} vmap @{map}")
             }
             Self::Limit { per_second, burst } => {
                 write!(f, "limit rate {per_second}/second burst {burst} packets")

@@ -102,6 +102,7 @@ fn strangers(sources: &[&str], ports: &[u16]) -> Vec<Packet> {
             protocol: L4Protocol::Tcp,
             flow,
             connection: None,
+            source_port: None,
             returns: false,
             resumes: false,
             opened: false,
