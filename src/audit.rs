@@ -5,20 +5,18 @@
 //! list of the ruleset, through each interface. Where the stranger is refused, the rules that
 //! refused him tell who would not have been.
 
+use crate::net::{AddressSet, Family, HostPorts, Protocol};
 use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::compile::{
-    SHARED_REFUSED, allows, entries, key, port_of_chain, shared_ports, shared_sets, shared_sources,
+    SHARED_REFUSED, allows, entries, port_of_chain, shared_ports, shared_sets, shared_sources,
 };
 use crate::doors::{Surroundings, Way, ways};
 use crate::eval::{Decision, Element, Step, Trace, evaluate};
 use crate::host::HostView;
-use crate::host::engine::{PortRange, Transport};
-use crate::policy::PortKey;
-use crate::policy::address::AddressSet;
-use crate::ruleset::{Expression, Family, Origin, Ruleset};
+use crate::ruleset::{Expression, Origin, Ruleset};
 
 /// What was found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -176,9 +174,9 @@ const UNREAD: &str = "a long list";
 /// Whom the chain of a step lets through, by the sets that it looks up.
 fn allowed(ruleset: &Ruleset, step: &Step, way: &Way) -> Vec<String> {
     let family = if way.address.is_ipv4() {
-        AddressSet::all_v4()
+        AddressSet::all(Family::V4)
     } else {
-        AddressSet::all_v6()
+        AddressSet::all(Family::V6)
     };
     if let Some(key) = shared_port(step, way) {
         return listed(&shared_sources(ruleset, &key).intersection(&family));
@@ -212,15 +210,10 @@ fn allowed(ruleset: &Ruleset, step: &Step, way: &Way) -> Vec<String> {
 }
 
 /// The port that a step refused, if it shares sets with others: its chain judges all of them.
-fn shared_port(step: &Step, way: &Way) -> Option<PortKey> {
+fn shared_port(step: &Step, way: &Way) -> Option<HostPorts> {
     let hit = step.hits.iter().find(|hit| hit.set == SHARED_REFUSED)?;
     match hit.element {
-        Element::Ports(port, _) => Some(key(&PortRange {
-            address: None,
-            transport: way.transport,
-            first: port,
-            last: port,
-        })),
+        Element::Ports(port, _) => Some(HostPorts::one(None, way.protocol, port)),
         Element::Interface(_) | Element::Addresses(..) | Element::PortAddresses(..) => None,
     }
 }
@@ -257,31 +250,31 @@ fn first_free<T: Ord + Copy>(free: &[(T, T)], from: T) -> Option<T> {
 
 /// The ports that rules name and nobody serves.
 fn unused(host: &HostView, ruleset: &Ruleset) -> Vec<String> {
-    let mut served: BTreeMap<(Transport, u16), Vec<Option<IpAddr>>> = BTreeMap::new();
+    let mut served: BTreeMap<(Protocol, u16), Vec<Option<IpAddr>>> = BTreeMap::new();
     for publication in host.publications() {
-        let PortRange {
+        let HostPorts {
             address,
-            transport,
+            protocol,
             first,
             ..
         } = publication.published.port();
-        served.entry((transport, first)).or_default().push(address);
+        served.entry((protocol, first)).or_default().push(address);
     }
     for listener in &host.listeners {
         let address = Some(listener.address).filter(|address| !address.is_unspecified());
-        let place = (listener.transport, listener.port);
+        let place = (listener.protocol, listener.port);
         served.entry(place).or_default().push(address);
     }
-    let is_served = |named: &PortKey| {
-        served.iter().any(|((transport, port), addresses)| {
-            let single = |address| PortRange {
+    let is_served = |named: &HostPorts| {
+        served.iter().any(|((protocol, port), addresses)| {
+            let single = |address| HostPorts {
                 address,
-                transport: *transport,
+                protocol: *protocol,
                 first: *port,
                 last: *port,
             };
             addresses.iter().any(|address| {
-                let asked = key(&single(*address));
+                let asked = single(*address).named();
                 let same_place = named.address.is_none()
                     || asked.address.is_none()
                     || named.address == asked.address;
@@ -291,7 +284,7 @@ fn unused(host: &HostView, ruleset: &Ruleset) -> Vec<String> {
             })
         })
     };
-    let named: BTreeSet<PortKey> = ruleset
+    let named: BTreeSet<HostPorts> = ruleset
         .chains
         .keys()
         .filter_map(|c| port_of_chain(c)?.parse().ok())

@@ -12,10 +12,11 @@
 //! Measured on Docker 20.10, 26.1 and 28.5 and on Podman 5.4; the matrix of tests asks real
 //! engines each time.
 
+use crate::net::Protocol;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::eval::{Connection, Flow, Outgoing, Packet};
-use crate::host::engine::{Container, Engine, GatewayMode, Kind, Published, Transport};
+use crate::host::engine::{Container, Engine, GatewayMode, Kind, Published};
 use crate::host::listener::{Listener, Role};
 use crate::host::{EndpointView, HostView, Publisher};
 use crate::ruleset::{Direction, Hook, L4Protocol};
@@ -59,7 +60,7 @@ pub struct Way {
     /// Who gets there.
     pub reach: Reach,
     /// The protocol.
-    pub transport: Transport,
+    pub protocol: Protocol,
     /// The address that is asked; an unspecified one is every address of the host in its family.
     pub address: IpAddr,
     /// The port that is asked; `None` for all ports of a container.
@@ -144,7 +145,7 @@ fn key(way: &Way) -> impl Ord + use<'_> {
         way.reach,
         way.port.is_none(),
         way.port,
-        way.transport,
+        way.protocol,
         way.address,
         way.door,
         &way.title,
@@ -173,7 +174,7 @@ fn way(door: Door, reach: Reach, published: &Published, title: String) -> Way {
     Way {
         door,
         reach,
-        transport: published.transport,
+        protocol: published.protocol,
         address: published.address,
         port: Some(published.first),
         title,
@@ -216,7 +217,7 @@ fn to_published(
         });
     }
     let served = host.listeners.iter().any(|listener| {
-        listener.transport == published.transport
+        listener.protocol == published.protocol
             && listener.port == published.first
             && listener.takes(published.address)
             && listener.serves_publication()
@@ -291,10 +292,10 @@ fn to_container(around: &Surroundings, host: &HostView, endpoint: &EndpointView<
             (all, all)
         }
     };
-    let to = |transport: Transport, port: Option<u16>, target: u16| Way {
+    let to = |protocol: Protocol, port: Option<u16>, target: u16| Way {
         door: Door::Container,
         reach: Reach::Routed,
-        transport,
+        protocol,
         address,
         port,
         title: endpoint.container.title(),
@@ -304,22 +305,19 @@ fn to_container(around: &Surroundings, host: &HostView, endpoint: &EndpointView<
     let own = &endpoint.container.published;
     let mut ways = Vec::new();
     if published {
-        let mut ports: Vec<_> = own
-            .iter()
-            .map(|p| (p.transport, p.container_port))
-            .collect();
+        let mut ports: Vec<_> = own.iter().map(|p| (p.protocol, p.container_port)).collect();
         ports.sort_unstable();
         ports.dedup();
         ways.extend(
             ports
                 .iter()
-                .map(|(transport, port)| to(*transport, Some(*port), *port)),
+                .map(|(protocol, port)| to(*protocol, Some(*port), *port)),
         );
     }
     if all {
         // Any port stands for all that the container does not publish.
         let other = (1..=u16::MAX).find(|port| own.iter().all(|p| p.container_port != *port));
-        ways.push(to(Transport::Tcp, None, other.unwrap_or(1)));
+        ways.push(to(Protocol::Tcp, None, other.unwrap_or(1)));
     }
     ways
 }
@@ -355,7 +353,7 @@ fn to_socket(host: &HostView, listener: &Listener) -> Vec<Way> {
         .map(|address| Way {
             door,
             reach: Reach::Anybody,
-            transport: listener.transport,
+            protocol: listener.protocol,
             address,
             port: Some(listener.port),
             title: title.clone(),
@@ -371,7 +369,7 @@ impl Way {
     pub fn in_general(
         door: Door,
         reach: Reach,
-        transport: Transport,
+        protocol: Protocol,
         address: Option<IpAddr>,
         v4: bool,
         port: u16,
@@ -380,7 +378,7 @@ impl Way {
         Self {
             door,
             reach,
-            transport,
+            protocol,
             address: address.unwrap_or_else(|| unspecified(v4)),
             port: Some(port),
             title: String::new(),
@@ -443,10 +441,10 @@ impl Way {
                 name: self.bridge.clone().unwrap_or_default(),
                 bridge: true,
             }),
-            protocol: match self.transport {
-                Transport::Tcp => L4Protocol::Tcp,
-                Transport::Udp => L4Protocol::Udp,
-                Transport::Sctp => L4Protocol::Sctp,
+            protocol: match self.protocol {
+                Protocol::Tcp => L4Protocol::Tcp,
+                Protocol::Udp => L4Protocol::Udp,
+                Protocol::Sctp => L4Protocol::Sctp,
             },
             flow,
             connection: forwarded.then_some(Connection {

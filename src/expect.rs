@@ -3,6 +3,7 @@
 //! Whether a policy means what its author expects must not depend on where that is asked, so the
 //! policy is compiled for a host of which only Docker's own bridge is known.
 
+use crate::net::{HostPorts, Protocol};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -10,7 +11,7 @@ use crate::compile;
 use crate::diagnostic::Diagnostic;
 use crate::eval::{Connection, Decision, Flow, Outgoing, Packet, Trace, evaluate};
 use crate::host::HostView;
-use crate::policy::{DefaultAction, Expectation, From, Policy, PortKey, PortPolicy, Protocol};
+use crate::policy::{DefaultAction, Expectation, From, Policy, PortPolicy};
 use crate::ruleset::{Direction, Hook, L4Protocol, Origin, Ruleset};
 use crate::source::Span;
 
@@ -83,7 +84,7 @@ struct Case<'a> {
     expectation: &'a Expectation,
     flow: Flow,
     /// What the policy says about the port, if anything.
-    named: Option<(&'a PortKey, &'a PortPolicy)>,
+    named: Option<(&'a HostPorts, &'a PortPolicy)>,
 }
 
 impl<'a> Case<'a> {

@@ -1,13 +1,12 @@
 //! Would this source reach that port, and why? Every door of this host that leads there, walked by
 //! the packet, with the rules and elements that decided.
 
+use crate::net::HostPorts;
 use std::net::IpAddr;
 
 use crate::doors::{Door, Reach, Surroundings, Way, ways};
 use crate::eval::{Decision, Packet, Trace, evaluate};
 use crate::host::HostView;
-use crate::host::engine::Transport;
-use crate::policy::{PortKey, Protocol};
 use crate::ruleset::Ruleset;
 
 /// A question.
@@ -19,7 +18,7 @@ pub struct Question {
     pub via: Option<String>,
     /// The port, and the address of this host or of a container; every address of the host if not
     /// given. `first == last`.
-    pub to: PortKey,
+    pub to: HostPorts,
 }
 
 /// An answer: one for each door that leads there.
@@ -106,7 +105,7 @@ fn leads(way: &Way, question: &Question) -> bool {
     way.address.is_ipv4() == question.from.is_ipv4()
         && same_address
         && port == to.first
-        && (way.port.is_none() || transport(to.protocol) == way.transport)
+        && (way.port.is_none() || to.protocol == way.protocol)
 }
 
 /// The doors that a port has where nothing is known of it: translated, or a socket of the host.
@@ -117,7 +116,7 @@ fn in_general(question: &Question) -> Vec<Way> {
             Way::in_general(
                 door,
                 Reach::Anybody,
-                transport(to.protocol),
+                to.protocol,
                 to.address,
                 question.from.is_ipv4(),
                 to.first,
@@ -142,12 +141,4 @@ fn walk(ruleset: &Ruleset, around: &Surroundings, way: &Way, from: IpAddr) -> Op
         refused = refused.or(Some(at));
     }
     refused
-}
-
-fn transport(protocol: Protocol) -> Transport {
-    match protocol {
-        Protocol::Tcp => Transport::Tcp,
-        Protocol::Udp => Transport::Udp,
-        Protocol::Sctp => Transport::Sctp,
-    }
 }

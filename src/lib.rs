@@ -30,6 +30,7 @@ pub mod host;
 pub mod import;
 pub mod init;
 pub mod kernel;
+pub mod net;
 pub mod netlink;
 pub mod output;
 pub mod plan;

@@ -1,12 +1,13 @@
 //! The host that dfw runs on: its links and addresses, its engines, its sockets.
 
+use crate::net::HostPorts;
 use std::fs;
 use std::net::IpAddr;
 
 use crate::compile;
 use crate::doors::{Families, Surroundings};
 use crate::host::docker::{self, Ask, Unanswered};
-use crate::host::engine::{Engine, PortRange};
+use crate::host::engine::Engine;
 use crate::host::local_ports::LocalPorts;
 use crate::host::{HostView, listener, process};
 use crate::kernel::{self, Kernel, Snapshot};
@@ -80,7 +81,7 @@ impl Site {
         engines: Vec<Engine>,
         unanswered: Vec<Unanswered>,
         sockets: Sockets,
-        former: &[PortRange],
+        former: &[HostPorts],
     ) -> Result<Self, kernel::Error> {
         let (links, addresses) = (kernel::links()?, kernel::addresses()?);
         let mut host = HostView::new(&links, &addresses, engines);

@@ -255,7 +255,7 @@ fn row(exposure: &Exposure) -> [String; 5] {
 
 /// The port as a policy writes it; all ports of a container by its address.
 pub(super) fn port(way: &Way) -> String {
-    let protocol = way.transport.name();
+    let protocol = way.protocol.name();
     match (way.port, way.address) {
         (None, address) => format!("{address}, all ports"),
         (Some(port), address) if address.is_unspecified() => format!("{port}/{protocol}"),
@@ -349,7 +349,7 @@ fn exposure(exposure: &Exposure) -> Value {
     json!({
         "address": way.address,
         "port": way.port,
-        "protocol": way.transport.name(),
+        "protocol": way.protocol.name(),
         "published_for": way.title,
         "door": door_name(way.door),
         "family": if way.address.is_ipv4() { "ipv4" } else { "ipv6" },

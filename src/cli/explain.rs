@@ -1,5 +1,6 @@
 //! `dfw explain`: would this source reach that port, and why?
 
+use crate::net::HostPorts;
 use std::fmt::Write;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -15,7 +16,7 @@ use crate::netlink::object::{family_name, shares_hook};
 use crate::netlink::snapshot::Neighbour;
 use crate::output::json;
 use crate::output::terminal::{Terminal, Tone};
-use crate::policy::{Mistake, PortKey};
+use crate::policy::Mistake;
 use crate::ruleset::{Hook, Ruleset};
 use crate::site::{Site, Sockets};
 
@@ -37,7 +38,7 @@ pub(super) struct ExplainArgs {
     ///
     /// `443`, `192.0.2.1:443` or `[2001:db8::1]:443`; if it is not TCP, with `/udp` or `/sctp`.
     #[arg(long, value_name = "PORT", value_parser = port)]
-    to: PortKey,
+    to: HostPorts,
     /// By this policy instead of the rules in force; needs no root
     #[arg(long, value_name = "PATH", num_args = 0..=1, default_missing_value = super::DEFAULT_PATH)]
     policy: Option<PathBuf>,
@@ -46,8 +47,8 @@ pub(super) struct ExplainArgs {
 }
 
 /// One port on the command line.
-pub(super) fn port(text: &str) -> Result<PortKey, String> {
-    let key: PortKey = text
+pub(super) fn port(text: &str) -> Result<HostPorts, String> {
+    let key: HostPorts = text
         .parse()
         .map_err(|mistake: Mistake| mistake.to_string())?;
     if key.first == key.last {
@@ -94,7 +95,7 @@ pub(super) fn run(terminal: Terminal, args: &ExplainArgs) -> Result<(), Failure>
     let question = Question {
         from: args.from,
         via: args.via.clone(),
-        to: args.to.clone(),
+        to: args.to,
     };
     let around = found
         .as_ref()

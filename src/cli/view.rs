@@ -3,10 +3,10 @@
 //! The rules in force are all that is known of the policy behind them. What is not of the form in
 //! which dfw compiles it is not seen here; see [`changes`](super::changes).
 
+use crate::net::HostPorts;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::compile::{self, CONTAINERS, FOREIGN, allows, port_of_chain};
-use crate::policy::PortKey;
 use crate::ruleset::{
     Chain, Elements, Expression, NameMatch, Reject, Rule, Ruleset, Side, Verdict,
 };
@@ -59,7 +59,7 @@ pub(super) struct PortView {
     pub(super) log: bool,
     pub(super) reject: bool,
     /// Its key, where it shares sets with others instead of having its own.
-    pub(super) shared: Option<PortKey>,
+    pub(super) shared: Option<HostPorts>,
 }
 
 /// Sources by name, without those that are written in place.
@@ -128,7 +128,7 @@ impl View {
         }
         for (key, _) in compile::shared_ports(ruleset) {
             let shared = PortView {
-                shared: Some(key.clone()),
+                shared: Some(key),
                 ..PortView::default()
             };
             view.ports.insert(Port::new(key.to_string()), shared);
@@ -162,7 +162,7 @@ impl View {
                     Some(_) => " (IPv6)",
                     None => "",
                 };
-                Port::new(compile::key(range).to_string() + family)
+                Port::new(range.named().to_string() + family)
             })
             .collect();
         view

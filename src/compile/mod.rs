@@ -30,7 +30,6 @@ mod logged;
 mod names;
 mod own;
 mod port;
-mod ports;
 mod published;
 mod segment;
 mod shared;
@@ -50,7 +49,7 @@ use names::Context;
 pub use names::port_of_chain;
 pub use own::{Overlap, overlaps};
 pub use port::{admitting, entries};
-pub use published::{decisive, key, left_open, refused, remembered, remembers, unnamed};
+pub use published::{left_open, refused, remembered, remembers, unnamed};
 use shared::Shared;
 pub use shared::{
     SHARED_ALLOWED, SHARED_REFUSED, SharedSet, port_key, shared_ports, shared_sets, shared_sources,

@@ -6,9 +6,8 @@
 //! `shared.tcp.v4-24` and `shared.allowed`; maps and other sets have none unless an address is in
 //! their name. So no source can be called as something else is.
 
+use crate::net::{HostPorts, Protocol};
 use std::net::IpAddr;
-
-use crate::policy::{PortKey, Protocol};
 
 /// Which part of the ruleset a chain or map serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +24,7 @@ pub(super) enum Context {
 
 impl Context {
     /// The chain that judges what a key says.
-    pub(super) fn port_chain(self, key: &PortKey) -> String {
+    pub(super) fn port_chain(self, key: &HostPorts) -> String {
         let port = port(key);
         match self {
             Self::Published => format!("port-{port}"),
@@ -67,7 +66,7 @@ impl Context {
 
 /// A key without slashes, colons and brackets: `80-tcp`, `8000-8010-tcp`,
 /// `203.0.113.10-8082-tcp`.
-pub(super) fn port(key: &PortKey) -> String {
+pub(super) fn port(key: &HostPorts) -> String {
     let address = key
         .address
         .map_or_else(String::new, |a| format!("{}-", identifier(a)));
@@ -124,7 +123,7 @@ mod tests {
 
     #[test]
     fn a_chain_tells_its_port() {
-        let key = |address: Option<&str>, first, last| PortKey {
+        let key = |address: Option<&str>, first, last| HostPorts {
             address: address.map(|a| a.parse().unwrap()),
             protocol: Protocol::Tcp,
             first,

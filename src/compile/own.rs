@@ -3,11 +3,11 @@
 
 use crate::host::HostView;
 use crate::host::local_ports::LocalPorts;
-use crate::policy::{Policy, Protocol};
+use crate::net::{Ports, Protocol};
+use crate::policy::Policy;
 use crate::ruleset::{Direction, Elements, Expression, Hook, Rule, Set, Tuple, Verdict};
 
-use super::ports::Ports;
-use super::{Compiler, accept, dispatch, note, published};
+use super::{Compiler, accept, dispatch, note};
 
 /// What names of chains and maps of this kind begin with.
 const OWN: &str = "own";
@@ -82,7 +82,7 @@ pub(super) fn automatic(local: &LocalPorts) -> Ports {
 pub(super) fn served(host: &HostView, protocol: Protocol) -> Ports {
     let served = host.listeners.iter().filter(|listener| {
         let owner = listener.owner.as_ref();
-        published::protocol(listener.transport) == protocol
+        listener.protocol == protocol
             && owner.map_or_else(
                 || host.blind && listener.user == 0,
                 |owner| owner.is_engine() || host.container_of(owner).is_some(),

@@ -1,15 +1,14 @@
 //! The chain of a port: who may, who may not although allowed, and how the rest is refused.
 
+use crate::net::{AddressSet, Entry, Family, HostPorts, Protocol};
 use std::collections::BTreeSet;
 
 use super::dispatch::tuple;
 use super::names::{self, Context};
 use super::{Compiler, SPARED, accept, drop, from_container, goto, jump};
-use crate::policy::address::{AddressSet, Entry};
-use crate::policy::{PortKey, PortPolicy, Protocol, Refuse, SourceSelection};
+use crate::policy::{PortPolicy, Refuse, SourceSelection};
 use crate::ruleset::{
-    Direction, Elements, Expression, Family, L4Protocol, NameMatch, Reject, Rule, Ruleset, Set,
-    Side, Tuple,
+    Direction, Elements, Expression, L4Protocol, NameMatch, Reject, Rule, Ruleset, Set, Side, Tuple,
 };
 use crate::source::Span;
 
@@ -46,7 +45,7 @@ pub fn admitting(ruleset: &Ruleset) -> BTreeSet<&str> {
 
 impl Compiler<'_> {
     /// The chain that judges who may reach a port.
-    pub(super) fn port_chain(&mut self, context: Context, key: &PortKey, port: &PortPolicy) {
+    pub(super) fn port_chain(&mut self, context: Context, key: &HostPorts, port: &PortPolicy) {
         let comment = self.comment(&port.origin);
         let name = context.port_chain(key);
         let refuse = |matches: Vec<Expression>| refusal(&matches, key, port, &comment);
@@ -126,7 +125,7 @@ impl Compiler<'_> {
     }
 
     /// Matches a packet that came in through none of the interfaces of the policy.
-    fn not_from_interfaces(&mut self, key: &PortKey, port: &PortPolicy) -> Option<Expression> {
+    fn not_from_interfaces(&mut self, key: &HostPorts, port: &PortPolicy) -> Option<Expression> {
         let names: Vec<String> = port
             .interfaces
             .iter()
@@ -229,7 +228,7 @@ impl Compiler<'_> {
 }
 
 /// The rules that refuse what matches, as the port's policy wants it.
-fn refusal(matches: &[Expression], key: &PortKey, port: &PortPolicy, comment: &str) -> Vec<Rule> {
+fn refusal(matches: &[Expression], key: &HostPorts, port: &PortPolicy, comment: &str) -> Vec<Rule> {
     let mut rules = Vec::new();
     if port.log {
         let mut log = matches.to_vec();

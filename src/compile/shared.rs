@@ -9,6 +9,7 @@
 //! Ports of which more is said than who may reach them, or which use named sources, which are shared
 //! by themselves, keep their own chains.
 
+use crate::net::{AddressSet, Entry, Family, HostPorts, Protocol};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,9 +17,8 @@ use super::dispatch::{l4_protocol, tuple};
 use super::names::{self, Context};
 use super::port::SHORT;
 use super::{Compiler, SPARED, drop, jump, note};
-use crate::policy::address::{AddressSet, Entry};
-use crate::policy::{Policy, PortKey, PortPolicy, Protocol, Refuse};
-use crate::ruleset::{Elements, Expression, Family, L4Protocol, Rule, Ruleset, Set, Tuple};
+use crate::policy::{Policy, PortPolicy, Refuse};
+use crate::ruleset::{Elements, Expression, L4Protocol, Rule, Ruleset, Set, Tuple};
 
 /// The most ports that could share sets and do not.
 const FEW: usize = 64;
@@ -36,7 +36,7 @@ pub const SHARED_REFUSED: &str = "shared.refused";
 /// The ports that share sets, and who may reach them.
 #[derive(Debug, Default)]
 pub(super) struct Shared<'a> {
-    ports: BTreeMap<&'a PortKey, Vec<Network>>,
+    ports: BTreeMap<&'a HostPorts, Vec<Network>>,
 }
 
 /// A family, the length of a prefix, and the first address behind it.
@@ -75,13 +75,13 @@ impl<'a> Shared<'a> {
         Self { ports }
     }
 
-    pub(super) fn contains(&self, key: &PortKey) -> bool {
+    pub(super) fn contains(&self, key: &HostPorts) -> bool {
         self.ports.contains_key(key)
     }
 }
 
 /// The networks that may reach a port, if that is all that is said of it.
-fn plain(key: &PortKey, port: &PortPolicy) -> Option<Vec<Network>> {
+fn plain(key: &HostPorts, port: &PortPolicy) -> Option<Vec<Network>> {
     let PortPolicy {
         allow,
         except,
@@ -330,7 +330,7 @@ pub fn shared_sets(ruleset: &Ruleset) -> impl Iterator<Item = (SharedSet, &Eleme
 
 /// Who may reach a port that shares sets, as far as these are read.
 #[must_use]
-pub fn shared_sources(ruleset: &Ruleset, key: &PortKey) -> AddressSet {
+pub fn shared_sources(ruleset: &Ruleset, key: &HostPorts) -> AddressSet {
     shared_sets(ruleset)
         .filter(|(set, _)| set.protocol == key.protocol)
         .flat_map(|(set, elements)| set.networks(elements, Some(key.first)))
@@ -347,7 +347,7 @@ fn about<T>(all: &[T], port: Option<u16>, of: impl Fn(&T) -> u16) -> &[T] {
 
 /// The ports of a ruleset that share sets, as a policy would name them, with the comment that leads
 /// back to it.
-pub fn shared_ports(ruleset: &Ruleset) -> impl Iterator<Item = (PortKey, Option<&str>)> {
+pub fn shared_ports(ruleset: &Ruleset) -> impl Iterator<Item = (HostPorts, Option<&str>)> {
     let set = ruleset.sets.get(SHARED_REFUSED);
     let elements = match set.map(|set| &set.elements) {
         Some(Elements::PortCounters(all)) => &all[..],
@@ -360,9 +360,9 @@ pub fn shared_ports(ruleset: &Ruleset) -> impl Iterator<Item = (PortKey, Option<
 
 /// A port of this host under any address; `None` for a protocol without ports.
 #[must_use]
-pub fn port_key(l4: L4Protocol, port: u16) -> Option<PortKey> {
+pub fn port_key(l4: L4Protocol, port: u16) -> Option<HostPorts> {
     let mut protocols = Protocol::ALL.into_iter();
-    Some(PortKey {
+    Some(HostPorts {
         address: None,
         protocol: protocols.find(|known| l4_protocol(*known) == l4)?,
         first: port,

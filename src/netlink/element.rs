@@ -385,10 +385,7 @@ fn keys<T>(read: &[Read], key: impl Fn(&[u8]) -> Option<T>) -> Option<Vec<T>> {
         .collect()
 }
 
-fn verdicts<T>(
-    read: &[Read],
-    key: impl Fn(&[u8]) -> Option<T>,
-) -> Option<Vec<(T, Verdict)>> {
+fn verdicts<T>(read: &[Read], key: impl Fn(&[u8]) -> Option<T>) -> Option<Vec<(T, Verdict)>> {
     read.iter()
         .map(|e| {
             if e.starts {

@@ -1,9 +1,10 @@
 //! Look-ups of a port together with something else: the parts of a concatenated key in registers
 //! behind each other, and back.
 
+use crate::net::Family;
 use std::net::IpAddr;
 
-use crate::ruleset::{End, Expression, Family, L4Protocol, Tuple};
+use crate::ruleset::{End, Expression, L4Protocol, Tuple};
 
 use super::instruction::Instruction;
 use super::lower::{PACKET_PORT, lower_address, lower_protocol};
@@ -30,7 +31,12 @@ pub(super) fn lower_source(
     set: &str,
     out: &mut Vec<Instruction>,
 ) {
-    load_both(load_port(tuple), (tuple, protocol, family), End::Source, out);
+    load_both(
+        load_port(tuple),
+        (tuple, protocol, family),
+        End::Source,
+        out,
+    );
     if length < family.bits() {
         let mask = Instruction::Mask(octets(family.mask(length)));
         out.push(Instruction::Beside(Box::new(mask)));

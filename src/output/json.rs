@@ -2,13 +2,14 @@
 //! changed, within a version. They are written here by hand so that no internal type becomes a
 //! promise.
 
+use crate::net::HostPorts;
 use serde_json::{Value, json};
 
 use crate::eval::Step;
 use crate::expect::{Door, Failed};
 use crate::host::engine::Engine;
 use crate::host::{HostView, Publication};
-use crate::policy::{DefaultAction, From, Policy, PortKey, PortPolicy, Refuse, SourceSelection};
+use crate::policy::{DefaultAction, From, Policy, PortPolicy, Refuse, SourceSelection};
 use crate::ruleset::Ruleset;
 
 /// A policy: `default` and its `ports`.
@@ -23,7 +24,7 @@ pub fn policy(policy: &Policy) -> Value {
     })
 }
 
-fn port((key, port): (&PortKey, &PortPolicy)) -> Value {
+fn port((key, port): (&HostPorts, &PortPolicy)) -> Value {
     json!({
         "port": key.to_string(),
         "allow": selection(&port.allow),
@@ -69,7 +70,7 @@ pub fn publications(publications: &[Publication<'_>]) -> Value {
             "address": published.address,
             "port": published.first,
             "last_port": published.last,
-            "protocol": published.transport.name(),
+            "protocol": published.protocol.name(),
             "container_port": published.container_port,
             "published_for": publication.of.title(),
         })

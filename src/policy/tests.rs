@@ -28,7 +28,7 @@ fn read_text(text: &str) -> Policy {
     read_files(&files).unwrap().0
 }
 
-fn key(text: &str) -> PortKey {
+fn key(text: &str) -> HostPorts {
     text.parse().unwrap()
 }
 

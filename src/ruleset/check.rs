@@ -87,16 +87,18 @@ fn check_expression(
         Expression::InterfaceIn { set, .. } => {
             matches!(elements(set), Some(Elements::Interfaces(_)))
         }
-        Expression::SourceIn { family, set, .. } | Expression::DestinationIn { family, set } => matches!(
-            (family, elements(set)),
-            (
-                super::Family::V4,
-                Some(Elements::Ipv4(_) | Elements::Ipv4Ranges(_))
-            ) | (
-                super::Family::V6,
-                Some(Elements::Ipv6(_) | Elements::Ipv6Ranges(_))
+        Expression::SourceIn { family, set, .. } | Expression::DestinationIn { family, set } => {
+            matches!(
+                (family, elements(set)),
+                (
+                    super::Family::V4,
+                    Some(Elements::Ipv4(_) | Elements::Ipv4Ranges(_))
+                ) | (
+                    super::Family::V6,
+                    Some(Elements::Ipv6(_) | Elements::Ipv6Ranges(_))
+                )
             )
-        ),
+        }
         Expression::PortSourceIn {
             family,
             length,

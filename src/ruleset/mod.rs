@@ -13,11 +13,12 @@ pub mod check;
 pub mod expression;
 pub mod nft;
 
+use crate::net::Family;
 use std::collections::BTreeMap;
 use std::fmt;
 
 pub use expression::{
-    Direction, EPHEMERAL, End, Expression, Family, L4Protocol, NameMatch, OPENED, Reject, Side, Tuple,
+    Direction, EPHEMERAL, End, Expression, L4Protocol, NameMatch, OPENED, Reject, Side, Tuple,
     Verdict,
 };
 

@@ -103,7 +103,7 @@ fn whoever_cannot_see_processes_closes_all_that_is_published() {
     // Nothing listens.
     assert!(!is_closed(&host));
     host.listeners = vec![dfw::host::listener::Listener {
-        transport: dfw::host::engine::Transport::Tcp,
+        protocol: dfw::net::Protocol::Tcp,
         address: [0; 16].into(),
         port: 50_000,
         both_families: true,
@@ -434,7 +434,7 @@ fn describe(engine: &Engine) -> String {
             writeln!(
                 text,
                 "  {} {} {} -> {}",
-                published.transport.name(),
+                published.protocol.name(),
                 published.address,
                 published.first,
                 published.container_port

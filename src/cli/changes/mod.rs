@@ -6,6 +6,7 @@
 mod rules;
 mod shared;
 
+use crate::net::AddressSet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
@@ -15,7 +16,6 @@ use crate::compile::{self, shared_sources};
 use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
 use crate::plan::{Installed, Plan, SetChange, Stray};
-use crate::policy::address::AddressSet;
 use crate::ruleset::{Elements, Ruleset, Set};
 
 use shared::SharedChanges;
