@@ -6,7 +6,8 @@
 //! `shared.tcp.v4-24` and `shared.allowed`; maps and other sets have none unless an address is in
 //! their name. So no source can be called as something else is.
 
-use crate::net::{HostPorts, Protocol};
+use crate::net::{Family, HostPorts, Protocol};
+use crate::ruleset::End;
 use std::net::IpAddr;
 
 /// Which part of the ruleset a chain or map serves.
@@ -62,6 +63,61 @@ impl Context {
             Self::Container => format!("container-{name}"),
         }
     }
+}
+
+/// The chain of packets to loopback addresses that come in from elsewhere, and where those end that ask for
+/// a published port.
+pub(super) const LOOPBACK: &str = "loopback";
+pub(super) const FROM_WIRE: &str = "loopback-from-wire";
+
+/// The map of the ports that are published on a loopback address.
+pub(super) fn loopback_map(protocol: Protocol) -> String {
+    format!("{LOOPBACK}-{}-ports", name(protocol))
+}
+
+/// The chain of packets at one end of which is a published UDP port, by that end.
+pub(super) fn server_chain(server: End) -> &'static str {
+    match server {
+        End::Source => "from-udp-servers",
+        End::Destination => "to-udp-servers",
+    }
+}
+
+/// What the names of chains begin with that judge the other end.
+fn clients(server: End) -> &'static str {
+    match server {
+        End::Source => "to-clients",
+        End::Destination => "from-clients",
+    }
+}
+
+/// The map from the port and address of a container to the chain that judges the other end.
+pub(super) fn server_map(server: End, family: Family) -> String {
+    let family = match family {
+        Family::V4 => '4',
+        Family::V6 => '6',
+    };
+    format!("{}{family}", server_chain(server))
+}
+
+/// The chain that judges clients as a key does.
+pub(super) fn client_chain(server: End, key: &HostPorts) -> String {
+    format!("{}-{}", clients(server), port(key))
+}
+
+/// The chain that accepts those clients and leaves the rest to other keys.
+pub(super) fn admitting_chain(server: End, key: &HostPorts) -> String {
+    format!("{}-of-{}", clients(server), port(key))
+}
+
+/// The chain that judges clients of a container's port that is published more than once.
+pub(super) fn clients_at_chain(server: End, (port, address): (u16, IpAddr)) -> String {
+    format!("{}-at-{}-{port}", clients(server), identifier(address))
+}
+
+/// The chain for clients of ports that no policy names.
+pub(super) fn unnamed_client_chain(server: End) -> String {
+    format!("{}-unnamed", clients(server))
 }
 
 /// A key without slashes, colons and brackets: `80-tcp`, `8000-8010-tcp`,
@@ -151,6 +207,9 @@ mod tests {
             "direct",
             "host-at-203.0.113.10",
             "containers-addresses4",
+            "to-clients-53-udp",
+            "from-clients-of-53-udp",
+            "loopback-from-wire",
         ] {
             assert_eq!(port_of_chain(other), None);
         }

@@ -6,7 +6,7 @@ use crate::net::{Family, HostPorts, Ports, Protocol};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::names::Context;
+use super::names::{self, Context};
 use super::{Compiler, own};
 use crate::host::engine::Published;
 use crate::host::listener::{Listener, Role};
@@ -217,7 +217,8 @@ fn closed(policy: &Policy, host: &HostView) -> BTreeMap<Place, Ports> {
             published(&mut add, address, &port, publication.of.is_running());
         }
     }
-    for port in &host.remembered {
+    let remembered = host.remembered.iter();
+    for port in remembered.filter(|port| !port.address.is_some_and(|a| a.is_loopback())) {
         let addresses = port.address.map_or(vec![V4, V6], |address| vec![address]);
         for address in addresses {
             published(&mut add, address, port, false);
@@ -289,7 +290,7 @@ fn free(host: &HostView, address: IpAddr, port: &HostPorts, engine_holds: bool) 
 
 /// The ports that the kernel may choose for requests of this host, for nothing of an engine's holds them:
 /// guarded by number, their replies would be lost.
-fn automatic(host: &HostView, port: &HostPorts) -> Ports {
+pub(super) fn automatic(host: &HostView, port: &HostPorts) -> Ports {
     let automatic = own::automatic(&host.local_ports);
     automatic.without(&own::served(host, port.protocol))
 }
@@ -297,7 +298,7 @@ fn automatic(host: &HostView, port: &HostPorts) -> Ports {
 /// Whether there are any [`remembered`] ports in a ruleset, of which no elements need be known.
 #[must_use]
 pub fn remembers(ruleset: &Ruleset) -> bool {
-    [UNNAMED, UNNAMED_V4, UNNAMED_V6]
+    [UNNAMED, UNNAMED_V4, UNNAMED_V6, names::FROM_WIRE]
         .iter()
         .any(|chain| ruleset.chains.contains_key(*chain))
 }
@@ -340,6 +341,17 @@ pub fn remembered(ruleset: &Ruleset) -> Vec<HostPorts> {
                     first: *first,
                     last: *last,
                 })
+            }));
+        }
+    }
+    for protocol in Protocol::ALL {
+        let map = names::loopback_map(protocol);
+        if let Some(Elements::PortVerdicts(map)) = ruleset.sets.get(&map).map(|s| &s.elements) {
+            ranges.extend(map.iter().map(|(first, last, _)| HostPorts {
+                address: Some(Ipv4Addr::LOCALHOST.into()),
+                protocol,
+                first: *first,
+                last: *last,
             }));
         }
     }

@@ -57,7 +57,7 @@ impl Sent {
             outgoing: drawn.outgoing.as_ref().map_or(0, |out| number(&out.name)),
             resumes: drawn.resumes || id.is_multiple_of(5),
         };
-        Some(match (drawn.hook, drawn.connection) {
+        let mut sent = match (drawn.hook, drawn.connection) {
             // Nothing is drawn that this host sends.
             (Hook::Output, _) => return None,
             (Hook::Input, _) => draft.at_home(),
@@ -71,7 +71,9 @@ impl Sent {
                 }
                 (_, Direction::Reply) => draft.back(c.dnat),
             },
-        })
+        };
+        sent.packet.source_port = sent.ports.map(|(from, _)| from);
+        Some(sent)
     }
 }
 
@@ -145,6 +147,7 @@ impl Draft {
             }),
             protocol: self.protocol,
             flow,
+            source_port: None,
             connection,
             returns,
             resumes: false,

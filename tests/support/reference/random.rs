@@ -5,7 +5,9 @@ use std::net::IpAddr;
 
 use dfw::eval::{Connection, Flow, Outgoing, Packet};
 use dfw::host::HostView;
+use dfw::host::engine::{Container, Endpoint, Engine, Kind, Published};
 use dfw::host::local_ports::LocalPorts;
+use dfw::net::Protocol;
 use dfw::ruleset::{Direction, Hook, L4Protocol};
 use proptest::prelude::*;
 use proptest::sample::{Index, select, subsequence};
@@ -213,7 +215,12 @@ pub(crate) fn host() -> impl Strategy<Value = HostView> {
     // Unknown, a container's, somebody else's, or shared.
     // Whether the kernel chooses from ports that keys name.
     let overlaps = any::<bool>();
-    (prop::collection::vec(0..4, bridges.len()), overlaps).prop_map(move |(kinds, overlaps)| {
+    let known = (
+        prop::collection::vec(0..4, bridges.len()),
+        overlaps,
+        engine(),
+    );
+    known.prop_map(move |(kinds, overlaps, engine)| {
         let of = |kind: i32| -> BTreeSet<String> {
             let names = bridges.iter().zip(&kinds).filter(|(_, k)| **k == kind);
             names.map(|(name, _)| (*name).to_owned()).collect()
@@ -223,8 +230,93 @@ pub(crate) fn host() -> impl Strategy<Value = HostView> {
             foreign_bridges: of(2),
             shared_bridges: of(3),
             local_ports: LocalPorts::new(overlaps.then_some(LOCAL), Vec::new()),
+            engines: vec![engine],
             ..HostView::default()
         }
+    })
+}
+
+/// Ports of containers: those that clients of the kernel's judge use, and the ephemeral ones among them.
+fn container_port() -> impl Strategy<Value = u16> {
+    prop_oneof![1025..1125_u16, 32769..32869_u16, 1..30_u16, Just(8080)]
+}
+
+/// What a container publishes: several ports at once, as few people do and many random packets need.
+fn published() -> impl Strategy<Value = Vec<Published>> {
+    let address = select(vec![
+        "0.0.0.0",
+        "::",
+        "198.51.100.1",
+        "2001:db8:1::1",
+        "127.0.0.1",
+    ]);
+    let protocol = prop_oneof![6 => Just(Protocol::Udp), 1 => Just(Protocol::Tcp)];
+    let many = prop_oneof![3 => 1..12_u16, 1 => 12..40_u16];
+    (
+        address,
+        protocol,
+        1..30_u16,
+        container_port(),
+        many,
+        any::<bool>(),
+    )
+        .prop_map(|(address, protocol, host, port, many, same)| {
+            let one = |n: u16| Published {
+                protocol,
+                address: address.parse().unwrap(),
+                first: host,
+                last: host,
+                container_port: port + n,
+            };
+            let spread = |n: u16| Published {
+                first: host + n % 4,
+                last: host + n % 4,
+                ..one(n)
+            };
+            (0..many)
+                .map(|n| if same { one(n) } else { spread(n) })
+                .collect()
+        })
+}
+
+/// An engine of which everything that packets are sent to may be a container.
+fn engine() -> impl Strategy<Value = Engine> {
+    let addresses = [
+        "192.0.2.1",
+        "2001:db8:ffff::1",
+        "198.51.100.9",
+        "198.51.100.1",
+        "2001:db8:1::9",
+        "10.201.0.9",
+        "fd01::9",
+    ];
+    let container = (
+        subsequence(addresses.to_vec(), 0..=4),
+        prop::collection::vec(published(), 0..4),
+        prop::bool::weighted(0.9),
+    );
+    prop::collection::vec(container, 0..3).prop_map(|containers| Engine {
+        kind: Kind::Docker,
+        version: "28.5.2".to_owned(),
+        address: "/run/docker.sock".to_owned(),
+        firewall: None,
+        process: None,
+        networks: Vec::new(),
+        services: Vec::new(),
+        containers: containers
+            .into_iter()
+            .zip(0..)
+            .map(|((addresses, published, running), number)| Container {
+                id: format!("{number}"),
+                running,
+                published: published.concat(),
+                endpoints: vec![Endpoint {
+                    network: "bridge".to_owned(),
+                    addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+                }],
+                ..Container::default()
+            })
+            .collect(),
     })
 }
 
@@ -236,6 +328,7 @@ pub(crate) struct Seed {
     names: (&'static str, &'static str),
     protocol: L4Protocol,
     facts: (bool, bool, bool, bool, bool, bool),
+    source_port: u16,
     /// The translated tuple and the packet's own.
     flows: [(Index, bool, Index, bool, Option<IpAddr>); 2],
 }
@@ -268,16 +361,20 @@ fn seed() -> impl Strategy<Value = Seed> {
             prop::bool::weighted(0.1),
             prop::bool::weighted(0.1),
         ),
+        container_port(),
         [flow.clone(), flow],
     )
-        .prop_map(|((input, tracked), names, protocol, facts, flows)| Seed {
-            input,
-            tracked,
-            names,
-            protocol,
-            facts,
-            flows,
-        })
+        .prop_map(
+            |((input, tracked), names, protocol, facts, source_port, flows)| Seed {
+                input,
+                tracked,
+                names,
+                protocol,
+                facts,
+                source_port,
+                flows,
+            },
+        )
 }
 
 /// Where something could change: the ends of all ranges of a policy, and one beyond.
@@ -342,6 +439,7 @@ impl Edges {
             }),
             protocol: seed.protocol,
             flow: self.flow(&seed.flows[1], icmp),
+            source_port: (!icmp).then_some(seed.source_port),
             // In input nothing asks for the connection but rules about replies to this host.
             connection: (seed.tracked && (reply || !seed.input)).then(|| Connection {
                 direction: if reply {
