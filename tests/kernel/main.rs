@@ -41,6 +41,7 @@ mod roundtrip;
 mod screen;
 mod session;
 mod shared;
+mod spoken;
 mod support;
 mod text;
 mod tracer;
@@ -104,6 +105,7 @@ fn all() -> impl Iterator<Item = Named> {
         program::TRIALS,
         tracer::TRIALS,
         traffic::TRIALS,
+        spoken::TRIALS,
         loss::TRIALS,
         manners::TRIALS,
         kill::TRIALS,

@@ -69,6 +69,8 @@ fn the_kernel_does_what_the_policy_means() -> Result<()> {
         ("answer", 10),
         ("about", 100),
         ("untracked", 100),
+        ("spoken", 100),
+        ("loopback", 1000),
         ("v6", 5),
         ("traced", 20),
     ] {
@@ -142,19 +144,20 @@ fn judge(
         if let Some(path) = path {
             same_way(&ruleset, &trace, &path[0]).with_context(context)?;
         }
-        count(tally, sent, meant, path.is_some());
+        count(tally, sent, &trace, path.is_some());
     }
     Ok(())
 }
 
-fn count(tally: &Tally, sent: &Sent, meant: Decision, traced: bool) {
+fn count(tally: &Tally, sent: &Sent, trace: &Trace, traced: bool) {
     use dfw::ruleset::Direction;
     let packet = &sent.packet;
     let connection = packet.connection;
+    let met = |chain: &str| trace.steps.iter().any(|step| step.chain == chain);
     let what = [
         ("all".to_owned(), true),
         (packet.hook.name().to_owned(), true),
-        (format!("{meant:?}"), true),
+        (format!("{:?}", trace.decision), true),
         ("translated".to_owned(), connection.is_some_and(|c| c.dnat)),
         (
             "answer".to_owned(),
@@ -162,6 +165,11 @@ fn count(tally: &Tally, sent: &Sent, meant: Decision, traced: bool) {
         ),
         ("about".to_owned(), connection.is_some_and(|c| c.related)),
         ("untracked".to_owned(), connection.is_none()),
+        (
+            "spoken".to_owned(),
+            met("from-udp-servers") || met("to-udp-servers"),
+        ),
+        ("loopback".to_owned(), met("loopback")),
         ("v6".to_owned(), packet.flow.source.is_ipv6()),
         ("traced".to_owned(), traced),
     ];
