@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use crate::analysis::test::{self as expect, Report};
 use crate::compile;
 use crate::diagnostic::Diagnostic;
-use crate::expect::{self, Report};
 use crate::host::HostView;
 use crate::policy::{self, Policy};
 use crate::ruleset::{Origin, Ruleset};

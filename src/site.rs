@@ -4,8 +4,8 @@ use crate::net::HostPorts;
 use std::fs;
 use std::net::IpAddr;
 
+use crate::analysis::path::{Families, Surroundings};
 use crate::compile;
-use crate::doors::{Families, Surroundings};
 use crate::host::docker::{self, Ask, Unanswered};
 use crate::host::engine::Engine;
 use crate::host::local_ports::LocalPorts;

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::audit::{Admits, Exposure, Report, audit};
+use crate::analysis::audit::{Admits, Exposure, Report, audit};
+use crate::analysis::path::{Door, Reach, Way};
 use crate::diagnostic::Diagnostic;
-use crate::doors::{Door, Reach, Way};
 use crate::host::engine::Engine;
 use crate::kernel::Kernel;
 use crate::netlink::object::{family_name, shares_hook};

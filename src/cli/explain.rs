@@ -7,10 +7,10 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use crate::analysis::eval::Decision;
+use crate::analysis::explain::{Answer, AtDoor, Question, explain};
+use crate::analysis::path::Way;
 use crate::diagnostic::Diagnostic;
-use crate::doors::Way;
-use crate::eval::Decision;
-use crate::explain::{Answer, AtDoor, Question, explain};
 use crate::kernel::Kernel;
 use crate::netlink::object::{family_name, shares_hook};
 use crate::netlink::snapshot::Neighbour;

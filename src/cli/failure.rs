@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
+use crate::analysis::test::Report;
 use crate::diagnostic::{Diagnostic, Severity};
-use crate::expect::Report;
 use crate::host::process::netlink_holder;
 use crate::kernel::{self, Refusal};
 use crate::netlink::batch::What;

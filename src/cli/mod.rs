@@ -28,7 +28,6 @@ mod summary;
 mod test;
 mod trace;
 mod usage;
-mod view;
 mod watch;
 mod watchdog;
 

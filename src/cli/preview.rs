@@ -5,9 +5,9 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use crate::audit::{Turned, turned};
+use crate::analysis::audit::{Turned, turned};
+use crate::analysis::path::{Door, Way};
 use crate::diagnostic::Diagnostic;
-use crate::doors::{Door, Way};
 use crate::netlink::snapshot::{Installed, Neighbour};
 use crate::output::table::count;
 use crate::output::terminal::Terminal;

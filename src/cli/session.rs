@@ -6,8 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use procfs::net::TcpState;
 use procfs::process::{FDTarget, Process, Stat};
 
+use crate::analysis::eval::{Decision, Flow, Packet, Trace, evaluate};
 use crate::diagnostic::Diagnostic;
-use crate::eval::{Decision, Flow, Packet, Trace, evaluate};
 use crate::netlink::snapshot::Installed;
 use crate::ruleset::{Hook, L4Protocol, Origin, Ruleset};
 

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::analysis::traffic::packets;
 use crate::compile::is_marking;
 use crate::guard::Answer;
 use crate::host::HostView;
@@ -16,7 +17,6 @@ use crate::output::json;
 use crate::output::terminal::{Terminal, Tone};
 use crate::ruleset::{Hook, TABLE};
 use crate::source::Sources;
-use crate::traffic::packets;
 use crate::untrusted::{clean, clean_to};
 
 use super::failure::Failure;

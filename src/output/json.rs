@@ -5,8 +5,8 @@
 use crate::net::HostPorts;
 use serde_json::{Value, json};
 
-use crate::eval::Step;
-use crate::expect::{Door, Failed};
+use crate::analysis::eval::Step;
+use crate::analysis::test::{Door, Failed};
 use crate::host::engine::Engine;
 use crate::host::{HostView, Publication};
 use crate::policy::{DefaultAction, From, Policy, PortPolicy, Refuse, SourceSelection};

@@ -1,6 +1,6 @@
 //! What a rule can say: matches, statements and verdicts.
 
-use crate::net::Family;
+use crate::net::{Family, Protocol};
 
 /// The first port that clients use for themselves on Linux (`net.ipv4.ip_local_port_range`).
 pub const EPHEMERAL: u16 = 32768;
@@ -290,7 +290,7 @@ pub enum Direction {
     Reply,
 }
 
-/// A transport protocol, by its IP protocol number.
+/// What follows the IP header, by its IP protocol number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum L4Protocol {
     /// 1.
@@ -321,10 +321,31 @@ impl L4Protocol {
         }
     }
 
+    /// The one of these that has ports; `None` for others.
+    #[must_use]
+    pub fn with_ports(self) -> Option<Protocol> {
+        match self {
+            Self::Tcp => Some(Protocol::Tcp),
+            Self::Udp => Some(Protocol::Udp),
+            Self::Sctp => Some(Protocol::Sctp),
+            Self::Icmp | Self::Icmp6 => None,
+        }
+    }
+
     /// Its IP protocol number.
     #[must_use]
     pub fn number(self) -> u8 {
         self as u8
+    }
+}
+
+impl From<Protocol> for L4Protocol {
+    fn from(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Tcp => Self::Tcp,
+            Protocol::Udp => Self::Udp,
+            Protocol::Sctp => Self::Sctp,
+        }
     }
 }
 

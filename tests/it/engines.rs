@@ -8,8 +8,8 @@ use std::io::{BufRead, BufReader, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
-use dfw::audit::{Admits, Turned, Unjudged, audit, turned};
-use dfw::doors::{Families, Surroundings};
+use dfw::analysis::audit::{Admits, Turned, Unjudged, audit, turned};
+use dfw::analysis::path::{Families, Surroundings};
 use dfw::host::HostView;
 use dfw::host::docker::{self, Ask};
 use dfw::host::engine::Engine;
@@ -308,8 +308,10 @@ fn ports_that_open_and_close_to_strangers_are_told() {
     };
     let (host, around) = docker(v4);
     let ruleset = |text: &str| compiled(text, &host);
-    let ports = |ways: &[dfw::doors::Way]| -> Vec<u16> {
-        let ways = ways.iter().filter(|way| way.door == dfw::doors::Door::Dnat);
+    let ports = |ways: &[dfw::analysis::path::Way]| -> Vec<u16> {
+        let ways = ways
+            .iter()
+            .filter(|way| way.door == dfw::analysis::path::Door::Dnat);
         let mut ports: Vec<u16> = ways.filter_map(|way| way.port).collect();
         ports.dedup();
         ports

@@ -33,6 +33,7 @@ mod place;
 mod program;
 #[path = "../support/property.rs"]
 mod property;
+mod reading;
 #[path = "../support/reference/mod.rs"]
 #[expect(clippy::unwrap_used, reason = "what fails there is a failed test")]
 mod reference;
@@ -92,6 +93,7 @@ fn missed(missing: &[String]) -> Result<()> {
 
 fn all() -> impl Iterator<Item = Named> {
     let groups = [
+        reading::TRIALS,
         roundtrip::TRIALS,
         text::TRIALS,
         witness::TRIALS,

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use anyhow::{Context, Result, bail, ensure};
-use dfw::eval::{Decision, Trace, evaluate};
+use dfw::analysis::eval::{Decision, Trace, evaluate};
 use dfw::host::HostView;
 use dfw::kernel::{Heard, Tracer};
 use dfw::netlink::trace::{Event, Outcome, Traced};
@@ -169,7 +169,7 @@ fn count(tally: &Tally, sent: &Sent, trace: &Trace, traced: bool) {
             "spoken".to_owned(),
             met("from-udp-servers") || met("to-udp-servers"),
         ),
-        ("loopback".to_owned(), met("loopback")),
+        ("loopback".to_owned(), met("to-loopback")),
         ("v6".to_owned(), packet.flow.source.is_ipv6()),
         ("traced".to_owned(), traced),
     ];

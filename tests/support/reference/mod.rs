@@ -9,7 +9,7 @@ mod text;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use dfw::eval::{Decision, Flow, Packet};
+use dfw::analysis::eval::{Decision, Flow, Packet};
 use dfw::host::HostView;
 use dfw::host::engine::Published;
 use dfw::ruleset::{Direction, Hook, L4Protocol};

@@ -4,8 +4,8 @@
 use crate::net::HostPorts;
 use std::net::IpAddr;
 
-use crate::doors::{Door, Reach, Surroundings, Way, ways};
-use crate::eval::{Decision, Packet, Trace, evaluate};
+use crate::analysis::eval::{Decision, Packet, Trace, evaluate};
+use crate::analysis::path::{Door, Reach, Surroundings, Way, ways};
 use crate::host::HostView;
 use crate::ruleset::Ruleset;
 

@@ -6,19 +6,13 @@ use crate::net::{Family, HostPorts, Ports, Protocol};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::names::{self, Context};
+use super::super::names::{self, Context};
 use super::{Compiler, own};
 use crate::host::engine::Published;
 use crate::host::listener::{Listener, Role};
 use crate::host::{HostView, Publication};
 use crate::policy::{DefaultAction, Policy};
-use crate::ruleset::{Elements, Expression, Rule, Ruleset, Set, Verdict};
-
-/// The chain for sockets of the engine at ports that no policy names; the same for ports of which a
-/// service of the host has one family.
-const UNNAMED: &str = "unnamed";
-const UNNAMED_V4: &str = "unnamed-ip4";
-const UNNAMED_V6: &str = "unnamed-ip6";
+use crate::ruleset::{Elements, Expression, Rule, Verdict};
 
 /// Every address of IPv4, and of IPv6.
 const V4: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
@@ -34,42 +28,35 @@ impl Compiler<'_> {
         if self.policy.default == DefaultAction::Allow {
             return Vec::new();
         }
-        let mut keys = Vec::new();
-        let mut add = |address: Option<IpAddr>, protocol: Protocol, ports: &Ports, chain: &str| {
-            keys.extend(ports.ranges().iter().map(|&(first, last)| {
-                let key = HostPorts {
-                    address,
-                    protocol,
-                    first,
-                    last,
-                };
-                (key, Verdict::Goto(chain.to_owned()))
-            }));
-        };
+        let (mut keys, mut families) = (Vec::new(), BTreeSet::new());
+        let mut add =
+            |address: Option<IpAddr>, protocol: Protocol, ports: &Ports, family: Option<Family>| {
+                families.extend((!ports.is_empty()).then_some(family));
+                keys.extend(ports.ranges().iter().map(|&(first, last)| {
+                    let key = HostPorts {
+                        address,
+                        protocol,
+                        first,
+                        last,
+                    };
+                    (key, Verdict::Goto(names::unnamed(family).to_owned()))
+                }));
+            };
         let mut closed = closed(self.policy, self.host);
         for protocol in Protocol::ALL {
             let mut take = |family| closed.remove(&(family, protocol)).unwrap_or_default();
             let (v4, v6) = (take(V4), take(V6));
-            add(None, protocol, &v4.intersection(&v6), UNNAMED);
-            add(None, protocol, &v4.without(&v6), UNNAMED_V4);
-            add(None, protocol, &v6.without(&v4), UNNAMED_V6);
+            add(None, protocol, &v4.intersection(&v6), None);
+            add(None, protocol, &v4.without(&v6), Some(Family::V4));
+            add(None, protocol, &v6.without(&v4), Some(Family::V6));
         }
         for ((address, protocol), ports) in &closed {
-            add(Some(*address), *protocol, ports, UNNAMED);
+            add(Some(*address), *protocol, ports, None);
         }
-        let chains: BTreeSet<&str> = keys
-            .iter()
-            .filter_map(|(_, verdict)| verdict.chain())
-            .collect();
-        for chain in chains {
-            let family = match chain {
-                UNNAMED_V4 => Some(Family::V4),
-                UNNAMED_V6 => Some(Family::V6),
-                _ => None,
-            };
+        for family in families {
             let matches = family.map(Expression::Family);
             let rules = self.refuse_unnamed(matches.as_slice());
-            self.chain(chain, rules);
+            self.chain(names::unnamed(family), rules);
         }
         keys
     }
@@ -293,67 +280,4 @@ fn free(host: &HostView, address: IpAddr, port: &HostPorts, engine_holds: bool) 
 pub(super) fn automatic(host: &HostView, port: &HostPorts) -> Ports {
     let automatic = own::automatic(&host.local_ports);
     automatic.without(&own::served(host, port.protocol))
-}
-
-/// Whether there are any [`remembered`] ports in a ruleset, of which no elements need be known.
-#[must_use]
-pub fn remembers(ruleset: &Ruleset) -> bool {
-    [UNNAMED, UNNAMED_V4, UNNAMED_V6, names::FROM_WIRE]
-        .iter()
-        .any(|chain| ruleset.chains.contains_key(*chain))
-}
-
-/// The ports that a ruleset guards because an engine published them when it was compiled.
-#[must_use]
-pub fn remembered(ruleset: &Ruleset) -> Vec<HostPorts> {
-    let mut addresses = vec![None];
-    for v4 in [true, false] {
-        match ruleset.sets.get(&Context::Host.address_map(v4)) {
-            Some(Set {
-                elements: Elements::Ipv4Verdicts(map),
-                ..
-            }) => addresses.extend(map.iter().map(|(a, _)| Some(IpAddr::V4((*a).into())))),
-            Some(Set {
-                elements: Elements::Ipv6Verdicts(map),
-                ..
-            }) => addresses.extend(map.iter().map(|(a, _)| Some(IpAddr::V6((*a).into())))),
-            _ => {}
-        }
-    }
-    let mut ranges = Vec::new();
-    for address in addresses {
-        for protocol in Protocol::ALL {
-            let map = Context::Host.port_map(address, protocol);
-            let Some(Elements::PortVerdicts(map)) = ruleset.sets.get(&map).map(|s| &s.elements)
-            else {
-                continue;
-            };
-            ranges.extend(map.iter().filter_map(|(first, last, verdict)| {
-                let address = match verdict.chain()? {
-                    UNNAMED => address,
-                    UNNAMED_V4 => Some(V4),
-                    UNNAMED_V6 => Some(V6),
-                    _ => return None,
-                };
-                Some(HostPorts {
-                    address,
-                    protocol,
-                    first: *first,
-                    last: *last,
-                })
-            }));
-        }
-    }
-    for protocol in Protocol::ALL {
-        let map = names::loopback_map(protocol);
-        if let Some(Elements::PortVerdicts(map)) = ruleset.sets.get(&map).map(|s| &s.elements) {
-            ranges.extend(map.iter().map(|(first, last, _)| HostPorts {
-                address: Some(Ipv4Addr::LOCALHOST.into()),
-                protocol,
-                first: *first,
-                last: *last,
-            }));
-        }
-    }
-    ranges
 }

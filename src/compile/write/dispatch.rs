@@ -4,10 +4,10 @@ use crate::net::{Family, HostPorts, Protocol};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::names::Context;
+use super::super::names::Context;
 use super::{Compiler, segment};
 use crate::policy::PortPolicy;
-use crate::ruleset::{Elements, Expression, L4Protocol, Rule, Set, Tuple, Verdict};
+use crate::ruleset::{Elements, Expression, Rule, Set, Tuple, Verdict};
 
 impl Compiler<'_> {
     /// The rules that lead a packet to the chain of the most exact key that names its port, and
@@ -82,7 +82,7 @@ impl Compiler<'_> {
     }
 
     fn address_map(&mut self, context: Context, family: Family, elements: Elements) -> Rule {
-        let map = context.address_map(family == Family::V4);
+        let map = context.address_map(family);
         self.ruleset.sets.insert(
             map.clone(),
             Set {
@@ -149,7 +149,7 @@ impl Compiler<'_> {
         Rule::new(
             vec![Expression::PortMap {
                 tuple: tuple(context),
-                protocol: l4_protocol(protocol),
+                protocol: protocol.into(),
                 map,
             }],
             None,
@@ -169,13 +169,5 @@ pub(super) fn tuple(context: Context) -> Tuple {
     match context {
         Context::Published => Tuple::Original,
         Context::Host | Context::HostFromContainers | Context::Container => Tuple::Packet,
-    }
-}
-
-pub(super) fn l4_protocol(protocol: Protocol) -> L4Protocol {
-    match protocol {
-        Protocol::Tcp => L4Protocol::Tcp,
-        Protocol::Udp => L4Protocol::Udp,
-        Protocol::Sctp => L4Protocol::Sctp,
     }
 }

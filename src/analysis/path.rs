@@ -15,7 +15,7 @@
 use crate::net::Protocol;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::eval::{Connection, Flow, Outgoing, Packet};
+use crate::analysis::eval::{Connection, Flow, Outgoing, Packet};
 use crate::host::engine::{Container, Engine, GatewayMode, Kind, Published};
 use crate::host::listener::{Listener, Role};
 use crate::host::{EndpointView, HostView, Publisher};

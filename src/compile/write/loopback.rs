@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use crate::net::{Ports, Protocol};
 use crate::ruleset::{Elements, Expression, Rule, Set, Tuple, Verdict};
 
-use super::{Compiler, dispatch, drop, jump, names, note, published};
+use super::super::names::{self, FROM_WIRE, LOOPBACK};
+use super::{Compiler, drop, jump, note, published};
 
 impl Compiler<'_> {
     /// The rules that refuse packets to those ports, for all that does not come in through `lo`.
@@ -36,7 +37,7 @@ impl Compiler<'_> {
             if ports.is_empty() {
                 continue;
             }
-            let refused = Verdict::Goto(names::FROM_WIRE.to_owned());
+            let refused = Verdict::Goto(FROM_WIRE.to_owned());
             let ranges = ports.ranges().iter();
             let elements = ranges.map(|(first, last)| (*first, *last, refused.clone()));
             let map = names::loopback_map(protocol);
@@ -47,7 +48,7 @@ impl Compiler<'_> {
             self.ruleset.sets.insert(map.clone(), set);
             let ask = Expression::PortMap {
                 tuple: Tuple::Packet,
-                protocol: dispatch::l4_protocol(protocol),
+                protocol: protocol.into(),
                 map,
             };
             maps.push(Rule::new(vec![ask], None));
@@ -59,9 +60,9 @@ impl Compiler<'_> {
             vec![Expression::Counter, drop()],
             note("a loopback address never comes over a wire (RFC 1122, 3.2.1.3)"),
         );
-        self.chain(names::FROM_WIRE, vec![refuse]);
-        self.chain(names::LOOPBACK, maps);
-        let to = vec![Expression::ToLoopback(Tuple::Packet), jump(names::LOOPBACK)];
+        self.chain(FROM_WIRE, vec![refuse]);
+        self.chain(LOOPBACK, maps);
+        let to = vec![Expression::ToLoopback(Tuple::Packet), jump(LOOPBACK)];
         vec![Rule::new(to, None)]
     }
 }

@@ -7,10 +7,8 @@ use crate::net::{Ports, Protocol};
 use crate::policy::Policy;
 use crate::ruleset::{Direction, Elements, Expression, Hook, Rule, Set, Tuple, Verdict};
 
-use super::{Compiler, accept, dispatch, note};
-
-/// What names of chains and maps of this kind begin with.
-const OWN: &str = "own";
+use super::super::names::{self, OUTPUT};
+use super::{Compiler, accept, note};
 
 impl Compiler<'_> {
     /// The rules that let in replies to this host's own requests, before keys are looked at. TCP: on
@@ -26,7 +24,7 @@ impl Compiler<'_> {
             if ports.is_empty() {
                 continue;
             }
-            let chain = format!("{OWN}-{}", super::names::name(protocol));
+            let chain = names::own_chain(protocol);
             let (reply, text) = match protocol {
                 Protocol::Tcp => (
                     Expression::Opened,
@@ -42,7 +40,7 @@ impl Compiler<'_> {
             let verdict = Verdict::Jump(chain.clone());
             let ranges = ports.ranges().iter();
             let elements = ranges.map(|(first, last)| (*first, *last, verdict.clone()));
-            let map = format!("{chain}-ports");
+            let map = names::own_map(protocol);
             let set = Set {
                 elements: Elements::PortVerdicts(elements.collect()),
                 comment: Some("ports of keys that the kernel also chooses from".to_owned()),
@@ -50,13 +48,13 @@ impl Compiler<'_> {
             self.ruleset.sets.insert(map.clone(), set);
             let ask = Expression::PortMap {
                 tuple: Tuple::Packet,
-                protocol: dispatch::l4_protocol(protocol),
+                protocol: protocol.into(),
                 map,
             };
             rules.push(Rule::new(vec![ask], None));
             if protocol == Protocol::Tcp {
                 let opening = Rule::new(vec![Expression::NoteOpening], None);
-                self.base("output", Hook::Output, vec![opening]);
+                self.base(OUTPUT, Hook::Output, vec![opening]);
             }
         }
         rules

@@ -1,7 +1,7 @@
 //! The audit: who can reach what containers publish, with the rules that are in force, and by
 //! which line of the policy.
 //!
-//! Every [way](crate::doors) to a published port is walked by a stranger: an address that is in no
+//! Every [way](crate::analysis::path) to a published port is walked by a stranger: an address that is in no
 //! list of the ruleset, through each interface. Where the stranger is refused, the rules that
 //! refused him tell who would not have been.
 
@@ -10,11 +10,11 @@ use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::analysis::eval::{Decision, Element, Step, Trace, evaluate};
+use crate::analysis::path::{Surroundings, Way, ways};
 use crate::compile::{
     SHARED_REFUSED, allows, entries, port_of_chain, shared_ports, shared_sets, shared_sources,
 };
-use crate::doors::{Surroundings, Way, ways};
-use crate::eval::{Decision, Element, Step, Trace, evaluate};
 use crate::host::HostView;
 use crate::ruleset::{Expression, Origin, Ruleset};
 
@@ -287,7 +287,7 @@ fn unused(host: &HostView, ruleset: &Ruleset) -> Vec<String> {
     let named: BTreeSet<HostPorts> = ruleset
         .chains
         .keys()
-        .filter_map(|c| port_of_chain(c)?.parse().ok())
+        .filter_map(|c| Some(port_of_chain(c)?.1))
         .chain(shared_ports(ruleset).map(|(key, _)| key))
         .collect();
     named

@@ -9,8 +9,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use super::super::names::{self, List};
 use super::port::refusal;
-use super::{Compiler, accept, jump, names, note, to_container};
+use super::{Compiler, accept, jump, note, to_container};
 use crate::host::Publisher;
 use crate::net::{Family, HostPorts, Protocol, decisive};
 use crate::policy::{DefaultAction, PortPolicy};
@@ -110,7 +111,8 @@ impl<'a> Compiler<'a> {
             *crowds.entry(*address).or_default() += usize::from(is_client_port(*port));
         }
         servers.retain(|(port, address), (_, open)| {
-            !*open && !(is_client_port(*port) && crowds.get(address).is_some_and(|n| *n > FEW))
+            let is_crowded = crowds.get(address).is_some_and(|count| *count > FEW);
+            !(*open || is_client_port(*port) && is_crowded)
         });
         let servers = servers.into_iter();
         servers.map(|(server, (keys, _))| (server, keys)).collect()
@@ -202,7 +204,6 @@ impl<'a> Compiler<'a> {
         port: &PortPolicy,
         end: impl Fn(&[Expression]) -> Vec<Rule>,
     ) -> Vec<Rule> {
-        let own = names::port(key);
         let mut rules = Vec::new();
         if let Some(mut elsewhere) = self.not_from_interfaces(key, port) {
             if let Expression::Interface { side, .. } | Expression::InterfaceIn { side, .. } =
@@ -213,9 +214,8 @@ impl<'a> Compiler<'a> {
             }
             rules.extend(end(&[elsewhere]));
         }
-        let clients = |compiler: &mut Self, selection, kind: &str| {
-            let name = format!("port-{own}.{kind}");
-            let sources = compiler.selection(selection, Tuple::Packet, &name, port);
+        let clients = |compiler: &mut Self, selection, own: &List| {
+            let sources = compiler.selection(selection, Tuple::Packet, own, port);
             let sources = sources.into_iter().map(|source| match (server, source) {
                 (End::Source, Expression::SourceIn { family, set, .. }) => {
                     Expression::DestinationIn { family, set }
@@ -224,14 +224,14 @@ impl<'a> Compiler<'a> {
             });
             sources.collect::<Vec<_>>()
         };
-        for client in clients(self, &port.except, "except") {
+        for client in clients(self, &port.except, &List::Except(*key)) {
             rules.extend(end(&[client]));
         }
         let comment = self.comment(&port.origin);
         if port.allow.any {
             rules.push(Rule::new(vec![accept()], comment));
         } else {
-            let allowed = clients(self, &port.allow, "allow");
+            let allowed = clients(self, &port.allow, &List::Allow(*key));
             let allow = |client| Rule::new(vec![client, accept()], comment.clone());
             rules.extend(allowed.into_iter().map(allow));
         }

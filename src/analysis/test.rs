@@ -7,9 +7,9 @@ use crate::net::{HostPorts, Protocol};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::analysis::eval::{Connection, Decision, Flow, Outgoing, Packet, Trace, evaluate};
 use crate::compile;
 use crate::diagnostic::Diagnostic;
-use crate::eval::{Connection, Decision, Flow, Outgoing, Packet, Trace, evaluate};
 use crate::host::HostView;
 use crate::policy::{DefaultAction, Expectation, From, Policy, PortPolicy};
 use crate::ruleset::{Direction, Hook, L4Protocol, Origin, Ruleset};
