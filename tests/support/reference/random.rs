@@ -320,6 +320,17 @@ fn engine() -> impl Strategy<Value = Engine> {
     })
 }
 
+/// What few packets would hit by chance.
+#[derive(Debug, Clone, Copy)]
+enum Aim {
+    /// Sent from a published UDP port, by the container.
+    Speaks,
+    /// Sent back to it, on a connection that the container opened.
+    IsAnswered,
+    /// To a port that is published on a loopback address.
+    Loopback,
+}
+
 /// Random numbers from which a packet is made for a given policy.
 #[derive(Debug, Clone)]
 pub(crate) struct Seed {
@@ -329,6 +340,8 @@ pub(crate) struct Seed {
     protocol: L4Protocol,
     facts: (bool, bool, bool, bool, bool, bool),
     source_port: u16,
+    /// What it is aimed at, by which place in a list.
+    aim: Option<(Aim, Index)>,
     /// The translated tuple and the packet's own.
     flows: [(Index, bool, Index, bool, Option<IpAddr>); 2],
 }
@@ -361,17 +374,27 @@ fn seed() -> impl Strategy<Value = Seed> {
             prop::bool::weighted(0.1),
             prop::bool::weighted(0.1),
         ),
-        container_port(),
+        (
+            container_port(),
+            prop::option::weighted(
+                0.25,
+                (
+                    select(vec![Aim::Speaks, Aim::IsAnswered, Aim::Loopback]),
+                    any::<Index>(),
+                ),
+            ),
+        ),
         [flow.clone(), flow],
     )
         .prop_map(
-            |((input, tracked), names, protocol, facts, source_port, flows)| Seed {
+            |((input, tracked), names, protocol, facts, (source_port, aim), flows)| Seed {
                 input,
                 tracked,
                 names,
                 protocol,
                 facts,
                 source_port,
+                aim,
                 flows,
             },
         )
@@ -381,10 +404,14 @@ fn seed() -> impl Strategy<Value = Seed> {
 pub(crate) struct Edges {
     addresses: Vec<IpAddr>,
     ports: Vec<u16>,
+    /// UDP ports of containers that are published.
+    servers: Vec<(IpAddr, u16)>,
+    /// Ports that are published on a loopback address.
+    loopback: Vec<(L4Protocol, u16)>,
 }
 
 impl Edges {
-    pub(crate) fn of(policy: &Meant) -> Self {
+    pub(crate) fn of(policy: &Meant, host: &HostView) -> Self {
         let mut addresses: Vec<IpAddr> = ["192.0.2.1", "2001:db8:ffff::1"]
             .map(|text| text.parse().unwrap())
             .into();
@@ -408,7 +435,27 @@ impl Edges {
                 port.last.saturating_add(1),
             ]);
         }
-        Self { addresses, ports }
+        let containers = || host.engines.iter().flat_map(|engine| &engine.containers);
+        let servers = containers().flat_map(|container| {
+            let addresses = container.endpoints.iter().flat_map(|e| &e.addresses);
+            let addresses: Vec<_> = addresses.copied().collect();
+            let udp = container.published.iter();
+            let udp = udp.filter(|published| published.protocol == Protocol::Udp);
+            udp.flat_map(move |published| {
+                let port = published.container_port;
+                addresses.clone().into_iter().map(move |a| (a, port))
+            })
+        });
+        let loopback = containers().flat_map(|container| &container.published);
+        let loopback = loopback.filter(|published| published.address.is_loopback());
+        Self {
+            addresses,
+            ports,
+            servers: servers.collect(),
+            loopback: loopback
+                .map(|published| (published.protocol.into(), published.first))
+                .collect(),
+        }
     }
 
     fn flow(&self, seed: &(Index, bool, Index, bool, Option<IpAddr>), icmp: bool) -> Flow {
@@ -426,7 +473,7 @@ impl Edges {
     pub(crate) fn packet(&self, seed: &Seed) -> Packet {
         let (reply, dnat, related, bridge, returns, resumes) = seed.facts;
         let icmp = [L4Protocol::Icmp, L4Protocol::Icmp6].contains(&seed.protocol);
-        Packet {
+        let packet = Packet {
             hook: if seed.input {
                 Hook::Input
             } else {
@@ -454,6 +501,71 @@ impl Edges {
             returns,
             resumes,
             opened: dnat,
+        };
+        match (seed.aim, packet.hook) {
+            (Some((Aim::Loopback, index)), Hook::Input) => self.at_loopback(seed, index, packet),
+            (Some((aim @ (Aim::Speaks | Aim::IsAnswered), index)), Hook::Forward) => {
+                self.at_server(seed, aim, index, packet)
+            }
+            _ => packet,
+        }
+    }
+
+    fn at_loopback(&self, seed: &Seed, index: Index, packet: Packet) -> Packet {
+        let v4 = self.addresses.iter().filter(|address| address.is_ipv4());
+        let v4: Vec<_> = v4.copied().collect();
+        if self.loopback.is_empty() {
+            return packet;
+        }
+        let (protocol, port) = *index.get(&self.loopback);
+        let flow = Flow {
+            source: *seed.flows[0].0.get(&v4),
+            destination: IpAddr::from([127, 0, 0, 1]),
+            port: Some(port),
+        };
+        Packet {
+            protocol,
+            flow,
+            source_port: Some(seed.source_port),
+            connection: packet.connection.map(|connection| Connection {
+                original: flow,
+                ..connection
+            }),
+            ..packet
+        }
+    }
+
+    fn at_server(&self, seed: &Seed, aim: Aim, index: Index, packet: Packet) -> Packet {
+        if self.servers.is_empty() {
+            return packet;
+        }
+        let (server, port) = *index.get(&self.servers);
+        let clients = self.addresses.iter();
+        let clients = clients.filter(|address| address.is_ipv4() == server.is_ipv4());
+        let clients: Vec<_> = clients.copied().collect();
+        let client = *seed.flows[0].0.get(&clients);
+        let client_port = *seed.flows[0].2.get(&self.ports);
+        let to = |source, destination, port| Flow {
+            source,
+            destination,
+            port: Some(port),
+        };
+        let original = to(server, client, client_port);
+        let (direction, flow, source_port) = match aim {
+            Aim::IsAnswered => (Direction::Reply, to(client, server, port), client_port),
+            _ => (Direction::Original, original, port),
+        };
+        Packet {
+            protocol: L4Protocol::Udp,
+            flow,
+            source_port: Some(source_port),
+            connection: seed.tracked.then_some(Connection {
+                direction,
+                dnat: false,
+                related: false,
+                original,
+            }),
+            ..packet
         }
     }
 }
