@@ -15,6 +15,7 @@ mod inventory;
 mod links;
 pub mod listener;
 pub mod local_ports;
+pub mod nat;
 pub mod process;
 mod summary;
 mod transport;

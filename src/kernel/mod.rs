@@ -18,6 +18,7 @@ use crate::ruleset::Elements;
 use crate::untrusted::clean;
 
 mod install;
+mod nat;
 mod owner;
 mod restore;
 mod transaction;

@@ -9,6 +9,7 @@
 pub mod batch;
 mod deletion;
 mod element;
+pub mod foreign;
 pub mod header;
 mod instruction;
 pub mod link;

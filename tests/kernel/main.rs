@@ -27,6 +27,7 @@ mod libnftnl;
 mod loss;
 mod manners;
 mod marks;
+mod nat;
 mod owner;
 #[expect(dead_code, reason = "the guard tests use the rest")]
 mod place;
@@ -102,6 +103,7 @@ fn all() -> impl Iterator<Item = Named> {
         crowd::TRIALS,
         drift::TRIALS,
         marks::TRIALS,
+        nat::TRIALS,
         owner::TRIALS,
         engines::TRIALS,
         program::TRIALS,
