@@ -14,7 +14,7 @@ use dfw::net::Protocol;
 use crate::Named;
 use crate::place::{Place, compiled_for};
 use crate::support::command::output;
-use crate::support::probe::{Outcome, PATIENCE, Transport, ask};
+use crate::support::probe::{Outcome, PATIENCE, Transport, arrives, ask};
 use crate::support::service;
 use crate::traffic::World;
 
@@ -171,32 +171,6 @@ impl Ends {
         }
         Ok(())
     }
-}
-
-/// Sends a word until it has come, or for so long.
-fn arrives(
-    from: &UdpSocket,
-    to: SocketAddr,
-    receiver: &UdpSocket,
-    patience: Duration,
-) -> Result<bool> {
-    /// How often a datagram is sent again that may be lost.
-    const AGAIN: Duration = Duration::from_millis(100);
-    receiver.set_nonblocking(true)?;
-    while receiver.recv_from(&mut [0; 16]).is_ok() {}
-    receiver.set_nonblocking(false)?;
-    receiver.set_read_timeout(Some(AGAIN))?;
-    let begin = std::time::Instant::now();
-    while begin.elapsed() < patience {
-        // An ICMP error about what was sent before.
-        if from.send_to(b"word", to).is_err() {
-            continue;
-        }
-        if matches!(receiver.recv_from(&mut [0; 16]), Ok((4, _))) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 fn each_family(test: impl Fn(&World, &Ends) -> Result<()> + Sync) -> Result<()> {

@@ -69,8 +69,8 @@ fn the_kernel_does_what_the_policy_means() -> Result<()> {
         ("answer", 10),
         ("about", 100),
         ("untracked", 100),
-        ("spoken", 100),
-        ("loopback", 1000),
+        ("spoken", 300),
+        ("loopback", 300),
         ("v6", 5),
         ("traced", 20),
     ] {

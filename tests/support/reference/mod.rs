@@ -139,10 +139,7 @@ pub(crate) fn meaning(policy: &Meant, host: &HostView, packet: &Packet) -> Decis
         // Straight to a container: as if its port were published under its own number.
         None if !policy.is_routed_to_container(host, out) || packet.returns => Accept,
         None if policy.deny => Drop,
-        None => match policy
-            .behind(host, packet)
-            .unwrap_or_else(|| policy.most_exact(packet.protocol, packet.flow))
-        {
+        None => match policy.behind(host, packet) {
             Some(_) if is_loopback(packet.flow) => Drop,
             Some(port) => port.judge(policy, packet.flow, Some(&packet.incoming)),
             None => Accept,
@@ -271,21 +268,23 @@ impl Meant {
         Some(first.map_or(Decision::Drop, |port| port.refused_if(true)))
     }
 
-    /// What decides about a packet straight to a container where the engine tells what is published
-    /// of it: the last of its names that the policy knows, or nothing.
-    fn behind(&self, host: &HostView, packet: &Packet) -> Option<Option<&Port>> {
-        let number = packet.flow.port?;
+    /// What decides about a packet straight to a container: the last of the names of its port that the
+    /// policy knows, or nothing, where the engine tells of any; else the container's own port.
+    fn behind(&self, host: &HostView, packet: &Packet) -> Option<&Port> {
         let containers = host.engines.iter().flat_map(|e| &e.containers);
         let at = containers.filter(|c| {
             let mut addresses = c.endpoints.iter().flat_map(|e| &e.addresses);
             addresses.any(|address| *address == packet.flow.destination)
         });
-        let mut names = at
-            .flat_map(|c| &c.published)
-            .filter(|p| is_protocol(p.protocol, packet.protocol) && p.container_port == number);
-        let first = names.next()?;
-        let names = std::iter::once(first).chain(names);
-        Some(names.filter_map(|p| self.key_of(p, packet.protocol)).last())
+        let names = at.flat_map(|c| &c.published).filter(|p| {
+            is_protocol(p.protocol, packet.protocol) && Some(p.container_port) == packet.flow.port
+        });
+        let names: Vec<_> = names.collect();
+        if names.is_empty() {
+            return self.most_exact(packet.protocol, packet.flow);
+        }
+        let mut names = names.into_iter().rev();
+        names.find_map(|published| self.key_of(published, packet.protocol))
     }
 
     /// A key with an address before one without, then the narrower range.
