@@ -189,7 +189,9 @@ impl<'a> Compiler<'a> {
                         rules.push(Rule::new(vec![jump(&admitting)], None));
                     }
                 }
-                rules.extend(refusal(&[], key, port, &comment));
+                if !more.is_empty() || !port.allow.any {
+                    rules.extend(refusal(&[], key, port, &comment));
+                }
             }
         }
         self.chain(&name, rules);
@@ -247,4 +249,114 @@ fn is_open(port: &PortPolicy) -> bool {
         && !except.any
         && except.named.is_empty()
         && except.inline.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::host::HostView;
+    use crate::host::engine::{Container, Endpoint, Engine, Kind, Published};
+    use crate::policy;
+    use crate::ruleset::{Origin, Ruleset};
+    use crate::source::Sources;
+
+    const POLICY: &str = "default: deny\nports:\n  53/udp: [192.0.2.1]\n  54/udp: [192.0.2.2]\n  \
+                          '198.51.100.1:55/udp': [192.0.2.3]\n  56/udp: any\n";
+
+    /// The judges of a container's ports, of what it publishes as (address, port, container's port).
+    fn judges(policy: &str, published: &[(&str, u16, u16)], running: bool) -> Vec<String> {
+        let published = published.iter().map(|(address, port, own)| Published {
+            protocol: Protocol::Udp,
+            address: address.parse().unwrap(),
+            first: *port,
+            last: *port,
+            container_port: *own,
+        });
+        let container = Container {
+            running,
+            published: published.collect(),
+            endpoints: vec![Endpoint {
+                network: "bridge".to_owned(),
+                addresses: ["172.17.0.2", "fd00::2"].map(|a| a.parse().unwrap()).into(),
+            }],
+            ..Container::default()
+        };
+        let host = HostView {
+            engines: vec![Engine {
+                kind: Kind::Docker,
+                version: String::new(),
+                address: String::new(),
+                firewall: None,
+                process: None,
+                networks: Vec::new(),
+                containers: vec![container],
+                services: Vec::new(),
+            }],
+            ..HostView::default()
+        };
+        let mut sources = Sources::in_memory([("p.yaml", policy)]);
+        let files = sources.read_policies(Path::new("p.yaml")).unwrap();
+        let (policy, _) = policy::read(&mut sources, &files).unwrap();
+        let origin = Origin {
+            file: "p.yaml".to_owned(),
+            line: 1,
+        };
+        let ruleset: Ruleset = super::super::compile(&policy, &host, &|_| origin.clone());
+        let maps = [Family::V4, Family::V6].map(|family| names::server_map(End::Source, family));
+        let sets = maps.iter().filter_map(|map| ruleset.sets.get(map));
+        sets.flat_map(|set| set.elements.texts()).collect()
+    }
+
+    #[test]
+    fn a_port_is_judged_by_every_key_that_is_about_it() {
+        let v4 = |port| ("0.0.0.0", port, 9);
+        assert_eq!(
+            judges(POLICY, &[v4(53)], true),
+            ["9 . 172.17.0.2 : goto to-clients-53-udp"]
+        );
+        assert_eq!(
+            judges(POLICY, &[v4(53), v4(54)], true),
+            ["9 . 172.17.0.2 : goto to-clients-at-172.17.0.2-9"]
+        );
+        // What everybody may reach is not judged, and what nobody names is closed.
+        assert!(judges(POLICY, &[v4(53), v4(56)], true).is_empty());
+        assert_eq!(
+            judges(POLICY, &[v4(57)], true),
+            ["9 . 172.17.0.2 : goto to-clients-unnamed"]
+        );
+        assert!(judges("default: allow\n", &[v4(57)], true).is_empty());
+        // Under another address the key does not hold.
+        assert_eq!(
+            judges(
+                POLICY,
+                &[("198.51.100.1", 55, 9), ("198.51.100.2", 55, 9)],
+                true
+            ),
+            ["9 . 172.17.0.2 : goto to-clients-198.51.100.1-55-udp"]
+        );
+    }
+
+    #[test]
+    fn only_what_runs_and_is_published_to_others_is_judged() {
+        assert!(judges(POLICY, &[("0.0.0.0", 53, 9)], false).is_empty());
+        assert!(judges(POLICY, &[("127.0.0.1", 53, 9)], true).is_empty());
+        assert_eq!(
+            judges(POLICY, &[("::", 53, 9)], true),
+            ["9 . fd00::2 : goto to-clients-53-udp"]
+        );
+    }
+
+    /// A crowd of ports that clients also use is no servers'; of the rest nothing is left out.
+    #[test]
+    fn media_ports_do_not_cut_questions_about_names() {
+        let few = u16::try_from(FEW).unwrap();
+        let ports = |count: u16| -> Vec<_> {
+            let crowd = (0..count).map(|n| ("0.0.0.0", 53, EPHEMERAL + n));
+            crowd.chain([("0.0.0.0", 53, 9)]).collect()
+        };
+        assert_eq!(judges(POLICY, &ports(few), true).len(), FEW + 1);
+        assert_eq!(judges(POLICY, &ports(few + 1), true).len(), 1);
+    }
 }
