@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::analysis::test::{self as expect, Report};
+use crate::analysis::test::{self, Report};
 use crate::compile;
 use crate::diagnostic::Diagnostic;
 use crate::host::HostView;
@@ -69,9 +69,10 @@ impl Policies {
     ///
     /// # Errors
     /// [`Wrong::Failed`].
-    pub fn test(self) -> Result<(Self, usize), Wrong> {
-        let report = expect::run(&self.policy, &|span| origin(&self.sources, span));
+    pub fn test(mut self) -> Result<(Self, usize), Wrong> {
+        let report = test::run(&self.policy, &|span| origin(&self.sources, span));
         if report.failed.is_empty() {
+            self.warnings.extend(report.unjudged);
             Ok((self, report.passed))
         } else {
             Err(Wrong::Failed {
@@ -79,6 +80,33 @@ impl Policies {
                 sources: Box::new(self.sources),
             })
         }
+    }
+
+    /// Whether its tests expect something of services of a host that only that host can tell: that they
+    /// are refused at ports that no key covers.
+    #[must_use]
+    pub fn asks_for_services(&self) -> bool {
+        test::asks_for_services(&self.policy)
+    }
+
+    /// Puts its tests to a known host as well: to its services, and to the addresses of its containers.
+    ///
+    /// # Errors
+    /// [`Wrong::Failed`].
+    pub fn test_on(self, host: &HostView, passed: usize) -> Result<Self, Wrong> {
+        let failed = test::on_host(&self.policy, host, &|span| origin(&self.sources, span));
+        if failed.is_empty() {
+            return Ok(self);
+        }
+        let report = Report {
+            passed: passed.saturating_sub(failed.len()),
+            failed,
+            unjudged: Vec::new(),
+        };
+        Err(Wrong::Failed {
+            report,
+            sources: Box::new(self.sources),
+        })
     }
 
     /// Compiles the policy for a host.

@@ -1,46 +1,74 @@
-//! The ways on which somebody outside can reach what containers publish, as engines build them
-//! today: which of them this host has, for which port, and what a packet looks like there.
+//! The ways on which somebody outside can reach what containers publish and what listens on this host,
+//! and what a packet looks like there.
 //!
-//! | door | hook | there is one |
+//! | path | hook | there is one |
 //! |---|---|---|
-//! | [`Dnat`](Door::Dnat) | forward | where the engine translates the published port |
-//! | [`Proxy`](Door::Proxy) | input | where it does not, and a process of the engine listens |
-//! | [`HostNetwork`](Door::HostNetwork) | input | for each socket of a container in the host's network |
-//! | [`Container`](Door::Container) | forward | where packets routed to a container's own address pass |
-//! | [`Loopback`](Door::Loopback) | forward | for a port of 127.0.0.1 that is translated before the kernel looks where the packet comes from |
-//!
-//! Measured on Docker 20.10, 26.1 and 28.5 and on Podman 5.4; the matrix of tests asks real
-//! engines each time.
+//! | [`Dnat`](Kind::Dnat) | forward | where somebody translates the published port |
+//! | [`Proxy`](Kind::Proxy) | input | where nobody does, and a process of the engine listens |
+//! | [`HostNetwork`](Kind::HostNetwork) | input | for each socket of a container in the host's network |
+//! | [`Service`](Kind::Service) | input | for each other socket of this host |
+//! | [`Container`](Kind::Container) | forward | where packets routed to a container's own address pass |
+//! | [`Through`](Kind::Through) | forward | for addresses that are routed through a container |
+//! | [`Loopback`](Kind::Loopback) | forward, input | for a port of 127.0.0.1 that answers who asks over a wire |
 
-use crate::net::Protocol;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::analysis::eval::{Connection, Flow, Outgoing, Packet};
-use crate::host::engine::{Container, Engine, GatewayMode, Kind, Published};
-use crate::host::listener::{Listener, Role};
-use crate::host::{EndpointView, HostView, Publisher};
-use crate::ruleset::{Direction, Hook, L4Protocol};
+use crate::net::{Family, HostPorts, Protocol};
+use crate::ruleset::{Direction, Hook};
 
-/// From this version on Docker drops what is routed straight to a container behind NAT, and what
-/// comes over a wire for a loopback address.
-const DOCKER_CLOSES_SIDE_DOORS: u32 = 28;
+use super::eval::{Connection, Flow, Outgoing, Packet};
+use super::surroundings::Surroundings;
 
-/// A way to a published port.
+/// A kind of way to a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Door {
-    /// The engine translates the destination to the container's.
+pub enum Kind {
+    /// The destination is translated to the container's.
     Dnat,
     /// A process of the engine listens and passes the bytes on.
     Proxy,
     /// The container itself listens in the network of the host.
     HostNetwork,
+    /// A service of this host listens.
+    Service,
     /// The packet is routed to the container's own address.
     Container,
+    /// The packet is routed through a container, to an address behind it.
+    Through,
     /// The packet is for a loopback address and comes over a wire nevertheless.
     Loopback,
 }
 
-/// Who gets as far as a door.
+impl Kind {
+    /// Its name for people.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Dnat => "DNAT",
+            Self::Proxy => "docker-proxy",
+            Self::HostNetwork => "host network",
+            Self::Service => "service of the host",
+            Self::Container => "straight to the container",
+            Self::Through => "routed through a container",
+            Self::Loopback => "127.0.0.1 over the wire",
+        }
+    }
+
+    /// Its name for programs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Dnat => "dnat",
+            Self::Proxy => "proxy",
+            Self::HostNetwork => "host-network",
+            Self::Service => "service",
+            Self::Container => "container",
+            Self::Through => "through",
+            Self::Loopback => "loopback",
+        }
+    }
+}
+
+/// Who gets as far as the beginning of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reach {
     /// Whoever reaches the host.
@@ -52,11 +80,34 @@ pub enum Reach {
     Routed,
 }
 
+impl Reach {
+    /// Its name for programs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Anybody => "anybody",
+            Self::Routed => "routed",
+            Self::Neighbours => "neighbours",
+        }
+    }
+}
+
+/// Where a packet ends up in another network namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The address behind this host.
+    pub address: IpAddr,
+    /// The port there.
+    pub port: u16,
+    /// The bridge, or the interface, that the packet leaves through.
+    pub bridge: Option<String>,
+}
+
 /// One way, to one port or to all ports of one container.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Way {
+pub struct Path {
     /// Which kind of way.
-    pub door: Door,
+    pub kind: Kind,
     /// Who gets there.
     pub reach: Reach,
     /// The protocol.
@@ -65,339 +116,107 @@ pub struct Way {
     pub address: IpAddr,
     /// The port that is asked; `None` for all ports of a container.
     pub port: Option<u16>,
-    /// What is behind it, as people call it.
+    /// What is at its end, as people call it.
     pub title: String,
-    /// The container's address and port, where the packet ends up in another network namespace.
-    target: Option<(IpAddr, u16)>,
-    /// The bridge that it leaves through.
-    bridge: Option<String>,
+    /// Where it leads; `None` if it ends at a socket of this host.
+    pub target: Option<Target>,
 }
 
-/// What else decides which doors there are, beside engines.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Surroundings {
-    /// The interfaces through which packets come from outside, by name.
-    pub interfaces: Vec<String>,
-    /// The addresses of the host that are asked from outside.
-    pub addresses: Vec<IpAddr>,
-    /// Whether there are rules of engines that translate destinations.
-    pub translates: Families,
-    /// Whether the host forwards packets at all.
-    pub forwards: Families,
-    /// Whether forwarding is refused by default, by the policy of another base chain.
-    pub refuses: Families,
-}
-
-/// One thing of each address family.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Families {
-    /// IPv4.
-    pub v4: bool,
-    /// IPv6.
-    pub v6: bool,
-}
-
-impl Families {
-    /// That of the family of an address.
+impl Path {
+    /// A path to a socket of this host.
     #[must_use]
-    pub fn of(self, address: IpAddr) -> bool {
-        if address.is_ipv4() { self.v4 } else { self.v6 }
-    }
-}
-
-/// All ways that this host has: by who gets there, then in the order of ports.
-#[must_use]
-pub fn ways(host: &HostView, around: &Surroundings) -> Vec<Way> {
-    let mut ways = Vec::new();
-    for engine in &host.engines {
-        for container in engine.containers.iter().filter(|c| c.running) {
-            for published in families(engine, container) {
-                ways.extend(to_published(host, around, engine, container, published));
-            }
-        }
-        for service in &engine.services {
-            for published in &service.published {
-                if published.address.is_ipv4() && around.translates.v4 {
-                    let title = Publisher::Service(service).title();
-                    let gateway = engine.network("docker_gwbridge");
-                    ways.push(Way {
-                        target: Some((unspecified(true), published.first)),
-                        bridge: gateway.and_then(|network| network.bridge.clone()),
-                        ..way(Door::Dnat, Reach::Anybody, published, title)
-                    });
-                }
-            }
-        }
-    }
-    for endpoint in host.endpoints() {
-        ways.extend(to_container(around, host, &endpoint));
-    }
-    for listener in &host.listeners {
-        ways.extend(to_socket(host, listener));
-    }
-    ways.sort_by(|a, b| key(a).cmp(&key(b)));
-    ways.dedup();
-    ways
-}
-
-fn key(way: &Way) -> impl Ord + use<'_> {
-    (
-        way.reach,
-        way.port.is_none(),
-        way.port,
-        way.protocol,
-        way.address,
-        way.door,
-        &way.title,
-    )
-}
-
-/// What a container publishes, by family. Podman says `0.0.0.0` and means both.
-fn families(engine: &Engine, container: &Container) -> Vec<Published> {
-    let mut all = container.published.clone();
-    if engine.kind == Kind::Podman {
-        let both = all.iter().filter(|p| p.address == unspecified(true));
-        let v6: Vec<_> = both
-            .map(|p| Published {
-                address: unspecified(false),
-                ..*p
-            })
-            .collect();
-        all.extend(v6);
-    }
-    all.sort_unstable();
-    all.dedup();
-    all
-}
-
-fn way(door: Door, reach: Reach, published: &Published, title: String) -> Way {
-    Way {
-        door,
-        reach,
-        protocol: published.protocol,
-        address: published.address,
-        port: Some(published.first),
-        title,
-        target: None,
-        bridge: None,
-    }
-}
-
-/// The ways to a port of the host that a running container publishes.
-fn to_published(
-    host: &HostView,
-    around: &Surroundings,
-    engine: &Engine,
-    container: &Container,
-    published: Published,
-) -> Option<Way> {
-    let v4 = published.address.is_ipv4();
-    let translated = around
-        .translates
-        .of(published.address)
-        .then(|| nat_endpoint(host, engine, container, v4))
-        .flatten();
-    let door = if published.address.is_loopback() {
-        Door::Loopback
-    } else {
-        Door::Dnat
-    };
-    if let Some((address, bridge)) = translated {
-        if door == Door::Loopback && !opens_loopback(engine) {
-            return None;
-        }
-        let reach = match door {
-            Door::Loopback => Reach::Neighbours,
-            _ => Reach::Anybody,
-        };
-        return Some(Way {
-            target: Some((address, published.container_port)),
-            bridge,
-            ..way(door, reach, &published, container.title())
-        });
-    }
-    let served = host.listeners.iter().any(|listener| {
-        listener.protocol == published.protocol
-            && listener.port == published.first
-            && listener.takes(published.address)
-            && listener.serves_publication()
-    });
-    (served && door != Door::Loopback)
-        .then(|| way(Door::Proxy, Reach::Anybody, &published, container.title()))
-}
-
-/// Whether the engine translates a loopback address also for who asks over a wire.
-fn opens_loopback(engine: &Engine) -> bool {
-    engine.kind == Kind::Podman || engine.major_version() < DOCKER_CLOSES_SIDE_DOORS
-}
-
-/// The address of a container to which the engine translates, and the bridge before it.
-fn nat_endpoint(
-    host: &HostView,
-    engine: &Engine,
-    container: &Container,
-    v4: bool,
-) -> Option<(IpAddr, Option<String>)> {
-    host.endpoints()
-        .filter(|endpoint| endpoint.container.id == container.id)
-        .filter(|endpoint| endpoint.address.is_ipv4() == v4)
-        .find(|endpoint| mode(endpoint) != GatewayMode::Routed)
-        .map(|endpoint| {
-            let network = endpoint.network.or_else(|| engine.networks.first());
-            (
-                endpoint.address,
-                network.and_then(|network| network.bridge.clone()),
-            )
-        })
-}
-
-fn mode(endpoint: &EndpointView<'_>) -> GatewayMode {
-    endpoint.network.map_or(GatewayMode::Nat, |network| {
-        if endpoint.address.is_ipv4() {
-            network.mode_v4
-        } else {
-            network.mode_v6
-        }
-    })
-}
-
-/// The ways to a container past the ports of the host.
-fn to_container(around: &Surroundings, host: &HostView, endpoint: &EndpointView<'_>) -> Vec<Way> {
-    let address = endpoint.address;
-    let (Some(network), true) = (endpoint.network, around.forwards.of(address)) else {
-        return Vec::new();
-    };
-    let engine = host
-        .engines
-        .iter()
-        .find(|engine| engine.networks.iter().any(|own| own.id == network.id));
-    if network.driver != "bridge" || !endpoint.container.running {
-        return Vec::new();
-    }
-    let guards =
-        engine.is_some_and(|engine| engine.kind == Kind::Docker) && around.translates.of(address);
-    let closes = engine.is_some_and(|e| e.major_version() >= DOCKER_CLOSES_SIDE_DOORS);
-    let is_podman = engine.is_some_and(|engine| engine.kind == Kind::Podman);
-    let (all, published) = match mode(endpoint) {
-        // Docker refuses it, and Podman's containers have no way back.
-        _ if network.internal && (guards || is_podman) => (false, false),
-        GatewayMode::Isolated => (false, false),
-        GatewayMode::NatUnprotected if guards => (true, true),
-        GatewayMode::Routed if guards => (false, true),
-        GatewayMode::Nat if guards && closes => (false, false),
-        GatewayMode::Nat if guards => (!around.refuses.of(address), true),
-        // The engine has no rules for this family.
-        GatewayMode::Nat | GatewayMode::NatUnprotected | GatewayMode::Routed => {
-            let all = !around.refuses.of(address);
-            (all, all)
-        }
-    };
-    let to = |protocol: Protocol, port: Option<u16>, target: u16| Way {
-        door: Door::Container,
-        reach: Reach::Routed,
-        protocol,
-        address,
-        port,
-        title: endpoint.container.title(),
-        target: Some((address, target)),
-        bridge: network.bridge.clone(),
-    };
-    let own = &endpoint.container.published;
-    let mut ways = Vec::new();
-    if published {
-        let mut ports: Vec<_> = own.iter().map(|p| (p.protocol, p.container_port)).collect();
-        ports.sort_unstable();
-        ports.dedup();
-        ways.extend(
-            ports
-                .iter()
-                .map(|(protocol, port)| to(*protocol, Some(*port), *port)),
-        );
-    }
-    if all {
-        // Any port stands for all that the container does not publish.
-        let other = (1..=u16::MAX).find(|port| own.iter().all(|p| p.container_port != *port));
-        ways.push(to(Protocol::Tcp, None, other.unwrap_or(1)));
-    }
-    ways
-}
-
-/// The way to a socket of a container in the network of the host, or of an engine that was not
-/// asked.
-fn to_socket(host: &HostView, listener: &Listener) -> Vec<Way> {
-    let Some(owner) = &listener.owner else {
-        return Vec::new();
-    };
-    if listener.address.is_loopback() {
-        return Vec::new();
-    }
-    let (door, title) = match host.container_of(owner) {
-        Some(container) if container.host_network => (Door::HostNetwork, container.title()),
-        None => match owner.role {
-            Role::Rootless => {
-                let title = format!("a rootless engine ({}, process {})", owner.name, owner.pid);
-                (Door::Proxy, title)
-            }
-            Role::Proxy if !host.is_explained(listener) => {
-                let title = format!("an engine that was not asked (process {})", owner.pid);
-                (Door::Proxy, title)
-            }
-            Role::Proxy | Role::Engine | Role::Other => return Vec::new(),
-        },
-        Some(_) => return Vec::new(),
-    };
-    let both = listener.both_families.then_some(unspecified(true));
-    [Some(listener.address), both]
-        .into_iter()
-        .flatten()
-        .map(|address| Way {
-            door,
-            reach: Reach::Anybody,
-            protocol: listener.protocol,
-            address,
-            port: Some(listener.port),
-            title: title.clone(),
-            target: None,
-            bridge: None,
-        })
-        .collect()
-}
-
-impl Way {
-    /// A way to a port of which nothing is known, such as a port that nobody publishes yet.
-    #[must_use]
-    pub fn in_general(
-        door: Door,
-        reach: Reach,
-        protocol: Protocol,
-        address: Option<IpAddr>,
-        v4: bool,
-        port: u16,
-    ) -> Self {
-        let forwarded = matches!(door, Door::Dnat | Door::Container | Door::Loopback);
+    pub fn to_socket(kind: Kind, protocol: Protocol, address: IpAddr, port: u16) -> Self {
         Self {
-            door,
-            reach,
+            kind,
+            reach: Reach::Anybody,
             protocol,
-            address: address.unwrap_or_else(|| unspecified(v4)),
+            address,
             port: Some(port),
             title: String::new(),
-            target: forwarded.then(|| (some(v4), port)),
-            bridge: forwarded.then(|| "docker0".to_owned()),
+            target: None,
         }
     }
 
-    /// The first packet of a stranger on this way, as dfw's hook sees it: one for each interface
+    /// The same, called so.
+    #[must_use]
+    pub fn titled(self, title: String) -> Self {
+        Self { title, ..self }
+    }
+
+    /// The same, but for who gets there.
+    #[must_use]
+    pub fn reached_by(self, reach: Reach) -> Self {
+        Self { reach, ..self }
+    }
+
+    /// The same path, forwarded.
+    #[must_use]
+    pub fn to(self, address: IpAddr, port: u16, bridge: Option<String>) -> Self {
+        Self {
+            target: Some(Target {
+                address,
+                port,
+                bridge,
+            }),
+            ..self
+        }
+    }
+
+    /// The paths that a port of the host has where nothing is known of it: a container behind Docker's
+    /// first bridge.
+    #[must_use]
+    pub fn published(to: &HostPorts, family: Family) -> Self {
+        let address = to.address.unwrap_or(family.unspecified());
+        Self::to_socket(Kind::Dnat, to.protocol, address, to.first).to(
+            documented(family),
+            to.first,
+            Some("docker0".to_owned()),
+        )
+    }
+
+    /// The family of the address that is asked.
+    #[must_use]
+    pub fn family(&self) -> Family {
+        Family::of(self.address)
+    }
+
+    /// The hook of dfw's that packets come to.
+    #[must_use]
+    pub fn hook(&self) -> Hook {
+        if self.target.is_some() {
+            Hook::Forward
+        } else {
+            Hook::Input
+        }
+    }
+
+    /// The port as a policy writes it; all ports of a container by its address.
+    #[must_use]
+    pub fn port_text(&self) -> String {
+        let address = Some(self.address).filter(|address| !address.is_unspecified());
+        match self.port {
+            None => format!("{}, all ports", self.address),
+            Some(port) => HostPorts::one(address, self.protocol, port).to_string(),
+        }
+    }
+
+    /// The kind and the family, for people.
+    #[must_use]
+    pub fn kind_text(&self) -> String {
+        format!("{} ({})", self.kind.title(), self.family().title())
+    }
+
+    /// The first packet of a client on this path, as dfw's hook sees it: one for each interface
     /// and each address of the host that it may be for.
     #[must_use]
     pub fn packets(&self, source: IpAddr, around: &Surroundings) -> Vec<Packet> {
         let asked: Vec<IpAddr> = if self.address.is_unspecified() {
             let own = around.addresses.iter().copied();
             let own: Vec<_> = own
-                .filter(|address| address.is_ipv4() == self.address.is_ipv4())
+                .filter(|address| Family::of(*address) == self.family())
                 .collect();
             if own.is_empty() {
-                vec![some(self.address.is_ipv4())]
+                vec![documented(self.family())]
             } else {
                 own
             }
@@ -412,44 +231,33 @@ impl Way {
         interfaces.collect()
     }
 
-    fn packet(&self, source: IpAddr, interface: &str, asked: IpAddr) -> Packet {
+    /// The first packet of a client that comes in through an interface and asks for an address.
+    #[must_use]
+    pub fn packet(&self, source: IpAddr, interface: &str, asked: IpAddr) -> Packet {
+        let target = self.target.as_ref();
         let original = Flow {
             source,
             destination: asked,
-            port: self.port.or(self.target.map(|(_, port)| port)),
+            port: self.port.or(target.map(|target| target.port)),
         };
-        let forwarded = match self.door {
-            Door::Dnat | Door::Container | Door::Loopback => true,
-            Door::Proxy | Door::HostNetwork => false,
-        };
-        let flow = match self.target {
-            Some((destination, port)) => Flow {
-                destination,
-                port: Some(port),
-                ..original
-            },
-            None => original,
-        };
+        let flow = target.map_or(original, |target| Flow {
+            destination: target.address,
+            port: Some(target.port),
+            ..original
+        });
+        let is_translated = !matches!(self.kind, Kind::Container | Kind::Through);
         Packet {
-            hook: if forwarded {
-                Hook::Forward
-            } else {
-                Hook::Input
-            },
+            hook: self.hook(),
             incoming: interface.to_owned(),
-            outgoing: forwarded.then(|| Outgoing {
-                name: self.bridge.clone().unwrap_or_default(),
+            outgoing: target.map(|target| Outgoing {
+                name: target.bridge.clone().unwrap_or_default(),
                 bridge: true,
             }),
-            protocol: match self.protocol {
-                Protocol::Tcp => L4Protocol::Tcp,
-                Protocol::Udp => L4Protocol::Udp,
-                Protocol::Sctp => L4Protocol::Sctp,
-            },
+            protocol: self.protocol.into(),
             flow,
-            connection: forwarded.then_some(Connection {
+            connection: target.map(|_| Connection {
                 direction: Direction::Original,
-                dnat: self.door != Door::Container,
+                dnat: is_translated,
                 related: false,
                 original,
             }),
@@ -461,19 +269,11 @@ impl Way {
     }
 }
 
-fn unspecified(v4: bool) -> IpAddr {
-    if v4 {
-        Ipv4Addr::UNSPECIFIED.into()
-    } else {
-        Ipv6Addr::UNSPECIFIED.into()
-    }
-}
-
 /// An address of the documentation (RFC 5737, RFC 3849), for a host that has none.
-fn some(v4: bool) -> IpAddr {
-    if v4 {
-        Ipv4Addr::new(192, 0, 2, 1).into()
-    } else {
-        Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into()
+#[must_use]
+pub(super) fn documented(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::new(192, 0, 2, 1).into(),
+        Family::V6 => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
     }
 }

@@ -20,6 +20,7 @@ mod manual;
 mod notice;
 mod plan;
 mod preview;
+mod problems;
 mod remove;
 mod session;
 mod show;

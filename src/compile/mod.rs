@@ -39,7 +39,7 @@ pub use names::{
     port_of_chain,
 };
 pub use read::{
-    PortReading, Reading, Who, addresses, admitting, allows, entries, is_marking, port_key, read,
-    remembered, remembers, shared_ports, shared_sets, shared_sources,
+    PortReading, Reading, Who, addresses, admitted, admitting, allows, entries, is_marking,
+    port_key, read, remembered, remembers, shared_ports, shared_sets, shared_sources,
 };
 pub use write::{Overlap, comment, compile, left_open, overlaps, refused, unnamed};

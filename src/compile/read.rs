@@ -241,6 +241,33 @@ fn interfaces(ruleset: &Ruleset, set: &str) -> BTreeSet<String> {
     }
 }
 
+/// Whom the rules of a chain let through, of a family: each list with its addresses, as far as they were
+/// read.
+#[must_use]
+pub fn admitted(ruleset: &Ruleset, chain: &str, family: Family) -> Vec<(List, AddressSet)> {
+    let rules = ruleset.chains.get(chain).map_or(&[][..], |c| &c.rules);
+    let mut lists = Vec::new();
+    for expression in rules
+        .iter()
+        .filter(|rule| allows(rule))
+        .flat_map(|rule| &rule.expressions)
+    {
+        let Expression::SourceIn {
+            family: of, set, ..
+        } = expression
+        else {
+            continue;
+        };
+        if *of == family
+            && let Some(list) = List::of_set(set)
+            && let Some(set) = ruleset.sets.get(set)
+        {
+            lists.push((list, entries(&set.elements).collect()));
+        }
+    }
+    lists
+}
+
 /// The addresses of a list, as far as they were read.
 #[must_use]
 pub fn addresses(ruleset: &Ruleset, list: &List) -> AddressSet {

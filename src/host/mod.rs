@@ -240,6 +240,13 @@ impl HostView {
         !self.remembered.is_empty() || self.publications().any(|p| !p.of.is_running())
     }
 
+    /// Cards and tunnels in bridges of engines: what comes in by them within the bridge passes no rule of
+    /// dfw's. The bridge, and the interface in it.
+    pub fn bridge_ports(&self) -> impl Iterator<Item = (&str, &str)> {
+        let shared = self.shared_bridges.iter();
+        shared.map(|bridge| (&**bridge, "a card or tunnel"))
+    }
+
     /// The container that a process lives in.
     #[must_use]
     pub fn container_of(&self, owner: &Owner) -> Option<&Container> {

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::net::Family;
 use crate::ruleset::TABLE;
 
 use super::instruction::value;
@@ -39,6 +40,38 @@ pub struct NatRules {
     pub rules: BTreeMap<Name, Vec<Vec<Step>>>,
     /// The sets and maps that these rules look up.
     pub sets: BTreeMap<Name, ForeignSet>,
+}
+
+impl NatRules {
+    /// Whether a rule of a table calls the chain of this name, in a family.
+    #[must_use]
+    pub fn is_called(&self, table: &str, chain: &str, family: Family) -> bool {
+        let calls = |step: &Step| match step {
+            Step::Verdict(Verdict::Jump(to) | Verdict::Goto(to)) => to == chain,
+            _ => false,
+        };
+        let mut rules = self
+            .rules
+            .iter()
+            .filter(|((number, name, _), _)| name == table && is_of(*number, family));
+        rules.any(|(_, rules)| rules.iter().flatten().any(calls))
+    }
+
+    /// Whether one of these tables has a base chain, in a family.
+    #[must_use]
+    pub fn has_base(&self, tables: &[&str], family: Family) -> bool {
+        let mut bases = self.bases.iter();
+        bases.any(|base| tables.contains(&&*base.name.1) && is_of(base.name.0, family))
+    }
+}
+
+/// Whether a table of a protocol family (`NFPROTO_*`) sees packets of a family.
+fn is_of(number: u8, family: Family) -> bool {
+    number == NFPROTO_INET
+        || match family {
+            Family::V4 => number == NFPROTO_IPV4,
+            Family::V6 => number == NFPROTO_IPV6,
+        }
 }
 
 /// A byte offset into the registers.

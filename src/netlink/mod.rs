@@ -22,6 +22,7 @@ mod number;
 pub mod object;
 mod port;
 pub mod request;
+pub mod route;
 pub mod snapshot;
 pub mod socket;
 pub mod trace;

@@ -94,13 +94,17 @@ numbers! {
     }
 }
 
-// Links (`linux/rtnetlink.h`, `linux/if_link.h`).
+// Links and routes (`linux/rtnetlink.h`, `linux/if_link.h`, `linux/socket.h`).
 numbers! {
     u16 {
         RTM_NEWLINK = 16,
         RTM_GETLINK = 18,
         RTM_NEWADDR = 20,
         RTM_GETADDR = 22,
+        RTM_NEWROUTE = 24,
+        RTM_GETROUTE = 26,
+        RTA_DST = 1,
+        RTA_OIF = 4,
         IFA_ADDRESS = 1,
         IFA_LOCAL = 2,
         IFLA_IFNAME = 3,
@@ -109,6 +113,10 @@ numbers! {
         IFLA_XDP = 43,
         IFLA_XDP_ATTACHED = 2,
         IFLA_INFO_KIND = 1,
+    }    u8 {
+        RTN_LOCAL = 2,
+        AF_INET = 2,
+        AF_INET6 = 10,
     }
 }
 

@@ -2,11 +2,11 @@
 //! changed, within a version. They are written here by hand so that no internal type becomes a
 //! promise.
 
-use crate::net::HostPorts;
+use crate::net::{Family, HostPorts};
 use serde_json::{Value, json};
 
 use crate::analysis::eval::Step;
-use crate::analysis::test::{Door, Failed};
+use crate::analysis::test::Failed;
 use crate::host::engine::Engine;
 use crate::host::{HostView, Publication};
 use crate::policy::{DefaultAction, From, Policy, PortPolicy, Refuse, SourceSelection};
@@ -90,14 +90,21 @@ pub fn tests(passed: usize, failed: &[Failed]) -> Value {
             },
             "to": expectation.to.to_string(),
             "expect": if expectation.allow { "allow" } else { "deny" },
-            "door": match failed.door {
-                Door::Published => "published",
-                Door::Host => "host",
-            },
+            "path": failed.path.kind.name(),
+            "verdict": failed.judgement.verdict().name(),
             "steps": steps(&failed.trace.steps),
         })
     });
     json!({"passed": passed, "failed": failed.collect::<Vec<_>>()})
+}
+
+/// An address family.
+#[must_use]
+pub fn family(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "ipv4",
+        Family::V6 => "ipv6",
+    }
 }
 
 /// The rules that decided, in order.

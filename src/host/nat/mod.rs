@@ -22,6 +22,9 @@ pub struct Nat {
     pub legacy: [bool; 2],
 }
 
+/// The tables of Docker's nftables backend, and of netavark.
+const ENGINE_TABLES: [&str; 2] = ["docker-bridges", "netavark"];
+
 /// The first packet of a connection that comes in from elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
@@ -140,6 +143,18 @@ impl Nat {
             },
             _ => Judgement::Unknown,
         })
+    }
+
+    /// Whether an engine writes rules for a family: Docker with iptables or nftables, or netavark. True
+    /// where that cannot be told.
+    #[must_use]
+    pub fn has_engine(&self, family: Family) -> bool {
+        match &self.rules {
+            Some(rules) if !self.legacy[usize::from(family == Family::V6)] => {
+                rules.is_called("nat", "DOCKER", family) || rules.has_base(&ENGINE_TABLES, family)
+            }
+            _ => true,
+        }
     }
 
     /// All translations that were found, by table and chain; at most 65,536. iptables-legacy's are not
