@@ -26,6 +26,7 @@ mod holders;
 mod life;
 mod neighbours;
 mod questions;
+mod spoken;
 mod traffic;
 mod verdicts;
 
@@ -76,8 +77,10 @@ fn all() -> impl Iterator<Item = Named> {
         guard::TRIALS,
         holders::TRIALS,
         questions::TRIALS,
+        spoken::TRIALS,
         // Last, because these stop and start what the others use.
         life::TRIALS,
+        spoken::LAST,
     ];
     groups.into_iter().flatten().copied()
 }

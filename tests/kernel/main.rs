@@ -44,6 +44,7 @@ mod roundtrip;
 mod screen;
 mod session;
 mod shared;
+mod spoken;
 mod support;
 mod text;
 mod tracer;
@@ -109,6 +110,7 @@ fn all() -> impl Iterator<Item = Named> {
         program::TRIALS,
         tracer::TRIALS,
         traffic::TRIALS,
+        spoken::TRIALS,
         loss::TRIALS,
         manners::TRIALS,
         kill::TRIALS,
