@@ -19,6 +19,7 @@
 mod support;
 
 mod audit;
+mod cards;
 mod doors;
 mod explain;
 mod guard;
@@ -76,6 +77,7 @@ fn all() -> impl Iterator<Item = Named> {
         guard::TRIALS,
         holders::TRIALS,
         questions::TRIALS,
+        cards::TRIALS,
         // Last, because these stop and start what the others use.
         life::TRIALS,
     ];
