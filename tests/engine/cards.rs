@@ -94,8 +94,8 @@ fn with_card(lab: &Lab, bridge: &str, trial: impl FnOnce() -> Result<()>) -> Res
     tried
 }
 
-/// What a command has told on both channels; it must have succeeded.
-fn told(output: &Output) -> Result<String> {
+/// Returns what a command has printed on both channels; it must have succeeded.
+fn report(output: &Output) -> Result<String> {
     let text = [&output.stdout[..], &output.stderr[..]].concat();
     let text = String::from_utf8_lossy(&text).into_owned();
     ensure!(output.status.success(), "{}: {text}", output.status);
@@ -120,7 +120,7 @@ const ROUTER: &str = "default: deny\nports: {80: [203.0.113.20]}\n";
 /// At boot the rules are applied before the card is in the LAN's bridge: what is routed there is refused until
 /// the next apply, which says how to end it.
 fn lan_at_boot(lab: &Lab) -> Result<()> {
-    // The engine refuses to forward IPv4 for others, and has a chain for who wants it otherwise.
+    // The engine's forward policy drops IPv4 of others; DOCKER-USER is for exceptions.
     let forward = |verb: &str| {
         lab.script(&format!(
             "iptables -{verb} DOCKER-USER -i eth0 -o {LAN} -j ACCEPT && \
@@ -138,9 +138,9 @@ fn lan_at_boot_with_forwarding(lab: &Lab) -> Result<()> {
     make(lab, LAN)?;
     check(lab, INTO_THE_LAN, Reading::Guarded).context("without dfw")?;
     let dir = lab.write_policy(ROUTER)?;
-    let line = line_of(&told(&lab.dfw(&["plan", &dir])?)?).context("plan")?;
+    let line = line_of(&report(&lab.dfw(&["plan", &dir])?)?).context("plan")?;
     ensure!(
-        line == line_of(&told(&lab.dfw(&["apply", &dir])?)?).context("apply")?,
+        line == line_of(&report(&lab.dfw(&["apply", &dir])?)?).context("apply")?,
         "plan and apply differ"
     );
     check(lab, INTO_THE_LAN, Reading::Guarded).context("applied by hand")?;
@@ -148,37 +148,37 @@ fn lan_at_boot_with_forwarding(lab: &Lab) -> Result<()> {
     // As dfw-apply.service has it, before the network.
     lab.remove()?;
     unmake(lab, LAN)?;
-    let applied = told(&lab.dfw(&["apply", "--docker-host", "running", &dir])?)?;
+    let applied = report(&lab.dfw(&["apply", "--docker-host", "running", &dir])?)?;
     ensure!(!applied.contains(LAN), "before the LAN is there: {applied}");
     make(lab, LAN)?;
     check(lab, NOT_INTO_THE_LAN, Reading::Guarded).context("after a boot")?;
-    let again = line_of(&told(&lab.dfw(&["apply", &dir])?)?).context("the first apply")?;
+    let again = line_of(&report(&lab.dfw(&["apply", &dir])?)?).context("the first apply")?;
     ensure!(again == line, "{again}");
     check(lab, INTO_THE_LAN, Reading::Guarded).context("after the first apply")?;
 
-    // The line, as it was told.
+    // With the advised line.
     lab.remove()?;
     unmake(lab, LAN)?;
     let dir = lab.write_policy(&format!("{ROUTER}settings:\n  {line}\n"))?;
-    told(&lab.dfw(&["apply", "--docker-host", "running", &dir])?)?;
+    report(&lab.dfw(&["apply", "--docker-host", "running", &dir])?)?;
     make(lab, LAN)?;
     check(lab, INTO_THE_LAN, Reading::Guarded).context("after a boot, with the line")?;
-    let applied = told(&lab.dfw(&["apply", &dir])?)?;
+    let applied = report(&lab.dfw(&["apply", &dir])?)?;
     ensure!(!applied.contains("lan-like-containers"), "{applied}");
     check(lab, INTO_THE_LAN, Reading::Guarded).context("after an apply, with the line")
 }
 
-/// The line for the policy that a warning tells of.
-fn line_of(told: &str) -> Result<String> {
+/// Returns the line for the policy that the warning advises.
+fn line_of(report: &str) -> Result<String> {
     ensure!(
-        told.contains("lan-like-containers") && told.contains(&format!("`{LAN}`")),
-        "no warning about {LAN}: {told}"
+        report.contains("lan-like-containers") && report.contains(&format!("`{LAN}`")),
+        "no warning about {LAN}: {report}"
     );
-    let line = told
+    let line = report
         .split('`')
         .find(|part| part.starts_with("foreign-interfaces: ["))
-        .with_context(|| format!("no line: {told}"))?;
-    // Who writes it must not lose what counts as foreign without it.
+        .with_context(|| format!("no line: {report}"))?;
+    // The line replaces the default, so the default is in it.
     for name in [LAN, "virbr*", "lxdbr*", "lxcbr*", "incusbr*", "cni0"] {
         ensure!(line.contains(name), "{name} is not in {line}");
     }
@@ -215,12 +215,12 @@ fn interface(lab: &Lab) -> Result<()> {
         make(lab, BRIDGE)?;
         let dir = lab.write_policy(&ports_through(CARD))?;
         let warns = |words: &[&str]| -> Result<()> {
-            let told = told(&lab.dfw(words)?)?;
-            let is_told = told.contains(&format!(
+            let report = report(&lab.dfw(words)?)?;
+            let is_complete = report.contains(&format!(
                 "is a port of `{BRIDGE}`: packets come in through `{BRIDGE}`"
-            )) && told.contains(&format!("nobody gets in through `{CARD}`"))
-                && told.contains(&format!("`interface: {BRIDGE}`"));
-            ensure!(is_told, "{words:?}: {told}");
+            )) && report.contains(&format!("nobody gets in through `{CARD}`"))
+                && report.contains(&format!("`interface: {BRIDGE}`"));
+            ensure!(is_complete, "{words:?}: {report}");
             Ok(())
         };
         for verb in ["plan", "apply"] {
@@ -231,8 +231,11 @@ fn interface(lab: &Lab) -> Result<()> {
 
         let dir = lab.write_policy(&ports_through(BRIDGE))?;
         for words in [&["plan", &dir][..], &["apply", &dir], &["status"]] {
-            let told = told(&lab.dfw(words)?)?;
-            ensure!(!told.contains("interface-in-another"), "{words:?}: {told}");
+            let report = report(&lab.dfw(words)?)?;
+            ensure!(
+                !report.contains("interface-in-another"),
+                "{words:?}: {report}"
+            );
         }
         check(lab, BY_THE_BRIDGE, Reading::Guarded).context("by the bridge")
     })

@@ -27,6 +27,7 @@ mod holders;
 mod life;
 mod neighbours;
 mod questions;
+mod reach;
 mod traffic;
 mod verdicts;
 
@@ -78,6 +79,7 @@ fn all() -> impl Iterator<Item = Named> {
         holders::TRIALS,
         questions::TRIALS,
         cards::TRIALS,
+        reach::TRIALS,
         // Last, because these stop and start what the others use.
         life::TRIALS,
     ];
