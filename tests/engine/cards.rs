@@ -17,13 +17,13 @@ pub(crate) const TRIALS: &[Named] = &[
 ];
 
 /// A card that is no end of a veth pair, which could be a container's: a tunnel over the second one.
-const CARD: &str = "card";
+pub(crate) const CARD: &str = "card";
 /// A bridge called as Docker calls its own, and one as administrators call theirs.
 const LAN: &str = "br-lan";
 const BRIDGE: &str = "br0";
 
 /// Makes a bridge with the card in it, and the addresses that the second card has elsewhere.
-fn make(lab: &Lab, bridge: &str) -> Result<()> {
+pub(crate) fn make(lab: &Lab, bridge: &str) -> Result<()> {
     let host = lab.host()?;
     host.ip(&format!("link add {bridge} type bridge"))?;
     host.ip(&format!("link set {CARD} master {bridge}"))?;
@@ -62,7 +62,7 @@ fn lead_office(office: &Namespace, device: &str) -> Result<()> {
 
 /// Runs a trial in which the office is behind the card instead of the second one. The card is in no bridge at
 /// the beginning, and at the end in this one or none.
-fn with_card(lab: &Lab, bridge: &str, trial: impl FnOnce() -> Result<()>) -> Result<()> {
+pub(crate) fn with_card(lab: &Lab, bridge: &str, trial: impl FnOnce() -> Result<()>) -> Result<()> {
     let (host, office) = (lab.host()?, lab.client("office")?.namespace);
     host.ip("link set eth1 nomaster")?;
     host.ip(&format!("address flush dev {SECOND_CARD}"))?;

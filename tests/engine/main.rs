@@ -20,6 +20,7 @@ mod support;
 
 mod audit;
 mod cards;
+mod cases;
 mod doors;
 mod explain;
 mod guard;
@@ -79,6 +80,7 @@ fn all() -> impl Iterator<Item = Named> {
         holders::TRIALS,
         questions::TRIALS,
         cards::TRIALS,
+        cases::TRIALS,
         reach::TRIALS,
         // Last, because these stop and start what the others use.
         life::TRIALS,
