@@ -54,6 +54,8 @@ fn with_engine(lab: &Lab, options: &str, trial: impl FnOnce() -> Result<()>) -> 
 fn restart(lab: &Lab, options: &str) -> Result<()> {
     lab.stop_engine()?;
     lab.script("nft flush ruleset")?;
+    // Where an engine finds forwarding on, it leaves the forward policy as it is.
+    lab.host()?.sysctl("net/ipv4/ip_forward", "0")?;
     lab.start_engine_with(options)?;
     lab.wait_for_containers()
 }
@@ -643,7 +645,7 @@ fn card_is_not_judged(lab: &Lab, bridge: &str) -> Result<()> {
 
 #[rustfmt::skip]
 const ON_A_CARD: &[Row] = &[
-    row("a container's own port",        "tcp inside:80",       "office",                 ""),
+    row("a container's own port",        "tcp inside:80",       "office",                 "trusted neighbour stranger"),
 ];
 
 /// A network of the engine on a bridge of the host that has a card in it.

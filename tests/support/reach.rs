@@ -1,8 +1,8 @@
 //! The audit both ways: every port that answers a client is listed as open to it, and every port that is listed
 //! as open to a client answers it.
 //!
-//! Clients ask every address of the host and of its containers: at all TCP ports where trials run whole, and
-//! otherwise at listening ports and those that the audit lists, at the ports beside these, and at a random
+//! Clients ask every address of the host and of its containers. Where trials run whole, unlisted clients ask all
+//! TCP ports under `default: deny`. Otherwise clients ask at listening ports and those that the audit lists, at the ports beside these, and at a random
 //! sample; over UDP at the ports that are bound.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -92,10 +92,10 @@ pub(crate) fn both_ways(lab: &Lab) -> Result<()> {
         .and_then(|()| lab.wait_until_open("tcp localhost:7002"))
         .and_then(|()| lab.wait_until_open("tcp localhost:7004"))
         .and_then(|()| {
-            let mut wrong = wrong_now(lab, "without dfw")?;
-            for default in ["default: deny", "default: allow"] {
+            let mut wrong = wrong_now(lab, "without dfw", false)?;
+            for (default, is_whole) in [("default: deny", is_long()), ("default: allow", false)] {
                 lab.apply(&POLICY.replace("default: deny", default))?;
-                wrong.extend(wrong_now(lab, default)?);
+                wrong.extend(wrong_now(lab, default, is_whole)?);
             }
             ensure!(
                 wrong.is_empty(),
@@ -277,11 +277,13 @@ struct Comparison<'a> {
     listed: Vec<Listed>,
     tcp: Vec<u16>,
     udp: Vec<u16>,
+    /// All TCP ports, where unlisted clients ask them.
+    whole: Option<Vec<u16>>,
 }
 
 /// Returns where the audit and the packets disagree now.
-fn wrong_now(lab: &Lab, when: &str) -> Result<Vec<String>> {
-    let comparison = Comparison::prepare(lab).with_context(|| when.to_owned())?;
+fn wrong_now(lab: &Lab, when: &str, is_whole: bool) -> Result<Vec<String>> {
+    let comparison = Comparison::prepare(lab, is_whole).with_context(|| when.to_owned())?;
     let wrong = thread::scope(|scope| {
         let asking: Vec<_> = ASKERS
             .iter()
@@ -304,11 +306,8 @@ fn ports_of(places: &[Place], transport: Transport) -> BTreeSet<u16> {
     sockets.map(|socket| socket.port).collect()
 }
 
-/// The TCP ports that are asked.
+/// The TCP ports that are asked where not all are.
 fn tcp_ports(places: &[Place], listed: &[Listed]) -> Result<Vec<u16>> {
-    if is_long() {
-        return Ok((1..=u16::MAX).collect());
-    }
     let known = ports_of(places, Transport::Tcp).into_iter();
     let known = known.chain(listed.iter().filter_map(|row| row.port));
     let beside = known.flat_map(|port| [port.saturating_sub(1), port, port.saturating_add(1)]);
@@ -325,7 +324,7 @@ fn tcp_ports(places: &[Place], listed: &[Listed]) -> Result<Vec<u16>> {
 }
 
 impl<'a> Comparison<'a> {
-    fn prepare(lab: &'a Lab) -> Result<Self> {
+    fn prepare(lab: &'a Lab, is_whole: bool) -> Result<Self> {
         let places = places(lab)?;
         let listed = listed(&audit(lab, &[], None)?)?;
         let tcp = tcp_ports(&places, &listed)?;
@@ -336,6 +335,7 @@ impl<'a> Comparison<'a> {
             listed,
             tcp,
             udp: udp.into_iter().collect(),
+            whole: is_whole.then(|| (1..=u16::MAX).collect()),
         })
     }
 
@@ -431,7 +431,10 @@ impl<'a> Comparison<'a> {
         let marker = SocketAddr::new(self.lab.address(&format!("host{family}"))?, 22);
         let addresses = self.addresses(asker, family.is_empty());
         let ports = match transport {
-            Transport::Tcp => &self.tcp,
+            Transport::Tcp => match &self.whole {
+                Some(all) if !asker.is_listed => all,
+                _ => &self.tcp,
+            },
             Transport::Udp => &self.udp,
         };
         let scan = Scan {
