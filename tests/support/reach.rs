@@ -1,9 +1,9 @@
 //! The audit both ways: every port that answers a client is listed as open to it, and every port that is listed
 //! as open to a client answers it.
 //!
-//! Clients ask every address of the host and of its containers. Where trials run whole, unlisted clients ask all
-//! TCP ports under `default: deny`. Otherwise clients ask at listening ports and those that the audit lists, at the ports beside these, and at a random
-//! sample; over UDP at the ports that are bound.
+//! Clients ask every address of the host and of its containers: over TCP at listening ports and those that the
+//! audit lists, at the ports beside these, and at a random sample; over UDP at the ports that are bound. Where
+//! trials run whole, unlisted clients ask all TCP ports under `default: deny`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
