@@ -65,7 +65,8 @@ fn lead_office(office: &Namespace, device: &str) -> Result<()> {
 pub(crate) fn with_card(lab: &Lab, bridge: &str, trial: impl FnOnce() -> Result<()>) -> Result<()> {
     let (host, office) = (lab.host()?, lab.client("office")?.namespace);
     host.ip("link set eth1 nomaster")?;
-    host.ip(&format!("address flush dev {SECOND_CARD}"))?;
+    // Without its link-local address a device cannot ask for neighbours of IPv6.
+    host.ip(&format!("address flush dev {SECOND_CARD} scope global"))?;
     office.ip("address flush dev eth0 scope global")?;
     let ends = [(host, "eth1", 2, 1), (&office, "eth0", 1, 2)];
     for (namespace, device, own, other) in ends {
