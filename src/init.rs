@@ -1,14 +1,12 @@
 //! The first policy of a host: every port that is published there now, and who may reach it.
 
+use crate::net::{Entry, HostPorts, Protocol};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::IpAddr;
 
-use crate::compile::key;
 use crate::host::HostView;
-use crate::host::engine::PortRange;
-use crate::policy::address::Entry;
-use crate::policy::{Policy, PortKey, Protocol, read_text};
+use crate::policy::{Policy, read_text};
 use crate::untrusted::is_deceptive;
 
 /// How many containers are named beside one port.
@@ -97,8 +95,8 @@ type Place = (Option<IpAddr>, Protocol);
 /// ranges of each place, with what has them.
 fn ports(host: &HostView) -> BTreeMap<Place, Vec<(u16, u16, String)>> {
     let mut ports: BTreeMap<Place, Vec<(u16, u16, String)>> = BTreeMap::new();
-    let mut add = |port: PortRange, title: String| {
-        let key = key(&port);
+    let mut add = |port: HostPorts, title: String| {
+        let key = port.named();
         let place = (key.address, key.protocol);
         ports
             .entry(place)
@@ -129,9 +127,9 @@ fn ports(host: &HostView) -> BTreeMap<Place, Vec<(u16, u16, String)>> {
         if listener.address.is_loopback() {
             continue;
         }
-        let port = PortRange {
+        let port = HostPorts {
             address: Some(listener.address),
-            transport: listener.transport,
+            protocol: listener.protocol,
             first: listener.port,
             last: listener.port,
         };
@@ -143,8 +141,8 @@ fn ports(host: &HostView) -> BTreeMap<Place, Vec<(u16, u16, String)>> {
 
 /// Cuts the ranges of each place into such as do not overlap, each with all that have it. Ports in a row
 /// for the same containers are one range.
-fn ranges(ports: BTreeMap<Place, Vec<(u16, u16, String)>>) -> Vec<(PortKey, Titles)> {
-    let mut ranges: Vec<(PortKey, Titles)> = Vec::new();
+fn ranges(ports: BTreeMap<Place, Vec<(u16, u16, String)>>) -> Vec<(HostPorts, Titles)> {
+    let mut ranges: Vec<(HostPorts, Titles)> = Vec::new();
     for ((address, protocol), ports) in ports {
         // What begins and what ends before a port, and how many bear each title from there on.
         let mut ends: BTreeMap<u32, Vec<(&str, bool)>> = BTreeMap::new();
@@ -191,7 +189,7 @@ fn ranges(ports: BTreeMap<Place, Vec<(u16, u16, String)>>) -> Vec<(PortKey, Titl
                     before.last = last;
                 }
                 _ => {
-                    let key = PortKey {
+                    let key = HostPorts {
                         address,
                         protocol,
                         first,
@@ -207,7 +205,7 @@ fn ranges(ports: BTreeMap<Place, Vec<(u16, u16, String)>>) -> Vec<(PortKey, Titl
 }
 
 /// A key as YAML; tcp goes without saying.
-fn written(key: &PortKey) -> String {
+fn written(key: &HostPorts) -> String {
     let text = key.to_string();
     quoted(text.strip_suffix("/tcp").unwrap_or(&text))
 }

@@ -16,20 +16,17 @@
 //! What is deliberately absent: no other program is ever started, no table but dfw's own is ever
 //! written, and nothing is remembered outside the kernel but the last good policies, by [`guard`].
 
-pub mod audit;
+pub mod analysis;
 pub mod cli;
 pub mod compile;
 pub mod diagnostic;
-pub mod doors;
-pub mod eval;
-pub mod expect;
-pub mod explain;
 pub mod file;
 pub mod guard;
 pub mod host;
 pub mod import;
 pub mod init;
 pub mod kernel;
+pub mod net;
 pub mod netlink;
 pub mod output;
 pub mod plan;
@@ -39,5 +36,4 @@ pub mod ruleset;
 pub mod site;
 pub mod source;
 pub mod trace;
-pub mod traffic;
 pub mod untrusted;

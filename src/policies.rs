@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use crate::analysis::test::{self, Report};
 use crate::compile;
 use crate::diagnostic::Diagnostic;
-use crate::expect::{self, Report};
 use crate::host::HostView;
 use crate::policy::{self, Policy};
 use crate::ruleset::{Origin, Ruleset};
@@ -69,9 +69,10 @@ impl Policies {
     ///
     /// # Errors
     /// [`Wrong::Failed`].
-    pub fn test(self) -> Result<(Self, usize), Wrong> {
-        let report = expect::run(&self.policy, &|span| origin(&self.sources, span));
+    pub fn test(mut self) -> Result<(Self, usize), Wrong> {
+        let report = test::run(&self.policy, &|span| origin(&self.sources, span));
         if report.failed.is_empty() {
+            self.warnings.extend(report.unjudged);
             Ok((self, report.passed))
         } else {
             Err(Wrong::Failed {
@@ -79,6 +80,33 @@ impl Policies {
                 sources: Box::new(self.sources),
             })
         }
+    }
+
+    /// Whether its tests expect something of services of a host that only that host can tell: that they
+    /// are refused at ports that no key covers.
+    #[must_use]
+    pub fn asks_for_services(&self) -> bool {
+        test::asks_for_services(&self.policy)
+    }
+
+    /// Puts its tests to the services of a known host.
+    ///
+    /// # Errors
+    /// [`Wrong::Failed`].
+    pub fn test_services(self, host: &HostView, passed: usize) -> Result<Self, Wrong> {
+        let failed = test::not_refused(&self.policy, host);
+        if failed.is_empty() {
+            return Ok(self);
+        }
+        let report = Report {
+            passed: passed.saturating_sub(failed.len()),
+            failed,
+            unjudged: Vec::new(),
+        };
+        Err(Wrong::Failed {
+            report,
+            sources: Box::new(self.sources),
+        })
     }
 
     /// Compiles the policy for a host.

@@ -1,13 +1,15 @@
 //! The host that dfw runs on: its links and addresses, its engines, its sockets.
 
+use crate::net::{Family, HostPorts};
 use std::fs;
 use std::net::IpAddr;
 
+use crate::analysis::surroundings::{Families, Surroundings};
 use crate::compile;
-use crate::doors::{Families, Surroundings};
 use crate::host::docker::{self, Ask, Unanswered};
-use crate::host::engine::{Engine, PortRange};
+use crate::host::engine::Engine;
 use crate::host::local_ports::LocalPorts;
+use crate::host::nat::Nat;
 use crate::host::{HostView, listener, process};
 use crate::kernel::{self, Kernel, Snapshot};
 use crate::netlink::link::{Address, Link};
@@ -80,7 +82,7 @@ impl Site {
         engines: Vec<Engine>,
         unanswered: Vec<Unanswered>,
         sockets: Sockets,
-        former: &[PortRange],
+        former: &[HostPorts],
     ) -> Result<Self, kernel::Error> {
         let (links, addresses) = (kernel::links()?, kernel::addresses()?);
         let mut host = HostView::new(&links, &addresses, engines);
@@ -138,7 +140,7 @@ impl Site {
 
     /// What decides on doors beside engines.
     #[must_use]
-    pub fn surroundings(&self, neighbours: &[Neighbour]) -> Surroundings {
+    pub fn surroundings(&self, neighbours: &[Neighbour], nat: Nat) -> Surroundings {
         // What comes in through a port of a bridge, a bond or a VRF comes in through that.
         let outside = |link: &&Link| {
             link.name != "lo"
@@ -170,34 +172,60 @@ impl Site {
             }
         };
         let legacy = legacy_tables();
-        let translates = of("ip", "ip6", &|neighbour| {
-            // Those of iptables, of Docker and of Podman.
-            neighbour.kind == "nat"
-                && ["nat", "docker-bridges", "netavark"].contains(&neighbour.table.as_str())
-        });
         let refuses = of("ip", "ip6", &|neighbour| {
             !neighbour.accepts && shares_hook(neighbour.family, neighbour.hook, Hook::Forward)
         });
-        let holds = |name: &str| Families {
-            v4: legacy.v4.iter().any(|table| table == name),
-            v6: legacy.v6.iter().any(|table| table == name),
+        let legacy_filter = Families {
+            v4: legacy.v4.iter().any(|table| table == "filter"),
+            v6: legacy.v6.iter().any(|table| table == "filter"),
         };
-        let (legacy_nat, legacy_filter) = (holds("nat"), holds("filter"));
+        let engine_rules = Families {
+            v4: nat.has_engine(Family::V4),
+            v6: nat.has_engine(Family::V6),
+        };
         Surroundings {
             interfaces,
             addresses: addresses
                 .filter(|a| !a.is_loopback() && !is_link_local(*a))
                 .collect(),
-            translates: either(translates, legacy_nat),
+            indices: self
+                .links
+                .iter()
+                .map(|link| (link.name.clone(), link.index))
+                .collect(),
+            nat,
+            engine_rules,
+            route_localnet: self
+                .links
+                .iter()
+                .map(|link| &*link.name)
+                .chain(["all"])
+                .any(|name| is_on(&format!("/proc/sys/net/ipv4/conf/{name}/route_localnet"))),
             forwards: Families {
                 v4: is_on("/proc/sys/net/ipv4/ip_forward"),
                 v6: is_on("/proc/sys/net/ipv6/conf/all/forwarding"),
             },
             // Its policies cannot be seen from here; an engine that has turned forwarding on has
             // made it refuse.
-            refuses: either(refuses, legacy_filter),
+            refuses: Families {
+                v4: refuses.v4 || legacy_filter.v4,
+                v6: refuses.v6 || legacy_filter.v6,
+            },
         }
     }
+}
+
+/// Who translates destinations on this host before packets are routed.
+///
+/// # Errors
+/// See [`kernel::Error`](enum@kernel::Error).
+pub fn nat(kernel: &Kernel) -> Result<Nat, kernel::Error> {
+    let legacy = legacy_tables();
+    let is_nat = |tables: &[String]| tables.iter().any(|table| table == "nat");
+    Ok(Nat {
+        rules: kernel.nat_rules()?,
+        legacy: [is_nat(&legacy.v4), is_nat(&legacy.v6)],
+    })
 }
 
 /// The tables of iptables-legacy, whose rules nf_tables does not know.
@@ -225,13 +253,6 @@ pub fn legacy_tables() -> Legacy {
 /// hook.
 fn is_old(release: &str) -> bool {
     kernel::version(release).is_none_or(|version| version < (6, 1))
-}
-
-fn either(a: Families, b: Families) -> Families {
-    Families {
-        v4: a.v4 || b.v4,
-        v6: a.v6 || b.v6,
-    }
 }
 
 fn is_on(path: &str) -> bool {

@@ -19,13 +19,13 @@ use crate::output::terminal::{Terminal, Tone};
 use crate::plan::{Operation, Plan};
 use crate::policies::Policies;
 use crate::ruleset::{Ruleset, TABLE};
-use crate::site::{Site, Sockets};
+use crate::site::{self, Site};
 use crate::untrusted::{self, is_deceptive};
 
 use super::confirm;
 use super::failure::Failure;
 use super::host::{self, EngineArgs};
-use super::load::load_tested;
+use super::load::{load_tested, look};
 use super::notice::notices as notices_of;
 use super::preview::Preview;
 use super::summary::{refused, tested};
@@ -52,12 +52,11 @@ pub(super) fn run(terminal: Terminal, args: &ApplyArgs) -> Result<(), Failure> {
     let path = &args.policy.path;
     let read = || load_tested(terminal, path);
     let (loaded, passed) = Progress::during("reading the policies", read)?;
-    let looked = Progress::during("looking at this host and its engines", || {
-        let found = Site::find(&args.engine.ask(), Sockets::of(&args.engine.ask()))?;
-        Ok((Kernel::open()?, found))
-    });
-    let (kernel, found) = match looked {
-        Ok(looked) => looked,
+    let (loaded, found) = Progress::during("looking at this host and its engines", || {
+        look(&args.engine.ask(), loaded, passed, path)
+    })?;
+    let kernel = match Kernel::open() {
+        Ok(kernel) => kernel,
         Err(error) => return Err(Failure::kernel(&error, loaded.sources, &loaded.files)),
     };
     let ruleset = loaded.compile(&found.host);
@@ -115,7 +114,7 @@ pub(super) fn run(terminal: Terminal, args: &ApplyArgs) -> Result<(), Failure> {
             let cut = preview.as_ref().and_then(|preview| preview.cut.as_ref());
             let warnings = loaded.warnings.iter().chain(&notices).chain(cut);
             let mut document = json!({
-                "schema": "dfw/apply/v1",
+                "schema": "dfw/apply/v2",
                 "changed": changed,
                 "confirmed": confirmed,
                 "policy": json::policy(&loaded.policy),
@@ -221,7 +220,9 @@ impl Run<'_> {
             return Err(Stopped::Failed(waits(process)));
         }
         let both = (self.loaded, self.found);
-        let preview = Preview::of(both, installed, neighbours, self.ruleset, plan);
+        // Without them it is not known which paths there are, and all are told.
+        let nat = site::nat(self.kernel).unwrap_or_default();
+        let preview = Preview::of(both, installed, (neighbours, nat), self.ruleset, plan);
         if self.told.is_none() {
             self.notices = all_notices(self.terminal, self.loaded, self.found, neighbours);
         }

@@ -5,9 +5,10 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::audit::{Admits, Exposure, Report, audit};
+use crate::analysis::audit::{Admits, Exposure, Report, audit};
+use crate::analysis::judgement::{Reason, Verdict};
+use crate::analysis::path::Reach;
 use crate::diagnostic::Diagnostic;
-use crate::doors::{Door, Reach, Way};
 use crate::host::engine::Engine;
 use crate::kernel::Kernel;
 use crate::netlink::object::{family_name, shares_hook};
@@ -17,13 +18,14 @@ use crate::output::json;
 use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
 use crate::ruleset::{Hook, Ruleset, TABLE};
-use crate::site::{Site, Sockets, legacy_tables};
+use crate::site::{self, Site, Sockets, legacy_tables};
 use crate::source::Sources;
 use crate::untrusted::clean;
 
 use super::failure::Failure;
 use super::host::{self, EngineArgs};
 use super::load::load;
+use super::problems::Problems;
 
 pub(super) fn run(
     terminal: Terminal,
@@ -35,11 +37,14 @@ pub(super) fn run(
     let kernel = Kernel::open()?;
     // The elements of long lists are not read, which takes long: a stranger is in none of them.
     let snapshot = kernel.survey_shared()?;
-    let ruleset: Option<Ruleset> = match &loaded {
-        Some(loaded) => Some(loaded.compile(&found.host)),
-        None => snapshot.installed.map(|table| table.ruleset),
+    let (problems, ruleset): (Problems, Option<Ruleset>) = if let Some(loaded) = &loaded {
+        (Problems::default(), Some(loaded.compile(&found.host)))
+    } else {
+        let problems = Problems::of(snapshot.installed.as_ref());
+        let in_force = snapshot.installed.filter(|_| !problems.dormant);
+        (problems, in_force.map(|table| table.ruleset))
     };
-    let around = found.surroundings(&snapshot.neighbours);
+    let around = found.surroundings(&snapshot.neighbours, site::nat(&kernel)?);
     let report = audit(&found.host, &around, ruleset.as_ref());
     let beside = Beside {
         flowtables: kernel.flowtables()?,
@@ -53,42 +58,43 @@ pub(super) fn run(
         legacy: !legacy_tables().v4.is_empty() || !legacy_tables().v6.is_empty(),
     };
     let unasked = host::unasked(&found.host);
-    let is_incomplete = !found.unanswered.is_empty() || unasked.iter().any(host::is_unknown);
     let mut notices = host::unanswered(&found);
+    let is_unknown = !found.unanswered.is_empty() || unasked.iter().any(host::is_unknown);
     notices.extend(unasked);
     for notice in &notices {
         terminal.diagnostic(notice, &Sources::new());
         terminal.gap();
     }
-    let guarded = ruleset.is_some();
-    terminal.answer(
-        || {
-            document(
-                &found,
-                &report,
-                &beside,
-                (guarded, !is_incomplete),
-                &notices,
-            )
-        },
-        || {
-            text(
-                terminal,
-                &found,
-                &report,
-                &beside,
-                (guarded, !is_incomplete),
-            )
-        },
-    )?;
+    let audit = Audit {
+        found: &found,
+        report: &report,
+        beside: &beside,
+        problems: &problems,
+        guarded: ruleset.is_some(),
+        is_unknown,
+        notices: &notices,
+    };
+    terminal.answer(|| audit.document(), || audit.text(terminal))?;
     if report.uncovered().next().is_some() {
-        return Err(Failure::Exposed);
-    }
-    if is_incomplete {
-        Err(Failure::Incomplete)
-    } else {
+        Err(Failure::Exposed)
+    } else if audit.is_complete() {
         Ok(())
+    } else {
+        Err(Failure::Incomplete)
     }
+}
+
+/// An audit and what it rests on.
+struct Audit<'a> {
+    found: &'a Site,
+    report: &'a Report,
+    beside: &'a Beside,
+    problems: &'a Problems,
+    /// Whether there are rules of dfw.
+    guarded: bool,
+    /// Whether an engine was not asked or does not answer.
+    is_unknown: bool,
+    notices: &'a [Diagnostic],
 }
 
 /// What is beside dfw on this host and decides as well.
@@ -108,68 +114,135 @@ fn refuses(neighbour: &Neighbour) -> bool {
             .any(|hook| shares_hook(neighbour.family, neighbour.hook, *hook))
 }
 
-fn text(
-    terminal: Terminal,
-    found: &Site,
-    report: &Report,
-    beside: &Beside,
-    (guarded, complete): (bool, bool),
-) -> String {
-    let mut text = String::new();
-    for engine in &found.host.engines {
-        let _ = writeln!(text, "engine: {}", describe(engine));
+impl Audit<'_> {
+    /// Whether all that containers publish is known and judged, by rules that are as dfw left them.
+    fn is_complete(&self) -> bool {
+        !self.is_unknown && self.problems.is_empty() && self.unjudged().is_empty()
     }
-    if found.host.engines.is_empty() {
-        text.push_str("engine: none answers here\n");
-    }
-    if !guarded {
-        let _ = writeln!(text, "dfw: no rules are in force");
-    }
-    if !report.exposures.is_empty() {
-        let mut rows = vec![["PORT", "CONTAINER", "WAY", "OPEN TO", "BY"].map(str::to_owned)];
+
+    /// What no rule of dfw can judge, a line each.
+    fn unjudged(&self) -> Vec<String> {
+        let (report, beside) = (self.report, self.beside);
+        let mut lines = Vec::new();
         for exposure in &report.exposures {
-            let [port, title, way, open, by] = row(exposure);
-            match rows.last_mut() {
-                // The same port by another door, open to the same people.
-                Some([p, t, ways, o, b]) if (&*p, &*t, &*o, &*b) == (&port, &title, &open, &by) => {
-                    ways.push_str("; ");
-                    ways.push_str(&way);
-                }
-                _ => rows.push([port, title, way, open, by]),
+            if let Admits::NotJudged(reason) = exposure.admits {
+                lines.push(format!(
+                    "{} by {}: {reason}",
+                    exposure.path.port_text(),
+                    exposure.path.kind_text()
+                ));
             }
         }
-        text.push_str(&terminal.table(&rows));
+        lines.extend(report.unjudged.iter().map(|network| {
+            format!(
+                "{} network {} ({}); its packets pass no hook where dfw has rules",
+                network.driver,
+                network.network,
+                network.containers.join(", ")
+            )
+        }));
+        lines.extend(self.found.host.bridge_ports().map(|(bridge, card)| {
+            format!("what comes by {} within {}", clean(card), clean(bridge))
+        }));
+        let xdp = beside.xdp.iter();
+        lines.extend(xdp.map(|link| format!("what the XDP program of {link} passes on by itself")));
+        lines.extend(beside.flowtables.iter().map(|table| {
+            format!("connections that the flowtable of table {table} carries past the forward hook")
+        }));
+        lines
     }
-    text.push_str(&others(report, beside));
-    let uncovered = report.uncovered().count();
-    let end = if uncovered == 0 && !complete {
-        format!(
-            "{}: an engine was not asked or does not answer, and what it publishes is not known\n",
-            terminal.paint(Tone::Warning, "incomplete")
-        )
-    } else if uncovered == 0 && found.host.engines.is_empty() {
-        format!(
-            "{}: without an engine nothing is known to be published\n",
-            terminal.paint(Tone::Warning, "nothing to audit")
-        )
-    } else if uncovered == 0 {
-        format!(
-            "{}: nothing that containers publish is open to any without a line of the policy\n",
-            terminal.paint(Tone::Good, "covered")
-        )
-    } else {
-        let next = if guarded {
-            "name these ports in the policy (`[]` is nobody), and `dfw apply`"
+
+    fn text(&self, terminal: Terminal) -> String {
+        let mut text = self.problems.text(terminal);
+        let Self {
+            found,
+            report,
+            beside,
+            ..
+        } = self;
+        for engine in &found.host.engines {
+            let _ = writeln!(text, "engine: {}", describe(engine));
+        }
+        if found.host.engines.is_empty() {
+            text.push_str("engine: none answers here\n");
+        }
+        if !self.guarded {
+            let _ = writeln!(text, "dfw: no rules are in force");
+        }
+        for (heading, exposures) in [
+            ("CONTAINER", &report.exposures),
+            ("SERVICE", &report.services),
+        ] {
+            if !exposures.is_empty() {
+                text.push_str(&terminal.table(&rows(heading, exposures)));
+            }
+        }
+        text.push_str(&others(report, beside));
+        for line in self.unjudged() {
+            let _ = writeln!(text, "not judged: {line}");
+        }
+        text.push_str(&self.end(terminal));
+        text
+    }
+
+    /// What it comes to.
+    fn end(&self, terminal: Terminal) -> String {
+        let uncovered = self.report.uncovered().count();
+        if uncovered > 0 {
+            let next = if self.guarded {
+                "name these ports in the policy (`[]` is nobody), and `dfw apply`"
+            } else {
+                "`dfw init --allow ADDRESS` writes a first policy, of what is published now"
+            };
+            format!(
+                "{}: {} open to any, and no line of a policy says so\nnext: {next}\n",
+                terminal.paint(Tone::Bad, "exposed"),
+                count(uncovered, "path is", "paths are"),
+            )
+        } else if self.is_unknown {
+            format!(
+                "{}: an engine was not asked or does not answer, and what it publishes is not known\n",
+                terminal.paint(Tone::Warning, "incomplete")
+            )
+        } else if !self.problems.is_empty() {
+            format!(
+                "{}: the table is not as dfw left it\n",
+                terminal.paint(Tone::Warning, "incomplete")
+            )
+        } else if !self.is_complete() {
+            format!(
+                "{}: some paths are not judged, see above\n",
+                terminal.paint(Tone::Warning, "incomplete")
+            )
+        } else if self.found.host.engines.is_empty() {
+            format!(
+                "{}: without an engine nothing is known to be published\n",
+                terminal.paint(Tone::Warning, "nothing to audit")
+            )
         } else {
-            "`dfw init --allow ADDRESS` writes a first policy, of what is published now"
-        };
-        format!(
-            "{}: {} open to any, and no line of a policy says so\nnext: {next}\n",
-            terminal.paint(Tone::Bad, "exposed"),
-            count(uncovered, "way is", "ways are"),
-        )
-    };
-    text + &end
+            format!(
+                "{}: nothing that containers publish is open to any without a line of the policy\n",
+                terminal.paint(Tone::Good, "covered")
+            )
+        }
+    }
+}
+
+/// The rows of a table, with its heading.
+fn rows(heading: &str, exposures: &[Exposure]) -> Vec<[String; 5]> {
+    let mut rows = vec![["PORT", heading, "PATH", "OPEN TO", "BY"].map(str::to_owned)];
+    for exposure in exposures {
+        let [port, title, path, open, by] = row(exposure);
+        match rows.last_mut() {
+            // The same port by another path, open to the same people.
+            Some([p, t, paths, o, b]) if (&*p, &*t, &*o, &*b) == (&port, &title, &open, &by) => {
+                paths.push_str("; ");
+                paths.push_str(&path);
+            }
+            _ => rows.push([port, title, path, open, by]),
+        }
+    }
+    rows
 }
 
 /// What stands beside the table.
@@ -181,25 +254,6 @@ fn others(report: &Report, beside: &Beside) -> String {
     };
     for port in &report.unused {
         say(format!("not published: {port}, which the policy names"));
-    }
-    for network in &report.unjudged {
-        say(format!(
-            "cannot be judged: {} network {} ({}); its packets pass no hook of this host",
-            network.driver,
-            network.network,
-            network.containers.join(", ")
-        ));
-    }
-    for link in &beside.xdp {
-        say(format!(
-            "cannot be judged: what the XDP program of {link} passes on by itself"
-        ));
-    }
-    for table in &beside.flowtables {
-        say(format!(
-            "cannot be judged: connections that the flowtable of table {table} carries past the \
-             forward hook"
-        ));
     }
     for chain in &beside.refusing {
         say(format!(
@@ -232,64 +286,27 @@ fn describe(engine: &Engine) -> String {
 
 fn row(exposure: &Exposure) -> [String; 5] {
     let Exposure {
-        way,
+        path,
         admits,
         origin,
     } = exposure;
     [
-        port(way),
-        way.title.clone(),
-        door(way),
+        path.port_text(),
+        path.title.clone(),
+        path.kind_text(),
         match admits {
-            Admits::Any => format!("any{}", reach(way.reach)),
+            Admits::Any => format!("any{}", reach(path.reach)),
             Admits::Some(who) => who.join(", "),
             Admits::Nobody => "nobody".to_owned(),
+            Admits::NotJudged(_) => Verdict::NotJudged.to_string(),
         },
         match (origin, admits) {
             (Some(origin), _) => origin.to_string(),
             (None, Admits::Any) => "no policy".to_owned(),
+            (None, Admits::NotJudged(Reason::Service)) => "no key covers it".to_owned(),
             (None, _) => format!("table {TABLE}"),
         },
     ]
-}
-
-/// The port as a policy writes it; all ports of a container by its address.
-pub(super) fn port(way: &Way) -> String {
-    let protocol = way.transport.name();
-    match (way.port, way.address) {
-        (None, address) => format!("{address}, all ports"),
-        (Some(port), address) if address.is_unspecified() => format!("{port}/{protocol}"),
-        (Some(port), address) => {
-            format!("{}/{protocol}", std::net::SocketAddr::new(address, port))
-        }
-    }
-}
-
-pub(super) fn door(way: &Way) -> String {
-    let door = match way.door {
-        Door::Dnat => "DNAT",
-        Door::Proxy => "docker-proxy",
-        Door::HostNetwork => "host network",
-        Door::Container => "straight to the container",
-        Door::Loopback => "127.0.0.1 over the wire",
-    };
-    let family = if way.address.is_ipv4() {
-        "IPv4"
-    } else {
-        "IPv6"
-    };
-    format!("{door} ({family})")
-}
-
-/// The door's name for programs.
-pub(super) fn door_name(door: Door) -> &'static str {
-    match door {
-        Door::Dnat => "dnat",
-        Door::Proxy => "proxy",
-        Door::HostNetwork => "host-network",
-        Door::Container => "container",
-        Door::Loopback => "loopback",
-    }
 }
 
 fn reach(reach: Reach) -> &'static str {
@@ -300,68 +317,76 @@ fn reach(reach: Reach) -> &'static str {
     }
 }
 
-fn document(
-    found: &Site,
-    report: &Report,
-    beside: &Beside,
-    (guarded, complete): (bool, bool),
-    notices: &[Diagnostic],
-) -> Value {
-    let sources = Sources::new();
-    json!({
-        "schema": "dfw/audit/v1",
-        "engines": json::engines(&found.host),
-        "guarded": guarded,
-        "complete": complete,
-        "exposed": report.uncovered().next().is_some(),
-        "exposures": report.exposures.iter().map(exposure).collect::<Vec<_>>(),
-        "not_published": report.unused,
-        "unjudged": {
-            "networks": report
-                .unjudged
+impl Audit<'_> {
+    fn document(&self) -> Value {
+        let sources = Sources::new();
+        let Self {
+            found,
+            report,
+            beside,
+            ..
+        } = self;
+        let list = |exposures: &[Exposure]| exposures.iter().map(exposure).collect::<Vec<_>>();
+        json!({
+            "schema": "dfw/audit/v2",
+            "engines": json::engines(&found.host),
+            "guarded": self.guarded,
+            "complete": self.is_complete(),
+            "exposed": report.uncovered().next().is_some(),
+            "problems": self.problems.json(),
+            "paths": list(&report.exposures),
+            "services": list(&report.services),
+            "not_published": report.unused,
+            "unjudged": {
+                "networks": report
+                    .unjudged
+                    .iter()
+                    .map(|network| json!({
+                        "network": network.network,
+                        "driver": network.driver,
+                        "containers": network.containers,
+                    }))
+                    .collect::<Vec<_>>(),
+                "bridges": found
+                    .host
+                    .bridge_ports()
+                    .map(|(bridge, card)| json!({"bridge": bridge, "interface": card}))
+                    .collect::<Vec<_>>(),
+                "xdp": beside.xdp,
+                "flowtables": beside.flowtables,
+            },
+            "may_still_refuse": beside
+                .refusing
                 .iter()
-                .map(|network| json!({
-                    "network": network.network,
-                    "driver": network.driver,
-                    "containers": network.containers,
+                .map(|chain| json!({
+                    "family": family_name(chain.family),
+                    "table": chain.table,
+                    "chain": chain.chain,
+                    "priority": chain.priority,
                 }))
                 .collect::<Vec<_>>(),
-            "xdp": beside.xdp,
-            "flowtables": beside.flowtables,
-        },
-        "may_still_refuse": beside
-            .refusing
-            .iter()
-            .map(|chain| json!({
-                "family": family_name(chain.family),
-                "table": chain.table,
-                "chain": chain.chain,
-                "priority": chain.priority,
-            }))
-            .collect::<Vec<_>>(),
-        "iptables_legacy": beside.legacy,
-        "warnings": notices.iter().map(|n| to_json(n, &sources)).collect::<Vec<_>>(),
-    })
+            "iptables_legacy": beside.legacy,
+            "warnings": self.notices.iter().map(|n| to_json(n, &sources)).collect::<Vec<_>>(),
+        })
+    }
 }
 
 fn exposure(exposure: &Exposure) -> Value {
-    let way = &exposure.way;
+    let path = &exposure.path;
     json!({
-        "address": way.address,
-        "port": way.port,
-        "protocol": way.transport.name(),
-        "published_for": way.title,
-        "door": door_name(way.door),
-        "family": if way.address.is_ipv4() { "ipv4" } else { "ipv6" },
-        "reach": match way.reach {
-            Reach::Anybody => "anybody",
-            Reach::Routed => "routed",
-            Reach::Neighbours => "neighbours",
-        },
+        "address": path.address,
+        "port": path.port,
+        "protocol": path.protocol.name(),
+        "published_for": path.title,
+        "path": path.kind.name(),
+        "family": json::family(path.family()),
+        "reach": path.reach.name(),
+        "verdict": exposure.verdict().name(),
         "open_to": match &exposure.admits {
             Admits::Any => json!("any"),
             Admits::Some(who) => json!(who),
             Admits::Nobody => json!([]),
+            Admits::NotJudged(_) => Value::Null,
         },
         "origin": exposure.origin.as_ref().map(ToString::to_string),
     })

@@ -1,28 +1,30 @@
 //! `dfw explain`: would this source reach that port, and why?
 
+use crate::host::nat::Nat;
+use crate::net::{HostPorts, Protocol};
+use std::collections::BTreeSet;
 use std::fmt::Write;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use crate::analysis::explain::{Answer, Place, Question, Walk, explain};
+use crate::analysis::judgement::Verdict;
 use crate::diagnostic::Diagnostic;
-use crate::doors::Way;
-use crate::eval::Decision;
-use crate::explain::{Answer, AtDoor, Question, explain};
-use crate::kernel::Kernel;
+use crate::kernel::{self, Kernel};
 use crate::netlink::object::{family_name, shares_hook};
 use crate::netlink::snapshot::Neighbour;
 use crate::output::json;
 use crate::output::terminal::{Terminal, Tone};
-use crate::policy::{Mistake, PortKey};
+use crate::policy::Mistake;
 use crate::ruleset::{Hook, Ruleset};
-use crate::site::{Site, Sockets};
+use crate::site::{self, Site, Sockets};
 
-use super::audit::{door, door_name};
 use super::failure::Failure;
 use super::host::EngineArgs;
 use super::load::load;
+use super::problems::Problems;
 
 /// What is asked.
 #[derive(Debug, clap::Args)]
@@ -37,7 +39,7 @@ pub(super) struct ExplainArgs {
     ///
     /// `443`, `192.0.2.1:443` or `[2001:db8::1]:443`; if it is not TCP, with `/udp` or `/sctp`.
     #[arg(long, value_name = "PORT", value_parser = port)]
-    to: PortKey,
+    to: HostPorts,
     /// By this policy instead of the rules in force; needs no root
     #[arg(long, value_name = "PATH", num_args = 0..=1, default_missing_value = super::DEFAULT_PATH)]
     policy: Option<PathBuf>,
@@ -46,8 +48,16 @@ pub(super) struct ExplainArgs {
 }
 
 /// One port on the command line.
-pub(super) fn port(text: &str) -> Result<PortKey, String> {
-    let key: PortKey = text
+pub(super) fn port(text: &str) -> Result<HostPorts, String> {
+    // Policies have no keys for these, since nobody may reach them; packets to them there are.
+    let (place, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    if let (Ok(socket), Some(protocol)) = (place.parse::<SocketAddr>(), Protocol::by_name(protocol))
+        && socket.ip().is_loopback()
+        && socket.port() != 0
+    {
+        return Ok(HostPorts::one(Some(socket.ip()), protocol, socket.port()));
+    }
+    let key: HostPorts = text
         .parse()
         .map_err(|mistake: Mistake| mistake.to_string())?;
     if key.first == key.last {
@@ -71,12 +81,16 @@ pub(super) fn run(terminal: Terminal, args: &ExplainArgs) -> Result<(), Failure>
         .as_ref()
         .map(|path| load(terminal, path))
         .transpose()?;
-    let (ruleset, neighbours, found);
+    let mut problems = Problems::default();
+    let (ruleset, neighbours, nat, found);
     if let Some(loaded) = &loaded {
         // Without root there is no telling what else is on this host; the policy is what is asked.
-        neighbours = Kernel::open()
-            .and_then(|kernel| kernel.outline())
-            .map_or_else(|_| Vec::new(), |snapshot| snapshot.neighbours);
+        let kernel = Kernel::open();
+        let asked = kernel.and_then(|kernel| Ok((kernel.outline()?, site::nat(&kernel)?)));
+        (neighbours, nat) = asked.map_or_else(
+            |_| (Vec::new(), Nat::default()),
+            |(snapshot, nat)| (snapshot.neighbours, nat),
+        );
         found = Site::find(&args.engine.ask(), Sockets::All).ok();
         let host = found
             .as_ref()
@@ -84,106 +98,223 @@ pub(super) fn run(terminal: Terminal, args: &ExplainArgs) -> Result<(), Failure>
             .unwrap_or_default();
         ruleset = loaded.compile(&host);
     } else {
-        let snapshot = Kernel::open()?.snapshot()?;
+        let kernel = Kernel::open()?;
+        let snapshot = kernel.snapshot()?;
+        problems = Problems::of(snapshot.installed.as_ref());
         neighbours = snapshot.neighbours;
+        nat = site::nat(&kernel)?;
         ruleset = snapshot
             .installed
+            .filter(|_| !problems.dormant)
             .map_or_else(Ruleset::default, |table| table.ruleset);
         found = Some(Site::find(&args.engine.ask(), Sockets::All)?);
     }
     let question = Question {
         from: args.from,
         via: args.via.clone(),
-        to: args.to.clone(),
+        to: args.to,
+        place: found
+            .as_ref()
+            .and_then(|found| place(found, args.to.address?))
+            .filter(|place| loaded.is_none() || leads_to_containers(place, found.as_ref())),
     };
     let around = found
         .as_ref()
-        .map(|found| found.surroundings(&neighbours))
+        .map(|found| found.surroundings(&neighbours, nat))
         .unwrap_or_default();
     let host = found.map(|found| found.host).unwrap_or_default();
     let answer = explain(&host, &around, &ruleset, &question);
+    let explained = Explained {
+        question: &question,
+        answer: &answer,
+        problems: &problems,
+        neighbours: &neighbours,
+    };
     terminal.answer(
-        || document(&question, &answer, &neighbours),
-        || text(terminal, &question, &answer, &neighbours, &ruleset),
+        || explained.document(),
+        || explained.text(terminal, &ruleset),
     )?;
-    Ok(())
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::Incomplete)
+    }
 }
 
-fn text(
-    terminal: Terminal,
-    question: &Question,
-    answer: &Answer,
-    neighbours: &[Neighbour],
-    ruleset: &Ruleset,
-) -> String {
-    let mut text = format!(
-        "{}: {} {} port {}\n",
-        if answer.is_allowed() {
-            terminal.paint(Tone::Good, "allow")
-        } else {
-            terminal.paint(Tone::Bad, "deny")
-        },
-        question.from,
-        if answer.is_allowed() {
-            "reaches"
-        } else {
-            "does not reach"
-        },
-        question.to,
-    );
-    if ruleset.chains.is_empty() {
-        text.push_str("no rules of dfw are in force\n");
+/// Where an address is, as the kernel would send packets to it; `None` if that is not known.
+fn place(found: &Site, to: IpAddr) -> Option<Place> {
+    let Some(route) = kernel::route_to(to).ok()? else {
+        return Some(Place::Nowhere);
+    };
+    if route.local {
+        return Some(Place::Host);
     }
-    if !answer.published {
-        text.push_str("no engine publishes the port now; if one did:\n");
-    }
-    for at in &answer.doors {
-        let word = match at.trace.decision {
-            Decision::Accept => "let through",
-            Decision::Drop => "dropped",
-            Decision::Reject => "refused, and told so",
-        };
-        let title = &at.way.title;
-        let to = if title.is_empty() {
-            String::new()
-        } else {
-            format!(" to {title}")
-        };
-        let _ = writeln!(text, "  {}{to}: {word}", door(&at.way));
-        for step in &at.trace.steps {
-            let step = step.describe(ruleset).replace('\n', "\n    ");
-            let _ = writeln!(text, "    {step}");
+    let link = found
+        .links
+        .iter()
+        .find(|link| Some(link.index) == route.interface)?;
+    Some(Place::Through(link.name.clone()))
+}
+
+/// Whether packets leave towards containers, or stay here. By a policy other hosts than this one may be
+/// asked about, whose addresses are not known here.
+fn leads_to_containers(place: &Place, found: Option<&Site>) -> bool {
+    match (place, found) {
+        (Place::Through(interface), Some(found)) => {
+            found.host.container_bridges.contains(interface)
         }
-        if at.trace.steps.is_empty() {
-            text.push_str("    no rule of dfw has anything to say\n");
-        }
+        (Place::Host, _) => true,
+        (Place::Through(_) | Place::Nowhere, _) => false,
     }
-    for (chain, hook) in later(answer, neighbours) {
+}
+
+/// An answer and what it rests on.
+struct Explained<'a> {
+    question: &'a Question,
+    answer: &'a Answer,
+    problems: &'a Problems,
+    neighbours: &'a [Neighbour],
+}
+
+impl Explained<'_> {
+    fn text(&self, terminal: Terminal, ruleset: &Ruleset) -> String {
+        let Self {
+            question, answer, ..
+        } = self;
+        let mut text = self.problems.text(terminal);
+        let verdict = answer.verdict();
+        let (tone, reaches) = match verdict {
+            Verdict::Allow => (Tone::Good, "reaches"),
+            Verdict::Deny => (Tone::Bad, "does not reach"),
+            Verdict::NotJudged => (Tone::Warning, "may reach"),
+        };
+        let verdict = verdict.to_string();
         let _ = writeln!(
             text,
-            "may still be refused: table {} {}, chain {} on {}, priority {}{}",
-            family_name(chain.family),
-            chain.table,
-            chain.chain,
-            hook.name(),
-            chain.priority,
-            if chain.accepts {
-                ""
-            } else {
-                ", drops by default"
-            },
+            "{}: {} {reaches} port {}{}",
+            terminal.paint(tone, &verdict),
+            question.from,
+            question.to,
+            self.at_some(),
         );
+        if ruleset.chains.is_empty() {
+            text.push_str("no rules of dfw are in force\n");
+        }
+        if answer.unreachable {
+            text.push_str("this host has no route to that address\n");
+        } else if !answer.exists {
+            text.push_str("no engine publishes the port now, and nothing listens; if one did:\n");
+        }
+        for walk in &answer.walks {
+            let title = &walk.path.title;
+            let to = if title.is_empty() {
+                String::new()
+            } else {
+                format!(" to {title}")
+            };
+            let at = if self.differ(walk) {
+                let addresses: Vec<_> = walk.addresses.iter().map(ToString::to_string).collect();
+                format!(" at {}", addresses.join(", "))
+            } else {
+                String::new()
+            };
+            let _ = writeln!(
+                text,
+                "  {}{to}{at}: {}",
+                walk.path.kind_text(),
+                walk.judgement
+            );
+            for step in &walk.trace.steps {
+                let step = step.describe(ruleset).replace('\n', "\n    ");
+                let _ = writeln!(text, "    {step}");
+            }
+            if walk.trace.steps.is_empty() {
+                text.push_str("    no rule of dfw has anything to say\n");
+            }
+        }
+        if answer.services_not_judged {
+            text.push_str(
+                "  a service of the host would not be judged: no key of the policy names this port\n",
+            );
+        }
+        for (chain, hook) in later(answer, self.neighbours) {
+            let _ = writeln!(
+                text,
+                "may still be refused: table {} {}, chain {} on {}, priority {}{}",
+                family_name(chain.family),
+                chain.table,
+                chain.chain,
+                hook.name(),
+                chain.priority,
+                if chain.accepts {
+                    ""
+                } else {
+                    ", drops by default"
+                },
+            );
+        }
+        text
     }
-    text
+
+    /// Whether it depends on the address of the host what becomes of a packet on this path.
+    fn differ(&self, walk: &Walk) -> bool {
+        let mut others = self.answer.walks.iter();
+        others.any(|other| other.path == walk.path && other.addresses != walk.addresses)
+    }
+
+    /// The addresses of the host at which the port is reached, where it is not at all of them.
+    fn at_some(&self) -> String {
+        let verdict = self.answer.verdict();
+        let walks = || self.answer.walks.iter();
+        let reached = |walk: &&Walk| walk.judgement.verdict() == verdict;
+        let is_split = walks().filter(reached).any(|walk| self.differ(walk));
+        if !is_split || verdict == Verdict::Deny {
+            return String::new();
+        }
+        let addresses: BTreeSet<IpAddr> = walks()
+            .filter(reached)
+            .flat_map(|walk| walk.addresses.iter().copied())
+            .collect();
+        let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+        format!(" at {} only", addresses.join(", "))
+    }
+
+    fn document(&self) -> Value {
+        let Self {
+            question, answer, ..
+        } = self;
+        json!({
+            "schema": "dfw/explain/v2",
+            "verdict": answer.verdict().name(),
+            "from": question.from,
+            "to": question.to.to_string(),
+            "problems": self.problems.json(),
+            "exists": answer.exists,
+            "services_not_judged": answer.services_not_judged,
+            "paths": answer.walks.iter().map(walk).collect::<Vec<_>>(),
+            "may_still_refuse": later(answer, self.neighbours)
+                .iter()
+                .map(|(chain, hook)| json!({
+                    "family": family_name(chain.family),
+                    "table": chain.table,
+                    "chain": chain.chain,
+                    "hook": hook.name(),
+                    "priority": chain.priority,
+                    "policy": if chain.accepts { "accept" } else { "drop" },
+                }))
+                .collect::<Vec<_>>(),
+        })
+    }
 }
 
-/// Base chains of others on the hooks of the doors that are open, and before them: what dfw lets
+/// Base chains of others on the hooks of the paths that are open, and before them: what dfw lets
 /// through may still be refused there.
 fn later<'a>(answer: &Answer, neighbours: &'a [Neighbour]) -> Vec<(&'a Neighbour, Hook)> {
     let mut chains = Vec::new();
     for hook in [Hook::Forward, Hook::Input] {
-        let mut open = answer.doors.iter().filter(|at| at.is_open());
-        if open.any(|at| at.packet.hook == hook) {
+        let walks = answer.walks.iter();
+        let mut open = walks.filter(|walk| walk.judgement.verdict() != Verdict::Deny);
+        if open.any(|walk| walk.packet.hook == hook) {
             let others = neighbours.iter().filter(|chain| {
                 chain.kind == "filter" && shares_hook(chain.family, chain.hook, hook)
             });
@@ -194,37 +325,15 @@ fn later<'a>(answer: &Answer, neighbours: &'a [Neighbour]) -> Vec<(&'a Neighbour
     chains
 }
 
-fn document(question: &Question, answer: &Answer, neighbours: &[Neighbour]) -> Value {
+fn walk(walk: &Walk) -> Value {
     json!({
-        "schema": "dfw/explain/v1",
-        "verdict": if answer.is_allowed() { "allow" } else { "deny" },
-        "from": question.from,
-        "to": question.to.to_string(),
-        "published": answer.published,
-        "doors": answer.doors.iter().map(at_door).collect::<Vec<_>>(),
-        "may_still_refuse": later(answer, neighbours)
-            .iter()
-            .map(|(chain, hook)| json!({
-                "family": family_name(chain.family),
-                "table": chain.table,
-                "chain": chain.chain,
-                "hook": hook.name(),
-                "priority": chain.priority,
-                "policy": if chain.accepts { "accept" } else { "drop" },
-            }))
-            .collect::<Vec<_>>(),
-    })
-}
-
-fn at_door(at: &AtDoor) -> Value {
-    let AtDoor { way, packet, trace } = at;
-    let Way { title, .. } = way;
-    json!({
-        "door": door_name(way.door),
-        "published_for": title,
-        "hook": packet.hook.name(),
-        "incoming": packet.incoming,
-        "verdict": if at.is_open() { "allow" } else { "deny" },
-        "steps": json::steps(&trace.steps),
+        "path": walk.path.kind.name(),
+        "published_for": walk.path.title,
+        "addresses": walk.addresses,
+        "hook": walk.packet.hook.name(),
+        "incoming": walk.packet.incoming,
+        "verdict": walk.judgement.verdict().name(),
+        "reason": walk.judgement.reason().map(|reason| reason.to_string()),
+        "steps": json::steps(&walk.trace.steps),
     })
 }

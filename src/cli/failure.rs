@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
+use crate::analysis::test::Report;
 use crate::diagnostic::{Diagnostic, Severity};
-use crate::expect::Report;
 use crate::host::process::netlink_holder;
 use crate::kernel::{self, Refusal};
 use crate::netlink::batch::What;
@@ -211,7 +211,7 @@ impl Failure {
                 (diagnostics, sources, 3, what)
             }
             Self::Tests { report, sources } => {
-                let Report { passed, failed } = report;
+                let Report { passed, failed, .. } = report;
                 tests = Some(json::tests(passed, &failed));
                 let all = count(passed + failed.len(), "test", "tests");
                 let what = format!("{} of {all} failed", failed.len());
@@ -255,7 +255,7 @@ impl Failure {
         }
         let document = || {
             let mut document = json!({
-                "schema": "dfw/failure/v1",
+                "schema": "dfw/failure/v2",
                 "exit_code": code,
                 "changed": if certain { json!(false) } else { json!(null) },
                 "diagnostics":

@@ -122,7 +122,7 @@ fn held(holder: &Listener, publication: &Publication<'_>) -> Diagnostic {
         None => "a process that cannot be seen from here".to_owned(),
     };
     let port = SocketAddr::new(holder.address, holder.port);
-    let protocol = holder.transport.name();
+    let protocol = holder.protocol.name();
     let title = publication.of.title();
     Diagnostic::warning(
         "port-held",
@@ -146,7 +146,7 @@ pub(super) fn unasked(host: &HostView) -> Vec<Diagnostic> {
             };
             let port = SocketAddr::new(listener.address, listener.port);
             let (_, ports) = engines.entry(by).or_insert((owner.role, BTreeSet::new()));
-            ports.insert(format!("{port}/{}", listener.transport.name()));
+            ports.insert(format!("{port}/{}", listener.protocol.name()));
         }
     }
     let notice = |(by, (role, ports)): (Option<u32>, (Role, BTreeSet<String>))| {

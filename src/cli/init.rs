@@ -1,5 +1,6 @@
 //! `dfw init`: a first policy, of what is published now.
 
+use crate::net::Entry;
 use std::path::Path;
 
 use serde_json::json;
@@ -10,7 +11,6 @@ use crate::output::diagnostic::to_json;
 use crate::output::json;
 use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
-use crate::policy::address::Entry;
 use crate::site::{Site, Sockets};
 use crate::source::Sources;
 use crate::untrusted;

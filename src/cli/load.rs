@@ -4,9 +4,11 @@ use std::path::Path;
 
 use crate::diagnostic::Diagnostic;
 use crate::file;
+use crate::host::docker::Ask;
 use crate::output::terminal::Terminal;
 use crate::policies::{Policies, Wrong};
 use crate::policy;
+use crate::site::{Site, Sockets};
 use crate::source::{ReadError, Sources};
 
 use super::failure::Failure;
@@ -23,9 +25,36 @@ pub(super) fn load(terminal: Terminal, path: &Path) -> Result<Policies, Failure>
 
 /// The same, and runs their tests, all of which must pass; says how many there are.
 pub(super) fn load_tested(terminal: Terminal, path: &Path) -> Result<(Policies, usize), Failure> {
-    load(terminal, path)?
-        .test()
-        .map_err(|wrong| failure(wrong, path))
+    let loaded = load(terminal, path)?;
+    let told = loaded.warnings.len();
+    let (loaded, passed) = loaded.test().map_err(|wrong| failure(wrong, path))?;
+    for warning in &loaded.warnings[told..] {
+        terminal.diagnostic(warning, &loaded.sources);
+        terminal.gap();
+    }
+    Ok((loaded, passed))
+}
+
+/// Looks at this host for policies that passed their tests, and puts these to its services as well.
+pub(super) fn look(
+    ask: &Ask,
+    loaded: Policies,
+    passed: usize,
+    path: &Path,
+) -> Result<(Policies, Site), Failure> {
+    let sockets = if loaded.asks_for_services() {
+        Sockets::All
+    } else {
+        Sockets::of(ask)
+    };
+    match Site::find(ask, sockets) {
+        Ok(found) => {
+            let tested = loaded.test_services(&found.host, passed);
+            let loaded = tested.map_err(|wrong| failure(wrong, path))?;
+            Ok((loaded, found))
+        }
+        Err(error) => Err(Failure::kernel(&error, loaded.sources, &loaded.files)),
+    }
 }
 
 fn failure(wrong: Wrong, path: &Path) -> Failure {

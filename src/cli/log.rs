@@ -1,5 +1,6 @@
 //! `dfw log`: refused packets as they come.
 
+use crate::net::HostPorts;
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -11,7 +12,6 @@ use crate::kernel::{Heard, Kernel, Listener};
 use crate::netlink::nflog::Logged;
 use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
-use crate::policy::PortKey;
 use crate::ruleset::{Expression, LOG_GROUP, Ruleset};
 
 use super::failure::Failure;
@@ -201,6 +201,6 @@ impl Refusal<'_> {
 
 /// Whether a port of a policy is this one port.
 fn names(port: &str, number: u16) -> bool {
-    let key: Result<PortKey, _> = port.parse();
+    let key: Result<HostPorts, _> = port.parse();
     key.is_ok_and(|key| (key.first, key.last) == (number, number))
 }

@@ -20,6 +20,7 @@ mod manual;
 mod notice;
 mod plan;
 mod preview;
+mod problems;
 mod remove;
 mod session;
 mod show;
@@ -28,7 +29,6 @@ mod summary;
 mod test;
 mod trace;
 mod usage;
-mod view;
 mod watch;
 mod watchdog;
 

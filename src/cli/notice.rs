@@ -1,6 +1,7 @@
 //! What the user should know of this host beside his policy: nothing is wrong, but it may not be
 //! as he thinks.
 
+use crate::net::Protocol;
 use std::collections::BTreeMap;
 
 use crate::compile;
@@ -9,7 +10,7 @@ use crate::host::HostView;
 use crate::host::local_ports::LocalPorts;
 use crate::netlink::object::shares_hook;
 use crate::netlink::snapshot::Neighbour;
-use crate::policy::{DefaultAction, InterfacePattern, Policy, Protocol};
+use crate::policy::{DefaultAction, InterfacePattern, Policy};
 use crate::ruleset::{Hook, Ruleset};
 use crate::untrusted::clean;
 
@@ -183,7 +184,7 @@ fn left_open(policy: &Policy, host: &HostView) -> Vec<Diagnostic> {
     }
     let notices = compile::left_open(policy, host).map(|(publication, open)| {
         let (title, ports) = (publication.of.title(), ranges(&open));
-        let protocol = publication.published.transport.name();
+        let protocol = publication.published.protocol.name();
         Diagnostic::warning(
             "closed-when-it-runs",
             format!(

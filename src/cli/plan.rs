@@ -9,14 +9,15 @@ use crate::kernel::{self, Kernel};
 use crate::output::json;
 use crate::output::terminal::{Terminal, Tone};
 use crate::plan;
-use crate::site::{Site, Sockets};
+use crate::site;
 use crate::untrusted;
 
 use super::failure::Failure;
 use super::host::{self, EngineArgs};
-use super::load::load_tested;
+use super::load::{load_tested, look};
 use super::notice::notices as notices_of;
 use super::preview::Preview;
+use super::problems::Problems;
 use super::summary::tested;
 
 /// The exit code that says that there are changes, for whoever asks for it.
@@ -29,15 +30,17 @@ pub(super) fn run(
     exit_code: bool,
 ) -> Result<ExitCode, Failure> {
     let (loaded, passed) = load_tested(terminal, path)?;
-    let tried = Site::find(&engine.ask(), Sockets::of(&engine.ask())).and_then(|found| {
+    let (loaded, found) = look(&engine.ask(), loaded, passed, path)?;
+    let tried = (|| {
         let ruleset = loaded.compile(&found.host);
         kernel::sound(&ruleset)?;
-        let snapshot = Kernel::open()?.survey()?;
+        let kernel = Kernel::open()?;
+        let snapshot = kernel.survey()?;
         let installed = snapshot.installed.as_ref();
         // Nothing is written, so that nothing needs a secret.
         let plan = plan::diff(installed, &ruleset, 0);
-        let neighbours = &snapshot.neighbours;
-        let preview = Preview::of((&loaded, &found), installed, neighbours, &ruleset, &plan);
+        let around = (&snapshot.neighbours[..], site::nat(&kernel)?);
+        let preview = Preview::of((&loaded, &found), installed, around, &ruleset, &plan);
         let mut notices = host::notices(&loaded.policy, &found);
         notices.extend(notices_of(
             &loaded.policy,
@@ -45,9 +48,16 @@ pub(super) fn run(
             &snapshot.neighbours,
         ));
         notices.extend(preview.cut.clone().filter(|_| !plan.is_empty()));
-        Ok((plan.is_empty(), preview, json::size(&ruleset), notices))
-    });
-    let (is_empty, preview, size, notices) = match tried {
+        let problems = Problems::of(installed);
+        Ok((
+            plan.is_empty(),
+            preview,
+            json::size(&ruleset),
+            notices,
+            problems,
+        ))
+    })();
+    let (is_empty, preview, size, notices, problems) = match tried {
         Ok(done) => done,
         Err(error) => return Err(Failure::kernel(&error, loaded.sources, &loaded.files)),
     };
@@ -58,8 +68,9 @@ pub(super) fn run(
     terminal.answer(
         || {
             let mut document = json!({
-                "schema": "dfw/plan/v1",
+                "schema": "dfw/plan/v2",
                 "changes_pending": !is_empty,
+                "problems": problems.json(),
                 "tests": json::tests(passed, &[]),
                 "size": size,
                 "warnings": loaded
@@ -81,12 +92,14 @@ pub(super) fn run(
                 let word = terminal.paint(Tone::Warning, "planned");
                 format!("{word}: nothing was changed; {apply} does it\n")
             };
-            preview.text(terminal) + &tested(passed) + &outcome
+            problems.dormant_text(terminal) + &preview.text(terminal) + &tested(passed) + &outcome
         },
     )?;
-    Ok(if exit_code && !is_empty {
-        ExitCode::from(CHANGES)
+    if exit_code && !is_empty {
+        Ok(ExitCode::from(CHANGES))
+    } else if problems.is_empty() {
+        Ok(ExitCode::SUCCESS)
     } else {
-        ExitCode::SUCCESS
-    })
+        Err(Failure::Incomplete)
+    }
 }

@@ -5,16 +5,17 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use crate::audit::{Turned, turned};
+use crate::analysis::audit::{Turned, turned};
+use crate::analysis::path::{Kind, Path};
 use crate::diagnostic::Diagnostic;
-use crate::doors::{Door, Way};
+use crate::host::nat::Nat;
 use crate::netlink::snapshot::{Installed, Neighbour};
+use crate::output::json;
 use crate::output::table::count;
 use crate::output::terminal::Terminal;
 use crate::plan::Plan;
 use crate::ruleset::Ruleset;
 
-use super::audit::{door, port};
 use super::changes::Changes;
 use super::session;
 use crate::policies::Policies;
@@ -39,11 +40,11 @@ impl Preview {
     pub(super) fn of(
         (loaded, found): (&Policies, &Site),
         installed: Option<&Installed>,
-        neighbours: &[Neighbour],
+        (neighbours, nat): (&[Neighbour], Nat),
         wanted: &Ruleset,
         plan: &Plan<'_>,
     ) -> Self {
-        let around = found.surroundings(neighbours);
+        let around = found.surroundings(neighbours, nat);
         let former = installed.map(|installed| &installed.ruleset);
         Self {
             changes: Changes::of(installed, wanted, plan),
@@ -55,14 +56,14 @@ impl Preview {
     /// A line for each change, and the ports that open or close to strangers.
     pub(super) fn text(&self, terminal: Terminal) -> String {
         let mut text = self.changes.text(terminal);
-        for (title, ways) in [
+        for (title, paths) in [
             (
                 "closed to all whom no line of the policy allows",
                 &self.turned.closed,
             ),
             ("opened to any", &self.turned.opened),
         ] {
-            let rows = self.rows(ways);
+            let rows = self.rows(paths);
             if !rows.is_empty() {
                 let _ = writeln!(text, "published ports that are then {title}:");
                 text.push_str(&terminal.table(&rows));
@@ -71,23 +72,26 @@ impl Preview {
         text
     }
 
-    /// Ports with what publishes them, and by which door if that is not all of it.
-    fn rows(&self, ways: &[Way]) -> Vec<[String; 2]> {
+    /// Ports with what publishes them, and by which path if that is not all of it.
+    fn rows(&self, paths: &[Path]) -> Vec<[String; 2]> {
         // Ports of the host first.
-        let label = |way: &Way| {
-            let direct = way.door == Door::Container;
-            (direct, way.port, port(way), way.title.clone())
+        let label = |path: &Path| {
+            let direct = path.kind == Kind::Container;
+            (direct, path.port, path.port_text(), path.title.clone())
         };
         let stays: BTreeSet<_> = self.turned.others.iter().map(label).collect();
         let mut ports: BTreeMap<_, BTreeSet<String>> = BTreeMap::new();
-        for way in ways {
-            ports.entry(label(way)).or_default().insert(door(way));
+        for path in paths {
+            ports
+                .entry(label(path))
+                .or_default()
+                .insert(path.kind_text());
         }
-        let row = |(label, doors): (&Label, &BTreeSet<String>)| {
+        let row = |(label, kinds): (&Label, &BTreeSet<String>)| {
             let (_, _, port, title) = label;
-            let doors: Vec<_> = doors.iter().map(String::as_str).collect();
+            let kinds: Vec<_> = kinds.iter().map(String::as_str).collect();
             let text = if stays.contains(label) {
-                format!("{title}, {}", doors.join(", "))
+                format!("{title}, {}", kinds.join(", "))
             } else {
                 title.clone()
             };
@@ -103,21 +107,21 @@ impl Preview {
 
     /// Adds what it says to a document; nothing changes if there is none.
     pub(super) fn add_to(preview: Option<&Self>, document: &mut Value) {
-        let ways = |ways: &[Way]| -> Value {
-            let way = |way: &Way| {
+        let paths = |paths: &[Path]| -> Value {
+            let path = |path: &Path| {
                 json!({
-                    "port": port(way),
-                    "door": super::audit::door_name(way.door),
-                    "family": if way.address.is_ipv4() { "ipv4" } else { "ipv6" },
-                    "published_for": way.title,
+                    "port": path.port_text(),
+                    "path": path.kind.name(),
+                    "family": json::family(path.family()),
+                    "published_for": path.title,
                 })
             };
-            ways.iter().map(way).collect()
+            paths.iter().map(path).collect()
         };
         let (list, drift) =
             preview.map_or((json!([]), json!(false)), |preview| preview.changes.json());
         let turned = preview.map(|preview| &preview.turned);
-        let of = |what: fn(&Turned) -> &[Way]| ways(turned.map_or(&[][..], what));
+        let of = |what: fn(&Turned) -> &[Path]| paths(turned.map_or(&[][..], what));
         let members = [
             ("changes", list),
             ("drift", drift),

@@ -6,10 +6,13 @@ use std::net::{IpAddr, SocketAddr};
 use procfs::net::TcpState;
 use procfs::process::{FDTarget, Process, Stat};
 
+use crate::analysis::eval::{Packet, Trace};
+use crate::analysis::judgement::{Judgement, Verdict, judge};
+use crate::analysis::path::{Kind, Path};
 use crate::diagnostic::Diagnostic;
-use crate::eval::{Decision, Flow, Packet, Trace, evaluate};
+use crate::net::Protocol;
 use crate::netlink::snapshot::Installed;
-use crate::ruleset::{Hook, L4Protocol, Origin, Ruleset};
+use crate::ruleset::{Origin, Ruleset};
 
 use super::failure::behind;
 use crate::policies::Policies;
@@ -89,6 +92,7 @@ fn inherited() -> BTreeSet<Connection> {
 impl Connection {
     /// A packet of the client's, by each interface that it may come in through.
     fn packets(&self, found: &Site) -> Vec<Packet> {
+        let path = self.path();
         let has_it = found.addresses.iter();
         let has_it = has_it.filter(|address| address.address == self.server.ip());
         let indices: BTreeSet<u32> = has_it.map(|address| address.link).collect();
@@ -102,31 +106,25 @@ impl Connection {
             }
         });
         links
-            .map(|link| Packet {
-                hook: Hook::Input,
-                incoming: link.name.clone(),
-                outgoing: None,
-                protocol: L4Protocol::Tcp,
-                flow: Flow {
-                    source: self.client.ip(),
-                    destination: self.server.ip(),
-                    port: Some(self.server.port()),
-                },
-                connection: None,
-                returns: false,
-                resumes: false,
-                opened: false,
-            })
+            .map(|link| path.packet(self.client.ip(), &link.name, self.server.ip()))
             .collect()
+    }
+
+    /// The way to the socket of the SSH server.
+    fn path(&self) -> Path {
+        let (address, port) = (self.server.ip(), self.server.port());
+        Path::to_socket(Kind::Service, Protocol::Tcp, address, port)
     }
 
     /// Why a ruleset refuses it, if it does.
     fn refused(&self, found: &Site, ruleset: &Ruleset) -> Option<Trace> {
-        let mut traces = self.packets(found).into_iter();
-        let mut traces = traces.by_ref().map(|packet| evaluate(ruleset, &packet));
-        let first = traces.next()?;
-        let is_refused = |trace: &Trace| trace.decision != Decision::Accept;
-        (is_refused(&first) && traces.all(|trace| is_refused(&trace))).then_some(first)
+        let path = self.path();
+        let packets = self.packets(found);
+        let mut judged = packets.iter().map(|packet| judge(ruleset, &path, packet));
+        let (judgement, trace) = judged.next()?;
+        let is_refused = |judgement: Judgement| judgement.verdict() == Verdict::Deny;
+        (is_refused(judgement) && judged.all(|(judgement, _)| is_refused(judgement)))
+            .then_some(trace)
     }
 }
 

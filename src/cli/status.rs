@@ -5,22 +5,23 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::analysis::traffic::packets;
 use crate::compile::is_marking;
 use crate::guard::Answer;
 use crate::host::HostView;
 use crate::kernel::{self, Kernel, Snapshot};
 use crate::netlink::object::{family_name, shares_hook};
-use crate::netlink::snapshot::{Counter, Installed, Neighbour};
+use crate::netlink::snapshot::{Counter, Neighbour};
 use crate::output::diagnostic::to_json;
 use crate::output::json;
 use crate::output::terminal::{Terminal, Tone};
 use crate::ruleset::{Hook, TABLE};
 use crate::source::Sources;
-use crate::traffic::packets;
 use crate::untrusted::{clean, clean_to};
 
 use super::failure::Failure;
 use super::notice;
+use super::problems::Problems;
 use super::watchdog::named;
 
 /// How many characters a line of guard's may have, and of how many engines it is told that they do not
@@ -113,15 +114,6 @@ fn unguarded(terminal: Terminal) -> String {
     )
 }
 
-/// What is not as dfw would have written it.
-fn drift(installed: &Installed) -> Vec<String> {
-    let mut drift = installed.foreign();
-    if drift.is_empty() && installed.has_drifted() == Some(true) {
-        drift.push("the rules are not those that dfw put there; `dfw plan` shows how".to_owned());
-    }
-    drift
-}
-
 /// The base chains on the hooks that dfw uses, in the order in which a packet meets them.
 fn hooks(snapshot: &Snapshot) -> Vec<(Hook, Vec<Base>)> {
     [Hook::Forward, Hook::Input]
@@ -189,9 +181,7 @@ fn text(terminal: Terminal, snapshot: &Snapshot) -> String {
                 );
                 line(Tone::Warning, "warning", &text);
             }
-            for drift in drift(installed) {
-                line(Tone::Warning, "drift", &drift);
-            }
+            text.push_str(&Problems::of(Some(installed)).text(terminal));
             let mut rows = vec![["PORT".into(), "ALLOWED".into(), "REFUSED".into()]];
             rows.extend(packets(installed).into_iter().map(|(port, packets)| {
                 let number = |counter: Counter| counter.packets.to_string();
@@ -237,7 +227,8 @@ fn document(snapshot: &Snapshot) -> Value {
             "unconfirmed": named(installed.comment.as_deref())
                 .map(|(process, waits)| json!({"process": process, "waits": waits})),
             "size": json::size(&installed.ruleset),
-            "drift": drift(installed),
+            "dormant": installed.facts.dormant,
+            "drift": Problems::of(Some(installed)).drift,
             "connection_mark": is_marking(&installed.ruleset),
             "ports": packets(installed)
                 .into_iter()

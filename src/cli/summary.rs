@@ -18,7 +18,7 @@ const LISTED_ADDRESSES: usize = 4;
 pub(super) fn refused(terminal: Terminal, policy: &Policy, host: &HostView) -> String {
     let mut places: BTreeMap<(u16, String), (BTreeSet<bool>, BTreeSet<String>)> = BTreeMap::new();
     for publication in compile::refused(policy, host) {
-        let port = compile::key(&publication.published.port());
+        let port = publication.published.port().named();
         let place = places.entry((port.first, port.to_string())).or_default();
         place.0.insert(publication.published.address.is_ipv4());
         place.1.insert(publication.of.title());

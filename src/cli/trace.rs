@@ -1,5 +1,6 @@
 //! `dfw trace`: packets on their way through all tables of the kernel.
 
+use crate::net::{HostPorts, Protocol};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -16,7 +17,6 @@ use crate::netlink::trace::Event;
 use crate::netlink::tracer::Filter;
 use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
-use crate::policy::{PortKey, Protocol};
 use crate::ruleset::{Expression, L4Protocol, Origin, Rule, TABLE};
 use crate::trace::{Fate, Journey, Journeys, Step};
 use crate::untrusted::clean;
@@ -54,7 +54,7 @@ struct Which {
     ///
     /// `443`, `192.0.2.1:443` or `[2001:db8::1]:443`; if it is not TCP, with `/udp` or `/sctp`.
     #[arg(long, value_name = "PORT", value_parser = port)]
-    to: Option<PortKey>,
+    to: Option<HostPorts>,
 }
 
 /// Rules by table, chain and number, as far as they were asked for; `None` for one that is gone.
@@ -158,7 +158,7 @@ struct Show<'a> {
     tracer: &'a Tracer,
     rules: Rules,
     /// Where a policy names ports that share sets with others; read when first asked for.
-    origins: Option<BTreeMap<PortKey, String>>,
+    origins: Option<BTreeMap<HostPorts, String>>,
     shown: usize,
 }
 

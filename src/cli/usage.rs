@@ -91,7 +91,7 @@ impl Typed {
         }
         let document = || {
             json!({
-                "schema": "dfw/failure/v1",
+                "schema": "dfw/failure/v2",
                 "exit_code": WRONG,
                 "changed": false,
                 "diagnostics": [to_json(&diagnostic(error), &Sources::new())],

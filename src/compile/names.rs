@@ -1,4 +1,5 @@
-//! Names of chains, sets and maps: readable, unique, and valid in nft's language.
+//! Names of chains, sets and maps: readable, unique, and valid in nft's language. They are spelled here
+//! and nowhere else; whoever reads a ruleset asks this module what a name means.
 //!
 //! The set of a named source has one dot in its name, `office.v4`, since a source's name has none.
 //! Sets of a port have two, `port-80-tcp.allow.v4`, or end as no source's does,
@@ -6,13 +7,62 @@
 //! `shared.tcp.v4-24` and `shared.allowed`; maps and other sets have none unless an address is in
 //! their name. So no source can be called as something else is.
 
+use std::cmp::Reverse;
 use std::net::IpAddr;
 
-use crate::policy::{PortKey, Protocol};
+use crate::net::{Family, HostPorts, Protocol};
+
+/// The base chain of packets that are forwarded.
+pub const FORWARD: &str = "forward";
+/// The base chain of packets to sockets of this host.
+pub(super) const INPUT: &str = "input";
+/// The base chain of packets of this host.
+pub(super) const OUTPUT: &str = "output";
+/// The chain of packets to published ports.
+pub(super) const PUBLISHED: &str = "published";
+/// The chain of packets that are routed straight to a container.
+pub(super) const DIRECT: &str = "direct";
+/// The chain of what containers send.
+pub(super) const EGRESS: &str = "egress";
+/// The chain of those who are no strangers.
+pub(super) const SPARED: &str = "spared";
+/// The chain of those whose connections are not judged again until the next change.
+pub(super) const REMEMBER: &str = "remember";
+/// The chain of what containers send to sockets of this host.
+pub(super) const HOST_FROM_CONTAINERS: &str = "host-from-containers";
+/// The chain for sockets of the engine at ports that no policy names; the same for ports of which a
+/// service of the host has one family.
+pub(super) const UNNAMED: &str = "unnamed";
+const UNNAMED_V4: &str = "unnamed-ip4";
+const UNNAMED_V6: &str = "unnamed-ip6";
+
+/// The set of bridges that are known to belong to a container engine.
+pub const CONTAINERS: &str = "containers";
+/// The set of bridges that are known to belong to others.
+pub const FOREIGN: &str = "foreign";
+
+/// What the names of all sets begin with that ports share.
+pub(super) const SHARED: &str = "shared.";
+/// The set that counts what is allowed, by port.
+pub const SHARED_ALLOWED: &str = "shared.allowed";
+/// The set that counts what is refused, by port.
+pub const SHARED_REFUSED: &str = "shared.refused";
+
+/// What the name of a set of the interfaces of a port ends with.
+const INTERFACES: &str = ".interfaces";
+/// What the names of a port's own lists end with.
+const ALLOW: &str = ".allow";
+const EXCEPT: &str = ".except";
+
+/// What the name of a port's chain begins with, by context. The first is that of its sets.
+const PORT: &str = "port-";
+const HOST: &str = "host-";
+const FROM_CONTAINERS: &str = "containers-";
+const CONTAINER: &str = "container-";
 
 /// Which part of the ruleset a chain or map serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Context {
+pub enum Context {
     /// Published ports, judged by the connection's original destination.
     Published,
     /// Sockets of this host, judged by the packet's own destination.
@@ -25,18 +75,18 @@ pub(super) enum Context {
 
 impl Context {
     /// The chain that judges what a key says.
-    pub(super) fn port_chain(self, key: &PortKey) -> String {
-        let port = port(key);
-        match self {
-            Self::Published => format!("port-{port}"),
-            Self::Host | Self::Container => format!("host-{port}"),
-            Self::HostFromContainers => format!("containers-{port}"),
-        }
+    pub(super) fn port_chain(self, key: &HostPorts) -> String {
+        let prefix = match self {
+            Self::Published => PORT,
+            Self::Host | Self::Container => HOST,
+            Self::HostFromContainers => FROM_CONTAINERS,
+        };
+        format!("{prefix}{}", port(key))
     }
 
     /// The chain that judges the ports that share sets.
     pub(super) fn shared_chain(self, protocol: Protocol) -> String {
-        format!("{}-{}", self.prefix("shared"), name(protocol))
+        format!("{}-{protocol}", self.prefix("shared"))
     }
 
     /// The chain for packets to one address of this host.
@@ -47,27 +97,31 @@ impl Context {
     /// The map from ports to chains.
     pub(super) fn port_map(self, address: Option<IpAddr>, protocol: Protocol) -> String {
         let at = address.map_or_else(String::new, |a| format!("-at-{}", identifier(a)));
-        format!("{}-ports{at}", self.prefix(name(protocol)))
+        format!("{}-ports{at}", self.prefix(protocol.name()))
     }
 
     /// The map from addresses of this host to chains.
-    pub(super) fn address_map(self, v4: bool) -> String {
-        format!("{}{}", self.prefix("addresses"), if v4 { "4" } else { "6" })
+    pub(super) fn address_map(self, family: Family) -> String {
+        let number = match family {
+            Family::V4 => "4",
+            Family::V6 => "6",
+        };
+        format!("{}{number}", self.prefix("addresses"))
     }
 
     fn prefix(self, name: &str) -> String {
         match self {
             Self::Published => name.to_owned(),
-            Self::Host => format!("host-{name}"),
-            Self::HostFromContainers => format!("host-containers-{name}"),
-            Self::Container => format!("container-{name}"),
+            Self::Host => format!("{HOST}{name}"),
+            Self::HostFromContainers => format!("{HOST}{FROM_CONTAINERS}{name}"),
+            Self::Container => format!("{CONTAINER}{name}"),
         }
     }
 }
 
 /// A key without slashes, colons and brackets: `80-tcp`, `8000-8010-tcp`,
 /// `203.0.113.10-8082-tcp`.
-pub(super) fn port(key: &PortKey) -> String {
+fn port(key: &HostPorts) -> String {
     let address = key
         .address
         .map_or_else(String::new, |a| format!("{}-", identifier(a)));
@@ -76,40 +130,199 @@ pub(super) fn port(key: &PortKey) -> String {
     } else {
         format!("{}-{}", key.first, key.last)
     };
-    format!("{address}{ports}-{}", name(key.protocol))
+    format!("{address}{ports}-{}", key.protocol)
 }
 
-/// The port that a chain judges, as a policy writes it; `None` for any other chain.
-#[must_use]
-pub fn port_of_chain(chain: &str) -> Option<String> {
-    let key = ["port-", "host-", "containers-"]
-        .iter()
-        .find_map(|p| chain.strip_prefix(p))?;
-    let (ports, protocol) = key.rsplit_once('-')?;
-    if !["tcp", "udp", "sctp"].contains(&protocol) {
-        return None;
-    }
+/// The key in what [`port`] makes of it.
+fn key(name: &str) -> Option<HostPorts> {
+    let (ports, protocol) = name.rsplit_once('-')?;
     // An address is what has a dot or an underscore in it.
     let (address, ports) = match ports.split_once('-') {
-        Some((address, ports)) if address.contains(['.', '_']) => (Some(address), ports),
+        Some((address, ports)) if address.contains(['.', '_']) => {
+            (Some(address.replace('_', ":").parse().ok()?), ports)
+        }
         _ => (None, ports),
     };
-    if !ports.chars().all(|c| c.is_ascii_digit() || c == '-') {
-        return None;
-    }
-    Some(match address {
-        None => format!("{ports}/{protocol}"),
-        Some(v4) if v4.contains('.') => format!("{v4}:{ports}/{protocol}"),
-        Some(v6) => format!("[{}]:{ports}/{protocol}", v6.replace('_', ":")),
-    })
+    let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
+    let key = HostPorts {
+        address,
+        protocol: Protocol::by_name(protocol)?,
+        first: first.parse().ok()?,
+        last: last.parse().ok()?,
+    };
+    // Others may have made a chain that is almost called so.
+    (port(&key) == name).then_some(key)
 }
 
-/// The name of a protocol in nft's language.
-pub(super) fn name(protocol: Protocol) -> &'static str {
-    match protocol {
-        Protocol::Tcp => "tcp",
-        Protocol::Udp => "udp",
-        Protocol::Sctp => "sctp",
+/// The key that a chain judges, and where; `None` for any other chain.
+#[must_use]
+pub fn port_of_chain(chain: &str) -> Option<(Context, HostPorts)> {
+    let known = [
+        (PORT, Context::Published),
+        (HOST, Context::Host),
+        (FROM_CONTAINERS, Context::HostFromContainers),
+    ];
+    let mut found = known.iter().filter_map(|(prefix, context)| {
+        let name = chain.strip_prefix(prefix)?;
+        Some((*context, key(name)?))
+    });
+    found.next()
+}
+
+/// The set of the interfaces through which a port admits packets, where they are several.
+pub(super) fn interfaces_of(key: &HostPorts) -> String {
+    format!("{PORT}{}{INTERFACES}", port(key))
+}
+
+/// Whether a set is one of the interfaces of a port.
+pub(super) fn is_interfaces(set: &str) -> bool {
+    set.ends_with(INTERFACES)
+}
+
+/// The chain for sockets of the engine at ports that no policy names, in a family if a service of the
+/// host has the other one.
+pub(super) fn unnamed(family: Option<Family>) -> &'static str {
+    match family {
+        None => UNNAMED,
+        Some(Family::V4) => UNNAMED_V4,
+        Some(Family::V6) => UNNAMED_V6,
+    }
+}
+
+/// The chain of replies to requests of this host.
+pub(super) fn own_chain(protocol: Protocol) -> String {
+    format!("own-{protocol}")
+}
+
+/// The map of ports at which there are replies to requests of this host.
+pub(super) fn own_map(protocol: Protocol) -> String {
+    format!("own-{protocol}-ports")
+}
+
+/// Which part of a list a set holds. Short lists are one set for each family; of long ones the single
+/// addresses are in one, and the rest in another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    Short(Family),
+    Addresses(Family),
+    Networks(Family),
+}
+
+impl Part {
+    const ALL: [Self; 6] = [
+        Self::Short(Family::V4),
+        Self::Addresses(Family::V4),
+        Self::Networks(Family::V4),
+        Self::Short(Family::V6),
+        Self::Addresses(Family::V6),
+        Self::Networks(Family::V6),
+    ];
+
+    /// That of its addresses.
+    pub(super) fn family(self) -> Family {
+        let (Self::Short(family) | Self::Addresses(family) | Self::Networks(family)) = self;
+        family
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Short(Family::V4) => "v4",
+            Self::Addresses(Family::V4) => "a4",
+            Self::Networks(Family::V4) => "n4",
+            Self::Short(Family::V6) => "v6",
+            Self::Addresses(Family::V6) => "a6",
+            Self::Networks(Family::V6) => "n6",
+        }
+    }
+}
+
+/// Whose addresses a set holds.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum List {
+    /// A source's, by its name.
+    Source(String),
+    /// Those that are written in place below `allow` of a key.
+    Allow(HostPorts),
+    /// Those that are written in place below `except` of a key.
+    Except(HostPorts),
+}
+
+impl List {
+    /// Whose addresses the set of this name holds; `None` for any other set.
+    #[must_use]
+    pub fn of_set(set: &str) -> Option<Self> {
+        let (name, part) = set.rsplit_once('.')?;
+        if !Part::ALL.iter().any(|known| known.name() == part) {
+            return None;
+        }
+        let of_key = |end: &str| key(name.strip_prefix(PORT)?.strip_suffix(end)?);
+        Some(match (of_key(ALLOW), of_key(EXCEPT)) {
+            (Some(key), _) => Self::Allow(key),
+            (None, Some(key)) => Self::Except(key),
+            (None, None) => Self::Source(name.to_owned()),
+        })
+    }
+
+    /// The name of the set for a part of it.
+    pub(super) fn set(&self, part: Part) -> String {
+        let part = part.name();
+        match self {
+            Self::Source(name) => format!("{name}.{part}"),
+            Self::Allow(key) => format!("{PORT}{}{ALLOW}.{part}", port(key)),
+            Self::Except(key) => format!("{PORT}{}{EXCEPT}.{part}", port(key)),
+        }
+    }
+
+    /// The names of all sets that can hold it.
+    pub fn sets(&self) -> impl Iterator<Item = String> + use<'_> {
+        Part::ALL.into_iter().map(|part| self.set(part))
+    }
+}
+
+/// One of the sets that ports share; the longest prefixes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SharedSet {
+    /// The protocol of the ports.
+    pub protocol: Protocol,
+    /// The family of the networks.
+    pub family: Family,
+    /// The length of their prefixes.
+    pub length: u8,
+}
+
+impl Ord for SharedSet {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        let key = |set: &Self| (set.protocol, set.family, Reverse(set.length));
+        key(self).cmp(&key(other))
+    }
+}
+
+impl PartialOrd for SharedSet {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl SharedSet {
+    /// Its name: `shared.tcp.v4-24`.
+    #[must_use]
+    pub fn name(self) -> String {
+        let family = Part::Short(self.family).name();
+        format!("{SHARED}{}.{family}-{}", self.protocol, self.length)
+    }
+
+    /// The set of this name; `None` for any other set.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        let (protocol, rest) = name.strip_prefix(SHARED)?.split_once('.')?;
+        let (family, length) = rest.split_once('-')?;
+        let mut families = Family::ALL.into_iter();
+        let set = Self {
+            protocol: Protocol::by_name(protocol)?,
+            family: families.find(|known| Part::Short(*known).name() == family)?,
+            length: length.parse().ok()?,
+        };
+        (set.name() == name).then_some(set)
     }
 }
 
@@ -124,36 +337,75 @@ mod tests {
 
     #[test]
     fn a_chain_tells_its_port() {
-        let key = |address: Option<&str>, first, last| PortKey {
+        let key = |address: Option<&str>, first, last| HostPorts {
             address: address.map(|a| a.parse().unwrap()),
             protocol: Protocol::Tcp,
             first,
             last,
         };
-        for (key, written) in [
-            (key(None, 80, 80), "80/tcp"),
-            (key(None, 8000, 8010), "8000-8010/tcp"),
-            (key(Some("203.0.113.10"), 80, 81), "203.0.113.10:80-81/tcp"),
-            (key(Some("2001:db8::1"), 80, 80), "[2001:db8::1]:80/tcp"),
+        for key in [
+            key(None, 80, 80),
+            key(None, 8000, 8010),
+            key(Some("203.0.113.10"), 80, 81),
+            key(Some("2001:db8::1"), 80, 80),
+            key(Some("::1"), 80, 80),
         ] {
             for context in [
                 Context::Published,
                 Context::Host,
                 Context::HostFromContainers,
             ] {
-                assert_eq!(
-                    port_of_chain(&context.port_chain(&key)).as_deref(),
-                    Some(written)
-                );
+                let chain = context.port_chain(&key);
+                assert_eq!(port_of_chain(&chain), Some((context, key)), "{chain}");
+            }
+            for list in [List::Allow(key), List::Except(key)] {
+                for set in list.sets() {
+                    assert_eq!(List::of_set(&set), Some(list.clone()), "{set}");
+                }
             }
         }
         for other in [
-            "published",
-            "direct",
+            PUBLISHED,
+            DIRECT,
             "host-at-203.0.113.10",
             "containers-addresses4",
+            "port-080-tcp",
+            "port-80-80-tcp",
+            "port-80-icmp",
+            "port-1-2-3-tcp",
+            "port-99999-tcp",
         ] {
-            assert_eq!(port_of_chain(other), None);
+            assert_eq!(port_of_chain(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_source_is_called_as_nothing_else_is() {
+        let source = |name: &str| Some(List::Source(name.to_owned()));
+        assert_eq!(List::of_set("office.v4"), source("office"));
+        assert_eq!(List::of_set("port-80-tcp.v4"), source("port-80-tcp"));
+        for other in [CONTAINERS, "tcp-ports", SHARED_ALLOWED, "shared.tcp.v4-24"] {
+            assert_eq!(List::of_set(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_shared_set_is_known_by_its_name_only() {
+        for family in Family::ALL {
+            let set = SharedSet {
+                protocol: Protocol::Udp,
+                family,
+                length: 24,
+            };
+            assert_eq!(SharedSet::named(&set.name()), Some(set));
+        }
+        for other in [
+            "shared.v4",
+            "shared.tcp.v4-024",
+            "tcp-ports",
+            "shared.tcp.v4",
+        ] {
+            assert_eq!(SharedSet::named(other), None, "{other}");
         }
     }
 }

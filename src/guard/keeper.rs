@@ -1,6 +1,7 @@
 //! A thread that writes what is to outlive guard: a slow disk holds up no repair, and a full one is tried
 //! again.
 
+use crate::net::HostPorts;
 use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
@@ -8,7 +9,6 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::host::engine::PortRange;
 use crate::policies::Policies;
 
 use super::due::Backoff;
@@ -35,7 +35,7 @@ struct Desk {
 #[derive(Debug, Default)]
 struct Pile {
     policies: Option<Arc<Policies>>,
-    ports: Option<Vec<PortRange>>,
+    ports: Option<Vec<HostPorts>>,
     /// Whether anything has come since the last try.
     new: bool,
     ended: bool,
@@ -66,7 +66,7 @@ impl Keeper {
         self.desk.put(|pile| pile.policies = Some(policies));
     }
 
-    pub(super) fn keep_ports(&self, ports: Vec<PortRange>) {
+    pub(super) fn keep_ports(&self, ports: Vec<HostPorts>) {
         self.desk.put(|pile| pile.ports = Some(ports));
     }
 }
@@ -176,15 +176,15 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::engine::Transport;
+    use crate::net::Protocol;
 
     #[test]
     fn the_newest_is_written_before_the_end() {
         let folder = std::env::temp_dir().join(format!("dfw-keeper-{}", std::process::id()));
         let keeper = Keeper::new(folder.clone(), PathBuf::from("p"), Log::new()).unwrap();
-        let port = |port| PortRange {
+        let port = |port| HostPorts {
             address: None,
-            transport: Transport::Tcp,
+            protocol: Protocol::Tcp,
             first: port,
             last: port,
         };

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use crate::analysis::traffic::{Packets, packets};
 use crate::file;
 use crate::plan::{Counter, Installed};
-use crate::traffic::{Packets, packets};
 
 use super::record::Record;
 

@@ -1,10 +1,10 @@
 //! The ports that engines publish and no policy names, kept on disk: when a host boots, containers run
 //! before their engine says anything.
 
+use crate::net::HostPorts;
 use std::path::Path;
 
 use crate::compile;
-use crate::host::engine::PortRange;
 use crate::ruleset::Ruleset;
 
 use super::state::{self, Error};
@@ -13,9 +13,9 @@ use super::state::{self, Error};
 #[derive(Debug, Default)]
 pub(super) struct Published {
     /// What was kept before guard started; none once engines have answered.
-    former: Vec<PortRange>,
+    former: Vec<HostPorts>,
     /// What is kept now, or is being written.
-    kept: Option<Vec<PortRange>>,
+    kept: Option<Vec<HostPorts>>,
 }
 
 impl Published {
@@ -33,7 +33,7 @@ impl Published {
     }
 
     /// What was kept before guard started, until engines have answered.
-    pub(super) fn former(&mut self, answered: bool) -> &[PortRange] {
+    pub(super) fn former(&mut self, answered: bool) -> &[HostPorts] {
         if answered {
             self.former.clear();
         }
@@ -41,7 +41,7 @@ impl Published {
     }
 
     /// Those of a ruleset, if others are kept: engines have been asked for them.
-    pub(super) fn others(&mut self, ruleset: &Ruleset) -> Option<Vec<PortRange>> {
+    pub(super) fn others(&mut self, ruleset: &Ruleset) -> Option<Vec<HostPorts>> {
         let ports = compile::remembered(ruleset);
         if self.kept.as_ref() == Some(&ports) {
             return None;

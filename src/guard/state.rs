@@ -4,6 +4,7 @@
 //! A file each: a line with a digest, and behind it JSON. It is written beside the former one and
 //! takes its place whole.
 
+use crate::net::{HostPorts, Protocol};
 use std::fs::{self, DirBuilder};
 use std::hash::{Hash, Hasher};
 use std::io;
@@ -16,7 +17,6 @@ use siphasher::sip128::{Hasher128, SipHasher13};
 use thiserror::Error;
 
 use crate::file::{self, Accept, Limit};
-use crate::host::engine::{PortRange, Transport};
 use crate::policies::Policies;
 use crate::source::Sources;
 use crate::untrusted;
@@ -101,24 +101,24 @@ pub(super) fn read(folder: &Path) -> Result<Policies, Error> {
 }
 
 /// Keeps ports in place of those that are kept.
-pub(super) fn write_ports(folder: &Path, ports: &[PortRange]) -> Result<(), Error> {
+pub(super) fn write_ports(folder: &Path, ports: &[HostPorts]) -> Result<(), Error> {
     let ports: Vec<Port<'_>> = ports
         .iter()
-        .map(|port| (port.address, port.transport.name(), port.first, port.last))
+        .map(|port| (port.address, port.protocol.name(), port.first, port.last))
         .collect();
     PORTS.write(folder, &ports)
 }
 
 /// Reads the ports that are kept.
-pub(super) fn read_ports(folder: &Path) -> Result<Vec<PortRange>, Error> {
+pub(super) fn read_ports(folder: &Path) -> Result<Vec<HostPorts>, Error> {
     let bytes = PORTS.bytes(folder)?;
     let ports: Vec<Port<'_>> = PORTS.decode(folder, &bytes)?;
     let ports = ports
         .into_iter()
         .filter_map(|(address, name, first, last)| {
-            Some(PortRange {
+            Some(HostPorts {
                 address,
-                transport: Transport::by_name(name)?,
+                protocol: Protocol::by_name(name)?,
                 first,
                 last,
             })
@@ -271,15 +271,15 @@ mod tests {
     fn kept_ports_come_back() {
         let folder = folder("ports");
         assert!(matches!(read_ports(&folder), Err(Error::Missing(_))));
-        let port = |address: Option<&str>, transport, first, last| PortRange {
+        let port = |address: Option<&str>, protocol, first, last| HostPorts {
             address: address.map(|address| address.parse().unwrap()),
-            transport,
+            protocol,
             first,
             last,
         };
         let ports = [
-            port(None, Transport::Tcp, 80, 80),
-            port(Some("2001:db8::1"), Transport::Udp, 1000, 1010),
+            port(None, Protocol::Tcp, 80, 80),
+            port(Some("2001:db8::1"), Protocol::Udp, 1000, 1010),
         ];
         write_ports(&folder, &ports).unwrap();
         assert_eq!(read_ports(&folder).unwrap(), ports);

@@ -2,6 +2,7 @@
 //!
 //! Names and labels are their owners' choice and are cleaned here, where they are read.
 
+use crate::net::Protocol;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -12,9 +13,7 @@ use bollard::models::{
 };
 use serde::Deserialize;
 
-use super::engine::{
-    Container, Endpoint, Engine, GatewayMode, Kind, Network, Published, Service, Transport,
-};
+use super::engine::{Container, Endpoint, Engine, GatewayMode, Kind, Network, Published, Service};
 use crate::untrusted::clean;
 
 /// The way that Docker names a bridge whose name nobody has chosen: this much of the identifier.
@@ -207,9 +206,9 @@ pub(super) fn container(answer: ContainerInspectResponse) -> Option<Container> {
 /// bound counts. In networks of mode `routed` none is: the engine says so with an empty port.
 fn is_bound(wanted: &Published, bound: &[Published], ports: Option<&PortMap>) -> bool {
     let same_port = |other: &&Published| {
-        (other.transport, other.container_port) == (wanted.transport, wanted.container_port)
+        (other.protocol, other.container_port) == (wanted.protocol, wanted.container_port)
     };
-    let key = format!("{}/{}", wanted.container_port, wanted.transport.name());
+    let key = format!("{}/{}", wanted.container_port, wanted.protocol.name());
     let said = ports.and_then(|ports| ports.get(&key)?.as_ref());
     let is_routed = said.into_iter().flatten().any(|binding| {
         let address = binding.host_ip.as_deref().unwrap_or_default();
@@ -226,8 +225,8 @@ fn is_bound(wanted: &Published, bound: &[Published], ports: Option<&PortMap>) ->
 fn bindings(ports: Option<&PortMap>) -> Vec<Published> {
     let mut published = Vec::new();
     for (key, bindings) in ports.into_iter().flatten() {
-        let (port, transport) = key.split_once('/').unwrap_or((key, "tcp"));
-        let (Ok(container_port), Some(transport)) = (port.parse(), Transport::by_name(transport))
+        let (port, protocol) = key.split_once('/').unwrap_or((key, "tcp"));
+        let (Ok(container_port), Some(protocol)) = (port.parse(), Protocol::by_name(protocol))
         else {
             continue;
         };
@@ -241,7 +240,7 @@ fn bindings(ports: Option<&PortMap>) -> Vec<Published> {
             let first = first.max(1);
             if first <= last {
                 published.extend(addresses.iter().map(|address| Published {
-                    transport,
+                    protocol,
                     address: *address,
                     first,
                     last,
@@ -285,15 +284,15 @@ fn ingress(port: &EndpointPortConfig) -> Vec<Published> {
     else {
         return Vec::new();
     };
-    let transport = match port.protocol {
-        Some(EndpointPortConfigProtocolEnum::UDP) => Transport::Udp,
-        Some(EndpointPortConfigProtocolEnum::SCTP) => Transport::Sctp,
-        _ => Transport::Tcp,
+    let protocol = match port.protocol {
+        Some(EndpointPortConfigProtocolEnum::UDP) => Protocol::Udp,
+        Some(EndpointPortConfigProtocolEnum::SCTP) => Protocol::Sctp,
+        _ => Protocol::Tcp,
     };
     host_addresses("")
         .into_iter()
         .map(|address| Published {
-            transport,
+            protocol,
             address,
             first: published,
             last: published,

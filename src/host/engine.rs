@@ -1,6 +1,7 @@
 //! What a container engine says of itself: networks, containers and what they publish, as plain
 //! data.
 
+use crate::net::{HostPorts, Protocol};
 use std::net::IpAddr;
 
 /// A container engine that has answered.
@@ -137,57 +138,12 @@ pub struct Service {
     pub published: Vec<Published>,
 }
 
-/// A transport protocol that has ports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Transport {
-    /// IP protocol 6.
-    Tcp,
-    /// IP protocol 17.
-    Udp,
-    /// IP protocol 132.
-    Sctp,
-}
-
-impl Transport {
-    /// Its name, as engines and policies write it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-            Self::Sctp => "sctp",
-        }
-    }
-
-    /// The one of this name.
-    #[must_use]
-    pub fn by_name(name: &str) -> Option<Self> {
-        [Self::Tcp, Self::Udp, Self::Sctp]
-            .into_iter()
-            .find(|transport| transport.name() == name)
-    }
-}
-
-/// Ports of this host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct PortRange {
-    /// The address of the host; an unspecified one is every address of its family, `None` every address
-    /// of both.
-    pub address: Option<IpAddr>,
-    /// The protocol.
-    pub transport: Transport,
-    /// The first port.
-    pub first: u16,
-    /// The last port, at least `first`.
-    pub last: u16,
-}
-
 /// A port of the host and the container's port behind it. Of a container that does not run it may be
 /// a range, of which the engine takes one when it starts it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Published {
     /// The protocol.
-    pub transport: Transport,
+    pub protocol: Protocol,
     /// The address of the host; `0.0.0.0` is every IPv4 address, `::` every IPv6 address.
     pub address: IpAddr,
     /// The port of the host, the first of a range. Networks in mode `routed` do not use it, but it is
@@ -202,10 +158,10 @@ pub struct Published {
 impl Published {
     /// The ports of the host, of all addresses if it is every address of a family.
     #[must_use]
-    pub fn port(&self) -> PortRange {
-        PortRange {
+    pub fn port(&self) -> HostPorts {
+        HostPorts {
             address: Some(self.address).filter(|address| !address.is_unspecified()),
-            transport: self.transport,
+            protocol: self.protocol,
             first: self.first,
             last: self.last,
         }

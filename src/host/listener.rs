@@ -1,10 +1,11 @@
 //! Who waits for clients on this host.
 
+use crate::net::Protocol;
 use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 
-use super::engine::{Engine, Transport};
+use super::engine::Engine;
 use super::process::{self, Engines};
 use crate::netlink::listener::Socket;
 
@@ -12,7 +13,7 @@ use crate::netlink::listener::Socket;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listener {
     /// Its protocol.
-    pub transport: Transport,
+    pub protocol: Protocol,
     /// The address it is bound to; unspecified if it takes all of a family.
     pub address: IpAddr,
     /// The port it is bound to.
@@ -92,10 +93,10 @@ pub fn listeners(sockets: &[Socket], engines: &[Engine]) -> io::Result<Vec<Liste
     let owners = process::owners(inodes(sockets), Engines::of(engines))?;
     let listener = |socket: &Socket| {
         Some(Listener {
-            transport: match socket.protocol {
-                6 => Transport::Tcp,
-                17 => Transport::Udp,
-                132 => Transport::Sctp,
+            protocol: match socket.protocol {
+                6 => Protocol::Tcp,
+                17 => Protocol::Udp,
+                132 => Protocol::Sctp,
                 _ => return None,
             },
             address: socket.address,

@@ -15,15 +15,17 @@ mod inventory;
 mod links;
 pub mod listener;
 pub mod local_ports;
+pub mod nat;
 pub mod process;
 mod summary;
 mod transport;
 
+use crate::net::{HostPorts, Protocol};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::netlink::link::{Address, Link};
-use engine::{Container, Engine, Kind, PortRange, Published, Transport};
+use engine::{Container, Engine, Kind, Published};
 use listener::{Listener, Owner, Role};
 use local_ports::LocalPorts;
 
@@ -51,7 +53,7 @@ pub struct HostView {
     /// that no engine publishes.
     pub listeners: Vec<Listener>,
     /// Ports of the host that were published when the engine answered last, where it does not now.
-    pub remembered: Vec<PortRange>,
+    pub remembered: Vec<HostPorts>,
     /// The ports that the kernel chooses from for this host's own requests.
     pub local_ports: LocalPorts,
     /// Whether there may be processes that are not to be seen from here, docker-proxy among them.
@@ -174,20 +176,20 @@ impl HostView {
     pub fn holders<'a>(
         &'a self,
         address: IpAddr,
-        port: &PortRange,
+        port: &HostPorts,
         engine_holds: bool,
     ) -> impl Iterator<Item = &'a Listener> + use<'a> {
         let port = *port;
         self.listeners
             .iter()
             .filter(move |listener| {
-                listener.transport == port.transport
+                listener.protocol == port.protocol
                     && (port.first..=port.last).contains(&listener.port)
                     && !listener.address.is_loopback()
                     && listener.takes(address)
                     && !self.is_engines(listener, engine_holds)
             })
-            .filter(move |listener| !self.is_proxied(address, port.transport, listener.port))
+            .filter(move |listener| !self.is_proxied(address, port.protocol, listener.port))
     }
 
     fn is_engines(&self, listener: &Listener, engine_holds: bool) -> bool {
@@ -198,10 +200,10 @@ impl HostView {
     }
 
     /// Whether docker-proxy listens at a port of this very address.
-    fn is_proxied(&self, address: IpAddr, transport: Transport, port: u16) -> bool {
+    fn is_proxied(&self, address: IpAddr, protocol: Protocol, port: u16) -> bool {
         self.listeners.iter().any(|listener| {
             let owner = listener.owner.as_ref();
-            listener.transport == transport
+            listener.protocol == protocol
                 && listener.port == port
                 && listener.address == address
                 && owner.is_some_and(|owner| owner.role == Role::Proxy)
@@ -221,7 +223,7 @@ impl HostView {
     pub fn is_explained(&self, listener: &Listener) -> bool {
         self.publications().any(|publication| {
             let published = publication.published;
-            published.transport == listener.transport
+            published.protocol == listener.protocol
                 && (published.first..=published.last).contains(&listener.port)
                 && publication.addresses().any(|address| {
                     address == listener.address
@@ -236,6 +238,13 @@ impl HostView {
     #[must_use]
     pub fn expects_more(&self) -> bool {
         !self.remembered.is_empty() || self.publications().any(|p| !p.of.is_running())
+    }
+
+    /// Cards and tunnels in bridges of engines: what comes in by them within the bridge passes no rule of
+    /// dfw's. The bridge, and the interface in it.
+    pub fn bridge_ports(&self) -> impl Iterator<Item = (&str, &str)> {
+        let shared = self.shared_bridges.iter();
+        shared.map(|bridge| (&**bridge, "a card or tunnel"))
     }
 
     /// The container that a process lives in.
@@ -299,7 +308,7 @@ mod tests {
             parent: None,
         });
         Listener {
-            transport: Transport::Tcp,
+            protocol: Protocol::Tcp,
             address,
             port: 8080,
             both_families: false,
@@ -309,9 +318,9 @@ mod tests {
     }
 
     fn holders(host: &HostView, address: IpAddr, engine_holds: bool) -> usize {
-        let port = PortRange {
+        let port = HostPorts {
             address: None,
-            transport: Transport::Tcp,
+            protocol: Protocol::Tcp,
             first: 8000,
             last: 8080,
         };

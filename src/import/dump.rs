@@ -1,9 +1,10 @@
 //! The text of `iptables-save` and `ip6tables-save`: tables, chains, rules.
 
+use crate::net::Family;
 use std::collections::BTreeMap;
 
 use super::options;
-use super::rule::{Family, Rule, Target};
+use super::rule::{Rule, Target};
 use super::section::{Line, Section, sections, unknown_line};
 use crate::diagnostic::Diagnostic;
 use crate::source::{FileId, Sources};

@@ -1,7 +1,8 @@
 //! What a text is that is no dump of iptables.
 
-use super::rule::Family;
+use super::rule::program;
 use crate::diagnostic::Diagnostic;
+use crate::net::Family;
 use crate::source::{FileId, Problem, Sources};
 
 /// The command that prints what can be imported.
@@ -80,7 +81,7 @@ pub(super) fn nothing() -> Diagnostic {
 
 /// There are rules, and nobody knows which port of the host leads to them.
 pub(super) fn no_nat(families: &[Family]) -> Diagnostic {
-    let names: Vec<_> = families.iter().map(|family| family.program()).collect();
+    let names: Vec<_> = families.iter().map(|family| program(*family)).collect();
     Diagnostic::error(
         "no-nat",
         "no policy can be made: the table `nat` is not in these dumps",

@@ -1,13 +1,14 @@
 //! All that was found out, for those who write about it.
 
+use crate::net::{Family, HostPorts};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::dump::Dump;
 use super::path::Path;
 use super::port::Port;
-use super::published::{HostPort, Published};
-use super::rule::{Family, Rule};
+use super::published::Published;
+use super::rule::Rule;
 use crate::source::Sources;
 
 /// How many ports are named in one sentence.
@@ -34,9 +35,12 @@ impl<'a> Found<'a> {
 }
 
 /// `port 80/tcp` or `ports 80/tcp, 443/tcp and 2 more`.
-pub(super) fn ports_text(ports: &[HostPort]) -> String {
+pub(super) fn ports_text(ports: &[HostPorts]) -> String {
     let word = if ports.len() == 1 { "port" } else { "ports" };
-    let named = ports.iter().take(NAMED).map(|port| port.key().to_string());
+    let named = ports
+        .iter()
+        .take(NAMED)
+        .map(std::string::ToString::to_string);
     let mut text = format!("{word} {}", named.collect::<Vec<_>>().join(", "));
     if let more @ 1.. = ports.len().saturating_sub(NAMED) {
         let _ = write!(text, " and {more} more");

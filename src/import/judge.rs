@@ -1,5 +1,6 @@
 //! Who reaches a published port by the rules of a dump.
 
+use crate::net::{AddressSet, Entry, Family, HostPorts, Protocol};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -7,14 +8,12 @@ use std::rc::Rc;
 use super::dump::Dump;
 use super::interface::{Incoming, is_containers};
 use super::path::Path;
-use super::published::{HostPort, Published, Way};
+use super::published::{Published, Way};
 use super::question::{Question, Sort, Stage};
 use super::ranges::Ranges;
-use super::rule::{Family, Kind, Rule, WIDE, is_any_protocol, protocol_of, within};
+use super::rule::{Kind, Rule, WIDE, is_any_protocol, protocol_of, within};
 use super::verdict::{Answer, Verdict};
 use super::walk::Trail;
-use crate::policy::Protocol;
-use crate::policy::address::{AddressSet, Entry};
 
 /// A port that hardly a rule names, of a server.
 const SOME_PORT: u16 = 20_000;
@@ -128,7 +127,7 @@ impl<'a> Judge<'a> {
     }
 
     /// The addresses of the host that rules about this port tell apart from others.
-    pub(super) fn hosts(&self, port: HostPort) -> BTreeSet<(Family, IpAddr)> {
+    pub(super) fn hosts(&self, port: HostPorts) -> BTreeSet<(Family, IpAddr)> {
         let views = self.views.iter();
         let named = views.flat_map(|(family, view)| {
             let onward = self.paths.get(family).map(|path| path.onward.as_slice());
@@ -147,13 +146,13 @@ impl<'a> Judge<'a> {
     pub(super) fn port(
         &mut self,
         family: Family,
-        port: HostPort,
+        port: HostPorts,
         host: Option<IpAddr>,
     ) -> Option<(Rc<Verdict>, Vec<Way>)> {
         let paths = self.paths;
         let path = paths.get(&family)?;
         // At one address of the host it is what it is at all, unless rules say otherwise.
-        let everywhere = HostPort {
+        let everywhere = HostPorts {
             address: None,
             ..port
         };
@@ -178,7 +177,7 @@ impl<'a> Judge<'a> {
             let mut onward = Vec::new();
             for (number, sources) in end.translated {
                 let rule = self.dump.rules.get(number)?;
-                let way = self.published.way(number, rule, port.number);
+                let way = self.published.way(number, rule, port.first);
                 let passed = self.pass(family, port, host, &incoming, Some(&way))?;
                 onward.push((passed, sources));
                 ways.insert(way);
@@ -213,7 +212,7 @@ impl<'a> Judge<'a> {
     }
 
     /// Who would reach a port if it were published, as far as rules name it by its number.
-    pub(super) fn unpublished(&self, family: Family, port: HostPort) -> Option<Verdict> {
+    pub(super) fn unpublished(&self, family: Family, port: HostPorts) -> Option<Verdict> {
         let (path, view) = (self.paths.get(&family)?, self.views.get(&family)?);
         let answers = view.outside.iter().map(|incoming| {
             let question = question(family, port, None, incoming, &view.others);
@@ -228,7 +227,7 @@ impl<'a> Judge<'a> {
     fn pass(
         &mut self,
         family: Family,
-        port: HostPort,
+        port: HostPorts,
         host: Option<IpAddr>,
         incoming: &Incoming,
         way: Option<&Way>,
@@ -237,7 +236,7 @@ impl<'a> Judge<'a> {
             let port = way.port.map(|port| self.between(port));
             (way.container, port, way.bridge.clone())
         });
-        let number = self.between(port.number);
+        let number = self.between(port.first);
         let key = (
             family,
             port.protocol,
@@ -279,26 +278,22 @@ impl<'a> Judge<'a> {
     /// of `samples` is.
     pub(super) fn restricts_others(
         &self,
-        samples: impl IntoIterator<Item = (Family, HostPort)>,
+        samples: impl IntoIterator<Item = (Family, HostPorts)>,
     ) -> bool {
         let number = self.unnamed(SOME_PORT);
         samples.into_iter().any(|(family, sample)| {
             [Protocol::Tcp, Protocol::Udp].into_iter().any(|protocol| {
-                let other = HostPort {
-                    address: None,
-                    protocol,
-                    number,
-                };
+                let other = HostPorts::one(None, protocol, number);
                 let verdict = self.other(family, sample, other);
                 verdict.is_none_or(|verdict| {
-                    verdict.allowed != family.all() || !verdict.interfaces.is_empty()
+                    verdict.allowed != AddressSet::all(family) || !verdict.interfaces.is_empty()
                 })
             })
         })
     }
 
     /// Who would reach a port of another container, published as `sample` is.
-    fn other(&self, family: Family, sample: HostPort, other: HostPort) -> Option<Verdict> {
+    fn other(&self, family: Family, sample: HostPorts, other: HostPorts) -> Option<Verdict> {
         let (path, view) = (self.paths.get(&family)?, self.views.get(&family)?);
         let mut answers = Vec::new();
         for incoming in &view.outside {
@@ -309,11 +304,11 @@ impl<'a> Judge<'a> {
             let mut allowed = Ranges::none(family);
             for (number, sources) in end.translated {
                 let rule = self.dump.rules.get(number)?;
-                let way = self.published.way(number, rule, sample.number);
+                let way = self.published.way(number, rule, sample.first);
                 let (container, port) = (way.container?, way.port?);
                 question.stands_for = Some((sample.protocol, container, port));
                 question.container = Some(self.neighbour(family, container));
-                question.port = Some(other.number);
+                question.port = Some(other.first);
                 let question = Question {
                     bridge: way.bridge.as_deref(),
                     ..question.clone()
@@ -342,11 +337,7 @@ impl<'a> Judge<'a> {
         else {
             return refusing;
         };
-        let server = HostPort {
-            address: None,
-            protocol: Protocol::Tcp,
-            number: self.unnamed(SOME_PORT),
-        };
+        let server = HostPorts::one(None, Protocol::Tcp, self.unnamed(SOME_PORT));
         for incoming in &view.outside {
             let mut question = question(family, server, None, incoming, &view.others);
             question.sort = Sort::Answer;
@@ -397,7 +388,7 @@ impl<'a> Judge<'a> {
 
 fn question<'q>(
     family: Family,
-    port: HostPort,
+    port: HostPorts,
     host: Option<IpAddr>,
     incoming: &'q Incoming,
     others: &'q BTreeSet<IpAddr>,
@@ -410,7 +401,7 @@ fn question<'q>(
         incoming,
         host,
         others,
-        host_port: port.number,
+        host_port: port.first,
         container: None,
         port: None,
         bridge: None,
@@ -419,12 +410,12 @@ fn question<'q>(
 }
 
 /// Whether a rule, `early` if it is before the translation, may be about a port of the host.
-fn is_about(rule: &Rule, port: HostPort, early: bool) -> bool {
+fn is_about(rule: &Rule, port: HostPorts, early: bool) -> bool {
     rule.matches.iter().all(|found| match &found.kind {
         _ if found.negated => true,
         Kind::Protocol(name) => is_any_protocol(name) || protocol_of(name) == Some(port.protocol),
-        Kind::OriginalPorts(ports) => within(ports, port.number),
-        Kind::DestinationPorts(ports) if early => within(ports, port.number),
+        Kind::OriginalPorts(ports) => within(ports, port.first),
+        Kind::DestinationPorts(ports) if early => within(ports, port.first),
         _ => true,
     })
 }

@@ -1,11 +1,11 @@
 //! Rules that do something else than those who wrote them think.
 
+use crate::net::{Family, HostPorts};
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::found::{Found, ports_text};
 use super::judge::Judge;
-use super::published::HostPort;
-use super::rule::{Family, Kind, Match, PortRange, Rule, Target, WIDE, protocol_of, within};
+use super::rule::{Kind, Match, PortRange, Rule, Target, WIDE, protocol_of, within};
 use crate::diagnostic::Diagnostic;
 use crate::source::Span;
 
@@ -26,7 +26,7 @@ pub(super) fn uncalled(found: &Found<'_>, family: Family) -> Option<Diagnostic> 
 /// Rules by whose numbers people and the kernel mean different ports.
 pub(super) fn ports_of_containers(found: &Found<'_>, family: Family) -> Vec<Diagnostic> {
     let mut remarks = Vec::new();
-    let mut shared: BTreeMap<(u16, BTreeSet<HostPort>), Vec<&Rule>> = BTreeMap::new();
+    let mut shared: BTreeMap<(u16, BTreeSet<HostPorts>), Vec<&Rule>> = BTreeMap::new();
     let onward = found.paths.get(&family).map(|path| path.onward.as_slice());
     for (_, rule) in found.dump.rules_of(onward.unwrap_or_default()) {
         let Some(ranges) = rule.destination_ports() else {
@@ -67,8 +67,8 @@ fn touched(
     family: Family,
     rule: &Rule,
     ranges: &[PortRange],
-) -> BTreeMap<u16, BTreeSet<HostPort>> {
-    let mut touched: BTreeMap<u16, BTreeSet<HostPort>> = BTreeMap::new();
+) -> BTreeMap<u16, BTreeSet<HostPorts>> {
+    let mut touched: BTreeMap<u16, BTreeSet<HostPorts>> = BTreeMap::new();
     let ways = found.ports.iter().flat_map(|port| {
         let ways = port.ways.get(&family).into_iter().flatten();
         ways.map(|way| (&port.host, way))
@@ -98,7 +98,7 @@ fn ports_span(rule: &Rule) -> Span {
 fn no_effect(found: &Found<'_>, family: Family, rule: &Rule, ranges: &[PortRange]) -> Diagnostic {
     let meant = found.ports.iter().find_map(|port| {
         let inside = port.ways.get(&family)?.first()?.port?;
-        within(ranges, port.host.number).then_some((port.host, inside))
+        within(ranges, port.host.first).then_some((port.host, inside))
     });
     let remark = Diagnostic::warning(
         "no-effect",
@@ -111,13 +111,11 @@ fn no_effect(found: &Found<'_>, family: Family, rule: &Rule, ranges: &[PortRange
                 format!("the port of the host; here it is the container's, {inside}"),
             )
             .help(format!(
-                "it was probably written for port {} of the host, which leads to port {inside} of \
-                 the container: the destination is rewritten before the rule sees the packet",
-                port.key()
+                "it was probably written for port {port} of the host, which leads to port {inside} of \
+                 the container: the destination is rewritten before the rule sees the packet"
             ))
             .help(format!(
-                "the policy does what the rules do, not what was meant: see what it says of {}",
-                port.key()
+                "the policy does what the rules do, not what was meant: see what it says of {port}"
             )),
         None => remark
             .at(ports_span(rule), "no published port leads here")
@@ -126,7 +124,7 @@ fn no_effect(found: &Found<'_>, family: Family, rule: &Rule, ranges: &[PortRange
 }
 
 /// Several ports of the host behind one of containers, and the rules about it.
-fn together(rules: &[&Rule], inside: u16, ports: &BTreeSet<HostPort>) -> Option<Diagnostic> {
+fn together(rules: &[&Rule], inside: u16, ports: &BTreeSet<HostPorts>) -> Option<Diagnostic> {
     let (first, others) = rules.split_first()?;
     let ports: Vec<_> = ports.iter().copied().collect();
     let message = format!(

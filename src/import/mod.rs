@@ -32,6 +32,7 @@ mod walk;
 mod words;
 mod write;
 
+use crate::net::Family;
 use std::collections::BTreeMap;
 
 use thiserror::Error;
@@ -46,7 +47,6 @@ use judge::Judge;
 use path::Path;
 use port::Port;
 use published::Published;
-use rule::Family;
 
 /// A policy made of rules.
 #[derive(Debug)]
@@ -87,7 +87,7 @@ pub fn import(sources: &Sources, files: &[FileId]) -> Result<Import, Error> {
         return Err(Error::Refused(foreign));
     }
     let dump = Dump::read(sources, files).map_err(|error| Error::Refused(vec![*error]))?;
-    let families: Vec<_> = Family::BOTH
+    let families: Vec<_> = Family::ALL
         .into_iter()
         .filter(|family| dump.has(*family))
         .collect();

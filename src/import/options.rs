@@ -1,11 +1,11 @@
 //! The options of one rule.
 
+use crate::net::{AddressSet, Entry, Family};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::rule::{Family, Kind, Match, PortRange, Rule, Target};
+use super::rule::{Kind, Match, PortRange, Rule, Target};
 use super::words::Word;
-use crate::policy::address::{AddressSet, Entry};
 use crate::source::Span;
 
 /// Modules all of whose options are read below, or that say nothing of their own.

@@ -4,13 +4,14 @@
 //!
 //! Whatever a chain is called and by which program it was written: each rule on the way is judged by what it says.
 
+use crate::net::Family;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use super::dump::{Dump, Table, reachable};
 use super::question::{Question, Stage};
 use super::ranges::Ranges;
-use super::rule::{Family, Rule};
+use super::rule::Rule;
 use super::walk::{End, Memory, Trail, walk};
 
 const ARRIVING: [(&str, &str, Stage); 2] = [

@@ -1,19 +1,19 @@
 //! What is to be said about each port of the host.
 
+use crate::net::{AddressSet, Entry, Family, HostPorts};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 
 use super::judge::Judge;
-use super::published::{HostPort, Published, Way};
-use super::rule::Family;
+use super::published::is_nameable;
+use super::published::{Published, Way};
 use super::verdict::Verdict;
-use crate::policy::address::{AddressSet, Entry};
 
 /// A port of the host, and who may reach it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Port {
-    pub(super) host: HostPort,
+    pub(super) host: HostPorts,
     /// Where it leads, in each family in which it is published.
     pub(super) ways: BTreeMap<Family, Vec<Way>>,
     pub(super) verdicts: BTreeMap<Family, Rc<Verdict>>,
@@ -51,15 +51,15 @@ pub(super) fn all(judge: &mut Judge<'_>, published: &Published) -> Vec<Port> {
     let mut ports = Vec::new();
     let mut made = Known::new();
     for &port in published.ports.keys() {
-        let here = one(judge, &mut made, port, port.address, &Family::BOTH);
+        let here = one(judge, &mut made, port, port.address, &Family::ALL);
         let hosts = port.address.is_none().then(|| judge.hosts(port));
         for (family, address) in hosts.into_iter().flatten() {
             // At this address of the host the rules may say something else.
-            let there = HostPort {
+            let there = HostPorts {
                 address: Some(address),
                 ..port
             };
-            if !there.is_nameable() || published.ports.contains_key(&there) {
+            if !is_nameable(&there) || published.ports.contains_key(&there) {
                 continue;
             }
             let there = one(judge, &mut made, there, Some(address), &[family]);
@@ -94,7 +94,7 @@ pub(super) fn all(judge: &mut Judge<'_>, published: &Published) -> Vec<Port> {
 }
 
 /// A published port of each bridge and family.
-pub(super) fn samples(ports: &[Port]) -> impl Iterator<Item = (Family, HostPort)> {
+pub(super) fn samples(ports: &[Port]) -> impl Iterator<Item = (Family, HostPorts)> {
     let mut samples = BTreeMap::new();
     for port in ports {
         for (family, way) in port
@@ -113,7 +113,7 @@ pub(super) fn samples(ports: &[Port]) -> impl Iterator<Item = (Family, HostPort)
 fn one(
     judge: &mut Judge<'_>,
     known: &mut Known,
-    port: HostPort,
+    port: HostPorts,
     host: Option<IpAddr>,
     families: &[Family],
 ) -> Port {
@@ -128,7 +128,7 @@ fn one(
             ways.insert(family, found);
         }
     }
-    let places = Family::BOTH.map(|family| verdicts.get(&family).map(|v| Rc::as_ptr(v).addr()));
+    let places = Family::ALL.map(|family| verdicts.get(&family).map(|v| Rc::as_ptr(v).addr()));
     let who = known
         .entry(places)
         .or_insert_with(|| Rc::new(Who::of(&verdicts)));
@@ -174,8 +174,7 @@ impl Who {
             // One family comes in here, the other there: no policy says that.
             return who;
         }
-        let forms =
-            Family::BOTH.map(|family| (family, set(family).map(|set| is_open(family, set))));
+        let forms = Family::ALL.map(|family| (family, set(family).map(|set| is_open(family, set))));
         // A family that is not published is as open as the other one.
         let open = |own: Option<bool>| own.unwrap_or(forms.iter().any(|f| f.1 == Some(true)));
         who.any = forms.iter().all(|(_, own)| open(*own));
@@ -183,9 +182,9 @@ impl Who {
             let allowed = set(family).cloned();
             if open(own) {
                 if !who.any {
-                    who.allow = who.allow.union(&family.all());
+                    who.allow = who.allow.union(&AddressSet::all(family));
                 }
-                let refused = allowed.map(|allowed| family.all().difference(&allowed));
+                let refused = allowed.map(|allowed| AddressSet::all(family).difference(&allowed));
                 who.except = who.except.union(&refused.unwrap_or_default());
             } else {
                 who.allow = who.allow.union(&allowed.unwrap_or_default());
@@ -218,7 +217,7 @@ fn writable(set: &AddressSet) -> AddressSet {
 }
 
 fn policy_reads(entry: &str) -> bool {
-    crate::policy::address::parse_entry(entry).is_ok()
+    crate::policy::parse_entry(entry).is_ok()
 }
 
 /// 10.0.0.0/8, 172.16.0.0/12 and 192.168.0.0/16 (RFC 1918).

@@ -1,22 +1,13 @@
 //! Published ports, as the DNAT rules of an engine have them.
 
+use crate::net::{AddressSet, Family, HostPorts, Protocol};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::dump::Dump;
 use super::interface::is_containers;
 use super::path::Path;
-use super::rule::{Family, Kind, PortRange, Rule, Target, WIDE, link_local, protocol_of};
-use crate::policy::address::AddressSet;
-use crate::policy::{PortKey, Protocol};
-
-/// A port of the host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct HostPort {
-    pub(super) address: Option<IpAddr>,
-    pub(super) protocol: Protocol,
-    pub(super) number: u16,
-}
+use super::rule::{Kind, PortRange, Rule, Target, WIDE, link_local, protocol_of};
 
 /// Where an engine sends what comes to a published port.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,9 +26,9 @@ pub(super) struct Way {
 #[derive(Debug, Default)]
 pub(super) struct Published {
     /// Every published port, and the families in which it is.
-    pub(super) ports: BTreeMap<HostPort, BTreeSet<Family>>,
+    pub(super) ports: BTreeMap<HostPorts, BTreeSet<Family>>,
     /// Ports that only a rule names, and that rule: their containers may not run at the moment.
-    pub(super) named: BTreeMap<HostPort, (Family, usize)>,
+    pub(super) named: BTreeMap<HostPorts, (Family, usize)>,
     /// Translations that are none of a published port, by the numbers of their rules.
     pub(super) left_out: Vec<(Family, usize)>,
     /// Every address of a container.
@@ -49,20 +40,9 @@ pub(super) struct Published {
     networks: Vec<(AddressSet, String)>,
 }
 
-impl HostPort {
-    pub(super) fn key(&self) -> PortKey {
-        PortKey {
-            address: self.address,
-            protocol: self.protocol,
-            first: self.number,
-            last: self.number,
-        }
-    }
-
-    /// Whether a policy can name it: not the port 0, and not a port of a loopback address.
-    pub(super) fn is_nameable(&self) -> bool {
-        self.key().to_string().parse::<PortKey>().is_ok()
-    }
+/// Whether a policy can name a port: not the port 0, and not one of a loopback address.
+pub(super) fn is_nameable(port: &HostPorts) -> bool {
+    port.to_string().parse::<HostPorts>().is_ok()
 }
 
 impl Published {
@@ -92,7 +72,7 @@ impl Published {
             }
         }
         let nat = |family: &Family| dump.table(*family, "nat").into_iter().flatten();
-        let mut chains = Family::BOTH.iter().flat_map(nat);
+        let mut chains = Family::ALL.iter().flat_map(nat);
         published.uncalled = chains.any(|(name, chain)| {
             name != "OUTPUT"
                 && dump.rules_of(&chain.rules).any(|(number, rule)| {
@@ -160,13 +140,9 @@ impl Published {
             };
             let narrow = ranges.iter().filter(|(first, last)| last - first < WIDE);
             for port in narrow.flat_map(|(first, last)| *first.max(&1)..=*last) {
-                let port = HostPort {
-                    address: None,
-                    protocol,
-                    number: port,
-                };
+                let port = HostPorts::one(None, protocol, port);
                 let mut known = self.ports.keys();
-                if !known.any(|known| (known.protocol, known.number) == (protocol, port.number)) {
+                if !known.any(|known| (known.protocol, known.first) == (protocol, port.first)) {
                     self.named.entry(port).or_insert((family, number));
                 }
             }
@@ -221,7 +197,7 @@ fn translates_outside(rule: &Rule) -> Option<&str> {
 fn ports(
     rule: &Rule,
     bridges: &BTreeSet<String>,
-) -> Option<impl Iterator<Item = HostPort> + use<>> {
+) -> Option<impl Iterator<Item = HostPorts> + use<>> {
     let mut protocol = None;
     let mut address = None;
     for found in &rule.matches {
@@ -241,12 +217,8 @@ fn ports(
     let protocol = protocol?;
     let ranges = rule.destination_ports()?.to_vec();
     let numbers = ranges.into_iter().flat_map(|(first, last)| first..=last);
-    let port = move |number| HostPort {
-        address,
-        protocol,
-        number,
-    };
-    Some(numbers.map(port).filter(HostPort::is_nameable))
+    let port = move |number| HostPorts::one(address, protocol, number);
+    Some(numbers.map(port).filter(is_nameable))
 }
 
 /// Where a DNAT leads.
@@ -314,7 +286,7 @@ mod tests {
         let mut sources = Sources::in_memory::<&str, &str>([]);
         let file = sources.take("dump", text.into());
         let dump = Dump::read(&sources, &[file]).unwrap();
-        let paths = Family::BOTH.map(|family| (family, Path::of(&dump, family)));
+        let paths = Family::ALL.map(|family| (family, Path::of(&dump, family)));
         let found = Published::find(&dump, &paths.into());
         let mut told = Vec::new();
         for (port, families) in &found.ports {
@@ -322,11 +294,11 @@ mod tests {
                 let here =
                     ports(rule, &found.bridges).is_some_and(|mut ports| ports.any(|p| p == *port));
                 let v6 = families.contains(&Family::V6);
-                let way = found.way(0, rule, port.number);
+                let way = found.way(0, rule, port.first);
                 if here && way.container.is_some_and(|c| c.is_ipv6() == v6) {
                     told.push(format!(
                         "{} -> {} {} {}",
-                        port.key(),
+                        port,
                         way.container.unwrap(),
                         way.port.map_or_else(|| "?".to_owned(), |p| p.to_string()),
                         way.bridge.as_deref().unwrap_or("-"),

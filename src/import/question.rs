@@ -1,16 +1,15 @@
 //! A kind of packet, and what the conditions of a rule say of it.
 
+use crate::net::{AddressSet, Entry, Family, Protocol};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::interface::Incoming;
 use super::ranges::Condition;
 use super::rule::{
-    ACK, Family, Kind, Match, PortRange, Rule, SYN, Target, is_any_protocol, link_local,
-    protocol_of, within,
+    ACK, Kind, Match, PortRange, Rule, SYN, Target, is_any_protocol, link_local, protocol_of,
+    within,
 };
-use crate::policy::Protocol;
-use crate::policy::address::{AddressSet, Entry};
 
 /// All packets of one kind, wherever they are from.
 #[derive(Debug, Clone)]
@@ -189,7 +188,7 @@ impl Question<'_> {
     }
 
     fn to_container<'r>(&self, set: &'r AddressSet) -> Truth<'r> {
-        if *set == self.family.all() {
+        if *set == AddressSet::all(self.family) {
             return Truth::Yes;
         }
         self.container
@@ -215,7 +214,7 @@ impl Question<'_> {
                     || first == last && self.others.contains(&IpAddr::V6(first.into()))
             }
         };
-        if *set == self.family.all() {
+        if *set == AddressSet::all(self.family) {
             Truth::Yes
         } else if set.iter().all(other) {
             // The host is asked at an address that no rule names.
@@ -280,7 +279,7 @@ mod tests {
             Holds::For(conditions) => conditions,
         };
         let set = Ranges::all(Family::V4).take(&conditions).to_set();
-        if set == AddressSet::all_v4() {
+        if set == AddressSet::all(Family::V4) {
             return "all".to_owned();
         }
         let texts: Vec<_> = set.iter().map(|e| e.to_string()).collect();

@@ -1,13 +1,13 @@
 //! What should be known before the policy is used.
 
+use crate::net::{Family, HostPorts};
 use std::collections::BTreeSet;
 
 use super::found::{Found, ports_text};
 use super::judge::Judge;
 use super::mistake::{breaks_egress, ports_of_containers, uncalled};
 use super::port::{Port, has_private};
-use super::published::HostPort;
-use super::rule::Family;
+use super::rule::program;
 use super::unfollowed::{dead, not_understood, refused_by_policy, unreached};
 use crate::diagnostic::Diagnostic;
 
@@ -100,14 +100,14 @@ fn interfaces(ports: &[Port]) -> Option<Diagnostic> {
 
 /// Ports that rules name and nothing publishes, by the rule.
 fn unpublished(found: &Found<'_>) -> Vec<Diagnostic> {
-    let mut named: std::collections::BTreeMap<usize, Vec<HostPort>> =
+    let mut named: std::collections::BTreeMap<usize, Vec<HostPorts>> =
         std::collections::BTreeMap::new();
     for port in found.ports {
         if let Some(rule) = port.named {
             named.entry(rule).or_default().push(port.host);
         }
     }
-    let remark = |(rule, ports): (usize, Vec<HostPort>)| {
+    let remark = |(rule, ports): (usize, Vec<HostPorts>)| {
         let rule = found.dump.rules.get(rule)?;
         let message = format!("nothing publishes {} at the moment", ports_text(&ports));
         let help = if ports.len() == 1 {
@@ -144,7 +144,7 @@ fn private(ports: &[Port]) -> Option<Diagnostic> {
 /// Ports of which one family was not looked at.
 fn families(found: &Found<'_>) -> Vec<Diagnostic> {
     let mut remarks = Vec::new();
-    for family in Family::BOTH {
+    for family in Family::ALL {
         let unseen = |port: &&Port| {
             let address = port.host.address;
             let other = address.is_some_and(|a| a.is_ipv4() != (family == Family::V4));
@@ -161,7 +161,7 @@ fn families(found: &Found<'_>) -> Vec<Diagnostic> {
         let hosts = |ports: Vec<&Port>| ports.iter().map(|port| port.host).collect::<Vec<_>>();
         let (closed, open) = (hosts(closed), hosts(open));
         let seen = found.dump.has(family);
-        let (name, program) = (family.name(), family.program());
+        let (name, program) = (family.title(), program(family));
         if !closed.is_empty() {
             remarks.push(unseen_and_closed(name, program, seen, &closed));
         }
@@ -179,7 +179,7 @@ fn families(found: &Found<'_>) -> Vec<Diagnostic> {
     remarks
 }
 
-fn unseen_and_closed(name: &str, program: &str, seen: bool, ports: &[HostPort]) -> Diagnostic {
+fn unseen_and_closed(name: &str, program: &str, seen: bool, ports: &[HostPorts]) -> Diagnostic {
     let ports = ports_text(ports);
     if seen {
         let message = format!("{name} is closed, as no rule publishes it: {ports}");

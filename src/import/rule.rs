@@ -1,42 +1,15 @@
 //! Rules as they were read.
 
+use crate::net::{AddressSet, Entry, Family, Protocol};
 use std::collections::BTreeSet;
 
-use crate::policy::Protocol;
-use crate::policy::address::{AddressSet, Entry};
 use crate::source::Span;
 
-/// The family of a dump.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Family {
-    V4,
-    V6,
-}
-
-impl Family {
-    pub(super) const BOTH: [Self; 2] = [Self::V4, Self::V6];
-
-    /// Every address of the family.
-    pub(super) fn all(self) -> AddressSet {
-        match self {
-            Self::V4 => AddressSet::all_v4(),
-            Self::V6 => AddressSet::all_v6(),
-        }
-    }
-
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::V4 => "IPv4",
-            Self::V6 => "IPv6",
-        }
-    }
-
-    /// The program that prints its rules.
-    pub(super) fn program(self) -> &'static str {
-        match self {
-            Self::V4 => "iptables-save",
-            Self::V6 => "ip6tables-save",
-        }
+/// The program that prints the rules of a family.
+pub(super) fn program(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "iptables-save",
+        Family::V6 => "ip6tables-save",
     }
 }
 
@@ -138,7 +111,7 @@ impl Rule {
         self.matches.iter().all(|found| {
             let always = match &found.kind {
                 Kind::Source(set) | Kind::Destination(set) => {
-                    *set == AddressSet::all_v4() || *set == AddressSet::all_v6()
+                    *set == AddressSet::all(Family::V4) || *set == AddressSet::all(Family::V6)
                 }
                 Kind::Protocol(name) => is_any_protocol(name),
                 _ => false,

@@ -1,9 +1,9 @@
 //! Which lines of a text belong to which table of which family.
 
+use crate::net::Family;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::rule::Family;
 use super::words::{Word, words};
 use crate::diagnostic::Diagnostic;
 use crate::source::{FileId, Sources, Span};
@@ -213,8 +213,8 @@ fn look(lines: &[Line<'_>]) -> Result<Option<Family>, Box<Diagnostic>> {
             Some((known, first)) if known != family => {
                 return Err(Box::new(
                     Diagnostic::error("mixed-families", "one table has addresses of both families")
-                        .at(word.span.clone(), family.name())
-                        .related(first.span.clone(), known.name())
+                        .at(word.span.clone(), family.title())
+                        .related(first.span.clone(), known.title())
                         .help(
                             "give the output of `iptables-save` and of `ip6tables-save` unchanged",
                         ),
@@ -376,7 +376,7 @@ impl Section<'_> {
 fn guessed(section: &Section<'_>) -> Diagnostic {
     let message = format!(
         "nothing says which family this is: it is taken for {}",
-        section.family.name()
+        section.family.title()
     );
     Diagnostic::warning("family-guessed", message)
         .at(section.span.clone(), "no address, and no title")
@@ -387,7 +387,7 @@ fn twice(section: &Section<'_>, first: Span) -> Box<Diagnostic> {
     let message = format!(
         "the table `{}` of {} is there twice",
         section.table,
-        section.family.name()
+        section.family.title()
     );
     let titled = if section.titled {
         "the dumps of two hosts or of two backends (`iptables-legacy-save`, `iptables-nft-save`) \

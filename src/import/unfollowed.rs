@@ -1,12 +1,13 @@
 //! Rules that are not in the policy, and what that means for it.
 
+use crate::net::{Family, HostPorts};
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::dump::reachable;
 use super::found::{Found, ports_text};
 use super::interface::is_containers;
-use super::published::HostPort;
-use super::rule::{Family, Kind, Rule, Target};
+use super::rule::program;
+use super::rule::{Kind, Rule, Target};
 use crate::diagnostic::{Diagnostic, quoted};
 use crate::source::Span;
 
@@ -15,7 +16,7 @@ pub(super) const OPENS: &str = "refusal-left-out";
 
 /// Rules that were not followed, or never could be.
 pub(super) fn not_understood(found: &Found<'_>, family: Family) -> Vec<Diagnostic> {
-    let mut skipped: BTreeMap<usize, BTreeSet<HostPort>> = BTreeMap::new();
+    let mut skipped: BTreeMap<usize, BTreeSet<HostPorts>> = BTreeMap::new();
     for port in found.ports {
         let verdict = port.verdicts.get(&family);
         for number in verdict.iter().flat_map(|v| &v.trail.skipped) {
@@ -43,7 +44,7 @@ fn is_unknown(kind: &Kind) -> bool {
     matches!(kind, Kind::Unknown | Kind::List)
 }
 
-fn not_followed(found: &Found<'_>, family: Family, rule: &Rule, ports: &[HostPort]) -> Diagnostic {
+fn not_followed(found: &Found<'_>, family: Family, rule: &Rule, ports: &[HostPorts]) -> Diagnostic {
     let table = found.dump.table(family, rule.table);
     let missing = rule
         .called()
@@ -221,8 +222,8 @@ pub(super) fn unreached(found: &Found<'_>, family: Family) -> Vec<Diagnostic> {
         format!(
             "there is no table `nat` of {} in these dumps, so nobody knows what it is about: give \
              the whole output of `{}`, or keep the rule beside dfw",
-            family.name(),
-            family.program()
+            family.title(),
+            program(family)
         )
     };
     found
@@ -246,7 +247,7 @@ pub(super) fn unreached(found: &Found<'_>, family: Family) -> Vec<Diagnostic> {
 
 /// Ports that nobody reaches as no rule accepts what comes to them and FORWARD's policy drops it.
 pub(super) fn refused_by_policy(found: &Found<'_>, family: Family) -> Vec<Diagnostic> {
-    let mut closed: BTreeMap<usize, Vec<HostPort>> = BTreeMap::new();
+    let mut closed: BTreeMap<usize, Vec<HostPorts>> = BTreeMap::new();
     let tables = found
         .dump
         .tables
@@ -264,7 +265,7 @@ pub(super) fn refused_by_policy(found: &Found<'_>, family: Family) -> Vec<Diagno
             closed.entry(*policy).or_default().push(port.host);
         }
     }
-    let remark = |(policy, ports): (usize, Vec<HostPort>)| {
+    let remark = |(policy, ports): (usize, Vec<HostPorts>)| {
         let rule = found.dump.rules.get(policy)?;
         let message = format!(
             "nobody gets in, as this policy drops what no rule accepts: {}",

@@ -1,9 +1,8 @@
 //! What the rules of one family do to one port.
 
 use super::interface::Incoming;
-use super::rule::Family;
 use super::walk::Trail;
-use crate::policy::address::AddressSet;
+use crate::net::{AddressSet, Family};
 
 /// What the rules of one family do to one port.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +41,7 @@ impl Verdict {
         };
         let closed = answers.len() - open().count();
         let common = |answers: &mut dyn Iterator<Item = &(Incoming, Answer)>| {
-            answers.fold(family.all(), |all, (_, answer)| {
+            answers.fold(AddressSet::all(family), |all, (_, answer)| {
                 all.intersection(&answer.allowed)
             })
         };

@@ -5,6 +5,7 @@
 //! any number of rules, as long as every condition is understood. Where one is not, the rule is
 //! not followed, and the trail says so.
 
+use crate::net::{AddressSet, Family, Protocol};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -13,9 +14,7 @@ use super::dump::{Chain, Dump, Table, reachable};
 use super::interface::Incoming;
 use super::question::{Holds, Question, Sort, Stage};
 use super::ranges::{Condition, Ranges};
-use super::rule::{Family, Rule, Target};
-use crate::policy::Protocol;
-use crate::policy::address::AddressSet;
+use super::rule::{Rule, Target};
 
 /// How deep chains may call each other; the kernel allows no loops.
 const DEEPEST: usize = 24;
@@ -379,7 +378,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::policy::address::Entry;
+    use crate::net::Entry;
     use crate::source::Sources;
 
     const NONE: &BTreeSet<IpAddr> = &BTreeSet::new();

@@ -1,5 +1,6 @@
 //! The policy as YAML, with the lines of the dump behind each port.
 
+use crate::net::{AddressSet, Entry, Family};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fmt::Write;
@@ -8,8 +9,6 @@ use std::path::Path;
 use super::dump::Dump;
 use super::port::{Port, Who, has_private, private};
 use super::published::Way;
-use super::rule::Family;
-use crate::policy::address::{AddressSet, Entry};
 use crate::source::Sources;
 
 /// How many lines of a dump are named behind a port.
@@ -94,7 +93,7 @@ fn continues(a: &Port, b: &Port) -> bool {
     };
     a.host.address == b.host.address
         && a.host.protocol == b.host.protocol
-        && next(a.host.number, b.host.number)
+        && next(a.host.first, b.host.first)
         && a.who == b.who
         && a.named.is_some() == b.named.is_some()
         && a.ways.len() == b.ways.len()
@@ -138,8 +137,8 @@ fn write_group(text: &mut String, sources: &Sources, dump: &Dump, names: &Names,
         }
         text.push('\n');
     }
-    let mut key = first.host.key();
-    key.last = last.host.number;
+    let mut key = first.host;
+    key.last = last.host.first;
     let key = key.to_string();
     let key = key.strip_suffix("/tcp").unwrap_or(&key);
     if key.starts_with('[') {
@@ -277,7 +276,7 @@ impl Names {
         }
         let all: Vec<Entry> = [Family::V4, Family::V6]
             .iter()
-            .flat_map(|family| family.all().iter().collect::<Vec<_>>())
+            .flat_map(|family| AddressSet::all(*family).iter().collect::<Vec<_>>())
             .collect();
         for entries in order {
             let shared = used.get(&entries).is_some_and(|count| *count > 1);

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::io;
+use std::net::IpAddr;
 use std::path::Path;
 
 use thiserror::Error;
@@ -11,6 +12,7 @@ use crate::netlink::link::{self, Address, Link};
 use crate::netlink::listener;
 use crate::netlink::object::{self, Object};
 use crate::netlink::request;
+use crate::netlink::route::{self, Route};
 use crate::netlink::snapshot::{Builder, Installed, Neighbour};
 use crate::netlink::socket::Socket;
 use crate::netlink::wire::{DUMP_INTERRUPTED, Malformed, Message, Messages, TooLong};
@@ -18,6 +20,7 @@ use crate::ruleset::Elements;
 use crate::untrusted::clean;
 
 mod install;
+mod nat;
 mod owner;
 mod restore;
 mod transaction;
@@ -317,7 +320,7 @@ impl Kernel {
 /// # Errors
 /// See [`Error`](enum@Error).
 pub fn links() -> Result<Vec<Link>, Error> {
-    route(&link::links(), link::decode_link)
+    about_links(&link::links(), link::decode_link)
 }
 
 /// Reads the addresses of this network namespace.
@@ -325,10 +328,29 @@ pub fn links() -> Result<Vec<Link>, Error> {
 /// # Errors
 /// See [`Error`](enum@Error).
 pub fn addresses() -> Result<Vec<Address>, Error> {
-    route(&link::addresses(), link::decode_address)
+    about_links(&link::addresses(), link::decode_address)
 }
 
-fn route<T>(
+/// Where packets to an address are sent; `None` if this host has no route to it.
+///
+/// # Errors
+/// See [`Error`](enum@Error).
+pub fn route_to(address: IpAddr) -> Result<Option<Route>, Error> {
+    let socket = Socket::route()?;
+    let mut found = None;
+    let asked = ask(&socket, &route::route(address), |message| {
+        found = route::decode_route(message)?;
+        Ok(())
+    });
+    match asked {
+        // The kernel answers with what a sender would get: unreachable, prohibited, a black hole.
+        Err(Error::Socket(_)) => Ok(None),
+        Err(error) => Err(error),
+        Ok(_) => Ok(found),
+    }
+}
+
+fn about_links<T>(
     question: &[u8],
     decode: impl Fn(&Message<'_>) -> Result<Option<T>, Malformed>,
 ) -> Result<Vec<T>, Error> {

@@ -3,8 +3,9 @@
 //! Both directions stand side by side so that one cannot change without the other;
 //! `raise(lower(rule)) == rule` is a property test.
 
+use crate::net::Family;
 use crate::ruleset::{
-    Direction, EPHEMERAL, Expression, Family, L4Protocol, NameMatch, OPENED, Reject, Side, Tuple,
+    Direction, EPHEMERAL, Expression, L4Protocol, NameMatch, OPENED, Reject, Side, Tuple,
 };
 
 use super::instruction::Instruction;

@@ -9,6 +9,7 @@
 pub mod batch;
 mod deletion;
 mod element;
+pub mod foreign;
 pub mod header;
 mod instruction;
 pub mod link;
@@ -21,6 +22,7 @@ mod number;
 pub mod object;
 mod port;
 pub mod request;
+pub mod route;
 pub mod snapshot;
 pub mod socket;
 pub mod trace;

@@ -94,13 +94,17 @@ numbers! {
     }
 }
 
-// Links (`linux/rtnetlink.h`, `linux/if_link.h`).
+// Links and routes (`linux/rtnetlink.h`, `linux/if_link.h`, `linux/socket.h`).
 numbers! {
     u16 {
         RTM_NEWLINK = 16,
         RTM_GETLINK = 18,
         RTM_NEWADDR = 20,
         RTM_GETADDR = 22,
+        RTM_NEWROUTE = 24,
+        RTM_GETROUTE = 26,
+        RTA_DST = 1,
+        RTA_OIF = 4,
         IFA_ADDRESS = 1,
         IFA_LOCAL = 2,
         IFLA_IFNAME = 3,
@@ -109,6 +113,10 @@ numbers! {
         IFLA_XDP = 43,
         IFLA_XDP_ATTACHED = 2,
         IFLA_INFO_KIND = 1,
+    }    u8 {
+        RTN_LOCAL = 2,
+        AF_INET = 2,
+        AF_INET6 = 10,
     }
 }
 
@@ -325,5 +333,48 @@ numbers! {
         // dfw's own, far from any that libnftnl has; nft passes over what it does not know.
         UDATA_FINGERPRINT = 0xde,
         UDATA_SKETCH = 0xdf,
+    }
+}
+
+// What other programs write into chains that translate addresses, beside what dfw writes itself
+// (`linux/netfilter/nf_tables.h`, `linux/netfilter/nf_tables_compat.h`).
+numbers! {
+    u16 {
+        NFTA_NAT_TYPE = 1,
+        NFTA_NAT_FAMILY = 2,
+        NFTA_NAT_REG_ADDR_MIN = 3,
+        NFTA_NAT_REG_ADDR_MAX = 4,
+        NFTA_NAT_REG_PROTO_MIN = 5,
+        NFTA_NAT_REG_PROTO_MAX = 6,
+        NFTA_NAT_FLAGS = 7,
+        NFTA_REDIR_REG_PROTO_MIN = 1,
+        NFTA_REDIR_REG_PROTO_MAX = 2,
+        NFTA_MATCH_NAME = 1,
+        NFTA_MATCH_REV = 2,
+        NFTA_MATCH_INFO = 3,
+        NFTA_RANGE_SREG = 1,
+        NFTA_RANGE_OP = 2,
+        NFTA_RANGE_FROM_DATA = 3,
+        NFTA_RANGE_TO_DATA = 4,
+        NFTA_SET_DESC_CONCAT = 2,
+        NFTA_SET_FIELD_LEN = 1,
+        NFTA_SET_ELEM_KEY_END = 10,
+    }
+    u32 {
+        NFT_TABLE_F_DORMANT = 1,
+        NFT_NAT_DNAT = 1,
+        NF_NAT_RANGE_NETMAP = 1 << 6,
+        NFT_META_PROTOCOL = 1,
+        NFT_META_IIF = 4,
+        NFT_FIB_RESULT_ADDRTYPE = 3,
+        NFT_CMP_LTE = 3,
+        NFT_CMP_GT = 4,
+        NFT_CMP_GTE = 5,
+        NFT_REG_4 = 4,
+        NFT_REG32_00 = 8,
+        NFT_REG32_15 = 23,
+        NFT_SET_TIMEOUT = 0x10,
+        NFT_SET_EVAL = 0x20,
+        NFT_SET_ELEM_CATCHALL = 2,
     }
 }

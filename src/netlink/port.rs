@@ -1,9 +1,10 @@
 //! Look-ups of a port together with something else: the parts of a concatenated key in registers
 //! behind each other, and back.
 
+use crate::net::Family;
 use std::net::IpAddr;
 
-use crate::ruleset::{Expression, Family, L4Protocol, Tuple};
+use crate::ruleset::{Expression, L4Protocol, Tuple};
 
 use super::instruction::Instruction;
 use super::lower::{End, PACKET_PORT, lower_address, lower_protocol};

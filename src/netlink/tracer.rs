@@ -3,9 +3,10 @@
 //! It is no part of the [`ruleset`](crate::ruleset), which is what dfw judges by: it is made for one
 //! run of one program and judges nothing.
 
+use crate::net::Family;
 use std::net::IpAddr;
 
-use crate::ruleset::{Family, L4Protocol, Tuple};
+use crate::ruleset::{L4Protocol, Tuple};
 
 use super::instruction::Instruction;
 use super::lower::{End, PACKET_PORT, equal, lower_address, lower_protocol};

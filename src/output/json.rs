@@ -2,13 +2,14 @@
 //! changed, within a version. They are written here by hand so that no internal type becomes a
 //! promise.
 
+use crate::net::{Family, HostPorts};
 use serde_json::{Value, json};
 
-use crate::eval::Step;
-use crate::expect::{Door, Failed};
+use crate::analysis::eval::Step;
+use crate::analysis::test::Failed;
 use crate::host::engine::Engine;
 use crate::host::{HostView, Publication};
-use crate::policy::{DefaultAction, From, Policy, PortKey, PortPolicy, Refuse, SourceSelection};
+use crate::policy::{DefaultAction, From, Policy, PortPolicy, Refuse, SourceSelection};
 use crate::ruleset::Ruleset;
 
 /// A policy: `default` and its `ports`.
@@ -23,7 +24,7 @@ pub fn policy(policy: &Policy) -> Value {
     })
 }
 
-fn port((key, port): (&PortKey, &PortPolicy)) -> Value {
+fn port((key, port): (&HostPorts, &PortPolicy)) -> Value {
     json!({
         "port": key.to_string(),
         "allow": selection(&port.allow),
@@ -69,7 +70,7 @@ pub fn publications(publications: &[Publication<'_>]) -> Value {
             "address": published.address,
             "port": published.first,
             "last_port": published.last,
-            "protocol": published.transport.name(),
+            "protocol": published.protocol.name(),
             "container_port": published.container_port,
             "published_for": publication.of.title(),
         })
@@ -89,14 +90,21 @@ pub fn tests(passed: usize, failed: &[Failed]) -> Value {
             },
             "to": expectation.to.to_string(),
             "expect": if expectation.allow { "allow" } else { "deny" },
-            "door": match failed.door {
-                Door::Published => "published",
-                Door::Host => "host",
-            },
+            "path": failed.path.kind.name(),
+            "verdict": failed.judgement.verdict().name(),
             "steps": steps(&failed.trace.steps),
         })
     });
     json!({"passed": passed, "failed": failed.collect::<Vec<_>>()})
+}
+
+/// An address family.
+#[must_use]
+pub fn family(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "ipv4",
+        Family::V6 => "ipv6",
+    }
 }
 
 /// The rules that decided, in order.

@@ -1,8 +1,8 @@
 //! `80:any`: a colon without a space behind it, which YAML takes for a part of the text.
 
+use crate::net::HostPorts;
 use std::net::IpAddr;
 
-use super::PortKey;
 use crate::diagnostic::{Diagnostic, quoted};
 use crate::source::Span;
 
@@ -13,7 +13,7 @@ pub(super) fn split(text: &str) -> Option<(&str, &str)> {
     let is_key = !key.is_empty() && key.bytes().all(is_word);
     // `2001:db8::/32`, and Docker's `80:8080`.
     let address = text.split('/').next().unwrap_or(text);
-    let is_port = |text: &str| text.parse::<PortKey>().is_ok();
+    let is_port = |text: &str| text.parse::<HostPorts>().is_ok();
     let is_other = address.parse::<IpAddr>().is_ok() || is_port(key) && is_port(value);
     // What is left of `2001:db8::` ends in a colon.
     let is_whole = !value.is_empty() && !value.ends_with(':');

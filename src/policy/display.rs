@@ -1,11 +1,8 @@
 //! The texts of names and ports, as a user would write them.
 
 use std::fmt;
-use std::net::IpAddr;
 
-use super::{
-    DefaultAction, InterfaceName, InterfacePattern, PortKey, Protocol, Refuse, SourceName,
-};
+use super::{DefaultAction, InterfaceName, InterfacePattern, Refuse, SourceName};
 
 impl SourceName {
     /// The name as text.
@@ -20,21 +17,6 @@ impl InterfaceName {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
-    }
-}
-
-impl Protocol {
-    /// All protocols, in ascending order.
-    pub const ALL: [Self; 3] = [Self::Tcp, Self::Udp, Self::Sctp];
-
-    /// The name as policies have it: `tcp`, `udp` or `sctp`.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-            Self::Sctp => "sctp",
-        }
     }
 }
 
@@ -59,12 +41,6 @@ impl fmt::Display for InterfacePattern {
     }
 }
 
-impl fmt::Display for Protocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
 impl fmt::Display for DefaultAction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -80,21 +56,5 @@ impl fmt::Display for Refuse {
             Self::Drop => "drop",
             Self::Reject => "reject",
         })
-    }
-}
-
-/// `[ADDR:]PORT[-PORT]/proto`; the protocol is always there.
-impl fmt::Display for PortKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.address {
-            None => {}
-            Some(IpAddr::V4(v4)) => write!(f, "{v4}:")?,
-            Some(IpAddr::V6(v6)) => write!(f, "[{v6}]:")?,
-        }
-        write!(f, "{}", self.first)?;
-        if self.last != self.first {
-            write!(f, "-{}", self.last)?;
-        }
-        write!(f, "/{}", self.protocol)
     }
 }

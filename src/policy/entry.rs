@@ -1,9 +1,9 @@
 //! One entry of a list: an address, a network or a range, and what people write instead.
 
+use crate::net::Entry;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Mistake;
-use super::address::Entry;
 use super::reserved::{Place, Reserved, reserved};
 use crate::diagnostic::quoted;
 use crate::source::is_url;

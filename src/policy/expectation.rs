@@ -4,8 +4,9 @@ use super::entry::parse_address;
 use super::selection::WORDS;
 use super::syntax::{Member, Node, Value};
 use super::validate::{Reader, is_missing};
-use super::{Expectation, From, PortKey};
+use super::{Expectation, From};
 use crate::diagnostic::{Diagnostic, quoted};
+use crate::net::HostPorts;
 
 pub(super) const KEYS: [&str; 3] = ["from", "to", "expect"];
 
@@ -121,12 +122,12 @@ impl Reader<'_> {
         }
     }
 
-    fn read_to(&mut self, node: &Node) -> Option<PortKey> {
+    fn read_to(&mut self, node: &Node) -> Option<HostPorts> {
         let Some(text) = node.text() else {
             self.wrong_value(node, "`to` is one port, such as `80` or `53/udp`", &[]);
             return None;
         };
-        match text.parse::<PortKey>() {
+        match text.parse::<HostPorts>() {
             Ok(key) if key.first == key.last => Some(key),
             Ok(key) => {
                 self.report.push(

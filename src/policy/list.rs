@@ -1,14 +1,15 @@
 //! List files: one address, network or range a line.
 
+use crate::net::AddressSet;
 use std::collections::BTreeSet;
 
 use memchr::memchr_iter;
 
-use super::address::{AddressSet, Unmerged};
 use super::entry::{parse_entry, parse_fast};
 use super::format::recognise;
 use super::mistake::SHOWN;
 use crate::diagnostic::Diagnostic;
+use crate::net::address::Unmerged;
 use crate::source::{FileId, Span};
 
 /// The first wrong line that is only counted.

@@ -4,7 +4,6 @@
 //! nothing else makes one. It says what the user wants, in the user's terms; how that becomes
 //! chains and sets is the business of the compiler.
 
-pub mod address;
 mod colon;
 mod display;
 mod entry;
@@ -23,11 +22,12 @@ mod syntax;
 mod tests;
 mod validate;
 
+use crate::net::{AddressSet, HostPorts};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::source::Span;
-use address::AddressSet;
+pub use entry::parse_entry;
 pub use mistake::Mistake;
 pub use schema::schema;
 pub use validate::{neglected, read, read_text};
@@ -42,7 +42,7 @@ pub struct Policy {
     /// Named lists of addresses.
     pub sources: BTreeMap<SourceName, NamedSource>,
     /// What is said about each port. Keys are either nested or disjoint, never equal.
-    pub ports: BTreeMap<PortKey, PortPolicy>,
+    pub ports: BTreeMap<HostPorts, PortPolicy>,
     /// How the host looks and where dfw hooks in.
     pub settings: Settings,
     /// Expectations to be checked before the policy is applied.
@@ -70,33 +70,6 @@ pub struct NamedSource {
     pub addresses: AddressSet,
     /// Where the name is written.
     pub origin: Span,
-}
-
-/// A transport protocol that has ports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Protocol {
-    /// IP protocol 6.
-    Tcp,
-    /// IP protocol 17.
-    Udp,
-    /// IP protocol 132.
-    Sctp,
-}
-
-/// What a policy speaks about: `[ADDR:]PORT[-PORT][/proto]` of this host.
-///
-/// Where several keys match a packet, the most exact one decides: a key with an address before one
-/// without, then the narrower range. Keys of the same address and protocol are nested or disjoint.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PortKey {
-    /// The address of this host, or any.
-    pub address: Option<IpAddr>,
-    /// The protocol.
-    pub protocol: Protocol,
-    /// The first port, 1 to 65535.
-    pub first: u16,
-    /// The last port, at least `first`.
-    pub last: u16,
 }
 
 /// Who may reach a port, and what happens to everybody else.
@@ -179,7 +152,7 @@ pub struct Expectation {
     /// The source: an address, or any container of this host.
     pub from: From,
     /// The port; `first == last`.
-    pub to: PortKey,
+    pub to: HostPorts,
     /// Whether it is allowed.
     pub allow: bool,
     /// Where it is written.

@@ -1,5 +1,6 @@
 //! Ports: the keys `[ADDR:]PORT[-PORT][/proto]` and what is said about them.
 
+use crate::net::{HostPorts, Protocol};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
@@ -8,7 +9,7 @@ use super::entry::parse_address;
 use super::interface::parse_name;
 use super::syntax::{Member, Node, Value};
 use super::validate::{Reader, is_missing};
-use super::{InterfaceName, Mistake, PortKey, PortPolicy, Protocol, Refuse, SourceSelection};
+use super::{InterfaceName, Mistake, PortPolicy, Refuse, SourceSelection};
 use crate::diagnostic::{Diagnostic, did_you_mean, quoted};
 use crate::source::{Span, is_url};
 
@@ -18,7 +19,7 @@ const FORMS: &str = "write a port of the host (80), a range (8000-8010), either 
 
 pub(super) const LONG_FORM: [&str; 5] = ["allow", "except", "interface", "log", "refuse"];
 
-impl FromStr for PortKey {
+impl FromStr for HostPorts {
     type Err = Mistake;
 
     /// Reads `[ADDR:]PORT[-PORT][/proto]`; IPv6 addresses stand in brackets.
@@ -67,12 +68,12 @@ fn respelled(text: &str) -> Option<String> {
         .or(one)
         .map_or(String::new(), |name| format!("/{name}"));
     let meant = format!("{address}{}-{}{protocol}", first.min(last), first.max(last));
-    let is_key = PortKey::read(&meant).is_ok();
+    let is_key = HostPorts::read(&meant).is_ok();
     let is_written_so = text == format!("{first}-{last}{protocol}");
     (is_key && !is_written_so).then_some(meant)
 }
 
-impl PortKey {
+impl HostPorts {
     fn read(text: &str) -> Result<Self, Mistake> {
         let (place, protocol) = match text.rsplit_once('/') {
             Some((place, protocol)) => (place, parse_protocol(text, place, protocol)?),
@@ -95,7 +96,7 @@ fn mistake(slug: &'static str, text: &str, label: &'static str) -> Mistake {
 }
 
 fn parse_protocol(text: &str, place: &str, name: &str) -> Result<Protocol, Mistake> {
-    if let Some(protocol) = Protocol::ALL.into_iter().find(|p| p.as_str() == name) {
+    if let Some(protocol) = Protocol::ALL.into_iter().find(|p| p.name() == name) {
         return Ok(protocol);
     }
     if place.parse::<IpAddr>().is_ok() || name.contains(':') {
@@ -104,7 +105,7 @@ fn parse_protocol(text: &str, place: &str, name: &str) -> Result<Protocol, Mista
             .help("who may reach the port is written after the key: `80: [203.0.113.0/24]`"));
     }
     let error = mistake("protocol", text, "no such protocol");
-    let known = Protocol::ALL.map(Protocol::as_str);
+    let known = Protocol::ALL.map(Protocol::name);
     Err(match did_you_mean(name, known) {
         Some(meant) => error.help(format!("did you mean `{meant}`?")),
         None => error.help("the protocols are tcp, udp and sctp; ICMP has no ports"),
@@ -261,7 +262,7 @@ impl Reader<'_> {
     }
 
     fn read_port(&mut self, member: &Member) {
-        let key = match member.key.parse::<PortKey>() {
+        let key = match member.key.parse::<HostPorts>() {
             Ok(key) => Some(key),
             Err(mistake) => {
                 self.report.push(mistake.at(member.key_span.clone()));
@@ -281,10 +282,9 @@ impl Reader<'_> {
             );
             return;
         }
-        self.port_origins
-            .insert(key.clone(), member.key_span.clone());
+        self.port_origins.insert(key, member.key_span.clone());
         if let Some(span) = except {
-            self.excepts.insert(key.clone(), span);
+            self.excepts.insert(key, span);
         }
         if let Some(policy) = policy {
             self.ports.insert(key, policy);
@@ -399,7 +399,7 @@ impl Reader<'_> {
     /// Keys of one address and protocol must be nested or disjoint, or it would not be clear which
     /// of them decides where they overlap.
     pub(super) fn check_overlaps(&mut self) {
-        let mut groups: BTreeMap<_, Vec<(&PortKey, &Span)>> = BTreeMap::new();
+        let mut groups: BTreeMap<_, Vec<(&HostPorts, &Span)>> = BTreeMap::new();
         for (key, span) in &self.port_origins {
             let group = (key.address, key.protocol);
             groups.entry(group).or_default().push((key, span));
@@ -420,7 +420,7 @@ impl Reader<'_> {
     }
 }
 
-fn overlap(one: &PortKey, one_span: &Span, other: &PortKey, other_span: &Span) -> Diagnostic {
+fn overlap(one: &HostPorts, one_span: &Span, other: &HostPorts, other_span: &Span) -> Diagnostic {
     // What is written later is what is to be changed.
     let (first, second) = if one_span <= other_span {
         (one_span, other_span)
@@ -456,9 +456,9 @@ mod tests {
             ("[2001:db8:1::10]:8086", "[2001:db8:1::10]:8086/tcp"),
         ];
         for (text, printed) in keys {
-            let key: PortKey = text.parse().unwrap();
+            let key: HostPorts = text.parse().unwrap();
             assert_eq!(key.to_string(), printed);
-            assert_eq!(printed.parse::<PortKey>().unwrap(), key);
+            assert_eq!(printed.parse::<HostPorts>().unwrap(), key);
         }
     }
 
@@ -486,11 +486,11 @@ mod tests {
                 "a range is written `[2001:db8::1]:8000-8010/udp`",
             ),
         ] {
-            let mistake = text.parse::<PortKey>().unwrap_err();
+            let mistake = text.parse::<HostPorts>().unwrap_err();
             assert_eq!(mistake.help[0], meant);
         }
         // Here it can only be Docker's.
-        let mistake = "8080:80/udp".parse::<PortKey>().unwrap_err();
+        let mistake = "8080:80/udp".parse::<HostPorts>().unwrap_err();
         assert_eq!(
             mistake.help,
             ["dfw speaks of the host's port only: for that of `-p` write `8080/udp`"]
@@ -544,7 +544,7 @@ mod tests {
             ("example.org:80", "port-address"),
         ];
         for (text, slug) in mistakes {
-            let mistake = text.parse::<PortKey>().unwrap_err();
+            let mistake = text.parse::<HostPorts>().unwrap_err();
             assert_eq!(mistake.slug, slug, "{text}");
             assert!(!mistake.help.is_empty(), "{text}");
         }

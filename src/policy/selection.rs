@@ -1,8 +1,9 @@
 //! Sources: the named lists, and the choices of them that ports make.
 
+use crate::net::AddressSet;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::address::{AddressSet, Unmerged, parse_entry};
+use super::entry::parse_entry;
 use super::list;
 use super::mistake::SHOWN;
 use super::reserved::{Place, Reserved, reserved};
@@ -11,6 +12,7 @@ use super::validate::{Reader, file_problem};
 use super::{NamedSource, SourceName, SourceSelection};
 use crate::diagnostic::{Diagnostic, Severity, did_you_mean, quoted};
 use crate::file;
+use crate::net::address::Unmerged;
 use crate::source::{Span, is_url};
 
 /// The longest name, in bytes: names become part of the names of kernel sets.

@@ -28,7 +28,7 @@ fn read_text(text: &str) -> Policy {
     read_files(&files).unwrap().0
 }
 
-fn key(text: &str) -> PortKey {
+fn key(text: &str) -> HostPorts {
     text.parse().unwrap()
 }
 
@@ -82,7 +82,7 @@ fn the_language_means_what_its_description_says() {
     let tests: Vec<_> = policy
         .tests
         .iter()
-        .map(|t| (t.from, t.to.clone(), t.allow))
+        .map(|t| (t.from, t.to, t.allow))
         .collect();
     let first = (From::Address(address("203.0.113.9")), key("80"), true);
     let second = (From::Address(address("203.0.113.66")), key("5432"), false);

@@ -1,9 +1,10 @@
 //! Trees to a policy: the frame that the nouns of the language share.
 
+use crate::net::HostPorts;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::syntax::{self, Member, Node, Tree, Value};
-use super::{DefaultAction, Expectation, NamedSource, Policy, PortKey, PortPolicy, SourceName};
+use super::{DefaultAction, Expectation, NamedSource, Policy, PortPolicy, SourceName};
 use super::{colon, mistake, settings};
 use crate::diagnostic::{Diagnostic, Severity, did_you_mean, quoted};
 use crate::source::{FileId, Neglected, Problem, Sources, Span};
@@ -31,11 +32,11 @@ pub(super) struct Reader<'a> {
     pub(super) flawed: bool,
     /// The lists whose errors were told.
     pub(super) lists: BTreeSet<FileId>,
-    pub(super) ports: BTreeMap<PortKey, PortPolicy>,
+    pub(super) ports: BTreeMap<HostPorts, PortPolicy>,
     /// Where each port is written, those with errors too.
-    pub(super) port_origins: BTreeMap<PortKey, Span>,
+    pub(super) port_origins: BTreeMap<HostPorts, Span>,
     /// Where the `except` of a port is written.
-    pub(super) excepts: BTreeMap<PortKey, Span>,
+    pub(super) excepts: BTreeMap<HostPorts, Span>,
     /// Every `except`, also of ports with errors, and the sources in it.
     pub(super) except_names: Vec<(Span, BTreeSet<SourceName>)>,
     pub(super) settings: settings::Draft,
@@ -233,7 +234,7 @@ impl Reader<'_> {
                     let message = format!("{} is not a key of a policy", quoted(key));
                     Diagnostic::error("unknown-key", message).at(span.clone(), what)
                 };
-                if key.parse::<PortKey>().is_ok() {
+                if key.parse::<HostPorts>().is_ok() {
                     self.report.push(
                         error("a port?").help("write it below `ports:`, indented by two spaces"),
                     );

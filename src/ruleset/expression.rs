@@ -1,6 +1,6 @@
 //! What a rule can say: matches, statements and verdicts.
 
-use std::net::IpAddr;
+use crate::net::{Family, Protocol};
 
 /// The first port that clients use for themselves on Linux (`net.ipv4.ip_local_port_range`).
 pub const EPHEMERAL: u16 = 32768;
@@ -255,37 +255,7 @@ pub enum Direction {
     Reply,
 }
 
-/// An address family.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Family {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
-}
-
-impl Family {
-    /// How many bits an address has.
-    #[must_use]
-    pub fn bits(self) -> u8 {
-        match self {
-            Self::V4 => 32,
-            Self::V6 => 128,
-        }
-    }
-
-    /// The mask of so many leading bits, as an address; all of them if there are not so many.
-    #[must_use]
-    pub fn mask(self, length: u8) -> IpAddr {
-        let host = self.bits().saturating_sub(length);
-        match self {
-            Self::V4 => IpAddr::V4(u32::MAX.checked_shl(host.into()).unwrap_or(0).into()),
-            Self::V6 => IpAddr::V6(u128::MAX.checked_shl(host.into()).unwrap_or(0).into()),
-        }
-    }
-}
-
-/// A transport protocol, by its IP protocol number.
+/// What follows the IP header, by its IP protocol number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum L4Protocol {
     /// 1.
@@ -316,10 +286,31 @@ impl L4Protocol {
         }
     }
 
+    /// The one of these that has ports; `None` for others.
+    #[must_use]
+    pub fn with_ports(self) -> Option<Protocol> {
+        match self {
+            Self::Tcp => Some(Protocol::Tcp),
+            Self::Udp => Some(Protocol::Udp),
+            Self::Sctp => Some(Protocol::Sctp),
+            Self::Icmp | Self::Icmp6 => None,
+        }
+    }
+
     /// Its IP protocol number.
     #[must_use]
     pub fn number(self) -> u8 {
         self as u8
+    }
+}
+
+impl From<Protocol> for L4Protocol {
+    fn from(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Tcp => Self::Tcp,
+            Protocol::Udp => Self::Udp,
+            Protocol::Sctp => Self::Sctp,
+        }
     }
 }
 

@@ -13,12 +13,12 @@ pub mod check;
 pub mod expression;
 pub mod nft;
 
+use crate::net::Family;
 use std::collections::BTreeMap;
 use std::fmt;
 
 pub use expression::{
-    Direction, EPHEMERAL, Expression, Family, L4Protocol, NameMatch, OPENED, Reject, Side, Tuple,
-    Verdict,
+    Direction, EPHEMERAL, Expression, L4Protocol, NameMatch, OPENED, Reject, Side, Tuple, Verdict,
 };
 
 /// The name of dfw's table, in the `inet` family.

@@ -1,11 +1,12 @@
 //! A ruleset as text in nft's own language: for people, and loadable by `nft -f`.
 
+use crate::net::Family;
 use std::fmt::{self, Display, Formatter, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{
-    Base, Chain, Direction, Elements, Expression, Family, NameMatch, Reject, Rule, Ruleset, Set,
-    Side, TABLE, Tuple, Verdict,
+    Base, Chain, Direction, Elements, Expression, NameMatch, Reject, Rule, Ruleset, Set, Side,
+    TABLE, Tuple, Verdict,
 };
 use super::{EPHEMERAL, OPENED};
 

@@ -36,7 +36,7 @@ fn with_dfw(lab: &Lab) -> Result<()> {
     let audit = audit(lab, &[], Some(11))?;
     let open: Vec<_> = exposures(&audit)?
         .filter(|exposure| exposure["open_to"] == "any")
-        .map(|exposure| (exposure["port"].clone(), exposure["door"].clone()))
+        .map(|exposure| (exposure["port"].clone(), exposure["path"].clone()))
         .collect();
     ensure!(
         open == [
@@ -80,6 +80,6 @@ fn beforehand(lab: &Lab) -> Result<()> {
     let before = audit(lab, &["--policy", &path], None)?;
     lab.apply(POLICY)?;
     let after = audit(lab, &[], None)?;
-    ensure!(before["exposures"] == after["exposures"]);
+    ensure!(before["paths"] == after["paths"]);
     Ok(())
 }

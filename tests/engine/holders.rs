@@ -114,11 +114,11 @@ fn container_is_nothing(lab: &Lab) -> Result<()> {
         .and_then(|()| check(lab, NAMES, Reading::Guarded))
         .and_then(|()| {
             let audit = audit(lab, &[], None)?;
-            let doors: Vec<_> = exposures(&audit)?
+            let paths: Vec<_> = exposures(&audit)?
                 .filter(|exposure| exposure["port"] == 8097)
-                .map(|exposure| exposure["door"].clone())
+                .map(|exposure| exposure["path"].clone())
                 .collect();
-            ensure!(doors == ["host-network", "host-network"], "{doors:?}");
+            ensure!(paths == ["host-network", "host-network"], "{paths:?}");
             Ok(())
         });
     lab.docker("rm --force false-proxy")?;
@@ -166,7 +166,7 @@ fn range_takes_one(lab: &Lab) -> Result<()> {
         let audit = audit(lab, &[], None)?;
         let ports: Vec<u64> = exposures(&audit)?
             .filter(|exposure| {
-                exposure["published_for"] == "range" && exposure["door"] != "container"
+                exposure["published_for"] == "range" && exposure["path"] != "container"
             })
             .filter_map(|exposure| exposure["port"].as_u64())
             .collect();

@@ -41,7 +41,7 @@ fn ports(place: &Place, expected: &[&str]) -> Result<bool> {
     let ports = chains
         .keys()
         .filter_map(|name| dfw::compile::port_of_chain(name));
-    let mut ports: Vec<String> = ports.collect();
+    let mut ports: Vec<String> = ports.map(|(_, key)| key.to_string()).collect();
     ports.sort();
     ports.dedup();
     Ok(ports == expected)

@@ -66,9 +66,12 @@ fn guard_gives_up_what_it_never_needs() -> Result<()> {
         .into_owned();
     let mut guard = Daemon::start(&place, &["--docker-host", &engine])?;
     guard.expect_in_force()?;
-    let mut threads = 0;
-    for task in std::fs::read_dir(format!("/proc/{}/task", guard.pid()))? {
-        let text = std::fs::read_to_string(task?.path().join("status"))?;
+    // What is read once, such as policies, is read by threads that end.
+    crate::daemon::until("five threads", || {
+        (tasks(guard.pid()).ok()?.len() == 5).then_some(())
+    })?;
+    for task in tasks(guard.pid())? {
+        let text = std::fs::read_to_string(task.join("status"))?;
         let value = |key: &str| {
             let line = text.lines().find_map(|line| line.strip_prefix(key));
             line.map(str::trim).context("no such line")
@@ -84,10 +87,16 @@ fn guard_gives_up_what_it_never_needs() -> Result<()> {
             value("Seccomp:")? == "2" && value("NoNewPrivs:")? == "1",
             "{text}"
         );
-        threads += 1;
     }
-    ensure!(threads == 5, "{threads} threads");
     Ok(())
+}
+
+/// The folders of its threads.
+fn tasks(pid: u32) -> Result<Vec<std::path::PathBuf>> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task"))?;
+    Ok(tasks
+        .map(|task| Ok(task?.path()))
+        .collect::<std::io::Result<_>>()?)
 }
 
 fn guard_starts_no_program() -> Result<()> {

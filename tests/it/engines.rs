@@ -8,13 +8,16 @@ use std::io::{BufRead, BufReader, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
-use dfw::audit::{Admits, Turned, Unjudged, audit, turned};
-use dfw::doors::{Families, Surroundings};
+use dfw::analysis::audit::{Admits, Turned, Unjudged, audit, turned};
+use dfw::analysis::path::{self, Kind};
+use dfw::analysis::surroundings::{Families, Surroundings};
 use dfw::host::HostView;
 use dfw::host::docker::{self, Ask};
 use dfw::host::engine::Engine;
 use dfw::host::local_ports::LocalPorts;
+use dfw::host::nat::Nat;
 use dfw::init::{Allow, propose};
+use dfw::netlink::foreign::NatRules;
 use dfw::netlink::link::{Address, Link};
 use dfw::ruleset::{Elements, Ruleset};
 
@@ -103,7 +106,7 @@ fn whoever_cannot_see_processes_closes_all_that_is_published() {
     // Nothing listens.
     assert!(!is_closed(&host));
     host.listeners = vec![dfw::host::listener::Listener {
-        transport: dfw::host::engine::Transport::Tcp,
+        protocol: dfw::net::Protocol::Tcp,
         address: [0; 16].into(),
         port: 50_000,
         both_families: true,
@@ -281,7 +284,12 @@ fn docker(families: Families) -> (HostView, Surroundings) {
     };
     let around = Surroundings {
         interfaces: vec!["eth0".to_owned()],
-        translates: families,
+        // Who translates cannot be seen, which is more than that nobody does.
+        nat: Nat {
+            rules: Some(NatRules::default()),
+            legacy: [families.v4, families.v6],
+        },
+        engine_rules: families,
         forwards: families,
         refuses: families,
         ..Surroundings::default()
@@ -308,9 +316,9 @@ fn ports_that_open_and_close_to_strangers_are_told() {
     };
     let (host, around) = docker(v4);
     let ruleset = |text: &str| compiled(text, &host);
-    let ports = |ways: &[dfw::doors::Way]| -> Vec<u16> {
-        let ways = ways.iter().filter(|way| way.door == dfw::doors::Door::Dnat);
-        let mut ports: Vec<u16> = ways.filter_map(|way| way.port).collect();
+    let ports = |paths: &[path::Path]| -> Vec<u16> {
+        let paths = paths.iter().filter(|path| path.kind == Kind::Dnat);
+        let mut ports: Vec<u16> = paths.filter_map(|path| path.port).collect();
         ports.dedup();
         ports
     };
@@ -364,8 +372,8 @@ ports:
     assert!(!few.chains.contains_key("shared-tcp") && many.chains.contains_key("shared-tcp"));
     let exposures = audit(&host, &around, Some(&many)).exposures;
     let told = |port: u16, v4: bool| {
-        let mut exposures = exposures.iter().filter(|e| e.way.address.is_ipv4() == v4);
-        let exposure = exposures.find(|e| e.way.port == Some(port)).unwrap();
+        let mut exposures = exposures.iter().filter(|e| e.path.address.is_ipv4() == v4);
+        let exposure = exposures.find(|e| e.path.port == Some(port)).unwrap();
         let line = exposure.origin.as_ref().unwrap().line;
         (exposure.admits.clone(), line)
     };
@@ -392,7 +400,10 @@ fn a_list_that_was_not_read_is_not_nobody() {
     let set = ruleset.sets.get_mut("port-8443-tcp.allow.v4").unwrap();
     set.elements = Elements::Ipv4Ranges(Vec::new());
     let exposures = audit(&host, &around, Some(&ruleset)).exposures;
-    let told = exposures.iter().find(|e| e.way.port == Some(8443)).unwrap();
+    let told = exposures
+        .iter()
+        .find(|e| e.path.port == Some(8443))
+        .unwrap();
     assert_eq!(told.admits, Admits::Some(vec!["a long list".to_owned()]));
 }
 
@@ -434,7 +445,7 @@ fn describe(engine: &Engine) -> String {
             writeln!(
                 text,
                 "  {} {} {} -> {}",
-                published.transport.name(),
+                published.protocol.name(),
                 published.address,
                 published.first,
                 published.container_port

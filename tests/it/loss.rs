@@ -12,8 +12,8 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use anyhow::ensure;
+use dfw::analysis::eval::{Connection, Decision, Flow, Outgoing, Packet, evaluate};
 use dfw::compile::compile;
-use dfw::eval::{Connection, Decision, Flow, Outgoing, Packet, evaluate};
 use dfw::host::HostView;
 use dfw::plan::{BIG, Delta, Facts, Installed, Operation, Place, SetFacts, Sketch, diff};
 use dfw::policy;

@@ -204,7 +204,7 @@ fn a_wrong_command_line_is_told_to_programs_too() {
         assert_eq!(output.status.code(), Some(2));
         assert!(text(&output.stderr).starts_with("error: "));
         let document: Value = serde_json::from_slice(&output.stdout).unwrap();
-        assert_eq!(document["schema"], "dfw/failure/v1");
+        assert_eq!(document["schema"], "dfw/failure/v2");
         assert_eq!(document["exit_code"], 2);
         let diagnostic = &document["diagnostics"][0];
         assert_eq!(diagnostic["message"], message);

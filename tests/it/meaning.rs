@@ -3,7 +3,7 @@
 //! Random policies are compiled for a random host and asked about random packets near the edges of
 //! what the policy says. `PROPTEST_CASES` tries more of them.
 
-use dfw::eval::{Decision, evaluate};
+use dfw::analysis::eval::{Decision, evaluate};
 use dfw::ruleset::check::check;
 use proptest::prelude::*;
 use proptest::sample::Index;

@@ -1,10 +1,11 @@
 //! Every expression of a rule three times: as dfw has it, as libnftnl 1.2 prints it
 //! (`nft --debug=netlink` shows the same), and as libnftnl is told to build it.
 
+use dfw::net::Family;
 use std::ffi::CStr;
 
 use dfw::ruleset::{
-    Direction, Expression, Family, L4Protocol, MARK, NameMatch, Reject, Side, Tuple, Verdict,
+    Direction, Expression, L4Protocol, MARK, NameMatch, Reject, Side, Tuple, Verdict,
 };
 use nftnl::nftnl_sys as sys;
 

@@ -27,12 +27,14 @@ mod libnftnl;
 mod loss;
 mod manners;
 mod marks;
+mod nat;
 mod owner;
 #[expect(dead_code, reason = "the guard tests use the rest")]
 mod place;
 mod program;
 #[path = "../support/property.rs"]
 mod property;
+mod reading;
 #[path = "../support/reference/mod.rs"]
 #[expect(clippy::unwrap_used, reason = "what fails there is a failed test")]
 mod reference;
@@ -91,6 +93,7 @@ fn missed(missing: &[String]) -> Result<()> {
 
 fn all() -> impl Iterator<Item = Named> {
     let groups = [
+        reading::TRIALS,
         roundtrip::TRIALS,
         text::TRIALS,
         witness::TRIALS,
@@ -99,6 +102,7 @@ fn all() -> impl Iterator<Item = Named> {
         crowd::TRIALS,
         drift::TRIALS,
         marks::TRIALS,
+        nat::TRIALS,
         owner::TRIALS,
         engines::TRIALS,
         program::TRIALS,

@@ -66,7 +66,7 @@ fn echo(flows: &mut [Conversation]) -> Result<()> {
 /// How many packets the two ports have judged and let through.
 fn judged(host: &Place) -> Result<u64> {
     let installed = host.snapshot()?.installed.context("no table")?;
-    let packets = dfw::traffic::packets(&installed);
+    let packets = dfw::analysis::traffic::packets(&installed);
     Ok(packets.iter().map(|(_, port)| port.allowed.packets).sum())
 }
 

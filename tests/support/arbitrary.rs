@@ -4,11 +4,12 @@
 //! so that whatever a failing plan is shrunk to is a sound ruleset again. No verdict leads back:
 //! chains have ranks, and everything leads to a chain of a higher rank only.
 
+use dfw::net::Family;
 use std::collections::{BTreeMap, BTreeSet};
 
 use dfw::ruleset::{
-    Base, Chain, Direction, Elements, Expression, Family, Hook, L4Protocol, NameMatch, Reject,
-    Rule, Ruleset, Set, Side, Tuple, Verdict,
+    Base, Chain, Direction, Elements, Expression, Hook, L4Protocol, NameMatch, Reject, Rule,
+    Ruleset, Set, Side, Tuple, Verdict,
 };
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;

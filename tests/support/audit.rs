@@ -22,10 +22,7 @@ pub(crate) fn audit(lab: &Lab, options: &[&str], code: Option<i32>) -> Result<Va
 }
 
 pub(crate) fn exposures(audit: &Value) -> Result<impl Iterator<Item = &Value>> {
-    Ok(audit["exposures"]
-        .as_array()
-        .context("no exposures")?
-        .iter())
+    Ok(audit["paths"].as_array().context("no paths")?.iter())
 }
 /// A stranger at a port, whether the audit says that it is open to him, and where it says so.
 struct Claim {
@@ -157,7 +154,7 @@ fn covers(lab: &Lab, exposure: &Value, target: Target) -> bool {
     .any(|name| lab.address(name).is_ok_and(|own| own == target.address));
     // What a process takes, it takes at addresses that reach it; a loopback address must be
     // translated before the kernel looks where the packet comes from.
-    let translated = exposure["door"] == "dnat" || exposure["door"] == "loopback";
+    let translated = exposure["path"] == "dnat" || exposure["path"] == "loopback";
     if target.address.is_loopback() && !translated {
         return false;
     }

@@ -43,8 +43,8 @@ pub(crate) fn agrees(lab: &Lab, rows: impl Iterator<Item = &'static Row>) -> Res
         let found = question.found(lab, PATIENCE)?;
         let after = accepted(lab)?;
         let moved = |chain: &str| after.get(chain) > before.get(chain);
-        let mut chains = open_doors(told).filter_map(deciding_chain).peekable();
-        // A door of which dfw has nothing to say has no counter.
+        let mut chains = open_paths(told).filter_map(deciding_chain).peekable();
+        // A path of which dfw has nothing to say has no counter.
         let counted = chains.peek().is_none() || chains.any(moved);
         if found != Outcome::Open || !counted {
             wrong.push(question.wrong(found, told));
@@ -102,14 +102,14 @@ fn allows(told: &Value) -> bool {
     told["verdict"] == "allow"
 }
 
-fn open_doors(told: &Value) -> impl Iterator<Item = &Value> {
-    let doors = told["doors"].as_array().into_iter().flatten();
-    doors.filter(|door| door["verdict"] == "allow")
+fn open_paths(told: &Value) -> impl Iterator<Item = &Value> {
+    let paths = told["paths"].as_array().into_iter().flatten();
+    paths.filter(|path| path["verdict"] == "allow")
 }
 
 /// The chain of a port whose rule lets the packet through.
-fn deciding_chain(door: &Value) -> Option<&str> {
-    let chain = door["steps"].as_array()?.last()?["chain"].as_str()?;
+fn deciding_chain(path: &Value) -> Option<&str> {
+    let chain = path["steps"].as_array()?.last()?["chain"].as_str()?;
     ["port-", "host-"]
         .iter()
         .any(|kind| chain.starts_with(kind))

@@ -10,6 +10,7 @@
     reason = "each fuzz target uses one, and what fails here is a finding"
 )]
 
+use dfw::net::{AddressSet, Entry};
 use std::path::Path;
 
 use dfw::compile::compile;
@@ -24,7 +25,6 @@ use dfw::netlink::snapshot::Installed;
 use dfw::netlink::wire::Messages;
 use dfw::netlink::{nflog, notice, object, trace};
 use dfw::output::diagnostic::{render, to_json};
-use dfw::policy::address::{AddressSet, Entry};
 use dfw::policy::{self, Policy};
 use dfw::ruleset::check::check;
 use dfw::ruleset::{Origin, Ruleset};

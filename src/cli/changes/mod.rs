@@ -6,21 +6,21 @@
 mod rules;
 mod shared;
 
+use crate::net::{AddressSet, Family, HostPorts};
+use crate::policy::DefaultAction;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
-use crate::compile::{self, shared_sources};
+use crate::compile::{List, PortReading, Reading, Who, addresses, read, shared_sources};
 use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
 use crate::plan::{Installed, Plan, SetChange, Stray};
-use crate::policy::address::AddressSet;
 use crate::ruleset::{Elements, Ruleset, Set};
 
 use shared::SharedChanges;
-
-use super::view::{Owner, Port, PortView, View, Who, bridges};
 
 /// How many addresses are listed before only their number is told.
 const LISTED: usize = 4;
@@ -106,8 +106,8 @@ impl Changes {
                 old,
                 new: wanted,
                 plan,
-                was: View::of(old),
-                is: View::of(wanted),
+                was: read(old),
+                is: read(wanted),
                 shared: SharedChanges::of(installed, wanted, plan),
             };
             compare.ports(&mut list);
@@ -187,109 +187,101 @@ struct Compare<'a> {
     old: &'a Ruleset,
     new: &'a Ruleset,
     plan: &'a Plan<'a>,
-    was: View,
-    is: View,
+    was: Reading,
+    is: Reading,
     shared: SharedChanges<'a>,
 }
 
 impl Compare<'_> {
     fn ports(&self, list: &mut Vec<Change>) {
-        let all: BTreeSet<&Port> = self.was.ports.keys().chain(self.is.ports.keys()).collect();
-        for port in all {
-            let change = match (self.was.ports.get(port), self.is.ports.get(port)) {
+        let all: BTreeSet<&HostPorts> = self.was.ports.keys().chain(self.is.ports.keys()).collect();
+        for key in in_order(all) {
+            let name = key.to_string();
+            let change = match (self.was.ports.get(key), self.is.ports.get(key)) {
                 (None, Some(is)) => {
-                    let mut change = Change::new(Action::Add, "port", &port.name);
-                    describe(&mut change.added, is, self.new);
+                    let mut change = Change::new(Action::Add, "port", name);
+                    describe(&mut change.added, key, is, self.new);
                     change
                 }
                 (Some(was), None) => {
-                    let mut change = Change::new(Action::Remove, "port", &port.name);
-                    match &was.shared {
-                        Some(key) => {
-                            if let Some((sources, _)) = self.shared.of_port(key) {
-                                change.removed = texts_or_nobody(&sources);
-                            }
+                    let mut change = Change::new(Action::Remove, "port", name);
+                    if was.shared {
+                        if let Some((sources, _)) = self.shared.of_port(key) {
+                            change.removed = texts_or_nobody(&sources);
                         }
-                        None => describe(&mut change.removed, was, self.old),
+                    } else {
+                        describe(&mut change.removed, key, was, self.old);
                     }
                     change
                 }
-                (Some(was), Some(is)) => self.port(&port.name, was, is),
+                (Some(was), Some(is)) => self.port(key, was, is),
                 (None, None) => continue,
             };
             if change.action != Action::Change || !change.is_empty() {
                 list.push(change);
             }
         }
-        let was = &self.was.unnamed;
-        let is = &self.is.unnamed;
-        for (ports, action, text) in [
-            (
-                is.difference(was),
-                Action::Add,
-                "published, not named, refused",
-            ),
-            (
-                was.difference(is),
-                Action::Remove,
-                "published, not named, refused",
-            ),
+        let (was, is) = (&self.was.unnamed, &self.is.unnamed);
+        for (ports, action) in [
+            (is.difference(was), Action::Add),
+            (was.difference(is), Action::Remove),
         ] {
             // What a policy names now is told there.
-            let named = |port: &&Port| self.is.ports.contains_key(*port);
-            let ports = ports.filter(|port| !named(port));
-            list.extend(ports.map(|port| Change::new(action, "unnamed", &port.name).note(text)));
+            let named = |port: &&HostPorts| self.is.ports.contains_key(port);
+            let ports = in_order(ports.filter(|port| !named(port)).collect());
+            list.extend(ports.into_iter().map(|port| {
+                let change = Change::new(action, "unnamed", unnamed(port));
+                change.note("published, not named, refused")
+            }));
         }
     }
 
-    fn port(&self, name: &str, was: &PortView, is: &PortView) -> Change {
-        let mut change = Change::new(Action::Change, "port", name);
+    fn port(&self, key: &HostPorts, was: &PortReading, is: &PortReading) -> Change {
+        let mut change = Change::new(Action::Change, "port", key.to_string());
         let any = |who: &Who| who.any.then(|| "any".to_owned());
         let sources = |who: &Who| who.named.iter().cloned().chain(any(who)).collect();
         compare(&sources(&was.allow), &sources(&is.allow), "", &mut change);
-        if was.shared.is_some() || is.shared.is_some() {
-            self.shared(was, is, &mut change);
+        if was.shared || is.shared {
+            self.shared(key, was, is, &mut change);
         } else {
-            self.own(is, true, "", &mut change);
+            self.own(&List::Allow(*key), "", &mut change);
         }
         let containers = |who: &Who| who.containers.then(|| "containers".to_owned());
         let except = |who: &Who| who.named.iter().cloned().chain(containers(who)).collect();
         let (before, after) = (except(&was.except), except(&is.except));
         compare(&before, &after, "except ", &mut change);
-        self.own(is, false, "except ", &mut change);
+        self.own(&List::Except(*key), "except ", &mut change);
         compare(&was.interfaces, &is.interfaces, "through ", &mut change);
         if was.log != is.log {
             change.notes.push(format!("log: {}", is.log));
         }
-        if was.reject != is.reject {
-            let word = if is.reject { "reject" } else { "drop" };
-            change.notes.push(format!("refuse: {word}"));
+        if was.refuse != is.refuse {
+            change.notes.push(format!("refuse: {}", is.refuse));
         }
         change
     }
 
     /// Addresses of a port that shares sets with others, before or after. Of sets that the plan does
     /// not know either, nothing is told here.
-    fn shared(&self, was: &PortView, is: &PortView, change: &mut Change) {
-        let (before, after) = match (&was.shared, &is.shared) {
-            (Some(key), Some(_)) => match self.shared.of_port(key) {
+    fn shared(&self, key: &HostPorts, was: &PortReading, is: &PortReading, change: &mut Change) {
+        let (before, after) = match (was.shared, is.shared) {
+            (true, true) => match self.shared.of_port(key) {
                 Some(both) => both,
                 None => return,
             },
-            (Some(key), None) => match self.shared.of_port(key) {
-                Some((before, _)) => (before, written(is, self.new)),
+            (true, false) => match self.shared.of_port(key) {
+                Some((before, _)) => (before, written(key, is, self.new)),
                 None => return,
             },
-            (None, Some(_) | None) => (written(was, self.old), written(is, self.new)),
+            (false, _) => (written(key, was, self.old), written(key, is, self.new)),
         };
         change.removed.extend(texts(&before.difference(&after)));
         change.added.extend(texts(&after.difference(&before)));
     }
 
     /// Addresses that are written in place.
-    fn own(&self, port: &PortView, allowed: bool, prefix: &str, change: &mut Change) {
-        let owner = Owner::Port(port.chain.clone(), allowed);
-        let changes = owner
+    fn own(&self, list: &List, prefix: &str, change: &mut Change) {
+        let changes = list
             .sets()
             .filter_map(|name| self.plan.sets.get_key_value(name.as_str()));
         self.addresses(changes.map(|(set, change)| (*set, change)), prefix, change);
@@ -338,18 +330,15 @@ impl Compare<'_> {
     }
 
     fn default(&self, list: &mut Vec<Change>, first: bool) {
-        let text = |deny: bool| {
-            if deny {
-                "refused where Docker publishes them (default: deny)"
-            } else {
-                "left to Docker (default: allow)"
-            }
+        let text = |default: DefaultAction| match default {
+            DefaultAction::Deny => "refused where Docker publishes them (default: deny)",
+            DefaultAction::Allow => "left to Docker (default: allow)",
         };
         let name = "all others";
         if first {
-            list.push(Change::new(Action::Add, "default", name).note(text(self.is.deny)));
-        } else if self.was.deny != self.is.deny {
-            list.push(Change::new(Action::Change, "default", name).note(text(self.is.deny)));
+            list.push(Change::new(Action::Add, "default", name).note(text(self.is.default)));
+        } else if self.was.default != self.is.default {
+            list.push(Change::new(Action::Change, "default", name).note(text(self.is.default)));
         }
     }
 
@@ -357,7 +346,7 @@ impl Compare<'_> {
     fn sources(&self, list: &mut Vec<Change>) {
         let mut sources: BTreeMap<String, Vec<(&str, &SetChange)>> = BTreeMap::new();
         for (set, change) in &self.plan.sets {
-            if let Some(Owner::Source(name)) = Owner::of(set) {
+            if let Some(List::Source(name)) = List::of_set(set) {
                 sources.entry(name).or_default().push((*set, change));
             }
         }
@@ -395,54 +384,76 @@ impl Compare<'_> {
         for (name, was, is) in [
             (
                 "container-interfaces",
-                &was.container_patterns,
-                &is.container_patterns,
+                &was.container_interfaces,
+                &is.container_interfaces,
             ),
             (
                 "foreign-interfaces",
-                &was.foreign_patterns,
-                &is.foreign_patterns,
+                &was.foreign_interfaces,
+                &is.foreign_interfaces,
             ),
         ] {
             let mut change = Change::new(Action::Change, "setting", name);
             compare(was, is, "", &mut change);
             list.extend(Some(change).filter(|change| !change.is_empty()));
         }
-        for (name, engines) in [
-            ("bridges of containers", true),
-            ("bridges of others", false),
+        for (name, was, is) in [
+            (
+                "bridges of containers",
+                &was.container_bridges,
+                &is.container_bridges,
+            ),
+            (
+                "bridges of others",
+                &was.foreign_bridges,
+                &is.foreign_bridges,
+            ),
         ] {
             let mut change = Change::new(Action::Change, "host", name);
-            let (was, is) = (bridges(self.old, engines), bridges(self.new, engines));
-            compare(&was, &is, "", &mut change);
+            compare(was, is, "", &mut change);
             list.extend(Some(change).filter(|change| !change.is_empty()));
         }
     }
 }
 
+/// Ports in the order in which people count.
+fn in_order(ports: BTreeSet<&HostPorts>) -> Vec<&HostPorts> {
+    let mut ports: Vec<_> = ports.into_iter().collect();
+    ports.sort_by_cached_key(|port| (port.first, port.to_string()));
+    ports
+}
+
+/// A port that is published and not named: of one family where a service of the host has the other.
+fn unnamed(port: &HostPorts) -> String {
+    match port.address.filter(IpAddr::is_unspecified) {
+        Some(address) => format!("{} ({})", port.named(), Family::of(address).title()),
+        None => port.to_string(),
+    }
+}
+
 /// Who may reach a port, in the words of the policy.
-fn describe(text: &mut Vec<String>, view: &PortView, ruleset: &Ruleset) {
+fn describe(text: &mut Vec<String>, key: &HostPorts, port: &PortReading, ruleset: &Ruleset) {
     // Nothing else is said of a port that shares sets.
-    if view.shared.is_some() {
-        text.extend(texts_or_nobody(&written(view, ruleset)));
+    if port.shared {
+        text.extend(texts_or_nobody(&written(key, port, ruleset)));
         return;
     }
-    text.extend(names(&view.allow, &view.chain, true, ruleset));
+    text.extend(names(&port.allow, &List::Allow(*key), ruleset));
     if text.is_empty() {
         text.push("nobody".to_owned());
     }
-    let except = names(&view.except, &view.chain, false, ruleset);
+    let except = names(&port.except, &List::Except(*key), ruleset);
     text.extend(except.into_iter().map(|name| format!("except {name}")));
-    text.extend(view.interfaces.iter().map(|name| format!("through {name}")));
+    text.extend(port.interfaces.iter().map(|name| format!("through {name}")));
 }
 
-fn names(who: &Who, chain: &str, allowed: bool, ruleset: &Ruleset) -> Vec<String> {
+fn names(who: &Who, own: &List, ruleset: &Ruleset) -> Vec<String> {
     let mut names = Vec::new();
     if who.any {
         names.push("any".to_owned());
     }
     for name in &who.named {
-        let source = Owner::Source(name.clone());
+        let source = List::Source(name.clone());
         names.push(match entries(&source, ruleset) {
             // Big sets are not read.
             0 | 1 => name.clone(),
@@ -452,20 +463,18 @@ fn names(who: &Who, chain: &str, allowed: bool, ruleset: &Ruleset) -> Vec<String
     if who.containers {
         names.push("containers".to_owned());
     }
-    let own = Owner::Port(chain.to_owned(), allowed);
-    let own = sets_of(ruleset, &own);
+    let own = sets_of(ruleset, own);
     names.extend(listed(own.flat_map(|set| set.elements.texts())));
     names
 }
 
 /// The addresses that are written in place for a port, allowed ones, as far as they are read.
-fn written(view: &PortView, ruleset: &Ruleset) -> AddressSet {
-    if let Some(key) = &view.shared {
-        return shared_sources(ruleset, key);
+fn written(key: &HostPorts, port: &PortReading, ruleset: &Ruleset) -> AddressSet {
+    if port.shared {
+        shared_sources(ruleset, key)
+    } else {
+        addresses(ruleset, &List::Allow(*key))
     }
-    let own = Owner::Port(view.chain.clone(), true);
-    let entries = sets_of(ruleset, &own).flat_map(|set| compile::entries(&set.elements));
-    AddressSet::from_entries(entries)
 }
 
 /// The addresses, or only their number if they are many.
@@ -484,8 +493,8 @@ fn texts_or_nobody(addresses: &AddressSet) -> Vec<String> {
     }
 }
 
-fn entries(of: &Owner, ruleset: &Ruleset) -> usize {
-    let sets = sets_of(ruleset, of);
+fn entries(list: &List, ruleset: &Ruleset) -> usize {
+    let sets = sets_of(ruleset, list);
     sets.map(|set| set.elements.len()).sum()
 }
 
@@ -498,8 +507,8 @@ fn stray(stray: &Stray) -> Change {
     Change::new(Action::Remove, "stray", name).note("not dfw's")
 }
 
-fn sets_of<'a>(ruleset: &'a Ruleset, owner: &Owner) -> impl Iterator<Item = &'a Set> {
-    owner.sets().filter_map(|name| ruleset.sets.get(&name))
+fn sets_of<'a>(ruleset: &'a Ruleset, list: &List) -> impl Iterator<Item = &'a Set> {
+    list.sets().filter_map(|name| ruleset.sets.get(&name))
 }
 
 fn compare(was: &BTreeSet<String>, is: &BTreeSet<String>, prefix: &str, change: &mut Change) {

@@ -4,13 +4,13 @@
 use std::collections::BTreeSet;
 
 use crate::compile::{
-    CONTAINERS, FOREIGN, SHARED_ALLOWED, SHARED_REFUSED, SharedSet, port_key, port_of_chain,
+    CONTAINERS, FOREIGN, List, Reading, SHARED_ALLOWED, SHARED_REFUSED, SharedSet, port_key,
+    port_of_chain,
 };
 use crate::output::table::count;
 use crate::plan::{SetChange, align as align_rules};
 use crate::ruleset::{Elements, L4Protocol, Rule, Ruleset};
 
-use super::super::view::{Owner, Port, View};
 use super::{Action, Change, Compare, LISTED, listed};
 
 impl Compare<'_> {
@@ -68,7 +68,7 @@ impl Compare<'_> {
             }
         }
         for (name, set) in &self.plan.sets {
-            let is_told = Owner::of(name).is_some()
+            let is_told = List::of_set(name).is_some()
                 || SharedSet::named(name).is_some()
                 || [CONTAINERS, FOREIGN].contains(name);
             if [SHARED_ALLOWED, SHARED_REFUSED].contains(name) {
@@ -96,10 +96,9 @@ impl Compare<'_> {
         let (old, new) = (counted(self.old, set), counted(self.new, set));
         let is_told = |element: &(L4Protocol, u16)| {
             port_key(element.0, element.1).is_some_and(|key| {
-                let port = Port::new(key.to_string());
-                let shares = |view: &View| {
-                    let port = view.ports.get(&port);
-                    port.is_some_and(|port| port.shared.is_some())
+                let shares = |reading: &Reading| {
+                    let port = reading.ports.get(&key);
+                    port.is_some_and(|port| port.shared)
                 };
                 shares(&self.was) != shares(&self.is)
             })

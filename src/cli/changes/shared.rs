@@ -1,10 +1,9 @@
 //! What a plan changes of the sets that ports share.
 
 use crate::compile::SharedSet;
+use crate::net::{AddressSet, HostPorts};
 use crate::output::table::count;
 use crate::plan::{Installed, Plan, SetChange};
-use crate::policy::PortKey;
-use crate::policy::address::AddressSet;
 use crate::ruleset::{Elements, Ruleset};
 
 use super::{Action, Change};
@@ -55,7 +54,7 @@ impl<'a> SharedChanges<'a> {
     /// goes itself. `None` if sets are in between that were not read.
     ///
     /// A range is several networks, and may become others: both can have addresses in common.
-    pub(super) fn of_port(&self, key: &PortKey) -> Option<(AddressSet, AddressSet)> {
+    pub(super) fn of_port(&self, key: &HostPorts) -> Option<(AddressSet, AddressSet)> {
         let (mut removed, mut added) = (Vec::new(), Vec::new());
         for change in self.0.iter().filter(|c| c.set.protocol == key.protocol) {
             removed.extend(change.set.networks(change.removed?, Some(key.first)));

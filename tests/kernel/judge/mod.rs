@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use anyhow::{Context, Result, bail, ensure};
-use dfw::eval::{Decision, Trace, evaluate};
+use dfw::analysis::eval::{Decision, Trace, evaluate};
 use dfw::host::HostView;
 use dfw::kernel::{Heard, Tracer};
 use dfw::netlink::trace::{Event, Outcome, Traced};

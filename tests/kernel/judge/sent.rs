@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use dfw::eval::{Connection, Flow, Outgoing, Packet};
+use dfw::analysis::eval::{Connection, Flow, Outgoing, Packet};
 use dfw::ruleset::{Direction, EPHEMERAL, Hook, L4Protocol};
 
 use super::frame::{Flags, Payload, packet};

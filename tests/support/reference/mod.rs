@@ -8,7 +8,7 @@ mod text;
 
 use std::net::IpAddr;
 
-use dfw::eval::{Decision, Flow, Packet};
+use dfw::analysis::eval::{Decision, Flow, Packet};
 use dfw::host::HostView;
 use dfw::ruleset::{Direction, Hook, L4Protocol};
 

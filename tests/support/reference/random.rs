@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use dfw::eval::{Connection, Flow, Outgoing, Packet};
+use dfw::analysis::eval::{Connection, Flow, Outgoing, Packet};
 use dfw::host::HostView;
 use dfw::host::local_ports::LocalPorts;
 use dfw::ruleset::{Direction, Hook, L4Protocol};

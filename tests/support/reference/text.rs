@@ -5,7 +5,7 @@ use std::path::Path;
 
 use dfw::compile::compile;
 use dfw::host::HostView;
-use dfw::policy;
+use dfw::policy::{self, Policy};
 use dfw::ruleset::{Origin, Ruleset};
 use dfw::source::Sources;
 
@@ -130,15 +130,20 @@ impl Meant {
             .collect()
     }
 
-    /// The rules that the written policy becomes.
-    pub(crate) fn compile(&self, host: &HostView, shuffled: bool) -> Ruleset {
+    /// The written policy, as it is read.
+    pub(crate) fn policy(&self, shuffled: bool) -> Policy {
         let files = self.files(shuffled);
         let mut sources = Sources::in_memory(files.clone());
         let ids = sources.read_policies(Path::new("p")).unwrap();
-        let policy = match policy::read(&mut sources, &ids) {
+        match policy::read(&mut sources, &ids) {
             Ok((policy, _)) => policy,
             Err(errors) => unreachable!("{errors:?} of {files:?}"),
-        };
+        }
+    }
+
+    /// The rules that the written policy becomes.
+    pub(crate) fn compile(&self, host: &HostView, shuffled: bool) -> Ruleset {
+        let policy = self.policy(shuffled);
         // Where things are written differs with the order, and is no part of the meaning.
         compile(&policy, host, &|_| Origin {
             file: "a.yaml".to_owned(),

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-pub use super::entry::parse_entry;
+use super::Family;
 
 /// A set of addresses as sorted, disjoint, non-adjacent inclusive ranges, IPv4 and IPv6 apart.
 ///
@@ -94,16 +94,13 @@ impl AddressSet {
         Self::from_entries(self.iter().chain(other.iter()))
     }
 
-    /// Every IPv4 address and no other.
+    /// Every address of a family and no other.
     #[must_use]
-    pub fn all_v4() -> Self {
-        Self::from_entries([Entry::V4(0, u32::MAX)])
-    }
-
-    /// Every IPv6 address and no other.
-    #[must_use]
-    pub fn all_v6() -> Self {
-        Self::from_entries([Entry::V6(0, u128::MAX)])
+    pub fn all(family: Family) -> Self {
+        Self::from_entries([match family {
+            Family::V4 => Entry::V4(0, u32::MAX),
+            Family::V6 => Entry::V6(0, u128::MAX),
+        }])
     }
 
     /// The addresses, of either family, that are not in this set.
@@ -204,20 +201,23 @@ fn common<T: Ord + Copy>(a: &[(T, T)], b: &[(T, T)]) -> Vec<(T, T)> {
 
 /// Ranges as they come, to be merged once at the end: a million lines are sorted once.
 #[derive(Debug, Default)]
-pub(super) struct Unmerged {
+pub struct Unmerged {
     v4: Vec<(u32, u32)>,
     v6: Vec<(u128, u128)>,
 }
 
 impl Unmerged {
-    pub(super) fn push(&mut self, entry: Entry) {
+    /// Adds one.
+    pub fn push(&mut self, entry: Entry) {
         match entry {
             Entry::V4(first, last) => self.v4.push((first, last)),
             Entry::V6(first, last) => self.v6.push((first, last)),
         }
     }
 
-    pub(super) fn merge(mut self) -> AddressSet {
+    /// Sorts and joins all of them.
+    #[must_use]
+    pub fn merge(mut self) -> AddressSet {
         merge(&mut self.v4, |last| last.checked_add(1));
         merge(&mut self.v6, |last| last.checked_add(1));
         AddressSet {
@@ -272,6 +272,7 @@ impl fmt::Display for Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::parse_entry;
     use proptest::prelude::*;
 
     fn set(entries: &[&str]) -> AddressSet {

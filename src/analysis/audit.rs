@@ -1,41 +1,44 @@
-//! The audit: who can reach what containers publish, with the rules that are in force, and by
-//! which line of the policy.
+//! The audit: who can reach what containers publish and what listens on this host, with the rules that are
+//! in force, and by which line of the policy.
 //!
-//! Every [way](crate::doors) to a published port is walked by a stranger: an address that is in no
-//! list of the ruleset, through each interface. Where the stranger is refused, the rules that
-//! refused him tell who would not have been.
+//! Every [path](super::find) to a port is walked by a stranger: an address that is in no list of the
+//! ruleset, through each interface. Where the stranger is refused, the rules that refused him tell who
+//! would not have been.
 
 use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::compile::{
-    SHARED_REFUSED, allows, entries, key, port_of_chain, shared_ports, shared_sets, shared_sources,
-};
-use crate::doors::{Surroundings, Way, ways};
-use crate::eval::{Decision, Element, Step, Trace, evaluate};
+use crate::compile::{self, List, SHARED_REFUSED, entries, port_of_chain, shared_sets};
 use crate::host::HostView;
-use crate::host::engine::{PortRange, Transport};
-use crate::policy::PortKey;
-use crate::policy::address::AddressSet;
-use crate::ruleset::{Expression, Family, Origin, Ruleset};
+use crate::host::engine;
+use crate::net::{AddressSet, Family, HostPorts, Protocol};
+use crate::ruleset::{Origin, Ruleset};
+
+use super::eval::{Element, Step, Trace};
+use super::find::paths;
+use super::judgement::{Judgement, Reason, Verdict, judge};
+use super::path::{Kind, Path};
+use super::surroundings::Surroundings;
 
 /// What was found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
-    /// Every way to a published port, and who may take it.
+    /// Every path to a port of a container, and who may go it.
     pub exposures: Vec<Exposure>,
+    /// Every path to a service of the host, and who may go it.
+    pub services: Vec<Exposure>,
     /// Ports that the rules name, and nobody publishes or listens at.
     pub unused: Vec<String>,
     /// Networks whose containers no rule of dfw can judge.
     pub unjudged: Vec<Unjudged>,
 }
 
-/// A way to a published port, and who may take it.
+/// A path to a port, and who may go it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exposure {
-    /// The way.
-    pub way: Way,
+    /// The path.
+    pub path: Path,
     /// Who of those who get there is let through.
     pub admits: Admits,
     /// The line of the policy that says so; `None` if no policy does.
@@ -51,6 +54,8 @@ pub enum Admits {
     Some(Vec<String>),
     /// Nobody.
     Nobody,
+    /// That cannot be told by dfw's rules.
+    NotJudged(Reason),
 }
 
 /// A network of containers past dfw's hooks.
@@ -71,15 +76,38 @@ impl Report {
             .iter()
             .filter(|exposure| exposure.admits == Admits::Any && exposure.origin.is_none())
     }
+
+    /// Whether some path to a container's port cannot be judged.
+    #[must_use]
+    pub fn has_unjudged(&self) -> bool {
+        let is_unjudged = |exposure: &Exposure| exposure.verdict() == Verdict::NotJudged;
+        !self.unjudged.is_empty() || self.exposures.iter().any(is_unjudged)
+    }
 }
 
-/// Audits a host. `ruleset` is dfw's table, if there is one.
+impl Exposure {
+    /// What becomes of a stranger, who is on no list.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        match self.admits {
+            Admits::Any => Verdict::Allow,
+            Admits::Some(_) | Admits::Nobody => Verdict::Deny,
+            Admits::NotJudged(_) => Verdict::NotJudged,
+        }
+    }
+}
+
+/// Audits a host. `ruleset` is dfw's table, if there is one in force.
 #[must_use]
 pub fn audit(host: &HostView, around: &Surroundings, ruleset: Option<&Ruleset>) -> Report {
     let nothing = Ruleset::default();
     let ruleset = ruleset.unwrap_or(&nothing);
+    let (services, exposures) = exposures(host, around, ruleset)
+        .into_iter()
+        .partition(|exposure| exposure.path.kind == Kind::Service);
     Report {
-        exposures: exposures(host, around, ruleset),
+        exposures,
+        services,
         unused: unused(host, ruleset),
         unjudged: unjudged(host),
     }
@@ -88,22 +116,22 @@ pub fn audit(host: &HostView, around: &Surroundings, ruleset: Option<&Ruleset>) 
 fn exposures(host: &HostView, around: &Surroundings, ruleset: &Ruleset) -> Vec<Exposure> {
     // Long lists are gone through for nothing where nothing is published.
     let strangers = LazyCell::new(|| strangers(ruleset));
-    let expose_one = |way: Way| {
-        let source = strangers[usize::from(way.address.is_ipv6())];
-        expose(ruleset, around, way, source)
+    let expose_one = |path: Path| {
+        let source = strangers[usize::from(path.family() == Family::V6)];
+        expose(ruleset, around, path, source)
     };
-    ways(host, around).into_iter().map(expose_one).collect()
+    paths(host, around).into_iter().map(expose_one).collect()
 }
 
 /// What changes for strangers between two rulesets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Turned {
-    /// Ways that were open to everybody and no longer are.
-    pub closed: Vec<Way>,
-    /// Ways that are open to everybody and were not.
-    pub opened: Vec<Way>,
-    /// All other ways.
-    pub others: Vec<Way>,
+    /// Paths that were open to everybody and no longer are.
+    pub closed: Vec<Path>,
+    /// Paths that are open to everybody and were not.
+    pub opened: Vec<Path>,
+    /// All other paths.
+    pub others: Vec<Path>,
 }
 
 /// Compares what strangers reach with one ruleset, if there is one, and with the next. A stranger is
@@ -120,34 +148,43 @@ pub fn turned(
     let after = exposures(host, around, after);
     let mut turned = Turned::default();
     for (was, is) in before.into_iter().zip(after) {
-        let list = match (was.admits == Admits::Any, is.admits == Admits::Any) {
+        // What dfw does not judge is left as it is, and so is open to whoever the service lets in.
+        let is_open = |exposure: &Exposure| {
+            matches!(
+                exposure.admits,
+                Admits::Any | Admits::NotJudged(Reason::Service)
+            )
+        };
+        let list = match (is_open(&was), is_open(&is)) {
             (true, false) => &mut turned.closed,
             (false, true) => &mut turned.opened,
             _ => &mut turned.others,
         };
-        list.push(is.way);
+        list.push(is.path);
     }
     turned
 }
 
-fn expose(ruleset: &Ruleset, around: &Surroundings, way: Way, source: IpAddr) -> Exposure {
-    let traces: Vec<Trace> = way
+fn expose(ruleset: &Ruleset, around: &Surroundings, path: Path, source: IpAddr) -> Exposure {
+    let traces: Vec<(Judgement, Trace)> = path
         .packets(source, around)
         .iter()
-        .map(|packet| evaluate(ruleset, packet))
+        .map(|packet| judge(ruleset, &path, packet))
         .collect();
-    // Who is let in anywhere is let in.
-    if let Some(open) = traces.iter().find(|t| t.decision == Decision::Accept) {
+    // Who is let in anywhere is let in; what cannot be told anywhere cannot be told.
+    let found = |wanted: Verdict| traces.iter().find(|(j, _)| j.verdict() == wanted);
+    let worst = found(Verdict::Allow).or_else(|| found(Verdict::NotJudged));
+    if let Some((judgement, trace)) = worst {
         return Exposure {
-            way,
-            admits: Admits::Any,
-            origin: origin(open),
+            path,
+            admits: judgement.reason().map_or(Admits::Any, Admits::NotJudged),
+            origin: origin(trace),
         };
     }
     let mut who = BTreeSet::new();
-    for trace in &traces {
+    for (_, trace) in &traces {
         if let Some(step) = trace.steps.last() {
-            who.extend(allowed(ruleset, step, &way));
+            who.extend(allowed(ruleset, step, &path));
         }
     }
     Exposure {
@@ -156,8 +193,8 @@ fn expose(ruleset: &Ruleset, around: &Surroundings, way: Way, source: IpAddr) ->
         } else {
             Admits::Some(who.into_iter().collect())
         },
-        origin: traces.first().and_then(origin),
-        way,
+        origin: traces.first().and_then(|(_, trace)| origin(trace)),
+        path,
     }
 }
 
@@ -174,53 +211,28 @@ const LISTED: usize = 3;
 const UNREAD: &str = "a long list";
 
 /// Whom the chain of a step lets through, by the sets that it looks up.
-fn allowed(ruleset: &Ruleset, step: &Step, way: &Way) -> Vec<String> {
-    let family = if way.address.is_ipv4() {
-        AddressSet::all_v4()
-    } else {
-        AddressSet::all_v6()
-    };
-    if let Some(key) = shared_port(step, way) {
-        return listed(&shared_sources(ruleset, &key).intersection(&family));
+fn allowed(ruleset: &Ruleset, step: &Step, path: &Path) -> Vec<String> {
+    let family = AddressSet::all(path.family());
+    if let Some(key) = shared_port(step, path) {
+        return listed(&compile::shared_sources(ruleset, &key).intersection(&family));
     }
-    let chain = ruleset.chains.get(&step.chain);
-    let accepting = chain
-        .map_or(&[][..], |chain| &chain.rules)
-        .iter()
-        .filter(|rule| allows(rule));
     let mut who = Vec::new();
-    for expression in accepting.flat_map(|rule| &rule.expressions) {
-        let Expression::SourceIn { family, set, .. } = expression else {
-            continue;
-        };
-        if (*family == Family::V4) != way.address.is_ipv4() {
-            continue;
-        }
-        match (
-            &set.split('.').collect::<Vec<_>>()[..],
-            ruleset.sets.get(set),
-        ) {
-            (_, None) => {}
-            // The set of a named source; see the names that the compiler gives.
-            ([name, _], Some(_)) => who.push((*name).to_owned()),
+    for list in compile::admitted(ruleset, &step.chain, path.family()) {
+        match list {
+            (List::Source(name), _) => who.push(name),
             // The compiler makes none that is empty.
-            (_, Some(set)) if set.elements.is_empty() => who.push(UNREAD.to_owned()),
-            (_, Some(set)) => who.extend(listed(&entries(&set.elements).collect())),
+            (_, addresses) if addresses.is_empty() => who.push(UNREAD.to_owned()),
+            (_, addresses) => who.extend(listed(&addresses)),
         }
     }
     who
 }
 
 /// The port that a step refused, if it shares sets with others: its chain judges all of them.
-fn shared_port(step: &Step, way: &Way) -> Option<PortKey> {
+fn shared_port(step: &Step, path: &Path) -> Option<HostPorts> {
     let hit = step.hits.iter().find(|hit| hit.set == SHARED_REFUSED)?;
     match hit.element {
-        Element::Ports(port, _) => Some(key(&PortRange {
-            address: None,
-            transport: way.transport,
-            first: port,
-            last: port,
-        })),
+        Element::Ports(port, _) => Some(HostPorts::one(None, path.protocol, port)),
         Element::Interface(_) | Element::Addresses(..) | Element::PortAddresses(..) => None,
     }
 }
@@ -257,45 +269,30 @@ fn first_free<T: Ord + Copy>(free: &[(T, T)], from: T) -> Option<T> {
 
 /// The ports that rules name and nobody serves.
 fn unused(host: &HostView, ruleset: &Ruleset) -> Vec<String> {
-    let mut served: BTreeMap<(Transport, u16), Vec<Option<IpAddr>>> = BTreeMap::new();
+    let mut served: BTreeMap<(Protocol, u16), Vec<Option<IpAddr>>> = BTreeMap::new();
     for publication in host.publications() {
-        let PortRange {
-            address,
-            transport,
-            first,
-            ..
-        } = publication.published.port();
-        served.entry((transport, first)).or_default().push(address);
+        let port = publication.published.port();
+        let place = (port.protocol, port.first);
+        served.entry(place).or_default().push(port.address);
     }
     for listener in &host.listeners {
         let address = Some(listener.address).filter(|address| !address.is_unspecified());
-        let place = (listener.transport, listener.port);
+        let place = (listener.protocol, listener.port);
         served.entry(place).or_default().push(address);
     }
-    let is_served = |named: &PortKey| {
-        served.iter().any(|((transport, port), addresses)| {
-            let single = |address| PortRange {
-                address,
-                transport: *transport,
-                first: *port,
-                last: *port,
-            };
-            addresses.iter().any(|address| {
-                let asked = key(&single(*address));
-                let same_place = named.address.is_none()
-                    || asked.address.is_none()
-                    || named.address == asked.address;
-                same_place
-                    && named.protocol == asked.protocol
-                    && (named.first..=named.last).contains(&asked.first)
-            })
+    let is_served = |named: &HostPorts| {
+        served.iter().any(|((protocol, port), addresses)| {
+            *protocol == named.protocol
+                && named.has(*port)
+                && addresses.iter().any(|address| {
+                    named.address.is_none() || address.is_none() || named.address == *address
+                })
         })
     };
-    let named: BTreeSet<PortKey> = ruleset
-        .chains
-        .keys()
-        .filter_map(|c| port_of_chain(c)?.parse().ok())
-        .chain(shared_ports(ruleset).map(|(key, _)| key))
+    let chains = ruleset.chains.keys();
+    let named: BTreeSet<HostPorts> = chains
+        .filter_map(|chain| Some(port_of_chain(chain)?.1))
+        .chain(compile::shared_ports(ruleset).map(|(key, _)| key))
         .collect();
     named
         .iter()
@@ -306,9 +303,8 @@ fn unused(host: &HostView, ruleset: &Ruleset) -> Vec<String> {
 
 fn unjudged(host: &HostView) -> Vec<Unjudged> {
     let networks = host.engines.iter().flat_map(|engine| {
-        let past = |network: &&crate::host::engine::Network| {
-            matches!(network.driver.as_str(), "macvlan" | "ipvlan")
-        };
+        let past =
+            |network: &&engine::Network| matches!(network.driver.as_str(), "macvlan" | "ipvlan");
         engine
             .networks
             .iter()
@@ -321,7 +317,7 @@ fn unjudged(host: &HostView) -> Vec<Unjudged> {
                     .iter()
                     .filter(|container| container.running)
                     .filter(|c| c.endpoints.iter().any(|e| e.network == network.name))
-                    .map(crate::host::engine::Container::title)
+                    .map(engine::Container::title)
                     .collect(),
             })
     });

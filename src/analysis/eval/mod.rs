@@ -9,13 +9,14 @@ mod describe;
 #[cfg(test)]
 mod tests;
 
+use crate::net::Family;
 use std::cmp::Ordering;
 use std::net::IpAddr;
 
 use crate::ruleset::check::JUMP_MAX;
 use crate::ruleset::{
-    Direction, Elements, Expression, Family, Hook, L4Protocol, NameMatch, Reject, Rule, Ruleset,
-    Side, Tuple, Verdict,
+    Direction, Elements, Expression, Hook, L4Protocol, NameMatch, Reject, Rule, Ruleset, Side,
+    Tuple, Verdict,
 };
 
 /// A packet at a hook: everything that a rule can ask of it.

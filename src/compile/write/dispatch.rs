@@ -1,12 +1,13 @@
 //! From a packet's port to the chain that judges it: verdict maps, the most exact key first.
 
+use crate::net::{Family, HostPorts, Protocol};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::names::Context;
+use super::super::names::Context;
 use super::{Compiler, segment};
-use crate::policy::{PortKey, PortPolicy, Protocol};
-use crate::ruleset::{Elements, Expression, Family, L4Protocol, Rule, Set, Tuple, Verdict};
+use crate::policy::PortPolicy;
+use crate::ruleset::{Elements, Expression, Rule, Set, Tuple, Verdict};
 
 impl Compiler<'_> {
     /// The rules that lead a packet to the chain of the most exact key that names its port, and
@@ -22,7 +23,7 @@ impl Compiler<'_> {
             Context::Host => self.unnamed(),
             Context::Published | Context::HostFromContainers | Context::Container => Vec::new(),
         };
-        let mut by_address: BTreeMap<Option<IpAddr>, Vec<(&PortKey, Verdict)>> = BTreeMap::new();
+        let mut by_address: BTreeMap<Option<IpAddr>, Vec<(&HostPorts, Verdict)>> = BTreeMap::new();
         let judges = matches!(context, Context::Published | Context::Host);
         if judges {
             self.shared_chains(context);
@@ -81,7 +82,7 @@ impl Compiler<'_> {
     }
 
     fn address_map(&mut self, context: Context, family: Family, elements: Elements) -> Rule {
-        let map = context.address_map(family == Family::V4);
+        let map = context.address_map(family);
         self.ruleset.sets.insert(
             map.clone(),
             Set {
@@ -104,7 +105,7 @@ impl Compiler<'_> {
         &mut self,
         context: Context,
         address: Option<IpAddr>,
-        keys: &[(&PortKey, Verdict)],
+        keys: &[(&HostPorts, Verdict)],
     ) -> Vec<Rule> {
         let mut rules = Vec::new();
         for protocol in Protocol::ALL {
@@ -148,7 +149,7 @@ impl Compiler<'_> {
         Rule::new(
             vec![Expression::PortMap {
                 tuple: tuple(context),
-                protocol: l4_protocol(protocol),
+                protocol: protocol.into(),
                 map,
             }],
             None,
@@ -156,7 +157,7 @@ impl Compiler<'_> {
     }
 }
 
-fn port_verdict(context: Context, key: &PortKey, port: &PortPolicy) -> Verdict {
+fn port_verdict(context: Context, key: &HostPorts, port: &PortPolicy) -> Verdict {
     match context {
         // Must not fall through to a key without an address.
         Context::HostFromContainers if !port.except.containers => Verdict::Accept,
@@ -168,13 +169,5 @@ pub(super) fn tuple(context: Context) -> Tuple {
     match context {
         Context::Published => Tuple::Original,
         Context::Host | Context::HostFromContainers | Context::Container => Tuple::Packet,
-    }
-}
-
-pub(super) fn l4_protocol(protocol: Protocol) -> L4Protocol {
-    match protocol {
-        Protocol::Tcp => L4Protocol::Tcp,
-        Protocol::Udp => L4Protocol::Udp,
-        Protocol::Sctp => L4Protocol::Sctp,
     }
 }

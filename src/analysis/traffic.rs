@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::compile::{SHARED_ALLOWED, SHARED_REFUSED, allows, port_key, port_of_chain};
+use crate::net::HostPorts;
 use crate::plan::{Counter, Installed};
 
 /// Packets that a port let through and refused.
@@ -17,12 +18,11 @@ pub struct Packets {
 /// The counters by port, ascending; ports that no policy names last, as `all others`.
 #[must_use]
 pub fn packets(installed: &Installed) -> Vec<(String, Packets)> {
-    // Ordered by number, not by letters.
-    let mut ports: BTreeMap<(u16, String), Packets> = BTreeMap::new();
+    let mut ports: BTreeMap<HostPorts, Packets> = BTreeMap::new();
     let mut others = Packets::default();
     for (name, chain) in &installed.ruleset.chains {
         let packets = match port_of_chain(name) {
-            Some(port) => ports.entry((first_port(&port), port)).or_default(),
+            Some((_, key)) => ports.entry(key).or_default(),
             None => &mut others,
         };
         let counters = installed.counters.get(name).map_or(&[][..], Vec::as_slice);
@@ -42,7 +42,7 @@ pub fn packets(installed: &Installed) -> Vec<(String, Packets)> {
             let Some(key) = port_key(*protocol, *number) else {
                 continue;
             };
-            let packets = ports.entry((*number, key.to_string())).or_default();
+            let packets = ports.entry(key).or_default();
             if is_allowed {
                 packets.allowed.add(counter);
             } else {
@@ -50,17 +50,12 @@ pub fn packets(installed: &Installed) -> Vec<(String, Packets)> {
             }
         }
     }
-    let named = ports
+    let mut named: Vec<_> = ports
         .into_iter()
-        .map(|((_, port), packets)| (port, packets));
+        .map(|(key, packets)| (key.first, key.to_string(), packets))
+        .collect();
+    // Ordered by number, not by letters.
+    named.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+    let named = named.into_iter().map(|(_, port, packets)| (port, packets));
     named.chain([("all others".to_owned(), others)]).collect()
-}
-
-/// The first number of `[ADDR:]PORT[-PORT]/proto`.
-fn first_port(port: &str) -> u16 {
-    let ports = port.rsplit_once(':').map_or(port, |(_, ports)| ports);
-    let first = ports.split(|c: char| !c.is_ascii_digit()).next();
-    first
-        .and_then(|first| first.parse().ok())
-        .unwrap_or_default()
 }

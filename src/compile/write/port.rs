@@ -1,52 +1,22 @@
 //! The chain of a port: who may, who may not although allowed, and how the rest is refused.
 
-use std::collections::BTreeSet;
+use crate::net::{AddressSet, Family, HostPorts, Protocol};
 
+use super::super::names::{self, Context, List, Part, SPARED};
 use super::dispatch::tuple;
-use super::names::{self, Context};
-use super::{Compiler, SPARED, accept, drop, from_container, goto, jump};
-use crate::policy::address::{AddressSet, Entry};
-use crate::policy::{PortKey, PortPolicy, Protocol, Refuse, SourceSelection};
+use super::{Compiler, accept, drop, from_container, goto, jump};
+use crate::policy::{PortPolicy, Refuse, SourceSelection};
 use crate::ruleset::{
-    Direction, Elements, Expression, Family, L4Protocol, NameMatch, Reject, Rule, Ruleset, Set,
-    Side, Tuple,
+    Direction, Elements, Expression, L4Protocol, NameMatch, Reject, Rule, Set, Side, Tuple,
 };
 use crate::source::Span;
 
 /// The most entries of one family in a list that is one set.
 pub(super) const SHORT: usize = 64;
 
-/// What the name of a set of the interfaces of a port ends with.
-const INTERFACES: &str = ".interfaces";
-
-/// The interfaces through which ports admit packets, where a policy names some.
-#[must_use]
-pub fn admitting(ruleset: &Ruleset) -> BTreeSet<&str> {
-    let sets = ruleset
-        .sets
-        .iter()
-        .filter(|(name, _)| name.ends_with(INTERFACES));
-    let sets = sets.flat_map(|(_, set)| match &set.elements {
-        Elements::Interfaces(names) => &names[..],
-        _ => &[],
-    });
-    let rules = ruleset.chains.values().flat_map(|chain| &chain.rules);
-    let single = rules
-        .flat_map(|rule| &rule.expressions)
-        .filter_map(|e| match e {
-            Expression::Interface {
-                side: Side::In,
-                name: NameMatch::Exact(name),
-                equal: false,
-            } => Some(name),
-            _ => None,
-        });
-    sets.chain(single).map(String::as_str).collect()
-}
-
 impl Compiler<'_> {
     /// The chain that judges who may reach a port.
-    pub(super) fn port_chain(&mut self, context: Context, key: &PortKey, port: &PortPolicy) {
+    pub(super) fn port_chain(&mut self, context: Context, key: &HostPorts, port: &PortPolicy) {
         let comment = self.comment(&port.origin);
         let name = context.port_chain(key);
         let refuse = |matches: Vec<Expression>| refusal(&matches, key, port, &comment);
@@ -94,8 +64,7 @@ impl Compiler<'_> {
             }
             refusals.extend(refuse(matches));
         }
-        let own = names::port(key);
-        let excepted = self.selection(&port.except, tuple, &format!("port-{own}.except"), port);
+        let excepted = self.selection(&port.except, tuple, &List::Except(*key), port);
         refusals.extend(excepted.into_iter().flat_map(|source| refuse(vec![source])));
         // Looked at late: most packets are allowed.
         let spare = (context == Context::Published).then(|| Rule::new(vec![jump(SPARED)], None));
@@ -117,7 +86,7 @@ impl Compiler<'_> {
         if port.allow.any {
             rules.push(allow(Vec::new()));
         } else {
-            let allowed = self.selection(&port.allow, tuple, &format!("port-{own}.allow"), port);
+            let allowed = self.selection(&port.allow, tuple, &List::Allow(*key), port);
             rules.extend(allowed.into_iter().map(|source| allow(vec![source])));
             rules.extend(spare.filter(|_| !spare_early));
             rules.extend(refuse(Vec::new()));
@@ -126,7 +95,7 @@ impl Compiler<'_> {
     }
 
     /// Matches a packet that came in through none of the interfaces of the policy.
-    fn not_from_interfaces(&mut self, key: &PortKey, port: &PortPolicy) -> Option<Expression> {
+    fn not_from_interfaces(&mut self, key: &HostPorts, port: &PortPolicy) -> Option<Expression> {
         let names: Vec<String> = port
             .interfaces
             .iter()
@@ -140,7 +109,7 @@ impl Compiler<'_> {
             }),
             Err(names) if names.is_empty() => None,
             Err(names) => {
-                let set = format!("port-{}{INTERFACES}", names::port(key));
+                let set = names::interfaces_of(key);
                 let comment = Some(self.comment(&port.origin));
                 let elements = Elements::Interfaces(names);
                 self.ruleset
@@ -160,14 +129,18 @@ impl Compiler<'_> {
         &mut self,
         selection: &SourceSelection,
         tuple: Tuple,
-        own: &str,
+        own: &List,
         port: &PortPolicy,
     ) -> Vec<Expression> {
         let policy = self.policy;
         let mut sets = Vec::new();
         for name in &selection.named {
             if let Some(source) = policy.sources.get(name) {
-                sets.extend(self.address_sets(name.as_str(), &source.addresses, &source.origin));
+                sets.extend(self.address_sets(
+                    &List::Source(name.as_str().to_owned()),
+                    &source.addresses,
+                    &source.origin,
+                ));
             }
         }
         sets.extend(self.address_sets(own, &selection.inline, &port.origin));
@@ -182,34 +155,34 @@ impl Compiler<'_> {
     /// sets.
     fn address_sets(
         &mut self,
-        name: &str,
+        list: &List,
         addresses: &AddressSet,
         origin: &Span,
     ) -> Vec<(Family, String)> {
         let (v4, v6) = (addresses.v4(), addresses.v6());
-        let kinds: [(Family, &str, bool, &dyn Fn() -> Elements); 6] = [
-            (Family::V4, "v4", v4.len() <= SHORT, &|| {
+        let kinds: [(Part, bool, &dyn Fn() -> Elements); 6] = [
+            (Part::Short(Family::V4), v4.len() <= SHORT, &|| {
                 Elements::Ipv4Ranges(v4.to_vec())
             }),
-            (Family::V4, "a4", v4.len() > SHORT, &|| {
+            (Part::Addresses(Family::V4), v4.len() > SHORT, &|| {
                 Elements::Ipv4(singles(v4))
             }),
-            (Family::V4, "n4", v4.len() > SHORT, &|| {
+            (Part::Networks(Family::V4), v4.len() > SHORT, &|| {
                 Elements::Ipv4Ranges(ranges(v4))
             }),
-            (Family::V6, "v6", v6.len() <= SHORT, &|| {
+            (Part::Short(Family::V6), v6.len() <= SHORT, &|| {
                 Elements::Ipv6Ranges(v6.to_vec())
             }),
-            (Family::V6, "a6", v6.len() > SHORT, &|| {
+            (Part::Addresses(Family::V6), v6.len() > SHORT, &|| {
                 Elements::Ipv6(singles(v6))
             }),
-            (Family::V6, "n6", v6.len() > SHORT, &|| {
+            (Part::Networks(Family::V6), v6.len() > SHORT, &|| {
                 Elements::Ipv6Ranges(ranges(v6))
             }),
         ];
         let mut sets = Vec::new();
-        for (family, kind, fits, elements) in kinds {
-            let set = format!("{name}.{kind}");
+        for (part, fits, elements) in kinds {
+            let set = list.set(part);
             if fits && !self.ruleset.sets.contains_key(&set) {
                 let elements = elements();
                 if elements.is_empty() {
@@ -221,7 +194,7 @@ impl Compiler<'_> {
                     .insert(set.clone(), Set { elements, comment });
             }
             if fits {
-                sets.push((family, set));
+                sets.push((part.family(), set));
             }
         }
         sets
@@ -229,11 +202,11 @@ impl Compiler<'_> {
 }
 
 /// The rules that refuse what matches, as the port's policy wants it.
-fn refusal(matches: &[Expression], key: &PortKey, port: &PortPolicy, comment: &str) -> Vec<Rule> {
+fn refusal(matches: &[Expression], key: &HostPorts, port: &PortPolicy, comment: &str) -> Vec<Rule> {
     let mut rules = Vec::new();
     if port.log {
         let mut log = matches.to_vec();
-        log.extend(super::logged::refused(&key.to_string(), comment));
+        log.extend(super::super::logged::refused(&key.to_string(), comment));
         rules.push(Rule::new(log, comment.to_owned()));
     }
     let mut refuse = matches.to_vec();
@@ -253,25 +226,6 @@ fn refusal(matches: &[Expression], key: &PortKey, port: &PortPolicy, comment: &s
     }
     rules.push(Rule::new(refuse, comment.to_owned()));
     rules
-}
-
-/// The addresses of a set; none of a set of something else, or of addresses beside ports, which are
-/// [networks](super::SharedSet::networks) by the name of the set.
-#[must_use]
-pub fn entries(elements: &Elements) -> Box<dyn Iterator<Item = Entry> + '_> {
-    match elements {
-        Elements::Ipv4(all) => Box::new(all.iter().map(|a| Entry::V4(*a, *a))),
-        Elements::Ipv4Ranges(all) => Box::new(all.iter().map(|(a, b)| Entry::V4(*a, *b))),
-        Elements::Ipv6(all) => Box::new(all.iter().map(|a| Entry::V6(*a, *a))),
-        Elements::Ipv6Ranges(all) => Box::new(all.iter().map(|(a, b)| Entry::V6(*a, *b))),
-        Elements::Interfaces(_)
-        | Elements::PortIpv4(_)
-        | Elements::PortIpv6(_)
-        | Elements::PortCounters(_)
-        | Elements::PortVerdicts(_)
-        | Elements::Ipv4Verdicts(_)
-        | Elements::Ipv6Verdicts(_) => Box::new(std::iter::empty()),
-    }
 }
 
 fn singles<T: Copy + PartialEq>(ranges: &[(T, T)]) -> Vec<T> {

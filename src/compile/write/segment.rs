@@ -1,6 +1,6 @@
 //! The most exact key decides: nested port ranges cut into disjoint ones.
 
-use crate::policy::PortKey;
+use crate::net::HostPorts;
 
 /// A range of ports, both ends included, and what decides there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub(super) struct Segment<T> {
 /// Cuts keys of one address and protocol, nested or disjoint, into ascending disjoint segments;
 /// each is decided by the narrowest key around it.
 pub(super) fn segments<'a, T: Copy>(
-    keys: impl IntoIterator<Item = (&'a PortKey, T)>,
+    keys: impl IntoIterator<Item = (&'a HostPorts, T)>,
 ) -> Vec<Segment<T>> {
     let mut keys: Vec<_> = keys.into_iter().collect();
     keys.sort_by_key(|(key, _)| (key.first, std::cmp::Reverse(key.last)));
@@ -52,11 +52,11 @@ pub(super) fn segments<'a, T: Copy>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::Protocol;
+    use crate::net::Protocol;
     use proptest::prelude::*;
 
-    fn key(first: u16, last: u16) -> PortKey {
-        PortKey {
+    fn key(first: u16, last: u16) -> HostPorts {
+        HostPorts {
             address: None,
             protocol: Protocol::Tcp,
             first,

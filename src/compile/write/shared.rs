@@ -9,16 +9,17 @@
 //! Ports of which more is said than who may reach them, or which use named sources, which are shared
 //! by themselves, keep their own chains.
 
+use crate::net::{Family, HostPorts, Protocol};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::dispatch::{l4_protocol, tuple};
-use super::names::{self, Context};
+use super::super::names::{Context, SHARED_ALLOWED, SHARED_REFUSED, SPARED, SharedSet};
+use super::super::read::shared_sets;
+use super::dispatch::tuple;
 use super::port::SHORT;
-use super::{Compiler, SPARED, drop, jump, note};
-use crate::policy::address::{AddressSet, Entry};
-use crate::policy::{Policy, PortKey, PortPolicy, Protocol, Refuse};
-use crate::ruleset::{Elements, Expression, Family, L4Protocol, Rule, Ruleset, Set, Tuple};
+use super::{Compiler, drop, jump, note};
+use crate::policy::{Policy, PortPolicy, Refuse};
+use crate::ruleset::{Elements, Expression, L4Protocol, Rule, Set, Tuple};
 
 /// The most ports that could share sets and do not.
 const FEW: usize = 64;
@@ -26,17 +27,10 @@ const FEW: usize = 64;
 /// own chains.
 const LENGTHS: usize = 16;
 
-/// What the names of all sets begin with that ports share.
-const PREFIX: &str = "shared.";
-/// The set that counts what is allowed, by port.
-pub const SHARED_ALLOWED: &str = "shared.allowed";
-/// The set that counts what is refused, by port.
-pub const SHARED_REFUSED: &str = "shared.refused";
-
 /// The ports that share sets, and who may reach them.
 #[derive(Debug, Default)]
 pub(super) struct Shared<'a> {
-    ports: BTreeMap<&'a PortKey, Vec<Network>>,
+    ports: BTreeMap<&'a HostPorts, Vec<Network>>,
 }
 
 /// A family, the length of a prefix, and the first address behind it.
@@ -75,13 +69,13 @@ impl<'a> Shared<'a> {
         Self { ports }
     }
 
-    pub(super) fn contains(&self, key: &PortKey) -> bool {
+    pub(super) fn contains(&self, key: &HostPorts) -> bool {
         self.ports.contains_key(key)
     }
 }
 
 /// The networks that may reach a port, if that is all that is said of it.
-fn plain(key: &PortKey, port: &PortPolicy) -> Option<Vec<Network>> {
+fn plain(key: &HostPorts, port: &PortPolicy) -> Option<Vec<Network>> {
     let PortPolicy {
         allow,
         except,
@@ -148,7 +142,7 @@ impl Compiler<'_> {
             if !any {
                 continue;
             }
-            let (tuple, l4) = (tuple(context), l4_protocol(protocol));
+            let (tuple, l4) = (tuple(context), L4Protocol::from(protocol));
             let counted = |set: &str| Expression::PortIn {
                 tuple,
                 set: set.to_owned(),
@@ -203,7 +197,7 @@ impl Compiler<'_> {
             }
             let origin = self.policy.ports.get(*key).map(|port| &port.origin);
             let comment = origin.map(|origin| self.comment(origin));
-            counters.push((l4_protocol(key.protocol), key.first, comment));
+            counters.push((L4Protocol::from(key.protocol), key.first, comment));
         }
         // Keys are ordered by the protocol's place, elements by its number, which is the same.
         counters.sort_unstable();
@@ -230,142 +224,6 @@ impl Compiler<'_> {
                 .insert(name.to_owned(), Set { elements, comment });
         }
     }
-}
-
-/// One of the sets that ports share; the longest prefixes first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SharedSet {
-    /// The protocol of the ports.
-    pub protocol: Protocol,
-    /// The family of the networks.
-    pub family: Family,
-    /// The length of their prefixes.
-    pub length: u8,
-}
-
-impl Ord for SharedSet {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        let key = |set: &Self| (set.protocol, set.family, Reverse(set.length));
-        key(self).cmp(&key(other))
-    }
-}
-
-impl PartialOrd for SharedSet {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl SharedSet {
-    /// Its name: `shared.tcp.v4-24`.
-    #[must_use]
-    pub fn name(self) -> String {
-        let family = match self.family {
-            Family::V4 => "v4",
-            Family::V6 => "v6",
-        };
-        let protocol = names::name(self.protocol);
-        format!("{PREFIX}{protocol}.{family}-{}", self.length)
-    }
-
-    /// The set of this name; `None` for any other set.
-    #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
-        let (protocol, rest) = name.strip_prefix(PREFIX)?.split_once('.')?;
-        let (family, length) = rest.split_once('-')?;
-        let mut protocols = Protocol::ALL.into_iter();
-        let set = Self {
-            protocol: protocols.find(|known| names::name(*known) == protocol)?,
-            family: match family {
-                "v4" => Family::V4,
-                "v6" => Family::V6,
-                _ => return None,
-            },
-            length: length.parse().ok()?,
-        };
-        (set.name() == name).then_some(set)
-    }
-
-    /// Its elements as networks, of all ports or of one.
-    #[must_use]
-    pub fn networks(
-        self,
-        elements: &Elements,
-        port: Option<u16>,
-    ) -> Box<dyn Iterator<Item = Entry> + '_> {
-        let length = u32::from(self.length);
-        let last4 = move |a: u32| a | u32::MAX.checked_shr(length).unwrap_or(0);
-        let last6 = move |a: u128| a | u128::MAX.checked_shr(length).unwrap_or(0);
-        match elements {
-            Elements::PortIpv4(all) => {
-                let some = about(all, port, |e| e.0).iter();
-                Box::new(some.map(move |(_, a)| Entry::V4(*a, last4(*a))))
-            }
-            Elements::PortIpv6(all) => {
-                let some = about(all, port, |e| e.0).iter();
-                Box::new(some.map(move |(_, a)| Entry::V6(*a, last6(*a))))
-            }
-            // Others have put a set of another type in its place.
-            Elements::Ipv4(_)
-            | Elements::Ipv4Ranges(_)
-            | Elements::Ipv6(_)
-            | Elements::Ipv6Ranges(_)
-            | Elements::Interfaces(_)
-            | Elements::PortCounters(_)
-            | Elements::PortVerdicts(_)
-            | Elements::Ipv4Verdicts(_)
-            | Elements::Ipv6Verdicts(_) => Box::new(std::iter::empty()),
-        }
-    }
-}
-
-/// The sets of a ruleset that ports share.
-pub fn shared_sets(ruleset: &Ruleset) -> impl Iterator<Item = (SharedSet, &Elements)> {
-    let sets = ruleset.sets.range(PREFIX.to_owned()..);
-    sets.take_while(|(name, _)| name.starts_with(PREFIX))
-        .filter_map(|(name, set)| Some((SharedSet::named(name)?, &set.elements)))
-}
-
-/// Who may reach a port that shares sets, as far as these are read.
-#[must_use]
-pub fn shared_sources(ruleset: &Ruleset, key: &PortKey) -> AddressSet {
-    shared_sets(ruleset)
-        .filter(|(set, _)| set.protocol == key.protocol)
-        .flat_map(|(set, elements)| set.networks(elements, Some(key.first)))
-        .collect()
-}
-
-/// The elements of a port, or of all, of elements that ascend by it.
-fn about<T>(all: &[T], port: Option<u16>, of: impl Fn(&T) -> u16) -> &[T] {
-    let Some(port) = port else { return all };
-    let from = all.partition_point(|element| of(element) < port);
-    let to = all.partition_point(|element| of(element) <= port);
-    &all[from..to]
-}
-
-/// The ports of a ruleset that share sets, as a policy would name them, with the comment that leads
-/// back to it.
-pub fn shared_ports(ruleset: &Ruleset) -> impl Iterator<Item = (PortKey, Option<&str>)> {
-    let set = ruleset.sets.get(SHARED_REFUSED);
-    let elements = match set.map(|set| &set.elements) {
-        Some(Elements::PortCounters(all)) => &all[..],
-        _ => &[],
-    };
-    elements
-        .iter()
-        .filter_map(|(l4, port, comment)| Some((port_key(*l4, *port)?, comment.as_deref())))
-}
-
-/// A port of this host under any address; `None` for a protocol without ports.
-#[must_use]
-pub fn port_key(l4: L4Protocol, port: u16) -> Option<PortKey> {
-    let mut protocols = Protocol::ALL.into_iter();
-    Some(PortKey {
-        address: None,
-        protocol: protocols.find(|known| l4_protocol(*known) == l4)?,
-        first: port,
-        last: port,
-    })
 }
 
 #[cfg(test)]
@@ -398,29 +256,5 @@ mod tests {
                 (Family::V6, 127, u128::MAX - 1)
             ]
         );
-    }
-
-    #[test]
-    fn a_set_is_found_by_its_name() {
-        for (protocol, family, length) in [
-            (Protocol::Tcp, Family::V4, 32),
-            (Protocol::Sctp, Family::V6, 7),
-        ] {
-            let set = SharedSet {
-                protocol,
-                family,
-                length,
-            };
-            assert_eq!(SharedSet::named(&set.name()), Some(set));
-        }
-        for other in [
-            SHARED_ALLOWED,
-            "shared.v4",
-            "shared.tcp.v4-024",
-            "tcp-ports",
-            "shared.tcp.v4",
-        ] {
-            assert_eq!(SharedSet::named(other), None, "{other}");
-        }
     }
 }

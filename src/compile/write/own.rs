@@ -3,14 +3,12 @@
 
 use crate::host::HostView;
 use crate::host::local_ports::LocalPorts;
-use crate::policy::{Policy, Protocol};
+use crate::net::{Ports, Protocol};
+use crate::policy::Policy;
 use crate::ruleset::{Direction, Elements, Expression, Hook, Rule, Set, Tuple, Verdict};
 
-use super::ports::Ports;
-use super::{Compiler, accept, dispatch, note, published};
-
-/// What names of chains and maps of this kind begin with.
-const OWN: &str = "own";
+use super::super::names::{self, OUTPUT};
+use super::{Compiler, accept, note};
 
 impl Compiler<'_> {
     /// The rules that let in replies to this host's own requests, before keys are looked at. TCP: on
@@ -26,7 +24,7 @@ impl Compiler<'_> {
             if ports.is_empty() {
                 continue;
             }
-            let chain = format!("{OWN}-{}", super::names::name(protocol));
+            let chain = names::own_chain(protocol);
             let (reply, text) = match protocol {
                 Protocol::Tcp => (
                     Expression::Opened,
@@ -42,7 +40,7 @@ impl Compiler<'_> {
             let verdict = Verdict::Jump(chain.clone());
             let ranges = ports.ranges().iter();
             let elements = ranges.map(|(first, last)| (*first, *last, verdict.clone()));
-            let map = format!("{chain}-ports");
+            let map = names::own_map(protocol);
             let set = Set {
                 elements: Elements::PortVerdicts(elements.collect()),
                 comment: Some("ports of keys that the kernel also chooses from".to_owned()),
@@ -50,13 +48,13 @@ impl Compiler<'_> {
             self.ruleset.sets.insert(map.clone(), set);
             let ask = Expression::PortMap {
                 tuple: Tuple::Packet,
-                protocol: dispatch::l4_protocol(protocol),
+                protocol: protocol.into(),
                 map,
             };
             rules.push(Rule::new(vec![ask], None));
             if protocol == Protocol::Tcp {
                 let opening = Rule::new(vec![Expression::NoteOpening], None);
-                self.base("output", Hook::Output, vec![opening]);
+                self.base(OUTPUT, Hook::Output, vec![opening]);
             }
         }
         rules
@@ -82,7 +80,7 @@ pub(super) fn automatic(local: &LocalPorts) -> Ports {
 pub(super) fn served(host: &HostView, protocol: Protocol) -> Ports {
     let served = host.listeners.iter().filter(|listener| {
         let owner = listener.owner.as_ref();
-        published::protocol(listener.transport) == protocol
+        listener.protocol == protocol
             && owner.map_or_else(
                 || host.blind && listener.user == 0,
                 |owner| owner.is_engine() || host.container_of(owner).is_some(),

@@ -2,7 +2,7 @@
 
 /// Ports, as ascending ranges that neither overlap nor touch; both ends are included.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Ports(Vec<(u16, u16)>);
+pub struct Ports(Vec<(u16, u16)>);
 
 impl FromIterator<(u16, u16)> for Ports {
     fn from_iter<T: IntoIterator<Item = (u16, u16)>>(ranges: T) -> Self {
@@ -22,21 +22,27 @@ impl FromIterator<(u16, u16)> for Ports {
 }
 
 impl Ports {
-    pub(super) fn ranges(&self) -> &[(u16, u16)] {
+    /// The ranges, ascending.
+    #[must_use]
+    pub fn ranges(&self) -> &[(u16, u16)] {
         &self.0
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// Those that are in one of both.
-    pub(super) fn union(&self, other: &Self) -> Self {
+    #[must_use]
+    pub fn union(&self, other: &Self) -> Self {
         self.0.iter().chain(&other.0).copied().collect()
     }
 
     /// Those that are not in the other.
-    pub(super) fn without(&self, other: &Self) -> Self {
+    #[must_use]
+    pub fn without(&self, other: &Self) -> Self {
         let mut left = Vec::new();
         let mut others = other.0.iter().peekable();
         for &(first, last) in &self.0 {
@@ -54,7 +60,8 @@ impl Ports {
     }
 
     /// Those that are in both.
-    pub(super) fn intersection(&self, other: &Self) -> Self {
+    #[must_use]
+    pub fn intersection(&self, other: &Self) -> Self {
         self.without(&self.without(other))
     }
 }

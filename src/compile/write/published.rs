@@ -1,23 +1,18 @@
 //! What only the engine knows: ports that it publishes and no policy names, and which published
 //! port is behind a container's own.
 
+use crate::net::decisive;
+use crate::net::{Family, HostPorts, Ports, Protocol};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::names::Context;
-use super::ports::Ports;
+use super::super::names::{self, Context};
 use super::{Compiler, own};
-use crate::host::engine::{PortRange, Published, Transport};
+use crate::host::engine::Published;
 use crate::host::listener::{Listener, Role};
 use crate::host::{HostView, Publication};
-use crate::policy::{DefaultAction, Policy, PortKey, Protocol};
-use crate::ruleset::{Elements, Expression, Family, Rule, Ruleset, Set, Verdict};
-
-/// The chain for sockets of the engine at ports that no policy names; the same for ports of which a
-/// service of the host has one family.
-const UNNAMED: &str = "unnamed";
-const UNNAMED_V4: &str = "unnamed-ip4";
-const UNNAMED_V6: &str = "unnamed-ip6";
+use crate::policy::{DefaultAction, Policy};
+use crate::ruleset::{Elements, Expression, Rule, Verdict};
 
 /// Every address of IPv4, and of IPv6.
 const V4: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
@@ -29,46 +24,39 @@ type Place = (IpAddr, Protocol);
 impl Compiler<'_> {
     /// The ports that an engine publishes and no policy names, as keys, and what becomes of packets to
     /// them.
-    pub(super) fn unnamed(&mut self) -> Vec<(PortKey, Verdict)> {
+    pub(super) fn unnamed(&mut self) -> Vec<(HostPorts, Verdict)> {
         if self.policy.default == DefaultAction::Allow {
             return Vec::new();
         }
-        let mut keys = Vec::new();
-        let mut add = |address: Option<IpAddr>, protocol: Protocol, ports: &Ports, chain: &str| {
-            keys.extend(ports.ranges().iter().map(|&(first, last)| {
-                let key = PortKey {
-                    address,
-                    protocol,
-                    first,
-                    last,
-                };
-                (key, Verdict::Goto(chain.to_owned()))
-            }));
-        };
+        let (mut keys, mut families) = (Vec::new(), BTreeSet::new());
+        let mut add =
+            |address: Option<IpAddr>, protocol: Protocol, ports: &Ports, family: Option<Family>| {
+                families.extend((!ports.is_empty()).then_some(family));
+                keys.extend(ports.ranges().iter().map(|&(first, last)| {
+                    let key = HostPorts {
+                        address,
+                        protocol,
+                        first,
+                        last,
+                    };
+                    (key, Verdict::Goto(names::unnamed(family).to_owned()))
+                }));
+            };
         let mut closed = closed(self.policy, self.host);
         for protocol in Protocol::ALL {
             let mut take = |family| closed.remove(&(family, protocol)).unwrap_or_default();
             let (v4, v6) = (take(V4), take(V6));
-            add(None, protocol, &v4.intersection(&v6), UNNAMED);
-            add(None, protocol, &v4.without(&v6), UNNAMED_V4);
-            add(None, protocol, &v6.without(&v4), UNNAMED_V6);
+            add(None, protocol, &v4.intersection(&v6), None);
+            add(None, protocol, &v4.without(&v6), Some(Family::V4));
+            add(None, protocol, &v6.without(&v4), Some(Family::V6));
         }
         for ((address, protocol), ports) in &closed {
-            add(Some(*address), *protocol, ports, UNNAMED);
+            add(Some(*address), *protocol, ports, None);
         }
-        let chains: BTreeSet<&str> = keys
-            .iter()
-            .filter_map(|(_, verdict)| verdict.chain())
-            .collect();
-        for chain in chains {
-            let family = match chain {
-                UNNAMED_V4 => Some(Family::V4),
-                UNNAMED_V6 => Some(Family::V6),
-                _ => None,
-            };
+        for family in families {
             let matches = family.map(Expression::Family);
             let rules = self.refuse_unnamed(matches.as_slice());
-            self.chain(chain, rules);
+            self.chain(names::unnamed(family), rules);
         }
         keys
     }
@@ -86,9 +74,9 @@ impl Compiler<'_> {
             }
             let ports = containers.entry(endpoint.address).or_default();
             for published in &endpoint.container.published {
-                let key = key(&published.port());
+                let key = published.port().named();
                 let place = (key.protocol, published.container_port);
-                match decisive(policy, &key) {
+                match decisive(policy.ports.keys(), &key) {
                     // Published twice, under a port that is named and one that is not: the policy
                     // has said something about this container's port.
                     Some(key) => {
@@ -145,7 +133,7 @@ impl Compiler<'_> {
 pub fn unnamed<'a>(policy: &Policy, host: &'a HostView) -> impl Iterator<Item = Publication<'a>> {
     host.publications().filter(|publication| {
         !publication.published.address.is_loopback()
-            && decisive(policy, &key(&publication.published.port())).is_none()
+            && decisive(policy.ports.keys(), &publication.published.port().named()).is_none()
     })
 }
 
@@ -162,7 +150,7 @@ pub fn refused<'a>(policy: &Policy, host: &'a HostView) -> Vec<Publication<'a>> 
         let port = publication.published.port();
         let own = Ports::from_iter([(port.first, port.last)]);
         for address in publication.addresses() {
-            let place = (address, protocol(port.transport));
+            let place = (address, port.protocol);
             let Some(closed) = closed.get(&place) else {
                 continue;
             };
@@ -189,13 +177,13 @@ pub fn refused<'a>(policy: &Policy, host: &'a HostView) -> Vec<Publication<'a>> 
 /// is.
 fn closed(policy: &Policy, host: &HostView) -> BTreeMap<Place, Ports> {
     let mut ranges: BTreeMap<Place, Vec<(u16, u16)>> = BTreeMap::new();
-    let mut add = |address: IpAddr, port: &PortRange, ports: &Ports| {
-        let place = (address, protocol(port.transport));
+    let mut add = |address: IpAddr, port: &HostPorts, ports: &Ports| {
+        let place = (address, port.protocol);
         ranges.entry(place).or_default().extend(ports.ranges());
     };
-    let published = |add: &mut dyn FnMut(IpAddr, &PortRange, &Ports),
+    let published = |add: &mut dyn FnMut(IpAddr, &HostPorts, &Ports),
                      address: IpAddr,
-                     port: &PortRange,
+                     port: &HostPorts,
                      running: bool| {
         let automatic = automatic(host, port);
         let own = free(host, address, port, running).without(&automatic);
@@ -223,9 +211,9 @@ fn closed(policy: &Policy, host: &HostView) -> BTreeMap<Place, Ports> {
         }
     }
     for listener in host.serving() {
-        let port = PortRange {
+        let port = HostPorts {
             address: Some(listener.address),
-            transport: listener.transport,
+            protocol: listener.protocol,
             first: listener.port,
             last: listener.port,
         };
@@ -279,7 +267,7 @@ fn other(address: IpAddr) -> Option<IpAddr> {
 }
 
 /// Those of the ports that no service of the host has at an address.
-fn free(host: &HostView, address: IpAddr, port: &PortRange, engine_holds: bool) -> Ports {
+fn free(host: &HostView, address: IpAddr, port: &HostPorts, engine_holds: bool) -> Ports {
     let held = host.holders(address, port, engine_holds);
     let held: Ports = held.map(|Listener { port, .. }| (*port, *port)).collect();
     let ports = Ports::from_iter([(port.first, port.last)]);
@@ -288,92 +276,7 @@ fn free(host: &HostView, address: IpAddr, port: &PortRange, engine_holds: bool) 
 
 /// The ports that the kernel may choose for requests of this host, for nothing of an engine's holds them:
 /// guarded by number, their replies would be lost.
-fn automatic(host: &HostView, port: &PortRange) -> Ports {
+fn automatic(host: &HostView, port: &HostPorts) -> Ports {
     let automatic = own::automatic(&host.local_ports);
-    automatic.without(&own::served(host, protocol(port.transport)))
-}
-
-/// Ports as a policy would name them, which knows no families.
-#[must_use]
-pub fn key(ports: &PortRange) -> PortKey {
-    PortKey {
-        address: ports.address.filter(|address| !address.is_unspecified()),
-        protocol: protocol(ports.transport),
-        first: ports.first,
-        last: ports.last,
-    }
-}
-
-/// The most exact key of the policy that is about a port: one with its address before one without,
-/// then the narrower range.
-#[must_use]
-pub fn decisive<'a>(policy: &'a Policy, port: &PortKey) -> Option<&'a PortKey> {
-    let about = |key: &&PortKey| {
-        key.protocol == port.protocol
-            && key.first <= port.first
-            && port.last <= key.last
-            && (key.address.is_none() || key.address == port.address)
-    };
-    let exactness = |key: &&PortKey| (key.address.is_none(), key.last - key.first);
-    policy.ports.keys().filter(about).min_by_key(exactness)
-}
-
-/// Whether there are any [`remembered`] ports in a ruleset, of which no elements need be known.
-#[must_use]
-pub fn remembers(ruleset: &Ruleset) -> bool {
-    [UNNAMED, UNNAMED_V4, UNNAMED_V6]
-        .iter()
-        .any(|chain| ruleset.chains.contains_key(*chain))
-}
-
-/// The ports that a ruleset guards because an engine published them when it was compiled.
-#[must_use]
-pub fn remembered(ruleset: &Ruleset) -> Vec<PortRange> {
-    let mut addresses = vec![None];
-    for v4 in [true, false] {
-        match ruleset.sets.get(&Context::Host.address_map(v4)) {
-            Some(Set {
-                elements: Elements::Ipv4Verdicts(map),
-                ..
-            }) => addresses.extend(map.iter().map(|(a, _)| Some(IpAddr::V4((*a).into())))),
-            Some(Set {
-                elements: Elements::Ipv6Verdicts(map),
-                ..
-            }) => addresses.extend(map.iter().map(|(a, _)| Some(IpAddr::V6((*a).into())))),
-            _ => {}
-        }
-    }
-    let mut ranges = Vec::new();
-    for address in addresses {
-        for transport in [Transport::Tcp, Transport::Udp, Transport::Sctp] {
-            let map = Context::Host.port_map(address, protocol(transport));
-            let Some(Elements::PortVerdicts(map)) = ruleset.sets.get(&map).map(|s| &s.elements)
-            else {
-                continue;
-            };
-            ranges.extend(map.iter().filter_map(|(first, last, verdict)| {
-                let address = match verdict.chain()? {
-                    UNNAMED => address,
-                    UNNAMED_V4 => Some(V4),
-                    UNNAMED_V6 => Some(V6),
-                    _ => return None,
-                };
-                Some(PortRange {
-                    address,
-                    transport,
-                    first: *first,
-                    last: *last,
-                })
-            }));
-        }
-    }
-    ranges
-}
-
-pub(super) fn protocol(transport: Transport) -> Protocol {
-    match transport {
-        Transport::Tcp => Protocol::Tcp,
-        Transport::Udp => Protocol::Udp,
-        Transport::Sctp => Protocol::Sctp,
-    }
+    automatic.without(&own::served(host, port.protocol))
 }

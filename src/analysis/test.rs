@@ -1,18 +1,25 @@
 //! The policy's own `tests:`, answered by the evaluator: no kernel, no host.
 //!
 //! Whether a policy means what its author expects must not depend on where that is asked, so the
-//! policy is compiled for a host of which only Docker's own bridge is known.
+//! policy is compiled for a host of which only Docker's own bridge is known. The one thing that a
+//! known host adds: a service of its own at a port that no key covers, which no rule refuses.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::compile;
 use crate::diagnostic::Diagnostic;
-use crate::eval::{Connection, Decision, Flow, Outgoing, Packet, Trace, evaluate};
 use crate::host::HostView;
-use crate::policy::{DefaultAction, Expectation, From, Policy, PortKey, PortPolicy, Protocol};
-use crate::ruleset::{Direction, Hook, L4Protocol, Origin, Ruleset};
+use crate::net::{Family, HostPorts, decisive};
+use crate::policy::{DefaultAction, Expectation, From, Policy, PortPolicy};
+use crate::ruleset::{Origin, Ruleset};
 use crate::source::Span;
+
+use super::eval::{Packet, Trace};
+use super::find;
+use super::judgement::{Judgement, Verdict, judge};
+use super::path::{Kind, Path};
+use super::surroundings::Surroundings;
 
 /// The bridge of Docker's first network.
 const BRIDGE: &str = "docker0";
@@ -26,6 +33,8 @@ pub struct Report {
     pub passed: usize,
     /// Those that were not, in the order of the policy.
     pub failed: Vec<Failed>,
+    /// What is not judged of those that were met: services of the host at ports that no key covers.
+    pub unjudged: Vec<Diagnostic>,
 }
 
 /// An expectation that was not met.
@@ -34,20 +43,13 @@ pub struct Failed {
     /// The expectation.
     pub expectation: Expectation,
     /// Where it was not met.
-    pub door: Door,
-    /// The way that the packet took there.
+    pub path: Path,
+    /// What becomes of the packet there.
+    pub judgement: Judgement,
+    /// Its way through the rules.
     pub trace: Trace,
     /// What to tell the user.
     pub diagnostic: Diagnostic,
-}
-
-/// A way to a port of this host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Door {
-    /// A published port, translated to a container's address.
-    Published,
-    /// A socket of the host: docker-proxy, or a container in the host's network.
-    Host,
 }
 
 /// Tries every expectation of a policy. `origin` says where a span of the policy is written.
@@ -62,14 +64,21 @@ pub fn run(policy: &Policy, origin: &dyn Fn(&Span) -> Origin) -> Report {
         ..HostView::default()
     };
     let ruleset = compile::compile(policy, &host, origin);
+    let mut uncovered = BTreeSet::new();
     for expectation in &policy.tests {
         let case = Case::new(policy, expectation);
         match case.first_wrong(&ruleset) {
-            None => report.passed += 1,
-            Some((door, trace)) => report.failed.push(Failed {
+            None => {
+                report.passed += 1;
+                if case.named.is_none() && uncovered.insert(expectation.to) {
+                    report.unjudged.push(case.uncovered());
+                }
+            }
+            Some((path, judgement, trace)) => report.failed.push(Failed {
                 expectation: expectation.clone(),
-                door,
-                diagnostic: case.diagnostic(door, &trace, &ruleset, origin),
+                diagnostic: case.diagnostic(&path, &trace, &ruleset, origin),
+                path,
+                judgement,
                 trace,
             }),
         }
@@ -77,61 +86,125 @@ pub fn run(policy: &Policy, origin: &dyn Fn(&Span) -> Origin) -> Report {
     report
 }
 
+/// Whether [`not_refused`] depends on the host.
+#[must_use]
+pub fn asks_for_services(policy: &Policy) -> bool {
+    let denied = policy.tests.iter().filter(|expected| !expected.allow);
+    denied
+        .into_iter()
+        .any(|expected| Case::new(policy, expected).named.is_none())
+}
+
+/// The expectations that a service of a known host does not meet: it listens at a port that no key covers,
+/// and is not refused.
+#[must_use]
+pub fn not_refused(policy: &Policy, host: &HostView) -> Vec<Failed> {
+    let around = Surroundings::default();
+    let services: Vec<Path> = find::paths(host, &around)
+        .into_iter()
+        .filter(|path| path.kind == Kind::Service)
+        .collect();
+    let mut failed = Vec::new();
+    for expectation in policy.tests.iter().filter(|expected| !expected.allow) {
+        let case = Case::new(policy, expectation);
+        if case.named.is_some() {
+            continue;
+        }
+        let to = expectation.to;
+        let reached = services.iter().find(|path| {
+            let same_address = to
+                .address
+                .is_none_or(|address| path.address == address || path.address.is_unspecified());
+            let same_family = match expectation.from {
+                From::Address(from) => path.family() == Family::of(from),
+                From::Containers => to.address.is_none_or(|to| path.family() == Family::of(to)),
+            };
+            path.protocol == to.protocol
+                && path.port == Some(to.first)
+                && same_address
+                && same_family
+        });
+        let Some(path) = reached else { continue };
+        let (judgement, trace) = judge(&Ruleset::default(), path, &case.packet(path));
+        failed.push(Failed {
+            expectation: expectation.clone(),
+            path: path.clone(),
+            judgement,
+            trace,
+            diagnostic: case.not_refused(path),
+        });
+    }
+    failed
+}
+
 /// An expectation, made into packets.
 struct Case<'a> {
     policy: &'a Policy,
     expectation: &'a Expectation,
-    flow: Flow,
+    source: IpAddr,
+    destination: IpAddr,
     /// What the policy says about the port, if anything.
-    named: Option<(&'a PortKey, &'a PortPolicy)>,
+    named: Option<(&'a HostPorts, &'a PortPolicy)>,
 }
 
 impl<'a> Case<'a> {
     fn new(policy: &'a Policy, expectation: &'a Expectation) -> Self {
         let Expectation { from, to, .. } = expectation;
-        let v4 = match (from, to.address) {
-            (From::Address(from), _) => from.is_ipv4(),
-            (From::Containers, to) => to.is_none_or(|to| to.is_ipv4()),
+        let family = match (from, to.address) {
+            (From::Address(from), _) => Family::of(*from),
+            (From::Containers, to) => to.map_or(Family::V4, Family::of),
         };
-        let destination = to.address.unwrap_or_else(|| ordinary_address(policy, v4));
-        let source = match (from, v4) {
+        let destination = to
+            .address
+            .unwrap_or_else(|| ordinary_address(policy, family));
+        let source = match (from, family) {
             (From::Address(from), _) => *from,
-            (From::Containers, true) => Ipv4Addr::new(172, 17, 0, 2).into(),
-            (From::Containers, false) => Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2).into(),
+            (From::Containers, Family::V4) => Ipv4Addr::new(172, 17, 0, 2).into(),
+            (From::Containers, Family::V6) => Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2).into(),
         };
-        let named = policy
-            .ports
-            .iter()
-            .filter(|(key, _)| {
-                key.address.is_none_or(|address| address == destination)
-                    && key.protocol == to.protocol
-                    && (key.first..=key.last).contains(&to.first)
-            })
-            .min_by_key(|(key, _)| (key.address.is_none(), key.last - key.first));
+        let asked = HostPorts {
+            address: Some(destination),
+            ..*to
+        };
+        let key = decisive(policy.ports.keys(), &asked);
         Self {
             policy,
             expectation,
-            flow: Flow {
-                source,
-                destination,
-                port: Some(to.first),
-            },
-            named,
+            source,
+            destination,
+            named: key.and_then(|key| policy.ports.get_key_value(key)),
         }
     }
 
-    /// The first door at which the expectation is not met.
-    fn first_wrong(&self, ruleset: &Ruleset) -> Option<(Door, Trace)> {
+    /// The first path on which the expectation is not met.
+    fn first_wrong(&self, ruleset: &Ruleset) -> Option<(Path, Judgement, Trace)> {
+        let HostPorts {
+            protocol, first, ..
+        } = self.expectation.to;
+        let container = match self.destination {
+            IpAddr::V4(_) => Ipv4Addr::new(172, 17, 0, 3).into(),
+            IpAddr::V6(_) => Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 3).into(),
+        };
+        let path = |kind| Path::to_socket(kind, protocol, self.destination, first);
+        let published = path(Kind::Dnat).to(container, first, Some(BRIDGE.to_owned()));
         // The host's own sockets are not dfw's business unless the policy names their port.
-        let host = self.named.map(|_| Door::Host);
-        [Some(Door::Published), host]
+        let host = self.named.map(|_| path(Kind::Service));
+        let wanted = if self.expectation.allow {
+            Verdict::Allow
+        } else {
+            Verdict::Deny
+        };
+        [Some(published), host]
             .into_iter()
             .flatten()
-            .map(|door| (door, evaluate(ruleset, &self.packet(door))))
-            .find(|(_, trace)| (trace.decision == Decision::Accept) != self.expectation.allow)
+            .map(|path| {
+                let (judgement, trace) = judge(ruleset, &path, &self.packet(&path));
+                (path, judgement, trace)
+            })
+            .find(|(_, judgement, _)| judgement.verdict() != wanted)
     }
 
-    fn packet(&self, door: Door) -> Packet {
+    fn packet(&self, path: &Path) -> Packet {
         let incoming = match self.expectation.from {
             From::Containers => BRIDGE,
             From::Address(_) => self
@@ -139,69 +212,78 @@ impl<'a> Case<'a> {
                 .and_then(|(_, port)| port.interfaces.first())
                 .map_or(OUTSIDE, |name| name.as_str()),
         };
-        let container = match self.flow.destination {
-            IpAddr::V4(_) => Ipv4Addr::new(172, 17, 0, 3).into(),
-            IpAddr::V6(_) => Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 3).into(),
-        };
-        let published = door == Door::Published;
-        Packet {
-            hook: if published {
-                Hook::Forward
-            } else {
-                Hook::Input
-            },
-            incoming: incoming.to_owned(),
-            outgoing: published.then(|| Outgoing {
-                name: BRIDGE.to_owned(),
-                bridge: true,
-            }),
-            protocol: match self.expectation.to.protocol {
-                Protocol::Tcp => L4Protocol::Tcp,
-                Protocol::Udp => L4Protocol::Udp,
-                Protocol::Sctp => L4Protocol::Sctp,
-            },
-            flow: Flow {
-                destination: if published {
-                    container
-                } else {
-                    self.flow.destination
-                },
-                ..self.flow
-            },
-            connection: published.then_some(Connection {
-                direction: Direction::Original,
-                dnat: true,
-                related: false,
-                original: self.flow,
-            }),
-            returns: false,
-            resumes: false,
-            opened: false,
+        path.packet(self.source, incoming, self.destination)
+    }
+
+    fn who(&self) -> String {
+        match self.expectation.from {
+            From::Address(address) => format!("`{address}` is"),
+            From::Containers => "containers are".to_owned(),
         }
+    }
+
+    /// That services of the host are left out.
+    fn uncovered(&self) -> Diagnostic {
+        let Expectation {
+            to, allow, origin, ..
+        } = self.expectation;
+        let help = if *allow {
+            format!(
+                "write below `ports:` who may reach it, such as `{}: any`",
+                key_text(to)
+            )
+        } else {
+            format!(
+                "write `{}: []` to close the number for host services too",
+                key_text(to)
+            )
+        };
+        Diagnostic::warning(
+            "container-paths-only",
+            format!("container paths only: no key covers port {to}"),
+        )
+        .at(origin.clone(), "a service of the host there is not judged")
+        .help(help)
+    }
+
+    /// That a service of the host is not refused.
+    fn not_refused(&self, path: &Path) -> Diagnostic {
+        let Expectation { to, origin, .. } = self.expectation;
+        Diagnostic::error(
+            "expectation-failed",
+            format!(
+                "{} not judged at port {to}: {} listens there, a service of the host",
+                self.who(),
+                path.title
+            ),
+        )
+        .at(origin.clone(), "`expect: deny`")
+        .note("dfw judges services of the host only at ports that a key covers")
+        .help(format!(
+            "write below `ports:` who may reach it, such as `{}: [ADDRESS]`; everybody else is then \
+             refused",
+            key_text(to)
+        ))
     }
 
     fn diagnostic(
         &self,
-        door: Door,
+        path: &Path,
         trace: &Trace,
         ruleset: &Ruleset,
         origin: &dyn Fn(&Span) -> Origin,
     ) -> Diagnostic {
-        let Expectation {
-            from, to, allow, ..
-        } = self.expectation;
-        let who = match from {
-            From::Address(address) => format!("`{address}` is"),
-            From::Containers => "containers are".to_owned(),
-        };
+        let Expectation { to, allow, .. } = self.expectation;
+        let who = self.who();
         let (done, expected) = if *allow {
             ("refused", "allow")
         } else {
             ("let through", "deny")
         };
-        let place = match door {
-            Door::Published => "",
-            Door::Host => " on a socket of the host",
+        let place = if path.kind == Kind::Service {
+            " on a socket of the host"
+        } else {
+            ""
         };
         let mut diagnostic = Diagnostic::error(
             "expectation-failed",
@@ -278,15 +360,27 @@ impl<'a> Case<'a> {
     }
 }
 
+/// A port as a key of a policy.
+fn key_text(port: &HostPorts) -> String {
+    let text = port.to_string();
+    let text = text.strip_suffix("/tcp").unwrap_or(&text);
+    if text.starts_with('[') || text.contains('/') {
+        format!("\"{text}\"")
+    } else {
+        text.to_owned()
+    }
+}
+
 /// An address of the host that no key of the policy names.
-fn ordinary_address(policy: &Policy, v4: bool) -> IpAddr {
+fn ordinary_address(policy: &Policy, family: Family) -> IpAddr {
     let named: BTreeSet<_> = policy.ports.keys().filter_map(|key| key.address).collect();
     let address = |n: u32| -> IpAddr {
-        if v4 {
-            Ipv4Addr::from(0xcb00_710a_u32.wrapping_add(n)).into()
-        } else {
-            let first = u128::from(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10));
-            Ipv6Addr::from(first + u128::from(n)).into()
+        match family {
+            Family::V4 => Ipv4Addr::from(0xcb00_710a_u32.wrapping_add(n)).into(),
+            Family::V6 => {
+                let first = u128::from(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10));
+                Ipv6Addr::from(first + u128::from(n)).into()
+            }
         }
     };
     (0..u32::MAX)
@@ -303,9 +397,9 @@ mod tests {
     use crate::policy;
     use crate::source::Sources;
 
-    /// What is said of expectations that are not met, in the order of the text: the door, the
+    /// What is said of expectations that are not met, in the order of the text: the path, the
     /// message, and the text that decided.
-    fn unmet(text: &str) -> (usize, Vec<(Door, String, Option<String>)>) {
+    fn unmet(text: &str) -> (usize, Vec<(Kind, String, Option<String>)>) {
         let mut sources = Sources::in_memory([("a.yaml", text)]);
         let files = sources.read_policies(Path::new("a.yaml")).unwrap();
         let policy = policy::read(&mut sources, &files).unwrap().0;
@@ -317,7 +411,7 @@ mod tests {
             let diagnostic = failed.diagnostic;
             let behind = diagnostic.related.first().map(|label| &label.span);
             (
-                failed.door,
+                failed.path.kind,
                 diagnostic.message,
                 behind.map(|span| text[span.range()].to_owned()),
             )
@@ -363,7 +457,7 @@ ports:
         let (passed, failed) = unmet(&format!("{PORTS}{tests}"));
         let of = |message: &str, behind: Option<&str>| {
             let behind = behind.map(str::to_owned);
-            (Door::Published, message.to_owned(), behind)
+            (Kind::Dnat, message.to_owned(), behind)
         };
         assert_eq!(passed, 0);
         assert_eq!(

@@ -1,0 +1,239 @@
+//! Would this source reach that port, and why? Every path of this host that leads there, walked by the
+//! packet, with the rules and elements that decided.
+
+use std::net::IpAddr;
+
+use crate::host::HostView;
+use crate::net::{Family, HostPorts};
+use crate::ruleset::Ruleset;
+
+use super::eval::{Packet, Trace};
+use super::find::{paths, straight};
+use super::judgement::{Judgement, Reason, Verdict, judge};
+use super::path::{Kind, Path, Reach};
+use super::surroundings::Surroundings;
+
+/// A question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// Who asks.
+    pub from: IpAddr,
+    /// The interface that the packet comes in through; any if not given.
+    pub via: Option<String>,
+    /// The port, and the address of this host, of a container, or behind one; every address of the host
+    /// if not given. `first == last`.
+    pub to: HostPorts,
+    /// Where the address is, if one is given; `None` if that is not known.
+    pub place: Option<Place>,
+}
+
+/// Where an address is, as seen from this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// It is one of the host.
+    Host,
+    /// Packets to it leave through this interface.
+    Through(String),
+    /// This host has no route to it.
+    Nowhere,
+}
+
+/// An answer: one for each path that leads there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// What becomes of the packet on each path; where that depends on the address of the host, each of
+    /// these apart.
+    pub walks: Vec<Walk>,
+    /// Whether anything leads there at the moment; if not, the paths are those that a port has in general.
+    pub exists: bool,
+    /// Whether the address cannot be reached through this host at all; then there are no paths.
+    pub unreachable: bool,
+    /// Whether nothing listens, and a service of the host that did would not be judged.
+    pub services_not_judged: bool,
+}
+
+/// A packet on a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Walk {
+    /// The path.
+    pub path: Path,
+    /// The addresses of the host for which the same becomes of it.
+    pub addresses: Vec<IpAddr>,
+    /// The packet to the first of them.
+    pub packet: Packet,
+    /// What becomes of it.
+    pub judgement: Judgement,
+    /// Its way through the rules.
+    pub trace: Trace,
+}
+
+impl Answer {
+    /// Whether the source reaches the port, on any path: let through before not judged before refused.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        let verdicts = self.walks.iter().map(|walk| walk.judgement.verdict());
+        verdicts.max().unwrap_or(Verdict::NotJudged)
+    }
+}
+
+/// Answers a question.
+#[must_use]
+pub fn explain(
+    host: &HostView,
+    around: &Surroundings,
+    ruleset: &Ruleset,
+    question: &Question,
+) -> Answer {
+    let mut around = around.clone();
+    if let Some(via) = &question.via {
+        // What comes in through a port of a bridge, a bond or a VRF comes in through that.
+        let master = host.interfaces.get(via).and_then(Option::as_ref);
+        around.interfaces = vec![master.unwrap_or(via).clone()];
+    }
+    if around.interfaces.is_empty() {
+        around.interfaces.push("eth0".to_owned());
+    }
+    let mut found: Vec<Path> = elsewhere(host, question);
+    if found.is_empty() && question.place == Some(Place::Nowhere) {
+        return Answer {
+            walks: Vec::new(),
+            exists: false,
+            unreachable: true,
+            services_not_judged: false,
+        };
+    }
+    if found.is_empty() {
+        if let Some(address) = question.to.address {
+            around.addresses = vec![address];
+        }
+        let all = paths(host, &around).into_iter();
+        found = all.filter(|path| leads(path, question)).collect();
+    }
+    let exists = !found.is_empty();
+    if !exists {
+        found = in_general(question);
+    }
+    let mut walks: Vec<Walk> = found
+        .into_iter()
+        .flat_map(|path| walk(ruleset, &around, &path, question.from))
+        .collect();
+    // Nothing listens: what would become of a service is no part of the answer.
+    let is_judged = |walk: &Walk| exists || walk.judgement.reason() != Some(Reason::Service);
+    let all = walks.len();
+    walks.retain(is_judged);
+    Answer {
+        exists,
+        unreachable: false,
+        services_not_judged: walks.len() < all,
+        walks,
+    }
+}
+
+/// The path to an address that is not one of the host: a container's own, or one that is routed through a
+/// container or past all of them.
+fn elsewhere(host: &HostView, question: &Question) -> Vec<Path> {
+    let HostPorts {
+        address: Some(to),
+        protocol,
+        first: port,
+        ..
+    } = question.to
+    else {
+        return Vec::new();
+    };
+    if let Some(endpoint) = host.endpoints().find(|endpoint| endpoint.address == to) {
+        return vec![straight(&endpoint, protocol, Some(port), port)];
+    }
+    let Some(Place::Through(interface)) = &question.place else {
+        return Vec::new();
+    };
+    let path = Path::to_socket(Kind::Through, protocol, to, port)
+        .titled(format!("what is behind {interface}"))
+        .reached_by(Reach::Routed)
+        .to(to, port, Some(interface.clone()));
+    vec![path]
+}
+
+/// Whether a path leads to what is asked.
+fn leads(path: &Path, question: &Question) -> bool {
+    let to = &question.to;
+    let same_address = match to.address {
+        Some(address) => path.address == address || path.address.is_unspecified(),
+        None => path.kind != Kind::Container && path.kind != Kind::Loopback,
+    };
+    let port = path.port.unwrap_or(to.first);
+    path.family() == Family::of(question.from)
+        && same_address
+        && port == to.first
+        && (path.port.is_none() || to.protocol == path.protocol)
+}
+
+/// The paths that a port has where nothing is there: translated, or to a socket of the host.
+fn in_general(question: &Question) -> Vec<Path> {
+    let (to, family) = (&question.to, Family::of(question.from));
+    let address = to.address.unwrap_or(family.unspecified());
+    vec![
+        Path::published(to, family),
+        Path::to_socket(Kind::Service, to.protocol, address, to.first),
+    ]
+}
+
+/// What becomes of the packet on a path, by the address that it is for: one walk for all addresses for which
+/// it is the same. Through whatever interface it is let through first counts.
+fn walk(ruleset: &Ruleset, around: &Surroundings, path: &Path, from: IpAddr) -> Vec<Walk> {
+    let mut walks: Vec<Walk> = Vec::new();
+    let asked = |packet: &Packet| {
+        let original = packet.connection.map(|connection| connection.original);
+        original.unwrap_or(packet.flow).destination
+    };
+    let packets = path.packets(from, around);
+    let mut addresses: Vec<IpAddr> = Vec::new();
+    for packet in &packets {
+        let address = asked(packet);
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    for address in addresses {
+        let to_it = packets.iter().filter(|packet| asked(packet) == address);
+        let judged = to_it.map(|packet| {
+            let (judgement, trace) = judge(ruleset, path, packet);
+            // Within a bridge packets pass no hook of dfw's.
+            let target = path
+                .target
+                .as_ref()
+                .filter(|_| path.kind == Kind::Container);
+            let stays = target.is_some_and(|t| t.bridge.as_ref() == Some(&packet.incoming));
+            if stays {
+                (packet, (Judgement::NotJudged(Reason::SameInterface), trace))
+            } else {
+                (packet, (judgement, trace))
+            }
+        });
+        // The first of those with the worst verdict.
+        let worst = judged.reduce(|worst, other| {
+            if other.1.0.verdict() > worst.1.0.verdict() {
+                other
+            } else {
+                worst
+            }
+        });
+        let Some((packet, (judgement, trace))) = worst else {
+            continue;
+        };
+        let same = walks
+            .iter_mut()
+            .find(|walk| walk.judgement == judgement && walk.trace.steps == trace.steps);
+        match same {
+            Some(walk) => walk.addresses.push(address),
+            None => walks.push(Walk {
+                path: path.clone(),
+                addresses: vec![address],
+                packet: packet.clone(),
+                judgement,
+                trace,
+            }),
+        }
+    }
+    walks
+}

@@ -1,0 +1,286 @@
+//! Which paths this host has. What engines say is where containers are; what is open, the sockets say and
+//! the rules of those who translate destinations.
+//!
+//! Measured on Docker 20.10, 26.1 and 28.5 and on Podman 5.4; the matrix of tests asks real
+//! engines each time.
+
+use std::net::IpAddr;
+
+use crate::host::engine::{Container, Engine, GatewayMode, Kind as EngineKind, Published};
+use crate::host::listener::{Listener, Role};
+use crate::host::{EndpointView, HostView, Publisher};
+use crate::net::{Family, Protocol};
+
+use super::path::{Kind, Path, Reach};
+use super::surroundings::Surroundings;
+
+/// From this version on Docker drops what is routed straight to a container behind NAT, and what
+/// comes over a wire for a loopback address.
+const DOCKER_CLOSES_SIDE_DOORS: u32 = 28;
+
+/// All paths that this host has: by who gets there, then in the order of ports.
+#[must_use]
+pub fn paths(host: &HostView, around: &Surroundings) -> Vec<Path> {
+    let mut paths = Vec::new();
+    for engine in &host.engines {
+        for container in engine.containers.iter().filter(|c| c.running) {
+            for published in families(engine, container) {
+                paths.extend(to_published(host, around, engine, container, published));
+            }
+        }
+        for service in &engine.services {
+            for published in &service.published {
+                paths.extend(to_service(around, engine, service, published));
+            }
+        }
+    }
+    for endpoint in host.endpoints() {
+        paths.extend(to_container(around, host, &endpoint));
+    }
+    for listener in &host.listeners {
+        paths.extend(to_socket(host, around, listener));
+    }
+    paths.sort_by(|a, b| key(a).cmp(&key(b)));
+    paths.dedup();
+    paths
+}
+
+fn key(path: &Path) -> impl Ord + use<'_> {
+    (
+        path.reach,
+        path.port.is_none(),
+        path.port,
+        path.protocol,
+        path.address,
+        path.kind,
+        &path.title,
+    )
+}
+
+/// What a container publishes, by family. Podman says `0.0.0.0` and means both.
+fn families(engine: &Engine, container: &Container) -> Vec<Published> {
+    let mut all = container.published.clone();
+    if engine.kind == EngineKind::Podman {
+        let both = all.iter().filter(|p| p.address == Family::V4.unspecified());
+        let v6: Vec<_> = both
+            .map(|p| Published {
+                address: Family::V6.unspecified(),
+                ..*p
+            })
+            .collect();
+        all.extend(v6);
+    }
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+fn path(kind: Kind, published: &Published) -> Path {
+    Path::to_socket(kind, published.protocol, published.address, published.first)
+}
+
+/// The path to a port of a swarm's service, which every node has.
+fn to_service(
+    around: &Surroundings,
+    engine: &Engine,
+    service: &crate::host::engine::Service,
+    published: &Published,
+) -> Option<Path> {
+    let translates = around.translates(published.address, published.protocol, published.first);
+    let v4 = Family::of(published.address) == Family::V4;
+    (v4 && translates != Some(false)).then(|| {
+        let gateway = engine.network("docker_gwbridge");
+        path(Kind::Dnat, published)
+            .titled(Publisher::Service(service).title())
+            .to(
+                Family::V4.unspecified(),
+                published.first,
+                gateway.and_then(|network| network.bridge.clone()),
+            )
+    })
+}
+
+/// The paths to a port of the host that a running container publishes: by translation, or by a socket. Both
+/// where nobody can tell which.
+fn to_published(
+    host: &HostView,
+    around: &Surroundings,
+    engine: &Engine,
+    container: &Container,
+    published: Published,
+) -> Vec<Path> {
+    let family = Family::of(published.address);
+    let is_loopback = published.address.is_loopback();
+    let translates = around.translates(published.address, published.protocol, published.first);
+    let mut paths = Vec::new();
+    if translates != Some(false)
+        && let Some((address, bridge)) = nat_endpoint(host, engine, container, family)
+        && (!is_loopback || opens_loopback(engine))
+    {
+        let (kind, reach) = if is_loopback {
+            (Kind::Loopback, Reach::Neighbours)
+        } else {
+            (Kind::Dnat, Reach::Anybody)
+        };
+        paths.push(path(kind, &published).reached_by(reach).to(
+            address,
+            published.container_port,
+            bridge,
+        ));
+    }
+    let served = host.listeners.iter().any(|listener| {
+        listener.protocol == published.protocol
+            && listener.port == published.first
+            && listener.takes(published.address)
+            && listener.serves_publication()
+    });
+    if translates != Some(true) && served {
+        if !is_loopback {
+            paths.push(path(Kind::Proxy, &published));
+        } else if around.takes_loopback(published.address) {
+            paths.push(path(Kind::Loopback, &published).reached_by(Reach::Neighbours));
+        }
+    }
+    let titled = |path: Path| path.titled(container.title());
+    paths.into_iter().map(titled).collect()
+}
+
+/// Whether the engine translates a loopback address also for who asks over a wire.
+fn opens_loopback(engine: &Engine) -> bool {
+    engine.kind == EngineKind::Podman || engine.major_version() < DOCKER_CLOSES_SIDE_DOORS
+}
+
+/// The address of a container to which the engine translates, and the bridge before it.
+fn nat_endpoint(
+    host: &HostView,
+    engine: &Engine,
+    container: &Container,
+    family: Family,
+) -> Option<(IpAddr, Option<String>)> {
+    host.endpoints()
+        .filter(|endpoint| endpoint.container.id == container.id)
+        .filter(|endpoint| Family::of(endpoint.address) == family)
+        .find(|endpoint| mode(endpoint) != GatewayMode::Routed)
+        .map(|endpoint| {
+            let network = endpoint.network.or_else(|| engine.networks.first());
+            (
+                endpoint.address,
+                network.and_then(|network| network.bridge.clone()),
+            )
+        })
+}
+
+fn mode(endpoint: &EndpointView<'_>) -> GatewayMode {
+    endpoint.network.map_or(GatewayMode::Nat, |network| {
+        match Family::of(endpoint.address) {
+            Family::V4 => network.mode_v4,
+            Family::V6 => network.mode_v6,
+        }
+    })
+}
+
+/// The paths to a container past the ports of the host.
+fn to_container(around: &Surroundings, host: &HostView, endpoint: &EndpointView<'_>) -> Vec<Path> {
+    let family = Family::of(endpoint.address);
+    let (Some(network), true) = (endpoint.network, around.forwards.of(family)) else {
+        return Vec::new();
+    };
+    let engine = host
+        .engines
+        .iter()
+        .find(|engine| engine.networks.iter().any(|own| own.id == network.id));
+    if network.driver != "bridge" || !endpoint.container.running {
+        return Vec::new();
+    }
+    let guards = engine.is_some_and(|engine| engine.kind == EngineKind::Docker)
+        && around.engine_rules.of(family);
+    let closes = engine.is_some_and(|e| e.major_version() >= DOCKER_CLOSES_SIDE_DOORS);
+    let is_podman = engine.is_some_and(|engine| engine.kind == EngineKind::Podman);
+    let (all, published) = match mode(endpoint) {
+        // Docker refuses it, and Podman's containers have no way back.
+        _ if network.internal && (guards || is_podman) => (false, false),
+        GatewayMode::Isolated => (false, false),
+        GatewayMode::NatUnprotected if guards => (true, true),
+        GatewayMode::Routed if guards => (false, true),
+        GatewayMode::Nat if guards && closes => (false, false),
+        GatewayMode::Nat if guards => (!around.refuses.of(family), true),
+        // The engine has no rules for this family.
+        GatewayMode::Nat | GatewayMode::NatUnprotected | GatewayMode::Routed => {
+            let all = !around.refuses.of(family);
+            (all, all)
+        }
+    };
+    let own = &endpoint.container.published;
+    let mut paths = Vec::new();
+    if published {
+        let mut ports: Vec<_> = own.iter().map(|p| (p.protocol, p.container_port)).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        let to = |(protocol, port)| straight(endpoint, protocol, Some(port), port);
+        paths.extend(ports.into_iter().map(to));
+    }
+    if all {
+        // Any port stands for all that the container does not publish.
+        let other = (1..=u16::MAX).find(|port| own.iter().all(|p| p.container_port != *port));
+        paths.push(straight(endpoint, Protocol::Tcp, None, other.unwrap_or(1)));
+    }
+    paths
+}
+
+/// The path to a container's own address, whether the engine lets anybody go it or not.
+pub(super) fn straight(
+    endpoint: &EndpointView<'_>,
+    protocol: Protocol,
+    port: Option<u16>,
+    target: u16,
+) -> Path {
+    let bridge = endpoint.network.and_then(|network| network.bridge.clone());
+    let path = Path {
+        port,
+        ..Path::to_socket(Kind::Container, protocol, endpoint.address, target)
+    };
+    path.titled(endpoint.container.title())
+        .reached_by(Reach::Routed)
+        .to(endpoint.address, target, bridge)
+}
+
+/// The paths to a socket that is not a published port of an engine that was asked: of a container in the
+/// network of the host, of another engine, or of a service of the host.
+fn to_socket(host: &HostView, around: &Surroundings, listener: &Listener) -> Vec<Path> {
+    let owner = listener.owner.as_ref();
+    let process = |what: &str, pid: u32| format!("{what} (process {pid})");
+    let (kind, title) = match (owner, owner.and_then(|owner| host.container_of(owner))) {
+        // It is in this network namespace, whatever its engine says.
+        (_, Some(container)) => (Kind::HostNetwork, container.title()),
+        (None, None) if host.is_explained(listener) => return Vec::new(),
+        (None, None) => (Kind::Service, UNSEEN.to_owned()),
+        (Some(owner), None) => match owner.role {
+            Role::Rootless => (
+                Kind::Proxy,
+                format!("a rootless engine ({}, process {})", owner.name, owner.pid),
+            ),
+            Role::Proxy | Role::Engine if host.is_explained(listener) => return Vec::new(),
+            Role::Proxy => (
+                Kind::Proxy,
+                process("an engine that was not asked", owner.pid),
+            ),
+            Role::Engine | Role::Other => (Kind::Service, process(&owner.name, owner.pid)),
+        },
+    };
+    let both = listener.both_families.then_some(Family::V4.unspecified());
+    let addresses = [Some(listener.address), both].into_iter().flatten();
+    let reached = addresses.filter_map(|address| {
+        let path = Path::to_socket(kind, listener.protocol, address, listener.port);
+        if !address.is_loopback() {
+            Some(path)
+        } else if around.takes_loopback(address) {
+            Some(path.reached_by(Reach::Neighbours))
+        } else {
+            None
+        }
+    });
+    reached.map(|path| path.titled(title.clone())).collect()
+}
+
+/// Who holds a socket whose process is not found.
+const UNSEEN: &str = "the kernel, or a process that cannot be seen";

@@ -1,0 +1,15 @@
+//! What a ruleset does to the packets of this host.
+//!
+//! [`path`] is the one enumeration of ways to a port, [`find`] says which of them this host has, and
+//! [`judgement`] what becomes of a packet there: let through, refused, or not judged. Upon them stand
+//! [`audit`], [`explain`] and [`test`].
+
+pub mod audit;
+pub mod eval;
+pub mod explain;
+pub mod find;
+pub mod judgement;
+pub mod path;
+pub mod surroundings;
+pub mod test;
+pub mod traffic;

@@ -1,0 +1,422 @@
+//! The reader of the compiled form: what a ruleset says, in the terms of the policy that it was made of.
+//!
+//! The rules in force are all that is known of the policy behind them. What is not of the form in which
+//! [`compile`](super::compile()) writes it is not seen here; the fingerprint of a table tells whether there
+//! is any. Comments are not needed, for who reads may have lost them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use crate::net::{AddressSet, Entry, Family, HostPorts, Protocol};
+use crate::policy::{DefaultAction, Refuse};
+use crate::ruleset::{
+    Chain, Elements, Expression, L4Protocol, NameMatch, Reject, Rule, Ruleset, Side, Verdict,
+};
+
+use super::names::{
+    self, CONTAINERS, Context, FOREIGN, FORWARD, List, PUBLISHED, REMEMBER, SHARED, SHARED_REFUSED,
+    SharedSet,
+};
+
+/// What a ruleset says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reading {
+    /// What happens to published ports that no key names.
+    pub default: DefaultAction,
+    /// Whether what the default refuses is logged.
+    pub log: bool,
+    /// Whether connections that were let through bear a mark.
+    pub connection_mark: bool,
+    /// The priority of the base chains; `None` if there is none that forwards.
+    pub priority: Option<i32>,
+    /// What each key says.
+    pub ports: BTreeMap<HostPorts, PortReading>,
+    /// The beginnings of names of container interfaces in the settings, with `*`, and engines' bridges
+    /// that have something else in them as well.
+    pub container_interfaces: BTreeSet<String>,
+    /// The beginnings of names of foreign interfaces in the settings, with `*`.
+    pub foreign_interfaces: BTreeSet<String>,
+    /// The bridges that are taken for an engine's, by the host or by the settings.
+    pub container_bridges: BTreeSet<String>,
+    /// The bridges that are taken for others'.
+    pub foreign_bridges: BTreeSet<String>,
+    /// Ports that an engine published when the ruleset was made, and that no key names.
+    pub unnamed: BTreeSet<HostPorts>,
+}
+
+/// What a ruleset says of a key.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PortReading {
+    /// Who may reach it.
+    pub allow: Who,
+    /// Who may not, although allowed.
+    pub except: Who,
+    /// Where an allowed packet must come in; anywhere if there is none.
+    pub interfaces: BTreeSet<String>,
+    /// Whether refusals are logged.
+    pub log: bool,
+    /// How a refusal looks to the refused.
+    pub refuse: Refuse,
+    /// Whether it shares sets with other keys instead of having chains of its own.
+    pub shared: bool,
+}
+
+/// Sources by name. Those that are written in place are in sets ([`List`]).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Who {
+    /// Every address.
+    pub any: bool,
+    /// Whatever comes from a container of this host.
+    pub containers: bool,
+    /// Named sources.
+    pub named: BTreeSet<String>,
+}
+
+/// Reads a ruleset, of which no elements of lists of addresses need be known.
+#[must_use]
+pub fn read(ruleset: &Ruleset) -> Reading {
+    let chain = |name: &str| ruleset.chains.get(name);
+    let published = chain(PUBLISHED).map_or(&[][..], |chain| &chain.rules);
+    let is_log = |e: &Expression| matches!(e, Expression::Log { .. });
+    let by_default = |rule: &&Rule| rule.expressions.first() == Some(&Expression::OutBridge);
+    let mut reading = Reading {
+        default: if published
+            .iter()
+            .filter(by_default)
+            .any(|rule| !allows(rule))
+        {
+            DefaultAction::Deny
+        } else {
+            DefaultAction::Allow
+        },
+        log: published
+            .iter()
+            .any(|rule| rule.expressions.iter().any(is_log)),
+        connection_mark: is_marking(ruleset),
+        priority: chain(FORWARD).and_then(|chain| Some(chain.base?.priority)),
+        ports: BTreeMap::new(),
+        container_interfaces: BTreeSet::new(),
+        foreign_interfaces: BTreeSet::new(),
+        container_bridges: interfaces(ruleset, CONTAINERS),
+        foreign_bridges: interfaces(ruleset, FOREIGN),
+        unnamed: remembered(ruleset).into_iter().collect(),
+    };
+    for (name, chain) in &ruleset.chains {
+        let Some((context, key)) = names::port_of_chain(name) else {
+            continue;
+        };
+        let port = reading.ports.entry(key).or_default();
+        match context {
+            Context::HostFromContainers => port.except.containers = true,
+            Context::Published | Context::Host | Context::Container => port.read(ruleset, chain),
+        }
+    }
+    for (key, _) in shared_ports(ruleset) {
+        // Its chain, if it has one as well, is for the address of its container.
+        reading.ports.entry(key).or_default().shared = true;
+    }
+    for rule in chain(FORWARD).map_or(&[][..], |chain| &chain.rules) {
+        reading.read_setting(rule);
+    }
+    reading
+}
+
+impl Reading {
+    /// Takes the beginnings of names out of a rule of the forward chain.
+    fn read_setting(&mut self, rule: &Rule) {
+        let [
+            Expression::Interface {
+                side: Side::Out,
+                name,
+                equal: true,
+            },
+            Expression::Verdict(verdict),
+        ] = &rule.expressions[..]
+        else {
+            return;
+        };
+        let pattern = match name {
+            // A bridge of an engine with something else in it as well.
+            NameMatch::Exact(name) => name.clone(),
+            NameMatch::Prefix(prefix) => format!("{prefix}*"),
+        };
+        match verdict {
+            Verdict::Accept => self.foreign_interfaces.insert(pattern),
+            _ => self.container_interfaces.insert(pattern),
+        };
+    }
+}
+
+impl PortReading {
+    /// Takes what the rules of one of the port's chains say; they all say the same.
+    fn read(&mut self, ruleset: &Ruleset, chain: &Chain) {
+        for rule in &chain.rules {
+            let expressions = &rule.expressions[..];
+            let has = |wanted: &Expression| expressions.contains(wanted);
+            self.log |= expressions
+                .iter()
+                .any(|e| matches!(e, Expression::Log { .. }));
+            if has(&Expression::Reject(Reject::TcpReset))
+                || has(&Expression::Reject(Reject::PortUnreachable))
+            {
+                self.refuse = Refuse::Reject;
+            }
+            for expression in expressions {
+                match expression {
+                    Expression::SourceIn { set, .. } => {
+                        if let Some(List::Source(name)) = List::of_set(set) {
+                            let who = if allows(rule) {
+                                &mut self.allow
+                            } else {
+                                &mut self.except
+                            };
+                            who.named.insert(name);
+                        }
+                    }
+                    Expression::Interface {
+                        side: Side::In,
+                        name: NameMatch::Exact(name),
+                        equal: false,
+                    } => {
+                        self.interfaces.insert(name.clone());
+                    }
+                    Expression::InterfaceIn {
+                        side: Side::In,
+                        set,
+                        member: false,
+                    } => self.interfaces.extend(interfaces(ruleset, set)),
+                    _ => {}
+                }
+            }
+            if allows(rule) && matches!(expressions, [Expression::Counter, _]) {
+                self.allow.any = true;
+            }
+        }
+    }
+}
+
+/// Whether a rule of a port's chain lets through what it matches.
+#[must_use]
+pub fn allows(rule: &Rule) -> bool {
+    matches!(rule.expressions.last(), Some(Expression::Verdict(verdict))
+        if *verdict == Verdict::Accept || verdict.chain() == Some(REMEMBER))
+}
+
+/// Whether a ruleset marks the connections that it lets through.
+#[must_use]
+pub fn is_marking(ruleset: &Ruleset) -> bool {
+    ruleset.chains.contains_key(REMEMBER)
+}
+
+/// The interfaces through which ports admit packets, where a policy names some.
+#[must_use]
+pub fn admitting(ruleset: &Ruleset) -> BTreeSet<&str> {
+    let sets = ruleset
+        .sets
+        .iter()
+        .filter(|(name, _)| names::is_interfaces(name));
+    let sets = sets.flat_map(|(_, set)| match &set.elements {
+        Elements::Interfaces(names) => &names[..],
+        _ => &[],
+    });
+    let rules = ruleset.chains.values().flat_map(|chain| &chain.rules);
+    let single = rules
+        .flat_map(|rule| &rule.expressions)
+        .filter_map(|e| match e {
+            Expression::Interface {
+                side: Side::In,
+                name: NameMatch::Exact(name),
+                equal: false,
+            } => Some(name),
+            _ => None,
+        });
+    sets.chain(single).map(String::as_str).collect()
+}
+
+/// The elements of a set of interfaces; none if there is no such set.
+fn interfaces(ruleset: &Ruleset, set: &str) -> BTreeSet<String> {
+    match ruleset.sets.get(set).map(|set| &set.elements) {
+        Some(Elements::Interfaces(names)) => names.iter().cloned().collect(),
+        _ => BTreeSet::new(),
+    }
+}
+
+/// Whom the rules of a chain let through, of a family: each list with its addresses, as far as they were
+/// read.
+#[must_use]
+pub fn admitted(ruleset: &Ruleset, chain: &str, family: Family) -> Vec<(List, AddressSet)> {
+    let rules = ruleset.chains.get(chain).map_or(&[][..], |c| &c.rules);
+    let mut lists = Vec::new();
+    for expression in rules
+        .iter()
+        .filter(|rule| allows(rule))
+        .flat_map(|rule| &rule.expressions)
+    {
+        let Expression::SourceIn {
+            family: of, set, ..
+        } = expression
+        else {
+            continue;
+        };
+        if *of == family
+            && let Some(list) = List::of_set(set)
+            && let Some(set) = ruleset.sets.get(set)
+        {
+            lists.push((list, entries(&set.elements).collect()));
+        }
+    }
+    lists
+}
+
+/// The addresses of a list, as far as they were read.
+#[must_use]
+pub fn addresses(ruleset: &Ruleset, list: &List) -> AddressSet {
+    let sets = list.sets().filter_map(|name| ruleset.sets.get(&name));
+    AddressSet::from_entries(sets.flat_map(|set| entries(&set.elements)))
+}
+
+/// The addresses of a set; none of a set of something else, or of addresses beside ports, which are
+/// [networks](SharedSet::networks) by the name of the set.
+#[must_use]
+pub fn entries(elements: &Elements) -> Box<dyn Iterator<Item = Entry> + '_> {
+    match elements {
+        Elements::Ipv4(all) => Box::new(all.iter().map(|a| Entry::V4(*a, *a))),
+        Elements::Ipv4Ranges(all) => Box::new(all.iter().map(|(a, b)| Entry::V4(*a, *b))),
+        Elements::Ipv6(all) => Box::new(all.iter().map(|a| Entry::V6(*a, *a))),
+        Elements::Ipv6Ranges(all) => Box::new(all.iter().map(|(a, b)| Entry::V6(*a, *b))),
+        Elements::Interfaces(_)
+        | Elements::PortIpv4(_)
+        | Elements::PortIpv6(_)
+        | Elements::PortCounters(_)
+        | Elements::PortVerdicts(_)
+        | Elements::Ipv4Verdicts(_)
+        | Elements::Ipv6Verdicts(_) => Box::new(std::iter::empty()),
+    }
+}
+
+impl SharedSet {
+    /// Its elements as networks, of all ports or of one.
+    #[must_use]
+    pub fn networks(
+        self,
+        elements: &Elements,
+        port: Option<u16>,
+    ) -> Box<dyn Iterator<Item = Entry> + '_> {
+        let length = u32::from(self.length);
+        let last4 = move |a: u32| a | u32::MAX.checked_shr(length).unwrap_or(0);
+        let last6 = move |a: u128| a | u128::MAX.checked_shr(length).unwrap_or(0);
+        match elements {
+            Elements::PortIpv4(all) => {
+                let some = about(all, port, |e| e.0).iter();
+                Box::new(some.map(move |(_, a)| Entry::V4(*a, last4(*a))))
+            }
+            Elements::PortIpv6(all) => {
+                let some = about(all, port, |e| e.0).iter();
+                Box::new(some.map(move |(_, a)| Entry::V6(*a, last6(*a))))
+            }
+            // Others have put a set of another type in its place.
+            Elements::Ipv4(_)
+            | Elements::Ipv4Ranges(_)
+            | Elements::Ipv6(_)
+            | Elements::Ipv6Ranges(_)
+            | Elements::Interfaces(_)
+            | Elements::PortCounters(_)
+            | Elements::PortVerdicts(_)
+            | Elements::Ipv4Verdicts(_)
+            | Elements::Ipv6Verdicts(_) => Box::new(std::iter::empty()),
+        }
+    }
+}
+
+/// The sets of a ruleset that ports share.
+pub fn shared_sets(ruleset: &Ruleset) -> impl Iterator<Item = (SharedSet, &Elements)> {
+    let sets = ruleset.sets.range(SHARED.to_owned()..);
+    sets.take_while(|(name, _)| name.starts_with(SHARED))
+        .filter_map(|(name, set)| Some((SharedSet::named(name)?, &set.elements)))
+}
+
+/// Who may reach a port that shares sets, as far as these are read.
+#[must_use]
+pub fn shared_sources(ruleset: &Ruleset, key: &HostPorts) -> AddressSet {
+    shared_sets(ruleset)
+        .filter(|(set, _)| set.protocol == key.protocol)
+        .flat_map(|(set, elements)| set.networks(elements, Some(key.first)))
+        .collect()
+}
+
+/// The elements of a port, or of all, of elements that ascend by it.
+fn about<T>(all: &[T], port: Option<u16>, of: impl Fn(&T) -> u16) -> &[T] {
+    let Some(port) = port else { return all };
+    let from = all.partition_point(|element| of(element) < port);
+    let to = all.partition_point(|element| of(element) <= port);
+    &all[from..to]
+}
+
+/// The ports of a ruleset that share sets, as a policy would name them, with the comment that leads
+/// back to it.
+pub fn shared_ports(ruleset: &Ruleset) -> impl Iterator<Item = (HostPorts, Option<&str>)> {
+    let set = ruleset.sets.get(SHARED_REFUSED);
+    let elements = match set.map(|set| &set.elements) {
+        Some(Elements::PortCounters(all)) => &all[..],
+        _ => &[],
+    };
+    elements
+        .iter()
+        .filter_map(|(l4, port, comment)| Some((port_key(*l4, *port)?, comment.as_deref())))
+}
+
+/// A port of this host under any address; `None` for a protocol without ports.
+#[must_use]
+pub fn port_key(l4: L4Protocol, port: u16) -> Option<HostPorts> {
+    Some(HostPorts::one(None, l4.with_ports()?, port))
+}
+
+/// Whether there are any [`remembered`] ports in a ruleset, of which no elements need be known.
+#[must_use]
+pub fn remembers(ruleset: &Ruleset) -> bool {
+    UNNAMED_CHAINS
+        .iter()
+        .any(|family| ruleset.chains.contains_key(names::unnamed(*family)))
+}
+
+const UNNAMED_CHAINS: [Option<Family>; 3] = [None, Some(Family::V4), Some(Family::V6)];
+
+/// The ports that a ruleset guards because an engine published them when it was compiled.
+#[must_use]
+pub fn remembered(ruleset: &Ruleset) -> Vec<HostPorts> {
+    let mut addresses = vec![None];
+    for family in Family::ALL {
+        let map = ruleset.sets.get(&Context::Host.address_map(family));
+        match map.map(|set| &set.elements) {
+            Some(Elements::Ipv4Verdicts(map)) => {
+                addresses.extend(map.iter().map(|(a, _)| Some(IpAddr::V4((*a).into()))));
+            }
+            Some(Elements::Ipv6Verdicts(map)) => {
+                addresses.extend(map.iter().map(|(a, _)| Some(IpAddr::V6((*a).into()))));
+            }
+            _ => {}
+        }
+    }
+    let mut ranges = Vec::new();
+    for address in addresses {
+        for protocol in Protocol::ALL {
+            let map = Context::Host.port_map(address, protocol);
+            let Some(Elements::PortVerdicts(map)) = ruleset.sets.get(&map).map(|s| &s.elements)
+            else {
+                continue;
+            };
+            ranges.extend(map.iter().filter_map(|(first, last, verdict)| {
+                let chain = verdict.chain()?;
+                let mut chains = UNNAMED_CHAINS.into_iter();
+                let family = chains.find(|family| names::unnamed(*family) == chain)?;
+                Some(HostPorts {
+                    address: family.map_or(address, |family| Some(family.unspecified())),
+                    protocol,
+                    first: *first,
+                    last: *last,
+                })
+            }));
+        }
+    }
+    ranges
+}

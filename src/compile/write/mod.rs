@@ -1,0 +1,442 @@
+//! The author of the compiled form.
+
+mod dispatch;
+mod own;
+mod port;
+mod published;
+mod segment;
+mod shared;
+
+use std::collections::BTreeSet;
+
+use crate::host::HostView;
+use crate::policy::{DefaultAction, InterfacePattern, Policy};
+use crate::ruleset::{
+    Base, Chain, Direction, Elements, Expression, Hook, L4Protocol, MARK, NameMatch, Origin, Rule,
+    Ruleset, Set, Side, Tuple, Verdict,
+};
+use crate::source::Span;
+use crate::untrusted::is_deceptive;
+
+use super::logged;
+use super::names::{
+    CONTAINERS, Context, DIRECT, EGRESS, FOREIGN, FORWARD, HOST_FROM_CONTAINERS, INPUT, PUBLISHED,
+    REMEMBER, SPARED,
+};
+pub use own::{Overlap, overlaps};
+pub use published::{left_open, refused, unnamed};
+use shared::Shared;
+
+/// Compiles a policy for a host. `origin` says where a span of the policy is written.
+#[must_use]
+pub fn compile(policy: &Policy, host: &HostView, origin: &dyn Fn(&Span) -> Origin) -> Ruleset {
+    let mut compiler = Compiler {
+        policy,
+        host,
+        origin,
+        shared: Shared::of(policy),
+        ruleset: Ruleset::default(),
+    };
+    compiler.bridges();
+    compiler.shared_sets();
+    compiler.forward();
+    compiler.input();
+    compiler.published();
+    compiler.direct();
+    if host.old_kernel {
+        for chain in compiler.ruleset.chains.values_mut() {
+            let ask = |rule: &Rule| rule.expressions.contains(&Expression::SameInterface);
+            chain.rules.retain(|rule| !ask(rule));
+        }
+    }
+    compiler.ruleset
+}
+
+struct Compiler<'a> {
+    policy: &'a Policy,
+    host: &'a HostView,
+    origin: &'a dyn Fn(&Span) -> Origin,
+    /// The ports that have no chains of their own.
+    shared: Shared<'a>,
+    ruleset: Ruleset,
+}
+
+impl Compiler<'_> {
+    /// The sets of bridges by whole name: those of engines, and those of others. What the settings
+    /// say stands above what the host looks like, and whoever is called both is an engine's.
+    fn bridges(&mut self) {
+        let settings = &self.policy.settings;
+        let said = |patterns: &[InterfacePattern]| -> BTreeSet<String> {
+            patterns.iter().filter_map(exact_name).collect()
+        };
+        let mut foreign = said(&settings.foreign_interfaces);
+        let mut containers = said(&settings.container_interfaces);
+        containers.extend(self.host.container_bridges.difference(&foreign).cloned());
+        containers.retain(|name| !self.host.shared_bridges.contains(name));
+        foreign.extend(self.host.foreign_bridges.iter().cloned());
+        foreign.retain(|name| !containers.contains(name));
+        self.interfaces(
+            CONTAINERS,
+            containers,
+            "bridges known to belong to a container engine",
+        );
+        if !foreign.is_empty() {
+            self.interfaces(
+                FOREIGN,
+                foreign,
+                "bridges known to belong to others than an engine",
+            );
+        }
+    }
+
+    fn interfaces(&mut self, set: &str, names: BTreeSet<String>, comment: &str) {
+        let elements = Elements::Interfaces(names.into_iter().collect());
+        let comment = Some(comment.to_owned());
+        self.ruleset
+            .sets
+            .insert(set.to_owned(), Set { elements, comment });
+    }
+
+    /// Lets packets to others' bridges through. Comes behind what is known of containers and
+    /// before what is guessed.
+    fn to_foreign(&self) -> impl Iterator<Item = Rule> {
+        let set = self.ruleset.sets.contains_key(FOREIGN);
+        let set = set.then(|| Expression::InterfaceIn {
+            side: Side::Out,
+            set: FOREIGN.to_owned(),
+            member: true,
+        });
+        let patterns = to_prefixes(&self.policy.settings.foreign_interfaces);
+        let note = note("to others than a container engine");
+        set.into_iter()
+            .chain(patterns)
+            .map(move |to| Rule::new(vec![to, accept()], note.clone()))
+    }
+
+    fn forward(&mut self) {
+        // First what clients send, of which there is most; what is spared for its origin is looked
+        // at only where it would be refused.
+        let mut rules = Vec::new();
+        if self.policy.settings.connection_mark {
+            self.remember();
+            let judged = vec![Expression::Mark(MARK), accept()];
+            rules.push(Rule::new(judged, note("judged since the last change")));
+        }
+        rules.push(Rule::new(
+            vec![
+                Expression::Direction(Direction::Original),
+                Expression::DestinationNat,
+                goto(PUBLISHED),
+            ],
+            None,
+        ));
+        self.egress();
+        rules.push(Rule::new(vec![from_container(true), goto(EGRESS)], None));
+        rules.push(Rule::new(
+            vec![Expression::Direction(Direction::Reply), accept()],
+            note("answers to what containers asked for"),
+        ));
+        rules.push(Rule::new(vec![to_container(true), goto(DIRECT)], None));
+        rules.extend(self.to_foreign());
+        for to_pattern in self.container_patterns() {
+            rules.push(Rule::new(vec![to_pattern, goto(DIRECT)], None));
+        }
+        self.base(FORWARD, Hook::Forward, rules);
+    }
+
+    /// Marks a connection that a port lets through, so that it is not judged again until the next
+    /// change. What it bears the mark of is never refused, so nothing may come here that is let
+    /// through for more than its port and its source.
+    fn remember(&mut self) {
+        let mark = vec![Expression::SetMark(MARK)];
+        let rules = vec![
+            Rule::new(mark, note("not to be judged again until the next change")),
+            Rule::new(vec![accept()], None),
+        ];
+        self.chain(REMEMBER, rules);
+    }
+
+    /// How a port lets through: for good, or until the next change.
+    fn allow(&self, context: Context) -> Expression {
+        if self.policy.settings.connection_mark && context == Context::Published {
+            goto(REMEMBER)
+        } else {
+            accept()
+        }
+    }
+
+    /// What containers send, but for what they send to published ports.
+    fn egress(&mut self) {
+        let mut rules = vec![
+            Rule::new(
+                vec![
+                    to_container(false),
+                    Expression::Direction(Direction::Reply),
+                    Expression::DestinationNat,
+                    goto(PUBLISHED),
+                ],
+                note(
+                    "answers of published ports: a source that loses its permission loses them too",
+                ),
+            ),
+            Rule::new(
+                vec![
+                    to_container(false),
+                    Expression::Resumed,
+                    Expression::Counter,
+                    drop(),
+                ],
+                note("answers of a forgotten connection, to a client that maybe had to lose it"),
+            ),
+        ];
+        rules.push(Rule::new(vec![accept()], note("what containers send")));
+        self.chain(EGRESS, rules);
+    }
+
+    fn input(&mut self) {
+        let mut rules = vec![Rule::new(
+            vec![
+                Expression::Interface {
+                    side: Side::In,
+                    name: NameMatch::Exact("lo".to_owned()),
+                    equal: true,
+                },
+                accept(),
+            ],
+            None,
+        )];
+        rules.extend(self.own_replies());
+        let containers_excepted = self.dispatch(Context::HostFromContainers);
+        if !containers_excepted.is_empty() {
+            self.chain(HOST_FROM_CONTAINERS, containers_excepted);
+            rules.push(Rule::new(
+                vec![from_container(true), jump(HOST_FROM_CONTAINERS)],
+                note("containers that a port excepts"),
+            ));
+        }
+        rules.push(Rule::new(
+            vec![from_container(true), accept()],
+            note("what containers send"),
+        ));
+        rules.extend(self.dispatch(Context::Host));
+        self.base(INPUT, Hook::Input, rules);
+    }
+
+    fn published(&mut self) {
+        self.spared();
+        let mut rules = vec![Rule::new(
+            vec![
+                Expression::ToLoopback(Tuple::Original),
+                Expression::Counter,
+                drop(),
+            ],
+            note("a loopback address never comes over a wire (RFC 1122, 3.2.1.3)"),
+        )];
+        rules.extend(self.dispatch(Context::Published));
+        if self.policy.default == DefaultAction::Deny {
+            rules.extend(errors());
+            rules.push(Rule::new(vec![jump(SPARED)], None));
+            rules.push(same_interface());
+            rules.extend(self.refuse_unnamed(&[from_container(true)]));
+            rules.extend(self.refuse_unnamed(&[to_container(true)]));
+            rules.extend(self.to_foreign());
+            rules.extend(self.refuse_unnamed(&[Expression::OutBridge]));
+            for to_pattern in self.container_patterns() {
+                rules.extend(self.refuse_unnamed(&[to_pattern]));
+            }
+        }
+        self.chain(PUBLISHED, rules);
+    }
+
+    /// What is no stranger's, and so is let through where others are refused.
+    fn spared(&mut self) {
+        let mut rules = vec![Rule::new(
+            vec![
+                Expression::Direction(Direction::Original),
+                from_container(true),
+                accept(),
+            ],
+            note("what containers send to ports of their own host"),
+        )];
+        if self.ruleset.sets.contains_key(FOREIGN) {
+            let from_foreign = Expression::InterfaceIn {
+                side: Side::In,
+                set: FOREIGN.to_owned(),
+                member: true,
+            };
+            rules.push(Rule::new(
+                vec![from_foreign, Expression::SameInterface, accept()],
+                note("within a bridge of others, such as the services of Kubernetes"),
+            ));
+        }
+        self.chain(SPARED, rules);
+    }
+
+    /// Packets straight to a container's address. Which published port that would be only the
+    /// engine knows; without its word `default: deny` refuses them all, and `default: allow`
+    /// judges them as if the container's port were published under its own number.
+    fn direct(&mut self) {
+        let mut rules: Vec<Rule> = errors().collect();
+        rules.push(same_interface());
+        rules.extend(self.containers());
+        match self.policy.default {
+            DefaultAction::Deny => {
+                rules.extend(self.refuse_unnamed(&[]));
+            }
+            DefaultAction::Allow => rules.extend(self.dispatch(Context::Host)),
+        }
+        self.chain(DIRECT, rules);
+    }
+
+    /// Matches packets to what may be a container's interface by the beginning of its name. Whole
+    /// names are in the set of [`CONTAINERS`], unless something else than containers is behind them
+    /// as well.
+    fn container_patterns(&self) -> impl Iterator<Item = Expression> {
+        let patterns = &self.policy.settings.container_interfaces;
+        let shared = patterns
+            .iter()
+            .filter_map(exact_name)
+            .collect::<BTreeSet<_>>();
+        let shared = shared
+            .into_iter()
+            .filter(|name| self.host.shared_bridges.contains(name));
+        to_prefixes(patterns).chain(shared.map(|name| Expression::Interface {
+            side: Side::Out,
+            name: NameMatch::Exact(name),
+            equal: true,
+        }))
+    }
+
+    /// The rules by which `default: deny` refuses what matches.
+    fn refuse_unnamed(&self, matches: &[Expression]) -> Vec<Rule> {
+        let comment = self.default_origin();
+        let rule = |rest: &[Expression]| Rule::new([matches, rest].concat(), comment.clone());
+        let mut rules = Vec::new();
+        if self.policy.settings.log {
+            rules.push(rule(&logged::refused(logged::UNNAMED, &comment)));
+        }
+        rules.push(rule(&[Expression::Counter, drop()]));
+        rules
+    }
+
+    fn default_origin(&self) -> String {
+        self.comment(&self.policy.default_origin)
+    }
+
+    /// The comment that leads back to a line of the policy.
+    fn comment(&self, span: &Span) -> String {
+        comment(&(self.origin)(span))
+    }
+
+    fn chain(&mut self, name: &str, rules: Vec<Rule>) {
+        self.ruleset
+            .chains
+            .insert(name.to_owned(), Chain { base: None, rules });
+    }
+
+    fn base(&mut self, name: &str, hook: Hook, rules: Vec<Rule>) {
+        let base = Some(Base {
+            hook,
+            priority: self.policy.settings.priority,
+        });
+        self.ruleset
+            .chains
+            .insert(name.to_owned(), Chain { base, rules });
+    }
+}
+
+/// Errors about connections that are not refused themselves. They have no ports.
+fn errors() -> impl Iterator<Item = Rule> {
+    [L4Protocol::Icmp, L4Protocol::Icmp6]
+        .into_iter()
+        .map(|protocol| {
+            Rule::new(
+                vec![
+                    Expression::Protocol(protocol),
+                    Expression::Related,
+                    accept(),
+                ],
+                note("errors about connections: path MTU"),
+            )
+        })
+}
+
+/// Traffic that stays on one bridge, which the kernel shows to this hook where
+/// `bridge-nf-call-iptables` is on: known without knowing the bridge.
+fn same_interface() -> Rule {
+    Rule::new(
+        vec![Expression::SameInterface, accept()],
+        note("between containers of one network, also one that is not known yet"),
+    )
+}
+
+fn from_container(member: bool) -> Expression {
+    Expression::InterfaceIn {
+        side: Side::In,
+        set: CONTAINERS.to_owned(),
+        member,
+    }
+}
+
+fn to_container(member: bool) -> Expression {
+    Expression::InterfaceIn {
+        side: Side::Out,
+        set: CONTAINERS.to_owned(),
+        member,
+    }
+}
+
+fn accept() -> Expression {
+    Expression::Verdict(Verdict::Accept)
+}
+
+fn drop() -> Expression {
+    Expression::Verdict(Verdict::Drop)
+}
+
+fn goto(chain: &str) -> Expression {
+    Expression::Verdict(Verdict::Goto(chain.to_owned()))
+}
+
+fn jump(chain: &str) -> Expression {
+    Expression::Verdict(Verdict::Jump(chain.to_owned()))
+}
+
+fn note(text: &str) -> String {
+    text.to_owned()
+}
+
+/// An origin as the comment of a rule, cut from the left where a file name is too long for one.
+#[must_use]
+pub fn comment(origin: &Origin) -> String {
+    let text = origin.to_string();
+    let over = text
+        .len()
+        .saturating_sub(crate::ruleset::check::COMMENT_MAX);
+    let start = (over..text.len())
+        .find(|&i| text.is_char_boundary(i))
+        .unwrap_or(0);
+    text[start..].replace(|c: char| c == '"' || is_deceptive(c), "?")
+}
+
+fn exact_name(pattern: &InterfacePattern) -> Option<String> {
+    match pattern {
+        InterfacePattern::Exact(name) => Some(name.as_str().to_owned()),
+        InterfacePattern::Prefix(_) => None,
+    }
+}
+
+/// Matches packets that leave through an interface whose name begins as one of the patterns does.
+/// In which order the policy lists them makes no difference.
+fn to_prefixes(patterns: &[InterfacePattern]) -> impl Iterator<Item = Expression> {
+    let prefixes = patterns.iter().filter_map(|pattern| match pattern {
+        InterfacePattern::Exact(_) => None,
+        InterfacePattern::Prefix(prefix) => Some(prefix.clone()),
+    });
+    let sorted: BTreeSet<String> = prefixes.collect();
+    sorted.into_iter().map(|prefix| Expression::Interface {
+        side: Side::Out,
+        name: NameMatch::Prefix(prefix),
+        equal: true,
+    })
+}

@@ -1,0 +1,177 @@
+//! Reads the rules of others that translate destinations.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Error, Kernel, TRIES, ask};
+use crate::netlink::foreign::{self, Foreign, ForeignElement, Into, Name, NatRules, Step, Verdict};
+use crate::netlink::request;
+use crate::netlink::socket::Socket;
+use crate::netlink::wire::{Malformed, Message};
+
+/// How many bytes of rules are kept at most.
+const LARGEST: usize = 16 << 20;
+/// How many sets are read at most.
+const SETS: usize = 256;
+/// How many elements of one set are read at most: the kernel's work grows with the square of them.
+const ELEMENTS: usize = 4096;
+
+/// What one reading has found so far.
+#[derive(Default)]
+struct Reading {
+    rules: NatRules,
+    dormant: BTreeSet<(u8, String)>,
+    /// How many bytes of rules were kept.
+    size: usize,
+    /// Whether something could not be decoded, or was too much.
+    partial: bool,
+}
+
+impl Reading {
+    fn take(&mut self, message: &Message<'_>) {
+        match foreign::decode(message) {
+            Ok(Some(Foreign::Dormant(family, table))) => {
+                self.dormant.insert((family, table));
+            }
+            Ok(Some(Foreign::Base(base))) => self.rules.bases.push(base),
+            Ok(Some(Foreign::Rule(chain, steps))) => {
+                self.size += message.body.len();
+                if self.size <= LARGEST {
+                    self.rules.rules.entry(chain).or_default().push(steps);
+                } else {
+                    self.partial = true;
+                }
+            }
+            Ok(Some(Foreign::Set(name, set))) => {
+                self.rules.sets.insert(name, set);
+            }
+            Ok(Some(Foreign::Elements(_)) | None) => {}
+            Err(Malformed(_)) => self.partial = true,
+        }
+    }
+}
+
+impl Kernel {
+    /// Reads the rules of all tables but dfw's that may translate a destination before a packet is routed:
+    /// the base chains of type `nat` on the prerouting hook, the chains that they call, and the sets that
+    /// these look up, all of one generation. Sets of more than 4096 elements have none here.
+    ///
+    /// `None` if that is more than 16 MiB, cannot be decoded, or others never rest.
+    ///
+    /// # Errors
+    /// See [`Error`](enum@Error).
+    pub fn nat_rules(&self) -> Result<Option<NatRules>, Error> {
+        for _ in 0..TRIES {
+            let generation = self.generation()?;
+            let mut reading = Reading::default();
+            if !self.read_nat(&mut reading)? || self.generation()? != generation {
+                continue;
+            }
+            return Ok((!reading.partial).then_some(reading.rules));
+        }
+        Ok(None)
+    }
+
+    /// Reads everything once; `false` if it changed meanwhile.
+    fn read_nat(&self, reading: &mut Reading) -> Result<bool, Error> {
+        let take = |question: &[u8], reading: &mut Reading| {
+            self.ask(question, |message| {
+                reading.take(message);
+                Ok(())
+            })
+        };
+        for question in [request::tables(), request::chains()] {
+            if !take(&question, reading)? {
+                return Ok(false);
+            }
+        }
+        let dormant = std::mem::take(&mut reading.dormant);
+        let is_off = |name: &Name| dormant.contains(&(name.0, name.1.clone()));
+        reading.rules.bases.retain(|base| !is_off(&base.name));
+        let bases = reading.rules.bases.iter();
+        let tables: BTreeSet<_> = bases
+            .map(|base| (base.name.0, base.name.1.clone()))
+            .collect();
+        for (family, table) in tables {
+            for question in [
+                foreign::rules(family, &table),
+                foreign::sets(family, &table),
+            ] {
+                if !take(&question, reading)? {
+                    return Ok(false);
+                }
+            }
+        }
+        reading.rules.sets.retain(|_, set| !set.changes);
+        read_sets(&mut reading.rules)
+    }
+}
+
+/// Leaves what base chains lead to, and reads the sets that it looks up; `false` if they changed meanwhile.
+fn read_sets(rules: &mut NatRules) -> Result<bool, Error> {
+    let mut called: BTreeSet<Name> = BTreeSet::new();
+    let mut read = BTreeMap::new();
+    let mut next: Vec<Name> = rules.bases.iter().map(|base| base.name.clone()).collect();
+    while let Some(chain) = next.pop() {
+        if !called.insert(chain.clone()) {
+            continue;
+        }
+        let in_table = |name: &str| (chain.0, chain.1.clone(), name.to_owned());
+        for step in rules.rules.get(&chain).into_iter().flatten().flatten() {
+            match step {
+                Step::Verdict(Verdict::Jump(to) | Verdict::Goto(to)) => next.push(in_table(to)),
+                Step::Lookup { set, into, .. } => {
+                    let name = in_table(set);
+                    let is_known = rules.sets.contains_key(&name);
+                    if is_known && !read.contains_key(&name) && read.len() < SETS {
+                        let Some(elements) = elements(&name)? else {
+                            return Ok(false);
+                        };
+                        read.insert(name.clone(), elements);
+                    }
+                    if *into == Into::Verdict {
+                        let elements = read.get(&name).into_iter().flatten().flatten();
+                        next.extend(elements.filter_map(|element| match &element.data {
+                            foreign::Data::Verdict(Verdict::Jump(to) | Verdict::Goto(to)) => {
+                                Some(in_table(to))
+                            }
+                            _ => None,
+                        }));
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+    rules.rules.retain(|chain, _| called.contains(chain));
+    rules.sets.retain(|name, _| read.contains_key(name));
+    for (name, elements) in read {
+        if let Some(set) = rules.sets.get_mut(&name) {
+            set.elements = elements;
+        }
+    }
+    Ok(true)
+}
+
+/// The elements of a set: `None` if they changed meanwhile, `Some(None)` if they are too many or cannot be
+/// decoded.
+fn elements(set: &Name) -> Result<Option<Option<Vec<ForeignElement>>>, Error> {
+    // Where there are too many, the rest of the answer is left in a socket that nobody reads again.
+    const ENOUGH: Malformed = Malformed("more elements than are read");
+    let socket = Socket::netfilter()?;
+    let mut found = Vec::new();
+    let complete = ask(&socket, &foreign::elements(set), |message| {
+        if let Some(Foreign::Elements(elements)) = foreign::decode(message)? {
+            found.extend(elements);
+        }
+        if found.len() > ELEMENTS {
+            return Err(ENOUGH);
+        }
+        Ok(())
+    });
+    match complete {
+        Ok(true) => Ok(Some(Some(found))),
+        Ok(false) => Ok(None),
+        Err(Error::Malformed(_)) => Ok(Some(None)),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,17 @@
+//! The vocabulary of everything else: protocols, families, addresses, ports.
+//!
+//! Plain data without input or output, which uses no other module of dfw. Who parses what people write
+//! keeps the mistakes there: keys in [`policy`](crate::policy), answers of engines in
+//! [`host`](crate::host).
+
+pub mod address;
+mod family;
+mod port;
+mod ports;
+mod protocol;
+
+pub use address::{AddressSet, Entry};
+pub use family::Family;
+pub use port::{HostPorts, decisive};
+pub use ports::Ports;
+pub use protocol::Protocol;

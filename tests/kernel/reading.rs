@@ -1,0 +1,183 @@
+//! What the rules in force say is what the policy said.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::Result;
+use dfw::compile::{self, List, PortReading, Reading, Who};
+use dfw::host::HostView;
+use dfw::net::{AddressSet, HostPorts};
+use dfw::policy::{InterfacePattern, Policy, PortPolicy, Refuse, SourceSelection};
+use dfw::ruleset::{Elements, Origin, Ruleset};
+use proptest::prelude::*;
+
+use crate::Named;
+use crate::place::{Place, install};
+use crate::property::{property, same};
+use crate::reference::random::crowded;
+
+pub(crate) const TRIALS: &[Named] = &[(
+    "rules_without_comments_say_what_the_policy_said",
+    rules_without_comments_say_what_the_policy_said,
+)];
+
+/// A reading with the addresses behind it.
+#[derive(Debug, PartialEq, Eq)]
+struct Said {
+    reading: Reading,
+    /// Those of the lists that anything is said of.
+    lists: BTreeMap<List, AddressSet>,
+}
+
+/// Random policies, written, compiled, installed, read back from the kernel.
+fn rules_without_comments_say_what_the_policy_said() -> Result<()> {
+    let place = Place::new()?;
+    let settings = (any::<bool>(), -199..=-1);
+    property(60, &(crowded(0.3), settings), |(meant, (log, priority))| {
+        let mut policy = meant.policy(false);
+        policy.settings.log = log;
+        policy.settings.priority = priority;
+        let ruleset = compile::compile(&policy, &HostView::default(), &|_| Origin {
+            file: "a.yaml".to_owned(),
+            line: 1,
+        });
+        let read = place.kernel(|kernel| {
+            install(kernel, &without_comments(ruleset))?;
+            let installed = kernel.snapshot()?.installed;
+            Ok(installed.unwrap_or_default().ruleset)
+        })?;
+        same(&said(&read), &expected(&policy))
+    })
+}
+
+fn without_comments(mut ruleset: Ruleset) -> Ruleset {
+    for set in ruleset.sets.values_mut() {
+        set.comment = None;
+        if let Elements::PortCounters(all) = &mut set.elements {
+            for (_, _, comment) in all {
+                *comment = None;
+            }
+        }
+    }
+    let chains = ruleset.chains.values_mut();
+    for rule in chains.flat_map(|chain| &mut chain.rules) {
+        rule.comment = None;
+    }
+    ruleset
+}
+
+/// What is read out of rules.
+fn said(ruleset: &Ruleset) -> Said {
+    let mut reading = compile::read(ruleset);
+    let mut lists = BTreeMap::new();
+    for (key, port) in &mut reading.ports {
+        let (allow, except) = (List::Allow(*key), List::Except(*key));
+        let own = if port.shared {
+            compile::shared_sources(ruleset, key)
+        } else {
+            compile::addresses(ruleset, &allow)
+        };
+        lists.insert(allow, own);
+        lists.insert(except.clone(), compile::addresses(ruleset, &except));
+        for name in port.allow.named.iter().chain(&port.except.named) {
+            let list = List::Source(name.clone());
+            lists.insert(list.clone(), compile::addresses(ruleset, &list));
+        }
+        // Whether a port shares sets is no part of what is said.
+        port.shared = false;
+    }
+    lists.retain(|_, addresses| !addresses.is_empty());
+    Said { reading, lists }
+}
+
+/// What a policy says, without what makes no difference to any packet, of which there are no rules.
+fn expected(policy: &Policy) -> Said {
+    let mut lists = BTreeMap::new();
+    let mut ports = BTreeMap::new();
+    for (key, port) in &policy.ports {
+        ports.insert(*key, port_reading(policy, key, port, &mut lists));
+    }
+    lists.retain(|_, addresses: &mut AddressSet| !addresses.is_empty());
+    let settings = &policy.settings;
+    let (exact, container_interfaces) = names(&settings.container_interfaces);
+    let (foreign, foreign_interfaces) = names(&settings.foreign_interfaces);
+    let reading = Reading {
+        default: policy.default,
+        log: settings.log && policy.default == dfw::policy::DefaultAction::Deny,
+        connection_mark: settings.connection_mark,
+        priority: Some(settings.priority),
+        ports,
+        container_interfaces,
+        foreign_interfaces,
+        // Whoever is called both is an engine's.
+        foreign_bridges: foreign.difference(&exact).cloned().collect(),
+        container_bridges: exact,
+        unnamed: BTreeSet::new(),
+    };
+    Said { reading, lists }
+}
+
+fn port_reading(
+    policy: &Policy,
+    key: &HostPorts,
+    port: &PortPolicy,
+    lists: &mut BTreeMap<List, AddressSet>,
+) -> PortReading {
+    let allow = who(policy, &port.allow, List::Allow(*key), lists);
+    let except = who(policy, &port.except, List::Except(*key), lists);
+    let interfaces: BTreeSet<String> = port.interfaces.iter().map(ToString::to_string).collect();
+    let excepted =
+        port.except.containers || !except.named.is_empty() || !port.except.inline.is_empty();
+    // Where nobody is refused, nothing is said of refusals.
+    let refuses = !allow.any || excepted || !interfaces.is_empty();
+    PortReading {
+        allow,
+        except,
+        interfaces,
+        log: port.log && refuses,
+        refuse: if refuses {
+            port.refuse
+        } else {
+            Refuse::default()
+        },
+        shared: false,
+    }
+}
+
+/// The names of a selection; its addresses go to the lists.
+fn who(
+    policy: &Policy,
+    selection: &SourceSelection,
+    own: List,
+    lists: &mut BTreeMap<List, AddressSet>,
+) -> Who {
+    // Everybody is everybody, and containers are let through anyway.
+    let is_allow = matches!(own, List::Allow(_));
+    if selection.any {
+        return Who {
+            any: true,
+            ..Who::default()
+        };
+    }
+    lists.insert(own, selection.inline.clone());
+    let mut named = BTreeSet::new();
+    for name in &selection.named {
+        let addresses = &policy.sources[name].addresses;
+        if !addresses.is_empty() {
+            named.insert(name.to_string());
+            lists.insert(List::Source(name.to_string()), addresses.clone());
+        }
+    }
+    Who {
+        any: false,
+        containers: selection.containers && !is_allow,
+        named,
+    }
+}
+
+/// Whole names, and beginnings of names.
+fn names(patterns: &[InterfacePattern]) -> (BTreeSet<String>, BTreeSet<String>) {
+    patterns
+        .iter()
+        .map(ToString::to_string)
+        .partition(|pattern| !pattern.ends_with('*'))
+}
