@@ -110,7 +110,7 @@ pub(crate) fn both_ways(lab: &Lab) -> Result<()> {
     tried
 }
 
-/// A row of the audit, whatever its version.
+/// A row of the audit.
 struct Listed {
     address: IpAddr,
     /// All ports of the address where there is none.
@@ -126,37 +126,30 @@ enum OpenTo {
     Any,
     /// The sources of the policy of these names.
     Sources(Vec<String>),
-    /// At most the sources that the policy lists.
-    Listed,
-    /// A service of the host: whether it answers is not dfw's to say.
+    /// Not judged: whether it answers is not dfw's to say.
     Unknown,
 }
 
 /// Reads the audit. This is the only place that knows its keys.
 fn listed(audit: &Value) -> Result<Vec<Listed>> {
-    let rows = |key: &str| audit[key].as_array().map_or(&[][..], Vec::as_slice);
-    let paths = rows("paths").iter().chain(rows("exposures"));
-    let paths = paths.map(|row| {
-        let open_to = match row["open_to"].as_str() {
-            Some("any") => OpenTo::Any,
-            _ => OpenTo::Sources(serde_json::from_value(row["open_to"].clone())?),
-        };
-        row_of(row, open_to)
-    });
-    let services = rows("services").iter().map(|row| {
-        let open_to = match row["verdict"].as_str() {
-            Some("allow" | "not-judged") => OpenTo::Unknown,
-            Some("deny") => OpenTo::Listed,
-            _ => bail!("no verdict: {row}"),
-        };
-        row_of(row, open_to)
-    });
-    paths.chain(services).collect()
+    let rows = |key: &str| audit[key].as_array().with_context(|| format!("no {key}"));
+    let rows = rows("paths")?.iter().chain(rows("services")?);
+    rows.map(|row| listed_by(row).with_context(|| row.to_string()))
+        .collect()
 }
 
-fn row_of(row: &Value, open_to: OpenTo) -> Result<Listed> {
+fn listed_by(row: &Value) -> Result<Listed> {
+    let open_to = match (&row["open_to"], row["verdict"].as_str()) {
+        (Value::Null, Some("not-judged")) => OpenTo::Unknown,
+        (Value::String(any), Some("allow")) if any == "any" => OpenTo::Any,
+        // A stranger is denied where some sources are allowed.
+        (Value::Array(_), Some("allow" | "deny")) => {
+            OpenTo::Sources(serde_json::from_value(row["open_to"].clone())?)
+        }
+        _ => bail!("the verdict does not fit"),
+    };
     Ok(Listed {
-        address: serde_json::from_value(row["address"].clone()).with_context(|| row.to_string())?,
+        address: serde_json::from_value(row["address"].clone())?,
         port: serde_json::from_value(row["port"].clone())?,
         transport: match row["protocol"].as_str() {
             Some("udp") => Transport::Udp,
@@ -173,7 +166,6 @@ impl Listed {
     fn may_let_in(&self, asker: &Asker) -> bool {
         let is_open = match &self.open_to {
             OpenTo::Any | OpenTo::Unknown => true,
-            OpenTo::Listed => asker.is_listed,
             OpenTo::Sources(names) => asker.is_listed && names.iter().any(|it| it == asker.name),
         };
         is_open && (asker.is_on_link || !self.on_link)
