@@ -6,6 +6,7 @@ use std::process::Output;
 use anyhow::{Context, Result, ensure};
 
 use crate::Named;
+use crate::answers::printed;
 use crate::support::lab::Lab;
 use crate::support::netns::Namespace;
 use crate::support::table::{Reading, Row, check, row};
@@ -97,8 +98,7 @@ pub(crate) fn with_card(lab: &Lab, bridge: &str, trial: impl FnOnce() -> Result<
 
 /// Returns what a command has printed on both channels; it must have succeeded.
 fn report(output: &Output) -> Result<String> {
-    let text = [&output.stdout[..], &output.stderr[..]].concat();
-    let text = String::from_utf8_lossy(&text).into_owned();
+    let text = printed(output);
     ensure!(output.status.success(), "{}: {text}", output.status);
     Ok(text)
 }
