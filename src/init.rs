@@ -120,8 +120,8 @@ fn ports(host: &HostView) -> BTreeMap<Place, Vec<(u16, u16, String)>> {
     }
     for listener in &host.listeners {
         let owner = listener.owner.as_ref();
-        let container = owner.and_then(|owner| host.container_of(owner));
-        let Some(container) = container.filter(|container| container.host_network) else {
+        // It is in the network of the host, whatever its engine says.
+        let Some(container) = owner.and_then(|owner| host.container_of(owner)) else {
             continue;
         };
         if listener.address.is_loopback() {

@@ -89,12 +89,12 @@ impl Policies {
         test::asks_for_services(&self.policy)
     }
 
-    /// Puts its tests to the services of a known host.
+    /// Puts its tests to a known host as well: to its services, and to the addresses of its containers.
     ///
     /// # Errors
     /// [`Wrong::Failed`].
-    pub fn test_services(self, host: &HostView, passed: usize) -> Result<Self, Wrong> {
-        let failed = test::not_refused(&self.policy, host);
+    pub fn test_on(self, host: &HostView, passed: usize) -> Result<Self, Wrong> {
+        let failed = test::on_host(&self.policy, host, &|span| origin(&self.sources, span));
         if failed.is_empty() {
             return Ok(self);
         }

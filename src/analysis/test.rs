@@ -86,7 +86,7 @@ pub fn run(policy: &Policy, origin: &dyn Fn(&Span) -> Origin) -> Report {
     report
 }
 
-/// Whether [`not_refused`] depends on the host.
+/// Whether services of the host make a difference to [`on_host`].
 #[must_use]
 pub fn asks_for_services(policy: &Policy) -> bool {
     let denied = policy.tests.iter().filter(|expected| !expected.allow);
@@ -95,44 +95,28 @@ pub fn asks_for_services(policy: &Policy) -> bool {
         .any(|expected| Case::new(policy, expected).named.is_none())
 }
 
-/// The expectations that a service of a known host does not meet: it listens at a port that no key covers,
-/// and is not refused.
+/// The expectations that are not met on a known host, although they are on hosts in general: a service
+/// listens at a port that no key covers, and is not refused; or the address is a container's own.
 #[must_use]
-pub fn not_refused(policy: &Policy, host: &HostView) -> Vec<Failed> {
-    let around = Surroundings::default();
-    let services: Vec<Path> = find::paths(host, &around)
+pub fn on_host(policy: &Policy, host: &HostView, origin: &dyn Fn(&Span) -> Origin) -> Vec<Failed> {
+    if policy.tests.is_empty() {
+        return Vec::new();
+    }
+    let services: Vec<Path> = find::paths(host, &Surroundings::default())
         .into_iter()
         .filter(|path| path.kind == Kind::Service)
         .collect();
+    let ruleset = compile::compile(policy, host, origin);
     let mut failed = Vec::new();
-    for expectation in policy.tests.iter().filter(|expected| !expected.allow) {
+    for expectation in &policy.tests {
         let case = Case::new(policy, expectation);
-        if case.named.is_some() {
-            continue;
+        if let Some(path) = case.to_container(host) {
+            failed.extend(case.unmet(path, &ruleset, origin));
+        } else if case.named.is_none() && !expectation.allow {
+            let mut services = services.iter();
+            let reached = services.find(|path| case.leads(path)).cloned();
+            failed.extend(reached.and_then(|path| case.unmet(path, &ruleset, origin)));
         }
-        let to = expectation.to;
-        let reached = services.iter().find(|path| {
-            let same_address = to
-                .address
-                .is_none_or(|address| path.address == address || path.address.is_unspecified());
-            let same_family = match expectation.from {
-                From::Address(from) => path.family() == Family::of(from),
-                From::Containers => to.address.is_none_or(|to| path.family() == Family::of(to)),
-            };
-            path.protocol == to.protocol
-                && path.port == Some(to.first)
-                && same_address
-                && same_family
-        });
-        let Some(path) = reached else { continue };
-        let (judgement, trace) = judge(&Ruleset::default(), path, &case.packet(path));
-        failed.push(Failed {
-            expectation: expectation.clone(),
-            path: path.clone(),
-            judgement,
-            trace,
-            diagnostic: case.not_refused(path),
-        });
     }
     failed
 }
@@ -176,6 +160,65 @@ impl<'a> Case<'a> {
         }
     }
 
+    /// The path to a container under its own address, if that is what is asked for.
+    fn to_container(&self, host: &HostView) -> Option<Path> {
+        let HostPorts {
+            address,
+            protocol,
+            first,
+            ..
+        } = self.expectation.to;
+        let mut endpoints = host.endpoints();
+        let endpoint = endpoints.find(|endpoint| Some(endpoint.address) == address)?;
+        Some(find::straight(&endpoint, protocol, Some(first), first))
+    }
+
+    /// Whether a path to a socket is one to what is asked for.
+    fn leads(&self, path: &Path) -> bool {
+        let to = self.expectation.to;
+        let same_address = to
+            .address
+            .is_none_or(|address| path.address == address || path.address.is_unspecified());
+        let same_family = match self.expectation.from {
+            From::Address(from) => path.family() == Family::of(from),
+            From::Containers => to.address.is_none_or(|to| path.family() == Family::of(to)),
+        };
+        path.protocol == to.protocol && path.port == Some(to.first) && same_address && same_family
+    }
+
+    /// What is told if the expectation is not met on a path of a known host.
+    fn unmet(
+        &self,
+        path: Path,
+        ruleset: &Ruleset,
+        origin: &dyn Fn(&Span) -> Origin,
+    ) -> Option<Failed> {
+        let (judgement, trace) = judge(ruleset, &path, &self.packet(&path));
+        if judgement.verdict() == self.wanted() {
+            return None;
+        }
+        let diagnostic = if judgement.verdict() == Verdict::NotJudged {
+            self.not_refused(&path)
+        } else {
+            self.diagnostic(&path, &trace, ruleset, origin)
+        };
+        Some(Failed {
+            expectation: self.expectation.clone(),
+            path,
+            judgement,
+            trace,
+            diagnostic,
+        })
+    }
+
+    fn wanted(&self) -> Verdict {
+        if self.expectation.allow {
+            Verdict::Allow
+        } else {
+            Verdict::Deny
+        }
+    }
+
     /// The first path on which the expectation is not met.
     fn first_wrong(&self, ruleset: &Ruleset) -> Option<(Path, Judgement, Trace)> {
         let HostPorts {
@@ -189,11 +232,7 @@ impl<'a> Case<'a> {
         let published = path(Kind::Dnat).to(container, first, Some(BRIDGE.to_owned()));
         // The host's own sockets are not dfw's business unless the policy names their port.
         let host = self.named.map(|_| path(Kind::Service));
-        let wanted = if self.expectation.allow {
-            Verdict::Allow
-        } else {
-            Verdict::Deny
-        };
+        let wanted = self.wanted();
         [Some(published), host]
             .into_iter()
             .flatten()
@@ -280,10 +319,10 @@ impl<'a> Case<'a> {
         } else {
             ("let through", "deny")
         };
-        let place = if path.kind == Kind::Service {
-            " on a socket of the host"
-        } else {
-            ""
+        let place = match path.kind {
+            Kind::Service => " on a socket of the host".to_owned(),
+            Kind::Container => format!(", which is {}'s own address", path.title),
+            _ => String::new(),
         };
         let mut diagnostic = Diagnostic::error(
             "expectation-failed",

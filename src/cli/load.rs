@@ -35,7 +35,7 @@ pub(super) fn load_tested(terminal: Terminal, path: &Path) -> Result<(Policies, 
     Ok((loaded, passed))
 }
 
-/// Looks at this host for policies that passed their tests, and puts these to its services as well.
+/// Looks at this host for policies that passed their tests, and puts these to it as well.
 pub(super) fn look(
     ask: &Ask,
     loaded: Policies,
@@ -49,7 +49,7 @@ pub(super) fn look(
     };
     match Site::find(ask, sockets) {
         Ok(found) => {
-            let tested = loaded.test_services(&found.host, passed);
+            let tested = loaded.test_on(&found.host, passed);
             let loaded = tested.map_err(|wrong| failure(wrong, path))?;
             Ok((loaded, found))
         }

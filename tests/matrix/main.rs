@@ -6,7 +6,7 @@
 //! that `tests/roots` builds. What is missing is told and skipped, or fails where the environment
 //! says `CI=true`.
 //!
-//! The table in `docs/doors.md` must be what the probes have found; `UPDATE=1` writes it. Engines whose doors
+//! The table in `docs/paths.md` must be what the probes have found; `UPDATE=1` writes it. Engines whose doors
 //! others have as well are left to `tests/run --long`.
 
 #![expect(

@@ -1,4 +1,4 @@
-//! The table in `docs/doors.md`: made of what the probes have found, never by hand.
+//! The table in `docs/paths.md`: made of what the probes have found, never by hand.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -45,7 +45,7 @@ const DOORS: &[(Door, &str)] = &[
 /// Fails if the page does not say what was found, or writes it where the environment has
 /// `UPDATE=1`. Of a variant that was not tried, it may say anything.
 pub(crate) fn compare(findings: &[Option<Vec<Finding>>]) -> Result<()> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/doors.md");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/paths.md");
     let page = fs::read_to_string(&path)?;
     let (before, rest) = page.split_once(BEGIN).context("no begin of the table")?;
     let (present, after) = rest.split_once(END).context("no end of the table")?;
@@ -56,7 +56,7 @@ pub(crate) fn compare(findings: &[Option<Vec<Finding>>]) -> Result<()> {
     if std::env::var("UPDATE").as_deref() == Ok("1") {
         return fs::write(&path, wanted).context("cannot write the page");
     }
-    bail!("docs/doors.md is out of date: UPDATE=1 writes it. It should say:\n{wanted}")
+    bail!("docs/paths.md is out of date: UPDATE=1 writes it. It should say:\n{wanted}")
 }
 
 /// One table for each engine's family of variants would repeat the doors; one for all is too wide
@@ -66,7 +66,7 @@ fn tables(findings: &[Option<Vec<Finding>>], present: &str) -> String {
     for (number, variant) in VARIANTS.iter().enumerate() {
         let _ = writeln!(text, "{}. {}", number + 1, variant.name);
     }
-    text.push_str("\n| door |");
+    text.push_str("\n| path |");
     for number in 1..=VARIANTS.len() {
         let _ = write!(text, " {number} |");
     }

@@ -7,7 +7,7 @@ use crate::support::inside;
 use crate::support::lab::Lab;
 use crate::support::table::{Row, row};
 
-/// The ways that `docs/doors.md` tells of, and what no door leads to.
+/// The ways that `docs/paths.md` tells of, and what no door leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Door {
     Published,
