@@ -241,12 +241,18 @@ fn places(lab: &Lab) -> Result<Vec<Place>> {
     let host = lab.host()?;
     let links = output(host.command("ip").args(["-json", "address"]))?;
     let links: Value = serde_json::from_str(&links)?;
-    let addresses = links.as_array().into_iter().flatten();
-    let addresses = addresses.flat_map(|link| link["addr_info"].as_array().into_iter().flatten());
-    let addresses: Vec<IpAddr> = addresses
-        .filter(|address| address["scope"] == "global" || address["local"] == "127.0.0.1")
-        .map(|address| Ok(serde_json::from_value(address["local"].clone())?))
-        .collect::<Result<_>>()?;
+    let mut addresses = Vec::new();
+    for link in links.as_array().into_iter().flatten() {
+        for address in link["addr_info"].as_array().into_iter().flatten() {
+            // Of the addresses of links, a client on the same link as the first card knows that one.
+            let is_asked = address["scope"] == "global"
+                || address["local"] == "127.0.0.1"
+                || address["scope"] == "link" && link["ifname"] == "eth0";
+            if is_asked {
+                addresses.push(serde_json::from_value(address["local"].clone())?);
+            }
+        }
+    }
     let mut places = vec![Place::look(host, addresses)?];
     let names = lab.docker("ps --format {{.Names}}")?;
     for name in names.split_whitespace() {
@@ -260,6 +266,13 @@ fn places(lab: &Lab) -> Result<Vec<Place>> {
         }
     }
     Ok(places)
+}
+
+fn is_link_local(address: &IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    }
 }
 
 /// Everything that one comparison knows.
@@ -382,6 +395,7 @@ impl<'a> Comparison<'a> {
         let all = self.places.iter().flat_map(|place| &place.addresses);
         all.filter(|address| address.is_ipv4() == is_v4)
             .filter(|address| asker.sends_loopback || !address.is_loopback())
+            .filter(|address| asker.is_on_link || !is_link_local(address))
             .copied()
             .collect()
     }

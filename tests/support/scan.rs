@@ -1,7 +1,7 @@
 //! Scans ports: by SYNs from a raw socket, so that silence costs no time, and by datagrams.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use rustix::net::netdevice::name_to_index;
 use rustix::net::sockopt::set_socket_recv_buffer_size_force;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, ipproto, recvfrom, sendto,
@@ -32,6 +33,9 @@ const SEQUENCE: i32 = 0x0df0_0df0;
 /// The source ports: the lab has no server there, and a kernel chooses none of them.
 const FIRST_OWN: u16 = 20_000;
 const OWN: u16 = 8_000;
+
+/// A client's card.
+const LINK: &str = "eth0";
 
 /// A scan of one client, in one address family.
 pub(crate) struct Scan<'a> {
@@ -95,6 +99,7 @@ impl Scan<'_> {
     /// Returns the ports that return a datagram, from any source address.
     pub(crate) fn udp(&self) -> Result<BTreeSet<SocketAddr>> {
         let socket = UdpSocket::bind((self.from, 0))?;
+        let link = name_to_index(&socket, LINK)?;
         let mut found = BTreeSet::new();
         let (begin, mut buffer) = (Instant::now(), [0; 128]);
         loop {
@@ -102,7 +107,7 @@ impl Scan<'_> {
             for to in self.targets().filter(|to| !found.contains(to)) {
                 if is_early || self.expected.contains(&to) {
                     // Without a route there is no answer.
-                    let _ = socket.send_to(to.to_string().as_bytes(), to);
+                    let _ = socket.send_to(to.to_string().as_bytes(), on(to, link));
                 }
             }
             let again = Instant::now() + AGAIN;
@@ -122,6 +127,14 @@ impl Scan<'_> {
     }
 }
 
+/// Where to send for an address: those of a link are meant on this one.
+fn on(to: SocketAddr, link: u32) -> SocketAddr {
+    match to.ip() {
+        IpAddr::V4(_) => to,
+        IpAddr::V6(address) => SocketAddrV6::new(address, to.port(), 0, link).into(),
+    }
+}
+
 fn own_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     FIRST_OWN + NEXT.fetch_add(1, Ordering::Relaxed) % OWN
@@ -132,6 +145,7 @@ fn own_port() -> u16 {
 struct Raw {
     socket: OwnedFd,
     from: IpAddr,
+    link: u32,
 }
 
 impl Raw {
@@ -144,7 +158,8 @@ impl Raw {
         let socket = socket_with(family, SocketType::RAW, flags, Some(ipproto::TCP))?;
         set_socket_recv_buffer_size_force(&socket, WAITING)?;
         rustix::net::bind(&socket, &SocketAddr::new(from, 0))?;
-        Ok(Self { socket, from })
+        let link = name_to_index(&socket, LINK)?;
+        Ok(Self { socket, from, link })
     }
 
     fn send(&self, own: u16, to: SocketAddr) -> Result<()> {
@@ -175,7 +190,7 @@ impl Raw {
                 &self.socket,
                 &bytes,
                 SendFlags::empty(),
-                &SocketAddr::new(to.ip(), 0),
+                &on(SocketAddr::new(to.ip(), 0), self.link),
             ) {
                 Err(Errno::AGAIN | Errno::NOBUFS) => self.poll(PollFlags::OUT, AGAIN)?,
                 // Without a route there is no answer.
