@@ -2,6 +2,7 @@
 
 use crate::net::{Family, HostPorts};
 use std::fs;
+use std::io;
 use std::net::IpAddr;
 
 use crate::analysis::surroundings::{Families, Surroundings};
@@ -10,7 +11,7 @@ use crate::host::docker::{self, Ask, Unanswered};
 use crate::host::engine::Engine;
 use crate::host::local_ports::LocalPorts;
 use crate::host::nat::Nat;
-use crate::host::{HostView, listener, process};
+use crate::host::{HostView, listener, process, routes};
 use crate::kernel::{self, Kernel, Snapshot};
 use crate::netlink::link::{Address, Link};
 use crate::netlink::listener::Socket;
@@ -70,7 +71,11 @@ impl Site {
                 Err(error) => unanswered.push(error),
             }
         }
-        Self::with(engines, unanswered, sockets, &[])
+        let mut site = Self::with(engines, unanswered, sockets, &[])?;
+        // What cannot be read is unknown.
+        let nat = Kernel::open().and_then(|kernel| nat(&kernel));
+        site.host.nat = nat.unwrap_or_default();
+        Ok(site)
     }
 
     /// Looks at this host, whose engines have been asked. Some ports may be known to have been
@@ -86,6 +91,10 @@ impl Site {
     ) -> Result<Self, kernel::Error> {
         let (links, addresses) = (kernel::links()?, kernel::addresses()?);
         let mut host = HostView::new(&links, &addresses, engines);
+        let uplinks = routes::default_interfaces();
+        let on_uplink = host.shared_bridges.iter();
+        let on_uplink = on_uplink.filter(|bridge| uplinks.contains(*bridge));
+        host.uplink_bridges = on_uplink.cloned().collect();
         host.remembered = former.to_vec();
         host.local_ports = LocalPorts::read();
         host.old_kernel = is_old(&rustix::system::uname().release().to_string_lossy());
@@ -126,8 +135,8 @@ impl Site {
                 waiting
                     .retain(|socket| is_known(socket) || served.contains(&u64::from(socket.inode)));
             }
-            host.listeners =
-                listener::listeners(&waiting, &host.engines).map_err(kernel::Error::Processes)?;
+            host.listeners = listener::listeners(&waiting, &host.engines, &links)
+                .map_err(kernel::Error::Processes)?;
             host.blind = host.listeners.iter().any(|l| l.owner.is_none()) && !process::sees_all();
         }
         Ok(Self {
@@ -215,18 +224,25 @@ impl Site {
     }
 }
 
-/// Who translates destinations on this host before packets are routed.
+/// Who translates destinations on this host before packets are routed. Where the tables of
+/// iptables-legacy cannot be read, they may.
 ///
 /// # Errors
 /// See [`kernel::Error`](enum@kernel::Error).
 pub fn nat(kernel: &Kernel) -> Result<Nat, kernel::Error> {
-    let legacy = legacy_tables();
-    let is_nat = |tables: &[String]| tables.iter().any(|table| table == "nat");
+    let may_translate = |path| match fs::read_to_string(path) {
+        Ok(text) => text.lines().any(|table| table == "nat"),
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    };
     Ok(Nat {
         rules: kernel.nat_rules()?,
-        legacy: [is_nat(&legacy.v4), is_nat(&legacy.v6)],
+        legacy: [LEGACY_V4, LEGACY_V6].map(may_translate),
     })
 }
+
+/// Where the kernel lists the tables of iptables-legacy of this network namespace.
+const LEGACY_V4: &str = "/proc/net/ip_tables_names";
+const LEGACY_V6: &str = "/proc/net/ip6_tables_names";
 
 /// The tables of iptables-legacy, whose rules nf_tables does not know.
 pub struct Legacy {
@@ -244,8 +260,8 @@ pub fn legacy_tables() -> Legacy {
         text.lines().map(str::to_owned).collect()
     };
     Legacy {
-        v4: names("/proc/net/ip_tables_names"),
-        v6: names("/proc/net/ip6_tables_names"),
+        v4: names(LEGACY_V4),
+        v6: names(LEGACY_V6),
     }
 }
 

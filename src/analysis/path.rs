@@ -261,6 +261,7 @@ impl Path {
                 related: false,
                 original,
             }),
+            source_port: None,
             returns: false,
             resumes: false,
             opened: false,

@@ -11,6 +11,7 @@ use std::cmp::Reverse;
 use std::net::IpAddr;
 
 use crate::net::{Family, HostPorts, Protocol};
+use crate::ruleset::End;
 
 /// The base chain of packets that are forwarded.
 pub const FORWARD: &str = "forward";
@@ -35,6 +36,17 @@ pub(super) const HOST_FROM_CONTAINERS: &str = "host-from-containers";
 pub(super) const UNNAMED: &str = "unnamed";
 const UNNAMED_V4: &str = "unnamed-ip4";
 const UNNAMED_V6: &str = "unnamed-ip6";
+
+/// The chain of packets to loopback addresses that come in from elsewhere, and the one where those end that
+/// ask for a published port.
+pub(super) const LOOPBACK: &str = "to-loopback";
+pub(super) const FROM_WIRE: &str = "loopback-from-wire";
+/// The chains of packets at one end of which is a published UDP port: at the source, and at the
+/// destination. What the names of chains begin with that judge the other end.
+const FROM_SERVERS: &str = "from-udp-servers";
+const TO_SERVERS: &str = "to-udp-servers";
+const TO_CLIENTS: &str = "to-clients-";
+const FROM_CLIENTS: &str = "from-clients-";
 
 /// The set of bridges that are known to belong to a container engine.
 pub const CONTAINERS: &str = "containers";
@@ -197,6 +209,55 @@ pub(super) fn own_chain(protocol: Protocol) -> String {
 /// The map of ports at which there are replies to requests of this host.
 pub(super) fn own_map(protocol: Protocol) -> String {
     format!("own-{protocol}-ports")
+}
+
+/// The map of the ports that are published on a loopback address.
+pub(super) fn loopback_map(protocol: Protocol) -> String {
+    format!("loopback-{protocol}-ports")
+}
+
+/// The chain of packets at one end of which is a published UDP port, by that end.
+pub(super) fn server_chain(server: End) -> &'static str {
+    match server {
+        End::Source => FROM_SERVERS,
+        End::Destination => TO_SERVERS,
+    }
+}
+
+/// The map from the port and address of a container to the chain that judges the other end.
+pub(super) fn server_map(server: End, family: Family) -> String {
+    let number = match family {
+        Family::V4 => "4",
+        Family::V6 => "6",
+    };
+    format!("{}{number}", server_chain(server))
+}
+
+fn clients(server: End) -> &'static str {
+    match server {
+        End::Source => TO_CLIENTS,
+        End::Destination => FROM_CLIENTS,
+    }
+}
+
+/// The chain that judges clients as a key does.
+pub(super) fn client_chain(server: End, key: &HostPorts) -> String {
+    format!("{}{}", clients(server), port(key))
+}
+
+/// The chain that accepts those clients and leaves the rest to other keys.
+pub(super) fn admitting_chain(server: End, key: &HostPorts) -> String {
+    format!("{}of-{}", clients(server), port(key))
+}
+
+/// The chain that judges clients of a container's port that is published under several keys.
+pub(super) fn clients_at_chain(server: End, (port, address): (u16, IpAddr)) -> String {
+    format!("{}at-{}-{port}", clients(server), identifier(address))
+}
+
+/// The chain for clients of ports that no policy names.
+pub(super) fn unnamed_client_chain(server: End) -> String {
+    format!("{}{UNNAMED}", clients(server))
 }
 
 /// Which part of a list a set holds. Short lists are one set for each family; of long ones the single
@@ -369,6 +430,9 @@ mod tests {
             DIRECT,
             "host-at-203.0.113.10",
             "containers-addresses4",
+            "to-clients-53-udp",
+            "from-clients-of-53-udp",
+            "loopback-from-wire",
             "port-080-tcp",
             "port-80-80-tcp",
             "port-80-icmp",

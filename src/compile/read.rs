@@ -5,7 +5,7 @@
 //! is any. Comments are not needed, for who reads may have lost them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use crate::net::{AddressSet, Entry, Family, HostPorts, Protocol};
 use crate::policy::{DefaultAction, Refuse};
@@ -99,7 +99,7 @@ pub fn read(ruleset: &Ruleset) -> Reading {
         foreign_interfaces: BTreeSet::new(),
         container_bridges: interfaces(ruleset, CONTAINERS),
         foreign_bridges: interfaces(ruleset, FOREIGN),
-        unnamed: remembered(ruleset).into_iter().collect(),
+        unnamed: unnamed(ruleset).into_iter().collect(),
     };
     for (name, chain) in &ruleset.chains {
         let Some((context, key)) = names::port_of_chain(name) else {
@@ -289,6 +289,8 @@ pub fn entries(elements: &Elements) -> Box<dyn Iterator<Item = Entry> + '_> {
         | Elements::PortIpv6(_)
         | Elements::PortCounters(_)
         | Elements::PortVerdicts(_)
+        | Elements::PortIpv4Verdicts(_)
+        | Elements::PortIpv6Verdicts(_)
         | Elements::Ipv4Verdicts(_)
         | Elements::Ipv6Verdicts(_) => Box::new(std::iter::empty()),
     }
@@ -322,6 +324,8 @@ impl SharedSet {
             | Elements::Interfaces(_)
             | Elements::PortCounters(_)
             | Elements::PortVerdicts(_)
+            | Elements::PortIpv4Verdicts(_)
+            | Elements::PortIpv6Verdicts(_)
             | Elements::Ipv4Verdicts(_)
             | Elements::Ipv6Verdicts(_) => Box::new(std::iter::empty()),
         }
@@ -374,16 +378,35 @@ pub fn port_key(l4: L4Protocol, port: u16) -> Option<HostPorts> {
 /// Whether there are any [`remembered`] ports in a ruleset, of which no elements need be known.
 #[must_use]
 pub fn remembers(ruleset: &Ruleset) -> bool {
-    UNNAMED_CHAINS
-        .iter()
-        .any(|family| ruleset.chains.contains_key(names::unnamed(*family)))
+    let unnamed = UNNAMED_CHAINS.map(names::unnamed).into_iter();
+    unnamed
+        .chain([names::FROM_WIRE])
+        .any(|chain| ruleset.chains.contains_key(chain))
 }
 
 const UNNAMED_CHAINS: [Option<Family>; 3] = [None, Some(Family::V4), Some(Family::V6)];
 
-/// The ports that a ruleset guards because an engine published them when it was compiled.
+/// The ports that a ruleset guards because an engine published them when it was compiled: those that no
+/// policy names, and those on a loopback address.
 #[must_use]
 pub fn remembered(ruleset: &Ruleset) -> Vec<HostPorts> {
+    let mut ranges = unnamed(ruleset);
+    for protocol in Protocol::ALL {
+        let map = names::loopback_map(protocol);
+        if let Some(Elements::PortVerdicts(map)) = ruleset.sets.get(&map).map(|s| &s.elements) {
+            ranges.extend(map.iter().map(|(first, last, _)| HostPorts {
+                address: Some(Ipv4Addr::LOCALHOST.into()),
+                protocol,
+                first: *first,
+                last: *last,
+            }));
+        }
+    }
+    ranges
+}
+
+/// The ports of engines that no policy names.
+fn unnamed(ruleset: &Ruleset) -> Vec<HostPorts> {
     let mut addresses = vec![None];
     for family in Family::ALL {
         let map = ruleset.sets.get(&Context::Host.address_map(family));

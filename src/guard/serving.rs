@@ -304,6 +304,7 @@ mod tests {
             address: [0, 0, 0, 0].into(),
             port: 80,
             both_families: false,
+            device: None,
             user: 0,
             inode,
         };

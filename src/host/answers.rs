@@ -53,6 +53,7 @@ pub fn engine(address: &str, answers: Answers) -> Engine {
         .filter_map(container)
         .collect();
     engine.services = services(answers.services);
+    engine.join_networks();
     engine.sort();
     engine
 }
@@ -156,7 +157,10 @@ pub(super) fn container(answer: ContainerInspectResponse) -> Option<Container> {
     let running = state.running.unwrap_or_default();
     let host = answer.host_config.unwrap_or_default();
     let settings = answer.network_settings.unwrap_or_default();
-    let host_network = host.network_mode.as_deref() == Some("host");
+    let mode = host.network_mode.as_deref();
+    let host_network = mode == Some("host");
+    let joins = mode.and_then(|mode| mode.strip_prefix("container:"));
+    let joins = joins.map(clean);
     // What is bound now is what counts: of a range it is one port. Where nothing is bound, what will be
     // when the container starts, or starts again.
     let mut published = bindings(settings.ports.as_ref());
@@ -191,6 +195,7 @@ pub(super) fn container(answer: ContainerInspectResponse) -> Option<Container> {
         service: label(["com.docker.compose.service", "io.podman.compose.service"]),
         running,
         host_network,
+        joins,
         pid: state
             .pid
             .filter(|_| running)

@@ -2,6 +2,7 @@
 //! data.
 
 use crate::net::{HostPorts, Protocol};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 /// A container engine that has answered.
@@ -110,8 +111,12 @@ pub struct Container {
     pub service: Option<String>,
     /// Whether it runs.
     pub running: bool,
-    /// Whether it lives in the network of the host, `--net=host`.
+    /// Whether it lives in the network of the host: by `--net=host`, or because it joins a container that
+    /// does.
     pub host_network: bool,
+    /// The container whose network it joins (`--net=container:…`, `network_mode: service:…`): its
+    /// identifier, or its name.
+    pub joins: Option<String>,
     /// Its first process; `None` while it does not run.
     pub pid: Option<u32>,
     /// What it publishes, or will when it is started.
@@ -188,6 +193,32 @@ impl Engine {
         self.services.sort_by(|a, b| a.name.cmp(&b.name));
     }
 
+    /// Finds out which containers live in the network of the host because they join one that does,
+    /// directly or through others. An engine ignores what such a container publishes.
+    pub(super) fn join_networks(&mut self) {
+        let mut hosts: BTreeSet<String> = BTreeSet::new();
+        let names = |container: &Container| [container.id.clone(), container.name.clone()];
+        let own = self.containers.iter().filter(|c| c.joins.is_none());
+        hosts.extend(own.filter(|c| c.host_network).flat_map(names));
+        // Each round finds one more in a row of them, and there are no more rounds than containers.
+        loop {
+            let joins = |container: &&mut Container| {
+                let joined = container.joins.as_ref();
+                joined.is_some_and(|joined| hosts.contains(joined))
+                    && !hosts.contains(&container.id)
+            };
+            let found: Vec<&mut Container> = self.containers.iter_mut().filter(joins).collect();
+            if found.is_empty() {
+                return;
+            }
+            for container in found {
+                container.host_network = true;
+                container.published.clear();
+                hosts.extend(names(container));
+            }
+        }
+    }
+
     /// A network by its name.
     #[must_use]
     pub fn network(&self, name: &str) -> Option<&Network> {
@@ -199,5 +230,63 @@ impl Engine {
     pub fn major_version(&self) -> u32 {
         let first = self.version.split('.').next();
         first.and_then(|n| n.parse().ok()).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn engine(containers: &[(&str, bool, Option<&str>)]) -> Engine {
+        let containers = containers
+            .iter()
+            .map(|(name, host_network, joins)| Container {
+                id: format!("id-of-{name}"),
+                name: (*name).to_owned(),
+                host_network: *host_network,
+                joins: joins.map(str::to_owned),
+                published: vec![Published {
+                    protocol: Protocol::Tcp,
+                    address: [0; 4].into(),
+                    first: 80,
+                    last: 80,
+                    container_port: 80,
+                }],
+                ..Container::default()
+            });
+        Engine {
+            kind: Kind::Docker,
+            version: String::new(),
+            address: String::new(),
+            firewall: None,
+            process: None,
+            networks: Vec::new(),
+            containers: containers.collect(),
+            services: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn who_joins_the_hosts_network_is_in_it() {
+        let mut engine = engine(&[
+            ("third", false, Some("id-of-second")),
+            ("second", false, Some("id-of-first")),
+            ("by-name", false, Some("first")),
+            ("first", true, None),
+            ("web", false, None),
+            ("beside-web", false, Some("id-of-web")),
+            ("nowhere", false, Some("id-of-nobody")),
+            ("circle", false, Some("id-of-round")),
+            ("round", false, Some("id-of-circle")),
+        ]);
+        engine.join_networks();
+        let on_host = engine.containers.iter().filter(|c| c.host_network);
+        let on_host: Vec<_> = on_host.map(|container| container.name.as_str()).collect();
+        assert_eq!(on_host, ["third", "second", "by-name", "first"]);
+        let publishes = |name: &str| {
+            let container = engine.containers.iter().find(|c| c.name == name);
+            container.is_some_and(|container| !container.published.is_empty())
+        };
+        assert!(!publishes("third") && publishes("web") && publishes("beside-web"));
     }
 }

@@ -176,6 +176,7 @@ impl Inventory {
             .clone()
             .unwrap_or_else(|| answers::outline("", <_>::default(), SystemInfo::default()));
         engine.containers = self.containers.values().cloned().collect();
+        engine.join_networks();
         engine.sort();
         engine
     }

@@ -12,10 +12,12 @@ use crate::netlink::link::{Address, Link};
 /// gives, and if it has no port but the ends of containers (`veth`). A bridge with a network card
 /// in it never counts, whatever its name: what comes in there comes from outside.
 pub(super) fn bridges(links: &[Link], said: &BTreeSet<&str>) -> HostView {
-    let mut ports: BTreeMap<u32, bool> = BTreeMap::new();
+    let mut cards: BTreeMap<u32, Vec<String>> = BTreeMap::new();
     for link in links {
-        if let Some(bridge) = link.controller {
-            *ports.entry(bridge).or_insert(true) &= link.kind.as_deref() == Some("veth");
+        if let Some(bridge) = link.controller
+            && link.kind.as_deref() != Some("veth")
+        {
+            cards.entry(bridge).or_default().push(link.name.clone());
         }
     }
     let mut view = HostView::default();
@@ -23,8 +25,12 @@ pub(super) fn bridges(links: &[Link], said: &BTreeSet<&str>) -> HostView {
         if link.kind.as_deref() != Some("bridge") {
             continue;
         }
-        let only_containers = ports.get(&link.index) != Some(&false);
         let is_engines = said.contains(link.name.as_str()) || is_engine_name(&link.name);
+        let cards = cards.remove(&link.index);
+        let only_containers = cards.is_none();
+        if is_engines && let Some(cards) = cards {
+            view.cards.insert(link.name.clone(), cards);
+        }
         match (is_engines, only_containers) {
             (true, true) => view.container_bridges.insert(link.name.clone()),
             (false, false) => view.foreign_bridges.insert(link.name.clone()),
@@ -122,5 +128,7 @@ mod tests {
         let other: Vec<_> = view.other_bridges.iter().map(String::as_str).collect();
         assert_eq!(other, ["br-own", "podman"]);
         assert!(view.shared_bridges.contains("br-ffffffffffff"));
+        let cards = [("br-ffffffffffff".to_owned(), vec!["eth0".to_owned()])];
+        assert_eq!(view.cards, cards.into());
     }
 }

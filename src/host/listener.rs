@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use super::engine::Engine;
 use super::process::{self, Engines};
+use crate::netlink::link::Link;
 use crate::netlink::listener::Socket;
 
 /// A socket of this host that waits for clients, and who holds it.
@@ -20,6 +21,9 @@ pub struct Listener {
     pub port: u16,
     /// Whether it is bound to `::` and takes IPv4 clients as well.
     pub both_families: bool,
+    /// The interface that alone it takes clients from (`SO_BINDTODEVICE`), by name, or `#7` by number where
+    /// it has none any more; `None` for any.
+    pub device: Option<String>,
     /// The user who made it, by number.
     pub user: u32,
     /// Who holds it; `None` if that is not to be seen from here, as for a process of another
@@ -36,8 +40,11 @@ pub struct Owner {
     pub name: String,
     /// What it holds sockets for.
     pub role: Role,
-    /// The identifier of the container that it lives in.
+    /// The identifier of the container that it lives in, of an engine that was asked.
     pub container: Option<String>,
+    /// The first twelve digits of the identifier of the container that it lives in, of an engine that was
+    /// not asked or does not answer.
+    pub unanswered: Option<String>,
     /// The process that started it, unless that has ended.
     pub parent: Option<u32>,
 }
@@ -89,8 +96,16 @@ impl Listener {
 ///
 /// # Errors
 /// If processes cannot be looked at now.
-pub fn listeners(sockets: &[Socket], engines: &[Engine]) -> io::Result<Vec<Listener>> {
+pub fn listeners(
+    sockets: &[Socket],
+    engines: &[Engine],
+    links: &[Link],
+) -> io::Result<Vec<Listener>> {
     let owners = process::owners(inodes(sockets), Engines::of(engines))?;
+    let device = |index: u32| {
+        let link = links.iter().find(|link| link.index == index);
+        link.map_or_else(|| format!("#{index}"), |link| link.name.clone())
+    };
     let listener = |socket: &Socket| {
         Some(Listener {
             protocol: match socket.protocol {
@@ -102,6 +117,7 @@ pub fn listeners(sockets: &[Socket], engines: &[Engine]) -> io::Result<Vec<Liste
             address: socket.address,
             port: socket.port,
             both_families: socket.both_families,
+            device: socket.device.map(device),
             user: socket.user,
             owner: owners.get(&u64::from(socket.inode)).cloned(),
         })

@@ -8,16 +8,20 @@
 
 mod activation;
 mod answers;
+mod cgroup;
 pub mod docker;
 pub mod engine;
 pub mod follow;
+pub mod holder;
 mod inventory;
 mod links;
 pub mod listener;
 pub mod local_ports;
 pub mod nat;
 pub mod process;
+pub mod routes;
 mod summary;
+pub mod traces;
 mod transport;
 
 use crate::net::{HostPorts, Protocol};
@@ -28,6 +32,7 @@ use crate::netlink::link::{Address, Link};
 use engine::{Container, Engine, Kind, Published};
 use listener::{Listener, Owner, Role};
 use local_ports::LocalPorts;
+use nat::Nat;
 
 /// The host as the compiler sees it. The default knows nothing, which is what `check` and `show`
 /// work with: they need no kernel and no engine.
@@ -42,6 +47,12 @@ pub struct HostView {
     /// Bridges that belong to an engine, and have a network card in them as well: what comes in
     /// there may come from anywhere.
     pub shared_bridges: BTreeSet<String>,
+    /// What is in the bridges of engines that are not the ends of containers, such as a network card, a
+    /// tunnel or a virtual machine: by bridge, the interfaces.
+    pub cards: BTreeMap<String, Vec<String>>,
+    /// Those of the [`shared_bridges`](Self::shared_bridges) that a default route of the host goes
+    /// through: an engine's network sits on the uplink.
+    pub uplink_bridges: BTreeSet<String>,
     /// Bridges of which nothing is known.
     pub other_bridges: BTreeSet<String>,
     /// The interfaces of the host by name, each with the one that it is a port of: a bridge, a bond, a
@@ -54,6 +65,8 @@ pub struct HostView {
     pub listeners: Vec<Listener>,
     /// Ports of the host that were published when the engine answered last, where it does not now.
     pub remembered: Vec<HostPorts>,
+    /// Which destinations others translate; whoever builds the view may not have looked.
+    pub nat: Nat,
     /// The ports that the kernel chooses from for this host's own requests.
     pub local_ports: LocalPorts,
     /// Whether there may be processes that are not to be seen from here, docker-proxy among them.
@@ -305,6 +318,7 @@ mod tests {
             name: "someone".to_owned(),
             role,
             container: None,
+            unanswered: None,
             parent: None,
         });
         Listener {
@@ -312,6 +326,7 @@ mod tests {
             address,
             port: 8080,
             both_families: false,
+            device: None,
             user,
             owner,
         }

@@ -15,6 +15,7 @@ use procfs::ProcError;
 use procfs::process::Process as Entry;
 use rustix::io::Errno;
 
+use super::cgroup::{self, is_identifier};
 use super::engine::Engine;
 use super::listener::{Owner, Role};
 use crate::untrusted::clean;
@@ -137,11 +138,6 @@ impl Engines {
 /// Whether a process is root's.
 fn is_roots(pid: u32) -> bool {
     look(move || fs::metadata(format!("/proc/{pid}"))).is_ok_and(|process| process.uid() == 0)
-}
-
-/// Whether it is an identifier as engines make them, and no word that a control group may have in its name.
-fn is_identifier(id: &str) -> bool {
-    id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// Finds the processes that hold sockets, by inode. Engines and those who serve published ports for them
@@ -411,15 +407,32 @@ fn inodes(process: &Entry, budget: &mut usize) -> io::Result<Vec<u64>> {
 
 fn describe(process: &Entry, role: Role, homes: &Homes) -> Option<Owner> {
     let stat = process.stat().ok()?;
-    let container = homes.container(process);
+    let home = homes.home(process);
+    let (container, unanswered) = match home {
+        Home::Host => (None, None),
+        Home::Container(id) => (Some(id), None),
+        // Twelve digits, as people know it from `docker ps`.
+        Home::Unanswered(id) => (None, id.get(..12).map(str::to_owned)),
+    };
     Some(Owner {
         pid: u32::try_from(process.pid).ok()?,
         name: clean(&stat.comm),
         // What a container runs is the container's, whatever it is called.
         role: container.as_ref().map_or(role, |_| Role::Other),
         container,
+        unanswered,
         parent: u32::try_from(stat.ppid).ok().filter(|pid| *pid > 1),
     })
+}
+
+/// Where a process lives.
+enum Home {
+    /// On the host, as far as can be told.
+    Host,
+    /// In this container of an engine that was asked.
+    Container(String),
+    /// In this container of another engine.
+    Unanswered(String),
 }
 
 /// What tells the processes of engines and of containers from others.
@@ -483,19 +496,23 @@ impl Homes {
         self.users.is_some() && users(pid).is_some_and(|users| Some(users) != self.users)
     }
 
-    /// The container that a process lives in, by its mount namespace or its control group.
-    fn container(&self, process: &Entry) -> Option<String> {
-        let mounts = mounts(process.pid)?;
+    /// Where a process lives, by its mount namespace or its control group.
+    fn home(&self, process: &Entry) -> Home {
+        let Some(mounts) = mounts(process.pid) else {
+            return Home::Host;
+        };
         if let Some(id) = self.containers.get(&mounts) {
-            return Some(id.clone());
+            return Home::Container(id.clone());
         }
-        if self.ids.is_empty() || self.mounts.contains(&mounts) {
-            return None;
+        // What starts a container, or watches it, may be in its control group.
+        if self.mounts.contains(&mounts) {
+            return Home::Host;
         }
-        let groups = process.cgroups().ok()?;
-        let paths = groups.0.iter().map(|group| group.pathname.as_str());
-        let mut words = paths.flat_map(|path| path.split(['/', '-', '.', ':']));
-        words.find_map(|word| self.ids.get(word).cloned())
+        match cgroup::container(process) {
+            Some(id) if self.ids.contains(&id) => Home::Container(id),
+            Some(id) => Home::Unanswered(id),
+            None => Home::Host,
+        }
     }
 }
 

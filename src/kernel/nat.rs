@@ -123,8 +123,10 @@ fn read_sets(rules: &mut NatRules) -> Result<bool, Error> {
                     let name = in_table(set);
                     let is_known = rules.sets.contains_key(&name);
                     if is_known && !read.contains_key(&name) && read.len() < SETS {
-                        let Some(elements) = elements(&name)? else {
-                            return Ok(false);
+                        let elements = match elements(&name)? {
+                            Elements::All(elements) => Some(elements),
+                            Elements::Unknown => None,
+                            Elements::Interrupted => return Ok(false),
                         };
                         read.insert(name.clone(), elements);
                     }
@@ -152,9 +154,16 @@ fn read_sets(rules: &mut NatRules) -> Result<bool, Error> {
     Ok(true)
 }
 
-/// The elements of a set: `None` if they changed meanwhile, `Some(None)` if they are too many or cannot be
-/// decoded.
-fn elements(set: &Name) -> Result<Option<Option<Vec<ForeignElement>>>, Error> {
+/// What reading the elements of a set came to.
+enum Elements {
+    All(Vec<ForeignElement>),
+    /// They are too many, or cannot be decoded.
+    Unknown,
+    /// They changed meanwhile.
+    Interrupted,
+}
+
+fn elements(set: &Name) -> Result<Elements, Error> {
     // Where there are too many, the rest of the answer is left in a socket that nobody reads again.
     const ENOUGH: Malformed = Malformed("more elements than are read");
     let socket = Socket::netfilter()?;
@@ -169,9 +178,9 @@ fn elements(set: &Name) -> Result<Option<Option<Vec<ForeignElement>>>, Error> {
         Ok(())
     });
     match complete {
-        Ok(true) => Ok(Some(Some(found))),
-        Ok(false) => Ok(None),
-        Err(Error::Malformed(_)) => Ok(Some(None)),
+        Ok(true) => Ok(Elements::All(found)),
+        Ok(false) => Ok(Elements::Interrupted),
+        Err(Error::Malformed(_)) => Ok(Elements::Unknown),
         Err(error) => Err(error),
     }
 }

@@ -48,6 +48,8 @@ impl Form {
             Elements::PortIpv6(_) => (PORT_IP6ADDR, 20, false, false),
             Elements::PortCounters(_) => (PROTOCOL_PORT, 8, false, false),
             Elements::PortVerdicts(_) => (TYPE_INET_SERVICE, 2, true, true),
+            Elements::PortIpv4Verdicts(_) => (PORT_IPADDR, 8, false, true),
+            Elements::PortIpv6Verdicts(_) => (PORT_IP6ADDR, 20, false, true),
             Elements::Ipv4Verdicts(_) => (TYPE_IPADDR, 4, false, true),
             Elements::Ipv6Verdicts(_) => (TYPE_IP6ADDR, 16, false, true),
         };
@@ -72,6 +74,8 @@ impl Form {
             Elements::PortIpv6(Vec::new()),
             Elements::PortCounters(Vec::new()),
             Elements::PortVerdicts(Vec::new()),
+            Elements::PortIpv4Verdicts(Vec::new()),
+            Elements::PortIpv6Verdicts(Vec::new()),
             Elements::Ipv4Verdicts(Vec::new()),
             Elements::Ipv6Verdicts(Vec::new()),
         ]
@@ -139,6 +143,12 @@ pub(super) fn encode(
         Elements::PortVerdicts(v) => list(w, v, next, |w, (first, last, verdict)| {
             let end = last.checked_add(1).map(u16::to_be_bytes);
             range(w, &first.to_be_bytes(), end.as_ref(), Some(verdict));
+        }),
+        Elements::PortIpv4Verdicts(v) => list(w, v, next, |w, (port, a, verdict)| {
+            key(w, &beside_port(*port, &a.to_be_bytes()), Some(verdict));
+        }),
+        Elements::PortIpv6Verdicts(v) => list(w, v, next, |w, (port, a, verdict)| {
+            key(w, &beside_port(*port, &a.to_be_bytes()), Some(verdict));
         }),
         Elements::Ipv4Verdicts(v) => list(w, v, next, |w, (a, verdict)| {
             key(w, &a.to_be_bytes(), Some(verdict));
@@ -299,8 +309,16 @@ impl Collector {
                 });
                 Elements::PortCounters(all.collect::<Option<_>>()?)
             }
-            Elements::Ipv4Verdicts(_) => Elements::Ipv4Verdicts(verdicts(&read)?),
-            Elements::Ipv6Verdicts(_) => Elements::Ipv6Verdicts(verdicts(&read)?),
+            Elements::PortIpv4Verdicts(_) => {
+                let all = verdicts(&read, port_and)?.into_iter();
+                Elements::PortIpv4Verdicts(all.map(|((port, a), to)| (port, a, to)).collect())
+            }
+            Elements::PortIpv6Verdicts(_) => {
+                let all = verdicts(&read, port_and)?.into_iter();
+                Elements::PortIpv6Verdicts(all.map(|((port, a), to)| (port, a, to)).collect())
+            }
+            Elements::Ipv4Verdicts(_) => Elements::Ipv4Verdicts(verdicts(&read, u32::read)?),
+            Elements::Ipv6Verdicts(_) => Elements::Ipv6Verdicts(verdicts(&read, u128::read)?),
             Elements::Ipv4Ranges(_) => Elements::Ipv4Ranges(plain(ranges(&read)?)?),
             Elements::Ipv6Ranges(_) => Elements::Ipv6Ranges(plain(ranges(&read)?)?),
             Elements::PortVerdicts(_) => {
@@ -367,11 +385,11 @@ fn keys<T>(read: &[Read], key: impl Fn(&[u8]) -> Option<T>) -> Option<Vec<T>> {
         .collect()
 }
 
-fn verdicts<T: Number>(read: &[Read]) -> Option<Vec<(T, Verdict)>> {
+fn verdicts<T>(read: &[Read], key: impl Fn(&[u8]) -> Option<T>) -> Option<Vec<(T, Verdict)>> {
     read.iter()
         .map(|e| {
             if e.starts {
-                Some((T::read(&e.key)?, e.verdict.clone()?))
+                Some((key(&e.key)?, e.verdict.clone()?))
             } else {
                 None
             }

@@ -22,6 +22,8 @@ pub struct Socket {
     pub port: u16,
     /// Whether it is an IPv6 socket that takes IPv4 clients as well.
     pub both_families: bool,
+    /// The number of the interface that alone it takes clients from (`SO_BINDTODEVICE`); `None` for any.
+    pub device: Option<u32>,
     /// The user who made it, by number.
     pub user: u32,
     /// Its inode, by which `/proc/PID/fd` knows it.
@@ -95,6 +97,7 @@ pub fn decode_listener(message: &Message<'_>, protocol: u8) -> Result<Option<Soc
         address: own,
         port: u16::from_be_bytes([header[4], header[5]]),
         both_families: own == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && !only,
+        device: number(40).filter(|index| *index != 0),
         user: number(64).unwrap_or_default(),
         inode: number(68).unwrap_or_default(),
     }))

@@ -5,7 +5,7 @@
 
 use crate::net::Family;
 use crate::ruleset::{
-    Direction, EPHEMERAL, Expression, L4Protocol, NameMatch, OPENED, Reject, Side, Tuple,
+    Direction, EPHEMERAL, End, Expression, L4Protocol, NameMatch, OPENED, Reject, Side, Tuple,
 };
 
 use super::instruction::Instruction;
@@ -78,6 +78,14 @@ pub(super) fn lower(expression: &Expression, out: &mut Vec<Instruction>) {
                 verdict: false,
             });
         }
+        Expression::DestinationIn { family, set } => {
+            lower_address(Tuple::Packet, *family, End::Destination, out);
+            out.push(Instruction::Lookup {
+                set: set.clone(),
+                inverted: false,
+                verdict: false,
+            });
+        }
         Expression::PortSourceIn {
             tuple,
             protocol,
@@ -131,6 +139,12 @@ pub(super) fn lower(expression: &Expression, out: &mut Vec<Instruction>) {
                 verdict: true,
             });
         }
+        Expression::PortAddressMap {
+            end,
+            protocol,
+            family,
+            map,
+        } => port::lower_end(*end, *protocol, *family, map, out),
         Expression::Limit { per_second, burst } => {
             out.push(Instruction::Limit {
                 rate: *per_second,
@@ -238,6 +252,7 @@ fn raise_first(instructions: &[Instruction]) -> Option<(Expression, usize)> {
                     )
                 }
                 _ => port::raise_source(instructions, protocol)
+                    .or_else(|| port::raise_end(instructions, protocol))
                     .unwrap_or((Expression::Protocol(protocol), 2)),
             }
         }
@@ -426,6 +441,9 @@ fn raise_address(instructions: &[Instruction]) -> Option<(Expression, usize)> {
                         let set = set.clone();
                         match (end, verdict) {
                             (End::Source, false) => Expression::SourceIn { tuple, family, set },
+                            (End::Destination, false) if tuple == Tuple::Packet => {
+                                Expression::DestinationIn { family, set }
+                            }
                             (End::Destination, true) => Expression::DestinationMap {
                                 tuple,
                                 family,
@@ -459,12 +477,6 @@ pub(super) const PACKET_PORT: Instruction = Instruction::Payload {
     offset: 2,
     length: 2,
 };
-
-#[derive(Clone, Copy)]
-pub(super) enum End {
-    Source,
-    Destination,
-}
 
 /// Loads an address. The keys of the original tuple match their own family only; for the packet's
 /// own header the family is checked first.

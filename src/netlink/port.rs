@@ -4,10 +4,10 @@
 use crate::net::Family;
 use std::net::IpAddr;
 
-use crate::ruleset::{Expression, L4Protocol, Tuple};
+use crate::ruleset::{End, Expression, L4Protocol, Tuple};
 
 use super::instruction::Instruction;
-use super::lower::{End, PACKET_PORT, lower_address, lower_protocol};
+use super::lower::{PACKET_PORT, lower_address, lower_protocol};
 use super::number::*;
 
 /// `ct original proto-dst`
@@ -31,7 +31,12 @@ pub(super) fn lower_source(
     set: &str,
     out: &mut Vec<Instruction>,
 ) {
-    load_source(tuple, protocol, family, out);
+    load_both(
+        load_port(tuple),
+        (tuple, protocol, family),
+        End::Source,
+        out,
+    );
     if length < family.bits() {
         let mask = Instruction::Mask(octets(family.mask(length)));
         out.push(Instruction::Beside(Box::new(mask)));
@@ -40,14 +45,87 @@ pub(super) fn lower_source(
 }
 
 /// Loads both, in the order in which nft does.
-fn load_source(tuple: Tuple, protocol: L4Protocol, family: Family, out: &mut Vec<Instruction>) {
+fn load_both(
+    port: Instruction,
+    (tuple, protocol, family): (Tuple, L4Protocol, Family),
+    end: End,
+    out: &mut Vec<Instruction>,
+) {
     lower_protocol(protocol, out);
-    lower_address(tuple, family, End::Source, out);
+    lower_address(tuple, family, end, out);
     // A packet's family is looked at before its port, and the address comes beside that.
     if let Some(address) = out.pop() {
-        out.push(load_port(tuple));
+        out.push(port);
         out.push(Instruction::Beside(Box::new(address)));
     }
+}
+
+/// `th sport`: at the same place in TCP, UDP and SCTP
+const SOURCE_PORT: Instruction = Instruction::Payload {
+    base: NFT_PAYLOAD_TRANSPORT_HEADER,
+    offset: 0,
+    length: 2,
+};
+
+/// Loads the port and the address at one end of a packet.
+fn load_end(end: End, protocol: L4Protocol, family: Family, out: &mut Vec<Instruction>) {
+    let port = match end {
+        End::Source => SOURCE_PORT,
+        End::Destination => PACKET_PORT,
+    };
+    load_both(port, (Tuple::Packet, protocol, family), end, out);
+}
+
+/// Looks up the port and the address at one end of a packet.
+pub(super) fn lower_end(
+    end: End,
+    protocol: L4Protocol,
+    family: Family,
+    map: &str,
+    out: &mut Vec<Instruction>,
+) {
+    load_end(end, protocol, family, out);
+    out.push(Instruction::Lookup {
+        set: map.to_owned(),
+        inverted: false,
+        verdict: true,
+    });
+}
+
+/// The look-up of the port and the address at one end that instructions begin with, and how many
+/// make it.
+pub(super) fn raise_end(
+    instructions: &[Instruction],
+    protocol: L4Protocol,
+) -> Option<(Expression, usize)> {
+    for end in [End::Source, End::Destination] {
+        for family in [Family::V4, Family::V6] {
+            let mut load = Vec::new();
+            load_end(end, protocol, family, &mut load);
+            let rest = instructions.strip_prefix(&load[..]);
+            if let Some(
+                [
+                    Instruction::Lookup {
+                        set,
+                        inverted: false,
+                        verdict: true,
+                    },
+                    ..,
+                ],
+            ) = rest
+            {
+                let map = set.clone();
+                let expression = Expression::PortAddressMap {
+                    end,
+                    protocol,
+                    family,
+                    map,
+                };
+                return Some((expression, load.len() + 1));
+            }
+        }
+    }
+    None
 }
 
 /// Looks up a protocol and a port.
@@ -96,7 +174,8 @@ pub(super) fn raise_source(
     for tuple in [Tuple::Original, Tuple::Packet] {
         for family in [Family::V4, Family::V6] {
             let mut load = Vec::new();
-            load_source(tuple, protocol, family, &mut load);
+            let port = load_port(tuple);
+            load_both(port, (tuple, protocol, family), End::Source, &mut load);
             let Some(rest) = instructions.strip_prefix(&load[..]) else {
                 continue;
             };

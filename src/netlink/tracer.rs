@@ -6,10 +6,10 @@
 use crate::net::Family;
 use std::net::IpAddr;
 
-use crate::ruleset::{L4Protocol, Tuple};
+use crate::ruleset::{End, L4Protocol, Tuple};
 
 use super::instruction::Instruction;
-use super::lower::{End, PACKET_PORT, equal, lower_address, lower_protocol};
+use super::lower::{PACKET_PORT, equal, lower_address, lower_protocol};
 use super::number::*;
 use super::object::message;
 use super::wire::{ACK, APPEND, CREATE, REQUEST, TooLong, Writer};

@@ -37,6 +37,12 @@ impl Delta {
             (E::PortIpv6(from), E::PortIpv6(to)) => pair!(E::PortIpv6, from, to),
             (E::PortCounters(from), E::PortCounters(to)) => pair!(E::PortCounters, from, to),
             (E::PortVerdicts(from), E::PortVerdicts(to)) => pair!(E::PortVerdicts, from, to),
+            (E::PortIpv4Verdicts(from), E::PortIpv4Verdicts(to)) => {
+                pair!(E::PortIpv4Verdicts, from, to)
+            }
+            (E::PortIpv6Verdicts(from), E::PortIpv6Verdicts(to)) => {
+                pair!(E::PortIpv6Verdicts, from, to)
+            }
             (E::Ipv4Verdicts(from), E::Ipv4Verdicts(to)) => pair!(E::Ipv4Verdicts, from, to),
             (E::Ipv6Verdicts(from), E::Ipv6Verdicts(to)) => pair!(E::Ipv6Verdicts, from, to),
             _ => return None,
@@ -62,7 +68,7 @@ impl Delta {
             };
         }
         undo!(Ipv4 Ipv4Ranges Ipv6 Ipv6Ranges Interfaces PortIpv4 PortIpv6 PortCounters PortVerdicts
-            Ipv4Verdicts Ipv6Verdicts)
+            PortIpv4Verdicts PortIpv6Verdicts Ipv4Verdicts Ipv6Verdicts)
     }
 
     /// Whether nothing changes.

@@ -226,6 +226,8 @@ fn width(elements: &Elements) -> Option<(usize, bool)> {
         Elements::Interfaces(_)
         | Elements::PortCounters(_)
         | Elements::PortVerdicts(_)
+        | Elements::PortIpv4Verdicts(_)
+        | Elements::PortIpv6Verdicts(_)
         | Elements::Ipv4Verdicts(_)
         | Elements::Ipv6Verdicts(_) => None,
     }
@@ -249,6 +251,8 @@ fn ranges(elements: &Elements) -> Box<dyn Iterator<Item = (u128, u128)> + '_> {
         Elements::Interfaces(_)
         | Elements::PortCounters(_)
         | Elements::PortVerdicts(_)
+        | Elements::PortIpv4Verdicts(_)
+        | Elements::PortIpv6Verdicts(_)
         | Elements::Ipv4Verdicts(_)
         | Elements::Ipv6Verdicts(_) => Box::new(std::iter::empty()),
     }
@@ -270,6 +274,8 @@ fn contains(elements: &Elements, range: (u128, u128)) -> bool {
         Elements::Interfaces(_)
         | Elements::PortCounters(_)
         | Elements::PortVerdicts(_)
+        | Elements::PortIpv4Verdicts(_)
+        | Elements::PortIpv6Verdicts(_)
         | Elements::Ipv4Verdicts(_)
         | Elements::Ipv6Verdicts(_) => false,
     }
@@ -298,6 +304,8 @@ fn like(elements: &Elements, ranges: BTreeSet<(u128, u128)>) -> Option<Elements>
         Elements::Interfaces(_)
         | Elements::PortCounters(_)
         | Elements::PortVerdicts(_)
+        | Elements::PortIpv4Verdicts(_)
+        | Elements::PortIpv6Verdicts(_)
         | Elements::Ipv4Verdicts(_)
         | Elements::Ipv6Verdicts(_) => return None,
     })

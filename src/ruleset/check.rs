@@ -87,16 +87,18 @@ fn check_expression(
         Expression::InterfaceIn { set, .. } => {
             matches!(elements(set), Some(Elements::Interfaces(_)))
         }
-        Expression::SourceIn { family, set, .. } => matches!(
-            (family, elements(set)),
-            (
-                super::Family::V4,
-                Some(Elements::Ipv4(_) | Elements::Ipv4Ranges(_))
-            ) | (
-                super::Family::V6,
-                Some(Elements::Ipv6(_) | Elements::Ipv6Ranges(_))
+        Expression::SourceIn { family, set, .. } | Expression::DestinationIn { family, set } => {
+            matches!(
+                (family, elements(set)),
+                (
+                    super::Family::V4,
+                    Some(Elements::Ipv4(_) | Elements::Ipv4Ranges(_))
+                ) | (
+                    super::Family::V6,
+                    Some(Elements::Ipv6(_) | Elements::Ipv6Ranges(_))
+                )
             )
-        ),
+        }
         Expression::PortSourceIn {
             family,
             length,
@@ -117,6 +119,11 @@ fn check_expression(
             (family, elements(map)),
             (super::Family::V4, Some(Elements::Ipv4Verdicts(_)))
                 | (super::Family::V6, Some(Elements::Ipv6Verdicts(_)))
+        ),
+        Expression::PortAddressMap { family, map, .. } => matches!(
+            (family, elements(map)),
+            (super::Family::V4, Some(Elements::PortIpv4Verdicts(_)))
+                | (super::Family::V6, Some(Elements::PortIpv6Verdicts(_)))
         ),
         Expression::Log { prefix, .. } => {
             prefix.len() <= LOG_PREFIX_MAX && !prefix.contains(['"', '\0'])
@@ -170,7 +177,9 @@ fn depth(ruleset: &Ruleset, chain: &str, limit: usize) -> Option<usize> {
         };
         match expression {
             Expression::Verdict(verdict) => follow(verdict)?,
-            Expression::PortMap { map, .. } | Expression::DestinationMap { map, .. } => {
+            Expression::PortMap { map, .. }
+            | Expression::DestinationMap { map, .. }
+            | Expression::PortAddressMap { map, .. } => {
                 let mut targets: Vec<&Verdict> =
                     ruleset.sets.get(map)?.elements.verdicts().collect();
                 targets.sort_unstable();

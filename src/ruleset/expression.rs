@@ -58,6 +58,13 @@ pub enum Expression {
         /// A set of addresses of that family.
         set: String,
     },
+    /// `ip daddr @set`, `ip6 daddr @set`: the packet's own destination.
+    DestinationIn {
+        /// The family of the set.
+        family: Family,
+        /// A set of addresses of that family.
+        set: String,
+    },
     /// `meta l4proto tcp ct original proto-dst . ct original ip saddr & 255.255.255.0 @set`,
     /// `meta l4proto tcp tcp dport . ip6 saddr & ffff:: @set`: the network of the source, beside the
     /// destination port.
@@ -116,6 +123,19 @@ pub enum Expression {
         /// A map from addresses of that family.
         map: String,
     },
+    /// `udp sport . ip saddr vmap @map`, `udp dport . ip daddr vmap @map`: the port and the address at
+    /// one end of the packet.
+    PortAddressMap {
+        /// Which end.
+        end: End,
+        /// The only protocol for which they are looked at.
+        protocol: L4Protocol,
+        /// The family of the map.
+        family: Family,
+        /// A map of [`PortIpv4Verdicts`](super::Elements::PortIpv4Verdicts) or
+        /// [`PortIpv6Verdicts`](super::Elements::PortIpv6Verdicts).
+        map: String,
+    },
     /// `limit rate 10/second burst 20 packets`: matches while there are tokens.
     Limit {
         /// Packets per second that refill the bucket.
@@ -153,9 +173,12 @@ impl Expression {
         match self {
             Self::InterfaceIn { set, .. }
             | Self::SourceIn { set, .. }
+            | Self::DestinationIn { set, .. }
             | Self::PortSourceIn { set, .. }
             | Self::PortIn { set, .. } => Some(set),
-            Self::PortMap { map, .. } | Self::DestinationMap { map, .. } => Some(map),
+            Self::PortMap { map, .. }
+            | Self::DestinationMap { map, .. }
+            | Self::PortAddressMap { map, .. } => Some(map),
             Self::Interface { .. }
             | Self::OutBridge
             | Self::Family(_)
@@ -184,9 +207,12 @@ impl Expression {
         match self {
             Self::InterfaceIn { set, .. }
             | Self::SourceIn { set, .. }
+            | Self::DestinationIn { set, .. }
             | Self::PortSourceIn { set, .. }
             | Self::PortIn { set, .. } => Some(set),
-            Self::PortMap { map, .. } | Self::DestinationMap { map, .. } => Some(map),
+            Self::PortMap { map, .. }
+            | Self::DestinationMap { map, .. }
+            | Self::PortAddressMap { map, .. } => Some(map),
             Self::Interface { .. }
             | Self::OutBridge
             | Self::Family(_)
@@ -244,6 +270,15 @@ pub enum Tuple {
     Original,
     /// Those that it carries now.
     Packet,
+}
+
+/// One end of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Where it comes from.
+    Source,
+    /// Where it goes.
+    Destination,
 }
 
 /// The direction of a packet within its connection (`enum ip_conntrack_dir`).

@@ -18,7 +18,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 pub use expression::{
-    Direction, EPHEMERAL, Expression, L4Protocol, NameMatch, OPENED, Reject, Side, Tuple, Verdict,
+    Direction, EPHEMERAL, End, Expression, L4Protocol, NameMatch, OPENED, Reject, Side, Tuple,
+    Verdict,
 };
 
 /// The name of dfw's table, in the `inet` family.
@@ -125,6 +126,10 @@ pub enum Elements {
     PortCounters(Vec<(L4Protocol, u16, Option<String>)>),
     /// `type inet_service : verdict; flags interval`.
     PortVerdicts(Vec<(u16, u16, Verdict)>),
+    /// `type inet_service . ipv4_addr : verdict`, a hash.
+    PortIpv4Verdicts(Vec<(u16, u32, Verdict)>),
+    /// `type inet_service . ipv6_addr : verdict`, a hash.
+    PortIpv6Verdicts(Vec<(u16, u128, Verdict)>),
     /// `type ipv4_addr : verdict`, a hash.
     Ipv4Verdicts(Vec<(u32, Verdict)>),
     /// `type ipv6_addr : verdict`, a hash.
@@ -154,6 +159,8 @@ impl Elements {
             Self::PortIpv6(v) => v.len(),
             Self::PortCounters(v) => v.len(),
             Self::PortVerdicts(v) => v.len(),
+            Self::PortIpv4Verdicts(v) => v.len(),
+            Self::PortIpv6Verdicts(v) => v.len(),
             Self::Ipv4Verdicts(v) => v.len(),
             Self::Ipv6Verdicts(v) => v.len(),
         }
@@ -176,6 +183,8 @@ impl Elements {
             | Self::PortIpv4(_)
             | Self::PortIpv6(_)
             | Self::PortCounters(_)
+            | Self::PortIpv4Verdicts(_)
+            | Self::PortIpv6Verdicts(_)
             | Self::Ipv4Verdicts(_)
             | Self::Ipv6Verdicts(_) => false,
         }
@@ -185,7 +194,11 @@ impl Elements {
     #[must_use]
     pub fn is_map(&self) -> bool {
         match self {
-            Self::PortVerdicts(_) | Self::Ipv4Verdicts(_) | Self::Ipv6Verdicts(_) => true,
+            Self::PortVerdicts(_)
+            | Self::PortIpv4Verdicts(_)
+            | Self::PortIpv6Verdicts(_)
+            | Self::Ipv4Verdicts(_)
+            | Self::Ipv6Verdicts(_) => true,
             Self::Ipv4(_)
             | Self::Ipv4Ranges(_)
             | Self::Ipv6(_)
@@ -212,6 +225,8 @@ impl Elements {
     pub fn verdicts(&self) -> Box<dyn Iterator<Item = &Verdict> + '_> {
         match self {
             Self::PortVerdicts(v) => Box::new(v.iter().map(|(_, _, verdict)| verdict)),
+            Self::PortIpv4Verdicts(v) => Box::new(v.iter().map(|(_, _, verdict)| verdict)),
+            Self::PortIpv6Verdicts(v) => Box::new(v.iter().map(|(_, _, verdict)| verdict)),
             Self::Ipv4Verdicts(v) => Box::new(v.iter().map(|(_, verdict)| verdict)),
             Self::Ipv6Verdicts(v) => Box::new(v.iter().map(|(_, verdict)| verdict)),
             Self::Ipv4(_)

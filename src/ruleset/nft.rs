@@ -5,7 +5,7 @@ use std::fmt::{self, Display, Formatter, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{
-    Base, Chain, Direction, Elements, Expression, NameMatch, Reject, Rule, Ruleset, Set, Side,
+    Base, Chain, Direction, Elements, End, Expression, NameMatch, Reject, Rule, Ruleset, Set, Side,
     TABLE, Tuple, Verdict,
 };
 use super::{EPHEMERAL, OPENED};
@@ -50,6 +50,8 @@ fn write_set(f: &mut Formatter<'_>, name: &str, set: &Set) -> fmt::Result {
         Elements::PortIpv6(_) => ("set", "inet_service . ipv6_addr"),
         Elements::PortCounters(_) => ("set", "inet_proto . inet_service"),
         Elements::PortVerdicts(_) => ("map", "inet_service : verdict"),
+        Elements::PortIpv4Verdicts(_) => ("map", "inet_service . ipv4_addr : verdict"),
+        Elements::PortIpv6Verdicts(_) => ("map", "inet_service . ipv6_addr : verdict"),
         Elements::Ipv4Verdicts(_) => ("map", "ipv4_addr : verdict"),
         Elements::Ipv6Verdicts(_) => ("map", "ipv6_addr : verdict"),
     };
@@ -103,6 +105,14 @@ impl Elements {
                     format!("{first}-{last} : {verdict}")
                 }
             })),
+            Self::PortIpv4Verdicts(all) => Box::new(
+                all.iter()
+                    .map(move |(port, a, verdict)| format!("{port} . {} : {verdict}", v4(a))),
+            ),
+            Self::PortIpv6Verdicts(all) => Box::new(
+                all.iter()
+                    .map(move |(port, a, verdict)| format!("{port} . {} : {verdict}", v6(a))),
+            ),
             Self::Ipv4Verdicts(all) => Box::new(
                 all.iter()
                     .map(move |(a, verdict)| format!("{} : {verdict}", v4(a))),
@@ -257,6 +267,9 @@ impl Display for Expression {
                 };
                 write!(f, "{port} . {prefix}{family_name} saddr{mask} @{set}")
             }
+            Self::DestinationIn { family, set } => {
+                write!(f, "{} daddr @{set}", family.keyword())
+            }
             Self::PortIn {
                 tuple: Tuple::Original,
                 set,
@@ -304,6 +317,19 @@ impl Display for Expression {
                     tuple.prefix(),
                     family.keyword()
                 )
+            }
+            Self::PortAddressMap {
+                end,
+                protocol,
+                family,
+                map,
+            } => {
+                let (port, address) = match end {
+                    End::Source => ("sport", "saddr"),
+                    End::Destination => ("dport", "daddr"),
+                };
+                let (protocol, family) = (protocol.name(), family.keyword());
+                write!(f, "{protocol} {port} . {family} {address} vmap @{map}")
             }
             Self::Limit { per_second, burst } => {
                 write!(f, "limit rate {per_second}/second burst {burst} packets")

@@ -23,6 +23,10 @@ pub(crate) const TRIALS: &[Named] = &[
         network_made_while_guarded,
     ),
     (
+        "guard::named_bridge_made_while_guarded",
+        named_bridge_made_while_guarded,
+    ),
+    (
         "guard::engine_restarts_while_guarded",
         engine_restarts_while_guarded,
     ),
@@ -149,6 +153,49 @@ fn network_made_while_guarded(lab: &Lab) -> Result<()> {
         .and_then(|()| check(lab, LATE_NETWORK, Reading::Guarded));
     lab.docker("rm --force late")?;
     lab.docker("network rm lates")?;
+    checked
+}
+
+/// No name tells that it is an engine's, and engines before 28 let in what is routed to it; later ones do
+/// where its mode says so, which earlier ones do not know.
+const NAMED_BRIDGE: &str = "network create -o com.docker.network.bridge.name=public0 \
+     -o com.docker.network.bridge.gateway_mode_ipv4=nat-unprotected \
+     --ipv6 --subnet 172.30.0.0/24 --subnet 2001:db8:c:30::/64 public";
+
+#[rustfmt::skip]
+const BEHIND_NAMED_BRIDGE: &[Row] = &[
+    row("straight to it, published",     "tcp late:80",         "",                       "neighbour stranger"),
+    row("straight to it, udp",           "udp late:53",         "",                       "neighbour stranger"),
+];
+
+fn named_bridge_made_while_guarded(lab: &Lab) -> Result<()> {
+    // Whoever applied before it was made has it open until the next apply.
+    lab.apply(POLICY)?;
+    lab.docker(NAMED_BRIDGE)?;
+    let checked = lab
+        .run(
+            "late",
+            "--network public -p 8090:80 -p 8090:53/udp",
+            "tcp:80 udp:53",
+        )
+        .and_then(|()| lab.wait_until_open("tcp late:80"))
+        .and_then(|()| check(lab, BEHIND_NAMED_BRIDGE, Reading::Bare));
+    lab.docker("rm --force late")?;
+    lab.docker("network rm public")?;
+    checked?;
+    lab.remove()?;
+    let mut guard = Guard::start(lab, POLICY)?;
+    lab.docker(NAMED_BRIDGE)?;
+    let checked = guard
+        .expect("in force: ")
+        .and_then(|()| {
+            let options = "--network public -p 8090:80 -p 8090:53/udp";
+            lab.run("late", options, "tcp:80 udp:53")
+        })
+        .and_then(|()| lab.wait_until_open("tcp late:80"))
+        .and_then(|()| check(lab, BEHIND_NAMED_BRIDGE, Reading::Guarded));
+    lab.docker("rm --force late")?;
+    lab.docker("network rm public")?;
     checked
 }
 

@@ -29,6 +29,11 @@ pub(crate) const TRIALS: &[Named] = &[
     ("holders::replies_to_the_host_pass", own_requests),
     ("holders::who_is_revoked_is_no_reply", revoked_in_the_range),
     ("holders::a_second_engine_is_asked", second_engine),
+    ("holders::who_joins_the_hosts_network_is_in_it", joined),
+    (
+        "holders::a_control_group_of_others_is_no_container",
+        delegated,
+    ),
 ];
 
 /// A policy that names none of the ports of these trials.
@@ -382,4 +387,66 @@ fn second_engine_is_seen(lab: &Lab) -> Result<()> {
         .collect();
     ensure!(titles == ["other", "other"], "{titles:?}");
     Ok(())
+}
+
+/// The doors of an audit at a port, each with what is behind it.
+fn doors_at(lab: &Lab, port: u16) -> Result<Vec<(String, String)>> {
+    let audit = audit(lab, &[], None)?;
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let own = exposures(&audit)?.filter(|exposure| exposure["port"] == port);
+    Ok(own
+        .map(|exposure| (text(&exposure["door"]), text(&exposure["published_for"])))
+        .collect())
+}
+
+/// A container that joins one in the network of the host listens on the host, and so does one that joins
+/// that (`network_mode: service:…`).
+fn joined(lab: &Lab) -> Result<()> {
+    let both = |name: &str| {
+        let door = ("host-network".to_owned(), name.to_owned());
+        vec![door.clone(), door]
+    };
+    lab.run("joins", "--network container:open-host", "tcp:8094")?;
+    let checked = lab
+        .run("joins-too", "--network container:joins", "tcp:8095")
+        .and_then(|()| lab.wait_until_open("tcp localhost:8094"))
+        .and_then(|()| lab.wait_until_open("tcp localhost:8095"))
+        .and_then(|()| {
+            let doors = (doors_at(lab, 8094)?, doors_at(lab, 8095)?);
+            ensure!(doors == (both("joins"), both("joins-too")), "{doors:?}");
+            Ok(())
+        });
+    lab.docker("rm --force joins joins-too")?;
+    checked
+}
+
+/// A user to whom a control group was delegated calls another below it like a container's: his service
+/// stays one of the host.
+fn delegated(lab: &Lab) -> Result<()> {
+    let id = lab.docker("inspect --format {{.Id}} open-host")?;
+    let group = format!(
+        "own=/sys/fs/cgroup/systemd; [ -d $own ] || own=/sys/fs/cgroup; \
+         own=$own/dfw-delegated-{}; group=$own/docker-{}.scope",
+        std::process::id(),
+        id.trim()
+    );
+    serve_as(lab, "service", "unshare --user --mount", "tcp:8099")?;
+    let checked = lab
+        .script(&format!(
+            "{group}; mkdir -p $group && chown -R 65534:65534 $own && \
+             cat /run/names/8099 >$group/cgroup.procs && \
+             grep -q docker-{} /proc/$(cat /run/names/8099)/cgroup",
+            id.trim()
+        ))
+        .and_then(|()| {
+            let doors = doors_at(lab, 8099)?;
+            ensure!(doors.is_empty(), "{doors:?}");
+            Ok(())
+        });
+    // A group can be taken away once the last process in it is.
+    lab.script(&format!(
+        "{group}; kill $(cat /run/names/8099); \
+         until rmdir $group $own 2>/dev/null; do [ -d $own ] || exit 0; sleep 0.1; done"
+    ))?;
+    checked
 }

@@ -30,6 +30,7 @@ mod life;
 mod neighbours;
 mod questions;
 mod reach;
+mod spoken;
 mod traffic;
 mod verdicts;
 
@@ -83,8 +84,10 @@ fn all() -> impl Iterator<Item = Named> {
         cards::TRIALS,
         cases::TRIALS,
         reach::TRIALS,
+        spoken::TRIALS,
         // Last, because these stop and start what the others use.
         life::TRIALS,
+        spoken::LAST,
     ];
     groups.into_iter().flatten().copied()
 }

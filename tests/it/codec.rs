@@ -184,6 +184,12 @@ fn big_sets_are_split_and_put_together_again() {
         ),
         Elements::Interfaces((0..MANY).map(|n| format!("interface{n:06}")).collect()),
         Elements::PortVerdicts((0..=u16::MAX).map(|n| (n, n, verdict(n.into()))).collect()),
+        Elements::PortIpv4Verdicts((0..=u16::MAX).map(|n| (n, 7, verdict(n.into()))).collect()),
+        Elements::PortIpv6Verdicts(
+            (0..=u16::MAX)
+                .map(|n| (n, wide(n.into()), verdict(n.into())))
+                .collect(),
+        ),
         Elements::Ipv4Verdicts((0..MANY).map(|n| (n * 3, verdict(n))).collect()),
         Elements::Ipv6Verdicts((0..MANY).map(|n| (wide(n), verdict(n))).collect()),
     ];

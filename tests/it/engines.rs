@@ -110,6 +110,7 @@ fn whoever_cannot_see_processes_closes_all_that_is_published() {
         address: [0; 16].into(),
         port: 50_000,
         both_families: true,
+        device: None,
         user: 0,
         owner: None,
     }];

@@ -38,8 +38,8 @@ fn nobody_is_lost_or_let_in_on_the_way() {
     let held = property(cases, &values, |((old, new), host, seeds)| {
         // Near what changes.
         let edges = [
-            Edges::of(&unlike(&old, &new)),
-            Edges::of(&unlike(&new, &old)),
+            Edges::of(&unlike(&old, &new), &host),
+            Edges::of(&unlike(&new, &old), &host),
         ];
         let packets: Vec<_> = edges
             .iter()
@@ -102,6 +102,7 @@ fn strangers(sources: &[&str], ports: &[u16]) -> Vec<Packet> {
             protocol: L4Protocol::Tcp,
             flow,
             connection: None,
+            source_port: None,
             returns: false,
             resumes: false,
             opened: false,
@@ -252,7 +253,7 @@ fn a_port_that_leaves_a_range_is_not_lost() {
 fn marks_make_no_difference_to_who_asks() {
     let values = (crowded(0.6), host(), packets());
     let held = property(CASES, &values, |(mut meant, host, seeds)| {
-        let edges = Edges::of(&meant);
+        let edges = Edges::of(&meant, &host);
         let rulesets = [false, true].map(|mark| {
             meant.mark = mark;
             meant.compile(&host, false)

@@ -16,7 +16,7 @@ proptest! {
     fn the_rules_do_what_the_policy_means(policy in meant(), host in host(), seeds in packets()) {
         let ruleset = policy.compile(&host, false);
         prop_assert_eq!(check(&ruleset), Vec::<String>::new());
-        let edges = Edges::of(&policy);
+        let edges = Edges::of(&policy, &host);
         for packet in seeds.iter().map(|seed| edges.packet(seed)) {
             let trace = evaluate(&ruleset, &packet);
             prop_assert!(!trace.unknown);
@@ -48,7 +48,7 @@ proptest! {
         let index = at.index(more.ports.len());
         more.ports[index].allow.inline.push(added);
         let (less_rules, more_rules) = (policy.compile(&host, false), more.compile(&host, false));
-        let edges = Edges::of(&more);
+        let edges = Edges::of(&more, &host);
         for packet in seeds.iter().map(|seed| edges.packet(seed)) {
             // Read the other way round: who is taken away lets nobody in.
             let let_in = evaluate(&less_rules, &packet).decision == Decision::Accept;

@@ -5,7 +5,7 @@ use dfw::net::Family;
 use std::ffi::CStr;
 
 use dfw::ruleset::{
-    Direction, Expression, L4Protocol, MARK, NameMatch, Reject, Side, Tuple, Verdict,
+    Direction, End, Expression, L4Protocol, MARK, NameMatch, Reject, Side, Tuple, Verdict,
 };
 use nftnl::nftnl_sys as sys;
 
@@ -440,6 +440,12 @@ fn addresses() -> Vec<Case> {
                     steps,
                 ));
             }
+            if tuple == Tuple::Packet {
+                let mut steps = address(tuple, family, false);
+                steps.push(lookup(sets[0], true));
+                let set = sets[0].to_string_lossy().into_owned();
+                cases.push(case(Expression::DestinationIn { family, set }, steps));
+            }
             let mut steps = address(tuple, family, false);
             steps.push(lookup_map(map));
             let map = map.to_string_lossy().into_owned();
@@ -528,6 +534,7 @@ fn ports() -> Vec<Case> {
                 steps,
             ));
         }
+        cases.extend(ends(protocol));
         let steps = vec![
             meta("l4proto", L4PROTO),
             beside(port()),
@@ -535,6 +542,32 @@ fn ports() -> Vec<Case> {
         ];
         let set = "counters".to_owned();
         cases.push(case(Expression::PortIn { tuple, set }, steps));
+    }
+    cases
+}
+
+/// The port and the address at one end of a packet.
+fn ends(protocol: L4Protocol) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (family, map) in [(Family::V4, c"servers4"), (Family::V6, c"servers6")] {
+        for (end, offset) in [(End::Source, 0), (End::Destination, 2)] {
+            let mut steps = l4proto(protocol).to_vec();
+            steps.extend(address(Tuple::Packet, family, end == End::Source));
+            let end_address = steps.pop();
+            steps.push(payload(TRANSPORT, offset, 2));
+            steps.extend(end_address.map(beside));
+            steps.push(lookup_map(map));
+            let map = map.to_string_lossy().into_owned();
+            cases.push(case(
+                Expression::PortAddressMap {
+                    end,
+                    protocol,
+                    family,
+                    map,
+                },
+                steps,
+            ));
+        }
     }
     cases
 }

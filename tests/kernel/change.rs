@@ -190,6 +190,8 @@ fn remove_element(elements: &mut Elements, at: Index) {
         Elements::PortIpv6(all) => remove(all, at),
         Elements::PortCounters(all) => remove(all, at),
         Elements::PortVerdicts(all) => remove(all, at),
+        Elements::PortIpv4Verdicts(all) => remove(all, at),
+        Elements::PortIpv6Verdicts(all) => remove(all, at),
         Elements::Ipv4Verdicts(all) => remove(all, at),
         Elements::Ipv6Verdicts(all) => remove(all, at),
     }

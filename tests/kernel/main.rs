@@ -18,6 +18,7 @@ mod confirm;
 mod crowd;
 mod drift;
 mod engines;
+mod holders;
 mod import;
 #[path = "../support/iptables/mod.rs"]
 mod iptables;
@@ -43,6 +44,7 @@ mod roundtrip;
 mod screen;
 mod session;
 mod shared;
+mod spoken;
 mod support;
 mod text;
 mod tracer;
@@ -108,12 +110,14 @@ fn all() -> impl Iterator<Item = Named> {
         program::TRIALS,
         tracer::TRIALS,
         traffic::TRIALS,
+        spoken::TRIALS,
         loss::TRIALS,
         manners::TRIALS,
         kill::TRIALS,
         confirm::TRIALS,
         session::TRIALS,
         shared::TRIALS,
+        holders::TRIALS,
         import::TRIALS,
         judge::TRIALS,
         watch::TRIALS,

@@ -62,38 +62,41 @@ fn check(nat: &Nat, rows: &[Row<'_>]) -> Result<()> {
 const HOST: &str = "203.0.113.10";
 const HOST6: &str = "2001:db8:1::10";
 
+const V4: &[&str] = &[
+    "-N DOCKER",
+    "-A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER",
+    "-A DOCKER -i docker0 -j RETURN",
+    "-A DOCKER ! -i docker0 -p tcp -m tcp --dport 80 -j DNAT --to-destination 172.17.0.2:8000",
+    "-A DOCKER -d 203.0.113.10/32 ! -i docker0 -p udp -m udp --dport 53 -j DNAT --to-destination 172.17.0.3",
+    "-A PREROUTING -p tcp -m multiport --dports 1000,2000:2010 -j DNAT --to-destination 10.0.0.4:7",
+    "-A PREROUTING -p tcp -m multiport ! --dports 1:65000 -j DNAT --to-destination 10.0.0.5",
+    "-A PREROUTING -p tcp --dport 8080 -j REDIRECT --to-ports 3128",
+    "-A PREROUTING -s 198.51.100.0/24 -p tcp --dport 22 -j DNAT --to-destination 10.0.0.6",
+    "-A PREROUTING -i wg0 -p tcp --dport 23 -j DNAT --to-destination 10.0.0.6",
+    "-A PREROUTING -m mark --mark 7 -p tcp --dport 24 -j DNAT --to-destination 10.0.0.6",
+    "-A PREROUTING -m statistic --mode random --probability 0.5 -p tcp --dport 25 -j DNAT --to-destination 10.0.0.6",
+    "-A PREROUTING -m conntrack --ctstate NEW -p tcp --dport 26 -j DNAT --to-destination 10.0.0.6",
+    "-A PREROUTING -p tcp --dport 27 -j ACCEPT",
+    "-A PREROUTING -p tcp --dport 27 -j DNAT --to-destination 10.0.0.6",
+    "-A PREROUTING -p tcp --dport 28 -j DNAT --to-destination 10.0.0.6-10.0.0.9",
+    "-A PREROUTING -p udp --sport 123 --dport 29 -j DNAT --to-destination 10.0.0.6",
+    "-A PREROUTING -p udp -m comment --comment named --dport 30:40 -j DNAT --to-destination 10.0.0.6",
+    "-A PREROUTING -d 192.0.2.0/24 -j NETMAP --to 10.1.0.0/24",
+    "-A POSTROUTING -o eth0 -s 10.8.0.0/24 -j MASQUERADE",
+    "-A POSTROUTING -p tcp --dport 99 -j SNAT --to-source 10.0.0.9",
+];
+const V6: &[&str] = &[
+    "-A PREROUTING -p tcp --dport 8080 -j REDIRECT",
+    "-A PREROUTING -d 2001:db8:1::10 -p udp --dport 53 -j DNAT --to-destination [fd00::2]:5353",
+    "-A POSTROUTING -o eth0 -s fd42:42:42::/64 -j MASQUERADE",
+];
+
 fn iptables() -> Result<()> {
     let place = Place::new()?;
-    for words in [
-        "-N DOCKER",
-        "-A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER",
-        "-A DOCKER -i docker0 -j RETURN",
-        "-A DOCKER ! -i docker0 -p tcp -m tcp --dport 80 -j DNAT --to-destination 172.17.0.2:8000",
-        "-A DOCKER -d 203.0.113.10/32 ! -i docker0 -p udp -m udp --dport 53 -j DNAT --to-destination 172.17.0.3",
-        "-A PREROUTING -p tcp -m multiport --dports 1000,2000:2010 -j DNAT --to-destination 10.0.0.4:7",
-        "-A PREROUTING -p tcp -m multiport ! --dports 1:65000 -j DNAT --to-destination 10.0.0.5",
-        "-A PREROUTING -p tcp --dport 8080 -j REDIRECT --to-ports 3128",
-        "-A PREROUTING -s 198.51.100.0/24 -p tcp --dport 22 -j DNAT --to-destination 10.0.0.6",
-        "-A PREROUTING -i wg0 -p tcp --dport 23 -j DNAT --to-destination 10.0.0.6",
-        "-A PREROUTING -m mark --mark 7 -p tcp --dport 24 -j DNAT --to-destination 10.0.0.6",
-        "-A PREROUTING -m statistic --mode random --probability 0.5 -p tcp --dport 25 -j DNAT --to-destination 10.0.0.6",
-        "-A PREROUTING -m conntrack --ctstate NEW -p tcp --dport 26 -j DNAT --to-destination 10.0.0.6",
-        "-A PREROUTING -p tcp --dport 27 -j ACCEPT",
-        "-A PREROUTING -p tcp --dport 27 -j DNAT --to-destination 10.0.0.6",
-        "-A PREROUTING -p tcp --dport 28 -j DNAT --to-destination 10.0.0.6-10.0.0.9",
-        "-A PREROUTING -p udp --sport 123 --dport 29 -j DNAT --to-destination 10.0.0.6",
-        "-A PREROUTING -p udp -m comment --comment named --dport 30:40 -j DNAT --to-destination 10.0.0.6",
-        "-A PREROUTING -d 192.0.2.0/24 -j NETMAP --to 10.1.0.0/24",
-        "-A POSTROUTING -o eth0 -s 10.8.0.0/24 -j MASQUERADE",
-        "-A POSTROUTING -p tcp --dport 99 -j SNAT --to-source 10.0.0.9",
-    ] {
+    for words in V4 {
         run(&place, "iptables", &format!("-w -t nat {words}"))?;
     }
-    for words in [
-        "-A PREROUTING -p tcp --dport 8080 -j REDIRECT",
-        "-A PREROUTING -d 2001:db8:1::10 -p udp --dport 53 -j DNAT --to-destination [fd00::2]:5353",
-        "-A POSTROUTING -o eth0 -s fd42:42:42::/64 -j MASQUERADE",
-    ] {
+    for words in V6 {
         run(&place, "ip6tables", &format!("-w -t nat {words}"))?;
     }
     let nat = read(&place)?;

@@ -223,21 +223,26 @@ fn feed(command: &mut Command, text: &str) -> Result<Output> {
 /// A policy of this repository as the program compiles it on a host without links.
 pub(crate) fn compiled(path: &str) -> Result<Ruleset> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-    compiled_from(Sources::new(), &path)
+    compiled_from(Sources::new(), &path, &HostView::default())
 }
 
 /// The same of a text.
 pub(crate) fn compiled_text(text: &str) -> Result<Ruleset> {
-    let path = "policy.yaml";
-    compiled_from(Sources::in_memory([(path, text)]), Path::new(path))
+    compiled_for(text, &HostView::default())
 }
 
-fn compiled_from(mut sources: Sources, path: &Path) -> Result<Ruleset> {
+/// The same for a host.
+pub(crate) fn compiled_for(text: &str, host: &HostView) -> Result<Ruleset> {
+    let path = "policy.yaml";
+    compiled_from(Sources::in_memory([(path, text)]), Path::new(path), host)
+}
+
+fn compiled_from(mut sources: Sources, path: &Path, host: &HostView) -> Result<Ruleset> {
     let files = sources.read_policies(path)?;
     let Ok((policy, _)) = dfw::policy::read(&mut sources, &files) else {
         bail!("{} has errors", path.display());
     };
-    Ok(compile(&policy, &HostView::default(), &|span| {
+    Ok(compile(&policy, host, &|span| {
         let file = Path::new(sources.name(span.file)).file_name();
         Origin {
             file: file.unwrap_or_default().to_string_lossy().into_owned(),

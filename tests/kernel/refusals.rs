@@ -176,6 +176,14 @@ fn spoil(elements: &mut Elements) -> Option<i32> {
             all.push((u16::MAX, u16::MAX, nowhere()));
             Some(libc::ENOENT)
         }
+        Elements::PortIpv4Verdicts(all) => {
+            all.push((u16::MAX, u32::MAX, nowhere()));
+            Some(libc::ENOENT)
+        }
+        Elements::PortIpv6Verdicts(all) => {
+            all.push((u16::MAX, u128::MAX, nowhere()));
+            Some(libc::ENOENT)
+        }
         Elements::Ipv4Verdicts(all) => {
             all.push((u32::MAX, nowhere()));
             Some(libc::ENOENT)
@@ -202,6 +210,14 @@ fn each_set_can_be_refused() -> Result<()> {
         ("zz-v6", Elements::Ipv6Ranges(Vec::new())),
         ("zz-to-v4", Elements::Ipv4Verdicts(vec![(1, Verdict::Drop)])),
         ("zz-to-v6", Elements::Ipv6Verdicts(vec![(1, Verdict::Drop)])),
+        (
+            "zz-port-v4",
+            Elements::PortIpv4Verdicts(vec![(1, 1, Verdict::Drop)]),
+        ),
+        (
+            "zz-port-v6",
+            Elements::PortIpv6Verdicts(vec![(1, 1, Verdict::Drop)]),
+        ),
     ];
     for (name, elements) in extra {
         let comment = Some("other.yaml:12".to_owned());

@@ -76,7 +76,7 @@ pub(crate) struct World {
     pub(crate) client: Place,
     pub(crate) stranger: Place,
     /// Two of the known bridge, and two of the new one.
-    containers: [Place; 4],
+    pub(crate) containers: [Place; 4],
 }
 
 impl World {

@@ -206,6 +206,34 @@ fn port_sets() -> Vec<SetCase> {
             concatenated(13, 8, 20),
             vec![key(&[&[0, 80, 0, 0][..], &six].concat())],
         ),
+        SetCase {
+            flags: MAP,
+            verdicts: true,
+            ..set(
+                "servers4",
+                Elements::PortIpv4Verdicts(vec![(53, 0xac11_0002, Verdict::Drop)]),
+                concatenated(13, 7, 8),
+                vec![leads(&[0, 53, 0, 0, 172, 17, 0, 2], DROP, None)],
+            )
+        },
+        SetCase {
+            flags: MAP,
+            verdicts: true,
+            ..set(
+                "servers6",
+                Elements::PortIpv6Verdicts(vec![(
+                    53,
+                    u128::from_be_bytes(six),
+                    Verdict::Goto("target".to_owned()),
+                )]),
+                concatenated(13, 8, 20),
+                vec![leads(
+                    &[&[0, 53, 0, 0][..], &six].concat(),
+                    GOTO,
+                    Some(c"target"),
+                )],
+            )
+        },
         set(
             "counters",
             Elements::PortCounters(vec![

@@ -8,8 +8,8 @@ use dfw::net::Family;
 use std::collections::{BTreeMap, BTreeSet};
 
 use dfw::ruleset::{
-    Base, Chain, Direction, Elements, Expression, Hook, L4Protocol, NameMatch, Reject, Rule,
-    Ruleset, Set, Side, Tuple, Verdict,
+    Base, Chain, Direction, Elements, End as PacketEnd, Expression, Hook, L4Protocol, NameMatch,
+    Reject, Rule, Ruleset, Set, Side, Tuple, Verdict,
 };
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
@@ -115,6 +115,8 @@ enum Contents {
     PortIpv6(BTreeSet<(u16, u128)>),
     PortCounters(BTreeMap<(L4Protocol, u16), Option<String>>),
     Ports(BTreeMap<u16, (bool, To)>),
+    PortIpv4Verdicts(BTreeMap<(u16, u32), To>),
+    PortIpv6Verdicts(BTreeMap<(u16, u128), To>),
     Ipv4Verdicts(BTreeMap<u32, To>),
     Ipv6Verdicts(BTreeMap<u128, To>),
 }
@@ -132,6 +134,8 @@ fn contents() -> impl Strategy<Value = Contents> {
         btree_set((port(), number6()), 0..MOST).prop_map(Contents::PortIpv6),
         btree_map((ported(), port()), comment(), 0..MOST).prop_map(Contents::PortCounters),
         btree_map(port(), (any::<bool>(), to()), 0..MOST).prop_map(Contents::Ports),
+        btree_map((port(), number4()), to(), 0..MOST).prop_map(Contents::PortIpv4Verdicts),
+        btree_map((port(), number6()), to(), 0..MOST).prop_map(Contents::PortIpv6Verdicts),
         btree_map(number4(), to(), 0..MOST).prop_map(Contents::Ipv4Verdicts),
         btree_map(number6(), to(), 0..MOST).prop_map(Contents::Ipv6Verdicts),
     ]
@@ -183,6 +187,16 @@ impl Contents {
                 };
                 Elements::PortVerdicts(all.iter().zip(ends).map(build).collect())
             }
+            Self::PortIpv4Verdicts(all) => {
+                let all = all.iter();
+                let all = all.map(|((port, a), to)| (*port, *a, to.build(targets)));
+                Elements::PortIpv4Verdicts(all.collect())
+            }
+            Self::PortIpv6Verdicts(all) => {
+                let all = all.iter();
+                let all = all.map(|((port, a), to)| (*port, *a, to.build(targets)));
+                Elements::PortIpv6Verdicts(all.collect())
+            }
             Self::Ipv4Verdicts(all) => {
                 Elements::Ipv4Verdicts(all.iter().map(|(a, to)| (*a, to.build(targets))).collect())
             }
@@ -225,6 +239,16 @@ enum Part {
     },
     DestinationMap {
         tuple: Tuple,
+        family: Family,
+        map: Index,
+    },
+    DestinationIn {
+        family: Family,
+        set: Index,
+    },
+    PortAddressMap {
+        end: PacketEnd,
+        protocol: L4Protocol,
         family: Family,
         map: Index,
     },
@@ -291,6 +315,22 @@ fn destination_map(tuple: impl Strategy<Value = Tuple>) -> impl Strategy<Value =
         tuple,
         family,
         map,
+    })
+}
+
+fn destination_match() -> impl Strategy<Value = Part> {
+    (family(), any::<Index>()).prop_map(|(family, set)| Part::DestinationIn { family, set })
+}
+
+fn port_address_map() -> impl Strategy<Value = Part> {
+    let end = select(vec![PacketEnd::Source, PacketEnd::Destination]);
+    (end, ported(), family(), any::<Index>()).prop_map(|(end, protocol, family, map)| {
+        Part::PortAddressMap {
+            end,
+            protocol,
+            family,
+            map,
+        }
     })
 }
 
@@ -372,6 +412,8 @@ fn rule(style: Style) -> BoxedStrategy<RulePlan> {
                 1 => port_match(),
                 3 => port_map(),
                 2 => destination_map(tuple()),
+                1 => destination_match(),
+                2 => port_address_map(),
                 1 => limit(),
                 1 => log(),
                 1 => ready(vec![Expression::Counter]),
@@ -393,6 +435,7 @@ fn rule(style: Style) -> BoxedStrategy<RulePlan> {
             let original = || source_match(Just(Tuple::Original));
             let own_header = prop_oneof![
                 source_match(Just(Tuple::Packet)),
+                destination_match(),
                 port_source_match(),
                 ready(vec![Expression::ToLoopback(Tuple::Packet)]),
                 protocol_match(),
@@ -403,7 +446,7 @@ fn rule(style: Style) -> BoxedStrategy<RulePlan> {
             ];
             let any_end = prop_oneof![
                 // A map decides by itself, and nothing comes behind it.
-                prop_oneof![port_map(), destination_map(tuple())]
+                prop_oneof![port_map(), destination_map(tuple()), port_address_map()]
                     .prop_map(|map| (vec![map], End::Nothing)),
                 (
                     own_header,
@@ -429,7 +472,12 @@ fn rule(style: Style) -> BoxedStrategy<RulePlan> {
                         let front = [input, output, connection].into_iter().flatten();
                         let back = [limit, log, counter].into_iter().flatten();
                         let is_map = middle.first().is_some_and(|part| {
-                            matches!(part, Part::PortMap { .. } | Part::DestinationMap { .. })
+                            matches!(
+                                part,
+                                Part::PortMap { .. }
+                                    | Part::DestinationMap { .. }
+                                    | Part::PortAddressMap { .. }
+                            )
                         });
                         let parts = if is_map {
                             front.chain(back).chain(middle).collect()
@@ -571,6 +619,8 @@ impl RulePlan {
                     let leads = matches!(
                         set.elements,
                         Elements::PortVerdicts(_)
+                            | Elements::PortIpv4Verdicts(_)
+                            | Elements::PortIpv6Verdicts(_)
                             | Elements::Ipv4Verdicts(_)
                             | Elements::Ipv6Verdicts(_)
                     );
@@ -649,6 +699,27 @@ impl Part {
                 tuple: *tuple,
                 protocol: *protocol,
                 map: pick(map, &|e| matches!(e, Elements::PortVerdicts(_)))?,
+            },
+            Self::DestinationIn { family, set } => Expression::DestinationIn {
+                family: *family,
+                set: pick(set, &|e| match family {
+                    Family::V4 => matches!(e, Elements::Ipv4(_) | Elements::Ipv4Ranges(_)),
+                    Family::V6 => matches!(e, Elements::Ipv6(_) | Elements::Ipv6Ranges(_)),
+                })?,
+            },
+            Self::PortAddressMap {
+                end,
+                protocol,
+                family,
+                map,
+            } => Expression::PortAddressMap {
+                end: *end,
+                protocol: *protocol,
+                family: *family,
+                map: pick(map, &|e| match family {
+                    Family::V4 => matches!(e, Elements::PortIpv4Verdicts(_)),
+                    Family::V6 => matches!(e, Elements::PortIpv6Verdicts(_)),
+                })?,
             },
             Self::DestinationMap { tuple, family, map } => Expression::DestinationMap {
                 tuple: *tuple,

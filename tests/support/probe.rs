@@ -168,6 +168,29 @@ fn is_timeout(error: &std::io::Error) -> bool {
     )
 }
 
+/// Sends a word until it has come to another socket, or for so long.
+pub(crate) fn arrives(
+    from: &UdpSocket,
+    to: SocketAddr,
+    receiver: &UdpSocket,
+    patience: Duration,
+) -> Result<bool> {
+    receiver.set_nonblocking(true)?;
+    while receiver.recv_from(&mut [0; 16]).is_ok() {}
+    receiver.set_nonblocking(false)?;
+    receiver.set_read_timeout(Some(AGAIN))?;
+    let begin = Instant::now();
+    while begin.elapsed() < patience {
+        // An ICMP error about what was sent before is no loss of this one.
+        if from.send_to(b"word", to).is_ok()
+            && matches!(receiver.recv_from(&mut [0; 16]), Ok((4, _)))
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// A flow that stays the same flow from one question to the next.
 pub(crate) struct Conversation {
     socket: Socket,

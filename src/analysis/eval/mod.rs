@@ -15,7 +15,7 @@ use std::net::IpAddr;
 
 use crate::ruleset::check::JUMP_MAX;
 use crate::ruleset::{
-    Direction, Elements, Expression, Hook, L4Protocol, NameMatch, Reject, Rule, Ruleset, Side,
+    Direction, Elements, End, Expression, Hook, L4Protocol, NameMatch, Reject, Rule, Ruleset, Side,
     Tuple, Verdict,
 };
 
@@ -32,6 +32,8 @@ pub struct Packet {
     pub protocol: L4Protocol,
     /// Where it comes from and goes to, as it is now.
     pub flow: Flow,
+    /// The port that it comes from; `None` for ICMP.
+    pub source_port: Option<u16>,
     /// The connection that it belongs to; `None` where nothing is tracked.
     pub connection: Option<Connection>,
     /// Whether the route to its destination leads back out of the incoming interface.
@@ -176,7 +178,7 @@ struct Run<'a> {
 }
 
 /// How a rule ends.
-enum End<'a> {
+enum Ending<'a> {
     /// It has nothing to say.
     Nothing,
     Verdict(&'a Verdict),
@@ -195,7 +197,7 @@ impl<'a> Run<'a> {
         for (index, rule) in chain.rules.iter().enumerate() {
             let before = self.steps.len();
             let (end, hits) = self.rule(rule);
-            if !matches!(end, End::Nothing) && !rule.is_mute() {
+            if !matches!(end, Ending::Nothing) && !rule.is_mute() {
                 let own = || hits.iter().find_map(|hit| hit.comment.clone());
                 self.steps.push(Step {
                     chain: name.to_owned(),
@@ -205,24 +207,24 @@ impl<'a> Run<'a> {
                 });
             }
             match end {
-                End::Nothing => {}
-                End::Reject => return Some(Decision::Reject),
-                End::Verdict(Verdict::Accept) => return Some(Decision::Accept),
-                End::Verdict(Verdict::Drop) => return Some(Decision::Drop),
-                End::Verdict(Verdict::Jump(target)) => {
+                Ending::Nothing => {}
+                Ending::Reject => return Some(Decision::Reject),
+                Ending::Verdict(Verdict::Accept) => return Some(Decision::Accept),
+                Ending::Verdict(Verdict::Drop) => return Some(Decision::Drop),
+                Ending::Verdict(Verdict::Jump(target)) => {
                     if let Some(decision) = self.chain(target, depth) {
                         return Some(decision);
                     }
                     self.steps.truncate(before);
                 }
-                End::Verdict(Verdict::Goto(target)) => {
+                Ending::Verdict(Verdict::Goto(target)) => {
                     let decision = self.chain(target, depth);
                     if decision.is_none() {
                         self.steps.truncate(before);
                     }
                     return decision;
                 }
-                End::Verdict(Verdict::Return) => {
+                Ending::Verdict(Verdict::Return) => {
                     self.steps.truncate(before);
                     return None;
                 }
@@ -233,7 +235,7 @@ impl<'a> Run<'a> {
 
     /// Runs the expressions of a rule until one does not match or ends it.
     #[expect(clippy::too_many_lines, reason = "one arm for each expression")]
-    fn rule(&mut self, rule: &'a Rule) -> (End<'a>, Vec<Hit>) {
+    fn rule(&mut self, rule: &'a Rule) -> (Ending<'a>, Vec<Hit>) {
         let mut hits = Vec::new();
         for expression in &rule.expressions {
             let matches = match expression {
@@ -262,6 +264,12 @@ impl<'a> Run<'a> {
                 Expression::SourceIn { tuple, family, set } => {
                     let source = self.flow(*tuple).map(|flow| flow.source);
                     let hit = source.and_then(|source| self.find_address(set, *family, source));
+                    let found = hit.is_some();
+                    hits.extend(hit.map(|(hit, _)| hit));
+                    found
+                }
+                Expression::DestinationIn { family, set } => {
+                    let hit = self.find_address(set, *family, self.packet.flow.destination);
                     let found = hit.is_some();
                     hits.extend(hit.map(|(hit, _)| hit));
                     found
@@ -307,7 +315,7 @@ impl<'a> Run<'a> {
                         port.and_then(|(_, port)| self.find_port(map, port))
                     {
                         hits.push(hit);
-                        return (End::Verdict(verdict), hits);
+                        return (Ending::Verdict(verdict), hits);
                     }
                     false
                 }
@@ -317,7 +325,19 @@ impl<'a> Run<'a> {
                         to.and_then(|to| self.find_address(map, *family, to))
                     {
                         hits.push(hit);
-                        return (End::Verdict(verdict), hits);
+                        return (Ending::Verdict(verdict), hits);
+                    }
+                    false
+                }
+                Expression::PortAddressMap {
+                    end,
+                    protocol,
+                    family,
+                    map,
+                } => {
+                    if let Some((hit, verdict)) = self.find_end(map, *family, *end, *protocol) {
+                        hits.push(hit);
+                        return (Ending::Verdict(verdict), hits);
                     }
                     false
                 }
@@ -329,9 +349,9 @@ impl<'a> Run<'a> {
                 | Expression::Counter
                 | Expression::SetMark(_) => true,
                 Expression::Reject(Reject::TcpReset | Reject::PortUnreachable) => {
-                    return (End::Reject, hits);
+                    return (Ending::Reject, hits);
                 }
-                Expression::Verdict(verdict) => return (End::Verdict(verdict), hits),
+                Expression::Verdict(verdict) => return (Ending::Verdict(verdict), hits),
                 Expression::Unknown { .. } => {
                     self.unknown = true;
                     false
@@ -341,7 +361,7 @@ impl<'a> Run<'a> {
                 break;
             }
         }
-        (End::Nothing, hits)
+        (Ending::Nothing, hits)
     }
 
     /// Whether it is in the middle of a TCP connection that begins only for connection tracking.
@@ -455,6 +475,47 @@ impl<'a> Run<'a> {
         Some(hit(set, Element::PortAddresses(port, first, last)))
     }
 
+    /// Looks up the port and the address at one end of a packet of this protocol.
+    fn find_end(
+        &mut self,
+        map: &str,
+        family: Family,
+        end: End,
+        protocol: L4Protocol,
+    ) -> Option<(Hit, &'a Verdict)> {
+        let Packet {
+            flow, source_port, ..
+        } = self.packet;
+        let (port, address) = match end {
+            End::Source => (*source_port, flow.source),
+            End::Destination => (flow.port, flow.destination),
+        };
+        let port = port.filter(|_| self.packet.protocol == protocol)?;
+        if (family == Family::V4) != address.is_ipv4() {
+            return None;
+        }
+        let verdict = match (self.elements(map)?, address) {
+            (Elements::PortIpv4Verdicts(all), IpAddr::V4(v4)) => {
+                let key = (port, u32::from(v4));
+                let index = all.binary_search_by_key(&key, |e| (e.0, e.1)).ok()?;
+                all.get(index).map(|e| &e.2)
+            }
+            (Elements::PortIpv6Verdicts(all), IpAddr::V6(v6)) => {
+                let key = (port, u128::from(v6));
+                let index = all.binary_search_by_key(&key, |e| (e.0, e.1)).ok()?;
+                all.get(index).map(|e| &e.2)
+            }
+            _ => {
+                self.unknown = true;
+                None
+            }
+        }?;
+        Some((
+            hit(map, Element::PortAddresses(port, address, address)),
+            verdict,
+        ))
+    }
+
     fn find_counted(&mut self, set: &str, port: u16) -> Option<Hit> {
         let Elements::PortCounters(all) = self.elements(set)? else {
             self.unknown = true;
@@ -507,7 +568,9 @@ impl<'a> Run<'a> {
                 | Elements::PortIpv4(_)
                 | Elements::PortIpv6(_)
                 | Elements::PortCounters(_)
-                | Elements::PortVerdicts(_),
+                | Elements::PortVerdicts(_)
+                | Elements::PortIpv4Verdicts(_)
+                | Elements::PortIpv6Verdicts(_),
                 _,
             ) => {
                 self.unknown = true;

@@ -33,6 +33,7 @@ fn packet() -> Packet {
             related: false,
             original: flow,
         }),
+        source_port: None,
         returns: false,
         resumes: false,
         opened: false,

@@ -1,11 +1,13 @@
 //! The author of the compiled form.
 
 mod dispatch;
+mod loopback;
 mod own;
 mod port;
 mod published;
 mod segment;
 mod shared;
+mod speaks;
 
 use std::collections::BTreeSet;
 
@@ -130,8 +132,10 @@ impl Compiler<'_> {
             ],
             None,
         ));
-        self.egress();
+        let spoken = self.spoken();
+        self.egress(spoken.out);
         rules.push(Rule::new(vec![from_container(true), goto(EGRESS)], None));
+        rules.extend(spoken.back);
         rules.push(Rule::new(
             vec![Expression::Direction(Direction::Reply), accept()],
             note("answers to what containers asked for"),
@@ -166,7 +170,7 @@ impl Compiler<'_> {
     }
 
     /// What containers send, but for what they send to published ports.
-    fn egress(&mut self) {
+    fn egress(&mut self, from_udp_ports: Option<Rule>) {
         let mut rules = vec![
             Rule::new(
                 vec![
@@ -189,6 +193,7 @@ impl Compiler<'_> {
                 note("answers of a forgotten connection, to a client that maybe had to lose it"),
             ),
         ];
+        rules.extend(from_udp_ports);
         rules.push(Rule::new(vec![accept()], note("what containers send")));
         self.chain(EGRESS, rules);
     }
@@ -206,6 +211,7 @@ impl Compiler<'_> {
             None,
         )];
         rules.extend(self.own_replies());
+        rules.extend(self.loopback());
         let containers_excepted = self.dispatch(Context::HostFromContainers);
         if !containers_excepted.is_empty() {
             self.chain(HOST_FROM_CONTAINERS, containers_excepted);

@@ -95,7 +95,11 @@ impl Compiler<'_> {
     }
 
     /// Matches a packet that came in through none of the interfaces of the policy.
-    fn not_from_interfaces(&mut self, key: &HostPorts, port: &PortPolicy) -> Option<Expression> {
+    pub(super) fn not_from_interfaces(
+        &mut self,
+        key: &HostPorts,
+        port: &PortPolicy,
+    ) -> Option<Expression> {
         let names: Vec<String> = port
             .interfaces
             .iter()
@@ -125,7 +129,7 @@ impl Compiler<'_> {
     }
 
     /// Matches for the addresses of a selection, one per set that has any; makes the sets.
-    fn selection(
+    pub(super) fn selection(
         &mut self,
         selection: &SourceSelection,
         tuple: Tuple,
@@ -202,7 +206,12 @@ impl Compiler<'_> {
 }
 
 /// The rules that refuse what matches, as the port's policy wants it.
-fn refusal(matches: &[Expression], key: &HostPorts, port: &PortPolicy, comment: &str) -> Vec<Rule> {
+pub(super) fn refusal(
+    matches: &[Expression],
+    key: &HostPorts,
+    port: &PortPolicy,
+    comment: &str,
+) -> Vec<Rule> {
     let mut rules = Vec::new();
     if port.log {
         let mut log = matches.to_vec();

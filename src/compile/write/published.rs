@@ -204,7 +204,8 @@ fn closed(policy: &Policy, host: &HostView) -> BTreeMap<Place, Ports> {
             published(&mut add, address, &port, publication.of.is_running());
         }
     }
-    for port in &host.remembered {
+    let remembered = host.remembered.iter();
+    for port in remembered.filter(|port| !port.address.is_some_and(|a| a.is_loopback())) {
         let addresses = port.address.map_or(vec![V4, V6], |address| vec![address]);
         for address in addresses {
             published(&mut add, address, port, false);
@@ -276,7 +277,7 @@ fn free(host: &HostView, address: IpAddr, port: &HostPorts, engine_holds: bool) 
 
 /// The ports that the kernel may choose for requests of this host, for nothing of an engine's holds them:
 /// guarded by number, their replies would be lost.
-fn automatic(host: &HostView, port: &HostPorts) -> Ports {
+pub(super) fn automatic(host: &HostView, port: &HostPorts) -> Ports {
     let automatic = own::automatic(&host.local_ports);
     automatic.without(&own::served(host, port.protocol))
 }

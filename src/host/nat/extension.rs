@@ -5,7 +5,7 @@
 //! order.
 
 use super::Target;
-use super::rule::{Effect, Holds, Narrowed, Packet, address_of};
+use super::rule::{Effect, Holds, Narrowed, Packet, Several, address_of};
 use crate::net::{Family, Ports};
 use crate::netlink::foreign::{Extension, Verdict};
 
@@ -48,16 +48,13 @@ pub(super) fn matches(extension: &Extension, packet: &Packet, narrowed: &mut Nar
     } else {
         ranges
     };
-    let own = match packet.port {
-        Some(port) => {
-            let mut ranges = ports.ranges().iter();
-            let matches = ranges.any(|(first, last)| (*first..=*last).contains(&port));
-            Holds::from(matches)
-        }
-        None => {
-            narrowed.take_ports(&ports);
-            Holds::Maybe
-        }
+    let own = if let Some(port) = packet.port {
+        let mut ranges = ports.ranges().iter();
+        let matches = ranges.any(|(first, last)| (*first..=*last).contains(&port));
+        Holds::from(matches)
+    } else {
+        narrowed.take_ports(&ports);
+        Holds::Maybe
     };
     let same = match (protocol, packet.number()) {
         (Some(wanted), Some(protocol)) => Holds::from(wanted == protocol),
@@ -181,7 +178,7 @@ pub(super) fn target(target: &Extension, family: Family) -> Option<Effect> {
             } else {
                 Range::v4(&target.data)
             };
-            translated(range.and_then(|range| range.port()).map(Target::Host))
+            translated(range.and_then(|range| range.port().ok()).map(Target::Host))
         }
         ("NETMAP", _) => translated(None),
         // Without a verdict.
@@ -230,15 +227,19 @@ impl Range {
         })
     }
 
-    /// One port, or none; `None` for several.
-    fn port(&self) -> Option<Option<u16>> {
+    /// One port, or none.
+    fn port(&self) -> Result<Option<u16>, Several> {
         const PORTS: u32 = 2;
         const OFFSET: u32 = 1 << 5;
         if self.flags & PORTS == 0 {
-            return Some(None);
+            return Ok(None);
         }
         let is_one = self.first_port == self.last_port && self.flags & OFFSET == 0;
-        is_one.then_some(Some(self.first_port))
+        if is_one {
+            Ok(Some(self.first_port))
+        } else {
+            Err(Several)
+        }
     }
 
     fn target(self) -> Target {
@@ -246,7 +247,7 @@ impl Range {
         const NETWORK: u32 = 1 << 6;
         let address = address_of(&self.first);
         match (self.port(), address) {
-            (Some(port), Some(address))
+            (Ok(port), Some(address))
                 if self.flags & (ADDRESSES | NETWORK) == ADDRESSES && self.first == self.last =>
             {
                 Target::Address(address, port)
@@ -352,13 +353,13 @@ mod tests {
     #[test]
     #[cfg(target_endian = "little")]
     fn several_ports_are_followed() {
+        use Holds::{Maybe, No, Yes};
         let mut data = [0; 48];
         // Ports 1000 and 2000 to 2010.
         data[..8].copy_from_slice(&[1, 3, 232, 3, 208, 7, 218, 7]);
         data[33] = 1;
         let of = |data: &[u8; 48], port| holds("multiport", 1, data, &packet(Protocol::Udp, port));
         let answers = [1000, 1001, 2000, 2005, 2010, 2011].map(|port| of(&data, port));
-        use Holds::{Maybe, No, Yes};
         assert_eq!(answers, [Yes, No, Yes, Yes, Yes, No]);
         data[47] = 1;
         assert_eq!([of(&data, 1000), of(&data, 1001)], [No, Yes]);

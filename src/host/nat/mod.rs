@@ -5,13 +5,18 @@
 //! and none of them can match its packets.
 
 mod extension;
+mod register;
 mod rule;
+mod set;
 mod walk;
 
 use std::net::IpAddr;
 
 use crate::net::{Family, Ports, Protocol};
 use crate::netlink::foreign::NatRules;
+
+/// The tables of Docker's nftables backend, and of netavark.
+const ENGINE_TABLES: [&str; 2] = ["docker-bridges", "netavark"];
 
 /// The rules of others that translate destinations. The default knows nothing of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,9 +26,6 @@ pub struct Nat {
     /// Whether iptables-legacy may translate, whose rules nf_tables does not know: in IPv4, and in IPv6.
     pub legacy: [bool; 2],
 }
-
-/// The tables of Docker's nftables backend, and of netavark.
-const ENGINE_TABLES: [&str; 2] = ["docker-bridges", "netavark"];
 
 /// The first packet of a connection that comes in from elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -323,13 +325,28 @@ mod tests {
             }
         };
         let chain = || prop::collection::vec(steps(), 0..6);
-        (chain(), chain()).prop_map(move |(base, other)| NatRules {
+        // The kernel has no loops.
+        let calls = |steps: &Vec<Step>| {
+            let is_call = |step: &Step| {
+                let set = matches!(step, Step::Lookup { set, .. } if set == "calls");
+                set || matches!(step, Step::Verdict(Verdict::Jump(_) | Verdict::Goto(_)))
+            };
+            steps.iter().any(is_call)
+        };
+        (chain(), chain()).prop_map(move |(base, mut other)| NatRules {
             bases: vec![NatChain {
                 name: name("base"),
                 priority: -100,
                 accepts: true,
             }],
-            rules: [(name("base"), base), (name("other"), other)].into(),
+            rules: [
+                (name("base"), base),
+                (name("other"), {
+                    other.retain(|steps| !calls(steps));
+                    other
+                }),
+            ]
+            .into(),
             sets: [
                 (name("set"), set([Data::None, Data::None])),
                 (

@@ -9,16 +9,16 @@ mod sent;
 mod world;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use anyhow::{Context, Result, bail, ensure};
-use dfw::analysis::eval::{Decision, Trace, evaluate};
+use dfw::analysis::eval::{Decision, Packet, Trace, evaluate};
 use dfw::host::HostView;
 use dfw::kernel::{Heard, Tracer};
 use dfw::netlink::trace::{Event, Outcome, Traced};
 use dfw::netlink::tracer::Filter;
-use dfw::ruleset::{Hook, Ruleset, TABLE};
+use dfw::ruleset::{Direction, Hook, Ruleset, TABLE};
 
 use crate::Named;
 use crate::place::install;
@@ -69,6 +69,8 @@ fn the_kernel_does_what_the_policy_means() -> Result<()> {
         ("answer", 10),
         ("about", 100),
         ("untracked", 100),
+        ("spoken", 300),
+        ("loopback", 300),
         ("v6", 5),
         ("traced", 20),
     ] {
@@ -91,11 +93,14 @@ fn judge(
     tally: &Tally,
 ) -> Result<()> {
     let ruleset = policy.compile(host, false);
-    let edges = Edges::of(policy);
+    let edges = Edges::of(policy, host);
     let drawn = seeds.iter().map(|seed| edges.packet(seed));
+    // Two that belong to one connection would change what is true of the other.
+    let mut connections = BTreeSet::new();
     let sent: Vec<Sent> = drawn
         .zip(1..)
-        .filter_map(|(packet, id)| Sent::of(&packet, id))
+        .filter_map(|(packet, id)| Sent::of(&packet, id, server_port(host, &packet)))
+        .filter(|sent| sent.connection.is_none_or(|ends| connections.insert(ends)))
         .collect();
     world.reset()?;
     let openers: Vec<_> = sent.iter().flat_map(|sent| sent.openers.clone()).collect();
@@ -142,19 +147,37 @@ fn judge(
         if let Some(path) = path {
             same_way(&ruleset, &trace, &path[0]).with_context(context)?;
         }
-        count(tally, sent, meant, path.is_some());
+        count(tally, sent, &trace, path.is_some());
     }
     Ok(())
 }
 
-fn count(tally: &Tally, sent: &Sent, meant: Decision, traced: bool) {
-    use dfw::ruleset::Direction;
+/// The port that a container opened the connection of a packet from, if it publishes that port.
+fn server_port(host: &HostView, packet: &Packet) -> Option<u16> {
+    let connection = packet.connection.filter(|c| !c.dnat && !c.related)?;
+    let port = match connection.direction {
+        Direction::Original => packet.source_port,
+        Direction::Reply => packet.flow.port,
+    }?;
+    let server = connection.original.source;
+    let mut containers = host.engines.iter().flat_map(|engine| &engine.containers);
+    let is_published = containers.any(|container| {
+        let mut addresses = container.endpoints.iter().flat_map(|e| &e.addresses);
+        let mut published = container.published.iter();
+        addresses.any(|address| *address == server)
+            && published.any(|published| published.container_port == port)
+    });
+    is_published.then_some(port)
+}
+
+fn count(tally: &Tally, sent: &Sent, trace: &Trace, traced: bool) {
     let packet = &sent.packet;
     let connection = packet.connection;
+    let met = |chain: &str| trace.steps.iter().any(|step| step.chain == chain);
     let what = [
         ("all".to_owned(), true),
         (packet.hook.name().to_owned(), true),
-        (format!("{meant:?}"), true),
+        (format!("{:?}", trace.decision), true),
         ("translated".to_owned(), connection.is_some_and(|c| c.dnat)),
         (
             "answer".to_owned(),
@@ -162,6 +185,11 @@ fn count(tally: &Tally, sent: &Sent, meant: Decision, traced: bool) {
         ),
         ("about".to_owned(), connection.is_some_and(|c| c.related)),
         ("untracked".to_owned(), connection.is_none()),
+        (
+            "spoken".to_owned(),
+            met("from-udp-servers") || met("to-udp-servers"),
+        ),
+        ("loopback".to_owned(), met("to-loopback")),
         ("v6".to_owned(), packet.flow.source.is_ipv6()),
         ("traced".to_owned(), traced),
     ];

@@ -17,6 +17,8 @@ pub(super) struct Sent {
     pub(super) openers: Vec<(Fate, Vec<u8>)>,
     /// Itself.
     pub(super) frame: (Fate, Vec<u8>),
+    /// Both ends of its connection, ascending; `None` for ICMP.
+    pub(super) connection: Option<[(IpAddr, u16); 2]>,
     /// Its ports at the hook.
     pub(super) ports: Option<(u16, u16)>,
 }
@@ -30,7 +32,7 @@ const ROUTERS: (Ipv4Addr, Ipv6Addr) = (
 impl Sent {
     /// As much of a drawn packet as can be sent, by a number of its own from 1; `None` if its
     /// addresses are none that a kernel takes from a wire.
-    pub(super) fn of(drawn: &Packet, id: u16) -> Option<Self> {
+    pub(super) fn of(drawn: &Packet, id: u16, server_port: Option<u16>) -> Option<Self> {
         let flow = drawn.connection.map_or(drawn.flow, |c| c.original);
         let v4 = flow.source.is_ipv4();
         let protocol = match drawn.protocol {
@@ -48,16 +50,21 @@ impl Sent {
             id,
             protocol,
             flow,
-            client_port: if id.is_multiple_of(4) {
-                EPHEMERAL
+            client_port: server_port.unwrap_or(if id.is_multiple_of(4) {
+                EPHEMERAL + id
             } else {
-                1024
-            } + id,
+                1024 + id
+            }),
             incoming: number(&drawn.incoming),
             outgoing: drawn.outgoing.as_ref().map_or(0, |out| number(&out.name)),
             resumes: drawn.resumes || id.is_multiple_of(5),
         };
-        Some(match (drawn.hook, drawn.connection) {
+        let ends = draft.port().map(|port| {
+            let mut ends = [(flow.source, draft.client_port), (flow.destination, port)];
+            ends.sort_unstable();
+            ends
+        });
+        let mut sent = match (drawn.hook, drawn.connection) {
             // Nothing is drawn that this host sends.
             (Hook::Output, _) => return None,
             (Hook::Input, _) => draft.at_home(),
@@ -71,7 +78,10 @@ impl Sent {
                 }
                 (_, Direction::Reply) => draft.back(c.dnat),
             },
-        })
+        };
+        sent.connection = ends;
+        sent.packet.source_port = sent.ports.map(|(from, _)| from);
+        Some(sent)
     }
 }
 
@@ -145,6 +155,7 @@ impl Draft {
             }),
             protocol: self.protocol,
             flow,
+            source_port: None,
             connection,
             returns,
             resumes: false,
@@ -171,6 +182,7 @@ impl Draft {
             packet: self.packet(flow, Some(connection), false),
             openers: Vec::new(),
             frame: (self.fate(), bytes),
+            connection: None,
             ports,
         }
     }
@@ -193,6 +205,7 @@ impl Draft {
             packet: self.packet(flow, None, returns),
             openers: Vec::new(),
             frame: (fate, bytes),
+            connection: None,
             ports,
         }
     }
@@ -258,6 +271,7 @@ impl Draft {
             packet: known,
             openers,
             frame: (fate, bytes(flags)),
+            connection: None,
             ports: translated.port.map(|to| (self.client_port, to)),
         }
     }
@@ -300,6 +314,7 @@ impl Draft {
         };
         Sent {
             frame: self.answer(translated, self.fate()),
+            connection: None,
             ports: translated.port.map(|from| (from, self.client_port)),
             openers: vec![(opened, first)],
             packet: self.packet(flow, Some(connection), false),
@@ -365,6 +380,7 @@ impl Draft {
             packet: self.packet(flow, Some(connection), returns),
             openers: vec![(Fate { id: 0, ..fate }, opened)],
             frame: (self.fate(), packet(router, to, &Payload::TooBig { about })),
+            connection: None,
             ports: None,
         }
     }

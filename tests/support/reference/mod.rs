@@ -6,10 +6,12 @@
 pub(crate) mod random;
 mod text;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use dfw::analysis::eval::{Decision, Flow, Packet};
 use dfw::host::HostView;
+use dfw::host::engine::Published;
 use dfw::ruleset::{Direction, Hook, L4Protocol};
 
 /// A policy as it was meant, before it was written.
@@ -76,8 +78,9 @@ pub(crate) fn meaning(policy: &Meant, host: &HostView, packet: &Packet) -> Decis
             _ if packet.incoming == "lo" => Accept,
             // What comes back to a port that the kernel chose for this host's own request.
             Some(_) if policy.is_own_reply(host, packet) => Accept,
+            _ if is_loopback(packet.flow) && is_published_on_loopback(host, packet) => Drop,
             Some(port) if from_container => port.refused_if(port.except.containers),
-            None => Accept,
+            None => drop_if(!from_container && policy.deny && is_published(host, packet)),
             _ if is_loopback(packet.flow) => Drop,
             Some(port) => port.judge(policy, packet.flow, Some(&packet.incoming)),
         };
@@ -95,6 +98,22 @@ pub(crate) fn meaning(policy: &Meant, host: &HostView, packet: &Packet) -> Decis
     let opens = asked && translated.is_none() && !related;
     if from_container && out_of_reach && tcp && opens && packet.resumes {
         return Drop; // What it answers nobody knows any more; nothing says that it may.
+    }
+    let udp = packet.protocol == L4Protocol::Udp;
+    let server = (packet.source_port, packet.flow.source);
+    if udp && from_container && out_of_reach && translated.is_none() {
+        // What a published port sends to whom it may not have as a client.
+        let (client, through) = (packet.flow.destination, out);
+        if let Some(refusal) = policy.refuses_client(host, server, client, through) {
+            return refusal;
+        }
+    }
+    let server = (packet.flow.port, packet.flow.destination);
+    if udp && answer && !from_container {
+        let (client, through) = (packet.flow.source, &packet.incoming);
+        if let Some(refusal) = policy.refuses_client(host, server, client, through) {
+            return refusal;
+        }
     }
     let named = translated.and_then(|to| policy.most_exact(packet.protocol, to));
     let answers_outside = answer && !policy.knows_container(host, out);
@@ -120,7 +139,7 @@ pub(crate) fn meaning(policy: &Meant, host: &HostView, packet: &Packet) -> Decis
         // Straight to a container: as if its port were published under its own number.
         None if !policy.is_routed_to_container(host, out) || packet.returns => Accept,
         None if policy.deny => Drop,
-        None => match policy.most_exact(packet.protocol, packet.flow) {
+        None => match policy.behind(host, packet) {
             Some(_) if is_loopback(packet.flow) => Drop,
             Some(port) => port.judge(policy, packet.flow, Some(&packet.incoming)),
             None => Accept,
@@ -140,7 +159,134 @@ fn drop_if(refused: bool) -> Decision {
     }
 }
 
+/// Whether a port of the host is published there, so that nobody but an engine has it.
+fn is_published(host: &HostView, packet: &Packet) -> bool {
+    let Some(number) = packet.flow.port else {
+        return false;
+    };
+    let is_automatic = host
+        .local_ports
+        .range()
+        .is_some_and(|(first, last)| (first..=last).contains(&number));
+    let is_there = |address: IpAddr| {
+        !address.is_loopback() && (address.is_unspecified() || address == packet.flow.destination)
+    };
+    !is_automatic
+        && host.publications().any(|publication| {
+            let published = publication.published;
+            is_protocol(published.protocol, packet.protocol)
+                && (published.first..=published.last).contains(&number)
+                && is_there(published.address)
+        })
+}
+
+fn is_published_on_loopback(host: &HostView, packet: &Packet) -> bool {
+    let is_automatic = |number| {
+        let range = host.local_ports.range();
+        range.is_some_and(|(first, last)| (first..=last).contains(&number))
+    };
+    packet.flow.port.is_some_and(|number| {
+        !is_automatic(number)
+            && host.publications().any(|publication| {
+                let published = publication.published;
+                is_protocol(published.protocol, packet.protocol)
+                    && (published.first..=published.last).contains(&number)
+                    && published.address.is_loopback()
+            })
+    })
+}
+
+fn is_protocol(protocol: dfw::net::Protocol, l4: L4Protocol) -> bool {
+    protocol.name() == l4.name()
+}
+
 impl Meant {
+    /// The key that decides about what is published.
+    fn key_of(&self, published: &Published, protocol: L4Protocol) -> Option<&Port> {
+        let matching = self.ports.iter().filter(|port| {
+            let address = Some(published.address).filter(|address| !address.is_unspecified());
+            port.protocol == protocol
+                && port.first <= published.first
+                && published.last <= port.last
+                && (port.address.is_none() || port.address == address)
+        });
+        matching.min_by_key(|port| (port.address.is_none(), port.last - port.first))
+    }
+
+    /// How a packet between a container's UDP port and somebody outside is refused: the port is
+    /// published, and by none of its names that one may reach it.
+    fn refuses_client(
+        &self,
+        host: &HostView,
+        server: (Option<u16>, IpAddr),
+        client: IpAddr,
+        through: &str,
+    ) -> Option<Decision> {
+        let udp = L4Protocol::Udp;
+        let number = server.0?;
+        let publications = host.engines.iter().flat_map(|e| &e.containers);
+        let publications = publications.filter(|c| {
+            let mut addresses = c.endpoints.iter().flat_map(|e| &e.addresses);
+            c.running && addresses.any(|address| *address == server.1)
+        });
+        let publications: Vec<_> = publications
+            .flat_map(|c| &c.published)
+            .filter(|p| {
+                is_protocol(p.protocol, udp)
+                    && !p.address.is_loopback()
+                    && p.address.is_ipv4() == server.1.is_ipv4()
+            })
+            .collect();
+        let is_client_port = |number: u16| (32768..61000).contains(&number);
+        let numbers: BTreeSet<u16> = publications.iter().map(|p| p.container_port).collect();
+        let many = numbers.iter().filter(|n| is_client_port(**n)).count() > 16;
+        if many && is_client_port(number) {
+            return None;
+        }
+        let mut keys = Vec::new();
+        for published in publications.iter().filter(|p| p.container_port == number) {
+            match self.key_of(published, udp) {
+                Some(port) => keys.push(port),
+                None if self.deny => {}
+                None => return None,
+            }
+        }
+        if !numbers.contains(&number) {
+            return None;
+        }
+        let allows = |port: &&Port| {
+            let elsewhere = !port.interfaces.is_empty() && !port.interfaces.contains(&through);
+            !elsewhere && !self.is_among(&port.except, client) && self.is_among(&port.allow, client)
+        };
+        if keys.iter().any(allows) {
+            return None;
+        }
+        // The first of several keys says how: without an address, then by number.
+        let first = keys
+            .into_iter()
+            .min_by_key(|port| (port.address, port.first, port.last));
+        Some(first.map_or(Decision::Drop, |port| port.refused_if(true)))
+    }
+
+    /// What decides about a packet straight to a container: the last of the names of its port that the
+    /// policy knows, or nothing, where the engine tells of any; else the container's own port.
+    fn behind(&self, host: &HostView, packet: &Packet) -> Option<&Port> {
+        let containers = host.engines.iter().flat_map(|e| &e.containers);
+        let at = containers.filter(|c| {
+            let mut addresses = c.endpoints.iter().flat_map(|e| &e.addresses);
+            addresses.any(|address| *address == packet.flow.destination)
+        });
+        let names = at.flat_map(|c| &c.published).filter(|p| {
+            is_protocol(p.protocol, packet.protocol) && Some(p.container_port) == packet.flow.port
+        });
+        let names: Vec<_> = names.collect();
+        if names.is_empty() {
+            return self.most_exact(packet.protocol, packet.flow);
+        }
+        let mut names = names.into_iter().rev();
+        names.find_map(|published| self.key_of(published, packet.protocol))
+    }
+
     /// A key with an address before one without, then the narrower range.
     fn most_exact(&self, protocol: L4Protocol, to: Flow) -> Option<&Port> {
         let number = to.port?;

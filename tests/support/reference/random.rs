@@ -5,7 +5,9 @@ use std::net::IpAddr;
 
 use dfw::analysis::eval::{Connection, Flow, Outgoing, Packet};
 use dfw::host::HostView;
+use dfw::host::engine::{Container, Endpoint, Engine, Kind, Published};
 use dfw::host::local_ports::LocalPorts;
+use dfw::net::Protocol;
 use dfw::ruleset::{Direction, Hook, L4Protocol};
 use proptest::prelude::*;
 use proptest::sample::{Index, select, subsequence};
@@ -213,7 +215,12 @@ pub(crate) fn host() -> impl Strategy<Value = HostView> {
     // Unknown, a container's, somebody else's, or shared.
     // Whether the kernel chooses from ports that keys name.
     let overlaps = any::<bool>();
-    (prop::collection::vec(0..4, bridges.len()), overlaps).prop_map(move |(kinds, overlaps)| {
+    let known = (
+        prop::collection::vec(0..4, bridges.len()),
+        overlaps,
+        engine(),
+    );
+    known.prop_map(move |(kinds, overlaps, engine)| {
         let of = |kind: i32| -> BTreeSet<String> {
             let names = bridges.iter().zip(&kinds).filter(|(_, k)| **k == kind);
             names.map(|(name, _)| (*name).to_owned()).collect()
@@ -223,9 +230,105 @@ pub(crate) fn host() -> impl Strategy<Value = HostView> {
             foreign_bridges: of(2),
             shared_bridges: of(3),
             local_ports: LocalPorts::new(overlaps.then_some(LOCAL), Vec::new()),
+            engines: vec![engine],
             ..HostView::default()
         }
     })
+}
+
+/// Ports of containers: those that clients of the kernel's judge use, and the ephemeral ones among them.
+fn container_port() -> impl Strategy<Value = u16> {
+    prop_oneof![1025..1125_u16, 32769..32869_u16, 1..30_u16, Just(8080)]
+}
+
+/// What a container publishes: several ports at once, as few people do and many random packets need.
+fn published() -> impl Strategy<Value = Vec<Published>> {
+    let address = select(vec![
+        "0.0.0.0",
+        "::",
+        "198.51.100.1",
+        "2001:db8:1::1",
+        "127.0.0.1",
+    ]);
+    let protocol = prop_oneof![6 => Just(Protocol::Udp), 1 => Just(Protocol::Tcp)];
+    let many = prop_oneof![3 => 1..12_u16, 1 => 12..40_u16];
+    (
+        address,
+        protocol,
+        1..30_u16,
+        container_port(),
+        many,
+        any::<bool>(),
+    )
+        .prop_map(|(address, protocol, host, port, many, same)| {
+            let one = |n: u16| Published {
+                protocol,
+                address: address.parse().unwrap(),
+                first: host,
+                last: host,
+                container_port: port + n,
+            };
+            let spread = |n: u16| Published {
+                first: host + n % 4,
+                last: host + n % 4,
+                ..one(n)
+            };
+            (0..many)
+                .map(|n| if same { one(n) } else { spread(n) })
+                .collect()
+        })
+}
+
+/// An engine of which everything that packets are sent to may be a container.
+fn engine() -> impl Strategy<Value = Engine> {
+    let addresses = [
+        "192.0.2.1",
+        "2001:db8:ffff::1",
+        "198.51.100.9",
+        "198.51.100.1",
+        "2001:db8:1::9",
+        "10.201.0.9",
+        "fd01::9",
+    ];
+    let container = (
+        subsequence(addresses.to_vec(), 0..=4),
+        prop::collection::vec(published(), 0..4),
+        prop::bool::weighted(0.9),
+    );
+    prop::collection::vec(container, 0..3).prop_map(|containers| Engine {
+        kind: Kind::Docker,
+        version: "28.5.2".to_owned(),
+        address: "/run/docker.sock".to_owned(),
+        firewall: None,
+        process: None,
+        networks: Vec::new(),
+        services: Vec::new(),
+        containers: containers
+            .into_iter()
+            .zip(0..)
+            .map(|((addresses, published, running), number)| Container {
+                id: format!("{number}"),
+                running,
+                published: published.concat(),
+                endpoints: vec![Endpoint {
+                    network: "bridge".to_owned(),
+                    addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+                }],
+                ..Container::default()
+            })
+            .collect(),
+    })
+}
+
+/// What few packets would hit by chance.
+#[derive(Debug, Clone, Copy)]
+enum Aim {
+    /// Sent from a published UDP port, by the container.
+    Speaks,
+    /// Sent back to it, on a connection that the container opened.
+    IsAnswered,
+    /// To a port that is published on a loopback address.
+    Loopback,
 }
 
 /// Random numbers from which a packet is made for a given policy.
@@ -236,6 +339,9 @@ pub(crate) struct Seed {
     names: (&'static str, &'static str),
     protocol: L4Protocol,
     facts: (bool, bool, bool, bool, bool, bool),
+    source_port: u16,
+    /// What it is aimed at, by which place in a list.
+    aim: Option<(Aim, Index)>,
     /// The translated tuple and the packet's own.
     flows: [(Index, bool, Index, bool, Option<IpAddr>); 2],
 }
@@ -268,26 +374,44 @@ fn seed() -> impl Strategy<Value = Seed> {
             prop::bool::weighted(0.1),
             prop::bool::weighted(0.1),
         ),
+        (
+            container_port(),
+            prop::option::weighted(
+                0.25,
+                (
+                    select(vec![Aim::Speaks, Aim::IsAnswered, Aim::Loopback]),
+                    any::<Index>(),
+                ),
+            ),
+        ),
         [flow.clone(), flow],
     )
-        .prop_map(|((input, tracked), names, protocol, facts, flows)| Seed {
-            input,
-            tracked,
-            names,
-            protocol,
-            facts,
-            flows,
-        })
+        .prop_map(
+            |((input, tracked), names, protocol, facts, (source_port, aim), flows)| Seed {
+                input,
+                tracked,
+                names,
+                protocol,
+                facts,
+                source_port,
+                aim,
+                flows,
+            },
+        )
 }
 
 /// Where something could change: the ends of all ranges of a policy, and one beyond.
 pub(crate) struct Edges {
     addresses: Vec<IpAddr>,
     ports: Vec<u16>,
+    /// UDP ports of containers that are published.
+    servers: Vec<(IpAddr, u16)>,
+    /// Ports that are published on a loopback address.
+    loopback: Vec<(L4Protocol, u16)>,
 }
 
 impl Edges {
-    pub(crate) fn of(policy: &Meant) -> Self {
+    pub(crate) fn of(policy: &Meant, host: &HostView) -> Self {
         let mut addresses: Vec<IpAddr> = ["192.0.2.1", "2001:db8:ffff::1"]
             .map(|text| text.parse().unwrap())
             .into();
@@ -311,7 +435,27 @@ impl Edges {
                 port.last.saturating_add(1),
             ]);
         }
-        Self { addresses, ports }
+        let containers = || host.engines.iter().flat_map(|engine| &engine.containers);
+        let servers = containers().flat_map(|container| {
+            let addresses = container.endpoints.iter().flat_map(|e| &e.addresses);
+            let addresses: Vec<_> = addresses.copied().collect();
+            let udp = container.published.iter();
+            let udp = udp.filter(|published| published.protocol == Protocol::Udp);
+            udp.flat_map(move |published| {
+                let port = published.container_port;
+                addresses.clone().into_iter().map(move |a| (a, port))
+            })
+        });
+        let loopback = containers().flat_map(|container| &container.published);
+        let loopback = loopback.filter(|published| published.address.is_loopback());
+        Self {
+            addresses,
+            ports,
+            servers: servers.collect(),
+            loopback: loopback
+                .map(|published| (published.protocol.into(), published.first))
+                .collect(),
+        }
     }
 
     fn flow(&self, seed: &(Index, bool, Index, bool, Option<IpAddr>), icmp: bool) -> Flow {
@@ -329,7 +473,7 @@ impl Edges {
     pub(crate) fn packet(&self, seed: &Seed) -> Packet {
         let (reply, dnat, related, bridge, returns, resumes) = seed.facts;
         let icmp = [L4Protocol::Icmp, L4Protocol::Icmp6].contains(&seed.protocol);
-        Packet {
+        let packet = Packet {
             hook: if seed.input {
                 Hook::Input
             } else {
@@ -342,6 +486,7 @@ impl Edges {
             }),
             protocol: seed.protocol,
             flow: self.flow(&seed.flows[1], icmp),
+            source_port: (!icmp).then_some(seed.source_port),
             // In input nothing asks for the connection but rules about replies to this host.
             connection: (seed.tracked && (reply || !seed.input)).then(|| Connection {
                 direction: if reply {
@@ -356,6 +501,71 @@ impl Edges {
             returns,
             resumes,
             opened: dnat,
+        };
+        match (seed.aim, packet.hook) {
+            (Some((Aim::Loopback, index)), Hook::Input) => self.at_loopback(seed, index, packet),
+            (Some((aim @ (Aim::Speaks | Aim::IsAnswered), index)), Hook::Forward) => {
+                self.at_server(seed, aim, index, packet)
+            }
+            _ => packet,
+        }
+    }
+
+    fn at_loopback(&self, seed: &Seed, index: Index, packet: Packet) -> Packet {
+        let v4 = self.addresses.iter().filter(|address| address.is_ipv4());
+        let v4: Vec<_> = v4.copied().collect();
+        if self.loopback.is_empty() {
+            return packet;
+        }
+        let (protocol, port) = *index.get(&self.loopback);
+        let flow = Flow {
+            source: *seed.flows[0].0.get(&v4),
+            destination: IpAddr::from([127, 0, 0, 1]),
+            port: Some(port),
+        };
+        Packet {
+            protocol,
+            flow,
+            source_port: Some(seed.source_port),
+            connection: packet.connection.map(|connection| Connection {
+                original: flow,
+                ..connection
+            }),
+            ..packet
+        }
+    }
+
+    fn at_server(&self, seed: &Seed, aim: Aim, index: Index, packet: Packet) -> Packet {
+        if self.servers.is_empty() {
+            return packet;
+        }
+        let (server, port) = *index.get(&self.servers);
+        let clients = self.addresses.iter();
+        let clients = clients.filter(|address| address.is_ipv4() == server.is_ipv4());
+        let clients: Vec<_> = clients.copied().collect();
+        let client = *seed.flows[0].0.get(&clients);
+        let client_port = *seed.flows[0].2.get(&self.ports);
+        let to = |source, destination, port| Flow {
+            source,
+            destination,
+            port: Some(port),
+        };
+        let original = to(server, client, client_port);
+        let (direction, flow, source_port) = match aim {
+            Aim::IsAnswered => (Direction::Reply, to(client, server, port), client_port),
+            _ => (Direction::Original, original, port),
+        };
+        Packet {
+            protocol: L4Protocol::Udp,
+            flow,
+            source_port: Some(source_port),
+            connection: seed.tracked.then_some(Connection {
+                direction,
+                dnat: false,
+                related: false,
+                original,
+            }),
+            ..packet
         }
     }
 }

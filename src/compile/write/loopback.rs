@@ -1,0 +1,68 @@
+//! Ports that are published on a loopback address, asked for over a wire.
+//!
+//! Where an engine rewrites the destination, such a packet is refused in `published`. Where it does not
+//! (no NAT rules, or somebody flushed them) the packet comes to docker-proxy's own socket, and with
+//! `route_localnet` the kernel lets it.
+
+use std::collections::BTreeMap;
+
+use crate::net::{Ports, Protocol};
+use crate::ruleset::{Elements, Expression, Rule, Set, Tuple, Verdict};
+
+use super::super::names::{self, FROM_WIRE, LOOPBACK};
+use super::{Compiler, drop, jump, note, published};
+
+impl Compiler<'_> {
+    /// The rules that refuse packets to those ports, for all that does not come in through `lo`.
+    pub(super) fn loopback(&mut self) -> Vec<Rule> {
+        let mut all: BTreeMap<Protocol, Vec<(u16, u16)>> = BTreeMap::new();
+        let host = self.host;
+        let on_loopback = host
+            .publications()
+            .filter(|publication| publication.published.address.is_loopback());
+        let published = on_loopback.map(|publication| publication.published.port());
+        let remembered = host.remembered.iter().copied();
+        let remembered =
+            remembered.filter(|port| port.address.is_some_and(|address| address.is_loopback()));
+        for port in published.chain(remembered) {
+            // What answers the host's own requests at a port that nobody holds comes in here as well: from
+            // a container that a process of the host asked from 127.0.0.1.
+            let own = Ports::from_iter([(port.first, port.last)]);
+            let own = own.without(&published::automatic(host, &port));
+            all.entry(port.protocol).or_default().extend(own.ranges());
+        }
+        let mut maps = Vec::new();
+        for (protocol, ranges) in all {
+            let ports: Ports = ranges.into_iter().collect();
+            if ports.is_empty() {
+                continue;
+            }
+            let refused = Verdict::Goto(FROM_WIRE.to_owned());
+            let ranges = ports.ranges().iter();
+            let elements = ranges.map(|(first, last)| (*first, *last, refused.clone()));
+            let map = names::loopback_map(protocol);
+            let set = Set {
+                elements: Elements::PortVerdicts(elements.collect()),
+                comment: Some(note("ports that are published on a loopback address")),
+            };
+            self.ruleset.sets.insert(map.clone(), set);
+            let ask = Expression::PortMap {
+                tuple: Tuple::Packet,
+                protocol: protocol.into(),
+                map,
+            };
+            maps.push(Rule::new(vec![ask], None));
+        }
+        if maps.is_empty() {
+            return Vec::new();
+        }
+        let refuse = Rule::new(
+            vec![Expression::Counter, drop()],
+            note("a loopback address never comes over a wire (RFC 1122, 3.2.1.3)"),
+        );
+        self.chain(FROM_WIRE, vec![refuse]);
+        self.chain(LOOPBACK, maps);
+        let to = vec![Expression::ToLoopback(Tuple::Packet), jump(LOOPBACK)];
+        vec![Rule::new(to, None)]
+    }
+}

@@ -1,0 +1,362 @@
+//! UDP that a container sends from a port that it publishes, before any client has asked.
+//!
+//! UDP has no beginning. Once connection tracking has forgotten a client, a server that speaks first
+//! (VPN, SIP, games) opens a connection of its own, on which the client's packets are replies: a client
+//! that was revoked would be back. So what a published port sends is judged by its destination, and what
+//! comes back to it by its source, by the line of the policy that says who may reach the port. What
+//! containers ask for from their other ports is not looked at.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use super::super::names::{self, List};
+use super::port::refusal;
+use super::{Compiler, accept, jump, note, to_container};
+use crate::host::Publisher;
+use crate::net::{Family, HostPorts, Protocol, decisive};
+use crate::policy::{DefaultAction, PortPolicy};
+use crate::ruleset::{
+    Direction, EPHEMERAL, Elements, End, Expression, L4Protocol, Rule, Set, Side, Tuple, Verdict,
+};
+
+/// The last port that clients use for themselves on Linux (`net.ipv4.ip_local_port_range`).
+const EPHEMERAL_LAST: u16 = 60_999;
+/// The most ports that clients also use, published at one address, of which it is taken for granted
+/// that they are servers'. Of more (the media ports of a telephone exchange) some are free at any time, and a
+/// container's own question, such as one about a name, comes from one of them now and then.
+const FEW: usize = 16;
+
+/// A container's port and address.
+type Server = (u16, IpAddr);
+/// The keys that are about the published ports behind it; none of them where nobody may.
+type Keys<'a> = BTreeSet<&'a HostPorts>;
+
+/// The rules that lead there.
+#[derive(Debug, Default)]
+pub(super) struct Spoken {
+    /// Among what containers send.
+    pub(super) out: Option<Rule>,
+    /// Before replies are accepted.
+    pub(super) back: Option<Rule>,
+}
+
+impl<'a> Compiler<'a> {
+    /// The chains that judge both ways.
+    pub(super) fn spoken(&mut self) -> Spoken {
+        let servers = self.servers();
+        if servers.is_empty() {
+            return Spoken::default();
+        }
+        let udp = Expression::Protocol(L4Protocol::Udp);
+        for server in [End::Source, End::Destination] {
+            self.udp_chain(server, &servers);
+        }
+        let out = vec![
+            udp.clone(),
+            to_container(false),
+            jump(names::server_chain(End::Source)),
+        ];
+        let back = vec![
+            udp,
+            Expression::Direction(Direction::Reply),
+            jump(names::server_chain(End::Destination)),
+        ];
+        Spoken {
+            out: Some(Rule::new(
+                out,
+                note("from published UDP ports, to a client that may have been revoked"),
+            )),
+            back: Some(Rule::new(
+                back,
+                note("to published UDP ports, on a connection that the container opened"),
+            )),
+        }
+    }
+
+    /// The published UDP ports of running containers that not everybody may reach.
+    fn servers(&self) -> BTreeMap<Server, Keys<'a>> {
+        let policy = self.policy;
+        let mut servers: BTreeMap<Server, (Keys<'a>, bool)> = BTreeMap::new();
+        for publication in self.host.publications() {
+            let published = publication.published;
+            let Publisher::Container(container) = publication.of else {
+                continue;
+            };
+            let is_server = container.running
+                && published.protocol == Protocol::Udp
+                && !published.address.is_loopback();
+            if !is_server {
+                continue;
+            }
+            let key = decisive(policy.ports.keys(), &published.port().named());
+            let is_open = match key.and_then(|key| policy.ports.get(key)) {
+                Some(port) => is_open(port),
+                None => policy.default == DefaultAction::Allow,
+            };
+            let addresses = container.endpoints.iter().flat_map(|e| &e.addresses);
+            let same_family = |address: &&IpAddr| {
+                let mut published = publication.addresses();
+                published.any(|published| published.is_ipv4() == address.is_ipv4())
+            };
+            for address in addresses.filter(same_family) {
+                let server = (published.container_port, *address);
+                let (keys, open) = servers.entry(server).or_default();
+                keys.extend(key);
+                *open |= is_open;
+            }
+        }
+        let is_client_port = |port: u16| (EPHEMERAL..=EPHEMERAL_LAST).contains(&port);
+        let mut crowds: BTreeMap<IpAddr, usize> = BTreeMap::new();
+        for (port, address) in servers.keys() {
+            *crowds.entry(*address).or_default() += usize::from(is_client_port(*port));
+        }
+        servers.retain(|(port, address), (_, open)| {
+            let is_crowded = crowds.get(address).is_some_and(|count| *count > FEW);
+            !(*open || is_client_port(*port) && is_crowded)
+        });
+        let servers = servers.into_iter();
+        servers.map(|(server, (keys, _))| (server, keys)).collect()
+    }
+
+    /// The chain that finds the judge of a packet by the port and the address of the container.
+    fn udp_chain(&mut self, server: End, servers: &BTreeMap<Server, Keys<'a>>) {
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        for ((port, address), keys) in servers {
+            let judge = Verdict::Goto(self.judge(server, (*port, *address), keys));
+            match address {
+                IpAddr::V4(address) => v4.push((*port, u32::from(*address), judge)),
+                IpAddr::V6(address) => v6.push((*port, u128::from(*address), judge)),
+            }
+        }
+        let mut rules = Vec::new();
+        for (family, elements) in [
+            (Family::V4, Elements::PortIpv4Verdicts(v4)),
+            (Family::V6, Elements::PortIpv6Verdicts(v6)),
+        ] {
+            if elements.is_empty() {
+                continue;
+            }
+            let map = names::server_map(server, family);
+            let comment = Some(note("UDP ports that containers publish"));
+            self.ruleset
+                .sets
+                .insert(map.clone(), Set { elements, comment });
+            let protocol = L4Protocol::Udp;
+            let ask = Expression::PortAddressMap {
+                end: server,
+                protocol,
+                family,
+                map,
+            };
+            rules.push(Rule::new(vec![ask], None));
+        }
+        self.chain(names::server_chain(server), rules);
+    }
+
+    /// The chain that judges a packet by its other end, by name.
+    fn judge(&mut self, server: End, at: Server, keys: &Keys<'a>) -> String {
+        let policy = self.policy;
+        let ports = keys
+            .iter()
+            .filter_map(|key| policy.ports.get_key_value(*key));
+        let ports: Vec<_> = ports.collect();
+        let name = match &ports[..] {
+            [] => names::unnamed_client_chain(server),
+            [(key, _)] => names::client_chain(server, key),
+            _ => names::clients_at_chain(server, at),
+        };
+        if self.ruleset.chains.contains_key(&name) {
+            return name;
+        }
+        let mut rules = Vec::new();
+        match ports.split_first() {
+            None => rules = self.refuse_unnamed(&[]),
+            Some(((key, port), more)) => {
+                let comment = self.comment(&port.origin);
+                if more.is_empty() {
+                    let refuse = |matches: &[Expression]| refusal(matches, key, port, &comment);
+                    rules = self.admit(server, key, port, refuse);
+                } else {
+                    for (key, port) in &ports {
+                        let admitting = names::admitting_chain(server, key);
+                        let leave = |matches: &[Expression]| {
+                            let mut matches = matches.to_vec();
+                            matches.push(Expression::Verdict(Verdict::Return));
+                            vec![Rule::new(matches, None)]
+                        };
+                        let admitted = self.admit(server, key, port, leave);
+                        self.chain(&admitting, admitted);
+                        rules.push(Rule::new(vec![jump(&admitting)], None));
+                    }
+                }
+                if !more.is_empty() || !port.allow.any {
+                    rules.extend(refusal(&[], key, port, &comment));
+                }
+            }
+        }
+        self.chain(&name, rules);
+        name
+    }
+
+    /// The rules that accept clients of a port, behind those that make an end with the rest of them.
+    fn admit(
+        &mut self,
+        server: End,
+        key: &HostPorts,
+        port: &PortPolicy,
+        end: impl Fn(&[Expression]) -> Vec<Rule>,
+    ) -> Vec<Rule> {
+        let mut rules = Vec::new();
+        if let Some(mut elsewhere) = self.not_from_interfaces(key, port) {
+            if let Expression::Interface { side, .. } | Expression::InterfaceIn { side, .. } =
+                &mut elsewhere
+                && server == End::Source
+            {
+                *side = Side::Out;
+            }
+            rules.extend(end(&[elsewhere]));
+        }
+        let clients = |compiler: &mut Self, selection, own: &List| {
+            let sources = compiler.selection(selection, Tuple::Packet, own, port);
+            let sources = sources.into_iter().map(|source| match (server, source) {
+                (End::Source, Expression::SourceIn { family, set, .. }) => {
+                    Expression::DestinationIn { family, set }
+                }
+                (_, source) => source,
+            });
+            sources.collect::<Vec<_>>()
+        };
+        for client in clients(self, &port.except, &List::Except(*key)) {
+            rules.extend(end(&[client]));
+        }
+        let comment = self.comment(&port.origin);
+        if port.allow.any {
+            rules.push(Rule::new(vec![accept()], comment));
+        } else {
+            let allowed = clients(self, &port.allow, &List::Allow(*key));
+            let allow = |client| Rule::new(vec![client, accept()], comment.clone());
+            rules.extend(allowed.into_iter().map(allow));
+        }
+        rules
+    }
+}
+
+/// Whether everybody may reach a port, wherever they come from.
+fn is_open(port: &PortPolicy) -> bool {
+    let except = &port.except;
+    port.allow.any
+        && port.interfaces.is_empty()
+        && !except.any
+        && except.named.is_empty()
+        && except.inline.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::host::HostView;
+    use crate::host::engine::{Container, Endpoint, Engine, Kind, Published};
+    use crate::policy;
+    use crate::ruleset::{Origin, Ruleset};
+    use crate::source::Sources;
+
+    const POLICY: &str = "default: deny\nports:\n  53/udp: [192.0.2.1]\n  54/udp: [192.0.2.2]\n  \
+                          '198.51.100.1:55/udp': [192.0.2.3]\n  56/udp: any\n";
+
+    /// The judges of a container's ports, of what it publishes as (address, port, container's port).
+    fn judges(policy: &str, published: &[(&str, u16, u16)], running: bool) -> Vec<String> {
+        let published = published.iter().map(|(address, port, own)| Published {
+            protocol: Protocol::Udp,
+            address: address.parse().unwrap(),
+            first: *port,
+            last: *port,
+            container_port: *own,
+        });
+        let container = Container {
+            running,
+            published: published.collect(),
+            endpoints: vec![Endpoint {
+                network: "bridge".to_owned(),
+                addresses: ["172.17.0.2", "fd00::2"].map(|a| a.parse().unwrap()).into(),
+            }],
+            ..Container::default()
+        };
+        let host = HostView {
+            engines: vec![Engine {
+                kind: Kind::Docker,
+                version: String::new(),
+                address: String::new(),
+                firewall: None,
+                process: None,
+                networks: Vec::new(),
+                containers: vec![container],
+                services: Vec::new(),
+            }],
+            ..HostView::default()
+        };
+        let mut sources = Sources::in_memory([("p.yaml", policy)]);
+        let files = sources.read_policies(Path::new("p.yaml")).unwrap();
+        let (policy, _) = policy::read(&mut sources, &files).unwrap();
+        let origin = Origin {
+            file: "p.yaml".to_owned(),
+            line: 1,
+        };
+        let ruleset: Ruleset = super::super::compile(&policy, &host, &|_| origin.clone());
+        let maps = [Family::V4, Family::V6].map(|family| names::server_map(End::Source, family));
+        let sets = maps.iter().filter_map(|map| ruleset.sets.get(map));
+        sets.flat_map(|set| set.elements.texts()).collect()
+    }
+
+    #[test]
+    fn a_port_is_judged_by_every_key_that_is_about_it() {
+        let v4 = |port| ("0.0.0.0", port, 9);
+        assert_eq!(
+            judges(POLICY, &[v4(53)], true),
+            ["9 . 172.17.0.2 : goto to-clients-53-udp"]
+        );
+        assert_eq!(
+            judges(POLICY, &[v4(53), v4(54)], true),
+            ["9 . 172.17.0.2 : goto to-clients-at-172.17.0.2-9"]
+        );
+        // What everybody may reach is not judged, and what nobody names is closed.
+        assert!(judges(POLICY, &[v4(53), v4(56)], true).is_empty());
+        assert_eq!(
+            judges(POLICY, &[v4(57)], true),
+            ["9 . 172.17.0.2 : goto to-clients-unnamed"]
+        );
+        assert!(judges("default: allow\n", &[v4(57)], true).is_empty());
+        // Under another address the key does not hold.
+        assert_eq!(
+            judges(
+                POLICY,
+                &[("198.51.100.1", 55, 9), ("198.51.100.2", 55, 9)],
+                true
+            ),
+            ["9 . 172.17.0.2 : goto to-clients-198.51.100.1-55-udp"]
+        );
+    }
+
+    #[test]
+    fn only_what_runs_and_is_published_to_others_is_judged() {
+        assert!(judges(POLICY, &[("0.0.0.0", 53, 9)], false).is_empty());
+        assert!(judges(POLICY, &[("127.0.0.1", 53, 9)], true).is_empty());
+        assert_eq!(
+            judges(POLICY, &[("::", 53, 9)], true),
+            ["9 . fd00::2 : goto to-clients-53-udp"]
+        );
+    }
+
+    /// A crowd of ports that clients also use is no servers'; of the rest nothing is left out.
+    #[test]
+    fn media_ports_do_not_cut_questions_about_names() {
+        let few = u16::try_from(FEW).unwrap();
+        let ports = |count: u16| -> Vec<_> {
+            let crowd = (0..count).map(|n| ("0.0.0.0", 53, EPHEMERAL + n));
+            crowd.chain([("0.0.0.0", 53, 9)]).collect()
+        };
+        assert_eq!(judges(POLICY, &ports(few), true).len(), FEW + 1);
+        assert_eq!(judges(POLICY, &ports(few + 1), true).len(), 1);
+    }
+}
