@@ -41,7 +41,7 @@ const NOTHING: &str = "default: deny\nports: {443: any}\n";
 
 /// Runs a server on the lab's host by a user without rights, called as the caller likes. `before` is
 /// what starts it.
-fn serve_as(lab: &Lab, name: &str, before: &str, serves: &str) -> Result<()> {
+pub(crate) fn serve_as(lab: &Lab, name: &str, before: &str, serves: &str) -> Result<()> {
     let me = std::env::current_exe()?;
     let (me, port) = (me.display(), serves.rsplit(':').next().context("no port")?);
     lab.script(&format!(
@@ -53,7 +53,7 @@ fn serve_as(lab: &Lab, name: &str, before: &str, serves: &str) -> Result<()> {
 }
 
 /// Ends what served at a port.
-fn end(lab: &Lab, port: u16) -> Result<()> {
+pub(crate) fn end(lab: &Lab, port: u16) -> Result<()> {
     lab.script(&format!("kill $(cat /run/names/{port})"))
 }
 

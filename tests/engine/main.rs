@@ -18,7 +18,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod answers;
 mod audit;
+mod cards;
+mod cases;
 mod doors;
 mod explain;
 mod guard;
@@ -26,6 +29,7 @@ mod holders;
 mod life;
 mod neighbours;
 mod questions;
+mod reach;
 mod spoken;
 mod traffic;
 mod verdicts;
@@ -77,6 +81,9 @@ fn all() -> impl Iterator<Item = Named> {
         guard::TRIALS,
         holders::TRIALS,
         questions::TRIALS,
+        cards::TRIALS,
+        cases::TRIALS,
+        reach::TRIALS,
         spoken::TRIALS,
         // Last, because these stop and start what the others use.
         life::TRIALS,

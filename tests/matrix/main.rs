@@ -37,6 +37,7 @@ use support::audit;
 use support::doors::POLICY;
 use support::explain;
 use support::lab::Lab;
+use support::reach;
 use support::size::is_long;
 use support::table::{Answer, Reading, Row, ask};
 use tables::Door;
@@ -83,9 +84,10 @@ fn main() -> ExitCode {
         }
         let findings = Arc::clone(&findings);
         Trial::test(variant.name, move || {
-            let found = try_out(variant).map_err(|error| format!("{error:#}"))?;
-            findings.lock().unwrap_or_else(PoisonError::into_inner)[index] = Some(found);
-            Ok(())
+            try_out(variant, |found| {
+                findings.lock().unwrap_or_else(PoisonError::into_inner)[index] = Some(found);
+            })
+            .map_err(|error| format!("{error:#}").into())
         })
         .with_ignored_flag(!missing.is_empty() && !must)
     });
@@ -98,15 +100,16 @@ fn main() -> ExitCode {
     conclusion.exit_code()
 }
 
-/// The life of one variant's lab.
-fn try_out(variant: &Variant) -> Result<Vec<Finding>> {
+/// The life of one variant's lab; `keep` gets what the probes have found.
+fn try_out(variant: &Variant, keep: impl FnOnce(Vec<Finding>)) -> Result<()> {
     let missing = variant.fleet.edition.missing();
     if !missing.is_empty() {
         bail!("{} needs {}", variant.name, missing.join("; "));
     }
     let lab =
         Lab::start(env!("CARGO_BIN_EXE_dfw"), variant.fleet).context("the lab did not come up")?;
-    look(&lab, variant)
+    keep(look(&lab, variant)?);
+    reach::both_ways(&lab).context("the audit both ways")
 }
 
 fn look(lab: &Lab, variant: &Variant) -> Result<Vec<Finding>> {

@@ -92,13 +92,14 @@ impl Engine {
         if edition.legacy {
             engine.use_legacy_iptables()?;
         }
-        engine.start_daemon()?;
+        engine.start_daemon("")?;
         engine.import_image(dir)?;
         Ok(engine)
     }
 
-    /// Starts what answers at the engine's socket and waits until it does.
-    pub(crate) fn start_daemon(&self) -> Result<()> {
+    /// Starts what answers at the engine's socket, with more options than its edition has, and waits until it
+    /// does.
+    pub(crate) fn start_daemon(&self, options: &str) -> Result<()> {
         let socket = format!("unix://{}", self.socket());
         let mut command = match self.edition.maker {
             Maker::Docker => {
@@ -106,7 +107,8 @@ impl Engine {
                 command
                     .args(["--host", &socket])
                     .arg(format!("--cgroup-parent=/{}", self.prefix))
-                    .args(self.edition.options.split_whitespace());
+                    .args(self.edition.options.split_whitespace())
+                    .args(options.split_whitespace());
                 command
             }
             Maker::Podman => {

@@ -157,8 +157,13 @@ impl Lab {
     }
 
     pub(crate) fn start_engine(&self) -> Result<()> {
+        self.start_engine_with("")
+    }
+
+    /// The same, with more options than the engine usually has.
+    pub(crate) fn start_engine_with(&self, options: &str) -> Result<()> {
         self.forget_locations();
-        self.engine.start_daemon()
+        self.engine.start_daemon(options)
     }
 
     fn forget_locations(&self) {
