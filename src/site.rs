@@ -149,7 +149,7 @@ impl Site {
 
     /// What decides on doors beside engines.
     #[must_use]
-    pub fn surroundings(&self, neighbours: &[Neighbour], nat: Nat) -> Surroundings {
+    pub fn surroundings(&self, neighbours: &[Neighbour]) -> Surroundings {
         // What comes in through a port of a bridge, a bond or a VRF comes in through that.
         let outside = |link: &&Link| {
             link.name != "lo"
@@ -189,8 +189,8 @@ impl Site {
             v6: legacy.v6.iter().any(|table| table == "filter"),
         };
         let engine_rules = Families {
-            v4: nat.has_engine(Family::V4),
-            v6: nat.has_engine(Family::V6),
+            v4: self.host.nat.has_engine(Family::V4),
+            v6: self.host.nat.has_engine(Family::V6),
         };
         Surroundings {
             interfaces,
@@ -202,7 +202,7 @@ impl Site {
                 .iter()
                 .map(|link| (link.name.clone(), link.index))
                 .collect(),
-            nat,
+            nat: self.host.nat.clone(),
             engine_rules,
             route_localnet: self
                 .links
@@ -229,7 +229,7 @@ impl Site {
 ///
 /// # Errors
 /// See [`kernel::Error`](enum@kernel::Error).
-pub fn nat(kernel: &Kernel) -> Result<Nat, kernel::Error> {
+fn nat(kernel: &Kernel) -> Result<Nat, kernel::Error> {
     let may_translate = |path| match fs::read_to_string(path) {
         Ok(text) => text.lines().any(|table| table == "nat"),
         Err(error) => error.kind() != io::ErrorKind::NotFound,

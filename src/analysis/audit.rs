@@ -102,13 +102,14 @@ impl Exposure {
 pub fn audit(host: &HostView, around: &Surroundings, ruleset: Option<&Ruleset>) -> Report {
     let nothing = Ruleset::default();
     let ruleset = ruleset.unwrap_or(&nothing);
-    let (services, exposures) = exposures(host, around, ruleset)
-        .into_iter()
-        .partition(|exposure| exposure.path.kind == Kind::Service);
+    let all = exposures(host, around, ruleset);
+    let unused = unused(host, ruleset, &all);
+    let is_service = |exposure: &Exposure| exposure.path.kind == Kind::Service;
+    let (services, exposures) = all.into_iter().partition(is_service);
     Report {
         exposures,
         services,
-        unused: unused(host, ruleset),
+        unused,
         unjudged: unjudged(host),
     }
 }
@@ -267,18 +268,25 @@ fn first_free<T: Ord + Copy>(free: &[(T, T)], from: T) -> Option<T> {
     Some(from.max(*first))
 }
 
-/// The ports that rules name and nobody serves.
-fn unused(host: &HostView, ruleset: &Ruleset) -> Vec<String> {
+/// The ports that rules name and nobody serves: that no engine publishes, no socket has and no path leads to.
+fn unused(host: &HostView, ruleset: &Ruleset, exposures: &[Exposure]) -> Vec<String> {
     let mut served: BTreeMap<(Protocol, u16), Vec<Option<IpAddr>>> = BTreeMap::new();
+    let mut serve = |protocol: Protocol, port: u16, address: Option<IpAddr>| {
+        let address = address.filter(|address| !address.is_unspecified());
+        served.entry((protocol, port)).or_default().push(address);
+    };
     for publication in host.publications() {
         let port = publication.published.port();
-        let place = (port.protocol, port.first);
-        served.entry(place).or_default().push(port.address);
+        serve(port.protocol, port.first, port.address);
     }
     for listener in &host.listeners {
-        let address = Some(listener.address).filter(|address| !address.is_unspecified());
-        let place = (listener.protocol, listener.port);
-        served.entry(place).or_default().push(address);
+        serve(listener.protocol, listener.port, Some(listener.address));
+    }
+    let paths = exposures.iter().map(|exposure| &exposure.path);
+    for path in paths.filter(|path| path.kind != Kind::Container) {
+        if let Some(port) = path.port {
+            serve(path.protocol, port, Some(path.address));
+        }
     }
     let is_served = |named: &HostPorts| {
         served.iter().any(|((protocol, port), addresses)| {

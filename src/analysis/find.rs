@@ -7,16 +7,19 @@
 use std::net::IpAddr;
 
 use crate::host::engine::{Container, Engine, GatewayMode, Kind as EngineKind, Published};
-use crate::host::listener::{Listener, Role};
+use crate::host::holder::Holder;
+use crate::host::listener::{Listener, Owner};
+use crate::host::nat::{Target, Translation};
 use crate::host::{EndpointView, HostView, Publisher};
-use crate::net::{Family, Protocol};
+use crate::net::{Family, Ports, Protocol};
+use crate::ruleset::L4Protocol;
 
 use super::path::{Kind, Path, Reach};
 use super::surroundings::Surroundings;
 
 /// From this version on Docker drops what is routed straight to a container behind NAT, and what
 /// comes over a wire for a loopback address.
-const DOCKER_CLOSES_SIDE_DOORS: u32 = 28;
+const DOCKER_CLOSES_SIDE_PATHS: u32 = 28;
 
 /// All paths that this host has: by who gets there, then in the order of ports.
 #[must_use]
@@ -39,6 +42,9 @@ pub fn paths(host: &HostView, around: &Surroundings) -> Vec<Path> {
     }
     for listener in &host.listeners {
         paths.extend(to_socket(host, around, listener));
+    }
+    for translation in &host.traces_of_engines().translations {
+        paths.extend(translated(translation));
     }
     paths.sort_by(|a, b| key(a).cmp(&key(b)));
     paths.dedup();
@@ -147,7 +153,7 @@ fn to_published(
 
 /// Whether the engine translates a loopback address also for who asks over a wire.
 fn opens_loopback(engine: &Engine) -> bool {
-    engine.kind == EngineKind::Podman || engine.major_version() < DOCKER_CLOSES_SIDE_DOORS
+    engine.kind == EngineKind::Podman || engine.major_version() < DOCKER_CLOSES_SIDE_PATHS
 }
 
 /// The address of a container to which the engine translates, and the bridge before it.
@@ -194,7 +200,7 @@ fn to_container(around: &Surroundings, host: &HostView, endpoint: &EndpointView<
     }
     let guards = engine.is_some_and(|engine| engine.kind == EngineKind::Docker)
         && around.engine_rules.of(family);
-    let closes = engine.is_some_and(|e| e.major_version() >= DOCKER_CLOSES_SIDE_DOORS);
+    let closes = engine.is_some_and(|e| e.major_version() >= DOCKER_CLOSES_SIDE_PATHS);
     let is_podman = engine.is_some_and(|engine| engine.kind == EngineKind::Podman);
     let (all, published) = match mode(endpoint) {
         // Docker refuses it, and Podman's containers have no way back.
@@ -247,26 +253,37 @@ pub(super) fn straight(
 /// The paths to a socket that is not a published port of an engine that was asked: of a container in the
 /// network of the host, of another engine, or of a service of the host.
 fn to_socket(host: &HostView, around: &Surroundings, listener: &Listener) -> Vec<Path> {
-    let owner = listener.owner.as_ref();
-    let process = |what: &str, pid: u32| format!("{what} (process {pid})");
-    let (kind, title) = match (owner, owner.and_then(|owner| host.container_of(owner))) {
+    let process = |what: &str, owner: &Owner| format!("{what} (process {})", owner.pid);
+    let (kind, title) = match host.holder(listener) {
         // It is in this network namespace, whatever its engine says.
-        (_, Some(container)) => (Kind::HostNetwork, container.title()),
-        (None, None) if host.is_explained(listener) => return Vec::new(),
-        (None, None) => (Kind::Service, UNSEEN.to_owned()),
-        (Some(owner), None) => match owner.role {
-            Role::Rootless => (
-                Kind::Proxy,
-                format!("a rootless engine ({}, process {})", owner.name, owner.pid),
+        Holder::Container(container, _) => (Kind::HostNetwork, container.title()),
+        Holder::Unanswered(id, owner) => (
+            Kind::HostNetwork,
+            process(
+                &format!("container {id} of an engine that does not answer"),
+                owner,
             ),
-            Role::Proxy | Role::Engine if host.is_explained(listener) => return Vec::new(),
-            Role::Proxy => (
-                Kind::Proxy,
-                process("an engine that was not asked", owner.pid),
-            ),
-            Role::Engine | Role::Other => (Kind::Service, process(&owner.name, owner.pid)),
-        },
+        ),
+        Holder::Rootless(owner) => (
+            Kind::Proxy,
+            format!("a rootless engine ({}, process {})", owner.name, owner.pid),
+        ),
+        Holder::Proxy(_) | Holder::Engine(_) | Holder::Unseen if host.is_explained(listener) => {
+            return Vec::new();
+        }
+        Holder::Proxy(owner) => (Kind::Proxy, process("an engine that was not asked", owner)),
+        Holder::Engine(owner) | Holder::Service(owner) => {
+            (Kind::Service, process(&owner.name, owner))
+        }
+        Holder::Unseen => (Kind::Service, UNSEEN.to_owned()),
     };
+    // What is bound to one interface takes nothing from others.
+    let device = listener.device.as_ref();
+    if device
+        .is_some_and(|device| !around.interfaces.is_empty() && !around.interfaces.contains(device))
+    {
+        return Vec::new();
+    }
     let both = listener.both_families.then_some(Family::V4.unspecified());
     let addresses = [Some(listener.address), both].into_iter().flatten();
     let reached = addresses.filter_map(|address| {
@@ -281,6 +298,38 @@ fn to_socket(host: &HostView, around: &Surroundings, listener: &Listener) -> Vec
     });
     reached.map(|path| path.titled(title.clone())).collect()
 }
+
+/// The paths that rules of an engine open which was not asked, or does not answer any more: its containers
+/// may run all the same.
+fn translated(translation: &Translation) -> Vec<Path> {
+    let address = match translation.destination {
+        Some((address, length)) if length == translation.family.bits() => address,
+        _ => translation.family.unspecified(),
+    };
+    let protocols = Protocol::ALL.into_iter();
+    let protocols = protocols.filter(|protocol| {
+        let number = L4Protocol::from(*protocol).number();
+        translation.protocol.is_none_or(|wanted| wanted == number)
+    });
+    let ranges = translation.ports.as_ref().map_or(&[][..], Ports::ranges);
+    let ports = ranges.iter().flat_map(|(first, last)| *first..=*last);
+    let ports: Vec<u16> = ports.take(TRANSLATED).collect();
+    let to = |protocol, port| {
+        let (container, inside) = match translation.to {
+            Target::Address(container, inside) => (container, inside.unwrap_or(port)),
+            Target::Host(_) | Target::Somewhere => (translation.family.unspecified(), port),
+        };
+        Path::to_socket(Kind::Dnat, protocol, address, port)
+            .titled("an engine that does not answer".to_owned())
+            .to(container, inside, None)
+    };
+    protocols
+        .flat_map(|protocol| ports.iter().map(move |port| to(protocol, *port)))
+        .collect()
+}
+
+/// How many ports of one rule are told one by one.
+const TRANSLATED: usize = 256;
 
 /// Who holds a socket whose process is not found.
 const UNSEEN: &str = "the kernel, or a process that cannot be seen";

@@ -74,9 +74,9 @@ impl Surroundings {
         let mut answers = asked.into_iter().map(|address| {
             let question = nat::Question::of_host(address, protocol, port);
             match self.nat.judge_from(&question, &through) {
-                nat::Judgement::Translated { .. } => Some(true),
-                nat::Judgement::NotTranslated => Some(false),
-                nat::Judgement::Unknown => None,
+                nat::Answer::Translated { .. } => Some(true),
+                nat::Answer::NotTranslated => Some(false),
+                nat::Answer::Unknown => None,
             }
         });
         let first = answers.next()?;

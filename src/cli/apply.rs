@@ -19,7 +19,7 @@ use crate::output::terminal::{Terminal, Tone};
 use crate::plan::{Operation, Plan};
 use crate::policies::Policies;
 use crate::ruleset::{Ruleset, TABLE};
-use crate::site::{self, Site};
+use crate::site::Site;
 use crate::untrusted::{self, is_deceptive};
 
 use super::confirm;
@@ -220,9 +220,7 @@ impl Run<'_> {
             return Err(Stopped::Failed(waits(process)));
         }
         let both = (self.loaded, self.found);
-        // Without them it is not known which paths there are, and all are told.
-        let nat = site::nat(self.kernel).unwrap_or_default();
-        let preview = Preview::of(both, installed, (neighbours, nat), self.ruleset, plan);
+        let preview = Preview::of(both, installed, neighbours, self.ruleset, plan);
         if self.told.is_none() {
             self.notices = all_notices(self.terminal, self.loaded, self.found, neighbours);
         }

@@ -18,7 +18,7 @@ use crate::output::json;
 use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
 use crate::ruleset::{Hook, Ruleset, TABLE};
-use crate::site::{self, Site, Sockets, legacy_tables};
+use crate::site::{Site, Sockets, legacy_tables};
 use crate::source::Sources;
 use crate::untrusted::clean;
 
@@ -44,7 +44,7 @@ pub(super) fn run(
         let in_force = snapshot.installed.filter(|_| !problems.dormant);
         (problems, in_force.map(|table| table.ruleset))
     };
-    let around = found.surroundings(&snapshot.neighbours, site::nat(&kernel)?);
+    let around = found.surroundings(&snapshot.neighbours);
     let report = audit(&found.host, &around, ruleset.as_ref());
     let beside = Beside {
         flowtables: kernel.flowtables()?,
@@ -59,7 +59,9 @@ pub(super) fn run(
     };
     let unasked = host::unasked(&found.host);
     let mut notices = host::unanswered(&found);
-    let is_unknown = !found.unanswered.is_empty() || unasked.iter().any(host::is_unknown);
+    let is_unknown = !found.unanswered.is_empty()
+        || unasked.iter().any(host::is_unknown)
+        || !found.host.traces_of_engines().is_empty();
     notices.extend(unasked);
     for notice in &notices {
         terminal.diagnostic(notice, &Sources::new());

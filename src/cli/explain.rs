@@ -1,6 +1,5 @@
 //! `dfw explain`: would this source reach that port, and why?
 
-use crate::host::nat::Nat;
 use crate::net::{HostPorts, Protocol};
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -19,7 +18,7 @@ use crate::output::json;
 use crate::output::terminal::{Terminal, Tone};
 use crate::policy::Mistake;
 use crate::ruleset::{Hook, Ruleset};
-use crate::site::{self, Site, Sockets};
+use crate::site::{Site, Sockets};
 
 use super::failure::Failure;
 use super::host::EngineArgs;
@@ -82,15 +81,12 @@ pub(super) fn run(terminal: Terminal, args: &ExplainArgs) -> Result<(), Failure>
         .map(|path| load(terminal, path))
         .transpose()?;
     let mut problems = Problems::default();
-    let (ruleset, neighbours, nat, found);
+    let (ruleset, neighbours, found);
     if let Some(loaded) = &loaded {
         // Without root there is no telling what else is on this host; the policy is what is asked.
-        let kernel = Kernel::open();
-        let asked = kernel.and_then(|kernel| Ok((kernel.outline()?, site::nat(&kernel)?)));
-        (neighbours, nat) = asked.map_or_else(
-            |_| (Vec::new(), Nat::default()),
-            |(snapshot, nat)| (snapshot.neighbours, nat),
-        );
+        neighbours = Kernel::open()
+            .and_then(|kernel| kernel.outline())
+            .map_or_else(|_| Vec::new(), |snapshot| snapshot.neighbours);
         found = Site::find(&args.engine.ask(), Sockets::All).ok();
         let host = found
             .as_ref()
@@ -102,7 +98,6 @@ pub(super) fn run(terminal: Terminal, args: &ExplainArgs) -> Result<(), Failure>
         let snapshot = kernel.snapshot()?;
         problems = Problems::of(snapshot.installed.as_ref());
         neighbours = snapshot.neighbours;
-        nat = site::nat(&kernel)?;
         ruleset = snapshot
             .installed
             .filter(|_| !problems.dormant)
@@ -120,7 +115,7 @@ pub(super) fn run(terminal: Terminal, args: &ExplainArgs) -> Result<(), Failure>
     };
     let around = found
         .as_ref()
-        .map(|found| found.surroundings(&neighbours, nat))
+        .map(|found| found.surroundings(&neighbours))
         .unwrap_or_default();
     let host = found.map(|found| found.host).unwrap_or_default();
     let answer = explain(&host, &around, &ruleset, &question);

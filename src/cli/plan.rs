@@ -9,7 +9,6 @@ use crate::kernel::{self, Kernel};
 use crate::output::json;
 use crate::output::terminal::{Terminal, Tone};
 use crate::plan;
-use crate::site;
 use crate::untrusted;
 
 use super::failure::Failure;
@@ -39,8 +38,8 @@ pub(super) fn run(
         let installed = snapshot.installed.as_ref();
         // Nothing is written, so that nothing needs a secret.
         let plan = plan::diff(installed, &ruleset, 0);
-        let around = (&snapshot.neighbours[..], site::nat(&kernel)?);
-        let preview = Preview::of((&loaded, &found), installed, around, &ruleset, &plan);
+        let neighbours = &snapshot.neighbours;
+        let preview = Preview::of((&loaded, &found), installed, neighbours, &ruleset, &plan);
         let mut notices = host::notices(&loaded.policy, &found);
         notices.extend(notices_of(
             &loaded.policy,

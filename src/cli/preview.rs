@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 use crate::analysis::audit::{Turned, turned};
 use crate::analysis::path::{Kind, Path};
 use crate::diagnostic::Diagnostic;
-use crate::host::nat::Nat;
 use crate::netlink::snapshot::{Installed, Neighbour};
 use crate::output::json;
 use crate::output::table::count;
@@ -40,11 +39,11 @@ impl Preview {
     pub(super) fn of(
         (loaded, found): (&Policies, &Site),
         installed: Option<&Installed>,
-        (neighbours, nat): (&[Neighbour], Nat),
+        neighbours: &[Neighbour],
         wanted: &Ruleset,
         plan: &Plan<'_>,
     ) -> Self {
-        let around = found.surroundings(neighbours, nat);
+        let around = found.surroundings(neighbours);
         let former = installed.map(|installed| &installed.ruleset);
         Self {
             changes: Changes::of(installed, wanted, plan),

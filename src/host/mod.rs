@@ -256,8 +256,8 @@ impl HostView {
     /// Cards and tunnels in bridges of engines: what comes in by them within the bridge passes no rule of
     /// dfw's. The bridge, and the interface in it.
     pub fn bridge_ports(&self) -> impl Iterator<Item = (&str, &str)> {
-        let shared = self.shared_bridges.iter();
-        shared.map(|bridge| (&**bridge, "a card or tunnel"))
+        let cards = self.cards.iter();
+        cards.flat_map(|(bridge, cards)| cards.iter().map(|card| (&**bridge, &**card)))
     }
 
     /// The container that a process lives in.

@@ -81,7 +81,8 @@ fn hanging() -> Result<()> {
     let socket = socket.0.to_str().context("a path")?;
     let arguments = ["apply", policy.as_str(), "--docker-host", socket];
     let mut screen = Screen::dfw(&place, &arguments, &[], "")?;
-    screen.wait("looking at this host and its engines: 1 s")?;
+    // After a second, or later on a machine that is busy.
+    screen.wait("looking at this host and its engines: ")?;
     screen.wait("applied")?;
     let (status, _) = screen.end()?;
     ensure!(status.success(), "{status}");

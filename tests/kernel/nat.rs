@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::{Context, Result, ensure};
-use dfw::host::nat::Judgement::{NotTranslated, Translated, Unknown};
-use dfw::host::nat::{Judgement, Nat, Question, Target};
+use dfw::host::nat::Answer::{NotTranslated, Translated, Unknown};
+use dfw::host::nat::{Answer, Nat, Question, Target};
 use dfw::net::Protocol::{self, Sctp, Tcp, Udp};
 
 use crate::Named;
@@ -33,20 +33,20 @@ fn run(place: &Place, program: &str, words: &str) -> Result<()> {
     output(place.namespace().command(program).args(words)).map(drop)
 }
 
-fn to(address: &str, port: impl Into<Option<u16>>) -> Result<Judgement> {
+fn to(address: &str, port: impl Into<Option<u16>>) -> Result<Answer> {
     Ok(Translated {
         to: Target::Address(address.parse()?, port.into()),
     })
 }
 
 /// What is asked through `eth0`, for an address of the host.
-fn ask(nat: &Nat, address: &str, protocol: Protocol, port: u16) -> Result<Judgement> {
+fn ask(nat: &Nat, address: &str, protocol: Protocol, port: u16) -> Result<Answer> {
     let question = Question::of_host(address.parse()?, protocol, port);
     Ok(nat.judge(&question.through("eth0", 2)))
 }
 
 /// What is asked, and the right answer.
-type Row<'a> = (&'a str, Protocol, u16, Judgement);
+type Row<'a> = (&'a str, Protocol, u16, Answer);
 
 fn check(nat: &Nat, rows: &[Row<'_>]) -> Result<()> {
     for (address, protocol, port, expected) in rows {

@@ -1,7 +1,7 @@
 //! Who else translates the destinations of packets before they are routed, and whether a port is among
 //! them.
 //!
-//! Nothing is guessed: a port is [`Judgement::NotTranslated`] only where every rule was read and followed,
+//! Nothing is guessed: a port is [`Answer::NotTranslated`] only where every rule was read and followed,
 //! and none of them can match its packets.
 
 mod extension;
@@ -72,7 +72,7 @@ impl Question {
 
 /// What becomes of the destination of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Judgement {
+pub enum Answer {
     /// It is translated.
     Translated {
         /// To what.
@@ -122,17 +122,17 @@ impl Nat {
     /// Whether a packet's destination is translated. What depends on a client or an interface is unknown
     /// where the question does not name them.
     #[must_use]
-    pub fn judge(&self, question: &Question) -> Judgement {
+    pub fn judge(&self, question: &Question) -> Answer {
         let legacy = self.legacy[usize::from(question.address.is_ipv6())];
         match &self.rules {
             Some(rules) if !legacy => walk::judge(rules, question),
-            _ => Judgement::Unknown,
+            _ => Answer::Unknown,
         }
     }
 
     /// The same for a packet that may come in through each of these interfaces.
     #[must_use]
-    pub fn judge_from(&self, question: &Question, interfaces: &[(String, u32)]) -> Judgement {
+    pub fn judge_from(&self, question: &Question, interfaces: &[(String, u32)]) -> Answer {
         let through = |(name, index): &(String, u32)| question.clone().through(name, *index);
         let mut judgements = interfaces.iter().map(|at| self.judge(&through(at)));
         let Some(first) = judgements.next() else {
@@ -140,10 +140,10 @@ impl Nat {
         };
         judgements.fold(first, |all, one| match (all, one) {
             (all, one) if all == one => all,
-            (Judgement::Translated { .. }, Judgement::Translated { .. }) => Judgement::Translated {
+            (Answer::Translated { .. }, Answer::Translated { .. }) => Answer::Translated {
                 to: Target::Somewhere,
             },
-            _ => Judgement::Unknown,
+            _ => Answer::Unknown,
         })
     }
 
@@ -395,19 +395,19 @@ mod tests {
                 if c { less.interface = None; }
                 if d { less.address = [0, 0, 0, 0].into(); }
                 match nat.judge(&less) {
-                    Judgement::Unknown => {}
-                    Judgement::NotTranslated => {
-                        prop_assert_eq!(judgement, Judgement::NotTranslated);
+                    Answer::Unknown => {}
+                    Answer::NotTranslated => {
+                        prop_assert_eq!(judgement, Answer::NotTranslated);
                     }
-                    Judgement::Translated { to } => {
-                        let is_so = matches!(judgement, Judgement::Translated { to: exactly }
+                    Answer::Translated { to } => {
+                        let is_so = matches!(judgement, Answer::Translated { to: exactly }
                             if to == exactly || to == Target::Somewhere);
                         prop_assert!(is_so, "{:?}, and {:?}", judgement, to);
                     }
                 }
             }
             // A port that is translated is in the list.
-            if let Judgement::Translated { .. } = judgement {
+            if let Answer::Translated { .. } = judgement {
                 let listed = nat.translations();
                 let is_listed = listed.iter().any(|one| {
                     one.ports.as_ref().is_none_or(|ports| {

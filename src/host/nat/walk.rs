@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::rule::{Branch, Effect, Holds, INET, IPV4, IPV6, Narrowed, Packet, address_of, follow};
-use super::{Judgement, Question, Target, Translation};
+use super::{Answer, Question, Target, Translation};
 use crate::net::{Family, Ports};
 use crate::netlink::foreign::{Name, NatChain, NatRules, Verdict};
 use crate::untrusted::clean;
@@ -36,7 +36,7 @@ struct Walk<'a> {
 }
 
 /// What becomes of the destination of a packet.
-pub(super) fn judge(rules: &NatRules, question: &Question) -> Judgement {
+pub(super) fn judge(rules: &NatRules, question: &Question) -> Answer {
     let address = question.address;
     let packet = Packet {
         family: Family::of(address),
@@ -62,7 +62,7 @@ pub(super) fn judge(rules: &NatRules, question: &Question) -> Judgement {
             let mut ends = walk.chain(&base.name, 0);
             ends.unknown |= ends.passes && !base.accepts;
             if ends.unknown {
-                return Judgement::Unknown;
+                return Answer::Unknown;
             }
             passes &= ends.passes || ends.accepted;
             translated.extend(ends.translated);
@@ -70,19 +70,19 @@ pub(super) fn judge(rules: &NatRules, question: &Question) -> Judgement {
         if !passes {
             let mut targets = translated.into_iter();
             return match (targets.next(), targets.next()) {
-                (Some(to), None) => Judgement::Translated { to },
-                (Some(_), Some(_)) => Judgement::Translated {
+                (Some(to), None) => Answer::Translated { to },
+                (Some(_), Some(_)) => Answer::Translated {
                     to: Target::Somewhere,
                 },
                 // Unreachable: a chain that lets nothing pass does something else.
-                (None, _) => Judgement::Unknown,
+                (None, _) => Answer::Unknown,
             };
         }
     }
     if translated.is_empty() {
-        Judgement::NotTranslated
+        Answer::NotTranslated
     } else {
-        Judgement::Unknown
+        Answer::Unknown
     }
 }
 
