@@ -64,6 +64,8 @@ pub(super) fn notices(policy: &Policy, found: &Site) -> Vec<Diagnostic> {
             .host
             .remembered
             .iter()
+            // Those are refused over the wire only, and whatever the default is.
+            .filter(|range| !range.address.is_some_and(|address| address.is_loopback()))
             .map(|range| usize::from(range.last - range.first) + 1)
             .sum();
         Diagnostic::warning("engine-unanswered", short(error))
