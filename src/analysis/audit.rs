@@ -18,7 +18,7 @@ use crate::ruleset::{Origin, Ruleset};
 use super::eval::{Element, Step, Trace};
 use super::find::paths;
 use super::judgement::{Judgement, Reason, Verdict, judge};
-use super::path::{Kind, Path};
+use super::path::{Kind, Path, Target};
 use super::surroundings::Surroundings;
 
 /// What was found.
@@ -102,7 +102,7 @@ impl Exposure {
 pub fn audit(host: &HostView, around: &Surroundings, ruleset: Option<&Ruleset>) -> Report {
     let nothing = Ruleset::default();
     let ruleset = ruleset.unwrap_or(&nothing);
-    let all = exposures(host, around, ruleset);
+    let all = exposures(all_paths(host, around, &[ruleset]), around, ruleset);
     let unused = unused(host, ruleset, &all);
     let is_service = |exposure: &Exposure| exposure.path.kind == Kind::Service;
     let (services, exposures) = all.into_iter().partition(is_service);
@@ -114,14 +114,71 @@ pub fn audit(host: &HostView, around: &Surroundings, ruleset: Option<&Ruleset>) 
     }
 }
 
-fn exposures(host: &HostView, around: &Surroundings, ruleset: &Ruleset) -> Vec<Exposure> {
+/// All paths of a host, with those that rulesets tell apart.
+fn all_paths(host: &HostView, around: &Surroundings, rulesets: &[&Ruleset]) -> Vec<Path> {
+    let mut all = paths(host, around);
+    for ruleset in rulesets {
+        let more = named(&all, ruleset);
+        all.extend(more);
+    }
+    all
+}
+
+fn exposures(paths: Vec<Path>, around: &Surroundings, ruleset: &Ruleset) -> Vec<Exposure> {
     // Long lists are gone through for nothing where nothing is published.
     let strangers = LazyCell::new(|| strangers(ruleset));
     let expose_one = |path: Path| {
         let source = strangers[usize::from(path.family() == Family::V6)];
         expose(ruleset, around, path, source)
     };
-    paths(host, around).into_iter().map(expose_one).collect()
+    paths.into_iter().map(expose_one).collect()
+}
+
+/// How many ports of a container that keys name are told one by one.
+const NAMED: usize = 256;
+
+/// Where a path leads to all ports of a container, those that keys name: they decide there apart.
+fn named(paths: &[Path], ruleset: &Ruleset) -> Vec<Path> {
+    let to_all: Vec<&Path> = paths.iter().filter(|path| path.port.is_none()).collect();
+    if to_all.is_empty() {
+        return Vec::new();
+    }
+    let keys: BTreeSet<HostPorts> = named_ports(ruleset);
+    let mut named = Vec::new();
+    for path in to_all {
+        let about = keys
+            .iter()
+            .filter(|key| key.address.is_none_or(|address| address == path.address));
+        let ports = about.flat_map(|key| (key.first..=key.last).map(|port| (key.protocol, port)));
+        let ports: BTreeSet<(Protocol, u16)> = ports.take(NAMED).collect();
+        let is_told = |(protocol, port): (Protocol, u16)| {
+            paths.iter().any(|other| {
+                (other.kind, other.address) == (path.kind, path.address)
+                    && (other.protocol, other.port) == (protocol, Some(port))
+            })
+        };
+        let target = path.target.clone();
+        let own = ports.into_iter().filter(|port| !is_told(*port));
+        named.extend(own.filter_map(|(protocol, port)| {
+            let target = target.clone()?;
+            Some(Path {
+                protocol,
+                port: Some(port),
+                target: Some(Target { port, ..target }),
+                ..path.clone()
+            })
+        }));
+    }
+    named
+}
+
+/// The ports that rules name.
+fn named_ports(ruleset: &Ruleset) -> BTreeSet<HostPorts> {
+    let chains = ruleset.chains.keys();
+    chains
+        .filter_map(|chain| Some(port_of_chain(chain)?.1))
+        .chain(compile::shared_ports(ruleset).map(|(key, _)| key))
+        .collect()
 }
 
 /// What changes for strangers between two rulesets.
@@ -145,8 +202,10 @@ pub fn turned(
     after: &Ruleset,
 ) -> Turned {
     let nothing = Ruleset::default();
-    let before = exposures(host, around, before.unwrap_or(&nothing));
-    let after = exposures(host, around, after);
+    let before = before.unwrap_or(&nothing);
+    let paths = all_paths(host, around, &[before, after]);
+    let before = exposures(paths.clone(), around, before);
+    let after = exposures(paths, around, after);
     let mut turned = Turned::default();
     for (was, is) in before.into_iter().zip(after) {
         // What dfw does not judge is left as it is, and so is open to whoever the service lets in.
@@ -297,12 +356,7 @@ fn unused(host: &HostView, ruleset: &Ruleset, exposures: &[Exposure]) -> Vec<Str
                 })
         })
     };
-    let chains = ruleset.chains.keys();
-    let named: BTreeSet<HostPorts> = chains
-        .filter_map(|chain| Some(port_of_chain(chain)?.1))
-        .chain(compile::shared_ports(ruleset).map(|(key, _)| key))
-        .collect();
-    named
+    named_ports(ruleset)
         .iter()
         .filter(|key| !is_served(key))
         .map(ToString::to_string)

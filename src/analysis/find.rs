@@ -134,11 +134,13 @@ fn to_published(
             bridge,
         ));
     }
+    // An engine that keeps the port itself answers a first packet as well, though nothing more.
     let served = host.listeners.iter().any(|listener| {
+        let owner = listener.owner.as_ref();
         listener.protocol == published.protocol
             && listener.port == published.first
             && listener.takes(published.address)
-            && listener.serves_publication()
+            && owner.is_some_and(Owner::is_engine)
     });
     if translates != Some(true) && served {
         if !is_loopback {

@@ -114,7 +114,7 @@ pub struct Path {
     pub protocol: Protocol,
     /// The address that is asked; an unspecified one is every address of the host in its family.
     pub address: IpAddr,
-    /// The port that is asked; `None` for all ports of a container.
+    /// The port that is asked; `None` for all ports of a container that no other path leads to.
     pub port: Option<u16>,
     /// What is at its end, as people call it.
     pub title: String,
@@ -195,7 +195,7 @@ impl Path {
     pub fn port_text(&self) -> String {
         let address = Some(self.address).filter(|address| !address.is_unspecified());
         match self.port {
-            None => format!("{}, all ports", self.address),
+            None => format!("{}, all other ports", self.address),
             Some(port) => HostPorts::one(address, self.protocol, port).to_string(),
         }
     }
