@@ -102,7 +102,8 @@ impl Exposure {
 pub fn audit(host: &HostView, around: &Surroundings, ruleset: Option<&Ruleset>) -> Report {
     let nothing = Ruleset::default();
     let ruleset = ruleset.unwrap_or(&nothing);
-    let all = exposures(all_paths(host, around, &[ruleset]), around, ruleset);
+    let mut all = exposures(all_paths(host, around, &[ruleset]), around, ruleset);
+    drop_repetitions(&mut all, &paths(host, around));
     let unused = unused(host, ruleset, &all);
     let is_service = |exposure: &Exposure| exposure.path.kind == Kind::Service;
     let (services, exposures) = all.into_iter().partition(is_service);
@@ -132,6 +133,23 @@ fn exposures(paths: Vec<Path>, around: &Surroundings, ruleset: &Ruleset) -> Vec<
         expose(ruleset, around, path, source)
     };
     paths.into_iter().map(expose_one).collect()
+}
+
+/// Drops what is told of all ports of a container already: ports of which the same is true and that are on no
+/// path of their own.
+fn drop_repetitions(exposures: &mut Vec<Exposure>, own: &[Path]) {
+    let to_all: Vec<Exposure> = exposures
+        .iter()
+        .filter(|exposure| exposure.path.port.is_none())
+        .cloned()
+        .collect();
+    exposures.retain(|exposure| {
+        let same = |all: &Exposure| {
+            (all.path.kind, all.path.address) == (exposure.path.kind, exposure.path.address)
+                && (&all.admits, &all.origin) == (&exposure.admits, &exposure.origin)
+        };
+        exposure.path.port.is_none() || own.contains(&exposure.path) || !to_all.iter().any(same)
+    });
 }
 
 /// How many ports of a container that keys name are told one by one.

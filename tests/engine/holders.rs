@@ -389,13 +389,13 @@ fn second_engine_is_seen(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// The doors of an audit at a port, each with what is behind it.
-fn doors_at(lab: &Lab, port: u16) -> Result<Vec<(String, String)>> {
+/// The paths of an audit at a port, each with what is behind it.
+fn paths_at(lab: &Lab, port: u16) -> Result<Vec<(String, String)>> {
     let audit = audit(lab, &[], None)?;
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
     let own = exposures(&audit)?.filter(|exposure| exposure["port"] == port);
     Ok(own
-        .map(|exposure| (text(&exposure["door"]), text(&exposure["published_for"])))
+        .map(|exposure| (text(&exposure["path"]), text(&exposure["published_for"])))
         .collect())
 }
 
@@ -403,8 +403,8 @@ fn doors_at(lab: &Lab, port: u16) -> Result<Vec<(String, String)>> {
 /// that (`network_mode: service:…`).
 fn joined(lab: &Lab) -> Result<()> {
     let both = |name: &str| {
-        let door = ("host-network".to_owned(), name.to_owned());
-        vec![door.clone(), door]
+        let path = ("host-network".to_owned(), name.to_owned());
+        vec![path.clone(), path]
     };
     lab.run("joins", "--network container:open-host", "tcp:8094")?;
     let checked = lab
@@ -412,8 +412,8 @@ fn joined(lab: &Lab) -> Result<()> {
         .and_then(|()| lab.wait_until_open("tcp localhost:8094"))
         .and_then(|()| lab.wait_until_open("tcp localhost:8095"))
         .and_then(|()| {
-            let doors = (doors_at(lab, 8094)?, doors_at(lab, 8095)?);
-            ensure!(doors == (both("joins"), both("joins-too")), "{doors:?}");
+            let paths = (paths_at(lab, 8094)?, paths_at(lab, 8095)?);
+            ensure!(paths == (both("joins"), both("joins-too")), "{paths:?}");
             Ok(())
         });
     lab.docker("rm --force joins joins-too")?;
@@ -439,8 +439,8 @@ fn delegated(lab: &Lab) -> Result<()> {
             id.trim()
         ))
         .and_then(|()| {
-            let doors = doors_at(lab, 8099)?;
-            ensure!(doors.is_empty(), "{doors:?}");
+            let paths = paths_at(lab, 8099)?;
+            ensure!(paths.is_empty(), "{paths:?}");
             Ok(())
         });
     // A group can be taken away once the last process in it is.

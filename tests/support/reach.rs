@@ -118,6 +118,8 @@ struct Listed {
     transport: Transport,
     /// Whether it takes a common link to get there.
     on_link: bool,
+    /// Whether it is a container's own port, which nobody need have bound.
+    is_container: bool,
     open_to: OpenTo,
     text: String,
 }
@@ -156,6 +158,7 @@ fn listed_by(row: &Value) -> Result<Listed> {
             _ => Transport::Tcp,
         },
         on_link: row["reach"] == "neighbours",
+        is_container: row["path"] == "container",
         open_to,
         text: row.to_string(),
     })
@@ -411,7 +414,7 @@ impl<'a> Comparison<'a> {
             let listening: BTreeSet<u16> = sockets.map(|socket| socket.port).collect();
             let must_answer = |asked: &SocketAddr| {
                 self.rows(transport, *asked).iter().any(|row| {
-                    let listens = row.port.is_some() || listening.contains(&asked.port());
+                    let listens = !row.is_container || listening.contains(&asked.port());
                     // No row about every address of the host is about its loopback ones.
                     let is_led = row.address == address || !address.is_loopback();
                     row.lets_in(asker) && listens && is_led
