@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use crate::host::engine::{Container, Engine, GatewayMode, Kind as EngineKind, Published};
 use crate::host::holder::Holder;
-use crate::host::listener::{Listener, Owner};
+use crate::host::listener::{Listener, Owner, Role};
 use crate::host::nat::{Target, Translation};
 use crate::host::{EndpointView, HostView, Publisher};
 use crate::net::{Family, Ports, Protocol};
@@ -134,17 +134,26 @@ fn to_published(
             bridge,
         ));
     }
-    // An engine that keeps the port itself answers a first packet as well, though nothing more.
-    let served = host.listeners.iter().any(|listener| {
-        let owner = listener.owner.as_ref();
-        listener.protocol == published.protocol
-            && listener.port == published.first
-            && listener.takes(published.address)
-            && owner.is_some_and(Owner::is_engine)
-    });
-    if translates != Some(true) && served {
+    let listening = |is_holder: &dyn Fn(&Owner) -> bool| {
+        host.listeners.iter().any(|listener| {
+            listener.protocol == published.protocol
+                && listener.port == published.first
+                && listener.takes(published.address)
+                && listener.owner.as_ref().is_some_and(is_holder)
+        })
+    };
+    let kind = if listening(&|owner| matches!(owner.role, Role::Proxy | Role::Rootless)) {
+        Some(Kind::Proxy)
+    } else {
+        // Of its UDP sockets nobody hears anything.
+        let keeps = published.protocol == Protocol::Tcp && listening(&Owner::is_engine);
+        keeps.then_some(Kind::Held)
+    };
+    if translates != Some(true)
+        && let Some(kind) = kind
+    {
         if !is_loopback {
-            paths.push(path(Kind::Proxy, &published));
+            paths.push(path(kind, &published));
         } else if around.takes_loopback(published.address) {
             paths.push(path(Kind::Loopback, &published).reached_by(Reach::Neighbours));
         }

@@ -5,6 +5,7 @@
 //! |---|---|---|
 //! | [`Dnat`](Kind::Dnat) | forward | where somebody translates the published port |
 //! | [`Proxy`](Kind::Proxy) | input | where nobody does, and a process of the engine listens |
+//! | [`Held`](Kind::Held) | input | where nobody does, and the engine itself listens, with `userland-proxy: false` |
 //! | [`HostNetwork`](Kind::HostNetwork) | input | for each socket of a container in the host's network |
 //! | [`Service`](Kind::Service) | input | for each other socket of this host |
 //! | [`Container`](Kind::Container) | forward | where packets routed to a container's own address pass |
@@ -26,6 +27,8 @@ pub enum Kind {
     Dnat,
     /// A process of the engine listens and passes the bytes on.
     Proxy,
+    /// The engine keeps the port and serves nobody there: a client is connected, and hears nothing.
+    Held,
     /// The container itself listens in the network of the host.
     HostNetwork,
     /// A service of this host listens.
@@ -45,6 +48,7 @@ impl Kind {
         match self {
             Self::Dnat => "DNAT",
             Self::Proxy => "docker-proxy",
+            Self::Held => "kept by the engine",
             Self::HostNetwork => "host network",
             Self::Service => "service of the host",
             Self::Container => "straight to the container",
@@ -59,6 +63,7 @@ impl Kind {
         match self {
             Self::Dnat => "dnat",
             Self::Proxy => "proxy",
+            Self::Held => "held",
             Self::HostNetwork => "host-network",
             Self::Service => "service",
             Self::Container => "container",

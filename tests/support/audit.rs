@@ -29,6 +29,8 @@ struct Claim {
     who: &'static str,
     target: Target,
     told: bool,
+    /// Whether it is open only where an engine keeps the port: then a client is connected and hears nothing.
+    held: bool,
     place: String,
 }
 
@@ -46,6 +48,7 @@ pub(crate) fn agrees<'a>(
             who,
             target,
             told,
+            held: is_held(exposure),
             place: exposure.to_string(),
         }));
     }
@@ -57,11 +60,14 @@ pub(crate) fn agrees<'a>(
                 .split_whitespace()
                 .any(|name| name.trim_matches(['(', ')']) == who)
             {
+                let about =
+                    exposures(audit)?.filter(|e| e["open_to"] == "any" && covers(lab, e, target));
+                let about: Vec<_> = about.collect();
                 claims.push(Claim {
                     who,
                     target,
-                    told: exposures(audit)?
-                        .any(|e| e["open_to"] == "any" && covers(lab, e, target)),
+                    told: !about.is_empty(),
+                    held: about.iter().all(|exposure| is_held(exposure)),
                     place: row.to.to_owned(),
                 });
             }
@@ -79,11 +85,13 @@ fn wrong(lab: &Lab, claims: &[Claim]) -> Result<Vec<String>> {
             who,
             target,
             told,
+            held,
             place,
         } = claim;
         let patience = if *told { PATIENCE } else { SILENCE };
         let outcome = lab.client(who)?.ask(*target, patience)?;
-        let holds = *told == (outcome == Outcome::Open);
+        let expected = if *held { Outcome::Mute } else { Outcome::Open };
+        let holds = *told == (outcome == expected);
         Ok((!holds).then(|| format!("{who} finds {target:?} {outcome}; open: {told}: {place}")))
     };
     thread::scope(|scope| {
@@ -96,6 +104,11 @@ fn wrong(lab: &Lab, claims: &[Claim]) -> Result<Vec<String>> {
             .map(|claim| claim.join().map_err(|_| anyhow!("a probe panicked"))?);
         tried.filter_map(Result::transpose).collect()
     })
+}
+
+/// Whether an engine keeps the port and serves nobody there.
+fn is_held(exposure: &Value) -> bool {
+    exposure["path"] == "held"
 }
 
 /// How a stranger would use an exposure.
