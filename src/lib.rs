@@ -10,8 +10,8 @@
 //!                                                                   └───── kernel ◄─────┘
 //! ```
 //!
-//! What a ruleset does to a packet, [`eval`] says without a kernel; which packets there can be on
-//! this host, [`doors`]; and [`audit`] puts both together.
+//! Which packets there can be on this host, and what a ruleset does to them, says [`analysis`] without a
+//! kernel.
 //!
 //! What is deliberately absent: no other program is ever started, no table but dfw's own is ever
 //! written, and nothing is remembered outside the kernel but the last good policies, by [`guard`].

@@ -72,9 +72,12 @@ impl Site {
             }
         }
         let mut site = Self::with(engines, unanswered, sockets, &[])?;
-        // What cannot be read is unknown.
-        let nat = Kernel::open().and_then(|kernel| nat(&kernel));
-        site.host.nat = nat.unwrap_or_default();
+        // Where nothing is published and no service is asked for, it makes no difference.
+        if sockets == Sockets::All || site.host.publications().next().is_some() {
+            // What cannot be read is unknown.
+            let nat = Kernel::open().and_then(|kernel| nat(&kernel));
+            site.host.nat = nat.unwrap_or_default();
+        }
         Ok(site)
     }
 
@@ -147,14 +150,13 @@ impl Site {
         })
     }
 
-    /// What decides on doors beside engines.
+    /// What decides on paths beside engines.
     #[must_use]
     pub fn surroundings(&self, neighbours: &[Neighbour]) -> Surroundings {
         // What comes in through a port of a bridge, a bond or a VRF comes in through that.
         let outside = |link: &&Link| {
             link.name != "lo"
                 && link.controller.is_none()
-                && link.kind.as_deref() != Some("veth")
                 && !self.host.container_bridges.contains(&link.name)
         };
         let mut interfaces: Vec<String> = self
@@ -195,8 +197,10 @@ impl Site {
         Surroundings {
             interfaces,
             addresses: addresses
+                .clone()
                 .filter(|a| !a.is_loopback() && !is_link_local(*a))
                 .collect(),
+            link_addresses: addresses.filter(|a| is_link_local(*a)).collect(),
             indices: self
                 .links
                 .iter()
@@ -231,7 +235,8 @@ impl Site {
 /// See [`kernel::Error`](enum@kernel::Error).
 fn nat(kernel: &Kernel) -> Result<Nat, kernel::Error> {
     let may_translate = |path| match fs::read_to_string(path) {
-        Ok(text) => text.lines().any(|table| table == "nat"),
+        // What `raw` keeps out of connection tracking is not translated.
+        Ok(text) => text.lines().any(|table| table == "nat" || table == "raw"),
         Err(error) => error.kind() != io::ErrorKind::NotFound,
     };
     Ok(Nat {

@@ -18,7 +18,7 @@ use crate::ruleset::{Origin, Ruleset};
 use super::eval::{Element, Step, Trace};
 use super::find::paths;
 use super::judgement::{Judgement, Reason, Verdict, judge};
-use super::path::{Kind, Path, Target};
+use super::path::{Kind, Path, Reach, Target};
 use super::surroundings::Surroundings;
 
 /// What was found.
@@ -252,6 +252,26 @@ fn expose(ruleset: &Ruleset, around: &Surroundings, path: Path, source: IpAddr) 
     // Who is let in anywhere is let in; what cannot be told anywhere cannot be told.
     let found = |wanted: Verdict| traces.iter().find(|(j, _)| j.verdict() == wanted);
     let worst = found(Verdict::Allow).or_else(|| found(Verdict::NotJudged));
+    // Neighbours may ask for addresses of the link, which a policy rarely names.
+    if worst.is_none() && path.address.is_unspecified() && path.target.is_none() {
+        let link = around.link_addresses.iter().copied();
+        let link = link.filter(|address| Family::of(*address) == path.family());
+        let on_link = link.flat_map(|address| {
+            let interfaces = around.interfaces.iter();
+            interfaces.map(move |interface| (address, interface))
+        });
+        for (address, interface) in on_link {
+            let packet = path.packet(source, interface, address);
+            let (judgement, trace) = judge(ruleset, &path, &packet);
+            if judgement.verdict() == Verdict::Allow {
+                return Exposure {
+                    admits: Admits::Any,
+                    origin: origin(&trace),
+                    path: path.reached_by(Reach::Neighbours),
+                };
+            }
+        }
+    }
     if let Some((judgement, trace)) = worst {
         return Exposure {
             path,

@@ -25,6 +25,8 @@ pub struct Question {
     pub to: HostPorts,
     /// Where the address is, if one is given; `None` if that is not known.
     pub place: Option<Place>,
+    /// Whether this host could be looked at. If not, a service may be there that nobody can tell.
+    pub host_known: bool,
 }
 
 /// Where an address is, as seen from this host.
@@ -46,10 +48,19 @@ pub struct Answer {
     pub walks: Vec<Walk>,
     /// Whether anything leads there at the moment; if not, the paths are those that a port has in general.
     pub exists: bool,
-    /// Whether the address cannot be reached through this host at all; then there are no paths.
-    pub unreachable: bool,
+    /// Why there are no paths, if there are none.
+    pub nothing: Option<Nothing>,
     /// Whether nothing listens, and a service of the host that did would not be judged.
     pub services_not_judged: bool,
+}
+
+/// Why no path leads there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nothing {
+    /// This host has no route to the address.
+    Unreachable,
+    /// This host itself asks: dfw has no rule for what it sends.
+    Own,
 }
 
 /// A packet on a path.
@@ -68,9 +79,21 @@ pub struct Walk {
 }
 
 impl Answer {
+    fn nothing(why: Nothing) -> Self {
+        Self {
+            walks: Vec::new(),
+            exists: false,
+            nothing: Some(why),
+            services_not_judged: false,
+        }
+    }
+
     /// Whether the source reaches the port, on any path: let through before not judged before refused.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
+        if self.nothing == Some(Nothing::Unreachable) {
+            return Verdict::Deny;
+        }
         let verdicts = self.walks.iter().map(|walk| walk.judgement.verdict());
         verdicts.max().unwrap_or(Verdict::NotJudged)
     }
@@ -85,6 +108,18 @@ pub fn explain(
     question: &Question,
 ) -> Answer {
     let mut around = around.clone();
+    let is_own = around.addresses.contains(&question.from) || question.from.is_loopback();
+    if is_own && question.via.is_none() {
+        return Answer::nothing(Nothing::Own);
+    }
+    let container = host
+        .endpoints()
+        .find(|endpoint| endpoint.address == question.from);
+    let bridge = container.and_then(|endpoint| endpoint.network?.bridge.clone());
+    if let (None, Some(bridge)) = (&question.via, bridge) {
+        // A container's packets come in through its bridge.
+        around.interfaces = vec![bridge];
+    }
     if let Some(via) = &question.via {
         // What comes in through a port of a bridge, a bond or a VRF comes in through that.
         let master = host.interfaces.get(via).and_then(Option::as_ref);
@@ -95,12 +130,7 @@ pub fn explain(
     }
     let mut found: Vec<Path> = elsewhere(host, question);
     if found.is_empty() && question.place == Some(Place::Nowhere) {
-        return Answer {
-            walks: Vec::new(),
-            exists: false,
-            unreachable: true,
-            services_not_judged: false,
-        };
+        return Answer::nothing(Nothing::Unreachable);
     }
     if found.is_empty() {
         if let Some(address) = question.to.address {
@@ -118,12 +148,14 @@ pub fn explain(
         .flat_map(|path| walk(ruleset, &around, &path, question.from))
         .collect();
     // Nothing listens: what would become of a service is no part of the answer.
-    let is_judged = |walk: &Walk| exists || walk.judgement.reason() != Some(Reason::Service);
+    let is_judged = |walk: &Walk| {
+        exists || !question.host_known || walk.judgement.reason() != Some(Reason::Service)
+    };
     let all = walks.len();
     walks.retain(is_judged);
     Answer {
         exists,
-        unreachable: false,
+        nothing: None,
         services_not_judged: walks.len() < all,
         walks,
     }
@@ -147,7 +179,12 @@ fn elsewhere(host: &HostView, question: &Question) -> Vec<Path> {
     let Some(Place::Through(interface)) = &question.place else {
         return Vec::new();
     };
-    let path = Path::to_socket(Kind::Through, protocol, to, port)
+    let kind = if host.container_bridges.contains(interface) {
+        Kind::Through
+    } else {
+        Kind::Forwarded
+    };
+    let path = Path::to_socket(kind, protocol, to, port)
         .titled(format!("what is behind {interface}"))
         .reached_by(Reach::Routed)
         .to(to, port, Some(interface.clone()));

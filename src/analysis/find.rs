@@ -15,7 +15,7 @@ use crate::net::{Family, Ports, Protocol};
 use crate::ruleset::L4Protocol;
 
 use super::path::{Kind, Path, Reach};
-use super::surroundings::Surroundings;
+use super::surroundings::{Surroundings, Translated};
 
 /// From this version on Docker drops what is routed straight to a container behind NAT, and what
 /// comes over a wire for a loopback address.
@@ -40,11 +40,23 @@ pub fn paths(host: &HostView, around: &Surroundings) -> Vec<Path> {
     for endpoint in host.endpoints() {
         paths.extend(to_container(around, host, &endpoint));
     }
+    let rules = around.nat.translations();
     for listener in &host.listeners {
         paths.extend(to_socket(host, around, listener));
+        paths.extend(redirected(host, around, &rules, listener));
     }
-    for translation in &host.traces_of_engines().translations {
-        paths.extend(translated(translation));
+    let traces = host.traces_of_engines();
+    for translation in &traces.translations {
+        let title = "an engine that does not answer".to_owned();
+        paths.extend(translated(translation, &title, None));
+    }
+    for translation in &traces.manual {
+        let endpoint = host.endpoints().find(
+            |endpoint| matches!(translation.to, Target::Address(to, _) if to == endpoint.address),
+        );
+        let title = endpoint.map_or_else(String::new, |endpoint| endpoint.container.title());
+        let bridge = endpoint.and_then(|endpoint| endpoint.network?.bridge.as_deref());
+        paths.extend(translated(translation, &title, bridge));
     }
     paths.sort_by(|a, b| key(a).cmp(&key(b)));
     paths.dedup();
@@ -92,9 +104,9 @@ fn to_service(
     service: &crate::host::engine::Service,
     published: &Published,
 ) -> Option<Path> {
-    let translates = around.translates(published.address, published.protocol, published.first);
+    let translated = around.translation(published.address, published.protocol, published.first);
     let v4 = Family::of(published.address) == Family::V4;
-    (v4 && translates != Some(false)).then(|| {
+    (v4 && translated != Translated::No).then(|| {
         let gateway = engine.network("docker_gwbridge");
         path(Kind::Dnat, published)
             .titled(Publisher::Service(service).title())
@@ -117,7 +129,17 @@ fn to_published(
 ) -> Vec<Path> {
     let family = Family::of(published.address);
     let is_loopback = published.address.is_loopback();
-    let translates = around.translates(published.address, published.protocol, published.first);
+    // A translation to somewhere else than to this container is not the engine's.
+    let is_own = |to: IpAddr| {
+        let mut own = host.endpoints().filter(|e| e.container.id == container.id);
+        own.any(|endpoint| endpoint.address == to)
+    };
+    let translates =
+        match around.translation(published.address, published.protocol, published.first) {
+            Translated::No => Some(false),
+            Translated::To(to) => is_own(to).then_some(true),
+            Translated::Unknown => None,
+        };
     let mut paths = Vec::new();
     if translates != Some(false)
         && let Some((address, bridge)) = nat_endpoint(host, engine, container, family)
@@ -142,7 +164,13 @@ fn to_published(
                 && listener.owner.as_ref().is_some_and(is_holder)
         })
     };
-    let kind = if listening(&|owner| matches!(owner.role, Role::Proxy | Role::Rootless)) {
+    let unseen = host.listeners.iter().any(|listener| {
+        listener.protocol == published.protocol
+            && listener.port == published.first
+            && listener.takes(published.address)
+            && listener.owner.is_none()
+    });
+    let kind = if unseen || listening(&|owner| matches!(owner.role, Role::Proxy | Role::Rootless)) {
         Some(Kind::Proxy)
     } else {
         // Of its UDP sockets nobody hears anything.
@@ -261,33 +289,53 @@ pub(super) fn straight(
         .to(endpoint.address, target, bridge)
 }
 
-/// The paths to a socket that is not a published port of an engine that was asked: of a container in the
-/// network of the host, of another engine, or of a service of the host.
-fn to_socket(host: &HostView, around: &Surroundings, listener: &Listener) -> Vec<Path> {
+/// What a socket serves, as people call it, and the kind of paths to it.
+fn held(host: &HostView, listener: &Listener) -> (Kind, String) {
     let process = |what: &str, owner: &Owner| format!("{what} (process {})", owner.pid);
-    let (kind, title) = match host.holder(listener) {
+    let published = || {
+        let running = host.publications().filter(|p| p.of.is_running());
+        let mut about = running.filter(|publication| {
+            let port = publication.published.port();
+            port.protocol == listener.protocol && port.has(listener.port)
+        });
+        about.next().map(|publication| publication.of.title())
+    };
+    match host.holder(listener) {
         // It is in this network namespace, whatever its engine says.
         Holder::Container(container, _) => (Kind::HostNetwork, container.title()),
-        Holder::Unanswered(id, owner) => (
-            Kind::HostNetwork,
-            process(
-                &format!("container {id} of an engine that does not answer"),
-                owner,
-            ),
-        ),
+        Holder::Unanswered(id, owner) => {
+            let what = format!("container {id} of an engine that does not answer");
+            (Kind::HostNetwork, process(&what, owner))
+        }
         Holder::Rootless(owner) => (
             Kind::Proxy,
             format!("a rootless engine ({}, process {})", owner.name, owner.pid),
         ),
-        Holder::Proxy(_) | Holder::Engine(_) | Holder::Unseen if host.is_explained(listener) => {
-            return Vec::new();
+        Holder::Proxy(owner) => {
+            let title = published().filter(|_| host.is_explained(listener));
+            let unknown = || process("an engine that was not asked", owner);
+            (Kind::Proxy, title.unwrap_or_else(unknown))
         }
-        Holder::Proxy(owner) => (Kind::Proxy, process("an engine that was not asked", owner)),
-        Holder::Engine(owner) | Holder::Service(owner) => {
-            (Kind::Service, process(&owner.name, owner))
-        }
+        Holder::Engine(owner) => match published().filter(|_| host.is_explained(listener)) {
+            Some(title) => (Kind::Held, title),
+            None => (Kind::Service, process(&owner.name, owner)),
+        },
+        Holder::Service(owner) => (Kind::Service, process(&owner.name, owner)),
         Holder::Unseen => (Kind::Service, UNSEEN.to_owned()),
-    };
+    }
+}
+
+/// The paths to a socket that is not a published port of an engine that was asked: of a container in the
+/// network of the host, of another engine, or of a service of the host.
+fn to_socket(host: &HostView, around: &Surroundings, listener: &Listener) -> Vec<Path> {
+    let is_published = matches!(
+        host.holder(listener),
+        Holder::Proxy(_) | Holder::Engine(_) | Holder::Unseen
+    );
+    if is_published && host.is_explained(listener) {
+        return Vec::new();
+    }
+    let (kind, title) = held(host, listener);
     // What is bound to one interface takes nothing from others.
     let device = listener.device.as_ref();
     if device
@@ -310,9 +358,51 @@ fn to_socket(host: &HostView, around: &Surroundings, listener: &Listener) -> Vec
     reached.map(|path| path.titled(title.clone())).collect()
 }
 
-/// The paths that rules of an engine open which was not asked, or does not answer any more: its containers
-/// may run all the same.
-fn translated(translation: &Translation) -> Vec<Path> {
+/// The paths to the same socket from ports that rules redirect to it, and from those whose destination becomes
+/// one of the host's own addresses.
+fn redirected(
+    host: &HostView,
+    around: &Surroundings,
+    translations: &[Translation],
+    listener: &Listener,
+) -> Vec<Path> {
+    let (kind, title) = held(host, listener);
+    let is_own = |address: IpAddr| around.addresses.contains(&address) || address.is_loopback();
+    let mut paths = Vec::new();
+    for translation in translations {
+        let to = match translation.to {
+            Target::Host(to) => to,
+            Target::Address(address, to) if is_own(address) && listener.takes(address) => to,
+            Target::Address(..) | Target::Somewhere => continue,
+        };
+        let number = L4Protocol::from(listener.protocol).number();
+        if translation.protocol.is_some_and(|wanted| wanted != number) {
+            continue;
+        }
+        let ranges = translation.ports.as_ref().map_or(&[][..], Ports::ranges);
+        let ports = ranges.iter().flat_map(|(first, last)| *first..=*last);
+        let ports = ports.filter(|port| to.unwrap_or(*port) == listener.port);
+        for port in ports.take(TRANSLATED) {
+            let address = match translation.destination {
+                Some((address, length)) if length == translation.family.bits() => address,
+                _ => translation.family.unspecified(),
+            };
+            // From the same port the socket has a path anyway, but for one on a loopback address.
+            if port != listener.port || listener.address.is_loopback() {
+                let path = Path::to_socket(kind, listener.protocol, address, port);
+                paths.push(Path {
+                    redirected: Some(listener.port),
+                    ..path.titled(title.clone())
+                });
+            }
+        }
+    }
+    paths
+}
+
+/// The paths that a rule opens which no engine that was asked explains: of an engine that does not answer any
+/// more, whose containers may run all the same, or of whoever.
+fn translated(translation: &Translation, title: &str, bridge: Option<&str>) -> Vec<Path> {
     let address = match translation.destination {
         Some((address, length)) if length == translation.family.bits() => address,
         _ => translation.family.unspecified(),
@@ -331,11 +421,16 @@ fn translated(translation: &Translation) -> Vec<Path> {
             Target::Host(_) | Target::Somewhere => (translation.family.unspecified(), port),
         };
         Path::to_socket(Kind::Dnat, protocol, address, port)
-            .titled("an engine that does not answer".to_owned())
-            .to(container, inside, None)
+            .titled(title.to_owned())
+            .to(container, inside, bridge.map(str::to_owned))
     };
     protocols
-        .flat_map(|protocol| ports.iter().map(move |port| to(protocol, *port)))
+        .flat_map(|protocol| {
+            ports
+                .iter()
+                .map(|port| to(protocol, *port))
+                .collect::<Vec<_>>()
+        })
         .collect()
 }
 

@@ -2,7 +2,7 @@
 //!
 //! [`path`] is the one enumeration of ways to a port, [`find`] says which of them this host has, and
 //! [`judgement`] what becomes of a packet there: let through, refused, or not judged. Upon them stand
-//! [`audit`], [`explain`] and [`test`].
+//! [`audit`], [`explain`] and [`mod@test`].
 
 pub mod audit;
 pub mod eval;

@@ -10,6 +10,7 @@
 //! | [`Service`](Kind::Service) | input | for each other socket of this host |
 //! | [`Container`](Kind::Container) | forward | where packets routed to a container's own address pass |
 //! | [`Through`](Kind::Through) | forward | for addresses that are routed through a container |
+//! | [`Forwarded`](Kind::Forwarded) | forward | for addresses that are routed elsewhere |
 //! | [`Loopback`](Kind::Loopback) | forward, input | for a port of 127.0.0.1 that answers who asks over a wire |
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -37,6 +38,8 @@ pub enum Kind {
     Container,
     /// The packet is routed through a container, to an address behind it.
     Through,
+    /// The packet is routed elsewhere, past containers.
+    Forwarded,
     /// The packet is for a loopback address and comes over a wire nevertheless.
     Loopback,
 }
@@ -53,6 +56,7 @@ impl Kind {
             Self::Service => "service of the host",
             Self::Container => "straight to the container",
             Self::Through => "routed through a container",
+            Self::Forwarded => "forwarded",
             Self::Loopback => "127.0.0.1 over the wire",
         }
     }
@@ -68,6 +72,7 @@ impl Kind {
             Self::Service => "service",
             Self::Container => "container",
             Self::Through => "through",
+            Self::Forwarded => "forwarded",
             Self::Loopback => "loopback",
         }
     }
@@ -125,6 +130,8 @@ pub struct Path {
     pub title: String,
     /// Where it leads; `None` if it ends at a socket of this host.
     pub target: Option<Target>,
+    /// The port of that socket, where packets are redirected to it from the port that is asked.
+    pub redirected: Option<u16>,
 }
 
 impl Path {
@@ -139,6 +146,7 @@ impl Path {
             port: Some(port),
             title: String::new(),
             target: None,
+            redirected: None,
         }
     }
 
@@ -245,18 +253,22 @@ impl Path {
             destination: asked,
             port: self.port.or(target.map(|target| target.port)),
         };
-        let flow = target.map_or(original, |target| Flow {
+        let arrives = Flow {
+            port: self.redirected.or(original.port),
+            ..original
+        };
+        let flow = target.map_or(arrives, |target| Flow {
             destination: target.address,
             port: Some(target.port),
             ..original
         });
-        let is_translated = !matches!(self.kind, Kind::Container | Kind::Through);
+        let is_translated = !matches!(self.kind, Kind::Container | Kind::Through | Kind::Forwarded);
         Packet {
             hook: self.hook(),
             incoming: interface.to_owned(),
             outgoing: target.map(|target| Outgoing {
                 name: target.bridge.clone().unwrap_or_default(),
-                bridge: true,
+                bridge: self.kind != Kind::Forwarded,
             }),
             protocol: self.protocol.into(),
             flow,

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::host::nat::{self, Nat};
+use crate::host::nat::{self, Nat, Target};
 use crate::net::{Family, Protocol};
 
 /// Where packets come from, and what becomes of them before and after dfw's rules.
@@ -14,6 +14,8 @@ pub struct Surroundings {
     pub indices: Vec<(String, u32)>,
     /// The addresses of the host that are asked from outside.
     pub addresses: Vec<IpAddr>,
+    /// Those that only neighbours on a link ask for (RFC 3927, RFC 4291).
+    pub link_addresses: Vec<IpAddr>,
     /// Who translates destinations before they are routed.
     pub nat: Nat,
     /// Whether an engine writes rules of its own.
@@ -53,10 +55,10 @@ impl Surroundings {
         self.route_localnet && address.is_ipv4() && address.is_loopback()
     }
 
-    /// Whether the destination of a packet to a port of the host is translated: `None` if that cannot be
-    /// told. An unspecified address is every one of its family.
+    /// Where packets to a port of the host go whose destination is translated; `None` if it is not.
+    /// An unspecified address is every one of its family.
     #[must_use]
-    pub fn translates(&self, address: IpAddr, protocol: Protocol, port: u16) -> Option<bool> {
+    pub fn translation(&self, address: IpAddr, protocol: Protocol, port: u16) -> Translated {
         let family = Family::of(address);
         let own: Vec<IpAddr> = if address.is_unspecified() {
             let own = self.addresses.iter().copied();
@@ -74,13 +76,32 @@ impl Surroundings {
         let mut answers = asked.into_iter().map(|address| {
             let question = nat::Question::of_host(address, protocol, port);
             match self.nat.judge_from(&question, &through) {
-                nat::Answer::Translated { .. } => Some(true),
-                nat::Answer::NotTranslated => Some(false),
-                nat::Answer::Unknown => None,
+                nat::Answer::Translated {
+                    to: Target::Address(to, _),
+                } => Translated::To(to),
+                nat::Answer::NotTranslated => Translated::No,
+                // To the host itself, where a socket answers, or to one of several.
+                nat::Answer::Translated { .. } | nat::Answer::Unknown => Translated::Unknown,
             }
         });
-        let first = answers.next()?;
+        let first = answers.next().unwrap_or(Translated::Unknown);
         // Where some addresses are translated and others are not, both happens.
-        answers.fold(first, |all, one| all.filter(|_| all == one))
+        answers.fold(
+            first,
+            |all, one| {
+                if all == one { all } else { Translated::Unknown }
+            },
+        )
     }
+}
+
+/// What becomes of the destination of packets to a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Translated {
+    /// It stays.
+    No,
+    /// It becomes another address.
+    To(IpAddr),
+    /// That cannot be told, or it is not the same for all packets.
+    Unknown,
 }

@@ -102,9 +102,14 @@ pub fn on_host(policy: &Policy, host: &HostView, origin: &dyn Fn(&Span) -> Origi
     if policy.tests.is_empty() {
         return Vec::new();
     }
-    let services: Vec<Path> = find::paths(host, &Surroundings::default())
+    // Who translates makes no difference to what listens.
+    let around = Surroundings {
+        nat: host.nat.clone(),
+        ..Surroundings::default()
+    };
+    let sockets: Vec<Path> = find::paths(host, &around)
         .into_iter()
-        .filter(|path| path.kind == Kind::Service)
+        .filter(|path| path.target.is_none())
         .collect();
     let ruleset = compile::compile(policy, host, origin);
     let mut failed = Vec::new();
@@ -113,9 +118,9 @@ pub fn on_host(policy: &Policy, host: &HostView, origin: &dyn Fn(&Span) -> Origi
         if let Some(path) = case.to_container(host) {
             failed.extend(case.unmet(path, &ruleset, origin));
         } else if case.named.is_none() && !expectation.allow {
-            let mut services = services.iter();
-            let reached = services.find(|path| case.leads(path)).cloned();
-            failed.extend(reached.and_then(|path| case.unmet(path, &ruleset, origin)));
+            let reached = sockets.iter().filter(|path| case.leads(path)).cloned();
+            let unmet = |path| case.unmet(path, &ruleset, origin);
+            failed.extend(reached.into_iter().find_map(unmet));
         }
     }
     failed
@@ -320,7 +325,10 @@ impl<'a> Case<'a> {
             ("let through", "deny")
         };
         let place = match path.kind {
-            Kind::Service => " on a socket of the host".to_owned(),
+            Kind::Service if path.title.is_empty() => " on a socket of the host".to_owned(),
+            Kind::Service | Kind::HostNetwork | Kind::Proxy | Kind::Held => {
+                format!(" by {} to {}", path.kind.title(), path.title)
+            }
             Kind::Container => format!(", which is {}'s own address", path.title),
             _ => String::new(),
         };

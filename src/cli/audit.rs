@@ -109,11 +109,15 @@ struct Beside {
 
 /// Whether what dfw lets through may still be refused there.
 fn refuses(neighbour: &Neighbour) -> bool {
+    /// `NF_INET_PRE_ROUTING` of `linux/netfilter.h`, where dfw has no chain.
+    const PREROUTING: u32 = 0;
+    let is_ip = ["ip", "ip6", "inet"].contains(&family_name(neighbour.family));
     neighbour.kind == "filter"
         && !neighbour.accepts
-        && [Hook::Forward, Hook::Input]
-            .iter()
-            .any(|hook| shares_hook(neighbour.family, neighbour.hook, *hook))
+        && (is_ip && neighbour.hook == PREROUTING
+            || [Hook::Forward, Hook::Input]
+                .iter()
+                .any(|hook| shares_hook(neighbour.family, neighbour.hook, *hook)))
 }
 
 impl Audit<'_> {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::analysis::explain::{Answer, Place, Question, Walk, explain};
+use crate::analysis::explain::{Answer, Nothing, Place, Question, Walk, explain};
 use crate::analysis::judgement::Verdict;
 use crate::diagnostic::Diagnostic;
 use crate::kernel::{self, Kernel};
@@ -19,9 +19,11 @@ use crate::output::terminal::{Terminal, Tone};
 use crate::policy::Mistake;
 use crate::ruleset::{Hook, Ruleset};
 use crate::site::{Site, Sockets};
+use crate::source::Sources;
+use crate::untrusted::clean;
 
 use super::failure::Failure;
-use super::host::EngineArgs;
+use super::host::{self, EngineArgs};
 use super::load::load;
 use super::problems::Problems;
 
@@ -112,7 +114,26 @@ pub(super) fn run(terminal: Terminal, args: &ExplainArgs) -> Result<(), Failure>
             .as_ref()
             .and_then(|found| place(found, args.to.address?))
             .filter(|place| loaded.is_none() || leads_to_containers(place, found.as_ref())),
+        host_known: found.is_some(),
     };
+    let unseen = found.as_ref().is_some_and(|found| {
+        !found.unanswered.is_empty() || !found.host.traces_of_engines().is_empty()
+    });
+    let mut notices = found.as_ref().map(host::unanswered).unwrap_or_default();
+    let is_there = |found: &Site, via: &String| found.host.interfaces.contains_key(via);
+    if let (Some(found), Some(via)) = (&found, &args.via)
+        && loaded.is_none()
+        && !is_there(found, via)
+    {
+        notices.push(Diagnostic::warning(
+            "no-interface",
+            format!("this host has no interface `{}` now", clean(via)),
+        ));
+    }
+    for notice in &notices {
+        terminal.diagnostic(notice, &Sources::new());
+        terminal.gap();
+    }
     let around = found
         .as_ref()
         .map(|found| found.surroundings(&neighbours))
@@ -129,7 +150,7 @@ pub(super) fn run(terminal: Terminal, args: &ExplainArgs) -> Result<(), Failure>
         || explained.document(),
         || explained.text(terminal, &ruleset),
     )?;
-    if problems.is_empty() {
+    if problems.is_empty() && (!unseen || loaded.is_some()) {
         Ok(())
     } else {
         Err(Failure::Incomplete)
@@ -143,6 +164,9 @@ fn place(found: &Site, to: IpAddr) -> Option<Place> {
     };
     if route.local {
         return Some(Place::Host);
+    }
+    if route.interface.is_none() {
+        return Some(Place::Nowhere);
     }
     let link = found
         .links
@@ -195,10 +219,21 @@ impl Explained<'_> {
         if ruleset.chains.is_empty() {
             text.push_str("no rules of dfw are in force\n");
         }
-        if answer.unreachable {
-            text.push_str("this host has no route to that address\n");
-        } else if !answer.exists {
-            text.push_str("no engine publishes the port now, and nothing listens; if one did:\n");
+        match answer.nothing {
+            Some(Nothing::Unreachable) => {
+                text.push_str("this host has no route to that address\n");
+            }
+            Some(Nothing::Own) => {
+                text.push_str("this host asks itself, and dfw has no rule for what it sends\n");
+            }
+            None if answer.exists => {}
+            None if !question.host_known => text.push_str(
+                "this host could not be looked at, so that it is not known what is there; if an engine \
+                 published the port:\n",
+            ),
+            None => text.push_str(
+                "no engine publishes the port now, and nothing listens; if one did:\n",
+            ),
         }
         for walk in &answer.walks {
             let title = &walk.path.title;

@@ -91,7 +91,11 @@ pub(super) fn run(
                 let word = terminal.paint(Tone::Warning, "planned");
                 format!("{word}: nothing was changed; {apply} does it\n")
             };
-            problems.dormant_text(terminal) + &preview.text(terminal) + &tested(passed) + &outcome
+            problems.dormant_text(terminal)
+                + &problems.unknown_text(terminal)
+                + &preview.text(terminal)
+                + &tested(passed)
+                + &outcome
         },
     )?;
     if exit_code && !is_empty {

@@ -14,6 +14,8 @@ pub(super) struct Problems {
     pub(super) dormant: bool,
     /// What others have changed in it.
     pub(super) drift: Vec<String>,
+    /// Whether it does not say who put it there, so that nobody can tell whether others changed it.
+    pub(super) unknown: bool,
 }
 
 impl Problems {
@@ -28,12 +30,13 @@ impl Problems {
         }
         Self {
             dormant: installed.facts.dormant,
+            unknown: drift.is_empty() && installed.has_drifted().is_none(),
             drift,
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        !self.dormant && self.drift.is_empty()
+        !self.dormant && self.drift.is_empty() && !self.unknown
     }
 
     /// That the table is switched off, if it is.
@@ -48,9 +51,21 @@ impl Problems {
         )
     }
 
+    /// That its origin is not known, if it is not.
+    pub(super) fn unknown_text(&self, terminal: Terminal) -> String {
+        if !self.unknown {
+            return String::new();
+        }
+        let word = terminal.paint(Tone::Warning, "drift");
+        format!(
+            "{word}: the table does not say who made it, so that nobody can tell whether others have changed \
+             it; `dfw apply` makes it anew\n"
+        )
+    }
+
     /// A line for each.
     pub(super) fn text(&self, terminal: Terminal) -> String {
-        let mut text = self.dormant_text(terminal);
+        let mut text = self.dormant_text(terminal) + &self.unknown_text(terminal);
         for drift in &self.drift {
             let _ = writeln!(text, "{}: {drift}", terminal.paint(Tone::Warning, "drift"));
         }
@@ -62,6 +77,7 @@ impl Problems {
         let dormant = self.dormant.then(|| json!({"kind": "dormant"}));
         let drift = self.drift.iter();
         let drift = drift.map(|text| json!({"kind": "drift", "text": text}));
-        dormant.into_iter().chain(drift).collect()
+        let unknown = self.unknown.then(|| json!({"kind": "unknown-origin"}));
+        dormant.into_iter().chain(unknown).chain(drift).collect()
     }
 }

@@ -25,7 +25,7 @@
 //! possibly the wrong way round, and a stranger would pass as an answer. The exception are ports that
 //! the kernel also chooses from for the host's own requests.
 //!
-//! [`names`] spells what chains and sets are called, [`write`] writes them, [`read`](read()) reads them
+//! `names` spells what chains and sets are called, `write` writes them, [`read`](read()) reads them
 //! back. Nobody else takes names apart.
 
 mod logged;

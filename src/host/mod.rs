@@ -231,10 +231,11 @@ impl HostView {
             .filter(|listener| listener.serves_publication() && !listener.address.is_loopback())
     }
 
-    /// Whether an engine that was asked publishes the port that a socket serves.
+    /// Whether an engine that was asked publishes the port that a socket serves, for a container that runs.
     #[must_use]
     pub fn is_explained(&self, listener: &Listener) -> bool {
-        self.publications().any(|publication| {
+        let running = self.publications().filter(|p| p.of.is_running());
+        running.into_iter().any(|publication| {
             let published = publication.published;
             published.protocol == listener.protocol
                 && (published.first..=published.last).contains(&listener.port)

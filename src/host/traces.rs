@@ -1,9 +1,9 @@
 //! What engines leave behind that do not answer: sockets and rules that publish ports all the same.
 
-use super::HostView;
 use super::holder::Holder;
 use super::listener::Listener;
 use super::nat::{Target, Translation};
+use super::{HostView, Publisher};
 use crate::net::Protocol;
 
 /// What publishes ports, and no engine that was asked explains.
@@ -15,6 +15,8 @@ pub struct Traces<'a> {
     pub containers: Vec<&'a Listener>,
     /// Rules that translate ports, of chains as engines call them.
     pub translations: Vec<Translation>,
+    /// Rules of whoever that lead to containers of engines that were asked, which do not publish these ports.
+    pub manual: Vec<Translation>,
 }
 
 impl Traces<'_> {
@@ -25,6 +27,7 @@ impl Traces<'_> {
             published,
             containers,
             translations,
+            manual: _,
         } = self;
         published.is_empty() && containers.is_empty() && translations.is_empty()
     }
@@ -52,7 +55,14 @@ impl HostView {
             published: published.collect(),
             containers: containers.collect(),
             translations: translations
-                .filter(|one| is_engines(one) && !self.is_translation_explained(one))
+                .filter(|one| is_engines(one) && !self.leads_to_container(one))
+                .filter(|one| !self.is_translation_explained(one))
+                .collect(),
+            manual: self
+                .nat
+                .translations()
+                .into_iter()
+                .filter(|one| self.leads_to_container(one) && !self.is_translation_explained(one))
                 .collect(),
         }
     }
@@ -68,13 +78,30 @@ impl HostView {
             Protocol::Sctp => 132,
         };
         ports.ranges().iter().all(|(first, last)| {
-            self.publications().any(|publication| {
+            let running = self.publications().filter(|p| p.of.is_running());
+            running.into_iter().any(|publication| {
                 let published = publication.published;
-                Some(protocol(published.protocol)) == translation.protocol
+                let leads_there = match (translation.to, publication.of) {
+                    (Target::Address(to, _), Publisher::Container(container)) => {
+                        let own = self.endpoints().filter(|e| e.container.id == container.id);
+                        own.into_iter().any(|endpoint| endpoint.address == to)
+                    }
+                    _ => true,
+                };
+                leads_there
+                    && Some(protocol(published.protocol)) == translation.protocol
                     && published.first <= *first
                     && *last <= published.last
             })
         })
+    }
+
+    /// Whether a rule of somebody else's leads to a container of an engine that was asked.
+    fn leads_to_container(&self, translation: &Translation) -> bool {
+        match translation.to {
+            Target::Address(to, _) => self.endpoints().any(|endpoint| endpoint.address == to),
+            Target::Host(_) | Target::Somewhere => false,
+        }
     }
 }
 

@@ -20,6 +20,8 @@ const ELEMENTS: usize = 4096;
 struct Reading {
     rules: NatRules,
     dormant: BTreeSet<(u8, String)>,
+    /// The base chains before connection tracking.
+    early: Vec<Name>,
     /// How many bytes of rules were kept.
     size: usize,
     /// Whether something could not be decoded, or was too much.
@@ -33,6 +35,7 @@ impl Reading {
                 self.dormant.insert((family, table));
             }
             Ok(Some(Foreign::Base(base))) => self.rules.bases.push(base),
+            Ok(Some(Foreign::Early(name))) => self.early.push(name),
             Ok(Some(Foreign::Rule(chain, steps))) => {
                 self.size += message.body.len();
                 if self.size <= LARGEST {
@@ -87,9 +90,11 @@ impl Kernel {
         let dormant = std::mem::take(&mut reading.dormant);
         let is_off = |name: &Name| dormant.contains(&(name.0, name.1.clone()));
         reading.rules.bases.retain(|base| !is_off(&base.name));
-        let bases = reading.rules.bases.iter();
+        reading.early.retain(|name| !is_off(name));
+        let bases = reading.rules.bases.iter().map(|base| &base.name);
         let tables: BTreeSet<_> = bases
-            .map(|base| (base.name.0, base.name.1.clone()))
+            .chain(&reading.early)
+            .map(|name| (name.0, name.1.clone()))
             .collect();
         for (family, table) in tables {
             for question in [
@@ -102,6 +107,14 @@ impl Kernel {
             }
         }
         reading.rules.sets.retain(|_, set| !set.changes);
+        // Whichever chain of these tables it is in: what calls it is not followed.
+        let is_early = |name: &Name| {
+            let mut early = reading.early.iter();
+            early.any(|early| (early.0, &early.1) == (name.0, &name.1))
+        };
+        let mut rules = reading.rules.rules.iter();
+        reading.rules.untracks =
+            rules.any(|(name, rules)| is_early(name) && rules.iter().flatten().any(Step::untracks));
         read_sets(&mut reading.rules)
     }
 }

@@ -75,7 +75,10 @@ pub fn decode_listener(message: &Message<'_>, protocol: u8) -> Result<Option<Soc
         let bytes = header.get(at..at + 16)?;
         match header[0] {
             2 => Some(Ipv4Addr::from(<[u8; 4]>::try_from(&bytes[..4]).ok()?).into()),
-            10 => Some(Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?).into()),
+            // One that is bound to an address of IPv4 takes clients of IPv4 only (RFC 4291, 2.5.5.2).
+            10 => {
+                Some(IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?)).to_canonical())
+            }
             _ => None,
         }
     };

@@ -109,7 +109,7 @@ fn try_out(variant: &Variant, keep: impl FnOnce(Vec<Finding>)) -> Result<()> {
     let lab =
         Lab::start(env!("CARGO_BIN_EXE_dfw"), variant.fleet).context("the lab did not come up")?;
     keep(look(&lab, variant)?);
-    reach::both_ways(&lab).context("the audit both ways")
+    reach::both_ways(&lab, is_long()).context("the audit both ways")
 }
 
 fn look(lab: &Lab, variant: &Variant) -> Result<Vec<Finding>> {

@@ -125,7 +125,7 @@ impl Nat {
     pub fn judge(&self, question: &Question) -> Answer {
         let legacy = self.legacy[usize::from(question.address.is_ipv6())];
         match &self.rules {
-            Some(rules) if !legacy => walk::judge(rules, question),
+            Some(rules) if !legacy && !rules.untracks => walk::judge(rules, question),
             _ => Answer::Unknown,
         }
     }
@@ -334,6 +334,7 @@ mod tests {
             steps.iter().any(is_call)
         };
         (chain(), chain()).prop_map(move |(base, mut other)| NatRules {
+            untracks: false,
             bases: vec![NatChain {
                 name: name("base"),
                 priority: -100,

@@ -161,7 +161,7 @@ impl Follower<'_> {
                 return;
             }
             let effect = match step {
-                Step::Nothing => continue,
+                Step::Nothing | Step::Untrack => continue,
                 Step::Load { field, to } => {
                     self.load(&mut state, *field, *to);
                     continue;

@@ -29,7 +29,7 @@ pub fn decode(message: &Message<'_>) -> Result<Option<Foreign>, Malformed> {
                 .then(|| Ok(Foreign::Dormant(family, text(name)?)))
                 .transpose()?
         }
-        NFT_MSG_NEWCHAIN => decode_base(family, attributes)?.map(Foreign::Base),
+        NFT_MSG_NEWCHAIN => decode_base(family, attributes)?,
         NFT_MSG_NEWRULE => Some(decode_rule(family, attributes)?),
         NFT_MSG_NEWSET => Some(decode_set(family, attributes)?),
         NFT_MSG_NEWSETELEM => {
@@ -42,10 +42,10 @@ pub fn decode(message: &Message<'_>) -> Result<Option<Foreign>, Malformed> {
     })
 }
 
-fn decode_base(family: u8, attributes: Attributes<'_>) -> Result<Option<NatChain>, Malformed> {
+fn decode_base(family: u8, attributes: Attributes<'_>) -> Result<Option<Foreign>, Malformed> {
     let table = attributes.table::<13>()?;
     let is_nat = table[usize::from(NFTA_CHAIN_TYPE)].is_some_and(|kind| kind.string() == Ok("nat"));
-    let Some(hook) = table[usize::from(NFTA_CHAIN_HOOK)].filter(|_| is_nat) else {
+    let Some(hook) = table[usize::from(NFTA_CHAIN_HOOK)] else {
         return Ok(None);
     };
     let [_, number, priority] = hook.nested().table::<3>()?;
@@ -60,13 +60,20 @@ fn decode_base(family: u8, attributes: Attributes<'_>) -> Result<Option<NatChain
     if !is_ip || is_own || read(number)? != NF_INET_PRE_ROUTING {
         return Ok(None);
     }
-    Ok(Some(NatChain {
+    let priority = read(priority)?.cast_signed();
+    if !is_nat {
+        return Ok((priority < CONNTRACK).then_some(Foreign::Early(name)));
+    }
+    Ok(Some(Foreign::Base(NatChain {
         name,
-        priority: read(priority)?.cast_signed(),
+        priority,
         accepts: table[usize::from(NFTA_CHAIN_POLICY)]
             .is_none_or(|policy| policy.be32() == Ok(NF_ACCEPT)),
-    }))
+    })))
 }
+
+/// Where connection tracking looks at packets (`NF_IP_PRI_CONNTRACK` of `linux/netfilter_ipv4.h`).
+const CONNTRACK: i32 = -200;
 
 fn decode_rule(family: u8, attributes: Attributes<'_>) -> Result<Foreign, Malformed> {
     let table = attributes.table::<8>()?;
@@ -215,7 +222,8 @@ fn decode_known(name: &str, f: &Fields<'_>) -> Option<Step> {
         },
         "match" => Step::Match(f.extension()?),
         "target" => Step::Target(f.extension()?),
-        "counter" | "log" | "last" | "notrack" => Step::Nothing,
+        "notrack" => Step::Untrack,
+        "counter" | "log" | "last" => Step::Nothing,
         "byteorder" | "connlimit" | "dynset" | "exthdr" | "hash" | "limit" | "numgen"
         | "objref" | "osf" | "quota" | "rt" | "socket" | "tunnel" | "xfrm" => Step::Condition,
         _ => return None,

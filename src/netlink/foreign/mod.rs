@@ -42,6 +42,9 @@ pub struct NatRules {
     pub rules: BTreeMap<Name, Vec<Vec<Step>>>,
     /// The sets and maps that these rules look up.
     pub sets: BTreeMap<Name, ForeignSet>,
+    /// Whether there is a rule before connection tracking that keeps packets out of it: what it matches is
+    /// translated by none of these rules.
+    pub untracks: bool,
 }
 
 impl NatRules {
@@ -160,12 +163,33 @@ pub enum Step {
     Match(Extension),
     /// A target of xtables.
     Target(Extension),
+    /// Takes the packet out of connection tracking, so that nothing translates it (`notrack`).
+    Untrack,
     /// Neither decides anything nor loads anything: a counter, a log line, a mark that is set.
     Nothing,
     /// May end the rule, and loads anything into any register.
     Condition,
     /// May do anything.
     Unknown,
+}
+
+impl Step {
+    /// Whether it takes packets out of connection tracking: `notrack`, or xtables' `CT --notrack` and
+    /// `NOTRACK`.
+    #[must_use]
+    pub fn untracks(&self) -> bool {
+        /// `XT_CT_NOTRACK` of `linux/netfilter/xt_CT.h`, in the 16 bits that its data begins with.
+        const NOTRACK: u16 = 1;
+        match self {
+            Self::Untrack => true,
+            Self::Target(target) if target.name == "NOTRACK" => true,
+            Self::Target(target) if target.name == "CT" => {
+                let flags = target.data.get(..2).and_then(|flags| flags.try_into().ok());
+                flags.is_none_or(|flags| u16::from_ne_bytes(flags) & NOTRACK != 0)
+            }
+            _ => false,
+        }
+    }
 }
 
 /// A match or a target of xtables, as iptables-nft writes it.
@@ -302,6 +326,8 @@ pub enum Data {
 /// Something of another table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Foreign {
+    /// A base chain that packets come through before connection tracking.
+    Early(Name),
     /// A table that is switched off.
     Dormant(u8, String),
     /// A base chain that may translate destinations.
