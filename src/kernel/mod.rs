@@ -344,7 +344,7 @@ pub fn route_to(address: IpAddr) -> Result<Option<Route>, Error> {
     });
     match asked {
         // The kernel answers with what a sender would get: unreachable, prohibited, a black hole.
-        Err(Error::Socket(_)) => Ok(None),
+        Err(Error::Socket(_) | Error::NoNfTables) => Ok(None),
         Err(error) => Err(error),
         Ok(_) => Ok(found),
     }
