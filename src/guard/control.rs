@@ -8,21 +8,10 @@ use std::time::Instant;
 use rustix::event::PollFlags;
 
 use super::clients::{Answer, Clients, Stream};
-use super::event::Event;
+use super::event::{Event, Question};
 
 /// The longest question, in bytes.
 const LONGEST: usize = 64;
-
-/// What a client wants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Question {
-    /// `status`.
-    Status,
-    /// `reload`.
-    Reload,
-    /// What it may not have, or nobody understands.
-    Refused(&'static str),
-}
 
 /// The socket and who is connected to it.
 #[derive(Debug)]

@@ -4,9 +4,6 @@ use crate::host::follow::Report;
 use crate::kernel;
 use crate::netlink::notice::Meddler;
 
-use super::control::Question;
-use super::scrapes::Request;
-
 #[derive(Debug)]
 pub(super) enum Event {
     /// Something was done to the files of the policy, or to what leads to them.
@@ -31,4 +28,24 @@ pub(super) enum Event {
     Question(usize, Question),
     /// Somebody asks for figures; the number of the client.
     Scrape(usize, Request),
+}
+
+/// What a client of the socket wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Question {
+    /// `status`.
+    Status,
+    /// `reload`.
+    Reload,
+    /// What it may not have, or nobody understands.
+    Refused(&'static str),
+}
+
+/// What a client wants that asks for figures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Request {
+    /// The figures.
+    Figures,
+    /// What it does not get: the status that says so.
+    Refused(&'static str),
 }

@@ -8,13 +8,14 @@ use rustix::event::PollFlags;
 
 use super::clients::Answer;
 use super::event::Event;
+use super::event::Request;
 use super::figures::Figures;
 use super::job::{Job, Outcome};
 use super::log::{Level, Log};
 use super::metrics::{self, Metrics};
 use super::options::Options;
 use super::record::Record;
-use super::scrapes::{self, Request, Scrapes};
+use super::scrapes::{self, Scrapes};
 
 /// How many clients wait for figures at most, with those that have gone while the thread is stuck.
 const WAITING: usize = 64;

@@ -49,10 +49,10 @@ use crate::ruleset::Ruleset;
 use crate::site::{Site, Sockets};
 use crate::untrusted;
 
-use control::{Control, Question};
+use control::Control;
 use due::{Backoff, Due, Need};
 use engines::Engines;
-use event::Event;
+use event::{Event, Question};
 use exposition::Exposition;
 use files::Files;
 use job::{Job, Outcome, within};

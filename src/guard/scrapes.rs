@@ -13,7 +13,7 @@ use httparse::{EMPTY_HEADER, Error, Request as Head, Status};
 use rustix::event::PollFlags;
 
 use super::clients::{Answer, Clients};
-use super::event::Event;
+use super::event::{Event, Request};
 
 /// The longest request, in bytes, and the most headers that it may have.
 const LONGEST: usize = 4096;
@@ -59,15 +59,6 @@ impl fmt::Display for Listen {
             Self::Tcp(address) => address.fmt(f),
         }
     }
-}
-
-/// What a client wants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Request {
-    /// The figures.
-    Figures,
-    /// What it does not get: the status that says so.
-    Refused(&'static str),
 }
 
 /// The socket and who is connected to it.

@@ -2,18 +2,17 @@
 //! (<https://docs.docker.com/reference/api/engine/>).
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use bollard::errors::Error as ApiError;
-use bollard::models::SystemVersion;
-use bollard::{API_DEFAULT_VERSION, ClientVersion, Docker};
+use bollard::{API_DEFAULT_VERSION, ClientVersion};
 
 use super::activation;
 pub use super::answers::{Answers, engine};
+pub use super::connection::Unanswered;
+use super::connection::{Connection, PATIENCE, Refusal};
 use super::engine::Engine;
 use super::inventory::{Changes, Inventory};
 use super::transport::{Transport, path};
-use crate::untrusted::clean;
 
 /// Where engines of the system listen, unless they are told otherwise.
 pub(super) const SOCKETS: [&str; 3] = [
@@ -21,9 +20,7 @@ pub(super) const SOCKETS: [&str; 3] = [
     "/var/run/docker.sock",
     "/run/podman/podman.sock",
 ];
-/// How long an engine may take to say all that it is asked. One that starts just now, or hangs,
-/// must not hold up a firewall.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Which engines are asked. The default is none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ask {
@@ -66,16 +63,6 @@ impl Ask {
     pub fn names(&self, address: &str) -> bool {
         self.named.iter().any(|named| named == address)
     }
-}
-
-/// An engine that has not answered.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the container engine at {address} does not answer: {reason}")]
-pub struct Unanswered {
-    /// Where it was asked.
-    pub address: String,
-    /// Why not.
-    pub reason: String,
 }
 
 /// Asks engines. One of the system that is not there is no error; one that is there and does not answer
@@ -123,53 +110,6 @@ fn sockets() -> Vec<String> {
     real.iter().map(|path| path.display().to_string()).collect()
 }
 
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Refusal {
-    #[error("nobody listens there")]
-    NobodyThere,
-    #[error("it does not run, and is not started for this")]
-    Asleep,
-    /// What it said, cleaned.
-    #[error("{0}")]
-    Api(String),
-    #[error("it says nothing of {0} of its containers, which it is starting or stopping")]
-    Busy(usize),
-    #[error("no answer within {} seconds", PATIENCE.as_secs())]
-    Slow,
-    #[error("{0}")]
-    Io(#[from] std::io::Error),
-}
-
-impl From<ApiError> for Refusal {
-    fn from(error: ApiError) -> Self {
-        use std::io::ErrorKind::{ConnectionRefused, NotFound};
-        match error {
-            ApiError::IOError { err } if matches!(err.kind(), ConnectionRefused | NotFound) => {
-                Self::NobodyThere
-            }
-            error => {
-                // bollard says of a broken connection only that it is broken; the reason is behind it.
-                let cause = std::iter::successors(
-                    Some(&error as &(dyn std::error::Error + 'static)),
-                    |error| error.source(),
-                );
-                let last = cause.last().map(ToString::to_string);
-                Self::Api(clean(&last.unwrap_or_default()))
-            }
-        }
-    }
-}
-
-impl Refusal {
-    /// The same as others are told of it.
-    pub(super) fn at(&self, address: &str) -> Unanswered {
-        Unanswered {
-            address: clean(address),
-            reason: self.to_string(),
-        }
-    }
-}
-
 /// The engine, and of how many containers it said nothing.
 fn ask_one(address: &str) -> Result<(Engine, usize), Refusal> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -197,14 +137,6 @@ pub(super) fn is_awake(address: &str) -> Result<(), Refusal> {
         return Err(Refusal::Asleep);
     }
     Ok(())
-}
-
-/// A way to an engine, and what it has said of itself.
-pub(super) struct Connection {
-    pub(super) address: String,
-    pub(super) docker: Docker,
-    pub(super) version: SystemVersion,
-    pub(super) transport: Transport,
 }
 
 /// Connects with the engine, by the version of the API that both know. To tell its version takes Podman

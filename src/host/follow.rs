@@ -14,7 +14,8 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::docker::{self, Ask, Connection, Refusal, System, Unanswered};
+use super::connection::{self, Connection, Refusal, Unanswered};
+use super::docker::{self, Ask, System};
 use super::engine::Engine;
 use super::inventory::{Changes, Inventory};
 use super::transport::path;
@@ -135,7 +136,7 @@ async fn stay(
         let due = mem::take(&mut changes);
         {
             let mut asking = pin!(timeout(
-                docker::PATIENCE,
+                connection::PATIENCE,
                 inventory.update(connection, &due)
             ));
             loop {

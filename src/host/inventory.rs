@@ -14,7 +14,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::time::{Instant, timeout_at};
 
 use super::answers;
-use super::docker::{Connection, Refusal};
+use super::connection::{Connection, Refusal};
 use super::engine::{Container, Engine, Kind};
 use super::summary;
 

@@ -9,6 +9,7 @@
 mod activation;
 mod answers;
 mod cgroup;
+mod connection;
 pub mod docker;
 pub mod engine;
 pub mod follow;
@@ -18,6 +19,7 @@ mod links;
 pub mod listener;
 pub mod local_ports;
 pub mod nat;
+mod owner;
 pub mod process;
 pub mod routes;
 mod summary;

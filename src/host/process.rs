@@ -17,7 +17,7 @@ use rustix::io::Errno;
 
 use super::cgroup::{self, is_identifier};
 use super::engine::Engine;
-use super::listener::{Owner, Role};
+use super::owner::{Owner, Role};
 use crate::untrusted::clean;
 
 /// What Docker starts for each published port, and calls so.

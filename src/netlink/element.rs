@@ -9,7 +9,7 @@ use crate::ruleset::{Elements, L4Protocol, Verdict};
 use super::instruction::{Instruction, decode_verdict, encode_verdict, value};
 use super::lower::{padded, unpadded};
 use super::number::*;
-use super::object::{user_comment, user_text};
+use super::userdata::{user_comment, user_text};
 use super::wire::{Attributes, Malformed, Writer};
 
 /// How many bytes of elements go into one message: below 64 KiB by the longest element there is,

@@ -9,6 +9,7 @@ use crate::ruleset::{
 };
 
 use super::instruction::Instruction;
+use super::load::{PACKET_PORT, equal, lower_address, lower_protocol};
 use super::number::*;
 use super::port::{self, ORIGINAL_PORT, load_port};
 
@@ -471,57 +472,10 @@ const FIB_SAME_INTERFACE: u32 = NFTA_FIB_F_DADDR | NFTA_FIB_F_IIF | NFTA_FIB_F_P
 /// Flags of TCP (RFC 9293, 3.1).
 const TCP_SYN: u8 = 0x02;
 const TCP_ACK: u8 = 0x10;
-/// `th dport`: at the same place in TCP, UDP and SCTP
-pub(super) const PACKET_PORT: Instruction = Instruction::Payload {
-    base: NFT_PAYLOAD_TRANSPORT_HEADER,
-    offset: 2,
-    length: 2,
-};
-
-/// Loads an address. The keys of the original tuple match their own family only; for the packet's
-/// own header the family is checked first.
-pub(super) fn lower_address(tuple: Tuple, family: Family, end: End, out: &mut Vec<Instruction>) {
-    match tuple {
-        Tuple::Original => {
-            let key = match (family, end) {
-                (Family::V4, End::Source) => NFT_CT_SRC_IP,
-                (Family::V4, End::Destination) => NFT_CT_DST_IP,
-                (Family::V6, End::Source) => NFT_CT_SRC_IP6,
-                (Family::V6, End::Destination) => NFT_CT_DST_IP6,
-            };
-            out.push(Instruction::Ct {
-                key,
-                direction: Some(IP_CT_DIR_ORIGINAL),
-            });
-        }
-        Tuple::Packet => {
-            // RFC 791 and RFC 8200: where the addresses stand in the header.
-            let (protocol, offset, length) = match (family, end) {
-                (Family::V4, End::Source) => (NFPROTO_IPV4, 12, 4),
-                (Family::V4, End::Destination) => (NFPROTO_IPV4, 16, 4),
-                (Family::V6, End::Source) => (NFPROTO_IPV6, 8, 16),
-                (Family::V6, End::Destination) => (NFPROTO_IPV6, 24, 16),
-            };
-            out.push(Instruction::Meta(NFT_META_NFPROTO));
-            out.push(equal(vec![protocol]));
-            let base = NFT_PAYLOAD_NETWORK_HEADER;
-            out.push(Instruction::Payload {
-                base,
-                offset,
-                length,
-            });
-        }
-    }
-}
 
 /// A number of four bytes in host byte order.
 fn host_order(data: &[u8]) -> Option<u32> {
     data.try_into().ok().map(u32::from_ne_bytes)
-}
-
-pub(super) fn lower_protocol(protocol: L4Protocol, out: &mut Vec<Instruction>) {
-    out.push(Instruction::Meta(NFT_META_L4PROTO));
-    out.push(equal(vec![protocol.number()]));
 }
 
 /// Matches TCP from a port that servers use, in the middle of a connection that begins only for
@@ -607,13 +561,6 @@ fn lower_bit(key: u32, bit: u32, out: &mut Vec<Instruction>) {
         op: NFT_CMP_NEQ,
         data: vec![0; 4],
     });
-}
-
-pub(super) fn equal(data: Vec<u8>) -> Instruction {
-    Instruction::Cmp {
-        op: NFT_CMP_EQ,
-        data,
-    }
 }
 
 fn interface_key(side: Side) -> u32 {

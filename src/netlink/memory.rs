@@ -7,7 +7,8 @@ use crate::plan::{Sketch, sketch_name};
 use crate::ruleset::{Elements, TABLE};
 
 use super::number::*;
-use super::object::{message, user_bytes, user_text, user_value};
+use super::object::message;
+use super::userdata::{user_bytes, user_text, user_value};
 use super::wire::{Attributes, CREATE, Malformed, Writer};
 
 /// How many bytes of the table one element holds: no more than a comment of nft's. The kernel takes

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use crate::ruleset::{End, Expression, L4Protocol, Tuple};
 
 use super::instruction::Instruction;
-use super::lower::{PACKET_PORT, lower_address, lower_protocol};
+use super::load::{PACKET_PORT, lower_address, lower_protocol};
 use super::number::*;
 
 /// `ct original proto-dst`

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use crate::ruleset::{End, L4Protocol, Tuple};
 
 use super::instruction::Instruction;
-use super::lower::{PACKET_PORT, equal, lower_address, lower_protocol};
+use super::load::{PACKET_PORT, equal, lower_address, lower_protocol};
 use super::number::*;
 use super::object::message;
 use super::wire::{ACK, APPEND, CREATE, REQUEST, TooLong, Writer};

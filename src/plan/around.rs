@@ -9,9 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ruleset::{Chain, Elements, Expression, Ruleset, Set, Verdict};
 
+use super::SetChange;
 use super::elements::Delta;
-use super::sets::wants_sketch;
-use super::{Diff, SetChange};
+use super::sketch::Sketch;
 
 /// What changes around a set.
 pub(super) struct Around<'a> {
@@ -23,10 +23,13 @@ pub(super) struct Around<'a> {
 
 impl<'a> Around<'a> {
     /// When it is known what becomes of the sets.
-    pub(super) fn of(diff: &Diff<'a>) -> Self {
-        let (installed, wanted) = (&diff.installed.ruleset, diff.wanted);
-        let changes = diff.plan.sets.iter();
+    pub(super) fn of(
+        installed: &'a Ruleset,
+        wanted: &'a Ruleset,
+        changes: &BTreeMap<&'a str, SetChange>,
+    ) -> Self {
         let changes: BTreeMap<&str, &SetChange> = changes
+            .iter()
             .filter(|(_, change)| **change != SetChange::Same)
             .map(|(name, change)| (*name, change))
             .collect();
@@ -69,7 +72,7 @@ impl<'a> Around<'a> {
             Elements::PortIpv4(_) | Elements::PortIpv6(_) => !delta.removed.is_empty(),
             Elements::PortCounters(to) => delta.loses_ports(to),
             // Long lists are not filled anew for packets that are on their way at that very moment.
-            _ => !wants_sketch(set),
+            _ => !Sketch::is_wanted(set),
         };
         matters && self.entangled.contains(name)
     }

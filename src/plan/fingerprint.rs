@@ -10,12 +10,12 @@ use siphasher::sip::SipHasher13;
 use crate::ruleset::{Elements, Ruleset, Set};
 
 use super::installed::Installed;
-use super::sets::wants_sketch;
+use super::sketch::Sketch;
 
 /// Of a ruleset that is to be in force.
 #[must_use]
 pub fn fingerprint(ruleset: &Ruleset) -> u64 {
-    of(ruleset, &|_, set| wants_sketch(set))
+    of(ruleset, &|_, set| Sketch::is_wanted(set))
 }
 
 impl Installed {
@@ -25,8 +25,9 @@ impl Installed {
     pub fn has_drifted(&self) -> Option<bool> {
         let facts = |name: &str| self.facts.sets.get(name);
         let is_remembered = |name: &str, set: &Set| {
-            facts(name)
-                .is_some_and(|facts| facts.sketch.is_some() && (!facts.read || wants_sketch(set)))
+            facts(name).is_some_and(|facts| {
+                facts.sketch.is_some() && (!facts.read || Sketch::is_wanted(set))
+            })
         };
         let unread = self.facts.sets.values();
         let unread = unread.filter(|set| !set.read && set.sketch.is_none());

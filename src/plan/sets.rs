@@ -10,7 +10,7 @@ use super::around::Around;
 use super::elements::Delta;
 use super::installed::{Installed, SetFacts, Stray, kernel_names, sketch_name};
 use super::operation::Operation;
-use super::sketch::{BIG, Sketch};
+use super::sketch::Sketch;
 
 /// What becomes of a set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +60,7 @@ impl<'a> Diff<'a> {
                 self.unmake(facts, set);
             }
         }
-        let around = Around::of(self);
+        let around = Around::of(ruleset, self.wanted, &self.plan.sets);
         for (name, set, found) in judged {
             let Some((found, facts, way)) = found else {
                 self.make(name, set);
@@ -94,7 +94,7 @@ impl<'a> Diff<'a> {
             Way::Keep => {
                 // What is remembered is missing, or not of the elements that were read.
                 let is_of = |sketch: &Sketch| !facts.read || sketch.is_of(&set.elements);
-                if wants_sketch(set) != facts.sketch.as_deref().is_some_and(is_of) {
+                if Sketch::is_wanted(set) != facts.sketch.as_deref().is_some_and(is_of) {
                     self.renew_sketch(facts, set);
                 }
             }
@@ -116,7 +116,7 @@ impl<'a> Diff<'a> {
                         comment: set.comment.as_deref(),
                     });
                 }
-                if facts.sketched || wants_sketch(set) {
+                if facts.sketched || Sketch::is_wanted(set) {
                     self.renew_sketch(facts, set);
                 }
             }
@@ -135,7 +135,7 @@ impl<'a> Diff<'a> {
             facts.spares.get(name).is_some_and(|(spare, facts)| {
                 spare.comment == set.comment
                     && matches!(judge(spare, facts, set), (SetChange::Same, Way::Keep))
-                    && wants_sketch(set) == facts.sketched
+                    && Sketch::is_wanted(set) == facts.sketched
             })
         });
         if let Some(ready) = ready {
@@ -209,16 +209,12 @@ impl<'a> Diff<'a> {
     }
 
     fn sketch(&self, set: &Set) -> Option<Box<Sketch>> {
-        if wants_sketch(set) {
+        if Sketch::is_wanted(set) {
             Sketch::of(&set.elements, self.seed).map(Box::new)
         } else {
             None
         }
     }
-}
-
-pub(super) fn wants_sketch(set: &Set) -> bool {
-    set.elements.len() >= BIG && Sketch::fits(&set.elements)
 }
 
 fn judge(found: &Set, facts: &SetFacts, set: &Set) -> (SetChange, Way) {
@@ -236,7 +232,7 @@ fn judge(found: &Set, facts: &SetFacts, set: &Set) -> (SetChange, Way) {
     };
     let delta = delta.filter(|delta| !delta.is_empty());
     // A comment cannot be changed; that of a big set is not worth filling it anew.
-    let big = wants_sketch(set);
+    let big = Sketch::is_wanted(set);
     let in_place = found.comment == set.comment || big;
     match delta {
         None if in_place => (SetChange::Same, Way::Keep),

@@ -25,7 +25,7 @@ use std::hash::Hasher;
 
 use siphasher::sip128::{Hasher128, SipHasher13};
 
-use crate::ruleset::Elements;
+use crate::ruleset::{Elements, Set};
 
 use super::elements::Delta;
 
@@ -79,6 +79,12 @@ impl Sketch {
             count: elements.len() as u64,
             cells: cells(elements, seed),
         })
+    }
+
+    /// Whether a set is so big that its elements are remembered.
+    #[must_use]
+    pub fn is_wanted(set: &Set) -> bool {
+        set.elements.len() >= BIG && Self::fits(&set.elements)
     }
 
     /// Whether there are sketches of elements of this type.

@@ -1,9 +1,10 @@
 //! `tests:`: what must be allowed and what refused, checked before a policy is applied.
 
 use super::entry::parse_address;
+use super::reader::Reader;
 use super::selection::WORDS;
 use super::syntax::{Member, Node, Value};
-use super::validate::{Reader, is_missing};
+use super::validate::is_missing;
 use super::{Expectation, From};
 use crate::diagnostic::{Diagnostic, quoted};
 use crate::net::HostPorts;

@@ -13,6 +13,7 @@ mod interface;
 mod list;
 mod mistake;
 mod port;
+mod reader;
 mod reserved;
 mod schema;
 mod selection;

@@ -7,8 +7,9 @@ use std::str::FromStr;
 
 use super::entry::parse_address;
 use super::interface::parse_name;
+use super::reader::Reader;
 use super::syntax::{Member, Node, Value};
-use super::validate::{Reader, is_missing};
+use super::validate::is_missing;
 use super::{InterfaceName, Mistake, PortPolicy, Refuse, SourceSelection};
 use crate::diagnostic::{Diagnostic, did_you_mean, quoted};
 use crate::source::{Span, is_url};

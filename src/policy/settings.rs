@@ -1,14 +1,12 @@
 //! `settings:`: how the host looks and where dfw hooks in.
 
-use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use super::interface::parse_pattern;
+use super::reader::Reader;
 use super::syntax::{Member, Node, Value};
-use super::validate::Reader;
 use super::{InterfacePattern, Settings};
 use crate::diagnostic::Diagnostic;
-use crate::source::Span;
 
 pub(super) const KEYS: [&str; 5] = [
     "connection-mark",
@@ -40,13 +38,6 @@ impl Default for Settings {
             priority: -4,
         }
     }
-}
-
-/// The settings that were read so far, and where each is written.
-#[derive(Debug, Default)]
-pub(super) struct Draft {
-    pub(super) settings: Settings,
-    origins: BTreeMap<String, Span>,
 }
 
 impl Reader<'_> {

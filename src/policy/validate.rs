@@ -3,9 +3,10 @@
 use crate::net::HostPorts;
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::reader::Reader;
 use super::syntax::{self, Member, Node, Tree, Value};
-use super::{DefaultAction, Expectation, NamedSource, Policy, PortPolicy, SourceName};
-use super::{colon, mistake, settings};
+use super::{DefaultAction, Policy};
+use super::{colon, mistake};
 use crate::diagnostic::{Diagnostic, Severity, did_you_mean, quoted};
 use crate::source::{FileId, Neglected, Problem, Sources, Span};
 use crate::untrusted;
@@ -16,32 +17,6 @@ const DEFAULT_FORMS: [&str; 2] = [
     "`default: deny` refuses published ports that no file names",
     "`default: allow` leaves them to Docker, open to everybody",
 ];
-
-/// What was read so far.
-pub(super) struct Reader<'a> {
-    pub(super) sources: &'a mut Sources,
-    pub(super) report: Vec<Diagnostic>,
-    /// Where `default:` is written, and what it says if that makes sense.
-    default: Option<(Span, Option<DefaultAction>)>,
-    pub(super) named: BTreeMap<SourceName, NamedSource>,
-    /// Every name of a source that a port uses.
-    pub(super) uses: Vec<(String, Span)>,
-    /// The sources that were not read without an error: what is in them is not known.
-    pub(super) unread: BTreeSet<SourceName>,
-    /// Whether there is an error in a list of the source that is being read.
-    pub(super) flawed: bool,
-    /// The lists whose errors were told.
-    pub(super) lists: BTreeSet<FileId>,
-    pub(super) ports: BTreeMap<HostPorts, PortPolicy>,
-    /// Where each port is written, those with errors too.
-    pub(super) port_origins: BTreeMap<HostPorts, Span>,
-    /// Where the `except` of a port is written.
-    pub(super) excepts: BTreeMap<HostPorts, Span>,
-    /// Every `except`, also of ports with errors, and the sources in it.
-    pub(super) except_names: Vec<(Span, BTreeSet<SourceName>)>,
-    pub(super) settings: settings::Draft,
-    pub(super) tests: Vec<Expectation>,
-}
 
 /// Reads one text that is a whole policy and names no other file.
 ///
@@ -83,7 +58,7 @@ pub fn read(
         port_origins: BTreeMap::new(),
         excepts: BTreeMap::new(),
         except_names: Vec::new(),
-        settings: settings::Draft::default(),
+        settings: super::reader::Draft::default(),
         tests: Vec::new(),
     };
     let mut complete = true;

@@ -6,6 +6,7 @@
 
 #[path = "../support/arbitrary.rs"]
 mod arbitrary;
+mod architecture;
 mod changed;
 mod cli;
 mod codec;

@@ -5,7 +5,7 @@
 //! order.
 
 use super::Target;
-use super::rule::{Effect, Holds, Narrowed, Packet, Several, address_of};
+use super::packet::{Effect, Holds, Narrowed, Packet, Several, address_of};
 use crate::net::{Family, Ports};
 use crate::netlink::foreign::{Extension, Verdict};
 

@@ -5,6 +5,7 @@
 //! and none of them can match its packets.
 
 mod extension;
+mod packet;
 mod register;
 mod rule;
 mod set;

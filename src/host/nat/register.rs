@@ -1,42 +1,12 @@
 //! The registers that a rule computes with, of which some bytes are known.
 
-use super::rule::{Branch, Effect, Holds, Narrowed, RTN_LOCAL, Several};
+use super::packet::{Branch, Cell, Effect, Holds, Narrowed, Origin, RTN_LOCAL, Several, holds};
 use super::set::{Candidate, candidates, parts};
 use crate::net::Ports;
 use crate::netlink::foreign::{Data, ForeignSet, Into, Order, REGISTERS, Register};
 
 /// How many elements of a set are gone through one by one, where more than one may match.
 const BRANCHES: usize = 1024;
-
-/// Where a byte in a register comes from.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum Origin {
-    #[default]
-    Elsewhere,
-    Protocol,
-    /// A byte of the port, the first or the second.
-    Port(u8),
-    /// A byte of the destination, with the bits of it that count.
-    Destination(usize, u8),
-    Interface,
-    AddressType,
-}
-
-/// A byte in a register.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Cell {
-    pub value: Option<u8>,
-    pub origin: Origin,
-}
-
-impl From<u8> for Cell {
-    fn from(value: u8) -> Self {
-        Self {
-            value: Some(value),
-            origin: Origin::Elsewhere,
-        }
-    }
-}
 
 /// A rule half done.
 #[derive(Debug, Clone)]
@@ -286,25 +256,5 @@ pub(super) fn ports(order: Order, port: u16) -> Ports {
         Order::AtMost => [(0, port)].into_iter().collect(),
         Order::Greater => above.into_iter().collect(),
         Order::AtLeast => [(port, u16::MAX)].into_iter().collect(),
-    }
-}
-
-/// Whether bytes compare so with others, of the same number.
-pub(super) fn holds(cells: &[Cell], order: Order, value: &[u8]) -> Holds {
-    let known: Option<Vec<u8>> = cells.iter().map(|cell| cell.value).collect();
-    let differs = || {
-        let mut both = cells.iter().zip(value);
-        both.any(|(cell, value)| cell.value.is_some_and(|known| known != *value))
-    };
-    match (known, order) {
-        (Some(known), Order::Equal) => (known == value).into(),
-        (Some(known), Order::Unequal) => (known != value).into(),
-        (Some(known), Order::Less) => (&known[..] < value).into(),
-        (Some(known), Order::AtMost) => (&known[..] <= value).into(),
-        (Some(known), Order::Greater) => (&known[..] > value).into(),
-        (Some(known), Order::AtLeast) => (&known[..] >= value).into(),
-        (None, Order::Equal) if differs() => Holds::No,
-        (None, Order::Unequal) if differs() => Holds::Yes,
-        (None, _) => Holds::Maybe,
     }
 }

@@ -1,115 +1,22 @@
 //! What one rule does to a packet of which some bytes are known, and others are not.
 
+use super::packet::{
+    Branch, Cell, Effect, Holds, INET, IPV4, IPV6, Narrowed, Origin, Packet, RTN_LOCAL, Several,
+    address_of,
+};
 use std::net::IpAddr;
 
-use super::register::{Cell, Origin, State};
+use super::register::State;
 use super::{Target, extension};
-use crate::net::{Family, Ports, Protocol};
+use crate::net::Family;
 use crate::netlink::foreign::{Field, Name, NatRules, REGISTERS, Register, Step, Verdict};
 
-/// `RTN_LOCAL` and `RTN_UNICAST` of `linux/rtnetlink.h`.
+/// `RTN_UNICAST` of `linux/rtnetlink.h`.
 const RTN_UNICAST: u32 = 1;
-pub(super) const RTN_LOCAL: u32 = 2;
-/// `NFPROTO_INET`, `NFPROTO_IPV4` and `NFPROTO_IPV6` of `linux/netfilter.h`.
-pub(super) const INET: u8 = 1;
-pub(super) const IPV4: u8 = 2;
-pub(super) const IPV6: u8 = 10;
+
 /// `NF_CT_STATE_BIT(IP_CT_NEW)` of `linux/netfilter/nf_conntrack_common.h`: nat chains see no other first
 /// packet of a client.
 const STATE_NEW: u32 = 8;
-
-/// What is known of a packet.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Packet {
-    pub family: Family,
-    pub address: Option<IpAddr>,
-    pub source: Option<IpAddr>,
-    pub local: Option<bool>,
-    pub protocol: Option<Protocol>,
-    pub port: Option<u16>,
-    pub interface: Option<(String, u32)>,
-}
-
-impl Packet {
-    pub(super) fn number(&self) -> Option<u8> {
-        Some(match self.protocol? {
-            Protocol::Tcp => 6,
-            Protocol::Udp => 17,
-            Protocol::Sctp => 132,
-        })
-    }
-}
-
-/// Whether something holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Holds {
-    No,
-    Maybe,
-    Yes,
-}
-
-impl From<bool> for Holds {
-    fn from(holds: bool) -> Self {
-        if holds { Self::Yes } else { Self::No }
-    }
-}
-
-impl Holds {
-    pub(super) fn not(self) -> Self {
-        match self {
-            Self::No => Self::Yes,
-            Self::Maybe => Self::Maybe,
-            Self::Yes => Self::No,
-        }
-    }
-}
-
-/// What a rule ends with.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Effect {
-    Verdict(Verdict),
-    Translate(Target),
-    /// Anything.
-    Unknown,
-}
-
-/// What packets must be for a rule to match, as far as it can be said as a translation.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Narrowed {
-    pub protocol: Option<u8>,
-    pub ports: Option<Ports>,
-    /// By byte of the address: mask and value.
-    pub address: Vec<(usize, u8, u8)>,
-    pub conditional: bool,
-}
-
-impl Narrowed {
-    /// Takes that the port must be one of these.
-    pub(super) fn take_ports(&mut self, ports: &Ports) {
-        self.ports = Some(match &self.ports {
-            Some(before) => before.intersection(ports),
-            None => ports.clone(),
-        });
-    }
-
-    pub(super) fn take_protocol(&mut self, protocol: u8) {
-        self.conditional |= self.protocol.is_some_and(|before| before != protocol);
-        self.protocol = Some(protocol);
-    }
-}
-
-/// It is one of several ports, or not known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Several;
-
-/// One way through a rule.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Branch {
-    /// Whether a packet goes this way.
-    pub holds: Holds,
-    pub effect: Effect,
-    pub narrowed: Narrowed,
-}
 
 /// Follows a rule of a table of `chain`'s; returns every way that a packet may take through it. Where that
 /// takes more steps than are left, it may do anything.
@@ -406,11 +313,4 @@ impl Follower<'_> {
             _ => Target::Somewhere,
         }
     }
-}
-
-/// An address from its bytes.
-pub(super) fn address_of(bytes: &[u8]) -> Option<IpAddr> {
-    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
-    let v6 = <[u8; 16]>::try_from(bytes).map(IpAddr::from);
-    v4.or(v6).ok()
 }

@@ -1,9 +1,8 @@
 //! Sets of other tables, looked up with a key of which some bytes are known.
 
+use super::packet::{Cell, Holds, holds};
 use std::borrow::Cow;
 
-use super::register::{Cell, holds};
-use super::rule::Holds;
 use crate::netlink::foreign::{Data, ForeignElement, ForeignSet, Order};
 
 /// The places and lengths of the parts of a set's key.

@@ -1,9 +1,10 @@
 //! From base chain to base chain, through the chains that they call.
 
+use super::packet::{Branch, Effect, Holds, INET, IPV4, IPV6, Narrowed, Packet, address_of};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::rule::{Branch, Effect, Holds, INET, IPV4, IPV6, Narrowed, Packet, address_of, follow};
+use super::rule::follow;
 use super::{Answer, Question, Target, Translation};
 use crate::net::{Family, Ports};
 use crate::netlink::foreign::{Name, NatChain, NatRules, Verdict};
