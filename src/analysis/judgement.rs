@@ -1,4 +1,4 @@
-//! What a ruleset makes of a packet on a path: let through, refused, or not judged at all.
+//! What a ruleset decides about a packet on a path: accepted, dropped, rejected, or not judged at all.
 
 use std::fmt;
 
@@ -10,13 +10,13 @@ use super::path::{Kind, Path};
 /// What becomes of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Judgement {
-    /// dfw lets it through; what comes after dfw may still refuse it.
+    /// dfw accepts it; base chains after dfw's may still drop it.
     Accepted,
-    /// It is gone.
+    /// dfw drops it.
     Dropped,
-    /// It is gone, and its sender is told.
+    /// dfw drops it and sends a reset or an ICMP error.
     Rejected,
-    /// dfw decides nothing about it, or it cannot be told what.
+    /// dfw decides nothing about it, or the decision cannot be computed.
     NotJudged(Reason),
 }
 
@@ -31,14 +31,14 @@ pub enum Reason {
     SameInterface,
 }
 
-/// What people are told.
+/// The verdict that is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
-    /// It is refused.
+    /// The packet does not get through.
     Deny,
-    /// Nobody can tell by dfw's rules.
+    /// dfw's rules do not decide.
     NotJudged,
-    /// It is let through.
+    /// The packet gets through.
     Allow,
 }
 
@@ -90,9 +90,9 @@ impl fmt::Display for Verdict {
 impl fmt::Display for Judgement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Accepted => f.write_str("let through"),
+            Self::Accepted => f.write_str("accepted"),
             Self::Dropped => f.write_str("dropped"),
-            Self::Rejected => f.write_str("rejected, and told so"),
+            Self::Rejected => f.write_str("rejected"),
             Self::NotJudged(reason) => write!(f, "not judged: {reason}"),
         }
     }
@@ -101,9 +101,9 @@ impl fmt::Display for Judgement {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Service => "no key of the policy names this port of the host",
-            Self::Foreign => "a rule or set that dfw cannot evaluate is on its way",
-            Self::SameInterface => "it does not leave the interface that it came in through",
+            Self::Service => "no key of the policy covers this port of the host",
+            Self::Foreign => "it meets a foreign rule or set that dfw cannot evaluate",
+            Self::SameInterface => "it stays on the interface that it arrived on",
         })
     }
 }

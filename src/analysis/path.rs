@@ -1,5 +1,5 @@
-//! The ways on which somebody outside can reach what containers publish and what listens on this host,
-//! and what a packet looks like there.
+//! The paths from outside to what containers publish and to what listens on this host, and what a packet
+//! looks like on each.
 //!
 //! | path | hook | there is one |
 //! |---|---|---|
@@ -21,7 +21,7 @@ use crate::ruleset::{Direction, Hook};
 use super::eval::{Connection, Flow, Outgoing, Packet};
 use super::surroundings::Surroundings;
 
-/// A kind of way to a port.
+/// A kind of path to a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// The destination is translated to the container's.
@@ -113,10 +113,10 @@ pub struct Target {
     pub bridge: Option<String>,
 }
 
-/// One way, to one port or to all ports of one container.
+/// A path to one port, or to all ports of one container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Path {
-    /// Which kind of way.
+    /// Which kind of path.
     pub kind: Kind,
     /// Who gets there.
     pub reach: Reach,

@@ -264,7 +264,7 @@ impl Explained<'_> {
         }
         if answer.services_not_judged {
             text.push_str(
-                "  a service of the host would not be judged: no key of the policy names this port\n",
+                "  a service of the host would not be judged: no key of the policy covers this port\n",
             );
         }
         for (chain, hook) in later(answer, self.neighbours) {
