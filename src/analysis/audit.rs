@@ -2,8 +2,8 @@
 //! in force, and by which line of the policy.
 //!
 //! Every [path](super::find) to a port is walked by a stranger: an address that is in no list of the
-//! ruleset, through each interface. Where the stranger is refused, the rules that refused him tell who
-//! would not have been.
+//! ruleset, through each interface. Where that address is denied, the rules that dropped its packet name the
+//! sources that are allowed.
 
 use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,13 +39,13 @@ pub struct Report {
 pub struct Exposure {
     /// The path.
     pub path: Path,
-    /// Who of those who get there is let through.
+    /// The sources that are allowed on it.
     pub admits: Admits,
     /// The line of the policy that says so; `None` if no policy does.
     pub origin: Option<Origin>,
 }
 
-/// Who is let through.
+/// The sources that a path allows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Admits {
     /// Everybody.
@@ -226,7 +226,7 @@ pub fn turned(
     let after = exposures(paths, around, after);
     let mut turned = Turned::default();
     for (was, is) in before.into_iter().zip(after) {
-        // What dfw does not judge is left as it is, and so is open to whoever the service lets in.
+        // dfw leaves what it does not judge as it is: it counts as open.
         let is_open = |exposure: &Exposure| {
             matches!(
                 exposure.admits,

@@ -88,7 +88,7 @@ impl Answer {
         }
     }
 
-    /// Whether the source reaches the port, on any path: let through before not judged before refused.
+    /// Returns the verdict over all paths: allow outweighs not judged, which outweighs deny.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         if self.nothing == Some(Nothing::Unreachable) {
@@ -216,7 +216,7 @@ fn in_general(question: &Question) -> Vec<Path> {
 }
 
 /// What becomes of the packet on a path, by the address that it is for: one walk for all addresses for which
-/// it is the same. Through whatever interface it is let through first counts.
+/// it is the same. The interface with the most permissive verdict counts.
 fn walk(ruleset: &Ruleset, around: &Surroundings, path: &Path, from: IpAddr) -> Vec<Walk> {
     let mut walks: Vec<Walk> = Vec::new();
     let asked = |packet: &Packet| {

@@ -27,7 +27,7 @@ pub enum Reason {
     Service,
     /// It meets a rule or a set that is not dfw's and cannot be evaluated.
     Foreign,
-    /// It stays on one interface: the packets of neighbours within a bridge pass no rule of dfw's.
+    /// It stays on one interface: packets within a bridge pass no rule of dfw's.
     SameInterface,
 }
 

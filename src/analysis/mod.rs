@@ -1,7 +1,7 @@
 //! What a ruleset does to the packets of this host.
 //!
 //! [`path`] is the one enumeration of ways to a port, [`find`] says which of them this host has, and
-//! [`judgement`] what becomes of a packet there: let through, refused, or not judged. Upon them stand
+//! [`judgement`] what becomes of a packet there: accepted, dropped, rejected, or not judged. Upon them stand
 //! [`audit`], [`explain`] and [`mod@test`].
 
 pub mod audit;

@@ -83,7 +83,7 @@ impl Kind {
 pub enum Reach {
     /// Whoever reaches the host.
     Anybody,
-    /// Neighbours on a common link.
+    /// On-link hosts.
     Neighbours,
     /// Whoever has a route to the container's address through this host: neighbours on a common
     /// link can always make one.

@@ -14,7 +14,7 @@ pub struct Surroundings {
     pub indices: Vec<(String, u32)>,
     /// The addresses of the host that are asked from outside.
     pub addresses: Vec<IpAddr>,
-    /// Those that only neighbours on a link ask for (RFC 3927, RFC 4291).
+    /// Link-local addresses, which only on-link hosts reach (RFC 3927, RFC 4291).
     pub link_addresses: Vec<IpAddr>,
     /// Who translates destinations before they are routed.
     pub nat: Nat,
@@ -22,7 +22,7 @@ pub struct Surroundings {
     pub engine_rules: Families,
     /// Whether the host forwards packets at all.
     pub forwards: Families,
-    /// Whether forwarding is refused by default, by the policy of another base chain.
+    /// Whether the policy of another base chain drops forwarded packets.
     pub refuses: Families,
     /// Whether packets to loopback addresses are taken from a wire (`route_localnet`): IPv4 only.
     pub route_localnet: bool,

@@ -1,5 +1,5 @@
 //! Names of chains, sets and maps: readable, unique, and valid in nft's language. They are spelled here
-//! and nowhere else; whoever reads a ruleset asks this module what a name means.
+//! and nowhere else; code that reads a ruleset asks this module what a name means.
 //!
 //! The set of a named source has one dot in its name, `office.v4`, since a source's name has none.
 //! Sets of a port have two, `port-80-tcp.allow.v4`, or end as no source's does,
