@@ -24,6 +24,12 @@ pub(crate) fn audit(lab: &Lab, options: &[&str], code: Option<i32>) -> Result<Va
 pub(crate) fn exposures(audit: &Value) -> Result<impl Iterator<Item = &Value>> {
     Ok(audit["paths"].as_array().context("no paths")?.iter())
 }
+/// The rows of the audit by which a target is open to all.
+fn open_paths<'a>(lab: &Lab, audit: &'a Value, target: Target) -> Result<Vec<&'a Value>> {
+    let open = exposures(audit)?.filter(|row| row["open_to"] == "any");
+    Ok(open.filter(|row| covers(lab, row, target)).collect())
+}
+
 /// A stranger at a port, whether the audit says that it is open to him, and where it says so.
 struct Claim {
     who: &'static str,
@@ -32,6 +38,18 @@ struct Claim {
     /// Whether it is open only where an engine keeps the port: then a client is connected and hears nothing.
     held: bool,
     place: String,
+}
+
+impl Claim {
+    fn new(who: &'static str, target: Target, open: &[&Value], place: String) -> Self {
+        Self {
+            who,
+            target,
+            told: !open.is_empty(),
+            held: !open.is_empty() && open.iter().all(|row| row["path"] == "held"),
+            place,
+        }
+    }
 }
 
 /// Whoever the audit lets in gets in and nobody else: each exposure is tried, and each way of the
@@ -43,14 +61,16 @@ pub(crate) fn agrees<'a>(
 ) -> Result<()> {
     let mut claims = Vec::new();
     for exposure in exposures(audit)? {
-        let told = exposure["open_to"] == "any";
-        claims.extend(attempts(lab, exposure)?.map(|(who, target)| Claim {
-            who,
-            target,
-            told,
-            held: is_held(exposure),
-            place: exposure.to_string(),
-        }));
+        let Some((who, target)) = attempts(lab, exposure)? else {
+            continue;
+        };
+        // Not of this row alone: Docker's rules for IPv6 pass over link-local sources, which find the engine,
+        // and translate those of others.
+        let open = open_paths(lab, audit, target)?;
+        claims.push(Claim {
+            told: exposure["open_to"] == "any",
+            ..Claim::new(who, target, &open, exposure.to_string())
+        });
     }
     for row in rows {
         let target = lab.target(row.to)?;
@@ -60,16 +80,8 @@ pub(crate) fn agrees<'a>(
                 .split_whitespace()
                 .any(|name| name.trim_matches(['(', ')']) == who)
             {
-                let about =
-                    exposures(audit)?.filter(|e| e["open_to"] == "any" && covers(lab, e, target));
-                let about: Vec<_> = about.collect();
-                claims.push(Claim {
-                    who,
-                    target,
-                    told: !about.is_empty(),
-                    held: about.iter().all(|exposure| is_held(exposure)),
-                    place: row.to.to_owned(),
-                });
+                let open = open_paths(lab, audit, target)?;
+                claims.push(Claim::new(who, target, &open, row.to.to_owned()));
             }
         }
     }
@@ -104,11 +116,6 @@ fn wrong(lab: &Lab, claims: &[Claim]) -> Result<Vec<String>> {
             .map(|claim| claim.join().map_err(|_| anyhow!("a probe panicked"))?);
         tried.filter_map(Result::transpose).collect()
     })
-}
-
-/// Whether an engine keeps the port and serves nobody there.
-fn is_held(exposure: &Value) -> bool {
-    exposure["path"] == "held"
 }
 
 /// How a stranger would use an exposure.
