@@ -11,15 +11,12 @@ use crate::policy;
 use crate::site::{Site, Sockets};
 use crate::source::{ReadError, Sources};
 
-use super::failure::Failure;
+use super::report::failure::Failure;
 
 /// Reads the policies at `path` and shows their warnings.
 pub(super) fn load(terminal: Terminal, path: &Path) -> Result<Policies, Failure> {
     let policies = Policies::read(Sources::new(), path).map_err(|wrong| failure(wrong, path))?;
-    for warning in &policies.warnings {
-        terminal.diagnostic(warning, &policies.sources);
-        terminal.gap();
-    }
+    terminal.diagnostics(&policies.warnings, &policies.sources);
     Ok(policies)
 }
 
@@ -28,10 +25,7 @@ pub(super) fn load_tested(terminal: Terminal, path: &Path) -> Result<(Policies, 
     let loaded = load(terminal, path)?;
     let told = loaded.warnings.len();
     let (loaded, passed) = loaded.test().map_err(|wrong| failure(wrong, path))?;
-    for warning in &loaded.warnings[told..] {
-        terminal.diagnostic(warning, &loaded.sources);
-        terminal.gap();
-    }
+    terminal.diagnostics(&loaded.warnings[told..], &loaded.sources);
     Ok((loaded, passed))
 }
 
@@ -74,7 +68,7 @@ fn failure(wrong: Wrong, path: &Path) -> Failure {
             if let Some(advice) = file::advice(error) {
                 return Failure::plain(diagnostic.help(advice));
             }
-            if path == Path::new(super::DEFAULT_PATH) {
+            if path == Path::new(super::arguments::DEFAULT_PATH) {
                 diagnostic = diagnostic
                     .help("`dfw init` writes a first policy there, of what is published now")
                     .help("policies elsewhere: name the directory or file");

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::kernel::{self, Claim, Kernel, Outcome, next};
+use crate::kernel::{self, COMMITS, Claim, Commit, Kernel, Outcome, attempts, next};
 use crate::netlink::notice::Meddler;
 use crate::ruleset::Ruleset;
 
@@ -153,11 +153,27 @@ impl Table {
             self.replace = false;
             Ok((true, (outcome == Outcome::Done).then(|| next(moment))))
         } else {
-            let installation = self
-                .kernel
-                .install(ruleset, stamp, |_, _, _| Ok::<_, kernel::Error>(()))?;
-            Ok((installation.proposal.is_some(), installation.generation))
+            self.commit(ruleset, stamp)
         }
+    }
+
+    /// Proposes and commits, and again where others committed meanwhile.
+    fn commit(
+        &self,
+        ruleset: &Ruleset,
+        stamp: impl Fn() -> String,
+    ) -> Result<(bool, Option<u32>), kernel::Error> {
+        for attempt in attempts(COMMITS) {
+            let survey = self.kernel.try_survey()?;
+            let proposal = self.kernel.propose(survey.as_ref(), ruleset)?;
+            if proposal.is_empty() {
+                return Ok((false, proposal.generation()));
+            }
+            if let Commit::InForce { generation } = proposal.commit(&stamp(), attempt)? {
+                return Ok((true, generation));
+            }
+        }
+        Err(kernel::Error::Busy)
     }
 
     /// Whether there is one, as far as that can be seen while others never rest.

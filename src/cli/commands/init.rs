@@ -1,10 +1,16 @@
 //! `dfw init`: a first policy, of what is published now.
 
 use crate::net::Entry;
-use std::path::Path;
+use std::path::PathBuf;
 
 use serde_json::json;
 
+use crate::cli::arguments::command;
+use crate::cli::arguments::{DEFAULT_PATH, EngineArgs};
+use crate::cli::directory;
+use crate::cli::report::engines;
+use crate::cli::report::failure::Failure;
+use crate::cli::report::summary::summary;
 use crate::diagnostic::Diagnostic;
 use crate::init::{Allow, propose};
 use crate::output::diagnostic::to_json;
@@ -15,17 +21,12 @@ use crate::site::{Site, Sockets};
 use crate::source::Sources;
 use crate::untrusted;
 
-use super::failure::Failure;
-use super::host::{self, EngineArgs};
-use super::summary::summary;
-use super::{command, directory};
-
 /// The file that is written into the directory.
 const NAME: &str = "published.yaml";
 
 /// Who is allowed, as the command line says it.
 #[derive(Debug, Clone)]
-pub(super) enum Allowed {
+pub(in crate::cli) enum Allowed {
     Any,
     Entry(Entry),
 }
@@ -44,17 +45,29 @@ impl std::str::FromStr for Allowed {
     }
 }
 
-pub(super) fn run(
-    terminal: Terminal,
-    dir: &Path,
-    allowed: &[Allowed],
-    engine: &EngineArgs,
-) -> Result<(), Failure> {
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct InitArgs {
+    /// The directory to write it into
+    #[arg(default_value = DEFAULT_PATH)]
+    path: PathBuf,
+    /// Who may reach these ports: addresses, networks, ranges or `any`; nobody if not given
+    #[arg(long, value_name = "SOURCE", value_delimiter = ',')]
+    allow: Vec<Allowed>,
+    #[command(flatten)]
+    engine: EngineArgs,
+}
+
+pub(in crate::cli) fn run(terminal: Terminal, args: &InitArgs) -> Result<(), Failure> {
+    let InitArgs {
+        path: dir,
+        allow: allowed,
+        engine,
+    } = args;
     let found = Site::find(&engine.ask(), Sockets::All)?;
     if found.host.engines.is_empty() {
         let mut diagnostic = Diagnostic::error("no-engine", "no container engine answers here");
         for error in &found.unanswered {
-            diagnostic = diagnostic.help(host::short(error));
+            diagnostic = diagnostic.help(engines::short(error));
         }
         return Err(Failure::plain(diagnostic.help(
             "start it, or say with `--docker-host` where it listens; nothing was written",
@@ -73,11 +86,8 @@ pub(super) fn run(
         .map_err(|error| Failure::plain(Diagnostic::error("init", error.to_string())))?;
     directory::prepare(dir)?;
     let path = directory::write(dir, NAME, &proposal.text)?;
-    let notices = host::unanswered(&found);
-    for notice in &notices {
-        terminal.diagnostic(notice, &Sources::new());
-        terminal.gap();
-    }
+    let notices = engines::unanswered(&found);
+    terminal.diagnostics(&notices, &Sources::new());
     terminal.answer(
         || {
             json!({

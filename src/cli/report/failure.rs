@@ -1,7 +1,6 @@
 //! How a verb can fail, how that is told, and the exit code.
 
 use std::io;
-use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::json;
@@ -14,8 +13,8 @@ use crate::netlink::batch::What;
 use crate::output::json;
 use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
-use crate::ruleset::Origin;
-use crate::source::{FileId, Sources, Span};
+use crate::policies::line_behind;
+use crate::source::{FileId, Sources};
 
 /// How many refusals of the kernel are shown; one cause can make thousands.
 const SHOWN: usize = 10;
@@ -25,7 +24,7 @@ const FAILED_TESTS: usize = 50;
 
 /// Why a verb did not do what it was told to.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(in crate::cli) enum Failure {
     /// There is something wrong with the policies (exit code 3).
     Policies {
         diagnostics: Vec<Diagnostic>,
@@ -65,7 +64,7 @@ impl From<kernel::Error> for Failure {
 
 impl Failure {
     /// A failure without a place in a file.
-    pub(super) fn plain(diagnostic: Diagnostic) -> Self {
+    pub(in crate::cli) fn plain(diagnostic: Diagnostic) -> Self {
         Self::Failed {
             diagnostics: vec![diagnostic],
             sources: Box::new(Sources::new()),
@@ -74,7 +73,7 @@ impl Failure {
     }
 
     /// The user does not want it.
-    pub(super) fn declined() -> Self {
+    pub(in crate::cli) fn declined() -> Self {
         Self::Failed {
             diagnostics: Vec::new(),
             sources: Box::new(Sources::new()),
@@ -82,8 +81,17 @@ impl Failure {
         }
     }
 
+    /// Another apply is waiting for its answer.
+    pub(in crate::cli) fn unconfirmed(process: u32) -> Self {
+        let message = format!("the rules in force wait to be confirmed (process {process})");
+        Self::plain(
+            Diagnostic::error("unconfirmed", message)
+                .help("answer where `dfw apply --confirm` asks, or wait until its time is up"),
+        )
+    }
+
     /// The same with the texts that its diagnostics point into.
-    pub(super) fn with(self, texts: Sources) -> Self {
+    pub(in crate::cli) fn with(self, texts: Sources) -> Self {
         match self {
             Self::Failed {
                 diagnostics,
@@ -99,7 +107,7 @@ impl Failure {
     }
 
     /// The same, now that what may have been changed is as it was.
-    pub(super) fn undone(self) -> Self {
+    pub(in crate::cli) fn undone(self) -> Self {
         match self {
             Self::Failed {
                 diagnostics,
@@ -115,7 +123,11 @@ impl Failure {
     }
 
     /// What the kernel did not want, at the lines of the policy that caused it.
-    pub(super) fn kernel(error: &kernel::Error, sources: Sources, files: &[FileId]) -> Self {
+    pub(in crate::cli) fn kernel(
+        error: &kernel::Error,
+        sources: Sources,
+        files: &[FileId],
+    ) -> Self {
         use kernel::Error;
         let diagnostic =
             |slug, help: &str| Diagnostic::error(slug, error.to_string()).help(help.to_owned());
@@ -180,7 +192,7 @@ impl Failure {
     }
 
     /// Tells what went wrong and what is now true.
-    pub(super) fn report(self, terminal: Terminal, changes: bool) -> ExitCode {
+    pub(in crate::cli) fn report(self, terminal: Terminal, changes: bool) -> ExitCode {
         let mut tests = None;
         let mut certain = true;
         let (diagnostics, sources, code, what) = match self {
@@ -277,7 +289,7 @@ fn refused(refusal: &Refusal, sources: &Sources, files: &[FileId]) -> Diagnostic
     let mut diagnostic =
         Diagnostic::error("kernel-refused", format!("the kernel refused {refusal}"));
     let origin = refusal.subject.origin.as_ref();
-    let place = origin.and_then(|origin| behind(sources, files, origin));
+    let place = origin.and_then(|origin| line_behind(sources, files, origin));
     if let Some(span) = place {
         diagnostic = diagnostic.at(span, "this line asks for it");
     }
@@ -298,23 +310,11 @@ fn refused(refusal: &Refusal, sources: &Sources, files: &[FileId]) -> Diagnostic
     diagnostic
 }
 
-/// The line of the policy that a rule of the kernel comes from.
-pub(super) fn behind(sources: &Sources, files: &[FileId], origin: &Origin) -> Option<Span> {
-    let mut files = files.iter();
-    let file = files.find(|file| is_named(sources.name(**file), origin))?;
-    Some(sources.line_span(*file, origin.line))
-}
-
-fn is_named(path: &str, origin: &Origin) -> bool {
-    Path::new(path)
-        .file_name()
-        .is_some_and(|name| *name == *origin.file)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::netlink::batch::Subject;
+    use crate::ruleset::Origin;
 
     #[test]
     fn a_refusal_of_the_kernel_is_shown_at_the_line_behind_it() {

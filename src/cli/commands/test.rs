@@ -4,15 +4,14 @@ use std::path::Path;
 
 use serde_json::json;
 
+use crate::cli::load::load_tested;
+use crate::cli::report::failure::Failure;
 use crate::output::json;
 use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
 use crate::untrusted;
 
-use super::failure::Failure;
-use super::load::load_tested;
-
-pub(super) fn run(terminal: Terminal, path: &Path) -> Result<(), Failure> {
+pub(in crate::cli) fn run(terminal: Terminal, path: &Path) -> Result<(), Failure> {
     let (loaded, passed) = load_tested(terminal, path)?;
     terminal.answer(
         || {

@@ -10,6 +10,11 @@ use serde_json::{Value, json};
 
 use crate::analysis::explain::{Answer, Nothing, Place, Question, Walk, explain};
 use crate::analysis::judgement::Verdict;
+use crate::cli::arguments::EngineArgs;
+use crate::cli::load::load;
+use crate::cli::report::engines;
+use crate::cli::report::failure::Failure;
+use crate::cli::report::problems::Problems;
 use crate::diagnostic::Diagnostic;
 use crate::kernel::{self, Kernel};
 use crate::netlink::object::{family_name, shares_hook};
@@ -22,14 +27,9 @@ use crate::site::{Site, Sockets};
 use crate::source::Sources;
 use crate::untrusted::clean;
 
-use super::failure::Failure;
-use super::host::{self, EngineArgs};
-use super::load::load;
-use super::problems::Problems;
-
 /// What is asked.
 #[derive(Debug, clap::Args)]
-pub(super) struct ExplainArgs {
+pub(in crate::cli) struct ExplainArgs {
     /// Who would ask
     #[arg(long, value_name = "ADDR")]
     from: IpAddr,
@@ -42,14 +42,14 @@ pub(super) struct ExplainArgs {
     #[arg(long, value_name = "PORT", value_parser = port)]
     to: HostPorts,
     /// By this policy instead of the rules in force; needs no root
-    #[arg(long, value_name = "PATH", num_args = 0..=1, default_missing_value = super::DEFAULT_PATH)]
+    #[arg(long, value_name = "PATH", num_args = 0..=1, default_missing_value = crate::cli::arguments::DEFAULT_PATH)]
     policy: Option<PathBuf>,
     #[command(flatten)]
     engine: EngineArgs,
 }
 
 /// One port on the command line.
-pub(super) fn port(text: &str) -> Result<HostPorts, String> {
+pub(in crate::cli) fn port(text: &str) -> Result<HostPorts, String> {
     // Policies have no keys for these, since nobody may reach them; packets to them there are.
     let (place, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
     if let (Ok(socket), Some(protocol)) = (place.parse::<SocketAddr>(), Protocol::by_name(protocol))
@@ -68,7 +68,7 @@ pub(super) fn port(text: &str) -> Result<HostPorts, String> {
     }
 }
 
-pub(super) fn run(terminal: Terminal, args: &ExplainArgs) -> Result<(), Failure> {
+pub(in crate::cli) fn run(terminal: Terminal, args: &ExplainArgs) -> Result<(), Failure> {
     if args
         .to
         .address
@@ -119,7 +119,7 @@ pub(super) fn run(terminal: Terminal, args: &ExplainArgs) -> Result<(), Failure>
     let unseen = found.as_ref().is_some_and(|found| {
         !found.unanswered.is_empty() || !found.host.traces_of_engines().is_empty()
     });
-    let mut notices = found.as_ref().map(host::unanswered).unwrap_or_default();
+    let mut notices = found.as_ref().map(engines::unanswered).unwrap_or_default();
     let is_there = |found: &Site, via: &String| found.host.interfaces.contains_key(via);
     if let (Some(found), Some(via)) = (&found, &args.via)
         && loaded.is_none()
@@ -130,10 +130,7 @@ pub(super) fn run(terminal: Terminal, args: &ExplainArgs) -> Result<(), Failure>
             format!("this host has no interface `{}` now", clean(via)),
         ));
     }
-    for notice in &notices {
-        terminal.diagnostic(notice, &Sources::new());
-        terminal.gap();
-    }
+    terminal.diagnostics(&notices, &Sources::new());
     let around = found
         .as_ref()
         .map(|found| found.surroundings(&neighbours))

@@ -9,17 +9,17 @@ use crate::plan::Installed;
 
 /// What is wrong with the table in force.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Problems {
+pub(in crate::cli) struct Problems {
     /// Whether the table is switched off.
-    pub(super) dormant: bool,
+    pub(in crate::cli) dormant: bool,
     /// What others have changed in it.
-    pub(super) drift: Vec<String>,
+    pub(in crate::cli) drift: Vec<String>,
     /// Whether it does not say who put it there, so that nobody can tell whether others changed it.
-    pub(super) unknown: bool,
+    pub(in crate::cli) unknown: bool,
 }
 
 impl Problems {
-    pub(super) fn of(installed: Option<&Installed>) -> Self {
+    pub(in crate::cli) fn of(installed: Option<&Installed>) -> Self {
         let Some(installed) = installed else {
             return Self::default();
         };
@@ -35,12 +35,12 @@ impl Problems {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::cli) fn is_empty(&self) -> bool {
         !self.dormant && self.drift.is_empty() && !self.unknown
     }
 
     /// That the table is switched off, if it is.
-    pub(super) fn dormant_text(&self, terminal: Terminal) -> String {
+    pub(in crate::cli) fn dormant_text(&self, terminal: Terminal) -> String {
         if !self.dormant {
             return String::new();
         }
@@ -52,7 +52,7 @@ impl Problems {
     }
 
     /// That its origin is not known, if it is not.
-    pub(super) fn unknown_text(&self, terminal: Terminal) -> String {
+    pub(in crate::cli) fn unknown_text(&self, terminal: Terminal) -> String {
         if !self.unknown {
             return String::new();
         }
@@ -64,7 +64,7 @@ impl Problems {
     }
 
     /// A line for each.
-    pub(super) fn text(&self, terminal: Terminal) -> String {
+    pub(in crate::cli) fn text(&self, terminal: Terminal) -> String {
         let mut text = self.dormant_text(terminal) + &self.unknown_text(terminal);
         for drift in &self.drift {
             let _ = writeln!(text, "{}: {drift}", terminal.paint(Tone::Warning, "drift"));
@@ -73,7 +73,7 @@ impl Problems {
     }
 
     /// A list for programs.
-    pub(super) fn json(&self) -> Value {
+    pub(in crate::cli) fn json(&self) -> Value {
         let dormant = self.dormant.then(|| json!({"kind": "dormant"}));
         let drift = self.drift.iter();
         let drift = drift.map(|text| json!({"kind": "drift", "text": text}));

@@ -37,7 +37,7 @@ const NEVER_MIND: u8 = b'x';
 
 /// What becomes of the new rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum End {
+pub(in crate::cli) enum End {
     /// They stay.
     Kept,
     /// They would stay, but somebody has changed or removed them since.
@@ -74,7 +74,7 @@ impl End {
     }
 
     /// What is now true.
-    pub(super) fn text(&self, former: &Former) -> String {
+    pub(in crate::cli) fn text(&self, former: &Former) -> String {
         match self {
             Self::Kept => "the new rules stay".to_owned(),
             Self::Gone => {
@@ -100,7 +100,7 @@ impl End {
 /// A process that no other one can be taken for: its number is used again, but not with the same time
 /// of its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Identity {
+pub(in crate::cli) struct Identity {
     /// Its number.
     process: u32,
     /// When it started, in clock ticks since the boot.
@@ -135,7 +135,7 @@ const MARK: &str = " unconfirmed (process ";
 const START: &str = ", start ";
 
 /// The word in the stamp that says so.
-pub(super) fn mark(watchdog: Identity) -> String {
+pub(in crate::cli) fn mark(watchdog: Identity) -> String {
     let Identity { process, start } = watchdog;
     format!("{MARK}{process}{START}{start})")
 }
@@ -153,19 +153,19 @@ fn marked(stamp: &str) -> Option<(Identity, String)> {
 }
 
 /// The watchdog behind the rules in force, by its number, if it lives.
-pub(super) fn waiting(stamp: Option<&str>) -> Option<u32> {
+pub(in crate::cli) fn waiting(stamp: Option<&str>) -> Option<u32> {
     named(stamp).and_then(|(process, waits)| waits.then_some(process))
 }
 
 /// The watchdog that a stamp names, by its number, and whether it lives.
-pub(super) fn named(stamp: Option<&str>) -> Option<(u32, bool)> {
+pub(in crate::cli) fn named(stamp: Option<&str>) -> Option<(u32, bool)> {
     let (watchdog, _) = marked(stamp?)?;
     Some((watchdog.process, watchdog.is_alive()))
 }
 
 /// A watchdog, as the process in front knows it.
 #[derive(Debug)]
-pub(super) struct Watchdog {
+pub(in crate::cli) struct Watchdog {
     identity: Identity,
     orders: File,
     report: File,
@@ -179,7 +179,7 @@ impl Watchdog {
     ///
     /// # Errors
     /// As `fork(2)` and `pipe(2)`, or if this process has other threads.
-    pub(super) fn start(
+    pub(in crate::cli) fn start(
         terminal: Terminal,
         former: Former,
         patience: Duration,
@@ -212,27 +212,27 @@ impl Watchdog {
     }
 
     /// Who it is.
-    pub(super) fn identity(&self) -> Identity {
+    pub(in crate::cli) fn identity(&self) -> Identity {
         self.identity
     }
 
     /// What it would put back.
-    pub(super) fn former(&self) -> &Former {
+    pub(in crate::cli) fn former(&self) -> &Former {
         &self.former
     }
 
     /// What becomes readable when it has decided.
-    pub(super) fn report(&self) -> &File {
+    pub(in crate::cli) fn report(&self) -> &File {
         &self.report
     }
 
     /// The rules are in force, and the user's time begins.
-    pub(super) fn committed(&self) {
+    pub(in crate::cli) fn committed(&self) {
         self.say(COMMITTED);
     }
 
     /// The user has answered.
-    pub(super) fn answered(&self, keep: bool) {
+    pub(in crate::cli) fn answered(&self, keep: bool) {
         self.told.set(true);
         self.say(if keep { KEEP } else { PUT_BACK });
     }
@@ -243,7 +243,7 @@ impl Watchdog {
     }
 
     /// Waits for what it has decided. If it was killed, this process does its work.
-    pub(super) fn end(self) -> End {
+    pub(in crate::cli) fn end(self) -> End {
         self.told.set(true);
         let mut report = Vec::new();
         let _ = (&self.report).read_to_end(&mut report);
@@ -340,7 +340,7 @@ fn listen(orders: &OwnedFd, patience: Duration) -> Order {
 
 /// Waits until one of these has something to be read, or has ended, and says which; none if time is
 /// up.
-pub(super) fn readable<F: std::os::fd::AsFd>(
+pub(in crate::cli) fn readable<F: std::os::fd::AsFd>(
     files: &[F],
     patience: Option<Duration>,
 ) -> io::Result<Vec<usize>> {

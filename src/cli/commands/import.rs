@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use crate::cli::directory;
+use crate::cli::report::failure::Failure;
+use crate::cli::report::summary::summary;
 use crate::diagnostic::Diagnostic;
 use crate::file::{self, Limit};
 use crate::import::{Error, Import, import};
@@ -15,18 +18,21 @@ use crate::output::terminal::{Terminal, Tone};
 use crate::source::{FileId, ReadError, Sources};
 use crate::untrusted;
 
-use super::directory;
-use super::failure::Failure;
-use super::summary::summary;
-
 /// The file that is written into a directory.
 const NAME: &str = "imported.yaml";
 
-pub(super) fn run(
-    terminal: Terminal,
-    paths: &[PathBuf],
-    output: Option<&Path>,
-) -> Result<(), Failure> {
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct ImportArgs {
+    /// What `iptables-save` and `ip6tables-save` print; stdin if none is given
+    #[arg(value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Write DIR/imported.yaml instead of stdout, if DIR has no policy yet
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
+}
+
+pub(in crate::cli) fn run(terminal: Terminal, args: &ImportArgs) -> Result<(), Failure> {
+    let (paths, output) = (&args.files, args.output.as_deref());
     let mut sources = Sources::new();
     let files = read(&mut sources, paths)?;
     let imported = match Progress::during("following the rules", || import(&sources, &files)) {
@@ -36,10 +42,7 @@ pub(super) fn run(
     if let Some(dir) = output {
         directory::prepare(dir)?;
     }
-    for remark in &imported.remarks {
-        terminal.diagnostic(remark, &sources);
-        terminal.gap();
-    }
+    terminal.diagnostics(&imported.remarks, &sources);
     let written = output
         .map(|dir| directory::write(dir, NAME, &imported.text))
         .transpose()?;

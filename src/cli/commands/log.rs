@@ -7,6 +7,8 @@ use std::time::Duration;
 use jiff::{Timestamp, Unit};
 use serde_json::{Value, json};
 
+use crate::cli::report::failure::Failure;
+use crate::cli::watch::{Wake, Watch, endpoint, headers, protocol, time};
 use crate::compile::logged;
 use crate::kernel::{Heard, Kernel, Listener};
 use crate::netlink::nflog::Logged;
@@ -14,12 +16,9 @@ use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
 use crate::ruleset::{Expression, LOG_GROUP, Ruleset};
 
-use super::failure::Failure;
-use super::watch::{Wake, Watch, endpoint, headers, protocol, time};
-
 /// What is shown.
 #[derive(Debug, clap::Args)]
-pub(super) struct LogArgs {
+pub(in crate::cli) struct LogArgs {
     /// End after so many packets
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
@@ -53,7 +52,7 @@ impl Tally {
     }
 }
 
-pub(super) fn run(terminal: Terminal, args: &LogArgs) -> Result<(), Failure> {
+pub(in crate::cli) fn run(terminal: Terminal, args: &LogArgs) -> Result<(), Failure> {
     let watch = Watch::new(args.time)?;
     let listener = Listener::open(LOG_GROUP)?;
     let installed = Kernel::open()?.outline()?.installed;

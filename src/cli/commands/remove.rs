@@ -2,18 +2,13 @@
 
 use serde_json::json;
 
-use crate::kernel::{self, Kernel, Outcome};
+use crate::cli::report::failure::Failure;
+use crate::cli::session::watchdog::waiting;
+use crate::kernel::{self, COMMITS, Kernel, Outcome, attempts};
 use crate::output::terminal::{Terminal, Tone};
 use crate::ruleset::TABLE;
 
-use super::apply::waits;
-use super::failure::Failure;
-use super::watchdog::waiting;
-
-/// How often it is tried while others keep changing rulesets.
-const TRIES: u32 = 8;
-
-pub(super) fn run(terminal: Terminal) -> Result<(), Failure> {
+pub(in crate::cli) fn run(terminal: Terminal) -> Result<(), Failure> {
     let removed = remove()?;
     terminal.answer(
         || json!({"schema": "dfw/remove/v1", "changed": removed}),
@@ -35,7 +30,7 @@ pub(super) fn run(terminal: Terminal) -> Result<(), Failure> {
 
 fn remove() -> Result<bool, Failure> {
     let kernel = Kernel::open()?;
-    for _ in 0..TRIES {
+    for _ in attempts(COMMITS) {
         let snapshot = match kernel.outline() {
             Err(kernel::Error::Busy) => break,
             snapshot => snapshot?,
@@ -44,7 +39,7 @@ fn remove() -> Result<bool, Failure> {
             return Ok(false);
         };
         if let Some(process) = waiting(installed.comment.as_deref()) {
-            return Err(waits(process));
+            return Err(Failure::unconfirmed(process));
         }
         if kernel.remove(snapshot.generation)? == Outcome::Done {
             return Ok(true);

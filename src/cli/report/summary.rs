@@ -15,7 +15,7 @@ const LISTED_ADDRESSES: usize = 4;
 
 /// What engines publish and the policy refuses without having named it, a line for each port; empty if there is
 /// none.
-pub(super) fn refused(terminal: Terminal, policy: &Policy, host: &HostView) -> String {
+pub(in crate::cli) fn refused(terminal: Terminal, policy: &Policy, host: &HostView) -> String {
     let mut places: BTreeMap<(u16, String), (BTreeSet<bool>, BTreeSet<String>)> = BTreeMap::new();
     for publication in compile::refused(policy, host) {
         let port = publication.published.port().named();
@@ -58,7 +58,7 @@ pub(super) fn refused(terminal: Terminal, policy: &Policy, host: &HostView) -> S
 }
 
 /// How many `tests:` passed; empty if there are none.
-pub(super) fn tested(passed: usize) -> String {
+pub(in crate::cli) fn tested(passed: usize) -> String {
     match passed {
         0 => String::new(),
         _ => format!("{} passed\n", count(passed, "test", "tests")),
@@ -66,7 +66,7 @@ pub(super) fn tested(passed: usize) -> String {
 }
 
 /// What a policy says, a line for each port.
-pub(super) fn summary(terminal: Terminal, policy: &Policy) -> String {
+pub(in crate::cli) fn summary(terminal: Terminal, policy: &Policy) -> String {
     let mut rows: Vec<[String; 2]> = policy
         .ports
         .iter()

@@ -88,14 +88,18 @@ impl Change {
 
 /// What a plan changes.
 #[derive(Debug)]
-pub(super) struct Changes {
+pub(in crate::cli) struct Changes {
     list: Vec<Change>,
     /// Whether others have changed what dfw put there; `None` if nobody knows.
     drift: Option<bool>,
 }
 
 impl Changes {
-    pub(super) fn of(installed: Option<&Installed>, wanted: &Ruleset, plan: &Plan<'_>) -> Self {
+    pub(in crate::cli) fn of(
+        installed: Option<&Installed>,
+        wanted: &Ruleset,
+        plan: &Plan<'_>,
+    ) -> Self {
         let drift = installed.map_or(Some(false), Installed::has_drifted);
         let mut list = Vec::new();
         if !plan.is_empty() {
@@ -130,7 +134,7 @@ impl Changes {
     }
 
     /// A line for each, and before them a word if others have changed something.
-    pub(super) fn text(&self, terminal: Terminal) -> String {
+    pub(in crate::cli) fn text(&self, terminal: Terminal) -> String {
         let mut text = String::new();
         if self.drift == Some(true) {
             let _ = writeln!(
@@ -163,7 +167,7 @@ impl Changes {
     }
 
     /// `changes` and `drift` of a document.
-    pub(super) fn json(&self) -> (Value, Value) {
+    pub(in crate::cli) fn json(&self) -> (Value, Value) {
         let changes = self.list.iter().map(|change| {
             json!({
                 "action": match change.action {

@@ -4,24 +4,20 @@ use std::path::Path;
 
 use serde_json::json;
 
+use crate::cli::load::load_tested;
+use crate::cli::report::failure::Failure;
+use crate::cli::report::notice::local_ports;
+use crate::cli::report::summary::{summary, tested};
 use crate::host::local_ports::LocalPorts;
 use crate::output::json;
 use crate::output::terminal::{Terminal, Tone};
 use crate::untrusted;
 
-use super::failure::Failure;
-use super::load::load_tested;
-use super::notice::local_ports;
-use super::summary::{summary, tested};
-
-pub(super) fn run(terminal: Terminal, path: &Path) -> Result<(), Failure> {
+pub(in crate::cli) fn run(terminal: Terminal, path: &Path) -> Result<(), Failure> {
     let (loaded, passed) = load_tested(terminal, path)?;
     // Whether they overlap is a question to the host that they are for, which is mostly this one.
     let notices = local_ports(&loaded.policy, &LocalPorts::read());
-    for notice in &notices {
-        terminal.diagnostic(notice, &loaded.sources);
-        terminal.gap();
-    }
+    terminal.diagnostics(&notices, &loaded.sources);
     terminal.answer(
         || {
             json!({

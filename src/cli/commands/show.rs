@@ -1,9 +1,12 @@
 //! `dfw show`: the rules as nft text.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use crate::cli::arguments::DEFAULT_PATH;
+use crate::cli::load::load;
+use crate::cli::report::failure::Failure;
 use crate::diagnostic::Diagnostic;
 use crate::host::HostView;
 use crate::kernel::Kernel;
@@ -11,17 +14,28 @@ use crate::output::json;
 use crate::output::terminal::Terminal;
 use crate::ruleset::Ruleset;
 
-use super::failure::Failure;
-use super::load::load;
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct ShowArgs {
+    /// Show what this policy becomes; needs no root
+    #[arg(long, value_name = "PATH", num_args = 0..=1, default_missing_value = DEFAULT_PATH)]
+    policy: Option<PathBuf>,
+}
+
+pub(in crate::cli) fn run(terminal: Terminal, args: &ShowArgs) -> Result<(), Failure> {
+    match &args.policy {
+        Some(path) => compiled(terminal, path),
+        None => installed(terminal),
+    }
+}
 
 /// Those that a policy becomes on a host of which nothing is known.
-pub(super) fn compiled(terminal: Terminal, path: &Path) -> Result<(), Failure> {
+fn compiled(terminal: Terminal, path: &Path) -> Result<(), Failure> {
     let loaded = load(terminal, path)?;
     print(terminal, "policy", &loaded.compile(&HostView::default()))
 }
 
 /// Those in force.
-pub(super) fn installed(terminal: Terminal) -> Result<(), Failure> {
+fn installed(terminal: Terminal) -> Result<(), Failure> {
     match Kernel::open()?.snapshot()?.installed {
         Some(installed) => print(terminal, "kernel", &installed.ruleset),
         None => Err(Failure::plain(

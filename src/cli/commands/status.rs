@@ -1,11 +1,15 @@
 //! `dfw status`: what is in force.
 
 use std::fmt::Write;
-use std::path::Path;
 
 use serde_json::{Value, json};
 
 use crate::analysis::traffic::packets;
+use crate::cli::commands::guard::SocketArgs;
+use crate::cli::report::failure::Failure;
+use crate::cli::report::notice;
+use crate::cli::report::problems::Problems;
+use crate::cli::session::watchdog::named;
 use crate::compile::is_marking;
 use crate::guard::Answer;
 use crate::host::HostView;
@@ -19,20 +23,21 @@ use crate::ruleset::{Hook, TABLE};
 use crate::source::Sources;
 use crate::untrusted::{clean, clean_to};
 
-use super::failure::Failure;
-use super::notice;
-use super::problems::Problems;
-use super::watchdog::named;
-
 /// How many characters a line of guard's may have, and of how many engines it is told that they do not
 /// answer.
 const LINE: usize = 4096;
 const ENGINES: usize = 64;
 
-pub(super) fn run(terminal: Terminal, guard: &Path) -> Result<(), Failure> {
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct StatusArgs {
+    #[command(flatten)]
+    guard: SocketArgs,
+}
+
+pub(in crate::cli) fn run(terminal: Terminal, args: &StatusArgs) -> Result<(), Failure> {
     let snapshot = Kernel::open()?.survey()?;
     // The kernel tells what is in force, whatever becomes of the question.
-    let guard = crate::guard::ask(guard);
+    let guard = crate::guard::ask(&args.guard.path());
     let interfaces = HostView::new(&kernel::links()?, &[], Vec::new()).interfaces;
     let warnings = snapshot
         .installed
@@ -40,10 +45,7 @@ pub(super) fn run(terminal: Terminal, guard: &Path) -> Result<(), Failure> {
         .map_or_else(Vec::new, |installed| {
             notice::admitting(&installed.ruleset, &interfaces)
         });
-    for warning in &warnings {
-        terminal.diagnostic(warning, &Sources::new());
-        terminal.gap();
-    }
+    terminal.diagnostics(&warnings, &Sources::new());
     terminal.answer(
         || {
             let mut document = document(&snapshot);

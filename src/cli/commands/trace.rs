@@ -22,8 +22,8 @@ use crate::trace::{Fate, Journey, Journeys, Step};
 use crate::untrusted::clean;
 
 use super::explain::port;
-use super::failure::Failure;
-use super::watch::{Wake, Watch, endpoint, headers, protocol, tcp_flags, time};
+use crate::cli::report::failure::Failure;
+use crate::cli::watch::{Wake, Watch, endpoint, headers, protocol, tcp_flags, time};
 
 /// How many rules are remembered before all are forgotten.
 const REMEMBERED: usize = 4096;
@@ -32,7 +32,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Which packets, and how many.
 #[derive(Debug, clap::Args)]
-pub(super) struct TraceArgs {
+pub(in crate::cli) struct TraceArgs {
     #[command(flatten)]
     which: Which,
     /// End after this time, such as 30s, 5m or 1h
@@ -60,7 +60,7 @@ struct Which {
 /// Rules by table, chain and number, as far as they were asked for; `None` for one that is gone.
 type Rules = BTreeMap<(u8, String, String, u64), Option<Rule>>;
 
-pub(super) fn run(terminal: Terminal, args: &TraceArgs) -> Result<(), Failure> {
+pub(in crate::cli) fn run(terminal: Terminal, args: &TraceArgs) -> Result<(), Failure> {
     let filter = filter(&args.which)?;
     let watch = Watch::new(Some(args.time))?;
     let tracer = Tracer::begin(&filter)?;

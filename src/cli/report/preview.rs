@@ -8,15 +8,14 @@ use serde_json::{Value, json};
 use crate::analysis::audit::{Turned, turned};
 use crate::analysis::path::{Kind, Path};
 use crate::diagnostic::Diagnostic;
-use crate::netlink::snapshot::{Installed, Neighbour};
+use crate::kernel::Proposal;
 use crate::output::json;
 use crate::output::table::count;
 use crate::output::terminal::Terminal;
-use crate::plan::Plan;
 use crate::ruleset::Ruleset;
 
 use super::changes::Changes;
-use super::session;
+use crate::cli::session::ssh;
 use crate::policies::Policies;
 use crate::site::Site;
 
@@ -28,32 +27,31 @@ type Label = (bool, Option<u16>, String, String);
 
 /// What a plan would do.
 #[derive(Debug)]
-pub(super) struct Preview {
+pub(in crate::cli) struct Preview {
     changes: Changes,
     turned: Turned,
     /// Said if it cuts the user's own connection.
-    pub(super) cut: Option<Diagnostic>,
+    pub(in crate::cli) cut: Option<Diagnostic>,
 }
 
 impl Preview {
-    pub(super) fn of(
+    pub(in crate::cli) fn of(
         (loaded, found): (&Policies, &Site),
-        installed: Option<&Installed>,
-        neighbours: &[Neighbour],
         wanted: &Ruleset,
-        plan: &Plan<'_>,
+        proposal: &Proposal<'_>,
     ) -> Self {
-        let around = found.surroundings(neighbours);
+        let around = found.surroundings(proposal.neighbours());
+        let installed = proposal.installed();
         let former = installed.map(|installed| &installed.ruleset);
         Self {
-            changes: Changes::of(installed, wanted, plan),
+            changes: Changes::of(installed, wanted, proposal.plan()),
             turned: turned(&found.host, &around, former, wanted),
-            cut: session::cut(loaded, found, installed, wanted),
+            cut: ssh::cut(loaded, found, installed, wanted),
         }
     }
 
     /// A line for each change, and the ports that open or close to strangers.
-    pub(super) fn text(&self, terminal: Terminal) -> String {
+    pub(in crate::cli) fn text(&self, terminal: Terminal) -> String {
         let mut text = self.changes.text(terminal);
         for (title, paths) in [
             (
@@ -105,7 +103,7 @@ impl Preview {
     }
 
     /// Adds what it says to a document; nothing changes if there is none.
-    pub(super) fn add_to(preview: Option<&Self>, document: &mut Value) {
+    pub(in crate::cli) fn add_to(preview: Option<&Self>, document: &mut Value) {
         let paths = |paths: &[Path]| -> Value {
             let path = |path: &Path| {
                 json!({

@@ -10,19 +10,30 @@ use crate::host::HostView;
 use crate::host::local_ports::LocalPorts;
 use crate::netlink::object::shares_hook;
 use crate::netlink::snapshot::Neighbour;
+use crate::policies::Policies;
 use crate::policy::{DefaultAction, InterfacePattern, Policy};
 use crate::ruleset::{Hook, Ruleset};
+use crate::site::Site;
 use crate::untrusted::clean;
+
+use super::engines;
 
 /// How many ranges of ports are listed.
 const LISTED: usize = 5;
 
-/// Everything worth a word.
-pub(super) fn notices(
-    policy: &Policy,
-    host: &HostView,
+/// Everything worth a word about the host and its engines.
+pub(in crate::cli) fn all_notices(
+    loaded: &Policies,
+    site: &Site,
     neighbours: &[Neighbour],
 ) -> Vec<Diagnostic> {
+    let mut notices = engines::notices(&loaded.policy, site);
+    notices.extend(of_host(&loaded.policy, &site.host, neighbours));
+    notices
+}
+
+/// Everything worth a word about the host.
+fn of_host(policy: &Policy, host: &HostView, neighbours: &[Neighbour]) -> Vec<Diagnostic> {
     let shared = host.shared_bridges.iter().map(|name| shared_bridge(name));
     let mut notices: Vec<_> = guessed(policy, host)
         .map(|name| guessed_bridge(name))
@@ -119,7 +130,7 @@ fn interfaces(policy: &Policy, host: &HostView) -> Vec<Diagnostic> {
 }
 
 /// Interfaces that the rules in force admit packets from, and through which none come.
-pub(super) fn admitting(
+pub(in crate::cli) fn admitting(
     ruleset: &Ruleset,
     interfaces: &BTreeMap<String, Option<String>>,
 ) -> Vec<Diagnostic> {
@@ -153,7 +164,7 @@ fn port_of(name: &str, controller: &str, port: &str) -> Diagnostic {
 }
 
 /// Ports of keys that the kernel also chooses from for requests of this host.
-pub(super) fn local_ports(policy: &Policy, local: &LocalPorts) -> Vec<Diagnostic> {
+pub(in crate::cli) fn local_ports(policy: &Policy, local: &LocalPorts) -> Vec<Diagnostic> {
     let overlaps = compile::overlaps(policy, local).into_iter();
     let notice = |overlap: compile::Overlap| {
         let ports = ranges(&overlap.ports);
@@ -290,7 +301,7 @@ mod tests {
             ..HostView::default()
         };
         let slugs = |text| -> Vec<_> {
-            notices(&policy(text), &host, &[])
+            of_host(&policy(text), &host, &[])
                 .into_iter()
                 .map(|n| n.message)
                 .collect()
@@ -312,7 +323,7 @@ mod tests {
             foreign_bridges: ["br-lan", "lan0"].map(str::to_owned).into(),
             ..HostView::default()
         };
-        let told = notices(&policy("default: deny"), &host, &[]);
+        let told = of_host(&policy("default: deny"), &host, &[]);
         let [notice] = &told[..] else {
             panic!("{told:?}");
         };
@@ -323,7 +334,7 @@ mod tests {
             notice.help
         );
         let line = "default: deny\nsettings: {foreign-interfaces: [br-lan, \"virbr*\"]}";
-        assert!(notices(&policy(line), &host, &[]).is_empty());
+        assert!(of_host(&policy(line), &host, &[]).is_empty());
     }
 
     #[test]
@@ -337,7 +348,7 @@ mod tests {
         };
         let text = "default: deny\nports:\n  80: {allow: any, interface: [card, eth0]}\n  \
                     81: {allow: any, interface: eth7}\n  82: {allow: any, interface: br0}\n";
-        let told = notices(&policy(text), &host, &[]);
+        let told = of_host(&policy(text), &host, &[]);
         let messages: Vec<&str> = told.iter().map(|notice| notice.message.as_str()).collect();
         assert_eq!(
             messages,

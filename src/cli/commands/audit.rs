@@ -1,13 +1,18 @@
 //! `dfw audit`: who reaches what containers publish, and by which line of the policy.
 
 use std::fmt::Write;
-use std::path::Path;
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
 use crate::analysis::audit::{Admits, Exposure, Report, audit};
 use crate::analysis::judgement::{Reason, Verdict};
 use crate::analysis::path::Reach;
+use crate::cli::arguments::{DEFAULT_PATH, EngineArgs};
+use crate::cli::load::load;
+use crate::cli::report::engines;
+use crate::cli::report::failure::Failure;
+use crate::cli::report::problems::Problems;
 use crate::diagnostic::Diagnostic;
 use crate::host::engine::Engine;
 use crate::kernel::Kernel;
@@ -22,16 +27,17 @@ use crate::site::{Site, Sockets, legacy_tables};
 use crate::source::Sources;
 use crate::untrusted::clean;
 
-use super::failure::Failure;
-use super::host::{self, EngineArgs};
-use super::load::load;
-use super::problems::Problems;
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct AuditArgs {
+    /// Audit as if this policy were in force
+    #[arg(long, value_name = "PATH", num_args = 0..=1, default_missing_value = DEFAULT_PATH)]
+    policy: Option<PathBuf>,
+    #[command(flatten)]
+    engine: EngineArgs,
+}
 
-pub(super) fn run(
-    terminal: Terminal,
-    policy: Option<&Path>,
-    engine: &EngineArgs,
-) -> Result<(), Failure> {
+pub(in crate::cli) fn run(terminal: Terminal, args: &AuditArgs) -> Result<(), Failure> {
+    let (policy, engine) = (args.policy.as_deref(), &args.engine);
     let loaded = policy.map(|path| load(terminal, path)).transpose()?;
     let found = Site::find(&engine.ask(), Sockets::All)?;
     let kernel = Kernel::open()?;
@@ -57,16 +63,13 @@ pub(super) fn run(
         refusing: snapshot.neighbours.into_iter().filter(refuses).collect(),
         legacy: !legacy_tables().v4.is_empty() || !legacy_tables().v6.is_empty(),
     };
-    let unasked = host::unasked(&found.host);
-    let mut notices = host::unanswered(&found);
+    let unasked = engines::unasked(&found.host);
+    let mut notices = engines::unanswered(&found);
     let is_unknown = !found.unanswered.is_empty()
-        || unasked.iter().any(host::is_unknown)
+        || unasked.iter().any(engines::is_unknown)
         || !found.host.traces_of_engines().is_empty();
     notices.extend(unasked);
-    for notice in &notices {
-        terminal.diagnostic(notice, &Sources::new());
-        terminal.gap();
-    }
+    terminal.diagnostics(&notices, &Sources::new());
     let audit = Audit {
         found: &found,
         report: &report,

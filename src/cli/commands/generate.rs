@@ -7,16 +7,15 @@ use clap::CommandFactory;
 use clap_complete::Shell;
 use serde_json::json;
 
+use crate::cli::report::failure::Failure;
+use crate::cli::{Args, manual};
 use crate::diagnostic::Diagnostic;
 use crate::output::terminal::Terminal;
 use crate::policy;
 use crate::{file, untrusted};
 
-use super::failure::Failure;
-use super::{Args, manual};
-
 #[derive(Debug, clap::Args)]
-pub(super) struct GenerateArgs {
+pub(in crate::cli) struct GenerateArgs {
     #[command(subcommand)]
     what: What,
 }
@@ -38,7 +37,7 @@ enum What {
     Schema,
 }
 
-pub(super) fn run(terminal: Terminal, args: &GenerateArgs) -> Result<(), Failure> {
+pub(in crate::cli) fn run(terminal: Terminal, args: &GenerateArgs) -> Result<(), Failure> {
     match &args.what {
         What::Man { dir } => return pages(dir),
         What::Completions { shell } => {

@@ -14,7 +14,7 @@ const SHORTEST: Duration = Duration::from_secs(5);
 const LONGEST: Duration = Duration::from_hours(1);
 
 /// The time of `--confirm`: `30s`, `2m`, `1m30s`.
-pub(super) fn patience(text: &str) -> Result<Duration, String> {
+pub(in crate::cli) fn patience(text: &str) -> Result<Duration, String> {
     let example = "write it like 30s, 2m or 1m30s";
     let duration: SignedDuration = text
         .parse()
@@ -29,7 +29,7 @@ pub(super) fn patience(text: &str) -> Result<Duration, String> {
 }
 
 /// Asks whether the new rules are to stay, and waits for the answer and for what becomes of it.
-pub(super) fn confirm(watchdog: Watchdog, patience: Duration) -> End {
+pub(in crate::cli) fn confirm(watchdog: Watchdog, patience: Duration) -> End {
     watchdog.committed();
     let time = SignedDuration::try_from(patience).unwrap_or_default();
     prompt(&format!(
@@ -45,7 +45,7 @@ pub(super) fn confirm(watchdog: Watchdog, patience: Duration) -> End {
 }
 
 /// Asks whether to go on; `None` if there is no terminal to be asked at.
-pub(super) fn go_on(question: &str) -> Option<bool> {
+pub(in crate::cli) fn go_on(question: &str) -> Option<bool> {
     if !io::stdin().is_terminal() {
         return None;
     }

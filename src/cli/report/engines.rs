@@ -1,11 +1,11 @@
-//! Which engines a verb asks, and what is told of those.
+//! What is told of the engines of a host.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use crate::compile;
 use crate::diagnostic::Diagnostic;
-use crate::host::docker::{Ask, System, Unanswered};
+use crate::host::docker::Unanswered;
 use crate::host::listener::{Listener, Role};
 use crate::host::{HostView, Publication};
 use crate::policy::Policy;
@@ -17,48 +17,8 @@ const NOT_ASKED: &str = "engine-not-asked";
 /// How many sockets of an engine are listed.
 const LISTED: usize = 5;
 
-/// Which engines a verb asks.
-#[derive(Debug, clap::Args)]
-pub(super) struct EngineArgs {
-    /// The engine to ask: a path, tcp://HOST:PORT, system, running, none
-    ///
-    /// May be given several times, or as a list with commas. `system`, the default, asks Docker and Podman
-    /// at /run/docker.sock and /run/podman/podman.sock; `running` asks only those of them that run
-    /// already: a question to Podman at a socket of systemd's starts it.
-    #[arg(
-        long,
-        value_name = "ENGINE",
-        env = "DFW_DOCKER_HOST",
-        value_delimiter = ',',
-        hide_env_values = true
-    )]
-    docker_host: Option<Vec<String>>,
-}
-
-impl EngineArgs {
-    pub(super) fn ask(&self) -> Ask {
-        let Some(given) = &self.docker_host else {
-            return Ask {
-                system: System::All,
-                ..Ask::default()
-            };
-        };
-        let mut ask = Ask::default();
-        for engine in given {
-            match engine.trim() {
-                "none" | "" => {}
-                "running" => ask.system = System::Running,
-                "system" => ask.system = System::All,
-                address if ask.names(address) => {}
-                address => ask.named.push(address.to_owned()),
-            }
-        }
-        ask
-    }
-}
-
 /// What a policy does not get to hear or to judge.
-pub(super) fn notices(policy: &Policy, found: &Site) -> Vec<Diagnostic> {
+pub(in crate::cli) fn notices(policy: &Policy, found: &Site) -> Vec<Diagnostic> {
     let unanswered = found.unanswered.iter().map(|error| {
         let remembered: usize = found
             .host
@@ -95,14 +55,14 @@ pub(super) fn notices(policy: &Policy, found: &Site) -> Vec<Diagnostic> {
 }
 
 /// Why an engine does not answer, which may be a text of any length.
-pub(super) fn short(error: &Unanswered) -> String {
+pub(in crate::cli) fn short(error: &Unanswered) -> String {
     /// How many characters of it are shown.
     const LONGEST: usize = 600;
     clean_to(&error.to_string(), LONGEST)
 }
 
 /// Engines whose publications are not known.
-pub(super) fn unanswered(found: &Site) -> Vec<Diagnostic> {
+pub(in crate::cli) fn unanswered(found: &Site) -> Vec<Diagnostic> {
     let unanswered = found.unanswered.iter();
     unanswered
         .map(|error| {
@@ -113,7 +73,7 @@ pub(super) fn unanswered(found: &Site) -> Vec<Diagnostic> {
 }
 
 /// Whether a notice of [`unasked`] is about an engine of which more is not known than its sockets tell.
-pub(super) fn is_unknown(notice: &Diagnostic) -> bool {
+pub(in crate::cli) fn is_unknown(notice: &Diagnostic) -> bool {
     notice.slug == NOT_ASKED
 }
 
@@ -135,7 +95,7 @@ fn held(holder: &Listener, publication: &Publication<'_>) -> Diagnostic {
 
 /// Sockets that serve published ports of engines that were not asked: their ports are closed like all
 /// that no policy names, but what else these engines open is not known.
-pub(super) fn unasked(host: &HostView) -> Vec<Diagnostic> {
+pub(in crate::cli) fn unasked(host: &HostView) -> Vec<Diagnostic> {
     let mut engines: BTreeMap<Option<u32>, (Role, BTreeSet<String>)> = BTreeMap::new();
     for listener in host
         .serving()

@@ -12,10 +12,8 @@ use crate::analysis::path::{Kind, Path};
 use crate::diagnostic::Diagnostic;
 use crate::net::Protocol;
 use crate::netlink::snapshot::Installed;
+use crate::policies::{Policies, line_behind};
 use crate::ruleset::{Origin, Ruleset};
-
-use super::failure::behind;
-use crate::policies::Policies;
 use crate::site::Site;
 
 /// How many generations of processes are looked at.
@@ -130,7 +128,7 @@ impl Connection {
 
 /// Says so if the wanted rules refuse the connection that this program is used through, and those
 /// that are installed do not.
-pub(super) fn cut(
+pub(in crate::cli) fn cut(
     loaded: &Policies,
     found: &Site,
     installed: Option<&Installed>,
@@ -164,7 +162,7 @@ fn cut_one(
     );
     let comment = trace.steps.last().and_then(|step| step.comment.as_deref());
     let origin = comment.and_then(Origin::parse);
-    let span = origin.and_then(|origin| behind(&loaded.sources, &loaded.files, &origin));
+    let span = origin.and_then(|origin| line_behind(&loaded.sources, &loaded.files, &origin));
     if let Some(span) = span {
         diagnostic = diagnostic.at(span, "refused by this");
     }

@@ -2,11 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::cli::arguments::EngineArgs;
+use crate::cli::report::failure::Failure;
 use crate::diagnostic::Diagnostic;
 use crate::guard::{self, Error, Listen, Options};
-
-use super::failure::Failure;
-use super::host::EngineArgs;
 
 /// Where things are if neither the command line nor the service manager says.
 const STATE: &str = "/var/lib/dfw";
@@ -14,9 +13,9 @@ const RUNTIME: &str = "/run/dfw";
 const SOCKET: &str = "guard.sock";
 
 #[derive(Debug, clap::Args)]
-pub(super) struct GuardArgs {
+pub(in crate::cli) struct GuardArgs {
     #[command(flatten)]
-    policy: super::PolicyPath,
+    policy: crate::cli::arguments::PolicyPath,
     #[command(flatten)]
     engine: EngineArgs,
     /// Where the last good policy is kept [default: /var/lib/dfw]
@@ -42,7 +41,7 @@ pub(super) struct GuardArgs {
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct SocketArgs {
+pub(in crate::cli) struct SocketArgs {
     /// Where guard answers [default: /run/dfw/guard.sock]
     ///
     /// Or in the folder that systemd says in `RUNTIME_DIRECTORY`.
@@ -56,14 +55,14 @@ pub(super) struct SocketArgs {
 }
 
 impl SocketArgs {
-    pub(super) fn path(&self) -> PathBuf {
+    pub(in crate::cli) fn path(&self) -> PathBuf {
         self.socket
             .clone()
             .unwrap_or_else(|| folder("RUNTIME_DIRECTORY", RUNTIME).join(SOCKET))
     }
 }
 
-pub(super) fn run(args: &GuardArgs) -> Result<(), Failure> {
+pub(in crate::cli) fn run(args: &GuardArgs) -> Result<(), Failure> {
     let options = Options {
         path: args.policy.path.clone(),
         engines: args.engine.ask(),
