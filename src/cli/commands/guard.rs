@@ -75,7 +75,7 @@ pub(in crate::cli) fn run(args: &GuardArgs) -> Result<(), Failure> {
         listen: args.metrics_listen.clone(),
         own: !args.no_owner,
     };
-    guard::run(options).map_err(|error| match error {
+    guard::run(&options).map_err(|error| match error {
         Error::Kernel(error) => error.into(),
         Error::Watch(_) => Failure::plain(Diagnostic::error("guard", error.to_string())),
     })

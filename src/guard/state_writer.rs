@@ -20,20 +20,20 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins
 
 /// The thread, which ends when this is dropped: not before it has tried to write all that it was given.
 #[derive(Debug)]
-pub(super) struct Keeper {
-    desk: Arc<Desk>,
+pub(super) struct StateWriter {
+    shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug, Default)]
-struct Desk {
-    pile: Mutex<Pile>,
-    bell: Condvar,
+struct Shared {
+    pending: Mutex<Pending>,
+    changed: Condvar,
 }
 
 /// What is to be written: the newest of each.
 #[derive(Debug, Default)]
-struct Pile {
+struct Pending {
     policies: Option<Arc<Policies>>,
     ports: Option<Vec<HostPorts>>,
     /// Whether anything has come since the last try.
@@ -41,10 +41,10 @@ struct Pile {
     ended: bool,
 }
 
-impl Keeper {
+impl StateWriter {
     /// Begins; the policies come from `path`, and are kept in `folder`.
     pub(super) fn new(folder: PathBuf, path: PathBuf, log: Log) -> io::Result<Self> {
-        let desk: Arc<Desk> = Arc::default();
+        let shared: Arc<Shared> = Arc::default();
         let mut writer = Writer {
             folder,
             path,
@@ -52,28 +52,28 @@ impl Keeper {
             failed: BTreeSet::new(),
         };
         let thread = {
-            let desk = desk.clone();
-            let thread = std::thread::Builder::new().name("keeper".to_owned());
-            thread.spawn(move || writer.run(&desk))?
+            let shared = shared.clone();
+            let thread = std::thread::Builder::new().name("state".to_owned());
+            thread.spawn(move || writer.run(&shared))?
         };
         Ok(Self {
-            desk,
+            shared,
             thread: Some(thread),
         })
     }
 
-    pub(super) fn keep_policies(&self, policies: Arc<Policies>) {
-        self.desk.put(|pile| pile.policies = Some(policies));
+    pub(super) fn write_policies(&self, policies: Arc<Policies>) {
+        self.shared.put(|pending| pending.policies = Some(policies));
     }
 
-    pub(super) fn keep_ports(&self, ports: Vec<HostPorts>) {
-        self.desk.put(|pile| pile.ports = Some(ports));
+    pub(super) fn write_ports(&self, ports: Vec<HostPorts>) {
+        self.shared.put(|pending| pending.ports = Some(ports));
     }
 }
 
-impl Drop for Keeper {
+impl Drop for StateWriter {
     fn drop(&mut self) {
-        self.desk.put(|pile| pile.ended = true);
+        self.shared.put(|pending| pending.ended = true);
         if let Some(thread) = self.thread.take() {
             // It cannot have panicked: that ends the process.
             let _ = thread.join();
@@ -81,30 +81,30 @@ impl Drop for Keeper {
     }
 }
 
-impl Desk {
-    fn pile(&self) -> MutexGuard<'_, Pile> {
-        self.pile.lock().unwrap_or_else(PoisonError::into_inner)
+impl Shared {
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn put(&self, work: impl FnOnce(&mut Pile)) {
-        let mut pile = self.pile();
-        work(&mut pile);
-        pile.new = true;
-        self.bell.notify_one();
+    fn put(&self, work: impl FnOnce(&mut Pending)) {
+        let mut pending = self.pending();
+        work(&mut pending);
+        pending.new = true;
+        self.changed.notify_one();
     }
 
     /// Waits until anything has come, or for so long; without end if there is no such time.
-    fn wait(&self, at_most: Option<Duration>) -> MutexGuard<'_, Pile> {
-        let nothing = |pile: &mut Pile| !pile.new;
-        let pile = self.pile();
+    fn wait(&self, at_most: Option<Duration>) -> MutexGuard<'_, Pending> {
+        let nothing = |pending: &mut Pending| !pending.new;
+        let pending = self.pending();
         match at_most {
             None => self
-                .bell
-                .wait_while(pile, nothing)
+                .changed
+                .wait_while(pending, nothing)
                 .unwrap_or_else(PoisonError::into_inner),
             Some(time) => {
-                self.bell
-                    .wait_timeout_while(pile, time, nothing)
+                self.changed
+                    .wait_timeout_while(pending, time, nothing)
                     .unwrap_or_else(PoisonError::into_inner)
                     .0
             }
@@ -121,18 +121,18 @@ struct Writer {
 }
 
 impl Writer {
-    fn run(&mut self, desk: &Desk) {
+    fn run(&mut self, shared: &Shared) {
         state::sweep(&self.folder);
         let mut retry = Backoff::new(RETRY.0, RETRY.1);
         let mut wait = None;
         loop {
-            let mut pile = desk.wait(wait);
-            if std::mem::take(&mut pile.new) {
+            let mut pending = shared.wait(wait);
+            if std::mem::take(&mut pending.new) {
                 retry.reset();
             }
-            let (policies, ports) = (pile.policies.take(), pile.ports.take());
-            let ended = pile.ended;
-            drop(pile);
+            let (policies, ports) = (pending.policies.take(), pending.ports.take());
+            let ended = pending.ended;
+            drop(pending);
             let policies = policies.filter(|policies| {
                 let done = state::write(&self.folder, &self.path, &policies.sources);
                 !self.is_done("the policies", done)
@@ -147,9 +147,9 @@ impl Writer {
             let failed = policies.is_some() || ports.is_some();
             wait = failed.then(|| retry.next());
             // What has come meanwhile is newer.
-            let mut pile = desk.pile();
-            pile.policies = pile.policies.take().or(policies);
-            pile.ports = pile.ports.take().or(ports);
+            let mut pending = shared.pending();
+            pending.policies = pending.policies.take().or(policies);
+            pending.ports = pending.ports.take().or(ports);
         }
     }
 
@@ -180,8 +180,8 @@ mod tests {
 
     #[test]
     fn the_newest_is_written_before_the_end() {
-        let folder = std::env::temp_dir().join(format!("dfw-keeper-{}", std::process::id()));
-        let keeper = Keeper::new(folder.clone(), PathBuf::from("p"), Log::new()).unwrap();
+        let folder = std::env::temp_dir().join(format!("dfw-state-writer-{}", std::process::id()));
+        let writer = StateWriter::new(folder.clone(), PathBuf::from("p"), Log::new()).unwrap();
         let port = |port| HostPorts {
             address: None,
             protocol: Protocol::Tcp,
@@ -189,9 +189,9 @@ mod tests {
             last: port,
         };
         for number in 1..=100 {
-            keeper.keep_ports(vec![port(number)]);
+            writer.write_ports(vec![port(number)]);
         }
-        drop(keeper);
+        drop(writer);
         assert_eq!(state::read_ports(&folder).unwrap(), [port(100)]);
         std::fs::remove_dir_all(&folder).unwrap();
     }

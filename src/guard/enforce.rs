@@ -1,15 +1,17 @@
-//! dfw's table: brought into force, and put back when others have changed it.
+//! dfw's table: proposed, committed, and restored when others have changed it.
 
+use std::io;
 use std::time::{Duration, Instant};
 
 use crate::kernel::{self, COMMITS, Claim, Commit, Kernel, Outcome, attempts, next};
 use crate::netlink::notice::Meddler;
 use crate::ruleset::Ruleset;
 
-use super::Error;
 use super::due::Backoff;
-use super::event::Event;
-use super::monitor::Monitor;
+use super::error::Error;
+use super::feeds::event::Event;
+use super::feeds::feed::{Feed, Polled};
+use super::feeds::table::Monitor;
 use super::record::{self, Repair};
 
 /// How soon the table is put back when somebody changes it time and again. The first few times it
@@ -19,13 +21,13 @@ const AT_ONCE: u32 = 8;
 /// After this long without a change by others, they count as calm.
 const CALM: Duration = Duration::from_secs(10);
 
-/// The table.
-pub(super) struct Table {
-    pub(super) kernel: Kernel,
+/// The table, and who changes it.
+pub(super) struct Enforcement {
+    kernel: Kernel,
     /// Whether the next installation must replace it.
     replace: bool,
     /// None while guard itself changes it.
-    pub(super) monitor: Option<Monitor>,
+    monitor: Option<Monitor>,
     pause: Backoff,
     in_a_row: u32,
     /// When others last gave cause for a look.
@@ -44,11 +46,11 @@ pub(super) enum Change {
     PutBack(Repair),
 }
 
-impl Table {
+impl Enforcement {
     pub(super) fn open(own: bool) -> Result<(Self, Claim), Error> {
         let kernel = Kernel::open()?;
         let claim = if own { kernel.claim()? } else { Claim::Unknown };
-        let table = Self {
+        let enforcement = Self {
             kernel,
             replace: claim == Claim::Plain,
             monitor: Some(Monitor::open()?),
@@ -57,7 +59,7 @@ impl Table {
             stirred: None,
             meddler: None,
         };
-        Ok((table, claim))
+        Ok((enforcement, claim))
     }
 
     /// Others have changed it; says how long to wait until it is put back.
@@ -87,10 +89,8 @@ impl Table {
     /// Hears who has changed it up to now.
     fn hear(&mut self) -> Result<(), Error> {
         let mut events = Vec::new();
-        if let Some(monitor) = &mut self.monitor {
-            monitor.drain(&mut events)?;
-        }
         let now = Instant::now();
+        self.drain(now, &mut events)?;
         for event in events {
             if let Event::Table(meddler) = event {
                 self.meddler.get_or_insert((meddler, now));
@@ -101,7 +101,7 @@ impl Table {
 
     /// Brings a ruleset into force if it is not; it may be `known` to have been. Says what was changed,
     /// and how soon to look again if others have changed anything meanwhile.
-    pub(super) fn install(
+    pub(super) fn enforce(
         &mut self,
         ruleset: &Ruleset,
         stamp: impl Fn() -> String,
@@ -183,5 +183,15 @@ impl Table {
             outline => outline?.installed,
         };
         Ok(installed.is_some())
+    }
+}
+
+impl Feed for Enforcement {
+    fn descriptors(&self) -> Vec<Polled<'_>> {
+        self.monitor.descriptors()
+    }
+
+    fn drain(&mut self, now: Instant, events: &mut Vec<Event>) -> io::Result<()> {
+        self.monitor.drain(now, events)
     }
 }

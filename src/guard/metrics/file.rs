@@ -12,14 +12,14 @@ use crate::analysis::traffic::{Packets, packets};
 use crate::file;
 use crate::plan::{Counter, Installed};
 
-use super::record::Record;
+use crate::guard::record::Record;
 
 /// How often the file is written. Nothing of it is, and nobody wakes up, unless it is asked for.
 const EVERY: Duration = Duration::from_secs(15);
 
 /// The file.
 #[derive(Debug, Clone)]
-pub(super) struct Metrics {
+pub(in crate::guard) struct Metrics {
     path: PathBuf,
     next: Instant,
     /// Whether it is to be written as soon as there are figures.
@@ -29,7 +29,7 @@ pub(super) struct Metrics {
 }
 
 impl Metrics {
-    pub(super) fn new(path: &Path) -> Self {
+    pub(in crate::guard) fn new(path: &Path) -> Self {
         Self {
             path: path.to_owned(),
             next: Instant::now(),
@@ -39,17 +39,20 @@ impl Metrics {
     }
 
     /// There are no figures yet.
-    pub(super) fn wait(&mut self) {
+    pub(in crate::guard) fn wait(&mut self) {
         self.waiting = true;
     }
 
     /// Whether it waits for the figures that are there now; then it does not any more.
-    pub(super) fn is_waiting(&mut self) -> bool {
+    pub(in crate::guard) fn is_waiting(&mut self) -> bool {
         std::mem::take(&mut self.waiting)
     }
 
     /// What writes it anew, whole.
-    pub(super) fn write(&mut self, text: String) -> Box<dyn FnOnce() -> io::Result<()> + Send> {
+    pub(in crate::guard) fn write(
+        &mut self,
+        text: String,
+    ) -> Box<dyn FnOnce() -> io::Result<()> + Send> {
         let swept = std::mem::replace(&mut self.swept, true);
         let path = self.path.clone();
         // The collector need not be root.
@@ -62,12 +65,12 @@ impl Metrics {
     }
 
     /// When it is to be written.
-    pub(super) fn next(&self) -> Instant {
+    pub(in crate::guard) fn next(&self) -> Instant {
         self.next
     }
 
     /// Whether it is to be written now; then it is not before the next time.
-    pub(super) fn is_due(&mut self, now: Instant) -> bool {
+    pub(in crate::guard) fn is_due(&mut self, now: Instant) -> bool {
         let due = self.next <= now;
         if due {
             self.next = now + EVERY;
@@ -77,7 +80,7 @@ impl Metrics {
 }
 
 /// What rules have counted, by port.
-pub(super) fn ports(installed: Option<&Installed>) -> String {
+pub(in crate::guard) fn ports(installed: Option<&Installed>) -> String {
     let mut text = String::new();
     let ports = installed.map(packets).unwrap_or_default();
     for (unit, of) in [
@@ -101,7 +104,7 @@ pub(super) fn ports(installed: Option<&Installed>) -> String {
 }
 
 /// What guard itself has counted; the table is there or not, and was read so many times for figures.
-pub(super) fn totals(in_force: bool, reads: u64, record: &Record) -> String {
+pub(in crate::guard) fn totals(in_force: bool, reads: u64, record: &Record) -> String {
     let mut text = String::new();
     let seconds = record.applied.map_or(0, Timestamp::as_second);
     let flag = |is: bool| i64::from(is);

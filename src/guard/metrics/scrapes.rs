@@ -3,17 +3,16 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use httparse::{EMPTY_HEADER, Error, Request as Head, Status};
-use rustix::event::PollFlags;
 
-use super::clients::{Answer, Clients};
-use super::event::{Event, Request};
+use crate::guard::feeds::clients::{Answer, Clients};
+use crate::guard::feeds::event::{Event, Request};
+use crate::guard::feeds::feed::Polled;
 
 /// The longest request, in bytes, and the most headers that it may have.
 const LONGEST: usize = 4096;
@@ -63,10 +62,10 @@ impl fmt::Display for Listen {
 
 /// The socket and who is connected to it.
 #[derive(Debug)]
-pub(super) struct Scrapes(Clients);
+pub(in crate::guard) struct Scrapes(Clients);
 
 impl Scrapes {
-    pub(super) fn open(at: &Listen) -> io::Result<Self> {
+    pub(in crate::guard) fn open(at: &Listen) -> io::Result<Self> {
         match at {
             Listen::Unix(path) => Clients::at_path(path, LONGEST),
             Listen::Tcp(address) => Clients::at_address(*address, LONGEST),
@@ -74,33 +73,33 @@ impl Scrapes {
         .map(Self)
     }
 
-    pub(super) fn sockets(&self) -> impl Iterator<Item = (BorrowedFd<'_>, PollFlags)> {
+    pub(in crate::guard) fn sockets(&self) -> impl Iterator<Item = Polled<'_>> {
         self.0.sockets()
     }
 
-    pub(super) fn next(&self) -> Option<Instant> {
+    pub(in crate::guard) fn next(&self) -> Option<Instant> {
         self.0.next()
     }
 
-    pub(super) fn drain(&mut self, now: Instant, events: &mut Vec<Event>) {
+    pub(in crate::guard) fn drain(&mut self, now: Instant, events: &mut Vec<Event>) {
         let take = |number, request| events.push(Event::Scrape(number, request));
         self.0.drain(now, |said, full, _| request(said, full), take);
     }
 
     /// Answers a client.
-    pub(super) fn answer(&mut self, number: usize, answer: Answer) {
+    pub(in crate::guard) fn answer(&mut self, number: usize, answer: Answer) {
         self.0.answer(number, answer);
     }
 }
 
 /// The answer with figures: guard's own, and those of the ports, which all clients share.
-pub(super) fn figures(totals: &str, ports: Arc<str>) -> Answer {
+pub(in crate::guard) fn figures(totals: &str, ports: Arc<str>) -> Answer {
     let kind = "text/plain; version=0.0.4; charset=utf-8";
     answer("200 OK", kind, totals, ports)
 }
 
 /// The answer that says why there are no figures, by its status.
-pub(super) fn refusal(status: &str) -> Answer {
+pub(in crate::guard) fn refusal(status: &str) -> Answer {
     let kind = "text/plain; charset=utf-8";
     answer(status, kind, &format!("{status}\n"), "".into())
 }

@@ -4,20 +4,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
 
+use crate::guard::due::Backoff;
 use crate::host::engine::Engine;
 use crate::host::listener;
 use crate::kernel;
 use crate::netlink::listener::Socket;
 
-use super::due::Backoff;
 use super::event::Event;
+use super::feed::{Feed, Polled, readable};
 
 /// How often they are looked at, and for how long after something has happened or was found, or an engine
 /// has answered.
@@ -37,7 +38,7 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 
 /// The thread that looks, as guard's loop sees it.
 #[derive(Debug)]
-pub(super) struct Serving {
+pub(in crate::guard) struct Serving {
     orders: Arc<(Mutex<Orders>, Condvar)>,
     reports: Receiver<Result<(), kernel::Error>>,
     bell: Arc<OwnedFd>,
@@ -57,7 +58,7 @@ struct Orders {
 
 impl Serving {
     /// Starts the thread. It waits until it is told that the sockets are wanted.
-    pub(super) fn open() -> io::Result<Self> {
+    pub(in crate::guard) fn open() -> io::Result<Self> {
         let orders: Arc<(Mutex<Orders>, Condvar)> = Arc::default();
         let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         // One that waits says it all.
@@ -81,13 +82,13 @@ impl Serving {
     }
 
     /// Something has happened that a new socket may follow.
-    pub(super) fn stir(&self) {
+    pub(in crate::guard) fn stir(&self) {
         locked(&self.orders.0).stirred = true;
         self.orders.1.notify_one();
     }
 
     /// Says whether rules depend on the sockets.
-    pub(super) fn want(&self, wanted: bool) {
+    pub(in crate::guard) fn want(&self, wanted: bool) {
         let mut orders = locked(&self.orders.0);
         if orders.wanted != wanted {
             orders.wanted = wanted;
@@ -96,22 +97,23 @@ impl Serving {
     }
 
     /// Says which engines there are, and whether one of them has yet to tell what has happened there.
-    pub(super) fn know(&self, engines: Vec<Engine>, busy: bool) {
+    pub(in crate::guard) fn know(&self, engines: Vec<Engine>, busy: bool) {
         let mut orders = locked(&self.orders.0);
         orders.engines = Arc::new(engines);
         orders.busy = busy;
     }
+}
 
-    pub(super) fn drain(&self, events: &mut Vec<Event>) {
+impl Feed for Serving {
+    fn descriptors(&self) -> Vec<Polled<'_>> {
+        readable([&self.bell])
+    }
+
+    fn drain(&mut self, _: Instant, events: &mut Vec<Event>) -> io::Result<()> {
         // It only says that there is something.
         let _ = rustix::io::read(&self.bell, &mut [0; 8]);
         events.extend(self.reports.try_iter().map(Event::Serving));
-    }
-}
-
-impl AsFd for Serving {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.bell.as_fd()
+        Ok(())
     }
 }
 

@@ -5,15 +5,19 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
 
 use crate::source::Sources;
+
+use super::event::Event;
+use super::feed::{Feed, Polled, readable};
 
 /// How many folders inside that of the policies are watched for lists to come.
 const FOLDERS: usize = 64;
@@ -23,34 +27,37 @@ const AT_ONCE: u32 = 256;
 
 /// What is of interest in a folder.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Interest {
+pub(in crate::guard) struct Interest {
     /// Whether every file is.
     all: bool,
     names: BTreeSet<OsString>,
 }
 
 /// Folders, and what is of interest in each.
-pub(super) type Places = BTreeMap<PathBuf, Interest>;
+pub(in crate::guard) type Places = BTreeMap<PathBuf, Interest>;
 
 /// The watch.
 #[derive(Debug)]
-pub(super) struct Files {
+pub(in crate::guard) struct Files {
     inotify: OwnedFd,
+    /// What it is called when something happens to them.
+    event: fn() -> Event,
     watches: Mutex<BTreeMap<i32, Interest>>,
 }
 
 impl Files {
-    pub(super) fn open() -> io::Result<Self> {
+    pub(in crate::guard) fn open(event: fn() -> Event) -> io::Result<Self> {
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         Ok(Self {
             inotify,
+            event,
             watches: Mutex::default(),
         })
     }
 
     /// Watches these places and no others; says whether one of them was not watched before, or
     /// could not be. One thread does so, another may drain meanwhile.
-    pub(super) fn watch(&self, places: &Places) -> bool {
+    pub(in crate::guard) fn watch(&self, places: &Places) -> bool {
         // Not `MODIFY`: who has a file open for writing is not done with it.
         let flags = WatchFlags::CLOSE_WRITE
             | WatchFlags::ATTRIB
@@ -92,7 +99,7 @@ impl Files {
     }
 
     /// Whether something of interest has happened since the last call.
-    pub(super) fn drain(&self) -> io::Result<bool> {
+    fn take(&self) -> io::Result<bool> {
         let mut buffer = [MaybeUninit::uninit(); 4096];
         let mut reader = inotify::Reader::new(&self.inotify, &mut buffer);
         let mut changed = false;
@@ -126,14 +133,21 @@ impl Files {
     }
 }
 
-impl AsFd for Files {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.inotify.as_fd()
+impl Feed for Arc<Files> {
+    fn descriptors(&self) -> Vec<Polled<'_>> {
+        readable([&self.inotify])
+    }
+
+    fn drain(&mut self, _: Instant, events: &mut Vec<Event>) -> io::Result<()> {
+        if self.take()? {
+            events.push((self.event)());
+        }
+        Ok(())
     }
 }
 
 /// Where changes of the policies at `path`, and of all files that they were read from, show.
-pub(super) fn policy_places(path: &Path, sources: Option<&Sources>) -> Places {
+pub(in crate::guard) fn policy_places(path: &Path, sources: Option<&Sources>) -> Places {
     let mut places = Places::new();
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     name(&mut places, &path);
@@ -162,7 +176,7 @@ pub(super) fn policy_places(path: &Path, sources: Option<&Sources>) -> Places {
 
 /// Where an engine's socket comes and goes, and beside it the file with its process number: systemd may
 /// hold the socket of one that does not run.
-pub(super) fn add_engine(places: &mut Places, address: &str) {
+pub(in crate::guard) fn add_engine(places: &mut Places, address: &str) {
     let path = Path::new(address.strip_prefix("unix://").unwrap_or(address));
     if path.is_absolute() {
         for path in [path, &path.with_extension("pid")] {

@@ -1,21 +1,23 @@
 //! Who is given figures: clients that ask for them, and a file.
 
+mod figures;
+mod file;
+pub(super) mod scrapes;
+
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
-use rustix::event::PollFlags;
-
-use super::clients::Answer;
-use super::event::Event;
-use super::event::Request;
-use super::figures::Figures;
-use super::job::{Job, Outcome};
+use super::feeds::clients::Answer;
+use super::feeds::event::{Event, Request};
+use super::feeds::feed::{Feed, Polled, readable};
+use super::feeds::job::{Job, Outcome};
 use super::log::{Level, Log};
-use super::metrics::{self, Metrics};
 use super::options::Options;
 use super::record::Record;
-use super::scrapes::{self, Scrapes};
+
+use figures::Figures;
+use file::Metrics;
+use scrapes::Scrapes;
 
 /// How many clients wait for figures at most, with those that have gone while the thread is stuck.
 const WAITING: usize = 64;
@@ -24,7 +26,7 @@ const UNAVAILABLE: &str = "503 Service Unavailable";
 
 /// Figures, and who is given them.
 #[derive(Debug)]
-pub(super) struct Exposition {
+pub(in crate::guard) struct Exposition {
     figures: Figures,
     metrics: Option<Metrics>,
     scrapes: Option<Scrapes>,
@@ -43,7 +45,7 @@ impl Exposition {
     ///
     /// # Errors
     /// If there can be no more threads or descriptors. That nobody can be listened to is logged.
-    pub(super) fn open(options: &Options, log: Log) -> io::Result<Option<Self>> {
+    pub(in crate::guard) fn open(options: &Options, log: Log) -> io::Result<Option<Self>> {
         let scrapes = options.listen.as_ref().and_then(|at| {
             let scrapes = Scrapes::open(at);
             let unheard = |error| {
@@ -67,38 +69,19 @@ impl Exposition {
         }))
     }
 
-    /// What to wait for.
-    pub(super) fn sockets(&self) -> impl Iterator<Item = (BorrowedFd<'_>, PollFlags)> {
-        let scrapes = self.scrapes.iter().flat_map(Scrapes::sockets);
-        let own = [self.figures.as_fd(), self.writing.as_fd()];
-        scrapes.chain(own.map(|bell| (bell, PollFlags::IN)))
-    }
-
     /// From here on there is something to tell.
-    pub(super) fn begin(&mut self) {
+    pub(in crate::guard) fn begin(&mut self) {
         self.begun = true;
     }
 
-    /// When there is something to do.
-    pub(super) fn next(&self) -> Option<Instant> {
-        let metrics = self.metrics.as_ref().filter(|_| self.begun);
-        let metrics = metrics.map(Metrics::next);
-        let scrapes = self.scrapes.as_ref().and_then(Scrapes::next);
-        [metrics, scrapes, self.writing.next(), self.figures.next()]
-            .into_iter()
-            .flatten()
-            .min()
-    }
-
-    /// Goes on with clients; what they ask for is among the events.
-    pub(super) fn drain(&mut self, now: Instant, events: &mut Vec<Event>) {
-        if let Some(scrapes) = &mut self.scrapes {
-            scrapes.drain(now, events);
-        }
-    }
-
     /// Takes what a client asks for.
-    pub(super) fn take(&mut self, number: usize, request: Request, now: Instant, record: &Record) {
+    pub(in crate::guard) fn take(
+        &mut self,
+        number: usize,
+        request: Request,
+        now: Instant,
+        record: &Record,
+    ) {
         match request {
             Request::Figures if self.waiting.len() < WAITING => {
                 self.waiting.push(number);
@@ -118,7 +101,7 @@ impl Exposition {
     }
 
     /// Gives figures to the clients that wait for them, and has the file written if it is time to.
-    pub(super) fn work(&mut self, now: Instant, record: &Record) -> io::Result<()> {
+    pub(in crate::guard) fn work(&mut self, now: Instant, record: &Record) -> io::Result<()> {
         match self.writing.outcome(now) {
             None => {}
             Some(Outcome::Done(written)) => {
@@ -144,7 +127,7 @@ impl Exposition {
         }
         if write && let (Some(metrics), Some(counted)) = (&mut self.metrics, self.figures.latest())
         {
-            let totals = metrics::totals(counted.in_force, self.figures.reads(), record);
+            let totals = file::totals(counted.in_force, self.figures.reads(), record);
             let text = format!("{totals}{}", counted.text);
             self.writing.at(now);
             self.writing.begin(now, || metrics.write(text))?;
@@ -161,7 +144,7 @@ impl Exposition {
         for number in self.waiting.drain(..) {
             let answer: Answer = match self.figures.latest() {
                 Some(counted) => {
-                    let totals = metrics::totals(counted.in_force, reads, record);
+                    let totals = file::totals(counted.in_force, reads, record);
                     scrapes::figures(&totals, counted.text.clone())
                 }
                 None => scrapes::refusal(UNAVAILABLE),
@@ -180,5 +163,32 @@ impl Exposition {
             self.log.say(Level::Warning, text);
         }
         self.unwritten = failure;
+    }
+}
+
+impl Feed for Exposition {
+    fn descriptors(&self) -> Vec<Polled<'_>> {
+        let scrapes = self.scrapes.iter().flat_map(Scrapes::sockets);
+        scrapes
+            .chain(readable([&self.figures, &self.writing]))
+            .collect()
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let metrics = self.metrics.as_ref().filter(|_| self.begun);
+        let metrics = metrics.map(Metrics::next);
+        let scrapes = self.scrapes.as_ref().and_then(Scrapes::next);
+        [metrics, scrapes, self.writing.next(), self.figures.next()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Goes on with clients; what they ask for is among the events.
+    fn drain(&mut self, now: Instant, events: &mut Vec<Event>) -> io::Result<()> {
+        if let Some(scrapes) = &mut self.scrapes {
+            scrapes.drain(now, events);
+        }
+        Ok(())
     }
 }

@@ -1,44 +1,28 @@
 //! The socket at which guard answers: its status to everybody, a reload to root.
 
 use std::io;
-use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::Instant;
 
-use rustix::event::PollFlags;
-
 use super::clients::{Answer, Clients, Stream};
 use super::event::{Event, Question};
+use super::feed::{Feed, Polled};
 
 /// The longest question, in bytes.
 const LONGEST: usize = 64;
 
 /// The socket and who is connected to it.
 #[derive(Debug)]
-pub(super) struct Control(Clients);
+pub(in crate::guard) struct Control(Clients);
 
 impl Control {
     /// Listens at a path; whatever is there is replaced.
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
+    pub(in crate::guard) fn open(path: &Path) -> io::Result<Self> {
         Clients::at_path(path, LONGEST).map(Self)
     }
 
-    pub(super) fn sockets(&self) -> impl Iterator<Item = (BorrowedFd<'_>, PollFlags)> {
-        self.0.sockets()
-    }
-
-    /// When the first client has had its time.
-    pub(super) fn next(&self) -> Option<Instant> {
-        self.0.next()
-    }
-
-    pub(super) fn drain(&mut self, now: Instant, events: &mut Vec<Event>) {
-        let take = |number, question| events.push(Event::Question(number, question));
-        self.0.drain(now, question, take);
-    }
-
     /// Answers a client and lets it go.
-    pub(super) fn answer(&mut self, number: usize, answer: String) {
+    pub(in crate::guard) fn answer(&mut self, number: usize, answer: String) {
         self.0.answer(
             number,
             Answer {
@@ -46,6 +30,23 @@ impl Control {
                 body: "".into(),
             },
         );
+    }
+}
+
+impl Feed for Control {
+    fn descriptors(&self) -> Vec<Polled<'_>> {
+        self.0.sockets().collect()
+    }
+
+    /// Returns when the first client has had its time.
+    fn deadline(&self) -> Option<Instant> {
+        self.0.next()
+    }
+
+    fn drain(&mut self, now: Instant, events: &mut Vec<Event>) -> io::Result<()> {
+        let take = |number, question| events.push(Event::Question(number, question));
+        self.0.drain(now, question, take);
+        Ok(())
     }
 }
 

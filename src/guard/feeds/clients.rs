@@ -19,6 +19,8 @@ use rustix::fs::Mode;
 use rustix::net::sockopt::socket_peercred;
 use rustix::process::{Uid, umask};
 
+use super::feed::Polled;
+
 /// How many clients are listened to at once; others wait. Some places are root's, and no other user has
 /// more than some of the rest: who finds none has to come again.
 const CLIENTS: usize = 16;
@@ -35,7 +37,7 @@ const AT_ONCE: usize = 256 * 1024;
 
 /// A socket that waits for clients, and who is connected to it.
 #[derive(Debug)]
-pub(super) struct Clients {
+pub(in crate::guard) struct Clients {
     listener: Listener,
     connected: Vec<Client>,
     /// Until when nobody is let in.
@@ -75,7 +77,7 @@ impl Identity {
 
 /// A connection.
 #[derive(Debug)]
-pub(super) enum Stream {
+pub(in crate::guard) enum Stream {
     Unix(UnixStream),
     Tcp(TcpStream),
 }
@@ -103,11 +105,11 @@ enum State {
 
 /// An answer. Many clients can share the greater part of it.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(in crate::guard) struct Answer {
     /// What is for this client.
-    pub(super) head: Vec<u8>,
+    pub(in crate::guard) head: Vec<u8>,
     /// The text that follows.
-    pub(super) body: Arc<str>,
+    pub(in crate::guard) body: Arc<str>,
 }
 
 impl Answer {
@@ -122,7 +124,7 @@ impl Answer {
 
 impl Clients {
     /// Listens at a path, for everybody; whatever is there is replaced.
-    pub(super) fn at_path(path: &Path, longest: usize) -> io::Result<Self> {
+    pub(in crate::guard) fn at_path(path: &Path, longest: usize) -> io::Result<Self> {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
         }
@@ -152,7 +154,7 @@ impl Clients {
     }
 
     /// Listens at an address.
-    pub(super) fn at_address(address: SocketAddr, longest: usize) -> io::Result<Self> {
+    pub(in crate::guard) fn at_address(address: SocketAddr, longest: usize) -> io::Result<Self> {
         let listener = TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
         Ok(Self::new(Listener::Tcp(listener), longest))
@@ -169,7 +171,7 @@ impl Clients {
     }
 
     /// What to wait for.
-    pub(super) fn sockets(&self) -> impl Iterator<Item = (BorrowedFd<'_>, PollFlags)> {
+    pub(in crate::guard) fn sockets(&self) -> impl Iterator<Item = Polled<'_>> {
         let open = self.connected.len() < CLIENTS && self.rest.is_none();
         let clients = self.connected.iter().filter_map(|client| {
             let flags = match client.state {
@@ -185,14 +187,14 @@ impl Clients {
     }
 
     /// When the first client has had its time, or others are let in again.
-    pub(super) fn next(&self) -> Option<Instant> {
+    pub(in crate::guard) fn next(&self) -> Option<Instant> {
         let clients = self.connected.iter().map(|client| client.until);
         clients.chain(self.rest).min()
     }
 
     /// Lets clients in and goes on with them. Each question that is whole is handed over with the
     /// number of its client: what `read` makes of the bytes, and whether they are too many to go on.
-    pub(super) fn drain<Q>(
+    pub(in crate::guard) fn drain<Q>(
         &mut self,
         now: Instant,
         read: impl Fn(&[u8], bool, &Stream) -> Option<Q>,
@@ -271,7 +273,7 @@ impl Clients {
     }
 
     /// Answers a client, as fast as it reads, and lets it go.
-    pub(super) fn answer(&mut self, number: usize, answer: Answer) {
+    pub(in crate::guard) fn answer(&mut self, number: usize, answer: Answer) {
         let at = self.connected.iter().position(|c| c.number == number);
         let Some(at) = at else { return };
         let client = &mut self.connected[at];
@@ -353,7 +355,7 @@ impl AsFd for Stream {
 
 impl Stream {
     /// Whether it is known to be root's.
-    pub(super) fn is_root(&self) -> bool {
+    pub(in crate::guard) fn is_root(&self) -> bool {
         self.user().is_some_and(Uid::is_root)
     }
 

@@ -1,11 +1,16 @@
 //! All that can happen to guard.
 
+use crate::guard::state;
 use crate::host::follow::Report;
 use crate::kernel;
 use crate::netlink::notice::Meddler;
+use crate::policies::{Policies, Wrong};
+use crate::site::Site;
+
+use super::job::Outcome;
 
 #[derive(Debug)]
-pub(super) enum Event {
+pub(in crate::guard) enum Event {
     /// Something was done to the files of the policy, or to what leads to them.
     Files,
     /// Something was done where an engine's socket is, or would be.
@@ -20,6 +25,12 @@ pub(super) enum Event {
     Serving(Result<(), kernel::Error>),
     /// What an engine says.
     Engine { address: String, report: Report },
+    /// The policies were read.
+    Read(Outcome<Read>),
+    /// The last good policies were read.
+    LastGood(Outcome<Result<Policies, state::Error>>),
+    /// The host was looked at.
+    Host(Outcome<Result<Site, kernel::Error>>),
     /// It was told to read everything again.
     Reload,
     /// It was told to end.
@@ -30,9 +41,17 @@ pub(super) enum Event {
     Scrape(usize, Request),
 }
 
+/// What was read of the files.
+#[derive(Debug)]
+pub(in crate::guard) struct Read {
+    pub(in crate::guard) policies: Result<Policies, Wrong>,
+    /// Whether all of it was watched before it was read.
+    pub(in crate::guard) watched: bool,
+}
+
 /// What a client of the socket wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Question {
+pub(in crate::guard) enum Question {
     /// `status`.
     Status,
     /// `reload`.
@@ -43,7 +62,7 @@ pub(super) enum Question {
 
 /// What a client wants that asks for figures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Request {
+pub(in crate::guard) enum Request {
     /// The figures.
     Figures,
     /// What it does not get: the status that says so.

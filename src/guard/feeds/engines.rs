@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Instant;
 
 use futures_util::future::join_all;
 use rustix::event::{EventfdFlags, eventfd};
@@ -17,6 +18,7 @@ use crate::host::follow::{self, Report};
 use crate::untrusted::clean_to;
 
 use super::event::Event;
+use super::feed::{Feed, Polled, readable};
 
 /// How many reports wait at most; the thread waits with more.
 const WAITING: usize = 16;
@@ -25,7 +27,7 @@ const REASON: usize = 500;
 
 /// What is known of them.
 #[derive(Debug)]
-pub(super) struct Engines {
+pub(in crate::guard) struct Engines {
     known: BTreeMap<String, Known>,
     bell: Arc<OwnedFd>,
     reports: Receiver<(String, Report)>,
@@ -46,7 +48,7 @@ struct Known {
 }
 
 impl Engines {
-    pub(super) fn follow(ask: &Ask) -> io::Result<Self> {
+    pub(in crate::guard) fn follow(ask: &Ask) -> io::Result<Self> {
         let addresses = follow::addresses(ask);
         let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let (sender, reports) = sync_channel(WAITING);
@@ -70,27 +72,24 @@ impl Engines {
         })
     }
 
-    pub(super) fn addresses(&self) -> impl Iterator<Item = &str> {
+    pub(in crate::guard) fn addresses(&self) -> impl Iterator<Item = &str> {
         self.known.keys().map(String::as_str)
     }
 
     /// Has all of them asked again.
-    pub(super) fn wake(&self) {
+    pub(in crate::guard) fn wake(&self) {
         for wake in &self.wakes {
             wake.notify_one();
         }
     }
 
-    pub(super) fn drain(&self, events: &mut Vec<Event>) {
-        // It only says that there is something.
-        let _ = rustix::io::read(&self.bell, &mut [0; 8]);
-        let reports = self.reports.try_iter();
-        events.extend(reports.map(|(address, report)| Event::Engine { address, report }));
-    }
-
     /// Takes a report; says what is new about it for people, if anything is, and whether what is
     /// known has changed.
-    pub(super) fn take(&mut self, address: &str, report: Report) -> (Option<String>, bool) {
+    pub(in crate::guard) fn take(
+        &mut self,
+        address: &str,
+        report: Report,
+    ) -> (Option<String>, bool) {
         let known = self.known.entry(address.to_owned()).or_default();
         let first =
             !matches!(report, Report::Stir) && !std::mem::replace(&mut known.reported, true);
@@ -122,30 +121,30 @@ impl Engines {
     }
 
     /// Whether all have reported.
-    pub(super) fn complete(&self) -> bool {
+    pub(in crate::guard) fn complete(&self) -> bool {
         self.known.values().all(|known| known.reported)
     }
 
     /// Whether one of them has yet to tell what has happened there.
-    pub(super) fn are_busy(&self) -> bool {
+    pub(in crate::guard) fn are_busy(&self) -> bool {
         self.known.values().any(|known| known.busy)
     }
 
     /// Whether there is any, and all that are there answer.
-    pub(super) fn have_answered(&self) -> bool {
+    pub(in crate::guard) fn have_answered(&self) -> bool {
         let known = || self.known.values();
         known().any(|known| known.engine.is_some())
             && known().all(|known| known.reported && known.unanswered.is_none())
     }
 
     /// What each said last. One that is silent now has not unpublished anything.
-    pub(super) fn engines(&self) -> Vec<Engine> {
+    pub(in crate::guard) fn engines(&self) -> Vec<Engine> {
         let known = self.known.values();
         known.filter_map(|known| known.engine.clone()).collect()
     }
 
     /// Those of which nobody knows what they publish now.
-    pub(super) fn unanswered(&self) -> Vec<Unanswered> {
+    pub(in crate::guard) fn unanswered(&self) -> Vec<Unanswered> {
         let yet = |address: &String| Unanswered {
             address: address.clone(),
             reason: "it has not answered yet".to_owned(),
@@ -173,9 +172,17 @@ impl Known {
     }
 }
 
-impl AsFd for Engines {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.bell.as_fd()
+impl Feed for Engines {
+    fn descriptors(&self) -> Vec<Polled<'_>> {
+        readable([&self.bell])
+    }
+
+    fn drain(&mut self, _: Instant, events: &mut Vec<Event>) -> io::Result<()> {
+        // It only says that there is something.
+        let _ = rustix::io::read(&self.bell, &mut [0; 8]);
+        let reports = self.reports.try_iter();
+        events.extend(reports.map(|(address, report)| Event::Engine { address, report }));
+        Ok(())
     }
 }
 

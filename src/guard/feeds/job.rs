@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Something that is done now and then, by one thread at a time: while one waits for a disk, there is no
 /// other.
 #[derive(Debug)]
-pub(super) struct Job<T> {
+pub(in crate::guard) struct Job<T> {
     name: &'static str,
     bell: Arc<OwnedFd>,
     due: Option<Instant>,
@@ -32,7 +32,7 @@ struct Run<T> {
 
 /// What has become of it.
 #[derive(Debug)]
-pub(super) enum Outcome<T> {
+pub(in crate::guard) enum Outcome<T> {
     /// It is done.
     Done(T),
     /// It takes longer than it may, and goes on.
@@ -40,7 +40,7 @@ pub(super) enum Outcome<T> {
 }
 
 impl<T: Send + 'static> Job<T> {
-    pub(super) fn new(name: &'static str) -> io::Result<Self> {
+    pub(in crate::guard) fn new(name: &'static str) -> io::Result<Self> {
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         Ok(Self {
             name,
@@ -52,24 +52,24 @@ impl<T: Send + 'static> Job<T> {
     }
 
     /// It is to be done then, or earlier if that was planned already.
-    pub(super) fn at(&mut self, when: Instant) {
+    pub(in crate::guard) fn at(&mut self, when: Instant) {
         self.due = Some(self.due.map_or(when, |due| due.min(when)));
     }
 
     /// Whether it is planned, or being done and not late.
-    pub(super) fn is_expected(&self) -> bool {
+    pub(in crate::guard) fn is_expected(&self) -> bool {
         self.due.is_some() || self.runs.as_ref().is_some_and(|run| run.deadline.is_some())
     }
 
     /// When there is something to do, apart from what the bell tells.
-    pub(super) fn next(&self) -> Option<Instant> {
+    pub(in crate::guard) fn next(&self) -> Option<Instant> {
         let deadline = self.runs.as_ref().and_then(|run| run.deadline);
         deadline.into_iter().chain(self.due).min()
     }
 
     /// Begins if it is time to; `work` makes what the thread is to do. While one is being done, it is done
     /// again behind that, and is late when it would have been.
-    pub(super) fn begin(
+    pub(in crate::guard) fn begin(
         &mut self,
         now: Instant,
         work: impl FnOnce() -> Box<dyn FnOnce() -> T + Send>,
@@ -98,7 +98,7 @@ impl<T: Send + 'static> Job<T> {
     }
 
     /// What has become of it since the last call.
-    pub(super) fn outcome(&mut self, now: Instant) -> Option<Outcome<T>> {
+    pub(in crate::guard) fn outcome(&mut self, now: Instant) -> Option<Outcome<T>> {
         // It only says that there is something.
         let _ = rustix::io::read(&self.bell, &mut [0; 8]);
         let run = self.runs.as_mut()?;
@@ -131,7 +131,7 @@ impl<T> AsFd for Job<T> {
 }
 
 /// The result of `work`, if it comes in time; the thread that does it goes on if not.
-pub(super) fn within<T: Send + 'static>(
+pub(in crate::guard) fn within<T: Send + 'static>(
     patience: Duration,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<Option<T>> {

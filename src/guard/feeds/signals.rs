@@ -1,34 +1,37 @@
 //! Signals, as bytes in pipes.
 
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::time::Instant;
 
 use rustix::process::Signal;
 use signal_hook::low_level::pipe;
 
 use super::event::Event;
+use super::feed::{Feed, Polled, readable};
 
 /// One pipe for each kind, since a byte does not say which signal it was.
 #[derive(Debug)]
-pub(super) struct Signals {
+pub(in crate::guard) struct Signals {
     reload: UnixStream,
     stop: UnixStream,
 }
 
 impl Signals {
-    pub(super) fn open() -> io::Result<Self> {
+    pub(in crate::guard) fn open() -> io::Result<Self> {
         Ok(Self {
             reload: pipe_of(&[Signal::HUP])?,
             stop: pipe_of(&[Signal::TERM, Signal::INT])?,
         })
     }
+}
 
-    pub(super) fn pipes(&self) -> [BorrowedFd<'_>; 2] {
-        [self.reload.as_fd(), self.stop.as_fd()]
+impl Feed for Signals {
+    fn descriptors(&self) -> Vec<Polled<'_>> {
+        readable([&self.reload, &self.stop])
     }
 
-    pub(super) fn drain(&mut self, events: &mut Vec<Event>) {
+    fn drain(&mut self, _: Instant, events: &mut Vec<Event>) -> io::Result<()> {
         for (pipe, event) in [
             (&mut self.reload, Event::Reload),
             (&mut self.stop, Event::Stop),
@@ -40,6 +43,7 @@ impl Signals {
             }
             events.extend(any.then_some(event));
         }
+        Ok(())
     }
 }
 

@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 
 use crate::kernel::{self, Kernel};
 
-use super::job::{Job, Outcome};
-use super::metrics;
+use crate::guard::feeds::job::{Job, Outcome};
+
+use super::file;
 
 /// How old figures must be before the table is read again.
 const AGE: Duration = Duration::from_secs(1);
@@ -21,16 +22,16 @@ const SHARE: u32 = 9;
 
 /// What was counted when the table was read last.
 #[derive(Debug, Clone)]
-pub(super) struct Counted {
+pub(in crate::guard) struct Counted {
     /// Whether the table was there.
-    pub(super) in_force: bool,
+    pub(in crate::guard) in_force: bool,
     /// Each counter, as text for Prometheus.
-    pub(super) text: Arc<str>,
+    pub(in crate::guard) text: Arc<str>,
 }
 
 /// The thread, and what it has read last.
 #[derive(Debug)]
-pub(super) struct Figures {
+pub(in crate::guard) struct Figures {
     job: Job<(Result<Counted, kernel::Error>, Duration)>,
     /// What was read last, `None` if it could not be read; and until when that is good.
     latest: Option<Counted>,
@@ -46,7 +47,7 @@ impl Figures {
     ///
     /// # Errors
     /// If there can be no more descriptors.
-    pub(super) fn new() -> io::Result<Self> {
+    pub(in crate::guard) fn new() -> io::Result<Self> {
         Ok(Self {
             job: Job::new("figures")?,
             latest: None,
@@ -58,7 +59,7 @@ impl Figures {
 
     /// Whether what was read last is new enough. Where not, it is read, which [`drain`](Self::drain)
     /// reports.
-    pub(super) fn are_new(&mut self, now: Instant) -> bool {
+    pub(in crate::guard) fn are_new(&mut self, now: Instant) -> bool {
         let new = self.until.is_some_and(|until| now < until);
         if !new && !std::mem::replace(&mut self.reading, true) {
             self.job.at(now);
@@ -67,7 +68,7 @@ impl Figures {
     }
 
     /// What was counted when it was read last, if that went well.
-    pub(super) fn latest(&self) -> Option<&Counted> {
+    pub(in crate::guard) fn latest(&self) -> Option<&Counted> {
         self.latest.as_ref()
     }
 
@@ -75,7 +76,10 @@ impl Figures {
     ///
     /// # Errors
     /// If there can be no more threads.
-    pub(super) fn drain(&mut self, now: Instant) -> io::Result<Option<Result<(), String>>> {
+    pub(in crate::guard) fn drain(
+        &mut self,
+        now: Instant,
+    ) -> io::Result<Option<Result<(), String>>> {
         let read = match self.job.outcome(now) {
             Some(Outcome::Done((read, took))) => {
                 self.reading = false;
@@ -99,12 +103,12 @@ impl Figures {
     }
 
     /// When there is something to do, apart from what the bell tells.
-    pub(super) fn next(&self) -> Option<Instant> {
+    pub(in crate::guard) fn next(&self) -> Option<Instant> {
         self.job.next()
     }
 
     /// How often the table was read.
-    pub(super) fn reads(&self) -> u64 {
+    pub(in crate::guard) fn reads(&self) -> u64 {
         self.reads
     }
 }
@@ -120,6 +124,6 @@ fn read_table() -> Result<Counted, kernel::Error> {
     let installed = table.installed.as_ref();
     Ok(Counted {
         in_force: installed.is_some(),
-        text: metrics::ports(installed).into(),
+        text: file::ports(installed).into(),
     })
 }
