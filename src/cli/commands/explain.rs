@@ -169,18 +169,21 @@ fn place(found: &Site, to: IpAddr) -> Option<Place> {
         .links
         .iter()
         .find(|link| Some(link.index) == route.interface)?;
-    Some(Place::Through(link.name.clone()))
+    Some(Place::Through {
+        interface: link.name.clone(),
+        has_gateway: route.has_gateway,
+    })
 }
 
 /// Whether packets leave towards containers, or stay here. By a policy other hosts than this one may be
 /// asked about, whose addresses are not known here.
 fn leads_to_containers(place: &Place, found: Option<&Site>) -> bool {
     match (place, found) {
-        (Place::Through(interface), Some(found)) => {
+        (Place::Through { interface, .. }, Some(found)) => {
             found.host.container_bridges.contains(interface)
         }
         (Place::Host, _) => true,
-        (Place::Through(_) | Place::Nowhere, _) => false,
+        (Place::Through { .. } | Place::Nowhere, _) => false,
     }
 }
 
