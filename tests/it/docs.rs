@@ -19,7 +19,7 @@ fn root() -> &'static Path {
 /// Every document of the repository that is for people, by its path from the root.
 fn documents() -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for folder in ["", "docs", "vagrant", "scenarios"] {
+    for folder in ["", "docs", "docs/design", "vagrant", "scenarios"] {
         for entry in fs::read_dir(root().join(folder)).unwrap() {
             let name = entry.unwrap().file_name();
             if Path::new(&name).extension().is_some_and(|end| end == "md") {
@@ -134,6 +134,24 @@ fn the_site_has_every_page() {
     }
     let config = fs::read_to_string(root().join("book.toml")).unwrap();
     assert!(config.contains("src = \"docs\""));
+}
+
+/// Each design note says which code it applies to, and every path that it names exists.
+#[test]
+fn design_notes_lead_to_the_code() {
+    let design = |path: &PathBuf| path.starts_with("docs/design");
+    let mut notes = 0;
+    for document in documents().into_iter().filter(design) {
+        let text = read(&document);
+        let name = document.display();
+        assert!(text.contains("\nApplies to: `src/"), "{name}");
+        let folder = "src/";
+        for path in text.split('`').filter(|word| word.starts_with(folder)) {
+            assert!(root().join(path).exists(), "{name}: {path}");
+        }
+        notes += 1;
+    }
+    assert!(notes >= 5, "{notes}");
 }
 
 #[test]
