@@ -16,7 +16,6 @@ mod import;
 mod init;
 mod load;
 mod log;
-mod manual;
 mod notice;
 mod plan;
 mod preview;
@@ -35,7 +34,7 @@ mod watchdog;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::untrusted;
 
@@ -159,7 +158,7 @@ enum Verb {
     /// Take dfw's rules out of the kernel
     #[command(after_help = examples::REMOVE)]
     Remove,
-    /// Print completions and the schema of policies, or write manual pages
+    /// Print the JSON Schema of policies
     #[command(hide = true)]
     Generate(generate::GenerateArgs),
 }
@@ -224,6 +223,14 @@ struct ImportArgs {
     /// Write DIR/imported.yaml instead of stdout, if DIR has no policy yet
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
+}
+
+/// Returns the command line of `dfw`: every command with its options and help.
+///
+/// Manual pages and shell completions are generated from it (`cargo run --example generate`).
+#[must_use]
+pub fn command_line() -> clap::Command {
+    Args::command()
 }
 
 /// What to type for a verb; the usual place of policies need not be said.
