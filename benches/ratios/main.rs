@@ -10,6 +10,7 @@
 //! cargo bench -- --goals          only the sizes that have limits
 //! cargo bench -- --rounds=3       each contender so often
 //! cargo bench -- --program=PATH   another program than Cargo's, such as the static one of packages
+//! cargo bench --profile dist      the program as packages have it, but not static
 //! cargo bench -- --publish        writes figures and pictures of them to docs/performance, too
 //! cargo bench -- --guard          little of everything, failing where a ratio is off by a factor
 //! ```

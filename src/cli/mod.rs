@@ -6,7 +6,6 @@ mod commands;
 mod directory;
 mod examples;
 mod load;
-mod manual;
 mod report;
 mod session;
 mod usage;
@@ -14,7 +13,7 @@ mod watch;
 
 use std::process::ExitCode;
 
-use clap::{Parser, ValueEnum};
+use clap::{CommandFactory, Parser, ValueEnum};
 
 use commands::Verb;
 
@@ -55,6 +54,14 @@ enum Color {
     Auto,
     Always,
     Never,
+}
+
+/// Returns the command line of `dfw`: every command with its options and help.
+///
+/// Manual pages and shell completions are generated from it (`cargo run --example generate`).
+#[must_use]
+pub fn command_line() -> clap::Command {
+    Args::command()
 }
 
 /// Runs the program: reads the command line, does what it says, and reports.

@@ -5,7 +5,7 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{ColorChoice, CommandFactory, FromArgMatches};
+use clap::{ColorChoice, FromArgMatches};
 use serde_json::json;
 
 use crate::diagnostic::Diagnostic;
@@ -13,7 +13,7 @@ use crate::output::diagnostic::to_json;
 use crate::output::terminal::{Terminal, width};
 use crate::source::Sources;
 
-use super::{Args, Color};
+use super::{Args, Color, command_line};
 
 /// How wide help is where nobody says, and at most.
 const WIDTH: usize = 80;
@@ -28,7 +28,7 @@ pub(super) fn read() -> Result<(Args, Terminal), ExitCode> {
     let words: Vec<OsString> = std::env::args_os().collect();
     let typed = Typed::of(&words);
     let columns = width(&io::stdout()).map_or(WIDTH, |columns| columns.min(WIDEST));
-    let command = Args::command().color(typed.color).term_width(columns);
+    let command = command_line().color(typed.color).term_width(columns);
     let args = command
         .try_get_matches_from(words)
         .and_then(|matches| Args::from_arg_matches(&matches));
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn help_fits_a_screen_and_has_examples() {
-        let mut dfw = Args::command().term_width(WIDTH);
+        let mut dfw = command_line().term_width(WIDTH);
         dfw.build();
         let own = dfw.clone();
         let verbs = dfw

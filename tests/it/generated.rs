@@ -1,12 +1,17 @@
-//! What `dfw generate` makes: of each verb a manual page, and completions that a shell takes.
+//! What `cargo run --example generate` writes: a manual page for each command, and completions that a shell
+//! accepts.
 #![expect(
     clippy::disallowed_types,
     reason = "dfw never starts another program, its tests do"
 )]
 
+#[path = "../../examples/generate/files.rs"]
+mod files;
+#[path = "../../examples/generate/manual.rs"]
+mod manual;
+
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 
 const DFW: &str = env!("CARGO_BIN_EXE_dfw");
@@ -34,22 +39,18 @@ fn verbs() -> BTreeSet<String> {
 
 #[test]
 fn every_verb_and_the_language_have_a_page() {
-    // Two runs at once share the folder above.
-    let name = format!("man-{}", std::process::id());
-    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    let _ = fs::remove_dir_all(&dir);
-    told(Command::new(DFW).args(["generate", "man"]).arg(&dir));
-    let names = fs::read_dir(&dir).unwrap();
-    let names: BTreeSet<_> = names
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+    let files = files::files().unwrap();
+    let names: BTreeSet<_> = files
+        .keys()
+        .filter_map(|path| path.strip_prefix("man/"))
+        .map(str::to_owned)
         .collect();
     let mut expected: BTreeSet<_> = verbs().iter().map(|verb| format!("dfw-{verb}.1")).collect();
     assert!(expected.len() >= 14);
     expected.extend(["dfw.1".to_owned(), "dfw-policy.5".to_owned()]);
     assert_eq!(names, expected);
     // The language's page is its document: nothing of it may be lost on the way.
-    let page = fs::read_to_string(dir.join("dfw-policy.5")).unwrap();
-    fs::remove_dir_all(&dir).unwrap();
+    let page = str::from_utf8(&files["man/dfw-policy.5"]).unwrap();
     let document = fs::read_to_string("docs/policy.md").unwrap();
     for heading in document.lines().filter_map(|line| line.strip_prefix("## ")) {
         let heading = heading.replace('`', "").to_uppercase();
@@ -64,18 +65,16 @@ fn every_verb_and_the_language_have_a_page() {
 
 #[test]
 fn completions_complete() {
-    let script = told(Command::new(DFW).args(["generate", "completions", "bash"]));
-    let json = told(Command::new(DFW).args(["--json", "generate", "completions", "bash"]));
-    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
-    assert_eq!(json["script"], script);
+    let files = files::files().unwrap();
+    let script = |shell| str::from_utf8(&files[&format!("completions/dfw.{shell}")]).unwrap();
+    let bash = script("bash");
     let ask = format!(
-        "{script}\nCOMP_WORDS=(dfw ap); COMP_CWORD=1; _dfw dfw ap dfw; echo \"${{COMPREPLY[@]}}\""
+        "{bash}\nCOMP_WORDS=(dfw ap); COMP_CWORD=1; _dfw dfw ap dfw; echo \"${{COMPREPLY[@]}}\""
     );
     assert_eq!(told(Command::new("bash").args(["-c", &ask])), "apply\n");
     for shell in ["zsh", "fish"] {
-        let script = told(Command::new(DFW).args(["generate", "completions", shell]));
         for verb in verbs() {
-            assert!(script.contains(&verb), "{shell}: {verb}");
+            assert!(script(shell).contains(&verb), "{shell}: {verb}");
         }
     }
 }

@@ -101,7 +101,7 @@ pub(super) enum Verb {
     /// Take dfw's rules out of the kernel
     #[command(after_help = examples::REMOVE)]
     Remove,
-    /// Print completions and the schema of policies, or write manual pages
+    /// Print the JSON Schema of policies
     #[command(hide = true)]
     Generate(generate::GenerateArgs),
 }

@@ -1,4 +1,4 @@
-//! Manual pages: of each verb from its help, and of the language from its document.
+//! Manual pages: a page for each command from its help, and dfw-policy(5) from `docs/policy.md`.
 
 use std::io;
 
@@ -14,7 +14,7 @@ const MANUAL: &str = "dfw";
 const NO_DATE: &str = " ";
 const SOURCE: &str = concat!("dfw ", env!("CARGO_PKG_VERSION"));
 
-/// All pages, by the names of their files.
+/// Returns every manual page with its file name, for example `dfw-plan.1`.
 pub(super) fn pages(mut dfw: Command) -> io::Result<Vec<(String, Vec<u8>)>> {
     dfw = dfw.disable_help_subcommand(true);
     dfw.build();
