@@ -8,12 +8,12 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::compile;
-use crate::diagnostic::Diagnostic;
 use crate::host::HostView;
 use crate::net::{Family, HostPorts, decisive};
 use crate::policy::{DefaultAction, Expectation, From, Policy, PortPolicy};
 use crate::ruleset::{Origin, Ruleset};
-use crate::source::Span;
+use crate::text::Span;
+use crate::text::diagnostic::Diagnostic;
 
 use super::eval::{Packet, Trace};
 use super::find;
@@ -442,13 +442,13 @@ mod tests {
 
     use super::*;
     use crate::policy;
-    use crate::source::Sources;
+    use crate::text::SourceMap;
 
     /// What is said of expectations that are not met, in the order of the text: the path, the
     /// message, and the text that decided.
     fn unmet(text: &str) -> (usize, Vec<(Kind, String, Option<String>)>) {
-        let mut sources = Sources::in_memory([("a.yaml", text)]);
-        let files = sources.read_policies(Path::new("a.yaml")).unwrap();
+        let mut sources = SourceMap::in_memory([("a.yaml", text)]);
+        let files = crate::store::read_policies(&mut sources, Path::new("a.yaml")).unwrap();
         let policy = policy::read(&mut sources, &files).unwrap().0;
         let report = run(&policy, &|span| Origin {
             file: "a.yaml".to_owned(),

@@ -9,7 +9,6 @@ use jiff::{Timestamp, Unit};
 use serde_json::json;
 
 use crate::compile;
-use crate::diagnostic::Diagnostic;
 use crate::kernel::{self, Former, Kernel};
 use crate::netlink::snapshot::{Installed, Neighbour};
 use crate::output::json;
@@ -17,9 +16,10 @@ use crate::output::progress::Progress;
 use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
 use crate::plan::{Operation, Plan};
-use crate::policies::Policies;
 use crate::ruleset::{Ruleset, TABLE};
 use crate::site::Site;
+use crate::store::Policies;
+use crate::text::diagnostic::Diagnostic;
 use crate::untrusted::{self, is_deceptive};
 
 use super::confirm;

@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 use crate::analysis::audit::{Admits, Exposure, Report, audit};
 use crate::analysis::judgement::{Reason, Verdict};
 use crate::analysis::path::Reach;
-use crate::diagnostic::Diagnostic;
 use crate::host::engine::Engine;
 use crate::kernel::Kernel;
 use crate::netlink::object::{family_name, shares_hook};
@@ -19,7 +18,8 @@ use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
 use crate::ruleset::{Hook, Ruleset, TABLE};
 use crate::site::{Site, Sockets, legacy_tables};
-use crate::source::Sources;
+use crate::text::SourceMap;
+use crate::text::diagnostic::Diagnostic;
 use crate::untrusted::clean;
 
 use super::failure::Failure;
@@ -64,7 +64,7 @@ pub(super) fn run(
         || !found.host.traces_of_engines().is_empty();
     notices.extend(unasked);
     for notice in &notices {
-        terminal.diagnostic(notice, &Sources::new());
+        terminal.diagnostic(notice, &SourceMap::new());
         terminal.gap();
     }
     let audit = Audit {
@@ -325,7 +325,7 @@ fn reach(reach: Reach) -> &'static str {
 
 impl Audit<'_> {
     fn document(&self) -> Value {
-        let sources = Sources::new();
+        let sources = SourceMap::new();
         let Self {
             found,
             report,

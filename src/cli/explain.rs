@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 
 use crate::analysis::explain::{Answer, Nothing, Place, Question, Walk, explain};
 use crate::analysis::judgement::Verdict;
-use crate::diagnostic::Diagnostic;
 use crate::kernel::{self, Kernel};
 use crate::netlink::object::{family_name, shares_hook};
 use crate::netlink::snapshot::Neighbour;
@@ -19,7 +18,8 @@ use crate::output::terminal::{Terminal, Tone};
 use crate::policy::Mistake;
 use crate::ruleset::{Hook, Ruleset};
 use crate::site::{Site, Sockets};
-use crate::source::Sources;
+use crate::text::SourceMap;
+use crate::text::diagnostic::Diagnostic;
 use crate::untrusted::clean;
 
 use super::failure::Failure;
@@ -131,7 +131,7 @@ pub(super) fn run(terminal: Terminal, args: &ExplainArgs) -> Result<(), Failure>
         ));
     }
     for notice in &notices {
-        terminal.diagnostic(notice, &Sources::new());
+        terminal.diagnostic(notice, &SourceMap::new());
         terminal.gap();
     }
     let around = found

@@ -7,7 +7,6 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use crate::analysis::test::Report;
-use crate::diagnostic::{Diagnostic, Severity};
 use crate::host::process::netlink_holder;
 use crate::kernel::{self, Refusal};
 use crate::netlink::batch::What;
@@ -15,7 +14,8 @@ use crate::output::json;
 use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
 use crate::ruleset::Origin;
-use crate::source::{FileId, Sources, Span};
+use crate::text::diagnostic::{Diagnostic, Severity};
+use crate::text::{FileId, SourceMap, Span};
 
 /// How many refusals of the kernel are shown; one cause can make thousands.
 const SHOWN: usize = 10;
@@ -29,17 +29,17 @@ pub(super) enum Failure {
     /// There is something wrong with the policies (exit code 3).
     Policies {
         diagnostics: Vec<Diagnostic>,
-        sources: Box<Sources>,
+        sources: Box<SourceMap>,
     },
     /// A test of the policies failed (exit code 11).
     Tests {
         report: Report,
-        sources: Box<Sources>,
+        sources: Box<SourceMap>,
     },
     /// Something else failed (exit code 1); diagnostics with the texts that they point into.
     Failed {
         diagnostics: Vec<Diagnostic>,
-        sources: Box<Sources>,
+        sources: Box<SourceMap>,
         /// Whether it is certain that nothing was changed.
         certain: bool,
     },
@@ -59,7 +59,7 @@ impl From<io::Error> for Failure {
 
 impl From<kernel::Error> for Failure {
     fn from(error: kernel::Error) -> Self {
-        Self::kernel(&error, Sources::new(), &[])
+        Self::kernel(&error, SourceMap::new(), &[])
     }
 }
 
@@ -68,7 +68,7 @@ impl Failure {
     pub(super) fn plain(diagnostic: Diagnostic) -> Self {
         Self::Failed {
             diagnostics: vec![diagnostic],
-            sources: Box::new(Sources::new()),
+            sources: Box::new(SourceMap::new()),
             certain: true,
         }
     }
@@ -77,13 +77,13 @@ impl Failure {
     pub(super) fn declined() -> Self {
         Self::Failed {
             diagnostics: Vec::new(),
-            sources: Box::new(Sources::new()),
+            sources: Box::new(SourceMap::new()),
             certain: true,
         }
     }
 
     /// The same with the texts that its diagnostics point into.
-    pub(super) fn with(self, texts: Sources) -> Self {
+    pub(super) fn with(self, texts: SourceMap) -> Self {
         match self {
             Self::Failed {
                 diagnostics,
@@ -115,7 +115,7 @@ impl Failure {
     }
 
     /// What the kernel did not want, at the lines of the policy that caused it.
-    pub(super) fn kernel(error: &kernel::Error, sources: Sources, files: &[FileId]) -> Self {
+    pub(super) fn kernel(error: &kernel::Error, sources: SourceMap, files: &[FileId]) -> Self {
         use kernel::Error;
         let diagnostic =
             |slug, help: &str| Diagnostic::error(slug, error.to_string()).help(help.to_owned());
@@ -273,7 +273,7 @@ impl Failure {
 }
 
 /// A refusal of the kernel, shown at the line of the policy behind it.
-fn refused(refusal: &Refusal, sources: &Sources, files: &[FileId]) -> Diagnostic {
+fn refused(refusal: &Refusal, sources: &SourceMap, files: &[FileId]) -> Diagnostic {
     let mut diagnostic =
         Diagnostic::error("kernel-refused", format!("the kernel refused {refusal}"));
     let origin = refusal.subject.origin.as_ref();
@@ -299,7 +299,7 @@ fn refused(refusal: &Refusal, sources: &Sources, files: &[FileId]) -> Diagnostic
 }
 
 /// The line of the policy that a rule of the kernel comes from.
-pub(super) fn behind(sources: &Sources, files: &[FileId], origin: &Origin) -> Option<Span> {
+pub(super) fn behind(sources: &SourceMap, files: &[FileId], origin: &Origin) -> Option<Span> {
     let mut files = files.iter();
     let file = files.find(|file| is_named(sources.name(**file), origin))?;
     Some(sources.line_span(*file, origin.line))
@@ -319,8 +319,8 @@ mod tests {
     #[test]
     fn a_refusal_of_the_kernel_is_shown_at_the_line_behind_it() {
         let mut sources =
-            Sources::in_memory([("dir/web.yaml", "default: deny\nports:\n  80: any\n")]);
-        let files = sources.read_policies("dir".as_ref()).unwrap();
+            SourceMap::in_memory([("dir/web.yaml", "default: deny\nports:\n  80: any\n")]);
+        let files = crate::store::read_policies(&mut sources, "dir".as_ref()).unwrap();
         let refusal = Refusal {
             subject: Subject {
                 what: What::Rule {

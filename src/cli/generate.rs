@@ -7,9 +7,9 @@ use clap::CommandFactory;
 use clap_complete::Shell;
 use serde_json::json;
 
-use crate::diagnostic::Diagnostic;
 use crate::output::terminal::Terminal;
 use crate::policy;
+use crate::text::diagnostic::Diagnostic;
 use crate::{file, untrusted};
 
 use super::failure::Failure;

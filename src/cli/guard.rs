@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::diagnostic::Diagnostic;
 use crate::guard::{self, Error, Listen, Options};
+use crate::text::diagnostic::Diagnostic;
 
 use super::failure::Failure;
 use super::host::EngineArgs;

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use crate::diagnostic::Diagnostic;
 use crate::file::{self, Limit};
 use crate::import::{Error, Import, import};
 use crate::output::json;
 use crate::output::progress::Progress;
 use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
-use crate::source::{FileId, ReadError, Sources};
+use crate::text::diagnostic::Diagnostic;
+use crate::text::{FileId, SourceMap, Unreadable};
 use crate::untrusted;
 
 use super::directory;
@@ -27,7 +27,7 @@ pub(super) fn run(
     paths: &[PathBuf],
     output: Option<&Path>,
 ) -> Result<(), Failure> {
-    let mut sources = Sources::new();
+    let mut sources = SourceMap::new();
     let files = read(&mut sources, paths)?;
     let imported = match Progress::during("following the rules", || import(&sources, &files)) {
         Ok(imported) => imported,
@@ -63,7 +63,7 @@ pub(super) fn run(
     Ok(())
 }
 
-fn refused(error: Error, sources: Sources) -> Failure {
+fn refused(error: Error, sources: SourceMap) -> Failure {
     match error {
         Error::Refused(diagnostics) => Failure::Failed {
             diagnostics,
@@ -89,7 +89,7 @@ fn told(terminal: Terminal, imported: &Import, path: &Path) -> String {
     )
 }
 
-fn read(sources: &mut Sources, paths: &[PathBuf]) -> Result<Vec<FileId>, Failure> {
+fn read(sources: &mut SourceMap, paths: &[PathBuf]) -> Result<Vec<FileId>, Failure> {
     let unreadable = |error: String| Failure::plain(Diagnostic::error("unreadable", error));
     if paths.is_empty() {
         let stdin = io::stdin().lock();
@@ -106,7 +106,7 @@ fn read(sources: &mut Sources, paths: &[PathBuf]) -> Result<Vec<FileId>, Failure
     let read = |path| {
         sources
             .read_file(path)
-            .map_err(|error: ReadError| unreadable(error.to_string()))
+            .map_err(|error: Unreadable| unreadable(error.to_string()))
     };
     paths.iter().map(PathBuf::as_path).map(read).collect()
 }

@@ -5,14 +5,14 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::diagnostic::Diagnostic;
 use crate::init::{Allow, propose};
 use crate::output::diagnostic::to_json;
 use crate::output::json;
 use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
 use crate::site::{Site, Sockets};
-use crate::source::Sources;
+use crate::text::SourceMap;
+use crate::text::diagnostic::Diagnostic;
 use crate::untrusted;
 
 use super::failure::Failure;
@@ -75,7 +75,7 @@ pub(super) fn run(
     let path = directory::write(dir, NAME, &proposal.text)?;
     let notices = host::unanswered(&found);
     for notice in &notices {
-        terminal.diagnostic(notice, &Sources::new());
+        terminal.diagnostic(notice, &SourceMap::new());
         terminal.gap();
     }
     terminal.answer(
@@ -87,7 +87,7 @@ pub(super) fn run(
                 "engines": json::engines(&found.host),
                 "warnings": notices
                     .iter()
-                    .map(|n| to_json(n, &Sources::new()))
+                    .map(|n| to_json(n, &SourceMap::new()))
                     .collect::<Vec<_>>(),
             })
         },

@@ -2,20 +2,19 @@
 
 use std::path::Path;
 
-use crate::diagnostic::Diagnostic;
 use crate::file;
 use crate::host::docker::Ask;
 use crate::output::terminal::Terminal;
-use crate::policies::{Policies, Wrong};
-use crate::policy;
 use crate::site::{Site, Sockets};
-use crate::source::{ReadError, Sources};
+use crate::store::{LoadError, Policies, ReadError};
+use crate::text::SourceMap;
+use crate::text::diagnostic::Diagnostic;
 
 use super::failure::Failure;
 
 /// Reads the policies at `path` and shows their warnings.
 pub(super) fn load(terminal: Terminal, path: &Path) -> Result<Policies, Failure> {
-    let policies = Policies::read(Sources::new(), path).map_err(|wrong| failure(wrong, path))?;
+    let policies = Policies::read(SourceMap::new(), path).map_err(|wrong| failure(wrong, path))?;
     for warning in &policies.warnings {
         terminal.diagnostic(warning, &policies.sources);
         terminal.gap();
@@ -57,21 +56,22 @@ pub(super) fn look(
     }
 }
 
-fn failure(wrong: Wrong, path: &Path) -> Failure {
+fn failure(wrong: LoadError, path: &Path) -> Failure {
     match wrong {
-        Wrong::Unread(ref error @ ReadError::NoPolicies { ref neglected, .. }) => {
+        LoadError::Unread(ref error @ ReadError::NoPolicies { ref neglected, .. }) => {
             let error = Diagnostic::error("no-policies", error.to_string()).help(
                 "the shortest useful policy is `{default: deny, ports: {80: [203.0.113.0/24]}}`",
             );
-            let neglected = neglected.iter().map(policy::neglected);
             Failure::Policies {
-                diagnostics: std::iter::once(error).chain(neglected).collect(),
-                sources: Box::new(Sources::new()),
+                diagnostics: std::iter::once(error)
+                    .chain(neglected.iter().cloned())
+                    .collect(),
+                sources: Box::new(SourceMap::new()),
             }
         }
-        Wrong::Unread(ref wrong @ ReadError::Unreadable { ref error, .. }) => {
+        LoadError::Unread(ref wrong @ ReadError::Unreadable(ref unreadable)) => {
             let mut diagnostic = Diagnostic::error("unreadable", wrong.to_string());
-            if let Some(advice) = file::advice(error) {
+            if let Some(advice) = file::advice(&unreadable.error) {
                 return Failure::plain(diagnostic.help(advice));
             }
             if path == Path::new(super::DEFAULT_PATH) {
@@ -81,13 +81,13 @@ fn failure(wrong: Wrong, path: &Path) -> Failure {
             }
             Failure::plain(diagnostic)
         }
-        Wrong::Invalid {
+        LoadError::Invalid {
             diagnostics,
             sources,
         } => Failure::Policies {
             diagnostics,
             sources,
         },
-        Wrong::Failed { report, sources } => Failure::Tests { report, sources },
+        LoadError::Failed { report, sources } => Failure::Tests { report, sources },
     }
 }

@@ -5,13 +5,13 @@ use crate::net::Protocol;
 use std::collections::BTreeMap;
 
 use crate::compile;
-use crate::diagnostic::Diagnostic;
 use crate::host::HostView;
 use crate::host::local_ports::LocalPorts;
 use crate::netlink::object::shares_hook;
 use crate::netlink::snapshot::Neighbour;
 use crate::policy::{DefaultAction, InterfacePattern, Policy};
 use crate::ruleset::{Hook, Ruleset};
+use crate::text::diagnostic::Diagnostic;
 use crate::untrusted::clean;
 
 /// How many ranges of ports are listed.
@@ -275,11 +275,11 @@ fn level(neighbour: &Neighbour) -> Diagnostic {
 mod tests {
     use super::*;
     use crate::policy::read;
-    use crate::source::Sources;
+    use crate::text::SourceMap;
 
     fn policy(text: &str) -> Policy {
-        let mut sources = Sources::in_memory([("p.yaml", text)]);
-        let files = sources.read_policies("p.yaml".as_ref()).unwrap();
+        let mut sources = SourceMap::in_memory([("p.yaml", text)]);
+        let files = crate::store::read_policies(&mut sources, "p.yaml".as_ref()).unwrap();
         read(&mut sources, &files).unwrap().0
     }
 

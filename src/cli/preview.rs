@@ -7,18 +7,18 @@ use serde_json::{Value, json};
 
 use crate::analysis::audit::{Turned, turned};
 use crate::analysis::path::{Kind, Path};
-use crate::diagnostic::Diagnostic;
 use crate::netlink::snapshot::{Installed, Neighbour};
 use crate::output::json;
 use crate::output::table::count;
 use crate::output::terminal::Terminal;
 use crate::plan::Plan;
 use crate::ruleset::Ruleset;
+use crate::text::diagnostic::Diagnostic;
 
 use super::changes::Changes;
 use super::session;
-use crate::policies::Policies;
 use crate::site::Site;
+use crate::store::Policies;
 
 /// How many ports are listed before only their number is told.
 const LISTED: usize = 40;

@@ -9,14 +9,14 @@ use procfs::process::{FDTarget, Process, Stat};
 use crate::analysis::eval::{Packet, Trace};
 use crate::analysis::judgement::{Judgement, Verdict, judge};
 use crate::analysis::path::{Kind, Path};
-use crate::diagnostic::Diagnostic;
 use crate::net::Protocol;
 use crate::netlink::snapshot::Installed;
 use crate::ruleset::{Origin, Ruleset};
+use crate::text::diagnostic::Diagnostic;
 
 use super::failure::behind;
-use crate::policies::Policies;
 use crate::site::Site;
+use crate::store::Policies;
 
 /// How many generations of processes are looked at.
 const GENERATIONS: usize = 32;

@@ -4,12 +4,12 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::diagnostic::Diagnostic;
 use crate::host::HostView;
 use crate::kernel::Kernel;
 use crate::output::json;
 use crate::output::terminal::Terminal;
 use crate::ruleset::Ruleset;
+use crate::text::diagnostic::Diagnostic;
 
 use super::failure::Failure;
 use super::load::load;

@@ -16,7 +16,7 @@ use crate::output::diagnostic::to_json;
 use crate::output::json;
 use crate::output::terminal::{Terminal, Tone};
 use crate::ruleset::{Hook, TABLE};
-use crate::source::Sources;
+use crate::text::SourceMap;
 use crate::untrusted::{clean, clean_to};
 
 use super::failure::Failure;
@@ -41,14 +41,14 @@ pub(super) fn run(terminal: Terminal, guard: &Path) -> Result<(), Failure> {
             notice::admitting(&installed.ruleset, &interfaces)
         });
     for warning in &warnings {
-        terminal.diagnostic(warning, &Sources::new());
+        terminal.diagnostic(warning, &SourceMap::new());
         terminal.gap();
     }
     terminal.answer(
         || {
             let mut document = document(&snapshot);
             document["guard"] = guard_document(&guard);
-            let sources = Sources::new();
+            let sources = SourceMap::new();
             document["warnings"] = warnings.iter().map(|w| to_json(w, &sources)).collect();
             document
         },

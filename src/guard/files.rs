@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
 
-use crate::source::Sources;
+use crate::text::SourceMap;
 
 /// How many folders inside that of the policies are watched for lists to come.
 const FOLDERS: usize = 64;
@@ -133,7 +133,7 @@ impl AsFd for Files {
 }
 
 /// Where changes of the policies at `path`, and of all files that they were read from, show.
-pub(super) fn policy_places(path: &Path, sources: Option<&Sources>) -> Places {
+pub(super) fn policy_places(path: &Path, sources: Option<&SourceMap>) -> Places {
     let mut places = Places::new();
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     name(&mut places, &path);
@@ -147,7 +147,7 @@ pub(super) fn policy_places(path: &Path, sources: Option<&Sources>) -> Places {
             places.entry(folder).or_default().all = true;
         }
     }
-    for (file, _) in sources.into_iter().flat_map(Sources::files) {
+    for (file, _) in sources.into_iter().flat_map(SourceMap::files) {
         let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
         name(&mut places, &file);
         // Behind a symbolic link.

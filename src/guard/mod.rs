@@ -44,9 +44,9 @@ use crate::host::follow::Report;
 use crate::host::process;
 use crate::kernel::{self, Claim};
 use crate::netlink::notice::Meddler;
-use crate::policies::Policies;
 use crate::ruleset::Ruleset;
 use crate::site::{Site, Sockets};
+use crate::store::Policies;
 use crate::untrusted;
 
 use control::Control;

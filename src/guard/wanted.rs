@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::host::docker::Ask;
-use crate::policies::{Policies, Wrong};
 use crate::policy::DefaultAction;
 use crate::site::Sockets;
-use crate::source::Sources;
+use crate::store::{LoadError, Policies};
+use crate::text::SourceMap;
 use crate::untrusted;
 
 use super::due::Need;
@@ -47,7 +47,7 @@ impl Wanted {
 
 /// What was read of the files.
 pub(super) struct Read {
-    policies: Result<Policies, Wrong>,
+    policies: Result<Policies, LoadError>,
     /// Whether all of it was watched before it was read.
     watched: bool,
 }
@@ -58,7 +58,7 @@ impl Read {
     fn new(path: &Path, files: &Files, known: Option<&Policies>) -> Self {
         let mut tries = 0;
         loop {
-            let read = Policies::read(Sources::strict(), path);
+            let read = Policies::read(SourceMap::strict(), path);
             let policies = read.and_then(Policies::test).map(|(policies, _)| policies);
             let sources = policies.as_ref().ok().or(known);
             let sources = sources.map(|policies| &policies.sources);

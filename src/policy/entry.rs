@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Mistake;
 use super::reserved::{Place, Reserved, reserved};
-use crate::diagnostic::quoted;
-use crate::source::is_url;
+use crate::text::diagnostic::quoted;
+use crate::text::is_url;
 
 /// What an entry may look like, for `help:` lines.
 const FORMS: &str = "write an address (203.0.113.7), a network (203.0.113.0/24) or a range \

@@ -6,8 +6,8 @@ use super::selection::WORDS;
 use super::syntax::{Member, Node, Value};
 use super::validate::is_missing;
 use super::{Expectation, From};
-use crate::diagnostic::{Diagnostic, quoted};
 use crate::net::HostPorts;
+use crate::text::diagnostic::{Diagnostic, quoted};
 
 pub(super) const KEYS: [&str; 3] = ["from", "to", "expect"];
 

@@ -1,7 +1,7 @@
 //! Names of network interfaces, and patterns of them.
 
 use super::{InterfaceName, InterfacePattern, Mistake};
-use crate::diagnostic::quoted;
+use crate::text::diagnostic::quoted;
 
 /// `IFNAMSIZ` of `linux/if.h` without the final zero.
 const LONGEST: usize = 15;

@@ -8,9 +8,9 @@ use memchr::memchr_iter;
 use super::entry::{parse_entry, parse_fast};
 use super::format::recognise;
 use super::mistake::SHOWN;
-use crate::diagnostic::Diagnostic;
 use crate::net::address::Unmerged;
-use crate::source::{FileId, Span};
+use crate::text::diagnostic::Diagnostic;
+use crate::text::{FileId, Span};
 
 /// The first wrong line that is only counted.
 const NEXT: usize = SHOWN + 1;

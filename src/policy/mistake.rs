@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use thiserror::Error;
 
-use crate::diagnostic::{Diagnostic, Severity};
-use crate::source::{FileId, Span};
+use crate::text::diagnostic::{Diagnostic, Severity};
+use crate::text::{FileId, Span};
 
 /// Why a text is not an address, a port or a name: a [`Diagnostic`] without a place, for texts
 /// that come from elsewhere, such as the command line.

@@ -27,11 +27,11 @@ use crate::net::{AddressSet, HostPorts};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use crate::source::Span;
+use crate::text::Span;
 pub use entry::parse_entry;
 pub use mistake::Mistake;
 pub use schema::schema;
-pub use validate::{neglected, read, read_text};
+pub use validate::{read, read_text};
 
 /// Everything that one policy directory says.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,8 +11,8 @@ use super::reader::Reader;
 use super::syntax::{Member, Node, Value};
 use super::validate::is_missing;
 use super::{InterfaceName, Mistake, PortPolicy, Refuse, SourceSelection};
-use crate::diagnostic::{Diagnostic, did_you_mean, quoted};
-use crate::source::{Span, is_url};
+use crate::text::diagnostic::{Diagnostic, did_you_mean, quoted};
+use crate::text::{Span, is_url};
 
 /// What a key may look like, for `help:` lines.
 const FORMS: &str = "write a port of the host (80), a range (8000-8010), either with a protocol \

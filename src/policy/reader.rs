@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{DefaultAction, Expectation, NamedSource, PortPolicy, Settings, SourceName};
-use crate::diagnostic::Diagnostic;
 use crate::net::HostPorts;
-use crate::source::{FileId, Sources, Span};
+use crate::text::diagnostic::Diagnostic;
+use crate::text::{FileId, SourceMap, Span};
 
 /// What was read so far.
 pub(super) struct Reader<'a> {
-    pub(super) sources: &'a mut Sources,
+    pub(super) sources: &'a mut SourceMap,
     pub(super) report: Vec<Diagnostic>,
     /// Where `default:` is written, and what it says if that makes sense.
     pub(super) default: Option<(Span, Option<DefaultAction>)>,

@@ -9,12 +9,11 @@ use super::mistake::SHOWN;
 use super::reader::Reader;
 use super::reserved::{Place, Reserved, reserved};
 use super::syntax::{Member, Node, Value};
-use super::validate::file_problem;
 use super::{NamedSource, SourceName, SourceSelection};
-use crate::diagnostic::{Diagnostic, Severity, did_you_mean, quoted};
 use crate::file;
 use crate::net::address::Unmerged;
-use crate::source::{Span, is_url};
+use crate::text::diagnostic::{Diagnostic, Severity, did_you_mean, quoted};
+use crate::text::{Span, is_url};
 
 /// The longest name, in bytes: names become part of the names of kernel sets.
 pub(super) const LONGEST_NAME: usize = 64;
@@ -235,7 +234,7 @@ impl Reader<'_> {
             }
         };
         let mut found = Vec::new();
-        let addresses = if let Some(problem) = file_problem(self.sources, file) {
+        let addresses = if let Some(problem) = self.sources.error(file) {
             found.push(problem);
             AddressSet::default()
         } else {

@@ -6,7 +6,7 @@ use super::interface::parse_pattern;
 use super::reader::Reader;
 use super::syntax::{Member, Node, Value};
 use super::{InterfacePattern, Settings};
-use crate::diagnostic::Diagnostic;
+use crate::text::diagnostic::Diagnostic;
 
 pub(super) const KEYS: [&str; 5] = [
     "connection-mark",

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use super::colon;
 use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError};
 
-use crate::diagnostic::{Diagnostic, quoted};
-use crate::source::{FileId, Span};
+use crate::text::diagnostic::{Diagnostic, quoted};
+use crate::text::{FileId, Span};
 
 /// How deep collections may be nested; a policy needs four levels.
 const DEEPEST: usize = 16;

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use super::*;
-use crate::diagnostic::Diagnostic;
-use crate::source::Sources;
+use crate::text::SourceMap;
+use crate::text::diagnostic::Diagnostic;
 
 const DESIGN: &str = include_str!("../../tests/policies/valid/design.yaml");
 const PARTNERS: &str = include_str!("../../tests/policies/valid/lists/partners.txt");
@@ -15,8 +15,8 @@ type Outcome = Result<(Policy, Vec<Diagnostic>), Vec<Diagnostic>>;
 /// Reads the directory `p` of `files`.
 fn read_files(files: &[(&str, &[u8])]) -> Outcome {
     let files = files.iter().map(|(path, text)| (*path, *text));
-    let mut sources = Sources::in_memory(files);
-    let files = sources.read_policies(Path::new("p")).unwrap();
+    let mut sources = SourceMap::in_memory(files);
+    let files = crate::store::read_policies(&mut sources, Path::new("p")).unwrap();
     read(&mut sources, &files)
 }
 

@@ -7,9 +7,8 @@ use super::reader::Reader;
 use super::syntax::{self, Member, Node, Tree, Value};
 use super::{DefaultAction, Policy};
 use super::{colon, mistake};
-use crate::diagnostic::{Diagnostic, Severity, did_you_mean, quoted};
-use crate::source::{FileId, Neglected, Problem, Sources, Span};
-use crate::untrusted;
+use crate::text::diagnostic::{Diagnostic, Severity, did_you_mean, quoted};
+use crate::text::{FileId, SourceMap, Span};
 
 pub(super) const KEYS: [&str; 5] = ["default", "sources", "ports", "settings", "tests"];
 
@@ -23,7 +22,7 @@ const DEFAULT_FORMS: [&str; 2] = [
 /// # Errors
 /// What is wrong with it first.
 pub fn read_text(name: &str, text: &str) -> Result<Policy, String> {
-    let mut sources = Sources::in_memory::<&str, &str>([]);
+    let mut sources = SourceMap::in_memory::<&str, &str>([]);
     let file = sources.take(name, text.into());
     match read(&mut sources, &[file]) {
         Ok((policy, _)) => Ok(policy),
@@ -42,7 +41,7 @@ pub fn read_text(name: &str, text: &str) -> Result<Policy, String> {
 ///
 /// Everything that is wrong with any of the files, by file and line; warnings are among it.
 pub fn read(
-    sources: &mut Sources,
+    sources: &mut SourceMap,
     files: &[FileId],
 ) -> Result<(Policy, Vec<Diagnostic>), Vec<Diagnostic>> {
     let mut reader = Reader {
@@ -75,87 +74,6 @@ pub fn read(
     reader.finish()
 }
 
-/// What is wrong with the file as a whole, whatever it says.
-pub(super) fn file_problem(sources: &Sources, file: FileId) -> Option<Diagnostic> {
-    let name = sources.name(file);
-    match sources.problem(file)? {
-        Problem::NotUtf8 { at, utf16 } => {
-            let message = format!("{} is not UTF-8", quoted(name));
-            let text = sources.text(file);
-            let width = text.get(*at..).and_then(|rest| rest.chars().next());
-            let end = at + width.map_or(0, char::len_utf8);
-            let error = Diagnostic::error("encoding", message)
-                .at(Span::new(file, *at, end), "the first wrong byte");
-            Some(error.help(if *utf16 {
-                "it looks like UTF-16, as some editors on Windows save it; save it as UTF-8: `iconv -f UTF-16 -t UTF-8 FILE`"
-            } else {
-                "save it as UTF-8"
-            }))
-        }
-        Problem::NotText { what, help } => {
-            let message = format!("{} is {what}", quoted(name));
-            let error = Diagnostic::error("encoding", message).help(*help);
-            Some(error.at(Span::new(file, 0, 0), "not plain text"))
-        }
-        Problem::WrongExtension => {
-            let short = name.rsplit_once('/').map_or(name, |(_, short)| short);
-            let stem = short.rsplit_once('.').map_or(short, |(stem, _)| stem);
-            let message = format!(
-                "{} does not end in `.yaml` and would be left out",
-                quoted(name)
-            );
-            let error = Diagnostic::error("extension", message);
-            let help = format!(
-                "rename it to {}, or to something that does not look like a policy",
-                quoted(&format!("{stem}.yaml"))
-            );
-            let public = "the name of this file does not end in `.yaml`";
-            Some(
-                error
-                    .at(Span::new(file, 0, 0), "")
-                    .help(help)
-                    .to_public(public),
-            )
-        }
-    }
-}
-
-/// The warning of what looks like policies and is not read.
-#[must_use]
-pub fn neglected(what: &Neglected) -> Diagnostic {
-    match what {
-        Neglected::Folder(path) => {
-            let message = format!(
-                "the policies in the folder {} are not read",
-                untrusted::path(path)
-            );
-            Diagnostic::warning("not-read", message).help(
-                "all files of a policy are in one folder: move them up, name their folder to dfw, \
-                 or give that a name that begins with a dot",
-            )
-        }
-        Neglected::JsonFolder(path) => {
-            let message = format!(
-                "the `.json` files in the folder {} are not read",
-                untrusted::path(path)
-            );
-            Diagnostic::warning("not-read", message).help(
-                "JSON is YAML, too: move them up and name them `….yaml` if they are policies; \
-                 if not, move the folder elsewhere, or give it a name that begins with a dot",
-            )
-        }
-        Neglected::Json(path) => {
-            let message = format!(
-                "{} is not read: its name does not end in `.yaml`",
-                untrusted::path(path)
-            );
-            Diagnostic::warning("not-read", message).help(
-                "JSON is YAML, too: name it `….yaml` if it is a policy, and move it elsewhere if not",
-            )
-        }
-    }
-}
-
 /// Whether `key` is not among `members`, not even mistyped, which is reported as such.
 pub(super) fn is_missing(key: &str, members: &[Member], known: &[&str]) -> bool {
     !members.iter().any(|member| {
@@ -167,7 +85,7 @@ pub(super) fn is_missing(key: &str, members: &[Member], known: &[&str]) -> bool 
 impl Reader<'_> {
     /// Reads one file; `false` if it may hold more than could be read.
     fn read_file(&mut self, file: FileId) -> bool {
-        if let Some(problem) = file_problem(self.sources, file) {
+        if let Some(problem) = self.sources.error(file) {
             self.report.push(problem);
             return false;
         }
@@ -258,16 +176,7 @@ impl Reader<'_> {
 
     /// Warns of what is beside the policies and not read, and of what everybody can change.
     fn check_surroundings(&mut self) {
-        let neglected = self.sources.neglected().iter().map(neglected);
-        self.report.extend(neglected);
-        for path in self.sources.exposed() {
-            let path = untrusted::path(path);
-            let message = format!("everybody on this host can write to {path}");
-            let warning = Diagnostic::warning("world-writable", message).help(
-                "take that away with `chmod o-w`; `dfw guard` reads no policy and no list like this",
-            );
-            self.report.push(warning);
-        }
+        self.report.extend(self.sources.warnings());
     }
 
     fn finish(mut self) -> Result<(Policy, Vec<Diagnostic>), Vec<Diagnostic>> {

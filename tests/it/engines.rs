@@ -299,8 +299,8 @@ fn docker(families: Families) -> (HostView, Surroundings) {
 }
 
 fn compiled(text: &str, host: &HostView) -> Ruleset {
-    let mut sources = dfw::source::Sources::in_memory([("p.yaml", text)]);
-    let files = sources.read_policies("p.yaml".as_ref()).unwrap();
+    let mut sources = dfw::text::SourceMap::in_memory([("p.yaml", text)]);
+    let files = dfw::store::read_policies(&mut sources, "p.yaml".as_ref()).unwrap();
     let policy = dfw::policy::read(&mut sources, &files).unwrap().0;
     dfw::compile::compile(&policy, host, &|span| dfw::ruleset::Origin {
         file: "p.yaml".to_owned(),

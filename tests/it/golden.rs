@@ -12,7 +12,7 @@ use dfw::compile::compile;
 use dfw::host::HostView;
 use dfw::policy;
 use dfw::ruleset::{Origin, check};
-use dfw::source::Sources;
+use dfw::text::SourceMap;
 
 #[test]
 fn policies_become_these_rules() {
@@ -45,8 +45,8 @@ fn policies_become_these_rules() {
 }
 
 fn rules(case: &Path) -> String {
-    let mut sources = Sources::new();
-    let files = sources.read_policies(&case.join("policy.yaml")).unwrap();
+    let mut sources = SourceMap::new();
+    let files = dfw::store::read_policies(&mut sources, &case.join("policy.yaml")).unwrap();
     let (policy, warnings) = policy::read(&mut sources, &files).unwrap();
     assert_eq!(warnings, [], "{}", case.display());
     let ruleset = compile(&policy, &host(&case.join("host")), &|span| Origin {

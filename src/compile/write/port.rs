@@ -9,7 +9,7 @@ use crate::policy::{PortPolicy, Refuse, SourceSelection};
 use crate::ruleset::{
     Direction, Elements, Expression, L4Protocol, NameMatch, Reject, Rule, Set, Side, Tuple,
 };
-use crate::source::Span;
+use crate::text::Span;
 
 /// The most entries of one family in a list that is one set.
 pub(super) const SHORT: usize = 64;
