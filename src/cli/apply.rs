@@ -117,7 +117,7 @@ pub(super) fn run(terminal: Terminal, args: &ApplyArgs) -> Result<(), Failure> {
                 "schema": "dfw/apply/v2",
                 "changed": changed,
                 "confirmed": confirmed,
-                "policy": json::policy(&loaded.policy),
+                "policy": loaded.policy.json(),
                 "tests": json::tests(passed, &[]),
                 "size": json::size(&ruleset),
                 "engines": json::engines(&found.host),

@@ -7,7 +7,6 @@ use serde_json::json;
 
 use crate::file::{self, Limit};
 use crate::import::{Error, Import, import};
-use crate::output::json;
 use crate::output::progress::Progress;
 use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
@@ -46,7 +45,7 @@ pub(super) fn run(
     let answer = || {
         json!({
             "schema": "dfw/import/v1",
-            "policy": json::policy(&imported.policy),
+            "policy": imported.policy.json(),
             "text": imported.text,
             "written": written.as_ref().map(|path| path.display().to_string()),
             "remarks": imported

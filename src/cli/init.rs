@@ -83,7 +83,7 @@ pub(super) fn run(
             json!({
                 "schema": "dfw/init/v1",
                 "written": path.display().to_string(),
-                "policy": json::policy(&proposal.policy),
+                "policy": proposal.policy.json(),
                 "engines": json::engines(&found.host),
                 "warnings": notices
                     .iter()
