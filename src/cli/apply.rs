@@ -25,7 +25,7 @@ use crate::untrusted::{self, is_deceptive};
 use super::confirm;
 use super::failure::Failure;
 use super::host::{self, EngineArgs};
-use super::load::{load_tested, look};
+use super::load::{load_for_host, look};
 use super::notice::notices as notices_of;
 use super::preview::Preview;
 use super::summary::{refused, tested};
@@ -50,7 +50,7 @@ pub(super) struct ApplyArgs {
 
 pub(super) fn run(terminal: Terminal, args: &ApplyArgs) -> Result<(), Failure> {
     let path = &args.policy.path;
-    let read = || load_tested(terminal, path);
+    let read = || load_for_host(terminal, path);
     let (loaded, passed) = Progress::during("reading the policies", read)?;
     let (loaded, found) = Progress::during("looking at this host and its engines", || {
         look(&args.engine.ask(), loaded, passed, path)

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::analysis::test::DEPENDS_ON_HOST;
 use crate::file;
 use crate::host::docker::Ask;
 use crate::output::terminal::Terminal;
@@ -15,23 +16,40 @@ use super::failure::Failure;
 /// Reads the policies at `path` and shows their warnings.
 pub(super) fn load(terminal: Terminal, path: &Path) -> Result<Policies, Failure> {
     let policies = Policies::read(SourceMap::new(), path).map_err(|wrong| failure(wrong, path))?;
-    for warning in &policies.warnings {
-        terminal.diagnostic(warning, &policies.sources);
-        terminal.gap();
-    }
+    show(terminal, &policies, 0);
     Ok(policies)
 }
 
 /// The same, and runs their tests, all of which must pass; says how many there are.
 pub(super) fn load_tested(terminal: Terminal, path: &Path) -> Result<(Policies, usize), Failure> {
-    let loaded = load(terminal, path)?;
+    let (loaded, passed, told) = test(load(terminal, path)?, path)?;
+    show(terminal, &loaded, told);
+    Ok((loaded, passed))
+}
+
+/// The same for a verb that then [`look`]s at the host, and puts to it what depends on the host.
+pub(super) fn load_for_host(terminal: Terminal, path: &Path) -> Result<(Policies, usize), Failure> {
+    let (mut loaded, passed, told) = test(load(terminal, path)?, path)?;
+    loaded
+        .warnings
+        .retain(|warning| warning.slug != DEPENDS_ON_HOST);
+    show(terminal, &loaded, told);
+    Ok((loaded, passed))
+}
+
+/// Runs the tests; says how many there are, and how many warnings were there before.
+fn test(loaded: Policies, path: &Path) -> Result<(Policies, usize, usize), Failure> {
     let told = loaded.warnings.len();
     let (loaded, passed) = loaded.test().map_err(|wrong| failure(wrong, path))?;
-    for warning in &loaded.warnings[told..] {
+    Ok((loaded, passed, told))
+}
+
+/// Shows the warnings but for those that were told.
+fn show(terminal: Terminal, loaded: &Policies, told: usize) {
+    for warning in loaded.warnings.iter().skip(told) {
         terminal.diagnostic(warning, &loaded.sources);
         terminal.gap();
     }
-    Ok((loaded, passed))
 }
 
 /// Looks at this host for policies that passed their tests, and puts these to it as well.

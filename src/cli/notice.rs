@@ -30,6 +30,7 @@ pub(super) fn notices(
     notices.extend(shared);
     notices.extend(lans(policy, host));
     notices.extend(interfaces(policy, host));
+    notices.extend(sources(policy, host));
     notices.extend(local_ports(policy, &host.local_ports));
     notices.extend(left_open(policy, host));
     notices.extend(neighbours.iter().filter(|n| is_level(policy, n)).map(level));
@@ -116,6 +117,29 @@ fn interfaces(policy: &Policy, host: &HostView) -> Vec<Diagnostic> {
         })
     };
     ports.into_iter().filter_map(notice).collect()
+}
+
+/// Sources of which the host does not tell what it should.
+fn sources<'a>(policy: &'a Policy, host: &'a HostView) -> impl Iterator<Item = Diagnostic> + 'a {
+    policy.on_host().flat_map(|(name, source, _)| {
+        let missing = compile::held(source, host).missing.into_iter();
+        missing.map(move |missing| {
+            let message = format!("the source `{name}` lacks what it is to hold: {missing}");
+            Diagnostic::warning("source-missing", message)
+                .at(source.origin.clone(), "nobody gets in by this")
+                .help("when it is there, `dfw guard` lets them in; without guard, apply again")
+        })
+    })
+}
+
+/// That some sources hold nothing, because nothing is known of a host.
+pub(super) fn without_host(policy: &Policy) -> impl Iterator<Item = Diagnostic> {
+    policy.on_host().map(|(name, source, on_host)| {
+        let message = format!("only the host knows what the source `{name}` holds");
+        Diagnostic::warning("depends-on-host", message)
+            .at(source.origin.clone(), on_host.describe())
+            .help("these rules are without it; `dfw plan` shows what it holds on this host")
+    })
 }
 
 /// Interfaces that the rules in force admit packets from, and through which none come.

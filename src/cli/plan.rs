@@ -13,7 +13,7 @@ use crate::untrusted;
 
 use super::failure::Failure;
 use super::host::{self, EngineArgs};
-use super::load::{load_tested, look};
+use super::load::{load_for_host, look};
 use super::notice::notices as notices_of;
 use super::preview::Preview;
 use super::problems::Problems;
@@ -28,7 +28,7 @@ pub(super) fn run(
     engine: &EngineArgs,
     exit_code: bool,
 ) -> Result<ExitCode, Failure> {
-    let (loaded, passed) = load_tested(terminal, path)?;
+    let (loaded, passed) = load_for_host(terminal, path)?;
     let (loaded, found) = look(&engine.ask(), loaded, passed, path)?;
     let tried = (|| {
         let ruleset = loaded.compile(&found.host);

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::analysis::audit::{Turned, turned};
 use crate::analysis::path::{Kind, Path};
+use crate::compile;
 use crate::netlink::snapshot::{Installed, Neighbour};
 use crate::output::json;
 use crate::output::table::count;
@@ -31,6 +32,8 @@ type Label = (bool, Option<u16>, String, String);
 pub(super) struct Preview {
     changes: Changes,
     turned: Turned,
+    /// The sources that depend on the host: the name, what it is, and what it holds now.
+    sources: Vec<(String, String, Vec<String>)>,
     /// Said if it cuts the user's own connection.
     pub(super) cut: Option<Diagnostic>,
 }
@@ -48,6 +51,7 @@ impl Preview {
         Self {
             changes: Changes::of(installed, wanted, plan),
             turned: turned(&found.host, &around, former, wanted),
+            sources: sources(loaded, found),
             cut: session::cut(loaded, found, installed, wanted),
         }
     }
@@ -67,6 +71,20 @@ impl Preview {
                 let _ = writeln!(text, "published ports that are then {title}:");
                 text.push_str(&terminal.table(&rows));
             }
+        }
+        if !self.sources.is_empty() {
+            let row = |(name, what, entries): &(String, String, Vec<String>)| {
+                let entries = match entries.len() {
+                    0 => "nobody".to_owned(),
+                    _ => entries.join(", "),
+                };
+                [format!("  {name}"), format!("{entries} ({what})")]
+            };
+            let rows: Vec<_> = self.sources.iter().map(row).collect();
+            text.push_str(
+                "sources as this host has them now; `dfw guard` follows, without it the next apply:\n",
+            );
+            text.push_str(&terminal.table(&rows));
         }
         text
     }
@@ -127,8 +145,23 @@ impl Preview {
             ("closes", of(|turned| &turned.closed)),
             ("opens", of(|turned| &turned.opened)),
         ];
+        let sources = preview.iter().flat_map(|preview| &preview.sources);
+        let source = |(name, what, entries): &(String, String, Vec<String>)| json!({"name": name, "what": what, "addresses": entries});
+        let sources: Value = sources.map(source).collect();
         if let Some(document) = document.as_object_mut() {
             document.extend(members.map(|(name, value)| (name.to_owned(), value)));
+            document.insert("host_sources".to_owned(), sources);
         }
     }
+}
+
+/// The sources that depend on the host: the name, what it is, and what it holds now.
+fn sources(loaded: &Policies, found: &Site) -> Vec<(String, String, Vec<String>)> {
+    let sources = loaded.policy.on_host();
+    let held = sources.map(|(name, source, on_host)| {
+        let held = compile::held(source, &found.host);
+        let entries = held.addresses.iter().map(|entry| entry.to_string());
+        (name.to_string(), on_host.describe(), entries.collect())
+    });
+    held.collect()
 }

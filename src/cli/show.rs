@@ -13,10 +13,15 @@ use crate::text::diagnostic::Diagnostic;
 
 use super::failure::Failure;
 use super::load::load;
+use super::notice;
 
 /// Those that a policy becomes on a host of which nothing is known.
 pub(super) fn compiled(terminal: Terminal, path: &Path) -> Result<(), Failure> {
     let loaded = load(terminal, path)?;
+    for warning in notice::without_host(&loaded.policy) {
+        terminal.diagnostic(&warning, &loaded.sources);
+        terminal.gap();
+    }
     print(terminal, "policy", &loaded.compile(&HostView::default()))
 }
 

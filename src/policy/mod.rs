@@ -36,7 +36,7 @@ pub use port::{PortPolicy, Refuse, SourceSelection};
 pub use read::{read, read_text};
 pub use schema::schema;
 pub use settings::Settings;
-pub use source::{NamedSource, SourceName, parse_entry};
+pub use source::{NamedSource, OnHost, SourceName, parse_entry};
 pub use tests::{Expectation, From};
 
 /// Everything that one policy directory says.
@@ -57,10 +57,23 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// Returns the sources of which only a host can tell what they hold.
+    pub fn on_host(&self) -> impl Iterator<Item = (&SourceName, &NamedSource, &OnHost)> {
+        let sources = self.sources.iter();
+        sources.filter_map(|(name, source)| Some((name, source, source.on_host.as_ref()?)))
+    }
+
     /// Returns `default` and the ports, as answers for programs have them.
     #[must_use]
     pub fn json(&self) -> Value {
         let ports = self.ports.iter().map(|(key, port)| port.json(key));
-        json!({"default": self.default.to_string(), "ports": ports.collect::<Vec<_>>()})
+        let on_host = self.on_host();
+        let on_host =
+            on_host.map(|(name, _, what)| json!({"name": name.as_str(), "what": what.describe()}));
+        json!({
+            "default": self.default.to_string(),
+            "ports": ports.collect::<Vec<_>>(),
+            "host_sources": on_host.collect::<Vec<_>>(),
+        })
     }
 }

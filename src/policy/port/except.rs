@@ -2,8 +2,9 @@
 
 use serde_json::json;
 
-use crate::policy::source::{self, Place, SourceName, reserved_words};
+use crate::policy::source::{self, NamedSource, Place, SourceName, reserved_words};
 use crate::policy::yaml::{Reader, one_or_many};
+use crate::text::Span;
 use crate::text::diagnostic::{Diagnostic, quoted};
 
 use super::{Attribute, Draft, selection};
@@ -60,6 +61,12 @@ impl Draft {
                 .collect();
             for name in empty {
                 let source = &sources.named[name];
+                if let Some(on_host) = &source.on_host {
+                    reader
+                        .report
+                        .push(may_be_empty(span, name, source, &on_host.describe()));
+                    continue;
+                }
                 let message = format!(
                     "the source {} under `except` is empty",
                     quoted(name.as_str())
@@ -89,7 +96,7 @@ impl Draft {
                 continue;
             };
             let (allow, except) = (&policy.allow, &policy.except);
-            if allow.any || except.any || except.containers {
+            if allow.any || allow.is_open(sources) || except.any || except.containers {
                 continue;
             }
             let (allowed, excepted) = (allow.sets(sources), except.sets(sources));
@@ -106,4 +113,17 @@ impl Draft {
         }
         reader.report.append(&mut warnings);
     }
+}
+
+/// Only the host knows what is in the source, and one day it may be nothing.
+fn may_be_empty(span: &Span, name: &SourceName, source: &NamedSource, what: &str) -> Diagnostic {
+    let name = quoted(name.as_str());
+    let message = format!("the source {name} under `except` may be empty on a host");
+    Diagnostic::error("empty-except", message)
+        .at(
+            span.clone(),
+            "the port would then be open to those who were meant",
+        )
+        .related(source.origin.clone(), what)
+        .help("write the addresses themselves, in a source of their own")
 }

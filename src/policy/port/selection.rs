@@ -50,6 +50,12 @@ impl SourceSelection {
             .collect()
     }
 
+    /// Whether it names a source of which only a host can tell what it holds.
+    pub(super) fn is_open(&self, sources: &source::Draft) -> bool {
+        let mut named = self.named.iter().filter_map(|name| sources.named.get(name));
+        named.any(|source| source.on_host.is_some())
+    }
+
     pub(super) fn json(&self) -> Schema {
         json!({
             "any": self.any,

@@ -1,7 +1,8 @@
 //! `sources:`: named lists of addresses.
 //!
 //! A source is written in place, or is a mapping with the key of its kind. A kind is a file here, and a
-//! line in [`KINDS`].
+//! line in [`KINDS`]. What only a host can tell of a source ([`OnHost`]) is asked of it when the policy is
+//! compiled.
 
 mod entry;
 mod file;
@@ -29,8 +30,10 @@ pub(super) use reserved::{Place, Reserved, pattern as reserved_words, reserved};
 /// A named list of addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedSource {
-    /// Its addresses, merged.
+    /// The addresses that the policy itself says, merged.
     pub addresses: AddressSet,
+    /// What it holds instead, if only a host can tell.
+    pub on_host: Option<OnHost>,
     /// Where the name is written.
     pub origin: Span,
 }
@@ -39,9 +42,39 @@ impl NamedSource {
     /// Returns its name and how much it holds, for people.
     #[must_use]
     pub fn describe(&self, name: &SourceName) -> String {
-        match self.addresses.len() {
-            1 => name.to_string(),
-            entries => format!("{name} ({entries} entries)"),
+        match (&self.on_host, self.addresses.len()) {
+            (Some(on_host), _) => format!("{name} ({})", on_host.describe()),
+            (None, 1) => name.to_string(),
+            (None, entries) => format!("{name} ({entries} entries)"),
+        }
+    }
+}
+
+/// What only a host can tell of a source, and may be another thing at another time. It may be nothing:
+/// such a source has no place under `except`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OnHost {}
+
+impl OnHost {
+    /// Returns what it is, for people.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        match *self {}
+    }
+}
+
+/// What a kind of source reads.
+#[derive(Default)]
+struct Content {
+    addresses: AddressSet,
+    on_host: Option<OnHost>,
+}
+
+impl From<AddressSet> for Content {
+    fn from(addresses: AddressSet) -> Self {
+        Self {
+            addresses,
+            on_host: None,
         }
     }
 }
@@ -52,7 +85,7 @@ struct Kind {
     /// How it is written, for `help:` lines.
     form: &'static str,
     /// Reads the value of the key; `None` if it is wrong, which was reported.
-    read: fn(&mut Draft, &mut Reader<'_>, &Member) -> Option<AddressSet>,
+    read: fn(&mut Draft, &mut Reader<'_>, &Member) -> Option<Content>,
     schema: fn() -> Schema,
 }
 
@@ -87,7 +120,7 @@ impl Draft {
             let name = SourceName::read(reader, member);
             let before = reader.report.len();
             self.flawed = false;
-            let addresses = self.read_source(reader, member);
+            let content = self.read_source(reader, member);
             let told = reader.report.get(before..).unwrap_or_default();
             let flawed = self.flawed || told.iter().any(|d| d.severity == Severity::Error);
             let Some(name) = name.filter(|_| !member.repeated) else {
@@ -107,18 +140,19 @@ impl Draft {
                 self.unread.insert(name.clone());
             }
             let source = NamedSource {
-                addresses,
+                addresses: content.addresses,
+                on_host: content.on_host,
                 origin: member.key_span.clone(),
             };
             self.named.insert(name, source);
         }
     }
 
-    fn read_source(&mut self, reader: &mut Reader<'_>, member: &Member) -> AddressSet {
+    fn read_source(&mut self, reader: &mut Reader<'_>, member: &Member) -> Content {
         let node = &member.value;
         match &node.value {
-            Value::Scalar { .. } => inline::read(reader, std::slice::from_ref(node)),
-            Value::Sequence(items) => inline::read(reader, items),
+            Value::Scalar { .. } => inline::read(reader, std::slice::from_ref(node)).into(),
+            Value::Sequence(items) => inline::read(reader, items).into(),
             Value::Mapping(members) => self.read_kind(reader, node, members),
             Value::Null => {
                 let message = format!("source {} is empty", quoted(&member.key));
@@ -128,22 +162,17 @@ impl Draft {
                         .help(forms())
                         .help("write `[]` if nobody is meant"),
                 );
-                AddressSet::default()
+                Content::default()
             }
-            Value::Refused => AddressSet::default(),
+            Value::Refused => Content::default(),
         }
     }
 
-    fn read_kind(
-        &mut self,
-        reader: &mut Reader<'_>,
-        node: &Node,
-        members: &[Member],
-    ) -> AddressSet {
-        let mut addresses = AddressSet::default();
+    fn read_kind(&mut self, reader: &mut Reader<'_>, node: &Node, members: &[Member]) -> Content {
+        let mut content = Content::default();
         for member in members {
             if let Some(kind) = KINDS.iter().find(|kind| kind.key == member.key) {
-                addresses = (kind.read)(self, reader, member).unwrap_or(addresses);
+                content = (kind.read)(self, reader, member).unwrap_or(content);
             } else {
                 reader.unknown_key(member, &KINDS.map(|kind| kind.key), "a source");
             }
@@ -155,7 +184,7 @@ impl Draft {
                     .help(forms()),
             );
         }
-        addresses
+        content
     }
 }
 

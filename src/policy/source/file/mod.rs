@@ -11,7 +11,7 @@ use crate::policy::yaml::{Member, Reader, Value};
 use crate::text::diagnostic::{Diagnostic, Severity, quoted};
 use crate::text::{Span, is_url};
 
-use super::{Draft, Kind};
+use super::{Content, Draft, Kind};
 
 pub(super) const KIND: Kind = Kind {
     key: "file",
@@ -20,9 +20,10 @@ pub(super) const KIND: Kind = Kind {
     schema,
 };
 
-fn read(draft: &mut Draft, reader: &mut Reader<'_>, member: &Member) -> Option<AddressSet> {
+fn read(draft: &mut Draft, reader: &mut Reader<'_>, member: &Member) -> Option<Content> {
     if let Some(path) = member.value.text().filter(|path| !path.is_empty()) {
-        return (!member.repeated).then(|| read_list(draft, reader, path, &member.value.span));
+        return (!member.repeated)
+            .then(|| read_list(draft, reader, path, &member.value.span).into());
     }
     if member.value.value != Value::Refused {
         reader.report.push(
