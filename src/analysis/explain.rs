@@ -35,7 +35,12 @@ pub enum Place {
     /// It is one of the host.
     Host,
     /// Packets to it leave through this interface.
-    Through(String),
+    Through {
+        /// The interface.
+        interface: String,
+        /// Whether a host on that link forwards them; if not, the address is on the link itself.
+        has_gateway: bool,
+    },
     /// This host has no route to it.
     Nowhere,
 }
@@ -176,16 +181,26 @@ fn elsewhere(host: &HostView, question: &Question) -> Vec<Path> {
     if let Some(endpoint) = host.endpoints().find(|endpoint| endpoint.address == to) {
         return vec![straight(&endpoint, protocol, Some(port), port)];
     }
-    let Some(Place::Through(interface)) = &question.place else {
+    let Some(Place::Through {
+        interface,
+        has_gateway,
+    }) = &question.place
+    else {
         return Vec::new();
     };
-    let kind = if host.container_bridges.contains(interface) {
-        Kind::Through
+    let kind = match (host.container_bridges.contains(interface), has_gateway) {
+        // No engine that was asked knows of it: it may be stopped while its containers run.
+        (true, false) => Kind::Container,
+        (true, true) => Kind::Through,
+        (false, _) => Kind::Forwarded,
+    };
+    let title = if *has_gateway {
+        format!("what is behind {interface}")
     } else {
-        Kind::Forwarded
+        format!("what is on {interface}")
     };
     let path = Path::to_socket(kind, protocol, to, port)
-        .titled(format!("what is behind {interface}"))
+        .titled(title)
         .reached_by(Reach::Routed)
         .to(to, port, Some(interface.clone()));
     vec![path]

@@ -8,7 +8,7 @@ use crate::file;
 use crate::text::diagnostic::Diagnostic;
 use crate::untrusted;
 
-use super::failure::Failure;
+use super::report::failure::Failure;
 
 fn unwritable(what: &str, path: &Path, error: &io::Error) -> Failure {
     let message = format!("cannot {what} {}: {error}", untrusted::path(path));

@@ -11,19 +11,19 @@ use crate::store::{LoadError, Policies, ReadError};
 use crate::text::SourceMap;
 use crate::text::diagnostic::Diagnostic;
 
-use super::failure::Failure;
+use super::report::failure::Failure;
 
 /// Reads the policies at `path` and shows their warnings.
 pub(super) fn load(terminal: Terminal, path: &Path) -> Result<Policies, Failure> {
     let policies = Policies::read(SourceMap::new(), path).map_err(|wrong| failure(wrong, path))?;
-    show(terminal, &policies, 0);
+    terminal.diagnostics(&policies.warnings, &policies.sources);
     Ok(policies)
 }
 
 /// The same, and runs their tests, all of which must pass; says how many there are.
 pub(super) fn load_tested(terminal: Terminal, path: &Path) -> Result<(Policies, usize), Failure> {
     let (loaded, passed, told) = test(load(terminal, path)?, path)?;
-    show(terminal, &loaded, told);
+    terminal.diagnostics(&loaded.warnings[told..], &loaded.sources);
     Ok((loaded, passed))
 }
 
@@ -33,7 +33,7 @@ pub(super) fn load_for_host(terminal: Terminal, path: &Path) -> Result<(Policies
     loaded
         .warnings
         .retain(|warning| warning.slug != DEPENDS_ON_HOST);
-    show(terminal, &loaded, told);
+    terminal.diagnostics(&loaded.warnings[told..], &loaded.sources);
     Ok((loaded, passed))
 }
 
@@ -42,14 +42,6 @@ fn test(loaded: Policies, path: &Path) -> Result<(Policies, usize, usize), Failu
     let told = loaded.warnings.len();
     let (loaded, passed) = loaded.test().map_err(|wrong| failure(wrong, path))?;
     Ok((loaded, passed, told))
-}
-
-/// Shows the warnings but for those that were told.
-fn show(terminal: Terminal, loaded: &Policies, told: usize) {
-    for warning in loaded.warnings.iter().skip(told) {
-        terminal.diagnostic(warning, &loaded.sources);
-        terminal.gap();
-    }
 }
 
 /// Looks at this host for policies that passed their tests, and puts these to it as well.
@@ -92,7 +84,7 @@ fn failure(wrong: LoadError, path: &Path) -> Failure {
             if let Some(advice) = file::advice(&unreadable.error) {
                 return Failure::plain(diagnostic.help(advice));
             }
-            if path == Path::new(super::DEFAULT_PATH) {
+            if path == Path::new(super::arguments::DEFAULT_PATH) {
                 diagnostic = diagnostic
                     .help("`dfw init` writes a first policy there, of what is published now")
                     .help("policies elsewhere: name the directory or file");

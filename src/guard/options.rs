@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::host::docker::Ask;
 
-use super::scrapes::Listen;
+use super::metrics::scrapes::Listen;
 
 /// What guard is to do, and with what.
 #[derive(Debug)]

@@ -1,8 +1,9 @@
 //! What is kept on disk: the last good policy, with all files that it was read from, and the ports that
 //! engines publish and no policy names.
 //!
-//! A file each: a line with a digest, and behind it JSON. It is written beside the former one and
-//! takes its place whole.
+//! A file each: a line with a version and a digest, and behind it JSON. It is written beside the former one and
+//! takes its place whole. Each version of dfw reads the files of those before it: an upgrade must not open what
+//! the host had closed.
 
 use crate::net::{HostPorts, Protocol};
 use std::fs::{self, DirBuilder};
@@ -24,17 +25,20 @@ use crate::untrusted;
 /// A file in the state folder.
 struct Kept {
     name: &'static str,
-    /// What it begins with; the digest follows.
-    magic: &'static str,
+    /// What it begins with.
+    title: &'static str,
 }
+
+/// The version that is written. Version 1 is that of dfw 0.1.
+const VERSION: u32 = 1;
 
 const POLICY: Kept = Kept {
     name: "last-good",
-    magic: "dfw last good policy, version 1, digest ",
+    title: "dfw last good policy",
 };
 const PORTS: Kept = Kept {
     name: "published",
-    magic: "dfw published ports, version 1, digest ",
+    title: "dfw published ports",
 };
 
 /// Why what is kept cannot be had.
@@ -54,6 +58,17 @@ pub(super) enum Error {
     /// It is not what was written.
     #[error("{} is damaged: it is ignored", untrusted::path(.0))]
     Damaged(PathBuf),
+    /// A newer dfw has written it.
+    #[error(
+        "{} is of version {version}, which a newer dfw has written: it is ignored",
+        untrusted::path(path)
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        version: u32,
+    },
     /// It is whole, and is not a valid policy any more.
     #[error("{} is not valid for this version of dfw: it is ignored", untrusted::path(.0))]
     Invalid(PathBuf),
@@ -179,7 +194,9 @@ impl Kept {
             error,
         };
         let body = serde_json::to_vec(what).map_err(|error| failed(error.into()))?;
-        let mut bytes = format!("{}{:032x}\n", self.magic, digest_of(&body)).into_bytes();
+        let digest = digest_of(&body);
+        let header = format!("{}, version {VERSION}, digest {digest:032x}\n", self.title);
+        let mut bytes = header.into_bytes();
         bytes.extend(body);
         if u64::try_from(bytes.len()).is_ok_and(|length| length > Limit::STATE.bytes()) {
             return Err(failed(Limit::STATE.exceeded()));
@@ -198,16 +215,26 @@ impl Kept {
     }
 
     fn decode<'a, T: Deserialize<'a>>(&self, folder: &Path, bytes: &'a [u8]) -> Result<T, Error> {
-        let whole = || {
-            let rest = bytes.strip_prefix(self.magic.as_bytes())?;
-            let (digest, body) = rest.split_at_checked(32)?;
-            let body = body.strip_prefix(b"\n")?;
-            let digest = u128::from_str_radix(std::str::from_utf8(digest).ok()?, 16).ok()?;
-            (digest == digest_of(body))
-                .then(|| serde_json::from_slice(body).ok())
-                .flatten()
-        };
-        whole().ok_or_else(|| Error::Damaged(self.path(folder)))
+        let damaged = || Error::Damaged(self.path(folder));
+        let (version, digest, body) = self.header(bytes).ok_or_else(damaged)?;
+        if version > VERSION {
+            let path = self.path(folder);
+            return Err(Error::Newer { path, version });
+        }
+        if digest != digest_of(body) {
+            return Err(damaged());
+        }
+        serde_json::from_slice(body).map_err(|_| damaged())
+    }
+
+    /// Splits a file into its version, its digest and what follows.
+    fn header<'a>(&self, bytes: &'a [u8]) -> Option<(u32, u128, &'a [u8])> {
+        let end = memchr::memchr(b'\n', bytes)?;
+        let (header, body) = (std::str::from_utf8(&bytes[..end]).ok()?, &bytes[end + 1..]);
+        let rest = header.strip_prefix(self.title)?;
+        let (version, digest) = rest.strip_prefix(", version ")?.split_once(", digest ")?;
+        let digest = u128::from_str_radix(digest, 16).ok()?;
+        Some((version.parse().ok()?, digest, body))
     }
 }
 
@@ -286,13 +313,52 @@ mod tests {
         fs::remove_dir_all(&folder).unwrap();
     }
 
+    /// A file of each version that was ever written, as it was written.
+    #[test]
+    fn files_of_all_versions_are_read() {
+        let port = |address: Option<&str>, protocol, first, last| HostPorts {
+            address: address.map(|address| address.parse().unwrap()),
+            protocol,
+            first,
+            last,
+        };
+        for version in 1..=VERSION {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("tests/fixtures/state")
+                .join(version.to_string());
+            let policies = read(&folder).unwrap();
+            assert_eq!(policies.policy.ports.len(), 1, "{version}");
+            assert_eq!(policies.policy.sources.len(), 1, "{version}");
+            let ports = [
+                port(None, Protocol::Tcp, 8080, 8080),
+                port(Some("192.0.2.1"), Protocol::Udp, 53, 53),
+                port(Some("::"), Protocol::Sctp, 9000, 9010),
+            ];
+            assert_eq!(read_ports(&folder).unwrap(), ports, "{version}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_a_newer_version_is_named() {
+        let folder = folder("newer");
+        write_ports(&folder, &[]).unwrap();
+        let path = PORTS.path(&folder);
+        let text = fs::read_to_string(&path).unwrap();
+        let newer = format!(", version {},", VERSION + 1);
+        let newer = text.replace(&format!(", version {VERSION},"), &newer);
+        fs::write(&path, newer).unwrap();
+        let error = read_ports(&folder).unwrap_err().to_string();
+        assert!(error.contains("which a newer dfw has written"), "{error}");
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
     #[test]
     fn what_is_damaged_is_told_from_what_is_whole() {
         let folder = folder("damaged");
         write(&folder, Path::new("p"), &policies().sources).unwrap();
         let path = POLICY.path(&folder);
         let whole = fs::read(&path).unwrap();
-        for at in [0, POLICY.magic.len() + 3, whole.len() / 2, whole.len() - 1] {
+        for at in [0, POLICY.title.len() + 30, whole.len() / 2, whole.len() - 1] {
             let mut bytes = whole.clone();
             bytes[at] ^= 1;
             fs::write(&path, &bytes).unwrap();

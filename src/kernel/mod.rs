@@ -19,15 +19,18 @@ use crate::netlink::wire::{DUMP_INTERRUPTED, Malformed, Message, Messages, TooLo
 use crate::ruleset::Elements;
 use crate::untrusted::clean;
 
-mod install;
+mod attempts;
 mod nat;
 mod owner;
+mod proposal;
 mod restore;
 mod transaction;
 mod watch;
 
-pub use install::Installation;
+use attempts::READS;
+pub use attempts::{Attempt, COMMITS, attempts};
 pub use owner::Claim;
+pub use proposal::{Commit, Proposal};
 pub use restore::{Former, Restored};
 pub use transaction::{Outcome, next, sound};
 pub use watch::{Heard, Listener, Tracer};
@@ -35,8 +38,6 @@ pub use watch::{Heard, Listener, Tracer};
 /// The oldest kernel that has all that dfw sends (keys of the original tuple, kinds of
 /// interfaces, comments of tables): Linux 5.10.
 const OLDEST: (u32, u32) = (5, 10);
-/// How often a snapshot or a transaction is tried while others keep changing rulesets.
-const TRIES: u32 = 32;
 
 /// Why the kernel's ruleset could not be read or changed. It is as it was before, in every case but
 /// [`Unanswered`](Error::Unanswered).
@@ -64,7 +65,7 @@ pub enum Error {
     #[error("another program listens to the log group {0} already")]
     GroupTaken(u16),
     /// Others changed their rulesets all the time.
-    #[error("other programs kept changing rulesets: gave up after {TRIES} tries")]
+    #[error("other programs kept changing rulesets: gave up after {READS} tries")]
     Busy,
     /// The transaction is larger than the socket may carry.
     #[error(
@@ -214,7 +215,7 @@ impl Kernel {
     }
 
     fn consistent(&self, depth: Depth) -> Result<Snapshot, Error> {
-        for _ in 0..TRIES {
+        for _ in attempts(READS) {
             let generation = self.generation()?;
             let Some((installed, neighbours)) = self.read(depth, true)? else {
                 continue;
@@ -355,7 +356,7 @@ fn about_links<T>(
     decode: impl Fn(&Message<'_>) -> Result<Option<T>, Malformed>,
 ) -> Result<Vec<T>, Error> {
     let socket = Socket::route()?;
-    for _ in 0..TRIES {
+    for _ in attempts(READS) {
         let mut found = Vec::new();
         let complete = ask(&socket, question, |message| {
             found.extend(decode(message)?);

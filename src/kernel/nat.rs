@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Error, Kernel, TRIES, ask};
+use super::attempts::READS;
+use super::{Error, Kernel, ask, attempts};
 use crate::netlink::foreign::{self, Foreign, ForeignElement, Into, Name, NatRules, Step, Verdict};
 use crate::netlink::request;
 use crate::netlink::socket::Socket;
@@ -63,7 +64,7 @@ impl Kernel {
     /// # Errors
     /// See [`Error`](enum@Error).
     pub fn nat_rules(&self) -> Result<Option<NatRules>, Error> {
-        for _ in 0..TRIES {
+        for _ in attempts(READS) {
             let generation = self.generation()?;
             let mut reading = Reading::default();
             if !self.read_nat(&mut reading)? || self.generation()? != generation {

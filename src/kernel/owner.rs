@@ -8,7 +8,8 @@ use crate::netlink::object::{self, Object, TableObject, is_inet};
 use crate::netlink::request;
 use crate::ruleset::TABLE;
 
-use super::{Error, Kernel, Outcome, TRIES};
+use super::attempts::READS;
+use super::{Error, Kernel, Outcome, attempts};
 
 /// `NFT_TABLE_F_OWNER` and `NFT_TABLE_F_PERSIST` of `linux/netfilter/nf_tables.h`.
 const OWNER: u32 = 2;
@@ -43,7 +44,7 @@ impl Kernel {
             done => done?,
         };
         self.flags.set(flags);
-        for _ in 0..TRIES {
+        for _ in attempts(READS) {
             let generation = self.generation()?;
             let Some(table) = self.table()? else {
                 return Ok(Claim::Nothing);

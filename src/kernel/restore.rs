@@ -5,10 +5,8 @@ use std::time::Duration;
 use crate::plan::{self, Installed, Operation, Plan, SetChange};
 use crate::ruleset::Ruleset;
 
-use super::{Error, Kernel, Outcome, Snapshot};
+use super::{COMMITS, Error, Kernel, Outcome, Snapshot, attempts};
 
-/// How often it is tried while others keep changing rulesets.
-const TRIES: u32 = 8;
 /// How often it is tried while the kernel refuses, and how long it rests in between.
 const REFUSED: u32 = 5;
 const REST: Duration = Duration::from_secs(1);
@@ -112,9 +110,9 @@ impl Kernel {
         whole: bool,
     ) -> Result<Restored, Error> {
         let seed = Self::seed()?;
-        for last in (0..TRIES).map(|number| number + 1 == TRIES) {
+        for attempt in attempts(COMMITS) {
             let snapshot = match self.survey() {
-                Err(Error::Busy) if !last => continue,
+                Err(Error::Busy) if !attempt.is_last => continue,
                 snapshot => snapshot?,
             };
             let Snapshot {
@@ -130,13 +128,13 @@ impl Kernel {
             let done = match &former.0 {
                 None if installed.is_none() => Outcome::Done,
                 None => self.remove(*generation)?,
-                Some(former) if whole || last => {
+                Some(former) if whole || attempt.is_last => {
                     let counts = plan::counted(installed, former);
                     let plan = plan::restore(None, former, &counts, seed);
                     let mut operations = vec![Operation::DeleteTable];
                     operations.extend(plan.before);
                     operations.extend(plan.main);
-                    let generation = (!last).then_some(*generation);
+                    let generation = (!attempt.is_last).then_some(*generation);
                     self.send(&operations, stamp, generation)?
                 }
                 Some(former) => {
@@ -162,7 +160,7 @@ impl Kernel {
     /// # Errors
     /// See [`Error`](enum@Error).
     pub fn rename(&self, name: impl Fn(&str) -> Option<String>) -> Result<bool, Error> {
-        for _ in 0..TRIES {
+        for _ in attempts(COMMITS) {
             let Snapshot {
                 installed,
                 generation,

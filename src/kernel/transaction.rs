@@ -7,7 +7,8 @@ use crate::netlink::wire::Messages;
 use crate::plan::{self, Operation, Plan};
 use crate::ruleset::Ruleset;
 
-use super::{ERESTART, Error, Kernel, NLMSG_ERROR, Refusal, TRIES, no_subsystem};
+use super::attempts::READS;
+use super::{ERESTART, Error, Kernel, NLMSG_ERROR, Refusal, attempts, no_subsystem};
 
 /// What a transaction did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +73,7 @@ impl Kernel {
         let mut generation = generation;
         // Once: who comes later meets the rules that are in force, and sets that are as they will be.
         await_packets();
-        for _ in 0..TRIES {
+        for _ in attempts(READS) {
             if self.send(&plan.after, stamp, generation)? == Outcome::Done {
                 return Ok(Outcome::Done);
             }

@@ -105,6 +105,8 @@ numbers! {
         RTM_GETROUTE = 26,
         RTA_DST = 1,
         RTA_OIF = 4,
+        RTA_GATEWAY = 5,
+        RTA_VIA = 18,
         IFA_ADDRESS = 1,
         IFA_LOCAL = 2,
         IFLA_IFNAME = 3,

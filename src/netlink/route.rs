@@ -13,6 +13,8 @@ pub struct Route {
     pub local: bool,
     /// The number of the interface that it leaves through; `None` for a route that leads nowhere.
     pub interface: Option<u32>,
+    /// Whether another host forwards it, so that the address is not on the link itself.
+    pub has_gateway: bool,
 }
 
 /// Asks for the route to an address.
@@ -43,11 +45,13 @@ pub fn decode_route(message: &Message<'_>) -> Result<Option<Route>, Malformed> {
     let (Some(kind), Some(attributes)) = (message.body.get(7), message.body.get(12..)) else {
         return Err(Malformed("short route"));
     };
-    let table = Attributes::new(attributes).table::<{ RTA_OIF as usize + 1 }>()?;
+    let table = Attributes::new(attributes).table::<{ RTA_VIA as usize + 1 }>()?;
     let interface = table[usize::from(RTA_OIF)];
     let number = |bytes: &[u8]| bytes.try_into().map(u32::from_ne_bytes).ok();
+    let has = |attribute: u16| table[usize::from(attribute)].is_some();
     Ok(Some(Route {
         local: *kind == RTN_LOCAL,
         interface: interface.and_then(|interface| number(interface.payload)),
+        has_gateway: has(RTA_GATEWAY) || has(RTA_VIA),
     }))
 }

@@ -186,6 +186,18 @@ impl Terminal {
         to_json(diagnostic, sources)
     }
 
+    /// Shows diagnostics on stderr, with an empty line behind each.
+    pub fn diagnostics<'a>(
+        self,
+        diagnostics: impl IntoIterator<Item = &'a Diagnostic>,
+        sources: &SourceMap,
+    ) {
+        for diagnostic in diagnostics {
+            self.diagnostic(diagnostic, sources);
+            self.gap();
+        }
+    }
+
     /// An empty line between diagnostics.
     pub fn gap(self) {
         self.explain("\n");

@@ -79,6 +79,14 @@ impl Plan<'_> {
         self.before.is_empty() && self.main.is_empty() && self.after.is_empty()
     }
 
+    /// Yields the transactions that are not empty, in order.
+    pub fn transactions(&self) -> impl Iterator<Item = &[Operation<'_>]> {
+        let all = [&self.before, &self.main, &self.after];
+        all.into_iter()
+            .map(Vec::as_slice)
+            .filter(|operations| !operations.is_empty())
+    }
+
     /// What takes [`before`](Self::before) back, if the main transaction cannot be.
     #[must_use]
     pub fn undo(&self) -> Vec<Operation<'_>> {

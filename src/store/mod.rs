@@ -133,3 +133,14 @@ fn origin(sources: &SourceMap, span: &Span) -> Origin {
         line: sources.line_column(span).0,
     }
 }
+
+/// Returns the line of the policy that a rule of the kernel comes from, if it is in one of these files.
+#[must_use]
+pub fn line_behind(sources: &SourceMap, files: &[FileId], origin: &Origin) -> Option<Span> {
+    let is_named = |file: &&FileId| {
+        let name = Path::new(sources.name(**file)).file_name();
+        name.is_some_and(|name| *name == *origin.file)
+    };
+    let file = files.iter().find(is_named)?;
+    Some(sources.line_span(*file, origin.line))
+}

@@ -591,5 +591,15 @@ fn stopped_is_incomplete(lab: &Lab) -> Result<()> {
     };
     is_incomplete().context("without dfw")?;
     lab.apply("default: deny\nports: {80: any}\n")?;
-    is_incomplete().context("with dfw")
+    is_incomplete().context("with dfw")?;
+    // Nobody tells whose it is, and yet it is on a bridge of containers, not behind one.
+    let own = format!("{}:81", lab.address("web")?);
+    let answer = explained(lab, STRANGER, &own, "deny")?;
+    let paths = answer.rows("paths");
+    ensure!(
+        paths.iter().all(|path| path["path"] == "container"),
+        "{}",
+        answer.text
+    );
+    Ok(())
 }

@@ -34,6 +34,7 @@ mod stranger;
 mod support;
 mod survival;
 mod tracer;
+mod upgrade;
 
 use std::process::ExitCode;
 
@@ -81,6 +82,7 @@ fn all() -> impl Iterator<Item = Named> {
         policies::TRIALS,
         meddlers::TRIALS,
         survival::TRIALS,
+        upgrade::TRIALS,
         keep::TRIALS,
         hidden::TRIALS,
         lists::TRIALS,

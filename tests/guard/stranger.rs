@@ -18,7 +18,7 @@ pub(crate) const CLOSED: &str = "default: deny\nports: {5353/udp: [203.0.113.7]}
 
 /// A stranger beside a host.
 pub(crate) struct Stranger {
-    _place: Place,
+    place: Place,
     stop: Arc<AtomicBool>,
     sent: Arc<AtomicU64>,
     arrived: Arc<Arrivals>,
@@ -85,12 +85,19 @@ impl Stranger {
             },
         ];
         Ok(Self {
-            _place: place,
+            place,
             stop,
             sent,
             arrived,
             threads,
         })
+    }
+
+    /// A socket at the stranger's address, at a port of its own.
+    pub(crate) fn socket(&self) -> Result<UdpSocket> {
+        self.place
+            .namespace()
+            .run(|| Ok(UdpSocket::bind("198.51.100.66:0")?))
     }
 
     /// How many packets got through so far.

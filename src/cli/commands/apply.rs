@@ -1,0 +1,336 @@
+//! `dfw apply`: the policies become the rules in force.
+
+use std::io::IsTerminal;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use jiff::{Timestamp, Unit};
+use serde_json::json;
+
+use crate::cli::arguments::{EngineArgs, PolicyPath};
+use crate::cli::load::{load_for_host, look};
+use crate::cli::report::failure::Failure;
+use crate::cli::report::notice::all_notices;
+use crate::cli::report::preview::Preview;
+use crate::cli::report::summary::{refused, tested};
+use crate::cli::session::confirm;
+use crate::cli::session::watchdog::{self, End, Identity, Watchdog};
+use crate::compile;
+use crate::kernel::{self, COMMITS, Commit, Kernel, Proposal, attempts};
+use crate::netlink::snapshot::Installed;
+use crate::output::json;
+use crate::output::progress::Progress;
+use crate::output::table::count;
+use crate::output::terminal::{Terminal, Tone};
+use crate::ruleset::{Ruleset, TABLE};
+use crate::site::Site;
+use crate::store::Policies;
+use crate::text::diagnostic::Diagnostic;
+use crate::untrusted::{self, is_deceptive};
+
+/// How the policies are applied.
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct ApplyArgs {
+    #[command(flatten)]
+    policy: PolicyPath,
+    #[command(flatten)]
+    engine: EngineArgs,
+    /// Put the former rules back unless you say yes within this time
+    ///
+    /// From 5s to 1h, such as 60s or 1m30s. A lost connection, Ctrl-C and kill count as no.
+    #[arg(long, value_name = "TIME", value_parser = confirm::patience)]
+    confirm: Option<Duration>,
+    /// Do not ask before your own SSH connection is cut
+    #[arg(long)]
+    yes: bool,
+}
+
+pub(in crate::cli) fn run(terminal: Terminal, args: &ApplyArgs) -> Result<ExitCode, Failure> {
+    let path = &args.policy.path;
+    let (loaded, passed) =
+        Progress::during("reading the policies", || load_for_host(terminal, path))?;
+    let (loaded, site) = Progress::during("looking at this host and its engines", || {
+        look(&args.engine.ask(), loaded, passed, path)
+    })?;
+    let mut apply = Apply {
+        terminal,
+        args,
+        loaded: &loaded,
+        site: &site,
+        ruleset: &loaded.compile(&site.host),
+        notices: None,
+        shown: None,
+        agreed: false,
+    };
+    let applied = match apply.commit() {
+        Ok(applied) => applied,
+        Err(stopped) => return Err(stopped.into_failure(loaded)),
+    };
+    let end = match (applied.watchdog, args.confirm) {
+        (Some(watchdog), Some(patience)) => {
+            let former = watchdog.former().clone();
+            let end = confirm::confirm(watchdog, patience);
+            Some((end.text(&former), end))
+        }
+        _ => None,
+    };
+    let preview = applied.preview.as_ref();
+    let (changed, confirmed) = match &end {
+        None => (Some(preview.is_some()), None),
+        Some((_, End::Kept)) => (Some(true), Some(true)),
+        Some((_, End::Back)) => (Some(false), Some(false)),
+        Some((_, end)) => (None, Some(matches!(end, End::Gone))),
+    };
+    let ruleset = apply.ruleset;
+    let notices = apply.notices.unwrap_or_default();
+    terminal.answer(
+        || {
+            let cut = preview.and_then(|preview| preview.cut.as_ref());
+            let warnings = loaded.warnings.iter().chain(&notices).chain(cut);
+            let mut document = json!({
+                "schema": "dfw/apply/v2",
+                "changed": changed,
+                "confirmed": confirmed,
+                "policy": loaded.policy.json(),
+                "tests": json::tests(passed, &[]),
+                "size": json::size(ruleset),
+                "engines": json::engines(&site.host),
+                "refused": json::publications(&compile::refused(&loaded.policy, &site.host)),
+                "warnings": warnings
+                    .map(|warning| terminal.to_json(warning, &loaded.sources))
+                    .collect::<Vec<_>>(),
+            });
+            Preview::add_to(preview, &mut document);
+            document
+        },
+        || {
+            let word = match &end {
+                None => "applied",
+                Some((_, End::Kept)) => "kept",
+                Some(_) => return String::new(),
+            };
+            refused(terminal, &loaded.policy, &site.host)
+                + &tested(passed)
+                + &outcome(terminal, word, preview.is_some(), ruleset, path)
+        },
+    )?;
+    match end {
+        None | Some((_, End::Kept)) => Ok(ExitCode::SUCCESS),
+        Some((text, _)) => {
+            terminal.say(Tone::Bad, "failed", &text);
+            Err(Failure::Incomplete)
+        }
+    }
+}
+
+/// The ruleset is in force.
+struct Applied {
+    /// What was shown of the changes; `None` if the ruleset was in force already.
+    preview: Option<Preview>,
+    /// The process that rolls back unless it is told not to.
+    watchdog: Option<Watchdog>,
+}
+
+/// Why nothing was applied, or is not any more.
+enum Stopped {
+    Kernel(kernel::Error),
+    /// The commit's answer was lost, and the watchdog has rolled it back, if it was one.
+    RolledBack(kernel::Error),
+    Failed(Failure),
+}
+
+impl From<kernel::Error> for Stopped {
+    fn from(error: kernel::Error) -> Self {
+        Self::Kernel(error)
+    }
+}
+
+impl From<Failure> for Stopped {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl Stopped {
+    fn into_failure(self, loaded: Policies) -> Failure {
+        match self {
+            Self::Failed(failure) => failure.with(loaded.sources),
+            Self::Kernel(error) => Failure::kernel(&error, loaded.sources, &loaded.files),
+            Self::RolledBack(error) => {
+                Failure::kernel(&error, loaded.sources, &loaded.files).undone()
+            }
+        }
+    }
+}
+
+/// An apply until the ruleset is in force.
+struct Apply<'a> {
+    terminal: Terminal,
+    args: &'a ApplyArgs,
+    loaded: &'a Policies,
+    site: &'a Site,
+    ruleset: &'a Ruleset,
+    /// What the user should know of this host; `None` if it was not shown yet.
+    notices: Option<Vec<Diagnostic>>,
+    /// What was shown of the last proposal.
+    shown: Option<String>,
+    /// Whether the user agreed to the end of their own connection.
+    agreed: bool,
+}
+
+impl Apply<'_> {
+    /// Proposes, shows, asks and commits, and again where others committed meanwhile.
+    fn commit(&mut self) -> Result<Applied, Stopped> {
+        let kernel = Kernel::open()?;
+        for attempt in attempts(COMMITS) {
+            let progress = Progress::start("reading the rules in force");
+            let survey = kernel.try_survey()?;
+            let proposal = kernel.propose(survey.as_ref(), self.ruleset)?;
+            drop(progress);
+            if let Some(process) = watchdog::waiting(proposal.stamp()) {
+                return Err(Failure::unconfirmed(process).into());
+            }
+            if proposal.is_empty() {
+                self.show_notices(&proposal);
+                return Ok(Applied {
+                    preview: None,
+                    watchdog: None,
+                });
+            }
+            let preview = self.show(&proposal);
+            self.agree(&preview)?;
+            let watchdog = self.watch(&proposal)?;
+            let stamp = stamp(
+                &self.args.policy.path,
+                watchdog.as_ref().map(Watchdog::identity),
+            );
+            let committed =
+                Progress::during("changing the rules", || proposal.commit(&stamp, attempt));
+            match (committed, watchdog) {
+                (Ok(Commit::InForce { .. }), watchdog) => {
+                    return Ok(Applied {
+                        preview: Some(preview),
+                        watchdog,
+                    });
+                }
+                // The watchdog of what was not committed ends with its owner.
+                (Ok(Commit::Overtaken), _) => {}
+                (Err(error @ kernel::Error::Unanswered(_)), Some(watchdog)) => {
+                    watchdog.answered(false);
+                    return Err(match watchdog.end() {
+                        End::Back => Stopped::RolledBack(error),
+                        _ => Stopped::Kernel(error),
+                    });
+                }
+                (Err(error), _) => return Err(error.into()),
+            }
+        }
+        Err(kernel::Error::Busy.into())
+    }
+
+    /// Shows what the proposal changes; the same only once.
+    fn show(&mut self, proposal: &Proposal<'_>) -> Preview {
+        let preview = Preview::of((self.loaded, self.site), self.ruleset, proposal);
+        self.show_notices(proposal);
+        let text = preview.text(self.terminal);
+        if self.shown.as_ref() != Some(&text) {
+            self.terminal.tell(&text);
+            self.shown = Some(text);
+        }
+        preview
+    }
+
+    fn show_notices(&mut self, proposal: &Proposal<'_>) {
+        if self.notices.is_none() {
+            let notices = all_notices(self.loaded, self.site, proposal.neighbours());
+            self.terminal.diagnostics(&notices, &self.loaded.sources);
+            self.notices = Some(notices);
+        }
+    }
+
+    /// Asks the user, if their own connection would end.
+    fn agree(&mut self, preview: &Preview) -> Result<(), Stopped> {
+        let Some(cut) = preview.cut.as_ref().filter(|_| !self.agreed) else {
+            return Ok(());
+        };
+        let asks = self.args.confirm.is_none() && !self.args.yes;
+        if asks && !std::io::stdin().is_terminal() {
+            let help = "there is no terminal to ask at: `--yes` goes on all the same";
+            return Err(Failure::plain(cut.clone().into_error().help(help)).into());
+        }
+        self.terminal
+            .diagnostics(std::slice::from_ref(cut), &self.loaded.sources);
+        if asks && confirm::go_on("Apply all the same?") != Some(true) {
+            return Err(Failure::declined().into());
+        }
+        self.agreed = true;
+        Ok(())
+    }
+
+    /// Starts the watchdog, if the user is to confirm: before anything is changed somebody stands by who can
+    /// roll it back.
+    fn watch(&self, proposal: &Proposal<'_>) -> Result<Option<Watchdog>, Stopped> {
+        let Some(patience) = self.args.confirm else {
+            return Ok(None);
+        };
+        let foreign = proposal.installed().map(Installed::foreign);
+        if let Some(foreign) = foreign.and_then(|foreign| foreign.into_iter().next()) {
+            let message = format!("the rules in force could not be put back: {foreign}");
+            return Err(
+                Failure::plain(Diagnostic::error("foreign-rules", message).help(
+                    "others have put into dfw's table what dfw does not know; take it out, or \
+                     apply without --confirm, which replaces it",
+                ))
+                .into(),
+            );
+        }
+        let former = proposal.former()?;
+        let watchdog = Watchdog::start(self.terminal, former, patience).map_err(|error| {
+            let message = format!("cannot start a watchdog: {error}");
+            Failure::plain(Diagnostic::error("watchdog", message))
+        })?;
+        Ok(Some(watchdog))
+    }
+}
+
+/// Who put the table there, kept as its comment.
+fn stamp(path: &Path, watched: Option<Identity>) -> String {
+    let now = Timestamp::now();
+    let now = now.round(Unit::Second).unwrap_or(now);
+    let path = path
+        .display()
+        .to_string()
+        .replace(|c: char| matches!(c, '"' | '\\') || is_deceptive(c), "?");
+    let mark = watched.map_or_else(String::new, watchdog::mark);
+    let mut stamp = format!(
+        "dfw {}{mark} at {now} from {path}",
+        env!("CARGO_PKG_VERSION")
+    );
+    stamp.truncate(stamp.floor_char_boundary(crate::ruleset::check::COMMENT_MAX));
+    stamp
+}
+
+fn outcome(
+    terminal: Terminal,
+    word: &str,
+    changed: bool,
+    ruleset: &Ruleset,
+    path: &Path,
+) -> String {
+    if changed {
+        let rules = ruleset.chains.values().map(|chain| chain.rules.len()).sum();
+        format!(
+            "{}: table inet {TABLE} is in force ({} in {})\n",
+            terminal.paint(Tone::Good, word),
+            count(rules, "rule", "rules"),
+            count(ruleset.chains.len(), "chain", "chains"),
+        )
+    } else {
+        format!(
+            "{}: the rules in force are those of {} already\n",
+            terminal.paint(Tone::Good, "no changes"),
+            untrusted::path(path),
+        )
+    }
+}

@@ -1,0 +1,402 @@
+//! `dfw audit`: who reaches what containers publish, and by which line of the policy.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use crate::analysis::audit::{Admits, Exposure, Report, audit};
+use crate::analysis::judgement::{Reason, Verdict};
+use crate::analysis::path::Reach;
+use crate::cli::arguments::{DEFAULT_PATH, EngineArgs};
+use crate::cli::load::load;
+use crate::cli::report::engines;
+use crate::cli::report::failure::Failure;
+use crate::cli::report::problems::Problems;
+use crate::host::engine::Engine;
+use crate::kernel::Kernel;
+use crate::netlink::object::{family_name, shares_hook};
+use crate::netlink::snapshot::Neighbour;
+use crate::output::diagnostic::to_json;
+use crate::output::json;
+use crate::output::table::count;
+use crate::output::terminal::{Terminal, Tone};
+use crate::ruleset::{Hook, Ruleset, TABLE};
+use crate::site::{Site, Sockets, legacy_tables};
+use crate::text::SourceMap;
+use crate::text::diagnostic::Diagnostic;
+use crate::untrusted::clean;
+
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct AuditArgs {
+    /// Audit as if this policy were in force
+    #[arg(long, value_name = "PATH", num_args = 0..=1, default_missing_value = DEFAULT_PATH)]
+    policy: Option<PathBuf>,
+    #[command(flatten)]
+    engine: EngineArgs,
+}
+
+pub(in crate::cli) fn run(terminal: Terminal, args: &AuditArgs) -> Result<(), Failure> {
+    let (policy, engine) = (args.policy.as_deref(), &args.engine);
+    let loaded = policy.map(|path| load(terminal, path)).transpose()?;
+    let found = Site::find(&engine.ask(), Sockets::All)?;
+    let kernel = Kernel::open()?;
+    // The elements of long lists are not read, which takes long: a stranger is in none of them.
+    let snapshot = kernel.survey_shared()?;
+    let (problems, ruleset): (Problems, Option<Ruleset>) = if let Some(loaded) = &loaded {
+        (Problems::default(), Some(loaded.compile(&found.host)))
+    } else {
+        let problems = Problems::of(snapshot.installed.as_ref());
+        let in_force = snapshot.installed.filter(|_| !problems.dormant);
+        (problems, in_force.map(|table| table.ruleset))
+    };
+    let around = found.surroundings(&snapshot.neighbours);
+    let report = audit(&found.host, &around, ruleset.as_ref());
+    let beside = Beside {
+        flowtables: kernel.flowtables()?,
+        xdp: found
+            .links
+            .iter()
+            .filter(|link| link.xdp)
+            .map(|link| clean(&link.name))
+            .collect(),
+        refusing: snapshot.neighbours.into_iter().filter(refuses).collect(),
+        legacy: !legacy_tables().v4.is_empty() || !legacy_tables().v6.is_empty(),
+    };
+    let unasked = engines::unasked(&found.host);
+    let mut notices = engines::unanswered(&found);
+    let is_unknown = !found.unanswered.is_empty()
+        || unasked.iter().any(engines::is_unknown)
+        || !found.host.traces_of_engines().is_empty();
+    notices.extend(unasked);
+    terminal.diagnostics(&notices, &SourceMap::new());
+    let audit = Audit {
+        found: &found,
+        report: &report,
+        beside: &beside,
+        problems: &problems,
+        guarded: ruleset.is_some(),
+        is_unknown,
+        notices: &notices,
+    };
+    terminal.answer(|| audit.document(), || audit.text(terminal))?;
+    if report.uncovered().next().is_some() {
+        Err(Failure::Exposed)
+    } else if audit.is_complete() {
+        Ok(())
+    } else {
+        Err(Failure::Incomplete)
+    }
+}
+
+/// An audit and what it rests on.
+struct Audit<'a> {
+    found: &'a Site,
+    report: &'a Report,
+    beside: &'a Beside,
+    problems: &'a Problems,
+    /// Whether there are rules of dfw.
+    guarded: bool,
+    /// Whether an engine was not asked or does not answer.
+    is_unknown: bool,
+    notices: &'a [Diagnostic],
+}
+
+/// What is beside dfw on this host and decides as well.
+struct Beside {
+    flowtables: Vec<String>,
+    xdp: Vec<String>,
+    refusing: Vec<Neighbour>,
+    legacy: bool,
+}
+
+/// Whether what dfw lets through may still be refused there.
+fn refuses(neighbour: &Neighbour) -> bool {
+    /// `NF_INET_PRE_ROUTING` of `linux/netfilter.h`, where dfw has no chain.
+    const PREROUTING: u32 = 0;
+    let is_ip = ["ip", "ip6", "inet"].contains(&family_name(neighbour.family));
+    neighbour.kind == "filter"
+        && !neighbour.accepts
+        && (is_ip && neighbour.hook == PREROUTING
+            || [Hook::Forward, Hook::Input]
+                .iter()
+                .any(|hook| shares_hook(neighbour.family, neighbour.hook, *hook)))
+}
+
+impl Audit<'_> {
+    /// Whether all that containers publish is known and judged, by rules that are as dfw left them.
+    fn is_complete(&self) -> bool {
+        !self.is_unknown && self.problems.is_empty() && self.unjudged().is_empty()
+    }
+
+    /// What no rule of dfw can judge, a line each.
+    fn unjudged(&self) -> Vec<String> {
+        let (report, beside) = (self.report, self.beside);
+        let mut lines = Vec::new();
+        for exposure in &report.exposures {
+            if let Admits::NotJudged(reason) = exposure.admits {
+                lines.push(format!(
+                    "{} by {}: {reason}",
+                    exposure.path.port_text(),
+                    exposure.path.kind_text()
+                ));
+            }
+        }
+        lines.extend(report.unjudged.iter().map(|network| {
+            format!(
+                "{} network {} ({}); its packets pass no hook where dfw has rules",
+                network.driver,
+                network.network,
+                network.containers.join(", ")
+            )
+        }));
+        lines.extend(self.found.host.bridge_ports().map(|(bridge, card)| {
+            format!("what comes by {} within {}", clean(card), clean(bridge))
+        }));
+        let xdp = beside.xdp.iter();
+        lines.extend(xdp.map(|link| format!("what the XDP program of {link} passes on by itself")));
+        lines.extend(beside.flowtables.iter().map(|table| {
+            format!("connections that the flowtable of table {table} carries past the forward hook")
+        }));
+        lines
+    }
+
+    fn text(&self, terminal: Terminal) -> String {
+        let mut text = self.problems.text(terminal);
+        let Self {
+            found,
+            report,
+            beside,
+            ..
+        } = self;
+        for engine in &found.host.engines {
+            let _ = writeln!(text, "engine: {}", describe(engine));
+        }
+        if found.host.engines.is_empty() {
+            text.push_str("engine: none answers here\n");
+        }
+        if !self.guarded {
+            let _ = writeln!(text, "dfw: no rules are in force");
+        }
+        for (heading, exposures) in [
+            ("CONTAINER", &report.exposures),
+            ("SERVICE", &report.services),
+        ] {
+            if !exposures.is_empty() {
+                text.push_str(&terminal.table(&rows(heading, exposures)));
+            }
+        }
+        text.push_str(&others(report, beside));
+        for line in self.unjudged() {
+            let _ = writeln!(text, "not judged: {line}");
+        }
+        text.push_str(&self.end(terminal));
+        text
+    }
+
+    /// What it comes to.
+    fn end(&self, terminal: Terminal) -> String {
+        let uncovered = self.report.uncovered().count();
+        if uncovered > 0 {
+            let next = if self.guarded {
+                "name these ports in the policy (`[]` is nobody), and `dfw apply`"
+            } else {
+                "`dfw init --allow ADDRESS` writes a first policy, of what is published now"
+            };
+            format!(
+                "{}: {} open to any, and no line of a policy says so\nnext: {next}\n",
+                terminal.paint(Tone::Bad, "exposed"),
+                count(uncovered, "path is", "paths are"),
+            )
+        } else if self.is_unknown {
+            format!(
+                "{}: an engine was not asked or does not answer, and what it publishes is not known\n",
+                terminal.paint(Tone::Warning, "incomplete")
+            )
+        } else if !self.problems.is_empty() {
+            format!(
+                "{}: the table is not as dfw left it\n",
+                terminal.paint(Tone::Warning, "incomplete")
+            )
+        } else if !self.is_complete() {
+            format!(
+                "{}: some paths are not judged, see above\n",
+                terminal.paint(Tone::Warning, "incomplete")
+            )
+        } else if self.found.host.engines.is_empty() {
+            format!(
+                "{}: without an engine nothing is known to be published\n",
+                terminal.paint(Tone::Warning, "nothing to audit")
+            )
+        } else {
+            format!(
+                "{}: nothing that containers publish is open to any without a line of the policy\n",
+                terminal.paint(Tone::Good, "covered")
+            )
+        }
+    }
+}
+
+/// The rows of a table, with its heading.
+fn rows(heading: &str, exposures: &[Exposure]) -> Vec<[String; 5]> {
+    let mut rows = vec![["PORT", heading, "PATH", "OPEN TO", "BY"].map(str::to_owned)];
+    for exposure in exposures {
+        let [port, title, path, open, by] = row(exposure);
+        match rows.last_mut() {
+            // The same port by another path, open to the same people.
+            Some([p, t, paths, o, b]) if (&*p, &*t, &*o, &*b) == (&port, &title, &open, &by) => {
+                paths.push_str("; ");
+                paths.push_str(&path);
+            }
+            _ => rows.push([port, title, path, open, by]),
+        }
+    }
+    rows
+}
+
+/// What stands beside the table.
+fn others(report: &Report, beside: &Beside) -> String {
+    let mut text = String::new();
+    let mut say = |line: String| {
+        text.push_str(&line);
+        text.push('\n');
+    };
+    for port in &report.unused {
+        say(format!("not published: {port}, which the policy names"));
+    }
+    for chain in &beside.refusing {
+        say(format!(
+            "may still be refused: table {} {}, chain {}, priority {}, drops by default",
+            family_name(chain.family),
+            chain.table,
+            chain.chain,
+            chain.priority
+        ));
+    }
+    if beside.legacy {
+        say(
+            "may still be refused: by rules of iptables-legacy, which cannot be seen from here"
+                .to_owned(),
+        );
+    }
+    text
+}
+
+fn describe(engine: &Engine) -> String {
+    let firewall = engine.firewall.as_ref();
+    format!(
+        "{} {}{} at {}",
+        engine.kind.name(),
+        engine.version,
+        firewall.map_or_else(String::new, |name| format!(" with {name}")),
+        engine.address
+    )
+}
+
+fn row(exposure: &Exposure) -> [String; 5] {
+    let Exposure {
+        path,
+        admits,
+        origin,
+    } = exposure;
+    [
+        path.port_text(),
+        path.title.clone(),
+        path.kind_text(),
+        match admits {
+            Admits::Any => format!("any{}", reach(path.reach)),
+            Admits::Some(who) => who.join(", "),
+            Admits::Nobody => "nobody".to_owned(),
+            Admits::NotJudged(_) => Verdict::NotJudged.to_string(),
+        },
+        match (origin, admits) {
+            (Some(origin), _) => origin.to_string(),
+            (None, Admits::Any) => "no policy".to_owned(),
+            (None, Admits::NotJudged(Reason::Service)) => "no key covers it".to_owned(),
+            (None, _) => format!("table {TABLE}"),
+        },
+    ]
+}
+
+fn reach(reach: Reach) -> &'static str {
+    match reach {
+        Reach::Anybody => "",
+        Reach::Routed => " with a route to it",
+        Reach::Neighbours => " on the same link",
+    }
+}
+
+impl Audit<'_> {
+    fn document(&self) -> Value {
+        let sources = SourceMap::new();
+        let Self {
+            found,
+            report,
+            beside,
+            ..
+        } = self;
+        let list = |exposures: &[Exposure]| exposures.iter().map(exposure).collect::<Vec<_>>();
+        json!({
+            "schema": "dfw/audit/v2",
+            "engines": json::engines(&found.host),
+            "guarded": self.guarded,
+            "complete": self.is_complete(),
+            "exposed": report.uncovered().next().is_some(),
+            "problems": self.problems.json(),
+            "paths": list(&report.exposures),
+            "services": list(&report.services),
+            "not_published": report.unused,
+            "unjudged": {
+                "networks": report
+                    .unjudged
+                    .iter()
+                    .map(|network| json!({
+                        "network": network.network,
+                        "driver": network.driver,
+                        "containers": network.containers,
+                    }))
+                    .collect::<Vec<_>>(),
+                "bridges": found
+                    .host
+                    .bridge_ports()
+                    .map(|(bridge, card)| json!({"bridge": bridge, "interface": card}))
+                    .collect::<Vec<_>>(),
+                "xdp": beside.xdp,
+                "flowtables": beside.flowtables,
+            },
+            "may_still_refuse": beside
+                .refusing
+                .iter()
+                .map(|chain| json!({
+                    "family": family_name(chain.family),
+                    "table": chain.table,
+                    "chain": chain.chain,
+                    "priority": chain.priority,
+                }))
+                .collect::<Vec<_>>(),
+            "iptables_legacy": beside.legacy,
+            "warnings": self.notices.iter().map(|n| to_json(n, &sources)).collect::<Vec<_>>(),
+        })
+    }
+}
+
+fn exposure(exposure: &Exposure) -> Value {
+    let path = &exposure.path;
+    json!({
+        "address": path.address,
+        "port": path.port,
+        "protocol": path.protocol.name(),
+        "published_for": path.title,
+        "path": path.kind.name(),
+        "family": json::family(path.family()),
+        "reach": path.reach.name(),
+        "verdict": exposure.verdict().name(),
+        "open_to": match &exposure.admits {
+            Admits::Any => json!("any"),
+            Admits::Some(who) => json!(who),
+            Admits::Nobody => json!([]),
+            Admits::NotJudged(_) => Value::Null,
+        },
+        "origin": exposure.origin.as_ref().map(ToString::to_string),
+    })
+}

@@ -1,0 +1,114 @@
+//! `dfw import`: a policy from the rules that somebody has.
+
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use crate::cli::directory;
+use crate::cli::report::failure::Failure;
+use crate::cli::report::summary::summary;
+use crate::file::{self, Limit};
+use crate::import::{Error, Import, import};
+use crate::output::progress::Progress;
+use crate::output::table::count;
+use crate::output::terminal::{Terminal, Tone};
+use crate::text::diagnostic::Diagnostic;
+use crate::text::{FileId, SourceMap, Unreadable};
+use crate::untrusted;
+
+/// The file that is written into a directory.
+const NAME: &str = "imported.yaml";
+
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct ImportArgs {
+    /// What `iptables-save` and `ip6tables-save` print; stdin if none is given
+    #[arg(value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Write DIR/imported.yaml instead of stdout, if DIR has no policy yet
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
+}
+
+pub(in crate::cli) fn run(terminal: Terminal, args: &ImportArgs) -> Result<(), Failure> {
+    let (paths, output) = (&args.files, args.output.as_deref());
+    let mut sources = SourceMap::new();
+    let files = read(&mut sources, paths)?;
+    let imported = match Progress::during("following the rules", || import(&sources, &files)) {
+        Ok(imported) => imported,
+        Err(error) => return Err(refused(error, sources)),
+    };
+    if let Some(dir) = output {
+        directory::prepare(dir)?;
+    }
+    terminal.diagnostics(&imported.remarks, &sources);
+    let written = output
+        .map(|dir| directory::write(dir, NAME, &imported.text))
+        .transpose()?;
+    let answer = || {
+        json!({
+            "schema": "dfw/import/v1",
+            "policy": imported.policy.json(),
+            "text": imported.text,
+            "written": written.as_ref().map(|path| path.display().to_string()),
+            "remarks": imported
+                .remarks
+                .iter()
+                .map(|remark| terminal.to_json(remark, &sources))
+                .collect::<Vec<_>>(),
+        })
+    };
+    terminal.answer(answer, || match &written {
+        None => imported.text.clone(),
+        Some(path) => told(terminal, &imported, path),
+    })?;
+    Ok(())
+}
+
+fn refused(error: Error, sources: SourceMap) -> Failure {
+    match error {
+        Error::Refused(diagnostics) => Failure::Failed {
+            diagnostics,
+            sources: Box::new(sources),
+            certain: true,
+        },
+        Error::Invalid(_) => Failure::plain(
+            Diagnostic::error("import", error.to_string())
+                .help("this is a mistake of dfw, please report it"),
+        ),
+    }
+}
+
+/// What was written, in short.
+fn told(terminal: Terminal, imported: &Import, path: &Path) -> String {
+    format!(
+        "{}{}: {} with {}; read it before you apply it, and ask `dfw explain` and `dfw test` before \
+         you take the former rules out\n",
+        summary(terminal, &imported.policy),
+        terminal.paint(Tone::Good, "written"),
+        untrusted::path(path),
+        count(imported.remarks.len(), "remark", "remarks"),
+    )
+}
+
+fn read(sources: &mut SourceMap, paths: &[PathBuf]) -> Result<Vec<FileId>, Failure> {
+    let unreadable = |error: String| Failure::plain(Diagnostic::error("unreadable", error));
+    if paths.is_empty() {
+        let stdin = io::stdin().lock();
+        if stdin.is_terminal() {
+            return Err(Failure::plain(
+                Diagnostic::error("no-input", "no rules to import")
+                    .help("`(iptables-save; ip6tables-save) | dfw import`, or name files"),
+            ));
+        }
+        let bytes = file::read_all(stdin, Limit::LIST)
+            .map_err(|error| unreadable(format!("cannot read stdin: {error}")))?;
+        return Ok(vec![sources.take("stdin", bytes)]);
+    }
+    let read = |path| {
+        sources
+            .read_file(path)
+            .map_err(|error: Unreadable| unreadable(error.to_string()))
+    };
+    paths.iter().map(PathBuf::as_path).map(read).collect()
+}

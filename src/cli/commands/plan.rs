@@ -1,0 +1,117 @@
+//! `dfw plan`: what `dfw apply` would change.
+
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use crate::cli::arguments::{EngineArgs, PolicyPath, command};
+use crate::cli::load::{load_for_host, look};
+use crate::cli::report::failure::Failure;
+use crate::cli::report::notice::all_notices;
+use crate::cli::report::preview::Preview;
+use crate::cli::report::problems::Problems;
+use crate::cli::report::summary::tested;
+use crate::kernel::{self, Kernel};
+use crate::output::json;
+use crate::output::terminal::{Terminal, Tone};
+use crate::ruleset::Ruleset;
+use crate::site::Site;
+use crate::store::Policies;
+use crate::text::diagnostic::Diagnostic;
+use crate::untrusted;
+
+/// The exit code that says that there are changes, for whoever asks for it.
+const CHANGES: u8 = 10;
+
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct PlanArgs {
+    #[command(flatten)]
+    policy: PolicyPath,
+    #[command(flatten)]
+    engine: EngineArgs,
+    /// Exit with 10 if there are changes
+    #[arg(long)]
+    exit_code: bool,
+}
+
+pub(in crate::cli) fn run(terminal: Terminal, args: &PlanArgs) -> Result<ExitCode, Failure> {
+    let path = &args.policy.path;
+    let (loaded, passed) = load_for_host(terminal, path)?;
+    let (loaded, site) = look(&args.engine.ask(), loaded, passed, path)?;
+    let ruleset = loaded.compile(&site.host);
+    let planned = match plan(&loaded, &site, &ruleset) {
+        Ok(planned) => planned,
+        Err(error) => return Err(Failure::kernel(&error, loaded.sources, &loaded.files)),
+    };
+    let Planned {
+        is_empty,
+        preview,
+        problems,
+        notices,
+    } = planned;
+    terminal.diagnostics(&notices, &loaded.sources);
+    terminal.answer(
+        || {
+            let mut document = json!({
+                "schema": "dfw/plan/v2",
+                "changes_pending": !is_empty,
+                "problems": problems.json(),
+                "tests": json::tests(passed, &[]),
+                "size": json::size(&ruleset),
+                "warnings": loaded
+                    .warnings
+                    .iter()
+                    .chain(&notices)
+                    .map(|warning| terminal.to_json(warning, &loaded.sources))
+                    .collect::<Vec<_>>(),
+            });
+            Preview::add_to(Some(&preview), &mut document);
+            document
+        },
+        || {
+            let (apply, path) = (command("apply", path), untrusted::path(path));
+            let outcome = if is_empty {
+                let word = terminal.paint(Tone::Good, "no changes");
+                format!("{word}: the rules in force are those of {path} already\n")
+            } else {
+                let word = terminal.paint(Tone::Warning, "planned");
+                format!("{word}: nothing was changed; {apply} does it\n")
+            };
+            problems.dormant_text(terminal)
+                + &problems.unknown_text(terminal)
+                + &preview.text(terminal)
+                + &tested(passed)
+                + &outcome
+        },
+    )?;
+    if args.exit_code && !is_empty {
+        Ok(ExitCode::from(CHANGES))
+    } else if problems.is_empty() {
+        Ok(ExitCode::SUCCESS)
+    } else {
+        Err(Failure::Incomplete)
+    }
+}
+
+/// What an apply would do.
+struct Planned {
+    is_empty: bool,
+    preview: Preview,
+    problems: Problems,
+    notices: Vec<Diagnostic>,
+}
+
+fn plan(loaded: &Policies, site: &Site, ruleset: &Ruleset) -> Result<Planned, kernel::Error> {
+    let kernel = Kernel::open()?;
+    let survey = kernel.survey()?;
+    let proposal = kernel.propose(Some(&survey), ruleset)?;
+    let preview = Preview::of((loaded, site), ruleset, &proposal);
+    let mut notices = all_notices(loaded, site, proposal.neighbours());
+    notices.extend(preview.cut.clone().filter(|_| !proposal.is_empty()));
+    Ok(Planned {
+        is_empty: proposal.is_empty(),
+        problems: Problems::of(proposal.installed()),
+        preview,
+        notices,
+    })
+}

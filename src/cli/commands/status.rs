@@ -1,0 +1,260 @@
+//! `dfw status`: what is in force.
+
+use std::fmt::Write;
+
+use serde_json::{Value, json};
+
+use crate::analysis::traffic::packets;
+use crate::cli::commands::guard::SocketArgs;
+use crate::cli::report::failure::Failure;
+use crate::cli::report::notice;
+use crate::cli::report::problems::Problems;
+use crate::cli::session::watchdog::named;
+use crate::compile::is_marking;
+use crate::guard::Answer;
+use crate::host::HostView;
+use crate::kernel::{self, Kernel, Snapshot};
+use crate::netlink::object::{family_name, shares_hook};
+use crate::netlink::snapshot::{Counter, Neighbour};
+use crate::output::diagnostic::to_json;
+use crate::output::json;
+use crate::output::terminal::{Terminal, Tone};
+use crate::ruleset::{Hook, TABLE};
+use crate::text::SourceMap;
+use crate::untrusted::{clean, clean_to};
+
+/// How many characters a line of guard's may have, and of how many engines it is told that they do not
+/// answer.
+const LINE: usize = 4096;
+const ENGINES: usize = 64;
+
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct StatusArgs {
+    #[command(flatten)]
+    guard: SocketArgs,
+}
+
+pub(in crate::cli) fn run(terminal: Terminal, args: &StatusArgs) -> Result<(), Failure> {
+    let snapshot = Kernel::open()?.survey()?;
+    // The kernel tells what is in force, whatever becomes of the question.
+    let guard = crate::guard::ask(&args.guard.path());
+    let interfaces = HostView::new(&kernel::links()?, &[], Vec::new()).interfaces;
+    let warnings = snapshot
+        .installed
+        .as_ref()
+        .map_or_else(Vec::new, |installed| {
+            notice::admitting(&installed.ruleset, &interfaces)
+        });
+    terminal.diagnostics(&warnings, &SourceMap::new());
+    terminal.answer(
+        || {
+            let mut document = document(&snapshot);
+            document["guard"] = guard_document(&guard);
+            let sources = SourceMap::new();
+            document["warnings"] = warnings.iter().map(|w| to_json(w, &sources)).collect();
+            document
+        },
+        || text(terminal, &snapshot) + &guard_text(terminal, &guard, snapshot.installed.is_some()),
+    )?;
+    Ok(())
+}
+
+/// The status of guard, `null` if none runs, or why it is not known.
+fn guard_document(guard: &Answer) -> Value {
+    match guard {
+        Answer::Nobody => Value::Null,
+        Answer::Status(status) => {
+            let mut status = status.clone();
+            status["answers"] = true.into();
+            status
+        }
+        Answer::Silent { process, reason } => {
+            json!({"answers": false, "pid": process, "reason": reason})
+        }
+        Answer::Unknown(reason) => json!({"answers": false, "pid": null, "reason": reason}),
+    }
+}
+
+/// What is known of guard, a line each.
+fn guard_text(terminal: Terminal, guard: &Answer, installed: bool) -> String {
+    let warning = |text: &str| format!("{}: {text}\n", terminal.paint(Tone::Warning, "warning"));
+    match guard {
+        Answer::Nobody if installed => unguarded(terminal),
+        Answer::Nobody => String::new(),
+        Answer::Status(status) => reported(terminal, status),
+        Answer::Silent { process, reason } => {
+            let process = process.map_or_else(
+                || "a process that cannot be seen from here".to_owned(),
+                |process| format!("process {process}"),
+            );
+            warning(&format!("guard does not answer ({process}): {reason}"))
+        }
+        Answer::Unknown(reason) => warning(&format!("guard cannot be asked: {reason}")),
+    }
+}
+
+/// What a running guard says of itself.
+fn reported(terminal: Terminal, guard: &Value) -> String {
+    let clean = |value: &Value| clean_to(value.as_str().unwrap_or_default(), LINE);
+    let word = terminal.paint(Tone::Good, "guard");
+    let summary = clean(&guard["summary"]);
+    let process = guard["pid"].as_u64().unwrap_or_default();
+    let mut lines = format!("{word}: process {process}: {summary}\n");
+    let unanswered = guard["unanswered"].as_array().into_iter().flatten();
+    for unanswered in unanswered.take(ENGINES) {
+        let word = terminal.paint(Tone::Warning, "guard");
+        let _ = writeln!(lines, "{word}: {}", clean(unanswered));
+    }
+    lines
+}
+
+/// That nobody sees to it that the rules stay.
+fn unguarded(terminal: Terminal) -> String {
+    format!(
+        "{}: none runs; after a reboot or a flush of all rules it takes another `dfw apply`\n",
+        terminal.paint(Tone::Warning, "guard")
+    )
+}
+
+/// The base chains on the hooks that dfw uses, in the order in which a packet meets them.
+fn hooks(snapshot: &Snapshot) -> Vec<(Hook, Vec<Base>)> {
+    [Hook::Forward, Hook::Input]
+        .into_iter()
+        .map(|hook| {
+            let mut bases: Vec<Base> = snapshot
+                .neighbours
+                .iter()
+                .filter(|n| n.kind == "filter" && shares_hook(n.family, n.hook, hook))
+                .map(Base::from)
+                .collect();
+            let own = snapshot.installed.iter().flat_map(|i| &i.ruleset.chains);
+            bases.extend(own.filter_map(|(name, chain)| {
+                let base = chain.base.filter(|base| base.hook == hook)?;
+                Some(Base {
+                    priority: base.priority,
+                    name: format!("inet {TABLE} {name}"),
+                    accepts: true,
+                    own: true,
+                })
+            }));
+            bases.sort_by(|a, b| (a.priority, &a.name).cmp(&(b.priority, &b.name)));
+            (hook, bases)
+        })
+        .collect()
+}
+
+struct Base {
+    priority: i32,
+    name: String,
+    accepts: bool,
+    own: bool,
+}
+
+impl From<&Neighbour> for Base {
+    fn from(n: &Neighbour) -> Self {
+        Self {
+            priority: n.priority,
+            name: format!("{} {} {}", family_name(n.family), n.table, n.chain),
+            accepts: n.accepts,
+            own: false,
+        }
+    }
+}
+
+fn text(terminal: Terminal, snapshot: &Snapshot) -> String {
+    let mut text = String::new();
+    let mut line = |tone, word: &str, rest: &str| {
+        let _ = writeln!(text, "{}: {rest}", terminal.paint(tone, word));
+    };
+    match &snapshot.installed {
+        None => line(
+            Tone::Warning,
+            "not installed",
+            "no rules of dfw are in force",
+        ),
+        Some(installed) => {
+            let by = installed.comment.as_deref().map(clean);
+            let by = by.unwrap_or_else(|| "its origin is not known".to_owned());
+            line(Tone::Good, "installed", &by);
+            if let Some((process, false)) = named(installed.comment.as_deref()) {
+                let text = format!(
+                    "these rules are marked as unconfirmed, but process {process}, which would roll \
+                     them back, does not run"
+                );
+                line(Tone::Warning, "warning", &text);
+            }
+            text.push_str(&Problems::of(Some(installed)).text(terminal));
+            let mut rows = vec![["PORT".into(), "ALLOWED".into(), "REFUSED".into()]];
+            rows.extend(packets(installed).into_iter().map(|(port, packets)| {
+                let number = |counter: Counter| counter.packets.to_string();
+                [port, number(packets.allowed), number(packets.refused)]
+            }));
+            text.push_str(&terminal.table(&rows));
+            if is_marking(&installed.ruleset) {
+                text.push_str(
+                    "marked connections count once in ALLOWED, and once more after each change\n",
+                );
+            }
+        }
+    }
+    for (hook, bases) in hooks(snapshot) {
+        if bases.is_empty() {
+            continue;
+        }
+        let _ = writeln!(text, "filter chains on the {} hook, in order:", hook.name());
+        let rows: Vec<[String; 3]> = bases
+            .into_iter()
+            .map(|base| {
+                let note = match (base.own, base.accepts) {
+                    (true, _) => "(this is dfw)",
+                    (false, true) => "",
+                    (false, false) => "drops what it does not accept",
+                };
+                [base.priority.to_string(), base.name, note.to_owned()]
+            })
+            .collect();
+        text.push_str(&terminal.table(&rows));
+    }
+    text
+}
+
+fn document(snapshot: &Snapshot) -> Value {
+    let counter = |counter: Counter| json!({"packets": counter.packets, "bytes": counter.bytes});
+    json!({
+        "schema": "dfw/status/v1",
+        "generation": snapshot.generation,
+        "installed": snapshot.installed.as_ref().map(|installed| json!({
+            "table": format!("inet {TABLE}"),
+            "comment": installed.comment.as_deref().map(clean),
+            "unconfirmed": named(installed.comment.as_deref())
+                .map(|(process, waits)| json!({"process": process, "waits": waits})),
+            "size": json::size(&installed.ruleset),
+            "dormant": installed.facts.dormant,
+            "drift": Problems::of(Some(installed)).drift,
+            "connection_mark": is_marking(&installed.ruleset),
+            "ports": packets(installed)
+                .into_iter()
+                .map(|(port, packets)| json!({
+                    "port": port,
+                    "allowed": counter(packets.allowed),
+                    "refused": counter(packets.refused),
+                }))
+                .collect::<Vec<_>>(),
+        })),
+        "hooks": hooks(snapshot)
+            .into_iter()
+            .map(|(hook, bases)| json!({
+                "hook": hook.name(),
+                "chains": bases
+                    .into_iter()
+                    .map(|base| json!({
+                        "priority": base.priority,
+                        "chain": base.name,
+                        "policy": if base.accepts { "accept" } else { "drop" },
+                        "dfw": base.own,
+                    }))
+                    .collect::<Vec<_>>(),
+            }))
+            .collect::<Vec<_>>(),
+    })
+}

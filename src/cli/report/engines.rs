@@ -1,0 +1,138 @@
+//! What is told of the engines of a host.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use crate::compile;
+use crate::host::docker::Unanswered;
+use crate::host::listener::{Listener, Role};
+use crate::host::{HostView, Publication};
+use crate::policy::Policy;
+use crate::site::Site;
+use crate::text::diagnostic::Diagnostic;
+use crate::untrusted::clean_to;
+
+/// The slug of a notice about an engine that was not asked.
+const NOT_ASKED: &str = "engine-not-asked";
+/// How many sockets of an engine are listed.
+const LISTED: usize = 5;
+
+/// What a policy does not get to hear or to judge.
+pub(in crate::cli) fn notices(policy: &Policy, found: &Site) -> Vec<Diagnostic> {
+    let unanswered = found.unanswered.iter().map(|error| {
+        let remembered: usize = found
+            .host
+            .remembered
+            .iter()
+            // Those are refused over the wire only, and whatever the default is.
+            .filter(|range| !range.address.is_some_and(|address| address.is_loopback()))
+            .map(|range| usize::from(range.last - range.first) + 1)
+            .sum();
+        Diagnostic::warning("engine-unanswered", short(error))
+            .help(
+                "ports that the policy names are guarded all the same, and so are all that Docker \
+                 forwards; only sockets of docker-proxy at other ports cannot be told from those \
+                 of the host",
+            )
+            .help(match remembered {
+                0 => "apply again when it answers".to_owned(),
+                ports => format!(
+                    "what it published when it answered last stays refused ({ports} at other ports \
+                     than the policy's); apply again when it answers"
+                ),
+            })
+    });
+    let held = compile::unnamed(policy, &found.host).flat_map(|publication| {
+        let holders = publication
+            .holders(&found.host)
+            .map(move |holder| held(holder, &publication));
+        holders.collect::<Vec<_>>()
+    });
+    let unasked = unasked(&found.host);
+    let mut notices: Vec<Diagnostic> = unanswered.chain(held).chain(unasked).collect();
+    notices.dedup_by(|a, b| a.message == b.message);
+    notices
+}
+
+/// Why an engine does not answer, which may be a text of any length.
+pub(in crate::cli) fn short(error: &Unanswered) -> String {
+    /// How many characters of it are shown.
+    const LONGEST: usize = 600;
+    clean_to(&error.to_string(), LONGEST)
+}
+
+/// Engines whose publications are not known.
+pub(in crate::cli) fn unanswered(found: &Site) -> Vec<Diagnostic> {
+    let unanswered = found.unanswered.iter();
+    unanswered
+        .map(|error| {
+            Diagnostic::warning("engine-unanswered", short(error))
+                .help("what it publishes is not among what follows")
+        })
+        .collect()
+}
+
+/// Whether a notice of [`unasked`] is about an engine of which more is not known than its sockets tell.
+pub(in crate::cli) fn is_unknown(notice: &Diagnostic) -> bool {
+    notice.slug == NOT_ASKED
+}
+
+/// A service of the host at a port that a container would publish.
+fn held(holder: &Listener, publication: &Publication<'_>) -> Diagnostic {
+    let by = match &holder.owner {
+        Some(owner) => format!("`{}` (process {})", owner.name, owner.pid),
+        None => "a process that cannot be seen from here".to_owned(),
+    };
+    let port = SocketAddr::new(holder.address, holder.port);
+    let protocol = holder.protocol.name();
+    let title = publication.of.title();
+    Diagnostic::warning(
+        "port-held",
+        format!("port {port}/{protocol}, which container {title} publishes, is held by {by}"),
+    )
+    .help("it counts as a service of this host and is left alone; name the port in the policy to have it guarded")
+}
+
+/// Sockets that serve published ports of engines that were not asked: their ports are closed like all
+/// that no policy names, but what else these engines open is not known.
+pub(in crate::cli) fn unasked(host: &HostView) -> Vec<Diagnostic> {
+    let mut engines: BTreeMap<Option<u32>, (Role, BTreeSet<String>)> = BTreeMap::new();
+    for listener in host
+        .serving()
+        .filter(|listener| !host.is_explained(listener))
+    {
+        if let Some(owner) = &listener.owner {
+            let by = match owner.role {
+                Role::Rootless => Some(owner.pid),
+                _ => owner.parent,
+            };
+            let port = SocketAddr::new(listener.address, listener.port);
+            let (_, ports) = engines.entry(by).or_insert((owner.role, BTreeSet::new()));
+            ports.insert(format!("{port}/{}", listener.protocol.name()));
+        }
+    }
+    let notice = |(by, (role, ports)): (Option<u32>, (Role, BTreeSet<String>))| {
+        let by = by.map_or_else(String::new, |pid| format!(" (process {pid})"));
+        let more = ports.len().saturating_sub(LISTED);
+        let mut ports: Vec<String> = ports.into_iter().take(LISTED).collect();
+        ports.extend((more > 0).then(|| format!("{more} more")));
+        let ports = ports.join(", ");
+        match role {
+            Role::Rootless => Diagnostic::warning(
+                "rootless-engine",
+                format!("a rootless engine{by} publishes {ports}"),
+            )
+            .help("`default: deny` closes these sockets; a key in the policy opens them to its sources"),
+            _ => Diagnostic::warning(
+                NOT_ASKED,
+                format!("an engine that was not asked{by} publishes {ports}"),
+            )
+            .help(
+                "`default: deny` closes these sockets, but what is routed straight to its containers \
+                 is not known",
+            )
+            .help("name its socket: `--docker-host` may be given several times"),
+        }
+    };
+    engines.into_iter().map(notice).collect()
+}

@@ -1,0 +1,349 @@
+//! How a verb can fail, how that is told, and the exit code.
+
+use std::io;
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use crate::analysis::test::Report;
+use crate::host::process::netlink_holder;
+use crate::kernel::{self, Refusal};
+use crate::netlink::batch::What;
+use crate::output::json;
+use crate::output::table::count;
+use crate::output::terminal::{Terminal, Tone};
+use crate::store::line_behind;
+use crate::text::diagnostic::{Diagnostic, Severity};
+use crate::text::{FileId, SourceMap};
+
+/// How many refusals of the kernel are shown; one cause can make thousands.
+const SHOWN: usize = 10;
+
+/// How many failed tests of policies are shown; `--json` has all of them.
+const FAILED_TESTS: usize = 50;
+
+/// Why a verb did not do what it was told to.
+#[derive(Debug)]
+pub(in crate::cli) enum Failure {
+    /// There is something wrong with the policies (exit code 3).
+    Policies {
+        diagnostics: Vec<Diagnostic>,
+        sources: Box<SourceMap>,
+    },
+    /// A test of the policies failed (exit code 11).
+    Tests {
+        report: Report,
+        sources: Box<SourceMap>,
+    },
+    /// Something else failed (exit code 1); diagnostics with the texts that they point into.
+    Failed {
+        diagnostics: Vec<Diagnostic>,
+        sources: Box<SourceMap>,
+        /// Whether it is certain that nothing was changed.
+        certain: bool,
+    },
+    /// The answer, which is given already, is that something is exposed (exit code 11).
+    Exposed,
+    /// The answer, which is given already, is not the whole answer (exit code 1).
+    Incomplete,
+    /// The answer could not be written.
+    Output(io::Error),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+impl From<kernel::Error> for Failure {
+    fn from(error: kernel::Error) -> Self {
+        Self::kernel(&error, SourceMap::new(), &[])
+    }
+}
+
+impl Failure {
+    /// A failure without a place in a file.
+    pub(in crate::cli) fn plain(diagnostic: Diagnostic) -> Self {
+        Self::Failed {
+            diagnostics: vec![diagnostic],
+            sources: Box::new(SourceMap::new()),
+            certain: true,
+        }
+    }
+
+    /// The user does not want it.
+    pub(in crate::cli) fn declined() -> Self {
+        Self::Failed {
+            diagnostics: Vec::new(),
+            sources: Box::new(SourceMap::new()),
+            certain: true,
+        }
+    }
+
+    /// Another apply is waiting for its answer.
+    pub(in crate::cli) fn unconfirmed(process: u32) -> Self {
+        let message = format!("the rules in force wait to be confirmed (process {process})");
+        Self::plain(
+            Diagnostic::error("unconfirmed", message)
+                .help("answer where `dfw apply --confirm` asks, or wait until its time is up"),
+        )
+    }
+
+    /// The same with the texts that its diagnostics point into.
+    pub(in crate::cli) fn with(self, texts: SourceMap) -> Self {
+        match self {
+            Self::Failed {
+                diagnostics,
+                certain,
+                ..
+            } => Self::Failed {
+                diagnostics,
+                sources: Box::new(texts),
+                certain,
+            },
+            other => other,
+        }
+    }
+
+    /// The same, now that what may have been changed is as it was.
+    pub(in crate::cli) fn undone(self) -> Self {
+        match self {
+            Self::Failed {
+                diagnostics,
+                sources,
+                ..
+            } => Self::Failed {
+                diagnostics,
+                sources,
+                certain: true,
+            },
+            other => other,
+        }
+    }
+
+    /// What the kernel did not want, at the lines of the policy that caused it.
+    pub(in crate::cli) fn kernel(
+        error: &kernel::Error,
+        sources: SourceMap,
+        files: &[FileId],
+    ) -> Self {
+        use kernel::Error;
+        let diagnostic =
+            |slug, help: &str| Diagnostic::error(slug, error.to_string()).help(help.to_owned());
+        let diagnostics = match error {
+            Error::NoNfTables => vec![diagnostic(
+                "no-nf-tables",
+                "dfw needs a kernel with CONFIG_NF_TABLES and CONFIG_NF_TABLES_INET, built in or \
+                 as the module nf_tables",
+            )],
+            Error::TooOld(_) => vec![diagnostic(
+                "kernel-too-old",
+                "older kernels lack keys of the original tuple, kinds of interfaces or comments \
+                 of tables",
+            )],
+            Error::Permission => vec![diagnostic(
+                "no-permission",
+                "run dfw as root, or give it the capability CAP_NET_ADMIN",
+            )],
+            Error::Owned(socket) => {
+                let holder = netlink_holder(*socket).map_or_else(
+                    || "a process that cannot be seen from here".to_owned(),
+                    |owner| format!("`{}` (process {})", owner.name, owner.pid),
+                );
+                vec![
+                    Diagnostic::error("owned", format!("{error}: {holder}"))
+                        .help("a running `dfw guard` puts policies in force by itself: edit them")
+                        .help("`systemctl reload dfw` has it read them at once, `systemctl stop dfw` ends it"),
+                ]
+            }
+            Error::Unanswered(_) => vec![diagnostic(
+                "unanswered",
+                "`dfw status` tells what is in force",
+            )],
+            Error::GroupTaken(_) => vec![diagnostic(
+                "group-taken",
+                "it is another `dfw log`, or a program such as ulogd: the kernel gives a group to one only",
+            )],
+            Error::Busy => vec![diagnostic("busy", "try again when they have calmed down")],
+            Error::TooLarge(_) => vec![diagnostic(
+                "too-large",
+                "run dfw as root of the first user namespace, or raise the sysctl \
+                 net.core.wmem_max",
+            )],
+            Error::Refused(refusals) => refusals
+                .iter()
+                .take(SHOWN)
+                .map(|refusal| refused(refusal, &sources, files))
+                .collect(),
+            Error::Unsound(_)
+            | Error::TooLong(_)
+            | Error::Malformed(_)
+            | Error::Processes(_)
+            | Error::Socket(_) => {
+                vec![Diagnostic::error("kernel", error.to_string())]
+            }
+        };
+        Self::Failed {
+            diagnostics,
+            sources: Box::new(sources),
+            certain: !matches!(error, Error::Unanswered(_)),
+        }
+    }
+
+    /// Tells what went wrong and what is now true.
+    pub(in crate::cli) fn report(self, terminal: Terminal, changes: bool) -> ExitCode {
+        let mut tests = None;
+        let mut certain = true;
+        let (diagnostics, sources, code, what) = match self {
+            // Whoever reads the answer has enough of it; what was to be done is done.
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                return ExitCode::SUCCESS;
+            }
+            Self::Exposed => return ExitCode::from(11),
+            Self::Incomplete => return ExitCode::from(1),
+            Self::Output(error) => {
+                let mut text = format!("cannot write the answer: {error}");
+                if changes {
+                    text.push_str("; what it would have said is done, `dfw status` tells");
+                }
+                terminal.say(Tone::Bad, "error", &text);
+                return ExitCode::from(1);
+            }
+            Self::Policies {
+                diagnostics,
+                sources,
+            } => {
+                let number = diagnostics
+                    .iter()
+                    .filter(|d| d.severity == Severity::Error)
+                    .map(|error| 1 + error.more)
+                    .sum();
+                let what = format!("the policies have {}", count(number, "error", "errors"));
+                (diagnostics, sources, 3, what)
+            }
+            Self::Tests { report, sources } => {
+                let Report { passed, failed, .. } = report;
+                tests = Some(json::tests(passed, &failed));
+                let all = count(passed + failed.len(), "test", "tests");
+                let what = format!("{} of {all} failed", failed.len());
+                let more = failed.len().saturating_sub(FAILED_TESTS);
+                let diagnostics = failed.into_iter().take(FAILED_TESTS);
+                let mut diagnostics: Vec<_> = diagnostics.map(|failed| failed.diagnostic).collect();
+                if more > 0 {
+                    let verb = if more == 1 { "is" } else { "are" };
+                    let more_tests = count(more, "more failed test", "more failed tests");
+                    let message = format!("{more_tests} {verb} not shown");
+                    diagnostics.push(Diagnostic::error("not-shown", message).and_more(more - 1));
+                }
+                (diagnostics, sources, 11, what)
+            }
+            Self::Failed {
+                diagnostics,
+                sources,
+                certain: known,
+            } => {
+                certain = known;
+                (diagnostics, sources, 1, String::new())
+            }
+        };
+        for diagnostic in &diagnostics {
+            terminal.diagnostic(diagnostic, &sources);
+            terminal.gap();
+        }
+        let now = if certain {
+            "nothing was changed: the rules in force are what they were"
+        } else {
+            "the rules in force may be the new ones or the former ones, all of them"
+        };
+        let last = match (what.is_empty(), changes) {
+            (false, true) => format!("{what}; {now}"),
+            (false, false) => what,
+            (true, true) => now.to_owned(),
+            (true, false) => String::new(),
+        };
+        if !last.is_empty() {
+            terminal.say(Tone::Bad, "failed", &last);
+        }
+        let document = || {
+            let mut document = json!({
+                "schema": "dfw/failure/v2",
+                "exit_code": code,
+                "changed": if certain { json!(false) } else { json!(null) },
+                "diagnostics":
+                    diagnostics.iter().map(|d| terminal.to_json(d, &sources)).collect::<Vec<_>>(),
+            });
+            if let (Some(tests), Some(object)) = (tests, document.as_object_mut()) {
+                object.insert("tests".to_owned(), tests);
+            }
+            document
+        };
+        // The exit code tells the rest if this fails too.
+        let _ = terminal.answer(document, String::new);
+        ExitCode::from(code)
+    }
+}
+
+/// A refusal of the kernel, shown at the line of the policy behind it.
+fn refused(refusal: &Refusal, sources: &SourceMap, files: &[FileId]) -> Diagnostic {
+    let mut diagnostic =
+        Diagnostic::error("kernel-refused", format!("the kernel refused {refusal}"));
+    let origin = refusal.subject.origin.as_ref();
+    let place = origin.and_then(|origin| line_behind(sources, files, origin));
+    if let Some(span) = place {
+        diagnostic = diagnostic.at(span, "this line asks for it");
+    }
+    let missing = [rustix::io::Errno::NOENT, rustix::io::Errno::OPNOTSUPP];
+    if missing
+        .iter()
+        .any(|errno| errno.raw_os_error() == refusal.errno)
+    {
+        let help = match refusal.subject.what {
+            What::Rule { .. } => {
+                "a part of nf_tables that this rule uses is neither built into this kernel nor \
+                 to be had as a module (ct, fib, log, limit, reject)"
+            }
+            _ => "a part of nf_tables is neither built into this kernel nor to be had as a module",
+        };
+        diagnostic = diagnostic.help(help);
+    }
+    diagnostic
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netlink::batch::Subject;
+    use crate::ruleset::Origin;
+
+    #[test]
+    fn a_refusal_of_the_kernel_is_shown_at_the_line_behind_it() {
+        let mut sources =
+            SourceMap::in_memory([("dir/web.yaml", "default: deny\nports:\n  80: any\n")]);
+        let files = crate::store::read_policies(&mut sources, "dir".as_ref()).unwrap();
+        let refusal = Refusal {
+            subject: Subject {
+                what: What::Rule {
+                    chain: "port-80-tcp".to_owned(),
+                    text: "counter accept".to_owned(),
+                },
+                origin: Origin::parse("web.yaml:3"),
+            },
+            errno: rustix::io::Errno::NOENT.raw_os_error(),
+            text: None,
+        };
+        let shown = crate::output::diagnostic::render(
+            &refused(&refusal, &sources, &files),
+            &sources,
+            false,
+        );
+        for part in [
+            "error[kernel-refused]: the kernel refused a rule of chain port-80-tcp: counter accept: No such file",
+            "dir/web.yaml:3:",
+            "3 |   80: any",
+            "help: a part of nf_tables that this rule uses",
+        ] {
+            assert!(shown.contains(part), "{part} is not in\n{shown}");
+        }
+    }
+}

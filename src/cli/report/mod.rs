@@ -1,0 +1,9 @@
+//! What verbs tell people: changes, notices, failures, as text and as JSON.
+
+pub(super) mod changes;
+pub(super) mod engines;
+pub(super) mod failure;
+pub(super) mod notice;
+pub(super) mod preview;
+pub(super) mod problems;
+pub(super) mod summary;

@@ -1,0 +1,165 @@
+//! What `plan` and `apply` say before anything is changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+
+use serde_json::{Value, json};
+
+use crate::analysis::audit::{Turned, turned};
+use crate::analysis::path::{Kind, Path};
+use crate::compile;
+use crate::kernel::Proposal;
+use crate::output::json;
+use crate::output::table::count;
+use crate::output::terminal::Terminal;
+use crate::ruleset::Ruleset;
+use crate::text::diagnostic::Diagnostic;
+
+use super::changes::Changes;
+use crate::cli::session::ssh;
+use crate::site::Site;
+use crate::store::Policies;
+
+/// How many ports are listed before only their number is told.
+const LISTED: usize = 40;
+
+/// Whether it is a container's own port, the port for sorting and as it is shown, and whose it is.
+type Label = (bool, Option<u16>, String, String);
+
+/// What a plan would do.
+#[derive(Debug)]
+pub(in crate::cli) struct Preview {
+    changes: Changes,
+    turned: Turned,
+    /// The sources that depend on the host: the name, what it is, and what it holds now.
+    sources: Vec<(String, String, Vec<String>)>,
+    /// Said if it cuts the user's own connection.
+    pub(in crate::cli) cut: Option<Diagnostic>,
+}
+
+impl Preview {
+    pub(in crate::cli) fn of(
+        (loaded, found): (&Policies, &Site),
+        wanted: &Ruleset,
+        proposal: &Proposal<'_>,
+    ) -> Self {
+        let around = found.surroundings(proposal.neighbours());
+        let installed = proposal.installed();
+        let former = installed.map(|installed| &installed.ruleset);
+        Self {
+            changes: Changes::of(installed, wanted, proposal.plan()),
+            turned: turned(&found.host, &around, former, wanted),
+            sources: sources(loaded, found),
+            cut: ssh::cut(loaded, found, installed, wanted),
+        }
+    }
+
+    /// A line for each change, and the ports that open or close to strangers.
+    pub(in crate::cli) fn text(&self, terminal: Terminal) -> String {
+        let mut text = self.changes.text(terminal);
+        for (title, paths) in [
+            (
+                "closed to all whom no line of the policy allows",
+                &self.turned.closed,
+            ),
+            ("opened to any", &self.turned.opened),
+        ] {
+            let rows = self.rows(paths);
+            if !rows.is_empty() {
+                let _ = writeln!(text, "published ports that are then {title}:");
+                text.push_str(&terminal.table(&rows));
+            }
+        }
+        if !self.sources.is_empty() {
+            let row = |(name, what, entries): &(String, String, Vec<String>)| {
+                let entries = match entries.len() {
+                    0 => "nobody".to_owned(),
+                    _ => entries.join(", "),
+                };
+                [format!("  {name}"), format!("{entries} ({what})")]
+            };
+            let rows: Vec<_> = self.sources.iter().map(row).collect();
+            text.push_str(
+                "sources as this host has them now; `dfw guard` follows, without it the next apply:\n",
+            );
+            text.push_str(&terminal.table(&rows));
+        }
+        text
+    }
+
+    /// Ports with what publishes them, and by which path if that is not all of it.
+    fn rows(&self, paths: &[Path]) -> Vec<[String; 2]> {
+        // Ports of the host first.
+        let label = |path: &Path| {
+            let direct = path.kind == Kind::Container;
+            (direct, path.port, path.port_text(), path.title.clone())
+        };
+        let stays: BTreeSet<_> = self.turned.others.iter().map(label).collect();
+        let mut ports: BTreeMap<_, BTreeSet<String>> = BTreeMap::new();
+        for path in paths {
+            ports
+                .entry(label(path))
+                .or_default()
+                .insert(path.kind_text());
+        }
+        let row = |(label, kinds): (&Label, &BTreeSet<String>)| {
+            let (_, _, port, title) = label;
+            let kinds: Vec<_> = kinds.iter().map(String::as_str).collect();
+            let text = if stays.contains(label) {
+                format!("{title}, {}", kinds.join(", "))
+            } else {
+                title.clone()
+            };
+            [format!("  {port}"), text]
+        };
+        let mut rows: Vec<_> = ports.iter().take(LISTED).map(row).collect();
+        if let more @ 1.. = ports.len().saturating_sub(LISTED) {
+            let more = count(more, "more port", "more ports");
+            rows.push(["  …".to_owned(), format!("and {more}")]);
+        }
+        rows
+    }
+
+    /// Adds what it says to a document; nothing changes if there is none.
+    pub(in crate::cli) fn add_to(preview: Option<&Self>, document: &mut Value) {
+        let paths = |paths: &[Path]| -> Value {
+            let path = |path: &Path| {
+                json!({
+                    "port": path.port_text(),
+                    "path": path.kind.name(),
+                    "family": json::family(path.family()),
+                    "published_for": path.title,
+                })
+            };
+            paths.iter().map(path).collect()
+        };
+        let (list, drift) =
+            preview.map_or((json!([]), json!(false)), |preview| preview.changes.json());
+        let turned = preview.map(|preview| &preview.turned);
+        let of = |what: fn(&Turned) -> &[Path]| paths(turned.map_or(&[][..], what));
+        let members = [
+            ("changes", list),
+            ("drift", drift),
+            ("closes", of(|turned| &turned.closed)),
+            ("opens", of(|turned| &turned.opened)),
+        ];
+        let sources = preview.iter().flat_map(|preview| &preview.sources);
+        let source = |(name, what, entries): &(String, String, Vec<String>)| json!({"name": name, "what": what, "addresses": entries});
+        let sources: Value = sources.map(source).collect();
+        if let Some(document) = document.as_object_mut() {
+            document.extend(members.map(|(name, value)| (name.to_owned(), value)));
+            document.insert("host_sources".to_owned(), sources);
+        }
+    }
+}
+
+/// The sources that depend on the host: the name, what it is, and what it holds now.
+fn sources(loaded: &Policies, found: &Site) -> Vec<(String, String, Vec<String>)> {
+    let sources = loaded.policy.on_host();
+    let held = sources.map(|(name, source, on_host)| {
+        let held = compile::held(source, &found.host);
+        let entries = held.addresses.iter().map(|entry| entry.to_string());
+        (name.to_string(), on_host.describe(), entries.collect())
+    });
+    held.collect()
+}

@@ -1,0 +1,89 @@
+//! What a policy says, and what of it concerns this host, in some lines.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::compile;
+use crate::host::HostView;
+use crate::output::table::count;
+use crate::output::terminal::Terminal;
+use crate::policy::{DefaultAction, Policy};
+
+/// How many ports are listed before only their number is told.
+const LISTED: usize = 40;
+
+/// What engines publish and the policy refuses without having named it, a line for each port; empty if there is
+/// none.
+pub(in crate::cli) fn refused(terminal: Terminal, policy: &Policy, host: &HostView) -> String {
+    let mut places: BTreeMap<(u16, String), (BTreeSet<bool>, BTreeSet<String>)> = BTreeMap::new();
+    for publication in compile::refused(policy, host) {
+        let port = publication.published.port().named();
+        let place = places.entry((port.first, port.to_string())).or_default();
+        place.0.insert(publication.published.address.is_ipv4());
+        place.1.insert(publication.of.title());
+    }
+    let ports: BTreeMap<(u16, String), BTreeSet<String>> = places
+        .into_iter()
+        .map(|((first, port), (families, titles))| {
+            let family = match (families.contains(&true), families.contains(&false)) {
+                (true, false) if !port.contains('.') => " (IPv4)",
+                (false, true) if !port.contains('[') => " (IPv6)",
+                _ => "",
+            };
+            ((first, port + family), titles)
+        })
+        .collect();
+    if ports.is_empty() {
+        return String::new();
+    }
+    let mut rows: Vec<[String; 2]> = ports
+        .iter()
+        .take(LISTED)
+        .map(|((_, port), titles)| {
+            let titles: Vec<_> = titles.iter().map(String::as_str).collect();
+            [port.clone(), titles.join(", ")]
+        })
+        .collect();
+    if let more @ 1.. = ports.len().saturating_sub(LISTED) {
+        rows.push([
+            "…".to_owned(),
+            format!("and {}", count(more, "more port", "more ports")),
+        ]);
+    }
+    format!(
+        "published at the moment, named by no policy, and so refused:\n{}",
+        terminal.table(&rows)
+    )
+}
+
+/// How many `tests:` passed; empty if there are none.
+pub(in crate::cli) fn tested(passed: usize) -> String {
+    match passed {
+        0 => String::new(),
+        _ => format!("{} passed\n", count(passed, "test", "tests")),
+    }
+}
+
+/// What a policy says, a line for each port.
+pub(in crate::cli) fn summary(terminal: Terminal, policy: &Policy) -> String {
+    let mut rows: Vec<[String; 2]> = policy
+        .ports
+        .iter()
+        .take(LISTED)
+        .map(|(key, port)| [key.to_string(), port.describe(&policy.sources)])
+        .collect();
+    if let more @ 1.. = policy.ports.len().saturating_sub(LISTED) {
+        rows.push([
+            "…".to_owned(),
+            format!("and {}", count(more, "more port", "more ports")),
+        ]);
+    }
+    rows.push([
+        "all others".to_owned(),
+        match policy.default {
+            DefaultAction::Deny => "refused where Docker publishes them (default: deny)",
+            DefaultAction::Allow => "left to Docker (default: allow)",
+        }
+        .to_owned(),
+    ]);
+    terminal.table(&rows)
+}

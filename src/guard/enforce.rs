@@ -1,0 +1,197 @@
+//! dfw's table: proposed, committed, and restored when others have changed it.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use crate::kernel::{self, COMMITS, Claim, Commit, Kernel, Outcome, attempts, next};
+use crate::netlink::notice::Meddler;
+use crate::ruleset::Ruleset;
+
+use super::due::Backoff;
+use super::error::Error;
+use super::feeds::event::Event;
+use super::feeds::feed::{Feed, Polled};
+use super::feeds::table::Monitor;
+use super::record::{self, Repair};
+
+/// How soon the table is put back when somebody changes it time and again. The first few times it
+/// is put back at once.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
+const AT_ONCE: u32 = 8;
+/// After this long without a change by others, they count as calm.
+const CALM: Duration = Duration::from_secs(10);
+
+/// The table, and who changes it.
+pub(super) struct Enforcement {
+    kernel: Kernel,
+    /// Whether the next installation must replace it.
+    replace: bool,
+    /// None while guard itself changes it.
+    monitor: Option<Monitor>,
+    pause: Backoff,
+    in_a_row: u32,
+    /// When others last gave cause for a look.
+    stirred: Option<Instant>,
+    /// Who has changed it since it was last right, and when that was noticed.
+    meddler: Option<(Option<Meddler>, Instant)>,
+}
+
+/// What an installation has changed.
+#[derive(Debug)]
+pub(super) enum Change {
+    Nothing,
+    /// Other rules are in force now.
+    Made,
+    /// The same rules are in force again.
+    PutBack(Repair),
+}
+
+impl Enforcement {
+    pub(super) fn open(own: bool) -> Result<(Self, Claim), Error> {
+        let kernel = Kernel::open()?;
+        let claim = if own { kernel.claim()? } else { Claim::Unknown };
+        let enforcement = Self {
+            kernel,
+            replace: claim == Claim::Plain,
+            monitor: Some(Monitor::open()?),
+            pause: Backoff::new(PAUSE.0, PAUSE.1),
+            in_a_row: 0,
+            stirred: None,
+            meddler: None,
+        };
+        Ok((enforcement, claim))
+    }
+
+    /// Others have changed it; says how long to wait until it is put back.
+    pub(super) fn meddled(&mut self, meddler: Option<Meddler>, now: Instant) -> Duration {
+        self.meddler.get_or_insert((meddler, now));
+        self.pause(now)
+    }
+
+    /// How long those who never rest have to wait.
+    fn pause(&mut self, now: Instant) -> Duration {
+        let calm = self
+            .stirred
+            .replace(now)
+            .is_none_or(|last| now.duration_since(last) > CALM);
+        if calm {
+            self.pause.reset();
+            self.in_a_row = 0;
+        }
+        self.in_a_row = self.in_a_row.saturating_add(1);
+        if self.in_a_row <= AT_ONCE {
+            Duration::ZERO
+        } else {
+            self.pause.next()
+        }
+    }
+
+    /// Hears who has changed it up to now.
+    fn hear(&mut self) -> Result<(), Error> {
+        let mut events = Vec::new();
+        let now = Instant::now();
+        self.drain(now, &mut events)?;
+        for event in events {
+            if let Event::Table(meddler) = event {
+                self.meddler.get_or_insert((meddler, now));
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings a ruleset into force if it is not; it may be `known` to have been. Says what was changed,
+    /// and how soon to look again if others have changed anything meanwhile.
+    pub(super) fn enforce(
+        &mut self,
+        ruleset: &Ruleset,
+        stamp: impl Fn() -> String,
+        known: bool,
+    ) -> Result<(Change, Option<Duration>), Error> {
+        self.hear()?;
+        // Who listens to all of it slows a great change down.
+        self.monitor = None;
+        let began = Instant::now();
+        let done = self.bring(ruleset, stamp);
+        self.monitor = Some(Monitor::open()?);
+        let (changed, generation) = done?;
+        let now = Instant::now();
+        // What others have done while nobody listened. A repair is told of in any case.
+        let overtaken = generation.is_none() || self.kernel.generation().ok() != generation;
+        let again = overtaken.then(|| self.pause(now));
+        let mut meddler = self.meddler.take();
+        if !changed {
+            return Ok((Change::Nothing, again));
+        }
+        if known && meddler.is_none() {
+            // So late that nobody could tell of it any more.
+            meddler = Some((None, began));
+        }
+        let change = meddler.map_or(Change::Made, |(by, noticed)| {
+            Change::PutBack(Repair {
+                at: record::now(),
+                by,
+                took: now.duration_since(noticed),
+            })
+        });
+        Ok((change, again))
+    }
+
+    /// Says whether it changed anything, and since which moment the ruleset is in force.
+    fn bring(
+        &mut self,
+        ruleset: &Ruleset,
+        stamp: impl Fn() -> String,
+    ) -> Result<(bool, Option<u32>), kernel::Error> {
+        // Where nothing is left there is nobody to be careful with, and one transaction is faster.
+        let gone = self.meddler.is_some() && !self.is_there()?;
+        if self.replace || gone {
+            let moment = self.kernel.generation()?;
+            let outcome = self.kernel.replace(ruleset, &stamp(), moment)?;
+            if outcome == Outcome::Overtaken {
+                self.kernel.replace(ruleset, &stamp(), None)?;
+            }
+            self.replace = false;
+            Ok((true, (outcome == Outcome::Done).then(|| next(moment))))
+        } else {
+            self.commit(ruleset, stamp)
+        }
+    }
+
+    /// Proposes and commits, and again where others committed meanwhile.
+    fn commit(
+        &self,
+        ruleset: &Ruleset,
+        stamp: impl Fn() -> String,
+    ) -> Result<(bool, Option<u32>), kernel::Error> {
+        for attempt in attempts(COMMITS) {
+            let survey = self.kernel.try_survey()?;
+            let proposal = self.kernel.propose(survey.as_ref(), ruleset)?;
+            if proposal.is_empty() {
+                return Ok((false, proposal.generation()));
+            }
+            if let Commit::InForce { generation } = proposal.commit(&stamp(), attempt)? {
+                return Ok((true, generation));
+            }
+        }
+        Err(kernel::Error::Busy)
+    }
+
+    /// Whether there is one, as far as that can be seen while others never rest.
+    pub(super) fn is_there(&self) -> Result<bool, kernel::Error> {
+        let installed = match self.kernel.outline() {
+            Err(kernel::Error::Busy) => self.kernel.glimpse()?,
+            outline => outline?.installed,
+        };
+        Ok(installed.is_some())
+    }
+}
+
+impl Feed for Enforcement {
+    fn descriptors(&self) -> Vec<Polled<'_>> {
+        self.monitor.descriptors()
+    }
+
+    fn drain(&mut self, now: Instant, events: &mut Vec<Event>) -> io::Result<()> {
+        self.monitor.drain(now, events)
+    }
+}

@@ -1,0 +1,29 @@
+//! Why guard cannot go on.
+
+use std::io;
+
+use thiserror::Error;
+
+use crate::kernel;
+
+/// Why guard cannot go on. What is in force stays.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The kernel.
+    #[error(transparent)]
+    Kernel(#[from] kernel::Error),
+    /// Something that it must watch cannot be watched.
+    #[error("cannot watch: {0}")]
+    Watch(#[from] io::Error),
+}
+
+impl Error {
+    /// Whether other rules might have been taken.
+    pub(super) fn is_refusal(&self) -> bool {
+        use kernel::Error::{Refused, TooLarge, TooLong, Unsound};
+        let Self::Kernel(error) = self else {
+            return false;
+        };
+        matches!(error, Refused(_) | TooLarge(_) | TooLong(_) | Unsound(_))
+    }
+}

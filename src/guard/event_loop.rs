@@ -1,0 +1,553 @@
+//! The event loop: one thread, a closed enumeration of events, and what is to be done about them.
+//!
+//! Each turn it polls all feeds, takes what has happened, begins what is due in other threads, and does the
+//! greatest need whose time has come. An event does nothing by itself: it says what is needed and when, so that
+//! a flood of events is work once.
+//!
+//! | phase     | `Table` (others changed it)             | `Links`, `Host`        | `Policies` are read              | a need is done        |
+//! |-----------|-----------------------------------------|------------------------|----------------------------------|-----------------------|
+//! | waiting   | has policies read now: rules that know less are better than those of others | – (all is looked at soon) | when engines have answered, or after 10 s; then starting | – |
+//! | starting  | restored once there is a ruleset        | looked at              | at once                          | `READY=1`; then running |
+//! | reloading | restored                                | looked at              | at once                          | `READY=1`; then running |
+//! | running   | restored                                | looked at              | when files change; every 30 s while wrong | status line  |
+//!
+//! While the host is being looked at, the table alone is worked on. A need that fails is due again after a pause
+//! that grows.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, Timespec, poll};
+use rustix::io::Errno;
+
+use crate::host::follow::Report;
+use crate::kernel::{self, Claim};
+use crate::netlink::notice::Meddler;
+use crate::site::Site;
+use crate::untrusted;
+
+use super::desired::{Desired, READS};
+use super::due::{Backoff, Due, Need};
+use super::enforce::{Change, Enforcement};
+use super::error::Error;
+use super::feeds::control::Control;
+use super::feeds::engines::Engines;
+use super::feeds::event::{Event, Question};
+use super::feeds::feed::Feed;
+use super::feeds::files::{self, Files};
+use super::feeds::job::Outcome;
+use super::feeds::links::Links;
+use super::feeds::signals::Signals;
+use super::feeds::sockets::Serving;
+use super::log::{self, Level, Log};
+use super::metrics::Exposition;
+use super::options::Options;
+use super::record::{self, Origin, Record};
+use super::service::{self, Service};
+
+/// How long files are given to settle: editors write them in several steps.
+const SETTLE_FILES: Duration = Duration::from_millis(100);
+/// How long links are given to settle: an engine makes several at once.
+const SETTLE_LINKS: Duration = Duration::from_millis(20);
+/// How long engines may take to say what they publish, where rules are in force that know it.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How soon what failed is tried again, at first and at most.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
+/// How long it takes at least from one reload to the next.
+const REST: Duration = Duration::from_secs(1);
+
+/// How far guard is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Engines are still to report before anything is changed.
+    Waiting,
+    /// It has yet to do its first work.
+    Starting,
+    /// It was told to read everything again, and has yet to do so.
+    Reloading,
+    /// It has done what the service manager waits for.
+    Running,
+}
+
+pub(super) struct Guard {
+    path: String,
+    log: Log,
+    phase: Phase,
+    due: Due,
+    retry: Backoff,
+    /// When it was last told to read everything again, or will do so.
+    reload: Option<Instant>,
+    desired: Desired,
+    enforcement: Enforcement,
+    signals: Signals,
+    /// Where the engines' sockets are, or would be.
+    sockets: Arc<Files>,
+    links: Links,
+    engines: Engines,
+    /// None where no engine is asked.
+    serving: Option<Serving>,
+    control: Option<Control>,
+    /// None where nobody is given figures.
+    exposition: Option<Exposition>,
+    service: Service,
+    record: Record,
+}
+
+impl Guard {
+    pub(super) fn new(options: &Options, log: Log) -> Result<Self, Error> {
+        let (enforcement, claim) = Enforcement::open(options.own)?;
+        // Signals first: from here on none of them ends guard in the middle of something.
+        let signals = Signals::open()?;
+        let control = Control::open(&options.socket);
+        let control = control.map_err(|error| {
+            let at = untrusted::path(&options.socket);
+            log.say(Level::Warning, &format!("cannot listen at {at}: {error}"));
+        });
+        let exposition = Exposition::open(options, log)?;
+        let asks_nobody = options.engines.is_nobody();
+        let mut guard = Self {
+            path: untrusted::path(&options.path),
+            log,
+            phase: Phase::Starting,
+            due: Due::default(),
+            retry: Backoff::new(RETRY.0, RETRY.1),
+            reload: None,
+            desired: Desired::open(options, log)?,
+            enforcement,
+            signals,
+            sockets: Arc::new(Files::open(|| Event::EngineSocket)?),
+            links: Links::open()?,
+            engines: Engines::follow(&options.engines)?,
+            serving: (!asks_nobody).then(Serving::open).transpose()?,
+            control: control.ok(),
+            exposition,
+            service: Service::new(),
+            record: Record {
+                since: Some(record::now()),
+                owned: claim != Claim::Unknown,
+                ..Record::default()
+            },
+        };
+        let text = match claim {
+            Claim::Unknown if options.own => {
+                "this kernel knows no owners of tables: others can change ours, and it is put back"
+            }
+            Claim::Unknown => "others can change the table, and it is put back",
+            Claim::Nothing => "the table will be ours alone",
+            Claim::Ours => "the table that is in force is ours alone",
+            Claim::Plain => "the table that is in force will be replaced by one of our own",
+        };
+        log.say(Level::Info, text);
+        let now = Instant::now();
+        // Rules that know what engines publish are better than those made without asking.
+        if guard.enforcement.is_there()? && !guard.engines.complete() {
+            guard.phase = Phase::Waiting;
+            guard.desired.read_at(now + PATIENCE);
+            let text = "waiting until engines have answered: what is in force stays";
+            log.say(Level::Info, text);
+        } else {
+            guard.desired.read_at(now);
+        }
+        guard.watch_engines();
+        Ok(guard)
+    }
+
+    /// Runs until it is told to stop.
+    pub(super) fn run(mut self) -> Result<(), Error> {
+        loop {
+            self.wait()?;
+            let now = Instant::now();
+            let mut events = Vec::new();
+            for feed in self.feeds_mut() {
+                feed.drain(now, &mut events)?;
+            }
+            for event in events {
+                if matches!(event, Event::Stop) {
+                    let text = "told to stop: the rules in force stay";
+                    self.log.say(Level::Notice, text);
+                    return Ok(());
+                }
+                self.take(event, now);
+            }
+            self.desired.begin(now, &self.engines)?;
+            self.service.alive(now);
+            if let Some(need) = self.take_need(now) {
+                self.work(need);
+            }
+            if let Some(exposition) = &mut self.exposition {
+                exposition.work(now, &self.record)?;
+            }
+        }
+    }
+
+    /// Signals first, so that a stop waits for nobody.
+    fn feeds(&self) -> [&dyn Feed; 9] {
+        [
+            &self.signals,
+            &self.sockets,
+            &self.links,
+            &self.enforcement,
+            &self.engines,
+            &self.serving,
+            &self.control,
+            &self.exposition,
+            &self.desired,
+        ]
+    }
+
+    fn feeds_mut(&mut self) -> [&mut dyn Feed; 9] {
+        [
+            &mut self.signals,
+            &mut self.sockets,
+            &mut self.links,
+            &mut self.enforcement,
+            &mut self.engines,
+            &mut self.serving,
+            &mut self.control,
+            &mut self.exposition,
+            &mut self.desired,
+        ]
+    }
+
+    /// Waits until something has happened or is due.
+    fn wait(&self) -> io::Result<()> {
+        let feeds = self.feeds();
+        let mut polled: Vec<PollFd<'_>> = feeds
+            .iter()
+            .flat_map(|feed| feed.descriptors())
+            .map(|(descriptor, flags)| PollFd::from_borrowed_fd(descriptor, flags))
+            .collect();
+        let deadlines = feeds.iter().filter_map(|feed| feed.deadline());
+        let next = deadlines
+            .chain(self.next_need())
+            .chain(self.service.next())
+            .min();
+        let wait = next.map(|next| next.saturating_duration_since(Instant::now()));
+        let wait = wait.and_then(|wait| Timespec::try_from(wait).ok());
+        match poll(&mut polled, wait.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Notes what is needed because of an event, and when.
+    fn take(&mut self, event: Event, now: Instant) {
+        match event {
+            Event::Files => self.desired.read_at(now + SETTLE_FILES),
+            Event::Read(read) => {
+                self.desired.put_aside(read);
+                self.due.at(Need::Policies, now);
+            }
+            Event::LastGood(kept) => {
+                if self.desired.take_last_good(kept, &self.record) {
+                    self.due.at(Need::Policies, now);
+                }
+            }
+            Event::Host(Outcome::Done(found)) => self.looked(found),
+            Event::Host(Outcome::Late) => {
+                let text = "the look at this host takes longer than ten seconds: what is known of it stays";
+                self.log.say(Level::Warning, text);
+            }
+            Event::EngineSocket => {
+                self.engines.wake();
+                self.watch_engines();
+            }
+            Event::Links { new } => {
+                self.host_changed(Need::Links, now + SETTLE_LINKS);
+                // A container's link comes before its ports are open.
+                if new {
+                    self.stir();
+                }
+            }
+            Event::Serving(Ok(())) => self.host_changed(Need::Host, now),
+            Event::Serving(Err(error)) => {
+                let when = now + self.desired.fail_to_see(&error);
+                self.host_changed(Need::Host, when);
+            }
+            Event::Table(meddler) => self.meddled(meddler, now),
+            Event::Lost => {
+                self.log.say(
+                    Level::Warning,
+                    "notices of the kernel were lost: looking at everything again",
+                );
+                self.host_changed(Need::Host, now);
+            }
+            Event::Engine { address, report } => self.engine_reported(&address, report, now),
+            Event::Reload => self.reload(now),
+            Event::Question(number, question) => self.answer(number, question, now),
+            Event::Scrape(number, request) => {
+                if let Some(exposition) = &mut self.exposition {
+                    exposition.take(number, request, now, &self.record);
+                }
+            }
+            Event::Stop => {}
+        }
+    }
+
+    fn host_changed(&mut self, need: Need, when: Instant) {
+        // What ends the waiting looks at the whole host.
+        if self.phase != Phase::Waiting {
+            self.due.at(need, when);
+        }
+    }
+
+    fn stir(&self) {
+        if let Some(serving) = &self.serving {
+            serving.stir();
+        }
+    }
+
+    fn engine_reported(&mut self, address: &str, report: Report, now: Instant) {
+        if matches!(report, Report::Stir) {
+            self.stir();
+        }
+        let (text, changed) = self.engines.take(address, report);
+        if let Some(serving) = &self.serving {
+            serving.know(self.engines.engines(), self.engines.are_busy());
+        }
+        if let Some(text) = text {
+            self.log.say(Level::Notice, &text);
+        }
+        if self.phase == Phase::Waiting && self.engines.complete() {
+            self.desired.read_at(now);
+        } else if changed {
+            self.host_changed(Need::Host, now);
+        }
+    }
+
+    fn reload(&mut self, now: Instant) {
+        // Many requests are one reading, and soon.
+        if self.reload.is_some_and(|planned| planned > now) {
+            return;
+        }
+        let when = self.reload.map_or(now, |last| now.max(last + REST));
+        self.reload = Some(when);
+        if self.phase == Phase::Reloading {
+            // What is being read may have changed since.
+            return self.desired.read_at(when);
+        }
+        self.log.say(Level::Info, "reading everything again");
+        self.phase = match self.phase {
+            Phase::Waiting | Phase::Starting => Phase::Starting,
+            Phase::Running | Phase::Reloading => {
+                service::reloading();
+                Phase::Reloading
+            }
+        };
+        self.engines.wake();
+        self.desired.read_at(when);
+    }
+
+    fn meddled(&mut self, meddler: Option<Meddler>, now: Instant) {
+        let wait = self.enforcement.meddled(meddler, now);
+        if self.desired.ruleset().is_some() {
+            self.due.at(Need::Table, now + wait);
+        } else if self.phase == Phase::Waiting {
+            // Rules that know less are better than those that others have made.
+            self.desired.read_at(now + wait);
+        }
+    }
+
+    fn answer(&mut self, number: usize, question: Question, now: Instant) {
+        let answer = match question {
+            Question::Status => {
+                let unanswered = self.engines.unanswered();
+                let unanswered: Vec<String> = unanswered.iter().map(ToString::to_string).collect();
+                self.record.document(&self.path, &unanswered).to_string()
+            }
+            Question::Reload => {
+                self.reload(now);
+                "{\"reload\":true}".to_owned()
+            }
+            Question::Refused(why) => serde_json::json!({ "error": why }).to_string(),
+        };
+        if let Some(control) = &mut self.control {
+            control.answer(number, answer + "\n");
+        }
+    }
+
+    /// When the first need is due of those that can be done now.
+    fn next_need(&self) -> Option<Instant> {
+        if !self.desired.is_looking() {
+            return self.due.next();
+        }
+        self.desired.ruleset()?;
+        self.due.next_of_table()
+    }
+
+    /// Takes the greatest need that is due of those that can be done now.
+    fn take_need(&mut self, now: Instant) -> Option<Need> {
+        if self.desired.is_looking() {
+            self.desired.ruleset()?;
+            return self.due.take_of_table(now);
+        }
+        let need = self.due.take(now)?;
+        (need != Need::Links || !self.desired.is_current()).then_some(need)
+    }
+
+    /// Does what is needed, which takes a look at the host if it concerns more than the table.
+    fn work(&mut self, need: Need) {
+        if self.phase == Phase::Waiting {
+            self.phase = Phase::Starting;
+        }
+        if need == Need::Policies {
+            let waited_for = self.phase != Phase::Running;
+            self.desired.take_up(&mut self.record, waited_for);
+        }
+        let is_enough = need == Need::Table && self.desired.ruleset().is_some();
+        if self.desired.origin().is_none() || is_enough {
+            let done = self.enforce(need);
+            self.done(need, done);
+            return;
+        }
+        let answered = self.engines.have_answered();
+        let watches = self.desired.look(need, answered);
+        if let Some(serving) = &self.serving {
+            serving.want(watches);
+        }
+    }
+
+    /// Goes on with a need for which the host was looked at.
+    fn looked(&mut self, found: Result<Site, kernel::Error>) {
+        let Some(looking) = self.desired.looked() else {
+            return;
+        };
+        let compiled = self.desired.compile(found, &mut self.due);
+        let done = compiled.map_err(Error::from).and_then(|()| {
+            self.enforce(looking.need)?;
+            self.desired.keep(looking);
+            Ok(())
+        });
+        self.done(looking.need, done);
+    }
+
+    /// Brings the desired ruleset into force if it is not.
+    fn enforce(&mut self, need: Need) -> Result<(), Error> {
+        let Some(ruleset) = self.desired.ruleset() else {
+            return Ok(());
+        };
+        let path = &self.path;
+        let stamp = || stamp(path);
+        let (change, again) = self
+            .enforcement
+            .enforce(ruleset, stamp, need == Need::Table)?;
+        if let Some(wait) = again {
+            self.due.at(Need::Table, Instant::now() + wait);
+        }
+        self.record.origin = self.desired.origin();
+        let (level, text) = match change {
+            Change::Nothing => return Ok(()),
+            Change::Made => {
+                let rules: usize = ruleset.chains.values().map(|chain| chain.rules.len()).sum();
+                let chains = ruleset.chains.len();
+                let what = match self.record.origin {
+                    Some(Origin::State) => "the last good policies of ",
+                    _ => "",
+                };
+                let text = format!("in force: {what}{path} ({rules} rules in {chains} chains)");
+                (Level::Notice, text)
+            }
+            Change::PutBack(repair) => {
+                let by_whom = record::who(repair.by.as_ref());
+                let took = repair.took;
+                self.record.repairs += 1;
+                self.record.repair = Some(repair);
+                let text = format!("put back: {by_whom} had changed the table, for {took:.1?}");
+                (Level::Warning, text)
+            }
+        };
+        self.log.say(level, &text);
+        self.record.applied = Some(record::now());
+        self.record.changes += 1;
+        Ok(())
+    }
+
+    /// Tells how it went; what has failed is due again later.
+    fn done(&mut self, need: Need, done: Result<(), Error>) {
+        let failed = done.is_err();
+        if let Err(error) = done {
+            self.fail(need, &error);
+        }
+        if !failed && !self.is_refused() {
+            self.retry.reset();
+            if self.record.failure.take().is_some() {
+                self.log.say(Level::Notice, "it works again");
+            }
+        }
+        if let Some(exposition) = &mut self.exposition {
+            exposition.begin();
+        }
+        let line = self.record.line();
+        match self.phase {
+            Phase::Running => service::status(&line),
+            // Whoever waits for rules must not start without them.
+            Phase::Starting | Phase::Waiting if failed => service::status(&line),
+            // What it was told to do is yet to be done, or what is kept is yet to be read.
+            _ if need != Need::Policies || self.desired.awaits_last_good() => {
+                service::status(&line);
+            }
+            Phase::Starting | Phase::Waiting | Phase::Reloading => {
+                self.phase = Phase::Running;
+                self.service.ready(&line);
+            }
+        }
+    }
+
+    /// Tells of a failure. If nothing at all is in force because the kernel refuses what the files say,
+    /// it may take what it took before.
+    fn fail(&mut self, need: Need, error: &Error) {
+        let wait = self.retry.next();
+        let open = self.enforcement.is_there().is_ok_and(|there| !there);
+        let from_files = self.desired.origin() == Some(Origin::Files);
+        let other = open && from_files && error.is_refusal();
+        let stays = match (open, from_files) {
+            (true, true) => "no rules are in force",
+            (true, false) => "not even the last good policies are in force",
+            (false, _) => "what is in force stays",
+        };
+        let text = format!("{error}; {stays}, next try in {wait:?}");
+        self.log.say(Level::Error, &text);
+        self.record.failure = Some(log::one_line(&error.to_string()));
+        let again = Instant::now() + wait;
+        if other {
+            self.desired.read_at(again);
+            self.desired.fall_back("until the kernel takes the files");
+        } else {
+            self.due.at(need, again);
+        }
+    }
+
+    /// Whether the files are right, and the kernel took older policies only.
+    fn is_refused(&self) -> bool {
+        self.desired.origin() == Some(Origin::State) && self.record.mistakes.count() == 0
+    }
+
+    /// Watches where the engines' sockets are, or would be.
+    fn watch_engines(&self) {
+        for _ in 0..READS {
+            let mut places = files::Places::new();
+            for address in self.engines.addresses() {
+                files::add_engine(&mut places, address);
+            }
+            if !self.sockets.watch(&places) {
+                break;
+            }
+        }
+    }
+}
+
+/// Who put the table there, kept as its comment.
+fn stamp(path: &str) -> String {
+    let path = path.replace(
+        |c: char| matches!(c, '"' | '\\') || untrusted::is_deceptive(c),
+        "?",
+    );
+    let now = record::now();
+    let mut stamp = format!(
+        "dfw {} at {now} from {path} (guard)",
+        env!("CARGO_PKG_VERSION")
+    );
+    stamp.truncate(stamp.floor_char_boundary(crate::ruleset::check::COMMENT_MAX));
+    stamp
+}

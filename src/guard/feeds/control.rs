@@ -1,0 +1,65 @@
+//! The socket at which guard answers: its status to everybody, a reload to root.
+
+use std::io;
+use std::path::Path;
+use std::time::Instant;
+
+use super::clients::{Answer, Clients, Stream};
+use super::event::{Event, Question};
+use super::feed::{Feed, Polled};
+
+/// The longest question, in bytes.
+const LONGEST: usize = 64;
+
+/// The socket and who is connected to it.
+#[derive(Debug)]
+pub(in crate::guard) struct Control(Clients);
+
+impl Control {
+    /// Listens at a path; whatever is there is replaced.
+    pub(in crate::guard) fn open(path: &Path) -> io::Result<Self> {
+        Clients::at_path(path, LONGEST).map(Self)
+    }
+
+    /// Answers a client and lets it go.
+    pub(in crate::guard) fn answer(&mut self, number: usize, answer: String) {
+        self.0.answer(
+            number,
+            Answer {
+                head: answer.into_bytes(),
+                body: "".into(),
+            },
+        );
+    }
+}
+
+impl Feed for Control {
+    fn descriptors(&self) -> Vec<Polled<'_>> {
+        self.0.sockets().collect()
+    }
+
+    /// Returns when the first client has had its time.
+    fn deadline(&self) -> Option<Instant> {
+        self.0.next()
+    }
+
+    fn drain(&mut self, now: Instant, events: &mut Vec<Event>) -> io::Result<()> {
+        let take = |number, question| events.push(Event::Question(number, question));
+        self.0.drain(now, question, take);
+        Ok(())
+    }
+}
+
+/// What the client wants, as soon as it has said so.
+fn question(said: &[u8], full: bool, client: &Stream) -> Option<Question> {
+    let line = said.split(|byte| *byte == b'\n').next();
+    if !said.contains(&b'\n') {
+        return full.then_some(Question::Refused("nobody understands that"));
+    }
+    Some(match line {
+        Some(b"status") => Question::Status,
+        Some(b"reload") if client.is_root() => Question::Reload,
+        Some(b"reload") => Question::Refused("only root may do that"),
+        _ => Question::Refused("nobody understands that"),
+    })
+}

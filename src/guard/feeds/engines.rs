@@ -1,0 +1,206 @@
+//! The engines, followed by a thread of their own: asking one may take long.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Instant;
+
+use futures_util::future::join_all;
+use rustix::event::{EventfdFlags, eventfd};
+use tokio::runtime::Runtime;
+use tokio::sync::Notify;
+
+use crate::host::docker::{Ask, Unanswered};
+use crate::host::engine::Engine;
+use crate::host::follow::{self, Report};
+use crate::untrusted::clean_to;
+
+use super::event::Event;
+use super::feed::{Feed, Polled, readable};
+
+/// How many reports wait at most; the thread waits with more.
+const WAITING: usize = 16;
+/// How many characters of an engine's error are kept.
+const REASON: usize = 500;
+
+/// What is known of them.
+#[derive(Debug)]
+pub(in crate::guard) struct Engines {
+    known: BTreeMap<String, Known>,
+    bell: Arc<OwnedFd>,
+    reports: Receiver<(String, Report)>,
+    wakes: Vec<Arc<Notify>>,
+    /// Those that count as not answering where they are not there.
+    named: Vec<String>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// What it said last.
+    engine: Option<Engine>,
+    /// Why it says nothing now.
+    unanswered: Option<Unanswered>,
+    reported: bool,
+    /// Whether something has happened there of which it has not told all yet.
+    busy: bool,
+}
+
+impl Engines {
+    pub(in crate::guard) fn follow(ask: &Ask) -> io::Result<Self> {
+        let addresses = follow::addresses(ask);
+        let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let (sender, reports) = sync_channel(WAITING);
+        let wakes: Vec<Arc<Notify>> = addresses.iter().map(|_| Arc::default()).collect();
+        if !addresses.is_empty() {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            let (bell, wakes, addresses) = (bell.clone(), wakes.clone(), addresses.clone());
+            std::thread::Builder::new()
+                .name("engines".to_owned())
+                .spawn(move || follow_all(&runtime, &addresses, &wakes, &sender, &bell))?;
+        }
+        let known = addresses.into_iter().map(|a| (a, Known::default()));
+        Ok(Self {
+            known: known.collect(),
+            bell,
+            reports,
+            wakes,
+            named: ask.named.clone(),
+        })
+    }
+
+    pub(in crate::guard) fn addresses(&self) -> impl Iterator<Item = &str> {
+        self.known.keys().map(String::as_str)
+    }
+
+    /// Has all of them asked again.
+    pub(in crate::guard) fn wake(&self) {
+        for wake in &self.wakes {
+            wake.notify_one();
+        }
+    }
+
+    /// Takes a report; says what is new about it for people, if anything is, and whether what is
+    /// known has changed.
+    pub(in crate::guard) fn take(
+        &mut self,
+        address: &str,
+        report: Report,
+    ) -> (Option<String>, bool) {
+        let known = self.known.entry(address.to_owned()).or_default();
+        let first =
+            !matches!(report, Report::Stir) && !std::mem::replace(&mut known.reported, true);
+        known.busy = matches!(report, Report::Stir | Report::Answer { partial: true, .. });
+        match report {
+            Report::Answer { engine, partial } => {
+                let back = known.unanswered.take().is_some() || known.engine.is_none();
+                let changed = known.engine.as_ref() != Some(&*engine);
+                let text = back.then(|| {
+                    format!(
+                        "the container engine at {address} answers: {} {}",
+                        engine.kind.name(),
+                        engine.version
+                    )
+                });
+                known.engine = Some(*engine);
+                // Whatever it does not tell of, its docker-proxy may listen already.
+                (text, changed || back || first || partial)
+            }
+            Report::Absent
+                if known.engine.is_none() && !self.named.iter().any(|n| n == address) =>
+            {
+                (None, first)
+            }
+            Report::Absent => known.lose(address, "nobody listens there"),
+            Report::Stir => (None, false),
+            Report::Silent(Unanswered { reason, .. }) => known.lose(address, &reason),
+        }
+    }
+
+    /// Whether all have reported.
+    pub(in crate::guard) fn complete(&self) -> bool {
+        self.known.values().all(|known| known.reported)
+    }
+
+    /// Whether one of them has yet to tell what has happened there.
+    pub(in crate::guard) fn are_busy(&self) -> bool {
+        self.known.values().any(|known| known.busy)
+    }
+
+    /// Whether there is any, and all that are there answer.
+    pub(in crate::guard) fn have_answered(&self) -> bool {
+        let known = || self.known.values();
+        known().any(|known| known.engine.is_some())
+            && known().all(|known| known.reported && known.unanswered.is_none())
+    }
+
+    /// What each said last. One that is silent now has not unpublished anything.
+    pub(in crate::guard) fn engines(&self) -> Vec<Engine> {
+        let known = self.known.values();
+        known.filter_map(|known| known.engine.clone()).collect()
+    }
+
+    /// Those of which nobody knows what they publish now.
+    pub(in crate::guard) fn unanswered(&self) -> Vec<Unanswered> {
+        let yet = |address: &String| Unanswered {
+            address: address.clone(),
+            reason: "it has not answered yet".to_owned(),
+        };
+        let known = self.known.iter();
+        known
+            .filter_map(|(address, known)| {
+                let unanswered = known.unanswered.clone();
+                unanswered.or_else(|| (!known.reported).then(|| yet(address)))
+            })
+            .collect()
+    }
+}
+
+impl Known {
+    fn lose(&mut self, address: &str, reason: &str) -> (Option<String>, bool) {
+        let new = self.unanswered.is_none();
+        let unanswered = Unanswered {
+            address: address.to_owned(),
+            reason: clean_to(reason, REASON),
+        };
+        let text = new.then(|| format!("{unanswered}; what it published stays refused"));
+        self.unanswered = Some(unanswered);
+        (text, new)
+    }
+}
+
+impl Feed for Engines {
+    fn descriptors(&self) -> Vec<Polled<'_>> {
+        readable([&self.bell])
+    }
+
+    fn drain(&mut self, _: Instant, events: &mut Vec<Event>) -> io::Result<()> {
+        // It only says that there is something.
+        let _ = rustix::io::read(&self.bell, &mut [0; 8]);
+        let reports = self.reports.try_iter();
+        events.extend(reports.map(|(address, report)| Event::Engine { address, report }));
+        Ok(())
+    }
+}
+
+fn follow_all(
+    runtime: &Runtime,
+    addresses: &[String],
+    wakes: &[Arc<Notify>],
+    sender: &SyncSender<(String, Report)>,
+    bell: &OwnedFd,
+) {
+    let tell = |address: &str, report| {
+        // When nobody takes it, the process ends.
+        let _ = sender.send((address.to_owned(), report));
+        let _ = rustix::io::write(bell, &1_u64.to_ne_bytes());
+    };
+    let all = addresses
+        .iter()
+        .zip(wakes)
+        .map(|(address, wake)| follow::follow(address, move |report| tell(address, report), wake));
+    runtime.block_on(join_all(all));
+}

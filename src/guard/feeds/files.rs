@@ -1,0 +1,199 @@
+//! Watching files by inotify: those of the policy, and the sockets of engines.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
+use rustix::io::Errno;
+
+use crate::text::SourceMap;
+
+use super::event::Event;
+use super::feed::{Feed, Polled, readable};
+
+/// How many folders inside that of the policies are watched for lists to come.
+const FOLDERS: usize = 64;
+
+/// How many notices are taken at once before it is the others' turn.
+const AT_ONCE: u32 = 256;
+
+/// What is of interest in a folder.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(in crate::guard) struct Interest {
+    /// Whether every file is.
+    all: bool,
+    names: BTreeSet<OsString>,
+}
+
+/// Folders, and what is of interest in each.
+pub(in crate::guard) type Places = BTreeMap<PathBuf, Interest>;
+
+/// The watch.
+#[derive(Debug)]
+pub(in crate::guard) struct Files {
+    inotify: OwnedFd,
+    /// What it is called when something happens to them.
+    event: fn() -> Event,
+    watches: Mutex<BTreeMap<i32, Interest>>,
+}
+
+impl Files {
+    pub(in crate::guard) fn open(event: fn() -> Event) -> io::Result<Self> {
+        let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+        Ok(Self {
+            inotify,
+            event,
+            watches: Mutex::default(),
+        })
+    }
+
+    /// Watches these places and no others; says whether one of them was not watched before, or
+    /// could not be. One thread does so, another may drain meanwhile.
+    pub(in crate::guard) fn watch(&self, places: &Places) -> bool {
+        // Not `MODIFY`: who has a file open for writing is not done with it.
+        let flags = WatchFlags::CLOSE_WRITE
+            | WatchFlags::ATTRIB
+            | WatchFlags::CREATE
+            | WatchFlags::DELETE
+            | WatchFlags::MOVED_FROM
+            | WatchFlags::MOVED_TO
+            | WatchFlags::DELETE_SELF
+            | WatchFlags::MOVE_SELF
+            | WatchFlags::ONLYDIR;
+        let mut watches: BTreeMap<i32, Interest> = BTreeMap::new();
+        let mut missed = false;
+        for (folder, interest) in places {
+            let Ok(watch) = inotify::add_watch(&self.inotify, folder, flags) else {
+                // It has gone just now, or there are more watches than the system allows.
+                missed = true;
+                continue;
+            };
+            let known = watches.entry(watch).or_default();
+            known.all |= interest.all;
+            known.names.extend(interest.names.iter().cloned());
+        }
+        let former = std::mem::replace(&mut *self.watches(), watches.clone());
+        let new = missed
+            || watches
+                .iter()
+                .any(|(watch, interest)| former.get(watch) != Some(interest));
+        for watch in former.keys() {
+            if !watches.contains_key(watch) {
+                // It goes by itself when its folder does.
+                let _ = inotify::remove_watch(&self.inotify, *watch);
+            }
+        }
+        new
+    }
+
+    fn watches(&self) -> MutexGuard<'_, BTreeMap<i32, Interest>> {
+        self.watches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether something of interest has happened since the last call.
+    fn take(&self) -> io::Result<bool> {
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut reader = inotify::Reader::new(&self.inotify, &mut buffer);
+        let mut changed = false;
+        for number in 0.. {
+            // Others may write faster than this reads, and must not keep it from all else.
+            if number >= AT_ONCE && reader.is_buffer_empty() {
+                break;
+            }
+            let event = match reader.next() {
+                Ok(event) => event,
+                Err(Errno::AGAIN) => break,
+                Err(Errno::INTR) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            if event.events().contains(ReadFlags::QUEUE_OVERFLOW) {
+                changed = true;
+                continue;
+            }
+            let watches = self.watches();
+            changed |= match (watches.get(&event.wd()), event.file_name()) {
+                // It was watched just now, or is no more.
+                (None, _) => !event.events().contains(ReadFlags::IGNORED),
+                // The folder itself.
+                (Some(interest), None) => interest.all || !interest.names.is_empty(),
+                (Some(interest), Some(name)) => {
+                    interest.all || interest.names.contains(OsStr::from_bytes(name.to_bytes()))
+                }
+            };
+        }
+        Ok(changed)
+    }
+}
+
+impl Feed for Arc<Files> {
+    fn descriptors(&self) -> Vec<Polled<'_>> {
+        readable([&self.inotify])
+    }
+
+    fn drain(&mut self, _: Instant, events: &mut Vec<Event>) -> io::Result<()> {
+        if self.take()? {
+            events.push((self.event)());
+        }
+        Ok(())
+    }
+}
+
+/// Where changes of the policies at `path`, and of all files that they were read from, show.
+pub(in crate::guard) fn policy_places(path: &Path, sources: Option<&SourceMap>) -> Places {
+    let mut places = Places::new();
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    name(&mut places, &path);
+    if path.is_dir() {
+        places.entry(path.clone()).or_default().all = true;
+        let inside = fs::read_dir(&path).into_iter().flatten().flatten();
+        let folders = inside
+            .map(|entry| entry.path())
+            .filter(|path| path.is_dir());
+        for folder in folders.take(FOLDERS) {
+            places.entry(folder).or_default().all = true;
+        }
+    }
+    for (file, _) in sources.into_iter().flat_map(SourceMap::files) {
+        let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+        name(&mut places, &file);
+        // Behind a symbolic link.
+        if let Ok(real) = file.canonicalize()
+            && real != file
+        {
+            name(&mut places, &real);
+        }
+    }
+    places
+}
+
+/// Where an engine's socket comes and goes, and beside it the file with its process number: systemd may
+/// hold the socket of one that does not run.
+pub(in crate::guard) fn add_engine(places: &mut Places, address: &str) {
+    let path = Path::new(address.strip_prefix("unix://").unwrap_or(address));
+    if path.is_absolute() {
+        for path in [path, &path.with_extension("pid")] {
+            name(places, path);
+        }
+    }
+}
+
+/// Adds the name that leads to `path`, in the nearest folder that there is.
+fn name(places: &mut Places, path: &Path) {
+    let mut path = path;
+    while let (Some(folder), Some(name)) = (path.parent(), path.file_name()) {
+        if folder.is_dir() {
+            let interest = places.entry(folder.to_owned()).or_default();
+            interest.names.insert(name.to_owned());
+            return;
+        }
+        path = folder;
+    }
+}

@@ -1,0 +1,189 @@
+//! Work in a thread of its own: a disk may never answer, and the loop must always.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
+use std::time::{Duration, Instant};
+
+use rustix::event::{EventfdFlags, eventfd};
+
+/// How long it may take before it is reported: to read a million entries takes a second or two.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Something that is done now and then, by one thread at a time: while one waits for a disk, there is no
+/// other.
+#[derive(Debug)]
+pub(in crate::guard) struct Job<T> {
+    name: &'static str,
+    bell: Arc<OwnedFd>,
+    due: Option<Instant>,
+    runs: Option<Run<T>>,
+    /// Whether it was asked for since it has begun.
+    again: bool,
+}
+
+#[derive(Debug)]
+struct Run<T> {
+    result: Receiver<T>,
+    /// When it has taken too long; none if that was reported.
+    deadline: Option<Instant>,
+}
+
+/// What has become of it.
+#[derive(Debug)]
+pub(in crate::guard) enum Outcome<T> {
+    /// It is done.
+    Done(T),
+    /// It takes longer than it may, and goes on.
+    Late,
+}
+
+impl<T: Send + 'static> Job<T> {
+    pub(in crate::guard) fn new(name: &'static str) -> io::Result<Self> {
+        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Self {
+            name,
+            bell: Arc::new(bell),
+            due: None,
+            runs: None,
+            again: false,
+        })
+    }
+
+    /// It is to be done then, or earlier if that was planned already.
+    pub(in crate::guard) fn at(&mut self, when: Instant) {
+        self.due = Some(self.due.map_or(when, |due| due.min(when)));
+    }
+
+    /// Whether it is planned, or being done and not late.
+    pub(in crate::guard) fn is_expected(&self) -> bool {
+        self.due.is_some() || self.runs.as_ref().is_some_and(|run| run.deadline.is_some())
+    }
+
+    /// When there is something to do, apart from what the bell tells.
+    pub(in crate::guard) fn next(&self) -> Option<Instant> {
+        let deadline = self.runs.as_ref().and_then(|run| run.deadline);
+        deadline.into_iter().chain(self.due).min()
+    }
+
+    /// Begins if it is time to; `work` makes what the thread is to do. While one is being done, it is done
+    /// again behind that, and is late when it would have been.
+    pub(in crate::guard) fn begin(
+        &mut self,
+        now: Instant,
+        work: impl FnOnce() -> Box<dyn FnOnce() -> T + Send>,
+    ) -> io::Result<()> {
+        if self.due.is_none_or(|due| due > now) {
+            return Ok(());
+        }
+        self.due = None;
+        if let Some(run) = &mut self.runs {
+            self.again = true;
+            run.deadline = run.deadline.or(Some(now + PATIENCE));
+            return Ok(());
+        }
+        let (sender, result) = sync_channel(1);
+        let (bell, work) = (self.bell.clone(), work());
+        std::thread::Builder::new()
+            .name(self.name.to_owned())
+            .spawn(move || {
+                // If nobody takes it, guard has ended.
+                let _ = sender.send(work());
+                let _ = rustix::io::write(&bell, &1_u64.to_ne_bytes());
+            })?;
+        let deadline = Some(now + PATIENCE);
+        self.runs = Some(Run { result, deadline });
+        Ok(())
+    }
+
+    /// What has become of it since the last call.
+    pub(in crate::guard) fn outcome(&mut self, now: Instant) -> Option<Outcome<T>> {
+        // It only says that there is something.
+        let _ = rustix::io::read(&self.bell, &mut [0; 8]);
+        let run = self.runs.as_mut()?;
+        match run.result.try_recv() {
+            Ok(result) => {
+                self.runs = None;
+                if std::mem::take(&mut self.again) {
+                    self.at(now);
+                }
+                Some(Outcome::Done(result))
+            }
+            Err(TryRecvError::Empty) if run.deadline.is_some_and(|deadline| deadline <= now) => {
+                run.deadline = None;
+                Some(Outcome::Late)
+            }
+            Err(TryRecvError::Empty) => None,
+            // The thread has panicked, which ends the process.
+            Err(TryRecvError::Disconnected) => {
+                self.runs = None;
+                None
+            }
+        }
+    }
+}
+
+impl<T> AsFd for Job<T> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.bell.as_fd()
+    }
+}
+
+/// The result of `work`, if it comes in time; the thread that does it goes on if not.
+pub(in crate::guard) fn within<T: Send + 'static>(
+    patience: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<Option<T>> {
+    let (sender, result) = sync_channel(1);
+    let thread = std::thread::Builder::new().name("job".to_owned());
+    thread.spawn(move || {
+        let _ = sender.send(work());
+    })?;
+    Ok(result.recv_timeout(patience).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use rustix::event::{PollFd, PollFlags, poll};
+
+    use super::*;
+
+    #[test]
+    fn one_at_a_time_and_the_last_wish_is_not_lost() {
+        let mut job = Job::new("test").unwrap();
+        let start = Instant::now();
+        assert!(job.next().is_none() && job.outcome(start).is_none());
+        job.at(start);
+        let (go, wait) = channel();
+        job.begin(start, || Box::new(move || wait.recv().unwrap()))
+            .unwrap();
+        assert!(job.is_expected());
+        // What is asked for meanwhile waits.
+        job.at(start);
+        job.begin(start, || unreachable!()).unwrap();
+        let late = start + PATIENCE;
+        assert!(job.outcome(start).is_none());
+        assert!(matches!(job.outcome(late), Some(Outcome::Late)));
+        assert!(job.outcome(late).is_none());
+        assert!(!job.is_expected() && job.next().is_none());
+        // It is late again for who asks again.
+        job.at(late);
+        job.begin(late, || unreachable!()).unwrap();
+        let later = late + PATIENCE;
+        assert!(matches!(job.outcome(later), Some(Outcome::Late)));
+        go.send(7).unwrap();
+        let ring = |job: &Job<i32>| {
+            poll(&mut [PollFd::new(job, PollFlags::IN)], None).unwrap();
+        };
+        ring(&job);
+        assert!(matches!(job.outcome(later), Some(Outcome::Done(7))));
+        assert_eq!(job.next(), Some(later));
+        job.begin(later, || Box::new(|| 8)).unwrap();
+        ring(&job);
+        assert!(matches!(job.outcome(later), Some(Outcome::Done(8))));
+        assert_eq!(job.next(), None);
+    }
+}

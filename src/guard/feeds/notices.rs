@@ -1,0 +1,41 @@
+//! Notices that the kernel multicasts over netlink.
+
+use std::io;
+
+use rustix::io::Errno;
+
+use crate::netlink::socket::Socket;
+use crate::netlink::wire::{Message, Messages};
+
+use super::event::Event;
+
+/// How many messages are read in one turn: others have theirs, and whoever never rests is heard in the
+/// next.
+const AT_ONCE: usize = 64;
+
+/// Takes the notices that have come, and tells when some were lost.
+pub(super) fn each(
+    socket: &Socket,
+    buffer: &mut Vec<u8>,
+    events: &mut Vec<Event>,
+    mut take: impl FnMut(&Message<'_>, &mut Vec<Event>),
+) -> io::Result<()> {
+    for _ in 0..AT_ONCE {
+        match socket.receive(buffer, false) {
+            Ok(Some(length)) => {
+                for message in Messages::new(&buffer[..length]) {
+                    match message {
+                        Ok(message) => take(&message, events),
+                        Err(_) => events.push(Event::Lost),
+                    }
+                }
+            }
+            Ok(None) => return Ok(()),
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::NOBUFS) => {
+                events.push(Event::Lost);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,332 @@
+//! Sockets that serve published ports, looked at by a thread of its own: every few milliseconds while an
+//! engine may be starting a container, for it answers no question about one until that is done, and
+//! docker-proxy listens before; and now and then, for rootless engines tell nobody of what they do.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::event::{EventfdFlags, eventfd};
+
+use crate::guard::due::Backoff;
+use crate::host::engine::Engine;
+use crate::host::listener;
+use crate::kernel;
+use crate::netlink::listener::Socket;
+
+use super::event::Event;
+use super::feed::{Feed, Polled, readable};
+
+/// How often they are looked at, and for how long after something has happened or was found, or an engine
+/// has answered.
+const EVERY: Duration = Duration::from_millis(3);
+const WHILE: Duration = Duration::from_secs(2);
+/// For how long at most: an engine may never answer.
+const AT_MOST: Duration = Duration::from_secs(30);
+/// How often they are looked at while nothing happens.
+const SELDOM: Duration = Duration::from_secs(2);
+/// How often it is asked whose a new socket is: an engine may make one before it starts who is to
+/// have it.
+const LOOKS: u8 = 50;
+/// The same while nothing happens.
+const LOOKS_SELDOM: u8 = 3;
+/// How soon what failed is tried again, at first and at most.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
+
+/// The thread that looks, as guard's loop sees it.
+#[derive(Debug)]
+pub(in crate::guard) struct Serving {
+    orders: Arc<(Mutex<Orders>, Condvar)>,
+    reports: Receiver<Result<(), kernel::Error>>,
+    bell: Arc<OwnedFd>,
+}
+
+/// What the thread is told.
+#[derive(Debug, Default)]
+struct Orders {
+    /// Whether rules depend on these sockets.
+    wanted: bool,
+    /// Something has happened that a new socket may follow.
+    stirred: bool,
+    /// Whether an engine has yet to tell what has happened there.
+    busy: bool,
+    engines: Arc<Vec<Engine>>,
+}
+
+impl Serving {
+    /// Starts the thread. It waits until it is told that the sockets are wanted.
+    pub(in crate::guard) fn open() -> io::Result<Self> {
+        let orders: Arc<(Mutex<Orders>, Condvar)> = Arc::default();
+        let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        // One that waits says it all.
+        let (sender, reports) = sync_channel(1);
+        let looker = Looker {
+            orders: orders.clone(),
+            sender,
+            bell: bell.clone(),
+            seen: Seen::default(),
+            watch: None,
+            retry: Backoff::new(RETRY.0, RETRY.1),
+        };
+        std::thread::Builder::new()
+            .name("sockets".to_owned())
+            .spawn(move || looker.run())?;
+        Ok(Self {
+            orders,
+            reports,
+            bell,
+        })
+    }
+
+    /// Something has happened that a new socket may follow.
+    pub(in crate::guard) fn stir(&self) {
+        locked(&self.orders.0).stirred = true;
+        self.orders.1.notify_one();
+    }
+
+    /// Says whether rules depend on the sockets.
+    pub(in crate::guard) fn want(&self, wanted: bool) {
+        let mut orders = locked(&self.orders.0);
+        if orders.wanted != wanted {
+            orders.wanted = wanted;
+            self.orders.1.notify_one();
+        }
+    }
+
+    /// Says which engines there are, and whether one of them has yet to tell what has happened there.
+    pub(in crate::guard) fn know(&self, engines: Vec<Engine>, busy: bool) {
+        let mut orders = locked(&self.orders.0);
+        orders.engines = Arc::new(engines);
+        orders.busy = busy;
+    }
+}
+
+impl Feed for Serving {
+    fn descriptors(&self) -> Vec<Polled<'_>> {
+        readable([&self.bell])
+    }
+
+    fn drain(&mut self, _: Instant, events: &mut Vec<Event>) -> io::Result<()> {
+        // It only says that there is something.
+        let _ = rustix::io::read(&self.bell, &mut [0; 8]);
+        events.extend(self.reports.try_iter().map(Event::Serving));
+        Ok(())
+    }
+}
+
+/// A thread that panics ends the process, so that nobody sees half of what it did.
+fn locked(orders: &Mutex<Orders>) -> MutexGuard<'_, Orders> {
+    orders.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The thread.
+struct Looker {
+    orders: Arc<(Mutex<Orders>, Condvar)>,
+    sender: SyncSender<Result<(), kernel::Error>>,
+    bell: Arc<OwnedFd>,
+    seen: Seen,
+    watch: Option<Watch>,
+    retry: Backoff,
+}
+
+impl Looker {
+    fn run(mut self) {
+        let mut next = Instant::now();
+        loop {
+            let (stirred, busy, engines) = self.wait(next);
+            let now = Instant::now();
+            if stirred {
+                self.watch = Some(Watch::begin(now));
+            }
+            let looks = if self.watch.is_some() {
+                LOOKS
+            } else {
+                LOOKS_SELDOM
+            };
+            let found = kernel::listeners().and_then(|sockets| {
+                let of = |sockets: &[Socket]| listener::served(sockets, &engines);
+                self.seen
+                    .find(&sockets, looks, of)
+                    .map_err(kernel::Error::Processes)
+            });
+            match found {
+                Ok(found) => {
+                    self.retry.reset();
+                    self.watch = self.watch.and_then(|watch| watch.go_on(now, busy || found));
+                    next = self.watch.map_or(now + SELDOM, |watch| watch.next);
+                    if found && !self.report(Ok(())) {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    next = now + self.retry.next();
+                    self.watch = self.watch.map(|watch| watch.put_off(next));
+                    if !self.report(Err(error)) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits until it is time, or something has happened.
+    fn wait(&self, next: Instant) -> (bool, bool, Arc<Vec<Engine>>) {
+        let (orders, changed) = &*self.orders;
+        let mut orders = locked(orders);
+        loop {
+            let left = next.saturating_duration_since(Instant::now());
+            if orders.wanted && (left.is_zero() || orders.stirred && self.watch.is_none()) {
+                break;
+            }
+            orders = if orders.wanted {
+                let woken = changed.wait_timeout(orders, left);
+                woken.unwrap_or_else(PoisonError::into_inner).0
+            } else {
+                changed.wait(orders).unwrap_or_else(PoisonError::into_inner)
+            };
+        }
+        let stirred = std::mem::take(&mut orders.stirred);
+        (stirred, orders.busy, orders.engines.clone())
+    }
+
+    /// Tells the loop; `false` if there is none any more.
+    fn report(&self, found: Result<(), kernel::Error>) -> bool {
+        // One that waits there has the whole host looked at, which is all that another would do.
+        let sent = self.sender.try_send(found);
+        let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
+        !matches!(sent, Err(TrySendError::Disconnected(_)))
+    }
+}
+
+/// When they are looked at.
+#[derive(Debug, Clone, Copy)]
+struct Watch {
+    next: Instant,
+    until: Instant,
+    at_most: Instant,
+}
+
+impl Watch {
+    fn begin(now: Instant) -> Self {
+        Self {
+            next: now,
+            until: now + WHILE,
+            at_most: now + AT_MOST,
+        }
+    }
+
+    /// What is left of it after a look; there may be a reason to go on.
+    fn go_on(self, now: Instant, reason: bool) -> Option<Self> {
+        let until = if reason { now + WHILE } else { self.until };
+        let (next, until) = (now + EVERY, until.min(self.at_most));
+        (next < until).then_some(Self {
+            next,
+            until,
+            ..self
+        })
+    }
+
+    /// The same, which looks no sooner than that.
+    fn put_off(self, when: Instant) -> Self {
+        Self {
+            next: when,
+            until: self.until.max(when + WHILE).min(self.at_most),
+            ..self
+        }
+    }
+}
+
+/// The sockets that wait for clients, by inode, and how often each was looked at.
+#[derive(Debug, Default)]
+struct Seen(BTreeMap<u64, u8>);
+
+impl Seen {
+    /// Says whether there is a socket that serves a published port and was none before. `of` finds those
+    /// among the sockets that it is given.
+    fn find(
+        &mut self,
+        sockets: &[Socket],
+        most: u8,
+        of: impl FnOnce(&[Socket]) -> io::Result<BTreeSet<u64>>,
+    ) -> io::Result<bool> {
+        let inodes: BTreeSet<u64> = sockets.iter().map(|s| u64::from(s.inode)).collect();
+        self.0.retain(|inode, _| inodes.contains(inode));
+        let mut open = Vec::new();
+        for socket in sockets {
+            let looks = self.0.entry(socket.inode.into()).or_default();
+            if *looks < most {
+                *looks += 1;
+                open.push(*socket);
+            }
+        }
+        if open.is_empty() {
+            return Ok(false);
+        }
+        let served = of(&open)?;
+        for inode in &served {
+            self.0.insert(*inode, LOOKS);
+        }
+        Ok(!served.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How long a watch that began now goes on if there is a reason for so long.
+    fn lasts(reason: Duration) -> Duration {
+        let began = Instant::now();
+        let mut watch = Some(Watch::begin(began));
+        let mut last = began;
+        while let Some(now) = watch {
+            last = now.next;
+            watch = now.go_on(last, last < began + reason);
+        }
+        last - began
+    }
+
+    #[test]
+    fn a_watch_goes_on_while_an_engine_is_busy() {
+        let near = |lasts: Duration, expected: Duration| expected.abs_diff(lasts) <= 2 * EVERY;
+        assert!(near(lasts(Duration::ZERO), WHILE));
+        let long = Duration::from_secs(7);
+        assert!(near(lasts(long), long + WHILE));
+        assert!(near(lasts(10 * AT_MOST), AT_MOST));
+    }
+
+    /// For each socket processes are looked at so often, and no more.
+    #[test]
+    fn a_socket_is_looked_at_so_often() {
+        let socket = |inode| Socket {
+            protocol: 6,
+            address: [0, 0, 0, 0].into(),
+            port: 80,
+            both_families: false,
+            device: None,
+            user: 0,
+            inode,
+        };
+        let mut seen = Seen::default();
+        let none = |_: &[Socket]| Ok(BTreeSet::new());
+        for _ in 0..LOOKS_SELDOM {
+            assert!(!seen.find(&[socket(1)], LOOKS_SELDOM, none).unwrap());
+        }
+        let never = |_: &[Socket]| panic!("looked at too often");
+        assert!(!seen.find(&[socket(1)], LOOKS_SELDOM, never).unwrap());
+        // More often while something happens, and a new one at once.
+        let found = |sockets: &[Socket]| {
+            assert_eq!(sockets.len(), 2);
+            Ok(BTreeSet::from([2]))
+        };
+        assert!(seen.find(&[socket(1), socket(2)], LOOKS, found).unwrap());
+        let only_one = |sockets: &[Socket]| {
+            assert_eq!(sockets.len(), 1);
+            Ok(BTreeSet::new())
+        };
+        assert!(!seen.find(&[socket(1), socket(2)], LOOKS, only_one).unwrap());
+    }
+}

@@ -1,0 +1,60 @@
+//! The kernel's notices of changes of dfw's table.
+
+use std::io;
+use std::time::Instant;
+
+use crate::netlink::notice::{self, Notice};
+use crate::netlink::socket::Socket;
+
+use super::event::Event;
+use super::feed::{Feed, Polled, readable};
+use super::notices::each;
+
+/// Hears of changes of rulesets.
+#[derive(Debug)]
+pub(in crate::guard) struct Monitor {
+    socket: Socket,
+    buffer: Vec<u8>,
+    /// Whether the transaction that is being told of has changed dfw's table.
+    ours: bool,
+}
+
+impl Monitor {
+    /// Listens from now on.
+    pub(in crate::guard) fn open() -> io::Result<Self> {
+        Ok(Self {
+            socket: Socket::netfilter_notices()?,
+            buffer: Vec::new(),
+            ours: false,
+        })
+    }
+}
+
+impl Feed for Monitor {
+    fn descriptors(&self) -> Vec<Polled<'_>> {
+        readable([&self.socket])
+    }
+
+    fn drain(&mut self, _: Instant, events: &mut Vec<Event>) -> io::Result<()> {
+        let Self {
+            socket,
+            buffer,
+            ours,
+        } = self;
+        each(
+            socket,
+            buffer,
+            events,
+            |message, events| match notice::decode(message) {
+                Ok(Some(Notice::Ours)) => *ours = true,
+                Ok(Some(Notice::End(meddler))) => {
+                    if std::mem::take(ours) {
+                        events.push(Event::Table(meddler));
+                    }
+                }
+                Ok(None) => {}
+                Err(_) => events.push(Event::Lost),
+            },
+        )
+    }
+}

@@ -1,0 +1,193 @@
+//! What guard counts, as text for Prometheus (its exposition format, version 0.0.4); and that in a file
+//! which the textfile collector of a node exporter reads.
+
+use std::fmt::Write;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use crate::analysis::traffic::{Packets, packets};
+use crate::file;
+use crate::plan::{Counter, Installed};
+
+use crate::guard::record::Record;
+
+/// How often the file is written. Nothing of it is, and nobody wakes up, unless it is asked for.
+const EVERY: Duration = Duration::from_secs(15);
+
+/// The file.
+#[derive(Debug, Clone)]
+pub(in crate::guard) struct Metrics {
+    path: PathBuf,
+    next: Instant,
+    /// Whether it is to be written as soon as there are figures.
+    waiting: bool,
+    /// Whether what an earlier guard has left behind was taken away.
+    swept: bool,
+}
+
+impl Metrics {
+    pub(in crate::guard) fn new(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            next: Instant::now(),
+            waiting: false,
+            swept: false,
+        }
+    }
+
+    /// There are no figures yet.
+    pub(in crate::guard) fn wait(&mut self) {
+        self.waiting = true;
+    }
+
+    /// Whether it waits for the figures that are there now; then it does not any more.
+    pub(in crate::guard) fn is_waiting(&mut self) -> bool {
+        std::mem::take(&mut self.waiting)
+    }
+
+    /// What writes it anew, whole.
+    pub(in crate::guard) fn write(
+        &mut self,
+        text: String,
+    ) -> Box<dyn FnOnce() -> io::Result<()> + Send> {
+        let swept = std::mem::replace(&mut self.swept, true);
+        let path = self.path.clone();
+        // The collector need not be root.
+        Box::new(move || {
+            if !swept {
+                file::sweep(&path);
+            }
+            file::replace(&path, 0o644, text.as_bytes())
+        })
+    }
+
+    /// When it is to be written.
+    pub(in crate::guard) fn next(&self) -> Instant {
+        self.next
+    }
+
+    /// Whether it is to be written now; then it is not before the next time.
+    pub(in crate::guard) fn is_due(&mut self, now: Instant) -> bool {
+        let due = self.next <= now;
+        if due {
+            self.next = now + EVERY;
+        }
+        due
+    }
+}
+
+/// What rules have counted, by port.
+pub(in crate::guard) fn ports(installed: Option<&Installed>) -> String {
+    let mut text = String::new();
+    let ports = installed.map(packets).unwrap_or_default();
+    for (unit, of) in [
+        ("packets", (|c| c.packets) as fn(Counter) -> u64),
+        ("bytes", |c| c.bytes),
+    ] {
+        let help = format!("{unit} that rules have judged, by port and verdict.");
+        let name = format!("dfw_port_{unit}_total");
+        head(&mut text, &name, "counter", &help);
+        for (port, Packets { allowed, refused }) in &ports {
+            for (verdict, counter) in [("allowed", allowed), ("refused", refused)] {
+                let value = of(*counter);
+                let _ = writeln!(
+                    text,
+                    "{name}{{port=\"{port}\",verdict=\"{verdict}\"}} {value}"
+                );
+            }
+        }
+    }
+    text
+}
+
+/// What guard itself has counted; the table is there or not, and was read so many times for figures.
+pub(in crate::guard) fn totals(in_force: bool, reads: u64, record: &Record) -> String {
+    let mut text = String::new();
+    let seconds = record.applied.map_or(0, Timestamp::as_second);
+    let flag = |is: bool| i64::from(is);
+    let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    let mistakes = i64::try_from(record.mistakes.count()).unwrap_or(i64::MAX);
+    for (name, kind, help, value) in [
+        (
+            "dfw_table_in_force",
+            "gauge",
+            "Whether the table is there.",
+            flag(in_force),
+        ),
+        (
+            "dfw_table_owned",
+            "gauge",
+            "Whether nobody else can change the table.",
+            flag(record.owned),
+        ),
+        (
+            "dfw_repairs_total",
+            "counter",
+            "How often others had changed the table.",
+            count(record.repairs),
+        ),
+        (
+            "dfw_changes_total",
+            "counter",
+            "How often guard has changed the table.",
+            count(record.changes),
+        ),
+        (
+            "dfw_last_change_timestamp_seconds",
+            "gauge",
+            "When it did so last.",
+            seconds,
+        ),
+        (
+            "dfw_metrics_reads_total",
+            "counter",
+            "How often the table was read for these figures.",
+            count(reads),
+        ),
+        (
+            "dfw_policy_errors",
+            "gauge",
+            "Mistakes in the policies, which are not taken up.",
+            mistakes,
+        ),
+        (
+            "dfw_failing",
+            "gauge",
+            "Whether the last try to bring the policies into force has failed.",
+            flag(record.failure.is_some()),
+        ),
+    ] {
+        head(&mut text, name, kind, help);
+        let _ = writeln!(text, "{name} {value}");
+    }
+    text
+}
+
+fn head(text: &mut String, name: &str, kind: &str, help: &str) {
+    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_value_has_a_head_and_a_number() {
+        let record = Record {
+            repairs: 3,
+            ..Record::default()
+        };
+        let text = ports(Some(&Installed::default())) + &totals(true, 1, &record);
+        assert!(text.contains("\ndfw_repairs_total 3\n"));
+        assert!(text.contains("dfw_port_bytes_total{port=\"all others\",verdict=\"refused\"} 0\n"));
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            let (name, value) = line.rsplit_once(' ').unwrap();
+            assert!(value.parse::<i64>().is_ok(), "{line}");
+            let name = name.split('{').next().unwrap();
+            assert!(text.contains(&format!("# TYPE {name} ")), "{line}");
+        }
+    }
+}

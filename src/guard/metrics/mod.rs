@@ -1,0 +1,194 @@
+//! Who is given figures: clients that ask for them, and a file.
+
+mod figures;
+mod file;
+pub(super) mod scrapes;
+
+use std::io;
+use std::time::Instant;
+
+use super::feeds::clients::Answer;
+use super::feeds::event::{Event, Request};
+use super::feeds::feed::{Feed, Polled, readable};
+use super::feeds::job::{Job, Outcome};
+use super::log::{Level, Log};
+use super::options::Options;
+use super::record::Record;
+
+use figures::Figures;
+use file::Metrics;
+use scrapes::Scrapes;
+
+/// How many clients wait for figures at most, with those that have gone while the thread is stuck.
+const WAITING: usize = 64;
+/// The answer where there are no figures.
+const UNAVAILABLE: &str = "503 Service Unavailable";
+
+/// Figures, and who is given them.
+#[derive(Debug)]
+pub(in crate::guard) struct Exposition {
+    figures: Figures,
+    metrics: Option<Metrics>,
+    scrapes: Option<Scrapes>,
+    /// The clients whose figures are being read.
+    waiting: Vec<usize>,
+    /// Whether there is anything to tell.
+    begun: bool,
+    writing: Job<io::Result<()>>,
+    /// Why the file could not be written the last time.
+    unwritten: Option<String>,
+    log: Log,
+}
+
+impl Exposition {
+    /// Begins, if the options name anybody.
+    ///
+    /// # Errors
+    /// If there can be no more threads or descriptors. That nobody can be listened to is logged.
+    pub(in crate::guard) fn open(options: &Options, log: Log) -> io::Result<Option<Self>> {
+        let scrapes = options.listen.as_ref().and_then(|at| {
+            let scrapes = Scrapes::open(at);
+            let unheard = |error| {
+                log.say(Level::Warning, &format!("cannot listen at {at}: {error}"));
+            };
+            scrapes.map_err(unheard).ok()
+        });
+        let metrics = options.metrics.as_deref().map(Metrics::new);
+        if scrapes.is_none() && metrics.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            figures: Figures::new()?,
+            metrics,
+            scrapes,
+            waiting: Vec::new(),
+            begun: false,
+            writing: Job::new("metrics")?,
+            unwritten: None,
+            log,
+        }))
+    }
+
+    /// From here on there is something to tell.
+    pub(in crate::guard) fn begin(&mut self) {
+        self.begun = true;
+    }
+
+    /// Takes what a client asks for.
+    pub(in crate::guard) fn take(
+        &mut self,
+        number: usize,
+        request: Request,
+        now: Instant,
+        record: &Record,
+    ) {
+        match request {
+            Request::Figures if self.waiting.len() < WAITING => {
+                self.waiting.push(number);
+                if self.figures.are_new(now) {
+                    self.answer(record);
+                }
+            }
+            Request::Figures => self.refuse(number, UNAVAILABLE),
+            Request::Refused(status) => self.refuse(number, status),
+        }
+    }
+
+    fn refuse(&mut self, number: usize, status: &str) {
+        if let Some(scrapes) = &mut self.scrapes {
+            scrapes.answer(number, scrapes::refusal(status));
+        }
+    }
+
+    /// Gives figures to the clients that wait for them, and has the file written if it is time to.
+    pub(in crate::guard) fn work(&mut self, now: Instant, record: &Record) -> io::Result<()> {
+        match self.writing.outcome(now) {
+            None => {}
+            Some(Outcome::Done(written)) => {
+                self.written(written.map_err(|error| error.to_string()));
+            }
+            Some(Outcome::Late) => self.written(Err("the disk does not answer".to_owned())),
+        }
+        let mut write = self.begun && self.metrics.as_mut().is_some_and(|m| m.is_due(now));
+        if write && !self.figures.are_new(now) {
+            // It is written when they are read.
+            write = false;
+            self.metrics.iter_mut().for_each(Metrics::wait);
+        }
+        if let Some(read) = self.figures.drain(now)? {
+            self.answer(record);
+            if self.metrics.as_mut().is_some_and(Metrics::is_waiting) {
+                match read {
+                    Ok(()) => write = true,
+                    // Older figures are better than those of a table that was not seen.
+                    Err(error) => self.written(Err(error)),
+                }
+            }
+        }
+        if write && let (Some(metrics), Some(counted)) = (&mut self.metrics, self.figures.latest())
+        {
+            let totals = file::totals(counted.in_force, self.figures.reads(), record);
+            let text = format!("{totals}{}", counted.text);
+            self.writing.at(now);
+            self.writing.begin(now, || metrics.write(text))?;
+        }
+        Ok(())
+    }
+
+    /// Answers all who wait for figures.
+    fn answer(&mut self, record: &Record) {
+        let Some(scrapes) = &mut self.scrapes else {
+            return;
+        };
+        let reads = self.figures.reads();
+        for number in self.waiting.drain(..) {
+            let answer: Answer = match self.figures.latest() {
+                Some(counted) => {
+                    let totals = file::totals(counted.in_force, reads, record);
+                    scrapes::figures(&totals, counted.text.clone())
+                }
+                None => scrapes::refusal(UNAVAILABLE),
+            };
+            scrapes.answer(number, answer);
+        }
+    }
+
+    /// Logs why the file could not be written, once.
+    fn written(&mut self, written: Result<(), String>) {
+        let failure = written.err();
+        let failure = failure.map(|error| format!("cannot write metrics: {error}"));
+        if let Some(text) = &failure
+            && self.unwritten != failure
+        {
+            self.log.say(Level::Warning, text);
+        }
+        self.unwritten = failure;
+    }
+}
+
+impl Feed for Exposition {
+    fn descriptors(&self) -> Vec<Polled<'_>> {
+        let scrapes = self.scrapes.iter().flat_map(Scrapes::sockets);
+        scrapes
+            .chain(readable([&self.figures, &self.writing]))
+            .collect()
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let metrics = self.metrics.as_ref().filter(|_| self.begun);
+        let metrics = metrics.map(Metrics::next);
+        let scrapes = self.scrapes.as_ref().and_then(Scrapes::next);
+        [metrics, scrapes, self.writing.next(), self.figures.next()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Goes on with clients; what they ask for is among the events.
+    fn drain(&mut self, now: Instant, events: &mut Vec<Event>) -> io::Result<()> {
+        if let Some(scrapes) = &mut self.scrapes {
+            scrapes.drain(now, events);
+        }
+        Ok(())
+    }
+}

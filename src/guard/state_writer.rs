@@ -1,0 +1,198 @@
+//! A thread that writes what is to outlive guard: a slow disk holds up no repair, and a full one is tried
+//! again.
+
+use crate::net::HostPorts;
+use std::collections::BTreeSet;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::store::Policies;
+
+use super::due::Backoff;
+use super::log::{Level, Log};
+use super::state::{self, Error};
+
+/// How soon what could not be written is tried again, at first and at most.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(5));
+
+/// The thread, which ends when this is dropped: not before it has tried to write all that it was given.
+#[derive(Debug)]
+pub(super) struct StateWriter {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    pending: Mutex<Pending>,
+    changed: Condvar,
+}
+
+/// What is to be written: the newest of each.
+#[derive(Debug, Default)]
+struct Pending {
+    policies: Option<Arc<Policies>>,
+    ports: Option<Vec<HostPorts>>,
+    /// Whether anything has come since the last try.
+    new: bool,
+    ended: bool,
+}
+
+impl StateWriter {
+    /// Begins; the policies come from `path`, and are kept in `folder`.
+    pub(super) fn new(folder: PathBuf, path: PathBuf, log: Log) -> io::Result<Self> {
+        let shared: Arc<Shared> = Arc::default();
+        let mut writer = Writer {
+            folder,
+            path,
+            log,
+            failed: BTreeSet::new(),
+        };
+        let thread = {
+            let shared = shared.clone();
+            let thread = std::thread::Builder::new().name("state".to_owned());
+            thread.spawn(move || writer.run(&shared))?
+        };
+        Ok(Self {
+            shared,
+            thread: Some(thread),
+        })
+    }
+
+    pub(super) fn write_policies(&self, policies: Arc<Policies>) {
+        self.shared.put(|pending| pending.policies = Some(policies));
+    }
+
+    pub(super) fn write_ports(&self, ports: Vec<HostPorts>) {
+        self.shared.put(|pending| pending.ports = Some(ports));
+    }
+}
+
+impl Drop for StateWriter {
+    fn drop(&mut self) {
+        self.shared.put(|pending| pending.ended = true);
+        if let Some(thread) = self.thread.take() {
+            // It cannot have panicked: that ends the process.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, work: impl FnOnce(&mut Pending)) {
+        let mut pending = self.pending();
+        work(&mut pending);
+        pending.new = true;
+        self.changed.notify_one();
+    }
+
+    /// Waits until anything has come, or for so long; without end if there is no such time.
+    fn wait(&self, at_most: Option<Duration>) -> MutexGuard<'_, Pending> {
+        let nothing = |pending: &mut Pending| !pending.new;
+        let pending = self.pending();
+        match at_most {
+            None => self
+                .changed
+                .wait_while(pending, nothing)
+                .unwrap_or_else(PoisonError::into_inner),
+            Some(time) => {
+                self.changed
+                    .wait_timeout_while(pending, time, nothing)
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .0
+            }
+        }
+    }
+}
+
+struct Writer {
+    folder: PathBuf,
+    path: PathBuf,
+    log: Log,
+    /// What could not be written the last time.
+    failed: BTreeSet<&'static str>,
+}
+
+impl Writer {
+    fn run(&mut self, shared: &Shared) {
+        state::sweep(&self.folder);
+        let mut retry = Backoff::new(RETRY.0, RETRY.1);
+        let mut wait = None;
+        loop {
+            let mut pending = shared.wait(wait);
+            if std::mem::take(&mut pending.new) {
+                retry.reset();
+            }
+            let (policies, ports) = (pending.policies.take(), pending.ports.take());
+            let ended = pending.ended;
+            drop(pending);
+            let policies = policies.filter(|policies| {
+                let done = state::write(&self.folder, &self.path, &policies.sources);
+                !self.is_done("the policies", done)
+            });
+            let ports = ports.filter(|ports| {
+                let done = state::write_ports(&self.folder, ports);
+                !self.is_done("the published ports", done)
+            });
+            if ended {
+                return;
+            }
+            let failed = policies.is_some() || ports.is_some();
+            wait = failed.then(|| retry.next());
+            // What has come meanwhile is newer.
+            let mut pending = shared.pending();
+            pending.policies = pending.policies.take().or(policies);
+            pending.ports = pending.ports.take().or(ports);
+        }
+    }
+
+    fn is_done(&mut self, what: &'static str, done: Result<(), Error>) -> bool {
+        match done {
+            Ok(()) => {
+                if self.failed.remove(what) {
+                    let text = format!("{what} are kept again");
+                    self.log.say(Level::Notice, &text);
+                }
+                true
+            }
+            Err(error) => {
+                if self.failed.insert(what) {
+                    let text = format!("{what} cannot be kept for the next boot: {error}");
+                    self.log.say(Level::Warning, &text);
+                }
+                false
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::Protocol;
+
+    #[test]
+    fn the_newest_is_written_before_the_end() {
+        let folder = std::env::temp_dir().join(format!("dfw-state-writer-{}", std::process::id()));
+        let writer = StateWriter::new(folder.clone(), PathBuf::from("p"), Log::new()).unwrap();
+        let port = |port| HostPorts {
+            address: None,
+            protocol: Protocol::Tcp,
+            first: port,
+            last: port,
+        };
+        for number in 1..=100 {
+            writer.write_ports(vec![port(number)]);
+        }
+        drop(writer);
+        assert_eq!(state::read_ports(&folder).unwrap(), [port(100)]);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}

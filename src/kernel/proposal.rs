@@ -1,0 +1,158 @@
+//! What is to change, computed from one look at the kernel, shown to whoever decides, and committed.
+//!
+//! ```text
+//! for attempt in attempts(COMMITS) {
+//!     let survey = kernel.try_survey()?;
+//!     let proposal = kernel.propose(survey.as_ref(), &ruleset)?;
+//!     … show it, ask, or nothing of it …
+//!     if let Commit::InForce { .. } = proposal.commit(&stamp, attempt)? { break }
+//! }
+//! ```
+
+use crate::netlink::snapshot::{Installed, Neighbour};
+use crate::plan::{self, Plan};
+use crate::ruleset::Ruleset;
+
+use super::transaction::next;
+use super::{Attempt, Error, Former, Kernel, Outcome, Snapshot, sound};
+
+/// What brings a ruleset into force, against what was installed at one moment.
+#[derive(Debug)]
+pub struct Proposal<'a> {
+    kernel: &'a Kernel,
+    ruleset: &'a Ruleset,
+    /// `None` if others never rested for long enough to be seen.
+    survey: Option<&'a Snapshot>,
+    plan: Plan<'a>,
+}
+
+/// What a commit of a proposal did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Commit {
+    /// The ruleset is in force.
+    InForce {
+        /// The generation from which on all of it is; `None` where others changed rulesets meanwhile.
+        generation: Option<u32>,
+    },
+    /// Somebody changed a ruleset after the survey. Nothing that judges a packet was changed.
+    Overtaken,
+}
+
+impl Kernel {
+    /// Surveys the kernel for a proposal; `None` if others change rulesets during every attempt to read them.
+    ///
+    /// # Errors
+    /// See [`Error`](enum@Error); [`Error::Busy`](enum@Error) does not occur.
+    pub fn try_survey(&self) -> Result<Option<Snapshot>, Error> {
+        match self.survey() {
+            Err(Error::Busy) => Ok(None),
+            survey => survey.map(Some),
+        }
+    }
+
+    /// Computes what brings a ruleset into force.
+    ///
+    /// # Errors
+    /// [`Error::Unsound`](enum@Error) if the ruleset cannot be right, or the error of `getrandom(2)`.
+    pub fn propose<'a>(
+        &'a self,
+        survey: Option<&'a Snapshot>,
+        ruleset: &'a Ruleset,
+    ) -> Result<Proposal<'a>, Error> {
+        sound(ruleset)?;
+        let seed = Self::seed()?;
+        let plan = match survey {
+            Some(survey) => plan::diff(survey.installed.as_ref(), ruleset, seed),
+            None => plan::replace(ruleset, seed),
+        };
+        Ok(Proposal {
+            kernel: self,
+            ruleset,
+            survey,
+            plan,
+        })
+    }
+}
+
+impl<'a> Proposal<'a> {
+    /// Whether the ruleset is in force already.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.plan.is_empty()
+    }
+
+    /// Returns the operations that lead from what is installed to the ruleset.
+    #[must_use]
+    pub fn plan(&self) -> &Plan<'a> {
+        &self.plan
+    }
+
+    /// Returns dfw's table as it was surveyed; `None` if there was none, or if nothing could be surveyed.
+    #[must_use]
+    pub fn installed(&self) -> Option<&'a Installed> {
+        self.survey.and_then(|survey| survey.installed.as_ref())
+    }
+
+    /// Returns the comment of dfw's table, which says who put it there.
+    #[must_use]
+    pub fn stamp(&self) -> Option<&'a str> {
+        self.installed()?.comment.as_deref()
+    }
+
+    /// Returns the base chains of all other tables; none if nothing could be surveyed.
+    #[must_use]
+    pub fn neighbours(&self) -> &'a [Neighbour] {
+        self.survey.map_or(&[], |survey| &survey.neighbours)
+    }
+
+    /// Returns the generation of the survey, if there was one.
+    #[must_use]
+    pub fn generation(&self) -> Option<u32> {
+        self.survey.map(|survey| survey.generation)
+    }
+
+    /// Returns what is installed, so that it can be restored after the commit.
+    ///
+    /// # Errors
+    /// [`Error::Busy`](enum@Error) if nothing could be surveyed; others see [`Error`](enum@Error).
+    pub fn former(&self) -> Result<Former, Error> {
+        let survey = self.survey.ok_or(Error::Busy)?;
+        Former::of(
+            self.kernel,
+            survey.installed.as_ref(),
+            self.ruleset,
+            &self.plan,
+        )
+    }
+
+    /// Commits it, with the name of who does so. At the last attempt, or where nothing could be surveyed, it
+    /// replaces the whole table in one transaction that nobody can overtake. What the kernel rejects is taken
+    /// back as a whole.
+    ///
+    /// # Errors
+    /// See [`Error`](enum@Error).
+    pub fn commit(&self, stamp: &str, attempt: Attempt) -> Result<Commit, Error> {
+        match self.survey {
+            Some(survey) if !attempt.is_last => {
+                let outcome = self
+                    .kernel
+                    .carry_out(&self.plan, stamp, survey.generation)?;
+                let last = self
+                    .plan
+                    .transactions()
+                    .fold(survey.generation, |moment, _| next(moment));
+                Ok(match outcome {
+                    Outcome::Overtaken => Commit::Overtaken,
+                    Outcome::Done => Commit::InForce {
+                        generation: Some(last),
+                    },
+                    Outcome::Unfinished => Commit::InForce { generation: None },
+                })
+            }
+            _ => {
+                self.kernel.replace(self.ruleset, stamp, None)?;
+                Ok(Commit::InForce { generation: None })
+            }
+        }
+    }
+}
