@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::host::HostView;
 use crate::net::AddressSet;
-use crate::policy::NamedSource;
+use crate::policy::{NamedSource, OnHost};
 
 /// What a source holds on a host.
 #[derive(Debug)]
@@ -18,12 +18,22 @@ pub struct Held<'a> {
 /// Returns what a source holds on a host. What the host does not tell is left out.
 #[must_use]
 pub fn held<'a>(source: &'a NamedSource, host: &HostView) -> Held<'a> {
-    let _ = host;
-    match &source.on_host {
-        None => Held {
-            addresses: Cow::Borrowed(&source.addresses),
-            missing: Vec::new(),
-        },
-        Some(on_host) => match *on_host {},
-    }
+    let mut missing = Vec::new();
+    let addresses = match &source.on_host {
+        None => Cow::Borrowed(&source.addresses),
+        Some(OnHost::NetworksOf(names)) => {
+            let mut all = AddressSet::default();
+            for name in names {
+                match host.networks.get(name.as_str()) {
+                    None => missing.push(format!("there is no interface `{name}`")),
+                    Some(networks) if networks.is_empty() => {
+                        missing.push(format!("`{name}` has no address but link-local ones"));
+                    }
+                    Some(networks) => all = all.union(networks),
+                }
+            }
+            Cow::Owned(all)
+        }
+    };
+    Held { addresses, missing }
 }

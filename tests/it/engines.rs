@@ -242,7 +242,11 @@ fn a_bridge_is_found_by_its_address() {
         controller: None,
         xdp: false,
     };
-    let address = |link, address| Address { link, address };
+    let address = |link, address| Address {
+        link,
+        address,
+        network: (address, 24),
+    };
     let bridges = |link_of_gateway| {
         let links = [link(7, "lab-edge", "bridge"), link(8, "lab-dummy", "dummy")];
         let addresses = [address(link_of_gateway, gateway)];

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use dfw::compile::compile;
 use dfw::host::HostView;
+use dfw::net::Entry;
 use dfw::policy;
 use dfw::ruleset::{Origin, check};
 use dfw::text::SourceMap;
@@ -68,6 +69,13 @@ fn host(path: &Path) -> HostView {
         match line.split_once(' ') {
             Some(("container", name)) => view.container_bridges.insert(name.to_owned()),
             Some(("shared", name)) => view.shared_bridges.insert(name.to_owned()),
+            Some(("networks", rest)) => {
+                let mut words = rest.split(' ');
+                let name = words.next().unwrap().to_owned();
+                let networks = words.map(|entry| entry.parse::<Entry>().unwrap()).collect();
+                view.networks.insert(name, networks);
+                continue;
+            }
             Some(("foreign", name)) => view.foreign_bridges.insert(name.to_owned()),
             _ => unreachable!("{}: {line}", path.display()),
         };

@@ -41,6 +41,7 @@ const BEYOND_MESSAGES: &[&str] = &[
     "cannot be the address of a port",
     "cannot read the list",
     "under `except` is empty",
+    "under `except` may be empty",
     "no packet comes from",
     "no packet goes from",
 ];

@@ -8,6 +8,7 @@ mod entry;
 mod file;
 mod inline;
 mod name;
+mod networks_of;
 mod reserved;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +19,7 @@ use crate::net::AddressSet;
 use crate::text::diagnostic::{Diagnostic, Severity, quoted};
 use crate::text::{FileId, Span};
 
+use super::interface::InterfaceName;
 use super::yaml::{Member, Node, Reader, Value, members};
 
 pub use entry::parse_entry;
@@ -43,7 +45,7 @@ impl NamedSource {
     #[must_use]
     pub fn describe(&self, name: &SourceName) -> String {
         match (&self.on_host, self.addresses.len()) {
-            (Some(on_host), _) => format!("{name} ({})", on_host.describe()),
+            (Some(on_host), _) => format!("{name} ({}; depends on the host)", on_host.describe()),
             (None, 1) => name.to_string(),
             (None, entries) => format!("{name} ({entries} entries)"),
         }
@@ -53,13 +55,18 @@ impl NamedSource {
 /// What only a host can tell of a source, and may be another thing at another time. It may be nothing:
 /// such a source has no place under `except`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum OnHost {}
+pub enum OnHost {
+    /// The networks on the addresses of these interfaces.
+    NetworksOf(BTreeSet<InterfaceName>),
+}
 
 impl OnHost {
     /// Returns what it is, for people.
     #[must_use]
     pub fn describe(&self) -> String {
-        match *self {}
+        match self {
+            Self::NetworksOf(names) => networks_of::describe(names),
+        }
     }
 }
 
@@ -89,7 +96,7 @@ struct Kind {
     schema: fn() -> Schema,
 }
 
-const KINDS: [Kind; 1] = [file::KIND];
+const KINDS: [Kind; 2] = [file::KIND, networks_of::KIND];
 
 /// What a source may look like, for `help:` lines.
 fn forms() -> String {
@@ -170,6 +177,19 @@ impl Draft {
 
     fn read_kind(&mut self, reader: &mut Reader<'_>, node: &Node, members: &[Member]) -> Content {
         let mut content = Content::default();
+        let mut kinds = members.iter().filter(|member| !member.repeated);
+        if let (Some(first), Some(second)) = (kinds.next(), kinds.next())
+            && [first, second]
+                .iter()
+                .all(|member| KINDS.iter().any(|kind| kind.key == member.key))
+        {
+            reader.report.push(
+                Diagnostic::error("source", "a source is of one kind")
+                    .at(second.key_span.clone(), "another kind")
+                    .related(first.key_span.clone(), "one kind")
+                    .help("give each a name of its own, and write both where they are used: `80: [lan, office]`"),
+            );
+        }
         for member in members {
             if let Some(kind) = KINDS.iter().find(|kind| kind.key == member.key) {
                 content = (kind.read)(self, reader, member).unwrap_or(content);
@@ -198,11 +218,13 @@ pub(super) fn schema() -> Schema {
         "patternProperties": {
             name::pattern(): {
                 "description": "An address, a network (203.0.113.0/24), a range \
-                                (192.0.2.10-192.0.2.20), a list of such, or `{file: PATH}`.",
+                                (192.0.2.10-192.0.2.20), a list of such, `{file: PATH}`, or \
+                                `{networks-of: INTERFACE}`.",
                 "type": ["string", "array", "object"],
                 "pattern": format!("^({entry})$"),
                 "items": {"type": "string", "pattern": format!("^({entry})$")},
-                "required": KINDS.map(|kind| kind.key),
+                "minProperties": 1,
+                "maxProperties": 1,
                 "additionalProperties": false,
                 "properties": members(KINDS.map(|kind| (kind.key, kind.schema))),
             },
