@@ -4,7 +4,7 @@
 //! a [`ruleset`], and one netlink transaction installs it.
 //!
 //! ```text
-//!  policies/*.yaml ─► source ─► policy ─┐
+//!  policies/*.yaml ─► store ──► policy ─┐
 //!                                       ├─► compile ─► ruleset ─► plan ─► netlink ─► nf_tables
 //!  links of this host ───────► host ────┘                           ▲                   │
 //!                                                                   └───── kernel ◄─────┘
@@ -19,7 +19,6 @@
 pub mod analysis;
 pub mod cli;
 pub mod compile;
-pub mod diagnostic;
 pub mod file;
 pub mod guard;
 pub mod host;
@@ -30,10 +29,10 @@ pub mod net;
 pub mod netlink;
 pub mod output;
 pub mod plan;
-pub mod policies;
 pub mod policy;
 pub mod ruleset;
 pub mod site;
-pub mod source;
+pub mod store;
+pub mod text;
 pub mod trace;
 pub mod untrusted;

@@ -9,7 +9,7 @@ use dfw::host::HostView;
 use dfw::netlink::batch::Batch;
 use dfw::plan;
 use dfw::ruleset::{Origin, Ruleset};
-use dfw::source::Sources;
+use dfw::text::SourceMap;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::sockopt::set_socket_send_buffer_size_force;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, netlink};
@@ -19,8 +19,8 @@ const NLMSG_ERROR: u16 = 2;
 
 /// The ruleset of a policy on a host without links.
 pub(crate) fn compiled(policy: &Path) -> Result<Ruleset> {
-    let mut sources = Sources::new();
-    let files = sources.read_policies(policy)?;
+    let mut sources = SourceMap::new();
+    let files = dfw::store::read_policies(&mut sources, policy)?;
     let Ok((policy, _)) = dfw::policy::read(&mut sources, &files) else {
         bail!("{} has errors", policy.display());
     };

@@ -2,18 +2,21 @@
 //!
 //! Whether a policy means what its author expects must not depend on where that is asked, so the
 //! policy is compiled for a host of which only Docker's own bridge is known. The one thing that a
-//! known host adds: a service of its own at a port that no key covers, which no rule refuses.
+//! known host adds: a service of its own at a port that no key covers, which no rule refuses; and what is in
+//! sources that depend on the host.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::compile;
-use crate::diagnostic::Diagnostic;
 use crate::host::HostView;
 use crate::net::{Family, HostPorts, decisive};
-use crate::policy::{DefaultAction, Expectation, From, Policy, PortPolicy};
+use crate::policy::{
+    DefaultAction, Expectation, From, NamedSource, OnHost, Policy, PortPolicy, SourceName,
+};
 use crate::ruleset::{Origin, Ruleset};
-use crate::source::Span;
+use crate::text::Span;
+use crate::text::diagnostic::Diagnostic;
 
 use super::eval::{Packet, Trace};
 use super::find;
@@ -26,6 +29,9 @@ const BRIDGE: &str = "docker0";
 /// Where clients come in if the port does not care.
 const OUTSIDE: &str = "eth0";
 
+/// The slug of a warning that an expectation is not judged because it depends on the host.
+pub const DEPENDS_ON_HOST: &str = "depends-on-host";
+
 /// What has become of the expectations of a policy.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
@@ -33,7 +39,8 @@ pub struct Report {
     pub passed: usize,
     /// Those that were not, in the order of the policy.
     pub failed: Vec<Failed>,
-    /// What is not judged of those that were met: services of the host at ports that no key covers.
+    /// What is not judged: services of the host at ports that no key covers, of expectations that were
+    /// met; and expectations that depend on a source of which only a host can tell what it holds.
     pub unjudged: Vec<Diagnostic>,
 }
 
@@ -67,7 +74,14 @@ pub fn run(policy: &Policy, origin: &dyn Fn(&Span) -> Origin) -> Report {
     let mut uncovered = BTreeSet::new();
     for expectation in &policy.tests {
         let case = Case::new(policy, expectation);
-        match case.first_wrong(&ruleset) {
+        let wrong = case.first_wrong(&ruleset);
+        // What such a source adds may allow what is denied without it, and takes nothing away.
+        let denied = wrong.is_some() == expectation.allow;
+        if denied && let Some((name, source, on_host)) = case.depends_on() {
+            report.unjudged.push(case.on_host(name, source, on_host));
+            continue;
+        }
+        match wrong {
             None => {
                 report.passed += 1;
                 if case.named.is_none() && uncovered.insert(expectation.to) {
@@ -117,6 +131,17 @@ pub fn on_host(policy: &Policy, host: &HostView, origin: &dyn Fn(&Span) -> Origi
         let case = Case::new(policy, expectation);
         if let Some(path) = case.to_container(host) {
             failed.extend(case.unmet(path, &ruleset, origin));
+        } else if case.depends_on().is_some() {
+            failed.extend(
+                case.first_wrong(&ruleset)
+                    .map(|(path, judgement, trace)| Failed {
+                        expectation: expectation.clone(),
+                        diagnostic: case.diagnostic(&path, &trace, &ruleset, origin),
+                        path,
+                        judgement,
+                        trace,
+                    }),
+            );
         } else if case.named.is_none() && !expectation.allow {
             let reached = sockets.iter().filter(|path| case.leads(path)).cloned();
             let unmet = |path| case.unmet(path, &ruleset, origin);
@@ -266,6 +291,38 @@ impl<'a> Case<'a> {
         }
     }
 
+    /// The source that the judgement depends on and that only a host can tell of, if there is one.
+    fn depends_on(&self) -> Option<(&'a SourceName, &'a NamedSource, &'a OnHost)> {
+        let (_, port) = self.named?;
+        let From::Address(address) = self.expectation.from else {
+            return None;
+        };
+        if self.excepts(port, address) {
+            return None;
+        }
+        let mut sources = self.policy.on_host();
+        sources.find(|(name, ..)| port.allow.named.contains(*name))
+    }
+
+    /// Whether a port excepts an address.
+    fn excepts(&self, port: &PortPolicy, address: IpAddr) -> bool {
+        let named = port.except.named.iter();
+        let mut sets = named.filter_map(|name| self.policy.sources.get(name));
+        port.except.inline.contains(address)
+            || sets.any(|source| source.addresses.contains(address))
+    }
+
+    /// That it depends on the host.
+    fn on_host(&self, name: &SourceName, source: &NamedSource, on_host: &OnHost) -> Diagnostic {
+        let (to, who) = (self.expectation.to, self.who());
+        let message =
+            format!("{who} not judged at port {to}: only the host knows what `{name}` holds");
+        Diagnostic::warning(DEPENDS_ON_HOST, message)
+            .at(self.expectation.origin.clone(), "not judged here")
+            .related(source.origin.clone(), on_host.describe())
+            .help("`dfw plan` and `dfw apply` judge it where the policy is to hold")
+    }
+
     /// That services of the host are left out.
     fn uncovered(&self) -> Diagnostic {
         let Expectation {
@@ -392,12 +449,7 @@ impl<'a> Case<'a> {
         };
         let excepted = match from {
             From::Containers => port.except.containers,
-            From::Address(address) => {
-                let named = port.except.named.iter();
-                let mut sets = named.filter_map(|name| self.policy.sources.get(name));
-                port.except.inline.contains(*address)
-                    || sets.any(|source| source.addresses.contains(*address))
-            }
+            From::Address(address) => self.excepts(port, *address),
         };
         match (allow, excepted) {
             (true, true) => format!("take `{source}` out of the `except` of port {key}"),
@@ -442,13 +494,13 @@ mod tests {
 
     use super::*;
     use crate::policy;
-    use crate::source::Sources;
+    use crate::text::SourceMap;
 
     /// What is said of expectations that are not met, in the order of the text: the path, the
     /// message, and the text that decided.
     fn unmet(text: &str) -> (usize, Vec<(Kind, String, Option<String>)>) {
-        let mut sources = Sources::in_memory([("a.yaml", text)]);
-        let files = sources.read_policies(Path::new("a.yaml")).unwrap();
+        let mut sources = SourceMap::in_memory([("a.yaml", text)]);
+        let files = crate::store::read_policies(&mut sources, Path::new("a.yaml")).unwrap();
         let policy = policy::read(&mut sources, &files).unwrap().0;
         let report = run(&policy, &|span| Origin {
             file: "a.yaml".to_owned(),

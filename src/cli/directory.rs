@@ -4,8 +4,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::diagnostic::Diagnostic;
 use crate::file;
+use crate::text::diagnostic::Diagnostic;
 use crate::untrusted;
 
 use super::report::failure::Failure;

@@ -2,31 +2,46 @@
 
 use std::path::Path;
 
-use crate::diagnostic::Diagnostic;
+use crate::analysis::test::DEPENDS_ON_HOST;
 use crate::file;
 use crate::host::docker::Ask;
 use crate::output::terminal::Terminal;
-use crate::policies::{Policies, Wrong};
-use crate::policy;
 use crate::site::{Site, Sockets};
-use crate::source::{ReadError, Sources};
+use crate::store::{LoadError, Policies, ReadError};
+use crate::text::SourceMap;
+use crate::text::diagnostic::Diagnostic;
 
 use super::report::failure::Failure;
 
 /// Reads the policies at `path` and shows their warnings.
 pub(super) fn load(terminal: Terminal, path: &Path) -> Result<Policies, Failure> {
-    let policies = Policies::read(Sources::new(), path).map_err(|wrong| failure(wrong, path))?;
+    let policies = Policies::read(SourceMap::new(), path).map_err(|wrong| failure(wrong, path))?;
     terminal.diagnostics(&policies.warnings, &policies.sources);
     Ok(policies)
 }
 
 /// The same, and runs their tests, all of which must pass; says how many there are.
 pub(super) fn load_tested(terminal: Terminal, path: &Path) -> Result<(Policies, usize), Failure> {
-    let loaded = load(terminal, path)?;
-    let told = loaded.warnings.len();
-    let (loaded, passed) = loaded.test().map_err(|wrong| failure(wrong, path))?;
+    let (loaded, passed, told) = test(load(terminal, path)?, path)?;
     terminal.diagnostics(&loaded.warnings[told..], &loaded.sources);
     Ok((loaded, passed))
+}
+
+/// The same for a verb that then [`look`]s at the host, and puts to it what depends on the host.
+pub(super) fn load_for_host(terminal: Terminal, path: &Path) -> Result<(Policies, usize), Failure> {
+    let (mut loaded, passed, told) = test(load(terminal, path)?, path)?;
+    loaded
+        .warnings
+        .retain(|warning| warning.slug != DEPENDS_ON_HOST);
+    terminal.diagnostics(&loaded.warnings[told..], &loaded.sources);
+    Ok((loaded, passed))
+}
+
+/// Runs the tests; says how many there are, and how many warnings were there before.
+fn test(loaded: Policies, path: &Path) -> Result<(Policies, usize, usize), Failure> {
+    let told = loaded.warnings.len();
+    let (loaded, passed) = loaded.test().map_err(|wrong| failure(wrong, path))?;
+    Ok((loaded, passed, told))
 }
 
 /// Looks at this host for policies that passed their tests, and puts these to it as well.
@@ -51,21 +66,22 @@ pub(super) fn look(
     }
 }
 
-fn failure(wrong: Wrong, path: &Path) -> Failure {
+fn failure(wrong: LoadError, path: &Path) -> Failure {
     match wrong {
-        Wrong::Unread(ref error @ ReadError::NoPolicies { ref neglected, .. }) => {
+        LoadError::Unread(ref error @ ReadError::NoPolicies { ref neglected, .. }) => {
             let error = Diagnostic::error("no-policies", error.to_string()).help(
                 "the shortest useful policy is `{default: deny, ports: {80: [203.0.113.0/24]}}`",
             );
-            let neglected = neglected.iter().map(policy::neglected);
             Failure::Policies {
-                diagnostics: std::iter::once(error).chain(neglected).collect(),
-                sources: Box::new(Sources::new()),
+                diagnostics: std::iter::once(error)
+                    .chain(neglected.iter().cloned())
+                    .collect(),
+                sources: Box::new(SourceMap::new()),
             }
         }
-        Wrong::Unread(ref wrong @ ReadError::Unreadable { ref error, .. }) => {
+        LoadError::Unread(ref wrong @ ReadError::Unreadable(ref unreadable)) => {
             let mut diagnostic = Diagnostic::error("unreadable", wrong.to_string());
-            if let Some(advice) = file::advice(error) {
+            if let Some(advice) = file::advice(&unreadable.error) {
                 return Failure::plain(diagnostic.help(advice));
             }
             if path == Path::new(super::arguments::DEFAULT_PATH) {
@@ -75,13 +91,13 @@ fn failure(wrong: Wrong, path: &Path) -> Failure {
             }
             Failure::plain(diagnostic)
         }
-        Wrong::Invalid {
+        LoadError::Invalid {
             diagnostics,
             sources,
         } => Failure::Policies {
             diagnostics,
             sources,
         },
-        Wrong::Failed { report, sources } => Failure::Tests { report, sources },
+        LoadError::Failed { report, sources } => Failure::Tests { report, sources },
     }
 }

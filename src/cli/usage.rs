@@ -8,10 +8,10 @@ use clap::error::ErrorKind;
 use clap::{ColorChoice, FromArgMatches};
 use serde_json::json;
 
-use crate::diagnostic::Diagnostic;
 use crate::output::diagnostic::to_json;
 use crate::output::terminal::{Terminal, width};
-use crate::source::Sources;
+use crate::text::SourceMap;
+use crate::text::diagnostic::Diagnostic;
 
 use super::{Args, Color, command_line};
 
@@ -94,7 +94,7 @@ impl Typed {
                 "schema": "dfw/failure/v2",
                 "exit_code": WRONG,
                 "changed": false,
-                "diagnostics": [to_json(&diagnostic(error), &Sources::new())],
+                "diagnostics": [to_json(&diagnostic(error), &SourceMap::new())],
             })
         };
         // The exit code tells the rest if this fails.

@@ -25,12 +25,13 @@
 //! possibly the wrong way round, and a stranger would pass as an answer. The exception are ports that
 //! the kernel also chooses from for the host's own requests.
 //!
-//! `names` spells what chains and sets are called, `write` writes them, [`read`](read()) reads them
-//! back. Nobody else takes names apart.
+//! `source` says what a source holds on a host; `names` spells what chains and sets are called, `write` writes
+//! them, and [`read`](read()) reads them back. Nobody else takes names apart.
 
 mod logged;
 mod names;
 mod read;
+mod source;
 mod write;
 
 pub use logged::logged;
@@ -42,4 +43,5 @@ pub use read::{
     PortReading, Reading, Who, addresses, admitted, admitting, allows, entries, is_marking,
     port_key, read, remembered, remembers, shared_ports, shared_sets, shared_sources,
 };
+pub use source::{Held, held};
 pub use write::{Overlap, comment, compile, left_open, overlaps, refused, unnamed};

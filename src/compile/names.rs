@@ -270,6 +270,11 @@ pub(super) enum Part {
 }
 
 impl Part {
+    /// Whether it is all that there is of a family.
+    pub(super) fn is_short(self) -> bool {
+        matches!(self, Self::Short(_))
+    }
+
     const ALL: [Self; 6] = [
         Self::Short(Family::V4),
         Self::Addresses(Family::V4),

@@ -107,9 +107,11 @@ pub fn read(ruleset: &Ruleset) -> Reading {
         };
         let port = reading.ports.entry(key).or_default();
         match context {
+            // Where nobody else is refused, only this chain says how.
             Context::HostFromContainers => port.except.containers = true,
-            Context::Published | Context::Host | Context::Container => port.read(ruleset, chain),
+            Context::Published | Context::Host | Context::Container => {}
         }
+        port.read(ruleset, chain);
     }
     for (key, _) in shared_ports(ruleset) {
         // Its chain, if it has one as well, is for the address of its container.

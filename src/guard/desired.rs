@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use crate::host::HostView;
 use crate::host::docker::Ask;
 use crate::kernel;
-use crate::policies::Policies;
 use crate::policy::DefaultAction;
 use crate::ruleset::Ruleset;
 use crate::site::{Site, Sockets};
-use crate::source::Sources;
+use crate::store::Policies;
+use crate::text::SourceMap;
 use crate::untrusted;
 
 use super::due::{Due, Need};
@@ -101,7 +101,7 @@ pub(super) struct Looking {
 fn read(path: &Path, files: &Files, known: Option<&Policies>) -> Read {
     let mut tries = 0;
     loop {
-        let read = Policies::read(Sources::strict(), path);
+        let read = Policies::read(SourceMap::strict(), path);
         let policies = read.and_then(Policies::test).map(|(policies, _)| policies);
         let sources = policies.as_ref().ok().or(known);
         let sources = sources.map(|policies| &policies.sources);

@@ -5,9 +5,9 @@
 
 use std::io::{self, Write};
 
-use crate::diagnostic::{Diagnostic, Severity};
-use crate::policies::{Policies, Wrong};
-use crate::source::Sources;
+use crate::store::{LoadError, Policies};
+use crate::text::SourceMap;
+use crate::text::diagnostic::{Diagnostic, Severity};
 use crate::untrusted::clean_to;
 
 /// How many characters a line has at most.
@@ -101,7 +101,7 @@ impl Mistakes {
 
 /// A diagnostic in one line, with its place and without a word of the file: the journal and guard's socket
 /// are read by others than root.
-pub(super) fn line(diagnostic: &Diagnostic, sources: &Sources) -> String {
+pub(super) fn line(diagnostic: &Diagnostic, sources: &SourceMap) -> String {
     let place = diagnostic.primary.as_ref().map(|label| {
         let (line, column) = sources.line_column(&label.span);
         format!("{}:{line}:{column}: ", sources.name(label.span.file))
@@ -120,10 +120,10 @@ pub(super) fn warnings(policies: &Policies) -> Mistakes {
 }
 
 /// What is wrong with policies.
-pub(super) fn mistakes(wrong: &Wrong) -> Mistakes {
+pub(super) fn mistakes(wrong: &LoadError) -> Mistakes {
     match wrong {
-        Wrong::Unread(error) => Mistakes::of([error.to_string()].into_iter()),
-        Wrong::Invalid {
+        LoadError::Unread(error) => Mistakes::of([error.to_string()].into_iter()),
+        LoadError::Invalid {
             diagnostics,
             sources,
         } => {
@@ -134,7 +134,7 @@ pub(super) fn mistakes(wrong: &Wrong) -> Mistakes {
             mistakes.count += more;
             mistakes
         }
-        Wrong::Failed { report, sources } => {
+        LoadError::Failed { report, sources } => {
             let failed = report.failed.iter();
             Mistakes::of(failed.map(|failed| line(&failed.diagnostic, sources)))
         }

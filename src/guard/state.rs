@@ -18,8 +18,8 @@ use siphasher::sip128::{Hasher128, SipHasher13};
 use thiserror::Error;
 
 use crate::file::{self, Accept, Limit};
-use crate::policies::Policies;
-use crate::source::Sources;
+use crate::store::Policies;
+use crate::text::SourceMap;
 use crate::untrusted;
 
 /// A file in the state folder.
@@ -84,7 +84,7 @@ struct Texts<'a> {
 }
 
 /// A number that all texts of a policy have a share in, and their names.
-pub(super) fn digest(sources: &Sources) -> u128 {
+pub(super) fn digest(sources: &SourceMap) -> u128 {
     let mut hasher = SipHasher13::new();
     for (path, text) in sources.files() {
         path.hash(&mut hasher);
@@ -94,7 +94,7 @@ pub(super) fn digest(sources: &Sources) -> u128 {
 }
 
 /// Keeps a policy in place of the one that is kept.
-pub(super) fn write(folder: &Path, path: &Path, sources: &Sources) -> Result<(), Error> {
+pub(super) fn write(folder: &Path, path: &Path, sources: &SourceMap) -> Result<(), Error> {
     let files = sources.files();
     let texts = Texts {
         path: path.to_owned(),
@@ -111,7 +111,7 @@ pub(super) fn read(folder: &Path) -> Result<Policies, Error> {
     let texts: Texts<'_> = POLICY.decode(folder, &bytes)?;
     let files = texts.files.into_iter();
     let files = files.map(|(path, text)| (path, text.into_owned()));
-    Policies::read(Sources::in_memory(files), &texts.path)
+    Policies::read(SourceMap::in_memory(files), &texts.path)
         .map_err(|_| Error::Invalid(POLICY.path(folder)))
 }
 
@@ -253,7 +253,7 @@ mod tests {
     }
 
     fn policies() -> Policies {
-        let sources = Sources::in_memory([
+        let sources = SourceMap::in_memory([
             ("p/a.yaml", "default: deny\nsources: {o: {file: lists/o}}\n"),
             ("p/b.yaml", "ports: {80: [o]}\n"),
             ("p/lists/o", "192.0.2.7\n"),

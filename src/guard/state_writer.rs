@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::policies::Policies;
+use crate::store::Policies;
 
 use super::due::Backoff;
 use super::log::{Level, Log};

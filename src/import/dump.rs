@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use super::options;
 use super::rule::{Rule, Target};
 use super::section::{Line, Section, sections, unknown_line};
-use crate::diagnostic::Diagnostic;
-use crate::source::{FileId, Sources};
+use crate::text::diagnostic::Diagnostic;
+use crate::text::{FileId, SourceMap};
 
 /// All dumps together.
 #[derive(Debug, Default)]
@@ -37,7 +37,7 @@ impl Dump {
     /// # Errors
     /// If it cannot be known which family a table belongs to, if one is there twice, or if a dump
     /// is cut off: what would come of it may be more open than the rules are.
-    pub(super) fn read(sources: &Sources, files: &[FileId]) -> Result<Self, Box<Diagnostic>> {
+    pub(super) fn read(sources: &SourceMap, files: &[FileId]) -> Result<Self, Box<Diagnostic>> {
         let mut dump = Self::default();
         for section in sections(sources, files, &mut dump.remarks)? {
             dump.take(&section);
@@ -171,13 +171,13 @@ mod tests {
     use super::*;
 
     fn dump(text: &str) -> Dump {
-        let mut sources = Sources::in_memory::<&str, &str>([]);
+        let mut sources = SourceMap::in_memory::<&str, &str>([]);
         let file = sources.take("dump", text.into());
         Dump::read(&sources, &[file]).unwrap()
     }
 
     fn refused(text: &str) -> &'static str {
-        let mut sources = Sources::in_memory::<&str, &str>([]);
+        let mut sources = SourceMap::in_memory::<&str, &str>([]);
         let file = sources.take("dump", text.into());
         Dump::read(&sources, &[file]).unwrap_err().slug
     }

@@ -1,9 +1,9 @@
 //! What a text is that is no dump of iptables.
 
 use super::rule::program;
-use crate::diagnostic::Diagnostic;
 use crate::net::Family;
-use crate::source::{FileId, Problem, Sources};
+use crate::text::diagnostic::Diagnostic;
+use crate::text::{FileId, Problem, SourceMap};
 
 /// The command that prints what can be imported.
 const COMMAND: &str = "`(iptables-save; ip6tables-save) | dfw import`, as root on the server";
@@ -11,7 +11,7 @@ const COMMAND: &str = "`(iptables-save; ip6tables-save) | dfw import`, as root o
 const BEGINNING: usize = 4096;
 
 /// What a file is, if it is certainly no dump; `None` if it may be one.
-pub(super) fn foreign(sources: &Sources, file: FileId) -> Option<Diagnostic> {
+pub(super) fn foreign(sources: &SourceMap, file: FileId) -> Option<Diagnostic> {
     let not_a_dump = |what: &str| {
         // A file of bytes has no line that could be shown.
         Diagnostic::error("not-a-dump", format!("{}: {what}", sources.name(file)))

@@ -9,14 +9,14 @@ use super::path::Path;
 use super::port::Port;
 use super::published::Published;
 use super::rule::Rule;
-use crate::source::Sources;
+use crate::text::SourceMap;
 
 /// How many ports are named in one sentence.
 const NAMED: usize = 10;
 
 /// The dumps, the way through them, and the ports.
 pub(super) struct Found<'a> {
-    pub(super) sources: &'a Sources,
+    pub(super) sources: &'a SourceMap,
     pub(super) dump: &'a Dump,
     pub(super) paths: &'a BTreeMap<Family, Path<'a>>,
     pub(super) published: &'a Published,

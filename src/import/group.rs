@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::unfollowed::OPENS;
-use crate::diagnostic::Diagnostic;
-use crate::source::{FileId, Sources};
+use crate::text::diagnostic::Diagnostic;
+use crate::text::{FileId, SourceMap};
 
 /// How many lines are shown.
 const SHOWN: usize = 3;
@@ -14,7 +14,7 @@ const LISTED: usize = 50;
 
 /// All remarks, those that say the same together. What opens more than the rules did comes first,
 /// the rest in the order of the dumps.
-pub(super) fn grouped(sources: &Sources, remarks: Vec<Diagnostic>) -> Vec<Diagnostic> {
+pub(super) fn grouped(sources: &SourceMap, remarks: Vec<Diagnostic>) -> Vec<Diagnostic> {
     let mut groups: BTreeMap<_, Vec<Diagnostic>> = BTreeMap::new();
     for (number, remark) in remarks.into_iter().enumerate() {
         let label = remark.primary.as_ref().map(|label| label.text.clone());
@@ -40,7 +40,7 @@ pub(super) fn grouped(sources: &Sources, remarks: Vec<Diagnostic>) -> Vec<Diagno
     told
 }
 
-fn one(sources: &Sources, mut group: Vec<Diagnostic>) -> Option<Diagnostic> {
+fn one(sources: &SourceMap, mut group: Vec<Diagnostic>) -> Option<Diagnostic> {
     group.sort_by_key(|remark| remark.primary.as_ref().map(|label| label.span.clone()));
     let mut others = group.into_iter();
     let mut first = others.next()?;

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::found::{Found, ports_text};
 use super::judge::Judge;
 use super::rule::{Kind, Match, PortRange, Rule, Target, WIDE, protocol_of, within};
-use crate::diagnostic::Diagnostic;
-use crate::source::Span;
+use crate::text::Span;
+use crate::text::diagnostic::Diagnostic;
 
 /// A chain DOCKER-USER that nothing calls judges nothing.
 pub(super) fn uncalled(found: &Found<'_>, family: Family) -> Option<Diagnostic> {

@@ -37,9 +37,9 @@ use std::collections::BTreeMap;
 
 use thiserror::Error;
 
-use crate::diagnostic::Diagnostic;
 use crate::policy::{Policy, read_text};
-use crate::source::{FileId, Sources};
+use crate::text::diagnostic::Diagnostic;
+use crate::text::{FileId, SourceMap};
 
 use dump::Dump;
 use found::Found;
@@ -78,7 +78,7 @@ pub enum Error {
 /// # Errors
 /// If a file is no dump, if what the dumps lack could make the policy more open than the rules are,
 /// or if the policy would not be one, which is a bug.
-pub fn import(sources: &Sources, files: &[FileId]) -> Result<Import, Error> {
+pub fn import(sources: &SourceMap, files: &[FileId]) -> Result<Import, Error> {
     let foreign: Vec<_> = files
         .iter()
         .filter_map(|&file| format::foreign(sources, file))

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use super::rule::{Kind, Match, PortRange, Rule, Target};
 use super::words::Word;
-use crate::source::Span;
+use crate::text::Span;
 
 /// Modules all of whose options are read below, or that say nothing of their own.
 const MODULES: [&str; 9] = [
@@ -414,7 +414,7 @@ fn flags(text: &str) -> Option<u8> {
 mod tests {
     use super::super::words::words;
     use super::*;
-    use crate::source::FileId;
+    use crate::text::FileId;
 
     fn rule(text: &str) -> Rule {
         let line = Span::new(FileId(0), 0, text.len());

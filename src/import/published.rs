@@ -280,10 +280,10 @@ fn destination(text: &str) -> Option<(IpAddr, ToPorts)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::Sources;
+    use crate::text::SourceMap;
 
     fn published(text: &str) -> (Vec<String>, usize) {
-        let mut sources = Sources::in_memory::<&str, &str>([]);
+        let mut sources = SourceMap::in_memory::<&str, &str>([]);
         let file = sources.take("dump", text.into());
         let dump = Dump::read(&sources, &[file]).unwrap();
         let paths = Family::ALL.map(|family| (family, Path::of(&dump, family)));

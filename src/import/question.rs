@@ -251,7 +251,7 @@ mod tests {
     use super::super::ranges::Ranges;
     use super::super::words::words;
     use super::*;
-    use crate::source::{FileId, Span};
+    use crate::text::{FileId, Span};
 
     /// For whom the conditions of a rule hold, for a client of port 8083 of the host, behind which
     /// is port 80 of 172.17.0.2: `all`, `none`, `?`, or the sources.

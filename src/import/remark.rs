@@ -9,7 +9,7 @@ use super::mistake::{breaks_egress, ports_of_containers, uncalled};
 use super::port::{Port, has_private};
 use super::rule::program;
 use super::unfollowed::{dead, not_understood, refused_by_policy, unreached};
-use crate::diagnostic::Diagnostic;
+use crate::text::diagnostic::Diagnostic;
 
 /// Everything worth a word.
 pub(super) fn all(found: &Found<'_>, judge: &Judge<'_>) -> Vec<Diagnostic> {

@@ -3,7 +3,7 @@
 use crate::net::{AddressSet, Entry, Family, Protocol};
 use std::collections::BTreeSet;
 
-use crate::source::Span;
+use crate::text::Span;
 
 /// The program that prints the rules of a family.
 pub(super) fn program(family: Family) -> &'static str {

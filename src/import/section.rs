@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::words::{Word, words};
-use crate::diagnostic::Diagnostic;
-use crate::source::{FileId, Sources, Span};
+use crate::text::diagnostic::Diagnostic;
+use crate::text::{FileId, SourceMap, Span};
 
 /// The tables that iptables has.
 const TABLES: [&str; 5] = ["filter", "mangle", "nat", "raw", "security"];
@@ -36,7 +36,7 @@ pub(super) struct Line<'a> {
 /// # Errors
 /// If a table is there twice or its family cannot be known, or if a section is cut off.
 pub(super) fn sections<'a>(
-    sources: &'a Sources,
+    sources: &'a SourceMap,
     files: &[FileId],
     remarks: &mut Vec<Diagnostic>,
 ) -> Result<Vec<Section<'a>>, Box<Diagnostic>> {

@@ -8,8 +8,8 @@ use super::found::{Found, ports_text};
 use super::interface::is_containers;
 use super::rule::program;
 use super::rule::{Kind, Rule, Target};
-use crate::diagnostic::{Diagnostic, quoted};
-use crate::source::Span;
+use crate::text::Span;
+use crate::text::diagnostic::{Diagnostic, quoted};
 
 /// The name of the remark about a refusal that the policy does not have.
 pub(super) const OPENS: &str = "refusal-left-out";

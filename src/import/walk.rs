@@ -379,12 +379,12 @@ mod tests {
 
     use super::*;
     use crate::net::Entry;
-    use crate::source::Sources;
+    use crate::text::SourceMap;
 
     const NONE: &BTreeSet<IpAddr> = &BTreeSet::new();
 
     fn dump(filter: &str) -> Dump {
-        let mut sources = Sources::in_memory::<&str, &str>([]);
+        let mut sources = SourceMap::in_memory::<&str, &str>([]);
         let file = sources.take("dump", format!("*filter\n{filter}\nCOMMIT\n").into());
         Dump::read(&sources, &[file]).unwrap()
     }

@@ -1,6 +1,6 @@
 //! The words of a line, as `iptables-restore` splits it.
 
-use crate::source::{FileId, Span};
+use crate::text::{FileId, Span};
 
 /// A word, without its quotes, and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]

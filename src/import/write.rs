@@ -9,7 +9,7 @@ use std::path::Path;
 use super::dump::Dump;
 use super::port::{Port, Who, has_private, private};
 use super::published::Way;
-use crate::source::Sources;
+use crate::text::SourceMap;
 
 /// How many lines of a dump are named behind a port.
 const LINES: usize = 8;
@@ -26,7 +26,7 @@ struct Names {
 }
 
 /// The text of the policy.
-pub(super) fn policy(sources: &Sources, dump: &Dump, ports: &[Port], deny: bool) -> String {
+pub(super) fn policy(sources: &SourceMap, dump: &Dump, ports: &[Port], deny: bool) -> String {
     let names = Names::of(ports);
     let mut text = String::from(
         "# Imported by `dfw import`. Ports are those of the host, as in `docker run -p`; behind them \
@@ -103,7 +103,7 @@ fn continues(a: &Port, b: &Port) -> bool {
         && a.verdicts == b.verdicts
 }
 
-fn write_group(text: &mut String, sources: &Sources, dump: &Dump, names: &Names, group: &[Port]) {
+fn write_group(text: &mut String, sources: &SourceMap, dump: &Dump, names: &Names, group: &[Port]) {
     let (Some(first), Some(last)) = (group.first(), group.last()) else {
         return;
     };
@@ -169,7 +169,7 @@ fn place(way: &Way, end: &Way) -> String {
 }
 
 /// The places of rules: `rules.v4:7, 9`.
-fn lines(sources: &Sources, dump: &Dump, rules: impl Iterator<Item = usize>) -> String {
+fn lines(sources: &SourceMap, dump: &Dump, rules: impl Iterator<Item = usize>) -> String {
     let mut numbers: Vec<usize> = rules.collect();
     numbers.dedup();
     let mut text = String::new();

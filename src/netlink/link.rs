@@ -78,6 +78,10 @@ pub struct Address {
     pub link: u32,
     /// The address.
     pub address: IpAddr,
+    /// The network on the link: an address in it, such as this one or that at the other end of a
+    /// point-to-point link, and how many bits of it are the network's. Source: `IFA_ADDRESS` and
+    /// `ifa_prefixlen` of `linux/if_addr.h`.
+    pub network: (IpAddr, u8),
 }
 
 /// Asks for all addresses of this network namespace.
@@ -99,17 +103,30 @@ pub fn decode_address(message: &Message<'_>) -> Result<Option<Address>, Malforme
     if message.kind != RTM_NEWADDR {
         return Ok(None);
     }
-    let (Some(link), Some(attributes)) = (message.body.get(4..8), message.body.get(8..)) else {
+    let (Some(length), Some(link), Some(attributes)) = (
+        message.body.get(1),
+        message.body.get(4..8),
+        message.body.get(8..),
+    ) else {
         return Err(Malformed("short address"));
     };
     let table = Attributes::new(attributes).table::<{ IFA_LOCAL as usize + 1 }>()?;
     // IPv6 has no local address apart, and a point-to-point link's other end is no address of ours.
-    let own = table[usize::from(IFA_LOCAL)].or(table[usize::from(IFA_ADDRESS)]);
-    let address = own.and_then(|own| {
-        let v4 = <[u8; 4]>::try_from(own.payload).map(IpAddr::from);
-        let v6 = <[u8; 16]>::try_from(own.payload).map(IpAddr::from);
+    let (local, either) = (
+        table[usize::from(IFA_LOCAL)],
+        table[usize::from(IFA_ADDRESS)],
+    );
+    let read = |payload: &[u8]| {
+        let v4 = <[u8; 4]>::try_from(payload).map(IpAddr::from);
+        let v6 = <[u8; 16]>::try_from(payload).map(IpAddr::from);
         v4.or(v6).ok()
-    });
+    };
+    let address = local.or(either).and_then(|own| read(own.payload));
+    let network = either.or(local).and_then(|other| read(other.payload));
     let link = link.try_into().map(u32::from_ne_bytes).unwrap_or_default();
-    Ok(address.map(|address| Address { link, address }))
+    Ok(address.zip(network).map(|(address, network)| Address {
+        link,
+        address,
+        network: (network, *length),
+    }))
 }

@@ -6,8 +6,8 @@ use std::path::Path;
 use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 use serde_json::{Value, json};
 
-use crate::diagnostic::{Diagnostic, Label, Severity};
-use crate::source::{Sources, Span};
+use crate::text::diagnostic::{Diagnostic, Label, Severity};
+use crate::text::{SourceMap, Span};
 use crate::untrusted;
 
 /// Places of one file that are no more lines apart are shown in one snippet.
@@ -21,7 +21,7 @@ const BEHIND: usize = 200;
 /// With `colour` it holds ANSI escapes; without, it is plain ASCII art. Control characters of the
 /// files never reach the terminal.
 #[must_use]
-pub fn render(diagnostic: &Diagnostic, sources: &Sources, colour: bool) -> String {
+pub fn render(diagnostic: &Diagnostic, sources: &SourceMap, colour: bool) -> String {
     render_within(diagnostic, sources, colour, None)
 }
 
@@ -30,7 +30,7 @@ pub fn render(diagnostic: &Diagnostic, sources: &Sources, colour: bool) -> Strin
 #[must_use]
 pub fn render_within(
     diagnostic: &Diagnostic,
-    sources: &Sources,
+    sources: &SourceMap,
     colour: bool,
     width: Option<usize>,
 ) -> String {
@@ -115,7 +115,7 @@ impl<'a> Excerpt<'a> {
 }
 
 /// What to show of the files: the place of the problem first.
-fn excerpts<'a>(diagnostic: &'a Diagnostic, sources: &'a Sources) -> Vec<Excerpt<'a>> {
+fn excerpts<'a>(diagnostic: &'a Diagnostic, sources: &'a SourceMap) -> Vec<Excerpt<'a>> {
     let Some(primary) = &diagnostic.primary else {
         return Vec::new();
     };
@@ -138,7 +138,7 @@ fn excerpts<'a>(diagnostic: &'a Diagnostic, sources: &'a Sources) -> Vec<Excerpt
 
 /// The lines that `places`, all of one file, are on.
 fn excerpt<'a>(
-    sources: &'a Sources,
+    sources: &'a SourceMap,
     places: &[(AnnotationKind, &'a Label)],
 ) -> Option<Excerpt<'a>> {
     let file = places.first()?.1.span.file;
@@ -166,7 +166,7 @@ fn excerpt<'a>(
 }
 
 /// The part of the span that is on its first line: nobody needs to see all lines of a mapping.
-fn first_line(sources: &Sources, span: &Span) -> Range<usize> {
+fn first_line(sources: &SourceMap, span: &Span) -> Range<usize> {
     let (line, _) = sources.line_column(span);
     let end = sources.line_span(span.file, line).bytes.1;
     let (start, stop) = span.bytes;
@@ -177,7 +177,7 @@ fn first_line(sources: &Sources, span: &Span) -> Range<usize> {
 /// `end_line`, `end_column`, all `null` if it has none; from 1, columns in characters, the end
 /// exclusive), `label`, `related` places, `notes` if there are any, and `help`.
 #[must_use]
-pub fn to_json(diagnostic: &Diagnostic, sources: &Sources) -> Value {
+pub fn to_json(diagnostic: &Diagnostic, sources: &SourceMap) -> Value {
     let severity = match diagnostic.severity {
         Severity::Error => "error",
         Severity::Warning => "warning",
@@ -206,7 +206,7 @@ pub fn to_json(diagnostic: &Diagnostic, sources: &Sources) -> Value {
     value
 }
 
-fn place(label: &Label, sources: &Sources) -> Value {
+fn place(label: &Label, sources: &SourceMap) -> Value {
     let file = label.span.file;
     let (line, column) = sources.position(file, label.span.bytes.0);
     let (end_line, end_column) = sources.position(file, label.span.bytes.1);
@@ -223,9 +223,9 @@ fn place(label: &Label, sources: &Sources) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    fn sources(text: &str) -> (Sources, crate::source::FileId) {
-        let mut sources = Sources::in_memory([("a.yaml", text)]);
-        let file = sources.read_policies(Path::new("a.yaml")).unwrap()[0];
+    fn sources(text: &str) -> (SourceMap, crate::text::FileId) {
+        let mut sources = SourceMap::in_memory([("a.yaml", text)]);
+        let file = crate::store::read_policies(&mut sources, Path::new("a.yaml")).unwrap()[0];
         (sources, file)
     }
 
@@ -289,8 +289,8 @@ error[twice]: written twice
 
     #[test]
     fn a_files_name_is_one_line() {
-        let mut sources = Sources::in_memory([("p/a\ncovered: all.yaml", "a: b\n")]);
-        let file = sources.read_policies(Path::new("p")).unwrap()[0];
+        let mut sources = SourceMap::in_memory([("p/a\ncovered: all.yaml", "a: b\n")]);
+        let file = crate::store::read_policies(&mut sources, Path::new("p")).unwrap()[0];
         let diagnostic = Diagnostic::error("x", "x").at(Span::new(file, 3, 4), "");
         let shown = render(&diagnostic, &sources, false);
         assert!(shown.contains("--> p/a\\ncovered: all.yaml:1:4"), "{shown}");

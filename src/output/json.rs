@@ -2,50 +2,15 @@
 //! changed, within a version. They are written here by hand so that no internal type becomes a
 //! promise.
 
-use crate::net::{Family, HostPorts};
+use crate::net::Family;
 use serde_json::{Value, json};
 
 use crate::analysis::eval::Step;
 use crate::analysis::test::Failed;
 use crate::host::engine::Engine;
 use crate::host::{HostView, Publication};
-use crate::policy::{DefaultAction, From, Policy, PortPolicy, Refuse, SourceSelection};
+use crate::policy::From;
 use crate::ruleset::Ruleset;
-
-/// A policy: `default` and its `ports`.
-#[must_use]
-pub fn policy(policy: &Policy) -> Value {
-    json!({
-        "default": match policy.default {
-            DefaultAction::Deny => "deny",
-            DefaultAction::Allow => "allow",
-        },
-        "ports": policy.ports.iter().map(port).collect::<Vec<_>>(),
-    })
-}
-
-fn port((key, port): (&HostPorts, &PortPolicy)) -> Value {
-    json!({
-        "port": key.to_string(),
-        "allow": selection(&port.allow),
-        "except": selection(&port.except),
-        "interfaces": port.interfaces.iter().map(super::super::policy::InterfaceName::as_str).collect::<Vec<_>>(),
-        "log": port.log,
-        "refuse": match port.refuse {
-            Refuse::Drop => "drop",
-            Refuse::Reject => "reject",
-        },
-    })
-}
-
-fn selection(selection: &SourceSelection) -> Value {
-    json!({
-        "any": selection.any,
-        "containers": selection.containers,
-        "sources": selection.named.iter().map(super::super::policy::SourceName::as_str).collect::<Vec<_>>(),
-        "addresses": selection.inline.iter().map(|entry| entry.to_string()).collect::<Vec<_>>(),
-    })
-}
 
 /// The engines that have answered.
 #[must_use]

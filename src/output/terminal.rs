@@ -10,8 +10,8 @@ use anstyle::{AnsiColor, Style};
 use rustix::termios::tcgetwinsize;
 use serde_json::Value;
 
-use crate::diagnostic::{Diagnostic, Severity};
-use crate::source::Sources;
+use crate::text::SourceMap;
+use crate::text::diagnostic::{Diagnostic, Severity};
 use crate::untrusted::{clean_to, is_deceptive};
 
 use super::diagnostic::{render_within, to_json};
@@ -154,7 +154,7 @@ impl Terminal {
     }
 
     /// Shows a diagnostic; without a word of the file where the journal reads it.
-    pub fn diagnostic(self, diagnostic: &Diagnostic, sources: &Sources) {
+    pub fn diagnostic(self, diagnostic: &Diagnostic, sources: &SourceMap) {
         if let (true, Some(label)) = (self.is_public(), &diagnostic.primary) {
             let (line, column) = sources.line_column(&label.span);
             let (name, text) = (sources.name(label.span.file), diagnostic.public());
@@ -175,7 +175,7 @@ impl Terminal {
 
     /// The diagnostic as JSON; without a word of the file where the journal reads it.
     #[must_use]
-    pub fn to_json(self, diagnostic: &Diagnostic, sources: &Sources) -> Value {
+    pub fn to_json(self, diagnostic: &Diagnostic, sources: &SourceMap) -> Value {
         if self.is_public() && diagnostic.primary.is_some() {
             let mut public = diagnostic.clone();
             public.message = diagnostic.public();
@@ -190,7 +190,7 @@ impl Terminal {
     pub fn diagnostics<'a>(
         self,
         diagnostics: impl IntoIterator<Item = &'a Diagnostic>,
-        sources: &Sources,
+        sources: &SourceMap,
     ) {
         for diagnostic in diagnostics {
             self.diagnostic(diagnostic, sources);

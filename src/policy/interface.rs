@@ -1,13 +1,72 @@
 //! Names of network interfaces, and patterns of them.
 
-use super::{InterfaceName, InterfacePattern, Mistake};
-use crate::diagnostic::quoted;
+use std::fmt;
+
+use serde_json::{Value, json};
+
+use crate::text::diagnostic::quoted;
+
+use super::Mistake;
 
 /// `IFNAMSIZ` of `linux/if.h` without the final zero.
 const LONGEST: usize = 15;
 
 /// Of patterns and of shells: names may have them, and none does.
 const PATTERNS: [char; 11] = ['^', '[', ']', '?', '|', '~', '(', ')', '{', '}', '$'];
+
+/// Names that no interface has, or that nobody means as one.
+const NO_INTERFACE: &str = r"^(\.\.?|[0-9]{1,3}(\.[0-9]{1,3}){3}|[Aa][Ll][Ll]|[Aa][Nn][Yy]([Ww][Hh][Ee][Rr][Ee])?|[Nn][Oo][Nn][Ee]|[Ee][Vv][Ee][Rr][Yy]([Tt][Hh][Ii][Nn][Gg])?)$";
+/// An exact name, as a pattern of ECMA 262.
+pub(super) const EXACT: &str =
+    r#"^[^\s/:"\\*,;!@^\[\]?|~(){}$]{0,14}[^\s/:"\\*,;!@^\[\]?|~(){}$+]$"#;
+/// A name, or the beginning of one and a `*`, as a pattern of ECMA 262.
+pub(super) const PATTERN: &str =
+    r#"^([^\s/:"\\*,;!@^\[\]?|~(){}$]{1,14}\*|[^\s/:"\\*,;!@^\[\]?|~(){}$]{1,15})$"#;
+
+/// The name of a network interface: 1 to 15 bytes, no `/`, no `:`, no white space, no control
+/// character, not `.` or `..`. Quotes and backslashes, which the kernel takes, are refused: nft
+/// could not read the rules.
+///
+/// Source: `dev_valid_name` of the Linux kernel and `IFNAMSIZ` in `linux/if.h`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InterfaceName(String);
+
+/// A name, or with a `*` at its end the beginning of a name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum InterfacePattern {
+    /// Exactly this interface.
+    Exact(InterfaceName),
+    /// Every interface whose name begins so; 1 to 14 bytes, the `*` not included.
+    Prefix(String),
+}
+
+impl InterfaceName {
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for InterfaceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for InterfacePattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(name) => write!(f, "{name}"),
+            Self::Prefix(prefix) => write!(f, "{prefix}*"),
+        }
+    }
+}
+
+/// What is no interface although it looks like the name of one.
+pub(super) fn no_interface() -> Value {
+    json!({"type": "string", "pattern": NO_INTERFACE})
+}
 
 /// Reads the exact name of an interface.
 pub(super) fn parse_name(text: &str) -> Result<InterfaceName, Mistake> {

@@ -3,35 +3,41 @@
 //! A [`Policy`] is valid by construction: [`read`] turns texts into it or into diagnostics, and
 //! nothing else makes one. It says what the user wants, in the user's terms; how that becomes
 //! chains and sets is the business of the compiler.
+//!
+//! There is one file for each thing that a policy can say. In it are its type, how it is read, its
+//! part of the JSON Schema, and the words and the JSON that show it: a new kind of source is a file in
+//! `source/`, a new key of a port one in `port/`, and CONTRIBUTING.md has the recipe for both.
 
-mod colon;
-mod display;
-mod entry;
-mod expectation;
-mod format;
+mod default;
 mod interface;
-mod list;
+#[cfg(test)]
+mod meaning;
 mod mistake;
 mod port;
-mod reader;
-mod reserved;
+mod read;
+mod report;
 mod schema;
-mod selection;
 mod settings;
-mod syntax;
-#[cfg(test)]
+mod source;
 mod tests;
-mod validate;
+mod yaml;
 
-use crate::net::{AddressSet, HostPorts};
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::collections::BTreeMap;
 
-use crate::source::Span;
-pub use entry::parse_entry;
+use serde_json::{Value, json};
+
+use crate::net::HostPorts;
+use crate::text::Span;
+
+pub use default::DefaultAction;
+pub use interface::{InterfaceName, InterfacePattern};
 pub use mistake::Mistake;
+pub use port::{PortPolicy, Refuse, SourceSelection};
+pub use read::{read, read_text};
 pub use schema::schema;
-pub use validate::{neglected, read, read_text};
+pub use settings::Settings;
+pub use source::{NamedSource, OnHost, SourceName, parse_entry};
+pub use tests::{Expectation, From};
 
 /// Everything that one policy directory says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,121 +56,24 @@ pub struct Policy {
     pub tests: Vec<Expectation>,
 }
 
-/// What happens to published ports that no policy names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DefaultAction {
-    /// They are refused.
-    Deny,
-    /// They are left to Docker.
-    Allow,
-}
+impl Policy {
+    /// Returns the sources of which only a host can tell what they hold.
+    pub fn on_host(&self) -> impl Iterator<Item = (&SourceName, &NamedSource, &OnHost)> {
+        let sources = self.sources.iter();
+        sources.filter_map(|(name, source)| Some((name, source, source.on_host.as_ref()?)))
+    }
 
-/// The name of a list of sources: `[A-Za-z][A-Za-z0-9_-]*`, at most 64 bytes, not a reserved word such as
-/// `any` or `deny`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SourceName(pub(crate) String);
-
-/// A named list of addresses.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NamedSource {
-    /// Its addresses, merged.
-    pub addresses: AddressSet,
-    /// Where the name is written.
-    pub origin: Span,
-}
-
-/// Who may reach a port, and what happens to everybody else.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PortPolicy {
-    /// Who may.
-    pub allow: SourceSelection,
-    /// Who may not, although allowed. `any` is never set here.
-    pub except: SourceSelection,
-    /// Where an allowed packet must come in; empty means anywhere. Exact names.
-    pub interfaces: BTreeSet<InterfaceName>,
-    /// Whether refusals are logged.
-    pub log: bool,
-    /// How a refusal looks to the refused.
-    pub refuse: Refuse,
-    /// Where the key is written.
-    pub origin: Span,
-}
-
-/// A choice of sources.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SourceSelection {
-    /// `any`: every address.
-    pub any: bool,
-    /// `containers`: whatever comes from a container of this host.
-    pub containers: bool,
-    /// Named lists; each exists in [`Policy::sources`].
-    pub named: BTreeSet<SourceName>,
-    /// Addresses written in place, merged.
-    pub inline: AddressSet,
-}
-
-/// How a refusal looks to the refused.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Refuse {
-    /// Silence.
-    #[default]
-    Drop,
-    /// A TCP reset, or ICMP port unreachable for other protocols.
-    Reject,
-}
-
-/// The name of a network interface: 1 to 15 bytes, no `/`, no `:`, no white space, no control
-/// character, not `.` or `..`. Quotes and backslashes, which the kernel takes, are refused: nft
-/// could not read the rules.
-///
-/// Source: `dev_valid_name` of the Linux kernel and `IFNAMSIZ` in `linux/if.h`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct InterfaceName(pub(crate) String);
-
-/// A name, or with a `*` at its end the beginning of a name.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum InterfacePattern {
-    /// Exactly this interface.
-    Exact(InterfaceName),
-    /// Every interface whose name begins so; 1 to 14 bytes, the `*` not included.
-    Prefix(String),
-}
-
-/// How the host looks and where dfw hooks in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
-    /// `connection-mark`: whether connections that a port lets through are marked (`ct mark`), and
-    /// judged again only after the next change.
-    pub connection_mark: bool,
-    /// `container-interfaces`: where `default: deny` looks.
-    pub container_interfaces: Vec<InterfacePattern>,
-    /// `foreign-interfaces`: bridges of other software (libvirt, LXD, CNI), whose forwarded ports
-    /// `default: deny` leaves alone.
-    pub foreign_interfaces: Vec<InterfacePattern>,
-    /// `log`: whether what `default: deny` refuses is logged.
-    pub log: bool,
-    /// `priority` of the base chains, relative to `filter` (0): -199 to -1.
-    pub priority: i32,
-}
-
-/// One line of `tests:`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Expectation {
-    /// The source: an address, or any container of this host.
-    pub from: From,
-    /// The port; `first == last`.
-    pub to: HostPorts,
-    /// Whether it is allowed.
-    pub allow: bool,
-    /// Where it is written.
-    pub origin: Span,
-}
-
-/// Where a packet of an [`Expectation`] comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum From {
-    /// This address, from outside.
-    Address(IpAddr),
-    /// A container of this host.
-    Containers,
+    /// Returns `default` and the ports, as answers for programs have them.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        let ports = self.ports.iter().map(|(key, port)| port.json(key));
+        let on_host = self.on_host();
+        let on_host =
+            on_host.map(|(name, _, what)| json!({"name": name.as_str(), "what": what.describe()}));
+        json!({
+            "default": self.default.to_string(),
+            "ports": ports.collect::<Vec<_>>(),
+            "host_sources": on_host.collect::<Vec<_>>(),
+        })
+    }
 }

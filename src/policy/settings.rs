@@ -1,26 +1,38 @@
 //! `settings:`: how the host looks and where dfw hooks in.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-use super::interface::parse_pattern;
-use super::reader::Reader;
-use super::syntax::{Member, Node, Value};
-use super::{InterfacePattern, Settings};
-use crate::diagnostic::Diagnostic;
+use serde_json::{Value as Schema, json};
 
-pub(super) const KEYS: [&str; 5] = [
-    "connection-mark",
-    "container-interfaces",
-    "foreign-interfaces",
-    "log",
-    "priority",
-];
+use crate::text::Span;
+use crate::text::diagnostic::Diagnostic;
+
+use super::interface::{self, InterfacePattern, parse_pattern};
+use super::yaml::{Member, Node, Reader, Value, members, one_or_many};
 
 /// Priorities at which the base chains do their work.
 ///
 /// Source: `enum nf_ip_hook_priorities` of `linux/netfilter_ipv4.h`: conntrack is at -200, Docker
 /// filters at 0.
-pub(super) const PRIORITIES: RangeInclusive<i32> = -199..=-1;
+const PRIORITIES: RangeInclusive<i32> = -199..=-1;
+
+/// How the host looks and where dfw hooks in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// `connection-mark`: whether connections that a port lets through are marked (`ct mark`), and
+    /// judged again only after the next change.
+    pub connection_mark: bool,
+    /// `container-interfaces`: where `default: deny` looks.
+    pub container_interfaces: Vec<InterfacePattern>,
+    /// `foreign-interfaces`: bridges of other software (libvirt, LXD, CNI), whose forwarded ports
+    /// `default: deny` leaves alone.
+    pub foreign_interfaces: Vec<InterfacePattern>,
+    /// `log`: whether what `default: deny` refuses is logged.
+    pub log: bool,
+    /// `priority` of the base chains, relative to `filter` (0): -199 to -1.
+    pub priority: i32,
+}
 
 impl Default for Settings {
     fn default() -> Self {
@@ -40,21 +52,93 @@ impl Default for Settings {
     }
 }
 
-impl Reader<'_> {
+/// A key of `settings`.
+struct Setting {
+    key: &'static str,
+    read: fn(&mut Settings, &mut Reader<'_>, &Member),
+    schema: fn() -> Schema,
+}
+
+const SETTINGS: [Setting; 5] = [
+    Setting {
+        key: "connection-mark",
+        read: |settings, reader, member| settings.connection_mark = reader.read_flag(member),
+        schema: || {
+            json!({
+                "description": "Whether dfw marks connections that a port lets through (`ct mark`) and \
+                                judges them again only after the next change. For hosts where nothing \
+                                else uses such marks.",
+                "type": "boolean",
+            })
+        },
+    },
+    Setting {
+        key: "container-interfaces",
+        read: |settings, reader, member| {
+            settings.container_interfaces = read_patterns(reader, member);
+        },
+        schema: || {
+            patterns(
+                "Where containers are: names of interfaces, or their beginnings with `*` behind.",
+            )
+        },
+    },
+    Setting {
+        key: "foreign-interfaces",
+        read: |settings, reader, member| {
+            settings.foreign_interfaces = read_patterns(reader, member);
+        },
+        schema: || {
+            patterns("Bridges of others (libvirt, LXD, Kubernetes), whose traffic is left alone.")
+        },
+    },
+    Setting {
+        key: "log",
+        read: |settings, reader, member| settings.log = reader.read_flag(member),
+        schema: || {
+            json!({
+                "description": "Whether what `default: deny` refuses is logged.",
+                "type": "boolean",
+            })
+        },
+    },
+    Setting {
+        key: "priority",
+        read: read_priority,
+        schema: || {
+            json!({
+                "description": "Of dfw's chains, relative to `filter`; Docker's are at 0.",
+                "type": "integer",
+                "minimum": PRIORITIES.start(),
+                "maximum": PRIORITIES.end(),
+            })
+        },
+    },
+];
+
+/// The settings that were read so far, and where each is written.
+#[derive(Default)]
+pub(super) struct Draft {
+    pub(super) settings: Settings,
+    origins: BTreeMap<&'static str, Span>,
+}
+
+impl Draft {
     /// Reads what is below `settings:`.
-    pub(super) fn read_settings(&mut self, node: &Node) {
-        let help = "the settings are `connection-mark`, `container-interfaces`, \
-                    `foreign-interfaces`, `log` and `priority`";
-        for member in self.section(node, "`settings`", help) {
-            if !KEYS.contains(&member.key.as_str()) {
-                self.unknown_key(member, &KEYS, "`settings`");
+    pub(super) fn read(&mut self, reader: &mut Reader<'_>, node: &Node) {
+        let keys = SETTINGS.map(|setting| setting.key);
+        let (last, others) = keys.split_last().unwrap_or((&"", &[]));
+        let help = format!("the settings are `{}` and `{last}`", others.join("`, `"));
+        for member in reader.section(node, "`settings`", &help) {
+            let Some(setting) = SETTINGS.iter().find(|setting| setting.key == member.key) else {
+                reader.unknown_key(member, &keys, "`settings`");
                 continue;
-            }
+            };
             if member.repeated {
                 continue;
             }
-            if let Some(first) = self.settings.origins.get(&member.key) {
-                self.report.push(
+            if let Some(first) = self.origins.get(setting.key) {
+                reader.report.push(
                     Diagnostic::error("duplicate-key", format!("`{}` is set twice", member.key))
                         .at(member.key_span.clone(), "set again here")
                         .related(first.clone(), "first set here")
@@ -62,52 +146,38 @@ impl Reader<'_> {
                 );
                 continue;
             }
-            self.settings
-                .origins
-                .insert(member.key.clone(), member.key_span.clone());
-            self.read_setting(member);
+            self.origins.insert(setting.key, member.key_span.clone());
+            (setting.read)(&mut self.settings, reader, member);
         }
     }
+}
 
-    fn read_setting(&mut self, member: &Member) {
-        match member.key.as_str() {
-            "connection-mark" => {
-                self.settings.settings.connection_mark = self.read_flag(member);
-            }
-            "container-interfaces" => {
-                self.settings.settings.container_interfaces = self.read_patterns(member);
-            }
-            "foreign-interfaces" => {
-                self.settings.settings.foreign_interfaces = self.read_patterns(member);
-            }
-            "log" => self.settings.settings.log = self.read_flag(member),
-            _ => match &member.value.value {
-                Value::Scalar { text, plain: true } if priority(text).is_some() => {
-                    self.settings.settings.priority = priority(text).unwrap_or_default();
-                }
-                Value::Refused => {}
-                _ => self.report.push(
-                    Diagnostic::error("priority", "`priority` is a whole number from -199 to -1")
-                        .at(member.value.span.clone(), "not such a number")
-                        .help("dfw must come after conntrack (-200) and before Docker (0)"),
-                ),
-            },
+fn read_patterns(reader: &mut Reader<'_>, member: &Member) -> Vec<InterfacePattern> {
+    let what = "the name of an interface, or its beginning and `*`";
+    let key = format!("`{}`", member.key);
+    let items = reader.one_or_many(&member.value, &key, what);
+    let mut patterns = Vec::new();
+    for (text, span) in items.unwrap_or_default() {
+        match parse_pattern(text) {
+            Ok(pattern) if patterns.contains(&pattern) => {}
+            Ok(pattern) => patterns.push(pattern),
+            Err(mistake) => reader.report.push(mistake.at(span)),
         }
     }
+    patterns
+}
 
-    fn read_patterns(&mut self, member: &Member) -> Vec<InterfacePattern> {
-        let what = "the name of an interface, or its beginning and `*`";
-        let key = format!("`{}`", member.key);
-        let items = self.one_or_many(&member.value, &key, what);
-        let mut patterns = Vec::new();
-        for (text, span) in items.unwrap_or_default() {
-            match parse_pattern(text) {
-                Ok(pattern) if patterns.contains(&pattern) => {}
-                Ok(pattern) => patterns.push(pattern),
-                Err(mistake) => self.report.push(mistake.at(span)),
-            }
+fn read_priority(settings: &mut Settings, reader: &mut Reader<'_>, member: &Member) {
+    match &member.value.value {
+        Value::Scalar { text, plain: true } if priority(text).is_some() => {
+            settings.priority = priority(text).unwrap_or_default();
         }
-        patterns
+        Value::Refused => {}
+        _ => reader.report.push(
+            Diagnostic::error("priority", "`priority` is a whole number from -199 to -1")
+                .at(member.value.span.clone(), "not such a number")
+                .help("dfw must come after conntrack (-200) and before Docker (0)"),
+        ),
     }
 }
 
@@ -115,4 +185,17 @@ fn priority(text: &str) -> Option<i32> {
     let number: i32 = text.parse().ok()?;
     // `-04` and `+4` are read as numbers, but nobody would mean them.
     (PRIORITIES.contains(&number) && number.to_string() == text).then_some(number)
+}
+
+pub(super) fn schema() -> Schema {
+    json!({
+        "description": "How the host looks and where dfw hooks in. All of it is optional.",
+        "type": ["object", "null"],
+        "additionalProperties": false,
+        "properties": members(SETTINGS.map(|setting| (setting.key, setting.schema))),
+    })
+}
+
+fn patterns(description: &str) -> Schema {
+    one_or_many(interface::PATTERN, &interface::no_interface(), description)
 }

@@ -1,154 +1,217 @@
-//! What texts mean.
+//! `tests:`: what must be allowed and what refused, checked before a policy is applied.
 
 use std::net::IpAddr;
-use std::path::Path;
 
-use super::*;
-use crate::diagnostic::Diagnostic;
-use crate::source::Sources;
+use serde_json::{Value as Schema, json};
 
-const DESIGN: &str = include_str!("../../tests/policies/valid/design.yaml");
-const PARTNERS: &str = include_str!("../../tests/policies/valid/lists/partners.txt");
+use crate::net::HostPorts;
+use crate::text::Span;
+use crate::text::diagnostic::{Diagnostic, quoted};
 
-type Outcome = Result<(Policy, Vec<Diagnostic>), Vec<Diagnostic>>;
+use super::port;
+use super::source::{address_patterns, parse_address};
+use super::yaml::{Member, Node, Reader, Value, is_missing, members};
 
-/// Reads the directory `p` of `files`.
-fn read_files(files: &[(&str, &[u8])]) -> Outcome {
-    let files = files.iter().map(|(path, text)| (*path, *text));
-    let mut sources = Sources::in_memory(files);
-    let files = sources.read_policies(Path::new("p")).unwrap();
-    read(&mut sources, &files)
+const KEYS: [&str; 3] = ["from", "to", "expect"];
+
+/// One line of `tests:`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expectation {
+    /// The source: an address, or any container of this host.
+    pub from: From,
+    /// The port; `first == last`.
+    pub to: HostPorts,
+    /// Whether it is allowed.
+    pub allow: bool,
+    /// Where it is written.
+    pub origin: Span,
 }
 
-fn read_text(text: &str) -> Policy {
-    let files: [(&str, &[u8]); 2] = [
-        ("p/a.yaml", text.as_bytes()),
-        ("p/lists/partners.txt", PARTNERS.as_bytes()),
-    ];
-    read_files(&files).unwrap().0
+/// Where a packet of an [`Expectation`] comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum From {
+    /// This address, from outside.
+    Address(IpAddr),
+    /// A container of this host.
+    Containers,
 }
 
-fn key(text: &str) -> HostPorts {
-    text.parse().unwrap()
-}
-
-fn address(text: &str) -> IpAddr {
-    text.parse().unwrap()
-}
-
-#[test]
-fn the_language_means_what_its_description_says() {
-    let policy = read_text(DESIGN);
-    assert_eq!(policy.default, DefaultAction::Deny);
-    let names: Vec<_> = policy.sources.keys().map(SourceName::as_str).collect();
-    assert_eq!(names, ["monitor", "office", "partners"]);
-    let partners = &policy.sources[&SourceName("partners".to_owned())].addresses;
-    assert_eq!((partners.count_v4(), partners.count_v6()), (17, 9));
-
-    let keys: Vec<_> = policy.ports.keys().map(ToString::to_string).collect();
-    let expected = [
-        "80/tcp",
-        "443/tcp",
-        "5432/tcp",
-        "8000-8010/tcp",
-        "53/udp",
-        "203.0.113.10:8082/tcp",
-    ];
-    assert_eq!(keys, expected);
-    assert!(policy.ports[&key("443")].allow.any);
-    assert_eq!(policy.ports[&key("80")].allow.named.len(), 2);
-    let range = &policy.ports[&key("8000-8010")].allow;
-    assert!(range.inline.contains(address("192.0.2.15")));
-    assert!(!range.inline.contains(address("192.0.2.21")));
-
-    let database = &policy.ports[&key("5432")];
-    assert!(database.except.inline.contains(address("203.0.113.66")));
-    let interfaces: Vec<_> = database
-        .interfaces
-        .iter()
-        .map(InterfaceName::as_str)
-        .collect();
-    assert_eq!(interfaces, ["eth0"]);
-    assert!(database.log);
-    assert_eq!(database.refuse, Refuse::Reject);
-    assert_eq!(policy.ports[&key("80")].refuse, Refuse::Drop);
-
-    assert_eq!(policy.settings, Settings::default());
-    let patterns = policy.settings.container_interfaces.iter();
-    let patterns: Vec<_> = patterns.map(ToString::to_string).collect();
-    assert_eq!(patterns, ["docker0", "docker_gwbridge", "br-*", "podman*"]);
-    assert_eq!(policy.settings.priority, -4);
-
-    let tests: Vec<_> = policy
-        .tests
-        .iter()
-        .map(|t| (t.from, t.to, t.allow))
-        .collect();
-    let first = (From::Address(address("203.0.113.9")), key("80"), true);
-    let second = (From::Address(address("203.0.113.66")), key("5432"), false);
-    assert_eq!(tests, [first, second]);
-}
-
-#[test]
-fn nobody_anybody_and_containers_are_told_apart() {
-    let policy = read_text(
-        "default: allow\nports:\n  80: []\n  81: any\n  82: containers\n  83: 203.0.113.7\n  \
-         84: {allow: any, except: [containers]}\n",
-    );
-    assert_eq!(policy.ports[&key("80")].allow, SourceSelection::default());
-    assert!(policy.ports[&key("81")].allow.any);
-    assert!(policy.ports[&key("82")].allow.containers);
-    assert_eq!(policy.ports[&key("83")].allow.inline.count_v4(), 1);
-    assert!(policy.ports[&key("84")].except.containers);
-}
-
-#[test]
-fn origins_are_the_keys() {
-    let text = "default: deny\nsources: {office: 203.0.113.7}\nports:\n  80: [office]\n";
-    let policy = read_text(text);
-    let at = |span: &Span| &text[span.range()];
-    assert_eq!(at(&policy.default_origin), "default");
-    assert_eq!(
-        at(&policy.sources.values().next().unwrap().origin),
-        "office"
-    );
-    assert_eq!(at(&policy.ports[&key("80")].origin), "80");
-}
-
-#[test]
-fn a_broken_file_does_not_make_the_others_look_wrong() {
-    let outcome = read_files(&[
-        (
-            "p/a.yaml",
-            b"default: deny\nsources: {office: [203.0.113.7}\n",
-        ),
-        ("p/b.yaml", b"ports: {80: [office], 81: [1.2.3.4/8]}\n"),
-    ]);
-    let slugs: Vec<_> = outcome.unwrap_err().iter().map(|d| d.slug).collect();
-    assert_eq!(slugs, ["yaml", "host-bits"]);
-}
-
-#[test]
-fn which_file_says_it_does_not_matter() {
-    let files: [(&str, &[u8]); 3] = [
-        ("p/a.yaml", b"default: deny\n"),
-        ("p/b.yaml", b"ports: {80: [office, 192.0.2.1, 192.0.2.2]}\n"),
-        (
-            "p/c.yaml",
-            b"sources: {office: [203.0.113.0/24, 203.0.113.7]}\n",
-        ),
-    ];
-    let split = read_files(&files);
-    let joined = read_files(&[(
-        "p/a.yaml",
-        b"sources: {office: 203.0.113.0/24}\nports: {80/tcp: [192.0.2.2, office, \
-          192.0.2.1-192.0.2.2]}\ndefault: deny\n",
-    )]);
-    let (split, joined) = (split.unwrap().0, joined.unwrap().0);
-    let sets = |policy: &Policy| {
-        let addresses = policy.sources.values().map(|s| s.addresses.clone());
-        let allowed = policy.ports.values().map(|p| p.allow.clone());
-        (addresses.collect::<Vec<_>>(), allowed.collect::<Vec<_>>())
+/// Reads what is below `tests:`.
+pub(super) fn read(tests: &mut Vec<Expectation>, reader: &mut Reader<'_>, node: &Node) {
+    const FORM: &str = "write `- {from: 203.0.113.9, to: 80, expect: allow}` lines below it";
+    let items = match &node.value {
+        Value::Sequence(items) => items,
+        Value::Null | Value::Refused => return,
+        _ => {
+            reader.report.push(
+                Diagnostic::error("test", "`tests` is a list")
+                    .at(node.span.clone(), "not a list")
+                    .help(FORM),
+            );
+            return;
+        }
     };
-    assert_eq!(sets(&split), sets(&joined));
+    for item in items {
+        match &item.value {
+            Value::Mapping(members) => read_test(tests, reader, item, members),
+            Value::Refused => {}
+            _ => reader.report.push(
+                Diagnostic::error("test", "a test has the keys `from`, `to` and `expect`")
+                    .at(item.span.clone(), "not a test")
+                    .help(FORM),
+            ),
+        }
+    }
+}
+
+fn read_test(
+    tests: &mut Vec<Expectation>,
+    reader: &mut Reader<'_>,
+    item: &Node,
+    members: &[Member],
+) {
+    let (mut from, mut to, mut allow) = (None, None, None);
+    for member in members {
+        match member.key.as_str() {
+            "from" => from = read_from(reader, &member.value),
+            "to" => to = read_to(reader, &member.value),
+            "expect" => match member.value.text() {
+                Some("allow") => allow = Some(true),
+                Some("deny") => allow = Some(false),
+                _ => {
+                    let message = "`expect` is `allow` or `deny`";
+                    reader.wrong_value(&member.value, message, &["allow", "deny"]);
+                }
+            },
+            _ => reader.unknown_key(member, &KEYS, "a test"),
+        }
+    }
+    for key in KEYS {
+        if is_missing(key, members, &KEYS) {
+            reader.report.push(
+                Diagnostic::error("missing-key", format!("this test has no `{key}`"))
+                    .at(item.span.clone(), "a test has `from`, `to` and `expect`")
+                    .help("write `{from: 203.0.113.9, to: 80, expect: allow}`"),
+            );
+        }
+    }
+    if let (Some(From::Address(from)), Some(Some(to))) = (from, to.as_ref().map(|to| to.address))
+        && from.is_ipv4() != to.is_ipv4()
+    {
+        reader.report.push(
+            Diagnostic::error("test", format!("no packet goes from `{from}` to `{to}`"))
+                .at(item.span.clone(), "one is IPv4, the other IPv6")
+                .help("write both addresses of one family, or the port alone"),
+        );
+    }
+    if let (Some(from), Some(to), Some(allow)) = (from, to, allow) {
+        tests.push(Expectation {
+            from,
+            to,
+            allow,
+            origin: item.span.clone(),
+        });
+    }
+}
+
+fn read_from(reader: &mut Reader<'_>, node: &Node) -> Option<From> {
+    let Some(text) = node.text() else {
+        let message = "`from` is one address, or `containers`";
+        reader.wrong_value(node, message, &["containers"]);
+        return None;
+    };
+    if text == "containers" {
+        return Some(From::Containers);
+    }
+    let one = "write one address, such as `203.0.113.9`, or `containers`";
+    match parse_address(text) {
+        Ok(address) if address.is_unspecified() || address.is_multicast() => {
+            reader.report.push(
+                Diagnostic::error("test", format!("no packet comes from `{address}`"))
+                    .at(node.span.clone(), "never a source")
+                    .help(one),
+            );
+            None
+        }
+        Ok(address) => Some(From::Address(address)),
+        Err(_) if text.contains('/') || text.contains('-') || !text.contains(['.', ':']) => {
+            let message = format!("{} is not one address", quoted(text));
+            let diagnostic = Diagnostic::error("test", message);
+            reader.report.push(
+                diagnostic
+                    .at(node.span.clone(), "where does the packet come from?")
+                    .help(one),
+            );
+            None
+        }
+        Err(mistake) => {
+            reader.report.push(mistake.at(node.span.clone()));
+            None
+        }
+    }
+}
+
+fn read_to(reader: &mut Reader<'_>, node: &Node) -> Option<HostPorts> {
+    let Some(text) = node.text() else {
+        reader.wrong_value(node, "`to` is one port, such as `80` or `53/udp`", &[]);
+        return None;
+    };
+    match text.parse::<HostPorts>() {
+        Ok(key) if key.first == key.last => Some(key),
+        Ok(key) => {
+            reader.report.push(
+                Diagnostic::error("test", "a test speaks of one port")
+                    .at(node.span.clone(), "a range")
+                    .help(format!(
+                        "write a test for port {} and one for {}",
+                        key.first, key.last
+                    )),
+            );
+            None
+        }
+        Err(mistake) => {
+            reader.report.push(mistake.at(node.span.clone()));
+            None
+        }
+    }
+}
+
+pub(super) fn schema() -> Schema {
+    json!({
+        "description": "What must be true of the policy. One that does not mean what its tests \
+                        expect is not applied.",
+        "type": ["array", "null"],
+        "items": {
+            "type": "object",
+            "additionalProperties": false,
+            "required": KEYS,
+            "properties": members([("from", from_schema as fn() -> Schema), ("to", to_schema), ("expect", expect_schema)]),
+        },
+    })
+}
+
+fn from_schema() -> Schema {
+    let [v4, v6] = address_patterns();
+    json!({
+        "description": "Where the packet comes from: one address, or `containers`.",
+        "type": "string",
+        "pattern": format!("^(containers|{v4}|{v6})$"),
+    })
+}
+
+fn to_schema() -> Schema {
+    json!({
+        "description": "One port of this host: 80, 53/udp or 203.0.113.10:8082.",
+        "type": ["integer", "string"],
+        "minimum": 1,
+        "maximum": u16::MAX,
+        "pattern": port::pattern(false),
+    })
+}
+
+fn expect_schema() -> Schema {
+    json!({
+        "description": "Whether it is let through.",
+        "enum": ["allow", "deny"],
+    })
 }

@@ -19,6 +19,7 @@ mod keep;
 mod lists;
 mod meddlers;
 mod names;
+mod networks;
 mod owners;
 #[path = "../kernel/place.rs"]
 #[expect(dead_code, reason = "the kernel tests use the rest")]
@@ -90,6 +91,7 @@ fn all() -> impl Iterator<Item = Named> {
         control::TRIALS,
         crowds::TRIALS,
         names::TRIALS,
+        networks::TRIALS,
         idle::TRIALS,
         tracer::TRIALS,
     ];

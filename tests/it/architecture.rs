@@ -1,5 +1,5 @@
 //! Who uses whom: each folder of `src/` may use what is listed for it and nothing else, and no file is used,
-//! in however many steps, by what it uses.
+//! in however many steps, by what it uses. And the map of it all for people is right.
 //!
 //! The whole tree is parsed: `use` with braces, `super::super::`, and full paths in code and in macros
 //! count alike. Tests inside of files may use more.
@@ -21,13 +21,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("untrusted", &[]),
     // Texts, places in them, errors as data.
     ("file", &["untrusted"]),
-    ("source", &["file", "untrusted"]),
-    ("diagnostic", &["source", "untrusted"]),
+    ("text", &["file", "untrusted"]),
     // Two inputs and one output, as data.
-    (
-        "policy",
-        &["diagnostic", "file", "net", "source", "untrusted"],
-    ),
+    ("policy", &["file", "net", "text"]),
     ("ruleset", &["net"]),
     ("plan", &["ruleset"]),
     ("netlink", &["net", "plan", "ruleset", "untrusted"]),
@@ -35,23 +31,16 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // The pure middle.
     (
         "compile",
-        &["host", "net", "policy", "ruleset", "source", "untrusted"],
+        &["host", "net", "policy", "ruleset", "text", "untrusted"],
     ),
     (
         "analysis",
         &[
-            "compile",
-            "diagnostic",
-            "host",
-            "net",
-            "plan",
-            "policy",
-            "ruleset",
-            "source",
+            "compile", "host", "net", "plan", "policy", "ruleset", "text",
         ],
     ),
     ("init", &["host", "net", "policy", "untrusted"]),
-    ("import", &["diagnostic", "net", "policy", "source"]),
+    ("import", &["net", "policy", "text"]),
     // The kernel, and what is made of all of it.
     ("kernel", &["netlink", "plan", "ruleset", "untrusted"]),
     ("trace", &["netlink"]),
@@ -62,15 +51,16 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "policies",
+        "store",
         &[
             "analysis",
             "compile",
-            "diagnostic",
+            "file",
             "host",
             "policy",
             "ruleset",
-            "source",
+            "text",
+            "untrusted",
         ],
     ),
     (
@@ -78,18 +68,17 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "analysis",
             "compile",
-            "diagnostic",
             "file",
             "host",
             "kernel",
             "net",
             "netlink",
             "plan",
-            "policies",
             "policy",
             "ruleset",
             "site",
-            "source",
+            "store",
+            "text",
             "untrusted",
         ],
     ),
@@ -97,12 +86,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "output",
         &[
             "analysis",
-            "diagnostic",
             "host",
             "net",
             "policy",
             "ruleset",
-            "source",
+            "text",
             "untrusted",
         ],
     ),
@@ -317,6 +305,49 @@ fn folders_do_not_use_each_other() {
 fn no_file_is_used_by_what_it_uses() {
     let circles = circles(&tree());
     assert!(circles.is_empty(), "they use each other: {circles:?}");
+}
+
+/// The paths that CONTRIBUTING.md names, in backticks, as far as they are of this repository.
+fn named_paths(text: &str) -> BTreeSet<&str> {
+    let named = text.split('`').skip(1).step_by(2);
+    named
+        .filter(|name| {
+            ["src/", "tests/", "docs/"]
+                .iter()
+                .any(|top| name.starts_with(top))
+        })
+        .filter(|name| !name.contains([' ', '*']))
+        .collect()
+}
+
+#[test]
+fn the_map_for_people_is_the_tree() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("CONTRIBUTING.md")).unwrap();
+    let rows = text.lines().filter(|line| line.starts_with("| `src/"));
+    let mapped: BTreeSet<&str> = rows
+        .flat_map(|row| named_paths(row.split('|').nth(1).unwrap()))
+        .collect();
+    let there: BTreeSet<String> = fs::read_dir(src())
+        .unwrap()
+        .map(|entry| {
+            let entry = entry.unwrap();
+            let name = entry.file_name().into_string().unwrap();
+            let end = if entry.path().is_dir() { "/" } else { "" };
+            format!("src/{name}{end}")
+        })
+        .collect();
+    let missing: Vec<_> = there
+        .iter()
+        .filter(|path| !mapped.contains(&***path))
+        .collect();
+    assert!(missing.is_empty(), "the map lacks {missing:?}");
+    // Folders in folders may be left out, and what is named is there.
+    let gone: Vec<_> = named_paths(&text)
+        .into_iter()
+        .filter(|path| !root.join(path).exists())
+        .collect();
+    assert!(gone.is_empty(), "CONTRIBUTING.md names {gone:?}");
 }
 
 /// What the tree is read by: every way to write that something is used.

@@ -6,22 +6,22 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use dfw::diagnostic::{Diagnostic, Severity};
 use dfw::output::diagnostic::{render, to_json};
 use dfw::policy::{self, Policy};
-use dfw::source::Sources;
+use dfw::text::SourceMap;
+use dfw::text::diagnostic::{Diagnostic, Severity};
 
 /// The policy at `path`, or what is wrong with it; warnings come with both.
-fn read(path: &Path) -> (Sources, Option<Policy>, Vec<Diagnostic>) {
-    let mut sources = Sources::new();
-    let files = sources.read_policies(path).unwrap();
+fn read(path: &Path) -> (SourceMap, Option<Policy>, Vec<Diagnostic>) {
+    let mut sources = SourceMap::new();
+    let files = dfw::store::read_policies(&mut sources, path).unwrap();
     match policy::read(&mut sources, &files) {
         Ok((policy, warnings)) => (sources, Some(policy), warnings),
         Err(errors) => (sources, None, errors),
     }
 }
 
-fn text(sources: &Sources, diagnostics: &[Diagnostic]) -> String {
+fn text(sources: &SourceMap, diagnostics: &[Diagnostic]) -> String {
     let texts: Vec<_> = diagnostics
         .iter()
         .map(|diagnostic| render(diagnostic, sources, false))

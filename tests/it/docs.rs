@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use dfw::diagnostic::Diagnostic;
 use dfw::policy;
-use dfw::source::Sources;
+use dfw::text::SourceMap;
+use dfw::text::diagnostic::Diagnostic;
 
 /// What stands behind the opening of a block. `console` is run, `text` is a picture or needs what
 /// a test has not.
@@ -174,12 +174,12 @@ fn blocks_say_what_they_are() {
 
 /// What dfw says of a policy whose lists are all there.
 fn wrong(policy: &str) -> Vec<Diagnostic> {
-    let mut sources = Sources::in_memory([
+    let mut sources = SourceMap::in_memory([
         ("p/a.yaml", policy),
         ("p/lists/partners.txt", "192.0.2.1\n"),
         ("p/lists/blocked.txt", "192.0.2.1\n"),
     ]);
-    let files = sources.read_policies(Path::new("p")).unwrap();
+    let files = dfw::store::read_policies(&mut sources, Path::new("p")).unwrap();
     match policy::read(&mut sources, &files) {
         Ok((_, warnings)) => warnings,
         Err(errors) => errors,

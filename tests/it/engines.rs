@@ -242,7 +242,11 @@ fn a_bridge_is_found_by_its_address() {
         controller: None,
         xdp: false,
     };
-    let address = |link, address| Address { link, address };
+    let address = |link, address| Address {
+        link,
+        address,
+        network: (address, 24),
+    };
     let bridges = |link_of_gateway| {
         let links = [link(7, "lab-edge", "bridge"), link(8, "lab-dummy", "dummy")];
         let addresses = [address(link_of_gateway, gateway)];
@@ -299,8 +303,8 @@ fn docker(families: Families) -> (HostView, Surroundings) {
 }
 
 fn compiled(text: &str, host: &HostView) -> Ruleset {
-    let mut sources = dfw::source::Sources::in_memory([("p.yaml", text)]);
-    let files = sources.read_policies("p.yaml".as_ref()).unwrap();
+    let mut sources = dfw::text::SourceMap::in_memory([("p.yaml", text)]);
+    let files = dfw::store::read_policies(&mut sources, "p.yaml".as_ref()).unwrap();
     let policy = dfw::policy::read(&mut sources, &files).unwrap().0;
     dfw::compile::compile(&policy, host, &|span| dfw::ruleset::Origin {
         file: "p.yaml".to_owned(),

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use dfw::policy;
-use dfw::source::Sources;
+use dfw::text::SourceMap;
 
 fn dfw(words: &[&str], path: &Path) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dfw"));
@@ -251,8 +251,8 @@ fn what_everybody_sees_quotes_nothing() {
     for text in policies {
         let list = format!("{SECRET}\n1.2.3.4/{SECRET}\n{SECRET}:$y$x\n{{{SECRET}\n");
         let files = [("p.yaml", text.as_bytes()), ("list", list.as_bytes())];
-        let mut sources = Sources::in_memory(files);
-        let files = sources.read_policies(Path::new("p.yaml")).unwrap();
+        let mut sources = SourceMap::in_memory(files);
+        let files = dfw::store::read_policies(&mut sources, Path::new("p.yaml")).unwrap();
         let errors = policy::read(&mut sources, &files).unwrap_err();
         for error in errors {
             let public = error.public();

@@ -8,7 +8,7 @@ use dfw::compile::compile;
 use dfw::host::HostView;
 use dfw::policy;
 use dfw::ruleset::Origin;
-use dfw::source::Sources;
+use dfw::text::SourceMap;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -81,8 +81,8 @@ fn files(folders: &[&str]) -> Vec<Vec<u8>> {
 /// The messages that install the policies of the repository.
 fn batches() -> Vec<Vec<u8>> {
     let compiled = |bytes: Vec<u8>| {
-        let mut sources = Sources::in_memory([("policy.yaml", bytes)]);
-        let files = sources.read_policies(Path::new("policy.yaml")).unwrap();
+        let mut sources = SourceMap::in_memory([("policy.yaml", bytes)]);
+        let files = dfw::store::read_policies(&mut sources, Path::new("policy.yaml")).unwrap();
         let (policy, _) = policy::read(&mut sources, &files).ok()?;
         let origin = |_: &_| Origin {
             file: "p".to_owned(),

@@ -10,9 +10,10 @@ use std::path::Path;
 
 use dfw::compile::compile;
 use dfw::host::HostView;
+use dfw::net::Entry;
 use dfw::policy;
 use dfw::ruleset::{Origin, check};
-use dfw::source::Sources;
+use dfw::text::SourceMap;
 
 #[test]
 fn policies_become_these_rules() {
@@ -45,8 +46,8 @@ fn policies_become_these_rules() {
 }
 
 fn rules(case: &Path) -> String {
-    let mut sources = Sources::new();
-    let files = sources.read_policies(&case.join("policy.yaml")).unwrap();
+    let mut sources = SourceMap::new();
+    let files = dfw::store::read_policies(&mut sources, &case.join("policy.yaml")).unwrap();
     let (policy, warnings) = policy::read(&mut sources, &files).unwrap();
     assert_eq!(warnings, [], "{}", case.display());
     let ruleset = compile(&policy, &host(&case.join("host")), &|span| Origin {
@@ -68,6 +69,13 @@ fn host(path: &Path) -> HostView {
         match line.split_once(' ') {
             Some(("container", name)) => view.container_bridges.insert(name.to_owned()),
             Some(("shared", name)) => view.shared_bridges.insert(name.to_owned()),
+            Some(("networks", rest)) => {
+                let mut words = rest.split(' ');
+                let name = words.next().unwrap().to_owned();
+                let networks = words.map(|entry| entry.parse::<Entry>().unwrap()).collect();
+                view.networks.insert(name, networks);
+                continue;
+            }
             Some(("foreign", name)) => view.foreign_bridges.insert(name.to_owned()),
             _ => unreachable!("{}: {line}", path.display()),
         };

@@ -6,10 +6,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use dfw::diagnostic::Diagnostic;
 use dfw::import::{Error, import};
 use dfw::output::diagnostic::render;
-use dfw::source::Sources;
+use dfw::text::SourceMap;
+use dfw::text::diagnostic::Diagnostic;
 use proptest::prelude::*;
 
 fn cases() -> Vec<PathBuf> {
@@ -40,7 +40,7 @@ fn dumps(case: &Path) -> Vec<(String, String)> {
 
 /// The policy and the remarks, or why there is none.
 fn imported(dumps: &[(String, String)]) -> Result<(String, String), String> {
-    let mut sources = Sources::in_memory::<&str, &str>([]);
+    let mut sources = SourceMap::in_memory::<&str, &str>([]);
     let files: Vec<_> = dumps
         .iter()
         .map(|(name, text)| sources.take(name, text.clone().into()))
@@ -134,7 +134,7 @@ fn other_input_is_named() {
         ),
     ];
     for (bytes, what, help) in cases {
-        let mut sources = Sources::in_memory::<&str, &str>([]);
+        let mut sources = SourceMap::in_memory::<&str, &str>([]);
         let file = sources.take("rules", bytes.to_vec());
         let Err(Error::Refused(why)) = import(&sources, &[file]) else {
             panic!("{what}");

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use dfw::import::{Error, Import, import};
 use dfw::policy::{DefaultAction, Policy, PortPolicy, SourceSelection};
-use dfw::source::Sources;
+use dfw::text::SourceMap;
 
 use crate::iptables::random::{Host, Rng};
 use crate::iptables::{Fate, Packet, Rule, Rules, Table, Then, fate};
@@ -123,7 +123,7 @@ fn judge(host: &Host, fault: Option<Fault>, rng: &mut Rng, tally: &mut Tally) ->
         text = text.replace("by ip6tables-", "by xtables-");
         text = text.replace("by iptables-", "by xtables-");
     }
-    let mut sources = Sources::in_memory::<&str, &str>([]);
+    let mut sources = SourceMap::in_memory::<&str, &str>([]);
     let file = sources.take("rules", text.clone().into());
     tally.hosts += 1;
     let imported = match import(&sources, &[file]) {
@@ -171,7 +171,7 @@ fn judge(host: &Host, fault: Option<Fault>, rng: &mut Rng, tally: &mut Tally) ->
 }
 
 /// The lines of which a remark says that the policy does not have them.
-fn remarked(imported: &Import, sources: &Sources) -> BTreeSet<u32> {
+fn remarked(imported: &Import, sources: &SourceMap) -> BTreeSet<u32> {
     let opens = imported
         .remarks
         .iter()

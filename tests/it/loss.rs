@@ -21,7 +21,7 @@ use dfw::ruleset::{
     Base, Chain, Direction, Elements, Expression, Hook, L4Protocol, MARK, Origin, Rule, Ruleset,
     Set, Verdict,
 };
-use dfw::source::Sources;
+use dfw::text::SourceMap;
 
 use crate::changed::{changed, unlike};
 use crate::property::property;
@@ -73,8 +73,8 @@ fn named(sources: &str, ports: &str) -> Ruleset {
 }
 
 fn compiled(text: String) -> Ruleset {
-    let mut sources = Sources::in_memory(vec![("p/a.yaml".to_owned(), text)]);
-    let ids = sources.read_policies(Path::new("p")).unwrap();
+    let mut sources = SourceMap::in_memory(vec![("p/a.yaml".to_owned(), text)]);
+    let ids = dfw::store::read_policies(&mut sources, Path::new("p")).unwrap();
     let (policy, _) = policy::read(&mut sources, &ids).unwrap();
     let origin = |_: &_| Origin {
         file: "a.yaml".to_owned(),

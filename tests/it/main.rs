@@ -26,6 +26,7 @@ mod iptables;
 mod loss;
 mod manners;
 mod meaning;
+mod networks;
 mod no_harm;
 #[path = "../support/property.rs"]
 #[expect(dead_code, reason = "the tests with a kernel use the rest")]

@@ -2,18 +2,18 @@
 
 use std::path::Path;
 
-use dfw::diagnostic::Severity;
 use dfw::output::diagnostic::{render, to_json};
 use dfw::policy;
-use dfw::source::Sources;
+use dfw::text::SourceMap;
+use dfw::text::diagnostic::Severity;
 use proptest::prelude::*;
 
 const DESIGN: &str = include_str!("../policies/valid/design.yaml");
 
 /// Whatever the files say: no panic, and every place that is pointed at exists.
 fn harmless(files: &[(&str, &[u8])]) {
-    let mut sources = Sources::in_memory(files.iter().map(|(path, text)| (*path, *text)));
-    let files = sources.read_policies(Path::new("p")).unwrap();
+    let mut sources = SourceMap::in_memory(files.iter().map(|(path, text)| (*path, *text)));
+    let files = dfw::store::read_policies(&mut sources, Path::new("p")).unwrap();
     let outcome = policy::read(&mut sources, &files);
     let diagnostics = match outcome {
         Ok((_, warnings)) => {

@@ -11,7 +11,7 @@ use dfw::compile::compile;
 use dfw::host::HostView;
 use dfw::kernel::{Kernel, Outcome, Snapshot};
 use dfw::ruleset::{Origin, Ruleset};
-use dfw::source::Sources;
+use dfw::text::SourceMap;
 
 use crate::support::command::{find, outcome, output, program};
 use crate::support::janitor::Ledger;
@@ -223,7 +223,7 @@ fn feed(command: &mut Command, text: &str) -> Result<Output> {
 /// A policy of this repository as the program compiles it on a host without links.
 pub(crate) fn compiled(path: &str) -> Result<Ruleset> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-    compiled_from(Sources::new(), &path, &HostView::default())
+    compiled_from(SourceMap::new(), &path, &HostView::default())
 }
 
 /// The same of a text.
@@ -234,11 +234,11 @@ pub(crate) fn compiled_text(text: &str) -> Result<Ruleset> {
 /// The same for a host.
 pub(crate) fn compiled_for(text: &str, host: &HostView) -> Result<Ruleset> {
     let path = "policy.yaml";
-    compiled_from(Sources::in_memory([(path, text)]), Path::new(path), host)
+    compiled_from(SourceMap::in_memory([(path, text)]), Path::new(path), host)
 }
 
-fn compiled_from(mut sources: Sources, path: &Path, host: &HostView) -> Result<Ruleset> {
-    let files = sources.read_policies(path)?;
+fn compiled_from(mut sources: SourceMap, path: &Path, host: &HostView) -> Result<Ruleset> {
+    let files = dfw::store::read_policies(&mut sources, path)?;
     let Ok((policy, _)) = dfw::policy::read(&mut sources, &files) else {
         bail!("{} has errors", path.display());
     };

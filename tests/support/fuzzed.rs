@@ -14,7 +14,6 @@ use dfw::net::{AddressSet, Entry};
 use std::path::Path;
 
 use dfw::compile::compile;
-use dfw::diagnostic::{Diagnostic, Severity};
 use dfw::host::HostView;
 use dfw::import;
 use dfw::netlink::batch::{Answer, Batch};
@@ -28,12 +27,13 @@ use dfw::output::diagnostic::{render, to_json};
 use dfw::policy::{self, Policy};
 use dfw::ruleset::check::check;
 use dfw::ruleset::{Origin, Ruleset};
-use dfw::source::Sources;
+use dfw::text::SourceMap;
+use dfw::text::diagnostic::{Diagnostic, Severity};
 
 /// A policy: it is read or refused with reasons that point into it, and what is read becomes rules
 /// that the kernel can take and that come back from it the same.
 pub(crate) fn policy(bytes: &[u8]) {
-    let mut sources = Sources::in_memory([("policy.yaml", bytes)]);
+    let mut sources = SourceMap::in_memory([("policy.yaml", bytes)]);
     let Some(policy) = read(&mut sources) else {
         return;
     };
@@ -49,7 +49,7 @@ pub(crate) fn policy(bytes: &[u8]) {
 /// A list of addresses: it has exactly the entries of its lines, or each line that is none is told.
 pub(crate) fn addresses(bytes: &[u8]) {
     const POLICY: &str = "default: deny\nsources: {listed: {file: list}}\nports: {80: [listed]}\n";
-    let mut sources = Sources::in_memory([("policy.yaml", POLICY.as_bytes()), ("list", bytes)]);
+    let mut sources = SourceMap::in_memory([("policy.yaml", POLICY.as_bytes()), ("list", bytes)]);
     let read = read(&mut sources);
     let Ok(text) = std::str::from_utf8(bytes) else {
         assert!(read.is_none(), "not UTF-8, and yet a list");
@@ -100,7 +100,7 @@ pub(crate) fn netlink(bytes: &[u8]) {
 
 /// A dump of iptables: it becomes a policy, or is none at all.
 pub(crate) fn import(bytes: &[u8]) {
-    let mut sources = Sources::in_memory::<&str, &str>([]);
+    let mut sources = SourceMap::in_memory::<&str, &str>([]);
     let file = sources.take("rules.v4", bytes.to_vec());
     match import::import(&sources, &[file]) {
         Ok(imported) => point_into(&imported.remarks, &sources),
@@ -109,10 +109,9 @@ pub(crate) fn import(bytes: &[u8]) {
     }
 }
 
-fn read(sources: &mut Sources) -> Option<Policy> {
-    let files = sources
-        .read_policies(Path::new("policy.yaml"))
-        .expect("it is in memory");
+fn read(sources: &mut SourceMap) -> Option<Policy> {
+    let files =
+        dfw::store::read_policies(sources, Path::new("policy.yaml")).expect("it is in memory");
     match policy::read(sources, &files) {
         Ok((policy, warnings)) => {
             assert!(warnings.iter().all(|d| d.severity == Severity::Warning));
@@ -128,7 +127,7 @@ fn read(sources: &mut Sources) -> Option<Policy> {
 }
 
 /// Every place that is pointed at exists, and what is shown does a terminal no harm.
-fn point_into(diagnostics: &[Diagnostic], sources: &Sources) {
+fn point_into(diagnostics: &[Diagnostic], sources: &SourceMap) {
     for diagnostic in diagnostics {
         for label in diagnostic.primary.iter().chain(&diagnostic.related) {
             let text = sources.text(label.span.file);

@@ -9,7 +9,7 @@ use jiff::{Timestamp, Unit};
 use serde_json::json;
 
 use crate::cli::arguments::{EngineArgs, PolicyPath};
-use crate::cli::load::{load_tested, look};
+use crate::cli::load::{load_for_host, look};
 use crate::cli::report::failure::Failure;
 use crate::cli::report::notice::all_notices;
 use crate::cli::report::preview::Preview;
@@ -17,16 +17,16 @@ use crate::cli::report::summary::{refused, tested};
 use crate::cli::session::confirm;
 use crate::cli::session::watchdog::{self, End, Identity, Watchdog};
 use crate::compile;
-use crate::diagnostic::Diagnostic;
 use crate::kernel::{self, COMMITS, Commit, Kernel, Proposal, attempts};
 use crate::netlink::snapshot::Installed;
 use crate::output::json;
 use crate::output::progress::Progress;
 use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
-use crate::policies::Policies;
 use crate::ruleset::{Ruleset, TABLE};
 use crate::site::Site;
+use crate::store::Policies;
+use crate::text::diagnostic::Diagnostic;
 use crate::untrusted::{self, is_deceptive};
 
 /// How the policies are applied.
@@ -49,7 +49,7 @@ pub(in crate::cli) struct ApplyArgs {
 pub(in crate::cli) fn run(terminal: Terminal, args: &ApplyArgs) -> Result<ExitCode, Failure> {
     let path = &args.policy.path;
     let (loaded, passed) =
-        Progress::during("reading the policies", || load_tested(terminal, path))?;
+        Progress::during("reading the policies", || load_for_host(terminal, path))?;
     let (loaded, site) = Progress::during("looking at this host and its engines", || {
         look(&args.engine.ask(), loaded, passed, path)
     })?;
@@ -92,7 +92,7 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &ApplyArgs) -> Result<ExitCo
                 "schema": "dfw/apply/v2",
                 "changed": changed,
                 "confirmed": confirmed,
-                "policy": json::policy(&loaded.policy),
+                "policy": loaded.policy.json(),
                 "tests": json::tests(passed, &[]),
                 "size": json::size(ruleset),
                 "engines": json::engines(&site.host),

@@ -13,7 +13,6 @@ use crate::cli::load::load;
 use crate::cli::report::engines;
 use crate::cli::report::failure::Failure;
 use crate::cli::report::problems::Problems;
-use crate::diagnostic::Diagnostic;
 use crate::host::engine::Engine;
 use crate::kernel::Kernel;
 use crate::netlink::object::{family_name, shares_hook};
@@ -24,7 +23,8 @@ use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
 use crate::ruleset::{Hook, Ruleset, TABLE};
 use crate::site::{Site, Sockets, legacy_tables};
-use crate::source::Sources;
+use crate::text::SourceMap;
+use crate::text::diagnostic::Diagnostic;
 use crate::untrusted::clean;
 
 #[derive(Debug, clap::Args)]
@@ -69,7 +69,7 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &AuditArgs) -> Result<(), Fa
         || unasked.iter().any(engines::is_unknown)
         || !found.host.traces_of_engines().is_empty();
     notices.extend(unasked);
-    terminal.diagnostics(&notices, &Sources::new());
+    terminal.diagnostics(&notices, &SourceMap::new());
     let audit = Audit {
         found: &found,
         report: &report,
@@ -328,7 +328,7 @@ fn reach(reach: Reach) -> &'static str {
 
 impl Audit<'_> {
     fn document(&self) -> Value {
-        let sources = Sources::new();
+        let sources = SourceMap::new();
         let Self {
             found,
             report,

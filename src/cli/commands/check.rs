@@ -22,7 +22,7 @@ pub(in crate::cli) fn run(terminal: Terminal, path: &Path) -> Result<(), Failure
         || {
             json!({
                 "schema": "dfw/check/v1",
-                "policy": json::policy(&loaded.policy),
+                "policy": loaded.policy.json(),
                 "tests": json::tests(passed, &[]),
                 "warnings": loaded
                     .warnings

@@ -15,7 +15,6 @@ use crate::cli::load::load;
 use crate::cli::report::engines;
 use crate::cli::report::failure::Failure;
 use crate::cli::report::problems::Problems;
-use crate::diagnostic::Diagnostic;
 use crate::kernel::{self, Kernel};
 use crate::netlink::object::{family_name, shares_hook};
 use crate::netlink::snapshot::Neighbour;
@@ -24,7 +23,8 @@ use crate::output::terminal::{Terminal, Tone};
 use crate::policy::Mistake;
 use crate::ruleset::{Hook, Ruleset};
 use crate::site::{Site, Sockets};
-use crate::source::Sources;
+use crate::text::SourceMap;
+use crate::text::diagnostic::Diagnostic;
 use crate::untrusted::clean;
 
 /// What is asked.
@@ -130,7 +130,7 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &ExplainArgs) -> Result<(), 
             format!("this host has no interface `{}` now", clean(via)),
         ));
     }
-    terminal.diagnostics(&notices, &Sources::new());
+    terminal.diagnostics(&notices, &SourceMap::new());
     let around = found
         .as_ref()
         .map(|found| found.surroundings(&neighbours))

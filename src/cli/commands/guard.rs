@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::arguments::EngineArgs;
 use crate::cli::report::failure::Failure;
-use crate::diagnostic::Diagnostic;
 use crate::guard::{self, Error, Listen, Options};
+use crate::text::diagnostic::Diagnostic;
 
 /// Where things are if neither the command line nor the service manager says.
 const STATE: &str = "/var/lib/dfw";

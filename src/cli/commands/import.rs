@@ -8,14 +8,13 @@ use serde_json::json;
 use crate::cli::directory;
 use crate::cli::report::failure::Failure;
 use crate::cli::report::summary::summary;
-use crate::diagnostic::Diagnostic;
 use crate::file::{self, Limit};
 use crate::import::{Error, Import, import};
-use crate::output::json;
 use crate::output::progress::Progress;
 use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
-use crate::source::{FileId, ReadError, Sources};
+use crate::text::diagnostic::Diagnostic;
+use crate::text::{FileId, SourceMap, Unreadable};
 use crate::untrusted;
 
 /// The file that is written into a directory.
@@ -33,7 +32,7 @@ pub(in crate::cli) struct ImportArgs {
 
 pub(in crate::cli) fn run(terminal: Terminal, args: &ImportArgs) -> Result<(), Failure> {
     let (paths, output) = (&args.files, args.output.as_deref());
-    let mut sources = Sources::new();
+    let mut sources = SourceMap::new();
     let files = read(&mut sources, paths)?;
     let imported = match Progress::during("following the rules", || import(&sources, &files)) {
         Ok(imported) => imported,
@@ -49,7 +48,7 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &ImportArgs) -> Result<(), F
     let answer = || {
         json!({
             "schema": "dfw/import/v1",
-            "policy": json::policy(&imported.policy),
+            "policy": imported.policy.json(),
             "text": imported.text,
             "written": written.as_ref().map(|path| path.display().to_string()),
             "remarks": imported
@@ -66,7 +65,7 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &ImportArgs) -> Result<(), F
     Ok(())
 }
 
-fn refused(error: Error, sources: Sources) -> Failure {
+fn refused(error: Error, sources: SourceMap) -> Failure {
     match error {
         Error::Refused(diagnostics) => Failure::Failed {
             diagnostics,
@@ -92,7 +91,7 @@ fn told(terminal: Terminal, imported: &Import, path: &Path) -> String {
     )
 }
 
-fn read(sources: &mut Sources, paths: &[PathBuf]) -> Result<Vec<FileId>, Failure> {
+fn read(sources: &mut SourceMap, paths: &[PathBuf]) -> Result<Vec<FileId>, Failure> {
     let unreadable = |error: String| Failure::plain(Diagnostic::error("unreadable", error));
     if paths.is_empty() {
         let stdin = io::stdin().lock();
@@ -109,7 +108,7 @@ fn read(sources: &mut Sources, paths: &[PathBuf]) -> Result<Vec<FileId>, Failure
     let read = |path| {
         sources
             .read_file(path)
-            .map_err(|error: ReadError| unreadable(error.to_string()))
+            .map_err(|error: Unreadable| unreadable(error.to_string()))
     };
     paths.iter().map(PathBuf::as_path).map(read).collect()
 }

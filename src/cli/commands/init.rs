@@ -11,14 +11,14 @@ use crate::cli::directory;
 use crate::cli::report::engines;
 use crate::cli::report::failure::Failure;
 use crate::cli::report::summary::summary;
-use crate::diagnostic::Diagnostic;
 use crate::init::{Allow, propose};
 use crate::output::diagnostic::to_json;
 use crate::output::json;
 use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
 use crate::site::{Site, Sockets};
-use crate::source::Sources;
+use crate::text::SourceMap;
+use crate::text::diagnostic::Diagnostic;
 use crate::untrusted;
 
 /// The file that is written into the directory.
@@ -87,17 +87,17 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &InitArgs) -> Result<(), Fai
     directory::prepare(dir)?;
     let path = directory::write(dir, NAME, &proposal.text)?;
     let notices = engines::unanswered(&found);
-    terminal.diagnostics(&notices, &Sources::new());
+    terminal.diagnostics(&notices, &SourceMap::new());
     terminal.answer(
         || {
             json!({
                 "schema": "dfw/init/v1",
                 "written": path.display().to_string(),
-                "policy": json::policy(&proposal.policy),
+                "policy": proposal.policy.json(),
                 "engines": json::engines(&found.host),
                 "warnings": notices
                     .iter()
-                    .map(|n| to_json(n, &Sources::new()))
+                    .map(|n| to_json(n, &SourceMap::new()))
                     .collect::<Vec<_>>(),
             })
         },

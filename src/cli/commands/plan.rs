@@ -5,19 +5,19 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use crate::cli::arguments::{EngineArgs, PolicyPath, command};
-use crate::cli::load::{load_tested, look};
+use crate::cli::load::{load_for_host, look};
 use crate::cli::report::failure::Failure;
 use crate::cli::report::notice::all_notices;
 use crate::cli::report::preview::Preview;
 use crate::cli::report::problems::Problems;
 use crate::cli::report::summary::tested;
-use crate::diagnostic::Diagnostic;
 use crate::kernel::{self, Kernel};
 use crate::output::json;
 use crate::output::terminal::{Terminal, Tone};
-use crate::policies::Policies;
 use crate::ruleset::Ruleset;
 use crate::site::Site;
+use crate::store::Policies;
+use crate::text::diagnostic::Diagnostic;
 use crate::untrusted;
 
 /// The exit code that says that there are changes, for whoever asks for it.
@@ -36,7 +36,7 @@ pub(in crate::cli) struct PlanArgs {
 
 pub(in crate::cli) fn run(terminal: Terminal, args: &PlanArgs) -> Result<ExitCode, Failure> {
     let path = &args.policy.path;
-    let (loaded, passed) = load_tested(terminal, path)?;
+    let (loaded, passed) = load_for_host(terminal, path)?;
     let (loaded, site) = look(&args.engine.ask(), loaded, passed, path)?;
     let ruleset = loaded.compile(&site.host);
     let planned = match plan(&loaded, &site, &ruleset) {

@@ -7,12 +7,13 @@ use serde_json::json;
 use crate::cli::arguments::DEFAULT_PATH;
 use crate::cli::load::load;
 use crate::cli::report::failure::Failure;
-use crate::diagnostic::Diagnostic;
+use crate::cli::report::notice;
 use crate::host::HostView;
 use crate::kernel::Kernel;
 use crate::output::json;
 use crate::output::terminal::Terminal;
 use crate::ruleset::Ruleset;
+use crate::text::diagnostic::Diagnostic;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct ShowArgs {
@@ -31,6 +32,8 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &ShowArgs) -> Result<(), Fai
 /// Those that a policy becomes on a host of which nothing is known.
 fn compiled(terminal: Terminal, path: &Path) -> Result<(), Failure> {
     let loaded = load(terminal, path)?;
+    let warnings: Vec<_> = notice::without_host(&loaded.policy).collect();
+    terminal.diagnostics(&warnings, &loaded.sources);
     print(terminal, "policy", &loaded.compile(&HostView::default()))
 }
 

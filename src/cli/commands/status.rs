@@ -20,7 +20,7 @@ use crate::output::diagnostic::to_json;
 use crate::output::json;
 use crate::output::terminal::{Terminal, Tone};
 use crate::ruleset::{Hook, TABLE};
-use crate::source::Sources;
+use crate::text::SourceMap;
 use crate::untrusted::{clean, clean_to};
 
 /// How many characters a line of guard's may have, and of how many engines it is told that they do not
@@ -45,12 +45,12 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &StatusArgs) -> Result<(), F
         .map_or_else(Vec::new, |installed| {
             notice::admitting(&installed.ruleset, &interfaces)
         });
-    terminal.diagnostics(&warnings, &Sources::new());
+    terminal.diagnostics(&warnings, &SourceMap::new());
     terminal.answer(
         || {
             let mut document = document(&snapshot);
             document["guard"] = guard_document(&guard);
-            let sources = Sources::new();
+            let sources = SourceMap::new();
             document["warnings"] = warnings.iter().map(|w| to_json(w, &sources)).collect();
             document
         },

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::compile::{port_key, shared_ports};
-use crate::diagnostic::Diagnostic;
 use crate::kernel::{Heard, Kernel, Tracer};
 use crate::netlink::header::Headers;
 use crate::netlink::object::{family_name, is_inet};
@@ -18,6 +17,7 @@ use crate::netlink::tracer::Filter;
 use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
 use crate::ruleset::{Expression, L4Protocol, Origin, Rule, TABLE};
+use crate::text::diagnostic::Diagnostic;
 use crate::trace::{Fate, Journey, Journeys, Step};
 use crate::untrusted::clean;
 

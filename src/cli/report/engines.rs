@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use crate::compile;
-use crate::diagnostic::Diagnostic;
 use crate::host::docker::Unanswered;
 use crate::host::listener::{Listener, Role};
 use crate::host::{HostView, Publication};
 use crate::policy::Policy;
 use crate::site::Site;
+use crate::text::diagnostic::Diagnostic;
 use crate::untrusted::clean_to;
 
 /// The slug of a notice about an engine that was not asked.

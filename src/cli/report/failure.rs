@@ -6,15 +6,15 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use crate::analysis::test::Report;
-use crate::diagnostic::{Diagnostic, Severity};
 use crate::host::process::netlink_holder;
 use crate::kernel::{self, Refusal};
 use crate::netlink::batch::What;
 use crate::output::json;
 use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
-use crate::policies::line_behind;
-use crate::source::{FileId, Sources};
+use crate::store::line_behind;
+use crate::text::diagnostic::{Diagnostic, Severity};
+use crate::text::{FileId, SourceMap};
 
 /// How many refusals of the kernel are shown; one cause can make thousands.
 const SHOWN: usize = 10;
@@ -28,17 +28,17 @@ pub(in crate::cli) enum Failure {
     /// There is something wrong with the policies (exit code 3).
     Policies {
         diagnostics: Vec<Diagnostic>,
-        sources: Box<Sources>,
+        sources: Box<SourceMap>,
     },
     /// A test of the policies failed (exit code 11).
     Tests {
         report: Report,
-        sources: Box<Sources>,
+        sources: Box<SourceMap>,
     },
     /// Something else failed (exit code 1); diagnostics with the texts that they point into.
     Failed {
         diagnostics: Vec<Diagnostic>,
-        sources: Box<Sources>,
+        sources: Box<SourceMap>,
         /// Whether it is certain that nothing was changed.
         certain: bool,
     },
@@ -58,7 +58,7 @@ impl From<io::Error> for Failure {
 
 impl From<kernel::Error> for Failure {
     fn from(error: kernel::Error) -> Self {
-        Self::kernel(&error, Sources::new(), &[])
+        Self::kernel(&error, SourceMap::new(), &[])
     }
 }
 
@@ -67,7 +67,7 @@ impl Failure {
     pub(in crate::cli) fn plain(diagnostic: Diagnostic) -> Self {
         Self::Failed {
             diagnostics: vec![diagnostic],
-            sources: Box::new(Sources::new()),
+            sources: Box::new(SourceMap::new()),
             certain: true,
         }
     }
@@ -76,7 +76,7 @@ impl Failure {
     pub(in crate::cli) fn declined() -> Self {
         Self::Failed {
             diagnostics: Vec::new(),
-            sources: Box::new(Sources::new()),
+            sources: Box::new(SourceMap::new()),
             certain: true,
         }
     }
@@ -91,7 +91,7 @@ impl Failure {
     }
 
     /// The same with the texts that its diagnostics point into.
-    pub(in crate::cli) fn with(self, texts: Sources) -> Self {
+    pub(in crate::cli) fn with(self, texts: SourceMap) -> Self {
         match self {
             Self::Failed {
                 diagnostics,
@@ -125,7 +125,7 @@ impl Failure {
     /// What the kernel did not want, at the lines of the policy that caused it.
     pub(in crate::cli) fn kernel(
         error: &kernel::Error,
-        sources: Sources,
+        sources: SourceMap,
         files: &[FileId],
     ) -> Self {
         use kernel::Error;
@@ -285,7 +285,7 @@ impl Failure {
 }
 
 /// A refusal of the kernel, shown at the line of the policy behind it.
-fn refused(refusal: &Refusal, sources: &Sources, files: &[FileId]) -> Diagnostic {
+fn refused(refusal: &Refusal, sources: &SourceMap, files: &[FileId]) -> Diagnostic {
     let mut diagnostic =
         Diagnostic::error("kernel-refused", format!("the kernel refused {refusal}"));
     let origin = refusal.subject.origin.as_ref();
@@ -319,8 +319,8 @@ mod tests {
     #[test]
     fn a_refusal_of_the_kernel_is_shown_at_the_line_behind_it() {
         let mut sources =
-            Sources::in_memory([("dir/web.yaml", "default: deny\nports:\n  80: any\n")]);
-        let files = sources.read_policies("dir".as_ref()).unwrap();
+            SourceMap::in_memory([("dir/web.yaml", "default: deny\nports:\n  80: any\n")]);
+        let files = crate::store::read_policies(&mut sources, "dir".as_ref()).unwrap();
         let refusal = Refusal {
             subject: Subject {
                 what: What::Rule {

@@ -5,15 +5,15 @@ use crate::net::Protocol;
 use std::collections::BTreeMap;
 
 use crate::compile;
-use crate::diagnostic::Diagnostic;
 use crate::host::HostView;
 use crate::host::local_ports::LocalPorts;
 use crate::netlink::object::shares_hook;
 use crate::netlink::snapshot::Neighbour;
-use crate::policies::Policies;
 use crate::policy::{DefaultAction, InterfacePattern, Policy};
 use crate::ruleset::{Hook, Ruleset};
 use crate::site::Site;
+use crate::store::Policies;
+use crate::text::diagnostic::Diagnostic;
 use crate::untrusted::clean;
 
 use super::engines;
@@ -41,6 +41,7 @@ fn of_host(policy: &Policy, host: &HostView, neighbours: &[Neighbour]) -> Vec<Di
     notices.extend(shared);
     notices.extend(lans(policy, host));
     notices.extend(interfaces(policy, host));
+    notices.extend(sources(policy, host));
     notices.extend(local_ports(policy, &host.local_ports));
     notices.extend(left_open(policy, host));
     notices.extend(neighbours.iter().filter(|n| is_level(policy, n)).map(level));
@@ -127,6 +128,29 @@ fn interfaces(policy: &Policy, host: &HostView) -> Vec<Diagnostic> {
         })
     };
     ports.into_iter().filter_map(notice).collect()
+}
+
+/// Sources of which the host does not tell what it should.
+fn sources<'a>(policy: &'a Policy, host: &'a HostView) -> impl Iterator<Item = Diagnostic> + 'a {
+    policy.on_host().flat_map(|(name, source, _)| {
+        let missing = compile::held(source, host).missing.into_iter();
+        missing.map(move |missing| {
+            let message = format!("the source `{name}` lacks what it is to hold: {missing}");
+            Diagnostic::warning("source-missing", message)
+                .at(source.origin.clone(), "nobody gets in by this")
+                .help("when it is there, `dfw guard` lets them in; without guard, apply again")
+        })
+    })
+}
+
+/// That some sources hold nothing, because nothing is known of a host.
+pub(in crate::cli) fn without_host(policy: &Policy) -> impl Iterator<Item = Diagnostic> {
+    policy.on_host().map(|(name, source, on_host)| {
+        let message = format!("only the host knows what the source `{name}` holds");
+        Diagnostic::warning("depends-on-host", message)
+            .at(source.origin.clone(), on_host.describe())
+            .help("these rules are without it; `dfw plan` shows what it holds on this host")
+    })
 }
 
 /// Interfaces that the rules in force admit packets from, and through which none come.
@@ -286,11 +310,11 @@ fn level(neighbour: &Neighbour) -> Diagnostic {
 mod tests {
     use super::*;
     use crate::policy::read;
-    use crate::source::Sources;
+    use crate::text::SourceMap;
 
     fn policy(text: &str) -> Policy {
-        let mut sources = Sources::in_memory([("p.yaml", text)]);
-        let files = sources.read_policies("p.yaml".as_ref()).unwrap();
+        let mut sources = SourceMap::in_memory([("p.yaml", text)]);
+        let files = crate::store::read_policies(&mut sources, "p.yaml".as_ref()).unwrap();
         read(&mut sources, &files).unwrap().0
     }
 

@@ -7,17 +7,18 @@ use serde_json::{Value, json};
 
 use crate::analysis::audit::{Turned, turned};
 use crate::analysis::path::{Kind, Path};
-use crate::diagnostic::Diagnostic;
+use crate::compile;
 use crate::kernel::Proposal;
 use crate::output::json;
 use crate::output::table::count;
 use crate::output::terminal::Terminal;
 use crate::ruleset::Ruleset;
+use crate::text::diagnostic::Diagnostic;
 
 use super::changes::Changes;
 use crate::cli::session::ssh;
-use crate::policies::Policies;
 use crate::site::Site;
+use crate::store::Policies;
 
 /// How many ports are listed before only their number is told.
 const LISTED: usize = 40;
@@ -30,6 +31,8 @@ type Label = (bool, Option<u16>, String, String);
 pub(in crate::cli) struct Preview {
     changes: Changes,
     turned: Turned,
+    /// The sources that depend on the host: the name, what it is, and what it holds now.
+    sources: Vec<(String, String, Vec<String>)>,
     /// Said if it cuts the user's own connection.
     pub(in crate::cli) cut: Option<Diagnostic>,
 }
@@ -46,6 +49,7 @@ impl Preview {
         Self {
             changes: Changes::of(installed, wanted, proposal.plan()),
             turned: turned(&found.host, &around, former, wanted),
+            sources: sources(loaded, found),
             cut: ssh::cut(loaded, found, installed, wanted),
         }
     }
@@ -65,6 +69,20 @@ impl Preview {
                 let _ = writeln!(text, "published ports that are then {title}:");
                 text.push_str(&terminal.table(&rows));
             }
+        }
+        if !self.sources.is_empty() {
+            let row = |(name, what, entries): &(String, String, Vec<String>)| {
+                let entries = match entries.len() {
+                    0 => "nobody".to_owned(),
+                    _ => entries.join(", "),
+                };
+                [format!("  {name}"), format!("{entries} ({what})")]
+            };
+            let rows: Vec<_> = self.sources.iter().map(row).collect();
+            text.push_str(
+                "sources as this host has them now; `dfw guard` follows, without it the next apply:\n",
+            );
+            text.push_str(&terminal.table(&rows));
         }
         text
     }
@@ -125,8 +143,23 @@ impl Preview {
             ("closes", of(|turned| &turned.closed)),
             ("opens", of(|turned| &turned.opened)),
         ];
+        let sources = preview.iter().flat_map(|preview| &preview.sources);
+        let source = |(name, what, entries): &(String, String, Vec<String>)| json!({"name": name, "what": what, "addresses": entries});
+        let sources: Value = sources.map(source).collect();
         if let Some(document) = document.as_object_mut() {
             document.extend(members.map(|(name, value)| (name.to_owned(), value)));
+            document.insert("host_sources".to_owned(), sources);
         }
     }
+}
+
+/// The sources that depend on the host: the name, what it is, and what it holds now.
+fn sources(loaded: &Policies, found: &Site) -> Vec<(String, String, Vec<String>)> {
+    let sources = loaded.policy.on_host();
+    let held = sources.map(|(name, source, on_host)| {
+        let held = compile::held(source, &found.host);
+        let entries = held.addresses.iter().map(|entry| entry.to_string());
+        (name.to_string(), on_host.describe(), entries.collect())
+    });
+    held.collect()
 }

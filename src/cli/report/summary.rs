@@ -6,12 +6,10 @@ use crate::compile;
 use crate::host::HostView;
 use crate::output::table::count;
 use crate::output::terminal::Terminal;
-use crate::policy::{DefaultAction, InterfaceName, Policy, PortPolicy, SourceSelection};
+use crate::policy::{DefaultAction, Policy};
 
 /// How many ports are listed before only their number is told.
 const LISTED: usize = 40;
-/// How many addresses written in place are listed.
-const LISTED_ADDRESSES: usize = 4;
 
 /// What engines publish and the policy refuses without having named it, a line for each port; empty if there is
 /// none.
@@ -71,7 +69,7 @@ pub(in crate::cli) fn summary(terminal: Terminal, policy: &Policy) -> String {
         .ports
         .iter()
         .take(LISTED)
-        .map(|(key, port)| [key.to_string(), who(policy, port)])
+        .map(|(key, port)| [key.to_string(), port.describe(&policy.sources)])
         .collect();
     if let more @ 1.. = policy.ports.len().saturating_sub(LISTED) {
         rows.push([
@@ -88,62 +86,4 @@ pub(in crate::cli) fn summary(terminal: Terminal, policy: &Policy) -> String {
         .to_owned(),
     ]);
     terminal.table(&rows)
-}
-
-fn who(policy: &Policy, port: &PortPolicy) -> String {
-    let mut text = if port.allow.any {
-        "any".to_owned()
-    } else {
-        let names = names(policy, &port.allow);
-        if names.is_empty() {
-            "nobody".to_owned()
-        } else {
-            names.join(", ")
-        }
-    };
-    let except = names(policy, &port.except);
-    if !except.is_empty() {
-        text.push_str(" except ");
-        text.push_str(&except.join(", "));
-    }
-    if !port.interfaces.is_empty() {
-        let names: Vec<_> = port.interfaces.iter().map(InterfaceName::as_str).collect();
-        text.push_str(" through ");
-        text.push_str(&names.join(", "));
-    }
-    text
-}
-
-fn names(policy: &Policy, selection: &SourceSelection) -> Vec<String> {
-    let mut names: Vec<String> = selection
-        .named
-        .iter()
-        .map(|name| {
-            match policy
-                .sources
-                .get(name)
-                .map_or(0, |source| source.addresses.len())
-            {
-                1 => name.to_string(),
-                entries => format!("{name} ({entries} entries)"),
-            }
-        })
-        .collect();
-    if selection.containers {
-        names.push("containers".to_owned());
-    }
-    names.extend(
-        selection
-            .inline
-            .iter()
-            .take(LISTED_ADDRESSES)
-            .map(|entry| entry.to_string()),
-    );
-    if let more @ 1.. = selection.inline.len().saturating_sub(LISTED_ADDRESSES) {
-        names.push(format!(
-            "and {}",
-            count(more, "more address", "more addresses")
-        ));
-    }
-    names
 }

@@ -9,12 +9,12 @@ use procfs::process::{FDTarget, Process, Stat};
 use crate::analysis::eval::{Packet, Trace};
 use crate::analysis::judgement::{Judgement, Verdict, judge};
 use crate::analysis::path::{Kind, Path};
-use crate::diagnostic::Diagnostic;
 use crate::net::Protocol;
 use crate::netlink::snapshot::Installed;
-use crate::policies::{Policies, line_behind};
 use crate::ruleset::{Origin, Ruleset};
 use crate::site::Site;
+use crate::store::{Policies, line_behind};
+use crate::text::diagnostic::Diagnostic;
 
 /// How many generations of processes are looked at.
 const GENERATIONS: usize = 32;

@@ -17,7 +17,7 @@ use crate::ruleset::{
     Base, Chain, Direction, Elements, Expression, Hook, L4Protocol, MARK, NameMatch, Origin, Rule,
     Ruleset, Set, Side, Tuple, Verdict,
 };
-use crate::source::Span;
+use crate::text::Span;
 use crate::untrusted::is_deceptive;
 
 use super::logged;

@@ -3,13 +3,14 @@
 use crate::net::{AddressSet, Family, HostPorts, Protocol};
 
 use super::super::names::{self, Context, List, Part, SPARED};
+use super::super::source::held;
 use super::dispatch::tuple;
 use super::{Compiler, accept, drop, from_container, goto, jump};
 use crate::policy::{PortPolicy, Refuse, SourceSelection};
 use crate::ruleset::{
     Direction, Elements, Expression, L4Protocol, NameMatch, Reject, Rule, Set, Side, Tuple,
 };
-use crate::source::Span;
+use crate::text::Span;
 
 /// The most entries of one family in a list that is one set.
 pub(super) const SHORT: usize = 64;
@@ -140,14 +141,13 @@ impl Compiler<'_> {
         let mut sets = Vec::new();
         for name in &selection.named {
             if let Some(source) = policy.sources.get(name) {
-                sets.extend(self.address_sets(
-                    &List::Source(name.as_str().to_owned()),
-                    &source.addresses,
-                    &source.origin,
-                ));
+                let list = List::Source(name.as_str().to_owned());
+                let addresses = held(source, self.host).addresses;
+                let changes = source.on_host.is_some();
+                sets.extend(self.address_sets(&list, &addresses, &source.origin, changes));
             }
         }
-        sets.extend(self.address_sets(own, &selection.inline, &port.origin));
+        sets.extend(self.address_sets(own, &selection.inline, &port.origin, false));
         sets.into_iter()
             .map(|(family, set)| Expression::SourceIn { tuple, family, set })
             .collect()
@@ -156,12 +156,14 @@ impl Compiler<'_> {
     /// The sets for a list of addresses, made when they are first asked for. Of a long list the
     /// single addresses are in a hash, which is the fastest to look up, and the rest in an interval
     /// set; a short list is one interval set, since what thousands of ports cost is the number of
-    /// sets.
+    /// sets. Of a list that `changes` with the host there is a set even if nothing is in it now, so that a
+    /// change is one of elements, and no rule is touched.
     fn address_sets(
         &mut self,
         list: &List,
         addresses: &AddressSet,
         origin: &Span,
+        changes: bool,
     ) -> Vec<(Family, String)> {
         let (v4, v6) = (addresses.v4(), addresses.v6());
         let kinds: [(Part, bool, &dyn Fn() -> Elements); 6] = [
@@ -189,7 +191,7 @@ impl Compiler<'_> {
             let set = list.set(part);
             if fits && !self.ruleset.sets.contains_key(&set) {
                 let elements = elements();
-                if elements.is_empty() {
+                if elements.is_empty() && !(changes && part.is_short()) {
                     continue;
                 }
                 let comment = Some(self.comment(origin));

@@ -260,7 +260,7 @@ mod tests {
     use crate::host::engine::{Container, Endpoint, Engine, Kind, Published};
     use crate::policy;
     use crate::ruleset::{Origin, Ruleset};
-    use crate::source::Sources;
+    use crate::text::SourceMap;
 
     const POLICY: &str = "default: deny\nports:\n  53/udp: [192.0.2.1]\n  54/udp: [192.0.2.2]\n  \
                           '198.51.100.1:55/udp': [192.0.2.3]\n  56/udp: any\n";
@@ -296,8 +296,8 @@ mod tests {
             }],
             ..HostView::default()
         };
-        let mut sources = Sources::in_memory([("p.yaml", policy)]);
-        let files = sources.read_policies(Path::new("p.yaml")).unwrap();
+        let mut sources = SourceMap::in_memory([("p.yaml", policy)]);
+        let files = crate::store::read_policies(&mut sources, Path::new("p.yaml")).unwrap();
         let (policy, _) = policy::read(&mut sources, &files).unwrap();
         let origin = Origin {
             file: "p.yaml".to_owned(),

@@ -4,8 +4,8 @@ use crate::guard::state;
 use crate::host::follow::Report;
 use crate::kernel;
 use crate::netlink::notice::Meddler;
-use crate::policies::{Policies, Wrong};
 use crate::site::Site;
+use crate::store::{LoadError, Policies};
 
 use super::job::Outcome;
 
@@ -44,7 +44,7 @@ pub(in crate::guard) enum Event {
 /// What was read of the files.
 #[derive(Debug)]
 pub(in crate::guard) struct Read {
-    pub(in crate::guard) policies: Result<Policies, Wrong>,
+    pub(in crate::guard) policies: Result<Policies, LoadError>,
     /// Whether all of it was watched before it was read.
     pub(in crate::guard) watched: bool,
 }

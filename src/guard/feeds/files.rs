@@ -14,7 +14,7 @@ use std::time::Instant;
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
 
-use crate::source::Sources;
+use crate::text::SourceMap;
 
 use super::event::Event;
 use super::feed::{Feed, Polled, readable};
@@ -147,7 +147,7 @@ impl Feed for Arc<Files> {
 }
 
 /// Where changes of the policies at `path`, and of all files that they were read from, show.
-pub(in crate::guard) fn policy_places(path: &Path, sources: Option<&Sources>) -> Places {
+pub(in crate::guard) fn policy_places(path: &Path, sources: Option<&SourceMap>) -> Places {
     let mut places = Places::new();
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     name(&mut places, &path);
@@ -161,7 +161,7 @@ pub(in crate::guard) fn policy_places(path: &Path, sources: Option<&Sources>) ->
             places.entry(folder).or_default().all = true;
         }
     }
-    for (file, _) in sources.into_iter().flat_map(Sources::files) {
+    for (file, _) in sources.into_iter().flat_map(SourceMap::files) {
         let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
         name(&mut places, &file);
         // Behind a symbolic link.

@@ -7,7 +7,7 @@ use dfw::compile::compile;
 use dfw::host::HostView;
 use dfw::policy::{self, Policy};
 use dfw::ruleset::{Origin, Ruleset};
-use dfw::source::Sources;
+use dfw::text::SourceMap;
 
 use super::{Meant, Port, Range, Who};
 
@@ -133,8 +133,8 @@ impl Meant {
     /// The written policy, as it is read.
     pub(crate) fn policy(&self, shuffled: bool) -> Policy {
         let files = self.files(shuffled);
-        let mut sources = Sources::in_memory(files.clone());
-        let ids = sources.read_policies(Path::new("p")).unwrap();
+        let mut sources = SourceMap::in_memory(files.clone());
+        let ids = dfw::store::read_policies(&mut sources, Path::new("p")).unwrap();
         match policy::read(&mut sources, &ids) {
             Ok((policy, _)) => policy,
             Err(errors) => unreachable!("{errors:?} of {files:?}"),

@@ -1,6 +1,6 @@
 //! What a list is that is none: files of other programs, by their first line.
 
-use super::entry::parse_entry;
+use crate::policy::source::entry::parse_entry;
 
 /// What it is, and how to make a list of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

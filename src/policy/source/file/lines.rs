@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 
 use memchr::memchr_iter;
 
-use super::entry::{parse_entry, parse_fast};
-use super::format::recognise;
-use super::mistake::SHOWN;
-use crate::diagnostic::Diagnostic;
 use crate::net::address::Unmerged;
-use crate::source::{FileId, Span};
+use crate::policy::report::SHOWN;
+use crate::policy::source::entry::{parse_entry, parse_fast};
+use crate::text::diagnostic::Diagnostic;
+use crate::text::{FileId, Span};
+
+use super::format::recognise;
 
 /// The first wrong line that is only counted.
 const NEXT: usize = SHOWN + 1;

@@ -1,24 +1,17 @@
-//! Ports: the keys `[ADDR:]PORT[-PORT][/proto]` and what is said about them.
+//! The keys of `ports`: `[ADDR:]PORT[-PORT][/proto]`.
 
-use crate::net::{HostPorts, Protocol};
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
-use super::entry::parse_address;
-use super::interface::parse_name;
-use super::reader::Reader;
-use super::syntax::{Member, Node, Value};
-use super::validate::is_missing;
-use super::{InterfaceName, Mistake, PortPolicy, Refuse, SourceSelection};
-use crate::diagnostic::{Diagnostic, did_you_mean, quoted};
-use crate::source::{Span, is_url};
+use crate::net::{HostPorts, Protocol};
+use crate::policy::Mistake;
+use crate::policy::source::{address_patterns, parse_address};
+use crate::text::diagnostic::{did_you_mean, quoted};
+use crate::text::is_url;
 
 /// What a key may look like, for `help:` lines.
 const FORMS: &str = "write a port of the host (80), a range (8000-8010), either with a protocol \
                      (53/udp) or an address of the host (203.0.113.10:80)";
-
-pub(super) const LONG_FORM: [&str; 5] = ["allow", "except", "interface", "log", "refuse"];
 
 impl FromStr for HostPorts {
     type Err = Mistake;
@@ -253,189 +246,19 @@ fn parse_port(text: &str, port: &str) -> Result<u16, Mistake> {
     })
 }
 
-impl Reader<'_> {
-    /// Reads what is below `ports:`.
-    pub(super) fn read_ports(&mut self, node: &Node) {
-        let help = "write `PORT: [source, …]` lines below it";
-        for member in self.section(node, "`ports`", help) {
-            self.read_port(member);
-        }
-    }
+const PORT: &str =
+    "(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3})";
 
-    fn read_port(&mut self, member: &Member) {
-        let key = match member.key.parse::<HostPorts>() {
-            Ok(key) => Some(key),
-            Err(mistake) => {
-                self.report.push(mistake.at(member.key_span.clone()));
-                None
-            }
-        };
-        let (policy, except) = self.read_port_policy(member);
-        let (Some(key), false) = (key, member.repeated) else {
-            return;
-        };
-        if let Some(first) = self.port_origins.get(&key) {
-            self.report.push(
-                Diagnostic::error("duplicate-port", format!("port {key} is written twice"))
-                    .at(member.key_span.clone(), "written again here")
-                    .related(first.clone(), "first written here")
-                    .help("put everybody who may reach the port in one list"),
-            );
-            return;
-        }
-        self.port_origins.insert(key, member.key_span.clone());
-        if let Some(span) = except {
-            self.excepts.insert(key, span);
-        }
-        if let Some(policy) = policy {
-            self.ports.insert(key, policy);
-        }
-    }
-
-    /// What is said about a port, and where its `except` is.
-    fn read_port_policy(&mut self, member: &Member) -> (Option<PortPolicy>, Option<Span>) {
-        let mut policy = PortPolicy {
-            allow: SourceSelection::default(),
-            except: SourceSelection::default(),
-            interfaces: BTreeSet::new(),
-            log: false,
-            refuse: Refuse::Drop,
-            origin: member.key_span.clone(),
-        };
-        let Value::Mapping(members) = &member.value.value else {
-            policy.allow =
-                self.read_selection(&member.value, &quoted(&member.key), &member.key_span);
-            return (Some(policy), None);
-        };
-        let mut except = None;
-        for line in members {
-            self.read_port_line(line, &mut policy);
-            if line.key == "except" && !line.repeated {
-                except = Some(line.value.span.clone());
-            }
-        }
-        if is_missing("allow", members, &LONG_FORM) {
-            self.report.push(
-                Diagnostic::error(
-                    "missing-key",
-                    format!("port {} has no `allow`", quoted(&member.key)),
-                )
-                .at(member.key_span.clone(), "who may reach it?")
-                .help("write `allow: [source, …]`, `allow: any`, or `allow: []` for nobody"),
-            );
-            return (None, except);
-        }
-        (Some(policy), except)
-    }
-
-    fn read_port_line(&mut self, line: &Member, policy: &mut PortPolicy) {
-        match line.key.as_str() {
-            "allow" => policy.allow = self.read_selection(&line.value, "`allow`", &line.key_span),
-            "except" => {
-                policy.except = self.read_selection(&line.value, "`except`", &line.key_span);
-                self.except_names
-                    .push((line.value.span.clone(), policy.except.named.clone()));
-                if policy.except.any {
-                    self.report.push(
-                        Diagnostic::error("except-any", "`except: any` would refuse everybody")
-                            .at(line.value.span.clone(), "nobody is left")
-                            .help("to refuse everybody, write `allow: []` and no `except`"),
-                    );
-                }
-            }
-            "interface" => policy.interfaces = self.read_interfaces(line),
-            "log" => policy.log = self.read_flag(line),
-            "refuse" => {
-                policy.refuse = match line.value.text() {
-                    Some("drop") => Refuse::Drop,
-                    Some("reject") => Refuse::Reject,
-                    _ => {
-                        let message = "`refuse` is `drop` (silence) or `reject` (an answer)";
-                        self.wrong_value(&line.value, message, &["drop", "reject"]);
-                        Refuse::Drop
-                    }
-                }
-            }
-            _ => self.unknown_key(line, &LONG_FORM, "a port"),
-        }
-    }
-
-    /// Reads what is `true` or `false`, of a port or of all.
-    pub(super) fn read_flag(&mut self, member: &Member) -> bool {
-        let node = &member.value;
-        match &node.value {
-            Value::Scalar { text, plain: true } if text == "true" => true,
-            Value::Scalar { text, plain: true } if text == "false" => false,
-            Value::Refused => false,
-            _ => {
-                let message = format!("`{}` is `true` or `false`", member.key);
-                self.wrong_value(node, &message, &["true", "false"]);
-                false
-            }
-        }
-    }
-
-    fn read_interfaces(&mut self, line: &Member) -> BTreeSet<InterfaceName> {
-        let what = "the exact name of an interface";
-        let Some(items) = self.one_or_many(&line.value, "`interface`", what) else {
-            return BTreeSet::new();
-        };
-        if items.is_empty() {
-            self.report.push(
-                Diagnostic::error("interface", "`interface` names none")
-                    .at(line.value.span.clone(), "an empty list")
-                    .help("leave the line out if the port may be reached through all of them"),
-            );
-        }
-        let mut names = BTreeSet::new();
-        for (text, span) in items {
-            match parse_name(text) {
-                Ok(name) => drop(names.insert(name)),
-                Err(mistake) => self.report.push(mistake.at(span)),
-            }
-        }
-        names
-    }
-
-    /// Keys of one address and protocol must be nested or disjoint, or it would not be clear which
-    /// of them decides where they overlap.
-    pub(super) fn check_overlaps(&mut self) {
-        let mut groups: BTreeMap<_, Vec<(&HostPorts, &Span)>> = BTreeMap::new();
-        for (key, span) in &self.port_origins {
-            let group = (key.address, key.protocol);
-            groups.entry(group).or_default().push((key, span));
-        }
-        for keys in groups.values() {
-            let mut told = BTreeSet::new();
-            for (index, (outer, outer_span)) in keys.iter().enumerate() {
-                // Keys are sorted by their first port.
-                let later = keys.iter().skip(index + 1);
-                for (key, span) in later.take_while(|(key, _)| key.first <= outer.last) {
-                    let overlaps = key.first > outer.first && key.last > outer.last;
-                    if overlaps && told.insert(key) {
-                        self.report.push(overlap(outer, outer_span, key, span));
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn overlap(one: &HostPorts, one_span: &Span, other: &HostPorts, other_span: &Span) -> Diagnostic {
-    // What is written later is what is to be changed.
-    let (first, second) = if one_span <= other_span {
-        (one_span, other_span)
+/// A port of this host, or a range of them where there may be one, as a pattern of ECMA 262.
+pub(in crate::policy) fn pattern(ranges: bool) -> String {
+    let [v4, v6] = address_patterns();
+    let range = if ranges {
+        format!("(-{PORT})?")
     } else {
-        (other_span, one_span)
+        String::new()
     };
-    let message = format!("ports {one} and {other} overlap, and neither is inside the other");
-    Diagnostic::error("overlap", message)
-        .at(second.clone(), "which of the two decides?")
-        .related(first.clone(), "overlaps with this")
-        .help(format!(
-            "split one of them so that {}-{} belongs to one key only",
-            other.first, one.last
-        ))
+    let protocols = "(tcp|udp|sctp)";
+    format!("^(({v4}|\\[{v6}\\]):)?{PORT}{range}(/{protocols})?$")
 }
 
 #[cfg(test)]

@@ -1,14 +1,18 @@
-//! Policies ready for use: read, found valid, and put to their own tests.
+//! Where policies come from; and what they are ready for use: read, found valid, put to their own tests.
+
+mod directory;
 
 use std::path::Path;
 
 use crate::analysis::test::{self, Report};
 use crate::compile;
-use crate::diagnostic::Diagnostic;
 use crate::host::HostView;
 use crate::policy::{self, Policy};
 use crate::ruleset::{Origin, Ruleset};
-use crate::source::{FileId, ReadError, Sources, Span};
+use crate::text::diagnostic::Diagnostic;
+use crate::text::{FileId, SourceMap, Span};
+
+pub use directory::{ReadError, read_policies};
 
 /// A valid policy and the texts that it was read from.
 #[derive(Debug)]
@@ -16,7 +20,7 @@ pub struct Policies {
     /// What they say.
     pub policy: Policy,
     /// The texts, lists included.
-    pub sources: Sources,
+    pub sources: SourceMap,
     /// The files of the policy, without lists.
     pub files: Vec<FileId>,
     /// What is valid, and yet hardly meant.
@@ -25,7 +29,7 @@ pub struct Policies {
 
 /// Why there is no valid policy.
 #[derive(Debug)]
-pub enum Wrong {
+pub enum LoadError {
     /// It cannot be read.
     Unread(ReadError),
     /// There is something wrong in it.
@@ -33,14 +37,14 @@ pub enum Wrong {
         /// All that is.
         diagnostics: Vec<Diagnostic>,
         /// The texts that they point into.
-        sources: Box<Sources>,
+        sources: Box<SourceMap>,
     },
     /// Some of its own tests failed.
     Failed {
         /// Which.
         report: Report,
         /// The texts that they point into.
-        sources: Box<Sources>,
+        sources: Box<SourceMap>,
     },
 }
 
@@ -48,9 +52,9 @@ impl Policies {
     /// Reads the policies at `path`, a directory or a file, out of `sources`.
     ///
     /// # Errors
-    /// [`Wrong::Unread`] and [`Wrong::Invalid`].
-    pub fn read(mut sources: Sources, path: &Path) -> Result<Self, Wrong> {
-        let files = sources.read_policies(path).map_err(Wrong::Unread)?;
+    /// [`LoadError::Unread`] and [`LoadError::Invalid`].
+    pub fn read(mut sources: SourceMap, path: &Path) -> Result<Self, LoadError> {
+        let files = read_policies(&mut sources, path).map_err(LoadError::Unread)?;
         match policy::read(&mut sources, &files) {
             Ok((policy, warnings)) => Ok(Self {
                 policy,
@@ -58,7 +62,7 @@ impl Policies {
                 files,
                 warnings,
             }),
-            Err(diagnostics) => Err(Wrong::Invalid {
+            Err(diagnostics) => Err(LoadError::Invalid {
                 diagnostics,
                 sources: Box::new(sources),
             }),
@@ -68,14 +72,14 @@ impl Policies {
     /// Runs the `tests:` of the policy, all of which must pass; says how many there are.
     ///
     /// # Errors
-    /// [`Wrong::Failed`].
-    pub fn test(mut self) -> Result<(Self, usize), Wrong> {
+    /// [`LoadError::Failed`].
+    pub fn test(mut self) -> Result<(Self, usize), LoadError> {
         let report = test::run(&self.policy, &|span| origin(&self.sources, span));
         if report.failed.is_empty() {
             self.warnings.extend(report.unjudged);
             Ok((self, report.passed))
         } else {
-            Err(Wrong::Failed {
+            Err(LoadError::Failed {
                 report,
                 sources: Box::new(self.sources),
             })
@@ -92,8 +96,8 @@ impl Policies {
     /// Puts its tests to a known host as well: to its services, and to the addresses of its containers.
     ///
     /// # Errors
-    /// [`Wrong::Failed`].
-    pub fn test_on(self, host: &HostView, passed: usize) -> Result<Self, Wrong> {
+    /// [`LoadError::Failed`].
+    pub fn test_on(self, host: &HostView, passed: usize) -> Result<Self, LoadError> {
         let failed = test::on_host(&self.policy, host, &|span| origin(&self.sources, span));
         if failed.is_empty() {
             return Ok(self);
@@ -103,7 +107,7 @@ impl Policies {
             failed,
             unjudged: Vec::new(),
         };
-        Err(Wrong::Failed {
+        Err(LoadError::Failed {
             report,
             sources: Box::new(self.sources),
         })
@@ -118,7 +122,7 @@ impl Policies {
 
 /// Where a span is written, as rules in the kernel say it: the folder left out, so that the same
 /// policy gives the same rules wherever it is.
-fn origin(sources: &Sources, span: &Span) -> Origin {
+fn origin(sources: &SourceMap, span: &Span) -> Origin {
     let name = sources.name(span.file);
     let file = Path::new(name).file_name().map_or_else(
         || name.to_owned(),
@@ -132,7 +136,7 @@ fn origin(sources: &Sources, span: &Span) -> Origin {
 
 /// Returns the line of the policy that a rule of the kernel comes from, if it is in one of these files.
 #[must_use]
-pub fn line_behind(sources: &Sources, files: &[FileId], origin: &Origin) -> Option<Span> {
+pub fn line_behind(sources: &SourceMap, files: &[FileId], origin: &Origin) -> Option<Span> {
     let is_named = |file: &&FileId| {
         let name = Path::new(sources.name(**file)).file_name();
         name.is_some_and(|name| *name == *origin.file)

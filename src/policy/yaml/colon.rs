@@ -3,8 +3,8 @@
 use crate::net::HostPorts;
 use std::net::IpAddr;
 
-use crate::diagnostic::{Diagnostic, quoted};
-use crate::source::Span;
+use crate::text::Span;
+use crate::text::diagnostic::{Diagnostic, quoted};
 
 /// The key and the value that such a text was meant to be.
 pub(super) fn split(text: &str) -> Option<(&str, &str)> {

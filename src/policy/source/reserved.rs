@@ -2,7 +2,7 @@
 
 /// What a reserved word may have been meant to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reserved {
+pub(in crate::policy) enum Reserved {
     /// `any`: everybody.
     Any,
     /// `containers`: whatever comes from a container of this host.
@@ -66,7 +66,7 @@ const LISTED: [&str; 5] = ["banned", "blocked", "denied", "dropped", "rejected"]
 
 /// Where a word stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(in crate::policy) enum Place {
     /// It is the name of a source.
     Name,
     /// It is among those who may reach a port.
@@ -76,7 +76,7 @@ pub(super) enum Place {
 }
 
 /// What is reserved about a word, in whatever case.
-pub(super) fn reserved(word: &str, place: Place) -> Option<Reserved> {
+pub(in crate::policy) fn reserved(word: &str, place: Place) -> Option<Reserved> {
     match word {
         "any" => return Some(Reserved::Any),
         "containers" => return Some(Reserved::Containers),
@@ -97,7 +97,7 @@ pub(super) fn reserved(word: &str, place: Place) -> Option<Reserved> {
 
 /// A pattern of ECMA 262 that every word matches which is reserved there, and nothing else; at a port
 /// without those that may stand there.
-pub(super) fn pattern(place: Place) -> String {
+pub(in crate::policy) fn pattern(place: Place) -> String {
     let fold = |letter: char| format!("[{}{letter}]", letter.to_ascii_uppercase());
     let listed: &[&str] = if place == Place::Allow { &LISTED } else { &[] };
     let words = EVERYBODY.iter().chain(&NOBODY).chain(listed);

@@ -8,22 +8,22 @@ use std::collections::BTreeMap;
 use super::colon;
 use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError};
 
-use crate::diagnostic::{Diagnostic, quoted};
-use crate::source::{FileId, Span};
+use crate::text::diagnostic::{Diagnostic, quoted};
+use crate::text::{FileId, Span};
 
 /// How deep collections may be nested; a policy needs four levels.
 const DEEPEST: usize = 16;
 
 /// A value and where it is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Node {
-    pub(super) span: Span,
-    pub(super) value: Value,
+pub(in crate::policy) struct Node {
+    pub(in crate::policy) span: Span,
+    pub(in crate::policy) value: Value,
 }
 
 impl Node {
     /// The text of a scalar, in quotes or not.
-    pub(super) fn text(&self) -> Option<&str> {
+    pub(in crate::policy) fn text(&self) -> Option<&str> {
         match &self.value {
             Value::Scalar { text, .. } => Some(text),
             _ => None,
@@ -32,7 +32,7 @@ impl Node {
 
     /// Whether this is an address such as `2001:db8::`, which YAML takes for a key where it stands
     /// without quotes.
-    pub(super) fn is_address_taken_for_key(&self) -> bool {
+    pub(in crate::policy) fn is_address_taken_for_key(&self) -> bool {
         match &self.value {
             Value::Mapping(members) => members
                 .iter()
@@ -43,7 +43,7 @@ impl Node {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Value {
+pub(in crate::policy) enum Value {
     /// Nothing, `~` or `null`.
     Null,
     /// A text; `plain` if it stands without quotes.
@@ -59,17 +59,17 @@ pub(super) enum Value {
 
 /// A key of a mapping and its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Member {
-    pub(super) key: String,
-    pub(super) key_span: Span,
-    pub(super) value: Node,
+pub(in crate::policy) struct Member {
+    pub(in crate::policy) key: String,
+    pub(in crate::policy) key_span: Span,
+    pub(in crate::policy) value: Node,
     /// The same key stands further up in the same mapping, which was reported already.
-    pub(super) repeated: bool,
+    pub(in crate::policy) repeated: bool,
 }
 
 /// What a file says.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Tree {
+pub(in crate::policy) enum Tree {
     /// Nothing but comments.
     Empty,
     Document(Node),
@@ -78,7 +78,7 @@ pub(super) enum Tree {
 }
 
 /// Reads one file. What is wrong with it is added to `report`.
-pub(super) fn parse(file: FileId, text: &str, report: &mut Vec<Diagnostic>) -> Tree {
+pub(in crate::policy) fn parse(file: FileId, text: &str, report: &mut Vec<Diagnostic>) -> Tree {
     let options = granit_parser::options! {
         disallow_directives: true,
         emit_unresolved_aliases: true,

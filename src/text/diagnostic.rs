@@ -1,6 +1,6 @@
 //! Diagnostics as data: what is wrong, where, and what to do about it.
 
-use crate::source::Span;
+use crate::text::Span;
 use crate::untrusted::{clean_to, is_deceptive};
 
 /// How many characters a message may have, and each advice: names in it may be anybody's.

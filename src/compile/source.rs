@@ -1,0 +1,39 @@
+//! What sources hold on a host.
+
+use std::borrow::Cow;
+
+use crate::host::HostView;
+use crate::net::AddressSet;
+use crate::policy::{NamedSource, OnHost};
+
+/// What a source holds on a host.
+#[derive(Debug)]
+pub struct Held<'a> {
+    /// Its addresses.
+    pub addresses: Cow<'a, AddressSet>,
+    /// What the host should tell of it and does not, each a sentence without a period.
+    pub missing: Vec<String>,
+}
+
+/// Returns what a source holds on a host. What the host does not tell is left out.
+#[must_use]
+pub fn held<'a>(source: &'a NamedSource, host: &HostView) -> Held<'a> {
+    let mut missing = Vec::new();
+    let addresses = match &source.on_host {
+        None => Cow::Borrowed(&source.addresses),
+        Some(OnHost::NetworksOf(names)) => {
+            let mut all = AddressSet::default();
+            for name in names {
+                match host.networks.get(name.as_str()) {
+                    None => missing.push(format!("there is no interface `{name}`")),
+                    Some(networks) if networks.is_empty() => {
+                        missing.push(format!("`{name}` has no address but link-local ones"));
+                    }
+                    Some(networks) => all = all.union(networks),
+                }
+            }
+            Cow::Owned(all)
+        }
+    };
+    Held { addresses, missing }
+}

@@ -1,0 +1,129 @@
+//! `except`: who may not reach the port, although allowed.
+
+use serde_json::json;
+
+use crate::policy::source::{self, NamedSource, Place, SourceName, reserved_words};
+use crate::policy::yaml::{Reader, one_or_many};
+use crate::text::Span;
+use crate::text::diagnostic::{Diagnostic, quoted};
+
+use super::{Attribute, Draft, selection};
+
+pub(super) const ATTRIBUTE: Attribute = Attribute {
+    key: "except",
+    read: |draft, reader, line, policy| {
+        policy.except = selection::read(draft, reader, &line.value, "`except`", &line.key_span);
+        let span = &line.value.span;
+        draft
+            .except_names
+            .push((span.clone(), policy.except.named.clone()));
+        if policy.except.any {
+            reader.report.push(
+                Diagnostic::error("except-any", "`except: any` would refuse everybody")
+                    .at(span.clone(), "nobody is left")
+                    .help("to refuse everybody, write `allow: []` and no `except`"),
+            );
+        }
+    },
+    schema: || {
+        // `any` would refuse everybody, and an empty list nobody.
+        let not = json!({"type": "string", "pattern": reserved_words(Place::Except)});
+        let pattern = selection::pattern();
+        let mut schema = one_or_many(&pattern, &not, "Who may not, although allowed.");
+        schema["minItems"] = json!(1);
+        schema
+    },
+    json: |policy| ("except", policy.except.json()),
+    describe: |policy, sources| match policy.except.describe(sources) {
+        who if who.is_empty() => who,
+        who => format!(" except {who}"),
+    },
+};
+
+impl Draft {
+    /// An `except` of nothing opens the port to those who were meant.
+    pub(in crate::policy) fn check_empty_excepts(
+        &self,
+        reader: &mut Reader<'_>,
+        sources: &source::Draft,
+    ) {
+        for (span, selection) in &self.except_names {
+            let empty: Vec<&SourceName> = selection
+                .iter()
+                .filter(|name| {
+                    // Nobody knows what an unread one holds, and its error is told.
+                    let source = sources
+                        .named
+                        .get(name)
+                        .filter(|_| !sources.unread.contains(name));
+                    source.is_some_and(|source| source.addresses.is_empty())
+                })
+                .collect();
+            for name in empty {
+                let source = &sources.named[name];
+                if let Some(on_host) = &source.on_host {
+                    reader
+                        .report
+                        .push(may_be_empty(span, name, source, &on_host.describe()));
+                    continue;
+                }
+                let message = format!(
+                    "the source {} under `except` is empty",
+                    quoted(name.as_str())
+                );
+                reader.report.push(
+                    Diagnostic::error("empty-except", message)
+                        .at(
+                            span.clone(),
+                            "the port would be open to those who were meant",
+                        )
+                        .related(source.origin.clone(), "this source has no address")
+                        .help("leave it out of `except` if nobody is meant"),
+                );
+            }
+        }
+    }
+
+    /// Warns of an `except` that takes nothing away.
+    pub(in crate::policy) fn check_excepts(
+        &self,
+        reader: &mut Reader<'_>,
+        sources: &source::Draft,
+    ) {
+        let mut warnings = Vec::new();
+        for (key, span) in &self.excepts {
+            let Some(policy) = self.ports.get(key) else {
+                continue;
+            };
+            let (allow, except) = (&policy.allow, &policy.except);
+            if allow.any || allow.is_open(sources) || except.any || except.containers {
+                continue;
+            }
+            let (allowed, excepted) = (allow.sets(sources), except.sets(sources));
+            let meet = allowed
+                .iter()
+                .any(|a| excepted.iter().any(|e| a.intersects(e)));
+            if !meet && excepted.iter().any(|set| !set.is_empty()) {
+                warnings.push(
+                    Diagnostic::warning("except-nobody", "this `except` takes nobody away")
+                        .at(span.clone(), "none of these is allowed")
+                        .help("is an address mistyped, here or in `allow`?"),
+                );
+            }
+        }
+        reader.report.append(&mut warnings);
+    }
+}
+
+/// Only the host knows what is in the source, and one day it may be nothing.
+fn may_be_empty(span: &Span, name: &SourceName, source: &NamedSource, what: &str) -> Diagnostic {
+    let name = quoted(name.as_str());
+    let message = format!("the source {name} under `except` may be empty on a host");
+    Diagnostic::error("empty-except", message)
+        .at(
+            span.clone(),
+            "the port would then be open to those who were meant",
+        )
+        .related(source.origin.clone(), what)
+        .help("write the addresses themselves, in a source of their own")
+}

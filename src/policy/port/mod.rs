@@ -1,0 +1,252 @@
+//! `ports:`: who may reach which port of this host.
+//!
+//! A key of the long form is a file here, and a line in [`ATTRIBUTES`].
+
+mod allow;
+mod except;
+mod interface;
+mod key;
+mod log;
+mod refuse;
+mod selection;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value as Schema, json};
+
+use crate::net::HostPorts;
+use crate::text::Span;
+use crate::text::diagnostic::{Diagnostic, quoted};
+
+use super::interface::InterfaceName;
+use super::source::{NamedSource, Place, SourceName, reserved_words};
+use super::yaml::{Member, Node, Reader, Value, is_missing, members};
+
+pub(super) use key::pattern;
+pub use refuse::Refuse;
+pub use selection::SourceSelection;
+
+/// Who may reach a port, and what happens to everybody else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortPolicy {
+    /// Who may.
+    pub allow: SourceSelection,
+    /// Who may not, although allowed. `any` is never set here.
+    pub except: SourceSelection,
+    /// Where an allowed packet must come in; empty means anywhere. Exact names.
+    pub interfaces: BTreeSet<InterfaceName>,
+    /// Whether refusals are logged.
+    pub log: bool,
+    /// How a refusal looks to the refused.
+    pub refuse: Refuse,
+    /// Where the key is written.
+    pub origin: Span,
+}
+
+impl PortPolicy {
+    /// What holds unless it is said.
+    fn new(origin: Span) -> Self {
+        Self {
+            allow: SourceSelection::default(),
+            except: SourceSelection::default(),
+            interfaces: BTreeSet::new(),
+            log: false,
+            refuse: Refuse::default(),
+            origin,
+        }
+    }
+
+    /// Returns who may reach the port, for people: `office (2 entries) except 203.0.113.7 through eth0`.
+    #[must_use]
+    pub fn describe(&self, sources: &BTreeMap<SourceName, NamedSource>) -> String {
+        let attributes = ATTRIBUTES.iter();
+        attributes
+            .map(|attribute| (attribute.describe)(self, sources))
+            .collect()
+    }
+
+    /// Returns the port as answers for programs have it.
+    pub(super) fn json(&self, key: &HostPorts) -> Schema {
+        let attributes = ATTRIBUTES.iter();
+        let members = attributes.map(|attribute| (attribute.json)(self));
+        let port = [("port", json!(key.to_string()))].into_iter();
+        let members = port.chain(members);
+        let members: Map<_, _> = members
+            .map(|(key, value)| (key.to_owned(), value))
+            .collect();
+        members.into()
+    }
+}
+
+/// A key of the long form: what can be said of a port.
+struct Attribute {
+    key: &'static str,
+    read: fn(&mut Draft, &mut Reader<'_>, &Member, &mut PortPolicy),
+    schema: fn() -> Schema,
+    /// Its name and value in answers for programs.
+    json: fn(&PortPolicy) -> (&'static str, Schema),
+    /// What it adds to the description of a port, for people.
+    describe: fn(&PortPolicy, &BTreeMap<SourceName, NamedSource>) -> String,
+}
+
+const ATTRIBUTES: [Attribute; 5] = [
+    allow::ATTRIBUTE,
+    except::ATTRIBUTE,
+    interface::ATTRIBUTE,
+    log::ATTRIBUTE,
+    refuse::ATTRIBUTE,
+];
+
+/// The ports that were read so far.
+#[derive(Default)]
+pub(super) struct Draft {
+    pub(super) ports: BTreeMap<HostPorts, PortPolicy>,
+    /// Where each port is written, those with errors too.
+    origins: BTreeMap<HostPorts, Span>,
+    /// Every name of a source that a port uses.
+    uses: Vec<(String, Span)>,
+    /// Where the `except` of a port is written.
+    excepts: BTreeMap<HostPorts, Span>,
+    /// Every `except`, also of ports with errors, and the sources in it.
+    except_names: Vec<(Span, BTreeSet<SourceName>)>,
+}
+
+impl Draft {
+    /// Reads what is below `ports:`.
+    pub(super) fn read(&mut self, reader: &mut Reader<'_>, node: &Node) {
+        let help = "write `PORT: [source, …]` lines below it";
+        for member in reader.section(node, "`ports`", help) {
+            self.read_port(reader, member);
+        }
+    }
+
+    fn read_port(&mut self, reader: &mut Reader<'_>, member: &Member) {
+        let key = match member.key.parse::<HostPorts>() {
+            Ok(key) => Some(key),
+            Err(mistake) => {
+                reader.report.push(mistake.at(member.key_span.clone()));
+                None
+            }
+        };
+        let (policy, except) = self.read_port_policy(reader, member);
+        let (Some(key), false) = (key, member.repeated) else {
+            return;
+        };
+        if let Some(first) = self.origins.get(&key) {
+            reader.report.push(
+                Diagnostic::error("duplicate-port", format!("port {key} is written twice"))
+                    .at(member.key_span.clone(), "written again here")
+                    .related(first.clone(), "first written here")
+                    .help("put everybody who may reach the port in one list"),
+            );
+            return;
+        }
+        self.origins.insert(key, member.key_span.clone());
+        if let Some(span) = except {
+            self.excepts.insert(key, span);
+        }
+        if let Some(policy) = policy {
+            self.ports.insert(key, policy);
+        }
+    }
+
+    /// What is said about a port, and where its `except` is.
+    fn read_port_policy(
+        &mut self,
+        reader: &mut Reader<'_>,
+        member: &Member,
+    ) -> (Option<PortPolicy>, Option<Span>) {
+        let mut policy = PortPolicy::new(member.key_span.clone());
+        let Value::Mapping(lines) = &member.value.value else {
+            let what = quoted(&member.key);
+            policy.allow = selection::read(self, reader, &member.value, &what, &member.key_span);
+            return (Some(policy), None);
+        };
+        let keys = ATTRIBUTES.map(|attribute| attribute.key);
+        for line in lines {
+            match ATTRIBUTES
+                .iter()
+                .find(|attribute| attribute.key == line.key)
+            {
+                Some(attribute) => (attribute.read)(self, reader, line, &mut policy),
+                None => reader.unknown_key(line, &keys, "a port"),
+            }
+        }
+        let except = lines.iter().find(|line| line.key == "except");
+        let except = except.map(|line| line.value.span.clone());
+        if is_missing("allow", lines, &keys) {
+            let message = format!("port {} has no `allow`", quoted(&member.key));
+            reader.report.push(
+                Diagnostic::error("missing-key", message)
+                    .at(member.key_span.clone(), "who may reach it?")
+                    .help("write `allow: [source, …]`, `allow: any`, or `allow: []` for nobody"),
+            );
+            return (None, except);
+        }
+        (Some(policy), except)
+    }
+
+    /// Keys of one address and protocol must be nested or disjoint, or it would not be clear which
+    /// of them decides where they overlap.
+    pub(super) fn check_overlaps(&self, reader: &mut Reader<'_>) {
+        let mut groups: BTreeMap<_, Vec<(&HostPorts, &Span)>> = BTreeMap::new();
+        for (key, span) in &self.origins {
+            let group = (key.address, key.protocol);
+            groups.entry(group).or_default().push((key, span));
+        }
+        for keys in groups.values() {
+            let mut told = BTreeSet::new();
+            for (index, (outer, outer_span)) in keys.iter().enumerate() {
+                // Keys are sorted by their first port.
+                let later = keys.iter().skip(index + 1);
+                for (key, span) in later.take_while(|(key, _)| key.first <= outer.last) {
+                    let overlaps = key.first > outer.first && key.last > outer.last;
+                    if overlaps && told.insert(key) {
+                        reader.report.push(overlap(outer, outer_span, key, span));
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn overlap(one: &HostPorts, one_span: &Span, other: &HostPorts, other_span: &Span) -> Diagnostic {
+    // What is written later is what is to be changed.
+    let (first, second) = if one_span <= other_span {
+        (one_span, other_span)
+    } else {
+        (other_span, one_span)
+    };
+    let message = format!("ports {one} and {other} overlap, and neither is inside the other");
+    Diagnostic::error("overlap", message)
+        .at(second.clone(), "which of the two decides?")
+        .related(first.clone(), "overlaps with this")
+        .help(format!(
+            "split one of them so that {}-{} belongs to one key only",
+            other.first, one.last
+        ))
+}
+
+pub(super) fn schema() -> Schema {
+    let selection = selection::pattern();
+    let no_source = json!({"type": "string", "pattern": reserved_words(Place::Allow)});
+    json!({
+        "description": "Who may reach which port of this host. A key is \
+                        [ADDR:]PORT[-PORT][/tcp|udp|sctp], as on the left of docker's `-p`.",
+        "type": ["object", "null"],
+        "additionalProperties": false,
+        "patternProperties": {
+            pattern(true): {
+                "description": "Who may: names of sources, addresses, `any` for everybody, \
+                                `containers`, a list of such, `[]` for nobody; or the long form.",
+                "type": ["string", "array", "object"],
+                "pattern": selection,
+                "not": no_source,
+                "items": {"type": "string", "pattern": selection, "not": no_source},
+                "required": ["allow"],
+                "additionalProperties": false,
+                "properties": members(ATTRIBUTES.map(|attribute| (attribute.key, attribute.schema))),
+            },
+        },
+    })
+}

@@ -1,0 +1,72 @@
+//! A source that is written in place: entries, one or a list of them.
+
+use crate::net::AddressSet;
+use crate::net::address::Unmerged;
+use crate::policy::yaml::{Node, Reader, Value};
+use crate::text::Span;
+use crate::text::diagnostic::{Diagnostic, quoted};
+
+use super::entry::parse_entry;
+use super::name::is_name;
+use super::reserved::{Place, reserved};
+
+/// Reads the entries of a source.
+pub(super) fn read(reader: &mut Reader<'_>, items: &[Node]) -> AddressSet {
+    let mut set = Unmerged::default();
+    for item in items {
+        match &item.value {
+            Value::Scalar { text, .. } => read_item(reader, text, &item.span, &mut set),
+            Value::Refused => {}
+            _ if item.is_address_taken_for_key() => needs_quotes(reader, item),
+            _ => reader.report.push(
+                Diagnostic::error("source", "not an address")
+                    .at(item.span.clone(), "an address is expected here")
+                    .help(super::forms()),
+            ),
+        }
+    }
+    set.merge()
+}
+
+fn read_item(reader: &mut Reader<'_>, text: &str, span: &Span, set: &mut Unmerged) {
+    if text == "any" {
+        reader.report.push(
+            Diagnostic::error("nested-source", "`any` is not an address")
+                .at(span.clone(), "has no place in a source")
+                .help("write `any` at the port, or `0.0.0.0/0` and `::/0` here"),
+        );
+    } else if is_name(text) && reserved(text, Place::Allow).is_none() {
+        reader.report.push(
+            Diagnostic::error(
+                "nested-source",
+                format!("{} is not an address", quoted(text)),
+            )
+            .at(span.clone(), "a source cannot hold other sources")
+            .help("name them together where they are used: `80: [office, monitor]`"),
+        );
+    } else {
+        read_entry(reader, text, span, set);
+    }
+}
+
+/// Reads one entry.
+pub(in crate::policy) fn read_entry(
+    reader: &mut Reader<'_>,
+    text: &str,
+    span: &Span,
+    set: &mut Unmerged,
+) {
+    match parse_entry(text) {
+        Ok(entry) => set.push(entry),
+        Err(mistake) => reader.report.push(mistake.at(span.clone())),
+    }
+}
+
+/// Says that an address has to be in quotes.
+pub(in crate::policy) fn needs_quotes(reader: &mut Reader<'_>, item: &Node) {
+    reader.report.push(
+        Diagnostic::error("quotes", "an address that ends in `:` must be in quotes")
+            .at(item.span.clone(), "YAML takes this for a key")
+            .help("write `\"2001:db8::\"`; a network such as `2001:db8::/32` needs none"),
+    );
+}

@@ -1,0 +1,233 @@
+//! `sources:`: named lists of addresses.
+//!
+//! A source is written in place, or is a mapping with the key of its kind. A kind is a file here, and a
+//! line in [`KINDS`]. What only a host can tell of a source ([`OnHost`]) is asked of it when the policy is
+//! compiled.
+
+mod entry;
+mod file;
+mod inline;
+mod name;
+mod networks_of;
+mod reserved;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value as Schema, json};
+
+use crate::net::AddressSet;
+use crate::text::diagnostic::{Diagnostic, Severity, quoted};
+use crate::text::{FileId, Span};
+
+use super::interface::InterfaceName;
+use super::yaml::{Member, Node, Reader, Value, members};
+
+pub use entry::parse_entry;
+pub(super) use entry::{address_patterns, parse_address, pattern};
+pub(super) use inline::{needs_quotes, read_entry};
+pub use name::SourceName;
+pub(super) use name::{NAME, is_name};
+pub(super) use reserved::{Place, Reserved, pattern as reserved_words, reserved};
+
+/// A named list of addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedSource {
+    /// The addresses that the policy itself says, merged.
+    pub addresses: AddressSet,
+    /// What it holds instead, if only a host can tell.
+    pub on_host: Option<OnHost>,
+    /// Where the name is written.
+    pub origin: Span,
+}
+
+impl NamedSource {
+    /// Returns its name and how much it holds, for people.
+    #[must_use]
+    pub fn describe(&self, name: &SourceName) -> String {
+        match (&self.on_host, self.addresses.len()) {
+            (Some(on_host), _) => format!("{name} ({}; depends on the host)", on_host.describe()),
+            (None, 1) => name.to_string(),
+            (None, entries) => format!("{name} ({entries} entries)"),
+        }
+    }
+}
+
+/// What only a host can tell of a source, and may be another thing at another time. It may be nothing:
+/// such a source has no place under `except`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OnHost {
+    /// The networks on the addresses of these interfaces.
+    NetworksOf(BTreeSet<InterfaceName>),
+}
+
+impl OnHost {
+    /// Returns what it is, for people.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        match self {
+            Self::NetworksOf(names) => networks_of::describe(names),
+        }
+    }
+}
+
+/// What a kind of source reads.
+#[derive(Default)]
+struct Content {
+    addresses: AddressSet,
+    on_host: Option<OnHost>,
+}
+
+impl From<AddressSet> for Content {
+    fn from(addresses: AddressSet) -> Self {
+        Self {
+            addresses,
+            on_host: None,
+        }
+    }
+}
+
+/// A kind of source that is written as a mapping with one key.
+struct Kind {
+    key: &'static str,
+    /// How it is written, for `help:` lines.
+    form: &'static str,
+    /// Reads the value of the key; `None` if it is wrong, which was reported.
+    read: fn(&mut Draft, &mut Reader<'_>, &Member) -> Option<Content>,
+    schema: fn() -> Schema,
+}
+
+const KINDS: [Kind; 2] = [file::KIND, networks_of::KIND];
+
+/// What a source may look like, for `help:` lines.
+fn forms() -> String {
+    let forms: Vec<_> = KINDS.iter().map(|kind| kind.form).collect();
+    format!(
+        "write an address, a list of addresses, networks and ranges, or {}",
+        forms.join(", or ")
+    )
+}
+
+/// The sources that were read so far.
+#[derive(Default)]
+pub(super) struct Draft {
+    pub(super) named: BTreeMap<SourceName, NamedSource>,
+    /// The sources that were not read without an error: what is in them is not known.
+    pub(super) unread: BTreeSet<SourceName>,
+    /// Whether there is an error in a list of the source that is being read.
+    flawed: bool,
+    /// The lists whose errors were told.
+    lists: BTreeSet<FileId>,
+}
+
+impl Draft {
+    /// Reads what is below `sources:`.
+    pub(super) fn read(&mut self, reader: &mut Reader<'_>, node: &Node) {
+        let help = "write `NAME: [address, …]` lines below it";
+        for member in reader.section(node, "`sources`", help) {
+            let name = SourceName::read(reader, member);
+            let before = reader.report.len();
+            self.flawed = false;
+            let content = self.read_source(reader, member);
+            let told = reader.report.get(before..).unwrap_or_default();
+            let flawed = self.flawed || told.iter().any(|d| d.severity == Severity::Error);
+            let Some(name) = name.filter(|_| !member.repeated) else {
+                continue;
+            };
+            if let Some(first) = self.named.get(&name) {
+                let message = format!("source {} is written twice", quoted(&member.key));
+                reader.report.push(
+                    Diagnostic::error("duplicate-source", message)
+                        .at(member.key_span.clone(), "written again here")
+                        .related(first.origin.clone(), "first written here")
+                        .help("put all its addresses in one place, or give one another name"),
+                );
+                continue;
+            }
+            if flawed {
+                self.unread.insert(name.clone());
+            }
+            let source = NamedSource {
+                addresses: content.addresses,
+                on_host: content.on_host,
+                origin: member.key_span.clone(),
+            };
+            self.named.insert(name, source);
+        }
+    }
+
+    fn read_source(&mut self, reader: &mut Reader<'_>, member: &Member) -> Content {
+        let node = &member.value;
+        match &node.value {
+            Value::Scalar { .. } => inline::read(reader, std::slice::from_ref(node)).into(),
+            Value::Sequence(items) => inline::read(reader, items).into(),
+            Value::Mapping(members) => self.read_kind(reader, node, members),
+            Value::Null => {
+                let message = format!("source {} is empty", quoted(&member.key));
+                reader.report.push(
+                    Diagnostic::error("source", message)
+                        .at(member.key_span.clone(), "nothing follows")
+                        .help(forms())
+                        .help("write `[]` if nobody is meant"),
+                );
+                Content::default()
+            }
+            Value::Refused => Content::default(),
+        }
+    }
+
+    fn read_kind(&mut self, reader: &mut Reader<'_>, node: &Node, members: &[Member]) -> Content {
+        let mut content = Content::default();
+        let mut kinds = members.iter().filter(|member| !member.repeated);
+        if let (Some(first), Some(second)) = (kinds.next(), kinds.next())
+            && [first, second]
+                .iter()
+                .all(|member| KINDS.iter().any(|kind| kind.key == member.key))
+        {
+            reader.report.push(
+                Diagnostic::error("source", "a source is of one kind")
+                    .at(second.key_span.clone(), "another kind")
+                    .related(first.key_span.clone(), "one kind")
+                    .help("give each a name of its own, and write both where they are used: `80: [lan, office]`"),
+            );
+        }
+        for member in members {
+            if let Some(kind) = KINDS.iter().find(|kind| kind.key == member.key) {
+                content = (kind.read)(self, reader, member).unwrap_or(content);
+            } else {
+                reader.unknown_key(member, &KINDS.map(|kind| kind.key), "a source");
+            }
+        }
+        if members.is_empty() {
+            reader.report.push(
+                Diagnostic::error("source", "a source without a value")
+                    .at(node.span.clone(), "empty")
+                    .help(forms()),
+            );
+        }
+        content
+    }
+}
+
+pub(super) fn schema() -> Schema {
+    let entry = pattern();
+    json!({
+        "description": "Named lists of addresses, usable in every file of the directory.",
+        "type": ["object", "null"],
+        "additionalProperties": false,
+        "propertyNames": {"not": {"pattern": reserved_words(Place::Name)}},
+        "patternProperties": {
+            name::pattern(): {
+                "description": "An address, a network (203.0.113.0/24), a range \
+                                (192.0.2.10-192.0.2.20), a list of such, `{file: PATH}`, or \
+                                `{networks-of: INTERFACE}`.",
+                "type": ["string", "array", "object"],
+                "pattern": format!("^({entry})$"),
+                "items": {"type": "string", "pattern": format!("^({entry})$")},
+                "minProperties": 1,
+                "maxProperties": 1,
+                "additionalProperties": false,
+                "properties": members(KINDS.map(|kind| (kind.key, kind.schema))),
+            },
+        },
+    })
+}

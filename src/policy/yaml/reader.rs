@@ -1,0 +1,136 @@
+//! A policy that is being read: the texts, and what is wrong with them.
+
+use crate::text::diagnostic::{Diagnostic, did_you_mean, quoted};
+use crate::text::{SourceMap, Span};
+
+use super::colon;
+use super::syntax::{Member, Node, Value};
+
+/// What all nouns of the language read with.
+pub(in crate::policy) struct Reader<'a> {
+    pub(in crate::policy) texts: &'a mut SourceMap,
+    pub(in crate::policy) report: Vec<Diagnostic>,
+}
+
+/// Whether `key` is not among `members`, not even mistyped, which is reported as such.
+pub(in crate::policy) fn is_missing(key: &str, members: &[Member], known: &[&str]) -> bool {
+    !members.iter().any(|member| {
+        let meant = || did_you_mean(&member.key, known.iter().copied());
+        member.key == key || (!known.contains(&member.key.as_str()) && meant() == Some(key))
+    })
+}
+
+impl Reader<'_> {
+    /// The members of a mapping; a section without anything says nothing.
+    pub(in crate::policy) fn section<'n>(
+        &mut self,
+        node: &'n Node,
+        what: &str,
+        help: &str,
+    ) -> &'n [Member] {
+        // `80:any`: a space is missing.
+        let pair = match &node.value {
+            Value::Scalar { text, plain: true } => text.split(' ').next().and_then(colon::split),
+            _ => None,
+        };
+        match &node.value {
+            Value::Mapping(members) => return members,
+            Value::Null | Value::Refused => {}
+            Value::Scalar { .. } | Value::Sequence(_) => self.report.push(match pair {
+                Some(meant) => colon::missing(meant, &node.span),
+                None => Diagnostic::error("value", format!("{what} is a mapping"))
+                    .at(node.span.clone(), "`KEY: VALUE` lines are expected here")
+                    .help(help),
+            }),
+        }
+        &[]
+    }
+
+    /// A text or a list of texts; `None` if it is something else, which was reported.
+    pub(in crate::policy) fn one_or_many<'n>(
+        &mut self,
+        node: &'n Node,
+        key: &str,
+        what: &str,
+    ) -> Option<Vec<(&'n str, Span)>> {
+        let items = match &node.value {
+            Value::Sequence(items) => items.as_slice(),
+            _ => std::slice::from_ref(node),
+        };
+        let mut texts = Vec::new();
+        let mut good = true;
+        for item in items {
+            if let Some(text) = item.text() {
+                texts.push((text, item.span.clone()));
+            } else {
+                good = false;
+                if item.value != Value::Refused {
+                    self.report.push(
+                        Diagnostic::error("value", format!("{key} takes names of interfaces"))
+                            .at(item.span.clone(), format!("{what} is expected here")),
+                    );
+                }
+            }
+        }
+        good.then_some(texts)
+    }
+
+    pub(in crate::policy) fn unknown_key(&mut self, member: &Member, known: &[&str], place: &str) {
+        if member.repeated {
+            return;
+        }
+        let message = format!("{} is not a key of {place}", quoted(&member.key));
+        let error =
+            Diagnostic::error("unknown-key", message).at(member.key_span.clone(), "unknown");
+        self.report
+            .push(match did_you_mean(&member.key, known.iter().copied()) {
+                Some(meant) => error.help(format!("did you mean `{meant}`?")),
+                None if known.len() == 1 => {
+                    error.help(format!("the only key is `{}`", known.join("")))
+                }
+                None => error.help(format!("the keys are `{}`", known.join("`, `"))),
+            });
+    }
+
+    /// Reports a value that is none of `known`; one that was refused before is passed over.
+    pub(in crate::policy) fn wrong_value(&mut self, node: &Node, message: &str, known: &[&str]) {
+        if node.value == Value::Refused {
+            return;
+        }
+        let label = match &node.value {
+            Value::Null => "nothing is written here",
+            Value::Scalar { text, plain: false } if known.contains(&text.as_str()) => {
+                "leave the quotes out"
+            }
+            _ => "neither of them",
+        };
+        let label = if known.len() == 2 { label } else { "not that" };
+        let error = Diagnostic::error("value", message).at(node.span.clone(), label);
+        let meant = node.text().and_then(|text| match text {
+            "yes" | "on" if known.contains(&"true") => Some("true"),
+            "no" | "off" if known.contains(&"false") => Some("false"),
+            _ => did_you_mean(text, known.iter().copied()),
+        });
+        let comment = node.text().is_some_and(|text| text.contains("//"));
+        self.report.push(match meant {
+            _ if comment => error.help("comments begin with `#`"),
+            Some(meant) => error.help(format!("did you mean `{meant}`?")),
+            None => error,
+        });
+    }
+
+    /// Reads what is `true` or `false`, of a port or of all.
+    pub(in crate::policy) fn read_flag(&mut self, member: &Member) -> bool {
+        let node = &member.value;
+        match &node.value {
+            Value::Scalar { text, plain: true } if text == "true" => true,
+            Value::Scalar { text, plain: true } if text == "false" => false,
+            Value::Refused => false,
+            _ => {
+                let message = format!("`{}` is `true` or `false`", member.key);
+                self.wrong_value(node, &message, &["true", "false"]);
+                false
+            }
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! A directory of policies: which of its files are read, and what looks like policies and is not.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use crate::file::Accept;
+use crate::text::diagnostic::Diagnostic;
+use crate::text::{FileId, Problem, SourceMap, Unreadable};
+use crate::untrusted;
+
+/// How many folders beside policies are looked into, and how deep, for policies that nobody reads.
+const FOLDERS: usize = 64;
+const DEPTH: u32 = 4;
+
+/// Why there are no policies to read.
+#[derive(Debug, Error)]
+pub enum ReadError {
+    /// The directory or one of its files cannot be read.
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
+    /// The directory holds no file whose name ends in `.yaml`.
+    #[error(
+        "no policies in {}: no file there has a name that ends in `.yaml`",
+        untrusted::path(path)
+    )]
+    NoPolicies {
+        /// The directory.
+        path: PathBuf,
+        /// The warnings of what is there and looks like policies.
+        neglected: Vec<Diagnostic>,
+    },
+}
+
+/// Reads the policies at `path`: a file, or the `*.yaml` files of a directory, sorted by name.
+///
+/// Files that begin with a dot are left out. Files such as `x.yml`, which a user would expect
+/// to be read, are among the result and carry a [`Problem`]; of others the source map warns.
+///
+/// # Errors
+/// See [`ReadError`].
+pub fn read_policies(texts: &mut SourceMap, path: &Path) -> Result<Vec<FileId>, ReadError> {
+    let Some(entries) = texts.folder(path)? else {
+        return Ok(vec![texts.read_policy(path, Accept::Pipes, None)?]);
+    };
+    let (mut files, mut neglected) = (Vec::new(), Vec::new());
+    let mut folders = FOLDERS;
+    for (path, is_folder) in entries {
+        let kind = judge_name(&path);
+        if is_folder {
+            let inside = inside(texts, &path, &mut folders, DEPTH);
+            neglected.extend(inside.map(|kind| match kind {
+                Inside::Policies => Neglected::Folder(path.clone()),
+                Inside::Json => Neglected::JsonFolder(path.clone()),
+            }));
+        }
+        let problem = match kind {
+            Kind::Policy => None,
+            Kind::Misnamed => Some(Problem::WrongExtension),
+            Kind::Json if !is_folder => {
+                neglected.push(Neglected::Json(path));
+                continue;
+            }
+            Kind::Json | Kind::Other => continue,
+        };
+        files.push(texts.read_policy(&path, Accept::Regular, problem)?);
+    }
+    if files.is_empty() {
+        return Err(ReadError::NoPolicies {
+            path: path.to_path_buf(),
+            neglected: neglected.iter().map(Neglected::warning).collect(),
+        });
+    }
+    for neglected in &neglected {
+        texts.warn(neglected.warning());
+    }
+    Ok(files)
+}
+
+/// What is beside policies, looks like some, and is not read.
+enum Neglected {
+    /// A folder with files whose names are those of policies.
+    Folder(PathBuf),
+    /// A folder with files whose names end in `.json`, and none like those of policies.
+    JsonFolder(PathBuf),
+    /// A file whose name ends in `.json`.
+    Json(PathBuf),
+}
+
+impl Neglected {
+    /// The warning of it.
+    fn warning(&self) -> Diagnostic {
+        match self {
+            Self::Folder(path) => {
+                let message = format!(
+                    "the policies in the folder {} are not read",
+                    untrusted::path(path)
+                );
+                Diagnostic::warning("not-read", message).help(
+                "all files of a policy are in one folder: move them up, name their folder to dfw, \
+                 or give that a name that begins with a dot",
+            )
+            }
+            Self::JsonFolder(path) => {
+                let message = format!(
+                    "the `.json` files in the folder {} are not read",
+                    untrusted::path(path)
+                );
+                Diagnostic::warning("not-read", message).help(
+                    "JSON is YAML, too: move them up and name them `….yaml` if they are policies; \
+                 if not, move the folder elsewhere, or give it a name that begins with a dot",
+                )
+            }
+            Self::Json(path) => {
+                let message = format!(
+                    "{} is not read: its name does not end in `.yaml`",
+                    untrusted::path(path)
+                );
+                Diagnostic::warning("not-read", message).help(
+                "JSON is YAML, too: name it `….yaml` if it is a policy, and move it elsewhere if not",
+            )
+            }
+        }
+    }
+}
+
+/// What looks like policies by its name in this folder or below it; looks into so many folders only.
+fn inside(texts: &SourceMap, folder: &Path, left: &mut usize, depth: u32) -> Option<Inside> {
+    if is_hidden(folder) || depth == 0 || *left == 0 {
+        return None;
+    }
+    *left -= 1;
+    // What cannot be read is nothing that was meant to be.
+    let entries = texts.folder(folder).ok().flatten().unwrap_or_default();
+    let mut found = None;
+    for (path, is_folder) in entries {
+        let this = if is_folder {
+            inside(texts, &path, left, depth - 1)
+        } else {
+            match judge_name(&path) {
+                Kind::Policy | Kind::Misnamed => Some(Inside::Policies),
+                Kind::Json => Some(Inside::Json),
+                Kind::Other => None,
+            }
+        };
+        match this {
+            Some(Inside::Policies) => return this,
+            Some(Inside::Json) => found = this,
+            None => {}
+        }
+    }
+    found
+}
+
+/// What there is in a folder beside policies.
+#[derive(Clone, Copy)]
+enum Inside {
+    Policies,
+    Json,
+}
+
+/// What the name of a file in a directory of policies says about it.
+enum Kind {
+    Policy,
+    /// A policy by its contents, probably; see [`Problem::WrongExtension`].
+    Misnamed,
+    Json,
+    Other,
+}
+
+fn is_hidden(path: &Path) -> bool {
+    let hidden = |name: &OsStr| name.as_encoded_bytes().starts_with(b".");
+    path.file_name().is_none_or(hidden)
+}
+
+fn judge_name(path: &Path) -> Kind {
+    if is_hidden(path) {
+        return Kind::Other;
+    }
+    match path.extension() {
+        Some(extension) if extension == "yaml" => Kind::Policy,
+        Some(extension)
+            if extension.eq_ignore_ascii_case("yaml") || extension.eq_ignore_ascii_case("yml") =>
+        {
+            Kind::Misnamed
+        }
+        Some(extension) if extension.eq_ignore_ascii_case("json") => Kind::Json,
+        _ => Kind::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn memory(files: &[(&str, &str)]) -> SourceMap {
+        SourceMap::in_memory(files.iter().map(|(path, text)| (*path, *text)))
+    }
+
+    #[test]
+    fn a_directory_is_its_yaml_files_sorted() {
+        let mut sources = memory(&[
+            ("p/b.yaml", "b"),
+            ("p/a.yaml", "a"),
+            ("p/.hidden.yaml", ""),
+            ("p/README.md", ""),
+            ("p/sub/c.yaml", ""),
+        ]);
+        let files = read_policies(&mut sources, Path::new("p")).unwrap();
+        let names: Vec<_> = files.iter().map(|&f| sources.name(f)).collect();
+        assert_eq!(names, ["p/a.yaml", "p/b.yaml"]);
+    }
+
+    #[test]
+    fn no_file_and_no_policy_are_told_apart() {
+        let mut sources = memory(&[("p/list.txt", "")]);
+        let error = read_policies(&mut sources, Path::new("q")).unwrap_err();
+        assert!(error.to_string().starts_with("cannot read q: No such file"));
+        let error = read_policies(&mut sources, Path::new("p")).unwrap_err();
+        assert!(error.to_string().starts_with("no policies in p"));
+    }
+
+    #[test]
+    fn a_file_with_a_near_name_is_not_left_out_silently() {
+        let mut sources = memory(&[("p/a.yml", ""), ("p/b.YAML", "")]);
+        let files = read_policies(&mut sources, Path::new("p")).unwrap();
+        assert_eq!(files.len(), 2);
+        for file in files {
+            assert_eq!(sources.problem(file), Some(&Problem::WrongExtension));
+        }
+    }
+
+    #[test]
+    fn the_file_system_reads_the_same_way() {
+        let folder = std::env::temp_dir().join(format!("dfw-source-{}", std::process::id()));
+        fs::create_dir_all(folder.join("d.yaml")).unwrap();
+        let mut sources = SourceMap::new();
+        let error = read_policies(&mut sources, &folder)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.ends_with("d.yaml: not a regular file: a folder"),
+            "{error}"
+        );
+        fs::remove_dir(folder.join("d.yaml")).unwrap();
+        fs::write(folder.join("a.yaml"), "a").unwrap();
+        let files = read_policies(&mut sources, &folder).unwrap();
+        assert_eq!(sources.text(files[0]), "a");
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}

@@ -1,0 +1,353 @@
+//! The source map: the texts of policy files and lists.
+//!
+//! This is the only place where dfw reads policy files. It knows nothing of what they mean.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use thiserror::Error;
+
+use crate::file::{Accept, Limit};
+use crate::untrusted;
+
+use super::diagnostic::Diagnostic;
+use super::encoding::decode;
+use super::files::{Files, explain};
+use super::problem::Problem;
+use super::span::{FileId, Span};
+
+/// How many files a policy has at most, lists included.
+const FILES: usize = 4096;
+
+/// A file that cannot be read.
+#[derive(Debug, Error)]
+#[error("cannot read {}: {error}", untrusted::path(path))]
+pub struct Unreadable {
+    /// The file or folder.
+    pub path: PathBuf,
+    /// What the system said.
+    pub error: io::Error,
+}
+
+/// The texts of all files that were read so far.
+#[derive(Debug)]
+pub struct SourceMap {
+    from: Files,
+    files: Vec<File>,
+    lists: BTreeMap<PathBuf, FileId>,
+    /// What is to be said about files that have no place in a text.
+    warnings: Vec<Diagnostic>,
+    exposed: BTreeSet<PathBuf>,
+    /// The bytes of all files.
+    size: u64,
+}
+
+#[derive(Debug)]
+struct File {
+    path: PathBuf,
+    name: String,
+    text: String,
+    problem: Option<Problem>,
+    /// Where each line begins; found when somebody asks for a line.
+    lines: OnceLock<Vec<usize>>,
+}
+
+impl Default for SourceMap {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl SourceMap {
+    /// Reads from the file system.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::on(Files::Disk { strict: false })
+    }
+
+    /// The same for a daemon: what everybody can write to is an error, and so is a pipe.
+    #[must_use]
+    pub fn strict() -> Self {
+        Self::on(Files::Disk { strict: true })
+    }
+
+    /// Reads from `files` (path, contents) instead of the file system.
+    pub fn in_memory<P, C>(files: impl IntoIterator<Item = (P, C)>) -> Self
+    where
+        P: Into<PathBuf>,
+        C: Into<Vec<u8>>,
+    {
+        let files = files.into_iter().map(|(p, c)| (p.into(), c.into()));
+        Self::on(Files::Memory(files.collect()))
+    }
+
+    fn on(from: Files) -> Self {
+        Self {
+            from,
+            files: Vec::new(),
+            lists: BTreeMap::new(),
+            warnings: Vec::new(),
+            exposed: BTreeSet::new(),
+            size: 0,
+        }
+    }
+
+    /// Adds a warning about what is beside the files, for whoever makes a policy of them.
+    pub(crate) fn warn(&mut self, warning: Diagnostic) {
+        self.warnings.push(warning);
+    }
+
+    /// The warnings about what is beside the files, and about what everybody can change of them.
+    pub(crate) fn warnings(&self) -> impl Iterator<Item = Diagnostic> {
+        let exposed = self.exposed.iter().map(|path| {
+            let path = untrusted::path(path);
+            let message = format!("everybody on this host can write to {path}");
+            Diagnostic::warning("world-writable", message).help(
+                "take that away with `chmod o-w`; `dfw guard` reads no policy and no list like this",
+            )
+        });
+        self.warnings.iter().cloned().chain(exposed)
+    }
+
+    /// The entries of the directory, sorted, each with whether it is a folder; `None` if `path` is
+    /// something else.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is not there.
+    pub(crate) fn folder(&self, path: &Path) -> Result<Option<Vec<(PathBuf, bool)>>, Unreadable> {
+        let entries = self.from.folder(path);
+        entries.map_err(|error| unreadable(path, explain(path, error)))
+    }
+
+    /// Reads a file of a policy; a `problem` is what is known to be wrong with it.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is larger than a policy may be.
+    pub(crate) fn read_policy(
+        &mut self,
+        path: &Path,
+        accept: Accept,
+        problem: Option<Problem>,
+    ) -> Result<FileId, Unreadable> {
+        let file = self.read(path, accept, Limit::POLICY, problem);
+        file.map_err(|error| unreadable(path, error))
+    }
+
+    /// Reads one file that is no policy.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is larger than a list may be.
+    pub fn read_file(&mut self, path: &Path) -> Result<FileId, Unreadable> {
+        let file = self.read(path, Accept::Pipes, Limit::LIST, None);
+        file.map_err(|error| unreadable(path, error))
+    }
+
+    /// Takes a text that was read elsewhere, such as stdin, under a `name` for people.
+    pub fn take(&mut self, name: &str, bytes: Vec<u8>) -> FileId {
+        self.add(PathBuf::from(name), bytes, None)
+    }
+
+    /// Reads the list at `path`, which is relative to the folder of the file `relative_to`.
+    ///
+    /// A list that was read before is not read again.
+    pub fn read_list(&mut self, relative_to: FileId, path: &str) -> io::Result<FileId> {
+        let folder = self
+            .file(relative_to)
+            .and_then(|file| file.path.parent())
+            .unwrap_or(Path::new(""));
+        let path = folder.join(path);
+        if let Some(&known) = self.lists.get(&path) {
+            return Ok(known);
+        }
+        let id = self.read(&path, Accept::Regular, Limit::LIST, None)?;
+        self.lists.insert(path, id);
+        Ok(id)
+    }
+
+    /// Reads a file within the bounds for it and for all of them together.
+    fn read(
+        &mut self,
+        path: &Path,
+        accept: Accept,
+        limit: Limit,
+        problem: Option<Problem>,
+    ) -> io::Result<FileId> {
+        if self.files.len() >= FILES {
+            return Err(io::Error::other(
+                "more than 4096 files, the most that a policy has",
+            ));
+        }
+        let read = self.from.read(path, accept, limit);
+        let (bytes, exposed) = read.map_err(|error| explain(path, error))?;
+        let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        self.size = self.size.saturating_add(size);
+        if self.size > Limit::SUM.bytes() {
+            return Err(io::Error::other(
+                "with it the files of this policy are larger than 256 MiB, the most that dfw reads",
+            ));
+        }
+        self.exposed.extend(exposed);
+        Ok(self.add(path.to_path_buf(), bytes, problem))
+    }
+
+    fn add(&mut self, path: PathBuf, bytes: Vec<u8>, problem: Option<Problem>) -> FileId {
+        let (text, encoding) = decode(bytes);
+        // Nobody has four thousand million files; the number cannot wrap.
+        let id = FileId(u32::try_from(self.files.len()).unwrap_or(u32::MAX));
+        self.files.push(File {
+            name: untrusted::path(&path),
+            path,
+            text,
+            problem: problem.or(encoding),
+            lines: OnceLock::new(),
+        });
+        id
+    }
+
+    fn file(&self, id: FileId) -> Option<&File> {
+        self.files.get(usize::try_from(id.0).ok()?)
+    }
+
+    /// All files that were read, lists included, with their texts.
+    pub fn files(&self) -> impl Iterator<Item = (&Path, &str)> {
+        self.files
+            .iter()
+            .map(|file| (file.path.as_path(), file.text.as_str()))
+    }
+
+    /// The name of the file, as the user would write it.
+    #[must_use]
+    pub fn name(&self, file: FileId) -> &str {
+        self.file(file).map_or("", |file| &file.name)
+    }
+
+    /// The text of the file, without a byte order mark.
+    #[must_use]
+    pub fn text(&self, file: FileId) -> &str {
+        self.file(file).map_or("", |file| &file.text)
+    }
+
+    /// What is wrong with the file as a whole.
+    #[must_use]
+    pub fn problem(&self, file: FileId) -> Option<&Problem> {
+        self.file(file).and_then(|file| file.problem.as_ref())
+    }
+
+    /// The error that tells what is wrong with the file as a whole.
+    #[must_use]
+    pub fn error(&self, file: FileId) -> Option<Diagnostic> {
+        let found = self.file(file)?;
+        let problem = found.problem.as_ref()?;
+        Some(problem.error(file, &found.name, &found.text))
+    }
+
+    /// The line and column where `span` begins, both from 1; columns count characters.
+    #[must_use]
+    pub fn line_column(&self, span: &Span) -> (u32, u32) {
+        self.position(span.file, span.bytes.0)
+    }
+
+    /// The line and column of a byte of the file, both from 1; columns count characters.
+    #[must_use]
+    pub fn position(&self, file: FileId, byte: usize) -> (u32, u32) {
+        let Some(file) = self.file(file) else {
+            return (1, 1);
+        };
+        let lines = file.lines();
+        let line = lines.partition_point(|&start| start <= byte).max(1);
+        let start = lines.get(line - 1).copied().unwrap_or(0);
+        let column = file
+            .text
+            .get(start..byte)
+            .map_or(0, |before| before.chars().count());
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        (count(line), count(column.saturating_add(1)))
+    }
+
+    /// The line with this number (from 1), without its line break; empty past the end.
+    #[must_use]
+    pub fn line_span(&self, file: FileId, line: u32) -> Span {
+        let Some(found) = self.file(file) else {
+            return Span::new(file, 0, 0);
+        };
+        let lines = found.lines();
+        let index = usize::try_from(line)
+            .unwrap_or(usize::MAX)
+            .saturating_sub(1);
+        let length = found.text.len();
+        let start = lines.get(index).copied().unwrap_or(length);
+        let end = lines
+            .get(index.saturating_add(1))
+            .copied()
+            .unwrap_or(length);
+        let text = found.text.get(start..end).unwrap_or("");
+        Span::new(
+            file,
+            start,
+            start + text.trim_end_matches(['\n', '\r']).len(),
+        )
+    }
+}
+
+impl File {
+    fn lines(&self) -> &[usize] {
+        self.lines.get_or_init(|| {
+            let breaks = self.text.bytes().enumerate().filter(|&(_, b)| b == b'\n');
+            std::iter::once(0)
+                .chain(breaks.map(|(at, _)| at + 1))
+                .collect()
+        })
+    }
+}
+
+fn unreadable(path: &Path, error: io::Error) -> Unreadable {
+    let path = path.to_path_buf();
+    Unreadable { path, error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn memory(files: &[(&str, &str)]) -> SourceMap {
+        SourceMap::in_memory(files.iter().map(|(path, text)| (*path, *text)))
+    }
+
+    #[test]
+    fn lines_and_columns_count_characters_from_one() {
+        let mut sources = memory(&[("a.yaml", "\u{feff}ab\r\nüx\nz")]);
+        let file = sources.read_file(Path::new("a.yaml")).unwrap();
+        assert_eq!(sources.text(file), "ab\r\nüx\nz");
+        assert_eq!(sources.line_column(&Span::new(file, 0, 1)), (1, 1));
+        assert_eq!(sources.line_column(&Span::new(file, 6, 7)), (2, 2));
+        assert_eq!(sources.line_column(&Span::new(file, 8, 9)), (3, 1));
+        assert_eq!(sources.line_span(file, 1).range(), 0..2);
+        assert_eq!(sources.line_span(file, 2).range(), 4..7);
+        assert_eq!(sources.line_span(file, 3).range(), 8..9);
+        assert_eq!(sources.line_span(file, 4).range(), 9..9);
+    }
+
+    #[test]
+    fn a_list_is_beside_its_policy_and_read_once() {
+        let mut sources = memory(&[("p/a.yaml", ""), ("p/lists/x", "1.2.3.4")]);
+        let file = sources.read_file(Path::new("p/a.yaml")).unwrap();
+        let list = sources.read_list(file, "lists/x").unwrap();
+        assert_eq!(sources.name(list), "p/lists/x");
+        assert_eq!(sources.read_list(file, "lists/x").unwrap(), list);
+        assert!(sources.read_list(file, "lists/y").is_err());
+    }
+
+    #[test]
+    fn bytes_that_are_not_utf8_are_found() {
+        let mut sources = SourceMap::in_memory([("a.yaml", b"ab\xffc".to_vec())]);
+        let file = sources.read_file(Path::new("a.yaml")).unwrap();
+        let problem = Problem::NotUtf8 {
+            at: 2,
+            utf16: false,
+        };
+        assert_eq!(sources.problem(file), Some(&problem));
+        assert_eq!(sources.text(file), "ab\u{fffd}c");
+    }
+}
