@@ -22,5 +22,5 @@ fn packets(lab: &Lab) -> Result<()> {
         HOST_NETWORK,
         DIRECT,
     ];
-    agrees(lab, tables.into_iter().flatten())
+    agrees(lab, tables.into_iter().flatten(), true)
 }

@@ -1,8 +1,8 @@
 //! dfw beside a real engine: who reaches which port, by every way a packet can take.
 //!
-//! All trials share one lab, which the first of them builds and which goes away with the last.
-//! They run one after the other, for the ruleset is shared too; each begins without any rule of
-//! dfw. Needs root and the packages that `tests/run` installs. Without them the trials are
+//! Two trials run at a time, each in a lab of its own, for the ruleset is the lab's. A lab is built by the first
+//! trial that finds none, and used by the next one once a trial is over; each begins without any rule of dfw.
+//! Needs root and the packages that `tests/run` installs. Without them the trials are
 //! skipped, or fail where the environment says `CI=true`.
 
 #![expect(
@@ -35,7 +35,7 @@ mod traffic;
 mod verdicts;
 
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -44,7 +44,7 @@ use support::edition::Edition;
 use support::fleet::Fleet;
 use support::lab::Lab;
 
-/// A trial by name; it gets a lab without rules of dfw.
+/// A trial by name; it gets a lab without rules of dfw, which nobody else uses meanwhile.
 type Named = (&'static str, fn(&Lab) -> Result<()>);
 
 fn main() -> ExitCode {
@@ -52,21 +52,22 @@ fn main() -> ExitCode {
         return code;
     }
     let mut arguments = Arguments::from_args();
-    arguments.test_threads = Some(1);
+    // Most of a trial is waiting: for the engine, or for what must not come.
+    arguments.test_threads.get_or_insert(2);
     let missing = Edition::MACHINE.missing();
     let skip = !missing.is_empty() && std::env::var("CI").as_deref() != Ok("true");
     for thing in &missing {
         eprintln!("the engine tests need {thing}");
     }
-    let shared = Arc::new(Shared::default());
+    let labs = Arc::new(Labs::default());
     let trials = all()
         .map(|(name, trial)| {
-            let shared = Arc::clone(&shared);
-            Trial::test(name, move || shared.try_out(trial)).with_ignored_flag(skip)
+            let labs = Arc::clone(&labs);
+            Trial::test(name, move || labs.try_out(name, trial)).with_ignored_flag(skip)
         })
         .collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
-    shared.close();
+    labs.close();
     conclusion.exit_code()
 }
 
@@ -85,42 +86,83 @@ fn all() -> impl Iterator<Item = Named> {
         cases::TRIALS,
         reach::TRIALS,
         spoken::TRIALS,
-        // Last, because these stop and start what the others use.
+        // Last, because these stop and start what others may use after them.
         life::TRIALS,
         spoken::LAST,
     ];
     groups.into_iter().flatten().copied()
 }
 
-/// The one lab of this run; built when the first trial asks for it.
+/// The labs of this run: one for each trial that runs at a time, built when a trial finds none that is free.
 #[derive(Default)]
-struct Shared(Mutex<Option<Result<Arc<Lab>, String>>>);
+struct Labs(Mutex<State>);
 
-impl Shared {
-    fn lab(&self) -> Result<Arc<Lab>, String> {
-        let mut lab = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        lab.get_or_insert_with(|| {
-            let missing = Edition::MACHINE.missing();
-            if !missing.is_empty() {
-                return Err(format!("the lab needs {}", missing.join("; ")));
-            }
-            Lab::start(env!("CARGO_BIN_EXE_dfw"), Fleet::new(Edition::MACHINE))
-                .map(Arc::new)
-                .map_err(|error| format!("the lab did not come up: {error:#}"))
-        })
-        .clone()
+#[derive(Default)]
+struct State {
+    free: Vec<Used>,
+    /// Why a lab did not come up: another one would not, either.
+    error: Option<String>,
+}
+
+/// A lab, and what was tried in it so far.
+struct Used {
+    lab: Lab,
+    trials: Vec<&'static str>,
+}
+
+impl Labs {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn try_out(&self, trial: fn(&Lab) -> Result<()>) -> Result<(), Failed> {
-        let lab = self.lab()?;
-        let result = lab
+    fn take(&self) -> Result<Used, String> {
+        {
+            let mut state = self.state();
+            if let Some(error) = &state.error {
+                return Err(error.clone());
+            }
+            if let Some(used) = state.free.pop() {
+                return Ok(used);
+            }
+        }
+        build().inspect_err(|error| self.state().error = Some(error.clone()))
+    }
+
+    fn try_out(&self, name: &'static str, trial: fn(&Lab) -> Result<()>) -> Result<(), Failed> {
+        let mut used = self.take()?;
+        let result = used
+            .lab
             .remove()
             .context("before the trial")
-            .and_then(|()| trial(&lab));
-        result.map_err(|error| format!("{error:#}\n{}", lab.report()).into())
+            .and_then(|()| trial(&used.lab));
+        let result = result.map_err(|error| {
+            let before = used.trials.join(", ");
+            format!(
+                "{error:#}\n{}\n--- in this lab before: {before}",
+                used.lab.report()
+            )
+            .into()
+        });
+        used.trials.push(name);
+        self.state().free.push(used);
+        result
     }
 
     fn close(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let free = std::mem::take(&mut self.state().free);
+        drop(free);
     }
+}
+
+fn build() -> Result<Used, String> {
+    let missing = Edition::MACHINE.missing();
+    if !missing.is_empty() {
+        return Err(format!("the lab needs {}", missing.join("; ")));
+    }
+    let lab = Lab::start(env!("CARGO_BIN_EXE_dfw"), Fleet::new(Edition::MACHINE))
+        .map_err(|error| format!("the lab did not come up: {error:#}"))?;
+    Ok(Used {
+        lab,
+        trials: Vec::new(),
+    })
 }

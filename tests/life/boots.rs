@@ -6,6 +6,7 @@ use crate::Named;
 use crate::meddlers::FIREWALLD;
 use crate::site::{OTHER, Site, other};
 use crate::stranger::{Mark, Stranger};
+use crate::support::times;
 
 pub(crate) const TRIALS: &[Named] = &[
     ("without_dfw_a_reboot_is_open", without_dfw_a_reboot_is_open),
@@ -38,9 +39,9 @@ fn without_dfw_a_reboot_is_open() -> Result<()> {
     Ok(())
 }
 
-/// Twice, with one who flushes everything when it starts and stops. One more port is published, which no
+/// So many reboots, with one who flushes everything when it starts and stops. One more port is published, which no
 /// policy names: before the engine says anything, only guard knows of it.
-fn reboots(mut site: Site, mark: Mark, units: &str) -> Result<()> {
+fn reboots(mut site: Site, mark: Mark, units: &str, often: u32) -> Result<()> {
     site.run(&format!("systemctl enable {units}"))?;
     let unnamed = if units.starts_with("dfw ") {
         site.run(&other("--restart=always"))?;
@@ -51,7 +52,7 @@ fn reboots(mut site: Site, mark: Mark, units: &str) -> Result<()> {
     } else {
         None
     };
-    for _ in 0..2 {
+    for _ in 0..often {
         site.guest.reboot()?;
         site.run(&format!("systemctl is-active docker {units}"))?;
         site.only_friends_get_in(mark)?;
@@ -65,29 +66,30 @@ fn reboots(mut site: Site, mark: Mark, units: &str) -> Result<()> {
     }
     site.guest.power_off()?;
     let tries = site.stranger.stop()?;
-    eprintln!("two reboots with {units}: none of {tries} tries got in");
+    eprintln!("{often} reboots with {units}: none of {tries} tries got in");
     Ok(())
 }
 
+/// Twice: what a boot has left is what the next one begins with.
 fn a_reboot_is_closed() -> Result<()> {
     let (site, mark) = Site::guarded()?;
-    reboots(site, mark, "dfw nftables")
+    reboots(site, mark, "dfw nftables", 2)
 }
 
 fn a_reboot_without_an_owner_is_closed() -> Result<()> {
     let (site, mark) = Site::guarded_without_owner()?;
-    reboots(site, mark, "dfw nftables")
+    reboots(site, mark, "dfw nftables", times(2, 1))
 }
 
 fn a_reboot_with_firewalld_is_closed() -> Result<()> {
     let (site, mark) = Site::guarded()?;
     site.run(FIREWALLD)?;
     site.only_friends_get_in(mark)?;
-    reboots(site, mark, "dfw firewalld")
+    reboots(site, mark, "dfw firewalld", times(2, 1))
 }
 
 /// Without guard, a reboot is closed all the same: what can be flushed later is another matter.
 fn applied_once_a_reboot_is_closed() -> Result<()> {
     let (site, mark) = Site::guarded_by("dfw-apply", "")?;
-    reboots(site, mark, "dfw-apply nftables")
+    reboots(site, mark, "dfw-apply nftables", times(2, 1))
 }

@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 
 use crate::Named;
 use crate::site::{POLICIES, Site};
+use crate::support::times;
 
 pub(crate) const TRIALS: &[Named] = &[
     (
@@ -16,12 +17,11 @@ pub(crate) const TRIALS: &[Named] = &[
     ("a_reload_opens_nothing", a_reload_opens_nothing),
 ];
 
-/// More often in a row than a service manager takes for an accident.
-const DEATHS: u32 = 12;
-
 fn a_killed_guard_has_a_successor() -> Result<()> {
+    // More often in a row than a service manager takes for an accident.
+    let deaths = times(12, 7);
     let (site, mark) = Site::guarded()?;
-    for death in 0..DEATHS {
+    for death in 0..deaths {
         let pid = site.pid()?;
         // At whatever it is doing about this: the next time a little later.
         site.guest.write(
@@ -35,7 +35,7 @@ fn a_killed_guard_has_a_successor() -> Result<()> {
     site.is_settled()?;
     site.only_friends_get_in(mark)?;
     ensure!(site.status()?["owned"] == true, "the table has no owner");
-    eprintln!("{DEATHS} guards died, and nobody got in");
+    eprintln!("{deaths} guards died, and nobody got in");
     Ok(())
 }
 
@@ -52,7 +52,7 @@ fn a_stuck_guard_is_replaced() -> Result<()> {
 fn a_reload_opens_nothing() -> Result<()> {
     let (site, mark) = Site::guarded()?;
     let pid = site.pid()?;
-    for _ in 0..20 {
+    for _ in 0..times(20, 5) {
         site.run("systemctl reload dfw")?;
     }
     site.is_settled()?;

@@ -9,6 +9,7 @@ use crate::guest::PATIENCE;
 use crate::site::{OTHER, Site, other};
 use crate::stranger::Stranger;
 use crate::support::command::wait_for;
+use crate::support::times;
 
 pub(crate) const TRIALS: &[Named] = &[
     (
@@ -24,7 +25,7 @@ pub(crate) const TRIALS: &[Named] = &[
 
 fn an_engine_goes_and_comes_back() -> Result<()> {
     let (site, mark) = Site::guarded()?;
-    for _ in 0..2 {
+    for _ in 0..times(2, 1) {
         site.run("systemctl stop docker.socket docker; rm -f /run/docker.sock")?;
         site.stranger.never_got_in(mark)?;
         site.run("systemctl reset-failed docker; systemctl start docker")?;
@@ -39,7 +40,7 @@ fn an_engine_goes_and_comes_back() -> Result<()> {
 fn a_stopped_engine_stays_so() -> Result<()> {
     const WHILE: Duration = Duration::from_secs(3);
     let (site, mark) = Site::guarded()?;
-    for _ in 0..3 {
+    for _ in 0..times(3, 1) {
         site.run("systemctl reset-failed docker; systemctl stop docker")?;
         site.run("systemctl is-active docker.socket")?;
         // Also whoever looks at everything anew.
@@ -68,7 +69,7 @@ fn a_stopped_engine_stays_so() -> Result<()> {
 /// through which IPv6 comes in here, listens before the engine says at which port: it tells nothing
 /// of a container while it starts it. For how long that is open, is printed.
 fn a_new_container_is_soon_closed() -> Result<()> {
-    const CONTAINERS: usize = 11;
+    let containers = times(11, 5);
     let run = other("");
     let site = Site::open()?;
     let stranger = Stranger::at(OTHER, &site.lan);
@@ -77,7 +78,7 @@ fn a_new_container_is_soon_closed() -> Result<()> {
     site.run("docker rm -f other")?;
     let site = site.guard("dfw", "")?.0;
     let (mut gaps, mut starts, mut entries) = (Vec::new(), Vec::new(), 0);
-    for _ in 0..CONTAINERS {
+    for _ in 0..containers {
         site.is_settled()?;
         let mark = stranger.mark();
         let before = Instant::now();
@@ -101,10 +102,10 @@ fn a_new_container_is_soon_closed() -> Result<()> {
     }
     gaps.sort_unstable();
     starts.sort_unstable();
-    let (median, longest) = (gaps[CONTAINERS / 2], gaps[CONTAINERS - 1]);
-    let start = starts[CONTAINERS / 2];
+    let (median, longest) = (gaps[gaps.len() / 2], gaps[gaps.len() - 1]);
+    let start = starts[starts.len() / 2];
     eprintln!(
-        "{CONTAINERS} new containers: docker-proxy let in {entries} times; from the first to the last of a \
+        "{containers} new containers: docker-proxy let in {entries} times; from the first to the last of a \
          container {median:?} in the median, {longest:?} at most; to start one took {start:?}"
     );
     // Both are of the same machine at the same time: a busy one takes longer for both.

@@ -1,5 +1,5 @@
 //! What guard costs in a system that runs it, and what it may do there. The figures in docs/guard.md
-//! are what these trials print, with a release build on an idle machine.
+//! are what these trials print, whole and with a release build on an idle machine.
 
 use std::time::Duration;
 

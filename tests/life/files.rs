@@ -4,6 +4,7 @@ use anyhow::{Result, ensure};
 
 use crate::Named;
 use crate::site::{POLICIES, Site, policy};
+use crate::support::times;
 
 pub(crate) const TRIALS: &[Named] = &[
     (
@@ -61,12 +62,12 @@ fn a_full_disk_opens_nothing() -> Result<()> {
 
 fn a_flood_of_changes_opens_nothing() -> Result<()> {
     let (site, mark) = Site::guarded()?;
-    let web = policy();
+    let (web, changes) = (policy(), times(2000, 500));
     // Some of them are wrong, and some of them are whole at no moment.
     site.run(&format!(
         "cd {POLICIES}
          i=0
-         while [ $i -lt 2000 ]; do
+         while [ $i -lt {changes} ]; do
              i=$((i + 1))
              case $((i % 4)) in
                  0) echo 'ports: [' >more.yaml ;;
@@ -87,7 +88,7 @@ fn a_long_list_that_changes_opens_nothing() -> Result<()> {
     let count: u32 = std::env::var("DFW_SOURCES")
         .ok()
         .and_then(|count| count.parse().ok())
-        .unwrap_or(200_000);
+        .unwrap_or_else(|| times(200_000, 50_000));
     let (site, mark) = Site::guarded()?;
     // Every second address, so that none of them can be merged; each time other ones.
     let list = |first: u32| {
@@ -111,7 +112,7 @@ fn a_long_list_that_changes_opens_nothing() -> Result<()> {
         Ok(())
     };
     memory("at first")?;
-    for change in 0..4 {
+    for change in 0..times(4, 2) {
         site.run(&list(change % 2 + 1))?;
         site.is_settled()?;
         site.only_friends_get_in(mark)?;

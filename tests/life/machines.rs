@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use crate::Named;
 use crate::site::{OTHER, Site, other};
 use crate::stranger::{FAMILIES, Stranger};
-use crate::support::size::is_long;
+use crate::support::times;
 
 pub(crate) const TRIALS: &[Named] = &[
     ("linux_5_10_and_docker_20_10", linux_5_10_and_docker_20_10),
@@ -17,9 +17,6 @@ pub(crate) const TRIALS: &[Named] = &[
 
 /// What is booted.
 pub(crate) const RELEASES: &[&str] = &["bullseye", "trixie-machine"];
-
-/// How often the ruleset is flushed, whole and small.
-const FLUSHES: [usize; 2] = [5, 2];
 
 fn linux_5_10_and_docker_20_10() -> Result<()> {
     a_life("bullseye", "5.10", "20.10", false, &FAMILIES[..1])
@@ -61,8 +58,7 @@ fn a_life(
     told("guarded");
 
     let mut gaps = Vec::new();
-    let [whole, small] = FLUSHES;
-    for _ in 0..if is_long() { whole } else { small } {
+    for _ in 0..times(5, 2) {
         let mark = site.closed()?;
         site.run("nft flush ruleset || true")?;
         site.is_settled()?;

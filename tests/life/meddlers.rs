@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use crate::Named;
 use crate::site::{OTHER, Site, other};
 use crate::stranger::Stranger;
+use crate::support::times;
 
 pub(crate) const TRIALS: &[Named] = &[
     ("nobody_opens_an_owned_table", nobody_opens_an_owned_table),
@@ -25,7 +26,7 @@ pub(crate) const FIREWALLD: &str = "systemctl unmask firewalld
     firewall-offline-cmd --add-port=8080/tcp
     systemctl enable --now firewalld";
 
-/// What others do, and how often it is tried.
+/// What others do, and how often it is tried where trials run whole. It is once where they do not.
 const MEDDLING: &[(&str, &str, u32)] = &[
     ("systemctl restart docker", "systemctl restart docker", 1),
     (
@@ -60,8 +61,8 @@ fn nobody_opens_an_owned_table() -> Result<()> {
     let (site, mark) = Site::guarded()?;
     site.run("systemctl enable --now nftables")?;
     ensure!(site.status()?["owned"] == true, "the table has no owner");
-    for (name, script, times) in MEDDLING {
-        for _ in 0..*times {
+    for (name, script, whole) in MEDDLING {
+        for _ in 0..times(*whole, 1) {
             // Who is told that the table is not theirs may call that a failure.
             site.run(&format!("{script} || true"))?;
         }
@@ -76,11 +77,12 @@ fn without_an_owner_a_flush_opens_a_moment() -> Result<()> {
     let (site, _) = Site::guarded_without_owner()?;
     ensure!(site.status()?["owned"] == false, "the table has an owner");
     site.run("systemctl enable --now nftables")?;
-    for (name, script, times) in MEDDLING {
+    for (name, script, whole) in MEDDLING {
+        let often = times(*whole, 1);
         let mut longest = Duration::ZERO;
         let mut entries = 0;
         let mut repair: f64 = 0.0;
-        for _ in 0..*times {
+        for _ in 0..often {
             let mark = site.closed()?;
             site.run(script)?;
             site.is_settled()?;
@@ -91,7 +93,7 @@ fn without_an_owner_a_flush_opens_a_moment() -> Result<()> {
             repair = repair.max(last.as_f64().unwrap_or_default());
         }
         eprintln!(
-            "not owned: {name}, {times} times: {entries} entries, {longest:?} from the first to the \
+            "not owned: {name}, {often} times: {entries} entries, {longest:?} from the first to the \
              last of a time; the longest repair so far took {repair:.1} ms"
         );
     }

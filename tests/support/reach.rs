@@ -298,6 +298,9 @@ fn is_link_local(address: &IpAddr) -> bool {
     }
 }
 
+/// What must answer, and what does.
+type Scanned = (Transport, BTreeSet<SocketAddr>, BTreeSet<SocketAddr>);
+
 /// Everything that one comparison knows.
 struct Comparison<'a> {
     lab: &'a Lab,
@@ -370,31 +373,47 @@ impl<'a> Comparison<'a> {
     /// Returns where the audit and what one client finds disagree, a line a port.
     fn wrong(&self, asker: &Asker) -> Result<Vec<String>> {
         let mut wrong: BTreeMap<String, Vec<IpAddr>> = BTreeMap::new();
-        for family in ["", "6"] {
-            for transport in [Transport::Tcp, Transport::Udp] {
-                let expected = self.expected(asker, transport, family.is_empty());
-                let found = self.found(asker, transport, family, &expected)?;
-                let mut add = |at: &SocketAddr, what: &str, rest: &str| {
-                    let (name, port) = (asker.name, at.port());
-                    let what = format!("{transport:?} {port} {what} {name}, and is {rest}");
-                    wrong.entry(what).or_default().push(at.ip());
-                };
-                for at in &found {
-                    let rows = self.rows(transport, *at);
-                    if !rows.iter().any(|row| row.may_let_in(asker)) {
-                        let row = rows.first().map_or("in no row", |row| &row.text);
-                        add(at, "answers", &format!("not listed as open to it: {row}"));
-                    }
+        for (transport, expected, found) in self.scanned(asker)? {
+            let mut add = |at: &SocketAddr, what: &str, rest: &str| {
+                let (name, port) = (asker.name, at.port());
+                let what = format!("{transport:?} {port} {what} {name}, and is {rest}");
+                wrong.entry(what).or_default().push(at.ip());
+            };
+            for at in &found {
+                let rows = self.rows(transport, *at);
+                if !rows.iter().any(|row| row.may_let_in(asker)) {
+                    let row = rows.first().map_or("in no row", |row| &row.text);
+                    add(at, "answers", &format!("not listed as open to it: {row}"));
                 }
-                for at in expected.difference(&found) {
-                    add(at, "does not answer", "listed as open to it");
-                }
+            }
+            for at in expected.difference(&found) {
+                add(at, "does not answer", "listed as open to it");
             }
         }
         let wrong = wrong.into_iter();
         Ok(wrong
             .map(|(what, at)| format!("{what} (at {at:?})"))
             .collect())
+    }
+
+    /// Returns what must answer one client and what does, by transport and family.
+    fn scanned(&self, asker: &Asker) -> Result<Vec<Scanned>> {
+        let ask = |transport, family: &str| -> Result<Scanned> {
+            let expected = self.expected(asker, transport, family.is_empty());
+            let found = self.found(asker, transport, family, &expected)?;
+            Ok((transport, expected, found))
+        };
+        let ask = &ask;
+        // SYNs come in floods, of which each client sends one at a time; few datagrams wait for silence.
+        thread::scope(|scope| {
+            let datagrams =
+                ["", "6"].map(|family| scope.spawn(move || ask(Transport::Udp, family)));
+            let mut scans = vec![ask(Transport::Tcp, "")?, ask(Transport::Tcp, "6")?];
+            for scan in datagrams {
+                scans.push(scan.join().map_err(|_| anyhow!("a scan panicked"))??);
+            }
+            Ok(scans)
+        })
     }
 
     fn host(&self) -> &[IpAddr] {
