@@ -28,6 +28,7 @@ pub mod init;
 pub mod kernel;
 pub mod net;
 pub mod netlink;
+pub mod nftables;
 pub mod output;
 pub mod plan;
 pub mod policies;

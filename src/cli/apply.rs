@@ -10,12 +10,13 @@ use serde_json::json;
 
 use crate::compile;
 use crate::diagnostic::Diagnostic;
+use crate::kernel::Neighbour;
 use crate::kernel::{self, Former, Kernel};
-use crate::netlink::snapshot::{Installed, Neighbour};
 use crate::output::json;
 use crate::output::progress::Progress;
 use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
+use crate::plan::Installed;
 use crate::plan::{Operation, Plan};
 use crate::policies::Policies;
 use crate::ruleset::{Ruleset, TABLE};

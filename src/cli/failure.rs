@@ -9,8 +9,8 @@ use serde_json::json;
 use crate::analysis::test::Report;
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::host::process::netlink_holder;
+use crate::kernel::What;
 use crate::kernel::{self, Refusal};
-use crate::netlink::batch::What;
 use crate::output::json;
 use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
@@ -314,7 +314,7 @@ fn is_named(path: &str, origin: &Origin) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::netlink::batch::Subject;
+    use crate::kernel::Subject;
 
     #[test]
     fn a_refusal_of_the_kernel_is_shown_at_the_line_behind_it() {

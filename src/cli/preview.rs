@@ -8,10 +8,11 @@ use serde_json::{Value, json};
 use crate::analysis::audit::{Turned, turned};
 use crate::analysis::path::{Kind, Path};
 use crate::diagnostic::Diagnostic;
-use crate::netlink::snapshot::{Installed, Neighbour};
+use crate::kernel::Neighbour;
 use crate::output::json;
 use crate::output::table::count;
 use crate::output::terminal::Terminal;
+use crate::plan::Installed;
 use crate::plan::Plan;
 use crate::ruleset::Ruleset;
 

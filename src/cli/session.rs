@@ -11,7 +11,7 @@ use crate::analysis::judgement::{Judgement, Verdict, judge};
 use crate::analysis::path::{Kind, Path};
 use crate::diagnostic::Diagnostic;
 use crate::net::Protocol;
-use crate::netlink::snapshot::Installed;
+use crate::plan::Installed;
 use crate::ruleset::{Origin, Ruleset};
 
 use super::failure::behind;

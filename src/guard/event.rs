@@ -2,7 +2,7 @@
 
 use crate::host::follow::Report;
 use crate::kernel;
-use crate::netlink::notice::Meddler;
+use crate::nftables::notice::Meddler;
 
 #[derive(Debug)]
 pub(super) enum Event {

@@ -43,7 +43,7 @@ use crate::host::HostView;
 use crate::host::follow::Report;
 use crate::host::process;
 use crate::kernel::{self, Claim};
-use crate::netlink::notice::Meddler;
+use crate::nftables::notice::Meddler;
 use crate::policies::Policies;
 use crate::ruleset::Ruleset;
 use crate::site::{Site, Sockets};

@@ -5,10 +5,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::io::Errno;
 
-use crate::netlink::link;
-use crate::netlink::notice::{self, Notice};
+use crate::netlink::message::Messages;
+use crate::netlink::rtnetlink;
 use crate::netlink::socket::Socket;
-use crate::netlink::wire::Messages;
+use crate::nftables::notice::{self, Notice};
 
 use super::event::Event;
 
@@ -84,7 +84,7 @@ impl Links {
         let (mut any, mut new) = (false, false);
         each(&self.socket, &mut self.buffer, events, |message, _| {
             any = true;
-            new |= link::is_new(message);
+            new |= rtnetlink::is_new(message);
         })?;
         events.extend(any.then_some(Event::Links { new }));
         Ok(())
@@ -101,7 +101,7 @@ fn each(
     socket: &Socket,
     buffer: &mut Vec<u8>,
     events: &mut Vec<Event>,
-    mut take: impl FnMut(&crate::netlink::wire::Message<'_>, &mut Vec<Event>),
+    mut take: impl FnMut(&crate::netlink::message::Message<'_>, &mut Vec<Event>),
 ) -> io::Result<()> {
     for _ in 0..AT_ONCE {
         match socket.receive(buffer, false) {

@@ -14,7 +14,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use crate::host::engine::Engine;
 use crate::host::listener;
 use crate::kernel;
-use crate::netlink::listener::Socket;
+use crate::netlink::sock_diag::Socket;
 
 use super::due::Backoff;
 use super::event::Event;

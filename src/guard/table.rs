@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::kernel::{self, Claim, Kernel, Outcome, next};
-use crate::netlink::notice::Meddler;
+use crate::nftables::notice::Meddler;
 use crate::ruleset::Ruleset;
 
 use super::Error;

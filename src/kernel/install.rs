@@ -1,11 +1,10 @@
 //! Bringing what is wanted into force, whatever others do meanwhile.
 
-use crate::netlink::snapshot::Neighbour;
 use crate::plan::{self, Installed, Plan};
 use crate::ruleset::Ruleset;
 
 use super::transaction::next;
-use super::{Error, Kernel, Outcome, sound};
+use super::{Error, Kernel, Neighbour, Outcome, sound};
 
 /// How often it is tried while others keep changing rulesets.
 const TRIES: u32 = 8;

@@ -10,6 +10,7 @@
 //! does.
 
 pub mod check;
+mod counter;
 pub mod expression;
 pub mod nft;
 
@@ -17,6 +18,7 @@ use crate::net::Family;
 use std::collections::BTreeMap;
 use std::fmt;
 
+pub use counter::{Counted, Counter};
 pub use expression::{
     Direction, EPHEMERAL, End, Expression, L4Protocol, NameMatch, OPENED, Reject, Side, Tuple,
     Verdict,

@@ -2,33 +2,32 @@
 
 use std::collections::BTreeMap;
 
-use dfw::netlink::batch::{Answer, Batch};
-use dfw::netlink::link::decode_link;
-use dfw::netlink::listener::decode_listener;
-use dfw::netlink::request::decode_generation;
-use dfw::netlink::snapshot::Installed;
-use dfw::netlink::wire::{Messages, Writer};
-use dfw::netlink::{nflog, object, trace};
+use dfw::netlink::answer::Answer;
+use dfw::netlink::message::{Messages, Writer};
+use dfw::netlink::rtnetlink::decode_link;
+use dfw::netlink::sock_diag::decode_listener;
+use dfw::netlink::{nflog, trace};
+use dfw::nftables::object;
+use dfw::nftables::request::decode_generation;
+use dfw::plan::Installed;
 use dfw::ruleset::check::check;
 use dfw::ruleset::{Chain, Elements, Expression, Rule, Ruleset, Set, Verdict};
 use proptest::prelude::*;
 
 use crate::arbitrary::{Style, comment, ruleset};
+use crate::encoded;
 
 fn encode(ruleset: &Ruleset, comment: &str) -> Vec<u8> {
-    let mut batch = Batch::new(7);
-    batch.delete_table();
-    batch.new_table(ruleset, comment);
-    batch.finish().unwrap().bytes
+    encoded::replacing(ruleset, comment, 7).bytes
 }
 
 fn decode(bytes: &[u8]) -> Installed {
-    Installed::from_batch(bytes).unwrap().unwrap()
+    encoded::read(bytes).unwrap().unwrap()
 }
 
 /// Everything that reads messages, on the same bytes.
 fn read_all(bytes: &[u8]) {
-    let _ = Installed::from_batch(bytes);
+    let _ = encoded::read(bytes);
     for message in Messages::new(bytes) {
         let Ok(message) = message else { break };
         let _ = object::decode(&message);

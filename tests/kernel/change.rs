@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail, ensure};
 use dfw::kernel::{Kernel, Outcome};
-use dfw::plan::{self, Counter, Installed, Operation, Plan, align};
-use dfw::ruleset::{Elements, Expression, Ruleset};
+use dfw::plan::{self, Installed, Operation, Plan, align};
+use dfw::ruleset::{Counter, Elements, Expression, Ruleset};
 use proptest::prelude::*;
 use proptest::sample::Index;
 

@@ -3,12 +3,12 @@
 use std::ops::Range;
 
 use anyhow::{Context, Result, bail, ensure};
-use dfw::kernel::{Error, Kernel, Outcome, Refusal};
-use dfw::netlink::batch::{Batch, FinishedBatch, What};
+use dfw::kernel::{Batch, Error, FinishedBatch, Kernel, Outcome, Refusal, What};
 use dfw::plan;
 use dfw::ruleset::{Elements, Expression, Origin, Rule, Ruleset, Set, Verdict};
 
 use crate::Named;
+use crate::encoded;
 use crate::place::{Place, compiled, install};
 use crate::property::same;
 
@@ -41,10 +41,8 @@ fn prepared() -> Result<Place> {
 }
 
 fn batch(kernel: &Kernel, ruleset: &Ruleset) -> Result<FinishedBatch> {
-    let mut batch = Batch::new(kernel.snapshot()?.generation);
-    batch.delete_table();
-    batch.new_table(ruleset, "a test");
-    Ok(batch.finish()?)
+    let generation = kernel.snapshot()?.generation;
+    Ok(encoded::replacing(ruleset, "a test", generation))
 }
 
 /// Sends what must be refused; whatever is said, nothing may have changed.
@@ -78,7 +76,7 @@ fn each_message_can_fail() -> Result<()> {
     let place = prepared()?;
     let ruleset = compiled(REFUSED)?;
     place.kernel(|kernel| {
-        let count = batch(kernel, &ruleset)?.len();
+        let count = messages(&batch(kernel, &ruleset)?.bytes).len() - 1;
         ensure!(count > 40, "only {count} messages");
         // The first is the beginning of the transaction, and the end comes behind the last.
         for position in 1..count {
@@ -316,7 +314,7 @@ fn each_message_of_a_change_can_fail() -> Result<()> {
                 }
                 Ok(batch.finish()?)
             };
-            let count = batch()?.len();
+            let count = messages(&batch()?.bytes).len() - 1;
             ensure!(count > least, "only {count} messages");
             for position in 1..count {
                 let mut batch = batch()?;

@@ -3,13 +3,13 @@
 use std::ffi::CStr;
 
 use anyhow::{Context, Result, ensure};
-use dfw::netlink::batch::Batch;
 use dfw::ruleset::{Base, Chain, Elements, Hook, L4Protocol, Rule, Ruleset, Set, Verdict};
 use nftnl::nftnl_sys as sys;
 use nftnl::{MsgType, ProtoFamily};
 
 use crate::Named;
 use crate::cases::{ACCEPT, DROP, GOTO, JUMP, RETURN, cases};
+use crate::encoded;
 use crate::libnftnl::{self, Element};
 use crate::place::Place;
 use crate::property::same;
@@ -286,14 +286,12 @@ fn ruleset() -> Ruleset {
     }
 }
 
-fn encoded() -> Result<Vec<u8>> {
-    let mut batch = Batch::new(1);
-    batch.new_table(&ruleset(), "");
-    Ok(batch.finish()?.bytes)
+fn bytes() -> Vec<u8> {
+    encoded::replacing(&ruleset(), "", 1).bytes
 }
 
 fn libnftnl_reads_every_expression() -> Result<()> {
-    let printed = libnftnl::printed_rules(&encoded()?)?;
+    let printed = libnftnl::printed_rules(&bytes())?;
     let cases = cases();
     same(&printed.len(), &cases.len())?;
     for (printed, case) in printed.iter().zip(cases) {
@@ -303,7 +301,7 @@ fn libnftnl_reads_every_expression() -> Result<()> {
 }
 
 fn libnftnl_reads_every_set() -> Result<()> {
-    let read = libnftnl::read_sets(&encoded()?)?;
+    let read = libnftnl::read_sets(&bytes())?;
     let mut cases = sets();
     cases.sort_by_key(|case| case.name);
     same(&read.len(), &cases.len())?;

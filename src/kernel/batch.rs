@@ -1,13 +1,14 @@
-//! One transaction: the messages of a batch, and which of them each refusal is about.
+//! One transaction: what a plan does as the messages of a batch, and which of them each refusal is
+//! about. The only place that knows both.
 
 use std::fmt;
 
-use crate::plan::{self, Counted, Operation, STAMP, Sketch, Stray, sketch_name};
-use crate::ruleset::{Elements, Origin, Ruleset};
-
-use super::number::*;
-use super::wire::{ACK, Malformed, REQUEST, TooLong, Writer};
-use super::{deletion, memory, object, wire};
+use crate::netlink::message::{TooLong, Writer};
+use crate::nftables::object::rule::Position;
+use crate::nftables::object::{chain, element, memory, other, rule, set, table};
+use crate::nftables::transaction;
+use crate::plan::{Operation, Place, STAMP, Sketch, Stray, sketch_name};
+use crate::ruleset::{Elements, Origin, TABLE};
 
 /// What a message of a batch is about, for errors.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +45,7 @@ impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Batch => f.write_str("the transaction"),
-            Self::Table => write!(f, "table inet {}", crate::ruleset::TABLE),
+            Self::Table => write!(f, "table inet {}", TABLE),
             Self::Chain(name) => write!(f, "chain {name}"),
             Self::Set(name) => write!(f, "set {name}"),
             Self::Elements(name) => write!(f, "the elements of set {name}"),
@@ -82,19 +83,7 @@ impl Batch {
     #[must_use]
     pub fn new(generation: impl Into<Option<u32>>) -> Self {
         let mut writer = Writer::new();
-        let kind = NFNL_MSG_BATCH_BEGIN;
-        writer.message(
-            kind,
-            REQUEST,
-            FIRST_SEQUENCE,
-            NFPROTO_UNSPEC,
-            NFNL_SUBSYS_NFTABLES,
-            |w| {
-                if let Some(generation) = generation.into() {
-                    w.be32(NFNL_BATCH_GENID, generation);
-                }
-            },
-        );
+        transaction::begin(&mut writer, FIRST_SEQUENCE, generation.into());
         Self {
             writer,
             subjects: vec![Subject {
@@ -115,9 +104,9 @@ impl Batch {
 
     /// Gives the table its flags, or makes it with them.
     pub fn flag_table(&mut self) {
-        let flags = self.flags;
+        let flags = Some(self.flags);
         self.push(What::Table, None, |w, sequence| {
-            object::new_table(w, sequence, Some(flags))
+            table::create(w, sequence, TABLE, flags)
         });
     }
 
@@ -126,10 +115,10 @@ impl Batch {
         const TRIAL: &str = "dfw-nft-trial";
         let flags = Some(self.flags);
         self.push(What::Table, None, |w, sequence| {
-            object::table(w, NFT_MSG_NEWTABLE, wire::CREATE, sequence, TRIAL, flags)
+            table::create(w, sequence, TRIAL, flags)
         });
         self.push(What::Table, None, |w, sequence| {
-            object::table(w, NFT_MSG_DELTABLE, 0, sequence, TRIAL, None)
+            table::delete(w, sequence, TRIAL)
         });
     }
 
@@ -152,116 +141,114 @@ impl Batch {
     }
 
     /// Deletes dfw's table if there is one.
-    pub fn delete_table(&mut self) {
+    fn delete_table(&mut self) {
         // Adding first makes the deletion succeed where there is none.
         // Without flags, which cannot be taken from a table whose owner is gone.
         self.push(What::Table, None, |w, sequence| {
-            object::new_table(w, sequence, None)
+            table::create(w, sequence, TABLE, None)
         });
-        self.push(What::Table, None, deletion::table);
-    }
-
-    /// Makes dfw's table with all its contents. `comment` says who did it.
-    pub fn new_table(&mut self, ruleset: &Ruleset, comment: &str) {
-        let plan = plan::replace(ruleset, 0);
-        let is_deletion = |operation: &&Operation<'_>| **operation == Operation::DeleteTable;
-        let all = plan.main.iter().skip_while(is_deletion);
-        all.for_each(|operation| self.operation(operation, comment));
+        self.push(What::Table, None, |w, sequence| {
+            table::delete(w, sequence, TABLE)
+        });
     }
 
     /// Carries out one step of a plan. `stamp` says who does it.
     pub fn operation(&mut self, operation: &Operation<'_>, stamp: &str) {
-        let chain = |name: &str| What::Chain(name.to_owned());
-        let set = |name: &str| What::Set(name.to_owned());
+        let of_chain = |name: &str| What::Chain(name.to_owned());
+        let of_set = |name: &str| What::Set(name.to_owned());
         match operation {
             Operation::DeleteTable => self.delete_table(),
             Operation::NewTable => self.flag_table(),
-            Operation::NewChain { name, base } => self.push(chain(name), None, |w, sequence| {
-                object::new_chain(w, sequence, name, *base)
+            Operation::NewChain { name, base } => self.push(of_chain(name), None, |w, sequence| {
+                chain::create(w, sequence, name, *base)
             }),
-            Operation::FlushChain(name) => self.push(chain(name), None, |w, sequence| {
-                deletion::rules(w, sequence, name, None)
+            Operation::FlushChain(name) => self.push(of_chain(name), None, |w, sequence| {
+                rule::delete(w, sequence, name, None)
             }),
-            Operation::DeleteChain(name) => self.push(chain(name), None, |w, sequence| {
-                deletion::chain(w, sequence, name)
+            Operation::DeleteChain(name) => self.push(of_chain(name), None, |w, sequence| {
+                chain::delete(w, sequence, name)
             }),
             Operation::NewSet { name, set: made } => {
                 let id = self.next_sequence();
-                self.push(set(name), made.comment.as_deref(), |w, sequence| {
-                    object::new_set(w, sequence, name, made, id)
+                self.push(of_set(name), made.comment.as_deref(), |w, sequence| {
+                    set::create(w, sequence, name, made, id)
                 });
             }
             Operation::FlushSet(name) => {
                 let what = What::Elements(name.clone().into_owned());
                 self.push(what, None, |w, sequence| {
-                    deletion::all_elements(w, sequence, name)
+                    element::delete_all(w, sequence, name)
                 });
             }
-            Operation::DeleteSet(name) => self.push(set(name), None, |w, sequence| {
-                deletion::set(w, sequence, name)
+            Operation::DeleteSet(name) => self.push(of_set(name), None, |w, sequence| {
+                set::delete(w, sequence, name)
             }),
             Operation::NewElements {
                 set,
                 elements,
                 counted,
                 comment,
-            } => self.elements(NFT_MSG_NEWSETELEM, set, (elements, *counted), *comment),
+            } => self.elements(set, elements, *comment, |w, sequence, next| {
+                element::create(w, sequence, set, (elements, *counted), next)
+            }),
             Operation::DeleteElements { set, elements } => {
-                self.elements(NFT_MSG_DELSETELEM, set, (elements, None), None);
+                self.elements(set, elements, None, |w, sequence, next| {
+                    element::delete(w, sequence, set, elements, next)
+                });
             }
             Operation::NewSketch { set, like, sketch } => self.sketch(set, like, sketch),
             Operation::NewRule {
                 chain,
-                rule,
+                rule: made,
                 place,
                 counter,
             } => {
                 let what = What::Rule {
                     chain: (*chain).to_owned(),
-                    text: rule.to_string(),
+                    text: made.to_string(),
                 };
-                self.push(what, rule.comment.as_deref(), |w, sequence| {
-                    object::new_rule(w, sequence, chain, rule, *place, *counter)
+                let position = match place {
+                    Place::First => Position::First,
+                    Place::Before(handle) => Position::Before(*handle),
+                    Place::Last => Position::Last,
+                };
+                self.push(what, made.comment.as_deref(), |w, sequence| {
+                    rule::create(w, sequence, chain, made, position, *counter)
                 });
             }
             Operation::DeleteRule {
                 chain: name,
                 handle,
-            } => self.push(chain(name), None, |w, sequence| {
-                deletion::rules(w, sequence, name, Some(*handle))
+            } => self.push(of_chain(name), None, |w, sequence| {
+                rule::delete(w, sequence, name, Some(*handle))
             }),
-            Operation::DeleteStray(stray) => {
-                let what = match stray {
-                    Stray::Set(name) | Stray::Object(_, name) | Stray::Flowtable(name) => name,
-                };
-                self.push(set(what), None, |w, sequence| {
-                    deletion::stray(w, sequence, stray)
-                });
-            }
+            Operation::DeleteStray(stray) => self.delete_stray(stray),
             Operation::Stamp { again, fingerprint } => {
                 if *again {
-                    self.push(chain(STAMP), None, |w, sequence| {
-                        deletion::chain(w, sequence, STAMP)
+                    self.push(of_chain(STAMP), None, |w, sequence| {
+                        chain::delete(w, sequence, STAMP)
                     });
                 }
-                self.push(chain(STAMP), None, |w, sequence| {
-                    object::new_stamp(w, sequence, stamp, *fingerprint)
+                self.push(of_chain(STAMP), None, |w, sequence| {
+                    chain::create_stamp(w, sequence, STAMP, stamp, *fingerprint)
                 });
             }
         }
     }
 
+    /// As many messages as the elements need. `write` writes those from a number on, and returns where
+    /// the message starts and the number that comes next.
     fn elements(
         &mut self,
-        kind: u16,
         set: &str,
-        all: (&Elements, Option<&Counted>),
+        all: &Elements,
         comment: Option<&str>,
+        write: impl Fn(&mut Writer, u32, usize) -> (usize, usize),
     ) {
         let mut next = 0;
-        while next < all.0.len() {
+        while next < all.len() {
             self.push(What::Elements(set.to_owned()), comment, |w, sequence| {
-                let (start, after) = object::elements(w, kind, sequence, set, all, next);
+                let (start, after) = write(w, sequence, next);
                 next = after;
                 start
             });
@@ -270,19 +257,30 @@ impl Batch {
 
     fn sketch(&mut self, of: &str, like: &Elements, sketch: &Sketch) {
         let name = sketch_name(of);
-        let chunks = memory::chunks(sketch, like);
+        let table = sketch.table(like);
+        let chunks = memory::chunks(&table);
         let id = self.next_sequence();
         self.push(What::Set(name.clone()), None, |w, sequence| {
-            memory::new_set(w, sequence, of, sketch, chunks.len(), id)
+            let contents = (&sketch.header()[..], chunks.len());
+            memory::create_set(w, sequence, &name, contents, id)
         });
         let mut rest = &chunks[..];
         while !rest.is_empty() {
             self.push(What::Elements(name.clone()), None, |w, sequence| {
-                let (start, count) = memory::new_elements(w, sequence, of, rest);
+                let (start, count) = memory::create_elements(w, sequence, &name, rest);
                 rest = &rest[count..];
                 start
             });
         }
+    }
+
+    fn delete_stray(&mut self, stray: &Stray) {
+        let (Stray::Set(name) | Stray::Object(_, name) | Stray::Flowtable(name)) = stray;
+        self.push(What::Set(name.clone()), None, |w, sequence| match stray {
+            Stray::Set(name) => set::delete(w, sequence, name),
+            Stray::Object(kind, name) => other::delete_stateful(w, sequence, *kind, name),
+            Stray::Flowtable(name) => other::delete_flowtable(w, sequence, name),
+        });
     }
 
     /// Ends the transaction.
@@ -290,18 +288,8 @@ impl Batch {
     /// # Errors
     /// If something does not fit into a message.
     pub fn finish(mut self) -> Result<FinishedBatch, TooLong> {
-        // Kernels before 6.10 acknowledge no end of a batch, so the last message asks for it.
-        self.writer.add_flags(self.last, ACK);
         let sequence = self.next_sequence();
-        let kind = NFNL_MSG_BATCH_END;
-        self.writer.message(
-            kind,
-            REQUEST,
-            sequence,
-            NFPROTO_UNSPEC,
-            NFNL_SUBSYS_NFTABLES,
-            |_| {},
-        );
+        transaction::end(&mut self.writer, sequence, self.last);
         Ok(FinishedBatch {
             bytes: self.writer.finish()?,
             subjects: self.subjects,
@@ -315,60 +303,5 @@ impl FinishedBatch {
     pub fn subject(&self, sequence: u32) -> Option<&Subject> {
         self.subjects
             .get(sequence.checked_sub(FIRST_SEQUENCE)? as usize)
-    }
-
-    /// How many messages there are, without the end.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.subjects.len()
-    }
-
-    /// Whether there are none; there always is a beginning.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.subjects.is_empty()
-    }
-}
-
-/// What the kernel says of a message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
-    /// The message's sequence number.
-    pub sequence: u32,
-    /// 0 for an acknowledgement.
-    pub errno: i32,
-    /// The kernel's own words.
-    pub text: Option<String>,
-    /// Where in the message the trouble is, in bytes.
-    pub offset: Option<u32>,
-}
-
-impl Answer {
-    /// Reads an `NLMSG_ERROR`.
-    ///
-    /// # Errors
-    /// If it is malformed.
-    pub fn decode(message: &wire::Message<'_>) -> Result<Self, Malformed> {
-        /// `NLM_F_ACK_TLVS`: attributes follow.
-        const ATTRIBUTES: u16 = 0x200;
-        let Some((errno, rest)) = message.body.split_first_chunk::<4>() else {
-            return Err(Malformed("short error"));
-        };
-        let errno = i32::from_ne_bytes(*errno).checked_neg().unwrap_or(i32::MAX);
-        let mut answer = Self {
-            sequence: message.sequence,
-            errno,
-            text: None,
-            offset: None,
-        };
-        // Only the header of the message in question is repeated, thanks to NETLINK_CAP_ACK.
-        if let (true, Some(attributes)) = (message.flags & ATTRIBUTES != 0, rest.get(16..)) {
-            let [_, text, offset] = wire::Attributes::new(attributes).table::<3>()?;
-            answer.text = text.and_then(|text| text.string().ok()).map(str::to_owned);
-            answer.offset = offset
-                .and_then(|offset| offset.payload.try_into().ok())
-                .map(u32::from_ne_bytes);
-        }
-        Ok(answer)
     }
 }

@@ -3,9 +3,10 @@
 use crate::ruleset::TABLE;
 use crate::untrusted::clean;
 
+use super::message::kind;
 use super::number::*;
-use super::object::{is_inet, kind};
-use super::wire::{Malformed, Message};
+use super::object::is_inet;
+use crate::netlink::message::{Malformed, Message};
 
 /// A process that has changed a ruleset, as the kernel knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,7 +65,7 @@ fn name_of(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::netlink::wire::{Messages, Writer};
+    use crate::netlink::message::{Messages, Writer};
 
     fn read(kind_: u16, family: u8, body: impl FnOnce(&mut Writer)) -> Option<Notice> {
         let mut w = Writer::new();

@@ -5,10 +5,10 @@
 //! The kernel calls these "expressions" too; here they are instructions, since several of them
 //! make one [`Expression`](crate::ruleset::Expression) of the ruleset.
 
-use crate::ruleset::Verdict;
+use crate::netlink::message::{Attribute, Attributes, Malformed, Writer};
+use crate::ruleset::{Counter, Verdict};
 
 use super::number::*;
-use super::wire::{Attribute, Attributes, Malformed, Writer};
 
 /// One instruction. What does not have exactly this form is [`Raw`](Self::Raw).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,7 +72,8 @@ impl Instruction {
     }
 
     /// Writes a counter that begins with these numbers, as an attribute of this kind.
-    pub(super) fn encode_counter(writer: &mut Writer, kind: u16, packets: u64, bytes: u64) {
+    pub(super) fn encode_counter(writer: &mut Writer, kind: u16, start: Counter) {
+        let Counter { packets, bytes } = start;
         writer.nest(kind, |w| {
             w.string(NFTA_EXPR_NAME, Self::Counter.name());
             w.nest(NFTA_EXPR_DATA, |w| {
@@ -211,14 +212,17 @@ impl Instruction {
         attributes.is_ok_and(|[_, name, _]| name.is_some_and(|name| name.string() == Ok("counter")))
     }
 
-    /// The values of a counter, packets and bytes; `None` for any other instruction.
-    pub(super) fn counter_values(element: &Attribute<'_>) -> Option<(u64, u64)> {
+    /// The values of a counter; `None` for any other instruction.
+    pub(super) fn counter_values(element: &Attribute<'_>) -> Option<Counter> {
         let [_, name, data] = element.nested().table::<3>().ok()?;
         if name?.string().ok()? != "counter" {
             return None;
         }
         let [_, bytes, packets] = data?.nested().table::<3>().ok()?;
-        Some((packets?.be64().ok()?, bytes?.be64().ok()?))
+        Some(Counter {
+            packets: packets?.be64().ok()?,
+            bytes: bytes?.be64().ok()?,
+        })
     }
 
     #[expect(

@@ -1,11 +1,10 @@
-//! The network interfaces of this host, asked of rtnetlink (`linux/rtnetlink.h`,
+//! The links, addresses and routes of this host, asked of rtnetlink (`linux/rtnetlink.h`,
 //! `linux/if_link.h`).
 
 use std::net::IpAddr;
 
+use super::message::{Attributes, DUMP, Malformed, Message, REQUEST, SEQUENCE, Writer};
 use super::number::*;
-use super::request::SEQUENCE;
-use super::wire::{Attributes, DUMP, Malformed, Message, REQUEST, Writer};
 
 /// Asks for all links of this network namespace.
 #[must_use]
@@ -112,4 +111,50 @@ pub fn decode_address(message: &Message<'_>) -> Result<Option<Address>, Malforme
     });
     let link = link.try_into().map(u32::from_ne_bytes).unwrap_or_default();
     Ok(address.map(|address| Address { link, address }))
+}
+
+/// The route of a packet to an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route {
+    /// Whether the address is one of this host.
+    pub local: bool,
+    /// The number of the interface that it leaves through; `None` for a route that leads nowhere.
+    pub interface: Option<u32>,
+}
+
+/// Asks for the route to an address.
+#[must_use]
+pub fn route(to: IpAddr) -> Vec<u8> {
+    let (family, octets) = match to {
+        IpAddr::V4(v4) => (AF_INET, v4.octets().to_vec()),
+        IpAddr::V6(v6) => (AF_INET6, v6.octets().to_vec()),
+    };
+    let bits = u8::try_from(octets.len() * 8).unwrap_or_default();
+    let mut w = Writer::new();
+    // `struct rtmsg` has 12 bytes.
+    w.headed(RTM_GETROUTE, REQUEST, SEQUENCE, [family, bits, 0, 0], |w| {
+        w.raw(&[0; 8]);
+        w.attribute(RTA_DST, &octets);
+    });
+    w.bytes().to_vec()
+}
+
+/// Reads a route; `None` for any other message.
+///
+/// # Errors
+/// If it is malformed.
+pub fn decode_route(message: &Message<'_>) -> Result<Option<Route>, Malformed> {
+    if message.kind != RTM_NEWROUTE {
+        return Ok(None);
+    }
+    let (Some(kind), Some(attributes)) = (message.body.get(7), message.body.get(12..)) else {
+        return Err(Malformed("short route"));
+    };
+    let table = Attributes::new(attributes).table::<{ RTA_OIF as usize + 1 }>()?;
+    let interface = table[usize::from(RTA_OIF)];
+    let number = |bytes: &[u8]| bytes.try_into().map(u32::from_ne_bytes).ok();
+    Ok(Some(Route {
+        local: *kind == RTN_LOCAL,
+        interface: interface.and_then(|interface| number(interface.payload)),
+    }))
 }

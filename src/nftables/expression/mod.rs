@@ -8,10 +8,14 @@ use crate::ruleset::{
     Direction, EPHEMERAL, End, Expression, L4Protocol, NameMatch, OPENED, Reject, Side, Tuple,
 };
 
+mod load;
+mod port;
+
+use self::port::{ORIGINAL_PORT, load_port};
 use super::instruction::Instruction;
-use super::load::{PACKET_PORT, equal, lower_address, lower_protocol};
 use super::number::*;
-use super::port::{self, ORIGINAL_PORT, load_port};
+
+pub(super) use self::load::{PACKET_PORT, equal, lower_address, lower_protocol};
 
 /// `IFNAMSIZ`.
 const NAME_SIZE: usize = 16;
@@ -585,7 +589,7 @@ fn protocol(data: &[u8]) -> Option<L4Protocol> {
 }
 
 /// A name as the kernel compares it as a whole.
-pub(super) fn padded(name: &str) -> Vec<u8> {
+pub(in crate::nftables) fn padded(name: &str) -> Vec<u8> {
     let mut bytes = name.as_bytes().to_vec();
     bytes.resize(NAME_SIZE, 0);
     bytes

@@ -3,14 +3,14 @@
 //! An interval set holds, for a range, its first key and the key behind its last with
 //! `NFT_SET_ELEM_INTERVAL_END`; the latter is missing where the range reaches the greatest key.
 
-use crate::plan::{Counted, Counter};
-use crate::ruleset::{Elements, L4Protocol, Verdict};
+use crate::netlink::message::{Attributes, CREATE, Malformed, Writer};
+use crate::ruleset::{Counted, Counter, Elements, L4Protocol, TABLE, Verdict};
 
-use super::instruction::{Instruction, decode_verdict, encode_verdict, value};
-use super::lower::{padded, unpadded};
-use super::number::*;
+use super::super::expression::{padded, unpadded};
+use super::super::instruction::{Instruction, decode_verdict, encode_verdict, value};
+use super::super::message::message;
+use super::super::number::*;
 use super::userdata::{user_comment, user_text};
-use super::wire::{Attributes, Malformed, Writer};
 
 /// How many bytes of elements go into one message: below 64 KiB by the longest element there is,
 /// one with a verdict to a chain of 255 bytes, twice.
@@ -98,6 +98,61 @@ impl Form {
     }
 }
 
+/// Writes one message that adds as many elements to a set as fit, beginning with the `next`th; returns
+/// where the message starts and the element that comes next. Those that count begin with what `counted`
+/// says.
+pub(crate) fn create(
+    w: &mut Writer,
+    sequence: u32,
+    set: &str,
+    (elements, counted): (&Elements, Option<&Counted>),
+    next: usize,
+) -> (usize, usize) {
+    let mut after = next;
+    let start = list_message(w, (NFT_MSG_NEWSETELEM, CREATE), sequence, set, |w| {
+        after = encode(w, elements, counted, next);
+    });
+    (start, after)
+}
+
+/// Writes one message that takes away elements of a set, in the same way.
+pub(crate) fn delete(
+    w: &mut Writer,
+    sequence: u32,
+    set: &str,
+    elements: &Elements,
+    next: usize,
+) -> (usize, usize) {
+    let mut after = next;
+    let start = list_message(w, (NFT_MSG_DELSETELEM, 0), sequence, set, |w| {
+        after = encode(w, elements, None, next);
+    });
+    (start, after)
+}
+
+/// Writes the message that takes away all elements of a set.
+pub(crate) fn delete_all(w: &mut Writer, sequence: u32, set: &str) -> usize {
+    message(w, NFT_MSG_DELSETELEM, 0, sequence, |w| {
+        w.string(NFTA_SET_ELEM_LIST_TABLE, TABLE);
+        w.string(NFTA_SET_ELEM_LIST_SET, set);
+    })
+}
+
+/// Writes a message about a list of elements of a set; returns where it starts.
+pub(super) fn list_message(
+    w: &mut Writer,
+    (kind, flags): (u16, u16),
+    sequence: u32,
+    set: &str,
+    list: impl FnOnce(&mut Writer),
+) -> usize {
+    message(w, kind, flags, sequence, |w| {
+        w.string(NFTA_SET_ELEM_LIST_TABLE, TABLE);
+        w.string(NFTA_SET_ELEM_LIST_SET, set);
+        w.nest(NFTA_SET_ELEM_LIST_ELEMENTS, list);
+    })
+}
+
 /// Writes elements from the `next`th on until the list is full; returns the one that comes next.
 /// Those that count begin with what `counted` says.
 pub(super) fn encode(
@@ -135,8 +190,8 @@ pub(super) fn encode(
                     w.attribute(NFTA_SET_ELEM_USERDATA, &user);
                 }
                 // Without one the kernel takes the set's own, which begins with nothing.
-                if let Some(Counter { packets, bytes }) = counted {
-                    Instruction::encode_counter(w, NFTA_SET_ELEM_EXPR, *packets, *bytes);
+                if let Some(start) = counted {
+                    Instruction::encode_counter(w, NFTA_SET_ELEM_EXPR, *start);
                 }
             });
         }),
@@ -210,19 +265,19 @@ struct Read {
     starts: bool,
     verdict: Option<Verdict>,
     comment: Option<String>,
-    counter: Option<(u64, u64)>,
+    counter: Option<Counter>,
 }
 
 /// Collects the elements of one set over the messages of a dump, which come in any order.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Collector {
+pub(crate) struct Collector {
     read: Vec<Read>,
     foreign: bool,
 }
 
 impl Collector {
     /// Takes one list of elements.
-    pub(super) fn add(&mut self, list: &[u8]) -> Result<(), Malformed> {
+    pub(crate) fn add(&mut self, list: &[u8]) -> Result<(), Malformed> {
         for element in Attributes::new(list) {
             let table = element?.nested().table::<16>()?;
             let flags = table[usize::from(NFTA_SET_ELEM_FLAGS)].map_or(Ok(0), |f| f.be32())?;
@@ -271,23 +326,21 @@ impl Collector {
     }
 
     /// Whether any element counts.
-    pub(super) fn has_counters(&self) -> bool {
+    pub(crate) fn has_counters(&self) -> bool {
         self.read.iter().any(|read| read.counter.is_some())
     }
 
     /// What was counted.
-    pub(super) fn counted(&self) -> Counted {
+    pub(crate) fn counted(&self) -> Counted {
         let read = self.read.iter();
-        let counted = read.filter_map(|e| {
-            let (packets, bytes) = e.counter?;
-            Some((protocol_and_port(&e.key)?, Counter { packets, bytes }))
-        });
+        let counted = read.filter_map(|e| Some((protocol_and_port(&e.key)?, e.counter?)));
         counted.collect()
     }
 
-    /// The elements in dfw's form, and whether they are written as dfw writes them, so that they
+    /// The elements as those of the type of others, and whether they are written as dfw writes them, so that they
     /// can be taken away one by one; `None` if something among them is not dfw's.
-    pub(super) fn finish(mut self, form: Form) -> Option<(Elements, bool)> {
+    pub(crate) fn finish(mut self, like: &Elements) -> Option<(Elements, bool)> {
+        let form = Form::of(like);
         // Only some sets count, and only those have comments at their elements.
         let more = |read: &Read| read.counter.is_some() || read.comment.is_some();
         if self.foreign || !form.counters && self.read.iter().any(more) {

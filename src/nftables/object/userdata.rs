@@ -1,7 +1,7 @@
 //! What tables, sets, elements and rules carry for user space: comments, as libnftnl writes them
 //! (`libnftnl/udata.h`).
 
-use super::wire::Attribute;
+use crate::netlink::message::Attribute;
 
 /// The comment in libnftnl's user data.
 pub(super) fn user_comment(user: Option<Attribute<'_>>, kind: u8) -> Option<String> {

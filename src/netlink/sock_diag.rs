@@ -2,9 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::message::{Attributes, DUMP, Malformed, Message, REQUEST, SEQUENCE, Writer};
 use super::number::*;
-use super::request::SEQUENCE;
-use super::wire::{Attributes, DUMP, Malformed, Message, REQUEST, Writer};
 
 /// `TCP_CLOSE` and `TCP_LISTEN` of `net/tcp_states.h`, as bits. A UDP socket without a peer is
 /// closed, and SCTP numbers its states alike.

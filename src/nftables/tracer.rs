@@ -3,16 +3,18 @@
 //! It is no part of the [`ruleset`](crate::ruleset), which is what dfw judges by: it is made for one
 //! run of one program and judges nothing.
 
-use crate::net::Family;
 use std::net::IpAddr;
 
+use crate::net::Family;
+use crate::netlink::message::{APPEND, CREATE, TooLong, Writer};
 use crate::ruleset::{End, L4Protocol, Tuple};
 
+use super::expression::{PACKET_PORT, equal, lower_address, lower_protocol};
 use super::instruction::Instruction;
-use super::load::{PACKET_PORT, equal, lower_address, lower_protocol};
+use super::message::message;
 use super::number::*;
-use super::object::message;
-use super::wire::{ACK, APPEND, CREATE, REQUEST, TooLong, Writer};
+use super::object::table;
+use super::transaction;
 
 /// What the names of such tables begin with; the port of the netlink socket that made it follows.
 pub const PREFIX: &str = "dfw-trace-";
@@ -93,12 +95,9 @@ fn set_trace() -> Instruction {
 ///
 /// # Errors
 /// If the name is too long.
-pub fn begin(table: &str, filter: &Filter, owned: bool) -> Result<Vec<u8>, TooLong> {
-    transaction(|w| {
-        message(w, NFT_MSG_NEWTABLE, CREATE, 2, |w| {
-            w.string(NFTA_TABLE_NAME, table);
-            w.be32(NFTA_TABLE_FLAGS, if owned { NFT_TABLE_F_OWNER } else { 0 });
-        });
+pub fn begin(name: &str, filter: &Filter, owned: bool) -> Result<Vec<u8>, TooLong> {
+    whole(|w| {
+        table::create(w, 2, name, Some(if owned { NFT_TABLE_F_OWNER } else { 0 }));
         let hooks = [
             ("prerouting", NF_INET_PRE_ROUTING),
             ("output", NF_INET_LOCAL_OUT),
@@ -106,7 +105,7 @@ pub fn begin(table: &str, filter: &Filter, owned: bool) -> Result<Vec<u8>, TooLo
         let mut last = 0;
         for ((chain, hook), sequence) in hooks.into_iter().zip([3, 5]) {
             message(w, NFT_MSG_NEWCHAIN, CREATE, sequence, |w| {
-                w.string(NFTA_CHAIN_TABLE, table);
+                w.string(NFTA_CHAIN_TABLE, name);
                 w.string(NFTA_CHAIN_NAME, chain);
                 w.string(NFTA_CHAIN_TYPE, "filter");
                 w.be32(NFTA_CHAIN_POLICY, NF_ACCEPT);
@@ -116,7 +115,7 @@ pub fn begin(table: &str, filter: &Filter, owned: bool) -> Result<Vec<u8>, TooLo
                 });
             });
             last = message(w, NFT_MSG_NEWRULE, CREATE | APPEND, sequence + 1, |w| {
-                w.string(NFTA_RULE_TABLE, table);
+                w.string(NFTA_RULE_TABLE, name);
                 w.string(NFTA_RULE_CHAIN, chain);
                 w.nest(NFTA_RULE_EXPRESSIONS, |w| {
                     filter.lower().iter().for_each(|i| i.encode(w));
@@ -131,22 +130,15 @@ pub fn begin(table: &str, filter: &Filter, owned: bool) -> Result<Vec<u8>, TooLo
 ///
 /// # Errors
 /// If the name is too long.
-pub fn end(table: &str) -> Result<Vec<u8>, TooLong> {
-    transaction(|w| {
-        message(w, NFT_MSG_DELTABLE, 0, 2, |w| {
-            w.string(NFTA_TABLE_NAME, table);
-        })
-    })
+pub fn end(name: &str) -> Result<Vec<u8>, TooLong> {
+    whole(|w| table::delete(w, 2, name))
 }
 
 /// A transaction of messages, the last of which `write` returns; that one is acknowledged.
-fn transaction(write: impl FnOnce(&mut Writer) -> usize) -> Result<Vec<u8>, TooLong> {
+fn whole(write: impl FnOnce(&mut Writer) -> usize) -> Result<Vec<u8>, TooLong> {
     let mut w = Writer::new();
-    let (first, table) = (NFNL_MSG_BATCH_BEGIN, NFNL_SUBSYS_NFTABLES);
-    w.message(first, REQUEST, 1, NFPROTO_UNSPEC, table, |_| {});
+    transaction::begin(&mut w, 1, None);
     let last = write(&mut w);
-    w.add_flags(last, ACK);
-    let end = NFNL_MSG_BATCH_END;
-    w.message(end, REQUEST, 0, NFPROTO_UNSPEC, table, |_| {});
+    transaction::end(&mut w, 0, last);
     w.finish()
 }

@@ -4,11 +4,11 @@ use crate::ruleset::TABLE;
 
 use super::super::instruction::value;
 use super::super::number::*;
-use super::super::wire::{Attribute, Attributes, Malformed, Message};
 use super::{
     Data, Extension, Field, Foreign, ForeignElement, ForeignSet, Into, Name, NatChain, Order,
     REGISTERS, Register, Step, Verdict,
 };
+use crate::netlink::message::{Attribute, Attributes, Malformed, Message};
 
 /// Reads a message about an object of another table; `None` for any other.
 ///

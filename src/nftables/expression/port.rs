@@ -6,9 +6,9 @@ use std::net::IpAddr;
 
 use crate::ruleset::{End, Expression, L4Protocol, Tuple};
 
-use super::instruction::Instruction;
+use super::super::instruction::Instruction;
+use super::super::number::*;
 use super::load::{PACKET_PORT, lower_address, lower_protocol};
-use super::number::*;
 
 /// `ct original proto-dst`
 pub(super) const ORIGINAL_PORT: Instruction = Instruction::Ct {

@@ -1,27 +1,15 @@
 //! Questions to the kernel.
 
+use crate::netlink::message::{Malformed, Message};
 use crate::ruleset::TABLE;
 
+use super::message::{dump, kind, question};
 use super::number::*;
-use super::object::kind;
-use super::wire::{DUMP, Malformed, Message, REQUEST, Writer};
-
-/// Sequence number of questions; batches count from 1, and each has a socket of its own turn.
-pub(super) const SEQUENCE: u32 = 0;
 
 /// Asks for the generation of the rulesets of this network namespace.
 #[must_use]
 pub fn generation() -> Vec<u8> {
-    let mut w = Writer::new();
-    w.message(
-        kind(NFT_MSG_GETGEN),
-        REQUEST,
-        SEQUENCE,
-        NFPROTO_UNSPEC,
-        0,
-        |_| {},
-    );
-    w.bytes().to_vec()
+    question(NFT_MSG_GETGEN, NFPROTO_UNSPEC, |_| {})
 }
 
 /// Reads the answer to [`generation`]; `None` for any other message.
@@ -79,13 +67,11 @@ pub fn rules() -> Vec<u8> {
 /// Asks for one rule of any table by its number.
 #[must_use]
 pub fn rule(family: u8, table: &str, chain: &str, handle: u64) -> Vec<u8> {
-    let mut w = Writer::new();
-    w.message(kind(NFT_MSG_GETRULE), REQUEST, SEQUENCE, family, 0, |w| {
+    question(NFT_MSG_GETRULE, family, |w| {
         w.string(NFTA_RULE_TABLE, table);
         w.string(NFTA_RULE_CHAIN, chain);
         w.be64(NFTA_RULE_HANDLE, handle);
-    });
-    w.bytes().to_vec()
+    })
 }
 
 /// Asks for the stateful objects of the `inet` family.
@@ -104,10 +90,4 @@ pub fn flowtables() -> Vec<u8> {
 #[must_use]
 pub fn all_flowtables() -> Vec<u8> {
     dump(NFT_MSG_GETFLOWTABLE, NFPROTO_UNSPEC, |_| {})
-}
-
-fn dump(message: u16, family: u8, body: impl FnOnce(&mut Writer)) -> Vec<u8> {
-    let mut w = Writer::new();
-    w.message(kind(message), REQUEST | DUMP, SEQUENCE, family, 0, body);
-    w.bytes().to_vec()
 }

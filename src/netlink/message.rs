@@ -15,6 +15,9 @@ const NESTED: u16 = 1 << 15;
 /// `NLA_TYPE_MASK`: the type without `NLA_F_NESTED` and `NLA_F_NET_BYTEORDER`.
 const TYPE_MASK: u16 = (1 << 14) - 1;
 
+/// Sequence number of questions; transactions count from 1, and each has a socket of its own turn.
+pub(crate) const SEQUENCE: u32 = 0;
+
 /// `NLM_F_REQUEST`.
 pub const REQUEST: u16 = 0x01;
 /// `NLM_F_ACK`.

@@ -2,16 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::plan::{STAMP, SetFacts, Stray, ruleset_name, sketch_name, sketch_of};
+use crate::netlink::message::Malformed;
+use crate::nftables::object::element::Collector;
+use crate::nftables::object::memory::Memory;
+use crate::nftables::object::{ChainObject, HookObject, Object, RuleObject, SetObject, is_inet};
+use crate::plan::{
+    Installed, STAMP, SetFacts, Sketch, Stray, ruleset_name, sketch_name, sketch_of,
+};
 use crate::ruleset::{Elements, Expression, MARK, Ruleset, Set, TABLE, Verdict};
-
-use super::element::{Collector, Form};
-use super::memory::Memory;
-use super::object::{ChainObject, Object, RuleObject, SetObject, is_inet};
-use super::wire::Malformed;
 use crate::untrusted::clean;
-
-pub use crate::plan::{Counter, Installed};
 
 /// A base chain of another table. Its names are for people, and clean: nobody asks the kernel by them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,13 +94,23 @@ impl Builder {
                 }
             }
             Object::Rule(rule) if rule.table == TABLE => self.add_rule(rule),
-            Object::Other { table, stray } if table == TABLE => {
-                unknown.push("a stateful object or a flowtable".to_owned());
-                self.installed.facts.strays.push(stray);
+            Object::Stateful { table, kind, name } if table == TABLE => {
+                self.add_stray(Stray::Object(kind, name));
+            }
+            Object::Flowtable { table, name } if table == TABLE => {
+                self.add_stray(Stray::Flowtable(name));
             }
             _ => {}
         }
         Ok(())
+    }
+
+    fn add_stray(&mut self, stray: Stray) {
+        let Installed { ruleset, facts, .. } = &mut self.installed;
+        ruleset
+            .unknown
+            .push("a stateful object or a flowtable".to_owned());
+        facts.strays.push(stray);
     }
 
     fn add_chain(&mut self, chain: ChainObject) {
@@ -117,10 +126,7 @@ impl Builder {
             facts.stamped = true;
             return;
         }
-        let base = chain
-            .hook
-            .as_ref()
-            .and_then(super::object::HookObject::base);
+        let base = chain.hook.as_ref().and_then(HookObject::base);
         if chain.hook.is_some() && base.is_none() {
             ruleset
                 .unknown
@@ -166,13 +172,10 @@ impl Builder {
             facts,
             ..
         } = &mut self.installed;
-        let counter = rule
-            .counter
-            .map(|(packets, bytes)| Counter { packets, bytes });
         counters
             .entry(rule.chain.clone())
             .or_default()
-            .push(counter);
+            .push(rule.counter);
         let handles = facts.handles.entry(rule.chain.clone()).or_default();
         handles.push(rule.handle);
         let chain = ruleset.chains.entry(rule.chain).or_default();
@@ -367,10 +370,10 @@ fn finish_set(
     // One that has not as many elements as it should was changed by others.
     let counted = |sketch_count: u64| count.is_none_or(|count| u64::from(count) == sketch_count);
     let sketch = memory
-        .and_then(|memory| memory.sketch(&set.elements))
+        .and_then(|memory| Sketch::read(&memory.header, &memory.table()?, &set.elements))
         .filter(|sketch| counted(sketch.count()));
     if read {
-        let finished = elements.finish(Form::of(&set.elements));
+        let finished = elements.finish(&set.elements);
         if finished.is_none() {
             unknown.push(format!("foreign elements in set {kernel_name}"));
         }
@@ -387,26 +390,8 @@ fn finish_set(
     (set, facts)
 }
 
-impl Installed {
-    /// Reads the messages of a batch as if they came from the kernel.
-    ///
-    /// # Errors
-    /// If a message is malformed.
-    pub fn from_batch(bytes: &[u8]) -> Result<Option<Self>, Malformed> {
-        let mut builder = Builder::default();
-        for message in super::wire::Messages::new(bytes) {
-            if let Some(object) = super::object::decode(&message?)? {
-                builder.add(object)?;
-            }
-        }
-        builder.to_be_read(|_| true);
-        Ok(builder.finish().0)
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::object::HookObject;
     use super::*;
 
     #[test]

@@ -3,11 +3,11 @@
 use crate::net::Family;
 use crate::ruleset::{End, L4Protocol, Tuple};
 
-use super::instruction::Instruction;
-use super::number::*;
+use super::super::instruction::Instruction;
+use super::super::number::*;
 
 /// `th dport`: at the same place in TCP, UDP and SCTP
-pub(super) const PACKET_PORT: Instruction = Instruction::Payload {
+pub(in crate::nftables) const PACKET_PORT: Instruction = Instruction::Payload {
     base: NFT_PAYLOAD_TRANSPORT_HEADER,
     offset: 2,
     length: 2,
@@ -15,7 +15,12 @@ pub(super) const PACKET_PORT: Instruction = Instruction::Payload {
 
 /// Loads an address. The keys of the original tuple match their own family only; for the packet's
 /// own header the family is checked first.
-pub(super) fn lower_address(tuple: Tuple, family: Family, end: End, out: &mut Vec<Instruction>) {
+pub(in crate::nftables) fn lower_address(
+    tuple: Tuple,
+    family: Family,
+    end: End,
+    out: &mut Vec<Instruction>,
+) {
     match tuple {
         Tuple::Original => {
             let key = match (family, end) {
@@ -49,12 +54,12 @@ pub(super) fn lower_address(tuple: Tuple, family: Family, end: End, out: &mut Ve
     }
 }
 
-pub(super) fn lower_protocol(protocol: L4Protocol, out: &mut Vec<Instruction>) {
+pub(in crate::nftables) fn lower_protocol(protocol: L4Protocol, out: &mut Vec<Instruction>) {
     out.push(Instruction::Meta(NFT_META_L4PROTO));
     out.push(equal(vec![protocol.number()]));
 }
 
-pub(super) fn equal(data: Vec<u8>) -> Instruction {
+pub(in crate::nftables) fn equal(data: Vec<u8>) -> Instruction {
     Instruction::Cmp {
         op: NFT_CMP_EQ,
         data,

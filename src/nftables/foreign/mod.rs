@@ -9,10 +9,8 @@ use std::collections::BTreeMap;
 
 use crate::net::Family;
 
+use super::message::dump;
 use super::number::*;
-use super::object::kind;
-use super::request::SEQUENCE;
-use super::wire::{DUMP, REQUEST, Writer};
 
 pub use decode::decode;
 
@@ -361,10 +359,4 @@ pub fn elements((family, table, set): &Name) -> Vec<u8> {
         w.string(NFTA_SET_ELEM_LIST_TABLE, table);
         w.string(NFTA_SET_ELEM_LIST_SET, set);
     })
-}
-
-fn dump(message: u16, family: u8, body: impl FnOnce(&mut Writer)) -> Vec<u8> {
-    let mut w = Writer::new();
-    w.message(kind(message), REQUEST | DUMP, SEQUENCE, family, 0, body);
-    w.bytes().to_vec()
 }

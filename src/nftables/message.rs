@@ -1,0 +1,46 @@
+//! The frame that all messages of nf_tables have in common.
+
+use crate::netlink::message::{Attribute, DUMP, Malformed, REQUEST, SEQUENCE, Writer};
+
+use super::number::*;
+
+/// The type of a message of nf_tables.
+pub(super) fn kind(message: u16) -> u16 {
+    NFNL_SUBSYS_NFTABLES << 8 | message
+}
+
+/// Writes a message of the `inet` family; returns where it starts.
+pub(super) fn message(
+    w: &mut Writer,
+    message: u16,
+    flags: u16,
+    sequence: u32,
+    body: impl FnOnce(&mut Writer),
+) -> usize {
+    let flags = REQUEST | flags;
+    w.message(kind(message), flags, sequence, NFPROTO_INET, 0, body)
+}
+
+/// Writes a question.
+pub(super) fn question(message: u16, family: u8, body: impl FnOnce(&mut Writer)) -> Vec<u8> {
+    asked(message, REQUEST, family, body)
+}
+
+/// Writes a question after all of a kind.
+pub(super) fn dump(message: u16, family: u8, body: impl FnOnce(&mut Writer)) -> Vec<u8> {
+    asked(message, REQUEST | DUMP, family, body)
+}
+
+fn asked(message: u16, flags: u16, family: u8, body: impl FnOnce(&mut Writer)) -> Vec<u8> {
+    let mut w = Writer::new();
+    w.message(kind(message), flags, SEQUENCE, family, 0, body);
+    w.bytes().to_vec()
+}
+
+/// Reads a name that must be there.
+pub(super) fn text(attribute: Option<Attribute<'_>>) -> Result<String, Malformed> {
+    attribute
+        .ok_or(Malformed("a name is missing"))?
+        .string()
+        .map(str::to_owned)
+}
