@@ -12,7 +12,7 @@ use crate::kernel::{Heard, Kernel, Listener};
 use crate::netlink::nflog::Logged;
 use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
-use crate::ruleset::{Expression, LOG_GROUP, Ruleset};
+use crate::ruleset::{Expression, LOG_GROUP, Ruleset, Statement};
 
 use super::failure::Failure;
 use super::watch::{Wake, Watch, endpoint, headers, protocol, time};
@@ -124,10 +124,10 @@ fn logs(ruleset: &Ruleset) -> bool {
         rule.expressions.iter().any(|e| {
             matches!(
                 e,
-                Expression::Log {
+                Expression::Statement(Statement::Log {
                     group: Some(LOG_GROUP),
                     ..
-                }
+                })
             )
         })
     })

@@ -17,7 +17,7 @@ use crate::nftables::object::{family_name, is_inet};
 use crate::nftables::tracer::Filter;
 use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
-use crate::ruleset::{Expression, L4Protocol, Origin, Rule, TABLE};
+use crate::ruleset::{Expression, L4Protocol, Origin, Port, Rule, TABLE};
 use crate::trace::{Fate, Journey, Journeys, Step};
 use crate::untrusted::clean;
 
@@ -190,7 +190,7 @@ impl Show<'_> {
             && rule
                 .expressions
                 .iter()
-                .any(|e| matches!(e, Expression::PortIn { .. }))
+                .any(|e| matches!(e, Expression::Port(Port::In { .. })))
         {
             rule.comment = journey.headers.as_ref().and_then(|h| self.origin(h));
         }

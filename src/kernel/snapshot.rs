@@ -9,7 +9,9 @@ use crate::nftables::object::{ChainObject, HookObject, Object, RuleObject, SetOb
 use crate::plan::{
     Installed, STAMP, SetFacts, Sketch, Stray, ruleset_name, sketch_name, sketch_of,
 };
-use crate::ruleset::{Elements, Expression, MARK, Ruleset, Set, TABLE, Verdict};
+use crate::ruleset::{
+    Conntrack, Elements, Expression, MARK, Ruleset, Set, Statement, TABLE, Verdict,
+};
 use crate::untrusted::clean;
 
 /// A base chain of another table. Its names are for people, and clean: nobody asks the kernel by them.
@@ -238,8 +240,8 @@ impl Builder {
         let rules = ruleset.chains.values().flat_map(|chain| &chain.rules);
         for expression in rules.flat_map(|rule| &rule.expressions) {
             match expression {
-                Expression::Mark(mark) => _ = looked_for.insert(*mark),
-                Expression::SetMark(mark) => _ = set.insert(*mark),
+                Expression::Conntrack(Conntrack::Mark(mark)) => _ = looked_for.insert(*mark),
+                Expression::Conntrack(Conntrack::SetMark(mark)) => _ = set.insert(*mark),
                 _ => {}
             }
         }
@@ -341,7 +343,7 @@ fn reached<'a>(
         let chain = ruleset.chains.get(name).filter(|_| seen.insert(name));
         let rules = chain.map_or(&[][..], |chain| &chain.rules);
         for expression in rules.iter().flat_map(|rule| &rule.expressions) {
-            if let Expression::Verdict(verdict) = expression {
+            if let Expression::Statement(Statement::Verdict(verdict)) = expression {
                 next.extend(verdict.chain());
             }
             if let Some(set) = expression.set() {

@@ -53,6 +53,23 @@ pub(super) enum Instruction {
 }
 
 impl Instruction {
+    /// Compares register 1 with data.
+    pub(super) fn equal(data: Vec<u8>) -> Self {
+        Self::Cmp {
+            op: NFT_CMP_EQ,
+            data,
+        }
+    }
+
+    /// Looks register 1 up in a set, or in a map to verdicts.
+    pub(super) fn lookup(set: &str, verdict: bool) -> Self {
+        Self::Lookup {
+            set: set.to_owned(),
+            inverted: false,
+            verdict,
+        }
+    }
+
     /// Writes it as an element of a rule's list of expressions.
     pub(super) fn encode(&self, writer: &mut Writer) {
         writer.nest(NFTA_LIST_ELEM, |w| self.encode_parts(w));

@@ -9,7 +9,7 @@ use crate::net::Family;
 use crate::netlink::message::{APPEND, CREATE, TooLong, Writer};
 use crate::ruleset::{End, L4Protocol, Tuple};
 
-use super::expression::{PACKET_PORT, equal, lower_address, lower_protocol};
+use super::expression::{PACKET_PORT, load_address, load_protocol};
 use super::instruction::Instruction;
 use super::message::message;
 use super::number::*;
@@ -36,7 +36,7 @@ pub struct Filter {
 }
 
 impl Filter {
-    fn lower(&self) -> Vec<Instruction> {
+    fn encode(&self) -> Vec<Instruction> {
         let mut out = Vec::new();
         let ends = [
             (self.source, End::Source),
@@ -48,13 +48,13 @@ impl Filter {
                 IpAddr::V4(v4) => (Family::V4, v4.octets().to_vec()),
                 IpAddr::V6(v6) => (Family::V6, v6.octets().to_vec()),
             };
-            lower_address(Tuple::Packet, family, end, &mut out);
-            out.push(equal(bytes));
+            load_address(Tuple::Packet, family, end, &mut out);
+            out.push(Instruction::equal(bytes));
         }
         if let Some((protocol, port)) = self.port {
-            lower_protocol(protocol, &mut out);
+            load_protocol(protocol, &mut out);
             out.push(PACKET_PORT);
-            out.push(equal(port.to_be_bytes().to_vec()));
+            out.push(Instruction::equal(port.to_be_bytes().to_vec()));
         }
         let (rate, burst) = RATE;
         out.push(Instruction::Limit {
@@ -118,7 +118,7 @@ pub fn begin(name: &str, filter: &Filter, owned: bool) -> Result<Vec<u8>, TooLon
                 w.string(NFTA_RULE_TABLE, name);
                 w.string(NFTA_RULE_CHAIN, chain);
                 w.nest(NFTA_RULE_EXPRESSIONS, |w| {
-                    filter.lower().iter().for_each(|i| i.encode(w));
+                    filter.encode().iter().for_each(|i| i.encode(w));
                 });
             });
         }

@@ -11,7 +11,7 @@ use dfw::nftables::object;
 use dfw::nftables::request::decode_generation;
 use dfw::plan::Installed;
 use dfw::ruleset::check::check;
-use dfw::ruleset::{Chain, Elements, Expression, Rule, Ruleset, Set, Verdict};
+use dfw::ruleset::{Chain, Elements, Expression, Interval, MapTo, Rule, Ruleset, Set, Verdict};
 use proptest::prelude::*;
 
 use crate::arbitrary::{Style, comment, ruleset};
@@ -174,23 +174,35 @@ fn big_sets_are_split_and_put_together_again() {
     let wide = |n: u32| u128::from(n) << 90;
     let kinds = [
         Elements::Ipv4((0..MANY).map(|n| n * 3).collect()),
-        Elements::Ipv4Ranges((0..MANY).map(|n| (n * 9, n * 9 + n % 8)).collect()),
+        Elements::Ipv4Ranges(
+            (0..MANY)
+                .map(|n| Interval::new(n * 9, n * 9 + n % 8))
+                .collect(),
+        ),
         Elements::Ipv6((0..MANY).map(wide).collect()),
         Elements::Ipv6Ranges(
             (0..MANY)
-                .map(|n| (wide(n), wide(n) + u128::from(n)))
+                .map(|n| Interval::new(wide(n), wide(n) + u128::from(n)))
                 .collect(),
         ),
         Elements::Interfaces((0..MANY).map(|n| format!("interface{n:06}")).collect()),
-        Elements::PortVerdicts((0..=u16::MAX).map(|n| (n, n, verdict(n.into()))).collect()),
-        Elements::PortIpv4Verdicts((0..=u16::MAX).map(|n| (n, 7, verdict(n.into()))).collect()),
-        Elements::PortIpv6Verdicts(
+        Elements::PortVerdicts(
             (0..=u16::MAX)
-                .map(|n| (n, wide(n.into()), verdict(n.into())))
+                .map(|n| MapTo::new(Interval::new(n, n), verdict(n.into())))
                 .collect(),
         ),
-        Elements::Ipv4Verdicts((0..MANY).map(|n| (n * 3, verdict(n))).collect()),
-        Elements::Ipv6Verdicts((0..MANY).map(|n| (wide(n), verdict(n))).collect()),
+        Elements::PortIpv4Verdicts(
+            (0..=u16::MAX)
+                .map(|n| MapTo::new((n, 7), verdict(n.into())))
+                .collect(),
+        ),
+        Elements::PortIpv6Verdicts(
+            (0..=u16::MAX)
+                .map(|n| MapTo::new((n, wide(n.into())), verdict(n.into())))
+                .collect(),
+        ),
+        Elements::Ipv4Verdicts((0..MANY).map(|n| MapTo::new(n * 3, verdict(n))).collect()),
+        Elements::Ipv6Verdicts((0..MANY).map(|n| MapTo::new(wide(n), verdict(n))).collect()),
     ];
     let named = kinds.into_iter().zip(0..);
     let sets: BTreeMap<_, _> = named

@@ -5,7 +5,8 @@ use dfw::net::Family;
 use std::ffi::CStr;
 
 use dfw::ruleset::{
-    Direction, End, Expression, L4Protocol, MARK, NameMatch, Reject, Side, Tuple, Verdict,
+    Address, Conntrack, Direction, End, Expression, Interface, L4Protocol, MARK, NameMatch, Port,
+    Reject, Side, Statement, Tuple, Verdict,
 };
 use nftnl::nftnl_sys as sys;
 
@@ -199,11 +200,13 @@ const CT_PROTO_DST: u32 = 12;
 const CT_LABELS: u32 = 13;
 
 fn interfaces() -> Vec<Case> {
-    let named = |side, name, equal| Expression::Interface { side, name, equal };
-    let member = |side, member| Expression::InterfaceIn {
-        side,
-        set: "names".to_owned(),
-        member,
+    let named = |side, name, equal| Expression::Interface(Interface::Name { side, name, equal });
+    let member = |side, member| {
+        Expression::Interface(Interface::In {
+            side,
+            set: "names".to_owned(),
+            member,
+        })
     };
     let exact = NameMatch::Exact("eth0".to_owned());
     let prefix = NameMatch::Prefix("br-".to_owned());
@@ -242,7 +245,7 @@ fn interfaces() -> Vec<Case> {
     padded[..6].copy_from_slice(b"bridge");
     let bridge = "0x64697262 0x00006567 0x00000000 0x00000000";
     cases.push(case(
-        Expression::OutBridge,
+        Expression::Interface(Interface::OutBridge),
         vec![meta("oifkind", OIFKIND), eq(bridge, &padded)],
     ));
     cases
@@ -262,46 +265,46 @@ fn l4proto(protocol: L4Protocol) -> [(String, Raw); 2] {
 fn connections() -> Vec<Case> {
     let mut cases: Vec<Case> = L4Protocol::ALL
         .into_iter()
-        .map(|p| case(Expression::Protocol(p), l4proto(p).to_vec()))
+        .map(|p| case(Expression::Port(Port::Protocol(p)), l4proto(p).to_vec()))
         .collect();
     let direction = |hex, number| vec![ct("direction", CT_DIRECTION), eq(hex, &[number])];
     let with_bit = |load, [mask, test]: [(String, Raw); 2]| vec![load, mask, test];
     cases.extend([
         case(
-            Expression::Direction(Direction::Original),
+            Expression::Conntrack(Conntrack::Direction(Direction::Original)),
             direction("0x00000000", 0),
         ),
         case(
-            Expression::Direction(Direction::Reply),
+            Expression::Conntrack(Conntrack::Direction(Direction::Reply)),
             direction("0x00000001", 1),
         ),
         case(
-            Expression::DestinationNat,
+            Expression::Conntrack(Conntrack::DestinationNat),
             with_bit(ct("status", CT_STATUS), bit("0x00000020", 1 << 5)),
         ),
         case(
-            Expression::Related,
+            Expression::Conntrack(Conntrack::Related),
             with_bit(ct("state", CT_STATE), bit("0x00000004", 1 << 2)),
         ),
-        case(Expression::Resumed, resumed()),
+        case(Expression::Conntrack(Conntrack::Resumed), resumed()),
         case(
-            Expression::Family(Family::V4),
+            Expression::Address(Address::Family(Family::V4)),
             vec![meta("nfproto", NFPROTO), eq("0x00000002", &[2])],
         ),
         case(
-            Expression::Family(Family::V6),
+            Expression::Address(Address::Family(Family::V6)),
             vec![meta("nfproto", NFPROTO), eq("0x0000000a", &[10])],
         ),
-        case(Expression::NoteOpening, opening()),
-        case(Expression::Opened, opened()),
+        case(Expression::Conntrack(Conntrack::NoteOpening), opening()),
+        case(Expression::Conntrack(Conntrack::Opened), opened()),
         case(
-            Expression::Mark(MARK),
+            Expression::Conntrack(Conntrack::Mark(MARK)),
             vec![
                 ct("mark", CT_MARK),
                 eq("0x00000001", &PLANNED.to_ne_bytes()),
             ],
         ),
-        case(Expression::SetMark(MARK), set_mark()),
+        case(Expression::Conntrack(Conntrack::SetMark(MARK)), set_mark()),
     ]);
     cases
 }
@@ -432,11 +435,11 @@ fn addresses() -> Vec<Case> {
                 let mut steps = address(tuple, family, true);
                 steps.push(lookup(set, true));
                 cases.push(case(
-                    Expression::SourceIn {
+                    Expression::Address(Address::SourceIn {
                         tuple,
                         family,
                         set: name,
-                    },
+                    }),
                     steps,
                 ));
             }
@@ -444,13 +447,16 @@ fn addresses() -> Vec<Case> {
                 let mut steps = address(tuple, family, false);
                 steps.push(lookup(sets[0], true));
                 let set = sets[0].to_string_lossy().into_owned();
-                cases.push(case(Expression::DestinationIn { family, set }, steps));
+                cases.push(case(
+                    Expression::Address(Address::DestinationIn { family, set }),
+                    steps,
+                ));
             }
             let mut steps = address(tuple, family, false);
             steps.push(lookup_map(map));
             let map = map.to_string_lossy().into_owned();
             cases.push(case(
-                Expression::DestinationMap { tuple, family, map },
+                Expression::Address(Address::DestinationMap { tuple, family, map }),
                 steps,
             ));
         }
@@ -464,7 +470,10 @@ fn addresses() -> Vec<Case> {
                 eq("0x0000007f", &[127]),
             ],
         };
-        cases.push(case(Expression::ToLoopback(tuple), loopback));
+        cases.push(case(
+            Expression::Address(Address::ToLoopback(tuple)),
+            loopback,
+        ));
         for protocol in [L4Protocol::Tcp, L4Protocol::Udp, L4Protocol::Sctp] {
             let mut steps = l4proto(protocol).to_vec();
             steps.push(match tuple {
@@ -474,11 +483,11 @@ fn addresses() -> Vec<Case> {
             steps.push(lookup_map(c"ports"));
             let map = "ports".to_owned();
             cases.push(case(
-                Expression::PortMap {
+                Expression::Port(Port::Map {
                     tuple,
                     protocol,
                     map,
-                },
+                }),
                 steps,
             ));
         }
@@ -524,13 +533,13 @@ fn ports() -> Vec<Case> {
             steps.push(lookup(set, true));
             let set = set.to_string_lossy().into_owned();
             cases.push(case(
-                Expression::PortSourceIn {
+                Expression::Port(Port::SourceIn {
                     tuple,
                     protocol,
                     family,
                     length,
                     set,
-                },
+                }),
                 steps,
             ));
         }
@@ -541,7 +550,7 @@ fn ports() -> Vec<Case> {
             lookup(c"counters", true),
         ];
         let set = "counters".to_owned();
-        cases.push(case(Expression::PortIn { tuple, set }, steps));
+        cases.push(case(Expression::Port(Port::In { tuple, set }), steps));
     }
     cases
 }
@@ -559,12 +568,12 @@ fn ends(protocol: L4Protocol) -> Vec<Case> {
             steps.push(lookup_map(map));
             let map = map.to_string_lossy().into_owned();
             cases.push(case(
-                Expression::PortAddressMap {
+                Expression::Port(Port::AddressMap {
                     end,
                     protocol,
                     family,
                     map,
-                },
+                }),
                 steps,
             ));
         }
@@ -586,9 +595,11 @@ fn logs() -> Vec<Case> {
             (sys::NFTNL_EXPR_LOG_GROUP, Value::U16(223)),
         ],
     );
-    let expression = |group| Expression::Log {
-        prefix: "dfw refused:".to_owned(),
-        group,
+    let expression = |group| {
+        Expression::Statement(Statement::Log {
+            prefix: "dfw refused:".to_owned(),
+            group,
+        })
     };
     vec![
         case(expression(None), vec![log]),
@@ -632,43 +643,46 @@ fn statements() -> Vec<Case> {
     let target = || "target".to_owned();
     vec![
         case(
-            Expression::SameInterface,
+            Expression::Interface(Interface::SameInterface),
             vec![fib, eq("0x00000001", &1_u32.to_ne_bytes())],
         ),
         case(
-            Expression::Limit {
+            Expression::Statement(Statement::Limit {
                 per_second: 10,
                 burst: 20,
-            },
+            }),
             vec![limit],
         ),
         case(
-            Expression::Counter,
+            Expression::Statement(Statement::Counter),
             vec![step("counter pkts 0 bytes 0", c"counter", &[])],
         ),
-        case(Expression::Reject(Reject::TcpReset), vec![reject(1, 0)]),
         case(
-            Expression::Reject(Reject::PortUnreachable),
+            Expression::Statement(Statement::Reject(Reject::TcpReset)),
+            vec![reject(1, 0)],
+        ),
+        case(
+            Expression::Statement(Statement::Reject(Reject::PortUnreachable)),
             vec![reject(2, 1)],
         ),
         case(
-            Expression::Verdict(Verdict::Accept),
+            Expression::Statement(Statement::Verdict(Verdict::Accept)),
             vec![verdict("accept", ACCEPT, None)],
         ),
         case(
-            Expression::Verdict(Verdict::Drop),
+            Expression::Statement(Statement::Verdict(Verdict::Drop)),
             vec![verdict("drop", DROP, None)],
         ),
         case(
-            Expression::Verdict(Verdict::Return),
+            Expression::Statement(Statement::Verdict(Verdict::Return)),
             vec![verdict("return", RETURN, None)],
         ),
         case(
-            Expression::Verdict(Verdict::Jump(target())),
+            Expression::Statement(Statement::Verdict(Verdict::Jump(target()))),
             vec![verdict("jump -> target", JUMP, Some(c"target"))],
         ),
         case(
-            Expression::Verdict(Verdict::Goto(target())),
+            Expression::Statement(Statement::Verdict(Verdict::Goto(target()))),
             vec![verdict("goto -> target", GOTO, Some(c"target"))],
         ),
     ]

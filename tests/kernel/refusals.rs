@@ -5,7 +5,7 @@ use std::ops::Range;
 use anyhow::{Context, Result, bail, ensure};
 use dfw::kernel::{Batch, Error, FinishedBatch, Kernel, Outcome, Refusal, What};
 use dfw::plan;
-use dfw::ruleset::{Elements, Expression, Origin, Rule, Ruleset, Set, Verdict};
+use dfw::ruleset::{Elements, Expression, Interval, MapTo, Origin, Rule, Ruleset, Set, Verdict};
 
 use crate::Named;
 use crate::encoded;
@@ -163,40 +163,35 @@ fn spoil(elements: &mut Elements) -> Option<i32> {
     let nowhere = || Verdict::Goto("no-such-chain".to_owned());
     match elements {
         Elements::Ipv4Ranges(all) => {
-            *all = vec![(10, 20), (15, 30)];
+            *all = vec![Interval::new(10, 20), Interval::new(15, 30)];
             Some(libc::EEXIST)
         }
         Elements::Ipv6Ranges(all) => {
-            *all = vec![(10, 20), (15, 30)];
+            *all = vec![Interval::new(10, 20), Interval::new(15, 30)];
             Some(libc::EEXIST)
         }
         Elements::PortVerdicts(all) => {
-            all.push((u16::MAX, u16::MAX, nowhere()));
+            all.push(MapTo::new(Interval::new(u16::MAX, u16::MAX), nowhere()));
             Some(libc::ENOENT)
         }
         Elements::PortIpv4Verdicts(all) => {
-            all.push((u16::MAX, u32::MAX, nowhere()));
+            all.push(MapTo::new((u16::MAX, u32::MAX), nowhere()));
             Some(libc::ENOENT)
         }
         Elements::PortIpv6Verdicts(all) => {
-            all.push((u16::MAX, u128::MAX, nowhere()));
+            all.push(MapTo::new((u16::MAX, u128::MAX), nowhere()));
             Some(libc::ENOENT)
         }
         Elements::Ipv4Verdicts(all) => {
-            all.push((u32::MAX, nowhere()));
+            all.push(MapTo::new(u32::MAX, nowhere()));
             Some(libc::ENOENT)
         }
         Elements::Ipv6Verdicts(all) => {
-            all.push((u128::MAX, nowhere()));
+            all.push(MapTo::new(u128::MAX, nowhere()));
             Some(libc::ENOENT)
         }
         // Any address and any name will do, and twice the same is once the same.
-        Elements::Ipv4(_)
-        | Elements::Ipv6(_)
-        | Elements::Interfaces(_)
-        | Elements::PortIpv4(_)
-        | Elements::PortIpv6(_)
-        | Elements::PortCounters(_) => None,
+        _ => None,
     }
 }
 
@@ -206,15 +201,21 @@ fn each_set_can_be_refused() -> Result<()> {
     let extra = [
         ("zz-v4", Elements::Ipv4Ranges(Vec::new())),
         ("zz-v6", Elements::Ipv6Ranges(Vec::new())),
-        ("zz-to-v4", Elements::Ipv4Verdicts(vec![(1, Verdict::Drop)])),
-        ("zz-to-v6", Elements::Ipv6Verdicts(vec![(1, Verdict::Drop)])),
+        (
+            "zz-to-v4",
+            Elements::Ipv4Verdicts(vec![MapTo::new(1, Verdict::Drop)]),
+        ),
+        (
+            "zz-to-v6",
+            Elements::Ipv6Verdicts(vec![MapTo::new(1, Verdict::Drop)]),
+        ),
         (
             "zz-port-v4",
-            Elements::PortIpv4Verdicts(vec![(1, 1, Verdict::Drop)]),
+            Elements::PortIpv4Verdicts(vec![MapTo::new((1, 1), Verdict::Drop)]),
         ),
         (
             "zz-port-v6",
-            Elements::PortIpv6Verdicts(vec![(1, 1, Verdict::Drop)]),
+            Elements::PortIpv6Verdicts(vec![MapTo::new((1, 1), Verdict::Drop)]),
         ),
     ];
     for (name, elements) in extra {

@@ -4,7 +4,10 @@
 //! `NFT_SET_ELEM_INTERVAL_END`; the latter is missing where the range reaches the greatest key.
 
 use crate::netlink::message::{Attributes, CREATE, Malformed, Writer};
-use crate::ruleset::{Counted, Counter, Elements, L4Protocol, TABLE, Verdict};
+use crate::ruleset::{
+    Counted, Counter, Elements, Field, Key, L4Protocol, Parts, Row, TABLE, Value, Verdict,
+    with_rows,
+};
 
 use super::super::expression::{padded, unpadded};
 use super::super::instruction::{Instruction, decode_verdict, encode_verdict, value};
@@ -16,87 +19,8 @@ use super::userdata::{user_comment, user_text};
 /// one with a verdict to a chain of 255 bytes, twice.
 const LIST_MAX: usize = 65_535 - 1_024;
 
-/// The type of a set's elements, as the kernel has it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Form {
-    /// nft's number for the type of the keys.
-    pub(super) key_type: u32,
-    /// The length of a key in bytes.
-    pub(super) key_length: u32,
-    /// Whether elements are ranges.
-    pub(super) interval: bool,
-    /// Whether it is a map to verdicts.
-    pub(super) verdicts: bool,
-    /// Whether each element counts.
-    pub(super) counters: bool,
-}
-
-/// A concatenated key: the types of its parts, each of which takes up whole registers of 4 bytes.
-const PORT_IPADDR: u32 = TYPE_INET_SERVICE << TYPE_BITS | TYPE_IPADDR;
-const PORT_IP6ADDR: u32 = TYPE_INET_SERVICE << TYPE_BITS | TYPE_IP6ADDR;
-const PROTOCOL_PORT: u32 = TYPE_INET_PROTOCOL << TYPE_BITS | TYPE_INET_SERVICE;
-
-impl Form {
-    pub(super) fn of(elements: &Elements) -> Self {
-        let (key_type, key_length, interval, verdicts) = match elements {
-            Elements::Ipv4(_) => (TYPE_IPADDR, 4, false, false),
-            Elements::Ipv4Ranges(_) => (TYPE_IPADDR, 4, true, false),
-            Elements::Ipv6(_) => (TYPE_IP6ADDR, 16, false, false),
-            Elements::Ipv6Ranges(_) => (TYPE_IP6ADDR, 16, true, false),
-            Elements::Interfaces(_) => (TYPE_IFNAME, 16, false, false),
-            Elements::PortIpv4(_) => (PORT_IPADDR, 8, false, false),
-            Elements::PortIpv6(_) => (PORT_IP6ADDR, 20, false, false),
-            Elements::PortCounters(_) => (PROTOCOL_PORT, 8, false, false),
-            Elements::PortVerdicts(_) => (TYPE_INET_SERVICE, 2, true, true),
-            Elements::PortIpv4Verdicts(_) => (PORT_IPADDR, 8, false, true),
-            Elements::PortIpv6Verdicts(_) => (PORT_IP6ADDR, 20, false, true),
-            Elements::Ipv4Verdicts(_) => (TYPE_IPADDR, 4, false, true),
-            Elements::Ipv6Verdicts(_) => (TYPE_IP6ADDR, 16, false, true),
-        };
-        Self {
-            key_type,
-            key_length,
-            interval,
-            verdicts,
-            counters: matches!(elements, Elements::PortCounters(_)),
-        }
-    }
-
-    /// No elements of this form; `None` if dfw never writes it.
-    pub(super) fn empty(self) -> Option<Elements> {
-        [
-            Elements::Ipv4(Vec::new()),
-            Elements::Ipv4Ranges(Vec::new()),
-            Elements::Ipv6(Vec::new()),
-            Elements::Ipv6Ranges(Vec::new()),
-            Elements::Interfaces(Vec::new()),
-            Elements::PortIpv4(Vec::new()),
-            Elements::PortIpv6(Vec::new()),
-            Elements::PortCounters(Vec::new()),
-            Elements::PortVerdicts(Vec::new()),
-            Elements::PortIpv4Verdicts(Vec::new()),
-            Elements::PortIpv6Verdicts(Vec::new()),
-            Elements::Ipv4Verdicts(Vec::new()),
-            Elements::Ipv6Verdicts(Vec::new()),
-        ]
-        .into_iter()
-        .find(|elements| Self::of(elements) == self)
-    }
-
-    pub(super) fn flags(self) -> u32 {
-        let interval = if self.interval { NFT_SET_INTERVAL } else { 0 };
-        interval | if self.verdicts { NFT_SET_MAP } else { 0 }
-    }
-
-    /// For nft, so that it prints keys and not bytes.
-    pub(super) fn byte_order(self) -> u32 {
-        match self.key_type {
-            TYPE_IFNAME => BYTEORDER_HOST_ENDIAN,
-            PORT_IPADDR | PORT_IP6ADDR | PROTOCOL_PORT => BYTEORDER_INVALID,
-            _ => BYTEORDER_BIG_ENDIAN,
-        }
-    }
-}
+/// The most bytes that a key of two fields has.
+const KEY_MAX: usize = 32;
 
 /// Writes one message that adds as many elements to a set as fit, beginning with the `next`th; returns
 /// where the message starts and the element that comes next. Those that count begin with what `counted`
@@ -110,7 +34,7 @@ pub(crate) fn create(
 ) -> (usize, usize) {
     let mut after = next;
     let start = list_message(w, (NFT_MSG_NEWSETELEM, CREATE), sequence, set, |w| {
-        after = encode(w, elements, counted, next);
+        after = with_rows!(elements, rows => encode(w, rows, counted, next));
     });
     (start, after)
 }
@@ -125,7 +49,7 @@ pub(crate) fn delete(
 ) -> (usize, usize) {
     let mut after = next;
     let start = list_message(w, (NFT_MSG_DELSETELEM, 0), sequence, set, |w| {
-        after = encode(w, elements, None, next);
+        after = with_rows!(elements, rows => encode(w, rows, None, next));
     });
     (start, after)
 }
@@ -155,105 +79,121 @@ pub(super) fn list_message(
 
 /// Writes elements from the `next`th on until the list is full; returns the one that comes next.
 /// Those that count begin with what `counted` says.
-pub(super) fn encode(
-    w: &mut Writer,
-    elements: &Elements,
-    counted: Option<&Counted>,
-    next: usize,
-) -> usize {
-    match elements {
-        Elements::Ipv4(v) => list(w, v, next, |w, a| key(w, &a.to_be_bytes(), None)),
-        Elements::Ipv4Ranges(v) => list(w, v, next, |w, (first, last)| {
-            let end = last.checked_add(1).map(u32::to_be_bytes);
-            range(w, &first.to_be_bytes(), end.as_ref(), None);
-        }),
-        Elements::Ipv6(v) => list(w, v, next, |w, a| key(w, &a.to_be_bytes(), None)),
-        Elements::Ipv6Ranges(v) => list(w, v, next, |w, (first, last)| {
-            let end = last.checked_add(1).map(u128::to_be_bytes);
-            range(w, &first.to_be_bytes(), end.as_ref(), None);
-        }),
-        Elements::Interfaces(v) => list(w, v, next, |w, name| key(w, &padded(name), None)),
-        Elements::PortIpv4(v) => list(w, v, next, |w, (port, a)| {
-            key(w, &beside_port(*port, &a.to_be_bytes()), None);
-        }),
-        Elements::PortIpv6(v) => list(w, v, next, |w, (port, a)| {
-            key(w, &beside_port(*port, &a.to_be_bytes()), None);
-        }),
-        Elements::PortCounters(v) => list(w, v, next, |w, (protocol, port, comment)| {
-            let [high, low] = port.to_be_bytes();
-            let bytes = [protocol.number(), 0, 0, 0, high, low, 0, 0];
-            let counted = counted.and_then(|all| all.get(&(*protocol, *port)));
-            w.nest(NFTA_LIST_ELEM, |w| {
-                w.nest(NFTA_SET_ELEM_KEY, |w| w.attribute(NFTA_DATA_VALUE, &bytes));
-                if let Some(comment) = comment {
-                    let user = user_text(NFTNL_UDATA_SET_ELEM_COMMENT, comment);
-                    w.attribute(NFTA_SET_ELEM_USERDATA, &user);
-                }
-                // Without one the kernel takes the set's own, which begins with nothing.
-                if let Some(start) = counted {
-                    Instruction::encode_counter(w, NFTA_SET_ELEM_EXPR, *start);
-                }
-            });
-        }),
-        Elements::PortVerdicts(v) => list(w, v, next, |w, (first, last, verdict)| {
-            let end = last.checked_add(1).map(u16::to_be_bytes);
-            range(w, &first.to_be_bytes(), end.as_ref(), Some(verdict));
-        }),
-        Elements::PortIpv4Verdicts(v) => list(w, v, next, |w, (port, a, verdict)| {
-            key(w, &beside_port(*port, &a.to_be_bytes()), Some(verdict));
-        }),
-        Elements::PortIpv6Verdicts(v) => list(w, v, next, |w, (port, a, verdict)| {
-            key(w, &beside_port(*port, &a.to_be_bytes()), Some(verdict));
-        }),
-        Elements::Ipv4Verdicts(v) => list(w, v, next, |w, (a, verdict)| {
-            key(w, &a.to_be_bytes(), Some(verdict));
-        }),
-        Elements::Ipv6Verdicts(v) => list(w, v, next, |w, (a, verdict)| {
-            key(w, &a.to_be_bytes(), Some(verdict));
-        }),
-    }
-}
-
-fn list<T>(w: &mut Writer, all: &[T], next: usize, write: impl Fn(&mut Writer, &T)) -> usize {
+fn encode<R: Row>(w: &mut Writer, rows: &[R], counted: Option<&Counted>, next: usize) -> usize {
     let limit = w.bytes().len() + LIST_MAX;
     let mut after = next;
-    for element in all.get(next..).unwrap_or_default() {
+    for row in rows.get(next..).unwrap_or_default() {
         if w.bytes().len() >= limit {
             break;
         }
-        write(w, element);
+        encode_row(w, row, counted);
         after += 1;
     }
     after
 }
 
-fn key(w: &mut Writer, key: &[u8], verdict: Option<&Verdict>) {
+fn encode_row<R: Row>(w: &mut Writer, row: &R, counted: Option<&Counted>) {
+    let values = row.first().values();
     w.nest(NFTA_LIST_ELEM, |w| {
-        w.nest(NFTA_SET_ELEM_KEY, |w| w.attribute(NFTA_DATA_VALUE, key));
-        if let Some(verdict) = verdict {
+        encode_key(w, values.as_ref());
+        if let Some(verdict) = row.verdict() {
             w.nest(NFTA_SET_ELEM_DATA, |w| encode_verdict(w, verdict));
         }
+        if let Some(comment) = row.comment() {
+            let user = user_text(NFTNL_UDATA_SET_ELEM_COMMENT, comment);
+            w.attribute(NFTA_SET_ELEM_USERDATA, &user);
+        }
+        // Without one the kernel takes the set's own, which begins with nothing.
+        if R::COUNTING
+            && let [Value::Protocol(protocol), Value::Port(port)] = values.as_ref()
+            && let Some(start) = counted.and_then(|all| all.get(&(*protocol, *port)))
+        {
+            Instruction::encode_counter(w, NFTA_SET_ELEM_EXPR, *start);
+        }
     });
-}
-
-fn range<const N: usize>(
-    w: &mut Writer,
-    first: &[u8; N],
-    end: Option<&[u8; N]>,
-    verdict: Option<&Verdict>,
-) {
-    key(w, first, verdict);
-    if let Some(end) = end {
+    if R::INTERVAL
+        && let [last] = row.last().values().as_ref()
+        && let Some(end) = last.next()
+    {
         w.nest(NFTA_LIST_ELEM, |w| {
             w.be32(NFTA_SET_ELEM_FLAGS, NFT_SET_ELEM_INTERVAL_END);
-            w.nest(NFTA_SET_ELEM_KEY, |w| w.attribute(NFTA_DATA_VALUE, end));
+            encode_key(w, &[end]);
         });
     }
 }
 
-/// A port and what stands beside it, as a key.
-fn beside_port(port: u16, other: &[u8]) -> Vec<u8> {
-    [&port.to_be_bytes(), &[0, 0], other].concat()
+fn encode_key(w: &mut Writer, values: &[Value<'_>]) {
+    let (mut key, mut length) = ([0; KEY_MAX], 0);
+    for value in values {
+        let mut put = |bytes: &[u8]| {
+            if let Some(place) = key.get_mut(length..length + bytes.len()) {
+                place.copy_from_slice(bytes);
+            }
+        };
+        match value {
+            Value::Ipv4(number) => put(&number.to_be_bytes()),
+            Value::Ipv6(number) => put(&number.to_be_bytes()),
+            Value::Port(number) => put(&number.to_be_bytes()),
+            Value::Protocol(protocol) => put(&[protocol.number()]),
+            Value::Interface(name) => put(&padded(name)),
+        }
+        length += field_length(value.field(), values.len());
+    }
+    w.nest(NFTA_SET_ELEM_KEY, |w| {
+        w.attribute(NFTA_DATA_VALUE, key.get(..length).unwrap_or_default());
+    });
+}
+
+/// How many bytes a key of these fields has.
+pub(super) fn key_length(fields: &[Field]) -> usize {
+    let lengths = fields.iter();
+    lengths
+        .map(|field| field_length(*field, fields.len()))
+        .sum()
+}
+
+/// How many bytes a field has in a key of so many; beside another it takes up whole registers of 4.
+fn field_length(field: Field, fields: usize) -> usize {
+    let length = own_length(field);
+    if fields > 1 {
+        length.next_multiple_of(4)
+    } else {
+        length
+    }
+}
+
+fn own_length(field: Field) -> usize {
+    match field {
+        Field::Ipv4 => 4,
+        Field::Ipv6 | Field::Interface => 16,
+        Field::Port => 2,
+        Field::Protocol => 1,
+    }
+}
+
+/// Reads a key; `None` if it is none of these fields.
+fn decode_key<K: Key>(key: &[u8]) -> Option<K> {
+    let (mut values, mut rest) = ([Value::Port(0); 2], key);
+    let places = values.get_mut(..K::FIELDS.len())?;
+    for (value, field) in places.iter_mut().zip(K::FIELDS) {
+        let (place, behind) = rest.split_at_checked(field_length(*field, K::FIELDS.len()))?;
+        let (own, padding) = place.split_at_checked(own_length(*field))?;
+        if padding.iter().any(|byte| *byte != 0) {
+            return None;
+        }
+        *value = match field {
+            Field::Ipv4 => Value::Ipv4(u32::from_be_bytes(own.try_into().ok()?)),
+            Field::Ipv6 => Value::Ipv6(u128::from_be_bytes(own.try_into().ok()?)),
+            Field::Port => Value::Port(u16::from_be_bytes(own.try_into().ok()?)),
+            Field::Protocol => {
+                let mut all = L4Protocol::ALL.into_iter();
+                Value::Protocol(all.find(|known| own == [known.number()])?)
+            }
+            Field::Interface => Value::Interface(unpadded(own)?),
+        };
+        rest = behind;
+    }
+    rest.is_empty().then(|| K::of_values(places))?
 }
 
 /// One element as it was read.
@@ -333,121 +273,41 @@ impl Collector {
     /// What was counted.
     pub(crate) fn counted(&self) -> Counted {
         let read = self.read.iter();
-        let counted = read.filter_map(|e| Some((protocol_and_port(&e.key)?, e.counter?)));
+        let counted = read.filter_map(|e| Some((decode_key(&e.key)?, e.counter?)));
         counted.collect()
     }
 
     /// The elements as those of the type of others, and whether they are written as dfw writes them, so that they
     /// can be taken away one by one; `None` if something among them is not dfw's.
     pub(crate) fn finish(mut self, like: &Elements) -> Option<(Elements, bool)> {
-        let form = Form::of(like);
+        let of = like.set_type();
         // Only some sets count, and only those have comments at their elements.
         let more = |read: &Read| read.counter.is_some() || read.comment.is_some();
-        if self.foreign || !form.counters && self.read.iter().any(more) {
+        if self.foreign || !of.counting && self.read.iter().any(more) {
             return None;
         }
         self.read.sort_unstable();
-        let read = self.read;
-        let exact = !form.interval || starts_and_ends(&read);
-        let elements = match form.empty()? {
-            Elements::Ipv4(_) => Elements::Ipv4(keys(&read, u32::read)?),
-            Elements::Ipv6(_) => Elements::Ipv6(keys(&read, u128::read)?),
-            Elements::Interfaces(_) => Elements::Interfaces(keys(&read, unpadded)?),
-            Elements::PortIpv4(_) => Elements::PortIpv4(keys(&read, port_and)?),
-            Elements::PortIpv6(_) => Elements::PortIpv6(keys(&read, port_and)?),
-            Elements::PortCounters(_) => {
-                let all = read.iter().map(|e| {
-                    let (protocol, port) = protocol_and_port(&e.key)?;
-                    Some((protocol, port, e.comment.clone()))
-                });
-                Elements::PortCounters(all.collect::<Option<_>>()?)
-            }
-            Elements::PortIpv4Verdicts(_) => {
-                let all = verdicts(&read, port_and)?.into_iter();
-                Elements::PortIpv4Verdicts(all.map(|((port, a), to)| (port, a, to)).collect())
-            }
-            Elements::PortIpv6Verdicts(_) => {
-                let all = verdicts(&read, port_and)?.into_iter();
-                Elements::PortIpv6Verdicts(all.map(|((port, a), to)| (port, a, to)).collect())
-            }
-            Elements::Ipv4Verdicts(_) => Elements::Ipv4Verdicts(verdicts(&read, u32::read)?),
-            Elements::Ipv6Verdicts(_) => Elements::Ipv6Verdicts(verdicts(&read, u128::read)?),
-            Elements::Ipv4Ranges(_) => Elements::Ipv4Ranges(plain(ranges(&read)?)?),
-            Elements::Ipv6Ranges(_) => Elements::Ipv6Ranges(plain(ranges(&read)?)?),
-            Elements::PortVerdicts(_) => {
-                let all = ranges(&read)?.into_iter();
-                let all = all.map(|(first, last, verdict)| Some((first, last, verdict?)));
-                Elements::PortVerdicts(all.collect::<Option<_>>()?)
-            }
-        };
+        let exact = !of.interval || starts_and_ends(&self.read);
+        let elements = with_rows!(like, rows => Elements::from(decode_rows(rows, self.read)?));
         Some((elements, exact))
     }
 }
 
-/// A key that is a number, big-endian on the wire.
-trait Number: Copy {
-    const MAX: Self;
-    fn read(key: &[u8]) -> Option<Self>;
-    fn before(self) -> Option<Self>;
-}
-
-macro_rules! number {
-    ($($kind:ty),+) => {
-        $(impl Number for $kind {
-            const MAX: Self = <$kind>::MAX;
-
-            fn read(key: &[u8]) -> Option<Self> {
-                key.try_into().map(<$kind>::from_be_bytes).ok()
-            }
-
-            fn before(self) -> Option<Self> {
-                self.checked_sub(1)
-            }
-        })+
+/// Rows of the type of others.
+fn decode_rows<R: Row>(_: &[R], read: Vec<Read>) -> Option<Vec<R>> {
+    if R::INTERVAL {
+        return decode_ranges(read);
+    }
+    let row = |element: Read| {
+        let parts = Parts {
+            first: decode_key(&element.key)?,
+            last: None,
+            verdict: element.verdict,
+            comment: element.comment,
+        };
+        element.starts.then(|| R::of_parts(parts))?
     };
-}
-
-number!(u16, u32, u128);
-
-/// A port and the number beside it.
-fn port_and<T: Number>(key: &[u8]) -> Option<(u16, T)> {
-    let ([high, low, 0, 0], rest) = key.split_first_chunk::<4>()? else {
-        return None;
-    };
-    Some((u16::from_be_bytes([*high, *low]), T::read(rest)?))
-}
-
-fn protocol_and_port(key: &[u8]) -> Option<(L4Protocol, u16)> {
-    let [protocol, 0, 0, 0, high, low, 0, 0] = key else {
-        return None;
-    };
-    let mut all = L4Protocol::ALL.into_iter();
-    let protocol = all.find(|known| known.number() == *protocol)?;
-    Some((protocol, u16::from_be_bytes([*high, *low])))
-}
-
-fn keys<T>(read: &[Read], key: impl Fn(&[u8]) -> Option<T>) -> Option<Vec<T>> {
-    read.iter()
-        .map(|e| {
-            if e.starts && e.verdict.is_none() {
-                key(&e.key)
-            } else {
-                None
-            }
-        })
-        .collect()
-}
-
-fn verdicts<T>(read: &[Read], key: impl Fn(&[u8]) -> Option<T>) -> Option<Vec<(T, Verdict)>> {
-    read.iter()
-        .map(|e| {
-            if e.starts {
-                Some((key(&e.key)?, e.verdict.clone()?))
-            } else {
-                None
-            }
-        })
-        .collect()
+    read.into_iter().map(row).collect()
 }
 
 /// Whether each start has an end and each end a start, but for the end of the last range.
@@ -464,31 +324,36 @@ fn starts_and_ends(read: &[Read]) -> bool {
 
 /// Puts starts and ends together. nft writes an end before everything as well, at key 0, which
 /// says nothing.
-fn ranges<T: Number>(read: &[Read]) -> Option<Vec<(T, T, Option<Verdict>)>> {
-    let mut ranges = Vec::new();
-    let mut open: Option<(T, Option<Verdict>)> = None;
+fn decode_ranges<R: Row>(read: Vec<Read>) -> Option<Vec<R>> {
+    let mut rows = Vec::new();
+    let mut open: Option<(R::Key, Read)> = None;
     for element in read {
-        let at = T::read(&element.key)?;
-        match (element.starts, open.take()) {
-            (true, None) => open = Some((at, element.verdict.clone())),
-            // The next range starts where this one ends, and its end was left out.
-            (true, Some((first, verdict))) => {
-                ranges.push((first, at.before()?, verdict));
-                open = Some((at, element.verdict.clone()));
-            }
-            (false, Some((first, verdict))) => ranges.push((first, at.before()?, verdict)),
-            (false, None) => {}
+        let at: R::Key = decode_key(&element.key)?;
+        if let Some(start) = open.take() {
+            // Where the next range starts where this one ends, its end was left out.
+            let before = at.values().as_ref().first()?.before()?;
+            let last = R::Key::of_values(&[before])?;
+            rows.push(range(start, last)?);
+        }
+        if element.starts {
+            open = Some((at, element));
         }
     }
-    if let Some((first, verdict)) = open {
-        ranges.push((first, T::MAX, verdict));
+    if let Some(start) = open {
+        let [field] = R::Key::FIELDS else {
+            return None;
+        };
+        let last = R::Key::of_values(&[Value::greatest(*field)?])?;
+        rows.push(range(start, last)?);
     }
-    Some(ranges)
+    Some(rows)
 }
 
-fn plain<T>(ranges: Vec<(T, T, Option<Verdict>)>) -> Option<Vec<(T, T)>> {
-    ranges
-        .into_iter()
-        .map(|(first, last, verdict)| verdict.is_none().then_some((first, last)))
-        .collect()
+fn range<R: Row>((first, start): (R::Key, Read), last: R::Key) -> Option<R> {
+    R::of_parts(Parts {
+        first,
+        last: Some(last),
+        verdict: start.verdict,
+        comment: start.comment,
+    })
 }

@@ -3,7 +3,7 @@
 use crate::netlink::message::{APPEND, Attributes, CREATE, Malformed, Writer};
 use crate::ruleset::{Counter, Rule, TABLE};
 
-use super::super::expression::{lower, raise};
+use super::super::expression;
 use super::super::instruction::Instruction;
 use super::super::message::{message, text};
 use super::super::number::*;
@@ -40,7 +40,7 @@ pub(crate) fn create(
         let mut instructions = Vec::new();
         rule.expressions
             .iter()
-            .for_each(|expression| lower(expression, &mut instructions));
+            .for_each(|expression| expression::encode(expression, &mut instructions));
         let mut counter = counter;
         w.nest(NFTA_RULE_EXPRESSIONS, |w| {
             for instruction in &instructions {
@@ -107,7 +107,7 @@ pub(super) fn decode(attributes: Attributes<'_>) -> Result<RuleObject, Malformed
         chain: text(table[usize::from(NFTA_RULE_CHAIN)])?,
         handle: table[usize::from(NFTA_RULE_HANDLE)].map_or(Ok(0), |handle| handle.be64())?,
         rule: Rule {
-            expressions: raise(&instructions, &raw),
+            expressions: expression::decode(&instructions, &raw),
             comment: user_comment(table[usize::from(NFTA_RULE_USERDATA)], NFTNL_UDATA_COMMENT),
         },
         counter,

@@ -1,7 +1,7 @@
 //! Sets and maps, without their elements.
 
 use crate::netlink::message::{Attributes, CREATE, Malformed, Writer};
-use crate::ruleset::{Elements, Set, TABLE};
+use crate::ruleset::{Elements, Field, Set, SetType, TABLE};
 
 use super::super::instruction::Instruction;
 use super::super::message::{message, text};
@@ -9,16 +9,66 @@ use super::super::number::*;
 use super::element;
 use super::userdata::{user_comment, user_number, user_text, user_value};
 
+/// The type of a set, as the kernel has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct WireType {
+    /// nft's number for the type of the keys.
+    key_type: u32,
+    /// The length of a key in bytes.
+    key_length: u32,
+    /// For nft, so that it prints keys and not bytes.
+    byte_order: u32,
+    interval: bool,
+    map: bool,
+    counting: bool,
+}
+
+impl WireType {
+    fn of(set: SetType) -> Self {
+        let SetType {
+            key,
+            interval,
+            map,
+            counting,
+        } = set;
+        let key_type = |field: &Field| match field {
+            Field::Ipv4 => TYPE_IPADDR,
+            Field::Ipv6 => TYPE_IP6ADDR,
+            Field::Port => TYPE_INET_SERVICE,
+            Field::Protocol => TYPE_INET_PROTOCOL,
+            Field::Interface => TYPE_IFNAME,
+        };
+        let numbers = key.iter().map(key_type);
+        Self {
+            key_type: numbers.fold(0, |number, field| number << TYPE_BITS | field),
+            key_length: u32::try_from(element::key_length(key)).unwrap_or(u32::MAX),
+            byte_order: match key {
+                [Field::Interface] => BYTEORDER_HOST_ENDIAN,
+                [_] => BYTEORDER_BIG_ENDIAN,
+                _ => BYTEORDER_INVALID,
+            },
+            interval,
+            map,
+            counting,
+        }
+    }
+
+    fn flags(self) -> u32 {
+        let interval = if self.interval { NFT_SET_INTERVAL } else { 0 };
+        interval | if self.map { NFT_SET_MAP } else { 0 }
+    }
+}
+
 /// Writes the message that makes a set; `id` is unique in the batch.
 pub(crate) fn create(w: &mut Writer, sequence: u32, name: &str, set: &Set, id: u32) -> usize {
-    let form = element::Form::of(&set.elements);
+    let of = WireType::of(set.elements.set_type());
     message(w, NFT_MSG_NEWSET, CREATE, sequence, |w| {
         w.string(NFTA_SET_TABLE, TABLE);
         w.string(NFTA_SET_NAME, name);
-        w.be32(NFTA_SET_FLAGS, form.flags());
-        w.be32(NFTA_SET_KEY_TYPE, form.key_type);
-        w.be32(NFTA_SET_KEY_LEN, form.key_length);
-        if form.verdicts {
+        w.be32(NFTA_SET_FLAGS, of.flags());
+        w.be32(NFTA_SET_KEY_TYPE, of.key_type);
+        w.be32(NFTA_SET_KEY_LEN, of.key_length);
+        if of.map {
             w.be32(NFTA_SET_DATA_TYPE, NFT_DATA_VERDICT);
             w.be32(NFTA_SET_DATA_LEN, 0);
         }
@@ -26,8 +76,8 @@ pub(crate) fn create(w: &mut Writer, sequence: u32, name: &str, set: &Set, id: u
         if let Some(size) = set.elements.room() {
             w.nest(NFTA_SET_DESC, |w| w.be32(NFTA_SET_DESC_SIZE, size));
         }
-        let mut user = user_number(NFTNL_UDATA_SET_KEYBYTEORDER, form.byte_order());
-        if form.verdicts {
+        let mut user = user_number(NFTNL_UDATA_SET_KEYBYTEORDER, of.byte_order);
+        if of.map {
             user.extend(user_number(
                 NFTNL_UDATA_SET_DATABYTEORDER,
                 BYTEORDER_INVALID,
@@ -37,7 +87,7 @@ pub(crate) fn create(w: &mut Writer, sequence: u32, name: &str, set: &Set, id: u
             user.extend(user_text(NFTNL_UDATA_SET_COMMENT, comment));
         }
         w.attribute(NFTA_SET_USERDATA, &user);
-        if form.counters {
+        if of.counting {
             w.nest(NFTA_SET_EXPR, |w| Instruction::Counter.encode_parts(w));
         }
     })
@@ -83,21 +133,22 @@ pub(super) fn decode(attributes: Attributes<'_>) -> Result<SetObject, Malformed>
         },
         None => None,
     };
-    let form = element::Form {
-        key_type: number(NFTA_SET_KEY_TYPE)?,
-        key_length: number(NFTA_SET_KEY_LEN)?,
-        interval: number(NFTA_SET_FLAGS)? & NFT_SET_INTERVAL != 0,
-        verdicts: number(NFTA_SET_DATA_TYPE)? == NFT_DATA_VERDICT,
-        counters: table[usize::from(NFTA_SET_EXPR)]
-            .as_ref()
-            .is_some_and(Instruction::is_counter),
-    };
+    let flags = number(NFTA_SET_FLAGS)?;
+    let (key_type, key_length) = (number(NFTA_SET_KEY_TYPE)?, number(NFTA_SET_KEY_LEN)?);
+    let map = number(NFTA_SET_DATA_TYPE)? == NFT_DATA_VERDICT;
+    let counting = table[usize::from(NFTA_SET_EXPR)]
+        .as_ref()
+        .is_some_and(Instruction::is_counter);
+    let mut types = Elements::types();
+    let elements = types.find(|elements| {
+        let of = WireType::of(elements.set_type());
+        (of.key_type, of.key_length, of.flags()) == (key_type, key_length, flags)
+            && (of.map, of.counting) == (map, counting)
+    });
     Ok(SetObject {
         table: text(table[usize::from(NFTA_SET_TABLE)])?,
         name: text(table[usize::from(NFTA_SET_NAME)])?,
-        elements: form
-            .empty()
-            .filter(|_| number(NFTA_SET_FLAGS) == Ok(form.flags())),
+        elements: elements.cloned(),
         size,
         count: table[usize::from(NFTA_SET_COUNT)]
             .map(|count| count.be32())
