@@ -5,9 +5,9 @@
 //!
 //! ```text
 //!  policies/*.yaml ─► source ─► policy ─┐
-//!                                       ├─► compile ─► ruleset ─► plan ─► netlink ─► nf_tables
-//!  links of this host ───────► host ────┘                           ▲                   │
-//!                                                                   └───── kernel ◄─────┘
+//!                                       ├─► compile ─► ruleset ─► plan ─► nftables ─► netlink
+//!  links of this host ───────► host ────┘                           ▲                     │
+//!                                                                   └────── kernel ◄──────┘
 //! ```
 //!
 //! Which packets there can be on this host, and what a ruleset does to them, says [`analysis`] without a

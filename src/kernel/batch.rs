@@ -45,7 +45,7 @@ impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Batch => f.write_str("the transaction"),
-            Self::Table => write!(f, "table inet {}", TABLE),
+            Self::Table => write!(f, "table inet {TABLE}"),
             Self::Chain(name) => write!(f, "chain {name}"),
             Self::Set(name) => write!(f, "set {name}"),
             Self::Elements(name) => write!(f, "the elements of set {name}"),

@@ -1,10 +1,10 @@
-//! The frame that all messages of nf_tables have in common.
+//! What all messages of nf_tables have in common: type, family, flags.
 
 use crate::netlink::message::{Attribute, DUMP, Malformed, REQUEST, SEQUENCE, Writer};
 
 use super::number::*;
 
-/// The type of a message of nf_tables.
+/// Returns the type of a message of nf_tables.
 pub(super) fn kind(message: u16) -> u16 {
     NFNL_SUBSYS_NFTABLES << 8 | message
 }
@@ -21,17 +21,17 @@ pub(super) fn message(
     w.message(kind(message), flags, sequence, NFPROTO_INET, 0, body)
 }
 
-/// Writes a question.
+/// Returns a request for one object.
 pub(super) fn question(message: u16, family: u8, body: impl FnOnce(&mut Writer)) -> Vec<u8> {
-    asked(message, REQUEST, family, body)
+    request(message, REQUEST, family, body)
 }
 
-/// Writes a question after all of a kind.
+/// Returns a request for all objects of a kind.
 pub(super) fn dump(message: u16, family: u8, body: impl FnOnce(&mut Writer)) -> Vec<u8> {
-    asked(message, REQUEST | DUMP, family, body)
+    request(message, REQUEST | DUMP, family, body)
 }
 
-fn asked(message: u16, flags: u16, family: u8, body: impl FnOnce(&mut Writer)) -> Vec<u8> {
+fn request(message: u16, flags: u16, family: u8, body: impl FnOnce(&mut Writer)) -> Vec<u8> {
     let mut w = Writer::new();
     w.message(kind(message), flags, SEQUENCE, family, 0, body);
     w.bytes().to_vec()

@@ -1,4 +1,4 @@
-//! What stands around the messages of a transaction.
+//! The begin and the end of a transaction.
 
 use crate::netlink::message::{ACK, REQUEST, Writer};
 

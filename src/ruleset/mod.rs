@@ -109,13 +109,13 @@ impl Ruleset {
         base_first.chain(others)
     }
 
-    /// Whether there is a set of keys of these fields.
+    /// Checks that there is a set with keys of these fields.
     fn has_set(&self, name: &str, key: &[Field]) -> bool {
         self.type_of(name)
             .is_some_and(|of| of.key == key && !of.map)
     }
 
-    /// Whether there is a map from keys of these fields.
+    /// Checks that there is a verdict map with keys of these fields.
     fn has_map(&self, name: &str, key: &[Field]) -> bool {
         self.type_of(name).is_some_and(|of| of.key == key && of.map)
     }

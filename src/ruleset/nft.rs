@@ -65,26 +65,32 @@ impl Elements {
     /// The elements one by one, as nft writes them.
     #[must_use]
     pub fn texts(&self) -> Box<dyn Iterator<Item = String> + '_> {
-        with_rows!(self, rows => Box::new(rows.iter().map(row_text)))
+        with_rows!(self, rows => Box::new(rows.iter().map(|row| RowText(row).to_string())))
     }
 }
 
-fn row_text<R: Row>(row: &R) -> String {
-    let (first, last) = (row.first().values(), row.last().values());
-    let mut text = match (first.as_ref(), last.as_ref()) {
-        ([first], [last]) if R::INTERVAL => interval_text(*first, *last),
-        (values, _) => {
-            let fields: Vec<String> = values.iter().map(Value::to_string).collect();
-            fields.join(" . ")
+/// A row as nft writes it.
+struct RowText<'a, R>(&'a R);
+
+impl<R: Row> Display for RowText<'_, R> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let row = self.0;
+        match (row.first().values().as_ref(), row.last().values().as_ref()) {
+            ([first], [last]) if R::INTERVAL => f.write_str(&interval_text(*first, *last))?,
+            (fields, _) => {
+                for (at, field) in fields.iter().enumerate() {
+                    write!(f, "{}{field}", if at > 0 { " . " } else { "" })?;
+                }
+            }
         }
-    };
-    if let Some(verdict) = row.verdict() {
-        text += &format!(" : {verdict}");
+        if let Some(verdict) = row.verdict() {
+            write!(f, " : {verdict}")?;
+        }
+        match row.comment() {
+            Some(comment) => write!(f, " comment \"{comment}\""),
+            None => Ok(()),
+        }
     }
-    if let Some(comment) = row.comment() {
-        text += &format!(" comment \"{comment}\"");
-    }
-    text
 }
 
 fn interval_text(first: Value<'_>, last: Value<'_>) -> String {

@@ -405,6 +405,28 @@ struct RulePlan {
     comment: Option<String>,
 }
 
+/// What a rule can ask of addresses and ports.
+fn own_header() -> impl Strategy<Value = Part> {
+    prop_oneof![
+        source_match(Just(Tuple::Packet)),
+        destination_match(),
+        port_source_match(),
+        ready(vec![Expression::Address(Address::ToLoopback(
+            Tuple::Packet
+        ))]),
+        protocol_match(),
+        ready(vec![Expression::Address(Address::ToLoopback(
+            Tuple::Original
+        ))]),
+        ready(vec![
+            Expression::Interface(Interface::SameInterface),
+            Expression::Interface(Interface::OutBridge)
+        ]),
+        family().prop_map(|family| Part::Ready(Expression::Address(Address::Family(family)))),
+        source_match(Just(Tuple::Original)),
+    ]
+}
+
 fn rule(style: Style) -> BoxedStrategy<RulePlan> {
     let verdict = || to().prop_map(End::Verdict);
     match style {
@@ -443,32 +465,12 @@ fn rule(style: Style) -> BoxedStrategy<RulePlan> {
         Style::Plain => {
             let refused =
                 prop_oneof![2 => verdict(), 1 => Just(End::Reject), 1 => Just(End::TcpReset)];
-            let original = || source_match(Just(Tuple::Original));
-            let own_header = prop_oneof![
-                source_match(Just(Tuple::Packet)),
-                destination_match(),
-                port_source_match(),
-                ready(vec![Expression::Address(Address::ToLoopback(
-                    Tuple::Packet
-                ))]),
-                protocol_match(),
-                ready(vec![Expression::Address(Address::ToLoopback(
-                    Tuple::Original
-                ))]),
-                ready(vec![
-                    Expression::Interface(Interface::SameInterface),
-                    Expression::Interface(Interface::OutBridge)
-                ]),
-                family()
-                    .prop_map(|family| Part::Ready(Expression::Address(Address::Family(family)))),
-                original(),
-            ];
             let any_end = prop_oneof![
                 // A map decides by itself, and nothing comes behind it.
                 prop_oneof![port_map(), destination_map(tuple()), port_address_map()]
                     .prop_map(|map| (vec![map], End::Nothing)),
                 (
-                    own_header,
+                    own_header(),
                     prop_oneof![3 => verdict(), 1 => Just(End::Reject)]
                 )
                     .prop_map(|(part, end)| (vec![part], end)),
@@ -648,7 +650,7 @@ impl RulePlan {
         match &self.end {
             End::Nothing => {}
             End::Verdict(to) => {
-                expressions.push(Expression::Statement(Statement::Verdict(to.build(targets))))
+                expressions.push(Expression::Statement(Statement::Verdict(to.build(targets))));
             }
             End::Reject => expressions.push(Expression::Statement(Statement::Reject(
                 Reject::PortUnreachable,

@@ -1,4 +1,4 @@
-//! What is found in a set or a map.
+//! Looks keys up in sets and verdict maps.
 
 use std::cmp::Ordering;
 use std::net::IpAddr;
@@ -7,8 +7,8 @@ use crate::ruleset::{Key, Row, Ruleset, Value, Verdict, with_rows};
 
 use super::trace::{Element, Hit};
 
-/// An element in which something was found, and where it leads.
-pub(super) struct Found<'a> {
+/// An element that contains a key, and its verdict.
+pub(super) struct Match<'a> {
     pub(super) hit: Hit,
     pub(super) verdict: Option<&'a Verdict>,
 }
@@ -16,12 +16,12 @@ pub(super) struct Found<'a> {
 /// There is no such set, or its keys are of another type.
 pub(super) struct Unknown;
 
-/// Looks the values of a key up in a set or map.
-pub(super) fn find<'a>(
+/// Looks a key up in a set or map.
+pub(super) fn look_up<'a>(
     ruleset: &'a Ruleset,
     set: &str,
     key: &[Value<'_>],
-) -> Result<Option<Found<'a>>, Unknown> {
+) -> Result<Option<Match<'a>>, Unknown> {
     let elements = &ruleset.sets.get(set).ok_or(Unknown)?.elements;
     with_rows!(elements, rows => {
         let Some(row) = row(rows, key)? else {
@@ -33,11 +33,11 @@ pub(super) fn find<'a>(
             element: element(first.as_ref(), last.as_ref()).ok_or(Unknown)?,
             comment: row.comment().map(str::to_owned),
         };
-        Ok(Some(Found { hit, verdict: row.verdict() }))
+        Ok(Some(Match { hit, verdict: row.verdict() }))
     })
 }
 
-/// The row around a key, of rows in ascending order.
+/// Returns the row that contains a key, of rows in ascending order.
 fn row<'a, R: Row>(rows: &'a [R], key: &[Value<'_>]) -> Result<Option<&'a R>, Unknown> {
     let key = R::Key::of_values(key).ok_or(Unknown)?;
     let index = rows.binary_search_by(|row| {
@@ -66,7 +66,7 @@ fn element(first: &[Value<'_>], last: &[Value<'_>]) -> Option<Element> {
     })
 }
 
-/// The value of an address.
+/// Returns an address as the value of a field.
 pub(super) fn value(address: IpAddr) -> Value<'static> {
     match address {
         IpAddr::V4(v4) => Value::Ipv4(v4.into()),

@@ -21,7 +21,7 @@ use crate::ruleset::{
     Statement, Value, Verdict,
 };
 
-use lookup::{Found, find, value};
+use lookup::{Match, look_up, value};
 
 pub use packet::{Connection, Flow, Outgoing, Packet};
 pub use trace::{Decision, Element, Hit, Step, Trace};
@@ -70,9 +70,9 @@ enum Ending<'a> {
     Reject,
 }
 
-/// What an expression says of the packet.
+/// What an expression does to the rule.
 enum Answer<'a> {
-    /// It does not match, and the rule has nothing to say.
+    /// It does not match: the rule ends without a verdict.
     No,
     Yes,
     End(Ending<'a>),
@@ -282,16 +282,16 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Looks a key up; what is no set of such keys makes what is said of the packet uncertain.
-    fn find(&mut self, set: &str, key: &[Value<'_>]) -> Option<Found<'a>> {
-        find(self.ruleset, set, key).unwrap_or_else(|lookup::Unknown| {
+    /// Looks a key up; a set of another type makes the verdict uncertain.
+    fn find(&mut self, set: &str, key: &[Value<'_>]) -> Option<Match<'a>> {
+        look_up(self.ruleset, set, key).unwrap_or_else(|lookup::Unknown| {
             self.unknown = true;
             None
         })
     }
 
     /// Looks an address up in a set or map of its family; another family's is never found.
-    fn find_address(&mut self, set: &str, family: Family, address: IpAddr) -> Option<Found<'a>> {
+    fn find_address(&mut self, set: &str, family: Family, address: IpAddr) -> Option<Match<'a>> {
         (Family::of(address) == family).then(|| self.find(set, &[value(address)]))?
     }
 
@@ -302,7 +302,7 @@ impl<'a> Run<'a> {
         (family, length): (Family, u8),
         port: u16,
         source: IpAddr,
-    ) -> Option<Found<'a>> {
+    ) -> Option<Match<'a>> {
         let (first, last): (IpAddr, IpAddr) = match (family.mask(length), source) {
             (IpAddr::V4(mask), IpAddr::V4(source)) => {
                 ((source & mask).into(), (source | !mask).into())
@@ -318,24 +318,20 @@ impl<'a> Run<'a> {
         Some(found)
     }
 
-    /// Where what was found in a map leads.
-    fn leads(&mut self, found: Option<Found<'a>>, hits: &mut Vec<Hit>) -> Answer<'a> {
+    /// Ends the rule with the verdict of a match in a map.
+    fn leads(&mut self, found: Option<Match<'a>>, hits: &mut Vec<Hit>) -> Answer<'a> {
         let Some(found) = found else {
             return Answer::No;
         };
         hits.push(found.hit);
-        match found.verdict {
-            Some(verdict) => Answer::End(Ending::Verdict(verdict)),
-            None => {
-                self.unknown = true;
-                Answer::No
-            }
-        }
+        self.unknown |= found.verdict.is_none();
+        let verdict = found.verdict.map(Ending::Verdict);
+        verdict.map_or(Answer::No, Answer::End)
     }
 }
 
-/// Whether something was found.
-fn is_found<'a>(found: Option<Found<'_>>, hits: &mut Vec<Hit>) -> Answer<'a> {
+/// Matches if a set contains the key.
+fn is_found<'a>(found: Option<Match<'_>>, hits: &mut Vec<Hit>) -> Answer<'a> {
     let is_found = found.is_some();
     hits.extend(found.map(|found| found.hit));
     is_found.into()

@@ -58,10 +58,10 @@ impl Compiler<'_> {
             self.chain(&chain, rules);
             match address {
                 IpAddr::V4(address) => {
-                    v4.push(MapTo::new(u32::from(address), Verdict::Jump(chain)))
+                    v4.push(MapTo::new(u32::from(address), Verdict::Jump(chain)));
                 }
                 IpAddr::V6(address) => {
-                    v6.push(MapTo::new(u128::from(address), Verdict::Jump(chain)))
+                    v6.push(MapTo::new(u128::from(address), Verdict::Jump(chain)));
                 }
             }
         }

@@ -103,10 +103,10 @@ impl Compiler<'_> {
             let chain = Context::Container.address_chain(address);
             match address {
                 IpAddr::V4(address) => {
-                    v4.push(MapTo::new(address.into(), Verdict::Jump(chain.clone())))
+                    v4.push(MapTo::new(address.into(), Verdict::Jump(chain.clone())));
                 }
                 IpAddr::V6(address) => {
-                    v6.push(MapTo::new(address.into(), Verdict::Jump(chain.clone())))
+                    v6.push(MapTo::new(address.into(), Verdict::Jump(chain.clone())));
                 }
             }
             let mut rules = Vec::new();

@@ -210,8 +210,8 @@ impl<'a> Compiler<'a> {
     ) -> Vec<Rule> {
         let mut rules = Vec::new();
         if let Some(mut elsewhere) = self.not_from_interfaces(key, port) {
-            if let Expression::Interface(Interface::Name { side, .. })
-            | Expression::Interface(Interface::In { side, .. }) = &mut elsewhere
+            if let Expression::Interface(Interface::Name { side, .. } | Interface::In { side, .. }) =
+                &mut elsewhere
                 && server == End::Source
             {
                 *side = Side::Out;

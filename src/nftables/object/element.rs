@@ -331,7 +331,7 @@ fn decode_ranges<R: Row>(read: Vec<Read>) -> Option<Vec<R>> {
         let at: R::Key = decode_key(&element.key)?;
         if let Some(start) = open.take() {
             // Where the next range starts where this one ends, its end was left out.
-            let before = at.values().as_ref().first()?.before()?;
+            let before = at.values().as_ref().first()?.previous()?;
             let last = R::Key::of_values(&[before])?;
             rows.push(range(start, last)?);
         }

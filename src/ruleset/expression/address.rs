@@ -59,7 +59,7 @@ pub enum End {
 }
 
 impl Address {
-    /// The set or map that it looks something up in.
+    /// Returns the name of the set or map that the expression looks up.
     pub(super) fn set(&self) -> Option<&String> {
         match self {
             Self::SourceIn { set, .. } | Self::DestinationIn { set, .. } => Some(set),
@@ -68,7 +68,7 @@ impl Address {
         }
     }
 
-    /// The same, to be changed.
+    /// Returns the same name, mutable.
     pub(super) fn set_mut(&mut self) -> Option<&mut String> {
         match self {
             Self::SourceIn { set, .. } | Self::DestinationIn { set, .. } => Some(set),
@@ -77,7 +77,7 @@ impl Address {
         }
     }
 
-    /// Whether it fits its set.
+    /// Checks the type of the set or map.
     pub(super) fn fits(&self, ruleset: &Ruleset) -> bool {
         match self {
             Self::SourceIn { family, set, .. } | Self::DestinationIn { family, set } => {
@@ -124,7 +124,7 @@ impl Family {
         }
     }
 
-    /// The type of its addresses in keys.
+    /// Returns the type of an address of the family in a key.
     pub(super) fn field(self) -> Field {
         match self {
             Self::V4 => Field::Ipv4,

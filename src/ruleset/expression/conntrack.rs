@@ -49,7 +49,7 @@ pub enum Direction {
 }
 
 impl Conntrack {
-    /// The mark that it looks for or sets, to be changed.
+    /// Returns the mark that the expression compares or sets, mutable.
     pub(super) fn mark_mut(&mut self) -> Option<&mut u32> {
         match self {
             Self::Mark(mark) | Self::SetMark(mark) => Some(mark),
@@ -62,7 +62,7 @@ impl Conntrack {
         }
     }
 
-    /// Whether it is within its limits: a mark of 0 is none.
+    /// Checks that a mark is not 0, which connections without a mark have.
     pub(super) fn fits(&self) -> bool {
         match self {
             Self::Mark(mark) | Self::SetMark(mark) => *mark != 0,

@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Formatter};
 
 use super::super::{Field, Ruleset};
 
-/// What a rule can ask of a packet's interfaces. Linux 5.10 suffices for each.
+/// What a rule can ask of a packet's interfaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Interface {
     /// `iifname "eth0"`, `oifname != "br-*"`. Linux 5.10 suffices.
@@ -28,7 +28,8 @@ pub enum Interface {
     /// `meta oifkind "bridge"`: the packet leaves through a bridge. Linux 5.10 suffices.
     OutBridge,
     /// `fib daddr . iif oif exists`: the way to the destination leads back out of the interface
-    /// that the packet came in through. Linux 5.10 suffices.
+    /// that the packet came in through. Linux 5.10 suffices in input; in forward 5.10 refuses it, and
+    /// it is relied on from Linux 6.1 on.
     SameInterface,
 }
 
@@ -51,7 +52,7 @@ pub enum NameMatch {
 }
 
 impl Interface {
-    /// The set that it looks something up in.
+    /// Returns the name of the set or map that the expression looks up.
     pub(super) fn set(&self) -> Option<&String> {
         match self {
             Self::In { set, .. } => Some(set),
@@ -59,7 +60,7 @@ impl Interface {
         }
     }
 
-    /// The same, to be changed.
+    /// Returns the same name, mutable.
     pub(super) fn set_mut(&mut self) -> Option<&mut String> {
         match self {
             Self::In { set, .. } => Some(set),
@@ -67,7 +68,7 @@ impl Interface {
         }
     }
 
-    /// Whether it fits its set.
+    /// Checks the type of the set.
     pub(super) fn fits(&self, ruleset: &Ruleset) -> bool {
         match self {
             Self::In { set, .. } => ruleset.has_set(set, &[Field::Interface]),

@@ -1,8 +1,8 @@
 //! What a rule can say: matches, statements and verdicts.
 //!
-//! A closed list in five groups, a file each: its types, their text for nft, and what must be true of
-//! them before they are sent. The file of the same name in [`nftables`](crate::nftables) has their
-//! bytes. Each says the oldest kernel that has it; that of dfw is Linux 5.10.
+//! A closed list in five groups. The file of a group has its types, their text for nft, and the checks
+//! before they are sent; the file of the same name in [`nftables`](crate::nftables) encodes and decodes
+//! them. Each expression states the kernel that it needs; the oldest that dfw runs on is Linux 5.10.
 
 mod address;
 mod conntrack;
@@ -23,15 +23,15 @@ pub use statement::{LOG_PREFIX_MAX, Reject, Statement, Verdict};
 /// One part of a rule, in the order in which the kernel runs them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expression {
-    /// About the interfaces of a packet.
+    /// Matches interfaces.
     Interface(Interface),
-    /// About its connection.
+    /// Matches or changes the conntrack entry.
     Conntrack(Conntrack),
-    /// About its addresses.
+    /// Matches addresses.
     Address(Address),
-    /// About its protocol and ports.
+    /// Matches protocols and ports.
     Port(Port),
-    /// What is done.
+    /// A statement: limit, log, counter, reject or verdict.
     Statement(Statement),
     /// Something the kernel holds and dfw never writes.
     Unknown {
@@ -43,7 +43,7 @@ pub enum Expression {
 }
 
 impl Expression {
-    /// The set or map that it looks something up in.
+    /// Returns the name of the set or map that the expression looks up.
     #[must_use]
     pub fn set(&self) -> Option<&str> {
         let set = match self {
@@ -55,7 +55,7 @@ impl Expression {
         set.map(String::as_str)
     }
 
-    /// The same, to be changed.
+    /// Returns the same name, mutable.
     pub fn set_mut(&mut self) -> Option<&mut String> {
         match self {
             Self::Interface(expression) => expression.set_mut(),
@@ -65,7 +65,7 @@ impl Expression {
         }
     }
 
-    /// The mark that it looks for or sets, to be changed.
+    /// Returns the mark that the expression compares or sets, mutable.
     pub fn mark_mut(&mut self) -> Option<&mut u32> {
         match self {
             Self::Conntrack(expression) => expression.mark_mut(),
@@ -77,7 +77,7 @@ impl Expression {
         }
     }
 
-    /// The verdict that it is.
+    /// Returns the verdict if the expression is one.
     #[must_use]
     pub fn verdict(&self) -> Option<&Verdict> {
         match self {
@@ -86,7 +86,7 @@ impl Expression {
         }
     }
 
-    /// Whether dfw may write it: it fits its set and its limits.
+    /// Checks what the kernel would refuse: the type of its set, and its limits.
     pub(super) fn fits(&self, ruleset: &Ruleset) -> bool {
         match self {
             Self::Interface(expression) => expression.fits(ruleset),

@@ -118,7 +118,7 @@ impl From<Protocol> for L4Protocol {
 }
 
 impl Port {
-    /// The set or map that it looks something up in.
+    /// Returns the name of the set or map that the expression looks up.
     pub(super) fn set(&self) -> Option<&String> {
         match self {
             Self::SourceIn { set, .. } | Self::In { set, .. } => Some(set),
@@ -127,7 +127,7 @@ impl Port {
         }
     }
 
-    /// The same, to be changed.
+    /// Returns the same name, mutable.
     pub(super) fn set_mut(&mut self) -> Option<&mut String> {
         match self {
             Self::SourceIn { set, .. } | Self::In { set, .. } => Some(set),
@@ -136,7 +136,7 @@ impl Port {
         }
     }
 
-    /// Whether it fits its set and its limits.
+    /// Checks the type of the set or map, and the length of a mask.
     pub(super) fn fits(&self, ruleset: &Ruleset) -> bool {
         match self {
             Self::SourceIn {

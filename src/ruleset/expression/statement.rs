@@ -67,7 +67,7 @@ impl Verdict {
 }
 
 impl Statement {
-    /// Whether it is within its limits.
+    /// Checks the prefix of a log.
     pub(super) fn fits(&self) -> bool {
         match self {
             Self::Log { prefix, .. } => {
