@@ -5,9 +5,9 @@
 //!
 //! ```text
 //!  policies/*.yaml ─► store ──► policy ─┐
-//!                                       ├─► compile ─► ruleset ─► plan ─► netlink ─► nf_tables
-//!  links of this host ───────► host ────┘                           ▲                   │
-//!                                                                   └───── kernel ◄─────┘
+//!                                       ├─► compile ─► ruleset ─► plan ─► nftables ─► netlink
+//!  links of this host ───────► host ────┘                           ▲                     │
+//!                                                                   └────── kernel ◄──────┘
 //! ```
 //!
 //! Which packets there can be on this host, and what a ruleset does to them, says [`analysis`] without a
@@ -27,6 +27,7 @@ pub mod init;
 pub mod kernel;
 pub mod net;
 pub mod netlink;
+pub mod nftables;
 pub mod output;
 pub mod plan;
 pub mod policy;

@@ -12,11 +12,11 @@ use crate::host::engine::Engine;
 use crate::host::local_ports::LocalPorts;
 use crate::host::nat::Nat;
 use crate::host::{HostView, listener, process, routes};
+use crate::kernel::Neighbour;
 use crate::kernel::{self, Kernel, Snapshot};
-use crate::netlink::link::{Address, Link};
-use crate::netlink::listener::Socket;
-use crate::netlink::object::{family_name, shares_hook};
-use crate::netlink::snapshot::Neighbour;
+use crate::netlink::rtnetlink::{Address, Link};
+use crate::netlink::sock_diag::Socket;
+use crate::nftables::object::{family_name, shares_hook};
 use crate::ruleset::Hook;
 
 /// What was found, and who did not answer.

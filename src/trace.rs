@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::netlink::header::Headers;
 use crate::netlink::trace::{Event, Outcome, Traced};
-use crate::netlink::tracer::PREFIX;
+use crate::nftables::tracer::PREFIX;
 
 /// How many packets are followed at once; one more pushes out the one that was silent longest.
 const FOLLOWED: usize = 256;

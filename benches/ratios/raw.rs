@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use dfw::compile::compile;
 use dfw::host::HostView;
-use dfw::netlink::batch::Batch;
+use dfw::kernel::Batch;
 use dfw::plan;
 use dfw::ruleset::{Origin, Ruleset};
 use dfw::text::SourceMap;

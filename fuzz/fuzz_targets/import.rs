@@ -1,5 +1,7 @@
 #![no_main]
 
+#[path = "../../tests/support/encoded.rs"]
+mod encoded;
 #[path = "../../tests/support/fuzzed.rs"]
 mod fuzzed;
 

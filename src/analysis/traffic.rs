@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::compile::{SHARED_ALLOWED, SHARED_REFUSED, allows, port_key, port_of_chain};
 use crate::net::HostPorts;
-use crate::plan::{Counter, Installed};
+use crate::plan::Installed;
+use crate::ruleset::Counter;
 
 /// Packets that a port let through and refused.
 #[derive(Debug, Default, Clone, Copy)]

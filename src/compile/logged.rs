@@ -1,7 +1,7 @@
 //! What rules say of the packets that they refuse, and how that is read back.
 
-use crate::ruleset::check::LOG_PREFIX_MAX;
-use crate::ruleset::{Expression, LOG_GROUP};
+use crate::ruleset::LOG_PREFIX_MAX;
+use crate::ruleset::{Expression, LOG_GROUP, Statement};
 
 /// How many refusals a rule logs per second, and how many at once.
 const RATE: (u64, u32) = (10, 20);
@@ -23,15 +23,15 @@ pub(super) fn refused(port: &str, comment: &str) -> [Expression; 3] {
     prefix.push_str(&comment[start.unwrap_or(comment.len())..]);
     let (per_second, burst) = RATE;
     [
-        Expression::Limit { per_second, burst },
-        Expression::Log {
+        Expression::Statement(Statement::Limit { per_second, burst }),
+        Expression::Statement(Statement::Log {
             prefix: format!("{REFUSED}{port}: "),
             group: None,
-        },
-        Expression::Log {
+        }),
+        Expression::Statement(Statement::Log {
             prefix,
             group: Some(LOG_GROUP),
-        },
+        }),
     ]
 }
 
@@ -61,7 +61,7 @@ mod tests {
             (&"ü".repeat(100), "ü".repeat(45)),
         ] {
             let [_, _, to_group] = refused("[2001:db8::1]:80/tcp", comment);
-            let Expression::Log { prefix, group } = to_group else {
+            let Expression::Statement(Statement::Log { prefix, group }) = to_group else {
                 unreachable!("{to_group:?}");
             };
             assert!(prefix.len() <= LOG_PREFIX_MAX && group == Some(LOG_GROUP));
@@ -70,7 +70,9 @@ mod tests {
                 Some((Some("[2001:db8::1]:80/tcp"), cut.as_str()))
             );
         }
-        let [_, _, Expression::Log { prefix, .. }] = refused(UNNAMED, "web.yaml:1") else {
+        let [_, _, Expression::Statement(Statement::Log { prefix, .. })] =
+            refused(UNNAMED, "web.yaml:1")
+        else {
             unreachable!();
         };
         assert_eq!(logged(&prefix), Some((None, "web.yaml:1")));

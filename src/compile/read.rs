@@ -10,7 +10,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use crate::net::{AddressSet, Entry, Family, HostPorts, Protocol};
 use crate::policy::{DefaultAction, Refuse};
 use crate::ruleset::{
-    Chain, Elements, Expression, L4Protocol, NameMatch, Reject, Rule, Ruleset, Side, Verdict,
+    Address, Chain, Elements, Expression, Interface, Key, L4Protocol, NameMatch, Reject, Row, Rule,
+    Ruleset, Side, Statement, Value, Verdict, with_rows,
 };
 
 use super::names::{
@@ -77,8 +78,10 @@ pub struct Who {
 pub fn read(ruleset: &Ruleset) -> Reading {
     let chain = |name: &str| ruleset.chains.get(name);
     let published = chain(PUBLISHED).map_or(&[][..], |chain| &chain.rules);
-    let is_log = |e: &Expression| matches!(e, Expression::Log { .. });
-    let by_default = |rule: &&Rule| rule.expressions.first() == Some(&Expression::OutBridge);
+    let is_log = |e: &Expression| matches!(e, Expression::Statement(Statement::Log { .. }));
+    let by_default = |rule: &&Rule| {
+        rule.expressions.first() == Some(&Expression::Interface(Interface::OutBridge))
+    };
     let mut reading = Reading {
         default: if published
             .iter()
@@ -127,12 +130,12 @@ impl Reading {
     /// Takes the beginnings of names out of a rule of the forward chain.
     fn read_setting(&mut self, rule: &Rule) {
         let [
-            Expression::Interface {
+            Expression::Interface(Interface::Name {
                 side: Side::Out,
                 name,
                 equal: true,
-            },
-            Expression::Verdict(verdict),
+            }),
+            Expression::Statement(Statement::Verdict(verdict)),
         ] = &rule.expressions[..]
         else {
             return;
@@ -157,15 +160,17 @@ impl PortReading {
             let has = |wanted: &Expression| expressions.contains(wanted);
             self.log |= expressions
                 .iter()
-                .any(|e| matches!(e, Expression::Log { .. }));
-            if has(&Expression::Reject(Reject::TcpReset))
-                || has(&Expression::Reject(Reject::PortUnreachable))
+                .any(|e| matches!(e, Expression::Statement(Statement::Log { .. })));
+            if has(&Expression::Statement(Statement::Reject(Reject::TcpReset)))
+                || has(&Expression::Statement(Statement::Reject(
+                    Reject::PortUnreachable,
+                )))
             {
                 self.refuse = Refuse::Reject;
             }
             for expression in expressions {
                 match expression {
-                    Expression::SourceIn { set, .. } => {
+                    Expression::Address(Address::SourceIn { set, .. }) => {
                         if let Some(List::Source(name)) = List::of_set(set) {
                             let who = if allows(rule) {
                                 &mut self.allow
@@ -175,22 +180,23 @@ impl PortReading {
                             who.named.insert(name);
                         }
                     }
-                    Expression::Interface {
+                    Expression::Interface(Interface::Name {
                         side: Side::In,
                         name: NameMatch::Exact(name),
                         equal: false,
-                    } => {
+                    }) => {
                         self.interfaces.insert(name.clone());
                     }
-                    Expression::InterfaceIn {
+                    Expression::Interface(Interface::In {
                         side: Side::In,
                         set,
                         member: false,
-                    } => self.interfaces.extend(interfaces(ruleset, set)),
+                    }) => self.interfaces.extend(interfaces(ruleset, set)),
                     _ => {}
                 }
             }
-            if allows(rule) && matches!(expressions, [Expression::Counter, _]) {
+            if allows(rule) && matches!(expressions, [Expression::Statement(Statement::Counter), _])
+            {
                 self.allow.any = true;
             }
         }
@@ -200,7 +206,7 @@ impl PortReading {
 /// Whether a rule of a port's chain lets through what it matches.
 #[must_use]
 pub fn allows(rule: &Rule) -> bool {
-    matches!(rule.expressions.last(), Some(Expression::Verdict(verdict))
+    matches!(rule.expressions.last(), Some(Expression::Statement(Statement::Verdict(verdict)))
         if *verdict == Verdict::Accept || verdict.chain() == Some(REMEMBER))
 }
 
@@ -225,11 +231,11 @@ pub fn admitting(ruleset: &Ruleset) -> BTreeSet<&str> {
     let single = rules
         .flat_map(|rule| &rule.expressions)
         .filter_map(|e| match e {
-            Expression::Interface {
+            Expression::Interface(Interface::Name {
                 side: Side::In,
                 name: NameMatch::Exact(name),
                 equal: false,
-            } => Some(name),
+            }) => Some(name),
             _ => None,
         });
     sets.chain(single).map(String::as_str).collect()
@@ -254,9 +260,9 @@ pub fn admitted(ruleset: &Ruleset, chain: &str, family: Family) -> Vec<(List, Ad
         .filter(|rule| allows(rule))
         .flat_map(|rule| &rule.expressions)
     {
-        let Expression::SourceIn {
+        let Expression::Address(Address::SourceIn {
             family: of, set, ..
-        } = expression
+        }) = expression
         else {
             continue;
         };
@@ -281,20 +287,15 @@ pub fn addresses(ruleset: &Ruleset, list: &List) -> AddressSet {
 /// [networks](SharedSet::networks) by the name of the set.
 #[must_use]
 pub fn entries(elements: &Elements) -> Box<dyn Iterator<Item = Entry> + '_> {
-    match elements {
-        Elements::Ipv4(all) => Box::new(all.iter().map(|a| Entry::V4(*a, *a))),
-        Elements::Ipv4Ranges(all) => Box::new(all.iter().map(|(a, b)| Entry::V4(*a, *b))),
-        Elements::Ipv6(all) => Box::new(all.iter().map(|a| Entry::V6(*a, *a))),
-        Elements::Ipv6Ranges(all) => Box::new(all.iter().map(|(a, b)| Entry::V6(*a, *b))),
-        Elements::Interfaces(_)
-        | Elements::PortIpv4(_)
-        | Elements::PortIpv6(_)
-        | Elements::PortCounters(_)
-        | Elements::PortVerdicts(_)
-        | Elements::PortIpv4Verdicts(_)
-        | Elements::PortIpv6Verdicts(_)
-        | Elements::Ipv4Verdicts(_)
-        | Elements::Ipv6Verdicts(_) => Box::new(std::iter::empty()),
+    with_rows!(elements, rows => Box::new(rows.iter().filter_map(entry)))
+}
+
+fn entry<R: Row>(row: &R) -> Option<Entry> {
+    match (row.first().values().as_ref(), row.last().values().as_ref()) {
+        _ if R::MAP => None,
+        ([Value::Ipv4(first)], [Value::Ipv4(last)]) => Some(Entry::V4(*first, *last)),
+        ([Value::Ipv6(first)], [Value::Ipv6(last)]) => Some(Entry::V6(*first, *last)),
+        _ => None,
     }
 }
 
@@ -319,17 +320,7 @@ impl SharedSet {
                 Box::new(some.map(move |(_, a)| Entry::V6(*a, last6(*a))))
             }
             // Others have put a set of another type in its place.
-            Elements::Ipv4(_)
-            | Elements::Ipv4Ranges(_)
-            | Elements::Ipv6(_)
-            | Elements::Ipv6Ranges(_)
-            | Elements::Interfaces(_)
-            | Elements::PortCounters(_)
-            | Elements::PortVerdicts(_)
-            | Elements::PortIpv4Verdicts(_)
-            | Elements::PortIpv6Verdicts(_)
-            | Elements::Ipv4Verdicts(_)
-            | Elements::Ipv6Verdicts(_) => Box::new(std::iter::empty()),
+            _ => Box::new(std::iter::empty()),
         }
     }
 }
@@ -368,7 +359,7 @@ pub fn shared_ports(ruleset: &Ruleset) -> impl Iterator<Item = (HostPorts, Optio
     };
     elements
         .iter()
-        .filter_map(|(l4, port, comment)| Some((port_key(*l4, *port)?, comment.as_deref())))
+        .filter_map(|row| Some((port_key(row.key.0, row.key.1)?, row.comment.as_deref())))
 }
 
 /// A port of this host under any address; `None` for a protocol without ports.
@@ -396,11 +387,11 @@ pub fn remembered(ruleset: &Ruleset) -> Vec<HostPorts> {
     for protocol in Protocol::ALL {
         let map = names::loopback_map(protocol);
         if let Some(Elements::PortVerdicts(map)) = ruleset.sets.get(&map).map(|s| &s.elements) {
-            ranges.extend(map.iter().map(|(first, last, _)| HostPorts {
+            ranges.extend(map.iter().map(|row| HostPorts {
                 address: Some(Ipv4Addr::LOCALHOST.into()),
                 protocol,
-                first: *first,
-                last: *last,
+                first: row.key.first,
+                last: row.key.last,
             }));
         }
     }
@@ -414,10 +405,10 @@ fn unnamed(ruleset: &Ruleset) -> Vec<HostPorts> {
         let map = ruleset.sets.get(&Context::Host.address_map(family));
         match map.map(|set| &set.elements) {
             Some(Elements::Ipv4Verdicts(map)) => {
-                addresses.extend(map.iter().map(|(a, _)| Some(IpAddr::V4((*a).into()))));
+                addresses.extend(map.iter().map(|row| Some(IpAddr::V4(row.key.into()))));
             }
             Some(Elements::Ipv6Verdicts(map)) => {
-                addresses.extend(map.iter().map(|(a, _)| Some(IpAddr::V6((*a).into()))));
+                addresses.extend(map.iter().map(|row| Some(IpAddr::V6(row.key.into()))));
             }
             _ => {}
         }
@@ -430,15 +421,15 @@ fn unnamed(ruleset: &Ruleset) -> Vec<HostPorts> {
             else {
                 continue;
             };
-            ranges.extend(map.iter().filter_map(|(first, last, verdict)| {
-                let chain = verdict.chain()?;
+            ranges.extend(map.iter().filter_map(|row| {
+                let chain = row.verdict.chain()?;
                 let mut chains = UNNAMED_CHAINS.into_iter();
                 let family = chains.find(|family| names::unnamed(*family) == chain)?;
                 Some(HostPorts {
                     address: family.map_or(address, |family| Some(family.unspecified())),
                     protocol,
-                    first: *first,
-                    last: *last,
+                    first: row.key.first,
+                    last: row.key.last,
                 })
             }));
         }

@@ -4,7 +4,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use crate::kernel::{self, COMMITS, Claim, Commit, Kernel, Outcome, attempts, next};
-use crate::netlink::notice::Meddler;
+use crate::nftables::notice::Meddler;
 use crate::ruleset::Ruleset;
 
 use super::due::Backoff;

@@ -23,7 +23,7 @@ use rustix::io::Errno;
 
 use crate::host::follow::Report;
 use crate::kernel::{self, Claim};
-use crate::netlink::notice::Meddler;
+use crate::nftables::notice::Meddler;
 use crate::site::Site;
 use crate::untrusted;
 

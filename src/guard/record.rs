@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::{Timestamp, Unit};
 use serde_json::{Value, json};
 
-use crate::netlink::notice::Meddler;
+use crate::nftables::notice::Meddler;
 
 use super::log::{Mistakes, one_line};
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::HostView;
-use crate::netlink::link::{Address, Link};
+use crate::netlink::rtnetlink::{Address, Link};
 
 /// Recognises the bridges of container engines among the links of the host.
 ///

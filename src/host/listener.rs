@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use super::engine::Engine;
 pub use super::owner::{Owner, Role};
 use super::process::{self, Engines};
-use crate::netlink::link::Link;
-use crate::netlink::listener::Socket;
+use crate::netlink::rtnetlink::Link;
+use crate::netlink::sock_diag::Socket;
 
 /// A socket of this host that waits for clients, and who holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]

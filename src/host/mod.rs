@@ -30,7 +30,7 @@ use crate::net::{AddressSet, Entry, HostPorts, Protocol};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::netlink::link::{Address, Link};
+use crate::netlink::rtnetlink::{Address, Link};
 use engine::{Container, Engine, Kind, Published};
 use listener::{Listener, Owner, Role};
 use local_ports::LocalPorts;

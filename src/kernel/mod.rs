@@ -7,31 +7,34 @@ use std::path::Path;
 
 use thiserror::Error;
 
-use crate::netlink::batch::{Answer, Subject};
-use crate::netlink::link::{self, Address, Link};
-use crate::netlink::listener;
-use crate::netlink::object::{self, Object};
-use crate::netlink::request;
-use crate::netlink::route::{self, Route};
-use crate::netlink::snapshot::{Builder, Installed, Neighbour};
+use crate::netlink::answer::Answer;
+use crate::netlink::message::{DUMP_INTERRUPTED, Malformed, Message, Messages, TooLong};
+use crate::netlink::rtnetlink::{self, Address, Link, Route};
+use crate::netlink::sock_diag;
 use crate::netlink::socket::Socket;
-use crate::netlink::wire::{DUMP_INTERRUPTED, Malformed, Message, Messages, TooLong};
+use crate::nftables::object::{self, Object};
+use crate::nftables::request;
+use crate::plan::Installed;
 use crate::ruleset::Elements;
 use crate::untrusted::clean;
 
 mod attempts;
+mod batch;
 mod nat;
 mod owner;
 mod proposal;
 mod restore;
+mod snapshot;
 mod transaction;
 mod watch;
 
 use attempts::READS;
 pub use attempts::{Attempt, COMMITS, attempts};
+pub use batch::{Batch, FinishedBatch, Subject, What};
 pub use owner::Claim;
 pub use proposal::{Commit, Proposal};
 pub use restore::{Former, Restored};
+pub use snapshot::{Builder, Neighbour};
 pub use transaction::{Outcome, next, sound};
 pub use watch::{Heard, Listener, Tracer};
 
@@ -240,7 +243,7 @@ impl Kernel {
         let mut tables = Vec::new();
         // A dump that was changed under lacks at most what came and went meanwhile.
         let _ = ask(&self.socket, &request::all_flowtables(), |message| {
-            if let Some(Object::Other { table, .. }) = object::decode(message)? {
+            if let Some(Object::Flowtable { table, .. }) = object::decode(message)? {
                 let family = object::family_name(message.family()?);
                 tables.push(format!("{family} {}", clean(&table)));
             }
@@ -321,7 +324,7 @@ impl Kernel {
 /// # Errors
 /// See [`Error`](enum@Error).
 pub fn links() -> Result<Vec<Link>, Error> {
-    about_links(&link::links(), link::decode_link)
+    about_links(&rtnetlink::links(), rtnetlink::decode_link)
 }
 
 /// Reads the addresses of this network namespace.
@@ -329,7 +332,7 @@ pub fn links() -> Result<Vec<Link>, Error> {
 /// # Errors
 /// See [`Error`](enum@Error).
 pub fn addresses() -> Result<Vec<Address>, Error> {
-    about_links(&link::addresses(), link::decode_address)
+    about_links(&rtnetlink::addresses(), rtnetlink::decode_address)
 }
 
 /// Where packets to an address are sent; `None` if this host has no route to it.
@@ -339,8 +342,8 @@ pub fn addresses() -> Result<Vec<Address>, Error> {
 pub fn route_to(address: IpAddr) -> Result<Option<Route>, Error> {
     let socket = Socket::route()?;
     let mut found = None;
-    let asked = ask(&socket, &route::route(address), |message| {
-        found = route::decode_route(message)?;
+    let asked = ask(&socket, &rtnetlink::route(address), |message| {
+        found = rtnetlink::decode_route(message)?;
         Ok(())
     });
     match asked {
@@ -374,21 +377,25 @@ fn about_links<T>(
 ///
 /// # Errors
 /// See [`Error`](enum@Error).
-pub fn listeners() -> Result<Vec<listener::Socket>, Error> {
+pub fn listeners() -> Result<Vec<sock_diag::Socket>, Error> {
     let socket = Socket::sock_diag()?;
     let mut sockets = Vec::new();
-    let protocols = listener::PROTOCOLS.into_iter();
+    let protocols = sock_diag::PROTOCOLS.into_iter();
     // Asked for what it does not have, the kernel would look for a module with it.
-    let protocols = protocols.filter(|protocol| *protocol != listener::SCTP || has_sctp());
+    let protocols = protocols.filter(|protocol| *protocol != sock_diag::SCTP || has_sctp());
     for (family, protocol) in protocols.flat_map(|protocol| {
-        let families = listener::FAMILIES.into_iter();
+        let families = sock_diag::FAMILIES.into_iter();
         families.map(move |family| (family, protocol))
     }) {
         // A dump that sockets changed under lacks at most those.
-        let _ = ask(&socket, &listener::listeners(family, protocol), |message| {
-            sockets.extend(listener::decode_listener(message, protocol)?);
-            Ok(())
-        })?;
+        let _ = ask(
+            &socket,
+            &sock_diag::listeners(family, protocol),
+            |message| {
+                sockets.extend(sock_diag::decode_listener(message, protocol)?);
+                Ok(())
+            },
+        )?;
     }
     Ok(sockets)
 }

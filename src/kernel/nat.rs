@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::attempts::READS;
 use super::{Error, Kernel, ask, attempts};
-use crate::netlink::foreign::{self, Foreign, ForeignElement, Into, Name, NatRules, Step, Verdict};
-use crate::netlink::request;
+use crate::netlink::message::{Malformed, Message};
 use crate::netlink::socket::Socket;
-use crate::netlink::wire::{Malformed, Message};
+use crate::nftables::foreign::{
+    self, Foreign, ForeignElement, Into, Name, NatRules, Step, Verdict,
+};
+use crate::nftables::request;
 
 /// How many bytes of rules are kept at most.
 const LARGEST: usize = 16 << 20;

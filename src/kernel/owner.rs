@@ -3,13 +3,12 @@
 //! Since Linux 6.9 a table can belong to the netlink socket that made it, and outlive it: others can
 //! neither change nor flush it, and when the socket is gone, another may take it over as it is.
 
-use crate::netlink::batch::Batch;
-use crate::netlink::object::{self, Object, TableObject, is_inet};
-use crate::netlink::request;
+use crate::nftables::object::{self, Object, TableObject, is_inet};
+use crate::nftables::request;
 use crate::ruleset::TABLE;
 
 use super::attempts::READS;
-use super::{Error, Kernel, Outcome, attempts};
+use super::{Batch, Error, Kernel, Outcome, attempts};
 
 /// `NFT_TABLE_F_OWNER` and `NFT_TABLE_F_PERSIST` of `linux/netfilter/nf_tables.h`.
 const OWNER: u32 = 2;

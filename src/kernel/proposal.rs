@@ -9,12 +9,11 @@
 //! }
 //! ```
 
-use crate::netlink::snapshot::{Installed, Neighbour};
-use crate::plan::{self, Plan};
+use crate::plan::{self, Installed, Plan};
 use crate::ruleset::Ruleset;
 
 use super::transaction::next;
-use super::{Attempt, Error, Former, Kernel, Outcome, Snapshot, sound};
+use super::{Attempt, Error, Former, Kernel, Neighbour, Outcome, Snapshot, sound};
 
 /// What brings a ruleset into force, against what was installed at one moment.
 #[derive(Debug)]

@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use crate::netlink::batch::{Answer, Batch, FinishedBatch, Subject, What};
-use crate::netlink::wire::Messages;
+use crate::netlink::answer::Answer;
+use crate::netlink::message::Messages;
 use crate::plan::{self, Operation, Plan};
 use crate::ruleset::Ruleset;
 
 use super::attempts::READS;
-use super::{ERESTART, Error, Kernel, NLMSG_ERROR, Refusal, attempts, no_subsystem};
+use super::{
+    Batch, ERESTART, Error, FinishedBatch, Kernel, NLMSG_ERROR, Refusal, Subject, What, attempts,
+    no_subsystem,
+};
 
 /// What a transaction did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

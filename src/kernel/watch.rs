@@ -5,14 +5,14 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::io::Errno;
 
-use crate::netlink::batch::Answer;
+use crate::netlink::answer::Answer;
+use crate::netlink::message::{Malformed, Message, Messages};
 use crate::netlink::nflog::{self, Logged};
-use crate::netlink::object::{self, Object, RuleObject, TableObject};
-use crate::netlink::request;
 use crate::netlink::socket::Socket;
 use crate::netlink::trace::{self, Traced};
-use crate::netlink::tracer::{self, Filter};
-use crate::netlink::wire::{Malformed, Message, Messages};
+use crate::nftables::object::{self, Object, RuleObject, TableObject};
+use crate::nftables::request;
+use crate::nftables::tracer::{self, Filter};
 use crate::untrusted::clean;
 
 use super::{Error, Kernel, NLMSG_ERROR, ask};

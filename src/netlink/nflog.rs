@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use super::header::Headers;
+use super::message::{ACK, Attribute, Malformed, Message, REQUEST, SEQUENCE, Writer};
 use super::number::*;
-use super::request::SEQUENCE;
-use super::wire::{ACK, Attribute, Malformed, Message, REQUEST, Writer};
 use crate::untrusted::clean;
 
 /// How many bytes of each packet are asked for: all headers with ports.
@@ -98,7 +97,7 @@ fn original_port(connection: &Attribute<'_>) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::netlink::wire::Messages;
+    use crate::netlink::message::Messages;
 
     #[test]
     fn a_packet_is_read_with_what_is_known_of_its_connection() {

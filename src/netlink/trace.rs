@@ -4,9 +4,8 @@
 use std::fmt;
 
 use super::header::Headers;
+use super::message::{Attribute, Malformed, Message};
 use super::number::*;
-use super::object::kind;
-use super::wire::{Attribute, Malformed, Message};
 
 /// The multicast group that traces are sent to.
 pub const GROUP: u32 = NFNLGRP_NFTRACE;
@@ -91,7 +90,7 @@ impl fmt::Display for Outcome {
 /// # Errors
 /// If it is malformed.
 pub fn decode(message: &Message<'_>) -> Result<Option<Traced>, Malformed> {
-    if message.kind != kind(NFT_MSG_TRACE) {
+    if message.kind != NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_TRACE {
         return Ok(None);
     }
     let table = message.attributes()?.table::<17>()?;

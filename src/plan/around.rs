@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::ruleset::{Chain, Elements, Expression, Ruleset, Set, Verdict};
+use crate::ruleset::{Chain, Elements, Expression, Ruleset, Set, Statement, Verdict};
 
 use super::SetChange;
 use super::elements::Delta;
@@ -63,7 +63,7 @@ impl<'a> Around<'a> {
 
     /// Whether packets are misled if a set is changed in place.
     pub(super) fn misleads(&self, name: &str, delta: &Delta, set: &Set) -> bool {
-        if set.elements.is_map() {
+        if set.elements.set_type().map {
             // It leads packets on to all that is there.
             return !self.alone;
         }
@@ -87,7 +87,7 @@ fn looked_up<'a>(ruleset: &'a Ruleset, chain: &'a str) -> BTreeSet<&'a str> {
         let rules = chain.map_or(&[][..], |chain| &chain.rules);
         for expression in rules.iter().flat_map(|rule| &rule.expressions) {
             sets.extend(expression.set());
-            if let Expression::Verdict(verdict) = expression {
+            if let Expression::Statement(Statement::Verdict(verdict)) = expression {
                 next.extend(verdict.chain());
             }
         }

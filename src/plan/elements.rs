@@ -2,10 +2,10 @@
 
 use std::cmp::Ordering;
 
-use crate::ruleset::{Elements, L4Protocol};
+use crate::ruleset::{Counting, Elements, L4Protocol, Row, with_rows};
 
-/// A port that counts, with its comment.
-type PortCounter = (L4Protocol, u16, Option<String>);
+/// A port that counts.
+type PortCounter = Counting<(L4Protocol, u16)>;
 
 /// The elements that go and those that come, of one type.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,55 +20,24 @@ impl Delta {
     /// From one set to another; `None` if they are of different types.
     #[must_use]
     pub fn between(from: &Elements, to: &Elements) -> Option<Self> {
-        use Elements as E;
-        macro_rules! pair {
-            ($kind:path, $from:expr, $to:expr) => {{
-                let (removed, added) = difference($from, $to);
-                (($kind)(removed), ($kind)(added))
-            }};
-        }
-        let (removed, added) = match (from, to) {
-            (E::Ipv4(from), E::Ipv4(to)) => pair!(E::Ipv4, from, to),
-            (E::Ipv4Ranges(from), E::Ipv4Ranges(to)) => pair!(E::Ipv4Ranges, from, to),
-            (E::Ipv6(from), E::Ipv6(to)) => pair!(E::Ipv6, from, to),
-            (E::Ipv6Ranges(from), E::Ipv6Ranges(to)) => pair!(E::Ipv6Ranges, from, to),
-            (E::Interfaces(from), E::Interfaces(to)) => pair!(E::Interfaces, from, to),
-            (E::PortIpv4(from), E::PortIpv4(to)) => pair!(E::PortIpv4, from, to),
-            (E::PortIpv6(from), E::PortIpv6(to)) => pair!(E::PortIpv6, from, to),
-            (E::PortCounters(from), E::PortCounters(to)) => pair!(E::PortCounters, from, to),
-            (E::PortVerdicts(from), E::PortVerdicts(to)) => pair!(E::PortVerdicts, from, to),
-            (E::PortIpv4Verdicts(from), E::PortIpv4Verdicts(to)) => {
-                pair!(E::PortIpv4Verdicts, from, to)
-            }
-            (E::PortIpv6Verdicts(from), E::PortIpv6Verdicts(to)) => {
-                pair!(E::PortIpv6Verdicts, from, to)
-            }
-            (E::Ipv4Verdicts(from), E::Ipv4Verdicts(to)) => pair!(E::Ipv4Verdicts, from, to),
-            (E::Ipv6Verdicts(from), E::Ipv6Verdicts(to)) => pair!(E::Ipv6Verdicts, from, to),
-            _ => return None,
-        };
-        Some(Self { removed, added })
+        with_rows!(from, from => {
+            let (removed, added) = difference(from, to.rows()?);
+            Some(Self {
+                removed: removed.into(),
+                added: added.into(),
+            })
+        })
     }
 
     /// What there was before, given what there is after it; `None` if it is of another type.
     #[must_use]
     pub fn undone(&self, to: &Elements) -> Option<Elements> {
-        use Elements as E;
-        macro_rules! undo {
-            ($($kind:ident)*) => {
-                match (&self.removed, &self.added, to) {
-                    $((E::$kind(removed), E::$kind(added), E::$kind(to)) => {
-                        let mut all = difference(to, added).0;
-                        all.extend_from_slice(removed);
-                        all.sort_unstable();
-                        Some(E::$kind(all))
-                    })*
-                    _ => None,
-                }
-            };
-        }
-        undo!(Ipv4 Ipv4Ranges Ipv6 Ipv6Ranges Interfaces PortIpv4 PortIpv6 PortCounters PortVerdicts
-            PortIpv4Verdicts PortIpv6Verdicts Ipv4Verdicts Ipv6Verdicts)
+        with_rows!(to, to => {
+            let mut all = difference(to, self.added.rows()?).0;
+            all.extend_from_slice(self.removed.rows()?);
+            all.sort_unstable();
+            Some(all.into())
+        })
     }
 
     /// Whether nothing changes.
@@ -79,23 +48,18 @@ impl Delta {
 
     /// Whether a port goes that `to`, what there is afterwards, does not count under another comment.
     pub(super) fn loses_ports(&self, to: &[PortCounter]) -> bool {
-        let key = |(protocol, port, _): &PortCounter| (*protocol, *port);
-        let stays = |gone| to.binary_search_by_key(&key(gone), key).is_ok();
-        matches!(&self.removed, Elements::PortCounters(gone) if !gone.iter().all(stays))
+        let stays = |gone: &PortCounter| to.binary_search_by_key(&gone.key, |row| row.key).is_ok();
+        let gone = self.removed.rows::<PortCounter>();
+        gone.is_some_and(|gone| !gone.iter().all(stays))
     }
 
     /// Whether a range that comes has something in common with one that goes. While a transaction
     /// is being made ready, kernels before 6.18 may find neither of them.
     #[must_use]
     pub fn overlaps(&self) -> bool {
-        match (&self.removed, &self.added) {
-            (Elements::Ipv4Ranges(a), Elements::Ipv4Ranges(b)) => overlap(a, b, |r| *r),
-            (Elements::Ipv6Ranges(a), Elements::Ipv6Ranges(b)) => overlap(a, b, |r| *r),
-            (Elements::PortVerdicts(a), Elements::PortVerdicts(b)) => {
-                overlap(a, b, |(first, last, _)| (*first, *last))
-            }
-            _ => false,
-        }
+        with_rows!(&self.removed, removed => {
+            self.added.rows().is_some_and(|added| overlap(removed, added))
+        })
     }
 }
 
@@ -125,13 +89,12 @@ fn difference<T: Ord + Clone>(from: &[T], to: &[T]) -> (Vec<T>, Vec<T>) {
     }
 }
 
-fn overlap<T, N: Ord>(a: &[T], b: &[T], ends: impl Fn(&T) -> (N, N)) -> bool {
+fn overlap<R: Row>(a: &[R], b: &[R]) -> bool {
     let (mut a, mut b) = (a.iter().peekable(), b.iter().peekable());
-    while let (Some(one), Some(other)) = (a.peek(), b.peek()) {
-        let (one, other) = (ends(one), ends(other));
-        if one.1 < other.0 {
+    while let (true, Some(one), Some(other)) = (R::INTERVAL, a.peek(), b.peek()) {
+        if one.last() < other.first() {
             a.next();
-        } else if other.1 < one.0 {
+        } else if other.last() < one.first() {
             b.next();
         } else {
             return true;
@@ -143,7 +106,7 @@ fn overlap<T, N: Ord>(a: &[T], b: &[T], ends: impl Fn(&T) -> (N, N)) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ruleset::Verdict;
+    use crate::ruleset::{Interval, MapTo, Verdict};
 
     #[test]
     fn only_what_changes_is_in_a_delta() {
@@ -162,7 +125,7 @@ mod tests {
 
     #[test]
     fn ranges_that_touch_do_not_overlap() {
-        let port = |first, last| (first, last, Verdict::Accept);
+        let port = |first, last| MapTo::new(Interval::new(first, last), Verdict::Accept);
         let delta = |from: Vec<_>, to: Vec<_>| {
             let (from, to) = (Elements::PortVerdicts(from), Elements::PortVerdicts(to));
             Delta::between(&from, &to).unwrap()

@@ -2,29 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::ruleset::{Expression, L4Protocol, Ruleset, Set};
+use crate::ruleset::{Counted, Counter, Expression, Ruleset, Set};
 
 use super::sketch::Sketch;
-
-/// Packets and bytes that a counter has seen.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counter {
-    /// Packets.
-    pub packets: u64,
-    /// Bytes.
-    pub bytes: u64,
-}
-
-impl Counter {
-    /// Adds what another has seen.
-    pub fn add(&mut self, other: &Self) {
-        self.packets += other.packets;
-        self.bytes += other.bytes;
-    }
-}
-
-/// What the elements of a set have counted, by protocol and port.
-pub type Counted = BTreeMap<(L4Protocol, u16), Counter>;
 
 /// dfw's table as the kernel has it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -44,13 +44,12 @@ mod sketch;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::ruleset::{Chain, MARK, Rule, Ruleset};
+use crate::ruleset::{Chain, Counted, Counter, MARK, Rule, Ruleset};
 
 pub use elements::Delta;
 pub use fingerprint::fingerprint;
 pub use installed::{
-    Counted, Counter, Facts, Installed, STAMP, SetFacts, Stray, kernel_names, ruleset_name,
-    sketch_name, sketch_of,
+    Facts, Installed, STAMP, SetFacts, Stray, kernel_names, ruleset_name, sketch_name, sketch_of,
 };
 pub use operation::{Operation, Place};
 pub use rules::align;

@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
-use crate::ruleset::{Base, Elements, Rule, Set};
+use crate::ruleset::{Base, Counted, Counter, Elements, Rule, Set};
 
-use super::installed::{Counted, Counter, Stray};
+use super::installed::Stray;
 use super::sketch::Sketch;
 
 /// Where a rule comes to in its chain.

@@ -79,13 +79,15 @@ fn middle(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ruleset::Expression;
+    use crate::ruleset::{Expression, Statement};
     use proptest::prelude::*;
 
     fn rules(text: &str) -> Vec<Rule> {
-        let prefix = |c: char| Expression::Log {
-            prefix: c.to_lowercase().to_string(),
-            group: None,
+        let prefix = |c: char| {
+            Expression::Statement(Statement::Log {
+                prefix: c.to_lowercase().to_string(),
+                group: None,
+            })
         };
         // A capital letter is the same rule with another comment.
         let rule = |c: char| Rule::new(vec![prefix(c)], c.is_uppercase().then(|| "a".to_owned()));

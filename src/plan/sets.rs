@@ -153,7 +153,7 @@ impl<'a> Diff<'a> {
         if kernel_name != name {
             self.names.insert(name, kernel_name.clone());
         }
-        if set.elements.is_interval() && !set.elements.is_empty() {
+        if set.elements.set_type().interval && !set.elements.is_empty() {
             self.two_phases = true;
         }
         self.new_sets.push(Operation::NewSet {
@@ -181,7 +181,7 @@ impl<'a> Diff<'a> {
     /// new ones take effect, and must find in it what it would have found before.
     fn unmake(&mut self, facts: &'a SetFacts, set: &Set) {
         let name = || Cow::Borrowed(facts.name.as_str());
-        if set.elements.is_map() {
+        if set.elements.set_type().map {
             // The elements of a map go with it, on older kernels only if that is said.
             self.plan.after.push(Operation::FlushSet(name()));
             self.plan.after.push(Operation::DeleteSet(name()));
@@ -238,7 +238,7 @@ fn judge(found: &Set, facts: &SetFacts, set: &Set) -> (SetChange, Way) {
         None if in_place => (SetChange::Same, Way::Keep),
         None => (SetChange::Same, Way::Anew),
         Some(delta) => {
-            let room = set.elements.is_interval()
+            let room = set.elements.set_type().interval
                 || facts
                     .size
                     .is_some_and(|size| set.elements.len() <= size as usize);

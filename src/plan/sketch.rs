@@ -25,7 +25,7 @@ use std::hash::Hasher;
 
 use siphasher::sip128::{Hasher128, SipHasher13};
 
-use crate::ruleset::{Elements, Set};
+use crate::ruleset::{Elements, Field, Key, Parts, Row, Set, Value, with_rows};
 
 use super::elements::Delta;
 
@@ -221,104 +221,62 @@ impl Sketch {
     }
 }
 
-/// The bytes of an address, and whether elements are ranges; `None` for what never is big.
+/// The bytes of an address, and whether elements are two numbers; `None` for what never is big.
 fn width(elements: &Elements) -> Option<(usize, bool)> {
-    match elements {
-        Elements::Ipv4(_) => Some((4, false)),
-        // With a port, that stands where a range has its first address, and the address last.
-        Elements::Ipv4Ranges(_) | Elements::PortIpv4(_) => Some((4, true)),
-        Elements::Ipv6(_) => Some((16, false)),
-        Elements::Ipv6Ranges(_) | Elements::PortIpv6(_) => Some((16, true)),
-        Elements::Interfaces(_)
-        | Elements::PortCounters(_)
-        | Elements::PortVerdicts(_)
-        | Elements::PortIpv4Verdicts(_)
-        | Elements::PortIpv6Verdicts(_)
-        | Elements::Ipv4Verdicts(_)
-        | Elements::Ipv6Verdicts(_) => None,
+    let of = elements.set_type();
+    let bytes = match of.key {
+        [Field::Ipv4] | [Field::Port, Field::Ipv4] => 4,
+        [Field::Ipv6] | [Field::Port, Field::Ipv6] => 16,
+        _ => return None,
+    };
+    (!of.map && !of.counting).then_some((bytes, of.interval || of.key.len() > 1))
+}
+
+/// Elements as ranges, ascending; nothing for what never is big.
+fn ranges(elements: &Elements) -> Box<dyn Iterator<Item = (u128, u128)> + '_> {
+    if !Sketch::fits(elements) {
+        return Box::new(std::iter::empty());
+    }
+    with_rows!(elements, rows => Box::new(rows.iter().filter_map(numbers)))
+}
+
+/// A row as two numbers: a range, an address twice, or a port where a range has its first address, and
+/// the address where it has its last.
+fn numbers<R: Row>(row: &R) -> Option<(u128, u128)> {
+    match (row.first().values().as_ref(), row.last().values().as_ref()) {
+        ([first], [last]) => Some((first.number()?, last.number()?)),
+        ([port, address], _) => Some((port.number()?, address.number()?)),
+        _ => None,
     }
 }
 
-/// Addresses as ranges, ascending; nothing for what never is big.
-fn ranges(elements: &Elements) -> Box<dyn Iterator<Item = (u128, u128)> + '_> {
-    match elements {
-        Elements::Ipv4(all) => Box::new(all.iter().map(|a| (u128::from(*a), u128::from(*a)))),
-        Elements::Ipv4Ranges(all) => Box::new(
-            all.iter()
-                .map(|(first, last)| (u128::from(*first), u128::from(*last))),
-        ),
-        Elements::Ipv6(all) => Box::new(all.iter().map(|a| (*a, *a))),
-        Elements::Ipv6Ranges(all) => Box::new(all.iter().copied()),
-        Elements::PortIpv4(all) => Box::new(
-            all.iter()
-                .map(|(port, a)| (u128::from(*port), u128::from(*a))),
-        ),
-        Elements::PortIpv6(all) => Box::new(all.iter().map(|(port, a)| (u128::from(*port), *a))),
-        Elements::Interfaces(_)
-        | Elements::PortCounters(_)
-        | Elements::PortVerdicts(_)
-        | Elements::PortIpv4Verdicts(_)
-        | Elements::PortIpv6Verdicts(_)
-        | Elements::Ipv4Verdicts(_)
-        | Elements::Ipv6Verdicts(_) => Box::new(std::iter::empty()),
-    }
+/// The row of two numbers.
+fn row<R: Row>((first, last): (u128, u128)) -> Option<R> {
+    let key = |fields: &[Field], numbers: &[u128]| {
+        let mut values = [Value::Port(0); 2];
+        for ((value, field), number) in values.iter_mut().zip(fields).zip(numbers) {
+            *value = Value::of_number(*field, *number)?;
+        }
+        R::Key::of_values(values.get(..fields.len())?)
+    };
+    let fields = R::Key::FIELDS;
+    R::of_parts(match fields {
+        [_] if R::INTERVAL => Parts::new(key(fields, &[first])?, Some(key(fields, &[last])?)),
+        _ => Parts::new(key(fields, &[first, last])?, None),
+    })
 }
 
 fn contains(elements: &Elements, range: (u128, u128)) -> bool {
-    let narrow = || Some((u32::try_from(range.0).ok()?, u32::try_from(range.1).ok()?));
-    match elements {
-        Elements::Ipv4(all) => narrow().is_some_and(|(a, _)| all.binary_search(&a).is_ok()),
-        Elements::Ipv4Ranges(all) => narrow().is_some_and(|r| all.binary_search(&r).is_ok()),
-        Elements::Ipv6(all) => all.binary_search(&range.0).is_ok(),
-        Elements::Ipv6Ranges(all) => all.binary_search(&range).is_ok(),
-        Elements::PortIpv4(all) => port(range.0)
-            .zip(u32::try_from(range.1).ok())
-            .is_some_and(|element| all.binary_search(&element).is_ok()),
-        Elements::PortIpv6(all) => {
-            port(range.0).is_some_and(|port| all.binary_search(&(port, range.1)).is_ok())
-        }
-        Elements::Interfaces(_)
-        | Elements::PortCounters(_)
-        | Elements::PortVerdicts(_)
-        | Elements::PortIpv4Verdicts(_)
-        | Elements::PortIpv6Verdicts(_)
-        | Elements::Ipv4Verdicts(_)
-        | Elements::Ipv6Verdicts(_) => false,
-    }
+    with_rows!(elements, rows => row(range).is_some_and(|row| rows.binary_search(&row).is_ok()))
 }
 
 /// Ranges as elements of the type of others.
 fn like(elements: &Elements, ranges: BTreeSet<(u128, u128)>) -> Option<Elements> {
-    let narrow = |a: u128| u32::try_from(a).ok();
-    let all = ranges.into_iter();
-    Some(match elements {
-        Elements::Ipv4(_) => Elements::Ipv4(all.map(|(a, _)| narrow(a)).collect::<Option<_>>()?),
-        Elements::Ipv4Ranges(_) => Elements::Ipv4Ranges(
-            all.map(|(first, last)| Some((narrow(first)?, narrow(last)?)))
-                .collect::<Option<_>>()?,
-        ),
-        Elements::Ipv6(_) => Elements::Ipv6(all.map(|(a, _)| a).collect()),
-        Elements::Ipv6Ranges(_) => Elements::Ipv6Ranges(all.collect()),
-        Elements::PortIpv4(_) => Elements::PortIpv4(
-            all.map(|(first, last)| Some((port(first)?, narrow(last)?)))
-                .collect::<Option<_>>()?,
-        ),
-        Elements::PortIpv6(_) => Elements::PortIpv6(
-            all.map(|(first, last)| Some((port(first)?, last)))
-                .collect::<Option<_>>()?,
-        ),
-        Elements::Interfaces(_)
-        | Elements::PortCounters(_)
-        | Elements::PortVerdicts(_)
-        | Elements::PortIpv4Verdicts(_)
-        | Elements::PortIpv6Verdicts(_)
-        | Elements::Ipv4Verdicts(_)
-        | Elements::Ipv6Verdicts(_) => return None,
-    })
+    with_rows!(elements, rows => rows_like(rows, ranges).map(Elements::from))
 }
 
-fn port(number: u128) -> Option<u16> {
-    number.try_into().ok()
+fn rows_like<R: Row>(_: &[R], ranges: BTreeSet<(u128, u128)>) -> Option<Vec<R>> {
+    ranges.into_iter().map(row).collect()
 }
 
 /// Two ascending runs as one.
@@ -416,6 +374,7 @@ fn halves(number: u128) -> (u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ruleset::Interval;
     use proptest::prelude::*;
 
     const SEED: u128 = 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef;
@@ -455,11 +414,19 @@ mod tests {
         let narrow = || proptest::collection::btree_set(any::<u32>(), 0..200);
         let pairs6 = |all: BTreeSet<u128>| {
             let all: Vec<_> = all.into_iter().collect();
-            Elements::Ipv6Ranges(all.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect())
+            Elements::Ipv6Ranges(
+                all.chunks_exact(2)
+                    .map(|pair| Interval::new(pair[0], pair[1]))
+                    .collect(),
+            )
         };
         let pairs4 = |all: BTreeSet<u32>| {
             let all: Vec<_> = all.into_iter().collect();
-            Elements::Ipv4Ranges(all.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect())
+            Elements::Ipv4Ranges(
+                all.chunks_exact(2)
+                    .map(|pair| Interval::new(pair[0], pair[1]))
+                    .collect(),
+            )
         };
         let list4 = |all: BTreeSet<u32>| Elements::Ipv4(all.into_iter().collect());
         let list6 = |all: BTreeSet<u128>| Elements::Ipv6(all.into_iter().collect());

@@ -3,14 +3,12 @@
 //! The kernel checks the same and refuses with a bare errno. A failure here is a mistake of dfw,
 //! never of the user, but it must not reach the kernel as a half-understood refusal.
 
-use super::{Elements, Expression, Rule, Ruleset, Verdict};
+use super::{Expression, Rule, Ruleset, Verdict};
 
 /// The longest name of a table, chain or set, in bytes (`NFT_NAME_MAXLEN` less its NUL).
 pub const NAME_MAX: usize = 255;
 /// The longest comment, in bytes (`NFTNL_UDATA_COMMENT_MAXLEN` of libnftnl less its NUL).
 pub const COMMENT_MAX: usize = 127;
-/// The longest log prefix, in bytes (`NF_LOG_PREFIXLEN` less its NUL).
-pub const LOG_PREFIX_MAX: usize = 127;
 /// How deep chains may jump (`NFT_JUMP_STACK_SIZE`).
 pub const JUMP_MAX: usize = 16;
 
@@ -82,76 +80,10 @@ fn check_expression(
     expression: &Expression,
     wrong: &mut Vec<String>,
 ) {
-    let elements = |set: &str| ruleset.sets.get(set).map(|set| &set.elements);
-    let fits = match expression {
-        Expression::InterfaceIn { set, .. } => {
-            matches!(elements(set), Some(Elements::Interfaces(_)))
-        }
-        Expression::SourceIn { family, set, .. } | Expression::DestinationIn { family, set } => {
-            matches!(
-                (family, elements(set)),
-                (
-                    super::Family::V4,
-                    Some(Elements::Ipv4(_) | Elements::Ipv4Ranges(_))
-                ) | (
-                    super::Family::V6,
-                    Some(Elements::Ipv6(_) | Elements::Ipv6Ranges(_))
-                )
-            )
-        }
-        Expression::PortSourceIn {
-            family,
-            length,
-            set,
-            ..
-        } => match (family, elements(set)) {
-            (super::Family::V4, Some(Elements::PortIpv4(_))) => u32::from(*length) <= u32::BITS,
-            (super::Family::V6, Some(Elements::PortIpv6(_))) => u32::from(*length) <= u128::BITS,
-            _ => false,
-        },
-        Expression::PortIn { set, .. } => {
-            matches!(elements(set), Some(Elements::PortCounters(_)))
-        }
-        Expression::PortMap { map, .. } => {
-            matches!(elements(map), Some(Elements::PortVerdicts(_)))
-        }
-        Expression::DestinationMap { family, map, .. } => matches!(
-            (family, elements(map)),
-            (super::Family::V4, Some(Elements::Ipv4Verdicts(_)))
-                | (super::Family::V6, Some(Elements::Ipv6Verdicts(_)))
-        ),
-        Expression::PortAddressMap { family, map, .. } => matches!(
-            (family, elements(map)),
-            (super::Family::V4, Some(Elements::PortIpv4Verdicts(_)))
-                | (super::Family::V6, Some(Elements::PortIpv6Verdicts(_)))
-        ),
-        Expression::Log { prefix, .. } => {
-            prefix.len() <= LOG_PREFIX_MAX && !prefix.contains(['"', '\0'])
-        }
-        Expression::Verdict(verdict) => {
-            check_verdict(ruleset, chain, verdict, wrong);
-            true
-        }
-        Expression::Unknown { .. } | Expression::Mark(0) | Expression::SetMark(0) => false,
-        Expression::Interface { .. }
-        | Expression::OutBridge
-        | Expression::Protocol(_)
-        | Expression::Direction(_)
-        | Expression::DestinationNat
-        | Expression::Related
-        | Expression::Mark(_)
-        | Expression::SetMark(_)
-        | Expression::ToLoopback(_)
-        | Expression::SameInterface
-        | Expression::Resumed
-        | Expression::NoteOpening
-        | Expression::Opened
-        | Expression::Family(_)
-        | Expression::Limit { .. }
-        | Expression::Counter
-        | Expression::Reject(_) => true,
-    };
-    if !fits {
+    if let Some(verdict) = expression.verdict() {
+        check_verdict(ruleset, chain, verdict, wrong);
+    }
+    if !expression.fits(ruleset) {
         wrong.push(format!(
             "chain {chain}: {expression:?} does not fit its set or limits"
         ));
@@ -169,24 +101,15 @@ fn depth(ruleset: &Ruleset, chain: &str, limit: usize) -> Option<usize> {
         .iter()
         .flat_map(|rule| &rule.expressions)
     {
-        let mut follow = |verdict: &Verdict| -> Option<()> {
-            if let Some(target) = verdict.chain() {
-                deepest = deepest.max(1 + depth(ruleset, target, limit)?);
-            }
-            Some(())
+        let map = expression.set().and_then(|set| ruleset.sets.get(set));
+        let mut targets: Vec<&Verdict> = match map {
+            Some(map) => map.elements.verdicts().collect(),
+            None => expression.verdict().into_iter().collect(),
         };
-        match expression {
-            Expression::Verdict(verdict) => follow(verdict)?,
-            Expression::PortMap { map, .. }
-            | Expression::DestinationMap { map, .. }
-            | Expression::PortAddressMap { map, .. } => {
-                let mut targets: Vec<&Verdict> =
-                    ruleset.sets.get(map)?.elements.verdicts().collect();
-                targets.sort_unstable();
-                targets.dedup();
-                targets.into_iter().try_for_each(follow)?;
-            }
-            _ => {}
+        targets.sort_unstable();
+        targets.dedup();
+        for target in targets.into_iter().filter_map(Verdict::chain) {
+            deepest = deepest.max(1 + depth(ruleset, target, limit)?);
         }
     }
     Some(deepest)

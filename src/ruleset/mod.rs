@@ -10,16 +10,23 @@
 //! does.
 
 pub mod check;
+mod counter;
 pub mod expression;
 pub mod nft;
+mod set;
 
-use crate::net::Family;
 use std::collections::BTreeMap;
 use std::fmt;
 
+pub use counter::{Counted, Counter};
 pub use expression::{
-    Direction, EPHEMERAL, End, Expression, L4Protocol, NameMatch, OPENED, Reject, Side, Tuple,
-    Verdict,
+    Address, Conntrack, Direction, EPHEMERAL, End, Expression, Interface, L4Protocol,
+    LOG_PREFIX_MAX, NameMatch, OPENED, Port, Reject, Side, Statement, Tuple, Verdict,
+};
+pub(crate) use set::with_rows;
+pub use set::{
+    Column, Counting, Elements, Field, Interval, Key, MapTo, Parts, Row, Scalar, Set, SetType,
+    Value,
 };
 
 /// The name of dfw's table, in the `inet` family.
@@ -94,48 +101,6 @@ pub struct Rule {
     pub comment: Option<String>,
 }
 
-/// A set, or a map to verdicts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Set {
-    /// Its type and contents.
-    pub elements: Elements,
-    /// A comment: the place of the policy behind it ([`Origin`]), or what the set is for.
-    pub comment: Option<String>,
-}
-
-/// The type and the contents of a set, ascending and without doubles; ranges have both ends
-/// included, are disjoint, and in sets not adjacent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Elements {
-    /// `type ipv4_addr`, a hash.
-    Ipv4(Vec<u32>),
-    /// `type ipv4_addr; flags interval`.
-    Ipv4Ranges(Vec<(u32, u32)>),
-    /// `type ipv6_addr`, a hash.
-    Ipv6(Vec<u128>),
-    /// `type ipv6_addr; flags interval`.
-    Ipv6Ranges(Vec<(u128, u128)>),
-    /// `type ifname`, a hash.
-    Interfaces(Vec<String>),
-    /// `type inet_service . ipv4_addr`, a hash: the first address of a network beside a port.
-    PortIpv4(Vec<(u16, u32)>),
-    /// `type inet_service . ipv6_addr`, the same.
-    PortIpv6(Vec<(u16, u128)>),
-    /// `type inet_proto . inet_service; counter`, a hash whose elements count what is found in them,
-    /// with a comment each: the place of the policy behind it ([`Origin`]).
-    PortCounters(Vec<(L4Protocol, u16, Option<String>)>),
-    /// `type inet_service : verdict; flags interval`.
-    PortVerdicts(Vec<(u16, u16, Verdict)>),
-    /// `type inet_service . ipv4_addr : verdict`, a hash.
-    PortIpv4Verdicts(Vec<(u16, u32, Verdict)>),
-    /// `type inet_service . ipv6_addr : verdict`, a hash.
-    PortIpv6Verdicts(Vec<(u16, u128, Verdict)>),
-    /// `type ipv4_addr : verdict`, a hash.
-    Ipv4Verdicts(Vec<(u32, Verdict)>),
-    /// `type ipv6_addr : verdict`, a hash.
-    Ipv6Verdicts(Vec<(u128, Verdict)>),
-}
-
 impl Ruleset {
     /// The chains as a reader wants them: base chains first, then by name.
     pub fn chains_in_order(&self) -> impl Iterator<Item = (&String, &Chain)> {
@@ -143,101 +108,20 @@ impl Ruleset {
         let others = self.chains.iter().filter(|(_, chain)| chain.base.is_none());
         base_first.chain(others)
     }
-}
 
-impl Elements {
-    /// The number of elements, a range counting once.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        match self {
-            Self::Ipv4(v) => v.len(),
-            Self::Ipv4Ranges(v) => v.len(),
-            Self::Ipv6(v) => v.len(),
-            Self::Ipv6Ranges(v) => v.len(),
-            Self::Interfaces(v) => v.len(),
-            Self::PortIpv4(v) => v.len(),
-            Self::PortIpv6(v) => v.len(),
-            Self::PortCounters(v) => v.len(),
-            Self::PortVerdicts(v) => v.len(),
-            Self::PortIpv4Verdicts(v) => v.len(),
-            Self::PortIpv6Verdicts(v) => v.len(),
-            Self::Ipv4Verdicts(v) => v.len(),
-            Self::Ipv6Verdicts(v) => v.len(),
-        }
+    /// Checks that there is a set with keys of these fields.
+    fn has_set(&self, name: &str, key: &[Field]) -> bool {
+        self.type_of(name)
+            .is_some_and(|of| of.key == key && !of.map)
     }
 
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    /// Checks that there is a verdict map with keys of these fields.
+    fn has_map(&self, name: &str, key: &[Field]) -> bool {
+        self.type_of(name).is_some_and(|of| of.key == key && of.map)
     }
 
-    /// Whether they are ranges, which the kernel keeps in order; the others are in a hash.
-    #[must_use]
-    pub fn is_interval(&self) -> bool {
-        match self {
-            Self::Ipv4Ranges(_) | Self::Ipv6Ranges(_) | Self::PortVerdicts(_) => true,
-            Self::Ipv4(_)
-            | Self::Ipv6(_)
-            | Self::Interfaces(_)
-            | Self::PortIpv4(_)
-            | Self::PortIpv6(_)
-            | Self::PortCounters(_)
-            | Self::PortIpv4Verdicts(_)
-            | Self::PortIpv6Verdicts(_)
-            | Self::Ipv4Verdicts(_)
-            | Self::Ipv6Verdicts(_) => false,
-        }
-    }
-
-    /// Whether they lead to verdicts.
-    #[must_use]
-    pub fn is_map(&self) -> bool {
-        match self {
-            Self::PortVerdicts(_)
-            | Self::PortIpv4Verdicts(_)
-            | Self::PortIpv6Verdicts(_)
-            | Self::Ipv4Verdicts(_)
-            | Self::Ipv6Verdicts(_) => true,
-            Self::Ipv4(_)
-            | Self::Ipv4Ranges(_)
-            | Self::Ipv6(_)
-            | Self::Ipv6Ranges(_)
-            | Self::Interfaces(_)
-            | Self::PortIpv4(_)
-            | Self::PortIpv6(_)
-            | Self::PortCounters(_) => false,
-        }
-    }
-
-    /// The number of elements that a hash of these is made for, which is several times faster to
-    /// fill than one that grows; with room for some more, as it cannot grow then. `None` for
-    /// ranges, for which no size is known.
-    #[must_use]
-    pub fn room(&self) -> Option<u32> {
-        let with_more = u32::try_from(self.len() + self.len() / 32 + 1).ok()?;
-        let room = with_more.max(16).checked_next_power_of_two()?;
-        (!self.is_interval()).then_some(room)
-    }
-
-    /// The verdicts of a map, none for a set.
-    #[must_use]
-    pub fn verdicts(&self) -> Box<dyn Iterator<Item = &Verdict> + '_> {
-        match self {
-            Self::PortVerdicts(v) => Box::new(v.iter().map(|(_, _, verdict)| verdict)),
-            Self::PortIpv4Verdicts(v) => Box::new(v.iter().map(|(_, _, verdict)| verdict)),
-            Self::PortIpv6Verdicts(v) => Box::new(v.iter().map(|(_, _, verdict)| verdict)),
-            Self::Ipv4Verdicts(v) => Box::new(v.iter().map(|(_, verdict)| verdict)),
-            Self::Ipv6Verdicts(v) => Box::new(v.iter().map(|(_, verdict)| verdict)),
-            Self::Ipv4(_)
-            | Self::Ipv4Ranges(_)
-            | Self::Ipv6(_)
-            | Self::Ipv6Ranges(_)
-            | Self::Interfaces(_)
-            | Self::PortIpv4(_)
-            | Self::PortIpv6(_)
-            | Self::PortCounters(_) => Box::new(std::iter::empty()),
-        }
+    fn type_of(&self, set: &str) -> Option<SetType> {
+        self.sets.get(set).map(|set| set.elements.set_type())
     }
 }
 
@@ -281,13 +165,17 @@ impl Rule {
     /// Whether it lets through all that comes to its chain, without a word why: what led there says it.
     #[must_use]
     pub fn is_mute(&self) -> bool {
-        self.comment.is_none() && self.expressions[..] == [Expression::Verdict(Verdict::Accept)]
+        self.comment.is_none()
+            && self.expressions[..] == [Expression::Statement(Statement::Verdict(Verdict::Accept))]
     }
 
     /// Whether it looks for the mark that plans make ([`MARK`]), or sets it.
     #[must_use]
     pub fn is_about_marks(&self) -> bool {
-        let marks = [Expression::Mark(MARK), Expression::SetMark(MARK)];
+        let marks = [
+            Expression::Conntrack(Conntrack::Mark(MARK)),
+            Expression::Conntrack(Conntrack::SetMark(MARK)),
+        ];
         self.expressions.iter().any(|e| marks.contains(e))
     }
 }

@@ -1,14 +1,9 @@
 //! A ruleset as text in nft's own language: for people, and loadable by `nft -f`.
 
-use crate::net::Family;
 use std::fmt::{self, Display, Formatter, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{
-    Base, Chain, Direction, Elements, End, Expression, NameMatch, Reject, Rule, Ruleset, Set, Side,
-    TABLE, Tuple, Verdict,
-};
-use super::{EPHEMERAL, OPENED};
+use super::{Base, Chain, Elements, Key, Row, Rule, Ruleset, Set, TABLE, Value, with_rows};
 
 /// How many elements of a set are printed on a line.
 const ELEMENTS_PER_LINE: usize = 8;
@@ -42,26 +37,21 @@ impl Display for Ruleset {
 }
 
 fn write_set(f: &mut Formatter<'_>, name: &str, set: &Set) -> fmt::Result {
-    let (keyword, kind) = match &set.elements {
-        Elements::Ipv4(_) | Elements::Ipv4Ranges(_) => ("set", "ipv4_addr"),
-        Elements::Ipv6(_) | Elements::Ipv6Ranges(_) => ("set", "ipv6_addr"),
-        Elements::Interfaces(_) => ("set", "ifname"),
-        Elements::PortIpv4(_) => ("set", "inet_service . ipv4_addr"),
-        Elements::PortIpv6(_) => ("set", "inet_service . ipv6_addr"),
-        Elements::PortCounters(_) => ("set", "inet_proto . inet_service"),
-        Elements::PortVerdicts(_) => ("map", "inet_service : verdict"),
-        Elements::PortIpv4Verdicts(_) => ("map", "inet_service . ipv4_addr : verdict"),
-        Elements::PortIpv6Verdicts(_) => ("map", "inet_service . ipv6_addr : verdict"),
-        Elements::Ipv4Verdicts(_) => ("map", "ipv4_addr : verdict"),
-        Elements::Ipv6Verdicts(_) => ("map", "ipv6_addr : verdict"),
+    let of = set.elements.set_type();
+    let (keyword, leads) = if of.map {
+        ("map", " : verdict")
+    } else {
+        ("set", "")
     };
-    writeln!(f, "\t{keyword} {name} {{\n\t\ttype {kind}")?;
-    if set.elements.is_interval() {
+    let fields: Vec<&str> = of.key.iter().map(|field| field.name()).collect();
+    let key = fields.join(" . ");
+    writeln!(f, "\t{keyword} {name} {{\n\t\ttype {key}{leads}")?;
+    if of.interval {
         writeln!(f, "\t\tflags interval")?;
     } else if let Some(room) = set.elements.room() {
         writeln!(f, "\t\tsize {room}")?;
     }
-    if matches!(set.elements, Elements::PortCounters(_)) {
+    if of.counting {
         writeln!(f, "\t\tcounter")?;
     }
     if let Some(comment) = &set.comment {
@@ -75,53 +65,40 @@ impl Elements {
     /// The elements one by one, as nft writes them.
     #[must_use]
     pub fn texts(&self) -> Box<dyn Iterator<Item = String> + '_> {
-        let v4 = |a: &u32| Ipv4Addr::from(*a).to_string();
-        let v6 = |a: &u128| Ipv6Addr::from(*a).to_string();
-        match self {
-            Self::Ipv4(all) => Box::new(all.iter().map(v4)),
-            Self::Ipv4Ranges(all) => Box::new(all.iter().map(|r| range4(r.0, r.1))),
-            Self::Ipv6(all) => Box::new(all.iter().map(v6)),
-            Self::Ipv6Ranges(all) => Box::new(all.iter().map(|r| range6(r.0, r.1))),
-            Self::Interfaces(all) => Box::new(all.iter().map(|name| format!("\"{name}\""))),
-            Self::PortIpv4(all) => Box::new(
-                all.iter()
-                    .map(move |(port, a)| format!("{port} . {}", v4(a))),
-            ),
-            Self::PortIpv6(all) => Box::new(
-                all.iter()
-                    .map(move |(port, a)| format!("{port} . {}", v6(a))),
-            ),
-            Self::PortCounters(all) => Box::new(all.iter().map(|(protocol, port, comment)| {
-                let element = format!("{} . {port}", protocol.name());
-                match comment {
-                    Some(comment) => format!("{element} comment \"{comment}\""),
-                    None => element,
+        with_rows!(self, rows => Box::new(rows.iter().map(|row| RowText(row).to_string())))
+    }
+}
+
+/// A row as nft writes it.
+struct RowText<'a, R>(&'a R);
+
+impl<R: Row> Display for RowText<'_, R> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let row = self.0;
+        match (row.first().values().as_ref(), row.last().values().as_ref()) {
+            ([first], [last]) if R::INTERVAL => f.write_str(&interval_text(*first, *last))?,
+            (fields, _) => {
+                for (at, field) in fields.iter().enumerate() {
+                    write!(f, "{}{field}", if at > 0 { " . " } else { "" })?;
                 }
-            })),
-            Self::PortVerdicts(all) => Box::new(all.iter().map(|(first, last, verdict)| {
-                if first == last {
-                    format!("{first} : {verdict}")
-                } else {
-                    format!("{first}-{last} : {verdict}")
-                }
-            })),
-            Self::PortIpv4Verdicts(all) => Box::new(
-                all.iter()
-                    .map(move |(port, a, verdict)| format!("{port} . {} : {verdict}", v4(a))),
-            ),
-            Self::PortIpv6Verdicts(all) => Box::new(
-                all.iter()
-                    .map(move |(port, a, verdict)| format!("{port} . {} : {verdict}", v6(a))),
-            ),
-            Self::Ipv4Verdicts(all) => Box::new(
-                all.iter()
-                    .map(move |(a, verdict)| format!("{} : {verdict}", v4(a))),
-            ),
-            Self::Ipv6Verdicts(all) => Box::new(
-                all.iter()
-                    .map(move |(a, verdict)| format!("{} : {verdict}", v6(a))),
-            ),
+            }
         }
+        if let Some(verdict) = row.verdict() {
+            write!(f, " : {verdict}")?;
+        }
+        match row.comment() {
+            Some(comment) => write!(f, " comment \"{comment}\""),
+            None => Ok(()),
+        }
+    }
+}
+
+fn interval_text(first: Value<'_>, last: Value<'_>) -> String {
+    match (first, last) {
+        (Value::Ipv4(first), Value::Ipv4(last)) => range4(first, last),
+        (Value::Ipv6(first), Value::Ipv6(last)) => range6(first, last),
+        _ if first == last => first.to_string(),
+        _ => format!("{first}-{last}"),
     }
 }
 
@@ -220,186 +197,6 @@ impl Display for Rule {
         match &self.comment {
             Some(comment) => write!(f, " comment \"{comment}\""),
             None => Ok(()),
-        }
-    }
-}
-
-impl Display for Expression {
-    #[expect(clippy::too_many_lines, reason = "one arm for each expression")]
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Interface { side, name, equal } => {
-                let not = if *equal { "" } else { "!= " };
-                write!(f, "{} {not}{name}", side.keyword())
-            }
-            Self::InterfaceIn { side, set, member } => {
-                let not = if *member { "" } else { "!= " };
-                write!(f, "{} {not}@{set}", side.keyword())
-            }
-            Self::OutBridge => f.write_str("meta oifkind \"bridge\""),
-            Self::Protocol(protocol) => write!(f, "meta l4proto {}", protocol.name()),
-            Self::Direction(Direction::Original) => f.write_str("ct direction original"),
-            Self::Direction(Direction::Reply) => f.write_str("ct direction reply"),
-            Self::DestinationNat => f.write_str("ct status dnat"),
-            Self::Related => f.write_str("ct state related"),
-            Self::Mark(mark) => write!(f, "ct mark {mark:#010x}"),
-            Self::SetMark(mark) => write!(f, "ct mark set {mark:#010x}"),
-            Self::SourceIn { tuple, family, set } => {
-                write!(f, "{}{} saddr @{set}", tuple.prefix(), family.keyword())
-            }
-            Self::PortSourceIn {
-                tuple,
-                protocol,
-                family,
-                length,
-                set,
-            } => {
-                let port = match tuple {
-                    Tuple::Original => {
-                        format!("meta l4proto {} ct original proto-dst", protocol.name())
-                    }
-                    Tuple::Packet => format!("{} dport", protocol.name()),
-                };
-                let (prefix, family_name) = (tuple.prefix(), family.keyword());
-                let mask = match family.mask(*length) {
-                    mask if mask == family.mask(family.bits()) => String::new(),
-                    mask => format!(" & {mask}"),
-                };
-                write!(f, "{port} . {prefix}{family_name} saddr{mask} @{set}")
-            }
-            Self::DestinationIn { family, set } => {
-                write!(f, "{} daddr @{set}", family.keyword())
-            }
-            Self::PortIn {
-                tuple: Tuple::Original,
-                set,
-            } => write!(f, "meta l4proto . ct original proto-dst @{set}"),
-            Self::PortIn {
-                tuple: Tuple::Packet,
-                set,
-            } => write!(f, "meta l4proto . th dport @{set}"),
-            Self::ToLoopback(tuple) => write!(f, "{}ip daddr 127.0.0.0/8", tuple.prefix()),
-            Self::Resumed => write!(
-                f,
-                "meta l4proto tcp tcp sport < {EPHEMERAL} ct state new tcp flags & (syn | ack) != \
-                 syn"
-            ),
-            Self::NoteOpening => write!(
-                f,
-                "meta l4proto tcp tcp flags & (syn | ack) == syn ct state new ct label set {OPENED}"
-            ),
-            Self::Opened => write!(f, "ct direction reply ct label {OPENED}"),
-            Self::Family(Family::V4) => f.write_str("meta nfproto ipv4"),
-            Self::Family(Family::V6) => f.write_str("meta nfproto ipv6"),
-            Self::SameInterface => f.write_str("fib daddr . iif oif exists"),
-            Self::PortMap {
-                tuple: Tuple::Original,
-                protocol,
-                map,
-            } => {
-                write!(
-                    f,
-                    "meta l4proto {} ct original proto-dst vmap @{map}",
-                    protocol.name()
-                )
-            }
-            Self::PortMap {
-                tuple: Tuple::Packet,
-                protocol,
-                map,
-            } => {
-                write!(f, "{} dport vmap @{map}", protocol.name())
-            }
-            Self::DestinationMap { tuple, family, map } => {
-                write!(
-                    f,
-                    "{}{} daddr vmap @{map}",
-                    tuple.prefix(),
-                    family.keyword()
-                )
-            }
-            Self::PortAddressMap {
-                end,
-                protocol,
-                family,
-                map,
-            } => {
-                let (port, address) = match end {
-                    End::Source => ("sport", "saddr"),
-                    End::Destination => ("dport", "daddr"),
-                };
-                let (protocol, family) = (protocol.name(), family.keyword());
-                write!(f, "{protocol} {port} . {family} {address} vmap @{map}")
-            }
-            Self::Limit { per_second, burst } => {
-                write!(f, "limit rate {per_second}/second burst {burst} packets")
-            }
-            Self::Log {
-                prefix,
-                group: None,
-            } => write!(f, "log prefix \"{prefix}\""),
-            Self::Log {
-                prefix,
-                group: Some(group),
-            } => write!(f, "log prefix \"{prefix}\" group {group}"),
-            Self::Counter => f.write_str("counter"),
-            Self::Reject(Reject::TcpReset) => f.write_str("reject with tcp reset"),
-            // A bare `reject` behind a match of one family is that family's own error to nft.
-            Self::Reject(Reject::PortUnreachable) => {
-                f.write_str("reject with icmpx port-unreachable")
-            }
-            Self::Verdict(verdict) => write!(f, "{verdict}"),
-            // As a comment the rest of the line is lost to nft, which is right: dfw does not know
-            // what it would have done.
-            Self::Unknown { name, data } => write!(f, "# {name}, {} bytes", data.len()),
-        }
-    }
-}
-
-impl Display for Verdict {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Accept => f.write_str("accept"),
-            Self::Drop => f.write_str("drop"),
-            Self::Jump(chain) => write!(f, "jump {chain}"),
-            Self::Goto(chain) => write!(f, "goto {chain}"),
-            Self::Return => f.write_str("return"),
-        }
-    }
-}
-
-impl Display for NameMatch {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Exact(name) => write!(f, "\"{name}\""),
-            Self::Prefix(name) => write!(f, "\"{name}*\""),
-        }
-    }
-}
-
-impl Side {
-    fn keyword(self) -> &'static str {
-        match self {
-            Self::In => "iifname",
-            Self::Out => "oifname",
-        }
-    }
-}
-
-impl Tuple {
-    fn prefix(self) -> &'static str {
-        match self {
-            Self::Original => "ct original ",
-            Self::Packet => "",
-        }
-    }
-}
-
-impl Family {
-    fn keyword(self) -> &'static str {
-        match self {
-            Self::V4 => "ip",
-            Self::V6 => "ip6",
         }
     }
 }

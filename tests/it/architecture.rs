@@ -26,8 +26,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("policy", &["file", "net", "text"]),
     ("ruleset", &["net"]),
     ("plan", &["ruleset"]),
-    ("netlink", &["net", "plan", "ruleset", "untrusted"]),
-    ("host", &["net", "netlink", "untrusted"]),
+    // The wire, which knows no ruleset, and the codec, which knows no plan.
+    ("netlink", &["untrusted"]),
+    ("nftables", &["net", "netlink", "ruleset", "untrusted"]),
+    // It judges what the rules of others do to destinations.
+    ("host", &["net", "netlink", "nftables", "untrusted"]),
     // The pure middle.
     (
         "compile",
@@ -42,12 +45,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("init", &["host", "net", "policy", "untrusted"]),
     ("import", &["net", "policy", "text"]),
     // The kernel, and what is made of all of it.
-    ("kernel", &["netlink", "plan", "ruleset", "untrusted"]),
-    ("trace", &["netlink"]),
+    (
+        "kernel",
+        &["netlink", "nftables", "plan", "ruleset", "untrusted"],
+    ),
+    ("trace", &["netlink", "nftables"]),
     (
         "site",
         &[
-            "analysis", "compile", "host", "kernel", "net", "netlink", "ruleset",
+            "analysis", "compile", "host", "kernel", "net", "netlink", "nftables", "ruleset",
         ],
     ),
     (
@@ -73,6 +79,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "kernel",
             "net",
             "netlink",
+            "nftables",
             "plan",
             "policy",
             "ruleset",

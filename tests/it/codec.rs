@@ -2,33 +2,32 @@
 
 use std::collections::BTreeMap;
 
-use dfw::netlink::batch::{Answer, Batch};
-use dfw::netlink::link::decode_link;
-use dfw::netlink::listener::decode_listener;
-use dfw::netlink::request::decode_generation;
-use dfw::netlink::snapshot::Installed;
-use dfw::netlink::wire::{Messages, Writer};
-use dfw::netlink::{nflog, object, trace};
+use dfw::netlink::answer::Answer;
+use dfw::netlink::message::{Messages, Writer};
+use dfw::netlink::rtnetlink::decode_link;
+use dfw::netlink::sock_diag::decode_listener;
+use dfw::netlink::{nflog, trace};
+use dfw::nftables::object;
+use dfw::nftables::request::decode_generation;
+use dfw::plan::Installed;
 use dfw::ruleset::check::check;
-use dfw::ruleset::{Chain, Elements, Expression, Rule, Ruleset, Set, Verdict};
+use dfw::ruleset::{Chain, Elements, Expression, Interval, MapTo, Rule, Ruleset, Set, Verdict};
 use proptest::prelude::*;
 
 use crate::arbitrary::{Style, comment, ruleset};
+use crate::encoded;
 
 fn encode(ruleset: &Ruleset, comment: &str) -> Vec<u8> {
-    let mut batch = Batch::new(7);
-    batch.delete_table();
-    batch.new_table(ruleset, comment);
-    batch.finish().unwrap().bytes
+    encoded::replacing(ruleset, comment, 7).bytes
 }
 
 fn decode(bytes: &[u8]) -> Installed {
-    Installed::from_batch(bytes).unwrap().unwrap()
+    encoded::read(bytes).unwrap().unwrap()
 }
 
 /// Everything that reads messages, on the same bytes.
 fn read_all(bytes: &[u8]) {
-    let _ = Installed::from_batch(bytes);
+    let _ = encoded::read(bytes);
     for message in Messages::new(bytes) {
         let Ok(message) = message else { break };
         let _ = object::decode(&message);
@@ -175,23 +174,35 @@ fn big_sets_are_split_and_put_together_again() {
     let wide = |n: u32| u128::from(n) << 90;
     let kinds = [
         Elements::Ipv4((0..MANY).map(|n| n * 3).collect()),
-        Elements::Ipv4Ranges((0..MANY).map(|n| (n * 9, n * 9 + n % 8)).collect()),
+        Elements::Ipv4Ranges(
+            (0..MANY)
+                .map(|n| Interval::new(n * 9, n * 9 + n % 8))
+                .collect(),
+        ),
         Elements::Ipv6((0..MANY).map(wide).collect()),
         Elements::Ipv6Ranges(
             (0..MANY)
-                .map(|n| (wide(n), wide(n) + u128::from(n)))
+                .map(|n| Interval::new(wide(n), wide(n) + u128::from(n)))
                 .collect(),
         ),
         Elements::Interfaces((0..MANY).map(|n| format!("interface{n:06}")).collect()),
-        Elements::PortVerdicts((0..=u16::MAX).map(|n| (n, n, verdict(n.into()))).collect()),
-        Elements::PortIpv4Verdicts((0..=u16::MAX).map(|n| (n, 7, verdict(n.into()))).collect()),
-        Elements::PortIpv6Verdicts(
+        Elements::PortVerdicts(
             (0..=u16::MAX)
-                .map(|n| (n, wide(n.into()), verdict(n.into())))
+                .map(|n| MapTo::new(Interval::new(n, n), verdict(n.into())))
                 .collect(),
         ),
-        Elements::Ipv4Verdicts((0..MANY).map(|n| (n * 3, verdict(n))).collect()),
-        Elements::Ipv6Verdicts((0..MANY).map(|n| (wide(n), verdict(n))).collect()),
+        Elements::PortIpv4Verdicts(
+            (0..=u16::MAX)
+                .map(|n| MapTo::new((n, 7), verdict(n.into())))
+                .collect(),
+        ),
+        Elements::PortIpv6Verdicts(
+            (0..=u16::MAX)
+                .map(|n| MapTo::new((n, wide(n.into())), verdict(n.into())))
+                .collect(),
+        ),
+        Elements::Ipv4Verdicts((0..MANY).map(|n| MapTo::new(n * 3, verdict(n))).collect()),
+        Elements::Ipv6Verdicts((0..MANY).map(|n| MapTo::new(wide(n), verdict(n))).collect()),
     ];
     let named = kinds.into_iter().zip(0..);
     let sets: BTreeMap<_, _> = named

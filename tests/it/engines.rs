@@ -17,8 +17,8 @@ use dfw::host::engine::Engine;
 use dfw::host::local_ports::LocalPorts;
 use dfw::host::nat::Nat;
 use dfw::init::{Allow, propose};
-use dfw::netlink::foreign::NatRules;
-use dfw::netlink::link::{Address, Link};
+use dfw::netlink::rtnetlink::{Address, Link};
+use dfw::nftables::foreign::NatRules;
 use dfw::ruleset::{Elements, Ruleset};
 
 const FOLDER: &str = "tests/fixtures/engines";

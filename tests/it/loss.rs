@@ -18,8 +18,8 @@ use dfw::host::HostView;
 use dfw::plan::{BIG, Delta, Facts, Installed, Operation, Place, SetFacts, Sketch, diff};
 use dfw::policy;
 use dfw::ruleset::{
-    Base, Chain, Direction, Elements, Expression, Hook, L4Protocol, MARK, Origin, Rule, Ruleset,
-    Set, Verdict,
+    Base, Chain, Conntrack, Direction, Elements, Expression, Hook, L4Protocol, MARK, Origin, Rule,
+    Ruleset, Set, Statement, Verdict,
 };
 use dfw::text::SourceMap;
 
@@ -401,7 +401,7 @@ fn misjudged(rules: &Ruleset, (packet, before, after): &Judged<'_>) -> Option<St
         .last()
         .map(|step| &rules.chains[&step.chain].rules[step.rule]);
     let end = last.and_then(|rule| match rule.expressions.last()? {
-        Expression::Verdict(verdict) => rules.chains.get(verdict.chain()?),
+        Expression::Statement(Statement::Verdict(verdict)) => rules.chains.get(verdict.chain()?),
         _ => None,
     });
     let is_marked = end.is_some_and(|chain| expressions(chain).any(|e| sets_mark(e, false)));
@@ -410,7 +410,7 @@ fn misjudged(rules: &Ruleset, (packet, before, after): &Judged<'_>) -> Option<St
 
 /// Whether it marks connections, with the old mark or with a new one.
 fn sets_mark(expression: &Expression, old: bool) -> bool {
-    matches!(expression, Expression::SetMark(mark) if (*mark == MARK) == old)
+    matches!(expression, Expression::Conntrack(Conntrack::SetMark(mark)) if (*mark == MARK) == old)
 }
 
 fn expressions(chain: &Chain) -> impl Iterator<Item = &Expression> {
@@ -534,7 +534,7 @@ impl Table {
             Operation::DeleteSet(name) => {
                 // What is remembered of a set is none that packets see.
                 if let Some(mut set) = self.sets.remove(name.as_ref()) {
-                    if set.elements.is_map() {
+                    if set.elements.set_type().map {
                         set.elements = empty(&set.elements);
                     }
                     self.gone.insert(name.to_string(), set);
@@ -624,7 +624,7 @@ fn views(old: &Table, new: &Table, way: &Way) -> Vec<(String, Ruleset)> {
     for (name, set) in changes.iter().rev() {
         before.sets.insert((*name).clone(), (*set).clone());
         views.push((format!("old rules, new from {name} on"), before.clone()));
-        if !set.elements.is_interval() {
+        if !set.elements.set_type().interval {
             late.sets.insert((*name).clone(), (*set).clone());
             views.push((
                 format!("old rules, new from {name} on, ranges late"),
@@ -634,7 +634,7 @@ fn views(old: &Table, new: &Table, way: &Way) -> Vec<(String, Ruleset)> {
     }
     let ranges = changes
         .iter()
-        .filter(|(name, set)| set.elements.is_interval() && new.sets.contains_key(*name));
+        .filter(|(name, set)| set.elements.set_type().interval && new.sets.contains_key(*name));
     let mut all = after.clone();
     for (name, _) in ranges {
         let set = &old.sets[*name];
@@ -684,7 +684,7 @@ fn visit(
             }
             verdicts.extend(ruleset.sets[set].elements.verdicts());
         }
-        if let Expression::Verdict(verdict) = expression {
+        if let Expression::Statement(Statement::Verdict(verdict)) = expression {
             verdicts.push(verdict);
         }
         for verdict in verdicts {

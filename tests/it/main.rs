@@ -12,6 +12,8 @@ mod cli;
 mod codec;
 mod diagnostics;
 mod docs;
+#[path = "../support/encoded.rs"]
+mod encoded;
 mod engines;
 mod files;
 mod fuzz;

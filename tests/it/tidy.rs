@@ -9,6 +9,7 @@ const PURE: &[&str] = &[
     "analysis",
     "policy",
     "ruleset",
+    "nftables",
     "compile",
     "import",
     "init",

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail, ensure};
 use dfw::kernel::{Kernel, Outcome};
-use dfw::plan::{self, Counter, Installed, Operation, Plan, align};
-use dfw::ruleset::{Elements, Expression, Ruleset};
+use dfw::plan::{self, Installed, Operation, Plan, align};
+use dfw::ruleset::{Counter, Elements, Expression, Interval, Ruleset, Statement};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -230,8 +230,10 @@ pub(crate) fn same_counters(
             continue;
         };
         for (old_at, new_at) in align(&old.rules, &chain.rules) {
-            let counts =
-                |rule: &dfw::ruleset::Rule| rule.expressions.contains(&Expression::Counter);
+            let counts = |rule: &dfw::ruleset::Rule| {
+                rule.expressions
+                    .contains(&Expression::Statement(Statement::Counter))
+            };
             let (old, new) = (before[name][old_at], after[name][new_at]);
             ensure!(
                 old == new && old.is_some() == counts(&chain.rules[new_at]),
@@ -249,13 +251,13 @@ fn big(offset: u32) -> Ruleset {
         Elements::Ipv4((offset..MANY + offset).map(|n| n * 5).collect()),
         Elements::Ipv4Ranges(
             (offset..MANY + offset)
-                .map(|n| (n * 9, n * 9 + n % 8))
+                .map(|n| Interval::new(n * 9, n * 9 + n % 8))
                 .collect(),
         ),
         Elements::Ipv6((offset..MANY + offset).map(wide).collect()),
         Elements::Ipv6Ranges(
             (offset..MANY + offset)
-                .map(|n| (wide(n), wide(n) + 7))
+                .map(|n| Interval::new(wide(n), wide(n) + 7))
                 .collect(),
         ),
     ];

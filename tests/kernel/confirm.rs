@@ -7,7 +7,7 @@ use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use dfw::netlink::snapshot::Installed;
+use dfw::plan::Installed;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::Named;

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use dfw::ruleset::{Expression, Ruleset, Verdict};
+use dfw::ruleset::{Expression, Ruleset, Statement, Verdict};
 
 use crate::Named;
 use crate::change::{Counters, install_counting, same_counters};
@@ -37,7 +37,7 @@ fn in_force(ruleset: &Ruleset) -> Ruleset {
         reached.chains.insert(name, chain.clone());
         let mut targets: Vec<Verdict> = Vec::new();
         for expression in chain.rules.iter().flat_map(|rule| &rule.expressions) {
-            if let Expression::Verdict(verdict) = expression {
+            if let Expression::Statement(Statement::Verdict(verdict)) = expression {
                 targets.push(verdict.clone());
             }
             let name = expression.set();

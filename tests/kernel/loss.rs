@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result, anyhow, ensure};
 use dfw::kernel::{Kernel, Outcome};
 use dfw::plan;
-use dfw::ruleset::{Elements, Expression, Rule, Ruleset, Verdict};
+use dfw::ruleset::{Elements, Expression, Interval, MapTo, Rule, Ruleset, Statement, Verdict};
 
 use crate::Named;
 use crate::place::compiled_text;
@@ -185,7 +185,7 @@ fn at_step(base: &Ruleset, sources: u32, step: u32) -> Ruleset {
                 let wide = |n: u32| u32::from(step % 4 == 3 && n.is_multiple_of(97));
                 let ranges = (0..sources * 4 / 10).map(|n| {
                     let first = NET + (start - NET + n) * 8;
-                    (first, first + 3 + wide(n))
+                    Interval::new(first, first + 3 + wide(n))
                 });
                 all.splice(0..0, ranges);
             }
@@ -209,12 +209,16 @@ fn at_step(base: &Ruleset, sources: u32, step: u32) -> Ruleset {
         for set in ruleset.sets.values_mut() {
             set.comment = Some(format!("moved.yaml:{step}"));
         }
-        let rules = vec![Rule::new(vec![Expression::Verdict(Verdict::Accept)], None)];
+        let rules = vec![Rule::new(
+            vec![Expression::Statement(Statement::Verdict(Verdict::Accept))],
+            None,
+        )];
         let chain = dfw::ruleset::Chain { base: None, rules };
         ruleset.chains.insert("port-99-udp".to_owned(), chain);
         for set in ruleset.sets.values_mut() {
             if let Elements::PortVerdicts(all) = &mut set.elements {
-                all.push((99, 99, Verdict::Goto("port-99-udp".to_owned())));
+                let verdict = Verdict::Goto("port-99-udp".to_owned());
+                all.push(MapTo::new(Interval::new(99, 99), verdict));
             }
         }
     }

@@ -17,6 +17,8 @@ mod change;
 mod confirm;
 mod crowd;
 mod drift;
+#[path = "../support/encoded.rs"]
+mod encoded;
 mod engines;
 mod holders;
 mod import;

@@ -53,8 +53,8 @@ fn without_comments(mut ruleset: Ruleset) -> Ruleset {
     for set in ruleset.sets.values_mut() {
         set.comment = None;
         if let Elements::PortCounters(all) = &mut set.elements {
-            for (_, _, comment) in all {
-                *comment = None;
+            for row in all {
+                row.comment = None;
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use dfw::kernel::{Kernel, Outcome};
-use dfw::ruleset::{Elements, Ruleset, Set};
+use dfw::ruleset::{Elements, Interval, Ruleset, Set};
 
 use crate::Named;
 use crate::arbitrary::{Style, ruleset};
@@ -68,10 +68,14 @@ fn a_big_set_is_read_back() -> Result<()> {
     let place = Place::new()?;
     let sets = [
         Elements::Ipv4((0..MANY).map(|n| n * 5).collect()),
-        Elements::Ipv4Ranges((0..MANY).map(|n| (n * 9, n * 9 + n % 8)).collect()),
+        Elements::Ipv4Ranges(
+            (0..MANY)
+                .map(|n| Interval::new(n * 9, n * 9 + n % 8))
+                .collect(),
+        ),
         Elements::Ipv6Ranges(
             (0..MANY)
-                .map(|n| (u128::from(n) << 64, (u128::from(n) << 64) + 7))
+                .map(|n| Interval::new(u128::from(n) << 64, (u128::from(n) << 64) + 7))
                 .collect(),
         ),
     ];

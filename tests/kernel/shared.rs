@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use anyhow::{Context, Result, ensure};
-use dfw::netlink::snapshot::Installed;
+use dfw::plan::Installed;
 use serde_json::Value;
 
 use crate::Named;

@@ -52,9 +52,9 @@ impl Witness {
 /// and so takes for somebody else's.
 fn reaches_the_end(ruleset: &Ruleset) -> bool {
     ruleset.sets.values().any(|set| match &set.elements {
-        Elements::Ipv4Ranges(all) => all.last().is_some_and(|range| range.1 == u32::MAX),
-        Elements::Ipv6Ranges(all) => all.last().is_some_and(|range| range.1 == u128::MAX),
-        Elements::PortVerdicts(all) => all.last().is_some_and(|range| range.1 == u16::MAX),
+        Elements::Ipv4Ranges(all) => all.last().is_some_and(|range| range.last == u32::MAX),
+        Elements::Ipv6Ranges(all) => all.last().is_some_and(|range| range.last == u128::MAX),
+        Elements::PortVerdicts(all) => all.last().is_some_and(|range| range.key.last == u16::MAX),
         _ => false,
     })
 }

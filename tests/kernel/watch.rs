@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use dfw::kernel::Tracer;
-use dfw::netlink::tracer::Filter;
+use dfw::nftables::tracer::Filter;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 

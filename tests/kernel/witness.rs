@@ -3,13 +3,15 @@
 use std::ffi::CStr;
 
 use anyhow::{Context, Result, ensure};
-use dfw::netlink::batch::Batch;
-use dfw::ruleset::{Base, Chain, Elements, Hook, L4Protocol, Rule, Ruleset, Set, Verdict};
+use dfw::ruleset::{
+    Base, Chain, Counting, Elements, Hook, Interval, L4Protocol, MapTo, Rule, Ruleset, Set, Verdict,
+};
 use nftnl::nftnl_sys as sys;
 use nftnl::{MsgType, ProtoFamily};
 
 use crate::Named;
 use crate::cases::{ACCEPT, DROP, GOTO, JUMP, RETURN, cases};
+use crate::encoded;
 use crate::libnftnl::{self, Element};
 use crate::place::Place;
 use crate::property::same;
@@ -107,7 +109,10 @@ fn address_sets() -> Vec<SetCase> {
         ),
         set(
             "ranges4",
-            Elements::Ipv4Ranges(vec![(0x0a00_0000, 0x0aff_ffff), (0xffff_fff0, u32::MAX)]),
+            Elements::Ipv4Ranges(vec![
+                Interval::new(0x0a00_0000, 0x0aff_ffff),
+                Interval::new(0xffff_fff0, u32::MAX),
+            ]),
             INTERVAL,
             v4,
             0,
@@ -127,7 +132,7 @@ fn address_sets() -> Vec<SetCase> {
         ),
         set(
             "ranges6",
-            Elements::Ipv6Ranges(vec![(wide(0), wide(15))]),
+            Elements::Ipv6Ranges(vec![Interval::new(wide(0), wide(15))]),
             INTERVAL,
             v6,
             0,
@@ -136,10 +141,10 @@ fn address_sets() -> Vec<SetCase> {
         set(
             "ports",
             Elements::PortVerdicts(vec![
-                (80, 80, Verdict::Goto(target())),
-                (8000, 8010, Verdict::Jump(target())),
-                (8011, 8011, Verdict::Drop),
-                (65535, 65535, Verdict::Accept),
+                MapTo::new(Interval::new(80, 80), Verdict::Goto(target())),
+                MapTo::new(Interval::new(8000, 8010), Verdict::Jump(target())),
+                MapTo::new(Interval::new(8011, 8011), Verdict::Drop),
+                MapTo::new(Interval::new(65535, 65535), Verdict::Accept),
             ]),
             INTERVAL | MAP,
             port,
@@ -156,7 +161,7 @@ fn address_sets() -> Vec<SetCase> {
         ),
         set(
             "to4",
-            Elements::Ipv4Verdicts(vec![(0xcb00_710a, Verdict::Goto(target()))]),
+            Elements::Ipv4Verdicts(vec![MapTo::new(0xcb00_710a, Verdict::Goto(target()))]),
             MAP,
             v4,
             ROOM,
@@ -164,7 +169,7 @@ fn address_sets() -> Vec<SetCase> {
         ),
         set(
             "to6",
-            Elements::Ipv6Verdicts(vec![(wide(9), Verdict::Return)]),
+            Elements::Ipv6Verdicts(vec![MapTo::new(wide(9), Verdict::Return)]),
             MAP,
             v6,
             ROOM,
@@ -211,7 +216,7 @@ fn port_sets() -> Vec<SetCase> {
             verdicts: true,
             ..set(
                 "servers4",
-                Elements::PortIpv4Verdicts(vec![(53, 0xac11_0002, Verdict::Drop)]),
+                Elements::PortIpv4Verdicts(vec![MapTo::new((53, 0xac11_0002), Verdict::Drop)]),
                 concatenated(13, 7, 8),
                 vec![leads(&[0, 53, 0, 0, 172, 17, 0, 2], DROP, None)],
             )
@@ -221,9 +226,8 @@ fn port_sets() -> Vec<SetCase> {
             verdicts: true,
             ..set(
                 "servers6",
-                Elements::PortIpv6Verdicts(vec![(
-                    53,
-                    u128::from_be_bytes(six),
+                Elements::PortIpv6Verdicts(vec![MapTo::new(
+                    (53, u128::from_be_bytes(six)),
                     Verdict::Goto("target".to_owned()),
                 )]),
                 concatenated(13, 8, 20),
@@ -237,8 +241,14 @@ fn port_sets() -> Vec<SetCase> {
         set(
             "counters",
             Elements::PortCounters(vec![
-                (L4Protocol::Tcp, 80, None),
-                (L4Protocol::Udp, 53, None),
+                Counting {
+                    key: (L4Protocol::Tcp, 80),
+                    comment: None,
+                },
+                Counting {
+                    key: (L4Protocol::Udp, 53),
+                    comment: None,
+                },
             ]),
             concatenated(12, 13, 8),
             vec![
@@ -286,14 +296,12 @@ fn ruleset() -> Ruleset {
     }
 }
 
-fn encoded() -> Result<Vec<u8>> {
-    let mut batch = Batch::new(1);
-    batch.new_table(&ruleset(), "");
-    Ok(batch.finish()?.bytes)
+fn bytes() -> Vec<u8> {
+    encoded::replacing(&ruleset(), "", 1).bytes
 }
 
 fn libnftnl_reads_every_expression() -> Result<()> {
-    let printed = libnftnl::printed_rules(&encoded()?)?;
+    let printed = libnftnl::printed_rules(&bytes())?;
     let cases = cases();
     same(&printed.len(), &cases.len())?;
     for (printed, case) in printed.iter().zip(cases) {
@@ -303,7 +311,7 @@ fn libnftnl_reads_every_expression() -> Result<()> {
 }
 
 fn libnftnl_reads_every_set() -> Result<()> {
-    let read = libnftnl::read_sets(&encoded()?)?;
+    let read = libnftnl::read_sets(&bytes())?;
     let mut cases = sets();
     cases.sort_by_key(|case| case.name);
     same(&read.len(), &cases.len())?;
@@ -348,7 +356,7 @@ fn built_set(case: &SetCase) -> Result<libnftnl::Set> {
         ]);
     }
     let set = libnftnl::Set::new(c"dfw-nft", case.name, &attributes)?;
-    if matches!(case.elements, Elements::PortCounters(_)) {
+    if case.elements.set_type().counting {
         set.count();
     }
     case.raw.iter().for_each(|element| set.add(element));

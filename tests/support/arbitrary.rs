@@ -8,8 +8,9 @@ use dfw::net::Family;
 use std::collections::{BTreeMap, BTreeSet};
 
 use dfw::ruleset::{
-    Base, Chain, Direction, Elements, End as PacketEnd, Expression, Hook, L4Protocol, NameMatch,
-    Reject, Rule, Ruleset, Set, Side, Tuple, Verdict,
+    Address, Base, Chain, Conntrack, Counting, Direction, Elements, End as PacketEnd, Expression,
+    Hook, Interface, Interval, L4Protocol, MapTo, NameMatch, Port, Reject, Rule, Ruleset, Set,
+    Side, Statement, Tuple, Verdict,
 };
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
@@ -145,16 +146,16 @@ fn contents() -> impl Strategy<Value = Contents> {
 fn ranges<T: Copy + PartialOrd>(
     numbers: &BTreeSet<T>,
     next: impl Fn(T) -> Option<T>,
-) -> Vec<(T, T)> {
+) -> Vec<Interval<T>> {
     let numbers: Vec<T> = numbers.iter().copied().collect();
-    let mut ranges: Vec<(T, T)> = Vec::new();
+    let mut ranges: Vec<Interval<T>> = Vec::new();
     for pair in numbers.chunks(2) {
         let (first, last) = (pair[0], *pair.last().unwrap_or(&pair[0]));
         let apart = ranges
             .last()
-            .is_none_or(|before| next(before.1).is_some_and(|n| n < first));
+            .is_none_or(|before| next(before.last).is_some_and(|n| n < first));
         if apart {
-            ranges.push((first, last));
+            ranges.push(Interval::new(first, last));
         }
     }
     ranges
@@ -173,8 +174,9 @@ impl Contents {
             Self::PortCounters(all) => {
                 let all = all.iter();
                 let element =
-                    |((protocol, port), comment): (&(L4Protocol, u16), &Option<String>)| {
-                        (*protocol, *port, comment.clone())
+                    |((protocol, port), comment): (&(L4Protocol, u16), &Option<String>)| Counting {
+                        key: (*protocol, *port),
+                        comment: comment.clone(),
                     };
                 Elements::PortCounters(all.map(element).collect())
             }
@@ -183,26 +185,31 @@ impl Contents {
                 let ends = firsts.iter().skip(1).map(|next| next - 1).chain([u16::MAX]);
                 // A range is one port, or reaches as far as it can: to the next, to the end.
                 let build = |((first, (wide, to)), end): ((&u16, &(bool, To)), u16)| {
-                    (*first, if *wide { end } else { *first }, to.build(targets))
+                    let last = if *wide { end } else { *first };
+                    MapTo::new(Interval::new(*first, last), to.build(targets))
                 };
                 Elements::PortVerdicts(all.iter().zip(ends).map(build).collect())
             }
             Self::PortIpv4Verdicts(all) => {
                 let all = all.iter();
-                let all = all.map(|((port, a), to)| (*port, *a, to.build(targets)));
+                let all = all.map(|(key, to)| MapTo::new(*key, to.build(targets)));
                 Elements::PortIpv4Verdicts(all.collect())
             }
             Self::PortIpv6Verdicts(all) => {
                 let all = all.iter();
-                let all = all.map(|((port, a), to)| (*port, *a, to.build(targets)));
+                let all = all.map(|(key, to)| MapTo::new(*key, to.build(targets)));
                 Elements::PortIpv6Verdicts(all.collect())
             }
-            Self::Ipv4Verdicts(all) => {
-                Elements::Ipv4Verdicts(all.iter().map(|(a, to)| (*a, to.build(targets))).collect())
-            }
-            Self::Ipv6Verdicts(all) => {
-                Elements::Ipv6Verdicts(all.iter().map(|(a, to)| (*a, to.build(targets))).collect())
-            }
+            Self::Ipv4Verdicts(all) => Elements::Ipv4Verdicts(
+                all.iter()
+                    .map(|(a, to)| MapTo::new(*a, to.build(targets)))
+                    .collect(),
+            ),
+            Self::Ipv6Verdicts(all) => Elements::Ipv6Verdicts(
+                all.iter()
+                    .map(|(a, to)| MapTo::new(*a, to.build(targets)))
+                    .collect(),
+            ),
         }
     }
 }
@@ -272,11 +279,9 @@ fn interface_match(side: Side) -> impl Strategy<Value = Part> {
         interface(14).prop_map(NameMatch::Prefix),
     ];
     prop_oneof![
-        (name, any::<bool>()).prop_map(move |(name, equal)| Part::Ready(Expression::Interface {
-            side,
-            name,
-            equal
-        })),
+        (name, any::<bool>()).prop_map(move |(name, equal)| Part::Ready(Expression::Interface(
+            Interface::Name { side, name, equal }
+        ))),
         (any::<Index>(), any::<bool>()).prop_map(move |(set, member)| Part::InterfaceIn {
             side,
             set,
@@ -290,15 +295,15 @@ fn ready(expressions: Vec<Expression>) -> impl Strategy<Value = Part> {
 }
 
 fn protocol_match() -> impl Strategy<Value = Part> {
-    select(L4Protocol::ALL.to_vec()).prop_map(|p| Part::Ready(Expression::Protocol(p)))
+    select(L4Protocol::ALL.to_vec()).prop_map(|p| Part::Ready(Expression::Port(Port::Protocol(p))))
 }
 
 fn connection_match() -> impl Strategy<Value = Part> {
     ready(vec![
-        Expression::Direction(Direction::Original),
-        Expression::Direction(Direction::Reply),
-        Expression::DestinationNat,
-        Expression::Related,
+        Expression::Conntrack(Conntrack::Direction(Direction::Original)),
+        Expression::Conntrack(Conntrack::Direction(Direction::Reply)),
+        Expression::Conntrack(Conntrack::DestinationNat),
+        Expression::Conntrack(Conntrack::Related),
     ])
 }
 
@@ -365,8 +370,12 @@ fn port_map() -> impl Strategy<Value = Part> {
 }
 
 fn limit() -> impl Strategy<Value = Part> {
-    (1..100_000_u64, 1..10_000_u32)
-        .prop_map(|(per_second, burst)| Part::Ready(Expression::Limit { per_second, burst }))
+    (1..100_000_u64, 1..10_000_u32).prop_map(|(per_second, burst)| {
+        Part::Ready(Expression::Statement(Statement::Limit {
+            per_second,
+            burst,
+        }))
+    })
 }
 
 fn log() -> impl Strategy<Value = Part> {
@@ -374,7 +383,9 @@ fn log() -> impl Strategy<Value = Part> {
         "[a-zA-Z0-9 :./-]{1,127}",
         proptest::option::of(any::<u16>()),
     )
-        .prop_map(|(prefix, group)| Part::Ready(Expression::Log { prefix, group }))
+        .prop_map(|(prefix, group)| {
+            Part::Ready(Expression::Statement(Statement::Log { prefix, group }))
+        })
 }
 
 /// The end of a rule: at most one verdict or refusal.
@@ -394,20 +405,42 @@ struct RulePlan {
     comment: Option<String>,
 }
 
+/// What a rule can ask of addresses and ports.
+fn own_header() -> impl Strategy<Value = Part> {
+    prop_oneof![
+        source_match(Just(Tuple::Packet)),
+        destination_match(),
+        port_source_match(),
+        ready(vec![Expression::Address(Address::ToLoopback(
+            Tuple::Packet
+        ))]),
+        protocol_match(),
+        ready(vec![Expression::Address(Address::ToLoopback(
+            Tuple::Original
+        ))]),
+        ready(vec![
+            Expression::Interface(Interface::SameInterface),
+            Expression::Interface(Interface::OutBridge)
+        ]),
+        family().prop_map(|family| Part::Ready(Expression::Address(Address::Family(family)))),
+        source_match(Just(Tuple::Original)),
+    ]
+}
+
 fn rule(style: Style) -> BoxedStrategy<RulePlan> {
     let verdict = || to().prop_map(End::Verdict);
     match style {
         Style::Wild => {
             let part = prop_oneof![
                 4 => side().prop_flat_map(interface_match),
-                1 => ready(vec![Expression::OutBridge]),
+                1 => ready(vec![Expression::Interface(Interface::OutBridge)]),
                 2 => protocol_match(),
                 3 => connection_match(),
                 3 => source_match(tuple()),
-                1 => tuple().prop_map(|t| Part::Ready(Expression::ToLoopback(t))),
-                1 => ready(vec![Expression::SameInterface]),
-                1 => ready(vec![Expression::Resumed, Expression::NoteOpening, Expression::Opened]),
-                1 => family().prop_map(|family| Part::Ready(Expression::Family(family))),
+                1 => tuple().prop_map(|t| Part::Ready(Expression::Address(Address::ToLoopback(t)))),
+                1 => ready(vec![Expression::Interface(Interface::SameInterface)]),
+                1 => ready(vec![Expression::Conntrack(Conntrack::Resumed), Expression::Conntrack(Conntrack::NoteOpening), Expression::Conntrack(Conntrack::Opened)]),
+                1 => family().prop_map(|family| Part::Ready(Expression::Address(Address::Family(family)))),
                 2 => port_source_match(),
                 1 => port_match(),
                 3 => port_map(),
@@ -416,7 +449,7 @@ fn rule(style: Style) -> BoxedStrategy<RulePlan> {
                 2 => port_address_map(),
                 1 => limit(),
                 1 => log(),
-                1 => ready(vec![Expression::Counter]),
+                1 => ready(vec![Expression::Statement(Statement::Counter)]),
             ];
             let end = prop_oneof![
                 2 => Just(End::Nothing), 4 => verdict(), 1 => Just(End::Reject), 1 => Just(End::TcpReset)
@@ -432,24 +465,12 @@ fn rule(style: Style) -> BoxedStrategy<RulePlan> {
         Style::Plain => {
             let refused =
                 prop_oneof![2 => verdict(), 1 => Just(End::Reject), 1 => Just(End::TcpReset)];
-            let original = || source_match(Just(Tuple::Original));
-            let own_header = prop_oneof![
-                source_match(Just(Tuple::Packet)),
-                destination_match(),
-                port_source_match(),
-                ready(vec![Expression::ToLoopback(Tuple::Packet)]),
-                protocol_match(),
-                ready(vec![Expression::ToLoopback(Tuple::Original)]),
-                ready(vec![Expression::SameInterface, Expression::OutBridge]),
-                family().prop_map(|family| Part::Ready(Expression::Family(family))),
-                original(),
-            ];
             let any_end = prop_oneof![
                 // A map decides by itself, and nothing comes behind it.
                 prop_oneof![port_map(), destination_map(tuple()), port_address_map()]
                     .prop_map(|map| (vec![map], End::Nothing)),
                 (
-                    own_header,
+                    own_header(),
                     prop_oneof![3 => verdict(), 1 => Just(End::Reject)]
                 )
                     .prop_map(|(part, end)| (vec![part], end)),
@@ -468,7 +489,8 @@ fn rule(style: Style) -> BoxedStrategy<RulePlan> {
                 .prop_map(
                     |((input, output, connection, limit, log, counter), end, comment)| {
                         let (middle, end) = end;
-                        let counter = counter.then_some(Part::Ready(Expression::Counter));
+                        let counter = counter
+                            .then_some(Part::Ready(Expression::Statement(Statement::Counter)));
                         let front = [input, output, connection].into_iter().flatten();
                         let back = [limit, log, counter].into_iter().flatten();
                         let is_map = middle.first().is_some_and(|part| {
@@ -616,14 +638,7 @@ impl RulePlan {
         for part in &self.parts {
             let pick = |index: &Index, fits: &dyn Fn(&Elements) -> bool| -> Option<String> {
                 let fitting = ruleset.sets.iter().filter(|(name, set)| {
-                    let leads = matches!(
-                        set.elements,
-                        Elements::PortVerdicts(_)
-                            | Elements::PortIpv4Verdicts(_)
-                            | Elements::PortIpv6Verdicts(_)
-                            | Elements::Ipv4Verdicts(_)
-                            | Elements::Ipv6Verdicts(_)
-                    );
+                    let leads = set.elements.set_type().map;
                     fits(&set.elements) && (!leads || ranks[*name] >= rank)
                 });
                 let fitting: Vec<&String> = fitting.map(|(name, _)| name).collect();
@@ -634,15 +649,19 @@ impl RulePlan {
         }
         match &self.end {
             End::Nothing => {}
-            End::Verdict(to) => expressions.push(Expression::Verdict(to.build(targets))),
-            End::Reject => expressions.push(Expression::Reject(Reject::PortUnreachable)),
+            End::Verdict(to) => {
+                expressions.push(Expression::Statement(Statement::Verdict(to.build(targets))));
+            }
+            End::Reject => expressions.push(Expression::Statement(Statement::Reject(
+                Reject::PortUnreachable,
+            ))),
             End::TcpReset => expressions.extend([
-                Expression::Protocol(L4Protocol::Tcp),
-                Expression::Reject(Reject::TcpReset),
+                Expression::Port(Port::Protocol(L4Protocol::Tcp)),
+                Expression::Statement(Statement::Reject(Reject::TcpReset)),
             ]),
         }
         if expressions.is_empty() {
-            expressions.push(Expression::Counter);
+            expressions.push(Expression::Statement(Statement::Counter));
         }
         Rule {
             expressions,
@@ -658,26 +677,26 @@ impl Part {
     fn build(&self, pick: &Pick<'_>) -> Option<Expression> {
         Some(match self {
             Self::Ready(expression) => expression.clone(),
-            Self::InterfaceIn { side, set, member } => Expression::InterfaceIn {
+            Self::InterfaceIn { side, set, member } => Expression::Interface(Interface::In {
                 side: *side,
                 set: pick(set, &|e| matches!(e, Elements::Interfaces(_)))?,
                 member: *member,
-            },
-            Self::SourceIn { tuple, family, set } => Expression::SourceIn {
+            }),
+            Self::SourceIn { tuple, family, set } => Expression::Address(Address::SourceIn {
                 tuple: *tuple,
                 family: *family,
                 set: pick(set, &|e| match family {
                     Family::V4 => matches!(e, Elements::Ipv4(_) | Elements::Ipv4Ranges(_)),
                     Family::V6 => matches!(e, Elements::Ipv6(_) | Elements::Ipv6Ranges(_)),
                 })?,
-            },
+            }),
             Self::PortSourceIn {
                 tuple,
                 protocol,
                 family,
                 length,
                 set,
-            } => Expression::PortSourceIn {
+            } => Expression::Port(Port::SourceIn {
                 tuple: *tuple,
                 protocol: *protocol,
                 family: *family,
@@ -686,33 +705,33 @@ impl Part {
                     Family::V4 => matches!(e, Elements::PortIpv4(_)),
                     Family::V6 => matches!(e, Elements::PortIpv6(_)),
                 })?,
-            },
-            Self::PortIn { tuple, set } => Expression::PortIn {
+            }),
+            Self::PortIn { tuple, set } => Expression::Port(Port::In {
                 tuple: *tuple,
                 set: pick(set, &|e| matches!(e, Elements::PortCounters(_)))?,
-            },
+            }),
             Self::PortMap {
                 tuple,
                 protocol,
                 map,
-            } => Expression::PortMap {
+            } => Expression::Port(Port::Map {
                 tuple: *tuple,
                 protocol: *protocol,
                 map: pick(map, &|e| matches!(e, Elements::PortVerdicts(_)))?,
-            },
-            Self::DestinationIn { family, set } => Expression::DestinationIn {
+            }),
+            Self::DestinationIn { family, set } => Expression::Address(Address::DestinationIn {
                 family: *family,
                 set: pick(set, &|e| match family {
                     Family::V4 => matches!(e, Elements::Ipv4(_) | Elements::Ipv4Ranges(_)),
                     Family::V6 => matches!(e, Elements::Ipv6(_) | Elements::Ipv6Ranges(_)),
                 })?,
-            },
+            }),
             Self::PortAddressMap {
                 end,
                 protocol,
                 family,
                 map,
-            } => Expression::PortAddressMap {
+            } => Expression::Port(Port::AddressMap {
                 end: *end,
                 protocol: *protocol,
                 family: *family,
@@ -720,15 +739,17 @@ impl Part {
                     Family::V4 => matches!(e, Elements::PortIpv4Verdicts(_)),
                     Family::V6 => matches!(e, Elements::PortIpv6Verdicts(_)),
                 })?,
-            },
-            Self::DestinationMap { tuple, family, map } => Expression::DestinationMap {
-                tuple: *tuple,
-                family: *family,
-                map: pick(map, &|e| match family {
-                    Family::V4 => matches!(e, Elements::Ipv4Verdicts(_)),
-                    Family::V6 => matches!(e, Elements::Ipv6Verdicts(_)),
-                })?,
-            },
+            }),
+            Self::DestinationMap { tuple, family, map } => {
+                Expression::Address(Address::DestinationMap {
+                    tuple: *tuple,
+                    family: *family,
+                    map: pick(map, &|e| match family {
+                        Family::V4 => matches!(e, Elements::Ipv4Verdicts(_)),
+                        Family::V6 => matches!(e, Elements::Ipv6Verdicts(_)),
+                    })?,
+                })
+            }
         })
     }
 }

@@ -16,19 +16,21 @@ use std::path::Path;
 use dfw::compile::compile;
 use dfw::host::HostView;
 use dfw::import;
-use dfw::netlink::batch::{Answer, Batch};
-use dfw::netlink::link::{decode_address, decode_link};
-use dfw::netlink::listener::decode_listener;
-use dfw::netlink::request::decode_generation;
-use dfw::netlink::snapshot::Installed;
-use dfw::netlink::wire::Messages;
-use dfw::netlink::{nflog, notice, object, trace};
+use dfw::netlink::answer::Answer;
+use dfw::netlink::message::Messages;
+use dfw::netlink::rtnetlink::{decode_address, decode_link};
+use dfw::netlink::sock_diag::decode_listener;
+use dfw::netlink::{nflog, trace};
+use dfw::nftables::request::decode_generation;
+use dfw::nftables::{notice, object};
 use dfw::output::diagnostic::{render, to_json};
 use dfw::policy::{self, Policy};
 use dfw::ruleset::check::check;
 use dfw::ruleset::{Origin, Ruleset};
 use dfw::text::SourceMap;
 use dfw::text::diagnostic::{Diagnostic, Severity};
+
+use crate::encoded;
 
 /// A policy: it is read or refused with reasons that point into it, and what is read becomes rules
 /// that the kernel can take and that come back from it the same.
@@ -89,7 +91,7 @@ pub(crate) fn netlink(bytes: &[u8]) {
         let _ = trace::decode(&message);
         let _ = nflog::decode(&message);
     }
-    if let Ok(Some(installed)) = Installed::from_batch(bytes) {
+    if let Ok(Some(installed)) = encoded::read(bytes) {
         // Printing never fails, even of what is not dfw's.
         let _ = installed.ruleset.to_string();
         if installed.foreign().is_empty() && check(&installed.ruleset).is_empty() {
@@ -141,7 +143,7 @@ fn point_into(diagnostics: &[Diagnostic], sources: &SourceMap) {
 
 fn comes_back(ruleset: &Ruleset) {
     let batch = batch(ruleset);
-    let installed = Installed::from_batch(&batch)
+    let installed = encoded::read(&batch)
         .expect("its own messages")
         .expect("its own table");
     assert_eq!(installed.ruleset, *ruleset);
@@ -149,7 +151,5 @@ fn comes_back(ruleset: &Ruleset) {
 
 /// The messages that install a ruleset.
 pub(crate) fn batch(ruleset: &Ruleset) -> Vec<u8> {
-    let mut batch = Batch::new(7);
-    batch.new_table(ruleset, "");
-    batch.finish().expect("no more than the kernel takes").bytes
+    encoded::replacing(ruleset, "", 7).bytes
 }

@@ -1,7 +1,9 @@
 //! What rules mean.
 
 use super::*;
-use crate::ruleset::{Base, Chain, Set};
+use crate::ruleset::{
+    Base, Chain, Direction, Elements, Hook, Interval, L4Protocol, MapTo, Set, Side, Tuple,
+};
 
 /// The expressions of the rules of a chain.
 type Rules<'a> = &'a [&'a [Expression]];
@@ -69,23 +71,23 @@ fn ruleset(chains: &[(&str, &[&[Expression]])], sets: Vec<(&str, Elements)>) -> 
 }
 
 fn accept() -> Expression {
-    Expression::Verdict(Verdict::Accept)
+    Expression::Statement(Statement::Verdict(Verdict::Accept))
 }
 
 fn drop() -> Expression {
-    Expression::Verdict(Verdict::Drop)
+    Expression::Statement(Statement::Verdict(Verdict::Drop))
 }
 
 fn jump(chain: &str) -> Expression {
-    Expression::Verdict(Verdict::Jump(chain.to_owned()))
+    Expression::Statement(Statement::Verdict(Verdict::Jump(chain.to_owned())))
 }
 
 fn goto(chain: &str) -> Expression {
-    Expression::Verdict(Verdict::Goto(chain.to_owned()))
+    Expression::Statement(Statement::Verdict(Verdict::Goto(chain.to_owned())))
 }
 
 fn back() -> Expression {
-    Expression::Verdict(Verdict::Return)
+    Expression::Statement(Statement::Verdict(Verdict::Return))
 }
 
 /// The decision and the comments of the rules that led to it.
@@ -105,8 +107,14 @@ fn matches(expression: Expression, sets: Vec<(&str, Elements)>, packet: &Packet)
 
 #[test]
 fn a_jump_comes_back_and_a_goto_does_not() {
-    let other: (&str, &[&[Expression]]) =
-        ("other", &[&[Expression::Counter], &[back()], &[drop()]]);
+    let other: (&str, &[&[Expression]]) = (
+        "other",
+        &[
+            &[Expression::Statement(Statement::Counter)],
+            &[back()],
+            &[drop()],
+        ],
+    );
     let jumping: &[&[Expression]] = &[&[jump("other")], &[drop()]];
     let going: &[&[Expression]] = &[&[goto("other")], &[drop()]];
     assert_eq!(
@@ -138,27 +146,35 @@ fn a_verdict_of_a_map_ends_the_rule_and_a_miss_does_not() {
         vec![(
             "ports",
             Elements::PortVerdicts(vec![
-                (1, 9, Verdict::Drop),
-                (first, 90, Verdict::Jump("port".to_owned())),
+                MapTo::new(Interval::new(1, 9), Verdict::Drop),
+                MapTo::new(Interval::new(first, 90), Verdict::Jump("port".to_owned())),
             ]),
         )]
     };
-    let lookup = Expression::PortMap {
+    let lookup = Expression::Port(Port::Map {
         tuple: Tuple::Original,
         protocol: L4Protocol::Tcp,
         map: "ports".to_owned(),
-    };
+    });
     let chains: [(&str, &[&[Expression]]); 2] = [
         (
             "forward",
-            &[&[lookup, drop()], &[Expression::Reject(Reject::TcpReset)]],
+            &[
+                &[lookup, drop()],
+                &[Expression::Statement(Statement::Reject(Reject::TcpReset))],
+            ],
         ),
         ("port", &[&[accept()]]),
     ];
     let found = evaluate(&ruleset(&chains, map(80)), &packet());
     assert_eq!(found.decision, Decision::Accept);
     assert_eq!(found.steps.len(), 2);
-    assert_eq!(found.steps[0].hits, [hit("ports", Element::Ports(80, 90))]);
+    let hit = Hit {
+        set: "ports".to_owned(),
+        element: Element::Ports(80, 90),
+        comment: None,
+    };
+    assert_eq!(found.steps[0].hits, [hit]);
     assert_eq!(
         trace(&ruleset(&chains, map(81)), &packet()),
         (Decision::Reject, "forward 1".to_owned())
@@ -169,18 +185,21 @@ fn a_verdict_of_a_map_ends_the_rule_and_a_miss_does_not() {
 fn sets_hold_what_is_between_their_ends() {
     let numbers: Vec<u32> = [7, 8, 9, 10].map(|n| 0xcb00_7100 + n).into();
     let found = |elements| {
-        let expression = Expression::SourceIn {
+        let expression = Expression::Address(Address::SourceIn {
             tuple: Tuple::Packet,
             family: Family::V4,
             set: "s".to_owned(),
-        };
+        });
         matches(expression, vec![("s", elements)], &packet())
     };
     assert!(found(Elements::Ipv4(numbers.clone())));
     assert!(!found(Elements::Ipv4(vec![numbers[1], numbers[3]])));
     assert!(!found(Elements::Ipv4(vec![])));
     for (first, last, is) in [(0, 2, true), (2, 3, true), (0, 1, false), (3, 3, false)] {
-        let range = Elements::Ipv4Ranges(vec![(1, 2), (numbers[first], numbers[last])]);
+        let range = Elements::Ipv4Ranges(vec![
+            Interval::new(1, 2),
+            Interval::new(numbers[first], numbers[last]),
+        ]);
         assert_eq!(found(range), is);
     }
 }
@@ -193,19 +212,21 @@ fn what_a_packet_does_not_have_matches_nothing() {
         connection: None,
         ..packet()
     };
-    let out = |equal| Expression::Interface {
-        side: Side::Out,
-        name: NameMatch::Prefix("docker".to_owned()),
-        equal,
+    let out = |equal| {
+        Expression::Interface(Interface::Name {
+            side: Side::Out,
+            name: NameMatch::Prefix("docker".to_owned()),
+            equal,
+        })
     };
     for expression in [
-        Expression::OutBridge,
-        Expression::Direction(Direction::Original),
-        Expression::Direction(Direction::Reply),
-        Expression::DestinationNat,
-        Expression::Related,
-        Expression::ToLoopback(Tuple::Original),
-        Expression::Resumed,
+        Expression::Interface(Interface::OutBridge),
+        Expression::Conntrack(Conntrack::Direction(Direction::Original)),
+        Expression::Conntrack(Conntrack::Direction(Direction::Reply)),
+        Expression::Conntrack(Conntrack::DestinationNat),
+        Expression::Conntrack(Conntrack::Related),
+        Expression::Address(Address::ToLoopback(Tuple::Original)),
+        Expression::Conntrack(Conntrack::Resumed),
         out(true),
     ] {
         assert!(
@@ -217,12 +238,12 @@ fn what_a_packet_does_not_have_matches_nothing() {
     assert!(matches(out(false), vec![], &input));
     let mut icmp = packet();
     icmp.protocol = L4Protocol::Icmp;
-    let map = Elements::PortVerdicts(vec![(0, u16::MAX, Verdict::Drop)]);
-    let lookup = Expression::PortMap {
+    let map = Elements::PortVerdicts(vec![MapTo::new(Interval::new(0, u16::MAX), Verdict::Drop)]);
+    let lookup = Expression::Port(Port::Map {
         tuple: Tuple::Original,
         protocol: L4Protocol::Tcp,
         map: "ports".to_owned(),
-    };
+    });
     assert!(matches(
         lookup.clone(),
         vec![("ports", map.clone())],
@@ -248,7 +269,10 @@ fn what_cannot_be_evaluated_is_told() {
             &[],
         ),
         (
-            &[&[Expression::SourceIn { tuple, family, set }, drop()]],
+            &[&[
+                Expression::Address(Address::SourceIn { tuple, family, set }),
+                drop(),
+            ]],
             &[],
         ),
         (&[&[goto("y")]], &[]),

@@ -14,7 +14,7 @@ use crate::kernel::{Heard, Kernel, Listener};
 use crate::netlink::nflog::Logged;
 use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
-use crate::ruleset::{Expression, LOG_GROUP, Ruleset};
+use crate::ruleset::{Expression, LOG_GROUP, Ruleset, Statement};
 
 /// What is shown.
 #[derive(Debug, clap::Args)]
@@ -123,10 +123,10 @@ fn logs(ruleset: &Ruleset) -> bool {
         rule.expressions.iter().any(|e| {
             matches!(
                 e,
-                Expression::Log {
+                Expression::Statement(Statement::Log {
                     group: Some(LOG_GROUP),
                     ..
-                }
+                })
             )
         })
     })

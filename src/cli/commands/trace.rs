@@ -11,12 +11,12 @@ use serde_json::{Value, json};
 use crate::compile::{port_key, shared_ports};
 use crate::kernel::{Heard, Kernel, Tracer};
 use crate::netlink::header::Headers;
-use crate::netlink::object::{family_name, is_inet};
 use crate::netlink::trace::Event;
-use crate::netlink::tracer::Filter;
+use crate::nftables::object::{family_name, is_inet};
+use crate::nftables::tracer::Filter;
 use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
-use crate::ruleset::{Expression, L4Protocol, Origin, Rule, TABLE};
+use crate::ruleset::{Expression, L4Protocol, Origin, Port, Rule, TABLE};
 use crate::text::diagnostic::Diagnostic;
 use crate::trace::{Fate, Journey, Journeys, Step};
 use crate::untrusted::clean;
@@ -190,7 +190,7 @@ impl Show<'_> {
             && rule
                 .expressions
                 .iter()
-                .any(|e| matches!(e, Expression::PortIn { .. }))
+                .any(|e| matches!(e, Expression::Port(Port::In { .. })))
         {
             rule.comment = journey.headers.as_ref().and_then(|h| self.origin(h));
         }

@@ -7,8 +7,8 @@ use serde_json::json;
 
 use crate::analysis::test::Report;
 use crate::host::process::netlink_holder;
+use crate::kernel::What;
 use crate::kernel::{self, Refusal};
-use crate::netlink::batch::What;
 use crate::output::json;
 use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
@@ -313,7 +313,7 @@ fn refused(refusal: &Refusal, sources: &SourceMap, files: &[FileId]) -> Diagnost
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::netlink::batch::Subject;
+    use crate::kernel::Subject;
     use crate::ruleset::Origin;
 
     #[test]

@@ -10,7 +10,7 @@ use crate::analysis::eval::{Packet, Trace};
 use crate::analysis::judgement::{Judgement, Verdict, judge};
 use crate::analysis::path::{Kind, Path};
 use crate::net::Protocol;
-use crate::netlink::snapshot::Installed;
+use crate::plan::Installed;
 use crate::ruleset::{Origin, Ruleset};
 use crate::site::Site;
 use crate::store::{Policies, line_behind};

@@ -21,8 +21,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use crate::kernel::{Error, Former, Kernel, Restored};
-use crate::netlink::snapshot::Installed;
 use crate::output::terminal::{Terminal, Tone};
+use crate::plan::Installed;
 use crate::untrusted::clean_to;
 
 /// How much longer than the user's time a transaction may take, from the fork to its end. A process

@@ -7,7 +7,9 @@ use std::net::IpAddr;
 use super::super::names::Context;
 use super::{Compiler, segment};
 use crate::policy::PortPolicy;
-use crate::ruleset::{Elements, Expression, Rule, Set, Tuple, Verdict};
+use crate::ruleset::{
+    Address, Elements, Expression, Interval, MapTo, Port, Rule, Set, Tuple, Verdict,
+};
 
 impl Compiler<'_> {
     /// The rules that lead a packet to the chain of the most exact key that names its port, and
@@ -55,8 +57,12 @@ impl Compiler<'_> {
             let rules = self.port_maps(context, Some(address), &keys);
             self.chain(&chain, rules);
             match address {
-                IpAddr::V4(address) => v4.push((u32::from(address), Verdict::Jump(chain))),
-                IpAddr::V6(address) => v6.push((u128::from(address), Verdict::Jump(chain))),
+                IpAddr::V4(address) => {
+                    v4.push(MapTo::new(u32::from(address), Verdict::Jump(chain)));
+                }
+                IpAddr::V6(address) => {
+                    v6.push(MapTo::new(u128::from(address), Verdict::Jump(chain)));
+                }
             }
         }
         let mut rules = self.address_maps(context, v4, v6);
@@ -68,8 +74,8 @@ impl Compiler<'_> {
     pub(super) fn address_maps(
         &mut self,
         context: Context,
-        v4: Vec<(u32, Verdict)>,
-        v6: Vec<(u128, Verdict)>,
+        v4: Vec<MapTo<u32>>,
+        v6: Vec<MapTo<u128>>,
     ) -> Vec<Rule> {
         let mut rules = Vec::new();
         if !v4.is_empty() {
@@ -91,11 +97,11 @@ impl Compiler<'_> {
             },
         );
         Rule::new(
-            vec![Expression::DestinationMap {
+            vec![Expression::Address(Address::DestinationMap {
                 tuple: tuple(context),
                 family,
                 map,
-            }],
+            })],
             None,
         )
     }
@@ -110,15 +116,19 @@ impl Compiler<'_> {
         let mut rules = Vec::new();
         for protocol in Protocol::ALL {
             let keys = keys.iter().filter(|(key, _)| key.protocol == protocol);
-            let mut elements: Vec<(u16, u16, Verdict)> = Vec::new();
+            let mut elements: Vec<MapTo<Interval<u16>>> = Vec::new();
             for segment in segment::segments(keys.map(|(key, verdict)| (*key, verdict))) {
                 let before = elements.last_mut();
-                let same = before.filter(|(_, last, verdict)| {
-                    last.checked_add(1) == Some(segment.first) && verdict == segment.value
+                let same = before.filter(|row| {
+                    row.key.last.checked_add(1) == Some(segment.first)
+                        && row.verdict == *segment.value
                 });
                 match same {
-                    Some((_, last, _)) => *last = segment.last,
-                    None => elements.push((segment.first, segment.last, segment.value.clone())),
+                    Some(row) => row.key.last = segment.last,
+                    None => elements.push(MapTo::new(
+                        Interval::new(segment.first, segment.last),
+                        segment.value.clone(),
+                    )),
                 }
             }
             if elements.is_empty() {
@@ -147,11 +157,11 @@ impl Compiler<'_> {
             },
         );
         Rule::new(
-            vec![Expression::PortMap {
+            vec![Expression::Port(Port::Map {
                 tuple: tuple(context),
                 protocol: protocol.into(),
                 map,
-            }],
+            })],
             None,
         )
     }

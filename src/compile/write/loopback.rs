@@ -7,7 +7,9 @@
 use std::collections::BTreeMap;
 
 use crate::net::{Ports, Protocol};
-use crate::ruleset::{Elements, Expression, Rule, Set, Tuple, Verdict};
+use crate::ruleset::{
+    Address, Elements, Expression, Interval, MapTo, Port, Rule, Set, Statement, Tuple, Verdict,
+};
 
 use super::super::names::{self, FROM_WIRE, LOOPBACK};
 use super::{Compiler, drop, jump, note, published};
@@ -39,30 +41,34 @@ impl Compiler<'_> {
             }
             let refused = Verdict::Goto(FROM_WIRE.to_owned());
             let ranges = ports.ranges().iter();
-            let elements = ranges.map(|(first, last)| (*first, *last, refused.clone()));
+            let elements = ranges
+                .map(|(first, last)| MapTo::new(Interval::new(*first, *last), refused.clone()));
             let map = names::loopback_map(protocol);
             let set = Set {
                 elements: Elements::PortVerdicts(elements.collect()),
                 comment: Some(note("ports that are published on a loopback address")),
             };
             self.ruleset.sets.insert(map.clone(), set);
-            let ask = Expression::PortMap {
+            let ask = Expression::Port(Port::Map {
                 tuple: Tuple::Packet,
                 protocol: protocol.into(),
                 map,
-            };
+            });
             maps.push(Rule::new(vec![ask], None));
         }
         if maps.is_empty() {
             return Vec::new();
         }
         let refuse = Rule::new(
-            vec![Expression::Counter, drop()],
+            vec![Expression::Statement(Statement::Counter), drop()],
             note("a loopback address never comes over a wire (RFC 1122, 3.2.1.3)"),
         );
         self.chain(FROM_WIRE, vec![refuse]);
         self.chain(LOOPBACK, maps);
-        let to = vec![Expression::ToLoopback(Tuple::Packet), jump(LOOPBACK)];
+        let to = vec![
+            Expression::Address(Address::ToLoopback(Tuple::Packet)),
+            jump(LOOPBACK),
+        ];
         vec![Rule::new(to, None)]
     }
 }

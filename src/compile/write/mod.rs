@@ -14,8 +14,8 @@ use std::collections::BTreeSet;
 use crate::host::HostView;
 use crate::policy::{DefaultAction, InterfacePattern, Policy};
 use crate::ruleset::{
-    Base, Chain, Direction, Elements, Expression, Hook, L4Protocol, MARK, NameMatch, Origin, Rule,
-    Ruleset, Set, Side, Tuple, Verdict,
+    Address, Base, Chain, Conntrack, Direction, Elements, Expression, Hook, Interface, L4Protocol,
+    MARK, NameMatch, Origin, Port, Rule, Ruleset, Set, Side, Statement, Tuple, Verdict,
 };
 use crate::text::Span;
 use crate::untrusted::is_deceptive;
@@ -47,7 +47,10 @@ pub fn compile(policy: &Policy, host: &HostView, origin: &dyn Fn(&Span) -> Origi
     compiler.direct();
     if host.old_kernel {
         for chain in compiler.ruleset.chains.values_mut() {
-            let ask = |rule: &Rule| rule.expressions.contains(&Expression::SameInterface);
+            let ask = |rule: &Rule| {
+                rule.expressions
+                    .contains(&Expression::Interface(Interface::SameInterface))
+            };
             chain.rules.retain(|rule| !ask(rule));
         }
     }
@@ -103,10 +106,12 @@ impl Compiler<'_> {
     /// before what is guessed.
     fn to_foreign(&self) -> impl Iterator<Item = Rule> {
         let set = self.ruleset.sets.contains_key(FOREIGN);
-        let set = set.then(|| Expression::InterfaceIn {
-            side: Side::Out,
-            set: FOREIGN.to_owned(),
-            member: true,
+        let set = set.then(|| {
+            Expression::Interface(Interface::In {
+                side: Side::Out,
+                set: FOREIGN.to_owned(),
+                member: true,
+            })
         });
         let patterns = to_prefixes(&self.policy.settings.foreign_interfaces);
         let note = note("to others than a container engine");
@@ -121,13 +126,13 @@ impl Compiler<'_> {
         let mut rules = Vec::new();
         if self.policy.settings.connection_mark {
             self.remember();
-            let judged = vec![Expression::Mark(MARK), accept()];
+            let judged = vec![Expression::Conntrack(Conntrack::Mark(MARK)), accept()];
             rules.push(Rule::new(judged, note("judged since the last change")));
         }
         rules.push(Rule::new(
             vec![
-                Expression::Direction(Direction::Original),
-                Expression::DestinationNat,
+                Expression::Conntrack(Conntrack::Direction(Direction::Original)),
+                Expression::Conntrack(Conntrack::DestinationNat),
                 goto(PUBLISHED),
             ],
             None,
@@ -137,7 +142,10 @@ impl Compiler<'_> {
         rules.push(Rule::new(vec![from_container(true), goto(EGRESS)], None));
         rules.extend(spoken.back);
         rules.push(Rule::new(
-            vec![Expression::Direction(Direction::Reply), accept()],
+            vec![
+                Expression::Conntrack(Conntrack::Direction(Direction::Reply)),
+                accept(),
+            ],
             note("answers to what containers asked for"),
         ));
         rules.push(Rule::new(vec![to_container(true), goto(DIRECT)], None));
@@ -152,7 +160,7 @@ impl Compiler<'_> {
     /// change. What it bears the mark of is never refused, so nothing may come here that is let
     /// through for more than its port and its source.
     fn remember(&mut self) {
-        let mark = vec![Expression::SetMark(MARK)];
+        let mark = vec![Expression::Conntrack(Conntrack::SetMark(MARK))];
         let rules = vec![
             Rule::new(mark, note("not to be judged again until the next change")),
             Rule::new(vec![accept()], None),
@@ -175,8 +183,8 @@ impl Compiler<'_> {
             Rule::new(
                 vec![
                     to_container(false),
-                    Expression::Direction(Direction::Reply),
-                    Expression::DestinationNat,
+                    Expression::Conntrack(Conntrack::Direction(Direction::Reply)),
+                    Expression::Conntrack(Conntrack::DestinationNat),
                     goto(PUBLISHED),
                 ],
                 note(
@@ -186,8 +194,8 @@ impl Compiler<'_> {
             Rule::new(
                 vec![
                     to_container(false),
-                    Expression::Resumed,
-                    Expression::Counter,
+                    Expression::Conntrack(Conntrack::Resumed),
+                    Expression::Statement(Statement::Counter),
                     drop(),
                 ],
                 note("answers of a forgotten connection, to a client that maybe had to lose it"),
@@ -201,11 +209,11 @@ impl Compiler<'_> {
     fn input(&mut self) {
         let mut rules = vec![Rule::new(
             vec![
-                Expression::Interface {
+                Expression::Interface(Interface::Name {
                     side: Side::In,
                     name: NameMatch::Exact("lo".to_owned()),
                     equal: true,
-                },
+                }),
                 accept(),
             ],
             None,
@@ -232,8 +240,8 @@ impl Compiler<'_> {
         self.spared();
         let mut rules = vec![Rule::new(
             vec![
-                Expression::ToLoopback(Tuple::Original),
-                Expression::Counter,
+                Expression::Address(Address::ToLoopback(Tuple::Original)),
+                Expression::Statement(Statement::Counter),
                 drop(),
             ],
             note("a loopback address never comes over a wire (RFC 1122, 3.2.1.3)"),
@@ -246,7 +254,7 @@ impl Compiler<'_> {
             rules.extend(self.refuse_unnamed(&[from_container(true)]));
             rules.extend(self.refuse_unnamed(&[to_container(true)]));
             rules.extend(self.to_foreign());
-            rules.extend(self.refuse_unnamed(&[Expression::OutBridge]));
+            rules.extend(self.refuse_unnamed(&[Expression::Interface(Interface::OutBridge)]));
             for to_pattern in self.container_patterns() {
                 rules.extend(self.refuse_unnamed(&[to_pattern]));
             }
@@ -258,20 +266,24 @@ impl Compiler<'_> {
     fn spared(&mut self) {
         let mut rules = vec![Rule::new(
             vec![
-                Expression::Direction(Direction::Original),
+                Expression::Conntrack(Conntrack::Direction(Direction::Original)),
                 from_container(true),
                 accept(),
             ],
             note("what containers send to ports of their own host"),
         )];
         if self.ruleset.sets.contains_key(FOREIGN) {
-            let from_foreign = Expression::InterfaceIn {
+            let from_foreign = Expression::Interface(Interface::In {
                 side: Side::In,
                 set: FOREIGN.to_owned(),
                 member: true,
-            };
+            });
             rules.push(Rule::new(
-                vec![from_foreign, Expression::SameInterface, accept()],
+                vec![
+                    from_foreign,
+                    Expression::Interface(Interface::SameInterface),
+                    accept(),
+                ],
                 note("within a bridge of others, such as the services of Kubernetes"),
             ));
         }
@@ -306,10 +318,12 @@ impl Compiler<'_> {
         let shared = shared
             .into_iter()
             .filter(|name| self.host.shared_bridges.contains(name));
-        to_prefixes(patterns).chain(shared.map(|name| Expression::Interface {
-            side: Side::Out,
-            name: NameMatch::Exact(name),
-            equal: true,
+        to_prefixes(patterns).chain(shared.map(|name| {
+            Expression::Interface(Interface::Name {
+                side: Side::Out,
+                name: NameMatch::Exact(name),
+                equal: true,
+            })
         }))
     }
 
@@ -321,7 +335,7 @@ impl Compiler<'_> {
         if self.policy.settings.log {
             rules.push(rule(&logged::refused(logged::UNNAMED, &comment)));
         }
-        rules.push(rule(&[Expression::Counter, drop()]));
+        rules.push(rule(&[Expression::Statement(Statement::Counter), drop()]));
         rules
     }
 
@@ -358,8 +372,8 @@ fn errors() -> impl Iterator<Item = Rule> {
         .map(|protocol| {
             Rule::new(
                 vec![
-                    Expression::Protocol(protocol),
-                    Expression::Related,
+                    Expression::Port(Port::Protocol(protocol)),
+                    Expression::Conntrack(Conntrack::Related),
                     accept(),
                 ],
                 note("errors about connections: path MTU"),
@@ -371,41 +385,41 @@ fn errors() -> impl Iterator<Item = Rule> {
 /// `bridge-nf-call-iptables` is on: known without knowing the bridge.
 fn same_interface() -> Rule {
     Rule::new(
-        vec![Expression::SameInterface, accept()],
+        vec![Expression::Interface(Interface::SameInterface), accept()],
         note("between containers of one network, also one that is not known yet"),
     )
 }
 
 fn from_container(member: bool) -> Expression {
-    Expression::InterfaceIn {
+    Expression::Interface(Interface::In {
         side: Side::In,
         set: CONTAINERS.to_owned(),
         member,
-    }
+    })
 }
 
 fn to_container(member: bool) -> Expression {
-    Expression::InterfaceIn {
+    Expression::Interface(Interface::In {
         side: Side::Out,
         set: CONTAINERS.to_owned(),
         member,
-    }
+    })
 }
 
 fn accept() -> Expression {
-    Expression::Verdict(Verdict::Accept)
+    Expression::Statement(Statement::Verdict(Verdict::Accept))
 }
 
 fn drop() -> Expression {
-    Expression::Verdict(Verdict::Drop)
+    Expression::Statement(Statement::Verdict(Verdict::Drop))
 }
 
 fn goto(chain: &str) -> Expression {
-    Expression::Verdict(Verdict::Goto(chain.to_owned()))
+    Expression::Statement(Statement::Verdict(Verdict::Goto(chain.to_owned())))
 }
 
 fn jump(chain: &str) -> Expression {
-    Expression::Verdict(Verdict::Jump(chain.to_owned()))
+    Expression::Statement(Statement::Verdict(Verdict::Jump(chain.to_owned())))
 }
 
 fn note(text: &str) -> String {
@@ -440,9 +454,11 @@ fn to_prefixes(patterns: &[InterfacePattern]) -> impl Iterator<Item = Expression
         InterfacePattern::Prefix(prefix) => Some(prefix.clone()),
     });
     let sorted: BTreeSet<String> = prefixes.collect();
-    sorted.into_iter().map(|prefix| Expression::Interface {
-        side: Side::Out,
-        name: NameMatch::Prefix(prefix),
-        equal: true,
+    sorted.into_iter().map(|prefix| {
+        Expression::Interface(Interface::Name {
+            side: Side::Out,
+            name: NameMatch::Prefix(prefix),
+            equal: true,
+        })
     })
 }

@@ -5,7 +5,10 @@ use crate::host::HostView;
 use crate::host::local_ports::LocalPorts;
 use crate::net::{Ports, Protocol};
 use crate::policy::Policy;
-use crate::ruleset::{Direction, Elements, Expression, Hook, Rule, Set, Tuple, Verdict};
+use crate::ruleset::{
+    Conntrack, Direction, Elements, Expression, Hook, Interval, MapTo, Port, Rule, Set, Tuple,
+    Verdict,
+};
 
 use super::super::names::{self, OUTPUT};
 use super::{Compiler, accept, note};
@@ -27,11 +30,11 @@ impl Compiler<'_> {
             let chain = names::own_chain(protocol);
             let (reply, text) = match protocol {
                 Protocol::Tcp => (
-                    Expression::Opened,
+                    Expression::Conntrack(Conntrack::Opened),
                     "replies on connections that this host opened",
                 ),
                 _ => (
-                    Expression::Direction(Direction::Reply),
+                    Expression::Conntrack(Conntrack::Direction(Direction::Reply)),
                     "replies to what this host asked; UDP cannot tell who spoke first",
                 ),
             };
@@ -39,21 +42,22 @@ impl Compiler<'_> {
             self.chain(&chain, vec![reply]);
             let verdict = Verdict::Jump(chain.clone());
             let ranges = ports.ranges().iter();
-            let elements = ranges.map(|(first, last)| (*first, *last, verdict.clone()));
+            let elements = ranges
+                .map(|(first, last)| MapTo::new(Interval::new(*first, *last), verdict.clone()));
             let map = names::own_map(protocol);
             let set = Set {
                 elements: Elements::PortVerdicts(elements.collect()),
                 comment: Some("ports of keys that the kernel also chooses from".to_owned()),
             };
             self.ruleset.sets.insert(map.clone(), set);
-            let ask = Expression::PortMap {
+            let ask = Expression::Port(Port::Map {
                 tuple: Tuple::Packet,
                 protocol: protocol.into(),
                 map,
-            };
+            });
             rules.push(Rule::new(vec![ask], None));
             if protocol == Protocol::Tcp {
-                let opening = Rule::new(vec![Expression::NoteOpening], None);
+                let opening = Rule::new(vec![Expression::Conntrack(Conntrack::NoteOpening)], None);
                 self.base(OUTPUT, Hook::Output, vec![opening]);
             }
         }

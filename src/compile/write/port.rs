@@ -8,7 +8,8 @@ use super::dispatch::tuple;
 use super::{Compiler, accept, drop, from_container, goto, jump};
 use crate::policy::{PortPolicy, Refuse, SourceSelection};
 use crate::ruleset::{
-    Direction, Elements, Expression, L4Protocol, NameMatch, Reject, Rule, Set, Side, Tuple,
+    Address, Conntrack, Direction, Elements, Expression, Interface, Interval, L4Protocol,
+    NameMatch, Port, Reject, Rule, Set, Side, Statement, Tuple,
 };
 use crate::text::Span;
 
@@ -34,7 +35,7 @@ impl Compiler<'_> {
                     let chain = Context::HostFromContainers.port_chain(key);
                     self.chain(&chain, refuse(Vec::new()));
                     let from = vec![
-                        Expression::Direction(Direction::Original),
+                        Expression::Conntrack(Conntrack::Direction(Direction::Original)),
                         from_container(true),
                         goto(&chain),
                     ];
@@ -46,8 +47,8 @@ impl Compiler<'_> {
                 if key.address.is_none() {
                     rules.push(Rule::new(
                         vec![
-                            Expression::ToLoopback(Tuple::Packet),
-                            Expression::Counter,
+                            Expression::Address(Address::ToLoopback(Tuple::Packet)),
+                            Expression::Statement(Statement::Counter),
                             drop(),
                         ],
                         comment.clone(),
@@ -61,7 +62,10 @@ impl Compiler<'_> {
             let mut matches = vec![elsewhere];
             if tuple == Tuple::Original {
                 // Answers come in through the container's bridge.
-                matches.insert(0, Expression::Direction(Direction::Original));
+                matches.insert(
+                    0,
+                    Expression::Conntrack(Conntrack::Direction(Direction::Original)),
+                );
             }
             refusals.extend(refuse(matches));
         }
@@ -81,7 +85,7 @@ impl Compiler<'_> {
             accept()
         };
         let allow = |mut matches: Vec<Expression>| {
-            matches.extend([Expression::Counter, verdict.clone()]);
+            matches.extend([Expression::Statement(Statement::Counter), verdict.clone()]);
             Rule::new(matches, comment.clone())
         };
         if port.allow.any {
@@ -107,11 +111,11 @@ impl Compiler<'_> {
             .map(|name| name.as_str().to_owned())
             .collect();
         match <[String; 1]>::try_from(names) {
-            Ok([name]) => Some(Expression::Interface {
+            Ok([name]) => Some(Expression::Interface(Interface::Name {
                 side: Side::In,
                 name: NameMatch::Exact(name),
                 equal: false,
-            }),
+            })),
             Err(names) if names.is_empty() => None,
             Err(names) => {
                 let set = names::interfaces_of(key);
@@ -120,11 +124,11 @@ impl Compiler<'_> {
                 self.ruleset
                     .sets
                     .insert(set.clone(), Set { elements, comment });
-                Some(Expression::InterfaceIn {
+                Some(Expression::Interface(Interface::In {
                     side: Side::In,
                     set,
                     member: false,
-                })
+                }))
             }
         }
     }
@@ -149,7 +153,7 @@ impl Compiler<'_> {
         }
         sets.extend(self.address_sets(own, &selection.inline, &port.origin, false));
         sets.into_iter()
-            .map(|(family, set)| Expression::SourceIn { tuple, family, set })
+            .map(|(family, set)| Expression::Address(Address::SourceIn { tuple, family, set }))
             .collect()
     }
 
@@ -168,7 +172,7 @@ impl Compiler<'_> {
         let (v4, v6) = (addresses.v4(), addresses.v6());
         let kinds: [(Part, bool, &dyn Fn() -> Elements); 6] = [
             (Part::Short(Family::V4), v4.len() <= SHORT, &|| {
-                Elements::Ipv4Ranges(v4.to_vec())
+                Elements::Ipv4Ranges(intervals(v4).collect())
             }),
             (Part::Addresses(Family::V4), v4.len() > SHORT, &|| {
                 Elements::Ipv4(singles(v4))
@@ -177,7 +181,7 @@ impl Compiler<'_> {
                 Elements::Ipv4Ranges(ranges(v4))
             }),
             (Part::Short(Family::V6), v6.len() <= SHORT, &|| {
-                Elements::Ipv6Ranges(v6.to_vec())
+                Elements::Ipv6Ranges(intervals(v6).collect())
             }),
             (Part::Addresses(Family::V6), v6.len() > SHORT, &|| {
                 Elements::Ipv6(singles(v6))
@@ -222,16 +226,16 @@ pub(super) fn refusal(
     }
     let mut refuse = matches.to_vec();
     match (port.refuse, key.protocol) {
-        (Refuse::Drop, _) => refuse.extend([Expression::Counter, drop()]),
+        (Refuse::Drop, _) => refuse.extend([Expression::Statement(Statement::Counter), drop()]),
         (Refuse::Reject, Protocol::Tcp) => refuse.extend([
-            Expression::Protocol(L4Protocol::Tcp),
-            Expression::Counter,
-            Expression::Reject(Reject::TcpReset),
+            Expression::Port(Port::Protocol(L4Protocol::Tcp)),
+            Expression::Statement(Statement::Counter),
+            Expression::Statement(Statement::Reject(Reject::TcpReset)),
         ]),
         (Refuse::Reject, Protocol::Udp | Protocol::Sctp) => {
             refuse.extend([
-                Expression::Counter,
-                Expression::Reject(Reject::PortUnreachable),
+                Expression::Statement(Statement::Counter),
+                Expression::Statement(Statement::Reject(Reject::PortUnreachable)),
             ]);
         }
     }
@@ -247,10 +251,13 @@ fn singles<T: Copy + PartialEq>(ranges: &[(T, T)]) -> Vec<T> {
         .collect()
 }
 
-fn ranges<T: Copy + PartialEq>(ranges: &[(T, T)]) -> Vec<(T, T)> {
+fn ranges<T: Copy + PartialEq>(ranges: &[(T, T)]) -> Vec<Interval<T>> {
+    let all = intervals(ranges);
+    all.filter(|range| range.first != range.last).collect()
+}
+
+fn intervals<T: Copy>(ranges: &[(T, T)]) -> impl Iterator<Item = Interval<T>> {
     ranges
         .iter()
-        .filter(|(first, last)| first != last)
-        .copied()
-        .collect()
+        .map(|(first, last)| Interval::new(*first, *last))
 }

@@ -12,7 +12,7 @@ use crate::host::engine::Published;
 use crate::host::listener::{Listener, Role};
 use crate::host::{HostView, Publication};
 use crate::policy::{DefaultAction, Policy};
-use crate::ruleset::{Elements, Expression, Rule, Verdict};
+use crate::ruleset::{Address, Elements, Expression, Interval, MapTo, Rule, Verdict};
 
 /// Every address of IPv4, and of IPv6.
 const V4: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
@@ -54,7 +54,7 @@ impl Compiler<'_> {
             add(Some(*address), *protocol, ports, None);
         }
         for family in families {
-            let matches = family.map(Expression::Family);
+            let matches = family.map(|family| Expression::Address(Address::Family(family)));
             let rules = self.refuse_unnamed(matches.as_slice());
             self.chain(names::unnamed(family), rules);
         }
@@ -102,15 +102,21 @@ impl Compiler<'_> {
         for (address, ports) in containers {
             let chain = Context::Container.address_chain(address);
             match address {
-                IpAddr::V4(address) => v4.push((address.into(), Verdict::Jump(chain.clone()))),
-                IpAddr::V6(address) => v6.push((address.into(), Verdict::Jump(chain.clone()))),
+                IpAddr::V4(address) => {
+                    v4.push(MapTo::new(address.into(), Verdict::Jump(chain.clone())));
+                }
+                IpAddr::V6(address) => {
+                    v6.push(MapTo::new(address.into(), Verdict::Jump(chain.clone())));
+                }
             }
             let mut rules = Vec::new();
             for protocol in Protocol::ALL {
                 let elements: Vec<_> = ports
                     .iter()
                     .filter(|((p, _), _)| *p == protocol)
-                    .map(|((_, port), verdict)| (*port, *port, verdict.clone()))
+                    .map(|((_, port), verdict)| {
+                        MapTo::new(Interval::new(*port, *port), verdict.clone())
+                    })
                     .collect();
                 if !elements.is_empty() {
                     let elements = Elements::PortVerdicts(elements);

@@ -19,7 +19,9 @@ use super::dispatch::tuple;
 use super::port::SHORT;
 use super::{Compiler, drop, jump, note};
 use crate::policy::{Policy, PortPolicy, Refuse};
-use crate::ruleset::{Elements, Expression, L4Protocol, Rule, Set, Tuple};
+use crate::ruleset::{
+    Address, Counting, Elements, Expression, L4Protocol, Port, Rule, Set, Statement, Tuple,
+};
 
 /// The most ports that could share sets and do not.
 const FEW: usize = 64;
@@ -143,25 +145,31 @@ impl Compiler<'_> {
                 continue;
             }
             let (tuple, l4) = (tuple(context), L4Protocol::from(protocol));
-            let counted = |set: &str| Expression::PortIn {
-                tuple,
-                set: set.to_owned(),
+            let counted = |set: &str| {
+                Expression::Port(Port::In {
+                    tuple,
+                    set: set.to_owned(),
+                })
             };
-            let refuse = [Expression::Protocol(l4), counted(SHARED_REFUSED), drop()];
+            let refuse = [
+                Expression::Port(Port::Protocol(l4)),
+                counted(SHARED_REFUSED),
+                drop(),
+            ];
             let mut rules = Vec::new();
             // The element tells the line of the policy, as the comment of a port's own rule does.
             if tuple == Tuple::Packet {
-                let loopback = [Expression::ToLoopback(tuple)];
+                let loopback = [Expression::Address(Address::ToLoopback(tuple))];
                 rules.push(Rule::new([&loopback[..], &refuse[..]].concat(), None));
             }
             for set in sets {
-                let source = Expression::PortSourceIn {
+                let source = Expression::Port(Port::SourceIn {
                     tuple,
                     protocol: l4,
                     family: set.family,
                     length: set.length,
                     set: set.name(),
-                };
+                });
                 rules.push(Rule::new(
                     vec![source, counted(SHARED_ALLOWED), self.allow(context)],
                     None,
@@ -172,7 +180,7 @@ impl Compiler<'_> {
             }
             rules.push(Rule::new(refuse.to_vec(), None));
             rules.push(Rule::new(
-                vec![Expression::Counter, drop()],
+                vec![Expression::Statement(Statement::Counter), drop()],
                 note("nothing comes here: all ports are in the set"),
             ));
             self.chain(&context.shared_chain(protocol), rules);
@@ -197,7 +205,10 @@ impl Compiler<'_> {
             }
             let origin = self.policy.ports.get(*key).map(|port| &port.origin);
             let comment = origin.map(|origin| self.comment(origin));
-            counters.push((L4Protocol::from(key.protocol), key.first, comment));
+            counters.push(Counting {
+                key: (L4Protocol::from(key.protocol), key.first),
+                comment,
+            });
         }
         // Keys are ordered by the protocol's place, elements by its number, which is the same.
         counters.sort_unstable();

@@ -16,7 +16,8 @@ use crate::host::Publisher;
 use crate::net::{Family, HostPorts, Protocol, decisive};
 use crate::policy::{DefaultAction, PortPolicy};
 use crate::ruleset::{
-    Direction, EPHEMERAL, Elements, End, Expression, L4Protocol, Rule, Set, Side, Tuple, Verdict,
+    Address, Conntrack, Direction, EPHEMERAL, Elements, End, Expression, Interface, L4Protocol,
+    MapTo, Port, Rule, Set, Side, Statement, Tuple, Verdict,
 };
 
 /// The last port that clients use for themselves on Linux (`net.ipv4.ip_local_port_range`).
@@ -47,7 +48,7 @@ impl<'a> Compiler<'a> {
         if servers.is_empty() {
             return Spoken::default();
         }
-        let udp = Expression::Protocol(L4Protocol::Udp);
+        let udp = Expression::Port(Port::Protocol(L4Protocol::Udp));
         for server in [End::Source, End::Destination] {
             self.udp_chain(server, &servers);
         }
@@ -58,7 +59,7 @@ impl<'a> Compiler<'a> {
         ];
         let back = vec![
             udp,
-            Expression::Direction(Direction::Reply),
+            Expression::Conntrack(Conntrack::Direction(Direction::Reply)),
             jump(names::server_chain(End::Destination)),
         ];
         Spoken {
@@ -124,8 +125,8 @@ impl<'a> Compiler<'a> {
         for ((port, address), keys) in servers {
             let judge = Verdict::Goto(self.judge(server, (*port, *address), keys));
             match address {
-                IpAddr::V4(address) => v4.push((*port, u32::from(*address), judge)),
-                IpAddr::V6(address) => v6.push((*port, u128::from(*address), judge)),
+                IpAddr::V4(address) => v4.push(MapTo::new((*port, u32::from(*address)), judge)),
+                IpAddr::V6(address) => v6.push(MapTo::new((*port, u128::from(*address)), judge)),
             }
         }
         let mut rules = Vec::new();
@@ -142,12 +143,12 @@ impl<'a> Compiler<'a> {
                 .sets
                 .insert(map.clone(), Set { elements, comment });
             let protocol = L4Protocol::Udp;
-            let ask = Expression::PortAddressMap {
+            let ask = Expression::Port(Port::AddressMap {
                 end: server,
                 protocol,
                 family,
                 map,
-            };
+            });
             rules.push(Rule::new(vec![ask], None));
         }
         self.chain(names::server_chain(server), rules);
@@ -181,7 +182,8 @@ impl<'a> Compiler<'a> {
                         let admitting = names::admitting_chain(server, key);
                         let leave = |matches: &[Expression]| {
                             let mut matches = matches.to_vec();
-                            matches.push(Expression::Verdict(Verdict::Return));
+                            matches
+                                .push(Expression::Statement(Statement::Verdict(Verdict::Return)));
                             vec![Rule::new(matches, None)]
                         };
                         let admitted = self.admit(server, key, port, leave);
@@ -208,7 +210,7 @@ impl<'a> Compiler<'a> {
     ) -> Vec<Rule> {
         let mut rules = Vec::new();
         if let Some(mut elsewhere) = self.not_from_interfaces(key, port) {
-            if let Expression::Interface { side, .. } | Expression::InterfaceIn { side, .. } =
+            if let Expression::Interface(Interface::Name { side, .. } | Interface::In { side, .. }) =
                 &mut elsewhere
                 && server == End::Source
             {
@@ -219,8 +221,8 @@ impl<'a> Compiler<'a> {
         let clients = |compiler: &mut Self, selection, own: &List| {
             let sources = compiler.selection(selection, Tuple::Packet, own, port);
             let sources = sources.into_iter().map(|source| match (server, source) {
-                (End::Source, Expression::SourceIn { family, set, .. }) => {
-                    Expression::DestinationIn { family, set }
+                (End::Source, Expression::Address(Address::SourceIn { family, set, .. })) => {
+                    Expression::Address(Address::DestinationIn { family, set })
                 }
                 (_, source) => source,
             });

@@ -3,7 +3,7 @@
 use crate::guard::state;
 use crate::host::follow::Report;
 use crate::kernel;
-use crate::netlink::notice::Meddler;
+use crate::nftables::notice::Meddler;
 use crate::site::Site;
 use crate::store::{LoadError, Policies};
 

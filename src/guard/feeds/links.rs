@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Instant;
 
-use crate::netlink::link;
+use crate::netlink::rtnetlink;
 use crate::netlink::socket::Socket;
 
 use super::event::Event;
@@ -35,7 +35,7 @@ impl Feed for Links {
         let (mut any, mut new) = (false, false);
         each(&self.socket, &mut self.buffer, events, |message, _| {
             any = true;
-            new |= link::is_new(message);
+            new |= rtnetlink::is_new(message);
         })?;
         events.extend(any.then_some(Event::Links { new }));
         Ok(())

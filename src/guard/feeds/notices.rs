@@ -4,8 +4,8 @@ use std::io;
 
 use rustix::io::Errno;
 
+use crate::netlink::message::{Message, Messages};
 use crate::netlink::socket::Socket;
-use crate::netlink::wire::{Message, Messages};
 
 use super::event::Event;
 

@@ -15,7 +15,7 @@ use crate::guard::due::Backoff;
 use crate::host::engine::Engine;
 use crate::host::listener;
 use crate::kernel;
-use crate::netlink::listener::Socket;
+use crate::netlink::sock_diag::Socket;
 
 use super::event::Event;
 use super::feed::{Feed, Polled, readable};

@@ -3,8 +3,8 @@
 use std::io;
 use std::time::Instant;
 
-use crate::netlink::notice::{self, Notice};
 use crate::netlink::socket::Socket;
+use crate::nftables::notice::{self, Notice};
 
 use super::event::Event;
 use super::feed::{Feed, Polled, readable};

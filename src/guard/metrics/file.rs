@@ -10,7 +10,8 @@ use jiff::Timestamp;
 
 use crate::analysis::traffic::{Packets, packets};
 use crate::file;
-use crate::plan::{Counter, Installed};
+use crate::plan::Installed;
+use crate::ruleset::Counter;
 
 use crate::guard::record::Record;
 

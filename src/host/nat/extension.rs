@@ -7,7 +7,7 @@
 use super::Target;
 use super::packet::{Effect, Holds, Narrowed, Packet, Several, address_of};
 use crate::net::{Family, Ports};
-use crate::netlink::foreign::{Extension, Verdict};
+use crate::nftables::foreign::{Extension, Verdict};
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;

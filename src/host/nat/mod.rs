@@ -14,7 +14,7 @@ mod walk;
 use std::net::IpAddr;
 
 use crate::net::{Family, Ports, Protocol};
-use crate::netlink::foreign::NatRules;
+use crate::nftables::foreign::NatRules;
 
 /// The tables of Docker's nftables backend, and of netavark.
 const ENGINE_TABLES: [&str; 2] = ["docker-bridges", "netavark"];
@@ -176,7 +176,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::netlink::foreign::{
+    use crate::nftables::foreign::{
         Data, Extension, Field, ForeignElement, ForeignSet, Into, Name, NatChain, Order, Step,
         Verdict,
     };

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::Target;
 use crate::net::{Family, Ports, Protocol};
-use crate::netlink::foreign::{Order, Verdict};
+use crate::nftables::foreign::{Order, Verdict};
 
 /// `RTN_LOCAL` of `linux/rtnetlink.h`.
 pub(super) const RTN_LOCAL: u32 = 2;

@@ -3,7 +3,7 @@
 use super::packet::{Branch, Cell, Effect, Holds, Narrowed, Origin, RTN_LOCAL, Several, holds};
 use super::set::{Candidate, candidates, parts};
 use crate::net::Ports;
-use crate::netlink::foreign::{Data, ForeignSet, Into, Order, REGISTERS, Register};
+use crate::nftables::foreign::{Data, ForeignSet, Into, Order, REGISTERS, Register};
 
 /// How many elements of a set are gone through one by one, where more than one may match.
 const BRANCHES: usize = 1024;

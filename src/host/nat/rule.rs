@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use super::register::State;
 use super::{Target, extension};
 use crate::net::Family;
-use crate::netlink::foreign::{Field, Name, NatRules, REGISTERS, Register, Step, Verdict};
+use crate::nftables::foreign::{Field, Name, NatRules, REGISTERS, Register, Step, Verdict};
 
 /// `RTN_UNICAST` of `linux/rtnetlink.h`.
 const RTN_UNICAST: u32 = 1;

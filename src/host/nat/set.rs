@@ -3,7 +3,7 @@
 use super::packet::{Cell, Holds, holds};
 use std::borrow::Cow;
 
-use crate::netlink::foreign::{Data, ForeignElement, ForeignSet, Order};
+use crate::nftables::foreign::{Data, ForeignElement, ForeignSet, Order};
 
 /// The places and lengths of the parts of a set's key.
 pub(super) fn parts(set: &ForeignSet) -> Vec<(usize, usize)> {

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use super::rule::follow;
 use super::{Answer, Question, Target, Translation};
 use crate::net::{Family, Ports};
-use crate::netlink::foreign::{Name, NatChain, NatRules, Verdict};
+use crate::nftables::foreign::{Name, NatChain, NatRules, Verdict};
 use crate::untrusted::clean;
 
 /// How deep chains may call each other (`NFT_JUMP_STACK_SIZE` of the kernel).

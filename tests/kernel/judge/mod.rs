@@ -17,7 +17,7 @@ use dfw::analysis::eval::{Decision, Packet, Trace, evaluate};
 use dfw::host::HostView;
 use dfw::kernel::{Heard, Tracer};
 use dfw::netlink::trace::{Event, Outcome, Traced};
-use dfw::netlink::tracer::Filter;
+use dfw::nftables::tracer::Filter;
 use dfw::ruleset::{Direction, Hook, Ruleset, TABLE};
 
 use crate::Named;

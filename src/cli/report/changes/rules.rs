@@ -144,7 +144,7 @@ fn comments(ruleset: &Ruleset) -> Vec<Option<&str>> {
     for set in ruleset.sets.values() {
         comments.push(set.comment.as_deref());
         if let Elements::PortCounters(all) = &set.elements {
-            comments.extend(all.iter().map(|(_, _, comment)| comment.as_deref()));
+            comments.extend(all.iter().map(|row| row.comment.as_deref()));
         }
     }
     comments
@@ -153,7 +153,7 @@ fn comments(ruleset: &Ruleset) -> Vec<Option<&str>> {
 /// The elements of a set that counts, without their comments.
 fn counted(ruleset: &Ruleset, set: &str) -> BTreeSet<(L4Protocol, u16)> {
     match ruleset.sets.get(set).map(|set| &set.elements) {
-        Some(Elements::PortCounters(all)) => all.iter().map(|e| (e.0, e.1)).collect(),
+        Some(Elements::PortCounters(all)) => all.iter().map(|row| row.key).collect(),
         _ => BTreeSet::new(),
     }
 }

@@ -1,0 +1,83 @@
+//! Looks keys up in sets and verdict maps.
+
+use std::cmp::Ordering;
+use std::net::IpAddr;
+
+use crate::ruleset::{Key, Row, Ruleset, Value, Verdict, with_rows};
+
+use super::trace::{Element, Hit};
+
+/// An element that contains a key, and its verdict.
+pub(super) struct Match<'a> {
+    pub(super) hit: Hit,
+    pub(super) verdict: Option<&'a Verdict>,
+}
+
+/// There is no such set, or its keys are of another type.
+pub(super) struct Unknown;
+
+/// Looks a key up in a set or map.
+pub(super) fn look_up<'a>(
+    ruleset: &'a Ruleset,
+    set: &str,
+    key: &[Value<'_>],
+) -> Result<Option<Match<'a>>, Unknown> {
+    let elements = &ruleset.sets.get(set).ok_or(Unknown)?.elements;
+    with_rows!(elements, rows => {
+        let Some(row) = row(rows, key)? else {
+            return Ok(None);
+        };
+        let (first, last) = (row.first().values(), row.last().values());
+        let hit = Hit {
+            set: set.to_owned(),
+            element: element(first.as_ref(), last.as_ref()).ok_or(Unknown)?,
+            comment: row.comment().map(str::to_owned),
+        };
+        Ok(Some(Match { hit, verdict: row.verdict() }))
+    })
+}
+
+/// Returns the row that contains a key, of rows in ascending order.
+fn row<'a, R: Row>(rows: &'a [R], key: &[Value<'_>]) -> Result<Option<&'a R>, Unknown> {
+    let key = R::Key::of_values(key).ok_or(Unknown)?;
+    let index = rows.binary_search_by(|row| {
+        if *row.last() < key {
+            Ordering::Less
+        } else if key < *row.first() {
+            Ordering::Greater
+        } else {
+            Ordering::Equal
+        }
+    });
+    Ok(index.ok().and_then(|index| rows.get(index)))
+}
+
+fn element(first: &[Value<'_>], last: &[Value<'_>]) -> Option<Element> {
+    Some(match (first, last) {
+        ([Value::Interface(name)], _) => Element::Interface((*name).to_owned()),
+        ([Value::Port(first)], [Value::Port(last)]) => Element::Ports(*first, *last),
+        ([Value::Protocol(_), Value::Port(port)], _) => Element::Ports(*port, *port),
+        ([Value::Port(port), address], _) => {
+            let address = ip(*address)?;
+            Element::PortAddresses(*port, address, address)
+        }
+        ([first], [last]) => Element::Addresses(ip(*first)?, ip(*last)?),
+        _ => return None,
+    })
+}
+
+/// Returns an address as the value of a field.
+pub(super) fn value(address: IpAddr) -> Value<'static> {
+    match address {
+        IpAddr::V4(v4) => Value::Ipv4(v4.into()),
+        IpAddr::V6(v6) => Value::Ipv6(v6.into()),
+    }
+}
+
+fn ip(value: Value<'_>) -> Option<IpAddr> {
+    match value {
+        Value::Ipv4(number) => Some(IpAddr::V4(number.into())),
+        Value::Ipv6(number) => Some(IpAddr::V6(number.into())),
+        Value::Port(_) | Value::Protocol(_) | Value::Interface(_) => None,
+    }
+}

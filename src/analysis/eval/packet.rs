@@ -1,0 +1,115 @@
+//! The packets that rules are asked about.
+
+use std::net::IpAddr;
+
+use crate::ruleset::{Direction, Hook, L4Protocol, Side, Tuple};
+
+/// A packet at a hook: everything that a rule can ask of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packet {
+    /// Where it is.
+    pub hook: Hook,
+    /// The name of the interface that it came in through.
+    pub incoming: String,
+    /// Where it leaves; `None` if it stays on this host.
+    pub outgoing: Option<Outgoing>,
+    /// Its protocol.
+    pub protocol: L4Protocol,
+    /// Where it comes from and goes to, as it is now.
+    pub flow: Flow,
+    /// The port that it comes from; `None` for ICMP.
+    pub source_port: Option<u16>,
+    /// The connection that it belongs to; `None` where nothing is tracked.
+    pub connection: Option<Connection>,
+    /// Whether the route to its destination leads back out of the incoming interface.
+    pub returns: bool,
+    /// Whether it is a segment in the middle of a TCP connection of which nothing was known before
+    /// it came, from a port that servers use.
+    pub resumes: bool,
+    /// Whether its connection bears the note that this host opened it
+    /// ([`OPENED`](crate::ruleset::OPENED)).
+    pub opened: bool,
+}
+
+/// The interface that a packet leaves through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outgoing {
+    /// Its name.
+    pub name: String,
+    /// Whether it is a bridge.
+    pub bridge: bool,
+}
+
+/// Where packets come from and go to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flow {
+    /// The source.
+    pub source: IpAddr,
+    /// The destination, of the same family.
+    pub destination: IpAddr,
+    /// The destination port; `None` for ICMP.
+    pub port: Option<u16>,
+}
+
+/// What connection tracking knows of a packet's connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connection {
+    /// Which way the packet goes.
+    pub direction: Direction,
+    /// Whether the destination of the connection was translated.
+    pub dnat: bool,
+    /// Whether the packet is no part of the connection but about it, such as an ICMP error.
+    pub related: bool,
+    /// The connection as it was opened, before any translation.
+    pub original: Flow,
+}
+
+impl Packet {
+    /// The name of an interface; empty where there is none, as in the kernel.
+    pub(super) fn interface(&self, side: Side) -> &str {
+        match side {
+            Side::In => &self.incoming,
+            Side::Out => self.outgoing.as_ref().map_or("", |out| &out.name),
+        }
+    }
+
+    /// Where it goes, or its connection went before any translation.
+    pub(super) fn flow(&self, tuple: Tuple) -> Option<Flow> {
+        match tuple {
+            Tuple::Packet => Some(self.flow),
+            Tuple::Original => self.connection.map(|c| c.original),
+        }
+    }
+
+    /// Where a packet of this protocol goes, and to which port.
+    pub(super) fn port(&self, tuple: Tuple, protocol: L4Protocol) -> Option<(Flow, u16)> {
+        let flow = self.flow(tuple)?;
+        let port = flow.port.filter(|_| self.protocol == protocol)?;
+        Some((flow, port))
+    }
+
+    /// Whether it begins a TCP connection as connection tracking sees it.
+    fn begins(&self) -> bool {
+        self.protocol == L4Protocol::Tcp
+            && self
+                .connection
+                .is_some_and(|c| c.direction == Direction::Original && !c.related)
+    }
+
+    /// Whether it is in the middle of a TCP connection that begins only for connection tracking.
+    pub(super) fn is_resuming(&self) -> bool {
+        self.resumes && self.begins()
+    }
+
+    /// Whether this host opens a TCP connection by it. What becomes of its connection's label is seen in
+    /// later packets only ([`opened`](Self::opened)).
+    pub(super) fn is_opening(&self) -> bool {
+        self.hook == Hook::Output && self.begins()
+    }
+
+    /// Whether it answers on a connection that this host opened.
+    pub(super) fn is_own_reply(&self) -> bool {
+        let connection = self.connection;
+        self.opened && connection.is_some_and(|c| c.direction == Direction::Reply)
+    }
+}

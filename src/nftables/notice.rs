@@ -1,0 +1,114 @@
+//! What the kernel tells of changes of rulesets, unasked.
+
+use crate::ruleset::TABLE;
+use crate::untrusted::clean;
+
+use super::message::kind;
+use super::number::*;
+use super::object::is_inet;
+use crate::netlink::message::{Malformed, Message};
+
+/// A process that has changed a ruleset, as the kernel knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Meddler {
+    /// Its number.
+    pub pid: u32,
+    /// The name that it has given itself, at most 15 bytes, clean. It identifies nobody.
+    pub name: String,
+}
+
+/// A piece of news.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// Something of dfw's table has come, gone or changed.
+    Ours,
+    /// A transaction is over; all that it did was told before. Who did it, as far as the kernel
+    /// says.
+    End(Option<Meddler>),
+}
+
+/// Reads a notice; `None` if it is about others.
+///
+/// # Errors
+/// If it is malformed.
+pub fn decode(message: &Message<'_>) -> Result<Option<Notice>, Malformed> {
+    if message.kind == kind(NFT_MSG_NEWGEN) {
+        let table = message
+            .attributes()?
+            .table::<{ NFTA_GEN_PROC_NAME as usize + 1 }>()?;
+        let pid = table[usize::from(NFTA_GEN_PROC_PID)];
+        let name = table[usize::from(NFTA_GEN_PROC_NAME)];
+        let meddler = match (pid, name) {
+            (Some(pid), Some(name)) => Some(Meddler {
+                pid: pid.be32()?,
+                name: name_of(name.payload),
+            }),
+            _ => None,
+        };
+        return Ok(Some(Notice::End(meddler)));
+    }
+    if message.kind >> 8 != NFNL_SUBSYS_NFTABLES || !is_inet(message.family()?) {
+        return Ok(None);
+    }
+    // Whatever it is about, its first attribute is the name of the table.
+    let [_, table] = message.attributes()?.table::<2>()?;
+    let ours = table.is_some_and(|table| table.string() == Ok(TABLE));
+    Ok(ours.then_some(Notice::Ours))
+}
+
+/// The name of a process, which may be any bytes.
+fn name_of(bytes: &[u8]) -> String {
+    let name = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
+    clean(&String::from_utf8_lossy(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netlink::message::{Messages, Writer};
+
+    fn read(kind_: u16, family: u8, body: impl FnOnce(&mut Writer)) -> Option<Notice> {
+        let mut w = Writer::new();
+        w.message(kind(kind_), 0, 0, family, 0, body);
+        let message = Messages::new(w.bytes()).next().unwrap().unwrap();
+        decode(&message).unwrap()
+    }
+
+    #[test]
+    fn only_news_of_the_own_table_is_told() {
+        let named = |name: &'static str| move |w: &mut Writer| w.string(1, name);
+        let told = |name, family| read(NFT_MSG_DELTABLE, family, named(name));
+        assert_eq!(told(TABLE, NFPROTO_INET), Some(Notice::Ours));
+        assert_eq!(told(TABLE, NFPROTO_IPV4), None);
+        assert_eq!(told("filter", NFPROTO_INET), None);
+    }
+
+    #[test]
+    fn who_did_it_is_told_at_the_end() {
+        let end = read(NFT_MSG_NEWGEN, NFPROTO_UNSPEC, |w| {
+            w.be32(1, 7);
+            w.be32(NFTA_GEN_PROC_PID, 42);
+            w.string(NFTA_GEN_PROC_NAME, "nft");
+        });
+        let meddler = Meddler {
+            pid: 42,
+            name: "nft".to_owned(),
+        };
+        assert_eq!(end, Some(Notice::End(Some(meddler))));
+        for (name, shown) in [
+            (&b"a\nput back\0"[..], "a\\nput back"),
+            (b"\x1b[8m\xff", "\\u{1b}[8m\u{fffd}"),
+        ] {
+            let end = read(NFT_MSG_NEWGEN, NFPROTO_UNSPEC, |w| {
+                w.be32(NFTA_GEN_PROC_PID, 42);
+                w.attribute(NFTA_GEN_PROC_NAME, name);
+            });
+            let Some(Notice::End(Some(meddler))) = end else {
+                panic!("{end:?}");
+            };
+            assert_eq!(meddler.name, shown);
+        }
+        let silent = read(NFT_MSG_NEWGEN, NFPROTO_UNSPEC, |w| w.be32(1, 7));
+        assert_eq!(silent, Some(Notice::End(None)));
+    }
+}

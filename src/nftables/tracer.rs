@@ -1,0 +1,144 @@
+//! The table that makes the kernel trace packets, as a transaction.
+//!
+//! It is no part of the [`ruleset`](crate::ruleset), which is what dfw judges by: it is made for one
+//! run of one program and judges nothing.
+
+use std::net::IpAddr;
+
+use crate::net::Family;
+use crate::netlink::message::{APPEND, CREATE, TooLong, Writer};
+use crate::ruleset::{End, L4Protocol, Tuple};
+
+use super::expression::{PACKET_PORT, load_address, load_protocol};
+use super::instruction::Instruction;
+use super::message::message;
+use super::number::*;
+use super::object::table;
+use super::transaction;
+
+/// What the names of such tables begin with; the port of the netlink socket that made it follows.
+pub const PREFIX: &str = "dfw-trace-";
+/// Right behind the putting together of fragments (`NF_IP_PRI_CONNTRACK_DEFRAG`, -400), and before
+/// all that judge.
+const PRIORITY: i32 = -399;
+/// How many packets a second are traced, and how many at once: enough to see, too few to hurt.
+const RATE: (u64, u32) = (50, 50);
+
+/// Which packets are to be traced: those that fit all that is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Filter {
+    /// Where they come from.
+    pub source: Option<IpAddr>,
+    /// Where they go to, before any translation.
+    pub destination: Option<IpAddr>,
+    /// The protocol and the port that they go to, before any translation.
+    pub port: Option<(L4Protocol, u16)>,
+}
+
+impl Filter {
+    fn encode(&self) -> Vec<Instruction> {
+        let mut out = Vec::new();
+        let ends = [
+            (self.source, End::Source),
+            (self.destination, End::Destination),
+        ];
+        for (address, end) in ends {
+            let Some(address) = address else { continue };
+            let (family, bytes) = match address {
+                IpAddr::V4(v4) => (Family::V4, v4.octets().to_vec()),
+                IpAddr::V6(v6) => (Family::V6, v6.octets().to_vec()),
+            };
+            load_address(Tuple::Packet, family, end, &mut out);
+            out.push(Instruction::equal(bytes));
+        }
+        if let Some((protocol, port)) = self.port {
+            load_protocol(protocol, &mut out);
+            out.push(PACKET_PORT);
+            out.push(Instruction::equal(port.to_be_bytes().to_vec()));
+        }
+        let (rate, burst) = RATE;
+        out.push(Instruction::Limit {
+            rate,
+            unit: 1,
+            burst,
+        });
+        out.extend([load_one(), set_trace()]);
+        out
+    }
+}
+
+/// `[ immediate reg 1 1 ]`
+fn load_one() -> Instruction {
+    let mut w = Writer::new();
+    w.be32(NFTA_IMMEDIATE_DREG, NFT_REG_1);
+    w.nest(NFTA_IMMEDIATE_DATA, |w| w.attribute(NFTA_DATA_VALUE, &[1]));
+    Instruction::Raw {
+        name: "immediate".to_owned(),
+        data: w.bytes().to_vec(),
+    }
+}
+
+/// `[ meta set nftrace with reg 1 ]`
+fn set_trace() -> Instruction {
+    let mut w = Writer::new();
+    w.be32(NFTA_META_KEY, NFT_META_NFTRACE);
+    w.be32(NFTA_META_SREG, NFT_REG_1);
+    Instruction::Raw {
+        name: "meta".to_owned(),
+        data: w.bytes().to_vec(),
+    }
+}
+
+/// The transaction that switches tracing on, in a table of this name. An `owned` table goes with the
+/// socket that sends this, whatever happens to its program; the kernel knows that from Linux 5.12
+/// on, and refuses it before.
+///
+/// # Errors
+/// If the name is too long.
+pub fn begin(name: &str, filter: &Filter, owned: bool) -> Result<Vec<u8>, TooLong> {
+    whole(|w| {
+        table::create(w, 2, name, Some(if owned { NFT_TABLE_F_OWNER } else { 0 }));
+        let hooks = [
+            ("prerouting", NF_INET_PRE_ROUTING),
+            ("output", NF_INET_LOCAL_OUT),
+        ];
+        let mut last = 0;
+        for ((chain, hook), sequence) in hooks.into_iter().zip([3, 5]) {
+            message(w, NFT_MSG_NEWCHAIN, CREATE, sequence, |w| {
+                w.string(NFTA_CHAIN_TABLE, name);
+                w.string(NFTA_CHAIN_NAME, chain);
+                w.string(NFTA_CHAIN_TYPE, "filter");
+                w.be32(NFTA_CHAIN_POLICY, NF_ACCEPT);
+                w.nest(NFTA_CHAIN_HOOK, |w| {
+                    w.be32(NFTA_HOOK_HOOKNUM, hook);
+                    w.be32(NFTA_HOOK_PRIORITY, PRIORITY.cast_unsigned());
+                });
+            });
+            last = message(w, NFT_MSG_NEWRULE, CREATE | APPEND, sequence + 1, |w| {
+                w.string(NFTA_RULE_TABLE, name);
+                w.string(NFTA_RULE_CHAIN, chain);
+                w.nest(NFTA_RULE_EXPRESSIONS, |w| {
+                    filter.encode().iter().for_each(|i| i.encode(w));
+                });
+            });
+        }
+        last
+    })
+}
+
+/// The transaction that removes such a table.
+///
+/// # Errors
+/// If the name is too long.
+pub fn end(name: &str) -> Result<Vec<u8>, TooLong> {
+    whole(|w| table::delete(w, 2, name))
+}
+
+/// A transaction of messages, the last of which `write` returns; that one is acknowledged.
+fn whole(write: impl FnOnce(&mut Writer) -> usize) -> Result<Vec<u8>, TooLong> {
+    let mut w = Writer::new();
+    transaction::begin(&mut w, 1, None);
+    let last = write(&mut w);
+    transaction::end(&mut w, 0, last);
+    w.finish()
+}

@@ -1,0 +1,208 @@
+//! Rows of sets: keys and intervals, with a verdict or a counter.
+
+use std::fmt;
+
+use super::super::Verdict;
+use super::key::{Key, Scalar};
+
+/// The parts of a row of any type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parts<K> {
+    /// The key, or the first key of an interval.
+    pub first: K,
+    /// The last key of an interval; `None` for a single key.
+    pub last: Option<K>,
+    /// The verdict of a map.
+    pub verdict: Option<Verdict>,
+    /// The comment of an element with a counter.
+    pub comment: Option<String>,
+}
+
+impl<K> Parts<K> {
+    /// Returns the parts of a key or an interval, without verdict and comment.
+    pub fn new(first: K, last: Option<K>) -> Self {
+        Self {
+            first,
+            last,
+            verdict: None,
+            comment: None,
+        }
+    }
+}
+
+/// A row of a set.
+pub trait Row: Clone + Ord + fmt::Debug {
+    /// The type of its key.
+    type Key: Key;
+    /// Whether the row is an interval of keys.
+    const INTERVAL: bool = false;
+    /// Whether the row has a verdict.
+    const MAP: bool = false;
+    /// Whether the row has a counter.
+    const COUNTING: bool = false;
+
+    /// Returns the key, or the first key of an interval.
+    fn first(&self) -> &Self::Key;
+
+    /// Returns the key, or the last key of an interval.
+    fn last(&self) -> &Self::Key {
+        self.first()
+    }
+
+    /// Returns the verdict of a map.
+    fn verdict(&self) -> Option<&Verdict> {
+        None
+    }
+
+    /// Returns the comment of an element with a counter.
+    fn comment(&self) -> Option<&str> {
+        None
+    }
+
+    /// Returns the row with these parts; `None` if rows of this type have others.
+    fn of_parts(parts: Parts<Self::Key>) -> Option<Self>;
+}
+
+impl<K: Key> Row for K {
+    type Key = K;
+
+    fn first(&self) -> &K {
+        self
+    }
+
+    fn of_parts(parts: Parts<K>) -> Option<Self> {
+        match parts {
+            Parts {
+                first,
+                last: None,
+                verdict: None,
+                comment: None,
+            } => Some(first),
+            _ => None,
+        }
+    }
+}
+
+/// An interval of keys, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Interval<K> {
+    /// The first key.
+    pub first: K,
+    /// The last key.
+    pub last: K,
+}
+
+impl<K> Interval<K> {
+    /// Returns the interval from a first to a last key.
+    pub const fn new(first: K, last: K) -> Self {
+        Self { first, last }
+    }
+}
+
+impl<K: Scalar> Row for Interval<K> {
+    type Key = K;
+    const INTERVAL: bool = true;
+
+    fn first(&self) -> &K {
+        &self.first
+    }
+
+    fn last(&self) -> &K {
+        &self.last
+    }
+
+    fn of_parts(parts: Parts<K>) -> Option<Self> {
+        match parts {
+            Parts {
+                first,
+                last: Some(last),
+                verdict: None,
+                comment: None,
+            } => Some(Self { first, last }),
+            _ => None,
+        }
+    }
+}
+
+/// A key or an interval with a verdict.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MapTo<R> {
+    /// The key.
+    pub key: R,
+    /// The verdict of a map.
+    pub verdict: Verdict,
+}
+
+impl<R> MapTo<R> {
+    /// Returns the row that maps a key to a verdict.
+    pub const fn new(key: R, verdict: Verdict) -> Self {
+        Self { key, verdict }
+    }
+}
+
+impl<R: Row> Row for MapTo<R> {
+    type Key = R::Key;
+    const INTERVAL: bool = R::INTERVAL;
+    const MAP: bool = true;
+    const COUNTING: bool = R::COUNTING;
+
+    fn first(&self) -> &R::Key {
+        self.key.first()
+    }
+
+    fn last(&self) -> &R::Key {
+        self.key.last()
+    }
+
+    fn verdict(&self) -> Option<&Verdict> {
+        Some(&self.verdict)
+    }
+
+    fn comment(&self) -> Option<&str> {
+        self.key.comment()
+    }
+
+    fn of_parts(mut parts: Parts<R::Key>) -> Option<Self> {
+        let verdict = parts.verdict.take()?;
+        let key = R::of_parts(parts)?;
+        Some(Self { key, verdict })
+    }
+}
+
+/// A key with a counter and a comment.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Counting<R> {
+    /// The key.
+    pub key: R,
+    /// The place of the policy behind it ([`Origin`](crate::ruleset::Origin)).
+    pub comment: Option<String>,
+}
+
+impl<R: Row> Row for Counting<R> {
+    type Key = R::Key;
+    const INTERVAL: bool = R::INTERVAL;
+    const MAP: bool = R::MAP;
+    const COUNTING: bool = true;
+
+    fn first(&self) -> &R::Key {
+        self.key.first()
+    }
+
+    fn last(&self) -> &R::Key {
+        self.key.last()
+    }
+
+    fn verdict(&self) -> Option<&Verdict> {
+        self.key.verdict()
+    }
+
+    fn comment(&self) -> Option<&str> {
+        self.comment.as_deref()
+    }
+
+    fn of_parts(mut parts: Parts<R::Key>) -> Option<Self> {
+        let comment = parts.comment.take();
+        let key = R::of_parts(parts)?;
+        Some(Self { key, comment })
+    }
+}
