@@ -280,6 +280,8 @@ impl Path {
             }),
             source_port: None,
             returns: false,
+            // A client is answered through the interface that it came by.
+            strays: false,
             resumes: false,
             opened: false,
         }

@@ -28,6 +28,8 @@ pub struct Reading {
     pub log: bool,
     /// Whether connections that were let through bear a mark.
     pub connection_mark: bool,
+    /// Whether named ports refuse what has no reverse path; unknown, and so `false`, where none is named.
+    pub reverse_path_filter: bool,
     /// The priority of the base chains; `None` if there is none that forwards.
     pub priority: Option<i32>,
     /// What each key says.
@@ -96,6 +98,12 @@ pub fn read(ruleset: &Ruleset) -> Reading {
             .iter()
             .any(|rule| rule.expressions.iter().any(is_log)),
         connection_mark: is_marking(ruleset),
+        reverse_path_filter: ruleset
+            .chains
+            .values()
+            .flat_map(|chain| &chain.rules)
+            .flat_map(|rule| &rule.expressions)
+            .any(|e| *e == Expression::Interface(Interface::NoReversePath)),
         priority: chain(FORWARD).and_then(|chain| Some(chain.base?.priority)),
         ports: BTreeMap::new(),
         container_interfaces: BTreeSet::new(),

@@ -184,6 +184,7 @@ numbers! {
         NFT_PAYLOAD_NETWORK_HEADER = 1,
         NFT_PAYLOAD_TRANSPORT_HEADER = 2,
         NFT_FIB_RESULT_OIF = 1,
+        NFTA_FIB_F_SADDR = 1,
         NFTA_FIB_F_DADDR = 2,
         NFTA_FIB_F_IIF = 8,
         NFTA_FIB_F_PRESENT = 32,

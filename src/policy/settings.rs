@@ -30,6 +30,9 @@ pub struct Settings {
     pub foreign_interfaces: Vec<InterfacePattern>,
     /// `log`: whether what `default: deny` refuses is logged.
     pub log: bool,
+    /// `reverse-path-filter`: whether named ports refuse packets whose source is not routed through the
+    /// interface that they came in through.
+    pub reverse_path_filter: bool,
     /// `priority` of the base chains, relative to `filter` (0): -199 to -1.
     pub priority: i32,
 }
@@ -47,6 +50,7 @@ impl Default for Settings {
             // names.
             foreign_interfaces: patterns(&["virbr*", "lxdbr*", "lxcbr*", "incusbr*", "cni0"]),
             log: false,
+            reverse_path_filter: false,
             priority: -4,
         }
     }
@@ -59,7 +63,7 @@ struct Setting {
     schema: fn() -> Schema,
 }
 
-const SETTINGS: [Setting; 5] = [
+const SETTINGS: [Setting; 6] = [
     Setting {
         key: "connection-mark",
         read: |settings, reader, member| settings.connection_mark = reader.read_flag(member),
@@ -111,6 +115,18 @@ const SETTINGS: [Setting; 5] = [
                 "type": "integer",
                 "minimum": PRIORITIES.start(),
                 "maximum": PRIORITIES.end(),
+            })
+        },
+    },
+    Setting {
+        key: "reverse-path-filter",
+        read: |settings, reader, member| settings.reverse_path_filter = reader.read_flag(member),
+        schema: || {
+            json!({
+                "description": "Whether ports refuse packets with a source that this host would answer \
+                                through another interface (strict reverse path, RFC 3704). For hosts \
+                                with symmetric routes; needs Linux 6.1.",
+                "type": "boolean",
             })
         },
     },

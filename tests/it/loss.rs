@@ -104,6 +104,7 @@ fn strangers(sources: &[&str], ports: &[u16]) -> Vec<Packet> {
             connection: None,
             source_port: None,
             returns: false,
+            strays: false,
             resumes: false,
             opened: false,
         };

@@ -42,6 +42,7 @@ mod reading;
 #[expect(clippy::unwrap_used, reason = "what fails there is a failed test")]
 mod reference;
 mod refusals;
+mod reverse_path;
 mod roundtrip;
 mod screen;
 mod session;
@@ -102,6 +103,7 @@ fn all() -> impl Iterator<Item = Named> {
         text::TRIALS,
         witness::TRIALS,
         refusals::TRIALS,
+        reverse_path::TRIALS,
         change::TRIALS,
         crowd::TRIALS,
         drift::TRIALS,

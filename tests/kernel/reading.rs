@@ -104,6 +104,7 @@ fn expected(policy: &Policy) -> Said {
         default: policy.default,
         log: settings.log && policy.default == dfw::policy::DefaultAction::Deny,
         connection_mark: settings.connection_mark,
+        reverse_path_filter: settings.reverse_path_filter && !policy.ports.is_empty(),
         priority: Some(settings.priority),
         ports,
         container_interfaces,

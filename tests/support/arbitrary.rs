@@ -420,6 +420,7 @@ fn own_header() -> impl Strategy<Value = Part> {
         ))]),
         ready(vec![
             Expression::Interface(Interface::SameInterface),
+            Expression::Interface(Interface::NoReversePath),
             Expression::Interface(Interface::OutBridge)
         ]),
         family().prop_map(|family| Part::Ready(Expression::Address(Address::Family(family)))),
@@ -438,7 +439,7 @@ fn rule(style: Style) -> BoxedStrategy<RulePlan> {
                 3 => connection_match(),
                 3 => source_match(tuple()),
                 1 => tuple().prop_map(|t| Part::Ready(Expression::Address(Address::ToLoopback(t)))),
-                1 => ready(vec![Expression::Interface(Interface::SameInterface)]),
+                1 => ready(vec![Expression::Interface(Interface::SameInterface), Expression::Interface(Interface::NoReversePath)]),
                 1 => ready(vec![Expression::Conntrack(Conntrack::Resumed), Expression::Conntrack(Conntrack::NoteOpening), Expression::Conntrack(Conntrack::Opened)]),
                 1 => family().prop_map(|family| Part::Ready(Expression::Address(Address::Family(family)))),
                 2 => port_source_match(),

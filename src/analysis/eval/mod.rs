@@ -185,6 +185,7 @@ impl<'a> Run<'a> {
             }
             Interface::OutBridge => packet.outgoing.as_ref().is_some_and(|o| o.bridge).into(),
             Interface::SameInterface => packet.returns.into(),
+            Interface::NoReversePath => packet.strays.into(),
         }
     }
 

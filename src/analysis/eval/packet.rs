@@ -23,6 +23,9 @@ pub struct Packet {
     pub connection: Option<Connection>,
     /// Whether the route to its destination leads back out of the incoming interface.
     pub returns: bool,
+    /// Whether no route to its source leads through the incoming interface, so that an answer would leave
+    /// elsewhere or nowhere.
+    pub strays: bool,
     /// Whether it is a segment in the middle of a TCP connection of which nothing was known before
     /// it came, from a port that servers use.
     pub resumes: bool,

@@ -37,6 +37,7 @@ fn packet() -> Packet {
         }),
         source_port: None,
         returns: false,
+        strays: false,
         resumes: false,
         opened: false,
     }

@@ -170,11 +170,26 @@ impl Compiler<'_> {
 
     /// How a port lets through: for good, or until the next change.
     fn allow(&self, context: Context) -> Expression {
-        if self.policy.settings.connection_mark && context == Context::Published {
+        let settings = &self.policy.settings;
+        // A marked connection is not judged again, whatever interface its packets come by.
+        let remembers = settings.connection_mark && !settings.reverse_path_filter;
+        if remembers && context == Context::Published {
             goto(REMEMBER)
         } else {
             accept()
         }
+    }
+
+    /// Matches what comes by an interface through which its source would not be answered, if a port is to
+    /// refuse that. Answers come in through the container's bridge, and are not asked.
+    fn no_reverse_path(&self, context: Context) -> Option<Vec<Expression>> {
+        let original = Expression::Conntrack(Conntrack::Direction(Direction::Original));
+        let original = (context == Context::Published).then_some(original);
+        let matches = original
+            .into_iter()
+            .chain([Expression::Interface(Interface::NoReversePath)]);
+        let settings = &self.policy.settings;
+        settings.reverse_path_filter.then(|| matches.collect())
     }
 
     /// What containers send, but for what they send to published ports.

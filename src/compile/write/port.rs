@@ -69,6 +69,7 @@ impl Compiler<'_> {
             }
             refusals.extend(refuse(matches));
         }
+        refusals.extend(self.no_reverse_path(context).into_iter().flat_map(refuse));
         let excepted = self.selection(&port.except, tuple, &List::Except(*key), port);
         refusals.extend(excepted.into_iter().flat_map(|source| refuse(vec![source])));
         // Looked at late: most packets are allowed.

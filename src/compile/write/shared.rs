@@ -162,6 +162,12 @@ impl Compiler<'_> {
                 let loopback = [Expression::Address(Address::ToLoopback(tuple))];
                 rules.push(Rule::new([&loopback[..], &refuse[..]].concat(), None));
             }
+            if let Some(matches) = self.no_reverse_path(context) {
+                if context == Context::Published {
+                    rules.push(Rule::new(vec![jump(SPARED)], None));
+                }
+                rules.push(Rule::new([&matches[..], &refuse[..]].concat(), None));
+            }
             for set in sets {
                 let source = Expression::Port(Port::SourceIn {
                     tuple,

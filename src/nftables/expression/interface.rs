@@ -11,6 +11,8 @@ const NAME_SIZE: usize = 16;
 const BRIDGE: &str = "bridge";
 /// `fib daddr . iif oif exists`
 const SAME_INTERFACE: u32 = NFTA_FIB_F_DADDR | NFTA_FIB_F_IIF | NFTA_FIB_F_PRESENT;
+/// `fib saddr . iif oif missing`, where 0 is what it must be.
+const REVERSE_PATH: u32 = NFTA_FIB_F_SADDR | NFTA_FIB_F_IIF | NFTA_FIB_F_PRESENT;
 
 /// The instructions for an expression.
 pub(super) fn encode(expression: &Interface, out: &mut Vec<Instruction>) {
@@ -43,6 +45,13 @@ pub(super) fn encode(expression: &Interface, out: &mut Vec<Instruction>) {
             });
             out.push(Instruction::equal(1u32.to_ne_bytes().to_vec()));
         }
+        Interface::NoReversePath => {
+            out.push(Instruction::Fib {
+                result: NFT_FIB_RESULT_OIF,
+                flags: REVERSE_PATH,
+            });
+            out.push(Instruction::equal(0u32.to_ne_bytes().to_vec()));
+        }
     }
 }
 
@@ -68,6 +77,17 @@ pub(super) fn decode(instructions: &[Instruction]) -> Option<(Interface, usize)>
             },
             ..,
         ] if *data == 1u32.to_ne_bytes() => Interface::SameInterface,
+        [
+            Instruction::Fib {
+                result: NFT_FIB_RESULT_OIF,
+                flags: REVERSE_PATH,
+            },
+            Instruction::Cmp {
+                op: NFT_CMP_EQ,
+                data,
+            },
+            ..,
+        ] if *data == 0u32.to_ne_bytes() => Interface::NoReversePath,
         [Instruction::Meta(key), Instruction::Cmp { op, data }, ..] => Interface::Name {
             side: side(*key)?,
             name: name(data)?,

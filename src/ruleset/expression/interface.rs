@@ -31,6 +31,10 @@ pub enum Interface {
     /// that the packet came in through. Linux 5.10 suffices in input; in forward 5.10 refuses it, and
     /// it is relied on from Linux 6.1 on.
     SameInterface,
+    /// `fib saddr . iif oif missing`: no route to the source leads through the interface that the packet
+    /// came in through (strict reverse path, RFC 3704, 2.2). In input and forward relied on from Linux
+    /// 6.1 on, as [`SameInterface`](Self::SameInterface).
+    NoReversePath,
 }
 
 /// Which interface of a packet.
@@ -56,7 +60,7 @@ impl Interface {
     pub(super) fn set(&self) -> Option<&String> {
         match self {
             Self::In { set, .. } => Some(set),
-            Self::Name { .. } | Self::OutBridge | Self::SameInterface => None,
+            Self::Name { .. } | Self::OutBridge | Self::SameInterface | Self::NoReversePath => None,
         }
     }
 
@@ -64,7 +68,7 @@ impl Interface {
     pub(super) fn set_mut(&mut self) -> Option<&mut String> {
         match self {
             Self::In { set, .. } => Some(set),
-            Self::Name { .. } | Self::OutBridge | Self::SameInterface => None,
+            Self::Name { .. } | Self::OutBridge | Self::SameInterface | Self::NoReversePath => None,
         }
     }
 
@@ -72,7 +76,7 @@ impl Interface {
     pub(super) fn fits(&self, ruleset: &Ruleset) -> bool {
         match self {
             Self::In { set, .. } => ruleset.has_set(set, &[Field::Interface]),
-            Self::Name { .. } | Self::OutBridge | Self::SameInterface => true,
+            Self::Name { .. } | Self::OutBridge | Self::SameInterface | Self::NoReversePath => true,
         }
     }
 }
@@ -89,6 +93,7 @@ impl Display for Interface {
             }
             Self::OutBridge => f.write_str("meta oifkind \"bridge\""),
             Self::SameInterface => f.write_str("fib daddr . iif oif exists"),
+            Self::NoReversePath => f.write_str("fib saddr . iif oif missing"),
         }
     }
 }

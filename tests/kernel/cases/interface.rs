@@ -69,5 +69,19 @@ pub(super) fn cases() -> Vec<Case> {
         Expression::Interface(Interface::SameInterface),
         vec![fib, eq("0x00000001", &1_u32.to_ne_bytes())],
     ));
+    let fib = step(
+        "fib saddr . iif oif present => reg 1",
+        c"fib",
+        &[
+            (sys::NFTNL_EXPR_FIB_DREG, REGISTER),
+            (sys::NFTNL_EXPR_FIB_RESULT, Value::U32(1)),
+            // `NFTA_FIB_F_SADDR | NFTA_FIB_F_IIF | NFTA_FIB_F_PRESENT`
+            (sys::NFTNL_EXPR_FIB_FLAGS, Value::U32(1 | 8 | 32)),
+        ],
+    );
+    cases.push(case(
+        Expression::Interface(Interface::NoReversePath),
+        vec![fib, eq("0x00000000", &0_u32.to_ne_bytes())],
+    ));
     cases
 }

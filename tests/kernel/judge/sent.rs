@@ -93,6 +93,18 @@ fn is_sendable(address: IpAddr) -> bool {
     }
 }
 
+/// Whether the host's routes to an address lead through that interface. Marked packets have routes of their
+/// own, which no answer has.
+fn is_behind(interface: u8, address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.octets()[..3] == [10, 201, interface],
+        IpAddr::V6(v6) => {
+            let link_local = v6.segments()[..4] == [0xfe80, 0, 0, 0];
+            link_local || v6.segments()[..4] == [0xfd01, 0, 0, interface.into()]
+        }
+    }
+}
+
 struct Draft {
     id: u16,
     protocol: L4Protocol,
@@ -158,6 +170,7 @@ impl Draft {
             source_port: None,
             connection,
             returns,
+            strays: !is_behind(self.incoming, flow.source),
             resumes: false,
             opened: false,
         }

@@ -20,6 +20,8 @@ pub(crate) struct Meant {
     pub(crate) deny: bool,
     /// Whether connections are marked that were judged, which must make no difference.
     pub(crate) mark: bool,
+    /// Whether ports refuse what has no reverse path.
+    pub(crate) reverse_path: bool,
     pub(crate) sources: Vec<Vec<Range>>,
     pub(crate) ports: Vec<Port>,
     /// Names, or beginnings of names with a `*`.
@@ -70,6 +72,14 @@ pub(crate) fn meaning(policy: &Meant, host: &HostView, packet: &Packet) -> Decis
     let out = packet.outgoing.as_ref().map_or("", |out| &out.name);
     let from_container = policy.knows_container(host, &packet.incoming);
     let icmp = [L4Protocol::Icmp, L4Protocol::Icmp6].contains(&packet.protocol);
+    // `incoming` is given where the packet opens the connection.
+    let judge = |port: &Port, flow: Flow, incoming: Option<&String>| {
+        if policy.reverse_path && packet.strays && incoming.is_some() {
+            port.refused_if(true)
+        } else {
+            port.judge(policy, flow, incoming)
+        }
+    };
 
     if packet.hook == Hook::Input {
         let port = policy.most_exact(packet.protocol, packet.flow);
@@ -82,7 +92,7 @@ pub(crate) fn meaning(policy: &Meant, host: &HostView, packet: &Packet) -> Decis
             Some(port) if from_container => port.refused_if(port.except.containers),
             None => drop_if(!from_container && policy.deny && is_published(host, packet)),
             _ if is_loopback(packet.flow) => Drop,
-            Some(port) => port.judge(policy, packet.flow, Some(&packet.incoming)),
+            Some(port) => judge(port, packet.flow, Some(&packet.incoming)),
         };
     }
     let out_of_reach = !policy.knows_container(host, out);
@@ -129,7 +139,7 @@ pub(crate) fn meaning(policy: &Meant, host: &HostView, packet: &Packet) -> Decis
         Some(_) if packet.returns && policy.names_foreign(host, &packet.incoming) => Accept,
         // The original destination decides.
         Some(to) => match named {
-            Some(port) => port.judge(policy, to, asked.then_some(&packet.incoming)),
+            Some(port) => judge(port, to, asked.then_some(&packet.incoming)),
             None if !policy.deny || packet.returns => Accept,
             None if from_container => Drop,
             None if policy.is_foreign(host, out) => Accept,
@@ -141,7 +151,7 @@ pub(crate) fn meaning(policy: &Meant, host: &HostView, packet: &Packet) -> Decis
         None if policy.deny => Drop,
         None => match policy.behind(host, packet) {
             Some(_) if is_loopback(packet.flow) => Drop,
-            Some(port) => port.judge(policy, packet.flow, Some(&packet.incoming)),
+            Some(port) => judge(port, packet.flow, Some(&packet.incoming)),
             None => Accept,
         },
     }
@@ -370,7 +380,6 @@ impl Port {
         }
     }
 
-    /// `incoming` is given where the packet opens the connection.
     fn judge(&self, policy: &Meant, flow: Flow, incoming: Option<&String>) -> Decision {
         let elsewhere = incoming.is_some_and(|name| {
             !self.interfaces.is_empty() && !self.interfaces.contains(&name.as_str())

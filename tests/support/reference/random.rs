@@ -175,14 +175,20 @@ pub(crate) fn meant() -> impl Strategy<Value = Meant> {
 pub(crate) fn crowded(share: f64) -> impl Strategy<Value = Meant> {
     let patterns = || subsequence(PATTERNS.to_vec(), 0..=4);
     (
-        any::<[bool; 2]>(),
+        any::<[bool; 3]>(),
         prop::collection::vec(list(), 3),
         (prop::collection::vec(port(3), 0..10), crowd(share)),
         patterns(),
         patterns(),
     )
         .prop_map(
-            |([deny, mark], sources, (ports, crowd), container_interfaces, foreign)| {
+            |(
+                [deny, mark, reverse_path],
+                sources,
+                (ports, crowd),
+                container_interfaces,
+                foreign,
+            )| {
                 // Keys that are neither nested nor disjoint are no policy.
                 let mut kept: Vec<Port> = Vec::new();
                 for port in ports {
@@ -201,6 +207,7 @@ pub(crate) fn crowded(share: f64) -> impl Strategy<Value = Meant> {
                 Meant {
                     deny,
                     mark,
+                    reverse_path,
                     sources,
                     ports: kept,
                     container_interfaces,
@@ -499,6 +506,8 @@ impl Edges {
                 original: self.flow(&seed.flows[0], icmp),
             }),
             returns,
+            // Of a kind that nothing else depends on.
+            strays: seed.source_port.is_multiple_of(3),
             resumes,
             opened: dnat,
         };

@@ -104,9 +104,10 @@ impl Meant {
         let mut sections = vec![
             format!("default: {}\n", if self.deny { "deny" } else { "allow" }),
             format!(
-                "settings:\n  connection-mark: {}\n  container-interfaces: [{}]\n  \
+                "settings:\n  connection-mark: {}\n  reverse-path-filter: {}\n  container-interfaces: [{}]\n  \
                  foreign-interfaces: [{}]\n",
                 self.mark,
+                self.reverse_path,
                 names(&self.container_interfaces),
                 names(&self.foreign_interfaces)
             ),

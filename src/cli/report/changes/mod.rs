@@ -373,6 +373,11 @@ impl Compare<'_> {
         for (name, was, is) in [
             ("connection-mark", was.connection_mark, is.connection_mark),
             ("log", was.log, is.log),
+            (
+                "reverse-path-filter",
+                was.reverse_path_filter,
+                is.reverse_path_filter,
+            ),
         ] {
             if was != is {
                 let note = format!("{is}, before: {was}");
