@@ -5,6 +5,10 @@ use std::net::IpAddr;
 use crate::ruleset::{Direction, Hook, L4Protocol, Side, Tuple};
 
 /// A packet at a hook: everything that a rule can ask of it.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts that do not depend on each other"
+)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Packet {
     /// Where it is.
