@@ -55,33 +55,37 @@ pub(super) fn cases() -> Vec<Case> {
         Expression::Interface(Interface::OutBridge),
         vec![meta("oifkind", OIFKIND), eq(bridge, &padded)],
     ));
-    let fib = step(
-        "fib daddr . iif oif present => reg 1",
-        c"fib",
-        &[
-            (sys::NFTNL_EXPR_FIB_DREG, REGISTER),
-            (sys::NFTNL_EXPR_FIB_RESULT, Value::U32(1)),
-            // `NFTA_FIB_F_DADDR | NFTA_FIB_F_IIF | NFTA_FIB_F_PRESENT`
-            (sys::NFTNL_EXPR_FIB_FLAGS, Value::U32(2 | 8 | 32)),
-        ],
-    );
+    let fib = |text, side| {
+        let flags = side | IIF | PRESENT;
+        step(
+            text,
+            c"fib",
+            &[
+                (sys::NFTNL_EXPR_FIB_DREG, REGISTER),
+                (sys::NFTNL_EXPR_FIB_RESULT, Value::U32(1)),
+                (sys::NFTNL_EXPR_FIB_FLAGS, Value::U32(flags)),
+            ],
+        )
+    };
     cases.push(case(
         Expression::Interface(Interface::SameInterface),
-        vec![fib, eq("0x00000001", &1_u32.to_ne_bytes())],
-    ));
-    let fib = step(
-        "fib saddr . iif oif present => reg 1",
-        c"fib",
-        &[
-            (sys::NFTNL_EXPR_FIB_DREG, REGISTER),
-            (sys::NFTNL_EXPR_FIB_RESULT, Value::U32(1)),
-            // `NFTA_FIB_F_SADDR | NFTA_FIB_F_IIF | NFTA_FIB_F_PRESENT`
-            (sys::NFTNL_EXPR_FIB_FLAGS, Value::U32(1 | 8 | 32)),
+        vec![
+            fib("fib daddr . iif oif present => reg 1", DADDR),
+            eq("0x00000001", &1_u32.to_ne_bytes()),
         ],
-    );
+    ));
     cases.push(case(
         Expression::Interface(Interface::NoReversePath),
-        vec![fib, eq("0x00000000", &0_u32.to_ne_bytes())],
+        vec![
+            fib("fib saddr . iif oif present => reg 1", SADDR),
+            eq("0x00000000", &0_u32.to_ne_bytes()),
+        ],
     ));
     cases
 }
+
+/// `NFTA_FIB_F_SADDR` and the like of `linux/netfilter/nf_tables.h`.
+const SADDR: u32 = 1;
+const DADDR: u32 = 2;
+const IIF: u32 = 8;
+const PRESENT: u32 = 32;
