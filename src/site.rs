@@ -1,6 +1,7 @@
 //! The host that dfw runs on: its links and addresses, its engines, its sockets.
 
 use crate::net::{Family, HostPorts};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::IpAddr;
@@ -195,6 +196,7 @@ impl Site {
             v6: self.host.nat.has_engine(Family::V6),
         };
         Surroundings {
+            answers_through: BTreeMap::new(),
             interfaces,
             addresses: addresses
                 .clone()

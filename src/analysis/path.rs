@@ -237,9 +237,10 @@ impl Path {
             vec![self.address]
         };
         let interfaces = around.interfaces.iter().flat_map(|interface| {
-            asked
-                .iter()
-                .map(move |address| self.packet(source, interface, *address))
+            asked.iter().map(move |address| Packet {
+                strays: around.strays(source, interface),
+                ..self.packet(source, interface, *address)
+            })
         });
         interfaces.collect()
     }
@@ -280,7 +281,6 @@ impl Path {
             }),
             source_port: None,
             returns: false,
-            // A client is answered through the interface that it came by.
             strays: false,
             resumes: false,
             opened: false,

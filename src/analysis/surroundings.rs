@@ -1,5 +1,6 @@
 //! What decides which paths there are, beside engines and sockets.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::host::nat::{self, Nat, Target};
@@ -24,6 +25,9 @@ pub struct Surroundings {
     pub forwards: Families,
     /// Whether the policy of another base chain drops forwarded packets.
     pub refuses: Families,
+    /// Through which interface packets to an address leave, of those that were asked for; `None` where there is
+    /// no route to it.
+    pub answers_through: BTreeMap<IpAddr, Option<String>>,
     /// Whether packets to loopback addresses are taken from a wire (`route_localnet`): IPv4 only.
     pub route_localnet: bool,
 }
@@ -49,6 +53,14 @@ impl Families {
 }
 
 impl Surroundings {
+    /// Whether packets from a source that come in through an interface would be answered elsewhere. One of which
+    /// nothing is known is answered where it came from.
+    #[must_use]
+    pub fn strays(&self, source: IpAddr, interface: &str) -> bool {
+        let through = self.answers_through.get(&source);
+        through.is_some_and(|through| through.as_deref() != Some(interface))
+    }
+
     /// Whether a loopback address may be asked over a wire. The kernel never takes one of IPv6.
     #[must_use]
     pub fn takes_loopback(&self, address: IpAddr) -> bool {

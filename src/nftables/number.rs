@@ -186,6 +186,7 @@ numbers! {
         NFT_FIB_RESULT_OIF = 1,
         NFTA_FIB_F_SADDR = 1,
         NFTA_FIB_F_DADDR = 2,
+        NFTA_FIB_F_MARK = 4,
         NFTA_FIB_F_IIF = 8,
         NFTA_FIB_F_PRESENT = 32,
         NFT_LIMIT_PKTS = 0,

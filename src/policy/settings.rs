@@ -63,9 +63,12 @@ struct Setting {
     schema: fn() -> Schema,
 }
 
+const CONNECTION_MARK: &str = "connection-mark";
+const REVERSE_PATH_FILTER: &str = "reverse-path-filter";
+
 const SETTINGS: [Setting; 6] = [
     Setting {
-        key: "connection-mark",
+        key: CONNECTION_MARK,
         read: |settings, reader, member| settings.connection_mark = reader.read_flag(member),
         schema: || {
             json!({
@@ -119,7 +122,7 @@ const SETTINGS: [Setting; 6] = [
         },
     },
     Setting {
-        key: "reverse-path-filter",
+        key: REVERSE_PATH_FILTER,
         read: |settings, reader, member| settings.reverse_path_filter = reader.read_flag(member),
         schema: || {
             json!({
@@ -164,6 +167,20 @@ impl Draft {
             }
             self.origins.insert(setting.key, member.key_span.clone());
             (setting.read)(&mut self.settings, reader, member);
+            let both = [CONNECTION_MARK, REVERSE_PATH_FILTER];
+            let settings = &self.settings;
+            if both.contains(&setting.key)
+                && settings.connection_mark
+                && settings.reverse_path_filter
+            {
+                let message =
+                    format!("`{CONNECTION_MARK}` has no effect beside `{REVERSE_PATH_FILTER}`");
+                reader.report.push(
+                    Diagnostic::warning("no-effect", message)
+                        .at(member.key_span.clone(), "set here")
+                        .help("a marked connection is not judged again, whatever interface its packets come by"),
+                );
+            }
         }
     }
 }

@@ -129,10 +129,8 @@ fn port_reading(
     let excepted =
         port.except.containers || !except.named.is_empty() || !port.except.inline.is_empty();
     // Where nobody is refused, nothing is said of refusals.
-    let refuses = !allow.any
-        || excepted
-        || !interfaces.is_empty()
-        || policy.settings.reverse_path_filter;
+    let refuses =
+        !allow.any || excepted || !interfaces.is_empty() || policy.settings.reverse_path_filter;
     PortReading {
         allow,
         except,

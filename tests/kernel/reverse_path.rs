@@ -82,6 +82,16 @@ fn a_forged_source_is_denied_on_the_wrong_link() -> Result<()> {
             ensure!(!outcomes.iter().any(is_open), "{address}: {outcomes:?}");
         }
         let after = counted(&world.host)?;
+        let explained = |via: &str| -> Result<String> {
+            let from = ["explain", "--from", FORGED[0].0, "--via", via];
+            let to = ["--to", "80", "--docker-host", "none"];
+            world.host.dfw_ok(&[&from[..], &to[..]].concat())
+        };
+        let verdict = if is_filtered { "deny: " } else { "allow: " };
+        for (via, verdict) in [("eth1", verdict), ("eth0", "allow: ")] {
+            let text = explained(via)?;
+            ensure!(text.contains(verdict), "{via}: {text}");
+        }
         for (before, after) in before.iter().zip(&after) {
             let [allowed, denied] = [0, 1].map(|what| after[what] > before[what]);
             ensure!(

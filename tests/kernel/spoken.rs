@@ -28,6 +28,10 @@ pub(crate) const TRIALS: &[Named] = &[
         who_may_reach_a_udp_port_may_be_spoken_to,
     ),
     (
+        "a_forged_source_does_not_reply_to_who_speaks_first",
+        a_forged_source_does_not_reply_to_who_speaks_first,
+    ),
+    (
         "loopback_over_the_wire_is_refused_without_nat_rules",
         loopback_over_the_wire_is_refused_without_nat_rules,
     ),
@@ -218,6 +222,35 @@ fn a_revoked_udp_client_stays_out_when_the_container_speaks() -> Result<()> {
             }
             ends.is_cut().with_context(context)?;
             asks_from_another_port(world, ends.published.ip()).with_context(context)?;
+        }
+        Ok(())
+    })
+}
+
+/// The container speaks first to a client, and a stranger answers in the client's name by another link.
+fn a_forged_source_does_not_reply_to_who_speaks_first() -> Result<()> {
+    each_family(|world, ends| {
+        let address = ends.client_address.ip();
+        let prefix = if address.is_ipv4() { 32 } else { 128 };
+        let stranger = world.stranger.namespace();
+        stranger.ip(&format!("address add {address}/{prefix} dev eth0 nodad"))?;
+        for key in ["all", "eth0", "eth1"] {
+            let key = format!("net/ipv4/conf/{key}/rp_filter");
+            world.host.namespace().sysctl(&key, "0")?;
+        }
+        let forged = stranger.run(|| Ok(UdpSocket::bind(ends.client_address)?))?;
+        for is_filtered in [false, true] {
+            let settings = format!("settings: {{reverse-path-filter: {is_filtered}}}\n");
+            apply(world, &format!("{CLIENT}{settings}"))?;
+            forget(world)?;
+            ensure!(ends.speaks(PATIENCE)?, "the client may be spoken to");
+            let patience = if is_filtered { QUIET } else { PATIENCE };
+            let came = arrives(&forged, ends.masqueraded, &ends.server, patience)?;
+            ensure!(came != is_filtered, "filtered: {is_filtered}, came: {came}");
+            ensure!(
+                ends.asks(ends.masqueraded, PATIENCE)?,
+                "the client may answer"
+            );
         }
         Ok(())
     })

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::analysis::explain::{Answer, Nothing, Place, Question, Walk, explain};
 use crate::analysis::judgement::Verdict;
+use crate::analysis::surroundings::Surroundings;
 use crate::cli::arguments::EngineArgs;
 use crate::cli::load::load;
 use crate::cli::report::engines;
@@ -133,7 +134,10 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &ExplainArgs) -> Result<(), 
     terminal.diagnostics(&notices, &SourceMap::new());
     let around = found
         .as_ref()
-        .map(|found| found.surroundings(&neighbours))
+        .map(|found| Surroundings {
+            answers_through: way_back(found, args.from).into_iter().collect(),
+            ..found.surroundings(&neighbours)
+        })
         .unwrap_or_default();
     let host = found.map(|found| found.host).unwrap_or_default();
     let answer = explain(&host, &around, &ruleset, &question);
@@ -152,6 +156,14 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &ExplainArgs) -> Result<(), 
     } else {
         Err(Failure::Incomplete)
     }
+}
+
+/// Through which interface this host answers an address; `None` if that cannot be asked.
+fn way_back(found: &Site, from: IpAddr) -> Option<(IpAddr, Option<String>)> {
+    let route = kernel::route_to(from).ok()?;
+    let index = route.and_then(|route| route.interface);
+    let link = found.links.iter().find(|link| Some(link.index) == index);
+    Some((from, link.map(|link| link.name.clone())))
 }
 
 /// Where an address is, as the kernel would send packets to it; `None` if that is not known.

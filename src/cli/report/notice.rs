@@ -42,6 +42,7 @@ fn of_host(policy: &Policy, host: &HostView, neighbours: &[Neighbour]) -> Vec<Di
     notices.extend(lans(policy, host));
     notices.extend(interfaces(policy, host));
     notices.extend(sources(policy, host));
+    notices.extend(missing_reverse_path(policy, host));
     notices.extend(local_ports(policy, &host.local_ports));
     notices.extend(left_open(policy, host));
     notices.extend(neighbours.iter().filter(|n| is_level(policy, n)).map(level));
@@ -185,6 +186,18 @@ fn port_of(name: &str, controller: &str, port: &str) -> Diagnostic {
         format!("`{name}`, which {port} names, is a port of `{controller}`: packets come in through `{controller}`"),
     )
     .help(format!("nobody gets in through `{name}`; write `interface: {controller}`"))
+}
+
+/// That this kernel cannot ask for a reverse path where packets are judged.
+fn missing_reverse_path(policy: &Policy, host: &HostView) -> Option<Diagnostic> {
+    let lacks = policy.settings.reverse_path_filter && host.old_kernel;
+    lacks.then(|| {
+        Diagnostic::warning(
+            "no-reverse-path-filter",
+            "`reverse-path-filter` has no effect on this kernel, which is older than Linux 6.1",
+        )
+        .help("for IPv4 the sysctl `net.ipv4.conf.all.rp_filter=1` does the same")
+    })
 }
 
 /// Ports of keys that the kernel also chooses from for requests of this host.

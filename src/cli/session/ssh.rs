@@ -9,7 +9,9 @@ use procfs::process::{FDTarget, Process, Stat};
 use crate::analysis::eval::{Packet, Trace};
 use crate::analysis::judgement::{Judgement, Verdict, judge};
 use crate::analysis::path::{Kind, Path};
+use crate::kernel;
 use crate::net::Protocol;
+use crate::netlink::rtnetlink::Link;
 use crate::plan::Installed;
 use crate::ruleset::{Origin, Ruleset};
 use crate::site::Site;
@@ -103,8 +105,15 @@ impl Connection {
                 indices.contains(&link.index)
             }
         });
+        let back = kernel::route_to(self.client.ip()).ok();
+        let strays = |link: &Link| {
+            back.is_some_and(|route| route.and_then(|route| route.interface) != Some(link.index))
+        };
         links
-            .map(|link| path.packet(self.client.ip(), &link.name, self.server.ip()))
+            .map(|link| Packet {
+                strays: strays(link),
+                ..path.packet(self.client.ip(), &link.name, self.server.ip())
+            })
             .collect()
     }
 

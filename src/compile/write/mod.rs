@@ -48,8 +48,12 @@ pub fn compile(policy: &Policy, host: &HostView, origin: &dyn Fn(&Span) -> Origi
     if host.old_kernel {
         for chain in compiler.ruleset.chains.values_mut() {
             let ask = |rule: &Rule| {
-                rule.expressions
-                    .contains(&Expression::Interface(Interface::SameInterface))
+                rule.expressions.iter().any(|e| {
+                    matches!(
+                        e,
+                        Expression::Interface(Interface::SameInterface | Interface::NoReversePath)
+                    )
+                })
             };
             chain.rules.retain(|rule| !ask(rule));
         }

@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::super::names::{self, List};
+use super::super::names::{self, Context, List};
 use super::port::refusal;
 use super::{Compiler, accept, jump, note, to_container};
 use crate::host::Publisher;
@@ -91,7 +91,7 @@ impl<'a> Compiler<'a> {
             }
             let key = decisive(policy.ports.keys(), &published.port().named());
             let is_open = match key.and_then(|key| policy.ports.get(key)) {
-                Some(port) => is_open(port),
+                Some(port) => is_open(port) && !policy.settings.reverse_path_filter,
                 None => policy.default == DefaultAction::Allow,
             };
             let addresses = container.endpoints.iter().flat_map(|e| &e.addresses);
@@ -217,6 +217,11 @@ impl<'a> Compiler<'a> {
                 *side = Side::Out;
             }
             rules.extend(end(&[elsewhere]));
+        }
+        if server == End::Destination
+            && let Some(strays) = self.no_reverse_path(Context::Container)
+        {
+            rules.extend(end(&strays));
         }
         let clients = |compiler: &mut Self, selection, own: &List| {
             let sources = compiler.selection(selection, Tuple::Packet, own, port);

@@ -31,9 +31,9 @@ pub enum Interface {
     /// that the packet came in through. Linux 5.10 suffices in input; in forward 5.10 refuses it, and
     /// it is relied on from Linux 6.1 on.
     SameInterface,
-    /// `fib saddr . iif oif missing`: no route to the source leads through the interface that the packet
-    /// came in through (strict reverse path, RFC 3704, 2.2). In input and forward relied on from Linux
-    /// 6.1 on, as [`SameInterface`](Self::SameInterface).
+    /// `fib saddr . mark . iif oif missing`: no route to the source, of packets with the mark of this one, leads
+    /// through the interface that it came in through (strict reverse path, RFC 3704, 2.2). In input and forward
+    /// relied on from Linux 6.1 on, as [`SameInterface`](Self::SameInterface).
     NoReversePath,
 }
 
@@ -93,7 +93,7 @@ impl Display for Interface {
             }
             Self::OutBridge => f.write_str("meta oifkind \"bridge\""),
             Self::SameInterface => f.write_str("fib daddr . iif oif exists"),
-            Self::NoReversePath => f.write_str("fib saddr . iif oif missing"),
+            Self::NoReversePath => f.write_str("fib saddr . mark . iif oif missing"),
         }
     }
 }

@@ -77,7 +77,7 @@ pub(super) fn cases() -> Vec<Case> {
     cases.push(case(
         Expression::Interface(Interface::NoReversePath),
         vec![
-            fib("fib saddr . iif oif present => reg 1", SADDR),
+            fib("fib saddr . mark . iif oif present => reg 1", SADDR | MARK),
             eq("0x00000000", &0_u32.to_ne_bytes()),
         ],
     ));
@@ -87,5 +87,6 @@ pub(super) fn cases() -> Vec<Case> {
 /// `NFTA_FIB_F_SADDR` and the like of `linux/netfilter/nf_tables.h`.
 const SADDR: u32 = 1;
 const DADDR: u32 = 2;
+const MARK: u32 = 4;
 const IIF: u32 = 8;
 const PRESENT: u32 = 32;

@@ -93,15 +93,11 @@ fn is_sendable(address: IpAddr) -> bool {
     }
 }
 
-/// Whether the host's routes to an address lead through that interface. Marked packets have routes of their
-/// own, which no answer has.
+/// Whether the host's routes to an address, without a mark, lead through that interface.
 fn is_behind(interface: u8, address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => v4.octets()[..3] == [10, 201, interface],
-        IpAddr::V6(v6) => {
-            let link_local = v6.segments()[..4] == [0xfe80, 0, 0, 0];
-            link_local || v6.segments()[..4] == [0xfd01, 0, 0, interface.into()]
-        }
+        IpAddr::V6(v6) => v6.segments()[..4] == [0xfd01, 0, 0, interface.into()],
     }
 }
 
@@ -142,6 +138,18 @@ impl Draft {
         }
     }
 
+    /// Whether no route to the source leads back through the incoming interface. The mark that sends a packet out
+    /// through an interface sends what has the same mark there, too.
+    fn strays(&self, source: IpAddr) -> bool {
+        let is_link_local =
+            matches!(source, IpAddr::V6(v6) if v6.segments()[..4] == [0xfe80, 0, 0, 0]);
+        let leads_back = match self.outgoing {
+            0 => is_behind(self.incoming, source),
+            outgoing => outgoing == self.incoming,
+        };
+        !leads_back && !is_link_local
+    }
+
     fn payload(&self, flags: Flags, ports: Option<(u16, u16)>) -> Payload {
         match (ports, self.protocol) {
             (None, _) => Payload::Echo {
@@ -170,7 +178,7 @@ impl Draft {
             source_port: None,
             connection,
             returns,
-            strays: !is_behind(self.incoming, flow.source),
+            strays: self.strays(flow.source),
             resumes: false,
             opened: false,
         }

@@ -114,14 +114,15 @@ pub(crate) fn meaning(policy: &Meant, host: &HostView, packet: &Packet) -> Decis
     if udp && from_container && out_of_reach && translated.is_none() {
         // What a published port sends to whom it may not have as a client.
         let (client, through) = (packet.flow.destination, out);
-        if let Some(refusal) = policy.refuses_client(host, server, client, through) {
+        if let Some(refusal) = policy.refuses_client(host, server, client, (through, false)) {
             return refusal;
         }
     }
     let server = (packet.flow.port, packet.flow.destination);
     if udp && answer && !from_container {
         let (client, through) = (packet.flow.source, &packet.incoming);
-        if let Some(refusal) = policy.refuses_client(host, server, client, through) {
+        let strays = policy.reverse_path && packet.strays;
+        if let Some(refusal) = policy.refuses_client(host, server, client, (through, strays)) {
             return refusal;
         }
     }
@@ -230,7 +231,7 @@ impl Meant {
         host: &HostView,
         server: (Option<u16>, IpAddr),
         client: IpAddr,
-        through: &str,
+        (through, strays): (&str, bool),
     ) -> Option<Decision> {
         let udp = L4Protocol::Udp;
         let number = server.0?;
@@ -266,7 +267,10 @@ impl Meant {
         }
         let allows = |port: &&Port| {
             let elsewhere = !port.interfaces.is_empty() && !port.interfaces.contains(&through);
-            !elsewhere && !self.is_among(&port.except, client) && self.is_among(&port.allow, client)
+            !elsewhere
+                && !strays
+                && !self.is_among(&port.except, client)
+                && self.is_among(&port.allow, client)
         };
         if keys.iter().any(allows) {
             return None;

@@ -373,10 +373,11 @@ impl Compare<'_> {
         for (name, was, is) in [
             ("connection-mark", was.connection_mark, is.connection_mark),
             ("log", was.log, is.log),
+            // Only ports show it.
             (
                 "reverse-path-filter",
-                was.reverse_path_filter,
-                is.reverse_path_filter,
+                was.reverse_path_filter || was.ports.is_empty() && is.reverse_path_filter,
+                is.reverse_path_filter || is.ports.is_empty() && was.reverse_path_filter,
             ),
         ] {
             if was != is {
