@@ -3,7 +3,7 @@
 //! They become clients that a policy allows, and an address may be what a stranger's DHCP server or router says.
 //! So a network counts only where it can be that of one link.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::net::{AddressSet, Entry};
@@ -26,15 +26,16 @@ const LOCAL: [Entry; 4] = [
 /// Returns the networks on the addresses of each link by its name; an empty set for a link without any.
 pub(super) fn by_interface(links: &[Link], addresses: &[Address]) -> BTreeMap<String, AddressSet> {
     let local = AddressSet::from_entries(LOCAL);
-    let of = |link: &Link| {
-        let own = addresses
-            .iter()
-            .filter(|address| address.link == link.index);
-        own.filter_map(|address| network(address, &local)).collect()
-    };
+    let mut by_link: HashMap<u32, Vec<Entry>> = HashMap::new();
+    for address in addresses {
+        if let Some(network) = network(address, &local) {
+            by_link.entry(address.link).or_default().push(network);
+        }
+    }
+    let of = |link: &Link| by_link.get(&link.index).into_iter().flatten().copied();
     links
         .iter()
-        .map(|link| (link.name.clone(), of(link)))
+        .map(|link| (link.name.clone(), of(link).collect()))
         .collect()
 }
 
