@@ -100,7 +100,7 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &ApplyArgs) -> Result<ExitCo
                     .map(|warning| terminal.to_json(warning, &loaded.sources))
                     .collect::<Vec<_>>(),
             });
-            Preview::add_to(preview, &mut document);
+            Preview::add_to(preview, (&loaded, &site), &mut document);
             document
         },
         || {

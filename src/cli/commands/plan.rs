@@ -65,7 +65,7 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &PlanArgs) -> Result<ExitCod
                     .map(|warning| terminal.to_json(warning, &loaded.sources))
                     .collect::<Vec<_>>(),
             });
-            Preview::add_to(Some(&preview), &mut document);
+            Preview::add_to(Some(&preview), (&loaded, &site), &mut document);
             document
         },
         || {
