@@ -20,7 +20,7 @@ pub(super) fn load(terminal: Terminal, path: &Path) -> Result<Policies, Failure>
     Ok(policies)
 }
 
-/// The same, and runs their tests, all of which must pass; says how many there are.
+/// The same, and runs their tests, none of which may fail; says how many passed.
 pub(super) fn load_tested(terminal: Terminal, path: &Path) -> Result<(Policies, usize), Failure> {
     let (loaded, passed, told) = test(load(terminal, path)?, path)?;
     terminal.diagnostics(&loaded.warnings[told..], &loaded.sources);
@@ -28,29 +28,29 @@ pub(super) fn load_tested(terminal: Terminal, path: &Path) -> Result<(Policies, 
 }
 
 /// The same for a verb that then [`look`]s at the host, and puts to it what depends on the host.
-pub(super) fn load_for_host(terminal: Terminal, path: &Path) -> Result<(Policies, usize), Failure> {
-    let (mut loaded, passed, told) = test(load(terminal, path)?, path)?;
+pub(super) fn load_for_host(terminal: Terminal, path: &Path) -> Result<Policies, Failure> {
+    let (mut loaded, _, told) = test(load(terminal, path)?, path)?;
     loaded
         .warnings
         .retain(|warning| warning.slug != DEPENDS_ON_HOST);
     terminal.diagnostics(&loaded.warnings[told..], &loaded.sources);
-    Ok((loaded, passed))
+    Ok(loaded)
 }
 
-/// Runs the tests; says how many there are, and how many warnings were there before.
+/// Runs the tests; says how many passed, and how many warnings were there before.
 fn test(loaded: Policies, path: &Path) -> Result<(Policies, usize, usize), Failure> {
     let told = loaded.warnings.len();
     let (loaded, passed) = loaded.test().map_err(|wrong| failure(wrong, path))?;
     Ok((loaded, passed, told))
 }
 
-/// Looks at this host for policies that passed their tests, and puts these to it as well.
+/// Looks at this host for policies that passed their tests, and puts these to it as well; says how many there
+/// are.
 pub(super) fn look(
     ask: &Ask,
     loaded: Policies,
-    passed: usize,
     path: &Path,
-) -> Result<(Policies, Site), Failure> {
+) -> Result<(Policies, usize, Site), Failure> {
     let sockets = if loaded.asks_for_services() {
         Sockets::All
     } else {
@@ -58,9 +58,9 @@ pub(super) fn look(
     };
     match Site::find(ask, sockets) {
         Ok(found) => {
-            let tested = loaded.test_on(&found.host, passed);
-            let loaded = tested.map_err(|wrong| failure(wrong, path))?;
-            Ok((loaded, found))
+            let tested = loaded.test_on(&found.host);
+            let (loaded, passed) = tested.map_err(|wrong| failure(wrong, path))?;
+            Ok((loaded, passed, found))
         }
         Err(error) => Err(Failure::kernel(&error, loaded.sources, &loaded.files)),
     }

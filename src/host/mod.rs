@@ -19,6 +19,7 @@ mod links;
 pub mod listener;
 pub mod local_ports;
 pub mod nat;
+mod networks;
 mod owner;
 pub mod process;
 pub mod routes;
@@ -26,7 +27,7 @@ mod summary;
 pub mod traces;
 mod transport;
 
-use crate::net::{AddressSet, Entry, HostPorts, Protocol};
+use crate::net::{AddressSet, HostPorts, Protocol};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -60,8 +61,8 @@ pub struct HostView {
     /// The interfaces of the host by name, each with the one that it is a port of: a bridge, a bond, a
     /// VRF.
     pub interfaces: BTreeMap<String, Option<String>>,
-    /// The networks on the addresses of each interface, by its name, without link-local and loopback ones.
-    /// Empty for an interface without such an address.
+    /// The networks on the addresses of each interface, by its name, without those that hold link-local or
+    /// loopback addresses and those wider than /8 (IPv4) or /16 (IPv6). Empty for an interface without any.
     pub networks: BTreeMap<String, AddressSet>,
     /// The engines that have answered.
     pub engines: Vec<Engine>,
@@ -157,7 +158,7 @@ impl HostView {
         let mut view = links::bridges(links, &said);
         view.engines = engines;
         view.interfaces = links::interfaces(links);
-        view.networks = networks(links, addresses);
+        view.networks = networks::by_interface(links, addresses);
         view
     }
 
@@ -299,44 +300,6 @@ impl HostView {
     }
 }
 
-/// The networks on the addresses of each link, by its name.
-fn networks(links: &[Link], addresses: &[Address]) -> BTreeMap<String, AddressSet> {
-    let of = |link: &Link| {
-        let own = addresses
-            .iter()
-            .filter(|address| address.link == link.index);
-        own.filter_map(network).collect()
-    };
-    links
-        .iter()
-        .map(|link| (link.name.clone(), of(link)))
-        .collect()
-}
-
-/// The network on an address. Link-local ones are on every link, loopback ones on none, and one that holds
-/// every address would name everybody.
-fn network(address: &Address) -> Option<Entry> {
-    let (within, length) = address.network;
-    let length = u32::from(length);
-    let is_local = match within {
-        IpAddr::V4(v4) => v4.is_link_local() || v4.is_loopback(),
-        IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.is_loopback(),
-    };
-    if is_local || length == 0 {
-        return None;
-    }
-    Some(match within {
-        IpAddr::V4(v4) => {
-            let host = u32::MAX.checked_shr(length).unwrap_or(0);
-            Entry::V4(u32::from(v4) & !host, u32::from(v4) | host)
-        }
-        IpAddr::V6(v6) => {
-            let host = u128::MAX.checked_shr(length).unwrap_or(0);
-            Entry::V6(u128::from(v6) & !host, u128::from(v6) | host)
-        }
-    })
-}
-
 /// A container at one of its addresses.
 #[derive(Debug, Clone, Copy)]
 pub struct EndpointView<'a> {
@@ -385,46 +348,6 @@ mod tests {
             last: 8080,
         };
         host.holders(address, &port, engine_holds).count()
-    }
-
-    #[test]
-    fn networks_are_those_of_addresses_that_are_not_of_one_link() {
-        let link = |index, name: &str| Link {
-            index,
-            name: name.to_owned(),
-            kind: None,
-            controller: None,
-            xdp: false,
-        };
-        let on = |link, address: &str, within: &str, length| Address {
-            link,
-            address: address.parse().unwrap(),
-            network: (within.parse().unwrap(), length),
-        };
-        let own = |link, address: &str, length| on(link, address, address, length);
-        let addresses = [
-            own(1, "127.0.0.1", 8),
-            own(1, "::1", 128),
-            own(2, "203.0.113.130", 25),
-            own(2, "203.0.113.5", 25),
-            own(2, "2001:db8:1::10", 64),
-            own(2, "fe80::10", 64),
-            own(2, "169.254.7.7", 16),
-            // Everybody is no network.
-            own(2, "10.0.0.1", 0),
-            on(3, "10.9.0.1", "10.9.0.2", 32),
-        ];
-        let links = [link(1, "lo"), link(2, "eth0"), link(3, "wg0")];
-        let view = HostView::new(&links, &addresses, Vec::new());
-        let texts = |name| -> Vec<String> {
-            view.networks[name]
-                .iter()
-                .map(|entry| entry.to_string())
-                .collect()
-        };
-        assert!(view.networks["lo"].is_empty());
-        assert_eq!(texts("eth0"), ["203.0.113.0/24", "2001:db8:1::/64"]);
-        assert_eq!(texts("wg0"), ["10.9.0.2"]);
     }
 
     /// Who is not seen is docker-proxy itself where nobody else's processes are to be seen.

@@ -69,7 +69,8 @@ impl Policies {
         }
     }
 
-    /// Runs the `tests:` of the policy, all of which must pass; says how many there are.
+    /// Runs the `tests:` of the policy, none of which may fail; says how many passed. Those that depend on a
+    /// host are not among them.
     ///
     /// # Errors
     /// [`LoadError::Failed`].
@@ -93,22 +94,25 @@ impl Policies {
         test::asks_for_services(&self.policy)
     }
 
-    /// Puts its tests to a known host as well: to its services, and to the addresses of its containers.
+    /// Puts its tests, which pass without a host, to a known one as well: to its services, to the addresses of
+    /// its containers, and to what is in sources that depend on it. Says how many there are: none of them is
+    /// left unjudged on a known host.
     ///
     /// # Errors
     /// [`LoadError::Failed`].
-    pub fn test_on(self, host: &HostView, passed: usize) -> Result<Self, LoadError> {
+    pub fn test_on(self, host: &HostView) -> Result<(Self, usize), LoadError> {
         let failed = test::on_host(&self.policy, host, &|span| origin(&self.sources, span));
+        // What fails has either passed without the host, or was not judged there: it is one of all tests.
+        let passed = self.policy.tests.len().saturating_sub(failed.len());
         if failed.is_empty() {
-            return Ok(self);
+            return Ok((self, passed));
         }
-        let report = Report {
-            passed: passed.saturating_sub(failed.len()),
-            failed,
-            unjudged: Vec::new(),
-        };
         Err(LoadError::Failed {
-            report,
+            report: Report {
+                passed,
+                failed,
+                unjudged: Vec::new(),
+            },
             sources: Box::new(self.sources),
         })
     }
@@ -143,4 +147,76 @@ pub fn line_behind(sources: &SourceMap, files: &[FileId], origin: &Origin) -> Op
     };
     let file = files.iter().find(is_named)?;
     Some(sources.line_span(*file, origin.line))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use crate::host::listener::Listener;
+    use crate::net::Protocol;
+
+    use super::*;
+
+    /// Of the four expectations, 203.0.113.9 makes two depend on the host.
+    const TESTS: &str = "
+  - {from: 203.0.113.9, to: 80, expect: allow}
+  - {from: 203.0.113.9, to: 81, expect: allow}
+  - {from: 192.0.2.7, to: 80, expect: allow}
+  - {from: 192.0.2.7, to: 90, expect: deny}
+";
+
+    fn tested() -> (Policies, usize) {
+        let policy = "default: deny\nsources: {lan: {networks-of: eth0}}\n\
+                      ports: {80: [lan, 192.0.2.7], 81: [lan]}\ntests:";
+        let sources = SourceMap::in_memory([("a.yaml", format!("{policy}{TESTS}"))]);
+        let policies = Policies::read(sources, Path::new("a.yaml")).unwrap();
+        policies.test().unwrap()
+    }
+
+    fn host(network: &str) -> HostView {
+        let networks = [network.parse().unwrap()].into_iter().collect();
+        HostView {
+            networks: BTreeMap::from([("eth0".to_owned(), networks)]),
+            ..HostView::default()
+        }
+    }
+
+    #[test]
+    fn tests_that_only_the_host_decides_are_counted_there() {
+        let (policies, passed) = tested();
+        assert_eq!(passed, 2);
+        let (_, passed) = policies.test_on(&host("203.0.113.0/24")).unwrap();
+        assert_eq!(passed, 4);
+    }
+
+    #[test]
+    fn what_fails_on_the_host_takes_nothing_from_what_passes() {
+        let (policies, _) = tested();
+        let Err(LoadError::Failed { report, .. }) = policies.test_on(&host("198.51.100.0/24"))
+        else {
+            panic!("it passes");
+        };
+        assert_eq!((report.passed, report.failed.len()), (2, 2));
+    }
+
+    /// It has passed without the host, and is not counted twice.
+    #[test]
+    fn what_passed_without_the_host_and_fails_on_it_is_taken_off() {
+        let (policies, _) = tested();
+        let mut host = host("203.0.113.0/24");
+        host.listeners = vec![Listener {
+            protocol: Protocol::Tcp,
+            address: "0.0.0.0".parse().unwrap(),
+            port: 90,
+            both_families: false,
+            device: None,
+            user: 0,
+            owner: None,
+        }];
+        let Err(LoadError::Failed { report, .. }) = policies.test_on(&host) else {
+            panic!("it passes");
+        };
+        assert_eq!((report.passed, report.failed.len()), (3, 1));
+    }
 }

@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, ensure};
+use serde_json::{Value, json};
 
 use crate::Named;
 use crate::daemon::{Daemon, until};
@@ -179,6 +180,20 @@ fn without_guard_networks_are_those_of_the_last_apply() -> Result<()> {
         link.until(inside, true)?;
         ensure!(!link.is_in(outside)?, "{outside} is let in");
     }
+    // They are told whether something changes or not.
+    for verb in ["plan", "apply"] {
+        let told = link.host.dfw_ok(&["--json", verb, &path])?;
+        let told: Value = serde_json::from_str(&told)?;
+        let expected = json!([{
+            "name": "lan",
+            "what": "networks of eth0, wg0",
+            "addresses": ["198.51.100.0/24", "2001:db8:5::/64"],
+        }]);
+        ensure!(
+            told["changes"] == json!([]) && told["host_sources"] == expected,
+            "{verb}: {told}"
+        );
+    }
     // Which line has let it in.
     let from = "198.51.100.66";
     let told = link
@@ -202,7 +217,7 @@ fn without_guard_networks_are_those_of_the_last_apply() -> Result<()> {
         told.code == Some(0)
             && told
                 .stderr
-                .contains("`eth0` has no address but link-local ones"),
+                .contains("`eth0` has no address in a network that counts"),
         "{told:?}"
     );
     ensure!(

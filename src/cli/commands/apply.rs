@@ -48,10 +48,9 @@ pub(in crate::cli) struct ApplyArgs {
 
 pub(in crate::cli) fn run(terminal: Terminal, args: &ApplyArgs) -> Result<ExitCode, Failure> {
     let path = &args.policy.path;
-    let (loaded, passed) =
-        Progress::during("reading the policies", || load_for_host(terminal, path))?;
-    let (loaded, site) = Progress::during("looking at this host and its engines", || {
-        look(&args.engine.ask(), loaded, passed, path)
+    let loaded = Progress::during("reading the policies", || load_for_host(terminal, path))?;
+    let (loaded, passed, site) = Progress::during("looking at this host and its engines", || {
+        look(&args.engine.ask(), loaded, path)
     })?;
     let mut apply = Apply {
         terminal,
@@ -101,7 +100,7 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &ApplyArgs) -> Result<ExitCo
                     .map(|warning| terminal.to_json(warning, &loaded.sources))
                     .collect::<Vec<_>>(),
             });
-            Preview::add_to(preview, &mut document);
+            Preview::add_to(preview, (&loaded, &site), &mut document);
             document
         },
         || {

@@ -36,8 +36,8 @@ pub(in crate::cli) struct PlanArgs {
 
 pub(in crate::cli) fn run(terminal: Terminal, args: &PlanArgs) -> Result<ExitCode, Failure> {
     let path = &args.policy.path;
-    let (loaded, passed) = load_for_host(terminal, path)?;
-    let (loaded, site) = look(&args.engine.ask(), loaded, passed, path)?;
+    let loaded = load_for_host(terminal, path)?;
+    let (loaded, passed, site) = look(&args.engine.ask(), loaded, path)?;
     let ruleset = loaded.compile(&site.host);
     let planned = match plan(&loaded, &site, &ruleset) {
         Ok(planned) => planned,
@@ -65,7 +65,7 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &PlanArgs) -> Result<ExitCod
                     .map(|warning| terminal.to_json(warning, &loaded.sources))
                     .collect::<Vec<_>>(),
             });
-            Preview::add_to(Some(&preview), &mut document);
+            Preview::add_to(Some(&preview), (&loaded, &site), &mut document);
             document
         },
         || {

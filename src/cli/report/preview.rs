@@ -120,8 +120,13 @@ impl Preview {
         rows
     }
 
-    /// Adds what it says to a document; nothing changes if there is none.
-    pub(in crate::cli) fn add_to(preview: Option<&Self>, document: &mut Value) {
+    /// Adds what it says to a document, and what the sources hold that depend on the host; nothing changes if
+    /// there is no preview.
+    pub(in crate::cli) fn add_to(
+        preview: Option<&Self>,
+        (loaded, found): (&Policies, &Site),
+        document: &mut Value,
+    ) {
         let paths = |paths: &[Path]| -> Value {
             let path = |path: &Path| {
                 json!({
@@ -143,9 +148,9 @@ impl Preview {
             ("closes", of(|turned| &turned.closed)),
             ("opens", of(|turned| &turned.opened)),
         ];
-        let sources = preview.iter().flat_map(|preview| &preview.sources);
-        let source = |(name, what, entries): &(String, String, Vec<String>)| json!({"name": name, "what": what, "addresses": entries});
-        let sources: Value = sources.map(source).collect();
+        let source =
+            |(name, what, entries)| json!({"name": name, "what": what, "addresses": entries});
+        let sources: Value = sources(loaded, found).into_iter().map(source).collect();
         if let Some(document) = document.as_object_mut() {
             document.extend(members.map(|(name, value)| (name.to_owned(), value)));
             document.insert("host_sources".to_owned(), sources);

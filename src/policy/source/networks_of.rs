@@ -2,6 +2,7 @@
 //!
 //! Link-local networks are not among them: each link has `fe80::/64`, and a rule that accepts it would accept the
 //! hosts of every other link as well. For the hosts of one link there is `fe80::/10` at a port with `interface`.
+//! Nor are networks that hold such addresses besides others, loopback networks, and very wide ones.
 
 use std::collections::BTreeSet;
 
