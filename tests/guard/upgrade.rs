@@ -193,6 +193,8 @@ fn an_upgrade_of_guard() -> Result<()> {
             guard.stop()?;
             stranger.send_some()?;
             guard = former_guard(&host)?;
+            // What it says of the table it says once it takes signals.
+            guard.expect("the table")?;
             stranger.send_some()?;
         }
         guard.stop()
