@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use dfw::netlink::answer::Answer;
 use dfw::netlink::message::{Messages, Writer};
-use dfw::netlink::rtnetlink::decode_link;
+use dfw::netlink::rtnetlink::{decode_address, decode_link, decode_route};
 use dfw::netlink::sock_diag::decode_listener;
 use dfw::netlink::{nflog, trace};
 use dfw::nftables::object;
@@ -33,6 +33,8 @@ fn read_all(bytes: &[u8]) {
         let _ = object::decode(&message);
         let _ = Answer::decode(&message);
         let _ = decode_link(&message);
+        let _ = decode_address(&message);
+        let _ = decode_route(&message);
         let _ = decode_listener(&message, 6);
         let _ = decode_generation(&message);
         let _ = trace::decode(&message);
