@@ -1,4 +1,4 @@
-//! The command line: verbs in `commands`, what they tell in `report`, whom they ask in `session`. Everything
+//! The command line: verbs in `commands`, what they report in `report`, the person at the terminal in `session`. Everything
 //! else is a library that knows nothing of it.
 
 mod arguments;

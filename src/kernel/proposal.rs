@@ -1,4 +1,4 @@
-//! What is to change, computed from one look at the kernel, shown to whoever decides, and committed.
+//! A change of dfw's table: computed from one survey of the kernel, shown, and committed.
 //!
 //! ```text
 //! for attempt in attempts(COMMITS) {

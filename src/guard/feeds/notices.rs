@@ -9,7 +9,7 @@ use crate::netlink::socket::Socket;
 
 use super::event::Event;
 
-/// How many messages are read in one turn: others have theirs, and whoever never rests is heard in the
+/// How many messages are read in one turn: others have theirs, and a sender that never rests is heard in the
 /// next.
 const AT_ONCE: usize = 64;
 
