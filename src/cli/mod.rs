@@ -1,5 +1,5 @@
-//! The command line: verbs in `commands`, what they report in `report`, the person at the terminal in `session`. Everything
-//! else is a library that knows nothing of it.
+//! The command line: verbs in `commands`, what they report in `report`, the person at the terminal in
+//! `session`. Everything else is a library that knows nothing of it.
 
 mod arguments;
 mod commands;
