@@ -104,13 +104,7 @@ pub(crate) fn both_ways(lab: &Lab, all_stages: bool) -> Result<()> {
                 lab.apply(&POLICY.replace("default: deny", default))?;
                 wrong.extend(wrong_now(lab, default, is_whole)?);
             }
-            ensure!(
-                wrong.is_empty(),
-                "{} ports are wrong:\n{}",
-                wrong.len(),
-                wrong.join("\n")
-            );
-            Ok(())
+            none_is_wrong(&wrong)
         });
     lab.script("kill $(cat /run/services.pid)")?;
     lab.docker("rm --force joined")?;
@@ -120,13 +114,12 @@ pub(crate) fn both_ways(lab: &Lab, all_stages: bool) -> Result<()> {
 /// Compares the audit with what answers under one default, without services of the trial's own.
 pub(crate) fn guarded_now(lab: &Lab, default: &str) -> Result<()> {
     lab.apply(&POLICY.replace("default: deny", default))?;
-    let wrong = wrong_now(lab, default, false)?;
-    ensure!(
-        wrong.is_empty(),
-        "{} ports are wrong:\n{}",
-        wrong.len(),
-        wrong.join("\n")
-    );
+    none_is_wrong(&wrong_now(lab, default, false)?)
+}
+
+fn none_is_wrong(wrong: &[String]) -> Result<()> {
+    let (count, all) = (wrong.len(), wrong.join("\n"));
+    ensure!(wrong.is_empty(), "{count} ports are wrong:\n{all}");
     Ok(())
 }
 
