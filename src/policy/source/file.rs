@@ -34,7 +34,7 @@ fn read(
         let format = format.filter(|_| !member.repeated)?;
         return Some(read_list(draft, reader, (path, &node.span), &format, &bounds).into());
     }
-    if node.value != Value::Refused {
+    if node.value != Value::Invalid {
         reader.report.push(
             Diagnostic::error("source", "`file` is the path of a list")
                 .at(node.span.clone(), "a path is expected here")

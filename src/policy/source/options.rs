@@ -38,7 +38,7 @@ pub(super) struct OptionKey {
 pub(super) const OPTIONS: [OptionKey; 6] = [
     OptionKey {
         key: "within",
-        read: |options, reader, member| options.within = read_entries(reader, member),
+        read: |options, reader, member| options.within = Some(read_entries(reader, member)),
         schema: || {
             let pattern = format!("^({})$", entry::pattern());
             json!({
@@ -66,12 +66,11 @@ pub(super) const OPTIONS: [OptionKey; 6] = [
         read: |options, reader, member| {
             let node = &member.value;
             let known = FORMATS.iter().find(|name| node.text() == Some(**name));
-            match known {
-                Some(name) => options.format = Some((name, member.key_span.clone())),
-                None => {
-                    let message = format!("`format` is `{}`", FORMATS.join("`, `"));
-                    reader.wrong_value(node, &message, &FORMATS);
-                }
+            if let Some(name) = known {
+                options.format = Some((name, member.key_span.clone()));
+            } else {
+                let message = format!("`format` is `{}`", FORMATS.join("`, `"));
+                reader.wrong_value(node, &message, &FORMATS);
             }
         },
         schema: || {
@@ -182,7 +181,7 @@ impl Options {
     }
 }
 
-fn read_entries(reader: &mut Reader<'_>, member: &Member) -> Option<AddressSet> {
+fn read_entries(reader: &mut Reader<'_>, member: &Member) -> AddressSet {
     let items = match &member.value.value {
         Value::Sequence(items) => items.as_slice(),
         _ => std::slice::from_ref(&member.value),
@@ -203,7 +202,7 @@ fn read_entries(reader: &mut Reader<'_>, member: &Member) -> Option<AddressSet> 
                 .help("leave it out, or write what the list may cover"),
         );
     }
-    Some(set)
+    set
 }
 
 fn read_count(reader: &mut Reader<'_>, member: &Member) -> Option<u64> {
@@ -247,7 +246,7 @@ fn read_conditions(options: &mut Options, reader: &mut Reader<'_>, member: &Memb
 
 /// Reports a value that is not what the key takes.
 fn not_a(reader: &mut Reader<'_>, node: &Node, key: &str, what: &str) {
-    if node.value != Value::Refused {
+    if node.value != Value::Invalid {
         reader.report.push(
             Diagnostic::error("value", format!("`{key}` takes {what}"))
                 .at(node.span.clone(), "not that"),

@@ -82,19 +82,20 @@ fn read(
     };
     let at = start + offset(document, error.line(), error.column());
     let span = Span::new(file, at, end_of_char(text, at));
-    report.push(match found.into_inner().mistake {
-        Some(mistake) => mistake.at(span),
-        None => {
-            let message = format!("this list is not JSON: {error}");
-            let known =
-                super::recognise::recognise(document.lines().next().unwrap_or_default().trim());
-            let help = known.map_or("`format` says how a list is written", |known| known.help);
-            Diagnostic::error("json", message)
-                .at(span, "up to here it could be")
-                .help(help)
-                .to_public("this list is not JSON")
-        }
-    });
+    if let Some(mistake) = found.into_inner().mistake {
+        report.push(mistake.at(span));
+        return false;
+    }
+    let message = format!("this list is not JSON: {error}");
+    let first = document.lines().next().unwrap_or_default();
+    let known = super::recognise::recognise(first.trim());
+    let help = known.map_or("`format` says how a list is written", |known| known.help);
+    report.push(
+        Diagnostic::error("json", message)
+            .at(span, "up to here it could be")
+            .help(help)
+            .to_public("this list is not JSON"),
+    );
     false
 }
 
