@@ -99,8 +99,10 @@ fn read_list(
         );
     }
     draft.flawed |= found.iter().any(|d| d.severity == Severity::Error);
-    // Two sources may name one list; its errors are told once.
-    if draft.lists.insert(list) {
+    // Two sources may name one list; its errors are reported once for each format.
+    let read = (list, format.clone());
+    if !draft.lists.contains(&read) {
+        draft.lists.push(read);
         reader.report.append(&mut found);
     }
     addresses

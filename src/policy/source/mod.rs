@@ -25,6 +25,7 @@ use crate::text::{FileId, Span};
 use super::interface::InterfaceName;
 use super::yaml::{Member, Node, Reader, Value, members};
 
+use format::Format;
 use options::{OPTIONS, Options};
 
 pub use entry::parse_entry;
@@ -130,8 +131,8 @@ pub(super) struct Draft {
     pub(super) unread: BTreeSet<SourceName>,
     /// Whether there is an error in a list of the source that is being read.
     flawed: bool,
-    /// The lists whose errors were told.
-    lists: BTreeSet<FileId>,
+    /// The lists whose errors were reported, each with the format that they are errors of.
+    lists: Vec<(FileId, Format)>,
 }
 
 impl Draft {
