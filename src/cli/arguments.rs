@@ -8,6 +8,27 @@ use crate::untrusted;
 /// Where policies are if the command line does not say.
 pub(super) const DEFAULT_PATH: &str = "/etc/dfw/policies";
 
+/// Where things are if neither the environment nor the service manager says.
+const STATE: &str = "/var/lib/dfw";
+const CACHE: &str = "/var/cache/dfw";
+
+/// Returns the folder of what is kept: the last good policy, and the fetched lists that were accepted.
+pub(super) fn state() -> PathBuf {
+    folder("STATE_DIRECTORY", STATE)
+}
+
+/// Returns the folder of what `dfw fetch` fetches.
+pub(super) fn cache() -> PathBuf {
+    folder("DFW_CACHE", CACHE)
+}
+
+/// Returns the first folder that the environment names, or the usual one.
+pub(super) fn folder(variable: &str, usual: &str) -> PathBuf {
+    let folders = std::env::var(variable).unwrap_or_default();
+    let first = folders.split(':').find(|folder| !folder.is_empty());
+    Path::new(first.unwrap_or(usual)).to_owned()
+}
+
 /// Where the policies are.
 #[derive(Debug, clap::Args)]
 pub(super) struct PolicyPath {

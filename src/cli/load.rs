@@ -11,11 +11,13 @@ use crate::store::{LoadError, Policies, ReadError};
 use crate::text::SourceMap;
 use crate::text::diagnostic::Diagnostic;
 
+use super::arguments;
 use super::report::failure::Failure;
 
 /// Reads the policies at `path` and shows their warnings.
 pub(super) fn load(terminal: Terminal, path: &Path) -> Result<Policies, Failure> {
-    let policies = Policies::read(SourceMap::new(), path).map_err(|wrong| failure(wrong, path))?;
+    let texts = SourceMap::new().with_fetched(arguments::cache(), Some(arguments::state()));
+    let policies = Policies::read(texts, path).map_err(|wrong| failure(wrong, path))?;
     terminal.diagnostics(&policies.warnings, &policies.sources);
     Ok(policies)
 }

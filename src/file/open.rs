@@ -47,6 +47,8 @@ const PROC_ROOT: u64 = 1;
 pub enum Accept {
     /// Regular files only.
     Regular,
+    /// Regular files only, whose name in the last folder is no symbolic link.
+    InPlace,
     /// Also a pipe without a name, such as `/dev/stdin` and the shell's `<(…)`.
     Pipes,
 }
@@ -70,6 +72,9 @@ pub struct Opened {
 /// root, and the file does not belong to the same user.
 pub fn open(path: &Path, accept: Accept) -> io::Result<Opened> {
     let found = Walk::to(path)?;
+    if accept == Accept::InPlace && found.walk.is_last_a_link {
+        return Err(rejected("a symbolic link, which has no place there"));
+    }
     match FileType::from_raw_mode(found.stat.st_mode) {
         FileType::RegularFile if KERNEL.contains(&found.file_system()?) => {
             return Err(rejected("a file of the kernel's own, not one on a disk"));
@@ -157,6 +162,8 @@ struct Walk {
     /// What is still to be followed, the next one last.
     rest: Vec<OsString>,
     links: u32,
+    /// Whether the last name of the path is a link.
+    is_last_a_link: bool,
     /// Users other than root who own a folder or a link on the way.
     choosers: Vec<(u32, PathBuf)>,
     /// A folder on the way that everybody may write to.
@@ -173,6 +180,7 @@ impl Walk {
             path: PathBuf::new(),
             rest: Vec::new(),
             links: 0,
+            is_last_a_link: false,
             choosers: Vec::new(),
             exposed: None,
             shared: None,
@@ -235,6 +243,7 @@ impl Walk {
             let magic = folder.st_ino != PROC_ROOT && file_system(&self.folder)? == PROC;
             if !magic {
                 self.links += 1;
+                self.is_last_a_link |= self.rest.is_empty();
                 if self.links > LINKS {
                     return Err(Errno::LOOP.into());
                 }

@@ -46,6 +46,7 @@ pub(super) const READS: u32 = 3;
 pub(super) struct Desired {
     path: PathBuf,
     state: PathBuf,
+    cache: PathBuf,
     engines: Ask,
     log: Log,
     files: Arc<Files>,
@@ -67,6 +68,13 @@ pub(super) struct Desired {
     writer: StateWriter,
     /// The digest of the policies that were written as the last good ones.
     written: Option<u128>,
+}
+
+/// The folders of fetched lists: of all, and of those that were accepted.
+#[derive(Clone)]
+struct Lists {
+    cache: PathBuf,
+    accepted: PathBuf,
 }
 
 /// The policies that are to be in force.
@@ -98,13 +106,21 @@ pub(super) struct Looking {
 
 /// Reads the policies at `path`, and has `files` watch them; where they are wrong, it watches what the
 /// `known` ones were read from.
-fn read(path: &Path, files: &Files, known: Option<&Policies>) -> Read {
+fn read(path: &Path, lists: &Lists, files: &Files, known: Option<&Policies>) -> Read {
     let mut tries = 0;
     loop {
-        let read = Policies::read(SourceMap::strict(), path);
-        let policies = read.and_then(Policies::test).map(|(policies, _)| policies);
-        let sources = policies.as_ref().ok().or(known);
-        let sources = sources.map(|policies| &policies.sources);
+        let texts =
+            SourceMap::strict().with_fetched(lists.cache.clone(), Some(lists.accepted.clone()));
+        let read = Policies::read(texts, path);
+        let mut policies = read.and_then(Policies::test).map(|(policies, _)| policies);
+        if let Ok(policies) = &mut policies {
+            let warnings = policies.accept(&lists.accepted);
+            policies.warnings.extend(warnings);
+        }
+        let sources = match (&policies, known) {
+            (Ok(policies), _) | (Err(_), Some(policies)) => Some(&policies.sources),
+            (Err(wrong), None) => wrong.sources(),
+        };
         // What was changed before it was watched nobody has told.
         let watched = !files.watch(&files::policy_places(path, sources));
         tries += 1;
@@ -132,6 +148,7 @@ impl Desired {
         Ok(Self {
             path: options.path.clone(),
             state: options.state.clone(),
+            cache: options.cache.clone(),
             engines: options.engines.clone(),
             log,
             files: Arc::new(Files::open(|| Event::Files)?),
@@ -188,7 +205,11 @@ impl Desired {
         self.reading.begin(now, || {
             let (path, files) = (self.path.clone(), self.files.clone());
             let known = self.policies.as_ref().map(|chosen| chosen.policies.clone());
-            Box::new(move || read(&path, &files, known.as_deref()))
+            let lists = Lists {
+                cache: self.cache.clone(),
+                accepted: self.state.clone(),
+            };
+            Box::new(move || read(&path, &lists, &files, known.as_deref()))
         })?;
         self.fallback.begin(now, || {
             let folder = self.state.clone();
@@ -243,9 +264,12 @@ impl Desired {
 
     fn choose(&mut self, policies: Policies) {
         let chosen = Chosen::new(policies, Origin::Files);
+        let warnings = log::warnings(&chosen.policies);
         let former = self.policies.as_ref();
-        if former.is_none_or(|former| former.digest != chosen.digest) {
-            for line in log::warnings(&chosen.policies).lines() {
+        if former.is_none_or(|former| {
+            former.digest != chosen.digest || log::warnings(&former.policies) != warnings
+        }) {
+            for line in warnings.lines() {
                 self.log.say(Level::Warning, line);
             }
         }

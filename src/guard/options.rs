@@ -15,6 +15,8 @@ pub struct Options {
     pub engines: Ask,
     /// Where the last good policy is kept.
     pub state: PathBuf,
+    /// Where `dfw fetch` puts what it fetches.
+    pub cache: PathBuf,
     /// Where questions are answered.
     pub socket: PathBuf,
     /// Where to write figures for a textfile collector, if anywhere.

@@ -19,7 +19,7 @@ use thiserror::Error;
 
 use crate::file::{self, Accept, Limit};
 use crate::store::Policies;
-use crate::text::SourceMap;
+use crate::text::{ACCEPTED, SourceMap};
 use crate::untrusted;
 
 /// A file in the state folder.
@@ -78,6 +78,9 @@ pub(super) enum Error {
 struct Texts<'a> {
     /// Where the policies were.
     path: PathBuf,
+    /// Where the fetched lists were.
+    #[serde(default)]
+    cache: Option<PathBuf>,
     /// Each file with its text.
     #[serde(borrow)]
     files: Vec<(PathBuf, std::borrow::Cow<'a, str>)>,
@@ -98,6 +101,7 @@ pub(super) fn write(folder: &Path, path: &Path, sources: &SourceMap) -> Result<(
     let files = sources.files();
     let texts = Texts {
         path: path.to_owned(),
+        cache: sources.cache().map(Path::to_owned),
         files: files
             .map(|(path, text)| (path.to_owned(), text.into()))
             .collect(),
@@ -111,6 +115,9 @@ pub(super) fn read(folder: &Path) -> Result<Policies, Error> {
     let (version, texts): (_, Texts<'_>) = POLICY.decode(folder, &bytes)?;
     let files = texts.files.into_iter();
     let mut sources = SourceMap::in_memory(files.map(|(path, text)| (path, text.into_owned())));
+    if let Some(cache) = texts.cache {
+        sources = sources.with_fetched(cache, None);
+    }
     if version < 2 {
         sources.accept_former_spellings();
     }
@@ -164,6 +171,10 @@ pub(super) fn prepare(folder: &Path) -> io::Result<()> {
 /// Whether all files in the folder are guard's: somebody may have named `/var/lib`, or `/tmp`.
 fn holds_nothing_else(folder: &Path) -> io::Result<bool> {
     let ours = |name: &[u8]| {
+        let accepted = name.strip_prefix(b".").unwrap_or(name);
+        if accepted.starts_with(ACCEPTED.as_bytes()) {
+            return true;
+        }
         [POLICY, PORTS].iter().any(|kept| {
             let beside = [b".", kept.name.as_bytes(), b"."].concat();
             name == kept.name.as_bytes() || name.starts_with(&beside)

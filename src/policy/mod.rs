@@ -20,6 +20,7 @@ mod schema;
 mod settings;
 mod source;
 mod tests;
+mod time;
 mod yaml;
 
 use std::collections::BTreeMap;
@@ -36,7 +37,10 @@ pub use port::{DenyWith, PortPolicy, SourceSelection};
 pub use read::{read, read_text};
 pub use schema::schema;
 pub use settings::Settings;
-pub use source::{NamedSource, OnHost, SourceName, parse_entry};
+pub use source::{
+    Fetched, Format, List, NamedSource, OnHost, Pointer, Request, Selection, SourceName,
+    parse_entry, parse_list,
+};
 pub use tests::{Expectation, From};
 
 /// Everything that one policy directory says.

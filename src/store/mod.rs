@@ -1,5 +1,6 @@
 //! Where policies come from; and what they are ready for use: read, found valid, put to their own tests.
 
+mod accepted;
 mod directory;
 
 use std::path::Path;
@@ -7,11 +8,12 @@ use std::path::Path;
 use crate::analysis::test::{self, Report};
 use crate::compile;
 use crate::host::HostView;
-use crate::policy::{self, Policy};
+use crate::policy::{self, Fetched, Policy, SourceName};
 use crate::ruleset::{Origin, Ruleset};
 use crate::text::diagnostic::Diagnostic;
 use crate::text::{FileId, SourceMap, Span};
 
+pub use accepted::keep;
 pub use directory::{ReadError, read_policies};
 
 /// A valid policy and the texts that it was read from.
@@ -46,6 +48,17 @@ pub enum LoadError {
         /// The texts that they point into.
         sources: Box<SourceMap>,
     },
+}
+
+impl LoadError {
+    /// Returns the texts that were read, if there are any.
+    #[must_use]
+    pub fn sources(&self) -> Option<&SourceMap> {
+        match self {
+            Self::Unread(_) => None,
+            Self::Invalid { sources, .. } | Self::Failed { sources, .. } => Some(sources),
+        }
+    }
 }
 
 impl Policies {
@@ -122,6 +135,18 @@ impl Policies {
     pub fn compile(&self, host: &HostView) -> Ruleset {
         compile::compile(&self.policy, host, &|span| origin(&self.sources, span))
     }
+}
+
+/// Returns what is to be fetched for the policies at `path`, by the names of their sources. No fetched list is
+/// read, so nothing here can be put in force.
+///
+/// # Errors
+/// [`LoadError::Unread`] and [`LoadError::Invalid`].
+pub fn requests(path: &Path) -> Result<Vec<(SourceName, Fetched)>, LoadError> {
+    let policies = Policies::read(SourceMap::new().for_fetching(), path)?;
+    let sources = policies.policy.sources.into_iter();
+    let fetched = sources.filter_map(|(name, source)| Some((name, *source.fetched?)));
+    Ok(fetched.collect())
 }
 
 /// Where a span is written, as rules in the kernel say it: the folder left out, so that the same

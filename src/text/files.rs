@@ -57,7 +57,10 @@ impl Files {
     ) -> io::Result<(Vec<u8>, Option<PathBuf>)> {
         match self {
             Self::Disk { strict } => {
-                let accept = if *strict { Accept::Regular } else { accept };
+                let accept = match accept {
+                    Accept::Pipes if *strict => Accept::Regular,
+                    accept => accept,
+                };
                 let opened = file::open(path, accept)?;
                 let exposed = opened.exposed.clone();
                 if let (true, Some(at)) = (strict, &exposed) {
@@ -79,7 +82,7 @@ impl Files {
 /// The error, or a better one where nothing is there because it is elsewhere.
 pub(super) fn explain(path: &Path, error: io::Error) -> io::Error {
     if error.kind() == io::ErrorKind::NotFound && is_url(&path.to_string_lossy()) {
-        return io::Error::other("dfw fetches nothing: save it as a file, and name that");
+        return io::Error::other("policies are not fetched: save them as files, and name those");
     }
     error
 }

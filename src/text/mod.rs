@@ -8,6 +8,7 @@ mod source_map;
 mod span;
 
 pub use problem::Problem;
+pub(crate) use source_map::ACCEPTED;
 pub use source_map::{SourceMap, Unreadable};
 pub use span::{FileId, Span};
 

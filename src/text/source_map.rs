@@ -7,6 +7,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use rustix::io::Errno;
+use rustix::process::geteuid;
 use thiserror::Error;
 
 use crate::file::{Accept, Limit};
@@ -20,6 +22,8 @@ use super::span::{FileId, Span};
 
 /// How many files a policy has at most, lists included.
 const FILES: usize = 4096;
+/// What the names of lists that were accepted begin with.
+pub(crate) const ACCEPTED: &str = "accepted-";
 
 /// A file that cannot be read.
 #[derive(Debug, Error)]
@@ -43,6 +47,20 @@ pub struct SourceMap {
     /// The bytes of all files.
     size: u64,
     former_spellings: bool,
+    fetched: Fetched,
+}
+
+/// Where fetched lists are.
+#[derive(Debug, Default)]
+struct Fetched {
+    /// The folder that `dfw fetch` writes to.
+    cache: Option<PathBuf>,
+    /// The folder of those that were accepted.
+    accepted: Option<PathBuf>,
+    /// The files that were looked for in the cache.
+    wanted: BTreeSet<PathBuf>,
+    /// Whether the policy is read to know what to fetch.
+    is_for_fetching: bool,
 }
 
 #[derive(Debug)]
@@ -93,7 +111,85 @@ impl SourceMap {
             exposed: BTreeSet::new(),
             size: 0,
             former_spellings: false,
+            fetched: Fetched::default(),
         }
+    }
+
+    /// Reads fetched lists in the folder `cache`, and those that were accepted before in `accepted`. Without
+    /// this, nothing was ever fetched.
+    #[must_use]
+    pub fn with_fetched(mut self, cache: PathBuf, accepted: Option<PathBuf>) -> Self {
+        self.fetched.cache = Some(cache);
+        self.fetched.accepted = accepted;
+        self
+    }
+
+    /// Reads no fetched list: the policy only says what to fetch, and must not come into force.
+    #[must_use]
+    pub(crate) fn for_fetching(mut self) -> Self {
+        self.fetched.is_for_fetching = true;
+        self
+    }
+
+    /// Returns whether the policy only says what to fetch.
+    pub(crate) fn is_for_fetching(&self) -> bool {
+        self.fetched.is_for_fetching
+    }
+
+    /// The folder of fetched lists.
+    pub(crate) fn cache(&self) -> Option<&Path> {
+        self.fetched.cache.as_deref()
+    }
+
+    /// The files that were looked for in the folder of fetched lists, there or not.
+    pub(crate) fn wanted(&self) -> impl Iterator<Item = &Path> {
+        self.fetched.wanted.iter().map(PathBuf::as_path)
+    }
+
+    /// Reads the list that was fetched last; `None` if there is none.
+    pub(crate) fn cached(&mut self, key: &str) -> io::Result<Option<Vec<u8>>> {
+        let Some(cache) = &self.fetched.cache else {
+            return Ok(None);
+        };
+        let path = cache.join(key);
+        let read = self.from.read(&path, Accept::InPlace, Limit::LIST);
+        self.fetched.wanted.insert(path);
+        if_there(read.map(|(bytes, _)| bytes))
+    }
+
+    /// Reads the list that was accepted last; `None` if there is none.
+    pub(crate) fn accepted(&self, key: &str) -> io::Result<Option<Vec<u8>>> {
+        let Some(folder) = &self.fetched.accepted else {
+            return Ok(None);
+        };
+        let path = folder.join(format!("{ACCEPTED}{key}"));
+        let read = self.from.read(&path, Accept::InPlace, Limit::LIST);
+        match if_there(read.map(|(bytes, _)| bytes)) {
+            // Only root puts a policy in force; the folder is closed to others.
+            Err(error)
+                if error.raw_os_error() == Some(Errno::ACCESS.raw_os_error())
+                    && !geteuid().is_root() =>
+            {
+                Ok(None)
+            }
+            read => read,
+        }
+    }
+
+    /// Takes a fetched list that was read as the only file of `other`.
+    pub(crate) fn adopt(&mut self, key: &str, other: Self) -> io::Result<FileId> {
+        let path = self.fetched.cache.as_ref().map(|cache| cache.join(key));
+        let path = path.unwrap_or_else(|| PathBuf::from(key));
+        let Some(file) = other.files.into_iter().next() else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        if let Some(known) = self.lists.get(&path) {
+            return Ok(*known);
+        }
+        self.count(file.text.len())?;
+        let id = self.add(path.clone(), file.text.into_bytes(), None);
+        self.lists.insert(path, id);
+        Ok(id)
     }
 
     /// Marks the texts as written before keys of policies got their final names: dfw kept them itself, and
@@ -187,22 +283,28 @@ impl SourceMap {
         limit: Limit,
         problem: Option<Problem>,
     ) -> io::Result<FileId> {
+        let read = self.from.read(path, accept, limit);
+        let (bytes, exposed) = read.map_err(|error| explain(path, error))?;
+        self.count(bytes.len())?;
+        self.exposed.extend(exposed);
+        Ok(self.add(path.to_path_buf(), bytes, problem))
+    }
+
+    /// Counts a file of this size, if there is room for it.
+    fn count(&mut self, size: usize) -> io::Result<()> {
         if self.files.len() >= FILES {
             return Err(io::Error::other(
                 "more than 4096 files, the most that a policy has",
             ));
         }
-        let read = self.from.read(path, accept, limit);
-        let (bytes, exposed) = read.map_err(|error| explain(path, error))?;
-        let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        let size = u64::try_from(size).unwrap_or(u64::MAX);
         self.size = self.size.saturating_add(size);
         if self.size > Limit::SUM.bytes() {
             return Err(io::Error::other(
                 "with it the files of this policy are larger than 256 MiB, the most that dfw reads",
             ));
         }
-        self.exposed.extend(exposed);
-        Ok(self.add(path.to_path_buf(), bytes, problem))
+        Ok(())
     }
 
     fn add(&mut self, path: PathBuf, bytes: Vec<u8>, problem: Option<Problem>) -> FileId {
@@ -312,6 +414,15 @@ impl File {
                 .chain(breaks.map(|(at, _)| at + 1))
                 .collect()
         })
+    }
+}
+
+/// What was read, if it is there.
+fn if_there<T>(read: io::Result<T>) -> io::Result<Option<T>> {
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -209,7 +209,7 @@ fn an_address_to_fetch_from_is_no_path() {
         let output = dfw(words, Path::new("https://example.com/policies"));
         assert_eq!(output.status.code(), Some(1));
         assert!(
-            stderr(&output).contains("dfw fetches nothing"),
+            stderr(&output).contains("policies are not fetched"),
             "{}",
             stderr(&output)
         );

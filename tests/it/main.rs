@@ -15,6 +15,7 @@ mod docs;
 #[path = "../support/encoded.rs"]
 mod encoded;
 mod engines;
+mod fetched;
 mod files;
 mod fuzz;
 #[path = "../support/fuzzed.rs"]

@@ -45,6 +45,7 @@ const BEYOND_MESSAGES: &[&str] = &[
     "`select` and `where` are for JSON",
     "`where` needs a `select`",
     "under `except` is empty",
+    "under `except` was never fetched",
     "under `except` may be empty",
     "no packet comes from",
     "no packet goes from",

@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::{Timestamp, Unit};
 use serde_json::json;
 
-use crate::cli::arguments::{EngineArgs, PolicyPath};
+use crate::cli::arguments::{self, EngineArgs, PolicyPath};
 use crate::cli::load::{load_for_host, look};
 use crate::cli::report::failure::Failure;
 use crate::cli::report::notice::all_notices;
@@ -74,6 +74,10 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &ApplyArgs) -> Result<ExitCo
         }
         _ => None,
     };
+    if matches!(end, None | Some((_, End::Kept))) {
+        let warnings = loaded.accept(&arguments::state());
+        terminal.diagnostics(&warnings, &loaded.sources);
+    }
     let preview = applied.preview.as_ref();
     let (changed, confirmed) = match &end {
         None => (Some(preview.is_some()), None),

@@ -1,14 +1,13 @@
 //! `dfw guard`: the policies stay in force.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use crate::cli::arguments::EngineArgs;
+use crate::cli::arguments::{self, EngineArgs};
 use crate::cli::report::failure::Failure;
 use crate::guard::{self, Error, Listen, Options};
 use crate::text::diagnostic::Diagnostic;
 
 /// Where things are if neither the command line nor the service manager says.
-const STATE: &str = "/var/lib/dfw";
 const RUNTIME: &str = "/run/dfw";
 const SOCKET: &str = "guard.sock";
 
@@ -58,7 +57,7 @@ impl SocketArgs {
     pub(in crate::cli) fn path(&self) -> PathBuf {
         self.socket
             .clone()
-            .unwrap_or_else(|| folder("RUNTIME_DIRECTORY", RUNTIME).join(SOCKET))
+            .unwrap_or_else(|| arguments::folder("RUNTIME_DIRECTORY", RUNTIME).join(SOCKET))
     }
 }
 
@@ -66,10 +65,8 @@ pub(in crate::cli) fn run(args: &GuardArgs) -> Result<(), Failure> {
     let options = Options {
         path: args.policy.path.clone(),
         engines: args.engine.ask(),
-        state: args
-            .state
-            .clone()
-            .unwrap_or_else(|| folder("STATE_DIRECTORY", STATE)),
+        state: args.state.clone().unwrap_or_else(arguments::state),
+        cache: arguments::cache(),
         socket: args.socket.path(),
         metrics: args.metrics_file.clone(),
         listen: args.metrics_listen.clone(),
@@ -79,11 +76,4 @@ pub(in crate::cli) fn run(args: &GuardArgs) -> Result<(), Failure> {
         Error::Kernel(error) => error.into(),
         Error::Watch(_) => Failure::plain(Diagnostic::error("guard", error.to_string())),
     })
-}
-
-/// The first folder that the service manager has made, or the usual one.
-fn folder(variable: &str, usual: &str) -> PathBuf {
-    let folders = std::env::var(variable).unwrap_or_default();
-    let first = folders.split(':').find(|folder| !folder.is_empty());
-    Path::new(first.unwrap_or(usual)).to_owned()
 }

@@ -161,7 +161,14 @@ pub(in crate::guard) fn policy_places(path: &Path, sources: Option<&SourceMap>) 
             places.entry(folder).or_default().all = true;
         }
     }
-    for (file, _) in sources.into_iter().flat_map(SourceMap::files) {
+    let wanted: BTreeSet<&Path> = sources.into_iter().flat_map(SourceMap::wanted).collect();
+    for file in &wanted {
+        // A link there is not followed.
+        let file = std::path::absolute(file).unwrap_or_else(|_| (*file).to_owned());
+        name(&mut places, &file);
+    }
+    let files = sources.into_iter().flat_map(SourceMap::files);
+    for (file, _) in files.filter(|(file, _)| !wanted.contains(file)) {
         let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
         name(&mut places, &file);
         // Behind a symbolic link.

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::policy::source::{self, NamedSource, Place, SourceName, reserved_words};
+use crate::policy::source::{self, List, NamedSource, Place, SourceName, reserved_words};
 use crate::policy::yaml::{Reader, one_or_many};
 use crate::text::Span;
 use crate::text::diagnostic::{Diagnostic, quoted};
@@ -67,6 +67,14 @@ impl Draft {
                         .push(may_be_empty(span, name, source, &on_host.describe()));
                     continue;
                 }
+                if let Some(fetched) = &source.fetched
+                    && fetched.list == List::Never
+                {
+                    if !reader.texts.is_for_fetching() {
+                        reader.report.push(never_fetched(span, name, source));
+                    }
+                    continue;
+                }
                 let message = format!(
                     "the source {} under `except` is empty",
                     quoted(name.as_str())
@@ -126,4 +134,17 @@ fn may_be_empty(span: &Span, name: &SourceName, source: &NamedSource, what: &str
         )
         .related(source.origin.clone(), what)
         .help("write the addresses themselves, in a source of their own")
+}
+
+/// Nobody knows yet what is in the source.
+fn never_fetched(span: &Span, name: &SourceName, source: &NamedSource) -> Diagnostic {
+    let name = quoted(name.as_str());
+    let message = format!("the source {name} under `except` was never fetched");
+    Diagnostic::error("empty-except", message)
+        .at(
+            span.clone(),
+            "the port would be open to those who were meant",
+        )
+        .related(source.origin.clone(), "nothing is known of this source")
+        .help("`dfw fetch` fetches it")
 }

@@ -53,9 +53,12 @@ fn read_list(
 ) -> AddressSet {
     if is_url(path) {
         reader.report.push(
-            Diagnostic::error("url", "a list is a file, not an address to fetch it from")
-                .at(span.clone(), "dfw fetches nothing")
-                .help("fetch it by a timer of your own, such as `curl -fsSo lists/NAME.new URL && mv lists/NAME.new lists/NAME`, and write `{file: lists/NAME}`"),
+            Diagnostic::error(
+                "url",
+                "`file` is a path, not an address to fetch a list from",
+            )
+            .at(span.clone(), "not a path")
+            .help("write `{url: \"https://…\"}`, which `dfw fetch` fetches"),
         );
         return AddressSet::default();
     }

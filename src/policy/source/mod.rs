@@ -6,13 +6,16 @@
 
 mod bounds;
 mod entry;
+mod fetched;
 mod file;
 mod format;
+mod host_name;
 mod inline;
 mod name;
 mod networks_of;
 mod options;
 mod reserved;
+mod url;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,10 +28,11 @@ use crate::text::{FileId, Span};
 use super::interface::InterfaceName;
 use super::yaml::{Member, Node, Reader, Value, members};
 
-use format::Format;
 use options::{OPTIONS, Options};
 
 pub use entry::parse_entry;
+pub use fetched::{Fetched, List, Request, parse_list};
+pub use format::{Format, Pointer, Selection};
 
 pub(super) use entry::{address_patterns, parse_address, pattern};
 pub(super) use inline::{needs_quotes, read_entry};
@@ -43,6 +47,8 @@ pub struct NamedSource {
     pub addresses: AddressSet,
     /// What it holds instead, if only a host can tell.
     pub on_host: Option<OnHost>,
+    /// Where its addresses come from, if they are fetched.
+    pub fetched: Option<Box<Fetched>>,
     /// Where the name is written.
     pub origin: Span,
 }
@@ -51,6 +57,14 @@ impl NamedSource {
     /// Returns its name and how much it holds, for people.
     #[must_use]
     pub fn describe(&self, name: &SourceName) -> String {
+        if let Some(fetched) = &self.fetched {
+            let what = fetched.request.describe();
+            return match (&fetched.list, self.addresses.len()) {
+                (List::Never, _) => format!("{name} ({what}; never fetched)"),
+                (_, 1) => format!("{name} ({what}; 1 entry)"),
+                (_, entries) => format!("{name} ({what}; {entries} entries)"),
+            };
+        }
         match (&self.on_host, self.addresses.len()) {
             (Some(on_host), _) => format!("{name} ({}; depends on the host)", on_host.describe()),
             (None, 1) => name.to_string(),
@@ -82,13 +96,14 @@ impl OnHost {
 struct Content {
     addresses: AddressSet,
     on_host: Option<OnHost>,
+    fetched: Option<Box<Fetched>>,
 }
 
 impl From<AddressSet> for Content {
     fn from(addresses: AddressSet) -> Self {
         Self {
             addresses,
-            on_host: None,
+            ..Self::default()
         }
     }
 }
@@ -105,7 +120,7 @@ struct Kind {
     schema: fn() -> Schema,
 }
 
-const KINDS: [Kind; 2] = [file::KIND, networks_of::KIND];
+const KINDS: [Kind; 4] = [file::KIND, host_name::KIND, networks_of::KIND, url::KIND];
 
 impl Kind {
     /// Returns the kind that has this key.
@@ -165,6 +180,7 @@ impl Draft {
             let source = NamedSource {
                 addresses: content.addresses,
                 on_host: content.on_host,
+                fetched: content.fetched,
                 origin: member.key_span.clone(),
             };
             self.named.insert(name, source);
@@ -293,8 +309,8 @@ pub(super) fn schema() -> Schema {
         "patternProperties": {
             name::pattern(): {
                 "description": "An address, a network (203.0.113.0/24), a range \
-                                (192.0.2.10-192.0.2.20), a list of such, `{file: PATH}`, or \
-                                `{networks-of: INTERFACE}`.",
+                                (192.0.2.10-192.0.2.20), a list of such, `{file: PATH}`, `{name: HOST}`, \
+                                `{networks-of: INTERFACE}`, or `{url: \"https://…\"}`.",
                 "type": ["string", "array", "object"],
                 "pattern": format!("^({entry})$"),
                 "items": {"type": "string", "pattern": format!("^({entry})$")},

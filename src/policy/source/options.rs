@@ -1,21 +1,25 @@
-//! What may stand beside the key of a kind: bounds and formats.
+//! What may stand beside the key of a kind: bounds, formats and times.
 
+use core::time::Duration;
 use std::collections::BTreeMap;
 
 use serde_json::{Value as Schema, json};
 
 use crate::net::AddressSet;
 use crate::net::address::Unmerged;
+use crate::policy::time;
 use crate::policy::yaml::{Member, Node, Reader, Value};
 use crate::text::Span;
 use crate::text::diagnostic::Diagnostic;
 
-use super::bounds::Bounds;
+use super::bounds::{Bounds, Unit};
 use super::format::{Format, Pointer, Selection};
 use super::{entry, inline};
 
 /// The names of formats.
 const FORMATS: [&str; 4] = ["lines", "lines-loose", "json", "json-lines"];
+/// The least and the greatest length of time.
+const TIMES: (Duration, Duration) = (Duration::from_mins(1), Duration::from_hours(30 * 24));
 
 /// The options of one source that were read.
 #[derive(Default)]
@@ -23,6 +27,10 @@ pub(super) struct Options {
     pub(super) within: Option<AddressSet>,
     pub(super) min: Option<u64>,
     pub(super) max: Option<u64>,
+    max_loss: Option<u8>,
+    pub(super) every: Option<Duration>,
+    pub(super) stale_after: Option<Duration>,
+    pub(super) allow_private: bool,
     format: Option<(&'static str, Span)>,
     select: Option<(Pointer, Span)>,
     conditions: Option<(BTreeMap<String, String>, Span)>,
@@ -35,7 +43,7 @@ pub(super) struct OptionKey {
     pub(super) schema: fn() -> Schema,
 }
 
-pub(super) const OPTIONS: [OptionKey; 6] = [
+pub(super) const OPTIONS: [OptionKey; 10] = [
     OptionKey {
         key: "within",
         read: |options, reader, member| options.within = Some(read_entries(reader, member)),
@@ -54,12 +62,28 @@ pub(super) const OPTIONS: [OptionKey; 6] = [
     OptionKey {
         key: "min",
         read: |options, reader, member| options.min = read_count(reader, member),
-        schema: || count("The fewest entries, after merging."),
+        schema: || count("The fewest: addresses of a name (1), merged entries of a list."),
     },
     OptionKey {
         key: "max",
         read: |options, reader, member| options.max = read_count(reader, member),
-        schema: || count("The most entries, after merging."),
+        schema: || {
+            count(
+                "The most: addresses of a name (16), merged entries of a list (100,000 if it is fetched).",
+            )
+        },
+    },
+    OptionKey {
+        key: "max-loss",
+        read: |options, reader, member| options.max_loss = read_percent(reader, member),
+        schema: || {
+            json!({
+                "description": "How much of the covered addresses of a family one change may take away; \
+                                a greater loss changes nothing until `dfw fetch --accept NAME`.",
+                "type": "string",
+                "pattern": "^([0-9]|[1-9][0-9]|100)%$",
+            })
+        },
     },
     OptionKey {
         key: "format",
@@ -116,6 +140,25 @@ pub(super) const OPTIONS: [OptionKey; 6] = [
             })
         },
     },
+    OptionKey {
+        key: "every",
+        read: |options, reader, member| options.every = read_time(reader, member),
+        schema: || time_schema("How often the list is fetched."),
+    },
+    OptionKey {
+        key: "stale-after",
+        read: |options, reader, member| options.stale_after = read_time(reader, member),
+        schema: || {
+            time_schema(
+                "From which age on the list counts as stale; three times `every` by default.",
+            )
+        },
+    },
+    OptionKey {
+        key: "allow-private",
+        read: |options, reader, member| options.allow_private = reader.read_flag(member),
+        schema: || json!({"description": "Whether the server may have a private address.", "type": "boolean"}),
+    },
 ];
 
 impl Options {
@@ -171,12 +214,27 @@ impl Options {
         })
     }
 
-    /// Returns the bounds.
+    /// Returns the bounds of a list in a file.
     pub(super) fn bounds(&mut self) -> Bounds {
         Bounds {
             within: self.within.take(),
             min: self.min,
             max: self.max,
+            unit: Unit::Entries,
+            max_loss: 100,
+            is_fetched: false,
+        }
+    }
+
+    /// Returns the bounds of what is fetched: these where the policy says nothing else.
+    pub(super) fn fetched_bounds(&mut self, unit: Unit, max: u64, max_loss: u8) -> Bounds {
+        Bounds {
+            within: self.within.take(),
+            min: Some(self.min.unwrap_or(1)),
+            max: Some(self.max.unwrap_or(max)),
+            unit,
+            max_loss: self.max_loss.unwrap_or(max_loss),
+            is_fetched: true,
         }
     }
 }
@@ -224,6 +282,43 @@ const MOST: u64 = 2_000_000;
 
 fn count(description: &str) -> Schema {
     json!({"description": description, "type": "integer", "minimum": 0, "maximum": MOST})
+}
+
+fn read_percent(reader: &mut Reader<'_>, member: &Member) -> Option<u8> {
+    let node = &member.value;
+    let text = node.text().and_then(|text| text.strip_suffix('%'));
+    let percent = text
+        .filter(|text| text.bytes().all(|b| b.is_ascii_digit()))
+        .and_then(|text| text.parse().ok())
+        .filter(|percent| *percent <= 100);
+    if percent.is_none() {
+        not_a(reader, node, "max-loss", "a share from `0%` to `100%`");
+    }
+    percent
+}
+
+fn read_time(reader: &mut Reader<'_>, member: &Member) -> Option<Duration> {
+    let node = &member.value;
+    let time = node.text().and_then(time::parse);
+    let time = time.filter(|time| (TIMES.0..=TIMES.1).contains(time));
+    if time.is_none() {
+        not_a(
+            reader,
+            node,
+            &member.key,
+            "a time from `1m` to `30d`, such as `12h`",
+        );
+    }
+    time
+}
+
+fn time_schema(description: &str) -> Schema {
+    json!({
+        "description": description,
+        "type": "string",
+        "pattern": "^([0-9]+w)?([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?$",
+        "minLength": 2,
+    })
 }
 
 fn read_conditions(options: &mut Options, reader: &mut Reader<'_>, member: &Member) {

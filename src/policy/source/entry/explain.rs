@@ -38,9 +38,8 @@ pub(super) fn explain(text: &str) -> Mistake {
         return mistake;
     }
     if is_url(text) {
-        return error("url", "dfw fetches nothing").help(
-            "fetch it by a timer of your own into a file, and write `{file: PATH}` for that",
-        );
+        return error("url", "a list to fetch is a source of its own")
+            .help("write `NAME: {url: \"https://…\"}` below `sources:`, and `NAME` here");
     }
     if text.contains("//") || text.starts_with("/*") {
         return error("address", "a comment?").help("comments begin with `#`");

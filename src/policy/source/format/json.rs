@@ -22,11 +22,11 @@ use super::pointer::{Pointer, Step};
 
 /// What is taken of a document.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(in crate::policy) struct Selection {
+pub struct Selection {
     /// `select`: where the addresses are.
-    pub(in crate::policy) select: Pointer,
+    pub select: Pointer,
     /// `where`: members that must stand beside them, each with its text.
-    pub(in crate::policy) conditions: BTreeMap<String, String>,
+    pub conditions: BTreeMap<String, String>,
 }
 
 /// Reads a document.

@@ -9,12 +9,12 @@ use crate::net::AddressSet;
 use crate::text::FileId;
 use crate::text::diagnostic::Diagnostic;
 
-pub(super) use json::Selection;
-pub(super) use pointer::Pointer;
+pub use json::Selection;
+pub use pointer::Pointer;
 
 /// How a list is written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) enum Format {
+pub enum Format {
     /// An address, a network or a range a line; `#` begins a comment.
     #[default]
     Lines,
@@ -27,6 +27,18 @@ pub(super) enum Format {
 }
 
 impl Format {
+    /// Returns the format with what it selects, which another format has not.
+    pub(super) fn describe(&self) -> String {
+        let (name, selection) = match self {
+            Self::Lines => return "lines".to_owned(),
+            Self::LinesLoose => return "lines-loose".to_owned(),
+            Self::Json(selection) => ("json", selection),
+            Self::JsonLines(selection) => ("json-lines", selection),
+        };
+        let Selection { select, conditions } = selection;
+        serde_json::json!([name, select.to_string(), conditions]).to_string()
+    }
+
     /// Reads the list that `text` is, and adds what is wrong with it to `report`.
     pub(super) fn parse(
         &self,

@@ -10,7 +10,7 @@ const DEEPEST: usize = 32;
 
 /// A pointer to texts of a JSON document.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(in crate::policy) struct Pointer(Vec<Step>);
+pub struct Pointer(Vec<Step>);
 
 /// A step of a pointer.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,0 +1,243 @@
+//! Lists that `dfw fetch` fetches: they come from its cache, and are checked here.
+//!
+//! Reading a policy never speaks to the network. The cache belongs to a process without rights that speaks to
+//! strangers, so nothing in it is trusted: a list is strict `lines`, and within the bounds of the policy. Where it
+//! is not, the list that was accepted last stays. A list that was never fetched allows nobody, and is an error
+//! under `except`, where nobody excepted would open the port.
+
+use core::time::Duration;
+use std::hash::Hasher as _;
+
+use serde_json::json;
+use siphasher::sip128::{Hasher128, SipHasher13};
+
+use crate::net::AddressSet;
+use crate::policy::yaml::Reader;
+use crate::text::diagnostic::Diagnostic;
+use crate::text::{FileId, SourceMap, Span};
+
+use super::Content;
+use super::bounds::Bounds;
+use super::format::Format;
+
+/// How old the answer for a name may be: three times the longest time that an answer is used for.
+pub(super) const NAME_STALE: Duration = Duration::from_hours(3);
+/// The longest host name that is part of the name of a file.
+const LONGEST: usize = 200;
+
+/// A source whose addresses are fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetched {
+    /// What is fetched.
+    pub request: Request,
+    /// How often; `None` for a name, whose answer has a TTL.
+    pub every: Option<Duration>,
+    /// From which age on the list counts as stale.
+    pub stale_after: Duration,
+    /// Which list is used.
+    pub list: List,
+}
+
+/// Which list of a fetched source is used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum List {
+    /// None: nothing was fetched yet.
+    Never,
+    /// The one in the cache, which was accepted before.
+    Accepted,
+    /// The one in the cache, which is new.
+    New(FileId),
+    /// The one that was accepted last: why the one in the cache is not used.
+    Former(String),
+}
+
+/// What is fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// The addresses of a host name: lower case, without a dot at its end.
+    Name(String),
+    /// A list.
+    Url {
+        /// Where it is: `https://…`.
+        url: String,
+        /// How the server writes it.
+        format: Format,
+        /// Whether the server may have a private address.
+        allow_private: bool,
+    },
+}
+
+impl Request {
+    /// Returns what is fetched, for people.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Name(name) => format!("addresses of {name}"),
+            Self::Url { url, .. } => format!("list at {url}"),
+        }
+    }
+
+    /// Returns the name of its file in the cache. Lists that are read in another way have another name.
+    #[must_use]
+    pub fn key(&self) -> String {
+        match self {
+            Self::Name(name) if name.len() <= LONGEST => format!("name-{name}"),
+            Self::Name(name) => format!("name-{:032x}", digest(name.as_bytes())),
+            Self::Url { url, format, .. } => {
+                let text = json!([url, format.describe()]).to_string();
+                format!("url-{:032x}", digest(text.as_bytes()))
+            }
+        }
+    }
+}
+
+fn digest(bytes: &[u8]) -> u128 {
+    let mut hasher = SipHasher13::new();
+    hasher.write(bytes);
+    hasher.finish128().as_u128()
+}
+
+/// Reads a list in the format of its server.
+///
+/// # Errors
+/// What is wrong with it first, in one sentence.
+pub fn parse_list(bytes: Vec<u8>, format: &Format) -> Result<AddressSet, String> {
+    let (_, list) = parse("list", bytes, format)?;
+    Ok(list)
+}
+
+/// Reads a text as a list, and keeps it as a file of this name.
+fn parse(name: &str, bytes: Vec<u8>, format: &Format) -> Result<(SourceMap, AddressSet), String> {
+    let mut texts = SourceMap::in_memory::<&str, &str>([]);
+    let file = texts.take(name, bytes);
+    if let Some(problem) = texts.error(file) {
+        return Err(problem.message);
+    }
+    let mut report = Vec::new();
+    let list = format.parse(file, texts.text(file), &mut report);
+    match report.into_iter().next() {
+        None => Ok((texts, list)),
+        Some(first) => {
+            let line = first.primary.map(|label| texts.line_column(&label.span).0);
+            let line = line.map_or_else(String::new, |line| format!("line {line}: "));
+            Err(format!("{line}{}", first.message))
+        }
+    }
+}
+
+/// Reads what was fetched for a request, which the policy names at `span`; `None` if there is an error, which is
+/// reported.
+pub(super) fn read(
+    reader: &mut Reader<'_>,
+    span: &Span,
+    request: &Request,
+    bounds: &Bounds,
+    (every, stale_after): (Option<Duration>, Duration),
+) -> Option<Content> {
+    let content = |addresses, list| Content {
+        addresses,
+        on_host: None,
+        fetched: Some(Box::new(Fetched {
+            request: request.clone(),
+            every,
+            stale_after,
+            list,
+        })),
+    };
+    if reader.texts.is_for_fetching() {
+        return Some(content(AddressSet::default(), List::Never));
+    }
+    match choose(reader.texts, &request.key(), bounds) {
+        Ok(Some((addresses, list))) => {
+            if let List::Former(reason) = &list {
+                let message = format!("the list that was fetched is not used: {reason}");
+                reader.report.push(
+                    Diagnostic::warning("fetched-list", message)
+                        .at(span.clone(), "the list that was accepted before stays")
+                        .help("if the new list is right, change the bounds, or accept it: `dfw fetch --accept NAME`"),
+                );
+            }
+            Some(content(addresses, list))
+        }
+        Ok(None) => {
+            reader.report.push(
+                Diagnostic::warning("never-fetched", "this source was never fetched")
+                    .at(span.clone(), "it allows nobody")
+                    .help("`dfw fetch` fetches it"),
+            );
+            Some(content(AddressSet::default(), List::Never))
+        }
+        Err(reason) => {
+            reader.report.push(
+                Diagnostic::error(
+                    "fetched-list",
+                    format!("the list that was fetched is not used: {reason}"),
+                )
+                .at(span.clone(), "there is no other list")
+                .help("is the list right? Else change `within`, `min` or `max`"),
+            );
+            None
+        }
+    }
+}
+
+/// Returns the list that is used: the one in the cache, or else the one that was accepted last; `None` if there
+/// is neither.
+fn choose(
+    texts: &mut SourceMap,
+    key: &str,
+    bounds: &Bounds,
+) -> Result<Option<(AddressSet, List)>, String> {
+    let accepted = texts
+        .accepted(key)
+        .map_err(|error| format!("cannot read the list that was accepted before: {error}"))?;
+    let cached = texts.cached(key).map_err(|error| error.to_string());
+    if let (Ok(Some(cached)), Some(accepted)) = (&cached, &accepted)
+        && cached == accepted
+    {
+        let list = take(texts, key, accepted.clone(), bounds)?;
+        return Ok(Some((list, List::Accepted)));
+    }
+    let former = accepted.as_ref().map(|bytes| {
+        parse(key, bytes.clone(), &Format::Lines)
+            .map_err(|reason| format!("the list that was accepted before is damaged: {reason}"))
+    });
+    let former = former.transpose()?;
+    let reason = match cached {
+        Ok(None) if former.is_none() => return Ok(None),
+        Ok(None) => "it is not in the cache any more".to_owned(),
+        Err(reason) => reason,
+        Ok(Some(bytes)) => match parse(key, bytes, &Format::Lines).and_then(|(read, list)| {
+            let check = bounds.check(&list).and_then(|()| match &former {
+                Some((_, former)) => bounds.check_loss(&list, former),
+                None => Ok(()),
+            });
+            check.map_err(|breach| breach.to_string())?;
+            Ok((read, list))
+        }) {
+            Ok((read, list)) => {
+                let file = texts.adopt(key, read).map_err(|error| error.to_string())?;
+                return Ok(Some((list, List::New(file))));
+            }
+            Err(reason) => reason,
+        },
+    };
+    let Some(accepted) = accepted else {
+        return Err(reason);
+    };
+    let list = take(texts, key, accepted, bounds)?;
+    Ok(Some((list, List::Former(reason))))
+}
+
+/// Takes a list that was accepted before, which the policy may not accept any more.
+fn take(
+    texts: &mut SourceMap,
+    key: &str,
+    bytes: Vec<u8>,
+    bounds: &Bounds,
+) -> Result<AddressSet, String> {
+    let (read, list) = parse(key, bytes, &Format::Lines)?;
+    bounds.check(&list).map_err(|breach| breach.to_string())?;
+    texts.adopt(key, read).map_err(|error| error.to_string())?;
+    Ok(list)
+}

@@ -1,0 +1,240 @@
+//! Lists that are fetched: which of them a policy takes from the cache.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use dfw::host::HostView;
+use dfw::policy::List;
+use dfw::store::{LoadError, Policies};
+use dfw::text::SourceMap;
+use tempfile::TempDir;
+
+/// A policy with one source `list`, a cache, and the lists that were accepted.
+struct Trial {
+    folder: TempDir,
+    source: &'static str,
+    ports: &'static str,
+}
+
+const URL: &str = "{url: \"https://lists.example.com/\", max: 10}";
+const ALLOWED: &str = "80: [list]";
+const EXCEPTED: &str = "80: {allow: any, except: [list]}";
+const BOTH: &str = "80: {allow: [0.0.0.0/1], except: [list, 192.0.2.66]}";
+
+impl Trial {
+    fn new(source: &'static str, ports: &'static str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["cache", "accepted"] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        Self {
+            folder,
+            source,
+            ports,
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The file of the list in the cache.
+    fn cached(&self) -> PathBuf {
+        let texts = SourceMap::in_memory([("a.yaml", self.policy(ALLOWED))]);
+        let policies = Policies::read(texts, Path::new("a.yaml")).unwrap();
+        let source = policies.policy.sources.values().next().unwrap();
+        let key = source.fetched.as_ref().unwrap().request.key();
+        self.path("cache").join(key)
+    }
+
+    fn policy(&self, ports: &str) -> String {
+        let source = self.source;
+        format!("default: deny\nsources: {{list: {source}}}\nports: {{{ports}}}\n")
+    }
+
+    fn fetch(&self, text: impl AsRef<[u8]>) {
+        fs::write(self.cached(), text).unwrap();
+    }
+
+    fn read(&self) -> Result<Policies, LoadError> {
+        let policy = self.path("a.yaml");
+        fs::write(&policy, self.policy(self.ports)).unwrap();
+        let texts =
+            SourceMap::strict().with_fetched(self.path("cache"), Some(self.path("accepted")));
+        Policies::read(texts, &policy)
+    }
+
+    /// Reads and accepts; what is in the list, and the warnings.
+    fn accept(&self) -> (Vec<String>, Vec<String>) {
+        let policies = self.read().unwrap();
+        assert!(policies.accept(&self.path("accepted")).is_empty());
+        let source = policies.policy.sources.values().next().unwrap();
+        let entries = source.addresses.iter().map(|entry| entry.to_string());
+        let warnings = policies
+            .warnings
+            .iter()
+            .map(|warning| warning.message.clone());
+        (entries.collect(), warnings.collect())
+    }
+
+    fn errors(&self) -> Vec<String> {
+        match self.read().unwrap_err() {
+            LoadError::Invalid { diagnostics, .. } => {
+                diagnostics.into_iter().map(|error| error.message).collect()
+            }
+            LoadError::Unread(error) => vec![error.to_string()],
+            LoadError::Failed { .. } => vec!["a test has failed".to_owned()],
+        }
+    }
+}
+
+#[test]
+fn a_list_that_was_never_fetched_allows_nobody() {
+    let trial = Trial::new(URL, ALLOWED);
+    let (entries, warnings) = trial.accept();
+    assert!(entries.is_empty());
+    assert_eq!(warnings, ["this source was never fetched"]);
+    let policies = trial.read().unwrap();
+    let source = policies.policy.sources.values().next().unwrap();
+    assert_eq!(source.fetched.as_ref().unwrap().list, List::Never);
+    // It compiles to a port that is closed.
+    let ruleset = policies.compile(&HostView::default()).to_string();
+    assert!(!ruleset.contains("list."), "{ruleset}");
+}
+
+/// It would open the port to the addresses that are meant.
+#[test]
+fn a_list_that_was_never_fetched_excepts_nobody_and_is_an_error() {
+    for ports in [EXCEPTED, BOTH] {
+        let trial = Trial::new(URL, ports);
+        let errors = trial.errors();
+        let error = "the source `list` under `except` was never fetched";
+        assert!(errors.iter().any(|it| it == error), "{errors:?}");
+        trial.fetch("192.0.2.7\n");
+        assert_eq!(trial.accept().0, ["192.0.2.7"]);
+    }
+    // Without any cache nothing was ever fetched.
+    let trial = Trial::new(URL, EXCEPTED);
+    let texts = SourceMap::in_memory([("a.yaml", trial.policy(EXCEPTED))]);
+    Policies::read(texts, Path::new("a.yaml")).unwrap_err();
+}
+
+#[test]
+fn what_is_wrong_changes_nothing() {
+    for ports in [ALLOWED, EXCEPTED] {
+        let trial = Trial::new(URL, ports);
+        let many: Vec<String> = (0..20).map(|n| format!("192.0.2.{}\n", 2 * n)).collect();
+        let many = many.concat();
+        let wrong: [&[u8]; 13] = [
+            b"",
+            b"\n\n",
+            b"# nothing\n",
+            b"<!DOCTYPE html>\n<html><body>Not found</body></html>\n",
+            b"192.0.2.7\n192.0.2.8 # half\n192.0.",
+            b"{\"prefixes\": [\"192.0.2.7\"]}",
+            b"192.0.2.7\n0.0.0.0/0\n",
+            b"::/0\n",
+            b"\xff\xfe1\x009\x002\x00",
+            b"\x1f\x8b\x08\x00\x00\x00\x00\x00",
+            b"192.0.2.7\0\n",
+            b"home.example.com\n",
+            many.as_bytes(),
+        ];
+        for (number, text) in wrong.iter().enumerate() {
+            trial.fetch(text);
+            let errors = trial.errors();
+            let first = "the list that was fetched is not used: ";
+            assert!(errors[0].starts_with(first), "{number}: {errors:?}");
+        }
+        trial.fetch("192.0.2.7\n192.0.2.9\n");
+        let right = trial.accept();
+        assert_eq!(right.0, ["192.0.2.7", "192.0.2.9"]);
+        for (number, text) in wrong.iter().enumerate() {
+            trial.fetch(text);
+            let (entries, warnings) = trial.accept();
+            assert_eq!(entries, right.0, "{number}");
+            assert_eq!(warnings.len(), 1, "{number}: {warnings:?}");
+        }
+        fs::remove_file(trial.cached()).unwrap();
+        let (entries, warnings) = trial.accept();
+        assert_eq!(entries, right.0);
+        assert_eq!(
+            warnings,
+            ["the list that was fetched is not used: it is not in the cache any more"]
+        );
+    }
+}
+
+#[test]
+fn a_loss_beyond_the_bound_changes_nothing() {
+    let trial = Trial::new(URL, EXCEPTED);
+    trial.fetch("192.0.2.0/30\n");
+    trial.accept();
+    trial.fetch("192.0.2.0\n");
+    let (entries, warnings) = trial.accept();
+    assert_eq!(entries, ["192.0.2.0/30"]);
+    assert!(warnings[0].contains("max-loss: 50%"), "{warnings:?}");
+    trial.fetch("192.0.2.0/31\n");
+    assert_eq!(trial.accept().0, ["192.0.2.0/31"]);
+    trial.fetch("192.0.2.0/31\n192.0.2.9\n");
+    let right = trial.accept();
+    assert_eq!(right.0, ["192.0.2.0/31", "192.0.2.9"]);
+    assert!(right.1.is_empty());
+}
+
+#[test]
+fn a_policy_that_says_less_does_not_take_what_was_accepted() {
+    let mut trial = Trial::new("{name: a.example.com}", ALLOWED);
+    trial.fetch("192.0.2.7\n");
+    trial.accept();
+    trial.source = "{name: a.example.com, within: 203.0.113.0/24}";
+    let errors = trial.errors();
+    assert!(
+        errors[0].contains("192.0.2.7 is not `within`"),
+        "{errors:?}"
+    );
+}
+
+/// The owner of the cache chooses nothing but the text of a file in it.
+#[test]
+fn only_files_of_the_cache_are_read() {
+    let trial = Trial::new(URL, ALLOWED);
+    let file = trial.cached();
+    let elsewhere = trial.path("elsewhere");
+    fs::write(&elsewhere, "192.0.2.66\n").unwrap();
+    let error = |trial: &Trial| trial.errors().remove(0);
+
+    symlink(&elsewhere, &file).unwrap();
+    assert!(error(&trial).contains("a symbolic link"));
+    fs::remove_file(&file).unwrap();
+
+    symlink("name-other", &file).unwrap();
+    fs::write(trial.path("cache").join("name-other"), "192.0.2.66\n").unwrap();
+    assert!(error(&trial).contains("a symbolic link"));
+    fs::remove_file(&file).unwrap();
+
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &file,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR,
+        0,
+    )
+    .unwrap();
+    assert!(error(&trial).contains("a pipe"));
+    fs::remove_file(&file).unwrap();
+
+    fs::create_dir(&file).unwrap();
+    assert!(error(&trial).contains("a folder"));
+    fs::remove_dir(&file).unwrap();
+
+    let huge = fs::File::create(&file).unwrap();
+    huge.set_len(10 << 30).unwrap();
+    assert!(error(&trial).contains("larger than 64 MiB"));
+    fs::remove_file(&file).unwrap();
+
+    trial.fetch("192.0.2.66\n");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
+    assert!(error(&trial).contains("everybody can write"));
+}
