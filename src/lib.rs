@@ -19,6 +19,8 @@
 pub mod analysis;
 pub mod cli;
 pub mod compile;
+pub mod confine;
+pub mod fetch;
 pub mod file;
 pub mod guard;
 pub mod host;

@@ -83,6 +83,12 @@ Examples:
   systemctl enable --now dfw    as a service
   dfw guard policies/           until Ctrl-C; the rules stay in force";
 
+pub(super) const FETCH: &str = "\
+Examples:
+  dfw fetch                     all lists and names of /etc/dfw/policies
+  dfw fetch --due policies/     those whose time has come, as a timer does
+  dfw fetch --accept cdn        the list in the cache, although it loses much";
+
 pub(super) const STATUS: &str = "\
 Examples:
   dfw status

@@ -1,15 +1,19 @@
 //! Reading policies for a verb.
 
+use std::io;
 use std::path::Path;
+
+use rustix::fs::{Timespec, Timestamps, UTIME_NOW, futimens};
 
 use crate::analysis::test::DEPENDS_ON_HOST;
 use crate::file;
 use crate::host::docker::Ask;
 use crate::output::terminal::Terminal;
+use crate::policy::{Fetched, List, SourceName};
 use crate::site::{Site, Sockets};
-use crate::store::{LoadError, Policies, ReadError};
+use crate::store::{self, LoadError, Policies, ReadError};
 use crate::text::SourceMap;
-use crate::text::diagnostic::Diagnostic;
+use crate::text::diagnostic::{Diagnostic, quoted};
 
 use super::arguments;
 use super::report::failure::Failure;
@@ -66,6 +70,51 @@ pub(super) fn look(
         }
         Err(error) => Err(Failure::kernel(&error, loaded.sources, &loaded.files)),
     }
+}
+
+/// Returns what is to be fetched for the policies at `path`.
+pub(super) fn requests(path: &Path) -> Result<Vec<(SourceName, Fetched)>, Failure> {
+    store::requests(path).map_err(|wrong| failure(wrong, path))
+}
+
+/// Accepts the list in the cache for a source of the policies at `path`, whatever it takes away from the one that
+/// was accepted before; says how many entries it has.
+pub(super) fn accept(path: &Path, name: &str) -> Result<usize, Failure> {
+    let plain = |message: String| Failure::plain(Diagnostic::error("fetch", message));
+    // Not compared with another list, and within all other bounds.
+    let texts = SourceMap::new().with_fetched(arguments::cache(), None);
+    let policies = Policies::read(texts, path).map_err(|wrong| failure(wrong, path))?;
+    let mut sources = policies.policy.sources.iter();
+    let source = sources.find(|(known, _)| known.as_str() == name);
+    let fetched = source.and_then(|(_, source)| Some((source, source.fetched.as_deref()?)));
+    let Some((source, fetched)) = fetched else {
+        let name = quoted(name);
+        return Err(plain(format!(
+            "no source {name} of the policies is fetched"
+        )));
+    };
+    let List::New(file) = fetched.list else {
+        return Err(plain(format!("the source `{name}` was never fetched")));
+    };
+    let (key, text) = (fetched.request.key(), policies.sources.text(file));
+    store::keep(&arguments::state(), &key, text.as_bytes())
+        .and_then(|()| touch(&arguments::cache().join(key)))
+        .map_err(|error| plain(format!("cannot accept the list: {error}")))?;
+    Ok(source.addresses.len())
+}
+
+/// Has guard read the file again.
+fn touch(path: &Path) -> io::Result<()> {
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: UTIME_NOW,
+    };
+    let times = Timestamps {
+        last_access: now,
+        last_modification: now,
+    };
+    let opened = file::open(path, file::Accept::InPlace)?;
+    Ok(futimens(&opened.file, &times)?)
 }
 
 fn failure(wrong: LoadError, path: &Path) -> Failure {

@@ -5,7 +5,6 @@
 //! - `desired`: policies → host → ruleset, and the last good policies;
 //! - `enforce`: propose, commit, restore.
 
-mod confine;
 mod desired;
 mod due;
 mod enforce;
@@ -25,6 +24,9 @@ mod view;
 
 use std::io;
 
+use rustix::thread::CapabilitySet;
+
+use crate::confine;
 use crate::host::process;
 use crate::untrusted;
 
@@ -38,6 +40,10 @@ pub use inquiry::{Answer, ask};
 pub use metrics::scrapes::Listen;
 pub use options::Options;
 
+/// Rulesets; who holds a socket; policies of whichever owner.
+const NEEDED: CapabilitySet = CapabilitySet::NET_ADMIN
+    .union(CapabilitySet::SYS_PTRACE)
+    .union(CapabilitySet::DAC_READ_SEARCH);
 /// The exit code of a process that has panicked, as Rust has it.
 const PANICKED: i32 = 101;
 
@@ -49,7 +55,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
     let log = Log::new();
     end_with_any_thread(log);
     // Before there is another thread.
-    if let Err(error) = confine::confine() {
+    if let Err(error) = confine::confine(NEEDED) {
         log.say(Level::Warning, &error.to_string());
     }
     give_up_files(options, log);
@@ -91,7 +97,7 @@ fn give_up_files(options: &Options, log: Log) {
     let given_up = process::look_apart()
         .map_err(|error| error.to_string())
         .and_then(|()| {
-            let given_up = confine::give_up_files(&folders, port);
+            let given_up = confine::give_up_files(&["/".into()], &folders, port);
             given_up.map_err(|error| error.to_string())
         });
     match given_up {

@@ -44,6 +44,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("init", &["host", "net", "policy", "untrusted"]),
     ("import", &["net", "policy", "text"]),
+    // Rights are given up by daemons; only the one that has none speaks to the network.
+    ("confine", &[]),
+    ("fetch", &["confine", "file", "net", "policy"]),
     // The kernel, and what is made of all of it.
     (
         "kernel",
@@ -74,6 +77,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "analysis",
             "compile",
+            "confine",
             "file",
             "host",
             "kernel",

@@ -4,6 +4,7 @@ mod apply;
 mod audit;
 mod check;
 mod explain;
+mod fetch;
 mod generate;
 mod guard;
 mod import;
@@ -74,6 +75,12 @@ pub(super) enum Verb {
     /// do to dfw's table. When it ends, the rules stay.
     #[command(after_help = examples::GUARD)]
     Guard(guard::GuardArgs),
+    /// Fetch the lists and names of the policies into a cache
+    ///
+    /// Started as root, it gives up all rights but to write to the cache before it speaks to the network.
+    /// What it fetches is in force after `dfw apply`; `dfw guard` takes it at once.
+    #[command(after_help = examples::FETCH)]
+    Fetch(fetch::FetchArgs),
     /// Say what is in force, and what it let through and denied
     #[command(after_help = examples::STATUS)]
     Status(status::StatusArgs),
@@ -121,6 +128,7 @@ impl Verb {
             Self::Test(args) => test::run(terminal, &args.path),
             Self::Show(args) => show::run(terminal, args),
             Self::Guard(args) => guard::run(args),
+            Self::Fetch(args) => fetch::run(terminal, args),
             Self::Status(args) => status::run(terminal, args),
             Self::Remove => remove::run(terminal),
             Self::Generate(args) => generate::run(terminal, args),
@@ -143,6 +151,7 @@ impl Verb {
             | Self::Test(_)
             | Self::Show(_)
             | Self::Guard(_)
+            | Self::Fetch(_)
             | Self::Status(_)
             | Self::Import(_)
             | Self::Generate(_) => false,

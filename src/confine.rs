@@ -1,4 +1,4 @@
-//! Giving up what guard never needs, before it reads anything of others.
+//! Giving up what a daemon of dfw never needs, before it reads anything of others.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,11 +11,6 @@ use landlock::{
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use thiserror::Error;
-
-/// Rulesets; who holds a socket; policies of whichever owner.
-const NEEDED: CapabilitySet = CapabilitySet::NET_ADMIN
-    .union(CapabilitySet::SYS_PTRACE)
-    .union(CapabilitySet::DAC_READ_SEARCH);
 
 /// Starting programs, looking into others, changing the system: nothing that a firewall does.
 const FORBIDDEN: &[i64] = &[
@@ -63,27 +58,41 @@ const FORBIDDEN: &[i64] = &[
 
 /// What could not be given up.
 #[derive(Debug, Error)]
-pub(super) enum Error {
+pub enum Error {
+    /// Capabilities.
     #[error("cannot drop capabilities: {0}")]
     Capabilities(#[from] rustix::io::Errno),
+    /// System calls.
     #[error("cannot filter system calls: {0}")]
     Filter(#[from] seccompiler::Error),
+    /// The filter for them cannot be built.
     #[error("cannot filter system calls: {0}")]
     Backend(#[from] seccompiler::BackendError),
+    /// Files.
     #[error("cannot give up files: {0}")]
     Landlock(#[from] RulesetError),
 }
 
-/// Gives up capabilities and system calls, for this thread and all that it starts.
-pub(super) fn confine() -> Result<(), Error> {
+/// Gives up system calls and all capabilities but these, for this thread and all that it starts.
+///
+/// # Errors
+/// What could not be given up; the rest is.
+pub fn confine(needed: CapabilitySet) -> Result<(), Error> {
     // The filter also holds where the rest cannot be given up.
-    filter().and(drop_capabilities())
+    filter().and(drop_capabilities(needed))
 }
 
-/// Gives up all files but for reading, for this thread and all that it starts: only these folders can be
-/// written to, which are made if they are not there. Nothing can be executed, and no port can be listened
-/// at but this one. Says whether the kernel can do that.
-pub(super) fn give_up_files(folders: &[PathBuf], port: Option<u16>) -> Result<bool, Error> {
+/// Gives up all files but these, for this thread and all that it starts: what is below the folders to read can
+/// be read, and only the folders to write can be written to, which are made if they are not there. Nothing can be
+/// executed, and no TCP port can be listened at but this one. Says whether the kernel can do that.
+///
+/// # Errors
+/// If the kernel denies it.
+pub fn give_up_files(
+    readable: &[PathBuf],
+    folders: &[PathBuf],
+    port: Option<u16>,
+) -> Result<bool, Error> {
     // The newest whose rules all make sense here; older kernels know fewer of them.
     const RULES: ABI = ABI::V5;
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
@@ -103,7 +112,9 @@ pub(super) fn give_up_files(folders: &[PathBuf], port: Option<u16>) -> Result<bo
         // Whoever needs it says so.
         Err(_) => Ok(()),
     };
-    allow(&PathBuf::from("/"), read)?;
+    for path in readable {
+        allow(path, read)?;
+    }
     for folder in folders {
         // The state's is made before, with a mode of its own.
         let _ = fs::create_dir_all(folder);
@@ -115,8 +126,8 @@ pub(super) fn give_up_files(folders: &[PathBuf], port: Option<u16>) -> Result<bo
     Ok(rules.restrict_self()?.ruleset != RulesetStatus::NotEnforced)
 }
 
-fn drop_capabilities() -> Result<(), Error> {
-    let kept = capabilities(None)?.permitted.intersection(NEEDED);
+fn drop_capabilities(needed: CapabilitySet) -> Result<(), Error> {
+    let kept = capabilities(None)?.permitted.intersection(needed);
     Ok(set_capabilities(
         None,
         CapabilitySets {

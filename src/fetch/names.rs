@@ -1,0 +1,104 @@
+//! The addresses that DNS has for a host.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::ResolveHosts;
+use hickory_resolver::net::NetError;
+use hickory_resolver::proto::rr::{RData, RecordType};
+use tokio::runtime::{Builder, Runtime};
+
+/// For how long an answer is used.
+const TTL: (Duration, Duration) = (Duration::from_secs(30), Duration::from_hours(1));
+/// How long one question may take, with all its attempts.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// The resolvers of this host.
+#[derive(Clone)]
+pub(super) struct Names {
+    resolver: TokioResolver,
+    runtime: Arc<Runtime>,
+}
+
+impl std::fmt::Debug for Names {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Names")
+    }
+}
+
+impl Names {
+    /// Reads which resolvers the host has.
+    pub(super) fn new() -> Result<Self, String> {
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| error.to_string())?;
+        let failed = |error: NetError| format!("cannot read /etc/resolv.conf: {error}");
+        let mut builder = TokioResolver::builder_tokio().map_err(failed)?;
+        let options = builder.options_mut();
+        options.cache_size = 0;
+        options.use_hosts_file = ResolveHosts::Never;
+        options.timeout = Duration::from_secs(3);
+        options.attempts = 2;
+        let resolver = {
+            let _entered = runtime.enter();
+            builder.build().map_err(failed)?
+        };
+        Ok(Self {
+            resolver,
+            runtime: Arc::new(runtime),
+        })
+    }
+
+    /// Returns the addresses of a host, and for how long they are used: A and AAAA. Half an answer is none.
+    pub(super) fn addresses(&self, host: &str) -> Result<(Vec<IpAddr>, Duration), String> {
+        let name = format!("{host}.");
+        let both = async {
+            let v4 = self.resolver.lookup(name.as_str(), RecordType::A).await;
+            let v6 = self.resolver.lookup(name.as_str(), RecordType::AAAA).await;
+            [v4, v6]
+        };
+        let both = self
+            .runtime
+            .block_on(async { tokio::time::timeout(PATIENCE, both).await })
+            .map_err(|_| format!("no answer for {host} in time"))?;
+        let mut addresses = Vec::new();
+        let mut ttl = TTL.1;
+        for answer in both {
+            let answer = match answer {
+                Ok(answer) => answer,
+                Err(error) if error.is_nx_domain() => {
+                    return Err(format!("{host} does not exist (NXDOMAIN)"));
+                }
+                // It has addresses of the other family only.
+                Err(error) if is_empty(&error) => continue,
+                Err(error) => return Err(format!("no answer for {host}: {error}")),
+            };
+            for record in answer.answers() {
+                match &record.data {
+                    RData::A(address) => addresses.push(IpAddr::V4(address.0)),
+                    RData::AAAA(address) => addresses.push(IpAddr::V6(address.0)),
+                    // An alias has a TTL, too.
+                    _ => {}
+                }
+                ttl = ttl.min(Duration::from_secs(record.ttl.into()));
+            }
+        }
+        if addresses.is_empty() {
+            return Err(format!("{host} has no address"));
+        }
+        Ok((addresses, ttl.max(TTL.0)))
+    }
+}
+
+/// Whether the answer says that the name has no such record.
+fn is_empty(error: &NetError) -> bool {
+    use hickory_resolver::net::DnsError;
+    use hickory_resolver::proto::op::ResponseCode;
+    matches!(
+        error,
+        NetError::Dns(DnsError::NoRecordsFound(none)) if none.response_code == ResponseCode::NoError
+    )
+}

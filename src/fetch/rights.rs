@@ -1,0 +1,68 @@
+//! Giving up all rights but to write to the cache, before the first packet.
+
+use std::fs::{self, DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
+use std::path::Path;
+
+use rustix::process::{Gid, Uid, geteuid};
+use rustix::thread::{CapabilitySet, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+
+use crate::confine;
+
+/// The user that packages make for it.
+const USER: &str = "dfw-fetch";
+/// Who owns nothing.
+const NOBODY: u32 = 65534;
+
+/// Makes the cache, and gives up everything else: the user and the groups, capabilities, system calls and files.
+///
+/// # Errors
+/// What cannot be given up, in one sentence: then nothing must be fetched.
+pub fn give_up(cache: &Path) -> Result<(), String> {
+    let failed = |error: io::Error| format!("cannot give up rights: {error}");
+    if geteuid().is_root() {
+        let (user, group) = user();
+        prepare(cache, user, group).map_err(|error| format!("cannot make the cache: {error}"))?;
+        become_user(user, group).map_err(failed)?;
+    }
+    confine::confine(CapabilitySet::empty()).map_err(|error| error.to_string())?;
+    confine::give_up_files(&[], &[cache.to_owned()], None).map_err(|error| error.to_string())?;
+    Ok(())
+}
+
+/// Makes the cache, and gives it to its user.
+fn prepare(cache: &Path, user: u32, group: u32) -> io::Result<()> {
+    match DirBuilder::new().mode(0o755).create(cache) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        Err(_) => return Ok(()),
+        Ok(()) => {}
+    }
+    fs::set_permissions(cache, Permissions::from_mode(0o755))?;
+    chown(cache, Some(user), Some(group))
+}
+
+fn become_user(user: u32, group: u32) -> io::Result<()> {
+    let (uid, gid) = (Uid::from_raw(user), Gid::from_raw(group));
+    set_thread_groups(&[])?;
+    set_thread_res_gid(gid, gid, gid)?;
+    set_thread_res_uid(uid, uid, uid)?;
+    Ok(())
+}
+
+/// The user and the group of the fetcher.
+fn user() -> (u32, u32) {
+    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let line = users.lines().find_map(|line| {
+        let mut fields = line
+            .strip_prefix(USER)?
+            .strip_prefix(':')?
+            .split(':')
+            .skip(1);
+        let user = fields.next()?.parse().ok()?;
+        let group = fields.next()?.parse().ok()?;
+        Some((user, group))
+    });
+    line.filter(|(user, _)| *user != 0)
+        .unwrap_or((NOBODY, NOBODY))
+}

@@ -1,0 +1,260 @@
+//! Lists that servers have.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ureq::config::Config;
+use ureq::http::Uri;
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
+use ureq::{Agent, Error, Proxy, ResponseExt};
+
+use crate::file::Limit;
+use crate::net::AddressSet;
+use crate::policy::{Format, parse_list};
+
+use super::cache::Version;
+use super::names::Names;
+
+/// Where distributions keep the certificates that they trust; `SSL_CERT_FILE` names another file.
+const CERTIFICATES: [&str; 3] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/cert.pem",
+];
+/// How long a list may take, from the first question to its last byte.
+const PATIENCE: Duration = Duration::from_mins(2);
+/// How many redirects are followed.
+const REDIRECTS: u32 = 5;
+/// How many bytes the head of an answer has at most.
+const HEAD: usize = 64 << 10;
+/// How many bytes of an `ETag` are remembered.
+const TAG: usize = 1024;
+
+/// What was fetched.
+pub(super) enum Answer {
+    /// The server has no other list than before.
+    Same,
+    /// A list, and which version of it.
+    List(AddressSet, Option<Version>),
+    /// The addresses of a name, and for how long they are used.
+    Addresses(AddressSet, Duration),
+}
+
+/// What is needed to ask servers.
+pub(super) struct Web {
+    names: Names,
+    roots: Vec<Certificate<'static>>,
+    proxy: Option<Proxy>,
+}
+
+impl Web {
+    /// Reads certificates, and the proxy of the environment.
+    pub(super) fn new(names: &Names) -> Self {
+        let given = std::env::var("SSL_CERT_FILE").ok();
+        let files = given.into_iter().chain(CERTIFICATES.map(str::to_owned));
+        let pem = files.into_iter().find_map(|file| fs::read(file).ok());
+        let items = parse_pem(pem.as_deref().unwrap_or_default()).filter_map(Result::ok);
+        let roots = items.filter_map(|item| match item {
+            PemItem::Certificate(certificate) => Some(certificate),
+            _ => None,
+        });
+        Self {
+            names: names.clone(),
+            roots: roots.collect(),
+            proxy: Proxy::try_from_env(),
+        }
+    }
+
+    /// Fetches a list, if it is another version than the one that is there.
+    pub(super) fn list(
+        &self,
+        url: &str,
+        format: &Format,
+        allow_private: bool,
+        version: Option<&Version>,
+    ) -> Result<Answer, String> {
+        let config = Config::builder()
+            .https_only(true)
+            .http_status_as_error(false)
+            .max_redirects(REDIRECTS)
+            .max_redirects_will_error(true)
+            .save_redirect_history(true)
+            .max_response_header_size(HEAD)
+            .max_idle_connections(0)
+            .timeout_global(Some(PATIENCE))
+            .accept_encoding("identity")
+            .user_agent(concat!("dfw/", env!("CARGO_PKG_VERSION")))
+            .proxy(self.proxy.clone())
+            .tls_config(self.tls())
+            .build();
+        let checked = Checked {
+            names: self.names.clone(),
+            allow_private,
+            proxy: self.proxy.as_ref().map(|proxy| proxy.host().to_owned()),
+        };
+        let agent = Agent::with_parts(config, DefaultConnector::default(), checked);
+        let mut request = agent.get(url);
+        if let Some(Version { etag, modified }) = version {
+            if let Some(etag) = etag {
+                request = request.header("If-None-Match", etag);
+            }
+            if let Some(modified) = modified {
+                request = request.header("If-Modified-Since", modified);
+            }
+        }
+        let mut response = request.call().map_err(|error| reason(&error))?;
+        let history = response.get_redirect_history().unwrap_or_default();
+        if let Some(other) = history.iter().find(|uri| uri.scheme_str() != Some("https")) {
+            return Err(format!("it leads to {other}, which is not `https://`"));
+        }
+        match response.status().as_u16() {
+            200 => {}
+            304 if version.is_some() => return Ok(Answer::Same),
+            other => return Err(format!("the server answers {other}")),
+        }
+        let header = |name: &str| {
+            let value = response.headers().get(name)?.to_str().ok()?;
+            (value.len() <= TAG).then(|| value.to_owned())
+        };
+        let version = Version {
+            etag: header("ETag"),
+            modified: header("Last-Modified"),
+        };
+        let version = (version != Version::default()).then_some(version);
+        let body = response.body_mut().with_config().limit(Limit::LIST.bytes());
+        let bytes = body.read_to_vec().map_err(|error| reason(&error))?;
+        let list = parse_list(bytes, format)?;
+        if list.is_empty() {
+            return Err("the list has no address".to_owned());
+        }
+        Ok(Answer::List(list, version))
+    }
+
+    fn tls(&self) -> TlsConfig {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        TlsConfig::builder()
+            .provider(TlsProvider::Rustls)
+            .root_certs(RootCerts::new_with_certs(&self.roots))
+            .unversioned_rustls_crypto_provider(provider)
+            .build()
+    }
+}
+
+fn reason(error: &Error) -> String {
+    match error {
+        Error::Other(error) => error.to_string(),
+        error => error.to_string(),
+    }
+}
+
+/// Resolves servers once, and connects to no other address than the one that was checked.
+#[derive(Debug)]
+struct Checked {
+    names: Names,
+    allow_private: bool,
+    /// The proxy that the environment names: it may have a private address.
+    proxy: Option<String>,
+}
+
+impl Resolver for Checked {
+    fn resolve(&self, uri: &Uri, _: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
+        let other = |text: String| Error::Other(text.into());
+        let host = uri.host().ok_or(Error::HostNotFound)?;
+        let is_proxy = self.proxy.as_deref() == Some(host);
+        if !is_proxy && uri.scheme_str() != Some("https") {
+            return Err(other(format!("it leads to {uri}, which is not `https://`")));
+        }
+        let usual = if uri.scheme_str() == Some("http") {
+            80
+        } else {
+            443
+        };
+        let port = uri.port_u16().unwrap_or(usual);
+        let literal = host.trim_start_matches('[').trim_end_matches(']');
+        let addresses = match literal.parse() {
+            Ok(address) => vec![address],
+            Err(_) => self.names.addresses(host).map_err(other)?.0,
+        };
+        let mut resolved = self.empty();
+        // As many as there is room for.
+        for address in addresses.into_iter().take(16) {
+            if !is_proxy && !self.allow_private && !is_public(address) {
+                return Err(other(format!(
+                    "{host} has the private address {address}; `allow-private: true` allows that"
+                )));
+            }
+            resolved.push(SocketAddr::new(address, port));
+        }
+        Ok(resolved)
+    }
+}
+
+/// Whether an address is one of the internet, and not of this host or a network around it.
+fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => is_public_v4(address),
+        IpAddr::V6(address) => match address.to_ipv4() {
+            // `::1` and `::` are among these.
+            Some(inner) => is_public_v4(inner),
+            None => is_public_v6(address),
+        },
+    }
+}
+
+fn is_public_v4(address: Ipv4Addr) -> bool {
+    let [first, second, ..] = address.octets();
+    let shared = first == 100 && (64..128).contains(&second);
+    let benchmark = first == 198 && (18..20).contains(&second);
+    !(first == 0
+        || first >= 224
+        || shared
+        || benchmark
+        || address.is_loopback()
+        || address.is_private()
+        || address.is_link_local())
+}
+
+fn is_public_v6(address: Ipv6Addr) -> bool {
+    let [first, second, ..] = address.segments();
+    // Addresses that stand for IPv4 ones: NAT64 and 6to4.
+    let translated = (first == 0x64 && second == 0xff9b) || first == 0x2002;
+    first & 0xe000 == 0x2000 && !translated
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn private_addresses_are_known() {
+        for public in ["198.51.100.7", "9.9.9.9", "2001:db8::7", "2a00::1"] {
+            assert!(is_public(public.parse().unwrap()), "{public}");
+        }
+        for private in [
+            "0.0.0.0",
+            "127.0.0.1",
+            "10.0.0.1",
+            "172.16.0.1",
+            "192.168.1.1",
+            "169.254.169.254",
+            "100.64.0.1",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "fe80::1",
+            "fd00::1",
+            "ff02::1",
+            "::ffff:10.0.0.1",
+            "::7f00:1",
+            "64:ff9b::a00:1",
+            "2002:a00:1::",
+        ] {
+            assert!(!is_public(private.parse().unwrap()), "{private}");
+        }
+    }
+}
