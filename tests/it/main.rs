@@ -30,6 +30,7 @@ mod manners;
 mod meaning;
 mod networks;
 mod no_harm;
+mod partition;
 #[path = "../support/property.rs"]
 #[expect(dead_code, reason = "the tests with a kernel use the rest")]
 mod property;
