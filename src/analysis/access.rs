@@ -12,10 +12,10 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use crate::net::{AddressSet, Entry, Family, HostPorts, Protocol};
+use crate::net::{AddressSet, Entry, Family, Protocol};
 use crate::ruleset::{Elements, Origin, Ruleset};
 
-use super::eval::{Decision, Packet, Partition, Pool, Step, Symbolic};
+use super::eval::{Packet, Partition, Pool, Step, Symbolic};
 use super::judgement::{Judgement, Reason, Verdict, judgement, stays};
 use super::path::{Kind, Path};
 use super::surroundings::Surroundings;
