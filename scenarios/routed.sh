@@ -14,7 +14,7 @@ END
 
 step "dfw is off" dfw_off
 step "the stranger has a route to the container" route replace
-# Engines from 28 on refuse this themselves, and so proves nothing here.
+# Engines from 28 on deny this themselves, and so proves nothing here.
 if answers "$container" 80; then
     step "the stranger reaches the container itself" true
     step "dfw is on" dfw_on
@@ -23,5 +23,5 @@ if answers "$container" 80; then
     route del
 else
     route del
-    skip "the engine itself refuses what is routed to containers"
+    skip "the engine itself denies what is routed to containers"
 fi

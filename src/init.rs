@@ -48,7 +48,7 @@ pub fn propose(host: &HostView, allow: &Allow) -> Result<Proposal, Invalid> {
     let mut text = String::from(
         "# Made by `dfw init` of what is published on this host; dfw never writes it again, so edit \
          it.\n# Then: `dfw check`, and `dfw apply` puts it in force.\n\n\
-         default: deny    # a published port that is not named below is refused\n",
+         default: deny    # a published port that is not named below is denied\n",
     );
     if let Allow::Addresses(addresses) = allow
         && !addresses.is_empty()

@@ -184,7 +184,7 @@ impl Site {
             }
         };
         let legacy = legacy_tables();
-        let refuses = of("ip", "ip6", &|neighbour| {
+        let denies = of("ip", "ip6", &|neighbour| {
             !neighbour.accepts && shares_hook(neighbour.family, neighbour.hook, Hook::Forward)
         });
         let legacy_filter = Families {
@@ -221,10 +221,10 @@ impl Site {
                 v6: is_on("/proc/sys/net/ipv6/conf/all/forwarding"),
             },
             // Its policies cannot be seen from here; an engine that has turned forwarding on has
-            // made it refuse.
-            refuses: Families {
-                v4: refuses.v4 || legacy_filter.v4,
-                v6: refuses.v6 || legacy_filter.v6,
+            // made it deny.
+            denies: Families {
+                v4: denies.v4 || legacy_filter.v4,
+                v6: denies.v6 || legacy_filter.v6,
             },
         }
     }
@@ -272,7 +272,7 @@ pub fn legacy_tables() -> Legacy {
     }
 }
 
-/// Whether a kernel of this release is older than 6.1, or may be: 5.10 refuses `fib` in the forward
+/// Whether a kernel of this release is older than 6.1, or may be: 5.10 denies `fib` in the forward
 /// hook.
 fn is_old(release: &str) -> bool {
     kernel::version(release).is_none_or(|version| version < (6, 1))

@@ -9,7 +9,7 @@ use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::compile::{self, List, SHARED_REFUSED, entries, port_of_chain, shared_sets};
+use crate::compile::{self, List, SHARED_DENIED, entries, port_of_chain, shared_sets};
 use crate::host::HostView;
 use crate::host::engine;
 use crate::net::{AddressSet, Family, HostPorts, Protocol};
@@ -326,9 +326,9 @@ fn allowed(ruleset: &Ruleset, step: &Step, path: &Path) -> Vec<String> {
     who
 }
 
-/// The port that a step refused, if it shares sets with others: its chain judges all of them.
+/// The port that a step denied, if it shares sets with others: its chain judges all of them.
 fn shared_port(step: &Step, path: &Path) -> Option<HostPorts> {
-    let hit = step.hits.iter().find(|hit| hit.set == SHARED_REFUSED)?;
+    let hit = step.hits.iter().find(|hit| hit.set == SHARED_DENIED)?;
     match hit.element {
         Element::Ports(port, _) => Some(HostPorts::one(None, path.protocol, port)),
         Element::Interface(_) | Element::Addresses(..) | Element::PortAddresses(..) => None,

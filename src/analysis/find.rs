@@ -242,16 +242,16 @@ fn to_container(around: &Surroundings, host: &HostView, endpoint: &EndpointView<
     let closes = engine.is_some_and(|e| e.major_version() >= DOCKER_CLOSES_SIDE_PATHS);
     let is_podman = engine.is_some_and(|engine| engine.kind == EngineKind::Podman);
     let (all, published) = match mode(endpoint) {
-        // Docker refuses it, and Podman's containers have no way back.
+        // Docker denies it, and Podman's containers have no way back.
         _ if network.internal && (guards || is_podman) => (false, false),
         GatewayMode::Isolated => (false, false),
         GatewayMode::NatUnprotected if guards => (true, true),
         GatewayMode::Routed if guards => (false, true),
         GatewayMode::Nat if guards && closes => (false, false),
-        GatewayMode::Nat if guards => (!around.refuses.of(family), true),
+        GatewayMode::Nat if guards => (!around.denies.of(family), true),
         // The engine has no rules for this family.
         GatewayMode::Nat | GatewayMode::NatUnprotected | GatewayMode::Routed => {
-            let all = !around.refuses.of(family);
+            let all = !around.denies.of(family);
             (all, all)
         }
     };

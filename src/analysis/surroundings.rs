@@ -24,7 +24,7 @@ pub struct Surroundings {
     /// Whether the host forwards packets at all.
     pub forwards: Families,
     /// Whether the policy of another base chain drops forwarded packets.
-    pub refuses: Families,
+    pub denies: Families,
     /// Through which interface packets to an address leave, of those that were asked for; `None` where there is
     /// no route to it.
     pub answers_through: BTreeMap<IpAddr, Option<String>>,

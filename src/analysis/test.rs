@@ -2,7 +2,7 @@
 //!
 //! Whether a policy means what its author expects must not depend on where that is asked, so the
 //! policy is compiled for a host of which only Docker's own bridge is known. The one thing that a
-//! known host adds: a service of its own at a port that no key covers, which no rule refuses; and what is in
+//! known host adds: a service of its own at a port that no key covers, which no rule denies; and what is in
 //! sources that depend on the host.
 
 use std::collections::BTreeSet;
@@ -110,7 +110,7 @@ pub fn asks_for_services(policy: &Policy) -> bool {
 }
 
 /// The expectations that are not met on a known host, although they are on hosts in general: a service
-/// listens at a port that no key covers, and is not refused; or the address is a container's own.
+/// listens at a port that no key covers, and is not denied; or the address is a container's own.
 #[must_use]
 pub fn on_host(policy: &Policy, host: &HostView, origin: &dyn Fn(&Span) -> Origin) -> Vec<Failed> {
     if policy.tests.is_empty() {
@@ -228,7 +228,7 @@ impl<'a> Case<'a> {
             return None;
         }
         let diagnostic = if judgement.verdict() == Verdict::NotJudged {
-            self.not_refused(&path)
+            self.not_denied(&path)
         } else {
             self.diagnostic(&path, &trace, ruleset, origin)
         };
@@ -347,8 +347,8 @@ impl<'a> Case<'a> {
         .help(help)
     }
 
-    /// That a service of the host is not refused.
-    fn not_refused(&self, path: &Path) -> Diagnostic {
+    /// That a service of the host is not denied.
+    fn not_denied(&self, path: &Path) -> Diagnostic {
         let Expectation { to, origin, .. } = self.expectation;
         Diagnostic::error(
             "expectation-failed",
@@ -362,7 +362,7 @@ impl<'a> Case<'a> {
         .note("dfw judges services of the host only at ports that a key covers")
         .help(format!(
             "write below `ports:` who may reach it, such as `{}: [ADDRESS]`; everybody else is then \
-             refused",
+             denied",
             key_text(to)
         ))
     }
@@ -377,9 +377,9 @@ impl<'a> Case<'a> {
         let Expectation { to, allow, .. } = self.expectation;
         let who = self.who();
         let (done, expected) = if *allow {
-            ("refused", "allow")
+            ("denied", "allow")
         } else {
-            ("let through", "deny")
+            ("allowed", "deny")
         };
         let place = match path.kind {
             Kind::Service if path.title.is_empty() => " on a socket of the host".to_owned(),
@@ -562,13 +562,13 @@ ports:
         assert_eq!(
             failed,
             [
-                of("`203.0.113.9` is let through at port 80/tcp", Some("80")),
+                of("`203.0.113.9` is allowed at port 80/tcp", Some("80")),
                 of(
-                    "`203.0.113.9` is refused at port 203.0.113.10:80/tcp",
+                    "`203.0.113.9` is denied at port 203.0.113.10:80/tcp",
                     Some("203.0.113.10:80")
                 ),
-                of("`192.0.2.1` is refused at port 443/tcp", Some("default")),
-                of("containers are let through at port 443/tcp", None),
+                of("`192.0.2.1` is denied at port 443/tcp", Some("default")),
+                of("containers are allowed at port 443/tcp", None),
             ]
         );
     }

@@ -1,19 +1,19 @@
-//! How many packets the rules in force have let through and refused.
+//! How many packets the rules in force have let through and denied.
 
 use std::collections::BTreeMap;
 
-use crate::compile::{SHARED_ALLOWED, SHARED_REFUSED, allows, port_key, port_of_chain};
+use crate::compile::{SHARED_ALLOWED, SHARED_DENIED, allows, port_key, port_of_chain};
 use crate::net::HostPorts;
 use crate::plan::Installed;
 use crate::ruleset::Counter;
 
-/// Packets that a port let through and refused.
+/// Packets that a port let through and denied.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Packets {
     /// Those of sources that the policy names.
     pub allowed: Counter,
     /// Those of all others.
-    pub refused: Counter,
+    pub denied: Counter,
 }
 
 /// The counters by port, ascending; ports that no policy names last, as `all others`.
@@ -32,13 +32,13 @@ pub fn packets(installed: &Installed) -> Vec<(String, Packets)> {
                 let sum = if allows(rule) {
                     &mut packets.allowed
                 } else {
-                    &mut packets.refused
+                    &mut packets.denied
                 };
                 sum.add(counter);
             }
         }
     }
-    for (set, is_allowed) in [(SHARED_ALLOWED, true), (SHARED_REFUSED, false)] {
+    for (set, is_allowed) in [(SHARED_ALLOWED, true), (SHARED_DENIED, false)] {
         for ((protocol, number), counter) in installed.counted.get(set).into_iter().flatten() {
             let Some(key) = port_key(*protocol, *number) else {
                 continue;
@@ -47,7 +47,7 @@ pub fn packets(installed: &Installed) -> Vec<(String, Packets)> {
             if is_allowed {
                 packets.allowed.add(counter);
             } else {
-                packets.refused.add(counter);
+                packets.denied.add(counter);
             }
         }
     }

@@ -17,7 +17,7 @@ A tour:
 Why does a packet not arrive?
   dfw explain --from 198.51.100.7 --to 443    what should become of it?
   dfw trace --from 198.51.100.7               what does become of it?
-  dfw log                                     who is refused now?
+  dfw log                                     who is denied now?
 
 Coming from rules that you have:
   (iptables-save; ip6tables-save) | dfw import --output /etc/dfw/policies
@@ -32,7 +32,7 @@ Policies are read from /etc/dfw/policies if no other directory or file is named.
 
 Exit codes:
    0  done
-   1  failed: the kernel refused, no permission, an unreadable file
+   1  failed: the kernel rejected the ruleset, no permission, an unreadable file
    2  the command line is wrong
    3  the policies have errors, and nothing was changed
   10  plan --exit-code: there are changes
@@ -86,7 +86,7 @@ Examples:
 pub(super) const STATUS: &str = "\
 Examples:
   dfw status
-  dfw status --json | jq '.installed.ports[] | select(.refused.packets > 0)'";
+  dfw status --json | jq '.installed.ports[] | select(.denied.packets > 0)'";
 
 pub(super) const EXPLAIN: &str = "\
 Examples:

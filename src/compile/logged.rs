@@ -1,21 +1,21 @@
-//! What rules say of the packets that they refuse, and how that is read back.
+//! What rules say of the packets that they deny, and how that is read back.
 
 use crate::ruleset::LOG_PREFIX_MAX;
 use crate::ruleset::{Expression, LOG_GROUP, Statement};
 
-/// How many refusals a rule logs per second, and how many at once.
+/// How many denials a rule logs per second, and how many at once.
 const RATE: (u64, u32) = (10, 20);
 /// What every log line of dfw begins with.
-const REFUSED: &str = "dfw refused ";
-/// In place of a port, for what `default: deny` refuses.
+const DENIED: &str = "dfw denied ";
+/// In place of a port, for what `default: deny` denies.
 pub(super) const UNNAMED: &str = "at a port that no policy names";
 /// Between the port and the line of the policy.
 const AT: &str = " at ";
 
 /// To the kernel log for people, and to dfw's own group for `dfw log`, which nobody has to listen
 /// to; at a bounded rate. `port` is as the policy writes it, `comment` the line behind it.
-pub(super) fn refused(port: &str, comment: &str) -> [Expression; 3] {
-    let mut prefix = format!("{REFUSED}{port}{AT}");
+pub(super) fn denied(port: &str, comment: &str) -> [Expression; 3] {
+    let mut prefix = format!("{DENIED}{port}{AT}");
     // As in comments, a file name that is too long is cut from the left.
     let room = LOG_PREFIX_MAX.saturating_sub(prefix.len());
     let over = comment.len().saturating_sub(room);
@@ -25,7 +25,7 @@ pub(super) fn refused(port: &str, comment: &str) -> [Expression; 3] {
     [
         Expression::Statement(Statement::Limit { per_second, burst }),
         Expression::Statement(Statement::Log {
-            prefix: format!("{REFUSED}{port}: "),
+            prefix: format!("{DENIED}{port}: "),
             group: None,
         }),
         Expression::Statement(Statement::Log {
@@ -39,7 +39,7 @@ pub(super) fn refused(port: &str, comment: &str) -> [Expression; 3] {
 /// of what a rule said to dfw's group; `None` if no rule of dfw said it.
 #[must_use]
 pub fn logged(prefix: &str) -> Option<(Option<&str>, &str)> {
-    let said = prefix.strip_prefix(REFUSED)?;
+    let said = prefix.strip_prefix(DENIED)?;
     if let Some(origin) = said
         .strip_prefix(UNNAMED)
         .and_then(|rest| rest.strip_prefix(AT))
@@ -58,9 +58,9 @@ mod tests {
     fn what_is_said_is_understood_and_never_too_long() {
         for (comment, cut) in [
             ("web.yaml:12", "web.yaml:12".to_owned()),
-            (&"ü".repeat(100), "ü".repeat(45)),
+            (&"ü".repeat(100), "ü".repeat(46)),
         ] {
-            let [_, _, to_group] = refused("[2001:db8::1]:80/tcp", comment);
+            let [_, _, to_group] = denied("[2001:db8::1]:80/tcp", comment);
             let Expression::Statement(Statement::Log { prefix, group }) = to_group else {
                 unreachable!("{to_group:?}");
             };
@@ -71,7 +71,7 @@ mod tests {
             );
         }
         let [_, _, Expression::Statement(Statement::Log { prefix, .. })] =
-            refused(UNNAMED, "web.yaml:1")
+            denied(UNNAMED, "web.yaml:1")
         else {
             unreachable!();
         };

@@ -4,26 +4,26 @@
 //!
 //! ```text
 //!             ┌─ forward ────────────────────────────────┐
-//!             │ errors about connections: let through     │
-//!  client ──► │ answers of published ports ─► published   │
-//!   DNAT      │ from a container: let through             │ ──► Docker's own rules
-//!             │ translated by Docker ──────► published    │
-//!             │ straight to a container ───► direct       │
+//!             │ related ICMP errors: accept               │
+//!  client ──► │ replies from published ports ► published  │
+//!   DNAT      │ from a container: accept                  │ ──► Docker's own rules
+//!             │ DNAT by Docker ─────────────► published   │
+//!             │ routed to a container ──► to-container    │
 //!             └───────────────────────────────────────────┘
 //!             ┌─ input ──────────────────────────────────┐
-//!  client ──► │ from lo or a container: let through       │ ──► docker-proxy, host network
-//!             │ a port that a policy names ─► host-…      │
+//!  client ──► │ from lo or a container: accept            │ ──► docker-proxy, host network
+//!             │ port with a key in a policy ──► host-…    │
 //!             └───────────────────────────────────────────┘
 //! ```
 //!
-//! Neighbours on these hooks, by priority: crowdsec -10, pitkley/dfw -5, **dfw -4**, Docker,
-//! netavark and Calico 0, foomuuri +5, firewalld +10. Only a drop is final: what dfw accepts still
-//! goes through all that come later.
+//! Base chains of other programs on these hooks, by priority: crowdsec -10, pitkley/dfw -5, **dfw -4**,
+//! Docker, netavark and Calico 0, foomuuri +5, firewalld +10. Only a drop is final: a packet that dfw accepts
+//! goes on to all later chains.
 //!
-//! The input side looks at no connection tracking, on purpose: on engines without ip6tables the
-//! first rule that asks for it switches it on, connections are then picked up in the middle,
-//! possibly the wrong way round, and a stranger would pass as an answer. The exception are ports that
-//! the kernel also chooses from for the host's own requests.
+//! The input side does not match on connection tracking, on purpose. On engines without ip6tables the
+//! first rule that matches on it turns it on, and connections are then picked up mid-stream, possibly
+//! reversed: a stranger would count as a reply. The exception is the range that the kernel takes ports for
+//! the host's own requests from.
 //!
 //! `source` says what a source holds on a host; `names` spells what chains and sets are called, `write` writes
 //! them, and [`read`](read()) reads them back. Nobody else takes names apart.
@@ -36,7 +36,7 @@ mod write;
 
 pub use logged::logged;
 pub use names::{
-    CONTAINERS, Context, FOREIGN, FORWARD, List, SHARED_ALLOWED, SHARED_REFUSED, SharedSet,
+    CONTAINERS, Context, FOREIGN, FORWARD, List, SHARED_ALLOWED, SHARED_DENIED, SharedSet,
     port_of_chain,
 };
 pub use read::{
@@ -44,4 +44,4 @@ pub use read::{
     port_key, read, remembered, remembers, shared_ports, shared_sets, shared_sources,
 };
 pub use source::{Held, held};
-pub use write::{Overlap, comment, compile, left_open, overlaps, refused, unnamed};
+pub use write::{Overlap, comment, compile, denied, left_open, overlaps, unnamed};

@@ -1,10 +1,10 @@
 //! Names of chains, sets and maps: readable, unique, and valid in nft's language. They are spelled here
 //! and nowhere else; code that reads a ruleset asks this module what a name means.
 //!
-//! The set of a named source has one dot in its name, `office.v4`, since a source's name has none.
-//! Sets of a port have two, `port-80-tcp.allow.v4`, or end as no source's does,
+//! The set of a named source has one dot in its name, `office.ip4`, since a source's name has none.
+//! Sets of a port have two, `port-80-tcp.allow.ip4`, or end as no source's does,
 //! `port-80-tcp.interfaces`; those that ports share have two or end as no source's does either,
-//! `shared.tcp.v4-24` and `shared.allowed`; maps and other sets have none unless an address is in
+//! `shared.tcp.ip4-24` and `shared.allowed`; maps and other sets have none unless an address is in
 //! their name. So no source can be called as something else is.
 
 use std::cmp::Reverse;
@@ -22,11 +22,11 @@ pub(super) const OUTPUT: &str = "output";
 /// The chain of packets to published ports.
 pub(super) const PUBLISHED: &str = "published";
 /// The chain of packets that are routed straight to a container.
-pub(super) const DIRECT: &str = "direct";
+pub(super) const TO_CONTAINER: &str = "to-container";
 /// The chain of what containers send.
 pub(super) const EGRESS: &str = "egress";
-/// The chain of those who are no strangers.
-pub(super) const SPARED: &str = "spared";
+/// The chain that exempts packets from containers and foreign interfaces.
+pub(super) const EXEMPT: &str = "exempt";
 /// The chain of those whose connections are not judged again until the next change.
 pub(super) const REMEMBER: &str = "remember";
 /// The chain of what containers send to sockets of this host.
@@ -57,8 +57,8 @@ pub const FOREIGN: &str = "foreign";
 pub(super) const SHARED: &str = "shared.";
 /// The set that counts what is allowed, by port.
 pub const SHARED_ALLOWED: &str = "shared.allowed";
-/// The set that counts what is refused, by port.
-pub const SHARED_REFUSED: &str = "shared.refused";
+/// The set that counts what is denied, by port.
+pub const SHARED_DENIED: &str = "shared.denied";
 
 /// What the name of a set of the interfaces of a port ends with.
 const INTERFACES: &str = ".interfaces";
@@ -292,12 +292,12 @@ impl Part {
 
     fn name(self) -> &'static str {
         match self {
-            Self::Short(Family::V4) => "v4",
-            Self::Addresses(Family::V4) => "a4",
-            Self::Networks(Family::V4) => "n4",
-            Self::Short(Family::V6) => "v6",
-            Self::Addresses(Family::V6) => "a6",
-            Self::Networks(Family::V6) => "n6",
+            Self::Short(Family::V4) => "ip4",
+            Self::Addresses(Family::V4) => "addr4",
+            Self::Networks(Family::V4) => "net4",
+            Self::Short(Family::V6) => "ip6",
+            Self::Addresses(Family::V6) => "addr6",
+            Self::Networks(Family::V6) => "net6",
         }
     }
 }
@@ -370,7 +370,7 @@ impl PartialOrd for SharedSet {
 }
 
 impl SharedSet {
-    /// Its name: `shared.tcp.v4-24`.
+    /// Its name: `shared.tcp.ip4-24`.
     #[must_use]
     pub fn name(self) -> String {
         let family = Part::Short(self.family).name();
@@ -432,7 +432,7 @@ mod tests {
         }
         for other in [
             PUBLISHED,
-            DIRECT,
+            TO_CONTAINER,
             "host-at-203.0.113.10",
             "containers-addresses4",
             "to-clients-53-udp",
@@ -451,9 +451,9 @@ mod tests {
     #[test]
     fn a_source_is_called_as_nothing_else_is() {
         let source = |name: &str| Some(List::Source(name.to_owned()));
-        assert_eq!(List::of_set("office.v4"), source("office"));
-        assert_eq!(List::of_set("port-80-tcp.v4"), source("port-80-tcp"));
-        for other in [CONTAINERS, "tcp-ports", SHARED_ALLOWED, "shared.tcp.v4-24"] {
+        assert_eq!(List::of_set("office.ip4"), source("office"));
+        assert_eq!(List::of_set("port-80-tcp.ip4"), source("port-80-tcp"));
+        for other in [CONTAINERS, "tcp-ports", SHARED_ALLOWED, "shared.tcp.ip4-24"] {
             assert_eq!(List::of_set(other), None, "{other}");
         }
     }
@@ -469,10 +469,10 @@ mod tests {
             assert_eq!(SharedSet::named(&set.name()), Some(set));
         }
         for other in [
-            "shared.v4",
-            "shared.tcp.v4-024",
+            "shared.ip4",
+            "shared.tcp.ip4-024",
             "tcp-ports",
-            "shared.tcp.v4",
+            "shared.tcp.ip4",
         ] {
             assert_eq!(SharedSet::named(other), None, "{other}");
         }

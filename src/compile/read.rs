@@ -8,14 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::net::{AddressSet, Entry, Family, HostPorts, Protocol};
-use crate::policy::{DefaultAction, Refuse};
+use crate::policy::{DefaultAction, DenyWith};
 use crate::ruleset::{
     Address, Chain, Elements, Expression, Interface, Key, L4Protocol, NameMatch, Reject, Row, Rule,
     Ruleset, Side, Statement, Value, Verdict, with_rows,
 };
 
 use super::names::{
-    self, CONTAINERS, Context, FOREIGN, FORWARD, List, PUBLISHED, REMEMBER, SHARED, SHARED_REFUSED,
+    self, CONTAINERS, Context, FOREIGN, FORWARD, List, PUBLISHED, REMEMBER, SHARED, SHARED_DENIED,
     SharedSet,
 };
 
@@ -24,11 +24,11 @@ use super::names::{
 pub struct Reading {
     /// What happens to published ports that no key names.
     pub default: DefaultAction,
-    /// Whether what the default refuses is logged.
+    /// Whether what the default denies is logged.
     pub log: bool,
     /// Whether connections that were let through bear a mark.
     pub connection_mark: bool,
-    /// Whether named ports refuse what has no reverse path; unknown, and so `false`, where none is named.
+    /// Whether named ports deny what has no reverse path; unknown, and so `false`, where none is named.
     pub reverse_path_filter: bool,
     /// The priority of the base chains; `None` if there is none that forwards.
     pub priority: Option<i32>,
@@ -56,10 +56,10 @@ pub struct PortReading {
     pub except: Who,
     /// Where an allowed packet must come in; anywhere if there is none.
     pub interfaces: BTreeSet<String>,
-    /// Whether refusals are logged.
+    /// Whether denials are logged.
     pub log: bool,
-    /// How a refusal looks to the refused.
-    pub refuse: Refuse,
+    /// How a denial looks to the denied.
+    pub deny_with: DenyWith,
     /// Whether it shares sets with other keys instead of having chains of its own.
     pub shared: bool,
 }
@@ -118,7 +118,7 @@ pub fn read(ruleset: &Ruleset) -> Reading {
         };
         let port = reading.ports.entry(key).or_default();
         match context {
-            // Where nobody else is refused, only this chain says how.
+            // Where nobody else is denied, only this chain says how.
             Context::HostFromContainers => port.except.containers = true,
             Context::Published | Context::Host | Context::Container => {}
         }
@@ -174,7 +174,7 @@ impl PortReading {
                     Reject::PortUnreachable,
                 )))
             {
-                self.refuse = Refuse::Reject;
+                self.deny_with = DenyWith::Reject;
             }
             for expression in expressions {
                 match expression {
@@ -360,7 +360,7 @@ fn about<T>(all: &[T], port: Option<u16>, of: impl Fn(&T) -> u16) -> &[T] {
 /// The ports of a ruleset that share sets, as a policy would name them, with the comment that leads
 /// back to it.
 pub fn shared_ports(ruleset: &Ruleset) -> impl Iterator<Item = (HostPorts, Option<&str>)> {
-    let set = ruleset.sets.get(SHARED_REFUSED);
+    let set = ruleset.sets.get(SHARED_DENIED);
     let elements = match set.map(|set| &set.elements) {
         Some(Elements::PortCounters(all)) => &all[..],
         _ => &[],

@@ -28,6 +28,6 @@ fn foreign(text: impl Into<String>) -> io::Error {
 }
 
 /// An error of dfw's own about a file.
-fn refused(text: impl Into<String>) -> io::Error {
+fn rejected(text: impl Into<String>) -> io::Error {
     io::Error::other(text.into())
 }

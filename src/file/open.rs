@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use rustix::process::geteuid;
 use rustix::thread::{CapabilitySet, capabilities};
 
-use super::{foreign, refused};
+use super::{foreign, rejected};
 use crate::untrusted;
 
 /// As many symbolic links as the kernel follows (`MAXSYMLINKS`).
@@ -72,12 +72,12 @@ pub fn open(path: &Path, accept: Accept) -> io::Result<Opened> {
     let found = Walk::to(path)?;
     match FileType::from_raw_mode(found.stat.st_mode) {
         FileType::RegularFile if KERNEL.contains(&found.file_system()?) => {
-            return Err(refused("a file of the kernel's own, not one on a disk"));
+            return Err(rejected("a file of the kernel's own, not one on a disk"));
         }
         FileType::RegularFile => {}
         FileType::Fifo if accept == Accept::Pipes && found.file_system()? == PIPES => {}
         other => {
-            return Err(refused(match other {
+            return Err(rejected(match other {
                 FileType::Directory => "not a regular file: a folder",
                 FileType::Fifo => "not a regular file: a pipe",
                 FileType::Socket => "not a regular file: a socket",
@@ -118,7 +118,7 @@ pub fn folder(path: &Path) -> io::Result<Option<Vec<(OsString, bool)>>> {
             continue;
         }
         if names.len() == NAMES {
-            return Err(refused(
+            return Err(rejected(
                 "more than 20,000 files, the most that dfw looks at",
             ));
         }
@@ -335,12 +335,12 @@ impl Found {
             opened => opened,
         };
         let opened = opened.map_err(|error| match error {
-            Errno::AGAIN => refused("another program holds a lease of it"),
+            Errno::AGAIN => rejected("another program holds a lease of it"),
             error => error.into(),
         })?;
         let stat = fs::fstat(&opened)?;
         if (stat.st_dev, stat.st_ino) != (self.stat.st_dev, self.stat.st_ino) {
-            return Err(refused("another file has taken its place meanwhile"));
+            return Err(rejected("another file has taken its place meanwhile"));
         }
         Ok(opened)
     }

@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 use super::open::{Accept, Opened, open};
-use super::refused;
+use super::rejected;
 
 /// How many bytes are read of one file at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +35,7 @@ impl Limit {
     /// The error of a file that has more.
     #[must_use]
     pub fn exceeded(self) -> io::Error {
-        refused(format!(
+        rejected(format!(
             "larger than {} MiB, the most that dfw reads of such a file",
             self.0 / MIB
         ))
@@ -95,7 +95,7 @@ impl<R: Read + AsFd> Read for Waiting<R> {
             }
             let stat = rustix::fs::fstat(&self.0)?;
             if rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file() {
-                return Err(refused("nobody knows when it can be read"));
+                return Err(rejected("nobody knows when it can be read"));
             }
             match poll(&mut [PollFd::new(&self.0, PollFlags::IN)], None) {
                 Ok(_) | Err(Errno::INTR) => {}

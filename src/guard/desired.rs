@@ -34,7 +34,7 @@ use super::view::View;
 
 /// How often wrong policies are read again: what is wrong may be out of sight.
 const RECHECK: Duration = Duration::from_secs(30);
-/// How often the host is looked at while ports are refused that no socket of an engine holds now: a service
+/// How often the host is looked at while ports are rejected that no socket of an engine holds now: a service
 /// of the host may have taken one.
 const RETHINK: Duration = Duration::from_mins(1);
 /// How long what is kept may take to be read before guard begins without it.
@@ -305,7 +305,7 @@ impl Desired {
                 self.log.say(Level::Error, &text);
             }
         }
-        // Where the kernel refuses what the files say, that is tried again later.
+        // Where the kernel rejects what the files say, that is tried again later.
         !failed
     }
 

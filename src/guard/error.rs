@@ -19,11 +19,11 @@ pub enum Error {
 
 impl Error {
     /// Whether other rules might have been taken.
-    pub(super) fn is_refusal(&self) -> bool {
-        use kernel::Error::{Refused, TooLarge, TooLong, Unsound};
+    pub(super) fn is_rejection(&self) -> bool {
+        use kernel::Error::{Rejected, TooLarge, TooLong, Unsound};
         let Self::Kernel(error) = self else {
             return false;
         };
-        matches!(error, Refused(_) | TooLarge(_) | TooLong(_) | Unsound(_))
+        matches!(error, Rejected(_) | TooLarge(_) | TooLong(_) | Unsound(_))
     }
 }

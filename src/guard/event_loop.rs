@@ -360,7 +360,7 @@ impl Guard {
                 self.reload(now);
                 "{\"reload\":true}".to_owned()
             }
-            Question::Refused(why) => serde_json::json!({ "error": why }).to_string(),
+            Question::Rejected(why) => serde_json::json!({ "error": why }).to_string(),
         };
         if let Some(control) = &mut self.control {
             control.answer(number, answer + "\n");
@@ -469,7 +469,7 @@ impl Guard {
         if let Err(error) = done {
             self.fail(need, &error);
         }
-        if !failed && !self.is_refused() {
+        if !failed && !self.is_rejected() {
             self.retry.reset();
             if self.record.failure.take().is_some() {
                 self.log.say(Level::Notice, "it works again");
@@ -494,13 +494,13 @@ impl Guard {
         }
     }
 
-    /// Tells of a failure. If nothing at all is in force because the kernel refuses what the files say,
+    /// Tells of a failure. If nothing at all is in force because the kernel rejects what the files say,
     /// it may take what it took before.
     fn fail(&mut self, need: Need, error: &Error) {
         let wait = self.retry.next();
         let open = self.enforcement.is_there().is_ok_and(|there| !there);
         let from_files = self.desired.origin() == Some(Origin::Files);
-        let other = open && from_files && error.is_refusal();
+        let other = open && from_files && error.is_rejection();
         let stays = match (open, from_files) {
             (true, true) => "no rules are in force",
             (true, false) => "not even the last good policies are in force",
@@ -519,7 +519,7 @@ impl Guard {
     }
 
     /// Whether the files are right, and the kernel took older policies only.
-    fn is_refused(&self) -> bool {
+    fn is_rejected(&self) -> bool {
         self.desired.origin() == Some(Origin::State) && self.record.mistakes.count() == 0
     }
 

@@ -29,8 +29,8 @@ struct Kept {
     title: &'static str,
 }
 
-/// The version that is written. Version 1 is that of dfw 0.1.
-const VERSION: u32 = 1;
+/// The version that is written. In policies of version 1 a few keys have their former spelling.
+const VERSION: u32 = 2;
 
 const POLICY: Kept = Kept {
     name: "last-good",
@@ -108,11 +108,13 @@ pub(super) fn write(folder: &Path, path: &Path, sources: &SourceMap) -> Result<(
 /// Reads the policy that is kept.
 pub(super) fn read(folder: &Path) -> Result<Policies, Error> {
     let bytes = POLICY.bytes(folder)?;
-    let texts: Texts<'_> = POLICY.decode(folder, &bytes)?;
+    let (version, texts): (_, Texts<'_>) = POLICY.decode(folder, &bytes)?;
     let files = texts.files.into_iter();
-    let files = files.map(|(path, text)| (path, text.into_owned()));
-    Policies::read(SourceMap::in_memory(files), &texts.path)
-        .map_err(|_| Error::Invalid(POLICY.path(folder)))
+    let mut sources = SourceMap::in_memory(files.map(|(path, text)| (path, text.into_owned())));
+    if version < 2 {
+        sources.accept_former_spellings();
+    }
+    Policies::read(sources, &texts.path).map_err(|_| Error::Invalid(POLICY.path(folder)))
 }
 
 /// Keeps ports in place of those that are kept.
@@ -127,7 +129,7 @@ pub(super) fn write_ports(folder: &Path, ports: &[HostPorts]) -> Result<(), Erro
 /// Reads the ports that are kept.
 pub(super) fn read_ports(folder: &Path) -> Result<Vec<HostPorts>, Error> {
     let bytes = PORTS.bytes(folder)?;
-    let ports: Vec<Port<'_>> = PORTS.decode(folder, &bytes)?;
+    let (_, ports): (_, Vec<Port<'_>>) = PORTS.decode(folder, &bytes)?;
     let ports = ports
         .into_iter()
         .filter_map(|(address, name, first, last)| {
@@ -214,7 +216,12 @@ impl Kept {
         })
     }
 
-    fn decode<'a, T: Deserialize<'a>>(&self, folder: &Path, bytes: &'a [u8]) -> Result<T, Error> {
+    /// Returns the version of the file, and what it holds.
+    fn decode<'a, T: Deserialize<'a>>(
+        &self,
+        folder: &Path,
+        bytes: &'a [u8],
+    ) -> Result<(u32, T), Error> {
         let damaged = || Error::Damaged(self.path(folder));
         let (version, digest, body) = self.header(bytes).ok_or_else(damaged)?;
         if version > VERSION {
@@ -224,7 +231,8 @@ impl Kept {
         if digest != digest_of(body) {
             return Err(damaged());
         }
-        serde_json::from_slice(body).map_err(|_| damaged())
+        let what = serde_json::from_slice(body).map_err(|_| damaged())?;
+        Ok((version, what))
     }
 
     /// Splits a file into its version, its digest and what follows.
@@ -336,6 +344,28 @@ mod tests {
             ];
             assert_eq!(read_ports(&folder).unwrap(), ports, "{version}");
         }
+    }
+
+    #[test]
+    fn former_spellings_are_read_from_version_1_only() {
+        let folder = folder("former");
+        write(&folder, Path::new("p"), &policies().sources).unwrap();
+        let text = "default: deny\nports: {80: {allow: any, refuse: reject}}\n";
+        let body = serde_json::json!({"path": "p", "files": [["p/a.yaml", text]]}).to_string();
+        let keep = |version: u32| {
+            let digest = digest_of(body.as_bytes());
+            let header = format!(
+                "{}, version {version}, digest {digest:032x}\n",
+                POLICY.title
+            );
+            fs::write(POLICY.path(&folder), header + &body).unwrap();
+            read(&folder)
+        };
+        let former = keep(1).unwrap().policy;
+        let port = former.ports.values().next().unwrap();
+        assert_eq!(port.deny_with, crate::policy::DenyWith::Reject);
+        assert!(matches!(keep(VERSION), Err(Error::Invalid(_))));
+        fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

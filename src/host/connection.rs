@@ -24,7 +24,7 @@ pub struct Unanswered {
 }
 
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Refusal {
+pub(super) enum Rejection {
     #[error("nobody listens there")]
     NobodyThere,
     #[error("it does not run, and is not started for this")]
@@ -40,7 +40,7 @@ pub(super) enum Refusal {
     Io(#[from] std::io::Error),
 }
 
-impl From<ApiError> for Refusal {
+impl From<ApiError> for Rejection {
     fn from(error: ApiError) -> Self {
         use std::io::ErrorKind::{ConnectionRefused, NotFound};
         match error {
@@ -60,7 +60,7 @@ impl From<ApiError> for Refusal {
     }
 }
 
-impl Refusal {
+impl Rejection {
     /// The same as others are told of it.
     pub(super) fn at(&self, address: &str) -> Unanswered {
         Unanswered {

@@ -9,7 +9,7 @@ use bollard::{API_DEFAULT_VERSION, ClientVersion};
 use super::activation;
 pub use super::answers::{Answers, engine};
 pub use super::connection::Unanswered;
-use super::connection::{Connection, PATIENCE, Refusal};
+use super::connection::{Connection, PATIENCE, Rejection};
 use super::engine::Engine;
 use super::inventory::{Changes, Inventory};
 use super::transport::{Transport, path};
@@ -87,11 +87,11 @@ pub fn ask(ask: &Ask) -> Vec<Result<Engine, Unanswered>> {
             Ok((engine, busy)) => {
                 answers.push(Ok(engine));
                 // What is known of these is what the list says, and that is not all.
-                answers.extend((busy > 0).then(|| Err(Refusal::Busy(busy).at(&address))));
+                answers.extend((busy > 0).then(|| Err(Rejection::Busy(busy).at(&address))));
             }
             // A socket that the engine has left behind when it was stopped, or that waits for it.
-            Err(Refusal::NobodyThere | Refusal::Asleep) if !ask.names(&address) => {}
-            Err(refusal) => answers.push(Err(refusal.at(&address))),
+            Err(Rejection::NobodyThere | Rejection::Asleep) if !ask.names(&address) => {}
+            Err(rejection) => answers.push(Err(rejection.at(&address))),
         }
     }
     answers
@@ -111,7 +111,7 @@ fn sockets() -> Vec<String> {
 }
 
 /// The engine, and of how many containers it said nothing.
-fn ask_one(address: &str) -> Result<(Engine, usize), Refusal> {
+fn ask_one(address: &str) -> Result<(Engine, usize), Rejection> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -125,23 +125,23 @@ fn ask_one(address: &str) -> Result<(Engine, usize), Refusal> {
             Ok((inventory.engine(), inventory.busy().len()))
         };
         let asked = tokio::time::timeout(PATIENCE, everything).await;
-        asked.map_err(|_| Refusal::Slow)?
+        asked.map_err(|_| Rejection::Slow)?
     })
 }
 
 /// Whether the engine runs, where whoever connects would start it. Podman's service does nothing but
 /// answer, and runs only while it is asked.
-pub(super) fn is_awake(address: &str) -> Result<(), Refusal> {
+pub(super) fn is_awake(address: &str) -> Result<(), Rejection> {
     let path = path(address);
     if !path.ends_with("podman.sock") && activation::is_asleep(path) {
-        return Err(Refusal::Asleep);
+        return Err(Rejection::Asleep);
     }
     Ok(())
 }
 
 /// Connects with the engine, by the version of the API that both know. To tell its version takes Podman
 /// longer than all the rest, so that it is asked for it once only.
-pub(super) async fn connect(address: &str) -> Result<Connection, Refusal> {
+pub(super) async fn connect(address: &str) -> Result<Connection, Rejection> {
     let transport = Transport::new(address);
     is_awake(address)?;
     let newest = transport.client(API_DEFAULT_VERSION)?;

@@ -14,7 +14,7 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::connection::{self, Connection, Refusal, Unanswered};
+use super::connection::{self, Connection, Rejection, Unanswered};
 use super::docker::{self, Ask, System};
 use super::engine::Engine;
 use super::inventory::{Changes, Inventory};
@@ -80,25 +80,25 @@ pub async fn follow(address: &str, mut tell: impl FnMut(Report), wake: &Notify) 
     let mut wait = FIRST_WAIT;
     let mut inventory = Inventory::default();
     loop {
-        let refusal = match docker::connect(address).await {
+        let rejection = match docker::connect(address).await {
             Ok(connection) => {
                 match stay(&connection, &mut inventory, &mut tell, wake, &mut wait).await {
                     Ok(never) => match never {},
-                    Err(refusal) => refusal,
+                    Err(rejection) => rejection,
                 }
             }
-            Err(refusal) => refusal,
+            Err(rejection) => rejection,
         };
         let path = path(address);
         // Whoever makes the socket, or starts the engine behind it, wakes this.
-        let will_wake = match refusal {
-            Refusal::NobodyThere => path.is_absolute() && !path.exists(),
-            Refusal::Asleep => true,
+        let will_wake = match rejection {
+            Rejection::NobodyThere => path.is_absolute() && !path.exists(),
+            Rejection::Asleep => true,
             _ => false,
         };
-        tell(match refusal {
-            Refusal::NobodyThere | Refusal::Asleep => Report::Absent,
-            refusal => Report::Silent(refusal.at(address)),
+        tell(match rejection {
+            Rejection::NobodyThere | Rejection::Asleep => Report::Absent,
+            rejection => Report::Silent(rejection.at(address)),
         });
         let pause = if will_wake {
             wait = FIRST_WAIT;
@@ -122,7 +122,7 @@ async fn stay(
     tell: &mut impl FnMut(Report),
     wake: &Notify,
     wait: &mut Duration,
-) -> Result<Infallible, Refusal> {
+) -> Result<Infallible, Rejection> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let since = now.map_or(0, |now| now.as_secs()).saturating_sub(OVERLAP);
     let options = EventsOptionsBuilder::new()
@@ -141,7 +141,7 @@ async fn stay(
             ));
             loop {
                 match select(asking.as_mut(), events.next()).await {
-                    Either::Left((done, _)) => break done.map_err(|_| Refusal::Slow)??,
+                    Either::Left((done, _)) => break done.map_err(|_| Rejection::Slow)??,
                     Either::Right((event, _)) => {
                         if changes.add(event_of(event)?) {
                             tell(Report::Stir);
@@ -195,8 +195,10 @@ async fn stay(
 }
 
 /// An event, or what the end of all events means.
-fn event_of(event: Option<Result<EventMessage, ApiError>>) -> Result<EventMessage, Refusal> {
-    event.ok_or(Refusal::NobodyThere)?.map_err(Refusal::from)
+fn event_of(event: Option<Result<EventMessage, ApiError>>) -> Result<EventMessage, Rejection> {
+    event
+        .ok_or(Rejection::NobodyThere)?
+        .map_err(Rejection::from)
 }
 
 #[cfg(test)]

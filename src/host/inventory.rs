@@ -14,7 +14,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::time::{Instant, timeout_at};
 
 use super::answers;
-use super::connection::{Connection, Refusal};
+use super::connection::{Connection, Rejection};
 use super::engine::{Container, Engine, Kind};
 use super::summary;
 
@@ -189,12 +189,12 @@ impl Inventory {
     /// Asks for what has changed.
     ///
     /// # Errors
-    /// If the engine refuses; what is known then is a mixture of before and after.
+    /// If the engine rejects; what is known then is a mixture of before and after.
     pub(super) async fn update(
         &mut self,
         connection: &Connection,
         changes: &Changes,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), Rejection> {
         connection.transport.renew();
         let is_podman = answers::is_podman(&connection.version);
         if changes.everything || self.engine.is_none() || is_podman {
@@ -238,7 +238,7 @@ impl Inventory {
         &mut self,
         connection: &Connection,
         is_podman: bool,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), Rejection> {
         // Containers first, the newest of which is the first of all: one that was created just now tells
         // its ports until it is started.
         let all = ListContainersOptionsBuilder::new().all(true).build();
@@ -281,7 +281,7 @@ impl Inventory {
         &mut self,
         connection: &Connection,
         ids: Vec<String>,
-    ) -> Result<BTreeSet<String>, Refusal> {
+    ) -> Result<BTreeSet<String>, Rejection> {
         let end = Instant::now() + PATIENCE_CONTAINERS;
         let asked = stream::iter(ids).map(|id| inspect(connection, id, end));
         let answers: Vec<_> = asked.buffer_unordered(AT_ONCE).try_collect().await?;
@@ -336,7 +336,11 @@ impl Inventory {
     }
 }
 
-async fn inspect(connection: &Connection, id: String, end: Instant) -> Result<Inspected, Refusal> {
+async fn inspect(
+    connection: &Connection,
+    id: String,
+    end: Instant,
+) -> Result<Inspected, Rejection> {
     let end = end.min(Instant::now() + PATIENCE_CONTAINER);
     match timeout_at(end, connection.docker.inspect_container(&id, None)).await {
         Ok(Ok(container)) => Ok(Inspected::Container(Box::new(container))),

@@ -88,7 +88,7 @@ pub(super) fn no_nat(families: &[Family]) -> Diagnostic {
     )
     .help(
         "only it tells which port of the host leads to which port of a container, and so what the \
-         rules refuse",
+         rules deny",
     )
     .help(format!(
         "dump all tables ({}, without `-t`) while the containers run: {COMMAND}",
@@ -96,7 +96,7 @@ pub(super) fn no_nat(families: &[Family]) -> Diagnostic {
     ))
 }
 
-/// There are refusals, and no published port that they could be about.
+/// There are denials, and no published port that they could be about.
 pub(super) fn nothing_published(uncalled: bool) -> Diagnostic {
     let error = Diagnostic::error(
         "nothing-published",

@@ -274,7 +274,7 @@ impl<'a> Judge<'a> {
         self.borders.partition_point(|border| *border <= port)
     }
 
-    /// Whether somebody would be refused at a port that no rule names, if it were published as one
+    /// Whether somebody would be denied at a port that no rule names, if it were published as one
     /// of `samples` is.
     pub(super) fn restricts_others(
         &self,
@@ -323,19 +323,19 @@ impl<'a> Judge<'a> {
         Some(Verdict::join(family, &answers))
     }
 
-    /// The rules that refuse answers to what containers ask servers outside.
-    pub(super) fn refuses_answers(&self, family: Family) -> BTreeSet<usize> {
+    /// The rules that deny answers to what containers ask servers outside.
+    pub(super) fn denies_answers(&self, family: Family) -> BTreeSet<usize> {
         let (Some(path), Some(view)) = (self.paths.get(&family), self.views.get(&family)) else {
             return BTreeSet::new();
         };
-        let mut refusing = BTreeSet::new();
+        let mut denying = BTreeSet::new();
         let published = self.dump.rules_of(&path.nat);
         let way = { published }
             .map(|(number, rule)| self.published.way(number, rule, SOME_PORT))
             .find(|way| way.container.is_some());
         let Some((container, bridge)) = way.and_then(|way| Some((way.container?, way.bridge)))
         else {
-            return refusing;
+            return denying;
         };
         let server = HostPorts::one(None, Protocol::Tcp, self.unnamed(SOME_PORT));
         for incoming in &view.outside {
@@ -346,11 +346,11 @@ impl<'a> Judge<'a> {
             question.bridge = bridge.as_deref();
             let (_, trail) = path.go_on(&question);
             if trail.skipped.is_empty() {
-                refusing.extend(trail.dropping.into_iter().chain(trail.rejecting));
+                denying.extend(trail.dropping.into_iter().chain(trail.rejecting));
             }
         }
-        refusing.retain(|number| path.onward.binary_search(number).is_ok());
-        refusing
+        denying.retain(|number| path.onward.binary_search(number).is_ok());
+        denying
     }
 
     /// A container beside `base` of which no rule speaks.

@@ -19,7 +19,7 @@ pub(super) fn uncalled(found: &Found<'_>, family: Family) -> Option<Diagnostic> 
             "nothing calls the chain DOCKER-USER: its rules do nothing",
         )
         .at(first.span.clone(), "no packet comes here")
-        .help("the policy refuses what these rules would refuse if FORWARD called them, too"),
+        .help("the policy denies what these rules would deny if FORWARD called them, too"),
     )
 }
 
@@ -142,20 +142,20 @@ fn together(rules: &[&Rule], inside: u16, ports: &BTreeSet<HostPorts>) -> Option
     }))
 }
 
-/// Rules that refuse what containers ask for, too.
+/// Rules that deny what containers ask for, too.
 pub(super) fn breaks_egress(
     found: &Found<'_>,
     judge: &Judge<'_>,
     family: Family,
 ) -> Vec<Diagnostic> {
-    let refusing = judge.refuses_answers(family);
+    let denying = judge.denies_answers(family);
     found
         .dump
-        .rules_of(&refusing)
+        .rules_of(&denying)
         .map(|(_, rule)| {
             Diagnostic::warning(
                 "breaks-egress",
-                "this rule also refuses the answers to what containers ask other servers",
+                "this rule also denies the answers to what containers ask other servers",
             )
             .at(rule.span.clone(), "answers come in here as well")
             .help("the policy does not do that: dfw lets the answers to containers pass")

@@ -7,7 +7,7 @@
 //!
 //! Nothing on this way is known by the name of its chain: a rule is carried over if all that it says
 //! is understood, and told at its line if not. A rule that lets somebody in is then left out, which
-//! closes; one that refuses is left out as well, which opens, and is told first. Where no such
+//! closes; one that denies is left out as well, which opens, and is told first. Where no such
 //! remark could be made, there is no policy.
 
 mod dump;
@@ -66,8 +66,8 @@ pub enum Error {
     /// These are no dumps, or a policy of them could be more open than the rules are. The first
     /// diagnostic says why; others are the rules that would be lost.
     #[error("no policy can be made of these rules")]
-    Refused(Vec<Diagnostic>),
-    /// The policy reader refuses what was made, which is a bug; with its first objection.
+    Rejected(Vec<Diagnostic>),
+    /// The policy reader denies what was made, which is a bug; with its first objection.
     #[error("the policy made of these rules is not valid: {0}")]
     Invalid(String),
 }
@@ -84,15 +84,15 @@ pub fn import(sources: &SourceMap, files: &[FileId]) -> Result<Import, Error> {
         .filter_map(|&file| format::foreign(sources, file))
         .collect();
     if !foreign.is_empty() {
-        return Err(Error::Refused(foreign));
+        return Err(Error::Rejected(foreign));
     }
-    let dump = Dump::read(sources, files).map_err(|error| Error::Refused(vec![*error]))?;
+    let dump = Dump::read(sources, files).map_err(|error| Error::Rejected(vec![*error]))?;
     let families: Vec<_> = Family::ALL
         .into_iter()
         .filter(|family| dump.has(*family))
         .collect();
     if families.is_empty() {
-        return Err(Error::Refused(vec![format::nothing()]));
+        return Err(Error::Rejected(vec![format::nothing()]));
     }
     let paths: BTreeMap<_, _> = families
         .iter()
@@ -113,17 +113,17 @@ pub fn import(sources: &SourceMap, files: &[FileId]) -> Result<Import, Error> {
     let mut remarks = group::grouped(sources, remarks);
     if !ports.iter().any(Port::is_published) {
         let has_nat = families.iter().any(|f| dump.table(*f, "nat").is_some());
-        let refuses = paths
+        let denies = paths
             .values()
             .flat_map(Path::rules)
-            .any(|(_, r)| r.refuses());
-        if !has_nat || refuses {
+            .any(|(_, r)| r.denies());
+        if !has_nat || denies {
             let why = if has_nat {
                 format::nothing_published(published.uncalled)
             } else {
                 format::no_nat(&families)
             };
-            return Err(Error::Refused([vec![why], remarks].concat()));
+            return Err(Error::Rejected([vec![why], remarks].concat()));
         }
         remarks.insert(0, remark::nothing_published());
     }

@@ -184,8 +184,8 @@ impl Who {
                 if !who.any {
                     who.allow = who.allow.union(&AddressSet::all(family));
                 }
-                let refused = allowed.map(|allowed| AddressSet::all(family).difference(&allowed));
-                who.except = who.except.union(&refused.unwrap_or_default());
+                let denied = allowed.map(|allowed| AddressSet::all(family).difference(&allowed));
+                who.except = who.except.union(&denied.unwrap_or_default());
             } else {
                 who.allow = who.allow.union(&allowed.unwrap_or_default());
             }
@@ -204,7 +204,7 @@ fn is_open(family: Family, set: &AddressSet) -> bool {
     }
 }
 
-/// The set without IPv4-mapped addresses, if one of them would have to be written: policies refuse
+/// The set without IPv4-mapped addresses, if one of them would have to be written: policies deny
 /// them, and no packet has one.
 fn writable(set: &AddressSet) -> AddressSet {
     let readable = |entry: Entry| policy_reads(&entry.to_string());

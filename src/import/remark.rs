@@ -8,7 +8,7 @@ use super::judge::Judge;
 use super::mistake::{breaks_egress, ports_of_containers, uncalled};
 use super::port::{Port, has_private};
 use super::rule::program;
-use super::unfollowed::{dead, not_understood, refused_by_policy, unreached};
+use super::unfollowed::{dead, denied_by_policy, not_understood, unreached};
 use crate::text::diagnostic::Diagnostic;
 
 /// Everything worth a word.
@@ -20,7 +20,7 @@ pub(super) fn all(found: &Found<'_>, judge: &Judge<'_>) -> Vec<Diagnostic> {
         remarks.extend(not_understood(found, family));
         remarks.extend(ports_of_containers(found, family));
         remarks.extend(breaks_egress(found, judge, family));
-        remarks.extend(refused_by_policy(found, family));
+        remarks.extend(denied_by_policy(found, family));
     }
     remarks.extend(translations(found));
     remarks.extend(unpublished(found));
@@ -171,7 +171,7 @@ fn families(found: &Found<'_>) -> Vec<Diagnostic> {
                 ports_text(&open)
             );
             remarks.push(Diagnostic::warning("family-unseen", message).help(format!(
-                "as by the rules of the other family, `any` is both; what rules of {name} refuse is \
+                "as by the rules of the other family, `any` is both; what rules of {name} deny is \
                  not in the policy: give the output of `{program}` too"
             )));
         }
@@ -207,6 +207,6 @@ fn lost(ports: &[Port]) -> Option<Diagnostic> {
                 ports_text(&ports)
             ),
         )
-        .help("they call each other too deep, or in a circle; the policy refuses everybody there")
+        .help("they call each other too deep, or in a circle; the policy denies everybody there")
     })
 }

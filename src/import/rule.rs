@@ -94,7 +94,7 @@ pub(super) enum Target {
 }
 
 impl Rule {
-    pub(super) fn refuses(&self) -> bool {
+    pub(super) fn denies(&self) -> bool {
         matches!(self.target, Target::Drop | Target::Reject)
     }
 

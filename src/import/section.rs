@@ -197,7 +197,7 @@ fn incomplete(span: Span) -> Diagnostic {
     )
     .at(span, "there are others")
     .help(
-        "look at the others with `iptables-legacy-save` or `nft list ruleset`: what they refuse is \
+        "look at the others with `iptables-legacy-save` or `nft list ruleset`: what they deny is \
          not in the policy",
     )
 }

@@ -11,8 +11,8 @@ use super::rule::{Kind, Rule, Target};
 use crate::text::Span;
 use crate::text::diagnostic::{Diagnostic, quoted};
 
-/// The name of the remark about a refusal that the policy does not have.
-pub(super) const OPENS: &str = "refusal-left-out";
+/// The name of the remark about a denial that the policy does not have.
+pub(super) const OPENS: &str = "denial-left-out";
 
 /// Rules that were not followed, or never could be.
 pub(super) fn not_understood(found: &Found<'_>, family: Family) -> Vec<Diagnostic> {
@@ -51,11 +51,11 @@ fn not_followed(found: &Found<'_>, family: Family, rule: &Rule, ports: &[HostPor
         .filter(|name| table.is_some_and(|table| !table.contains_key(*name)));
     let (span, label) = reason(rule, missing);
     let in_nat = rule.table == "nat";
-    let refuses = match &rule.target {
+    let denies = match &rule.target {
         Target::Drop | Target::Reject => true,
         // Another way than to the container.
         Target::Jump(_) | Target::Goto(_) if in_nat => missing.is_none(),
-        Target::Jump(_) | Target::Goto(_) => missing.is_some() || may_refuse(found, family, rule),
+        Target::Jump(_) | Target::Goto(_) => missing.is_some() || may_deny(found, family, rule),
         Target::Dnat(_) => !in_nat,
         _ => false,
     };
@@ -66,16 +66,16 @@ fn not_followed(found: &Found<'_>, family: Family, rule: &Rule, ports: &[HostPor
             "this rule is not understood".to_owned(),
             "no published port comes to it, so nothing is lost",
         )
-    } else if refuses {
+    } else if denies {
         (
             OPENS,
-            format!("this refusal is not in the policy: {}", ports_text(ports)),
+            format!("this denial is not in the policy: {}", ports_text(ports)),
             if list {
-                "DFW ADMITS THE SOURCES IT REFUSES if the other rules do: write the list into a file, \
+                "DFW ADMITS THE SOURCES IT DENIES if the other rules do: write the list into a file, \
                  name it under `sources` (`blocked: {file: lists/blocked.txt}`), and add `except: \
                  [blocked]` to these ports, or keep this rule beside dfw"
             } else {
-                "DFW ADMITS THE SOURCES IT REFUSES if the other rules do: restrict these ports in the \
+                "DFW ADMITS THE SOURCES IT DENIES if the other rules do: restrict these ports in the \
                  policy yourself, or keep this rule beside dfw"
             },
         )
@@ -87,10 +87,10 @@ fn not_followed(found: &Found<'_>, family: Family, rule: &Rule, ports: &[HostPor
                 ports_text(ports)
             ),
             if list {
-                "dfw refuses sources that only this rule accepts: write the list into a file, name it under \
+                "dfw denies sources that only this rule accepts: write the list into a file, name it under \
                  `sources` (`known: {file: lists/known.txt}`), and add it to `allow` of these ports"
             } else {
-                "dfw refuses sources that only this rule accepts: name them in the policy"
+                "dfw denies sources that only this rule accepts: name them in the policy"
             },
         )
     };
@@ -120,18 +120,18 @@ fn reason(rule: &Rule, missing: Option<&str>) -> (Span, String) {
     (rule.span.clone(), label.to_owned())
 }
 
-/// Whether a rule that the called chain leads to refuses, or may.
-fn may_refuse(found: &Found<'_>, family: Family, rule: &Rule) -> bool {
+/// Whether a rule that the called chain leads to denies, or may.
+fn may_deny(found: &Found<'_>, family: Family, rule: &Rule) -> bool {
     let table = found.dump.table(family, rule.table);
     let (Some(table), Some(name)) = (table, rule.called()) else {
         return true;
     };
     let rules = reachable(found.dump, table, &[name]);
-    let refuses = |(_, rule): (usize, &Rule)| {
+    let denies = |(_, rule): (usize, &Rule)| {
         let unknown = |name: &str| !table.contains_key(name);
-        rule.refuses() || rule.called().is_some_and(unknown)
+        rule.denies() || rule.called().is_some_and(unknown)
     };
-    found.dump.rules_of(&rules).any(refuses)
+    found.dump.rules_of(&rules).any(denies)
 }
 
 /// Rules behind one that ends the chain for every packet: the mistake of people's recipes.
@@ -200,7 +200,7 @@ fn is_engines(found: &Found<'_>, rule: &Rule) -> bool {
     rule.as_engine_accept().is_some() || rule.is_engine_isolation(is_bridge)
 }
 
-/// Refusals on the way to which no published port comes.
+/// Denials on the way to which no published port comes.
 pub(super) fn unreached(found: &Found<'_>, family: Family) -> Vec<Diagnostic> {
     let mut met: BTreeSet<usize> = BTreeSet::new();
     for verdict in found
@@ -229,7 +229,7 @@ pub(super) fn unreached(found: &Found<'_>, family: Family) -> Vec<Diagnostic> {
     found
         .rules(family)
         .filter(|(number, rule)| {
-            rule.refuses()
+            rule.denies()
                 && !met.contains(number)
                 && rule.is_about_ports()
                 && !is_engines(found, rule)
@@ -237,7 +237,7 @@ pub(super) fn unreached(found: &Found<'_>, family: Family) -> Vec<Diagnostic> {
         .map(|(_, rule)| {
             Diagnostic::warning(
                 "not-reached",
-                "this refusal is not in the policy: it concerns no published port",
+                "this denial is not in the policy: it concerns no published port",
             )
             .at(rule.span.clone(), "left out")
             .help(help.clone())
@@ -246,7 +246,7 @@ pub(super) fn unreached(found: &Found<'_>, family: Family) -> Vec<Diagnostic> {
 }
 
 /// Ports that nobody reaches as no rule accepts what comes to them and FORWARD's policy drops it.
-pub(super) fn refused_by_policy(found: &Found<'_>, family: Family) -> Vec<Diagnostic> {
+pub(super) fn denied_by_policy(found: &Found<'_>, family: Family) -> Vec<Diagnostic> {
     let mut closed: BTreeMap<usize, Vec<HostPorts>> = BTreeMap::new();
     let tables = found
         .dump

@@ -27,13 +27,13 @@ const MOST: usize = 500_000;
 pub(super) struct Trail {
     /// The rules that decided about some source.
     pub(super) deciding: BTreeSet<usize>,
-    /// The rules that refused some source in silence.
+    /// The rules that denied some source in silence.
     pub(super) dropping: BTreeSet<usize>,
-    /// The rules that refused some source with an answer.
+    /// The rules that denied some source with an answer.
     pub(super) rejecting: BTreeSet<usize>,
     /// Rules that were not followed, as they could not be understood.
     pub(super) skipped: BTreeSet<usize>,
-    /// Whether some refusal was logged.
+    /// Whether some denial was logged.
     pub(super) logged: bool,
     /// Whether the chains go too deep or too far to be followed: then nobody is let through.
     pub(super) lost: bool,
@@ -96,7 +96,7 @@ pub(super) fn walk(
     match policy {
         Some(policy) if !end.returned.is_empty() => {
             walk.trail.deciding.insert(policy);
-            walk.refuse(policy, &end.returned, false);
+            walk.deny(policy, &end.returned, false);
         }
         _ => end.passed.add(end.returned),
     }
@@ -241,7 +241,7 @@ impl Walk<'_> {
                 }
                 Target::Drop | Target::Reject => {
                     self.trail.deciding.insert(number);
-                    self.refuse(number, &sources, rule.target == Target::Reject);
+                    self.deny(number, &sources, rule.target == Target::Reject);
                 }
                 Target::Dnat(_) if self.is_nat => outcome.translate(number, sources),
                 Target::Dnat(_) => {
@@ -360,7 +360,7 @@ impl Walk<'_> {
         self.is_nat && (unknown || matches!(rule.target, Target::Accept | Target::Dnat(_)))
     }
 
-    fn refuse(&mut self, number: usize, sources: &Ranges, answer: bool) {
+    fn deny(&mut self, number: usize, sources: &Ranges, answer: bool) {
         self.trail.logged |= self.logged.intersects(sources);
         let how = if answer {
             &mut self.trail.rejecting
@@ -491,7 +491,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_that_is_not_understood_is_left_out() {
+    fn a_denial_that_is_not_understood_is_left_out() {
         let (who, trail) = allowed("-A DOCKER-USER -m recent --update -j DROP");
         assert_eq!((who.as_str(), trail.skipped.len()), ("0.0.0.0/0", 1));
     }
@@ -511,7 +511,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_logged_and_then_refused_is_logged() {
+    fn what_is_logged_and_then_denied_is_logged() {
         let deny = "-A d -m limit --limit 3/min -j LOG\n-A d -s 10.0.0.1";
         let trail = |target| allowed(&format!("-A DOCKER-USER -j d\n{deny} -j {target}")).1;
         assert!(trail("DROP").logged && !trail("ACCEPT").logged);

@@ -34,10 +34,10 @@ pub(super) fn policy(sources: &SourceMap, dump: &Dump, ports: &[Port], deny: boo
          apply it.\n\n",
     );
     if deny {
-        text.push_str("# A published port that is not named below is refused.\ndefault: deny\n");
+        text.push_str("# A published port that is not named below is denied.\ndefault: deny\n");
     } else {
         text.push_str(
-            "# The rules refuse only what they name, and so does this. `deny` is what dfw \
+            "# The rules deny only what they name, and so does this. `deny` is what dfw \
              recommends: then\n# a published port that is not named below is closed.\n\
              default: allow\n",
         );
@@ -223,7 +223,7 @@ fn write_who(text: &mut String, names: &Names, who: &Who) {
         text.push_str("    log: true\n");
     }
     if who.reject {
-        text.push_str("    refuse: reject\n");
+        text.push_str("    deny-with: reject\n");
     }
 }
 

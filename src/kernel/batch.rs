@@ -1,4 +1,4 @@
-//! One transaction: what a plan does as the messages of a batch, and which of them each refusal is
+//! One transaction: what a plan does as the messages of a batch, and which of them each rejection is
 //! about. The only place that knows both.
 
 use std::fmt;

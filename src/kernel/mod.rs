@@ -58,9 +58,9 @@ pub enum Error {
     /// The table belongs to another process's socket, which has this number.
     #[error("table inet {} belongs to another process", crate::ruleset::TABLE)]
     Owned(u32),
-    /// The kernel refused a transaction.
-    #[error("the kernel refused the ruleset: {}", .0.first().map_or_else(String::new, Refusal::to_string))]
-    Refused(Vec<Refusal>),
+    /// The kernel rejected a transaction.
+    #[error("the kernel rejected the ruleset: {}", .0.first().map_or_else(String::new, Rejection::to_string))]
+    Rejected(Vec<Rejection>),
     /// A transaction was sent, and its answer was lost: it may have taken effect.
     #[error("the kernel's answer to the transaction was lost: {0}")]
     Unanswered(Box<Error>),
@@ -92,9 +92,9 @@ pub enum Error {
     Socket(#[from] io::Error),
 }
 
-/// One message of a transaction that the kernel refused.
+/// One message of a transaction that the kernel rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+pub struct Rejection {
     /// What the message was about.
     pub subject: Subject,
     /// The error number.
@@ -103,7 +103,7 @@ pub struct Refusal {
     pub text: Option<String>,
 }
 
-impl std::fmt::Display for Refusal {
+impl std::fmt::Display for Rejection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let errno = io::Error::from_raw_os_error(self.errno);
         write!(f, "{}: {errno}", self.subject.what)?;

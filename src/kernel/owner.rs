@@ -39,7 +39,7 @@ impl Kernel {
         let mut batch = Batch::new(None).with_flags(flags);
         batch.try_flags();
         match self.commit(&batch.finish()?) {
-            Err(Error::Refused(_)) => return Ok(Claim::Unknown),
+            Err(Error::Rejected(_)) => return Ok(Claim::Unknown),
             done => done?,
         };
         self.flags.set(flags);

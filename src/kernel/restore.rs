@@ -7,8 +7,8 @@ use crate::ruleset::Ruleset;
 
 use super::{COMMITS, Error, Kernel, Outcome, Snapshot, attempts};
 
-/// How often it is tried while the kernel refuses, and how long it rests in between.
-const REFUSED: u32 = 5;
+/// How often it is tried while the kernel rejects, and how long it rests in between.
+const REJECTED: u32 = 5;
 const REST: Duration = Duration::from_secs(1);
 
 /// What was installed, with the elements of all sets.
@@ -82,7 +82,7 @@ pub enum Restored {
 
 impl Kernel {
     /// Puts back what was installed before, if `may` says so of what is installed now. While others
-    /// commit or the kernel refuses, it tries for some seconds.
+    /// commit or the kernel rejects, it tries for some seconds.
     ///
     /// # Errors
     /// See [`Error`](enum@Error).
@@ -91,11 +91,11 @@ impl Kernel {
         former: &Former,
         may: impl Fn(Option<&Installed>) -> bool,
     ) -> Result<Restored, Error> {
-        let mut refused = 0;
+        let mut rejected = 0;
         loop {
-            match self.restore_once(former, &may, refused > 0) {
-                Err(_) if refused < REFUSED => {
-                    refused += 1;
+            match self.restore_once(former, &may, rejected > 0) {
+                Err(_) if rejected < REJECTED => {
+                    rejected += 1;
                     std::thread::sleep(REST);
                 }
                 done => return done,

@@ -9,7 +9,7 @@ use crate::ruleset::Ruleset;
 
 use super::attempts::READS;
 use super::{
-    Batch, ERESTART, Error, FinishedBatch, Kernel, NLMSG_ERROR, Refusal, Subject, What, attempts,
+    Batch, ERESTART, Error, FinishedBatch, Kernel, NLMSG_ERROR, Rejection, Subject, What, attempts,
     no_subsystem,
 };
 
@@ -37,7 +37,7 @@ impl Kernel {
     }
 
     /// Carries out a plan that was made from the snapshot of this generation, if nobody has changed
-    /// any ruleset since. `stamp` says who does it. What is refused is taken back, all of it.
+    /// any ruleset since. `stamp` says who does it. What is rejected is taken back, all of it.
     ///
     /// # Errors
     /// See [`Error`](enum@Error).
@@ -71,7 +71,7 @@ impl Kernel {
     }
 
     /// Sends the last transaction of a plan. Those who overtake it are not likely to have touched
-    /// dfw's table, and if they have, it is refused or leaves what the next plan mends.
+    /// dfw's table, and if they have, it is rejected or leaves what the next plan mends.
     fn finish(&self, plan: &Plan<'_>, stamp: &str, generation: u32) -> Result<Outcome, Error> {
         let mut generation = generation;
         // Once: who comes later meets the rules that are in force, and sets that are as they will be.
@@ -136,14 +136,14 @@ impl Kernel {
                 _ => Error::Socket(error),
             })?;
         // From here on the transaction may have taken effect.
-        let refusals = self
-            .refusals(batch)
+        let rejections = self
+            .rejections(batch)
             .map_err(|error| Error::Unanswered(Box::new(error)))?;
-        let is = |refusal: &Refusal, errno: Errno| refusal.errno == errno.raw_os_error();
-        if refusals.iter().any(|r| is(r, ERESTART)) {
+        let is = |rejection: &Rejection, errno: Errno| rejection.errno == errno.raw_os_error();
+        if rejections.iter().any(|r| is(r, ERESTART)) {
             return Ok(Outcome::Overtaken);
         }
-        match refusals.first() {
+        match rejections.first() {
             None => Ok(Outcome::Done),
             Some(first) if is(first, Errno::PERM) => {
                 Err(self.owner().map_or(Error::Permission, Error::Owned))
@@ -151,14 +151,14 @@ impl Kernel {
             Some(first) if first.subject.what == What::Batch && no_subsystem(first.errno) => {
                 Err(Error::NoNfTables)
             }
-            Some(_) => Err(Error::Refused(refusals)),
+            Some(_) => Err(Error::Rejected(rejections)),
         }
     }
 
     /// Reads the answers to a transaction. The kernel has worked it off, and they are waiting; one
     /// at least there is, as the last message asks for it.
-    fn refusals(&self, batch: &FinishedBatch) -> Result<Vec<Refusal>, Error> {
-        let mut refusals = Vec::new();
+    fn rejections(&self, batch: &FinishedBatch) -> Result<Vec<Rejection>, Error> {
+        let mut rejections = Vec::new();
         let (mut buffer, mut answered) = (Vec::new(), false);
         while let Some(length) = self.socket.receive(&mut buffer, !answered)? {
             for message in Messages::new(&buffer[..length]) {
@@ -169,11 +169,11 @@ impl Kernel {
                 answered = true;
                 let answer = Answer::decode(&message)?;
                 if answer.errno != 0 {
-                    refusals.push(refusal(batch, answer));
+                    rejections.push(rejection(batch, answer));
                 }
             }
         }
-        Ok(refusals)
+        Ok(rejections)
     }
 }
 
@@ -208,12 +208,12 @@ pub fn sound(ruleset: &Ruleset) -> Result<(), Error> {
     }
 }
 
-fn refusal(batch: &FinishedBatch, answer: Answer) -> Refusal {
+fn rejection(batch: &FinishedBatch, answer: Answer) -> Rejection {
     let subject = batch.subject(answer.sequence).cloned().unwrap_or(Subject {
         what: What::Batch,
         origin: None,
     });
-    Refusal {
+    Rejection {
         subject,
         errno: answer.errno,
         text: answer.text,

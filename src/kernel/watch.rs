@@ -196,7 +196,7 @@ impl Listener {
                 error => Err(error),
             })
             .map_err(|error| match error {
-                // Whoever may ask for the generation is root, so it is the group that is refused.
+                // Whoever may ask for the generation is root, so it is the group that is rejected.
                 Error::Permission if kernel.generation().is_ok() => Error::GroupTaken(group),
                 Error::Socket(e) if is(&e, &[Errno::BUSY]) => Error::GroupTaken(group),
                 error => error,
@@ -244,18 +244,18 @@ fn hear<T>(
 /// Sends something that is acknowledged, and waits for that.
 fn confirmed(socket: &Socket, bytes: &[u8]) -> Result<(), Error> {
     socket.send(bytes).map_err(permission)?;
-    let (mut buffer, mut answered, mut refused) = (Vec::new(), false, None);
+    let (mut buffer, mut answered, mut rejected) = (Vec::new(), false, None);
     while let Some(length) = socket.receive(&mut buffer, !answered)? {
         for message in Messages::new(&buffer[..length]) {
             let message = message?;
             if message.kind == NLMSG_ERROR {
                 answered = true;
                 let errno = Answer::decode(&message)?.errno;
-                refused = refused.or((errno != 0).then_some(errno));
+                rejected = rejected.or((errno != 0).then_some(errno));
             }
         }
     }
-    refused.map_or(Ok(()), |errno| {
+    rejected.map_or(Ok(()), |errno| {
         Err(permission(io::Error::from_raw_os_error(errno)))
     })
 }

@@ -104,7 +104,7 @@ mod tests {
         let mut w = Writer::new();
         let kind = NFNL_SUBSYS_ULOG << 8 | NFULNL_MSG_PACKET;
         w.message(kind, 0, 0, 2, 223, |w| {
-            w.string(NFULA_PREFIX, "dfw refused 8000-8010/tcp at web.yaml:3");
+            w.string(NFULA_PREFIX, "dfw denied 8000-8010/tcp at web.yaml:3");
             let time = [7_u64.to_be_bytes(), 5_u64.to_be_bytes()].concat();
             w.attribute(NFULA_TIMESTAMP, &time);
             w.be32(NFULA_IFINDEX_INDEV, 4);
@@ -119,7 +119,7 @@ mod tests {
         });
         let message = Messages::new(w.bytes()).next().unwrap().unwrap();
         let expected = Logged {
-            prefix: "dfw refused 8000-8010/tcp at web.yaml:3".to_owned(),
+            prefix: "dfw denied 8000-8010/tcp at web.yaml:3".to_owned(),
             time: Some(Duration::new(7, 5000)),
             incoming: Some(4),
             headers: None,

@@ -91,7 +91,7 @@ fn set_trace() -> Instruction {
 
 /// The transaction that switches tracing on, in a table of this name. An `owned` table goes with the
 /// socket that sends this, whatever happens to its program; the kernel knows that from Linux 5.12
-/// on, and refuses it before.
+/// on, and rejects it before.
 ///
 /// # Errors
 /// If the name is too long.

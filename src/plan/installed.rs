@@ -93,7 +93,7 @@ pub const STAMP: &str = "applied";
 
 /// What the name of a set ends in that stands in for another, and behind it a letter. No compiled
 /// name has a slash.
-const SPARE: &str = "/anew-";
+const SPARE: &str = "/new-";
 /// What the name of a set ends in that remembers what is in another.
 const SKETCH: &str = "/sketch";
 

@@ -213,7 +213,7 @@ fn alike(one: &Rule, other: &Rule) -> bool {
 }
 
 /// Makes a whole table in place of whatever is there, in one transaction, come what may: for those
-/// who are overtaken time and again. New connections may be refused while it takes effect.
+/// who are overtaken time and again. New connections may be rejected while it takes effect.
 #[must_use]
 pub fn replace(wanted: &Ruleset, seed: u128) -> Plan<'_> {
     Diff::new(&NOTHING, wanted, seed).first(true)

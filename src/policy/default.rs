@@ -10,14 +10,14 @@ use crate::text::diagnostic::Diagnostic;
 use super::yaml::{Member, Reader};
 
 const FORMS: [&str; 2] = [
-    "`default: deny` refuses published ports that no file names",
+    "`default: deny` denies published ports that no file names",
     "`default: allow` leaves them to Docker, open to everybody",
 ];
 
 /// What happens to published ports that no policy names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DefaultAction {
-    /// They are refused.
+    /// They are denied.
     Deny,
     /// They are left to Docker.
     Allow,
@@ -82,7 +82,7 @@ impl Draft {
 
 pub(super) fn schema() -> Value {
     json!({
-        "description": "Published ports that no file names: `deny` refuses them, `allow` leaves \
+        "description": "Published ports that no file names: `deny` denies them, `allow` leaves \
                         them to Docker, open to everybody. Written once per directory.",
         "enum": ["deny", "allow"],
     })

@@ -24,7 +24,7 @@ pub(super) const PATTERN: &str =
     r#"^([^\s/:"\\*,;!@^\[\]?|~(){}$]{1,14}\*|[^\s/:"\\*,;!@^\[\]?|~(){}$]{1,15})$"#;
 
 /// The name of a network interface: 1 to 15 bytes, no `/`, no `:`, no white space, no control
-/// character, not `.` or `..`. Quotes and backslashes, which the kernel takes, are refused: nft
+/// character, not `.` or `..`. Quotes and backslashes, which the kernel takes, are denied: nft
 /// could not read the rules.
 ///
 /// Source: `dev_valid_name` of the Linux kernel and `IFNAMSIZ` in `linux/if.h`.

@@ -73,8 +73,8 @@ fn the_language_means_what_its_description_says() {
         .collect();
     assert_eq!(interfaces, ["eth0"]);
     assert!(database.log);
-    assert_eq!(database.refuse, Refuse::Reject);
-    assert_eq!(policy.ports[&key("80")].refuse, Refuse::Drop);
+    assert_eq!(database.deny_with, DenyWith::Reject);
+    assert_eq!(policy.ports[&key("80")].deny_with, DenyWith::Drop);
 
     assert_eq!(policy.settings, Settings::default());
     let patterns = policy.settings.container_interfaces.iter();

@@ -32,7 +32,7 @@ use crate::text::Span;
 pub use default::DefaultAction;
 pub use interface::{InterfaceName, InterfacePattern};
 pub use mistake::Mistake;
-pub use port::{PortPolicy, Refuse, SourceSelection};
+pub use port::{DenyWith, PortPolicy, SourceSelection};
 pub use read::{read, read_text};
 pub use schema::schema;
 pub use settings::Settings;

@@ -121,7 +121,7 @@ impl Draft {
                 true
             }
             Value::Null => true,
-            Value::Refused => false,
+            Value::Invalid => false,
             Value::Scalar { .. } | Value::Sequence(_) => {
                 reader.report.push(
                     Diagnostic::error("policy", "this is not a policy")

@@ -28,9 +28,9 @@ pub struct Settings {
     /// `foreign-interfaces`: bridges of other software (libvirt, LXD, CNI), whose forwarded ports
     /// `default: deny` leaves alone.
     pub foreign_interfaces: Vec<InterfacePattern>,
-    /// `log`: whether what `default: deny` refuses is logged.
+    /// `log`: whether what `default: deny` denies is logged.
     pub log: bool,
-    /// `reverse-path-filter`: whether named ports refuse packets whose source is not routed through the
+    /// `reverse-path-filter`: whether named ports deny packets whose source is not routed through the
     /// interface that they came in through.
     pub reverse_path_filter: bool,
     /// `priority` of the base chains, relative to `filter` (0): -199 to -1.
@@ -104,7 +104,7 @@ const SETTINGS: [Setting; 6] = [
         read: |settings, reader, member| settings.log = reader.read_flag(member),
         schema: || {
             json!({
-                "description": "Whether what `default: deny` refuses is logged.",
+                "description": "Whether what `default: deny` denies is logged.",
                 "type": "boolean",
             })
         },
@@ -126,7 +126,7 @@ const SETTINGS: [Setting; 6] = [
         read: |settings, reader, member| settings.reverse_path_filter = reader.read_flag(member),
         schema: || {
             json!({
-                "description": "Whether ports refuse packets with a source that this host would answer \
+                "description": "Whether ports deny packets with a source that this host would answer \
                                 through another interface (strict reverse path, RFC 3704). For hosts \
                                 with symmetric routes; needs Linux 6.1.",
                 "type": "boolean",
@@ -205,7 +205,7 @@ fn read_priority(settings: &mut Settings, reader: &mut Reader<'_>, member: &Memb
         Value::Scalar { text, plain: true } if priority(text).is_some() => {
             settings.priority = priority(text).unwrap_or_default();
         }
-        Value::Refused => {}
+        Value::Invalid => {}
         _ => reader.report.push(
             Diagnostic::error("priority", "`priority` is a whole number from -199 to -1")
                 .at(member.value.span.clone(), "not such a number")

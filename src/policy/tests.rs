@@ -1,4 +1,4 @@
-//! `tests:`: what must be allowed and what refused, checked before a policy is applied.
+//! `tests:`: what must be allowed and what denied, checked before a policy is applied.
 
 use std::net::IpAddr;
 
@@ -41,7 +41,7 @@ pub(super) fn read(tests: &mut Vec<Expectation>, reader: &mut Reader<'_>, node: 
     const FORM: &str = "write `- {from: 203.0.113.9, to: 80, expect: allow}` lines below it";
     let items = match &node.value {
         Value::Sequence(items) => items,
-        Value::Null | Value::Refused => return,
+        Value::Null | Value::Invalid => return,
         _ => {
             reader.report.push(
                 Diagnostic::error("test", "`tests` is a list")
@@ -54,7 +54,7 @@ pub(super) fn read(tests: &mut Vec<Expectation>, reader: &mut Reader<'_>, node: 
     for item in items {
         match &item.value {
             Value::Mapping(members) => read_test(tests, reader, item, members),
-            Value::Refused => {}
+            Value::Invalid => {}
             _ => reader.report.push(
                 Diagnostic::error("test", "a test has the keys `from`, `to` and `expect`")
                     .at(item.span.clone(), "not a test")

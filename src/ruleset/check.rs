@@ -1,7 +1,7 @@
 //! What every ruleset must fulfil before it is sent, found without a kernel.
 //!
-//! The kernel checks the same and refuses with a bare errno. A failure here is a mistake of dfw,
-//! never of the user, but it must not reach the kernel as a half-understood refusal.
+//! The kernel checks the same and rejects with a bare errno. A failure here is a mistake of dfw,
+//! never of the user, but it must not reach the kernel as a half-understood rejection.
 
 use super::{Expression, Rule, Ruleset, Verdict};
 

@@ -88,7 +88,7 @@ impl Policies {
     }
 
     /// Whether its tests expect something of services of a host that only that host can tell: that they
-    /// are refused at ports that no key covers.
+    /// are denied at ports that no key covers.
     #[must_use]
     pub fn asks_for_services(&self) -> bool {
         test::asks_for_services(&self.policy)

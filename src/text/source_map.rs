@@ -42,6 +42,7 @@ pub struct SourceMap {
     exposed: BTreeSet<PathBuf>,
     /// The bytes of all files.
     size: u64,
+    former_spellings: bool,
 }
 
 #[derive(Debug)]
@@ -91,7 +92,19 @@ impl SourceMap {
             warnings: Vec::new(),
             exposed: BTreeSet::new(),
             size: 0,
+            former_spellings: false,
         }
+    }
+
+    /// Marks the texts as written before keys of policies got their final names: dfw kept them itself, and
+    /// nobody can change them any more.
+    pub(crate) fn accept_former_spellings(&mut self) {
+        self.former_spellings = true;
+    }
+
+    /// Returns whether keys may have the names that they had in version 1 of guard's state.
+    pub(crate) fn has_former_spellings(&self) -> bool {
+        self.former_spellings
     }
 
     /// Adds a warning about what is beside the files, for whoever makes a policy of them.

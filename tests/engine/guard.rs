@@ -211,7 +211,7 @@ fn engine_restarts_while_guarded(lab: &Lab) -> Result<()> {
     let mut guard = Guard::start(lab, POLICY)?;
     doors::guarded_now(lab)?;
     lab.stop_engine()?;
-    guard.expect("stays refused")?;
+    guard.expect("stays denied")?;
     lab.start_engine()?;
     guard.expect("answers: Docker")?;
     lab.wait_for_containers()?;

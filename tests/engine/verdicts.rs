@@ -63,11 +63,11 @@ const ALLOWED: &[Row] = &[
 const REJECT: &str = r#"
 default: deny
 ports:
-  80:       {allow: [203.0.113.20, "2001:db8:1::20"], refuse: reject}
-  8083:     {allow: [203.0.113.20, "2001:db8:1::20"], refuse: reject}
-  7000:     {allow: [203.0.113.20, "2001:db8:1::20"], refuse: reject}
-  5353/udp: {allow: [203.0.113.20, "2001:db8:1::20"], refuse: reject}
-  7000/udp: {allow: [203.0.113.20, "2001:db8:1::20"], refuse: reject}
+  80:       {allow: [203.0.113.20, "2001:db8:1::20"], deny-with: reject}
+  8083:     {allow: [203.0.113.20, "2001:db8:1::20"], deny-with: reject}
+  7000:     {allow: [203.0.113.20, "2001:db8:1::20"], deny-with: reject}
+  5353/udp: {allow: [203.0.113.20, "2001:db8:1::20"], deny-with: reject}
+  7000/udp: {allow: [203.0.113.20, "2001:db8:1::20"], deny-with: reject}
 "#;
 
 #[rustfmt::skip]
@@ -88,7 +88,7 @@ const DROP: &str = r#"
 default: deny
 ports:
   80:       [203.0.113.20, "2001:db8:1::20"]
-  5353/udp: {allow: [203.0.113.20, "2001:db8:1::20"], refuse: drop}
+  5353/udp: {allow: [203.0.113.20, "2001:db8:1::20"], deny-with: drop}
 "#;
 
 #[rustfmt::skip]
@@ -139,7 +139,7 @@ const LOG: &str = r#"
 default: deny
 ports:
   80:       {allow: [203.0.113.20, "2001:db8:1::20"], log: true}
-  5353/udp: {allow: [203.0.113.20, "2001:db8:1::20"], log: true, refuse: reject}
+  5353/udp: {allow: [203.0.113.20, "2001:db8:1::20"], log: true, deny-with: reject}
 "#;
 
 #[rustfmt::skip]

@@ -254,7 +254,7 @@ fn metrics_are_written() -> Result<()> {
     crate::daemon::until("metrics", || path.exists().then_some(()))?;
     let text = std::fs::read_to_string(&path)?;
     for line in [
-        "dfw_port_packets_total{port=\"80/tcp\",verdict=\"refused\"} 0",
+        "dfw_port_packets_total{port=\"80/tcp\",verdict=\"denied\"} 0",
         "dfw_table_in_force 1",
         "dfw_repairs_total 0",
         "dfw_policy_errors 0",

@@ -311,7 +311,7 @@ fn an_engines_error_fills_no_log() -> Result<()> {
         Ok(())
     };
     let mut guard = Daemon::start(&place, &["--docker-host", &engine])?;
-    guard.expect("what it published stays refused")?;
+    guard.expect("what it published stays denied")?;
     short(&guard.said.join("\n"))?;
     short(&document(&place)?.to_string().replace(',', "\n"))?;
     guard.stop()?;

@@ -200,7 +200,7 @@ fn without_guard_networks_are_those_of_the_last_apply() -> Result<()> {
         .host
         .dfw_ok(&["explain", "--from", from, "--to", "5353/udp"])?;
     ensure!(
-        told.contains("lan.v4") && told.contains("a.yaml:3"),
+        told.contains("lan.ip4") && told.contains("a.yaml:3"),
         "{told}"
     );
     link.ip("addr add 192.0.2.1/24 dev eth0")?;

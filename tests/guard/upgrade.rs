@@ -129,7 +129,7 @@ fn counted(host: &Place, port: &str) -> Result<(u64, u64)> {
     let row = ports.iter().find(|row| row["port"] == port);
     let row = row.with_context(|| format!("no {port} in {status:#}"))?;
     let packets = |what: &str| row[what]["packets"].as_u64().context("no packets");
-    Ok((packets("allowed")?, packets("refused")?))
+    Ok((packets("allowed")?, packets("denied")?))
 }
 
 fn an_upgrade_without_guard() -> Result<()> {

@@ -296,7 +296,7 @@ fn docker(families: Families) -> (HostView, Surroundings) {
         },
         engine_rules: families,
         forwards: families,
-        refuses: families,
+        denies: families,
         ..Surroundings::default()
     };
     (host, around)
@@ -408,7 +408,7 @@ ports:
 fn a_list_that_was_not_read_is_not_nobody() {
     let (host, around) = docker(Families { v4: true, v6: true });
     let mut ruleset = compiled("default: deny\nports: {8443: [192.0.2.1]}", &host);
-    let set = ruleset.sets.get_mut("port-8443-tcp.allow.v4").unwrap();
+    let set = ruleset.sets.get_mut("port-8443-tcp.allow.ip4").unwrap();
     set.elements = Elements::Ipv4Ranges(Vec::new());
     let exposures = audit(&host, &around, Some(&ruleset)).exposures;
     let told = exposures

@@ -51,7 +51,7 @@ fn imported(dumps: &[(String, String)]) -> Result<(String, String), String> {
     };
     match import(&sources, &files) {
         Ok(imported) => Ok((imported.text, told(&imported.remarks))),
-        Err(Error::Refused(why)) => Err(told(&why)),
+        Err(Error::Rejected(why)) => Err(told(&why)),
         Err(error @ Error::Invalid(_)) => unreachable!("{error}"),
     }
 }
@@ -136,7 +136,7 @@ fn other_input_is_named() {
     for (bytes, what, help) in cases {
         let mut sources = SourceMap::in_memory::<&str, &str>([]);
         let file = sources.take("rules", bytes.to_vec());
-        let Err(Error::Refused(why)) = import(&sources, &[file]) else {
+        let Err(Error::Rejected(why)) = import(&sources, &[file]) else {
             panic!("{what}");
         };
         let told: String = why.iter().map(|r| render(r, &sources, false)).collect();

@@ -128,7 +128,7 @@ fn judge(host: &Host, fault: Option<Fault>, rng: &mut Rng, tally: &mut Tally) ->
     tally.hosts += 1;
     let imported = match import(&sources, &[file]) {
         Ok(imported) => imported,
-        Err(Error::Refused(_)) => {
+        Err(Error::Rejected(_)) => {
             tally.refused += 1;
             return None;
         }
@@ -175,7 +175,7 @@ fn remarked(imported: &Import, sources: &SourceMap) -> BTreeSet<u32> {
     let opens = imported
         .remarks
         .iter()
-        .filter(|remark| remark.slug == "refusal-left-out");
+        .filter(|remark| remark.slug == "denial-left-out");
     let mut lines = BTreeSet::new();
     for remark in opens {
         let labels = remark.primary.iter().chain(&remark.related);

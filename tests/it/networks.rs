@@ -78,8 +78,8 @@ fn where_the_host_is_known_it_is_judged() {
     assert_eq!(
         messages,
         [
-            "`203.0.113.9` is let through at port 81/tcp",
-            "`198.51.100.9` is refused at port 80/tcp",
+            "`203.0.113.9` is allowed at port 81/tcp",
+            "`198.51.100.9` is denied at port 80/tcp",
         ]
     );
 }

@@ -172,7 +172,7 @@ fn at_step(base: &Ruleset, sources: u32, step: u32) -> Ruleset {
     let start = NET + step * 5 + if step % 25 >= 20 { sources } else { 0 };
     for (name, set) in &mut ruleset.sets {
         match &mut set.elements {
-            Elements::Ipv4(all) if name == "many.a4" => {
+            Elements::Ipv4(all) if name == "many.addr4" => {
                 all.splice(
                     0..0,
                     (0..sources * 6 / 10).map(|n| (start + n) * 2 % (1 << 31) + NET),
@@ -180,7 +180,7 @@ fn at_step(base: &Ruleset, sources: u32, step: u32) -> Ruleset {
                 all.sort_unstable();
                 all.dedup();
             }
-            Elements::Ipv4Ranges(all) if name == "many.n4" => {
+            Elements::Ipv4Ranges(all) if name == "many.net4" => {
                 // At every fourth step some of the ranges grow, and so overlap their former selves.
                 let wide = |n: u32| u32::from(step % 4 == 3 && n.is_multiple_of(97));
                 let ranges = (0..sources * 4 / 10).map(|n| {

@@ -6,7 +6,7 @@ use anyhow::Result;
 use dfw::compile::{self, List, PortReading, Reading, Who};
 use dfw::host::HostView;
 use dfw::net::{AddressSet, HostPorts};
-use dfw::policy::{InterfacePattern, Policy, PortPolicy, Refuse, SourceSelection};
+use dfw::policy::{DenyWith, InterfacePattern, Policy, PortPolicy, SourceSelection};
 use dfw::ruleset::{Elements, Origin, Ruleset};
 use proptest::prelude::*;
 
@@ -136,10 +136,10 @@ fn port_reading(
         except,
         interfaces,
         log: port.log && refuses,
-        refuse: if refuses {
-            port.refuse
+        deny_with: if refuses {
+            port.deny_with
         } else {
-            Refuse::default()
+            DenyWith::default()
         },
         shared: false,
     }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use anyhow::{Context, Result, bail, ensure};
-use dfw::kernel::{Batch, Error, FinishedBatch, Kernel, Outcome, Refusal, What};
+use dfw::kernel::{Batch, Error, FinishedBatch, Kernel, Outcome, Rejection, What};
 use dfw::plan;
 use dfw::ruleset::{Elements, Expression, Interval, MapTo, Origin, Rule, Ruleset, Set, Verdict};
 
@@ -46,10 +46,10 @@ fn batch(kernel: &Kernel, ruleset: &Ruleset) -> Result<FinishedBatch> {
 }
 
 /// Sends what must be refused; whatever is said, nothing may have changed.
-fn refused(place: &Place, kernel: &Kernel, batch: &FinishedBatch) -> Result<Vec<Refusal>> {
+fn refused(place: &Place, kernel: &Kernel, batch: &FinishedBatch) -> Result<Vec<Rejection>> {
     let before = (kernel.snapshot()?, place.listing()?);
     let refusals = match kernel.commit(batch) {
-        Err(Error::Refused(refusals)) => refusals,
+        Err(Error::Rejected(refusals)) => refusals,
         other => bail!("{other:?}"),
     };
     same(&(kernel.snapshot()?, place.listing()?), &before)?;
@@ -101,7 +101,7 @@ fn each_message_can_fail() -> Result<()> {
 }
 
 /// The one refusal of a ruleset with one mistake.
-fn refusal_of(place: &Place, ruleset: &Ruleset) -> Result<Refusal> {
+fn refusal_of(place: &Place, ruleset: &Ruleset) -> Result<Rejection> {
     place.kernel(|kernel| {
         let refusals = refused(place, kernel, &batch(kernel, ruleset)?)?;
         let [refusal] = &refusals[..] else {
@@ -285,7 +285,7 @@ fn every_refusal_is_told() -> Result<()> {
         rules.push(bad(8));
     }
     let refusals = place.kernel(|kernel| refused(&place, kernel, &batch(kernel, &ruleset)?))?;
-    let place_of = |refusal: &Refusal| match (&refusal.subject.what, &refusal.subject.origin) {
+    let place_of = |refusal: &Rejection| match (&refusal.subject.what, &refusal.subject.origin) {
         (What::Rule { chain, .. }, Some(origin)) => Ok((chain.clone(), origin.line)),
         _ => bail!("{refusal:?}"),
     };
@@ -359,7 +359,7 @@ fn a_refused_change_is_undone() -> Result<()> {
             });
             let before = (kernel.snapshot()?.installed, place.listing()?);
             match kernel.carry_out(&plan, "a test", snapshot.generation) {
-                Err(Error::Refused(refusals)) => same(&refusals.len(), &1)?,
+                Err(Error::Rejected(refusals)) => same(&refusals.len(), &1)?,
                 other => bail!("{other:?}"),
             }
             same(&(kernel.snapshot()?.installed, place.listing()?), &before)

@@ -49,7 +49,7 @@ fn counted(host: &Place) -> Result<Vec<[u64; 2]>> {
     let packets = dfw::analysis::traffic::packets(&installed).into_iter();
     let ports = packets.filter(|(port, _)| port != "all others");
     Ok(ports
-        .map(|(_, port)| [port.allowed.packets, port.refused.packets])
+        .map(|(_, port)| [port.allowed.packets, port.denied.packets])
         .collect())
 }
 

@@ -61,7 +61,7 @@ fn counters(world: &World) -> Result<BTreeMap<String, (u64, u64)>> {
     let number = |port: &Value, verdict: &str| port[verdict]["packets"].as_u64();
     let read = ports.iter().map(|port| {
         let name = port["port"].as_str()?.to_owned();
-        Some((name, (number(port, "allowed")?, number(port, "refused")?)))
+        Some((name, (number(port, "allowed")?, number(port, "denied")?)))
     });
     read.collect::<Option<_>>().context("no counters")
 }
@@ -87,7 +87,7 @@ fn shared_sets_judge_and_count() -> Result<()> {
     let world = World::new()?;
     apply(&world, &policy(70, "", CLIENT, "192.0.2.1"))?;
     let listing = world.host.nft("list table inet dfw-nft")?;
-    ensure!(listing.contains("set shared.tcp.v4-31"), "{listing}");
+    ensure!(listing.contains("set shared.tcp.ip4-31"), "{listing}");
     ensure!(!listing.contains("chain port-80-tcp"), "{listing}");
     let before = counters(&world)?;
     same(&before["80/tcp"], &(0, 0))?;
@@ -120,7 +120,7 @@ fn shared_sets_judge_and_count() -> Result<()> {
         .host
         .dfw_ok(&["explain", "--from", "203.0.113.9", "--to", "80"])?;
     ensure!(
-        told.contains("80 . 203.0.113.8/31 in shared.tcp.v4-31") && told.contains("many.yaml:3"),
+        told.contains("80 . 203.0.113.8/31 in shared.tcp.ip4-31") && told.contains("many.yaml:3"),
         "{told}"
     );
     Ok(())
@@ -265,7 +265,7 @@ fn of_big_shared_sets_only_what_is_known_is_told() -> Result<()> {
     let text = policy(MANY, "", CLIENT, "192.0.2.1");
     let file = place.write("many.yaml", &text)?;
     place.dfw_ok(&["apply", &file.to_string_lossy()])?;
-    let read = |installed: &Installed| installed.facts.sets["shared.tcp.v4-32"].read;
+    let read = |installed: &Installed| installed.facts.sets["shared.tcp.ip4-32"].read;
     let surveyed = place.kernel(|kernel| Ok(kernel.survey()?))?;
     ensure!(!read(&surveyed.installed.context("nothing")?), "it is big");
     // Who asks for ports must know them all.
@@ -291,7 +291,7 @@ fn of_big_shared_sets_only_what_is_known_is_told() -> Result<()> {
     let told = planned(&place, &policy(MANY, "", CLIENT, "192.0.2.1, 192.0.2.5"))?;
     same(
         &told,
-        &one("change set shared.tcp.v4-32", "now 27000 entries"),
+        &one("change set shared.tcp.ip4-32", "now 27000 entries"),
     )?;
     // All sets go, and are not read.
     let told = planned(&place, &policy(50, "", CLIENT, "192.0.2.1"))?;
@@ -301,7 +301,7 @@ fn of_big_shared_sets_only_what_is_known_is_told() -> Result<()> {
         |(name, text): &(&String, &String)| name.starts_with("remove ") && text.is_empty();
     ensure!(gone.iter().all(is_gone), "{gone:?}");
     let set = (
-        "remove set shared.tcp.v4-32".to_owned(),
+        "remove set shared.tcp.ip4-32".to_owned(),
         "a long list".to_owned(),
     );
     same(&rest, &vec![(&set.0, &set.1)])

@@ -339,8 +339,8 @@ const FLOODED: &str = "
 table inet flood {
     chain input {
         type filter hook input priority 0;
-        udp dport 9 log prefix \"dfw refused 9/udp at web.yaml:3\" group 223 drop
-        udp dport 10 log prefix \"dfw refused 10/udp at web.yaml:4\" group 223 drop
+        udp dport 9 log prefix \"dfw denied 9/udp at web.yaml:3\" group 223 drop
+        udp dport 10 log prefix \"dfw denied 10/udp at web.yaml:4\" group 223 drop
     }
 }
 ";

@@ -106,7 +106,7 @@ pub(crate) fn import(bytes: &[u8]) {
     let file = sources.take("rules.v4", bytes.to_vec());
     match import::import(&sources, &[file]) {
         Ok(imported) => point_into(&imported.remarks, &sources),
-        Err(import::Error::Refused(why)) => point_into(&why, &sources),
+        Err(import::Error::Rejected(why)) => point_into(&why, &sources),
         Err(error @ import::Error::Invalid(_)) => panic!("{error}"),
     }
 }

@@ -13,7 +13,7 @@ use crate::cli::load::{load_for_host, look};
 use crate::cli::report::failure::Failure;
 use crate::cli::report::notice::all_notices;
 use crate::cli::report::preview::Preview;
-use crate::cli::report::summary::{refused, tested};
+use crate::cli::report::summary::{denied, tested};
 use crate::cli::session::confirm;
 use crate::cli::session::watchdog::{self, End, Identity, Watchdog};
 use crate::compile;
@@ -88,14 +88,14 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &ApplyArgs) -> Result<ExitCo
             let cut = preview.and_then(|preview| preview.cut.as_ref());
             let warnings = loaded.warnings.iter().chain(&notices).chain(cut);
             let mut document = json!({
-                "schema": "dfw/apply/v2",
+                "schema": "dfw/apply/v3",
                 "changed": changed,
                 "confirmed": confirmed,
                 "policy": loaded.policy.json(),
                 "tests": json::tests(passed, &[]),
                 "size": json::size(ruleset),
                 "engines": json::engines(&site.host),
-                "refused": json::publications(&compile::refused(&loaded.policy, &site.host)),
+                "denied": json::publications(&compile::denied(&loaded.policy, &site.host)),
                 "warnings": warnings
                     .map(|warning| terminal.to_json(warning, &loaded.sources))
                     .collect::<Vec<_>>(),
@@ -109,7 +109,7 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &ApplyArgs) -> Result<ExitCo
                 Some((_, End::Kept)) => "kept",
                 Some(_) => return String::new(),
             };
-            refused(terminal, &loaded.policy, &site.host)
+            denied(terminal, &loaded.policy, &site.host)
                 + &tested(passed)
                 + &outcome(terminal, word, preview.is_some(), ruleset, path)
         },

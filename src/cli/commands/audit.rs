@@ -60,7 +60,7 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &AuditArgs) -> Result<(), Fa
             .filter(|link| link.xdp)
             .map(|link| clean(&link.name))
             .collect(),
-        refusing: snapshot.neighbours.into_iter().filter(refuses).collect(),
+        denying: snapshot.neighbours.into_iter().filter(denies).collect(),
         legacy: !legacy_tables().v4.is_empty() || !legacy_tables().v6.is_empty(),
     };
     let unasked = engines::unasked(&found.host);
@@ -106,12 +106,12 @@ struct Audit<'a> {
 struct Beside {
     flowtables: Vec<String>,
     xdp: Vec<String>,
-    refusing: Vec<Neighbour>,
+    denying: Vec<Neighbour>,
     legacy: bool,
 }
 
-/// Whether what dfw lets through may still be refused there.
-fn refuses(neighbour: &Neighbour) -> bool {
+/// Whether what dfw lets through may still be dropped there.
+fn denies(neighbour: &Neighbour) -> bool {
     /// `NF_INET_PRE_ROUTING` of `linux/netfilter.h`, where dfw has no chain.
     const PREROUTING: u32 = 0;
     let is_ip = ["ip", "ip6", "inet"].contains(&family_name(neighbour.family));
@@ -264,9 +264,9 @@ fn others(report: &Report, beside: &Beside) -> String {
     for port in &report.unused {
         say(format!("not published: {port}, which the policy names"));
     }
-    for chain in &beside.refusing {
+    for chain in &beside.denying {
         say(format!(
-            "may still be refused: table {} {}, chain {}, priority {}, drops by default",
+            "may still be dropped: table {} {}, chain {}, priority {}, drops by default",
             family_name(chain.family),
             chain.table,
             chain.chain,
@@ -275,7 +275,7 @@ fn others(report: &Report, beside: &Beside) -> String {
     }
     if beside.legacy {
         say(
-            "may still be refused: by rules of iptables-legacy, which cannot be seen from here"
+            "may still be dropped: by rules of iptables-legacy, which cannot be seen from here"
                 .to_owned(),
         );
     }
@@ -337,7 +337,7 @@ impl Audit<'_> {
         } = self;
         let list = |exposures: &[Exposure]| exposures.iter().map(exposure).collect::<Vec<_>>();
         json!({
-            "schema": "dfw/audit/v2",
+            "schema": "dfw/audit/v3",
             "engines": json::engines(&found.host),
             "guarded": self.guarded,
             "complete": self.is_complete(),
@@ -364,8 +364,8 @@ impl Audit<'_> {
                 "xdp": beside.xdp,
                 "flowtables": beside.flowtables,
             },
-            "may_still_refuse": beside
-                .refusing
+            "may_still_drop": beside
+                .denying
                 .iter()
                 .map(|chain| json!({
                     "family": family_name(chain.family),

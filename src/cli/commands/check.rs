@@ -21,7 +21,7 @@ pub(in crate::cli) fn run(terminal: Terminal, path: &Path) -> Result<(), Failure
     terminal.answer(
         || {
             json!({
-                "schema": "dfw/check/v1",
+                "schema": "dfw/check/v2",
                 "policy": loaded.policy.json(),
                 "tests": json::tests(passed, &[]),
                 "warnings": loaded

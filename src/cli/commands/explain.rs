@@ -282,7 +282,7 @@ impl Explained<'_> {
         for (chain, hook) in later(answer, self.neighbours) {
             let _ = writeln!(
                 text,
-                "may still be refused: table {} {}, chain {} on {}, priority {}{}",
+                "may still be dropped: table {} {}, chain {} on {}, priority {}{}",
                 family_name(chain.family),
                 chain.table,
                 chain.chain,
@@ -326,7 +326,7 @@ impl Explained<'_> {
             question, answer, ..
         } = self;
         json!({
-            "schema": "dfw/explain/v2",
+            "schema": "dfw/explain/v3",
             "verdict": answer.verdict().name(),
             "from": question.from,
             "to": question.to.to_string(),
@@ -334,7 +334,7 @@ impl Explained<'_> {
             "exists": answer.exists,
             "services_not_judged": answer.services_not_judged,
             "paths": answer.walks.iter().map(walk).collect::<Vec<_>>(),
-            "may_still_refuse": later(answer, self.neighbours)
+            "may_still_drop": later(answer, self.neighbours)
                 .iter()
                 .map(|(chain, hook)| json!({
                     "family": family_name(chain.family),
@@ -350,7 +350,7 @@ impl Explained<'_> {
 }
 
 /// Base chains of others on the hooks of the paths that are open, and before them: what dfw lets
-/// through may still be refused there.
+/// through may still be dropped there.
 fn later<'a>(answer: &Answer, neighbours: &'a [Neighbour]) -> Vec<(&'a Neighbour, Hook)> {
     let mut chains = Vec::new();
     for hook in [Hook::Forward, Hook::Input] {

@@ -36,7 +36,7 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &ImportArgs) -> Result<(), F
     let files = read(&mut sources, paths)?;
     let imported = match Progress::during("following the rules", || import(&sources, &files)) {
         Ok(imported) => imported,
-        Err(error) => return Err(refused(error, sources)),
+        Err(error) => return Err(denied(error, sources)),
     };
     if let Some(dir) = output {
         directory::prepare(dir)?;
@@ -47,7 +47,7 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &ImportArgs) -> Result<(), F
         .transpose()?;
     let answer = || {
         json!({
-            "schema": "dfw/import/v1",
+            "schema": "dfw/import/v2",
             "policy": imported.policy.json(),
             "text": imported.text,
             "written": written.as_ref().map(|path| path.display().to_string()),
@@ -65,9 +65,9 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &ImportArgs) -> Result<(), F
     Ok(())
 }
 
-fn refused(error: Error, sources: SourceMap) -> Failure {
+fn denied(error: Error, sources: SourceMap) -> Failure {
     match error {
-        Error::Refused(diagnostics) => Failure::Failed {
+        Error::Rejected(diagnostics) => Failure::Failed {
             diagnostics,
             sources: Box::new(sources),
             certain: true,

@@ -1,4 +1,4 @@
-//! `dfw log`: refused packets as they come.
+//! `dfw log`: denied packets as they come.
 
 use crate::net::HostPorts;
 use std::fmt::Write;
@@ -63,7 +63,7 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &LogArgs) -> Result<(), Fail
             "note",
             "no rule in force logs: give ports of the policy, or its `settings`, `log: true`",
         ),
-        Some(_) => terminal.say(Tone::Good, "listening", "for refused packets; Ctrl-C ends"),
+        Some(_) => terminal.say(Tone::Good, "listening", "for denied packets; Ctrl-C ends"),
     }
     let mut tally = Tally::default();
     let limit = args.count.unwrap_or(u64::MAX);
@@ -88,7 +88,7 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &LogArgs) -> Result<(), Fail
                 break;
             }
             tally.shown += 1;
-            let refusal = Refusal {
+            let denial = Denial {
                 time: time_of(&packet),
                 incoming: packet.incoming.and_then(|index| listener.interface(index)),
                 packet: &packet,
@@ -96,7 +96,7 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &LogArgs) -> Result<(), Fail
                 origin,
                 lost,
             };
-            terminal.part(|| refusal.json(), || refusal.text(terminal))?;
+            terminal.part(|| denial.json(), || denial.text(terminal))?;
         }
     }
     let mut summary = format!("{} shown", count_of(tally.shown));
@@ -142,8 +142,8 @@ fn time_of(packet: &Logged) -> Timestamp {
     time.round(Unit::Millisecond).unwrap_or(time)
 }
 
-/// A packet that was refused.
-struct Refusal<'a> {
+/// A packet that was denied.
+struct Denial<'a> {
     time: Timestamp,
     incoming: Option<String>,
     packet: &'a Logged,
@@ -154,10 +154,10 @@ struct Refusal<'a> {
     lost: u64,
 }
 
-impl Refusal<'_> {
+impl Denial<'_> {
     fn text(&self, terminal: Terminal) -> String {
         let incoming = self.incoming.as_deref().unwrap_or("?");
-        let refused = terminal.paint(Tone::Bad, "refused");
+        let denied = terminal.paint(Tone::Bad, "denied");
         let (from, to) = match &self.packet.headers {
             Some(headers) => {
                 let (source, destination) = headers.ports.unzip();
@@ -179,7 +179,7 @@ impl Refusal<'_> {
             _ => String::new(),
         };
         format!(
-            "{}  {incoming}  {from}  {refused} at {}{asked}, on its way to {to}  ({})\n",
+            "{}  {incoming}  {from}  {denied} at {}{asked}, on its way to {to}  ({})\n",
             self.time, port, self.origin
         )
     }

@@ -74,7 +74,7 @@ pub(super) enum Verb {
     /// do to dfw's table. When it ends, the rules stay.
     #[command(after_help = examples::GUARD)]
     Guard(guard::GuardArgs),
-    /// Say what is in force, and what it let through and refused
+    /// Say what is in force, and what it let through and denied
     #[command(after_help = examples::STATUS)]
     Status(status::StatusArgs),
     /// Say whether a source reaches a port, and which line decides
@@ -89,7 +89,7 @@ pub(super) enum Verb {
     /// says who dropped it.
     #[command(after_help = examples::TRACE)]
     Trace(trace::TraceArgs),
-    /// Show refused packets as they come, of ports with `log: true`
+    /// Show denied packets as they come, of ports with `log: true`
     ///
     /// At most 10 a second of each port are shown; the counters of `dfw status` know them all. The
     /// same packets go to the kernel log. Only one program can listen at a time.

@@ -53,7 +53,7 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &PlanArgs) -> Result<ExitCod
     terminal.answer(
         || {
             let mut document = json!({
-                "schema": "dfw/plan/v2",
+                "schema": "dfw/plan/v3",
                 "changes_pending": !is_empty,
                 "problems": problems.json(),
                 "tests": json::tests(passed, &[]),

@@ -185,10 +185,10 @@ fn text(terminal: Terminal, snapshot: &Snapshot) -> String {
                 line(Tone::Warning, "warning", &text);
             }
             text.push_str(&Problems::of(Some(installed)).text(terminal));
-            let mut rows = vec![["PORT".into(), "ALLOWED".into(), "REFUSED".into()]];
+            let mut rows = vec![["PORT".into(), "ALLOWED".into(), "DENIED".into()]];
             rows.extend(packets(installed).into_iter().map(|(port, packets)| {
                 let number = |counter: Counter| counter.packets.to_string();
-                [port, number(packets.allowed), number(packets.refused)]
+                [port, number(packets.allowed), number(packets.denied)]
             }));
             text.push_str(&terminal.table(&rows));
             if is_marking(&installed.ruleset) {
@@ -222,7 +222,7 @@ fn text(terminal: Terminal, snapshot: &Snapshot) -> String {
 fn document(snapshot: &Snapshot) -> Value {
     let counter = |counter: Counter| json!({"packets": counter.packets, "bytes": counter.bytes});
     json!({
-        "schema": "dfw/status/v1",
+        "schema": "dfw/status/v2",
         "generation": snapshot.generation,
         "installed": snapshot.installed.as_ref().map(|installed| json!({
             "table": format!("inet {TABLE}"),
@@ -238,7 +238,7 @@ fn document(snapshot: &Snapshot) -> Value {
                 .map(|(port, packets)| json!({
                     "port": port,
                     "allowed": counter(packets.allowed),
-                    "refused": counter(packets.refused),
+                    "denied": counter(packets.denied),
                 }))
                 .collect::<Vec<_>>(),
         })),

@@ -24,7 +24,7 @@ pub(in crate::cli) fn notices(policy: &Policy, found: &Site) -> Vec<Diagnostic> 
             .host
             .remembered
             .iter()
-            // Those are refused over the wire only, and whatever the default is.
+            // Those are denied over the wire only, and whatever the default is.
             .filter(|range| !range.address.is_some_and(|address| address.is_loopback()))
             .map(|range| usize::from(range.last - range.first) + 1)
             .sum();
@@ -37,7 +37,7 @@ pub(in crate::cli) fn notices(policy: &Policy, found: &Site) -> Vec<Diagnostic> 
             .help(match remembered {
                 0 => "apply again when it answers".to_owned(),
                 ports => format!(
-                    "what it published when it answered last stays refused ({ports} at other ports \
+                    "what it published when it answered last stays denied ({ports} at other ports \
                      than the policy's); apply again when it answers"
                 ),
             })

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::analysis::test::Report;
 use crate::host::process::netlink_holder;
 use crate::kernel::What;
-use crate::kernel::{self, Refusal};
+use crate::kernel::{self, Rejection};
 use crate::output::json;
 use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
@@ -16,7 +16,7 @@ use crate::store::line_behind;
 use crate::text::diagnostic::{Diagnostic, Severity};
 use crate::text::{FileId, SourceMap};
 
-/// How many refusals of the kernel are shown; one cause can make thousands.
+/// How many rejections of the kernel are shown; one cause can make thousands.
 const SHOWN: usize = 10;
 
 /// How many failed tests of policies are shown; `--json` has all of them.
@@ -171,10 +171,10 @@ impl Failure {
                 "run dfw as root of the first user namespace, or raise the sysctl \
                  net.core.wmem_max",
             )],
-            Error::Refused(refusals) => refusals
+            Error::Rejected(rejections) => rejections
                 .iter()
                 .take(SHOWN)
-                .map(|refusal| refused(refusal, &sources, files))
+                .map(|rejection| rejected(rejection, &sources, files))
                 .collect(),
             Error::Unsound(_)
             | Error::TooLong(_)
@@ -284,11 +284,13 @@ impl Failure {
     }
 }
 
-/// A refusal of the kernel, shown at the line of the policy behind it.
-fn refused(refusal: &Refusal, sources: &SourceMap, files: &[FileId]) -> Diagnostic {
-    let mut diagnostic =
-        Diagnostic::error("kernel-refused", format!("the kernel refused {refusal}"));
-    let origin = refusal.subject.origin.as_ref();
+/// A rejection of the kernel, shown at the line of the policy behind it.
+fn rejected(rejection: &Rejection, sources: &SourceMap, files: &[FileId]) -> Diagnostic {
+    let mut diagnostic = Diagnostic::error(
+        "kernel-rejected",
+        format!("the kernel rejected {rejection}"),
+    );
+    let origin = rejection.subject.origin.as_ref();
     let place = origin.and_then(|origin| line_behind(sources, files, origin));
     if let Some(span) = place {
         diagnostic = diagnostic.at(span, "this line asks for it");
@@ -296,9 +298,9 @@ fn refused(refusal: &Refusal, sources: &SourceMap, files: &[FileId]) -> Diagnost
     let missing = [rustix::io::Errno::NOENT, rustix::io::Errno::OPNOTSUPP];
     if missing
         .iter()
-        .any(|errno| errno.raw_os_error() == refusal.errno)
+        .any(|errno| errno.raw_os_error() == rejection.errno)
     {
-        let help = match refusal.subject.what {
+        let help = match rejection.subject.what {
             What::Rule { .. } => {
                 "a part of nf_tables that this rule uses is neither built into this kernel nor \
                  to be had as a module (ct, fib, log, limit, reject)"
@@ -317,11 +319,11 @@ mod tests {
     use crate::ruleset::Origin;
 
     #[test]
-    fn a_refusal_of_the_kernel_is_shown_at_the_line_behind_it() {
+    fn a_rejection_of_the_kernel_is_shown_at_the_line_behind_it() {
         let mut sources =
             SourceMap::in_memory([("dir/web.yaml", "default: deny\nports:\n  80: any\n")]);
         let files = crate::store::read_policies(&mut sources, "dir".as_ref()).unwrap();
-        let refusal = Refusal {
+        let rejection = Rejection {
             subject: Subject {
                 what: What::Rule {
                     chain: "port-80-tcp".to_owned(),
@@ -333,12 +335,12 @@ mod tests {
             text: None,
         };
         let shown = crate::output::diagnostic::render(
-            &refused(&refusal, &sources, &files),
+            &rejected(&rejection, &sources, &files),
             &sources,
             false,
         );
         for part in [
-            "error[kernel-refused]: the kernel refused a rule of chain port-80-tcp: counter accept: No such file",
+            "error[kernel-rejected]: the kernel rejected a rule of chain port-80-tcp: counter accept: No such file",
             "dir/web.yaml:3:",
             "3 |   80: any",
             "help: a part of nf_tables that this rule uses",

@@ -290,7 +290,7 @@ fn guessed_bridge(name: &str) -> Diagnostic {
         format!("bridge `{name}` may or may not belong to a container engine"),
     )
     .help(
-        "what is routed or forwarded to it is refused like traffic to containers, and what comes \
+        "what is routed or forwarded to it is denied like traffic to containers, and what comes \
          from it counts as coming from outside",
     )
     .help(format!(

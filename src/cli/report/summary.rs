@@ -11,11 +11,11 @@ use crate::policy::{DefaultAction, Policy};
 /// How many ports are listed before only their number is told.
 const LISTED: usize = 40;
 
-/// What engines publish and the policy refuses without having named it, a line for each port; empty if there is
+/// What engines publish and the policy denies without having named it, a line for each port; empty if there is
 /// none.
-pub(in crate::cli) fn refused(terminal: Terminal, policy: &Policy, host: &HostView) -> String {
+pub(in crate::cli) fn denied(terminal: Terminal, policy: &Policy, host: &HostView) -> String {
     let mut places: BTreeMap<(u16, String), (BTreeSet<bool>, BTreeSet<String>)> = BTreeMap::new();
-    for publication in compile::refused(policy, host) {
+    for publication in compile::denied(policy, host) {
         let port = publication.published.port().named();
         let place = places.entry((port.first, port.to_string())).or_default();
         place.0.insert(publication.published.address.is_ipv4());
@@ -50,7 +50,7 @@ pub(in crate::cli) fn refused(terminal: Terminal, policy: &Policy, host: &HostVi
         ]);
     }
     format!(
-        "published at the moment, named by no policy, and so refused:\n{}",
+        "published at the moment, named by no policy, and so denied:\n{}",
         terminal.table(&rows)
     )
 }
@@ -80,7 +80,7 @@ pub(in crate::cli) fn summary(terminal: Terminal, policy: &Policy) -> String {
     rows.push([
         "all others".to_owned(),
         match policy.default {
-            DefaultAction::Deny => "refused where Docker publishes them (default: deny)",
+            DefaultAction::Deny => "denied where Docker publishes them (default: deny)",
             DefaultAction::Allow => "left to Docker (default: allow)",
         }
         .to_owned(),

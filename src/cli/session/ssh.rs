@@ -123,19 +123,18 @@ impl Connection {
         Path::to_socket(Kind::Service, Protocol::Tcp, address, port)
     }
 
-    /// Why a ruleset refuses it, if it does.
-    fn refused(&self, found: &Site, ruleset: &Ruleset) -> Option<Trace> {
+    /// Why a ruleset denies it, if it does.
+    fn denied(&self, found: &Site, ruleset: &Ruleset) -> Option<Trace> {
         let path = self.path();
         let packets = self.packets(found);
         let mut judged = packets.iter().map(|packet| judge(ruleset, &path, packet));
         let (judgement, trace) = judged.next()?;
-        let is_refused = |judgement: Judgement| judgement.verdict() == Verdict::Deny;
-        (is_refused(judgement) && judged.all(|(judgement, _)| is_refused(judgement)))
-            .then_some(trace)
+        let is_denied = |judgement: Judgement| judgement.verdict() == Verdict::Deny;
+        (is_denied(judgement) && judged.all(|(judgement, _)| is_denied(judgement))).then_some(trace)
     }
 }
 
-/// Says so if the wanted rules refuse the connection that this program is used through, and those
+/// Says so if the wanted rules deny the connection that this program is used through, and those
 /// that are installed do not.
 pub(in crate::cli) fn cut(
     loaded: &Policies,
@@ -155,13 +154,13 @@ fn cut_one(
     installed: Option<&Installed>,
     wanted: &Ruleset,
 ) -> Option<Diagnostic> {
-    let trace = connection.refused(found, wanted)?;
+    let trace = connection.denied(found, wanted)?;
     // Big sets are not read, and may be what lets it through.
-    let is_refused_now = installed.is_some_and(|installed| {
+    let is_denied_now = installed.is_some_and(|installed| {
         let mut sets = installed.facts.sets.values();
-        sets.all(|set| set.read) && connection.refused(found, &installed.ruleset).is_some()
+        sets.all(|set| set.read) && connection.denied(found, &installed.ruleset).is_some()
     });
-    if is_refused_now {
+    if is_denied_now {
         return None;
     }
     let (client, port) = (connection.client.ip(), connection.server.port());
@@ -173,7 +172,7 @@ fn cut_one(
     let origin = comment.and_then(Origin::parse);
     let span = origin.and_then(|origin| line_behind(&loaded.sources, &loaded.files, &origin));
     if let Some(span) = span {
-        diagnostic = diagnostic.at(span, "refused by this");
+        diagnostic = diagnostic.at(span, "denied by this");
     }
     Some(
         diagnostic

@@ -1,6 +1,6 @@
 //! Ports that are published on a loopback address, asked for over a wire.
 //!
-//! Where an engine rewrites the destination, such a packet is refused in `published`. Where it does not
+//! Where an engine rewrites the destination, such a packet is denied in `published`. Where it does not
 //! (no NAT rules, or somebody flushed them) the packet comes to docker-proxy's own socket, and with
 //! `route_localnet` the kernel lets it.
 
@@ -15,7 +15,7 @@ use super::super::names::{self, FROM_WIRE, LOOPBACK};
 use super::{Compiler, drop, jump, note, published};
 
 impl Compiler<'_> {
-    /// The rules that refuse packets to those ports, for all that does not come in through `lo`.
+    /// The rules that deny packets to those ports, for all that does not come in through `lo`.
     pub(super) fn loopback(&mut self) -> Vec<Rule> {
         let mut all: BTreeMap<Protocol, Vec<(u16, u16)>> = BTreeMap::new();
         let host = self.host;
@@ -39,14 +39,14 @@ impl Compiler<'_> {
             if ports.is_empty() {
                 continue;
             }
-            let refused = Verdict::Goto(FROM_WIRE.to_owned());
+            let denied = Verdict::Goto(FROM_WIRE.to_owned());
             let ranges = ports.ranges().iter();
             let elements = ranges
-                .map(|(first, last)| MapTo::new(Interval::new(*first, *last), refused.clone()));
+                .map(|(first, last)| MapTo::new(Interval::new(*first, *last), denied.clone()));
             let map = names::loopback_map(protocol);
             let set = Set {
                 elements: Elements::PortVerdicts(elements.collect()),
-                comment: Some(note("ports that are published on a loopback address")),
+                comment: Some(note("ports published on a loopback address")),
             };
             self.ruleset.sets.insert(map.clone(), set);
             let ask = Expression::Port(Port::Map {
@@ -59,11 +59,11 @@ impl Compiler<'_> {
         if maps.is_empty() {
             return Vec::new();
         }
-        let refuse = Rule::new(
+        let deny = Rule::new(
             vec![Expression::Statement(Statement::Counter), drop()],
-            note("a loopback address never comes over a wire (RFC 1122, 3.2.1.3)"),
+            note("loopback address from the network (RFC 1122, 3.2.1.3)"),
         );
-        self.chain(FROM_WIRE, vec![refuse]);
+        self.chain(FROM_WIRE, vec![deny]);
         self.chain(LOOPBACK, maps);
         let to = vec![
             Expression::Address(Address::ToLoopback(Tuple::Packet)),

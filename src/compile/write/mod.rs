@@ -22,11 +22,11 @@ use crate::untrusted::is_deceptive;
 
 use super::logged;
 use super::names::{
-    CONTAINERS, Context, DIRECT, EGRESS, FOREIGN, FORWARD, HOST_FROM_CONTAINERS, INPUT, PUBLISHED,
-    REMEMBER, SPARED,
+    CONTAINERS, Context, EGRESS, EXEMPT, FOREIGN, FORWARD, HOST_FROM_CONTAINERS, INPUT, PUBLISHED,
+    REMEMBER, TO_CONTAINER,
 };
 pub use own::{Overlap, overlaps};
-pub use published::{left_open, refused, unnamed};
+pub use published::{denied, left_open, unnamed};
 use shared::Shared;
 
 /// Compiles a policy for a host. `origin` says where a span of the policy is written.
@@ -44,7 +44,7 @@ pub fn compile(policy: &Policy, host: &HostView, origin: &dyn Fn(&Span) -> Origi
     compiler.forward();
     compiler.input();
     compiler.published();
-    compiler.direct();
+    compiler.chain_to_containers();
     if host.old_kernel {
         for chain in compiler.ruleset.chains.values_mut() {
             let ask = |rule: &Rule| {
@@ -87,13 +87,13 @@ impl Compiler<'_> {
         self.interfaces(
             CONTAINERS,
             containers,
-            "bridges known to belong to a container engine",
+            "bridges managed by a container engine",
         );
         if !foreign.is_empty() {
             self.interfaces(
                 FOREIGN,
                 foreign,
-                "bridges known to belong to others than an engine",
+                "bridges not managed by a container engine",
             );
         }
     }
@@ -118,7 +118,7 @@ impl Compiler<'_> {
             })
         });
         let patterns = to_prefixes(&self.policy.settings.foreign_interfaces);
-        let note = note("to others than a container engine");
+        let note = note("bridge not managed by a container engine");
         set.into_iter()
             .chain(patterns)
             .map(move |to| Rule::new(vec![to, accept()], note.clone()))
@@ -126,7 +126,7 @@ impl Compiler<'_> {
 
     fn forward(&mut self) {
         // First what clients send, of which there is most; what is spared for its origin is looked
-        // at only where it would be refused.
+        // at only where it would be denied.
         let mut rules = Vec::new();
         if self.policy.settings.connection_mark {
             self.remember();
@@ -150,23 +150,26 @@ impl Compiler<'_> {
                 Expression::Conntrack(Conntrack::Direction(Direction::Reply)),
                 accept(),
             ],
-            note("answers to what containers asked for"),
+            note("replies to requests of containers"),
         ));
-        rules.push(Rule::new(vec![to_container(true), goto(DIRECT)], None));
+        rules.push(Rule::new(
+            vec![to_container(true), goto(TO_CONTAINER)],
+            None,
+        ));
         rules.extend(self.to_foreign());
         for to_pattern in self.container_patterns() {
-            rules.push(Rule::new(vec![to_pattern, goto(DIRECT)], None));
+            rules.push(Rule::new(vec![to_pattern, goto(TO_CONTAINER)], None));
         }
         self.base(FORWARD, Hook::Forward, rules);
     }
 
     /// Marks a connection that a port lets through, so that it is not judged again until the next
-    /// change. What it bears the mark of is never refused, so nothing may come here that is let
+    /// change. What it bears the mark of is never denied, so nothing may come here that is let
     /// through for more than its port and its source.
     fn remember(&mut self) {
         let mark = vec![Expression::Conntrack(Conntrack::SetMark(MARK))];
         let rules = vec![
-            Rule::new(mark, note("not to be judged again until the next change")),
+            Rule::new(mark, note("accepted without judging until the next change")),
             Rule::new(vec![accept()], None),
         ];
         self.chain(REMEMBER, rules);
@@ -185,7 +188,7 @@ impl Compiler<'_> {
     }
 
     /// Matches what comes by an interface through which its source would not be answered, if a port is to
-    /// refuse that. Answers come in through the container's bridge, and are not asked.
+    /// deny that. Answers come in through the container's bridge, and are not asked.
     fn no_reverse_path(&self, context: Context) -> Option<Vec<Expression>> {
         let original = Expression::Conntrack(Conntrack::Direction(Direction::Original));
         let original = (context == Context::Published).then_some(original);
@@ -207,7 +210,7 @@ impl Compiler<'_> {
                     goto(PUBLISHED),
                 ],
                 note(
-                    "answers of published ports: a source that loses its permission loses them too",
+                    "replies from published ports: filtered so that revoking takes effect at once",
                 ),
             ),
             Rule::new(
@@ -217,11 +220,11 @@ impl Compiler<'_> {
                     Expression::Statement(Statement::Counter),
                     drop(),
                 ],
-                note("answers of a forgotten connection, to a client that maybe had to lose it"),
+                note("mid-stream reply without conntrack entry; client may have been revoked"),
             ),
         ];
         rules.extend(from_udp_ports);
-        rules.push(Rule::new(vec![accept()], note("what containers send")));
+        rules.push(Rule::new(vec![accept()], note("packets from containers")));
         self.chain(EGRESS, rules);
     }
 
@@ -244,52 +247,52 @@ impl Compiler<'_> {
             self.chain(HOST_FROM_CONTAINERS, containers_excepted);
             rules.push(Rule::new(
                 vec![from_container(true), jump(HOST_FROM_CONTAINERS)],
-                note("containers that a port excepts"),
+                note("containers excluded by `except`"),
             ));
         }
         rules.push(Rule::new(
             vec![from_container(true), accept()],
-            note("what containers send"),
+            note("packets from containers"),
         ));
         rules.extend(self.dispatch(Context::Host));
         self.base(INPUT, Hook::Input, rules);
     }
 
     fn published(&mut self) {
-        self.spared();
+        self.exempt();
         let mut rules = vec![Rule::new(
             vec![
                 Expression::Address(Address::ToLoopback(Tuple::Original)),
                 Expression::Statement(Statement::Counter),
                 drop(),
             ],
-            note("a loopback address never comes over a wire (RFC 1122, 3.2.1.3)"),
+            note("loopback address from the network (RFC 1122, 3.2.1.3)"),
         )];
         rules.extend(self.dispatch(Context::Published));
         if self.policy.default == DefaultAction::Deny {
             rules.extend(errors());
-            rules.push(Rule::new(vec![jump(SPARED)], None));
+            rules.push(Rule::new(vec![jump(EXEMPT)], None));
             rules.push(same_interface());
-            rules.extend(self.refuse_unnamed(&[from_container(true)]));
-            rules.extend(self.refuse_unnamed(&[to_container(true)]));
+            rules.extend(self.deny_unnamed(&[from_container(true)]));
+            rules.extend(self.deny_unnamed(&[to_container(true)]));
             rules.extend(self.to_foreign());
-            rules.extend(self.refuse_unnamed(&[Expression::Interface(Interface::OutBridge)]));
+            rules.extend(self.deny_unnamed(&[Expression::Interface(Interface::OutBridge)]));
             for to_pattern in self.container_patterns() {
-                rules.extend(self.refuse_unnamed(&[to_pattern]));
+                rules.extend(self.deny_unnamed(&[to_pattern]));
             }
         }
         self.chain(PUBLISHED, rules);
     }
 
-    /// What is no stranger's, and so is let through where others are refused.
-    fn spared(&mut self) {
+    /// What is no stranger's, and so is let through where others are denied.
+    fn exempt(&mut self) {
         let mut rules = vec![Rule::new(
             vec![
                 Expression::Conntrack(Conntrack::Direction(Direction::Original)),
                 from_container(true),
                 accept(),
             ],
-            note("what containers send to ports of their own host"),
+            note("from containers to ports of this host"),
         )];
         if self.ruleset.sets.contains_key(FOREIGN) {
             let from_foreign = Expression::Interface(Interface::In {
@@ -303,26 +306,26 @@ impl Compiler<'_> {
                     Expression::Interface(Interface::SameInterface),
                     accept(),
                 ],
-                note("within a bridge of others, such as the services of Kubernetes"),
+                note("within a foreign bridge, such as Kubernetes services"),
             ));
         }
-        self.chain(SPARED, rules);
+        self.chain(EXEMPT, rules);
     }
 
     /// Packets straight to a container's address. Which published port that would be only the
-    /// engine knows; without its word `default: deny` refuses them all, and `default: allow`
+    /// engine knows; without its word `default: deny` denies them all, and `default: allow`
     /// judges them as if the container's port were published under its own number.
-    fn direct(&mut self) {
+    fn chain_to_containers(&mut self) {
         let mut rules: Vec<Rule> = errors().collect();
         rules.push(same_interface());
         rules.extend(self.containers());
         match self.policy.default {
             DefaultAction::Deny => {
-                rules.extend(self.refuse_unnamed(&[]));
+                rules.extend(self.deny_unnamed(&[]));
             }
             DefaultAction::Allow => rules.extend(self.dispatch(Context::Host)),
         }
-        self.chain(DIRECT, rules);
+        self.chain(TO_CONTAINER, rules);
     }
 
     /// Matches packets to what may be a container's interface by the beginning of its name. Whole
@@ -346,13 +349,13 @@ impl Compiler<'_> {
         }))
     }
 
-    /// The rules by which `default: deny` refuses what matches.
-    fn refuse_unnamed(&self, matches: &[Expression]) -> Vec<Rule> {
+    /// The rules by which `default: deny` denies what matches.
+    fn deny_unnamed(&self, matches: &[Expression]) -> Vec<Rule> {
         let comment = self.default_origin();
         let rule = |rest: &[Expression]| Rule::new([matches, rest].concat(), comment.clone());
         let mut rules = Vec::new();
         if self.policy.settings.log {
-            rules.push(rule(&logged::refused(logged::UNNAMED, &comment)));
+            rules.push(rule(&logged::denied(logged::UNNAMED, &comment)));
         }
         rules.push(rule(&[Expression::Statement(Statement::Counter), drop()]));
         rules
@@ -384,7 +387,7 @@ impl Compiler<'_> {
     }
 }
 
-/// Errors about connections that are not refused themselves. They have no ports.
+/// Errors about connections that are not denied themselves. They have no ports.
 fn errors() -> impl Iterator<Item = Rule> {
     [L4Protocol::Icmp, L4Protocol::Icmp6]
         .into_iter()
@@ -395,7 +398,7 @@ fn errors() -> impl Iterator<Item = Rule> {
                     Expression::Conntrack(Conntrack::Related),
                     accept(),
                 ],
-                note("errors about connections: path MTU"),
+                note("related ICMP errors (path MTU)"),
             )
         })
 }
@@ -405,7 +408,7 @@ fn errors() -> impl Iterator<Item = Rule> {
 fn same_interface() -> Rule {
     Rule::new(
         vec![Expression::Interface(Interface::SameInterface), accept()],
-        note("between containers of one network, also one that is not known yet"),
+        note("within one container network, known or not"),
     )
 }
 

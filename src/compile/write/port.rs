@@ -1,12 +1,12 @@
-//! The chain of a port: who may, who may not although allowed, and how the rest is refused.
+//! The chain of a port: who may, who may not although allowed, and how the rest is denied.
 
 use crate::net::{AddressSet, Family, HostPorts, Protocol};
 
-use super::super::names::{self, Context, List, Part, SPARED};
+use super::super::names::{self, Context, EXEMPT, List, Part};
 use super::super::source::held;
 use super::dispatch::tuple;
 use super::{Compiler, accept, drop, from_container, goto, jump};
-use crate::policy::{PortPolicy, Refuse, SourceSelection};
+use crate::policy::{DenyWith, PortPolicy, SourceSelection};
 use crate::ruleset::{
     Address, Conntrack, Direction, Elements, Expression, Interface, Interval, L4Protocol,
     NameMatch, Port, Reject, Rule, Set, Side, Statement, Tuple,
@@ -21,19 +21,19 @@ impl Compiler<'_> {
     pub(super) fn port_chain(&mut self, context: Context, key: &HostPorts, port: &PortPolicy) {
         let comment = self.comment(&port.origin);
         let name = context.port_chain(key);
-        let refuse = |matches: Vec<Expression>| refusal(&matches, key, port, &comment);
+        let deny = |matches: Vec<Expression>| denial(&matches, key, port, &comment);
         let mut rules = Vec::new();
         match context {
             Context::HostFromContainers => {
                 if port.except.containers {
-                    self.chain(&name, refuse(Vec::new()));
+                    self.chain(&name, deny(Vec::new()));
                 }
                 return;
             }
             Context::Published => {
                 if port.except.containers {
                     let chain = Context::HostFromContainers.port_chain(key);
-                    self.chain(&chain, refuse(Vec::new()));
+                    self.chain(&chain, deny(Vec::new()));
                     let from = vec![
                         Expression::Conntrack(Conntrack::Direction(Direction::Original)),
                         from_container(true),
@@ -57,7 +57,7 @@ impl Compiler<'_> {
             }
         }
         let tuple = tuple(context);
-        let mut refusals = Vec::new();
+        let mut denials = Vec::new();
         if let Some(elsewhere) = self.not_from_interfaces(key, port) {
             let mut matches = vec![elsewhere];
             if tuple == Tuple::Original {
@@ -67,18 +67,18 @@ impl Compiler<'_> {
                     Expression::Conntrack(Conntrack::Direction(Direction::Original)),
                 );
             }
-            refusals.extend(refuse(matches));
+            denials.extend(deny(matches));
         }
-        refusals.extend(self.no_reverse_path(context).into_iter().flat_map(refuse));
+        denials.extend(self.no_reverse_path(context).into_iter().flat_map(deny));
         let excepted = self.selection(&port.except, tuple, &List::Except(*key), port);
-        refusals.extend(excepted.into_iter().flat_map(|source| refuse(vec![source])));
+        denials.extend(excepted.into_iter().flat_map(|source| deny(vec![source])));
         // Looked at late: most packets are allowed.
-        let spare = (context == Context::Published).then(|| Rule::new(vec![jump(SPARED)], None));
-        let spare_early = !refusals.is_empty();
-        if spare_early {
-            rules.extend(spare.clone());
+        let exempt = (context == Context::Published).then(|| Rule::new(vec![jump(EXEMPT)], None));
+        let exempt_early = !denials.is_empty();
+        if exempt_early {
+            rules.extend(exempt.clone());
         }
-        rules.append(&mut refusals);
+        rules.append(&mut denials);
         // The interface is one of a packet, and not of its connection.
         let verdict = if port.interfaces.is_empty() && !port.except.containers {
             self.allow(context)
@@ -94,8 +94,8 @@ impl Compiler<'_> {
         } else {
             let allowed = self.selection(&port.allow, tuple, &List::Allow(*key), port);
             rules.extend(allowed.into_iter().map(|source| allow(vec![source])));
-            rules.extend(spare.filter(|_| !spare_early));
-            rules.extend(refuse(Vec::new()));
+            rules.extend(exempt.filter(|_| !exempt_early));
+            rules.extend(deny(Vec::new()));
         }
         self.chain(&name, rules);
     }
@@ -212,8 +212,8 @@ impl Compiler<'_> {
     }
 }
 
-/// The rules that refuse what matches, as the port's policy wants it.
-pub(super) fn refusal(
+/// The rules that deny what matches, as the port's policy wants it.
+pub(super) fn denial(
     matches: &[Expression],
     key: &HostPorts,
     port: &PortPolicy,
@@ -222,25 +222,25 @@ pub(super) fn refusal(
     let mut rules = Vec::new();
     if port.log {
         let mut log = matches.to_vec();
-        log.extend(super::super::logged::refused(&key.to_string(), comment));
+        log.extend(super::super::logged::denied(&key.to_string(), comment));
         rules.push(Rule::new(log, comment.to_owned()));
     }
-    let mut refuse = matches.to_vec();
-    match (port.refuse, key.protocol) {
-        (Refuse::Drop, _) => refuse.extend([Expression::Statement(Statement::Counter), drop()]),
-        (Refuse::Reject, Protocol::Tcp) => refuse.extend([
+    let mut deny = matches.to_vec();
+    match (port.deny_with, key.protocol) {
+        (DenyWith::Drop, _) => deny.extend([Expression::Statement(Statement::Counter), drop()]),
+        (DenyWith::Reject, Protocol::Tcp) => deny.extend([
             Expression::Port(Port::Protocol(L4Protocol::Tcp)),
             Expression::Statement(Statement::Counter),
             Expression::Statement(Statement::Reject(Reject::TcpReset)),
         ]),
-        (Refuse::Reject, Protocol::Udp | Protocol::Sctp) => {
-            refuse.extend([
+        (DenyWith::Reject, Protocol::Udp | Protocol::Sctp) => {
+            deny.extend([
                 Expression::Statement(Statement::Counter),
                 Expression::Statement(Statement::Reject(Reject::PortUnreachable)),
             ]);
         }
     }
-    rules.push(Rule::new(refuse, comment.to_owned()));
+    rules.push(Rule::new(deny, comment.to_owned()));
     rules
 }
 

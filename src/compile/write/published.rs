@@ -55,7 +55,7 @@ impl Compiler<'_> {
         }
         for family in families {
             let matches = family.map(|family| Expression::Address(Address::Family(family)));
-            let rules = self.refuse_unnamed(matches.as_slice());
+            let rules = self.deny_unnamed(matches.as_slice());
             self.chain(names::unnamed(family), rules);
         }
         keys
@@ -146,12 +146,12 @@ pub fn unnamed<'a>(policy: &Policy, host: &'a HostView) -> impl Iterator<Item = 
 /// What engines publish and `default: deny` closes without a key, address by address: the ranges of each
 /// publication that no key names, and no service of the host holds.
 #[must_use]
-pub fn refused<'a>(policy: &Policy, host: &'a HostView) -> Vec<Publication<'a>> {
+pub fn denied<'a>(policy: &Policy, host: &'a HostView) -> Vec<Publication<'a>> {
     if policy.default == DefaultAction::Allow {
         return Vec::new();
     }
     let closed = closed(policy, host);
-    let mut refused = Vec::new();
+    let mut denied = Vec::new();
     for publication in host.publications() {
         let port = publication.published.port();
         let own = Ports::from_iter([(port.first, port.last)]);
@@ -167,14 +167,14 @@ pub fn refused<'a>(policy: &Policy, host: &'a HostView) -> Vec<Publication<'a>> 
                     last,
                     ..publication.published
                 };
-                refused.push(Publication {
+                denied.push(Publication {
                     published,
                     ..publication
                 });
             }
         }
     }
-    refused
+    denied
 }
 
 /// The ports of sockets that `default: deny` closes without a key: those that engines publish, those that

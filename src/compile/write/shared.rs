@@ -4,7 +4,7 @@
 //! they cost. But the kernel looks sets up by name one behind the other, and each chain and rule
 //! costs it more than an address does. So the ports of a long policy share one hash for each length
 //! of prefix, keyed by port and network, and two more that count for each port what was allowed and
-//! refused. A packet is looked up once for each length, whatever the number of ports.
+//! denied. A packet is looked up once for each length, whatever the number of ports.
 //!
 //! Ports of which more is said than who may reach them, or which use named sources, which are shared
 //! by themselves, keep their own chains.
@@ -13,12 +13,12 @@ use crate::net::{Family, HostPorts, Protocol};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::names::{Context, SHARED_ALLOWED, SHARED_REFUSED, SPARED, SharedSet};
+use super::super::names::{Context, EXEMPT, SHARED_ALLOWED, SHARED_DENIED, SharedSet};
 use super::super::read::shared_sets;
 use super::dispatch::tuple;
 use super::port::SHORT;
 use super::{Compiler, drop, jump, note};
-use crate::policy::{Policy, PortPolicy, Refuse};
+use crate::policy::{DenyWith, Policy, PortPolicy};
 use crate::ruleset::{
     Address, Counting, Elements, Expression, L4Protocol, Port, Rule, Set, Statement, Tuple,
 };
@@ -83,7 +83,7 @@ fn plain(key: &HostPorts, port: &PortPolicy) -> Option<Vec<Network>> {
         except,
         interfaces,
         log,
-        refuse,
+        deny_with,
         origin: _,
     } = port;
     let nobody =
@@ -97,7 +97,7 @@ fn plain(key: &HostPorts, port: &PortPolicy) -> Option<Vec<Network>> {
         && nobody
         && interfaces.is_empty()
         && !log
-        && *refuse == Refuse::Drop;
+        && *deny_with == DenyWith::Drop;
     if !all {
         return None;
     }
@@ -151,22 +151,22 @@ impl Compiler<'_> {
                     set: set.to_owned(),
                 })
             };
-            let refuse = [
+            let deny = [
                 Expression::Port(Port::Protocol(l4)),
-                counted(SHARED_REFUSED),
+                counted(SHARED_DENIED),
                 drop(),
             ];
             let mut rules = Vec::new();
             // The element tells the line of the policy, as the comment of a port's own rule does.
             if tuple == Tuple::Packet {
                 let loopback = [Expression::Address(Address::ToLoopback(tuple))];
-                rules.push(Rule::new([&loopback[..], &refuse[..]].concat(), None));
+                rules.push(Rule::new([&loopback[..], &deny[..]].concat(), None));
             }
             if let Some(matches) = self.no_reverse_path(context) {
                 if context == Context::Published {
-                    rules.push(Rule::new(vec![jump(SPARED)], None));
+                    rules.push(Rule::new(vec![jump(EXEMPT)], None));
                 }
-                rules.push(Rule::new([&matches[..], &refuse[..]].concat(), None));
+                rules.push(Rule::new([&matches[..], &deny[..]].concat(), None));
             }
             for set in sets {
                 let source = Expression::Port(Port::SourceIn {
@@ -182,12 +182,12 @@ impl Compiler<'_> {
                 ));
             }
             if context == Context::Published {
-                rules.push(Rule::new(vec![jump(SPARED)], None));
+                rules.push(Rule::new(vec![jump(EXEMPT)], None));
             }
-            rules.push(Rule::new(refuse.to_vec(), None));
+            rules.push(Rule::new(deny.to_vec(), None));
             rules.push(Rule::new(
                 vec![Expression::Statement(Statement::Counter), drop()],
-                note("nothing comes here: all ports are in the set"),
+                note("unreachable: every port has an element"),
             ));
             self.chain(&context.shared_chain(protocol), rules);
         }
@@ -227,14 +227,12 @@ impl Compiler<'_> {
                 }
                 Family::V6 => Elements::PortIpv6(elements),
             };
-            let comment = Some(note("who may reach ports that share sets"));
+            let comment = Some(note("sources of ports that share sets"));
             let set = (set.name(), Set { elements, comment });
             self.ruleset.sets.extend([set]);
         }
-        for (name, what) in [(SHARED_ALLOWED, "allowed"), (SHARED_REFUSED, "refused")] {
-            let comment = Some(note(&format!(
-                "packets that were {what}, of ports that share sets"
-            )));
+        for (name, what) in [(SHARED_ALLOWED, "allowed"), (SHARED_DENIED, "denied")] {
+            let comment = Some(note(&format!("{what} packets of ports that share sets")));
             let elements = Elements::PortCounters(counters.clone());
             self.ruleset
                 .sets

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::super::names::{self, Context, List};
-use super::port::refusal;
+use super::port::denial;
 use super::{Compiler, accept, jump, note, to_container};
 use crate::host::Publisher;
 use crate::net::{Family, HostPorts, Protocol, decisive};
@@ -69,7 +69,7 @@ impl<'a> Compiler<'a> {
             )),
             back: Some(Rule::new(
                 back,
-                note("to published UDP ports, on a connection that the container opened"),
+                note("to published UDP ports, on a connection opened by the container"),
             )),
         }
     }
@@ -138,7 +138,7 @@ impl<'a> Compiler<'a> {
                 continue;
             }
             let map = names::server_map(server, family);
-            let comment = Some(note("UDP ports that containers publish"));
+            let comment = Some(note("UDP ports published by containers"));
             self.ruleset
                 .sets
                 .insert(map.clone(), Set { elements, comment });
@@ -171,12 +171,12 @@ impl<'a> Compiler<'a> {
         }
         let mut rules = Vec::new();
         match ports.split_first() {
-            None => rules = self.refuse_unnamed(&[]),
+            None => rules = self.deny_unnamed(&[]),
             Some(((key, port), more)) => {
                 let comment = self.comment(&port.origin);
                 if more.is_empty() {
-                    let refuse = |matches: &[Expression]| refusal(matches, key, port, &comment);
-                    rules = self.admit(server, key, port, refuse);
+                    let deny = |matches: &[Expression]| denial(matches, key, port, &comment);
+                    rules = self.admit(server, key, port, deny);
                 } else {
                     for (key, port) in &ports {
                         let admitting = names::admitting_chain(server, key);
@@ -192,7 +192,7 @@ impl<'a> Compiler<'a> {
                     }
                 }
                 if !more.is_empty() || !port.allow.any {
-                    rules.extend(refusal(&[], key, port, &comment));
+                    rules.extend(denial(&[], key, port, &comment));
                 }
             }
         }

@@ -166,7 +166,7 @@ impl Known {
             address: address.to_owned(),
             reason: clean_to(reason, REASON),
         };
-        let text = new.then(|| format!("{unanswered}; what it published stays refused"));
+        let text = new.then(|| format!("{unanswered}; what it published stays denied"));
         self.unanswered = Some(unanswered);
         (text, new)
     }

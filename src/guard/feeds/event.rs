@@ -57,7 +57,7 @@ pub(in crate::guard) enum Question {
     /// `reload`.
     Reload,
     /// What it may not have, or nobody understands.
-    Refused(&'static str),
+    Rejected(&'static str),
 }
 
 /// What a client wants that asks for figures.
@@ -66,5 +66,5 @@ pub(in crate::guard) enum Request {
     /// The figures.
     Figures,
     /// What it does not get: the status that says so.
-    Refused(&'static str),
+    Rejected(&'static str),
 }

@@ -91,8 +91,8 @@ pub(in crate::guard) fn ports(installed: Option<&Installed>) -> String {
         let help = format!("{unit} that rules have judged, by port and verdict.");
         let name = format!("dfw_port_{unit}_total");
         head(&mut text, &name, "counter", &help);
-        for (port, Packets { allowed, refused }) in &ports {
-            for (verdict, counter) in [("allowed", allowed), ("refused", refused)] {
+        for (port, Packets { allowed, denied }) in &ports {
+            for (verdict, counter) in [("allowed", allowed), ("denied", denied)] {
                 let value = of(*counter);
                 let _ = writeln!(
                     text,
@@ -183,7 +183,7 @@ mod tests {
         };
         let text = ports(Some(&Installed::default())) + &totals(true, 1, &record);
         assert!(text.contains("\ndfw_repairs_total 3\n"));
-        assert!(text.contains("dfw_port_bytes_total{port=\"all others\",verdict=\"refused\"} 0\n"));
+        assert!(text.contains("dfw_port_bytes_total{port=\"all others\",verdict=\"denied\"} 0\n"));
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let (name, value) = line.rsplit_once(' ').unwrap();
             assert!(value.parse::<i64>().is_ok(), "{line}");

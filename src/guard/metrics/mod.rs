@@ -89,14 +89,14 @@ impl Exposition {
                     self.answer(record);
                 }
             }
-            Request::Figures => self.refuse(number, UNAVAILABLE),
-            Request::Refused(status) => self.refuse(number, status),
+            Request::Figures => self.reject(number, UNAVAILABLE),
+            Request::Rejected(status) => self.reject(number, status),
         }
     }
 
-    fn refuse(&mut self, number: usize, status: &str) {
+    fn reject(&mut self, number: usize, status: &str) {
         if let Some(scrapes) = &mut self.scrapes {
-            scrapes.answer(number, scrapes::refusal(status));
+            scrapes.answer(number, scrapes::rejection(status));
         }
     }
 
@@ -147,7 +147,7 @@ impl Exposition {
                     let totals = file::totals(counted.in_force, reads, record);
                     scrapes::figures(&totals, counted.text.clone())
                 }
-                None => scrapes::refusal(UNAVAILABLE),
+                None => scrapes::rejection(UNAVAILABLE),
             };
             scrapes.answer(number, answer);
         }

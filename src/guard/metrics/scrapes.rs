@@ -99,7 +99,7 @@ pub(in crate::guard) fn figures(totals: &str, ports: Arc<str>) -> Answer {
 }
 
 /// The answer that says why there are no figures, by its status.
-pub(in crate::guard) fn refusal(status: &str) -> Answer {
+pub(in crate::guard) fn rejection(status: &str) -> Answer {
     let kind = "text/plain; charset=utf-8";
     answer(status, kind, &format!("{status}\n"), "".into())
 }
@@ -125,15 +125,15 @@ fn request(said: &[u8], full: bool) -> Option<Request> {
             let path = head.path.unwrap_or_default();
             match (head.method, path.split('?').next()) {
                 (Some("GET"), Some("/metrics")) => Request::Figures,
-                (Some("GET"), _) => Request::Refused("404 Not Found"),
-                _ => Request::Refused("405 Method Not Allowed"),
+                (Some("GET"), _) => Request::Rejected("404 Not Found"),
+                _ => Request::Rejected("405 Method Not Allowed"),
             }
         }
         Ok(Status::Partial) if !full => return None,
         Ok(Status::Partial) | Err(Error::TooManyHeaders) => {
-            Request::Refused("431 Request Header Fields Too Large")
+            Request::Rejected("431 Request Header Fields Too Large")
         }
-        Err(_) => Request::Refused("400 Bad Request"),
+        Err(_) => Request::Rejected("400 Bad Request"),
     })
 }
 
@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn requests_are_told_apart() {
         let of = |text: &str| request(text.as_bytes(), false);
-        let refused = |status| Some(Request::Refused(status));
+        let rejected = |status| Some(Request::Rejected(status));
         let whole = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
         assert_eq!(of(whole), Some(Request::Figures));
         assert_eq!(
@@ -172,13 +172,13 @@ mod tests {
         for length in 0..whole.len() {
             assert_eq!(of(&whole[..length]), None);
         }
-        assert_eq!(of("GET / HTTP/1.1\r\n\r\n"), refused("404 Not Found"));
+        assert_eq!(of("GET / HTTP/1.1\r\n\r\n"), rejected("404 Not Found"));
         assert_eq!(
             of("POST /metrics HTTP/1.1\r\n\r\n"),
-            refused("405 Method Not Allowed")
+            rejected("405 Method Not Allowed")
         );
-        assert_eq!(of("\0\r\n"), refused("400 Bad Request"));
-        let large = refused("431 Request Header Fields Too Large");
+        assert_eq!(of("\0\r\n"), rejected("400 Bad Request"));
+        let large = rejected("431 Request Header Fields Too Large");
         assert_eq!(request(b"GET /metrics HTTP/1.1\r\nA: b", true), large);
         let many = format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(HEADERS + 1));
         assert_eq!(of(&many), large);

@@ -19,14 +19,14 @@ pub(super) const ATTRIBUTE: Attribute = Attribute {
             .push((span.clone(), policy.except.named.clone()));
         if policy.except.any {
             reader.report.push(
-                Diagnostic::error("except-any", "`except: any` would refuse everybody")
+                Diagnostic::error("except-any", "`except: any` would deny everybody")
                     .at(span.clone(), "nobody is left")
-                    .help("to refuse everybody, write `allow: []` and no `except`"),
+                    .help("to deny everybody, write `allow: []` and no `except`"),
             );
         }
     },
     schema: || {
-        // `any` would refuse everybody, and an empty list nobody.
+        // `any` would deny everybody, and an empty list nobody.
         let not = json!({"type": "string", "pattern": reserved_words(Place::Except)});
         let pattern = selection::pattern();
         let mut schema = one_or_many(&pattern, &not, "Who may not, although allowed.");

@@ -182,7 +182,7 @@ fn parse_host_address(text: &str) -> Result<IpAddr, Mistake> {
     if address.is_loopback() {
         return Err(error("a loopback address").help(
             "leave it out: a port of a loopback address is never to be reached from the network, \
-             and dfw refuses such packets always",
+             and dfw denies such packets always",
         ));
     }
     if address.is_multicast() {

@@ -1,4 +1,4 @@
-//! `log`: whether refusals are logged.
+//! `log`: whether denials are logged.
 
 use serde_json::json;
 
@@ -9,7 +9,7 @@ pub(super) const ATTRIBUTE: Attribute = Attribute {
     read: |_, reader, line, policy| policy.log = reader.read_flag(line),
     schema: || {
         json!({
-            "description": "Whether refusals go to the kernel log and to `dfw log`, at most 10 a \
+            "description": "Whether denials go to the kernel log and to `dfw log`, at most 10 a \
                             second.",
             "type": "boolean",
         })

@@ -3,11 +3,11 @@
 //! A key of the long form is a file here, and a line in [`ATTRIBUTES`].
 
 mod allow;
+mod deny_with;
 mod except;
 mod interface;
 mod key;
 mod log;
-mod refuse;
 mod selection;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,8 +22,8 @@ use super::interface::InterfaceName;
 use super::source::{NamedSource, Place, SourceName, reserved_words};
 use super::yaml::{Member, Node, Reader, Value, is_missing, members};
 
+pub use deny_with::DenyWith;
 pub(super) use key::pattern;
-pub use refuse::Refuse;
 pub use selection::SourceSelection;
 
 /// Who may reach a port, and what happens to everybody else.
@@ -35,10 +35,10 @@ pub struct PortPolicy {
     pub except: SourceSelection,
     /// Where an allowed packet must come in; empty means anywhere. Exact names.
     pub interfaces: BTreeSet<InterfaceName>,
-    /// Whether refusals are logged.
+    /// Whether denials are logged.
     pub log: bool,
-    /// How a refusal looks to the refused.
-    pub refuse: Refuse,
+    /// How a denial looks to the denied.
+    pub deny_with: DenyWith,
     /// Where the key is written.
     pub origin: Span,
 }
@@ -51,7 +51,7 @@ impl PortPolicy {
             except: SourceSelection::default(),
             interfaces: BTreeSet::new(),
             log: false,
-            refuse: Refuse::default(),
+            deny_with: DenyWith::default(),
             origin,
         }
     }
@@ -94,8 +94,11 @@ const ATTRIBUTES: [Attribute; 5] = [
     except::ATTRIBUTE,
     interface::ATTRIBUTE,
     log::ATTRIBUTE,
-    refuse::ATTRIBUTE,
+    deny_with::ATTRIBUTE,
 ];
+
+/// Keys by their former names, and what they are called now.
+const FORMER: [(&str, &str); 1] = [("refuse", "deny-with")];
 
 /// The ports that were read so far.
 #[derive(Default)]
@@ -164,10 +167,16 @@ impl Draft {
         };
         let keys = ATTRIBUTES.map(|attribute| attribute.key);
         for line in lines {
-            match ATTRIBUTES
-                .iter()
-                .find(|attribute| attribute.key == line.key)
-            {
+            let former = FORMER.iter().find(|(former, _)| *former == line.key);
+            let key = match former {
+                Some((_, key)) if reader.texts.has_former_spellings() => key,
+                Some((former, key)) => {
+                    reader.renamed_key(line, former, key);
+                    continue;
+                }
+                None => line.key.as_str(),
+            };
+            match ATTRIBUTES.iter().find(|attribute| attribute.key == key) {
                 Some(attribute) => (attribute.read)(self, reader, line, &mut policy),
                 None => reader.unknown_key(line, &keys, "a port"),
             }

@@ -112,7 +112,7 @@ pub(super) fn read(
             }
             items.as_slice()
         }
-        Value::Scalar { .. } | Value::Refused => std::slice::from_ref(node),
+        Value::Scalar { .. } | Value::Invalid => std::slice::from_ref(node),
         Value::Null => {
             let help = if what == "`except`" {
                 "leave the line out, or write a list of sources"
@@ -153,7 +153,7 @@ pub(super) fn read(
             ),
             Value::Scalar { text, .. } if is_sentence(reader, text, &item.span, place) => {}
             Value::Scalar { text, .. } => read_entry(reader, text, &item.span, &mut inline),
-            Value::Refused => {}
+            Value::Invalid => {}
             _ if item.is_address_taken_for_key() => needs_quotes(reader, item),
             Value::Mapping(members) if members.iter().any(|m| m.key == "file") => {
                 reader.report.push(
@@ -209,7 +209,7 @@ fn is_sentence(reader: &mut Reader<'_>, text: &str, span: &Span, place: Place) -
         None => return false,
         Some(Reserved::Nobody | Reserved::Listed) if all => (
             "a decision",
-            "write `[]` for nobody: all packets to this port are refused",
+            "write `[]` for nobody: all packets to this port are denied",
         ),
         Some(Reserved::Nobody | Reserved::Listed) => ("a decision", except),
         Some(_) if all => ("a decision", "write `any` for everybody"),
@@ -229,7 +229,7 @@ fn reserved_word(reader: &mut Reader<'_>, word: &str, span: &Span, place: Place)
     let message = format!("`{word}` is not a source");
     let error = Diagnostic::error("reserved-word", message).at(span.clone(), "a reserved word");
     let everybody = "write `any` for everybody";
-    let nobody = "write `[]` for nobody: all packets to this port are refused";
+    let nobody = "write `[]` for nobody: all packets to this port are denied";
     let error = match reserved(word, place) {
         _ if place == Place::Except => error.help("write names of sources, or addresses"),
         Some(Reserved::Nobody) => error.help(nobody),

@@ -16,7 +16,7 @@ pub(super) fn read(reader: &mut Reader<'_>, items: &[Node]) -> AddressSet {
     for item in items {
         match &item.value {
             Value::Scalar { text, .. } => read_item(reader, text, &item.span, &mut set),
-            Value::Refused => {}
+            Value::Invalid => {}
             _ if item.is_address_taken_for_key() => needs_quotes(reader, item),
             _ => reader.report.push(
                 Diagnostic::error("source", "not an address")

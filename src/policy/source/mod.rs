@@ -171,7 +171,7 @@ impl Draft {
                 );
                 Content::default()
             }
-            Value::Refused => Content::default(),
+            Value::Invalid => Content::default(),
         }
     }
 

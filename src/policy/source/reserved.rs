@@ -105,7 +105,7 @@ pub(in crate::policy) fn pattern(place: Place) -> String {
     let any = match place {
         Place::Name => "containers|[Aa][Nn][Yy]",
         Place::Allow => "A[Nn][Yy]|aN[Yy]|anY",
-        // It would refuse everybody.
+        // It would deny everybody.
         Place::Except => "[Aa][Nn][Yy]",
     };
     let words: Vec<String> = words.chain([any.to_owned()]).collect();

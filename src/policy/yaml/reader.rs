@@ -35,7 +35,7 @@ impl Reader<'_> {
         };
         match &node.value {
             Value::Mapping(members) => return members,
-            Value::Null | Value::Refused => {}
+            Value::Null | Value::Invalid => {}
             Value::Scalar { .. } | Value::Sequence(_) => self.report.push(match pair {
                 Some(meant) => colon::missing(meant, &node.span),
                 None => Diagnostic::error("value", format!("{what} is a mapping"))
@@ -64,7 +64,7 @@ impl Reader<'_> {
                 texts.push((text, item.span.clone()));
             } else {
                 good = false;
-                if item.value != Value::Refused {
+                if item.value != Value::Invalid {
                     self.report.push(
                         Diagnostic::error("value", format!("{key} takes names of interfaces"))
                             .at(item.span.clone(), format!("{what} is expected here")),
@@ -92,9 +92,19 @@ impl Reader<'_> {
             });
     }
 
-    /// Reports a value that is none of `known`; one that was refused before is passed over.
+    /// Reports a key by its former name.
+    pub(in crate::policy) fn renamed_key(&mut self, member: &Member, former: &str, key: &str) {
+        let message = format!("`{former}` is called `{key}`");
+        self.report.push(
+            Diagnostic::error("renamed-key", message)
+                .at(member.key_span.clone(), "former name")
+                .help(format!("write `{key}:` in its place")),
+        );
+    }
+
+    /// Reports a value that is none of `known`; one that was rejected before is passed over.
     pub(in crate::policy) fn wrong_value(&mut self, node: &Node, message: &str, known: &[&str]) {
-        if node.value == Value::Refused {
+        if node.value == Value::Invalid {
             return;
         }
         let label = match &node.value {
@@ -125,7 +135,7 @@ impl Reader<'_> {
         match &node.value {
             Value::Scalar { text, plain: true } if text == "true" => true,
             Value::Scalar { text, plain: true } if text == "false" => false,
-            Value::Refused => false,
+            Value::Invalid => false,
             _ => {
                 let message = format!("`{}` is `true` or `false`", member.key);
                 self.wrong_value(node, &message, &["true", "false"]);

@@ -1,6 +1,6 @@
 //! YAML to a tree with spans, strictly.
 //!
-//! Everything that makes YAML surprising is refused: anchors, tags, merge keys, directives, several
+//! Everything that makes YAML surprising is rejected: anchors, tags, merge keys, directives, several
 //! documents, repeated keys. Scalars stay texts; what they mean is decided where they are used.
 
 use std::collections::BTreeMap;
@@ -54,7 +54,7 @@ pub(in crate::policy) enum Value {
     Sequence(Vec<Node>),
     Mapping(Vec<Member>),
     /// Something that was reported already, and is to be passed over in silence.
-    Refused,
+    Invalid,
 }
 
 /// A key of a mapping and its value.
@@ -115,7 +115,7 @@ pub(in crate::policy) fn parse(file: FileId, text: &str, report: &mut Vec<Diagno
         }
         builder.take(event, span);
         if let Some(tag) = tag {
-            builder.refuse_tag(tag.start, tag.end);
+            builder.reject_tag(tag.start, tag.end);
         }
     }
     builder.root.map_or(Tree::Empty, Tree::Document)
@@ -199,12 +199,12 @@ impl Builder<'_> {
                         .help("name addresses under `sources:` and use the name where they apply"),
                 );
             }
-            Event::Alias(_) | Event::UnresolvedAlias(_) => self.refuse_alias(span),
+            Event::Alias(_) | Event::UnresolvedAlias(_) => self.reject_alias(span),
             _ => {}
         }
     }
 
-    fn refuse_alias(&mut self, span: Span) {
+    fn reject_alias(&mut self, span: Span) {
         let written = self.text.get(span.range()).unwrap_or("*");
         let message = format!("aliases such as {} are not read", quoted(written));
         self.report.push(
@@ -213,11 +213,11 @@ impl Builder<'_> {
                 .help("name addresses under `sources:` and use the name where they apply")
                 .help("a text that begins with `*` must be in quotes"),
         );
-        let value = Value::Refused;
+        let value = Value::Invalid;
         self.add(Node { span, value });
     }
 
-    fn refuse_tag(&mut self, start: usize, end: usize) {
+    fn reject_tag(&mut self, start: usize, end: usize) {
         let span = self.span(start, end);
         let written = self.text.get(span.range()).unwrap_or("!");
         let message = format!("tags such as {} are not read", quoted(written));
@@ -448,7 +448,7 @@ fn member(
     let key_span = key.span;
     let (text, plain) = match key.value {
         Value::Scalar { text, plain } => (text, plain),
-        Value::Refused => return None,
+        Value::Invalid => return None,
         Value::Null => {
             report.push(
                 Diagnostic::error("key", "a key is missing").at(key_span, "nothing before the `:`"),
@@ -551,7 +551,7 @@ mod tests {
     }
 
     #[test]
-    fn surprises_are_refused() {
+    fn surprises_are_rejected() {
         assert_eq!(slugs("a: &x 1\nb: *x\nc: *y\n<<: {d: 1}\n"), ["anchor"; 4]);
         assert_eq!(slugs("a: !!str 1\nb: !x [1]\n"), ["tag", "tag"]);
         assert_eq!(slugs("a: 1\n---\nb: 2\n"), ["documents"]);

@@ -28,7 +28,7 @@ pub enum Interface {
     /// `meta oifkind "bridge"`: the packet leaves through a bridge. Linux 5.10 suffices.
     OutBridge,
     /// `fib daddr . iif oif exists`: the way to the destination leads back out of the interface
-    /// that the packet came in through. Linux 5.10 suffices in input; in forward 5.10 refuses it, and
+    /// that the packet came in through. Linux 5.10 suffices in input; in forward 5.10 rejects it, and
     /// it is relied on from Linux 6.1 on.
     SameInterface,
     /// `fib saddr . mark . iif oif missing`: no route to the source, of packets with the mark of this one, leads

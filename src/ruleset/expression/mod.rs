@@ -86,7 +86,7 @@ impl Expression {
         }
     }
 
-    /// Checks what the kernel would refuse: the type of its set, and its limits.
+    /// Checks what the kernel would reject: the type of its set, and its limits.
     pub(super) fn fits(&self, ruleset: &Ruleset) -> bool {
         match self {
             Self::Interface(expression) => expression.fits(ruleset),

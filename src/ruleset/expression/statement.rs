@@ -31,7 +31,7 @@ pub enum Statement {
     Verdict(Verdict),
 }
 
-/// How a refused packet is answered.
+/// How a rejected packet is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reject {
     /// A TCP reset; only for TCP.

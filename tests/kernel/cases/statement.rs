@@ -25,19 +25,19 @@ fn logs() -> Vec<Case> {
     let log = step(
         "log prefix dfw refused:",
         c"log",
-        &[(sys::NFTNL_EXPR_LOG_PREFIX, Value::Text(c"dfw refused:"))],
+        &[(sys::NFTNL_EXPR_LOG_PREFIX, Value::Text(c"dfw denied:"))],
     );
     let log_group = step(
         "log prefix dfw refused: group 223 snaplen 0 qthreshold 0",
         c"log",
         &[
-            (sys::NFTNL_EXPR_LOG_PREFIX, Value::Text(c"dfw refused:")),
+            (sys::NFTNL_EXPR_LOG_PREFIX, Value::Text(c"dfw denied:")),
             (sys::NFTNL_EXPR_LOG_GROUP, Value::U16(223)),
         ],
     );
     let expression = |group| {
         Expression::Statement(Statement::Log {
-            prefix: "dfw refused:".to_owned(),
+            prefix: "dfw denied:".to_owned(),
             group,
         })
     };

@@ -60,7 +60,7 @@ impl Port {
         let mut lines = vec![
             format!("allow: {}", list(self.allow.texts())),
             format!("log: {}", self.log),
-            format!("refuse: {}", if self.reject { "reject" } else { "drop" }),
+            format!("deny-with: {}", if self.reject { "reject" } else { "drop" }),
         ];
         // An `except` of nothing is an error.
         let mut except = self.except.clone();

@@ -235,7 +235,7 @@ impl Compare<'_> {
             let ports = in_order(ports.filter(|port| !named(port)).collect());
             list.extend(ports.into_iter().map(|port| {
                 let change = Change::new(action, "unnamed", unnamed(port));
-                change.note("published, not named, refused")
+                change.note("published, not named, denied")
             }));
         }
     }
@@ -259,8 +259,8 @@ impl Compare<'_> {
         if was.log != is.log {
             change.notes.push(format!("log: {}", is.log));
         }
-        if was.refuse != is.refuse {
-            change.notes.push(format!("refuse: {}", is.refuse));
+        if was.deny_with != is.deny_with {
+            change.notes.push(format!("deny: {}", is.deny_with));
         }
         change
     }
@@ -335,7 +335,7 @@ impl Compare<'_> {
 
     fn default(&self, list: &mut Vec<Change>, first: bool) {
         let text = |default: DefaultAction| match default {
-            DefaultAction::Deny => "refused where Docker publishes them (default: deny)",
+            DefaultAction::Deny => "denied where Docker publishes them (default: deny)",
             DefaultAction::Allow => "left to Docker (default: allow)",
         };
         let name = "all others";

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::compile::{
-    CONTAINERS, FOREIGN, List, Reading, SHARED_ALLOWED, SHARED_REFUSED, SharedSet, port_key,
+    CONTAINERS, FOREIGN, List, Reading, SHARED_ALLOWED, SHARED_DENIED, SharedSet, port_key,
     port_of_chain,
 };
 use crate::output::table::count;
@@ -71,7 +71,7 @@ impl Compare<'_> {
             let is_told = List::of_set(name).is_some()
                 || SharedSet::named(name).is_some()
                 || [CONTAINERS, FOREIGN].contains(name);
-            if [SHARED_ALLOWED, SHARED_REFUSED].contains(name) {
+            if [SHARED_ALLOWED, SHARED_DENIED].contains(name) {
                 list.extend(self.counting(name, set));
                 continue;
             }
@@ -91,7 +91,7 @@ impl Compare<'_> {
     }
 
     /// Ports that come to a set that counts them, or go, and do not come or go themselves: without
-    /// its element a port refuses everybody.
+    /// its element a port denies everybody.
     fn counting(&self, set: &str, how: &SetChange) -> Option<Change> {
         let (old, new) = (counted(self.old, set), counted(self.new, set));
         let is_told = |element: &(L4Protocol, u16)| {

@@ -22,7 +22,7 @@ impl std::str::FromStr for Entry {
 
 /// Reads `text` as an address, a network in CIDR notation, or a range `A-B`.
 ///
-/// IPv4-mapped IPv6 addresses and zone ids are refused: the first never appear in a packet, the
+/// IPv4-mapped IPv6 addresses and zone ids are denied: the first never appear in a packet, the
 /// second mean nothing to a rule.
 pub fn parse_entry(text: &str) -> Result<Entry, Mistake> {
     if let Some(entry) = parse_fast(text.as_bytes()) {

@@ -25,7 +25,7 @@ fn read(draft: &mut Draft, reader: &mut Reader<'_>, member: &Member) -> Option<C
         return (!member.repeated)
             .then(|| read_list(draft, reader, path, &member.value.span).into());
     }
-    if member.value.value != Value::Refused {
+    if member.value.value != Value::Invalid {
         reader.report.push(
             Diagnostic::error("source", "`file` is the path of a list")
                 .at(member.value.span.clone(), "a path is expected here")

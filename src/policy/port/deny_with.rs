@@ -1,4 +1,4 @@
-//! `refuse`: how a refusal looks to the refused.
+//! `deny-with`: how packets of a port are denied.
 
 use std::fmt;
 
@@ -6,17 +6,17 @@ use serde_json::json;
 
 use super::Attribute;
 
-/// How a refusal looks to the refused.
+/// Selects what the sender of a denied packet receives.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Refuse {
-    /// Silence.
+pub enum DenyWith {
+    /// Nothing: the packet is dropped.
     #[default]
     Drop,
     /// A TCP reset, or ICMP port unreachable for other protocols.
     Reject,
 }
 
-impl fmt::Display for Refuse {
+impl fmt::Display for DenyWith {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Drop => "drop",
@@ -26,25 +26,25 @@ impl fmt::Display for Refuse {
 }
 
 pub(super) const ATTRIBUTE: Attribute = Attribute {
-    key: "refuse",
+    key: "deny-with",
     read: |_, reader, line, policy| {
-        policy.refuse = match line.value.text() {
-            Some("drop") => Refuse::Drop,
-            Some("reject") => Refuse::Reject,
+        policy.deny_with = match line.value.text() {
+            Some("drop") => DenyWith::Drop,
+            Some("reject") => DenyWith::Reject,
             _ => {
-                let message = "`refuse` is `drop` (silence) or `reject` (an answer)";
+                let message = "`deny-with` is `drop` (silent) or `reject` (with a TCP reset or an ICMP error)";
                 reader.wrong_value(&line.value, message, &["drop", "reject"]);
-                Refuse::Drop
+                DenyWith::Drop
             }
         }
     },
     schema: || {
         json!({
-            "description": "`drop` (if not said) is silence; `reject` a TCP reset, or ICMP port \
-                            unreachable.",
+            "description": "How packets are denied: `drop` (default) silently, `reject` with a \
+                            TCP reset or an ICMP port unreachable error.",
             "enum": ["drop", "reject"],
         })
     },
-    json: |policy| ("refuse", json!(policy.refuse.to_string())),
+    json: |policy| ("deny_with", json!(policy.deny_with.to_string())),
     describe: |_, _| String::new(),
 };
