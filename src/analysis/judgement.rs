@@ -8,7 +8,7 @@ use super::eval::{Decision, Packet, Trace, evaluate};
 use super::path::{Kind, Path};
 
 /// What becomes of a packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Judgement {
     /// dfw accepts it; base chains after dfw's may still drop it.
     Accepted,
@@ -21,7 +21,7 @@ pub enum Judgement {
 }
 
 /// Why nothing is decided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
     /// It is for a service of the host at a port that no key names.
     Service,

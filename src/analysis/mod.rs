@@ -7,6 +7,7 @@
 
 pub mod access;
 pub mod audit;
+pub mod difference;
 pub mod eval;
 pub mod explain;
 pub mod find;

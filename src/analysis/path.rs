@@ -22,7 +22,7 @@ use super::eval::{Connection, Flow, Outgoing, Packet};
 use super::surroundings::Surroundings;
 
 /// A kind of path to a port.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// The destination is translated to the container's.
     Dnat,

@@ -25,7 +25,7 @@ use super::path::{Kind, Path};
 use super::surroundings::Surroundings;
 
 /// The bridge of Docker's first network.
-const BRIDGE: &str = "docker0";
+pub const BRIDGE: &str = "docker0";
 /// Where clients come in if the port does not care.
 const OUTSIDE: &str = "eth0";
 

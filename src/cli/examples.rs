@@ -73,6 +73,12 @@ Examples:
   dfw plan                         + comes, - goes, ~ changes
   dfw plan --exit-code policies/   10 if there are changes, 0 if not";
 
+pub(super) const DIFF: &str = "\
+Examples:
+  dfw diff old/ new/                             who gains access, who loses it
+  dfw diff --fail-on-open main.yaml mine.yaml    12 if somebody gains access
+  dfw diff --format github --fail-on-open old/ new/";
+
 pub(super) const APPLY: &str = "\
 Examples:
   dfw apply                            the policies in /etc/dfw/policies

@@ -37,7 +37,7 @@ mod write;
 pub use logged::logged;
 pub use names::{
     CONTAINERS, Context, FOREIGN, FORWARD, List, SHARED_ALLOWED, SHARED_DENIED, SharedSet,
-    port_of_chain,
+    key_of_step, port_of_chain,
 };
 pub use read::{
     PortReading, Reading, Who, addresses, admitted, admitting, allows, entries, is_marking,

@@ -181,6 +181,20 @@ pub fn port_of_chain(chain: &str) -> Option<(Context, HostPorts)> {
     found.next()
 }
 
+/// The key that a chain judges, of packets to a port: the chain of one key, or one that keys share.
+#[must_use]
+pub fn key_of_step(chain: &str, port: u16) -> Option<HostPorts> {
+    let shared = || {
+        let contexts = [Context::Published, Context::Host];
+        let protocols = Protocol::ALL.into_iter();
+        let mut all = protocols.flat_map(|protocol| contexts.map(|context| (context, protocol)));
+        let (_, protocol) =
+            all.find(|(context, protocol)| context.shared_chain(*protocol) == chain)?;
+        Some(HostPorts::one(None, protocol, port))
+    };
+    port_of_chain(chain).map(|(_, key)| key).or_else(shared)
+}
+
 /// The set of the interfaces through which a port admits packets, where they are several.
 pub(super) fn interfaces_of(key: &HostPorts) -> String {
     format!("{PORT}{}{INTERFACES}", port(key))

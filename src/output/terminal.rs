@@ -106,6 +106,12 @@ impl Terminal {
         self.readers == Readers::Journal
     }
 
+    /// Returns the same streams, for an answer as JSON.
+    #[must_use]
+    pub fn as_json(self) -> Self {
+        Self { json: true, ..self }
+    }
+
     /// Gives the answer: as JSON if asked for, else as text.
     ///
     /// Whoever closes the pipe has read enough: that is no error, and the exit code is what it would

@@ -126,7 +126,7 @@ impl Ruleset {
 }
 
 /// The place of a policy that a rule or set comes from: `FILE:LINE`, the file without its folder.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Origin {
     /// The name of the file, without its folder.
     pub file: String,

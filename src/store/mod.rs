@@ -1,5 +1,6 @@
 //! Where policies come from; and what they are ready for use: read, found valid, put to their own tests.
 
+mod compare;
 mod directory;
 
 use std::path::Path;
@@ -12,6 +13,7 @@ use crate::ruleset::{Origin, Ruleset};
 use crate::text::diagnostic::Diagnostic;
 use crate::text::{FileId, SourceMap, Span};
 
+pub use compare::compared;
 pub use directory::{ReadError, read_policies};
 
 /// A valid policy and the texts that it was read from.

@@ -3,6 +3,7 @@
 mod apply;
 mod audit;
 mod check;
+mod diff;
 mod explain;
 mod generate;
 mod guard;
@@ -62,6 +63,12 @@ pub(super) enum Verb {
     /// Ports, sources and settings, and which published ports are then closed or open to strangers.
     #[command(after_help = examples::PLAN)]
     Plan(plan::PlanArgs),
+    /// Show what a change of the policies opens and closes
+    ///
+    /// For every port, path and address of both families: who gains access, who loses it, and which line
+    /// decided and decides. Needs neither root nor a kernel.
+    #[command(after_help = examples::DIFF)]
+    Diff(diff::DiffArgs),
     /// Put the policies in force: all of it or nothing
     ///
     /// Checks them, runs their tests, says what changes, and sends the kernel the difference in
@@ -111,6 +118,7 @@ impl Verb {
     pub(super) fn run(&self, terminal: Terminal) -> Result<ExitCode, Failure> {
         match self {
             Self::Plan(args) => return plan::run(terminal, args),
+            Self::Diff(args) => return diff::run(terminal, args),
             Self::Apply(args) => return apply::run(terminal, args),
             Self::Audit(args) => audit::run(terminal, args),
             Self::Explain(args) => explain::run(terminal, args),
@@ -134,6 +142,7 @@ impl Verb {
         match self {
             Self::Apply(_) | Self::Remove => true,
             Self::Plan(_)
+            | Self::Diff(_)
             | Self::Audit(_)
             | Self::Explain(_)
             | Self::Trace(_)
