@@ -11,6 +11,7 @@ mod changed;
 mod cli;
 mod codec;
 mod diagnostics;
+mod difference;
 mod docs;
 #[path = "../support/encoded.rs"]
 mod encoded;
