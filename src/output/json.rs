@@ -9,7 +9,6 @@ use crate::analysis::eval::Step;
 use crate::analysis::test::Failed;
 use crate::host::engine::Engine;
 use crate::host::{HostView, Publication};
-use crate::policy::From;
 use crate::ruleset::Ruleset;
 
 /// The engines that have answered.
@@ -47,14 +46,12 @@ pub fn publications(publications: &[Publication<'_>]) -> Value {
 #[must_use]
 pub fn tests(passed: usize, failed: &[Failed]) -> Value {
     let failed = failed.iter().map(|failed| {
-        let expectation = &failed.expectation;
+        let source = failed.source.map(|address| address.to_string());
         json!({
-            "from": match expectation.from {
-                From::Address(address) => address.to_string(),
-                From::Containers => "containers".to_owned(),
-            },
-            "to": expectation.to.to_string(),
-            "expect": if expectation.allow { "allow" } else { "deny" },
+            "from": source.unwrap_or_else(|| "containers".to_owned()),
+            "to": failed.port.to_string(),
+            "expect": if failed.statement.expects_allow() { "allow" } else { "deny" },
+            "statement": failed.statement.json(),
             "path": failed.path.kind.name(),
             "verdict": failed.judgement.verdict().name(),
             "steps": steps(&failed.trace.steps),

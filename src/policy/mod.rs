@@ -37,7 +37,7 @@ pub use read::{read, read_text};
 pub use schema::schema;
 pub use settings::Settings;
 pub use source::{NamedSource, OnHost, SourceName, parse_entry};
-pub use tests::{Expectation, From};
+pub use tests::{Claim, Statement, Target};
 
 /// Everything that one policy directory says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,8 +52,8 @@ pub struct Policy {
     pub ports: BTreeMap<HostPorts, PortPolicy>,
     /// How the host looks and where dfw hooks in.
     pub settings: Settings,
-    /// Expectations to be checked before the policy is applied.
-    pub tests: Vec<Expectation>,
+    /// What must be true of it before it is applied.
+    pub tests: Vec<Statement>,
 }
 
 impl Policy {

@@ -25,6 +25,7 @@ use super::yaml::{Member, Node, Reader, Value, is_missing, members};
 pub use deny_with::DenyWith;
 pub(super) use key::pattern;
 pub use selection::SourceSelection;
+pub(super) use selection::{pattern as selection_pattern, read as read_selection};
 
 /// Who may reach a port, and what happens to everybody else.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -56,7 +56,7 @@ impl SourceSelection {
         named.any(|source| source.on_host.is_some())
     }
 
-    pub(super) fn json(&self) -> Schema {
+    pub(in crate::policy) fn json(&self) -> Schema {
         json!({
             "any": self.any,
             "containers": self.containers,
@@ -87,7 +87,7 @@ impl SourceSelection {
 }
 
 /// Reads who is meant by the value of a port, of `allow` or of `except`.
-pub(super) fn read(
+pub(in crate::policy) fn read(
     draft: &mut Draft,
     reader: &mut Reader<'_>,
     node: &Node,
@@ -294,6 +294,6 @@ fn enumerate(names: &BTreeSet<&str>) -> String {
 }
 
 /// The name of a source or an entry, as a pattern of ECMA 262.
-pub(super) fn pattern() -> String {
+pub(in crate::policy) fn pattern() -> String {
     format!("^({NAME}|{})$", source::pattern())
 }
