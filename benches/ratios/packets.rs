@@ -81,7 +81,7 @@ enum Judge {
 struct Prices {
     established: f64,
     new: f64,
-    refused: f64,
+    denied: f64,
 }
 
 type Part = fn(&Prices) -> f64;
@@ -119,7 +119,7 @@ pub(crate) fn packets(track: &mut Track, goals: &mut Goals, scale: Scale) -> Res
         let kinds: [(&str, Part); 3] = [
             ("established", |p| p.established),
             ("new", |p| p.new),
-            ("refused", |p| p.refused),
+            ("denied", |p| p.denied),
         ];
         for (kind, part) in kinds {
             let work = format!("{kind} packet, {} sources", short(size));
@@ -156,8 +156,8 @@ pub(crate) fn packets(track: &mut Track, goals: &mut Goals, scale: Scale) -> Res
             }
             if let Some(by_hand) = of(Judge::DockerUser) {
                 let least = match (kind, size) {
-                    ("refused", 1_000) => Some(6.0),
-                    ("refused", 10_000) => Some(50.0),
+                    ("denied", 1_000) => Some(6.0),
+                    ("denied", 10_000) => Some(50.0),
                     _ => None,
                 };
                 goals.at_least(&work, "DOCKER-USER / dfw", by_hand / dfw, least);
@@ -255,14 +255,14 @@ impl Forms {
                 let port = u16::try_from(number % 20_000).unwrap_or_default();
                 Packet::new(source, 10_000 + port)
             })?;
-            let refused = sender.price(|number| {
+            let denied = sender.price(|number| {
                 let port = u16::try_from(number % 20_000).unwrap_or_default();
                 Packet::new(STRANGER, 10_000 + port)
             })?;
             Ok(Prices {
                 established,
                 new,
-                refused,
+                denied,
             })
         })
     }

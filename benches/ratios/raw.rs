@@ -65,6 +65,6 @@ pub(crate) fn send(file: &Path) -> Result<()> {
         "an answer of another kind"
     );
     let errno = i32::from_ne_bytes([answer[16], answer[17], answer[18], answer[19]]);
-    ensure!(errno == 0, "refused with {errno}");
+    ensure!(errno == 0, "rejected with {errno}");
     Ok(())
 }

@@ -37,6 +37,7 @@ mod elements;
 mod fingerprint;
 mod installed;
 mod operation;
+mod renamed;
 mod rules;
 mod sets;
 mod sketch;
@@ -45,6 +46,8 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ruleset::{Chain, Counted, Counter, MARK, Rule, Ruleset};
+
+use renamed::Renamed;
 
 pub use elements::Delta;
 pub use fingerprint::fingerprint;
@@ -269,6 +272,7 @@ struct Diff<'a> {
     renewed: BTreeSet<&'a str>,
     /// Whether something new must be filled before rules lead to it.
     two_phases: bool,
+    renamed: Renamed<'a>,
 }
 
 impl<'a> Diff<'a> {
@@ -294,6 +298,7 @@ impl<'a> Diff<'a> {
             names: BTreeMap::new(),
             renewed: BTreeSet::new(),
             two_phases: false,
+            renamed: Renamed::between(&installed.ruleset, wanted),
         }
     }
 
@@ -414,8 +419,18 @@ impl<'a> Diff<'a> {
     fn new_chain(&mut self, name: &'a str, chain: &'a Chain) {
         let base = chain.base;
         self.new_chains.push(Operation::NewChain { name, base });
-        for rule in &chain.rules {
-            let operation = self.rule(name, rule, Place::Last, None);
+        let former = self.renamed.chain(name).and_then(|former| {
+            let found = self.installed.ruleset.chains.get(former)?;
+            let pairs = align(&found.rules, &chain.rules);
+            let pairs = self.renamed.counting(&found.rules, &chain.rules, pairs);
+            Some((former, pairs))
+        });
+        for (at, rule) in chain.rules.iter().enumerate() {
+            let counter = former.as_ref().and_then(|(former, pairs)| {
+                let (old, _) = pairs.iter().find(|(_, new)| *new == at)?;
+                self.counter(former, *old)
+            });
+            let operation = self.rule(name, rule, Place::Last, counter);
             if base.is_some() {
                 self.rules_come.push(operation);
             } else {
@@ -430,7 +445,9 @@ impl<'a> Diff<'a> {
         self.rules_go.push(Operation::FlushChain(name));
         self.objects_go.push(Operation::DeleteChain(name));
         self.chains_come.push(Operation::NewChain { name, base });
-        let mut kept = align(&found.rules, &chain.rules).into_iter().peekable();
+        let pairs = align(&found.rules, &chain.rules);
+        let kept = self.renamed.counting(&found.rules, &chain.rules, pairs);
+        let mut kept = kept.into_iter().peekable();
         for (at, rule) in chain.rules.iter().enumerate() {
             let old = kept.next_if(|(_, new)| *new == at);
             let counter = old.and_then(|(old, _)| self.counter(name, old));
@@ -443,6 +460,7 @@ impl<'a> Diff<'a> {
         let handles = self.installed.facts.handles.get(name);
         let handle = |at: usize| handles.and_then(|all| all.get(at)).copied();
         let pairs = align(&found.rules, &chain.rules);
+        let pairs = self.renamed.counting(&found.rules, &chain.rules, pairs);
         // Those that need not be touched, by their places in both chains.
         let (kept, renewed): (Vec<_>, Vec<_>) = pairs.into_iter().partition(|&(old, new)| {
             found.rules[old] == chain.rules[new] && !self.uses_renewed(&chain.rules[new])

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::mem::discriminant;
 
-use crate::ruleset::Set;
+use crate::ruleset::{Counted, Set};
 
 use super::Diff;
 use super::around::Around;
@@ -112,7 +112,7 @@ impl<'a> Diff<'a> {
                     self.elements_come.push(Operation::NewElements {
                         set: name(),
                         elements: Cow::Owned(added),
-                        counted: self.installed.counted.get(of),
+                        counted: self.counted(of),
                         comment: set.comment.as_deref(),
                     });
                 }
@@ -164,7 +164,7 @@ impl<'a> Diff<'a> {
             self.new_sets.push(Operation::NewElements {
                 set: Cow::Owned(kernel_name.clone()),
                 elements: Cow::Borrowed(&set.elements),
-                counted: self.installed.counted.get(name),
+                counted: self.counted(name),
                 comment: set.comment.as_deref(),
             });
         }
@@ -192,6 +192,13 @@ impl<'a> Diff<'a> {
             self.objects_go
                 .push(Operation::DeleteSet(Cow::Owned(sketch_name(&facts.name))));
         }
+    }
+
+    /// Returns what a set has counted, under its former name too.
+    fn counted(&self, name: &str) -> Option<&'a Counted> {
+        let counted = &self.installed.counted;
+        let former = || counted.get(self.renamed.set(name)?);
+        counted.get(name).or_else(former)
     }
 
     fn renew_sketch(&mut self, facts: &'a SetFacts, set: &'a Set) {

@@ -155,3 +155,18 @@ fn which_file_says_it_does_not_matter() {
     };
     assert_eq!(sets(&split), sets(&joined));
 }
+
+/// What is a list in one format need not be one in another, and an `except` of it would be of nobody.
+#[test]
+fn a_list_is_read_in_each_format_that_is_asked_for() {
+    let outcome = read_files(&[
+        (
+            "p/a.yaml",
+            b"default: deny\nsources:\n  a: {file: list}\n  b: {file: list, select: /x}\n\
+              ports: {80: {allow: any, except: [b]}, 81: [a]}\n",
+        ),
+        ("p/list", b"203.0.113.7\n"),
+    ]);
+    let slugs: Vec<_> = outcome.unwrap_err().iter().map(|d| d.slug).collect();
+    assert_eq!(slugs, ["json"]);
+}

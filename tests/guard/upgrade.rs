@@ -19,6 +19,7 @@ pub(crate) const TRIALS: &[Named] = &[
     ("an_upgrade_without_guard", an_upgrade_without_guard),
     ("an_upgrade_of_guard", an_upgrade_of_guard),
     ("last_good_policies_survive", last_good_policies_survive),
+    ("former_spellings_survive", former_spellings_survive),
 ];
 
 /// The port of an allowed client.
@@ -183,12 +184,7 @@ fn an_upgrade_of_guard() -> Result<()> {
             guard.stop()?;
             stranger.send_some()?;
             guard = Daemon::start(&host, &[])?;
-            // There may be nothing to change: then it says nothing of the table's contents.
-            until("an answer", || {
-                let status = host.dfw_ok(&["--json", "status", "--socket", &socket(&host)]);
-                let status: Value = serde_json::from_str(&status.ok()?).ok()?;
-                (status["guard"]["in_force"] == "policies").then_some(())
-            })?;
+            policies_in_force(&host)?;
             stranger.send_some()?;
             guard.stop()?;
             stranger.send_some()?;
@@ -203,8 +199,54 @@ fn an_upgrade_of_guard() -> Result<()> {
     stranger.stop().map(drop)
 }
 
-fn socket(host: &Place) -> String {
-    host.dir().join("guard.sock").to_string_lossy().into_owned()
+/// Waits until the guard says so; where nothing is to be changed, it logs nothing of the table's contents.
+fn policies_in_force(host: &Place) -> Result<()> {
+    let socket = host.dir().join("guard.sock");
+    until("an answer", || {
+        let status = host.dfw_ok(&["--json", "status", "--socket", &socket.to_string_lossy()]);
+        let status: Value = serde_json::from_str(&status.ok()?).ok()?;
+        (status["guard"]["in_force"] == "policies").then_some(())
+    })
+}
+
+/// The policies have a key that is spelt otherwise today: what was kept of them stays in force until they are
+/// changed, after a boot too.
+fn former_spellings_survive() -> Result<()> {
+    let host = Place::new()?;
+    let former_key = "  8081: {allow: [office], refuse: reject}\n";
+    let stranger = beset(&host, || {
+        host.write("policies/b.yaml", format!("ports:\n{former_key}"))?;
+        let mut former = former_guard(&host)?;
+        former.expect_in_force()?;
+        former.stop()
+    })?;
+    for boots in [false, true] {
+        if boots {
+            host.nft("flush ruleset")?;
+        }
+        let mut guard = Daemon::start(&host, &[])?;
+        guard.expect("renamed-key: write `deny-with` here")?;
+        guard.expect("in force: the last good policies of ")?;
+        stranger.send_some()?;
+        stranger.forget();
+        served(&stranger, &host, || stranger.send_some())?;
+        let status: Value = serde_json::from_str(&host.dfw_ok(&["--json", "status"])?)?;
+        let port = &status["installed"]["ports"]
+            .as_array()
+            .context("no ports")?;
+        ensure!(
+            port.iter().any(|row| row["port"] == "8081/tcp"),
+            "{status:#}"
+        );
+        guard.stop()?;
+    }
+    let today = former_key.replace("refuse", "deny-with");
+    host.write("policies/b.yaml", format!("ports:\n{today}"))?;
+    let guard = Daemon::start(&host, &[])?;
+    policies_in_force(&host)?;
+    guard.stop()?;
+    ensure!(stranger.arrived() == 0, "{} got in", stranger.arrived());
+    stranger.stop().map(drop)
 }
 
 /// The files are wrong when today's guard starts, and no table is there, as after a boot.

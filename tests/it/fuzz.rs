@@ -135,6 +135,9 @@ macro_rules! fuzz {
 fuzz! {
     policy: corpus(&["fuzz/corpus/policy", "tests/policies", "tests/golden", "policies"], fuzzed::policy);
     addresses: corpus(&["fuzz/corpus/addresses", "tests/policies/valid/lists"], fuzzed::addresses);
+    loose: corpus(&["fuzz/corpus/formats", "fuzz/corpus/addresses"], fuzzed::loose);
+    json: corpus(&["fuzz/corpus/formats"], fuzzed::json);
+    json_lines: corpus(&["fuzz/corpus/formats"], fuzzed::json_lines);
     import: corpus(&["fuzz/corpus/import", "tests/import"], fuzzed::import);
     netlink: [corpus(&["fuzz/corpus/netlink"], fuzzed::netlink), batches()].concat();
 }

@@ -28,6 +28,7 @@ const BEYOND: &[&str] = &[
     "encoding",
     "extension",
     "host-bits",
+    "list-bounds",
     "mapped-address",
     "no-default",
     "overlap",
@@ -40,6 +41,9 @@ const BEYOND: &[&str] = &[
 const BEYOND_MESSAGES: &[&str] = &[
     "cannot be the address of a port",
     "cannot read the list",
+    "`select` is missing",
+    "`select` and `where` are for JSON",
+    "`where` needs a `select`",
     "under `except` is empty",
     "under `except` may be empty",
     "no packet comes from",

@@ -279,7 +279,7 @@ fn every_refusal_is_told() -> Result<()> {
         };
         Rule::new(vec![unknown], format!("web.yaml:{line}"))
     };
-    for chain in ["direct", "input"] {
+    for chain in ["input", "to-container"] {
         let rules = &mut ruleset.chains.get_mut(chain).context("no chain")?.rules;
         rules.insert(0, bad(7));
         rules.push(bad(8));
@@ -290,7 +290,12 @@ fn every_refusal_is_told() -> Result<()> {
         _ => bail!("{refusal:?}"),
     };
     let told = refusals.iter().map(place_of).collect::<Result<Vec<_>>>()?;
-    let expected = [("direct", 7), ("direct", 8), ("input", 7), ("input", 8)];
+    let expected = [
+        ("to-container", 7),
+        ("to-container", 8),
+        ("input", 7),
+        ("input", 8),
+    ];
     same(
         &told,
         &expected

@@ -25,7 +25,7 @@ pub(crate) const TRIALS: &[Named] = &[
         a_table_without_owner_is_removed,
     ),
     ("two_traces_at_once", two_traces_at_once),
-    ("log_shows_who_is_refused", log_shows_who_is_refused),
+    ("log_shows_who_is_denied", log_shows_who_is_denied),
     ("log_bears_a_flood", log_bears_a_flood),
 ];
 
@@ -280,7 +280,7 @@ fn two_traces_at_once() -> Result<()> {
     is(&both.into(), &vec![9, 53].into())
 }
 
-fn log_shows_who_is_refused() -> Result<()> {
+fn log_shows_who_is_denied() -> Result<()> {
     let world = world()?;
     let watching = Watching::start(&world.host, &["log", "--json", "--count", "1"])?;
     ensure!(watching.said.starts_with("listening"), "{}", watching.said);
@@ -291,18 +291,18 @@ fn log_shows_who_is_refused() -> Result<()> {
     // Whom the policy allows is not shown.
     send(&world.client, TO_CLIENT)?;
     send(&world.stranger, TO_STRANGER)?;
-    let refused = watching.lines()?.pop().context("nothing")?;
-    is(&refused["schema"], &"dfw/log/v1".into())?;
-    is(&refused["port"], &"53/udp".into())?;
-    is(&refused["origin"], &"web.yaml:4".into())?;
-    is(&refused["incoming"], &"eth1".into())?;
-    is(&refused["lost_before"], &0.into())?;
-    let packet = &refused["packet"];
+    let denied = watching.lines()?.pop().context("nothing")?;
+    is(&denied["schema"], &"dfw/log/v1".into())?;
+    is(&denied["port"], &"53/udp".into())?;
+    is(&denied["origin"], &"web.yaml:4".into())?;
+    is(&denied["incoming"], &"eth1".into())?;
+    is(&denied["lost_before"], &0.into())?;
+    let packet = &denied["packet"];
     is(&packet["source"]["address"], &STRANGER.into())?;
     is(&packet["destination"]["address"], &"172.17.0.2".into())?;
     is(&packet["destination"]["port"], &8053.into())?;
     is(&packet["protocol"], &"udp".into())?;
-    let time = refused["time"].as_str().context("no time")?;
+    let time = denied["time"].as_str().context("no time")?;
     ensure!(time.starts_with("20") && time.ends_with('Z'), "{time}");
 
     let watching = Watching::start(&world.host, &["log", "--count", "1"])?;
@@ -310,18 +310,18 @@ fn log_shows_who_is_refused() -> Result<()> {
     let told = watching.end()?;
     for part in [
         "  eth1  198.51.100.66:",
-        "  refused at 53/udp, on its way to 172.17.0.2:8053/udp  (web.yaml:4)\n",
+        "  denied at 53/udp, on its way to 172.17.0.2:8053/udp  (web.yaml:4)\n",
     ] {
         ensure!(told.stdout.contains(part), "{told:?}");
     }
-    // Past the host's ports, which `default: deny` refuses.
+    // Past the host's ports, which `default: deny` denies.
     let watching = Watching::start(&world.host, &["log", "--json", "--count", "1"])?;
     send(&world.stranger, "172.17.0.3:8053")?;
-    let refused = watching.lines()?.pop().context("nothing")?;
-    is(&refused["port"], &Value::Null)?;
-    is(&refused["origin"], &"web.yaml:1".into())?;
+    let denied = watching.lines()?.pop().context("nothing")?;
+    is(&denied["port"], &Value::Null)?;
+    is(&denied["origin"], &"web.yaml:1".into())?;
     is(
-        &refused["packet"]["destination"]["address"],
+        &denied["packet"]["destination"]["address"],
         &"172.17.0.3".into(),
     )?;
 
@@ -374,10 +374,10 @@ fn log_bears_a_flood() -> Result<()> {
         loop {
             let mut line = String::new();
             watching.stdout.read_line(&mut line)?;
-            let refused: Value = serde_json::from_str(&line).context(line)?;
+            let denied: Value = serde_json::from_str(&line).context(line)?;
             shown += 1;
-            lost += refused["lost_before"].as_u64().context("no number")?;
-            if refused["port"] == "10/udp" {
+            lost += denied["lost_before"].as_u64().context("no number")?;
+            if denied["port"] == "10/udp" {
                 break;
             }
         }

@@ -76,6 +76,87 @@ pub(crate) fn addresses(bytes: &[u8]) {
     }
 }
 
+/// The addresses of a list in a format, if it is one.
+fn listed(options: &str, bytes: &[u8]) -> Option<AddressSet> {
+    let policy = format!(
+        "default: deny\nsources: {{listed: {{file: list, {options}}}}}\nports: {{80: [listed]}}\n"
+    );
+    let mut sources = SourceMap::in_memory([("policy.yaml", policy.as_bytes()), ("list", bytes)]);
+    let policy = read(&mut sources)?;
+    let source = policy.sources.into_values().next().expect("the only list");
+    Some(source.addresses)
+}
+
+/// A loose list: it has exactly what is in front of the first blank, comma or comment of its lines.
+pub(crate) fn loose(bytes: &[u8]) {
+    let read = listed("format: lines-loose", bytes);
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        assert!(read.is_none(), "not UTF-8, and yet a list");
+        return;
+    };
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let ends = |c: char| c.is_whitespace() || "#;,".contains(c);
+    let entries = text.split('\n').filter_map(|line| {
+        let entry = line.trim_start().split(ends).next().unwrap_or_default();
+        (!entry.is_empty()).then(|| entry.parse::<Entry>().ok())
+    });
+    match (entries.collect::<Option<Vec<_>>>(), read) {
+        (Some(entries), Some(set)) => assert_eq!(set, AddressSet::from_entries(entries)),
+        (Some(entries), None) => assert!(entries.is_empty(), "every line is fine"),
+        (None, read) => assert!(read.is_none(), "a line is wrong"),
+    }
+}
+
+/// The texts at `/a/*/ip` of a tree, if they are texts.
+fn selected(document: &serde_json::Value) -> Option<Vec<Entry>> {
+    let inside = |value: &serde_json::Value| -> Vec<serde_json::Value> {
+        match value {
+            serde_json::Value::Array(items) => items.clone(),
+            serde_json::Value::Object(members) => members.values().cloned().collect(),
+            _ => Vec::new(),
+        }
+    };
+    let all = document.get("a").map(inside).unwrap_or_default();
+    let texts = all.iter().filter_map(|value| value.get("ip"));
+    texts.map(|text| text.as_str()?.parse().ok()).collect()
+}
+
+/// A JSON document: what is read of it holds all that a tree of it selects, and a condition takes away only.
+pub(crate) fn json(bytes: &[u8]) {
+    let read = listed("select: /a/*/ip", bytes);
+    let some = listed("select: /a/*/ip, where: {kind: x}", bytes);
+    if let (Some(read), Some(some)) = (&read, &some) {
+        assert_eq!(&some.intersection(read), some);
+    }
+    let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
+    match (serde_json::from_slice::<serde_json::Value>(bytes), read) {
+        (Ok(document), Some(read)) => {
+            let entries = selected(&document).expect("a selected value is no entry");
+            let set = AddressSet::from_entries(entries);
+            // Of members of one name, a tree keeps the last.
+            assert_eq!(set.intersection(&read), set);
+        }
+        (Ok(_) | Err(_), None) => {}
+        // A number that is too large for a tree.
+        (Err(error), Some(_)) => assert!(error.to_string().contains("number"), "{error}"),
+    }
+}
+
+/// A JSON document a line: it has what its lines have.
+pub(crate) fn json_lines(bytes: &[u8]) {
+    let read = listed("format: json-lines, select: /a/*/ip", bytes);
+    let (Some(read), Ok(text)) = (read, std::str::from_utf8(bytes)) else {
+        return;
+    };
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let lines = text.split('\n').filter(|line| !line.trim().is_empty());
+    let one = |line: &str| {
+        listed("select: /a/*/ip", line.as_bytes()).expect("a line alone is a document")
+    };
+    let all = lines.fold(AddressSet::default(), |all, line| all.union(&one(line)));
+    assert_eq!(read, all);
+}
+
 /// Messages of the kernel: whatever they are, reading ends; and what is read of a table is what is
 /// read of it when it is written again.
 pub(crate) fn netlink(bytes: &[u8]) {

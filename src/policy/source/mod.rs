@@ -1,14 +1,17 @@
 //! `sources:`: named lists of addresses.
 //!
-//! A source is written in place, or is a mapping with the key of its kind. A kind is a file here, and a
-//! line in [`KINDS`]. What only a host can tell of a source ([`OnHost`]) is asked of it when the policy is
+//! A source is written in place, or is a mapping with the key of its kind, and options beside it. A kind is a
+//! file here, and a line in [`KINDS`]. What only a host can tell of a source ([`OnHost`]) is asked of it when the policy is
 //! compiled.
 
+mod bounds;
 mod entry;
 mod file;
+mod format;
 mod inline;
 mod name;
 mod networks_of;
+mod options;
 mod reserved;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +25,11 @@ use crate::text::{FileId, Span};
 use super::interface::InterfaceName;
 use super::yaml::{Member, Node, Reader, Value, members};
 
+use format::Format;
+use options::{OPTIONS, Options};
+
 pub use entry::parse_entry;
+
 pub(super) use entry::{address_patterns, parse_address, pattern};
 pub(super) use inline::{needs_quotes, read_entry};
 pub use name::SourceName;
@@ -52,11 +59,11 @@ impl NamedSource {
     }
 }
 
-/// What only a host can tell of a source, and may be another thing at another time. It may be nothing:
-/// such a source has no place under `except`.
+/// What only a host can tell of a source, and may be another thing at another time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OnHost {
-    /// The networks on the addresses of these interfaces.
+    /// The networks on the addresses of these interfaces. They may be none: such a source has no place under
+    /// `except`.
     NetworksOf(BTreeSet<InterfaceName>),
 }
 
@@ -86,17 +93,26 @@ impl From<AddressSet> for Content {
     }
 }
 
-/// A kind of source that is written as a mapping with one key.
+/// A kind of source that is written as a mapping with its key.
 struct Kind {
     key: &'static str,
     /// How it is written, for `help:` lines.
     form: &'static str,
+    /// The keys of [`OPTIONS`] that may stand beside it.
+    options: &'static [&'static str],
     /// Reads the value of the key; `None` if it is wrong, which was reported.
-    read: fn(&mut Draft, &mut Reader<'_>, &Member) -> Option<Content>,
+    read: fn(&mut Draft, &mut Reader<'_>, &Member, &mut Options) -> Option<Content>,
     schema: fn() -> Schema,
 }
 
 const KINDS: [Kind; 2] = [file::KIND, networks_of::KIND];
+
+impl Kind {
+    /// Returns the kind that has this key.
+    fn of(key: &str) -> Option<&'static Self> {
+        const { &KINDS }.iter().find(|kind| kind.key == key)
+    }
+}
 
 /// What a source may look like, for `help:` lines.
 fn forms() -> String {
@@ -115,8 +131,8 @@ pub(super) struct Draft {
     pub(super) unread: BTreeSet<SourceName>,
     /// Whether there is an error in a list of the source that is being read.
     flawed: bool,
-    /// The lists whose errors were told.
-    lists: BTreeSet<FileId>,
+    /// The lists whose errors were reported, each with the format that they are errors of.
+    lists: Vec<(FileId, Format)>,
 }
 
 impl Draft {
@@ -176,27 +192,6 @@ impl Draft {
     }
 
     fn read_kind(&mut self, reader: &mut Reader<'_>, node: &Node, members: &[Member]) -> Content {
-        let mut content = Content::default();
-        let mut kinds = members.iter().filter(|member| !member.repeated);
-        if let (Some(first), Some(second)) = (kinds.next(), kinds.next())
-            && [first, second]
-                .iter()
-                .all(|member| KINDS.iter().any(|kind| kind.key == member.key))
-        {
-            reader.report.push(
-                Diagnostic::error("source", "a source is of one kind")
-                    .at(second.key_span.clone(), "another kind")
-                    .related(first.key_span.clone(), "one kind")
-                    .help("give each a name of its own, and write both where they are used: `80: [lan, office]`"),
-            );
-        }
-        for member in members {
-            if let Some(kind) = KINDS.iter().find(|kind| kind.key == member.key) {
-                content = (kind.read)(self, reader, member).unwrap_or(content);
-            } else {
-                reader.unknown_key(member, &KINDS.map(|kind| kind.key), "a source");
-            }
-        }
         if members.is_empty() {
             reader.report.push(
                 Diagnostic::error("source", "a source without a value")
@@ -204,12 +199,92 @@ impl Draft {
                     .help(forms()),
             );
         }
-        content
+        let mut kinds = members
+            .iter()
+            .filter_map(|member| Some((member, Kind::of(&member.key)?)));
+        let first = kinds.next();
+        let second = kinds.find(|(member, _)| !member.repeated);
+        if let (Some((first, _)), Some((second, _))) = (first, second) {
+            reader.report.push(
+                Diagnostic::error("source", "a source is of one kind")
+                    .at(second.key_span.clone(), "another kind")
+                    .related(first.key_span.clone(), "one kind")
+                    .help("give each a name of its own, and write both where they are used: `80: [lan, office]`"),
+            );
+        }
+        let mut options = Options::default();
+        for member in members {
+            if Kind::of(&member.key).is_none() {
+                read_option(reader, member, first.map(|(_, kind)| kind), &mut options);
+            }
+        }
+        let Some((member, kind)) = first else {
+            return Content::default();
+        };
+        (kind.read)(self, reader, member, &mut options).unwrap_or_default()
     }
+}
+
+/// Reads a key that is none of a kind.
+fn read_option(
+    reader: &mut Reader<'_>,
+    member: &Member,
+    kind: Option<&'static Kind>,
+    options: &mut Options,
+) {
+    let option = OPTIONS.iter().find(|option| option.key == member.key);
+    match (option, kind) {
+        (Some(option), Some(kind)) if kind.options.contains(&option.key) => {
+            if !member.repeated {
+                (option.read)(options, reader, member);
+            }
+        }
+        (Some(option), Some(kind)) => {
+            let message = format!("`{}` has no meaning beside `{}`", option.key, kind.key);
+            let error = Diagnostic::error("source", message);
+            reader.report.push(
+                error
+                    .at(member.key_span.clone(), "not for this kind of source")
+                    .help("leave it out"),
+            );
+        }
+        (Some(option), None) => {
+            let message = format!("`{}` stands beside a source, and is none", option.key);
+            let error = Diagnostic::error("source", message);
+            reader
+                .report
+                .push(error.at(member.key_span.clone(), "of what?").help(forms()));
+        }
+        (None, None) => reader.unknown_key(member, &KINDS.map(|kind| kind.key), "a source"),
+        (None, Some(kind)) => {
+            let known: Vec<&str> = [kind.key]
+                .into_iter()
+                .chain(kind.options.iter().copied())
+                .collect();
+            reader.unknown_key(member, &known, "this source");
+        }
+    }
+}
+
+/// What no kind admits beside itself: other kinds, and options that are not its own.
+fn exclusions() -> Schema {
+    let others = |kind: Kind| {
+        let options = OPTIONS.map(|option| option.key).into_iter();
+        let alien = options.chain(KINDS.map(|kind| kind.key));
+        let alien = alien.filter(|key| *key != kind.key && !kind.options.contains(key));
+        let alien: Vec<_> = alien.map(|key| json!({"required": [key]})).collect();
+        (kind.key.to_owned(), json!({"not": {"anyOf": alien}}))
+    };
+    Schema::Object(KINDS.into_iter().map(others).collect())
 }
 
 pub(super) fn schema() -> Schema {
     let entry = pattern();
+    let kinds = KINDS.map(|kind| json!({"required": [kind.key]}));
+    let is_of_a_kind = [json!({"not": {"type": "object"}})]
+        .into_iter()
+        .chain(kinds);
+    let is_of_a_kind: Vec<_> = is_of_a_kind.collect();
     json!({
         "description": "Named lists of addresses, usable in every file of the directory.",
         "type": ["object", "null"],
@@ -224,9 +299,15 @@ pub(super) fn schema() -> Schema {
                 "pattern": format!("^({entry})$"),
                 "items": {"type": "string", "pattern": format!("^({entry})$")},
                 "minProperties": 1,
-                "maxProperties": 1,
+                "anyOf": is_of_a_kind,
+                "dependencies": exclusions(),
                 "additionalProperties": false,
-                "properties": members(KINDS.map(|kind| (kind.key, kind.schema))),
+                "properties": members(
+                    KINDS
+                        .map(|kind| (kind.key, kind.schema))
+                        .into_iter()
+                        .chain(OPTIONS.map(|option| (option.key, option.schema))),
+                ),
             },
         },
     })

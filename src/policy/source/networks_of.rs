@@ -12,6 +12,7 @@ use crate::policy::interface::{self, InterfaceName, parse_name};
 use crate::policy::yaml::{Member, Reader, one_or_many};
 use crate::text::diagnostic::Diagnostic;
 
+use super::options::Options;
 use super::{Content, Draft, Kind, OnHost};
 
 const KEY: &str = "networks-of";
@@ -19,11 +20,17 @@ const KEY: &str = "networks-of";
 pub(super) const KIND: Kind = Kind {
     key: KEY,
     form: "`{networks-of: INTERFACE}`",
+    options: &[],
     read,
     schema,
 };
 
-fn read(_: &mut Draft, reader: &mut Reader<'_>, member: &Member) -> Option<Content> {
+fn read(
+    _: &mut Draft,
+    reader: &mut Reader<'_>,
+    member: &Member,
+    _: &mut Options,
+) -> Option<Content> {
     let what = "the exact name of an interface";
     let items = reader.one_or_many(&member.value, "`networks-of`", what)?;
     if items.is_empty() {

@@ -97,8 +97,8 @@ impl Reader<'_> {
         let message = format!("`{former}` is called `{key}`");
         self.report.push(
             Diagnostic::error("renamed-key", message)
-                .at(member.key_span.clone(), "former name")
-                .help(format!("write `{key}:` in its place")),
+                .at(member.key_span.clone(), format!("write `{key}` here"))
+                .help("the name of the key has changed; its meaning has not"),
         );
     }
 

@@ -23,12 +23,12 @@ fn verdict(printed: &str, code: u32, chain: Option<&'static CStr>) -> (String, R
 
 fn logs() -> Vec<Case> {
     let log = step(
-        "log prefix dfw refused:",
+        "log prefix dfw denied:",
         c"log",
         &[(sys::NFTNL_EXPR_LOG_PREFIX, Value::Text(c"dfw denied:"))],
     );
     let log_group = step(
-        "log prefix dfw refused: group 223 snaplen 0 qthreshold 0",
+        "log prefix dfw denied: group 223 snaplen 0 qthreshold 0",
         c"log",
         &[
             (sys::NFTNL_EXPR_LOG_PREFIX, Value::Text(c"dfw denied:")),

@@ -1,4 +1,4 @@
-//! List files: one address, network or range a line.
+//! `lines` and `lines-loose`: one address, network or range a line.
 
 use crate::net::AddressSet;
 use std::collections::BTreeSet;
@@ -11,17 +11,38 @@ use crate::policy::source::entry::{parse_entry, parse_fast};
 use crate::text::diagnostic::Diagnostic;
 use crate::text::{FileId, Span};
 
-use super::format::recognise;
+use super::recognise::recognise;
 
 /// The first wrong line that is only counted.
 const NEXT: usize = SHOWN + 1;
 /// How many wrong lines are enough: the owner of a list could have dfw look at millions.
 const ENOUGH: usize = 10_000;
 
+/// What of a line is an entry.
+pub(super) type Cut = fn(&str) -> &str;
+
+/// Returns what is in front of a comment.
+pub(super) fn strict(line: &str) -> &str {
+    line.split_once('#').map_or(line, |(entry, _)| entry)
+}
+
+/// Returns what is in front of a comment (`#` or `;`), a blank or a comma.
+pub(super) fn loose(line: &str) -> &str {
+    let begin = line.len() - line.trim_start().len();
+    let ends = |c: char| c.is_whitespace() || matches!(c, '#' | ';' | ',');
+    let end = line[begin..].find(ends).map_or(line.len(), |at| begin + at);
+    &line[..end]
+}
+
 /// Reads the list that `text` is, and adds what is wrong with it to `report`.
 ///
 /// There are no allocations per line, and no second look at most lines: a list may have a million.
-pub(super) fn parse(file: FileId, text: &str, report: &mut Vec<Diagnostic>) -> AddressSet {
+pub(super) fn parse(
+    file: FileId,
+    text: &str,
+    cut: Cut,
+    report: &mut Vec<Diagnostic>,
+) -> AddressSet {
     let mut set = Unmerged::default();
     let mut wrong = 0_usize;
     let mut next = None;
@@ -36,7 +57,7 @@ pub(super) fn parse(file: FileId, text: &str, report: &mut Vec<Diagnostic>) -> A
             first = false;
             continue;
         }
-        let entry = line.split_once('#').map_or(line, |(entry, _)| entry);
+        let entry = cut(line);
         let trimmed = entry.trim();
         if trimmed.is_empty() {
             continue;
@@ -48,7 +69,8 @@ pub(super) fn parse(file: FileId, text: &str, report: &mut Vec<Diagnostic>) -> A
                 wrong += 1;
                 let at = line_start + (entry.len() - entry.trim_start().len());
                 let span = Span::new(file, at, at + trimmed.len());
-                if is_first && let Some(format) = recognise(trimmed) {
+                let known = || recognise(trimmed).or_else(|| recognise(line.trim()));
+                if is_first && let Some(format) = known() {
                     let message = format!("this list is {}", format.what);
                     report.push(
                         Diagnostic::error("list-format", message)
@@ -97,8 +119,28 @@ mod tests {
 
     fn read(text: &str) -> (AddressSet, Vec<Diagnostic>) {
         let mut report = Vec::new();
-        let set = parse(FileId(0), text, &mut report);
+        let set = parse(FileId(0), text, strict, &mut report);
         (set, report)
+    }
+
+    #[test]
+    fn loose_lines_end_at_comments_blanks_and_commas() {
+        let text = "; Spamhaus\n192.0.2.0/24 ; SBL1\n203.0.113.7,DE,2026\n\t198.51.100.1\tTor\n\
+                    # end\n2001:db8::/32;x\r\n\r\n";
+        let mut report = Vec::new();
+        let set = parse(FileId(0), text, loose, &mut report);
+        assert_eq!(report, []);
+        let texts: Vec<_> = set.iter().map(|e| e.to_string()).collect();
+        let expected = [
+            "192.0.2.0/24",
+            "198.51.100.1",
+            "203.0.113.7",
+            "2001:db8::/32",
+        ];
+        assert_eq!(texts, expected);
+        // What is no list stays none.
+        parse(FileId(0), "<html> 192.0.2.1\n", loose, &mut report);
+        assert_eq!(report[0].slug, "list-format");
     }
 
     #[test]

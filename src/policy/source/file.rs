@@ -1,8 +1,5 @@
 //! `{file: PATH}`: a list in a file of its own.
 
-mod format;
-mod lines;
-
 use serde_json::{Value as Schema, json};
 
 use crate::file;
@@ -11,31 +8,49 @@ use crate::policy::yaml::{Member, Reader, Value};
 use crate::text::diagnostic::{Diagnostic, Severity, quoted};
 use crate::text::{Span, is_url};
 
+use super::bounds::Bounds;
+use super::format::Format;
+use super::options::Options;
 use super::{Content, Draft, Kind};
 
 pub(super) const KIND: Kind = Kind {
     key: "file",
     form: "`{file: PATH}`",
+    options: &["within", "min", "max", "format", "select", "where"],
     read,
     schema,
 };
 
-fn read(draft: &mut Draft, reader: &mut Reader<'_>, member: &Member) -> Option<Content> {
-    if let Some(path) = member.value.text().filter(|path| !path.is_empty()) {
-        return (!member.repeated)
-            .then(|| read_list(draft, reader, path, &member.value.span).into());
+fn read(
+    draft: &mut Draft,
+    reader: &mut Reader<'_>,
+    member: &Member,
+    options: &mut Options,
+) -> Option<Content> {
+    let format = options.format(reader);
+    let bounds = options.bounds();
+    let node = &member.value;
+    if let Some(path) = node.text().filter(|path| !path.is_empty()) {
+        let format = format.filter(|_| !member.repeated)?;
+        return Some(read_list(draft, reader, (path, &node.span), &format, &bounds).into());
     }
-    if member.value.value != Value::Invalid {
+    if node.value != Value::Invalid {
         reader.report.push(
             Diagnostic::error("source", "`file` is the path of a list")
-                .at(member.value.span.clone(), "a path is expected here")
+                .at(node.span.clone(), "a path is expected here")
                 .help("the path is relative to the folder of this file"),
         );
     }
     None
 }
 
-fn read_list(draft: &mut Draft, reader: &mut Reader<'_>, path: &str, span: &Span) -> AddressSet {
+fn read_list(
+    draft: &mut Draft,
+    reader: &mut Reader<'_>,
+    (path, span): (&str, &Span),
+    format: &Format,
+    bounds: &Bounds,
+) -> AddressSet {
     if is_url(path) {
         reader.report.push(
             Diagnostic::error("url", "a list is a file, not an address to fetch it from")
@@ -64,17 +79,30 @@ fn read_list(draft: &mut Draft, reader: &mut Reader<'_>, path: &str, span: &Span
         found.push(problem);
         AddressSet::default()
     } else {
-        lines::parse(list, reader.texts.text(list), &mut found)
+        format.parse(list, reader.texts.text(list), &mut found)
     };
-    if addresses.is_empty() && found.is_empty() {
+    // What a list with errors holds is not known.
+    let breach = found.is_empty().then(|| bounds.check(&addresses));
+    if let Some(Err(breach)) = breach {
+        reader.report.push(
+            Diagnostic::error(
+                "list-bounds",
+                format!("this list is out of bounds: {breach}"),
+            )
+            .at(span.clone(), "named here")
+            .help("is the list right? Else change `within`, `min` or `max`"),
+        );
+    } else if addresses.is_empty() && found.is_empty() {
         reader.report.push(
             Diagnostic::warning("empty-list", "this list has no address")
                 .at(span.clone(), "it names nobody"),
         );
     }
     draft.flawed |= found.iter().any(|d| d.severity == Severity::Error);
-    // Two sources may name one list; its errors are told once.
-    if draft.lists.insert(list) {
+    // Two sources may name one list; its errors are reported once for each format.
+    let read = (list, format.clone());
+    if !draft.lists.contains(&read) {
+        draft.lists.push(read);
         reader.report.append(&mut found);
     }
     addresses
@@ -82,8 +110,8 @@ fn read_list(draft: &mut Draft, reader: &mut Reader<'_>, path: &str, span: &Span
 
 fn schema() -> Schema {
     json!({
-        "description": "A list with one address, network or range a line and \
-                        comments behind `#`. Relative to the folder of this file.",
+        "description": "A list with one address, network or range a line and comments behind `#`, or as \
+                        `format` says. Relative to the folder of this file.",
         "type": "string",
         "minLength": 1,
         "not": {"pattern": "://"},

@@ -4,80 +4,80 @@ use crate::policy::source::entry::parse_entry;
 
 /// What it is, and how to make a list of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Format {
+pub(super) struct Foreign {
     pub(super) what: &'static str,
     pub(super) help: &'static str,
 }
 
-const fn format(what: &'static str, help: &'static str) -> Format {
-    Format { what, help }
+const fn foreign(what: &'static str, help: &'static str) -> Foreign {
+    Foreign { what, help }
 }
 
-const JSON: Format = format(
+const JSON: Foreign = foreign(
     "JSON",
     "write the addresses in it one a line: \
      `jq -r '..|strings|select(test(\"^[0-9A-Fa-f]*[.:][0-9A-Fa-f.:/]*$\"))' FILE`",
 );
 /// What looks like JSON, and no program that reads JSON need take.
-const BARE: Format = format(
+const BARE: Foreign = foreign(
     "JSON, or looks like it",
     "write one entry a line, without brackets, quotes and commas",
 );
-const EMPTY: Format = format(
+const EMPTY: Foreign = foreign(
     "JSON, and empty",
     "the list of nobody is a file without a line",
 );
-const CSV: Format = format(
+const CSV: Foreign = foreign(
     "a table (CSV)",
     "keep the column with the addresses, without headings: `cut -d, -f1 FILE` keeps the first",
 );
-const QUOTED: Format = format(
+const QUOTED: Foreign = foreign(
     "a table (CSV)",
     "keep the column with the addresses, without headings: `cut -d, -f1 FILE | tr -d '\"'` keeps the first",
 );
-const SEMICOLONS: Format = format(
+const SEMICOLONS: Foreign = foreign(
     "a table (CSV)",
     "keep the column with the addresses, without headings: `cut -d';' -f1 FILE | tr -d '\"'` keeps the first",
 );
-const TABS: Format = format(
+const TABS: Foreign = foreign(
     "a table (CSV)",
     "keep the column with the addresses, without headings: `cut -f1 FILE | tr -d '\"'` keeps the first",
 );
-const IPSET: Format = format(
+const IPSET: Foreign = foreign(
     "what `ipset save` prints",
     "keep the entries: `awk '$1 == \"add\" {print $3}' FILE`",
 );
-const IPSET_LIST: Format = format(
+const IPSET_LIST: Foreign = foreign(
     "what `ipset list` prints",
     "keep the entries: `awk 'seen && NF {print $1} /^Members:/ {seen = 1}' FILE`",
 );
-const IPSET_COMMANDS: Format = format(
+const IPSET_COMMANDS: Foreign = foreign(
     "commands of ipset",
     "write the entries one a line: `ipset save NAME | awk '$1 == \"add\" {print $3}'` prints those of a set",
 );
-const NFT: Format = format(
+const NFT: Foreign = foreign(
     "a ruleset of nft",
     "write the elements of its sets one a line, without commas",
 );
-const IPTABLES: Format = format(
+const IPTABLES: Foreign = foreign(
     "what `iptables-save` prints",
     "`dfw import FILE` makes a policy of it; a list has one entry a line",
 );
-const MARKUP: Format = format(
+const MARKUP: Foreign = foreign(
     "a web page or XML",
     "is it the answer of a server that had no list? A list has one entry a line",
 );
-const YAML: Format = format(
+const YAML: Foreign = foreign(
     "YAML",
     "a list has one entry a line, without `- ` before it; or write the entries in the policy itself",
 );
-const SERVER: Format = format(
+const SERVER: Foreign = foreign(
     "configuration of another program",
     "keep the addresses alone, one a line",
 );
 
 /// What the file is whose first line with anything on it is this, if that is not an entry.
-pub(super) fn recognise(line: &str) -> Option<Format> {
+pub(super) fn recognise(line: &str) -> Option<Foreign> {
     let line = line.trim();
     if line.starts_with('<') {
         return Some(MARKUP);
@@ -90,7 +90,7 @@ pub(super) fn recognise(line: &str) -> Option<Format> {
         .or_else(|| table(line))
 }
 
-fn json(line: &str) -> Option<Format> {
+fn json(line: &str) -> Option<Foreign> {
     match line {
         "null" | "{}" | "[]" => return Some(EMPTY),
         "{" | "[" => return Some(JSON),
@@ -148,7 +148,7 @@ const NFT_NOUNS: [&str; 10] = [
     "quota",
 ];
 
-fn nft(line: &str, words: &[&str]) -> Option<Format> {
+fn nft(line: &str, words: &[&str]) -> Option<Foreign> {
     let elements = line.strip_prefix("elements").map(str::trim_start);
     if elements.is_some_and(|rest| rest.starts_with('=')) {
         return Some(NFT);
@@ -166,7 +166,7 @@ fn nft(line: &str, words: &[&str]) -> Option<Format> {
     is_nft.then_some(NFT)
 }
 
-fn ipset(words: &[&str]) -> Option<Format> {
+fn ipset(words: &[&str]) -> Option<Foreign> {
     match words {
         ["Name:", _] => Some(IPSET_LIST),
         ["-N", _, kind, ..] if kind.contains(':') => Some(IPSET_COMMANDS),
@@ -180,7 +180,7 @@ fn ipset(words: &[&str]) -> Option<Format> {
     }
 }
 
-fn other(words: &[&str]) -> Option<Format> {
+fn other(words: &[&str]) -> Option<Foreign> {
     match words {
         ["-A" | "-P" | "-N" | "-I" | ":INPUT" | ":PREROUTING", _, ..]
         | ["*filter" | "*nat" | "*mangle" | "*raw"] => Some(IPTABLES),
@@ -195,7 +195,7 @@ fn other(words: &[&str]) -> Option<Format> {
     }
 }
 
-fn table(line: &str) -> Option<Format> {
+fn table(line: &str) -> Option<Foreign> {
     // `203.0.113.7 // office`, and not `203.0.113.7,https://example.org`.
     let is_comment = |at| {
         line.get(..at)

@@ -1,0 +1,255 @@
+//! What may stand beside the key of a kind: bounds and formats.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value as Schema, json};
+
+use crate::net::AddressSet;
+use crate::net::address::Unmerged;
+use crate::policy::yaml::{Member, Node, Reader, Value};
+use crate::text::Span;
+use crate::text::diagnostic::Diagnostic;
+
+use super::bounds::Bounds;
+use super::format::{Format, Pointer, Selection};
+use super::{entry, inline};
+
+/// The names of formats.
+const FORMATS: [&str; 4] = ["lines", "lines-loose", "json", "json-lines"];
+
+/// The options of one source that were read.
+#[derive(Default)]
+pub(super) struct Options {
+    pub(super) within: Option<AddressSet>,
+    pub(super) min: Option<u64>,
+    pub(super) max: Option<u64>,
+    format: Option<(&'static str, Span)>,
+    select: Option<(Pointer, Span)>,
+    conditions: Option<(BTreeMap<String, String>, Span)>,
+}
+
+/// An option.
+pub(super) struct OptionKey {
+    pub(super) key: &'static str,
+    pub(super) read: fn(&mut Options, &mut Reader<'_>, &Member),
+    pub(super) schema: fn() -> Schema,
+}
+
+pub(super) const OPTIONS: [OptionKey; 6] = [
+    OptionKey {
+        key: "within",
+        read: |options, reader, member| options.within = Some(read_entries(reader, member)),
+        schema: || {
+            let pattern = format!("^({})$", entry::pattern());
+            json!({
+                "description": "Addresses, networks and ranges that the list never leaves: a list with \
+                                anything else is an error.",
+                "type": ["string", "array"],
+                "pattern": pattern,
+                "items": {"type": "string", "pattern": pattern},
+                "minItems": 1,
+            })
+        },
+    },
+    OptionKey {
+        key: "min",
+        read: |options, reader, member| options.min = read_count(reader, member),
+        schema: || count("The fewest entries, after merging."),
+    },
+    OptionKey {
+        key: "max",
+        read: |options, reader, member| options.max = read_count(reader, member),
+        schema: || count("The most entries, after merging."),
+    },
+    OptionKey {
+        key: "format",
+        read: |options, reader, member| {
+            let node = &member.value;
+            let known = FORMATS.iter().find(|name| node.text() == Some(**name));
+            if let Some(name) = known {
+                options.format = Some((name, member.key_span.clone()));
+            } else {
+                let message = format!("`format` is `{}`", FORMATS.join("`, `"));
+                reader.wrong_value(node, &message, &FORMATS);
+            }
+        },
+        schema: || {
+            json!({
+                "description": "How the list is written. `lines-loose` takes `;` for a comment and ignores \
+                                what is behind a blank or a comma.",
+                "enum": FORMATS,
+            })
+        },
+    },
+    OptionKey {
+        key: "select",
+        read: |options, reader, member| {
+            let node = &member.value;
+            match node.text().map(str::parse::<Pointer>) {
+                Some(Ok(pointer)) => options.select = Some((pointer, node.span.clone())),
+                Some(Err(mistake)) => reader.report.push(mistake.at(node.span.clone())),
+                None => not_a(
+                    reader,
+                    node,
+                    "select",
+                    "a JSON Pointer such as `/prefixes/*/ip_prefix`",
+                ),
+            }
+        },
+        schema: || {
+            json!({
+                "description": "Where the addresses are in JSON: a JSON Pointer, with `*` for every element.",
+                "type": "string",
+                "pattern": "^(/.*)?$",
+            })
+        },
+    },
+    OptionKey {
+        key: "where",
+        read: read_conditions,
+        schema: || {
+            json!({
+                "description": "Members beside the selected one, each with the text that it must have.",
+                "type": "object",
+                "minProperties": 1,
+                "additionalProperties": {"type": "string"},
+            })
+        },
+    },
+];
+
+impl Options {
+    /// Returns how the list is written, which the options have to agree on; `None` if they do not, which is
+    /// reported.
+    pub(super) fn format(&mut self, reader: &mut Reader<'_>) -> Option<Format> {
+        let name = self.format.take();
+        let select = self.select.take();
+        let conditions = self.conditions.take();
+        let lines = match name.as_ref().map(|(name, _)| *name) {
+            Some("lines") => Some(Format::Lines),
+            Some("lines-loose") => Some(Format::LinesLoose),
+            None if select.is_none() && conditions.is_none() => Some(Format::Lines),
+            _ => None,
+        };
+        if let Some(lines) = lines {
+            let Some(span) = select.map(|(_, at)| at).or(conditions.map(|(_, at)| at)) else {
+                return Some(lines);
+            };
+            reader.report.push(
+                Diagnostic::error("select", "`select` and `where` are for JSON")
+                    .at(span, "a list of lines has no members")
+                    .help("write `format: json` or `format: json-lines`, or leave it out"),
+            );
+            return None;
+        }
+        let Some((select, at)) = select else {
+            let span = name.map(|(_, at)| at).or(conditions.map(|(_, at)| at))?;
+            reader.report.push(
+                Diagnostic::error("select", "`select` is missing")
+                    .at(span, "of JSON, dfw takes what `select` points to")
+                    .help("write where the addresses are, such as `select: /prefixes/*/ip_prefix`"),
+            );
+            return None;
+        };
+        if conditions.is_some() && !select.names_member() {
+            reader.report.push(
+                Diagnostic::error("select", "`where` needs a `select` that ends in the name of a member")
+                    .at(at, "nothing stands beside this")
+                    .help("`where` asks for members of the same object, as in `select: /prefixes/*/ip_prefix`"),
+            );
+            return None;
+        }
+        let selection = Selection {
+            select,
+            conditions: conditions
+                .map(|(conditions, _)| conditions)
+                .unwrap_or_default(),
+        };
+        Some(match name {
+            Some(("json-lines", _)) => Format::JsonLines(selection),
+            _ => Format::Json(selection),
+        })
+    }
+
+    /// Returns the bounds.
+    pub(super) fn bounds(&mut self) -> Bounds {
+        Bounds {
+            within: self.within.take(),
+            min: self.min,
+            max: self.max,
+        }
+    }
+}
+
+fn read_entries(reader: &mut Reader<'_>, member: &Member) -> AddressSet {
+    let items = match &member.value.value {
+        Value::Sequence(items) => items.as_slice(),
+        _ => std::slice::from_ref(&member.value),
+    };
+    let mut set = Unmerged::default();
+    for item in items {
+        match item.text() {
+            Some(text) => inline::read_entry(reader, text, &item.span, &mut set),
+            None if item.is_address_taken_for_key() => inline::needs_quotes(reader, item),
+            None => not_a(reader, item, "within", "an address, a network or a range"),
+        }
+    }
+    let set = set.merge();
+    if items.is_empty() {
+        reader.report.push(
+            Diagnostic::error("value", "`within` has no address")
+                .at(member.value.span.clone(), "an empty list")
+                .help("leave it out, or write what the list may cover"),
+        );
+    }
+    set
+}
+
+fn read_count(reader: &mut Reader<'_>, member: &Member) -> Option<u64> {
+    let node = &member.value;
+    let text = node
+        .text()
+        .filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
+    let number = text
+        .and_then(|text| text.parse().ok())
+        .filter(|number| *number <= MOST);
+    if number.is_none() {
+        not_a(reader, node, &member.key, "a whole number up to 2,000,000");
+    }
+    number
+}
+
+/// As many entries as a list has room for.
+const MOST: u64 = 2_000_000;
+
+fn count(description: &str) -> Schema {
+    json!({"description": description, "type": "integer", "minimum": 0, "maximum": MOST})
+}
+
+fn read_conditions(options: &mut Options, reader: &mut Reader<'_>, member: &Member) {
+    let Value::Mapping(members) = &member.value.value else {
+        let what = "members with their texts, such as `{service: CLOUDFRONT}`";
+        return not_a(reader, &member.value, "where", what);
+    };
+    let mut conditions = BTreeMap::new();
+    for member in members {
+        match member.value.text() {
+            Some(text) => drop(conditions.insert(member.key.clone(), text.to_owned())),
+            None => not_a(reader, &member.value, "where", "a text"),
+        }
+    }
+    if members.is_empty() {
+        return not_a(reader, &member.value, "where", "at least one member");
+    }
+    options.conditions = Some((conditions, member.key_span.clone()));
+}
+
+/// Reports a value that is not what the key takes.
+fn not_a(reader: &mut Reader<'_>, node: &Node, key: &str, what: &str) {
+    if node.value != Value::Invalid {
+        reader.report.push(
+            Diagnostic::error("value", format!("`{key}` takes {what}"))
+                .at(node.span.clone(), "not that"),
+        );
+    }
+}
