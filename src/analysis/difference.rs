@@ -217,7 +217,7 @@ impl Difference {
                     && row.ports.iter().all(|ports| known.ports.contains(ports))
                     && row.routes.iter().all(|route| known.routes.contains(route))
             });
-            let nobody = pool.keep(AddressSet::default());
+            let nobody = pool.nobody();
             let known = known.fold(nobody, |all, known| pool.union(&all, &known.sources));
             row.sources = pool.difference(&row.sources, &known);
             if row.sources.is_empty() {
@@ -416,7 +416,7 @@ impl Compare<'_, '_> {
 
 /// The addresses that have access.
 fn allowed_of(pool: &mut Pool, judged: &Judged) -> Rc<AddressSet> {
-    let nobody = pool.keep(AddressSet::default());
+    let nobody = pool.nobody();
     let allowed = judged.accesses.iter();
     let allowed = allowed.filter(|access| access.verdict() == Verdict::Allow);
     allowed.fold(nobody, |all, access| pool.union(&all, &access.sources))
@@ -445,7 +445,7 @@ fn rows(pool: &mut Pool, cells: HashMap<Cell, Vec<Segment>>) -> Vec<Row> {
         .map(|((change, segments, routes), mut per_family)| {
             per_family.sort_by_key(|(family, ..)| *family);
             let mut all = |of: fn(&PerFamily) -> &Set| {
-                let nobody = pool.keep(AddressSet::default());
+                let nobody = pool.nobody();
                 let sets = per_family.iter().map(of);
                 sets.fold(nobody, |all, set| pool.union(&all, &set.0))
             };

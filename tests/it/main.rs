@@ -37,5 +37,6 @@ mod partition;
 mod property;
 #[path = "../support/reference/mod.rs"]
 mod reference;
+mod review;
 mod schema;
 mod tidy;

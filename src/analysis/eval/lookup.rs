@@ -9,7 +9,8 @@ use super::trace::{Element, Hit};
 
 /// An element that contains a key, and its verdict.
 pub(super) struct Match<'a> {
-    pub(super) hit: Hit,
+    /// `None` where nobody wants to know.
+    pub(super) hit: Option<Hit>,
     pub(super) verdict: Option<&'a Verdict>,
 }
 
@@ -22,6 +23,7 @@ pub(super) fn look_up<'a>(
     ruleset: &'a Ruleset,
     set: &str,
     key: &[Value<'_>],
+    wants_hit: bool,
 ) -> Result<Option<Match<'a>>, Unknown> {
     let elements = &ruleset.sets.get(set).ok_or(Unknown)?.elements;
     with_rows!(elements, rows => {
@@ -29,10 +31,14 @@ pub(super) fn look_up<'a>(
             return Ok(None);
         };
         let (first, last) = (row.first().values(), row.last().values());
-        let hit = Hit {
-            set: set.to_owned(),
-            element: element(first.as_ref(), last.as_ref()).ok_or(Unknown)?,
-            comment: row.comment().map(str::to_owned),
+        let hit = if wants_hit {
+            Some(Hit {
+                set: set.to_owned(),
+                element: element(first.as_ref(), last.as_ref()).ok_or(Unknown)?,
+                comment: row.comment().map(str::to_owned),
+            })
+        } else {
+            None
         };
         Ok(Some(Match { hit, verdict: row.verdict() }))
     })

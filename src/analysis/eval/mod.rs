@@ -35,12 +35,7 @@ pub use trace::{Decision, Element, Hit, Step, Trace};
 /// Sends a packet through the base chains of its hook.
 #[must_use]
 pub fn evaluate(ruleset: &Ruleset, packet: &Packet) -> Trace {
-    let mut run = Run {
-        ruleset,
-        packet,
-        steps: Vec::new(),
-        unknown: false,
-    };
+    let mut run = Run::new(ruleset, packet, true);
     let decision = bases(ruleset, packet.hook)
         .into_iter()
         .map(|name| run.chain(name, JUMP_MAX).unwrap_or(Decision::Accept))
@@ -78,12 +73,7 @@ pub(super) fn tells(ruleset: &Ruleset, expression: &Interface, name: &str) -> bo
         resumes: false,
         opened: false,
     };
-    let mut run = Run {
-        ruleset,
-        packet: &packet,
-        steps: Vec::new(),
-        unknown: false,
-    };
+    let mut run = Run::new(ruleset, &packet, false);
     let answer = run.interface(expression, &mut Vec::new());
     matches!(answer, Answer::Yes)
 }
@@ -99,9 +89,11 @@ fn bases(ruleset: &Ruleset, hook: Hook) -> Vec<&str> {
     bases.into_iter().map(|(_, name)| name).collect()
 }
 
-struct Run<'a> {
+struct Run<'a, 'p> {
     ruleset: &'a Ruleset,
-    packet: &'a Packet,
+    packet: &'p Packet,
+    /// Whether elements that match are told.
+    wants_hits: bool,
     steps: Vec<Step>,
     unknown: bool,
 }
@@ -137,7 +129,17 @@ impl From<bool> for Answer<'_> {
     }
 }
 
-impl<'a> Run<'a> {
+impl<'a, 'p> Run<'a, 'p> {
+    fn new(ruleset: &'a Ruleset, packet: &'p Packet, wants_hits: bool) -> Self {
+        Self {
+            ruleset,
+            packet,
+            wants_hits,
+            steps: Vec::new(),
+            unknown: false,
+        }
+    }
+
     /// What a chain decides; `None` if it is left without a decision. `depth` bounds the chains
     /// below each other, as the kernel bounds jumps: one that bites its own tail is no ruleset.
     fn chain(&mut self, name: &str, depth: usize) -> Option<Decision> {
@@ -229,7 +231,7 @@ impl<'a> Run<'a> {
                 let key = Value::Interface(packet.interface(*side));
                 let found = self.find(set, &[key]);
                 let is_in = found.is_some();
-                hits.extend(found.filter(|_| *member).map(|found| found.hit));
+                hits.extend(found.filter(|_| *member).and_then(|found| found.hit));
                 (is_in == *member).into()
             }
             Interface::OutBridge => packet.outgoing.as_ref().is_some_and(|o| o.bridge).into(),
@@ -332,7 +334,7 @@ impl<'a> Run<'a> {
 
     /// Looks a key up; a set of another type makes the verdict uncertain.
     fn find(&mut self, set: &str, key: &[Value<'_>]) -> Option<Match<'a>> {
-        look_up(self.ruleset, set, key).unwrap_or_else(|lookup::Unknown| {
+        look_up(self.ruleset, set, key, self.wants_hits).unwrap_or_else(|lookup::Unknown| {
             self.unknown = true;
             None
         })
@@ -369,7 +371,9 @@ impl<'a> Run<'a> {
     ) -> Option<Match<'a>> {
         let (first, last) = question::network(source, length);
         let mut found = self.find(set, &[Value::Port(port), value(first)])?;
-        found.hit.element = Element::PortAddresses(port, first, last);
+        if let Some(hit) = &mut found.hit {
+            hit.element = Element::PortAddresses(port, first, last);
+        }
         Some(found)
     }
 
@@ -378,7 +382,7 @@ impl<'a> Run<'a> {
         let Some(found) = found else {
             return Answer::No;
         };
-        hits.push(found.hit);
+        hits.extend(found.hit);
         self.unknown |= found.verdict.is_none();
         let verdict = found.verdict.map(Ending::Verdict);
         verdict.map_or(Answer::No, Answer::End)
@@ -388,6 +392,6 @@ impl<'a> Run<'a> {
 /// Matches if a set contains the key.
 fn is_found<'a>(found: Option<Match<'_>>, hits: &mut Vec<Hit>) -> Answer<'a> {
     let is_found = found.is_some();
-    hits.extend(found.map(|found| found.hit));
+    hits.extend(found.and_then(|found| found.hit));
     is_found.into()
 }

@@ -1,6 +1,7 @@
 //! Sets of addresses that are kept once, and what was computed of them.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 
 use crate::net::AddressSet;
@@ -12,9 +13,46 @@ use crate::net::AddressSet;
 /// Whatever went through a pool is kept as long as the pool.
 #[derive(Debug, Default)]
 pub struct Pool {
-    sets: HashSet<Rc<AddressSet>>,
-    kept: HashSet<*const AddressSet>,
-    results: HashMap<(Operation, *const AddressSet, *const AddressSet), Rc<AddressSet>>,
+    sets: HashSet<Rc<AddressSet>, Fast>,
+    kept: HashSet<*const AddressSet, Fast>,
+    results: HashMap<(Operation, *const AddressSet, *const AddressSet), Rc<AddressSet>, Fast>,
+    nobody: Rc<AddressSet>,
+}
+
+/// A hash that takes a multiplication for each number: a million ranges are hashed in a millisecond or two.
+pub(in crate::analysis) type Fast = BuildHasherDefault<Mixer>;
+
+/// Mixes numbers into one. Who writes a policy could make numbers collide, and would make only their own
+/// comparison slow.
+#[derive(Debug, Default)]
+pub(in crate::analysis) struct Mixer(u64);
+
+impl Hasher for Mixer {
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.write_u64(u64::from_le_bytes(word));
+        }
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.write_u64(number.into());
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // An odd constant of many bits: 2^64 divided by the golden ratio.
+        self.0 = (self.0.rotate_left(23) ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn write_usize(&mut self, number: usize) {
+        self.write_u64(u64::try_from(number).unwrap_or(u64::MAX));
+    }
+
+    fn finish(&self) -> u64 {
+        // The upper bits are the mixed ones, and tables take the lower.
+        self.0 ^ (self.0 >> 32)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -28,6 +66,12 @@ impl Pool {
     /// Returns the one allocation of a set.
     pub fn keep(&mut self, set: AddressSet) -> Rc<AddressSet> {
         self.one(Rc::new(set))
+    }
+
+    /// Returns the empty set.
+    #[must_use]
+    pub fn nobody(&self) -> Rc<AddressSet> {
+        Rc::clone(&self.nobody)
     }
 
     /// Returns the addresses that are in both sets.
@@ -76,6 +120,9 @@ impl Pool {
     }
 
     fn one(&mut self, set: Rc<AddressSet>) -> Rc<AddressSet> {
+        if set.is_empty() {
+            return self.nobody();
+        }
         // To hash a million ranges takes time.
         if self.kept.contains(&Rc::as_ptr(&set)) {
             return set;

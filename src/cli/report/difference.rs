@@ -338,14 +338,22 @@ fn paths(difference: &Difference, routes: &[Route]) -> String {
     kinds.collect::<Vec<_>>().join("; ")
 }
 
-/// The titles of some classes; `None` for all of them.
+/// The titles of some classes, or of those that are missing beside the interfaces that no rule names; `None` for
+/// all of them.
 fn titles(classes: &[Class], some: &BTreeSet<usize>) -> Option<String> {
     if some.len() == classes.len() {
         return None;
     }
-    let titles = some
-        .iter()
-        .filter_map(|n| classes.get(*n))
-        .map(Class::title);
-    Some(titles.collect::<Vec<_>>().join(", "))
+    let titles = |wanted: bool| {
+        let all = classes.iter().enumerate();
+        let titles = all.filter(|(n, _)| some.contains(n) == wanted);
+        let titles: Vec<String> = titles.map(|(_, class)| class.title()).collect();
+        titles.join(", ")
+    };
+    let is_others = |n: &usize| classes.get(*n).is_some_and(|class| class.others);
+    Some(if some.iter().any(is_others) {
+        format!("any interface but {}", titles(false))
+    } else {
+        titles(true)
+    })
 }
