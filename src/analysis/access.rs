@@ -132,11 +132,12 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Judges a packet from every address of its family in general.
+    /// Judges a packet from every address of its family in general. Interfaces stand for others that rules do not
+    /// tell apart from them, so that a packet between two of the same name is one between two bridges.
     pub fn in_general(&mut self, pool: &mut Pool, slot: &Slot<'_>) -> Judged {
         let path = slot.path();
         let all = pool.keep(AddressSet::all(slot.family));
-        self.packet(pool, &path, &slot.packet(&path), &all)
+        self.judged(pool, &path, &slot.packet(&path), &all, false)
     }
 
     /// Judges a packet of a path from each of `sources`, which are of the family of its source.
@@ -147,6 +148,17 @@ impl<'a> Judge<'a> {
         packet: &Packet,
         sources: &Rc<AddressSet>,
     ) -> Judged {
+        self.judged(pool, path, packet, sources, stays(path, packet))
+    }
+
+    fn judged(
+        &mut self,
+        pool: &mut Pool,
+        path: &Path,
+        packet: &Packet,
+        sources: &Rc<AddressSet>,
+        stays: bool,
+    ) -> Judged {
         let Partition {
             regions,
             ports,
@@ -154,7 +166,7 @@ impl<'a> Judge<'a> {
         } = self.symbolic.partition(pool, packet, sources);
         let mut accesses: Vec<Access> = Vec::new();
         for region in regions {
-            let judgement = if stays(path, packet) {
+            let judgement = if stays {
                 Judgement::NotJudged(Reason::SameInterface)
             } else {
                 judgement(path, region.decision, !region.steps.is_empty())

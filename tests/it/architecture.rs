@@ -63,6 +63,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "compile",
             "file",
             "host",
+            "net",
             "policy",
             "ruleset",
             "text",
