@@ -9,9 +9,11 @@
 //! Both rulesets say for which ports their answer holds, and the next question is behind that: no list of
 //! ports has to be known. Cells that say the same of other ports, paths and families are one row.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::rc::Rc;
+
+use indexmap::IndexMap;
 
 use crate::compile::key_of_step;
 use crate::net::{AddressSet, Family, HostPorts, Protocol};
@@ -176,7 +178,7 @@ impl Difference {
             pool,
             judges: [Judge::new(old), Judge::new(new)],
             destinations: destinations(&both),
-            cells: HashMap::new(),
+            cells: IndexMap::new(),
         };
         let filters = both.iter().any(|ruleset| has_reverse_path_filter(ruleset));
         for kind in KINDS {
@@ -312,7 +314,7 @@ struct Compare<'p, 'a> {
     judges: [Judge<'a>; 2],
     /// The addresses of the host that rules tell apart.
     destinations: BTreeSet<IpAddr>,
-    cells: HashMap<Cell, Vec<Segment>>,
+    cells: IndexMap<Cell, Vec<Segment>>,
 }
 
 impl Compare<'_, '_> {
@@ -426,15 +428,15 @@ fn allowed_of(pool: &mut Pool, judged: &Judged) -> Rc<AddressSet> {
 type Same = (Change, Vec<Segment>, Vec<Route>);
 
 /// Joins what says the same of several paths, and then of both families.
-fn rows(pool: &mut Pool, cells: HashMap<Cell, Vec<Segment>>) -> Vec<Row> {
+fn rows(pool: &mut Pool, cells: IndexMap<Cell, Vec<Segment>>) -> Vec<Row> {
     type PerFamily = (Family, Set, [Set; 2]);
-    let mut paths: HashMap<(Change, Vec<Segment>, PerFamily), Vec<Route>> = HashMap::new();
+    let mut paths: IndexMap<(Change, Vec<Segment>, PerFamily), Vec<Route>> = IndexMap::new();
     for (cell, segments) in cells {
         let per_family = (cell.family, cell.sources, cell.allowed);
         let key = (cell.change, joined(segments), per_family);
         paths.entry(key).or_default().push(cell.route);
     }
-    let mut families: HashMap<Same, Vec<PerFamily>> = HashMap::new();
+    let mut families: IndexMap<Same, Vec<PerFamily>> = IndexMap::new();
     for ((change, segments, per_family), mut routes) in paths {
         routes.sort_unstable();
         let key = (change, segments, routes);

@@ -92,15 +92,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     (
         "output",
-        &[
-            "analysis",
-            "host",
-            "net",
-            "policy",
-            "ruleset",
-            "text",
-            "untrusted",
-        ],
+        &["analysis", "host", "net", "ruleset", "text", "untrusted"],
     ),
 ];
 

@@ -32,6 +32,7 @@ mod meaning;
 mod networks;
 mod no_harm;
 mod partition;
+mod proofs;
 #[path = "../support/property.rs"]
 #[expect(dead_code, reason = "the tests with a kernel use the rest")]
 mod property;

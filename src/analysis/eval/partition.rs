@@ -5,9 +5,10 @@
 //! evaluator of one packet, as it is the same for all of them. What comes out are regions: every source is in
 //! exactly one, and all of a region meet the same rules.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::rc::Rc;
+
+use indexmap::IndexMap;
 
 use crate::net::AddressSet;
 use crate::ruleset::check::JUMP_MAX;
@@ -77,7 +78,7 @@ pub struct Symbolic<'a> {
     ruleset: &'a Ruleset,
     bases: [Vec<&'a str>; 3],
     /// What sets and maps hold, of those that were asked for.
-    found: HashMap<(*const u8, Asked), Result<Found<'a>, Unknown>, Fast>,
+    found: IndexMap<(*const u8, Asked), Result<Found<'a>, Unknown>, Fast>,
 }
 
 /// Sources apart by the verdict that a map has for them; a set has none.
@@ -91,7 +92,7 @@ impl<'a> Symbolic<'a> {
         Self {
             ruleset,
             bases: hooks.map(|hook| bases(ruleset, hook)),
-            found: HashMap::default(),
+            found: IndexMap::default(),
         }
     }
 

@@ -1,8 +1,9 @@
 //! Sets of addresses that are kept once, and what was computed of them.
 
-use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
+
+use indexmap::{IndexMap, IndexSet};
 
 use crate::net::AddressSet;
 
@@ -13,9 +14,9 @@ use crate::net::AddressSet;
 /// Whatever went through a pool is kept as long as the pool.
 #[derive(Debug, Default)]
 pub struct Pool {
-    sets: HashSet<Rc<AddressSet>, Fast>,
-    kept: HashSet<*const AddressSet, Fast>,
-    results: HashMap<(Operation, *const AddressSet, *const AddressSet), Rc<AddressSet>, Fast>,
+    sets: IndexSet<Rc<AddressSet>, Fast>,
+    kept: IndexSet<*const AddressSet, Fast>,
+    results: IndexMap<(Operation, *const AddressSet, *const AddressSet), Rc<AddressSet>, Fast>,
     nobody: Rc<AddressSet>,
 }
 
