@@ -361,7 +361,7 @@ impl Compare<'_, '_> {
                 _ => {
                     let last = old.ports.1.min(new.ports.1);
                     let segment = (address, slot.protocol, slot.port, last);
-                    self.segment(route, slot.family, segment, [old, new]);
+                    self.segment(route, slot.family, segment, &[old, new]);
                     last
                 }
             };
@@ -373,8 +373,8 @@ impl Compare<'_, '_> {
     }
 
     /// Compares what becomes of packets to some ports.
-    fn segment(&mut self, route: Route, family: Family, segment: Segment, judged: [Judged; 2]) {
-        let [old, new] = &judged;
+    fn segment(&mut self, route: Route, family: Family, segment: Segment, judged: &[Judged; 2]) {
+        let [old, new] = judged;
         let alike = |(a, b): (&Access, &Access)| {
             a.judgement == b.judgement && Rc::ptr_eq(&a.sources, &b.sources)
         };

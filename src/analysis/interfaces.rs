@@ -89,18 +89,17 @@ pub fn classes(rulesets: &[&Ruleset], side: Side) -> Vec<Class> {
             .iter()
             .map(|(ruleset, interface)| tells(ruleset, interface, &name))
             .collect();
-        match classes.iter_mut().find(|(of, _)| *of == answers) {
-            Some((_, class)) => class.named.extend(named),
-            None => {
-                let class = Class {
-                    containers: rulesets.iter().all(|ruleset| is_container(ruleset, &name)),
-                    others: named.is_none(),
-                    named: named.into_iter().collect(),
-                    name,
-                };
-                classes.push((answers, class));
-            }
+        if let Some((_, class)) = classes.iter_mut().find(|(of, _)| *of == answers) {
+            class.named.extend(named);
+            continue;
         }
+        let class = Class {
+            containers: rulesets.iter().all(|ruleset| is_container(ruleset, &name)),
+            others: named.is_none(),
+            named: named.into_iter().collect(),
+            name,
+        };
+        classes.push((answers, class));
     }
     classes.into_iter().map(|(_, class)| class).collect()
 }

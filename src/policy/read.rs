@@ -41,7 +41,7 @@ pub(super) const SECTIONS: [Section; 5] = [
     Section {
         key: "tests",
         read: |draft, reader, member| {
-            tests::read(&mut draft.tests, &mut draft.ports, reader, &member.value)
+            tests::read(&mut draft.tests, &mut draft.ports, reader, &member.value);
         },
         schema: tests::schema,
     },

@@ -346,7 +346,7 @@ impl<'a> Walk<'_, 'a> {
                     }
                 }
             };
-            let Some(question) = question else {
+            let Ok(question) = question else {
                 return parts;
             };
             let Ok(found) = self.symbolic.found(self.pool, &question) else {

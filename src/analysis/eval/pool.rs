@@ -80,7 +80,7 @@ impl Pool {
         if Rc::ptr_eq(a, b) || a.is_empty() {
             return Rc::clone(a);
         }
-        self.operate(Operation::Intersection, a, b, |a, b| a.intersection(b))
+        self.operate(Operation::Intersection, a, b, AddressSet::intersection)
     }
 
     /// Returns the addresses that are in the first set and not in the second.
@@ -88,7 +88,7 @@ impl Pool {
         if a.is_empty() || b.is_empty() {
             return Rc::clone(a);
         }
-        self.operate(Operation::Difference, a, b, |a, b| a.difference(b))
+        self.operate(Operation::Difference, a, b, AddressSet::difference)
     }
 
     /// Returns the addresses that are in one of both sets.
@@ -99,7 +99,7 @@ impl Pool {
         if a.is_empty() {
             return Rc::clone(b);
         }
-        self.operate(Operation::Union, a, b, |a, b| a.union(b))
+        self.operate(Operation::Union, a, b, AddressSet::union)
     }
 
     fn operate(

@@ -26,6 +26,10 @@ pub(super) struct Question<'a> {
     pub(super) asked: Asked,
 }
 
+/// No source of the packet's family matches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct NoMatch;
+
 /// What is looked up for a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Asked {
@@ -70,12 +74,12 @@ impl<'a> Question<'a> {
         (Family::of(source) == family).then_some(Self { source, set, asked })
     }
 
-    /// Returns what an expression asks of the source: the outer `None` if it asks nothing, the inner one if
-    /// the packet cannot match from any source of its family.
-    pub(super) fn of(expression: &'a Expression, packet: &Packet) -> Option<Option<Self>> {
+    /// Returns what an expression asks of the source: `None` if it asks nothing, an error if the packet cannot
+    /// match from any source of its family.
+    pub(super) fn of(expression: &'a Expression, packet: &Packet) -> Option<Result<Self, NoMatch>> {
         match expression {
             Expression::Address(Address::SourceIn { tuple, family, set }) => {
-                Some(Self::set(packet, *tuple, *family, set))
+                Some(Self::set(packet, *tuple, *family, set).ok_or(NoMatch))
             }
             Expression::Port(Port::SourceIn {
                 tuple,
@@ -85,14 +89,14 @@ impl<'a> Question<'a> {
                 set,
             }) => {
                 let to = packet.port(*tuple, *protocol);
-                Some(Self::network(to, (*family, *length), set))
+                Some(Self::network(to, (*family, *length), set).ok_or(NoMatch))
             }
             Expression::Port(Port::AddressMap {
                 end: End::Source,
                 protocol,
                 family,
                 map,
-            }) => Some(Self::map(packet, *protocol, *family, map)),
+            }) => Some(Self::map(packet, *protocol, *family, map).ok_or(NoMatch)),
             // All sources of a question are of one family, and either all have a reverse path or none has.
             Expression::Address(
                 Address::Family(_)
