@@ -70,7 +70,7 @@ pub(super) enum Error {
     Filter(#[from] seccompiler::Error),
     #[error("cannot filter system calls: {0}")]
     Backend(#[from] seccompiler::BackendError),
-    #[error("cannot give up files: {0}")]
+    #[error("cannot restrict file access (Landlock): {0}")]
     Landlock(#[from] RulesetError),
 }
 

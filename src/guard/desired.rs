@@ -220,7 +220,7 @@ impl Desired {
         let path = untrusted::path(&self.path);
         let mistakes = match read {
             Outcome::Late => Mistakes::one(&format!(
-                "{path} cannot be read: a disk does not answer, or takes longer than ten seconds"
+                "{path} cannot be read within 10 s: the disk or network file system does not respond"
             )),
             Outcome::Done(Read { policies, watched }) => {
                 if !watched {
@@ -237,7 +237,7 @@ impl Desired {
         };
         self.tell(mistakes, record);
         if self.policies.is_none() && waited_for {
-            self.fall_back("until the files are right");
+            self.fall_back("until the files are valid");
         }
     }
 
@@ -265,10 +265,10 @@ impl Desired {
             self.log.say(Level::Error, mistake);
         }
         let text = if is_right {
-            "the policies are right again"
+            "the policies are valid again"
         } else {
             record.rejected += 1;
-            "the policies are wrong and change nothing: what is in force stays; `dfw check` shows the lines"
+            "the policies have errors and are not applied: the rules in force stay; run `dfw check`"
         };
         self.log.say(Level::Notice, text);
         record.mistakes = mistakes;
@@ -293,7 +293,7 @@ impl Desired {
                 if !failed || record.failure.is_some() {
                     self.policies = Some(Chosen::new(policies, Origin::State));
                     self.ruleset = None;
-                    let text = format!("the last good policies are used {}", self.until);
+                    let text = format!("using the last good policies {}", self.until);
                     self.log.say(Level::Warning, &text);
                 }
                 return true;

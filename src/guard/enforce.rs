@@ -4,7 +4,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use crate::kernel::{self, COMMITS, Claim, Commit, Kernel, Outcome, attempts, next};
-use crate::nftables::notice::Meddler;
+use crate::nftables::notice::Modifier;
 use crate::ruleset::Ruleset;
 
 use super::due::Backoff;
@@ -33,7 +33,7 @@ pub(super) struct Enforcement {
     /// When others last gave cause for a look.
     stirred: Option<Instant>,
     /// Who has changed it since it was last right, and when that was noticed.
-    meddler: Option<(Option<Meddler>, Instant)>,
+    modifier: Option<(Option<Modifier>, Instant)>,
 }
 
 /// What an installation has changed.
@@ -57,14 +57,14 @@ impl Enforcement {
             pause: Backoff::new(PAUSE.0, PAUSE.1),
             in_a_row: 0,
             stirred: None,
-            meddler: None,
+            modifier: None,
         };
         Ok((enforcement, claim))
     }
 
     /// Others have changed it; says how long to wait until it is put back.
-    pub(super) fn meddled(&mut self, meddler: Option<Meddler>, now: Instant) -> Duration {
-        self.meddler.get_or_insert((meddler, now));
+    pub(super) fn modified(&mut self, modifier: Option<Modifier>, now: Instant) -> Duration {
+        self.modifier.get_or_insert((modifier, now));
         self.pause(now)
     }
 
@@ -92,8 +92,8 @@ impl Enforcement {
         let now = Instant::now();
         self.drain(now, &mut events)?;
         for event in events {
-            if let Event::Table(meddler) = event {
-                self.meddler.get_or_insert((meddler, now));
+            if let Event::Table(modifier) = event {
+                self.modifier.get_or_insert((modifier, now));
             }
         }
         Ok(())
@@ -118,15 +118,15 @@ impl Enforcement {
         // What others have done while nobody listened. A repair is told of in any case.
         let overtaken = generation.is_none() || self.kernel.generation().ok() != generation;
         let again = overtaken.then(|| self.pause(now));
-        let mut meddler = self.meddler.take();
+        let mut modifier = self.modifier.take();
         if !changed {
             return Ok((Change::Nothing, again));
         }
-        if known && meddler.is_none() {
+        if known && modifier.is_none() {
             // So late that nobody could tell of it any more.
-            meddler = Some((None, began));
+            modifier = Some((None, began));
         }
-        let change = meddler.map_or(Change::Made, |(by, noticed)| {
+        let change = modifier.map_or(Change::Made, |(by, noticed)| {
             Change::PutBack(Repair {
                 at: record::now(),
                 by,
@@ -143,7 +143,7 @@ impl Enforcement {
         stamp: impl Fn() -> String,
     ) -> Result<(bool, Option<u32>), kernel::Error> {
         // Where nothing is left there is nobody to be careful with, and one transaction is faster.
-        let gone = self.meddler.is_some() && !self.is_there()?;
+        let gone = self.modifier.is_some() && !self.is_there()?;
         if self.replace || gone {
             let moment = self.kernel.generation()?;
             let outcome = self.kernel.replace(ruleset, &stamp(), moment)?;

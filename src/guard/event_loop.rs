@@ -23,7 +23,7 @@ use rustix::io::Errno;
 
 use crate::host::follow::Report;
 use crate::kernel::{self, Claim};
-use crate::nftables::notice::Meddler;
+use crate::nftables::notice::Modifier;
 use crate::site::Site;
 use crate::untrusted;
 
@@ -102,7 +102,7 @@ impl Guard {
         let control = Control::open(&options.socket);
         let control = control.map_err(|error| {
             let at = untrusted::path(&options.socket);
-            log.say(Level::Warning, &format!("cannot listen at {at}: {error}"));
+            log.say(Level::Warning, &format!("cannot listen on {at}: {error}"));
         });
         let exposition = Exposition::open(options, log)?;
         let asks_nobody = options.engines.is_nobody();
@@ -131,12 +131,12 @@ impl Guard {
         };
         let text = match claim {
             Claim::Unknown if options.own => {
-                "this kernel knows no owners of tables: others can change ours, and it is put back"
+                "this kernel has no table ownership (Linux 6.9): other programs can modify the table; guard restores it"
             }
-            Claim::Unknown => "others can change the table, and it is put back",
-            Claim::Nothing => "the table will be ours alone",
-            Claim::Ours => "the table that is in force is ours alone",
-            Claim::Plain => "the table that is in force will be replaced by one of our own",
+            Claim::Unknown => "the table has no owner: other programs can modify it; guard restores it",
+            Claim::Nothing => "the table will be owned: only this process can modify it",
+            Claim::Ours => "took ownership of the table in force: only this process can modify it",
+            Claim::Plain => "the table in force has no owner: it will be replaced by an owned one",
         };
         log.say(Level::Info, text);
         let now = Instant::now();
@@ -144,7 +144,7 @@ impl Guard {
         if guard.enforcement.is_there()? && !guard.engines.complete() {
             guard.phase = Phase::Waiting;
             guard.desired.read_at(now + PATIENCE);
-            let text = "waiting until engines have answered: what is in force stays";
+            let text = "waiting for container engines: the rules in force stay";
             log.say(Level::Info, text);
         } else {
             guard.desired.read_at(now);
@@ -164,7 +164,7 @@ impl Guard {
             }
             for event in events {
                 if matches!(event, Event::Stop) {
-                    let text = "told to stop: the rules in force stay";
+                    let text = "stopping: the rules in force stay";
                     self.log.say(Level::Notice, text);
                     return Ok(());
                 }
@@ -246,7 +246,7 @@ impl Guard {
             }
             Event::Host(Outcome::Done(found)) => self.looked(found),
             Event::Host(Outcome::Late) => {
-                let text = "the look at this host takes longer than ten seconds: what is known of it stays";
+                let text = "reading interfaces, addresses and sockets takes longer than 10 s: keeping the last known state";
                 self.log.say(Level::Warning, text);
             }
             Event::EngineSocket => {
@@ -265,11 +265,11 @@ impl Guard {
                 let when = now + self.desired.fail_to_see(&error);
                 self.host_changed(Need::Host, when);
             }
-            Event::Table(meddler) => self.meddled(meddler, now),
+            Event::Table(modifier) => self.modified(modifier, now),
             Event::Lost => {
                 self.log.say(
                     Level::Warning,
-                    "notices of the kernel were lost: looking at everything again",
+                    "netlink notifications lost (ENOBUFS): resynchronising",
                 );
                 self.host_changed(Need::Host, now);
             }
@@ -327,7 +327,7 @@ impl Guard {
             // What is being read may have changed since.
             return self.desired.read_at(when);
         }
-        self.log.say(Level::Info, "reading everything again");
+        self.log.say(Level::Info, "reloading policies, engines and interfaces");
         self.phase = match self.phase {
             Phase::Waiting | Phase::Starting => Phase::Starting,
             Phase::Running | Phase::Reloading => {
@@ -339,8 +339,8 @@ impl Guard {
         self.desired.read_at(when);
     }
 
-    fn meddled(&mut self, meddler: Option<Meddler>, now: Instant) {
-        let wait = self.enforcement.meddled(meddler, now);
+    fn modified(&mut self, modifier: Option<Modifier>, now: Instant) {
+        let wait = self.enforcement.modified(modifier, now);
         if self.desired.ruleset().is_some() {
             self.due.at(Need::Table, now + wait);
         } else if self.phase == Phase::Waiting {
@@ -449,11 +449,11 @@ impl Guard {
                 (Level::Notice, text)
             }
             Change::PutBack(repair) => {
-                let by_whom = record::who(repair.by.as_ref());
-                let took = repair.took;
+                let took = repair.milliseconds();
+                let by = record::process(repair.by.as_ref());
                 self.record.repairs += 1;
                 self.record.repair = Some(repair);
-                let text = format!("put back: {by_whom} had changed the table, for {took:.1?}");
+                let text = format!("restored after {took} ms: the table was modified by {by}");
                 (Level::Warning, text)
             }
         };
@@ -472,7 +472,7 @@ impl Guard {
         if !failed && !self.is_rejected() {
             self.retry.reset();
             if self.record.failure.take().is_some() {
-                self.log.say(Level::Notice, "it works again");
+                self.log.say(Level::Notice, "recovered from the last error");
             }
         }
         if let Some(exposition) = &mut self.exposition {
@@ -503,16 +503,16 @@ impl Guard {
         let other = open && from_files && error.is_rejection();
         let stays = match (open, from_files) {
             (true, true) => "no rules are in force",
-            (true, false) => "not even the last good policies are in force",
-            (false, _) => "what is in force stays",
+            (true, false) => "the last good policies are not in force either",
+            (false, _) => "the rules in force stay",
         };
-        let text = format!("{error}; {stays}, next try in {wait:?}");
+        let text = format!("{error}; {stays}, retrying in {wait:?}");
         self.log.say(Level::Error, &text);
         self.record.failure = Some(log::one_line(&error.to_string()));
         let again = Instant::now() + wait;
         if other {
             self.desired.read_at(again);
-            self.desired.fall_back("until the kernel takes the files");
+            self.desired.fall_back("until the kernel accepts the rules of the files");
         } else {
             self.due.at(need, again);
         }

@@ -50,7 +50,7 @@ pub fn ask(path: &Path) -> Answer {
         Err(Errno::AGAIN) => {
             return Answer::Silent {
                 process: None,
-                reason: "too many others wait for it",
+                reason: "its connection queue is full",
             };
         }
         Err(error) => return Answer::Unknown(io::Error::from(error).to_string()),
@@ -62,7 +62,7 @@ pub fn ask(path: &Path) -> Answer {
         && peer.uid != geteuid()
     {
         return Answer::Unknown(format!(
-            "process {} listens there, which belongs to user {} and not to root",
+            "process {} listens on the socket and runs as user {}, not as root",
             peer.pid,
             peer.uid.as_raw()
         ));
@@ -70,16 +70,16 @@ pub fn ask(path: &Path) -> Answer {
     let process = peer.and_then(|peer| u32::try_from(peer.pid.as_raw_nonzero().get()).ok());
     let silent = |reason| Answer::Silent { process, reason };
     match exchange(stream, until) {
-        Ok(said) if said.is_empty() => silent("it hangs up"),
-        Ok(said) if said.len() > LONGEST => silent("its answer has no end"),
+        Ok(said) if said.is_empty() => silent("it closes the connection"),
+        Ok(said) if said.len() > LONGEST => silent("its answer is longer than 1 MiB"),
         Ok(said) => match serde_json::from_slice::<Value>(&said) {
             Ok(status) if status["schema"] == SCHEMA => Answer::Status(status),
-            _ => silent("its answer is not that of this version of dfw"),
+            _ => silent("its answer is not a status of this version of dfw"),
         },
         Err(error) if error.kind() == io::ErrorKind::TimedOut => {
             silent("it is stopped, hung or busy")
         }
-        Err(_) => silent("it hangs up"),
+        Err(_) => silent("it closes the connection"),
     }
 }
 
@@ -202,7 +202,7 @@ mod tests {
             answered("half", half, false),
             silent("it is stopped, hung or busy")
         );
-        assert_eq!(answered("nothing", b"", true), silent("it hangs up"));
+        assert_eq!(answered("nothing", b"", true), silent("it closes the connection"));
     }
 
     #[test]
@@ -214,13 +214,13 @@ mod tests {
             ("other", br#"{"schema":"dfw/guard/v9"}"#),
             ("deep", "[".repeat(10_000).as_bytes()),
         ] {
-            let expected = silent("its answer is not that of this version of dfw");
+            let expected = silent("its answer is not a status of this version of dfw");
             assert_eq!(answered(name, answer, true), expected, "{name}");
         }
         let endless = vec![b' '; LONGEST + 8192];
         assert_eq!(
             answered("endless", &endless, false),
-            silent("its answer has no end")
+            silent("its answer is longer than 1 MiB")
         );
         let status = br#"{"schema":"dfw/guard/v1","pid":1}"#;
         let status = answered("status", status, true);

@@ -78,7 +78,7 @@ impl Mistakes {
         }
         if let Some(more @ 1..) = all.count.checked_sub(MISTAKES) {
             all.lines
-                .push(format!("and {more} more: `dfw check` reports all"));
+                .push(format!("and {more} more errors: run `dfw check`"));
         }
         all
     }
@@ -164,7 +164,7 @@ mod tests {
         assert_eq!(many.lines().len(), MISTAKES + 1);
         assert_eq!(
             many.lines()[MISTAKES],
-            "and 39950 more: `dfw check` reports all"
+            "and 39950 more errors: run `dfw check`"
         );
         let few = Mistakes::of((0..MISTAKES).map(|n| n.to_string()));
         assert_eq!((few.count(), few.lines().len()), (MISTAKES, MISTAKES));

@@ -56,7 +56,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
     let done = Guard::new(options, log).and_then(Guard::run);
     service::stopping();
     if let Err(error) = &done {
-        log.say(Level::Error, &format!("{error}; what is in force stays"));
+        log.say(Level::Error, &format!("{error}; the rules in force stay"));
     }
     done
 }
@@ -65,7 +65,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
 /// guard would go on and know nothing. The service manager starts another.
 fn end_with_any_thread(log: Log) {
     std::panic::set_hook(Box::new(move |panic| {
-        log.say(Level::Error, &format!("{panic}; what is in force stays"));
+        log.say(Level::Error, &format!("{panic}; the rules in force stay"));
         std::process::exit(PANICKED);
     }));
 }
@@ -98,7 +98,7 @@ fn give_up_files(options: &Options, log: Log) {
         Ok(true) => {}
         Ok(false) => log.say(
             Level::Info,
-            "this kernel has no Landlock: files are left to their modes",
+            "this kernel has no Landlock: file access is not restricted",
         ),
         Err(error) => log.say(Level::Warning, &error),
     }

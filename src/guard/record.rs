@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::{Timestamp, Unit};
 use serde_json::{Value, json};
 
-use crate::nftables::notice::Meddler;
+use crate::nftables::notice::Modifier;
 
 use super::log::{Mistakes, one_line};
 
@@ -50,7 +50,7 @@ pub(super) enum Origin {
 #[derive(Debug)]
 pub(super) struct Repair {
     pub(super) at: Timestamp,
-    pub(super) by: Option<Meddler>,
+    pub(super) by: Option<Modifier>,
     /// From the notice until the table was right again.
     pub(super) took: Duration,
 }
@@ -60,10 +60,18 @@ pub(super) fn now() -> Timestamp {
     now.round(Unit::Second).unwrap_or(now)
 }
 
-pub(super) fn who(meddler: Option<&Meddler>) -> String {
-    meddler.map_or_else(
-        || "somebody".to_owned(),
-        |meddler| format!("`{}` (process {})", meddler.name, meddler.pid),
+impl Repair {
+    /// Returns how long the table differed, in whole milliseconds, rounded up.
+    pub(super) fn milliseconds(&self) -> u128 {
+        self.took.as_micros().div_ceil(1000)
+    }
+}
+
+/// Returns the process that modified the table, for people.
+pub(super) fn process(modifier: Option<&Modifier>) -> String {
+    modifier.map_or_else(
+        || "an unknown process".to_owned(),
+        |modifier| format!("`{}` (pid {})", modifier.name, modifier.pid),
     )
 }
 
@@ -76,7 +84,7 @@ impl Record {
     fn sentence(&self) -> String {
         let mut text = match self.origin {
             None if self.failure.is_some() => "no policies are in force yet".to_owned(),
-            None => "no valid policy yet: what is in force stays".to_owned(),
+            None => "no valid policy yet: the rules in force stay".to_owned(),
             Some(Origin::Files) => "the policies are in force".to_owned(),
             Some(Origin::State) => "the last good policies are in force".to_owned(),
         };
@@ -86,17 +94,17 @@ impl Record {
         if let Some(first) = self.mistakes.lines().first() {
             let _ = write!(
                 text,
-                "; the files have {} errors and are not taken up: {first}",
+                "; the files have {} errors and are not applied: {first}",
                 self.mistakes.count()
             );
         }
         if let Some(repair) = &self.repair {
             let _ = write!(
                 text,
-                "; put back {} times, the last time after {} at {}",
+                "; restored {} times, last at {} after a change by {}",
                 self.repairs,
-                who(repair.by.as_ref()),
-                repair.at
+                repair.at,
+                process(repair.by.as_ref())
             );
         }
         text

@@ -157,14 +157,14 @@ impl Writer {
         match done {
             Ok(()) => {
                 if self.failed.remove(what) {
-                    let text = format!("{what} are kept again");
+                    let text = format!("{what} are saved again");
                     self.log.say(Level::Notice, &text);
                 }
                 true
             }
             Err(error) => {
                 if self.failed.insert(what) {
-                    let text = format!("{what} cannot be kept for the next boot: {error}");
+                    let text = format!("{what} cannot be saved for the next boot: {error}");
                     self.log.say(Level::Warning, &text);
                 }
                 false

@@ -55,7 +55,7 @@ impl View {
                 self.site = Some(site);
                 self.retry.reset();
                 if std::mem::take(&mut self.failing) {
-                    self.log.say(Level::Notice, "this host is seen again");
+                    self.log.say(Level::Notice, "the state of this host is up to date again");
                 }
                 Ok(None)
             }
@@ -68,7 +68,7 @@ impl View {
     pub(super) fn fail(&mut self, error: &kernel::Error) -> Duration {
         let wait = self.retry.next();
         self.failing = true;
-        let text = format!("{error}; what is known of this host stays, next try in {wait:?}");
+        let text = format!("{error}; keeping the last known state of this host, retrying in {wait:?}");
         self.log.say(Level::Warning, &text);
         wait
     }

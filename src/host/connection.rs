@@ -25,14 +25,14 @@ pub struct Unanswered {
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Rejection {
-    #[error("nobody listens there")]
+    #[error("no process listens on the socket")]
     NobodyThere,
-    #[error("it does not run, and is not started for this")]
+    #[error("it is not running, and dfw does not start it")]
     Asleep,
     /// What it said, cleaned.
     #[error("{0}")]
     Api(String),
-    #[error("it says nothing of {0} of its containers, which it is starting or stopping")]
+    #[error("{0} of its containers are starting or stopping and cannot be inspected")]
     Busy(usize),
     #[error("no answer within {} seconds", PATIENCE.as_secs())]
     Slow,

@@ -73,7 +73,7 @@ fn look<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static
     };
     let sent = reader.send(Box::new(look)).ok();
     let answer = sent.and_then(|()| answer.recv().ok());
-    answer.unwrap_or_else(|| Err(io::Error::other("nobody looks at processes any more")))
+    answer.unwrap_or_else(|| Err(io::Error::other("the thread that reads /proc has ended")))
 }
 
 /// What was read of a process; none if it has ended, or is not to be seen, or is so that it cannot be

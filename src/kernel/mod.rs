@@ -65,18 +65,18 @@ pub enum Error {
     #[error("the kernel's answer to the transaction was lost: {0}")]
     Unanswered(Box<Error>),
     /// Another program has a group of `nfnetlink_log` already.
-    #[error("another program listens to the log group {0} already")]
+    #[error("another program already listens on NFLOG group {0}")]
     GroupTaken(u16),
     /// Others changed their rulesets all the time.
-    #[error("other programs kept changing rulesets: gave up after {READS} tries")]
+    #[error("other programs keep changing rulesets: gave up after {READS} attempts")]
     Busy,
     /// The transaction is larger than the socket may carry.
     #[error(
-        "the ruleset takes {0} bytes in one transaction, which is more than this socket may carry"
+        "the transaction has {0} bytes, more than the netlink socket can send"
     )]
     TooLarge(usize),
     /// dfw made a ruleset that cannot be right.
-    #[error("dfw made a ruleset that is not sound, which is a bug: {0}")]
+    #[error("dfw compiled an invalid ruleset, which is a bug: {0}")]
     Unsound(String),
     /// Something does not fit into a message.
     #[error(transparent)]
@@ -85,7 +85,7 @@ pub enum Error {
     #[error(transparent)]
     Malformed(#[from] Malformed),
     /// Who holds a socket cannot be found out.
-    #[error("cannot look at processes: {0}")]
+    #[error("cannot read processes in /proc: {0}")]
     Processes(#[source] io::Error),
     /// The socket failed.
     #[error("netlink: {0}")]

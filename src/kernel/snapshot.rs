@@ -132,7 +132,7 @@ impl Builder {
         if chain.hook.is_some() && base.is_none() {
             ruleset
                 .unknown
-                .push(format!("chain {} hooks in elsewhere", clean(&chain.name)));
+                .push(format!("chain {} has a foreign hook, type or policy", clean(&chain.name)));
             facts.foreign_bases.push(chain.name.clone());
         }
         ruleset.chains.entry(chain.name).or_default().base = base;

@@ -10,7 +10,7 @@ use crate::netlink::message::{Malformed, Message};
 
 /// A process that has changed a ruleset, as the kernel knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Meddler {
+pub struct Modifier {
     /// Its number.
     pub pid: u32,
     /// The name that it has given itself, at most 15 bytes, clean. It identifies nobody.
@@ -24,7 +24,7 @@ pub enum Notice {
     Ours,
     /// A transaction is over; all that it did was told before. Who did it, as far as the kernel
     /// says.
-    End(Option<Meddler>),
+    End(Option<Modifier>),
 }
 
 /// Reads a notice; `None` if it is about others.
@@ -38,14 +38,14 @@ pub fn decode(message: &Message<'_>) -> Result<Option<Notice>, Malformed> {
             .table::<{ NFTA_GEN_PROC_NAME as usize + 1 }>()?;
         let pid = table[usize::from(NFTA_GEN_PROC_PID)];
         let name = table[usize::from(NFTA_GEN_PROC_NAME)];
-        let meddler = match (pid, name) {
-            (Some(pid), Some(name)) => Some(Meddler {
+        let modifier = match (pid, name) {
+            (Some(pid), Some(name)) => Some(Modifier {
                 pid: pid.be32()?,
                 name: name_of(name.payload),
             }),
             _ => None,
         };
-        return Ok(Some(Notice::End(meddler)));
+        return Ok(Some(Notice::End(modifier)));
     }
     if message.kind >> 8 != NFNL_SUBSYS_NFTABLES || !is_inet(message.family()?) {
         return Ok(None);
@@ -90,11 +90,11 @@ mod tests {
             w.be32(NFTA_GEN_PROC_PID, 42);
             w.string(NFTA_GEN_PROC_NAME, "nft");
         });
-        let meddler = Meddler {
+        let modifier = Modifier {
             pid: 42,
             name: "nft".to_owned(),
         };
-        assert_eq!(end, Some(Notice::End(Some(meddler))));
+        assert_eq!(end, Some(Notice::End(Some(modifier))));
         for (name, shown) in [
             (&b"a\nput back\0"[..], "a\\nput back"),
             (b"\x1b[8m\xff", "\\u{1b}[8m\u{fffd}"),
@@ -103,10 +103,10 @@ mod tests {
                 w.be32(NFTA_GEN_PROC_PID, 42);
                 w.attribute(NFTA_GEN_PROC_NAME, name);
             });
-            let Some(Notice::End(Some(meddler))) = end else {
+            let Some(Notice::End(Some(modifier))) = end else {
                 panic!("{end:?}");
             };
-            assert_eq!(meddler.name, shown);
+            assert_eq!(modifier.name, shown);
         }
         let silent = read(NFT_MSG_NEWGEN, NFPROTO_UNSPEC, |w| w.be32(1, 7));
         assert_eq!(silent, Some(Notice::End(None)));

@@ -21,7 +21,7 @@ pub fn decode_generation(message: &Message<'_>) -> Result<Option<u32>, Malformed
         return Ok(None);
     }
     let [_, id] = message.attributes()?.table::<2>()?;
-    id.ok_or(Malformed("a generation without a number"))?
+    id.ok_or(Malformed("generation without a number"))?
         .be32()
         .map(Some)
 }

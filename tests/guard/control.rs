@@ -59,9 +59,9 @@ fn status_tells_of_guard() -> Result<()> {
     );
     ensure!(text.ends_with(&line), "{text}");
     place.nft("flush ruleset")?;
-    guard.expect("put back")?;
+    guard.expect("restored after ")?;
     place.write("policies/b.yaml", "ports: [\n")?;
-    guard.expect("change nothing")?;
+    guard.expect("have errors and are not applied")?;
     let text = place.dfw_ok(&[&status[..], &["--json"]].concat())?;
     let told: serde_json::Value = serde_json::from_str(&text)?;
     let told = &told["guard"];
@@ -110,10 +110,10 @@ fn only_root_reloads() -> Result<()> {
     let mode = std::fs::metadata(&socket)?.permissions().mode();
     ensure!(mode & 0o7777 == 0o666, "{mode:o}");
     ensure!(hear(&socket, "reload\n")? == "{\"reload\":true}\n");
-    guard.expect("reading everything again")?;
+    guard.expect("reloading policies, engines and interfaces")?;
     for nonsense in ["relaod\n", "\n", &"x".repeat(100)] {
         let heard = hear(&socket, nonsense)?;
-        ensure!(heard.contains("nobody understands"), "{heard}");
+        ensure!(heard.contains("unknown command"), "{heard}");
     }
     // Whoever says nothing holds up nobody.
     let silent = UnixStream::connect(&socket)?;
@@ -345,7 +345,7 @@ fn the_journal_gets_levels() -> Result<()> {
     let mut guard = Daemon::of(command)?;
     let line = guard.expect("a.yaml")?;
     ensure!(line.starts_with("<3>"), "{line}");
-    let line = guard.expect("change nothing")?;
+    let line = guard.expect("have errors and are not applied")?;
     ensure!(line.starts_with("<5>"), "{line}");
     guard.stop()
 }

@@ -27,7 +27,7 @@ fn an_idle_guard_does_nothing() -> Result<()> {
     let mut meddle = || -> Result<()> {
         for _ in 0..5 {
             busy.nft("flush ruleset")?;
-            other.expect("put back")?;
+            other.expect("restored after ")?;
         }
         Ok(())
     };
@@ -63,7 +63,7 @@ fn a_long_list_is_guarded() -> Result<()> {
     guard.expect_in_force()?;
     eprintln!("with {count} sources guard holds {} KiB", guard.memory()?);
     place.nft("flush ruleset")?;
-    let line = guard.expect("put back")?;
+    let line = guard.expect("restored after ")?;
     eprintln!("with {count} sources: {line}");
     place.write("policies/list", list + "192.0.2.1\n")?;
     guard.expect_in_force()?;

@@ -31,11 +31,11 @@ impl Compiler<'_> {
             let (reply, text) = match protocol {
                 Protocol::Tcp => (
                     Expression::Conntrack(Conntrack::Opened),
-                    "replies on connections that this host opened",
+                    "replies to connections opened by this host",
                 ),
                 _ => (
                     Expression::Conntrack(Conntrack::Direction(Direction::Reply)),
-                    "replies to what this host asked; UDP cannot tell who spoke first",
+                    "replies to requests of this host; UDP does not show which side opened the flow",
                 ),
             };
             let reply = Rule::new(vec![reply, accept()], note(text));
@@ -47,7 +47,7 @@ impl Compiler<'_> {
             let map = names::own_map(protocol);
             let set = Set {
                 elements: Elements::PortVerdicts(elements.collect()),
-                comment: Some("ports of keys that the kernel also chooses from".to_owned()),
+                comment: Some("ports of policy keys inside the ephemeral port range".to_owned()),
             };
             self.ruleset.sets.insert(map.clone(), set);
             let ask = Expression::Port(Port::Map {

@@ -54,12 +54,12 @@ impl Feed for Control {
 fn question(said: &[u8], full: bool, client: &Stream) -> Option<Question> {
     let line = said.split(|byte| *byte == b'\n').next();
     if !said.contains(&b'\n') {
-        return full.then_some(Question::Rejected("nobody understands that"));
+        return full.then_some(Question::Rejected("unknown command"));
     }
     Some(match line {
         Some(b"status") => Question::Status,
         Some(b"reload") if client.is_root() => Question::Reload,
-        Some(b"reload") => Question::Rejected("only root may do that"),
-        _ => Question::Rejected("nobody understands that"),
+        Some(b"reload") => Question::Rejected("permission denied: only root can reload"),
+        _ => Question::Rejected("unknown command"),
     })
 }

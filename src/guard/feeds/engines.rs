@@ -114,7 +114,7 @@ impl Engines {
             {
                 (None, first)
             }
-            Report::Absent => known.lose(address, "nobody listens there"),
+            Report::Absent => known.lose(address, "no process listens on the socket"),
             Report::Stir => (None, false),
             Report::Silent(Unanswered { reason, .. }) => known.lose(address, &reason),
         }
@@ -147,7 +147,7 @@ impl Engines {
     pub(in crate::guard) fn unanswered(&self) -> Vec<Unanswered> {
         let yet = |address: &String| Unanswered {
             address: address.clone(),
-            reason: "it has not answered yet".to_owned(),
+            reason: "no answer yet".to_owned(),
         };
         let known = self.known.iter();
         known
@@ -166,7 +166,7 @@ impl Known {
             address: address.to_owned(),
             reason: clean_to(reason, REASON),
         };
-        let text = new.then(|| format!("{unanswered}; what it published stays denied"));
+        let text = new.then(|| format!("{unanswered}; its last known published ports stay filtered"));
         self.unanswered = Some(unanswered);
         (text, new)
     }

@@ -3,7 +3,7 @@
 use crate::guard::state;
 use crate::host::follow::Report;
 use crate::kernel;
-use crate::nftables::notice::Meddler;
+use crate::nftables::notice::Modifier;
 use crate::site::Site;
 use crate::store::{LoadError, Policies};
 
@@ -18,7 +18,7 @@ pub(in crate::guard) enum Event {
     /// Links or addresses have changed; whether there is a new link.
     Links { new: bool },
     /// Others have changed dfw's table.
-    Table(Option<Meddler>),
+    Table(Option<Modifier>),
     /// So much has happened that some of it was lost.
     Lost,
     /// Whether there is a new socket that serves a published port; why that is not known.

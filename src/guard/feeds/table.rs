@@ -47,9 +47,9 @@ impl Feed for Monitor {
             events,
             |message, events| match notice::decode(message) {
                 Ok(Some(Notice::Ours)) => *ours = true,
-                Ok(Some(Notice::End(meddler))) => {
+                Ok(Some(Notice::End(modifier))) => {
                     if std::mem::take(ours) {
-                        events.push(Event::Table(meddler));
+                        events.push(Event::Table(modifier));
                     }
                 }
                 Ok(None) => {}

@@ -89,7 +89,7 @@ impl Figures {
                 self.latest = read.ok();
                 Some(failure.map_or(Ok(()), Err))
             }
-            Some(Outcome::Late) => Some(Err("the kernel does not answer".to_owned())),
+            Some(Outcome::Late) => Some(Err("the kernel does not respond".to_owned())),
             None => None,
         };
         self.job.begin(now, || {

@@ -88,7 +88,7 @@ pub(in crate::guard) fn ports(installed: Option<&Installed>) -> String {
         ("packets", (|c| c.packets) as fn(Counter) -> u64),
         ("bytes", |c| c.bytes),
     ] {
-        let help = format!("{unit} that rules have judged, by port and verdict.");
+        let help = format!("{unit} accepted or denied, by port.");
         let name = format!("dfw_port_{unit}_total");
         head(&mut text, &name, "counter", &help);
         for (port, Packets { allowed, denied }) in &ports {
@@ -115,49 +115,49 @@ pub(in crate::guard) fn totals(in_force: bool, reads: u64, record: &Record) -> S
         (
             "dfw_table_in_force",
             "gauge",
-            "Whether the table is there.",
+            "1 if dfw's table exists in the kernel.",
             flag(in_force),
         ),
         (
             "dfw_table_owned",
             "gauge",
-            "Whether nobody else can change the table.",
+            "1 if only guard can modify the table (table owner, Linux 6.9).",
             flag(record.owned),
         ),
         (
             "dfw_repairs_total",
             "counter",
-            "How often others had changed the table.",
+            "Restores after another program modified the table.",
             count(record.repairs),
         ),
         (
             "dfw_changes_total",
             "counter",
-            "How often guard has changed the table.",
+            "Changes that guard has made to the table, restores included.",
             count(record.changes),
         ),
         (
             "dfw_last_change_timestamp_seconds",
             "gauge",
-            "When it did so last.",
+            "Time of the last change.",
             seconds,
         ),
         (
             "dfw_metrics_reads_total",
             "counter",
-            "How often the table was read for these figures.",
+            "Reads of the table for these metrics.",
             count(reads),
         ),
         (
             "dfw_policy_errors",
             "gauge",
-            "Mistakes in the policies, which are not taken up.",
+            "Errors in the policy files; files with errors are not applied.",
             mistakes,
         ),
         (
             "dfw_failing",
             "gauge",
-            "Whether the last try to bring the policies into force has failed.",
+            "1 if the last attempt to apply the policies failed.",
             flag(record.failure.is_some()),
         ),
     ] {

@@ -49,7 +49,7 @@ impl Exposition {
         let scrapes = options.listen.as_ref().and_then(|at| {
             let scrapes = Scrapes::open(at);
             let unheard = |error| {
-                log.say(Level::Warning, &format!("cannot listen at {at}: {error}"));
+                log.say(Level::Warning, &format!("cannot listen on {at}: {error}"));
             };
             scrapes.map_err(unheard).ok()
         });
@@ -107,7 +107,7 @@ impl Exposition {
             Some(Outcome::Done(written)) => {
                 self.written(written.map_err(|error| error.to_string()));
             }
-            Some(Outcome::Late) => self.written(Err("the disk does not answer".to_owned())),
+            Some(Outcome::Late) => self.written(Err("the disk does not respond".to_owned())),
         }
         let mut write = self.begun && self.metrics.as_mut().is_some_and(|m| m.is_due(now));
         if write && !self.figures.are_new(now) {

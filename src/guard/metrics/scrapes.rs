@@ -43,10 +43,10 @@ impl FromStr for Listen {
         match text.parse::<SocketAddr>() {
             Ok(address) if address.ip().is_loopback() => Ok(Self::Tcp(address)),
             Ok(address) => Err(format!(
-                "{} is not a loopback address: figures are for this host only, at {FORMS}",
+                "{} is not a loopback address: metrics are for this host only, at {FORMS}",
                 address.ip()
             )),
-            Err(_) => Err(format!("it looks like {FORMS}")),
+            Err(_) => Err(format!("expected {FORMS}")),
         }
     }
 }
@@ -151,8 +151,8 @@ mod tests {
             ("0.0.0.0:9123", "0.0.0.0 is not a loopback address"),
             ("[2001:db8::1]:9123", "not a loopback address"),
             ("unix:metrics", "begins with a slash"),
-            ("9123", "looks like"),
-            ("localhost:9123", "looks like"),
+            ("9123", "expected"),
+            ("localhost:9123", "expected"),
         ] {
             let said = wrong.parse::<Listen>().unwrap_err();
             assert!(said.contains(says), "{said}");

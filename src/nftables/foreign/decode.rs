@@ -49,7 +49,7 @@ fn decode_base(family: u8, attributes: Attributes<'_>) -> Result<Option<Foreign>
         return Ok(None);
     };
     let [_, number, priority] = hook.nested().table::<3>()?;
-    let read = |a: Option<Attribute<'_>>| a.ok_or(Malformed("half a hook"))?.be32();
+    let read = |a: Option<Attribute<'_>>| a.ok_or(Malformed("incomplete hook"))?.be32();
     let name = name(
         family,
         table[usize::from(NFTA_CHAIN_TABLE)],

@@ -97,7 +97,7 @@ pub(super) fn decode(family: u8, attributes: Attributes<'_>) -> Result<ChainObje
         None => None,
         Some(hook) => {
             let [_, number, priority] = hook.nested().table::<3>()?;
-            let read = |a: Option<Attribute<'_>>| a.ok_or(Malformed("half a hook"))?.be32();
+            let read = |a: Option<Attribute<'_>>| a.ok_or(Malformed("incomplete hook"))?.be32();
             Some(HookObject {
                 number: read(number)?,
                 priority: read(priority)?.cast_signed(),

@@ -19,7 +19,7 @@ const CHUNK: usize = 120;
 /// How many elements go into one message, each less than 200 bytes.
 const AT_ONCE: usize = 300;
 /// For those who wonder what it is.
-const COMMENT: &str = "what dfw remembers of the set, so as not to read it back";
+const COMMENT: &str = "digests of the set's elements, kept so that dfw need not read them back";
 
 /// Writes the message that makes such a set; `id` is unique in the transaction.
 pub(crate) fn create_set(
