@@ -13,7 +13,7 @@ use crate::host::engine::Engine;
 use crate::host::local_ports::LocalPorts;
 use crate::host::nat::Nat;
 use crate::host::{HostView, listener, process, routes};
-use crate::kernel::Neighbour;
+use crate::kernel::ForeignBaseChain;
 use crate::kernel::{self, Kernel, Snapshot};
 use crate::netlink::rtnetlink::{Address, Link};
 use crate::netlink::sock_diag::Socket;
@@ -22,7 +22,7 @@ use crate::ruleset::Hook;
 
 /// What was found, and who did not answer.
 #[derive(Debug)]
-pub struct Site {
+pub struct HostFacts {
     /// What compiling needs to know of it.
     pub host: HostView,
     /// The engines that did not answer.
@@ -59,7 +59,7 @@ impl Sockets {
     }
 }
 
-impl Site {
+impl HostFacts {
     /// Looks at this host and asks its engines.
     ///
     /// # Errors
@@ -153,7 +153,7 @@ impl Site {
 
     /// What decides on paths beside engines.
     #[must_use]
-    pub fn surroundings(&self, neighbours: &[Neighbour]) -> Surroundings {
+    pub fn surroundings(&self, foreign_chains: &[ForeignBaseChain]) -> Surroundings {
         // What comes in through a port of a bridge, a bond or a VRF comes in through that.
         let outside = |link: &&Link| {
             link.name != "lo"
@@ -172,9 +172,9 @@ impl Site {
             interfaces.retain(|name| name != "lo" && !self.host.container_bridges.contains(name));
         }
         let addresses = self.addresses.iter().map(|address| address.address);
-        let of = |v4: &str, v6: &str, is: &dyn Fn(&Neighbour) -> bool| {
+        let of = |v4: &str, v6: &str, is: &dyn Fn(&ForeignBaseChain) -> bool| {
             let has = |family: &str| {
-                neighbours
+                foreign_chains
                     .iter()
                     .any(|n| [family, "inet"].contains(&family_name(n.family)) && is(n))
             };
@@ -184,8 +184,8 @@ impl Site {
             }
         };
         let legacy = legacy_tables();
-        let denies = of("ip", "ip6", &|neighbour| {
-            !neighbour.accepts && shares_hook(neighbour.family, neighbour.hook, Hook::Forward)
+        let denies = of("ip", "ip6", &|chain| {
+            !chain.accepts && shares_hook(chain.family, chain.hook, Hook::Forward)
         });
         let legacy_filter = Families {
             v4: legacy.v4.iter().any(|table| table == "filter"),

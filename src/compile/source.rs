@@ -27,7 +27,9 @@ pub fn held<'a>(source: &'a NamedSource, host: &HostView) -> Held<'a> {
                 match host.networks.get(name.as_str()) {
                     None => missing.push(format!("there is no interface `{name}`")),
                     Some(networks) if networks.is_empty() => {
-                        missing.push(format!("`{name}` has no usable address (loopback and link-local do not count)"));
+                        missing.push(format!(
+                            "`{name}` has no usable address (loopback and link-local do not count)"
+                        ));
                     }
                     Some(networks) => all = all.union(networks),
                 }

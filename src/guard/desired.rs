@@ -13,7 +13,7 @@ use crate::host::docker::Ask;
 use crate::kernel;
 use crate::policy::DefaultAction;
 use crate::ruleset::Ruleset;
-use crate::site::{Site, Sockets};
+use crate::site::{HostFacts, Sockets};
 use crate::store::Policies;
 use crate::text::SourceMap;
 use crate::untrusted;
@@ -26,7 +26,7 @@ use super::feeds::files::{self, Files};
 use super::feeds::job::{Job, Outcome, within};
 use super::log::{self, Level, Log, Mistakes};
 use super::options::Options;
-use super::published::Published;
+use super::published::LastKnownPorts;
 use super::record::{Origin, Record};
 use super::state;
 use super::state_writer::StateWriter;
@@ -57,11 +57,11 @@ pub(super) struct Desired {
     fallback: Job<Result<Policies, state::Error>>,
     /// How long they are to be used.
     until: &'static str,
-    look: Job<Result<Site, kernel::Error>>,
+    look: Job<Result<HostFacts, kernel::Error>>,
     /// The look at the host that is being taken.
     looking: Option<Looking>,
     view: View,
-    published: Published,
+    published: LastKnownPorts,
     /// What was made of policies and host last.
     ruleset: Option<Ruleset>,
     writer: StateWriter,
@@ -117,16 +117,16 @@ fn read(path: &Path, files: &Files, known: Option<&Policies>) -> Read {
 impl Desired {
     pub(super) fn open(options: &Options, log: Log) -> io::Result<Self> {
         let state = options.state.clone();
-        let published = match within(STATE, move || Published::open(&state))? {
+        let published = match within(STATE, move || LastKnownPorts::open(&state))? {
             Some(Ok(published)) => published,
             Some(Err(error)) => {
                 log.say(Level::Warning, &error.to_string());
-                Published::default()
+                LastKnownPorts::default()
             }
             None => {
                 let text = format!("{} does not answer", untrusted::path(&options.state));
                 log.say(Level::Warning, &text);
-                Published::default()
+                LastKnownPorts::default()
             }
         };
         Ok(Self {
@@ -204,7 +204,7 @@ impl Desired {
                 Sockets::Served => published.former(looking.answered).to_vec(),
                 _ => Vec::new(),
             };
-            Box::new(move || Site::with(engines, unanswered, looking.sockets, &former))
+            Box::new(move || HostFacts::with(engines, unanswered, looking.sockets, &former))
         })
     }
 
@@ -340,7 +340,7 @@ impl Desired {
     /// Why nothing is known of the host at all.
     pub(super) fn compile(
         &mut self,
-        found: Result<Site, kernel::Error>,
+        found: Result<HostFacts, kernel::Error>,
         due: &mut Due,
     ) -> Result<(), kernel::Error> {
         let Some(chosen) = &self.policies else {

@@ -63,7 +63,7 @@ impl Enforcement {
     }
 
     /// Others have changed it; says how long to wait until it is put back.
-    pub(super) fn modified(&mut self, modifier: Option<Modifier>, now: Instant) -> Duration {
+    pub(super) fn note_modifier(&mut self, modifier: Option<Modifier>, now: Instant) -> Duration {
         self.modifier.get_or_insert((modifier, now));
         self.pause(now)
     }

@@ -24,7 +24,7 @@ use rustix::io::Errno;
 use crate::host::follow::Report;
 use crate::kernel::{self, Claim};
 use crate::nftables::notice::Modifier;
-use crate::site::Site;
+use crate::site::HostFacts;
 use crate::untrusted;
 
 use super::desired::{Desired, READS};
@@ -133,7 +133,9 @@ impl Guard {
             Claim::Unknown if options.own => {
                 "this kernel has no table ownership (Linux 6.9): other programs can modify the table; guard restores it"
             }
-            Claim::Unknown => "the table has no owner: other programs can modify it; guard restores it",
+            Claim::Unknown => {
+                "the table has no owner: other programs can modify it; guard restores it"
+            }
             Claim::Nothing => "the table will be owned: only this process can modify it",
             Claim::Ours => "took ownership of the table in force: only this process can modify it",
             Claim::Plain => "the table in force has no owner: it will be replaced by an owned one",
@@ -265,7 +267,7 @@ impl Guard {
                 let when = now + self.desired.fail_to_see(&error);
                 self.host_changed(Need::Host, when);
             }
-            Event::Table(modifier) => self.modified(modifier, now),
+            Event::Table(modifier) => self.note_modifier(modifier, now),
             Event::Lost => {
                 self.log.say(
                     Level::Warning,
@@ -299,7 +301,7 @@ impl Guard {
     }
 
     fn engine_reported(&mut self, address: &str, report: Report, now: Instant) {
-        if matches!(report, Report::Stir) {
+        if matches!(report, Report::Changing) {
             self.stir();
         }
         let (text, changed) = self.engines.take(address, report);
@@ -327,7 +329,8 @@ impl Guard {
             // What is being read may have changed since.
             return self.desired.read_at(when);
         }
-        self.log.say(Level::Info, "reloading policies, engines and interfaces");
+        self.log
+            .say(Level::Info, "reloading policies, engines and interfaces");
         self.phase = match self.phase {
             Phase::Waiting | Phase::Starting => Phase::Starting,
             Phase::Running | Phase::Reloading => {
@@ -339,8 +342,8 @@ impl Guard {
         self.desired.read_at(when);
     }
 
-    fn modified(&mut self, modifier: Option<Modifier>, now: Instant) {
-        let wait = self.enforcement.modified(modifier, now);
+    fn note_modifier(&mut self, modifier: Option<Modifier>, now: Instant) {
+        let wait = self.enforcement.note_modifier(modifier, now);
         if self.desired.ruleset().is_some() {
             self.due.at(Need::Table, now + wait);
         } else if self.phase == Phase::Waiting {
@@ -409,7 +412,7 @@ impl Guard {
     }
 
     /// Goes on with a need for which the host was looked at.
-    fn looked(&mut self, found: Result<Site, kernel::Error>) {
+    fn looked(&mut self, found: Result<HostFacts, kernel::Error>) {
         let Some(looking) = self.desired.looked() else {
             return;
         };
@@ -512,7 +515,8 @@ impl Guard {
         let again = Instant::now() + wait;
         if other {
             self.desired.read_at(again);
-            self.desired.fall_back("until the kernel accepts the rules of the files");
+            self.desired
+                .fall_back("until the kernel accepts the rules of the files");
         } else {
             self.due.at(need, again);
         }

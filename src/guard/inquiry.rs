@@ -202,7 +202,10 @@ mod tests {
             answered("half", half, false),
             silent("it is stopped, hung or busy")
         );
-        assert_eq!(answered("nothing", b"", true), silent("it closes the connection"));
+        assert_eq!(
+            answered("nothing", b"", true),
+            silent("it closes the connection")
+        );
     }
 
     #[test]

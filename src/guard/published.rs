@@ -11,14 +11,14 @@ use super::state::{self, Error};
 
 /// The ports.
 #[derive(Debug, Default)]
-pub(super) struct Published {
+pub(super) struct LastKnownPorts {
     /// What was kept before guard started; none once engines have answered.
     former: Vec<HostPorts>,
     /// What is kept now, or is being written.
     kept: Option<Vec<HostPorts>>,
 }
 
-impl Published {
+impl LastKnownPorts {
     /// Takes what is kept in a folder.
     pub(super) fn open(folder: &Path) -> Result<Self, Error> {
         let ports = match state::read_ports(folder) {

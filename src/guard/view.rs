@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::host::HostView;
 use crate::kernel;
-use crate::site::Site;
+use crate::site::HostFacts;
 
 use super::due::Backoff;
 use super::log::{Level, Log};
@@ -15,7 +15,7 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 /// What is known.
 #[derive(Debug)]
 pub(super) struct View {
-    site: Option<Site>,
+    site: Option<HostFacts>,
     retry: Backoff,
     failing: bool,
     log: Log,
@@ -48,14 +48,15 @@ impl View {
     /// open what an engine publishes. Then it says how soon to look again.
     pub(super) fn take(
         &mut self,
-        found: Result<Site, kernel::Error>,
+        found: Result<HostFacts, kernel::Error>,
     ) -> Result<Option<Duration>, kernel::Error> {
         match found {
             Ok(site) => {
                 self.site = Some(site);
                 self.retry.reset();
                 if std::mem::take(&mut self.failing) {
-                    self.log.say(Level::Notice, "the state of this host is up to date again");
+                    self.log
+                        .say(Level::Notice, "the state of this host is up to date again");
                 }
                 Ok(None)
             }
@@ -68,7 +69,8 @@ impl View {
     pub(super) fn fail(&mut self, error: &kernel::Error) -> Duration {
         let wait = self.retry.next();
         self.failing = true;
-        let text = format!("{error}; keeping the last known state of this host, retrying in {wait:?}");
+        let text =
+            format!("{error}; keeping the last known state of this host, retrying in {wait:?}");
         self.log.say(Level::Warning, &text);
         wait
     }
@@ -85,7 +87,7 @@ mod tests {
                 std::io::ErrorKind::OutOfMemory.into(),
             ))
         };
-        let site = |old_kernel| Site {
+        let site = |old_kernel| HostFacts {
             host: HostView {
                 old_kernel,
                 ..HostView::default()

@@ -51,7 +51,7 @@ pub enum Report {
     Absent,
     /// Something happens there, and it will be asked what. While it starts a container, its answer
     /// takes as long as that.
-    Stir,
+    Changing,
 }
 
 /// The addresses of the engines that are followed.
@@ -144,7 +144,7 @@ async fn stay(
                     Either::Left((done, _)) => break done.map_err(|_| Rejection::Slow)??,
                     Either::Right((event, _)) => {
                         if changes.add(event_of(event)?) {
-                            tell(Report::Stir);
+                            tell(Report::Changing);
                         }
                     }
                 }
@@ -176,7 +176,7 @@ async fn stay(
             }
         }
         if !quiet {
-            tell(Report::Stir);
+            tell(Report::Changing);
         }
         // The first question comes at once; those about a flood of events come one by one.
         while let Ok(event) = timeout_at(asked + PAUSE, events.next()).await {

@@ -45,7 +45,7 @@ const OF_A_USER: usize = 1 << 16;
 const OF_ROOT: usize = 1 << 20;
 
 /// What looks at processes apart from its caller.
-static READER: OnceLock<SyncSender<Look>> = OnceLock::new();
+static PROC_READER: OnceLock<SyncSender<Look>> = OnceLock::new();
 type Look = Box<dyn FnOnce() + Send>;
 
 /// From here on another thread looks at processes: a thread that has given up files by Landlock may not look
@@ -58,12 +58,12 @@ pub fn look_apart() -> io::Result<()> {
     let reader = std::thread::Builder::new().name("processes".to_owned());
     reader.spawn(move || wanted.into_iter().for_each(|look| look()))?;
     // A second one would be no better.
-    let _ = READER.set(looks);
+    let _ = PROC_READER.set(looks);
     Ok(())
 }
 
 fn look<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    let Some(reader) = READER.get() else {
+    let Some(reader) = PROC_READER.get() else {
         return work();
     };
     let (found, answer) = sync_channel(1);

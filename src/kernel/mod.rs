@@ -34,7 +34,7 @@ pub use batch::{Batch, FinishedBatch, Subject, What};
 pub use owner::Claim;
 pub use proposal::{Commit, Proposal};
 pub use restore::{Former, Restored};
-pub use snapshot::{Builder, Neighbour};
+pub use snapshot::{Builder, ForeignBaseChain};
 pub use transaction::{Outcome, next, sound};
 pub use watch::{Heard, Listener, Tracer};
 
@@ -71,9 +71,7 @@ pub enum Error {
     #[error("other programs keep changing rulesets: gave up after {READS} attempts")]
     Busy,
     /// The transaction is larger than the socket may carry.
-    #[error(
-        "the transaction has {0} bytes, more than the netlink socket can send"
-    )]
+    #[error("the transaction has {0} bytes, more than the netlink socket can send")]
     TooLarge(usize),
     /// dfw made a ruleset that cannot be right.
     #[error("dfw compiled an invalid ruleset, which is a bug: {0}")]
@@ -122,11 +120,11 @@ pub struct Snapshot {
     /// dfw's table, if there is one.
     pub installed: Option<Installed>,
     /// The base chains of all other tables.
-    pub neighbours: Vec<Neighbour>,
+    pub foreign_chains: Vec<ForeignBaseChain>,
 }
 
 /// dfw's table, and the base chains of all others.
-type Read = (Option<Installed>, Vec<Neighbour>);
+type Read = (Option<Installed>, Vec<ForeignBaseChain>);
 
 /// How much of dfw's table is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -220,14 +218,14 @@ impl Kernel {
     fn consistent(&self, depth: Depth) -> Result<Snapshot, Error> {
         for _ in attempts(READS) {
             let generation = self.generation()?;
-            let Some((installed, neighbours)) = self.read(depth, true)? else {
+            let Some((installed, foreign_chains)) = self.read(depth, true)? else {
                 continue;
             };
             if self.generation()? == generation {
                 return Ok(Snapshot {
                     generation,
                     installed,
-                    neighbours,
+                    foreign_chains,
                 });
             }
         }

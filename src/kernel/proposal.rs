@@ -13,7 +13,7 @@ use crate::plan::{self, Installed, Plan};
 use crate::ruleset::Ruleset;
 
 use super::transaction::next;
-use super::{Attempt, Error, Former, Kernel, Neighbour, Outcome, Snapshot, sound};
+use super::{Attempt, Error, ForeignBaseChain, Former, Kernel, Outcome, Snapshot, sound};
 
 /// What brings a ruleset into force, against what was installed at one moment.
 #[derive(Debug)]
@@ -100,8 +100,8 @@ impl<'a> Proposal<'a> {
 
     /// Returns the base chains of all other tables; none if nothing could be surveyed.
     #[must_use]
-    pub fn neighbours(&self) -> &'a [Neighbour] {
-        self.survey.map_or(&[], |survey| &survey.neighbours)
+    pub fn foreign_chains(&self) -> &'a [ForeignBaseChain] {
+        self.survey.map_or(&[], |survey| &survey.foreign_chains)
     }
 
     /// Returns the generation of the survey, if there was one.

@@ -7,7 +7,7 @@ use crate::nftables::object::element::Collector;
 use crate::nftables::object::memory::Memory;
 use crate::nftables::object::{ChainObject, HookObject, Object, RuleObject, SetObject, is_inet};
 use crate::plan::{
-    Installed, STAMP, SetFacts, Sketch, Stray, ruleset_name, sketch_name, sketch_of,
+    Installed, STAMP, SetState, Sketch, Stray, ruleset_name, sketch_name, sketch_of,
 };
 use crate::ruleset::{
     Conntrack, Elements, Expression, MARK, Ruleset, Set, Statement, TABLE, Verdict,
@@ -16,7 +16,7 @@ use crate::untrusted::clean;
 
 /// A base chain of another table. Its names are for people, and clean: nobody asks the kernel by them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Neighbour {
+pub struct ForeignBaseChain {
     /// The protocol family (`NFPROTO_*`).
     pub family: u8,
     /// The table's name.
@@ -42,7 +42,7 @@ pub struct Builder {
     sets: BTreeMap<String, Found>,
     /// By the names of the sets that they are of.
     memories: BTreeMap<String, Memory>,
-    neighbours: Vec<Neighbour>,
+    foreign_chains: Vec<ForeignBaseChain>,
 }
 
 /// A set as far as it is known.
@@ -75,15 +75,18 @@ impl Builder {
             Object::Chain(chain) if is_inet(chain.family) && chain.table == TABLE => {
                 self.add_chain(chain);
             }
-            Object::Chain(chain) => self.neighbours.extend(chain.hook.map(|hook| Neighbour {
-                family: chain.family,
-                table: clean(&chain.table),
-                chain: clean(&chain.name),
-                hook: hook.number,
-                priority: hook.priority,
-                kind: hook.kind,
-                accepts: hook.accepts,
-            })),
+            Object::Chain(chain) => {
+                self.foreign_chains
+                    .extend(chain.hook.map(|hook| ForeignBaseChain {
+                        family: chain.family,
+                        table: clean(&chain.table),
+                        chain: clean(&chain.name),
+                        hook: hook.number,
+                        priority: hook.priority,
+                        kind: hook.kind,
+                        accepts: hook.accepts,
+                    }))
+            }
             Object::Set(set) if set.table == TABLE => self.add_set(set),
             Object::Elements { table, set, list } if table == TABLE => {
                 match sketch_of(&set).and_then(|of| self.memories.get_mut(of)) {
@@ -130,9 +133,10 @@ impl Builder {
         }
         let base = chain.hook.as_ref().and_then(HookObject::base);
         if chain.hook.is_some() && base.is_none() {
-            ruleset
-                .unknown
-                .push(format!("chain {} has a foreign hook, type or policy", clean(&chain.name)));
+            ruleset.unknown.push(format!(
+                "chain {} has a foreign hook, type or policy",
+                clean(&chain.name)
+            ));
             facts.foreign_bases.push(chain.name.clone());
         }
         ruleset.chains.entry(chain.name).or_default().base = base;
@@ -222,7 +226,7 @@ impl Builder {
 
     /// Ends: dfw's table if there is one, and the base chains of all others.
     #[must_use]
-    pub fn finish(mut self) -> (Option<Installed>, Vec<Neighbour>) {
+    pub fn finish(mut self) -> (Option<Installed>, Vec<ForeignBaseChain>) {
         self.name_sets();
         self.name_marks();
         let Installed { ruleset, facts, .. } = &mut self.installed;
@@ -230,7 +234,7 @@ impl Builder {
             // Somebody has put rules there.
             facts.stamped = false;
         }
-        (self.table.then_some(self.installed), self.neighbours)
+        (self.table.then_some(self.installed), self.foreign_chains)
     }
 
     /// Puts [`MARK`] in the place of the mark that a plan made: the only one, looked for and set.
@@ -334,7 +338,7 @@ impl Builder {
 /// The sets that packets are looked up in: by chains that base chains lead to.
 fn reached<'a>(
     ruleset: &'a Ruleset,
-    sets: &'a BTreeMap<String, (Set, SetFacts)>,
+    sets: &'a BTreeMap<String, (Set, SetState)>,
 ) -> BTreeSet<&'a str> {
     let bases = ruleset.chains.iter().filter(|(_, c)| c.base.is_some());
     let mut next: Vec<&str> = bases.map(|(name, _)| name.as_str()).collect();
@@ -361,7 +365,7 @@ fn finish_set(
     found: Found,
     memory: Option<&Memory>,
     unknown: &mut Vec<String>,
-) -> (Set, SetFacts) {
+) -> (Set, SetState) {
     let Found {
         mut set,
         size,
@@ -382,7 +386,7 @@ fn finish_set(
         read = finished.as_ref().is_some_and(|(_, exact)| *exact);
         set.elements = finished.map_or(set.elements, |(elements, _)| elements);
     }
-    let facts = SetFacts {
+    let facts = SetState {
         name: kernel_name.to_owned(),
         size,
         read,
@@ -417,9 +421,9 @@ mod tests {
         // `NFPROTO_IPV4` and `NFPROTO_INET`.
         builder.add(chain(2, "a\nok", "b\u{1b}[8m")).unwrap();
         builder.add(chain(1, TABLE, "c\u{202e}")).unwrap();
-        let (_, neighbours) = builder.finish();
-        assert_eq!(neighbours[0].table, "a\\nok");
-        assert_eq!(neighbours[0].chain, "b\\u{1b}[8m");
-        assert_eq!(neighbours.len(), 1);
+        let (_, foreign_chains) = builder.finish();
+        assert_eq!(foreign_chains[0].table, "a\\nok");
+        assert_eq!(foreign_chains[0].chain, "b\\u{1b}[8m");
+        assert_eq!(foreign_chains.len(), 1);
     }
 }

@@ -19,7 +19,7 @@ pub struct Installed {
     /// not read.
     pub counted: BTreeMap<String, Counted>,
     /// What else must be known to change it in place.
-    pub facts: Facts,
+    pub facts: TableState,
 }
 
 impl Installed {
@@ -39,13 +39,13 @@ impl Installed {
 
 /// What the kernel knows of dfw's table beside the ruleset.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Facts {
+pub struct TableState {
     /// The kernel's numbers of the rules, by chain, in the order of the rules.
     pub handles: BTreeMap<String, Vec<u64>>,
     /// About the sets of the ruleset, by their names there.
-    pub sets: BTreeMap<String, SetFacts>,
+    pub sets: BTreeMap<String, SetState>,
     /// Sets that were made to stand in for others and never did, by the kernel's names.
-    pub spares: BTreeMap<String, (Set, SetFacts)>,
+    pub spares: BTreeMap<String, (Set, SetState)>,
     /// What dfw would never have put there and can take away by name.
     pub strays: Vec<Stray>,
     /// Base chains of a kind that dfw never makes; in the ruleset they look like ordinary chains.
@@ -63,7 +63,7 @@ pub struct Facts {
 
 /// About one set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SetFacts {
+pub struct SetState {
     /// Its name in the kernel.
     pub name: String,
     /// How many elements it was made for; `None` if it may grow.

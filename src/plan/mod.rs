@@ -52,7 +52,8 @@ use renamed::Renamed;
 pub use elements::Delta;
 pub use fingerprint::fingerprint;
 pub use installed::{
-    Facts, Installed, STAMP, SetFacts, Stray, kernel_names, ruleset_name, sketch_name, sketch_of,
+    Installed, STAMP, SetState, Stray, TableState, kernel_names, ruleset_name, sketch_name,
+    sketch_of,
 };
 pub use operation::{Operation, Place};
 pub use rules::align;
@@ -231,7 +232,7 @@ static NOTHING: Installed = Installed {
     comment: None,
     counters: BTreeMap::new(),
     counted: BTreeMap::new(),
-    facts: Facts {
+    facts: TableState {
         handles: BTreeMap::new(),
         sets: BTreeMap::new(),
         spares: BTreeMap::new(),

@@ -8,7 +8,7 @@ use crate::ruleset::{Counted, Set};
 use super::Diff;
 use super::around::Around;
 use super::elements::Delta;
-use super::installed::{Installed, SetFacts, Stray, kernel_names, sketch_name};
+use super::installed::{Installed, SetState, Stray, kernel_names, sketch_name};
 use super::operation::Operation;
 use super::sketch::Sketch;
 
@@ -83,7 +83,7 @@ impl<'a> Diff<'a> {
         &mut self,
         name: &'a str,
         found: &'a Set,
-        facts: &'a SetFacts,
+        facts: &'a SetState,
         set: &'a Set,
         way: Way,
     ) {
@@ -179,7 +179,7 @@ impl<'a> Diff<'a> {
 
     /// A set goes. A packet that is on its way through the old rules still looks it up while the
     /// new ones take effect, and must find in it what it would have found before.
-    fn unmake(&mut self, facts: &'a SetFacts, set: &Set) {
+    fn unmake(&mut self, facts: &'a SetState, set: &Set) {
         let name = || Cow::Borrowed(facts.name.as_str());
         if set.elements.set_type().map {
             // The elements of a map go with it, on older kernels only if that is said.
@@ -201,7 +201,7 @@ impl<'a> Diff<'a> {
         counted.get(name).or_else(former)
     }
 
-    fn renew_sketch(&mut self, facts: &'a SetFacts, set: &'a Set) {
+    fn renew_sketch(&mut self, facts: &'a SetState, set: &'a Set) {
         if facts.sketched {
             self.objects_go
                 .push(Operation::DeleteSet(Cow::Owned(sketch_name(&facts.name))));
@@ -224,7 +224,7 @@ impl<'a> Diff<'a> {
     }
 }
 
-fn judge(found: &Set, facts: &SetFacts, set: &Set) -> (SetChange, Way) {
+fn judge(found: &Set, facts: &SetState, set: &Set) -> (SetChange, Way) {
     if discriminant(&found.elements) != discriminant(&set.elements) {
         return (SetChange::Unknown, Way::Anew);
     }

@@ -33,7 +33,9 @@ pub fn check(ruleset: &Ruleset) -> Vec<String> {
         }
         // They go and come by themselves, and always to the front.
         if chain.rules.iter().skip(1).any(Rule::is_about_marks) {
-            wrong.push(format!("chain {name} has a connection mark rule that is not its first"));
+            wrong.push(format!(
+                "chain {name} has a connection mark rule that is not its first"
+            ));
         }
         if chain.base.is_some() && depth(ruleset, name, JUMP_MAX).is_none() {
             wrong.push(format!(
@@ -66,7 +68,9 @@ fn check_verdict(ruleset: &Ruleset, name: &str, verdict: &Verdict, wrong: &mut V
         .chain()
         .map(|target| (target, ruleset.chains.get(target)))
     {
-        Some((target, None)) => wrong.push(format!("{name} jumps to {target}, which does not exist")),
+        Some((target, None)) => {
+            wrong.push(format!("{name} jumps to {target}, which does not exist"))
+        }
         Some((target, Some(chain))) if chain.base.is_some() => {
             wrong.push(format!("{name} jumps to the base chain {target}"));
         }

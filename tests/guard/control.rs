@@ -13,7 +13,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 
 use crate::Named;
 use crate::daemon::{Daemon, arguments};
-use crate::place::{DFW, Place};
+use crate::namespace::{DFW, Place};
 
 pub(crate) const TRIALS: &[Named] = &[
     ("status_tells_of_guard", status_tells_of_guard),

@@ -9,7 +9,7 @@ use dfw::kernel::{Kernel, Snapshot};
 
 use crate::Named;
 use crate::daemon::{Daemon, arguments, until};
-use crate::place::{DFW, Place};
+use crate::namespace::{DFW, Place};
 use crate::silent::Silent;
 use crate::support::netns::Namespace;
 

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::Named;
 use crate::daemon::{Daemon, until};
-use crate::place::{Place, Told};
+use crate::namespace::{Place, Report};
 use crate::silent::{Silent, guard, guard_behind};
 use crate::support::command::{output, program};
 
@@ -261,7 +261,7 @@ fn only_files_are_read_and_not_for_ever() -> Result<()> {
     }
     // Standard input is bounded, too; and a pipe there, or by a name of the shell's, is read.
     let mut command = place.program(&["import"]);
-    let told = Told::of(command.stdin(std::fs::File::open("/dev/zero")?))?;
+    let told = Report::of(command.stdin(std::fs::File::open("/dev/zero")?))?;
     fails(&told)?;
     for words in [
         "iptables-save | \"$0\" import",
@@ -275,14 +275,14 @@ fn only_files_are_read_and_not_for_ever() -> Result<()> {
             env!("CARGO_MANIFEST_DIR")
         );
         let mut command = place.namespace().command("bash");
-        let told = Told::of(command.args(["-c", &words, crate::place::DFW]))?;
+        let told = Report::of(command.args(["-c", &words, crate::namespace::DFW]))?;
         ensure!(told.code == Some(0), "{words}: {told:?}");
     }
     Ok(())
 }
 
 /// Whether it has failed with an error of reading, and not by lack of anything.
-fn fails(told: &Told) -> Result<()> {
+fn fails(told: &Report) -> Result<()> {
     let errors = ["a device", "a pipe", "kernel's own", "larger than"];
     ensure!(
         told.code == Some(1) && errors.iter().any(|error| told.stderr.contains(error)),

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::Named;
 use crate::daemon::Daemon;
-use crate::place::Place;
+use crate::namespace::Place;
 use crate::support::command::{find, output};
 
 pub(crate) const TRIALS: &[Named] = &[

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::Named;
 use crate::daemon::{Daemon, until};
-use crate::place::Place;
+use crate::namespace::Place;
 
 pub(crate) const TRIALS: &[Named] = &[
     ("networks_are_followed", networks_are_followed),

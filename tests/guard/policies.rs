@@ -7,7 +7,7 @@ use rustix::process::Signal;
 
 use crate::Named;
 use crate::daemon::{Daemon, until};
-use crate::place::{Place, compiled_text};
+use crate::namespace::{Place, compiled_text};
 
 pub(crate) const TRIALS: &[Named] = &[
     ("a_change_is_taken_up", a_change_is_taken_up),

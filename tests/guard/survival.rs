@@ -5,7 +5,7 @@ use dfw::kernel::Claim;
 
 use crate::Named;
 use crate::daemon::{Daemon, until};
-use crate::place::Place;
+use crate::namespace::Place;
 use crate::stranger::{CLOSED, Stranger};
 
 pub(crate) const TRIALS: &[Named] = &[

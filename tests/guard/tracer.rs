@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::Named;
 use crate::daemon::{Daemon, arguments};
-use crate::place::{DFW, Place};
+use crate::namespace::{DFW, Place};
 
 pub(crate) const TRIALS: &[Named] = &[
     ("guard_starts_no_program", guard_starts_no_program),

@@ -26,14 +26,14 @@ mod import_model;
 #[path = "../support/iptables/mod.rs"]
 mod iptables;
 mod loss;
-mod manners;
 mod meaning;
 mod networks;
-mod no_harm;
 #[path = "../support/property.rs"]
 #[expect(dead_code, reason = "the tests with a kernel use the rest")]
 mod property;
 #[path = "../support/reference/mod.rs"]
 mod reference;
 mod schema;
+mod terminal_behaviour;
 mod tidy;
+mod untrusted_text;

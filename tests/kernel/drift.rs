@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 
 use crate::Named;
-use crate::place::{Place, compiled};
+use crate::namespace::{Place, compiled};
 use crate::property::same;
 use crate::support::command::output;
 

@@ -131,7 +131,10 @@ impl Compiler<'_> {
         if self.policy.settings.connection_mark {
             self.remember();
             let judged = vec![Expression::Conntrack(Conntrack::Mark(MARK)), accept()];
-            rules.push(Rule::new(judged, note("connection accepted since the last change")));
+            rules.push(Rule::new(
+                judged,
+                note("connection accepted since the last change"),
+            ));
         }
         rules.push(Rule::new(
             vec![
@@ -169,7 +172,10 @@ impl Compiler<'_> {
     fn remember(&mut self) {
         let mark = vec![Expression::Conntrack(Conntrack::SetMark(MARK))];
         let rules = vec![
-            Rule::new(mark, note("accepted without evaluation until the next change")),
+            Rule::new(
+                mark,
+                note("accepted without evaluation until the next change"),
+            ),
             Rule::new(vec![accept()], None),
         ];
         self.chain(REMEMBER, rules);

@@ -29,7 +29,7 @@ const REASON: usize = 500;
 #[derive(Debug)]
 pub(in crate::guard) struct Engines {
     known: BTreeMap<String, Known>,
-    bell: Arc<OwnedFd>,
+    wakeup: Arc<OwnedFd>,
     reports: Receiver<(String, Report)>,
     wakes: Vec<Arc<Notify>>,
     /// Those that count as not answering where they are not there.
@@ -50,22 +50,22 @@ struct Known {
 impl Engines {
     pub(in crate::guard) fn follow(ask: &Ask) -> io::Result<Self> {
         let addresses = follow::addresses(ask);
-        let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let wakeup = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let (sender, reports) = sync_channel(WAITING);
         let wakes: Vec<Arc<Notify>> = addresses.iter().map(|_| Arc::default()).collect();
         if !addresses.is_empty() {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?;
-            let (bell, wakes, addresses) = (bell.clone(), wakes.clone(), addresses.clone());
+            let (wakeup, wakes, addresses) = (wakeup.clone(), wakes.clone(), addresses.clone());
             std::thread::Builder::new()
                 .name("engines".to_owned())
-                .spawn(move || follow_all(&runtime, &addresses, &wakes, &sender, &bell))?;
+                .spawn(move || follow_all(&runtime, &addresses, &wakes, &sender, &wakeup))?;
         }
         let known = addresses.into_iter().map(|a| (a, Known::default()));
         Ok(Self {
             known: known.collect(),
-            bell,
+            wakeup,
             reports,
             wakes,
             named: ask.named.clone(),
@@ -92,8 +92,11 @@ impl Engines {
     ) -> (Option<String>, bool) {
         let known = self.known.entry(address.to_owned()).or_default();
         let first =
-            !matches!(report, Report::Stir) && !std::mem::replace(&mut known.reported, true);
-        known.busy = matches!(report, Report::Stir | Report::Answer { partial: true, .. });
+            !matches!(report, Report::Changing) && !std::mem::replace(&mut known.reported, true);
+        known.busy = matches!(
+            report,
+            Report::Changing | Report::Answer { partial: true, .. }
+        );
         match report {
             Report::Answer { engine, partial } => {
                 let back = known.unanswered.take().is_some() || known.engine.is_none();
@@ -115,7 +118,7 @@ impl Engines {
                 (None, first)
             }
             Report::Absent => known.lose(address, "no process listens on the socket"),
-            Report::Stir => (None, false),
+            Report::Changing => (None, false),
             Report::Silent(Unanswered { reason, .. }) => known.lose(address, &reason),
         }
     }
@@ -166,7 +169,8 @@ impl Known {
             address: address.to_owned(),
             reason: clean_to(reason, REASON),
         };
-        let text = new.then(|| format!("{unanswered}; its last known published ports stay filtered"));
+        let text =
+            new.then(|| format!("{unanswered}; its last known published ports stay filtered"));
         self.unanswered = Some(unanswered);
         (text, new)
     }
@@ -174,12 +178,12 @@ impl Known {
 
 impl Feed for Engines {
     fn descriptors(&self) -> Vec<Polled<'_>> {
-        readable([&self.bell])
+        readable([&self.wakeup])
     }
 
     fn drain(&mut self, _: Instant, events: &mut Vec<Event>) -> io::Result<()> {
         // It only says that there is something.
-        let _ = rustix::io::read(&self.bell, &mut [0; 8]);
+        let _ = rustix::io::read(&self.wakeup, &mut [0; 8]);
         let reports = self.reports.try_iter();
         events.extend(reports.map(|(address, report)| Event::Engine { address, report }));
         Ok(())
@@ -191,12 +195,12 @@ fn follow_all(
     addresses: &[String],
     wakes: &[Arc<Notify>],
     sender: &SyncSender<(String, Report)>,
-    bell: &OwnedFd,
+    wakeup: &OwnedFd,
 ) {
     let tell = |address: &str, report| {
         // When nobody takes it, the process ends.
         let _ = sender.send((address.to_owned(), report));
-        let _ = rustix::io::write(bell, &1_u64.to_ne_bytes());
+        let _ = rustix::io::write(wakeup, &1_u64.to_ne_bytes());
     };
     let all = addresses
         .iter()

@@ -4,7 +4,7 @@ use crate::guard::state;
 use crate::host::follow::Report;
 use crate::kernel;
 use crate::nftables::notice::Modifier;
-use crate::site::Site;
+use crate::site::HostFacts;
 use crate::store::{LoadError, Policies};
 
 use super::job::Outcome;
@@ -30,7 +30,7 @@ pub(in crate::guard) enum Event {
     /// The last good policies were read.
     LastGood(Outcome<Result<Policies, state::Error>>),
     /// The host was looked at.
-    Host(Outcome<Result<Site, kernel::Error>>),
+    Host(Outcome<Result<HostFacts, kernel::Error>>),
     /// It was told to read everything again.
     Reload,
     /// It was told to end.

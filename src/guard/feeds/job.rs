@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(in crate::guard) struct Job<T> {
     name: &'static str,
-    bell: Arc<OwnedFd>,
+    wakeup: Arc<OwnedFd>,
     due: Option<Instant>,
     runs: Option<Run<T>>,
     /// Whether it was asked for since it has begun.
@@ -41,10 +41,10 @@ pub(in crate::guard) enum Outcome<T> {
 
 impl<T: Send + 'static> Job<T> {
     pub(in crate::guard) fn new(name: &'static str) -> io::Result<Self> {
-        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let wakeup = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         Ok(Self {
             name,
-            bell: Arc::new(bell),
+            wakeup: Arc::new(wakeup),
             due: None,
             runs: None,
             again: false,
@@ -61,7 +61,7 @@ impl<T: Send + 'static> Job<T> {
         self.due.is_some() || self.runs.as_ref().is_some_and(|run| run.deadline.is_some())
     }
 
-    /// When there is something to do, apart from what the bell tells.
+    /// When there is something to do, apart from what the eventfd reports.
     pub(in crate::guard) fn next(&self) -> Option<Instant> {
         let deadline = self.runs.as_ref().and_then(|run| run.deadline);
         deadline.into_iter().chain(self.due).min()
@@ -84,13 +84,13 @@ impl<T: Send + 'static> Job<T> {
             return Ok(());
         }
         let (sender, result) = sync_channel(1);
-        let (bell, work) = (self.bell.clone(), work());
+        let (wakeup, work) = (self.wakeup.clone(), work());
         std::thread::Builder::new()
             .name(self.name.to_owned())
             .spawn(move || {
                 // If nobody takes it, guard has ended.
                 let _ = sender.send(work());
-                let _ = rustix::io::write(&bell, &1_u64.to_ne_bytes());
+                let _ = rustix::io::write(&wakeup, &1_u64.to_ne_bytes());
             })?;
         let deadline = Some(now + PATIENCE);
         self.runs = Some(Run { result, deadline });
@@ -100,7 +100,7 @@ impl<T: Send + 'static> Job<T> {
     /// What has become of it since the last call.
     pub(in crate::guard) fn outcome(&mut self, now: Instant) -> Option<Outcome<T>> {
         // It only says that there is something.
-        let _ = rustix::io::read(&self.bell, &mut [0; 8]);
+        let _ = rustix::io::read(&self.wakeup, &mut [0; 8]);
         let run = self.runs.as_mut()?;
         match run.result.try_recv() {
             Ok(result) => {
@@ -126,7 +126,7 @@ impl<T: Send + 'static> Job<T> {
 
 impl<T> AsFd for Job<T> {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.bell.as_fd()
+        self.wakeup.as_fd()
     }
 }
 

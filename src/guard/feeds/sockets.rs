@@ -41,7 +41,7 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 pub(in crate::guard) struct Serving {
     orders: Arc<(Mutex<Orders>, Condvar)>,
     reports: Receiver<Result<(), kernel::Error>>,
-    bell: Arc<OwnedFd>,
+    wakeup: Arc<OwnedFd>,
 }
 
 /// What the thread is told.
@@ -60,13 +60,13 @@ impl Serving {
     /// Starts the thread. It waits until it is told that the sockets are wanted.
     pub(in crate::guard) fn open() -> io::Result<Self> {
         let orders: Arc<(Mutex<Orders>, Condvar)> = Arc::default();
-        let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let wakeup = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         // One that waits says it all.
         let (sender, reports) = sync_channel(1);
         let looker = Looker {
             orders: orders.clone(),
             sender,
-            bell: bell.clone(),
+            wakeup: wakeup.clone(),
             seen: Seen::default(),
             watch: None,
             retry: Backoff::new(RETRY.0, RETRY.1),
@@ -77,7 +77,7 @@ impl Serving {
         Ok(Self {
             orders,
             reports,
-            bell,
+            wakeup,
         })
     }
 
@@ -106,12 +106,12 @@ impl Serving {
 
 impl Feed for Serving {
     fn descriptors(&self) -> Vec<Polled<'_>> {
-        readable([&self.bell])
+        readable([&self.wakeup])
     }
 
     fn drain(&mut self, _: Instant, events: &mut Vec<Event>) -> io::Result<()> {
         // It only says that there is something.
-        let _ = rustix::io::read(&self.bell, &mut [0; 8]);
+        let _ = rustix::io::read(&self.wakeup, &mut [0; 8]);
         events.extend(self.reports.try_iter().map(Event::Serving));
         Ok(())
     }
@@ -126,7 +126,7 @@ fn locked(orders: &Mutex<Orders>) -> MutexGuard<'_, Orders> {
 struct Looker {
     orders: Arc<(Mutex<Orders>, Condvar)>,
     sender: SyncSender<Result<(), kernel::Error>>,
-    bell: Arc<OwnedFd>,
+    wakeup: Arc<OwnedFd>,
     seen: Seen,
     watch: Option<Watch>,
     retry: Backoff,
@@ -196,7 +196,7 @@ impl Looker {
     fn report(&self, found: Result<(), kernel::Error>) -> bool {
         // One that waits there has the whole host looked at, which is all that another would do.
         let sent = self.sender.try_send(found);
-        let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
+        let _ = rustix::io::write(&self.wakeup, &1_u64.to_ne_bytes());
         !matches!(sent, Err(TrySendError::Disconnected(_)))
     }
 }

@@ -102,7 +102,7 @@ impl Figures {
         Ok(read)
     }
 
-    /// When there is something to do, apart from what the bell tells.
+    /// When there is something to do, apart from what the eventfd reports.
     pub(in crate::guard) fn next(&self) -> Option<Instant> {
         self.job.next()
     }

@@ -11,7 +11,7 @@ use rustix::process::Signal;
 
 use crate::Named;
 use crate::daemon::Daemon;
-use crate::place::Place;
+use crate::namespace::Place;
 
 pub(crate) const TRIALS: &[Named] = &[
     (

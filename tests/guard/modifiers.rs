@@ -5,7 +5,7 @@ use dfw::kernel::Claim;
 
 use crate::Named;
 use crate::daemon::Daemon;
-use crate::place::{Place, TABLE};
+use crate::namespace::{Place, TABLE};
 
 pub(crate) const TRIALS: &[Named] = &[
     ("what_others_do_is_put_back", what_others_do_is_put_back),
