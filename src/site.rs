@@ -48,7 +48,7 @@ pub enum Sockets {
 }
 
 impl Sockets {
-    /// Those that matter for rules where these engines are asked.
+    /// Returns those that matter for rules where these engines are asked.
     #[must_use]
     pub fn of(ask: &Ask) -> Self {
         if ask.is_nobody() {
@@ -151,7 +151,7 @@ impl HostFacts {
         })
     }
 
-    /// What decides on paths beside engines.
+    /// Returns what decides on paths beside engines.
     #[must_use]
     pub fn surroundings(&self, foreign_chains: &[ForeignBaseChain]) -> Surroundings {
         // What comes in through a port of a bridge, a bond or a VRF comes in through that.
@@ -230,7 +230,7 @@ impl HostFacts {
     }
 }
 
-/// Who translates destinations on this host before packets are routed. Where the tables of
+/// Returns who translates destinations on this host before packets are routed. Where the tables of
 /// iptables-legacy cannot be read, they may.
 ///
 /// # Errors
@@ -272,8 +272,8 @@ pub fn legacy_tables() -> Legacy {
     }
 }
 
-/// Whether a kernel of this release is older than 6.1, or may be: 5.10 denies `fib` in the forward
-/// hook.
+/// Returns whether a kernel of this release is older than 6.1, or may be: 5.10 denies `fib` in the
+/// forward hook.
 fn is_old(release: &str) -> bool {
     kernel::version(release).is_none_or(|version| version < (6, 1))
 }
@@ -290,7 +290,7 @@ fn is_link_local(address: IpAddr) -> bool {
     }
 }
 
-/// Whether an engine publishes the port, or did.
+/// Returns whether an engine publishes the port, or did.
 fn is_published(host: &HostView, socket: &Socket) -> bool {
     host.publications().any(|publication| {
         let published = publication.published;

@@ -60,7 +60,7 @@ pub enum Fate<'a> {
 }
 
 impl Journey {
-    /// What has become of it.
+    /// Returns what has become of it.
     #[must_use]
     pub fn fate(&self) -> Fate<'_> {
         match self.steps.last() {
@@ -100,13 +100,13 @@ impl Journeys {
         }
     }
 
-    /// Whether all packets have come and gone.
+    /// Returns whether all packets have come and gone.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.more == 0 && self.open.is_empty()
     }
 
-    /// Whether any packet is on its way.
+    /// Returns whether any packet is on its way.
     #[must_use]
     pub fn is_busy(&self) -> bool {
         !self.open.is_empty()
@@ -176,7 +176,7 @@ impl Journeys {
         self.open.remove(&id)
     }
 
-    /// The packets of which nothing was heard for a while.
+    /// Returns the packets of which nothing was heard for a while.
     pub fn quiet(&mut self, now: Instant) -> Vec<Journey> {
         let quiet = |journey: &Journey| now.duration_since(journey.heard) >= QUIET;
         self.open
@@ -185,7 +185,7 @@ impl Journeys {
             .collect()
     }
 
-    /// The packets that are still on their way.
+    /// Returns the packets that are still on their way.
     pub fn rest(self) -> impl Iterator<Item = Journey> {
         self.open.into_values()
     }

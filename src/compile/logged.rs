@@ -35,8 +35,8 @@ pub(super) fn denied(port: &str, comment: &str) -> [Expression; 3] {
     ]
 }
 
-/// The port as the policy writes it, `None` for one that it does not name, and the line behind it,
-/// of what a rule said to dfw's group; `None` if no rule of dfw said it.
+/// Returns the port as the policy writes it, `None` for one that it does not name, and the line
+/// behind it, of what a rule said to dfw's group; `None` if no rule of dfw said it.
 #[must_use]
 pub fn logged(prefix: &str) -> Option<(Option<&str>, &str)> {
     let said = prefix.strip_prefix(DENIED)?;

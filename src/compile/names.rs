@@ -86,7 +86,7 @@ pub enum Context {
 }
 
 impl Context {
-    /// The chain that judges what a key says.
+    /// Returns the chain that judges what a key says.
     pub(super) fn port_chain(self, key: &HostPorts) -> String {
         let prefix = match self {
             Self::Published => PORT,
@@ -96,23 +96,23 @@ impl Context {
         format!("{prefix}{}", port(key))
     }
 
-    /// The chain that judges the ports that share sets.
+    /// Returns the chain that judges the ports that share sets.
     pub(super) fn shared_chain(self, protocol: Protocol) -> String {
         format!("{}-{protocol}", self.prefix("shared"))
     }
 
-    /// The chain for packets to one address of this host.
+    /// Returns the chain for packets to one address of this host.
     pub(super) fn address_chain(self, address: IpAddr) -> String {
         format!("{}-{}", self.prefix("at"), identifier(address))
     }
 
-    /// The map from ports to chains.
+    /// Returns the map from ports to chains.
     pub(super) fn port_map(self, address: Option<IpAddr>, protocol: Protocol) -> String {
         let at = address.map_or_else(String::new, |a| format!("-at-{}", identifier(a)));
         format!("{}-ports{at}", self.prefix(protocol.name()))
     }
 
-    /// The map from addresses of this host to chains.
+    /// Returns the map from addresses of this host to chains.
     pub(super) fn address_map(self, family: Family) -> String {
         let number = match family {
             Family::V4 => "4",
@@ -131,7 +131,7 @@ impl Context {
     }
 }
 
-/// A key without slashes, colons and brackets: `80-tcp`, `8000-8010-tcp`,
+/// Returns a key without slashes, colons and brackets: `80-tcp`, `8000-8010-tcp`,
 /// `203.0.113.10-8082-tcp`.
 fn port(key: &HostPorts) -> String {
     let address = key
@@ -145,7 +145,7 @@ fn port(key: &HostPorts) -> String {
     format!("{address}{ports}-{}", key.protocol)
 }
 
-/// The key in what [`port`] makes of it.
+/// Returns the key in what [`port`] makes of it.
 fn key(name: &str) -> Option<HostPorts> {
     let (ports, protocol) = name.rsplit_once('-')?;
     // An address is what has a dot or an underscore in it.
@@ -166,7 +166,7 @@ fn key(name: &str) -> Option<HostPorts> {
     (port(&key) == name).then_some(key)
 }
 
-/// The key that a chain judges, and where; `None` for any other chain.
+/// Returns the key that a chain judges, and where; `None` for any other chain.
 #[must_use]
 pub fn port_of_chain(chain: &str) -> Option<(Context, HostPorts)> {
     let known = [
@@ -181,18 +181,18 @@ pub fn port_of_chain(chain: &str) -> Option<(Context, HostPorts)> {
     found.next()
 }
 
-/// The set of the interfaces through which a port admits packets, where they are several.
+/// Returns the set of the interfaces through which a port admits packets, where they are several.
 pub(super) fn interfaces_of(key: &HostPorts) -> String {
     format!("{PORT}{}{INTERFACES}", port(key))
 }
 
-/// Whether a set is one of the interfaces of a port.
+/// Returns whether a set is one of the interfaces of a port.
 pub(super) fn is_interfaces(set: &str) -> bool {
     set.ends_with(INTERFACES)
 }
 
-/// The chain for sockets of the engine at ports that no policy names, in a family if a service of the
-/// host has the other one.
+/// Returns the chain for sockets of the engine at ports that no policy names, in a family if a
+/// service of the host has the other one.
 pub(super) fn unnamed(family: Option<Family>) -> &'static str {
     match family {
         None => UNNAMED,
@@ -201,22 +201,22 @@ pub(super) fn unnamed(family: Option<Family>) -> &'static str {
     }
 }
 
-/// The chain of replies to requests of this host.
+/// Returns the chain of replies to requests of this host.
 pub(super) fn own_chain(protocol: Protocol) -> String {
     format!("own-{protocol}")
 }
 
-/// The map of ports at which there are replies to requests of this host.
+/// Returns the map of ports at which there are replies to requests of this host.
 pub(super) fn own_map(protocol: Protocol) -> String {
     format!("own-{protocol}-ports")
 }
 
-/// The map of the ports that are published on a loopback address.
+/// Returns the map of the ports that are published on a loopback address.
 pub(super) fn loopback_map(protocol: Protocol) -> String {
     format!("loopback-{protocol}-ports")
 }
 
-/// The chain of packets at one end of which is a published UDP port, by that end.
+/// Returns the chain of packets at one end of which is a published UDP port, by that end.
 pub(super) fn server_chain(server: End) -> &'static str {
     match server {
         End::Source => FROM_SERVERS,
@@ -224,7 +224,7 @@ pub(super) fn server_chain(server: End) -> &'static str {
     }
 }
 
-/// The map from the port and address of a container to the chain that judges the other end.
+/// Returns the map from the port and address of a container to the chain that judges the other end.
 pub(super) fn server_map(server: End, family: Family) -> String {
     let number = match family {
         Family::V4 => "4",
@@ -240,22 +240,22 @@ fn clients(server: End) -> &'static str {
     }
 }
 
-/// The chain that judges clients as a key does.
+/// Returns the chain that judges clients as a key does.
 pub(super) fn client_chain(server: End, key: &HostPorts) -> String {
     format!("{}{}", clients(server), port(key))
 }
 
-/// The chain that accepts those clients and leaves the rest to other keys.
+/// Returns the chain that accepts those clients and leaves the rest to other keys.
 pub(super) fn admitting_chain(server: End, key: &HostPorts) -> String {
     format!("{}of-{}", clients(server), port(key))
 }
 
-/// The chain that judges clients of a container's port that is published under several keys.
+/// Returns the chain that judges clients of a container's port that is published under several keys.
 pub(super) fn clients_at_chain(server: End, (port, address): (u16, IpAddr)) -> String {
     format!("{}at-{}-{port}", clients(server), identifier(address))
 }
 
-/// The chain for clients of ports that no policy names.
+/// Returns the chain for clients of ports that no policy names.
 pub(super) fn unnamed_client_chain(server: End) -> String {
     format!("{}{UNNAMED}", clients(server))
 }
@@ -270,7 +270,7 @@ pub(super) enum Part {
 }
 
 impl Part {
-    /// Whether it is all that there is of a family.
+    /// Returns whether it is all that there is of a family.
     pub(super) fn is_short(self) -> bool {
         matches!(self, Self::Short(_))
     }
@@ -284,7 +284,7 @@ impl Part {
         Self::Networks(Family::V6),
     ];
 
-    /// That of its addresses.
+    /// Returns that of its addresses.
     pub(super) fn family(self) -> Family {
         let (Self::Short(family) | Self::Addresses(family) | Self::Networks(family)) = self;
         family
@@ -314,7 +314,7 @@ pub enum List {
 }
 
 impl List {
-    /// Whose addresses the set of this name holds; `None` for any other set.
+    /// Returns whose addresses the set of this name holds; `None` for any other set.
     #[must_use]
     pub fn of_set(set: &str) -> Option<Self> {
         let (name, part) = set.rsplit_once('.')?;
@@ -329,7 +329,7 @@ impl List {
         })
     }
 
-    /// The name of the set for a part of it.
+    /// Returns the name of the set for a part of it.
     pub(super) fn set(&self, part: Part) -> String {
         let part = part.name();
         match self {
@@ -339,7 +339,7 @@ impl List {
         }
     }
 
-    /// The names of all sets that can hold it.
+    /// Returns the names of all sets that can hold it.
     pub fn sets(&self) -> impl Iterator<Item = String> + use<'_> {
         Part::ALL.into_iter().map(|part| self.set(part))
     }
@@ -370,14 +370,14 @@ impl PartialOrd for SharedSet {
 }
 
 impl SharedSet {
-    /// Its name: `shared.tcp.ip4-24`.
+    /// Returns its name: `shared.tcp.ip4-24`.
     #[must_use]
     pub fn name(self) -> String {
         let family = Part::Short(self.family).name();
         format!("{SHARED}{}.{family}-{}", self.protocol, self.length)
     }
 
-    /// The set of this name; `None` for any other set.
+    /// Returns the set of this name; `None` for any other set.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         let (protocol, rest) = name.strip_prefix(SHARED)?.split_once('.')?;
@@ -392,7 +392,7 @@ impl SharedSet {
     }
 }
 
-/// An address as part of a name; nft's identifiers have no colons.
+/// Returns an address as part of a name; nft's identifiers have no colons.
 fn identifier(address: IpAddr) -> String {
     address.to_string().replace(':', "_")
 }

@@ -211,20 +211,20 @@ impl PortReading {
     }
 }
 
-/// Whether a rule of a port's chain lets through what it matches.
+/// Returns whether a rule of a port's chain lets through what it matches.
 #[must_use]
 pub fn allows(rule: &Rule) -> bool {
     matches!(rule.expressions.last(), Some(Expression::Statement(Statement::Verdict(verdict)))
         if *verdict == Verdict::Accept || verdict.chain() == Some(REMEMBER))
 }
 
-/// Whether a ruleset marks the connections that it lets through.
+/// Returns whether a ruleset marks the connections that it lets through.
 #[must_use]
 pub fn is_marking(ruleset: &Ruleset) -> bool {
     ruleset.chains.contains_key(REMEMBER)
 }
 
-/// The interfaces through which ports admit packets, where a policy names some.
+/// Returns the interfaces through which ports admit packets, where a policy names some.
 #[must_use]
 pub fn admitting(ruleset: &Ruleset) -> BTreeSet<&str> {
     let sets = ruleset
@@ -249,7 +249,7 @@ pub fn admitting(ruleset: &Ruleset) -> BTreeSet<&str> {
     sets.chain(single).map(String::as_str).collect()
 }
 
-/// The elements of a set of interfaces; none if there is no such set.
+/// Returns the elements of a set of interfaces; none if there is no such set.
 fn interfaces(ruleset: &Ruleset, set: &str) -> BTreeSet<String> {
     match ruleset.sets.get(set).map(|set| &set.elements) {
         Some(Elements::Interfaces(names)) => names.iter().cloned().collect(),
@@ -284,15 +284,15 @@ pub fn admitted(ruleset: &Ruleset, chain: &str, family: Family) -> Vec<(List, Ad
     lists
 }
 
-/// The addresses of a list, as far as they were read.
+/// Returns the addresses of a list, as far as they were read.
 #[must_use]
 pub fn addresses(ruleset: &Ruleset, list: &List) -> AddressSet {
     let sets = list.sets().filter_map(|name| ruleset.sets.get(&name));
     AddressSet::from_entries(sets.flat_map(|set| entries(&set.elements)))
 }
 
-/// The addresses of a set; none of a set of something else, or of addresses beside ports, which are
-/// [networks](SharedSet::networks) by the name of the set.
+/// Returns the addresses of a set; none of a set of something else, or of addresses beside ports,
+/// which are [networks](SharedSet::networks) by the name of the set.
 #[must_use]
 pub fn entries(elements: &Elements) -> Box<dyn Iterator<Item = Entry> + '_> {
     with_rows!(elements, rows => Box::new(rows.iter().filter_map(entry)))
@@ -308,7 +308,7 @@ fn entry<R: Row>(row: &R) -> Option<Entry> {
 }
 
 impl SharedSet {
-    /// Its elements as networks, of all ports or of one.
+    /// Returns its elements as networks, of all ports or of one.
     #[must_use]
     pub fn networks(
         self,
@@ -333,14 +333,14 @@ impl SharedSet {
     }
 }
 
-/// The sets of a ruleset that ports share.
+/// Returns the sets of a ruleset that ports share.
 pub fn shared_sets(ruleset: &Ruleset) -> impl Iterator<Item = (SharedSet, &Elements)> {
     let sets = ruleset.sets.range(SHARED.to_owned()..);
     sets.take_while(|(name, _)| name.starts_with(SHARED))
         .filter_map(|(name, set)| Some((SharedSet::named(name)?, &set.elements)))
 }
 
-/// Who may reach a port that shares sets, as far as these are read.
+/// Returns who may reach a port that shares sets, as far as these are read.
 #[must_use]
 pub fn shared_sources(ruleset: &Ruleset, key: &HostPorts) -> AddressSet {
     shared_sets(ruleset)
@@ -349,7 +349,7 @@ pub fn shared_sources(ruleset: &Ruleset, key: &HostPorts) -> AddressSet {
         .collect()
 }
 
-/// The elements of a port, or of all, of elements that ascend by it.
+/// Returns the elements of a port, or of all, of elements that ascend by it.
 fn about<T>(all: &[T], port: Option<u16>, of: impl Fn(&T) -> u16) -> &[T] {
     let Some(port) = port else { return all };
     let from = all.partition_point(|element| of(element) < port);
@@ -357,8 +357,8 @@ fn about<T>(all: &[T], port: Option<u16>, of: impl Fn(&T) -> u16) -> &[T] {
     &all[from..to]
 }
 
-/// The ports of a ruleset that share sets, as a policy would name them, with the comment that leads
-/// back to it.
+/// Returns the ports of a ruleset that share sets, as a policy would name them, with the comment
+/// that leads back to it.
 pub fn shared_ports(ruleset: &Ruleset) -> impl Iterator<Item = (HostPorts, Option<&str>)> {
     let set = ruleset.sets.get(SHARED_DENIED);
     let elements = match set.map(|set| &set.elements) {
@@ -370,13 +370,13 @@ pub fn shared_ports(ruleset: &Ruleset) -> impl Iterator<Item = (HostPorts, Optio
         .filter_map(|row| Some((port_key(row.key.0, row.key.1)?, row.comment.as_deref())))
 }
 
-/// A port of this host under any address; `None` for a protocol without ports.
+/// Returns a port of this host under any address; `None` for a protocol without ports.
 #[must_use]
 pub fn port_key(l4: L4Protocol, port: u16) -> Option<HostPorts> {
     Some(HostPorts::one(None, l4.with_ports()?, port))
 }
 
-/// Whether there are any [`remembered`] ports in a ruleset, of which no elements need be known.
+/// Returns whether there are any [`remembered`] ports in a ruleset, of which no elements need be known.
 #[must_use]
 pub fn remembers(ruleset: &Ruleset) -> bool {
     let unnamed = UNNAMED_CHAINS.map(names::unnamed).into_iter();
@@ -387,8 +387,8 @@ pub fn remembers(ruleset: &Ruleset) -> bool {
 
 const UNNAMED_CHAINS: [Option<Family>; 3] = [None, Some(Family::V4), Some(Family::V6)];
 
-/// The ports that a ruleset guards because an engine published them when it was compiled: those that no
-/// policy names, and those on a loopback address.
+/// Returns the ports that a ruleset guards because an engine published them when it was compiled:
+/// those that no policy names, and those on a loopback address.
 #[must_use]
 pub fn remembered(ruleset: &Ruleset) -> Vec<HostPorts> {
     let mut ranges = unnamed(ruleset);
@@ -406,7 +406,7 @@ pub fn remembered(ruleset: &Ruleset) -> Vec<HostPorts> {
     ranges
 }
 
-/// The ports of engines that no policy names.
+/// Returns the ports of engines that no policy names.
 fn unnamed(ruleset: &Ruleset) -> Vec<HostPorts> {
     let mut addresses = vec![None];
     for family in Family::ALL {

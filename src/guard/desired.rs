@@ -150,12 +150,12 @@ impl Desired {
         })
     }
 
-    /// Where the policies come from that are to be in force.
+    /// Returns where the policies come from that are to be in force.
     pub(super) fn origin(&self) -> Option<Origin> {
         self.policies.as_ref().map(|chosen| chosen.origin)
     }
 
-    /// What is to be in force, if that is known.
+    /// Returns what is to be in force, if that is known.
     pub(super) fn ruleset(&self) -> Option<&Ruleset> {
         self.ruleset.as_ref()
     }
@@ -165,17 +165,17 @@ impl Desired {
         self.reading.at(when);
     }
 
-    /// Whether the last good policies are to be read, or being read.
+    /// Returns whether the last good policies are to be read, or being read.
     pub(super) fn awaits_last_good(&self) -> bool {
         self.fallback.is_expected()
     }
 
-    /// Whether the host is being looked at.
+    /// Returns whether the host is being looked at.
     pub(super) fn is_looking(&self) -> bool {
         self.looking.is_some()
     }
 
-    /// Whether the host has the same links and addresses as when it was looked at last.
+    /// Returns whether the host has the same links and addresses as when it was looked at last.
     pub(super) fn is_current(&self) -> bool {
         self.view.is_current()
     }
@@ -328,7 +328,7 @@ impl Desired {
         sockets != Sockets::None
     }
 
-    /// The look at the host is over.
+    /// Returns the look at the host is over.
     pub(super) fn looked(&mut self) -> Option<Looking> {
         self.looking.take()
     }

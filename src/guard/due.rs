@@ -28,17 +28,17 @@ impl Due {
         *planned = when.min(*planned);
     }
 
-    /// When there is something to do.
+    /// Returns when there is something to do.
     pub(super) fn next(&self) -> Option<Instant> {
         self.0.values().min().copied()
     }
 
-    /// When there is something to do about the table alone.
+    /// Returns when there is something to do about the table alone.
     pub(super) fn next_of_table(&self) -> Option<Instant> {
         self.0.get(&Need::Table).copied()
     }
 
-    /// The same as [`take`](Self::take), of the table alone.
+    /// Returns the same as [`take`](Self::take), of the table alone.
     pub(super) fn take_of_table(&mut self, now: Instant) -> Option<Need> {
         let come = self.0.get(&Need::Table).is_some_and(|when| *when <= now);
         come.then(|| {
@@ -47,8 +47,8 @@ impl Due {
         })
     }
 
-    /// A table that others have changed comes first, and then the greatest need whose time has come;
-    /// what it includes is no longer needed.
+    /// Returns a table that others have changed comes first, and then the greatest need whose time
+    /// has come; what it includes is no longer needed.
     pub(super) fn take(&mut self, now: Instant) -> Option<Need> {
         let mut come = self.0.iter().filter(|(_, when)| **when <= now);
         let need = match *come.next()?.0 {
@@ -84,7 +84,7 @@ impl Backoff {
         self.failures = 0;
     }
 
-    /// How long to wait after one more failure.
+    /// Returns how long to wait after one more failure.
     pub(super) fn next(&mut self) -> Duration {
         let wait = self.first.saturating_mul(1 << self.failures.min(20));
         self.failures = self.failures.saturating_add(1);

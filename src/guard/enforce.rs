@@ -68,7 +68,7 @@ impl Enforcement {
         self.pause(now)
     }
 
-    /// How long those who never rest have to wait.
+    /// Returns how long those who never rest have to wait.
     fn pause(&mut self, now: Instant) -> Duration {
         let calm = self
             .stirred
@@ -176,7 +176,7 @@ impl Enforcement {
         Err(kernel::Error::Busy)
     }
 
-    /// Whether there is one, as far as that can be seen while others never rest.
+    /// Returns whether there is one, as far as that can be seen while others never rest.
     pub(super) fn is_there(&self) -> Result<bool, kernel::Error> {
         let installed = match self.kernel.outline() {
             Err(kernel::Error::Busy) => self.kernel.glimpse()?,

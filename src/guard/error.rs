@@ -18,7 +18,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether other rules might have been taken.
+    /// Returns whether other rules might have been taken.
     pub(super) fn is_rejection(&self) -> bool {
         use kernel::Error::{Rejected, TooLarge, TooLong, Unsound};
         let Self::Kernel(error) = self else {

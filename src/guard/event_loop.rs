@@ -370,7 +370,7 @@ impl Guard {
         }
     }
 
-    /// When the first need is due of those that can be done now.
+    /// Returns when the first need is due of those that can be done now.
     fn next_need(&self) -> Option<Instant> {
         if !self.desired.is_looking() {
             return self.due.next();
@@ -522,7 +522,7 @@ impl Guard {
         }
     }
 
-    /// Whether the files are right, and the kernel took older policies only.
+    /// Returns whether the files are right, and the kernel took older policies only.
     fn is_rejected(&self) -> bool {
         self.desired.origin() == Some(Origin::State) && self.record.mistakes.count() == 0
     }
@@ -541,7 +541,7 @@ impl Guard {
     }
 }
 
-/// Who put the table there, kept as its comment.
+/// Returns who put the table there, kept as its comment.
 fn stamp(path: &str) -> String {
     let path = path.replace(
         |c: char| matches!(c, '"' | '\\') || untrusted::is_deceptive(c),

@@ -148,7 +148,7 @@ mod tests {
         }
     }
 
-    /// What is made of one who answers this, byte by byte or at once, and then hangs up or not.
+    /// Returns what is made of one who answers this, byte by byte or at once, and then hangs up or not.
     fn answered(name: &str, answer: &[u8], hangs_up: bool) -> Answer {
         let place = Place::new(name);
         let listener = UnixListener::bind(&place.0).unwrap();

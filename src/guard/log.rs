@@ -55,7 +55,7 @@ impl Log {
     }
 }
 
-/// The text as one line that is not too long: names of files and errors of others may be anything.
+/// Returns the text as one line that is not too long: names of files and errors of others may be anything.
 pub(super) fn one_line(text: &str) -> String {
     clean_to(text, LINE)
 }
@@ -83,24 +83,24 @@ impl Mistakes {
         all
     }
 
-    /// One of them.
+    /// Returns one of them.
     pub(super) fn one(mistake: &str) -> Self {
         Self::of([mistake.to_owned()].into_iter())
     }
 
-    /// How many there are.
+    /// Returns how many there are.
     pub(super) fn count(&self) -> usize {
         self.count
     }
 
-    /// A line for each; the last one counts those that are left out.
+    /// Returns a line for each; the last one counts those that are left out.
     pub(super) fn lines(&self) -> &[String] {
         &self.lines
     }
 }
 
-/// A diagnostic in one line, with its place and without a word of the file: the journal and guard's socket
-/// are read by others than root.
+/// Returns a diagnostic in one line, with its place and without a word of the file: the journal and
+/// guard's socket are read by others than root.
 pub(super) fn line(diagnostic: &Diagnostic, sources: &SourceMap) -> String {
     let place = diagnostic.primary.as_ref().map(|label| {
         let (line, column) = sources.line_column(&label.span);
@@ -113,13 +113,13 @@ pub(super) fn line(diagnostic: &Diagnostic, sources: &SourceMap) -> String {
     place.unwrap_or_default() + &diagnostic.public() + &more
 }
 
-/// What is worth a look in policies that are right.
+/// Returns what is worth a look in policies that are right.
 pub(super) fn warnings(policies: &Policies) -> Mistakes {
     let warnings = policies.warnings.iter();
     Mistakes::of(warnings.map(|warning| line(warning, &policies.sources)))
 }
 
-/// What is wrong with policies.
+/// Returns what is wrong with policies.
 pub(super) fn mistakes(wrong: &LoadError) -> Mistakes {
     match wrong {
         LoadError::Unread(error) => Mistakes::of([error.to_string()].into_iter()),

@@ -26,7 +26,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// The folders of all that guard writes.
+    /// Returns the folders of all that guard writes.
     pub(super) fn folders(&self) -> Vec<PathBuf> {
         let listen = match &self.listen {
             Some(Listen::Unix(path)) => Some(path),

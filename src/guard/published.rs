@@ -32,7 +32,7 @@ impl LastKnownPorts {
         })
     }
 
-    /// What was kept before guard started, until engines have answered.
+    /// Returns what was kept before guard started, until engines have answered.
     pub(super) fn former(&mut self, answered: bool) -> &[HostPorts] {
         if answered {
             self.former.clear();
@@ -40,7 +40,7 @@ impl LastKnownPorts {
         &self.former
     }
 
-    /// Those of a ruleset, if others are kept: engines have been asked for them.
+    /// Returns those of a ruleset, if others are kept: engines have been asked for them.
     pub(super) fn others(&mut self, ruleset: &Ruleset) -> Option<Vec<HostPorts>> {
         let ports = compile::remembered(ruleset);
         if self.kept.as_ref() == Some(&ports) {

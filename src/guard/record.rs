@@ -76,7 +76,7 @@ pub(super) fn process(modifier: Option<&Modifier>) -> String {
 }
 
 impl Record {
-    /// What `dfw status` and the service manager show.
+    /// Returns what `dfw status` and the service manager show.
     pub(super) fn line(&self) -> String {
         one_line(&self.sentence())
     }
@@ -110,7 +110,7 @@ impl Record {
         text
     }
 
-    /// The same as a document.
+    /// Returns the same as a document.
     pub(super) fn document(&self, path: &str, unanswered: &[String]) -> Value {
         json!({
             "schema": SCHEMA,

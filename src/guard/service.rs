@@ -27,7 +27,7 @@ impl Service {
         self.next = self.every.map(|_| Instant::now());
     }
 
-    /// When it wants to hear next.
+    /// Returns when it wants to hear next.
     pub(super) fn next(&self) -> Option<Instant> {
         self.next
     }

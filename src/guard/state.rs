@@ -83,7 +83,7 @@ struct Texts<'a> {
     files: Vec<(PathBuf, std::borrow::Cow<'a, str>)>,
 }
 
-/// A number that all texts of a policy have a share in, and their names.
+/// Returns a number that all texts of a policy have a share in, and their names.
 pub(super) fn digest(sources: &SourceMap) -> u128 {
     let mut hasher = SipHasher13::new();
     for (path, text) in sources.files() {
@@ -161,7 +161,7 @@ pub(super) fn prepare(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether all files in the folder are guard's: somebody may have named `/var/lib`, or `/tmp`.
+/// Returns whether all files in the folder are guard's: somebody may have named `/var/lib`, or `/tmp`.
 fn holds_nothing_else(folder: &Path) -> io::Result<bool> {
     let ours = |name: &[u8]| {
         [POLICY, PORTS].iter().any(|kept| {

@@ -31,12 +31,12 @@ impl View {
         }
     }
 
-    /// The host, if anything is known of it.
+    /// Returns the host, if anything is known of it.
     pub(super) fn host(&self) -> Option<&HostView> {
         self.site.as_ref().map(|site| &site.host)
     }
 
-    /// Whether the host has the same links and addresses as before.
+    /// Returns whether the host has the same links and addresses as before.
     pub(super) fn is_current(&self) -> bool {
         self.site.as_ref().is_some_and(|site| {
             kernel::links().is_ok_and(|links| links == site.links)

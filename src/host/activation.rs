@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::process;
 
-/// Whether nobody but systemd listens at a path, and it would start an engine for whoever connects.
+/// Returns whether nobody but systemd listens at a path, and it would start an engine for whoever connects.
 pub(super) fn is_asleep(path: &Path) -> bool {
     let Ok(path) = path.canonicalize() else {
         return false;
@@ -17,8 +17,8 @@ pub(super) fn is_asleep(path: &Path) -> bool {
     process::waits_for_clients(bound(&sockets, &path))
 }
 
-/// The inodes of the sockets that wait for clients at a path, by `/proc/net/unix`. Anybody may bind
-/// sockets at paths that are no text, so its lines are none either.
+/// Returns the inodes of the sockets that wait for clients at a path, by `/proc/net/unix`. Anybody
+/// may bind sockets at paths that are no text, so its lines are none either.
 fn bound(sockets: &[u8], at: &Path) -> BTreeSet<u64> {
     let lines = sockets.split(|byte| *byte == b'\n');
     let waiting = lines.filter_map(waiting);
@@ -28,7 +28,7 @@ fn bound(sockets: &[u8], at: &Path) -> BTreeSet<u64> {
         .collect()
 }
 
-/// The inode and the path of a socket that has one and is not connected.
+/// Returns the inode and the path of a socket that has one and is not connected.
 fn waiting(line: &[u8]) -> Option<(u64, &Path)> {
     /// `SS_UNCONNECTED`, which those that listen are as well.
     const UNCONNECTED: &str = "01";

@@ -58,7 +58,7 @@ pub fn engine(address: &str, answers: Answers) -> Engine {
     engine
 }
 
-/// The engine without what it has.
+/// Returns the engine without what it has.
 pub(super) fn outline(address: &str, version: SystemVersion, info: SystemInfo) -> Engine {
     let firewall = info.firewall_backend.and_then(|firewall| firewall.driver);
     Engine {
@@ -86,7 +86,7 @@ pub(super) fn is_podman(version: &SystemVersion) -> bool {
     })
 }
 
-/// A network; `None` without an identifier.
+/// Returns a network; `None` without an identifier.
 pub(super) fn network(answer: ApiNetwork, engine: Kind) -> Option<Network> {
     let is_podman = engine == Kind::Podman;
     let id = clean(&answer.id?);
@@ -124,8 +124,8 @@ pub(super) fn network(answer: ApiNetwork, engine: Kind) -> Option<Network> {
     })
 }
 
-/// Whether the kernel lets an interface have this name (`dev_valid_name` of `net/core/dev.c`); one with
-/// control characters is no engine's either.
+/// Returns whether the kernel lets an interface have this name (`dev_valid_name` of
+/// `net/core/dev.c`); one with control characters is no engine's either.
 fn is_interface(name: &str) -> bool {
     name.len() <= LONGEST_INTERFACE
         && !name.contains(['/', ':'])
@@ -142,7 +142,7 @@ fn mode(options: &HashMap<String, String>, family: &str) -> GatewayMode {
     }
 }
 
-/// A container; `None` without an identifier.
+/// Returns a container; `None` without an identifier.
 pub(super) fn container(answer: ContainerInspectResponse) -> Option<Container> {
     let id = clean(&answer.id?);
     let name = answer.name.unwrap_or_default();
@@ -207,8 +207,9 @@ pub(super) fn container(answer: ContainerInspectResponse) -> Option<Container> {
     })
 }
 
-/// Whether a running container's port is bound to a port of the host, in what is wanted for it: then what is
-/// bound counts. In networks of mode `routed` none is: the engine says so with an empty port.
+/// Returns whether a running container's port is bound to a port of the host, in what is wanted for
+/// it: then what is bound counts. In networks of mode `routed` none is: the engine says so with an
+/// empty port.
 fn is_bound(wanted: &Published, bound: &[Published], ports: Option<&PortMap>) -> bool {
     let same_port = |other: &&Published| {
         (other.protocol, other.container_port) == (wanted.protocol, wanted.container_port)
@@ -257,7 +258,7 @@ fn bindings(ports: Option<&PortMap>) -> Vec<Published> {
     published
 }
 
-/// Every address of both families if none is given.
+/// Returns every address of both families if none is given.
 fn host_addresses(text: &str) -> Vec<IpAddr> {
     match text.parse() {
         Ok(address) => vec![address],
@@ -265,7 +266,7 @@ fn host_addresses(text: &str) -> Vec<IpAddr> {
     }
 }
 
-/// The services of a swarm.
+/// Returns the services of a swarm.
 pub(super) fn services(answers: Vec<ApiService>) -> Vec<Service> {
     answers.into_iter().filter_map(service).collect()
 }

@@ -20,8 +20,8 @@ const PARENTS: [&str; 4] = ["docker", "libpod_parent", "machine.slice", "system.
 /// How deep groups are looked at (`cgroup.max.depth` has no bound unless it is set).
 const DEPTH: usize = 32;
 
-/// The identifier of the container whose control group a process is in; none if it is in none, or in one
-/// that somebody else than root may have made.
+/// Returns the identifier of the container whose control group a process is in; none if it is in
+/// none, or in one that somebody else than root may have made.
 pub(super) fn container(process: &Process) -> Option<String> {
     let groups = process.cgroups().ok()?;
     groups
@@ -30,7 +30,7 @@ pub(super) fn container(process: &Process) -> Option<String> {
         .find_map(|group| claim(group, &mounts(group)))
 }
 
-/// The container that a group is of, where the hierarchy is mounted at one of these places.
+/// Returns the container that a group is of, where the hierarchy is mounted at one of these places.
 fn claim(group: &ProcessCGroup, mounts: &[PathBuf]) -> Option<String> {
     let parts: Vec<&str> = group
         .pathname
@@ -51,7 +51,7 @@ fn claim(group: &ProcessCGroup, mounts: &[PathBuf]) -> Option<String> {
     is_roots(above, mounts).then(|| id.to_owned())
 }
 
-/// Whether only root makes groups below this one.
+/// Returns whether only root makes groups below this one.
 fn is_roots(above: &[&str], mounts: &[PathBuf]) -> bool {
     let path: PathBuf = above.iter().collect();
     let Some(mount) = mounts.iter().find(|mount| mount.join(&path).is_dir()) else {
@@ -64,7 +64,7 @@ fn is_roots(above: &[&str], mounts: &[PathBuf]) -> bool {
     path.ancestors().all(closed)
 }
 
-/// Where the hierarchy of a group may be mounted.
+/// Returns where the hierarchy of a group may be mounted.
 fn mounts(group: &ProcessCGroup) -> Vec<PathBuf> {
     let mount = Path::new(MOUNT);
     if group.hierarchy == 0 {
@@ -78,7 +78,8 @@ fn mounts(group: &ProcessCGroup) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Whether it is an identifier as engines make them, and no word that a control group may have in its name.
+/// Returns whether it is an identifier as engines make them, and no word that a control group may
+/// have in its name.
 pub(super) fn is_identifier(id: &str) -> bool {
     id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit())
 }

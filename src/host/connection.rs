@@ -61,7 +61,7 @@ impl From<ApiError> for Rejection {
 }
 
 impl Rejection {
-    /// The same as others are told of it.
+    /// Returns the same as others are told of it.
     pub(super) fn at(&self, address: &str) -> Unanswered {
         Unanswered {
             address: clean(address),

@@ -43,7 +43,7 @@ pub enum System {
 }
 
 impl Ask {
-    /// The engine at one address.
+    /// Returns the engine at one address.
     #[must_use]
     pub fn at(address: &str) -> Self {
         Self {
@@ -52,13 +52,13 @@ impl Ask {
         }
     }
 
-    /// Whether no engine is asked.
+    /// Returns whether no engine is asked.
     #[must_use]
     pub fn is_nobody(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Whether the engine at this address must be there.
+    /// Returns whether the engine at this address must be there.
     #[must_use]
     pub fn names(&self, address: &str) -> bool {
         self.named.iter().any(|named| named == address)
@@ -97,7 +97,7 @@ pub fn ask(ask: &Ask) -> Vec<Result<Engine, Unanswered>> {
     answers
 }
 
-/// The sockets that exist, each once: `/var/run` is `/run` on most systems.
+/// Returns the sockets that exist, each once: `/var/run` is `/run` on most systems.
 fn sockets() -> Vec<String> {
     let mut real: Vec<PathBuf> = Vec::new();
     for path in SOCKETS {
@@ -110,7 +110,7 @@ fn sockets() -> Vec<String> {
     real.iter().map(|path| path.display().to_string()).collect()
 }
 
-/// The engine, and of how many containers it said nothing.
+/// Returns the engine, and of how many containers it said nothing.
 fn ask_one(address: &str) -> Result<(Engine, usize), Rejection> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

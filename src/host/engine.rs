@@ -38,7 +38,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Its name for people.
+    /// Returns its name for people.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -88,7 +88,7 @@ pub enum GatewayMode {
 }
 
 impl GatewayMode {
-    /// Whether the engine lets packets through that are routed straight to a container.
+    /// Returns whether the engine lets packets through that are routed straight to a container.
     #[must_use]
     pub fn is_direct(self) -> bool {
         match self {
@@ -161,7 +161,7 @@ pub struct Published {
 }
 
 impl Published {
-    /// The ports of the host, of all addresses if it is every address of a family.
+    /// Returns the ports of the host, of all addresses if it is every address of a family.
     #[must_use]
     pub fn port(&self) -> HostPorts {
         HostPorts {
@@ -174,7 +174,7 @@ impl Published {
 }
 
 impl Container {
-    /// What people call it: `web`, or `web (shop/frontend)` for a service of a compose project.
+    /// Returns what people call it: `web`, or `web (shop/frontend)` for a service of a compose project.
     #[must_use]
     pub fn title(&self) -> String {
         match (&self.project, &self.service) {
@@ -219,13 +219,13 @@ impl Engine {
         }
     }
 
-    /// A network by its name.
+    /// Returns a network by its name.
     #[must_use]
     pub fn network(&self, name: &str) -> Option<&Network> {
         self.networks.iter().find(|network| network.name == name)
     }
 
-    /// The first number of its version; 0 if it has none.
+    /// Returns the first number of its version; 0 if it has none.
     #[must_use]
     pub fn major_version(&self) -> u32 {
         let first = self.version.split('.').next();

@@ -54,7 +54,7 @@ pub enum Report {
     Changing,
 }
 
-/// The addresses of the engines that are followed.
+/// Returns the addresses of the engines that are followed.
 #[must_use]
 pub fn addresses(ask: &Ask) -> Vec<String> {
     let mut addresses = ask.named.clone();
@@ -194,7 +194,7 @@ async fn stay(
     }
 }
 
-/// An event, or what the end of all events means.
+/// Returns an event, or what the end of all events means.
 fn event_of(event: Option<Result<EventMessage, ApiError>>) -> Result<EventMessage, Rejection> {
     event
         .ok_or(Rejection::NobodyThere)?

@@ -25,7 +25,7 @@ pub enum Holder<'a> {
 }
 
 impl HostView {
-    /// Who holds a socket.
+    /// Returns who holds a socket.
     #[must_use]
     pub fn holder<'a>(&'a self, listener: &'a Listener) -> Holder<'a> {
         let Some(owner) = &listener.owner else {

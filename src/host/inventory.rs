@@ -57,7 +57,7 @@ pub(super) struct Changes {
 }
 
 impl Changes {
-    /// All that there is.
+    /// Returns all that there is.
     pub(super) fn everything() -> Self {
         Self {
             everything: true,
@@ -65,7 +65,7 @@ impl Changes {
         }
     }
 
-    /// These containers.
+    /// Returns these containers.
     pub(super) fn of(containers: BTreeSet<String>) -> Self {
         Self {
             containers,
@@ -89,7 +89,7 @@ impl Changes {
                 .all(|ids| ids.is_empty())
     }
 
-    /// Whether nothing has happened but that containers were created.
+    /// Returns whether nothing has happened but that containers were created.
     pub(super) fn are_creations(&self) -> bool {
         self.created
     }
@@ -132,8 +132,8 @@ impl Changes {
     }
 }
 
-/// Whether an event of a container leaves alone what it publishes, and where. What stops, restarts or is
-/// killed dies as well, and says so.
+/// Returns whether an event of a container leaves alone what it publishes, and where. What stops,
+/// restarts or is killed dies as well, and says so.
 fn is_inside(action: &str) -> bool {
     let inside = [
         "archive-",
@@ -167,7 +167,7 @@ enum Inspected {
 }
 
 impl Inventory {
-    /// The engine with everything that is known of it.
+    /// Returns the engine with everything that is known of it.
     ///
     /// Nothing was asked of one without a version.
     pub(super) fn engine(&self) -> Engine {
@@ -181,7 +181,7 @@ impl Inventory {
         engine
     }
 
-    /// The containers of which it said nothing in time, of which less is known.
+    /// Returns the containers of which it said nothing in time, of which less is known.
     pub(super) fn busy(&self) -> &BTreeSet<String> {
         &self.busy
     }
@@ -352,7 +352,7 @@ async fn inspect(
     }
 }
 
-/// Who manages no swarm says so with an error.
+/// Returns who manages no swarm says so with an error.
 async fn services(connection: &Connection) -> Vec<super::engine::Service> {
     let services = connection.docker.list_services(None).await;
     answers::services(services.unwrap_or_default())

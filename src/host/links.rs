@@ -41,7 +41,7 @@ pub(super) fn bridges(links: &[Link], said: &BTreeSet<&str>) -> HostView {
     view
 }
 
-/// The links by name, each with the name of the one that it is a port of.
+/// Returns the links by name, each with the name of the one that it is a port of.
 pub(super) fn interfaces(links: &[Link]) -> BTreeMap<String, Option<String>> {
     let names: BTreeMap<u32, &str> = links.iter().map(|l| (l.index, l.name.as_str())).collect();
     let controller = |link: &Link| {
@@ -54,7 +54,7 @@ pub(super) fn interfaces(links: &[Link]) -> BTreeMap<String, Option<String>> {
         .collect()
 }
 
-/// The bridge that has one of these addresses.
+/// Returns the bridge that has one of these addresses.
 pub(super) fn bridge_with(
     links: &[Link],
     addresses: &[Address],

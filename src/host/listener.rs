@@ -33,14 +33,15 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Whether it serves a published port, of an engine that was asked or of any other.
+    /// Returns whether it serves a published port, of an engine that was asked or of any other.
     #[must_use]
     pub fn serves_publication(&self) -> bool {
         let owner = self.owner.as_ref();
         owner.is_some_and(|owner| matches!(owner.role, Role::Proxy | Role::Rootless))
     }
 
-    /// Whether it takes clients that ask for this address, or any of a family where it is unspecified.
+    /// Returns whether it takes clients that ask for this address, or any of a family where it is
+    /// unspecified.
     #[must_use]
     pub fn takes(&self, address: IpAddr) -> bool {
         let same_family = self.address.is_ipv4() == address.is_ipv4();
@@ -87,8 +88,8 @@ pub fn listeners(
     Ok(sockets.iter().filter_map(listener).collect())
 }
 
-/// The inodes of those of these sockets that serve published ports: docker-proxy's, and those of rootless
-/// engines.
+/// Returns the inodes of those of these sockets that serve published ports: docker-proxy's, and
+/// those of rootless engines.
 ///
 /// # Errors
 /// If processes cannot be looked at now.

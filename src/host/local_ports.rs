@@ -16,7 +16,7 @@ pub struct LocalPorts {
 }
 
 impl LocalPorts {
-    /// A range to choose from, without what is reserved.
+    /// Returns a range to choose from, without what is reserved.
     #[must_use]
     pub fn new(range: Option<(u16, u16)>, reserved: Vec<(u16, u16)>) -> Self {
         Self { range, reserved }
@@ -48,7 +48,7 @@ impl LocalPorts {
         self.range
     }
 
-    /// The ports that it never chooses, as ranges.
+    /// Returns the ports that it never chooses, as ranges.
     #[must_use]
     pub fn reserved(&self) -> &[(u16, u16)] {
         &self.reserved

@@ -104,7 +104,7 @@ pub enum Publisher<'a> {
 }
 
 impl Publication<'_> {
-    /// The families in which it is published: Podman says `0.0.0.0` and means both.
+    /// Returns the families in which it is published: Podman says `0.0.0.0` and means both.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
         let address = self.published.address;
         let v4 = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
@@ -113,7 +113,7 @@ impl Publication<'_> {
         [address].into_iter().chain(other)
     }
 
-    /// The services of this host that have some of its ports instead, see [`HostView::holders`].
+    /// Returns the services of this host that have some of its ports instead, see [`HostView::holders`].
     pub fn holders<'a>(&self, host: &'a HostView) -> impl Iterator<Item = &'a Listener> {
         let (port, running) = (self.published.port(), self.of.is_running());
         self.addresses()
@@ -122,7 +122,7 @@ impl Publication<'_> {
 }
 
 impl Publisher<'_> {
-    /// What people call it.
+    /// Returns what people call it.
     #[must_use]
     pub fn title(&self) -> String {
         match self {
@@ -131,7 +131,7 @@ impl Publisher<'_> {
         }
     }
 
-    /// Whether its port is bound at this moment.
+    /// Returns whether its port is bound at this moment.
     #[must_use]
     pub fn is_running(&self) -> bool {
         match self {
@@ -186,9 +186,10 @@ impl HostView {
         })
     }
 
-    /// The services of this host that hold ports which an engine publishes at an address, and so keep the
-    /// engine from them; a rule for such a port would hit that service. An unspecified address is every
-    /// address of its family. Where docker-proxy listens at that very address, nobody else counts.
+    /// Returns the services of this host that hold ports which an engine publishes at an address,
+    /// and so keep the engine from them; a rule for such a port would hit that service. An
+    /// unspecified address is every address of its family. Where docker-proxy listens at that very
+    /// address, nobody else counts.
     ///
     /// Who is not to be seen counts as the engine's where root made the socket and the engine holds the
     /// port at this moment, for two cannot hold it; and where docker-proxy itself might not be seen. Else
@@ -219,7 +220,7 @@ impl HostView {
         }
     }
 
-    /// Whether docker-proxy listens at a port of this very address.
+    /// Returns whether docker-proxy listens at a port of this very address.
     fn is_proxied(&self, address: IpAddr, protocol: Protocol, port: u16) -> bool {
         self.listeners.iter().any(|listener| {
             let owner = listener.owner.as_ref();
@@ -230,15 +231,16 @@ impl HostView {
         })
     }
 
-    /// The sockets that serve published ports, whether their engine tells of them or not: it does not
-    /// while it starts a container, and who was not asked never does.
+    /// Returns the sockets that serve published ports, whether their engine tells of them or not:
+    /// it does not while it starts a container, and who was not asked never does.
     pub fn serving(&self) -> impl Iterator<Item = &Listener> {
         let listeners = self.listeners.iter();
         listeners
             .filter(|listener| listener.serves_publication() && !listener.address.is_loopback())
     }
 
-    /// Whether an engine that was asked publishes the port that a socket serves, for a container that runs.
+    /// Returns whether an engine that was asked publishes the port that a socket serves, for a
+    /// container that runs.
     #[must_use]
     pub fn is_explained(&self, listener: &Listener) -> bool {
         let running = self.publications().filter(|p| p.of.is_running());
@@ -253,9 +255,9 @@ impl HostView {
         })
     }
 
-    /// Whether some ports count as published although nobody may hold them: those that an engine published
-    /// when it answered last, and those of containers that do not run. A service of the host may take one
-    /// at any time.
+    /// Returns whether some ports count as published although nobody may hold them: those that an
+    /// engine published when it answered last, and those of containers that do not run. A service
+    /// of the host may take one at any time.
     #[must_use]
     pub fn expects_more(&self) -> bool {
         !self.remembered.is_empty() || self.publications().any(|p| !p.of.is_running())
@@ -268,7 +270,7 @@ impl HostView {
         cards.flat_map(|(bridge, cards)| cards.iter().map(|card| (&**bridge, &**card)))
     }
 
-    /// The container that a process lives in.
+    /// Returns the container that a process lives in.
     #[must_use]
     pub fn container_of(&self, owner: &Owner) -> Option<&Container> {
         let containers = self.engines.iter().flat_map(|engine| &engine.containers);
@@ -276,7 +278,7 @@ impl HostView {
         containers.into_iter().find(|container| container.id == *id)
     }
 
-    /// The addresses of containers, and what each of them publishes, by the container's port.
+    /// Returns the addresses of containers, and what each of them publishes, by the container's port.
     pub fn endpoints(&self) -> impl Iterator<Item = EndpointView<'_>> {
         self.engines.iter().flat_map(|engine| {
             engine.containers.iter().flat_map(move |container| {

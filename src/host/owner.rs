@@ -32,7 +32,7 @@ pub enum Role {
 }
 
 impl Owner {
-    /// Whether it holds the socket on behalf of a container engine, for a published port.
+    /// Returns whether it holds the socket on behalf of a container engine, for a published port.
     #[must_use]
     pub fn is_engine(&self) -> bool {
         self.role != Role::Other

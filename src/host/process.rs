@@ -76,9 +76,9 @@ fn look<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static
     answer.unwrap_or_else(|| Err(io::Error::other("the thread that reads /proc has ended")))
 }
 
-/// What was read of a process; none if it has ended, or is not to be seen, or is so that it cannot be
-/// read: no process keeps all others from being seen. An error for want of descriptors or memory fails the
-/// whole look.
+/// Returns what was read of a process; none if it has ended, or is not to be seen, or is so that it
+/// cannot be read: no process keeps all others from being seen. An error for want of descriptors or
+/// memory fails the whole look.
 fn seen<T>(read: Result<T, ProcError>) -> io::Result<Option<T>> {
     match read {
         Ok(read) => Ok(Some(read)),
@@ -87,14 +87,15 @@ fn seen<T>(read: Result<T, ProcError>) -> io::Result<Option<T>> {
     }
 }
 
-/// Whether something is missing here, and not there.
+/// Returns whether something is missing here, and not there.
 fn is_want(error: &io::Error) -> bool {
     let want = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
     Errno::from_io_error(error).is_some_and(|error| want.contains(&error))
 }
 
-/// Whether all processes of this machine can be looked at: a process that sees the first of the first process
-/// namespace sees every one. A container sees its own, and a process without `CAP_SYS_PTRACE` those like itself.
+/// Returns whether all processes of this machine can be looked at: a process that sees the first of
+/// the first process namespace sees every one. A container sees its own, and a process without
+/// `CAP_SYS_PTRACE` those like itself.
 #[must_use]
 pub fn sees_all() -> bool {
     /// `PROC_PID_INIT_INO` of the kernel.
@@ -115,7 +116,7 @@ pub(super) struct Engines {
 }
 
 impl Engines {
-    /// What engines of root's say: any other could claim a service of the host for its own.
+    /// Returns what engines of root's say: any other could claim a service of the host for its own.
     pub(super) fn of(engines: &[Engine]) -> Self {
         let is_roots = |engine: &&Engine| engine.process.is_some_and(is_roots);
         let containers = || {
@@ -135,7 +136,7 @@ impl Engines {
     }
 }
 
-/// Whether a process is root's.
+/// Returns whether a process is root's.
 fn is_roots(pid: u32) -> bool {
     look(move || fs::metadata(format!("/proc/{pid}"))).is_ok_and(|process| process.uid() == 0)
 }
@@ -171,8 +172,8 @@ pub(super) fn owners(sockets: BTreeSet<u64>, engines: Engines) -> io::Result<BTr
     })
 }
 
-/// The inodes of those of these sockets that docker-proxy holds, or what serves published ports of a
-/// rootless engine.
+/// Returns the inodes of those of these sockets that docker-proxy holds, or what serves published
+/// ports of a rootless engine.
 ///
 /// # Errors
 /// If processes cannot be looked at now.
@@ -195,7 +196,7 @@ pub(super) fn served(sockets: BTreeSet<u64>, engines: Engines) -> io::Result<BTr
     })
 }
 
-/// Whether systemd holds one of these sockets, and nobody else does.
+/// Returns whether systemd holds one of these sockets, and nobody else does.
 pub(super) fn waits_for_clients(sockets: BTreeSet<u64>) -> bool {
     if sockets.is_empty() {
         return false;
@@ -282,8 +283,8 @@ impl Table {
         Ok(Self { processes })
     }
 
-    /// The processes that hold sockets for published ports. It looks at every process's name, and further
-    /// only where that may be one.
+    /// Returns the processes that hold sockets for published ports. It looks at every process's
+    /// name, and further only where that may be one.
     fn serving(&self, homes: &Homes) -> io::Result<Vec<(Entry, Role)>> {
         let mut serving = Vec::new();
         let parents = OnceCell::new();
@@ -319,7 +320,7 @@ impl Table {
         Ok(serving)
     }
 
-    /// The processes of which a child lives in another user namespace than the host's.
+    /// Returns the processes of which a child lives in another user namespace than the host's.
     fn parents_of_rootless(&self, homes: &Homes) -> BTreeSet<i32> {
         let pids = self.processes.iter().map(|(pid, _)| *pid);
         let rootless = pids.filter(|pid| homes.is_rootless(*pid));
@@ -328,7 +329,7 @@ impl Table {
     }
 }
 
-/// The name of a process's program, at most 15 bytes; none if it has gone.
+/// Returns the name of a process's program, at most 15 bytes; none if it has gone.
 fn name(pid: i32) -> io::Result<Option<String>> {
     // No program's name is longer, and nobody has to ask for its length.
     let mut name = [0; 16];
@@ -383,8 +384,9 @@ impl Search {
     }
 }
 
-/// The inodes of the sockets that it holds, the lowest descriptors first. A server holds one for each
-/// client, and may have thousands: nothing but their names is read, and no more than the budget allows.
+/// Returns the inodes of the sockets that it holds, the lowest descriptors first. A server holds
+/// one for each client, and may have thousands: nothing but their names is read, and no more than
+/// the budget allows.
 fn inodes(process: &Entry, budget: &mut usize) -> io::Result<Vec<u64>> {
     let mut inodes = Vec::new();
     let folder = fs::read_dir(format!("/proc/{}/fd", process.pid));
@@ -472,8 +474,8 @@ impl Homes {
         }
     }
 
-    /// Whether a process of root's is an engine, or was started by one: root in the user namespace of the
-    /// host, and where the engine lives or its child.
+    /// Returns whether a process of root's is an engine, or was started by one: root in the user
+    /// namespace of the host, and where the engine lives or its child.
     fn is_engines(&self, process: &Entry) -> bool {
         let is_root = || {
             let status = process.status();
@@ -491,12 +493,12 @@ impl Homes {
             && (is_home() || is_child())
     }
 
-    /// Whether a process lives in another user namespace than the host's.
+    /// Returns whether a process lives in another user namespace than the host's.
     fn is_rootless(&self, pid: i32) -> bool {
         self.users.is_some() && users(pid).is_some_and(|users| Some(users) != self.users)
     }
 
-    /// Where a process lives, by its mount namespace or its control group.
+    /// Returns where a process lives, by its mount namespace or its control group.
     fn home(&self, process: &Entry) -> Home {
         let Some(mounts) = mounts(process.pid) else {
             return Home::Host;
@@ -524,7 +526,7 @@ fn users(pid: i32) -> Option<u64> {
     namespace(pid, "user")
 }
 
-/// The number of the namespace of this kind that a process lives in; none if that is not to be seen.
+/// Returns the number of the namespace of this kind that a process lives in; none if that is not to be seen.
 fn namespace(pid: i32, kind: &str) -> Option<u64> {
     let metadata = fs::metadata(format!("/proc/{pid}/ns/{kind}"));
     metadata.ok().map(|metadata| metadata.ino())

@@ -9,10 +9,10 @@ use bollard::models::{
 
 use super::engine::Network;
 
-/// Whether the list says everything that is to be known of a container of Docker's: what it publishes is
-/// bound, and its processes share no network with the host. It leaves out ports of `direct` networks (modes
-/// `routed` and `nat-unprotected`), where no port of the host is bound. Podman's list leaves out all but the
-/// first port of a range.
+/// Returns whether the list says everything that is to be known of a container of Docker's: what it
+/// publishes is bound, and its processes share no network with the host. It leaves out ports of
+/// `direct` networks (modes `routed` and `nat-unprotected`), where no port of the host is bound.
+/// Podman's list leaves out all but the first port of a range.
 pub(super) fn is_enough(summary: &ContainerSummary, networks: &[Network]) -> bool {
     let attached = summary.network_settings.as_ref();
     let attached = attached.and_then(|settings| settings.networks.as_ref());
@@ -32,7 +32,7 @@ pub(super) fn is_enough(summary: &ContainerSummary, networks: &[Network]) -> boo
         && !mode.starts_with("container:")
 }
 
-/// The container as the list tells it, with what it binds when it starts, where that is known.
+/// Returns the container as the list tells it, with what it binds when it starts, where that is known.
 pub(super) fn outline(
     summary: ContainerSummary,
     bindings: Option<PortMap>,

@@ -20,7 +20,7 @@ pub struct Traces<'a> {
 }
 
 impl Traces<'_> {
-    /// Whether there are none.
+    /// Returns whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         let Self {
@@ -34,8 +34,8 @@ impl Traces<'_> {
 }
 
 impl HostView {
-    /// What publishes ports although no engine that was asked explains it, as far as sockets and rules were
-    /// looked at. Sockets on loopback do not count.
+    /// Returns what publishes ports although no engine that was asked explains it, as far as
+    /// sockets and rules were looked at. Sockets on loopback do not count.
     #[must_use]
     pub fn traces_of_engines(&self) -> Traces<'_> {
         let reachable = || {
@@ -67,7 +67,7 @@ impl HostView {
         }
     }
 
-    /// Whether an engine that was asked publishes all ports that a rule translates.
+    /// Returns whether an engine that was asked publishes all ports that a rule translates.
     fn is_translation_explained(&self, translation: &Translation) -> bool {
         let Some(ports) = &translation.ports else {
             return false;
@@ -96,7 +96,7 @@ impl HostView {
         })
     }
 
-    /// Whether a rule of somebody else's leads to a container of an engine that was asked.
+    /// Returns whether a rule of somebody else's leads to a container of an engine that was asked.
     fn leads_to_container(&self, translation: &Translation) -> bool {
         match translation.to {
             Target::Address(to, _) => self.endpoints().any(|endpoint| endpoint.address == to),
@@ -105,9 +105,9 @@ impl HostView {
     }
 }
 
-/// Whether a rule is in a chain as engines call them: those of Docker (`DOCKER`, `DOCKER-INGRESS`, and the
-/// tables `docker-bridges` of its nftables backend) and of Podman (netavark's, CNI's). Only root gives
-/// such names.
+/// Returns whether a rule is in a chain as engines call them: those of Docker (`DOCKER`,
+/// `DOCKER-INGRESS`, and the tables `docker-bridges` of its nftables backend) and of Podman
+/// (netavark's, CNI's). Only root gives such names.
 fn is_engines(translation: &Translation) -> bool {
     let chains = ["DOCKER", "NETAVARK-", "CNI-", "nv_"];
     let tables = [" docker-bridges", " netavark"];

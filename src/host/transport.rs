@@ -62,21 +62,21 @@ impl Transport {
         self.left.store(ALL, Ordering::Relaxed);
     }
 
-    /// A client of this version of the API.
+    /// Returns a client of this version of the API.
     pub(super) fn client(&self, version: &ClientVersion) -> Result<Docker, ApiError> {
         let (place, peer, left) = (self.place.clone(), self.peer.clone(), self.left.clone());
         let transport = move |request| ask(place.clone(), peer.clone(), left.clone(), request);
         Docker::connect_with_custom_transport(transport, Some("http://engine"), PATIENCE, version)
     }
 
-    /// The process that listens at the socket, once it was asked something: the one that called `listen(2)`,
-    /// which is systemd where it starts the engine for its first client.
+    /// Returns the process that listens at the socket, once it was asked something: the one that
+    /// called `listen(2)`, which is systemd where it starts the engine for its first client.
     pub(super) fn peer(&self) -> Option<u32> {
         Some(self.peer.load(Ordering::Relaxed)).filter(|pid| *pid != 0)
     }
 }
 
-/// The path of a socket's address; of others, something that is none.
+/// Returns the path of a socket's address; of others, something that is none.
 pub(super) fn path(address: &str) -> &Path {
     Path::new(address.strip_prefix("unix://").unwrap_or(address))
 }

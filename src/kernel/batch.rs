@@ -95,7 +95,7 @@ impl Batch {
         }
     }
 
-    /// The table gets these flags (`NFT_TABLE_F_*`) where this transaction makes it.
+    /// Returns the table gets these flags (`NFT_TABLE_F_*`) where this transaction makes it.
     #[must_use]
     pub fn with_flags(mut self, flags: u32) -> Self {
         self.flags = flags;
@@ -298,7 +298,7 @@ impl Batch {
 }
 
 impl FinishedBatch {
-    /// What the message with this sequence number is about.
+    /// Returns what the message with this sequence number is about.
     #[must_use]
     pub fn subject(&self, sequence: u32) -> Option<&Subject> {
         self.subjects

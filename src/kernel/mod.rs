@@ -179,8 +179,8 @@ impl Kernel {
         self.consistent(Depth::All)
     }
 
-    /// The same without the elements of big sets, which would take long: those are empty, and what
-    /// is remembered of them is among the facts. Enough to make a plan.
+    /// Returns the same without the elements of big sets, which would take long: those are empty,
+    /// and what is remembered of them is among the facts. Enough to make a plan.
     ///
     /// # Errors
     /// See [`Error`](enum@Error).
@@ -188,8 +188,8 @@ impl Kernel {
         self.consistent(Depth::Remembered)
     }
 
-    /// The same with the elements of the sets that ports share, however big: they alone know who
-    /// may reach a port, and being hashes they are read back sooner than long lists are.
+    /// Returns the same with the elements of the sets that ports share, however big: they alone
+    /// know who may reach a port, and being hashes they are read back sooner than long lists are.
     ///
     /// # Errors
     /// See [`Error`](enum@Error).
@@ -197,7 +197,7 @@ impl Kernel {
         self.consistent(Depth::Lists)
     }
 
-    /// The same without the elements of any set but those that count: all others are empty.
+    /// Returns the same without the elements of any set but those that count: all others are empty.
     ///
     /// # Errors
     /// See [`Error`](enum@Error).
@@ -232,8 +232,8 @@ impl Kernel {
         Err(Error::Busy)
     }
 
-    /// The flowtables of all other tables, as `FAMILY TABLE`. What they carry past the forward hook
-    /// nobody judges there.
+    /// Returns the flowtables of all other tables, as `FAMILY TABLE`. What they carry past the
+    /// forward hook nobody judges there.
     ///
     /// # Errors
     /// See [`Error`](enum@Error).
@@ -250,7 +250,7 @@ impl Kernel {
         Ok(tables)
     }
 
-    /// The number of this moment; any change of any ruleset makes a new one.
+    /// Returns the number of this moment; any change of any ruleset makes a new one.
     ///
     /// # Errors
     /// See [`Error`](enum@Error).
@@ -333,7 +333,7 @@ pub fn addresses() -> Result<Vec<Address>, Error> {
     about_links(&rtnetlink::addresses(), rtnetlink::decode_address)
 }
 
-/// Where packets to an address are sent; `None` if this host has no route to it.
+/// Returns where packets to an address are sent; `None` if this host has no route to it.
 ///
 /// # Errors
 /// See [`Error`](enum@Error).
@@ -398,7 +398,7 @@ pub fn listeners() -> Result<Vec<sock_diag::Socket>, Error> {
     Ok(sockets)
 }
 
-/// Whether this kernel has SCTP by now; it may be a module, which the first socket loads.
+/// Returns whether this kernel has SCTP by now; it may be a module, which the first socket loads.
 fn has_sctp() -> bool {
     !Path::new("/proc/net").exists() || Path::new("/proc/net/sctp").exists()
 }
@@ -458,7 +458,7 @@ fn answer(
     }
 }
 
-/// What nfnetlink answers where nf_tables is not built in and cannot be loaded.
+/// Returns what nfnetlink answers where nf_tables is not built in and cannot be loaded.
 fn no_subsystem(errno: i32) -> bool {
     use rustix::io::Errno;
     [Errno::INVAL, Errno::OPNOTSUPP]
@@ -466,12 +466,12 @@ fn no_subsystem(errno: i32) -> bool {
         .any(|e| e.raw_os_error() == errno)
 }
 
-/// Whether elements are those of a set that ports share.
+/// Returns whether elements are those of a set that ports share.
 fn is_shared(elements: &Elements) -> bool {
     matches!(elements, Elements::PortIpv4(_) | Elements::PortIpv6(_))
 }
 
-/// The first two numbers of a kernel's release.
+/// Returns the first two numbers of a kernel's release.
 pub(crate) fn version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit());
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))

@@ -60,12 +60,12 @@ impl Kernel {
         Err(Error::Busy)
     }
 
-    /// The number of the socket that owns the table.
+    /// Returns the number of the socket that owns the table.
     pub(super) fn owner(&self) -> Option<u32> {
         self.table().ok()??.owner
     }
 
-    /// The table without what is in it.
+    /// Returns the table without what is in it.
     fn table(&self) -> Result<Option<TableObject>, Error> {
         let mut found = None;
         self.ask(&request::tables(), |message| {

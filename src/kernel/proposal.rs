@@ -74,7 +74,7 @@ impl Kernel {
 }
 
 impl<'a> Proposal<'a> {
-    /// Whether the ruleset is in force already.
+    /// Returns whether the ruleset is in force already.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.plan.is_empty()

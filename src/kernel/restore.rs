@@ -16,10 +16,10 @@ const REST: Duration = Duration::from_secs(1);
 pub struct Former(Option<Installed>);
 
 impl Former {
-    /// What is installed, as [`Kernel::survey`] saw it, before this plan to bring `wanted` into
-    /// force is carried out. The elements of big sets, which a survey does not read, are computed
-    /// from those that are wanted and the plan. Only where the plan does not know them are they
-    /// read, which takes the kernel long: 90 s for a million.
+    /// Returns what is installed, as [`Kernel::survey`] saw it, before this plan to bring `wanted`
+    /// into force is carried out. The elements of big sets, which a survey does not read, are
+    /// computed from those that are wanted and the plan. Only where the plan does not know them are
+    /// they read, which takes the kernel long: 90 s for a million.
     ///
     /// # Errors
     /// See [`Error`](enum@Error); [`Error::Busy`](enum@Error) if they changed meanwhile.
@@ -58,13 +58,13 @@ impl Former {
         Ok(Self(Some(installed)))
     }
 
-    /// Who put it there; `None` if nothing was there, or nothing that tells.
+    /// Returns who put it there; `None` if nothing was there, or nothing that tells.
     #[must_use]
     pub fn comment(&self) -> Option<&str> {
         self.0.as_ref()?.comment.as_deref()
     }
 
-    /// Whether there was nothing.
+    /// Returns whether there was nothing.
     #[must_use]
     pub fn is_nothing(&self) -> bool {
         self.0.is_none()

@@ -188,19 +188,19 @@ impl Builder {
         chain.rules.push(rule.rule);
     }
 
-    /// Whether dfw's table was seen.
+    /// Returns whether dfw's table was seen.
     #[must_use]
     pub fn has_table(&self) -> bool {
         self.table
     }
 
-    /// The sets in which it is remembered what is in others.
+    /// Returns the sets in which it is remembered what is in others.
     #[must_use]
     pub fn memories(&self) -> Vec<String> {
         self.memories.keys().map(|of| sketch_name(of)).collect()
     }
 
-    /// The sets of dfw's table whose elements count; they count as read from now on.
+    /// Returns the sets of dfw's table whose elements count; they count as read from now on.
     pub fn counting(&mut self) -> Vec<String> {
         let sets = self.sets.iter_mut();
         sets.filter(|(_, found)| matches!(found.set.elements, Elements::PortCounters(_)))
@@ -211,8 +211,8 @@ impl Builder {
             .collect()
     }
 
-    /// The sets of dfw's table whose elements are to be read: those of which nothing is remembered,
-    /// and others by the type of their elements. They count as read from now on.
+    /// Returns the sets of dfw's table whose elements are to be read: those of which nothing is
+    /// remembered, and others by the type of their elements. They count as read from now on.
     pub fn to_be_read(&mut self, others: impl Fn(&Elements) -> bool) -> Vec<String> {
         let memories = &self.memories;
         let sets = self.sets.iter_mut();
@@ -335,7 +335,7 @@ impl Builder {
     }
 }
 
-/// The sets that packets are looked up in: by chains that base chains lead to.
+/// Returns the sets that packets are looked up in: by chains that base chains lead to.
 fn reached<'a>(
     ruleset: &'a Ruleset,
     sets: &'a BTreeMap<String, (Set, SetState)>,

@@ -25,7 +25,7 @@ pub enum Outcome {
 }
 
 impl Kernel {
-    /// A number that nobody can guess, for what is remembered of big sets.
+    /// Returns a number that nobody can guess, for what is remembered of big sets.
     ///
     /// # Errors
     /// As `getrandom(2)`.
@@ -190,8 +190,8 @@ fn await_packets() {
     }
 }
 
-/// The number of the moment behind a transaction, as the kernel counts: each is one, and none has
-/// the number 0.
+/// Returns the number of the moment behind a transaction, as the kernel counts: each is one, and
+/// none has the number 0.
 #[must_use]
 pub fn next(generation: u32) -> u32 {
     generation.checked_add(1).unwrap_or(1)

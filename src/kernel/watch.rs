@@ -52,7 +52,7 @@ impl Tracer {
         })
     }
 
-    /// The same, in a table that the kernel removes by itself or in one that it does not.
+    /// Returns the same, in a table that the kernel removes by itself or in one that it does not.
     ///
     /// # Errors
     /// See [`Error`](enum@Error).
@@ -72,13 +72,13 @@ impl Tracer {
         })
     }
 
-    /// The name of the table that does it.
+    /// Returns the name of the table that does it.
     #[must_use]
     pub fn table(&self) -> &str {
         &self.table
     }
 
-    /// What has come, without waiting.
+    /// Returns what has come, without waiting.
     ///
     /// # Errors
     /// See [`Error`](enum@Error).
@@ -86,7 +86,7 @@ impl Tracer {
         hear(&self.events, trace::decode)
     }
 
-    /// A rule of any table by its number; `None` if there is none any more.
+    /// Returns a rule of any table by its number; `None` if there is none any more.
     ///
     /// # Errors
     /// See [`Error`](enum@Error).
@@ -108,7 +108,7 @@ impl Tracer {
         Ok(rule)
     }
 
-    /// The name of an interface, to be shown; `None` if it is gone.
+    /// Returns the name of an interface, to be shown; `None` if it is gone.
     #[must_use]
     pub fn interface(&self, index: u32) -> Option<String> {
         self.events.interface(index).map(|name| clean(&name))
@@ -161,7 +161,7 @@ impl Kernel {
     }
 }
 
-/// Whether `/proc/net/netlink` knows a socket of netfilter with this port.
+/// Returns whether `/proc/net/netlink` knows a socket of netfilter with this port.
 fn has_netfilter_socket(text: &str, port: u32) -> bool {
     /// `NETLINK_NETFILTER`.
     const NETFILTER: &str = "12";
@@ -203,7 +203,7 @@ impl Listener {
             })
     }
 
-    /// What has come, without waiting.
+    /// Returns what has come, without waiting.
     ///
     /// # Errors
     /// See [`Error`](enum@Error).
@@ -211,7 +211,7 @@ impl Listener {
         hear(&self.socket, nflog::decode)
     }
 
-    /// The name of an interface, to be shown; `None` if it is gone.
+    /// Returns the name of an interface, to be shown; `None` if it is gone.
     #[must_use]
     pub fn interface(&self, index: u32) -> Option<String> {
         self.socket.interface(index).map(|name| clean(&name))

@@ -50,7 +50,7 @@ impl Headers {
     }
 }
 
-/// The network header, and the transport header if it begins in these bytes.
+/// Returns the network header, and the transport header if it begins in these bytes.
 fn network(bytes: &[u8]) -> Option<(Headers, Option<&[u8]>)> {
     let headers = |source, destination, protocol| Headers {
         source,
@@ -85,7 +85,7 @@ fn network(bytes: &[u8]) -> Option<(Headers, Option<&[u8]>)> {
     }
 }
 
-/// The first header that is no extension of IPv6, and where it begins.
+/// Returns the first header that is no extension of IPv6, and where it begins.
 fn behind_extensions(mut next: u8, mut rest: Option<&[u8]>) -> (u8, Option<&[u8]>) {
     /// Hop-by-hop options, routing, fragment, destination options.
     const EXTENSIONS: [u8; 4] = [0, 43, 44, 60];
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// A SYN from 203.0.113.9 port 40000 to 198.51.100.7 port 80.
+    /// Returns a SYN from 203.0.113.9 port 40000 to 198.51.100.7 port 80.
     fn syn() -> Vec<u8> {
         let mut bytes = vec![0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0];
         bytes.extend([203, 0, 113, 9, 198, 51, 100, 7]);

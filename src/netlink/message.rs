@@ -52,13 +52,13 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// An empty writer.
+    /// Returns an empty writer.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The bytes so far.
+    /// Returns the bytes so far.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
@@ -191,7 +191,7 @@ pub struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    /// The address family of the `nfgenmsg` header.
+    /// Returns the address family of the `nfgenmsg` header.
     ///
     /// # Errors
     /// If the message is too short to have one.
@@ -202,7 +202,7 @@ impl<'a> Message<'a> {
             .ok_or(Malformed("no nfgenmsg header"))
     }
 
-    /// The attributes behind the `nfgenmsg` header.
+    /// Returns the attributes behind the `nfgenmsg` header.
     ///
     /// # Errors
     /// If the message is too short to have one.
@@ -263,7 +263,7 @@ pub struct Attribute<'a> {
 }
 
 impl<'a> Attribute<'a> {
-    /// The attributes inside.
+    /// Returns the attributes inside.
     #[must_use]
     pub fn nested(&self) -> Attributes<'a> {
         Attributes::new(self.payload)
@@ -318,7 +318,7 @@ impl<'a> Attributes<'a> {
         Self { rest: bytes }
     }
 
-    /// The attributes by type, `N` at most; later ones of the same type win, as in the kernel.
+    /// Returns the attributes by type, `N` at most; later ones of the same type win, as in the kernel.
     ///
     /// # Errors
     /// If a length is wrong.

@@ -17,7 +17,7 @@ pub fn links() -> Vec<u8> {
     w.bytes().to_vec()
 }
 
-/// Whether a notice tells of a link that was not there before, as containers get one.
+/// Returns whether a notice tells of a link that was not there before, as containers get one.
 #[must_use]
 pub fn is_new(message: &Message<'_>) -> bool {
     // `ifi_change` of `struct ifinfomsg`: all of it has changed.

@@ -112,8 +112,8 @@ impl Socket {
         set_option(&self.fd, NETLINK_ADD_MEMBERSHIP, group.cast_signed())
     }
 
-    /// The socket's own address, which no other netlink socket of the same protocol and network
-    /// namespace has.
+    /// Returns the socket's own address, which no other netlink socket of the same protocol and
+    /// network namespace has.
     ///
     /// # Errors
     /// As `getsockname(2)`.
@@ -122,7 +122,7 @@ impl Socket {
         Ok(address.pid())
     }
 
-    /// The name of an interface of the socket's network namespace; `None` if it is gone.
+    /// Returns the name of an interface of the socket's network namespace; `None` if it is gone.
     #[must_use]
     pub fn interface(&self, index: u32) -> Option<String> {
         rustix::net::netdevice::index_to_name(&self.fd, index).ok()
@@ -150,7 +150,7 @@ impl Socket {
         }
     }
 
-    /// A buffer for [`receive`](Self::receive), which whoever takes it gives back.
+    /// Returns a buffer for [`receive`](Self::receive), which whoever takes it gives back.
     pub(crate) fn take_buffer(&self) -> Vec<u8> {
         self.buffer.take()
     }

@@ -223,13 +223,13 @@ impl Instruction {
         }))
     }
 
-    /// Whether it is a counter.
+    /// Returns whether it is a counter.
     pub(super) fn is_counter(element: &Attribute<'_>) -> bool {
         let attributes = element.nested().table::<3>();
         attributes.is_ok_and(|[_, name, _]| name.is_some_and(|name| name.string() == Ok("counter")))
     }
 
-    /// The values of a counter; `None` for any other instruction.
+    /// Returns the values of a counter; `None` for any other instruction.
     pub(super) fn counter_values(element: &Attribute<'_>) -> Option<Counter> {
         let [_, name, data] = element.nested().table::<3>().ok()?;
         if name?.string().ok()? != "counter" {
@@ -447,7 +447,7 @@ pub(super) fn decode_verdict(data: &Attribute<'_>) -> Option<Verdict> {
     })
 }
 
-/// The bytes of a data attribute.
+/// Returns the bytes of a data attribute.
 pub(super) fn value<'a>(data: &Attribute<'a>) -> Option<&'a [u8]> {
     let [_, value] = data.nested().table::<2>().ok()?;
     Some(value?.payload)
@@ -480,7 +480,7 @@ impl<'a> Fields<'a> {
         self.get(kind)?.be32().ok()
     }
 
-    /// Whether a register is the one of a key's second part; `None` if it is none of dfw's.
+    /// Returns whether a register is the one of a key's second part; `None` if it is none of dfw's.
     fn is_beside(&self, kind: u16) -> Option<bool> {
         match self.be32(kind)? {
             NFT_REG_1 => Some(false),

@@ -56,7 +56,7 @@ pub fn decode(message: &Message<'_>) -> Result<Option<Notice>, Malformed> {
     Ok(ours.then_some(Notice::Ours))
 }
 
-/// The name of a process, which may be any bytes.
+/// Returns the name of a process, which may be any bytes.
 fn name_of(bytes: &[u8]) -> String {
     let name = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
     clean(&String::from_utf8_lossy(name))

@@ -89,9 +89,9 @@ fn set_trace() -> Instruction {
     }
 }
 
-/// The transaction that switches tracing on, in a table of this name. An `owned` table goes with the
-/// socket that sends this, whatever happens to its program; the kernel knows that from Linux 5.12
-/// on, and rejects it before.
+/// Returns the transaction that switches tracing on, in a table of this name. An `owned` table goes
+/// with the socket that sends this, whatever happens to its program; the kernel knows that from
+/// Linux 5.12 on, and rejects it before.
 ///
 /// # Errors
 /// If the name is too long.
@@ -126,7 +126,7 @@ pub fn begin(name: &str, filter: &Filter, owned: bool) -> Result<Vec<u8>, TooLon
     })
 }
 
-/// The transaction that removes such a table.
+/// Returns the transaction that removes such a table.
 ///
 /// # Errors
 /// If the name is too long.
@@ -134,7 +134,7 @@ pub fn end(name: &str) -> Result<Vec<u8>, TooLong> {
     whole(|w| table::delete(w, 2, name))
 }
 
-/// A transaction of messages, the last of which `write` returns; that one is acknowledged.
+/// Returns a transaction of messages, the last of which `write` returns; that one is acknowledged.
 fn whole(write: impl FnOnce(&mut Writer) -> usize) -> Result<Vec<u8>, TooLong> {
     let mut w = Writer::new();
     transaction::begin(&mut w, 1, None);

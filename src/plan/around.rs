@@ -22,7 +22,7 @@ pub(super) struct Around<'a> {
 }
 
 impl<'a> Around<'a> {
-    /// When it is known what becomes of the sets.
+    /// Returns when it is known what becomes of the sets.
     pub(super) fn of(
         installed: &'a Ruleset,
         wanted: &'a Ruleset,
@@ -61,7 +61,7 @@ impl<'a> Around<'a> {
         }
     }
 
-    /// Whether packets are misled if a set is changed in place.
+    /// Returns whether packets are misled if a set is changed in place.
     pub(super) fn misleads(&self, name: &str, delta: &Delta, set: &Set) -> bool {
         if set.elements.set_type().map {
             // It leads packets on to all that is there.
@@ -78,8 +78,8 @@ impl<'a> Around<'a> {
     }
 }
 
-/// The sets that packets are looked up in that come to a chain: by its rules and by those of the
-/// chains that these lead to.
+/// Returns the sets that packets are looked up in that come to a chain: by its rules and by those
+/// of the chains that these lead to.
 fn looked_up<'a>(ruleset: &'a Ruleset, chain: &'a str) -> BTreeSet<&'a str> {
     let (mut sets, mut seen, mut next) = (BTreeSet::new(), BTreeSet::new(), vec![chain]);
     while let Some(name) = next.pop() {
@@ -95,7 +95,7 @@ fn looked_up<'a>(ruleset: &'a Ruleset, chain: &'a str) -> BTreeSet<&'a str> {
     sets
 }
 
-/// Whether two chains do the same, wherever their rules come from.
+/// Returns whether two chains do the same, wherever their rules come from.
 fn is_alike(one: &Chain, other: &Chain) -> bool {
     let (one, other) = (one.rules.iter(), other.rules.iter());
     one.map(|rule| &rule.expressions)

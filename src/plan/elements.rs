@@ -29,7 +29,7 @@ impl Delta {
         })
     }
 
-    /// What there was before, given what there is after it; `None` if it is of another type.
+    /// Returns what there was before, given what there is after it; `None` if it is of another type.
     #[must_use]
     pub fn undone(&self, to: &Elements) -> Option<Elements> {
         with_rows!(to, to => {
@@ -40,21 +40,21 @@ impl Delta {
         })
     }
 
-    /// Whether nothing changes.
+    /// Returns whether nothing changes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.removed.is_empty() && self.added.is_empty()
     }
 
-    /// Whether a port goes that `to`, what there is afterwards, does not count under another comment.
+    /// Returns whether a port goes that `to`, what there is afterwards, does not count under another comment.
     pub(super) fn loses_ports(&self, to: &[PortCounter]) -> bool {
         let stays = |gone: &PortCounter| to.binary_search_by_key(&gone.key, |row| row.key).is_ok();
         let gone = self.removed.rows::<PortCounter>();
         gone.is_some_and(|gone| !gone.iter().all(stays))
     }
 
-    /// Whether a range that comes has something in common with one that goes. While a transaction
-    /// is being made ready, kernels before 6.18 may find neither of them.
+    /// Returns whether a range that comes has something in common with one that goes. While a
+    /// transaction is being made ready, kernels before 6.18 may find neither of them.
     #[must_use]
     pub fn overlaps(&self) -> bool {
         with_rows!(&self.removed, removed => {
@@ -63,7 +63,7 @@ impl Delta {
     }
 }
 
-/// What only the first and what only the second has; both ascend.
+/// Returns what only the first and what only the second has; both ascend.
 fn difference<T: Ord + Clone>(from: &[T], to: &[T]) -> (Vec<T>, Vec<T>) {
     let (mut removed, mut added) = (Vec::new(), Vec::new());
     let (mut from, mut to) = (from.iter().peekable(), to.iter().peekable());

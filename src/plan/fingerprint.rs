@@ -19,8 +19,8 @@ pub fn fingerprint(ruleset: &Ruleset) -> u64 {
 }
 
 impl Installed {
-    /// Whether others have changed what dfw put there; `None` if that is not known. The sets must
-    /// have been read.
+    /// Returns whether others have changed what dfw put there; `None` if that is not known. The
+    /// sets must have been read.
     #[must_use]
     pub fn has_drifted(&self) -> Option<bool> {
         let facts = |name: &str| self.facts.sets.get(name);

@@ -23,7 +23,7 @@ pub struct Installed {
 }
 
 impl Installed {
-    /// What is in it that dfw would never have put there and could not put there again, in words.
+    /// Returns what is in it that dfw would never have put there and could not put there again, in words.
     #[must_use]
     pub fn foreign(&self) -> Vec<String> {
         let mut foreign = self.ruleset.unknown.clone();
@@ -97,13 +97,13 @@ const SPARE: &str = "/new-";
 /// What the name of a set ends in that remembers what is in another.
 const SKETCH: &str = "/sketch";
 
-/// The names that the kernel may know a set by: its own, and those of sets that stand in for it.
+/// Returns the names that the kernel may know a set by: its own, and those of sets that stand in for it.
 pub fn kernel_names(name: &str) -> impl Iterator<Item = String> {
     let others = ('b'..='z').map(move |letter| format!("{name}{SPARE}{letter}"));
     std::iter::once(name.to_owned()).chain(others)
 }
 
-/// The name that a ruleset knows a set of the kernel's by.
+/// Returns the name that a ruleset knows a set of the kernel's by.
 #[must_use]
 pub fn ruleset_name(kernel_name: &str) -> &str {
     match kernel_name.rsplit_once(SPARE) {
@@ -112,13 +112,13 @@ pub fn ruleset_name(kernel_name: &str) -> &str {
     }
 }
 
-/// The name of the set that remembers what is in this one.
+/// Returns the name of the set that remembers what is in this one.
 #[must_use]
 pub fn sketch_name(kernel_name: &str) -> String {
     format!("{kernel_name}{SKETCH}")
 }
 
-/// The set whose elements this one remembers.
+/// Returns the set whose elements this one remembers.
 #[must_use]
 pub fn sketch_of(kernel_name: &str) -> Option<&str> {
     kernel_name.strip_suffix(SKETCH)

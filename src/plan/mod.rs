@@ -76,7 +76,7 @@ pub struct Plan<'a> {
 }
 
 impl Plan<'_> {
-    /// Whether there is nothing to do.
+    /// Returns whether there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.before.is_empty() && self.main.is_empty() && self.after.is_empty()
@@ -90,7 +90,7 @@ impl Plan<'_> {
             .filter(|operations| !operations.is_empty())
     }
 
-    /// What takes [`before`](Self::before) back, if the main transaction cannot be.
+    /// Returns what takes [`before`](Self::before) back, if the main transaction cannot be.
     #[must_use]
     pub fn undo(&self) -> Vec<Operation<'_>> {
         if self.before.contains(&Operation::NewTable) {
@@ -132,8 +132,8 @@ pub fn diff<'a>(installed: Option<&'a Installed>, wanted: &'a Ruleset, seed: u12
     }
 }
 
-/// What the elements of each set begin with when they come back: those of ports that were in force
-/// all the time with what they have counted by now, others where they had stopped.
+/// Returns what the elements of each set begin with when they come back: those of ports that were
+/// in force all the time with what they have counted by now, others where they had stopped.
 #[must_use]
 pub fn counted(installed: Option<&Installed>, former: &Installed) -> BTreeMap<String, Counted> {
     let mut counted = former.counted.clone();
@@ -144,8 +144,9 @@ pub fn counted(installed: Option<&Installed>, former: &Installed) -> BTreeMap<St
     counted
 }
 
-/// The same as [`diff`] towards what was installed before: rules that come back go on counting where
-/// they had stopped, elements as [`counted`] says, and what told drift then tells it again.
+/// Returns the same as [`diff`] towards what was installed before: rules that come back go on
+/// counting where they had stopped, elements as [`counted`] says, and what told drift then tells it
+/// again.
 #[must_use]
 pub fn restore<'a>(
     installed: Option<&'a Installed>,
@@ -207,7 +208,7 @@ pub fn restore<'a>(
     plan
 }
 
-/// Whether two rules are the same but for the names by which the kernel knows their sets.
+/// Returns whether two rules are the same but for the names by which the kernel knows their sets.
 fn alike(one: &Rule, other: &Rule) -> bool {
     let pairs = one.expressions.iter().zip(&other.expressions);
     one.expressions.len() == other.expressions.len()
@@ -303,8 +304,8 @@ impl<'a> Diff<'a> {
         }
     }
 
-    /// Whether it is simpler and no less safe to make the table anew: it is switched off, or a
-    /// base chain of others has the name of a chain that others lead to.
+    /// Returns whether it is simpler and no less safe to make the table anew: it is switched off,
+    /// or a base chain of others has the name of a chain that others lead to.
     fn cannot_be_mended(&self) -> bool {
         let Installed { ruleset, facts, .. } = self.installed;
         facts.dormant
@@ -318,7 +319,7 @@ impl<'a> Diff<'a> {
             })
     }
 
-    /// The whole ruleset, where there is nothing or what is there goes.
+    /// Returns the whole ruleset, where there is nothing or what is there goes.
     fn first(mut self, replace: bool) -> Plan<'a> {
         self.sets();
         self.chains();
@@ -513,7 +514,7 @@ impl<'a> Diff<'a> {
         sets.any(|set| self.renewed.contains(set))
     }
 
-    /// A rule comes; one about marks, with the mark of this plan, in front of its chain.
+    /// Returns a rule comes; one about marks, with the mark of this plan, in front of its chain.
     fn rule(
         &self,
         chain: &'a str,
@@ -551,8 +552,8 @@ impl<'a> Diff<'a> {
         }
     }
 
-    /// The mark of this plan: none that the rules before it know, and not 0, which connections bear
-    /// that have none.
+    /// Returns the mark of this plan: none that the rules before it know, and not 0, which
+    /// connections bear that have none.
     fn mark(&self) -> u32 {
         let [a, b, c, d, ..] = self.seed.to_be_bytes();
         let mut mark = u32::from_ne_bytes([a, b, c, d]);
@@ -563,7 +564,7 @@ impl<'a> Diff<'a> {
     }
 }
 
-/// Whether a rule about marks comes; no other comes first.
+/// Returns whether a rule about marks comes; no other comes first.
 fn is_about_marks(operation: &Operation<'_>) -> bool {
     matches!(
         operation,

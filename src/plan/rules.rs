@@ -27,7 +27,7 @@ pub fn align(old: &[Rule], new: &[Rule]) -> Vec<(usize, usize)> {
     pairs
 }
 
-/// The longest common subsequence of two parts.
+/// Returns the longest common subsequence of two parts.
 fn middle(
     old: &[Rule],
     old_part: Range<usize>,

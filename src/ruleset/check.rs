@@ -94,7 +94,7 @@ fn check_expression(
     }
 }
 
-/// How many jumps deep a chain goes; `None` past the limit.
+/// Returns how many jumps deep a chain goes; `None` past the limit.
 fn depth(ruleset: &Ruleset, chain: &str, limit: usize) -> Option<usize> {
     let limit = limit.checked_sub(1)?;
     let mut deepest = 0;

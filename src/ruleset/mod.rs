@@ -81,7 +81,7 @@ pub enum Hook {
 }
 
 impl Hook {
-    /// Its name in nft's language.
+    /// Returns its name in nft's language.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -102,7 +102,7 @@ pub struct Rule {
 }
 
 impl Ruleset {
-    /// The chains as a reader wants them: base chains first, then by name.
+    /// Returns the chains as a reader wants them: base chains first, then by name.
     pub fn chains_in_order(&self) -> impl Iterator<Item = (&String, &Chain)> {
         let base_first = self.chains.iter().filter(|(_, chain)| chain.base.is_some());
         let others = self.chains.iter().filter(|(_, chain)| chain.base.is_none());
@@ -153,7 +153,7 @@ impl fmt::Display for Origin {
 }
 
 impl Rule {
-    /// A rule with a comment.
+    /// Returns a rule with a comment.
     #[must_use]
     pub fn new(expressions: Vec<Expression>, comment: impl Into<Option<String>>) -> Self {
         Self {
@@ -162,14 +162,15 @@ impl Rule {
         }
     }
 
-    /// Whether it lets through all that comes to its chain, without a word why: what led there says it.
+    /// Returns whether it lets through all that comes to its chain, without a word why: what led
+    /// there says it.
     #[must_use]
     pub fn is_mute(&self) -> bool {
         self.comment.is_none()
             && self.expressions[..] == [Expression::Statement(Statement::Verdict(Verdict::Accept))]
     }
 
-    /// Whether it looks for the mark that plans make ([`MARK`]), or sets it.
+    /// Returns whether it looks for the mark that plans make ([`MARK`]), or sets it.
     #[must_use]
     pub fn is_about_marks(&self) -> bool {
         let marks = [

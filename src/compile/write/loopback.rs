@@ -15,7 +15,7 @@ use super::super::names::{self, FROM_WIRE, LOOPBACK};
 use super::{Compiler, drop, jump, note, published};
 
 impl Compiler<'_> {
-    /// The rules that deny packets to those ports, for all that does not come in through `lo`.
+    /// Returns the rules that deny packets to those ports, for all that does not come in through `lo`.
     pub(super) fn loopback(&mut self) -> Vec<Rule> {
         let mut all: BTreeMap<Protocol, Vec<(u16, u16)>> = BTreeMap::new();
         let host = self.host;

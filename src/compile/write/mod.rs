@@ -181,7 +181,7 @@ impl Compiler<'_> {
         self.chain(REMEMBER, rules);
     }
 
-    /// How a port lets through: for good, or until the next change.
+    /// Returns how a port lets through: for good, or until the next change.
     fn allow(&self, context: Context) -> Expression {
         let settings = &self.policy.settings;
         // A marked connection is not judged again, whatever interface its packets come by.
@@ -355,7 +355,7 @@ impl Compiler<'_> {
         }))
     }
 
-    /// The rules by which `default: deny` denies what matches.
+    /// Returns the rules by which `default: deny` denies what matches.
     fn deny_unnamed(&self, matches: &[Expression]) -> Vec<Rule> {
         let comment = self.default_origin();
         let rule = |rest: &[Expression]| Rule::new([matches, rest].concat(), comment.clone());
@@ -371,7 +371,7 @@ impl Compiler<'_> {
         self.comment(&self.policy.default_origin)
     }
 
-    /// The comment that leads back to a line of the policy.
+    /// Returns the comment that leads back to a line of the policy.
     fn comment(&self, span: &Span) -> String {
         comment(&(self.origin)(span))
     }
@@ -454,7 +454,7 @@ fn note(text: &str) -> String {
     text.to_owned()
 }
 
-/// An origin as the comment of a rule, cut from the left where a file name is too long for one.
+/// Returns an origin as the comment of a rule, cut from the left where a file name is too long for one.
 #[must_use]
 pub fn comment(origin: &Origin) -> String {
     let text = origin.to_string();

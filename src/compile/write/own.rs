@@ -14,9 +14,9 @@ use super::super::names::{self, OUTPUT};
 use super::{Compiler, accept, note};
 
 impl Compiler<'_> {
-    /// The rules that let in replies to this host's own requests, before keys are looked at. TCP: on
-    /// connections that it opened. UDP, which has no beginning: replies, at ports that no engine and no
-    /// container holds.
+    /// Returns the rules that let in replies to this host's own requests, before keys are looked
+    /// at. TCP: on connections that it opened. UDP, which has no beginning: replies, at ports that
+    /// no engine and no container holds.
     pub(super) fn own_replies(&mut self) -> Vec<Rule> {
         let mut rules = Vec::new();
         for protocol in [Protocol::Tcp, Protocol::Udp] {
@@ -65,22 +65,22 @@ impl Compiler<'_> {
     }
 }
 
-/// The ports of keys that the kernel chooses from for requests of this host.
+/// Returns the ports of keys that the kernel chooses from for requests of this host.
 fn overlap(policy: &Policy, local: &LocalPorts, protocol: Protocol) -> Ports {
     let keys = policy.ports.keys().filter(|key| key.protocol == protocol);
     let keys: Ports = keys.map(|key| (key.first, key.last)).collect();
     keys.intersection(&automatic(local))
 }
 
-/// The ports that the kernel chooses from for requests of this host.
+/// Returns the ports that the kernel chooses from for requests of this host.
 pub(super) fn automatic(local: &LocalPorts) -> Ports {
     let reserved: Ports = local.reserved().iter().copied().collect();
     let range: Ports = local.range().into_iter().collect();
     range.without(&reserved)
 }
 
-/// The ports that sockets of engines and containers hold: no request of this host comes from there. A socket
-/// of root's whose holder is not to be seen may be one.
+/// Returns the ports that sockets of engines and containers hold: no request of this host comes
+/// from there. A socket of root's whose holder is not to be seen may be one.
 pub(super) fn served(host: &HostView, protocol: Protocol) -> Ports {
     let served = host.listeners.iter().filter(|listener| {
         let owner = listener.owner.as_ref();
@@ -110,7 +110,7 @@ pub struct Overlap {
 /// How many ports must be left for the host's own requests.
 const ENOUGH: u32 = 4096;
 
-/// Where keys overlap the ports that the kernel chooses from for requests of this host.
+/// Returns where keys overlap the ports that the kernel chooses from for requests of this host.
 #[must_use]
 pub fn overlaps(policy: &Policy, local: &LocalPorts) -> Vec<Overlap> {
     let protocols = [Protocol::Tcp, Protocol::Udp];

@@ -158,11 +158,11 @@ impl Compiler<'_> {
             .collect()
     }
 
-    /// The sets for a list of addresses, made when they are first asked for. Of a long list the
-    /// single addresses are in a hash, which is the fastest to look up, and the rest in an interval
-    /// set; a short list is one interval set, since what thousands of ports cost is the number of
-    /// sets. Of a list that `changes` with the host there is a set even if nothing is in it now, so that a
-    /// change is one of elements, and no rule is touched.
+    /// Returns the sets for a list of addresses, made when they are first asked for. Of a long list
+    /// the single addresses are in a hash, which is the fastest to look up, and the rest in an
+    /// interval set; a short list is one interval set, since what thousands of ports cost is the
+    /// number of sets. Of a list that `changes` with the host there is a set even if nothing is in
+    /// it now, so that a change is one of elements, and no rule is touched.
     fn address_sets(
         &mut self,
         list: &List,
@@ -212,7 +212,7 @@ impl Compiler<'_> {
     }
 }
 
-/// The rules that deny what matches, as the port's policy wants it.
+/// Returns the rules that deny what matches, as the port's policy wants it.
 pub(super) fn denial(
     matches: &[Expression],
     key: &HostPorts,

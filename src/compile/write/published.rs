@@ -22,8 +22,8 @@ const V6: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 type Place = (IpAddr, Protocol);
 
 impl Compiler<'_> {
-    /// The ports that an engine publishes and no policy names, as keys, and what becomes of packets to
-    /// them.
+    /// Returns the ports that an engine publishes and no policy names, as keys, and what becomes of
+    /// packets to them.
     pub(super) fn unnamed(&mut self) -> Vec<(HostPorts, Verdict)> {
         if self.policy.default == DefaultAction::Allow {
             return Vec::new();
@@ -134,8 +134,8 @@ impl Compiler<'_> {
     }
 }
 
-/// The ports that engines publish and no key of the policy is about, loopback left out: nobody
-/// outside reaches those sockets.
+/// Returns the ports that engines publish and no key of the policy is about, loopback left out:
+/// nobody outside reaches those sockets.
 pub fn unnamed<'a>(policy: &Policy, host: &'a HostView) -> impl Iterator<Item = Publication<'a>> {
     host.publications().filter(|publication| {
         !publication.published.address.is_loopback()
@@ -143,8 +143,8 @@ pub fn unnamed<'a>(policy: &Policy, host: &'a HostView) -> impl Iterator<Item = 
     })
 }
 
-/// What engines publish and `default: deny` closes without a key, address by address: the ranges of each
-/// publication that no key names, and no service of the host holds.
+/// Returns what engines publish and `default: deny` closes without a key, address by address: the
+/// ranges of each publication that no key names, and no service of the host holds.
 #[must_use]
 pub fn denied<'a>(policy: &Policy, host: &'a HostView) -> Vec<Publication<'a>> {
     if policy.default == DefaultAction::Allow {
@@ -177,10 +177,10 @@ pub fn denied<'a>(policy: &Policy, host: &'a HostView) -> Vec<Publication<'a>> {
     denied
 }
 
-/// The ports of sockets that `default: deny` closes without a key: those that engines publish, those that
-/// serve published ports of whatever engine, and those that were published when the engine answered
-/// last. Per address and family, for a service of the host that has a port in one of them stays as it
-/// is.
+/// Returns the ports of sockets that `default: deny` closes without a key: those that engines
+/// publish, those that serve published ports of whatever engine, and those that were published when
+/// the engine answered last. Per address and family, for a service of the host that has a port in
+/// one of them stays as it is.
 fn closed(policy: &Policy, host: &HostView) -> BTreeMap<Place, Ports> {
     let mut ranges: BTreeMap<Place, Vec<(u16, u16)>> = BTreeMap::new();
     let mut add = |address: IpAddr, port: &HostPorts, ports: &Ports| {
@@ -249,8 +249,8 @@ fn closed(policy: &Policy, host: &HostView) -> BTreeMap<Place, Ports> {
     closed.filter(|(_, ports)| !ports.is_empty()).collect()
 }
 
-/// The ports of containers that do not run which `default: deny` closes only when they run, as ranges: the
-/// kernel may choose them for requests of this host.
+/// Returns the ports of containers that do not run which `default: deny` closes only when they run,
+/// as ranges: the kernel may choose them for requests of this host.
 pub fn left_open<'a>(
     policy: &Policy,
     host: &'a HostView,
@@ -264,7 +264,7 @@ pub fn left_open<'a>(
     })
 }
 
-/// The other family, of what is every address of one.
+/// Returns the other family, of what is every address of one.
 fn other(address: IpAddr) -> Option<IpAddr> {
     match address {
         V4 => Some(V6),
@@ -273,7 +273,7 @@ fn other(address: IpAddr) -> Option<IpAddr> {
     }
 }
 
-/// Those of the ports that no service of the host has at an address.
+/// Returns those of the ports that no service of the host has at an address.
 fn free(host: &HostView, address: IpAddr, port: &HostPorts, engine_holds: bool) -> Ports {
     let held = host.holders(address, port, engine_holds);
     let held: Ports = held.map(|Listener { port, .. }| (*port, *port)).collect();
@@ -281,8 +281,8 @@ fn free(host: &HostView, address: IpAddr, port: &HostPorts, engine_holds: bool) 
     ports.without(&held)
 }
 
-/// The ports that the kernel may choose for requests of this host, for nothing of an engine's holds them:
-/// guarded by number, their replies would be lost.
+/// Returns the ports that the kernel may choose for requests of this host, for nothing of an
+/// engine's holds them: guarded by number, their replies would be lost.
 pub(super) fn automatic(host: &HostView, port: &HostPorts) -> Ports {
     let automatic = own::automatic(&host.local_ports);
     automatic.without(&own::served(host, port.protocol))

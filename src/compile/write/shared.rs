@@ -76,7 +76,7 @@ impl<'a> Shared<'a> {
     }
 }
 
-/// The networks that may reach a port, if that is all that is said of it.
+/// Returns the networks that may reach a port, if that is all that is said of it.
 fn plain(key: &HostPorts, port: &PortPolicy) -> Option<Vec<Network>> {
     let PortPolicy {
         allow,
@@ -113,7 +113,7 @@ fn plain(key: &HostPorts, port: &PortPolicy) -> Option<Vec<Network>> {
     (few && networks.iter().all(|(_, length, _)| *length > 0)).then_some(networks)
 }
 
-/// The fewest networks that make a range, ascending.
+/// Returns the fewest networks that make a range, ascending.
 fn networks(family: Family, mut first: u128, last: u128) -> Vec<Network> {
     let bits = u32::from(family.bits());
     let mut networks = Vec::new();

@@ -42,7 +42,7 @@ pub(super) struct Spoken {
 }
 
 impl<'a> Compiler<'a> {
-    /// The chains that judge both ways.
+    /// Returns the chains that judge both ways.
     pub(super) fn spoken(&mut self) -> Spoken {
         let servers = self.servers();
         if servers.is_empty() {
@@ -74,7 +74,7 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    /// The published UDP ports of running containers that not everybody may reach.
+    /// Returns the published UDP ports of running containers that not everybody may reach.
     fn servers(&self) -> BTreeMap<Server, Keys<'a>> {
         let policy = self.policy;
         let mut servers: BTreeMap<Server, (Keys<'a>, bool)> = BTreeMap::new();
@@ -154,7 +154,7 @@ impl<'a> Compiler<'a> {
         self.chain(names::server_chain(server), rules);
     }
 
-    /// The chain that judges a packet by its other end, by name.
+    /// Returns the chain that judges a packet by its other end, by name.
     fn judge(&mut self, server: End, at: Server, keys: &Keys<'a>) -> String {
         let policy = self.policy;
         let ports = keys
@@ -200,7 +200,7 @@ impl<'a> Compiler<'a> {
         name
     }
 
-    /// The rules that accept clients of a port, behind those that make an end with the rest of them.
+    /// Returns the rules that accept clients of a port, behind those that make an end with the rest of them.
     fn admit(
         &mut self,
         server: End,
@@ -248,7 +248,7 @@ impl<'a> Compiler<'a> {
     }
 }
 
-/// Whether everybody may reach a port, wherever they come from.
+/// Returns whether everybody may reach a port, wherever they come from.
 fn is_open(port: &PortPolicy) -> bool {
     let except = &port.except;
     port.allow.any
@@ -272,7 +272,7 @@ mod tests {
     const POLICY: &str = "default: deny\nports:\n  53/udp: [192.0.2.1]\n  54/udp: [192.0.2.2]\n  \
                           '198.51.100.1:55/udp': [192.0.2.3]\n  56/udp: any\n";
 
-    /// The judges of a container's ports, of what it publishes as (address, port, container's port).
+    /// Returns the judges of a container's ports, of what it publishes as (address, port, container's port).
     fn judges(policy: &str, published: &[(&str, u16, u16)], running: bool) -> Vec<String> {
         let published = published.iter().map(|(address, port, own)| Published {
             protocol: Protocol::Udp,

@@ -113,7 +113,7 @@ pub(in crate::guard) struct Answer {
 }
 
 impl Answer {
-    /// What is left behind so many bytes.
+    /// Returns what is left behind so many bytes.
     fn rest(&self, at: usize) -> &[u8] {
         match self.head.get(at..) {
             Some(rest @ [_, ..]) => rest,
@@ -170,7 +170,7 @@ impl Clients {
         }
     }
 
-    /// What to wait for.
+    /// Returns what to wait for.
     pub(in crate::guard) fn sockets(&self) -> impl Iterator<Item = Polled<'_>> {
         let open = self.connected.len() < CLIENTS && self.rest.is_none();
         let clients = self.connected.iter().filter_map(|client| {
@@ -186,7 +186,7 @@ impl Clients {
             .chain(clients)
     }
 
-    /// When the first client has had its time, or others are let in again.
+    /// Returns when the first client has had its time, or others are let in again.
     pub(in crate::guard) fn next(&self) -> Option<Instant> {
         let clients = self.connected.iter().map(|client| client.until);
         clients.chain(self.rest).min()
@@ -259,7 +259,7 @@ impl Clients {
         }
     }
 
-    /// Whether one more client of a user is listened to. Over TCP nobody is told from others.
+    /// Returns whether one more client of a user is listened to. Over TCP nobody is told from others.
     fn has_place_for(&self, user: Option<Uid>) -> bool {
         if matches!(self.listener, Listener::Tcp(_)) || user.is_some_and(Uid::is_root) {
             return true;
@@ -354,12 +354,12 @@ impl AsFd for Stream {
 }
 
 impl Stream {
-    /// Whether it is known to be root's.
+    /// Returns whether it is known to be root's.
     pub(in crate::guard) fn is_root(&self) -> bool {
         self.user().is_some_and(Uid::is_root)
     }
 
-    /// Whose it is, if that is known.
+    /// Returns whose it is, if that is known.
     fn user(&self) -> Option<Uid> {
         match self {
             Self::Unix(stream) => Some(socket_peercred(stream).ok()?.uid),

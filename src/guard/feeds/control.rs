@@ -50,7 +50,7 @@ impl Feed for Control {
     }
 }
 
-/// What the client wants, as soon as it has said so.
+/// Returns what the client wants, as soon as it has said so.
 fn question(said: &[u8], full: bool, client: &Stream) -> Option<Question> {
     let line = said.split(|byte| *byte == b'\n').next();
     if !said.contains(&b'\n') {

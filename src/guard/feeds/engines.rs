@@ -123,30 +123,30 @@ impl Engines {
         }
     }
 
-    /// Whether all have reported.
+    /// Returns whether all have reported.
     pub(in crate::guard) fn complete(&self) -> bool {
         self.known.values().all(|known| known.reported)
     }
 
-    /// Whether one of them has yet to tell what has happened there.
+    /// Returns whether one of them has yet to tell what has happened there.
     pub(in crate::guard) fn are_busy(&self) -> bool {
         self.known.values().any(|known| known.busy)
     }
 
-    /// Whether there is any, and all that are there answer.
+    /// Returns whether there is any, and all that are there answer.
     pub(in crate::guard) fn have_answered(&self) -> bool {
         let known = || self.known.values();
         known().any(|known| known.engine.is_some())
             && known().all(|known| known.reported && known.unanswered.is_none())
     }
 
-    /// What each said last. One that is silent now has not unpublished anything.
+    /// Returns what each said last. One that is silent now has not unpublished anything.
     pub(in crate::guard) fn engines(&self) -> Vec<Engine> {
         let known = self.known.values();
         known.filter_map(|known| known.engine.clone()).collect()
     }
 
-    /// Those of which nobody knows what they publish now.
+    /// Returns those of which nobody knows what they publish now.
     pub(in crate::guard) fn unanswered(&self) -> Vec<Unanswered> {
         let yet = |address: &String| Unanswered {
             address: address.clone(),

@@ -98,7 +98,7 @@ impl Files {
         self.watches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether something of interest has happened since the last call.
+    /// Returns whether something of interest has happened since the last call.
     fn take(&self) -> io::Result<bool> {
         let mut buffer = [MaybeUninit::uninit(); 4096];
         let mut reader = inotify::Reader::new(&self.inotify, &mut buffer);
@@ -146,7 +146,7 @@ impl Feed for Arc<Files> {
     }
 }
 
-/// Where changes of the policies at `path`, and of all files that they were read from, show.
+/// Returns where changes of the policies at `path`, and of all files that they were read from, show.
 pub(in crate::guard) fn policy_places(path: &Path, sources: Option<&SourceMap>) -> Places {
     let mut places = Places::new();
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());

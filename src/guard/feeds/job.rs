@@ -56,12 +56,12 @@ impl<T: Send + 'static> Job<T> {
         self.due = Some(self.due.map_or(when, |due| due.min(when)));
     }
 
-    /// Whether it is planned, or being done and not late.
+    /// Returns whether it is planned, or being done and not late.
     pub(in crate::guard) fn is_expected(&self) -> bool {
         self.due.is_some() || self.runs.as_ref().is_some_and(|run| run.deadline.is_some())
     }
 
-    /// When there is something to do, apart from what the eventfd reports.
+    /// Returns when there is something to do, apart from what the eventfd reports.
     pub(in crate::guard) fn next(&self) -> Option<Instant> {
         let deadline = self.runs.as_ref().and_then(|run| run.deadline);
         deadline.into_iter().chain(self.due).min()
@@ -97,7 +97,7 @@ impl<T: Send + 'static> Job<T> {
         Ok(())
     }
 
-    /// What has become of it since the last call.
+    /// Returns what has become of it since the last call.
     pub(in crate::guard) fn outcome(&mut self, now: Instant) -> Option<Outcome<T>> {
         // It only says that there is something.
         let _ = rustix::io::read(&self.wakeup, &mut [0; 8]);
@@ -130,7 +130,7 @@ impl<T> AsFd for Job<T> {
     }
 }
 
-/// The result of `work`, if it comes in time; the thread that does it goes on if not.
+/// Returns the result of `work`, if it comes in time; the thread that does it goes on if not.
 pub(in crate::guard) fn within<T: Send + 'static>(
     patience: Duration,
     work: impl FnOnce() -> T + Send + 'static,

@@ -117,7 +117,7 @@ impl Feed for Serving {
     }
 }
 
-/// A thread that panics ends the process, so that nobody sees half of what it did.
+/// Returns a thread that panics ends the process, so that nobody sees half of what it did.
 fn locked(orders: &Mutex<Orders>) -> MutexGuard<'_, Orders> {
     orders.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -218,7 +218,7 @@ impl Watch {
         }
     }
 
-    /// What is left of it after a look; there may be a reason to go on.
+    /// Returns what is left of it after a look; there may be a reason to go on.
     fn go_on(self, now: Instant, reason: bool) -> Option<Self> {
         let until = if reason { now + WHILE } else { self.until };
         let (next, until) = (now + EVERY, until.min(self.at_most));
@@ -229,7 +229,7 @@ impl Watch {
         })
     }
 
-    /// The same, which looks no sooner than that.
+    /// Returns the same, which looks no sooner than that.
     fn put_off(self, when: Instant) -> Self {
         Self {
             next: when,
@@ -277,7 +277,7 @@ impl Seen {
 mod tests {
     use super::*;
 
-    /// How long a watch that began now goes on if there is a reason for so long.
+    /// Returns how long a watch that began now goes on if there is a reason for so long.
     fn lasts(reason: Duration) -> Duration {
         let began = Instant::now();
         let mut watch = Some(Watch::begin(began));

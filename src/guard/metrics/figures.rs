@@ -57,8 +57,8 @@ impl Figures {
         })
     }
 
-    /// Whether what was read last is new enough. Where not, it is read, which [`drain`](Self::drain)
-    /// reports.
+    /// Returns whether what was read last is new enough. Where not, it is read, which
+    /// [`drain`](Self::drain) reports.
     pub(in crate::guard) fn are_new(&mut self, now: Instant) -> bool {
         let new = self.until.is_some_and(|until| now < until);
         if !new && !std::mem::replace(&mut self.reading, true) {
@@ -67,7 +67,7 @@ impl Figures {
         new
     }
 
-    /// What was counted when it was read last, if that went well.
+    /// Returns what was counted when it was read last, if that went well.
     pub(in crate::guard) fn latest(&self) -> Option<&Counted> {
         self.latest.as_ref()
     }
@@ -102,12 +102,12 @@ impl Figures {
         Ok(read)
     }
 
-    /// When there is something to do, apart from what the eventfd reports.
+    /// Returns when there is something to do, apart from what the eventfd reports.
     pub(in crate::guard) fn next(&self) -> Option<Instant> {
         self.job.next()
     }
 
-    /// How often the table was read.
+    /// Returns how often the table was read.
     pub(in crate::guard) fn reads(&self) -> u64 {
         self.reads
     }

@@ -44,7 +44,7 @@ impl Metrics {
         self.waiting = true;
     }
 
-    /// Whether it waits for the figures that are there now; then it does not any more.
+    /// Returns whether it waits for the figures that are there now; then it does not any more.
     pub(in crate::guard) fn is_waiting(&mut self) -> bool {
         std::mem::take(&mut self.waiting)
     }
@@ -65,12 +65,12 @@ impl Metrics {
         })
     }
 
-    /// When it is to be written.
+    /// Returns when it is to be written.
     pub(in crate::guard) fn next(&self) -> Instant {
         self.next
     }
 
-    /// Whether it is to be written now; then it is not before the next time.
+    /// Returns whether it is to be written now; then it is not before the next time.
     pub(in crate::guard) fn is_due(&mut self, now: Instant) -> bool {
         let due = self.next <= now;
         if due {
@@ -80,7 +80,7 @@ impl Metrics {
     }
 }
 
-/// What rules have counted, by port.
+/// Returns what rules have counted, by port.
 pub(in crate::guard) fn ports(installed: Option<&Installed>) -> String {
     let mut text = String::new();
     let ports = installed.map(packets).unwrap_or_default();
@@ -104,7 +104,7 @@ pub(in crate::guard) fn ports(installed: Option<&Installed>) -> String {
     text
 }
 
-/// What guard itself has counted; the table is there or not, and was read so many times for figures.
+/// Returns what guard itself has counted; the table is there or not, and was read so many times for figures.
 pub(in crate::guard) fn totals(in_force: bool, reads: u64, record: &Record) -> String {
     let mut text = String::new();
     let seconds = record.applied.map_or(0, Timestamp::as_second);

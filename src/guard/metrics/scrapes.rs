@@ -92,13 +92,13 @@ impl Scrapes {
     }
 }
 
-/// The answer with figures: guard's own, and those of the ports, which all clients share.
+/// Returns the answer with figures: guard's own, and those of the ports, which all clients share.
 pub(in crate::guard) fn figures(totals: &str, ports: Arc<str>) -> Answer {
     let kind = "text/plain; version=0.0.4; charset=utf-8";
     answer("200 OK", kind, totals, ports)
 }
 
-/// The answer that says why there are no figures, by its status.
+/// Returns the answer that says why there are no figures, by its status.
 pub(in crate::guard) fn rejection(status: &str) -> Answer {
     let kind = "text/plain; charset=utf-8";
     answer(status, kind, &format!("{status}\n"), "".into())
@@ -116,7 +116,7 @@ fn answer(status: &str, kind: &str, first: &str, body: Arc<str>) -> Answer {
     }
 }
 
-/// What the client wants, as soon as it has said so.
+/// Returns what the client wants, as soon as it has said so.
 fn request(said: &[u8], full: bool) -> Option<Request> {
     let mut headers = [EMPTY_HEADER; HEADERS];
     let mut head = Head::new(&mut headers);

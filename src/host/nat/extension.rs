@@ -15,7 +15,7 @@ const SCTP: u8 = 132;
 /// All ports.
 const ANY: (u16, u16) = (0, u16::MAX);
 
-/// Whether a packet matches, and what it must be to do so.
+/// Returns whether a packet matches, and what it must be to do so.
 pub(super) fn matches(extension: &Extension, packet: &Packet, narrowed: &mut Narrowed) -> Holds {
     let data = Bytes(&extension.data);
     let ports = match (extension.name.as_str(), extension.revision) {
@@ -166,7 +166,7 @@ fn address_type(data: Bytes<'_>, revision: u32, packet: &Packet) -> Option<Holds
     }
 }
 
-/// What a target does; `None` if the rule goes on behind it.
+/// Returns what a target does; `None` if the rule goes on behind it.
 pub(super) fn target(target: &Extension, family: Family) -> Option<Effect> {
     let translated = |to: Option<Target>| Some(Effect::Translate(to.unwrap_or(Target::Somewhere)));
     match (target.name.as_str(), target.revision) {
@@ -227,7 +227,7 @@ impl Range {
         })
     }
 
-    /// One port, or none.
+    /// Returns one port, or none.
     fn port(&self) -> Result<Option<u16>, Several> {
         const PORTS: u32 = 2;
         const OFFSET: u32 = 1 << 5;

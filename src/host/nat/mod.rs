@@ -60,8 +60,8 @@ impl Question {
         }
     }
 
-    /// The same through one interface. Engines' rules leave out their own bridge, so that most of them can
-    /// be answered only then.
+    /// Returns the same through one interface. Engines' rules leave out their own bridge, so that
+    /// most of them can be answered only then.
     #[must_use]
     pub fn through(self, name: &str, index: u32) -> Self {
         Self {
@@ -120,8 +120,8 @@ pub struct Translation {
 }
 
 impl Nat {
-    /// Whether a packet's destination is translated. What depends on a client or an interface is unknown
-    /// where the question does not name them.
+    /// Returns whether a packet's destination is translated. What depends on a client or an
+    /// interface is unknown where the question does not name them.
     #[must_use]
     pub fn judge(&self, question: &Question) -> Answer {
         let legacy = self.legacy[usize::from(question.address.is_ipv6())];
@@ -131,7 +131,7 @@ impl Nat {
         }
     }
 
-    /// The same for a packet that may come in through each of these interfaces.
+    /// Returns the same for a packet that may come in through each of these interfaces.
     #[must_use]
     pub fn judge_from(&self, question: &Question, interfaces: &[(String, u32)]) -> Answer {
         let through = |(name, index): &(String, u32)| question.clone().through(name, *index);
@@ -148,8 +148,8 @@ impl Nat {
         })
     }
 
-    /// Whether an engine writes rules for a family: Docker with iptables or nftables, or netavark. True
-    /// where that cannot be told.
+    /// Returns whether an engine writes rules for a family: Docker with iptables or nftables, or
+    /// netavark. True where that cannot be told.
     #[must_use]
     pub fn has_engine(&self, family: Family) -> bool {
         match &self.rules {
@@ -160,8 +160,8 @@ impl Nat {
         }
     }
 
-    /// All translations that were found, by table and chain; at most 65,536. iptables-legacy's are not
-    /// among them.
+    /// Returns all translations that were found, by table and chain; at most 65,536.
+    /// iptables-legacy's are not among them.
     #[must_use]
     pub fn translations(&self) -> Vec<Translation> {
         self.rules
@@ -185,7 +185,7 @@ mod tests {
         (1, "t".to_owned(), chain.to_owned())
     }
 
-    /// What is loaded, and a few values that it may have.
+    /// Returns what is loaded, and a few values that it may have.
     fn field() -> impl Strategy<Value = (Field, Vec<u8>)> {
         let network = |offset, length| Field::Network { offset, length };
         let port = Field::Transport {

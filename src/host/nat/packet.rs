@@ -106,7 +106,7 @@ pub(super) struct Branch {
     pub narrowed: Narrowed,
 }
 
-/// An address from its bytes.
+/// Returns an address from its bytes.
 pub(super) fn address_of(bytes: &[u8]) -> Option<IpAddr> {
     let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
     let v6 = <[u8; 16]>::try_from(bytes).map(IpAddr::from);
@@ -143,7 +143,7 @@ impl From<u8> for Cell {
     }
 }
 
-/// Whether bytes compare so with others, of the same number.
+/// Returns whether bytes compare so with others, of the same number.
 pub(super) fn holds(cells: &[Cell], order: Order, value: &[u8]) -> Holds {
     let known: Option<Vec<u8>> = cells.iter().map(|cell| cell.value).collect();
     let differs = || {

@@ -53,7 +53,7 @@ impl State {
             .collect()
     }
 
-    /// One port, or none.
+    /// Returns one port, or none.
     pub(super) fn port(&self, port: Option<(Register, Register)>) -> Result<Option<u16>, Several> {
         let Some((first, last)) = port else {
             return Ok(None);
@@ -192,7 +192,7 @@ impl State {
         found.into_iter().map(branch).collect()
     }
 
-    /// What is left where a set is not known.
+    /// Returns what is left where a set is not known.
     pub(super) fn lost(mut self, into: Into) -> (Self, Option<Effect>) {
         self.cells = [Cell::default(); REGISTERS];
         self.holds = Holds::Maybe;
@@ -245,7 +245,7 @@ pub(super) fn is_destination(cell: &Cell) -> bool {
     matches!(cell.origin, Origin::Destination(..))
 }
 
-/// The ports that compare so with one.
+/// Returns the ports that compare so with one.
 pub(super) fn ports(order: Order, port: u16) -> Ports {
     let below = port.checked_sub(1).map(|last| (0, last));
     let above = port.checked_add(1).map(|first| (first, u16::MAX));

@@ -238,7 +238,7 @@ impl Follower<'_> {
         }
     }
 
-    /// A byte of the network header.
+    /// Returns a byte of the network header.
     fn network(&self, at: usize) -> Cell {
         let octet = |address: Option<IpAddr>, index: usize| match address? {
             IpAddr::V4(address) => address.octets().get(index).copied(),
@@ -269,7 +269,7 @@ impl Follower<'_> {
         }
     }
 
-    /// A byte of the transport header, of which ports come first in all protocols that have them.
+    /// Returns a byte of the transport header, of which ports come first in all protocols that have them.
     fn transport(&self, at: usize) -> Cell {
         let [high, low] = match self.packet.port.map(u16::to_be_bytes) {
             Some([high, low]) => [Some(high), Some(low)],

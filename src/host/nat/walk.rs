@@ -36,7 +36,7 @@ struct Walk<'a> {
     left: usize,
 }
 
-/// What becomes of the destination of a packet.
+/// Returns what becomes of the destination of a packet.
 pub(super) fn judge(rules: &NatRules, question: &Question) -> Answer {
     let address = question.address;
     let packet = Packet {
@@ -163,7 +163,7 @@ impl Ends {
     }
 }
 
-/// All translations.
+/// Returns all translations.
 pub(super) fn translations(rules: &NatRules) -> Vec<Translation> {
     let mut found = Vec::new();
     for family in Family::ALL {
@@ -231,7 +231,7 @@ impl Walk<'_> {
     }
 }
 
-/// A translation as data; `None` if nothing can be so.
+/// Returns a translation as data; `None` if nothing can be so.
 fn translation(
     chain: &Name,
     family: Family,
@@ -266,7 +266,7 @@ fn translation(
     })
 }
 
-/// The prefix that these bytes and masks are, if they are one.
+/// Returns the prefix that these bytes and masks are, if they are one.
 fn destination(family: Family, bytes: &[(usize, u8, u8)]) -> Option<(IpAddr, u8)> {
     let length = usize::from(family.bits() / 8);
     let (mut mask, mut value) = (vec![0_u8; length], vec![0_u8; length]);

@@ -35,7 +35,7 @@ pub(super) fn encode(expression: &Address, out: &mut Vec<Instruction>) {
     }
 }
 
-/// The expression that instructions begin with, and how many make it.
+/// Returns the expression that instructions begin with, and how many make it.
 pub(super) fn decode(instructions: &[Instruction]) -> Option<(Address, usize)> {
     for tuple in [Tuple::Original, Tuple::Packet] {
         for (family, end) in ENDS {

@@ -276,7 +276,7 @@ impl<'a> Fields<'a> {
         value(&self.get(kind)?).map(<[u8]>::to_vec)
     }
 
-    /// Where a register begins: there are four of 16 bytes, or sixteen of 4 bytes in the same place.
+    /// Returns where a register begins: there are four of 16 bytes, or sixteen of 4 bytes in the same place.
     fn register(&self, kind: u16) -> Option<Register> {
         let number = self.be32(kind)?;
         let at = match number {

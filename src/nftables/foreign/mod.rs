@@ -46,7 +46,7 @@ pub struct NatRules {
 }
 
 impl NatRules {
-    /// Whether a rule of a table calls the chain of this name, in a family.
+    /// Returns whether a rule of a table calls the chain of this name, in a family.
     #[must_use]
     pub fn is_called(&self, table: &str, chain: &str, family: Family) -> bool {
         let calls = |step: &Step| match step {
@@ -60,7 +60,7 @@ impl NatRules {
         rules.any(|(_, rules)| rules.iter().flatten().any(calls))
     }
 
-    /// Whether one of these tables has a base chain, in a family.
+    /// Returns whether one of these tables has a base chain, in a family.
     #[must_use]
     pub fn has_base(&self, tables: &[&str], family: Family) -> bool {
         let mut bases = self.bases.iter();
@@ -68,7 +68,7 @@ impl NatRules {
     }
 }
 
-/// Whether a table of a protocol family (`NFPROTO_*`) sees packets of a family.
+/// Returns whether a table of a protocol family (`NFPROTO_*`) sees packets of a family.
 fn is_of(number: u8, family: Family) -> bool {
     number == NFPROTO_INET
         || match family {
@@ -172,8 +172,8 @@ pub enum Step {
 }
 
 impl Step {
-    /// Whether it takes packets out of connection tracking: `notrack`, or xtables' `CT --notrack` and
-    /// `NOTRACK`.
+    /// Returns whether it takes packets out of connection tracking: `notrack`, or xtables' `CT
+    /// --notrack` and `NOTRACK`.
     #[must_use]
     pub fn untracks(&self) -> bool {
         /// `XT_CT_NOTRACK` of `linux/netfilter/xt_CT.h`, in the 16 bits that its data begins with.

@@ -79,7 +79,7 @@ pub struct HookObject {
 }
 
 impl HookObject {
-    /// The same in dfw's terms; `None` if dfw would never write it.
+    /// Returns the same in dfw's terms; `None` if dfw would never write it.
     #[must_use]
     pub fn base(&self) -> Option<Base> {
         let hook = hook(self.number)?;
@@ -119,7 +119,7 @@ pub(super) fn decode(family: u8, attributes: Attributes<'_>) -> Result<ChainObje
     })
 }
 
-/// Whether a base chain of a family sees the packets that dfw's chain on `hook` sees.
+/// Returns whether a base chain of a family sees the packets that dfw's chain on `hook` sees.
 #[must_use]
 pub fn shares_hook(family: u8, number: u32, hook: Hook) -> bool {
     matches!(family, NFPROTO_INET | NFPROTO_IPV4 | NFPROTO_IPV6) && number == hook_number(hook)

@@ -144,7 +144,7 @@ fn encode_key(w: &mut Writer, values: &[Value<'_>]) {
     });
 }
 
-/// How many bytes a key of these fields has.
+/// Returns how many bytes a key of these fields has.
 pub(super) fn key_length(fields: &[Field]) -> usize {
     let lengths = fields.iter();
     lengths
@@ -152,7 +152,7 @@ pub(super) fn key_length(fields: &[Field]) -> usize {
         .sum()
 }
 
-/// How many bytes a field has in a key of so many; beside another it takes up whole registers of 4.
+/// Returns how many bytes a field has in a key of so many; beside another it takes up whole registers of 4.
 fn field_length(field: Field, fields: usize) -> usize {
     let length = own_length(field);
     if fields > 1 {
@@ -265,20 +265,21 @@ impl Collector {
         Ok(())
     }
 
-    /// Whether any element counts.
+    /// Returns whether any element counts.
     pub(crate) fn has_counters(&self) -> bool {
         self.read.iter().any(|read| read.counter.is_some())
     }
 
-    /// What was counted.
+    /// Returns what was counted.
     pub(crate) fn counted(&self) -> Counted {
         let read = self.read.iter();
         let counted = read.filter_map(|e| Some((decode_key(&e.key)?, e.counter?)));
         counted.collect()
     }
 
-    /// The elements as those of the type of others, and whether they are written as dfw writes them, so that they
-    /// can be taken away one by one; `None` if something among them is not dfw's.
+    /// Returns the elements as those of the type of others, and whether they are written as dfw
+    /// writes them, so that they can be taken away one by one; `None` if something among them is
+    /// not dfw's.
     pub(crate) fn finish(mut self, like: &Elements) -> Option<(Elements, bool)> {
         let of = like.set_type();
         // Only some sets count, and only those have comments at their elements.
@@ -310,7 +311,7 @@ fn decode_rows<R: Row>(_: &[R], read: Vec<Read>) -> Option<Vec<R>> {
     read.into_iter().map(row).collect()
 }
 
-/// Whether each start has an end and each end a start, but for the end of the last range.
+/// Returns whether each start has an end and each end a start, but for the end of the last range.
 fn starts_and_ends(read: &[Read]) -> bool {
     // An end in front of everything, which nft writes, is in nobody's way.
     let nothing = read

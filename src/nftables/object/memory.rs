@@ -46,7 +46,7 @@ pub(crate) fn create_set(
     })
 }
 
-/// The table in pieces, each with its number.
+/// Returns the table in pieces, each with its number.
 pub(crate) fn chunks(table: &[u8]) -> Vec<(u32, &[u8])> {
     (0..).zip(table.chunks(CHUNK)).collect()
 }
@@ -99,7 +99,7 @@ impl Memory {
         Ok(())
     }
 
-    /// The table; `None` if a piece is missing.
+    /// Returns the table; `None` if a piece is missing.
     pub(crate) fn table(&self) -> Option<Vec<u8>> {
         let mut in_order = (0..).zip(self.chunks.keys());
         let whole = in_order.all(|(wanted, number)| wanted == *number);

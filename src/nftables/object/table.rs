@@ -53,7 +53,7 @@ pub(super) fn decode(family: u8, attributes: Attributes<'_>) -> Result<TableObje
     })
 }
 
-/// The families of nf_tables by name, as nft writes them.
+/// Returns the families of nf_tables by name, as nft writes them.
 #[must_use]
 pub fn family_name(family: u8) -> &'static str {
     match family {
@@ -67,7 +67,7 @@ pub fn family_name(family: u8) -> &'static str {
     }
 }
 
-/// Whether this is the family of dfw's table.
+/// Returns whether this is the family of dfw's table.
 #[must_use]
 pub fn is_inet(family: u8) -> bool {
     family == NFPROTO_INET

@@ -77,7 +77,7 @@ impl L4Protocol {
     /// All of them.
     pub const ALL: [Self; 5] = [Self::Icmp, Self::Tcp, Self::Udp, Self::Icmp6, Self::Sctp];
 
-    /// Its name in nft's language.
+    /// Returns its name in nft's language.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -89,7 +89,7 @@ impl L4Protocol {
         }
     }
 
-    /// The one of these that has ports; `None` for others.
+    /// Returns the one of these that has ports; `None` for others.
     #[must_use]
     pub fn with_ports(self) -> Option<Protocol> {
         match self {
@@ -100,7 +100,7 @@ impl L4Protocol {
         }
     }
 
-    /// Its IP protocol number.
+    /// Returns its IP protocol number.
     #[must_use]
     pub fn number(self) -> u8 {
         self as u8

@@ -56,7 +56,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// The chain it leads to.
+    /// Returns the chain it leads to.
     #[must_use]
     pub fn chain(&self) -> Option<&str> {
         match self {
