@@ -1,10 +1,10 @@
-//! Sets and chains that have another name in the wanted ruleset: what they counted goes on.
+//! Sets and chains that are renamed in the desired ruleset and keep their counters.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ruleset::{Chain, Expression, Rule, Ruleset, Statement, Verdict};
 
-/// Former names, by the names of the wanted ruleset. Both are used in one of the two rulesets only.
+/// Former names, by the names in the desired ruleset. Each name occurs in one of the two rulesets only.
 #[derive(Debug, Default)]
 pub(super) struct Renamed<'a> {
     sets: BTreeMap<&'a str, &'a str>,
@@ -74,8 +74,8 @@ impl<'a> Renamed<'a> {
         self.chains.get(name).copied()
     }
 
-    /// Returns which rules go on counting, by their places in both chains: those of `pairs`, and others that
-    /// are the same but for names.
+    /// Returns the rules that keep their counters, by their positions in both chains: those of `pairs`,
+    /// and others that differ only in names.
     pub(super) fn counting(
         &self,
         found: &[Rule],

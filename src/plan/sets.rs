@@ -23,7 +23,7 @@ pub enum SetChange {
     Gone,
     /// Some elements change.
     Elements(Delta),
-    /// It was not possible to tell what is in it, and it is filled anew.
+    /// Its contents are unknown, and it is created anew.
     Unknown,
 }
 
@@ -92,7 +92,7 @@ impl<'a> Diff<'a> {
         }
         match way {
             Way::Keep => {
-                // What is remembered is missing, or not of the elements that were read.
+                // The sketch is missing, or does not match the elements.
                 let is_of = |sketch: &Sketch| !facts.read || sketch.is_of(&set.elements);
                 if Sketch::is_wanted(set) != facts.sketch.as_deref().is_some_and(is_of) {
                     self.renew_sketch(facts, set);
@@ -128,7 +128,7 @@ impl<'a> Diff<'a> {
         }
     }
 
-    /// A set comes, or one that stands ready takes its place.
+    /// Creates a set, or uses an existing replacement.
     fn make(&mut self, name: &'a str, set: &'a Set) {
         let facts = &self.installed.facts;
         let ready = kernel_names(name).find(|name| {
@@ -147,7 +147,7 @@ impl<'a> Diff<'a> {
                 || facts.sets.values().any(|set| set.name == *name)
                 || facts.strays.contains(&Stray::Set(name.clone()))
         };
-        // There are more letters than sets that can be in the way.
+        // There are more letters than sets that can exist.
         let mut free = kernel_names(name).filter(|name| !is_taken(name));
         let kernel_name = free.next().unwrap_or_else(|| name.to_owned());
         if kernel_name != name {
@@ -177,8 +177,8 @@ impl<'a> Diff<'a> {
         }
     }
 
-    /// A set goes. A packet that is on its way through the old rules still looks it up while the
-    /// new ones take effect, and must find in it what it would have found before.
+    /// Deletes a set. A packet that traverses the old rules still looks it up while the new ones take
+    /// effect, and must find the same elements as before.
     fn unmake(&mut self, facts: &'a SetState, set: &Set) {
         let name = || Cow::Borrowed(facts.name.as_str());
         if set.elements.set_type().map {
@@ -194,7 +194,7 @@ impl<'a> Diff<'a> {
         }
     }
 
-    /// Returns what a set has counted, under its former name too.
+    /// Returns the counters of a set, also under its former name.
     fn counted(&self, name: &str) -> Option<&'a Counted> {
         let counted = &self.installed.counted;
         let former = || counted.get(self.renamed.set(name)?);
@@ -238,7 +238,7 @@ fn judge(found: &Set, facts: &SetState, set: &Set) -> (SetChange, Way) {
         (None, false) => return (SetChange::Unknown, Way::Anew),
     };
     let delta = delta.filter(|delta| !delta.is_empty());
-    // A comment cannot be changed; that of a big set is not worth filling it anew.
+    // A comment cannot be changed; a big set is not created anew for its comment.
     let big = Sketch::is_wanted(set);
     let in_place = found.comment == set.comment || big;
     match delta {

@@ -1,8 +1,8 @@
-//! What is remembered of the elements of a big set, so that it is neither sent again when nothing
-//! has changed nor read back when a handful has.
+//! A sketch of the elements of a big set, stored in the kernel, so that the set need not be sent again when
+//! nothing has changed nor read back when a few elements have.
 //!
-//! The kernel reads a big set back in a time that grows with the square of its size: a million
-//! ranges take a minute and a half. So dfw keeps beside such a set
+//! Reading a set back takes time that grows with the square of its size: a million ranges take 90 s. So dfw
+//! stores beside such a set
 //!
 //! - a keyed digest of its elements: equal means unchanged;
 //! - an *invertible Bloom lookup table* of them (Goodrich and Mitzenmacher, 2011), whose size does
@@ -12,13 +12,13 @@
 //!   more cells, and so on. Some 1,500 changed elements are found this way, whatever the number of
 //!   all; with more it fails, and the set is filled anew.
 //!
-//! What is found is believed only if the wanted elements, less those that come and plus those that
-//! go, have the digest of what is installed. The key is drawn at random for each set, so that
-//! nobody who writes lists can make two of them look alike.
+//! A result is used only if the desired elements, less the added and plus the deleted ones, have the digest
+//! of the installed set. The key is drawn at random for each set, so that nobody who writes lists can make
+//! two of them look alike.
 //!
-//! Why not otherwise: a file with what was last applied would be state that can be missing or
-//! stale, where the kernel's own memory never disagrees with itself; digests of parts of the set
-//! would tell where something changed, but the kernel cannot be asked for a part of a set.
+//! Alternatives: a file with what was last applied would be state that can be missing or stale, where the
+//! kernel's own memory never disagrees with itself; digests of parts of the set would tell where something
+//! changed, but the kernel cannot be asked for a part of a set.
 
 use std::collections::BTreeSet;
 use std::hash::Hasher;
@@ -29,7 +29,7 @@ use crate::ruleset::{Elements, Field, Key, Parts, Row, Set, Value, with_rows};
 
 use super::elements::Delta;
 
-/// How many elements a set has at least for it to be remembered; fewer are quickly read.
+/// The fewest elements of a set with a sketch; smaller sets are read back quickly.
 pub const BIG: usize = 8_192;
 
 /// Each element is in one cell of each part.
@@ -43,7 +43,7 @@ const VERSION: u8 = 1;
 /// The length of [`Sketch::header`].
 const HEADER: usize = 1 + 16 + 16 + 8;
 
-/// A digest of elements and a table that gives away how others differ from them.
+/// A digest of elements, and a table from which the difference to other elements is decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sketch {
     seed: u128,
@@ -81,7 +81,7 @@ impl Sketch {
         })
     }
 
-    /// Returns whether a set is so big that its elements are remembered.
+    /// Returns whether a set is big enough to have a sketch.
     #[must_use]
     pub fn is_wanted(set: &Set) -> bool {
         set.elements.len() >= BIG && Self::fits(&set.elements)
@@ -99,13 +99,13 @@ impl Sketch {
         self.count
     }
 
-    /// Returns whether it is of these elements.
+    /// Returns whether it is the sketch of these elements.
     #[must_use]
     pub fn is_of(&self, elements: &Elements) -> bool {
         self.count == elements.len() as u64 && self.digest == digest(ranges(elements), self.seed)
     }
 
-    /// Returns what changes from the elements it is of to others; `None` if that is too much to tell.
+    /// Returns the difference from its elements to others; `None` if it is too large to decode.
     #[must_use]
     pub fn delta(&self, to: &Elements) -> Option<Delta> {
         let mut rest = cells(to, self.seed);

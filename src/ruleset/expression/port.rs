@@ -7,7 +7,7 @@ use crate::net::{Family, Protocol};
 use super::super::{Field, Ruleset};
 use super::address::{End, Tuple};
 
-/// What a rule can ask of a packet's protocol and ports. Linux 5.10 suffices for each.
+/// A match on the packet's protocol and ports. Linux 5.10 suffices for each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Port {
     /// `meta l4proto tcp`. Linux 5.10 suffices.

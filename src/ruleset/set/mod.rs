@@ -19,7 +19,7 @@ pub use row::{Counting, Interval, MapTo, Parts, Row};
 pub struct Set {
     /// Its type and contents.
     pub elements: Elements,
-    /// A comment: the place of the policy behind it ([`Origin`](super::Origin)), or what the set is for.
+    /// A comment: the policy line behind it ([`Origin`](super::Origin)), or the purpose of the set.
     pub comment: Option<String>,
 }
 
