@@ -1,4 +1,4 @@
-//! What was read of dfw's table, put together into a ruleset.
+//! Builds a ruleset from the objects read of dfw's table.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,8 @@ use crate::ruleset::{
 };
 use crate::untrusted::clean;
 
-/// A base chain of another table. Its names are for people, and clean: nobody asks the kernel by them.
+/// A base chain of another table. Its names are cleaned for display; do not use them in requests to the
+/// kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForeignBaseChain {
     /// The protocol family (`NFPROTO_*`).
@@ -33,14 +34,14 @@ pub struct ForeignBaseChain {
     pub accepts: bool,
 }
 
-/// Collects objects, in whatever order they come.
+/// Collects objects in any order.
 #[derive(Debug, Default)]
 pub struct Builder {
     table: bool,
     installed: Installed,
     /// By the kernel's names.
     sets: BTreeMap<String, Found>,
-    /// By the names of the sets that they are of.
+    /// By the names of their sets.
     memories: BTreeMap<String, Memory>,
     foreign_chains: Vec<ForeignBaseChain>,
 }
@@ -56,7 +57,7 @@ struct Found {
 }
 
 impl Builder {
-    /// Takes what was read of any table.
+    /// Adds an object of any table.
     ///
     /// # Errors
     /// If elements are malformed.
@@ -66,7 +67,7 @@ impl Builder {
             Object::Table(table) if is_inet(table.family) && table.name == TABLE => {
                 self.table = true;
                 self.installed.comment = table.comment;
-                // Owner and persist protect it; dormant switches it off, which must be seen.
+                // The flags owner and persist protect the table; dormant disables it, which is drift.
                 if table.flags & 1 != 0 {
                     unknown.push("the table is switched off (flags dormant)".to_owned());
                     self.installed.facts.dormant = true;
@@ -194,13 +195,13 @@ impl Builder {
         self.table
     }
 
-    /// Returns the sets in which it is remembered what is in others.
+    /// Returns the sets that hold sketches.
     #[must_use]
     pub fn memories(&self) -> Vec<String> {
         self.memories.keys().map(|of| sketch_name(of)).collect()
     }
 
-    /// Returns the sets of dfw's table whose elements count; they count as read from now on.
+    /// Returns the sets of dfw's table whose elements have counters, and marks them as read.
     pub fn counting(&mut self) -> Vec<String> {
         let sets = self.sets.iter_mut();
         sets.filter(|(_, found)| matches!(found.set.elements, Elements::PortCounters(_)))
@@ -211,8 +212,8 @@ impl Builder {
             .collect()
     }
 
-    /// Returns the sets of dfw's table whose elements are to be read: those of which nothing is
-    /// remembered, and others by the type of their elements. They count as read from now on.
+    /// Returns the sets of dfw's table whose elements are to be read: those without a sketch, and
+    /// others by the type of their elements. Marks them as read.
     pub fn to_be_read(&mut self, others: impl Fn(&Elements) -> bool) -> Vec<String> {
         let memories = &self.memories;
         let sets = self.sets.iter_mut();
@@ -224,7 +225,7 @@ impl Builder {
             .collect()
     }
 
-    /// Ends: dfw's table if there is one, and the base chains of all others.
+    /// Returns dfw's table, if it exists, and the base chains of all others.
     #[must_use]
     pub fn finish(mut self) -> (Option<Installed>, Vec<ForeignBaseChain>) {
         self.name_sets();
@@ -237,7 +238,7 @@ impl Builder {
         (self.table.then_some(self.installed), self.foreign_chains)
     }
 
-    /// Puts [`MARK`] in the place of the mark that a plan made: the only one, looked for and set.
+    /// Replaces the mark of a plan by [`MARK`], if rules match and set only one mark.
     fn name_marks(&mut self) {
         let Installed { ruleset, facts, .. } = &mut self.installed;
         let (mut looked_for, mut set) = (BTreeSet::new(), BTreeSet::new());
@@ -261,9 +262,8 @@ impl Builder {
         }
     }
 
-    /// Gives each set the name that rulesets know it by. If several could have it, it is the one
-    /// that rules look things up in, and rather rules that packets come to than those that stand ready,
-    /// too; the others are no part of the ruleset.
+    /// Gives each set its name in the ruleset. Of several candidates it is the one that rules look up,
+    /// preferably rules that packets reach; the others are not part of the ruleset.
     fn name_sets(&mut self) {
         let found = std::mem::take(&mut self.sets);
         let mut memories = std::mem::take(&mut self.memories);
@@ -373,7 +373,7 @@ fn finish_set(
         elements,
         mut read,
     } = found;
-    // One that has not as many elements as it should was changed by others.
+    // A set with another number of elements than its sketch was changed by another program.
     let counted = |sketch_count: u64| count.is_none_or(|count| u64::from(count) == sketch_count);
     let sketch = memory
         .and_then(|memory| Sketch::read(&memory.header, &memory.table()?, &set.elements))

@@ -1,11 +1,11 @@
-//! The first bytes of a packet, as far as people ask: who, to whom, which port.
+//! The headers of a packet: addresses, protocol and ports.
 //!
 //! Sources: RFC 791 (IPv4), RFC 8200 (IPv6), RFC 9293 (TCP); ports stand at the same place in TCP,
 //! UDP and SCTP.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// What the headers of a packet say. Damaged or cut headers say less, never wrong.
+/// The fields of a packet's headers. Of damaged or truncated headers, fields are missing, never wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Headers {
     /// The source address.
@@ -24,14 +24,15 @@ pub struct Headers {
 const WITH_PORTS: [u8; 3] = [6, 17, 132];
 
 impl Headers {
-    /// Reads a network header and what is behind it; `None` if it is neither IPv4 nor IPv6.
+    /// Parses a network header and the transport header behind it; `None` if it is neither IPv4 nor
+    /// IPv6.
     #[must_use]
     pub fn of_packet(bytes: &[u8]) -> Option<Self> {
         let (headers, transport) = network(bytes)?;
         Some(headers.with_transport(transport))
     }
 
-    /// Reads a network header and a transport header that were torn apart.
+    /// Parses a network header and a transport header from separate buffers.
     #[must_use]
     pub fn of_parts(network_header: &[u8], transport: &[u8]) -> Option<Self> {
         let (headers, _) = network(network_header)?;

@@ -1,4 +1,4 @@
-//! What the kernel tells of changes of rulesets, unasked.
+//! Decodes notifications about ruleset changes (`NFNLGRP_NFTABLES`).
 
 use crate::ruleset::TABLE;
 use crate::untrusted::clean;
@@ -8,26 +8,26 @@ use super::number::*;
 use super::object::is_inet;
 use crate::netlink::message::{Malformed, Message};
 
-/// A process that has changed a ruleset, as the kernel knows it.
+/// A process that modified a ruleset, as reported by the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Modifier {
     /// Its number.
     pub pid: u32,
-    /// The name that it has given itself, at most 15 bytes, clean. It identifies nobody.
+    /// Its command name, at most 15 bytes, cleaned. A process can choose any name.
     pub name: String,
 }
 
-/// A piece of news.
+/// A notification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
-    /// Something of dfw's table has come, gone or changed.
+    /// An object of dfw's table was added, deleted or changed.
     Ours,
-    /// A transaction is over; all that it did was told before. Who did it, as far as the kernel
-    /// says.
+    /// The end of a transaction, after the notifications of its changes, with the process that
+    /// committed it, if the kernel reports one.
     End(Option<Modifier>),
 }
 
-/// Reads a notice; `None` if it is about others.
+/// Decodes a notification; `None` if it is about other tables.
 ///
 /// # Errors
 /// If it is malformed.
@@ -50,7 +50,7 @@ pub fn decode(message: &Message<'_>) -> Result<Option<Notice>, Malformed> {
     if message.kind >> 8 != NFNL_SUBSYS_NFTABLES || !is_inet(message.family()?) {
         return Ok(None);
     }
-    // Whatever it is about, its first attribute is the name of the table.
+    // The first attribute of every object is the name of the table.
     let [_, table] = message.attributes()?.table::<2>()?;
     let ours = table.is_some_and(|table| table.string() == Ok(TABLE));
     Ok(ours.then_some(Notice::Ours))

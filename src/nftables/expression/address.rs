@@ -70,7 +70,7 @@ pub(super) fn decode(instructions: &[Instruction]) -> Option<(Address, usize)> {
             return Some((expression, load.len() + 1));
         }
     }
-    // A family for its own sake, and not in front of an address.
+    // A match of the family alone, not the one in front of an address.
     let whole = [
         Address::ToLoopback(Tuple::Original),
         Address::ToLoopback(Tuple::Packet),

@@ -79,7 +79,7 @@ pub(super) fn encode(expression: &Conntrack, out: &mut Vec<Instruction>) {
 
 /// Returns the expression that instructions begin with, and how many make it.
 pub(super) fn decode(instructions: &[Instruction]) -> Option<(Conntrack, usize)> {
-    // The third is what tells those of many instructions from others.
+    // The third instruction distinguishes these expressions.
     let whole = match instructions.get(2) {
         Some(Instruction::Payload { offset: 0, .. }) => Some(Conntrack::Resumed),
         Some(Instruction::Payload { offset: 13, .. }) => Some(Conntrack::NoteOpening),

@@ -1,5 +1,5 @@
-//! Expressions of the ruleset as the kernel's instructions, and back: a file for each group of them, of
-//! the same name as in [`ruleset::expression`](crate::ruleset::expression).
+//! Encodes expressions of the ruleset as instructions of the kernel, and decodes them: a file for each group
+//! of them, of the same name as in [`ruleset::expression`](crate::ruleset::expression).
 //!
 //! Both directions stand side by side so that one cannot change without the other;
 //! `decode(encode(rule)) == rule` is a property test.

@@ -214,7 +214,7 @@ fn load_end(end: End, protocol: L4Protocol, family: Family, out: &mut Vec<Instru
     load_both(port, (Tuple::Packet, protocol, family), end, out);
 }
 
-/// Loads a port and an address, in the order in which nft does.
+/// Loads a port and an address, in nft's order.
 fn load_both(
     port: Instruction,
     (tuple, protocol, family): (Tuple, L4Protocol, Family),
@@ -223,7 +223,7 @@ fn load_both(
 ) {
     load_protocol(protocol, out);
     load_address(tuple, family, end, out);
-    // A packet's family is looked at before its port, and the address comes beside that.
+    // The family is checked before the port is loaded, and the address is loaded last.
     if let Some(address) = out.pop() {
         out.push(port);
         out.push(Instruction::Beside(Box::new(address)));

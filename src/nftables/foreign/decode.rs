@@ -1,4 +1,4 @@
-//! Messages about objects of other tables, read.
+//! Decodes messages about objects of other tables.
 
 use crate::ruleset::TABLE;
 
@@ -142,7 +142,7 @@ fn decode_element(element: &Attribute<'_>) -> Result<ForeignElement, Malformed> 
     })
 }
 
-/// Reads an instruction. What is not known so exactly that it can be followed is [`Step::Unknown`].
+/// Reads an instruction. An instruction that cannot be evaluated exactly becomes [`Step::Unknown`].
 fn decode_step(element: &Attribute<'_>) -> Result<Step, Malformed> {
     let [_, name, data] = element.nested().table::<3>()?;
     let name = name
@@ -239,7 +239,7 @@ fn verdict(data: &Attribute<'_>) -> Option<Verdict> {
         NFT_JUMP => Verdict::Jump(chain()?),
         NFT_GOTO => Verdict::Goto(chain()?),
         NFT_RETURN => Verdict::Return,
-        // To break a rule is to go on with the next one.
+        // `NFT_BREAK` continues with the next rule.
         NFT_CONTINUE | NFT_BREAK => Verdict::Continue,
         _ => Verdict::Other,
     })

@@ -253,7 +253,7 @@ pub enum Order {
     AtLeast,
 }
 
-/// What becomes of the data of a set's element.
+/// The use of the data of a set's element.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Into {
     /// It has none.
@@ -338,7 +338,7 @@ pub enum Foreign {
     Elements(Vec<ForeignElement>),
 }
 
-/// Asks for the rules of a table.
+/// Writes the request for the rules of a table.
 #[must_use]
 pub fn rules(family: u8, table: &str) -> Vec<u8> {
     dump(NFT_MSG_GETRULE, family, |w| {
@@ -346,13 +346,13 @@ pub fn rules(family: u8, table: &str) -> Vec<u8> {
     })
 }
 
-/// Asks for the sets of a table, without their elements.
+/// Writes the request for the sets of a table, without their elements.
 #[must_use]
 pub fn sets(family: u8, table: &str) -> Vec<u8> {
     dump(NFT_MSG_GETSET, family, |w| w.string(NFTA_SET_TABLE, table))
 }
 
-/// Asks for the elements of a set.
+/// Writes the request for the elements of a set.
 #[must_use]
 pub fn elements((family, table, set): &Name) -> Vec<u8> {
     dump(NFT_MSG_GETSETELEM, *family, |w| {

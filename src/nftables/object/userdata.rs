@@ -1,5 +1,4 @@
-//! What tables, sets, elements and rules carry for user space: comments, as libnftnl writes them
-//! (`libnftnl/udata.h`).
+//! The user data of tables, sets, elements and rules: comments, as libnftnl writes them (`libnftnl/udata.h`).
 
 use crate::netlink::message::Attribute;
 
@@ -27,7 +26,7 @@ pub(super) fn user_number(kind: u8, value: u32) -> Vec<u8> {
     user_bytes(kind, &value.to_ne_bytes())
 }
 
-/// Returns what libnftnl's user data have of a type.
+/// Returns the value of a type in libnftnl's user data.
 pub(super) fn user_value(user: &[u8], kind: u8) -> Option<&[u8]> {
     let mut rest = user;
     while let [found, length, behind @ ..] = rest {
