@@ -1,8 +1,7 @@
-//! The event loop: one thread, a closed enumeration of events, and what is to be done about them.
+//! The event loop: one thread, a closed enumeration of events, and the needs that they cause.
 //!
-//! Each turn it polls all feeds, takes what has happened, begins what is due in other threads, and does the
-//! greatest need whose time has come. An event does nothing by itself: it says what is needed and when, so that
-//! a flood of events is work once.
+//! Each turn polls all feeds, drains their events, starts due work in other threads, and handles the most
+//! comprehensive due need. An event only schedules a need, so a flood of events causes the work once.
 //!
 //! | phase     | `Table` (others changed it)             | `Links`, `Host`        | `Policies` are read              | a need is done        |
 //! |-----------|-----------------------------------------|------------------------|----------------------------------|-----------------------|
@@ -11,8 +10,8 @@
 //! | reloading | restored                                | looked at              | at once                          | `READY=1`; then running |
 //! | running   | restored                                | looked at              | when files change; every 30 s while wrong | status line  |
 //!
-//! While the host is being looked at, the table alone is worked on. A need that fails is due again after a pause
-//! that grows.
+//! While a read of the host is in progress, only the table is handled. A need that fails is due again after a
+//! growing delay.
 
 use std::io;
 use std::sync::Arc;
@@ -46,27 +45,27 @@ use super::options::Options;
 use super::record::{self, Origin, Record};
 use super::service::{self, Service};
 
-/// How long files are given to settle: editors write them in several steps.
+/// The settling time of files: editors write them in several steps.
 const SETTLE_FILES: Duration = Duration::from_millis(100);
-/// How long links are given to settle: an engine makes several at once.
+/// The settling time of links: an engine creates several at once.
 const SETTLE_LINKS: Duration = Duration::from_millis(20);
-/// How long engines may take to say what they publish, where rules are in force that know it.
+/// How long guard waits at startup for answers of engines, if a table of dfw is in force.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How soon what failed is tried again, at first and at most.
+/// The delay before a retry, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
-/// How long it takes at least from one reload to the next.
+/// The shortest time between two reloads.
 const REST: Duration = Duration::from_secs(1);
 
 /// How far guard is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Engines are still to report before anything is changed.
+    /// Waiting for the first answers of engines; nothing is changed.
     Waiting,
-    /// It has yet to do its first work.
+    /// The first ruleset is not in force yet.
     Starting,
-    /// It was told to read everything again, and has yet to do so.
+    /// A reload is in progress.
     Reloading,
-    /// It has done what the service manager waits for.
+    /// Ready, as reported to the service manager.
     Running,
 }
 
@@ -76,19 +75,19 @@ pub(super) struct Guard {
     phase: Phase,
     due: Due,
     retry: Backoff,
-    /// When it was last told to read everything again, or will do so.
+    /// The time of the last or next reload.
     reload: Option<Instant>,
     desired: Desired,
     enforcement: Enforcement,
     signals: Signals,
-    /// Where the engines' sockets are, or would be.
+    /// Watches the directories of the engines' sockets.
     sockets: Arc<Files>,
     links: Links,
     engines: Engines,
-    /// None where no engine is asked.
+    /// `None` if no engine is asked.
     serving: Option<Serving>,
     control: Option<Control>,
-    /// None where nobody is given figures.
+    /// `None` if metrics are disabled.
     exposition: Option<Exposition>,
     service: Service,
     record: Record,
@@ -97,7 +96,7 @@ pub(super) struct Guard {
 impl Guard {
     pub(super) fn new(options: &Options, log: Log) -> Result<Self, Error> {
         let (enforcement, claim) = Enforcement::open(options.own)?;
-        // Signals first: from here on none of them ends guard in the middle of something.
+        // Signals first: from here on none of them interrupts a transaction.
         let signals = Signals::open()?;
         let control = Control::open(&options.socket);
         let control = control.map_err(|error| {
@@ -142,7 +141,7 @@ impl Guard {
         };
         log.say(Level::Info, text);
         let now = Instant::now();
-        // Rules that know what engines publish are better than those made without asking.
+        // The rules in force know published ports; do not replace them before engines have answered.
         if guard.enforcement.is_there()? && !guard.engines.complete() {
             guard.phase = Phase::Waiting;
             guard.desired.read_at(now + PATIENCE);
@@ -155,7 +154,7 @@ impl Guard {
         Ok(guard)
     }
 
-    /// Runs until it is told to stop.
+    /// Runs until a signal stops it.
     pub(super) fn run(mut self) -> Result<(), Error> {
         loop {
             self.wait()?;
@@ -183,7 +182,7 @@ impl Guard {
         }
     }
 
-    /// Signals first, so that a stop waits for nobody.
+    /// Returns all feeds, signals first, so that a stop is handled first.
     fn feeds(&self) -> [&dyn Feed; 9] {
         [
             &self.signals,
@@ -212,7 +211,7 @@ impl Guard {
         ]
     }
 
-    /// Waits until something has happened or is due.
+    /// Waits for an event or the next deadline.
     fn wait(&self) -> io::Result<()> {
         let feeds = self.feeds();
         let mut polled: Vec<PollFd<'_>> = feeds
@@ -233,7 +232,7 @@ impl Guard {
         }
     }
 
-    /// Notes what is needed because of an event, and when.
+    /// Schedules the needs that an event causes.
     fn take(&mut self, event: Event, now: Instant) {
         match event {
             Event::Files => self.desired.read_at(now + SETTLE_FILES),
@@ -257,7 +256,7 @@ impl Guard {
             }
             Event::Links { new } => {
                 self.host_changed(Need::Links, now + SETTLE_LINKS);
-                // A container's link comes before its ports are open.
+                // A container's link appears before its ports are open.
                 if new {
                     self.stir();
                 }
@@ -288,7 +287,7 @@ impl Guard {
     }
 
     fn host_changed(&mut self, need: Need, when: Instant) {
-        // What ends the waiting looks at the whole host.
+        // The end of the waiting phase reads the whole host anyway.
         if self.phase != Phase::Waiting {
             self.due.at(need, when);
         }
@@ -319,14 +318,14 @@ impl Guard {
     }
 
     fn reload(&mut self, now: Instant) {
-        // Many requests are one reading, and soon.
+        // Merge requests into one reload.
         if self.reload.is_some_and(|planned| planned > now) {
             return;
         }
         let when = self.reload.map_or(now, |last| now.max(last + REST));
         self.reload = Some(when);
         if self.phase == Phase::Reloading {
-            // What is being read may have changed since.
+            // Files may have changed since the read began.
             return self.desired.read_at(when);
         }
         self.log
@@ -347,7 +346,7 @@ impl Guard {
         if self.desired.ruleset().is_some() {
             self.due.at(Need::Table, now + wait);
         } else if self.phase == Phase::Waiting {
-            // Rules that know less are better than those that others have made.
+            // Rules without published ports are better than a modified table.
             self.desired.read_at(now + wait);
         }
     }
@@ -370,7 +369,7 @@ impl Guard {
         }
     }
 
-    /// Returns when the first need is due of those that can be done now.
+    /// Returns when the next need is due that can be handled now.
     fn next_need(&self) -> Option<Instant> {
         if !self.desired.is_looking() {
             return self.due.next();
@@ -379,7 +378,7 @@ impl Guard {
         self.due.next_of_table()
     }
 
-    /// Takes the greatest need that is due of those that can be done now.
+    /// Takes the most comprehensive due need that can be handled now.
     fn take_need(&mut self, now: Instant) -> Option<Need> {
         if self.desired.is_looking() {
             self.desired.ruleset()?;
@@ -389,7 +388,7 @@ impl Guard {
         (need != Need::Links || !self.desired.is_current()).then_some(need)
     }
 
-    /// Does what is needed, which takes a look at the host if it concerns more than the table.
+    /// Handles a need; needs beyond the table start a read of the host.
     fn work(&mut self, need: Need) {
         if self.phase == Phase::Waiting {
             self.phase = Phase::Starting;
@@ -411,7 +410,7 @@ impl Guard {
         }
     }
 
-    /// Goes on with a need for which the host was looked at.
+    /// Continues a need after the read of the host.
     fn looked(&mut self, found: Result<HostFacts, kernel::Error>) {
         let Some(looking) = self.desired.looked() else {
             return;
@@ -466,7 +465,7 @@ impl Guard {
         Ok(())
     }
 
-    /// Tells how it went; what has failed is due again later.
+    /// Reports the result to log and service manager; schedules a retry after a failure.
     fn done(&mut self, need: Need, done: Result<(), Error>) {
         let failed = done.is_err();
         if let Err(error) = done {
@@ -484,9 +483,9 @@ impl Guard {
         let line = self.record.line();
         match self.phase {
             Phase::Running => service::status(&line),
-            // Whoever waits for rules must not start without them.
+            // Not ready: units ordered after guard must not start without rules.
             Phase::Starting | Phase::Waiting if failed => service::status(&line),
-            // What it was told to do is yet to be done, or what is kept is yet to be read.
+            // The reload is not done, or the last good policies are not read yet.
             _ if need != Need::Policies || self.desired.awaits_last_good() => {
                 service::status(&line);
             }
@@ -497,8 +496,8 @@ impl Guard {
         }
     }
 
-    /// Tells of a failure. If nothing at all is in force because the kernel rejects what the files say,
-    /// it may take what it took before.
+    /// Logs a failure and schedules a retry. If no rules are in force because the kernel rejects those
+    /// of the files, falls back to the last good policies.
     fn fail(&mut self, need: Need, error: &Error) {
         let wait = self.retry.next();
         let open = self.enforcement.is_there().is_ok_and(|there| !there);
@@ -522,12 +521,12 @@ impl Guard {
         }
     }
 
-    /// Returns whether the files are right, and the kernel took older policies only.
+    /// Returns whether the files are valid but the kernel accepted only the last good policies.
     fn is_rejected(&self) -> bool {
         self.desired.origin() == Some(Origin::State) && self.record.mistakes.count() == 0
     }
 
-    /// Watches where the engines' sockets are, or would be.
+    /// Watches the directories of the engines' sockets.
     fn watch_engines(&self) {
         for _ in 0..READS {
             let mut places = files::Places::new();
@@ -541,7 +540,7 @@ impl Guard {
     }
 }
 
-/// Returns who put the table there, kept as its comment.
+/// Returns the stamp of the table: version, time and policies.
 fn stamp(path: &str) -> String {
     let path = path.replace(
         |c: char| matches!(c, '"' | '\\') || untrusted::is_deceptive(c),

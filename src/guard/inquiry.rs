@@ -1,7 +1,7 @@
-//! Asking a running guard for its status, from another process.
+//! Requests the status of a running guard, from another process.
 //!
-//! The answer is bounded in time and size, and comes from root or the user who asks: what listens at
-//! the path need not be a guard, and need not be well.
+//! The answer is bounded in time and size, and accepted only from root or the own user: the listener need not
+//! be a guard.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -17,30 +17,30 @@ use serde_json::Value;
 
 use super::record::SCHEMA;
 
-/// How long guard may take for all of it.
+/// The time limit of the whole exchange.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The longest answer, in bytes.
 const LONGEST: usize = 1 << 20;
 
-/// What becomes of a question to guard.
+/// The result of a request to guard.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
-    /// None runs: there is no socket, or nobody listens at it.
+    /// No guard runs: the socket does not exist or refuses connections.
     Nobody,
-    /// Its status, a document `dfw/guard/v1`.
+    /// The status, a document of schema `dfw/guard/v1`.
     Status(Value),
-    /// One is there, and does not answer.
+    /// A process listens and does not answer.
     Silent {
-        /// Its number; `None` if that cannot be seen from here.
+        /// The process; `None` if it is in another PID namespace.
         process: Option<u32>,
-        /// What it does instead.
+        /// The reason.
         reason: &'static str,
     },
-    /// Whether one runs cannot be known.
+    /// Unknown, with the reason.
     Unknown(String),
 }
 
-/// Asks the guard that listens at a path for its status; takes two seconds at most.
+/// Requests the status of the guard that listens on a path; takes two seconds at most.
 #[must_use]
 pub fn ask(path: &Path) -> Answer {
     let until = Instant::now() + PATIENCE;
@@ -55,7 +55,7 @@ pub fn ask(path: &Path) -> Answer {
         }
         Err(error) => return Answer::Unknown(io::Error::from(error).to_string()),
     };
-    // One in another process namespace has no number here.
+    // A process of another PID namespace has no number here.
     let peer = socket_peercred(&stream).ok();
     if let Some(peer) = &peer
         && !peer.uid.is_root()
@@ -83,7 +83,7 @@ pub fn ask(path: &Path) -> Answer {
     }
 }
 
-/// Connects; [`Errno::AGAIN`] if that takes too long, as where others have filled the queue.
+/// Connects; [`Errno::AGAIN`] if that takes too long, such as when the queue is full.
 fn open(path: &Path) -> Result<UnixStream, Errno> {
     let (family, kind) = (AddressFamily::UNIX, SocketType::STREAM);
     let socket = socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
@@ -92,10 +92,10 @@ fn open(path: &Path) -> Result<UnixStream, Errno> {
     Ok(socket.into())
 }
 
-/// Asks, and reads until the end, or until there is more than there may be.
+/// Sends the request and reads the answer to its end or the size limit.
 fn exchange(mut stream: UnixStream, until: Instant) -> io::Result<Vec<u8>> {
     stream.set_nonblocking(true)?;
-    // So few bytes always have room in a new socket.
+    // A new socket always has room for so few bytes.
     stream.write_all(b"status\n")?;
     let mut said = Vec::new();
     let mut bytes = [0; 4096];
@@ -107,7 +107,7 @@ fn exchange(mut stream: UnixStream, until: Instant) -> io::Result<Vec<u8>> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
-        // Neither does one who never rests get more time.
+        // A slow sender gets no more time.
         if Instant::now() >= until {
             return Err(io::ErrorKind::TimedOut.into());
         }
@@ -115,7 +115,7 @@ fn exchange(mut stream: UnixStream, until: Instant) -> io::Result<Vec<u8>> {
     Ok(said)
 }
 
-/// Waits until there is something to be read, or time is up.
+/// Waits until the socket is readable or the time is over.
 fn wait(stream: &UnixStream, until: Instant) -> io::Result<()> {
     let left = until.saturating_duration_since(Instant::now());
     let left = Timespec::try_from(left).map_err(io::Error::other)?;
@@ -132,7 +132,7 @@ mod tests {
 
     use super::*;
 
-    /// A path that is nobody's, removed in the end.
+    /// A temporary path, removed in the end.
     struct Place(PathBuf);
 
     impl Place {
@@ -148,7 +148,7 @@ mod tests {
         }
     }
 
-    /// Returns what is made of one who answers this, byte by byte or at once, and then hangs up or not.
+    /// Returns the result for a server that sends this answer and then closes the connection or not.
     fn answered(name: &str, answer: &[u8], hangs_up: bool) -> Answer {
         let place = Place::new(name);
         let listener = UnixListener::bind(&place.0).unwrap();
@@ -158,7 +158,7 @@ mod tests {
             let mut said = [0; 7];
             stream.read_exact(&mut said).unwrap();
             assert_eq!(&said, b"status\n");
-            // Who asked may have had enough.
+            // The client may have closed the connection.
             let _ = stream.write_all(answer);
             if hangs_up {
                 drop(stream);
@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn one_that_says_nothing_is_named() {
-        // Nobody accepts, as while guard is stopped.
+        // No process accepts, as while guard is stopped.
         let place = Place::new("stopped");
         let listener = UnixListener::bind(&place.0).unwrap();
         assert_eq!(ask(&place.0), silent("it is stopped, hung or busy"));

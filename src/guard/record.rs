@@ -1,4 +1,4 @@
-//! What guard has done so far, for status, metrics and the service manager.
+//! The activity record of guard, for status, metrics and the service manager.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -10,30 +10,30 @@ use crate::nftables::notice::Modifier;
 
 use super::log::{Mistakes, one_line};
 
-/// What guard's status is, and of which version.
+/// The schema of the status document.
 pub(super) const SCHEMA: &str = "dfw/guard/v1";
 
-/// Numbers and the last of each thing.
+/// Counters and the last event of each kind.
 #[derive(Debug, Default)]
 pub(super) struct Record {
     /// Since when it runs.
     pub(super) since: Option<Timestamp>,
-    /// Whether the table is guard's own.
+    /// Whether guard owns the table.
     pub(super) owned: bool,
-    /// Where the policy in force comes from.
+    /// The origin of the policies in force.
     pub(super) origin: Option<Origin>,
     /// When guard last changed the table.
     pub(super) applied: Option<Timestamp>,
-    /// How often it did.
+    /// The number of changes.
     pub(super) changes: u64,
-    /// How often others had changed it.
+    /// The number of restores.
     pub(super) repairs: u64,
     pub(super) repair: Option<Repair>,
-    /// What is wrong with the policies.
+    /// The errors of the policies.
     pub(super) mistakes: Mistakes,
-    /// How often policies were found wrong.
+    /// The number of reads that found new errors.
     pub(super) rejected: u64,
-    /// Why the last try to bring them into force failed, if it did.
+    /// The error of the last attempt to enforce them, if it failed.
     pub(super) failure: Option<String>,
 }
 
@@ -42,16 +42,16 @@ pub(super) struct Record {
 pub(super) enum Origin {
     /// The directory or file.
     Files,
-    /// What was kept of the last good one.
+    /// The last good policies from the state directory.
     State,
 }
 
-/// A change by others that was taken back.
+/// A modification by another program that was restored.
 #[derive(Debug)]
 pub(super) struct Repair {
     pub(super) at: Timestamp,
     pub(super) by: Option<Modifier>,
-    /// From the notice until the table was right again.
+    /// The time from the notification until the table was restored.
     pub(super) took: Duration,
 }
 
@@ -76,7 +76,7 @@ pub(super) fn process(modifier: Option<&Modifier>) -> String {
 }
 
 impl Record {
-    /// Returns what `dfw status` and the service manager show.
+    /// Returns the summary for `dfw status` and the service manager.
     pub(super) fn line(&self) -> String {
         one_line(&self.sentence())
     }
@@ -110,7 +110,7 @@ impl Record {
         text
     }
 
-    /// Returns the same as a document.
+    /// Returns the status document.
     pub(super) fn document(&self, path: &str, unanswered: &[String]) -> Value {
         json!({
             "schema": SCHEMA,

@@ -1,4 +1,4 @@
-//! What guard knows of the host: what it found last, until it finds something else.
+//! The last known host facts.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::site::HostFacts;
 use super::due::Backoff;
 use super::log::{Level, Log};
 
-/// How soon what failed is tried again, at first and at most.
+/// The delay before a retry, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
 
 /// What is known.
@@ -31,12 +31,12 @@ impl View {
         }
     }
 
-    /// Returns the host, if anything is known of it.
+    /// Returns the host, if it is known.
     pub(super) fn host(&self) -> Option<&HostView> {
         self.site.as_ref().map(|site| &site.host)
     }
 
-    /// Returns whether the host has the same links and addresses as before.
+    /// Returns whether links and addresses are unchanged.
     pub(super) fn is_current(&self) -> bool {
         self.site.as_ref().is_some_and(|site| {
             kernel::links().is_ok_and(|links| links == site.links)
@@ -44,8 +44,8 @@ impl View {
         })
     }
 
-    /// Takes what was found. Where that has failed, what is known stays: rules that know nothing would
-    /// open what an engine publishes. Then it says how soon to look again.
+    /// Stores new host facts. If reading failed, the known facts stay, since rules compiled without
+    /// them would open published ports; then it returns the delay before the next attempt.
     pub(super) fn take(
         &mut self,
         found: Result<HostFacts, kernel::Error>,
@@ -65,7 +65,7 @@ impl View {
         }
     }
 
-    /// Tells that a look at the host has failed; says how soon to look again.
+    /// Logs a failed read of the host; returns the delay before the next attempt.
     pub(super) fn fail(&mut self, error: &kernel::Error) -> Duration {
         let wait = self.retry.next();
         self.failing = true;

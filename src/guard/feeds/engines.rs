@@ -1,4 +1,4 @@
-//! The engines, followed by a thread of their own: asking one may take long.
+//! Follows container engines in a thread of their own: a request may take long.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -20,9 +20,9 @@ use crate::untrusted::clean_to;
 use super::event::Event;
 use super::feed::{Feed, Polled, readable};
 
-/// How many reports wait at most; the thread waits with more.
+/// The most queued reports; beyond it the thread blocks.
 const WAITING: usize = 16;
-/// How many characters of an engine's error are kept.
+/// The longest error text of an engine, in characters.
 const REASON: usize = 500;
 
 /// What is known of them.
@@ -32,7 +32,7 @@ pub(in crate::guard) struct Engines {
     wakeup: Arc<OwnedFd>,
     reports: Receiver<(String, Report)>,
     wakes: Vec<Arc<Notify>>,
-    /// Those that count as not answering where they are not there.
+    /// Engines named by the user, which are reported if absent.
     named: Vec<String>,
 }
 
@@ -43,7 +43,7 @@ struct Known {
     /// Why it says nothing now.
     unanswered: Option<Unanswered>,
     reported: bool,
-    /// Whether something has happened there of which it has not told all yet.
+    /// Whether events are pending of which the engine has not reported the result.
     busy: bool,
 }
 
@@ -76,15 +76,15 @@ impl Engines {
         self.known.keys().map(String::as_str)
     }
 
-    /// Has all of them asked again.
+    /// Requests a new answer of each engine.
     pub(in crate::guard) fn wake(&self) {
         for wake in &self.wakes {
             wake.notify_one();
         }
     }
 
-    /// Takes a report; says what is new about it for people, if anything is, and whether what is
-    /// known has changed.
+    /// Handles a report; returns a text for the log, if there is news, and whether the known state
+    /// changed.
     pub(in crate::guard) fn take(
         &mut self,
         address: &str,
@@ -109,7 +109,7 @@ impl Engines {
                     )
                 });
                 known.engine = Some(*engine);
-                // Whatever it does not tell of, its docker-proxy may listen already.
+                // docker-proxy may already listen for containers missing in a partial answer.
                 (text, changed || back || first || partial)
             }
             Report::Absent
@@ -123,30 +123,30 @@ impl Engines {
         }
     }
 
-    /// Returns whether all have reported.
+    /// Returns whether all engines have reported.
     pub(in crate::guard) fn complete(&self) -> bool {
         self.known.values().all(|known| known.reported)
     }
 
-    /// Returns whether one of them has yet to tell what has happened there.
+    /// Returns whether an engine has pending events.
     pub(in crate::guard) fn are_busy(&self) -> bool {
         self.known.values().any(|known| known.busy)
     }
 
-    /// Returns whether there is any, and all that are there answer.
+    /// Returns whether an engine is known and all of them answer.
     pub(in crate::guard) fn have_answered(&self) -> bool {
         let known = || self.known.values();
         known().any(|known| known.engine.is_some())
             && known().all(|known| known.reported && known.unanswered.is_none())
     }
 
-    /// Returns what each said last. One that is silent now has not unpublished anything.
+    /// Returns the last answer of each engine. The published ports of a silent engine stay known.
     pub(in crate::guard) fn engines(&self) -> Vec<Engine> {
         let known = self.known.values();
         known.filter_map(|known| known.engine.clone()).collect()
     }
 
-    /// Returns those of which nobody knows what they publish now.
+    /// Returns the engines whose published ports are unknown now.
     pub(in crate::guard) fn unanswered(&self) -> Vec<Unanswered> {
         let yet = |address: &String| Unanswered {
             address: address.clone(),
@@ -182,7 +182,7 @@ impl Feed for Engines {
     }
 
     fn drain(&mut self, _: Instant, events: &mut Vec<Event>) -> io::Result<()> {
-        // It only says that there is something.
+        // The counter value does not matter.
         let _ = rustix::io::read(&self.wakeup, &mut [0; 8]);
         let reports = self.reports.try_iter();
         events.extend(reports.map(|(address, report)| Event::Engine { address, report }));
@@ -198,7 +198,7 @@ fn follow_all(
     wakeup: &OwnedFd,
 ) {
     let tell = |address: &str, report| {
-        // When nobody takes it, the process ends.
+        // The channel is closed only when the process ends.
         let _ = sender.send((address.to_owned(), report));
         let _ = rustix::io::write(wakeup, &1_u64.to_ne_bytes());
     };

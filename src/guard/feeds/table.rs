@@ -1,4 +1,4 @@
-//! The kernel's notices of changes of dfw's table.
+//! Notifications of changes of dfw's table.
 
 use std::io;
 use std::time::Instant;
@@ -15,7 +15,7 @@ use super::notices::each;
 pub(in crate::guard) struct Monitor {
     socket: Socket,
     buffer: Vec<u8>,
-    /// Whether the transaction that is being told of has changed dfw's table.
+    /// Whether the current transaction changed dfw's table.
     ours: bool,
 }
 

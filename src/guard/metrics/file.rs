@@ -1,5 +1,5 @@
-//! What guard counts, as text for Prometheus (its exposition format, version 0.0.4); and that in a file
-//! which the textfile collector of a node exporter reads.
+//! The metrics of guard in the Prometheus text format, version 0.0.4, and the file for the textfile collector
+//! of node_exporter.
 
 use std::fmt::Write;
 use std::io;
@@ -15,7 +15,7 @@ use crate::ruleset::Counter;
 
 use crate::guard::record::Record;
 
-/// How often the file is written. Nothing of it is, and nobody wakes up, unless it is asked for.
+/// The interval at which the file is written, if it is enabled.
 const EVERY: Duration = Duration::from_secs(15);
 
 /// The file.
@@ -23,9 +23,9 @@ const EVERY: Duration = Duration::from_secs(15);
 pub(in crate::guard) struct Metrics {
     path: PathBuf,
     next: Instant,
-    /// Whether it is to be written as soon as there are figures.
+    /// Whether the file is to be written after the next read of counters.
     waiting: bool,
-    /// Whether what an earlier guard has left behind was taken away.
+    /// Whether temporary files of an earlier guard were deleted.
     swept: bool,
 }
 
@@ -39,24 +39,24 @@ impl Metrics {
         }
     }
 
-    /// There are no figures yet.
+    /// Defers the write until counters are read.
     pub(in crate::guard) fn wait(&mut self) {
         self.waiting = true;
     }
 
-    /// Returns whether it waits for the figures that are there now; then it does not any more.
+    /// Returns whether a write was deferred, and clears it.
     pub(in crate::guard) fn is_waiting(&mut self) -> bool {
         std::mem::take(&mut self.waiting)
     }
 
-    /// What writes it anew, whole.
+    /// Returns a closure that replaces the file atomically.
     pub(in crate::guard) fn write(
         &mut self,
         text: String,
     ) -> Box<dyn FnOnce() -> io::Result<()> + Send> {
         let swept = std::mem::replace(&mut self.swept, true);
         let path = self.path.clone();
-        // The collector need not be root.
+        // The mode lets a collector without privileges read it.
         Box::new(move || {
             if !swept {
                 file::sweep(&path);
@@ -65,12 +65,12 @@ impl Metrics {
         })
     }
 
-    /// Returns when it is to be written.
+    /// Returns the time of the next write.
     pub(in crate::guard) fn next(&self) -> Instant {
         self.next
     }
 
-    /// Returns whether it is to be written now; then it is not before the next time.
+    /// Returns whether a write is due, and schedules the next one.
     pub(in crate::guard) fn is_due(&mut self, now: Instant) -> bool {
         let due = self.next <= now;
         if due {
@@ -80,7 +80,7 @@ impl Metrics {
     }
 }
 
-/// Returns what rules have counted, by port.
+/// Returns the metrics of the rules, by port.
 pub(in crate::guard) fn ports(installed: Option<&Installed>) -> String {
     let mut text = String::new();
     let ports = installed.map(packets).unwrap_or_default();
@@ -104,7 +104,7 @@ pub(in crate::guard) fn ports(installed: Option<&Installed>) -> String {
     text
 }
 
-/// Returns what guard itself has counted; the table is there or not, and was read so many times for figures.
+/// Returns the metrics of guard itself.
 pub(in crate::guard) fn totals(in_force: bool, reads: u64, record: &Record) -> String {
     let mut text = String::new();
     let seconds = record.applied.map_or(0, Timestamp::as_second);

@@ -1,4 +1,4 @@
-//! Figures over HTTP, for a Prometheus on this host: `GET /metrics`, and nothing else.
+//! Metrics over HTTP, for Prometheus on this host: `GET /metrics` only.
 
 use std::fmt;
 use std::io;
@@ -18,7 +18,7 @@ use crate::guard::feeds::feed::Polled;
 const LONGEST: usize = 4096;
 const HEADERS: usize = 32;
 
-/// Where figures may be asked for.
+/// The address of the metrics socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listen {
     /// At a path.
@@ -60,7 +60,7 @@ impl fmt::Display for Listen {
     }
 }
 
-/// The socket and who is connected to it.
+/// The socket and its clients.
 #[derive(Debug)]
 pub(in crate::guard) struct Scrapes(Clients);
 
@@ -92,13 +92,13 @@ impl Scrapes {
     }
 }
 
-/// Returns the answer with figures: guard's own, and those of the ports, which all clients share.
+/// Returns the answer with metrics: those of guard, and the shared text of the ports.
 pub(in crate::guard) fn figures(totals: &str, ports: Arc<str>) -> Answer {
     let kind = "text/plain; version=0.0.4; charset=utf-8";
     answer("200 OK", kind, totals, ports)
 }
 
-/// Returns the answer that says why there are no figures, by its status.
+/// Returns an error answer with this status.
 pub(in crate::guard) fn rejection(status: &str) -> Answer {
     let kind = "text/plain; charset=utf-8";
     answer(status, kind, &format!("{status}\n"), "".into())
@@ -116,7 +116,7 @@ fn answer(status: &str, kind: &str, first: &str, body: Arc<str>) -> Answer {
     }
 }
 
-/// Returns what the client wants, as soon as it has said so.
+/// Returns the request, once it is complete.
 fn request(said: &[u8], full: bool) -> Option<Request> {
     let mut headers = [EMPTY_HEADER; HEADERS];
     let mut head = Head::new(&mut headers);
