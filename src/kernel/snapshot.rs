@@ -77,16 +77,16 @@ impl Builder {
                 self.add_chain(chain);
             }
             Object::Chain(chain) => {
-                self.foreign_chains
-                    .extend(chain.hook.map(|hook| ForeignBaseChain {
-                        family: chain.family,
-                        table: clean(&chain.table),
-                        chain: clean(&chain.name),
-                        hook: hook.number,
-                        priority: hook.priority,
-                        kind: hook.kind,
-                        accepts: hook.accepts,
-                    }))
+                let foreign = chain.hook.map(|hook| ForeignBaseChain {
+                    family: chain.family,
+                    table: clean(&chain.table),
+                    chain: clean(&chain.name),
+                    hook: hook.number,
+                    priority: hook.priority,
+                    kind: hook.kind,
+                    accepts: hook.accepts,
+                });
+                self.foreign_chains.extend(foreign);
             }
             Object::Set(set) if set.table == TABLE => self.add_set(set),
             Object::Elements { table, set, list } if table == TABLE => {

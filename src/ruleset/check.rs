@@ -69,7 +69,7 @@ fn check_verdict(ruleset: &Ruleset, name: &str, verdict: &Verdict, wrong: &mut V
         .map(|target| (target, ruleset.chains.get(target)))
     {
         Some((target, None)) => {
-            wrong.push(format!("{name} jumps to {target}, which does not exist"))
+            wrong.push(format!("{name} jumps to {target}, which does not exist"));
         }
         Some((target, Some(chain))) if chain.base.is_some() => {
             wrong.push(format!("{name} jumps to the base chain {target}"));

@@ -315,7 +315,7 @@ fn metrics_are_told() -> Result<()> {
     let path = place.dir().join("run/metrics.sock");
     let at = format!("unix:{}", path.display());
     let mut guard = Daemon::start(&place, &["--metrics-listen", &at])?;
-    guard.expect("ours alone")?;
+    guard.expect("only this process can modify it")?;
     crate::daemon::until("metrics", || path.exists().then_some(()))?;
     let heard = ask(UnixStream::connect(&path)?, GET)?;
     ensure!(heard.contains("\ndfw_table_in_force 1\n"), "{heard}");

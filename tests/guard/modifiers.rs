@@ -166,7 +166,7 @@ fn a_silent_engine_delays_no_repair() -> Result<()> {
     let _engine = std::os::unix::net::UnixListener::bind(&engine)?;
     let engine = engine.to_string_lossy();
     let mut guard = Daemon::start(&place, &["--no-owner", "--docker-host", &*engine])?;
-    guard.expect("waiting until engines have answered")?;
+    guard.expect("waiting for container engines")?;
     place.nft("flush ruleset")?;
     guard.expect("the table was modified by `nft` (pid ")?;
     ensure!(place.installed()? == before, "not as before");

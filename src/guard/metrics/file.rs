@@ -1,5 +1,5 @@
 //! The metrics of guard in the Prometheus text format, version 0.0.4, and the file for the textfile collector
-//! of node_exporter.
+//! of the node exporter.
 
 use std::fmt::Write;
 use std::io;
