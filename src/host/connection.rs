@@ -1,4 +1,4 @@
-//! A way to an engine, and why there is none.
+//! Connections to engines, and their errors.
 
 use std::time::Duration;
 
@@ -9,11 +9,10 @@ use bollard::models::SystemVersion;
 use super::transport::Transport;
 use crate::untrusted::clean;
 
-/// How long an engine may take to say all that it is asked. One that starts just now, or hangs,
-/// must not hold up a firewall.
+/// The time limit of an engine for all answers. An engine that starts or hangs must not delay the firewall.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// An engine that has not answered.
+/// An engine that did not answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the container engine at {address} does not answer: {reason}")]
 pub struct Unanswered {
@@ -48,7 +47,7 @@ impl From<ApiError> for Rejection {
                 Self::NobodyThere
             }
             error => {
-                // bollard says of a broken connection only that it is broken; the reason is behind it.
+                // For a broken connection, bollard's text has no reason; the innermost source has it.
                 let cause = std::iter::successors(
                     Some(&error as &(dyn std::error::Error + 'static)),
                     |error| error.source(),
@@ -61,7 +60,7 @@ impl From<ApiError> for Rejection {
 }
 
 impl Rejection {
-    /// Returns the same as others are told of it.
+    /// Returns the error for display, with the address.
     pub(super) fn at(&self, address: &str) -> Unanswered {
         Unanswered {
             address: clean(address),
@@ -70,7 +69,7 @@ impl Rejection {
     }
 }
 
-/// A way to an engine, and what it has said of itself.
+/// A connection to an engine, and its version.
 pub(super) struct Connection {
     pub(super) address: String,
     pub(super) docker: Docker,

@@ -145,7 +145,7 @@ fn is_roots(pid: u32) -> bool {
 /// come first, then root's, then all others. What cannot be read is left out.
 ///
 /// # Errors
-/// If processes cannot be looked at now.
+/// If `/proc` cannot be read.
 pub(super) fn owners(sockets: BTreeSet<u64>, engines: Engines) -> io::Result<BTreeMap<u64, Owner>> {
     if sockets.is_empty() {
         return Ok(BTreeMap::new());
@@ -176,7 +176,7 @@ pub(super) fn owners(sockets: BTreeSet<u64>, engines: Engines) -> io::Result<BTr
 /// ports of a rootless engine.
 ///
 /// # Errors
-/// If processes cannot be looked at now.
+/// If `/proc` cannot be read.
 pub(super) fn served(sockets: BTreeSet<u64>, engines: Engines) -> io::Result<BTreeSet<u64>> {
     if sockets.is_empty() {
         return Ok(BTreeSet::new());
