@@ -1,4 +1,4 @@
-//! The author of the compiled form.
+//! Writes the compiled ruleset.
 
 mod dispatch;
 mod loopback;
@@ -29,7 +29,7 @@ pub use own::{Overlap, overlaps};
 pub use published::{denied, left_open, unnamed};
 use shared::Shared;
 
-/// Compiles a policy for a host. `origin` says where a span of the policy is written.
+/// Compiles a policy for a host. `origin` returns the file and line of a span of the policy.
 #[must_use]
 pub fn compile(policy: &Policy, host: &HostView, origin: &dyn Fn(&Span) -> Origin) -> Ruleset {
     let mut compiler = Compiler {
@@ -65,14 +65,14 @@ struct Compiler<'a> {
     policy: &'a Policy,
     host: &'a HostView,
     origin: &'a dyn Fn(&Span) -> Origin,
-    /// The ports that have no chains of their own.
+    /// The ports without chains of their own.
     shared: Shared<'a>,
     ruleset: Ruleset,
 }
 
 impl Compiler<'_> {
-    /// The sets of bridges by whole name: those of engines, and those of others. What the settings
-    /// say stands above what the host looks like, and whoever is called both is an engine's.
+    /// Adds the sets of bridges by exact name: those managed by engines, and others. Settings take
+    /// precedence over host facts; a bridge in both counts as an engine's.
     fn bridges(&mut self) {
         let settings = &self.policy.settings;
         let said = |patterns: &[InterfacePattern]| -> BTreeSet<String> {
@@ -106,8 +106,8 @@ impl Compiler<'_> {
             .insert(set.to_owned(), Set { elements, comment });
     }
 
-    /// Lets packets to others' bridges through. Comes behind what is known of containers and
-    /// before what is guessed.
+    /// Accepts packets to bridges not managed by an engine. Placed after the rules for known containers
+    /// and before those for name patterns.
     fn to_foreign(&self) -> impl Iterator<Item = Rule> {
         let set = self.ruleset.sets.contains_key(FOREIGN);
         let set = set.then(|| {
@@ -125,8 +125,8 @@ impl Compiler<'_> {
     }
 
     fn forward(&mut self) {
-        // First what clients send, of which there is most; what is spared for its origin is looked
-        // at only where it would be denied.
+        // First packets of clients, the most frequent ones; exemptions by origin are only evaluated for
+        // packets that would be denied.
         let mut rules = Vec::new();
         if self.policy.settings.connection_mark {
             self.remember();
@@ -166,9 +166,9 @@ impl Compiler<'_> {
         self.base(FORWARD, Hook::Forward, rules);
     }
 
-    /// Marks a connection that a port lets through, so that it is not judged again until the next
-    /// change. What it bears the mark of is never denied, so nothing may come here that is let
-    /// through for more than its port and its source.
+    /// Marks a connection that a port accepts, so that it skips evaluation until the next change.
+    /// Marked connections are never denied, so only packets accepted for their port and source alone
+    /// may get here.
     fn remember(&mut self) {
         let mark = vec![Expression::Conntrack(Conntrack::SetMark(MARK))];
         let rules = vec![
@@ -181,10 +181,10 @@ impl Compiler<'_> {
         self.chain(REMEMBER, rules);
     }
 
-    /// Returns how a port lets through: for good, or until the next change.
+    /// Returns how a port accepts: for this packet, or for the connection until the next change.
     fn allow(&self, context: Context) -> Expression {
         let settings = &self.policy.settings;
-        // A marked connection is not judged again, whatever interface its packets come by.
+        // A marked connection skips evaluation, whatever interface its packets come in through.
         let remembers = settings.connection_mark && !settings.reverse_path_filter;
         if remembers && context == Context::Published {
             goto(REMEMBER)
@@ -193,8 +193,8 @@ impl Compiler<'_> {
         }
     }
 
-    /// Matches what comes by an interface through which its source would not be answered, if a port is to
-    /// deny that. Answers come in through the container's bridge, and are not asked.
+    /// Matches packets without a reverse path through their interface, if ports deny those. Replies
+    /// come in through the container's bridge and are not checked.
     fn no_reverse_path(&self, context: Context) -> Option<Vec<Expression>> {
         let original = Expression::Conntrack(Conntrack::Direction(Direction::Original));
         let original = (context == Context::Published).then_some(original);
@@ -205,7 +205,7 @@ impl Compiler<'_> {
         settings.reverse_path_filter.then(|| matches.collect())
     }
 
-    /// What containers send, but for what they send to published ports.
+    /// Adds the chain of packets from containers, except for those to published ports.
     fn egress(&mut self, from_udp_ports: Option<Rule>) {
         let mut rules = vec![
             Rule::new(
@@ -290,7 +290,7 @@ impl Compiler<'_> {
         self.chain(PUBLISHED, rules);
     }
 
-    /// What is no stranger's, and so is let through where others are denied.
+    /// Adds the chain that exempts packets from containers and foreign interfaces.
     fn exempt(&mut self) {
         let mut rules = vec![Rule::new(
             vec![
@@ -318,9 +318,9 @@ impl Compiler<'_> {
         self.chain(EXEMPT, rules);
     }
 
-    /// Packets straight to a container's address. Which published port that would be only the
-    /// engine knows; without its word `default: deny` denies them all, and `default: allow`
-    /// judges them as if the container's port were published under its own number.
+    /// Adds the chain of packets routed to a container's address. Only the engine knows the published
+    /// port behind it; without its answer `default: deny` denies them all, and `default: allow` treats
+    /// the container's port as published under the same number.
     fn chain_to_containers(&mut self) {
         let mut rules: Vec<Rule> = errors().collect();
         rules.push(same_interface());
@@ -334,9 +334,8 @@ impl Compiler<'_> {
         self.chain(TO_CONTAINER, rules);
     }
 
-    /// Matches packets to what may be a container's interface by the beginning of its name. Whole
-    /// names are in the set of [`CONTAINERS`], unless something else than containers is behind them
-    /// as well.
+    /// Matches packets to possible container interfaces by name patterns. Exact names are in the set
+    /// [`CONTAINERS`], except for bridges with foreign ports.
     fn container_patterns(&self) -> impl Iterator<Item = Expression> {
         let patterns = &self.policy.settings.container_interfaces;
         let shared = patterns
@@ -393,7 +392,7 @@ impl Compiler<'_> {
     }
 }
 
-/// Errors about connections that are not denied themselves. They have no ports.
+/// Accepts related ICMP errors, which have no ports.
 fn errors() -> impl Iterator<Item = Rule> {
     [L4Protocol::Icmp, L4Protocol::Icmp6]
         .into_iter()
@@ -409,8 +408,8 @@ fn errors() -> impl Iterator<Item = Rule> {
         })
 }
 
-/// Traffic that stays on one bridge, which the kernel shows to this hook where
-/// `bridge-nf-call-iptables` is on: known without knowing the bridge.
+/// Accepts traffic within one bridge, which passes this hook with `bridge-nf-call-iptables`, without knowing
+/// the bridge.
 fn same_interface() -> Rule {
     Rule::new(
         vec![Expression::Interface(Interface::SameInterface), accept()],
@@ -474,8 +473,7 @@ fn exact_name(pattern: &InterfacePattern) -> Option<String> {
     }
 }
 
-/// Matches packets that leave through an interface whose name begins as one of the patterns does.
-/// In which order the policy lists them makes no difference.
+/// Matches packets whose outgoing interface matches one of the patterns, in any order.
 fn to_prefixes(patterns: &[InterfacePattern]) -> impl Iterator<Item = Expression> {
     let prefixes = patterns.iter().filter_map(|pattern| match pattern {
         InterfacePattern::Exact(_) => None,

@@ -1,11 +1,11 @@
-//! Sets of other tables, looked up with a key of which some bytes are known.
+//! Looks up partially known keys in sets of other tables.
 
 use super::packet::{Cell, Holds, holds};
 use std::borrow::Cow;
 
 use crate::nftables::foreign::{Data, ForeignElement, ForeignSet, Order};
 
-/// Returns the places and lengths of the parts of a set's key.
+/// Returns the offsets and lengths of the parts of a set's key.
 pub(super) fn parts(set: &ForeignSet) -> Vec<(usize, usize)> {
     if set.parts.is_empty() {
         return vec![(0, set.length)];
@@ -19,8 +19,8 @@ pub(super) fn parts(set: &ForeignSet) -> Vec<(usize, usize)> {
     set.parts.iter().map(place).collect()
 }
 
-/// An element that a key may match, or a range of them. Without a first and a last key it is all that no
-/// other element is.
+/// An element that a key may match, or a range of them. Without a first and a last key it is the catch-all
+/// element.
 pub(super) struct Candidate<'a> {
     pub first: Option<&'a [u8]>,
     pub last: Option<Cow<'a, [u8]>>,
