@@ -39,14 +39,14 @@ pub(super) fn denied(port: &str, comment: &str) -> [Expression; 3] {
 /// if the prefix is not dfw's.
 #[must_use]
 pub fn logged(prefix: &str) -> Option<(Option<&str>, &str)> {
-    let said = prefix.strip_prefix(DENIED)?;
-    if let Some(origin) = said
+    let rest = prefix.strip_prefix(DENIED)?;
+    if let Some(origin) = rest
         .strip_prefix(UNNAMED)
         .and_then(|rest| rest.strip_prefix(AT))
     {
         return Some((None, origin));
     }
-    let (port, origin) = said.split_once(AT)?;
+    let (port, origin) = rest.split_once(AT)?;
     Some((Some(port), origin))
 }
 

@@ -329,7 +329,7 @@ impl Desired {
     }
 
     /// Ends the read of host facts in progress and returns it.
-    pub(super) fn looked(&mut self) -> Option<Looking> {
+    pub(super) fn end_look(&mut self) -> Option<Looking> {
         self.looking.take()
     }
 
@@ -339,13 +339,13 @@ impl Desired {
     /// The error of reading the host, if no earlier facts are known.
     pub(super) fn compile(
         &mut self,
-        found: Result<HostFacts, kernel::Error>,
+        facts: Result<HostFacts, kernel::Error>,
         due: &mut Due,
     ) -> Result<(), kernel::Error> {
         let Some(chosen) = &self.policies else {
             return Ok(());
         };
-        if let Some(wait) = self.view.take(found)? {
+        if let Some(wait) = self.view.take(facts)? {
             due.at(Need::Host, Instant::now() + wait);
         }
         let host = self.view.host();

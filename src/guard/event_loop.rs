@@ -245,7 +245,7 @@ impl Guard {
                     self.due.at(Need::Policies, now);
                 }
             }
-            Event::Host(Outcome::Done(found)) => self.looked(found),
+            Event::Host(Outcome::Done(facts)) => self.host_read(facts),
             Event::Host(Outcome::Late) => {
                 let text = "reading interfaces, addresses and sockets takes longer than 10 s: keeping the last known state";
                 self.log.say(Level::Warning, text);
@@ -411,11 +411,11 @@ impl Guard {
     }
 
     /// Continues a need after the read of the host.
-    fn looked(&mut self, found: Result<HostFacts, kernel::Error>) {
-        let Some(looking) = self.desired.looked() else {
+    fn host_read(&mut self, facts: Result<HostFacts, kernel::Error>) {
+        let Some(looking) = self.desired.end_look() else {
             return;
         };
-        let compiled = self.desired.compile(found, &mut self.due);
+        let compiled = self.desired.compile(facts, &mut self.due);
         let done = compiled.map_err(Error::from).and_then(|()| {
             self.enforce(looking.need)?;
             self.desired.keep(looking);

@@ -70,9 +70,9 @@ pub fn ask(path: &Path) -> Answer {
     let process = peer.and_then(|peer| u32::try_from(peer.pid.as_raw_nonzero().get()).ok());
     let silent = |reason| Answer::Silent { process, reason };
     match exchange(stream, until) {
-        Ok(said) if said.is_empty() => silent("it closes the connection"),
-        Ok(said) if said.len() > LONGEST => silent("its answer is longer than 1 MiB"),
-        Ok(said) => match serde_json::from_slice::<Value>(&said) {
+        Ok(reply) if reply.is_empty() => silent("it closes the connection"),
+        Ok(reply) if reply.len() > LONGEST => silent("its answer is longer than 1 MiB"),
+        Ok(reply) => match serde_json::from_slice::<Value>(&reply) {
             Ok(status) if status["schema"] == SCHEMA => Answer::Status(status),
             _ => silent("its answer is not a status of this version of dfw"),
         },
@@ -97,12 +97,12 @@ fn exchange(mut stream: UnixStream, until: Instant) -> io::Result<Vec<u8>> {
     stream.set_nonblocking(true)?;
     // A new socket always has room for so few bytes.
     stream.write_all(b"status\n")?;
-    let mut said = Vec::new();
+    let mut reply = Vec::new();
     let mut bytes = [0; 4096];
-    while said.len() <= LONGEST {
+    while reply.len() <= LONGEST {
         match stream.read(&mut bytes) {
             Ok(0) => break,
-            Ok(length) => said.extend_from_slice(&bytes[..length]),
+            Ok(length) => reply.extend_from_slice(&bytes[..length]),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait(&stream, until)?,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
@@ -112,7 +112,7 @@ fn exchange(mut stream: UnixStream, until: Instant) -> io::Result<Vec<u8>> {
             return Err(io::ErrorKind::TimedOut.into());
         }
     }
-    Ok(said)
+    Ok(reply)
 }
 
 /// Waits until the socket is readable or the time is over.
@@ -155,9 +155,9 @@ mod tests {
         std::thread::scope(|scope| {
             let asked = scope.spawn(|| ask(&place.0));
             let (mut stream, _) = listener.accept().unwrap();
-            let mut said = [0; 7];
-            stream.read_exact(&mut said).unwrap();
-            assert_eq!(&said, b"status\n");
+            let mut request = [0; 7];
+            stream.read_exact(&mut request).unwrap();
+            assert_eq!(&request, b"status\n");
             // The client may have closed the connection.
             let _ = stream.write_all(answer);
             if hangs_up {

@@ -52,6 +52,7 @@ pub(super) enum Error {
         /// The file.
         path: PathBuf,
         /// What the system said.
+        #[source]
         error: io::Error,
     },
     /// The file is damaged.

@@ -48,9 +48,9 @@ impl View {
     /// them would open published ports; then it returns the delay before the next attempt.
     pub(super) fn take(
         &mut self,
-        found: Result<HostFacts, kernel::Error>,
+        facts: Result<HostFacts, kernel::Error>,
     ) -> Result<Option<Duration>, kernel::Error> {
-        match found {
+        match facts {
             Ok(site) => {
                 self.site = Some(site);
                 self.retry.reset();

@@ -164,11 +164,11 @@ pub(super) fn container(answer: ContainerInspectResponse) -> Option<Container> {
     // Bound ports take precedence: of a range, one port is bound. If nothing is bound, the configured
     // ports apply when the container starts.
     let mut published = bindings(settings.ports.as_ref());
-    let mut wanted = bindings(host.port_bindings.as_ref());
+    let mut configured = bindings(host.port_bindings.as_ref());
     if running && !state.restarting.unwrap_or_default() {
-        wanted.retain(|wanted| !is_bound(wanted, &published, settings.ports.as_ref()));
+        configured.retain(|configured| !is_bound(configured, &published, settings.ports.as_ref()));
     }
-    published.extend(wanted);
+    published.extend(configured);
     published.sort_unstable();
     published.dedup();
     let mut endpoints: Vec<_> = settings
@@ -209,17 +209,21 @@ pub(super) fn container(answer: ContainerInspectResponse) -> Option<Container> {
 
 /// Returns whether a port of a running container is configured with a host port, so that the bound ports are
 /// complete. In networks of mode `routed` no host port is bound: the engine reports an empty port.
-fn is_bound(wanted: &Published, bound: &[Published], ports: Option<&PortMap>) -> bool {
+fn is_bound(configured: &Published, bound: &[Published], ports: Option<&PortMap>) -> bool {
     let same_port = |other: &&Published| {
-        (other.protocol, other.container_port) == (wanted.protocol, wanted.container_port)
+        (other.protocol, other.container_port) == (configured.protocol, configured.container_port)
     };
-    let key = format!("{}/{}", wanted.container_port, wanted.protocol.name());
+    let key = format!(
+        "{}/{}",
+        configured.container_port,
+        configured.protocol.name()
+    );
     let said = ports.and_then(|ports| ports.get(&key)?.as_ref());
     let is_routed = said.into_iter().flatten().any(|binding| {
         let address = binding.host_ip.as_deref().unwrap_or_default();
         let same_family = host_addresses(address)
             .iter()
-            .any(|address| address.is_ipv4() == wanted.address.is_ipv4());
+            .any(|address| address.is_ipv4() == configured.address.is_ipv4());
         binding.host_port.as_deref().unwrap_or_default().is_empty() && same_family
     });
     bound.iter().any(|other| same_port(&other)) && !is_routed

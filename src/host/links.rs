@@ -10,7 +10,7 @@ use crate::netlink::rtnetlink::{Address, Link};
 ///
 /// A bridge counts if an engine reports it or its name is one that only engines use, and if all its ports are
 /// `veth`. A bridge with a network card never counts, whatever its name: its packets come from outside.
-pub(super) fn bridges(links: &[Link], said: &BTreeSet<&str>) -> HostView {
+pub(super) fn bridges(links: &[Link], engine_bridges: &BTreeSet<&str>) -> HostView {
     let mut cards: BTreeMap<u32, Vec<String>> = BTreeMap::new();
     for link in links {
         if let Some(bridge) = link.controller
@@ -24,7 +24,7 @@ pub(super) fn bridges(links: &[Link], said: &BTreeSet<&str>) -> HostView {
         if link.kind.as_deref() != Some("bridge") {
             continue;
         }
-        let is_engines = said.contains(link.name.as_str()) || is_engine_name(&link.name);
+        let is_engines = engine_bridges.contains(link.name.as_str()) || is_engine_name(&link.name);
         let cards = cards.remove(&link.index);
         let only_containers = cards.is_none();
         if is_engines && let Some(cards) = cards {

@@ -148,12 +148,12 @@ impl HostView {
                 network.bridge = links::bridge_with(links, addresses, &network.gateways);
             }
         }
-        let said: BTreeSet<&str> = engines
+        let engine_bridges: BTreeSet<&str> = engines
             .iter()
             .flat_map(|engine| &engine.networks)
             .filter_map(|network| network.bridge.as_deref())
             .collect();
-        let mut view = links::bridges(links, &said);
+        let mut view = links::bridges(links, &engine_bridges);
         view.engines = engines;
         view.interfaces = links::interfaces(links);
         view.networks = networks::by_interface(links, addresses);

@@ -54,9 +54,9 @@ type Look = Box<dyn FnOnce() + Send>;
 /// # Errors
 /// If there can be no thread.
 pub fn look_apart() -> io::Result<()> {
-    let (looks, wanted) = sync_channel::<Look>(0);
+    let (looks, jobs) = sync_channel::<Look>(0);
     let reader = std::thread::Builder::new().name("processes".to_owned());
-    reader.spawn(move || wanted.into_iter().for_each(|look| look()))?;
+    reader.spawn(move || jobs.into_iter().for_each(|look| look()))?;
     // One thread is enough.
     let _ = PROC_READER.set(looks);
     Ok(())
@@ -159,7 +159,7 @@ pub(super) fn owners(sockets: BTreeSet<u64>, engines: Engines) -> io::Result<BTr
         let (root, others): (Vec<_>, Vec<_>) =
             table.processes.into_iter().partition(|(_, uid)| *uid == 0);
         for (pid, _) in root.into_iter().chain(others) {
-            if search.wanted.is_empty() {
+            if search.inodes.is_empty() {
                 break;
             }
             if let Some(process) = seen(Entry::new(pid))? {
@@ -244,7 +244,7 @@ pub fn netlink_holder(number: u32) -> Option<Owner> {
         let homes = Homes::of(&Engines::default());
         let mut search = Search::new([inode].into());
         for (pid, uid) in Table::read()?.processes {
-            if uid != 0 || search.wanted.is_empty() {
+            if uid != 0 || search.inodes.is_empty() {
                 continue;
             }
             if let Some(process) = seen(Entry::new(pid))? {
@@ -350,15 +350,15 @@ impl Budget {
 
 /// A search for the holders of sockets.
 struct Search {
-    wanted: BTreeSet<u64>,
+    inodes: BTreeSet<u64>,
     owners: BTreeMap<u64, Owner>,
     budget: Budget,
 }
 
 impl Search {
-    fn new(wanted: BTreeSet<u64>) -> Self {
+    fn new(inodes: BTreeSet<u64>) -> Self {
         Self {
-            wanted,
+            inodes,
             owners: BTreeMap::new(),
             budget: Budget::default(),
         }
@@ -371,7 +371,7 @@ impl Search {
             return Ok(());
         };
         let held = inodes(process, self.budget.of(uid))?;
-        let mut held = held.into_iter().filter(|inode| self.wanted.remove(inode));
+        let mut held = held.into_iter().filter(|inode| self.inodes.remove(inode));
         if let Some(first) = held.next()
             && let Some(owner) = describe(process, role, homes)
         {

@@ -63,7 +63,7 @@ pub enum Error {
     Rejected(Vec<Rejection>),
     /// A transaction was sent and its acknowledgement was lost: it may have taken effect.
     #[error("the kernel's answer to the transaction was lost: {0}")]
-    Unanswered(Box<Error>),
+    Unanswered(#[source] Box<Error>),
     /// Another program listens on the group of `nfnetlink_log`.
     #[error("another program already listens on NFLOG group {0}")]
     GroupTaken(u16),

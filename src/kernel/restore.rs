@@ -17,7 +17,7 @@ pub struct Former(Option<Installed>);
 
 impl Former {
     /// Returns the installed ruleset of a [`Kernel::survey`], to be restored after the plan that brings
-    /// `wanted` into force. The elements of big sets, which a survey does not read, are computed from
+    /// `desired` into force. The elements of big sets, which a survey does not read, are computed from
     /// the desired ones and the plan. Only where the plan does not know them are they read, which takes
     /// 90 s for a million.
     ///
@@ -26,7 +26,7 @@ impl Former {
     pub fn of(
         kernel: &Kernel,
         installed: Option<&Installed>,
-        wanted: &Ruleset,
+        desired: &Ruleset,
         plan: &Plan<'_>,
     ) -> Result<Self, Error> {
         let Some(mut installed) = installed.cloned() else {
@@ -37,10 +37,10 @@ impl Former {
             if installed.facts.sets.get(name).is_some_and(|set| set.read) {
                 continue;
             }
-            let wanted = wanted.sets.get(name).map(|set| &set.elements);
-            let known = match (plan.sets.get(name.as_str()), wanted) {
-                (Some(SetChange::Same), Some(wanted)) => Some(wanted.clone()),
-                (Some(SetChange::Elements(delta)), Some(wanted)) => delta.undone(wanted),
+            let desired = desired.sets.get(name).map(|set| &set.elements);
+            let known = match (plan.sets.get(name.as_str()), desired) {
+                (Some(SetChange::Same), Some(desired)) => Some(desired.clone()),
+                (Some(SetChange::Elements(delta)), Some(desired)) => delta.undone(desired),
                 _ => None,
             };
             set.elements = if let Some(elements) = known {

@@ -77,10 +77,10 @@ mod tests {
     #[test]
     fn only_news_of_the_own_table_is_told() {
         let named = |name: &'static str| move |w: &mut Writer| w.string(1, name);
-        let told = |name, family| read(NFT_MSG_DELTABLE, family, named(name));
-        assert_eq!(told(TABLE, NFPROTO_INET), Some(Notice::Ours));
-        assert_eq!(told(TABLE, NFPROTO_IPV4), None);
-        assert_eq!(told("filter", NFPROTO_INET), None);
+        let notice = |name, family| read(NFT_MSG_DELTABLE, family, named(name));
+        assert_eq!(notice(TABLE, NFPROTO_INET), Some(Notice::Ours));
+        assert_eq!(notice(TABLE, NFPROTO_IPV4), None);
+        assert_eq!(notice("filter", NFPROTO_INET), None);
     }
 
     #[test]

@@ -25,7 +25,7 @@ impl<'a> Around<'a> {
     /// Returns the surroundings, once the change of each set is known.
     pub(super) fn of(
         installed: &'a Ruleset,
-        wanted: &'a Ruleset,
+        desired: &'a Ruleset,
         changes: &BTreeMap<&'a str, SetChange>,
     ) -> Self {
         let changes: BTreeMap<&str, &SetChange> = changes
@@ -39,13 +39,13 @@ impl<'a> Around<'a> {
             let of = |rules: &'a Ruleset| rules.sets.get(*name).map(|set| &set.elements);
             let elements = match change {
                 SetChange::Elements(delta) => [Some(&delta.removed), Some(&delta.added)],
-                _ => [of(installed), of(wanted)],
+                _ => [of(installed), of(desired)],
             };
             let verdicts = elements.into_iter().flatten().flat_map(Elements::verdicts);
             moved.extend(verdicts.filter_map(Verdict::chain));
         }
         let mut entangled = BTreeSet::new();
-        for (rules, others) in [(installed, wanted), (wanted, installed)] {
+        for (rules, others) in [(installed, desired), (desired, installed)] {
             for (name, chain) in &rules.chains {
                 let mut sets = looked_up(rules, name);
                 sets.retain(|set| changes.contains_key(set));
@@ -57,7 +57,7 @@ impl<'a> Around<'a> {
         }
         Self {
             entangled,
-            alone: changes.len() == 1 && installed.chains == wanted.chains,
+            alone: changes.len() == 1 && installed.chains == desired.chains,
         }
     }
 

@@ -118,13 +118,13 @@ impl Plan<'_> {
 /// Compares the installed ruleset, if there is one, with the desired one. `seed` is the random key of the
 /// sketches of big sets.
 #[must_use]
-pub fn diff<'a>(installed: Option<&'a Installed>, wanted: &'a Ruleset, seed: u128) -> Plan<'a> {
+pub fn diff<'a>(installed: Option<&'a Installed>, desired: &'a Ruleset, seed: u128) -> Plan<'a> {
     match installed {
-        None => Diff::new(&NOTHING, wanted, seed).first(false),
+        None => Diff::new(&NOTHING, desired, seed).first(false),
         Some(installed) => {
-            let diff = Diff::new(installed, wanted, seed);
-            if diff.cannot_be_mended() {
-                Diff::new(&NOTHING, wanted, seed).first(true)
+            let diff = Diff::new(installed, desired, seed);
+            if diff.must_be_recreated() {
+                Diff::new(&NOTHING, desired, seed).first(true)
             } else {
                 diff.change()
             }
@@ -172,8 +172,8 @@ pub fn restore<'a>(
                     .map_or(&[][..], |c| &c.rules);
                 let from = at.entry(*chain).or_default();
                 let is_it = |own: &Rule| own.comment == rule.comment && alike(own, rule);
-                let found = rules.iter().skip(*from).position(is_it);
-                let Some(place) = found.map(|offset| *from + offset) else {
+                let current = rules.iter().skip(*from).position(is_it);
+                let Some(place) = current.map(|offset| *from + offset) else {
                     continue;
                 };
                 *from = place + 1;
@@ -219,8 +219,8 @@ fn alike(one: &Rule, other: &Rule) -> bool {
 /// Replaces the whole table in one transaction, for use when other programs commit before every attempt. New
 /// connections may be denied while it takes effect.
 #[must_use]
-pub fn replace(wanted: &Ruleset, seed: u128) -> Plan<'_> {
-    Diff::new(&NOTHING, wanted, seed).first(true)
+pub fn replace(desired: &Ruleset, seed: u128) -> Plan<'_> {
+    Diff::new(&NOTHING, desired, seed).first(true)
 }
 
 static NOTHING: Installed = Installed {
@@ -248,7 +248,7 @@ static NOTHING: Installed = Installed {
 /// A plan under construction; the main transaction is assembled from these at the end.
 struct Diff<'a> {
     installed: &'a Installed,
-    wanted: &'a Ruleset,
+    desired: &'a Ruleset,
     seed: u128,
     plan: Plan<'a>,
     /// Deletions, in dependency order.
@@ -277,10 +277,10 @@ struct Diff<'a> {
 }
 
 impl<'a> Diff<'a> {
-    fn new(installed: &'a Installed, wanted: &'a Ruleset, seed: u128) -> Self {
+    fn new(installed: &'a Installed, desired: &'a Ruleset, seed: u128) -> Self {
         Self {
             installed,
-            wanted,
+            desired,
             seed,
             plan: Plan::default(),
             rules_go: Vec::new(),
@@ -299,20 +299,20 @@ impl<'a> Diff<'a> {
             names: BTreeMap::new(),
             renewed: BTreeSet::new(),
             two_phases: false,
-            renamed: Renamed::between(&installed.ruleset, wanted),
+            renamed: Renamed::between(&installed.ruleset, desired),
         }
     }
 
     /// Returns whether the table must be created anew: it is dormant, or a foreign base chain has the
     /// name of a chain that rules jump to.
-    fn cannot_be_mended(&self) -> bool {
+    fn must_be_recreated(&self) -> bool {
         let Installed { ruleset, facts, .. } = self.installed;
         facts.dormant
-            || self.wanted.chains.iter().any(|(name, chain)| {
+            || self.desired.chains.iter().any(|(name, chain)| {
                 let base = ruleset
                     .chains
                     .get(name)
-                    .is_some_and(|found| found.base.is_some())
+                    .is_some_and(|current| current.base.is_some())
                     || facts.foreign_bases.contains(name);
                 chain.base.is_none() && base
             })
@@ -390,22 +390,22 @@ impl<'a> Diff<'a> {
     fn stamp(&self) -> Operation<'a> {
         Operation::Stamp {
             again: self.installed.facts.stamped,
-            fingerprint: fingerprint(self.wanted),
+            fingerprint: fingerprint(self.desired),
         }
     }
 
     fn chains(&mut self) {
-        for (name, chain) in self.wanted.chains_in_order() {
+        for (name, chain) in self.desired.chains_in_order() {
             match self.installed.ruleset.chains.get(name) {
                 None => self.new_chain(name, chain),
-                Some(found) if found.base == chain.base && !self.is_foreign_base(name) => {
-                    self.change_chain(name, found, chain);
+                Some(current) if current.base == chain.base && !self.is_foreign_base(name) => {
+                    self.change_chain(name, current, chain);
                 }
-                Some(found) => self.move_chain(name, found, chain),
+                Some(current) => self.move_chain(name, current, chain),
             }
         }
         let gone = self.installed.ruleset.chains.keys();
-        let gone = gone.filter(|name| !self.wanted.chains.contains_key(*name));
+        let gone = gone.filter(|name| !self.desired.chains.contains_key(*name));
         for name in gone {
             self.rules_go.push(Operation::FlushChain(name));
             self.chains_go.push(Operation::DeleteChain(name));
@@ -421,9 +421,9 @@ impl<'a> Diff<'a> {
         let base = chain.base;
         self.new_chains.push(Operation::NewChain { name, base });
         let former = self.renamed.chain(name).and_then(|former| {
-            let found = self.installed.ruleset.chains.get(former)?;
-            let pairs = align(&found.rules, &chain.rules);
-            let pairs = self.renamed.counting(&found.rules, &chain.rules, pairs);
+            let current = self.installed.ruleset.chains.get(former)?;
+            let pairs = align(&current.rules, &chain.rules);
+            let pairs = self.renamed.counting(&current.rules, &chain.rules, pairs);
             Some((former, pairs))
         });
         for (at, rule) in chain.rules.iter().enumerate() {
@@ -441,13 +441,13 @@ impl<'a> Diff<'a> {
     }
 
     /// Where a chain hooks in cannot be changed.
-    fn move_chain(&mut self, name: &'a str, found: &'a Chain, chain: &'a Chain) {
+    fn move_chain(&mut self, name: &'a str, current: &'a Chain, chain: &'a Chain) {
         let base = chain.base;
         self.rules_go.push(Operation::FlushChain(name));
         self.objects_go.push(Operation::DeleteChain(name));
         self.chains_come.push(Operation::NewChain { name, base });
-        let pairs = align(&found.rules, &chain.rules);
-        let kept = self.renamed.counting(&found.rules, &chain.rules, pairs);
+        let pairs = align(&current.rules, &chain.rules);
+        let kept = self.renamed.counting(&current.rules, &chain.rules, pairs);
         let mut kept = kept.into_iter().peekable();
         for (at, rule) in chain.rules.iter().enumerate() {
             let old = kept.next_if(|(_, new)| *new == at);
@@ -457,14 +457,14 @@ impl<'a> Diff<'a> {
         }
     }
 
-    fn change_chain(&mut self, name: &'a str, found: &'a Chain, chain: &'a Chain) {
+    fn change_chain(&mut self, name: &'a str, current: &'a Chain, chain: &'a Chain) {
         let handles = self.installed.facts.handles.get(name);
         let handle = |at: usize| handles.and_then(|all| all.get(at)).copied();
-        let pairs = align(&found.rules, &chain.rules);
-        let pairs = self.renamed.counting(&found.rules, &chain.rules, pairs);
+        let pairs = align(&current.rules, &chain.rules);
+        let pairs = self.renamed.counting(&current.rules, &chain.rules, pairs);
         // Unchanged rules, by their positions in both chains.
         let (kept, renewed): (Vec<_>, Vec<_>) = pairs.into_iter().partition(|&(old, new)| {
-            found.rules[old] == chain.rules[new] && !self.uses_renewed(&chain.rules[new])
+            current.rules[old] == chain.rules[new] && !self.uses_renewed(&chain.rules[new])
         });
         for &(old, new) in &kept {
             let rule = &chain.rules[new];
@@ -479,7 +479,7 @@ impl<'a> Diff<'a> {
             }
         }
         let mut stays = kept.iter().map(|(old, _)| *old).peekable();
-        for at in 0..found.rules.len() {
+        for at in 0..current.rules.len() {
             if stays.next_if_eq(&at).is_none()
                 && let Some(handle) = handle(at)
             {

@@ -38,31 +38,31 @@ impl<'a> Diff<'a> {
     pub(super) fn sets(&mut self) {
         let Installed { ruleset, facts, .. } = self.installed;
         let mut judged = Vec::new();
-        for (name, set) in &self.wanted.sets {
-            let found = ruleset.sets.get(name).zip(facts.sets.get(name));
-            let (change, found) = match found {
+        for (name, set) in &self.desired.sets {
+            let current = ruleset.sets.get(name).zip(facts.sets.get(name));
+            let (change, current) = match current {
                 None => (SetChange::New, None),
-                Some((found, facts)) => {
-                    let (change, way) = judge(found, facts, set);
-                    (change, Some((found, facts, way)))
+                Some((current, facts)) => {
+                    let (change, way) = judge(current, facts, set);
+                    (change, Some((current, facts, way)))
                 }
             };
             self.plan.sets.insert(name, change);
-            judged.push((name, set, found));
+            judged.push((name, set, current));
         }
         let gone = facts
             .sets
             .iter()
-            .filter(|(name, _)| !self.wanted.sets.contains_key(*name));
+            .filter(|(name, _)| !self.desired.sets.contains_key(*name));
         for (name, facts) in gone {
             if let Some(set) = ruleset.sets.get(name) {
                 self.plan.sets.insert(name, SetChange::Gone);
                 self.unmake(facts, set);
             }
         }
-        let around = Around::of(ruleset, self.wanted, &self.plan.sets);
-        for (name, set, found) in judged {
-            let Some((found, facts, way)) = found else {
+        let around = Around::of(ruleset, self.desired, &self.plan.sets);
+        for (name, set, current) in judged {
+            let Some((current, facts, way)) = current else {
                 self.make(name, set);
                 continue;
             };
@@ -70,7 +70,7 @@ impl<'a> Diff<'a> {
                 Way::InPlace(delta) if around.misleads(name, &delta, set) => Way::Anew,
                 way => way,
             };
-            self.change_set(name, found, facts, set, way);
+            self.change_set(name, current, facts, set, way);
         }
         for (name, (set, facts)) in &facts.spares {
             if !self.names.values().any(|used| used == name) {
@@ -82,7 +82,7 @@ impl<'a> Diff<'a> {
     fn change_set(
         &mut self,
         name: &'a str,
-        found: &'a Set,
+        current: &'a Set,
         facts: &'a SetState,
         set: &'a Set,
         way: Way,
@@ -121,7 +121,7 @@ impl<'a> Diff<'a> {
                 }
             }
             Way::Anew => {
-                self.unmake(facts, found);
+                self.unmake(facts, current);
                 self.renewed.insert(name);
                 self.make(name, set);
             }
@@ -224,12 +224,12 @@ impl<'a> Diff<'a> {
     }
 }
 
-fn judge(found: &Set, facts: &SetState, set: &Set) -> (SetChange, Way) {
-    if discriminant(&found.elements) != discriminant(&set.elements) {
+fn judge(current: &Set, facts: &SetState, set: &Set) -> (SetChange, Way) {
+    if discriminant(&current.elements) != discriminant(&set.elements) {
         return (SetChange::Unknown, Way::Anew);
     }
     let delta = match (&facts.sketch, facts.read) {
-        (_, true) => Delta::between(&found.elements, &set.elements),
+        (_, true) => Delta::between(&current.elements, &set.elements),
         (Some(sketch), false) if sketch.is_of(&set.elements) => None,
         (Some(sketch), false) => match sketch.delta(&set.elements) {
             Some(delta) => Some(delta),
@@ -240,7 +240,7 @@ fn judge(found: &Set, facts: &SetState, set: &Set) -> (SetChange, Way) {
     let delta = delta.filter(|delta| !delta.is_empty());
     // A comment cannot be changed; a big set is not created anew for its comment.
     let big = Sketch::is_wanted(set);
-    let in_place = found.comment == set.comment || big;
+    let in_place = current.comment == set.comment || big;
     match delta {
         None if in_place => (SetChange::Same, Way::Keep),
         None => (SetChange::Same, Way::Anew),

@@ -75,11 +75,11 @@ impl Compiler<'_> {
     /// precedence over host facts; a bridge in both counts as an engine's.
     fn bridges(&mut self) {
         let settings = &self.policy.settings;
-        let said = |patterns: &[InterfacePattern]| -> BTreeSet<String> {
+        let exact_names = |patterns: &[InterfacePattern]| -> BTreeSet<String> {
             patterns.iter().filter_map(exact_name).collect()
         };
-        let mut foreign = said(&settings.foreign_interfaces);
-        let mut containers = said(&settings.container_interfaces);
+        let mut foreign = exact_names(&settings.foreign_interfaces);
+        let mut containers = exact_names(&settings.container_interfaces);
         containers.extend(self.host.container_bridges.difference(&foreign).cloned());
         containers.retain(|name| !self.host.shared_bridges.contains(name));
         foreign.extend(self.host.foreign_bridges.iter().cloned());

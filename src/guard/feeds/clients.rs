@@ -203,17 +203,17 @@ impl Clients {
         self.let_in(now);
         let longest = self.longest;
         self.connected.retain_mut(|client| {
-            let said = match &mut client.state {
-                State::Asking(said) => said,
+            let input = match &mut client.state {
+                State::Asking(input) => input,
                 State::Waiting => return client.until > now,
                 State::Answered(..) => return client.write() && client.until > now,
             };
             let mut bytes = [0; 1024];
             match client.stream.read(&mut bytes) {
                 Ok(length @ 1..) => {
-                    said.extend(&bytes[..length]);
-                    let full = said.len() >= longest;
-                    if let Some(question) = read(said, full, &client.stream) {
+                    input.extend(&bytes[..length]);
+                    let full = input.len() >= longest;
+                    if let Some(question) = read(input, full, &client.stream) {
                         // Further input is ignored.
                         client.state = State::Waiting;
                         client.until = now + LONGEST_WAIT;

@@ -51,9 +51,9 @@ impl Feed for Control {
 }
 
 /// Returns the request, once it is complete.
-fn question(said: &[u8], full: bool, client: &Stream) -> Option<Question> {
-    let line = said.split(|byte| *byte == b'\n').next();
-    if !said.contains(&b'\n') {
+fn question(bytes: &[u8], full: bool, client: &Stream) -> Option<Question> {
+    let line = bytes.split(|byte| *byte == b'\n').next();
+    if !bytes.contains(&b'\n') {
         return full.then_some(Question::Rejected("unknown command"));
     }
     Some(match line {

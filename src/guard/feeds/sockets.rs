@@ -47,7 +47,7 @@ pub(in crate::guard) struct Serving {
 #[derive(Debug, Default)]
 struct Orders {
     /// Whether rules depend on these sockets.
-    wanted: bool,
+    enabled: bool,
     /// Reports an event after which a new socket may appear.
     stirred: bool,
     /// Whether an engine has pending events.
@@ -87,10 +87,10 @@ impl Serving {
     }
 
     /// Sets whether rules depend on the sockets.
-    pub(in crate::guard) fn want(&self, wanted: bool) {
+    pub(in crate::guard) fn want(&self, enabled: bool) {
         let mut orders = locked(&self.orders.0);
-        if orders.wanted != wanted {
-            orders.wanted = wanted;
+        if orders.enabled != enabled {
+            orders.enabled = enabled;
             self.orders.1.notify_one();
         }
     }
@@ -177,10 +177,10 @@ impl Looker {
         let mut orders = locked(orders);
         loop {
             let left = next.saturating_duration_since(Instant::now());
-            if orders.wanted && (left.is_zero() || orders.stirred && self.watch.is_none()) {
+            if orders.enabled && (left.is_zero() || orders.stirred && self.watch.is_none()) {
                 break;
             }
-            orders = if orders.wanted {
+            orders = if orders.enabled {
                 let woken = changed.wait_timeout(orders, left);
                 woken.unwrap_or_else(PoisonError::into_inner).0
             } else {

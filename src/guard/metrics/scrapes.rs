@@ -83,7 +83,8 @@ impl Scrapes {
 
     pub(in crate::guard) fn drain(&mut self, now: Instant, events: &mut Vec<Event>) {
         let take = |number, request| events.push(Event::Scrape(number, request));
-        self.0.drain(now, |said, full, _| request(said, full), take);
+        self.0
+            .drain(now, |bytes, full, _| request(bytes, full), take);
     }
 
     /// Answers a client.
@@ -117,10 +118,10 @@ fn answer(status: &str, kind: &str, first: &str, body: Arc<str>) -> Answer {
 }
 
 /// Returns the request, once it is complete.
-fn request(said: &[u8], full: bool) -> Option<Request> {
+fn request(bytes: &[u8], full: bool) -> Option<Request> {
     let mut headers = [EMPTY_HEADER; HEADERS];
     let mut head = Head::new(&mut headers);
-    Some(match head.parse(said) {
+    Some(match head.parse(bytes) {
         Ok(Status::Complete(_)) => {
             let path = head.path.unwrap_or_default();
             match (head.method, path.split('?').next()) {
@@ -154,8 +155,8 @@ mod tests {
             ("9123", "expected"),
             ("localhost:9123", "expected"),
         ] {
-            let said = wrong.parse::<Listen>().unwrap_err();
-            assert!(said.contains(says), "{said}");
+            let bytes = wrong.parse::<Listen>().unwrap_err();
+            assert!(bytes.contains(says), "{bytes}");
         }
     }
 
