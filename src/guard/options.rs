@@ -1,4 +1,4 @@
-//! What guard is told to do.
+//! The options of guard.
 
 use std::path::{Path, PathBuf};
 

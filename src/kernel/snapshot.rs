@@ -232,7 +232,7 @@ impl Builder {
         self.name_marks();
         let Installed { ruleset, facts, .. } = &mut self.installed;
         if ruleset.chains.contains_key(STAMP) {
-            // Somebody has put rules there.
+            // Another program added rules there.
             facts.stamped = false;
         }
         (self.table.then_some(self.installed), self.foreign_chains)

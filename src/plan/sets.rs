@@ -1,4 +1,4 @@
-//! What becomes of each set.
+//! The change of each set.
 
 use std::borrow::Cow;
 use std::mem::discriminant;
@@ -12,7 +12,7 @@ use super::installed::{Installed, SetState, Stray, kernel_names, sketch_name};
 use super::operation::Operation;
 use super::sketch::Sketch;
 
-/// What becomes of a set.
+/// The change of a set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SetChange {
     /// Its elements stay.

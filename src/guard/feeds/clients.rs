@@ -39,7 +39,7 @@ const AT_ONCE: usize = 256 * 1024;
 pub(in crate::guard) struct Clients {
     listener: Listener,
     connected: Vec<Client>,
-    /// Until when nobody is let in.
+    /// The time until which no connection is accepted.
     rest: Option<Instant>,
     /// The longest request, in bytes.
     longest: usize,

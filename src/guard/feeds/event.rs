@@ -29,11 +29,11 @@ pub(in crate::guard) enum Event {
     Read(Outcome<Read>),
     /// The last good policies were read.
     LastGood(Outcome<Result<Policies, state::Error>>),
-    /// The host was looked at.
+    /// The facts of the host were read.
     Host(Outcome<Result<HostFacts, kernel::Error>>),
     /// A reload was requested.
     Reload,
-    /// It was told to end.
+    /// A signal requests the end.
     Stop,
     /// A client of the control socket sent a request; the number of the client.
     Question(usize, Question),

@@ -43,7 +43,7 @@ pub(in crate::guard) struct Serving {
     wakeup: Arc<OwnedFd>,
 }
 
-/// What the thread is told.
+/// Messages to the thread.
 #[derive(Debug, Default)]
 struct Orders {
     /// Whether rules depend on these sockets.
@@ -200,7 +200,7 @@ impl Looker {
     }
 }
 
-/// When they are looked at.
+/// The schedule of checks.
 #[derive(Debug, Clone, Copy)]
 struct Watch {
     next: Instant,

@@ -129,7 +129,7 @@ pub enum Step {
         register: Register,
         /// Whether the set must not have it.
         inverted: bool,
-        /// What becomes of the element's data.
+        /// The use of the element's data.
         into: Into,
     },
     /// Loads a constant.

@@ -18,11 +18,11 @@ pub enum Port {
     SourceIn {
         /// Whose destination port and source.
         tuple: Tuple,
-        /// The only protocol for which the port is looked at.
+        /// The protocol that is matched before the port.
         protocol: L4Protocol,
         /// The family of the set.
         family: Family,
-        /// How many bits of the source are looked at, the highest.
+        /// The prefix length of the source, in bits.
         length: u8,
         /// A set of ports beside addresses of that family.
         set: String,
@@ -39,7 +39,7 @@ pub enum Port {
     Map {
         /// Whose destination port.
         tuple: Tuple,
-        /// The only protocol for which the port is looked at.
+        /// The protocol that is matched before the port.
         protocol: L4Protocol,
         /// A map from ports.
         map: String,
@@ -49,7 +49,7 @@ pub enum Port {
     AddressMap {
         /// Which end.
         end: End,
-        /// The only protocol for which they are looked at.
+        /// The protocol that is matched before them.
         protocol: L4Protocol,
         /// The family of the map.
         family: Family,

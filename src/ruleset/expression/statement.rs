@@ -40,7 +40,7 @@ pub enum Reject {
     PortUnreachable,
 }
 
-/// What becomes of a packet.
+/// The verdict on a packet.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
     /// The packet continues with the next base chain of the hook.
