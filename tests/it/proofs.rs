@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use dfw::analysis::eval::{Decision, Packet};
 use dfw::analysis::path::{Kind, Path};
 use dfw::analysis::test::{self, BRIDGE};
@@ -93,7 +93,7 @@ fn nobody_else(policy: &Meant, seeds: &[Index; 3]) -> Result<()> {
         Family::V6 => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10).into(),
     };
     if let Some(failed) = report.failed.first() {
-        let source = failed.source.expect("a container is not part of it");
+        let source = failed.source.context("a container is not part of it")?;
         ensure!(!only.contains(source), "{source} is listed");
         let asked = failed.path.address;
         ensure!(
