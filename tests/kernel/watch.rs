@@ -328,7 +328,7 @@ fn log_shows_who_is_denied() -> Result<()> {
     world.host.dfw_ok(&["remove"])?;
     let told = world.host.dfw(&["log", "--for", "1s"])?;
     ensure!(
-        told.stderr.contains("no rules of dfw are in force"),
+        told.stderr.contains("dfw's rules are not in force"),
         "{told:?}"
     );
     Ok(())
