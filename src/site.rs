@@ -1,4 +1,4 @@
-//! The host that dfw runs on: its links and addresses, its engines, its sockets.
+//! Reads the host that dfw runs on: links, addresses, engines, sockets.
 
 use crate::net::{Family, HostPorts};
 use std::collections::BTreeMap;
@@ -20,35 +20,35 @@ use crate::netlink::sock_diag::Socket;
 use crate::nftables::object::{family_name, shares_hook};
 use crate::ruleset::Hook;
 
-/// What was found, and who did not answer.
+/// The state of this host, and the engines that did not answer.
 #[derive(Debug)]
 pub struct Site {
-    /// What compiling needs to know of it.
+    /// The facts that compiling needs.
     pub host: HostView,
     /// The engines that did not answer.
     pub unanswered: Vec<Unanswered>,
-    /// Its links.
+    /// The network interfaces.
     pub links: Vec<Link>,
-    /// Its addresses.
+    /// The addresses of the interfaces.
     pub addresses: Vec<Address>,
 }
 
-/// Which sockets are looked at. Finding out who holds one takes a look at every process.
+/// Selects the sockets to read. Finding the process of a socket reads every process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sockets {
-    /// None: under `default: allow` no rule depends on them.
+    /// No sockets: under `default: allow` no rule depends on them.
     None,
-    /// Those at ports that an engine publishes.
+    /// Sockets at ports that an engine publishes.
     Published,
-    /// These, and those that serve published ports: docker-proxy listens before its engine tells of a
-    /// port, and a rootless engine is not asked.
+    /// These, and sockets that serve published ports: docker-proxy listens before its engine reports a port,
+    /// and rootless engines are not queried.
     Served,
-    /// All.
+    /// All sockets.
     All,
 }
 
 impl Sockets {
-    /// Those that matter for rules where these engines are asked.
+    /// Returns the sockets that matter for rules if these engines are queried.
     #[must_use]
     pub fn of(ask: &Ask) -> Self {
         if ask.is_nobody() {
@@ -60,10 +60,10 @@ impl Sockets {
 }
 
 impl Site {
-    /// Looks at this host and asks its engines.
+    /// Reads this host and queries its engines.
     ///
     /// # Errors
-    /// See [`kernel::Error`](enum@kernel::Error).
+    /// [`kernel::Error`](enum@kernel::Error) if links, addresses, sockets or rules cannot be read.
     pub fn find(ask: &Ask, sockets: Sockets) -> Result<Self, kernel::Error> {
         let (mut engines, mut unanswered): (Vec<Engine>, _) = (Vec::new(), Vec::new());
         for answer in docker::ask(ask) {
@@ -73,20 +73,19 @@ impl Site {
             }
         }
         let mut site = Self::with(engines, unanswered, sockets, &[])?;
-        // Where nothing is published and no service is asked for, it makes no difference.
+        // Without published ports, sockets make no difference.
         if sockets == Sockets::All || site.host.publications().next().is_some() {
-            // What cannot be read is unknown.
+            // Processes that cannot be read stay unknown.
             let nat = Kernel::open().and_then(|kernel| nat(&kernel));
             site.host.nat = nat.unwrap_or_default();
         }
         Ok(site)
     }
 
-    /// Looks at this host, whose engines have been asked. Some ports may be known to have been
-    /// published before.
+    /// Reads this host after its engines were queried, with ports that they published before.
     ///
     /// # Errors
-    /// See [`kernel::Error`](enum@kernel::Error).
+    /// [`kernel::Error`](enum@kernel::Error) if links, addresses, sockets or rules cannot be read.
     pub fn with(
         engines: Vec<Engine>,
         unanswered: Vec<Unanswered>,
@@ -104,7 +103,7 @@ impl Site {
         host.old_kernel = is_old(&rustix::system::uname().release().to_string_lossy());
         if host.engines.is_empty() || !unanswered.is_empty() {
             let kernel = Kernel::open()?;
-            // An apply gets through while others never rest, and must not know less for it.
+            // An apply succeeds while other programs keep changing rules, and must know as much.
             let table = |read: Result<Snapshot, kernel::Error>| match read {
                 Err(kernel::Error::Busy) => kernel.glimpse(),
                 read => Ok(read?.installed),
@@ -133,7 +132,7 @@ impl Site {
                     }
                     _ => Vec::new(),
                 };
-                // A look at all processes is not for nothing.
+                // Read all processes only if a socket is found.
                 let served = listener::served(&others, &host.engines);
                 let served = served.map_err(kernel::Error::Processes)?;
                 waiting
@@ -151,10 +150,10 @@ impl Site {
         })
     }
 
-    /// What decides on paths beside engines.
+    /// Reads the facts that decide about paths, other than engines.
     #[must_use]
     pub fn surroundings(&self, neighbours: &[Neighbour]) -> Surroundings {
-        // What comes in through a port of a bridge, a bond or a VRF comes in through that.
+        // Packets of a port of a bridge, a bond or a VRF arrive on that interface.
         let outside = |link: &&Link| {
             link.name != "lo"
                 && link.controller.is_none()
@@ -167,7 +166,7 @@ impl Site {
             .map(|link| link.name.clone())
             .collect();
         if interfaces.is_empty() {
-            // A host in a network namespace has nothing but the end of a veth.
+            // A host in a network namespace may have only one end of a veth pair.
             interfaces.extend(self.links.iter().map(|link| link.name.clone()));
             interfaces.retain(|name| name != "lo" && !self.host.container_bridges.contains(name));
         }
@@ -220,8 +219,8 @@ impl Site {
                 v4: is_on("/proc/sys/net/ipv4/ip_forward"),
                 v6: is_on("/proc/sys/net/ipv6/conf/all/forwarding"),
             },
-            // Its policies cannot be seen from here; an engine that has turned forwarding on has
-            // made it deny.
+            // The policies of iptables-legacy cannot be read; an engine that enables forwarding sets FORWARD
+            // to DROP.
             denies: Families {
                 v4: denies.v4 || legacy_filter.v4,
                 v6: denies.v6 || legacy_filter.v6,
@@ -230,14 +229,14 @@ impl Site {
     }
 }
 
-/// Who translates destinations on this host before packets are routed. Where the tables of
-/// iptables-legacy cannot be read, they may.
+/// Returns the destinations that other tables translate on this host before routing. If the tables of
+/// iptables-legacy cannot be read, they may translate any.
 ///
 /// # Errors
-/// See [`kernel::Error`](enum@kernel::Error).
+/// [`kernel::Error`](enum@kernel::Error) if the rules cannot be read.
 fn nat(kernel: &Kernel) -> Result<Nat, kernel::Error> {
     let may_translate = |path| match fs::read_to_string(path) {
-        // What `raw` keeps out of connection tracking is not translated.
+        // `raw` can exempt packets from connection tracking, and so from translation.
         Ok(text) => text.lines().any(|table| table == "nat" || table == "raw"),
         Err(error) => error.kind() != io::ErrorKind::NotFound,
     };
@@ -247,15 +246,15 @@ fn nat(kernel: &Kernel) -> Result<Nat, kernel::Error> {
     })
 }
 
-/// Where the kernel lists the tables of iptables-legacy of this network namespace.
+/// The kernel's lists of iptables-legacy tables of this network namespace.
 const LEGACY_V4: &str = "/proc/net/ip_tables_names";
 const LEGACY_V6: &str = "/proc/net/ip6_tables_names";
 
-/// The tables of iptables-legacy, whose rules nf_tables does not know.
+/// The tables of iptables-legacy, whose rules are not visible through nf_tables.
 pub struct Legacy {
-    /// Of IPv4, by name.
+    /// The names of IPv4 tables.
     pub v4: Vec<String>,
-    /// Of IPv6, by name.
+    /// The names of IPv6 tables.
     pub v6: Vec<String>,
 }
 
@@ -272,8 +271,7 @@ pub fn legacy_tables() -> Legacy {
     }
 }
 
-/// Whether a kernel of this release is older than 6.1, or may be: 5.10 denies `fib` in the forward
-/// hook.
+/// Returns whether a kernel release is older than 6.1, or unknown: 5.10 rejects `fib` in the forward hook.
 fn is_old(release: &str) -> bool {
     kernel::version(release).is_none_or(|version| version < (6, 1))
 }
@@ -282,7 +280,7 @@ fn is_on(path: &str) -> bool {
     fs::read_to_string(path).is_ok_and(|text| text.trim() != "0")
 }
 
-/// Nobody reaches one through a router, and each link has one.
+/// Returns whether an address is IPv6 link-local: not routed, and present on each link.
 fn is_link_local(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => address.is_link_local(),
@@ -290,7 +288,7 @@ fn is_link_local(address: IpAddr) -> bool {
     }
 }
 
-/// Whether an engine publishes the port, or did.
+/// Returns whether an engine publishes the port, or did.
 fn is_published(host: &HostView, socket: &Socket) -> bool {
     host.publications().any(|publication| {
         let published = publication.published;

@@ -1,5 +1,4 @@
-//! Packets on their way through all tables of the kernel, put together from what the kernel tells of
-//! each step. Bounded, whatever comes.
+//! Assembles the kernel's trace messages into packets, with bounded memory.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -8,27 +7,27 @@ use crate::netlink::header::Headers;
 use crate::netlink::trace::{Event, Outcome, Traced};
 use crate::nftables::tracer::PREFIX;
 
-/// How many packets are followed at once; one more pushes out the one that was silent longest.
+/// The number of packets traced at once; one more evicts the one that was silent longest.
 const FOLLOWED: usize = 256;
-/// How many steps of a packet are kept.
+/// The number of steps kept for a packet.
 const STEPS: usize = 256;
-/// After so long without a word a packet has gone its way.
+/// The time without messages after which a packet is complete.
 const QUIET: Duration = Duration::from_millis(300);
 
-/// One packet and its way.
+/// A traced packet with its steps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Journey {
-    /// Its headers as it came in; `None` if they cannot be read.
+    /// The headers on arrival; `None` if they cannot be read.
     pub headers: Option<Headers>,
-    /// Its headers as they were seen last, if they were changed on the way.
+    /// The last headers, if they were rewritten.
     pub changed: Option<Headers>,
-    /// The index of the interface that it came in through.
+    /// The index of the incoming interface.
     pub incoming: Option<u32>,
-    /// The index of the interface that it leaves through.
+    /// The index of the outgoing interface.
     pub outgoing: Option<u32>,
-    /// Where it went, in order, without the tables of traces.
+    /// The steps in order, without the tables of traces.
     pub steps: Vec<Step>,
-    /// Whether there were more steps than are kept.
+    /// Whether steps were omitted.
     pub cut: bool,
     heard: Instant,
 }
@@ -38,29 +37,29 @@ pub struct Journey {
 pub struct Step {
     /// The protocol family of the table (`NFPROTO_*`).
     pub family: u8,
-    /// The table's name.
+    /// The name of the table.
     pub table: String,
-    /// The chain's name.
+    /// The name of the chain.
     pub chain: String,
-    /// What happened there.
+    /// The event: a rule, a return or the chain's policy.
     pub event: Event,
-    /// What was decided.
+    /// The verdict.
     pub verdict: Outcome,
 }
 
-/// What has become of a packet.
+/// The fate of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate<'a> {
-    /// This dropped it.
+    /// Dropped at this step.
     Dropped(&'a Step),
-    /// This gave it to something else than nf_tables.
+    /// Stolen or queued at this step.
     Taken(&'a Step),
-    /// Every chain that it came through let it go on.
+    /// Accepted by every chain.
     Accepted,
 }
 
 impl Journey {
-    /// What has become of it.
+    /// Returns the fate of the packet.
     #[must_use]
     pub fn fate(&self) -> Fate<'_> {
         match self.steps.last() {
@@ -79,18 +78,18 @@ impl Journey {
     }
 }
 
-/// The packets that are on their way.
+/// The packets whose traces are incomplete.
 #[derive(Debug)]
 pub struct Journeys {
-    /// The table that chooses them.
+    /// The table of the trace filter.
     table: String,
-    /// How many more may begin.
+    /// The number of packets still to trace.
     more: u32,
     open: BTreeMap<u32, Journey>,
 }
 
 impl Journeys {
-    /// Follows as many packets as `count` says, of those that the tracer's `table` chooses.
+    /// Creates a collector for `count` packets selected by the tracer's `table`.
     #[must_use]
     pub fn new(table: String, count: u32) -> Self {
         Self {
@@ -100,23 +99,23 @@ impl Journeys {
         }
     }
 
-    /// Whether all packets have come and gone.
+    /// Returns whether all packets are complete.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.more == 0 && self.open.is_empty()
     }
 
-    /// Whether any packet is on its way.
+    /// Returns whether any packet is incomplete.
     #[must_use]
     pub fn is_busy(&self) -> bool {
         !self.open.is_empty()
     }
 
-    /// Takes a message; tells of the packets of which it was the last, two at most.
+    /// Adds a message, and returns the packets that it completes, two at most.
     pub fn take(&mut self, traced: Traced, now: Instant) -> Vec<Journey> {
         let mut done = Vec::new();
         if traced.table == self.table && matches!(traced.event, Event::Rule(_)) {
-            // The number is that of an earlier packet, which is gone.
+            // The trace id is reused; the earlier packet is complete.
             done.extend(self.open.remove(&traced.id));
             if self.more == 0 {
                 return done;
@@ -149,7 +148,7 @@ impl Journeys {
             journey.changed = traced.headers;
         }
         if journey.steps.len() == STEPS {
-            // The last place is for the last step.
+            // The last slot is for the last step.
             journey.steps.pop();
             journey.cut = true;
         }
@@ -176,7 +175,7 @@ impl Journeys {
         self.open.remove(&id)
     }
 
-    /// The packets of which nothing was heard for a while.
+    /// Returns the packets without messages for a while.
     pub fn quiet(&mut self, now: Instant) -> Vec<Journey> {
         let quiet = |journey: &Journey| now.duration_since(journey.heard) >= QUIET;
         self.open
@@ -185,7 +184,7 @@ impl Journeys {
             .collect()
     }
 
-    /// The packets that are still on their way.
+    /// Returns the packets that are still incomplete.
     pub fn rest(self) -> impl Iterator<Item = Journey> {
         self.open.into_values()
     }
