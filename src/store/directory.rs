@@ -153,7 +153,7 @@ fn inside(texts: &SourceMap, folder: &Path, left: &mut usize, depth: u32) -> Opt
     found
 }
 
-/// Returns the kind of a folder beside policies.
+/// The kinds of subdirectories beside policies.
 #[derive(Clone, Copy)]
 enum Inside {
     Policies,
