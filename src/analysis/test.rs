@@ -12,7 +12,7 @@ use crate::compile;
 use crate::host::HostView;
 use crate::net::{Family, HostPorts, decisive};
 use crate::policy::{
-    DefaultAction, Expectation, From, NamedSource, OnHost, Policy, PortPolicy, SourceName,
+    DefaultAction, Expectation, NamedSource, OnHost, Policy, PortPolicy, SourceName, TestSource,
 };
 use crate::ruleset::{Origin, Ruleset};
 use crate::text::Span;
@@ -165,16 +165,16 @@ impl<'a> Case<'a> {
     fn new(policy: &'a Policy, expectation: &'a Expectation) -> Self {
         let Expectation { from, to, .. } = expectation;
         let family = match (from, to.address) {
-            (From::Address(from), _) => Family::of(*from),
-            (From::Containers, to) => to.map_or(Family::V4, Family::of),
+            (TestSource::Address(from), _) => Family::of(*from),
+            (TestSource::Containers, to) => to.map_or(Family::V4, Family::of),
         };
         let destination = to
             .address
             .unwrap_or_else(|| ordinary_address(policy, family));
         let source = match (from, family) {
-            (From::Address(from), _) => *from,
-            (From::Containers, Family::V4) => Ipv4Addr::new(172, 17, 0, 2).into(),
-            (From::Containers, Family::V6) => Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2).into(),
+            (TestSource::Address(from), _) => *from,
+            (TestSource::Containers, Family::V4) => Ipv4Addr::new(172, 17, 0, 2).into(),
+            (TestSource::Containers, Family::V6) => Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2).into(),
         };
         let asked = HostPorts {
             address: Some(destination),
@@ -210,8 +210,8 @@ impl<'a> Case<'a> {
             .address
             .is_none_or(|address| path.address == address || path.address.is_unspecified());
         let same_family = match self.expectation.from {
-            From::Address(from) => path.family() == Family::of(from),
-            From::Containers => to.address.is_none_or(|to| path.family() == Family::of(to)),
+            TestSource::Address(from) => path.family() == Family::of(from),
+            TestSource::Containers => to.address.is_none_or(|to| path.family() == Family::of(to)),
         };
         path.protocol == to.protocol && path.port == Some(to.first) && same_address && same_family
     }
@@ -275,8 +275,8 @@ impl<'a> Case<'a> {
 
     fn packet(&self, path: &Path) -> Packet {
         let incoming = match self.expectation.from {
-            From::Containers => BRIDGE,
-            From::Address(_) => self
+            TestSource::Containers => BRIDGE,
+            TestSource::Address(_) => self
                 .named
                 .and_then(|(_, port)| port.interfaces.first())
                 .map_or(OUTSIDE, |name| name.as_str()),
@@ -286,15 +286,15 @@ impl<'a> Case<'a> {
 
     fn who(&self) -> String {
         match self.expectation.from {
-            From::Address(address) => format!("`{address}` is"),
-            From::Containers => "containers are".to_owned(),
+            TestSource::Address(address) => format!("`{address}` is"),
+            TestSource::Containers => "containers are".to_owned(),
         }
     }
 
     /// The source that the judgement depends on and that only a host can tell of, if there is one.
     fn depends_on(&self) -> Option<(&'a SourceName, &'a NamedSource, &'a OnHost)> {
         let (_, port) = self.named?;
-        let From::Address(address) = self.expectation.from else {
+        let TestSource::Address(address) = self.expectation.from else {
             return None;
         };
         if self.excepts(port, address) {
@@ -431,8 +431,8 @@ impl<'a> Case<'a> {
             from, to, allow, ..
         } = self.expectation;
         let source = match from {
-            From::Address(address) => address.to_string(),
-            From::Containers => "containers".to_owned(),
+            TestSource::Address(address) => address.to_string(),
+            TestSource::Containers => "containers".to_owned(),
         };
         let Some((key, port)) = self.named else {
             return match (allow, self.policy.default) {
@@ -448,8 +448,8 @@ impl<'a> Case<'a> {
             };
         };
         let excepted = match from {
-            From::Containers => port.except.containers,
-            From::Address(address) => self.excepts(port, *address),
+            TestSource::Containers => port.except.containers,
+            TestSource::Address(address) => self.excepts(port, *address),
         };
         match (allow, excepted) {
             (true, true) => format!("take `{source}` out of the `except` of port {key}"),

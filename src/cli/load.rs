@@ -22,26 +22,26 @@ pub(super) fn load(terminal: Terminal, path: &Path) -> Result<Policies, Failure>
 
 /// Reads the policies, runs their tests and returns how many passed.
 pub(super) fn load_tested(terminal: Terminal, path: &Path) -> Result<(Policies, usize), Failure> {
-    let (loaded, passed, told) = test(load(terminal, path)?, path)?;
-    terminal.diagnostics(&loaded.warnings[told..], &loaded.sources);
+    let (loaded, passed, earlier) = test(load(terminal, path)?, path)?;
+    terminal.diagnostics(&loaded.warnings[earlier..], &loaded.sources);
     Ok((loaded, passed))
 }
 
 /// Reads and tests the policies for a command that then runs [`probe`] for the tests that depend on the host.
 pub(super) fn load_for_host(terminal: Terminal, path: &Path) -> Result<Policies, Failure> {
-    let (mut loaded, _, told) = test(load(terminal, path)?, path)?;
+    let (mut loaded, _, earlier) = test(load(terminal, path)?, path)?;
     loaded
         .warnings
         .retain(|warning| warning.slug != DEPENDS_ON_HOST);
-    terminal.diagnostics(&loaded.warnings[told..], &loaded.sources);
+    terminal.diagnostics(&loaded.warnings[earlier..], &loaded.sources);
     Ok(loaded)
 }
 
 /// Runs the tests; returns how many passed, and how many warnings existed before.
 fn test(loaded: Policies, path: &Path) -> Result<(Policies, usize, usize), Failure> {
-    let told = loaded.warnings.len();
+    let earlier = loaded.warnings.len();
     let (loaded, passed) = loaded.test().map_err(|wrong| failure(wrong, path))?;
-    Ok((loaded, passed, told))
+    Ok((loaded, passed, earlier))
 }
 
 /// Reads this host, runs the tests on it, too, and returns how many there are.

@@ -8,7 +8,7 @@ use crate::analysis::eval::Step;
 use crate::analysis::test::Failed;
 use crate::host::engine::Engine;
 use crate::host::{HostView, Publication};
-use crate::policy::From;
+use crate::policy::TestSource;
 use crate::ruleset::Ruleset;
 
 /// Returns the engines that answered.
@@ -49,8 +49,8 @@ pub fn tests(passed: usize, failed: &[Failed]) -> Value {
         let expectation = &failed.expectation;
         json!({
             "from": match expectation.from {
-                From::Address(address) => address.to_string(),
-                From::Containers => "containers".to_owned(),
+                TestSource::Address(address) => address.to_string(),
+                TestSource::Containers => "containers".to_owned(),
             },
             "to": expectation.to.to_string(),
             "expect": if expectation.allow { "allow" } else { "deny" },

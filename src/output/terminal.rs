@@ -51,10 +51,10 @@ pub fn width(stream: &(impl IsTerminal + std::os::fd::AsFd)) -> Option<usize> {
     if !stream.is_terminal() {
         return None;
     }
-    let told = std::env::var("COLUMNS").ok();
-    let told = told.and_then(|columns| columns.parse().ok());
+    let variable = std::env::var("COLUMNS").ok();
+    let columns = variable.and_then(|columns| columns.parse().ok());
     let found = || tcgetwinsize(stream).ok().map(|size| size.ws_col.into());
-    told.or_else(found).filter(|&columns| columns > 0)
+    columns.or_else(found).filter(|&columns| columns > 0)
 }
 
 /// The tone of a line, which selects its colour.

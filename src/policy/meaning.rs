@@ -87,13 +87,13 @@ fn the_language_means_what_its_description_says() {
         .iter()
         .map(|t| (t.from, t.to, t.allow))
         .collect();
-    let first = (From::Address(address("203.0.113.9")), key("80"), true);
-    let second = (From::Address(address("203.0.113.66")), key("5432"), false);
+    let first = (TestSource::Address(address("203.0.113.9")), key("80"), true);
+    let second = (TestSource::Address(address("203.0.113.66")), key("5432"), false);
     assert_eq!(tests, [first, second]);
 }
 
 #[test]
-fn nobody_anybody_and_containers_are_told_apart() {
+fn nobody_anybody_and_containers_differ() {
     let policy = read_text(
         "default: allow\nports:\n  80: []\n  81: any\n  82: containers\n  83: 203.0.113.7\n  \
          84: {allow: any, except: [containers]}\n",

@@ -37,7 +37,7 @@ pub use read::{read, read_text};
 pub use schema::schema;
 pub use settings::Settings;
 pub use source::{NamedSource, OnHost, SourceName, parse_entry};
-pub use tests::{Expectation, From};
+pub use tests::{Expectation, TestSource};
 
 /// Everything that one policy directory says.
 #[derive(Debug, Clone, PartialEq, Eq)]

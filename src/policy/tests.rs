@@ -18,7 +18,7 @@ const KEYS: [&str; 3] = ["from", "to", "expect"];
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expectation {
     /// The source: an address, or any container of this host.
-    pub from: From,
+    pub from: TestSource,
     /// The port; `first == last`.
     pub to: HostPorts,
     /// Whether it is allowed.
@@ -29,7 +29,7 @@ pub struct Expectation {
 
 /// Where a packet of an [`Expectation`] comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum From {
+pub enum TestSource {
     /// This address, from outside.
     Address(IpAddr),
     /// A container of this host.
@@ -95,7 +95,7 @@ fn read_test(
             );
         }
     }
-    if let (Some(From::Address(from)), Some(Some(to))) = (from, to.as_ref().map(|to| to.address))
+    if let (Some(TestSource::Address(from)), Some(Some(to))) = (from, to.as_ref().map(|to| to.address))
         && from.is_ipv4() != to.is_ipv4()
     {
         reader.report.push(
@@ -114,14 +114,14 @@ fn read_test(
     }
 }
 
-fn read_from(reader: &mut Reader<'_>, node: &Node) -> Option<From> {
+fn read_from(reader: &mut Reader<'_>, node: &Node) -> Option<TestSource> {
     let Some(text) = node.text() else {
         let message = "`from` is one address, or `containers`";
         reader.wrong_value(node, message, &["containers"]);
         return None;
     };
     if text == "containers" {
-        return Some(From::Containers);
+        return Some(TestSource::Containers);
     }
     let one = "write one address, such as `203.0.113.9`, or `containers`";
     match parse_address(text) {
@@ -133,7 +133,7 @@ fn read_from(reader: &mut Reader<'_>, node: &Node) -> Option<From> {
             );
             None
         }
-        Ok(address) => Some(From::Address(address)),
+        Ok(address) => Some(TestSource::Address(address)),
         Err(_) if text.contains('/') || text.contains('-') || !text.contains(['.', ':']) => {
             let message = format!("{} is not one address", quoted(text));
             let diagnostic = Diagnostic::error("test", message);

@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn no_file_and_no_policy_are_told_apart() {
+    fn a_missing_file_and_a_missing_policy_are_different_errors() {
         let mut sources = memory(&[("p/list.txt", "")]);
         let error = read_policies(&mut sources, Path::new("q")).unwrap_err();
         assert!(error.to_string().starts_with("cannot read q: No such file"));

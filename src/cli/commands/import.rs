@@ -60,7 +60,7 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &ImportArgs) -> Result<(), F
     };
     terminal.answer(answer, || match &written {
         None => imported.text.clone(),
-        Some(path) => told(terminal, &imported, path),
+        Some(path) => outcome(terminal, &imported, path),
     })?;
     Ok(())
 }
@@ -80,7 +80,7 @@ fn denied(error: Error, sources: SourceMap) -> Failure {
 }
 
 /// Returns the summary of the policy that was written.
-fn told(terminal: Terminal, imported: &Import, path: &Path) -> String {
+fn outcome(terminal: Terminal, imported: &Import, path: &Path) -> String {
     format!(
         "{}{}: {} with {}; review it, and verify it with `dfw explain` and `dfw test` before you remove \
          the old rules\n",

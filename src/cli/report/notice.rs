@@ -358,9 +358,9 @@ mod tests {
             foreign_bridges: ["br-lan", "lan0"].map(str::to_owned).into(),
             ..HostView::default()
         };
-        let told = of_host(&policy("default: deny"), &host, &[]);
-        let [notice] = &told[..] else {
-            panic!("{told:?}");
+        let notices = of_host(&policy("default: deny"), &host, &[]);
+        let [notice] = &notices[..] else {
+            panic!("{notices:?}");
         };
         assert_eq!(notice.slug, "lan-like-containers");
         assert!(
@@ -383,8 +383,8 @@ mod tests {
         };
         let text = "default: deny\nports:\n  80: {allow: any, interface: [card, eth0]}\n  \
                     81: {allow: any, interface: eth7}\n  82: {allow: any, interface: br0}\n";
-        let told = of_host(&policy(text), &host, &[]);
-        let messages: Vec<&str> = told.iter().map(|notice| notice.message.as_str()).collect();
+        let notices = of_host(&policy(text), &host, &[]);
+        let messages: Vec<&str> = notices.iter().map(|notice| notice.message.as_str()).collect();
         assert_eq!(
             messages,
             [
@@ -398,9 +398,9 @@ mod tests {
     fn ports_that_the_kernel_chooses_from_come_with_the_line_that_ends_it() {
         let local = LocalPorts::new(Some((32768, 60999)), vec![(40000, 40000)]);
         let text = "default: deny\nports: {49152-65535/udp: any, 50000: any, 443: any}";
-        let told = local_ports(&policy(text), &local);
-        assert_eq!(told.len(), 2);
-        for notice in &told {
+        let notices = local_ports(&policy(text), &local);
+        assert_eq!(notices.len(), 2);
+        for notice in &notices {
             assert!(
                 notice.help[1].contains("ip_local_reserved_ports = 40000,49152-60999`"),
                 "{:?}",

@@ -165,7 +165,7 @@ pub(in crate::cli) struct Watchdog {
     report: File,
     former: Former,
     /// Whether it has received the user's answer.
-    told: Cell<bool>,
+    answered: Cell<bool>,
 }
 
 impl Watchdog {
@@ -197,7 +197,7 @@ impl Watchdog {
             orders: File::from(orders),
             report: File::from(report),
             former,
-            told: Cell::new(false),
+            answered: Cell::new(false),
         };
         let mut start = [0; 8];
         watchdog.report.read_exact(&mut start)?;
@@ -227,7 +227,7 @@ impl Watchdog {
 
     /// Sends the user's answer.
     pub(in crate::cli) fn answered(&self, keep: bool) {
-        self.told.set(true);
+        self.answered.set(true);
         self.say(if keep { KEEP } else { PUT_BACK });
     }
 
@@ -238,7 +238,7 @@ impl Watchdog {
 
     /// Waits for its decision. If it was killed, this process rolls back itself.
     pub(in crate::cli) fn end(self) -> End {
-        self.told.set(true);
+        self.answered.set(true);
         let mut report = Vec::new();
         let _ = (&self.report).read_to_end(&mut report);
         End::read(&report).unwrap_or_else(|| put_back(&self.former, self.identity))
@@ -247,7 +247,7 @@ impl Watchdog {
 
 impl Drop for Watchdog {
     fn drop(&mut self) {
-        if !self.told.get() {
+        if !self.answered.get() {
             self.say(NEVER_MIND);
         }
         let process = i32::try_from(self.identity.process).ok();

@@ -68,7 +68,7 @@ impl Compare<'_> {
             }
         }
         for (name, set) in &self.plan.sets {
-            let is_told = List::of_set(name).is_some()
+            let is_listed = List::of_set(name).is_some()
                 || SharedSet::named(name).is_some()
                 || [CONTAINERS, FOREIGN].contains(name);
             if [SHARED_ALLOWED, SHARED_DENIED].contains(name) {
@@ -76,7 +76,7 @@ impl Compare<'_> {
                 continue;
             }
             let change = match set {
-                _ if is_told => continue,
+                _ if is_listed => continue,
                 SetChange::Same => continue,
                 SetChange::New => Change::new(Action::Add, "set", format!("set {name}")),
                 SetChange::Gone => Change::new(Action::Remove, "set", format!("set {name}")),
@@ -94,7 +94,7 @@ impl Compare<'_> {
     /// denies everybody.
     fn counting(&self, set: &str, how: &SetChange) -> Option<Change> {
         let (old, new) = (counted(self.old, set), counted(self.new, set));
-        let is_told = |element: &(L4Protocol, u16)| {
+        let is_listed = |element: &(L4Protocol, u16)| {
             port_key(element.0, element.1).is_some_and(|key| {
                 let shares = |reading: &Reading| {
                     let port = reading.ports.get(&key);
@@ -104,7 +104,7 @@ impl Compare<'_> {
             })
         };
         let texts = |elements: &BTreeSet<(L4Protocol, u16)>, but: &BTreeSet<(L4Protocol, u16)>| {
-            let rest = elements.difference(but).filter(|element| !is_told(element));
+            let rest = elements.difference(but).filter(|element| !is_listed(element));
             listed(rest.map(|(protocol, port)| format!("{} . {port}", protocol.name())))
         };
         let mut change = Change::new(Action::Change, "set", format!("set {set}"));
