@@ -174,7 +174,9 @@ impl<'a> Case<'a> {
         let source = match (from, family) {
             (TestSource::Address(from), _) => *from,
             (TestSource::Containers, Family::V4) => Ipv4Addr::new(172, 17, 0, 2).into(),
-            (TestSource::Containers, Family::V6) => Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2).into(),
+            (TestSource::Containers, Family::V6) => {
+                Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2).into()
+            }
         };
         let asked = HostPorts {
             address: Some(destination),

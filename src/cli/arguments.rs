@@ -11,7 +11,7 @@ pub(super) const DEFAULT_PATH: &str = "/etc/dfw/policies";
 /// The argument with the path of the policies.
 #[derive(Debug, clap::Args)]
 pub(super) struct PolicyPath {
-    /// A directory of *.yaml files, or a single file
+    /// A directory of *.yaml files, or one file
     #[arg(default_value = DEFAULT_PATH)]
     pub(super) path: PathBuf,
 }

@@ -68,9 +68,8 @@ pub(super) fn look(
 fn failure(wrong: LoadError, path: &Path) -> Failure {
     match wrong {
         LoadError::Unread(ref error @ ReadError::NoPolicies { ref neglected, .. }) => {
-            let error = Diagnostic::error("no-policies", error.to_string()).help(
-                "a minimal policy is `{default: deny, ports: {80: [203.0.113.0/24]}}`",
-            );
+            let error = Diagnostic::error("no-policies", error.to_string())
+                .help("a minimal policy is `{default: deny, ports: {80: [203.0.113.0/24]}}`");
             Failure::Policies {
                 diagnostics: std::iter::once(error)
                     .chain(neglected.iter().cloned())

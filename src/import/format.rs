@@ -86,9 +86,7 @@ pub(super) fn no_nat(families: &[Family]) -> Diagnostic {
         "no-nat",
         "cannot make a policy: these dumps lack the table `nat`",
     )
-    .help(
-        "it maps ports of the host to ports of containers, which the rules match",
-    )
+    .help("it maps ports of the host to ports of containers, which the rules match")
     .help(format!(
         "dump all tables ({}, without `-t`) while the containers run: {COMMAND}",
         names.join(", ")
@@ -103,7 +101,9 @@ pub(super) fn nothing_published(uncalled: bool) -> Diagnostic {
     );
     if uncalled {
         return error
-            .help("they contain DNAT rules, but the chain PREROUTING of `nat` does not jump to them")
+            .help(
+                "they contain DNAT rules, but the chain PREROUTING of `nat` does not jump to them",
+            )
             .help(format!("use complete dumps: {COMMAND}"));
     }
     error.help(format!("dump while the containers run: {COMMAND}"))

@@ -215,9 +215,7 @@ fn look(lines: &[Line<'_>]) -> Result<Option<Family>, Box<Diagnostic>> {
                     Diagnostic::error("mixed-families", "one table has addresses of both families")
                         .at(word.span.clone(), family.title())
                         .related(first.span.clone(), known.title())
-                        .help(
-                            "use the unchanged output of `iptables-save` and `ip6tables-save`",
-                        ),
+                        .help("use the unchanged output of `iptables-save` and `ip6tables-save`"),
                 ));
             }
             Some(_) => {}
@@ -353,10 +351,7 @@ fn between<'s, 'a>(
 }
 
 fn family_unknown(section: &Section<'_>) -> Box<Diagnostic> {
-    let message = format!(
-        "cannot tell the family of the table `{}`",
-        section.table
-    );
+    let message = format!("cannot tell the family of the table `{}`", section.table);
     Box::new(
         Diagnostic::error("family-unknown", message)
             .at(section.span.clone(), "between tables of both")

@@ -88,7 +88,11 @@ fn the_language_means_what_its_description_says() {
         .map(|t| (t.from, t.to, t.allow))
         .collect();
     let first = (TestSource::Address(address("203.0.113.9")), key("80"), true);
-    let second = (TestSource::Address(address("203.0.113.66")), key("5432"), false);
+    let second = (
+        TestSource::Address(address("203.0.113.66")),
+        key("5432"),
+        false,
+    );
     assert_eq!(tests, [first, second]);
 }
 

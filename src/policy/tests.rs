@@ -95,7 +95,8 @@ fn read_test(
             );
         }
     }
-    if let (Some(TestSource::Address(from)), Some(Some(to))) = (from, to.as_ref().map(|to| to.address))
+    if let (Some(TestSource::Address(from)), Some(Some(to))) =
+        (from, to.as_ref().map(|to| to.address))
         && from.is_ipv4() != to.is_ipv4()
     {
         reader.report.push(

@@ -219,7 +219,8 @@ fn interface(lab: &Lab) -> Result<()> {
             let report = report(&lab.dfw(words)?)?;
             let is_complete = report.contains(&format!(
                 "is a port of `{BRIDGE}`: packets come in through `{BRIDGE}`"
-            )) && report.contains(&format!("nobody gets in through `{CARD}`"))
+            )) && report
+                .contains(&format!("nobody is allowed; write `interface:"))
                 && report.contains(&format!("`interface: {BRIDGE}`"));
             ensure!(is_complete, "{words:?}: {report}");
             Ok(())

@@ -274,7 +274,8 @@ impl Apply<'_> {
         };
         let foreign = proposal.installed().map(Installed::foreign);
         if let Some(foreign) = foreign.and_then(|foreign| foreign.into_iter().next()) {
-            let message = format!("the rules in force could not be restored by a rollback: {foreign}");
+            let message =
+                format!("the rules in force could not be restored by a rollback: {foreign}");
             return Err(
                 Failure::plain(Diagnostic::error("foreign-rules", message).help(
                     "another program added objects to dfw's table that dfw cannot restore; remove them, \

@@ -151,7 +151,11 @@ impl Audit<'_> {
             )
         }));
         lines.extend(self.found.host.bridge_ports().map(|(bridge, card)| {
-            format!("packets from {} within bridge {}", clean(card), clean(bridge))
+            format!(
+                "packets from {} within bridge {}",
+                clean(card),
+                clean(bridge)
+            )
         }));
         let xdp = beside.xdp.iter();
         lines.extend(xdp.map(|link| format!("packets that the XDP program of {link} redirects")));
@@ -188,7 +192,7 @@ impl Audit<'_> {
         }
         text.push_str(&others(report, beside));
         for line in self.unjudged() {
-            let _ = writeln!(text, "not evaluated: {line}");
+            let _ = writeln!(text, "not judged: {line}");
         }
         text.push_str(&self.end(terminal));
         text
@@ -220,7 +224,7 @@ impl Audit<'_> {
             )
         } else if !self.is_complete() {
             format!(
-                "{}: some paths were not evaluated, see above\n",
+                "{}: some paths are not judged, see above\n",
                 terminal.paint(Tone::Warning, "incomplete")
             )
         } else if self.found.host.engines.is_empty() {
@@ -274,10 +278,7 @@ fn others(report: &Report, beside: &Beside) -> String {
         ));
     }
     if beside.legacy {
-        say(
-            "may still be dropped: by iptables-legacy rules, which dfw cannot read"
-                .to_owned(),
-        );
+        say("may still be dropped: by iptables-legacy rules, which dfw cannot read".to_owned());
     }
     text
 }

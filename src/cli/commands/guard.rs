@@ -18,21 +18,21 @@ pub(in crate::cli) struct GuardArgs {
     policy: crate::cli::arguments::PolicyPath,
     #[command(flatten)]
     engine: EngineArgs,
-    /// Directory for the last good policy [default: /var/lib/dfw]
+    /// State directory [default: /var/lib/dfw]
     ///
-    /// Under systemd, `STATE_DIRECTORY` is the default.
+    /// Holds the last good policy. Under systemd, `STATE_DIRECTORY` is the default.
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
     #[command(flatten)]
     socket: SocketArgs,
-    /// Write Prometheus metrics to this file every 15 seconds
+    /// Write Prometheus metrics every 15 seconds
     ///
-    /// For the textfile collector of node_exporter: the name must end in .prom.
+    /// For the textfile collector of `node_exporter`: the name must end in .prom.
     #[arg(long, value_name = "FILE")]
     metrics_file: Option<PathBuf>,
-    /// Serve Prometheus metrics on unix:PATH or a loopback ADDR:PORT
+    /// Serve metrics at unix:PATH or a loopback ADDR:PORT
     ///
-    /// The path is `/metrics`.
+    /// Serves Prometheus metrics; the path is `/metrics`.
     #[arg(long, value_name = "WHERE")]
     metrics_listen: Option<Listen>,
     /// Do not own the table; restore it when another program modifies it
@@ -42,9 +42,9 @@ pub(in crate::cli) struct GuardArgs {
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct SocketArgs {
-    /// The control socket of guard [default: /run/dfw/guard.sock]
+    /// Control socket [default: /run/dfw/guard.sock]
     ///
-    /// Under systemd, the default is in `RUNTIME_DIRECTORY`.
+    /// Answers `dfw status`. Under systemd, the default is in `RUNTIME_DIRECTORY`.
     #[arg(
         long,
         value_name = "PATH",

@@ -184,7 +184,9 @@ fn port_of(name: &str, controller: &str, port: &str) -> Diagnostic {
         "interface-in-another",
         format!("`{name}` of {port} is a port of `{controller}`: packets arrive on `{controller}`"),
     )
-    .help(format!("nobody is allowed; write `interface: {controller}`"))
+    .help(format!(
+        "nobody is allowed; write `interface: {controller}`"
+    ))
 }
 
 /// Returns the warning that this kernel does not support `fib` in the forward hook.
@@ -210,9 +212,7 @@ pub(in crate::cli) fn local_ports(policy: &Policy, local: &LocalPorts) -> Vec<Di
                 "replies are accepted there: a peer to which a local socket sent a packet first can reply, \
                  listed or not"
             }
-            _ => {
-                "replies are accepted there on connections that this host opened after the apply"
-            }
+            _ => "replies are accepted there on connections that this host opened after the apply",
         };
         let message = format!(
             "{protocol} ports {ports} are in this host's ephemeral port range (ip_local_port_range)"
@@ -384,7 +384,10 @@ mod tests {
         let text = "default: deny\nports:\n  80: {allow: any, interface: [card, eth0]}\n  \
                     81: {allow: any, interface: eth7}\n  82: {allow: any, interface: br0}\n";
         let notices = of_host(&policy(text), &host, &[]);
-        let messages: Vec<&str> = notices.iter().map(|notice| notice.message.as_str()).collect();
+        let messages: Vec<&str> = notices
+            .iter()
+            .map(|notice| notice.message.as_str())
+            .collect();
         assert_eq!(
             messages,
             [

@@ -16,11 +16,8 @@ const LONGEST: Duration = Duration::from_hours(1);
 /// Parses the time of `--confirm`: `30s`, `2m`, `1m30s`.
 pub(in crate::cli) fn patience(text: &str) -> Result<Duration, String> {
     let example = "expected a time such as 30s, 2m or 1m30s";
-    let duration: SignedDuration = text
-        .parse()
-        .map_err(|_| format!("not a time; {example}"))?;
-    let duration =
-        Duration::try_from(duration).map_err(|_| format!("negative; {example}"))?;
+    let duration: SignedDuration = text.parse().map_err(|_| format!("not a time; {example}"))?;
+    let duration = Duration::try_from(duration).map_err(|_| format!("negative; {example}"))?;
     if (SHORTEST..=LONGEST).contains(&duration) {
         Ok(duration)
     } else {

@@ -177,9 +177,7 @@ fn cut_one(
     Some(
         diagnostic
             .help(format!("allow {client} at port {port}"))
-            .help(
-                "`dfw apply --confirm 60s` rolls back if you cannot confirm",
-            ),
+            .help("`dfw apply --confirm 60s` rolls back if you cannot confirm"),
     )
 }
 

@@ -413,11 +413,7 @@ impl Compare<'_> {
                 &was.container_bridges,
                 &is.container_bridges,
             ),
-            (
-                "other bridges",
-                &was.foreign_bridges,
-                &is.foreign_bridges,
-            ),
+            ("other bridges", &was.foreign_bridges, &is.foreign_bridges),
         ] {
             let mut change = Change::new(Action::Change, "host", name);
             compare(was, is, "", &mut change);

@@ -104,7 +104,9 @@ impl Compare<'_> {
             })
         };
         let texts = |elements: &BTreeSet<(L4Protocol, u16)>, but: &BTreeSet<(L4Protocol, u16)>| {
-            let rest = elements.difference(but).filter(|element| !is_listed(element));
+            let rest = elements
+                .difference(but)
+                .filter(|element| !is_listed(element));
             listed(rest.map(|(protocol, port)| format!("{} . {port}", protocol.name())))
         };
         let mut change = Change::new(Action::Change, "set", format!("set {set}"));
@@ -131,8 +133,7 @@ impl Compare<'_> {
                 "rule, set or element",
                 "rules, sets and elements",
             );
-            Change::new(Action::Change, "comments", name)
-                .note(format!("policy lines of {many}"))
+            Change::new(Action::Change, "comments", name).note(format!("policy lines of {many}"))
         }
     }
 }
