@@ -212,7 +212,7 @@ fn to_schema() -> Schema {
 
 fn expect_schema() -> Schema {
     json!({
-        "description": "Whether it is let through.",
+        "description": "The expected verdict.",
         "enum": ["allow", "deny"],
     })
 }

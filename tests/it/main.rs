@@ -25,6 +25,7 @@ mod import;
 mod import_model;
 #[path = "../support/iptables/mod.rs"]
 mod iptables;
+mod json;
 mod loss;
 mod manners;
 mod meaning;
@@ -37,3 +38,4 @@ mod property;
 mod reference;
 mod schema;
 mod tidy;
+mod words;
