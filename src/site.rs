@@ -1,4 +1,4 @@
-//! Reads the host that dfw runs on: links, addresses, engines, sockets.
+//! Reads the facts of the host: links, addresses, engines and sockets.
 
 use crate::net::{Family, HostPorts};
 use std::collections::BTreeMap;
@@ -13,42 +13,42 @@ use crate::host::engine::Engine;
 use crate::host::local_ports::LocalPorts;
 use crate::host::nat::Nat;
 use crate::host::{HostView, listener, process, routes};
-use crate::kernel::Neighbour;
+use crate::kernel::ForeignBaseChain;
 use crate::kernel::{self, Kernel, Snapshot};
 use crate::netlink::rtnetlink::{Address, Link};
 use crate::netlink::sock_diag::Socket;
 use crate::nftables::object::{family_name, shares_hook};
 use crate::ruleset::Hook;
 
-/// The state of this host, and the engines that did not answer.
+/// The facts of the host, and the engines that did not answer.
 #[derive(Debug)]
-pub struct Site {
-    /// The facts that compiling needs.
+pub struct HostFacts {
+    /// The input of the compiler.
     pub host: HostView,
     /// The engines that did not answer.
     pub unanswered: Vec<Unanswered>,
-    /// The network interfaces.
+    /// Its links.
     pub links: Vec<Link>,
-    /// The addresses of the interfaces.
+    /// Its addresses.
     pub addresses: Vec<Address>,
 }
 
-/// Selects the sockets to read. Finding the process of a socket reads every process.
+/// The sockets whose holders are searched. A search reads every process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sockets {
-    /// No sockets: under `default: allow` no rule depends on them.
+    /// None, for `default: allow`, where no rule depends on them.
     None,
-    /// Sockets at ports that an engine publishes.
+    /// Those at ports that an engine publishes.
     Published,
-    /// These, and sockets that serve published ports: docker-proxy listens before its engine reports a port,
-    /// and rootless engines are not queried.
+    /// These, and sockets that serve published ports: docker-proxy listens before its engine reports a
+    /// port, and a rootless engine is not queried.
     Served,
-    /// All sockets.
+    /// All.
     All,
 }
 
 impl Sockets {
-    /// Returns the sockets that matter for rules if these engines are queried.
+    /// Returns the sockets that rules depend on, for these engines.
     #[must_use]
     pub fn of(ask: &Ask) -> Self {
         if ask.is_nobody() {
@@ -59,11 +59,11 @@ impl Sockets {
     }
 }
 
-impl Site {
-    /// Reads this host and queries its engines.
+impl HostFacts {
+    /// Reads the facts of this host and queries its engines.
     ///
     /// # Errors
-    /// [`kernel::Error`](enum@kernel::Error) if links, addresses, sockets or rules cannot be read.
+    /// See [`kernel::Error`](enum@kernel::Error).
     pub fn find(ask: &Ask, sockets: Sockets) -> Result<Self, kernel::Error> {
         let (mut engines, mut unanswered): (Vec<Engine>, _) = (Vec::new(), Vec::new());
         for answer in docker::ask(ask) {
@@ -73,19 +73,19 @@ impl Site {
             }
         }
         let mut site = Self::with(engines, unanswered, sockets, &[])?;
-        // Without published ports, sockets make no difference.
+        // Without published ports the holders make no difference.
         if sockets == Sockets::All || site.host.publications().next().is_some() {
-            // Processes that cannot be read stay unknown.
+            // On error the state is unknown.
             let nat = Kernel::open().and_then(|kernel| nat(&kernel));
             site.host.nat = nat.unwrap_or_default();
         }
         Ok(site)
     }
 
-    /// Reads this host after its engines were queried, with ports that they published before.
+    /// Reads the facts of this host, given the answers of its engines and formerly published ports.
     ///
     /// # Errors
-    /// [`kernel::Error`](enum@kernel::Error) if links, addresses, sockets or rules cannot be read.
+    /// See [`kernel::Error`](enum@kernel::Error).
     pub fn with(
         engines: Vec<Engine>,
         unanswered: Vec<Unanswered>,
@@ -103,7 +103,8 @@ impl Site {
         host.old_kernel = is_old(&rustix::system::uname().release().to_string_lossy());
         if host.engines.is_empty() || !unanswered.is_empty() {
             let kernel = Kernel::open()?;
-            // An apply succeeds while other programs keep changing rules, and must know as much.
+            // `apply` succeeds while other programs keep changing rulesets, and must not know less
+            // then.
             let table = |read: Result<Snapshot, kernel::Error>| match read {
                 Err(kernel::Error::Busy) => kernel.glimpse(),
                 read => Ok(read?.installed),
@@ -132,7 +133,7 @@ impl Site {
                     }
                     _ => Vec::new(),
                 };
-                // Read all processes only if a socket is found.
+                // A search through all processes is expensive.
                 let served = listener::served(&others, &host.engines);
                 let served = served.map_err(kernel::Error::Processes)?;
                 waiting
@@ -150,10 +151,10 @@ impl Site {
         })
     }
 
-    /// Reads the facts that decide about paths, other than engines.
+    /// Returns the surroundings that decide on paths, beside engines.
     #[must_use]
-    pub fn surroundings(&self, neighbours: &[Neighbour]) -> Surroundings {
-        // Packets of a port of a bridge, a bond or a VRF arrive on that interface.
+    pub fn surroundings(&self, foreign_chains: &[ForeignBaseChain]) -> Surroundings {
+        // Packets of a port of a bridge, bond or VRF come in through its master.
         let outside = |link: &&Link| {
             link.name != "lo"
                 && link.controller.is_none()
@@ -166,14 +167,14 @@ impl Site {
             .map(|link| link.name.clone())
             .collect();
         if interfaces.is_empty() {
-            // A host in a network namespace may have only one end of a veth pair.
+            // A host in a network namespace may have only a veth.
             interfaces.extend(self.links.iter().map(|link| link.name.clone()));
             interfaces.retain(|name| name != "lo" && !self.host.container_bridges.contains(name));
         }
         let addresses = self.addresses.iter().map(|address| address.address);
-        let of = |v4: &str, v6: &str, is: &dyn Fn(&Neighbour) -> bool| {
+        let of = |v4: &str, v6: &str, is: &dyn Fn(&ForeignBaseChain) -> bool| {
             let has = |family: &str| {
-                neighbours
+                foreign_chains
                     .iter()
                     .any(|n| [family, "inet"].contains(&family_name(n.family)) && is(n))
             };
@@ -183,8 +184,8 @@ impl Site {
             }
         };
         let legacy = legacy_tables();
-        let denies = of("ip", "ip6", &|neighbour| {
-            !neighbour.accepts && shares_hook(neighbour.family, neighbour.hook, Hook::Forward)
+        let denies = of("ip", "ip6", &|chain| {
+            !chain.accepts && shares_hook(chain.family, chain.hook, Hook::Forward)
         });
         let legacy_filter = Families {
             v4: legacy.v4.iter().any(|table| table == "filter"),
@@ -219,8 +220,8 @@ impl Site {
                 v4: is_on("/proc/sys/net/ipv4/ip_forward"),
                 v6: is_on("/proc/sys/net/ipv6/conf/all/forwarding"),
             },
-            // The policies of iptables-legacy cannot be read; an engine that enables forwarding sets FORWARD
-            // to DROP.
+            // The policies of iptables-legacy are not visible here; an engine that enables forwarding
+            // sets the policy to drop.
             denies: Families {
                 v4: denies.v4 || legacy_filter.v4,
                 v6: denies.v6 || legacy_filter.v6,
@@ -229,14 +230,14 @@ impl Site {
     }
 }
 
-/// Returns the destinations that other tables translate on this host before routing. If the tables of
-/// iptables-legacy cannot be read, they may translate any.
+/// Reads the destination NAT rules of this host. If the tables of iptables-legacy cannot be read, they may
+/// translate.
 ///
 /// # Errors
-/// [`kernel::Error`](enum@kernel::Error) if the rules cannot be read.
+/// See [`kernel::Error`](enum@kernel::Error).
 fn nat(kernel: &Kernel) -> Result<Nat, kernel::Error> {
     let may_translate = |path| match fs::read_to_string(path) {
-        // `raw` can exempt packets from connection tracking, and so from translation.
+        // Packets with `notrack` in `raw` are not translated.
         Ok(text) => text.lines().any(|table| table == "nat" || table == "raw"),
         Err(error) => error.kind() != io::ErrorKind::NotFound,
     };
@@ -246,15 +247,15 @@ fn nat(kernel: &Kernel) -> Result<Nat, kernel::Error> {
     })
 }
 
-/// The kernel's lists of iptables-legacy tables of this network namespace.
+/// The kernel's list of iptables-legacy tables of this network namespace.
 const LEGACY_V4: &str = "/proc/net/ip_tables_names";
 const LEGACY_V6: &str = "/proc/net/ip6_tables_names";
 
-/// The tables of iptables-legacy, whose rules are not visible through nf_tables.
+/// The tables of iptables-legacy, whose rules are not in nf_tables.
 pub struct Legacy {
-    /// The names of IPv4 tables.
+    /// Of IPv4, by name.
     pub v4: Vec<String>,
-    /// The names of IPv6 tables.
+    /// Of IPv6, by name.
     pub v6: Vec<String>,
 }
 
@@ -271,7 +272,8 @@ pub fn legacy_tables() -> Legacy {
     }
 }
 
-/// Returns whether a kernel release is older than 6.1, or unknown: 5.10 rejects `fib` in the forward hook.
+/// Returns whether a kernel of this release is older than 6.1, or may be: 5.10 denies `fib` in the
+/// forward hook.
 fn is_old(release: &str) -> bool {
     kernel::version(release).is_none_or(|version| version < (6, 1))
 }
@@ -280,7 +282,7 @@ fn is_on(path: &str) -> bool {
     fs::read_to_string(path).is_ok_and(|text| text.trim() != "0")
 }
 
-/// Returns whether an address is IPv6 link-local: not routed, and present on each link.
+/// Link-local: not reachable through a router, and present on every link.
 fn is_link_local(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => address.is_link_local(),
@@ -304,7 +306,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn old_kernels_are_recognised() {
+    fn old_kernels_are_told_from_new_ones() {
         for old in ["5.10.0-32-cloud-amd64", "5.15.0", "6.0.19", "unknown"] {
             assert!(is_old(old), "{old}");
         }

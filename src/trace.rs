@@ -1,4 +1,4 @@
-//! Assembles the kernel's trace messages into packets, with bounded memory.
+//! Assembles trace messages to paths of packets through all tables. Memory is bounded.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -7,27 +7,27 @@ use crate::netlink::header::Headers;
 use crate::netlink::trace::{Event, Outcome, Traced};
 use crate::nftables::tracer::PREFIX;
 
-/// The number of packets traced at once; one more evicts the one that was silent longest.
+/// The most packets followed at once; another one evicts the one silent longest.
 const FOLLOWED: usize = 256;
-/// The number of steps kept for a packet.
+/// The most steps kept of a packet.
 const STEPS: usize = 256;
-/// The time without messages after which a packet is complete.
+/// After this long without a message a packet is complete.
 const QUIET: Duration = Duration::from_millis(300);
 
-/// A traced packet with its steps.
+/// One packet and its way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Journey {
-    /// The headers on arrival; `None` if they cannot be read.
+    /// Its headers at arrival; `None` if they cannot be parsed.
     pub headers: Option<Headers>,
-    /// The last headers, if they were rewritten.
+    /// Its last headers, if they changed.
     pub changed: Option<Headers>,
-    /// The index of the incoming interface.
+    /// The index of the interface that it came in through.
     pub incoming: Option<u32>,
-    /// The index of the outgoing interface.
+    /// The index of the interface that it leaves through.
     pub outgoing: Option<u32>,
-    /// The steps in order, without the tables of traces.
+    /// Its steps, in order, without those in tables of traces.
     pub steps: Vec<Step>,
-    /// Whether steps were omitted.
+    /// Whether steps were discarded.
     pub cut: bool,
     heard: Instant,
 }
@@ -37,29 +37,29 @@ pub struct Journey {
 pub struct Step {
     /// The protocol family of the table (`NFPROTO_*`).
     pub family: u8,
-    /// The name of the table.
+    /// The table's name.
     pub table: String,
-    /// The name of the chain.
+    /// The chain's name.
     pub chain: String,
-    /// The event: a rule, a return or the chain's policy.
+    /// What happened there.
     pub event: Event,
-    /// The verdict.
+    /// What was decided.
     pub verdict: Outcome,
 }
 
-/// The fate of a packet.
+/// What has become of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate<'a> {
-    /// Dropped at this step.
+    /// This dropped it.
     Dropped(&'a Step),
-    /// Stolen or queued at this step.
+    /// This verdict passed it to another part of the kernel.
     Taken(&'a Step),
-    /// Accepted by every chain.
+    /// Every base chain accepted it.
     Accepted,
 }
 
 impl Journey {
-    /// Returns the fate of the packet.
+    /// Returns the final verdict.
     #[must_use]
     pub fn fate(&self) -> Fate<'_> {
         match self.steps.last() {
@@ -78,18 +78,18 @@ impl Journey {
     }
 }
 
-/// The packets whose traces are incomplete.
+/// The packets that are followed.
 #[derive(Debug)]
 pub struct Journeys {
-    /// The table of the trace filter.
+    /// The table that chooses them.
     table: String,
-    /// The number of packets still to trace.
+    /// How many more may begin.
     more: u32,
     open: BTreeMap<u32, Journey>,
 }
 
 impl Journeys {
-    /// Creates a collector for `count` packets selected by the tracer's `table`.
+    /// Follows `count` packets that the tracer's `table` selects.
     #[must_use]
     pub fn new(table: String, count: u32) -> Self {
         Self {
@@ -111,11 +111,11 @@ impl Journeys {
         !self.open.is_empty()
     }
 
-    /// Adds a message, and returns the packets that it completes, two at most.
+    /// Adds a message; returns the packets that it completes, two at most.
     pub fn take(&mut self, traced: Traced, now: Instant) -> Vec<Journey> {
         let mut done = Vec::new();
         if traced.table == self.table && matches!(traced.event, Event::Rule(_)) {
-            // The trace id is reused; the earlier packet is complete.
+            // The ID is that of an earlier packet, which is complete.
             done.extend(self.open.remove(&traced.id));
             if self.more == 0 {
                 return done;
@@ -175,7 +175,7 @@ impl Journeys {
         self.open.remove(&id)
     }
 
-    /// Returns the packets without messages for a while.
+    /// Returns the packets without a message for a while.
     pub fn quiet(&mut self, now: Instant) -> Vec<Journey> {
         let quiet = |journey: &Journey| now.duration_since(journey.heard) >= QUIET;
         self.open
@@ -184,7 +184,7 @@ impl Journeys {
             .collect()
     }
 
-    /// Returns the packets that are still incomplete.
+    /// Returns the incomplete packets.
     pub fn rest(self) -> impl Iterator<Item = Journey> {
         self.open.into_values()
     }

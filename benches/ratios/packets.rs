@@ -71,8 +71,8 @@ enum Judge {
     Dfw,
     /// The same with `connection-mark: true`.
     Marked,
-    /// A rule for each source as people write it for one port, which must name the way in so that
-    /// containers are exempt; by iptables-nft.
+    /// A rule for each source as people write it for one port, which must name the incoming interface
+    /// so that containers are exempt; by iptables-nft.
     DockerUser,
 }
 

@@ -219,8 +219,7 @@ fn interface(lab: &Lab) -> Result<()> {
             let report = report(&lab.dfw(words)?)?;
             let is_complete = report.contains(&format!(
                 "is a port of `{BRIDGE}`: packets arrive on `{BRIDGE}`"
-            )) && report
-                .contains("nobody is allowed; write `interface:")
+            )) && report.contains("nobody is allowed; write `interface:")
                 && report.contains(&format!("`interface: {BRIDGE}`"));
             ensure!(is_complete, "{words:?}: {report}");
             Ok(())

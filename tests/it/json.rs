@@ -135,7 +135,10 @@ fn collect() -> (BTreeMap<String, String>, BTreeMap<String, String>) {
 #[test]
 fn the_page_lists_every_schema_key_and_metric() {
     let (schemas, metrics) = collect();
-    assert!(schemas.len() >= 13 && metrics.len() >= 10, "{schemas:?} {metrics:?}");
+    assert!(
+        schemas.len() >= 13 && metrics.len() >= 10,
+        "{schemas:?} {metrics:?}"
+    );
     let mut page = HEAD.to_owned();
     page.push_str("\n## Schemas\n");
     for (name, keys) in schemas {

@@ -27,15 +27,15 @@ mod import_model;
 mod iptables;
 mod json;
 mod loss;
-mod manners;
 mod meaning;
 mod networks;
-mod no_harm;
 #[path = "../support/property.rs"]
 #[expect(dead_code, reason = "the tests with a kernel use the rest")]
 mod property;
 #[path = "../support/reference/mod.rs"]
 mod reference;
 mod schema;
+mod terminal_behaviour;
 mod tidy;
+mod untrusted_text;
 mod words;

@@ -17,7 +17,7 @@ use crate::text::diagnostic::Diagnostic;
 
 use super::changes::Changes;
 use crate::cli::session::ssh;
-use crate::site::Site;
+use crate::site::HostFacts;
 use crate::store::Policies;
 
 /// The number of ports listed before the rest is summed up.
@@ -39,11 +39,11 @@ pub(in crate::cli) struct Preview {
 
 impl Preview {
     pub(in crate::cli) fn of(
-        (loaded, found): (&Policies, &Site),
+        (loaded, found): (&Policies, &HostFacts),
         wanted: &Ruleset,
         proposal: &Proposal<'_>,
     ) -> Self {
-        let around = found.surroundings(proposal.neighbours());
+        let around = found.surroundings(proposal.foreign_chains());
         let installed = proposal.installed();
         let former = installed.map(|installed| &installed.ruleset);
         Self {
@@ -123,7 +123,7 @@ impl Preview {
     /// Adds the preview to a JSON document; without a preview, there are no changes.
     pub(in crate::cli) fn add_to(
         preview: Option<&Self>,
-        (loaded, found): (&Policies, &Site),
+        (loaded, found): (&Policies, &HostFacts),
         document: &mut Value,
     ) {
         let paths = |paths: &[Path]| -> Value {
@@ -158,7 +158,7 @@ impl Preview {
 }
 
 /// Returns the sources that depend on the host: name, kind and current addresses.
-fn sources(loaded: &Policies, found: &Site) -> Vec<(String, String, Vec<String>)> {
+fn sources(loaded: &Policies, found: &HostFacts) -> Vec<(String, String, Vec<String>)> {
     let sources = loaded.policy.on_host();
     let held = sources.map(|(name, source, on_host)| {
         let held = compile::held(source, &found.host);
