@@ -1,6 +1,5 @@
-//! Answers for programs. Every document says its schema and version; fields are added, never
-//! changed, within a version. They are written here by hand so that no internal type becomes a
-//! promise.
+//! Parts of JSON documents. Every document names its schema and version; within a version keys are added,
+//! never changed. They are written by hand so that internal types stay internal.
 
 use crate::net::Family;
 use serde_json::{Value, json};
@@ -11,7 +10,7 @@ use crate::host::engine::Engine;
 use crate::host::{HostView, Publication};
 use crate::ruleset::Ruleset;
 
-/// The engines that have answered.
+/// Returns the engines that answered.
 #[must_use]
 pub fn engines(host: &HostView) -> Value {
     let engine = |engine: &Engine| {
@@ -25,7 +24,7 @@ pub fn engines(host: &HostView) -> Value {
     host.engines.iter().map(engine).collect()
 }
 
-/// Published ports.
+/// Returns published ports.
 #[must_use]
 pub fn publications(publications: &[Publication<'_>]) -> Value {
     let publication = |publication: &Publication<'_>| {
@@ -42,7 +41,7 @@ pub fn publications(publications: &[Publication<'_>]) -> Value {
     publications.iter().map(publication).collect()
 }
 
-/// What has become of the `tests:` of a policy.
+/// Returns the results of a policy's `tests:`.
 #[must_use]
 pub fn tests(passed: usize, failed: &[Failed]) -> Value {
     let failed = failed.iter().map(|failed| {
@@ -60,7 +59,7 @@ pub fn tests(passed: usize, failed: &[Failed]) -> Value {
     json!({"passed": passed, "failed": failed.collect::<Vec<_>>()})
 }
 
-/// An address family.
+/// Returns the name of an address family.
 #[must_use]
 pub fn family(family: Family) -> &'static str {
     match family {
@@ -69,7 +68,7 @@ pub fn family(family: Family) -> &'static str {
     }
 }
 
-/// The rules that decided, in order.
+/// Returns the rules that decided, in order.
 #[must_use]
 pub fn steps(steps: &[Step]) -> Value {
     let step = |step: &Step| {
@@ -87,7 +86,7 @@ pub fn steps(steps: &[Step]) -> Value {
     steps.iter().map(step).collect()
 }
 
-/// How large a ruleset is.
+/// Returns the size of a ruleset.
 #[must_use]
 pub fn size(ruleset: &Ruleset) -> Value {
     let sets = &ruleset.sets;

@@ -1,4 +1,4 @@
-//! What people and programs get to see: text, colour, JSON.
+//! Output: text, colour, tables, JSON.
 
 pub mod diagnostic;
 pub mod github;

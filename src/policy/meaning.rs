@@ -94,7 +94,7 @@ fn the_language_means_what_its_description_says() {
 }
 
 #[test]
-fn nobody_anybody_and_containers_are_told_apart() {
+fn nobody_anybody_and_containers_differ() {
     let policy = read_text(
         "default: allow\nports:\n  80: []\n  81: any\n  82: containers\n  83: 203.0.113.7\n  \
          84: {allow: any, except: [containers]}\n",

@@ -355,7 +355,7 @@ fn to_schema() -> Schema {
 
 fn expect_schema() -> Schema {
     json!({
-        "description": "The verdict of dfw's rules.",
+        "description": "The expected verdict.",
         "enum": ["allow", "deny"],
     })
 }

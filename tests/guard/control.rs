@@ -88,7 +88,7 @@ fn status_tells_of_guard() -> Result<()> {
     // Who is gone tells nothing.
     let text = place.dfw_ok(&status)?;
     ensure!(
-        text.contains("guard: none runs") && !text.contains("guard: process"),
+        text.contains("guard: not running") && !text.contains("guard: process"),
         "{text}"
     );
     Ok(())

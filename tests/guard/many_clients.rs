@@ -217,7 +217,7 @@ fn a_silent_guard_is_named() -> Result<()> {
     guard.kill()?;
     ensure!(place.dir().join("guard.sock").exists(), "no socket");
     ensure!(document(&place)?.is_null(), "{}", document(&place)?);
-    ensure!(status(&place)?.starts_with("guard: none runs"));
+    ensure!(status(&place)?.starts_with("guard: not running"));
     Ok(())
 }
 
@@ -270,7 +270,7 @@ print('listens', flush=True); sys.stdin.readline()";
     ensure!(said.context("nothing")?? == "listens");
     let text = text?.stdout;
     let expected = format!(
-        "warning: guard cannot be asked: process {} listens on the socket and runs as user 65534",
+        "warning: guard cannot be queried: process {} listens on the socket and runs as user 65534",
         squatter.id()
     );
     ensure!(text.contains(&expected), "{text}");

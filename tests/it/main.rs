@@ -26,6 +26,7 @@ mod import;
 mod import_model;
 #[path = "../support/iptables/mod.rs"]
 mod iptables;
+mod json;
 mod loss;
 mod meaning;
 mod networks;
@@ -41,3 +42,4 @@ mod schema;
 mod terminal_behaviour;
 mod tidy;
 mod untrusted_text;
+mod words;

@@ -197,7 +197,7 @@ fn whatever_else_is_a_no() -> Result<()> {
                 // The last line says what is now true, whoever is left to say it.
                 ensure!(
                     seen.trim_end()
-                        .ends_with("not confirmed: the former rules are back"),
+                        .ends_with("not confirmed: rolled back, the former rules are in force"),
                     "{seen:?}"
                 );
                 same(&status.code(), &lives.then_some(1))?;
@@ -215,7 +215,7 @@ fn silence_is_a_no() -> Result<()> {
     let (status, seen) = asked(&place, "5s", &repository(NEW))?.end()?;
     ensure!(status.code() == Some(1), "{status}: {seen}");
     ensure!(
-        seen.contains("failed: not confirmed: the former rules are back"),
+        seen.contains("failed: not confirmed: rolled back, the former rules are in force"),
         "{seen}"
     );
     is_back(&place, &before)?;
@@ -246,7 +246,7 @@ fn where_nothing_was_nothing_is_left() -> Result<()> {
     let (status, seen) = screen.end()?;
     ensure!(status.code() == Some(1), "{status}: {seen}");
     ensure!(
-        seen.contains("the former rules are back, which were none"),
+        seen.contains("not confirmed: rolled back, dfw's rules are not in force"),
         "{seen}"
     );
     same(&place.listing()?, &String::new())

@@ -99,7 +99,10 @@ const CHANGES: &[Change] = &[
     own("flush chain inet dfw-nft input"),
     own("flush table inet dfw-nft"),
     own("delete rule inet dfw-nft forward handle HANDLE"),
-    foreign("add table inet dfw-nft { flags dormant ; }", "switched off"),
+    foreign(
+        "add table inet dfw-nft { flags dormant ; }",
+        "flag `dormant`",
+    ),
     Change {
         by: "delete table inet dfw-nft",
         drift: Drift::Gone,
@@ -151,7 +154,7 @@ fn mend(place: &Place, path: &str, change: &Change, wanted: &dfw::ruleset::Rules
     let status = place.dfw_ok(&["status"])?;
     let word = match change.drift {
         Drift::Foreign(word) => Some(word),
-        Drift::Own => Some("not those that dfw put there"),
+        Drift::Own => Some("differ from those that dfw applied"),
         Drift::Gone => None,
     };
     match word {

@@ -41,6 +41,7 @@ mod pty;
 mod reading;
 #[path = "../support/reference/mod.rs"]
 #[expect(clippy::unwrap_used, reason = "what fails there is a failed test")]
+#[expect(dead_code, reason = "comparisons of two policies use the rest")]
 mod reference;
 mod refusals;
 mod reverse_path;

@@ -23,7 +23,7 @@ pub(crate) const TRIALS: &[Named] = &[
 const SSH: &[(&str, &str)] = &[("SSH_CONNECTION", "203.0.113.9 50000 203.0.113.1 22")];
 const SLUG: &str = "[cuts-your-connection]";
 const WORDS: &str = "this cuts your own SSH connection, from 203.0.113.9 to port 22";
-const ASKED: &str = "Apply all the same? [y/N]";
+const ASKED: &str = "Apply anyway? [y/N]";
 const CUTTING: &str = "default: deny\nports:\n  22: [198.51.100.0/24]\n";
 const ALLOWING: &str = "default: deny\nports:\n  22: [203.0.113.0/24]\n";
 

@@ -1,4 +1,4 @@
-//! `dfw plan`: what `dfw apply` would change.
+//! `dfw plan`: shows what `dfw apply` would change.
 
 use std::process::ExitCode;
 
@@ -20,7 +20,7 @@ use crate::store::Policies;
 use crate::text::diagnostic::Diagnostic;
 use crate::untrusted;
 
-/// The exit code that says that there are changes, for whoever asks for it.
+/// The exit code of `--exit-code` if there are changes.
 const CHANGES: u8 = 10;
 
 #[derive(Debug, clap::Args)]
@@ -72,10 +72,10 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &PlanArgs) -> Result<ExitCod
             let (apply, path) = (command("apply", path), untrusted::path(path));
             let outcome = if is_empty {
                 let word = terminal.paint(Tone::Good, "no changes");
-                format!("{word}: the rules in force are those of {path} already\n")
+                format!("{word}: {path} is already in force\n")
             } else {
                 let word = terminal.paint(Tone::Warning, "planned");
-                format!("{word}: nothing was changed; {apply} does it\n")
+                format!("{word}: nothing was changed; run {apply}\n")
             };
             problems.dormant_text(terminal)
                 + &problems.unknown_text(terminal)
@@ -93,7 +93,7 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &PlanArgs) -> Result<ExitCod
     }
 }
 
-/// What an apply would do.
+/// The result of planning an apply.
 struct Planned {
     is_empty: bool,
     preview: Preview,

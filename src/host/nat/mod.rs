@@ -132,8 +132,8 @@ impl Nat {
     /// Returns the combined answer for a packet that may come in through any of these interfaces.
     #[must_use]
     pub fn judge_from(&self, question: &Question, interfaces: &[(String, u32)]) -> Answer {
-        let through = |(name, index): &(String, u32)| question.clone().through(name, *index);
-        let mut judgements = interfaces.iter().map(|at| self.judge(&through(at)));
+        let by = |(name, index): &(String, u32)| question.clone().through(name, *index);
+        let mut judgements = interfaces.iter().map(|at| self.judge(&by(at)));
         let Some(first) = judgements.next() else {
             return self.judge(question);
         };

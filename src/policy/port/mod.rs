@@ -205,13 +205,13 @@ impl Draft {
             groups.entry(group).or_default().push((key, span));
         }
         for keys in groups.values() {
-            let mut told = BTreeSet::new();
+            let mut reported = BTreeSet::new();
             for (index, (outer, outer_span)) in keys.iter().enumerate() {
                 // Keys are sorted by their first port.
                 let later = keys.iter().skip(index + 1);
                 for (key, span) in later.take_while(|(key, _)| key.first <= outer.last) {
                     let overlaps = key.first > outer.first && key.last > outer.last;
-                    if overlaps && told.insert(key) {
+                    if overlaps && reported.insert(key) {
                         reader.report.push(overlap(outer, outer_span, key, span));
                     }
                 }

@@ -105,9 +105,9 @@ pub(in crate::policy) fn read(
         Value::Sequence(items) => {
             if items.is_empty() && what == "`except`" {
                 reader.report.push(
-                    Diagnostic::error("empty-except", "this `except` takes nobody away")
+                    Diagnostic::error("empty-except", "`except` is empty")
                         .at(node.span.clone(), "an empty list")
-                        .help("leave the line out, or write who may not"),
+                        .help("remove the line, or list the sources to deny"),
                 );
             }
             items.as_slice()
@@ -115,13 +115,13 @@ pub(in crate::policy) fn read(
         Value::Scalar { .. } | Value::Invalid => std::slice::from_ref(node),
         Value::Null => {
             let help = if what == "`except`" {
-                "leave the line out, or write a list of sources"
+                "remove the line, or write a list of sources"
             } else {
                 "write `[]` for nobody, `any` for everybody, or a list of sources"
             };
             reader.report.push(
-                Diagnostic::error("nobody", format!("nothing is said after {what}"))
-                    .at(key.clone(), "nothing follows")
+                Diagnostic::error("missing-value", format!("{what} has no value"))
+                    .at(key.clone(), "a value is expected after this")
                     .help(help),
             );
             &[]
