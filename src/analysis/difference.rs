@@ -279,7 +279,7 @@ struct Cell {
     allowed: [Set; 2],
 }
 
-/// The judgements before and afterwards, by whom.
+/// The judgements before and afterwards, with what decides.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct Change {
     effect: Effect,
