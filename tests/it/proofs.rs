@@ -15,15 +15,18 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use crate::property::property;
-use crate::reference::random::{Edges, meant};
+use crate::reference::random::{Edges, INTERFACES, meant};
 use crate::reference::{Meant, meaning};
 
 const POLICIES: u32 = 300;
-/// Interfaces that the random policies name, and one that they do not.
-const OUTSIDE: [&str; 4] = ["eth0", "eth1", "wg0", "ppp7"];
-
 /// Returns the packets from an address to a port, as clients of any host have them.
-fn packets(keys: &[HostPorts], source: IpAddr, port: HostPorts, asked: IpAddr) -> Vec<Packet> {
+fn packets(
+    keys: &[HostPorts],
+    interfaces: &[&str],
+    source: IpAddr,
+    port: HostPorts,
+    asked: IpAddr,
+) -> Vec<Packet> {
     let container = match asked {
         IpAddr::V4(_) => Ipv4Addr::new(172, 17, 0, 3).into(),
         IpAddr::V6(_) => Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 3).into(),
@@ -37,9 +40,11 @@ fn packets(keys: &[HostPorts], source: IpAddr, port: HostPorts, asked: IpAddr) -
     let socket = keys.iter().any(|key| key.covers(&asks));
     let socket = socket.then(|| to(Kind::Service));
     let paths = [Some(published), socket].into_iter().flatten();
-    paths
-        .flat_map(|path| OUTSIDE.map(|incoming| path.packet(source, incoming, asked)))
-        .collect()
+    let through = |path: Path| {
+        let packet = |incoming: &&str| path.packet(source, incoming, asked);
+        interfaces.iter().map(packet).collect::<Vec<_>>()
+    };
+    paths.flat_map(through).collect()
 }
 
 fn nobody_else(policy: &Meant, seeds: &[Index; 3]) -> Result<()> {
@@ -83,8 +88,13 @@ fn nobody_else(policy: &Meant, seeds: &[Index; 3]) -> Result<()> {
         line: 1,
     });
     let keys: Vec<HostPorts> = read.ports.keys().copied().collect();
+    // One that no policy names is among them.
+    let interfaces = INTERFACES.into_iter().chain(["ppp7"]);
+    let outside: Vec<&str> = interfaces
+        .filter(|name| *name != "lo" && !policy.knows_container(&host, name))
+        .collect();
     let accepts = |source: IpAddr, port: HostPorts, asked: IpAddr| {
-        let packets = packets(&keys, source, port, asked);
+        let packets = packets(&keys, &outside, source, port, asked);
         let mut decisions = packets.iter().map(|packet| meaning(policy, &host, packet));
         decisions.any(|decision| decision == Decision::Accept)
     };

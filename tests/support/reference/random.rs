@@ -22,7 +22,7 @@ const LOCAL: (u16, u16) = (10, 20);
 const PACKETS: usize = 100;
 
 const PROTOCOLS: [L4Protocol; 3] = [L4Protocol::Tcp, L4Protocol::Udp, L4Protocol::Sctp];
-const INTERFACES: [&str; 11] = [
+pub(crate) const INTERFACES: [&str; 11] = [
     "eth0",
     "eth1",
     "wg0",
