@@ -35,9 +35,10 @@ Exit codes:
    1  failed: the kernel rejected the ruleset, no permission, an unreadable file
    2  the command line is wrong
    3  the policies have errors, and nothing was changed
-  10  plan --exit-code: there are changes
+  10  plan or diff --exit-code: there are changes
   11  a test of the policies failed and nothing was changed, or audit found a
-      port that is open to any by no policy";
+      port that is open to any by no policy
+  12  plan or diff --fail-on-open: somebody gains access, or may";
 
 pub(super) const AUDIT: &str = "\
 Examples:
@@ -71,7 +72,8 @@ A test in a policy:
 pub(super) const PLAN: &str = "\
 Examples:
   dfw plan                         + comes, - goes, ~ changes
-  dfw plan --exit-code policies/   10 if there are changes, 0 if not";
+  dfw plan --exit-code policies/   10 if there are changes, 0 if not
+  dfw plan --fail-on-open          12 if somebody gains access, or may";
 
 pub(super) const DIFF: &str = "\
 Examples:

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::plan::{self, Installed, Operation, Plan, SetChange};
+use crate::plan::{self, Installed, Operation, Plan};
 use crate::ruleset::Ruleset;
 
 use super::{COMMITS, Error, Kernel, Outcome, Snapshot, attempts};
@@ -37,13 +37,7 @@ impl Former {
             if installed.facts.sets.get(name).is_some_and(|set| set.read) {
                 continue;
             }
-            let wanted = wanted.sets.get(name).map(|set| &set.elements);
-            let known = match (plan.sets.get(name.as_str()), wanted) {
-                (Some(SetChange::Same), Some(wanted)) => Some(wanted.clone()),
-                (Some(SetChange::Elements(delta)), Some(wanted)) => delta.undone(wanted),
-                _ => None,
-            };
-            set.elements = if let Some(elements) = known {
+            set.elements = if let Some(elements) = plan.elements_before(name, wanted) {
                 elements
             } else {
                 let whole = match &mut whole {

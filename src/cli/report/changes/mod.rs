@@ -3,13 +3,13 @@
 //! Whatever a plan does has a line here. What follows from no difference of ports, sources or
 //! settings is told as what it is, rules or objects; so is what others have changed.
 
+pub(in crate::cli) mod access;
 mod rules;
 mod shared;
 
 use crate::net::{AddressSet, Family, HostPorts};
 use crate::policy::DefaultAction;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
 use std::net::IpAddr;
 
 use serde_json::{Value, json};
@@ -133,16 +133,22 @@ impl Changes {
         Self { list, drift }
     }
 
-    /// A line for each, and before them a word if others have changed something.
-    pub(in crate::cli) fn text(&self, terminal: Terminal) -> String {
-        let mut text = String::new();
-        if self.drift == Some(true) {
-            let _ = writeln!(
-                text,
-                "{}: the rules in force are not those that dfw put there",
-                terminal.paint(Tone::Warning, "drift"),
-            );
+    /// Returns a word if others have changed something.
+    pub(in crate::cli) fn drift_text(&self, terminal: Terminal) -> String {
+        if self.drift != Some(true) {
+            return String::new();
         }
+        let word = terminal.paint(Tone::Warning, "drift");
+        format!("{word}: the rules in force are not those that dfw put there\n")
+    }
+
+    /// Whether nothing changes.
+    pub(in crate::cli) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Returns a line for each.
+    pub(in crate::cli) fn text(&self, terminal: Terminal) -> String {
         let mut rows: Vec<[String; 2]> = self
             .list
             .iter()
@@ -163,7 +169,7 @@ impl Changes {
                 format!("and {}", count(more, "more change", "more changes")),
             ]);
         }
-        text + &terminal.table(&rows)
+        terminal.table(&rows)
     }
 
     /// `changes` and `drift` of a document.
