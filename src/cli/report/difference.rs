@@ -173,9 +173,13 @@ fn sentence(row: &Row) -> String {
             format!("everybody gains access{families}, {before}")
         }
         Effect::Gains => format!("{who} gain{s} access"),
-        Effect::MayGain if row.source.is_some() || was_unknown(row) => format!("{who} may gain access"),
+        Effect::MayGain if row.source.is_some() || was_unknown(row) => {
+            format!("{who} may gain access")
+        }
         Effect::MayGain => format!("{who} {is} not judged from now on, and may have access"),
-        Effect::Loses if row.source.is_some() || was_unknown(row) => format!("{who} may lose access"),
+        Effect::Loses if row.source.is_some() || was_unknown(row) => {
+            format!("{who} may lose access")
+        }
         Effect::Loses => format!("{who} lose{s} access"),
         Effect::Judged => match row.after.judgement.reason() {
             Some(_) => format!("{who} {is} not judged from now on; had access before"),

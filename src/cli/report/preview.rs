@@ -161,7 +161,10 @@ impl Preview {
         let members = [
             ("changes", list),
             ("drift", drift),
-            ("access", preview.map_or(Value::Null, |preview| preview.access.json())),
+            (
+                "access",
+                preview.map_or(Value::Null, |preview| preview.access.json()),
+            ),
             ("closes", of(|turned| &turned.closed)),
             ("opens", of(|turned| &turned.opened)),
         ];
