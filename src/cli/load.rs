@@ -6,7 +6,7 @@ use crate::analysis::test::DEPENDS_ON_HOST;
 use crate::file;
 use crate::host::docker::Ask;
 use crate::output::terminal::Terminal;
-use crate::site::{Site, Sockets};
+use crate::site::{HostFacts, Sockets};
 use crate::store::{LoadError, Policies, ReadError};
 use crate::text::SourceMap;
 use crate::text::diagnostic::Diagnostic;
@@ -50,13 +50,13 @@ pub(super) fn look(
     ask: &Ask,
     loaded: Policies,
     path: &Path,
-) -> Result<(Policies, usize, Site), Failure> {
+) -> Result<(Policies, usize, HostFacts), Failure> {
     let sockets = if loaded.asks_for_services() {
         Sockets::All
     } else {
         Sockets::of(ask)
     };
-    match Site::find(ask, sockets) {
+    match HostFacts::find(ask, sockets) {
         Ok(found) => {
             let tested = loaded.test_on(&found.host);
             let (loaded, passed) = tested.map_err(|wrong| failure(wrong, path))?;

@@ -1,4 +1,4 @@
-//! Giving up what guard never needs, before it reads anything of others.
+//! Drops privileges that guard never needs, before it reads untrusted input.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,12 +12,12 @@ use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabiliti
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use thiserror::Error;
 
-/// Rulesets; who holds a socket; policies of whichever owner.
+/// `CAP_NET_ADMIN` for rulesets, the others to find the holders of sockets and to read policies of any owner.
 const NEEDED: CapabilitySet = CapabilitySet::NET_ADMIN
     .union(CapabilitySet::SYS_PTRACE)
     .union(CapabilitySet::DAC_READ_SEARCH);
 
-/// Starting programs, looking into others, changing the system: nothing that a firewall does.
+/// Executing programs, tracing processes, changing the system: calls that a firewall does not need.
 const FORBIDDEN: &[i64] = &[
     libc::SYS_execve,
     libc::SYS_execveat,
@@ -42,14 +42,14 @@ const FORBIDDEN: &[i64] = &[
     libc::SYS_finit_module,
     libc::SYS_delete_module,
     libc::SYS_kexec_load,
-    // This libc has no name for it there.
+    // This libc has no constant for it.
     #[cfg(not(all(target_arch = "aarch64", target_env = "musl")))]
     libc::SYS_kexec_file_load,
     libc::SYS_reboot,
     libc::SYS_swapon,
     libc::SYS_swapoff,
     libc::SYS_bpf,
-    // What is asked for there passes no filter.
+    // Requests through io_uring bypass the filter.
     libc::SYS_io_uring_setup,
     libc::SYS_perf_event_open,
     libc::SYS_userfaultfd,
@@ -70,21 +70,21 @@ pub(super) enum Error {
     Filter(#[from] seccompiler::Error),
     #[error("cannot filter system calls: {0}")]
     Backend(#[from] seccompiler::BackendError),
-    #[error("cannot give up files: {0}")]
+    #[error("cannot restrict file access (Landlock): {0}")]
     Landlock(#[from] RulesetError),
 }
 
-/// Gives up capabilities and system calls, for this thread and all that it starts.
+/// Drops capabilities and filters system calls, for this thread and its descendants.
 pub(super) fn confine() -> Result<(), Error> {
-    // The filter also holds where the rest cannot be given up.
+    // The filter applies even if capabilities cannot be dropped.
     filter().and(drop_capabilities())
 }
 
-/// Gives up all files but for reading, for this thread and all that it starts: only these folders can be
-/// written to, which are made if they are not there. Nothing can be executed, and no port can be listened
-/// at but this one. Says whether the kernel can do that.
+/// Restricts file access by Landlock, for this thread and its descendants: only these directories are
+/// writable (created if missing), nothing can be executed, and only this port can be listened on. Returns
+/// whether the kernel supports that.
 pub(super) fn give_up_files(folders: &[PathBuf], port: Option<u16>) -> Result<bool, Error> {
-    // The newest whose rules all make sense here; older kernels know fewer of them.
+    // The newest ABI of which all access rights are used here; older kernels support fewer of them.
     const RULES: ABI = ABI::V5;
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let write = AccessFs::WriteFile
@@ -100,12 +100,12 @@ pub(super) fn give_up_files(folders: &[PathBuf], port: Option<u16>) -> Result<bo
         Ok(at) => (&mut rules)
             .add_rule(PathBeneath::new(at, access))
             .map(drop),
-        // Whoever needs it says so.
+        // A caller that needs the call gets an error.
         Err(_) => Ok(()),
     };
     allow(&PathBuf::from("/"), read)?;
     for folder in folders {
-        // The state's is made before, with a mode of its own.
+        // The state directory is created before, with its own mode.
         let _ = fs::create_dir_all(folder);
         allow(folder, read | write)?;
     }
@@ -136,6 +136,6 @@ fn filter() -> Result<(), Error> {
         std::env::consts::ARCH.try_into()?,
     )?;
     let program: BpfProgram = filter.try_into()?;
-    // It also forbids new privileges.
+    // Landlock also sets `no_new_privs`.
     Ok(seccompiler::apply_filter(&program)?)
 }

@@ -5,11 +5,11 @@ use crate::ruleset::{Elements, Ruleset};
 use super::{Installed, Plan, SetChange};
 
 impl Plan<'_> {
-    /// Returns what a set held before the plan, computed from what is wanted of it; `None` if the plan does not
+    /// Returns what a set held before the plan, computed from what is desired of it; `None` if the plan does not
     /// know.
     #[must_use]
-    pub fn elements_before(&self, set: &str, wanted: &Ruleset) -> Option<Elements> {
-        let elements = &wanted.sets.get(set)?.elements;
+    pub fn elements_before(&self, set: &str, desired: &Ruleset) -> Option<Elements> {
+        let elements = &desired.sets.get(set)?.elements;
         match self.sets.get(set)? {
             SetChange::Same => Some(elements.clone()),
             SetChange::Elements(delta) => delta.undone(elements),
@@ -24,7 +24,7 @@ impl Plan<'_> {
     pub fn ruleset_before(
         &self,
         installed: &Installed,
-        wanted: &Ruleset,
+        desired: &Ruleset,
     ) -> (Ruleset, Vec<String>) {
         let mut before = installed.ruleset.clone();
         let mut unknown = Vec::new();
@@ -32,7 +32,7 @@ impl Plan<'_> {
             if installed.facts.sets.get(name).is_some_and(|set| set.read) {
                 return true;
             }
-            let Some(elements) = self.elements_before(name, wanted) else {
+            let Some(elements) = self.elements_before(name, desired) else {
                 unknown.push(name.clone());
                 return false;
             };

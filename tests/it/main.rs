@@ -27,10 +27,8 @@ mod import_model;
 #[path = "../support/iptables/mod.rs"]
 mod iptables;
 mod loss;
-mod manners;
 mod meaning;
 mod networks;
-mod no_harm;
 mod partition;
 #[path = "../support/property.rs"]
 #[expect(dead_code, reason = "the tests with a kernel use the rest")]
@@ -39,4 +37,6 @@ mod property;
 mod reference;
 mod review;
 mod schema;
+mod terminal_behaviour;
 mod tidy;
+mod untrusted_text;

@@ -12,9 +12,9 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::Named;
 use crate::change::install_counting;
-use crate::place::{Place, compiled};
+use crate::namespace::{Place, compiled};
 use crate::property::same;
-use crate::screen::Screen;
+use crate::pty::Screen;
 use crate::support::command::wait_for;
 use crate::support::janitor::{identity, lives};
 

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 
 use crate::Named;
-use crate::place::{Place, compiled};
+use crate::namespace::{Place, compiled};
 use crate::property::same;
 use crate::support::command::output;
 
@@ -76,15 +76,15 @@ const CHANGES: &[Change] = &[
     own("add chain inet dfw-nft another { type filter hook input priority 7 ; }"),
     foreign(
         "add chain inet dfw-nft another { type filter hook postrouting priority 0 ; }",
-        "chain another hooks in elsewhere",
+        "chain another has a foreign hook, type or policy",
     ),
     foreign(
         "add chain inet dfw-nft another { type nat hook prerouting priority 0 ; }",
-        "chain another hooks in elsewhere",
+        "chain another has a foreign hook, type or policy",
     ),
     foreign(
         "add chain inet dfw-nft forward { policy drop ; }",
-        "chain forward hooks in elsewhere",
+        "chain forward has a foreign hook, type or policy",
     ),
     own("add set inet dfw-nft another { type ipv4_addr ; }"),
     foreign(

@@ -9,9 +9,9 @@ use std::thread;
 use anyhow::{Context, Result, ensure};
 
 use crate::Named;
-use crate::place::{Place, compiled};
+use crate::namespace::{Place, compiled};
 use crate::property::same;
-use crate::screen::Screen;
+use crate::pty::Screen;
 
 pub(crate) const TRIALS: &[Named] = &[
     ("an_engine_that_hangs", hanging),

@@ -9,9 +9,9 @@ use dfw::plan::Installed;
 use serde_json::Value;
 
 use crate::Named;
-use crate::place::Place;
+use crate::namespace::Place;
 use crate::property::same;
-use crate::screen::Screen;
+use crate::pty::Screen;
 use crate::support::probe::{Outcome, PATIENCE, SILENCE, Transport, ask};
 use crate::traffic::World;
 

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::Named;
-use crate::place::{Place, Told};
+use crate::namespace::{Place, Report};
 use crate::support::command::wait_for;
 use crate::support::probe::PATIENCE;
 use crate::traffic::World;
@@ -86,11 +86,11 @@ impl Watching {
     }
 
     /// Waits for its end.
-    fn end(mut self) -> Result<Told> {
+    fn end(mut self) -> Result<Report> {
         let (mut stdout, mut stderr) = (String::new(), self.said.clone());
         self.stdout.read_to_string(&mut stdout)?;
         self.stderr.read_to_string(&mut stderr)?;
-        Ok(Told {
+        Ok(Report {
             code: self.child.wait()?.code(),
             stdout,
             stderr,

@@ -140,8 +140,8 @@ impl<'a, 'p> Run<'a, 'p> {
         }
     }
 
-    /// What a chain decides; `None` if it is left without a decision. `depth` bounds the chains
-    /// below each other, as the kernel bounds jumps: one that bites its own tail is no ruleset.
+    /// What a chain decides; `None` if it is left without a decision. `depth` bounds the chains below
+    /// each other, as the kernel bounds jumps: a jump loop is not a valid ruleset.
     fn chain(&mut self, name: &str, depth: usize) -> Option<Decision> {
         let ruleset = self.ruleset;
         let (Some(chain), Some(depth)) = (ruleset.chains.get(name), depth.checked_sub(1)) else {

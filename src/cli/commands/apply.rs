@@ -24,7 +24,7 @@ use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
 use crate::plan::Installed;
 use crate::ruleset::{Ruleset, TABLE};
-use crate::site::Site;
+use crate::site::HostFacts;
 use crate::store::Policies;
 use crate::text::diagnostic::Diagnostic;
 use crate::untrusted::{self, is_deceptive};
@@ -168,7 +168,7 @@ struct Apply<'a> {
     terminal: Terminal,
     args: &'a ApplyArgs,
     loaded: &'a Policies,
-    site: &'a Site,
+    site: &'a HostFacts,
     ruleset: &'a Ruleset,
     /// What the user should know of this host; `None` if it was not shown yet.
     notices: Option<Vec<Diagnostic>>,
@@ -242,7 +242,7 @@ impl Apply<'_> {
 
     fn show_notices(&mut self, proposal: &Proposal<'_>) {
         if self.notices.is_none() {
-            let notices = all_notices(self.loaded, self.site, proposal.neighbours());
+            let notices = all_notices(self.loaded, self.site, proposal.foreign_chains());
             self.terminal.diagnostics(&notices, &self.loaded.sources);
             self.notices = Some(notices);
         }

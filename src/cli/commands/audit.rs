@@ -14,15 +14,15 @@ use crate::cli::report::engines;
 use crate::cli::report::failure::Failure;
 use crate::cli::report::problems::Problems;
 use crate::host::engine::Engine;
+use crate::kernel::ForeignBaseChain;
 use crate::kernel::Kernel;
-use crate::kernel::Neighbour;
 use crate::nftables::object::{family_name, shares_hook};
 use crate::output::diagnostic::to_json;
 use crate::output::json;
 use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
 use crate::ruleset::{Hook, Ruleset, TABLE};
-use crate::site::{Site, Sockets, legacy_tables};
+use crate::site::{HostFacts, Sockets, legacy_tables};
 use crate::text::SourceMap;
 use crate::text::diagnostic::Diagnostic;
 use crate::untrusted::clean;
@@ -39,7 +39,7 @@ pub(in crate::cli) struct AuditArgs {
 pub(in crate::cli) fn run(terminal: Terminal, args: &AuditArgs) -> Result<(), Failure> {
     let (policy, engine) = (args.policy.as_deref(), &args.engine);
     let loaded = policy.map(|path| load(terminal, path)).transpose()?;
-    let found = Site::find(&engine.ask(), Sockets::All)?;
+    let found = HostFacts::find(&engine.ask(), Sockets::All)?;
     let kernel = Kernel::open()?;
     // The elements of long lists are not read, which takes long: a stranger is in none of them.
     let snapshot = kernel.survey_shared()?;
@@ -50,7 +50,7 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &AuditArgs) -> Result<(), Fa
         let in_force = snapshot.installed.filter(|_| !problems.dormant);
         (problems, in_force.map(|table| table.ruleset))
     };
-    let around = found.surroundings(&snapshot.neighbours);
+    let around = found.surroundings(&snapshot.foreign_chains);
     let report = audit(&found.host, &around, ruleset.as_ref());
     let beside = Beside {
         flowtables: kernel.flowtables()?,
@@ -60,7 +60,7 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &AuditArgs) -> Result<(), Fa
             .filter(|link| link.xdp)
             .map(|link| clean(&link.name))
             .collect(),
-        denying: snapshot.neighbours.into_iter().filter(denies).collect(),
+        denying: snapshot.foreign_chains.into_iter().filter(denies).collect(),
         legacy: !legacy_tables().v4.is_empty() || !legacy_tables().v6.is_empty(),
     };
     let unasked = engines::unasked(&found.host);
@@ -91,7 +91,7 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &AuditArgs) -> Result<(), Fa
 
 /// An audit and what it rests on.
 struct Audit<'a> {
-    found: &'a Site,
+    found: &'a HostFacts,
     report: &'a Report,
     beside: &'a Beside,
     problems: &'a Problems,
@@ -106,21 +106,21 @@ struct Audit<'a> {
 struct Beside {
     flowtables: Vec<String>,
     xdp: Vec<String>,
-    denying: Vec<Neighbour>,
+    denying: Vec<ForeignBaseChain>,
     legacy: bool,
 }
 
 /// Whether what dfw lets through may still be dropped there.
-fn denies(neighbour: &Neighbour) -> bool {
+fn denies(chain: &ForeignBaseChain) -> bool {
     /// `NF_INET_PRE_ROUTING` of `linux/netfilter.h`, where dfw has no chain.
     const PREROUTING: u32 = 0;
-    let is_ip = ["ip", "ip6", "inet"].contains(&family_name(neighbour.family));
-    neighbour.kind == "filter"
-        && !neighbour.accepts
-        && (is_ip && neighbour.hook == PREROUTING
+    let is_ip = ["ip", "ip6", "inet"].contains(&family_name(chain.family));
+    chain.kind == "filter"
+        && !chain.accepts
+        && (is_ip && chain.hook == PREROUTING
             || [Hook::Forward, Hook::Input]
                 .iter()
-                .any(|hook| shares_hook(neighbour.family, neighbour.hook, *hook)))
+                .any(|hook| shares_hook(chain.family, chain.hook, *hook)))
 }
 
 impl Audit<'_> {

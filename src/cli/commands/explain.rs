@@ -16,14 +16,14 @@ use crate::cli::load::load;
 use crate::cli::report::engines;
 use crate::cli::report::failure::Failure;
 use crate::cli::report::problems::Problems;
-use crate::kernel::Neighbour;
+use crate::kernel::ForeignBaseChain;
 use crate::kernel::{self, Kernel};
 use crate::nftables::object::{family_name, shares_hook};
 use crate::output::json;
 use crate::output::terminal::{Terminal, Tone};
 use crate::policy::Mistake;
 use crate::ruleset::{Hook, Ruleset};
-use crate::site::{Site, Sockets};
+use crate::site::{HostFacts, Sockets};
 use crate::text::SourceMap;
 use crate::text::diagnostic::Diagnostic;
 use crate::untrusted::clean;
@@ -84,13 +84,13 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &ExplainArgs) -> Result<(), 
         .map(|path| load(terminal, path))
         .transpose()?;
     let mut problems = Problems::default();
-    let (ruleset, neighbours, found);
+    let (ruleset, foreign_chains, found);
     if let Some(loaded) = &loaded {
         // Without root there is no telling what else is on this host; the policy is what is asked.
-        neighbours = Kernel::open()
+        foreign_chains = Kernel::open()
             .and_then(|kernel| kernel.outline())
-            .map_or_else(|_| Vec::new(), |snapshot| snapshot.neighbours);
-        found = Site::find(&args.engine.ask(), Sockets::All).ok();
+            .map_or_else(|_| Vec::new(), |snapshot| snapshot.foreign_chains);
+        found = HostFacts::find(&args.engine.ask(), Sockets::All).ok();
         let host = found
             .as_ref()
             .map(|found| found.host.clone())
@@ -100,12 +100,12 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &ExplainArgs) -> Result<(), 
         let kernel = Kernel::open()?;
         let snapshot = kernel.snapshot()?;
         problems = Problems::of(snapshot.installed.as_ref());
-        neighbours = snapshot.neighbours;
+        foreign_chains = snapshot.foreign_chains;
         ruleset = snapshot
             .installed
             .filter(|_| !problems.dormant)
             .map_or_else(Ruleset::default, |table| table.ruleset);
-        found = Some(Site::find(&args.engine.ask(), Sockets::All)?);
+        found = Some(HostFacts::find(&args.engine.ask(), Sockets::All)?);
     }
     let question = Question {
         from: args.from,
@@ -121,7 +121,7 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &ExplainArgs) -> Result<(), 
         !found.unanswered.is_empty() || !found.host.traces_of_engines().is_empty()
     });
     let mut notices = found.as_ref().map(engines::unanswered).unwrap_or_default();
-    let is_there = |found: &Site, via: &String| found.host.interfaces.contains_key(via);
+    let is_there = |found: &HostFacts, via: &String| found.host.interfaces.contains_key(via);
     if let (Some(found), Some(via)) = (&found, &args.via)
         && loaded.is_none()
         && !is_there(found, via)
@@ -136,7 +136,7 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &ExplainArgs) -> Result<(), 
         .as_ref()
         .map(|found| Surroundings {
             answers_through: way_back(found, args.from).into_iter().collect(),
-            ..found.surroundings(&neighbours)
+            ..found.surroundings(&foreign_chains)
         })
         .unwrap_or_default();
     let host = found.map(|found| found.host).unwrap_or_default();
@@ -145,7 +145,7 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &ExplainArgs) -> Result<(), 
         question: &question,
         answer: &answer,
         problems: &problems,
-        neighbours: &neighbours,
+        foreign_chains: &foreign_chains,
     };
     terminal.answer(
         || explained.document(),
@@ -159,7 +159,7 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &ExplainArgs) -> Result<(), 
 }
 
 /// Through which interface this host answers an address; `None` if that cannot be asked.
-fn way_back(found: &Site, from: IpAddr) -> Option<(IpAddr, Option<String>)> {
+fn way_back(found: &HostFacts, from: IpAddr) -> Option<(IpAddr, Option<String>)> {
     let route = kernel::route_to(from).ok()?;
     let index = route.and_then(|route| route.interface);
     let link = found.links.iter().find(|link| Some(link.index) == index);
@@ -167,7 +167,7 @@ fn way_back(found: &Site, from: IpAddr) -> Option<(IpAddr, Option<String>)> {
 }
 
 /// Where an address is, as the kernel would send packets to it; `None` if that is not known.
-fn place(found: &Site, to: IpAddr) -> Option<Place> {
+fn place(found: &HostFacts, to: IpAddr) -> Option<Place> {
     let Some(route) = kernel::route_to(to).ok()? else {
         return Some(Place::Nowhere);
     };
@@ -189,7 +189,7 @@ fn place(found: &Site, to: IpAddr) -> Option<Place> {
 
 /// Whether packets leave towards containers, or stay here. By a policy other hosts than this one may be
 /// asked about, whose addresses are not known here.
-fn leads_to_containers(place: &Place, found: Option<&Site>) -> bool {
+fn leads_to_containers(place: &Place, found: Option<&HostFacts>) -> bool {
     match (place, found) {
         (Place::Through { interface, .. }, Some(found)) => {
             found.host.container_bridges.contains(interface)
@@ -204,7 +204,7 @@ struct Explained<'a> {
     question: &'a Question,
     answer: &'a Answer,
     problems: &'a Problems,
-    neighbours: &'a [Neighbour],
+    foreign_chains: &'a [ForeignBaseChain],
 }
 
 impl Explained<'_> {
@@ -279,7 +279,7 @@ impl Explained<'_> {
                 "  a service of the host would not be judged: no key of the policy covers this port\n",
             );
         }
-        for (chain, hook) in later(answer, self.neighbours) {
+        for (chain, hook) in later(answer, self.foreign_chains) {
             let _ = writeln!(
                 text,
                 "may still be dropped: table {} {}, chain {} on {}, priority {}{}",
@@ -334,7 +334,7 @@ impl Explained<'_> {
             "exists": answer.exists,
             "services_not_judged": answer.services_not_judged,
             "paths": answer.walks.iter().map(walk).collect::<Vec<_>>(),
-            "may_still_drop": later(answer, self.neighbours)
+            "may_still_drop": later(answer, self.foreign_chains)
                 .iter()
                 .map(|(chain, hook)| json!({
                     "family": family_name(chain.family),
@@ -351,13 +351,16 @@ impl Explained<'_> {
 
 /// Base chains of others on the hooks of the paths that are open, and before them: what dfw lets
 /// through may still be dropped there.
-fn later<'a>(answer: &Answer, neighbours: &'a [Neighbour]) -> Vec<(&'a Neighbour, Hook)> {
+fn later<'a>(
+    answer: &Answer,
+    foreign_chains: &'a [ForeignBaseChain],
+) -> Vec<(&'a ForeignBaseChain, Hook)> {
     let mut chains = Vec::new();
     for hook in [Hook::Forward, Hook::Input] {
         let walks = answer.walks.iter();
         let mut open = walks.filter(|walk| walk.judgement.verdict() != Verdict::Deny);
         if open.any(|walk| walk.packet.hook == hook) {
-            let others = neighbours.iter().filter(|chain| {
+            let others = foreign_chains.iter().filter(|chain| {
                 chain.kind == "filter" && shares_hook(chain.family, chain.hook, hook)
             });
             chains.extend(others.map(|chain| (chain, hook)));

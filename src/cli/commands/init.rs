@@ -16,7 +16,7 @@ use crate::output::diagnostic::to_json;
 use crate::output::json;
 use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
-use crate::site::{Site, Sockets};
+use crate::site::{HostFacts, Sockets};
 use crate::text::SourceMap;
 use crate::text::diagnostic::Diagnostic;
 use crate::untrusted;
@@ -63,7 +63,7 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &InitArgs) -> Result<(), Fai
         allow: allowed,
         engine,
     } = args;
-    let found = Site::find(&engine.ask(), Sockets::All)?;
+    let found = HostFacts::find(&engine.ask(), Sockets::All)?;
     if found.host.engines.is_empty() {
         let mut diagnostic = Diagnostic::error("no-engine", "no container engine answers here");
         for error in &found.unanswered {

@@ -15,7 +15,7 @@ use crate::kernel::{self, Kernel};
 use crate::output::json;
 use crate::output::terminal::{Terminal, Tone};
 use crate::ruleset::Ruleset;
-use crate::site::Site;
+use crate::site::HostFacts;
 use crate::store::Policies;
 use crate::text::diagnostic::Diagnostic;
 use crate::untrusted;
@@ -99,12 +99,12 @@ struct Planned {
     notices: Vec<Diagnostic>,
 }
 
-fn plan(loaded: &Policies, site: &Site, ruleset: &Ruleset) -> Result<Planned, kernel::Error> {
+fn plan(loaded: &Policies, site: &HostFacts, ruleset: &Ruleset) -> Result<Planned, kernel::Error> {
     let kernel = Kernel::open()?;
     let survey = kernel.survey()?;
     let proposal = kernel.propose(Some(&survey), ruleset)?;
     let preview = Preview::of((loaded, site), ruleset, &proposal);
-    let mut notices = all_notices(loaded, site, proposal.neighbours());
+    let mut notices = all_notices(loaded, site, proposal.foreign_chains());
     notices.extend(preview.cut.clone().filter(|_| !proposal.is_empty()));
     Ok(Planned {
         is_empty: proposal.is_empty(),

@@ -13,7 +13,7 @@ use crate::cli::session::watchdog::named;
 use crate::compile::is_marking;
 use crate::guard::Answer;
 use crate::host::HostView;
-use crate::kernel::Neighbour;
+use crate::kernel::ForeignBaseChain;
 use crate::kernel::{self, Kernel, Snapshot};
 use crate::nftables::object::{family_name, shares_hook};
 use crate::output::diagnostic::to_json;
@@ -123,7 +123,7 @@ fn hooks(snapshot: &Snapshot) -> Vec<(Hook, Vec<Base>)> {
         .into_iter()
         .map(|hook| {
             let mut bases: Vec<Base> = snapshot
-                .neighbours
+                .foreign_chains
                 .iter()
                 .filter(|n| n.kind == "filter" && shares_hook(n.family, n.hook, hook))
                 .map(Base::from)
@@ -151,8 +151,8 @@ struct Base {
     own: bool,
 }
 
-impl From<&Neighbour> for Base {
-    fn from(n: &Neighbour) -> Self {
+impl From<&ForeignBaseChain> for Base {
+    fn from(n: &ForeignBaseChain) -> Self {
         Self {
             priority: n.priority,
             name: format!("{} {} {}", family_name(n.family), n.table, n.chain),

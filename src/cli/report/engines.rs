@@ -8,7 +8,7 @@ use crate::host::docker::Unanswered;
 use crate::host::listener::{Listener, Role};
 use crate::host::{HostView, Publication};
 use crate::policy::Policy;
-use crate::site::Site;
+use crate::site::HostFacts;
 use crate::text::diagnostic::Diagnostic;
 use crate::untrusted::clean_to;
 
@@ -18,7 +18,7 @@ const NOT_ASKED: &str = "engine-not-asked";
 const LISTED: usize = 5;
 
 /// What a policy does not get to hear or to judge.
-pub(in crate::cli) fn notices(policy: &Policy, found: &Site) -> Vec<Diagnostic> {
+pub(in crate::cli) fn notices(policy: &Policy, found: &HostFacts) -> Vec<Diagnostic> {
     let unanswered = found.unanswered.iter().map(|error| {
         let remembered: usize = found
             .host
@@ -62,7 +62,7 @@ pub(in crate::cli) fn short(error: &Unanswered) -> String {
 }
 
 /// Engines whose publications are not known.
-pub(in crate::cli) fn unanswered(found: &Site) -> Vec<Diagnostic> {
+pub(in crate::cli) fn unanswered(found: &HostFacts) -> Vec<Diagnostic> {
     let unanswered = found.unanswered.iter();
     unanswered
         .map(|error| {

@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 use crate::compile;
 use crate::host::HostView;
 use crate::host::local_ports::LocalPorts;
-use crate::kernel::Neighbour;
+use crate::kernel::ForeignBaseChain;
 use crate::nftables::object::shares_hook;
 use crate::policy::{DefaultAction, InterfacePattern, Policy};
 use crate::ruleset::{Hook, Ruleset};
-use crate::site::Site;
+use crate::site::HostFacts;
 use crate::store::Policies;
 use crate::text::diagnostic::Diagnostic;
 use crate::untrusted::clean;
@@ -24,16 +24,20 @@ const LISTED: usize = 5;
 /// Everything worth a word about the host and its engines.
 pub(in crate::cli) fn all_notices(
     loaded: &Policies,
-    site: &Site,
-    neighbours: &[Neighbour],
+    site: &HostFacts,
+    foreign_chains: &[ForeignBaseChain],
 ) -> Vec<Diagnostic> {
     let mut notices = engines::notices(&loaded.policy, site);
-    notices.extend(of_host(&loaded.policy, &site.host, neighbours));
+    notices.extend(of_host(&loaded.policy, &site.host, foreign_chains));
     notices
 }
 
 /// Everything worth a word about the host.
-fn of_host(policy: &Policy, host: &HostView, neighbours: &[Neighbour]) -> Vec<Diagnostic> {
+fn of_host(
+    policy: &Policy,
+    host: &HostView,
+    foreign_chains: &[ForeignBaseChain],
+) -> Vec<Diagnostic> {
     let shared = host.shared_bridges.iter().map(|name| shared_bridge(name));
     let mut notices: Vec<_> = guessed(policy, host)
         .map(|name| guessed_bridge(name))
@@ -45,7 +49,12 @@ fn of_host(policy: &Policy, host: &HostView, neighbours: &[Neighbour]) -> Vec<Di
     notices.extend(missing_reverse_path(policy, host));
     notices.extend(local_ports(policy, &host.local_ports));
     notices.extend(left_open(policy, host));
-    notices.extend(neighbours.iter().filter(|n| is_level(policy, n)).map(level));
+    notices.extend(
+        foreign_chains
+            .iter()
+            .filter(|n| is_level(policy, n))
+            .map(level),
+    );
     notices
 }
 
@@ -300,20 +309,20 @@ fn guessed_bridge(name: &str) -> Diagnostic {
 }
 
 /// Whether a chain of somebody else has the very priority of dfw's.
-fn is_level(policy: &Policy, neighbour: &Neighbour) -> bool {
-    neighbour.kind == "filter"
-        && neighbour.priority == policy.settings.priority
+fn is_level(policy: &Policy, chain: &ForeignBaseChain) -> bool {
+    chain.kind == "filter"
+        && chain.priority == policy.settings.priority
         && [Hook::Forward, Hook::Input]
             .iter()
-            .any(|hook| shares_hook(neighbour.family, neighbour.hook, *hook))
+            .any(|hook| shares_hook(chain.family, chain.hook, *hook))
 }
 
-fn level(neighbour: &Neighbour) -> Diagnostic {
+fn level(chain: &ForeignBaseChain) -> Diagnostic {
     Diagnostic::warning(
         "same-priority",
         format!(
             "chain {} of table {} has the same priority as dfw's: which comes first is not defined",
-            neighbour.chain, neighbour.table
+            chain.chain, chain.table
         ),
     )
     .help("choose another `priority` under `settings`")

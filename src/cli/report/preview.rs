@@ -18,7 +18,7 @@ use crate::text::diagnostic::Diagnostic;
 use super::changes::Changes;
 use super::changes::access::AccessChanges;
 use crate::cli::session::ssh;
-use crate::site::Site;
+use crate::site::HostFacts;
 use crate::store::Policies;
 
 /// How many ports are listed before only their number is told.
@@ -41,11 +41,11 @@ pub(in crate::cli) struct Preview {
 
 impl Preview {
     pub(in crate::cli) fn of(
-        (loaded, found): (&Policies, &Site),
+        (loaded, found): (&Policies, &HostFacts),
         wanted: &Ruleset,
         proposal: &Proposal<'_>,
     ) -> Self {
-        let around = found.surroundings(proposal.neighbours());
+        let around = found.surroundings(proposal.foreign_chains());
         let installed = proposal.installed();
         let former = installed.map(|installed| &installed.ruleset);
         Self {
@@ -140,7 +140,7 @@ impl Preview {
     /// there is no preview.
     pub(in crate::cli) fn add_to(
         preview: Option<&Self>,
-        (loaded, found): (&Policies, &Site),
+        (loaded, found): (&Policies, &HostFacts),
         document: &mut Value,
     ) {
         let paths = |paths: &[Path]| -> Value {
@@ -179,7 +179,7 @@ impl Preview {
 }
 
 /// The sources that depend on the host: the name, what it is, and what it holds now.
-fn sources(loaded: &Policies, found: &Site) -> Vec<(String, String, Vec<String>)> {
+fn sources(loaded: &Policies, found: &HostFacts) -> Vec<(String, String, Vec<String>)> {
     let sources = loaded.policy.on_host();
     let held = sources.map(|(name, source, on_host)| {
         let held = compile::held(source, &found.host);

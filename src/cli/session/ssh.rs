@@ -14,7 +14,7 @@ use crate::net::Protocol;
 use crate::netlink::rtnetlink::Link;
 use crate::plan::Installed;
 use crate::ruleset::{Origin, Ruleset};
-use crate::site::Site;
+use crate::site::HostFacts;
 use crate::store::{Policies, line_behind};
 use crate::text::diagnostic::Diagnostic;
 
@@ -91,7 +91,7 @@ fn inherited() -> BTreeSet<Connection> {
 
 impl Connection {
     /// A packet of the client's, by each interface that it may come in through.
-    fn packets(&self, found: &Site) -> Vec<Packet> {
+    fn packets(&self, found: &HostFacts) -> Vec<Packet> {
         let path = self.path();
         let has_it = found.addresses.iter();
         let has_it = has_it.filter(|address| address.address == self.server.ip());
@@ -124,7 +124,7 @@ impl Connection {
     }
 
     /// Why a ruleset denies it, if it does.
-    fn denied(&self, found: &Site, ruleset: &Ruleset) -> Option<Trace> {
+    fn denied(&self, found: &HostFacts, ruleset: &Ruleset) -> Option<Trace> {
         let path = self.path();
         let packets = self.packets(found);
         let mut judged = packets.iter().map(|packet| judge(ruleset, &path, packet));
@@ -138,7 +138,7 @@ impl Connection {
 /// that are installed do not.
 pub(in crate::cli) fn cut(
     loaded: &Policies,
-    found: &Site,
+    found: &HostFacts,
     installed: Option<&Installed>,
     wanted: &Ruleset,
 ) -> Option<Diagnostic> {
@@ -150,7 +150,7 @@ pub(in crate::cli) fn cut(
 fn cut_one(
     connection: &Connection,
     loaded: &Policies,
-    found: &Site,
+    found: &HostFacts,
     installed: Option<&Installed>,
     wanted: &Ruleset,
 ) -> Option<Diagnostic> {

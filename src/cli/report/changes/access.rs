@@ -27,19 +27,19 @@ pub(in crate::cli) enum AccessChanges {
 }
 
 impl AccessChanges {
-    /// Compares what a proposal found with what is wanted.
-    pub(in crate::cli) fn of(wanted: &Ruleset, proposal: &Proposal<'_>) -> Self {
+    /// Compares what a proposal found with what is desired.
+    pub(in crate::cli) fn of(desired: &Ruleset, proposal: &Proposal<'_>) -> Self {
         if proposal.generation().is_none() {
             let why = "other programs keep changing rulesets, so that the rules in force could not be read";
             return Self::Unknown(why.to_owned());
         }
         match proposal.installed() {
             None => Self::First,
-            Some(installed) => Self::between(installed, wanted, proposal.plan()),
+            Some(installed) => Self::between(installed, desired, proposal.plan()),
         }
     }
 
-    fn between(installed: &Installed, wanted: &Ruleset, plan: &Plan<'_>) -> Self {
+    fn between(installed: &Installed, desired: &Ruleset, plan: &Plan<'_>) -> Self {
         if installed.facts.dormant || installed.ruleset.chains.is_empty() {
             return Self::First;
         }
@@ -52,9 +52,9 @@ impl AccessChanges {
                 unread: Vec::new(),
             };
         }
-        let (before, unread) = plan.ruleset_before(installed, wanted);
+        let (before, unread) = plan.ruleset_before(installed, desired);
         Self::Known {
-            difference: Difference::of(&mut Pool::default(), &before, wanted),
+            difference: Difference::of(&mut Pool::default(), &before, desired),
             unread,
         }
     }
