@@ -32,7 +32,7 @@ pub const KINDS: [Kind; 3] = [Kind::Dnat, Kind::Service, Kind::Container];
 pub const MANY: u64 = 1 << 24;
 
 /// What one ruleset lets pass and another does not.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Difference {
     /// Openings first, then by the number of addresses, then by port.
     pub rows: Vec<Row>,

@@ -36,9 +36,10 @@ Exit codes:
       incomplete
    2  wrong command line
    3  the policies have errors; nothing was changed
-  10  plan --exit-code: there are changes
+  10  plan or diff --exit-code: there are changes
   11  a test of the policies failed and nothing was changed, or audit found a
-      port that is open to everyone without a policy entry";
+      port that is open to everyone without a policy entry
+  12  plan or diff --fail-on-open: somebody gains access, or may gain it";
 
 pub(super) const AUDIT: &str = "\
 Examples:
@@ -72,7 +73,8 @@ A test in a policy:
 pub(super) const PLAN: &str = "\
 Examples:
   dfw plan                         + added, - removed, ~ changed
-  dfw plan --exit-code policies/   exits with 10 if there are changes";
+  dfw plan --exit-code policies/   exits with 10 if there are changes
+  dfw plan --fail-on-open          exits with 12 if somebody gains access, or may";
 
 pub(super) const DIFF: &str = "\
 Examples:

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::plan::{self, Installed, Operation, Plan, SetChange};
+use crate::plan::{self, Installed, Operation, Plan};
 use crate::ruleset::Ruleset;
 
 use super::{COMMITS, Error, Kernel, Outcome, Snapshot, attempts};
@@ -37,13 +37,7 @@ impl Former {
             if installed.facts.sets.get(name).is_some_and(|set| set.read) {
                 continue;
             }
-            let desired = desired.sets.get(name).map(|set| &set.elements);
-            let known = match (plan.sets.get(name.as_str()), desired) {
-                (Some(SetChange::Same), Some(desired)) => Some(desired.clone()),
-                (Some(SetChange::Elements(delta)), Some(desired)) => delta.undone(desired),
-                _ => None,
-            };
-            set.elements = if let Some(elements) = known {
+            set.elements = if let Some(elements) = plan.elements_before(name, desired) {
                 elements
             } else {
                 let whole = match &mut whole {

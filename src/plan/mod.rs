@@ -35,6 +35,7 @@
 mod around;
 mod elements;
 mod fingerprint;
+mod former;
 mod installed;
 mod operation;
 mod renamed;

@@ -20,8 +20,7 @@ use crate::store::Policies;
 use crate::text::diagnostic::Diagnostic;
 use crate::untrusted;
 
-/// The exit code of `--exit-code` if there are changes.
-const CHANGES: u8 = 10;
+use super::diff::ExitArgs;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct PlanArgs {
@@ -29,9 +28,8 @@ pub(in crate::cli) struct PlanArgs {
     policy: PolicyPath,
     #[command(flatten)]
     engine: EngineArgs,
-    /// Exit with 10 if there are changes
-    #[arg(long)]
-    exit_code: bool,
+    #[command(flatten)]
+    codes: ExitArgs,
 }
 
 pub(in crate::cli) fn run(terminal: Terminal, args: &PlanArgs) -> Result<ExitCode, Failure> {
@@ -84,8 +82,8 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &PlanArgs) -> Result<ExitCod
                 + &outcome
         },
     )?;
-    if args.exit_code && !is_empty {
-        Ok(ExitCode::from(CHANGES))
+    if let Some(code) = args.codes.code(is_empty, preview.opens()) {
+        Ok(code)
     } else if problems.is_empty() {
         Ok(ExitCode::SUCCESS)
     } else {

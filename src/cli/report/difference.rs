@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::analysis::difference::{Decider, Difference, Effect, MANY, Route, Row};
 use crate::analysis::interfaces::Class;
+use crate::analysis::judgement::{Judgement, Reason};
 use crate::analysis::path::Kind;
 use crate::net::{AddressSet, Entry, Family, HostPorts};
 use crate::output::json;
@@ -172,15 +173,24 @@ fn sentence(row: &Row) -> String {
             format!("everybody gains access{families}, {before}")
         }
         Effect::Gains => format!("{who} gain{s} access"),
-        Effect::MayGain if row.source.is_some() => format!("{who} may gain access"),
+        Effect::MayGain if row.source.is_some() || was_unknown(row) => {
+            format!("{who} may gain access")
+        }
         Effect::MayGain => format!("{who} {is} not judged from now on, and may have access"),
-        Effect::Loses if row.source.is_some() => format!("{who} may lose access"),
+        Effect::Loses if row.source.is_some() || was_unknown(row) => {
+            format!("{who} may lose access")
+        }
         Effect::Loses => format!("{who} lose{s} access"),
         Effect::Judged => match row.after.judgement.reason() {
             Some(_) => format!("{who} {is} not judged from now on; had access before"),
             None => format!("{who} {is} allowed by a line; not judged before"),
         },
     }
+}
+
+/// Whether nobody knows what was decided before, so that it is not certain that anything changes.
+fn was_unknown(row: &Row) -> bool {
+    row.before.judgement == Judgement::NotJudged(Reason::Foreign)
 }
 
 struct Who {
@@ -297,6 +307,9 @@ fn deciders(row: &Row) -> String {
 
 /// The key and the line.
 fn decider(decider: &Decider) -> String {
+    if decider.judgement == Judgement::NotJudged(Reason::Foreign) {
+        return "not judged".to_owned();
+    }
     let key = decider.key.map(|key| format!("`{key}`"));
     match (key, &decider.line) {
         (Some(key), Some(line)) => format!("{key} ({line})"),

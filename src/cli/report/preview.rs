@@ -16,6 +16,7 @@ use crate::ruleset::Ruleset;
 use crate::text::diagnostic::Diagnostic;
 
 use super::changes::Changes;
+use super::changes::access::AccessChanges;
 use crate::cli::session::ssh;
 use crate::site::HostFacts;
 use crate::store::Policies;
@@ -30,6 +31,7 @@ type Label = (bool, Option<u16>, String, String);
 #[derive(Debug)]
 pub(in crate::cli) struct Preview {
     changes: Changes,
+    access: AccessChanges,
     turned: Turned,
     /// The sources that depend on the host: name, kind and current addresses.
     sources: Vec<(String, String, Vec<String>)>,
@@ -48,15 +50,30 @@ impl Preview {
         let former = installed.map(|installed| &installed.ruleset);
         Self {
             changes: Changes::of(installed, wanted, proposal.plan()),
+            access: AccessChanges::of(wanted, proposal),
             turned: turned(&found.host, &around, former, wanted),
             sources: sources(loaded, found),
             cut: ssh::cut(loaded, found, installed, wanted),
         }
     }
 
-    /// Returns a line for each change, and the ports that will be closed or opened.
+    /// Whether somebody has access afterwards, or may have, who had none.
+    pub(in crate::cli) fn opens(&self) -> bool {
+        self.access.opens()
+    }
+
+    /// Returns the access that is gained and lost, a line for each change, and the ports that will be closed or
+    /// opened.
     pub(in crate::cli) fn text(&self, terminal: Terminal) -> String {
-        let mut text = self.changes.text(terminal);
+        let mut text = self.changes.drift_text(terminal);
+        if !self.changes.is_empty() {
+            let access = self.access.text(terminal);
+            text.push_str(&access);
+            if !access.is_empty() {
+                text.push_str("ports, sources and settings that change:\n");
+            }
+            text.push_str(&self.changes.text(terminal));
+        }
         for (title, paths) in [
             (
                 "closed to sources the policy does not list",
@@ -144,6 +161,10 @@ impl Preview {
         let members = [
             ("changes", list),
             ("drift", drift),
+            (
+                "access",
+                preview.map_or(Value::Null, |preview| preview.access.json()),
+            ),
             ("closes", of(|turned| &turned.closed)),
             ("opens", of(|turned| &turned.opened)),
         ];

@@ -3,13 +3,13 @@
 //! Every operation of a plan has a line. Operations that follow from no difference of ports, sources or
 //! settings are listed as rules or objects, and so is drift.
 
+pub(in crate::cli) mod access;
 mod rules;
 mod shared;
 
 use crate::net::{AddressSet, Family, HostPorts};
 use crate::policy::DefaultAction;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
 use std::net::IpAddr;
 
 use serde_json::{Value, json};
@@ -133,16 +133,22 @@ impl Changes {
         Self { list, drift }
     }
 
-    /// Returns a line for each change, after a line about drift.
-    pub(in crate::cli) fn text(&self, terminal: Terminal) -> String {
-        let mut text = String::new();
-        if self.drift == Some(true) {
-            let _ = writeln!(
-                text,
-                "{}: the rules in force differ from those that dfw applied",
-                terminal.paint(Tone::Warning, "drift"),
-            );
+    /// Returns a line about drift; empty if there is none.
+    pub(in crate::cli) fn drift_text(&self, terminal: Terminal) -> String {
+        if self.drift != Some(true) {
+            return String::new();
         }
+        let word = terminal.paint(Tone::Warning, "drift");
+        format!("{word}: the rules in force differ from those that dfw applied\n")
+    }
+
+    /// Whether nothing changes.
+    pub(in crate::cli) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Returns a line for each.
+    pub(in crate::cli) fn text(&self, terminal: Terminal) -> String {
         let mut rows: Vec<[String; 2]> = self
             .list
             .iter()
@@ -163,7 +169,7 @@ impl Changes {
                 format!("and {}", count(more, "more change", "more changes")),
             ]);
         }
-        text + &terminal.table(&rows)
+        terminal.table(&rows)
     }
 
     /// Returns `changes` and `drift` of a JSON document.
