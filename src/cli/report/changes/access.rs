@@ -1,5 +1,7 @@
 //! What a plan changes of who has access.
 
+use std::fmt::Write;
+
 use serde_json::{Value, json};
 
 use crate::analysis::difference::Difference;
@@ -85,10 +87,11 @@ impl AccessChanges {
                 if !unread.is_empty() {
                     let sets: Vec<String> = unread.iter().map(|set| clean(set)).collect();
                     let word = terminal.paint(Tone::Warning, "not judged");
-                    text.push_str(&format!(
-                        "{word}: lists of the rules in force that are too long to be read back: {}\n",
+                    let _ = writeln!(
+                        text,
+                        "{word}: lists of the rules in force that are too long to be read back: {}",
                         sets.join(", ")
-                    ));
+                    );
                 }
                 text
             }
@@ -113,8 +116,6 @@ impl AccessChanges {
 
 #[cfg(test)]
 mod tests {
-    use std::fmt::Write;
-
     use super::*;
     use crate::host::HostView;
     use crate::plan::diff;
