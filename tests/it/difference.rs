@@ -177,9 +177,12 @@ fn rules(ruleset: &mut Ruleset) -> impl Iterator<Item = &mut Vec<Expression>> {
         .map(|rule| &mut rule.expressions)
 }
 
+/// What a wrong comparison would make of a ruleset.
+type Fault = fn(&mut Ruleset);
+
 #[test]
 fn faults_are_found() {
-    let faults: [(&str, fn(&mut Ruleset)); 5] = [
+    let faults: [(&str, Fault); 5] = [
         ("a rule is left out", |ruleset| {
             for chain in ruleset
                 .chains

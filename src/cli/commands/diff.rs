@@ -1,5 +1,6 @@
 //! `dfw diff`: what a change of the policies opens and closes, exactly, without a kernel.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -118,9 +119,10 @@ fn text(
     let mut text = difference::text(difference, terminal);
     if !unknown.is_empty() {
         let names = unknown.join(", ");
-        text.push_str(&format!(
-            "only a host knows what is in {names}: taken as empty, and compared apart\n"
-        ));
+        let _ = writeln!(
+            text,
+            "only a host knows what is in {names}: taken as empty, and compared apart"
+        );
     }
     let (old, new) = (untrusted::path(old), untrusted::path(new));
     let outcome = if difference.is_empty() {

@@ -1,6 +1,7 @@
 //! What a change opens and closes, for people and programs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
@@ -139,10 +140,7 @@ fn ports(ports: &[HostPorts]) -> String {
     let more = ports.len().saturating_sub(LISTED);
     let mut text = listed.join(", ");
     if more > 0 {
-        text.push_str(&format!(
-            " and {}",
-            count(more, "more range", "more ranges")
-        ));
+        let _ = write!(text, " and {}", count(more, "more range", "more ranges"));
     }
     text
 }
@@ -225,18 +223,20 @@ fn who(row: &Row) -> Who {
     let all = |family: &Family| row.sources.intersects(&AddressSet::all(*family));
     // Where a family is whole but for a few addresses, those are what matters.
     let is_most = row.sources.count_v4() > MANY || row.sources.count_v6() > 1 << 127;
-    if is_most && row.families.iter().all(all) {
-        if let Some(but) = few(&row.sources.complement()) {
-            let families = families(&row.families);
-            let but = match but.is_empty() {
-                true => String::new(),
-                false => format!(" but {}", but.join(", ")),
-            };
-            return Who {
-                text: format!("everybody{families}{but}"),
-                is_many: false,
-            };
-        }
+    if is_most
+        && row.families.iter().all(all)
+        && let Some(but) = few(&row.sources.complement())
+    {
+        let families = families(&row.families);
+        let but = if but.is_empty() {
+            String::new()
+        } else {
+            format!(" but {}", but.join(", "))
+        };
+        return Who {
+            text: format!("everybody{families}{but}"),
+            is_many: false,
+        };
     }
     if let Some(listed) = few(&row.sources) {
         let is_many = listed.len() > 1;
@@ -264,7 +264,7 @@ fn number(set: &AddressSet) -> Option<String> {
     match set.count_v4() {
         0 => {}
         number @ 4_294_967_296 => {
-            parts.push(format!("all {} IPv4 addresses", grouped(number.into())))
+            parts.push(format!("all {} IPv4 addresses", grouped(number.into())));
         }
         1 => parts.push("1 address".to_owned()),
         number if number > MANY => parts.push(format!(
@@ -337,11 +337,11 @@ fn paths(difference: &Difference, routes: &[Route]) -> String {
         let mut text = title.to_owned();
         let all = titles(&difference.incoming, &incoming);
         if let Some(all) = all {
-            text.push_str(&format!(", from {all}"));
+            let _ = write!(text, ", from {all}");
         }
         if let Some(all) = titles(&difference.outgoing, &outgoing).filter(|_| !outgoing.is_empty())
         {
-            text.push_str(&format!(", to {all}"));
+            let _ = write!(text, ", to {all}");
         }
         if routes.iter().all(|route| route.strays) {
             text.push_str(", without a reverse path");
