@@ -42,7 +42,6 @@ mod reading;
 #[path = "../support/reference/mod.rs"]
 #[expect(dead_code, reason = "the tests without a kernel use the rest")]
 #[expect(clippy::unwrap_used, reason = "what fails there is a failed test")]
-#[expect(dead_code, reason = "comparisons of two policies use the rest")]
 mod reference;
 mod refusals;
 mod reverse_path;
