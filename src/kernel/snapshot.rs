@@ -69,7 +69,7 @@ impl Builder {
                 self.installed.comment = table.comment;
                 // The flags owner and persist protect the table; dormant disables it, which is drift.
                 if table.flags & 1 != 0 {
-                    unknown.push("the table is switched off (flags dormant)".to_owned());
+                    unknown.push("the table has the flag `dormant`".to_owned());
                     self.installed.facts.dormant = true;
                 }
             }

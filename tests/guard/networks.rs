@@ -172,7 +172,7 @@ fn without_guard_networks_are_those_of_the_last_apply() -> Result<()> {
             && told
                 .stdout
                 .contains("198.51.100.0/24, 2001:db8:5::/64 (networks of eth0, wg0)")
-            && told.stdout.contains("without it the next apply")
+            && told.stderr.contains("without guard, apply again")
             && told.stderr.contains("there is no interface `wg0`"),
         "{told:?}"
     );

@@ -251,7 +251,9 @@ fn what_others_do_to_shared_sets_is_told() -> Result<()> {
     let told = planned(&place, &policy(70, "# moved\n", CLIENT, "192.0.2.1"))?;
     let comments = told.get("change comments").context("no comments")?;
     ensure!(
-        told.len() == 1 && comments.starts_with("of 1") && comments.contains("elements"),
+        told.len() == 1
+            && comments.starts_with("policy lines of 1")
+            && comments.contains("elements"),
         "{told:?}"
     );
     place.nft("delete element inet dfw-nft shared.allowed { tcp . 80 }")?;

@@ -63,7 +63,7 @@ fn what_must_be_written_says_why_it_is_not() -> Result<()> {
     );
     let old = place.dir().to_string_lossy().into_owned();
     let new = place.dir().join("new");
-    for (dir, what) in [(old.as_str(), "write"), (&new.to_string_lossy(), "make")] {
+    for (dir, what) in [(old.as_str(), "write"), (&new.to_string_lossy(), "create")] {
         let told = read_only(&place, &["import", &rules, "--output", dir])?;
         told.expect_failure(1, "unwritable")?;
         ensure!(

@@ -186,7 +186,7 @@ fn trace_names_who_dropped() -> Result<()> {
     world.host.nft("delete table inet other")?;
     let (packet, text) = traced(&world, CLIENT, &world.client, TO_CLIENT)?;
     is(&packet["verdict"], &"accepted".into())?;
-    ensure!(text.contains("  accepted everywhere"), "{text}");
+    ensure!(text.contains("  accepted by every chain"), "{text}");
 
     // It works without dfw's rules, too.
     world.host.dfw_ok(&["remove"])?;
@@ -310,7 +310,7 @@ fn log_shows_who_is_denied() -> Result<()> {
     let told = watching.end()?;
     for part in [
         "  eth1  198.51.100.66:",
-        "  denied at 53/udp, on its way to 172.17.0.2:8053/udp  (web.yaml:4)\n",
+        "  denied at 53/udp, destination 172.17.0.2:8053/udp  (web.yaml:4)\n",
     ] {
         ensure!(told.stdout.contains(part), "{told:?}");
     }
