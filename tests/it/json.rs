@@ -12,8 +12,9 @@ const HEAD: &str = "\
 
 Every command prints JSON with `--json`: one document, or one per line for the live commands `log` and `trace`.
 Each document names its schema and version. Within a version keys are added, never renamed or removed. `guard` is
-the key `guard` of `dfw status --json`; a failed command prints `dfw/failure`. The keys below are those of the
-document, with those of its nested objects behind them.
+the key `guard` of `dfw status --json`; a failed command prints `dfw/failure`. The keys below are those that
+every document of the schema has, with those of its nested objects behind them; documents of `plan`, `apply`,
+`audit` and `explain` have more, which the pages about these commands describe.
 
 This page is generated: `UPDATE=1 cargo test --test it json`.
 ";
