@@ -56,13 +56,13 @@ pub enum Target {
 }
 
 impl Statement {
-    /// Returns the verdict that is expected of the sources: that it is allowed, or that it is denied.
+    /// Returns whether the sources are expected to be allowed.
     #[must_use]
     pub fn expects_allow(&self) -> bool {
         matches!(self.claim, Claim::Each { allow: true, .. })
     }
 
-    /// Returns the statement as it is written, `FROM, EXCEPT` without brackets.
+    /// Returns the statement with its keys, for programs.
     pub(crate) fn json(&self) -> Schema {
         match &self.claim {
             Claim::Each {
@@ -312,32 +312,30 @@ pub(super) fn schema() -> Schema {
     })
 }
 
-fn sources_schema(place: Place, description: &str) -> Schema {
+/// Returns the schema of a choice of sources, which may be empty only where that means nobody.
+fn sources_schema(place: Place, least: u8, description: &str) -> Schema {
     let not = json!({"type": "string", "pattern": reserved_words(place)});
-    one_or_many(&port::selection_pattern(), &not, description)
+    let mut schema = one_or_many(&port::selection_pattern(), &not, description);
+    if least > 0 {
+        schema["minItems"] = json!(least);
+    }
+    schema
 }
 
 fn from_schema() -> Schema {
-    let mut schema = sources_schema(
-        Place::Allow,
-        "The sources: every one has the expected verdict.",
-    );
-    schema["minItems"] = json!(1);
-    schema
+    let description = "The sources: every one has the expected verdict.";
+    sources_schema(Place::Allow, 1, description)
 }
 
 fn except_schema() -> Schema {
-    let mut schema = sources_schema(
-        Place::Except,
-        "The sources of `from` that nothing is stated of.",
-    );
-    schema["minItems"] = json!(1);
-    schema
+    let description = "The sources of `from` that nothing is stated of.";
+    sources_schema(Place::Except, 1, description)
 }
 
 fn only_schema() -> Schema {
     sources_schema(
         Place::Allow,
+        0,
         "Nobody but these is allowed, on any path. Containers are not part of it.",
     )
 }

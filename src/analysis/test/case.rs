@@ -41,7 +41,7 @@ pub(super) struct Counterexample {
     pub(super) path: Path,
     pub(super) judgement: Judgement,
     pub(super) trace: Trace,
-    /// How many of the addresses it is not true of at that port, this one among them.
+    /// The addresses that it is not true of at that port, this one among them.
     pub(super) others: Rc<AddressSet>,
 }
 
