@@ -1,4 +1,4 @@
-//! Giving up what a daemon of dfw never needs, before it reads anything of others.
+//! Drops privileges that a daemon never needs, before it reads untrusted input.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,7 +12,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabiliti
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use thiserror::Error;
 
-/// Starting programs, looking into others, changing the system: nothing that a firewall does.
+/// Executing programs, tracing processes, changing the system: calls that a firewall does not need.
 const FORBIDDEN: &[i64] = &[
     libc::SYS_execve,
     libc::SYS_execveat,
@@ -37,14 +37,14 @@ const FORBIDDEN: &[i64] = &[
     libc::SYS_finit_module,
     libc::SYS_delete_module,
     libc::SYS_kexec_load,
-    // This libc has no name for it there.
+    // This libc has no constant for it.
     #[cfg(not(all(target_arch = "aarch64", target_env = "musl")))]
     libc::SYS_kexec_file_load,
     libc::SYS_reboot,
     libc::SYS_swapon,
     libc::SYS_swapoff,
     libc::SYS_bpf,
-    // What is asked for there passes no filter.
+    // Requests through io_uring bypass the filter.
     libc::SYS_io_uring_setup,
     libc::SYS_perf_event_open,
     libc::SYS_userfaultfd,
@@ -68,23 +68,23 @@ pub enum Error {
     /// The filter for them cannot be built.
     #[error("cannot filter system calls: {0}")]
     Backend(#[from] seccompiler::BackendError),
-    /// Files.
-    #[error("cannot give up files: {0}")]
+    /// Landlock's rules.
+    #[error("cannot restrict file access (Landlock): {0}")]
     Landlock(#[from] RulesetError),
 }
 
-/// Gives up system calls and all capabilities but these, for this thread and all that it starts.
+/// Drops all capabilities but these and filters system calls, for this thread and its descendants.
 ///
 /// # Errors
-/// What could not be given up; the rest is.
+/// The first that failed; the other is done nevertheless.
 pub fn confine(needed: CapabilitySet) -> Result<(), Error> {
-    // The filter also holds where the rest cannot be given up.
+    // The filter applies even if capabilities cannot be dropped.
     filter().and(drop_capabilities(needed))
 }
 
-/// Gives up all files but these, for this thread and all that it starts: what is below the folders to read can
-/// be read, and only the folders to write can be written to, which are made if they are not there. Nothing can be
-/// executed, and no TCP port can be listened at but this one. Says whether the kernel can do that.
+/// Restricts file access by Landlock, for this thread and its descendants: what is below `readable` can be
+/// read, only these directories are writable (created if missing), nothing can be executed, and only this port
+/// can be listened on. Returns whether the kernel supports that.
 ///
 /// # Errors
 /// If the kernel denies it.
@@ -93,7 +93,7 @@ pub fn give_up_files(
     folders: &[PathBuf],
     port: Option<u16>,
 ) -> Result<bool, Error> {
-    // The newest whose rules all make sense here; older kernels know fewer of them.
+    // The newest ABI of which all access rights are used here; older kernels support fewer of them.
     const RULES: ABI = ABI::V5;
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let write = AccessFs::WriteFile
@@ -109,14 +109,14 @@ pub fn give_up_files(
         Ok(at) => (&mut rules)
             .add_rule(PathBeneath::new(at, access))
             .map(drop),
-        // Whoever needs it says so.
+        // A caller that needs the call gets an error.
         Err(_) => Ok(()),
     };
     for path in readable {
         allow(path, read)?;
     }
     for folder in folders {
-        // The state's is made before, with a mode of its own.
+        // The state directory is created before, with its own mode.
         let _ = fs::create_dir_all(folder);
         allow(folder, read | write)?;
     }
@@ -147,6 +147,6 @@ fn filter() -> Result<(), Error> {
         std::env::consts::ARCH.try_into()?,
     )?;
     let program: BpfProgram = filter.try_into()?;
-    // It also forbids new privileges.
+    // Landlock also sets `no_new_privs`.
     Ok(seccompiler::apply_filter(&program)?)
 }

@@ -1,4 +1,4 @@
-//! The first policy of a host: every port that is published there now, and who may reach it.
+//! Writes the first policy of a host: an entry for every published port.
 
 use crate::net::{Entry, HostPorts, Protocol};
 use std::collections::BTreeMap;
@@ -9,46 +9,46 @@ use crate::host::HostView;
 use crate::policy::{Policy, read_text};
 use crate::untrusted::is_deceptive;
 
-/// How many containers are named beside one port.
+/// The number of containers named in the comment of a port.
 const TITLES: usize = 8;
-/// The name of the list of those who are allowed.
+/// The name of the source with the allowed addresses.
 const TRUSTED: &str = "trusted";
 
-/// A policy as text, and what it says.
+/// A policy as text and parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proposal {
     /// YAML.
     pub text: String,
-    /// What the policy reader makes of it.
+    /// The parsed policy.
     pub policy: Policy,
 }
 
-/// The policy cannot be read back, which is a bug.
+/// The error of a written policy that is not valid, which is a bug.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the policy made of what is published is not valid: {0}")]
+#[error("the policy made from the published ports is not valid: {0}")]
 pub struct Invalid(String);
 
-/// Who may reach every port of a first policy.
+/// The sources allowed at every port of a first policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Allow {
-    /// These addresses; none of them for nobody.
+    /// These addresses; empty allows nobody.
     Addresses(Vec<Entry>),
     /// Everybody.
     Any,
 }
 
-/// What a port is for: the titles of its containers with their own ports.
+/// The containers of a port: their titles with their own ports.
 type Titles = Vec<String>;
 
-/// Writes a policy for what is published at the moment.
+/// Writes a policy for the ports that are published now.
 ///
 /// # Errors
-/// If it is not valid, which is a bug.
+/// If the policy is not valid, which is a bug.
 pub fn propose(host: &HostView, allow: &Allow) -> Result<Proposal, Invalid> {
     let mut text = String::from(
-        "# Made by `dfw init` of what is published on this host; dfw never writes it again, so edit \
+        "# Written by `dfw init` from the ports published on this host; dfw never overwrites it, so edit \
          it.\n# Then: `dfw check`, and `dfw apply` puts it in force.\n\n\
-         default: deny    # a published port that is not named below is denied\n",
+         default: deny    # published ports that are not listed below are denied\n",
     );
     if let Allow::Addresses(addresses) = allow
         && !addresses.is_empty()
@@ -88,11 +88,11 @@ pub fn propose(host: &HostView, allow: &Allow) -> Result<Proposal, Invalid> {
     Ok(Proposal { text, policy })
 }
 
-/// Where ports are: an address of the host or all, and a protocol.
+/// An address of the host, or all of them, and a protocol.
 type Place = (Option<IpAddr>, Protocol);
 
-/// Every port that is published or served by a container in the host's network, loopback left out: the
-/// ranges of each place, with what has them.
+/// Returns every port that is published or served by a container in the host's network, except on loopback: the
+/// ranges of each address and protocol, with their containers.
 fn ports(host: &HostView) -> BTreeMap<Place, Vec<(u16, u16, String)>> {
     let mut ports: BTreeMap<Place, Vec<(u16, u16, String)>> = BTreeMap::new();
     let mut add = |port: HostPorts, title: String| {
@@ -120,7 +120,7 @@ fn ports(host: &HostView) -> BTreeMap<Place, Vec<(u16, u16, String)>> {
     }
     for listener in &host.listeners {
         let owner = listener.owner.as_ref();
-        // It is in the network of the host, whatever its engine says.
+        // It is in the network of the host, whatever its engine reports.
         let Some(container) = owner.and_then(|owner| host.container_of(owner)) else {
             continue;
         };
@@ -139,12 +139,11 @@ fn ports(host: &HostView) -> BTreeMap<Place, Vec<(u16, u16, String)>> {
     ports
 }
 
-/// Cuts the ranges of each place into such as do not overlap, each with all that have it. Ports in a row
-/// for the same containers are one range.
+/// Splits overlapping ranges, each with all its containers, and joins adjacent ports of the same containers.
 fn ranges(ports: BTreeMap<Place, Vec<(u16, u16, String)>>) -> Vec<(HostPorts, Titles)> {
     let mut ranges: Vec<(HostPorts, Titles)> = Vec::new();
     for ((address, protocol), ports) in ports {
-        // What begins and what ends before a port, and how many bear each title from there on.
+        // For each port, the titles that begin there or end before it, with counts.
         let mut ends: BTreeMap<u32, Vec<(&str, bool)>> = BTreeMap::new();
         for (first, last, title) in &ports {
             ends.entry(u32::from(*first))
@@ -204,13 +203,13 @@ fn ranges(ports: BTreeMap<Place, Vec<(u16, u16, String)>>) -> Vec<(HostPorts, Ti
     ranges
 }
 
-/// A key as YAML; tcp goes without saying.
+/// Returns a key as YAML, without the default protocol.
 fn written(key: &HostPorts) -> String {
     let text = key.to_string();
     quoted(text.strip_suffix("/tcp").unwrap_or(&text))
 }
 
-/// IPv6 addresses look like other things of YAML.
+/// Returns a text for YAML, with quotes around IPv6 addresses.
 fn quoted(text: &str) -> String {
     if text.contains("::") || text.contains('[') {
         format!("\"{text}\"")
@@ -219,7 +218,7 @@ fn quoted(text: &str) -> String {
     }
 }
 
-/// What containers are called is their makers' choice; a comment ends with its line.
+/// Cleans a container's title for a comment, which ends with its line.
 fn clean(title: &str) -> String {
     title.replace(is_deceptive, "?")
 }

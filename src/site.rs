@@ -1,4 +1,4 @@
-//! The host that dfw runs on: its links and addresses, its engines, its sockets.
+//! Reads the facts of the host: links, addresses, engines and sockets.
 
 use crate::net::{Family, HostPorts};
 use std::collections::BTreeMap;
@@ -13,17 +13,17 @@ use crate::host::engine::Engine;
 use crate::host::local_ports::LocalPorts;
 use crate::host::nat::Nat;
 use crate::host::{HostView, listener, process, routes};
-use crate::kernel::Neighbour;
+use crate::kernel::ForeignBaseChain;
 use crate::kernel::{self, Kernel, Snapshot};
 use crate::netlink::rtnetlink::{Address, Link};
 use crate::netlink::sock_diag::Socket;
 use crate::nftables::object::{family_name, shares_hook};
 use crate::ruleset::Hook;
 
-/// What was found, and who did not answer.
+/// The facts of the host, and the engines that did not answer.
 #[derive(Debug)]
-pub struct Site {
-    /// What compiling needs to know of it.
+pub struct HostFacts {
+    /// The input of the compiler.
     pub host: HostView,
     /// The engines that did not answer.
     pub unanswered: Vec<Unanswered>,
@@ -33,22 +33,22 @@ pub struct Site {
     pub addresses: Vec<Address>,
 }
 
-/// Which sockets are looked at. Finding out who holds one takes a look at every process.
+/// The sockets whose holders are searched. A search reads every process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sockets {
-    /// None: under `default: allow` no rule depends on them.
+    /// None, for `default: allow`, where no rule depends on them.
     None,
     /// Those at ports that an engine publishes.
     Published,
-    /// These, and those that serve published ports: docker-proxy listens before its engine tells of a
-    /// port, and a rootless engine is not asked.
+    /// These, and sockets that serve published ports: docker-proxy listens before its engine reports a
+    /// port, and a rootless engine is not queried.
     Served,
     /// All.
     All,
 }
 
 impl Sockets {
-    /// Those that matter for rules where these engines are asked.
+    /// Returns the sockets that rules depend on, for these engines.
     #[must_use]
     pub fn of(ask: &Ask) -> Self {
         if ask.is_nobody() {
@@ -59,8 +59,8 @@ impl Sockets {
     }
 }
 
-impl Site {
-    /// Looks at this host and asks its engines.
+impl HostFacts {
+    /// Reads the facts of this host and queries its engines.
     ///
     /// # Errors
     /// See [`kernel::Error`](enum@kernel::Error).
@@ -73,17 +73,16 @@ impl Site {
             }
         }
         let mut site = Self::with(engines, unanswered, sockets, &[])?;
-        // Where nothing is published and no service is asked for, it makes no difference.
+        // Without published ports the holders make no difference.
         if sockets == Sockets::All || site.host.publications().next().is_some() {
-            // What cannot be read is unknown.
+            // On error the state is unknown.
             let nat = Kernel::open().and_then(|kernel| nat(&kernel));
             site.host.nat = nat.unwrap_or_default();
         }
         Ok(site)
     }
 
-    /// Looks at this host, whose engines have been asked. Some ports may be known to have been
-    /// published before.
+    /// Reads the facts of this host, given the answers of its engines and formerly published ports.
     ///
     /// # Errors
     /// See [`kernel::Error`](enum@kernel::Error).
@@ -104,7 +103,8 @@ impl Site {
         host.old_kernel = is_old(&rustix::system::uname().release().to_string_lossy());
         if host.engines.is_empty() || !unanswered.is_empty() {
             let kernel = Kernel::open()?;
-            // An apply gets through while others never rest, and must not know less for it.
+            // `apply` succeeds while other programs keep changing rulesets, and must not know less
+            // then.
             let table = |read: Result<Snapshot, kernel::Error>| match read {
                 Err(kernel::Error::Busy) => kernel.glimpse(),
                 read => Ok(read?.installed),
@@ -133,7 +133,7 @@ impl Site {
                     }
                     _ => Vec::new(),
                 };
-                // A look at all processes is not for nothing.
+                // A search through all processes is expensive.
                 let served = listener::served(&others, &host.engines);
                 let served = served.map_err(kernel::Error::Processes)?;
                 waiting
@@ -151,10 +151,10 @@ impl Site {
         })
     }
 
-    /// What decides on paths beside engines.
+    /// Returns the surroundings that decide on paths, beside engines.
     #[must_use]
-    pub fn surroundings(&self, neighbours: &[Neighbour]) -> Surroundings {
-        // What comes in through a port of a bridge, a bond or a VRF comes in through that.
+    pub fn surroundings(&self, foreign_chains: &[ForeignBaseChain]) -> Surroundings {
+        // Packets of a port of a bridge, bond or VRF come in through its master.
         let outside = |link: &&Link| {
             link.name != "lo"
                 && link.controller.is_none()
@@ -167,14 +167,14 @@ impl Site {
             .map(|link| link.name.clone())
             .collect();
         if interfaces.is_empty() {
-            // A host in a network namespace has nothing but the end of a veth.
+            // A host in a network namespace may have only a veth.
             interfaces.extend(self.links.iter().map(|link| link.name.clone()));
             interfaces.retain(|name| name != "lo" && !self.host.container_bridges.contains(name));
         }
         let addresses = self.addresses.iter().map(|address| address.address);
-        let of = |v4: &str, v6: &str, is: &dyn Fn(&Neighbour) -> bool| {
+        let of = |v4: &str, v6: &str, is: &dyn Fn(&ForeignBaseChain) -> bool| {
             let has = |family: &str| {
-                neighbours
+                foreign_chains
                     .iter()
                     .any(|n| [family, "inet"].contains(&family_name(n.family)) && is(n))
             };
@@ -184,8 +184,8 @@ impl Site {
             }
         };
         let legacy = legacy_tables();
-        let denies = of("ip", "ip6", &|neighbour| {
-            !neighbour.accepts && shares_hook(neighbour.family, neighbour.hook, Hook::Forward)
+        let denies = of("ip", "ip6", &|chain| {
+            !chain.accepts && shares_hook(chain.family, chain.hook, Hook::Forward)
         });
         let legacy_filter = Families {
             v4: legacy.v4.iter().any(|table| table == "filter"),
@@ -220,8 +220,8 @@ impl Site {
                 v4: is_on("/proc/sys/net/ipv4/ip_forward"),
                 v6: is_on("/proc/sys/net/ipv6/conf/all/forwarding"),
             },
-            // Its policies cannot be seen from here; an engine that has turned forwarding on has
-            // made it deny.
+            // The policies of iptables-legacy are not visible here; an engine that enables forwarding
+            // sets the policy to drop.
             denies: Families {
                 v4: denies.v4 || legacy_filter.v4,
                 v6: denies.v6 || legacy_filter.v6,
@@ -230,14 +230,14 @@ impl Site {
     }
 }
 
-/// Who translates destinations on this host before packets are routed. Where the tables of
-/// iptables-legacy cannot be read, they may.
+/// Reads the destination NAT rules of this host. If the tables of iptables-legacy cannot be read, they may
+/// translate.
 ///
 /// # Errors
 /// See [`kernel::Error`](enum@kernel::Error).
 fn nat(kernel: &Kernel) -> Result<Nat, kernel::Error> {
     let may_translate = |path| match fs::read_to_string(path) {
-        // What `raw` keeps out of connection tracking is not translated.
+        // Packets with `notrack` in `raw` are not translated.
         Ok(text) => text.lines().any(|table| table == "nat" || table == "raw"),
         Err(error) => error.kind() != io::ErrorKind::NotFound,
     };
@@ -247,11 +247,11 @@ fn nat(kernel: &Kernel) -> Result<Nat, kernel::Error> {
     })
 }
 
-/// Where the kernel lists the tables of iptables-legacy of this network namespace.
+/// The kernel's list of iptables-legacy tables of this network namespace.
 const LEGACY_V4: &str = "/proc/net/ip_tables_names";
 const LEGACY_V6: &str = "/proc/net/ip6_tables_names";
 
-/// The tables of iptables-legacy, whose rules nf_tables does not know.
+/// The tables of iptables-legacy, whose rules are not in nf_tables.
 pub struct Legacy {
     /// Of IPv4, by name.
     pub v4: Vec<String>,
@@ -272,8 +272,8 @@ pub fn legacy_tables() -> Legacy {
     }
 }
 
-/// Whether a kernel of this release is older than 6.1, or may be: 5.10 denies `fib` in the forward
-/// hook.
+/// Returns whether a kernel of this release is older than 6.1, or may be: 5.10 denies `fib` in the
+/// forward hook.
 fn is_old(release: &str) -> bool {
     kernel::version(release).is_none_or(|version| version < (6, 1))
 }
@@ -282,7 +282,7 @@ fn is_on(path: &str) -> bool {
     fs::read_to_string(path).is_ok_and(|text| text.trim() != "0")
 }
 
-/// Nobody reaches one through a router, and each link has one.
+/// Link-local: not reachable through a router, and present on every link.
 fn is_link_local(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => address.is_link_local(),
@@ -290,7 +290,7 @@ fn is_link_local(address: IpAddr) -> bool {
     }
 }
 
-/// Whether an engine publishes the port, or did.
+/// Returns whether an engine publishes the port, or did.
 fn is_published(host: &HostView, socket: &Socket) -> bool {
     host.publications().any(|publication| {
         let published = publication.published;

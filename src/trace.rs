@@ -1,5 +1,4 @@
-//! Packets on their way through all tables of the kernel, put together from what the kernel tells of
-//! each step. Bounded, whatever comes.
+//! Assembles trace messages to paths of packets through all tables. Memory is bounded.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -8,27 +7,27 @@ use crate::netlink::header::Headers;
 use crate::netlink::trace::{Event, Outcome, Traced};
 use crate::nftables::tracer::PREFIX;
 
-/// How many packets are followed at once; one more pushes out the one that was silent longest.
+/// The most packets followed at once; another one evicts the one silent longest.
 const FOLLOWED: usize = 256;
-/// How many steps of a packet are kept.
+/// The most steps kept of a packet.
 const STEPS: usize = 256;
-/// After so long without a word a packet has gone its way.
+/// After this long without a message a packet is complete.
 const QUIET: Duration = Duration::from_millis(300);
 
 /// One packet and its way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Journey {
-    /// Its headers as it came in; `None` if they cannot be read.
+    /// Its headers at arrival; `None` if they cannot be parsed.
     pub headers: Option<Headers>,
-    /// Its headers as they were seen last, if they were changed on the way.
+    /// Its last headers, if they changed.
     pub changed: Option<Headers>,
     /// The index of the interface that it came in through.
     pub incoming: Option<u32>,
     /// The index of the interface that it leaves through.
     pub outgoing: Option<u32>,
-    /// Where it went, in order, without the tables of traces.
+    /// Its steps, in order, without those in tables of traces.
     pub steps: Vec<Step>,
-    /// Whether there were more steps than are kept.
+    /// Whether steps were discarded.
     pub cut: bool,
     heard: Instant,
 }
@@ -53,14 +52,14 @@ pub struct Step {
 pub enum Fate<'a> {
     /// This dropped it.
     Dropped(&'a Step),
-    /// This gave it to something else than nf_tables.
+    /// This verdict passed it to another part of the kernel.
     Taken(&'a Step),
-    /// Every chain that it came through let it go on.
+    /// Every base chain accepted it.
     Accepted,
 }
 
 impl Journey {
-    /// What has become of it.
+    /// Returns the final verdict.
     #[must_use]
     pub fn fate(&self) -> Fate<'_> {
         match self.steps.last() {
@@ -79,7 +78,7 @@ impl Journey {
     }
 }
 
-/// The packets that are on their way.
+/// The packets that are followed.
 #[derive(Debug)]
 pub struct Journeys {
     /// The table that chooses them.
@@ -90,7 +89,7 @@ pub struct Journeys {
 }
 
 impl Journeys {
-    /// Follows as many packets as `count` says, of those that the tracer's `table` chooses.
+    /// Follows `count` packets that the tracer's `table` selects.
     #[must_use]
     pub fn new(table: String, count: u32) -> Self {
         Self {
@@ -100,23 +99,23 @@ impl Journeys {
         }
     }
 
-    /// Whether all packets have come and gone.
+    /// Returns whether all packets are complete.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.more == 0 && self.open.is_empty()
     }
 
-    /// Whether any packet is on its way.
+    /// Returns whether any packet is incomplete.
     #[must_use]
     pub fn is_busy(&self) -> bool {
         !self.open.is_empty()
     }
 
-    /// Takes a message; tells of the packets of which it was the last, two at most.
+    /// Adds a message; returns the packets that it completes, two at most.
     pub fn take(&mut self, traced: Traced, now: Instant) -> Vec<Journey> {
         let mut done = Vec::new();
         if traced.table == self.table && matches!(traced.event, Event::Rule(_)) {
-            // The number is that of an earlier packet, which is gone.
+            // The ID is that of an earlier packet, which is complete.
             done.extend(self.open.remove(&traced.id));
             if self.more == 0 {
                 return done;
@@ -149,7 +148,7 @@ impl Journeys {
             journey.changed = traced.headers;
         }
         if journey.steps.len() == STEPS {
-            // The last place is for the last step.
+            // The last slot is for the last step.
             journey.steps.pop();
             journey.cut = true;
         }
@@ -176,7 +175,7 @@ impl Journeys {
         self.open.remove(&id)
     }
 
-    /// The packets of which nothing was heard for a while.
+    /// Returns the packets without a message for a while.
     pub fn quiet(&mut self, now: Instant) -> Vec<Journey> {
         let quiet = |journey: &Journey| now.duration_since(journey.heard) >= QUIET;
         self.open
@@ -185,7 +184,7 @@ impl Journeys {
             .collect()
     }
 
-    /// The packets that are still on their way.
+    /// Returns the incomplete packets.
     pub fn rest(self) -> impl Iterator<Item = Journey> {
         self.open.into_values()
     }

@@ -71,8 +71,8 @@ enum Judge {
     Dfw,
     /// The same with `connection-mark: true`.
     Marked,
-    /// A rule for each source as people write it for one port, which must name the way in so that
-    /// containers are spared; by iptables-nft.
+    /// A rule for each source as people write it for one port, which must name the incoming interface
+    /// so that containers are exempt; by iptables-nft.
     DockerUser,
 }
 
@@ -346,7 +346,7 @@ fn establish(client: &Namespace, container: &Namespace, flows: &[Packet]) -> Res
         sender.send(flow)?;
         let (_, from) = server
             .recv_from(&mut [0; 64])
-            .with_context(|| format!("{flow:?} is not let through"))?;
+            .with_context(|| format!("{flow:?} is not accepted"))?;
         server.send_to(b"!", from)?;
     }
     Ok(())

@@ -308,7 +308,7 @@ const LISTED: usize = 3;
 /// What is told of a list whose addresses were not read.
 const UNREAD: &str = "a long list";
 
-/// Whom the chain of a step lets through, by the sets that it looks up.
+/// Returns the sources that the chain of a step accepts, by the sets that it looks up.
 fn allowed(ruleset: &Ruleset, step: &Step, path: &Path) -> Vec<String> {
     let family = AddressSet::all(path.family());
     if let Some(key) = shared_port(step, path) {
@@ -349,8 +349,8 @@ fn strangers(ruleset: &Ruleset) -> [IpAddr; 2] {
     let shared = shared_sets(ruleset);
     let shared = shared.flat_map(|(set, elements)| set.networks(elements, None));
     let free = lists.chain(shared).collect::<AddressSet>().complement();
-    // From somewhere among the addresses that are in use, upwards; whoever has listed all of them
-    // has no strangers, and then the last is as good as any.
+    // From somewhere among the addresses that are in use, upwards; if the policy lists all of them, any
+    // address will do.
     let v4 = first_free(free.v4(), Ipv4Addr::new(11, 0, 0, 1).into());
     let v6 = first_free(free.v6(), Ipv6Addr::new(0x2a00, 0, 0, 0, 0, 0, 0, 1).into());
     [

@@ -9,7 +9,7 @@ use crate::ruleset::Ruleset;
 
 use super::eval::{Packet, Trace};
 use super::find::{paths, straight};
-use super::judgement::{Judgement, Reason, Verdict, judge};
+use super::judgement::{Judgement, Reason, Verdict, judge, stays};
 use super::path::{Kind, Path, Reach};
 use super::surroundings::Surroundings;
 
@@ -250,13 +250,7 @@ fn walk(ruleset: &Ruleset, around: &Surroundings, path: &Path, from: IpAddr) -> 
         let to_it = packets.iter().filter(|packet| asked(packet) == address);
         let judged = to_it.map(|packet| {
             let (judgement, trace) = judge(ruleset, path, packet);
-            // Within a bridge packets pass no hook of dfw's.
-            let target = path
-                .target
-                .as_ref()
-                .filter(|_| path.kind == Kind::Container);
-            let stays = target.is_some_and(|t| t.bridge.as_ref() == Some(&packet.incoming));
-            if stays {
+            if stays(path, packet) {
                 (packet, (Judgement::NotJudged(Reason::SameInterface), trace))
             } else {
                 (packet, (judgement, trace))

@@ -401,7 +401,7 @@ fn redirected(
 }
 
 /// The paths that a rule opens which no engine that was asked explains: of an engine that does not answer any
-/// more, whose containers may run all the same, or of whoever.
+/// more, whose containers may still run, or of another program.
 fn translated(translation: &Translation, title: &str, bridge: Option<&str>) -> Vec<Path> {
     let address = match translation.destination {
         Some((address, length)) if length == translation.family.bits() => address,

@@ -8,7 +8,7 @@ use super::eval::{Decision, Packet, Trace, evaluate};
 use super::path::{Kind, Path};
 
 /// What becomes of a packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Judgement {
     /// dfw accepts it; base chains after dfw's may still drop it.
     Accepted,
@@ -21,7 +21,7 @@ pub enum Judgement {
 }
 
 /// Why nothing is decided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
     /// It is for a service of the host at a port that no key names.
     Service,
@@ -112,14 +112,29 @@ impl fmt::Display for Reason {
 #[must_use]
 pub fn judge(ruleset: &Ruleset, path: &Path, packet: &Packet) -> (Judgement, Trace) {
     let trace = evaluate(ruleset, packet);
-    let judgement = match trace.decision {
-        _ if trace.unknown => Judgement::NotJudged(Reason::Foreign),
-        Decision::Accept if path.kind == Kind::Service && trace.steps.is_empty() => {
+    let decision = (!trace.unknown).then_some(trace.decision);
+    (judgement(path, decision, !trace.steps.is_empty()), trace)
+}
+
+/// Returns what a decision means on a path; `None` is one that cannot be computed. A service of the host is
+/// judged only if some rule has something to say.
+pub(super) fn judgement(path: &Path, decision: Option<Decision>, is_said: bool) -> Judgement {
+    match decision {
+        None => Judgement::NotJudged(Reason::Foreign),
+        Some(Decision::Accept) if path.kind == Kind::Service && !is_said => {
             Judgement::NotJudged(Reason::Service)
         }
-        Decision::Accept => Judgement::Accepted,
-        Decision::Drop => Judgement::Dropped,
-        Decision::Reject => Judgement::Rejected,
-    };
-    (judgement, trace)
+        Some(Decision::Accept) => Judgement::Accepted,
+        Some(Decision::Drop) => Judgement::Dropped,
+        Some(Decision::Reject) => Judgement::Rejected,
+    }
+}
+
+/// Whether a packet to a container's own address stays within its bridge, where packets pass no hook of dfw's.
+pub(super) fn stays(path: &Path, packet: &Packet) -> bool {
+    let target = path
+        .target
+        .as_ref()
+        .filter(|_| path.kind == Kind::Container);
+    target.is_some_and(|target| target.bridge.as_ref() == Some(&packet.incoming))
 }

@@ -22,7 +22,7 @@ use super::eval::{Connection, Flow, Outgoing, Packet};
 use super::surroundings::Surroundings;
 
 /// A kind of path to a port.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// The destination is translated to the container's.
     Dnat,
@@ -81,12 +81,12 @@ impl Kind {
 /// Who gets as far as the beginning of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reach {
-    /// Whoever reaches the host.
+    /// Clients that reach the host.
     Anybody,
     /// On-link hosts.
     Neighbours,
-    /// Whoever has a route to the container's address through this host: neighbours on a common
-    /// link can always make one.
+    /// Clients with a route to the container's address through this host: on-link hosts can always add
+    /// one.
     Routed,
 }
 

@@ -57,8 +57,8 @@ impl Surroundings {
     /// nothing is known is answered where it came from.
     #[must_use]
     pub fn strays(&self, source: IpAddr, interface: &str) -> bool {
-        let through = self.answers_through.get(&source);
-        through.is_some_and(|through| through.as_deref() != Some(interface))
+        let route = self.answers_through.get(&source);
+        route.is_some_and(|route| route.as_deref() != Some(interface))
     }
 
     /// Whether a loopback address may be asked over a wire. The kernel never takes one of IPv6.
@@ -79,7 +79,7 @@ impl Surroundings {
             vec![address]
         };
         let asked = if own.is_empty() { vec![address] } else { own };
-        let through: Vec<(String, u32)> = self
+        let links: Vec<(String, u32)> = self
             .indices
             .iter()
             .filter(|(name, _)| self.interfaces.contains(name))
@@ -87,7 +87,7 @@ impl Surroundings {
             .collect();
         let mut answers = asked.into_iter().map(|address| {
             let question = nat::Question::of_host(address, protocol, port);
-            match self.nat.judge_from(&question, &through) {
+            match self.nat.judge_from(&question, &links) {
                 nat::Answer::Translated {
                     to: Target::Address(to, _),
                 } => Translated::To(to),

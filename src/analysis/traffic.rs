@@ -1,4 +1,4 @@
-//! How many packets the rules in force have let through and denied.
+//! Packets accepted and denied by the rules in force.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use crate::net::HostPorts;
 use crate::plan::Installed;
 use crate::ruleset::Counter;
 
-/// Packets that a port let through and denied.
+/// Packets that a port accepted and denied.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Packets {
     /// Those of sources that the policy names.

@@ -1,35 +1,35 @@
-//! Arguments that several verbs have: where policies are, and which engines are asked.
+//! Arguments shared by several commands: the path of the policies and the engines to query.
 
 use std::path::{Path, PathBuf};
 
 use crate::host::docker::{Ask, System};
 use crate::untrusted;
 
-/// Where policies are if the command line does not say.
+/// The default path of policies.
 pub(super) const DEFAULT_PATH: &str = "/etc/dfw/policies";
 
-/// Where things are if neither the environment nor the service manager says.
+/// The default directories; the environment and the service manager override them.
 const STATE: &str = "/var/lib/dfw";
 const CACHE: &str = "/var/cache/dfw";
 
-/// Returns the folder of what is kept: the last good policy, and the fetched lists that were accepted.
+/// Returns the state directory: the last good policies, and the accepted lists.
 pub(super) fn state() -> PathBuf {
     folder("STATE_DIRECTORY", STATE)
 }
 
-/// Returns the folder of what `dfw fetch` fetches.
+/// Returns the cache: the directory that `dfw fetch` writes to.
 pub(super) fn cache() -> PathBuf {
     folder("DFW_CACHE", CACHE)
 }
 
-/// Returns the first folder that the environment names, or the usual one.
+/// Returns the first directory in a variable of the environment, or the default.
 pub(super) fn folder(variable: &str, usual: &str) -> PathBuf {
     let folders = std::env::var(variable).unwrap_or_default();
     let first = folders.split(':').find(|folder| !folder.is_empty());
     Path::new(first.unwrap_or(usual)).to_owned()
 }
 
-/// Where the policies are.
+/// The argument with the path of the policies.
 #[derive(Debug, clap::Args)]
 pub(super) struct PolicyPath {
     /// A directory of *.yaml files, or one file
@@ -37,14 +37,14 @@ pub(super) struct PolicyPath {
     pub(super) path: PathBuf,
 }
 
-/// Which engines a verb asks.
+/// The option with the engines to query.
 #[derive(Debug, clap::Args)]
 pub(super) struct EngineArgs {
-    /// The engine to ask: a path, tcp://HOST:PORT, system, running, none
+    /// Engine to query: PATH, tcp://HOST:PORT, system, running or none
     ///
-    /// May be given several times, or as a list with commas. `system`, the default, asks Docker and Podman
-    /// at /run/docker.sock and /run/podman/podman.sock; `running` asks only those of them that run
-    /// already: a question to Podman at a socket of systemd's starts it.
+    /// Can be repeated, or a comma-separated list. `system`, the default, queries Docker at
+    /// /run/docker.sock and Podman at /run/podman/podman.sock; `running` only those that already run,
+    /// because a query starts a socket-activated Podman.
     #[arg(
         long,
         value_name = "ENGINE",
@@ -77,7 +77,7 @@ impl EngineArgs {
     }
 }
 
-/// What to type for a verb; the usual place of policies need not be said.
+/// Returns the command to type for a verb, without the path if it is the default.
 pub(super) fn command(verb: &str, path: &Path) -> String {
     if path == Path::new(DEFAULT_PATH) {
         format!("`dfw {verb}`")

@@ -1,4 +1,4 @@
-//! A directory for a new policy; what is there already is never written over.
+//! The output directory of a new policy; existing policies are never overwritten.
 
 use std::fs;
 use std::io;
@@ -15,7 +15,7 @@ fn unwritable(what: &str, path: &Path, error: &io::Error) -> Failure {
     Failure::plain(Diagnostic::error("unwritable", message).help("nothing was written"))
 }
 
-/// Whether a path has the name of a policy, which is a file.
+/// Returns whether a path is named like a policy file.
 fn is_policy(path: &Path) -> bool {
     path.extension().is_some_and(|extension| {
         ["yaml", "yml"]
@@ -24,17 +24,17 @@ fn is_policy(path: &Path) -> bool {
     })
 }
 
-/// Makes the directory, or makes sure that it has no policy yet.
+/// Creates the directory, or checks that it has no policy yet.
 pub(super) fn prepare(dir: &Path) -> Result<(), Failure> {
     if !dir.exists() {
         if is_policy(dir) {
             let message = format!("{} is the name of a file", untrusted::path(dir));
             return Err(Failure::plain(
                 Diagnostic::error("not-a-directory", message)
-                    .help("nothing was written; name the directory that the policy is to be in"),
+                    .help("nothing was written; name a directory"),
             ));
         }
-        return fs::create_dir_all(dir).map_err(|error| unwritable("make", dir, &error));
+        return fs::create_dir_all(dir).map_err(|error| unwritable("create", dir, &error));
     }
     let entries = fs::read_dir(dir).map_err(|error| unwritable("read", dir, &error))?;
     for entry in entries {
@@ -43,13 +43,13 @@ pub(super) fn prepare(dir: &Path) -> Result<(), Failure> {
             .path();
         if is_policy(&path) {
             let message = format!(
-                "{} has a policy already: {}",
+                "{} already has a policy: {}",
                 untrusted::path(dir),
                 untrusted::path(&path)
             );
             return Err(Failure::plain(
                 Diagnostic::error("not-empty", message).help(
-                    "nothing was written; all files of a directory are one policy, so name another",
+                    "nothing was written; all files of a directory form one policy, so name another directory",
                 ),
             ));
         }
@@ -57,11 +57,11 @@ pub(super) fn prepare(dir: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Writes the policy; never over a file that is there, and whole, whenever this program is ended.
+/// Writes the policy to a new file, atomically.
 pub(super) fn write(dir: &Path, name: &str, text: &str) -> Result<PathBuf, Failure> {
     let path = dir.join(name);
     file::sweep(&path);
-    // The former rules' umask does not matter: others may know what a policy says.
+    // The umask does not matter: a policy is not secret.
     file::create(&path, 0o644, text.as_bytes())
         .map_err(|error| unwritable("write", &path, &error))?;
     Ok(path)

@@ -1,53 +1,55 @@
-//! The examples below each help, for those who learn by them.
+//! The examples below the help of each command.
 
 pub(super) const DFW: &str = "\
 Options: --json  --color auto|always|never  -h, --help  -V, --version
-`dfw VERB -h` has the options and examples of a verb, `dfw --help` a tour.";
+Run `dfw COMMAND -h` for options and examples, `dfw --help` for a tour.";
 
 pub(super) const TOUR: &str = "\
 A tour:
-  dfw audit                         who reaches what containers publish now?
-  dfw init --allow 203.0.113.0/24   a first policy, of what is published now
-  dfw check                         is it right?
-  dfw plan                          what would change?
-  dfw apply --confirm 60s           in force, and back unless you say yes
-  dfw status                        what is in force, and whom it let in
-  dfw guard                         keep it in force, whatever others do
+  dfw audit                         show who can reach published ports
+  dfw init --allow 203.0.113.0/24   write a first policy
+  dfw check                         validate it
+  dfw plan                          show what would change
+  dfw apply --confirm 60s           apply; roll back unless you confirm
+  dfw status                        show the rules in force, with counters
+  dfw guard                         keep the policies in force
 
 Why does a packet not arrive?
-  dfw explain --from 198.51.100.7 --to 443    what should become of it?
-  dfw trace --from 198.51.100.7               what does become of it?
-  dfw log                                     who is denied now?
+  dfw explain --from 198.51.100.7 --to 443    what should happen to it?
+  dfw trace --from 198.51.100.7               what actually happens?
+  dfw log                                     which packets are denied now?
 
-Coming from rules that you have:
+Migrating from iptables rules:
   (iptables-save; ip6tables-save) | dfw import --output /etc/dfw/policies
 
-Options of every verb:
-  --json           answer with JSON on stdout
-  --color WHEN     auto (if not said), always or never; NO_COLOR is honoured
-  -h, --help       the help of a verb, short or long
+Options of every command:
+  --json           print JSON on stdout
+  --color WHEN     auto (default), always or never; NO_COLOR is honoured
+  -h, --help       print short or long help
   -V, --version
 
-Policies are read from /etc/dfw/policies if no other directory or file is named.
+Policies are read from /etc/dfw/policies by default.
 
 Exit codes:
    0  done
-   1  failed: the kernel rejected the ruleset, no permission, an unreadable file
-   2  the command line is wrong
-   3  the policies have errors, and nothing was changed
-  10  plan --exit-code: there are changes
+   1  failed (kernel error, no permission, unreadable file), or the answer is
+      incomplete
+   2  wrong command line
+   3  the policies have errors; nothing was changed
+  10  plan or diff --exit-code: there are changes
   11  a test of the policies failed and nothing was changed, or audit found a
-      port that is open to any by no policy";
+      port that is open to everyone without a policy entry
+  12  plan or diff --fail-on-open: somebody gains access, or may gain it";
 
 pub(super) const AUDIT: &str = "\
 Examples:
-  dfw audit                       what is open now, by the rules in force
-  dfw audit --policy policies/    and what would be, with this policy";
+  dfw audit                       with the rules in force
+  dfw audit --policy policies/    as if this policy were in force";
 
 pub(super) const INIT: &str = "\
 Examples:
   dfw init                                     /etc/dfw/policies/published.yaml
-  dfw init --allow 203.0.113.0/24 policies/    elsewhere, with somebody allowed";
+  dfw init --allow 203.0.113.0/24 policies/    policies/published.yaml";
 
 pub(super) const IMPORT: &str = "\
 Examples:
@@ -58,7 +60,7 @@ pub(super) const CHECK: &str = "\
 Examples:
   dfw check                   the policies in /etc/dfw/policies
   dfw check policies/         another directory, or a single file
-  dfw check --json policies/  for an editor or a pipeline";
+  dfw check --json policies/  for editors and CI";
 
 pub(super) const TEST: &str = "\
 Examples:
@@ -70,18 +72,25 @@ A test in a policy:
 
 pub(super) const PLAN: &str = "\
 Examples:
-  dfw plan                         + comes, - goes, ~ changes
-  dfw plan --exit-code policies/   10 if there are changes, 0 if not";
+  dfw plan                         + added, - removed, ~ changed
+  dfw plan --exit-code policies/   exits with 10 if there are changes
+  dfw plan --fail-on-open          exits with 12 if somebody gains access, or may";
+
+pub(super) const DIFF: &str = "\
+Examples:
+  dfw diff old/ new/                             who gains access, who loses it
+  dfw diff --fail-on-open main.yaml mine.yaml    12 if somebody gains access
+  dfw diff --format github --fail-on-open old/ new/";
 
 pub(super) const APPLY: &str = "\
 Examples:
   dfw apply                            the policies in /etc/dfw/policies
-  dfw apply --confirm 60s policies/    and back unless you say yes in time";
+  dfw apply --confirm 60s policies/    roll back unless you confirm";
 
 pub(super) const GUARD: &str = "\
 Examples:
   systemctl enable --now dfw    as a service
-  dfw guard policies/           until Ctrl-C; the rules stay in force";
+  dfw guard policies/           in the foreground; the rules stay after Ctrl-C";
 
 pub(super) const FETCH: &str = "\
 Examples:
@@ -102,9 +111,9 @@ Examples:
 
 pub(super) const TRACE: &str = "\
 Examples:
-  dfw trace --from 198.51.100.7          whatever comes from there
-  dfw trace --to 443 --for 5m            whoever asks for the port
-  dfw trace --to 53/udp --count 1";
+  dfw trace --from 198.51.100.7          packets from this address
+  dfw trace --to 443 --for 5m            packets to this port
+  dfw trace --to 53/udp --count 1        the next packet to this port";
 
 pub(super) const LOG: &str = "\
 Examples:
@@ -114,9 +123,9 @@ Examples:
 pub(super) const SHOW: &str = "\
 Examples:
   dfw show                        the rules in force
-  dfw show --policy policies/     those that a policy becomes
+  dfw show --policy policies/     the rules of a policy
   dfw show --policy policies/ | nft --check --file -";
 
 pub(super) const REMOVE: &str = "\
 Examples:
-  dfw remove        published ports are then as Docker and other rules have it";
+  dfw remove        published ports are then open unless other rules deny them";

@@ -1,4 +1,4 @@
-//! Reading policies for a verb.
+//! Loads, tests and reports policies for a command.
 
 use std::io;
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::file;
 use crate::host::docker::Ask;
 use crate::output::terminal::Terminal;
 use crate::policy::{Fetched, List, SourceName};
-use crate::site::{Site, Sockets};
+use crate::site::{HostFacts, Sockets};
 use crate::store::{self, LoadError, Policies, ReadError};
 use crate::text::SourceMap;
 use crate::text::diagnostic::{Diagnostic, quoted};
@@ -26,43 +26,42 @@ pub(super) fn load(terminal: Terminal, path: &Path) -> Result<Policies, Failure>
     Ok(policies)
 }
 
-/// The same, and runs their tests, none of which may fail; says how many passed.
+/// Reads the policies, runs their tests and returns how many passed.
 pub(super) fn load_tested(terminal: Terminal, path: &Path) -> Result<(Policies, usize), Failure> {
-    let (loaded, passed, told) = test(load(terminal, path)?, path)?;
-    terminal.diagnostics(&loaded.warnings[told..], &loaded.sources);
+    let (loaded, passed, earlier) = test(load(terminal, path)?, path)?;
+    terminal.diagnostics(&loaded.warnings[earlier..], &loaded.sources);
     Ok((loaded, passed))
 }
 
-/// The same for a verb that then [`look`]s at the host, and puts to it what depends on the host.
+/// Reads and tests the policies for a command that then runs [`probe`] for the tests that depend on the host.
 pub(super) fn load_for_host(terminal: Terminal, path: &Path) -> Result<Policies, Failure> {
-    let (mut loaded, _, told) = test(load(terminal, path)?, path)?;
+    let (mut loaded, _, earlier) = test(load(terminal, path)?, path)?;
     loaded
         .warnings
         .retain(|warning| warning.slug != DEPENDS_ON_HOST);
-    terminal.diagnostics(&loaded.warnings[told..], &loaded.sources);
+    terminal.diagnostics(&loaded.warnings[earlier..], &loaded.sources);
     Ok(loaded)
 }
 
-/// Runs the tests; says how many passed, and how many warnings were there before.
+/// Runs the tests; returns how many passed, and how many warnings existed before.
 fn test(loaded: Policies, path: &Path) -> Result<(Policies, usize, usize), Failure> {
-    let told = loaded.warnings.len();
+    let earlier = loaded.warnings.len();
     let (loaded, passed) = loaded.test().map_err(|wrong| failure(wrong, path))?;
-    Ok((loaded, passed, told))
+    Ok((loaded, passed, earlier))
 }
 
-/// Looks at this host for policies that passed their tests, and puts these to it as well; says how many there
-/// are.
+/// Reads this host, runs the tests on it, too, and returns how many there are.
 pub(super) fn look(
     ask: &Ask,
     loaded: Policies,
     path: &Path,
-) -> Result<(Policies, usize, Site), Failure> {
+) -> Result<(Policies, usize, HostFacts), Failure> {
     let sockets = if loaded.asks_for_services() {
         Sockets::All
     } else {
         Sockets::of(ask)
     };
-    match Site::find(ask, sockets) {
+    match HostFacts::find(ask, sockets) {
         Ok(found) => {
             let tested = loaded.test_on(&found.host);
             let (loaded, passed) = tested.map_err(|wrong| failure(wrong, path))?;
@@ -120,9 +119,8 @@ fn touch(path: &Path) -> io::Result<()> {
 fn failure(wrong: LoadError, path: &Path) -> Failure {
     match wrong {
         LoadError::Unread(ref error @ ReadError::NoPolicies { ref neglected, .. }) => {
-            let error = Diagnostic::error("no-policies", error.to_string()).help(
-                "the shortest useful policy is `{default: deny, ports: {80: [203.0.113.0/24]}}`",
-            );
+            let error = Diagnostic::error("no-policies", error.to_string())
+                .help("a minimal policy is `{default: deny, ports: {80: [203.0.113.0/24]}}`");
             Failure::Policies {
                 diagnostics: std::iter::once(error)
                     .chain(neglected.iter().cloned())
@@ -137,8 +135,8 @@ fn failure(wrong: LoadError, path: &Path) -> Failure {
             }
             if path == Path::new(super::arguments::DEFAULT_PATH) {
                 diagnostic = diagnostic
-                    .help("`dfw init` writes a first policy there, of what is published now")
-                    .help("policies elsewhere: name the directory or file");
+                    .help("`dfw init` writes a first policy there from the published ports")
+                    .help("if the policies are elsewhere, name the directory or file");
             }
             Failure::plain(diagnostic)
         }

@@ -1,5 +1,5 @@
-//! The command line: verbs in `commands`, what they report in `report`, the person at the terminal in
-//! `session`. Everything else is a library that knows nothing of it.
+//! The command line: `commands` runs them, `report` formats results and failures, `session` deals with
+//! the user's terminal and SSH connection. No other module depends on it.
 
 mod arguments;
 mod commands;
@@ -34,7 +34,7 @@ use commands::Verb;
 struct Args {
     #[command(subcommand)]
     verb: Verb,
-    /// Answer with JSON on stdout
+    /// Print JSON on stdout
     #[arg(long, global = true)]
     json: bool,
     /// When to use colour: auto, always or never
@@ -64,7 +64,7 @@ pub fn command_line() -> clap::Command {
     Args::command()
 }
 
-/// Runs the program: reads the command line, does what it says, and reports.
+/// Runs the program: parses the command line, runs the command and reports failures.
 #[must_use]
 pub fn main() -> ExitCode {
     let (args, terminal) = match usage::read() {

@@ -1,4 +1,4 @@
-//! The command line as it was typed: what it means, or what is wrong with it.
+//! Parses the command line, and reports errors in it as text or JSON.
 
 use std::ffi::OsString;
 use std::io;
@@ -15,15 +15,17 @@ use crate::text::diagnostic::Diagnostic;
 
 use super::{Args, Color, command_line};
 
-/// How wide help is where nobody says, and at most.
+/// The width of help in columns, without a terminal and at most.
 const WIDTH: usize = 80;
 const WIDEST: usize = 100;
 
 /// The exit code of a wrong command line.
 const WRONG: u8 = 2;
 
-/// The arguments; or the exit code, if there is nothing left to do because help was asked for or
-/// something is wrong, which was told.
+/// Parses the command line.
+///
+/// # Errors
+/// The exit code, after help or a usage error was printed.
 pub(super) fn read() -> Result<(Args, Terminal), ExitCode> {
     let words: Vec<OsString> = std::env::args_os().collect();
     let typed = Typed::of(&words);
@@ -42,11 +44,11 @@ pub(super) fn read() -> Result<(Args, Terminal), ExitCode> {
             let terminal = Terminal::new(args.json, colour);
             Ok((args, terminal))
         }
-        Err(error) => Err(typed.tell(&error)),
+        Err(error) => Err(typed.report(&error)),
     }
 }
 
-/// What holds whether or not the rest of the command line is right.
+/// Options that apply even if the rest of the command line is invalid.
 struct Typed {
     json: bool,
     color: ColorChoice,
@@ -79,9 +81,9 @@ impl Typed {
         typed
     }
 
-    /// Says what was asked for, or what is wrong.
-    fn tell(&self, error: &clap::Error) -> ExitCode {
-        // Nobody is left to be told if the stream is closed.
+    /// Prints the requested help or the usage error, and returns the exit code.
+    fn report(&self, error: &clap::Error) -> ExitCode {
+        // If the stream is closed, nobody reads it.
         let _ = error.print();
         if matches!(
             error.kind(),
@@ -97,13 +99,13 @@ impl Typed {
                 "diagnostics": [to_json(&diagnostic(error), &SourceMap::new())],
             })
         };
-        // The exit code tells the rest if this fails.
+        // If this fails, the exit code remains.
         let _ = Terminal::new(self.json, Some(false)).answer(document, String::new);
         ExitCode::from(WRONG)
     }
 }
 
-/// The same for programs: what is wrong, without the usage, which is for people.
+/// Converts clap's error to a diagnostic, without the usage text.
 fn diagnostic(error: &clap::Error) -> Diagnostic {
     let text = error.render().to_string();
     let mut paragraphs = text.split("\n\n");

@@ -1,4 +1,4 @@
-//! Watching something for a while: until the time is over, or somebody ends it.
+//! Waits for input until a timeout or a signal, and formats packet headers.
 
 use std::io::{self, Read};
 use std::net::IpAddr;
@@ -20,7 +20,7 @@ use crate::ruleset::L4Protocol;
 /// Ctrl-C, hang-up, and what `kill` and systemd send.
 const ENDS: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
 
-/// When to stop watching.
+/// A wait with a deadline that signals end, too.
 #[derive(Debug)]
 pub(super) struct Watch {
     end: Option<Instant>,
@@ -28,19 +28,19 @@ pub(super) struct Watch {
     stop: UnixStream,
 }
 
-/// Why a wait is over.
+/// Reasons why a wait ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wake {
-    /// There is something to be read.
+    /// Input is ready.
     Ready,
-    /// Nothing has come for as long as was to be waited.
+    /// No input came within the idle time.
     Idle,
-    /// The time is over, or somebody ended it.
+    /// The deadline passed, or a signal came.
     Over,
 }
 
 impl Watch {
-    /// Begins; from here on signals that would end the program end the watch instead.
+    /// Starts the watch: from now on SIGINT, SIGTERM and SIGHUP end it instead of the program.
     pub(super) fn new(time: Option<Duration>) -> Result<Self, kernel::Error> {
         let (stop, signalled) = UnixStream::pair()?;
         stop.set_nonblocking(true)?;
@@ -53,7 +53,7 @@ impl Watch {
         })
     }
 
-    /// Waits until there is something to be read, but no longer than `idle`.
+    /// Waits for input, but no longer than `idle`.
     pub(super) fn wait(
         &self,
         source: impl AsFd,
@@ -86,20 +86,20 @@ impl Watch {
     }
 }
 
-/// A time on the command line, such as `30s`, `5m` or `1h`: a second to a day.
+/// Parses a time such as `30s`, `5m` or `1h`, from a second to a day.
 pub(super) fn time(text: &str) -> Result<Duration, String> {
     const DAY: Duration = Duration::from_hours(24);
-    let wanted = "a time such as 30s, 5m or 1h";
-    let time: SignedDuration = text.parse().map_err(|_| format!("write {wanted}"))?;
-    let time = Duration::try_from(time).map_err(|_| format!("write {wanted}"))?;
+    let invalid = || "expected a time such as 30s, 5m or 1h".to_owned();
+    let signed: SignedDuration = text.parse().map_err(|_| invalid())?;
+    let time = Duration::try_from(signed).map_err(|_| invalid())?;
     if (Duration::from_secs(1)..=DAY).contains(&time) {
         Ok(time)
     } else {
-        Err("from a second to a day".to_owned())
+        Err("must be between 1s and 24h".to_owned())
     }
 }
 
-/// An address, with its port if there is one.
+/// Formats an address, with its port if there is one.
 pub(super) fn endpoint(address: IpAddr, port: Option<u16>) -> String {
     match (address, port) {
         (address, None) => address.to_string(),
@@ -108,7 +108,7 @@ pub(super) fn endpoint(address: IpAddr, port: Option<u16>) -> String {
     }
 }
 
-/// The name of an IP protocol, or its number.
+/// Returns the name of an IP protocol, or `protocol NUMBER`.
 pub(super) fn protocol(number: u8) -> String {
     L4Protocol::ALL
         .into_iter()
@@ -116,7 +116,7 @@ pub(super) fn protocol(number: u8) -> String {
         .map_or_else(|| format!("protocol {number}"), |p| p.name().to_owned())
 }
 
-/// The flags of TCP that tell where in a connection a segment is.
+/// Returns the names of the SYN, ACK, FIN and RST flags that are set.
 pub(super) fn tcp_flags(flags: u8) -> Vec<&'static str> {
     [(0x02, "syn"), (0x10, "ack"), (0x01, "fin"), (0x04, "rst")]
         .into_iter()
@@ -125,7 +125,7 @@ pub(super) fn tcp_flags(flags: u8) -> Vec<&'static str> {
         .collect()
 }
 
-/// Source, destination and protocol for programs; `null` where the headers could not be read.
+/// Returns source, destination and protocol as JSON; `null` if the headers could not be read.
 pub(super) fn headers(headers: Option<&Headers>) -> Value {
     let end = |address: IpAddr, port: Option<u16>| json!({"address": address, "port": port});
     headers.map_or(Value::Null, |headers| {

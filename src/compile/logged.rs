@@ -1,22 +1,22 @@
-//! What rules say of the packets that they deny, and how that is read back.
+//! Log prefixes of denied packets: writes and parses them.
 
 use crate::ruleset::LOG_PREFIX_MAX;
 use crate::ruleset::{Expression, LOG_GROUP, Statement};
 
-/// How many denials a rule logs per second, and how many at once.
+/// The rate limit of a rule's log, per second, and the burst.
 const RATE: (u64, u32) = (10, 20);
-/// What every log line of dfw begins with.
+/// The beginning of every log prefix.
 const DENIED: &str = "dfw denied ";
-/// In place of a port, for what `default: deny` denies.
+/// Stands for the port in log lines of `default: deny`.
 pub(super) const UNNAMED: &str = "at a port that no policy names";
-/// Between the port and the line of the policy.
+/// Separates the port from the policy line.
 const AT: &str = " at ";
 
-/// To the kernel log for people, and to dfw's own group for `dfw log`, which nobody has to listen
-/// to; at a bounded rate. `port` is as the policy writes it, `comment` the line behind it.
+/// Returns the log statements of a denial: to the kernel log, and to dfw's NFLOG group for `dfw log`, at a
+/// limited rate. `port` is as the policy writes it, `comment` the policy line.
 pub(super) fn denied(port: &str, comment: &str) -> [Expression; 3] {
     let mut prefix = format!("{DENIED}{port}{AT}");
-    // As in comments, a file name that is too long is cut from the left.
+    // As in comments, a long file name is truncated from the left.
     let room = LOG_PREFIX_MAX.saturating_sub(prefix.len());
     let over = comment.len().saturating_sub(room);
     let start = (over..=comment.len()).find(|&i| comment.is_char_boundary(i));
@@ -35,18 +35,18 @@ pub(super) fn denied(port: &str, comment: &str) -> [Expression; 3] {
     ]
 }
 
-/// The port as the policy writes it, `None` for one that it does not name, and the line behind it,
-/// of what a rule said to dfw's group; `None` if no rule of dfw said it.
+/// Parses a log prefix: the port as the policy writes it (`None` without a key) and the policy line; `None`
+/// if the prefix is not dfw's.
 #[must_use]
 pub fn logged(prefix: &str) -> Option<(Option<&str>, &str)> {
-    let said = prefix.strip_prefix(DENIED)?;
-    if let Some(origin) = said
+    let rest = prefix.strip_prefix(DENIED)?;
+    if let Some(origin) = rest
         .strip_prefix(UNNAMED)
         .and_then(|rest| rest.strip_prefix(AT))
     {
         return Some((None, origin));
     }
-    let (port, origin) = said.split_once(AT)?;
+    let (port, origin) = rest.split_once(AT)?;
     Some((Some(port), origin))
 }
 

@@ -1,4 +1,4 @@
-//! The compiler: what the user wants and what the host is like, turned into a ruleset.
+//! The compiler: turns a policy and host facts into a ruleset.
 //!
 //! Pure, total and deterministic: no kernel, files, environment or clock.
 //!
@@ -20,13 +20,12 @@
 //! Docker, netavark and Calico 0, foomuuri +5, firewalld +10. Only a drop is final: a packet that dfw accepts
 //! goes on to all later chains.
 //!
-//! The input side does not match on connection tracking, on purpose. On engines without ip6tables the
-//! first rule that matches on it turns it on, and connections are then picked up mid-stream, possibly
-//! reversed: a stranger would count as a reply. The exception is the range that the kernel takes ports for
-//! the host's own requests from.
+//! The input chain does not match on connection tracking, on purpose. With engines without ip6tables, the
+//! first such rule would enable connection tracking, and connections would be picked up mid-stream, possibly
+//! reversed: a packet of a client would count as a reply. The exception is the ephemeral port range.
 //!
-//! `source` says what a source holds on a host; `names` spells what chains and sets are called, `write` writes
-//! them, and [`read`](read()) reads them back. Nobody else takes names apart.
+//! `source` resolves sources on a host; `names` spells names of chains and sets, `write` writes them, and
+//! [`read`](read()) reads them back. No other module parses names.
 
 mod logged;
 mod names;
@@ -37,7 +36,7 @@ mod write;
 pub use logged::logged;
 pub use names::{
     CONTAINERS, Context, FOREIGN, FORWARD, List, SHARED_ALLOWED, SHARED_DENIED, SharedSet,
-    port_of_chain,
+    key_of_step, port_of_chain,
 };
 pub use read::{
     PortReading, Reading, Who, addresses, admitted, admitting, allows, entries, is_marking,

@@ -1,11 +1,10 @@
-//! Names of chains, sets and maps: readable, unique, and valid in nft's language. They are spelled here
-//! and nowhere else; code that reads a ruleset asks this module what a name means.
+//! Names of chains, sets and maps: readable, unique, and valid in nft's language. They are only spelled here;
+//! code that reads a ruleset parses names with this module.
 //!
-//! The set of a named source has one dot in its name, `office.ip4`, since a source's name has none.
-//! Sets of a port have two, `port-80-tcp.allow.ip4`, or end as no source's does,
-//! `port-80-tcp.interfaces`; those that ports share have two or end as no source's does either,
-//! `shared.tcp.ip4-24` and `shared.allowed`; maps and other sets have none unless an address is in
-//! their name. So no source can be called as something else is.
+//! The set of a named source has one dot in its name, `office.ip4`, since a source's name has none. Sets of a
+//! port have two, `port-80-tcp.allow.ip4`, or a suffix that no source has, `port-80-tcp.interfaces`; shared
+//! sets have two or such a suffix, `shared.tcp.ip4-24` and `shared.allowed`; maps and other sets have none
+//! unless an address is in their name. So no source's name collides.
 
 use std::cmp::Reverse;
 use std::net::IpAddr;
@@ -13,66 +12,66 @@ use std::net::IpAddr;
 use crate::net::{Family, HostPorts, Protocol};
 use crate::ruleset::End;
 
-/// The base chain of packets that are forwarded.
+/// The base chain of forwarded packets.
 pub const FORWARD: &str = "forward";
 /// The base chain of packets to sockets of this host.
 pub(super) const INPUT: &str = "input";
-/// The base chain of packets of this host.
+/// The base chain of packets sent by this host.
 pub(super) const OUTPUT: &str = "output";
 /// The chain of packets to published ports.
 pub(super) const PUBLISHED: &str = "published";
-/// The chain of packets that are routed straight to a container.
+/// The chain of packets that are routed to a container's address.
 pub(super) const TO_CONTAINER: &str = "to-container";
-/// The chain of what containers send.
+/// The chain of packets from containers.
 pub(super) const EGRESS: &str = "egress";
 /// The chain that exempts packets from containers and foreign interfaces.
 pub(super) const EXEMPT: &str = "exempt";
-/// The chain of those whose connections are not judged again until the next change.
+/// The chain that marks accepted connections, which skip evaluation until the next change.
 pub(super) const REMEMBER: &str = "remember";
-/// The chain of what containers send to sockets of this host.
+/// The chain of packets from containers to sockets of this host.
 pub(super) const HOST_FROM_CONTAINERS: &str = "host-from-containers";
-/// The chain for sockets of the engine at ports that no policy names; the same for ports of which a
-/// service of the host has one family.
+/// The chain for engines' sockets at ports without a policy key; the same for ports of which a service of the
+/// host has one family.
 pub(super) const UNNAMED: &str = "unnamed";
 const UNNAMED_V4: &str = "unnamed-ip4";
 const UNNAMED_V6: &str = "unnamed-ip6";
 
-/// The chain of packets to loopback addresses that come in from elsewhere, and the one where those end that
-/// ask for a published port.
+/// The chain of packets to loopback addresses from the network, and the one that denies those to published
+/// ports.
 pub(super) const LOOPBACK: &str = "to-loopback";
 pub(super) const FROM_WIRE: &str = "loopback-from-wire";
-/// The chains of packets at one end of which is a published UDP port: at the source, and at the
-/// destination. What the names of chains begin with that judge the other end.
+/// The chains of packets with a published UDP port as source and as destination; the prefix of chains that
+/// evaluate the other end.
 const FROM_SERVERS: &str = "from-udp-servers";
 const TO_SERVERS: &str = "to-udp-servers";
 const TO_CLIENTS: &str = "to-clients-";
 const FROM_CLIENTS: &str = "from-clients-";
 
-/// The set of bridges that are known to belong to a container engine.
+/// The set of bridges managed by a container engine.
 pub const CONTAINERS: &str = "containers";
-/// The set of bridges that are known to belong to others.
+/// The set of bridges not managed by a container engine.
 pub const FOREIGN: &str = "foreign";
 
-/// What the names of all sets begin with that ports share.
+/// The prefix of the names of shared sets.
 pub(super) const SHARED: &str = "shared.";
-/// The set that counts what is allowed, by port.
+/// The set that counts accepted packets, by port.
 pub const SHARED_ALLOWED: &str = "shared.allowed";
-/// The set that counts what is denied, by port.
+/// The set that counts denied packets, by port.
 pub const SHARED_DENIED: &str = "shared.denied";
 
-/// What the name of a set of the interfaces of a port ends with.
+/// The suffix of a port's set of interfaces.
 const INTERFACES: &str = ".interfaces";
-/// What the names of a port's own lists end with.
+/// The suffixes of a port's own lists.
 const ALLOW: &str = ".allow";
 const EXCEPT: &str = ".except";
 
-/// What the name of a port's chain begins with, by context. The first is that of its sets.
+/// The prefixes of a port's chains, by context. The first is also that of its sets.
 const PORT: &str = "port-";
 const HOST: &str = "host-";
 const FROM_CONTAINERS: &str = "containers-";
 const CONTAINER: &str = "container-";
 
-/// Which part of the ruleset a chain or map serves.
+/// The part of the ruleset that a chain or map serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Context {
     /// Published ports, judged by the connection's original destination.
@@ -81,12 +80,12 @@ pub enum Context {
     Host,
     /// Sockets of this host, reached by a container of this host.
     HostFromContainers,
-    /// Containers at their own addresses, judged as sockets of this host are.
+    /// Containers at their own addresses, judged like sockets of this host.
     Container,
 }
 
 impl Context {
-    /// The chain that judges what a key says.
+    /// Returns the chain of a policy key.
     pub(super) fn port_chain(self, key: &HostPorts) -> String {
         let prefix = match self {
             Self::Published => PORT,
@@ -96,23 +95,23 @@ impl Context {
         format!("{prefix}{}", port(key))
     }
 
-    /// The chain that judges the ports that share sets.
+    /// Returns the chain of ports that share sets.
     pub(super) fn shared_chain(self, protocol: Protocol) -> String {
         format!("{}-{protocol}", self.prefix("shared"))
     }
 
-    /// The chain for packets to one address of this host.
+    /// Returns the chain for packets to one address of this host.
     pub(super) fn address_chain(self, address: IpAddr) -> String {
         format!("{}-{}", self.prefix("at"), identifier(address))
     }
 
-    /// The map from ports to chains.
+    /// Returns the map from ports to chains.
     pub(super) fn port_map(self, address: Option<IpAddr>, protocol: Protocol) -> String {
         let at = address.map_or_else(String::new, |a| format!("-at-{}", identifier(a)));
         format!("{}-ports{at}", self.prefix(protocol.name()))
     }
 
-    /// The map from addresses of this host to chains.
+    /// Returns the map from addresses of this host to chains.
     pub(super) fn address_map(self, family: Family) -> String {
         let number = match family {
             Family::V4 => "4",
@@ -131,7 +130,7 @@ impl Context {
     }
 }
 
-/// A key without slashes, colons and brackets: `80-tcp`, `8000-8010-tcp`,
+/// Returns a key without slashes, colons and brackets: `80-tcp`, `8000-8010-tcp`,
 /// `203.0.113.10-8082-tcp`.
 fn port(key: &HostPorts) -> String {
     let address = key
@@ -145,10 +144,10 @@ fn port(key: &HostPorts) -> String {
     format!("{address}{ports}-{}", key.protocol)
 }
 
-/// The key in what [`port`] makes of it.
+/// Returns the key in what [`port`] makes of it.
 fn key(name: &str) -> Option<HostPorts> {
     let (ports, protocol) = name.rsplit_once('-')?;
-    // An address is what has a dot or an underscore in it.
+    // An address has a dot or an underscore.
     let (address, ports) = match ports.split_once('-') {
         Some((address, ports)) if address.contains(['.', '_']) => {
             (Some(address.replace('_', ":").parse().ok()?), ports)
@@ -162,11 +161,11 @@ fn key(name: &str) -> Option<HostPorts> {
         first: first.parse().ok()?,
         last: last.parse().ok()?,
     };
-    // Others may have made a chain that is almost called so.
+    // Another program may have created a chain with a similar name.
     (port(&key) == name).then_some(key)
 }
 
-/// The key that a chain judges, and where; `None` for any other chain.
+/// Returns the key of a chain, and its context; `None` for any other chain.
 #[must_use]
 pub fn port_of_chain(chain: &str) -> Option<(Context, HostPorts)> {
     let known = [
@@ -181,18 +180,32 @@ pub fn port_of_chain(chain: &str) -> Option<(Context, HostPorts)> {
     found.next()
 }
 
-/// The set of the interfaces through which a port admits packets, where they are several.
+/// The key that a chain judges, of packets to a port: the chain of one key, or one that keys share.
+#[must_use]
+pub fn key_of_step(chain: &str, port: u16) -> Option<HostPorts> {
+    let shared = || {
+        let contexts = [Context::Published, Context::Host];
+        let protocols = Protocol::ALL.into_iter();
+        let mut all = protocols.flat_map(|protocol| contexts.map(|context| (context, protocol)));
+        let (_, protocol) =
+            all.find(|(context, protocol)| context.shared_chain(*protocol) == chain)?;
+        Some(HostPorts::one(None, protocol, port))
+    };
+    port_of_chain(chain).map(|(_, key)| key).or_else(shared)
+}
+
+/// Returns the set of a port's interfaces, if there are several.
 pub(super) fn interfaces_of(key: &HostPorts) -> String {
     format!("{PORT}{}{INTERFACES}", port(key))
 }
 
-/// Whether a set is one of the interfaces of a port.
+/// Returns whether a set is one of the interfaces of a port.
 pub(super) fn is_interfaces(set: &str) -> bool {
     set.ends_with(INTERFACES)
 }
 
-/// The chain for sockets of the engine at ports that no policy names, in a family if a service of the
-/// host has the other one.
+/// Returns the chain for engines' sockets at ports without a policy key, of one family if a service of the
+/// host has the other.
 pub(super) fn unnamed(family: Option<Family>) -> &'static str {
     match family {
         None => UNNAMED,
@@ -201,22 +214,22 @@ pub(super) fn unnamed(family: Option<Family>) -> &'static str {
     }
 }
 
-/// The chain of replies to requests of this host.
+/// Returns the chain of replies to requests of this host.
 pub(super) fn own_chain(protocol: Protocol) -> String {
     format!("own-{protocol}")
 }
 
-/// The map of ports at which there are replies to requests of this host.
+/// Returns the map of ports that receive replies to requests of this host.
 pub(super) fn own_map(protocol: Protocol) -> String {
     format!("own-{protocol}-ports")
 }
 
-/// The map of the ports that are published on a loopback address.
+/// Returns the map of the ports that are published on a loopback address.
 pub(super) fn loopback_map(protocol: Protocol) -> String {
     format!("loopback-{protocol}-ports")
 }
 
-/// The chain of packets at one end of which is a published UDP port, by that end.
+/// Returns the chain of packets with a published UDP port at one end, by that end.
 pub(super) fn server_chain(server: End) -> &'static str {
     match server {
         End::Source => FROM_SERVERS,
@@ -224,7 +237,7 @@ pub(super) fn server_chain(server: End) -> &'static str {
     }
 }
 
-/// The map from the port and address of a container to the chain that judges the other end.
+/// Returns the map from a container's port and address to the chain that evaluates the other end.
 pub(super) fn server_map(server: End, family: Family) -> String {
     let number = match family {
         Family::V4 => "4",
@@ -240,28 +253,28 @@ fn clients(server: End) -> &'static str {
     }
 }
 
-/// The chain that judges clients as a key does.
+/// Returns the chain that judges clients as a key does.
 pub(super) fn client_chain(server: End, key: &HostPorts) -> String {
     format!("{}{}", clients(server), port(key))
 }
 
-/// The chain that accepts those clients and leaves the rest to other keys.
+/// Returns the chain that accepts those clients and leaves the rest to other keys.
 pub(super) fn admitting_chain(server: End, key: &HostPorts) -> String {
     format!("{}of-{}", clients(server), port(key))
 }
 
-/// The chain that judges clients of a container's port that is published under several keys.
+/// Returns the chain that judges clients of a container's port that is published under several keys.
 pub(super) fn clients_at_chain(server: End, (port, address): (u16, IpAddr)) -> String {
     format!("{}at-{}-{port}", clients(server), identifier(address))
 }
 
-/// The chain for clients of ports that no policy names.
+/// Returns the chain for clients of ports that no policy names.
 pub(super) fn unnamed_client_chain(server: End) -> String {
     format!("{}{UNNAMED}", clients(server))
 }
 
-/// Which part of a list a set holds. Short lists are one set for each family; of long ones the single
-/// addresses are in one, and the rest in another.
+/// The part of a list in a set. Short lists have one set for each family; long ones have a set of single
+/// addresses and one of networks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
     Short(Family),
@@ -270,7 +283,7 @@ pub(super) enum Part {
 }
 
 impl Part {
-    /// Whether it is all that there is of a family.
+    /// Returns whether the set holds all entries of a family.
     pub(super) fn is_short(self) -> bool {
         matches!(self, Self::Short(_))
     }
@@ -284,7 +297,7 @@ impl Part {
         Self::Networks(Family::V6),
     ];
 
-    /// That of its addresses.
+    /// Returns the part with the list's addresses of a family.
     pub(super) fn family(self) -> Family {
         let (Self::Short(family) | Self::Addresses(family) | Self::Networks(family)) = self;
         family
@@ -302,19 +315,19 @@ impl Part {
     }
 }
 
-/// Whose addresses a set holds.
+/// The list that a set belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum List {
-    /// A source's, by its name.
+    /// A named source.
     Source(String),
-    /// Those that are written in place below `allow` of a key.
+    /// Addresses written under `allow` of a key.
     Allow(HostPorts),
-    /// Those that are written in place below `except` of a key.
+    /// Addresses written under `except` of a key.
     Except(HostPorts),
 }
 
 impl List {
-    /// Whose addresses the set of this name holds; `None` for any other set.
+    /// Returns the list of the set with this name; `None` for any other set.
     #[must_use]
     pub fn of_set(set: &str) -> Option<Self> {
         let (name, part) = set.rsplit_once('.')?;
@@ -329,7 +342,7 @@ impl List {
         })
     }
 
-    /// The name of the set for a part of it.
+    /// Returns the name of the set of a part.
     pub(super) fn set(&self, part: Part) -> String {
         let part = part.name();
         match self {
@@ -339,13 +352,13 @@ impl List {
         }
     }
 
-    /// The names of all sets that can hold it.
+    /// Returns the names of all possible sets of the list.
     pub fn sets(&self) -> impl Iterator<Item = String> + use<'_> {
         Part::ALL.into_iter().map(|part| self.set(part))
     }
 }
 
-/// One of the sets that ports share; the longest prefixes first.
+/// A shared set; the longest prefixes sort first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SharedSet {
     /// The protocol of the ports.
@@ -370,14 +383,14 @@ impl PartialOrd for SharedSet {
 }
 
 impl SharedSet {
-    /// Its name: `shared.tcp.ip4-24`.
+    /// Returns its name: `shared.tcp.ip4-24`.
     #[must_use]
     pub fn name(self) -> String {
         let family = Part::Short(self.family).name();
         format!("{SHARED}{}.{family}-{}", self.protocol, self.length)
     }
 
-    /// The set of this name; `None` for any other set.
+    /// Returns the set of this name; `None` for any other set.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         let (protocol, rest) = name.strip_prefix(SHARED)?.split_once('.')?;
@@ -392,7 +405,7 @@ impl SharedSet {
     }
 }
 
-/// An address as part of a name; nft's identifiers have no colons.
+/// Returns an address as part of a name; nft's identifiers have no colons.
 fn identifier(address: IpAddr) -> String {
     address.to_string().replace(':', "_")
 }

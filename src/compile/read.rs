@@ -1,8 +1,7 @@
-//! The reader of the compiled form: what a ruleset says, in the terms of the policy that it was made of.
+//! Reads a compiled ruleset back, in terms of its policy.
 //!
-//! The rules in force are all that is known of the policy behind them. What is not of the form in which
-//! [`compile`](super::compile()) writes it is not seen here; the fingerprint of a table tells whether there
-//! is any. Comments are not needed, for who reads may have lost them.
+//! It only uses the rules in force. Rules that [`compile`](super::compile()) does not write are ignored; the
+//! fingerprint of the table detects them. Comments are not needed, as some readers lose them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -19,63 +18,62 @@ use super::names::{
     SharedSet,
 };
 
-/// What a ruleset says.
+/// The policy in a ruleset.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reading {
-    /// What happens to published ports that no key names.
+    /// The default for published ports without a key.
     pub default: DefaultAction,
-    /// Whether what the default denies is logged.
+    /// Whether denials by the default are logged.
     pub log: bool,
-    /// Whether connections that were let through bear a mark.
+    /// Whether accepted connections are marked.
     pub connection_mark: bool,
-    /// Whether named ports deny what has no reverse path; unknown, and so `false`, where none is named.
+    /// Whether ports deny packets without a reverse path; `false` if no port has a key.
     pub reverse_path_filter: bool,
-    /// The priority of the base chains; `None` if there is none that forwards.
+    /// The priority of the base chains; `None` without a forward chain.
     pub priority: Option<i32>,
-    /// What each key says.
+    /// The keys.
     pub ports: BTreeMap<HostPorts, PortReading>,
-    /// The beginnings of names of container interfaces in the settings, with `*`, and engines' bridges
-    /// that have something else in them as well.
+    /// The patterns of container interfaces in the settings, and engines' bridges with foreign ports.
     pub container_interfaces: BTreeSet<String>,
-    /// The beginnings of names of foreign interfaces in the settings, with `*`.
+    /// The patterns of foreign interfaces in the settings.
     pub foreign_interfaces: BTreeSet<String>,
-    /// The bridges that are taken for an engine's, by the host or by the settings.
+    /// The bridges that count as managed by an engine, by host facts or settings.
     pub container_bridges: BTreeSet<String>,
-    /// The bridges that are taken for others'.
+    /// The bridges that count as not managed by an engine.
     pub foreign_bridges: BTreeSet<String>,
-    /// Ports that an engine published when the ruleset was made, and that no key names.
+    /// Ports without a key that an engine published when the ruleset was compiled.
     pub unnamed: BTreeSet<HostPorts>,
 }
 
-/// What a ruleset says of a key.
+/// The policy of a key in a ruleset.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PortReading {
-    /// Who may reach it.
+    /// The allowed sources.
     pub allow: Who,
-    /// Who may not, although allowed.
+    /// The excluded sources.
     pub except: Who,
-    /// Where an allowed packet must come in; anywhere if there is none.
+    /// The required incoming interfaces; any if empty.
     pub interfaces: BTreeSet<String>,
     /// Whether denials are logged.
     pub log: bool,
-    /// How a denial looks to the denied.
+    /// How packets are denied: drop or reject.
     pub deny_with: DenyWith,
-    /// Whether it shares sets with other keys instead of having chains of its own.
+    /// Whether it uses shared sets instead of chains of its own.
     pub shared: bool,
 }
 
-/// Sources by name. Those that are written in place are in sets ([`List`]).
+/// Sources by name. Inline addresses are in sets ([`List`]).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Who {
     /// Every address.
     pub any: bool,
-    /// Whatever comes from a container of this host.
+    /// Packets from containers of this host.
     pub containers: bool,
     /// Named sources.
     pub named: BTreeSet<String>,
 }
 
-/// Reads a ruleset, of which no elements of lists of addresses need be known.
+/// Reads a ruleset; elements of address lists are not needed.
 #[must_use]
 pub fn read(ruleset: &Ruleset) -> Reading {
     let chain = |name: &str| ruleset.chains.get(name);
@@ -118,14 +116,14 @@ pub fn read(ruleset: &Ruleset) -> Reading {
         };
         let port = reading.ports.entry(key).or_default();
         match context {
-            // Where nobody else is denied, only this chain says how.
+            // If no other packet is denied, only this chain shows how.
             Context::HostFromContainers => port.except.containers = true,
             Context::Published | Context::Host | Context::Container => {}
         }
         port.read(ruleset, chain);
     }
     for (key, _) in shared_ports(ruleset) {
-        // Its chain, if it has one as well, is for the address of its container.
+        // If it also has a chain, that is for the container's address.
         reading.ports.entry(key).or_default().shared = true;
     }
     for rule in chain(FORWARD).map_or(&[][..], |chain| &chain.rules) {
@@ -135,7 +133,7 @@ pub fn read(ruleset: &Ruleset) -> Reading {
 }
 
 impl Reading {
-    /// Takes the beginnings of names out of a rule of the forward chain.
+    /// Reads interface patterns from a rule of the forward chain.
     fn read_setting(&mut self, rule: &Rule) {
         let [
             Expression::Interface(Interface::Name {
@@ -149,7 +147,7 @@ impl Reading {
             return;
         };
         let pattern = match name {
-            // A bridge of an engine with something else in it as well.
+            // A bridge of an engine with a foreign port.
             NameMatch::Exact(name) => name.clone(),
             NameMatch::Prefix(prefix) => format!("{prefix}*"),
         };
@@ -161,7 +159,7 @@ impl Reading {
 }
 
 impl PortReading {
-    /// Takes what the rules of one of the port's chains say; they all say the same.
+    /// Reads the rules of one of the port's chains; all of them are equivalent.
     fn read(&mut self, ruleset: &Ruleset, chain: &Chain) {
         for rule in &chain.rules {
             let expressions = &rule.expressions[..];
@@ -211,20 +209,20 @@ impl PortReading {
     }
 }
 
-/// Whether a rule of a port's chain lets through what it matches.
+/// Returns whether a rule of a port's chain accepts what it matches.
 #[must_use]
 pub fn allows(rule: &Rule) -> bool {
     matches!(rule.expressions.last(), Some(Expression::Statement(Statement::Verdict(verdict)))
         if *verdict == Verdict::Accept || verdict.chain() == Some(REMEMBER))
 }
 
-/// Whether a ruleset marks the connections that it lets through.
+/// Returns whether a ruleset marks accepted connections.
 #[must_use]
 pub fn is_marking(ruleset: &Ruleset) -> bool {
     ruleset.chains.contains_key(REMEMBER)
 }
 
-/// The interfaces through which ports admit packets, where a policy names some.
+/// Returns the interfaces that the policy requires, by port.
 #[must_use]
 pub fn admitting(ruleset: &Ruleset) -> BTreeSet<&str> {
     let sets = ruleset
@@ -249,7 +247,7 @@ pub fn admitting(ruleset: &Ruleset) -> BTreeSet<&str> {
     sets.chain(single).map(String::as_str).collect()
 }
 
-/// The elements of a set of interfaces; none if there is no such set.
+/// Returns the elements of a set of interfaces; none if there is no such set.
 fn interfaces(ruleset: &Ruleset, set: &str) -> BTreeSet<String> {
     match ruleset.sets.get(set).map(|set| &set.elements) {
         Some(Elements::Interfaces(names)) => names.iter().cloned().collect(),
@@ -257,7 +255,7 @@ fn interfaces(ruleset: &Ruleset, set: &str) -> BTreeSet<String> {
     }
 }
 
-/// Whom the rules of a chain let through, of a family: each list with its addresses, as far as they were
+/// Returns the lists that the rules of a chain accept, of a family, with their addresses, as far as they were
 /// read.
 #[must_use]
 pub fn admitted(ruleset: &Ruleset, chain: &str, family: Family) -> Vec<(List, AddressSet)> {
@@ -284,15 +282,15 @@ pub fn admitted(ruleset: &Ruleset, chain: &str, family: Family) -> Vec<(List, Ad
     lists
 }
 
-/// The addresses of a list, as far as they were read.
+/// Returns the addresses of a list, as far as they were read.
 #[must_use]
 pub fn addresses(ruleset: &Ruleset, list: &List) -> AddressSet {
     let sets = list.sets().filter_map(|name| ruleset.sets.get(&name));
     AddressSet::from_entries(sets.flat_map(|set| entries(&set.elements)))
 }
 
-/// The addresses of a set; none of a set of something else, or of addresses beside ports, which are
-/// [networks](SharedSet::networks) by the name of the set.
+/// Returns the addresses of a set; none for a set of another type, or of ports and addresses, whose
+/// [networks](SharedSet::networks) follow from the name of the set.
 #[must_use]
 pub fn entries(elements: &Elements) -> Box<dyn Iterator<Item = Entry> + '_> {
     with_rows!(elements, rows => Box::new(rows.iter().filter_map(entry)))
@@ -308,7 +306,7 @@ fn entry<R: Row>(row: &R) -> Option<Entry> {
 }
 
 impl SharedSet {
-    /// Its elements as networks, of all ports or of one.
+    /// Returns its elements as networks, of all ports or of one.
     #[must_use]
     pub fn networks(
         self,
@@ -327,20 +325,20 @@ impl SharedSet {
                 let some = about(all, port, |e| e.0).iter();
                 Box::new(some.map(move |(_, a)| Entry::V6(*a, last6(*a))))
             }
-            // Others have put a set of another type in its place.
+            // Another program replaced it by a set of another type.
             _ => Box::new(std::iter::empty()),
         }
     }
 }
 
-/// The sets of a ruleset that ports share.
+/// Returns the shared sets of a ruleset.
 pub fn shared_sets(ruleset: &Ruleset) -> impl Iterator<Item = (SharedSet, &Elements)> {
     let sets = ruleset.sets.range(SHARED.to_owned()..);
     sets.take_while(|(name, _)| name.starts_with(SHARED))
         .filter_map(|(name, set)| Some((SharedSet::named(name)?, &set.elements)))
 }
 
-/// Who may reach a port that shares sets, as far as these are read.
+/// Returns the sources of a port that shares sets, as far as these were read.
 #[must_use]
 pub fn shared_sources(ruleset: &Ruleset, key: &HostPorts) -> AddressSet {
     shared_sets(ruleset)
@@ -349,7 +347,7 @@ pub fn shared_sources(ruleset: &Ruleset, key: &HostPorts) -> AddressSet {
         .collect()
 }
 
-/// The elements of a port, or of all, of elements that ascend by it.
+/// Returns the elements of a port, or all, from elements sorted by port.
 fn about<T>(all: &[T], port: Option<u16>, of: impl Fn(&T) -> u16) -> &[T] {
     let Some(port) = port else { return all };
     let from = all.partition_point(|element| of(element) < port);
@@ -357,8 +355,8 @@ fn about<T>(all: &[T], port: Option<u16>, of: impl Fn(&T) -> u16) -> &[T] {
     &all[from..to]
 }
 
-/// The ports of a ruleset that share sets, as a policy would name them, with the comment that leads
-/// back to it.
+/// Returns the ports of a ruleset that share sets, as a policy would name them, with the comment
+/// that leads back to it.
 pub fn shared_ports(ruleset: &Ruleset) -> impl Iterator<Item = (HostPorts, Option<&str>)> {
     let set = ruleset.sets.get(SHARED_DENIED);
     let elements = match set.map(|set| &set.elements) {
@@ -370,13 +368,13 @@ pub fn shared_ports(ruleset: &Ruleset) -> impl Iterator<Item = (HostPorts, Optio
         .filter_map(|row| Some((port_key(row.key.0, row.key.1)?, row.comment.as_deref())))
 }
 
-/// A port of this host under any address; `None` for a protocol without ports.
+/// Returns a port of this host under any address; `None` for a protocol without ports.
 #[must_use]
 pub fn port_key(l4: L4Protocol, port: u16) -> Option<HostPorts> {
     Some(HostPorts::one(None, l4.with_ports()?, port))
 }
 
-/// Whether there are any [`remembered`] ports in a ruleset, of which no elements need be known.
+/// Returns whether a ruleset has any [`remembered`] ports; elements are not needed.
 #[must_use]
 pub fn remembers(ruleset: &Ruleset) -> bool {
     let unnamed = UNNAMED_CHAINS.map(names::unnamed).into_iter();
@@ -387,8 +385,8 @@ pub fn remembers(ruleset: &Ruleset) -> bool {
 
 const UNNAMED_CHAINS: [Option<Family>; 3] = [None, Some(Family::V4), Some(Family::V6)];
 
-/// The ports that a ruleset guards because an engine published them when it was compiled: those that no
-/// policy names, and those on a loopback address.
+/// Returns the ports that a ruleset filters because an engine published them when it was compiled: those
+/// without a key, and those on a loopback address.
 #[must_use]
 pub fn remembered(ruleset: &Ruleset) -> Vec<HostPorts> {
     let mut ranges = unnamed(ruleset);
@@ -406,7 +404,7 @@ pub fn remembered(ruleset: &Ruleset) -> Vec<HostPorts> {
     ranges
 }
 
-/// The ports of engines that no policy names.
+/// Returns the ports of engines without a key.
 fn unnamed(ruleset: &Ruleset) -> Vec<HostPorts> {
     let mut addresses = vec![None];
     for family in Family::ALL {

@@ -1,4 +1,4 @@
-//! What sources hold on a host.
+//! Resolves sources on a host.
 
 use std::borrow::Cow;
 
@@ -6,16 +6,16 @@ use crate::host::HostView;
 use crate::net::AddressSet;
 use crate::policy::{NamedSource, OnHost};
 
-/// What a source holds on a host.
+/// The addresses of a source on a host.
 #[derive(Debug)]
 pub struct Held<'a> {
     /// Its addresses.
     pub addresses: Cow<'a, AddressSet>,
-    /// What the host should tell of it and does not, each a sentence without a period.
+    /// The missing interfaces and addresses, each a sentence without a period.
     pub missing: Vec<String>,
 }
 
-/// Returns what a source holds on a host. What the host does not tell is left out.
+/// Returns the addresses of a source on a host. Unknown interfaces are left out.
 #[must_use]
 pub fn held<'a>(source: &'a NamedSource, host: &HostView) -> Held<'a> {
     let mut missing = Vec::new();
@@ -27,7 +27,9 @@ pub fn held<'a>(source: &'a NamedSource, host: &HostView) -> Held<'a> {
                 match host.networks.get(name.as_str()) {
                     None => missing.push(format!("there is no interface `{name}`")),
                     Some(networks) if networks.is_empty() => {
-                        missing.push(format!("`{name}` has no address in a network that counts"));
+                        missing.push(format!(
+                            "`{name}` has no usable address (loopback and link-local do not count)"
+                        ));
                     }
                     Some(networks) => all = all.union(networks),
                 }

@@ -1,7 +1,7 @@
-//! What is to be in force: policies → this host → ruleset, and the last good policies where the files are wrong.
+//! The desired ruleset: policies and host facts compiled, or the last good policies if the files have errors.
 //!
-//! Whatever reads a disk or looks at processes does so in a thread of its own. The loop begins what is due
-//! ([`Desired::begin`]), hears of the outcome as of any other event, and takes it up when its turn comes.
+//! Reading disks and processes happens in threads of their own. The event loop starts due work
+//! ([`Desired::begin`]), receives the result as an event, and uses it in a later turn.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::host::docker::Ask;
 use crate::kernel;
 use crate::policy::DefaultAction;
 use crate::ruleset::Ruleset;
-use crate::site::{Site, Sockets};
+use crate::site::{HostFacts, Sockets};
 use crate::store::Policies;
 use crate::text::SourceMap;
 use crate::untrusted;
@@ -26,23 +26,24 @@ use super::feeds::files::{self, Files};
 use super::feeds::job::{Job, Outcome, within};
 use super::log::{self, Level, Log, Mistakes};
 use super::options::Options;
-use super::published::Published;
+use super::published::LastKnownPorts;
 use super::record::{Origin, Record};
 use super::state;
 use super::state_writer::StateWriter;
 use super::view::View;
 
-/// How often wrong policies are read again: what is wrong may be out of sight.
+/// The interval at which policies with errors are read again: their cause may be outside the watched
+/// directories.
 const RECHECK: Duration = Duration::from_secs(30);
-/// How often the host is looked at while ports are rejected that no socket of an engine holds now: a service
-/// of the host may have taken one.
+/// The interval at which the host is read again while ports are denied that no engine's socket holds: a
+/// service of the host may have bound one.
 const RETHINK: Duration = Duration::from_mins(1);
-/// How long what is kept may take to be read before guard begins without it.
+/// How long reading the saved state may take before guard starts without it.
 pub(super) const STATE: Duration = Duration::from_secs(5);
-/// How often policies are read again at once because more of them is to be watched.
+/// The most immediate re-reads of the policies because new directories had to be watched.
 pub(super) const READS: u32 = 3;
 
-/// What is to be in force, as far as it is known.
+/// The desired ruleset and its inputs.
 pub(super) struct Desired {
     path: PathBuf,
     state: PathBuf,
@@ -51,33 +52,33 @@ pub(super) struct Desired {
     log: Log,
     files: Arc<Files>,
     reading: Job<Read>,
-    /// What was read and is yet to be taken up.
+    /// A result that is not used yet.
     read: Option<Outcome<Read>>,
     policies: Option<Chosen>,
-    /// Reads the policies that were kept.
+    /// Reads the last good policies.
     fallback: Job<Result<Policies, state::Error>>,
-    /// How long they are to be used.
+    /// Until when they are used, for the log.
     until: &'static str,
-    look: Job<Result<Site, kernel::Error>>,
-    /// The look at the host that is being taken.
+    look: Job<Result<HostFacts, kernel::Error>>,
+    /// The read of host facts in progress.
     looking: Option<Looking>,
     view: View,
-    published: Published,
-    /// What was made of policies and host last.
+    published: LastKnownPorts,
+    /// The ruleset compiled last.
     ruleset: Option<Ruleset>,
     writer: StateWriter,
-    /// The digest of the policies that were written as the last good ones.
+    /// The digest of the policies that were saved as the last good ones.
     written: Option<u128>,
 }
 
-/// The folders of fetched lists: of all, and of those that were accepted.
+/// The directories of fetched lists: those in the cache, and those that were accepted.
 #[derive(Clone)]
 struct Lists {
     cache: PathBuf,
     accepted: PathBuf,
 }
 
-/// The policies that are to be in force.
+/// The policies to enforce.
 struct Chosen {
     policies: Arc<Policies>,
     origin: Origin,
@@ -95,7 +96,7 @@ impl Chosen {
     }
 }
 
-/// A look at the host that has begun.
+/// A read of host facts in progress.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Looking {
     pub(super) need: Need,
@@ -104,8 +105,8 @@ pub(super) struct Looking {
     answered: bool,
 }
 
-/// Reads the policies at `path`, and has `files` watch them; where they are wrong, it watches what the
-/// `known` ones were read from.
+/// Reads the policies at `path` and watches their files; if they have errors, it watches the files of the
+/// `known` policies, too.
 fn read(path: &Path, lists: &Lists, files: &Files, known: Option<&Policies>) -> Read {
     let mut tries = 0;
     loop {
@@ -121,7 +122,7 @@ fn read(path: &Path, lists: &Lists, files: &Files, known: Option<&Policies>) -> 
             (Ok(policies), _) | (Err(_), Some(policies)) => Some(&policies.sources),
             (Err(wrong), None) => wrong.sources(),
         };
-        // What was changed before it was watched nobody has told.
+        // Changes before the watch began were not reported.
         let watched = !files.watch(&files::policy_places(path, sources));
         tries += 1;
         if watched || tries == READS {
@@ -133,16 +134,16 @@ fn read(path: &Path, lists: &Lists, files: &Files, known: Option<&Policies>) -> 
 impl Desired {
     pub(super) fn open(options: &Options, log: Log) -> io::Result<Self> {
         let state = options.state.clone();
-        let published = match within(STATE, move || Published::open(&state))? {
+        let published = match within(STATE, move || LastKnownPorts::open(&state))? {
             Some(Ok(published)) => published,
             Some(Err(error)) => {
                 log.say(Level::Warning, &error.to_string());
-                Published::default()
+                LastKnownPorts::default()
             }
             None => {
                 let text = format!("{} does not answer", untrusted::path(&options.state));
                 log.say(Level::Warning, &text);
-                Published::default()
+                LastKnownPorts::default()
             }
         };
         Ok(Self {
@@ -167,40 +168,40 @@ impl Desired {
         })
     }
 
-    /// Where the policies come from that are to be in force.
+    /// Returns the origin of the policies to enforce.
     pub(super) fn origin(&self) -> Option<Origin> {
         self.policies.as_ref().map(|chosen| chosen.origin)
     }
 
-    /// What is to be in force, if that is known.
+    /// Returns the desired ruleset, once it is known.
     pub(super) fn ruleset(&self) -> Option<&Ruleset> {
         self.ruleset.as_ref()
     }
 
-    /// The policies are to be read then, or earlier if that was planned already.
+    /// Schedules a read of the policies for `when`, unless an earlier one is scheduled.
     pub(super) fn read_at(&mut self, when: Instant) {
         self.reading.at(when);
     }
 
-    /// Whether the last good policies are to be read, or being read.
+    /// Returns whether a read of the last good policies is scheduled or in progress.
     pub(super) fn awaits_last_good(&self) -> bool {
         self.fallback.is_expected()
     }
 
-    /// Whether the host is being looked at.
+    /// Returns whether a read of host facts is in progress.
     pub(super) fn is_looking(&self) -> bool {
         self.looking.is_some()
     }
 
-    /// Whether the host has the same links and addresses as when it was looked at last.
+    /// Returns whether links and addresses are unchanged since the last read.
     pub(super) fn is_current(&self) -> bool {
         self.view.is_current()
     }
 
-    /// Begins whatever is due.
+    /// Starts the reads that are due.
     ///
     /// # Errors
-    /// If there can be no more threads.
+    /// If a thread cannot be created.
     pub(super) fn begin(&mut self, now: Instant, engines: &Engines) -> io::Result<()> {
         self.reading.begin(now, || {
             let (path, files) = (self.path.clone(), self.files.clone());
@@ -225,23 +226,23 @@ impl Desired {
                 Sockets::Served => published.former(looking.answered).to_vec(),
                 _ => Vec::new(),
             };
-            Box::new(move || Site::with(engines, unanswered, looking.sockets, &former))
+            Box::new(move || HostFacts::with(engines, unanswered, looking.sockets, &former))
         })
     }
 
-    /// Keeps what was read of the files until it is taken up.
+    /// Keeps a read of the files until [`take_up`](Self::take_up).
     pub(super) fn put_aside(&mut self, read: Outcome<Read>) {
         self.read = Some(read);
     }
 
-    /// Takes up what was read of the files; wrong policies change nothing. Where there are none yet and somebody
-    /// waits for rules, the last good ones are read.
+    /// Uses the policies read last; policies with errors change nothing. If there are none yet and the
+    /// service manager waits for rules, it falls back to the last good policies.
     pub(super) fn take_up(&mut self, record: &mut Record, waited_for: bool) {
         let Some(read) = self.read.take() else { return };
         let path = untrusted::path(&self.path);
         let mistakes = match read {
             Outcome::Late => Mistakes::one(&format!(
-                "{path} cannot be read: a disk does not answer, or takes longer than ten seconds"
+                "{path} cannot be read within 10 s: the disk or network file system does not respond"
             )),
             Outcome::Done(Read { policies, watched }) => {
                 if !watched {
@@ -258,7 +259,7 @@ impl Desired {
         };
         self.tell(mistakes, record);
         if self.policies.is_none() && waited_for {
-            self.fall_back("until the files are right");
+            self.fall_back("until the files are valid");
         }
     }
 
@@ -276,7 +277,7 @@ impl Desired {
         self.policies = Some(chosen);
     }
 
-    /// Tells mistakes that were not told before; none if nothing is wrong.
+    /// Logs errors of the policies that were not logged before, and their end.
     fn tell(&mut self, mistakes: Mistakes, record: &mut Record) {
         let is_right = mistakes.count() == 0;
         if !is_right {
@@ -289,22 +290,22 @@ impl Desired {
             self.log.say(Level::Error, mistake);
         }
         let text = if is_right {
-            "the policies are right again"
+            "the policies are valid again"
         } else {
             record.rejected += 1;
-            "the policies are wrong and change nothing: what is in force stays; `dfw check` shows the lines"
+            "the policies have errors and are not applied: the rules in force stay; run `dfw check`"
         };
         self.log.say(Level::Notice, text);
         record.mistakes = mistakes;
     }
 
-    /// Has the last good policies read, to be used for a while.
+    /// Schedules a read of the last good policies.
     pub(super) fn fall_back(&mut self, until: &'static str) {
         self.until = until;
         self.fallback.at(Instant::now());
     }
 
-    /// Takes the last good policies; says whether the policies are to be taken up now.
+    /// Uses the last good policies; returns whether they are to be enforced now.
     pub(super) fn take_last_good(
         &mut self,
         kept: Outcome<Result<Policies, state::Error>>,
@@ -313,11 +314,11 @@ impl Desired {
         let failed = self.policies.is_some();
         match kept {
             Outcome::Done(Ok(policies)) => {
-                // The files may have become right meanwhile.
+                // The files may be valid by now.
                 if !failed || record.failure.is_some() {
                     self.policies = Some(Chosen::new(policies, Origin::State));
                     self.ruleset = None;
-                    let text = format!("the last good policies are used {}", self.until);
+                    let text = format!("using the last good policies {}", self.until);
                     self.log.say(Level::Warning, &text);
                 }
                 return true;
@@ -329,12 +330,11 @@ impl Desired {
                 self.log.say(Level::Error, &text);
             }
         }
-        // Where the kernel rejects what the files say, that is tried again later.
+        // If the kernel rejects the rules of the files, they are retried later.
         !failed
     }
 
-    /// Has the host looked at for the policies that are to be in force; says whether its sockets matter to
-    /// them.
+    /// Starts a read of host facts for the current policies; returns whether they depend on sockets.
     pub(super) fn look(&mut self, need: Need, answered: bool) -> bool {
         let Some(chosen) = &self.policies else {
             return false;
@@ -352,25 +352,24 @@ impl Desired {
         sockets != Sockets::None
     }
 
-    /// The look at the host is over.
-    pub(super) fn looked(&mut self) -> Option<Looking> {
+    /// Ends the read of host facts in progress and returns it.
+    pub(super) fn end_look(&mut self) -> Option<Looking> {
         self.looking.take()
     }
 
-    /// Makes rules of the policies and what was found of the host; where nothing was found, what is known of
-    /// it stays.
+    /// Compiles the policies for the host; if reading it failed, the last known facts are used.
     ///
     /// # Errors
-    /// Why nothing is known of the host at all.
+    /// The error of reading the host, if no earlier facts are known.
     pub(super) fn compile(
         &mut self,
-        found: Result<Site, kernel::Error>,
+        facts: Result<HostFacts, kernel::Error>,
         due: &mut Due,
     ) -> Result<(), kernel::Error> {
         let Some(chosen) = &self.policies else {
             return Ok(());
         };
-        if let Some(wait) = self.view.take(found)? {
+        if let Some(wait) = self.view.take(facts)? {
             due.at(Need::Host, Instant::now() + wait);
         }
         let host = self.view.host();
@@ -381,12 +380,12 @@ impl Desired {
         Ok(())
     }
 
-    /// Tells that sockets could not be watched; says how soon to look again.
+    /// Logs that sockets could not be watched; returns the delay before the next attempt.
     pub(super) fn fail_to_see(&mut self, error: &kernel::Error) -> Duration {
         self.view.fail(error)
     }
 
-    /// Has what is in force now written for the next boot, if that is not what was written last.
+    /// Saves the policies and ports in force for the next boot, if they changed.
     pub(super) fn keep(&mut self, looking: Looking) {
         if let Some(ruleset) = &self.ruleset
             && looking.answered

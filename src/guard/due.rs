@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// What is to be done; each but the first includes those before it, and takes longer.
+/// Work to do; each kind includes those before it, and takes longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Need {
-    /// Compare the table with what is wanted.
+    /// Compare the table with the desired ruleset.
     Table,
-    /// Look at the host again if its links or addresses are not as before.
+    /// Read the host again if links or addresses have changed.
     Links,
     /// Look at the host again.
     Host,
@@ -16,29 +16,28 @@ pub(super) enum Need {
     Policies,
 }
 
-/// A list of things to be done, each once.
+/// A schedule of needs, each at most once.
 #[derive(Debug, Default)]
 pub(super) struct Due(BTreeMap<Need, Instant>);
 
 impl Due {
-    /// It is to be done then, or earlier if that was planned already: who changes things time and
-    /// again puts nothing off.
+    /// Schedules a need for `when`, unless it is due earlier: repeated changes do not postpone it.
     pub(super) fn at(&mut self, need: Need, when: Instant) {
         let planned = self.0.entry(need).or_insert(when);
         *planned = when.min(*planned);
     }
 
-    /// When there is something to do.
+    /// Returns when the next need is due.
     pub(super) fn next(&self) -> Option<Instant> {
         self.0.values().min().copied()
     }
 
-    /// When there is something to do about the table alone.
+    /// Returns when a check of the table is due.
     pub(super) fn next_of_table(&self) -> Option<Instant> {
         self.0.get(&Need::Table).copied()
     }
 
-    /// The same as [`take`](Self::take), of the table alone.
+    /// Takes a due check of the table; see [`take`](Self::take).
     pub(super) fn take_of_table(&mut self, now: Instant) -> Option<Need> {
         let come = self.0.get(&Need::Table).is_some_and(|when| *when <= now);
         come.then(|| {
@@ -47,8 +46,8 @@ impl Due {
         })
     }
 
-    /// A table that others have changed comes first, and then the greatest need whose time has come;
-    /// what it includes is no longer needed.
+    /// Takes the next due need: a modified table first, then the most comprehensive need, and removes
+    /// those that it includes.
     pub(super) fn take(&mut self, now: Instant) -> Option<Need> {
         let mut come = self.0.iter().filter(|(_, when)| **when <= now);
         let need = match *come.next()?.0 {
@@ -63,7 +62,7 @@ impl Due {
     }
 }
 
-/// Waits that grow from one failure to the next.
+/// Delays that double from one failure to the next.
 #[derive(Debug)]
 pub(super) struct Backoff {
     first: Duration,
@@ -84,7 +83,7 @@ impl Backoff {
         self.failures = 0;
     }
 
-    /// How long to wait after one more failure.
+    /// Returns the delay after one more failure.
     pub(super) fn next(&mut self) -> Duration {
         let wait = self.first.saturating_mul(1 << self.failures.min(20));
         self.failures = self.failures.saturating_add(1);

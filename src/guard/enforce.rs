@@ -1,10 +1,10 @@
-//! dfw's table: proposed, committed, and restored when others have changed it.
+//! Enforces the desired ruleset: proposes, commits, and restores the table when another program modified it.
 
 use std::io;
 use std::time::{Duration, Instant};
 
 use crate::kernel::{self, COMMITS, Claim, Commit, Kernel, Outcome, attempts, next};
-use crate::nftables::notice::Meddler;
+use crate::nftables::notice::Modifier;
 use crate::ruleset::Ruleset;
 
 use super::due::Backoff;
@@ -14,35 +14,36 @@ use super::feeds::feed::{Feed, Polled};
 use super::feeds::table::Monitor;
 use super::record::{self, Repair};
 
-/// How soon the table is put back when somebody changes it time and again. The first few times it
-/// is put back at once.
+/// The delay before a restore when the table is modified repeatedly, at first and at most. The first few
+/// restores are immediate.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
 const AT_ONCE: u32 = 8;
-/// After this long without a change by others, they count as calm.
+/// After this long without a modification the delay is reset.
 const CALM: Duration = Duration::from_secs(10);
 
-/// The table, and who changes it.
+/// dfw's table and its monitor.
 pub(super) struct Enforcement {
     kernel: Kernel,
     /// Whether the next installation must replace it.
     replace: bool,
-    /// None while guard itself changes it.
+    /// `None` while guard itself changes it.
     monitor: Option<Monitor>,
     pause: Backoff,
     in_a_row: u32,
-    /// When others last gave cause for a look.
+    /// The time of the last modification.
     stirred: Option<Instant>,
-    /// Who has changed it since it was last right, and when that was noticed.
-    meddler: Option<(Option<Meddler>, Instant)>,
+    /// The first process that modified the table since it was in force, and the time of the
+    /// notification.
+    modifier: Option<(Option<Modifier>, Instant)>,
 }
 
-/// What an installation has changed.
+/// The result of enforcing a ruleset.
 #[derive(Debug)]
 pub(super) enum Change {
     Nothing,
     /// Other rules are in force now.
     Made,
-    /// The same rules are in force again.
+    /// The table was restored.
     PutBack(Repair),
 }
 
@@ -57,18 +58,18 @@ impl Enforcement {
             pause: Backoff::new(PAUSE.0, PAUSE.1),
             in_a_row: 0,
             stirred: None,
-            meddler: None,
+            modifier: None,
         };
         Ok((enforcement, claim))
     }
 
-    /// Others have changed it; says how long to wait until it is put back.
-    pub(super) fn meddled(&mut self, meddler: Option<Meddler>, now: Instant) -> Duration {
-        self.meddler.get_or_insert((meddler, now));
+    /// Notes a modification; returns the delay before the restore.
+    pub(super) fn note_modifier(&mut self, modifier: Option<Modifier>, now: Instant) -> Duration {
+        self.modifier.get_or_insert((modifier, now));
         self.pause(now)
     }
 
-    /// How long those who never rest have to wait.
+    /// Returns the delay, which grows while modifications continue.
     fn pause(&mut self, now: Instant) -> Duration {
         let calm = self
             .stirred
@@ -86,21 +87,21 @@ impl Enforcement {
         }
     }
 
-    /// Hears who has changed it up to now.
+    /// Reads pending notifications of modifications.
     fn hear(&mut self) -> Result<(), Error> {
         let mut events = Vec::new();
         let now = Instant::now();
         self.drain(now, &mut events)?;
         for event in events {
-            if let Event::Table(meddler) = event {
-                self.meddler.get_or_insert((meddler, now));
+            if let Event::Table(modifier) = event {
+                self.modifier.get_or_insert((modifier, now));
             }
         }
         Ok(())
     }
 
-    /// Brings a ruleset into force if it is not; it may be `known` to have been. Says what was changed,
-    /// and how soon to look again if others have changed anything meanwhile.
+    /// Brings a ruleset into force; `known` says that it was in force before. Returns the change, and
+    /// the delay before another check if other programs committed meanwhile.
     pub(super) fn enforce(
         &mut self,
         ruleset: &Ruleset,
@@ -108,25 +109,25 @@ impl Enforcement {
         known: bool,
     ) -> Result<(Change, Option<Duration>), Error> {
         self.hear()?;
-        // Who listens to all of it slows a great change down.
+        // A subscriber slows down a large transaction.
         self.monitor = None;
         let began = Instant::now();
         let done = self.bring(ruleset, stamp);
         self.monitor = Some(Monitor::open()?);
         let (changed, generation) = done?;
         let now = Instant::now();
-        // What others have done while nobody listened. A repair is told of in any case.
+        // Commits of other programs while the monitor was closed. A restore is reported in any case.
         let overtaken = generation.is_none() || self.kernel.generation().ok() != generation;
         let again = overtaken.then(|| self.pause(now));
-        let mut meddler = self.meddler.take();
+        let mut modifier = self.modifier.take();
         if !changed {
             return Ok((Change::Nothing, again));
         }
-        if known && meddler.is_none() {
-            // So late that nobody could tell of it any more.
-            meddler = Some((None, began));
+        if known && modifier.is_none() {
+            // Modified after the monitor was closed.
+            modifier = Some((None, began));
         }
-        let change = meddler.map_or(Change::Made, |(by, noticed)| {
+        let change = modifier.map_or(Change::Made, |(by, noticed)| {
             Change::PutBack(Repair {
                 at: record::now(),
                 by,
@@ -142,8 +143,8 @@ impl Enforcement {
         ruleset: &Ruleset,
         stamp: impl Fn() -> String,
     ) -> Result<(bool, Option<u32>), kernel::Error> {
-        // Where nothing is left there is nobody to be careful with, and one transaction is faster.
-        let gone = self.meddler.is_some() && !self.is_there()?;
+        // If the table is gone, no packet depends on it, and one transaction is faster.
+        let gone = self.modifier.is_some() && !self.is_there()?;
         if self.replace || gone {
             let moment = self.kernel.generation()?;
             let outcome = self.kernel.replace(ruleset, &stamp(), moment)?;
@@ -157,7 +158,7 @@ impl Enforcement {
         }
     }
 
-    /// Proposes and commits, and again where others committed meanwhile.
+    /// Proposes and commits; retries when other programs committed meanwhile.
     fn commit(
         &self,
         ruleset: &Ruleset,
@@ -176,7 +177,7 @@ impl Enforcement {
         Err(kernel::Error::Busy)
     }
 
-    /// Whether there is one, as far as that can be seen while others never rest.
+    /// Returns whether the table exists, also while other programs keep changing rulesets.
     pub(super) fn is_there(&self) -> Result<bool, kernel::Error> {
         let installed = match self.kernel.outline() {
             Err(kernel::Error::Busy) => self.kernel.glimpse()?,

@@ -1,4 +1,4 @@
-//! Why guard cannot go on.
+//! Errors that end guard.
 
 use std::io;
 
@@ -6,19 +6,19 @@ use thiserror::Error;
 
 use crate::kernel;
 
-/// Why guard cannot go on. What is in force stays.
+/// An error that ends guard. The rules in force stay.
 #[derive(Debug, Error)]
 pub enum Error {
     /// The kernel.
     #[error(transparent)]
     Kernel(#[from] kernel::Error),
-    /// Something that it must watch cannot be watched.
+    /// A required notification source failed.
     #[error("cannot watch: {0}")]
     Watch(#[from] io::Error),
 }
 
 impl Error {
-    /// Whether other rules might have been taken.
+    /// Returns whether the kernel might accept another ruleset.
     pub(super) fn is_rejection(&self) -> bool {
         use kernel::Error::{Rejected, TooLarge, TooLong, Unsound};
         let Self::Kernel(error) = self else {

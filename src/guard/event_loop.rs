@@ -1,8 +1,7 @@
-//! The event loop: one thread, a closed enumeration of events, and what is to be done about them.
+//! The event loop: one thread, a closed enumeration of events, and the needs that they cause.
 //!
-//! Each turn it polls all feeds, takes what has happened, begins what is due in other threads, and does the
-//! greatest need whose time has come. An event does nothing by itself: it says what is needed and when, so that
-//! a flood of events is work once.
+//! Each turn polls all feeds, drains their events, starts due work in other threads, and handles the most
+//! comprehensive due need. An event only schedules a need, so a flood of events causes the work once.
 //!
 //! | phase     | `Table` (others changed it)             | `Links`, `Host`        | `Policies` are read              | a need is done        |
 //! |-----------|-----------------------------------------|------------------------|----------------------------------|-----------------------|
@@ -11,8 +10,8 @@
 //! | reloading | restored                                | looked at              | at once                          | `READY=1`; then running |
 //! | running   | restored                                | looked at              | when files change; every 30 s while wrong | status line  |
 //!
-//! While the host is being looked at, the table alone is worked on. A need that fails is due again after a pause
-//! that grows.
+//! While a read of the host is in progress, only the table is handled. A need that fails is due again after a
+//! growing delay.
 
 use std::io;
 use std::sync::Arc;
@@ -23,8 +22,8 @@ use rustix::io::Errno;
 
 use crate::host::follow::Report;
 use crate::kernel::{self, Claim};
-use crate::nftables::notice::Meddler;
-use crate::site::Site;
+use crate::nftables::notice::Modifier;
+use crate::site::HostFacts;
 use crate::untrusted;
 
 use super::desired::{Desired, READS};
@@ -46,27 +45,27 @@ use super::options::Options;
 use super::record::{self, Origin, Record};
 use super::service::{self, Service};
 
-/// How long files are given to settle: editors write them in several steps.
+/// The settling time of files: editors write them in several steps.
 const SETTLE_FILES: Duration = Duration::from_millis(100);
-/// How long links are given to settle: an engine makes several at once.
+/// The settling time of links: an engine creates several at once.
 const SETTLE_LINKS: Duration = Duration::from_millis(20);
-/// How long engines may take to say what they publish, where rules are in force that know it.
+/// How long guard waits at startup for answers of engines, if a table of dfw is in force.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How soon what failed is tried again, at first and at most.
+/// The delay before a retry, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
-/// How long it takes at least from one reload to the next.
+/// The shortest time between two reloads.
 const REST: Duration = Duration::from_secs(1);
 
 /// How far guard is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Engines are still to report before anything is changed.
+    /// Waiting for the first answers of engines; nothing is changed.
     Waiting,
-    /// It has yet to do its first work.
+    /// The first ruleset is not in force yet.
     Starting,
-    /// It was told to read everything again, and has yet to do so.
+    /// A reload is in progress.
     Reloading,
-    /// It has done what the service manager waits for.
+    /// Ready, as reported to the service manager.
     Running,
 }
 
@@ -76,19 +75,19 @@ pub(super) struct Guard {
     phase: Phase,
     due: Due,
     retry: Backoff,
-    /// When it was last told to read everything again, or will do so.
+    /// The time of the last or next reload.
     reload: Option<Instant>,
     desired: Desired,
     enforcement: Enforcement,
     signals: Signals,
-    /// Where the engines' sockets are, or would be.
+    /// Watches the directories of the engines' sockets.
     sockets: Arc<Files>,
     links: Links,
     engines: Engines,
-    /// None where no engine is asked.
+    /// `None` if no engine is asked.
     serving: Option<Serving>,
     control: Option<Control>,
-    /// None where nobody is given figures.
+    /// `None` if metrics are disabled.
     exposition: Option<Exposition>,
     service: Service,
     record: Record,
@@ -97,12 +96,12 @@ pub(super) struct Guard {
 impl Guard {
     pub(super) fn new(options: &Options, log: Log) -> Result<Self, Error> {
         let (enforcement, claim) = Enforcement::open(options.own)?;
-        // Signals first: from here on none of them ends guard in the middle of something.
+        // Signals first: from here on none of them interrupts a transaction.
         let signals = Signals::open()?;
         let control = Control::open(&options.socket);
         let control = control.map_err(|error| {
             let at = untrusted::path(&options.socket);
-            log.say(Level::Warning, &format!("cannot listen at {at}: {error}"));
+            log.say(Level::Warning, &format!("cannot listen on {at}: {error}"));
         });
         let exposition = Exposition::open(options, log)?;
         let asks_nobody = options.engines.is_nobody();
@@ -131,20 +130,22 @@ impl Guard {
         };
         let text = match claim {
             Claim::Unknown if options.own => {
-                "this kernel knows no owners of tables: others can change ours, and it is put back"
+                "this kernel has no table ownership (Linux 6.9): other programs can modify the table; guard restores it"
             }
-            Claim::Unknown => "others can change the table, and it is put back",
-            Claim::Nothing => "the table will be ours alone",
-            Claim::Ours => "the table that is in force is ours alone",
-            Claim::Plain => "the table that is in force will be replaced by one of our own",
+            Claim::Unknown => {
+                "the table has no owner: other programs can modify it; guard restores it"
+            }
+            Claim::Nothing => "the table will be owned: only this process can modify it",
+            Claim::Ours => "took ownership of the table in force: only this process can modify it",
+            Claim::Plain => "the table in force has no owner: it will be replaced by an owned one",
         };
         log.say(Level::Info, text);
         let now = Instant::now();
-        // Rules that know what engines publish are better than those made without asking.
+        // The rules in force know published ports; do not replace them before engines have answered.
         if guard.enforcement.is_there()? && !guard.engines.complete() {
             guard.phase = Phase::Waiting;
             guard.desired.read_at(now + PATIENCE);
-            let text = "waiting until engines have answered: what is in force stays";
+            let text = "waiting for container engines: the rules in force stay";
             log.say(Level::Info, text);
         } else {
             guard.desired.read_at(now);
@@ -153,7 +154,7 @@ impl Guard {
         Ok(guard)
     }
 
-    /// Runs until it is told to stop.
+    /// Runs until a signal stops it.
     pub(super) fn run(mut self) -> Result<(), Error> {
         loop {
             self.wait()?;
@@ -164,7 +165,7 @@ impl Guard {
             }
             for event in events {
                 if matches!(event, Event::Stop) {
-                    let text = "told to stop: the rules in force stay";
+                    let text = "stopping: the rules in force stay";
                     self.log.say(Level::Notice, text);
                     return Ok(());
                 }
@@ -181,7 +182,7 @@ impl Guard {
         }
     }
 
-    /// Signals first, so that a stop waits for nobody.
+    /// Returns all feeds, signals first, so that a stop is handled first.
     fn feeds(&self) -> [&dyn Feed; 9] {
         [
             &self.signals,
@@ -210,7 +211,7 @@ impl Guard {
         ]
     }
 
-    /// Waits until something has happened or is due.
+    /// Waits for an event or the next deadline.
     fn wait(&self) -> io::Result<()> {
         let feeds = self.feeds();
         let mut polled: Vec<PollFd<'_>> = feeds
@@ -231,7 +232,7 @@ impl Guard {
         }
     }
 
-    /// Notes what is needed because of an event, and when.
+    /// Schedules the needs that an event causes.
     fn take(&mut self, event: Event, now: Instant) {
         match event {
             Event::Files => self.desired.read_at(now + SETTLE_FILES),
@@ -244,9 +245,9 @@ impl Guard {
                     self.due.at(Need::Policies, now);
                 }
             }
-            Event::Host(Outcome::Done(found)) => self.looked(found),
+            Event::Host(Outcome::Done(facts)) => self.host_read(facts),
             Event::Host(Outcome::Late) => {
-                let text = "the look at this host takes longer than ten seconds: what is known of it stays";
+                let text = "reading interfaces, addresses and sockets takes longer than 10 s: keeping the last known state";
                 self.log.say(Level::Warning, text);
             }
             Event::EngineSocket => {
@@ -255,7 +256,7 @@ impl Guard {
             }
             Event::Links { new } => {
                 self.host_changed(Need::Links, now + SETTLE_LINKS);
-                // A container's link comes before its ports are open.
+                // A container's link appears before its ports are open.
                 if new {
                     self.stir();
                 }
@@ -265,11 +266,11 @@ impl Guard {
                 let when = now + self.desired.fail_to_see(&error);
                 self.host_changed(Need::Host, when);
             }
-            Event::Table(meddler) => self.meddled(meddler, now),
+            Event::Table(modifier) => self.note_modifier(modifier, now),
             Event::Lost => {
                 self.log.say(
                     Level::Warning,
-                    "notices of the kernel were lost: looking at everything again",
+                    "netlink notifications lost (ENOBUFS): resynchronising",
                 );
                 self.host_changed(Need::Host, now);
             }
@@ -286,7 +287,7 @@ impl Guard {
     }
 
     fn host_changed(&mut self, need: Need, when: Instant) {
-        // What ends the waiting looks at the whole host.
+        // The end of the waiting phase reads the whole host anyway.
         if self.phase != Phase::Waiting {
             self.due.at(need, when);
         }
@@ -299,7 +300,7 @@ impl Guard {
     }
 
     fn engine_reported(&mut self, address: &str, report: Report, now: Instant) {
-        if matches!(report, Report::Stir) {
+        if matches!(report, Report::Changing) {
             self.stir();
         }
         let (text, changed) = self.engines.take(address, report);
@@ -317,17 +318,18 @@ impl Guard {
     }
 
     fn reload(&mut self, now: Instant) {
-        // Many requests are one reading, and soon.
+        // Merge requests into one reload.
         if self.reload.is_some_and(|planned| planned > now) {
             return;
         }
         let when = self.reload.map_or(now, |last| now.max(last + REST));
         self.reload = Some(when);
         if self.phase == Phase::Reloading {
-            // What is being read may have changed since.
+            // Files may have changed since the read began.
             return self.desired.read_at(when);
         }
-        self.log.say(Level::Info, "reading everything again");
+        self.log
+            .say(Level::Info, "reloading policies, engines and interfaces");
         self.phase = match self.phase {
             Phase::Waiting | Phase::Starting => Phase::Starting,
             Phase::Running | Phase::Reloading => {
@@ -339,12 +341,12 @@ impl Guard {
         self.desired.read_at(when);
     }
 
-    fn meddled(&mut self, meddler: Option<Meddler>, now: Instant) {
-        let wait = self.enforcement.meddled(meddler, now);
+    fn note_modifier(&mut self, modifier: Option<Modifier>, now: Instant) {
+        let wait = self.enforcement.note_modifier(modifier, now);
         if self.desired.ruleset().is_some() {
             self.due.at(Need::Table, now + wait);
         } else if self.phase == Phase::Waiting {
-            // Rules that know less are better than those that others have made.
+            // Rules without published ports are better than a modified table.
             self.desired.read_at(now + wait);
         }
     }
@@ -367,7 +369,7 @@ impl Guard {
         }
     }
 
-    /// When the first need is due of those that can be done now.
+    /// Returns when the next need is due that can be handled now.
     fn next_need(&self) -> Option<Instant> {
         if !self.desired.is_looking() {
             return self.due.next();
@@ -376,7 +378,7 @@ impl Guard {
         self.due.next_of_table()
     }
 
-    /// Takes the greatest need that is due of those that can be done now.
+    /// Takes the most comprehensive due need that can be handled now.
     fn take_need(&mut self, now: Instant) -> Option<Need> {
         if self.desired.is_looking() {
             self.desired.ruleset()?;
@@ -386,7 +388,7 @@ impl Guard {
         (need != Need::Links || !self.desired.is_current()).then_some(need)
     }
 
-    /// Does what is needed, which takes a look at the host if it concerns more than the table.
+    /// Handles a need; needs beyond the table start a read of the host.
     fn work(&mut self, need: Need) {
         if self.phase == Phase::Waiting {
             self.phase = Phase::Starting;
@@ -408,12 +410,12 @@ impl Guard {
         }
     }
 
-    /// Goes on with a need for which the host was looked at.
-    fn looked(&mut self, found: Result<Site, kernel::Error>) {
-        let Some(looking) = self.desired.looked() else {
+    /// Continues a need after the read of the host.
+    fn host_read(&mut self, facts: Result<HostFacts, kernel::Error>) {
+        let Some(looking) = self.desired.end_look() else {
             return;
         };
-        let compiled = self.desired.compile(found, &mut self.due);
+        let compiled = self.desired.compile(facts, &mut self.due);
         let done = compiled.map_err(Error::from).and_then(|()| {
             self.enforce(looking.need)?;
             self.desired.keep(looking);
@@ -449,11 +451,11 @@ impl Guard {
                 (Level::Notice, text)
             }
             Change::PutBack(repair) => {
-                let by_whom = record::who(repair.by.as_ref());
-                let took = repair.took;
+                let took = repair.milliseconds();
+                let by = record::process(repair.by.as_ref());
                 self.record.repairs += 1;
                 self.record.repair = Some(repair);
-                let text = format!("put back: {by_whom} had changed the table, for {took:.1?}");
+                let text = format!("restored after {took} ms: the table was modified by {by}");
                 (Level::Warning, text)
             }
         };
@@ -463,7 +465,7 @@ impl Guard {
         Ok(())
     }
 
-    /// Tells how it went; what has failed is due again later.
+    /// Reports the result to log and service manager; schedules a retry after a failure.
     fn done(&mut self, need: Need, done: Result<(), Error>) {
         let failed = done.is_err();
         if let Err(error) = done {
@@ -472,7 +474,7 @@ impl Guard {
         if !failed && !self.is_rejected() {
             self.retry.reset();
             if self.record.failure.take().is_some() {
-                self.log.say(Level::Notice, "it works again");
+                self.log.say(Level::Notice, "recovered from the last error");
             }
         }
         if let Some(exposition) = &mut self.exposition {
@@ -481,9 +483,9 @@ impl Guard {
         let line = self.record.line();
         match self.phase {
             Phase::Running => service::status(&line),
-            // Whoever waits for rules must not start without them.
+            // Not ready: units ordered after guard must not start without rules.
             Phase::Starting | Phase::Waiting if failed => service::status(&line),
-            // What it was told to do is yet to be done, or what is kept is yet to be read.
+            // The reload is not done, or the last good policies are not read yet.
             _ if need != Need::Policies || self.desired.awaits_last_good() => {
                 service::status(&line);
             }
@@ -494,8 +496,8 @@ impl Guard {
         }
     }
 
-    /// Tells of a failure. If nothing at all is in force because the kernel rejects what the files say,
-    /// it may take what it took before.
+    /// Logs a failure and schedules a retry. If no rules are in force because the kernel rejects those
+    /// of the files, falls back to the last good policies.
     fn fail(&mut self, need: Need, error: &Error) {
         let wait = self.retry.next();
         let open = self.enforcement.is_there().is_ok_and(|there| !there);
@@ -503,27 +505,28 @@ impl Guard {
         let other = open && from_files && error.is_rejection();
         let stays = match (open, from_files) {
             (true, true) => "no rules are in force",
-            (true, false) => "not even the last good policies are in force",
-            (false, _) => "what is in force stays",
+            (true, false) => "the last good policies are not in force either",
+            (false, _) => "the rules in force stay",
         };
-        let text = format!("{error}; {stays}, next try in {wait:?}");
+        let text = format!("{error}; {stays}, retrying in {wait:?}");
         self.log.say(Level::Error, &text);
         self.record.failure = Some(log::one_line(&error.to_string()));
         let again = Instant::now() + wait;
         if other {
             self.desired.read_at(again);
-            self.desired.fall_back("until the kernel takes the files");
+            self.desired
+                .fall_back("until the kernel accepts the rules of the files");
         } else {
             self.due.at(need, again);
         }
     }
 
-    /// Whether the files are right, and the kernel took older policies only.
+    /// Returns whether the files are valid but the kernel accepted only the last good policies.
     fn is_rejected(&self) -> bool {
         self.desired.origin() == Some(Origin::State) && self.record.mistakes.count() == 0
     }
 
-    /// Watches where the engines' sockets are, or would be.
+    /// Watches the directories of the engines' sockets.
     fn watch_engines(&self) {
         for _ in 0..READS {
             let mut places = files::Places::new();
@@ -537,7 +540,7 @@ impl Guard {
     }
 }
 
-/// Who put the table there, kept as its comment.
+/// Returns the stamp of the table: version, time and policies.
 fn stamp(path: &str) -> String {
     let path = path.replace(
         |c: char| matches!(c, '"' | '\\') || untrusted::is_deceptive(c),

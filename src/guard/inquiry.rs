@@ -1,7 +1,7 @@
-//! Asking a running guard for its status, from another process.
+//! Requests the status of a running guard, from another process.
 //!
-//! The answer is bounded in time and size, and comes from root or the user who asks: what listens at
-//! the path need not be a guard, and need not be well.
+//! The answer is bounded in time and size, and accepted only from root or the own user: the listener need not
+//! be a guard.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -17,30 +17,30 @@ use serde_json::Value;
 
 use super::record::SCHEMA;
 
-/// How long guard may take for all of it.
+/// The time limit of the whole exchange.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The longest answer, in bytes.
 const LONGEST: usize = 1 << 20;
 
-/// What becomes of a question to guard.
+/// The result of a request to guard.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
-    /// None runs: there is no socket, or nobody listens at it.
+    /// No guard runs: the socket does not exist or refuses connections.
     Nobody,
-    /// Its status, a document `dfw/guard/v1`.
+    /// The status, a document of schema `dfw/guard/v1`.
     Status(Value),
-    /// One is there, and does not answer.
+    /// A process listens and does not answer.
     Silent {
-        /// Its number; `None` if that cannot be seen from here.
+        /// The process; `None` if it is in another PID namespace.
         process: Option<u32>,
-        /// What it does instead.
+        /// The reason.
         reason: &'static str,
     },
-    /// Whether one runs cannot be known.
+    /// Unknown, with the reason.
     Unknown(String),
 }
 
-/// Asks the guard that listens at a path for its status; takes two seconds at most.
+/// Requests the status of the guard that listens on a path; takes two seconds at most.
 #[must_use]
 pub fn ask(path: &Path) -> Answer {
     let until = Instant::now() + PATIENCE;
@@ -50,19 +50,19 @@ pub fn ask(path: &Path) -> Answer {
         Err(Errno::AGAIN) => {
             return Answer::Silent {
                 process: None,
-                reason: "too many others wait for it",
+                reason: "its connection queue is full",
             };
         }
         Err(error) => return Answer::Unknown(io::Error::from(error).to_string()),
     };
-    // One in another process namespace has no number here.
+    // A process of another PID namespace has no number here.
     let peer = socket_peercred(&stream).ok();
     if let Some(peer) = &peer
         && !peer.uid.is_root()
         && peer.uid != geteuid()
     {
         return Answer::Unknown(format!(
-            "process {} listens there, which belongs to user {} and not to root",
+            "process {} listens on the socket and runs as user {}, not as root",
             peer.pid,
             peer.uid.as_raw()
         ));
@@ -70,20 +70,20 @@ pub fn ask(path: &Path) -> Answer {
     let process = peer.and_then(|peer| u32::try_from(peer.pid.as_raw_nonzero().get()).ok());
     let silent = |reason| Answer::Silent { process, reason };
     match exchange(stream, until) {
-        Ok(said) if said.is_empty() => silent("it hangs up"),
-        Ok(said) if said.len() > LONGEST => silent("its answer has no end"),
-        Ok(said) => match serde_json::from_slice::<Value>(&said) {
+        Ok(reply) if reply.is_empty() => silent("it closes the connection"),
+        Ok(reply) if reply.len() > LONGEST => silent("its answer is longer than 1 MiB"),
+        Ok(reply) => match serde_json::from_slice::<Value>(&reply) {
             Ok(status) if status["schema"] == SCHEMA => Answer::Status(status),
-            _ => silent("its answer is not that of this version of dfw"),
+            _ => silent("its answer is not a status of this version of dfw"),
         },
         Err(error) if error.kind() == io::ErrorKind::TimedOut => {
             silent("it is stopped, hung or busy")
         }
-        Err(_) => silent("it hangs up"),
+        Err(_) => silent("it closes the connection"),
     }
 }
 
-/// Connects; [`Errno::AGAIN`] if that takes too long, as where others have filled the queue.
+/// Connects; [`Errno::AGAIN`] if that takes too long, such as when the queue is full.
 fn open(path: &Path) -> Result<UnixStream, Errno> {
     let (family, kind) = (AddressFamily::UNIX, SocketType::STREAM);
     let socket = socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
@@ -92,30 +92,30 @@ fn open(path: &Path) -> Result<UnixStream, Errno> {
     Ok(socket.into())
 }
 
-/// Asks, and reads until the end, or until there is more than there may be.
+/// Sends the request and reads the answer to its end or the size limit.
 fn exchange(mut stream: UnixStream, until: Instant) -> io::Result<Vec<u8>> {
     stream.set_nonblocking(true)?;
-    // So few bytes always have room in a new socket.
+    // A new socket always has room for so few bytes.
     stream.write_all(b"status\n")?;
-    let mut said = Vec::new();
+    let mut reply = Vec::new();
     let mut bytes = [0; 4096];
-    while said.len() <= LONGEST {
+    while reply.len() <= LONGEST {
         match stream.read(&mut bytes) {
             Ok(0) => break,
-            Ok(length) => said.extend_from_slice(&bytes[..length]),
+            Ok(length) => reply.extend_from_slice(&bytes[..length]),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait(&stream, until)?,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
-        // Neither does one who never rests get more time.
+        // A slow sender gets no more time.
         if Instant::now() >= until {
             return Err(io::ErrorKind::TimedOut.into());
         }
     }
-    Ok(said)
+    Ok(reply)
 }
 
-/// Waits until there is something to be read, or time is up.
+/// Waits until the socket is readable or the time is over.
 fn wait(stream: &UnixStream, until: Instant) -> io::Result<()> {
     let left = until.saturating_duration_since(Instant::now());
     let left = Timespec::try_from(left).map_err(io::Error::other)?;
@@ -132,7 +132,7 @@ mod tests {
 
     use super::*;
 
-    /// A path that is nobody's, removed in the end.
+    /// A temporary path, removed in the end.
     struct Place(PathBuf);
 
     impl Place {
@@ -148,17 +148,17 @@ mod tests {
         }
     }
 
-    /// What is made of one who answers this, byte by byte or at once, and then hangs up or not.
+    /// Returns the result for a server that sends this answer and then closes the connection or not.
     fn answered(name: &str, answer: &[u8], hangs_up: bool) -> Answer {
         let place = Place::new(name);
         let listener = UnixListener::bind(&place.0).unwrap();
         std::thread::scope(|scope| {
             let asked = scope.spawn(|| ask(&place.0));
             let (mut stream, _) = listener.accept().unwrap();
-            let mut said = [0; 7];
-            stream.read_exact(&mut said).unwrap();
-            assert_eq!(&said, b"status\n");
-            // Who asked may have had enough.
+            let mut request = [0; 7];
+            stream.read_exact(&mut request).unwrap();
+            assert_eq!(&request, b"status\n");
+            // The client may have closed the connection.
             let _ = stream.write_all(answer);
             if hangs_up {
                 drop(stream);
@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn one_that_says_nothing_is_named() {
-        // Nobody accepts, as while guard is stopped.
+        // No process accepts, as while guard is stopped.
         let place = Place::new("stopped");
         let listener = UnixListener::bind(&place.0).unwrap();
         assert_eq!(ask(&place.0), silent("it is stopped, hung or busy"));
@@ -202,7 +202,10 @@ mod tests {
             answered("half", half, false),
             silent("it is stopped, hung or busy")
         );
-        assert_eq!(answered("nothing", b"", true), silent("it hangs up"));
+        assert_eq!(
+            answered("nothing", b"", true),
+            silent("it closes the connection")
+        );
     }
 
     #[test]
@@ -214,13 +217,13 @@ mod tests {
             ("other", br#"{"schema":"dfw/guard/v9"}"#),
             ("deep", "[".repeat(10_000).as_bytes()),
         ] {
-            let expected = silent("its answer is not that of this version of dfw");
+            let expected = silent("its answer is not a status of this version of dfw");
             assert_eq!(answered(name, answer, true), expected, "{name}");
         }
         let endless = vec![b' '; LONGEST + 8192];
         assert_eq!(
             answered("endless", &endless, false),
-            silent("its answer has no end")
+            silent("its answer is longer than 1 MiB")
         );
         let status = br#"{"schema":"dfw/guard/v1","pid":1}"#;
         let status = answered("status", status, true);

@@ -1,7 +1,7 @@
-//! What guard says: one line for each thing that happens, on stderr.
+//! The log of guard: one line for each event, on stderr.
 //!
-//! Every text goes through here, and so do those that are kept for `dfw status`: each is one short line,
-//! whatever an engine, a file's name or the kernel says.
+//! Every text is cleaned here, also those for `dfw status`: each becomes one short line, whatever engines,
+//! file names or the kernel contain.
 
 use std::io::{self, Write};
 
@@ -10,12 +10,12 @@ use crate::text::SourceMap;
 use crate::text::diagnostic::{Diagnostic, Severity};
 use crate::untrusted::clean_to;
 
-/// How many characters a line has at most.
+/// The longest line, in characters.
 const LINE: usize = 2000;
-/// How many mistakes of policies are logged and kept.
+/// The most errors of policies that are logged and kept.
 const MISTAKES: usize = 50;
 
-/// How much it matters, as syslog counts.
+/// The syslog level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Level {
     Error = 3,
@@ -27,7 +27,7 @@ pub(super) enum Level {
 /// Where lines go.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Log {
-    /// Whether the journal reads them, which takes the level from their beginning.
+    /// Whether stderr is the journal, which parses the level from the prefix.
     journal: bool,
 }
 
@@ -50,17 +50,17 @@ impl Log {
             };
             format!("dfw guard: {word}{text}\n")
         };
-        // Whoever was to read it is gone; the work goes on.
+        // The reader of stderr may be gone; guard continues.
         let _ = io::stderr().write_all(line.as_bytes());
     }
 }
 
-/// The text as one line that is not too long: names of files and errors of others may be anything.
+/// Returns a text as one line of bounded length, without control characters.
 pub(super) fn one_line(text: &str) -> String {
     clean_to(text, LINE)
 }
 
-/// What is wrong with policies: a line for each mistake, as far as anybody reads them.
+/// The errors of policies, a line each, up to a limit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Mistakes {
     lines: Vec<String>,
@@ -78,29 +78,29 @@ impl Mistakes {
         }
         if let Some(more @ 1..) = all.count.checked_sub(MISTAKES) {
             all.lines
-                .push(format!("and {more} more: `dfw check` reports all"));
+                .push(format!("and {more} more errors: run `dfw check`"));
         }
         all
     }
 
-    /// One of them.
+    /// Returns a single error.
     pub(super) fn one(mistake: &str) -> Self {
         Self::of([mistake.to_owned()].into_iter())
     }
 
-    /// How many there are.
+    /// Returns the number of errors.
     pub(super) fn count(&self) -> usize {
         self.count
     }
 
-    /// A line for each; the last one counts those that are left out.
+    /// Returns a line for each error; the last one counts those left out.
     pub(super) fn lines(&self) -> &[String] {
         &self.lines
     }
 }
 
-/// A diagnostic in one line, with its place and without a word of the file: the journal and guard's socket
-/// are read by others than root.
+/// Returns a diagnostic in one line, with its position and without text of the file: users other than root
+/// read the journal and guard's socket.
 pub(super) fn line(diagnostic: &Diagnostic, sources: &SourceMap) -> String {
     let place = diagnostic.primary.as_ref().map(|label| {
         let (line, column) = sources.line_column(&label.span);
@@ -113,13 +113,13 @@ pub(super) fn line(diagnostic: &Diagnostic, sources: &SourceMap) -> String {
     place.unwrap_or_default() + &diagnostic.public() + &more
 }
 
-/// What is worth a look in policies that are right.
+/// Returns the warnings of valid policies.
 pub(super) fn warnings(policies: &Policies) -> Mistakes {
     let warnings = policies.warnings.iter();
     Mistakes::of(warnings.map(|warning| line(warning, &policies.sources)))
 }
 
-/// What is wrong with policies.
+/// Returns the errors of policies.
 pub(super) fn mistakes(wrong: &LoadError) -> Mistakes {
     match wrong {
         LoadError::Unread(error) => Mistakes::of([error.to_string()].into_iter()),
@@ -130,7 +130,7 @@ pub(super) fn mistakes(wrong: &LoadError) -> Mistakes {
             let errors = diagnostics.iter().filter(|d| d.severity == Severity::Error);
             let more: usize = errors.clone().map(|error| error.more).sum();
             let mut mistakes = Mistakes::of(errors.map(|error| line(error, sources)));
-            // Those that are only counted are mistakes, too.
+            // Errors that are only counted are included.
             mistakes.count += more;
             mistakes
         }
@@ -164,7 +164,7 @@ mod tests {
         assert_eq!(many.lines().len(), MISTAKES + 1);
         assert_eq!(
             many.lines()[MISTAKES],
-            "and 39950 more: `dfw check` reports all"
+            "and 39950 more errors: run `dfw check`"
         );
         let few = Mistakes::of((0..MISTAKES).map(|n| n.to_string()));
         assert_eq!((few.count(), few.lines().len()), (MISTAKES, MISTAKES));

@@ -1,9 +1,9 @@
-//! The daemon: it keeps dfw's table true, whatever happens to files, engines, links or the table.
+//! The daemon: keeps the desired ruleset in force while policies, engines, links or the table change.
 //!
-//! - `feeds`: everything that can wake it, as events;
-//! - `event_loop`: what is needed because of an event, and when;
-//! - `desired`: policies → host → ruleset, and the last good policies;
-//! - `enforce`: propose, commit, restore.
+//! - `feeds`: event sources;
+//! - `event_loop`: schedules the work that events require;
+//! - `desired`: the desired ruleset, and the last good policies;
+//! - `enforce`: commits and restores the table.
 
 mod desired;
 mod due;
@@ -40,14 +40,14 @@ pub use inquiry::{Answer, ask};
 pub use metrics::scrapes::Listen;
 pub use options::Options;
 
-/// Rulesets; who holds a socket; policies of whichever owner.
+/// `CAP_NET_ADMIN` for rulesets, the others to find the holders of sockets and to read policies of any owner.
 const NEEDED: CapabilitySet = CapabilitySet::NET_ADMIN
     .union(CapabilitySet::SYS_PTRACE)
     .union(CapabilitySet::DAC_READ_SEARCH);
-/// The exit code of a process that has panicked, as Rust has it.
+/// The exit code of a panicked process, as in Rust.
 const PANICKED: i32 = 101;
 
-/// Guards until it is told to stop.
+/// Runs the daemon until a signal stops it.
 ///
 /// # Errors
 /// See [`Error`](enum@Error).
@@ -62,22 +62,22 @@ pub fn run(options: &Options) -> Result<(), Error> {
     let done = Guard::new(options, log).and_then(Guard::run);
     service::stopping();
     if let Err(error) = &done {
-        log.say(Level::Error, &format!("{error}; what is in force stays"));
+        log.say(Level::Error, &format!("{error}; the rules in force stay"));
     }
     done
 }
 
-/// Has whatever panics end the process: without the thread that follows engines, or looks at processes,
-/// guard would go on and know nothing. The service manager starts another.
+/// Makes a panic of any thread end the process: guard must not continue without the thread that follows
+/// engines or reads processes. The service manager restarts it.
 fn end_with_any_thread(log: Log) {
     std::panic::set_hook(Box::new(move |panic| {
-        log.say(Level::Error, &format!("{panic}; what is in force stays"));
+        log.say(Level::Error, &format!("{panic}; the rules in force stay"));
         std::process::exit(PANICKED);
     }));
 }
 
-/// From here on only guard's own folders can be written to. Who holds a socket is seen by a thread that
-/// has not given that up.
+/// Restricts writing to guard's own directories. A thread started before keeps the right to read other
+/// processes' descriptors.
 fn give_up_files(options: &Options, log: Log) {
     let state = options.state.clone();
     let prepared = within(STATE, move || state::prepare(&state));
@@ -87,7 +87,7 @@ fn give_up_files(options: &Options, log: Log) {
         let text = format!("{}: {error}", untrusted::path(&options.state));
         log.say(Level::Warning, &text);
     }
-    // To look at one that does not answer would take for ever.
+    // A directory on a disk that does not respond would block.
     let mut folders = options.folders();
     folders.retain(|folder| answers || *folder != options.state);
     let port = match options.listen {
@@ -104,7 +104,7 @@ fn give_up_files(options: &Options, log: Log) {
         Ok(true) => {}
         Ok(false) => log.say(
             Level::Info,
-            "this kernel has no Landlock: files are left to their modes",
+            "this kernel has no Landlock: file access is not restricted",
         ),
         Err(error) => log.say(Level::Warning, &error),
     }

@@ -1,4 +1,4 @@
-//! What guard is told to do.
+//! The options of guard.
 
 use std::path::{Path, PathBuf};
 
@@ -6,29 +6,29 @@ use crate::host::docker::Ask;
 
 use super::metrics::scrapes::Listen;
 
-/// What guard is to do, and with what.
+/// The options of guard.
 #[derive(Debug)]
 pub struct Options {
     /// The policies.
     pub path: PathBuf,
     /// The engines that are followed.
     pub engines: Ask,
-    /// Where the last good policy is kept.
+    /// The state directory, with the last good policies.
     pub state: PathBuf,
     /// Where `dfw fetch` puts what it fetches.
     pub cache: PathBuf,
     /// Where questions are answered.
     pub socket: PathBuf,
-    /// Where to write figures for a textfile collector, if anywhere.
+    /// The file for the textfile collector, if any.
     pub metrics: Option<PathBuf>,
-    /// Where figures may be asked for, if anywhere.
+    /// The address of the metrics socket, if any.
     pub listen: Option<Listen>,
-    /// Whether the table is to be guard's own, where the kernel can do that.
+    /// Whether to own the table, if the kernel supports that.
     pub own: bool,
 }
 
 impl Options {
-    /// The folders of all that guard writes.
+    /// Returns the directories that guard writes to.
     pub(super) fn folders(&self) -> Vec<PathBuf> {
         let listen = match &self.listen {
             Some(Listen::Unix(path)) => Some(path),

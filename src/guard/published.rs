@@ -1,5 +1,4 @@
-//! The ports that engines publish and no policy names, kept on disk: when a host boots, containers run
-//! before their engine says anything.
+//! Published ports without a policy key, saved on disk: at boot, containers run before their engine answers.
 
 use crate::net::HostPorts;
 use std::path::Path;
@@ -11,15 +10,15 @@ use super::state::{self, Error};
 
 /// The ports.
 #[derive(Debug, Default)]
-pub(super) struct Published {
-    /// What was kept before guard started; none once engines have answered.
+pub(super) struct LastKnownPorts {
+    /// The ports saved before guard started; empty once engines have answered.
     former: Vec<HostPorts>,
-    /// What is kept now, or is being written.
+    /// The ports saved last, or being written.
     kept: Option<Vec<HostPorts>>,
 }
 
-impl Published {
-    /// Takes what is kept in a folder.
+impl LastKnownPorts {
+    /// Reads the saved ports of a directory.
     pub(super) fn open(folder: &Path) -> Result<Self, Error> {
         let ports = match state::read_ports(folder) {
             Ok(ports) => Some(ports),
@@ -32,7 +31,7 @@ impl Published {
         })
     }
 
-    /// What was kept before guard started, until engines have answered.
+    /// Returns the ports saved before guard started, until engines have answered.
     pub(super) fn former(&mut self, answered: bool) -> &[HostPorts] {
         if answered {
             self.former.clear();
@@ -40,7 +39,7 @@ impl Published {
         &self.former
     }
 
-    /// Those of a ruleset, if others are kept: engines have been asked for them.
+    /// Returns the ports of a ruleset, if they differ from the saved ones.
     pub(super) fn others(&mut self, ruleset: &Ruleset) -> Option<Vec<HostPorts>> {
         let ports = compile::remembered(ruleset);
         if self.kept.as_ref() == Some(&ports) {

@@ -1,4 +1,4 @@
-//! What guard has done so far, for status, metrics and the service manager.
+//! The activity record of guard, for status, metrics and the service manager.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -6,34 +6,34 @@ use std::time::Duration;
 use jiff::{Timestamp, Unit};
 use serde_json::{Value, json};
 
-use crate::nftables::notice::Meddler;
+use crate::nftables::notice::Modifier;
 
 use super::log::{Mistakes, one_line};
 
-/// What guard's status is, and of which version.
+/// The schema of the status document.
 pub(super) const SCHEMA: &str = "dfw/guard/v1";
 
-/// Numbers and the last of each thing.
+/// Counters and the last event of each kind.
 #[derive(Debug, Default)]
 pub(super) struct Record {
     /// Since when it runs.
     pub(super) since: Option<Timestamp>,
-    /// Whether the table is guard's own.
+    /// Whether guard owns the table.
     pub(super) owned: bool,
-    /// Where the policy in force comes from.
+    /// The origin of the policies in force.
     pub(super) origin: Option<Origin>,
     /// When guard last changed the table.
     pub(super) applied: Option<Timestamp>,
-    /// How often it did.
+    /// The number of changes.
     pub(super) changes: u64,
-    /// How often others had changed it.
+    /// The number of restores.
     pub(super) repairs: u64,
     pub(super) repair: Option<Repair>,
-    /// What is wrong with the policies.
+    /// The errors of the policies.
     pub(super) mistakes: Mistakes,
-    /// How often policies were found wrong.
+    /// The number of reads that found new errors.
     pub(super) rejected: u64,
-    /// Why the last try to bring them into force failed, if it did.
+    /// The error of the last attempt to enforce them, if it failed.
     pub(super) failure: Option<String>,
 }
 
@@ -42,16 +42,16 @@ pub(super) struct Record {
 pub(super) enum Origin {
     /// The directory or file.
     Files,
-    /// What was kept of the last good one.
+    /// The last good policies from the state directory.
     State,
 }
 
-/// A change by others that was taken back.
+/// A modification by another program that was restored.
 #[derive(Debug)]
 pub(super) struct Repair {
     pub(super) at: Timestamp,
-    pub(super) by: Option<Meddler>,
-    /// From the notice until the table was right again.
+    pub(super) by: Option<Modifier>,
+    /// The time from the notification until the table was restored.
     pub(super) took: Duration,
 }
 
@@ -60,15 +60,23 @@ pub(super) fn now() -> Timestamp {
     now.round(Unit::Second).unwrap_or(now)
 }
 
-pub(super) fn who(meddler: Option<&Meddler>) -> String {
-    meddler.map_or_else(
-        || "somebody".to_owned(),
-        |meddler| format!("`{}` (process {})", meddler.name, meddler.pid),
+impl Repair {
+    /// Returns how long the table differed, in whole milliseconds, rounded up.
+    pub(super) fn milliseconds(&self) -> u128 {
+        self.took.as_micros().div_ceil(1000)
+    }
+}
+
+/// Returns the process that modified the table, for people.
+pub(super) fn process(modifier: Option<&Modifier>) -> String {
+    modifier.map_or_else(
+        || "an unknown process".to_owned(),
+        |modifier| format!("`{}` (pid {})", modifier.name, modifier.pid),
     )
 }
 
 impl Record {
-    /// What `dfw status` and the service manager show.
+    /// Returns the summary for `dfw status` and the service manager.
     pub(super) fn line(&self) -> String {
         one_line(&self.sentence())
     }
@@ -76,7 +84,7 @@ impl Record {
     fn sentence(&self) -> String {
         let mut text = match self.origin {
             None if self.failure.is_some() => "no policies are in force yet".to_owned(),
-            None => "no valid policy yet: what is in force stays".to_owned(),
+            None => "no valid policy yet: the rules in force stay".to_owned(),
             Some(Origin::Files) => "the policies are in force".to_owned(),
             Some(Origin::State) => "the last good policies are in force".to_owned(),
         };
@@ -86,23 +94,23 @@ impl Record {
         if let Some(first) = self.mistakes.lines().first() {
             let _ = write!(
                 text,
-                "; the files have {} errors and are not taken up: {first}",
+                "; the files have {} errors and are not applied: {first}",
                 self.mistakes.count()
             );
         }
         if let Some(repair) = &self.repair {
             let _ = write!(
                 text,
-                "; put back {} times, the last time after {} at {}",
+                "; restored {} times, last at {} after a change by {}",
                 self.repairs,
-                who(repair.by.as_ref()),
-                repair.at
+                repair.at,
+                process(repair.by.as_ref())
             );
         }
         text
     }
 
-    /// The same as a document.
+    /// Returns the status document.
     pub(super) fn document(&self, path: &str, unanswered: &[String]) -> Value {
         json!({
             "schema": SCHEMA,

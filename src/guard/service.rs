@@ -1,4 +1,4 @@
-//! What guard tells the service manager, if one started it (`sd_notify(3)`).
+//! Notifies the service manager, if one started guard (`sd_notify(3)`).
 
 use std::time::{Duration, Instant};
 
@@ -9,10 +9,9 @@ use super::log::one_line;
 /// The service manager.
 #[derive(Debug)]
 pub(super) struct Service {
-    /// How often it wants to hear that all is well: twice as often as it would give up.
+    /// The interval of watchdog notifications: half the watchdog timeout.
     every: Option<Duration>,
-    /// Not before it is ready: from the first sign of life on systemd wants more of them, however long the
-    /// first work takes.
+    /// Not before guard is ready: systemd starts the watchdog with the first notification.
     next: Option<Instant>,
 }
 
@@ -27,7 +26,7 @@ impl Service {
         self.next = self.every.map(|_| Instant::now());
     }
 
-    /// When it wants to hear next.
+    /// Returns the time of the next watchdog notification.
     pub(super) fn next(&self) -> Option<Instant> {
         self.next
     }
@@ -47,7 +46,7 @@ pub(super) fn reloading() {
 }
 
 pub(super) fn status(status: &str) {
-    // Another line would be another word to the service manager.
+    // A line break would start another assignment.
     tell(&[NotifyState::Status(&one_line(status))]);
 }
 
@@ -56,6 +55,6 @@ pub(super) fn stopping() {
 }
 
 fn tell(states: &[NotifyState<'_>]) {
-    // Without a service manager nobody is told; one that does not listen finds out by itself.
+    // Without a service manager this does nothing; errors are ignored.
     let _ = sd_notify::notify(states);
 }

@@ -1,9 +1,8 @@
-//! What is kept on disk: the last good policy, with all files that it was read from, and the ports that
-//! engines publish and no policy names.
+//! State on disk: the last good policies with all their files, and published ports without a policy key.
 //!
-//! A file each: a line with a version and a digest, and behind it JSON. It is written beside the former one and
-//! takes its place whole. Each version of dfw reads the files of those before it: an upgrade must not open what
-//! the host had closed.
+//! Each is a file: a line with a version and a digest, followed by JSON. A new file replaces the old one
+//! atomically. Each version of dfw reads the files of earlier versions: an upgrade must not open ports that
+//! were closed.
 
 use crate::net::{HostPorts, Protocol};
 use std::fs::{self, DirBuilder};
@@ -29,7 +28,7 @@ struct Kept {
     title: &'static str,
 }
 
-/// The version that is written. In policies of version 1 a few keys have their former spelling.
+/// The version that is written. In version 1, some policy keys have their former spelling.
 const VERSION: u32 = 2;
 
 const POLICY: Kept = Kept {
@@ -41,24 +40,25 @@ const PORTS: Kept = Kept {
     title: "dfw published ports",
 };
 
-/// Why what is kept cannot be had.
+/// The error of reading or writing state.
 #[derive(Debug, Error)]
 pub(super) enum Error {
-    /// There is none.
+    /// The file does not exist.
     #[error("{} does not exist", untrusted::path(.0))]
     Missing(PathBuf),
-    /// It cannot be read or written.
+    /// The file cannot be read or written.
     #[error("{}: {error}", untrusted::path(path))]
     Io {
         /// The file.
         path: PathBuf,
         /// What the system said.
+        #[source]
         error: io::Error,
     },
-    /// It is not what was written.
+    /// The file is damaged.
     #[error("{} is damaged: it is ignored", untrusted::path(.0))]
     Damaged(PathBuf),
-    /// A newer dfw has written it.
+    /// The file was written by a newer version.
     #[error(
         "{} is of version {version}, which a newer dfw has written: it is ignored",
         untrusted::path(path)
@@ -69,7 +69,7 @@ pub(super) enum Error {
         /// Its version.
         version: u32,
     },
-    /// It is whole, and is not a valid policy any more.
+    /// The file is intact, but its policies are not valid for this version.
     #[error("{} is not valid for this version of dfw: it is ignored", untrusted::path(.0))]
     Invalid(PathBuf),
 }
@@ -86,7 +86,7 @@ struct Texts<'a> {
     files: Vec<(PathBuf, std::borrow::Cow<'a, str>)>,
 }
 
-/// A number that all texts of a policy have a share in, and their names.
+/// Returns a digest of the names and texts of all policy files.
 pub(super) fn digest(sources: &SourceMap) -> u128 {
     let mut hasher = SipHasher13::new();
     for (path, text) in sources.files() {
@@ -96,7 +96,7 @@ pub(super) fn digest(sources: &SourceMap) -> u128 {
     hasher.finish128().as_u128()
 }
 
-/// Keeps a policy in place of the one that is kept.
+/// Saves policies in place of the saved ones.
 pub(super) fn write(folder: &Path, path: &Path, sources: &SourceMap) -> Result<(), Error> {
     let files = sources.files();
     let texts = Texts {
@@ -109,7 +109,7 @@ pub(super) fn write(folder: &Path, path: &Path, sources: &SourceMap) -> Result<(
     POLICY.write(folder, &texts)
 }
 
-/// Reads the policy that is kept.
+/// Reads the saved policies.
 pub(super) fn read(folder: &Path) -> Result<Policies, Error> {
     let bytes = POLICY.bytes(folder)?;
     let (version, texts): (_, Texts<'_>) = POLICY.decode(folder, &bytes)?;
@@ -124,7 +124,7 @@ pub(super) fn read(folder: &Path) -> Result<Policies, Error> {
     Policies::read(sources, &texts.path).map_err(|_| Error::Invalid(POLICY.path(folder)))
 }
 
-/// Keeps ports in place of those that are kept.
+/// Saves ports in place of the saved ones.
 pub(super) fn write_ports(folder: &Path, ports: &[HostPorts]) -> Result<(), Error> {
     let ports: Vec<Port<'_>> = ports
         .iter()
@@ -133,7 +133,7 @@ pub(super) fn write_ports(folder: &Path, ports: &[HostPorts]) -> Result<(), Erro
     PORTS.write(folder, &ports)
 }
 
-/// Reads the ports that are kept.
+/// Reads the saved ports.
 pub(super) fn read_ports(folder: &Path) -> Result<Vec<HostPorts>, Error> {
     let bytes = PORTS.bytes(folder)?;
     let (_, ports): (_, Vec<Port<'_>>) = PORTS.decode(folder, &bytes)?;
@@ -153,8 +153,8 @@ pub(super) fn read_ports(folder: &Path) -> Result<Vec<HostPorts>, Error> {
 /// The address, the protocol, the first and the last port.
 type Port<'a> = (Option<IpAddr>, &'a str, u16, u16);
 
-/// Makes the folder if there is none, for nobody but its owner. One that is there is closed to others if
-/// it is this process's, and nothing but what guard keeps is in it.
+/// Creates the directory with mode 0700. An existing one gets that mode if this process owns it and it holds
+/// only guard's files.
 pub(super) fn prepare(folder: &Path) -> io::Result<()> {
     match DirBuilder::new().recursive(true).mode(0o700).create(folder) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
@@ -168,7 +168,7 @@ pub(super) fn prepare(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether all files in the folder are guard's: somebody may have named `/var/lib`, or `/tmp`.
+/// Returns whether the directory holds only guard's files: the option may name `/var/lib` or `/tmp`.
 fn holds_nothing_else(folder: &Path) -> io::Result<bool> {
     let ours = |name: &[u8]| {
         let accepted = name.strip_prefix(b".").unwrap_or(name);
@@ -188,7 +188,7 @@ fn holds_nothing_else(folder: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Takes away what a guard that crashed has left there.
+/// Deletes temporary files of a crashed guard.
 pub(super) fn sweep(folder: &Path) {
     for kept in [POLICY, PORTS] {
         file::sweep(&kept.path(folder));
@@ -227,7 +227,7 @@ impl Kept {
         })
     }
 
-    /// Returns the version of the file, and what it holds.
+    /// Returns the version and the contents of a file.
     fn decode<'a, T: Deserialize<'a>>(
         &self,
         folder: &Path,
@@ -332,7 +332,7 @@ mod tests {
         fs::remove_dir_all(&folder).unwrap();
     }
 
-    /// A file of each version that was ever written, as it was written.
+    /// A file of each version, as it was written.
     #[test]
     fn files_of_all_versions_are_read() {
         let port = |address: Option<&str>, protocol, first, last| HostPorts {

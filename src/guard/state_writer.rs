@@ -1,5 +1,4 @@
-//! A thread that writes what is to outlive guard: a slow disk holds up no repair, and a full one is tried
-//! again.
+//! A thread that writes state: a slow disk delays no restore, and a full disk is retried.
 
 use crate::net::HostPorts;
 use std::collections::BTreeSet;
@@ -15,10 +14,10 @@ use super::due::Backoff;
 use super::log::{Level, Log};
 use super::state::{self, Error};
 
-/// How soon what could not be written is tried again, at first and at most.
+/// The delay before a write is retried, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(5));
 
-/// The thread, which ends when this is dropped: not before it has tried to write all that it was given.
+/// The thread; dropping it waits for a last attempt to write pending state.
 #[derive(Debug)]
 pub(super) struct StateWriter {
     shared: Arc<Shared>,
@@ -31,18 +30,18 @@ struct Shared {
     changed: Condvar,
 }
 
-/// What is to be written: the newest of each.
+/// The pending state: the newest of each kind.
 #[derive(Debug, Default)]
 struct Pending {
     policies: Option<Arc<Policies>>,
     ports: Option<Vec<HostPorts>>,
-    /// Whether anything has come since the last try.
+    /// Whether new state arrived since the last attempt.
     new: bool,
     ended: bool,
 }
 
 impl StateWriter {
-    /// Begins; the policies come from `path`, and are kept in `folder`.
+    /// Starts the thread; the policies come from `path` and are saved in `folder`.
     pub(super) fn new(folder: PathBuf, path: PathBuf, log: Log) -> io::Result<Self> {
         let shared: Arc<Shared> = Arc::default();
         let mut writer = Writer {
@@ -75,7 +74,7 @@ impl Drop for StateWriter {
     fn drop(&mut self) {
         self.shared.put(|pending| pending.ended = true);
         if let Some(thread) = self.thread.take() {
-            // It cannot have panicked: that ends the process.
+            // A panic ends the process, so the lock is never poisoned.
             let _ = thread.join();
         }
     }
@@ -93,7 +92,7 @@ impl Shared {
         self.changed.notify_one();
     }
 
-    /// Waits until anything has come, or for so long; without end if there is no such time.
+    /// Waits until new state arrives, or for a delay if there is one.
     fn wait(&self, at_most: Option<Duration>) -> MutexGuard<'_, Pending> {
         let nothing = |pending: &mut Pending| !pending.new;
         let pending = self.pending();
@@ -116,7 +115,7 @@ struct Writer {
     folder: PathBuf,
     path: PathBuf,
     log: Log,
-    /// What could not be written the last time.
+    /// The kinds whose last write failed.
     failed: BTreeSet<&'static str>,
 }
 
@@ -146,7 +145,7 @@ impl Writer {
             }
             let failed = policies.is_some() || ports.is_some();
             wait = failed.then(|| retry.next());
-            // What has come meanwhile is newer.
+            // State that arrived meanwhile is newer.
             let mut pending = shared.pending();
             pending.policies = pending.policies.take().or(policies);
             pending.ports = pending.ports.take().or(ports);
@@ -157,14 +156,14 @@ impl Writer {
         match done {
             Ok(()) => {
                 if self.failed.remove(what) {
-                    let text = format!("{what} are kept again");
+                    let text = format!("{what} are saved again");
                     self.log.say(Level::Notice, &text);
                 }
                 true
             }
             Err(error) => {
                 if self.failed.insert(what) {
-                    let text = format!("{what} cannot be kept for the next boot: {error}");
+                    let text = format!("{what} cannot be saved for the next boot: {error}");
                     self.log.say(Level::Warning, &text);
                 }
                 false

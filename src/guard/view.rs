@@ -1,21 +1,21 @@
-//! What guard knows of the host: what it found last, until it finds something else.
+//! The last known host facts.
 
 use std::time::Duration;
 
 use crate::host::HostView;
 use crate::kernel;
-use crate::site::Site;
+use crate::site::HostFacts;
 
 use super::due::Backoff;
 use super::log::{Level, Log};
 
-/// How soon what failed is tried again, at first and at most.
+/// The delay before a retry, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
 
 /// What is known.
 #[derive(Debug)]
 pub(super) struct View {
-    site: Option<Site>,
+    site: Option<HostFacts>,
     retry: Backoff,
     failing: bool,
     log: Log,
@@ -31,12 +31,12 @@ impl View {
         }
     }
 
-    /// The host, if anything is known of it.
+    /// Returns the host, if it is known.
     pub(super) fn host(&self) -> Option<&HostView> {
         self.site.as_ref().map(|site| &site.host)
     }
 
-    /// Whether the host has the same links and addresses as before.
+    /// Returns whether links and addresses are unchanged.
     pub(super) fn is_current(&self) -> bool {
         self.site.as_ref().is_some_and(|site| {
             kernel::links().is_ok_and(|links| links == site.links)
@@ -44,18 +44,19 @@ impl View {
         })
     }
 
-    /// Takes what was found. Where that has failed, what is known stays: rules that know nothing would
-    /// open what an engine publishes. Then it says how soon to look again.
+    /// Stores new host facts. If reading failed, the known facts stay, since rules compiled without
+    /// them would open published ports; then it returns the delay before the next attempt.
     pub(super) fn take(
         &mut self,
-        found: Result<Site, kernel::Error>,
+        facts: Result<HostFacts, kernel::Error>,
     ) -> Result<Option<Duration>, kernel::Error> {
-        match found {
+        match facts {
             Ok(site) => {
                 self.site = Some(site);
                 self.retry.reset();
                 if std::mem::take(&mut self.failing) {
-                    self.log.say(Level::Notice, "this host is seen again");
+                    self.log
+                        .say(Level::Notice, "the state of this host is up to date again");
                 }
                 Ok(None)
             }
@@ -64,11 +65,12 @@ impl View {
         }
     }
 
-    /// Tells that a look at the host has failed; says how soon to look again.
+    /// Logs a failed read of the host; returns the delay before the next attempt.
     pub(super) fn fail(&mut self, error: &kernel::Error) -> Duration {
         let wait = self.retry.next();
         self.failing = true;
-        let text = format!("{error}; what is known of this host stays, next try in {wait:?}");
+        let text =
+            format!("{error}; keeping the last known state of this host, retrying in {wait:?}");
         self.log.say(Level::Warning, &text);
         wait
     }
@@ -85,7 +87,7 @@ mod tests {
                 std::io::ErrorKind::OutOfMemory.into(),
             ))
         };
-        let site = |old_kernel| Site {
+        let site = |old_kernel| HostFacts {
             host: HostView {
                 old_kernel,
                 ..HostView::default()

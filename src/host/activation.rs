@@ -1,5 +1,5 @@
-//! Sockets that systemd listens at for a service that does not run: whoever connects starts it, and an
-//! engine that somebody has stopped is not dfw's to start.
+//! Detects systemd socket activation: a connection would start the engine, and dfw must not start a stopped
+//! engine.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::process;
 
-/// Whether nobody but systemd listens at a path, and it would start an engine for whoever connects.
+/// Returns whether only systemd listens on a path, so that a connection would start an engine.
 pub(super) fn is_asleep(path: &Path) -> bool {
     let Ok(path) = path.canonicalize() else {
         return false;
@@ -17,8 +17,8 @@ pub(super) fn is_asleep(path: &Path) -> bool {
     process::waits_for_clients(bound(&sockets, &path))
 }
 
-/// The inodes of the sockets that wait for clients at a path, by `/proc/net/unix`. Anybody may bind
-/// sockets at paths that are no text, so its lines are none either.
+/// Returns the inodes of the sockets that listen on a path, from `/proc/net/unix`. Its lines are bytes: any
+/// user may bind a socket to a path that is not UTF-8.
 fn bound(sockets: &[u8], at: &Path) -> BTreeSet<u64> {
     let lines = sockets.split(|byte| *byte == b'\n');
     let waiting = lines.filter_map(waiting);
@@ -28,9 +28,9 @@ fn bound(sockets: &[u8], at: &Path) -> BTreeSet<u64> {
         .collect()
 }
 
-/// The inode and the path of a socket that has one and is not connected.
+/// Returns the inode and the path of an unconnected socket that has a path.
 fn waiting(line: &[u8]) -> Option<(u64, &Path)> {
-    /// `SS_UNCONNECTED`, which those that listen are as well.
+    /// `SS_UNCONNECTED`, also the state of listening sockets.
     const UNCONNECTED: &str = "01";
     // Number, references, protocol, flags, type, state and inode.
     let mut fields = [""; 7];
@@ -50,7 +50,7 @@ fn waiting(line: &[u8]) -> Option<(u64, &Path)> {
 mod tests {
     use super::*;
 
-    /// Anybody may bind one at a path that is no text.
+    /// Any user may bind a socket to a path that is not UTF-8.
     #[test]
     fn no_path_of_others_hides_a_socket() {
         let sockets = b"Num       RefCount Protocol Flags    Type St Inode Path

@@ -1,6 +1,6 @@
-//! What engines answer, made plain data: the JSON of Docker's API to [`Engine`].
+//! Converts the JSON answers of Docker's API to [`Engine`].
 //!
-//! Names and labels are their owners' choice and are cleaned here, where they are read.
+//! Names and labels are untrusted and are cleaned here, where they are read.
 
 use crate::net::Protocol;
 use std::collections::HashMap;
@@ -16,7 +16,7 @@ use serde::Deserialize;
 use super::engine::{Container, Endpoint, Engine, GatewayMode, Kind, Network, Published, Service};
 use crate::untrusted::clean;
 
-/// The way that Docker names a bridge whose name nobody has chosen: this much of the identifier.
+/// The length of the network ID in Docker's default bridge names, in characters.
 const BRIDGE_ID: usize = 12;
 /// `IFNAMSIZ` of `linux/if.h`, less the zero at the end.
 const LONGEST_INTERFACE: usize = 15;
@@ -41,7 +41,7 @@ pub struct Answers {
     pub(super) services: Vec<ApiService>,
 }
 
-/// Puts the answers of one engine together.
+/// Builds an engine from its answers.
 #[must_use]
 pub fn engine(address: &str, answers: Answers) -> Engine {
     let mut engine = outline(address, answers.version, answers.info);
@@ -58,7 +58,7 @@ pub fn engine(address: &str, answers: Answers) -> Engine {
     engine
 }
 
-/// The engine without what it has.
+/// Returns the engine without networks, containers and services.
 pub(super) fn outline(address: &str, version: SystemVersion, info: SystemInfo) -> Engine {
     let firewall = info.firewall_backend.and_then(|firewall| firewall.driver);
     Engine {
@@ -86,7 +86,7 @@ pub(super) fn is_podman(version: &SystemVersion) -> bool {
     })
 }
 
-/// A network; `None` without an identifier.
+/// Returns a network; `None` without an identifier.
 pub(super) fn network(answer: ApiNetwork, engine: Kind) -> Option<Network> {
     let is_podman = engine == Kind::Podman;
     let id = clean(&answer.id?);
@@ -98,7 +98,7 @@ pub(super) fn network(answer: ApiNetwork, engine: Kind) -> Option<Network> {
     let bridge = match named {
         _ if driver != "bridge" => None,
         Some(name) => Some(name.clone()).filter(|name| is_interface(name)),
-        // It has names of its own, of which this API does not tell.
+        // Podman has its own bridge names, which this API does not report.
         None if is_podman => None,
         None => Some(format!("br-{}", id.get(..BRIDGE_ID).unwrap_or(&id))),
     };
@@ -106,7 +106,7 @@ pub(super) fn network(answer: ApiNetwork, engine: Kind) -> Option<Network> {
     let gateways = gateways.into_iter().flatten();
     let gateways = gateways.filter_map(|subnet| subnet.gateway?.split('/').next()?.parse().ok());
     let name = match answer.name {
-        // Only this API calls its default network so; its containers are in one called `podman`.
+        // Only this API calls Podman's default network `bridge`; its containers report `podman`.
         Some(name) if is_podman && name == "bridge" => "podman".to_owned(),
         Some(name) => clean(&name),
         None => id.clone(),
@@ -124,8 +124,8 @@ pub(super) fn network(answer: ApiNetwork, engine: Kind) -> Option<Network> {
     })
 }
 
-/// Whether the kernel lets an interface have this name (`dev_valid_name` of `net/core/dev.c`); one with
-/// control characters is no engine's either.
+/// Returns whether the kernel lets an interface have this name (`dev_valid_name` of `net/core/dev.c`); names
+/// with control characters are rejected as well.
 fn is_interface(name: &str) -> bool {
     name.len() <= LONGEST_INTERFACE
         && !name.contains(['/', ':'])
@@ -142,7 +142,7 @@ fn mode(options: &HashMap<String, String>, family: &str) -> GatewayMode {
     }
 }
 
-/// A container; `None` without an identifier.
+/// Returns a container; `None` without an identifier.
 pub(super) fn container(answer: ContainerInspectResponse) -> Option<Container> {
     let id = clean(&answer.id?);
     let name = answer.name.unwrap_or_default();
@@ -161,14 +161,14 @@ pub(super) fn container(answer: ContainerInspectResponse) -> Option<Container> {
     let host_network = mode == Some("host");
     let joins = mode.and_then(|mode| mode.strip_prefix("container:"));
     let joins = joins.map(clean);
-    // What is bound now is what counts: of a range it is one port. Where nothing is bound, what will be
-    // when the container starts, or starts again.
+    // Bound ports take precedence: of a range, one port is bound. If nothing is bound, the configured
+    // ports apply when the container starts.
     let mut published = bindings(settings.ports.as_ref());
-    let mut wanted = bindings(host.port_bindings.as_ref());
+    let mut configured = bindings(host.port_bindings.as_ref());
     if running && !state.restarting.unwrap_or_default() {
-        wanted.retain(|wanted| !is_bound(wanted, &published, settings.ports.as_ref()));
+        configured.retain(|configured| !is_bound(configured, &published, settings.ports.as_ref()));
     }
-    published.extend(wanted);
+    published.extend(configured);
     published.sort_unstable();
     published.dedup();
     let mut endpoints: Vec<_> = settings
@@ -201,32 +201,36 @@ pub(super) fn container(answer: ContainerInspectResponse) -> Option<Container> {
             .filter(|_| running)
             .and_then(|pid| u32::try_from(pid).ok())
             .filter(|pid| *pid != 0),
-        // An engine ignores them in the network of the host.
+        // An engine ignores published ports in the host network.
         published: if host_network { Vec::new() } else { published },
         endpoints,
     })
 }
 
-/// Whether a running container's port is bound to a port of the host, in what is wanted for it: then what is
-/// bound counts. In networks of mode `routed` none is: the engine says so with an empty port.
-fn is_bound(wanted: &Published, bound: &[Published], ports: Option<&PortMap>) -> bool {
+/// Returns whether a port of a running container is configured with a host port, so that the bound ports are
+/// complete. In networks of mode `routed` no host port is bound: the engine reports an empty port.
+fn is_bound(configured: &Published, bound: &[Published], ports: Option<&PortMap>) -> bool {
     let same_port = |other: &&Published| {
-        (other.protocol, other.container_port) == (wanted.protocol, wanted.container_port)
+        (other.protocol, other.container_port) == (configured.protocol, configured.container_port)
     };
-    let key = format!("{}/{}", wanted.container_port, wanted.protocol.name());
+    let key = format!(
+        "{}/{}",
+        configured.container_port,
+        configured.protocol.name()
+    );
     let said = ports.and_then(|ports| ports.get(&key)?.as_ref());
     let is_routed = said.into_iter().flatten().any(|binding| {
         let address = binding.host_ip.as_deref().unwrap_or_default();
         let same_family = host_addresses(address)
             .iter()
-            .any(|address| address.is_ipv4() == wanted.address.is_ipv4());
+            .any(|address| address.is_ipv4() == configured.address.is_ipv4());
         binding.host_port.as_deref().unwrap_or_default().is_empty() && same_family
     });
     bound.iter().any(|other| same_port(&other)) && !is_routed
 }
 
-/// Reads `{"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}]}`. A port that the engine has yet to
-/// choose is none.
+/// Reads `{"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}]}`. A port that the engine has not chosen yet
+/// is skipped.
 fn bindings(ports: Option<&PortMap>) -> Vec<Published> {
     let mut published = Vec::new();
     for (key, bindings) in ports.into_iter().flatten() {
@@ -257,7 +261,7 @@ fn bindings(ports: Option<&PortMap>) -> Vec<Published> {
     published
 }
 
-/// Every address of both families if none is given.
+/// Returns the addresses of a binding: the unspecified addresses of both families if none is given.
 fn host_addresses(text: &str) -> Vec<IpAddr> {
     match text.parse() {
         Ok(address) => vec![address],
@@ -265,7 +269,7 @@ fn host_addresses(text: &str) -> Vec<IpAddr> {
     }
 }
 
-/// The services of a swarm.
+/// Returns the services of a swarm.
 pub(super) fn services(answers: Vec<ApiService>) -> Vec<Service> {
     answers.into_iter().filter_map(service).collect()
 }

@@ -1,10 +1,9 @@
 //! The control groups that engines put containers into: `/docker/ID`, `/system.slice/docker-ID.scope`,
-//! `/machine.slice/libpod-ID.scope/container`, or below whatever parent an engine was told.
+//! `/machine.slice/libpod-ID.scope/container`, or below a configured parent.
 //!
-//! A name proves nothing. A user may make groups of any name where a group was delegated to him (systemd
-//! does so below `user.slice`, and for services with `Delegate=`), and move his own processes there. So a
-//! group counts only if everything above it is root's: then nobody else can have made it, or moved a
-//! process into it.
+//! A name alone proves nothing. Users may create groups of any name below a group that is delegated to them
+//! (`user.slice`, services with `Delegate=`) and move their own processes there. So a group counts only if
+//! root owns all its ancestors: then no other user can have created it or moved a process into it.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -13,15 +12,15 @@ use std::path::{Path, PathBuf};
 use procfs::ProcessCGroup;
 use procfs::process::Process;
 
-/// Where control groups are to be seen.
+/// The mount points of the cgroup hierarchy.
 const MOUNT: &str = "/sys/fs/cgroup";
-/// Where engines put containers unless they are told otherwise, which root alone can do.
+/// The default parents of engines; only root can configure others.
 const PARENTS: [&str; 4] = ["docker", "libpod_parent", "machine.slice", "system.slice"];
-/// How deep groups are looked at (`cgroup.max.depth` has no bound unless it is set).
+/// The deepest group that is examined (`cgroup.max.depth` is unlimited by default).
 const DEPTH: usize = 32;
 
-/// The identifier of the container whose control group a process is in; none if it is in none, or in one
-/// that somebody else than root may have made.
+/// Returns the identifier of the container whose control group a process is in; none if it is in none, or in
+/// one that a user other than root may have created.
 pub(super) fn container(process: &Process) -> Option<String> {
     let groups = process.cgroups().ok()?;
     groups
@@ -30,14 +29,14 @@ pub(super) fn container(process: &Process) -> Option<String> {
         .find_map(|group| claim(group, &mounts(group)))
 }
 
-/// The container that a group is of, where the hierarchy is mounted at one of these places.
+/// Returns the container of a group, given the mount points of the hierarchy.
 fn claim(group: &ProcessCGroup, mounts: &[PathBuf]) -> Option<String> {
     let parts: Vec<&str> = group
         .pathname
         .split('/')
         .filter(|p| !p.is_empty())
         .collect();
-    // A group outside of what this process sees begins so.
+    // The prefix of a group outside of this cgroup namespace.
     if parts.contains(&"..") || parts.len() > DEPTH {
         return None;
     }
@@ -51,11 +50,11 @@ fn claim(group: &ProcessCGroup, mounts: &[PathBuf]) -> Option<String> {
     is_roots(above, mounts).then(|| id.to_owned())
 }
 
-/// Whether only root makes groups below this one.
+/// Returns whether only root can create groups below this one.
 fn is_roots(above: &[&str], mounts: &[PathBuf]) -> bool {
     let path: PathBuf = above.iter().collect();
     let Some(mount) = mounts.iter().find(|mount| mount.join(&path).is_dir()) else {
-        // They are not to be seen from here: what is nowhere delegated.
+        // The hierarchy is not visible here: trust the default parents only.
         return above.first().is_none_or(|first| PARENTS.contains(first)) && above.len() < 2;
     };
     let closed = |path: &Path| {
@@ -64,7 +63,7 @@ fn is_roots(above: &[&str], mounts: &[PathBuf]) -> bool {
     path.ancestors().all(closed)
 }
 
-/// Where the hierarchy of a group may be mounted.
+/// Returns where the hierarchy of a group may be mounted.
 fn mounts(group: &ProcessCGroup) -> Vec<PathBuf> {
     let mount = Path::new(MOUNT);
     if group.hierarchy == 0 {
@@ -78,7 +77,7 @@ fn mounts(group: &ProcessCGroup) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Whether it is an identifier as engines make them, and no word that a control group may have in its name.
+/// Returns whether a text is a container ID and not another word in the name of a control group.
 pub(super) fn is_identifier(id: &str) -> bool {
     id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
@@ -122,7 +121,7 @@ mod tests {
         }
     }
 
-    /// Everything above the group must be root's, whatever it is called.
+    /// Root must own all ancestors of the group.
     #[test]
     fn what_others_may_make_is_no_container() {
         use std::os::unix::fs::{PermissionsExt, chown};

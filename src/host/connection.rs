@@ -1,4 +1,4 @@
-//! A way to an engine, and why there is none.
+//! Connections to engines, and their errors.
 
 use std::time::Duration;
 
@@ -9,11 +9,10 @@ use bollard::models::SystemVersion;
 use super::transport::Transport;
 use crate::untrusted::clean;
 
-/// How long an engine may take to say all that it is asked. One that starts just now, or hangs,
-/// must not hold up a firewall.
+/// The time limit of an engine for all answers. An engine that starts or hangs must not delay the firewall.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// An engine that has not answered.
+/// An engine that did not answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the container engine at {address} does not answer: {reason}")]
 pub struct Unanswered {
@@ -25,14 +24,14 @@ pub struct Unanswered {
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Rejection {
-    #[error("nobody listens there")]
+    #[error("no process listens on the socket")]
     NobodyThere,
-    #[error("it does not run, and is not started for this")]
+    #[error("it is not running, and dfw does not start it")]
     Asleep,
     /// What it said, cleaned.
     #[error("{0}")]
     Api(String),
-    #[error("it says nothing of {0} of its containers, which it is starting or stopping")]
+    #[error("{0} of its containers are starting or stopping and cannot be inspected")]
     Busy(usize),
     #[error("no answer within {} seconds", PATIENCE.as_secs())]
     Slow,
@@ -48,7 +47,7 @@ impl From<ApiError> for Rejection {
                 Self::NobodyThere
             }
             error => {
-                // bollard says of a broken connection only that it is broken; the reason is behind it.
+                // For a broken connection, bollard's text has no reason; the innermost source has it.
                 let cause = std::iter::successors(
                     Some(&error as &(dyn std::error::Error + 'static)),
                     |error| error.source(),
@@ -61,7 +60,7 @@ impl From<ApiError> for Rejection {
 }
 
 impl Rejection {
-    /// The same as others are told of it.
+    /// Returns the error for display, with the address.
     pub(super) fn at(&self, address: &str) -> Unanswered {
         Unanswered {
             address: clean(address),
@@ -70,7 +69,7 @@ impl Rejection {
     }
 }
 
-/// A way to an engine, and what it has said of itself.
+/// A connection to an engine, and its version.
 pub(super) struct Connection {
     pub(super) address: String,
     pub(super) docker: Docker,

@@ -1,4 +1,4 @@
-//! Questions to container engines, over the API of Docker that Podman speaks as well
+//! Queries container engines, over Docker's API, which Podman supports as well
 //! (<https://docs.docker.com/reference/api/engine/>).
 
 use std::path::{Path, PathBuf};
@@ -14,19 +14,19 @@ use super::engine::Engine;
 use super::inventory::{Changes, Inventory};
 use super::transport::{Transport, path};
 
-/// Where engines of the system listen, unless they are told otherwise.
+/// The default sockets of system engines.
 pub(super) const SOCKETS: [&str; 3] = [
     "/run/docker.sock",
     "/var/run/docker.sock",
     "/run/podman/podman.sock",
 ];
 
-/// Which engines are asked. The default is none.
+/// Selects the engines to query. The default is none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ask {
-    /// Those of the system, wherever one listens.
+    /// The engines of the system that listen on default sockets.
     pub system: System,
-    /// Those at these addresses: a path, `unix:///path` or `tcp://host:port`.
+    /// The engines at these addresses: a path, `unix:///path` or `tcp://host:port`.
     pub named: Vec<String>,
 }
 
@@ -36,14 +36,14 @@ pub enum System {
     /// They are not.
     #[default]
     No,
-    /// Those that run already: none is started by asking.
+    /// Running engines only: socket activation starts none.
     Running,
-    /// All, also those that systemd starts when they are asked.
+    /// All engines, also those that systemd starts on connection.
     All,
 }
 
 impl Ask {
-    /// The engine at one address.
+    /// Returns the engine at one address.
     #[must_use]
     pub fn at(address: &str) -> Self {
         Self {
@@ -52,22 +52,21 @@ impl Ask {
         }
     }
 
-    /// Whether no engine is asked.
+    /// Returns whether no engine is asked.
     #[must_use]
     pub fn is_nobody(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Whether the engine at this address must be there.
+    /// Returns whether the engine at this address must be there.
     #[must_use]
     pub fn names(&self, address: &str) -> bool {
         self.named.iter().any(|named| named == address)
     }
 }
 
-/// Asks engines. One of the system that is not there is no error; one that is there and does not answer
-/// is, and so is one that is named. One that answers for some of its containers only is both: an engine
-/// and an error.
+/// Queries engines. An absent system engine is not an error; an absent named engine, and one that does not
+/// answer, is. An engine that reports only some of its containers is returned together with an error.
 #[must_use]
 pub fn ask(ask: &Ask) -> Vec<Result<Engine, Unanswered>> {
     let mut addresses = ask.named.clone();
@@ -86,10 +85,10 @@ pub fn ask(ask: &Ask) -> Vec<Result<Engine, Unanswered>> {
         match ask_one(&address) {
             Ok((engine, busy)) => {
                 answers.push(Ok(engine));
-                // What is known of these is what the list says, and that is not all.
+                // Of these containers, only the summary in the list is known.
                 answers.extend((busy > 0).then(|| Err(Rejection::Busy(busy).at(&address))));
             }
-            // A socket that the engine has left behind when it was stopped, or that waits for it.
+            // The socket of a stopped engine, or of socket activation.
             Err(Rejection::NobodyThere | Rejection::Asleep) if !ask.names(&address) => {}
             Err(rejection) => answers.push(Err(rejection.at(&address))),
         }
@@ -97,7 +96,7 @@ pub fn ask(ask: &Ask) -> Vec<Result<Engine, Unanswered>> {
     answers
 }
 
-/// The sockets that exist, each once: `/var/run` is `/run` on most systems.
+/// Returns the sockets that exist, each once: `/var/run` is `/run` on most systems.
 fn sockets() -> Vec<String> {
     let mut real: Vec<PathBuf> = Vec::new();
     for path in SOCKETS {
@@ -110,7 +109,7 @@ fn sockets() -> Vec<String> {
     real.iter().map(|path| path.display().to_string()).collect()
 }
 
-/// The engine, and of how many containers it said nothing.
+/// Returns the engine, and the number of containers without an answer.
 fn ask_one(address: &str) -> Result<(Engine, usize), Rejection> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -129,8 +128,8 @@ fn ask_one(address: &str) -> Result<(Engine, usize), Rejection> {
     })
 }
 
-/// Whether the engine runs, where whoever connects would start it. Podman's service does nothing but
-/// answer, and runs only while it is asked.
+/// Returns whether a socket-activated engine runs. Podman's service only answers requests, and runs only
+/// while it is used.
 pub(super) fn is_awake(address: &str) -> Result<(), Rejection> {
     let path = path(address);
     if !path.ends_with("podman.sock") && activation::is_asleep(path) {
@@ -139,8 +138,8 @@ pub(super) fn is_awake(address: &str) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// Connects with the engine, by the version of the API that both know. To tell its version takes Podman
-/// longer than all the rest, so that it is asked for it once only.
+/// Connects to the engine and negotiates the API version. The version request takes Podman longer than all
+/// others, so it is sent once.
 pub(super) async fn connect(address: &str) -> Result<Connection, Rejection> {
     let transport = Transport::new(address);
     is_awake(address)?;

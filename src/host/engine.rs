@@ -1,30 +1,29 @@
-//! What a container engine says of itself: networks, containers and what they publish, as plain
-//! data.
+//! The state of a container engine: networks, containers and published ports, as plain data.
 
 use crate::net::{HostPorts, Protocol};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-/// A container engine that has answered.
+/// A container engine with its networks, containers and services.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Engine {
     /// Which one.
     pub kind: Kind,
     /// Its version, such as `28.5.2`.
     pub version: String,
-    /// Where it was asked, such as `/run/docker.sock`.
+    /// The address of its API, such as `/run/docker.sock`.
     pub address: String,
-    /// What it writes its rules with, such as `iptables` or `nftables`; `None` if it does not say,
-    /// which engines before 28 never do.
+    /// Its firewall backend, such as `iptables` or `nftables`; `None` if it does not report it, as
+    /// before Docker 28.
     pub firewall: Option<String>,
-    /// The process that listens at its socket, which is systemd where that starts the engine; `None`
-    /// where it is not known.
+    /// The process that listens on its socket, which is systemd for socket activation; `None` if
+    /// unknown.
     pub process: Option<u32>,
     /// Its networks.
     pub networks: Vec<Network>,
-    /// Its containers, also those that do not run.
+    /// Its containers, including stopped ones.
     pub containers: Vec<Container>,
-    /// Its Swarm services; only a manager knows them.
+    /// Its Swarm services; only a manager reports them.
     pub services: Vec<Service>,
 }
 
@@ -38,7 +37,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Its name for people.
+    /// Returns its name for people.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -57,38 +56,38 @@ pub struct Network {
     pub name: String,
     /// Its driver: `bridge`, `host`, `none`, `macvlan`, `ipvlan`, `overlay`.
     pub driver: String,
-    /// The bridge of this host that it is, by name; `None` for other drivers, and where the engine
-    /// does not say and the host has no bridge with the network's [gateway](Self::gateways).
+    /// Its bridge on this host, by name; `None` for other drivers, or if the engine does not report it
+    /// and no bridge has the network's [gateway](Self::gateways).
     pub bridge: Option<String>,
-    /// The addresses that the host has in it.
+    /// The addresses of the host in the network.
     pub gateways: Vec<IpAddr>,
     /// How its containers are reached over IPv4.
     pub mode_v4: GatewayMode,
     /// How its containers are reached over IPv6.
     pub mode_v6: GatewayMode,
-    /// Whether it has no way out, `--internal`.
+    /// Whether it is isolated (`--internal`).
     pub internal: bool,
     /// Whether its containers have IPv6 addresses.
     pub ipv6: bool,
 }
 
-/// How containers of a bridge network are reached from outside
+/// The gateway mode of a bridge network: how its containers are reached from outside
 /// (`com.docker.network.bridge.gateway_mode_ipv4`, Docker 27 and later).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum GatewayMode {
-    /// Through published ports of the host.
+    /// `nat`: through published ports of the host.
     #[default]
     Nat,
-    /// Also past the host's ports, at any port of the container's own address.
+    /// `nat-unprotected`: also at any port of the container's address.
     NatUnprotected,
-    /// At published ports, under the container's own address and port.
+    /// `routed`: at published ports of the container's address, without NAT.
     Routed,
     /// Not at all.
     Isolated,
 }
 
 impl GatewayMode {
-    /// Whether the engine lets packets through that are routed straight to a container.
+    /// Returns whether the engine accepts packets that are routed to a container's address.
     #[must_use]
     pub fn is_direct(self) -> bool {
         match self {
@@ -111,17 +110,16 @@ pub struct Container {
     pub service: Option<String>,
     /// Whether it runs.
     pub running: bool,
-    /// Whether it lives in the network of the host: by `--net=host`, or because it joins a container that
-    /// does.
+    /// Whether it uses the host network: by `--net=host`, or by joining such a container.
     pub host_network: bool,
-    /// The container whose network it joins (`--net=container:…`, `network_mode: service:…`): its
-    /// identifier, or its name.
+    /// The container whose network it joins (`--net=container:…`, `network_mode: service:…`): the ID or
+    /// the name.
     pub joins: Option<String>,
-    /// Its first process; `None` while it does not run.
+    /// Its init process; `None` while it is stopped.
     pub pid: Option<u32>,
-    /// What it publishes, or will when it is started.
+    /// Its published ports, or those it will publish when it starts.
     pub published: Vec<Published>,
-    /// Where it is attached; nothing while it does not run.
+    /// Its network endpoints; empty while it is stopped.
     pub endpoints: Vec<Endpoint>,
 }
 
@@ -139,20 +137,20 @@ pub struct Endpoint {
 pub struct Service {
     /// Its name.
     pub name: String,
-    /// What it publishes on every node of the swarm (the ingress network).
+    /// The ports it publishes on every node (the ingress network).
     pub published: Vec<Published>,
 }
 
-/// A port of the host and the container's port behind it. Of a container that does not run it may be
-/// a range, of which the engine takes one when it starts it.
+/// A port of the host and the container's port behind it. For a stopped container it may be a range, of which
+/// the engine binds one port at start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Published {
     /// The protocol.
     pub protocol: Protocol,
-    /// The address of the host; `0.0.0.0` is every IPv4 address, `::` every IPv6 address.
+    /// The host address; `0.0.0.0` for all IPv4 addresses, `::` for all IPv6 addresses.
     pub address: IpAddr,
-    /// The port of the host, the first of a range. Networks in mode `routed` do not use it, but it is
-    /// what `-p` says.
+    /// The port of the host, the first of a range. Networks in mode `routed` do not use it, but `-p`
+    /// names it.
     pub first: u16,
     /// The last port of the range, at least `first`.
     pub last: u16,
@@ -161,7 +159,7 @@ pub struct Published {
 }
 
 impl Published {
-    /// The ports of the host, of all addresses if it is every address of a family.
+    /// Returns the ports of the host, of all addresses if it is every address of a family.
     #[must_use]
     pub fn port(&self) -> HostPorts {
         HostPorts {
@@ -174,7 +172,7 @@ impl Published {
 }
 
 impl Container {
-    /// What people call it: `web`, or `web (shop/frontend)` for a service of a compose project.
+    /// Returns its display name: `web`, or `web (shop/frontend)` for a service of a compose project.
     #[must_use]
     pub fn title(&self) -> String {
         match (&self.project, &self.service) {
@@ -185,7 +183,7 @@ impl Container {
 }
 
 impl Engine {
-    /// Puts everything into the order in which it is shown.
+    /// Sorts everything for display.
     pub(super) fn sort(&mut self) {
         self.networks.sort_by(|a, b| a.name.cmp(&b.name));
         let name = |container: &Container| (container.name.clone(), container.id.clone());
@@ -193,14 +191,14 @@ impl Engine {
         self.services.sort_by(|a, b| a.name.cmp(&b.name));
     }
 
-    /// Finds out which containers live in the network of the host because they join one that does,
-    /// directly or through others. An engine ignores what such a container publishes.
+    /// Marks containers that use the host network because they join a container that does, directly or
+    /// indirectly. An engine ignores the published ports of such a container.
     pub(super) fn join_networks(&mut self) {
         let mut hosts: BTreeSet<String> = BTreeSet::new();
         let names = |container: &Container| [container.id.clone(), container.name.clone()];
         let own = self.containers.iter().filter(|c| c.joins.is_none());
         hosts.extend(own.filter(|c| c.host_network).flat_map(names));
-        // Each round finds one more in a row of them, and there are no more rounds than containers.
+        // Each round resolves one more link of a chain; there are at most as many rounds as containers.
         loop {
             let joins = |container: &&mut Container| {
                 let joined = container.joins.as_ref();
@@ -219,13 +217,13 @@ impl Engine {
         }
     }
 
-    /// A network by its name.
+    /// Returns a network by its name.
     #[must_use]
     pub fn network(&self, name: &str) -> Option<&Network> {
         self.networks.iter().find(|network| network.name == name)
     }
 
-    /// The first number of its version; 0 if it has none.
+    /// Returns the first number of its version; 0 if it has none.
     #[must_use]
     pub fn major_version(&self) -> u32 {
         let first = self.version.split('.').next();

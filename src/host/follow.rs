@@ -1,4 +1,4 @@
-//! Staying with a container engine: asking it again whenever it says that something has changed.
+//! Follows a container engine: queries it again after every event.
 
 use std::convert::Infallible;
 use std::mem;
@@ -20,19 +20,19 @@ use super::engine::Engine;
 use super::inventory::{Changes, Inventory};
 use super::transport::path;
 
-/// How long it takes until an engine that was lost is asked again: at first, and at most.
+/// The delay before a lost engine is queried again, at first and at most.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
-/// The same where `wake` tells of whoever makes the socket, or listens behind it.
+/// The same where `wake` reports a new socket or listener.
 const WAIT_FOR_SOCKET: Duration = Duration::from_mins(1);
-/// From when on events are asked for, in seconds before the question: whatever happens between the
-/// answers and the first event is told again.
+/// How far back events are requested, in seconds: changes between the answers and the first event are
+/// reported again.
 const OVERLAP: u64 = 2;
-/// When it is asked again for containers of which it said nothing in time.
+/// The delay before containers without an answer are queried again.
 const AGAIN: Duration = Duration::from_secs(5);
-/// When it is asked for everything again: an event may be lost.
+/// The interval of full queries: an event may be lost.
 const RESYNC: Duration = Duration::from_hours(1);
-/// How far questions are apart: what happens meanwhile, however much it is, is one question.
+/// The minimum interval of queries: events in between cause one query.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// What has become of an engine.
@@ -42,19 +42,19 @@ pub enum Report {
     Answer {
         /// The engine.
         engine: Box<Engine>,
-        /// Whether it said nothing of some containers, because it is starting or stopping them.
+        /// Whether containers are missing, because the engine is starting or stopping them.
         partial: bool,
     },
-    /// It is there and does not answer.
+    /// The engine is present and does not answer.
     Silent(Unanswered),
     /// There is none.
     Absent,
-    /// Something happens there, and it will be asked what. While it starts a container, its answer
-    /// takes as long as that.
-    Stir,
+    /// Events are pending and the engine will be queried. While it starts a container, it does not
+    /// answer.
+    Changing,
 }
 
-/// The addresses of the engines that are followed.
+/// Returns the addresses of the engines to follow.
 #[must_use]
 pub fn addresses(ask: &Ask) -> Vec<String> {
     let mut addresses = ask.named.clone();
@@ -74,8 +74,7 @@ pub fn addresses(ask: &Ask) -> Vec<String> {
     unique
 }
 
-/// Follows an engine for ever, reporting at once and then after every change. `wake` has it asked
-/// again at once.
+/// Follows an engine for ever, reporting its state at once and after every change. `wake` triggers a query.
 pub async fn follow(address: &str, mut tell: impl FnMut(Report), wake: &Notify) -> Infallible {
     let mut wait = FIRST_WAIT;
     let mut inventory = Inventory::default();
@@ -90,7 +89,7 @@ pub async fn follow(address: &str, mut tell: impl FnMut(Report), wake: &Notify) 
             Err(rejection) => rejection,
         };
         let path = path(address);
-        // Whoever makes the socket, or starts the engine behind it, wakes this.
+        // A new socket or a started engine triggers `wake`.
         let will_wake = match rejection {
             Rejection::NobodyThere => path.is_absolute() && !path.exists(),
             Rejection::Asleep => true,
@@ -109,13 +108,13 @@ pub async fn follow(address: &str, mut tell: impl FnMut(Report), wake: &Notify) 
         if timeout(pause, wake.notified()).await.is_err() {
             wait = (wait * 2).min(LONGEST_WAIT);
         } else {
-            // One who has just made a socket may not listen yet.
+            // A process that just created the socket may not listen yet.
             wait = FIRST_WAIT;
         }
     }
 }
 
-/// Stays with an engine until it goes.
+/// Follows an engine until the connection ends.
 async fn stay(
     connection: &Connection,
     inventory: &mut Inventory,
@@ -144,7 +143,7 @@ async fn stay(
                     Either::Left((done, _)) => break done.map_err(|_| Rejection::Slow)??,
                     Either::Right((event, _)) => {
                         if changes.add(event_of(event)?) {
-                            tell(Report::Stir);
+                            tell(Report::Changing);
                         }
                     }
                 }
@@ -176,25 +175,25 @@ async fn stay(
             }
         }
         if !quiet {
-            tell(Report::Stir);
+            tell(Report::Changing);
         }
-        // The first question comes at once; those about a flood of events come one by one.
+        // The first query is immediate; a flood of events causes one query at a time.
         while let Ok(event) = timeout_at(asked + PAUSE, events.next()).await {
             changes.add(event_of(event)?);
         }
-        // Whatever else has happened by now, the same answers tell.
+        // The same answers cover all events until now.
         while let Some(event) = events.next().now_or_never() {
             changes.add(event_of(event)?);
         }
-        // One that stops says so of its containers, and connects no more. One that creates a container
-        // tells its ports until it starts it, which is soon.
+        // A stopping engine reports its containers' events and accepts no connection. An engine reports
+        // the ports of a created container before it starts.
         if !changes.are_creations() {
             docker::is_awake(&connection.address)?;
         }
     }
 }
 
-/// An event, or what the end of all events means.
+/// Returns an event, or the error of an ended stream.
 fn event_of(event: Option<Result<EventMessage, ApiError>>) -> Result<EventMessage, Rejection> {
     event
         .ok_or(Rejection::NobodyThere)?

@@ -1,4 +1,4 @@
-//! Who a listening socket is accounted to.
+//! Attributes listening sockets to holders.
 
 use super::HostView;
 use super::engine::Container;
@@ -9,23 +9,23 @@ use super::listener::{Listener, Owner, Role};
 pub enum Holder<'a> {
     /// docker-proxy: it serves a published port.
     Proxy(&'a Owner),
-    /// An engine itself, which keeps a published port and serves nobody there.
+    /// An engine that reserves a published port without serving it.
     Engine(&'a Owner),
     /// It serves a published port of a rootless engine.
     Rootless(&'a Owner),
-    /// A process of a container in the network of the host.
+    /// A process of a container that uses the host network.
     Container(&'a Container, &'a Owner),
-    /// A process of a container of an engine that was not asked or does not answer, with the first twelve
-    /// digits of the container's identifier.
+    /// A process of a container of an engine that was not queried or does not answer, with the first
+    /// twelve digits of the container ID.
     Unanswered(&'a str, &'a Owner),
     /// A service of the host.
     Service(&'a Owner),
-    /// It cannot be seen from here, or it is the kernel itself.
+    /// The holder is not visible from here, or is the kernel.
     Unseen,
 }
 
 impl HostView {
-    /// Who holds a socket.
+    /// Returns who holds a socket.
     #[must_use]
     pub fn holder<'a>(&'a self, listener: &'a Listener) -> Holder<'a> {
         let Some(owner) = &listener.owner else {
@@ -84,11 +84,11 @@ mod tests {
         };
         assert_eq!(of(&listener(Role::Proxy, None, None)), "proxy");
         assert_eq!(of(&listener(Role::Engine, None, None)), "engine");
-        // In a container of its own it still serves a rootless engine's ports.
+        // A process in a container of its own can still serve ports of a rootless engine.
         assert_eq!(of(&listener(Role::Rootless, None, Some("0"))), "rootless");
         assert_eq!(of(&listener(Role::Other, None, Some("0"))), "unanswered");
         assert_eq!(of(&listener(Role::Other, None, None)), "service");
-        // The engine has forgotten the container since.
+        // The container was deleted meanwhile.
         assert_eq!(of(&listener(Role::Other, Some("gone"), None)), "service");
         let mut unseen = listener(Role::Other, None, None);
         unseen.owner = None;

@@ -1,5 +1,4 @@
-//! What an engine has, kept up to date: everything is asked for once, and from then on only what an event
-//! is about.
+//! The state of an engine, kept up to date: a full query first, then only what events concern.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -18,26 +17,26 @@ use super::connection::{Connection, Rejection};
 use super::engine::{Container, Engine, Kind};
 use super::summary;
 
-/// How long it may say nothing of one container: while it starts or stops one, it may be long.
+/// The time limit of an answer about one container: while the engine starts or stops it, it does not answer.
 const PATIENCE_CONTAINER: Duration = Duration::from_secs(2);
-/// How long it may tell of containers in all, which leaves time for the rest.
+/// The time limit of the answers about all containers, which leaves time for other requests.
 const PATIENCE_CONTAINERS: Duration = Duration::from_secs(8);
-/// How many containers it is asked of at once.
+/// The most concurrent requests about containers.
 const AT_ONCE: usize = 8;
 
 /// What is known of an engine.
 #[derive(Debug, Default)]
 pub(super) struct Inventory {
-    /// All but its containers; `None` before the first answer.
+    /// The engine without containers; `None` before the first answer.
     engine: Option<Engine>,
     containers: BTreeMap<String, Container>,
-    /// What each container binds when it starts, where the engine has said so.
+    /// The ports that each container binds when it starts, if known.
     bindings: HashMap<String, PortMap>,
-    /// The containers of which it said nothing in time, because it is starting or stopping them.
+    /// The containers without an answer, because the engine is starting or stopping them.
     busy: BTreeSet<String>,
 }
 
-/// What an engine is to be asked for.
+/// The parts of an engine's state to query.
 #[derive(Debug, Default)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -57,7 +56,7 @@ pub(super) struct Changes {
 }
 
 impl Changes {
-    /// All that there is.
+    /// Returns all that there is.
     pub(super) fn everything() -> Self {
         Self {
             everything: true,
@@ -65,7 +64,7 @@ impl Changes {
         }
     }
 
-    /// These containers.
+    /// Returns these containers.
     pub(super) fn of(containers: BTreeSet<String>) -> Self {
         Self {
             containers,
@@ -89,13 +88,13 @@ impl Changes {
                 .all(|ids| ids.is_empty())
     }
 
-    /// Whether nothing has happened but that containers were created.
+    /// Returns whether all events are creations of containers.
     pub(super) fn are_creations(&self) -> bool {
         self.created
     }
 
-    /// Adds what an event may have changed; says whether that is anything. What happens inside of
-    /// containers, and to what they are made of, changes nothing of what an engine publishes.
+    /// Adds the parts that an event may have changed; returns whether there are any. Events inside
+    /// containers, and of images and volumes, do not concern published ports.
     pub(super) fn add(&mut self, event: EventMessage) -> bool {
         let was_empty = self.is_empty();
         let action = event.action.unwrap_or_default();
@@ -132,8 +131,8 @@ impl Changes {
     }
 }
 
-/// Whether an event of a container leaves alone what it publishes, and where. What stops, restarts or is
-/// killed dies as well, and says so.
+/// Returns whether an event of a container does not concern its published ports. A container that stops,
+/// restarts or is killed also sends `die`.
 fn is_inside(action: &str) -> bool {
     let inside = [
         "archive-",
@@ -157,7 +156,7 @@ fn is_inside(action: &str) -> bool {
     inside.iter().any(|prefix| action.starts_with(prefix))
 }
 
-/// What an engine said of one container.
+/// The answer about one container.
 enum Inspected {
     Container(Box<ContainerInspectResponse>),
     /// Nothing in time.
@@ -167,9 +166,9 @@ enum Inspected {
 }
 
 impl Inventory {
-    /// The engine with everything that is known of it.
+    /// Returns the engine with all known parts.
     ///
-    /// Nothing was asked of one without a version.
+    /// An engine without a version was not queried.
     pub(super) fn engine(&self) -> Engine {
         let mut engine = self
             .engine
@@ -181,7 +180,7 @@ impl Inventory {
         engine
     }
 
-    /// The containers of which it said nothing in time, of which less is known.
+    /// Returns the containers without an answer, of which only the summary is known.
     pub(super) fn busy(&self) -> &BTreeSet<String> {
         &self.busy
     }
@@ -189,7 +188,7 @@ impl Inventory {
     /// Asks for what has changed.
     ///
     /// # Errors
-    /// If the engine rejects; what is known then is a mixture of before and after.
+    /// If a request fails; the known state is then a mixture of old and new.
     pub(super) async fn update(
         &mut self,
         connection: &Connection,
@@ -233,14 +232,14 @@ impl Inventory {
         Ok(())
     }
 
-    /// Asks for everything: of Docker's running containers its list tells enough.
+    /// Queries everything; for Docker's running containers the list is sufficient.
     async fn everything(
         &mut self,
         connection: &Connection,
         is_podman: bool,
     ) -> Result<(), Rejection> {
-        // Containers first, the newest of which is the first of all: one that was created just now tells
-        // its ports until it is started.
+        // Containers first, the newest of them first: a created container reports its ports only until
+        // it starts.
         let all = ListContainersOptionsBuilder::new().all(true).build();
         let listed = connection.docker.list_containers(Some(all)).await?;
         let ids: BTreeSet<&String> = listed.iter().filter_map(|s| s.id.as_ref()).collect();
@@ -260,7 +259,7 @@ impl Inventory {
         for summary in enough.into_iter().chain(more.into_iter().filter(is_busy)) {
             self.outline(summary);
         }
-        // Podman has nothing to say there that is asked for here, and takes long for it.
+        // Podman's answer has no needed fields, and takes long.
         let info = if is_podman {
             SystemInfo::default()
         } else {
@@ -276,7 +275,7 @@ impl Inventory {
         Ok(())
     }
 
-    /// Asks for containers one by one; returns those of which the engine says nothing now.
+    /// Queries containers one by one; returns those without an answer.
     async fn inspect(
         &mut self,
         connection: &Connection,
@@ -311,8 +310,7 @@ impl Inventory {
         }
     }
 
-    /// Takes what the list says of a container. What it published before it may publish again as soon as
-    /// it is started.
+    /// Stores the summary of a container. It may publish its former ports again as soon as it starts.
     fn outline(&mut self, summary: ContainerSummary) {
         let bindings = summary
             .id
@@ -352,7 +350,7 @@ async fn inspect(
     }
 }
 
-/// Who manages no swarm says so with an error.
+/// Returns the services; an engine that is not a Swarm manager answers with an error.
 async fn services(connection: &Connection) -> Vec<super::engine::Service> {
     let services = connection.docker.list_services(None).await;
     answers::services(services.unwrap_or_default())

@@ -1,4 +1,4 @@
-//! Whose bridges those of this host are, by their names and what is in them.
+//! Classifies the bridges of this host, by their names and ports.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -8,10 +8,9 @@ use crate::netlink::rtnetlink::{Address, Link};
 
 /// Recognises the bridges of container engines among the links of the host.
 ///
-/// A bridge counts if an engine says that it is its own or it has a name that only an engine
-/// gives, and if it has no port but the ends of containers (`veth`). A bridge with a network card
-/// in it never counts, whatever its name: what comes in there comes from outside.
-pub(super) fn bridges(links: &[Link], said: &BTreeSet<&str>) -> HostView {
+/// A bridge counts if an engine reports it or its name is one that only engines use, and if all its ports are
+/// `veth`. A bridge with a network card never counts, whatever its name: its packets come from outside.
+pub(super) fn bridges(links: &[Link], engine_bridges: &BTreeSet<&str>) -> HostView {
     let mut cards: BTreeMap<u32, Vec<String>> = BTreeMap::new();
     for link in links {
         if let Some(bridge) = link.controller
@@ -25,7 +24,7 @@ pub(super) fn bridges(links: &[Link], said: &BTreeSet<&str>) -> HostView {
         if link.kind.as_deref() != Some("bridge") {
             continue;
         }
-        let is_engines = said.contains(link.name.as_str()) || is_engine_name(&link.name);
+        let is_engines = engine_bridges.contains(link.name.as_str()) || is_engine_name(&link.name);
         let cards = cards.remove(&link.index);
         let only_containers = cards.is_none();
         if is_engines && let Some(cards) = cards {
@@ -41,7 +40,7 @@ pub(super) fn bridges(links: &[Link], said: &BTreeSet<&str>) -> HostView {
     view
 }
 
-/// The links by name, each with the name of the one that it is a port of.
+/// Returns the links by name, each with the name of its master.
 pub(super) fn interfaces(links: &[Link]) -> BTreeMap<String, Option<String>> {
     let names: BTreeMap<u32, &str> = links.iter().map(|l| (l.index, l.name.as_str())).collect();
     let controller = |link: &Link| {
@@ -54,7 +53,7 @@ pub(super) fn interfaces(links: &[Link]) -> BTreeMap<String, Option<String>> {
         .collect()
 }
 
-/// The bridge that has one of these addresses.
+/// Returns the bridge with one of these addresses.
 pub(super) fn bridge_with(
     links: &[Link],
     addresses: &[Address],
@@ -67,8 +66,8 @@ pub(super) fn bridge_with(
     (link.kind.as_deref() == Some("bridge")).then(|| link.name.clone())
 }
 
-/// Names that engines give to their bridges: `docker0`, `docker_gwbridge`, `br-` and the first
-/// twelve hex digits of the network's id (moby, `libnetwork/drivers/bridge`), `podman0` and so on
+/// Returns whether a name is one that engines give to bridges: `docker0`, `docker_gwbridge`, `br-` and the
+/// first twelve hex digits of the network's id (moby, `libnetwork/drivers/bridge`), `podman0` and so on
 /// (containers/common, `libnetwork/netavark`).
 fn is_engine_name(name: &str) -> bool {
     let hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);

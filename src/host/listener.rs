@@ -1,4 +1,4 @@
-//! Who waits for clients on this host.
+//! Listening sockets of this host, and their holders.
 
 use crate::net::Protocol;
 use std::collections::BTreeSet;
@@ -11,36 +11,36 @@ use super::process::{self, Engines};
 use crate::netlink::rtnetlink::Link;
 use crate::netlink::sock_diag::Socket;
 
-/// A socket of this host that waits for clients, and who holds it.
+/// A listening socket of this host, and its holder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listener {
     /// Its protocol.
     pub protocol: Protocol,
-    /// The address it is bound to; unspecified if it takes all of a family.
+    /// The address it is bound to; unspecified for all addresses of a family.
     pub address: IpAddr,
     /// The port it is bound to.
     pub port: u16,
-    /// Whether it is bound to `::` and takes IPv4 clients as well.
+    /// Whether it is bound to `::` and also accepts IPv4 clients.
     pub both_families: bool,
-    /// The interface that alone it takes clients from (`SO_BINDTODEVICE`), by name, or `#7` by number where
-    /// it has none any more; `None` for any.
+    /// The interface it is bound to (`SO_BINDTODEVICE`), by name, or by index (`#7`) if the interface
+    /// was deleted; `None` for any.
     pub device: Option<String>,
     /// The user who made it, by number.
     pub user: u32,
-    /// Who holds it; `None` if that is not to be seen from here, as for a process of another
-    /// process namespace.
+    /// Its holder; `None` if it is not visible from here, as in another PID namespace.
     pub owner: Option<Owner>,
 }
 
 impl Listener {
-    /// Whether it serves a published port, of an engine that was asked or of any other.
+    /// Returns whether it serves a published port of any engine, queried or not.
     #[must_use]
     pub fn serves_publication(&self) -> bool {
         let owner = self.owner.as_ref();
         owner.is_some_and(|owner| matches!(owner.role, Role::Proxy | Role::Rootless))
     }
 
-    /// Whether it takes clients that ask for this address, or any of a family where it is unspecified.
+    /// Returns whether it accepts clients for an address, or for any of a family if the address is
+    /// unspecified.
     #[must_use]
     pub fn takes(&self, address: IpAddr) -> bool {
         let same_family = self.address.is_ipv4() == address.is_ipv4();
@@ -54,10 +54,10 @@ impl Listener {
     }
 }
 
-/// Finds out who holds the sockets, and in which of the engines' containers they live.
+/// Finds the holders of sockets, and their containers.
 ///
 /// # Errors
-/// If processes cannot be looked at now.
+/// If `/proc` cannot be read.
 pub fn listeners(
     sockets: &[Socket],
     engines: &[Engine],
@@ -87,11 +87,11 @@ pub fn listeners(
     Ok(sockets.iter().filter_map(listener).collect())
 }
 
-/// The inodes of those of these sockets that serve published ports: docker-proxy's, and those of rootless
-/// engines.
+/// Returns the inodes of those of these sockets that serve published ports: docker-proxy's, and
+/// those of rootless engines.
 ///
 /// # Errors
-/// If processes cannot be looked at now.
+/// If `/proc` cannot be read.
 pub fn served(sockets: &[Socket], engines: &[Engine]) -> io::Result<BTreeSet<u64>> {
     process::served(inodes(sockets), Engines::of(engines))
 }

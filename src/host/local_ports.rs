@@ -1,28 +1,27 @@
-//! The ports that the kernel chooses from for this host's own requests
-//! (`Documentation/networking/ip-sysctl.rst`).
+//! The ephemeral port range of the kernel (`Documentation/networking/ip-sysctl.rst`).
 
 use std::fs;
 
 const RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 const RESERVED: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 
-/// The ports that sockets get which ask for none: of both families, TCP and UDP. The default is none.
+/// The ports of sockets that do not request one, of both families, TCP and UDP. The default is empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LocalPorts {
-    /// `net.ipv4.ip_local_port_range`: first and last; `None` if it is not known.
+    /// `net.ipv4.ip_local_port_range`: first and last; `None` if unknown.
     range: Option<(u16, u16)>,
-    /// `net.ipv4.ip_local_reserved_ports`: what the kernel leaves out, as ranges.
+    /// `net.ipv4.ip_local_reserved_ports`: the ports that the kernel skips, as ranges.
     reserved: Vec<(u16, u16)>,
 }
 
 impl LocalPorts {
-    /// A range to choose from, without what is reserved.
+    /// Returns an ephemeral port range without reserved ports.
     #[must_use]
     pub fn new(range: Option<(u16, u16)>, reserved: Vec<(u16, u16)>) -> Self {
         Self { range, reserved }
     }
 
-    /// Reads what holds in the network namespace of this thread; none if that cannot be read.
+    /// Reads the values of this thread's network namespace; the default if that fails.
     #[must_use]
     pub fn read() -> Self {
         let read = |path| fs::read_to_string(path).unwrap_or_default();
@@ -42,13 +41,13 @@ impl LocalPorts {
         Self::new(range, reserved.collect())
     }
 
-    /// First and last of the ports that the kernel chooses from; `None` if they are not known.
+    /// The first and last ephemeral port; `None` if unknown.
     #[must_use]
     pub fn range(&self) -> Option<(u16, u16)> {
         self.range
     }
 
-    /// The ports that it never chooses, as ranges.
+    /// Returns the reserved ports, as ranges.
     #[must_use]
     pub fn reserved(&self) -> &[(u16, u16)] {
         &self.reserved

@@ -1,4 +1,4 @@
-//! What dfw knows of the host that it protects, as plain data.
+//! The state of the protected host, as plain data.
 //!
 //! ```text
 //!  rtnetlink ─► links ────┐
@@ -37,48 +37,45 @@ use listener::{Listener, Owner, Role};
 use local_ports::LocalPorts;
 use nat::Nat;
 
-/// The host as the compiler sees it. The default knows nothing, which is what `check` and `show`
-/// work with: they need no kernel and no engine.
+/// The host as the compiler sees it. `check` and `show` use the default, an unknown host: they need no kernel
+/// and no engine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HostView {
-    /// Bridges that are known to belong to a container engine, by exact name. What comes in
-    /// through one of them counts as coming from a container.
+    /// Bridges managed by a container engine, by exact name. Their packets count as sent by a
+    /// container.
     pub container_bridges: BTreeSet<String>,
-    /// Bridges that are known to belong to somebody else, by exact name: one that has a network
-    /// card, a VLAN or a virtual machine in it.
+    /// Bridges not managed by a container engine, by exact name: those with a network card, a VLAN or a
+    /// virtual machine.
     pub foreign_bridges: BTreeSet<String>,
-    /// Bridges that belong to an engine, and have a network card in them as well: what comes in
-    /// there may come from anywhere.
+    /// Bridges of an engine that also have a network card: their packets may come from anywhere.
     pub shared_bridges: BTreeSet<String>,
-    /// What is in the bridges of engines that are not the ends of containers, such as a network card, a
-    /// tunnel or a virtual machine: by bridge, the interfaces.
+    /// Ports of engines' bridges other than those of containers, such as a network card, a tunnel or a
+    /// virtual machine: interfaces by bridge.
     pub cards: BTreeMap<String, Vec<String>>,
-    /// Those of the [`shared_bridges`](Self::shared_bridges) that a default route of the host goes
-    /// through: an engine's network sits on the uplink.
+    /// Those of the [`shared_bridges`](Self::shared_bridges) with a default route of the host: the
+    /// engine's network is on the uplink.
     pub uplink_bridges: BTreeSet<String>,
-    /// Bridges of which nothing is known.
+    /// Bridges that could not be classified.
     pub other_bridges: BTreeSet<String>,
-    /// The interfaces of the host by name, each with the one that it is a port of: a bridge, a bond, a
-    /// VRF.
+    /// The interfaces of the host by name, each with its master: a bridge, bond or VRF.
     pub interfaces: BTreeMap<String, Option<String>>,
     /// The networks on the addresses of each interface, by its name, without those that hold link-local or
     /// loopback addresses and those wider than /8 (IPv4) or /16 (IPv6). Empty for an interface without any.
     pub networks: BTreeMap<String, AddressSet>,
     /// The engines that have answered.
     pub engines: Vec<Engine>,
-    /// The sockets that wait for clients; whoever builds the view may have left out those at ports
-    /// that no engine publishes.
+    /// The listening sockets; those at ports that no engine publishes may be left out.
     pub listeners: Vec<Listener>,
-    /// Ports of the host that were published when the engine answered last, where it does not now.
+    /// Ports in the last answer of an engine that does not answer now.
     pub remembered: Vec<HostPorts>,
-    /// Which destinations others translate; whoever builds the view may not have looked.
+    /// The destination NAT rules of other tables; empty if they were not read.
     pub nat: Nat,
-    /// The ports that the kernel chooses from for this host's own requests.
+    /// The ephemeral port range of the kernel.
     pub local_ports: LocalPorts,
-    /// Whether there may be processes that are not to be seen from here, docker-proxy among them.
+    /// Whether some processes, perhaps docker-proxy, are not visible from here.
     pub blind: bool,
-    /// Whether the kernel may be too old to tell, where packets are forwarded, that they stay on one
-    /// interface. Then containers of a network that is not known yet do not reach each other where
+    /// Whether the kernel may be too old to match, in the forward hook, packets that stay on one
+    /// interface. Then containers of a network that is still unknown cannot reach each other while
     /// `bridge-nf-call-iptables` is on.
     pub old_kernel: bool,
 }
@@ -90,7 +87,7 @@ pub struct Publication<'a> {
     pub published: Published,
     /// The engine that does.
     pub engine: &'a Engine,
-    /// The container or service that it is published for.
+    /// The container or service behind the port.
     pub of: Publisher<'a>,
 }
 
@@ -104,7 +101,7 @@ pub enum Publisher<'a> {
 }
 
 impl Publication<'_> {
-    /// The families in which it is published: Podman says `0.0.0.0` and means both.
+    /// Returns the families in which it is published: Podman reports `0.0.0.0` for both.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
         let address = self.published.address;
         let v4 = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
@@ -113,7 +110,8 @@ impl Publication<'_> {
         [address].into_iter().chain(other)
     }
 
-    /// The services of this host that have some of its ports instead, see [`HostView::holders`].
+    /// Returns the services of this host that hold some of its ports instead, see
+    /// [`HostView::holders`].
     pub fn holders<'a>(&self, host: &'a HostView) -> impl Iterator<Item = &'a Listener> {
         let (port, running) = (self.published.port(), self.of.is_running());
         self.addresses()
@@ -122,7 +120,7 @@ impl Publication<'_> {
 }
 
 impl Publisher<'_> {
-    /// What people call it.
+    /// Returns what people call it.
     #[must_use]
     pub fn title(&self) -> String {
         match self {
@@ -131,7 +129,7 @@ impl Publisher<'_> {
         }
     }
 
-    /// Whether its port is bound at this moment.
+    /// Returns whether its port is bound now.
     #[must_use]
     pub fn is_running(&self) -> bool {
         match self {
@@ -142,7 +140,7 @@ impl Publisher<'_> {
 }
 
 impl HostView {
-    /// Puts together what the links and addresses of the host and the engines say.
+    /// Builds the view from links, addresses and engines.
     #[must_use]
     pub fn new(links: &[Link], addresses: &[Address], mut engines: Vec<Engine>) -> Self {
         for network in engines.iter_mut().flat_map(|engine| &mut engine.networks) {
@@ -150,19 +148,19 @@ impl HostView {
                 network.bridge = links::bridge_with(links, addresses, &network.gateways);
             }
         }
-        let said: BTreeSet<&str> = engines
+        let engine_bridges: BTreeSet<&str> = engines
             .iter()
             .flat_map(|engine| &engine.networks)
             .filter_map(|network| network.bridge.as_deref())
             .collect();
-        let mut view = links::bridges(links, &said);
+        let mut view = links::bridges(links, &engine_bridges);
         view.engines = engines;
         view.interfaces = links::interfaces(links);
         view.networks = networks::by_interface(links, addresses);
         view
     }
 
-    /// Everything that engines publish, or will when a container is started.
+    /// Returns all published ports, including those of stopped containers.
     pub fn publications(&self) -> impl Iterator<Item = Publication<'_>> {
         self.engines.iter().flat_map(|engine| {
             let containers = engine.containers.iter().flat_map(move |container| {
@@ -186,13 +184,14 @@ impl HostView {
         })
     }
 
-    /// The services of this host that hold ports which an engine publishes at an address, and so keep the
-    /// engine from them; a rule for such a port would hit that service. An unspecified address is every
-    /// address of its family. Where docker-proxy listens at that very address, nobody else counts.
+    /// Returns the services of this host that hold ports which an engine publishes at an address, so
+    /// that the engine cannot bind them; a rule for such a port would hit that service. An unspecified
+    /// address stands for every address of its family. If docker-proxy listens on exactly that address,
+    /// no other holder counts.
     ///
-    /// Who is not to be seen counts as the engine's where root made the socket and the engine holds the
-    /// port at this moment, for two cannot hold it; and where docker-proxy itself might not be seen. Else
-    /// it is a service of the host: the kernel's own, such as `WireGuard`, has no process.
+    /// An unknown holder counts as the engine's if root created the socket and the engine binds the
+    /// port now, since only one can; and if docker-proxy itself may be invisible. Otherwise it is a
+    /// service of the host: a kernel socket, such as `WireGuard`'s, has no process.
     pub fn holders<'a>(
         &'a self,
         address: IpAddr,
@@ -219,7 +218,7 @@ impl HostView {
         }
     }
 
-    /// Whether docker-proxy listens at a port of this very address.
+    /// Returns whether docker-proxy listens on a port of exactly this address.
     fn is_proxied(&self, address: IpAddr, protocol: Protocol, port: u16) -> bool {
         self.listeners.iter().any(|listener| {
             let owner = listener.owner.as_ref();
@@ -230,15 +229,15 @@ impl HostView {
         })
     }
 
-    /// The sockets that serve published ports, whether their engine tells of them or not: it does not
-    /// while it starts a container, and who was not asked never does.
+    /// Returns the sockets that serve published ports, whether or not their engine reports them: an
+    /// engine does not while it starts a container, nor if it was not queried.
     pub fn serving(&self) -> impl Iterator<Item = &Listener> {
         let listeners = self.listeners.iter();
         listeners
             .filter(|listener| listener.serves_publication() && !listener.address.is_loopback())
     }
 
-    /// Whether an engine that was asked publishes the port that a socket serves, for a container that runs.
+    /// Returns whether a queried engine publishes the port of a socket, for a running container.
     #[must_use]
     pub fn is_explained(&self, listener: &Listener) -> bool {
         let running = self.publications().filter(|p| p.of.is_running());
@@ -253,22 +252,21 @@ impl HostView {
         })
     }
 
-    /// Whether some ports count as published although nobody may hold them: those that an engine published
-    /// when it answered last, and those of containers that do not run. A service of the host may take one
-    /// at any time.
+    /// Returns whether some ports count as published without a socket: those in the last answer of a
+    /// silent engine, and those of stopped containers. A service of the host may bind one at any time.
     #[must_use]
     pub fn expects_more(&self) -> bool {
         !self.remembered.is_empty() || self.publications().any(|p| !p.of.is_running())
     }
 
-    /// Cards and tunnels in bridges of engines: what comes in by them within the bridge passes no rule of
-    /// dfw's. The bridge, and the interface in it.
+    /// Returns network cards and tunnels in engines' bridges, as bridge and interface: bridged packets
+    /// from them do not pass dfw's rules.
     pub fn bridge_ports(&self) -> impl Iterator<Item = (&str, &str)> {
         let cards = self.cards.iter();
         cards.flat_map(|(bridge, cards)| cards.iter().map(|card| (&**bridge, &**card)))
     }
 
-    /// The container that a process lives in.
+    /// Returns the container of a process.
     #[must_use]
     pub fn container_of(&self, owner: &Owner) -> Option<&Container> {
         let containers = self.engines.iter().flat_map(|engine| &engine.containers);
@@ -276,7 +274,7 @@ impl HostView {
         containers.into_iter().find(|container| container.id == *id)
     }
 
-    /// The addresses of containers, and what each of them publishes, by the container's port.
+    /// Returns the addresses of containers, and the published ports of each, by the container's port.
     pub fn endpoints(&self) -> impl Iterator<Item = EndpointView<'_>> {
         self.engines.iter().flat_map(|engine| {
             engine.containers.iter().flat_map(move |container| {
@@ -307,9 +305,9 @@ pub struct EndpointView<'a> {
     pub address: IpAddr,
     /// The container.
     pub container: &'a Container,
-    /// The network, unless the engine does not tell of it.
+    /// The network, if the engine reports it.
     pub network: Option<&'a engine::Network>,
-    /// Whether the network's mode lets packets through that are routed straight to it.
+    /// Whether the network's gateway mode accepts packets that are routed to the container's address.
     pub direct: bool,
 }
 
@@ -350,7 +348,7 @@ mod tests {
         host.holders(address, &port, engine_holds).count()
     }
 
-    /// Who is not seen is docker-proxy itself where nobody else's processes are to be seen.
+    /// If other processes are invisible, an unknown holder may be docker-proxy.
     #[test]
     fn a_port_is_not_given_up_to_somebody_unseen() {
         let mut host = HostView {
@@ -363,7 +361,7 @@ mod tests {
         assert_eq!(holders(&host, V6, false), 0);
         host.listeners[0] = at(V6, 0, Some(Role::Other));
         assert_eq!(holders(&host, V6, false), 1);
-        // No engine's: it was made by somebody else than root.
+        // Not an engine's: a user other than root created it.
         host.listeners[0] = at(V6, 65534, None);
         assert_eq!(holders(&host, V6, true), 1);
     }

@@ -1,7 +1,7 @@
-//! The networks that the addresses of the host's interfaces are in.
+//! The networks of the host's interfaces.
 //!
-//! They become clients that a policy allows, and an address may be what a stranger's DHCP server or router says.
-//! So a network counts only where it can be that of one link.
+//! A policy may allow them as sources, and a DHCP server or router, perhaps untrusted, may assign the
+//! address. So a network counts only if it can be that of one link.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -14,8 +14,8 @@ const SHORTEST_V4: u32 = 8;
 /// The shortest prefix that an IPv6 network may have; a provider's own is rarely shorter than /29.
 const SHORTEST_V6: u32 = 16;
 
-/// The loopback and link-local addresses: those of no link, and those that every link has. Sources: RFC 1122
-/// section 3.2.1.3, RFC 3927, RFC 4291 sections 2.5.3 and 2.5.6.
+/// The loopback and link-local networks, which belong to no link or to every link. Sources: RFC 1122 section
+/// 3.2.1.3, RFC 3927, RFC 4291 sections 2.5.3 and 2.5.6.
 const LOCAL: [Entry; 4] = [
     v4_network(Ipv4Addr::new(127, 0, 0, 0), 8),
     v4_network(Ipv4Addr::new(169, 254, 0, 0), 16),
@@ -138,7 +138,7 @@ mod tests {
         assert_eq!(named, expected);
     }
 
-    /// Whatever address of it the host has.
+    /// For any address of the host in it.
     #[test]
     fn a_network_that_is_wide_or_holds_local_addresses_is_none() {
         for (address, length, expected) in [

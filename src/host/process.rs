@@ -1,7 +1,7 @@
-//! Processes of this host: whose they are, and which sockets they hold.
+//! Processes of this host: their roles, and the sockets they hold.
 //!
-//! A process is what its credentials and namespaces say. Its name is its owner's choice and decides
-//! nothing alone; a process with many descriptors does not keep others from being seen.
+//! The role of a process follows from its credentials and namespaces. Its name is untrusted and never
+//! sufficient; a process with many descriptors does not prevent others from being read.
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,14 +20,14 @@ use super::engine::Engine;
 use super::owner::{Owner, Role};
 use crate::untrusted::clean;
 
-/// What Docker starts for each published port, and calls so.
+/// The name of the process that Docker starts for each published port.
 const PROXY: &str = "docker-proxy";
-/// What listens for services that do not run.
+/// The name of the process that holds socket-activated sockets.
 const SYSTEMD: &str = "systemd";
-/// Engines, and what holds a port for them: moby's daemon, Podman's monitor of a container.
+/// Engines, and helpers that reserve a port: moby's daemon, Podman's container monitor.
 const ENGINES: [&str; 3] = ["dockerd", "conmon", "podman"];
-/// What serves published ports of rootless engines; `exe` is what `RootlessKit` and Podman before 3.4 call
-/// their own second start.
+/// Names of processes that serve published ports of rootless engines; `exe` is the re-executed `RootlessKit`
+/// or Podman before 3.4.
 const ROOTLESS: [&str; 7] = [
     "rootlesskit",
     "rootlessport",
@@ -38,32 +38,32 @@ const ROOTLESS: [&str; 7] = [
     "exe",
 ];
 
-/// How many descriptors of all processes of one user are looked at, in one look. A process's first
-/// descriptors, which it listens at mostly, come first.
+/// The most descriptors of one user's processes that one search reads. The lowest descriptors of a process,
+/// usually the listening ones, come first.
 const OF_A_USER: usize = 1 << 16;
-/// The same for root's, whose engines may hold many: two for each connection that docker-proxy serves.
+/// The same for root, whose engines may hold many: two for each connection of docker-proxy.
 const OF_ROOT: usize = 1 << 20;
 
-/// What looks at processes apart from its caller.
-static READER: OnceLock<SyncSender<Look>> = OnceLock::new();
+/// The thread that reads `/proc`, if it was started.
+static PROC_READER: OnceLock<SyncSender<Look>> = OnceLock::new();
 type Look = Box<dyn FnOnce() + Send>;
 
-/// From here on another thread looks at processes: a thread that has given up files by Landlock may not look
-/// into any process any more. It has to be called before that.
+/// Starts a thread that reads `/proc` for all callers. Call it before Landlock is applied: a restricted
+/// thread cannot read other processes.
 ///
 /// # Errors
 /// If there can be no thread.
 pub fn look_apart() -> io::Result<()> {
-    let (looks, wanted) = sync_channel::<Look>(0);
+    let (looks, jobs) = sync_channel::<Look>(0);
     let reader = std::thread::Builder::new().name("processes".to_owned());
-    reader.spawn(move || wanted.into_iter().for_each(|look| look()))?;
-    // A second one would be no better.
-    let _ = READER.set(looks);
+    reader.spawn(move || jobs.into_iter().for_each(|look| look()))?;
+    // One thread is enough.
+    let _ = PROC_READER.set(looks);
     Ok(())
 }
 
 fn look<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    let Some(reader) = READER.get() else {
+    let Some(reader) = PROC_READER.get() else {
         return work();
     };
     let (found, answer) = sync_channel(1);
@@ -73,12 +73,11 @@ fn look<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static
     };
     let sent = reader.send(Box::new(look)).ok();
     let answer = sent.and_then(|()| answer.recv().ok());
-    answer.unwrap_or_else(|| Err(io::Error::other("nobody looks at processes any more")))
+    answer.unwrap_or_else(|| Err(io::Error::other("the thread that reads /proc has ended")))
 }
 
-/// What was read of a process; none if it has ended, or is not to be seen, or is so that it cannot be
-/// read: no process keeps all others from being seen. An error for want of descriptors or memory fails the
-/// whole look.
+/// Returns the result of reading a process; none if it has ended or cannot be read, so that no process
+/// prevents the search. A lack of descriptors or memory fails the whole search.
 fn seen<T>(read: Result<T, ProcError>) -> io::Result<Option<T>> {
     match read {
         Ok(read) => Ok(Some(read)),
@@ -87,14 +86,14 @@ fn seen<T>(read: Result<T, ProcError>) -> io::Result<Option<T>> {
     }
 }
 
-/// Whether something is missing here, and not there.
+/// Returns whether an error is a lack of local resources.
 fn is_want(error: &io::Error) -> bool {
     let want = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
     Errno::from_io_error(error).is_some_and(|error| want.contains(&error))
 }
 
-/// Whether all processes of this machine can be looked at: a process that sees the first of the first process
-/// namespace sees every one. A container sees its own, and a process without `CAP_SYS_PTRACE` those like itself.
+/// Returns whether all processes of this machine are visible, which is the case in the initial PID namespace.
+/// A container sees its own processes, and a process without `CAP_SYS_PTRACE` those of its user.
 #[must_use]
 pub fn sees_all() -> bool {
     /// `PROC_PID_INIT_INO` of the kernel.
@@ -103,19 +102,19 @@ pub fn sees_all() -> bool {
     first.is_ok_and(|first| first.as_os_str() == FIRST)
 }
 
-/// The engines that were asked, as far as their processes go.
+/// The processes of queried engines.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Engines {
-    /// The processes that listen at their sockets.
+    /// The processes that listen on their API sockets.
     processes: Vec<u32>,
-    /// The containers that run: the first process, and the identifier.
+    /// The running containers: init process and ID.
     containers: Vec<(u32, String)>,
     /// The identifiers of all containers.
     ids: BTreeSet<String>,
 }
 
 impl Engines {
-    /// What engines of root's say: any other could claim a service of the host for its own.
+    /// Returns the processes of engines that run as root: any other could claim a service of the host.
     pub(super) fn of(engines: &[Engine]) -> Self {
         let is_roots = |engine: &&Engine| engine.process.is_some_and(is_roots);
         let containers = || {
@@ -135,16 +134,16 @@ impl Engines {
     }
 }
 
-/// Whether a process is root's.
+/// Returns whether a process belongs to root.
 fn is_roots(pid: u32) -> bool {
     look(move || fs::metadata(format!("/proc/{pid}"))).is_ok_and(|process| process.uid() == 0)
 }
 
-/// Finds the processes that hold sockets, by inode. Engines and those who serve published ports for them
-/// come first, then root's, then all others. What cannot be read is left out.
+/// Finds the processes that hold sockets, by inode. Engines and their helpers come first, then other
+/// processes of root, then the rest. Unreadable processes are left out.
 ///
 /// # Errors
-/// If processes cannot be looked at now.
+/// If `/proc` cannot be read.
 pub(super) fn owners(sockets: BTreeSet<u64>, engines: Engines) -> io::Result<BTreeMap<u64, Owner>> {
     if sockets.is_empty() {
         return Ok(BTreeMap::new());
@@ -156,11 +155,11 @@ pub(super) fn owners(sockets: BTreeSet<u64>, engines: Engines) -> io::Result<BTr
         for (process, role) in table.serving(&homes)? {
             search.take(&process, role, &homes)?;
         }
-        // Root's own first: nobody else keeps them from being found.
+        // Root's processes first, so that other users cannot exhaust the search.
         let (root, others): (Vec<_>, Vec<_>) =
             table.processes.into_iter().partition(|(_, uid)| *uid == 0);
         for (pid, _) in root.into_iter().chain(others) {
-            if search.wanted.is_empty() {
+            if search.inodes.is_empty() {
                 break;
             }
             if let Some(process) = seen(Entry::new(pid))? {
@@ -171,11 +170,11 @@ pub(super) fn owners(sockets: BTreeSet<u64>, engines: Engines) -> io::Result<BTr
     })
 }
 
-/// The inodes of those of these sockets that docker-proxy holds, or what serves published ports of a
+/// Returns the inodes of the sockets held by docker-proxy, or by a process that serves published ports of a
 /// rootless engine.
 ///
 /// # Errors
-/// If processes cannot be looked at now.
+/// If `/proc` cannot be read.
 pub(super) fn served(sockets: BTreeSet<u64>, engines: Engines) -> io::Result<BTreeSet<u64>> {
     if sockets.is_empty() {
         return Ok(BTreeSet::new());
@@ -195,7 +194,7 @@ pub(super) fn served(sockets: BTreeSet<u64>, engines: Engines) -> io::Result<BTr
     })
 }
 
-/// Whether systemd holds one of these sockets, and nobody else does.
+/// Returns whether only systemd holds one of these sockets.
 pub(super) fn waits_for_clients(sockets: BTreeSet<u64>) -> bool {
     if sockets.is_empty() {
         return false;
@@ -203,7 +202,7 @@ pub(super) fn waits_for_clients(sockets: BTreeSet<u64>) -> bool {
     let waits = look(move || {
         let mut budget = Budget::default();
         let mut systemd = false;
-        // Only root listens at an engine's socket for others, and starts it.
+        // Only root can provide socket activation for a system engine.
         for (pid, uid) in Table::read()?.processes {
             if uid != 0 {
                 continue;
@@ -228,8 +227,8 @@ pub(super) fn waits_for_clients(sockets: BTreeSet<u64>) -> bool {
     waits.unwrap_or_default()
 }
 
-/// Finds out who holds the netfilter socket with this number, by `/proc/net/netlink`. Only root's
-/// processes are looked at: others may not change the ruleset.
+/// Finds the holder of the netfilter socket with this port, from `/proc/net/netlink`. Only root's processes
+/// are searched: others cannot change the ruleset.
 #[must_use]
 pub fn netlink_holder(number: u32) -> Option<Owner> {
     /// `NETLINK_NETFILTER`.
@@ -245,7 +244,7 @@ pub fn netlink_holder(number: u32) -> Option<Owner> {
         let homes = Homes::of(&Engines::default());
         let mut search = Search::new([inode].into());
         for (pid, uid) in Table::read()?.processes {
-            if uid != 0 || search.wanted.is_empty() {
+            if uid != 0 || search.inodes.is_empty() {
                 continue;
             }
             if let Some(process) = seen(Entry::new(pid))? {
@@ -257,14 +256,14 @@ pub fn netlink_holder(number: u32) -> Option<Owner> {
     found.ok()?.remove(&inode)
 }
 
-/// All processes, and whose each is.
+/// All processes, with their users.
 struct Table {
     processes: Vec<(i32, u32)>,
 }
 
 impl Table {
-    /// Lists all before the first is looked at: their directory goes on for as long as new ones come, and
-    /// where they come faster than they are looked into, for ever.
+    /// Lists all processes before the first is read: with processes starting faster than they are read,
+    /// the directory would never end.
     fn read() -> io::Result<Self> {
         let mut processes = Vec::new();
         for entry in fs::read_dir("/proc")? {
@@ -273,7 +272,7 @@ impl Table {
             let Some(pid) = name.to_str().and_then(|pid| pid.parse::<i32>().ok()) else {
                 continue;
             };
-            // The folder is the effective user's, whatever else of a process is hidden (proc(5)).
+            // The directory belongs to the effective user, even with `hidepid` (proc(5)).
             let metadata = entry.metadata().map_err(ProcError::from);
             if let Some(metadata) = seen(metadata)? {
                 processes.push((pid, metadata.uid()));
@@ -282,8 +281,8 @@ impl Table {
         Ok(Self { processes })
     }
 
-    /// The processes that hold sockets for published ports. It looks at every process's name, and further
-    /// only where that may be one.
+    /// Returns the processes that hold sockets of published ports. It reads the name of every process,
+    /// and more only for candidates.
     fn serving(&self, homes: &Homes) -> io::Result<Vec<(Entry, Role)>> {
         let mut serving = Vec::new();
         let parents = OnceCell::new();
@@ -314,12 +313,12 @@ impl Table {
                 serving.push((process, role));
             }
         }
-        // One that serves a port may have been handed its socket by the engine.
+        // A serving process may have inherited its socket from the engine.
         serving.sort_by_key(|(_, role)| *role != Role::Proxy);
         Ok(serving)
     }
 
-    /// The processes of which a child lives in another user namespace than the host's.
+    /// Returns the processes with a child in another user namespace.
     fn parents_of_rootless(&self, homes: &Homes) -> BTreeSet<i32> {
         let pids = self.processes.iter().map(|(pid, _)| *pid);
         let rootless = pids.filter(|pid| homes.is_rootless(*pid));
@@ -328,9 +327,9 @@ impl Table {
     }
 }
 
-/// The name of a process's program, at most 15 bytes; none if it has gone.
+/// Returns the command name of a process, at most 15 bytes; none if it has ended.
 fn name(pid: i32) -> io::Result<Option<String>> {
-    // No program's name is longer, and nobody has to ask for its length.
+    // No command name is longer.
     let mut name = [0; 16];
     let read = File::open(format!("/proc/{pid}/comm")).and_then(|mut f| f.read(&mut name));
     let length = seen(read.map_err(ProcError::from))?;
@@ -338,7 +337,7 @@ fn name(pid: i32) -> io::Result<Option<String>> {
     Ok(name.map(|name| String::from_utf8_lossy(name.trim_ascii_end()).into_owned()))
 }
 
-/// How many descriptors of each user are still to be looked at.
+/// The remaining descriptors of each user.
 #[derive(Default)]
 struct Budget(BTreeMap<u32, usize>);
 
@@ -351,28 +350,28 @@ impl Budget {
 
 /// A search for the holders of sockets.
 struct Search {
-    wanted: BTreeSet<u64>,
+    inodes: BTreeSet<u64>,
     owners: BTreeMap<u64, Owner>,
     budget: Budget,
 }
 
 impl Search {
-    fn new(wanted: BTreeSet<u64>) -> Self {
+    fn new(inodes: BTreeSet<u64>) -> Self {
         Self {
-            wanted,
+            inodes,
             owners: BTreeMap::new(),
             budget: Budget::default(),
         }
     }
 
-    /// Takes what a process holds of what is searched for. Parent and child may share a socket: the first
-    /// that is looked at counts.
+    /// Adds the searched sockets that a process holds. Parent and child may share a socket: the first
+    /// one read counts.
     fn take(&mut self, process: &Entry, role: Role, homes: &Homes) -> io::Result<()> {
         let Some(uid) = seen(process.uid())? else {
             return Ok(());
         };
         let held = inodes(process, self.budget.of(uid))?;
-        let mut held = held.into_iter().filter(|inode| self.wanted.remove(inode));
+        let mut held = held.into_iter().filter(|inode| self.inodes.remove(inode));
         if let Some(first) = held.next()
             && let Some(owner) = describe(process, role, homes)
         {
@@ -383,8 +382,8 @@ impl Search {
     }
 }
 
-/// The inodes of the sockets that it holds, the lowest descriptors first. A server holds one for each
-/// client, and may have thousands: nothing but their names is read, and no more than the budget allows.
+/// Returns the inodes of the sockets that it holds, the lowest descriptors first. A server may hold
+/// thousands: only link targets are read, within the budget.
 fn inodes(process: &Entry, budget: &mut usize) -> io::Result<Vec<u64>> {
     let mut inodes = Vec::new();
     let folder = fs::read_dir(format!("/proc/{}/fd", process.pid));
@@ -411,13 +410,13 @@ fn describe(process: &Entry, role: Role, homes: &Homes) -> Option<Owner> {
     let (container, unanswered) = match home {
         Home::Host => (None, None),
         Home::Container(id) => (Some(id), None),
-        // Twelve digits, as people know it from `docker ps`.
+        // Twelve digits, as in `docker ps`.
         Home::Unanswered(id) => (None, id.get(..12).map(str::to_owned)),
     };
     Some(Owner {
         pid: u32::try_from(process.pid).ok()?,
         name: clean(&stat.comm),
-        // What a container runs is the container's, whatever it is called.
+        // A process in a container belongs to the container, whatever its name.
         role: container.as_ref().map_or(role, |_| Role::Other),
         container,
         unanswered,
@@ -427,23 +426,22 @@ fn describe(process: &Entry, role: Role, homes: &Homes) -> Option<Owner> {
 
 /// Where a process lives.
 enum Home {
-    /// On the host, as far as can be told.
+    /// On the host, as far as is visible.
     Host,
-    /// In this container of an engine that was asked.
+    /// In this container of a queried engine.
     Container(String),
     /// In this container of another engine.
     Unanswered(String),
 }
 
-/// What tells the processes of engines and of containers from others.
+/// The namespaces that distinguish processes of engines and containers.
 struct Homes {
-    /// Where engines live: the mount namespaces of those that were asked, of the first process, and of
-    /// this one.
+    /// The mount namespaces of engines: of queried ones, of init, and of this process.
     mounts: BTreeSet<u64>,
-    /// The user namespace of this process, in which it may change the host's ruleset: the first.
+    /// The user namespace of this process.
     users: Option<u64>,
     engines: BTreeSet<i32>,
-    /// Whatever else it shares with the host, a container has files of its own.
+    /// A container always has its own mount namespace.
     containers: BTreeMap<u64, String>,
     ids: BTreeSet<String>,
 }
@@ -460,7 +458,7 @@ impl Homes {
         let listening = engines.processes.iter().filter_map(|pid| process(*pid));
         let hosts = myself.into_iter().chain([1]).chain(listening);
         let homes: BTreeSet<u64> = hosts.filter_map(mounts).collect();
-        // An engine elsewhere has processes of the same numbers; the host's own never count.
+        // An engine in another PID namespace may report equal PIDs; processes of the host never count.
         containers.retain(|mounts, _| !homes.contains(mounts));
         let numbers = engines.processes.iter().filter(|pid| **pid > 1);
         Self {
@@ -472,8 +470,8 @@ impl Homes {
         }
     }
 
-    /// Whether a process of root's is an engine, or was started by one: root in the user namespace of the
-    /// host, and where the engine lives or its child.
+    /// Returns whether a process of root is an engine or its child: in the user namespace of the host,
+    /// and in the mount namespace of an engine.
     fn is_engines(&self, process: &Entry) -> bool {
         let is_root = || {
             let status = process.status();
@@ -491,12 +489,12 @@ impl Homes {
             && (is_home() || is_child())
     }
 
-    /// Whether a process lives in another user namespace than the host's.
+    /// Returns whether a process is in another user namespace than the host's.
     fn is_rootless(&self, pid: i32) -> bool {
         self.users.is_some() && users(pid).is_some_and(|users| Some(users) != self.users)
     }
 
-    /// Where a process lives, by its mount namespace or its control group.
+    /// Returns the location of a process, by its mount namespace or its control group.
     fn home(&self, process: &Entry) -> Home {
         let Some(mounts) = mounts(process.pid) else {
             return Home::Host;
@@ -504,7 +502,7 @@ impl Homes {
         if let Some(id) = self.containers.get(&mounts) {
             return Home::Container(id.clone());
         }
-        // What starts a container, or watches it, may be in its control group.
+        // A runtime or monitor may be in the control group of its container.
         if self.mounts.contains(&mounts) {
             return Home::Host;
         }
@@ -524,7 +522,7 @@ fn users(pid: i32) -> Option<u64> {
     namespace(pid, "user")
 }
 
-/// The number of the namespace of this kind that a process lives in; none if that is not to be seen.
+/// Returns the inode of a process's namespace of this kind; none if it is not visible.
 fn namespace(pid: i32, kind: &str) -> Option<u64> {
     let metadata = fs::metadata(format!("/proc/{pid}/ns/{kind}"));
     metadata.ok().map(|metadata| metadata.ino())
@@ -536,7 +534,7 @@ mod tests {
 
     use super::*;
 
-    /// Of many descriptors the first ones are looked at, and no more than the budget allows.
+    /// Of many descriptors the first ones are read, within the budget.
     #[test]
     fn a_look_is_bounded() {
         let sockets: Vec<UdpSocket> = (0..64)
@@ -551,7 +549,7 @@ mod tests {
         assert!(inodes(&myself, &mut few).unwrap().is_empty());
     }
 
-    /// The budget is one of all processes of a user, and root has another.
+    /// The budget is shared by all processes of a user; root has its own.
     #[test]
     fn a_user_has_one_budget() {
         let mut budget = Budget::default();

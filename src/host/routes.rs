@@ -1,6 +1,5 @@
-//! The interfaces that default routes of the main table go through
-//! (`Documentation/networking/proc_net_tcp.rst` has the like of it; `net/ipv4/fib_trie.c`,
-//! `net/ipv6/route.c`).
+//! The interfaces of default routes in the main table (`Documentation/networking/proc_net_tcp.rst` describes
+//! it; `net/ipv4/fib_trie.c`, `net/ipv6/route.c`).
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -25,8 +24,8 @@ fn parse_v4(text: &str) -> impl Iterator<Item = String> {
     })
 }
 
-/// Destination and the length of its prefix first, flags and the interface last. What is rejected goes
-/// through `lo`.
+/// Destination and the length of its prefix first, flags and the interface last. Reject routes have the
+/// interface `lo`.
 fn parse_v6(text: &str) -> impl Iterator<Item = String> {
     text.lines().filter_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();

@@ -1,4 +1,4 @@
-//! What an engine's list of containers says of each: all that matters of one that runs, but for its
+//! The summary of a container in an engine's list: sufficient for running containers, except for their
 //! processes.
 
 use bollard::models::{
@@ -9,10 +9,9 @@ use bollard::models::{
 
 use super::engine::Network;
 
-/// Whether the list says everything that is to be known of a container of Docker's: what it publishes is
-/// bound, and its processes share no network with the host. It leaves out ports of `direct` networks (modes
-/// `routed` and `nat-unprotected`), where no port of the host is bound. Podman's list leaves out all but the
-/// first port of a range.
+/// Returns whether the summary is complete for a container of Docker: its ports are bound, and it does not
+/// share the host network. It leaves out ports of `direct` networks (modes `routed` and `nat-unprotected`),
+/// where no port of the host is bound. Podman's list leaves out all but the first port of a range.
 pub(super) fn is_enough(summary: &ContainerSummary, networks: &[Network]) -> bool {
     let attached = summary.network_settings.as_ref();
     let attached = attached.and_then(|settings| settings.networks.as_ref());
@@ -32,7 +31,7 @@ pub(super) fn is_enough(summary: &ContainerSummary, networks: &[Network]) -> boo
         && !mode.starts_with("container:")
 }
 
-/// The container as the list tells it, with what it binds when it starts, where that is known.
+/// Returns the container of a summary, with the ports it binds when it starts, if known.
 pub(super) fn outline(
     summary: ContainerSummary,
     bindings: Option<PortMap>,
@@ -43,7 +42,7 @@ pub(super) fn outline(
     );
     let restarting = summary.state == Some(State::RESTARTING);
     let names = summary.names.unwrap_or_default();
-    // A container that is linked to has a name in each that links to it, with one more slash.
+    // A linked container has additional names with one more slash.
     let name = names.iter().min_by_key(|name| name.matches('/').count());
     let networks = summary.network_settings.and_then(|all| all.networks);
     ContainerInspectResponse {

@@ -1,4 +1,4 @@
-//! What engines leave behind that do not answer: sockets and rules that publish ports all the same.
+//! Traces of engines that do not answer: sockets and rules of published ports.
 
 use super::holder::Holder;
 use super::listener::Listener;
@@ -6,21 +6,21 @@ use super::nat::{Target, Translation};
 use super::{HostView, Publisher};
 use crate::net::Protocol;
 
-/// What publishes ports, and no engine that was asked explains.
+/// Sockets and rules of published ports that no queried engine explains.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Traces<'a> {
     /// Sockets of docker-proxy and of rootless engines.
     pub published: Vec<&'a Listener>,
     /// Sockets of containers in the network of the host.
     pub containers: Vec<&'a Listener>,
-    /// Rules that translate ports, of chains as engines call them.
+    /// Destination NAT rules in chains named as by engines.
     pub translations: Vec<Translation>,
-    /// Rules of whoever that lead to containers of engines that were asked, which do not publish these ports.
+    /// Destination NAT rules to containers of queried engines, for ports that these do not publish.
     pub manual: Vec<Translation>,
 }
 
 impl Traces<'_> {
-    /// Whether there are none.
+    /// Returns whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         let Self {
@@ -34,8 +34,8 @@ impl Traces<'_> {
 }
 
 impl HostView {
-    /// What publishes ports although no engine that was asked explains it, as far as sockets and rules were
-    /// looked at. Sockets on loopback do not count.
+    /// Returns the sockets and rules of published ports that no queried engine explains, as far as they
+    /// were read. Sockets on loopback do not count.
     #[must_use]
     pub fn traces_of_engines(&self) -> Traces<'_> {
         let reachable = || {
@@ -67,7 +67,7 @@ impl HostView {
         }
     }
 
-    /// Whether an engine that was asked publishes all ports that a rule translates.
+    /// Returns whether a queried engine publishes all ports that a rule translates.
     fn is_translation_explained(&self, translation: &Translation) -> bool {
         let Some(ports) = &translation.ports else {
             return false;
@@ -96,7 +96,7 @@ impl HostView {
         })
     }
 
-    /// Whether a rule of somebody else's leads to a container of an engine that was asked.
+    /// Returns whether a rule of another program leads to a container of a queried engine.
     fn leads_to_container(&self, translation: &Translation) -> bool {
         match translation.to {
             Target::Address(to, _) => self.endpoints().any(|endpoint| endpoint.address == to),
@@ -105,8 +105,8 @@ impl HostView {
     }
 }
 
-/// Whether a rule is in a chain as engines call them: those of Docker (`DOCKER`, `DOCKER-INGRESS`, and the
-/// tables `docker-bridges` of its nftables backend) and of Podman (netavark's, CNI's). Only root gives
+/// Returns whether a rule is in a chain named as by engines: those of Docker (`DOCKER`, `DOCKER-INGRESS`, and
+/// the tables `docker-bridges` of its nftables backend) and of Podman (netavark's, CNI's). Only root gives
 /// such names.
 fn is_engines(translation: &Translation) -> bool {
     let chains = ["DOCKER", "NETAVARK-", "CNI-", "nv_"];

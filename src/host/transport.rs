@@ -1,5 +1,5 @@
-//! The way to an engine's API: a Unix or TCP socket, a connection for each request, and no more bytes
-//! than an honest engine sends.
+//! The transport of an engine's API: a Unix or TCP socket, one connection a request, and a limit of the bytes
+//! read.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,12 +18,12 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-/// How many bytes an engine may send in answer to one request. A list of ten thousand containers takes
-/// some 20 MiB. A stream of events ends there and is asked for anew.
+/// The longest answer to one request, in bytes. A list of ten thousand containers takes some 20 MiB. An event
+/// stream ends there and is requested again.
 const LONGEST: u64 = 64 << 20;
-/// The same for all answers that are wanted at a time.
+/// The same for all concurrent answers.
 const ALL: u64 = 256 << 20;
-/// How long an answer may take to begin, in seconds.
+/// The time limit until an answer begins, in seconds.
 const PATIENCE: u64 = 5;
 
 /// Where an engine listens.
@@ -37,9 +37,9 @@ enum Place {
 /// An engine's API at a socket.
 pub(super) struct Transport {
     place: Place,
-    /// The process that listens there, 0 if it is not known.
+    /// The process that listens, 0 if unknown.
     peer: Arc<AtomicU32>,
-    /// How many bytes it may send until [`renew`](Self::renew).
+    /// The bytes that it may send until [`renew`](Self::renew).
     left: Arc<AtomicU64>,
 }
 
@@ -57,26 +57,26 @@ impl Transport {
         }
     }
 
-    /// What is asked from here on is a question of its own.
+    /// Resets the limit for the next requests.
     pub(super) fn renew(&self) {
         self.left.store(ALL, Ordering::Relaxed);
     }
 
-    /// A client of this version of the API.
+    /// Returns a client of this version of the API.
     pub(super) fn client(&self, version: &ClientVersion) -> Result<Docker, ApiError> {
         let (place, peer, left) = (self.place.clone(), self.peer.clone(), self.left.clone());
         let transport = move |request| ask(place.clone(), peer.clone(), left.clone(), request);
         Docker::connect_with_custom_transport(transport, Some("http://engine"), PATIENCE, version)
     }
 
-    /// The process that listens at the socket, once it was asked something: the one that called `listen(2)`,
-    /// which is systemd where it starts the engine for its first client.
+    /// Returns the process that listens on the socket, after the first request: the caller of
+    /// `listen(2)`, which is systemd for socket activation.
     pub(super) fn peer(&self) -> Option<u32> {
         Some(self.peer.load(Ordering::Relaxed)).filter(|pid| *pid != 0)
     }
 }
 
-/// The path of a socket's address; of others, something that is none.
+/// Returns the path of a socket's address; for TCP, a text that is not a path.
 pub(super) fn path(address: &str) -> &Path {
     Path::new(address.strip_prefix("unix://").unwrap_or(address))
 }
@@ -108,7 +108,7 @@ async fn send<S>(
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    // To a server the path, and in a header who was asked (RFC 9112, 3.2.1).
+    // Origin form: the path, with the authority in the `Host` header (RFC 9112, 3.2.1).
     if let Some(path) = request.uri().path_and_query() {
         *request.uri_mut() = path.clone().into();
     }
@@ -125,7 +125,7 @@ where
     Ok(sender.send_request(request).await?)
 }
 
-/// A stream that fails when more than so many bytes come.
+/// A stream that fails after a limit of bytes.
 struct Bounded<S> {
     stream: S,
     left: u64,

@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn other_lines_are_told() {
+    fn other_lines_are_reported() {
         let dump = dump("iptables -F\n*filter\n-D X 1\n-A\nCOMMIT\n");
         let slugs: Vec<_> = dump.remarks.iter().map(|remark| remark.slug).collect();
         assert_eq!(slugs, ["unknown-line"; 3]);
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_told_apart_is_denied() {
+    fn ambiguous_families_are_errors() {
         let mixed = "*filter\n-A X -s 10.0.0.1 -j DROP\n-A X -s fd00::1 -j DROP\nCOMMIT\n";
         assert_eq!(denied(mixed), "mixed-families");
         assert_eq!(denied("*filter\n-A X -j DROP\n"), "cut-off");

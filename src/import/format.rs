@@ -1,4 +1,4 @@
-//! What a text is that is no dump of iptables.
+//! Recognises input that is not a dump of iptables.
 
 use super::rule::program;
 use crate::net::Family;
@@ -7,13 +7,13 @@ use crate::text::{FileId, Problem, SourceMap};
 
 /// The command that prints what can be imported.
 const COMMAND: &str = "`(iptables-save; ip6tables-save) | dfw import`, as root on the server";
-/// How much of a text is looked at.
+/// The number of bytes of a text that are examined.
 const BEGINNING: usize = 4096;
 
-/// What a file is, if it is certainly no dump; `None` if it may be one.
+/// Returns the error about a file that is certainly not a dump; `None` if it may be one.
 pub(super) fn foreign(sources: &SourceMap, file: FileId) -> Option<Diagnostic> {
     let not_a_dump = |what: &str| {
-        // A file of bytes has no line that could be shown.
+        // A binary file has no line to show.
         Diagnostic::error("not-a-dump", format!("{}: {what}", sources.name(file)))
     };
     match sources.problem(file) {
@@ -29,14 +29,14 @@ pub(super) fn foreign(sources: &SourceMap, file: FileId) -> Option<Diagnostic> {
     let beginning = text.get(..end).unwrap_or(text);
     let (what, help) = kind(beginning)?;
     let help = if help.is_empty() {
-        format!("give it {COMMAND}")
+        format!("use {COMMAND}")
     } else {
         help.to_owned()
     };
     Some(not_a_dump(what).help(help))
 }
 
-/// What it is, and what to do instead if that is not the usual.
+/// Returns what the text is, and the help if it is not the usual one.
 fn kind(text: &str) -> Option<(&'static str, &'static str)> {
     let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
     let begins = |start: &str| lines().any(|line| line.starts_with(start));
@@ -45,71 +45,70 @@ fn kind(text: &str) -> Option<(&'static str, &'static str)> {
     }
     let comments = lines().all(|line| line.starts_with('#'));
     if lines().next().is_none() {
-        Some(("there is nothing in it", ""))
+        Some(("empty", ""))
     } else if comments && text.contains("iptables-legacy tables present") {
         Some((
-            "only the warning that the rules are elsewhere",
+            "only the warning about iptables-legacy tables",
             "`(iptables-legacy-save; ip6tables-legacy-save) | dfw import`, as root on the server",
         ))
     } else if begins("Chain ") {
         Some((
-            "this is what `iptables -L` prints, which leaves out what a rule looks at",
+            "output of `iptables -L`, which omits conditions of rules",
             "",
         ))
     } else if begins("table ip") || begins("table inet") || text.contains("{\"nftables\"") {
-        Some(("this is what `nft list ruleset` prints", ""))
+        Some(("output of `nft list ruleset`", ""))
     } else if begins("Status: active") || begins("Status: inactive") {
         Some((
-            "this is what `ufw status` prints, which says nothing of Docker's ports",
+            "output of `ufw status`, which does not cover Docker's ports",
             "",
         ))
     } else if begins("CONTAINER ID") {
-        Some(("this is what `docker ps` prints", ""))
+        Some(("output of `docker ps`", ""))
     } else {
         None
     }
 }
 
-/// There is no table in any file.
+/// Returns the error about input without any table.
 pub(super) fn nothing() -> Diagnostic {
     Diagnostic::error(
         "no-rules",
-        "no rules to import: this is not what `iptables-save` prints",
+        "no rules to import: not output of `iptables-save`",
     )
-    .help(format!("give it {COMMAND}"))
+    .help(format!("use {COMMAND}"))
 }
 
-/// There are rules, and nobody knows which port of the host leads to them.
+/// Returns the error about dumps without the table `nat`.
 pub(super) fn no_nat(families: &[Family]) -> Diagnostic {
     let names: Vec<_> = families.iter().map(|family| program(*family)).collect();
     Diagnostic::error(
         "no-nat",
-        "no policy can be made: the table `nat` is not in these dumps",
+        "cannot make a policy: these dumps lack the table `nat`",
     )
-    .help(
-        "only it tells which port of the host leads to which port of a container, and so what the \
-         rules deny",
-    )
+    .help("it maps ports of the host to ports of containers, which the rules match")
     .help(format!(
         "dump all tables ({}, without `-t`) while the containers run: {COMMAND}",
         names.join(", ")
     ))
 }
 
-/// There are denials, and no published port that they could be about.
+/// Returns the error about denials without any published port.
 pub(super) fn nothing_published(uncalled: bool) -> Diagnostic {
     let error = Diagnostic::error(
         "nothing-published",
-        "no policy can be made: no port is published in these dumps",
+        "cannot make a policy: no port is published in these dumps",
     );
     if uncalled {
         return error
-            .help("they have DNAT rules, but no rule of the chain PREROUTING of `nat` leads there")
-            .help(format!("give the dumps whole: {COMMAND}"));
+            .help(
+                "they contain DNAT rules, but the chain PREROUTING of `nat` does not jump to them",
+            )
+            .help(format!("use complete dumps: {COMMAND}"));
     }
     error.help(format!("dump while the containers run: {COMMAND}"))
     .help(
-        "Docker's nftables backend keeps its ports elsewhere, and calls no rule of DOCKER-USER: \
-         `dfw init` makes a policy of what is published",
+        "Docker's nftables backend does not use DOCKER-USER: `dfw init` writes a policy from the published \
+         ports",
     )
 }

@@ -18,7 +18,7 @@ pub(super) fn grouped(sources: &SourceMap, remarks: Vec<Diagnostic>) -> Vec<Diag
     let mut groups: BTreeMap<_, Vec<Diagnostic>> = BTreeMap::new();
     for (number, remark) in remarks.into_iter().enumerate() {
         let label = remark.primary.as_ref().map(|label| label.text.clone());
-        // What shows several places, or none, is told by itself.
+        // A remark with several places, or none, is not grouped.
         let alone = (label.is_none() || !remark.related.is_empty()).then_some(number);
         let key = (
             remark.slug,
@@ -29,15 +29,15 @@ pub(super) fn grouped(sources: &SourceMap, remarks: Vec<Diagnostic>) -> Vec<Diag
         );
         groups.entry(key).or_default().push(remark);
     }
-    let mut told: Vec<_> = groups
+    let mut remarks: Vec<_> = groups
         .into_values()
         .filter_map(|group| one(sources, group))
         .collect();
-    told.sort_by_key(|remark| {
+    remarks.sort_by_key(|remark| {
         let place = remark.primary.as_ref().map(|label| label.span.clone());
         (remark.slug != OPENS, place)
     });
-    told
+    remarks
 }
 
 fn one(sources: &SourceMap, mut group: Vec<Diagnostic>) -> Option<Diagnostic> {

@@ -1,4 +1,4 @@
-//! Rules that do something else than those who wrote them think.
+//! Finds rules that do not do what their authors probably intended.
 
 use crate::net::{Family, HostPorts};
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,21 +9,21 @@ use super::rule::{Kind, Match, PortRange, Rule, Target, WIDE, protocol_of, withi
 use crate::text::Span;
 use crate::text::diagnostic::Diagnostic;
 
-/// A chain DOCKER-USER that nothing calls judges nothing.
+/// Returns the warning about a chain DOCKER-USER without a jump to it.
 pub(super) fn uncalled(found: &Found<'_>, family: Family) -> Option<Diagnostic> {
     let path = found.paths.get(&family)?;
     let (_, first) = found.dump.rules_of(&path.uncalled).next()?;
     Some(
         Diagnostic::warning(
             "uncalled",
-            "nothing calls the chain DOCKER-USER: its rules do nothing",
+            "no rule jumps to the chain DOCKER-USER: its rules have no effect",
         )
-        .at(first.span.clone(), "no packet comes here")
-        .help("the policy denies what these rules would deny if FORWARD called them, too"),
+        .at(first.span.clone(), "no packet reaches this rule")
+        .help("the policy denies what these rules would deny if FORWARD jumped to them"),
     )
 }
 
-/// Rules by whose numbers people and the kernel mean different ports.
+/// Returns warnings about rules that match ports of containers where ports of the host were intended.
 pub(super) fn ports_of_containers(found: &Found<'_>, family: Family) -> Vec<Diagnostic> {
     let mut remarks = Vec::new();
     let mut shared: BTreeMap<(u16, BTreeSet<HostPorts>), Vec<&Rule>> = BTreeMap::new();
@@ -61,7 +61,7 @@ pub(super) fn ports_of_containers(found: &Found<'_>, family: Family) -> Vec<Diag
     remarks
 }
 
-/// The published ports whose containers' ports are in `ranges`, by the container's port.
+/// Returns the published ports whose container ports are in `ranges`, by the container's port.
 fn touched(
     found: &Found<'_>,
     family: Family,
@@ -94,7 +94,7 @@ fn ports_span(rule: &Rule) -> Span {
     found.map_or_else(|| rule.span.clone(), |found| found.span.clone())
 }
 
-/// The mistake of all mistakes: the number of the host's port in a rule that sees the container's.
+/// Returns the warning about the most common mistake: a rule behind DNAT that matches the host's port.
 fn no_effect(found: &Found<'_>, family: Family, rule: &Rule, ranges: &[PortRange]) -> Diagnostic {
     let meant = found.ports.iter().find_map(|port| {
         let inside = port.ways.get(&family)?.first()?.port?;
@@ -108,33 +108,33 @@ fn no_effect(found: &Found<'_>, family: Family, rule: &Rule, ranges: &[PortRange
         Some((port, inside)) => remark
             .at(
                 ports_span(rule),
-                format!("the port of the host; here it is the container's, {inside}"),
+                format!("a port of the host, but this rule sees the container's port, {inside}"),
             )
             .help(format!(
-                "it was probably written for port {port} of the host, which leads to port {inside} of \
-                 the container: the destination is rewritten before the rule sees the packet"
+                "it was probably intended for port {port} of the host, which DNAT rewrites to port {inside} \
+                 of the container before this rule"
             ))
             .help(format!(
-                "the policy does what the rules do, not what was meant: see what it says of {port}"
+                "the policy does what the rules do, which may not be what was intended: check its entry for {port}"
             )),
         None => remark
-            .at(ports_span(rule), "no published port leads here")
-            .help("if its container does not run at the moment, dump again when it does"),
+            .at(ports_span(rule), "no published port leads to this port")
+            .help("if its container does not run now, dump again when it does"),
     }
 }
 
-/// Several ports of the host behind one of containers, and the rules about it.
+/// Returns the warning about rules for a container port that several ports of the host lead to.
 fn together(rules: &[&Rule], inside: u16, ports: &BTreeSet<HostPorts>) -> Option<Diagnostic> {
     let (first, others) = rules.split_first()?;
     let ports: Vec<_> = ports.iter().copied().collect();
     let message = format!(
-        "rules about one port of containers are about {} of the host",
+        "rules for one port of containers cover {} ports of the host",
         ports.len()
     );
     let remark = Diagnostic::warning("together", message)
         .at(ports_span(first), "the container's port")
         .help(format!(
-            "{} all lead to port {inside} of a container; in the policy each has a line of its own",
+            "{} all lead to port {inside} of a container; in the policy each has its own entry",
             ports_text(&ports)
         ));
     Some(others.iter().fold(remark, |remark, rule| {
@@ -142,7 +142,7 @@ fn together(rules: &[&Rule], inside: u16, ports: &BTreeSet<HostPorts>) -> Option
     }))
 }
 
-/// Rules that deny what containers ask for, too.
+/// Returns warnings about rules that also deny replies to containers.
 pub(super) fn breaks_egress(
     found: &Found<'_>,
     judge: &Judge<'_>,
@@ -155,10 +155,10 @@ pub(super) fn breaks_egress(
         .map(|(_, rule)| {
             Diagnostic::warning(
                 "breaks-egress",
-                "this rule also denies the answers to what containers ask other servers",
+                "this rule also denies replies to connections that containers open",
             )
-            .at(rule.span.clone(), "answers come in here as well")
-            .help("the policy does not do that: dfw lets the answers to containers pass")
+            .at(rule.span.clone(), "replies match, too")
+            .help("the policy does not: dfw accepts replies to containers")
         })
         .collect()
 }

@@ -1,14 +1,13 @@
-//! From the rules that people have to a policy: `iptables-save` text in, YAML out.
+//! Converts iptables rules to a policy: `iptables-save` text in, YAML out.
 //!
-//! A packet to a published port is followed as the kernel has it: PREROUTING of raw and mangle, the
-//! DNAT in nat, FORWARD of mangle, filter and security, with every chain that these call and the
-//! policies of the base chains. All sources walk at once. The rules behind the DNAT speak of a
-//! container's port and a policy of the host's; the DNAT tells which is which.
+//! The path of a packet to a published port is evaluated as in the kernel: PREROUTING of raw and mangle, the
+//! DNAT in nat, FORWARD of mangle, filter and security, with every chain that these jump to and the policies
+//! of the base chains, for all sources at once. Rules behind the DNAT match a container's port, a policy the
+//! host's; the DNAT rules map one to the other.
 //!
-//! Nothing on this way is known by the name of its chain: a rule is carried over if all that it says
-//! is understood, and told at its line if not. A rule that lets somebody in is then left out, which
-//! closes; one that denies is left out as well, which opens, and is told first. Where no such
-//! remark could be made, there is no policy.
+//! No chain is known by name: a rule is imported if dfw understands all of it, and reported with its line if
+//! not. An accept rule that is not imported closes a port; a drop rule that is not imported opens it, and is
+//! reported first. If that could go unreported, no policy is made.
 
 mod dump;
 mod format;
@@ -48,36 +47,34 @@ use path::Path;
 use port::Port;
 use published::Published;
 
-/// A policy made of rules.
+/// A policy converted from rules.
 #[derive(Debug)]
 pub struct Import {
-    /// The policy as YAML; the policy reader has read it without an error.
+    /// The policy as valid YAML.
     pub text: String,
-    /// What it read.
+    /// The parsed policy.
     pub policy: Policy,
-    /// What should be known before the policy is used: first what it opens, then in the order of
-    /// the dumps.
+    /// The remarks to read before the policy is used: first ports that it opens, then in the order of the dumps.
     pub remarks: Vec<Diagnostic>,
 }
 
-/// Why there is no policy.
+/// Reasons why no policy can be made.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// These are no dumps, or a policy of them could be more open than the rules are. The first
-    /// diagnostic says why; others are the rules that would be lost.
-    #[error("no policy can be made of these rules")]
+    /// The input is not a dump, or the policy could allow more than the rules. The first diagnostic gives the
+    /// reason; others are the rules that would be lost.
+    #[error("cannot make a policy from these rules")]
     Rejected(Vec<Diagnostic>),
-    /// The policy reader denies what was made, which is a bug; with its first objection.
-    #[error("the policy made of these rules is not valid: {0}")]
+    /// The policy made from the rules is not valid, which is a bug; with the first error.
+    #[error("the policy made from these rules is not valid: {0}")]
     Invalid(String),
 }
 
-/// Makes a policy of the rules in `files`, each the text of `iptables-save`, `ip6tables-save`, or
-/// both.
+/// Converts the rules in `files`, each the output of `iptables-save`, `ip6tables-save`, or both, to a policy.
 ///
 /// # Errors
-/// If a file is no dump, if what the dumps lack could make the policy more open than the rules are,
-/// or if the policy would not be one, which is a bug.
+/// If a file is not a dump, if the policy could allow more than the rules because a dump is incomplete, or
+/// if the policy is not valid, which is a bug.
 pub fn import(sources: &SourceMap, files: &[FileId]) -> Result<Import, Error> {
     let foreign: Vec<_> = files
         .iter()

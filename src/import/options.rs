@@ -495,7 +495,7 @@ mod tests {
     }
 
     #[test]
-    fn targets_are_told_apart() {
+    fn targets_are_parsed() {
         let target = |text| rule(text).target;
         assert_eq!(target(""), Target::Passive);
         assert_eq!(target("-j REJECT --reject-with tcp-reset"), Target::Reject);

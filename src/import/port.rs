@@ -63,7 +63,7 @@ pub(super) fn all(judge: &mut Judge<'_>, published: &Published) -> Vec<Port> {
                 continue;
             }
             let there = one(judge, &mut made, there, Some(address), &[family]);
-            // What is not carried over is told at the address where it is met.
+            // A rule that is not imported is reported at the address where it matches.
             let who = |port: &Port| {
                 let verdict = port.verdicts.get(&family)?;
                 let met = verdict.trail.skipped.clone();

@@ -288,7 +288,7 @@ mod tests {
         let dump = Dump::read(&sources, &[file]).unwrap();
         let paths = Family::ALL.map(|family| (family, Path::of(&dump, family)));
         let found = Published::find(&dump, &paths.into());
-        let mut told = Vec::new();
+        let mut rows = Vec::new();
         for (port, families) in &found.ports {
             for rule in &dump.rules {
                 let here =
@@ -296,7 +296,7 @@ mod tests {
                 let v6 = families.contains(&Family::V6);
                 let way = found.way(0, rule, port.first);
                 if here && way.container.is_some_and(|c| c.is_ipv6() == v6) {
-                    told.push(format!(
+                    rows.push(format!(
                         "{} -> {} {} {}",
                         port,
                         way.container.unwrap(),
@@ -307,12 +307,12 @@ mod tests {
                 }
             }
         }
-        (told, found.left_out.len())
+        (rows, found.left_out.len())
     }
 
     #[test]
     fn docker_podman_and_swarm_publish() {
-        let (told, remarks) = published(
+        let (rows, remarks) = published(
             "*nat\n\
              -A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER\n\
              -A PREROUTING -j DOCKER-INGRESS\n-A PREROUTING -j NETAVARK-DN-1\n\
@@ -332,7 +332,7 @@ mod tests {
              -A DOCKER ! -i br-0123456789ab -p tcp -m tcp --dport 8084 ! -s fe80::/10 -j DNAT --to-destination [fd00:17::2]:80\nCOMMIT\n",
         );
         assert_eq!(
-            told,
+            rows,
             [
                 "90/tcp -> 172.18.0.2 90 docker_gwbridge",
                 "8083/tcp -> 172.17.0.2 80 docker0",

@@ -253,7 +253,7 @@ mod tests {
     use super::*;
     use crate::text::{FileId, Span};
 
-    /// For whom the conditions of a rule hold, for a client of port 8083 of the host, behind which
+    /// The sources for which the conditions of a rule hold, for a client of port 8083 of the host, behind which
     /// is port 80 of 172.17.0.2: `all`, `none`, `?`, or the sources.
     fn of(sort: Sort, text: &str) -> String {
         let line = Span::new(FileId(0), 0, text.len());

@@ -48,11 +48,11 @@ pub(super) fn all(found: &Found<'_>, judge: &Judge<'_>) -> Vec<Diagnostic> {
 pub(super) fn nothing_published() -> Diagnostic {
     Diagnostic::warning("nothing-published", "no published port in these dumps")
         .help(
-            "dump the table `nat` too, while the containers run: only it tells which port of the \
-             host leads to which port of a container",
+            "include the table `nat` in the dump, while the containers run: it maps ports of the host to \
+             ports of containers",
         )
         .help(
-            "Docker's nftables backend keeps its ports elsewhere; name them in the policy yourself",
+            "Docker's nftables backend does not use iptables; add its ports to the policy yourself",
         )
 }
 
@@ -60,15 +60,14 @@ fn translations(found: &Found<'_>) -> impl Iterator<Item = Diagnostic> {
     let numbers = found.published.left_out.iter().map(|(_, number)| number);
     found.dump.rules_of(numbers).map(|(_, rule)| {
         Diagnostic::warning("translation", "this translation is not imported")
-            .at(rule.span.clone(), "left out")
+            .at(rule.span.clone(), "not imported")
             .help(
-                "dfw looks for what engines write: `-p PROTOCOL --dport PORT -j DNAT \
-                 --to-destination ADDRESS:PORT`, perhaps with `-d ADDRESS` and `! -i BRIDGE`; at \
-                 what is translated for some packets only there may be a service of the host's",
+                "dfw imports DNAT rules of container engines: `-p PROTOCOL --dport PORT -j DNAT \
+                 --to-destination ADDRESS:PORT`, optionally with `-d ADDRESS` and `! -i BRIDGE`; with \
+                 other conditions, the port can belong to a service of the host",
             )
             .help(
-                "`default: deny` closes it: if a container is published here, name its port in the \
-                 policy yourself",
+                "`default: deny` closes the port; if a container publishes it, add it to the policy",
             )
     })
 }
@@ -87,13 +86,13 @@ fn interfaces(ports: &[Port]) -> Option<Diagnostic> {
         Diagnostic::warning(
             "interfaces",
             format!(
-                "the rules look at interfaces, the policy is stricter: {}",
+                "the rules depend on interfaces, the policy is stricter: {}",
                 ports_text(&ports)
             ),
         )
         .help(
-            "the policy says the same of all interfaces, and of each no more than the strictest \
-             rule lets in; where other interfaces were open, add who comes in there",
+            "the policy allows on every interface only what the strictest rule accepts; add sources of \
+             interfaces that were open",
         )
     })
 }
@@ -109,17 +108,17 @@ fn unpublished(found: &Found<'_>) -> Vec<Diagnostic> {
     }
     let remark = |(rule, ports): (usize, Vec<HostPorts>)| {
         let rule = found.dump.rules.get(rule)?;
-        let message = format!("nothing publishes {} at the moment", ports_text(&ports));
+        let message = format!("not published: {}", ports_text(&ports));
         let help = if ports.len() == 1 {
-            "it is in the policy as a comment only, as a key would judge a service of the host at \
-             this port too"
+            "the policy has it only as a comment, because an entry would also filter a service of the \
+             host on this port"
         } else {
-            "they are in the policy as comments only, as keys would judge services of the host at \
-             these ports too"
+            "the policy has them only as comments, because entries would also filter services of the \
+             host on these ports"
         };
         Some(
             Diagnostic::warning("unpublished", message)
-                .at(rule.span.clone(), "named here")
+                .at(rule.span.clone(), "in this rule")
                 .help(help),
         )
     };
@@ -132,11 +131,11 @@ fn private(ports: &[Port]) -> Option<Diagnostic> {
     (!ports.is_empty()).then(|| {
         Diagnostic::warning(
             "private-addresses",
-            format!("all private addresses get in, as by the rules: {}", ports_text(&ports)),
+            format!("all private addresses are allowed, as by the rules: {}", ports_text(&ports)),
         )
         .help(
-            "ufw-docker lets 10.0.0.0/8, 172.16.0.0/12 and 192.168.0.0/16 in everywhere; containers \
-             of this host get in without that, so take them out if nobody else needs them",
+            "ufw-docker accepts 10.0.0.0/8, 172.16.0.0/12 and 192.168.0.0/16 on every port; containers of \
+             this host do not need that, so remove these sources unless others do",
         )
     })
 }
@@ -167,12 +166,12 @@ fn families(found: &Found<'_>) -> Vec<Diagnostic> {
         }
         if !open.is_empty() && !seen {
             let message = format!(
-                "{name} was not looked at, and is open: {}",
+                "{name} is not in the dumps, and is open: {}",
                 ports_text(&open)
             );
             remarks.push(Diagnostic::warning("family-unseen", message).help(format!(
-                "as by the rules of the other family, `any` is both; what rules of {name} deny is \
-                 not in the policy: give the output of `{program}` too"
+                "`any` covers both families, and denials of {name} are not in the policy: add the output of \
+                 `{program}`"
             )));
         }
     }
@@ -182,16 +181,15 @@ fn families(found: &Found<'_>) -> Vec<Diagnostic> {
 fn unseen_and_closed(name: &str, program: &str, seen: bool, ports: &[HostPorts]) -> Diagnostic {
     let ports = ports_text(ports);
     if seen {
-        let message = format!("{name} is closed, as no rule publishes it: {ports}");
+        let message = format!("{name} is closed, because no rule publishes it: {ports}");
         Diagnostic::warning("family-unpublished", message).help(format!(
-            "docker-proxy may serve them over {name} without dfw; name {name} sources in the policy \
-             if it shall go on"
+            "docker-proxy may serve these ports over {name} now; to keep that, add {name} sources to the policy"
         ))
     } else {
-        let message = format!("{name} was not looked at, and is closed: {ports}");
+        let message = format!("{name} is not in the dumps, and is closed: {ports}");
         Diagnostic::warning("family-unseen", message).help(format!(
-            "without dfw these ports are probably open over {name}, by docker-proxy or by rules of \
-             their own; give the output of `{program}` too"
+            "these ports are probably open over {name} now, by docker-proxy or other rules; add the output of \
+             `{program}`"
         ))
     }
 }
@@ -203,10 +201,10 @@ fn lost(ports: &[Port]) -> Option<Diagnostic> {
         Diagnostic::warning(
             "endless",
             format!(
-                "the chains cannot be followed to their end: {}",
+                "the chains are nested too deeply or form a jump loop: {}",
                 ports_text(&ports)
             ),
         )
-        .help("they call each other too deep, or in a circle; the policy denies everybody there")
+        .help("the policy denies everybody at these ports")
     })
 }

@@ -61,7 +61,7 @@ fn cut_off(section: &Section<'_>) -> Box<Diagnostic> {
     Box::new(
         Diagnostic::error("cut-off", message)
             .at(section.span.clone(), "begins here")
-            .help("rules may be missing; give the whole output of `iptables-save`"),
+            .help("rules may be missing; use the whole output of `iptables-save`"),
     )
 }
 
@@ -184,21 +184,21 @@ fn titled(comment: &str, before: Option<Family>) -> Option<Family> {
 
 /// A line that may have been a rule.
 pub(super) fn unknown_line(span: &Span) -> Diagnostic {
-    Diagnostic::warning("unknown-line", "this is no line of a dump")
-        .at(span.clone(), "left out")
-        .help("give what `iptables-save` or `ip6tables-save` prints, unchanged")
+    Diagnostic::warning("unknown-line", "not a line of iptables-save output")
+        .at(span.clone(), "ignored")
+        .help("use the unchanged output of `iptables-save` or `ip6tables-save`")
 }
 
 /// The program that made the dump says that there is more.
 fn incomplete(span: Span) -> Diagnostic {
     Diagnostic::warning(
         "incomplete",
-        "this dump does not have all the rules of its host",
+        "this dump does not contain all rules of its host",
     )
-    .at(span, "there are others")
+    .at(span, "other rules exist")
     .help(
-        "look at the others with `iptables-legacy-save` or `nft list ruleset`: what they deny is \
-         not in the policy",
+        "list the others with `iptables-legacy-save` or `nft list ruleset`: their denials are not in the \
+         policy",
     )
 }
 
@@ -215,9 +215,7 @@ fn look(lines: &[Line<'_>]) -> Result<Option<Family>, Box<Diagnostic>> {
                     Diagnostic::error("mixed-families", "one table has addresses of both families")
                         .at(word.span.clone(), family.title())
                         .related(first.span.clone(), known.title())
-                        .help(
-                            "give the output of `iptables-save` and of `ip6tables-save` unchanged",
-                        ),
+                        .help("use the unchanged output of `iptables-save` and `ip6tables-save`"),
                 ));
             }
             Some(_) => {}
@@ -353,10 +351,7 @@ fn between<'s, 'a>(
 }
 
 fn family_unknown(section: &Section<'_>) -> Box<Diagnostic> {
-    let message = format!(
-        "nothing says of which family the table `{}` is",
-        section.table
-    );
+    let message = format!("cannot tell the family of the table `{}`", section.table);
     Box::new(
         Diagnostic::error("family-unknown", message)
             .at(section.span.clone(), "between tables of both")
@@ -375,26 +370,26 @@ impl Section<'_> {
 
 fn guessed(section: &Section<'_>) -> Diagnostic {
     let message = format!(
-        "nothing says which family this is: it is taken for {}",
+        "cannot tell the family of this dump; assuming {}",
         section.family.title()
     );
     Diagnostic::warning("family-guessed", message)
-        .at(section.span.clone(), "no address, and no title")
-        .help("import the output of `iptables-save` and of `ip6tables-save`, which say it")
+        .at(section.span.clone(), "no address, and no header comment")
+        .help("import the unchanged output of `iptables-save` and `ip6tables-save`, with its comments")
 }
 
 fn twice(section: &Section<'_>, first: Span) -> Box<Diagnostic> {
     let message = format!(
-        "the table `{}` of {} is there twice",
+        "the table `{}` of {} occurs twice",
         section.table,
         section.family.title()
     );
     let titled = if section.titled {
         "the dumps of two hosts or of two backends (`iptables-legacy-save`, `iptables-nft-save`) \
-         cannot be imported together: a packet has to pass both"
+         cannot be imported together: a packet passes both"
     } else {
-        "if one of them is of the other family, give the titles of `iptables-save` and \
-         `ip6tables-save`, too"
+        "if one of them is of the other family, keep the header comments of `iptables-save` and \
+         `ip6tables-save`"
     };
     Box::new(
         Diagnostic::error("table-twice", message)

@@ -64,19 +64,19 @@ fn not_followed(found: &Found<'_>, family: Family, rule: &Rule, ports: &[HostPor
         (
             "not-understood",
             "this rule is not understood".to_owned(),
-            "no published port comes to it, so nothing is lost",
+            "no packet to a published port reaches it, so the policy is equivalent without it",
         )
     } else if denies {
         (
             OPENS,
             format!("this denial is not in the policy: {}", ports_text(ports)),
             if list {
-                "DFW ADMITS THE SOURCES IT DENIES if the other rules do: write the list into a file, \
-                 name it under `sources` (`blocked: {file: lists/blocked.txt}`), and add `except: \
-                 [blocked]` to these ports, or keep this rule beside dfw"
+                "DFW ALLOWS THE SOURCES THAT IT DENIES if the other rules do: write the list to a file, \
+                 add it to `sources` (`blocked: {file: lists/blocked.txt}`), and add `except: [blocked]` \
+                 to these ports, or keep this rule"
             } else {
-                "DFW ADMITS THE SOURCES IT DENIES if the other rules do: restrict these ports in the \
-                 policy yourself, or keep this rule beside dfw"
+                "DFW ALLOWS THE SOURCES THAT IT DENIES if the other rules do: restrict these ports in the \
+                 policy, or keep this rule"
             },
         )
     } else {
@@ -87,10 +87,10 @@ fn not_followed(found: &Found<'_>, family: Family, rule: &Rule, ports: &[HostPor
                 ports_text(ports)
             ),
             if list {
-                "dfw denies sources that only this rule accepts: write the list into a file, name it under \
-                 `sources` (`known: {file: lists/known.txt}`), and add it to `allow` of these ports"
+                "dfw denies sources that only this rule accepts: write the list to a file, add it to \
+                 `sources` (`known: {file: lists/known.txt}`), and to `allow` of these ports"
             } else {
-                "dfw denies sources that only this rule accepts: name them in the policy"
+                "dfw denies sources that only this rule accepts: add them to the policy"
             },
         )
     };
@@ -107,16 +107,16 @@ fn reason(rule: &Rule, missing: Option<&str>) -> (Span, String) {
     }
     if let Some(name) = missing {
         let label = format!(
-            "{} is neither a chain here nor a target that dfw knows",
+            "{} is neither a chain of this table nor a known target",
             quoted(name)
         );
         return (rule.target_span.clone(), label);
     }
     if let Some(found) = find(|kind| matches!(kind, Kind::SourcePorts(_))) {
-        let label = "a client may send from any port".to_owned();
+        let label = "clients can use any source port".to_owned();
         return (found.span.clone(), label);
     }
-    let label = "depends on the container or the host's address, which the dump does not tell";
+    let label = "depends on the container or the host's address, which the dump does not contain";
     (rule.span.clone(), label.to_owned())
 }
 
@@ -176,16 +176,16 @@ pub(super) fn dead(found: &Found<'_>, family: Family) -> Vec<Diagnostic> {
                 continue;
             }
             let message = format!(
-                "this rule is dead: every packet leaves {} by the {verdict} of line {}",
+                "this rule is unreachable: every packet leaves {} by the {verdict} of line {}",
                 quoted(name),
                 found.line(end)
             );
             remarks.push(
-                Diagnostic::warning("dead", message)
-                    .at(rule.span.clone(), "no packet comes here")
+                Diagnostic::warning("unreachable", message)
+                    .at(rule.span.clone(), "no packet reaches this rule")
                     .help(
-                        "rules are tried from the top, and `-A` adds at the end; the policy does \
-                         what the rules do, not what was meant",
+                        "rules are evaluated from the top, and `-A` appends; the policy does what the \
+                         rules do, which may not be what was intended",
                     ),
             );
         }
@@ -214,14 +214,13 @@ pub(super) fn unreached(found: &Found<'_>, family: Family) -> Vec<Diagnostic> {
     }
     let has_nat = found.dump.table(family, "nat").is_some();
     let help = if has_nat {
-        "packets to published ports are decided about before they come here, or it is about \
-         packets of another kind, or its container does not run at the moment: if it shall hold, \
-         say so in the policy, or keep the rule beside dfw"
+        "packets to published ports get their verdict before this rule, or it matches other packets, or its \
+         container does not run: if you need it, add it to the policy, or keep the rule"
             .to_owned()
     } else {
         format!(
-            "there is no table `nat` of {} in these dumps, so nobody knows what it is about: give \
-             the whole output of `{}`, or keep the rule beside dfw",
+            "without the table `nat` of {}, its published ports are unknown: add the whole output of `{}`, or \
+             keep the rule",
             family.title(),
             program(family)
         )
@@ -239,7 +238,7 @@ pub(super) fn unreached(found: &Found<'_>, family: Family) -> Vec<Diagnostic> {
                 "not-reached",
                 "this denial is not in the policy: it concerns no published port",
             )
-            .at(rule.span.clone(), "left out")
+            .at(rule.span.clone(), "not imported")
             .help(help.clone())
         })
         .collect()
@@ -268,16 +267,16 @@ pub(super) fn denied_by_policy(found: &Found<'_>, family: Family) -> Vec<Diagnos
     let remark = |(policy, ports): (usize, Vec<HostPorts>)| {
         let rule = found.dump.rules.get(policy)?;
         let message = format!(
-            "nobody gets in, as this policy drops what no rule accepts: {}",
+            "closed to everyone, because this chain policy drops packets that no rule accepts: {}",
             ports_text(&ports)
         );
         Some(
             Diagnostic::warning("dropped-by-policy", message)
                 .at(rule.span.clone(), "drops")
                 .help(
-                    "no rule of an engine accepts what it publishes there (Docker with `\"iptables\": \
-                     false`, an engine that does not run, a dump that is not whole); the policy \
-                     closes these ports, so name in it who shall get in",
+                    "no rule of an engine accepts packets to these published ports (Docker with `\"iptables\": \
+                     false`, an engine that does not run, an incomplete dump); the policy closes them, so add \
+                     the sources to allow",
                 ),
         )
     };

@@ -65,13 +65,13 @@ impl Verdict {
             interfaces
         };
         let stricter = answers.iter().any(|(incoming, answer)| {
-            let through = match incoming {
+            let is_listed = match incoming {
                 _ if interfaces.is_empty() => true,
                 Incoming::Named(name) => interfaces.contains(name),
                 _ => false,
             };
             answer.allowed
-                != if through {
+                != if is_listed {
                     allowed.clone()
                 } else {
                     AddressSet::default()

@@ -35,7 +35,7 @@ pub(super) struct Trail {
     pub(super) skipped: BTreeSet<usize>,
     /// Whether some denial was logged.
     pub(super) logged: bool,
-    /// Whether the chains go too deep or too far to be followed: then nobody is let through.
+    /// Whether the chains are nested too deeply or form a jump loop: then nobody is accepted.
     pub(super) lost: bool,
 }
 
@@ -550,11 +550,11 @@ mod tests {
     prop_compose! {
         /// A rule of the chain with this number, which calls chains with greater ones only.
         fn rule(chain: u8)(
-            first in 0..16u8, bits in 28..=32u8, not in any::<bool>(), whom in any::<bool>(),
+            first in 0..16u8, bits in 28..=32u8, not in any::<bool>(), of in any::<bool>(),
             port in 80..82u8, target in 0..7u8, called in chain + 1..=4,
         ) -> String {
             let source = format!("{}-s 10.0.0.{first}/{bits}", if not { "! " } else { "" });
-            let source = if whom { source } else { String::new() };
+            let source = if of { source } else { String::new() };
             let target = match target {
                 0 => "-j ACCEPT".to_owned(),
                 1 => "-j DROP".to_owned(),

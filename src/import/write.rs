@@ -29,17 +29,15 @@ struct Names {
 pub(super) fn policy(sources: &SourceMap, dump: &Dump, ports: &[Port], deny: bool) -> String {
     let names = Names::of(ports);
     let mut text = String::from(
-        "# Imported by `dfw import`. Ports are those of the host, as in `docker run -p`; behind them \
-         are\n# the container's port and the lines of the rules that decide. Read it before you \
-         apply it.\n\n",
+        "# Written by `dfw import`. Keys are ports of the host, as in `docker run -p`; the comments name \
+         the\n# container's port and the lines of the rules that decide. Review it before you apply it.\n\n",
     );
     if deny {
-        text.push_str("# A published port that is not named below is denied.\ndefault: deny\n");
+        text.push_str("# Published ports that are not listed below are denied.\ndefault: deny\n");
     } else {
         text.push_str(
-            "# The rules deny only what they name, and so does this. `deny` is what dfw \
-             recommends: then\n# a published port that is not named below is closed.\n\
-             default: allow\n",
+            "# Like the imported rules, this allows ports that are not listed. dfw recommends `deny`: then\n\
+             # published ports that are not listed below are denied.\ndefault: allow\n",
         );
     }
     names.write(&mut text);
@@ -62,8 +60,8 @@ pub(super) fn policy(sources: &SourceMap, dump: &Dump, ports: &[Port], deny: boo
     }
     if !left_out.is_empty() {
         text.push_str(
-            "\n# Rules name these ports, but nothing publishes them at the moment. A key would also \
-             judge services of\n# the host: add those that are containers' to `ports`.\n",
+            "\n# Rules match these ports, but no container publishes them now. An entry would also filter \
+             services of\n# the host: add those of containers to `ports`.\n",
         );
         for line in left_out.lines() {
             let line = line.trim_start_matches("  # ");
@@ -121,8 +119,8 @@ fn write_group(text: &mut String, sources: &SourceMap, dump: &Dump, names: &Name
             .chain(naming_rules)
             .collect();
         match (first.named, ways.is_empty()) {
-            (Some(_), _) => text.push_str("published by none, named by a rule"),
-            (None, true) => text.push_str("no rule of nat is sure to lead to a container"),
+            (Some(_), _) => text.push_str("not published, but in a rule"),
+            (None, true) => text.push_str("no DNAT rule certainly leads to a container"),
             (None, false) => text.push_str(&places),
         }
         let separator = if rules.is_empty() { "" } else { ", " };
@@ -130,7 +128,7 @@ fn write_group(text: &mut String, sources: &SourceMap, dump: &Dump, names: &Name
         text.push_str(&lines(sources, dump, rules.into_iter()));
         let trail = &verdict.trail;
         if trail.deciding.is_empty() {
-            text.push_str(", no rule decides about it");
+            text.push_str(", no rule decides");
         } else {
             let decided = lines(sources, dump, trail.deciding.iter().copied());
             let _ = write!(text, ", decided by {decided}");

@@ -1,5 +1,5 @@
-//! Repeating what others can overtake: any commit of any program between a look and a transaction makes the
-//! kernel reject the transaction (`ERESTART`).
+//! Retries: a commit of any other program between a read and a transaction makes the kernel reject the
+//! transaction (`ERESTART`).
 
 /// How often something is read, or a transaction of a message or two is sent, while others keep changing
 /// rulesets.
@@ -10,7 +10,7 @@ pub const COMMITS: u32 = 8;
 /// One attempt of several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attempt {
-    /// Whether no other attempt follows, so that nobody's rest is waited for any more.
+    /// Whether this is the last attempt.
     pub is_last: bool,
 }
 

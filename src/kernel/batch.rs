@@ -1,5 +1,5 @@
-//! One transaction: what a plan does as the messages of a batch, and which of them each rejection is
-//! about. The only place that knows both.
+//! One transaction: the operations of a plan as messages of a batch, and the subject of each message, for
+//! errors.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ use crate::ruleset::{Elements, Origin, TABLE};
 pub struct Subject {
     /// What it is.
     pub what: What,
-    /// The place of the policy behind it.
+    /// The policy line behind it.
     pub origin: Option<Origin>,
 }
 
@@ -54,14 +54,14 @@ impl fmt::Display for What {
     }
 }
 
-/// A transaction that is being written. All of it or nothing takes effect.
+/// A transaction under construction. The kernel applies it atomically.
 #[derive(Debug)]
 pub struct Batch {
     writer: Writer,
     /// By sequence number, from [`FIRST_SEQUENCE`] on.
     subjects: Vec<Subject>,
     last: usize,
-    /// Those of the table when it is made.
+    /// The flags of the table when it is created.
     flags: u32,
 }
 
@@ -77,9 +77,8 @@ pub struct FinishedBatch {
 const FIRST_SEQUENCE: u32 = 1;
 
 impl Batch {
-    /// Begins a transaction that takes effect only if nobody has changed any ruleset of the
-    /// network namespace since `generation`; otherwise the kernel answers `ERESTART`. `None` does
-    /// not care.
+    /// Begins a transaction that takes effect only if no ruleset of the network namespace has changed
+    /// since `generation`; otherwise the kernel answers `ERESTART`. `None` disables the check.
     #[must_use]
     pub fn new(generation: impl Into<Option<u32>>) -> Self {
         let mut writer = Writer::new();
@@ -95,7 +94,7 @@ impl Batch {
         }
     }
 
-    /// The table gets these flags (`NFT_TABLE_F_*`) where this transaction makes it.
+    /// Sets the flags (`NFT_TABLE_F_*`) of the table if this transaction creates it.
     #[must_use]
     pub fn with_flags(mut self, flags: u32) -> Self {
         self.flags = flags;
@@ -152,7 +151,7 @@ impl Batch {
         });
     }
 
-    /// Carries out one step of a plan. `stamp` says who does it.
+    /// Adds one operation of a plan. `stamp` is the comment that says who applied it.
     pub fn operation(&mut self, operation: &Operation<'_>, stamp: &str) {
         let of_chain = |name: &str| What::Chain(name.to_owned());
         let of_set = |name: &str| What::Set(name.to_owned());
@@ -236,8 +235,8 @@ impl Batch {
         }
     }
 
-    /// As many messages as the elements need. `write` writes those from a number on, and returns where
-    /// the message starts and the number that comes next.
+    /// Adds as many messages as the elements need. `write` writes elements from an index on, and
+    /// returns where the message starts and the next index.
     fn elements(
         &mut self,
         set: &str,
@@ -286,7 +285,7 @@ impl Batch {
     /// Ends the transaction.
     ///
     /// # Errors
-    /// If something does not fit into a message.
+    /// [`TooLong`] if an attribute does not fit into a message.
     pub fn finish(mut self) -> Result<FinishedBatch, TooLong> {
         let sequence = self.next_sequence();
         transaction::end(&mut self.writer, sequence, self.last);
@@ -298,7 +297,7 @@ impl Batch {
 }
 
 impl FinishedBatch {
-    /// What the message with this sequence number is about.
+    /// Returns the subject of the message with this sequence number.
     #[must_use]
     pub fn subject(&self, sequence: u32) -> Option<&Subject> {
         self.subjects

@@ -1,4 +1,4 @@
-//! The kernel's nf_tables: what is installed, and changing it in one transaction.
+//! Access to the kernel's nf_tables: reads rulesets and changes dfw's table atomically.
 
 use std::cell::Cell;
 use std::io;
@@ -34,15 +34,15 @@ pub use batch::{Batch, FinishedBatch, Subject, What};
 pub use owner::Claim;
 pub use proposal::{Commit, Proposal};
 pub use restore::{Former, Restored};
-pub use snapshot::{Builder, Neighbour};
+pub use snapshot::{Builder, ForeignBaseChain};
 pub use transaction::{Outcome, next, sound};
 pub use watch::{Heard, Listener, Tracer};
 
-/// The oldest kernel that has all that dfw sends (keys of the original tuple, kinds of
-/// interfaces, comments of tables): Linux 5.10.
+/// The oldest supported kernel, Linux 5.10: it has the conntrack original tuple as a key, interface kinds and
+/// table comments.
 const OLDEST: (u32, u32) = (5, 10);
 
-/// Why the kernel's ruleset could not be read or changed. It is as it was before, in every case but
+/// The error of reading or changing the kernel's ruleset. The ruleset is unchanged except for
 /// [`Unanswered`](Error::Unanswered).
 #[derive(Debug, Error)]
 pub enum Error {
@@ -55,37 +55,35 @@ pub enum Error {
     /// Not root.
     #[error("no permission to read or change the ruleset")]
     Permission,
-    /// The table belongs to another process's socket, which has this number.
+    /// The table is owned by another process; the number is the port of its netlink socket.
     #[error("table inet {} belongs to another process", crate::ruleset::TABLE)]
     Owned(u32),
     /// The kernel rejected a transaction.
     #[error("the kernel rejected the ruleset: {}", .0.first().map_or_else(String::new, Rejection::to_string))]
     Rejected(Vec<Rejection>),
-    /// A transaction was sent, and its answer was lost: it may have taken effect.
+    /// A transaction was sent and its acknowledgement was lost: it may have taken effect.
     #[error("the kernel's answer to the transaction was lost: {0}")]
-    Unanswered(Box<Error>),
-    /// Another program has a group of `nfnetlink_log` already.
-    #[error("another program listens to the log group {0} already")]
+    Unanswered(#[source] Box<Error>),
+    /// Another program listens on the group of `nfnetlink_log`.
+    #[error("another program already listens on NFLOG group {0}")]
     GroupTaken(u16),
-    /// Others changed their rulesets all the time.
-    #[error("other programs kept changing rulesets: gave up after {READS} tries")]
+    /// Other programs changed rulesets during every attempt.
+    #[error("other programs keep changing rulesets: gave up after {READS} attempts")]
     Busy,
-    /// The transaction is larger than the socket may carry.
-    #[error(
-        "the ruleset takes {0} bytes in one transaction, which is more than this socket may carry"
-    )]
+    /// The transaction exceeds the send buffer of the socket.
+    #[error("the transaction has {0} bytes, more than the netlink socket can send")]
     TooLarge(usize),
-    /// dfw made a ruleset that cannot be right.
-    #[error("dfw made a ruleset that is not sound, which is a bug: {0}")]
+    /// The compiled ruleset is invalid, which is a bug.
+    #[error("dfw compiled an invalid ruleset, which is a bug: {0}")]
     Unsound(String),
-    /// Something does not fit into a message.
+    /// An attribute does not fit into a message.
     #[error(transparent)]
     TooLong(#[from] TooLong),
-    /// The kernel's answer cannot be understood.
+    /// The kernel's answer is malformed.
     #[error(transparent)]
     Malformed(#[from] Malformed),
-    /// Who holds a socket cannot be found out.
-    #[error("cannot look at processes: {0}")]
+    /// The holders of sockets cannot be found.
+    #[error("cannot read processes in /proc: {0}")]
     Processes(#[source] io::Error),
     /// The socket failed.
     #[error("netlink: {0}")]
@@ -99,7 +97,7 @@ pub struct Rejection {
     pub subject: Subject,
     /// The error number.
     pub errno: i32,
-    /// The kernel's own words, which it seldom has.
+    /// The extended acknowledgement of the kernel, if there is one.
     pub text: Option<String>,
 }
 
@@ -114,30 +112,30 @@ impl std::fmt::Display for Rejection {
     }
 }
 
-/// All that dfw wants to know of the kernel's rulesets, at one moment.
+/// The kernel's rulesets at one generation, as far as dfw needs them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
-    /// The number of the moment; any change of any ruleset makes a new one.
+    /// The generation; each change of any ruleset makes a new one.
     pub generation: u32,
     /// dfw's table, if there is one.
     pub installed: Option<Installed>,
     /// The base chains of all other tables.
-    pub neighbours: Vec<Neighbour>,
+    pub foreign_chains: Vec<ForeignBaseChain>,
 }
 
 /// dfw's table, and the base chains of all others.
-type Read = (Option<Installed>, Vec<Neighbour>);
+type Read = (Option<Installed>, Vec<ForeignBaseChain>);
 
 /// How much of dfw's table is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Depth {
     /// All of it.
     All,
-    /// All but the elements of lists of addresses of which something is remembered.
+    /// All but the elements of address lists that have a sketch.
     Lists,
-    /// All but the elements of any set of which something is remembered.
+    /// All but the elements of sets that have a sketch.
     Remembered,
-    /// No elements but those that count.
+    /// Only elements with counters.
     Outline,
 }
 
@@ -145,7 +143,7 @@ enum Depth {
 #[derive(Debug)]
 pub struct Kernel {
     socket: Socket,
-    /// Those of the table when it is made.
+    /// The flags of the table when it is created.
     flags: Cell<u32>,
 }
 
@@ -181,8 +179,8 @@ impl Kernel {
         self.consistent(Depth::All)
     }
 
-    /// The same without the elements of big sets, which would take long: those are empty, and what
-    /// is remembered of them is among the facts. Enough to make a plan.
+    /// Reads the same without the elements of big sets, which would take long: those are empty, and
+    /// their sketches are in the table state. This is enough for a plan.
     ///
     /// # Errors
     /// See [`Error`](enum@Error).
@@ -190,8 +188,8 @@ impl Kernel {
         self.consistent(Depth::Remembered)
     }
 
-    /// The same with the elements of the sets that ports share, however big: they alone know who
-    /// may reach a port, and being hashes they are read back sooner than long lists are.
+    /// Reads the same with the elements of shared sets, however big: only these hold the sources of a
+    /// port, and as hashes they are read back faster than long lists.
     ///
     /// # Errors
     /// See [`Error`](enum@Error).
@@ -199,7 +197,7 @@ impl Kernel {
         self.consistent(Depth::Lists)
     }
 
-    /// The same without the elements of any set but those that count: all others are empty.
+    /// Reads the same without elements, except for sets with counters.
     ///
     /// # Errors
     /// See [`Error`](enum@Error).
@@ -207,8 +205,8 @@ impl Kernel {
         self.consistent(Depth::Outline)
     }
 
-    /// dfw's table as far as it can be seen while others change rulesets all the time: what
-    /// [`survey`](Self::survey) tells, but it may lack what comes or goes at that very moment.
+    /// Reads dfw's table without a consistent generation, for use while other programs keep changing
+    /// rulesets: like [`survey`](Self::survey), but it may miss concurrent changes.
     ///
     /// # Errors
     /// See [`Error`](enum@Error).
@@ -220,28 +218,28 @@ impl Kernel {
     fn consistent(&self, depth: Depth) -> Result<Snapshot, Error> {
         for _ in attempts(READS) {
             let generation = self.generation()?;
-            let Some((installed, neighbours)) = self.read(depth, true)? else {
+            let Some((installed, foreign_chains)) = self.read(depth, true)? else {
                 continue;
             };
             if self.generation()? == generation {
                 return Ok(Snapshot {
                     generation,
                     installed,
-                    neighbours,
+                    foreign_chains,
                 });
             }
         }
         Err(Error::Busy)
     }
 
-    /// The flowtables of all other tables, as `FAMILY TABLE`. What they carry past the forward hook
-    /// nobody judges there.
+    /// Returns the flowtables of all other tables, as `FAMILY TABLE`. Their packets bypass the forward
+    /// hook.
     ///
     /// # Errors
     /// See [`Error`](enum@Error).
     pub fn flowtables(&self) -> Result<Vec<String>, Error> {
         let mut tables = Vec::new();
-        // A dump that was changed under lacks at most what came and went meanwhile.
+        // An interrupted dump misses only what changed during it.
         let _ = ask(&self.socket, &request::all_flowtables(), |message| {
             if let Some(Object::Flowtable { table, .. }) = object::decode(message)? {
                 let family = object::family_name(message.family()?);
@@ -252,7 +250,7 @@ impl Kernel {
         Ok(tables)
     }
 
-    /// The number of this moment; any change of any ruleset makes a new one.
+    /// Returns the current generation; each change of any ruleset makes a new one.
     ///
     /// # Errors
     /// See [`Error`](enum@Error).
@@ -309,7 +307,7 @@ impl Kernel {
         Ok(Some(builder.finish()))
     }
 
-    /// Sends a question and reads its answer; `false` if a change interrupted it.
+    /// Sends a request and reads the answer; `false` if a change interrupted the dump.
     fn ask(
         &self,
         question: &[u8],
@@ -335,7 +333,7 @@ pub fn addresses() -> Result<Vec<Address>, Error> {
     about_links(&rtnetlink::addresses(), rtnetlink::decode_address)
 }
 
-/// Where packets to an address are sent; `None` if this host has no route to it.
+/// Returns the route to an address; `None` if this host has none.
 ///
 /// # Errors
 /// See [`Error`](enum@Error).
@@ -347,7 +345,7 @@ pub fn route_to(address: IpAddr) -> Result<Option<Route>, Error> {
         Ok(())
     });
     match asked {
-        // The kernel answers with what a sender would get: unreachable, prohibited, a black hole.
+        // These are the errors that a sender would get: unreachable, prohibited, black hole.
         Err(Error::Socket(_) | Error::NoNfTables) => Ok(None),
         Err(error) => Err(error),
         Ok(_) => Ok(found),
@@ -372,8 +370,7 @@ fn about_links<T>(
     Err(Error::Busy)
 }
 
-/// Reads the sockets of this network namespace that wait for clients. A protocol that the kernel
-/// does not have has none.
+/// Reads the listening sockets of this network namespace. A protocol that the kernel lacks has none.
 ///
 /// # Errors
 /// See [`Error`](enum@Error).
@@ -381,13 +378,13 @@ pub fn listeners() -> Result<Vec<sock_diag::Socket>, Error> {
     let socket = Socket::sock_diag()?;
     let mut sockets = Vec::new();
     let protocols = sock_diag::PROTOCOLS.into_iter();
-    // Asked for what it does not have, the kernel would look for a module with it.
+    // A request for a missing protocol would make the kernel load a module.
     let protocols = protocols.filter(|protocol| *protocol != sock_diag::SCTP || has_sctp());
     for (family, protocol) in protocols.flat_map(|protocol| {
         let families = sock_diag::FAMILIES.into_iter();
         families.map(move |family| (family, protocol))
     }) {
-        // A dump that sockets changed under lacks at most those.
+        // An interrupted dump misses only sockets that changed during it.
         let _ = ask(
             &socket,
             &sock_diag::listeners(family, protocol),
@@ -400,7 +397,7 @@ pub fn listeners() -> Result<Vec<sock_diag::Socket>, Error> {
     Ok(sockets)
 }
 
-/// Whether this kernel has SCTP by now; it may be a module, which the first socket loads.
+/// Returns whether SCTP is loaded; it may be a module, which the first socket loads.
 fn has_sctp() -> bool {
     !Path::new("/proc/net").exists() || Path::new("/proc/net/sctp").exists()
 }
@@ -411,7 +408,7 @@ const NLMSG_DONE: u16 = 3;
 /// The generation has changed (`ERESTART`, which never reaches programs otherwise).
 const ERESTART: rustix::io::Errno = rustix::io::Errno::from_raw_os_error(85);
 
-/// Sends a question and reads its answer; `false` if a change interrupted it.
+/// Sends a request and reads the answer; `false` if a change interrupted the dump.
 fn ask(
     socket: &Socket,
     question: &[u8],
@@ -444,7 +441,7 @@ fn answer(
                     let answer = Answer::decode(&message)?;
                     return match Errno::from_raw_os_error(answer.errno) {
                         _ if answer.errno == 0 => Ok(complete),
-                        // The table went away between two questions.
+                        // The table was deleted between two requests.
                         Errno::NOENT | Errno::INTR => Ok(false),
                         Errno::PERM => Err(Error::Permission),
                         _ if no_subsystem(answer.errno) => Err(Error::NoNfTables),
@@ -460,7 +457,7 @@ fn answer(
     }
 }
 
-/// What nfnetlink answers where nf_tables is not built in and cannot be loaded.
+/// Returns whether an error says that nf_tables is not available.
 fn no_subsystem(errno: i32) -> bool {
     use rustix::io::Errno;
     [Errno::INVAL, Errno::OPNOTSUPP]
@@ -468,12 +465,12 @@ fn no_subsystem(errno: i32) -> bool {
         .any(|e| e.raw_os_error() == errno)
 }
 
-/// Whether elements are those of a set that ports share.
+/// Returns whether elements are those of a set that ports share.
 fn is_shared(elements: &Elements) -> bool {
     matches!(elements, Elements::PortIpv4(_) | Elements::PortIpv6(_))
 }
 
-/// The first two numbers of a kernel's release.
+/// Returns the first two numbers of a kernel's release.
 pub(crate) fn version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit());
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))

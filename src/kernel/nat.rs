@@ -1,4 +1,4 @@
-//! Reads the rules of others that translate destinations.
+//! Reads the NAT rules of other tables that translate destinations.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +18,7 @@ const SETS: usize = 256;
 /// How many elements of one set are read at most: the kernel's work grows with the square of them.
 const ELEMENTS: usize = 4096;
 
-/// What one reading has found so far.
+/// The result of a read so far.
 #[derive(Default)]
 struct Reading {
     rules: NatRules,
@@ -27,7 +27,7 @@ struct Reading {
     early: Vec<Name>,
     /// How many bytes of rules were kept.
     size: usize,
-    /// Whether something could not be decoded, or was too much.
+    /// Whether a part could not be decoded or exceeded a limit.
     partial: bool,
 }
 
@@ -61,7 +61,7 @@ impl Kernel {
     /// the base chains of type `nat` on the prerouting hook, the chains that they call, and the sets that
     /// these look up, all of one generation. Sets of more than 4096 elements have none here.
     ///
-    /// `None` if that is more than 16 MiB, cannot be decoded, or others never rest.
+    /// `None` if that is more than 16 MiB, cannot be decoded, or other programs keep changing rulesets.
     ///
     /// # Errors
     /// See [`Error`](enum@Error).
@@ -110,7 +110,7 @@ impl Kernel {
             }
         }
         reading.rules.sets.retain(|_, set| !set.changes);
-        // Whichever chain of these tables it is in: what calls it is not followed.
+        // Regardless of its chain: jumps to it are not followed.
         let is_early = |name: &Name| {
             let mut early = reading.early.iter();
             early.any(|early| (early.0, &early.1) == (name.0, &name.1))
@@ -122,7 +122,8 @@ impl Kernel {
     }
 }
 
-/// Leaves what base chains lead to, and reads the sets that it looks up; `false` if they changed meanwhile.
+/// Keeps the chains that base chains jump to and reads the sets they look up; `false` if these changed
+/// meanwhile.
 fn read_sets(rules: &mut NatRules) -> Result<bool, Error> {
     let mut called: BTreeSet<Name> = BTreeSet::new();
     let mut read = BTreeMap::new();
@@ -170,7 +171,7 @@ fn read_sets(rules: &mut NatRules) -> Result<bool, Error> {
     Ok(true)
 }
 
-/// What reading the elements of a set came to.
+/// The result of reading the elements of a set.
 enum Elements {
     All(Vec<ForeignElement>),
     /// They are too many, or cannot be decoded.
@@ -180,7 +181,7 @@ enum Elements {
 }
 
 fn elements(set: &Name) -> Result<Elements, Error> {
-    // Where there are too many, the rest of the answer is left in a socket that nobody reads again.
+    // Beyond the limit, the rest of the answer stays in a socket that is closed unread.
     const ENOUGH: Malformed = Malformed("more elements than are read");
     let socket = Socket::netfilter()?;
     let mut found = Vec::new();

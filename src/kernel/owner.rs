@@ -1,7 +1,8 @@
-//! Who owns dfw's table.
+//! Ownership of dfw's table.
 //!
-//! Since Linux 6.9 a table can belong to the netlink socket that made it, and outlive it: others can
-//! neither change nor flush it, and when the socket is gone, another may take it over as it is.
+//! Since Linux 6.9 a table can be owned by the netlink socket that created it and persist when that socket is
+//! closed: other processes can neither change nor flush it, and a new process can take over an orphaned table
+//! as it is.
 
 use crate::nftables::object::{self, Object, TableObject, is_inet};
 use crate::nftables::request;
@@ -14,25 +15,25 @@ use super::{Batch, Error, Kernel, Outcome, attempts};
 const OWNER: u32 = 2;
 const PERSIST: u32 = 4;
 
-/// What has become of a claim to the table.
+/// The result of claiming ownership of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Claim {
-    /// This kernel knows no owners.
+    /// This kernel has no persistent table ownership.
     Unknown,
-    /// There is no table; whatever this connection makes will be its own.
+    /// There is no table; one that this connection creates will be owned.
     Nothing,
-    /// The table is this connection's, with all that is in it.
+    /// This connection owns the table and its contents.
     Ours,
-    /// The table was made without an owner, and can have none: it must be replaced.
+    /// The table was created without an owner and cannot get one: it must be replaced.
     Plain,
 }
 
 impl Kernel {
-    /// Claims the table for this connection: from now on it makes tables that only it can change,
-    /// and takes over one whose owner is gone.
+    /// Claims ownership of the table for this connection: it takes over an orphaned table, and tables
+    /// that it creates are owned.
     ///
     /// # Errors
-    /// [`Error::Owned`](enum@Error) if it belongs to somebody else; others see
+    /// [`Error::Owned`](enum@Error) if another process owns it; for for others see
     /// [`Error`](enum@Error).
     pub fn claim(&self) -> Result<Claim, Error> {
         let flags = OWNER | PERSIST;
@@ -60,12 +61,12 @@ impl Kernel {
         Err(Error::Busy)
     }
 
-    /// The number of the socket that owns the table.
+    /// Returns the number of the socket that owns the table.
     pub(super) fn owner(&self) -> Option<u32> {
         self.table().ok()??.owner
     }
 
-    /// The table without what is in it.
+    /// Returns the table without what is in it.
     fn table(&self) -> Result<Option<TableObject>, Error> {
         let mut found = None;
         self.ask(&request::tables(), |message| {

@@ -13,14 +13,14 @@ use crate::plan::{self, Installed, Plan};
 use crate::ruleset::Ruleset;
 
 use super::transaction::next;
-use super::{Attempt, Error, Former, Kernel, Neighbour, Outcome, Snapshot, sound};
+use super::{Attempt, Error, ForeignBaseChain, Former, Kernel, Outcome, Snapshot, sound};
 
-/// What brings a ruleset into force, against what was installed at one moment.
+/// The change that brings a ruleset into force, computed against one snapshot.
 #[derive(Debug)]
 pub struct Proposal<'a> {
     kernel: &'a Kernel,
     ruleset: &'a Ruleset,
-    /// `None` if others never rested for long enough to be seen.
+    /// `None` if no consistent snapshot could be taken.
     survey: Option<&'a Snapshot>,
     plan: Plan<'a>,
 }
@@ -30,10 +30,11 @@ pub struct Proposal<'a> {
 pub enum Commit {
     /// The ruleset is in force.
     InForce {
-        /// The generation from which on all of it is; `None` where others changed rulesets meanwhile.
+        /// The generation from which on it is in force; `None` if other programs changed rulesets
+        /// meanwhile.
         generation: Option<u32>,
     },
-    /// Somebody changed a ruleset after the survey. Nothing that judges a packet was changed.
+    /// Another program changed a ruleset after the survey. No verdict was changed.
     Overtaken,
 }
 
@@ -49,10 +50,10 @@ impl Kernel {
         }
     }
 
-    /// Computes what brings a ruleset into force.
+    /// Computes the change that brings a ruleset into force.
     ///
     /// # Errors
-    /// [`Error::Unsound`](enum@Error) if the ruleset cannot be right, or the error of `getrandom(2)`.
+    /// [`Error::Unsound`](enum@Error) if the ruleset is invalid, or the error of `getrandom(2)`.
     pub fn propose<'a>(
         &'a self,
         survey: Option<&'a Snapshot>,
@@ -74,7 +75,7 @@ impl Kernel {
 }
 
 impl<'a> Proposal<'a> {
-    /// Whether the ruleset is in force already.
+    /// Returns whether the ruleset is in force already.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.plan.is_empty()
@@ -100,8 +101,8 @@ impl<'a> Proposal<'a> {
 
     /// Returns the base chains of all other tables; none if nothing could be surveyed.
     #[must_use]
-    pub fn neighbours(&self) -> &'a [Neighbour] {
-        self.survey.map_or(&[], |survey| &survey.neighbours)
+    pub fn foreign_chains(&self) -> &'a [ForeignBaseChain] {
+        self.survey.map_or(&[], |survey| &survey.foreign_chains)
     }
 
     /// Returns the generation of the survey, if there was one.
@@ -113,7 +114,7 @@ impl<'a> Proposal<'a> {
     /// Returns what is installed, so that it can be restored after the commit.
     ///
     /// # Errors
-    /// [`Error::Busy`](enum@Error) if nothing could be surveyed; others see [`Error`](enum@Error).
+    /// [`Error::Busy`](enum@Error) if nothing could be surveyed; for others see [`Error`](enum@Error).
     pub fn former(&self) -> Result<Former, Error> {
         let survey = self.survey.ok_or(Error::Busy)?;
         Former::of(
@@ -124,9 +125,9 @@ impl<'a> Proposal<'a> {
         )
     }
 
-    /// Commits it, with the name of who does so. At the last attempt, or where nothing could be surveyed, it
-    /// replaces the whole table in one transaction that nobody can overtake. What the kernel rejects is taken
-    /// back as a whole.
+    /// Commits it, with a stamp that says who applied it. At the last attempt, or without a survey, it
+    /// replaces the whole table in one transaction without a generation check. A rejected change is
+    /// rolled back completely.
     ///
     /// # Errors
     /// See [`Error`](enum@Error).

@@ -1,32 +1,32 @@
-//! Putting back what was installed before.
+//! Rolls back to the ruleset that was installed before.
 
 use std::time::Duration;
 
-use crate::plan::{self, Installed, Operation, Plan, SetChange};
+use crate::plan::{self, Installed, Operation, Plan};
 use crate::ruleset::Ruleset;
 
 use super::{COMMITS, Error, Kernel, Outcome, Snapshot, attempts};
 
-/// How often it is tried while the kernel rejects, and how long it rests in between.
+/// The number of attempts while the kernel rejects, and the pause between them.
 const REJECTED: u32 = 5;
 const REST: Duration = Duration::from_secs(1);
 
-/// What was installed, with the elements of all sets.
+/// An installed ruleset, with the elements of all sets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Former(Option<Installed>);
 
 impl Former {
-    /// What is installed, as [`Kernel::survey`] saw it, before this plan to bring `wanted` into
-    /// force is carried out. The elements of big sets, which a survey does not read, are computed
-    /// from those that are wanted and the plan. Only where the plan does not know them are they
-    /// read, which takes the kernel long: 90 s for a million.
+    /// Returns the installed ruleset of a [`Kernel::survey`], to be restored after the plan that brings
+    /// `desired` into force. The elements of big sets, which a survey does not read, are computed from
+    /// the desired ones and the plan. Only where the plan does not know them are they read, which takes
+    /// 90 s for a million.
     ///
     /// # Errors
     /// See [`Error`](enum@Error); [`Error::Busy`](enum@Error) if they changed meanwhile.
     pub fn of(
         kernel: &Kernel,
         installed: Option<&Installed>,
-        wanted: &Ruleset,
+        desired: &Ruleset,
         plan: &Plan<'_>,
     ) -> Result<Self, Error> {
         let Some(mut installed) = installed.cloned() else {
@@ -37,13 +37,7 @@ impl Former {
             if installed.facts.sets.get(name).is_some_and(|set| set.read) {
                 continue;
             }
-            let wanted = wanted.sets.get(name).map(|set| &set.elements);
-            let known = match (plan.sets.get(name.as_str()), wanted) {
-                (Some(SetChange::Same), Some(wanted)) => Some(wanted.clone()),
-                (Some(SetChange::Elements(delta)), Some(wanted)) => delta.undone(wanted),
-                _ => None,
-            };
-            set.elements = if let Some(elements) = known {
+            set.elements = if let Some(elements) = plan.elements_before(name, desired) {
                 elements
             } else {
                 let whole = match &mut whole {
@@ -58,13 +52,13 @@ impl Former {
         Ok(Self(Some(installed)))
     }
 
-    /// Who put it there; `None` if nothing was there, or nothing that tells.
+    /// Returns the stamp; `None` if there was no table or no stamp.
     #[must_use]
     pub fn comment(&self) -> Option<&str> {
         self.0.as_ref()?.comment.as_deref()
     }
 
-    /// Whether there was nothing.
+    /// Returns whether there was no table.
     #[must_use]
     pub fn is_nothing(&self) -> bool {
         self.0.is_none()
@@ -74,15 +68,15 @@ impl Former {
 /// What became of putting back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Restored {
-    /// What was there before is there.
+    /// The former ruleset is in force.
     Done,
-    /// It is not, as somebody has decided otherwise since.
+    /// The former ruleset was not restored, as the table was changed since.
     Overruled,
 }
 
 impl Kernel {
-    /// Puts back what was installed before, if `may` says so of what is installed now. While others
-    /// commit or the kernel rejects, it tries for some seconds.
+    /// Restores the former ruleset if `may` returns true for the installed one. While other programs
+    /// commit or the kernel rejects, it retries for some seconds.
     ///
     /// # Errors
     /// See [`Error`](enum@Error).
@@ -154,8 +148,8 @@ impl Kernel {
         Err(Error::Busy)
     }
 
-    /// Changes who it is said to have put there what is installed, if `name` gives another name.
-    /// `false` if it did not, or if nobody is said to.
+    /// Changes the stamp of the installed ruleset if `name` returns another one. `false` if it did not,
+    /// or if there is no stamp.
     ///
     /// # Errors
     /// See [`Error`](enum@Error).

@@ -1,4 +1,4 @@
-//! What was read of dfw's table, put together into a ruleset.
+//! Builds a ruleset from the objects read of dfw's table.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,16 +7,17 @@ use crate::nftables::object::element::Collector;
 use crate::nftables::object::memory::Memory;
 use crate::nftables::object::{ChainObject, HookObject, Object, RuleObject, SetObject, is_inet};
 use crate::plan::{
-    Installed, STAMP, SetFacts, Sketch, Stray, ruleset_name, sketch_name, sketch_of,
+    Installed, STAMP, SetState, Sketch, Stray, ruleset_name, sketch_name, sketch_of,
 };
 use crate::ruleset::{
     Conntrack, Elements, Expression, MARK, Ruleset, Set, Statement, TABLE, Verdict,
 };
 use crate::untrusted::clean;
 
-/// A base chain of another table. Its names are for people, and clean: nobody asks the kernel by them.
+/// A base chain of another table. Its names are cleaned for display; do not use them in requests to the
+/// kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Neighbour {
+pub struct ForeignBaseChain {
     /// The protocol family (`NFPROTO_*`).
     pub family: u8,
     /// The table's name.
@@ -33,16 +34,16 @@ pub struct Neighbour {
     pub accepts: bool,
 }
 
-/// Collects objects, in whatever order they come.
+/// Collects objects in any order.
 #[derive(Debug, Default)]
 pub struct Builder {
     table: bool,
     installed: Installed,
     /// By the kernel's names.
     sets: BTreeMap<String, Found>,
-    /// By the names of the sets that they are of.
+    /// By the names of their sets.
     memories: BTreeMap<String, Memory>,
-    neighbours: Vec<Neighbour>,
+    foreign_chains: Vec<ForeignBaseChain>,
 }
 
 /// A set as far as it is known.
@@ -56,7 +57,7 @@ struct Found {
 }
 
 impl Builder {
-    /// Takes what was read of any table.
+    /// Adds an object of any table.
     ///
     /// # Errors
     /// If elements are malformed.
@@ -66,24 +67,27 @@ impl Builder {
             Object::Table(table) if is_inet(table.family) && table.name == TABLE => {
                 self.table = true;
                 self.installed.comment = table.comment;
-                // Owner and persist protect it; dormant switches it off, which must be seen.
+                // The flags owner and persist protect the table; dormant disables it, which is drift.
                 if table.flags & 1 != 0 {
-                    unknown.push("the table is switched off (flags dormant)".to_owned());
+                    unknown.push("the table has the flag `dormant`".to_owned());
                     self.installed.facts.dormant = true;
                 }
             }
             Object::Chain(chain) if is_inet(chain.family) && chain.table == TABLE => {
                 self.add_chain(chain);
             }
-            Object::Chain(chain) => self.neighbours.extend(chain.hook.map(|hook| Neighbour {
-                family: chain.family,
-                table: clean(&chain.table),
-                chain: clean(&chain.name),
-                hook: hook.number,
-                priority: hook.priority,
-                kind: hook.kind,
-                accepts: hook.accepts,
-            })),
+            Object::Chain(chain) => {
+                let foreign = chain.hook.map(|hook| ForeignBaseChain {
+                    family: chain.family,
+                    table: clean(&chain.table),
+                    chain: clean(&chain.name),
+                    hook: hook.number,
+                    priority: hook.priority,
+                    kind: hook.kind,
+                    accepts: hook.accepts,
+                });
+                self.foreign_chains.extend(foreign);
+            }
             Object::Set(set) if set.table == TABLE => self.add_set(set),
             Object::Elements { table, set, list } if table == TABLE => {
                 match sketch_of(&set).and_then(|of| self.memories.get_mut(of)) {
@@ -130,9 +134,10 @@ impl Builder {
         }
         let base = chain.hook.as_ref().and_then(HookObject::base);
         if chain.hook.is_some() && base.is_none() {
-            ruleset
-                .unknown
-                .push(format!("chain {} hooks in elsewhere", clean(&chain.name)));
+            ruleset.unknown.push(format!(
+                "chain {} has a foreign hook, type or policy",
+                clean(&chain.name)
+            ));
             facts.foreign_bases.push(chain.name.clone());
         }
         ruleset.chains.entry(chain.name).or_default().base = base;
@@ -184,19 +189,19 @@ impl Builder {
         chain.rules.push(rule.rule);
     }
 
-    /// Whether dfw's table was seen.
+    /// Returns whether dfw's table was seen.
     #[must_use]
     pub fn has_table(&self) -> bool {
         self.table
     }
 
-    /// The sets in which it is remembered what is in others.
+    /// Returns the sets that hold sketches.
     #[must_use]
     pub fn memories(&self) -> Vec<String> {
         self.memories.keys().map(|of| sketch_name(of)).collect()
     }
 
-    /// The sets of dfw's table whose elements count; they count as read from now on.
+    /// Returns the sets of dfw's table whose elements have counters, and marks them as read.
     pub fn counting(&mut self) -> Vec<String> {
         let sets = self.sets.iter_mut();
         sets.filter(|(_, found)| matches!(found.set.elements, Elements::PortCounters(_)))
@@ -207,8 +212,8 @@ impl Builder {
             .collect()
     }
 
-    /// The sets of dfw's table whose elements are to be read: those of which nothing is remembered,
-    /// and others by the type of their elements. They count as read from now on.
+    /// Returns the sets of dfw's table whose elements are to be read: those without a sketch, and
+    /// others by the type of their elements. Marks them as read.
     pub fn to_be_read(&mut self, others: impl Fn(&Elements) -> bool) -> Vec<String> {
         let memories = &self.memories;
         let sets = self.sets.iter_mut();
@@ -220,20 +225,20 @@ impl Builder {
             .collect()
     }
 
-    /// Ends: dfw's table if there is one, and the base chains of all others.
+    /// Returns dfw's table, if it exists, and the base chains of all others.
     #[must_use]
-    pub fn finish(mut self) -> (Option<Installed>, Vec<Neighbour>) {
+    pub fn finish(mut self) -> (Option<Installed>, Vec<ForeignBaseChain>) {
         self.name_sets();
         self.name_marks();
         let Installed { ruleset, facts, .. } = &mut self.installed;
         if ruleset.chains.contains_key(STAMP) {
-            // Somebody has put rules there.
+            // Another program added rules there.
             facts.stamped = false;
         }
-        (self.table.then_some(self.installed), self.neighbours)
+        (self.table.then_some(self.installed), self.foreign_chains)
     }
 
-    /// Puts [`MARK`] in the place of the mark that a plan made: the only one, looked for and set.
+    /// Replaces the mark of a plan by [`MARK`], if rules match and set only one mark.
     fn name_marks(&mut self) {
         let Installed { ruleset, facts, .. } = &mut self.installed;
         let (mut looked_for, mut set) = (BTreeSet::new(), BTreeSet::new());
@@ -257,9 +262,8 @@ impl Builder {
         }
     }
 
-    /// Gives each set the name that rulesets know it by. If several could have it, it is the one
-    /// that rules look things up in, and rather rules that packets come to than those that stand ready,
-    /// too; the others are no part of the ruleset.
+    /// Gives each set its name in the ruleset. Of several candidates it is the one that rules look up,
+    /// preferably rules that packets reach; the others are not part of the ruleset.
     fn name_sets(&mut self) {
         let found = std::mem::take(&mut self.sets);
         let mut memories = std::mem::take(&mut self.memories);
@@ -331,10 +335,10 @@ impl Builder {
     }
 }
 
-/// The sets that packets are looked up in: by chains that base chains lead to.
+/// Returns the sets that packets are looked up in: by chains that base chains lead to.
 fn reached<'a>(
     ruleset: &'a Ruleset,
-    sets: &'a BTreeMap<String, (Set, SetFacts)>,
+    sets: &'a BTreeMap<String, (Set, SetState)>,
 ) -> BTreeSet<&'a str> {
     let bases = ruleset.chains.iter().filter(|(_, c)| c.base.is_some());
     let mut next: Vec<&str> = bases.map(|(name, _)| name.as_str()).collect();
@@ -361,7 +365,7 @@ fn finish_set(
     found: Found,
     memory: Option<&Memory>,
     unknown: &mut Vec<String>,
-) -> (Set, SetFacts) {
+) -> (Set, SetState) {
     let Found {
         mut set,
         size,
@@ -369,7 +373,7 @@ fn finish_set(
         elements,
         mut read,
     } = found;
-    // One that has not as many elements as it should was changed by others.
+    // A set with another number of elements than its sketch was changed by another program.
     let counted = |sketch_count: u64| count.is_none_or(|count| u64::from(count) == sketch_count);
     let sketch = memory
         .and_then(|memory| Sketch::read(&memory.header, &memory.table()?, &set.elements))
@@ -382,7 +386,7 @@ fn finish_set(
         read = finished.as_ref().is_some_and(|(_, exact)| *exact);
         set.elements = finished.map_or(set.elements, |(elements, _)| elements);
     }
-    let facts = SetFacts {
+    let facts = SetState {
         name: kernel_name.to_owned(),
         size,
         read,
@@ -417,9 +421,9 @@ mod tests {
         // `NFPROTO_IPV4` and `NFPROTO_INET`.
         builder.add(chain(2, "a\nok", "b\u{1b}[8m")).unwrap();
         builder.add(chain(1, TABLE, "c\u{202e}")).unwrap();
-        let (_, neighbours) = builder.finish();
-        assert_eq!(neighbours[0].table, "a\\nok");
-        assert_eq!(neighbours[0].chain, "b\\u{1b}[8m");
-        assert_eq!(neighbours.len(), 1);
+        let (_, foreign_chains) = builder.finish();
+        assert_eq!(foreign_chains[0].table, "a\\nok");
+        assert_eq!(foreign_chains[0].chain, "b\\u{1b}[8m");
+        assert_eq!(foreign_chains.len(), 1);
     }
 }

@@ -1,4 +1,4 @@
-//! Changing dfw's table: plans sent as transactions.
+//! Sends plans as transactions.
 
 use std::time::Duration;
 
@@ -18,14 +18,14 @@ use super::{
 pub enum Outcome {
     /// It took effect.
     Done,
-    /// It took effect, but for what was to come behind it ([`Plan::after`]).
+    /// It took effect, except for the last transaction ([`Plan::after`]).
     Unfinished,
-    /// Somebody changed a ruleset after the snapshot; nothing that judges a packet was changed.
+    /// Another program changed a ruleset after the snapshot; no verdict was changed.
     Overtaken,
 }
 
 impl Kernel {
-    /// A number that nobody can guess, for what is remembered of big sets.
+    /// Returns a random number, the key of sketches.
     ///
     /// # Errors
     /// As `getrandom(2)`.
@@ -36,8 +36,8 @@ impl Kernel {
         Ok(u128::from_ne_bytes(bytes))
     }
 
-    /// Carries out a plan that was made from the snapshot of this generation, if nobody has changed
-    /// any ruleset since. `stamp` says who does it. What is rejected is taken back, all of it.
+    /// Applies a plan made from the snapshot of this generation, if no ruleset has changed since.
+    /// `stamp` says who applied it. A rejected plan is rolled back completely.
     ///
     /// # Errors
     /// See [`Error`](enum@Error).
@@ -59,22 +59,22 @@ impl Kernel {
             && !matches!(error, Error::Unanswered(_))
             && !plan.before.is_empty()
         {
-            // If that fails too, what is left is in nobody's way, and the next plan takes it away.
+            // If that fails too, the leftovers are unreferenced, and the next plan deletes them.
             let _ = self.send(&plan.undo(), stamp, generation);
         }
         if matches!(done, Ok(Outcome::Done)) && !plan.after.is_empty() {
-            // What is to be in force is. The next plan does what this leaves.
+            // The desired rules are in force. The next plan deletes the leftovers.
             let finished = self.finish(plan, stamp, next(generation));
             return Ok(finished.unwrap_or(Outcome::Unfinished));
         }
         done
     }
 
-    /// Sends the last transaction of a plan. Those who overtake it are not likely to have touched
-    /// dfw's table, and if they have, it is rejected or leaves what the next plan mends.
+    /// Sends the last transaction of a plan. A concurrent commit of another program hardly concerns
+    /// dfw's table; if it does, the transaction is rejected, or the next plan corrects it.
     fn finish(&self, plan: &Plan<'_>, stamp: &str, generation: u32) -> Result<Outcome, Error> {
         let mut generation = generation;
-        // Once: who comes later meets the rules that are in force, and sets that are as they will be.
+        // Once: later packets meet only the rules in force and final sets.
         await_packets();
         for _ in attempts(READS) {
             if self.send(&plan.after, stamp, generation)? == Outcome::Done {
@@ -98,8 +98,8 @@ impl Kernel {
         self.commit(&batch.finish()?)
     }
 
-    /// Replaces dfw's table in one transaction, come what may. `stamp` says who does it. With a
-    /// `generation`, only if nobody has changed any ruleset since.
+    /// Replaces dfw's table in one transaction. `stamp` says who applied it. With a `generation`, only
+    /// if no ruleset has changed since.
     ///
     /// # Errors
     /// See [`Error`](enum@Error).
@@ -114,7 +114,7 @@ impl Kernel {
         self.send(&plan.main, stamp, generation)
     }
 
-    /// Removes dfw's table. With a `generation`, only if nobody has changed any ruleset since.
+    /// Deletes dfw's table. With a `generation`, only if no ruleset has changed since.
     ///
     /// # Errors
     /// See [`Error`](enum@Error).
@@ -122,7 +122,7 @@ impl Kernel {
         self.send(&[Operation::DeleteTable], "", generation)
     }
 
-    /// Sends a transaction and waits for what becomes of it.
+    /// Sends a transaction and waits for its acknowledgement.
     ///
     /// # Errors
     /// See [`Error`](enum@Error).
@@ -155,8 +155,8 @@ impl Kernel {
         }
     }
 
-    /// Reads the answers to a transaction. The kernel has worked it off, and they are waiting; one
-    /// at least there is, as the last message asks for it.
+    /// Reads the answers to a transaction. The kernel has processed it when `sendto` returns; at least
+    /// one answer is queued, since the last message requests an acknowledgement.
     fn rejections(&self, batch: &FinishedBatch) -> Result<Vec<Rejection>, Error> {
         let mut rejections = Vec::new();
         let (mut buffer, mut answered) = (Vec::new(), false);
@@ -177,9 +177,8 @@ impl Kernel {
     }
 }
 
-/// Waits for the packets that are on their way to be through. The kernel tells the rules of one moment
-/// from those of the next by one bit, so a packet that lasts over two transactions would meet the rules
-/// of the second.
+/// Waits until all packets in flight have passed. The kernel distinguishes generations by one bit, so a
+/// packet that lasts over two transactions would meet the rules of the second.
 fn await_packets() {
     use rustix::thread::{MembarrierCommand, membarrier};
     /// Longer than any packet takes, for kernels that do not wait (`nohz_full`).
@@ -190,14 +189,13 @@ fn await_packets() {
     }
 }
 
-/// The number of the moment behind a transaction, as the kernel counts: each is one, and none has
-/// the number 0.
+/// Returns the generation after a transaction: the next number, skipping 0.
 #[must_use]
 pub fn next(generation: u32) -> u32 {
     generation.checked_add(1).unwrap_or(1)
 }
 
-/// Whether a ruleset can be right. One that cannot must not reach the kernel.
+/// Checks a ruleset before it is sent to the kernel.
 ///
 /// # Errors
 /// [`Error::Unsound`](enum@Error).

@@ -1,4 +1,4 @@
-//! What the kernel tells as it happens: packets that are traced, and packets that rules log.
+//! Receives events of the kernel: traced packets, and packets that rules log.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -22,7 +22,7 @@ use super::{Error, Kernel, NLMSG_ERROR, ask};
 pub enum Heard<T> {
     /// Messages; none if nothing was there.
     Messages(Vec<T>),
-    /// There were more than the socket holds, and some are lost.
+    /// The socket buffer overflowed, and messages were lost (`ENOBUFS`).
     Lost,
 }
 
@@ -32,13 +32,13 @@ pub struct Tracer {
     kernel: Kernel,
     events: Socket,
     table: String,
-    /// Whether the kernel removes the table by itself, whatever becomes of this program.
+    /// Whether the kernel deletes the table when this process ends.
     owned: bool,
 }
 
 impl Tracer {
-    /// Switches tracing on for the packets that `filter` lets through, and removes what runs before
-    /// this one have left behind.
+    /// Enables tracing for the packets that match `filter`, and deletes tables left behind by earlier
+    /// runs.
     ///
     /// # Errors
     /// See [`Error`](enum@Error).
@@ -52,14 +52,15 @@ impl Tracer {
         })
     }
 
-    /// The same, in a table that the kernel removes by itself or in one that it does not.
+    /// Enables tracing in an owned table, which the kernel deletes by itself, or in one without an
+    /// owner.
     ///
     /// # Errors
     /// See [`Error`](enum@Error).
     pub fn begin_as(filter: &Filter, owned: bool) -> Result<Self, Error> {
         let kernel = Kernel::open()?;
         let events = Socket::netfilter()?;
-        // First, so that nothing is missed.
+        // Subscribe first, so that no event is missed.
         events.join(trace::GROUP).map_err(permission)?;
         kernel.remove_stale()?;
         let table = format!("{}{}", tracer::PREFIX, kernel.socket.port()?);
@@ -72,13 +73,13 @@ impl Tracer {
         })
     }
 
-    /// The name of the table that does it.
+    /// Returns the name of the table that enables tracing.
     #[must_use]
     pub fn table(&self) -> &str {
         &self.table
     }
 
-    /// What has come, without waiting.
+    /// Returns the received messages, without blocking.
     ///
     /// # Errors
     /// See [`Error`](enum@Error).
@@ -86,7 +87,7 @@ impl Tracer {
         hear(&self.events, trace::decode)
     }
 
-    /// A rule of any table by its number; `None` if there is none any more.
+    /// Returns a rule of any table by its handle; `None` if it was deleted.
     ///
     /// # Errors
     /// See [`Error`](enum@Error).
@@ -108,7 +109,7 @@ impl Tracer {
         Ok(rule)
     }
 
-    /// The name of an interface, to be shown; `None` if it is gone.
+    /// Returns the name of an interface, to be shown; `None` if it is gone.
     #[must_use]
     pub fn interface(&self, index: u32) -> Option<String> {
         self.events.interface(index).map(|name| clean(&name))
@@ -123,7 +124,8 @@ impl AsFd for Tracer {
 
 impl Drop for Tracer {
     fn drop(&mut self) {
-        // An owned table goes with the socket. What is left of another the next run removes.
+        // An owned table is deleted with the socket. A table without an owner is deleted by the next
+        // run.
         if let (false, Ok(batch)) = (self.owned, tracer::end(&self.table)) {
             let _ = confirmed(&self.kernel.socket, &batch);
         }
@@ -131,7 +133,7 @@ impl Drop for Tracer {
 }
 
 impl Kernel {
-    /// Removes tables of traces that nobody runs any more.
+    /// Deletes tables of traces whose process has ended.
     fn remove_stale(&self) -> Result<(), Error> {
         let mut tables: Vec<TableObject> = Vec::new();
         ask(&self.socket, &request::tables(), |message| {
@@ -153,7 +155,7 @@ impl Kernel {
         };
         for (table, port) in tables {
             if !has_netfilter_socket(&sockets, port) {
-                // The owner may have gone this very moment, and its table with it.
+                // The owner may have ended just now, and its table with it.
                 let _ = confirmed(&self.socket, &tracer::end(&table.name)?);
             }
         }
@@ -161,7 +163,7 @@ impl Kernel {
     }
 }
 
-/// Whether `/proc/net/netlink` knows a socket of netfilter with this port.
+/// Returns whether `/proc/net/netlink` knows a socket of netfilter with this port.
 fn has_netfilter_socket(text: &str, port: u32) -> bool {
     /// `NETLINK_NETFILTER`.
     const NETFILTER: &str = "12";
@@ -178,7 +180,7 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens to a group, to which nobody else may listen.
+    /// Listens on a group; each group has one listener at most.
     ///
     /// # Errors
     /// See [`Error`](enum@Error).
@@ -191,19 +193,19 @@ impl Listener {
         };
         listen(true)
             .or_else(|error| match error {
-                // What connection tracking knows is a module of its own.
+                // Conntrack information needs a kernel module of its own.
                 Error::Socket(e) if is(&e, &[Errno::OPNOTSUPP, Errno::AGAIN]) => listen(false),
                 error => Err(error),
             })
             .map_err(|error| match error {
-                // Whoever may ask for the generation is root, so it is the group that is rejected.
+                // A process that may read the generation is root, so the error is about the group.
                 Error::Permission if kernel.generation().is_ok() => Error::GroupTaken(group),
                 Error::Socket(e) if is(&e, &[Errno::BUSY]) => Error::GroupTaken(group),
                 error => error,
             })
     }
 
-    /// What has come, without waiting.
+    /// Returns the received messages, without blocking.
     ///
     /// # Errors
     /// See [`Error`](enum@Error).
@@ -211,7 +213,7 @@ impl Listener {
         hear(&self.socket, nflog::decode)
     }
 
-    /// The name of an interface, to be shown; `None` if it is gone.
+    /// Returns the name of an interface, to be shown; `None` if it is gone.
     #[must_use]
     pub fn interface(&self, index: u32) -> Option<String> {
         self.socket.interface(index).map(|name| clean(&name))
@@ -241,7 +243,7 @@ fn hear<T>(
     Ok(Heard::Messages(heard))
 }
 
-/// Sends something that is acknowledged, and waits for that.
+/// Sends a message and waits for its acknowledgement.
 fn confirmed(socket: &Socket, bytes: &[u8]) -> Result<(), Error> {
     socket.send(bytes).map_err(permission)?;
     let (mut buffer, mut answered, mut rejected) = (Vec::new(), false, None);

@@ -134,6 +134,15 @@ impl AddressSet {
     }
 }
 
+impl From<IpAddr> for Entry {
+    fn from(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(v4) => Self::V4(v4.into(), v4.into()),
+            IpAddr::V6(v6) => Self::V6(v6.into(), v6.into()),
+        }
+    }
+}
+
 impl FromIterator<Entry> for AddressSet {
     fn from_iter<I: IntoIterator<Item = Entry>>(entries: I) -> Self {
         Self::from_entries(entries)

@@ -1,8 +1,8 @@
-//! What the kernel answers to a message (`struct nlmsgerr` of `linux/netlink.h`).
+//! The acknowledgement or error of a message (`struct nlmsgerr` of `linux/netlink.h`).
 
 use super::message::{Attributes, Malformed, Message};
 
-/// What the kernel says of a message.
+/// The kernel's acknowledgement or error of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// The message's sequence number.
@@ -11,7 +11,7 @@ pub struct Answer {
     pub errno: i32,
     /// The kernel's own words.
     pub text: Option<String>,
-    /// Where in the message the trouble is, in bytes.
+    /// The offset of the offending attribute in the message, in bytes.
     pub offset: Option<u32>,
 }
 

@@ -1,11 +1,11 @@
-//! The first bytes of a packet, as far as people ask: who, to whom, which port.
+//! The headers of a packet: addresses, protocol and ports.
 //!
 //! Sources: RFC 791 (IPv4), RFC 8200 (IPv6), RFC 9293 (TCP); ports stand at the same place in TCP,
 //! UDP and SCTP.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// What the headers of a packet say. Damaged or cut headers say less, never wrong.
+/// The fields of a packet's headers. Of damaged or truncated headers, fields are missing, never wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Headers {
     /// The source address.
@@ -24,14 +24,15 @@ pub struct Headers {
 const WITH_PORTS: [u8; 3] = [6, 17, 132];
 
 impl Headers {
-    /// Reads a network header and what is behind it; `None` if it is neither IPv4 nor IPv6.
+    /// Parses a network header and the transport header behind it; `None` if it is neither IPv4 nor
+    /// IPv6.
     #[must_use]
     pub fn of_packet(bytes: &[u8]) -> Option<Self> {
         let (headers, transport) = network(bytes)?;
         Some(headers.with_transport(transport))
     }
 
-    /// Reads a network header and a transport header that were torn apart.
+    /// Parses a network header and a transport header from separate buffers.
     #[must_use]
     pub fn of_parts(network_header: &[u8], transport: &[u8]) -> Option<Self> {
         let (headers, _) = network(network_header)?;
@@ -50,7 +51,7 @@ impl Headers {
     }
 }
 
-/// The network header, and the transport header if it begins in these bytes.
+/// Returns the network header, and the transport header if it begins in these bytes.
 fn network(bytes: &[u8]) -> Option<(Headers, Option<&[u8]>)> {
     let headers = |source, destination, protocol| Headers {
         source,
@@ -85,7 +86,7 @@ fn network(bytes: &[u8]) -> Option<(Headers, Option<&[u8]>)> {
     }
 }
 
-/// The first header that is no extension of IPv6, and where it begins.
+/// Returns the first header that is no extension of IPv6, and where it begins.
 fn behind_extensions(mut next: u8, mut rest: Option<&[u8]>) -> (u8, Option<&[u8]>) {
     /// Hop-by-hop options, routing, fragment, destination options.
     const EXTENSIONS: [u8; 4] = [0, 43, 44, 60];
@@ -110,7 +111,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// A SYN from 203.0.113.9 port 40000 to 198.51.100.7 port 80.
+    /// Returns a SYN from 203.0.113.9 port 40000 to 198.51.100.7 port 80.
     fn syn() -> Vec<u8> {
         let mut bytes = vec![0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0];
         bytes.extend([203, 0, 113, 9, 198, 51, 100, 7]);

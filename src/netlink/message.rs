@@ -1,4 +1,5 @@
-//! Netlink messages as bytes: headers, attributes, nests, and their reading without trust.
+//! Netlink messages as bytes: writes and parses headers, attributes and nested attributes. Input is
+//! untrusted.
 //!
 //! Layout (`linux/netlink.h`, `linux/netfilter/nfnetlink.h`): headers and lengths are in host byte
 //! order, everything is padded to 4 bytes, and what nf_tables puts into attributes is big-endian
@@ -15,7 +16,7 @@ const NESTED: u16 = 1 << 15;
 /// `NLA_TYPE_MASK`: the type without `NLA_F_NESTED` and `NLA_F_NET_BYTEORDER`.
 const TYPE_MASK: u16 = (1 << 14) - 1;
 
-/// Sequence number of questions; transactions count from 1, and each has a socket of its own turn.
+/// The sequence number of requests; messages of a transaction count from 1.
 pub(crate) const SEQUENCE: u32 = 0;
 
 /// `NLM_F_REQUEST`.
@@ -31,20 +32,20 @@ pub const CREATE: u16 = 0x400;
 /// `NLM_F_APPEND`.
 pub const APPEND: u16 = 0x800;
 
-/// Something does not fit into a netlink message.
+/// An attribute that does not fit into a netlink message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("a netlink attribute would be longer than 65535 bytes")]
 pub struct TooLong;
 
-/// Bytes that are no netlink message.
+/// A malformed netlink message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("malformed netlink message: {0}")]
 pub struct Malformed(pub &'static str);
 
 /// Writes netlink messages one behind the other.
 ///
-/// Lengths are checked; the first that does not fit is remembered and reported by
-/// [`finish`](Self::finish), so that a sequence of writes needs one check only.
+/// Lengths are checked; the first error is kept and returned by [`finish`](Self::finish), so that a sequence
+/// of writes needs one check only.
 #[derive(Debug, Default)]
 pub struct Writer {
     bytes: Vec<u8>,
@@ -52,13 +53,13 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// An empty writer.
+    /// Returns an empty writer.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The bytes so far.
+    /// Returns the bytes so far.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
@@ -141,7 +142,7 @@ impl Writer {
         self.attribute(kind, &value.to_be_bytes());
     }
 
-    /// Writes text with a NUL behind it.
+    /// Writes a NUL-terminated string.
     pub fn string(&mut self, kind: u16, text: &str) {
         let start = self.open(kind);
         self.bytes.extend_from_slice(text.as_bytes());
@@ -191,7 +192,7 @@ pub struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    /// The address family of the `nfgenmsg` header.
+    /// Returns the address family of the `nfgenmsg` header.
     ///
     /// # Errors
     /// If the message is too short to have one.
@@ -202,7 +203,7 @@ impl<'a> Message<'a> {
             .ok_or(Malformed("no nfgenmsg header"))
     }
 
-    /// The attributes behind the `nfgenmsg` header.
+    /// Returns the attributes behind the `nfgenmsg` header.
     ///
     /// # Errors
     /// If the message is too short to have one.
@@ -263,7 +264,7 @@ pub struct Attribute<'a> {
 }
 
 impl<'a> Attribute<'a> {
-    /// The attributes inside.
+    /// Returns the attributes inside.
     #[must_use]
     pub fn nested(&self) -> Attributes<'a> {
         Attributes::new(self.payload)
@@ -318,7 +319,7 @@ impl<'a> Attributes<'a> {
         Self { rest: bytes }
     }
 
-    /// The attributes by type, `N` at most; later ones of the same type win, as in the kernel.
+    /// Returns the attributes by type, `N` at most; later ones of the same type win, as in the kernel.
     ///
     /// # Errors
     /// If a length is wrong.

@@ -1,5 +1,5 @@
-//! The wire: netlink messages, the socket that carries them, and what is asked of the kernel beside
-//! nf_tables. What nf_tables' own messages say is [`nftables`](crate::nftables)' to know.
+//! Netlink: messages, the socket, and requests to subsystems other than nf_tables. The messages of nf_tables
+//! are in [`nftables`](crate::nftables).
 //!
 //! Sources: `linux/netlink.h`, `linux/netfilter/nfnetlink.h`; the files name theirs.
 

@@ -15,20 +15,20 @@ const COPIED: u32 = 128;
 pub struct Logged {
     /// What the rule said, clean.
     pub prefix: String,
-    /// When it came in, since 1970; `None` if the kernel has not noted it.
+    /// The time of arrival, since 1970; `None` if the kernel did not record it.
     pub time: Option<Duration>,
     /// The index of the interface that it came in through.
     pub incoming: Option<u32>,
-    /// What its headers say; `None` if they cannot be read.
+    /// Its headers; `None` if they cannot be parsed.
     pub headers: Option<Headers>,
     /// The port that the connection was opened to, before any translation, where it is tracked.
     pub original_port: Option<u16>,
-    /// Its number, counted from 0 by the kernel: what is missing was lost.
+    /// Its sequence number, counted from 0 by the kernel: gaps are lost packets.
     pub sequence: Option<u32>,
 }
 
-/// Asks for the packets of a group, one message each. `connections` asks for what connection
-/// tracking knows of them, which not every kernel can tell.
+/// Writes the request for the packets of a group, one message each. `connections` requests conntrack
+/// information, which not every kernel provides.
 #[must_use]
 pub fn listen(group: u16, connections: bool) -> Vec<u8> {
     let mut w = Writer::new();

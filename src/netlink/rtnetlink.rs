@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::message::{Attributes, DUMP, Malformed, Message, REQUEST, SEQUENCE, Writer};
 use super::number::*;
 
-/// Asks for all links of this network namespace.
+/// Writes the request for all links of this network namespace.
 #[must_use]
 pub fn links() -> Vec<u8> {
     let mut w = Writer::new();
@@ -17,10 +17,10 @@ pub fn links() -> Vec<u8> {
     w.bytes().to_vec()
 }
 
-/// Whether a notice tells of a link that was not there before, as containers get one.
+/// Returns whether a notification announces a new link, such as that of a container.
 #[must_use]
 pub fn is_new(message: &Message<'_>) -> bool {
-    // `ifi_change` of `struct ifinfomsg`: all of it has changed.
+    // `ifi_change` of `struct ifinfomsg`: all bits are set for a new link.
     message.kind == RTM_NEWLINK && message.body.get(12..16) == Some(&[0xff; 4])
 }
 
@@ -35,7 +35,7 @@ pub struct Link {
     pub kind: Option<String>,
     /// The number of the bridge or bond that it is a port of.
     pub controller: Option<u32>,
-    /// Whether an XDP program is attached, which can pass packets on before any hook sees them.
+    /// Whether an XDP program is attached, which can forward packets before any netfilter hook.
     pub xdp: bool,
 }
 
@@ -77,13 +77,12 @@ pub struct Address {
     pub link: u32,
     /// The address.
     pub address: IpAddr,
-    /// The network on the link: an address in it, such as this one or that at the other end of a
-    /// point-to-point link, and how many bits of it are the network's. Source: `IFA_ADDRESS` and
-    /// `ifa_prefixlen` of `linux/if_addr.h`.
+    /// The network on the link: an address in it (this one, or that of the peer of a point-to-point
+    /// link) and the prefix length. Source: `IFA_ADDRESS` and `ifa_prefixlen` of `linux/if_addr.h`.
     pub network: (IpAddr, u8),
 }
 
-/// Asks for all addresses of this network namespace.
+/// Writes the request for all addresses of this network namespace.
 #[must_use]
 pub fn addresses() -> Vec<u8> {
     let mut w = Writer::new();
@@ -110,7 +109,7 @@ pub fn decode_address(message: &Message<'_>) -> Result<Option<Address>, Malforme
         return Err(Malformed("short address"));
     };
     let table = Attributes::new(attributes).table::<{ IFA_LOCAL as usize + 1 }>()?;
-    // IPv6 has no local address apart, and a point-to-point link's other end is no address of ours.
+    // IPv6 has no `IFA_LOCAL`, and the peer of a point-to-point link is not an address of this host.
     let (local, either) = (
         table[usize::from(IFA_LOCAL)],
         table[usize::from(IFA_ADDRESS)],
@@ -135,13 +134,13 @@ pub fn decode_address(message: &Message<'_>) -> Result<Option<Address>, Malforme
 pub struct Route {
     /// Whether the address is one of this host.
     pub local: bool,
-    /// The number of the interface that it leaves through; `None` for a route that leads nowhere.
+    /// The index of the outgoing interface; `None` for a route without one.
     pub interface: Option<u32>,
-    /// Whether another host forwards it, so that the address is not on the link itself.
+    /// Whether there is a gateway, so that the address is not on-link.
     pub has_gateway: bool,
 }
 
-/// Asks for the route to an address.
+/// Writes the request for the route to an address.
 #[must_use]
 pub fn route(to: IpAddr) -> Vec<u8> {
     let (family, octets) = match to {

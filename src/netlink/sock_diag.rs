@@ -1,4 +1,4 @@
-//! The sockets of this host that wait for clients, asked of sock_diag (`linux/inet_diag.h`).
+//! Listening sockets of this host, from sock_diag (`linux/inet_diag.h`).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -10,18 +10,18 @@ use super::number::*;
 const CLOSED: u32 = 1 << 7;
 const LISTENING: u32 = 1 << 10;
 
-/// A socket that waits for clients.
+/// A listening socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Socket {
     /// The IP protocol number.
     pub protocol: u8,
-    /// The address it is bound to; unspecified if it takes all.
+    /// The address it is bound to; unspecified for all addresses.
     pub address: IpAddr,
     /// The port it is bound to.
     pub port: u16,
-    /// Whether it is an IPv6 socket that takes IPv4 clients as well.
+    /// Whether it is an IPv6 socket that also accepts IPv4 clients.
     pub both_families: bool,
-    /// The number of the interface that alone it takes clients from (`SO_BINDTODEVICE`); `None` for any.
+    /// The index of the interface it is bound to (`SO_BINDTODEVICE`); `None` for any.
     pub device: Option<u32>,
     /// The user who made it, by number.
     pub user: u32,
@@ -36,13 +36,13 @@ pub const SCTP: u8 = 132;
 /// The address families, `AF_INET` and `AF_INET6`.
 pub const FAMILIES: [u8; 2] = [2, 10];
 
-/// Asks for the sockets of one family and protocol that wait for clients.
+/// Writes the request for the listening sockets of one family and protocol.
 #[must_use]
 pub fn listeners(family: u8, protocol: u8) -> Vec<u8> {
     let states = if protocol == 17 { CLOSED } else { LISTENING };
     let mut w = Writer::new();
     // `struct inet_diag_req_v2`: family, protocol, extensions, padding; the states; 48 bytes that
-    // would tell which socket, were it one.
+    // select one socket, unused here.
     w.headed(
         SOCK_DIAG_BY_FAMILY,
         REQUEST | DUMP,
@@ -56,7 +56,7 @@ pub fn listeners(family: u8, protocol: u8) -> Vec<u8> {
     w.bytes().to_vec()
 }
 
-/// Reads a socket; `None` for any other message, or one that is connected to somebody.
+/// Reads a socket; `None` for any other message, or a connected socket.
 ///
 /// # Errors
 /// If it is malformed.
@@ -74,7 +74,8 @@ pub fn decode_listener(message: &Message<'_>, protocol: u8) -> Result<Option<Soc
         let bytes = header.get(at..at + 16)?;
         match header[0] {
             2 => Some(Ipv4Addr::from(<[u8; 4]>::try_from(&bytes[..4]).ok()?).into()),
-            // One that is bound to an address of IPv4 takes clients of IPv4 only (RFC 4291, 2.5.5.2).
+            // A socket that is bound to an IPv4-mapped address accepts IPv4 clients only (RFC 4291,
+            // 2.5.5.2).
             10 => {
                 Some(IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?)).to_canonical())
             }

@@ -15,7 +15,7 @@ use rustix::net::{
 /// Enough for any single answer: the kernel fills at most 32 KiB of a dump at once, and an error
 /// does not repeat the message that caused it (`NETLINK_CAP_ACK`).
 const RECEIVE: usize = 64 * 1024;
-/// Room for the acknowledgements of a batch of which every message fails.
+/// The receive buffer: room for the errors of a batch of which every message fails.
 const RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
 
 /// `SOL_NETLINK` and its options, of `linux/netlink.h`.
@@ -28,7 +28,7 @@ const NETLINK_EXT_ACK: i32 = 11;
 #[derive(Debug)]
 pub struct Socket {
     fd: OwnedFd,
-    /// How much can be sent at once, in bytes.
+    /// The size of the send buffer, in bytes.
     room: Cell<usize>,
     /// Kept from one answer to the next.
     buffer: RefCell<Vec<u8>>,
@@ -43,8 +43,8 @@ impl Socket {
         Self::open(netlink::NETFILTER)
     }
 
-    /// Opens a socket that is told of every change of a ruleset (`NFNLGRP_NFTABLES`). Whoever
-    /// changes much is slowed down by it.
+    /// Opens a socket that is notified of every ruleset change (`NFNLGRP_NFTABLES`). It slows down
+    /// large transactions of every process.
     ///
     /// # Errors
     /// As [`netfilter`](Self::netfilter).
@@ -56,7 +56,7 @@ impl Socket {
         Ok(socket)
     }
 
-    /// Opens a socket that is told of every change of links and addresses.
+    /// Opens a socket that is notified of every change of links and addresses.
     ///
     /// # Errors
     /// As `socket(2)`.
@@ -96,7 +96,7 @@ impl Socket {
         rustix::net::bind(&fd, &SocketAddrNetlink::new(0, 0))?;
         set_option(&fd, NETLINK_EXT_ACK, 1)?;
         set_option(&fd, NETLINK_CAP_ACK, 1)?;
-        // Without the right to go past the limit of the system the default must do.
+        // Without `CAP_NET_ADMIN` the default size remains.
         let _ = sockopt::set_socket_recv_buffer_size_force(&fd, RECEIVE_BUFFER);
         // The kernel counts its own overhead too, and so doubles what it is asked for.
         let room = Cell::new(sockopt::socket_send_buffer_size(&fd)? / 2);
@@ -112,8 +112,8 @@ impl Socket {
         set_option(&self.fd, NETLINK_ADD_MEMBERSHIP, group.cast_signed())
     }
 
-    /// The socket's own address, which no other netlink socket of the same protocol and network
-    /// namespace has.
+    /// Returns the socket's own address, which no other netlink socket of the same protocol and
+    /// network namespace has.
     ///
     /// # Errors
     /// As `getsockname(2)`.
@@ -122,14 +122,13 @@ impl Socket {
         Ok(address.pid())
     }
 
-    /// The name of an interface of the socket's network namespace; `None` if it is gone.
+    /// Returns the name of an interface of the socket's network namespace; `None` if it is gone.
     #[must_use]
     pub fn interface(&self, index: u32) -> Option<String> {
         rustix::net::netdevice::index_to_name(&self.fd, index).ok()
     }
 
-    /// Sends a batch, which is one message to the kernel whatever its size, and works it off
-    /// before it returns.
+    /// Sends a batch in one message; the kernel processes it before the call returns.
     ///
     /// # Errors
     /// As `sendto(2)`; `EMSGSIZE` if the socket may not hold that much, which needs
@@ -150,7 +149,7 @@ impl Socket {
         }
     }
 
-    /// A buffer for [`receive`](Self::receive), which whoever takes it gives back.
+    /// Takes the buffer for [`receive`](Self::receive) out of the socket; the caller gives it back.
     pub(crate) fn take_buffer(&self) -> Vec<u8> {
         self.buffer.take()
     }
@@ -160,7 +159,7 @@ impl Socket {
         self.buffer.replace(buffer);
     }
 
-    /// Receives what is there; `None` if nothing is and `wait` is off.
+    /// Receives one datagram; `None` if none is queued and `wait` is false.
     ///
     /// # Errors
     /// As `recv(2)`; `ENOBUFS` if answers were lost.

@@ -1,5 +1,5 @@
-//! What the kernel tells of packets that are traced (`NFT_MSG_TRACE`): a message for each rule that
-//! matched, and for the end of each chain.
+//! Trace messages of nf_tables (`NFT_MSG_TRACE`): one for each rule that matched and for the end of each
+//! chain.
 
 use std::fmt;
 
@@ -38,15 +38,15 @@ pub struct Traced {
 pub enum Event {
     /// A rule matched, by its number.
     Rule(u64),
-    /// A chain ended without a decision.
+    /// A chain ended without a verdict.
     Return,
-    /// A base chain ended, and its policy decided.
+    /// A base chain ended, and its policy was applied.
     Policy,
-    /// Something that dfw does not know.
+    /// An unknown type.
     Unknown,
 }
 
-/// What was decided about a packet.
+/// The verdict about a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// It goes on to the next base chain.
@@ -63,9 +63,9 @@ pub enum Outcome {
     Return,
     /// A program decides.
     Queue,
-    /// Something else of the kernel has taken it.
+    /// The packet was stolen by another part of the kernel.
     Stolen,
-    /// Something that dfw does not know, by its number.
+    /// An unknown verdict, by its number.
     Unknown(u32),
 }
 
@@ -103,8 +103,8 @@ pub fn decode(message: &Message<'_>) -> Result<Option<Traced>, Malformed> {
     let event = match number(NFTA_TRACE_TYPE)? {
         Some(NFT_TRACETYPE_RULE) => match get(NFTA_TRACE_RULE_HANDLE) {
             Some(handle) => Event::Rule(handle.be64()?),
-            // The mark behind a chain's last rule, which kernels tell of as of a rule
-            // (`nf_trace_fill_rule_info` in net/netfilter/nf_tables_trace.c).
+            // The end-of-chain marker, which kernels report as a rule (`nf_trace_fill_rule_info` in
+            // net/netfilter/nf_tables_trace.c).
             None => Event::Return,
         },
         Some(NFT_TRACETYPE_RETURN) => Event::Return,

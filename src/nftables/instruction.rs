@@ -48,7 +48,7 @@ pub(super) enum Instruction {
     Reject { kind: u32, code: u8 },
     /// `[ fib FLAGS RESULT => reg 1 ]`
     Fib { result: u32, flags: u32 },
-    /// Anything else, with its attributes as they are.
+    /// Any other instruction, with its raw attributes.
     Raw { name: String, data: Vec<u8> },
 }
 
@@ -154,7 +154,7 @@ impl Instruction {
             Self::Mask(mask) => {
                 w.be32(NFTA_BITWISE_SREG, register);
                 w.be32(NFTA_BITWISE_DREG, register);
-                // A register has 16 bytes, so what is longer is none of dfw's.
+                // A register has 16 bytes, so longer data is not dfw's.
                 let length = u32::try_from(mask.len()).unwrap_or_default();
                 w.be32(NFTA_BITWISE_LEN, length);
                 w.nest(NFTA_BITWISE_MASK, |w| w.attribute(NFTA_DATA_VALUE, mask));
@@ -210,7 +210,7 @@ impl Instruction {
         }
     }
 
-    /// Reads an element of a rule's list of expressions. Foreign forms are no error.
+    /// Decodes an element of a rule's list of expressions. Foreign instructions are not an error.
     pub(super) fn decode(element: &Attribute<'_>) -> Result<Self, Malformed> {
         let [_, name, data] = element.nested().table::<3>()?;
         let name = name
@@ -223,13 +223,13 @@ impl Instruction {
         }))
     }
 
-    /// Whether it is a counter.
+    /// Returns whether it is a counter.
     pub(super) fn is_counter(element: &Attribute<'_>) -> bool {
         let attributes = element.nested().table::<3>();
         attributes.is_ok_and(|[_, name, _]| name.is_some_and(|name| name.string() == Ok("counter")))
     }
 
-    /// The values of a counter; `None` for any other instruction.
+    /// Returns the values of a counter; `None` for any other instruction.
     pub(super) fn counter_values(element: &Attribute<'_>) -> Option<Counter> {
         let [_, name, data] = element.nested().table::<3>().ok()?;
         if name?.string().ok()? != "counter" {
@@ -247,7 +247,7 @@ impl Instruction {
         reason = "one arm for each kind of instruction"
     )]
     fn decode_data(name: &str, data: &[u8]) -> Option<Self> {
-        // `fields` knows every attribute that may be there, so that nothing foreign is overlooked.
+        // `fields` lists every possible attribute, so that no foreign attribute is overlooked.
         let fields = |known: &[u16]| fields(data, known);
         Some(match name {
             "meta" => {
@@ -432,7 +432,7 @@ pub(super) fn encode_verdict(w: &mut Writer, verdict: &Verdict) {
     });
 }
 
-/// Reads a verdict; `None` for one that dfw never writes.
+/// Decodes a verdict; `None` for one that dfw never writes.
 pub(super) fn decode_verdict(data: &Attribute<'_>) -> Option<Verdict> {
     let [_, _, verdict] = data.nested().table::<3>().ok()?;
     let [_, code, chain] = verdict?.nested().table::<3>().ok()?;
@@ -447,7 +447,7 @@ pub(super) fn decode_verdict(data: &Attribute<'_>) -> Option<Verdict> {
     })
 }
 
-/// The bytes of a data attribute.
+/// Returns the bytes of a data attribute.
 pub(super) fn value<'a>(data: &Attribute<'a>) -> Option<&'a [u8]> {
     let [_, value] = data.nested().table::<2>().ok()?;
     Some(value?.payload)
@@ -480,7 +480,7 @@ impl<'a> Fields<'a> {
         self.get(kind)?.be32().ok()
     }
 
-    /// Whether a register is the one of a key's second part; `None` if it is none of dfw's.
+    /// Returns whether a register is the one of a key's second part; `None` if it is none of dfw's.
     fn is_beside(&self, kind: u16) -> Option<bool> {
         match self.be32(kind)? {
             NFT_REG_1 => Some(false),

@@ -1,4 +1,4 @@
-//! What all messages of nf_tables have in common: type, family, flags.
+//! The common parts of nf_tables messages: type, family, flags.
 
 use crate::netlink::message::{Attribute, DUMP, Malformed, REQUEST, SEQUENCE, Writer};
 

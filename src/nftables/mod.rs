@@ -1,8 +1,7 @@
-//! nf_tables' messages: rulesets as bytes and back.
+//! The codec of nf_tables messages: encodes and decodes rulesets.
 //!
-//! One codec for both directions, so that what is written is what is read. It knows what dfw
-//! sends and keeps the rest as bytes; a foreign object is never an error. It is pure: it opens no
-//! socket, and knows neither what is installed nor what changes.
+//! One codec serves both directions. It decodes what dfw sends and keeps the rest as bytes; a foreign object
+//! is never an error. It is pure: it opens no socket and has no state.
 //!
 //! Sources: `linux/netfilter/nf_tables.h`, `linux/netfilter/nfnetlink.h`.
 

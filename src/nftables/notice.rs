@@ -1,4 +1,4 @@
-//! What the kernel tells of changes of rulesets, unasked.
+//! Decodes notifications about ruleset changes (`NFNLGRP_NFTABLES`).
 
 use crate::ruleset::TABLE;
 use crate::untrusted::clean;
@@ -8,26 +8,26 @@ use super::number::*;
 use super::object::is_inet;
 use crate::netlink::message::{Malformed, Message};
 
-/// A process that has changed a ruleset, as the kernel knows it.
+/// A process that modified a ruleset, as reported by the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Meddler {
+pub struct Modifier {
     /// Its number.
     pub pid: u32,
-    /// The name that it has given itself, at most 15 bytes, clean. It identifies nobody.
+    /// Its command name, at most 15 bytes, cleaned. A process can choose any name.
     pub name: String,
 }
 
-/// A piece of news.
+/// A notification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
-    /// Something of dfw's table has come, gone or changed.
+    /// An object of dfw's table was added, deleted or changed.
     Ours,
-    /// A transaction is over; all that it did was told before. Who did it, as far as the kernel
-    /// says.
-    End(Option<Meddler>),
+    /// The end of a transaction, after the notifications of its changes, with the process that
+    /// committed it, if the kernel reports one.
+    End(Option<Modifier>),
 }
 
-/// Reads a notice; `None` if it is about others.
+/// Decodes a notification; `None` if it is about other tables.
 ///
 /// # Errors
 /// If it is malformed.
@@ -38,25 +38,25 @@ pub fn decode(message: &Message<'_>) -> Result<Option<Notice>, Malformed> {
             .table::<{ NFTA_GEN_PROC_NAME as usize + 1 }>()?;
         let pid = table[usize::from(NFTA_GEN_PROC_PID)];
         let name = table[usize::from(NFTA_GEN_PROC_NAME)];
-        let meddler = match (pid, name) {
-            (Some(pid), Some(name)) => Some(Meddler {
+        let modifier = match (pid, name) {
+            (Some(pid), Some(name)) => Some(Modifier {
                 pid: pid.be32()?,
                 name: name_of(name.payload),
             }),
             _ => None,
         };
-        return Ok(Some(Notice::End(meddler)));
+        return Ok(Some(Notice::End(modifier)));
     }
     if message.kind >> 8 != NFNL_SUBSYS_NFTABLES || !is_inet(message.family()?) {
         return Ok(None);
     }
-    // Whatever it is about, its first attribute is the name of the table.
+    // The first attribute of every object is the name of the table.
     let [_, table] = message.attributes()?.table::<2>()?;
     let ours = table.is_some_and(|table| table.string() == Ok(TABLE));
     Ok(ours.then_some(Notice::Ours))
 }
 
-/// The name of a process, which may be any bytes.
+/// Returns the name of a process, which may be any bytes.
 fn name_of(bytes: &[u8]) -> String {
     let name = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
     clean(&String::from_utf8_lossy(name))
@@ -77,10 +77,10 @@ mod tests {
     #[test]
     fn only_news_of_the_own_table_is_told() {
         let named = |name: &'static str| move |w: &mut Writer| w.string(1, name);
-        let told = |name, family| read(NFT_MSG_DELTABLE, family, named(name));
-        assert_eq!(told(TABLE, NFPROTO_INET), Some(Notice::Ours));
-        assert_eq!(told(TABLE, NFPROTO_IPV4), None);
-        assert_eq!(told("filter", NFPROTO_INET), None);
+        let notice = |name, family| read(NFT_MSG_DELTABLE, family, named(name));
+        assert_eq!(notice(TABLE, NFPROTO_INET), Some(Notice::Ours));
+        assert_eq!(notice(TABLE, NFPROTO_IPV4), None);
+        assert_eq!(notice("filter", NFPROTO_INET), None);
     }
 
     #[test]
@@ -90,11 +90,11 @@ mod tests {
             w.be32(NFTA_GEN_PROC_PID, 42);
             w.string(NFTA_GEN_PROC_NAME, "nft");
         });
-        let meddler = Meddler {
+        let modifier = Modifier {
             pid: 42,
             name: "nft".to_owned(),
         };
-        assert_eq!(end, Some(Notice::End(Some(meddler))));
+        assert_eq!(end, Some(Notice::End(Some(modifier))));
         for (name, shown) in [
             (&b"a\nput back\0"[..], "a\\nput back"),
             (b"\x1b[8m\xff", "\\u{1b}[8m\u{fffd}"),
@@ -103,10 +103,10 @@ mod tests {
                 w.be32(NFTA_GEN_PROC_PID, 42);
                 w.attribute(NFTA_GEN_PROC_NAME, name);
             });
-            let Some(Notice::End(Some(meddler))) = end else {
+            let Some(Notice::End(Some(modifier))) = end else {
                 panic!("{end:?}");
             };
-            assert_eq!(meddler.name, shown);
+            assert_eq!(modifier.name, shown);
         }
         let silent = read(NFT_MSG_NEWGEN, NFPROTO_UNSPEC, |w| w.be32(1, 7));
         assert_eq!(silent, Some(Notice::End(None)));

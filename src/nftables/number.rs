@@ -197,7 +197,7 @@ numbers! {
         // `NF_CT_STATE_BIT(IP_CT_RELATED)`.
         STATE_RELATED = 4,
         STATE_NEW = 8,
-        // `LOG_WARNING`, what nft sends unless told otherwise.
+        // `LOG_WARNING`, nft's default.
         LOG_LEVEL_WARNING = 4,
     }
     u8 {
@@ -229,13 +229,13 @@ numbers! {
         NFTNL_UDATA_SET_DATABYTEORDER = 1,
         NFTNL_UDATA_SET_COMMENT = 7,
         NFTNL_UDATA_SET_ELEM_COMMENT = 0,
-        // dfw's own, far from any that libnftnl has; nft passes over what it does not know.
+        // dfw's own types, far from those of libnftnl; nft ignores unknown types.
         UDATA_FINGERPRINT = 0xde,
         UDATA_SKETCH = 0xdf,
     }
 }
 
-// What other programs write into chains that translate addresses, beside what dfw writes itself
+// Instructions that other programs use in NAT chains, beside those that dfw writes
 // (`linux/netfilter/nf_tables.h`, `linux/netfilter/nf_tables_compat.h`).
 numbers! {
     u16 {

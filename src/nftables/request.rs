@@ -6,7 +6,7 @@ use crate::ruleset::TABLE;
 use super::message::{dump, kind, question};
 use super::number::*;
 
-/// Asks for the generation of the rulesets of this network namespace.
+/// Writes the request for the generation of the rulesets of this network namespace.
 #[must_use]
 pub fn generation() -> Vec<u8> {
     question(NFT_MSG_GETGEN, NFPROTO_UNSPEC, |_| {})
@@ -21,24 +21,24 @@ pub fn decode_generation(message: &Message<'_>) -> Result<Option<u32>, Malformed
         return Ok(None);
     }
     let [_, id] = message.attributes()?.table::<2>()?;
-    id.ok_or(Malformed("a generation without a number"))?
+    id.ok_or(Malformed("generation without a number"))?
         .be32()
         .map(Some)
 }
 
-/// Asks for all tables of all families.
+/// Writes the request for all tables of all families.
 #[must_use]
 pub fn tables() -> Vec<u8> {
     dump(NFT_MSG_GETTABLE, NFPROTO_UNSPEC, |_| {})
 }
 
-/// Asks for all chains of all families.
+/// Writes the request for all chains of all families.
 #[must_use]
 pub fn chains() -> Vec<u8> {
     dump(NFT_MSG_GETCHAIN, NFPROTO_UNSPEC, |_| {})
 }
 
-/// Asks for the sets of dfw's table, without their elements.
+/// Writes the request for the sets of dfw's table, without their elements.
 #[must_use]
 pub fn sets() -> Vec<u8> {
     dump(NFT_MSG_GETSET, NFPROTO_INET, |w| {
@@ -46,7 +46,7 @@ pub fn sets() -> Vec<u8> {
     })
 }
 
-/// Asks for the elements of a set of dfw's table. The kernel's work grows with the square of
+/// Writes the request for the elements of a set of dfw's table. The kernel's work grows with the square of
 /// their number: a million takes over a minute.
 #[must_use]
 pub fn elements(set: &str) -> Vec<u8> {
@@ -56,7 +56,7 @@ pub fn elements(set: &str) -> Vec<u8> {
     })
 }
 
-/// Asks for the rules of dfw's table.
+/// Writes the request for the rules of dfw's table.
 #[must_use]
 pub fn rules() -> Vec<u8> {
     dump(NFT_MSG_GETRULE, NFPROTO_INET, |w| {
@@ -64,7 +64,7 @@ pub fn rules() -> Vec<u8> {
     })
 }
 
-/// Asks for one rule of any table by its number.
+/// Writes the request for one rule of any table by its number.
 #[must_use]
 pub fn rule(family: u8, table: &str, chain: &str, handle: u64) -> Vec<u8> {
     question(NFT_MSG_GETRULE, family, |w| {
@@ -74,19 +74,19 @@ pub fn rule(family: u8, table: &str, chain: &str, handle: u64) -> Vec<u8> {
     })
 }
 
-/// Asks for the stateful objects of the `inet` family.
+/// Writes the request for the stateful objects of the `inet` family.
 #[must_use]
 pub fn objects() -> Vec<u8> {
     dump(NFT_MSG_GETOBJ, NFPROTO_INET, |_| {})
 }
 
-/// Asks for the flowtables of the `inet` family.
+/// Writes the request for the flowtables of the `inet` family.
 #[must_use]
 pub fn flowtables() -> Vec<u8> {
     dump(NFT_MSG_GETFLOWTABLE, NFPROTO_INET, |_| {})
 }
 
-/// Asks for the flowtables of all families.
+/// Writes the request for the flowtables of all families.
 #[must_use]
 pub fn all_flowtables() -> Vec<u8> {
     dump(NFT_MSG_GETFLOWTABLE, NFPROTO_UNSPEC, |_| {})

@@ -1,7 +1,7 @@
-//! The table that makes the kernel trace packets, as a transaction.
+//! The table that enables packet tracing, as a transaction.
 //!
-//! It is no part of the [`ruleset`](crate::ruleset), which is what dfw judges by: it is made for one
-//! run of one program and judges nothing.
+//! It is not part of the [`ruleset`](crate::ruleset): it exists for one run of `dfw trace` and has no
+//! verdicts.
 
 use std::net::IpAddr;
 
@@ -18,20 +18,19 @@ use super::transaction;
 
 /// What the names of such tables begin with; the port of the netlink socket that made it follows.
 pub const PREFIX: &str = "dfw-trace-";
-/// Right behind the putting together of fragments (`NF_IP_PRI_CONNTRACK_DEFRAG`, -400), and before
-/// all that judge.
+/// The priority: after defragmentation (`NF_IP_PRI_CONNTRACK_DEFRAG`, -400), before all filter chains.
 const PRIORITY: i32 = -399;
-/// How many packets a second are traced, and how many at once: enough to see, too few to hurt.
+/// The rate limit of traced packets, per second, and the burst.
 const RATE: (u64, u32) = (50, 50);
 
-/// Which packets are to be traced: those that fit all that is said.
+/// Selects the packets to trace: those that match every field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Filter {
     /// Where they come from.
     pub source: Option<IpAddr>,
-    /// Where they go to, before any translation.
+    /// The destination address, before NAT.
     pub destination: Option<IpAddr>,
-    /// The protocol and the port that they go to, before any translation.
+    /// The protocol and the destination port, before NAT.
     pub port: Option<(L4Protocol, u16)>,
 }
 
@@ -89,9 +88,8 @@ fn set_trace() -> Instruction {
     }
 }
 
-/// The transaction that switches tracing on, in a table of this name. An `owned` table goes with the
-/// socket that sends this, whatever happens to its program; the kernel knows that from Linux 5.12
-/// on, and rejects it before.
+/// Returns the transaction that enables tracing, in a table of this name. An `owned` table is deleted with
+/// the socket that sends this, however its process ends; it needs Linux 5.12, and older kernels reject it.
 ///
 /// # Errors
 /// If the name is too long.
@@ -126,7 +124,7 @@ pub fn begin(name: &str, filter: &Filter, owned: bool) -> Result<Vec<u8>, TooLon
     })
 }
 
-/// The transaction that removes such a table.
+/// Returns the transaction that removes such a table.
 ///
 /// # Errors
 /// If the name is too long.
@@ -134,7 +132,7 @@ pub fn end(name: &str) -> Result<Vec<u8>, TooLong> {
     whole(|w| table::delete(w, 2, name))
 }
 
-/// A transaction of messages, the last of which `write` returns; that one is acknowledged.
+/// Returns a transaction of messages, the last of which `write` returns; that one is acknowledged.
 fn whole(write: impl FnOnce(&mut Writer) -> usize) -> Result<Vec<u8>, TooLong> {
     let mut w = Writer::new();
     transaction::begin(&mut w, 1, None);

@@ -1,11 +1,11 @@
-//! The begin and the end of a transaction.
+//! The messages that begin and end a transaction.
 
 use crate::netlink::message::{ACK, REQUEST, Writer};
 
 use super::number::*;
 
-/// Begins a transaction. With a `generation` it takes effect only if nobody has changed any ruleset
-/// of the network namespace since; otherwise the kernel answers `ERESTART`.
+/// Begins a transaction. With a `generation` it takes effect only if no ruleset of the network namespace has
+/// changed since; otherwise the kernel answers `ERESTART`.
 pub(crate) fn begin(w: &mut Writer, sequence: u32, generation: Option<u32>) {
     boundary(w, NFNL_MSG_BATCH_BEGIN, sequence, |w| {
         if let Some(generation) = generation {

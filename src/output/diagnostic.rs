@@ -10,13 +10,13 @@ use crate::text::diagnostic::{Diagnostic, Label, Severity};
 use crate::text::{SourceMap, Span};
 use crate::untrusted;
 
-/// Places of one file that are no more lines apart are shown in one snippet.
+/// The distance in lines up to which places share a snippet.
 const TOGETHER: u32 = 50;
 
-/// Bytes of a line that are shown after the place itself; the rest of a longer line is cut.
+/// The number of bytes shown after the place; the rest of a longer line is cut.
 const BEHIND: usize = 200;
 
-/// The diagnostic as rustc would print it, ending in a line break.
+/// Renders a diagnostic in the style of rustc, ending in a line break.
 ///
 /// With `colour` it holds ANSI escapes; without, it is plain ASCII art. Control characters of the
 /// files never reach the terminal.
@@ -25,8 +25,7 @@ pub fn render(diagnostic: &Diagnostic, sources: &SourceMap, colour: bool) -> Str
     render_within(diagnostic, sources, colour, None)
 }
 
-/// The same for a terminal that is so many columns wide: longer lines of a file are cut, around what
-/// is to be seen of them.
+/// Renders a diagnostic for a terminal of this width: longer lines of a file are cut around the place.
 #[must_use]
 pub fn render_within(
     diagnostic: &Diagnostic,
@@ -61,8 +60,7 @@ pub fn render_within(
         }
         text.push_str(&renderer.render(&[group]));
     } else {
-        // Without a snippet there is no gutter that the advice could hang on, so each stands for
-        // itself.
+        // Without a snippet there is no gutter; print each help on its own.
         text.push_str(&renderer.render(&[group]));
         for note in &diagnostic.notes {
             let note = Group::with_title(Level::NOTE.secondary_title(note.as_str()));
@@ -79,13 +77,13 @@ pub fn render_within(
     text
 }
 
-/// A piece of a file with places in it.
+/// A part of a file with places in it.
 struct Excerpt<'a> {
     name: String,
     /// The number of the first line.
     line: u32,
     source: String,
-    /// Where the source begins in the file.
+    /// The offset of the snippet in the file.
     start: usize,
     places: Vec<(AnnotationKind, Range<usize>, &'a str)>,
 }
@@ -114,7 +112,7 @@ impl<'a> Excerpt<'a> {
     }
 }
 
-/// What to show of the files: the place of the problem first.
+/// Returns the snippets of a diagnostic, the place of the problem first.
 fn excerpts<'a>(diagnostic: &'a Diagnostic, sources: &'a SourceMap) -> Vec<Excerpt<'a>> {
     let Some(primary) = &diagnostic.primary else {
         return Vec::new();
@@ -136,7 +134,7 @@ fn excerpts<'a>(diagnostic: &'a Diagnostic, sources: &'a SourceMap) -> Vec<Excer
     std::iter::once(first).chain(others).flatten().collect()
 }
 
-/// The lines that `places`, all of one file, are on.
+/// Returns the snippets of `places`, which are in one file.
 fn excerpt<'a>(
     sources: &'a SourceMap,
     places: &[(AnnotationKind, &'a Label)],
@@ -165,7 +163,7 @@ fn excerpt<'a>(
     })
 }
 
-/// The part of the span that is on its first line: nobody needs to see all lines of a mapping.
+/// Returns the part of a span on its first line: a mapping is not shown completely.
 fn first_line(sources: &SourceMap, span: &Span) -> Range<usize> {
     let (line, _) = sources.line_column(span);
     let end = sources.line_span(span.file, line).bytes.1;
@@ -173,7 +171,7 @@ fn first_line(sources: &SourceMap, span: &Span) -> Range<usize> {
     start..stop.min(end).max(start)
 }
 
-/// The diagnostic as JSON: `severity`, `slug`, `message`, its place (`file`, `line`, `column`,
+/// Converts a diagnostic to JSON: `severity`, `slug`, `message`, its place (`file`, `line`, `column`,
 /// `end_line`, `end_column`, all `null` if it has none; from 1, columns in characters, the end
 /// exclusive), `label`, `related` places, `notes` if there are any, and `help`.
 #[must_use]

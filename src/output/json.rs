@@ -1,6 +1,5 @@
-//! Answers for programs. Every document says its schema and version; fields are added, never
-//! changed, within a version. They are written here by hand so that no internal type becomes a
-//! promise.
+//! Parts of JSON documents. Every document names its schema and version; within a version keys are added,
+//! never changed. They are written by hand so that internal types stay internal.
 
 use crate::net::Family;
 use serde_json::{Value, json};
@@ -9,10 +8,9 @@ use crate::analysis::eval::Step;
 use crate::analysis::test::Failed;
 use crate::host::engine::Engine;
 use crate::host::{HostView, Publication};
-use crate::policy::From;
 use crate::ruleset::Ruleset;
 
-/// The engines that have answered.
+/// Returns the engines that answered.
 #[must_use]
 pub fn engines(host: &HostView) -> Value {
     let engine = |engine: &Engine| {
@@ -26,7 +24,7 @@ pub fn engines(host: &HostView) -> Value {
     host.engines.iter().map(engine).collect()
 }
 
-/// Published ports.
+/// Returns published ports.
 #[must_use]
 pub fn publications(publications: &[Publication<'_>]) -> Value {
     let publication = |publication: &Publication<'_>| {
@@ -43,18 +41,16 @@ pub fn publications(publications: &[Publication<'_>]) -> Value {
     publications.iter().map(publication).collect()
 }
 
-/// What has become of the `tests:` of a policy.
+/// Returns the results of a policy's `tests:`.
 #[must_use]
 pub fn tests(passed: usize, failed: &[Failed]) -> Value {
     let failed = failed.iter().map(|failed| {
-        let expectation = &failed.expectation;
+        let source = failed.source.map(|address| address.to_string());
         json!({
-            "from": match expectation.from {
-                From::Address(address) => address.to_string(),
-                From::Containers => "containers".to_owned(),
-            },
-            "to": expectation.to.to_string(),
-            "expect": if expectation.allow { "allow" } else { "deny" },
+            "from": source.unwrap_or_else(|| "containers".to_owned()),
+            "to": failed.port.to_string(),
+            "expect": if failed.statement.expects_allow() { "allow" } else { "deny" },
+            "statement": failed.statement.json(),
             "path": failed.path.kind.name(),
             "verdict": failed.judgement.verdict().name(),
             "steps": steps(&failed.trace.steps),
@@ -63,7 +59,7 @@ pub fn tests(passed: usize, failed: &[Failed]) -> Value {
     json!({"passed": passed, "failed": failed.collect::<Vec<_>>()})
 }
 
-/// An address family.
+/// Returns the name of an address family.
 #[must_use]
 pub fn family(family: Family) -> &'static str {
     match family {
@@ -72,7 +68,7 @@ pub fn family(family: Family) -> &'static str {
     }
 }
 
-/// The rules that decided, in order.
+/// Returns the rules that decided, in order.
 #[must_use]
 pub fn steps(steps: &[Step]) -> Value {
     let step = |step: &Step| {
@@ -90,7 +86,7 @@ pub fn steps(steps: &[Step]) -> Value {
     steps.iter().map(step).collect()
 }
 
-/// How large a ruleset is.
+/// Returns the size of a ruleset.
 #[must_use]
 pub fn size(ruleset: &Ruleset) -> Value {
     let sets = &ruleset.sets;

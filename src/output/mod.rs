@@ -1,6 +1,7 @@
-//! What people and programs get to see: text, colour, JSON.
+//! Output: text, colour, tables, JSON.
 
 pub mod diagnostic;
+pub mod github;
 pub mod json;
 pub mod progress;
 pub mod table;

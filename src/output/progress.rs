@@ -1,22 +1,22 @@
-//! A word on what takes long, on a terminal only.
+//! Progress of long operations, on a terminal only.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Nothing is said before: most work is done by then.
+/// The delay before progress is shown.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Says every second on stderr what is being done and for how long, and takes it back when it is
-/// dropped. Nothing at all where stderr is no terminal.
+/// Shows the current operation and its duration on stderr every second, and clears the line when dropped. Does
+/// nothing if stderr is not a terminal.
 #[derive(Debug)]
 pub struct Progress {
     speaker: Option<(Sender<()>, JoinHandle<()>)>,
 }
 
 impl Progress {
-    /// Begins; `what` is a phrase such as `reading the policies`.
+    /// Starts; `what` is a phrase such as `reading the policies`.
     #[must_use]
     pub fn start(what: &'static str) -> Self {
         if !io::stderr().is_terminal() {
@@ -28,7 +28,7 @@ impl Progress {
             let mut said = false;
             while receiver.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
                 said = true;
-                // Nobody is left to be told if stderr is closed.
+                // If stderr is closed, nobody reads it.
                 let seconds = start.elapsed().as_secs();
                 let _ = write!(io::stderr(), "\r\x1b[K{what}: {seconds} s");
             }
@@ -42,7 +42,7 @@ impl Progress {
         }
     }
 
-    /// Says it while some work is done.
+    /// Shows progress while `work` runs.
     pub fn during<T>(what: &'static str, work: impl FnOnce() -> T) -> T {
         let _progress = Self::start(what);
         work()
@@ -50,7 +50,7 @@ impl Progress {
 }
 
 impl Drop for Progress {
-    /// Waits until the line is taken back, and the thread gone with it: whoever forks must be alone.
+    /// Clears the line and joins the thread: a fork must not have other threads.
     fn drop(&mut self) {
         if let Some((sender, thread)) = self.speaker.take() {
             drop(sender);

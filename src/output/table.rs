@@ -2,18 +2,17 @@
 
 use std::fmt::Write;
 
-/// Between columns, and before the first.
+/// The spaces between columns, and before the first.
 const GAP: usize = 2;
 
-/// Rows that take more lines than this are easier to read with one cell below the other.
+/// The maximum height of a row in lines; taller rows show one cell below the other.
 const TALLEST: usize = 3;
 
-/// Puts rows into columns two spaces apart; the last column is as wide as it is. Ends in a line
-/// break unless there is no row.
+/// Aligns rows in columns two spaces apart. Ends in a line break unless there is no row.
 ///
-/// Where the lines would be longer than `width`, cells are folded between words; if that makes
-/// rows too tall, or words do not fit side by side, all but the first cell of a row stand below it.
-/// Nothing is folded without a width, so that programs find one line for each row.
+/// Cells are folded between words if lines would be longer than `width`; if rows become too tall, or words
+/// do not fit side by side, the other cells are printed below the first. Without a width, each row is one
+/// line, for programs.
 #[must_use]
 pub fn align<const N: usize>(rows: &[[String; N]], width: Option<usize>) -> String {
     let column = |of: fn(&str) -> usize| -> [usize; N] {
@@ -45,7 +44,7 @@ pub fn align<const N: usize>(rows: &[[String; N]], width: Option<usize>) -> Stri
     beside(rows, widths)
 }
 
-/// Cells beside each other, each folded to the width of its column.
+/// Prints cells side by side, each folded to the width of its column.
 fn beside<const N: usize>(rows: &[[String; N]], widths: [usize; N]) -> String {
     let mut text = String::new();
     for row in rows {
@@ -65,7 +64,7 @@ fn beside<const N: usize>(rows: &[[String; N]], widths: [usize; N]) -> String {
     text
 }
 
-/// The first cell of each row on a line of its own, and the others further in below it.
+/// Prints the first cell of each row on its own line, and the others indented below it.
 fn below<const N: usize>(rows: &[[String; N]], width: usize) -> String {
     let mut text = String::new();
     for row in rows {
@@ -83,7 +82,7 @@ fn below<const N: usize>(rows: &[[String; N]], width: usize) -> String {
     text
 }
 
-/// The text in pieces no wider than `width`, cut between words; a longer word stays whole.
+/// Splits a text between words into lines no wider than `width`; a longer word stays whole.
 fn fold(text: &str, width: usize) -> Vec<&str> {
     let mut pieces = Vec::new();
     let (mut start, mut end) = (0, 0);
@@ -101,18 +100,18 @@ fn fold(text: &str, width: usize) -> Vec<&str> {
 fn longest_word(text: &str) -> usize {
     let indent = text.len() - text.trim_start().len();
     let words = text.split(' ').map(columns);
-    // What stands before the first word belongs to it.
+    // Leading spaces belong to the first word.
     let first = text.split_whitespace().next().map_or(0, columns);
     words.max().unwrap_or_default().max(indent + first)
 }
 
-/// How many columns of the terminal a text takes.
+/// Returns the width of a text in terminal columns.
 fn columns(text: &str) -> usize {
     let visible = anstream::adapter::strip_str(text);
     visible.map(|piece| piece.chars().count()).sum()
 }
 
-/// A number and its noun.
+/// Returns a number with its noun.
 #[must_use]
 pub fn count(number: usize, one: &str, many: &str) -> String {
     if number == 1 {

@@ -1,6 +1,6 @@
-//! Where answers and diagnostics go, and in which colours.
+//! Writes answers to stdout and diagnostics to stderr, in colour if wanted.
 //!
-//! stdout is the answer, stderr is everything about it. Nothing depends on colour.
+//! Nothing is expressed by colour alone.
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
@@ -28,43 +28,43 @@ pub struct Terminal {
     readers: Readers,
 }
 
-/// Who reads what is said.
+/// The readers of stderr.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Readers {
     /// The user who called the program.
     Caller,
-    /// Users who may read the journal.
+    /// Everyone who may read the journal.
     Journal,
 }
 
-/// Whether this stream goes to the journal, as systemd says it in `JOURNAL_STREAM` (`systemd.exec(5)`): it
-/// is read by others than root.
+/// Returns whether this stream goes to the journal (`JOURNAL_STREAM`, `systemd.exec(5)`), which users other
+/// than root can read.
 fn is_journal(stream: impl std::os::fd::AsFd) -> bool {
-    let told = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+    let journal = std::env::var("JOURNAL_STREAM").unwrap_or_default();
     let stat = rustix::fs::fstat(stream);
-    stat.is_ok_and(|stat| told == format!("{}:{}", stat.st_dev, stat.st_ino))
+    stat.is_ok_and(|stat| journal == format!("{}:{}", stat.st_dev, stat.st_ino))
 }
 
-/// How wide the terminal behind a stream is: as `COLUMNS` says, or else as itself says. `None`
-/// without a terminal, where nobody wants lines to be folded.
+/// Returns the width of the terminal of a stream, by `COLUMNS` or the terminal itself; `None` without a
+/// terminal.
 pub fn width(stream: &(impl IsTerminal + std::os::fd::AsFd)) -> Option<usize> {
     if !stream.is_terminal() {
         return None;
     }
-    let told = std::env::var("COLUMNS").ok();
-    let told = told.and_then(|columns| columns.parse().ok());
+    let variable = std::env::var("COLUMNS").ok();
+    let columns = variable.and_then(|columns| columns.parse().ok());
     let found = || tcgetwinsize(stream).ok().map(|size| size.ws_col.into());
-    told.or_else(found).filter(|&columns| columns > 0)
+    columns.or_else(found).filter(|&columns| columns > 0)
 }
 
-/// What a line is about, for its colour.
+/// The tone of a line, which selects its colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tone {
-    /// It went as wanted.
+    /// Success.
     Good,
-    /// Worth a look.
+    /// Attention.
     Warning,
-    /// It did not.
+    /// Failure.
     Bad,
 }
 
@@ -80,7 +80,7 @@ impl Tone {
 }
 
 impl Terminal {
-    /// The program's own streams. `colour` decides, or with `None` the terminal and the
+    /// Creates the terminal of the program's own streams. `colour` decides, or with `None` the terminal and the
     /// environment (`NO_COLOR`, `CLICOLOR`, `TERM`).
     #[must_use]
     pub fn new(json: bool, colour: Option<bool>) -> Self {
@@ -99,20 +99,25 @@ impl Terminal {
         }
     }
 
-    /// Whether others than the caller read what is said: then no text of a file is shown that they may not
-    /// read.
+    /// Returns whether users other than the caller read stderr: then text of files, which they may not be allowed
+    /// to read, is not shown.
     #[must_use]
     pub fn is_public(self) -> bool {
         self.readers == Readers::Journal
     }
 
-    /// Gives the answer: as JSON if asked for, else as text.
+    /// Returns the same streams, for an answer as JSON.
+    #[must_use]
+    pub fn as_json(self) -> Self {
+        Self { json: true, ..self }
+    }
+
+    /// Prints the answer, as JSON or text.
     ///
-    /// Whoever closes the pipe has read enough: that is no error, and the exit code is what it would
-    /// have been.
+    /// A closed pipe is not an error and does not change the exit code.
     ///
     /// # Errors
-    /// As the stream's.
+    /// Errors of writing to stdout.
     pub fn answer(
         self,
         json: impl FnOnce() -> Value,
@@ -129,10 +134,10 @@ impl Terminal {
         }
     }
 
-    /// Gives a part of an answer that has no end: as one line of JSON if asked for, else as text.
+    /// Prints a part of a live answer, as one line of JSON or as text.
     ///
     /// # Errors
-    /// As the stream's; a closed pipe is the end.
+    /// Errors of writing to stdout, including a closed pipe.
     pub fn part(
         self,
         json: impl FnOnce() -> Value,
@@ -145,15 +150,15 @@ impl Terminal {
         }
     }
 
-    /// Says the first part of an answer before the rest is known, unless it will be JSON, which is
-    /// one document. That nobody reads it is told when the rest is.
+    /// Prints the first part of an answer before the rest is known, unless the answer is JSON, which is one
+    /// document. Errors are reported with the rest.
     pub fn tell(self, text: &str) {
         if !self.json {
             let _ = write(io::stdout().lock(), &printable(text, self.colour_out));
         }
     }
 
-    /// Shows a diagnostic; without a word of the file where the journal reads it.
+    /// Prints a diagnostic on stderr, without text of the file if stderr goes to the journal.
     pub fn diagnostic(self, diagnostic: &Diagnostic, sources: &SourceMap) {
         if let (true, Some(label)) = (self.is_public(), &diagnostic.primary) {
             let (line, column) = sources.line_column(&label.span);
@@ -173,7 +178,7 @@ impl Terminal {
         ));
     }
 
-    /// The diagnostic as JSON; without a word of the file where the journal reads it.
+    /// Converts a diagnostic to JSON, without text of the file if the output goes to the journal.
     #[must_use]
     pub fn to_json(self, diagnostic: &Diagnostic, sources: &SourceMap) -> Value {
         if self.is_public() && diagnostic.primary.is_some() {
@@ -186,7 +191,7 @@ impl Terminal {
         to_json(diagnostic, sources)
     }
 
-    /// Shows diagnostics on stderr, with an empty line behind each.
+    /// Prints diagnostics on stderr, with an empty line after each.
     pub fn diagnostics<'a>(
         self,
         diagnostics: impl IntoIterator<Item = &'a Diagnostic>,
@@ -198,31 +203,31 @@ impl Terminal {
         }
     }
 
-    /// An empty line between diagnostics.
+    /// Prints an empty line between diagnostics.
     pub fn gap(self) {
         self.explain("\n");
     }
 
-    /// Says something about the work, in one line: a coloured word and what it is about.
+    /// Prints a line on stderr: a coloured word and a text.
     pub fn say(self, tone: Tone, word: &str, text: &str) {
-        /// How many characters the line has at most.
+        /// The maximum number of characters of a line.
         const LONGEST: usize = 4000;
         let text = clean_to(text, LONGEST);
         self.explain(&format!("{}: {text}\n", paint(self.colour_err, tone, word)));
     }
 
     fn explain(self, text: &str) {
-        // Nobody is left to be told if stderr is closed.
+        // If stderr is closed, nobody reads it.
         let _ = write(io::stderr().lock(), &printable(text, self.colour_err));
     }
 
-    /// Rows of the answer in columns, folded where the terminal is too narrow for them.
+    /// Aligns rows of the answer in columns, folded to the width of the terminal.
     #[must_use]
     pub fn table<const N: usize>(self, rows: &[[String; N]]) -> String {
         align(rows, self.width_out)
     }
 
-    /// A word of the answer in the colour of its tone.
+    /// Colours a word of the answer.
     #[must_use]
     pub fn paint(self, tone: Tone, word: &str) -> String {
         paint(self.colour_out, tone, word)
@@ -243,9 +248,8 @@ fn write(mut stream: impl Write, text: &str) -> io::Result<()> {
     stream.flush()
 }
 
-/// The text without what would move the cursor, hide or turn around what is written, which names from
-/// elsewhere may hold where nobody has cleaned them: only breaks and tabs are left, and dfw's own colours
-/// if there are any.
+/// Replaces control characters and others that could deceive the reader; keeps line breaks, tabs and, with
+/// colour, dfw's own colours. The last line of defence for names that were not cleaned before.
 fn printable<'a>(text: impl Into<Cow<'a, str>>, colour: bool) -> Cow<'a, str> {
     let text = text.into();
     let harms = |c: char| is_deceptive(c) && c != '\n' && c != '\t';
@@ -265,7 +269,7 @@ fn printable<'a>(text: impl Into<Cow<'a, str>>, colour: bool) -> Cow<'a, str> {
         .collect()
 }
 
-/// Whether it begins with an escape that sets one of the colours that dfw uses, or none: others hide text.
+/// Returns whether the text starts with an escape sequence of dfw's colours: others can hide text.
 fn is_colour(text: &str) -> bool {
     let colour = |text: &str| match text.parse() {
         Ok(0 | 1 | 31..=36 | 91..=96) => true,

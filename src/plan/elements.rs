@@ -1,4 +1,4 @@
-//! What changes between the elements of two sets.
+//! The difference between the elements of two sets.
 
 use std::cmp::Ordering;
 
@@ -7,7 +7,7 @@ use crate::ruleset::{Counting, Elements, L4Protocol, Row, with_rows};
 /// A port that counts.
 type PortCounter = Counting<(L4Protocol, u16)>;
 
-/// The elements that go and those that come, of one type.
+/// The elements to delete and those to add, of one type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delta {
     /// Those that go.
@@ -17,7 +17,7 @@ pub struct Delta {
 }
 
 impl Delta {
-    /// From one set to another; `None` if they are of different types.
+    /// Returns the difference from one set to another; `None` if their types differ.
     #[must_use]
     pub fn between(from: &Elements, to: &Elements) -> Option<Self> {
         with_rows!(from, from => {
@@ -29,7 +29,7 @@ impl Delta {
         })
     }
 
-    /// What there was before, given what there is after it; `None` if it is of another type.
+    /// Returns the elements before the change, given those after it; `None` if the types differ.
     #[must_use]
     pub fn undone(&self, to: &Elements) -> Option<Elements> {
         with_rows!(to, to => {
@@ -40,21 +40,22 @@ impl Delta {
         })
     }
 
-    /// Whether nothing changes.
+    /// Returns whether nothing changes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.removed.is_empty() && self.added.is_empty()
     }
 
-    /// Whether a port goes that `to`, what there is afterwards, does not count under another comment.
+    /// Returns whether a port is deleted that `to`, the elements afterwards, does not count under
+    /// another comment.
     pub(super) fn loses_ports(&self, to: &[PortCounter]) -> bool {
         let stays = |gone: &PortCounter| to.binary_search_by_key(&gone.key, |row| row.key).is_ok();
         let gone = self.removed.rows::<PortCounter>();
         gone.is_some_and(|gone| !gone.iter().all(stays))
     }
 
-    /// Whether a range that comes has something in common with one that goes. While a transaction
-    /// is being made ready, kernels before 6.18 may find neither of them.
+    /// Returns whether a range to add overlaps one to delete. While a transaction is prepared, kernels
+    /// before 6.18 may match neither of them.
     #[must_use]
     pub fn overlaps(&self) -> bool {
         with_rows!(&self.removed, removed => {
@@ -63,7 +64,7 @@ impl Delta {
     }
 }
 
-/// What only the first and what only the second has; both ascend.
+/// Returns what only the first has and what only the second has; both are sorted.
 fn difference<T: Ord + Clone>(from: &[T], to: &[T]) -> (Vec<T>, Vec<T>) {
     let (mut removed, mut added) = (Vec::new(), Vec::new());
     let (mut from, mut to) = (from.iter().peekable(), to.iter().peekable());

@@ -1,7 +1,7 @@
-//! A number that tells whether the rules in force are still those that dfw put there.
+//! A fingerprint of the ruleset, to detect drift.
 //!
-//! It is kept with the time of the apply. Big sets are not in it, for they are not read; what is
-//! remembered of them tells the same.
+//! It is stored with the time of the apply. Big sets are not included, since they are not read back; their
+//! sketches serve the same purpose.
 
 use std::hash::Hasher;
 
@@ -12,15 +12,15 @@ use crate::ruleset::{Elements, Ruleset, Set};
 use super::installed::Installed;
 use super::sketch::Sketch;
 
-/// Of a ruleset that is to be in force.
+/// Computes the fingerprint of a desired ruleset.
 #[must_use]
 pub fn fingerprint(ruleset: &Ruleset) -> u64 {
     of(ruleset, &|_, set| Sketch::is_wanted(set))
 }
 
 impl Installed {
-    /// Whether others have changed what dfw put there; `None` if that is not known. The sets must
-    /// have been read.
+    /// Returns whether the table differs from what dfw applied (drift); `None` if that is unknown. The
+    /// sets must have been read.
     #[must_use]
     pub fn has_drifted(&self) -> Option<bool> {
         let facts = |name: &str| self.facts.sets.get(name);
@@ -65,7 +65,7 @@ fn write(text: &str, hasher: &mut SipHasher13) {
     hasher.write_u8(0xff);
 }
 
-/// Those of which there can be many that are not big are not made text for it.
+/// Sets that can have many elements without being big are hashed without formatting them.
 fn elements(elements: &Elements, hasher: &mut SipHasher13) {
     match elements {
         Elements::PortIpv4(all) => all.iter().for_each(|(port, address)| {

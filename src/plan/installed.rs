@@ -1,4 +1,4 @@
-//! dfw's table as it was found: the ruleset, and what must be known to change it in place.
+//! dfw's table as read from the kernel: the ruleset, and the state that is needed to change it in place.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,19 +11,19 @@ use super::sketch::Sketch;
 pub struct Installed {
     /// Its contents. A set that stands in for another ([`kernel_names`]) has that other's name here.
     pub ruleset: Ruleset,
-    /// Who put it there, and when.
+    /// The stamp: who applied it, and when.
     pub comment: Option<String>,
     /// The counters of its rules, by chain, in the order of the rules.
     pub counters: BTreeMap<String, Vec<Option<Counter>>>,
     /// What the elements of its sets have counted, by the name of the set; without those that were
     /// not read.
     pub counted: BTreeMap<String, Counted>,
-    /// What else must be known to change it in place.
-    pub facts: Facts,
+    /// The state that is needed to change it in place.
+    pub facts: TableState,
 }
 
 impl Installed {
-    /// What is in it that dfw would never have put there and could not put there again, in words.
+    /// Returns descriptions of the contents that dfw never creates and could not restore.
     #[must_use]
     pub fn foreign(&self) -> Vec<String> {
         let mut foreign = self.ruleset.unknown.clone();
@@ -37,42 +37,42 @@ impl Installed {
     }
 }
 
-/// What the kernel knows of dfw's table beside the ruleset.
+/// Kernel state of dfw's table beside the ruleset.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Facts {
+pub struct TableState {
     /// The kernel's numbers of the rules, by chain, in the order of the rules.
     pub handles: BTreeMap<String, Vec<u64>>,
     /// About the sets of the ruleset, by their names there.
-    pub sets: BTreeMap<String, SetFacts>,
-    /// Sets that were made to stand in for others and never did, by the kernel's names.
-    pub spares: BTreeMap<String, (Set, SetFacts)>,
-    /// What dfw would never have put there and can take away by name.
+    pub sets: BTreeMap<String, SetState>,
+    /// Sets that were created as replacements and never used, by the kernel's names.
+    pub spares: BTreeMap<String, (Set, SetState)>,
+    /// Objects that dfw never creates and can delete by name.
     pub strays: Vec<Stray>,
     /// Base chains of a kind that dfw never makes; in the ruleset they look like ordinary chains.
     pub foreign_bases: Vec<String>,
-    /// Whether the table says who put it there.
+    /// Whether the table has a stamp: who applied it, and when.
     pub stamped: bool,
-    /// The [`fingerprint`](super::fingerprint()) of what was put there.
+    /// The [`fingerprint`](super::fingerprint()) of the applied ruleset.
     pub fingerprint: Option<u64>,
     /// Whether the table is switched off.
     pub dormant: bool,
-    /// The marks that its rules look for or set. If they are one that a plan has made, there is
-    /// [`MARK`](crate::ruleset::MARK) in its place in the ruleset.
+    /// The marks that its rules match or set. If they are the mark of a plan, the ruleset has
+    /// [`MARK`](crate::ruleset::MARK) in its place.
     pub marks: BTreeSet<u32>,
 }
 
 /// About one set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SetFacts {
+pub struct SetState {
     /// Its name in the kernel.
     pub name: String,
     /// How many elements it was made for; `None` if it may grow.
     pub size: Option<u32>,
     /// Whether its elements in the ruleset are those that the kernel has.
     pub read: bool,
-    /// What is remembered of its elements, if it can be believed.
+    /// The sketch of its elements, if it is valid.
     pub sketch: Option<Box<Sketch>>,
-    /// Whether something is remembered of its elements, be it right or wrong.
+    /// Whether a sketch of its elements exists, valid or not.
     pub sketched: bool,
 }
 
@@ -87,23 +87,22 @@ pub enum Stray {
     Flowtable(String),
 }
 
-/// The chain whose comment says who put the table there. It has no rules, and nothing leads to it.
-/// A comment of the table itself could not be changed without making the table anew.
+/// The chain whose comment is the stamp: who applied the ruleset, and when. It has no rules, and no rule
+/// jumps to it. A comment of the table itself could not be changed without making the table anew.
 pub const STAMP: &str = "applied";
 
-/// What the name of a set ends in that stands in for another, and behind it a letter. No compiled
-/// name has a slash.
+/// The suffix of the name of a set that replaces another, followed by a letter. No compiled name has a slash.
 const SPARE: &str = "/new-";
-/// What the name of a set ends in that remembers what is in another.
+/// The suffix of the name of a set that holds the sketch of another.
 const SKETCH: &str = "/sketch";
 
-/// The names that the kernel may know a set by: its own, and those of sets that stand in for it.
+/// Returns the names that a set can have in the kernel: its own, and those of its replacements.
 pub fn kernel_names(name: &str) -> impl Iterator<Item = String> {
     let others = ('b'..='z').map(move |letter| format!("{name}{SPARE}{letter}"));
     std::iter::once(name.to_owned()).chain(others)
 }
 
-/// The name that a ruleset knows a set of the kernel's by.
+/// Returns the name in the ruleset of a set in the kernel.
 #[must_use]
 pub fn ruleset_name(kernel_name: &str) -> &str {
     match kernel_name.rsplit_once(SPARE) {
@@ -112,13 +111,13 @@ pub fn ruleset_name(kernel_name: &str) -> &str {
     }
 }
 
-/// The name of the set that remembers what is in this one.
+/// Returns the name of the set that holds the sketch of this one.
 #[must_use]
 pub fn sketch_name(kernel_name: &str) -> String {
     format!("{kernel_name}{SKETCH}")
 }
 
-/// The set whose elements this one remembers.
+/// Returns the set whose sketch this one holds.
 #[must_use]
 pub fn sketch_of(kernel_name: &str) -> Option<&str> {
     kernel_name.strip_suffix(SKETCH)

@@ -1,40 +1,41 @@
-//! What must be done for one ruleset to become another: pure, total and deterministic.
+//! Computes the transactions that turn one ruleset into another: pure, total and deterministic.
 //!
-//! [`diff`] compares what is [`Installed`] with what is wanted and says which [`Operation`]s lead
-//! from the one to the other. What stays is not touched and keeps its counters; a rule of which
-//! only the comment changes takes its counter along.
+//! [`diff`] compares the [`Installed`] ruleset with the desired one and returns the [`Operation`]s that lead
+//! from one to the other. Unchanged rules and elements are not touched and keep their counters; a rule of
+//! which only the comment changes keeps its counter, too.
 //!
-//! No packet of an allowed source may be lost on the way, and the kernel's interval sets are the
-//! difficulty: their new contents can become visible a moment later (Linux 6.18) or their old ones
-//! disappear a moment earlier (before) than the rest of the transaction. So
+//! No packet of an allowed source may be lost during the change. The difficulty is the kernel's interval
+//! sets: their new elements can become visible a moment later (Linux 6.18), or their old elements disappear a
+//! moment earlier (before), than the rest of the transaction. So
 //!
-//! - a set that stays gets and loses single elements;
-//! - a set that cannot stay (of another type, with another comment, too small, or with ranges that
-//!   overlap those that they replace) is filled anew under [another name](kernel_names), and the
-//!   rules are led to it;
-//! - what is new is made in a transaction of its own, where nothing leads to it yet
-//!   ([`Plan::before`]), and comes into force with the next one ([`Plan::main`]).
+//! - an unchanged set gets and loses single elements;
+//! - a set that cannot stay (of another type, with another comment, too small, or with ranges that overlap
+//!   those that they replace) is created anew under [another name](kernel_names), and the rules are changed
+//!   to look it up;
+//! - new sets and chains are created in a transaction of their own, where no rule refers to them yet
+//!   ([`Plan::before`]), and take effect with the next one ([`Plan::main`]).
 //!
-//! Nor may a packet be lost that is on its way through the old rules while the new ones take effect:
-//! the kernel shows it the old rules to their end, but the new contents of sets. So a set is filled
-//! anew, too, unless it is all that changes for the packets that are looked up in it (`around`). A
-//! set that goes goes with its elements in it, and a map, which loses its elements when it goes, goes
-//! in a transaction behind the others ([`Plan::after`]).
+//! Nor may a packet be lost that traverses the old rules while the new ones take effect: it sees the old
+//! rules to their end, but the new elements of sets. So a set is also created anew unless it is the only
+//! change for the packets that are looked up in it (`around`). A set that goes goes with its elements in it,
+//! and a map, which loses its elements when it goes, goes in a transaction behind the others
+//! ([`Plan::after`]).
 //!
-//! Where connections that were judged bear a mark, each change makes a mark of its own, at random. The
-//! rules that look for the old one go with the change, and those for the new one come in a transaction
-//! behind it, when all packets have passed that were on their way: until then a set may still show its
-//! old contents to the new rules, and whom these let through would be let through until the next change.
+//! Where accepted connections have a mark, each change draws a new random mark. The rules that match the old
+//! mark are deleted with the change; those for the new one are added in a later transaction, when all packets
+//! in flight have passed. Until then a set may still show its old elements to the new rules, and a connection
+//! accepted by them would stay accepted until the next change.
 //!
-//! A crash in between leaves the old rules in force or the new ones, and beside them what nothing
-//! leads to, which the next plan uses or takes away.
+//! A crash in between leaves either the old rules or the new ones in force, and beside them unreferenced sets
+//! and chains, which the next plan uses or deletes.
 //!
-//! Within a transaction everything goes before anything comes, so that no name is taken twice and
-//! no jump leads in a circle through what is going.
+//! Within a transaction all deletions precede all additions, so that no name exists twice and no jump loop
+//! arises through deleted chains.
 
 mod around;
 mod elements;
 mod fingerprint;
+mod former;
 mod installed;
 mod operation;
 mod renamed;
@@ -52,30 +53,31 @@ use renamed::Renamed;
 pub use elements::Delta;
 pub use fingerprint::fingerprint;
 pub use installed::{
-    Facts, Installed, STAMP, SetFacts, Stray, kernel_names, ruleset_name, sketch_name, sketch_of,
+    Installed, STAMP, SetState, Stray, TableState, kernel_names, ruleset_name, sketch_name,
+    sketch_of,
 };
 pub use operation::{Operation, Place};
 pub use rules::align;
 pub use sets::SetChange;
 pub use sketch::{BIG, Sketch};
 
-/// What leads from one ruleset to another.
+/// The transactions that lead from one ruleset to another.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan<'a> {
-    /// A first transaction, of which no packet takes notice; may be empty.
+    /// The first transaction, which no packet notices; may be empty.
     pub before: Vec<Operation<'a>>,
-    /// The transaction that makes the difference.
+    /// The transaction that changes verdicts.
     pub main: Vec<Operation<'a>>,
-    /// A last transaction, for what nothing leads to any more but packets that are on their way, and
-    /// for rules about marks, which must come when those have passed; empty otherwise. If it fails, the
-    /// next plan does it.
+    /// The last transaction: deletes what only packets in flight still use, and adds rules that match
+    /// marks, which must wait for those packets; empty otherwise. If it fails, the next plan repeats
+    /// it.
     pub after: Vec<Operation<'a>>,
-    /// What becomes of the sets that are wanted or there, by name.
+    /// The change of each desired or installed set, by name.
     pub sets: BTreeMap<&'a str, SetChange>,
 }
 
 impl Plan<'_> {
-    /// Whether there is nothing to do.
+    /// Returns whether there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.before.is_empty() && self.main.is_empty() && self.after.is_empty()
@@ -89,7 +91,7 @@ impl Plan<'_> {
             .filter(|operations| !operations.is_empty())
     }
 
-    /// What takes [`before`](Self::before) back, if the main transaction cannot be.
+    /// Returns the operations that undo [`before`](Self::before), if the main transaction fails.
     #[must_use]
     pub fn undo(&self) -> Vec<Operation<'_>> {
         if self.before.contains(&Operation::NewTable) {
@@ -114,16 +116,16 @@ impl Plan<'_> {
     }
 }
 
-/// Compares what is installed, if anything is, with what is wanted. `seed` is a random number for
-/// what is to be remembered of big sets.
+/// Compares the installed ruleset, if there is one, with the desired one. `seed` is the random key of the
+/// sketches of big sets.
 #[must_use]
-pub fn diff<'a>(installed: Option<&'a Installed>, wanted: &'a Ruleset, seed: u128) -> Plan<'a> {
+pub fn diff<'a>(installed: Option<&'a Installed>, desired: &'a Ruleset, seed: u128) -> Plan<'a> {
     match installed {
-        None => Diff::new(&NOTHING, wanted, seed).first(false),
+        None => Diff::new(&NOTHING, desired, seed).first(false),
         Some(installed) => {
-            let diff = Diff::new(installed, wanted, seed);
-            if diff.cannot_be_mended() {
-                Diff::new(&NOTHING, wanted, seed).first(true)
+            let diff = Diff::new(installed, desired, seed);
+            if diff.must_be_recreated() {
+                Diff::new(&NOTHING, desired, seed).first(true)
             } else {
                 diff.change()
             }
@@ -131,8 +133,8 @@ pub fn diff<'a>(installed: Option<&'a Installed>, wanted: &'a Ruleset, seed: u12
     }
 }
 
-/// What the elements of each set begin with when they come back: those of ports that were in force
-/// all the time with what they have counted by now, others where they had stopped.
+/// Returns the initial counters of the elements of each set for a rollback: those of ports that stayed in
+/// force with their current values, others with the values at which they stopped.
 #[must_use]
 pub fn counted(installed: Option<&Installed>, former: &Installed) -> BTreeMap<String, Counted> {
     let mut counted = former.counted.clone();
@@ -143,8 +145,8 @@ pub fn counted(installed: Option<&Installed>, former: &Installed) -> BTreeMap<St
     counted
 }
 
-/// The same as [`diff`] towards what was installed before: rules that come back go on counting where
-/// they had stopped, elements as [`counted`] says, and what told drift then tells it again.
+/// Compares towards the ruleset that was installed before, for a rollback: restored rules continue their
+/// counters, elements as [`counted`] says, and drift is reported as it was.
 #[must_use]
 pub fn restore<'a>(
     installed: Option<&'a Installed>,
@@ -171,8 +173,8 @@ pub fn restore<'a>(
                     .map_or(&[][..], |c| &c.rules);
                 let from = at.entry(*chain).or_default();
                 let is_it = |own: &Rule| own.comment == rule.comment && alike(own, rule);
-                let found = rules.iter().skip(*from).position(is_it);
-                let Some(place) = found.map(|offset| *from + offset) else {
+                let current = rules.iter().skip(*from).position(is_it);
+                let Some(place) = current.map(|offset| *from + offset) else {
                     continue;
                 };
                 *from = place + 1;
@@ -206,7 +208,7 @@ pub fn restore<'a>(
     plan
 }
 
-/// Whether two rules are the same but for the names by which the kernel knows their sets.
+/// Returns whether two rules differ only in the kernel's names of their sets.
 fn alike(one: &Rule, other: &Rule) -> bool {
     let pairs = one.expressions.iter().zip(&other.expressions);
     one.expressions.len() == other.expressions.len()
@@ -215,11 +217,11 @@ fn alike(one: &Rule, other: &Rule) -> bool {
         })
 }
 
-/// Makes a whole table in place of whatever is there, in one transaction, come what may: for those
-/// who are overtaken time and again. New connections may be rejected while it takes effect.
+/// Replaces the whole table in one transaction, for use when other programs commit before every attempt. New
+/// connections may be denied while it takes effect.
 #[must_use]
-pub fn replace(wanted: &Ruleset, seed: u128) -> Plan<'_> {
-    Diff::new(&NOTHING, wanted, seed).first(true)
+pub fn replace(desired: &Ruleset, seed: u128) -> Plan<'_> {
+    Diff::new(&NOTHING, desired, seed).first(true)
 }
 
 static NOTHING: Installed = Installed {
@@ -231,7 +233,7 @@ static NOTHING: Installed = Installed {
     comment: None,
     counters: BTreeMap::new(),
     counted: BTreeMap::new(),
-    facts: Facts {
+    facts: TableState {
         handles: BTreeMap::new(),
         sets: BTreeMap::new(),
         spares: BTreeMap::new(),
@@ -244,18 +246,18 @@ static NOTHING: Installed = Installed {
     },
 };
 
-/// A plan in the making; the main transaction is put together of these at the end.
+/// A plan under construction; the main transaction is assembled from these at the end.
 struct Diff<'a> {
     installed: &'a Installed,
-    wanted: &'a Ruleset,
+    desired: &'a Ruleset,
     seed: u128,
     plan: Plan<'a>,
-    /// What goes, in the order in which nothing depends on what has gone.
+    /// Deletions, in dependency order.
     rules_go: Vec<Operation<'a>>,
     elements_go: Vec<Operation<'a>>,
     objects_go: Vec<Operation<'a>>,
     chains_go: Vec<Operation<'a>>,
-    /// What comes, in the order in which everything finds what it depends on.
+    /// Additions, in dependency order.
     new_chains: Vec<Operation<'a>>,
     new_sets: Vec<Operation<'a>>,
     new_rules: Vec<Operation<'a>>,
@@ -263,23 +265,23 @@ struct Diff<'a> {
     sets_come: Vec<Operation<'a>>,
     elements_come: Vec<Operation<'a>>,
     rules_come: Vec<Operation<'a>>,
-    /// The rules about marks that stay but for the mark, if anything else changes.
+    /// The rules that match or set the mark and are otherwise unchanged.
     marks_go: Vec<Operation<'a>>,
     marks_come: Vec<Operation<'a>>,
-    /// The kernel's names of wanted sets where they differ from their own.
+    /// The kernel's names of desired sets where they differ from the ruleset's.
     names: BTreeMap<&'a str, String>,
-    /// Wanted sets that are not those that were there.
+    /// Desired sets that are created anew.
     renewed: BTreeSet<&'a str>,
-    /// Whether something new must be filled before rules lead to it.
+    /// Whether a new set must be filled before rules look it up.
     two_phases: bool,
     renamed: Renamed<'a>,
 }
 
 impl<'a> Diff<'a> {
-    fn new(installed: &'a Installed, wanted: &'a Ruleset, seed: u128) -> Self {
+    fn new(installed: &'a Installed, desired: &'a Ruleset, seed: u128) -> Self {
         Self {
             installed,
-            wanted,
+            desired,
             seed,
             plan: Plan::default(),
             rules_go: Vec::new(),
@@ -298,26 +300,26 @@ impl<'a> Diff<'a> {
             names: BTreeMap::new(),
             renewed: BTreeSet::new(),
             two_phases: false,
-            renamed: Renamed::between(&installed.ruleset, wanted),
+            renamed: Renamed::between(&installed.ruleset, desired),
         }
     }
 
-    /// Whether it is simpler and no less safe to make the table anew: it is switched off, or a
-    /// base chain of others has the name of a chain that others lead to.
-    fn cannot_be_mended(&self) -> bool {
+    /// Returns whether the table must be created anew: it is dormant, or a foreign base chain has the
+    /// name of a chain that rules jump to.
+    fn must_be_recreated(&self) -> bool {
         let Installed { ruleset, facts, .. } = self.installed;
         facts.dormant
-            || self.wanted.chains.iter().any(|(name, chain)| {
+            || self.desired.chains.iter().any(|(name, chain)| {
                 let base = ruleset
                     .chains
                     .get(name)
-                    .is_some_and(|found| found.base.is_some())
+                    .is_some_and(|current| current.base.is_some())
                     || facts.foreign_bases.contains(name);
                 chain.base.is_none() && base
             })
     }
 
-    /// The whole ruleset, where there is nothing or what is there goes.
+    /// Plans the whole ruleset, where there is no table or it is deleted.
     fn first(mut self, replace: bool) -> Plan<'a> {
         self.sets();
         self.chains();
@@ -363,11 +365,11 @@ impl<'a> Diff<'a> {
         }
         main.append(&mut self.chains_come);
         main.append(&mut self.sets_come);
-        // Elements of what stays may lead to what is new, and new rules anywhere.
+        // Elements of existing sets may refer to new chains, and new rules to anything.
         main.append(&mut come);
         main.append(&mut self.elements_come);
         main.append(&mut self.rules_come);
-        // A map that goes later still leads there.
+        // A map that is deleted later still refers to it.
         self.plan.after.append(&mut self.chains_go);
         if !self.plan.is_empty() {
             let Plan {
@@ -389,22 +391,22 @@ impl<'a> Diff<'a> {
     fn stamp(&self) -> Operation<'a> {
         Operation::Stamp {
             again: self.installed.facts.stamped,
-            fingerprint: fingerprint(self.wanted),
+            fingerprint: fingerprint(self.desired),
         }
     }
 
     fn chains(&mut self) {
-        for (name, chain) in self.wanted.chains_in_order() {
+        for (name, chain) in self.desired.chains_in_order() {
             match self.installed.ruleset.chains.get(name) {
                 None => self.new_chain(name, chain),
-                Some(found) if found.base == chain.base && !self.is_foreign_base(name) => {
-                    self.change_chain(name, found, chain);
+                Some(current) if current.base == chain.base && !self.is_foreign_base(name) => {
+                    self.change_chain(name, current, chain);
                 }
-                Some(found) => self.move_chain(name, found, chain),
+                Some(current) => self.move_chain(name, current, chain),
             }
         }
         let gone = self.installed.ruleset.chains.keys();
-        let gone = gone.filter(|name| !self.wanted.chains.contains_key(*name));
+        let gone = gone.filter(|name| !self.desired.chains.contains_key(*name));
         for name in gone {
             self.rules_go.push(Operation::FlushChain(name));
             self.chains_go.push(Operation::DeleteChain(name));
@@ -415,14 +417,14 @@ impl<'a> Diff<'a> {
         self.installed.facts.foreign_bases.contains(name)
     }
 
-    /// A base chain comes empty, which judges nothing, and gets its rules last of all.
+    /// A base chain is created empty, which accepts everything, and gets its rules last.
     fn new_chain(&mut self, name: &'a str, chain: &'a Chain) {
         let base = chain.base;
         self.new_chains.push(Operation::NewChain { name, base });
         let former = self.renamed.chain(name).and_then(|former| {
-            let found = self.installed.ruleset.chains.get(former)?;
-            let pairs = align(&found.rules, &chain.rules);
-            let pairs = self.renamed.counting(&found.rules, &chain.rules, pairs);
+            let current = self.installed.ruleset.chains.get(former)?;
+            let pairs = align(&current.rules, &chain.rules);
+            let pairs = self.renamed.counting(&current.rules, &chain.rules, pairs);
             Some((former, pairs))
         });
         for (at, rule) in chain.rules.iter().enumerate() {
@@ -440,13 +442,13 @@ impl<'a> Diff<'a> {
     }
 
     /// Where a chain hooks in cannot be changed.
-    fn move_chain(&mut self, name: &'a str, found: &'a Chain, chain: &'a Chain) {
+    fn move_chain(&mut self, name: &'a str, current: &'a Chain, chain: &'a Chain) {
         let base = chain.base;
         self.rules_go.push(Operation::FlushChain(name));
         self.objects_go.push(Operation::DeleteChain(name));
         self.chains_come.push(Operation::NewChain { name, base });
-        let pairs = align(&found.rules, &chain.rules);
-        let kept = self.renamed.counting(&found.rules, &chain.rules, pairs);
+        let pairs = align(&current.rules, &chain.rules);
+        let kept = self.renamed.counting(&current.rules, &chain.rules, pairs);
         let mut kept = kept.into_iter().peekable();
         for (at, rule) in chain.rules.iter().enumerate() {
             let old = kept.next_if(|(_, new)| *new == at);
@@ -456,14 +458,14 @@ impl<'a> Diff<'a> {
         }
     }
 
-    fn change_chain(&mut self, name: &'a str, found: &'a Chain, chain: &'a Chain) {
+    fn change_chain(&mut self, name: &'a str, current: &'a Chain, chain: &'a Chain) {
         let handles = self.installed.facts.handles.get(name);
         let handle = |at: usize| handles.and_then(|all| all.get(at)).copied();
-        let pairs = align(&found.rules, &chain.rules);
-        let pairs = self.renamed.counting(&found.rules, &chain.rules, pairs);
-        // Those that need not be touched, by their places in both chains.
+        let pairs = align(&current.rules, &chain.rules);
+        let pairs = self.renamed.counting(&current.rules, &chain.rules, pairs);
+        // Unchanged rules, by their positions in both chains.
         let (kept, renewed): (Vec<_>, Vec<_>) = pairs.into_iter().partition(|&(old, new)| {
-            found.rules[old] == chain.rules[new] && !self.uses_renewed(&chain.rules[new])
+            current.rules[old] == chain.rules[new] && !self.uses_renewed(&chain.rules[new])
         });
         for &(old, new) in &kept {
             let rule = &chain.rules[new];
@@ -478,7 +480,7 @@ impl<'a> Diff<'a> {
             }
         }
         let mut stays = kept.iter().map(|(old, _)| *old).peekable();
-        for at in 0..found.rules.len() {
+        for at in 0..current.rules.len() {
             if stays.next_if_eq(&at).is_none()
                 && let Some(handle) = handle(at)
             {
@@ -512,7 +514,8 @@ impl<'a> Diff<'a> {
         sets.any(|set| self.renewed.contains(set))
     }
 
-    /// A rule comes; one about marks, with the mark of this plan, in front of its chain.
+    /// Plans a new rule; one that matches or sets the mark gets the mark of this plan and the first
+    /// position of its chain.
     fn rule(
         &self,
         chain: &'a str,
@@ -550,8 +553,8 @@ impl<'a> Diff<'a> {
         }
     }
 
-    /// The mark of this plan: none that the rules before it know, and not 0, which connections bear
-    /// that have none.
+    /// Returns the mark of this plan: different from that of the rules in force, and not 0, the value
+    /// of unmarked connections.
     fn mark(&self) -> u32 {
         let [a, b, c, d, ..] = self.seed.to_be_bytes();
         let mut mark = u32::from_ne_bytes([a, b, c, d]);
@@ -562,7 +565,8 @@ impl<'a> Diff<'a> {
     }
 }
 
-/// Whether a rule about marks comes; no other comes first.
+/// Returns whether the operation adds a rule that matches or sets the mark; no other is added at the first
+/// position.
 fn is_about_marks(operation: &Operation<'_>) -> bool {
     matches!(
         operation,

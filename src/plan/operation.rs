@@ -7,7 +7,7 @@ use crate::ruleset::{Base, Counted, Counter, Elements, Rule, Set};
 use super::installed::Stray;
 use super::sketch::Sketch;
 
-/// Where a rule comes to in its chain.
+/// The position of a new rule in its chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     /// In front of all others.
@@ -21,7 +21,7 @@ pub enum Place {
 /// One step; all names are the kernel's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operation<'a> {
-    /// dfw's table with all that is in it goes, if there is one.
+    /// Deletes dfw's table with its contents, if it exists.
     DeleteTable,
     /// dfw's table comes.
     NewTable,
@@ -34,9 +34,9 @@ pub enum Operation<'a> {
     },
     /// All rules of a chain go.
     FlushChain(&'a str),
-    /// A chain goes with its rules; nothing may lead to it any more.
+    /// Deletes a chain with its rules; no rule or map may refer to it.
     DeleteChain(&'a str),
-    /// A set comes, without elements.
+    /// Creates a set without elements.
     NewSet {
         /// Its name.
         name: Cow<'a, str>,
@@ -45,7 +45,7 @@ pub enum Operation<'a> {
     },
     /// All elements of a set go.
     FlushSet(Cow<'a, str>),
-    /// A set goes; no rule may use it any more.
+    /// Deletes a set; no rule may refer to it.
     DeleteSet(Cow<'a, str>),
     /// Elements come into a set.
     NewElements {
@@ -53,7 +53,7 @@ pub enum Operation<'a> {
         set: Cow<'a, str>,
         /// What comes.
         elements: Cow<'a, Elements>,
-        /// What those begin with that count.
+        /// The initial counters of elements that count.
         counted: Option<&'a Counted>,
         /// The set's comment, for errors.
         comment: Option<&'a str>,
@@ -65,7 +65,7 @@ pub enum Operation<'a> {
         /// What goes.
         elements: Elements,
     },
-    /// What is remembered of a set's elements comes.
+    /// Creates the sketch of a set's elements.
     NewSketch {
         /// The set that it is of.
         set: Cow<'a, str>,
@@ -94,11 +94,11 @@ pub enum Operation<'a> {
     },
     /// What dfw never made goes.
     DeleteStray(&'a Stray),
-    /// Whoever carries this out writes down that he did.
+    /// Writes the stamp: who applied the ruleset, and when.
     Stamp {
-        /// Whether somebody has done so before.
+        /// Whether the table has a stamp already.
         again: bool,
-        /// The [`fingerprint`](super::fingerprint()) of what is in force then.
+        /// The [`fingerprint`](super::fingerprint()) of the ruleset in force afterwards.
         fingerprint: u64,
     },
 }

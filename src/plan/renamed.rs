@@ -1,10 +1,10 @@
-//! Sets and chains that have another name in the wanted ruleset: what they counted goes on.
+//! Sets and chains that are renamed in the desired ruleset and keep their counters.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ruleset::{Chain, Expression, Rule, Ruleset, Statement, Verdict};
 
-/// Former names, by the names of the wanted ruleset. Both are used in one of the two rulesets only.
+/// Former names, by the names in the desired ruleset. Each name occurs in one of the two rulesets only.
 #[derive(Debug, Default)]
 pub(super) struct Renamed<'a> {
     sets: BTreeMap<&'a str, &'a str>,
@@ -24,14 +24,14 @@ impl<'a> Renamed<'a> {
         let mut todo: Vec<(&'a Chain, &'a Chain)> = common
             .filter_map(|(name, chain)| Some((old.chains.get(name)?, chain)))
             .collect();
-        while let Some((found, chain)) = todo.pop() {
+        while let Some((current, chain)) = todo.pop() {
             let mut from = 0;
             for rule in chain
                 .rules
                 .iter()
                 .filter(|rule| rule.expressions.iter().any(is_new))
             {
-                let rest = found.rules.iter().enumerate().skip(from);
+                let rest = current.rules.iter().enumerate().skip(from);
                 let mut names = rest.filter_map(|(at, former)| Some((at, names(former, rule)?)));
                 let Some((at, pairs)) = names.find(|(_, pairs)| {
                     pairs.iter().all(|pair| match pair {
@@ -74,11 +74,11 @@ impl<'a> Renamed<'a> {
         self.chains.get(name).copied()
     }
 
-    /// Returns which rules go on counting, by their places in both chains: those of `pairs`, and others that
-    /// are the same but for names.
+    /// Returns the rules that keep their counters, by their positions in both chains: those of `pairs`,
+    /// and others that differ only in names.
     pub(super) fn counting(
         &self,
-        found: &[Rule],
+        current: &[Rule],
         rules: &[Rule],
         mut pairs: Vec<(usize, usize)>,
     ) -> Vec<(usize, usize)> {
@@ -88,7 +88,7 @@ impl<'a> Renamed<'a> {
             let Some(former) = self.former(rule).filter(|_| !known.contains(&new)) else {
                 continue;
             };
-            let mut olds = found.iter().enumerate();
+            let mut olds = current.iter().enumerate();
             let same = |(at, old): &(usize, &Rule)| old.expressions == former && !stay.contains(at);
             if let Some((old, _)) = olds.find(same) {
                 stay.insert(old);

@@ -1,14 +1,14 @@
-//! Which rules of two chains are the same.
+//! Finds the unchanged rules of two chains.
 
 use std::ops::Range;
 
 use crate::ruleset::Rule;
 
-/// The most pairs of rules that are compared with each other. Chains with more than a thousand
-/// rules that differ from their first to their last are not worth more.
+/// The most pairs of rules that are compared with each other. Beyond it, chains of more than a thousand rules
+/// are treated as changed from the first difference to the last.
 const PAIRS: usize = 1 << 20;
 
-/// Rules of two chains that say the same, in the order of both: as many as possible, and among
+/// Finds rules of two chains with the same expressions, in the order of both: as many as possible, and among
 /// those, as many with the same comment.
 #[must_use]
 pub fn align(old: &[Rule], new: &[Rule]) -> Vec<(usize, usize)> {
@@ -27,7 +27,7 @@ pub fn align(old: &[Rule], new: &[Rule]) -> Vec<(usize, usize)> {
     pairs
 }
 
-/// The longest common subsequence of two parts.
+/// Returns the longest common subsequence of two parts.
 fn middle(
     old: &[Rule],
     old_part: Range<usize>,
@@ -89,7 +89,7 @@ mod tests {
                 group: None,
             })
         };
-        // A capital letter is the same rule with another comment.
+        // A capital letter stands for the same rule with another comment.
         let rule = |c: char| Rule::new(vec![prefix(c)], c.is_uppercase().then(|| "a".to_owned()));
         text.chars().map(rule).collect()
     }

@@ -1,4 +1,4 @@
-//! What becomes of each set.
+//! The change of each set.
 
 use std::borrow::Cow;
 use std::mem::discriminant;
@@ -8,11 +8,11 @@ use crate::ruleset::{Counted, Set};
 use super::Diff;
 use super::around::Around;
 use super::elements::Delta;
-use super::installed::{Installed, SetFacts, Stray, kernel_names, sketch_name};
+use super::installed::{Installed, SetState, Stray, kernel_names, sketch_name};
 use super::operation::Operation;
 use super::sketch::Sketch;
 
-/// What becomes of a set.
+/// The change of a set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SetChange {
     /// Its elements stay.
@@ -23,7 +23,7 @@ pub enum SetChange {
     Gone,
     /// Some elements change.
     Elements(Delta),
-    /// It was not possible to tell what is in it, and it is filled anew.
+    /// Its contents are unknown, and it is created anew.
     Unknown,
 }
 
@@ -38,31 +38,31 @@ impl<'a> Diff<'a> {
     pub(super) fn sets(&mut self) {
         let Installed { ruleset, facts, .. } = self.installed;
         let mut judged = Vec::new();
-        for (name, set) in &self.wanted.sets {
-            let found = ruleset.sets.get(name).zip(facts.sets.get(name));
-            let (change, found) = match found {
+        for (name, set) in &self.desired.sets {
+            let current = ruleset.sets.get(name).zip(facts.sets.get(name));
+            let (change, current) = match current {
                 None => (SetChange::New, None),
-                Some((found, facts)) => {
-                    let (change, way) = judge(found, facts, set);
-                    (change, Some((found, facts, way)))
+                Some((current, facts)) => {
+                    let (change, way) = judge(current, facts, set);
+                    (change, Some((current, facts, way)))
                 }
             };
             self.plan.sets.insert(name, change);
-            judged.push((name, set, found));
+            judged.push((name, set, current));
         }
         let gone = facts
             .sets
             .iter()
-            .filter(|(name, _)| !self.wanted.sets.contains_key(*name));
+            .filter(|(name, _)| !self.desired.sets.contains_key(*name));
         for (name, facts) in gone {
             if let Some(set) = ruleset.sets.get(name) {
                 self.plan.sets.insert(name, SetChange::Gone);
                 self.unmake(facts, set);
             }
         }
-        let around = Around::of(ruleset, self.wanted, &self.plan.sets);
-        for (name, set, found) in judged {
-            let Some((found, facts, way)) = found else {
+        let around = Around::of(ruleset, self.desired, &self.plan.sets);
+        for (name, set, current) in judged {
+            let Some((current, facts, way)) = current else {
                 self.make(name, set);
                 continue;
             };
@@ -70,7 +70,7 @@ impl<'a> Diff<'a> {
                 Way::InPlace(delta) if around.misleads(name, &delta, set) => Way::Anew,
                 way => way,
             };
-            self.change_set(name, found, facts, set, way);
+            self.change_set(name, current, facts, set, way);
         }
         for (name, (set, facts)) in &facts.spares {
             if !self.names.values().any(|used| used == name) {
@@ -82,8 +82,8 @@ impl<'a> Diff<'a> {
     fn change_set(
         &mut self,
         name: &'a str,
-        found: &'a Set,
-        facts: &'a SetFacts,
+        current: &'a Set,
+        facts: &'a SetState,
         set: &'a Set,
         way: Way,
     ) {
@@ -92,7 +92,7 @@ impl<'a> Diff<'a> {
         }
         match way {
             Way::Keep => {
-                // What is remembered is missing, or not of the elements that were read.
+                // The sketch is missing, or does not match the elements.
                 let is_of = |sketch: &Sketch| !facts.read || sketch.is_of(&set.elements);
                 if Sketch::is_wanted(set) != facts.sketch.as_deref().is_some_and(is_of) {
                     self.renew_sketch(facts, set);
@@ -121,14 +121,14 @@ impl<'a> Diff<'a> {
                 }
             }
             Way::Anew => {
-                self.unmake(facts, found);
+                self.unmake(facts, current);
                 self.renewed.insert(name);
                 self.make(name, set);
             }
         }
     }
 
-    /// A set comes, or one that stands ready takes its place.
+    /// Creates a set, or uses an existing replacement.
     fn make(&mut self, name: &'a str, set: &'a Set) {
         let facts = &self.installed.facts;
         let ready = kernel_names(name).find(|name| {
@@ -147,7 +147,7 @@ impl<'a> Diff<'a> {
                 || facts.sets.values().any(|set| set.name == *name)
                 || facts.strays.contains(&Stray::Set(name.clone()))
         };
-        // There are more letters than sets that can be in the way.
+        // There are more letters than sets that can exist.
         let mut free = kernel_names(name).filter(|name| !is_taken(name));
         let kernel_name = free.next().unwrap_or_else(|| name.to_owned());
         if kernel_name != name {
@@ -177,9 +177,9 @@ impl<'a> Diff<'a> {
         }
     }
 
-    /// A set goes. A packet that is on its way through the old rules still looks it up while the
-    /// new ones take effect, and must find in it what it would have found before.
-    fn unmake(&mut self, facts: &'a SetFacts, set: &Set) {
+    /// Deletes a set. A packet that traverses the old rules still looks it up while the new ones take
+    /// effect, and must find the same elements as before.
+    fn unmake(&mut self, facts: &'a SetState, set: &Set) {
         let name = || Cow::Borrowed(facts.name.as_str());
         if set.elements.set_type().map {
             // The elements of a map go with it, on older kernels only if that is said.
@@ -194,14 +194,14 @@ impl<'a> Diff<'a> {
         }
     }
 
-    /// Returns what a set has counted, under its former name too.
+    /// Returns the counters of a set, also under its former name.
     fn counted(&self, name: &str) -> Option<&'a Counted> {
         let counted = &self.installed.counted;
         let former = || counted.get(self.renamed.set(name)?);
         counted.get(name).or_else(former)
     }
 
-    fn renew_sketch(&mut self, facts: &'a SetFacts, set: &'a Set) {
+    fn renew_sketch(&mut self, facts: &'a SetState, set: &'a Set) {
         if facts.sketched {
             self.objects_go
                 .push(Operation::DeleteSet(Cow::Owned(sketch_name(&facts.name))));
@@ -224,12 +224,12 @@ impl<'a> Diff<'a> {
     }
 }
 
-fn judge(found: &Set, facts: &SetFacts, set: &Set) -> (SetChange, Way) {
-    if discriminant(&found.elements) != discriminant(&set.elements) {
+fn judge(current: &Set, facts: &SetState, set: &Set) -> (SetChange, Way) {
+    if discriminant(&current.elements) != discriminant(&set.elements) {
         return (SetChange::Unknown, Way::Anew);
     }
     let delta = match (&facts.sketch, facts.read) {
-        (_, true) => Delta::between(&found.elements, &set.elements),
+        (_, true) => Delta::between(&current.elements, &set.elements),
         (Some(sketch), false) if sketch.is_of(&set.elements) => None,
         (Some(sketch), false) => match sketch.delta(&set.elements) {
             Some(delta) => Some(delta),
@@ -238,9 +238,9 @@ fn judge(found: &Set, facts: &SetFacts, set: &Set) -> (SetChange, Way) {
         (None, false) => return (SetChange::Unknown, Way::Anew),
     };
     let delta = delta.filter(|delta| !delta.is_empty());
-    // A comment cannot be changed; that of a big set is not worth filling it anew.
+    // A comment cannot be changed; a big set is not created anew for its comment.
     let big = Sketch::is_wanted(set);
-    let in_place = found.comment == set.comment || big;
+    let in_place = current.comment == set.comment || big;
     match delta {
         None if in_place => (SetChange::Same, Way::Keep),
         None => (SetChange::Same, Way::Anew),

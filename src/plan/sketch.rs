@@ -1,8 +1,8 @@
-//! What is remembered of the elements of a big set, so that it is neither sent again when nothing
-//! has changed nor read back when a handful has.
+//! A sketch of the elements of a big set, stored in the kernel, so that the set need not be sent again when
+//! nothing has changed nor read back when a few elements have.
 //!
-//! The kernel reads a big set back in a time that grows with the square of its size: a million
-//! ranges take a minute and a half. So dfw keeps beside such a set
+//! Reading a set back takes time that grows with the square of its size: a million ranges take 90 s. So dfw
+//! stores beside such a set
 //!
 //! - a keyed digest of its elements: equal means unchanged;
 //! - an *invertible Bloom lookup table* of them (Goodrich and Mitzenmacher, 2011), whose size does
@@ -12,13 +12,13 @@
 //!   more cells, and so on. Some 1,500 changed elements are found this way, whatever the number of
 //!   all; with more it fails, and the set is filled anew.
 //!
-//! What is found is believed only if the wanted elements, less those that come and plus those that
-//! go, have the digest of what is installed. The key is drawn at random for each set, so that
-//! nobody who writes lists can make two of them look alike.
+//! A result is used only if the desired elements, less the added and plus the deleted ones, have the digest
+//! of the installed set. The key is drawn at random for each set, so that nobody who writes lists can make
+//! two of them look alike.
 //!
-//! Why not otherwise: a file with what was last applied would be state that can be missing or
-//! stale, where the kernel's own memory never disagrees with itself; digests of parts of the set
-//! would tell where something changed, but the kernel cannot be asked for a part of a set.
+//! Alternatives: a file with what was last applied would be state that can be missing or stale, where the
+//! kernel's own memory never disagrees with itself; digests of parts of the set would tell where something
+//! changed, but the kernel cannot be asked for a part of a set.
 
 use std::collections::BTreeSet;
 use std::hash::Hasher;
@@ -29,7 +29,7 @@ use crate::ruleset::{Elements, Field, Key, Parts, Row, Set, Value, with_rows};
 
 use super::elements::Delta;
 
-/// How many elements a set has at least for it to be remembered; fewer are quickly read.
+/// The fewest elements of a set with a sketch; smaller sets are read back quickly.
 pub const BIG: usize = 8_192;
 
 /// Each element is in one cell of each part.
@@ -43,7 +43,7 @@ const VERSION: u8 = 1;
 /// The length of [`Sketch::header`].
 const HEADER: usize = 1 + 16 + 16 + 8;
 
-/// A digest of elements and a table that gives away how others differ from them.
+/// A digest of elements, and a table from which the difference to other elements is decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sketch {
     seed: u128,
@@ -81,31 +81,31 @@ impl Sketch {
         })
     }
 
-    /// Whether a set is so big that its elements are remembered.
+    /// Returns whether a set is big enough to have a sketch.
     #[must_use]
     pub fn is_wanted(set: &Set) -> bool {
         set.elements.len() >= BIG && Self::fits(&set.elements)
     }
 
-    /// Whether there are sketches of elements of this type.
+    /// Returns whether there are sketches of elements of this type.
     #[must_use]
     pub fn fits(elements: &Elements) -> bool {
         width(elements).is_some()
     }
 
-    /// How many elements there are.
+    /// Returns how many elements there are.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// Whether it is of these elements.
+    /// Returns whether it is the sketch of these elements.
     #[must_use]
     pub fn is_of(&self, elements: &Elements) -> bool {
         self.count == elements.len() as u64 && self.digest == digest(ranges(elements), self.seed)
     }
 
-    /// What changes from the elements it is of to others; `None` if that is too much to tell.
+    /// Returns the difference from its elements to others; `None` if it is too large to decode.
     #[must_use]
     pub fn delta(&self, to: &Elements) -> Option<Delta> {
         let mut rest = cells(to, self.seed);
@@ -161,7 +161,7 @@ impl Sketch {
             .then_some(found)
     }
 
-    /// All but the table, as bytes.
+    /// Returns all but the table, as bytes.
     #[must_use]
     pub fn header(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(HEADER);
@@ -172,7 +172,7 @@ impl Sketch {
         bytes
     }
 
-    /// The table as bytes, for elements of this type.
+    /// Returns the table as bytes, for elements of this type.
     #[must_use]
     pub fn table(&self, elements: &Elements) -> Vec<u8> {
         let (bytes, range) = width(elements).unwrap_or_default();
@@ -221,7 +221,7 @@ impl Sketch {
     }
 }
 
-/// The bytes of an address, and whether elements are two numbers; `None` for what never is big.
+/// Returns the bytes of an address, and whether elements are two numbers; `None` for what never is big.
 fn width(elements: &Elements) -> Option<(usize, bool)> {
     let of = elements.set_type();
     let bytes = match of.key {
@@ -240,8 +240,8 @@ fn ranges(elements: &Elements) -> Box<dyn Iterator<Item = (u128, u128)> + '_> {
     with_rows!(elements, rows => Box::new(rows.iter().filter_map(numbers)))
 }
 
-/// A row as two numbers: a range, an address twice, or a port where a range has its first address, and
-/// the address where it has its last.
+/// Returns a row as two numbers: a range, an address twice, or a port where a range has its first
+/// address, and the address where it has its last.
 fn numbers<R: Row>(row: &R) -> Option<(u128, u128)> {
     match (row.first().values().as_ref(), row.last().values().as_ref()) {
         ([first], [last]) => Some((first.number()?, last.number()?)),
@@ -250,7 +250,7 @@ fn numbers<R: Row>(row: &R) -> Option<(u128, u128)> {
     }
 }
 
-/// The row of two numbers.
+/// Returns the row of two numbers.
 fn row<R: Row>((first, last): (u128, u128)) -> Option<R> {
     let key = |fields: &[Field], numbers: &[u128]| {
         let mut values = [Value::Port(0); 2];
@@ -328,7 +328,7 @@ fn cells(elements: &Elements, seed: u128) -> Vec<Cell> {
     cells
 }
 
-/// The cells of an element, one of each part.
+/// Returns the cells of an element, one of each part.
 fn places(hash: u64) -> [usize; PARTS] {
     let mask = (1 << PART_BITS) - 1;
     // Fits on every machine: it is less than CELLS.
@@ -346,7 +346,7 @@ const MIX: [u64; 3] = [
     0xa076_1d64_78bd_642f,
 ];
 
-/// Where an element goes. Fast rather than strong: what is found by it is checked by the digest.
+/// Returns where an element goes. Fast rather than strong: what is found by it is checked by the digest.
 fn hash((first, last): (u128, u128), seed: u128) -> u64 {
     let ((first, first_high), (last, last_high)) = (halves(first), halves(last));
     let (seed, seed_high) = halves(seed);
@@ -355,7 +355,7 @@ fn hash((first, last): (u128, u128), seed: u128) -> u64 {
     fold(low ^ MIX[2], high ^ MIX[1])
 }
 
-/// The check sum of an element, from its hash.
+/// Returns the check sum of an element, from its hash.
 fn check(hash: u64) -> u64 {
     fold(hash ^ MIX[0], MIX[2])
 }
@@ -365,7 +365,7 @@ fn fold(a: u64, b: u64) -> u64 {
     low ^ high
 }
 
-/// The lower and the upper half.
+/// Returns the lower and the upper half.
 fn halves(number: u128) -> (u64, u64) {
     let part = |number: u128| u64::try_from(number & u128::from(u64::MAX)).unwrap_or_default();
     (part(number), part(number >> u64::BITS))

@@ -82,18 +82,19 @@ fn the_language_means_what_its_description_says() {
     assert_eq!(patterns, ["docker0", "docker_gwbridge", "br-*", "podman*"]);
     assert_eq!(policy.settings.priority, -4);
 
-    let tests: Vec<_> = policy
-        .tests
-        .iter()
-        .map(|t| (t.from, t.to, t.allow))
-        .collect();
-    let first = (From::Address(address("203.0.113.9")), key("80"), true);
-    let second = (From::Address(address("203.0.113.66")), key("5432"), false);
+    let tests = policy.tests.iter().map(|test| match &test.claim {
+        Claim::Each { from, allow, .. } => (from.inline.iter().collect(), test.to, *allow),
+        Claim::Only(_) => panic!("there is no such test"),
+    });
+    let tests: Vec<(Vec<_>, _, _)> = tests.collect();
+    let of = |text: &str| vec![parse_entry(text).unwrap()];
+    let first = (of("203.0.113.9"), Target::Ports(key("80")), true);
+    let second = (of("203.0.113.66"), Target::Ports(key("5432")), false);
     assert_eq!(tests, [first, second]);
 }
 
 #[test]
-fn nobody_anybody_and_containers_are_told_apart() {
+fn nobody_anybody_and_containers_differ() {
     let policy = read_text(
         "default: allow\nports:\n  80: []\n  81: any\n  82: containers\n  83: 203.0.113.7\n  \
          84: {allow: any, except: [containers]}\n",

@@ -41,7 +41,7 @@ pub use source::{
     Fetched, Format, List, NamedSource, OnHost, Pointer, Request, Selection, SourceName,
     parse_entry, parse_list,
 };
-pub use tests::{Expectation, From};
+pub use tests::{Claim, Statement, Target};
 
 /// Everything that one policy directory says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,8 +56,8 @@ pub struct Policy {
     pub ports: BTreeMap<HostPorts, PortPolicy>,
     /// How the host looks and where dfw hooks in.
     pub settings: Settings,
-    /// Expectations to be checked before the policy is applied.
-    pub tests: Vec<Expectation>,
+    /// What must be true of it before it is applied.
+    pub tests: Vec<Statement>,
 }
 
 impl Policy {

@@ -40,7 +40,9 @@ pub(super) const SECTIONS: [Section; 5] = [
     },
     Section {
         key: "tests",
-        read: |draft, reader, member| tests::read(&mut draft.tests, reader, &member.value),
+        read: |draft, reader, member| {
+            tests::read(&mut draft.tests, &mut draft.ports, reader, &member.value);
+        },
         schema: tests::schema,
     },
 ];
@@ -52,7 +54,7 @@ struct Draft {
     sources: source::Draft,
     ports: port::Draft,
     settings: settings::Draft,
-    tests: Vec<tests::Expectation>,
+    tests: Vec<tests::Statement>,
 }
 
 /// Reads one text that is a whole policy and names no other file.

@@ -1,44 +1,105 @@
-//! `tests:`: what must be allowed and what denied, checked before a policy is applied.
+//! `tests:`: what must be true of a policy, checked before it is applied.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde_json::{Value as Schema, json};
 
-use crate::net::HostPorts;
+use crate::net::{AddressSet, Entry, Family, HostPorts};
 use crate::text::Span;
-use crate::text::diagnostic::{Diagnostic, quoted};
+use crate::text::diagnostic::Diagnostic;
 
-use super::port;
-use super::source::{address_patterns, parse_address};
-use super::yaml::{Member, Node, Reader, Value, is_missing, members};
+use super::port::{self, SourceSelection};
+use super::source::{Place, reserved_words};
+use super::yaml::{Member, Node, Reader, Value, is_missing, members, one_or_many};
 
-const KEYS: [&str; 3] = ["from", "to", "expect"];
+const KEYS: [&str; 5] = ["from", "except", "to", "expect", "only"];
+/// How a test is written, for `help:` lines.
+const FORM: &str =
+    "write `{from: 203.0.113.9, to: 80, expect: allow}` or `{to: 5432, only: [office]}`";
 
 /// One line of `tests:`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Expectation {
-    /// The source: an address, or any container of this host.
-    pub from: From,
-    /// The port; `first == last`.
-    pub to: HostPorts,
-    /// Whether it is allowed.
-    pub allow: bool,
+pub struct Statement {
+    /// What is stated.
+    pub claim: Claim,
+    /// The ports that it is stated of.
+    pub to: Target,
     /// Where it is written.
     pub origin: Span,
 }
 
-/// Where a packet of an [`Expectation`] comes from.
+/// What a [`Statement`] says about its ports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claim {
+    /// Every source has this verdict at every port.
+    Each {
+        /// The sources.
+        from: SourceSelection,
+        /// The sources that nothing is stated of.
+        except: SourceSelection,
+        /// Whether they are allowed.
+        allow: bool,
+    },
+    /// No address but these is allowed. What containers of this host reach is not part of it.
+    Only(SourceSelection),
+}
+
+/// The ports of a [`Statement`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum From {
-    /// This address, from outside.
-    Address(IpAddr),
-    /// A container of this host.
-    Containers,
+pub enum Target {
+    /// One port or a range.
+    Ports(HostPorts),
+    /// `any`: every port of every protocol.
+    Any,
+    /// `others`: every port that no key of the policy covers.
+    Others,
+}
+
+impl Statement {
+    /// Returns whether the sources are expected to be allowed.
+    #[must_use]
+    pub fn expects_allow(&self) -> bool {
+        matches!(self.claim, Claim::Each { allow: true, .. })
+    }
+
+    /// Returns the statement with its keys, for programs.
+    pub(crate) fn json(&self) -> Schema {
+        match &self.claim {
+            Claim::Each {
+                from,
+                except,
+                allow,
+            } => {
+                let expect = if *allow { "allow" } else { "deny" };
+                let mut json =
+                    json!({"from": from.json(), "to": self.to.to_string(), "expect": expect});
+                if *except != SourceSelection::default() {
+                    json["except"] = except.json();
+                }
+                json
+            }
+            Claim::Only(only) => json!({"only": only.json(), "to": self.to.to_string()}),
+        }
+    }
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Ports(ports) => ports.fmt(f),
+            Self::Any => f.write_str("any"),
+            Self::Others => f.write_str("others"),
+        }
+    }
 }
 
 /// Reads what is below `tests:`.
-pub(super) fn read(tests: &mut Vec<Expectation>, reader: &mut Reader<'_>, node: &Node) {
-    const FORM: &str = "write `- {from: 203.0.113.9, to: 80, expect: allow}` lines below it";
+pub(super) fn read(
+    tests: &mut Vec<Statement>,
+    ports: &mut port::Draft,
+    reader: &mut Reader<'_>,
+    node: &Node,
+) {
     let items = match &node.value {
         Value::Sequence(items) => items,
         Value::Null | Value::Invalid => return,
@@ -53,27 +114,35 @@ pub(super) fn read(tests: &mut Vec<Expectation>, reader: &mut Reader<'_>, node: 
     };
     for item in items {
         match &item.value {
-            Value::Mapping(members) => read_test(tests, reader, item, members),
+            Value::Mapping(members) => {
+                tests.extend(read_test(ports, reader, item, members));
+            }
             Value::Invalid => {}
             _ => reader.report.push(
-                Diagnostic::error("test", "a test has the keys `from`, `to` and `expect`")
-                    .at(item.span.clone(), "not a test")
-                    .help(FORM),
+                Diagnostic::error(
+                    "test",
+                    "a test has the keys `from`, `to` and `expect`, or `to` and `only`",
+                )
+                .at(item.span.clone(), "not a test")
+                .help(FORM),
             ),
         }
     }
 }
 
 fn read_test(
-    tests: &mut Vec<Expectation>,
+    ports: &mut port::Draft,
     reader: &mut Reader<'_>,
     item: &Node,
     members: &[Member],
-) {
-    let (mut from, mut to, mut allow) = (None, None, None);
+) -> Option<Statement> {
+    let (mut from, mut except, mut only, mut to, mut allow) = (None, None, None, None, None);
     for member in members {
+        let mut sources = |what| Some(read_sources(ports, reader, member, what));
         match member.key.as_str() {
-            "from" => from = read_from(reader, &member.value),
+            "from" => from = sources("`from`"),
+            "except" => except = sources("`except`"),
+            "only" => only = sources("`only`"),
             "to" => to = read_to(reader, &member.value),
             "expect" => match member.value.text() {
                 Some("allow") => allow = Some(true),
@@ -86,94 +155,132 @@ fn read_test(
             _ => reader.unknown_key(member, &KEYS, "a test"),
         }
     }
-    for key in KEYS {
-        if is_missing(key, members, &KEYS) {
+    let is_only = members.iter().any(|member| member.key == "only");
+    if is_only {
+        let others = members.iter();
+        for other in others.filter(|m| matches!(m.key.as_str(), "from" | "except" | "expect")) {
             reader.report.push(
-                Diagnostic::error("missing-key", format!("this test has no `{key}`"))
-                    .at(item.span.clone(), "a test has `from`, `to` and `expect`")
-                    .help("write `{from: 203.0.113.9, to: 80, expect: allow}`"),
+                Diagnostic::error("test", format!("`{}` does not go with `only`", other.key))
+                    .at(other.key_span.clone(), "`only` states all of it")
+                    .help("write `{to: 5432, only: [office]}`: nobody but `office` is allowed"),
             );
         }
     }
-    if let (Some(From::Address(from)), Some(Some(to))) = (from, to.as_ref().map(|to| to.address))
-        && from.is_ipv4() != to.is_ipv4()
-    {
+    let required: &[&str] = if is_only {
+        &["to"]
+    } else {
+        &["from", "to", "expect"]
+    };
+    for key in required {
+        if is_missing(key, members, &KEYS) {
+            reader.report.push(
+                Diagnostic::error("missing-key", format!("this test has no `{key}`"))
+                    .at(
+                        item.span.clone(),
+                        "a test has `from`, `to` and `expect`, or `to` and `only`",
+                    )
+                    .help(FORM),
+            );
+        }
+    }
+    let to = to?;
+    let claim = match (only, from, allow) {
+        (Some(only), None, None) => Claim::Only(only),
+        (None, Some(from), Some(allow)) => {
+            one_family(reader, item, &from, to);
+            let except = except.unwrap_or_default();
+            Claim::Each {
+                from,
+                except,
+                allow,
+            }
+        }
+        _ => return None,
+    };
+    Some(Statement {
+        claim,
+        to,
+        origin: item.span.clone(),
+    })
+}
+
+fn read_sources(
+    ports: &mut port::Draft,
+    reader: &mut Reader<'_>,
+    member: &Member,
+    what: &str,
+) -> SourceSelection {
+    let node = &member.value;
+    let selection = port::read_selection(ports, reader, node, what, &member.key_span);
+    let mut single = selection.inline.iter().filter_map(address_of);
+    let never = single.find(|address| address.is_unspecified() || address.is_multicast());
+    drop(single);
+    if let Some(address) = never {
         reader.report.push(
-            Diagnostic::error("test", format!("no packet goes from `{from}` to `{to}`"))
+            Diagnostic::error("test", format!("no packet comes from `{address}`"))
+                .at(node.span.clone(), "never a source")
+                .help("write addresses of clients, such as `203.0.113.9`"),
+        );
+    }
+    let is_empty = matches!(&node.value, Value::Sequence(items) if items.is_empty());
+    if is_empty && what == "`from`" {
+        reader.report.push(
+            Diagnostic::error("test", "this test states nothing")
+                .at(node.span.clone(), "an empty list")
+                .help("write the sources, or `any` for everybody"),
+        );
+    }
+    selection
+}
+
+/// Returns the address that an entry is.
+fn address_of(entry: Entry) -> Option<IpAddr> {
+    match entry {
+        Entry::V4(first, last) => (first == last).then(|| Ipv4Addr::from(first).into()),
+        Entry::V6(first, last) => (first == last).then(|| Ipv6Addr::from(first).into()),
+    }
+}
+
+/// Reports a test of addresses of one family at an address of the other.
+fn one_family(reader: &mut Reader<'_>, item: &Node, from: &SourceSelection, to: Target) {
+    let Target::Ports(HostPorts {
+        address: Some(to), ..
+    }) = to
+    else {
+        return;
+    };
+    if from.any || from.containers || !from.named.is_empty() || from.inline.is_empty() {
+        return;
+    }
+    if !from.inline.intersects(&AddressSet::all(Family::of(to))) {
+        let first = from.inline.iter().next().map(|entry| entry.to_string());
+        let message = format!(
+            "no packet goes from `{}` to `{to}`",
+            first.unwrap_or_default()
+        );
+        reader.report.push(
+            Diagnostic::error("test", message)
                 .at(item.span.clone(), "one is IPv4, the other IPv6")
                 .help("write both addresses of one family, or the port alone"),
         );
     }
-    if let (Some(from), Some(to), Some(allow)) = (from, to, allow) {
-        tests.push(Expectation {
-            from,
-            to,
-            allow,
-            origin: item.span.clone(),
-        });
-    }
 }
 
-fn read_from(reader: &mut Reader<'_>, node: &Node) -> Option<From> {
-    let Some(text) = node.text() else {
-        let message = "`from` is one address, or `containers`";
-        reader.wrong_value(node, message, &["containers"]);
-        return None;
-    };
-    if text == "containers" {
-        return Some(From::Containers);
-    }
-    let one = "write one address, such as `203.0.113.9`, or `containers`";
-    match parse_address(text) {
-        Ok(address) if address.is_unspecified() || address.is_multicast() => {
-            reader.report.push(
-                Diagnostic::error("test", format!("no packet comes from `{address}`"))
-                    .at(node.span.clone(), "never a source")
-                    .help(one),
-            );
-            None
-        }
-        Ok(address) => Some(From::Address(address)),
-        Err(_) if text.contains('/') || text.contains('-') || !text.contains(['.', ':']) => {
-            let message = format!("{} is not one address", quoted(text));
-            let diagnostic = Diagnostic::error("test", message);
-            reader.report.push(
-                diagnostic
-                    .at(node.span.clone(), "where does the packet come from?")
-                    .help(one),
-            );
-            None
-        }
-        Err(mistake) => {
-            reader.report.push(mistake.at(node.span.clone()));
-            None
+fn read_to(reader: &mut Reader<'_>, node: &Node) -> Option<Target> {
+    let words = ["any", "others"];
+    match node.text() {
+        Some("any") => return Some(Target::Any),
+        Some("others") => return Some(Target::Others),
+        Some(text) => match text.parse::<HostPorts>() {
+            Ok(ports) => return Some(Target::Ports(ports)),
+            Err(mistake) => reader.report.push(mistake.at(node.span.clone())),
+        },
+        None => {
+            let message = "`to` is a port, a range, `any` or `others`";
+            reader.wrong_value(node, message, &words);
         }
     }
-}
-
-fn read_to(reader: &mut Reader<'_>, node: &Node) -> Option<HostPorts> {
-    let Some(text) = node.text() else {
-        reader.wrong_value(node, "`to` is one port, such as `80` or `53/udp`", &[]);
-        return None;
-    };
-    match text.parse::<HostPorts>() {
-        Ok(key) if key.first == key.last => Some(key),
-        Ok(key) => {
-            reader.report.push(
-                Diagnostic::error("test", "a test speaks of one port")
-                    .at(node.span.clone(), "a range")
-                    .help(format!(
-                        "write a test for port {} and one for {}",
-                        key.first, key.last
-                    )),
-            );
-            None
-        }
-        Err(mistake) => {
-            reader.report.push(mistake.at(node.span.clone()));
-            None
-        }
-    }
+    None
 }
 
 pub(super) fn schema() -> Schema {
@@ -184,34 +291,69 @@ pub(super) fn schema() -> Schema {
         "items": {
             "type": "object",
             "additionalProperties": false,
-            "required": KEYS,
-            "properties": members([("from", from_schema as fn() -> Schema), ("to", to_schema), ("expect", expect_schema)]),
+            "required": ["to"],
+            "oneOf": [
+                {"required": ["from", "expect"]},
+                {
+                    "required": ["only"],
+                    "not": {"anyOf": [
+                        {"required": ["from"]}, {"required": ["except"]}, {"required": ["expect"]},
+                    ]},
+                },
+            ],
+            "properties": members([
+                ("from", from_schema as fn() -> Schema),
+                ("except", except_schema),
+                ("to", to_schema),
+                ("expect", expect_schema),
+                ("only", only_schema),
+            ]),
         },
     })
 }
 
+/// Returns the schema of a choice of sources, which may be empty only where that means nobody.
+fn sources_schema(place: Place, least: u8, description: &str) -> Schema {
+    let not = json!({"type": "string", "pattern": reserved_words(place)});
+    let mut schema = one_or_many(&port::selection_pattern(), &not, description);
+    if least > 0 {
+        schema["minItems"] = json!(least);
+    }
+    schema
+}
+
 fn from_schema() -> Schema {
-    let [v4, v6] = address_patterns();
-    json!({
-        "description": "Where the packet comes from: one address, or `containers`.",
-        "type": "string",
-        "pattern": format!("^(containers|{v4}|{v6})$"),
-    })
+    let description = "The sources: every one has the expected verdict.";
+    sources_schema(Place::Allow, 1, description)
+}
+
+fn except_schema() -> Schema {
+    let description = "The sources of `from` that nothing is stated of.";
+    sources_schema(Place::Except, 1, description)
+}
+
+fn only_schema() -> Schema {
+    sources_schema(
+        Place::Allow,
+        0,
+        "Nobody but these is allowed, on any path. Containers are not part of it.",
+    )
 }
 
 fn to_schema() -> Schema {
     json!({
-        "description": "One port of this host: 80, 53/udp or 203.0.113.10:8082.",
+        "description": "Ports of this host: 80, 53/udp, 8000-8010 or 203.0.113.10:8082; `any`; or \
+                        `others`, every port without a key.",
         "type": ["integer", "string"],
         "minimum": 1,
         "maximum": u16::MAX,
-        "pattern": port::pattern(false),
+        "pattern": format!("{}|^(any|others)$", port::pattern(true)),
     })
 }
 
 fn expect_schema() -> Schema {
     json!({
-        "description": "Whether it is let through.",
+        "description": "The expected verdict.",
         "enum": ["allow", "deny"],
     })
 }

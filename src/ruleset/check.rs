@@ -33,11 +33,13 @@ pub fn check(ruleset: &Ruleset) -> Vec<String> {
         }
         // They go and come by themselves, and always to the front.
         if chain.rules.iter().skip(1).any(Rule::is_about_marks) {
-            wrong.push(format!("chain {name} has a rule about marks behind others"));
+            wrong.push(format!(
+                "chain {name} has a connection mark rule that is not its first"
+            ));
         }
         if chain.base.is_some() && depth(ruleset, name, JUMP_MAX).is_none() {
             wrong.push(format!(
-                "chain {name} jumps deeper than {JUMP_MAX} or in a circle"
+                "chain {name} jumps deeper than {JUMP_MAX} or in a loop"
             ));
         }
     }
@@ -51,7 +53,7 @@ fn check_name(name: &str, wrong: &mut Vec<String>) {
             .chars()
             .all(|c| c.is_ascii_alphanumeric() || "/-_.".contains(c));
     if !fine {
-        wrong.push(format!("{name:?} is no name that nft can read"));
+        wrong.push(format!("{name:?} is not a valid nft identifier"));
     }
 }
 
@@ -66,9 +68,11 @@ fn check_verdict(ruleset: &Ruleset, name: &str, verdict: &Verdict, wrong: &mut V
         .chain()
         .map(|target| (target, ruleset.chains.get(target)))
     {
-        Some((target, None)) => wrong.push(format!("{name} leads to {target}, which is missing")),
+        Some((target, None)) => {
+            wrong.push(format!("{name} jumps to {target}, which does not exist"));
+        }
         Some((target, Some(chain))) if chain.base.is_some() => {
-            wrong.push(format!("{name} leads to the base chain {target}"));
+            wrong.push(format!("{name} jumps to the base chain {target}"));
         }
         _ => {}
     }
@@ -90,7 +94,7 @@ fn check_expression(
     }
 }
 
-/// How many jumps deep a chain goes; `None` past the limit.
+/// Returns how many jumps deep a chain goes; `None` past the limit.
 fn depth(ruleset: &Ruleset, chain: &str, limit: usize) -> Option<usize> {
     let limit = limit.checked_sub(1)?;
     let mut deepest = 0;

@@ -1,13 +1,12 @@
-//! The ruleset: what dfw puts into the kernel, as data.
+//! The ruleset: the contents of dfw's nftables table, as data.
 //!
-//! One table with its chains, rules and sets, written in the terms of nftables and in nothing
-//! else: no policy, no host, no netlink. The same types are compiled, printed, encoded, and read
-//! back from the kernel. The list of what a rule can say ([`Expression`]) is closed on purpose:
-//! whoever matches on it must say what each of them means.
+//! One table with its chains, rules and sets, written in the terms of nftables and in nothing else: no
+//! policy, no host, no netlink. The same types are compiled, printed, encoded, and read back from the kernel.
+//! The list of expressions ([`Expression`]) is closed on purpose: code that matches on it must handle each of
+//! them.
 //!
-//! What the kernel holds and this module cannot say is kept as [`Expression::Unknown`] or as a
-//! line of [`Ruleset::unknown`]. dfw's own ruleset never has either, so it differs from one that
-//! does.
+//! What the kernel has and these types cannot express is kept as [`Expression::Unknown`] or as a line of
+//! [`Ruleset::unknown`]. A compiled ruleset has neither, so it differs from one that does.
 
 pub mod check;
 mod counter;
@@ -32,11 +31,11 @@ pub use set::{
 /// The name of dfw's table, in the `inet` family.
 pub const TABLE: &str = "dfw-nft";
 
-/// The group of `nfnetlink_log` that dfw's rules log to, beside the kernel log.
+/// The NFLOG group (`nfnetlink_log`) that dfw's rules log to, beside the kernel log.
 pub const LOG_GROUP: u16 = 223;
 
-/// What stands for the mark of connections that were judged already. Each plan puts a number of its
-/// own in its place, so that a connection is judged again after each change.
+/// The placeholder of the mark of accepted connections. Each plan replaces it by a random mark of its own, so
+/// that every connection is evaluated again after each change.
 pub const MARK: u32 = 0x0df0_0000;
 
 /// The contents of dfw's table.
@@ -46,26 +45,26 @@ pub struct Ruleset {
     pub sets: BTreeMap<String, Set>,
     /// Chains by name.
     pub chains: BTreeMap<String, Chain>,
-    /// What is in the table that these types cannot say, a line each; never compiled.
+    /// Contents of the table that these types cannot express, a line each; never compiled.
     pub unknown: Vec<String>,
 }
 
 /// A chain of rules.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Chain {
-    /// Where it hooks in; `None` for a chain that is only jumped to.
+    /// Its hook and priority; `None` for a chain that is not a base chain.
     pub base: Option<Base>,
     /// Its rules in order.
     pub rules: Vec<Rule>,
 }
 
-/// Where a base chain hooks in. Its type is `filter` and its policy `accept`, always: a policy of
-/// drop would cut off the whole host.
+/// The hook and priority of a base chain. Its type is always `filter` and its policy `accept`: a drop policy
+/// would cut off the whole host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Base {
     /// The hook.
     pub hook: Hook,
-    /// Its place among the base chains of the hook; lower is earlier, `filter` is 0.
+    /// Its priority among the base chains of the hook; lower runs earlier, `filter` is 0.
     pub priority: i32,
 }
 
@@ -74,14 +73,14 @@ pub struct Base {
 pub enum Hook {
     /// Packets for this host.
     Input,
-    /// Packets that this host passes on.
+    /// Packets that this host forwards.
     Forward,
     /// Packets that this host sends.
     Output,
 }
 
 impl Hook {
-    /// Its name in nft's language.
+    /// Returns its name in nft's language.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -97,12 +96,12 @@ impl Hook {
 pub struct Rule {
     /// What it matches and does.
     pub expressions: Vec<Expression>,
-    /// A comment: the place of the policy behind it ([`Origin`]), or what the rule is for.
+    /// A comment: the policy line behind it ([`Origin`]), or the purpose of the rule.
     pub comment: Option<String>,
 }
 
 impl Ruleset {
-    /// The chains as a reader wants them: base chains first, then by name.
+    /// Returns the chains for display: base chains first, then by name.
     pub fn chains_in_order(&self) -> impl Iterator<Item = (&String, &Chain)> {
         let base_first = self.chains.iter().filter(|(_, chain)| chain.base.is_some());
         let others = self.chains.iter().filter(|(_, chain)| chain.base.is_none());
@@ -125,10 +124,10 @@ impl Ruleset {
     }
 }
 
-/// The place of a policy that a rule or set comes from: `FILE:LINE`, the file without its folder.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+/// The policy line that a rule or set comes from: `FILE:LINE`, the file without its directory.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Origin {
-    /// The name of the file, without its folder.
+    /// The name of the file, without its directory.
     pub file: String,
     /// The line, from 1.
     pub line: u32,
@@ -153,7 +152,7 @@ impl fmt::Display for Origin {
 }
 
 impl Rule {
-    /// A rule with a comment.
+    /// Returns a rule with a comment.
     #[must_use]
     pub fn new(expressions: Vec<Expression>, comment: impl Into<Option<String>>) -> Self {
         Self {
@@ -162,14 +161,14 @@ impl Rule {
         }
     }
 
-    /// Whether it lets through all that comes to its chain, without a word why: what led there says it.
+    /// Returns whether it accepts every packet of its chain and has no comment.
     #[must_use]
     pub fn is_mute(&self) -> bool {
         self.comment.is_none()
             && self.expressions[..] == [Expression::Statement(Statement::Verdict(Verdict::Accept))]
     }
 
-    /// Whether it looks for the mark that plans make ([`MARK`]), or sets it.
+    /// Returns whether it matches or sets the mark ([`MARK`]).
     #[must_use]
     pub fn is_about_marks(&self) -> bool {
         let marks = [

@@ -62,7 +62,7 @@ fn write_set(f: &mut Formatter<'_>, name: &str, set: &Set) -> fmt::Result {
 }
 
 impl Elements {
-    /// The elements one by one, as nft writes them.
+    /// Returns the elements one by one, as nft writes them.
     #[must_use]
     pub fn texts(&self) -> Box<dyn Iterator<Item = String> + '_> {
         with_rows!(self, rows => Box::new(rows.iter().map(|row| RowText(row).to_string())))
@@ -145,7 +145,7 @@ fn range6(first: u128, last: u128) -> String {
     range(&show(first), &show(last), first, last, u128::BITS)
 }
 
-/// A range of addresses with so many bits as one address, a network, or `a-b`.
+/// Returns a range of addresses with so many bits as one address, a network, or `a-b`.
 fn range(a: &str, b: &str, first: u128, last: u128, bits: u32) -> String {
     // A network starts where its size divides the address; both ends then differ in the host bits
     // only.

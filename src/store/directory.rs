@@ -1,4 +1,4 @@
-//! A directory of policies: which of its files are read, and what looks like policies and is not.
+//! A directory of policies: its policy files, and similar files that are not read.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -10,11 +10,11 @@ use crate::text::diagnostic::Diagnostic;
 use crate::text::{FileId, Problem, SourceMap, Unreadable};
 use crate::untrusted;
 
-/// How many folders beside policies are looked into, and how deep, for policies that nobody reads.
+/// The number and depth of subdirectories searched for policies that are not read.
 const FOLDERS: usize = 64;
 const DEPTH: u32 = 4;
 
-/// Why there are no policies to read.
+/// Reasons why policies cannot be read.
 #[derive(Debug, Error)]
 pub enum ReadError {
     /// The directory or one of its files cannot be read.
@@ -22,13 +22,13 @@ pub enum ReadError {
     Unreadable(#[from] Unreadable),
     /// The directory holds no file whose name ends in `.yaml`.
     #[error(
-        "no policies in {}: no file there has a name that ends in `.yaml`",
+        "no policies in {}: no file name ends in `.yaml`",
         untrusted::path(path)
     )]
     NoPolicies {
         /// The directory.
         path: PathBuf,
-        /// The warnings of what is there and looks like policies.
+        /// The warnings about similar files.
         neglected: Vec<Diagnostic>,
     },
 }
@@ -78,18 +78,18 @@ pub fn read_policies(texts: &mut SourceMap, path: &Path) -> Result<Vec<FileId>, 
     Ok(files)
 }
 
-/// What is beside policies, looks like some, and is not read.
+/// Files and folders beside policies that look like policies and are not read.
 enum Neglected {
-    /// A folder with files whose names are those of policies.
+    /// A folder with files named like policies.
     Folder(PathBuf),
-    /// A folder with files whose names end in `.json`, and none like those of policies.
+    /// A folder with `.json` files, and without files named like policies.
     JsonFolder(PathBuf),
-    /// A file whose name ends in `.json`.
+    /// A `.json` file.
     Json(PathBuf),
 }
 
 impl Neglected {
-    /// The warning of it.
+    /// Returns the warning.
     fn warning(&self) -> Diagnostic {
         match self {
             Self::Folder(path) => {
@@ -98,8 +98,8 @@ impl Neglected {
                     untrusted::path(path)
                 );
                 Diagnostic::warning("not-read", message).help(
-                "all files of a policy are in one folder: move them up, name their folder to dfw, \
-                 or give that a name that begins with a dot",
+                "subdirectories are not read: move the files up, pass their folder to dfw, or start the \
+                 folder's name with a dot",
             )
             }
             Self::JsonFolder(path) => {
@@ -108,8 +108,8 @@ impl Neglected {
                     untrusted::path(path)
                 );
                 Diagnostic::warning("not-read", message).help(
-                    "JSON is YAML, too: move them up and name them `….yaml` if they are policies; \
-                 if not, move the folder elsewhere, or give it a name that begins with a dot",
+                    "if they are policies, move them up and rename them to `.yaml` (JSON is YAML); if not, move \
+                 the folder elsewhere, or start its name with a dot",
                 )
             }
             Self::Json(path) => {
@@ -118,20 +118,20 @@ impl Neglected {
                     untrusted::path(path)
                 );
                 Diagnostic::warning("not-read", message).help(
-                "JSON is YAML, too: name it `….yaml` if it is a policy, and move it elsewhere if not",
+                "if it is a policy, rename it to `.yaml` (JSON is YAML); if not, move it elsewhere",
             )
             }
         }
     }
 }
 
-/// What looks like policies by its name in this folder or below it; looks into so many folders only.
+/// Searches a folder and its subdirectories, within bounds, for files named like policies.
 fn inside(texts: &SourceMap, folder: &Path, left: &mut usize, depth: u32) -> Option<Inside> {
     if is_hidden(folder) || depth == 0 || *left == 0 {
         return None;
     }
     *left -= 1;
-    // What cannot be read is nothing that was meant to be.
+    // Folders that cannot be read are skipped.
     let entries = texts.folder(folder).ok().flatten().unwrap_or_default();
     let mut found = None;
     for (path, is_folder) in entries {
@@ -153,14 +153,14 @@ fn inside(texts: &SourceMap, folder: &Path, left: &mut usize, depth: u32) -> Opt
     found
 }
 
-/// What there is in a folder beside policies.
+/// The kinds of subdirectories beside policies.
 #[derive(Clone, Copy)]
 enum Inside {
     Policies,
     Json,
 }
 
-/// What the name of a file in a directory of policies says about it.
+/// Kinds of files in a directory of policies, by name.
 enum Kind {
     Policy,
     /// A policy by its contents, probably; see [`Problem::WrongExtension`].
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn no_file_and_no_policy_are_told_apart() {
+    fn a_missing_file_and_a_missing_policy_are_different_errors() {
         let mut sources = memory(&[("p/list.txt", "")]);
         let error = read_policies(&mut sources, Path::new("q")).unwrap_err();
         assert!(error.to_string().starts_with("cannot read q: No such file"));

@@ -1,6 +1,7 @@
-//! Where policies come from; and what they are ready for use: read, found valid, put to their own tests.
+//! Loads policies: reads them, validates them and runs their tests.
 
 mod accepted;
+mod compare;
 mod directory;
 
 use std::path::Path;
@@ -14,36 +15,37 @@ use crate::text::diagnostic::Diagnostic;
 use crate::text::{FileId, SourceMap, Span};
 
 pub use accepted::keep;
+pub use compare::compared;
 pub use directory::{ReadError, read_policies};
 
 /// A valid policy and the texts that it was read from.
 #[derive(Debug)]
 pub struct Policies {
-    /// What they say.
+    /// The policy of all files together.
     pub policy: Policy,
-    /// The texts, lists included.
+    /// The texts, including lists.
     pub sources: SourceMap,
     /// The files of the policy, without lists.
     pub files: Vec<FileId>,
-    /// What is valid, and yet hardly meant.
+    /// The warnings: valid, but probably not intended.
     pub warnings: Vec<Diagnostic>,
 }
 
-/// Why there is no valid policy.
+/// Reasons why policies cannot be loaded.
 #[derive(Debug)]
 pub enum LoadError {
-    /// It cannot be read.
+    /// A file cannot be read.
     Unread(ReadError),
-    /// There is something wrong in it.
+    /// The policy has errors.
     Invalid {
-        /// All that is.
+        /// All errors and warnings.
         diagnostics: Vec<Diagnostic>,
         /// The texts that they point into.
         sources: Box<SourceMap>,
     },
-    /// Some of its own tests failed.
+    /// Some of the policy's tests failed.
     Failed {
-        /// Which.
+        /// The results of the tests.
         report: Report,
         /// The texts that they point into.
         sources: Box<SourceMap>,
@@ -65,7 +67,7 @@ impl Policies {
     /// Reads the policies at `path`, a directory or a file, out of `sources`.
     ///
     /// # Errors
-    /// [`LoadError::Unread`] and [`LoadError::Invalid`].
+    /// [`LoadError::Unread`] if a file cannot be read, [`LoadError::Invalid`] if the policy has errors.
     pub fn read(mut sources: SourceMap, path: &Path) -> Result<Self, LoadError> {
         let files = read_policies(&mut sources, path).map_err(LoadError::Unread)?;
         match policy::read(&mut sources, &files) {
@@ -82,11 +84,10 @@ impl Policies {
         }
     }
 
-    /// Runs the `tests:` of the policy, none of which may fail; says how many passed. Those that depend on a
-    /// host are not among them.
+    /// Runs the `tests:` of the policy, except those that depend on the host; returns how many passed.
     ///
     /// # Errors
-    /// [`LoadError::Failed`].
+    /// [`LoadError::Failed`] if a test fails.
     pub fn test(mut self) -> Result<(Self, usize), LoadError> {
         let report = test::run(&self.policy, &|span| origin(&self.sources, span));
         if report.failed.is_empty() {
@@ -100,22 +101,21 @@ impl Policies {
         }
     }
 
-    /// Whether its tests expect something of services of a host that only that host can tell: that they
-    /// are denied at ports that no key covers.
+    /// Returns whether a test depends on the host's services: it expects them to be denied at a port without a
+    /// policy entry.
     #[must_use]
     pub fn asks_for_services(&self) -> bool {
         test::asks_for_services(&self.policy)
     }
 
-    /// Puts its tests, which pass without a host, to a known one as well: to its services, to the addresses of
-    /// its containers, and to what is in sources that depend on it. Says how many there are: none of them is
-    /// left unjudged on a known host.
+    /// Runs the tests on a known host, too: with its services, the addresses of its containers and sources that
+    /// depend on it. Returns how many tests there are.
     ///
     /// # Errors
-    /// [`LoadError::Failed`].
+    /// [`LoadError::Failed`] if a test fails on this host.
     pub fn test_on(self, host: &HostView) -> Result<(Self, usize), LoadError> {
         let failed = test::on_host(&self.policy, host, &|span| origin(&self.sources, span));
-        // What fails has either passed without the host, or was not judged there: it is one of all tests.
+        // A test that fails here passed or was skipped without the host.
         let passed = self.policy.tests.len().saturating_sub(failed.len());
         if failed.is_empty() {
             return Ok((self, passed));
@@ -137,8 +137,8 @@ impl Policies {
     }
 }
 
-/// Returns what is to be fetched for the policies at `path`, by the names of their sources. No fetched list is
-/// read, so nothing here can be put in force.
+/// Returns the requests of the policies at `path`, by the names of their sources. Reads no fetched list, so
+/// nothing here can be enforced.
 ///
 /// # Errors
 /// [`LoadError::Unread`] and [`LoadError::Invalid`].
@@ -149,8 +149,8 @@ pub fn requests(path: &Path) -> Result<Vec<(SourceName, Fetched)>, LoadError> {
     Ok(fetched.collect())
 }
 
-/// Where a span is written, as rules in the kernel say it: the folder left out, so that the same
-/// policy gives the same rules wherever it is.
+/// Returns the file name and line of a span for comments of rules. The folder is left out: the same policy
+/// compiles to the same rules wherever it is stored.
 fn origin(sources: &SourceMap, span: &Span) -> Origin {
     let name = sources.name(span.file);
     let file = Path::new(name).file_name().map_or_else(
@@ -163,7 +163,7 @@ fn origin(sources: &SourceMap, span: &Span) -> Origin {
     }
 }
 
-/// Returns the line of the policy that a rule of the kernel comes from, if it is in one of these files.
+/// Returns the policy line of a rule in the kernel, if it is in one of these files.
 #[must_use]
 pub fn line_behind(sources: &SourceMap, files: &[FileId], origin: &Origin) -> Option<Span> {
     let is_named = |file: &&FileId| {
@@ -225,7 +225,7 @@ mod tests {
         assert_eq!((report.passed, report.failed.len()), (2, 2));
     }
 
-    /// It has passed without the host, and is not counted twice.
+    /// A test that passed without the host is not counted twice.
     #[test]
     fn what_passed_without_the_host_and_fails_on_it_is_taken_off() {
         let (policies, _) = tested();

@@ -203,7 +203,7 @@ impl SourceMap {
         self.former_spellings
     }
 
-    /// Adds a warning about what is beside the files, for whoever makes a policy of them.
+    /// Adds a warning about files beside the policies.
     pub(crate) fn warn(&mut self, warning: Diagnostic) {
         self.warnings.push(warning);
     }

@@ -218,8 +218,8 @@ fn interface(lab: &Lab) -> Result<()> {
         let warns = |words: &[&str]| -> Result<()> {
             let report = report(&lab.dfw(words)?)?;
             let is_complete = report.contains(&format!(
-                "is a port of `{BRIDGE}`: packets come in through `{BRIDGE}`"
-            )) && report.contains(&format!("nobody gets in through `{CARD}`"))
+                "is a port of `{BRIDGE}`: packets arrive on `{BRIDGE}`"
+            )) && report.contains("nobody is allowed; write `interface:")
                 && report.contains(&format!("`interface: {BRIDGE}`"));
             ensure!(is_complete, "{words:?}: {report}");
             Ok(())

@@ -530,7 +530,10 @@ fn card_in_docker0(lab: &Lab) -> Result<()> {
 /// An answer that is not complete: nothing is exposed, and not everything is judged.
 fn card_is_not_judged(lab: &Lab, bridge: &str) -> Result<()> {
     let audit = audit(lab)?;
-    audit.says(&["not judged", &format!("comes by {CARD} within {bridge}")])?;
+    audit.says(&[
+        "not judged",
+        &format!("packets from {CARD} within bridge {bridge}"),
+    ])?;
     audit.says_none_of(&["covered"])?;
     audit.ends_with(1)
 }

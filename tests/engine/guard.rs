@@ -211,7 +211,7 @@ fn engine_restarts_while_guarded(lab: &Lab) -> Result<()> {
     let mut guard = Guard::start(lab, POLICY)?;
     doors::guarded_now(lab)?;
     lab.stop_engine()?;
-    guard.expect("stays denied")?;
+    guard.expect("stay filtered")?;
     lab.start_engine()?;
     guard.expect("answers: Docker")?;
     lab.wait_for_containers()?;

@@ -73,9 +73,9 @@ fn own_family(lab: &Lab) -> Result<()> {
             let dir = lab.write_policy(NOTHING)?;
             let applied = lab.dfw(&["apply", &dir])?;
             let told = String::from_utf8_lossy(&applied.stdout).into_owned();
-            let refused = told.split("and so denied").nth(1).unwrap_or_default();
+            let denied = told.split("denied by default:").nth(1).unwrap_or_default();
             ensure!(
-                refused.contains("8096/tcp (IPv6)") && !refused.contains("8096/tcp  "),
+                denied.contains("8096/tcp (IPv6)") && !denied.contains("8096/tcp  "),
                 "{told}"
             );
             Ok(())

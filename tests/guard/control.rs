@@ -13,7 +13,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 
 use crate::Named;
 use crate::daemon::{Daemon, arguments};
-use crate::place::{DFW, Place};
+use crate::namespace::{DFW, Place};
 
 pub(crate) const TRIALS: &[Named] = &[
     ("status_tells_of_guard", status_tells_of_guard),
@@ -59,9 +59,9 @@ fn status_tells_of_guard() -> Result<()> {
     );
     ensure!(text.ends_with(&line), "{text}");
     place.nft("flush ruleset")?;
-    guard.expect("put back")?;
+    guard.expect("restored after ")?;
     place.write("policies/b.yaml", "ports: [\n")?;
-    guard.expect("change nothing")?;
+    guard.expect("have errors and are not applied")?;
     let text = place.dfw_ok(&[&status[..], &["--json"]].concat())?;
     let told: serde_json::Value = serde_json::from_str(&text)?;
     let told = &told["guard"];
@@ -88,7 +88,7 @@ fn status_tells_of_guard() -> Result<()> {
     // Who is gone tells nothing.
     let text = place.dfw_ok(&status)?;
     ensure!(
-        text.contains("guard: none runs") && !text.contains("guard: process"),
+        text.contains("guard: not running") && !text.contains("guard: process"),
         "{text}"
     );
     Ok(())
@@ -110,10 +110,10 @@ fn only_root_reloads() -> Result<()> {
     let mode = std::fs::metadata(&socket)?.permissions().mode();
     ensure!(mode & 0o7777 == 0o666, "{mode:o}");
     ensure!(hear(&socket, "reload\n")? == "{\"reload\":true}\n");
-    guard.expect("reading everything again")?;
+    guard.expect("reloading policies, engines and interfaces")?;
     for nonsense in ["relaod\n", "\n", &"x".repeat(100)] {
         let heard = hear(&socket, nonsense)?;
-        ensure!(heard.contains("nobody understands"), "{heard}");
+        ensure!(heard.contains("unknown command"), "{heard}");
     }
     // Whoever says nothing holds up nobody.
     let silent = UnixStream::connect(&socket)?;
@@ -315,7 +315,7 @@ fn metrics_are_told() -> Result<()> {
     let path = place.dir().join("run/metrics.sock");
     let at = format!("unix:{}", path.display());
     let mut guard = Daemon::start(&place, &["--metrics-listen", &at])?;
-    guard.expect("ours alone")?;
+    guard.expect("only this process can modify it")?;
     crate::daemon::until("metrics", || path.exists().then_some(()))?;
     let heard = ask(UnixStream::connect(&path)?, GET)?;
     ensure!(heard.contains("\ndfw_table_in_force 1\n"), "{heard}");
@@ -345,7 +345,7 @@ fn the_journal_gets_levels() -> Result<()> {
     let mut guard = Daemon::of(command)?;
     let line = guard.expect("a.yaml")?;
     ensure!(line.starts_with("<3>"), "{line}");
-    let line = guard.expect("change nothing")?;
+    let line = guard.expect("have errors and are not applied")?;
     ensure!(line.starts_with("<5>"), "{line}");
     guard.stop()
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::place::{self, DFW, Place};
+use crate::namespace::{self, DFW, Place};
 
 /// How long a busy machine may take for anything.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -52,7 +52,7 @@ impl Daemon {
             .stderr(Stdio::piped())
             .env_remove("JOURNAL_STREAM")
             .spawn()?;
-        place::record(child.id())?;
+        namespace::record(child.id())?;
         let stderr = child.stderr.take().context("no stderr")?;
         let (sender, lines) = channel();
         std::thread::spawn(move || {

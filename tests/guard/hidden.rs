@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 
 use crate::Named;
 use crate::daemon::{Daemon, until};
-use crate::place::{self, Place};
+use crate::namespace::{self, Place};
 
 pub(crate) const TRIALS: &[Named] = &[("an_unreadable_descriptor_hides_nobody", unreadable)];
 
@@ -49,7 +49,7 @@ fn unreadable() -> Result<()> {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped());
     let mut child = command.spawn()?;
-    place::record(child.id())?;
+    namespace::record(child.id())?;
     let mut said = String::new();
     if let Some(stdout) = child.stdout.take() {
         std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut said)?;

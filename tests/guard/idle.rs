@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 
 use crate::Named;
 use crate::daemon::Daemon;
-use crate::place::Place;
+use crate::namespace::Place;
 
 pub(crate) const TRIALS: &[Named] = &[
     ("an_idle_guard_does_nothing", an_idle_guard_does_nothing),
@@ -24,10 +24,10 @@ fn an_idle_guard_does_nothing() -> Result<()> {
     let mut other = Daemon::start(&busy, &["--no-owner"])?;
     guard.expect_in_force()?;
     other.expect_in_force()?;
-    let mut meddle = || -> Result<()> {
+    let mut modify = || -> Result<()> {
         for _ in 0..5 {
             busy.nft("flush ruleset")?;
-            other.expect("put back")?;
+            other.expect("restored after ")?;
         }
         Ok(())
     };
@@ -35,9 +35,9 @@ fn an_idle_guard_does_nothing() -> Result<()> {
     crate::daemon::until("the state", || {
         idle.dir().join("state/last-good").exists().then_some(())
     })?;
-    meddle()?;
+    modify()?;
     let before = guard.switches()?;
-    meddle()?;
+    modify()?;
     let after = guard.switches()?;
     ensure!(before == after, "it woke up {} times", after - before);
     eprintln!("an idle guard holds {} KiB", guard.memory()?);
@@ -63,7 +63,7 @@ fn a_long_list_is_guarded() -> Result<()> {
     guard.expect_in_force()?;
     eprintln!("with {count} sources guard holds {} KiB", guard.memory()?);
     place.nft("flush ruleset")?;
-    let line = guard.expect("put back")?;
+    let line = guard.expect("restored after ")?;
     eprintln!("with {count} sources: {line}");
     place.write("policies/list", list + "192.0.2.1\n")?;
     guard.expect_in_force()?;

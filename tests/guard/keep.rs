@@ -9,7 +9,7 @@ use dfw::kernel::{Kernel, Snapshot};
 
 use crate::Named;
 use crate::daemon::{Daemon, arguments, until};
-use crate::place::{DFW, Place};
+use crate::namespace::{DFW, Place};
 use crate::silent::Silent;
 use crate::support::netns::Namespace;
 
@@ -67,13 +67,13 @@ fn the_last_good_policy_is_used() -> Result<()> {
             _ => std::fs::remove_file(place.dir().join("policies/lists/office"))?,
         }
         let mut guard = Daemon::start(&place, &[])?;
-        guard.expect("the last good policies are used")?;
+        guard.expect("using the last good policies")?;
         guard.expect_in_force()?;
         ensure!(place.installed()? == installed, "{damage}: not the same");
         // The files come back.
         place.write("policies/lists/office", "203.0.113.8\n")?;
         place.write("policies/a.yaml", POLICY)?;
-        guard.expect("right again")?;
+        guard.expect("valid again")?;
         guard.expect_in_force()?;
         ensure!(place.installed()? != installed, "{damage}: still the same");
     }
@@ -102,7 +102,7 @@ fn without_any_policy_what_is_in_force_stays() -> Result<()> {
     let before = place.snapshot()?.installed;
     place.write("policies/a.yaml", "default: [")?;
     let mut guard = Daemon::start(&place, &[])?;
-    guard.expect("what is in force stays")?;
+    guard.expect("the rules in force stay")?;
     let status = place.dir().join("guard.sock");
     let told = place.dfw_ok(&["status", "--socket", &status.to_string_lossy()])?;
     ensure!(told.contains("no valid policy yet"), "{told}");
@@ -138,11 +138,11 @@ fn a_full_disk_is_told_and_survived() -> Result<()> {
     let list = list.join("\n");
     place.write("policies/lists/office", &list)?;
     guard.expect_in_force()?;
-    let line = guard.expect("cannot be kept")?;
+    let line = guard.expect("cannot be saved")?;
     ensure!(line.contains("No space left"), "{line}");
     // It goes on, and what is kept is whole.
     place.write("policies/lists/office", "203.0.113.9\n")?;
-    guard.expect("the policies are kept again")?;
+    guard.expect("the policies are saved again")?;
     guard.stop()
 }
 
@@ -161,7 +161,7 @@ fn a_slow_disk_holds_up_no_repair() -> Result<()> {
     place.write("policies/lists/office", "203.0.113.8\n")?;
     guard.expect_in_force()?;
     place.nft("flush ruleset")?;
-    guard.expect("put back")?;
+    guard.expect("restored after ")?;
     place.write("policies/lists/office", "203.0.113.9\n")?;
     guard.expect_in_force()?;
     // The newest is kept as soon as it can be.
@@ -218,11 +218,11 @@ fn without_rules_it_is_not_ready() -> Result<()> {
     ensure!(told.contains("STATUS=no policies are in force"), "{told}");
     // A signal makes it no readier.
     guard.signal(rustix::process::Signal::HUP)?;
-    guard.expect("reading everything again")?;
+    guard.expect("reloading policies, engines and interfaces")?;
     guard.expect("no rules are in force")?;
     place.write("policies/lists/office", "203.0.113.7\n")?;
     guard.expect_in_force()?;
-    guard.expect("it works again")?;
+    guard.expect("recovered from the last error")?;
     loop {
         let told = heard()?;
         if told.contains("READY=1") {
@@ -240,14 +240,14 @@ fn what_the_kernel_refuses_is_replaced_by_what_it_took() -> Result<()> {
     place.write("policies/lists/office", too_many()?)?;
     let mut guard = limited(&place, &[])?;
     guard.expect("no rules are in force")?;
-    guard.expect("the last good policies are used until the kernel takes the files")?;
+    guard.expect("using the last good policies until the kernel accepts the rules of the files")?;
     guard.expect("in force: the last good policies of ")?;
     let in_force = snapshot_beside(&guard)?.installed;
     ensure!(in_force.context("no rules")?.ruleset == installed);
     // What is in force stays while it tries again.
-    guard.expect("what is in force stays")?;
+    guard.expect("the rules in force stay")?;
     place.write("policies/lists/office", "203.0.113.8\n")?;
     guard.expect_in_force()?;
-    guard.expect("it works again")?;
+    guard.expect("recovered from the last error")?;
     guard.stop()
 }

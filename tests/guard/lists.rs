@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::Named;
 use crate::daemon::{Daemon, until};
-use crate::place::{Place, Told};
+use crate::namespace::{Place, Report};
 use crate::silent::{Silent, guard, guard_behind};
 use crate::support::command::{output, program};
 
@@ -96,7 +96,7 @@ fn a_link_reads_nothing_of_roots() -> Result<()> {
     lchown(&lists, Some(NOBODY), Some(NOBODY))?;
     place.write("office", format!("{SECRET}\n"))?;
     guard.signal(rustix::process::Signal::HUP)?;
-    guard.expect("reading everything again")?;
+    guard.expect("reloading policies, engines and interfaces")?;
     until("the refusal", || {
         status(&place)
             .ok()?
@@ -122,7 +122,7 @@ fn a_link_reads_nothing_of_roots() -> Result<()> {
     chown(&own, Some(NOBODY), Some(NOBODY))?;
     replace(&place, |at| Ok(symlink("own", at)?))?;
     guard.signal(rustix::process::Signal::HUP)?;
-    guard.expect("right again")?;
+    guard.expect("valid again")?;
     guard.expect_in_force()?;
     symlink(&own, place.dir().join("linked"))?;
     place.write("policies/a.yaml", POLICY.replace("lists/office", "linked"))?;
@@ -154,7 +154,7 @@ fn no_text_of_a_file_is_told() -> Result<()> {
         format!("ports: {{80: ['{SECRET}', hunter2]}}\n"),
     )?;
     guard.expect("b.yaml:1:")?;
-    guard.expect("change nothing")?;
+    guard.expect("have errors and are not applied")?;
     ensure!(!status(&place)?.contains("hunter2"));
     ensure!(
         !guard.said.join("\n").contains("hunter2"),
@@ -261,7 +261,7 @@ fn only_files_are_read_and_not_for_ever() -> Result<()> {
     }
     // Standard input is bounded, too; and a pipe there, or by a name of the shell's, is read.
     let mut command = place.program(&["import"]);
-    let told = Told::of(command.stdin(std::fs::File::open("/dev/zero")?))?;
+    let told = Report::of(command.stdin(std::fs::File::open("/dev/zero")?))?;
     fails(&told)?;
     for words in [
         "iptables-save | \"$0\" import",
@@ -275,14 +275,14 @@ fn only_files_are_read_and_not_for_ever() -> Result<()> {
             env!("CARGO_MANIFEST_DIR")
         );
         let mut command = place.namespace().command("bash");
-        let told = Told::of(command.args(["-c", &words, crate::place::DFW]))?;
+        let told = Report::of(command.args(["-c", &words, crate::namespace::DFW]))?;
         ensure!(told.code == Some(0), "{words}: {told:?}");
     }
     Ok(())
 }
 
 /// Whether it has failed with an error of reading, and not by lack of anything.
-fn fails(told: &Told) -> Result<()> {
+fn fails(told: &Report) -> Result<()> {
     let errors = ["a device", "a pipe", "kernel's own", "larger than"];
     ensure!(
         told.code == Some(1) && errors.iter().any(|error| told.stderr.contains(error)),
@@ -315,7 +315,7 @@ fn what_everybody_can_write_is_refused() -> Result<()> {
         ensure!(told.code == Some(0), "{told:?}");
         ensure!(told.stderr.contains("warning[world-writable]"), "{told:?}");
         mode(path, closed)?;
-        guard.expect("right again")?;
+        guard.expect("valid again")?;
     }
     let told = place.dfw(&["check", &policies])?;
     ensure!(told.stderr.is_empty(), "{told:?}");
@@ -343,7 +343,7 @@ fn a_silent_disk_holds_up_nothing() -> Result<()> {
     until("a reading", || (readers(&guard).ok()? == 1).then_some(()))?;
     // Meanwhile it answers, puts back, and begins no second reading.
     place.nft("flush ruleset")?;
-    guard.expect("put back")?;
+    guard.expect("restored after ")?;
     for round in 0..3 {
         place.write("policies/c.yaml", format!("# {round}\n"))?;
         guard.signal(rustix::process::Signal::HUP)?;
@@ -352,15 +352,15 @@ fn a_silent_disk_holds_up_nothing() -> Result<()> {
     // On a busy machine it may have said so before.
     until("the report", || {
         let told = status(&place).ok()?;
-        told.contains("a disk does not answer").then_some(())
+        told.contains("file system does not respond").then_some(())
     })?;
     ensure!(readers(&guard)? == 1, "{} readers", readers(&guard)?);
     place.nft("flush ruleset")?;
-    guard.expect("put back")?;
+    guard.expect("restored after ")?;
     ensure!(place.installed()? == before, "something was changed");
     silent.end()?;
     guard.signal(rustix::process::Signal::HUP)?;
-    guard.expect("right again")?;
+    guard.expect("valid again")?;
     guard.expect_in_force()?;
     ensure!(place.installed()? != before, "the change was not taken up");
     guard.stop()
@@ -377,8 +377,8 @@ fn a_silent_disk_at_boot_leaves_the_last_good() -> Result<()> {
     first.stop()?;
     place.dfw_ok(&["remove"])?;
     let mut guard = guard_behind(&place, "lists")?;
-    guard.expect("a disk does not answer")?;
-    guard.expect("the last good policies are used until the files are right")?;
+    guard.expect("file system does not respond")?;
+    guard.expect("using the last good policies until the files are valid")?;
     guard.expect("in force: the last good policies of ")?;
     ensure!(place.installed()? == installed, "other rules");
     guard.stop()

@@ -1,5 +1,5 @@
 //! `dfw guard` and a real kernel, in network namespaces of their own: what becomes of the rules when
-//! policies change, others meddle, guard dies, and its folders vanish or are full.
+//! policies change, others modify the table, guard dies, and its folders vanish or are full.
 //!
 //! Needs root and the packages that `tests/run` installs. Without them the trials are skipped, or
 //! fail where the environment says `CI=true`.
@@ -11,23 +11,23 @@
 )]
 
 mod control;
-mod crowds;
 mod daemon;
 mod hidden;
 mod idle;
 mod keep;
 mod lists;
-mod meddlers;
+mod many_clients;
+mod modifiers;
 mod names;
+#[path = "../kernel/namespace.rs"]
+#[expect(dead_code, reason = "the kernel tests use the rest")]
+mod namespace;
 mod networks;
 mod owners;
-#[path = "../kernel/place.rs"]
-#[expect(dead_code, reason = "the kernel tests use the rest")]
-mod place;
 mod policies;
-#[path = "../kernel/screen.rs"]
+#[path = "../kernel/pty.rs"]
 #[expect(dead_code, reason = "the kernel tests use the rest")]
-mod screen;
+mod pty;
 mod silent;
 mod stranger;
 #[path = "../kernel/support.rs"]
@@ -52,7 +52,7 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Most of a trial is waiting for other programs.
     arguments.test_threads = arguments.test_threads.or(Some(4));
-    let missing = place::missing();
+    let missing = namespace::missing();
     let skip = !missing.is_empty() && std::env::var("CI").as_deref() != Ok("true");
     for thing in &missing {
         eprintln!("the guard tests need {thing}");
@@ -60,7 +60,7 @@ fn main() -> ExitCode {
     let trials = all()
         .map(|(name, _)| {
             Trial::test(name, move || {
-                let missing = place::missing();
+                let missing = namespace::missing();
                 let result = if missing.is_empty() {
                     support::isolated::run(name)
                 } else {
@@ -81,7 +81,7 @@ fn missed(missing: &[String]) -> Result<()> {
 fn all() -> impl Iterator<Item = Named> {
     let groups = [
         policies::TRIALS,
-        meddlers::TRIALS,
+        modifiers::TRIALS,
         survival::TRIALS,
         upgrade::TRIALS,
         keep::TRIALS,
@@ -89,7 +89,7 @@ fn all() -> impl Iterator<Item = Named> {
         lists::TRIALS,
         owners::TRIALS,
         control::TRIALS,
-        crowds::TRIALS,
+        many_clients::TRIALS,
         names::TRIALS,
         networks::TRIALS,
         idle::TRIALS,

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::Named;
 use crate::daemon::Daemon;
-use crate::place::Place;
+use crate::namespace::Place;
 use crate::support::command::{find, output};
 
 pub(crate) const TRIALS: &[Named] = &[
@@ -36,7 +36,7 @@ fn a_process_forges_no_line_of_the_log() -> Result<()> {
             .args(["flush", "ruleset"]),
     )?;
     let shown = "`a\\n<0>b\\u{202e}c`";
-    guard.expect(&format!("put back: {shown} (process "))?;
+    guard.expect(&format!("the table was modified by {shown} (pid "))?;
     let socket = place.dir().join("guard.sock");
     let status = place.dfw_ok(&["status", "--socket", &socket.to_string_lossy()])?;
     let last = status.lines().last().context("nothing")?;
@@ -58,7 +58,7 @@ fn an_interface_hides_nothing_and_keeps_its_name() -> Result<()> {
         let path = place.write("policies/a.yaml", POLICY)?;
         let path = path.to_string_lossy().into_owned();
         let told = place.dfw(&["plan", "--color", "always", &path])?;
-        let notice = format!("bridge `{shown}` may or may not");
+        let notice = format!("cannot tell whether bridge `{shown}`");
         ensure!(told.stderr.contains(&notice), "{told:?}");
         let told = place.dfw(&["plan", "--json", &path])?;
         ensure!(!told.stdout.contains(name), "{told:?}");
@@ -86,7 +86,7 @@ fn a_file_forges_no_line() -> Result<()> {
     ensure!(forged.is_none(), "{told:?}");
     let mut guard = Daemon::start(&place, &[])?;
     guard.expect(shown)?;
-    guard.expect("change nothing")?;
+    guard.expect("have errors and are not applied")?;
     let forged = guard.said.iter().find(|line| line.starts_with("ok:"));
     ensure!(forged.is_none(), "{forged:?}");
     guard.stop()

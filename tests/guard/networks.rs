@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::Named;
 use crate::daemon::{Daemon, until};
-use crate::place::Place;
+use crate::namespace::Place;
 
 pub(crate) const TRIALS: &[Named] = &[
     ("networks_are_followed", networks_are_followed),
@@ -172,7 +172,7 @@ fn without_guard_networks_are_those_of_the_last_apply() -> Result<()> {
             && told
                 .stdout
                 .contains("198.51.100.0/24, 2001:db8:5::/64 (networks of eth0, wg0)")
-            && told.stdout.contains("without it the next apply")
+            && told.stderr.contains("without guard, apply again")
             && told.stderr.contains("there is no interface `wg0`"),
         "{told:?}"
     );
@@ -217,7 +217,7 @@ fn without_guard_networks_are_those_of_the_last_apply() -> Result<()> {
         told.code == Some(0)
             && told
                 .stderr
-                .contains("`eth0` has no address in a network that counts"),
+                .contains("`eth0` has no usable address (loopback and link-local do not count)"),
         "{told:?}"
     );
     ensure!(

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 
 use crate::Named;
-use crate::place::Place;
+use crate::namespace::Place;
 
 pub(crate) const TRIALS: &[Named] = &[(
     "who_chooses_a_file_must_own_it",

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 
 use crate::Named;
 use crate::daemon::{Daemon, until};
-use crate::place::{Place, compiled_text};
+use crate::namespace::{Place, compiled_text};
 
 pub(crate) const TRIALS: &[Named] = &[
     ("a_change_is_taken_up", a_change_is_taken_up),
@@ -72,7 +72,7 @@ fn a_change_is_taken_up() -> Result<()> {
     std::fs::remove_file(other)?;
     until_ports(&place, &["80/tcp"])?;
     guard.signal(Signal::HUP)?;
-    guard.expect("reading everything again")?;
+    guard.expect("reloading policies, engines and interfaces")?;
     guard.stop()?;
     ensure!(ports(&place, &["80/tcp"])?, "the rules are gone");
     Ok(())
@@ -111,14 +111,14 @@ fn a_wrong_policy_changes_nothing() -> Result<()> {
     place.write("policies/b.yaml", "ports: {443: [nobody-knows]}\n")?;
     let line = guard.expect("b.yaml:1:")?;
     ensure!(line.ends_with("unknown-source: not a source"), "{line}");
-    guard.expect("change nothing")?;
+    guard.expect("have errors and are not applied")?;
     // A test of the policy that fails is as bad.
     let tests = "ports: {443: any}\ntests:\n  - {from: 192.0.2.1, to: 443, expect: refuse}\n";
     place.write("policies/b.yaml", tests)?;
-    guard.expect("change nothing")?;
+    guard.expect("have errors and are not applied")?;
     ensure!(place.snapshot()? == before, "something was changed");
     place.write("policies/b.yaml", "ports: {443: any}\n")?;
-    guard.expect("right again")?;
+    guard.expect("valid again")?;
     until_ports(&place, &["443/tcp", "80/tcp"])
 }
 
@@ -137,10 +137,10 @@ fn a_vanished_directory_changes_nothing() -> Result<()> {
     for folder in [etc.join("policies"), etc.clone()] {
         std::fs::rename(&folder, &gone)?;
         guard.expect("cannot read")?;
-        guard.expect("change nothing")?;
+        guard.expect("have errors and are not applied")?;
         ensure!(place.snapshot()? == before, "something was changed");
         std::fs::rename(&gone, &folder)?;
-        guard.expect("right again")?;
+        guard.expect("valid again")?;
     }
     // What comes back is watched as before.
     place.write("etc/policies/b.yaml", "ports: {443: any}\n")?;
@@ -163,7 +163,7 @@ fn a_flood_of_changes_is_work_once() -> Result<()> {
     place.write("policies/b.yaml", "ports: {443: any}\n")?;
     until_ports(&place, &["443/tcp", "80/tcp"])?;
     guard.signal(Signal::HUP)?;
-    guard.expect("reading everything again")?;
+    guard.expect("reloading policies, engines and interfaces")?;
     let applied = guard
         .said
         .iter()

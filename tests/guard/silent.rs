@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context, Result, ensure};
 
 use crate::daemon::{Daemon, arguments};
-use crate::place::{self, DFW, Place};
+use crate::namespace::{self, DFW, Place};
 use crate::support::command::{output, program};
 
 /// Mounts it at `$1`; as long as descriptor 3 is open, every look there waits.
@@ -55,7 +55,7 @@ impl Silent {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
-        place::record(server.id())?;
+        namespace::record(server.id())?;
         let mut line = String::new();
         let stdout = server.stdout.take().context("no stdout")?;
         BufReader::new(stdout).read_line(&mut line)?;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow};
 
 use crate::daemon::until;
-use crate::place::Place;
+use crate::namespace::Place;
 
 /// The port that he knocks at.
 pub(crate) const PORT: u16 = 5353;

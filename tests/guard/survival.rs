@@ -5,7 +5,7 @@ use dfw::kernel::Claim;
 
 use crate::Named;
 use crate::daemon::{Daemon, until};
-use crate::place::Place;
+use crate::namespace::Place;
 use crate::stranger::{CLOSED, Stranger};
 
 pub(crate) const TRIALS: &[Named] = &[
@@ -104,7 +104,7 @@ fn without_an_owner_a_flush_opens_a_moment() -> Result<()> {
     let (mut arrived, mut gaps) = (0, Vec::new());
     for _ in 0..FLUSHES {
         host.nft("flush ruleset")?;
-        guard.expect("put back: ")?;
+        guard.expect("restored after ")?;
         stranger.send_some()?;
         arrived += stranger.arrived();
         gaps.push(stranger.longest_gap());

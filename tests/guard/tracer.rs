@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::Named;
 use crate::daemon::{Daemon, arguments};
-use crate::place::{DFW, Place};
+use crate::namespace::{DFW, Place};
 
 pub(crate) const TRIALS: &[Named] = &[
     ("guard_starts_no_program", guard_starts_no_program),
@@ -39,7 +39,7 @@ fn guard_writes_in_its_own_folders_only() -> Result<()> {
     std::fs::rename(&state, &former)?;
     std::os::unix::fs::symlink(&elsewhere, &state)?;
     place.write("policies/a.yaml", "default: deny\nports: {81: any}\n")?;
-    let line = guard.expect("cannot be kept")?;
+    let line = guard.expect("cannot be saved")?;
     ensure!(line.contains("Permission denied"), "{line}");
     ensure!(!kept(&elsewhere), "it could write elsewhere");
     // Back in its place, it is written to again.
@@ -112,9 +112,9 @@ fn guard_starts_no_program() -> Result<()> {
     let mut guard = Daemon::of(command)?;
     guard.expect_in_force()?;
     place.nft("flush ruleset")?;
-    guard.expect("put back")?;
+    guard.expect("restored after ")?;
     place.write("policies/a.yaml", "default: [")?;
-    guard.expect("change nothing")?;
+    guard.expect("have errors and are not applied")?;
     guard.stop()?;
     let log = std::fs::read_to_string(&log).context("strace has written nothing")?;
     let calls: Vec<&str> = log.lines().collect();

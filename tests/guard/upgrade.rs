@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::Named;
 use crate::daemon::{Daemon, arguments, until};
-use crate::place::Place;
+use crate::namespace::Place;
 use crate::stranger::Stranger;
 use crate::support::command::output;
 

@@ -66,6 +66,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "compile",
             "file",
             "host",
+            "net",
             "policy",
             "ruleset",
             "text",
@@ -95,15 +96,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     (
         "output",
-        &[
-            "analysis",
-            "host",
-            "net",
-            "policy",
-            "ruleset",
-            "text",
-            "untrusted",
-        ],
+        &["analysis", "host", "net", "ruleset", "text", "untrusted"],
     ),
 ];
 

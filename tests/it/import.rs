@@ -91,8 +91,8 @@ fn other_input_is_named() {
         .flat_map(u16::to_le_bytes)
         .collect();
     let cases: [(&[u8], &str, &str); 11] = [
-        (b"", "nothing in it", "iptables-save"),
-        (b"\n \n", "nothing in it", "iptables-save"),
+        (b"", ": empty", "iptables-save"),
+        (b"\n \n", ": empty", "iptables-save"),
         (b"\x1f\x8b\x08\x00\x00\x00", "gzip", "gunzip"),
         (&utf16, "UTF-16", "iconv -f UTF-16"),
         (
@@ -122,7 +122,7 @@ fn other_input_is_named() {
         ),
         (
             b"name: web\n",
-            "not what `iptables-save` prints",
+            "not output of `iptables-save`",
             "iptables-save",
         ),
         // Rules of one table only.

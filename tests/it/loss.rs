@@ -15,7 +15,7 @@ use anyhow::ensure;
 use dfw::analysis::eval::{Connection, Decision, Flow, Outgoing, Packet, evaluate};
 use dfw::compile::compile;
 use dfw::host::HostView;
-use dfw::plan::{BIG, Delta, Facts, Installed, Operation, Place, SetFacts, Sketch, diff};
+use dfw::plan::{BIG, Delta, Installed, Operation, Place, SetState, Sketch, TableState, diff};
 use dfw::policy;
 use dfw::ruleset::{
     Base, Chain, Conntrack, Direction, Elements, Expression, Hook, L4Protocol, MARK, Origin, Rule,
@@ -441,9 +441,9 @@ fn short(packet: &Packet) -> String {
 
 /// A ruleset as it is installed.
 fn installed(ruleset: &Ruleset) -> Installed {
-    let mut facts = Facts {
+    let mut facts = TableState {
         stamped: true,
-        ..Facts::default()
+        ..TableState::default()
     };
     let mut handle = 0;
     for (name, chain) in &ruleset.chains {
@@ -456,7 +456,7 @@ fn installed(ruleset: &Ruleset) -> Installed {
     for (name, set) in &ruleset.sets {
         let sketch = (set.elements.len() >= BIG).then(|| Sketch::of(&set.elements, 7));
         let sketch = sketch.flatten().map(Box::new);
-        let facts_of_set = SetFacts {
+        let facts_of_set = SetState {
             name: name.clone(),
             size: set.elements.room(),
             read: true,

@@ -11,6 +11,7 @@ mod changed;
 mod cli;
 mod codec;
 mod diagnostics;
+mod difference;
 mod docs;
 #[path = "../support/encoded.rs"]
 mod encoded;
@@ -26,15 +27,20 @@ mod import;
 mod import_model;
 #[path = "../support/iptables/mod.rs"]
 mod iptables;
+mod json;
 mod loss;
-mod manners;
 mod meaning;
 mod networks;
-mod no_harm;
+mod partition;
+mod proofs;
 #[path = "../support/property.rs"]
 #[expect(dead_code, reason = "the tests with a kernel use the rest")]
 mod property;
 #[path = "../support/reference/mod.rs"]
 mod reference;
+mod review;
 mod schema;
+mod terminal_behaviour;
 mod tidy;
+mod untrusted_text;
+mod words;

@@ -94,7 +94,7 @@ fn what_the_host_lacks_is_named_and_holds_nobody() {
     assert_eq!(
         held.missing,
         [
-            "`eth0` has no address in a network that counts",
+            "`eth0` has no usable address (loopback and link-local do not count)",
             "there is no interface `wg0`",
         ]
     );

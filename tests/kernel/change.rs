@@ -11,7 +11,7 @@ use proptest::sample::Index;
 
 use crate::Named;
 use crate::arbitrary::{Style, ruleset};
-use crate::place::{Place, compiled, policies};
+use crate::namespace::{Place, compiled, policies};
 use crate::property::{property, same};
 
 pub(crate) const TRIALS: &[Named] = &[

@@ -12,9 +12,9 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::Named;
 use crate::change::install_counting;
-use crate::place::{Place, compiled};
+use crate::namespace::{Place, compiled};
 use crate::property::same;
-use crate::screen::Screen;
+use crate::pty::Screen;
 use crate::support::command::wait_for;
 use crate::support::janitor::{identity, lives};
 
@@ -197,7 +197,7 @@ fn whatever_else_is_a_no() -> Result<()> {
                 // The last line says what is now true, whoever is left to say it.
                 ensure!(
                     seen.trim_end()
-                        .ends_with("not confirmed: the former rules are back"),
+                        .ends_with("not confirmed: rolled back, the former rules are in force"),
                     "{seen:?}"
                 );
                 same(&status.code(), &lives.then_some(1))?;
@@ -215,7 +215,7 @@ fn silence_is_a_no() -> Result<()> {
     let (status, seen) = asked(&place, "5s", &repository(NEW))?.end()?;
     ensure!(status.code() == Some(1), "{status}: {seen}");
     ensure!(
-        seen.contains("failed: not confirmed: the former rules are back"),
+        seen.contains("failed: not confirmed: rolled back, the former rules are in force"),
         "{seen}"
     );
     is_back(&place, &before)?;
@@ -246,7 +246,7 @@ fn where_nothing_was_nothing_is_left() -> Result<()> {
     let (status, seen) = screen.end()?;
     ensure!(status.code() == Some(1), "{status}: {seen}");
     ensure!(
-        seen.contains("the former rules are back, which were none"),
+        seen.contains("not confirmed: rolled back, dfw's rules are not in force"),
         "{seen}"
     );
     same(&place.listing()?, &String::new())
@@ -276,7 +276,7 @@ fn a_flush_does_not_save_the_new_rules() -> Result<()> {
     let (status, seen) = screen.end()?;
     ensure!(status.code() == Some(1), "{status}: {seen}");
     ensure!(
-        seen.contains("somebody has changed the rules since"),
+        seen.contains("confirmed, but the rules were modified since"),
         "{seen}"
     );
     Ok(())
@@ -298,7 +298,7 @@ fn who_applies_meanwhile_is_refused() -> Result<()> {
     }
     let status = place.dfw_ok(&["status"])?;
     ensure!(status.contains(" unconfirmed (process "), "{status}");
-    ensure!(!status.contains("are marked as unconfirmed"), "{status}");
+    ensure!(!status.contains("were never confirmed"), "{status}");
     let status: serde_json::Value = serde_json::from_str(&place.dfw_ok(&["status", "--json"])?)?;
     same(&status["installed"]["unconfirmed"]["waits"], &true.into())?;
     screen.type_in("n\n")?;
@@ -346,7 +346,7 @@ fn a_watchdog_that_nobody_waits_for_is_dead() -> Result<()> {
             stat().ok()?.contains(") Z ").then_some(())
         })?;
         let status = place.dfw_ok(&["status"])?;
-        ensure!(status.contains("are marked as unconfirmed"), "{status}");
+        ensure!(status.contains("were never confirmed"), "{status}");
         place.dfw_ok(words).with_context(|| format!("{words:?}"))?;
         ensure!(stat()?.contains(") Z "), "it was waited for");
         screen.kill(Signal::CONT)?;
@@ -464,7 +464,7 @@ fn what_cannot_be_put_back_is_not_replaced() -> Result<()> {
     ensure!(
         told.stderr
             .trim_end()
-            .ends_with("the rules in force are what they were"),
+            .ends_with("failed: nothing was changed"),
         "{told:?}"
     );
     same(&(place.snapshot()?, place.listing()?), &before)

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 
 use crate::Named;
-use crate::place::{Place, compiled};
+use crate::namespace::{Place, compiled};
 use crate::property::same;
 use crate::support::command::output;
 
@@ -76,15 +76,15 @@ const CHANGES: &[Change] = &[
     own("add chain inet dfw-nft another { type filter hook input priority 7 ; }"),
     foreign(
         "add chain inet dfw-nft another { type filter hook postrouting priority 0 ; }",
-        "chain another hooks in elsewhere",
+        "chain another has a foreign hook, type or policy",
     ),
     foreign(
         "add chain inet dfw-nft another { type nat hook prerouting priority 0 ; }",
-        "chain another hooks in elsewhere",
+        "chain another has a foreign hook, type or policy",
     ),
     foreign(
         "add chain inet dfw-nft forward { policy drop ; }",
-        "chain forward hooks in elsewhere",
+        "chain forward has a foreign hook, type or policy",
     ),
     own("add set inet dfw-nft another { type ipv4_addr ; }"),
     foreign(
@@ -99,7 +99,10 @@ const CHANGES: &[Change] = &[
     own("flush chain inet dfw-nft input"),
     own("flush table inet dfw-nft"),
     own("delete rule inet dfw-nft forward handle HANDLE"),
-    foreign("add table inet dfw-nft { flags dormant ; }", "switched off"),
+    foreign(
+        "add table inet dfw-nft { flags dormant ; }",
+        "flag `dormant`",
+    ),
     Change {
         by: "delete table inet dfw-nft",
         drift: Drift::Gone,
@@ -151,7 +154,7 @@ fn mend(place: &Place, path: &str, change: &Change, wanted: &dfw::ruleset::Rules
     let status = place.dfw_ok(&["status"])?;
     let word = match change.drift {
         Drift::Foreign(word) => Some(word),
-        Drift::Own => Some("not those that dfw put there"),
+        Drift::Own => Some("differ from those that dfw applied"),
         Drift::Gone => None,
     };
     match word {

@@ -9,9 +9,9 @@ use std::thread;
 use anyhow::{Context, Result, ensure};
 
 use crate::Named;
-use crate::place::{Place, compiled};
+use crate::namespace::{Place, compiled};
 use crate::property::same;
-use crate::screen::Screen;
+use crate::pty::Screen;
 
 pub(crate) const TRIALS: &[Named] = &[
     ("an_engine_that_hangs", hanging),
@@ -82,7 +82,7 @@ fn hanging() -> Result<()> {
     let arguments = ["apply", policy.as_str(), "--docker-host", socket];
     let mut screen = Screen::dfw(&place, &arguments, &[], "")?;
     // After a second, or later on a machine that is busy.
-    screen.wait("looking at this host and its engines: ")?;
+    screen.wait("reading this host and its engines: ")?;
     screen.wait("applied")?;
     let (status, _) = screen.end()?;
     ensure!(status.success(), "{status}");

@@ -5,10 +5,10 @@ use std::net::UdpSocket;
 use anyhow::{Context, Result, ensure};
 use dfw::host::docker::Ask;
 use dfw::host::holder::Holder;
-use dfw::site::{Site, Sockets};
+use dfw::site::{HostFacts, Sockets};
 
 use crate::Named;
-use crate::place::Place;
+use crate::namespace::Place;
 
 pub(crate) const TRIALS: &[Named] = &[
     ("sockets_of_services", sockets),
@@ -16,10 +16,10 @@ pub(crate) const TRIALS: &[Named] = &[
     ("traces_of_engines", traces),
 ];
 
-fn find(place: &Place) -> Result<Site> {
+fn find(place: &Place) -> Result<HostFacts> {
     place
         .namespace()
-        .run(|| Ok(Site::find(&Ask::default(), Sockets::All)?))
+        .run(|| Ok(HostFacts::find(&Ask::default(), Sockets::All)?))
 }
 
 /// Each socket that waits for clients is told with its process, and the interface that it is bound to; one

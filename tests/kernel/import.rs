@@ -16,7 +16,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 
 use crate::Named;
-use crate::place::Place;
+use crate::namespace::Place;
 use crate::support::command::{output, output_from};
 use crate::support::probe::{Outcome, PATIENCE, SILENCE, Transport, ask};
 use crate::support::service;

@@ -10,8 +10,8 @@ use dfw::ruleset::{Expression, Ruleset, Statement, Verdict};
 
 use crate::Named;
 use crate::change::{Counters, install_counting, same_counters};
-use crate::crowd::{add_chain, beside};
-use crate::place::Place;
+use crate::concurrent_writers::{add_chain, beside};
+use crate::namespace::Place;
 use crate::property::{same, seed};
 
 pub(crate) const TRIALS: &[Named] = &[

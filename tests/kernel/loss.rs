@@ -13,7 +13,7 @@ use dfw::plan;
 use dfw::ruleset::{Elements, Expression, Interval, MapTo, Rule, Ruleset, Statement, Verdict};
 
 use crate::Named;
-use crate::place::compiled_text;
+use crate::namespace::compiled_text;
 use crate::support::probe::PATIENCE;
 use crate::support::size::is_long;
 use crate::traffic::World;

@@ -14,8 +14,8 @@
 mod arbitrary;
 mod cases;
 mod change;
+mod concurrent_writers;
 mod confirm;
-mod crowd;
 mod drift;
 #[path = "../support/encoded.rs"]
 mod encoded;
@@ -27,33 +27,34 @@ mod iptables;
 mod judge;
 mod kill;
 mod libnftnl;
+mod libnftnl_expressions;
 mod loss;
-mod manners;
 mod marks;
+#[expect(dead_code, reason = "the guard tests use the rest")]
+mod namespace;
 mod nat;
 mod owner;
-#[expect(dead_code, reason = "the guard tests use the rest")]
-mod place;
 mod program;
 #[path = "../support/property.rs"]
 mod property;
+mod pty;
 mod reading;
 #[path = "../support/reference/mod.rs"]
+#[expect(dead_code, reason = "the tests without a kernel use the rest")]
 #[expect(clippy::unwrap_used, reason = "what fails there is a failed test")]
 mod reference;
 mod refusals;
 mod reverse_path;
 mod roundtrip;
-mod screen;
 mod session;
 mod shared;
 mod spoken;
 mod support;
+mod terminal_behaviour;
 mod text;
 mod tracer;
 mod traffic;
 mod watch;
-mod witness;
 
 use std::process::ExitCode;
 
@@ -70,7 +71,7 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Most of a trial is waiting for other programs.
     arguments.test_threads = arguments.test_threads.or(Some(4));
-    let missing = place::missing();
+    let missing = namespace::missing();
     let skip = !missing.is_empty() && std::env::var("CI").as_deref() != Ok("true");
     for thing in &missing {
         eprintln!("the kernel tests need {thing}");
@@ -78,7 +79,7 @@ fn main() -> ExitCode {
     let trials = all()
         .map(|(name, _)| {
             Trial::test(name, move || {
-                let missing = place::missing();
+                let missing = namespace::missing();
                 let result = if missing.is_empty() {
                     support::isolated::run(name)
                 } else {
@@ -101,11 +102,11 @@ fn all() -> impl Iterator<Item = Named> {
         reading::TRIALS,
         roundtrip::TRIALS,
         text::TRIALS,
-        witness::TRIALS,
+        libnftnl_expressions::TRIALS,
         refusals::TRIALS,
         reverse_path::TRIALS,
         change::TRIALS,
-        crowd::TRIALS,
+        concurrent_writers::TRIALS,
         drift::TRIALS,
         marks::TRIALS,
         nat::TRIALS,
@@ -116,7 +117,7 @@ fn all() -> impl Iterator<Item = Named> {
         traffic::TRIALS,
         spoken::TRIALS,
         loss::TRIALS,
-        manners::TRIALS,
+        terminal_behaviour::TRIALS,
         kill::TRIALS,
         confirm::TRIALS,
         session::TRIALS,

@@ -3,8 +3,8 @@
 use anyhow::{Context, Result, ensure};
 
 use crate::Named;
-use crate::crowd::beside_nft;
-use crate::place::Place;
+use crate::concurrent_writers::beside_nft;
+use crate::namespace::Place;
 use crate::support::probe::{Conversation, PATIENCE, SILENCE, Transport};
 use crate::traffic::World;
 

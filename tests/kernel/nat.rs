@@ -8,7 +8,7 @@ use dfw::host::nat::{Answer, Nat, Question, Target};
 use dfw::net::Protocol::{self, Sctp, Tcp, Udp};
 
 use crate::Named;
-use crate::place::Place;
+use crate::namespace::Place;
 use crate::support::command::output;
 
 pub(crate) const TRIALS: &[Named] = &[

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use dfw::kernel::{Claim, Error, Kernel};
 
 use crate::Named;
-use crate::place::{Place, TABLE, compiled_text};
+use crate::namespace::{Place, TABLE, compiled_text};
 use crate::property::same;
 
 pub(crate) const TRIALS: &[Named] = &[

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 
 use crate::Named;
-use crate::place::{DFW, Place, Told, compiled};
+use crate::namespace::{DFW, Place, Report, compiled};
 use crate::property::same;
 use crate::support::command::install;
 use crate::support::helper::HELPER;
@@ -49,7 +49,7 @@ fn kernel_verbs() -> [Vec<String>; 5] {
 }
 
 /// Every verb fails with this diagnostic, in words and as JSON, and changes nothing.
-fn all_fail(place: &Place, slug: &str, run: impl Fn(&[String]) -> Result<Told>) -> Result<()> {
+fn all_fail(place: &Place, slug: &str, run: impl Fn(&[String]) -> Result<Report>) -> Result<()> {
     let before = (place.snapshot()?, place.listing()?);
     for mut words in kernel_verbs() {
         let told = run(&words).with_context(|| format!("{words:?}"))?;
@@ -83,7 +83,7 @@ fn without_permission() -> Result<()> {
         let words: Vec<String> = words.collect();
         place.namespace().run(|| {
             let mut command = std::process::Command::new(&copy);
-            Told::of(command.args(&words).uid(NOBODY).gid(NOBODY).env_clear())
+            Report::of(command.args(&words).uid(NOBODY).gid(NOBODY).env_clear())
         })
     })
 }
@@ -94,7 +94,7 @@ fn without_nf_tables() -> Result<()> {
     all_fail(&place, "no-nf-tables", |words| {
         let this = std::env::current_exe()?;
         let mut command = place.namespace().command(&this.to_string_lossy());
-        Told::of(command.args([HELPER, "without-netfilter", DFW]).args(words))
+        Report::of(command.args([HELPER, "without-netfilter", DFW]).args(words))
     })
 }
 
@@ -102,7 +102,7 @@ fn without_nf_tables() -> Result<()> {
 fn on_an_old_kernel() -> Result<()> {
     let place = prepared()?;
     all_fail(&place, "kernel-too-old", |words| {
-        let told = Told::of(
+        let told = Report::of(
             place
                 .namespace()
                 .command("setarch")

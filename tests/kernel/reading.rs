@@ -11,7 +11,7 @@ use dfw::ruleset::{Elements, Origin, Ruleset};
 use proptest::prelude::*;
 
 use crate::Named;
-use crate::place::{Place, install};
+use crate::namespace::{Place, install};
 use crate::property::{property, same};
 use crate::reference::random::crowded;
 

@@ -9,7 +9,7 @@ use dfw::ruleset::{Elements, Expression, Interval, MapTo, Origin, Rule, Ruleset,
 
 use crate::Named;
 use crate::encoded;
-use crate::place::{Place, compiled, install};
+use crate::namespace::{Place, compiled, install};
 use crate::property::same;
 
 pub(crate) const TRIALS: &[Named] = &[

@@ -6,7 +6,7 @@ use dfw::ruleset::{Elements, Interval, Ruleset, Set};
 
 use crate::Named;
 use crate::arbitrary::{Style, ruleset};
-use crate::place::{Place, compiled, install, policies};
+use crate::namespace::{Place, compiled, install, policies};
 use crate::property::{property, same};
 
 pub(crate) const TRIALS: &[Named] = &[

@@ -3,9 +3,9 @@
 use anyhow::{Context, Result, ensure};
 
 use crate::Named;
-use crate::place::{DFW, Place, Told};
+use crate::namespace::{DFW, Place, Report};
 use crate::property::same;
-use crate::screen::Screen;
+use crate::pty::Screen;
 use crate::support::helper::HELPER;
 
 pub(crate) const TRIALS: &[Named] = &[
@@ -23,7 +23,7 @@ pub(crate) const TRIALS: &[Named] = &[
 const SSH: &[(&str, &str)] = &[("SSH_CONNECTION", "203.0.113.9 50000 203.0.113.1 22")];
 const SLUG: &str = "[cuts-your-connection]";
 const WORDS: &str = "this cuts your own SSH connection, from 203.0.113.9 to port 22";
-const ASKED: &str = "Apply all the same? [y/N]";
+const ASKED: &str = "Apply anyway? [y/N]";
 const CUTTING: &str = "default: deny\nports:\n  22: [198.51.100.0/24]\n";
 const ALLOWING: &str = "default: deny\nports:\n  22: [203.0.113.0/24]\n";
 
@@ -49,8 +49,8 @@ fn prepared() -> Result<(Place, String, String)> {
     Ok((place, allowing, cutting))
 }
 
-fn dfw(place: &Place, words: &[&str]) -> Result<Told> {
-    Told::of(place.program(words).envs(SSH.iter().copied()))
+fn dfw(place: &Place, words: &[&str]) -> Result<Report> {
+    Report::of(place.program(words).envs(SSH.iter().copied()))
 }
 
 fn a_cut_is_told_and_asked_about() -> Result<()> {
@@ -149,7 +149,7 @@ fn the_server_is_found_without_the_variable() -> Result<()> {
         let mut command = place.namespace().command(&this.to_string_lossy());
         let ends = ["203.0.113.9:50000", "203.0.113.1:22"];
         command.args([HELPER, "sshd"]).args(ends);
-        Told::of(
+        Report::of(
             command
                 .args(["/bin/sh", "-c", "\"$@\"; exit $?", "sh", DFW])
                 .args(words),

@@ -12,7 +12,7 @@ use dfw::host::engine::{Container, Endpoint, Engine, Kind, Published};
 use dfw::net::Protocol;
 
 use crate::Named;
-use crate::place::{Place, compiled_for};
+use crate::namespace::{Place, compiled_for};
 use crate::support::command::output;
 use crate::support::probe::{Outcome, PATIENCE, Transport, arrives, ask};
 use crate::support::service;

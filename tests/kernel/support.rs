@@ -19,7 +19,7 @@ pub(crate) mod service;
 #[path = "../support/size.rs"]
 pub(crate) mod size;
 
-use crate::screen;
+use crate::pty;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -33,17 +33,17 @@ pub(crate) fn helper_main() -> Option<ExitCode> {
 
 fn play(role: &str, rest: &[String]) -> Result<()> {
     match (role, rest) {
-        (isolated::ROLE, [name]) => isolated::play(name, crate::all(), crate::place::close),
+        (isolated::ROLE, [name]) => isolated::play(name, crate::all(), crate::namespace::close),
         ("janitor", [dir]) => janitor::wait_and_clean(Path::new(dir)),
         ("without-netfilter", [program, arguments @ ..]) => {
             forbid_netfilter()?;
             Err(anyhow!(Command::new(program).args(arguments).exec()))
         }
         ("terminal", [name, program, arguments @ ..]) => {
-            screen::play_terminal(name, program, arguments)
+            pty::play_terminal(name, program, arguments)
         }
         ("sshd", [client, server, program, arguments @ ..]) => {
-            screen::play_sshd([client, server], program, arguments)
+            pty::play_sshd([client, server], program, arguments)
         }
         _ => bail!("no such helper"),
     }

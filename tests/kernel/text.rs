@@ -6,7 +6,7 @@ use dfw::ruleset::{Elements, MARK, Ruleset};
 
 use crate::Named;
 use crate::arbitrary::{Style, ruleset};
-use crate::place::{Place, TABLE, compiled, policies};
+use crate::namespace::{Place, TABLE, compiled, policies};
 use crate::property::{property, same};
 
 pub(crate) const TRIALS: &[Named] = &[

@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use crate::Named;
-use crate::place::{DFW, Place, Told};
+use crate::namespace::{DFW, Place, Report};
 
 pub(crate) const TRIALS: &[Named] = &[
     ("no_verb_starts_a_program", no_verb_starts_a_program),
@@ -17,14 +17,14 @@ pub(crate) const TRIALS: &[Named] = &[
 const CALLS: &str = "trace=execve,execveat,fork,vfork,clone,clone3";
 
 /// Runs a program under a tracer; what it told, and the calls that it and its children made.
-fn traced(place: &Place, words: &[&str]) -> Result<(Told, Vec<String>)> {
+fn traced(place: &Place, words: &[&str]) -> Result<(Report, Vec<String>)> {
     let log = place.dir().join("strace");
     let mut command: Command = place.namespace().command("strace");
     command
         .args(["-f", "-qq", "-e", CALLS, "-e", "signal=none", "-o"])
         .arg(&log)
         .args(words);
-    let told = Told::of(&mut command)?;
+    let told = Report::of(&mut command)?;
     let log = std::fs::read_to_string(&log).context("strace has written nothing")?;
     Ok((told, log.lines().map(str::to_owned).collect()))
 }
@@ -86,7 +86,7 @@ fn the_tracer_sees_programs() -> Result<()> {
 /// does not know.
 fn a_lost_answer_is_no_promise() -> Result<()> {
     let policy = format!("{}/policies/web.yaml", env!("CARGO_MANIFEST_DIR"));
-    let traced = |place: &Place, options: &[&str]| -> Result<Told> {
+    let traced = |place: &Place, options: &[&str]| -> Result<Report> {
         let mut command: Command = place.namespace().command("strace");
         command
             .args(["-qq", "-o"])
@@ -94,7 +94,7 @@ fn a_lost_answer_is_no_promise() -> Result<()> {
             .args(["-e", "trace=recvfrom"])
             .args(options)
             .args([DFW, "--json", "apply", &policy]);
-        Told::of(&mut command)
+        Report::of(&mut command)
     };
     let place = Place::new()?;
     traced(&place, &[])?;

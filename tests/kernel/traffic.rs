@@ -16,7 +16,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 
 use crate::Named;
-use crate::place::Place;
+use crate::namespace::Place;
 use crate::support::probe::{Outcome, PATIENCE, SILENCE, Transport, ask};
 use crate::support::service;
 

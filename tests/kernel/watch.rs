@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::Named;
-use crate::place::{Place, Told};
+use crate::namespace::{Place, Report};
 use crate::support::command::wait_for;
 use crate::support::probe::PATIENCE;
 use crate::traffic::World;
@@ -86,11 +86,11 @@ impl Watching {
     }
 
     /// Waits for its end.
-    fn end(mut self) -> Result<Told> {
+    fn end(mut self) -> Result<Report> {
         let (mut stdout, mut stderr) = (String::new(), self.said.clone());
         self.stdout.read_to_string(&mut stdout)?;
         self.stderr.read_to_string(&mut stderr)?;
-        Ok(Told {
+        Ok(Report {
             code: self.child.wait()?.code(),
             stdout,
             stderr,
@@ -186,7 +186,7 @@ fn trace_names_who_dropped() -> Result<()> {
     world.host.nft("delete table inet other")?;
     let (packet, text) = traced(&world, CLIENT, &world.client, TO_CLIENT)?;
     is(&packet["verdict"], &"accepted".into())?;
-    ensure!(text.contains("  accepted everywhere"), "{text}");
+    ensure!(text.contains("  accepted by every chain"), "{text}");
 
     // It works without dfw's rules, too.
     world.host.dfw_ok(&["remove"])?;
@@ -205,7 +205,7 @@ fn trace_leaves_nothing_behind() -> Result<()> {
     ensure!(has_table(&place)?, "no table");
     let told = watching.end()?;
     ensure!(told.code == Some(0), "{told:?}");
-    ensure!(told.stderr.contains("no packet of that kind"), "{told:?}");
+    ensure!(told.stderr.contains("no packet matched"), "{told:?}");
     ensure!(!has_table(&place)?, "left behind by a good end");
     for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
         let watching = start("1h")?;
@@ -310,7 +310,7 @@ fn log_shows_who_is_denied() -> Result<()> {
     let told = watching.end()?;
     for part in [
         "  eth1  198.51.100.66:",
-        "  denied at 53/udp, on its way to 172.17.0.2:8053/udp  (web.yaml:4)\n",
+        "  denied at 53/udp, destination 172.17.0.2:8053/udp  (web.yaml:4)\n",
     ] {
         ensure!(told.stdout.contains(part), "{told:?}");
     }
@@ -328,7 +328,7 @@ fn log_shows_who_is_denied() -> Result<()> {
     world.host.dfw_ok(&["remove"])?;
     let told = world.host.dfw(&["log", "--for", "1s"])?;
     ensure!(
-        told.stderr.contains("no rules of dfw are in force"),
+        told.stderr.contains("dfw's rules are not in force"),
         "{told:?}"
     );
     Ok(())

@@ -73,7 +73,7 @@ pub(crate) fn follow(pages: &[PathBuf]) -> Result<()> {
             let script = format!("echo y | {command} 2>&1");
             let output = outcome(shell.env("PATH", &path).args(["-c", &script]))?;
             let said = String::from_utf8(output.stdout)?;
-            Ok(said.replace("(no in 1m) ", "(no in 1m) y\n"))
+            Ok(said.replace("(rollback in 1m) ", "(rollback in 1m) y\n"))
         })?;
         if crate::update() {
             fs::write(page, &after)?;

@@ -3,17 +3,19 @@
 use std::cmp::Ordering;
 use std::net::IpAddr;
 
-use crate::ruleset::{Key, Row, Ruleset, Value, Verdict, with_rows};
+use crate::ruleset::{Key, L4Protocol, Row, Ruleset, Value, Verdict, with_rows};
 
 use super::trace::{Element, Hit};
 
 /// An element that contains a key, and its verdict.
 pub(super) struct Match<'a> {
-    pub(super) hit: Hit,
+    /// `None` where nobody wants to know.
+    pub(super) hit: Option<Hit>,
     pub(super) verdict: Option<&'a Verdict>,
 }
 
 /// There is no such set, or its keys are of another type.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Unknown;
 
 /// Looks a key up in a set or map.
@@ -21,6 +23,7 @@ pub(super) fn look_up<'a>(
     ruleset: &'a Ruleset,
     set: &str,
     key: &[Value<'_>],
+    wants_hit: bool,
 ) -> Result<Option<Match<'a>>, Unknown> {
     let elements = &ruleset.sets.get(set).ok_or(Unknown)?.elements;
     with_rows!(elements, rows => {
@@ -28,10 +31,14 @@ pub(super) fn look_up<'a>(
             return Ok(None);
         };
         let (first, last) = (row.first().values(), row.last().values());
-        let hit = Hit {
-            set: set.to_owned(),
-            element: element(first.as_ref(), last.as_ref()).ok_or(Unknown)?,
-            comment: row.comment().map(str::to_owned),
+        let hit = if wants_hit {
+            Some(Hit {
+                set: set.to_owned(),
+                element: element(first.as_ref(), last.as_ref()).ok_or(Unknown)?,
+                comment: row.comment().map(str::to_owned),
+            })
+        } else {
+            None
         };
         Ok(Some(Match { hit, verdict: row.verdict() }))
     })
@@ -50,6 +57,52 @@ fn row<'a, R: Row>(rows: &'a [R], key: &[Value<'_>]) -> Result<Option<&'a R>, Un
         }
     });
     Ok(index.ok().and_then(|index| rows.get(index)))
+}
+
+/// Returns the ports around one for which a look-up in a set or map has the same answer; all of them where
+/// keys have no port.
+pub(super) fn ports_alike(
+    ruleset: &Ruleset,
+    set: &str,
+    protocol: L4Protocol,
+    port: u16,
+) -> (u16, u16) {
+    let all = (0, u16::MAX);
+    let Some(set) = ruleset.sets.get(set) else {
+        return all;
+    };
+    with_rows!(&set.elements, rows => {
+        let after = rows.partition_point(|row| {
+            ends(row).is_some_and(|(of, _, last)| {
+                (of.unwrap_or(protocol), last) < (protocol, port)
+            })
+        });
+        let near = |index| {
+            let ends = rows.get(index).and_then(ends);
+            ends.filter(|(of, ..)| of.is_none_or(|of| of == protocol))
+        };
+        let above = near(after);
+        if let Some((_, first, last)) = above.filter(|(_, first, _)| *first <= port) {
+            return (first, last);
+        }
+        let below = after.checked_sub(1).and_then(near);
+        (
+            below.map_or(0, |(_, _, last)| last.saturating_add(1)),
+            above.map_or(u16::MAX, |(_, first, _)| first.saturating_sub(1)),
+        )
+    })
+}
+
+/// Returns the protocol, if any, and the first and the last port of a row; `None` if its key has no port.
+fn ends<R: Row>(row: &R) -> Option<(Option<L4Protocol>, u16, u16)> {
+    let (first, last) = (row.first().values(), row.last().values());
+    match (first.as_ref(), last.as_ref()) {
+        ([Value::Port(first), ..], [Value::Port(last), ..]) => Some((None, *first, *last)),
+        ([Value::Protocol(protocol), Value::Port(first)], [_, Value::Port(last)]) => {
+            Some((Some(*protocol), *first, *last))
+        }
+        _ => None,
+    }
 }
 
 fn element(first: &[Value<'_>], last: &[Value<'_>]) -> Option<Element> {

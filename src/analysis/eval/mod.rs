@@ -7,6 +7,9 @@
 
 mod lookup;
 mod packet;
+mod partition;
+mod pool;
+mod question;
 #[cfg(test)]
 mod tests;
 mod trace;
@@ -17,34 +20,25 @@ use crate::net::Family;
 
 use crate::ruleset::check::JUMP_MAX;
 use crate::ruleset::{
-    Address, Conntrack, End, Expression, Interface, NameMatch, Port, Reject, Rule, Ruleset,
-    Statement, Value, Verdict,
+    Address, Base, Conntrack, End, Expression, Hook, Interface, L4Protocol, NameMatch, Port,
+    Reject, Rule, Ruleset, Statement, Value, Verdict,
 };
 
 use lookup::{Match, look_up, value};
+use question::{Asked, Question};
 
 pub use packet::{Connection, Flow, Outgoing, Packet};
+pub use partition::{Partition, Region, Symbolic};
+pub use pool::Pool;
 pub use trace::{Decision, Element, Hit, Step, Trace};
 
 /// Sends a packet through the base chains of its hook.
 #[must_use]
 pub fn evaluate(ruleset: &Ruleset, packet: &Packet) -> Trace {
-    let mut run = Run {
-        ruleset,
-        packet,
-        steps: Vec::new(),
-        unknown: false,
-    };
-    let mut bases: Vec<_> = ruleset
-        .chains
-        .iter()
-        .filter_map(|(name, chain)| Some((chain.base?, name)))
-        .filter(|(base, _)| base.hook == packet.hook)
-        .collect();
-    bases.sort_by_key(|(base, _)| base.priority);
-    let decision = bases
+    let mut run = Run::new(ruleset, packet, true);
+    let decision = bases(ruleset, packet.hook)
         .into_iter()
-        .map(|(_, name)| run.chain(name, JUMP_MAX).unwrap_or(Decision::Accept))
+        .map(|name| run.chain(name, JUMP_MAX).unwrap_or(Decision::Accept))
         // Accepting is final for one base chain only.
         .find(|decision| *decision != Decision::Accept)
         .unwrap_or(Decision::Accept);
@@ -55,9 +49,51 @@ pub fn evaluate(ruleset: &Ruleset, packet: &Packet) -> Trace {
     }
 }
 
-struct Run<'a> {
+/// Whether an expression matches a packet whose interfaces, in and out, have this name. Only of expressions that
+/// compare names.
+pub(super) fn tells(ruleset: &Ruleset, expression: &Interface, name: &str) -> bool {
+    let nowhere = Family::V4.unspecified();
+    let packet = Packet {
+        hook: Hook::Forward,
+        incoming: name.to_owned(),
+        outgoing: Some(Outgoing {
+            name: name.to_owned(),
+            bridge: false,
+        }),
+        protocol: L4Protocol::Tcp,
+        flow: Flow {
+            source: nowhere,
+            destination: nowhere,
+            port: None,
+        },
+        source_port: None,
+        connection: None,
+        returns: false,
+        strays: false,
+        resumes: false,
+        opened: false,
+    };
+    let mut run = Run::new(ruleset, &packet, false);
+    let answer = run.interface(expression, &mut Vec::new());
+    matches!(answer, Answer::Yes)
+}
+
+/// Returns the base chains of a hook in the order in which packets come to them.
+fn bases(ruleset: &Ruleset, hook: Hook) -> Vec<&str> {
+    let chains = ruleset.chains.iter();
+    let mut bases: Vec<(Base, &str)> = chains
+        .filter_map(|(name, chain)| Some((chain.base?, name.as_str())))
+        .filter(|(base, _)| base.hook == hook)
+        .collect();
+    bases.sort_by_key(|(base, _)| base.priority);
+    bases.into_iter().map(|(_, name)| name).collect()
+}
+
+struct Run<'a, 'p> {
     ruleset: &'a Ruleset,
-    packet: &'a Packet,
+    packet: &'p Packet,
+    /// Whether elements that match are told.
+    wants_hits: bool,
     steps: Vec<Step>,
     unknown: bool,
 }
@@ -68,6 +104,15 @@ enum Ending<'a> {
     Nothing,
     Verdict(&'a Verdict),
     Reject,
+}
+
+impl<'a> Ending<'a> {
+    fn verdict(&self) -> Option<&'a Verdict> {
+        match self {
+            Self::Verdict(verdict) => Some(verdict),
+            Self::Nothing | Self::Reject => None,
+        }
+    }
 }
 
 /// What an expression does to the rule.
@@ -84,9 +129,19 @@ impl From<bool> for Answer<'_> {
     }
 }
 
-impl<'a> Run<'a> {
-    /// What a chain decides; `None` if it is left without a decision. `depth` bounds the chains
-    /// below each other, as the kernel bounds jumps: one that bites its own tail is no ruleset.
+impl<'a, 'p> Run<'a, 'p> {
+    fn new(ruleset: &'a Ruleset, packet: &'p Packet, wants_hits: bool) -> Self {
+        Self {
+            ruleset,
+            packet,
+            wants_hits,
+            steps: Vec::new(),
+            unknown: false,
+        }
+    }
+
+    /// What a chain decides; `None` if it is left without a decision. `depth` bounds the chains below
+    /// each other, as the kernel bounds jumps: a jump loop is not a valid ruleset.
     fn chain(&mut self, name: &str, depth: usize) -> Option<Decision> {
         let ruleset = self.ruleset;
         let (Some(chain), Some(depth)) = (ruleset.chains.get(name), depth.checked_sub(1)) else {
@@ -96,14 +151,8 @@ impl<'a> Run<'a> {
         for (index, rule) in chain.rules.iter().enumerate() {
             let before = self.steps.len();
             let (end, hits) = self.rule(rule);
-            if !matches!(end, Ending::Nothing) && !rule.is_mute() {
-                let own = || hits.iter().find_map(|hit| hit.comment.clone());
-                self.steps.push(Step {
-                    chain: name.to_owned(),
-                    rule: index,
-                    comment: rule.comment.clone().or_else(own),
-                    hits,
-                });
+            if !matches!(end, Ending::Nothing) {
+                self.steps.extend(Step::of((name, index), rule, hits));
             }
             match end {
                 Ending::Nothing => {}
@@ -136,33 +185,35 @@ impl<'a> Run<'a> {
     fn rule(&mut self, rule: &'a Rule) -> (Ending<'a>, Vec<Hit>) {
         let mut hits = Vec::new();
         for expression in &rule.expressions {
-            let answer = match expression {
-                Expression::Interface(expression) => self.interface(expression, &mut hits),
-                Expression::Conntrack(expression) => self.connection(expression).into(),
-                Expression::Address(expression) => self.address(expression, &mut hits),
-                Expression::Port(expression) => self.port(expression, &mut hits),
-                Expression::Statement(statement) => match statement {
-                    // The first packets pass the limit, and those are who asks.
-                    Statement::Limit { .. } | Statement::Log { .. } | Statement::Counter => {
-                        Answer::Yes
-                    }
-                    Statement::Reject(Reject::TcpReset | Reject::PortUnreachable) => {
-                        Answer::End(Ending::Reject)
-                    }
-                    Statement::Verdict(verdict) => Answer::End(Ending::Verdict(verdict)),
-                },
-                Expression::Unknown { .. } => {
-                    self.unknown = true;
-                    Answer::No
-                }
-            };
-            match answer {
+            match self.answer(expression, &mut hits) {
                 Answer::Yes => {}
                 Answer::No => break,
                 Answer::End(ending) => return (ending, hits),
             }
         }
         (Ending::Nothing, hits)
+    }
+
+    /// What an expression does to the rule.
+    fn answer(&mut self, expression: &'a Expression, hits: &mut Vec<Hit>) -> Answer<'a> {
+        match expression {
+            Expression::Interface(expression) => self.interface(expression, hits),
+            Expression::Conntrack(expression) => self.connection(expression).into(),
+            Expression::Address(expression) => self.address(expression, hits),
+            Expression::Port(expression) => self.port(expression, hits),
+            Expression::Statement(statement) => match statement {
+                // The first packets pass the limit, and those are who asks.
+                Statement::Limit { .. } | Statement::Log { .. } | Statement::Counter => Answer::Yes,
+                Statement::Reject(Reject::TcpReset | Reject::PortUnreachable) => {
+                    Answer::End(Ending::Reject)
+                }
+                Statement::Verdict(verdict) => Answer::End(Ending::Verdict(verdict)),
+            },
+            Expression::Unknown { .. } => {
+                self.unknown = true;
+                Answer::No
+            }
+        }
     }
 
     fn interface(&mut self, expression: &Interface, hits: &mut Vec<Hit>) -> Answer<'a> {
@@ -180,7 +231,7 @@ impl<'a> Run<'a> {
                 let key = Value::Interface(packet.interface(*side));
                 let found = self.find(set, &[key]);
                 let is_in = found.is_some();
-                hits.extend(found.filter(|_| *member).map(|found| found.hit));
+                hits.extend(found.filter(|_| *member).and_then(|found| found.hit));
                 (is_in == *member).into()
             }
             Interface::OutBridge => packet.outgoing.as_ref().is_some_and(|o| o.bridge).into(),
@@ -206,14 +257,12 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn address(&mut self, expression: &Address, hits: &mut Vec<Hit>) -> Answer<'a> {
+    fn address(&mut self, expression: &'a Address, hits: &mut Vec<Hit>) -> Answer<'a> {
         let packet = self.packet;
         match expression {
             Address::Family(family) => (Family::of(packet.flow.source) == *family).into(),
             Address::SourceIn { tuple, family, set } => {
-                let source = packet.flow(*tuple).map(|flow| flow.source);
-                let found = source.and_then(|source| self.find_address(set, *family, source));
-                is_found(found, hits)
+                self.source(Question::set(packet, *tuple, *family, set), hits)
             }
             Address::DestinationIn { family, set } => is_found(
                 self.find_address(set, *family, packet.flow.destination),
@@ -233,7 +282,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn port(&mut self, expression: &Port, hits: &mut Vec<Hit>) -> Answer<'a> {
+    fn port(&mut self, expression: &'a Port, hits: &mut Vec<Hit>) -> Answer<'a> {
         let packet = self.packet;
         match expression {
             Port::Protocol(protocol) => (packet.protocol == *protocol).into(),
@@ -245,10 +294,7 @@ impl<'a> Run<'a> {
                 set,
             } => {
                 let to = packet.port(*tuple, *protocol);
-                let found = to.and_then(|(flow, port)| {
-                    self.find_source(set, (*family, *length), port, flow.source)
-                });
-                is_found(found, hits)
+                self.source(Question::network(to, (*family, *length), set), hits)
             }
             Port::In { tuple, set } => {
                 let port = packet.flow(*tuple).and_then(|flow| flow.port);
@@ -265,16 +311,19 @@ impl<'a> Run<'a> {
                 self.leads(found, hits)
             }
             Port::AddressMap {
-                end,
+                end: End::Source,
+                protocol,
+                family,
+                map,
+            } => self.source(Question::map(packet, *protocol, *family, map), hits),
+            Port::AddressMap {
+                end: End::Destination,
                 protocol,
                 family,
                 map,
             } => {
-                let (port, address) = match end {
-                    End::Source => (packet.source_port, packet.flow.source),
-                    End::Destination => (packet.flow.port, packet.flow.destination),
-                };
-                let port = port.filter(|_| packet.protocol == *protocol);
+                let address = packet.flow.destination;
+                let port = packet.flow.port.filter(|_| packet.protocol == *protocol);
                 let port = port.filter(|_| Family::of(address) == *family);
                 let found =
                     port.and_then(|port| self.find(map, &[Value::Port(port), value(address)]));
@@ -285,7 +334,7 @@ impl<'a> Run<'a> {
 
     /// Looks a key up; a set of another type makes the verdict uncertain.
     fn find(&mut self, set: &str, key: &[Value<'_>]) -> Option<Match<'a>> {
-        look_up(self.ruleset, set, key).unwrap_or_else(|lookup::Unknown| {
+        look_up(self.ruleset, set, key, self.wants_hits).unwrap_or_else(|lookup::Unknown| {
             self.unknown = true;
             None
         })
@@ -296,26 +345,35 @@ impl<'a> Run<'a> {
         (Family::of(address) == family).then(|| self.find(set, &[value(address)]))?
     }
 
+    /// Answers a question about the source.
+    fn source(&mut self, question: Option<Question<'a>>, hits: &mut Vec<Hit>) -> Answer<'a> {
+        let Some(Question { source, set, asked }) = question else {
+            return Answer::No;
+        };
+        match asked {
+            Asked::Address => is_found(self.find(set, &[value(source)]), hits),
+            Asked::Network { port, length } => {
+                is_found(self.find_network(set, port, (source, length)), hits)
+            }
+            Asked::Verdict { port } => {
+                let found = self.find(set, &[Value::Port(port), value(source)]);
+                self.leads(found, hits)
+            }
+        }
+    }
+
     /// Looks up a port and the network of an address that has so many leading bits.
-    fn find_source(
+    fn find_network(
         &mut self,
         set: &str,
-        (family, length): (Family, u8),
         port: u16,
-        source: IpAddr,
+        (source, length): (IpAddr, u8),
     ) -> Option<Match<'a>> {
-        let (first, last): (IpAddr, IpAddr) = match (family.mask(length), source) {
-            (IpAddr::V4(mask), IpAddr::V4(source)) => {
-                ((source & mask).into(), (source | !mask).into())
-            }
-            (IpAddr::V6(mask), IpAddr::V6(source)) => {
-                ((source & mask).into(), (source | !mask).into())
-            }
-            // Another family's is never found.
-            _ => return None,
-        };
+        let (first, last) = question::network(source, length);
         let mut found = self.find(set, &[Value::Port(port), value(first)])?;
-        found.hit.element = Element::PortAddresses(port, first, last);
+        if let Some(hit) = &mut found.hit {
+            hit.element = Element::PortAddresses(port, first, last);
+        }
         Some(found)
     }
 
@@ -324,7 +382,7 @@ impl<'a> Run<'a> {
         let Some(found) = found else {
             return Answer::No;
         };
-        hits.push(found.hit);
+        hits.extend(found.hit);
         self.unknown |= found.verdict.is_none();
         let verdict = found.verdict.map(Ending::Verdict);
         verdict.map_or(Answer::No, Answer::End)
@@ -334,6 +392,6 @@ impl<'a> Run<'a> {
 /// Matches if a set contains the key.
 fn is_found<'a>(found: Option<Match<'_>>, hits: &mut Vec<Hit>) -> Answer<'a> {
     let is_found = found.is_some();
-    hits.extend(found.map(|found| found.hit));
+    hits.extend(found.and_then(|found| found.hit));
     is_found.into()
 }

@@ -72,6 +72,26 @@ pub struct Connection {
 }
 
 impl Packet {
+    /// Returns the same packet from another source: the source of the packet and that of its connection.
+    #[must_use]
+    pub fn from_source(&self, source: IpAddr) -> Self {
+        let connection = self.connection.map(|connection| Connection {
+            original: Flow {
+                source,
+                ..connection.original
+            },
+            ..connection
+        });
+        Self {
+            flow: Flow {
+                source,
+                ..self.flow
+            },
+            connection,
+            ..self.clone()
+        }
+    }
+
     /// The name of an interface; empty where there is none, as in the kernel.
     pub(super) fn interface(&self, side: Side) -> &str {
         match side {

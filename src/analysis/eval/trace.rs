@@ -68,6 +68,19 @@ pub enum Element {
 }
 
 impl Step {
+    /// Returns the step that a rule at its chain and place is; `None` for one that is
+    /// [mute](crate::ruleset::Rule::is_mute).
+    pub(super) fn of((chain, index): (&str, usize), rule: &Rule, hits: Vec<Hit>) -> Option<Self> {
+        let own = || hits.iter().find_map(|hit| hit.comment.clone());
+        let comment = rule.comment.clone().or_else(own);
+        (!rule.is_mute()).then(|| Self {
+            chain: chain.to_owned(),
+            rule: index,
+            comment,
+            hits,
+        })
+    }
+
     /// `CHAIN: RULE  (COMMENT)` and, if elements of sets were found, a second line that begins with
     /// `with`. The rule is the one of `ruleset`, in which the step was taken.
     #[must_use]

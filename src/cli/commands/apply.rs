@@ -1,4 +1,4 @@
-//! `dfw apply`: the policies become the rules in force.
+//! `dfw apply`: applies the policies atomically.
 
 use std::io::IsTerminal;
 use std::path::Path;
@@ -24,24 +24,24 @@ use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
 use crate::plan::Installed;
 use crate::ruleset::{Ruleset, TABLE};
-use crate::site::Site;
+use crate::site::HostFacts;
 use crate::store::Policies;
 use crate::text::diagnostic::Diagnostic;
 use crate::untrusted::{self, is_deceptive};
 
-/// How the policies are applied.
+/// Arguments of `dfw apply`.
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct ApplyArgs {
     #[command(flatten)]
     policy: PolicyPath,
     #[command(flatten)]
     engine: EngineArgs,
-    /// Put the former rules back unless you say yes within this time
+    /// Roll back unless you confirm within this time
     ///
-    /// From 5s to 1h, such as 60s or 1m30s. A lost connection, Ctrl-C and kill count as no.
+    /// From 5s to 1h, such as 60s or 1m30s. A lost connection, Ctrl-C and kill roll back, too.
     #[arg(long, value_name = "TIME", value_parser = confirm::patience)]
     confirm: Option<Duration>,
-    /// Do not ask before your own SSH connection is cut
+    /// Apply without asking, even if it cuts your own SSH connection
     #[arg(long)]
     yes: bool,
 }
@@ -49,7 +49,7 @@ pub(in crate::cli) struct ApplyArgs {
 pub(in crate::cli) fn run(terminal: Terminal, args: &ApplyArgs) -> Result<ExitCode, Failure> {
     let path = &args.policy.path;
     let loaded = Progress::during("reading the policies", || load_for_host(terminal, path))?;
-    let (loaded, passed, site) = Progress::during("looking at this host and its engines", || {
+    let (loaded, passed, site) = Progress::during("reading this host and its engines", || {
         look(&args.engine.ask(), loaded, path)
     })?;
     let mut apply = Apply {
@@ -127,18 +127,18 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &ApplyArgs) -> Result<ExitCo
     }
 }
 
-/// The ruleset is in force.
+/// A ruleset that is in force after an apply.
 struct Applied {
-    /// What was shown of the changes; `None` if the ruleset was in force already.
+    /// The changes as shown; `None` if the ruleset was already in force.
     preview: Option<Preview>,
-    /// The process that rolls back unless it is told not to.
+    /// The process that rolls back without confirmation.
     watchdog: Option<Watchdog>,
 }
 
-/// Why nothing was applied, or is not any more.
+/// Reasons why the ruleset is not in force.
 enum Stopped {
     Kernel(kernel::Error),
-    /// The commit's answer was lost, and the watchdog has rolled it back, if it was one.
+    /// The kernel's reply to the commit was lost, and the watchdog rolled back.
     RolledBack(kernel::Error),
     Failed(Failure),
 }
@@ -167,23 +167,23 @@ impl Stopped {
     }
 }
 
-/// An apply until the ruleset is in force.
+/// An apply that is running.
 struct Apply<'a> {
     terminal: Terminal,
     args: &'a ApplyArgs,
     loaded: &'a Policies,
-    site: &'a Site,
+    site: &'a HostFacts,
     ruleset: &'a Ruleset,
-    /// What the user should know of this host; `None` if it was not shown yet.
+    /// Notices about this host; `None` until they are shown.
     notices: Option<Vec<Diagnostic>>,
-    /// What was shown of the last proposal.
+    /// The preview of the last proposal.
     shown: Option<String>,
-    /// Whether the user agreed to the end of their own connection.
+    /// Whether the user agreed to cut their own connection.
     agreed: bool,
 }
 
 impl Apply<'_> {
-    /// Proposes, shows, asks and commits, and again where others committed meanwhile.
+    /// Proposes, shows, asks and commits; repeats if another program committed in between.
     fn commit(&mut self) -> Result<Applied, Stopped> {
         let kernel = Kernel::open()?;
         for attempt in attempts(COMMITS) {
@@ -217,7 +217,7 @@ impl Apply<'_> {
                         watchdog,
                     });
                 }
-                // The watchdog of what was not committed ends with its owner.
+                // The watchdog of a commit that failed ends with its owner.
                 (Ok(Commit::Overtaken), _) => {}
                 (Err(error @ kernel::Error::Unanswered(_)), Some(watchdog)) => {
                     watchdog.answered(false);
@@ -232,7 +232,7 @@ impl Apply<'_> {
         Err(kernel::Error::Busy.into())
     }
 
-    /// Shows what the proposal changes; the same only once.
+    /// Shows the changes of the proposal, unless they were shown before.
     fn show(&mut self, proposal: &Proposal<'_>) -> Preview {
         let preview = Preview::of((self.loaded, self.site), self.ruleset, proposal);
         self.show_notices(proposal);
@@ -246,44 +246,44 @@ impl Apply<'_> {
 
     fn show_notices(&mut self, proposal: &Proposal<'_>) {
         if self.notices.is_none() {
-            let notices = all_notices(self.loaded, self.site, proposal.neighbours());
+            let notices = all_notices(self.loaded, self.site, proposal.foreign_chains());
             self.terminal.diagnostics(&notices, &self.loaded.sources);
             self.notices = Some(notices);
         }
     }
 
-    /// Asks the user, if their own connection would end.
+    /// Asks for confirmation if the user's own connection would be cut.
     fn agree(&mut self, preview: &Preview) -> Result<(), Stopped> {
         let Some(cut) = preview.cut.as_ref().filter(|_| !self.agreed) else {
             return Ok(());
         };
         let asks = self.args.confirm.is_none() && !self.args.yes;
         if asks && !std::io::stdin().is_terminal() {
-            let help = "there is no terminal to ask at: `--yes` goes on all the same";
+            let help = "there is no terminal to ask on: `--yes` applies without asking";
             return Err(Failure::plain(cut.clone().into_error().help(help)).into());
         }
         self.terminal
             .diagnostics(std::slice::from_ref(cut), &self.loaded.sources);
-        if asks && confirm::go_on("Apply all the same?") != Some(true) {
+        if asks && confirm::go_on("Apply anyway?") != Some(true) {
             return Err(Failure::declined().into());
         }
         self.agreed = true;
         Ok(())
     }
 
-    /// Starts the watchdog, if the user is to confirm: before anything is changed somebody stands by who can
-    /// roll it back.
+    /// Starts the watchdog for `--confirm`, before anything is changed.
     fn watch(&self, proposal: &Proposal<'_>) -> Result<Option<Watchdog>, Stopped> {
         let Some(patience) = self.args.confirm else {
             return Ok(None);
         };
         let foreign = proposal.installed().map(Installed::foreign);
         if let Some(foreign) = foreign.and_then(|foreign| foreign.into_iter().next()) {
-            let message = format!("the rules in force could not be put back: {foreign}");
+            let message =
+                format!("the rules in force could not be restored by a rollback: {foreign}");
             return Err(
                 Failure::plain(Diagnostic::error("foreign-rules", message).help(
-                    "others have put into dfw's table what dfw does not know; take it out, or \
-                     apply without --confirm, which replaces it",
+                    "another program added objects to dfw's table that dfw cannot restore; remove them, \
+                     or apply without --confirm, which replaces the table",
                 ))
                 .into(),
             );
@@ -297,7 +297,7 @@ impl Apply<'_> {
     }
 }
 
-/// Who put the table there, kept as its comment.
+/// Returns the comment of the table: version, time and path of the policies.
 fn stamp(path: &Path, watched: Option<Identity>) -> String {
     let now = Timestamp::now();
     let now = now.round(Unit::Second).unwrap_or(now);
@@ -331,7 +331,7 @@ fn outcome(
         )
     } else {
         format!(
-            "{}: the rules in force are those of {} already\n",
+            "{}: {} is already in force\n",
             terminal.paint(Tone::Good, "no changes"),
             untrusted::path(path),
         )

@@ -1,4 +1,4 @@
-//! `dfw audit`: who reaches what containers publish, and by which line of the policy.
+//! `dfw audit`: shows who can reach published ports, and which policy line allows it.
 
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -14,15 +14,15 @@ use crate::cli::report::engines;
 use crate::cli::report::failure::Failure;
 use crate::cli::report::problems::Problems;
 use crate::host::engine::Engine;
+use crate::kernel::ForeignBaseChain;
 use crate::kernel::Kernel;
-use crate::kernel::Neighbour;
 use crate::nftables::object::{family_name, shares_hook};
 use crate::output::diagnostic::to_json;
 use crate::output::json;
 use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
 use crate::ruleset::{Hook, Ruleset, TABLE};
-use crate::site::{Site, Sockets, legacy_tables};
+use crate::site::{HostFacts, Sockets, legacy_tables};
 use crate::text::SourceMap;
 use crate::text::diagnostic::Diagnostic;
 use crate::untrusted::clean;
@@ -39,9 +39,9 @@ pub(in crate::cli) struct AuditArgs {
 pub(in crate::cli) fn run(terminal: Terminal, args: &AuditArgs) -> Result<(), Failure> {
     let (policy, engine) = (args.policy.as_deref(), &args.engine);
     let loaded = policy.map(|path| load(terminal, path)).transpose()?;
-    let found = Site::find(&engine.ask(), Sockets::All)?;
+    let found = HostFacts::find(&engine.ask(), Sockets::All)?;
     let kernel = Kernel::open()?;
-    // The elements of long lists are not read, which takes long: a stranger is in none of them.
+    // Elements of long lists are not read, which is slow: an untrusted client is in none of them.
     let snapshot = kernel.survey_shared()?;
     let (problems, ruleset): (Problems, Option<Ruleset>) = if let Some(loaded) = &loaded {
         (Problems::default(), Some(loaded.compile(&found.host)))
@@ -50,7 +50,7 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &AuditArgs) -> Result<(), Fa
         let in_force = snapshot.installed.filter(|_| !problems.dormant);
         (problems, in_force.map(|table| table.ruleset))
     };
-    let around = found.surroundings(&snapshot.neighbours);
+    let around = found.surroundings(&snapshot.foreign_chains);
     let report = audit(&found.host, &around, ruleset.as_ref());
     let beside = Beside {
         flowtables: kernel.flowtables()?,
@@ -60,7 +60,7 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &AuditArgs) -> Result<(), Fa
             .filter(|link| link.xdp)
             .map(|link| clean(&link.name))
             .collect(),
-        denying: snapshot.neighbours.into_iter().filter(denies).collect(),
+        denying: snapshot.foreign_chains.into_iter().filter(denies).collect(),
         legacy: !legacy_tables().v4.is_empty() || !legacy_tables().v6.is_empty(),
     };
     let unasked = engines::unasked(&found.host);
@@ -89,47 +89,47 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &AuditArgs) -> Result<(), Fa
     }
 }
 
-/// An audit and what it rests on.
+/// An audit with the data it was computed from.
 struct Audit<'a> {
-    found: &'a Site,
+    found: &'a HostFacts,
     report: &'a Report,
     beside: &'a Beside,
     problems: &'a Problems,
-    /// Whether there are rules of dfw.
+    /// Whether dfw's rules are in force.
     guarded: bool,
-    /// Whether an engine was not asked or does not answer.
+    /// Whether an engine was not queried or does not answer.
     is_unknown: bool,
     notices: &'a [Diagnostic],
 }
 
-/// What is beside dfw on this host and decides as well.
+/// Other filters on this host that can drop packets, too.
 struct Beside {
     flowtables: Vec<String>,
     xdp: Vec<String>,
-    denying: Vec<Neighbour>,
+    denying: Vec<ForeignBaseChain>,
     legacy: bool,
 }
 
-/// Whether what dfw lets through may still be dropped there.
-fn denies(neighbour: &Neighbour) -> bool {
+/// Returns whether the chain can drop packets that dfw accepts.
+fn denies(chain: &ForeignBaseChain) -> bool {
     /// `NF_INET_PRE_ROUTING` of `linux/netfilter.h`, where dfw has no chain.
     const PREROUTING: u32 = 0;
-    let is_ip = ["ip", "ip6", "inet"].contains(&family_name(neighbour.family));
-    neighbour.kind == "filter"
-        && !neighbour.accepts
-        && (is_ip && neighbour.hook == PREROUTING
+    let is_ip = ["ip", "ip6", "inet"].contains(&family_name(chain.family));
+    chain.kind == "filter"
+        && !chain.accepts
+        && (is_ip && chain.hook == PREROUTING
             || [Hook::Forward, Hook::Input]
                 .iter()
-                .any(|hook| shares_hook(neighbour.family, neighbour.hook, *hook)))
+                .any(|hook| shares_hook(chain.family, chain.hook, *hook)))
 }
 
 impl Audit<'_> {
-    /// Whether all that containers publish is known and judged, by rules that are as dfw left them.
+    /// Returns whether every published port is known and evaluated, and the table is unmodified.
     fn is_complete(&self) -> bool {
         !self.is_unknown && self.problems.is_empty() && self.unjudged().is_empty()
     }
 
-    /// What no rule of dfw can judge, a line each.
+    /// Returns a line for each kind of traffic that bypasses dfw's chains.
     fn unjudged(&self) -> Vec<String> {
         let (report, beside) = (self.report, self.beside);
         let mut lines = Vec::new();
@@ -144,19 +144,23 @@ impl Audit<'_> {
         }
         lines.extend(report.unjudged.iter().map(|network| {
             format!(
-                "{} network {} ({}); its packets pass no hook where dfw has rules",
+                "{} network {} ({}): its packets bypass the hooks of dfw's chains",
                 network.driver,
                 network.network,
                 network.containers.join(", ")
             )
         }));
         lines.extend(self.found.host.bridge_ports().map(|(bridge, card)| {
-            format!("what comes by {} within {}", clean(card), clean(bridge))
+            format!(
+                "packets from {} within bridge {}",
+                clean(card),
+                clean(bridge)
+            )
         }));
         let xdp = beside.xdp.iter();
-        lines.extend(xdp.map(|link| format!("what the XDP program of {link} passes on by itself")));
+        lines.extend(xdp.map(|link| format!("packets that the XDP program of {link} redirects")));
         lines.extend(beside.flowtables.iter().map(|table| {
-            format!("connections that the flowtable of table {table} carries past the forward hook")
+            format!("connections offloaded by the flowtable of table {table}, which bypass the forward hook")
         }));
         lines
     }
@@ -173,7 +177,7 @@ impl Audit<'_> {
             let _ = writeln!(text, "engine: {}", describe(engine));
         }
         if found.host.engines.is_empty() {
-            text.push_str("engine: none answers here\n");
+            text.push_str("engine: none found\n");
         }
         if !self.guarded {
             let _ = writeln!(text, "dfw: no rules are in force");
@@ -194,28 +198,28 @@ impl Audit<'_> {
         text
     }
 
-    /// What it comes to.
+    /// Returns the conclusion and what to do next.
     fn end(&self, terminal: Terminal) -> String {
         let uncovered = self.report.uncovered().count();
         if uncovered > 0 {
             let next = if self.guarded {
-                "name these ports in the policy (`[]` is nobody), and `dfw apply`"
+                "add these ports to the policy (`[]` allows nobody) and run `dfw apply`"
             } else {
-                "`dfw init --allow ADDRESS` writes a first policy, of what is published now"
+                "`dfw init --allow ADDRESS` writes a first policy from the published ports"
             };
             format!(
-                "{}: {} open to any, and no line of a policy says so\nnext: {next}\n",
+                "{}: {} open to everyone without a policy entry\nnext: {next}\n",
                 terminal.paint(Tone::Bad, "exposed"),
                 count(uncovered, "path is", "paths are"),
             )
         } else if self.is_unknown {
             format!(
-                "{}: an engine was not asked or does not answer, and what it publishes is not known\n",
+                "{}: an engine was not queried or does not answer, so its published ports are unknown\n",
                 terminal.paint(Tone::Warning, "incomplete")
             )
         } else if !self.problems.is_empty() {
             format!(
-                "{}: the table is not as dfw left it\n",
+                "{}: dfw's table was modified by another program\n",
                 terminal.paint(Tone::Warning, "incomplete")
             )
         } else if !self.is_complete() {
@@ -225,25 +229,25 @@ impl Audit<'_> {
             )
         } else if self.found.host.engines.is_empty() {
             format!(
-                "{}: without an engine nothing is known to be published\n",
+                "{}: no container engine was found\n",
                 terminal.paint(Tone::Warning, "nothing to audit")
             )
         } else {
             format!(
-                "{}: nothing that containers publish is open to any without a line of the policy\n",
+                "{}: no published port is open to everyone without a policy entry\n",
                 terminal.paint(Tone::Good, "covered")
             )
         }
     }
 }
 
-/// The rows of a table, with its heading.
+/// Returns the rows of a table, heading first.
 fn rows(heading: &str, exposures: &[Exposure]) -> Vec<[String; 5]> {
     let mut rows = vec![["PORT", heading, "PATH", "OPEN TO", "BY"].map(str::to_owned)];
     for exposure in exposures {
         let [port, title, path, open, by] = row(exposure);
         match rows.last_mut() {
-            // The same port by another path, open to the same people.
+            // Another path to the same port, open to the same sources.
             Some([p, t, paths, o, b]) if (&*p, &*t, &*o, &*b) == (&port, &title, &open, &by) => {
                 paths.push_str("; ");
                 paths.push_str(&path);
@@ -254,7 +258,7 @@ fn rows(heading: &str, exposures: &[Exposure]) -> Vec<[String; 5]> {
     rows
 }
 
-/// What stands beside the table.
+/// Returns the lines below the table: unpublished ports and other filters.
 fn others(report: &Report, beside: &Beside) -> String {
     let mut text = String::new();
     let mut say = |line: String| {
@@ -262,7 +266,7 @@ fn others(report: &Report, beside: &Beside) -> String {
         text.push('\n');
     };
     for port in &report.unused {
-        say(format!("not published: {port}, which the policy names"));
+        say(format!("not published: {port}, which has a policy entry"));
     }
     for chain in &beside.denying {
         say(format!(
@@ -274,10 +278,7 @@ fn others(report: &Report, beside: &Beside) -> String {
         ));
     }
     if beside.legacy {
-        say(
-            "may still be dropped: by rules of iptables-legacy, which cannot be seen from here"
-                .to_owned(),
-        );
+        say("may still be dropped: by iptables-legacy rules, which dfw cannot read".to_owned());
     }
     text
 }
@@ -312,7 +313,7 @@ fn row(exposure: &Exposure) -> [String; 5] {
         match (origin, admits) {
             (Some(origin), _) => origin.to_string(),
             (None, Admits::Any) => "no policy".to_owned(),
-            (None, Admits::NotJudged(Reason::Service)) => "no key covers it".to_owned(),
+            (None, Admits::NotJudged(Reason::Service)) => "no policy entry".to_owned(),
             (None, _) => format!("table {TABLE}"),
         },
     ]

@@ -1,4 +1,4 @@
-//! `dfw check`: are the policies right?
+//! `dfw check`: validates the policies.
 
 use std::path::Path;
 
@@ -33,9 +33,9 @@ pub(in crate::cli) fn run(terminal: Terminal, path: &Path) -> Result<(), Failure
             })
         },
         || {
-            let good = terminal.paint(Tone::Good, "right");
+            let good = terminal.paint(Tone::Good, "ok");
             format!(
-                "{}{}{good}: {} can be applied\n",
+                "{}{}{good}: {} is valid\n",
                 summary(terminal, &loaded.policy),
                 tested(passed),
                 untrusted::path(path)

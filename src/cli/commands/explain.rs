@@ -1,4 +1,4 @@
-//! `dfw explain`: would this source reach that port, and why?
+//! `dfw explain`: shows whether a source can reach a port, and which rule decides.
 
 use crate::net::{HostPorts, Protocol};
 use std::collections::BTreeSet;
@@ -16,42 +16,42 @@ use crate::cli::load::load;
 use crate::cli::report::engines;
 use crate::cli::report::failure::Failure;
 use crate::cli::report::problems::Problems;
-use crate::kernel::Neighbour;
+use crate::kernel::ForeignBaseChain;
 use crate::kernel::{self, Kernel};
 use crate::nftables::object::{family_name, shares_hook};
 use crate::output::json;
 use crate::output::terminal::{Terminal, Tone};
 use crate::policy::Mistake;
 use crate::ruleset::{Hook, Ruleset};
-use crate::site::{Site, Sockets};
+use crate::site::{HostFacts, Sockets};
 use crate::text::SourceMap;
 use crate::text::diagnostic::Diagnostic;
 use crate::untrusted::clean;
 
-/// What is asked.
+/// Arguments of `dfw explain`.
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct ExplainArgs {
-    /// Who would ask
+    /// The client's address
     #[arg(long, value_name = "ADDR")]
     from: IpAddr,
-    /// The interface that the packet comes in through; any if not given
+    /// The interface on which the packet arrives [default: any]
     #[arg(long, value_name = "IF")]
     via: Option<String>,
-    /// The port of this host, as the client names it
+    /// The published port
     ///
-    /// `443`, `192.0.2.1:443` or `[2001:db8::1]:443`; if it is not TCP, with `/udp` or `/sctp`.
+    /// `443`, `192.0.2.1:443` or `[2001:db8::1]:443`; append `/udp` or `/sctp` if it is not TCP.
     #[arg(long, value_name = "PORT", value_parser = port)]
     to: HostPorts,
-    /// By this policy instead of the rules in force; needs no root
+    /// Evaluate this policy instead of the rules in force; needs no root
     #[arg(long, value_name = "PATH", num_args = 0..=1, default_missing_value = crate::cli::arguments::DEFAULT_PATH)]
     policy: Option<PathBuf>,
     #[command(flatten)]
     engine: EngineArgs,
 }
 
-/// One port on the command line.
+/// Parses a single port on the command line.
 pub(in crate::cli) fn port(text: &str) -> Result<HostPorts, String> {
-    // Policies have no keys for these, since nobody may reach them; packets to them there are.
+    // Policies have no keys for these addresses, but packets can have them as destination.
     let (place, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
     if let (Ok(socket), Some(protocol)) = (place.parse::<SocketAddr>(), Protocol::by_name(protocol))
         && socket.ip().is_loopback()
@@ -65,7 +65,7 @@ pub(in crate::cli) fn port(text: &str) -> Result<HostPorts, String> {
     if key.first == key.last {
         Ok(key)
     } else {
-        Err("ask about one port at a time".to_owned())
+        Err("expected a single port".to_owned())
     }
 }
 
@@ -84,13 +84,13 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &ExplainArgs) -> Result<(), 
         .map(|path| load(terminal, path))
         .transpose()?;
     let mut problems = Problems::default();
-    let (ruleset, neighbours, found);
+    let (ruleset, foreign_chains, found);
     if let Some(loaded) = &loaded {
-        // Without root there is no telling what else is on this host; the policy is what is asked.
-        neighbours = Kernel::open()
+        // Without root the host cannot be read; the policy is evaluated without it.
+        foreign_chains = Kernel::open()
             .and_then(|kernel| kernel.outline())
-            .map_or_else(|_| Vec::new(), |snapshot| snapshot.neighbours);
-        found = Site::find(&args.engine.ask(), Sockets::All).ok();
+            .map_or_else(|_| Vec::new(), |snapshot| snapshot.foreign_chains);
+        found = HostFacts::find(&args.engine.ask(), Sockets::All).ok();
         let host = found
             .as_ref()
             .map(|found| found.host.clone())
@@ -100,12 +100,12 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &ExplainArgs) -> Result<(), 
         let kernel = Kernel::open()?;
         let snapshot = kernel.snapshot()?;
         problems = Problems::of(snapshot.installed.as_ref());
-        neighbours = snapshot.neighbours;
+        foreign_chains = snapshot.foreign_chains;
         ruleset = snapshot
             .installed
             .filter(|_| !problems.dormant)
             .map_or_else(Ruleset::default, |table| table.ruleset);
-        found = Some(Site::find(&args.engine.ask(), Sockets::All)?);
+        found = Some(HostFacts::find(&args.engine.ask(), Sockets::All)?);
     }
     let question = Question {
         from: args.from,
@@ -121,14 +121,14 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &ExplainArgs) -> Result<(), 
         !found.unanswered.is_empty() || !found.host.traces_of_engines().is_empty()
     });
     let mut notices = found.as_ref().map(engines::unanswered).unwrap_or_default();
-    let is_there = |found: &Site, via: &String| found.host.interfaces.contains_key(via);
+    let is_there = |found: &HostFacts, via: &String| found.host.interfaces.contains_key(via);
     if let (Some(found), Some(via)) = (&found, &args.via)
         && loaded.is_none()
         && !is_there(found, via)
     {
         notices.push(Diagnostic::warning(
             "no-interface",
-            format!("this host has no interface `{}` now", clean(via)),
+            format!("this host has no interface `{}`", clean(via)),
         ));
     }
     terminal.diagnostics(&notices, &SourceMap::new());
@@ -136,7 +136,7 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &ExplainArgs) -> Result<(), 
         .as_ref()
         .map(|found| Surroundings {
             answers_through: way_back(found, args.from).into_iter().collect(),
-            ..found.surroundings(&neighbours)
+            ..found.surroundings(&foreign_chains)
         })
         .unwrap_or_default();
     let host = found.map(|found| found.host).unwrap_or_default();
@@ -145,7 +145,7 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &ExplainArgs) -> Result<(), 
         question: &question,
         answer: &answer,
         problems: &problems,
-        neighbours: &neighbours,
+        foreign_chains: &foreign_chains,
     };
     terminal.answer(
         || explained.document(),
@@ -158,16 +158,16 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &ExplainArgs) -> Result<(), 
     }
 }
 
-/// Through which interface this host answers an address; `None` if that cannot be asked.
-fn way_back(found: &Site, from: IpAddr) -> Option<(IpAddr, Option<String>)> {
+/// Returns the interface of the route to an address; `None` if it cannot be read.
+fn way_back(found: &HostFacts, from: IpAddr) -> Option<(IpAddr, Option<String>)> {
     let route = kernel::route_to(from).ok()?;
     let index = route.and_then(|route| route.interface);
     let link = found.links.iter().find(|link| Some(link.index) == index);
     Some((from, link.map(|link| link.name.clone())))
 }
 
-/// Where an address is, as the kernel would send packets to it; `None` if that is not known.
-fn place(found: &Site, to: IpAddr) -> Option<Place> {
+/// Returns the route to an address; `None` if it is not known.
+fn place(found: &HostFacts, to: IpAddr) -> Option<Place> {
     let Some(route) = kernel::route_to(to).ok()? else {
         return Some(Place::Nowhere);
     };
@@ -187,9 +187,9 @@ fn place(found: &Site, to: IpAddr) -> Option<Place> {
     })
 }
 
-/// Whether packets leave towards containers, or stay here. By a policy other hosts than this one may be
-/// asked about, whose addresses are not known here.
-fn leads_to_containers(place: &Place, found: Option<&Site>) -> bool {
+/// Returns whether packets are forwarded to containers or delivered locally. A policy can be evaluated for
+/// another host, whose addresses are not known here.
+fn leads_to_containers(place: &Place, found: Option<&HostFacts>) -> bool {
     match (place, found) {
         (Place::Through { interface, .. }, Some(found)) => {
             found.host.container_bridges.contains(interface)
@@ -199,12 +199,12 @@ fn leads_to_containers(place: &Place, found: Option<&Site>) -> bool {
     }
 }
 
-/// An answer and what it rests on.
+/// An answer with the data it was computed from.
 struct Explained<'a> {
     question: &'a Question,
     answer: &'a Answer,
     problems: &'a Problems,
-    neighbours: &'a [Neighbour],
+    foreign_chains: &'a [ForeignBaseChain],
 }
 
 impl Explained<'_> {
@@ -229,22 +229,21 @@ impl Explained<'_> {
             self.at_some(),
         );
         if ruleset.chains.is_empty() {
-            text.push_str("no rules of dfw are in force\n");
+            text.push_str("dfw's rules are not in force\n");
         }
         match answer.nothing {
             Some(Nothing::Unreachable) => {
                 text.push_str("this host has no route to that address\n");
             }
             Some(Nothing::Own) => {
-                text.push_str("this host asks itself, and dfw has no rule for what it sends\n");
+                text.push_str("the source is this host; dfw does not filter its outgoing packets\n");
             }
             None if answer.exists => {}
             None if !question.host_known => text.push_str(
-                "this host could not be looked at, so that it is not known what is there; if an engine \
-                 published the port:\n",
+                "this host could not be read; assuming that an engine publishes the port:\n",
             ),
             None => text.push_str(
-                "no engine publishes the port now, and nothing listens; if one did:\n",
+                "no engine publishes the port, and no socket listens; assuming that an engine published it:\n",
             ),
         }
         for walk in &answer.walks {
@@ -271,15 +270,15 @@ impl Explained<'_> {
                 let _ = writeln!(text, "    {step}");
             }
             if walk.trace.steps.is_empty() {
-                text.push_str("    no rule of dfw has anything to say\n");
+                text.push_str("    no rule of dfw matches\n");
             }
         }
         if answer.services_not_judged {
             text.push_str(
-                "  a service of the host would not be judged: no key of the policy covers this port\n",
+                "  a service of the host on this port would not be filtered: it has no policy entry\n",
             );
         }
-        for (chain, hook) in later(answer, self.neighbours) {
+        for (chain, hook) in later(answer, self.foreign_chains) {
             let _ = writeln!(
                 text,
                 "may still be dropped: table {} {}, chain {} on {}, priority {}{}",
@@ -298,13 +297,13 @@ impl Explained<'_> {
         text
     }
 
-    /// Whether it depends on the address of the host what becomes of a packet on this path.
+    /// Returns whether the verdict on this path depends on the address of the host.
     fn differ(&self, walk: &Walk) -> bool {
         let mut others = self.answer.walks.iter();
         others.any(|other| other.path == walk.path && other.addresses != walk.addresses)
     }
 
-    /// The addresses of the host at which the port is reached, where it is not at all of them.
+    /// Returns the addresses of the host at which the port is reached, unless it is all of them.
     fn at_some(&self) -> String {
         let verdict = self.answer.verdict();
         let walks = || self.answer.walks.iter();
@@ -334,7 +333,7 @@ impl Explained<'_> {
             "exists": answer.exists,
             "services_not_judged": answer.services_not_judged,
             "paths": answer.walks.iter().map(walk).collect::<Vec<_>>(),
-            "may_still_drop": later(answer, self.neighbours)
+            "may_still_drop": later(answer, self.foreign_chains)
                 .iter()
                 .map(|(chain, hook)| json!({
                     "family": family_name(chain.family),
@@ -349,15 +348,17 @@ impl Explained<'_> {
     }
 }
 
-/// Base chains of others on the hooks of the paths that are open, and before them: what dfw lets
-/// through may still be dropped there.
-fn later<'a>(answer: &Answer, neighbours: &'a [Neighbour]) -> Vec<(&'a Neighbour, Hook)> {
+/// Returns other tables' base chains that can drop packets which dfw accepts on the open paths.
+fn later<'a>(
+    answer: &Answer,
+    foreign_chains: &'a [ForeignBaseChain],
+) -> Vec<(&'a ForeignBaseChain, Hook)> {
     let mut chains = Vec::new();
     for hook in [Hook::Forward, Hook::Input] {
         let walks = answer.walks.iter();
         let mut open = walks.filter(|walk| walk.judgement.verdict() != Verdict::Deny);
         if open.any(|walk| walk.packet.hook == hook) {
-            let others = neighbours.iter().filter(|chain| {
+            let others = foreign_chains.iter().filter(|chain| {
                 chain.kind == "filter" && shares_hook(chain.family, chain.hook, hook)
             });
             chains.extend(others.map(|chain| (chain, hook)));

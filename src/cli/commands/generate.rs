@@ -12,7 +12,7 @@ pub(in crate::cli) struct GenerateArgs {
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
-    /// Print the JSON Schema of policies, which editors complete and check with
+    /// Print the JSON Schema of policies, for completion and validation in editors
     Schema,
 }
 

@@ -1,4 +1,4 @@
-//! `dfw guard`: the policies stay in force.
+//! `dfw guard`: keeps the policies in force.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use crate::cli::report::failure::Failure;
 use crate::guard::{self, Error, Listen, Options};
 use crate::text::diagnostic::Diagnostic;
 
-/// Where things are if neither the command line nor the service manager says.
+/// The default runtime directory; `RUNTIME_DIRECTORY` and the command line override it.
 const RUNTIME: &str = "/run/dfw";
 const SOCKET: &str = "guard.sock";
 
@@ -17,33 +17,33 @@ pub(in crate::cli) struct GuardArgs {
     policy: crate::cli::arguments::PolicyPath,
     #[command(flatten)]
     engine: EngineArgs,
-    /// Where the last good policy is kept [default: /var/lib/dfw]
+    /// State directory [default: /var/lib/dfw]
     ///
-    /// Or the folder that systemd says in `STATE_DIRECTORY`.
+    /// Holds the last good policy. Under systemd, `STATE_DIRECTORY` is the default.
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
     #[command(flatten)]
     socket: SocketArgs,
-    /// Write figures for Prometheus every 15 seconds
+    /// Write Prometheus metrics every 15 seconds
     ///
-    /// A file whose name ends in .prom, in the folder of a textfile collector.
+    /// For the textfile collector of `node_exporter`: the name must end in .prom.
     #[arg(long, value_name = "FILE")]
     metrics_file: Option<PathBuf>,
-    /// Tell them at unix:PATH or a loopback ADDR:PORT
+    /// Serve metrics at unix:PATH or a loopback ADDR:PORT
     ///
-    /// To a Prometheus that asks there, at `/metrics`.
+    /// Serves Prometheus metrics; the path is `/metrics`.
     #[arg(long, value_name = "WHERE")]
     metrics_listen: Option<Listen>,
-    /// Leave the table to whoever wants to change it, and put it back
+    /// Do not own the table; restore it when another program modifies it
     #[arg(long, hide = true, env = "DFW_NO_OWNER")]
     no_owner: bool,
 }
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct SocketArgs {
-    /// Where guard answers [default: /run/dfw/guard.sock]
+    /// Control socket [default: /run/dfw/guard.sock]
     ///
-    /// Or in the folder that systemd says in `RUNTIME_DIRECTORY`.
+    /// Answers `dfw status`. Under systemd, the default is in `RUNTIME_DIRECTORY`.
     #[arg(
         long,
         value_name = "PATH",

@@ -1,4 +1,4 @@
-//! `dfw import`: a policy from the rules that somebody has.
+//! `dfw import`: converts iptables rules to a policy.
 
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
@@ -17,15 +17,15 @@ use crate::text::diagnostic::Diagnostic;
 use crate::text::{FileId, SourceMap, Unreadable};
 use crate::untrusted;
 
-/// The file that is written into a directory.
+/// The name of the policy file in the output directory.
 const NAME: &str = "imported.yaml";
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct ImportArgs {
-    /// What `iptables-save` and `ip6tables-save` print; stdin if none is given
+    /// Output of iptables-save or ip6tables-save [default: stdin]
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Write DIR/imported.yaml instead of stdout, if DIR has no policy yet
+    /// Write DIR/imported.yaml instead of stdout; DIR must not have a policy yet
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
 }
@@ -34,7 +34,7 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &ImportArgs) -> Result<(), F
     let (paths, output) = (&args.files, args.output.as_deref());
     let mut sources = SourceMap::new();
     let files = read(&mut sources, paths)?;
-    let imported = match Progress::during("following the rules", || import(&sources, &files)) {
+    let imported = match Progress::during("evaluating the rules", || import(&sources, &files)) {
         Ok(imported) => imported,
         Err(error) => return Err(denied(error, sources)),
     };
@@ -60,7 +60,7 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &ImportArgs) -> Result<(), F
     };
     terminal.answer(answer, || match &written {
         None => imported.text.clone(),
-        Some(path) => told(terminal, &imported, path),
+        Some(path) => outcome(terminal, &imported, path),
     })?;
     Ok(())
 }
@@ -74,16 +74,16 @@ fn denied(error: Error, sources: SourceMap) -> Failure {
         },
         Error::Invalid(_) => Failure::plain(
             Diagnostic::error("import", error.to_string())
-                .help("this is a mistake of dfw, please report it"),
+                .help("this is a bug in dfw, please report it"),
         ),
     }
 }
 
-/// What was written, in short.
-fn told(terminal: Terminal, imported: &Import, path: &Path) -> String {
+/// Returns the summary of the policy that was written.
+fn outcome(terminal: Terminal, imported: &Import, path: &Path) -> String {
     format!(
-        "{}{}: {} with {}; read it before you apply it, and ask `dfw explain` and `dfw test` before \
-         you take the former rules out\n",
+        "{}{}: {} with {}; review it, and verify it with `dfw explain` and `dfw test` before you remove \
+         the old rules\n",
         summary(terminal, &imported.policy),
         terminal.paint(Tone::Good, "written"),
         untrusted::path(path),
@@ -98,7 +98,7 @@ fn read(sources: &mut SourceMap, paths: &[PathBuf]) -> Result<Vec<FileId>, Failu
         if stdin.is_terminal() {
             return Err(Failure::plain(
                 Diagnostic::error("no-input", "no rules to import")
-                    .help("`(iptables-save; ip6tables-save) | dfw import`, or name files"),
+                    .help("run `(iptables-save; ip6tables-save) | dfw import`, or name files"),
             ));
         }
         let bytes = file::read_all(stdin, Limit::LIST)

@@ -1,4 +1,4 @@
-//! `dfw init`: a first policy, of what is published now.
+//! `dfw init`: writes a first policy from the published ports.
 
 use crate::net::Entry;
 use std::path::PathBuf;
@@ -16,15 +16,15 @@ use crate::output::diagnostic::to_json;
 use crate::output::json;
 use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
-use crate::site::{Site, Sockets};
+use crate::site::{HostFacts, Sockets};
 use crate::text::SourceMap;
 use crate::text::diagnostic::Diagnostic;
 use crate::untrusted;
 
-/// The file that is written into the directory.
+/// The name of the policy file in the directory.
 const NAME: &str = "published.yaml";
 
-/// Who is allowed, as the command line says it.
+/// A value of `--allow`.
 #[derive(Debug, Clone)]
 pub(in crate::cli) enum Allowed {
     Any,
@@ -47,10 +47,10 @@ impl std::str::FromStr for Allowed {
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct InitArgs {
-    /// The directory to write it into
+    /// The directory for the policy
     #[arg(default_value = DEFAULT_PATH)]
     path: PathBuf,
-    /// Who may reach these ports: addresses, networks, ranges or `any`; nobody if not given
+    /// Sources to allow: addresses, networks, ranges or `any` [default: none]
     #[arg(long, value_name = "SOURCE", value_delimiter = ',')]
     allow: Vec<Allowed>,
     #[command(flatten)]
@@ -63,14 +63,14 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &InitArgs) -> Result<(), Fai
         allow: allowed,
         engine,
     } = args;
-    let found = Site::find(&engine.ask(), Sockets::All)?;
+    let found = HostFacts::find(&engine.ask(), Sockets::All)?;
     if found.host.engines.is_empty() {
-        let mut diagnostic = Diagnostic::error("no-engine", "no container engine answers here");
+        let mut diagnostic = Diagnostic::error("no-engine", "no container engine was found");
         for error in &found.unanswered {
             diagnostic = diagnostic.help(engines::short(error));
         }
         return Err(Failure::plain(diagnostic.help(
-            "start it, or say with `--docker-host` where it listens; nothing was written",
+            "start the engine, or name its socket with `--docker-host`; nothing was written",
         )));
     }
     let allow = if allowed.iter().any(|a| matches!(a, Allowed::Any)) {
@@ -104,12 +104,12 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &InitArgs) -> Result<(), Fai
         || {
             let nobody = match &allow {
                 Allow::Addresses(entries) if entries.is_empty() => {
-                    "nobody is allowed yet: write in who may, or begin again with `--allow`\n"
+                    "no source is allowed yet: add sources, or start over with `--allow`\n"
                 }
                 _ => "",
             };
             format!(
-                "{}{}: {} with {}; nothing is in force yet\n{nobody}next: {}, and {}\n",
+                "{}{}: {} with {}; not in force yet\n{nobody}next: {}, then {}\n",
                 summary(terminal, &proposal.policy),
                 terminal.paint(Tone::Good, "written"),
                 untrusted::path(&path),

@@ -1,4 +1,4 @@
-//! `dfw log`: denied packets as they come.
+//! `dfw log`: shows denied packets, live.
 
 use crate::net::HostPorts;
 use std::fmt::Write;
@@ -16,30 +16,30 @@ use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
 use crate::ruleset::{Expression, LOG_GROUP, Ruleset, Statement};
 
-/// What is shown.
+/// Arguments of `dfw log`.
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct LogArgs {
-    /// End after so many packets
+    /// Stop after N packets
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
-    /// End after this time, such as 30s, 5m or 1h
+    /// Stop after this time, such as 30s, 5m or 1h
     #[arg(long = "for", value_name = "TIME", value_parser = time)]
     time: Option<Duration>,
 }
 
-/// What was shown, and what could not be.
+/// Counts of shown and lost packets.
 #[derive(Debug, Default)]
 struct Tally {
     shown: u64,
     lost: u64,
-    /// The number that the next packet has if none is lost.
+    /// The expected sequence number of the next packet.
     next: u32,
-    /// Whether packets were lost since the last that came, so that nobody knows yet how many.
+    /// Whether packets were lost since the last one, and their number is not known yet.
     open: bool,
 }
 
 impl Tally {
-    /// Counts what was lost before a packet.
+    /// Counts the packets lost before this one.
     fn take(&mut self, packet: &Logged) -> u64 {
         let Some(sequence) = packet.sequence else {
             return 0;
@@ -57,11 +57,11 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &LogArgs) -> Result<(), Fail
     let listener = Listener::open(LOG_GROUP)?;
     let installed = Kernel::open()?.outline()?.installed;
     match installed.map(|table| table.ruleset) {
-        None => terminal.say(Tone::Warning, "note", "no rules of dfw are in force"),
+        None => terminal.say(Tone::Warning, "note", "dfw's rules are not in force"),
         Some(ruleset) if !logs(&ruleset) => terminal.say(
             Tone::Warning,
             "note",
-            "no rule in force logs: give ports of the policy, or its `settings`, `log: true`",
+            "no rule in force logs: add `log: true` to ports of the policy, or to its `settings`",
         ),
         Some(_) => terminal.say(Tone::Good, "listening", "for denied packets; Ctrl-C ends"),
     }
@@ -80,7 +80,7 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &LogArgs) -> Result<(), Fail
             if lost > 0 {
                 terminal.say(Tone::Warning, "lost", &count_of(lost));
             }
-            // Others may log to the group too.
+            // Other rulesets may log to the same group.
             let Some((port, origin)) = logged(&packet.prefix) else {
                 continue;
             };
@@ -116,7 +116,7 @@ fn count_of(packets: u64) -> String {
     )
 }
 
-/// Whether any rule logs to dfw's group.
+/// Returns whether any rule logs to dfw's group.
 fn logs(ruleset: &Ruleset) -> bool {
     let mut rules = ruleset.chains.values().flat_map(|chain| &chain.rules);
     rules.any(|rule| {
@@ -132,7 +132,7 @@ fn logs(ruleset: &Ruleset) -> bool {
     })
 }
 
-/// When the packet came, or else when it was heard of.
+/// Returns when the packet arrived, or else when it was read.
 fn time_of(packet: &Logged) -> Timestamp {
     let noted = packet.time.and_then(|since| {
         let seconds = i64::try_from(since.as_secs()).ok()?;
@@ -142,15 +142,15 @@ fn time_of(packet: &Logged) -> Timestamp {
     time.round(Unit::Millisecond).unwrap_or(time)
 }
 
-/// A packet that was denied.
+/// A denied packet.
 struct Denial<'a> {
     time: Timestamp,
     incoming: Option<String>,
     packet: &'a Logged,
-    /// As the policy writes it, if it names it.
+    /// The port's key in the policy, if it has one.
     port: Option<&'a str>,
     origin: &'a str,
-    /// How many were lost before it.
+    /// The number of packets lost before this one.
     lost: u64,
 }
 
@@ -172,14 +172,14 @@ impl Denial<'_> {
             }
             None => ("?".to_owned(), "?".to_owned()),
         };
-        let port = self.port.unwrap_or("a port that no policy names");
-        // A range of ports does not tell which of them was asked for.
+        let port = self.port.unwrap_or("a port without a policy entry");
+        // For a range, add the port that was requested.
         let asked = match self.packet.original_port {
             Some(asked) if !names(port, asked) => format!(" ({asked})"),
             _ => String::new(),
         };
         format!(
-            "{}  {incoming}  {from}  {denied} at {}{asked}, on its way to {to}  ({})\n",
+            "{}  {incoming}  {from}  {denied} at {}{asked}, destination {to}  ({})\n",
             self.time, port, self.origin
         )
     }
@@ -198,7 +198,7 @@ impl Denial<'_> {
     }
 }
 
-/// Whether a port of a policy is this one port.
+/// Returns whether a key of a policy is exactly this port.
 fn names(port: &str, number: u16) -> bool {
     let key: Result<HostPorts, _> = port.parse();
     key.is_ok_and(|key| (key.first, key.last) == (number, number))

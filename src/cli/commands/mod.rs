@@ -1,8 +1,9 @@
-//! The verbs: one file for each, with its arguments and what it does.
+//! The commands of `dfw`, one module each.
 
 mod apply;
 mod audit;
 mod check;
+mod diff;
 mod explain;
 mod fetch;
 mod generate;
@@ -28,84 +29,91 @@ use crate::output::terminal::Terminal;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
-    /// Say who reaches what containers publish, and by which line
+    /// Show who can reach published ports, and which policy line allows it
     ///
-    /// Asks the engine what it publishes, the kernel which sockets wait for clients and which rules
-    /// are in force, and walks every way to every published port as a stranger would. Needs root,
-    /// and no policy. The exit code is 11 if something is open to any by no policy.
+    /// Reads published ports from the engines, and listening sockets and rules from the kernel, and
+    /// evaluates every path to every port for untrusted clients. Needs root, but no policy. Exits
+    /// with 11 if a path is open to everyone without a policy entry.
     #[command(after_help = examples::AUDIT)]
     Audit(audit::AuditArgs),
-    /// Write a first policy, of what is published now
+    /// Write a first policy from the ports that are published now
     ///
-    /// A line for each published port, also of containers that do not run at the moment. A
-    /// directory that has a policy is left alone, and nothing is in force before `dfw apply`.
+    /// One line for each published port, including ports of stopped containers. Never overwrites a
+    /// policy. Changes no rules: run `dfw apply` for that.
     #[command(after_help = examples::INIT)]
     Init(init::InitArgs),
-    /// Make a policy from the rules of DOCKER-USER or ufw-docker
+    /// Convert DOCKER-USER or ufw-docker rules to a policy
     ///
-    /// It decides the same, and what is not understood is told at its line. Needs neither root nor
-    /// a kernel.
+    /// The result is equivalent; rules that dfw does not understand are reported with their line.
+    /// Needs neither root nor a kernel.
     #[command(after_help = examples::IMPORT)]
     Import(import::ImportArgs),
-    /// Say whether the policies are right
+    /// Validate the policies
     ///
-    /// All mistakes of all files are told at once, each at its line. The policies' `tests:` are run
-    /// too. Needs neither root nor a kernel.
+    /// Reports every error in every file, with file and line. Runs the policies' `tests:`, too.
+    /// Needs neither root nor a kernel.
     #[command(after_help = examples::CHECK)]
     Check(PolicyPath),
-    /// Run the tests of the policies, and show what decided
+    /// Run the policies' tests and show the rules that decided
     ///
-    /// Needs neither root nor a kernel. The exit code is 11 if a test fails.
+    /// Needs neither root nor a kernel. Exits with 11 if a test fails.
     #[command(after_help = examples::TEST)]
     Test(PolicyPath),
-    /// Say what apply would change, and change nothing
+    /// Show what apply would change
     ///
-    /// Ports, sources and settings, and which published ports are then closed or open to strangers.
+    /// Lists changed ports, sources and settings, and the published ports that will be closed or
+    /// opened. Changes nothing.
     #[command(after_help = examples::PLAN)]
     Plan(plan::PlanArgs),
-    /// Put the policies in force: all of it or nothing
+    /// Show what a change of the policies opens and closes
     ///
-    /// Checks them, runs their tests, says what changes, and sends the kernel the difference in
-    /// transactions that lose no packet. A second time it changes nothing.
+    /// For every port, path and address of both families: who gains access, who loses it, and which line
+    /// decided and decides. Needs neither root nor a kernel.
+    #[command(after_help = examples::DIFF)]
+    Diff(diff::DiffArgs),
+    /// Apply the policies atomically
+    ///
+    /// Validates the policies, runs their tests, shows the changes and sends the kernel only the
+    /// difference, in transactions that lose no packet. Applying again changes nothing.
     #[command(after_help = examples::APPLY)]
     Apply(apply::ApplyArgs),
-    /// Keep the policies in force: a daemon
+    /// Run the daemon that keeps the policies in force
     ///
-    /// Takes up every change of the policies and of what engines publish, and puts back what others
-    /// do to dfw's table. When it ends, the rules stay.
+    /// Applies changes of the policies and of published ports, and restores dfw's table when another
+    /// program modifies it. The rules stay in force when guard stops.
     #[command(after_help = examples::GUARD)]
     Guard(guard::GuardArgs),
-    /// Fetch the lists and names of the policies into a cache
+    /// Fetch the policies' names and lists into the cache
     ///
-    /// Started as root, it gives up all rights but to write to the cache before it speaks to the network.
-    /// What it fetches is in force after `dfw apply`; `dfw guard` takes it at once.
+    /// Started as root, it drops all privileges except writing to the cache before it sends a packet.
+    /// `dfw apply` uses the fetched content; `dfw guard` uses it at once.
     #[command(after_help = examples::FETCH)]
     Fetch(fetch::FetchArgs),
-    /// Say what is in force, and what it let through and denied
+    /// Show the rules in force, with counters of allowed and denied packets
     #[command(after_help = examples::STATUS)]
     Status(status::StatusArgs),
-    /// Say whether a source reaches a port, and which line decides
+    /// Show whether a source can reach a port, and which line decides
     ///
-    /// Computed from the rules in force, door by door, with each rule and list entry that decides.
-    /// No packet is sent.
+    /// Evaluates the rules in force for each path to the port, and shows each rule and list entry
+    /// that decides. Sends no packet.
     #[command(after_help = examples::EXPLAIN)]
     Explain(explain::ExplainArgs),
-    /// Follow packets through all tables as they come
+    /// Trace packets through all nftables tables, live
     ///
-    /// The kernel itself tells of each rule that a packet meets, whoever made it, and the last line
-    /// says who dropped it.
+    /// Shows each rule that a packet matches, in dfw's table and in all others, as the kernel
+    /// reports it. The last line shows which rule dropped the packet.
     #[command(after_help = examples::TRACE)]
     Trace(trace::TraceArgs),
-    /// Show denied packets as they come, of ports with `log: true`
+    /// Show denied packets of ports with `log: true`, live
     ///
-    /// At most 10 a second of each port are shown; the counters of `dfw status` know them all. The
-    /// same packets go to the kernel log. Only one program can listen at a time.
+    /// Shows at most 10 packets a second for each port; the counters of `dfw status` count all. Only
+    /// one program can listen at a time.
     #[command(after_help = examples::LOG)]
     Log(log::LogArgs),
-    /// Print the rules as nft text, those in force or a policy's
+    /// Print the rules in force, or those of a policy, as nft text
     #[command(after_help = examples::SHOW)]
     Show(show::ShowArgs),
-    /// Take dfw's rules out of the kernel
+    /// Remove dfw's rules from the kernel
     #[command(after_help = examples::REMOVE)]
     Remove,
     /// Print the JSON Schema of policies
@@ -114,10 +122,11 @@ pub(super) enum Verb {
 }
 
 impl Verb {
-    /// Does what it says.
+    /// Runs the command.
     pub(super) fn run(&self, terminal: Terminal) -> Result<ExitCode, Failure> {
         match self {
             Self::Plan(args) => return plan::run(terminal, args),
+            Self::Diff(args) => return diff::run(terminal, args),
             Self::Apply(args) => return apply::run(terminal, args),
             Self::Audit(args) => audit::run(terminal, args),
             Self::Explain(args) => explain::run(terminal, args),
@@ -137,11 +146,12 @@ impl Verb {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Whether a failure must say what has become of the rules.
+    /// Returns whether the command changes rules, so that its failure reports whether they changed.
     pub(super) fn changes(&self) -> bool {
         match self {
             Self::Apply(_) | Self::Remove => true,
             Self::Plan(_)
+            | Self::Diff(_)
             | Self::Audit(_)
             | Self::Explain(_)
             | Self::Trace(_)

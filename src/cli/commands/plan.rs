@@ -1,4 +1,4 @@
-//! `dfw plan`: what `dfw apply` would change.
+//! `dfw plan`: shows what `dfw apply` would change.
 
 use std::process::ExitCode;
 
@@ -15,13 +15,12 @@ use crate::kernel::{self, Kernel};
 use crate::output::json;
 use crate::output::terminal::{Terminal, Tone};
 use crate::ruleset::Ruleset;
-use crate::site::Site;
+use crate::site::HostFacts;
 use crate::store::Policies;
 use crate::text::diagnostic::Diagnostic;
 use crate::untrusted;
 
-/// The exit code that says that there are changes, for whoever asks for it.
-const CHANGES: u8 = 10;
+use super::diff::ExitArgs;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct PlanArgs {
@@ -29,9 +28,8 @@ pub(in crate::cli) struct PlanArgs {
     policy: PolicyPath,
     #[command(flatten)]
     engine: EngineArgs,
-    /// Exit with 10 if there are changes
-    #[arg(long)]
-    exit_code: bool,
+    #[command(flatten)]
+    codes: ExitArgs,
 }
 
 pub(in crate::cli) fn run(terminal: Terminal, args: &PlanArgs) -> Result<ExitCode, Failure> {
@@ -72,10 +70,10 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &PlanArgs) -> Result<ExitCod
             let (apply, path) = (command("apply", path), untrusted::path(path));
             let outcome = if is_empty {
                 let word = terminal.paint(Tone::Good, "no changes");
-                format!("{word}: the rules in force are those of {path} already\n")
+                format!("{word}: {path} is already in force\n")
             } else {
                 let word = terminal.paint(Tone::Warning, "planned");
-                format!("{word}: nothing was changed; {apply} does it\n")
+                format!("{word}: nothing was changed; run {apply}\n")
             };
             problems.dormant_text(terminal)
                 + &problems.unknown_text(terminal)
@@ -84,8 +82,8 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &PlanArgs) -> Result<ExitCod
                 + &outcome
         },
     )?;
-    if args.exit_code && !is_empty {
-        Ok(ExitCode::from(CHANGES))
+    if let Some(code) = args.codes.code(is_empty, preview.opens()) {
+        Ok(code)
     } else if problems.is_empty() {
         Ok(ExitCode::SUCCESS)
     } else {
@@ -93,7 +91,7 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &PlanArgs) -> Result<ExitCod
     }
 }
 
-/// What an apply would do.
+/// The result of planning an apply.
 struct Planned {
     is_empty: bool,
     preview: Preview,
@@ -101,12 +99,12 @@ struct Planned {
     notices: Vec<Diagnostic>,
 }
 
-fn plan(loaded: &Policies, site: &Site, ruleset: &Ruleset) -> Result<Planned, kernel::Error> {
+fn plan(loaded: &Policies, site: &HostFacts, ruleset: &Ruleset) -> Result<Planned, kernel::Error> {
     let kernel = Kernel::open()?;
     let survey = kernel.survey()?;
     let proposal = kernel.propose(Some(&survey), ruleset)?;
     let preview = Preview::of((loaded, site), ruleset, &proposal);
-    let mut notices = all_notices(loaded, site, proposal.neighbours());
+    let mut notices = all_notices(loaded, site, proposal.foreign_chains());
     notices.extend(preview.cut.clone().filter(|_| !proposal.is_empty()));
     Ok(Planned {
         is_empty: proposal.is_empty(),

@@ -1,4 +1,4 @@
-//! `dfw remove`: dfw's rules out of the kernel.
+//! `dfw remove`: removes dfw's rules from the kernel.
 
 use serde_json::json;
 
@@ -16,12 +16,12 @@ pub(in crate::cli) fn run(terminal: Terminal) -> Result<(), Failure> {
             if removed {
                 let word = terminal.paint(Tone::Warning, "removed");
                 format!(
-                    "{word}: table inet {TABLE} is gone, and published ports are open to whom \
-                     Docker and other rules let in\n"
+                    "{word}: table inet {TABLE} was deleted; published ports are open unless \
+                     other rules deny them\n"
                 )
             } else {
                 let word = terminal.paint(Tone::Good, "no changes");
-                format!("{word}: no rules of dfw were in force\n")
+                format!("{word}: dfw's rules were not in force\n")
             }
         },
     )?;
@@ -45,7 +45,7 @@ fn remove() -> Result<bool, Failure> {
             return Ok(true);
         }
     }
-    // Others never rest. What is to go need not be known.
+    // Other programs kept changing rules. A table can be deleted without reading it.
     kernel.remove(None)?;
     Ok(true)
 }

@@ -1,4 +1,4 @@
-//! `dfw show`: the rules as nft text.
+//! `dfw show`: prints rules as nft text.
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,7 @@ use crate::text::diagnostic::Diagnostic;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct ShowArgs {
-    /// Show what this policy becomes; needs no root
+    /// Print the rules of this policy; needs no root
     #[arg(long, value_name = "PATH", num_args = 0..=1, default_missing_value = DEFAULT_PATH)]
     policy: Option<PathBuf>,
 }
@@ -29,7 +29,7 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &ShowArgs) -> Result<(), Fai
     }
 }
 
-/// Those that a policy becomes on a host of which nothing is known.
+/// Prints the rules of a policy, compiled without knowledge of a host.
 fn compiled(terminal: Terminal, path: &Path) -> Result<(), Failure> {
     let loaded = load(terminal, path)?;
     let warnings: Vec<_> = notice::without_host(&loaded.policy).collect();
@@ -37,14 +37,14 @@ fn compiled(terminal: Terminal, path: &Path) -> Result<(), Failure> {
     print(terminal, "policy", &loaded.compile(&HostView::default()))
 }
 
-/// Those in force.
+/// Prints the rules in force.
 fn installed(terminal: Terminal) -> Result<(), Failure> {
     match Kernel::open()?.snapshot()?.installed {
         Some(installed) => print(terminal, "kernel", &installed.ruleset),
         None => Err(Failure::plain(
-            Diagnostic::error("not-installed", "no rules of dfw are in force")
-                .help("`dfw apply PATH` puts a policy in force")
-                .help("`dfw show --policy PATH` shows the rules that a policy becomes"),
+            Diagnostic::error("not-installed", "dfw's rules are not in force")
+                .help("`dfw apply PATH` applies a policy")
+                .help("`dfw show --policy PATH` prints the rules of a policy"),
         )),
     }
 }

@@ -1,4 +1,4 @@
-//! `dfw status`: what is in force.
+//! `dfw status`: shows the rules in force.
 
 use std::fmt::Write;
 
@@ -13,7 +13,7 @@ use crate::cli::session::watchdog::named;
 use crate::compile::is_marking;
 use crate::guard::Answer;
 use crate::host::HostView;
-use crate::kernel::Neighbour;
+use crate::kernel::ForeignBaseChain;
 use crate::kernel::{self, Kernel, Snapshot};
 use crate::nftables::object::{family_name, shares_hook};
 use crate::output::diagnostic::to_json;
@@ -24,8 +24,7 @@ use crate::ruleset::{Hook, TABLE};
 use crate::text::SourceMap;
 use crate::untrusted::{clean, clean_to};
 
-/// How many characters a line of guard's may have, and of how many engines it is told that they do not
-/// answer.
+/// Bounds of guard's answer: characters of a line, and engines that do not answer.
 const LINE: usize = 4096;
 const ENGINES: usize = 64;
 
@@ -37,7 +36,7 @@ pub(in crate::cli) struct StatusArgs {
 
 pub(in crate::cli) fn run(terminal: Terminal, args: &StatusArgs) -> Result<(), Failure> {
     let snapshot = Kernel::open()?.survey()?;
-    // The kernel tells what is in force, whatever becomes of the question.
+    // The kernel is the source of truth, whether or not guard answers.
     let guard = crate::guard::ask(&args.guard.path());
     let interfaces = HostView::new(&kernel::links()?, &[], Vec::new()).interfaces;
     let warnings = snapshot
@@ -60,7 +59,7 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &StatusArgs) -> Result<(), F
     Ok(())
 }
 
-/// The status of guard, `null` if none runs, or why it is not known.
+/// Returns the status of guard as JSON: `null` if it does not run, or why it is unknown.
 fn guard_document(guard: &Answer) -> Value {
     match guard {
         Answer::Nobody => Value::Null,
@@ -76,7 +75,7 @@ fn guard_document(guard: &Answer) -> Value {
     }
 }
 
-/// What is known of guard, a line each.
+/// Returns the lines about guard.
 fn guard_text(terminal: Terminal, guard: &Answer, installed: bool) -> String {
     let warning = |text: &str| format!("{}: {text}\n", terminal.paint(Tone::Warning, "warning"));
     match guard {
@@ -85,16 +84,16 @@ fn guard_text(terminal: Terminal, guard: &Answer, installed: bool) -> String {
         Answer::Status(status) => reported(terminal, status),
         Answer::Silent { process, reason } => {
             let process = process.map_or_else(
-                || "a process that cannot be seen from here".to_owned(),
+                || "a process that dfw cannot see".to_owned(),
                 |process| format!("process {process}"),
             );
             warning(&format!("guard does not answer ({process}): {reason}"))
         }
-        Answer::Unknown(reason) => warning(&format!("guard cannot be asked: {reason}")),
+        Answer::Unknown(reason) => warning(&format!("guard cannot be queried: {reason}")),
     }
 }
 
-/// What a running guard says of itself.
+/// Returns the lines about a guard that answers.
 fn reported(terminal: Terminal, guard: &Value) -> String {
     let clean = |value: &Value| clean_to(value.as_str().unwrap_or_default(), LINE);
     let word = terminal.paint(Tone::Good, "guard");
@@ -109,21 +108,21 @@ fn reported(terminal: Terminal, guard: &Value) -> String {
     lines
 }
 
-/// That nobody sees to it that the rules stay.
+/// Returns the warning that no guard keeps the rules in force.
 fn unguarded(terminal: Terminal) -> String {
     format!(
-        "{}: none runs; after a reboot or a flush of all rules it takes another `dfw apply`\n",
+        "{}: not running; run `dfw apply` again after a reboot or `nft flush ruleset`\n",
         terminal.paint(Tone::Warning, "guard")
     )
 }
 
-/// The base chains on the hooks that dfw uses, in the order in which a packet meets them.
+/// Returns the base chains on the hooks that dfw uses, by hook and priority.
 fn hooks(snapshot: &Snapshot) -> Vec<(Hook, Vec<Base>)> {
     [Hook::Forward, Hook::Input]
         .into_iter()
         .map(|hook| {
             let mut bases: Vec<Base> = snapshot
-                .neighbours
+                .foreign_chains
                 .iter()
                 .filter(|n| n.kind == "filter" && shares_hook(n.family, n.hook, hook))
                 .map(Base::from)
@@ -151,8 +150,8 @@ struct Base {
     own: bool,
 }
 
-impl From<&Neighbour> for Base {
-    fn from(n: &Neighbour) -> Self {
+impl From<&ForeignBaseChain> for Base {
+    fn from(n: &ForeignBaseChain) -> Self {
         Self {
             priority: n.priority,
             name: format!("{} {} {}", family_name(n.family), n.table, n.chain),
@@ -171,16 +170,16 @@ fn text(terminal: Terminal, snapshot: &Snapshot) -> String {
         None => line(
             Tone::Warning,
             "not installed",
-            "no rules of dfw are in force",
+            "dfw's rules are not in force",
         ),
         Some(installed) => {
             let by = installed.comment.as_deref().map(clean);
-            let by = by.unwrap_or_else(|| "its origin is not known".to_owned());
+            let by = by.unwrap_or_else(|| "origin unknown".to_owned());
             line(Tone::Good, "installed", &by);
             if let Some((process, false)) = named(installed.comment.as_deref()) {
                 let text = format!(
-                    "these rules are marked as unconfirmed, but process {process}, which would roll \
-                     them back, does not run"
+                    "these rules were never confirmed, and process {process}, which would roll them \
+                     back, does not run"
                 );
                 line(Tone::Warning, "warning", &text);
             }
@@ -193,7 +192,8 @@ fn text(terminal: Terminal, snapshot: &Snapshot) -> String {
             text.push_str(&terminal.table(&rows));
             if is_marking(&installed.ruleset) {
                 text.push_str(
-                    "marked connections count once in ALLOWED, and once more after each change\n",
+                    "with `connection-mark`, ALLOWED counts each connection once, and once more after \
+                     each change\n",
                 );
             }
         }
@@ -209,7 +209,7 @@ fn text(terminal: Terminal, snapshot: &Snapshot) -> String {
                 let note = match (base.own, base.accepts) {
                     (true, _) => "(this is dfw)",
                     (false, true) => "",
-                    (false, false) => "drops what it does not accept",
+                    (false, false) => "policy drop",
                 };
                 [base.priority.to_string(), base.name, note.to_owned()]
             })

@@ -1,4 +1,4 @@
-//! `dfw test`: do the policies mean what their `tests:` expect?
+//! `dfw test`: runs the policies' `tests:`.
 
 use std::path::Path;
 
@@ -27,7 +27,7 @@ pub(in crate::cli) fn run(terminal: Terminal, path: &Path) -> Result<(), Failure
         },
         || match passed {
             0 => format!(
-                "{} has no tests; write some below `tests:`\n",
+                "{} has no tests; add them under `tests:`\n",
                 untrusted::path(path)
             ),
             _ => format!(

@@ -1,4 +1,4 @@
-//! `dfw trace`: packets on their way through all tables of the kernel.
+//! `dfw trace`: traces packets through all nftables tables.
 
 use crate::net::{HostPorts, Protocol};
 use std::collections::BTreeMap;
@@ -25,39 +25,39 @@ use super::explain::port;
 use crate::cli::report::failure::Failure;
 use crate::cli::watch::{Wake, Watch, endpoint, headers, protocol, tcp_flags, time};
 
-/// How many rules are remembered before all are forgotten.
+/// The number of rules in the cache; when it is full, it is cleared.
 const REMEMBERED: usize = 4096;
-/// How long to wait for the rest of a packet's way.
+/// How long to wait for further steps of a packet.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Which packets, and how many.
+/// Arguments of `dfw trace`.
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct TraceArgs {
     #[command(flatten)]
     which: Which,
-    /// End after this time, such as 30s, 5m or 1h
+    /// Stop after this time, such as 30s, 5m or 1h
     #[arg(long = "for", value_name = "TIME", default_value = "30s", value_parser = time)]
     time: Duration,
-    /// End after so many packets
+    /// Stop after N packets
     #[arg(long, value_name = "N", default_value = "20", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     count: u32,
 }
 
-/// Which packets: at least one of these.
+/// The filter: at least one of these options.
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = true)]
 struct Which {
-    /// Packets from this address
+    /// Trace packets from this address
     #[arg(long, value_name = "ADDR")]
     from: Option<IpAddr>,
-    /// Packets to this port, as the client names it
+    /// Trace packets to this port, before DNAT
     ///
-    /// `443`, `192.0.2.1:443` or `[2001:db8::1]:443`; if it is not TCP, with `/udp` or `/sctp`.
+    /// `443`, `192.0.2.1:443` or `[2001:db8::1]:443`; append `/udp` or `/sctp` if it is not TCP.
     #[arg(long, value_name = "PORT", value_parser = port)]
     to: Option<HostPorts>,
 }
 
-/// Rules by table, chain and number, as far as they were asked for; `None` for one that is gone.
+/// Rules by family, table, chain and handle, as far as they were read; `None` if the rule is gone.
 type Rules = BTreeMap<(u8, String, String, u64), Option<Rule>>;
 
 pub(in crate::cli) fn run(terminal: Terminal, args: &TraceArgs) -> Result<(), Failure> {
@@ -107,11 +107,11 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &TraceArgs) -> Result<(), Fa
     drop(tracer);
     if overruns > 0 {
         let times = count(overruns, "time", "times");
-        let text = format!("messages of the kernel, {times}: ways may have gaps");
+        let text = format!("trace messages, {times} (ENOBUFS): traces may have gaps");
         terminal.say(Tone::Warning, "lost", &text);
     }
     let packets = match shown {
-        0 => "no packet of that kind came to this host".to_owned(),
+        0 => "no packet matched".to_owned(),
         _ => count(shown, "packet", "packets"),
     };
     terminal.say(Tone::Good, "ended", &packets);
@@ -152,12 +152,12 @@ fn about(args: &TraceArgs) -> String {
     format!("{text}, for {:?} or {packets}", args.time)
 }
 
-/// Shows packets, with what rules say of themselves.
+/// Prints traced packets with the rules that they match.
 struct Show<'a> {
     terminal: Terminal,
     tracer: &'a Tracer,
     rules: Rules,
-    /// Where a policy names ports that share sets with others; read when first asked for.
+    /// The policy lines of ports that share sets; read on first use.
     origins: Option<BTreeMap<HostPorts, String>>,
     shown: usize,
 }
@@ -182,7 +182,7 @@ impl Show<'_> {
             .part(|| seen.json(), || seen.text(self.terminal))?)
     }
 
-    /// The rule of a step. One that judges many ports has no comment; the port of the packet has.
+    /// Returns the rule of a step; if it covers many ports, with the comment of the packet's port.
     fn rule(&mut self, step: &Step, journey: &Journey) -> Result<Option<Rule>, Failure> {
         let mut rule = self.rule_itself(step)?;
         if let Some(rule) = rule.as_mut().filter(|rule| rule.comment.is_none())
@@ -197,7 +197,7 @@ impl Show<'_> {
         Ok(rule)
     }
 
-    /// The comment of a port that shares sets with others.
+    /// Returns the comment of a port that shares sets with others.
     fn origin(&mut self, headers: &Headers) -> Option<String> {
         let origins = self.origins.get_or_insert_with(|| {
             let snapshot = Kernel::open().and_then(|kernel| kernel.outline());
@@ -235,7 +235,7 @@ impl Show<'_> {
     }
 }
 
-/// A packet with all names.
+/// A traced packet with the names of its rules and interfaces.
 struct Seen<'a> {
     journey: &'a Journey,
     /// One for each step.
@@ -249,7 +249,7 @@ impl Seen<'_> {
         let journey = self.journey;
         let mut text = match &self.incoming {
             Some(name) => format!("{name}  "),
-            None => "made by this host  ".to_owned(),
+            None => "sent by this host  ".to_owned(),
         };
         text.push_str(&journey.headers.as_ref().map_or("?".to_owned(), packet));
         if let Some(changed) = &journey.changed {
@@ -262,24 +262,24 @@ impl Seen<'_> {
         let rows: Vec<[String; 5]> = journey.steps.iter().zip(self.rules).map(row).collect();
         text.push_str(&terminal.table(&rows));
         if journey.cut {
-            text.push_str("  … and steps that are left out\n");
+            text.push_str("  … further steps omitted\n");
         }
         let last = match journey.fate() {
             Fate::Dropped(step) => {
                 let word = terminal.paint(Tone::Bad, "dropped");
                 format!("{word} by {}", self.place(step))
             }
-            Fate::Taken(step) => format!("taken out of nf_tables by {}", self.place(step)),
+            Fate::Taken(step) => format!("stolen or queued by {}", self.place(step)),
             Fate::Accepted => {
                 let word = terminal.paint(Tone::Good, "accepted");
-                format!("{word} everywhere: no chain that it came through dropped it")
+                format!("{word} by every chain")
             }
         };
         let _ = writeln!(text, "  {last}");
         text
     }
 
-    /// The table, the chain and the rule of the last step.
+    /// Returns the table, chain and rule of the last step.
     fn place(&self, step: &Step) -> String {
         let table = format!("{} {}", family_name(step.family), clean(&step.table));
         let rule = match (step.event, self.rules.last()) {
@@ -317,7 +317,7 @@ impl Seen<'_> {
     }
 }
 
-/// Whether a step was taken in dfw's own table.
+/// Returns whether a step is in dfw's own table.
 fn is_own(step: &Step) -> bool {
     is_inet(step.family) && step.table == TABLE
 }
@@ -359,7 +359,7 @@ fn row((step, rule): (&Step, &Option<Rule>)) -> [String; 5] {
     ]
 }
 
-/// What a rule says, as far as dfw can read it, and its comment.
+/// Returns the text of a rule, if dfw can decode it, and its comment.
 fn says(rule: &Rule) -> String {
     let foreign = |e: &Expression| matches!(e, Expression::Unknown { .. });
     let comment = rule

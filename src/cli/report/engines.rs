@@ -1,4 +1,4 @@
-//! What is told of the engines of a host.
+//! Notices about container engines that were not queried or do not answer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -8,17 +8,17 @@ use crate::host::docker::Unanswered;
 use crate::host::listener::{Listener, Role};
 use crate::host::{HostView, Publication};
 use crate::policy::Policy;
-use crate::site::Site;
+use crate::site::HostFacts;
 use crate::text::diagnostic::Diagnostic;
 use crate::untrusted::clean_to;
 
-/// The slug of a notice about an engine that was not asked.
+/// The slug of the notice about an engine that was not queried.
 const NOT_ASKED: &str = "engine-not-asked";
-/// How many sockets of an engine are listed.
+/// The number of sockets listed for an engine.
 const LISTED: usize = 5;
 
 /// What a policy does not get to hear or to judge.
-pub(in crate::cli) fn notices(policy: &Policy, found: &Site) -> Vec<Diagnostic> {
+pub(in crate::cli) fn notices(policy: &Policy, found: &HostFacts) -> Vec<Diagnostic> {
     let unanswered = found.unanswered.iter().map(|error| {
         let remembered: usize = found
             .host
@@ -30,15 +30,14 @@ pub(in crate::cli) fn notices(policy: &Policy, found: &Site) -> Vec<Diagnostic> 
             .sum();
         Diagnostic::warning("engine-unanswered", short(error))
             .help(
-                "ports that the policy names are guarded all the same, and so are all that Docker \
-                 forwards; only sockets of docker-proxy at other ports cannot be told from those \
-                 of the host",
+                "ports with a policy entry and forwarded ports are filtered anyway; only docker-proxy sockets \
+                 on other ports cannot be distinguished from services of the host",
             )
             .help(match remembered {
-                0 => "apply again when it answers".to_owned(),
+                0 => "apply again when the engine answers".to_owned(),
                 ports => format!(
-                    "what it published when it answered last stays denied ({ports} at other ports \
-                     than the policy's); apply again when it answers"
+                    "ports that it published before stay denied ({ports} without a policy entry); apply \
+                     again when the engine answers"
                 ),
             })
     });
@@ -54,20 +53,20 @@ pub(in crate::cli) fn notices(policy: &Policy, found: &Site) -> Vec<Diagnostic> 
     notices
 }
 
-/// Why an engine does not answer, which may be a text of any length.
+/// Returns why an engine does not answer, shortened.
 pub(in crate::cli) fn short(error: &Unanswered) -> String {
-    /// How many characters of it are shown.
+    /// The maximum number of characters.
     const LONGEST: usize = 600;
     clean_to(&error.to_string(), LONGEST)
 }
 
-/// Engines whose publications are not known.
-pub(in crate::cli) fn unanswered(found: &Site) -> Vec<Diagnostic> {
+/// Returns warnings about engines whose published ports are unknown.
+pub(in crate::cli) fn unanswered(found: &HostFacts) -> Vec<Diagnostic> {
     let unanswered = found.unanswered.iter();
     unanswered
         .map(|error| {
             Diagnostic::warning("engine-unanswered", short(error))
-                .help("what it publishes is not among what follows")
+                .help("its published ports are missing from the result")
         })
         .collect()
 }
@@ -77,11 +76,11 @@ pub(in crate::cli) fn is_unknown(notice: &Diagnostic) -> bool {
     notice.slug == NOT_ASKED
 }
 
-/// A service of the host at a port that a container would publish.
+/// Returns the warning about a service of the host on a port that a container would publish.
 fn held(holder: &Listener, publication: &Publication<'_>) -> Diagnostic {
     let by = match &holder.owner {
         Some(owner) => format!("`{}` (process {})", owner.name, owner.pid),
-        None => "a process that cannot be seen from here".to_owned(),
+        None => "a process that dfw cannot see".to_owned(),
     };
     let port = SocketAddr::new(holder.address, holder.port);
     let protocol = holder.protocol.name();
@@ -90,7 +89,7 @@ fn held(holder: &Listener, publication: &Publication<'_>) -> Diagnostic {
         "port-held",
         format!("port {port}/{protocol}, which container {title} publishes, is held by {by}"),
     )
-    .help("it counts as a service of this host and is left alone; name the port in the policy to have it guarded")
+    .help("it counts as a service of this host and is not filtered; to filter it, add the port to the policy")
 }
 
 /// Sockets that serve published ports of engines that were not asked: their ports are closed like all
@@ -122,16 +121,16 @@ pub(in crate::cli) fn unasked(host: &HostView) -> Vec<Diagnostic> {
                 "rootless-engine",
                 format!("a rootless engine{by} publishes {ports}"),
             )
-            .help("`default: deny` closes these sockets; a key in the policy opens them to its sources"),
+            .help("`default: deny` denies these sockets; a policy entry allows its sources"),
             _ => Diagnostic::warning(
                 NOT_ASKED,
-                format!("an engine that was not asked{by} publishes {ports}"),
+                format!("an engine that was not queried{by} publishes {ports}"),
             )
             .help(
-                "`default: deny` closes these sockets, but what is routed straight to its containers \
-                 is not known",
+                "`default: deny` denies these sockets, but traffic routed directly to its containers is not \
+                 covered",
             )
-            .help("name its socket: `--docker-host` may be given several times"),
+            .help("add its socket with `--docker-host`, which can be repeated"),
         }
     };
     engines.into_iter().map(notice).collect()

@@ -1,4 +1,4 @@
-//! How a verb can fail, how that is told, and the exit code.
+//! Failures of commands, their report and exit code.
 
 use std::io;
 use std::process::ExitCode;
@@ -16,16 +16,16 @@ use crate::store::line_behind;
 use crate::text::diagnostic::{Diagnostic, Severity};
 use crate::text::{FileId, SourceMap};
 
-/// How many rejections of the kernel are shown; one cause can make thousands.
+/// The number of kernel errors shown; one cause can make thousands.
 const SHOWN: usize = 10;
 
-/// How many failed tests of policies are shown; `--json` has all of them.
+/// The number of failed policy tests shown; `--json` has all of them.
 const FAILED_TESTS: usize = 50;
 
-/// Why a verb did not do what it was told to.
+/// Reasons why a command failed.
 #[derive(Debug)]
 pub(in crate::cli) enum Failure {
-    /// There is something wrong with the policies (exit code 3).
+    /// The policies have errors (exit code 3).
     Policies {
         diagnostics: Vec<Diagnostic>,
         sources: Box<SourceMap>,
@@ -35,16 +35,16 @@ pub(in crate::cli) enum Failure {
         report: Report,
         sources: Box<SourceMap>,
     },
-    /// Something else failed (exit code 1); diagnostics with the texts that they point into.
+    /// Another failure (exit code 1): diagnostics and the texts that they point into.
     Failed {
         diagnostics: Vec<Diagnostic>,
         sources: Box<SourceMap>,
-        /// Whether it is certain that nothing was changed.
+        /// Whether the rules are certainly unchanged.
         certain: bool,
     },
-    /// The answer, which is given already, is that something is exposed (exit code 11).
+    /// The answer, already printed, is that a port is exposed (exit code 11).
     Exposed,
-    /// The answer, which is given already, is not the whole answer (exit code 1).
+    /// The answer, already printed, is incomplete (exit code 1).
     Incomplete,
     /// The answer could not be written.
     Output(io::Error),
@@ -63,7 +63,7 @@ impl From<kernel::Error> for Failure {
 }
 
 impl Failure {
-    /// A failure without a place in a file.
+    /// Creates a failure without a location in a file.
     pub(in crate::cli) fn plain(diagnostic: Diagnostic) -> Self {
         Self::Failed {
             diagnostics: vec![diagnostic],
@@ -72,7 +72,7 @@ impl Failure {
         }
     }
 
-    /// The user does not want it.
+    /// Creates the failure of an apply that the user declined.
     pub(in crate::cli) fn declined() -> Self {
         Self::Failed {
             diagnostics: Vec::new(),
@@ -81,16 +81,16 @@ impl Failure {
         }
     }
 
-    /// Another apply is waiting for its answer.
+    /// Creates the failure of an apply while another one waits for confirmation.
     pub(in crate::cli) fn unconfirmed(process: u32) -> Self {
-        let message = format!("the rules in force wait to be confirmed (process {process})");
+        let message = format!("the rules in force are not confirmed yet (process {process})");
         Self::plain(
             Diagnostic::error("unconfirmed", message)
-                .help("answer where `dfw apply --confirm` asks, or wait until its time is up"),
+                .help("confirm where `dfw apply --confirm` asks, or wait for its timeout"),
         )
     }
 
-    /// The same with the texts that its diagnostics point into.
+    /// Adds the texts that the diagnostics point into.
     pub(in crate::cli) fn with(self, texts: SourceMap) -> Self {
         match self {
             Self::Failed {
@@ -106,7 +106,7 @@ impl Failure {
         }
     }
 
-    /// The same, now that what may have been changed is as it was.
+    /// Marks the rules as unchanged, after a rollback.
     pub(in crate::cli) fn undone(self) -> Self {
         match self {
             Self::Failed {
@@ -122,7 +122,7 @@ impl Failure {
         }
     }
 
-    /// What the kernel did not want, at the lines of the policy that caused it.
+    /// Converts an error of the kernel, with the policy lines that caused it.
     pub(in crate::cli) fn kernel(
         error: &kernel::Error,
         sources: SourceMap,
@@ -134,17 +134,16 @@ impl Failure {
         let diagnostics = match error {
             Error::NoNfTables => vec![diagnostic(
                 "no-nf-tables",
-                "dfw needs a kernel with CONFIG_NF_TABLES and CONFIG_NF_TABLES_INET, built in or \
-                 as the module nf_tables",
+                "dfw needs CONFIG_NF_TABLES and CONFIG_NF_TABLES_INET, built into the kernel or as the \
+                 module nf_tables",
             )],
             Error::TooOld(_) => vec![diagnostic(
                 "kernel-too-old",
-                "older kernels lack keys of the original tuple, kinds of interfaces or comments \
-                 of tables",
+                "older kernels lack conntrack original tuple keys, interface kinds or table comments",
             )],
             Error::Permission => vec![diagnostic(
                 "no-permission",
-                "run dfw as root, or give it the capability CAP_NET_ADMIN",
+                "run dfw as root, or with the capability CAP_NET_ADMIN",
             )],
             Error::Owned(socket) => {
                 let holder = netlink_holder(*socket).map_or_else(
@@ -153,22 +152,22 @@ impl Failure {
                 );
                 vec![
                     Diagnostic::error("owned", format!("{error}: {holder}"))
-                        .help("a running `dfw guard` puts policies in force by itself: edit them")
-                        .help("`systemctl reload dfw` has it read them at once, `systemctl stop dfw` ends it"),
+                        .help("a running `dfw guard` applies changed policies by itself: edit them")
+                        .help("`systemctl reload dfw` makes it read them now, `systemctl stop dfw` stops it"),
                 ]
             }
             Error::Unanswered(_) => vec![diagnostic(
                 "unanswered",
-                "`dfw status` tells what is in force",
+                "`dfw status` shows the rules in force",
             )],
             Error::GroupTaken(_) => vec![diagnostic(
                 "group-taken",
-                "it is another `dfw log`, or a program such as ulogd: the kernel gives a group to one only",
+                "stop the other `dfw log`, or a program such as ulogd: an nflog group has one listener",
             )],
-            Error::Busy => vec![diagnostic("busy", "try again when they have calmed down")],
+            Error::Busy => vec![diagnostic("busy", "try again later")],
             Error::TooLarge(_) => vec![diagnostic(
                 "too-large",
-                "run dfw as root of the first user namespace, or raise the sysctl \
+                "run dfw as root of the initial user namespace, or raise the sysctl \
                  net.core.wmem_max",
             )],
             Error::Rejected(rejections) => rejections
@@ -191,12 +190,12 @@ impl Failure {
         }
     }
 
-    /// Tells what went wrong and what is now true.
+    /// Prints the failure and whether rules changed, and returns the exit code.
     pub(in crate::cli) fn report(self, terminal: Terminal, changes: bool) -> ExitCode {
         let mut tests = None;
         let mut certain = true;
         let (diagnostics, sources, code, what) = match self {
-            // Whoever reads the answer has enough of it; what was to be done is done.
+            // The reader closed the pipe; the command is done.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 return ExitCode::SUCCESS;
             }
@@ -205,7 +204,7 @@ impl Failure {
             Self::Output(error) => {
                 let mut text = format!("cannot write the answer: {error}");
                 if changes {
-                    text.push_str("; what it would have said is done, `dfw status` tells");
+                    text.push_str("; the command succeeded, see `dfw status`");
                 }
                 terminal.say(Tone::Bad, "error", &text);
                 return ExitCode::from(1);
@@ -252,9 +251,9 @@ impl Failure {
             terminal.gap();
         }
         let now = if certain {
-            "nothing was changed: the rules in force are what they were"
+            "nothing was changed"
         } else {
-            "the rules in force may be the new ones or the former ones, all of them"
+            "either the new or the former rules are in force, completely"
         };
         let last = match (what.is_empty(), changes) {
             (false, true) => format!("{what}; {now}"),
@@ -278,13 +277,13 @@ impl Failure {
             }
             document
         };
-        // The exit code tells the rest if this fails too.
+        // If this fails too, the exit code remains.
         let _ = terminal.answer(document, String::new);
         ExitCode::from(code)
     }
 }
 
-/// A rejection of the kernel, shown at the line of the policy behind it.
+/// Returns the diagnostic of a kernel error, at the policy line that caused it.
 fn rejected(rejection: &Rejection, sources: &SourceMap, files: &[FileId]) -> Diagnostic {
     let mut diagnostic = Diagnostic::error(
         "kernel-rejected",
@@ -293,7 +292,7 @@ fn rejected(rejection: &Rejection, sources: &SourceMap, files: &[FileId]) -> Dia
     let origin = rejection.subject.origin.as_ref();
     let place = origin.and_then(|origin| line_behind(sources, files, origin));
     if let Some(span) = place {
-        diagnostic = diagnostic.at(span, "this line asks for it");
+        diagnostic = diagnostic.at(span, "caused by this line");
     }
     let missing = [rustix::io::Errno::NOENT, rustix::io::Errno::OPNOTSUPP];
     if missing
@@ -302,10 +301,10 @@ fn rejected(rejection: &Rejection, sources: &SourceMap, files: &[FileId]) -> Dia
     {
         let help = match rejection.subject.what {
             What::Rule { .. } => {
-                "a part of nf_tables that this rule uses is neither built into this kernel nor \
-                 to be had as a module (ct, fib, log, limit, reject)"
+                "this rule needs an nf_tables expression that is neither built into this kernel nor \
+                 available as a module (ct, fib, log, limit, reject)"
             }
-            _ => "a part of nf_tables is neither built into this kernel nor to be had as a module",
+            _ => "a part of nf_tables is neither built into this kernel nor available as a module",
         };
         diagnostic = diagnostic.help(help);
     }
@@ -343,7 +342,7 @@ mod tests {
             "error[kernel-rejected]: the kernel rejected a rule of chain port-80-tcp: counter accept: No such file",
             "dir/web.yaml:3:",
             "3 |   80: any",
-            "help: a part of nf_tables that this rule uses",
+            "help: this rule needs an nf_tables expression",
         ] {
             assert!(shown.contains(part), "{part} is not in\n{shown}");
         }

@@ -1,6 +1,7 @@
 //! What verbs tell people: changes, notices, failures, as text and as JSON.
 
 pub(super) mod changes;
+pub(super) mod difference;
 pub(super) mod engines;
 pub(super) mod failure;
 pub(super) mod notice;

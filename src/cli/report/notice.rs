@@ -1,5 +1,4 @@
-//! What the user should know of this host beside his policy: nothing is wrong, but it may not be
-//! as he thinks.
+//! Notices about this host that concern the policy: no errors, but possible surprises.
 
 use crate::net::Protocol;
 use std::collections::BTreeMap;
@@ -7,33 +6,37 @@ use std::collections::BTreeMap;
 use crate::compile;
 use crate::host::HostView;
 use crate::host::local_ports::LocalPorts;
-use crate::kernel::Neighbour;
+use crate::kernel::ForeignBaseChain;
 use crate::nftables::object::shares_hook;
 use crate::policy::{DefaultAction, InterfacePattern, Policy};
 use crate::ruleset::{Hook, Ruleset};
-use crate::site::Site;
+use crate::site::HostFacts;
 use crate::store::Policies;
 use crate::text::diagnostic::Diagnostic;
 use crate::untrusted::clean;
 
 use super::engines;
 
-/// How many ranges of ports are listed.
+/// The number of port ranges listed.
 const LISTED: usize = 5;
 
-/// Everything worth a word about the host and its engines.
+/// Returns all notices about the host and its engines.
 pub(in crate::cli) fn all_notices(
     loaded: &Policies,
-    site: &Site,
-    neighbours: &[Neighbour],
+    site: &HostFacts,
+    foreign_chains: &[ForeignBaseChain],
 ) -> Vec<Diagnostic> {
     let mut notices = engines::notices(&loaded.policy, site);
-    notices.extend(of_host(&loaded.policy, &site.host, neighbours));
+    notices.extend(of_host(&loaded.policy, &site.host, foreign_chains));
     notices
 }
 
-/// Everything worth a word about the host.
-fn of_host(policy: &Policy, host: &HostView, neighbours: &[Neighbour]) -> Vec<Diagnostic> {
+/// Returns all notices about the host.
+fn of_host(
+    policy: &Policy,
+    host: &HostView,
+    foreign_chains: &[ForeignBaseChain],
+) -> Vec<Diagnostic> {
     let shared = host.shared_bridges.iter().map(|name| shared_bridge(name));
     let mut notices: Vec<_> = guessed(policy, host)
         .map(|name| guessed_bridge(name))
@@ -45,11 +48,16 @@ fn of_host(policy: &Policy, host: &HostView, neighbours: &[Neighbour]) -> Vec<Di
     notices.extend(missing_reverse_path(policy, host));
     notices.extend(local_ports(policy, &host.local_ports));
     notices.extend(left_open(policy, host));
-    notices.extend(neighbours.iter().filter(|n| is_level(policy, n)).map(level));
+    notices.extend(
+        foreign_chains
+            .iter()
+            .filter(|n| is_level(policy, n))
+            .map(level),
+    );
     notices
 }
 
-/// Bridges that count as containers' because of the beginning of their names only.
+/// Returns warnings about bridges that count as container bridges only by their name prefix.
 fn guessed<'a>(policy: &Policy, host: &'a HostView) -> impl Iterator<Item = &'a String> {
     let covered = |patterns: &[InterfacePattern], name: &str, exact: bool| {
         patterns.iter().any(|pattern| match pattern {
@@ -69,8 +77,8 @@ fn guessed<'a>(policy: &Policy, host: &'a HostView) -> impl Iterator<Item = &'a 
     })
 }
 
-/// Bridges that are known to be somebody else's by what is in them, and have names like those of container
-/// networks: before that is in them, as at boot, they count as such.
+/// Returns warnings about LAN bridges named like container networks: while no network card is attached, as at
+/// boot, they count as container bridges.
 fn lans<'a>(policy: &'a Policy, host: &'a HostView) -> impl Iterator<Item = Diagnostic> + use<'a> {
     let settings = &policy.settings;
     let is_one = |name: &str, patterns: &[InterfacePattern]| {
@@ -90,20 +98,20 @@ fn lans<'a>(policy: &'a Policy, host: &'a HostView) -> impl Iterator<Item = Diag
         let line: Vec<String> = [clean(name)].into_iter().chain(known).collect();
         Diagnostic::warning(
             "lan-like-containers",
-            format!("bridge `{name}` is a LAN's, and has a name like those of container networks"),
+            format!("LAN bridge `{name}` is named like a container network"),
         )
         .help(
-            "rules that are applied while no network card is in it, as at boot, drop what is routed to \
-             it until the next apply; `dfw guard` sees the card come",
+            "if rules are applied before a network card is attached, as at boot, traffic routed to it is \
+             dropped until the next apply; `dfw guard` reapplies when the card is attached",
         )
         .help(format!(
-            "write under `settings`: `foreign-interfaces: [{}]`",
+            "add under `settings`: `foreign-interfaces: [{}]`",
             line.join(", ")
         ))
     })
 }
 
-/// Interfaces that ports admit packets from, and through which none come.
+/// Returns warnings about interfaces of ports on which no packet arrives.
 fn interfaces(policy: &Policy, host: &HostView) -> Vec<Diagnostic> {
     if host.interfaces.is_empty() {
         return Vec::new();
@@ -131,30 +139,30 @@ fn interfaces(policy: &Policy, host: &HostView) -> Vec<Diagnostic> {
     ports.into_iter().filter_map(notice).collect()
 }
 
-/// Sources of which the host does not tell what it should.
+/// Returns warnings about sources whose interface is missing on the host.
 fn sources<'a>(policy: &'a Policy, host: &'a HostView) -> impl Iterator<Item = Diagnostic> + 'a {
     policy.on_host().flat_map(|(name, source, _)| {
         let missing = compile::held(source, host).missing.into_iter();
         missing.map(move |missing| {
-            let message = format!("the source `{name}` lacks what it is to hold: {missing}");
+            let message = format!("the source `{name}` is incomplete: {missing}");
             Diagnostic::warning("source-missing", message)
-                .at(source.origin.clone(), "nobody gets in by this")
-                .help("when it is there, `dfw guard` lets them in; without guard, apply again")
+                .at(source.origin.clone(), "this allows nobody")
+                .help("`dfw guard` updates the source when it is available; without guard, apply again")
         })
     })
 }
 
-/// That some sources hold nothing, because nothing is known of a host.
+/// Returns warnings about sources that are empty because the host is unknown.
 pub(in crate::cli) fn without_host(policy: &Policy) -> impl Iterator<Item = Diagnostic> {
     policy.on_host().map(|(name, source, on_host)| {
-        let message = format!("only the host knows what the source `{name}` holds");
+        let message = format!("the source `{name}` depends on the host");
         Diagnostic::warning("depends-on-host", message)
             .at(source.origin.clone(), on_host.describe())
-            .help("these rules are without it; `dfw plan` shows what it holds on this host")
+            .help("these rules leave it empty; `dfw plan` shows its addresses on this host")
     })
 }
 
-/// Interfaces that the rules in force admit packets from, and through which none come.
+/// Returns warnings about interfaces in the rules in force on which no packet arrives.
 pub(in crate::cli) fn admitting(
     ruleset: &Ruleset,
     interfaces: &BTreeMap<String, Option<String>>,
@@ -170,37 +178,39 @@ pub(in crate::cli) fn admitting(
 
 fn absent(name: &str, port: &str) -> Diagnostic {
     let (is, has) = (
-        "there is no such interface now",
+        "that interface does not exist",
         format!("{port} admits only"),
     );
     Diagnostic::warning(
         "interface-missing",
-        format!("{has} what comes in through `{name}`, and {is}"),
+        format!("{has} packets from `{name}`, but {is}"),
     )
-    .help("until there is one, nobody gets in through it; `ip link` shows the names")
+    .help("nobody is allowed until it exists; `ip link` lists the interfaces")
 }
 
 fn port_of(name: &str, controller: &str, port: &str) -> Diagnostic {
     Diagnostic::warning(
         "interface-in-another",
-        format!("`{name}`, which {port} names, is a port of `{controller}`: packets come in through `{controller}`"),
+        format!("`{name}` of {port} is a port of `{controller}`: packets arrive on `{controller}`"),
     )
-    .help(format!("nobody gets in through `{name}`; write `interface: {controller}`"))
+    .help(format!(
+        "nobody is allowed; write `interface: {controller}`"
+    ))
 }
 
-/// That this kernel cannot ask for a reverse path where packets are judged.
+/// Returns the warning that this kernel does not support `fib` in the forward hook.
 fn missing_reverse_path(policy: &Policy, host: &HostView) -> Option<Diagnostic> {
     let lacks = policy.settings.reverse_path_filter && host.old_kernel;
     lacks.then(|| {
         Diagnostic::warning(
             "no-reverse-path-filter",
-            "`reverse-path-filter` has no effect on this kernel, which is older than Linux 6.1",
+            "`reverse-path-filter` has no effect: it needs Linux 6.1",
         )
-        .help("for IPv4 the sysctl `net.ipv4.conf.all.rp_filter=1` does the same")
+        .help("for IPv4, use the sysctl `net.ipv4.conf.all.rp_filter=1`")
     })
 }
 
-/// Ports of keys that the kernel also chooses from for requests of this host.
+/// Returns warnings about policy entries within the local (ephemeral) port range.
 pub(in crate::cli) fn local_ports(policy: &Policy, local: &LocalPorts) -> Vec<Diagnostic> {
     let overlaps = compile::overlaps(policy, local).into_iter();
     let notice = |overlap: compile::Overlap| {
@@ -208,15 +218,13 @@ pub(in crate::cli) fn local_ports(policy: &Policy, local: &LocalPorts) -> Vec<Di
         let protocol = overlap.protocol;
         let remains = match overlap.protocol {
             Protocol::Udp => {
-                "replies pass there: a client that a socket of this host at such a port has sent to first \
-                 may answer, listed or not"
+                "replies are accepted there: a peer to which a local socket sent a packet first can reply, \
+                 listed or not"
             }
-            _ => {
-                "replies pass there on connections that this host opened after the rules were applied"
-            }
+            _ => "replies are accepted there on connections that this host opened after the apply",
         };
         let message = format!(
-            "{protocol} ports {ports} are named, and this host sends its own requests from them, too"
+            "{protocol} ports {ports} are in this host's ephemeral port range (ip_local_port_range)"
         );
         Diagnostic::warning("local-ports", message)
             .help(remains)
@@ -225,7 +233,7 @@ pub(in crate::cli) fn local_ports(policy: &Policy, local: &LocalPorts) -> Vec<Di
     overlaps.map(notice).collect()
 }
 
-/// Ports of containers that do not run, which are closed only when they do.
+/// Returns warnings about ports of stopped containers, which are closed only while they run.
 fn left_open(policy: &Policy, host: &HostView) -> Vec<Diagnostic> {
     if policy.default == DefaultAction::Allow {
         return Vec::new();
@@ -236,13 +244,13 @@ fn left_open(policy: &Policy, host: &HostView) -> Vec<Diagnostic> {
         Diagnostic::warning(
             "closed-when-it-runs",
             format!(
-                "ports {ports}/{protocol}, which container {title} publishes, are closed only when it \
-                 runs: this host sends its own requests from them, too"
+                "ports {ports}/{protocol} of container {title} are closed only while it runs: they are in \
+                 this host's ephemeral port range (ip_local_port_range)"
             ),
         )
         .help(
-            "`dfw guard` closes them as soon as docker-proxy listens; without it, apply again when the \
-             container runs, or name the ports",
+            "`dfw guard` closes them as soon as docker-proxy listens; without guard, apply again when the \
+             container runs, or add the ports to the policy",
         )
     });
     let mut notices: Vec<Diagnostic> = notices.collect();
@@ -253,9 +261,9 @@ fn left_open(policy: &Policy, host: &HostView) -> Vec<Diagnostic> {
 fn reserve(line: Option<String>) -> String {
     match line {
         Some(ports) => format!(
-            "this line in /etc/sysctl.d/ ends it: `net.ipv4.ip_local_reserved_ports = {ports}`"
+            "to prevent this, add to /etc/sysctl.d/: `net.ipv4.ip_local_reserved_ports = {ports}`"
         ),
-        None => "too few ports would be left to reserve these; name fewer, or widen \
+        None => "too few ephemeral ports would be left to reserve these; list fewer, or widen \
                  net.ipv4.ip_local_port_range"
             .to_owned(),
     }
@@ -279,41 +287,40 @@ fn ranges(ports: &[(u16, u16)]) -> String {
 fn shared_bridge(name: &str) -> Diagnostic {
     Diagnostic::warning(
         "shared-bridge",
-        format!("bridge `{name}` has more in it than containers"),
+        format!("bridge `{name}` has ports other than containers"),
     )
-    .help("what comes from it counts as coming from outside, as it may come over a network card")
+    .help("packets from it count as coming from outside, because they can come over a network card")
 }
 
 fn guessed_bridge(name: &str) -> Diagnostic {
     Diagnostic::warning(
         "whose-bridge",
-        format!("bridge `{name}` may or may not belong to a container engine"),
+        format!("cannot tell whether bridge `{name}` belongs to a container engine"),
     )
     .help(
-        "what is routed or forwarded to it is denied like traffic to containers, and what comes \
-         from it counts as coming from outside",
+        "packets routed or forwarded to it are denied like those to containers, and packets from it count \
+         as coming from outside",
     )
     .help(format!(
-        "say whose it is under `settings`: add `{name}` to `container-interfaces` or to \
-         `foreign-interfaces`"
+        "add `{name}` to `container-interfaces` or `foreign-interfaces` under `settings`"
     ))
 }
 
-/// Whether a chain of somebody else has the very priority of dfw's.
-fn is_level(policy: &Policy, neighbour: &Neighbour) -> bool {
-    neighbour.kind == "filter"
-        && neighbour.priority == policy.settings.priority
+/// Returns whether another table's chain has the same priority as dfw's.
+fn is_level(policy: &Policy, chain: &ForeignBaseChain) -> bool {
+    chain.kind == "filter"
+        && chain.priority == policy.settings.priority
         && [Hook::Forward, Hook::Input]
             .iter()
-            .any(|hook| shares_hook(neighbour.family, neighbour.hook, *hook))
+            .any(|hook| shares_hook(chain.family, chain.hook, *hook))
 }
 
-fn level(neighbour: &Neighbour) -> Diagnostic {
+fn level(chain: &ForeignBaseChain) -> Diagnostic {
     Diagnostic::warning(
         "same-priority",
         format!(
-            "chain {} of table {} has the same priority as dfw's: which comes first is not defined",
-            neighbour.chain, neighbour.table
+            "chain {} of table {} has the same priority as dfw's: their order is undefined",
+            chain.chain, chain.table
         ),
     )
     .help("choose another `priority` under `settings`")
@@ -345,7 +352,7 @@ mod tests {
         };
         assert_eq!(
             slugs("default: deny"),
-            ["bridge `br-own` may or may not belong to a container engine"]
+            ["cannot tell whether bridge `br-own` belongs to a container engine"]
         );
         assert!(slugs("default: deny\nsettings: {foreign-interfaces: [br-o*]}").is_empty());
         assert!(
@@ -360,9 +367,9 @@ mod tests {
             foreign_bridges: ["br-lan", "lan0"].map(str::to_owned).into(),
             ..HostView::default()
         };
-        let told = of_host(&policy("default: deny"), &host, &[]);
-        let [notice] = &told[..] else {
-            panic!("{told:?}");
+        let notices = of_host(&policy("default: deny"), &host, &[]);
+        let [notice] = &notices[..] else {
+            panic!("{notices:?}");
         };
         assert_eq!(notice.slug, "lan-like-containers");
         assert!(
@@ -385,13 +392,16 @@ mod tests {
         };
         let text = "default: deny\nports:\n  80: {allow: any, interface: [card, eth0]}\n  \
                     81: {allow: any, interface: eth7}\n  82: {allow: any, interface: br0}\n";
-        let told = of_host(&policy(text), &host, &[]);
-        let messages: Vec<&str> = told.iter().map(|notice| notice.message.as_str()).collect();
+        let notices = of_host(&policy(text), &host, &[]);
+        let messages: Vec<&str> = notices
+            .iter()
+            .map(|notice| notice.message.as_str())
+            .collect();
         assert_eq!(
             messages,
             [
-                "`card`, which port 80/tcp names, is a port of `br0`: packets come in through `br0`",
-                "port 81/tcp admits only what comes in through `eth7`, and there is no such interface now",
+                "`card` of port 80/tcp is a port of `br0`: packets arrive on `br0`",
+                "port 81/tcp admits only packets from `eth7`, but that interface does not exist",
             ]
         );
     }
@@ -400,9 +410,9 @@ mod tests {
     fn ports_that_the_kernel_chooses_from_come_with_the_line_that_ends_it() {
         let local = LocalPorts::new(Some((32768, 60999)), vec![(40000, 40000)]);
         let text = "default: deny\nports: {49152-65535/udp: any, 50000: any, 443: any}";
-        let told = local_ports(&policy(text), &local);
-        assert_eq!(told.len(), 2);
-        for notice in &told {
+        let notices = local_ports(&policy(text), &local);
+        assert_eq!(notices.len(), 2);
+        for notice in &notices {
             assert!(
                 notice.help[1].contains("ip_local_reserved_ports = 40000,49152-60999`"),
                 "{:?}",

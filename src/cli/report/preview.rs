@@ -1,4 +1,4 @@
-//! What `plan` and `apply` say before anything is changed.
+//! The preview of `plan` and `apply`: changes, and published ports that close or open.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -16,57 +16,74 @@ use crate::ruleset::Ruleset;
 use crate::text::diagnostic::Diagnostic;
 
 use super::changes::Changes;
+use super::changes::access::AccessChanges;
 use crate::cli::session::ssh;
-use crate::site::Site;
+use crate::site::HostFacts;
 use crate::store::Policies;
 
-/// How many ports are listed before only their number is told.
+/// The number of ports listed before the rest is summed up.
 const LISTED: usize = 40;
 
-/// Whether it is a container's own port, the port for sorting and as it is shown, and whose it is.
+/// Whether it is a container's own port, the port for sorting and as text, and its container.
 type Label = (bool, Option<u16>, String, String);
 
-/// What a plan would do.
+/// The effects of a plan.
 #[derive(Debug)]
 pub(in crate::cli) struct Preview {
     changes: Changes,
+    access: AccessChanges,
     turned: Turned,
-    /// The sources that depend on the host: the name, what it is, and what it holds now.
+    /// The sources that depend on the host: name, kind and current addresses.
     sources: Vec<(String, String, Vec<String>)>,
-    /// Said if it cuts the user's own connection.
+    /// The warning if it cuts the user's own connection.
     pub(in crate::cli) cut: Option<Diagnostic>,
 }
 
 impl Preview {
     pub(in crate::cli) fn of(
-        (loaded, found): (&Policies, &Site),
+        (loaded, found): (&Policies, &HostFacts),
         wanted: &Ruleset,
         proposal: &Proposal<'_>,
     ) -> Self {
-        let around = found.surroundings(proposal.neighbours());
+        let around = found.surroundings(proposal.foreign_chains());
         let installed = proposal.installed();
         let former = installed.map(|installed| &installed.ruleset);
         Self {
             changes: Changes::of(installed, wanted, proposal.plan()),
+            access: AccessChanges::of(wanted, proposal),
             turned: turned(&found.host, &around, former, wanted),
             sources: sources(loaded, found),
             cut: ssh::cut(loaded, found, installed, wanted),
         }
     }
 
-    /// A line for each change, and the ports that open or close to strangers.
+    /// Whether somebody has access afterwards, or may have, who had none.
+    pub(in crate::cli) fn opens(&self) -> bool {
+        self.access.opens()
+    }
+
+    /// Returns the access that is gained and lost, a line for each change, and the ports that will be closed or
+    /// opened.
     pub(in crate::cli) fn text(&self, terminal: Terminal) -> String {
-        let mut text = self.changes.text(terminal);
+        let mut text = self.changes.drift_text(terminal);
+        if !self.changes.is_empty() {
+            let access = self.access.text(terminal);
+            text.push_str(&access);
+            if !access.is_empty() {
+                text.push_str("ports, sources and settings that change:\n");
+            }
+            text.push_str(&self.changes.text(terminal));
+        }
         for (title, paths) in [
             (
-                "closed to all whom no line of the policy allows",
+                "closed to sources the policy does not list",
                 &self.turned.closed,
             ),
-            ("opened to any", &self.turned.opened),
+            ("open to everyone", &self.turned.opened),
         ] {
             let rows = self.rows(paths);
             if !rows.is_empty() {
-                let _ = writeln!(text, "published ports that are then {title}:");
+                let _ = writeln!(text, "published ports that will be {title}:");
                 text.push_str(&terminal.table(&rows));
             }
         }
@@ -80,14 +97,14 @@ impl Preview {
             };
             let rows: Vec<_> = self.sources.iter().map(row).collect();
             text.push_str(
-                "sources as this host has them now; `dfw guard` follows, without it the next apply:\n",
+                "sources that depend on this host, as of now (`dfw guard` follows changes):\n",
             );
             text.push_str(&terminal.table(&rows));
         }
         text
     }
 
-    /// Ports with what publishes them, and by which path if that is not all of it.
+    /// Returns ports with their containers, and with the path if only some paths change.
     fn rows(&self, paths: &[Path]) -> Vec<[String; 2]> {
         // Ports of the host first.
         let label = |path: &Path| {
@@ -120,11 +137,10 @@ impl Preview {
         rows
     }
 
-    /// Adds what it says to a document, and what the sources hold that depend on the host; nothing changes if
-    /// there is no preview.
+    /// Adds the preview to a JSON document; without a preview, there are no changes.
     pub(in crate::cli) fn add_to(
         preview: Option<&Self>,
-        (loaded, found): (&Policies, &Site),
+        (loaded, found): (&Policies, &HostFacts),
         document: &mut Value,
     ) {
         let paths = |paths: &[Path]| -> Value {
@@ -145,6 +161,10 @@ impl Preview {
         let members = [
             ("changes", list),
             ("drift", drift),
+            (
+                "access",
+                preview.map_or(Value::Null, |preview| preview.access.json()),
+            ),
             ("closes", of(|turned| &turned.closed)),
             ("opens", of(|turned| &turned.opened)),
         ];
@@ -158,8 +178,8 @@ impl Preview {
     }
 }
 
-/// The sources that depend on the host: the name, what it is, and what it holds now.
-fn sources(loaded: &Policies, found: &Site) -> Vec<(String, String, Vec<String>)> {
+/// Returns the sources that depend on the host: name, kind and current addresses.
+fn sources(loaded: &Policies, found: &HostFacts) -> Vec<(String, String, Vec<String>)> {
     let sources = loaded.policy.on_host();
     let held = sources.map(|(name, source, on_host)| {
         let held = compile::held(source, &found.host);

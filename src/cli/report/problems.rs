@@ -1,4 +1,4 @@
-//! What is not as dfw left it in its own table, told before anything that rests on that.
+//! Problems of the table in force: drift, dormant, unknown origin.
 
 use std::fmt::Write;
 
@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 use crate::output::terminal::{Terminal, Tone};
 use crate::plan::Installed;
 
-/// What is wrong with the table in force.
+/// The problems of the table in force.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::cli) struct Problems {
-    /// Whether the table is switched off.
+    /// Whether the table is dormant.
     pub(in crate::cli) dormant: bool,
-    /// What others have changed in it.
+    /// The drift: modifications by other programs.
     pub(in crate::cli) drift: Vec<String>,
-    /// Whether it does not say who put it there, so that nobody can tell whether others changed it.
+    /// Whether the table has no comment of dfw's, so that drift cannot be detected.
     pub(in crate::cli) unknown: bool,
 }
 
@@ -25,7 +25,7 @@ impl Problems {
         };
         let mut drift = installed.foreign();
         if drift.is_empty() && installed.has_drifted() == Some(true) {
-            let text = "the rules are not those that dfw put there; `dfw plan` shows how";
+            let text = "the rules differ from those that dfw applied; `dfw plan` shows how";
             drift.push(text.to_owned());
         }
         Self {
@@ -39,31 +39,31 @@ impl Problems {
         !self.dormant && self.drift.is_empty() && !self.unknown
     }
 
-    /// That the table is switched off, if it is.
+    /// Returns the line about a dormant table, if it is dormant.
     pub(in crate::cli) fn dormant_text(&self, terminal: Terminal) -> String {
         if !self.dormant {
             return String::new();
         }
         let word = terminal.paint(Tone::Bad, "dormant");
         format!(
-            "{word}: the table is switched off, and none of its rules is in force; `dfw apply` switches \
-             it on\n"
+            "{word}: the table has the flag `dormant`: none of its rules is in force; `dfw apply` \
+             activates it\n"
         )
     }
 
-    /// That its origin is not known, if it is not.
+    /// Returns the line about an unknown origin, if it is unknown.
     pub(in crate::cli) fn unknown_text(&self, terminal: Terminal) -> String {
         if !self.unknown {
             return String::new();
         }
         let word = terminal.paint(Tone::Warning, "drift");
         format!(
-            "{word}: the table does not say who made it, so that nobody can tell whether others have changed \
-             it; `dfw apply` makes it anew\n"
+            "{word}: the table has no comment of dfw's, so modifications cannot be detected; `dfw apply` \
+             recreates it\n"
         )
     }
 
-    /// A line for each.
+    /// Returns a line for each problem.
     pub(in crate::cli) fn text(&self, terminal: Terminal) -> String {
         let mut text = self.dormant_text(terminal) + &self.unknown_text(terminal);
         for drift in &self.drift {
@@ -72,7 +72,7 @@ impl Problems {
         text
     }
 
-    /// A list for programs.
+    /// Returns the problems as JSON.
     pub(in crate::cli) fn json(&self) -> Value {
         let dormant = self.dormant.then(|| json!({"kind": "dormant"}));
         let drift = self.drift.iter();

@@ -1,4 +1,4 @@
-//! What a policy says, and what of it concerns this host, in some lines.
+//! Summaries of a policy.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,11 +8,10 @@ use crate::output::table::count;
 use crate::output::terminal::Terminal;
 use crate::policy::{DefaultAction, Policy};
 
-/// How many ports are listed before only their number is told.
+/// The number of ports listed before the rest is summed up.
 const LISTED: usize = 40;
 
-/// What engines publish and the policy denies without having named it, a line for each port; empty if there is
-/// none.
+/// Returns the published ports that are denied because they have no policy entry; empty if there are none.
 pub(in crate::cli) fn denied(terminal: Terminal, policy: &Policy, host: &HostView) -> String {
     let mut places: BTreeMap<(u16, String), (BTreeSet<bool>, BTreeSet<String>)> = BTreeMap::new();
     for publication in compile::denied(policy, host) {
@@ -50,12 +49,12 @@ pub(in crate::cli) fn denied(terminal: Terminal, policy: &Policy, host: &HostVie
         ]);
     }
     format!(
-        "published at the moment, named by no policy, and so denied:\n{}",
+        "published ports without a policy entry, denied by default:\n{}",
         terminal.table(&rows)
     )
 }
 
-/// How many `tests:` passed; empty if there are none.
+/// Returns the number of `tests:` that passed; empty if there are none.
 pub(in crate::cli) fn tested(passed: usize) -> String {
     match passed {
         0 => String::new(),
@@ -63,7 +62,7 @@ pub(in crate::cli) fn tested(passed: usize) -> String {
     }
 }
 
-/// What a policy says, a line for each port.
+/// Returns the policy as text, one line for each port.
 pub(in crate::cli) fn summary(terminal: Terminal, policy: &Policy) -> String {
     let mut rows: Vec<[String; 2]> = policy
         .ports
@@ -80,8 +79,8 @@ pub(in crate::cli) fn summary(terminal: Terminal, policy: &Policy) -> String {
     rows.push([
         "all others".to_owned(),
         match policy.default {
-            DefaultAction::Deny => "denied where Docker publishes them (default: deny)",
-            DefaultAction::Allow => "left to Docker (default: allow)",
+            DefaultAction::Deny => "denied if published (default: deny)",
+            DefaultAction::Allow => "not filtered (default: allow)",
         }
         .to_owned(),
     ]);

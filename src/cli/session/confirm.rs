@@ -1,4 +1,4 @@
-//! Questions to the user: whether to keep the new rules, and whether to go on.
+//! Questions to the user: whether to keep the new rules, and whether to apply.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
@@ -9,42 +9,39 @@ use rustix::termios::{QueueSelector, tcflush};
 
 use super::watchdog::{End, Watchdog, readable};
 
-/// The bounds of the user's time.
+/// The bounds of `--confirm`.
 const SHORTEST: Duration = Duration::from_secs(5);
 const LONGEST: Duration = Duration::from_hours(1);
 
-/// The time of `--confirm`: `30s`, `2m`, `1m30s`.
+/// Parses the time of `--confirm`: `30s`, `2m`, `1m30s`.
 pub(in crate::cli) fn patience(text: &str) -> Result<Duration, String> {
-    let example = "write it like 30s, 2m or 1m30s";
-    let duration: SignedDuration = text
-        .parse()
-        .map_err(|_| format!("this is no length of time; {example}"))?;
-    let duration =
-        Duration::try_from(duration).map_err(|_| format!("it is negative; {example}"))?;
+    let example = "expected a time such as 30s, 2m or 1m30s";
+    let duration: SignedDuration = text.parse().map_err(|_| format!("not a time; {example}"))?;
+    let duration = Duration::try_from(duration).map_err(|_| format!("negative; {example}"))?;
     if (SHORTEST..=LONGEST).contains(&duration) {
         Ok(duration)
     } else {
-        Err("it must be between 5s and 1h".to_owned())
+        Err("must be between 5s and 1h".to_owned())
     }
 }
 
-/// Asks whether the new rules are to stay, and waits for the answer and for what becomes of it.
+/// Asks whether to keep the new rules, and waits for the answer and its outcome.
 pub(in crate::cli) fn confirm(watchdog: Watchdog, patience: Duration) -> End {
     watchdog.committed();
     let time = SignedDuration::try_from(patience).unwrap_or_default();
     prompt(&format!(
-        "The new rules are in force. Keep them? [y/N] (no in {time:#}) "
+        "The new rules are in force. Keep them? [y/N] (rollback in {time:#}) "
     ));
     if let Some(keep) = yes(Some(&watchdog)) {
         watchdog.answered(keep);
     } else {
-        // Behind the question, which nobody has answered.
+        // End the line of the question, which was not answered.
         let _ = writeln!(io::stderr());
     }
     watchdog.end()
 }
 
-/// Asks whether to go on; `None` if there is no terminal to be asked at.
+/// Asks a yes-or-no question; `None` if there is no terminal.
 pub(in crate::cli) fn go_on(question: &str) -> Option<bool> {
     if !io::stdin().is_terminal() {
         return None;
@@ -56,14 +53,14 @@ pub(in crate::cli) fn go_on(question: &str) -> Option<bool> {
 fn prompt(text: &str) {
     let stdin = io::stdin();
     if stdin.is_terminal() {
-        // What was typed before the question is no answer to it.
+        // Discard what was typed before the question.
         let _ = tcflush(&stdin, QueueSelector::IFlush);
     }
     let mut err = io::stderr().lock();
     let _ = err.write_all(text.as_bytes()).and_then(|()| err.flush());
 }
 
-/// The answer: a line that says yes, or something else. `None` if the watchdog was first.
+/// Reads the answer; `None` if the watchdog decided first.
 fn yes(watchdog: Option<&Watchdog>) -> Option<bool> {
     use std::os::fd::AsFd;
     let stdin = io::stdin();
@@ -79,7 +76,7 @@ fn yes(watchdog: Option<&Watchdog>) -> Option<bool> {
         let mut byte = [0];
         match rustix::io::read(&stdin, &mut byte) {
             Err(Errno::INTR) => {}
-            // A line that nobody has ended is none.
+            // An unfinished line is not an answer.
             Err(_) | Ok(0) => return Some(false),
             Ok(_) if byte[0] == b'\n' => break,
             Ok(_) => line.push(byte[0]),

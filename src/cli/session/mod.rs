@@ -1,4 +1,4 @@
-//! The person at the other end: their SSH connection, their answer, and the process that rolls back without it.
+//! The user's session: the SSH connection, the confirmation, and the watchdog that rolls back without it.
 
 pub(super) mod confirm;
 pub(super) mod ssh;

@@ -1,4 +1,4 @@
-//! The SSH connection that this very program is used through, and whether new rules would cut it.
+//! Finds the SSH connection through which dfw is used, and checks whether new rules would cut it.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -14,35 +14,35 @@ use crate::net::Protocol;
 use crate::netlink::rtnetlink::Link;
 use crate::plan::Installed;
 use crate::ruleset::{Origin, Ruleset};
-use crate::site::Site;
+use crate::site::HostFacts;
 use crate::store::{Policies, line_behind};
 use crate::text::diagnostic::Diagnostic;
 
-/// How many generations of processes are looked at.
+/// The number of ancestor processes that are read.
 const GENERATIONS: usize = 32;
 
-/// A connection of a client with a server on this host.
+/// A connection of a client to a server on this host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Connection {
     client: SocketAddr,
     server: SocketAddr,
 }
 
-/// The connections that this program may be used through: the one that the environment tells of,
-/// or else those of the SSH servers among its forebears, as `sudo` drops the variable.
+/// Returns the SSH connections through which this program may be used: the one in `SSH_CONNECTION`, or else
+/// those of SSH servers among its ancestor processes, because `sudo` drops the variable.
 fn connections() -> Vec<Connection> {
-    let told = std::env::var("SSH_CONNECTION").ok();
-    match told.as_deref().and_then(parse) {
+    let variable = std::env::var("SSH_CONNECTION").ok();
+    match variable.as_deref().and_then(parse) {
         Some(connection) => vec![connection],
         None => inherited().into_iter().collect(),
     }
 }
 
-/// `SSH_CONNECTION` of `ssh(1)`: the client's address and port, and the server's.
+/// Parses `SSH_CONNECTION` of `ssh(1)`: the client's address and port, and the server's.
 fn parse(text: &str) -> Option<Connection> {
     let mut words = text.split_whitespace();
     let mut end = || -> Option<SocketAddr> {
-        // A link-local address has its interface behind it.
+        // A link-local address is followed by its interface.
         let address = words.next()?.split('%').next()?;
         let address: IpAddr = address.parse().ok()?;
         let port = words.next()?.parse().ok()?;
@@ -55,7 +55,7 @@ fn parse(text: &str) -> Option<Connection> {
     (connection.client.is_ipv4() == connection.server.is_ipv4()).then_some(connection)
 }
 
-/// The established connections of SSH servers among the parents of this process.
+/// Returns the established connections of SSH servers among the ancestors of this process.
 fn inherited() -> BTreeSet<Connection> {
     let mut sockets = BTreeSet::new();
     let look = |process: Process| Some((process.stat().ok()?, process));
@@ -90,8 +90,8 @@ fn inherited() -> BTreeSet<Connection> {
 }
 
 impl Connection {
-    /// A packet of the client's, by each interface that it may come in through.
-    fn packets(&self, found: &Site) -> Vec<Packet> {
+    /// Returns a packet of the client for each interface on which it may arrive.
+    fn packets(&self, found: &HostFacts) -> Vec<Packet> {
         let path = self.path();
         let has_it = found.addresses.iter();
         let has_it = has_it.filter(|address| address.address == self.server.ip());
@@ -99,7 +99,7 @@ impl Connection {
         let links = found.links.iter();
         let links = links.filter(|link| {
             if indices.is_empty() {
-                // An address that came and went: whatever it came in through, it was from outside.
+                // The address is gone: assume any interface but loopback.
                 link.name != "lo"
             } else {
                 indices.contains(&link.index)
@@ -117,14 +117,14 @@ impl Connection {
             .collect()
     }
 
-    /// The way to the socket of the SSH server.
+    /// Returns the path to the socket of the SSH server.
     fn path(&self) -> Path {
         let (address, port) = (self.server.ip(), self.server.port());
         Path::to_socket(Kind::Service, Protocol::Tcp, address, port)
     }
 
-    /// Why a ruleset denies it, if it does.
-    fn denied(&self, found: &Site, ruleset: &Ruleset) -> Option<Trace> {
+    /// Returns the rule by which a ruleset denies the connection, if it does.
+    fn denied(&self, found: &HostFacts, ruleset: &Ruleset) -> Option<Trace> {
         let path = self.path();
         let packets = self.packets(found);
         let mut judged = packets.iter().map(|packet| judge(ruleset, &path, packet));
@@ -134,11 +134,11 @@ impl Connection {
     }
 }
 
-/// Says so if the wanted rules deny the connection that this program is used through, and those
-/// that are installed do not.
+/// Returns a warning if the desired rules deny the connection through which this program is used, and the
+/// installed ones do not.
 pub(in crate::cli) fn cut(
     loaded: &Policies,
-    found: &Site,
+    found: &HostFacts,
     installed: Option<&Installed>,
     wanted: &Ruleset,
 ) -> Option<Diagnostic> {
@@ -150,12 +150,12 @@ pub(in crate::cli) fn cut(
 fn cut_one(
     connection: &Connection,
     loaded: &Policies,
-    found: &Site,
+    found: &HostFacts,
     installed: Option<&Installed>,
     wanted: &Ruleset,
 ) -> Option<Diagnostic> {
     let trace = connection.denied(found, wanted)?;
-    // Big sets are not read, and may be what lets it through.
+    // Large sets are not read, and may be what accepts it.
     let is_denied_now = installed.is_some_and(|installed| {
         let mut sets = installed.facts.sets.values();
         sets.all(|set| set.read) && connection.denied(found, &installed.ruleset).is_some()
@@ -176,10 +176,8 @@ fn cut_one(
     }
     Some(
         diagnostic
-            .help(format!("let {client} reach port {port}"))
-            .help(
-                "`dfw apply --confirm 60s` puts the former rules back if you can no longer answer",
-            ),
+            .help(format!("allow {client} at port {port}"))
+            .help("`dfw apply --confirm 60s` rolls back if you cannot confirm"),
     )
 }
 

@@ -1,11 +1,9 @@
-//! The watchdog of `dfw apply --confirm`: a second process that puts the former rules back unless
-//! it is told to keep the new ones.
+//! The watchdog of `dfw apply --confirm`: a second process that rolls back unless the user confirms.
 //!
-//! It is forked before anything is changed, in a session of its own, deaf to what a terminal sends,
-//! and holds the former rules and the reading end of a pipe. However the process in front ends, by a
-//! signal, a crash or with its terminal, its end of the pipe closes, and that is a no. It is a fork
-//! because a thread would end with its process, and another program would have to be started, which
-//! dfw never does.
+//! It is forked before anything is changed, runs in its own session, ignores the terminal's signals, and
+//! holds the former rules and the reading end of a pipe. When the foreground process ends, by a signal, a
+//! crash or with its terminal, its end of the pipe closes, and the watchdog rolls back. It is a fork because
+//! a thread would end with its process, and dfw never starts other programs.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -25,28 +23,28 @@ use crate::output::terminal::{Terminal, Tone};
 use crate::plan::Installed;
 use crate::untrusted::clean_to;
 
-/// How much longer than the user's time a transaction may take, from the fork to its end. A process
-/// that is stopped in between must not keep the watchdog for ever.
+/// How much longer than the confirmation time a transaction may take, from the fork to its end. A process that
+/// is stopped in between must not keep the watchdog running.
 const COMMIT: Duration = Duration::from_mins(5);
 
-/// What the process in front says, a byte each.
+/// Messages of the foreground process, one byte each.
 const COMMITTED: u8 = b'c';
 const KEEP: u8 = b'k';
 const PUT_BACK: u8 = b'n';
 const NEVER_MIND: u8 = b'x';
 
-/// What becomes of the new rules.
+/// The outcome of an apply with confirmation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::cli) enum End {
-    /// They stay.
+    /// The new rules stay.
     Kept,
-    /// They would stay, but somebody has changed or removed them since.
+    /// Confirmed, but another program modified or removed the rules in between.
     Gone,
-    /// Those before them are back.
+    /// The former rules are restored.
     Back,
-    /// Somebody has applied others since, which stay.
+    /// Other rules were applied in between; they stay.
     Overruled,
-    /// Those before them could not be put back.
+    /// The former rules could not be restored.
     Failed(String),
 }
 
@@ -73,35 +71,32 @@ impl End {
         })
     }
 
-    /// What is now true.
+    /// Returns the outcome as text.
     pub(in crate::cli) fn text(&self, former: &Former) -> String {
         match self {
-            Self::Kept => "the new rules stay".to_owned(),
+            Self::Kept => "confirmed: the new rules stay in force".to_owned(),
             Self::Gone => {
-                "confirmed, but somebody has changed the rules since; `dfw status` tells".to_owned()
+                "confirmed, but the rules were modified since; see `dfw status`".to_owned()
             }
             Self::Back if former.is_nothing() => {
-                "not confirmed: the former rules are back, which were none".to_owned()
+                "not confirmed: rolled back, dfw's rules are not in force".to_owned()
             }
-            Self::Back => "not confirmed: the former rules are back".to_owned(),
+            Self::Back => "not confirmed: rolled back, the former rules are in force".to_owned(),
             Self::Overruled => {
-                "not confirmed, but other rules were applied since, and they stay; `dfw status` \
-                 tells"
+                "not confirmed, but other rules were applied since and stay in force; see `dfw status`"
                     .to_owned()
             }
             Self::Failed(error) => format!(
-                "not confirmed, and the former rules could not be put back: {error}; \
-                 `dfw status` tells what is in force"
+                "not confirmed, and the rollback failed: {error}; `dfw status` shows the rules in force"
             ),
         }
     }
 }
 
-/// A process that no other one can be taken for: its number is used again, but not with the same time
-/// of its start.
+/// The identity of a process: its number, which the kernel reuses, and its start time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::cli) struct Identity {
-    /// Its number.
+    /// The process number.
     process: u32,
     /// When it started, in clock ticks since the boot.
     start: u64,
@@ -114,8 +109,7 @@ impl Identity {
         Self::read(&Process::new(number)?.stat()?).ok_or(ProcError::NotFound(None))
     }
 
-    /// Returns the identity in a process's `stat`; `None` of one that has ended and that its parent has
-    /// not waited for, and may never wait for.
+    /// Parses the identity from a process's `stat`; `None` for a zombie.
     fn read(stat: &Stat) -> Option<Self> {
         let has_ended = matches!(stat.state, 'Z' | 'X' | 'x');
         (!has_ended).then_some(Self {
@@ -124,23 +118,23 @@ impl Identity {
         })
     }
 
-    /// Whether this process runs.
+    /// Returns whether this process runs.
     fn is_alive(self) -> bool {
         Self::of(self.process).is_ok_and(|now| now == self)
     }
 }
 
-/// What the stamp of rules says that wait to be confirmed, before and behind the watchdog's number.
+/// The mark in the stamp of unconfirmed rules, before and after the watchdog's number.
 const MARK: &str = " unconfirmed (process ";
 const START: &str = ", start ";
 
-/// The word in the stamp that says so.
+/// Returns the mark of unconfirmed rules.
 pub(in crate::cli) fn mark(watchdog: Identity) -> String {
     let Identity { process, start } = watchdog;
     format!("{MARK}{process}{START}{start})")
 }
 
-/// The watchdog in a stamp's mark, and the stamp without the mark.
+/// Splits a stamp into the watchdog of its mark and the stamp without the mark.
 fn marked(stamp: &str) -> Option<(Identity, String)> {
     let (before, rest) = stamp.split_once(MARK)?;
     let (identity, after) = rest.split_once(')')?;
@@ -152,39 +146,39 @@ fn marked(stamp: &str) -> Option<(Identity, String)> {
     Some((identity, format!("{before}{after}")))
 }
 
-/// The watchdog behind the rules in force, by its number, if it lives.
+/// Returns the process number of the watchdog of the rules in force, if it runs.
 pub(in crate::cli) fn waiting(stamp: Option<&str>) -> Option<u32> {
     named(stamp).and_then(|(process, waits)| waits.then_some(process))
 }
 
-/// The watchdog that a stamp names, by its number, and whether it lives.
+/// Returns the process number of the watchdog in a stamp, and whether it runs.
 pub(in crate::cli) fn named(stamp: Option<&str>) -> Option<(u32, bool)> {
     let (watchdog, _) = marked(stamp?)?;
     Some((watchdog.process, watchdog.is_alive()))
 }
 
-/// A watchdog, as the process in front knows it.
+/// A watchdog, as the foreground process uses it.
 #[derive(Debug)]
 pub(in crate::cli) struct Watchdog {
     identity: Identity,
     orders: File,
     report: File,
     former: Former,
-    /// Whether it has been told what to do.
-    told: Cell<bool>,
+    /// Whether it has received the user's answer.
+    answered: Cell<bool>,
 }
 
 impl Watchdog {
-    /// Starts one that puts back these rules.
+    /// Starts a watchdog that restores these rules.
     ///
     /// # Errors
-    /// As `fork(2)` and `pipe(2)`, or if this process has other threads.
+    /// Errors of `fork(2)` and `pipe(2)`, and if this process has other threads.
     pub(in crate::cli) fn start(
         terminal: Terminal,
         former: Former,
         patience: Duration,
     ) -> io::Result<Self> {
-        // What other threads hold would be held for ever in the child.
+        // Locks held by other threads would stay locked in the child.
         let threads = Process::myself().and_then(|me| Ok(me.tasks()?.count()));
         if threads.map_err(io::Error::other)? != 1 {
             return Err(io::Error::other("other threads are running"));
@@ -194,7 +188,7 @@ impl Watchdog {
         let Some(process) = fork()? else {
             drop((orders, report));
             let watch = || serve(terminal, &former, patience, &order_end, report_end);
-            // What is above on the stack is the business of the process in front.
+            // Never return into the stack of the foreground process.
             let _ = catch_unwind(AssertUnwindSafe(watch));
             std::process::exit(0);
         };
@@ -203,7 +197,7 @@ impl Watchdog {
             orders: File::from(orders),
             report: File::from(report),
             former,
-            told: Cell::new(false),
+            answered: Cell::new(false),
         };
         let mut start = [0; 8];
         watchdog.report.read_exact(&mut start)?;
@@ -211,40 +205,40 @@ impl Watchdog {
         Ok(watchdog)
     }
 
-    /// Who it is.
+    /// Returns the identity of the watchdog.
     pub(in crate::cli) fn identity(&self) -> Identity {
         self.identity
     }
 
-    /// What it would put back.
+    /// Returns the rules that it would restore.
     pub(in crate::cli) fn former(&self) -> &Former {
         &self.former
     }
 
-    /// What becomes readable when it has decided.
+    /// Returns the descriptor that becomes readable when it has decided.
     pub(in crate::cli) fn report(&self) -> &File {
         &self.report
     }
 
-    /// The rules are in force, and the user's time begins.
+    /// Reports that the rules are in force; the confirmation time starts.
     pub(in crate::cli) fn committed(&self) {
         self.say(COMMITTED);
     }
 
-    /// The user has answered.
+    /// Sends the user's answer.
     pub(in crate::cli) fn answered(&self, keep: bool) {
-        self.told.set(true);
+        self.answered.set(true);
         self.say(if keep { KEEP } else { PUT_BACK });
     }
 
     fn say(&self, order: u8) {
-        // If nobody listens, the report says so: it ends.
+        // If the watchdog is gone, its result pipe is closed.
         let _ = (&self.orders).write_all(&[order]);
     }
 
-    /// Waits for what it has decided. If it was killed, this process does its work.
+    /// Waits for its decision. If it was killed, this process rolls back itself.
     pub(in crate::cli) fn end(self) -> End {
-        self.told.set(true);
+        self.answered.set(true);
         let mut report = Vec::new();
         let _ = (&self.report).read_to_end(&mut report);
         End::read(&report).unwrap_or_else(|| put_back(&self.former, self.identity))
@@ -253,7 +247,7 @@ impl Watchdog {
 
 impl Drop for Watchdog {
     fn drop(&mut self) {
-        if !self.told.get() {
+        if !self.answered.get() {
             self.say(NEVER_MIND);
         }
         let process = i32::try_from(self.identity.process).ok();
@@ -263,18 +257,18 @@ impl Drop for Watchdog {
     }
 }
 
-/// What the process in front wants.
+/// Orders of the foreground process.
 enum Order {
     Keep,
     PutBack,
     NeverMind,
-    /// It is gone without a word, or time is up.
+    /// It ended, or the time is up.
     None {
         gone: bool,
     },
 }
 
-/// The child's life.
+/// Runs the child process.
 fn serve(
     terminal: Terminal,
     former: &Former,
@@ -282,14 +276,14 @@ fn serve(
     orders: &OwnedFd,
     report: OwnedFd,
 ) {
-    // Whoever reads what the process in front prints is not kept waiting, nor is who unmounts.
+    // Keep no pipe of the foreground process open, and no file system busy.
     if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
         let _ = rustix::stdio::dup2_stdin(&null);
         let _ = rustix::stdio::dup2_stdout(&null);
     }
     let _ = std::env::set_current_dir("/");
     let mut report = File::from(report);
-    // Without /proc it is of no use, and the process in front hears that it has ended.
+    // Without /proc it is useless; the foreground process sees it end.
     let Ok(own) = Identity::of(std::process::id()) else {
         return;
     };
@@ -338,8 +332,7 @@ fn listen(orders: &OwnedFd, patience: Duration) -> Order {
     }
 }
 
-/// Waits until one of these has something to be read, or has ended, and says which; none if time is
-/// up.
+/// Waits until a descriptor is readable or closed, and returns its index; `None` after the timeout.
 pub(in crate::cli) fn readable<F: std::os::fd::AsFd>(
     files: &[F],
     patience: Option<Duration>,
@@ -365,21 +358,21 @@ pub(in crate::cli) fn readable<F: std::os::fd::AsFd>(
     }
 }
 
-/// Takes the mark off the rules, which stay.
+/// Removes the mark from the rules, which stay in force.
 fn keep(own: Identity) -> End {
     let unmarked = |stamp: &str| marked(stamp).filter(|(by, _)| *by == own).map(|m| m.1);
     match Kernel::open().and_then(|kernel| kernel.rename(unmarked)) {
         Ok(false) => End::Gone,
-        // They stay; only the word does, too, and nobody believes it of a process that is no more.
+        // The rules stay; a mark of a process that is gone is ignored.
         Ok(true) | Err(_) => End::Kept,
     }
 }
 
-/// Puts the former rules back, unless somebody has applied others since.
+/// Restores the former rules, unless other rules were applied in between.
 fn put_back(former: &Former, own: Identity) -> End {
     let may = |installed: Option<&Installed>| {
         let stamp = installed.and_then(|installed| installed.comment.as_deref());
-        // Whoever removes a table or flushes all of them has not decided what should be there.
+        // A deleted table or a flushed ruleset is not an apply of other rules.
         stamp.is_none_or(|stamp| {
             Some(stamp) == former.comment() || marked(stamp).is_some_and(|(by, _)| by == own)
         })
@@ -393,11 +386,11 @@ fn put_back(former: &Former, own: Identity) -> End {
     }
 }
 
-/// Tells the system's log: nobody may be left at a terminal.
+/// Writes to the system log, because the terminal may be gone.
 fn log(text: &str) {
     /// Facility `daemon`, severity `notice`, of `syslog(3)`.
     const PRIORITY: u8 = 3 << 3 | 5;
-    /// How many characters of the text the line has at most.
+    /// The maximum number of characters of the text.
     const LONGEST: usize = 2000;
     let line = format!(
         "<{PRIORITY}>dfw[{}]: apply --confirm: {}",
@@ -405,15 +398,15 @@ fn log(text: &str) {
         clean_to(text, LONGEST)
     );
     let send = |log: UnixDatagram| {
-        // A log that takes nothing now holds up nobody who waits for the rules.
+        // A log that does not accept the line must not delay the rollback.
         log.set_nonblocking(true)?;
         log.send_to(line.as_bytes(), "/dev/log")
     };
     let _ = UnixDatagram::unbound().and_then(send);
 }
 
-/// Goes on as two processes; the child's number, or `None` in the child, which has a session of its
-/// own and is deaf to the signals that end a terminal's programs.
+/// Forks; returns the child's number, or `None` in the child, which gets its own session and ignores the
+/// terminal's signals.
 #[expect(unsafe_code, reason = "no crate at hand forks without it")]
 fn fork() -> io::Result<Option<u32>> {
     // SAFETY: the caller has made sure that there is no other thread that could hold a lock.
@@ -453,7 +446,7 @@ mod tests {
     fn a_process_is_its_number_and_its_start() {
         let own = Identity::of(std::process::id()).unwrap();
         assert_eq!(waiting(Some(&mark(own))), Some(own.process));
-        // Its number is used again, by another process of the same name.
+        // The number is reused by another process of the same name.
         for start in [0, own.start - 1, own.start + 1] {
             let former = Identity { start, ..own };
             assert_eq!(waiting(Some(&mark(former))), None);

@@ -1,4 +1,4 @@
-//! From a packet's port to the chain that judges it: verdict maps, the most exact key first.
+//! Dispatches packets by port to the chain of the most specific key, with verdict maps.
 
 use crate::net::{Family, HostPorts, Protocol};
 use std::collections::BTreeMap;
@@ -12,8 +12,8 @@ use crate::ruleset::{
 };
 
 impl Compiler<'_> {
-    /// The rules that lead a packet to the chain of the most exact key that names its port, and
-    /// those chains. No rule if no key has anything to say in this context.
+    /// Returns the rules that dispatch a packet to the chain of the most specific key of its port, and
+    /// adds those chains. No rules if no key applies in this context.
     pub(super) fn dispatch(&mut self, context: Context) -> Vec<Rule> {
         let policy = self.policy;
         if context == Context::HostFromContainers
@@ -70,7 +70,7 @@ impl Compiler<'_> {
         rules
     }
 
-    /// The maps from addresses to chains, and the rules that look them up.
+    /// Returns the maps from addresses to chains, and the rules that look them up.
     pub(super) fn address_maps(
         &mut self,
         context: Context,
@@ -106,7 +106,7 @@ impl Compiler<'_> {
         )
     }
 
-    /// One map from ports to chains per protocol, and the rules that look it up.
+    /// Returns one map from ports to chains per protocol, and the rules that look it up.
     fn port_maps(
         &mut self,
         context: Context,
@@ -140,7 +140,7 @@ impl Compiler<'_> {
         rules
     }
 
-    /// A map from ports to chains, and the rule that looks it up.
+    /// Returns a map from ports to chains, and the rule that looks it up.
     pub(super) fn port_map(
         &mut self,
         context: Context,

@@ -1,8 +1,7 @@
-//! Ports that are published on a loopback address, asked for over a wire.
+//! Denies packets from the network to ports published on a loopback address.
 //!
-//! Where an engine rewrites the destination, such a packet is denied in `published`. Where it does not
-//! (no NAT rules, or somebody flushed them) the packet comes to docker-proxy's own socket, and with
-//! `route_localnet` the kernel lets it.
+//! With DNAT by the engine, such a packet is denied in `published`. Without (no NAT rules, or flushed ones)
+//! the packet reaches docker-proxy's socket if `route_localnet` is on.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +14,7 @@ use super::super::names::{self, FROM_WIRE, LOOPBACK};
 use super::{Compiler, drop, jump, note, published};
 
 impl Compiler<'_> {
-    /// The rules that deny packets to those ports, for all that does not come in through `lo`.
+    /// Returns the rules that deny packets to those ports from interfaces other than `lo`.
     pub(super) fn loopback(&mut self) -> Vec<Rule> {
         let mut all: BTreeMap<Protocol, Vec<(u16, u16)>> = BTreeMap::new();
         let host = self.host;
@@ -27,8 +26,8 @@ impl Compiler<'_> {
         let remembered =
             remembered.filter(|port| port.address.is_some_and(|address| address.is_loopback()));
         for port in published.chain(remembered) {
-            // What answers the host's own requests at a port that nobody holds comes in here as well: from
-            // a container that a process of the host asked from 127.0.0.1.
+            // Replies of containers to requests of the host from 127.0.0.1 come in here, too; they go
+            // to ports without a listener.
             let own = Ports::from_iter([(port.first, port.last)]);
             let own = own.without(&published::automatic(host, &port));
             all.entry(port.protocol).or_default().extend(own.ranges());

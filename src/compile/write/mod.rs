@@ -1,4 +1,4 @@
-//! The author of the compiled form.
+//! Writes the compiled ruleset.
 
 mod dispatch;
 mod loopback;
@@ -29,7 +29,7 @@ pub use own::{Overlap, overlaps};
 pub use published::{denied, left_open, unnamed};
 use shared::Shared;
 
-/// Compiles a policy for a host. `origin` says where a span of the policy is written.
+/// Compiles a policy for a host. `origin` returns the file and line of a span of the policy.
 #[must_use]
 pub fn compile(policy: &Policy, host: &HostView, origin: &dyn Fn(&Span) -> Origin) -> Ruleset {
     let mut compiler = Compiler {
@@ -65,21 +65,21 @@ struct Compiler<'a> {
     policy: &'a Policy,
     host: &'a HostView,
     origin: &'a dyn Fn(&Span) -> Origin,
-    /// The ports that have no chains of their own.
+    /// The ports without chains of their own.
     shared: Shared<'a>,
     ruleset: Ruleset,
 }
 
 impl Compiler<'_> {
-    /// The sets of bridges by whole name: those of engines, and those of others. What the settings
-    /// say stands above what the host looks like, and whoever is called both is an engine's.
+    /// Adds the sets of bridges by exact name: those managed by engines, and others. Settings take
+    /// precedence over host facts; a bridge in both counts as an engine's.
     fn bridges(&mut self) {
         let settings = &self.policy.settings;
-        let said = |patterns: &[InterfacePattern]| -> BTreeSet<String> {
+        let exact_names = |patterns: &[InterfacePattern]| -> BTreeSet<String> {
             patterns.iter().filter_map(exact_name).collect()
         };
-        let mut foreign = said(&settings.foreign_interfaces);
-        let mut containers = said(&settings.container_interfaces);
+        let mut foreign = exact_names(&settings.foreign_interfaces);
+        let mut containers = exact_names(&settings.container_interfaces);
         containers.extend(self.host.container_bridges.difference(&foreign).cloned());
         containers.retain(|name| !self.host.shared_bridges.contains(name));
         foreign.extend(self.host.foreign_bridges.iter().cloned());
@@ -106,8 +106,8 @@ impl Compiler<'_> {
             .insert(set.to_owned(), Set { elements, comment });
     }
 
-    /// Lets packets to others' bridges through. Comes behind what is known of containers and
-    /// before what is guessed.
+    /// Accepts packets to bridges not managed by an engine. Placed after the rules for known containers
+    /// and before those for name patterns.
     fn to_foreign(&self) -> impl Iterator<Item = Rule> {
         let set = self.ruleset.sets.contains_key(FOREIGN);
         let set = set.then(|| {
@@ -125,13 +125,16 @@ impl Compiler<'_> {
     }
 
     fn forward(&mut self) {
-        // First what clients send, of which there is most; what is spared for its origin is looked
-        // at only where it would be denied.
+        // First packets of clients, the most frequent ones; exemptions by origin are only evaluated for
+        // packets that would be denied.
         let mut rules = Vec::new();
         if self.policy.settings.connection_mark {
             self.remember();
             let judged = vec![Expression::Conntrack(Conntrack::Mark(MARK)), accept()];
-            rules.push(Rule::new(judged, note("judged since the last change")));
+            rules.push(Rule::new(
+                judged,
+                note("connection accepted since the last change"),
+            ));
         }
         rules.push(Rule::new(
             vec![
@@ -163,22 +166,25 @@ impl Compiler<'_> {
         self.base(FORWARD, Hook::Forward, rules);
     }
 
-    /// Marks a connection that a port lets through, so that it is not judged again until the next
-    /// change. What it bears the mark of is never denied, so nothing may come here that is let
-    /// through for more than its port and its source.
+    /// Marks a connection that a port accepts, so that it skips evaluation until the next change.
+    /// Marked connections are never denied, so only packets accepted for their port and source alone
+    /// may get here.
     fn remember(&mut self) {
         let mark = vec![Expression::Conntrack(Conntrack::SetMark(MARK))];
         let rules = vec![
-            Rule::new(mark, note("accepted without judging until the next change")),
+            Rule::new(
+                mark,
+                note("accepted without evaluation until the next change"),
+            ),
             Rule::new(vec![accept()], None),
         ];
         self.chain(REMEMBER, rules);
     }
 
-    /// How a port lets through: for good, or until the next change.
+    /// Returns how a port accepts: for this packet, or for the connection until the next change.
     fn allow(&self, context: Context) -> Expression {
         let settings = &self.policy.settings;
-        // A marked connection is not judged again, whatever interface its packets come by.
+        // A marked connection skips evaluation, whatever interface its packets come in through.
         let remembers = settings.connection_mark && !settings.reverse_path_filter;
         if remembers && context == Context::Published {
             goto(REMEMBER)
@@ -187,8 +193,8 @@ impl Compiler<'_> {
         }
     }
 
-    /// Matches what comes by an interface through which its source would not be answered, if a port is to
-    /// deny that. Answers come in through the container's bridge, and are not asked.
+    /// Matches packets without a reverse path through their interface, if ports deny those. Replies
+    /// come in through the container's bridge and are not checked.
     fn no_reverse_path(&self, context: Context) -> Option<Vec<Expression>> {
         let original = Expression::Conntrack(Conntrack::Direction(Direction::Original));
         let original = (context == Context::Published).then_some(original);
@@ -199,7 +205,7 @@ impl Compiler<'_> {
         settings.reverse_path_filter.then(|| matches.collect())
     }
 
-    /// What containers send, but for what they send to published ports.
+    /// Adds the chain of packets from containers, except for those to published ports.
     fn egress(&mut self, from_udp_ports: Option<Rule>) {
         let mut rules = vec![
             Rule::new(
@@ -284,7 +290,7 @@ impl Compiler<'_> {
         self.chain(PUBLISHED, rules);
     }
 
-    /// What is no stranger's, and so is let through where others are denied.
+    /// Adds the chain that exempts packets from containers and foreign interfaces.
     fn exempt(&mut self) {
         let mut rules = vec![Rule::new(
             vec![
@@ -312,9 +318,9 @@ impl Compiler<'_> {
         self.chain(EXEMPT, rules);
     }
 
-    /// Packets straight to a container's address. Which published port that would be only the
-    /// engine knows; without its word `default: deny` denies them all, and `default: allow`
-    /// judges them as if the container's port were published under its own number.
+    /// Adds the chain of packets routed to a container's address. Only the engine knows the published
+    /// port behind it; without its answer `default: deny` denies them all, and `default: allow` treats
+    /// the container's port as published under the same number.
     fn chain_to_containers(&mut self) {
         let mut rules: Vec<Rule> = errors().collect();
         rules.push(same_interface());
@@ -328,9 +334,8 @@ impl Compiler<'_> {
         self.chain(TO_CONTAINER, rules);
     }
 
-    /// Matches packets to what may be a container's interface by the beginning of its name. Whole
-    /// names are in the set of [`CONTAINERS`], unless something else than containers is behind them
-    /// as well.
+    /// Matches packets to possible container interfaces by name patterns. Exact names are in the set
+    /// [`CONTAINERS`], except for bridges with foreign ports.
     fn container_patterns(&self) -> impl Iterator<Item = Expression> {
         let patterns = &self.policy.settings.container_interfaces;
         let shared = patterns
@@ -349,7 +354,7 @@ impl Compiler<'_> {
         }))
     }
 
-    /// The rules by which `default: deny` denies what matches.
+    /// Returns the rules by which `default: deny` denies what matches.
     fn deny_unnamed(&self, matches: &[Expression]) -> Vec<Rule> {
         let comment = self.default_origin();
         let rule = |rest: &[Expression]| Rule::new([matches, rest].concat(), comment.clone());
@@ -365,7 +370,7 @@ impl Compiler<'_> {
         self.comment(&self.policy.default_origin)
     }
 
-    /// The comment that leads back to a line of the policy.
+    /// Returns the comment that leads back to a line of the policy.
     fn comment(&self, span: &Span) -> String {
         comment(&(self.origin)(span))
     }
@@ -387,7 +392,7 @@ impl Compiler<'_> {
     }
 }
 
-/// Errors about connections that are not denied themselves. They have no ports.
+/// Accepts related ICMP errors, which have no ports.
 fn errors() -> impl Iterator<Item = Rule> {
     [L4Protocol::Icmp, L4Protocol::Icmp6]
         .into_iter()
@@ -403,8 +408,8 @@ fn errors() -> impl Iterator<Item = Rule> {
         })
 }
 
-/// Traffic that stays on one bridge, which the kernel shows to this hook where
-/// `bridge-nf-call-iptables` is on: known without knowing the bridge.
+/// Accepts traffic within one bridge, which passes this hook with `bridge-nf-call-iptables`, without knowing
+/// the bridge.
 fn same_interface() -> Rule {
     Rule::new(
         vec![Expression::Interface(Interface::SameInterface), accept()],
@@ -448,7 +453,7 @@ fn note(text: &str) -> String {
     text.to_owned()
 }
 
-/// An origin as the comment of a rule, cut from the left where a file name is too long for one.
+/// Returns an origin as the comment of a rule, cut from the left where a file name is too long for one.
 #[must_use]
 pub fn comment(origin: &Origin) -> String {
     let text = origin.to_string();
@@ -468,8 +473,7 @@ fn exact_name(pattern: &InterfacePattern) -> Option<String> {
     }
 }
 
-/// Matches packets that leave through an interface whose name begins as one of the patterns does.
-/// In which order the policy lists them makes no difference.
+/// Matches packets whose outgoing interface matches one of the patterns, in any order.
 fn to_prefixes(patterns: &[InterfacePattern]) -> impl Iterator<Item = Expression> {
     let prefixes = patterns.iter().filter_map(|pattern| match pattern {
         InterfacePattern::Exact(_) => None,

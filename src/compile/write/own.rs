@@ -1,5 +1,5 @@
-//! Requests that this host sends from a port that a key names: the kernel chooses ports for them, and
-//! their replies come to a port that is guarded by its number.
+//! Replies to requests of this host from ephemeral ports that have a policy key: the kernel may choose such a
+//! port, and the key would filter the reply.
 
 use crate::host::HostView;
 use crate::host::local_ports::LocalPorts;
@@ -14,9 +14,9 @@ use super::super::names::{self, OUTPUT};
 use super::{Compiler, accept, note};
 
 impl Compiler<'_> {
-    /// The rules that let in replies to this host's own requests, before keys are looked at. TCP: on
-    /// connections that it opened. UDP, which has no beginning: replies, at ports that no engine and no
-    /// container holds.
+    /// Returns the rules that accept replies to this host's requests, before keys are evaluated. TCP:
+    /// on connections that it opened. UDP, which has no handshake: replies to ports that no engine and
+    /// no container holds.
     pub(super) fn own_replies(&mut self) -> Vec<Rule> {
         let mut rules = Vec::new();
         for protocol in [Protocol::Tcp, Protocol::Udp] {
@@ -31,11 +31,11 @@ impl Compiler<'_> {
             let (reply, text) = match protocol {
                 Protocol::Tcp => (
                     Expression::Conntrack(Conntrack::Opened),
-                    "replies on connections that this host opened",
+                    "replies to connections opened by this host",
                 ),
                 _ => (
                     Expression::Conntrack(Conntrack::Direction(Direction::Reply)),
-                    "replies to what this host asked; UDP cannot tell who spoke first",
+                    "replies to requests of this host; UDP does not show which side opened the flow",
                 ),
             };
             let reply = Rule::new(vec![reply, accept()], note(text));
@@ -47,7 +47,7 @@ impl Compiler<'_> {
             let map = names::own_map(protocol);
             let set = Set {
                 elements: Elements::PortVerdicts(elements.collect()),
-                comment: Some("ports of keys that the kernel also chooses from".to_owned()),
+                comment: Some("ports of policy keys inside the ephemeral port range".to_owned()),
             };
             self.ruleset.sets.insert(map.clone(), set);
             let ask = Expression::Port(Port::Map {
@@ -65,22 +65,22 @@ impl Compiler<'_> {
     }
 }
 
-/// The ports of keys that the kernel chooses from for requests of this host.
+/// Returns the ports of keys within the ephemeral port range.
 fn overlap(policy: &Policy, local: &LocalPorts, protocol: Protocol) -> Ports {
     let keys = policy.ports.keys().filter(|key| key.protocol == protocol);
     let keys: Ports = keys.map(|key| (key.first, key.last)).collect();
     keys.intersection(&automatic(local))
 }
 
-/// The ports that the kernel chooses from for requests of this host.
+/// Returns the ephemeral port range.
 pub(super) fn automatic(local: &LocalPorts) -> Ports {
     let reserved: Ports = local.reserved().iter().copied().collect();
     let range: Ports = local.range().into_iter().collect();
     range.without(&reserved)
 }
 
-/// The ports that sockets of engines and containers hold: no request of this host comes from there. A socket
-/// of root's whose holder is not to be seen may be one.
+/// Returns the ports that sockets of engines and containers hold: the kernel chooses none of them. A socket
+/// of root with an unknown holder may be one.
 pub(super) fn served(host: &HostView, protocol: Protocol) -> Ports {
     let served = host.listeners.iter().filter(|listener| {
         let owner = listener.owner.as_ref();
@@ -95,22 +95,22 @@ pub(super) fn served(host: &HostView, protocol: Protocol) -> Ports {
         .collect()
 }
 
-/// A key that overlaps the ports that the kernel chooses from, and what would end that.
+/// An overlap of keys with the ephemeral port range, and the setting that resolves it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Overlap {
     /// The protocol.
     pub protocol: Protocol,
-    /// The ports of keys that the kernel chooses from, as ranges.
+    /// The ports of keys within the ephemeral port range, as ranges.
     pub ports: Vec<(u16, u16)>,
-    /// What `net.ipv4.ip_local_reserved_ports` has to be for the kernel to choose others; `None` if too
-    /// few would be left.
+    /// The value of `net.ipv4.ip_local_reserved_ports` that excludes them; `None` if too few ports
+    /// would remain.
     pub reserve: Option<String>,
 }
 
-/// How many ports must be left for the host's own requests.
+/// The fewest ephemeral ports that must remain.
 const ENOUGH: u32 = 4096;
 
-/// Where keys overlap the ports that the kernel chooses from for requests of this host.
+/// Returns the overlaps of keys with the ephemeral port range.
 #[must_use]
 pub fn overlaps(policy: &Policy, local: &LocalPorts) -> Vec<Overlap> {
     let protocols = [Protocol::Tcp, Protocol::Udp];

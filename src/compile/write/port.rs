@@ -1,4 +1,4 @@
-//! The chain of a port: who may, who may not although allowed, and how the rest is denied.
+//! The chain of a port: excluded sources, allowed sources, and the denial of the rest.
 
 use crate::net::{AddressSet, Family, HostPorts, Protocol};
 
@@ -13,11 +13,11 @@ use crate::ruleset::{
 };
 use crate::text::Span;
 
-/// The most entries of one family in a list that is one set.
+/// The most entries of one family in a list of one set.
 pub(super) const SHORT: usize = 64;
 
 impl Compiler<'_> {
-    /// The chain that judges who may reach a port.
+    /// Adds the chain of a port.
     pub(super) fn port_chain(&mut self, context: Context, key: &HostPorts, port: &PortPolicy) {
         let comment = self.comment(&port.origin);
         let name = context.port_chain(key);
@@ -61,7 +61,7 @@ impl Compiler<'_> {
         if let Some(elsewhere) = self.not_from_interfaces(key, port) {
             let mut matches = vec![elsewhere];
             if tuple == Tuple::Original {
-                // Answers come in through the container's bridge.
+                // Replies come in through the container's bridge.
                 matches.insert(
                     0,
                     Expression::Conntrack(Conntrack::Direction(Direction::Original)),
@@ -72,14 +72,14 @@ impl Compiler<'_> {
         denials.extend(self.no_reverse_path(context).into_iter().flat_map(deny));
         let excepted = self.selection(&port.except, tuple, &List::Except(*key), port);
         denials.extend(excepted.into_iter().flat_map(|source| deny(vec![source])));
-        // Looked at late: most packets are allowed.
+        // Evaluated late: most packets are allowed.
         let exempt = (context == Context::Published).then(|| Rule::new(vec![jump(EXEMPT)], None));
         let exempt_early = !denials.is_empty();
         if exempt_early {
             rules.extend(exempt.clone());
         }
         rules.append(&mut denials);
-        // The interface is one of a packet, and not of its connection.
+        // The interface belongs to the packet, not to its connection.
         let verdict = if port.interfaces.is_empty() && !port.except.containers {
             self.allow(context)
         } else {
@@ -100,7 +100,7 @@ impl Compiler<'_> {
         self.chain(&name, rules);
     }
 
-    /// Matches a packet that came in through none of the interfaces of the policy.
+    /// Matches packets from interfaces other than those of the policy.
     pub(super) fn not_from_interfaces(
         &mut self,
         key: &HostPorts,
@@ -158,11 +158,11 @@ impl Compiler<'_> {
             .collect()
     }
 
-    /// The sets for a list of addresses, made when they are first asked for. Of a long list the
-    /// single addresses are in a hash, which is the fastest to look up, and the rest in an interval
-    /// set; a short list is one interval set, since what thousands of ports cost is the number of
-    /// sets. Of a list that `changes` with the host there is a set even if nothing is in it now, so that a
-    /// change is one of elements, and no rule is touched.
+    /// Returns the sets of an address list, created on first use. Of a long list the single addresses
+    /// are in a hash, which is the fastest to look up, and the rest in an interval set; a short list is
+    /// one interval set, since what thousands of ports cost is the number of sets. Of a list that
+    /// `changes` with the host there is a set even if nothing is in it now, so that a change only
+    /// concerns elements, not rules.
     fn address_sets(
         &mut self,
         list: &List,
@@ -212,7 +212,7 @@ impl Compiler<'_> {
     }
 }
 
-/// The rules that deny what matches, as the port's policy wants it.
+/// Returns the rules that deny matching packets, as the port's policy says.
 pub(super) fn denial(
     matches: &[Expression],
     key: &HostPorts,

@@ -1,5 +1,5 @@
-//! What only the engine knows: ports that it publishes and no policy names, and which published
-//! port is behind a container's own.
+//! Rules from the answers of engines: published ports without a policy key, and the published ports behind a
+//! container's own ports.
 
 use crate::net::decisive;
 use crate::net::{Family, HostPorts, Ports, Protocol};
@@ -18,12 +18,11 @@ use crate::ruleset::{Address, Elements, Expression, Interval, MapTo, Rule, Verdi
 const V4: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 const V6: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
-/// Where a socket is: a protocol at an address, which may be every one of a family.
+/// The protocol and address of a socket; the address may stand for a family.
 type Place = (IpAddr, Protocol);
 
 impl Compiler<'_> {
-    /// The ports that an engine publishes and no policy names, as keys, and what becomes of packets to
-    /// them.
+    /// Returns published ports without a policy key, as keys, and the denial of packets to them.
     pub(super) fn unnamed(&mut self) -> Vec<(HostPorts, Verdict)> {
         if self.policy.default == DefaultAction::Allow {
             return Vec::new();
@@ -61,9 +60,9 @@ impl Compiler<'_> {
         keys
     }
 
-    /// Rules for packets to containers' own addresses: judged as the published port is that leads
-    /// there. Under `default: deny` only where the engine lets such packets through on purpose,
-    /// under `default: allow` for all containers.
+    /// Returns the rules for packets to containers' own addresses, judged like the published port. With
+    /// `default: deny` only for networks whose gateway mode accepts such packets, with `default: allow`
+    /// for all containers.
     pub(super) fn containers(&mut self) -> Vec<Rule> {
         let everywhere = self.policy.default == DefaultAction::Allow;
         let mut containers: BTreeMap<IpAddr, BTreeMap<(Protocol, u16), Verdict>> = BTreeMap::new();
@@ -77,12 +76,12 @@ impl Compiler<'_> {
                 let key = published.port().named();
                 let place = (key.protocol, published.container_port);
                 match decisive(policy.ports.keys(), &key) {
-                    // Published twice, under a port that is named and one that is not: the policy
-                    // has said something about this container's port.
+                    // Published twice, with and without a key: the key applies to this container's
+                    // port.
                     Some(key) => {
                         let judge = Context::Host.port_chain(key);
                         ports.insert(place, Verdict::Goto(judge));
-                        // The container's own port is not the one that shared sets know.
+                        // Shared sets have the published port, not the container's own.
                         judges.insert(key);
                     }
                     None if everywhere => {
@@ -134,8 +133,8 @@ impl Compiler<'_> {
     }
 }
 
-/// The ports that engines publish and no key of the policy is about, loopback left out: nobody
-/// outside reaches those sockets.
+/// Returns published ports without a policy key, except on loopback addresses, which are not reachable from
+/// outside.
 pub fn unnamed<'a>(policy: &Policy, host: &'a HostView) -> impl Iterator<Item = Publication<'a>> {
     host.publications().filter(|publication| {
         !publication.published.address.is_loopback()
@@ -143,8 +142,8 @@ pub fn unnamed<'a>(policy: &Policy, host: &'a HostView) -> impl Iterator<Item = 
     })
 }
 
-/// What engines publish and `default: deny` closes without a key, address by address: the ranges of each
-/// publication that no key names, and no service of the host holds.
+/// Returns published ports that `default: deny` closes, by address: the ranges of each publication without a
+/// key and without a service of the host.
 #[must_use]
 pub fn denied<'a>(policy: &Policy, host: &'a HostView) -> Vec<Publication<'a>> {
     if policy.default == DefaultAction::Allow {
@@ -177,10 +176,9 @@ pub fn denied<'a>(policy: &Policy, host: &'a HostView) -> Vec<Publication<'a>> {
     denied
 }
 
-/// The ports of sockets that `default: deny` closes without a key: those that engines publish, those that
-/// serve published ports of whatever engine, and those that were published when the engine answered
-/// last. Per address and family, for a service of the host that has a port in one of them stays as it
-/// is.
+/// Returns the ports of sockets that `default: deny` closes without a key: those that engines publish, those
+/// that serve published ports of any engine, and those in the last answer of a silent engine. By address and
+/// family, since a port of a service of the host stays open.
 fn closed(policy: &Policy, host: &HostView) -> BTreeMap<Place, Ports> {
     let mut ranges: BTreeMap<Place, Vec<(u16, u16)>> = BTreeMap::new();
     let mut add = |address: IpAddr, port: &HostPorts, ports: &Ports| {
@@ -193,8 +191,8 @@ fn closed(policy: &Policy, host: &HostView) -> BTreeMap<Place, Ports> {
                      running: bool| {
         let automatic = automatic(host, port);
         let own = free(host, address, port, running).without(&automatic);
-        // Where nobody else has the other family, it is closed as well: an engine may come to publish
-        // in both.
+        // If no service has the other family, that is closed as well: an engine may publish in both
+        // later.
         if let Some(other) = other(address) {
             let taken = own.intersection(&free(host, other, port, running));
             add(other, port, &taken);
@@ -249,8 +247,8 @@ fn closed(policy: &Policy, host: &HostView) -> BTreeMap<Place, Ports> {
     closed.filter(|(_, ports)| !ports.is_empty()).collect()
 }
 
-/// The ports of containers that do not run which `default: deny` closes only when they run, as ranges: the
-/// kernel may choose them for requests of this host.
+/// Returns the ports of stopped containers that `default: deny` closes only once they run, as ranges:
+/// ephemeral ports that the kernel may choose meanwhile.
 pub fn left_open<'a>(
     policy: &Policy,
     host: &'a HostView,
@@ -264,7 +262,7 @@ pub fn left_open<'a>(
     })
 }
 
-/// The other family, of what is every address of one.
+/// Returns the other family of an unspecified address.
 fn other(address: IpAddr) -> Option<IpAddr> {
     match address {
         V4 => Some(V6),
@@ -273,7 +271,7 @@ fn other(address: IpAddr) -> Option<IpAddr> {
     }
 }
 
-/// Those of the ports that no service of the host has at an address.
+/// Returns the ports that no service of the host holds at an address.
 fn free(host: &HostView, address: IpAddr, port: &HostPorts, engine_holds: bool) -> Ports {
     let held = host.holders(address, port, engine_holds);
     let held: Ports = held.map(|Listener { port, .. }| (*port, *port)).collect();
@@ -281,8 +279,8 @@ fn free(host: &HostView, address: IpAddr, port: &HostPorts, engine_holds: bool) 
     ports.without(&held)
 }
 
-/// The ports that the kernel may choose for requests of this host, for nothing of an engine's holds them:
-/// guarded by number, their replies would be lost.
+/// Returns the ephemeral ports that no engine's socket holds: if they were filtered, replies to requests of
+/// this host would be lost.
 pub(super) fn automatic(host: &HostView, port: &HostPorts) -> Ports {
     let automatic = own::automatic(&host.local_ports);
     automatic.without(&own::served(host, port.protocol))

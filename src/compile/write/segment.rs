@@ -1,8 +1,8 @@
-//! The most exact key decides: nested port ranges cut into disjoint ones.
+//! Cuts nested port ranges into disjoint ones: the most specific key decides.
 
 use crate::net::HostPorts;
 
-/// A range of ports, both ends included, and what decides there.
+/// A range of ports, both ends included, and its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Segment<T> {
     pub(super) first: u16,
@@ -18,7 +18,7 @@ pub(super) fn segments<'a, T: Copy>(
     let mut keys: Vec<_> = keys.into_iter().collect();
     keys.sort_by_key(|(key, _)| (key.first, std::cmp::Reverse(key.last)));
     let mut done = Vec::new();
-    // The keys around the current place, the narrowest on top, and the first port not yet decided.
+    // The keys around the current port, the narrowest on top, and the first port not yet assigned.
     let mut around: Vec<(u16, T)> = Vec::new();
     let mut next: u32 = 0;
     let mut decide = |next: &mut u32, end: u32, value: T| {

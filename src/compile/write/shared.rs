@@ -1,13 +1,13 @@
-//! Many ports with short lists of their own, judged by sets that they share.
+//! Shared sets, for many ports with short lists.
 //!
-//! A chain and a set for each port can be read best, and up to a hundred ports nobody notices what
-//! they cost. But the kernel looks sets up by name one behind the other, and each chain and rule
-//! costs it more than an address does. So the ports of a long policy share one hash for each length
-//! of prefix, keyed by port and network, and two more that count for each port what was allowed and
-//! denied. A packet is looked up once for each length, whatever the number of ports.
+//! A chain and a set for each port are the most readable form, and cheap for up to a hundred ports. But the
+//! kernel finds sets by name in a linear list, and each chain and rule costs more than an address. So the
+//! ports of a long policy share one hash for each length of prefix, keyed by port and network, and two more
+//! that count accepted and denied packets of each port. A packet is looked up once for each length, whatever
+//! the number of ports.
 //!
-//! Ports of which more is said than who may reach them, or which use named sources, which are shared
-//! by themselves, keep their own chains.
+//! Ports with other conditions than sources, or with named sources, whose sets are shared anyway, keep their
+//! own chains.
 
 use crate::net::{Family, HostPorts, Protocol};
 use std::cmp::Reverse;
@@ -23,13 +23,13 @@ use crate::ruleset::{
     Address, Counting, Elements, Expression, L4Protocol, Port, Rule, Set, Statement, Tuple,
 };
 
-/// The most ports that could share sets and do not.
+/// The most ports with chains of their own that could share sets.
 const FEW: usize = 64;
-/// The most lengths of prefixes of one family: each is a look-up. Ports that need another keep their
-/// own chains.
+/// The most prefix lengths of one family, as each costs a lookup. Ports that need another keep their own
+/// chains.
 const LENGTHS: usize = 16;
 
-/// The ports that share sets, and who may reach them.
+/// The ports that share sets, and their sources.
 #[derive(Debug, Default)]
 pub(super) struct Shared<'a> {
     ports: BTreeMap<&'a HostPorts, Vec<Network>>,
@@ -39,7 +39,7 @@ pub(super) struct Shared<'a> {
 type Network = (Family, u8, u128);
 
 impl<'a> Shared<'a> {
-    /// Chooses them.
+    /// Selects the ports that share sets.
     pub(super) fn of(policy: &'a Policy) -> Self {
         let ports = policy.ports.iter();
         let mut ports: BTreeMap<_, _> = ports
@@ -76,7 +76,7 @@ impl<'a> Shared<'a> {
     }
 }
 
-/// The networks that may reach a port, if that is all that is said of it.
+/// Returns the allowed networks of a port without other conditions.
 fn plain(key: &HostPorts, port: &PortPolicy) -> Option<Vec<Network>> {
     let PortPolicy {
         allow,
@@ -108,17 +108,17 @@ fn plain(key: &HostPorts, port: &PortPolicy) -> Option<Vec<Network>> {
     let v6 = inline.v6().iter();
     let v6 = v6.flat_map(|(first, last)| networks(Family::V6, *first, *last));
     let networks: Vec<_> = v4.chain(v6).collect();
-    // A range can be many networks, and all addresses are one that needs no look-up.
+    // A range can be many networks, and `any` needs no lookup.
     let few = networks.len() <= 2 * SHORT;
     (few && networks.iter().all(|(_, length, _)| *length > 0)).then_some(networks)
 }
 
-/// The fewest networks that make a range, ascending.
+/// Returns the fewest networks that make a range, ascending.
 fn networks(family: Family, mut first: u128, last: u128) -> Vec<Network> {
     let bits = u32::from(family.bits());
     let mut networks = Vec::new();
     loop {
-        // As large as its first address allows, and no larger than what is left.
+        // As large as the alignment of its first address and the rest of the range allow.
         let rest = (last - first)
             .checked_add(1)
             .map_or(u128::BITS, u128::ilog2);
@@ -157,7 +157,7 @@ impl Compiler<'_> {
                 drop(),
             ];
             let mut rules = Vec::new();
-            // The element tells the line of the policy, as the comment of a port's own rule does.
+            // The comment of the element is the policy line, like that of a port's own rule.
             if tuple == Tuple::Packet {
                 let loopback = [Expression::Address(Address::ToLoopback(tuple))];
                 rules.push(Rule::new([&loopback[..], &deny[..]].concat(), None));

@@ -1,10 +1,9 @@
-//! UDP that a container sends from a port that it publishes, before any client has asked.
+//! UDP packets that a container sends from a published port before a client's request.
 //!
-//! UDP has no beginning. Once connection tracking has forgotten a client, a server that speaks first
-//! (VPN, SIP, games) opens a connection of its own, on which the client's packets are replies: a client
-//! that was revoked would be back. So what a published port sends is judged by its destination, and what
-//! comes back to it by its source, by the line of the policy that says who may reach the port. What
-//! containers ask for from their other ports is not looked at.
+//! UDP has no handshake. Once a conntrack entry has expired, a server that sends first (VPN, SIP, games)
+//! opens a new one, in which the client's packets are replies: a revoked client would have access again. So
+//! packets from a published port are filtered by destination, and packets to it by source, with the policy of
+//! the port. Requests of containers from other ports are not filtered.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -20,29 +19,29 @@ use crate::ruleset::{
     MapTo, Port, Rule, Set, Side, Statement, Tuple, Verdict,
 };
 
-/// The last port that clients use for themselves on Linux (`net.ipv4.ip_local_port_range`).
+/// The last default ephemeral port on Linux (`net.ipv4.ip_local_port_range`).
 const EPHEMERAL_LAST: u16 = 60_999;
-/// The most ports that clients also use, published at one address, of which it is taken for granted
-/// that they are servers'. Of more (the media ports of a telephone exchange) some are free at any time, and a
-/// container's own question, such as one about a name, comes from one of them now and then.
+/// The most ephemeral ports published at one address that count as server ports. Of more (media ports of a
+/// PBX) some are unused at any time, and the container may send its own requests, such as DNS queries, from
+/// them.
 const FEW: usize = 16;
 
 /// A container's port and address.
 type Server = (u16, IpAddr);
-/// The keys that are about the published ports behind it; none of them where nobody may.
+/// The keys of the published ports behind it; empty if all are closed.
 type Keys<'a> = BTreeSet<&'a HostPorts>;
 
-/// The rules that lead there.
+/// The rules that jump there.
 #[derive(Debug, Default)]
 pub(super) struct Spoken {
-    /// Among what containers send.
+    /// In the chain of packets from containers.
     pub(super) out: Option<Rule>,
     /// Before replies are accepted.
     pub(super) back: Option<Rule>,
 }
 
 impl<'a> Compiler<'a> {
-    /// The chains that judge both ways.
+    /// Adds the chains for both directions; returns the rules that jump there.
     pub(super) fn spoken(&mut self) -> Spoken {
         let servers = self.servers();
         if servers.is_empty() {
@@ -74,7 +73,7 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    /// The published UDP ports of running containers that not everybody may reach.
+    /// Returns the published UDP ports of running containers that are not open to everyone.
     fn servers(&self) -> BTreeMap<Server, Keys<'a>> {
         let policy = self.policy;
         let mut servers: BTreeMap<Server, (Keys<'a>, bool)> = BTreeMap::new();
@@ -119,7 +118,7 @@ impl<'a> Compiler<'a> {
         servers.map(|(server, (keys, _))| (server, keys)).collect()
     }
 
-    /// The chain that finds the judge of a packet by the port and the address of the container.
+    /// Adds the chain that dispatches a packet by the port and the address of the container.
     fn udp_chain(&mut self, server: End, servers: &BTreeMap<Server, Keys<'a>>) {
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
         for ((port, address), keys) in servers {
@@ -154,7 +153,7 @@ impl<'a> Compiler<'a> {
         self.chain(names::server_chain(server), rules);
     }
 
-    /// The chain that judges a packet by its other end, by name.
+    /// Returns the name of the chain that evaluates the other end of a packet.
     fn judge(&mut self, server: End, at: Server, keys: &Keys<'a>) -> String {
         let policy = self.policy;
         let ports = keys
@@ -200,7 +199,7 @@ impl<'a> Compiler<'a> {
         name
     }
 
-    /// The rules that accept clients of a port, behind those that make an end with the rest of them.
+    /// Returns the rules that accept clients of a port, after those that deny the others.
     fn admit(
         &mut self,
         server: End,
@@ -248,7 +247,7 @@ impl<'a> Compiler<'a> {
     }
 }
 
-/// Whether everybody may reach a port, wherever they come from.
+/// Returns whether a port is open to everyone, through any interface.
 fn is_open(port: &PortPolicy) -> bool {
     let except = &port.except;
     port.allow.any
@@ -272,7 +271,8 @@ mod tests {
     const POLICY: &str = "default: deny\nports:\n  53/udp: [192.0.2.1]\n  54/udp: [192.0.2.2]\n  \
                           '198.51.100.1:55/udp': [192.0.2.3]\n  56/udp: any\n";
 
-    /// The judges of a container's ports, of what it publishes as (address, port, container's port).
+    /// Returns the dispatch of a container's ports, of published ports as (address, port, container
+    /// port).
     fn judges(policy: &str, published: &[(&str, u16, u16)], running: bool) -> Vec<String> {
         let published = published.iter().map(|(address, port, own)| Published {
             protocol: Protocol::Udp,
@@ -327,14 +327,14 @@ mod tests {
             judges(POLICY, &[v4(53), v4(54)], true),
             ["9 . 172.17.0.2 : goto to-clients-at-172.17.0.2-9"]
         );
-        // What everybody may reach is not judged, and what nobody names is closed.
+        // Open ports are not filtered, and ports without a key are closed.
         assert!(judges(POLICY, &[v4(53), v4(56)], true).is_empty());
         assert_eq!(
             judges(POLICY, &[v4(57)], true),
             ["9 . 172.17.0.2 : goto to-clients-unnamed"]
         );
         assert!(judges("default: allow\n", &[v4(57)], true).is_empty());
-        // Under another address the key does not hold.
+        // The key does not apply to another address.
         assert_eq!(
             judges(
                 POLICY,
@@ -355,7 +355,7 @@ mod tests {
         );
     }
 
-    /// A crowd of ports that clients also use is no servers'; of the rest nothing is left out.
+    /// Many ephemeral ports do not count as server ports; all others do.
     #[test]
     fn media_ports_do_not_cut_questions_about_names() {
         let few = u16::try_from(FEW).unwrap();

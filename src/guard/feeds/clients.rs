@@ -1,8 +1,7 @@
-//! Who is connected to a socket of guard: each asks once, is answered, and is let go.
+//! Clients of guard's sockets: each sends one request, gets an answer, and is disconnected.
 //!
-//! All of them are waited for together with everything else. Their number, their questions and their
-//! time are limited, and so is what is done for each in a turn of the loop, so that none of them holds up
-//! guard or another one.
+//! They are polled with all other feeds. Their number, request size, time and work per turn are limited, so
+//! that no client delays guard or other clients.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -21,28 +20,28 @@ use rustix::process::{Uid, umask};
 
 use super::feed::Polled;
 
-/// How many clients are listened to at once; others wait. Some places are root's, and no other user has
-/// more than some of the rest: who finds none has to come again.
+/// The most concurrent clients; others wait. Some slots are reserved for root, and each other user has a
+/// limit: beyond it connections are closed.
 const CLIENTS: usize = 16;
 const FOR_ROOT: usize = 4;
 const FOR_USER: usize = 8;
-/// How long nobody is let in after that was not possible, for want of descriptors.
+/// How long no connection is accepted after `accept` failed for lack of descriptors.
 const REST: Duration = Duration::from_secs(1);
-/// How long a client may take to ask, and then to read the answer.
+/// The time limit of a client to send its request, and again to read the answer.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How long a client waits at most for what guard has to find out first.
+/// The time limit of guard to prepare an answer.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// How much of an answer is written at once, in bytes: other clients and the rules have their turns.
+/// The most bytes of an answer written in one turn.
 const AT_ONCE: usize = 256 * 1024;
 
-/// A socket that waits for clients, and who is connected to it.
+/// A listening socket and its clients.
 #[derive(Debug)]
 pub(in crate::guard) struct Clients {
     listener: Listener,
     connected: Vec<Client>,
-    /// Until when nobody is let in.
+    /// The time until which no connection is accepted.
     rest: Option<Instant>,
-    /// The longest question, in bytes.
+    /// The longest request, in bytes.
     longest: usize,
     number: usize,
 }
@@ -58,7 +57,7 @@ enum Listener {
     Tcp(TcpListener),
 }
 
-/// A file that no other one can be taken for while it is there.
+/// The device and inode of the socket file, to recognise it later.
 #[derive(Debug, PartialEq, Eq)]
 struct Identity {
     device: u64,
@@ -88,22 +87,22 @@ struct Client {
     stream: Stream,
     state: State,
     until: Instant,
-    /// Whose it is; `None` where nobody is told from others.
+    /// The user; `None` over TCP, where users are unknown.
     user: Option<Uid>,
 }
 
 /// How far a client is.
 #[derive(Debug)]
 enum State {
-    /// What it has said so far is no whole question.
+    /// The request is incomplete.
     Asking(Vec<u8>),
-    /// Its answer is not there yet. Nothing that it does matters until then.
+    /// The answer is being prepared; its input is ignored.
     Waiting,
-    /// What it is answered, and how many bytes of that it has.
+    /// The answer, and the number of bytes sent.
     Answered(Answer, usize),
 }
 
-/// An answer. Many clients can share the greater part of it.
+/// An answer; clients share its body.
 #[derive(Debug)]
 pub(in crate::guard) struct Answer {
     /// What is for this client.
@@ -113,7 +112,7 @@ pub(in crate::guard) struct Answer {
 }
 
 impl Answer {
-    /// What is left behind so many bytes.
+    /// Returns the rest after this many bytes.
     fn rest(&self, at: usize) -> &[u8] {
         match self.head.get(at..) {
             Some(rest @ [_, ..]) => rest,
@@ -123,19 +122,19 @@ impl Answer {
 }
 
 impl Clients {
-    /// Listens at a path, for everybody; whatever is there is replaced.
+    /// Listens on a path, accessible to every user; an existing file is replaced.
     pub(in crate::guard) fn at_path(path: &Path, longest: usize) -> io::Result<Self> {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
         }
-        // Who listens there is a guard that has lost the table to this one, or is dead.
+        // A former listener is a guard that lost the table to this one, or has ended.
         if let Err(error) = fs::remove_file(path)
             && error.kind() != io::ErrorKind::NotFound
         {
             return Err(error);
         }
-        // Everybody may connect. To change the mode afterwards would be to change that of whatever is there
-        // by then: the folder may be another user's.
+        // Every user may connect. A later chmod could hit another file: the directory may belong to
+        // another user.
         let former = umask(Mode::from_raw_mode(0o111));
         let listener = UnixListener::bind(path);
         umask(former);
@@ -170,7 +169,7 @@ impl Clients {
         }
     }
 
-    /// What to wait for.
+    /// Returns the descriptors to poll.
     pub(in crate::guard) fn sockets(&self) -> impl Iterator<Item = Polled<'_>> {
         let open = self.connected.len() < CLIENTS && self.rest.is_none();
         let clients = self.connected.iter().filter_map(|client| {
@@ -186,14 +185,15 @@ impl Clients {
             .chain(clients)
     }
 
-    /// When the first client has had its time, or others are let in again.
+    /// Returns the next time limit of a client, or when connections are accepted again.
     pub(in crate::guard) fn next(&self) -> Option<Instant> {
         let clients = self.connected.iter().map(|client| client.until);
         clients.chain(self.rest).min()
     }
 
-    /// Lets clients in and goes on with them. Each question that is whole is handed over with the
-    /// number of its client: what `read` makes of the bytes, and whether they are too many to go on.
+    /// Accepts clients and continues their transfers. `read` parses a request from the bytes and
+    /// whether the limit is reached; complete requests are passed to `take` with the number of the
+    /// client.
     pub(in crate::guard) fn drain<Q>(
         &mut self,
         now: Instant,
@@ -203,18 +203,18 @@ impl Clients {
         self.let_in(now);
         let longest = self.longest;
         self.connected.retain_mut(|client| {
-            let said = match &mut client.state {
-                State::Asking(said) => said,
+            let input = match &mut client.state {
+                State::Asking(input) => input,
                 State::Waiting => return client.until > now,
                 State::Answered(..) => return client.write() && client.until > now,
             };
             let mut bytes = [0; 1024];
             match client.stream.read(&mut bytes) {
                 Ok(length @ 1..) => {
-                    said.extend(&bytes[..length]);
-                    let full = said.len() >= longest;
-                    if let Some(question) = read(said, full, &client.stream) {
-                        // Whatever else it says is of no interest.
+                    input.extend(&bytes[..length]);
+                    let full = input.len() >= longest;
+                    if let Some(question) = read(input, full, &client.stream) {
+                        // Further input is ignored.
                         client.state = State::Waiting;
                         client.until = now + LONGEST_WAIT;
                         take(client.number, question);
@@ -231,7 +231,7 @@ impl Clients {
 
     fn let_in(&mut self, now: Instant) {
         self.rest = self.rest.filter(|rest| *rest > now);
-        // Whoever knocks all the time holds up nothing else.
+        // Bound the work per turn.
         for _ in 0..CLIENTS {
             if self.connected.len() >= CLIENTS || self.rest.is_some() {
                 return;
@@ -259,7 +259,7 @@ impl Clients {
         }
     }
 
-    /// Whether one more client of a user is listened to. Over TCP nobody is told from others.
+    /// Returns whether one more client of a user is accepted. Over TCP users are unknown.
     fn has_place_for(&self, user: Option<Uid>) -> bool {
         if matches!(self.listener, Listener::Tcp(_)) || user.is_some_and(Uid::is_root) {
             return true;
@@ -272,7 +272,7 @@ impl Clients {
         same < FOR_USER && all < CLIENTS - FOR_ROOT
     }
 
-    /// Answers a client, as fast as it reads, and lets it go.
+    /// Sends an answer to a client, as fast as it reads, and disconnects it.
     pub(in crate::guard) fn answer(&mut self, number: usize, answer: Answer) {
         let at = self.connected.iter().position(|c| c.number == number);
         let Some(at) = at else { return };
@@ -286,7 +286,7 @@ impl Clients {
 }
 
 impl Client {
-    /// Writes what it takes now, up to a bound; says whether there is more.
+    /// Writes as much as the socket accepts, up to a limit; returns whether there is more.
     fn write(&mut self) -> bool {
         let State::Answered(answer, at) = &mut self.state else {
             return true;
@@ -354,12 +354,12 @@ impl AsFd for Stream {
 }
 
 impl Stream {
-    /// Whether it is known to be root's.
+    /// Returns whether the client is root.
     pub(in crate::guard) fn is_root(&self) -> bool {
         self.user().is_some_and(Uid::is_root)
     }
 
-    /// Whose it is, if that is known.
+    /// Returns the user of the client, if known.
     fn user(&self) -> Option<Uid> {
         match self {
             Self::Unix(stream) => Some(socket_peercred(stream).ok()?.uid),

@@ -1,4 +1,4 @@
-//! The socket at which guard answers: its status to everybody, a reload to root.
+//! The control socket: status for every user, reload for root.
 
 use std::io;
 use std::path::Path;
@@ -8,20 +8,20 @@ use super::clients::{Answer, Clients, Stream};
 use super::event::{Event, Question};
 use super::feed::{Feed, Polled};
 
-/// The longest question, in bytes.
+/// The longest request, in bytes.
 const LONGEST: usize = 64;
 
-/// The socket and who is connected to it.
+/// The socket and its clients.
 #[derive(Debug)]
 pub(in crate::guard) struct Control(Clients);
 
 impl Control {
-    /// Listens at a path; whatever is there is replaced.
+    /// Listens on a path; an existing file is replaced.
     pub(in crate::guard) fn open(path: &Path) -> io::Result<Self> {
         Clients::at_path(path, LONGEST).map(Self)
     }
 
-    /// Answers a client and lets it go.
+    /// Answers a client and disconnects it.
     pub(in crate::guard) fn answer(&mut self, number: usize, answer: String) {
         self.0.answer(
             number,
@@ -38,7 +38,7 @@ impl Feed for Control {
         self.0.sockets().collect()
     }
 
-    /// Returns when the first client has had its time.
+    /// Returns the next time limit of a client.
     fn deadline(&self) -> Option<Instant> {
         self.0.next()
     }
@@ -50,16 +50,16 @@ impl Feed for Control {
     }
 }
 
-/// What the client wants, as soon as it has said so.
-fn question(said: &[u8], full: bool, client: &Stream) -> Option<Question> {
-    let line = said.split(|byte| *byte == b'\n').next();
-    if !said.contains(&b'\n') {
-        return full.then_some(Question::Rejected("nobody understands that"));
+/// Returns the request, once it is complete.
+fn question(bytes: &[u8], full: bool, client: &Stream) -> Option<Question> {
+    let line = bytes.split(|byte| *byte == b'\n').next();
+    if !bytes.contains(&b'\n') {
+        return full.then_some(Question::Rejected("unknown command"));
     }
     Some(match line {
         Some(b"status") => Question::Status,
         Some(b"reload") if client.is_root() => Question::Reload,
-        Some(b"reload") => Question::Rejected("only root may do that"),
-        _ => Question::Rejected("nobody understands that"),
+        Some(b"reload") => Question::Rejected("permission denied: only root can reload"),
+        _ => Question::Rejected("unknown command"),
     })
 }

@@ -1,4 +1,4 @@
-//! The engines, followed by a thread of their own: asking one may take long.
+//! Follows container engines in a thread of their own: a request may take long.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -20,19 +20,19 @@ use crate::untrusted::clean_to;
 use super::event::Event;
 use super::feed::{Feed, Polled, readable};
 
-/// How many reports wait at most; the thread waits with more.
+/// The most queued reports; beyond it the thread blocks.
 const WAITING: usize = 16;
-/// How many characters of an engine's error are kept.
+/// The longest error text of an engine, in characters.
 const REASON: usize = 500;
 
 /// What is known of them.
 #[derive(Debug)]
 pub(in crate::guard) struct Engines {
     known: BTreeMap<String, Known>,
-    bell: Arc<OwnedFd>,
+    wakeup: Arc<OwnedFd>,
     reports: Receiver<(String, Report)>,
     wakes: Vec<Arc<Notify>>,
-    /// Those that count as not answering where they are not there.
+    /// Engines named by the user, which are reported if absent.
     named: Vec<String>,
 }
 
@@ -43,29 +43,29 @@ struct Known {
     /// Why it says nothing now.
     unanswered: Option<Unanswered>,
     reported: bool,
-    /// Whether something has happened there of which it has not told all yet.
+    /// Whether events are pending of which the engine has not reported the result.
     busy: bool,
 }
 
 impl Engines {
     pub(in crate::guard) fn follow(ask: &Ask) -> io::Result<Self> {
         let addresses = follow::addresses(ask);
-        let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let wakeup = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let (sender, reports) = sync_channel(WAITING);
         let wakes: Vec<Arc<Notify>> = addresses.iter().map(|_| Arc::default()).collect();
         if !addresses.is_empty() {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?;
-            let (bell, wakes, addresses) = (bell.clone(), wakes.clone(), addresses.clone());
+            let (wakeup, wakes, addresses) = (wakeup.clone(), wakes.clone(), addresses.clone());
             std::thread::Builder::new()
                 .name("engines".to_owned())
-                .spawn(move || follow_all(&runtime, &addresses, &wakes, &sender, &bell))?;
+                .spawn(move || follow_all(&runtime, &addresses, &wakes, &sender, &wakeup))?;
         }
         let known = addresses.into_iter().map(|a| (a, Known::default()));
         Ok(Self {
             known: known.collect(),
-            bell,
+            wakeup,
             reports,
             wakes,
             named: ask.named.clone(),
@@ -76,15 +76,15 @@ impl Engines {
         self.known.keys().map(String::as_str)
     }
 
-    /// Has all of them asked again.
+    /// Requests a new answer of each engine.
     pub(in crate::guard) fn wake(&self) {
         for wake in &self.wakes {
             wake.notify_one();
         }
     }
 
-    /// Takes a report; says what is new about it for people, if anything is, and whether what is
-    /// known has changed.
+    /// Handles a report; returns a text for the log, if there is news, and whether the known state
+    /// changed.
     pub(in crate::guard) fn take(
         &mut self,
         address: &str,
@@ -92,8 +92,11 @@ impl Engines {
     ) -> (Option<String>, bool) {
         let known = self.known.entry(address.to_owned()).or_default();
         let first =
-            !matches!(report, Report::Stir) && !std::mem::replace(&mut known.reported, true);
-        known.busy = matches!(report, Report::Stir | Report::Answer { partial: true, .. });
+            !matches!(report, Report::Changing) && !std::mem::replace(&mut known.reported, true);
+        known.busy = matches!(
+            report,
+            Report::Changing | Report::Answer { partial: true, .. }
+        );
         match report {
             Report::Answer { engine, partial } => {
                 let back = known.unanswered.take().is_some() || known.engine.is_none();
@@ -106,7 +109,7 @@ impl Engines {
                     )
                 });
                 known.engine = Some(*engine);
-                // Whatever it does not tell of, its docker-proxy may listen already.
+                // docker-proxy may already listen for containers missing in a partial answer.
                 (text, changed || back || first || partial)
             }
             Report::Absent
@@ -114,40 +117,40 @@ impl Engines {
             {
                 (None, first)
             }
-            Report::Absent => known.lose(address, "nobody listens there"),
-            Report::Stir => (None, false),
+            Report::Absent => known.lose(address, "no process listens on the socket"),
+            Report::Changing => (None, false),
             Report::Silent(Unanswered { reason, .. }) => known.lose(address, &reason),
         }
     }
 
-    /// Whether all have reported.
+    /// Returns whether all engines have reported.
     pub(in crate::guard) fn complete(&self) -> bool {
         self.known.values().all(|known| known.reported)
     }
 
-    /// Whether one of them has yet to tell what has happened there.
+    /// Returns whether an engine has pending events.
     pub(in crate::guard) fn are_busy(&self) -> bool {
         self.known.values().any(|known| known.busy)
     }
 
-    /// Whether there is any, and all that are there answer.
+    /// Returns whether an engine is known and all of them answer.
     pub(in crate::guard) fn have_answered(&self) -> bool {
         let known = || self.known.values();
         known().any(|known| known.engine.is_some())
             && known().all(|known| known.reported && known.unanswered.is_none())
     }
 
-    /// What each said last. One that is silent now has not unpublished anything.
+    /// Returns the last answer of each engine. The published ports of a silent engine stay known.
     pub(in crate::guard) fn engines(&self) -> Vec<Engine> {
         let known = self.known.values();
         known.filter_map(|known| known.engine.clone()).collect()
     }
 
-    /// Those of which nobody knows what they publish now.
+    /// Returns the engines whose published ports are unknown now.
     pub(in crate::guard) fn unanswered(&self) -> Vec<Unanswered> {
         let yet = |address: &String| Unanswered {
             address: address.clone(),
-            reason: "it has not answered yet".to_owned(),
+            reason: "no answer yet".to_owned(),
         };
         let known = self.known.iter();
         known
@@ -166,7 +169,8 @@ impl Known {
             address: address.to_owned(),
             reason: clean_to(reason, REASON),
         };
-        let text = new.then(|| format!("{unanswered}; what it published stays denied"));
+        let text =
+            new.then(|| format!("{unanswered}; its last known published ports stay filtered"));
         self.unanswered = Some(unanswered);
         (text, new)
     }
@@ -174,12 +178,12 @@ impl Known {
 
 impl Feed for Engines {
     fn descriptors(&self) -> Vec<Polled<'_>> {
-        readable([&self.bell])
+        readable([&self.wakeup])
     }
 
     fn drain(&mut self, _: Instant, events: &mut Vec<Event>) -> io::Result<()> {
-        // It only says that there is something.
-        let _ = rustix::io::read(&self.bell, &mut [0; 8]);
+        // The counter value does not matter.
+        let _ = rustix::io::read(&self.wakeup, &mut [0; 8]);
         let reports = self.reports.try_iter();
         events.extend(reports.map(|(address, report)| Event::Engine { address, report }));
         Ok(())
@@ -191,12 +195,12 @@ fn follow_all(
     addresses: &[String],
     wakes: &[Arc<Notify>],
     sender: &SyncSender<(String, Report)>,
-    bell: &OwnedFd,
+    wakeup: &OwnedFd,
 ) {
     let tell = |address: &str, report| {
-        // When nobody takes it, the process ends.
+        // The channel is closed only when the process ends.
         let _ = sender.send((address.to_owned(), report));
-        let _ = rustix::io::write(bell, &1_u64.to_ne_bytes());
+        let _ = rustix::io::write(wakeup, &1_u64.to_ne_bytes());
     };
     let all = addresses
         .iter()

@@ -3,25 +3,25 @@
 use crate::guard::state;
 use crate::host::follow::Report;
 use crate::kernel;
-use crate::nftables::notice::Meddler;
-use crate::site::Site;
+use crate::nftables::notice::Modifier;
+use crate::site::HostFacts;
 use crate::store::{LoadError, Policies};
 
 use super::job::Outcome;
 
 #[derive(Debug)]
 pub(in crate::guard) enum Event {
-    /// Something was done to the files of the policy, or to what leads to them.
+    /// The policy files, or directories on their path, changed.
     Files,
-    /// Something was done where an engine's socket is, or would be.
+    /// The directory of an engine's socket changed.
     EngineSocket,
-    /// Links or addresses have changed; whether there is a new link.
+    /// Links or addresses changed; `new` if a link was added.
     Links { new: bool },
-    /// Others have changed dfw's table.
-    Table(Option<Meddler>),
-    /// So much has happened that some of it was lost.
+    /// Another program modified dfw's table.
+    Table(Option<Modifier>),
+    /// Notifications were lost (`ENOBUFS`).
     Lost,
-    /// Whether there is a new socket that serves a published port; why that is not known.
+    /// A new socket serves a published port, or the error of watching sockets.
     Serving(Result<(), kernel::Error>),
     /// What an engine says.
     Engine { address: String, report: Report },
@@ -29,15 +29,15 @@ pub(in crate::guard) enum Event {
     Read(Outcome<Read>),
     /// The last good policies were read.
     LastGood(Outcome<Result<Policies, state::Error>>),
-    /// The host was looked at.
-    Host(Outcome<Result<Site, kernel::Error>>),
-    /// It was told to read everything again.
+    /// The facts of the host were read.
+    Host(Outcome<Result<HostFacts, kernel::Error>>),
+    /// A reload was requested.
     Reload,
-    /// It was told to end.
+    /// A signal requests the end.
     Stop,
-    /// Somebody asks over the socket; the number of the client.
+    /// A client of the control socket sent a request; the number of the client.
     Question(usize, Question),
-    /// Somebody asks for figures; the number of the client.
+    /// A client requested metrics; the number of the client.
     Scrape(usize, Request),
 }
 
@@ -45,26 +45,26 @@ pub(in crate::guard) enum Event {
 #[derive(Debug)]
 pub(in crate::guard) struct Read {
     pub(in crate::guard) policies: Result<Policies, LoadError>,
-    /// Whether all of it was watched before it was read.
+    /// Whether all files were watched before they were read.
     pub(in crate::guard) watched: bool,
 }
 
-/// What a client of the socket wants.
+/// A request of a client of the control socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::guard) enum Question {
     /// `status`.
     Status,
     /// `reload`.
     Reload,
-    /// What it may not have, or nobody understands.
+    /// A request that is denied or unknown, with the error.
     Rejected(&'static str),
 }
 
-/// What a client wants that asks for figures.
+/// A request of a metrics client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::guard) enum Request {
     /// The figures.
     Figures,
-    /// What it does not get: the status that says so.
+    /// An invalid request, with the HTTP status of the error.
     Rejected(&'static str),
 }

@@ -1,4 +1,4 @@
-//! What the event loop waits for, as one interface.
+//! The interface of event sources.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -8,7 +8,7 @@ use rustix::event::PollFlags;
 
 use super::event::Event;
 
-/// A descriptor, and what it is polled for.
+/// A descriptor and its poll flags.
 pub(in crate::guard) type Polled<'a> = (BorrowedFd<'a>, PollFlags);
 
 /// Something that can wake the event loop.
@@ -21,10 +21,10 @@ pub(in crate::guard) trait Feed {
         None
     }
 
-    /// Adds what has happened since the last call, without blocking.
+    /// Appends the events since the last call, without blocking.
     ///
     /// # Errors
-    /// If what the feed watches cannot be watched any more, which ends guard.
+    /// If the source failed, which ends guard.
     fn drain(&mut self, now: Instant, events: &mut Vec<Event>) -> io::Result<()>;
 }
 
@@ -36,7 +36,7 @@ pub(in crate::guard) fn readable<const N: usize>(feeds: [&dyn AsFd; N]) -> Vec<P
         .collect()
 }
 
-/// A feed that is not there never wakes anybody.
+/// A disabled feed has no descriptors and no events.
 impl<F: Feed> Feed for Option<F> {
     fn descriptors(&self) -> Vec<Polled<'_>> {
         self.as_ref().map_or_else(Vec::new, Feed::descriptors)

@@ -1,4 +1,4 @@
-//! Watching files by inotify: those of the policy, and the sockets of engines.
+//! Watches files by inotify: policies, and sockets of engines.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -19,13 +19,13 @@ use crate::text::SourceMap;
 use super::event::Event;
 use super::feed::{Feed, Polled, readable};
 
-/// How many folders inside that of the policies are watched for lists to come.
+/// The most subdirectories of the policy directory that are watched for new lists.
 const FOLDERS: usize = 64;
 
-/// How many notices are taken at once before it is the others' turn.
+/// The most events read in one turn.
 const AT_ONCE: u32 = 256;
 
-/// What is of interest in a folder.
+/// The relevant names in a directory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::guard) struct Interest {
     /// Whether every file is.
@@ -33,14 +33,14 @@ pub(in crate::guard) struct Interest {
     names: BTreeSet<OsString>,
 }
 
-/// Folders, and what is of interest in each.
+/// Directories, and the relevant names in each.
 pub(in crate::guard) type Places = BTreeMap<PathBuf, Interest>;
 
 /// The watch.
 #[derive(Debug)]
 pub(in crate::guard) struct Files {
     inotify: OwnedFd,
-    /// What it is called when something happens to them.
+    /// Returns the event to report.
     event: fn() -> Event,
     watches: Mutex<BTreeMap<i32, Interest>>,
 }
@@ -55,10 +55,10 @@ impl Files {
         })
     }
 
-    /// Watches these places and no others; says whether one of them was not watched before, or
-    /// could not be. One thread does so, another may drain meanwhile.
+    /// Watches these directories and no others; returns whether one of them was not watched before, or
+    /// could not be. Another thread may drain meanwhile.
     pub(in crate::guard) fn watch(&self, places: &Places) -> bool {
-        // Not `MODIFY`: who has a file open for writing is not done with it.
+        // Not `MODIFY`: wait until a writer closes the file.
         let flags = WatchFlags::CLOSE_WRITE
             | WatchFlags::ATTRIB
             | WatchFlags::CREATE
@@ -72,7 +72,7 @@ impl Files {
         let mut missed = false;
         for (folder, interest) in places {
             let Ok(watch) = inotify::add_watch(&self.inotify, folder, flags) else {
-                // It has gone just now, or there are more watches than the system allows.
+                // It was deleted just now, or the limit of watches is reached.
                 missed = true;
                 continue;
             };
@@ -87,7 +87,7 @@ impl Files {
                 .any(|(watch, interest)| former.get(watch) != Some(interest));
         for watch in former.keys() {
             if !watches.contains_key(watch) {
-                // It goes by itself when its folder does.
+                // The kernel removes a watch with its directory.
                 let _ = inotify::remove_watch(&self.inotify, *watch);
             }
         }
@@ -98,13 +98,13 @@ impl Files {
         self.watches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether something of interest has happened since the last call.
+    /// Returns whether a relevant event occurred since the last call.
     fn take(&self) -> io::Result<bool> {
         let mut buffer = [MaybeUninit::uninit(); 4096];
         let mut reader = inotify::Reader::new(&self.inotify, &mut buffer);
         let mut changed = false;
         for number in 0.. {
-            // Others may write faster than this reads, and must not keep it from all else.
+            // Writers may be faster than this loop; bound the work.
             if number >= AT_ONCE && reader.is_buffer_empty() {
                 break;
             }
@@ -120,7 +120,7 @@ impl Files {
             }
             let watches = self.watches();
             changed |= match (watches.get(&event.wd()), event.file_name()) {
-                // It was watched just now, or is no more.
+                // The watch is new, or was removed.
                 (None, _) => !event.events().contains(ReadFlags::IGNORED),
                 // The folder itself.
                 (Some(interest), None) => interest.all || !interest.names.is_empty(),
@@ -146,7 +146,7 @@ impl Feed for Arc<Files> {
     }
 }
 
-/// Where changes of the policies at `path`, and of all files that they were read from, show.
+/// Returns the directories to watch for the policies at `path` and the files they were read from.
 pub(in crate::guard) fn policy_places(path: &Path, sources: Option<&SourceMap>) -> Places {
     let mut places = Places::new();
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
@@ -181,8 +181,8 @@ pub(in crate::guard) fn policy_places(path: &Path, sources: Option<&SourceMap>) 
     places
 }
 
-/// Where an engine's socket comes and goes, and beside it the file with its process number: systemd may
-/// hold the socket of one that does not run.
+/// Adds the directory of an engine's socket, and its PID file: systemd may hold the socket of a stopped
+/// engine.
 pub(in crate::guard) fn add_engine(places: &mut Places, address: &str) {
     let path = Path::new(address.strip_prefix("unix://").unwrap_or(address));
     if path.is_absolute() {
@@ -192,7 +192,7 @@ pub(in crate::guard) fn add_engine(places: &mut Places, address: &str) {
     }
 }
 
-/// Adds the name that leads to `path`, in the nearest folder that there is.
+/// Adds the name that leads to `path`, in the nearest existing directory.
 fn name(places: &mut Places, path: &Path) {
     let mut path = path;
     while let (Some(folder), Some(name)) = (path.parent(), path.file_name()) {

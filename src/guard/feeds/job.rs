@@ -1,4 +1,4 @@
-//! Work in a thread of its own: a disk may never answer, and the loop must always.
+//! Runs work in a thread of its own: a disk may block, the loop must not.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -16,17 +16,17 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(in crate::guard) struct Job<T> {
     name: &'static str,
-    bell: Arc<OwnedFd>,
+    wakeup: Arc<OwnedFd>,
     due: Option<Instant>,
     runs: Option<Run<T>>,
-    /// Whether it was asked for since it has begun.
+    /// Whether it was requested again since it started.
     again: bool,
 }
 
 #[derive(Debug)]
 struct Run<T> {
     result: Receiver<T>,
-    /// When it has taken too long; none if that was reported.
+    /// The time limit; `None` once its excess was reported.
     deadline: Option<Instant>,
 }
 
@@ -35,40 +35,40 @@ struct Run<T> {
 pub(in crate::guard) enum Outcome<T> {
     /// It is done.
     Done(T),
-    /// It takes longer than it may, and goes on.
+    /// It exceeds the time limit, and continues.
     Late,
 }
 
 impl<T: Send + 'static> Job<T> {
     pub(in crate::guard) fn new(name: &'static str) -> io::Result<Self> {
-        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let wakeup = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         Ok(Self {
             name,
-            bell: Arc::new(bell),
+            wakeup: Arc::new(wakeup),
             due: None,
             runs: None,
             again: false,
         })
     }
 
-    /// It is to be done then, or earlier if that was planned already.
+    /// Schedules the work for `when`, unless an earlier run is scheduled.
     pub(in crate::guard) fn at(&mut self, when: Instant) {
         self.due = Some(self.due.map_or(when, |due| due.min(when)));
     }
 
-    /// Whether it is planned, or being done and not late.
+    /// Returns whether a run is scheduled, or in progress within its time limit.
     pub(in crate::guard) fn is_expected(&self) -> bool {
         self.due.is_some() || self.runs.as_ref().is_some_and(|run| run.deadline.is_some())
     }
 
-    /// When there is something to do, apart from what the bell tells.
+    /// Returns the next deadline, apart from events of the eventfd.
     pub(in crate::guard) fn next(&self) -> Option<Instant> {
         let deadline = self.runs.as_ref().and_then(|run| run.deadline);
         deadline.into_iter().chain(self.due).min()
     }
 
-    /// Begins if it is time to; `work` makes what the thread is to do. While one is being done, it is done
-    /// again behind that, and is late when it would have been.
+    /// Starts a run if it is due; `work` creates the closure of the thread. While a run is in progress,
+    /// the next one follows it, with the time limit from its own start.
     pub(in crate::guard) fn begin(
         &mut self,
         now: Instant,
@@ -84,23 +84,23 @@ impl<T: Send + 'static> Job<T> {
             return Ok(());
         }
         let (sender, result) = sync_channel(1);
-        let (bell, work) = (self.bell.clone(), work());
+        let (wakeup, work) = (self.wakeup.clone(), work());
         std::thread::Builder::new()
             .name(self.name.to_owned())
             .spawn(move || {
-                // If nobody takes it, guard has ended.
+                // The channel is closed only when guard ends.
                 let _ = sender.send(work());
-                let _ = rustix::io::write(&bell, &1_u64.to_ne_bytes());
+                let _ = rustix::io::write(&wakeup, &1_u64.to_ne_bytes());
             })?;
         let deadline = Some(now + PATIENCE);
         self.runs = Some(Run { result, deadline });
         Ok(())
     }
 
-    /// What has become of it since the last call.
+    /// Returns the result of a run since the last call.
     pub(in crate::guard) fn outcome(&mut self, now: Instant) -> Option<Outcome<T>> {
-        // It only says that there is something.
-        let _ = rustix::io::read(&self.bell, &mut [0; 8]);
+        // The counter value does not matter.
+        let _ = rustix::io::read(&self.wakeup, &mut [0; 8]);
         let run = self.runs.as_mut()?;
         match run.result.try_recv() {
             Ok(result) => {
@@ -115,7 +115,7 @@ impl<T: Send + 'static> Job<T> {
                 Some(Outcome::Late)
             }
             Err(TryRecvError::Empty) => None,
-            // The thread has panicked, which ends the process.
+            // A panic of the thread ends the process.
             Err(TryRecvError::Disconnected) => {
                 self.runs = None;
                 None
@@ -126,11 +126,11 @@ impl<T: Send + 'static> Job<T> {
 
 impl<T> AsFd for Job<T> {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.bell.as_fd()
+        self.wakeup.as_fd()
     }
 }
 
-/// The result of `work`, if it comes in time; the thread that does it goes on if not.
+/// Returns the result of `work` within a time limit; otherwise its thread continues.
 pub(in crate::guard) fn within<T: Send + 'static>(
     patience: Duration,
     work: impl FnOnce() -> T + Send + 'static,
@@ -161,7 +161,7 @@ mod tests {
         job.begin(start, || Box::new(move || wait.recv().unwrap()))
             .unwrap();
         assert!(job.is_expected());
-        // What is asked for meanwhile waits.
+        // A request during a run waits.
         job.at(start);
         job.begin(start, || unreachable!()).unwrap();
         let late = start + PATIENCE;
@@ -169,7 +169,7 @@ mod tests {
         assert!(matches!(job.outcome(late), Some(Outcome::Late)));
         assert!(job.outcome(late).is_none());
         assert!(!job.is_expected() && job.next().is_none());
-        // It is late again for who asks again.
+        // A new request gets a new time limit.
         job.at(late);
         job.begin(late, || unreachable!()).unwrap();
         let later = late + PATIENCE;

@@ -1,4 +1,4 @@
-//! The kernel's notices of changes of links and addresses.
+//! Notifications of link and address changes.
 
 use std::io;
 use std::time::Instant;
@@ -10,7 +10,7 @@ use super::event::Event;
 use super::feed::{Feed, Polled, readable};
 use super::notices::each;
 
-/// Hears of changes of links and addresses.
+/// Receives notifications of link and address changes.
 #[derive(Debug)]
 pub(in crate::guard) struct Links {
     socket: Socket,

@@ -1,4 +1,4 @@
-//! Everything that can wake the event loop, one file for each.
+//! Event sources of the loop, one file each.
 
 pub(super) mod clients;
 pub(super) mod control;

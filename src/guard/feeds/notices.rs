@@ -1,4 +1,4 @@
-//! Notices that the kernel multicasts over netlink.
+//! Netlink multicast notifications.
 
 use std::io;
 
@@ -9,11 +9,10 @@ use crate::netlink::socket::Socket;
 
 use super::event::Event;
 
-/// How many messages are read in one turn: others have theirs, and a sender that never rests is heard in the
-/// next.
+/// The most messages read in one turn; the rest are read in the next.
 const AT_ONCE: usize = 64;
 
-/// Takes the notices that have come, and tells when some were lost.
+/// Reads queued notifications, and reports when some were lost.
 pub(super) fn each(
     socket: &Socket,
     buffer: &mut Vec<u8>,

@@ -10,7 +10,7 @@ use signal_hook::low_level::pipe;
 use super::event::Event;
 use super::feed::{Feed, Polled, readable};
 
-/// One pipe for each kind, since a byte does not say which signal it was.
+/// One pipe for each signal, since a byte does not identify the signal.
 #[derive(Debug)]
 pub(in crate::guard) struct Signals {
     reload: UnixStream,

@@ -1,6 +1,6 @@
-//! Sockets that serve published ports, looked at by a thread of its own: every few milliseconds while an
-//! engine may be starting a container, for it answers no question about one until that is done, and
-//! docker-proxy listens before; and now and then, for rootless engines tell nobody of what they do.
+//! Watches for sockets that serve published ports, in a thread of its own: every few milliseconds while an
+//! engine may be starting a container, since docker-proxy listens before the engine answers; and
+//! periodically, since rootless engines send no events.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -20,53 +20,52 @@ use crate::netlink::sock_diag::Socket;
 use super::event::Event;
 use super::feed::{Feed, Polled, readable};
 
-/// How often they are looked at, and for how long after something has happened or was found, or an engine
-/// has answered.
+/// The interval of checks after an event, a new socket or an answer of an engine, and how long they continue.
 const EVERY: Duration = Duration::from_millis(3);
 const WHILE: Duration = Duration::from_secs(2);
-/// For how long at most: an engine may never answer.
+/// The longest series of checks: an engine may never answer.
 const AT_MOST: Duration = Duration::from_secs(30);
-/// How often they are looked at while nothing happens.
+/// The interval of checks without events.
 const SELDOM: Duration = Duration::from_secs(2);
-/// How often it is asked whose a new socket is: an engine may make one before it starts who is to
-/// have it.
+/// The number of attempts to find the holder of a new socket: an engine may create it before its holder
+/// starts.
 const LOOKS: u8 = 50;
 /// The same while nothing happens.
 const LOOKS_SELDOM: u8 = 3;
-/// How soon what failed is tried again, at first and at most.
+/// The delay before a retry, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
 
-/// The thread that looks, as guard's loop sees it.
+/// The handle of the thread.
 #[derive(Debug)]
 pub(in crate::guard) struct Serving {
     orders: Arc<(Mutex<Orders>, Condvar)>,
     reports: Receiver<Result<(), kernel::Error>>,
-    bell: Arc<OwnedFd>,
+    wakeup: Arc<OwnedFd>,
 }
 
-/// What the thread is told.
+/// Messages to the thread.
 #[derive(Debug, Default)]
 struct Orders {
     /// Whether rules depend on these sockets.
-    wanted: bool,
-    /// Something has happened that a new socket may follow.
+    enabled: bool,
+    /// Reports an event after which a new socket may appear.
     stirred: bool,
-    /// Whether an engine has yet to tell what has happened there.
+    /// Whether an engine has pending events.
     busy: bool,
     engines: Arc<Vec<Engine>>,
 }
 
 impl Serving {
-    /// Starts the thread. It waits until it is told that the sockets are wanted.
+    /// Starts the thread, which waits until [`want`](Self::want) enables it.
     pub(in crate::guard) fn open() -> io::Result<Self> {
         let orders: Arc<(Mutex<Orders>, Condvar)> = Arc::default();
-        let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let wakeup = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         // One that waits says it all.
         let (sender, reports) = sync_channel(1);
         let looker = Looker {
             orders: orders.clone(),
             sender,
-            bell: bell.clone(),
+            wakeup: wakeup.clone(),
             seen: Seen::default(),
             watch: None,
             retry: Backoff::new(RETRY.0, RETRY.1),
@@ -77,26 +76,26 @@ impl Serving {
         Ok(Self {
             orders,
             reports,
-            bell,
+            wakeup,
         })
     }
 
-    /// Something has happened that a new socket may follow.
+    /// Reports an event after which a new socket may appear.
     pub(in crate::guard) fn stir(&self) {
         locked(&self.orders.0).stirred = true;
         self.orders.1.notify_one();
     }
 
-    /// Says whether rules depend on the sockets.
-    pub(in crate::guard) fn want(&self, wanted: bool) {
+    /// Sets whether rules depend on the sockets.
+    pub(in crate::guard) fn want(&self, enabled: bool) {
         let mut orders = locked(&self.orders.0);
-        if orders.wanted != wanted {
-            orders.wanted = wanted;
+        if orders.enabled != enabled {
+            orders.enabled = enabled;
             self.orders.1.notify_one();
         }
     }
 
-    /// Says which engines there are, and whether one of them has yet to tell what has happened there.
+    /// Sets the known engines, and whether one of them has pending events.
     pub(in crate::guard) fn know(&self, engines: Vec<Engine>, busy: bool) {
         let mut orders = locked(&self.orders.0);
         orders.engines = Arc::new(engines);
@@ -106,18 +105,18 @@ impl Serving {
 
 impl Feed for Serving {
     fn descriptors(&self) -> Vec<Polled<'_>> {
-        readable([&self.bell])
+        readable([&self.wakeup])
     }
 
     fn drain(&mut self, _: Instant, events: &mut Vec<Event>) -> io::Result<()> {
-        // It only says that there is something.
-        let _ = rustix::io::read(&self.bell, &mut [0; 8]);
+        // The counter value does not matter.
+        let _ = rustix::io::read(&self.wakeup, &mut [0; 8]);
         events.extend(self.reports.try_iter().map(Event::Serving));
         Ok(())
     }
 }
 
-/// A thread that panics ends the process, so that nobody sees half of what it did.
+/// Locks the shared state. A panic ends the process, so a poisoned lock is never seen.
 fn locked(orders: &Mutex<Orders>) -> MutexGuard<'_, Orders> {
     orders.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -126,7 +125,7 @@ fn locked(orders: &Mutex<Orders>) -> MutexGuard<'_, Orders> {
 struct Looker {
     orders: Arc<(Mutex<Orders>, Condvar)>,
     sender: SyncSender<Result<(), kernel::Error>>,
-    bell: Arc<OwnedFd>,
+    wakeup: Arc<OwnedFd>,
     seen: Seen,
     watch: Option<Watch>,
     retry: Backoff,
@@ -172,16 +171,16 @@ impl Looker {
         }
     }
 
-    /// Waits until it is time, or something has happened.
+    /// Waits until the next check is due or an event occurs.
     fn wait(&self, next: Instant) -> (bool, bool, Arc<Vec<Engine>>) {
         let (orders, changed) = &*self.orders;
         let mut orders = locked(orders);
         loop {
             let left = next.saturating_duration_since(Instant::now());
-            if orders.wanted && (left.is_zero() || orders.stirred && self.watch.is_none()) {
+            if orders.enabled && (left.is_zero() || orders.stirred && self.watch.is_none()) {
                 break;
             }
-            orders = if orders.wanted {
+            orders = if orders.enabled {
                 let woken = changed.wait_timeout(orders, left);
                 woken.unwrap_or_else(PoisonError::into_inner).0
             } else {
@@ -192,16 +191,16 @@ impl Looker {
         (stirred, orders.busy, orders.engines.clone())
     }
 
-    /// Tells the loop; `false` if there is none any more.
+    /// Reports to the loop; `false` if the loop has ended.
     fn report(&self, found: Result<(), kernel::Error>) -> bool {
-        // One that waits there has the whole host looked at, which is all that another would do.
+        // A queued report causes a read of the whole host; a second one would add nothing.
         let sent = self.sender.try_send(found);
-        let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
+        let _ = rustix::io::write(&self.wakeup, &1_u64.to_ne_bytes());
         !matches!(sent, Err(TrySendError::Disconnected(_)))
     }
 }
 
-/// When they are looked at.
+/// The schedule of checks.
 #[derive(Debug, Clone, Copy)]
 struct Watch {
     next: Instant,
@@ -218,7 +217,7 @@ impl Watch {
         }
     }
 
-    /// What is left of it after a look; there may be a reason to go on.
+    /// Returns the remaining series after a check; `reason` extends it.
     fn go_on(self, now: Instant, reason: bool) -> Option<Self> {
         let until = if reason { now + WHILE } else { self.until };
         let (next, until) = (now + EVERY, until.min(self.at_most));
@@ -229,7 +228,7 @@ impl Watch {
         })
     }
 
-    /// The same, which looks no sooner than that.
+    /// Returns the same with a minimum delay of the next check.
     fn put_off(self, when: Instant) -> Self {
         Self {
             next: when,
@@ -239,13 +238,12 @@ impl Watch {
     }
 }
 
-/// The sockets that wait for clients, by inode, and how often each was looked at.
+/// The listening sockets, by inode, and the number of checks of each.
 #[derive(Debug, Default)]
 struct Seen(BTreeMap<u64, u8>);
 
 impl Seen {
-    /// Says whether there is a socket that serves a published port and was none before. `of` finds those
-    /// among the sockets that it is given.
+    /// Returns whether a new socket serves a published port. `of` selects such sockets.
     fn find(
         &mut self,
         sockets: &[Socket],
@@ -277,7 +275,7 @@ impl Seen {
 mod tests {
     use super::*;
 
-    /// How long a watch that began now goes on if there is a reason for so long.
+    /// Returns how long a series that starts now lasts if the reason persists.
     fn lasts(reason: Duration) -> Duration {
         let began = Instant::now();
         let mut watch = Some(Watch::begin(began));
@@ -298,7 +296,7 @@ mod tests {
         assert!(near(lasts(10 * AT_MOST), AT_MOST));
     }
 
-    /// For each socket processes are looked at so often, and no more.
+    /// The number of searches for the holder of each socket is bounded.
     #[test]
     fn a_socket_is_looked_at_so_often() {
         let socket = |inode| Socket {
@@ -317,7 +315,7 @@ mod tests {
         }
         let never = |_: &[Socket]| panic!("looked at too often");
         assert!(!seen.find(&[socket(1)], LOOKS_SELDOM, never).unwrap());
-        // More often while something happens, and a new one at once.
+        // Check more often after events, and a new socket at once.
         let found = |sockets: &[Socket]| {
             assert_eq!(sockets.len(), 2);
             Ok(BTreeSet::from([2]))

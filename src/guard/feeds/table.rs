@@ -1,4 +1,4 @@
-//! The kernel's notices of changes of dfw's table.
+//! Notifications of changes of dfw's table.
 
 use std::io;
 use std::time::Instant;
@@ -15,7 +15,7 @@ use super::notices::each;
 pub(in crate::guard) struct Monitor {
     socket: Socket,
     buffer: Vec<u8>,
-    /// Whether the transaction that is being told of has changed dfw's table.
+    /// Whether the current transaction changed dfw's table.
     ours: bool,
 }
 
@@ -47,9 +47,9 @@ impl Feed for Monitor {
             events,
             |message, events| match notice::decode(message) {
                 Ok(Some(Notice::Ours)) => *ours = true,
-                Ok(Some(Notice::End(meddler))) => {
+                Ok(Some(Notice::End(modifier))) => {
                     if std::mem::take(ours) {
-                        events.push(Event::Table(meddler));
+                        events.push(Event::Table(modifier));
                     }
                 }
                 Ok(None) => {}

@@ -1,8 +1,8 @@
-//! What the rules have counted, read by a thread of its own: with thousands of ports that takes longer
-//! than the loop may be away.
+//! Reads the counters of the rules in a thread of its own: with thousands of ports that takes longer than the
+//! loop may block.
 //!
-//! It is read when somebody asks, once for all who ask meanwhile, and not again before it has aged: the
-//! work is bounded however many ask.
+//! The counters are read on request, once for all concurrent requests, and not again before they have aged,
+//! so the work is bounded.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -15,12 +15,12 @@ use crate::guard::feeds::job::{Job, Outcome};
 
 use super::file;
 
-/// How old figures must be before the table is read again.
+/// The age from which counters are read again.
 const AGE: Duration = Duration::from_secs(1);
-/// The same in times that it took to read them: a tenth of a processor at most reads figures.
+/// The same as a multiple of the time of the last read, so that reads take a tenth of a CPU at most.
 const SHARE: u32 = 9;
 
-/// What was counted when the table was read last.
+/// The counters read last.
 #[derive(Debug, Clone)]
 pub(in crate::guard) struct Counted {
     /// Whether the table was there.
@@ -29,14 +29,14 @@ pub(in crate::guard) struct Counted {
     pub(in crate::guard) text: Arc<str>,
 }
 
-/// The thread, and what it has read last.
+/// The thread and its last result.
 #[derive(Debug)]
 pub(in crate::guard) struct Figures {
     job: Job<(Result<Counted, kernel::Error>, Duration)>,
-    /// What was read last, `None` if it could not be read; and until when that is good.
+    /// The result of the last read, `None` if it failed, and until when it is valid.
     latest: Option<Counted>,
     until: Option<Instant>,
-    /// Whether it is to be read, or being read.
+    /// Whether a read is requested or in progress.
     reading: bool,
     /// How often it was read.
     reads: u64,
@@ -46,7 +46,7 @@ impl Figures {
     /// Begins.
     ///
     /// # Errors
-    /// If there can be no more descriptors.
+    /// If no descriptor can be created.
     pub(in crate::guard) fn new() -> io::Result<Self> {
         Ok(Self {
             job: Job::new("figures")?,
@@ -57,8 +57,8 @@ impl Figures {
         })
     }
 
-    /// Whether what was read last is new enough. Where not, it is read, which [`drain`](Self::drain)
-    /// reports.
+    /// Returns whether the last result is valid. If not, requests a read, whose end
+    /// [`drain`](Self::drain) reports.
     pub(in crate::guard) fn are_new(&mut self, now: Instant) -> bool {
         let new = self.until.is_some_and(|until| now < until);
         if !new && !std::mem::replace(&mut self.reading, true) {
@@ -67,15 +67,15 @@ impl Figures {
         new
     }
 
-    /// What was counted when it was read last, if that went well.
+    /// Returns the last result, if the read succeeded.
     pub(in crate::guard) fn latest(&self) -> Option<&Counted> {
         self.latest.as_ref()
     }
 
-    /// Begins to read if it is to be read; says whether it was read, or why not.
+    /// Starts a requested read; returns the end or error of a read.
     ///
     /// # Errors
-    /// If there can be no more threads.
+    /// If a thread cannot be created.
     pub(in crate::guard) fn drain(
         &mut self,
         now: Instant,
@@ -89,7 +89,7 @@ impl Figures {
                 self.latest = read.ok();
                 Some(failure.map_or(Ok(()), Err))
             }
-            Some(Outcome::Late) => Some(Err("the kernel does not answer".to_owned())),
+            Some(Outcome::Late) => Some(Err("the kernel does not respond".to_owned())),
             None => None,
         };
         self.job.begin(now, || {
@@ -102,12 +102,12 @@ impl Figures {
         Ok(read)
     }
 
-    /// When there is something to do, apart from what the bell tells.
+    /// Returns the next deadline, apart from events of the eventfd.
     pub(in crate::guard) fn next(&self) -> Option<Instant> {
         self.job.next()
     }
 
-    /// How often the table was read.
+    /// Returns the number of reads.
     pub(in crate::guard) fn reads(&self) -> u64 {
         self.reads
     }

@@ -1,5 +1,5 @@
-//! What guard counts, as text for Prometheus (its exposition format, version 0.0.4); and that in a file
-//! which the textfile collector of a node exporter reads.
+//! The metrics of guard in the Prometheus text format, version 0.0.4, and the file for the textfile collector
+//! of the node exporter.
 
 use std::fmt::Write;
 use std::io;
@@ -15,7 +15,7 @@ use crate::ruleset::Counter;
 
 use crate::guard::record::Record;
 
-/// How often the file is written. Nothing of it is, and nobody wakes up, unless it is asked for.
+/// The interval at which the file is written, if it is enabled.
 const EVERY: Duration = Duration::from_secs(15);
 
 /// The file.
@@ -23,9 +23,9 @@ const EVERY: Duration = Duration::from_secs(15);
 pub(in crate::guard) struct Metrics {
     path: PathBuf,
     next: Instant,
-    /// Whether it is to be written as soon as there are figures.
+    /// Whether the file is to be written after the next read of counters.
     waiting: bool,
-    /// Whether what an earlier guard has left behind was taken away.
+    /// Whether temporary files of an earlier guard were deleted.
     swept: bool,
 }
 
@@ -39,24 +39,24 @@ impl Metrics {
         }
     }
 
-    /// There are no figures yet.
+    /// Defers the write until counters are read.
     pub(in crate::guard) fn wait(&mut self) {
         self.waiting = true;
     }
 
-    /// Whether it waits for the figures that are there now; then it does not any more.
+    /// Returns whether a write was deferred, and clears it.
     pub(in crate::guard) fn is_waiting(&mut self) -> bool {
         std::mem::take(&mut self.waiting)
     }
 
-    /// What writes it anew, whole.
+    /// Returns a closure that replaces the file atomically.
     pub(in crate::guard) fn write(
         &mut self,
         text: String,
     ) -> Box<dyn FnOnce() -> io::Result<()> + Send> {
         let swept = std::mem::replace(&mut self.swept, true);
         let path = self.path.clone();
-        // The collector need not be root.
+        // The mode lets a collector without privileges read it.
         Box::new(move || {
             if !swept {
                 file::sweep(&path);
@@ -65,12 +65,12 @@ impl Metrics {
         })
     }
 
-    /// When it is to be written.
+    /// Returns the time of the next write.
     pub(in crate::guard) fn next(&self) -> Instant {
         self.next
     }
 
-    /// Whether it is to be written now; then it is not before the next time.
+    /// Returns whether a write is due, and schedules the next one.
     pub(in crate::guard) fn is_due(&mut self, now: Instant) -> bool {
         let due = self.next <= now;
         if due {
@@ -80,7 +80,7 @@ impl Metrics {
     }
 }
 
-/// What rules have counted, by port.
+/// Returns the metrics of the rules, by port.
 pub(in crate::guard) fn ports(installed: Option<&Installed>) -> String {
     let mut text = String::new();
     let ports = installed.map(packets).unwrap_or_default();
@@ -88,7 +88,7 @@ pub(in crate::guard) fn ports(installed: Option<&Installed>) -> String {
         ("packets", (|c| c.packets) as fn(Counter) -> u64),
         ("bytes", |c| c.bytes),
     ] {
-        let help = format!("{unit} that rules have judged, by port and verdict.");
+        let help = format!("{unit} accepted or denied, by port.");
         let name = format!("dfw_port_{unit}_total");
         head(&mut text, &name, "counter", &help);
         for (port, Packets { allowed, denied }) in &ports {
@@ -104,7 +104,7 @@ pub(in crate::guard) fn ports(installed: Option<&Installed>) -> String {
     text
 }
 
-/// What guard itself has counted; the table is there or not, and was read so many times for figures.
+/// Returns the metrics of guard itself.
 pub(in crate::guard) fn totals(in_force: bool, reads: u64, record: &Record) -> String {
     let mut text = String::new();
     let seconds = record.applied.map_or(0, Timestamp::as_second);
@@ -115,49 +115,49 @@ pub(in crate::guard) fn totals(in_force: bool, reads: u64, record: &Record) -> S
         (
             "dfw_table_in_force",
             "gauge",
-            "Whether the table is there.",
+            "1 if dfw's table exists in the kernel.",
             flag(in_force),
         ),
         (
             "dfw_table_owned",
             "gauge",
-            "Whether nobody else can change the table.",
+            "1 if only guard can modify the table (table owner, Linux 6.9).",
             flag(record.owned),
         ),
         (
             "dfw_repairs_total",
             "counter",
-            "How often others had changed the table.",
+            "Restores after another program modified the table.",
             count(record.repairs),
         ),
         (
             "dfw_changes_total",
             "counter",
-            "How often guard has changed the table.",
+            "Changes that guard has made to the table, restores included.",
             count(record.changes),
         ),
         (
             "dfw_last_change_timestamp_seconds",
             "gauge",
-            "When it did so last.",
+            "Time of the last change.",
             seconds,
         ),
         (
             "dfw_metrics_reads_total",
             "counter",
-            "How often the table was read for these figures.",
+            "Reads of the table for these metrics.",
             count(reads),
         ),
         (
             "dfw_policy_errors",
             "gauge",
-            "Mistakes in the policies, which are not taken up.",
+            "Errors in the policy files; files with errors are not applied.",
             mistakes,
         ),
         (
             "dfw_failing",
             "gauge",
-            "Whether the last try to bring the policies into force has failed.",
+            "1 if the last attempt to apply the policies failed.",
             flag(record.failure.is_some()),
         ),
     ] {

@@ -1,4 +1,4 @@
-//! Who is given figures: clients that ask for them, and a file.
+//! Exposes metrics to HTTP clients and in a file.
 
 mod figures;
 mod file;
@@ -19,37 +19,37 @@ use figures::Figures;
 use file::Metrics;
 use scrapes::Scrapes;
 
-/// How many clients wait for figures at most, with those that have gone while the thread is stuck.
+/// The most clients that wait for counters, including those that have left.
 const WAITING: usize = 64;
-/// The answer where there are no figures.
+/// The answer without counters.
 const UNAVAILABLE: &str = "503 Service Unavailable";
 
-/// Figures, and who is given them.
+/// The counters and their consumers.
 #[derive(Debug)]
 pub(in crate::guard) struct Exposition {
     figures: Figures,
     metrics: Option<Metrics>,
     scrapes: Option<Scrapes>,
-    /// The clients whose figures are being read.
+    /// The clients that wait for a read.
     waiting: Vec<usize>,
-    /// Whether there is anything to tell.
+    /// Whether guard has finished its first work.
     begun: bool,
     writing: Job<io::Result<()>>,
-    /// Why the file could not be written the last time.
+    /// The error of the last write of the file.
     unwritten: Option<String>,
     log: Log,
 }
 
 impl Exposition {
-    /// Begins, if the options name anybody.
+    /// Opens the sockets and files that the options name; `None` if they name none.
     ///
     /// # Errors
-    /// If there can be no more threads or descriptors. That nobody can be listened to is logged.
+    /// If a thread or descriptor cannot be created. A socket that cannot be opened is logged.
     pub(in crate::guard) fn open(options: &Options, log: Log) -> io::Result<Option<Self>> {
         let scrapes = options.listen.as_ref().and_then(|at| {
             let scrapes = Scrapes::open(at);
             let unheard = |error| {
-                log.say(Level::Warning, &format!("cannot listen at {at}: {error}"));
+                log.say(Level::Warning, &format!("cannot listen on {at}: {error}"));
             };
             scrapes.map_err(unheard).ok()
         });
@@ -69,7 +69,7 @@ impl Exposition {
         }))
     }
 
-    /// From here on there is something to tell.
+    /// Starts exposing metrics.
     pub(in crate::guard) fn begin(&mut self) {
         self.begun = true;
     }
@@ -100,18 +100,18 @@ impl Exposition {
         }
     }
 
-    /// Gives figures to the clients that wait for them, and has the file written if it is time to.
+    /// Answers waiting clients, and writes the file if it is due.
     pub(in crate::guard) fn work(&mut self, now: Instant, record: &Record) -> io::Result<()> {
         match self.writing.outcome(now) {
             None => {}
             Some(Outcome::Done(written)) => {
                 self.written(written.map_err(|error| error.to_string()));
             }
-            Some(Outcome::Late) => self.written(Err("the disk does not answer".to_owned())),
+            Some(Outcome::Late) => self.written(Err("the disk does not respond".to_owned())),
         }
         let mut write = self.begun && self.metrics.as_mut().is_some_and(|m| m.is_due(now));
         if write && !self.figures.are_new(now) {
-            // It is written when they are read.
+            // The file is written after the read.
             write = false;
             self.metrics.iter_mut().for_each(Metrics::wait);
         }
@@ -120,7 +120,7 @@ impl Exposition {
             if self.metrics.as_mut().is_some_and(Metrics::is_waiting) {
                 match read {
                     Ok(()) => write = true,
-                    // Older figures are better than those of a table that was not seen.
+                    // Old counters are better than none.
                     Err(error) => self.written(Err(error)),
                 }
             }
@@ -135,7 +135,7 @@ impl Exposition {
         Ok(())
     }
 
-    /// Answers all who wait for figures.
+    /// Answers all waiting clients.
     fn answer(&mut self, record: &Record) {
         let Some(scrapes) = &mut self.scrapes else {
             return;
@@ -184,7 +184,7 @@ impl Feed for Exposition {
             .min()
     }
 
-    /// Goes on with clients; what they ask for is among the events.
+    /// Continues transfers of clients; requests become events.
     fn drain(&mut self, now: Instant, events: &mut Vec<Event>) -> io::Result<()> {
         if let Some(scrapes) = &mut self.scrapes {
             scrapes.drain(now, events);

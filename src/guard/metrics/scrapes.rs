@@ -1,4 +1,4 @@
-//! Figures over HTTP, for a Prometheus on this host: `GET /metrics`, and nothing else.
+//! Metrics over HTTP, for Prometheus on this host: `GET /metrics` only.
 
 use std::fmt;
 use std::io;
@@ -18,7 +18,7 @@ use crate::guard::feeds::feed::Polled;
 const LONGEST: usize = 4096;
 const HEADERS: usize = 32;
 
-/// Where figures may be asked for.
+/// The address of the metrics socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listen {
     /// At a path.
@@ -43,10 +43,10 @@ impl FromStr for Listen {
         match text.parse::<SocketAddr>() {
             Ok(address) if address.ip().is_loopback() => Ok(Self::Tcp(address)),
             Ok(address) => Err(format!(
-                "{} is not a loopback address: figures are for this host only, at {FORMS}",
+                "{} is not a loopback address: metrics are for this host only, at {FORMS}",
                 address.ip()
             )),
-            Err(_) => Err(format!("it looks like {FORMS}")),
+            Err(_) => Err(format!("expected {FORMS}")),
         }
     }
 }
@@ -60,7 +60,7 @@ impl fmt::Display for Listen {
     }
 }
 
-/// The socket and who is connected to it.
+/// The socket and its clients.
 #[derive(Debug)]
 pub(in crate::guard) struct Scrapes(Clients);
 
@@ -83,7 +83,8 @@ impl Scrapes {
 
     pub(in crate::guard) fn drain(&mut self, now: Instant, events: &mut Vec<Event>) {
         let take = |number, request| events.push(Event::Scrape(number, request));
-        self.0.drain(now, |said, full, _| request(said, full), take);
+        self.0
+            .drain(now, |bytes, full, _| request(bytes, full), take);
     }
 
     /// Answers a client.
@@ -92,13 +93,13 @@ impl Scrapes {
     }
 }
 
-/// The answer with figures: guard's own, and those of the ports, which all clients share.
+/// Returns the answer with metrics: those of guard, and the shared text of the ports.
 pub(in crate::guard) fn figures(totals: &str, ports: Arc<str>) -> Answer {
     let kind = "text/plain; version=0.0.4; charset=utf-8";
     answer("200 OK", kind, totals, ports)
 }
 
-/// The answer that says why there are no figures, by its status.
+/// Returns an error answer with this status.
 pub(in crate::guard) fn rejection(status: &str) -> Answer {
     let kind = "text/plain; charset=utf-8";
     answer(status, kind, &format!("{status}\n"), "".into())
@@ -116,11 +117,11 @@ fn answer(status: &str, kind: &str, first: &str, body: Arc<str>) -> Answer {
     }
 }
 
-/// What the client wants, as soon as it has said so.
-fn request(said: &[u8], full: bool) -> Option<Request> {
+/// Returns the request, once it is complete.
+fn request(bytes: &[u8], full: bool) -> Option<Request> {
     let mut headers = [EMPTY_HEADER; HEADERS];
     let mut head = Head::new(&mut headers);
-    Some(match head.parse(said) {
+    Some(match head.parse(bytes) {
         Ok(Status::Complete(_)) => {
             let path = head.path.unwrap_or_default();
             match (head.method, path.split('?').next()) {
@@ -151,11 +152,11 @@ mod tests {
             ("0.0.0.0:9123", "0.0.0.0 is not a loopback address"),
             ("[2001:db8::1]:9123", "not a loopback address"),
             ("unix:metrics", "begins with a slash"),
-            ("9123", "looks like"),
-            ("localhost:9123", "looks like"),
+            ("9123", "expected"),
+            ("localhost:9123", "expected"),
         ] {
-            let said = wrong.parse::<Listen>().unwrap_err();
-            assert!(said.contains(says), "{said}");
+            let bytes = wrong.parse::<Listen>().unwrap_err();
+            assert!(bytes.contains(says), "{bytes}");
         }
     }
 

@@ -15,7 +15,7 @@ const SCTP: u8 = 132;
 /// All ports.
 const ANY: (u16, u16) = (0, u16::MAX);
 
-/// Whether a packet matches, and what it must be to do so.
+/// Returns whether a packet matches, and under which conditions.
 pub(super) fn matches(extension: &Extension, packet: &Packet, narrowed: &mut Narrowed) -> Holds {
     let data = Bytes(&extension.data);
     let ports = match (extension.name.as_str(), extension.revision) {
@@ -26,7 +26,7 @@ pub(super) fn matches(extension: &Extension, packet: &Packet, narrowed: &mut Nar
         ("multiport", revision @ (0 | 1)) => multiport(data, revision),
         ("addrtype", revision @ (0 | 1)) => {
             let holds = address_type(data, revision, packet);
-            // The usual one: an address of this host.
+            // The usual case: an address of this host.
             narrowed.conditional |= holds.is_none();
             return holds.unwrap_or(Holds::Maybe);
         }
@@ -71,11 +71,11 @@ struct Wanted {
     protocol: Option<u8>,
     ranges: Vec<(u16, u16)>,
     inverted: bool,
-    /// Whether it wants something else as well.
+    /// Whether there are other conditions.
     more: bool,
 }
 
-/// `struct xt_tcp`: source ports, destination ports, option, mask and bits of flags, what is inverted.
+/// `struct xt_tcp`: source ports, destination ports, option, mask and bits of flags, the inverted fields.
 fn tcp(data: Bytes<'_>) -> Option<Wanted> {
     const DESTINATION: u8 = 2;
     let (source, destination) = (data.ports(0)?, data.ports(4)?);
@@ -88,7 +88,7 @@ fn tcp(data: Bytes<'_>) -> Option<Wanted> {
     })
 }
 
-/// `struct xt_udp`: source ports, destination ports, what is inverted.
+/// `struct xt_udp`: source ports, destination ports, the inverted fields.
 fn udp(data: Bytes<'_>) -> Option<Wanted> {
     const DESTINATION: u8 = 2;
     let (source, destination, inverted) = (data.ports(0)?, data.ports(4)?, data.byte(8)?);
@@ -100,7 +100,8 @@ fn udp(data: Bytes<'_>) -> Option<Wanted> {
     })
 }
 
-/// `struct xt_sctp_info`: destination ports first, and what is looked at, and what is inverted, at its end.
+/// `struct xt_sctp_info`: destination ports first, and what is looked at, and the inverted fields, at its
+/// end.
 fn sctp(data: Bytes<'_>) -> Option<Wanted> {
     const DESTINATION: u32 = 2;
     let destination = data.ports(0)?;
@@ -140,8 +141,8 @@ fn multiport(data: Bytes<'_>, revision: u32) -> Option<Wanted> {
     })
 }
 
-/// `struct xt_addrtype_info_v1`, `struct ipt_addrtype_info`: types of the source and the destination as
-/// bits, and what is inverted. `None` if it is about something else than whether an address is the host's.
+/// `struct xt_addrtype_info_v1`, `struct ipt_addrtype_info`: types of the source and the destination as bits,
+/// and the inverted fields. `None` if it tests anything but whether an address is local.
 fn address_type(data: Bytes<'_>, revision: u32, packet: &Packet) -> Option<Holds> {
     const LOCAL: u16 = 1 << 2;
     const INVERT_DESTINATION: u32 = 2;
@@ -159,14 +160,14 @@ fn address_type(data: Bytes<'_>, revision: u32, packet: &Packet) -> Option<Holds
     }
     let holds = packet.local.map_or(Holds::Maybe, Holds::from);
     match (holds, inverted) {
-        // What is for others than the host.
+        // A destination that is not local.
         (Holds::Maybe, true) => None,
         (holds, true) => Some(holds.not()),
         (holds, false) => Some(holds),
     }
 }
 
-/// What a target does; `None` if the rule goes on behind it.
+/// Returns the effect of a target; `None` if evaluation continues after it.
 pub(super) fn target(target: &Extension, family: Family) -> Option<Effect> {
     let translated = |to: Option<Target>| Some(Effect::Translate(to.unwrap_or(Target::Somewhere)));
     match (target.name.as_str(), target.revision) {
@@ -227,7 +228,7 @@ impl Range {
         })
     }
 
-    /// One port, or none.
+    /// Returns one port, or none.
     fn port(&self) -> Result<Option<u16>, Several> {
         const PORTS: u32 = 2;
         const OFFSET: u32 = 1 << 5;
@@ -327,7 +328,7 @@ mod tests {
             holds("tcp", 0, &DPORT_80, &packet(Protocol::Udp, 80)),
             Holds::No
         );
-        // What is inverted, what asks for flags, and what asks for a source port.
+        // Inverted matches, and matches on flags and source ports.
         let with = |at: usize, byte| {
             let mut data = DPORT_80;
             data[at] = byte;
@@ -338,7 +339,7 @@ mod tests {
         assert_eq!(holds("tcp", 0, &with(9, 2), &tcp(80)), Holds::Maybe);
         assert_eq!(holds("tcp", 0, &with(2, 7), &tcp(80)), Holds::Maybe);
         assert_eq!(holds("tcp", 0, &with(2, 7), &tcp(81)), Holds::No);
-        // Another revision, or less than a structure, may match anything.
+        // Another revision or a truncated structure may match anything.
         assert_eq!(holds("tcp", 1, &DPORT_80, &tcp(81)), Holds::Maybe);
         assert_eq!(holds("tcp", 0, &DPORT_80[..7], &tcp(81)), Holds::Maybe);
         let mut sctp = vec![0; 292];
@@ -363,7 +364,7 @@ mod tests {
         assert_eq!(answers, [Yes, No, Yes, Yes, Yes, No]);
         data[47] = 1;
         assert_eq!([of(&data, 1000), of(&data, 1001)], [No, Yes]);
-        // Source ports, and more of them than there is room for.
+        // Source ports, and a count beyond the array.
         data[0] = 0;
         assert_eq!(of(&data, 1001), Maybe);
         data[..2].copy_from_slice(&[1, 16]);
@@ -385,7 +386,7 @@ mod tests {
         assert_eq!(of(&local, Some(false)), Holds::No);
         assert_eq!(of(&local, None), Holds::Maybe);
         assert_eq!(of(&[0, 0, 4, 0, 2, 0, 0, 0], Some(true)), Holds::No);
-        // Only through one interface, or a broadcast.
+        // One interface only, or a broadcast.
         assert_eq!(of(&[0, 0, 4, 0, 4, 0, 0, 0], Some(true)), Holds::Maybe);
         assert_eq!(of(&[0, 0, 8, 0, 0, 0, 0, 0], Some(true)), Holds::Maybe);
     }

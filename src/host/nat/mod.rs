@@ -1,8 +1,7 @@
-//! Who else translates the destinations of packets before they are routed, and whether a port is among
-//! them.
+//! Evaluates the destination NAT rules of other tables: whether a port is translated.
 //!
-//! Nothing is guessed: a port is [`Answer::NotTranslated`] only where every rule was read and followed,
-//! and none of them can match its packets.
+//! The result is exact: a port is [`Answer::NotTranslated`] only if every rule was read and evaluated, and
+//! none of them can match its packets.
 
 mod extension;
 mod packet;
@@ -19,22 +18,22 @@ use crate::nftables::foreign::NatRules;
 /// The tables of Docker's nftables backend, and of netavark.
 const ENGINE_TABLES: [&str; 2] = ["docker-bridges", "netavark"];
 
-/// The rules of others that translate destinations. The default knows nothing of them.
+/// The destination NAT rules of other tables. In the default they are unknown.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Nat {
-    /// What was read of nf_tables; `None` if that could not be done.
+    /// The rules of nf_tables; `None` if they could not be read.
     pub rules: Option<NatRules>,
-    /// Whether iptables-legacy may translate, whose rules nf_tables does not know: in IPv4, and in IPv6.
+    /// Whether iptables-legacy may translate, whose rules are not in nf_tables: for IPv4 and for IPv6.
     pub legacy: [bool; 2],
 }
 
-/// The first packet of a connection that comes in from elsewhere.
+/// The first packet of a connection from another host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
-    /// The address that it is for. An unspecified one is any of its family: then a rule for one address is
-    /// a condition.
+    /// Its destination address. An unspecified address is any of its family: then a match on one
+    /// address is a condition.
     pub address: IpAddr,
-    /// Whether this is an address of the host, loopback included; `None` if that is not known.
+    /// Whether this is an address of the host, loopback included; `None` if unknown.
     pub local: Option<bool>,
     /// The protocol.
     pub protocol: Protocol,
@@ -42,12 +41,12 @@ pub struct Question {
     pub port: u16,
     /// The client; `None` for any.
     pub source: Option<IpAddr>,
-    /// The interface that it comes in through, by name and number; `None` for any.
+    /// The incoming interface, by name and index; `None` for any.
     pub interface: Option<(String, u32)>,
 }
 
 impl Question {
-    /// Asks for a port of the host, at an address of the host, for any client and through any interface.
+    /// Creates a query about a port at an address of the host, for any client and any interface.
     #[must_use]
     pub fn of_host(address: IpAddr, protocol: Protocol, port: u16) -> Self {
         Self {
@@ -60,8 +59,8 @@ impl Question {
         }
     }
 
-    /// The same through one interface. Engines' rules leave out their own bridge, so that most of them can
-    /// be answered only then.
+    /// Returns the same query for one interface. Engines' rules exclude their own bridge, so most of
+    /// them need it for a definite answer.
     #[must_use]
     pub fn through(self, name: &str, index: u32) -> Self {
         Self {
@@ -71,7 +70,7 @@ impl Question {
     }
 }
 
-/// What becomes of the destination of a packet.
+/// The effect of NAT rules on a packet's destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
     /// It is translated.
@@ -81,32 +80,31 @@ pub enum Answer {
     },
     /// It stays.
     NotTranslated,
-    /// It may be translated or not: that depends on what is not asked for, or cannot be seen.
+    /// It depends on properties that the query leaves open, or on unknown rules.
     Unknown,
 }
 
-/// What a destination is translated to.
+/// The new destination of a translation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Target {
-    /// Another address, which may be one of the host.
+    /// An address, which may be one of the host.
     Address(IpAddr, Option<u16>),
-    /// The host itself (`redirect`), at this port or at that which was asked for.
+    /// The host itself (`redirect`), at this port or the original one.
     Host(Option<u16>),
-    /// One of several, or what is not known.
+    /// One of several, or unknown.
     Somewhere,
 }
 
-/// A rule that translates destinations, found by its place and not by a packet. Rules before it may keep
-/// packets from it.
+/// A rule that translates destinations, found by enumeration. Earlier rules may keep packets from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Translation {
-    /// The address that is asked, with the length of its prefix; `None` for any of the family.
+    /// The original destination address, with its prefix length; `None` for any of the family.
     pub destination: Option<(IpAddr, u8)>,
     /// The family.
     pub family: Family,
     /// The number of the protocol; `None` for any.
     pub protocol: Option<u8>,
-    /// The ports that are asked; `None` for any.
+    /// The original destination ports; `None` for any.
     pub ports: Option<Ports>,
     /// What they are translated to.
     pub to: Target,
@@ -114,14 +112,14 @@ pub struct Translation {
     pub table: String,
     /// The chain.
     pub chain: String,
-    /// Whether something else must hold, such as a client or an interface. That a packet must not come in
-    /// through one interface, or must be for an address of the host, does not count.
+    /// Whether there are other conditions, such as a client or an interface. The exclusion of one
+    /// interface, and a local destination, do not count.
     pub conditional: bool,
 }
 
 impl Nat {
-    /// Whether a packet's destination is translated. What depends on a client or an interface is unknown
-    /// where the question does not name them.
+    /// Returns whether a packet's destination is translated. A dependency on a client or an interface
+    /// is unknown unless the query names it.
     #[must_use]
     pub fn judge(&self, question: &Question) -> Answer {
         let legacy = self.legacy[usize::from(question.address.is_ipv6())];
@@ -131,11 +129,11 @@ impl Nat {
         }
     }
 
-    /// The same for a packet that may come in through each of these interfaces.
+    /// Returns the combined answer for a packet that may come in through any of these interfaces.
     #[must_use]
     pub fn judge_from(&self, question: &Question, interfaces: &[(String, u32)]) -> Answer {
-        let through = |(name, index): &(String, u32)| question.clone().through(name, *index);
-        let mut judgements = interfaces.iter().map(|at| self.judge(&through(at)));
+        let by = |(name, index): &(String, u32)| question.clone().through(name, *index);
+        let mut judgements = interfaces.iter().map(|at| self.judge(&by(at)));
         let Some(first) = judgements.next() else {
             return self.judge(question);
         };
@@ -148,8 +146,8 @@ impl Nat {
         })
     }
 
-    /// Whether an engine writes rules for a family: Docker with iptables or nftables, or netavark. True
-    /// where that cannot be told.
+    /// Returns whether an engine has rules for a family: Docker with iptables or nftables, or netavark.
+    /// True if unknown.
     #[must_use]
     pub fn has_engine(&self, family: Family) -> bool {
         match &self.rules {
@@ -160,8 +158,7 @@ impl Nat {
         }
     }
 
-    /// All translations that were found, by table and chain; at most 65,536. iptables-legacy's are not
-    /// among them.
+    /// Returns all translations, by table and chain; at most 65,536, without those of iptables-legacy.
     #[must_use]
     pub fn translations(&self) -> Vec<Translation> {
         self.rules
@@ -185,7 +182,7 @@ mod tests {
         (1, "t".to_owned(), chain.to_owned())
     }
 
-    /// What is loaded, and a few values that it may have.
+    /// Returns a load and a few possible values.
     fn field() -> impl Strategy<Value = (Field, Vec<u8>)> {
         let network = |offset, length| Field::Network { offset, length };
         let port = Field::Transport {
@@ -371,7 +368,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whoever asks for less never learns more than is true: each packet that is meant is judged so.
+        /// A less specific query never gets a wrong answer: it holds for every packet that matches the
+        /// query.
         #[test]
         fn what_is_not_asked_for_decides_nothing(
             rules in rules(),
@@ -408,7 +406,7 @@ mod tests {
                     }
                 }
             }
-            // A port that is translated is in the list.
+            // A translated port is in the list.
             if let Answer::Translated { .. } = judgement {
                 let listed = nat.translations();
                 let is_listed = listed.iter().any(|one| {

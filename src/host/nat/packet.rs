@@ -1,4 +1,4 @@
-//! What is known of a packet and of its bytes, and what becomes of it.
+//! The known fields and bytes of a packet, and the effect of rules on it.
 
 use std::net::IpAddr;
 
@@ -68,7 +68,7 @@ pub(super) enum Effect {
     Unknown,
 }
 
-/// What packets must be for a rule to match, as far as it can be said as a translation.
+/// The conditions of a rule, as far as a translation can express them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Narrowed {
     pub protocol: Option<u8>,
@@ -79,7 +79,7 @@ pub(super) struct Narrowed {
 }
 
 impl Narrowed {
-    /// Takes that the port must be one of these.
+    /// Adds the condition that the port is one of these.
     pub(super) fn take_ports(&mut self, ports: &Ports) {
         self.ports = Some(match &self.ports {
             Some(before) => before.intersection(ports),
@@ -93,27 +93,27 @@ impl Narrowed {
     }
 }
 
-/// It is one of several ports, or not known.
+/// One of several ports, or unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Several;
 
 /// One way through a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Branch {
-    /// Whether a packet goes this way.
+    /// Whether a packet takes this branch.
     pub holds: Holds,
     pub effect: Effect,
     pub narrowed: Narrowed,
 }
 
-/// An address from its bytes.
+/// Returns an address from its bytes.
 pub(super) fn address_of(bytes: &[u8]) -> Option<IpAddr> {
     let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
     let v6 = <[u8; 16]>::try_from(bytes).map(IpAddr::from);
     v4.or(v6).ok()
 }
 
-/// Where a byte in a register comes from.
+/// The origin of a byte in a register.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Origin {
     #[default]
@@ -121,7 +121,7 @@ pub(super) enum Origin {
     Protocol,
     /// A byte of the port, the first or the second.
     Port(u8),
-    /// A byte of the destination, with the bits of it that count.
+    /// A byte of the destination, with a mask.
     Destination(usize, u8),
     Interface,
     AddressType,
@@ -143,7 +143,7 @@ impl From<u8> for Cell {
     }
 }
 
-/// Whether bytes compare so with others, of the same number.
+/// Compares two byte strings of equal length.
 pub(super) fn holds(cells: &[Cell], order: Order, value: &[u8]) -> Holds {
     let known: Option<Vec<u8>> = cells.iter().map(|cell| cell.value).collect();
     let differs = || {

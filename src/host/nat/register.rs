@@ -1,11 +1,11 @@
-//! The registers that a rule computes with, of which some bytes are known.
+//! The registers of a rule, with partially known bytes.
 
 use super::packet::{Branch, Cell, Effect, Holds, Narrowed, Origin, RTN_LOCAL, Several, holds};
 use super::set::{Candidate, candidates, parts};
 use crate::net::Ports;
 use crate::nftables::foreign::{Data, ForeignSet, Into, Order, REGISTERS, Register};
 
-/// How many elements of a set are gone through one by one, where more than one may match.
+/// The most elements of a set that are tried one by one, if several may match.
 const BRANCHES: usize = 1024;
 
 /// A rule half done.
@@ -25,13 +25,13 @@ impl State {
         }
     }
 
-    /// Takes a condition; `false` if it does not hold.
+    /// Adds a condition; `false` if it cannot hold.
     pub(super) fn take(&mut self, holds: Holds) -> bool {
         self.holds = self.holds.min(holds);
         holds != Holds::No
     }
 
-    /// Writes into registers. A value takes whole ones, the rest of the last of which is zero.
+    /// Writes registers. A value fills whole registers, padded with zeros.
     pub(super) fn put(&mut self, to: Register, cells: &[Cell]) {
         let end = (to + cells.len().next_multiple_of(4)).min(REGISTERS);
         let mut cells = cells.iter().copied();
@@ -40,7 +40,7 @@ impl State {
         }
     }
 
-    /// Bytes in registers; what is past them is not known.
+    /// Bytes in registers; bytes past them are unknown.
     pub(super) fn get(&self, from: Register, length: usize) -> Vec<Cell> {
         let at = |at: usize| self.cells.get(at).copied().unwrap_or_default();
         (from..from + length).map(at).collect()
@@ -53,7 +53,7 @@ impl State {
             .collect()
     }
 
-    /// One port, or none.
+    /// Returns one port, or none.
     pub(super) fn port(&self, port: Option<(Register, Register)>) -> Result<Option<u16>, Several> {
         let Some((first, last)) = port else {
             return Ok(None);
@@ -87,7 +87,7 @@ impl State {
         self.put(to, &masked);
     }
 
-    /// Compares a register with a value, and takes what a packet must be for it.
+    /// Compares a register with a value, and adds the conditions for the comparison to hold.
     pub(super) fn compare(&mut self, register: Register, order: Order, value: &[u8]) -> Holds {
         let cells = self.get(register, value.len());
         let holds = holds(&cells, order, value);
@@ -118,7 +118,7 @@ impl State {
         holds
     }
 
-    /// Takes what packets must be for a comparison to hold; anything else makes it conditional.
+    /// Adds the conditions for a comparison to hold; others make the rule conditional.
     pub(super) fn narrow(&mut self, cells: &[Cell], order: Order, value: &[u8]) {
         let narrowed = &mut self.narrowed;
         let origins: Vec<Origin> = cells.iter().map(|cell| cell.origin).collect();
@@ -127,7 +127,7 @@ impl State {
             ([Origin::Port(0), Origin::Port(1)], _, [high, low]) => {
                 narrowed.take_ports(&ports(order, u16::from_be_bytes([*high, *low])));
             }
-            // A packet from elsewhere does not come in through that one; and it is for this host.
+            // A packet from another host does not come in through that interface, and is for this host.
             ([Origin::Interface, ..], Order::Unequal, _) => {}
             ([Origin::AddressType, ..], Order::Equal, value)
                 if value == RTN_LOCAL.to_ne_bytes() => {}
@@ -145,7 +145,7 @@ impl State {
         }
     }
 
-    /// Looks a key up: a state for each element that may be meant, with what it ends the rule with.
+    /// Looks a key up; returns a state for each element that may match, with its verdict.
     pub(super) fn look_up(
         self,
         set: Option<&ForeignSet>,
@@ -184,7 +184,7 @@ impl State {
                     None
                 }
                 (Into::Verdict, Data::Verdict(verdict)) => Some(Effect::Verdict(verdict.clone())),
-                // An object, or what this kernel alone knows.
+                // An object, or a type unknown to dfw.
                 _ => return state.lost(into),
             };
             (state, effect)
@@ -192,7 +192,7 @@ impl State {
         found.into_iter().map(branch).collect()
     }
 
-    /// What is left where a set is not known.
+    /// Returns the possible states after the lookup in an unknown set.
     pub(super) fn lost(mut self, into: Into) -> (Self, Option<Effect>) {
         self.cells = [Cell::default(); REGISTERS];
         self.holds = Holds::Maybe;
@@ -229,7 +229,7 @@ impl State {
         }
     }
 
-    /// Takes a range of addresses, if it is a prefix.
+    /// Adds the condition of an address range, if it is a prefix.
     pub(super) fn narrow_prefix(&mut self, first: &[u8], last: &[u8]) {
         for (at, (first, last)) in first.iter().zip(last).enumerate() {
             let mask = !(first ^ last);
@@ -245,7 +245,7 @@ pub(super) fn is_destination(cell: &Cell) -> bool {
     matches!(cell.origin, Origin::Destination(..))
 }
 
-/// The ports that compare so with one.
+/// Returns the ports for which a comparison holds.
 pub(super) fn ports(order: Order, port: u16) -> Ports {
     let below = port.checked_sub(1).map(|last| (0, last));
     let above = port.checked_add(1).map(|first| (first, u16::MAX));

@@ -1,4 +1,4 @@
-//! What one rule does to a packet of which some bytes are known, and others are not.
+//! Evaluates one rule for a packet with partially known bytes.
 
 use super::packet::{
     Branch, Cell, Effect, Holds, INET, IPV4, IPV6, Narrowed, Origin, Packet, RTN_LOCAL, Several,
@@ -14,12 +14,12 @@ use crate::nftables::foreign::{Field, Name, NatRules, REGISTERS, Register, Step,
 /// `RTN_UNICAST` of `linux/rtnetlink.h`.
 const RTN_UNICAST: u32 = 1;
 
-/// `NF_CT_STATE_BIT(IP_CT_NEW)` of `linux/netfilter/nf_conntrack_common.h`: nat chains see no other first
-/// packet of a client.
+/// `NF_CT_STATE_BIT(IP_CT_NEW)` of `linux/netfilter/nf_conntrack_common.h`: NAT chains see only the first
+/// packet of a connection.
 const STATE_NEW: u32 = 8;
 
-/// Follows a rule of a table of `chain`'s; returns every way that a packet may take through it. Where that
-/// takes more steps than are left, it may do anything.
+/// Evaluates a rule of the table of `chain`; returns every possible result. If that exceeds the remaining
+/// steps, the rule may do anything.
 pub(super) fn follow(
     rules: &NatRules,
     chain: &Name,
@@ -48,12 +48,12 @@ struct Follower<'a> {
     rules: &'a NatRules,
     chain: &'a Name,
     packet: &'a Packet,
-    /// How many steps may still be taken.
+    /// The remaining steps.
     left: &'a mut usize,
 }
 
 impl Follower<'_> {
-    /// Takes work into account; `false` if it is too much.
+    /// Counts work; `false` if it exceeds the limit.
     fn may(&mut self, work: usize) -> bool {
         let left = self.left.checked_sub(work);
         *self.left = left.unwrap_or_default();
@@ -165,7 +165,7 @@ impl Follower<'_> {
                     Ok(port) => Target::Host(port),
                     Err(Several) => Target::Somewhere,
                 }),
-                // What follows may never be reached, and this may do anything.
+                // The rest may be unreachable, and this may do anything.
                 Step::Unknown => {
                     ways.push(state.ends(Effect::Unknown));
                     return;
@@ -177,7 +177,7 @@ impl Follower<'_> {
         ways.push(state.ends(Effect::Verdict(Verdict::Continue)));
     }
 
-    /// The bytes of a field, as far as they are known.
+    /// Returns the bytes of a field, as far as they are known.
     fn load(&self, state: &mut State, field: Field, to: Register) {
         let packet = self.packet;
         let known = |bytes: &[u8]| bytes.iter().copied().map(Cell::from).collect::<Vec<_>>();
@@ -238,7 +238,7 @@ impl Follower<'_> {
         }
     }
 
-    /// A byte of the network header.
+    /// Returns a byte of the network header.
     fn network(&self, at: usize) -> Cell {
         let octet = |address: Option<IpAddr>, index: usize| match address? {
             IpAddr::V4(address) => address.octets().get(index).copied(),
@@ -262,14 +262,14 @@ impl Follower<'_> {
                 origin: Origin::Elsewhere,
             };
         }
-        // The next header of IPv6 may be that of an extension.
+        // The next header of IPv6 may be an extension header.
         match at {
             9 if self.packet.family == Family::V4 => self.protocol(),
             _ => Cell::default(),
         }
     }
 
-    /// A byte of the transport header, of which ports come first in all protocols that have them.
+    /// Returns a byte of the transport header, of which ports come first in all protocols that have them.
     fn transport(&self, at: usize) -> Cell {
         let [high, low] = match self.packet.port.map(u16::to_be_bytes) {
             Some([high, low]) => [Some(high), Some(low)],

@@ -1,11 +1,11 @@
-//! Sets of other tables, looked up with a key of which some bytes are known.
+//! Looks up partially known keys in sets of other tables.
 
 use super::packet::{Cell, Holds, holds};
 use std::borrow::Cow;
 
 use crate::nftables::foreign::{Data, ForeignElement, ForeignSet, Order};
 
-/// The places and lengths of the parts of a set's key.
+/// Returns the offsets and lengths of the parts of a set's key.
 pub(super) fn parts(set: &ForeignSet) -> Vec<(usize, usize)> {
     if set.parts.is_empty() {
         return vec![(0, set.length)];
@@ -19,15 +19,15 @@ pub(super) fn parts(set: &ForeignSet) -> Vec<(usize, usize)> {
     set.parts.iter().map(place).collect()
 }
 
-/// An element that a key may match, or a range of them. Without a first and a last key it is all that no
-/// other element is.
+/// An element that a key may match, or a range of them. Without a first and a last key it is the catch-all
+/// element.
 pub(super) struct Candidate<'a> {
     pub first: Option<&'a [u8]>,
     pub last: Option<Cow<'a, [u8]>>,
     pub data: &'a Data,
 }
 
-/// The elements that a key may match.
+/// Returns the elements that a key may match.
 pub(super) fn candidates<'a>(
     set: &ForeignSet,
     elements: &'a [ForeignElement],
@@ -71,7 +71,7 @@ pub(super) fn candidates<'a>(
     found
 }
 
-/// The elements as ranges of keys.
+/// Returns the elements as ranges of keys.
 pub(super) fn ranges<'a>(set: &ForeignSet, elements: &'a [ForeignElement]) -> Vec<Candidate<'a>> {
     let single = |element: &'a ForeignElement| Candidate {
         first: element.key.as_deref(),
@@ -106,7 +106,7 @@ pub(super) fn ranges<'a>(set: &ForeignSet, elements: &'a [ForeignElement]) -> Ve
     ranges
 }
 
-/// The key before another, as a big-endian number.
+/// Returns the key before another, as a big-endian number.
 pub(super) fn before(key: &[u8]) -> Option<Vec<u8>> {
     let mut key = key.to_vec();
     for byte in key.iter_mut().rev() {

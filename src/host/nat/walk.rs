@@ -1,4 +1,4 @@
-//! From base chain to base chain, through the chains that they call.
+//! Walks base chains and the chains that they jump to.
 
 use super::packet::{Branch, Effect, Holds, INET, IPV4, IPV6, Narrowed, Packet, address_of};
 use std::collections::BTreeSet;
@@ -10,14 +10,14 @@ use crate::net::{Family, Ports};
 use crate::nftables::foreign::{Name, NatChain, NatRules, Verdict};
 use crate::untrusted::clean;
 
-/// How deep chains may call each other (`NFT_JUMP_STACK_SIZE` of the kernel).
+/// The deepest jump stack (`NFT_JUMP_STACK_SIZE` of the kernel).
 const DEPTH: usize = 16;
-/// How many instructions are followed, and elements compared, for one question at most.
+/// The most instructions evaluated and elements compared for one query.
 const STEPS: usize = 1 << 20;
-/// How many translations are listed at most.
+/// The most translations in a list.
 const LISTED: usize = 1 << 16;
 
-/// What may become of a packet in a chain.
+/// The possible results of a chain.
 #[derive(Debug, Default)]
 struct Ends {
     /// It goes on behind the chain.
@@ -25,18 +25,18 @@ struct Ends {
     /// The base chain ends without a translation.
     accepted: bool,
     translated: BTreeSet<Target>,
-    /// Whether it may be anything else.
+    /// Whether other results are possible.
     unknown: bool,
 }
 
 struct Walk<'a> {
     rules: &'a NatRules,
     packet: Packet,
-    /// How many steps may still be taken.
+    /// The remaining steps.
     left: usize,
 }
 
-/// What becomes of the destination of a packet.
+/// Returns the effect of all rules on a packet's destination.
 pub(super) fn judge(rules: &NatRules, question: &Question) -> Answer {
     let address = question.address;
     let packet = Packet {
@@ -56,7 +56,7 @@ pub(super) fn judge(rules: &NatRules, question: &Question) -> Answer {
         left: STEPS,
     };
     let mut translated = BTreeSet::new();
-    // Of chains with the same priority the older one comes first, which nobody tells.
+    // Of chains with the same priority the older one runs first, but their age is unknown.
     for same in bases.chunk_by(|a, b| a.priority == b.priority) {
         let mut passes = true;
         for base in same {
@@ -75,7 +75,7 @@ pub(super) fn judge(rules: &NatRules, question: &Question) -> Answer {
                 (Some(_), Some(_)) => Answer::Translated {
                     to: Target::Somewhere,
                 },
-                // Unreachable: a chain that lets nothing pass does something else.
+                // Unreachable: a chain without a fall-through has another result.
                 (None, _) => Answer::Unknown,
             };
         }
@@ -129,7 +129,7 @@ impl Walk<'_> {
         ends
     }
 
-    /// Takes what a rule ends with; whether the next rule may be reached behind it.
+    /// Adds the result of a rule; returns whether the next rule may be reached.
     fn end(&mut self, effect: Effect, chain: &Name, depth: usize, ends: &mut Ends) -> bool {
         let in_table = |to: String| (chain.0, chain.1.clone(), to);
         match effect {
@@ -163,7 +163,7 @@ impl Ends {
     }
 }
 
-/// All translations.
+/// Returns all translations.
 pub(super) fn translations(rules: &NatRules) -> Vec<Translation> {
     let mut found = Vec::new();
     for family in Family::ALL {
@@ -231,7 +231,7 @@ impl Walk<'_> {
     }
 }
 
-/// A translation as data; `None` if nothing can be so.
+/// Returns a translation as data; `None` if its conditions contradict.
 fn translation(
     chain: &Name,
     family: Family,
@@ -266,7 +266,7 @@ fn translation(
     })
 }
 
-/// The prefix that these bytes and masks are, if they are one.
+/// Returns the prefix that these bytes and masks are, if they are one.
 fn destination(family: Family, bytes: &[(usize, u8, u8)]) -> Option<(IpAddr, u8)> {
     let length = usize::from(family.bits() / 8);
     let (mut mask, mut value) = (vec![0_u8; length], vec![0_u8; length]);

@@ -35,7 +35,7 @@ pub(super) fn encode(expression: &Address, out: &mut Vec<Instruction>) {
     }
 }
 
-/// The expression that instructions begin with, and how many make it.
+/// Returns the expression that instructions begin with, and how many make it.
 pub(super) fn decode(instructions: &[Instruction]) -> Option<(Address, usize)> {
     for tuple in [Tuple::Original, Tuple::Packet] {
         for (family, end) in ENDS {
@@ -70,7 +70,7 @@ pub(super) fn decode(instructions: &[Instruction]) -> Option<(Address, usize)> {
             return Some((expression, load.len() + 1));
         }
     }
-    // A family for its own sake, and not in front of an address.
+    // A match of the family alone, not the one in front of an address.
     let whole = [
         Address::ToLoopback(Tuple::Original),
         Address::ToLoopback(Tuple::Packet),

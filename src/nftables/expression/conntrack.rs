@@ -77,9 +77,9 @@ pub(super) fn encode(expression: &Conntrack, out: &mut Vec<Instruction>) {
     }
 }
 
-/// The expression that instructions begin with, and how many make it.
+/// Returns the expression that instructions begin with, and how many make it.
 pub(super) fn decode(instructions: &[Instruction]) -> Option<(Conntrack, usize)> {
-    // The third is what tells those of many instructions from others.
+    // The third instruction distinguishes these expressions.
     let whole = match instructions.get(2) {
         Some(Instruction::Payload { offset: 0, .. }) => Some(Conntrack::Resumed),
         Some(Instruction::Payload { offset: 13, .. }) => Some(Conntrack::NoteOpening),
@@ -156,12 +156,12 @@ fn match_bit(key: u32, bit: u32, out: &mut Vec<Instruction>) {
     });
 }
 
-/// A number of four bytes in host byte order.
+/// Returns a number of four bytes in host byte order.
 fn host_order(data: &[u8]) -> Option<u32> {
     data.try_into().ok().map(u32::from_ne_bytes)
 }
 
-/// A label of one bit, as a bitmap of the kernel: words of the machine's size in its byte order.
+/// Returns a label of one bit, as a bitmap of the kernel: words of the machine's size in its byte order.
 fn label(bit: u8) -> Vec<u8> {
     let (word, bit) = (u32::from(bit) / usize::BITS, u32::from(bit) % usize::BITS);
     let words = LABEL / size_of::<usize>();

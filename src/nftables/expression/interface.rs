@@ -55,7 +55,7 @@ pub(super) fn encode(expression: &Interface, out: &mut Vec<Instruction>) {
     }
 }
 
-/// The expression that instructions begin with, and how many make it.
+/// Returns the expression that instructions begin with, and how many make it.
 pub(super) fn decode(instructions: &[Instruction]) -> Option<(Interface, usize)> {
     let expression = match instructions {
         [
@@ -128,14 +128,14 @@ fn side(meta: u32) -> Option<Side> {
         .find(|side| key(*side) == meta)
 }
 
-/// A name as the kernel compares it as a whole.
+/// Returns a name as the kernel compares it as a whole.
 pub(in crate::nftables) fn padded(name: &str) -> Vec<u8> {
     let mut bytes = name.as_bytes().to_vec();
     bytes.resize(NAME_SIZE, 0);
     bytes
 }
 
-/// A name from its padded form; `None` if it is none.
+/// Returns a name from its padded form; `None` if it is none.
 pub(in crate::nftables) fn unpadded(bytes: &[u8]) -> Option<&str> {
     let end = bytes.iter().position(|&b| b == 0)?;
     let fine = bytes.len() == NAME_SIZE && bytes[end..].iter().all(|&b| b == 0);

@@ -1,5 +1,5 @@
-//! Expressions of the ruleset as the kernel's instructions, and back: a file for each group of them, of
-//! the same name as in [`ruleset::expression`](crate::ruleset::expression).
+//! Encodes expressions of the ruleset as instructions of the kernel, and decodes them: a file for each group
+//! of them, of the same name as in [`ruleset::expression`](crate::ruleset::expression).
 //!
 //! Both directions stand side by side so that one cannot change without the other;
 //! `decode(encode(rule)) == rule` is a property test.
@@ -33,7 +33,7 @@ pub(super) fn encode(expression: &Expression, out: &mut Vec<Instruction>) {
     }
 }
 
-/// The expressions that a rule's instructions make; what fits none becomes
+/// Returns the expressions that a rule's instructions make; what fits none becomes
 /// [`Expression::Unknown`], one for each instruction.
 pub(super) fn decode(instructions: &[Instruction], raw: &[(String, Vec<u8>)]) -> Vec<Expression> {
     let mut expressions = Vec::new();
@@ -51,8 +51,8 @@ pub(super) fn decode(instructions: &[Instruction], raw: &[(String, Vec<u8>)]) ->
     expressions
 }
 
-/// The expression that the first instructions make and how many they are. Those about connections come
-/// first, as some of them begin like the match of a protocol.
+/// Returns the expression that the first instructions make and how many they are. Those about
+/// connections come first, as some of them begin like the match of a protocol.
 fn decode_first(instructions: &[Instruction]) -> Option<(Expression, usize)> {
     if let Some((expression, used)) = conntrack::decode(instructions) {
         return Some((Expression::Conntrack(expression), used));

@@ -77,7 +77,7 @@ pub(super) fn encode(expression: &Port, out: &mut Vec<Instruction>) {
     }
 }
 
-/// The expression that instructions begin with, and how many make it.
+/// Returns the expression that instructions begin with, and how many make it.
 pub(super) fn decode(instructions: &[Instruction]) -> Option<(Port, usize)> {
     match instructions {
         [
@@ -111,7 +111,7 @@ pub(super) fn decode(instructions: &[Instruction]) -> Option<(Port, usize)> {
     }
 }
 
-/// The look-up of a port, behind the match of a protocol.
+/// Returns the look-up of a port, behind the match of a protocol.
 fn decode_map(behind: &[Instruction], protocol: L4Protocol) -> Option<(Port, usize)> {
     let (port, rest) = behind.split_first()?;
     let mut tuples = TUPLES.into_iter();
@@ -125,7 +125,7 @@ fn decode_map(behind: &[Instruction], protocol: L4Protocol) -> Option<(Port, usi
     Some((expression, 4))
 }
 
-/// The look-up of a port and a source.
+/// Returns the look-up of a port and a source.
 fn decode_source(instructions: &[Instruction], protocol: L4Protocol) -> Option<(Port, usize)> {
     for tuple in TUPLES {
         for family in Family::ALL {
@@ -158,7 +158,7 @@ fn decode_source(instructions: &[Instruction], protocol: L4Protocol) -> Option<(
     None
 }
 
-/// The look-up of the port and the address at one end.
+/// Returns the look-up of the port and the address at one end.
 fn decode_end(instructions: &[Instruction], protocol: L4Protocol) -> Option<(Port, usize)> {
     for end in [End::Source, End::Destination] {
         for family in Family::ALL {
@@ -179,7 +179,7 @@ fn decode_end(instructions: &[Instruction], protocol: L4Protocol) -> Option<(Por
     None
 }
 
-/// The set, or the map if `verdict`, that instructions begin with a look-up in.
+/// Returns the set, or the map if `verdict`, that instructions begin with a look-up in.
 fn looked_up(instructions: &[Instruction], wanted: bool) -> Option<String> {
     match instructions.first() {
         Some(Instruction::Lookup {
@@ -214,7 +214,7 @@ fn load_end(end: End, protocol: L4Protocol, family: Family, out: &mut Vec<Instru
     load_both(port, (Tuple::Packet, protocol, family), end, out);
 }
 
-/// Loads a port and an address, in the order in which nft does.
+/// Loads a port and an address, in nft's order.
 fn load_both(
     port: Instruction,
     (tuple, protocol, family): (Tuple, L4Protocol, Family),
@@ -223,14 +223,14 @@ fn load_both(
 ) {
     load_protocol(protocol, out);
     load_address(tuple, family, end, out);
-    // A packet's family is looked at before its port, and the address comes beside that.
+    // The family is checked before the port is loaded, and the address is loaded last.
     if let Some(address) = out.pop() {
         out.push(port);
         out.push(Instruction::Beside(Box::new(address)));
     }
 }
 
-/// How many leading bits a mask has that dfw writes.
+/// Returns how many leading bits a mask has that dfw writes.
 fn length(family: Family, mask: &[u8]) -> Option<u8> {
     (0..family.bits()).find(|length| octets(family.mask(*length)) == mask)
 }

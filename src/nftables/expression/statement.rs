@@ -5,7 +5,7 @@ use crate::ruleset::{Reject, Statement};
 use super::super::instruction::Instruction;
 use super::super::number::*;
 
-/// The instruction for an expression.
+/// Returns the instruction for an expression.
 pub(super) fn encode(expression: &Statement) -> Instruction {
     match expression {
         Statement::Limit { per_second, burst } => Instruction::Limit {
@@ -30,7 +30,7 @@ pub(super) fn encode(expression: &Statement) -> Instruction {
     }
 }
 
-/// The expression that an instruction makes.
+/// Returns the expression that an instruction makes.
 pub(super) fn decode(instruction: &Instruction) -> Option<Statement> {
     Some(match instruction {
         Instruction::Limit {

@@ -1,4 +1,4 @@
-//! Messages about objects of other tables, read.
+//! Decodes messages about objects of other tables.
 
 use crate::ruleset::TABLE;
 
@@ -49,7 +49,7 @@ fn decode_base(family: u8, attributes: Attributes<'_>) -> Result<Option<Foreign>
         return Ok(None);
     };
     let [_, number, priority] = hook.nested().table::<3>()?;
-    let read = |a: Option<Attribute<'_>>| a.ok_or(Malformed("half a hook"))?.be32();
+    let read = |a: Option<Attribute<'_>>| a.ok_or(Malformed("incomplete hook"))?.be32();
     let name = name(
         family,
         table[usize::from(NFTA_CHAIN_TABLE)],
@@ -142,7 +142,7 @@ fn decode_element(element: &Attribute<'_>) -> Result<ForeignElement, Malformed> 
     })
 }
 
-/// Reads an instruction. What is not known so exactly that it can be followed is [`Step::Unknown`].
+/// Reads an instruction. An instruction that cannot be evaluated exactly becomes [`Step::Unknown`].
 fn decode_step(element: &Attribute<'_>) -> Result<Step, Malformed> {
     let [_, name, data] = element.nested().table::<3>()?;
     let name = name
@@ -239,7 +239,7 @@ fn verdict(data: &Attribute<'_>) -> Option<Verdict> {
         NFT_JUMP => Verdict::Jump(chain()?),
         NFT_GOTO => Verdict::Goto(chain()?),
         NFT_RETURN => Verdict::Return,
-        // To break a rule is to go on with the next one.
+        // `NFT_BREAK` continues with the next rule.
         NFT_CONTINUE | NFT_BREAK => Verdict::Continue,
         _ => Verdict::Other,
     })
@@ -276,7 +276,7 @@ impl<'a> Fields<'a> {
         value(&self.get(kind)?).map(<[u8]>::to_vec)
     }
 
-    /// Where a register begins: there are four of 16 bytes, or sixteen of 4 bytes in the same place.
+    /// Returns where a register begins: there are four of 16 bytes, or sixteen of 4 bytes in the same place.
     fn register(&self, kind: u16) -> Option<Register> {
         let number = self.be32(kind)?;
         let at = match number {

@@ -46,7 +46,7 @@ pub struct NatRules {
 }
 
 impl NatRules {
-    /// Whether a rule of a table calls the chain of this name, in a family.
+    /// Returns whether a rule of a table calls the chain of this name, in a family.
     #[must_use]
     pub fn is_called(&self, table: &str, chain: &str, family: Family) -> bool {
         let calls = |step: &Step| match step {
@@ -60,7 +60,7 @@ impl NatRules {
         rules.any(|(_, rules)| rules.iter().flatten().any(calls))
     }
 
-    /// Whether one of these tables has a base chain, in a family.
+    /// Returns whether one of these tables has a base chain, in a family.
     #[must_use]
     pub fn has_base(&self, tables: &[&str], family: Family) -> bool {
         let mut bases = self.bases.iter();
@@ -68,7 +68,7 @@ impl NatRules {
     }
 }
 
-/// Whether a table of a protocol family (`NFPROTO_*`) sees packets of a family.
+/// Returns whether a table of a protocol family (`NFPROTO_*`) sees packets of a family.
 fn is_of(number: u8, family: Family) -> bool {
     number == NFPROTO_INET
         || match family {
@@ -129,7 +129,7 @@ pub enum Step {
         register: Register,
         /// Whether the set must not have it.
         inverted: bool,
-        /// What becomes of the element's data.
+        /// The use of the element's data.
         into: Into,
     },
     /// Loads a constant.
@@ -172,8 +172,8 @@ pub enum Step {
 }
 
 impl Step {
-    /// Whether it takes packets out of connection tracking: `notrack`, or xtables' `CT --notrack` and
-    /// `NOTRACK`.
+    /// Returns whether it takes packets out of connection tracking: `notrack`, or xtables' `CT
+    /// --notrack` and `NOTRACK`.
     #[must_use]
     pub fn untracks(&self) -> bool {
         /// `XT_CT_NOTRACK` of `linux/netfilter/xt_CT.h`, in the 16 bits that its data begins with.
@@ -253,7 +253,7 @@ pub enum Order {
     AtLeast,
 }
 
-/// What becomes of the data of a set's element.
+/// The use of the data of a set's element.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Into {
     /// It has none.
@@ -338,7 +338,7 @@ pub enum Foreign {
     Elements(Vec<ForeignElement>),
 }
 
-/// Asks for the rules of a table.
+/// Writes the request for the rules of a table.
 #[must_use]
 pub fn rules(family: u8, table: &str) -> Vec<u8> {
     dump(NFT_MSG_GETRULE, family, |w| {
@@ -346,13 +346,13 @@ pub fn rules(family: u8, table: &str) -> Vec<u8> {
     })
 }
 
-/// Asks for the sets of a table, without their elements.
+/// Writes the request for the sets of a table, without their elements.
 #[must_use]
 pub fn sets(family: u8, table: &str) -> Vec<u8> {
     dump(NFT_MSG_GETSET, family, |w| w.string(NFTA_SET_TABLE, table))
 }
 
-/// Asks for the elements of a set.
+/// Writes the request for the elements of a set.
 #[must_use]
 pub fn elements((family, table, set): &Name) -> Vec<u8> {
     dump(NFT_MSG_GETSETELEM, *family, |w| {

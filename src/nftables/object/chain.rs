@@ -7,7 +7,7 @@ use super::super::message::{message, text};
 use super::super::number::*;
 use super::userdata::{user_bytes, user_comment, user_text, user_value};
 
-/// Writes the message that makes a chain.
+/// Writes the message that creates a chain.
 pub(crate) fn create(w: &mut Writer, sequence: u32, name: &str, base: Option<Base>) -> usize {
     message(w, NFT_MSG_NEWCHAIN, CREATE, sequence, |w| {
         w.string(NFTA_CHAIN_TABLE, TABLE);
@@ -23,7 +23,7 @@ pub(crate) fn create(w: &mut Writer, sequence: u32, name: &str, base: Option<Bas
     })
 }
 
-/// Writes the message that makes a chain without a hook that bears a comment and a number of dfw's.
+/// Writes the message that creates a chain without a hook, with a comment and a fingerprint.
 pub(crate) fn create_stamp(
     w: &mut Writer,
     sequence: u32,
@@ -40,7 +40,7 @@ pub(crate) fn create_stamp(
     })
 }
 
-/// Writes the message that takes away a chain with its rules.
+/// Writes the message that deletes a chain with its rules.
 pub(crate) fn delete(w: &mut Writer, sequence: u32, name: &str) -> usize {
     message(w, NFT_MSG_DELCHAIN, 0, sequence, |w| {
         w.string(NFTA_CHAIN_TABLE, TABLE);
@@ -61,11 +61,11 @@ pub struct ChainObject {
     pub hook: Option<HookObject>,
     /// The comment.
     pub comment: Option<String>,
-    /// What it says of the whole ruleset.
+    /// The fingerprint of the ruleset.
     pub fingerprint: Option<u64>,
 }
 
-/// Where a base chain hooks in, as it was read.
+/// The hook of a base chain, as read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HookObject {
     /// The number of the hook in its family.
@@ -79,7 +79,7 @@ pub struct HookObject {
 }
 
 impl HookObject {
-    /// The same in dfw's terms; `None` if dfw would never write it.
+    /// Returns the hook as a [`Base`]; `None` if dfw never writes such a hook.
     #[must_use]
     pub fn base(&self) -> Option<Base> {
         let hook = hook(self.number)?;
@@ -97,7 +97,7 @@ pub(super) fn decode(family: u8, attributes: Attributes<'_>) -> Result<ChainObje
         None => None,
         Some(hook) => {
             let [_, number, priority] = hook.nested().table::<3>()?;
-            let read = |a: Option<Attribute<'_>>| a.ok_or(Malformed("half a hook"))?.be32();
+            let read = |a: Option<Attribute<'_>>| a.ok_or(Malformed("incomplete hook"))?.be32();
             Some(HookObject {
                 number: read(number)?,
                 priority: read(priority)?.cast_signed(),
@@ -119,7 +119,7 @@ pub(super) fn decode(family: u8, attributes: Attributes<'_>) -> Result<ChainObje
     })
 }
 
-/// Whether a base chain of a family sees the packets that dfw's chain on `hook` sees.
+/// Returns whether a base chain of a family sees the packets that dfw's chain on `hook` sees.
 #[must_use]
 pub fn shares_hook(family: u8, number: u32, hook: Hook) -> bool {
     matches!(family, NFPROTO_INET | NFPROTO_IPV4 | NFPROTO_IPV6) && number == hook_number(hook)

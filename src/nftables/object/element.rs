@@ -22,9 +22,9 @@ const LIST_MAX: usize = 65_535 - 1_024;
 /// The most bytes that a key of two fields has.
 const KEY_MAX: usize = 32;
 
-/// Writes one message that adds as many elements to a set as fit, beginning with the `next`th; returns
-/// where the message starts and the element that comes next. Those that count begin with what `counted`
-/// says.
+/// Writes one message that adds as many elements to a set as fit, beginning with the `next`th; returns where
+/// the message starts and the element that comes next. Elements with counters start at the values in
+/// `counted`.
 pub(crate) fn create(
     w: &mut Writer,
     sequence: u32,
@@ -39,7 +39,7 @@ pub(crate) fn create(
     (start, after)
 }
 
-/// Writes one message that takes away elements of a set, in the same way.
+/// Writes one message that deletes elements of a set, in the same way.
 pub(crate) fn delete(
     w: &mut Writer,
     sequence: u32,
@@ -54,7 +54,7 @@ pub(crate) fn delete(
     (start, after)
 }
 
-/// Writes the message that takes away all elements of a set.
+/// Writes the message that deletes all elements of a set.
 pub(crate) fn delete_all(w: &mut Writer, sequence: u32, set: &str) -> usize {
     message(w, NFT_MSG_DELSETELEM, 0, sequence, |w| {
         w.string(NFTA_SET_ELEM_LIST_TABLE, TABLE);
@@ -77,8 +77,8 @@ pub(super) fn list_message(
     })
 }
 
-/// Writes elements from the `next`th on until the list is full; returns the one that comes next.
-/// Those that count begin with what `counted` says.
+/// Writes elements from the `next`th on until the list is full; returns the one that comes next. Elements
+/// with counters start at the values in `counted`.
 fn encode<R: Row>(w: &mut Writer, rows: &[R], counted: Option<&Counted>, next: usize) -> usize {
     let limit = w.bytes().len() + LIST_MAX;
     let mut after = next;
@@ -103,7 +103,7 @@ fn encode_row<R: Row>(w: &mut Writer, row: &R, counted: Option<&Counted>) {
             let user = user_text(NFTNL_UDATA_SET_ELEM_COMMENT, comment);
             w.attribute(NFTA_SET_ELEM_USERDATA, &user);
         }
-        // Without one the kernel takes the set's own, which begins with nothing.
+        // Without one the kernel uses the counter of the set, which starts at 0.
         if R::COUNTING
             && let [Value::Protocol(protocol), Value::Port(port)] = values.as_ref()
             && let Some(start) = counted.and_then(|all| all.get(&(*protocol, *port)))
@@ -144,7 +144,7 @@ fn encode_key(w: &mut Writer, values: &[Value<'_>]) {
     });
 }
 
-/// How many bytes a key of these fields has.
+/// Returns how many bytes a key of these fields has.
 pub(super) fn key_length(fields: &[Field]) -> usize {
     let lengths = fields.iter();
     lengths
@@ -152,7 +152,7 @@ pub(super) fn key_length(fields: &[Field]) -> usize {
         .sum()
 }
 
-/// How many bytes a field has in a key of so many; beside another it takes up whole registers of 4.
+/// Returns the size of a field in a key of this many fields, in bytes; in a concatenation it is padded to 4.
 fn field_length(field: Field, fields: usize) -> usize {
     let length = own_length(field);
     if fields > 1 {
@@ -265,23 +265,23 @@ impl Collector {
         Ok(())
     }
 
-    /// Whether any element counts.
+    /// Returns whether any element has a counter.
     pub(crate) fn has_counters(&self) -> bool {
         self.read.iter().any(|read| read.counter.is_some())
     }
 
-    /// What was counted.
+    /// Returns the counters.
     pub(crate) fn counted(&self) -> Counted {
         let read = self.read.iter();
         let counted = read.filter_map(|e| Some((decode_key(&e.key)?, e.counter?)));
         counted.collect()
     }
 
-    /// The elements as those of the type of others, and whether they are written as dfw writes them, so that they
-    /// can be taken away one by one; `None` if something among them is not dfw's.
+    /// Returns the elements, in the type of `of`, and whether they are encoded as dfw encodes them, so
+    /// that they can be deleted one by one; `None` if there are foreign elements.
     pub(crate) fn finish(mut self, like: &Elements) -> Option<(Elements, bool)> {
         let of = like.set_type();
-        // Only some sets count, and only those have comments at their elements.
+        // Only sets with counters have comments at their elements.
         let more = |read: &Read| read.counter.is_some() || read.comment.is_some();
         if self.foreign || !of.counting && self.read.iter().any(more) {
             return None;
@@ -310,9 +310,9 @@ fn decode_rows<R: Row>(_: &[R], read: Vec<Read>) -> Option<Vec<R>> {
     read.into_iter().map(row).collect()
 }
 
-/// Whether each start has an end and each end a start, but for the end of the last range.
+/// Returns whether each start has an end and each end a start, but for the end of the last range.
 fn starts_and_ends(read: &[Read]) -> bool {
-    // An end in front of everything, which nft writes, is in nobody's way.
+    // nft writes an interval end before the first key, which is harmless.
     let nothing = read
         .first()
         .is_some_and(|e| !e.starts && e.key.iter().all(|byte| *byte == 0));
@@ -322,15 +322,14 @@ fn starts_and_ends(read: &[Read]) -> bool {
         .all(|(e, start)| e.starts == start)
 }
 
-/// Puts starts and ends together. nft writes an end before everything as well, at key 0, which
-/// says nothing.
+/// Puts starts and ends together. nft also writes an interval end at key 0, which has no meaning.
 fn decode_ranges<R: Row>(read: Vec<Read>) -> Option<Vec<R>> {
     let mut rows = Vec::new();
     let mut open: Option<(R::Key, Read)> = None;
     for element in read {
         let at: R::Key = decode_key(&element.key)?;
         if let Some(start) = open.take() {
-            // Where the next range starts where this one ends, its end was left out.
+            // The end is omitted where the next range starts.
             let before = at.values().as_ref().first()?.previous()?;
             let last = R::Key::of_values(&[before])?;
             rows.push(range(start, last)?);

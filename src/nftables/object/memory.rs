@@ -1,5 +1,5 @@
-//! Bytes that are kept in the kernel, as a set that nothing looks anything up in: a number of elements
-//! whose user data are a table, in order, and in the user data of the set a header.
+//! Stores bytes in the kernel, in a set that no rule looks up: a header in the user data of the set, and a
+//! table in the user data of its elements.
 
 use std::collections::BTreeMap;
 
@@ -12,16 +12,16 @@ use super::super::number::*;
 use super::element::list_message;
 use super::userdata::{user_bytes, user_text, user_value};
 
-/// How many bytes of the table one element holds: no more than a comment of nft's. The kernel takes
-/// up to 256 (`NFT_USERDATA_MAXLEN`) and does not give that many back whole: it keeps the length of
-/// an element's parts in a byte (`nft_set_ext_tmpl`; seen on Linux 6.18). Stay far away from that.
+/// How many bytes of the table one element holds: no more than a comment of nft's. The kernel takes up to 256
+/// (`NFT_USERDATA_MAXLEN`) and does not give that many back whole: it keeps the length of an element's parts
+/// in a byte (`nft_set_ext_tmpl`; seen on Linux 6.18). dfw stays well below that.
 const CHUNK: usize = 120;
 /// How many elements go into one message, each less than 200 bytes.
 const AT_ONCE: usize = 300;
-/// For those who wonder what it is.
-const COMMENT: &str = "what dfw remembers of the set, so as not to read it back";
+/// The comment of the set in `nft list`.
+const COMMENT: &str = "digests of the set's elements, kept so that dfw need not read them back";
 
-/// Writes the message that makes such a set; `id` is unique in the transaction.
+/// Writes the message that creates such a set; `id` is unique in the transaction.
 pub(crate) fn create_set(
     w: &mut Writer,
     sequence: u32,
@@ -46,7 +46,7 @@ pub(crate) fn create_set(
     })
 }
 
-/// The table in pieces, each with its number.
+/// Returns the table in pieces, each with its number.
 pub(crate) fn chunks(table: &[u8]) -> Vec<(u32, &[u8])> {
     (0..).zip(table.chunks(CHUNK)).collect()
 }
@@ -82,8 +82,7 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    /// Takes one list of elements. What is not as dfw writes it makes the table unreadable, which is
-    /// no error.
+    /// Adds one list of elements. Foreign elements make the table unreadable, which is not an error.
     pub(crate) fn add(&mut self, list: &[u8]) -> Result<(), Malformed> {
         for element in Attributes::new(list) {
             let table = element?.nested().table::<7>()?;
@@ -99,7 +98,7 @@ impl Memory {
         Ok(())
     }
 
-    /// The table; `None` if a piece is missing.
+    /// Returns the table; `None` if a piece is missing.
     pub(crate) fn table(&self) -> Option<Vec<u8>> {
         let mut in_order = (0..).zip(self.chunks.keys());
         let whole = in_order.all(|(wanted, number)| wanted == *number);

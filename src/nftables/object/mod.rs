@@ -60,7 +60,7 @@ pub enum Object {
 /// Reads a message about an object; `None` for any other message.
 ///
 /// # Errors
-/// If the message is malformed. What is only foreign is no error.
+/// [`Malformed`] if the message is malformed. Foreign objects are not an error.
 pub fn decode(message: &Message<'_>) -> Result<Option<Object>, Malformed> {
     if message.kind >> 8 != NFNL_SUBSYS_NFTABLES {
         return Ok(None);

@@ -7,7 +7,7 @@ use super::super::message::{message, text};
 use super::super::number::*;
 use super::Object;
 
-/// Writes the message that takes away a stateful object: the kernel's number of its type, its name.
+/// Writes the message that deletes a stateful object: the kernel's number of its type, its name.
 pub(crate) fn delete_stateful(w: &mut Writer, sequence: u32, kind: u32, name: &str) -> usize {
     message(w, NFT_MSG_DELOBJ, 0, sequence, |w| {
         w.string(NFTA_OBJ_TABLE, TABLE);
@@ -16,7 +16,7 @@ pub(crate) fn delete_stateful(w: &mut Writer, sequence: u32, kind: u32, name: &s
     })
 }
 
-/// Writes the message that takes away a flowtable.
+/// Writes the message that deletes a flowtable.
 pub(crate) fn delete_flowtable(w: &mut Writer, sequence: u32, name: &str) -> usize {
     message(w, NFT_MSG_DELFLOWTABLE, 0, sequence, |w| {
         w.string(NFTA_FLOWTABLE_TABLE, TABLE);

@@ -9,7 +9,7 @@ use super::super::message::{message, text};
 use super::super::number::*;
 use super::userdata::{user_comment, user_text};
 
-/// Where a rule comes to in its chain.
+/// The position of a new rule in its chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Position {
     /// In front of all others.
@@ -62,7 +62,7 @@ pub(crate) fn create(
     })
 }
 
-/// Writes the message that takes away a rule by its number, or all rules of a chain.
+/// Writes the message that deletes a rule by its number, or all rules of a chain.
 pub(crate) fn delete(w: &mut Writer, sequence: u32, chain: &str, handle: Option<u64>) -> usize {
     message(w, NFT_MSG_DELRULE, 0, sequence, |w| {
         w.string(NFTA_RULE_TABLE, TABLE);

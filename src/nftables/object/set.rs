@@ -16,7 +16,7 @@ struct WireType {
     key_type: u32,
     /// The length of a key in bytes.
     key_length: u32,
-    /// For nft, so that it prints keys and not bytes.
+    /// The key type for nft, so that it prints keys and not bytes.
     byte_order: u32,
     interval: bool,
     map: bool,
@@ -59,7 +59,7 @@ impl WireType {
     }
 }
 
-/// Writes the message that makes a set; `id` is unique in the batch.
+/// Writes the message that creates a set; `id` is unique in the batch.
 pub(crate) fn create(w: &mut Writer, sequence: u32, name: &str, set: &Set, id: u32) -> usize {
     let of = WireType::of(set.elements.set_type());
     message(w, NFT_MSG_NEWSET, CREATE, sequence, |w| {
@@ -93,7 +93,7 @@ pub(crate) fn create(w: &mut Writer, sequence: u32, name: &str, set: &Set, id: u
     })
 }
 
-/// Writes the message that takes away a set.
+/// Writes the message that deletes a set.
 pub(crate) fn delete(w: &mut Writer, sequence: u32, name: &str) -> usize {
     message(w, NFT_MSG_DELSET, 0, sequence, |w| {
         w.string(NFTA_SET_TABLE, TABLE);
@@ -116,7 +116,7 @@ pub struct SetObject {
     pub count: Option<u32>,
     /// The comment.
     pub comment: Option<String>,
-    /// What it says of the elements of the set that it remembers.
+    /// The header of the sketch that it holds.
     pub sketch: Option<Vec<u8>>,
 }
 

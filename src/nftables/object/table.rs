@@ -6,7 +6,7 @@ use super::super::message::{message, text};
 use super::super::number::*;
 use super::userdata::user_comment;
 
-/// Writes the message that makes a table, or gives it these flags (`NFT_TABLE_F_*`). Without flags it
+/// Writes the message that creates a table, or gives it these flags (`NFT_TABLE_F_*`). Without flags it
 /// leaves a table that is there as it is.
 pub(crate) fn create(w: &mut Writer, sequence: u32, name: &str, flags: Option<u32>) -> usize {
     message(w, NFT_MSG_NEWTABLE, CREATE, sequence, |w| {
@@ -17,7 +17,7 @@ pub(crate) fn create(w: &mut Writer, sequence: u32, name: &str, flags: Option<u3
     })
 }
 
-/// Writes the message that takes away a table with all that is in it.
+/// Writes the message that deletes a table with all that is in it.
 pub(crate) fn delete(w: &mut Writer, sequence: u32, name: &str) -> usize {
     message(w, NFT_MSG_DELTABLE, 0, sequence, |w| {
         w.string(NFTA_TABLE_NAME, name);
@@ -53,7 +53,7 @@ pub(super) fn decode(family: u8, attributes: Attributes<'_>) -> Result<TableObje
     })
 }
 
-/// The families of nf_tables by name, as nft writes them.
+/// Returns the families of nf_tables by name, as nft writes them.
 #[must_use]
 pub fn family_name(family: u8) -> &'static str {
     match family {
@@ -67,7 +67,7 @@ pub fn family_name(family: u8) -> &'static str {
     }
 }
 
-/// Whether this is the family of dfw's table.
+/// Returns whether this is the family of dfw's table.
 #[must_use]
 pub fn is_inet(family: u8) -> bool {
     family == NFPROTO_INET

@@ -1,9 +1,8 @@
-//! What tables, sets, elements and rules carry for user space: comments, as libnftnl writes them
-//! (`libnftnl/udata.h`).
+//! The user data of tables, sets, elements and rules: comments, as libnftnl writes them (`libnftnl/udata.h`).
 
 use crate::netlink::message::Attribute;
 
-/// The comment in libnftnl's user data.
+/// Returns the comment in libnftnl's user data.
 pub(super) fn user_comment(user: Option<Attribute<'_>>, kind: u8) -> Option<String> {
     let value = user_value(user?.payload, kind)?;
     let end = value.iter().position(|&b| b == 0).unwrap_or(value.len());
@@ -22,12 +21,12 @@ pub(super) fn user_bytes(kind: u8, bytes: &[u8]) -> Vec<u8> {
     [&[kind, length], &bytes[..usize::from(length)]].concat()
 }
 
-/// A number in libnftnl's user data: type, length, value in host byte order.
+/// Returns a number in libnftnl's user data: type, length, value in host byte order.
 pub(super) fn user_number(kind: u8, value: u32) -> Vec<u8> {
     user_bytes(kind, &value.to_ne_bytes())
 }
 
-/// What libnftnl's user data have of a type.
+/// Returns the value of a type in libnftnl's user data.
 pub(super) fn user_value(user: &[u8], kind: u8) -> Option<&[u8]> {
     let mut rest = user;
     while let [found, length, behind @ ..] = rest {

@@ -51,7 +51,7 @@ impl Draft {
             let empty: Vec<&SourceName> = selection
                 .iter()
                 .filter(|name| {
-                    // Nobody knows what an unread one holds, and its error is told.
+                    // The contents of an unread source are unknown, and its error is reported.
                     let source = sources
                         .named
                         .get(name)

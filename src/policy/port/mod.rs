@@ -25,6 +25,7 @@ use super::yaml::{Member, Node, Reader, Value, is_missing, members};
 pub use deny_with::DenyWith;
 pub(super) use key::pattern;
 pub use selection::SourceSelection;
+pub(super) use selection::{pattern as selection_pattern, read as read_selection};
 
 /// Who may reach a port, and what happens to everybody else.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -204,13 +205,13 @@ impl Draft {
             groups.entry(group).or_default().push((key, span));
         }
         for keys in groups.values() {
-            let mut told = BTreeSet::new();
+            let mut reported = BTreeSet::new();
             for (index, (outer, outer_span)) in keys.iter().enumerate() {
                 // Keys are sorted by their first port.
                 let later = keys.iter().skip(index + 1);
                 for (key, span) in later.take_while(|(key, _)| key.first <= outer.last) {
                     let overlaps = key.first > outer.first && key.last > outer.last;
-                    if overlaps && told.insert(key) {
+                    if overlaps && reported.insert(key) {
                         reader.report.push(overlap(outer, outer_span, key, span));
                     }
                 }

@@ -56,7 +56,7 @@ impl SourceSelection {
         named.any(|source| source.on_host.is_some())
     }
 
-    pub(super) fn json(&self) -> Schema {
+    pub(in crate::policy) fn json(&self) -> Schema {
         json!({
             "any": self.any,
             "containers": self.containers,
@@ -87,7 +87,7 @@ impl SourceSelection {
 }
 
 /// Reads who is meant by the value of a port, of `allow` or of `except`.
-pub(super) fn read(
+pub(in crate::policy) fn read(
     draft: &mut Draft,
     reader: &mut Reader<'_>,
     node: &Node,
@@ -105,9 +105,9 @@ pub(super) fn read(
         Value::Sequence(items) => {
             if items.is_empty() && what == "`except`" {
                 reader.report.push(
-                    Diagnostic::error("empty-except", "this `except` takes nobody away")
+                    Diagnostic::error("empty-except", "`except` is empty")
                         .at(node.span.clone(), "an empty list")
-                        .help("leave the line out, or write who may not"),
+                        .help("remove the line, or list the sources to deny"),
                 );
             }
             items.as_slice()
@@ -115,13 +115,13 @@ pub(super) fn read(
         Value::Scalar { .. } | Value::Invalid => std::slice::from_ref(node),
         Value::Null => {
             let help = if what == "`except`" {
-                "leave the line out, or write a list of sources"
+                "remove the line, or write a list of sources"
             } else {
                 "write `[]` for nobody, `any` for everybody, or a list of sources"
             };
             reader.report.push(
-                Diagnostic::error("nobody", format!("nothing is said after {what}"))
-                    .at(key.clone(), "nothing follows")
+                Diagnostic::error("missing-value", format!("{what} has no value"))
+                    .at(key.clone(), "a value is expected after this")
                     .help(help),
             );
             &[]
@@ -294,6 +294,6 @@ fn enumerate(names: &BTreeSet<&str>) -> String {
 }
 
 /// The name of a source or an entry, as a pattern of ECMA 262.
-pub(super) fn pattern() -> String {
+pub(in crate::policy) fn pattern() -> String {
     format!("^({NAME}|{})$", source::pattern())
 }

@@ -159,8 +159,8 @@ impl Draft {
             let before = reader.report.len();
             self.flawed = false;
             let content = self.read_source(reader, member);
-            let told = reader.report.get(before..).unwrap_or_default();
-            let flawed = self.flawed || told.iter().any(|d| d.severity == Severity::Error);
+            let reported = reader.report.get(before..).unwrap_or_default();
+            let flawed = self.flawed || reported.iter().any(|d| d.severity == Severity::Error);
             let Some(name) = name.filter(|_| !member.repeated) else {
                 continue;
             };

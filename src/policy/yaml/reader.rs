@@ -108,13 +108,11 @@ impl Reader<'_> {
             return;
         }
         let label = match &node.value {
-            Value::Null => "nothing is written here",
             Value::Scalar { text, plain: false } if known.contains(&text.as_str()) => {
-                "leave the quotes out"
+                "remove the quotes".to_owned()
             }
-            _ => "neither of them",
+            _ => expected(known),
         };
-        let label = if known.len() == 2 { label } else { "not that" };
         let error = Diagnostic::error("value", message).at(node.span.clone(), label);
         let meant = node.text().and_then(|text| match text {
             "yes" | "on" if known.contains(&"true") => Some("true"),
@@ -142,5 +140,14 @@ impl Reader<'_> {
                 false
             }
         }
+    }
+}
+
+/// Returns the label of a value that is none of `known`.
+fn expected(known: &[&str]) -> String {
+    match known.split_last() {
+        None => "invalid value".to_owned(),
+        Some((only, [])) => format!("expected `{only}`"),
+        Some((last, first)) => format!("expected `{}` or `{last}`", first.join("`, `")),
     }
 }

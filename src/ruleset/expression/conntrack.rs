@@ -1,16 +1,16 @@
-//! What connection tracking knows of a packet's connection, and what rules note on it.
+//! Matches on the conntrack entry of a packet, and changes to it.
 
 use std::fmt::{self, Display, Formatter};
 
 /// The first port that clients use for themselves on Linux (`net.ipv4.ip_local_port_range`).
 pub const EPHEMERAL: u16 = 32768;
 
-/// The bit of a connection's label that says that this host opened it. Others who use labels are Open
+/// The bit of the conntrack label that marks connections opened by this host. Other users of labels are Open
 /// vSwitch, `xt_connlabel` and `act_ct`, which count theirs from 0 (`linux/netfilter/nf_conntrack_common.h`
 /// knows 128 bits, and no names).
 pub const OPENED: u8 = 93;
 
-/// What a rule can ask of a connection, and note on it. Linux 5.10 suffices for each.
+/// A match on, or a change of, a conntrack entry. Linux 5.10 suffices for each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Conntrack {
     /// `ct direction original`. Linux 5.10 suffices.
@@ -42,7 +42,7 @@ pub enum Conntrack {
 /// The direction of a packet within its connection (`enum ip_conntrack_dir`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
-    /// From whoever opened the connection.
+    /// From the side that opened the connection.
     Original,
     /// Back to it.
     Reply,

@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Formatter};
 
 use super::super::{Field, Ruleset};
 
-/// What a rule can ask of a packet's interfaces.
+/// A match on the packet's interfaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Interface {
     /// `iifname "eth0"`, `oifname != "br-*"`. Linux 5.10 suffices.
@@ -13,7 +13,7 @@ pub enum Interface {
         side: Side,
         /// The name or its beginning.
         name: NameMatch,
-        /// Whether it must be so, or must not.
+        /// Whether the match is positive; `!=` if not.
         equal: bool,
     },
     /// `iifname @set`, `oifname != @set`. Linux 5.10 suffices.
@@ -22,7 +22,7 @@ pub enum Interface {
         side: Side,
         /// A set of [names](Field::Interface).
         set: String,
-        /// Whether it must be in the set, or must not.
+        /// Whether the name must be in the set; `!=` if not.
         member: bool,
     },
     /// `meta oifkind "bridge"`: the packet leaves through a bridge. Linux 5.10 suffices.

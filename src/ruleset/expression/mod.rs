@@ -1,4 +1,4 @@
-//! What a rule can say: matches, statements and verdicts.
+//! Expressions of rules: matches, statements and verdicts.
 //!
 //! A closed list in five groups. The file of a group has its types, their text for nft, and the checks
 //! before they are sent; the file of the same name in [`nftables`](crate::nftables) encodes and decodes
@@ -107,8 +107,7 @@ impl Display for Expression {
             Self::Address(expression) => expression.fmt(f),
             Self::Port(expression) => expression.fmt(f),
             Self::Statement(expression) => expression.fmt(f),
-            // As a comment the rest of the line is lost to nft, which is right: dfw does not know
-            // what it would have done.
+            // The rest of the line becomes a comment for nft: dfw does not know its meaning.
             Self::Unknown { name, data } => write!(f, "# {name}, {} bytes", data.len()),
         }
     }

@@ -7,7 +7,7 @@ use crate::net::{Family, Protocol};
 use super::super::{Field, Ruleset};
 use super::address::{End, Tuple};
 
-/// What a rule can ask of a packet's protocol and ports. Linux 5.10 suffices for each.
+/// A match on the packet's protocol and ports. Linux 5.10 suffices for each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Port {
     /// `meta l4proto tcp`. Linux 5.10 suffices.
@@ -18,11 +18,11 @@ pub enum Port {
     SourceIn {
         /// Whose destination port and source.
         tuple: Tuple,
-        /// The only protocol for which the port is looked at.
+        /// The protocol that is matched before the port.
         protocol: L4Protocol,
         /// The family of the set.
         family: Family,
-        /// How many bits of the source are looked at, the highest.
+        /// The prefix length of the source, in bits.
         length: u8,
         /// A set of ports beside addresses of that family.
         set: String,
@@ -39,7 +39,7 @@ pub enum Port {
     Map {
         /// Whose destination port.
         tuple: Tuple,
-        /// The only protocol for which the port is looked at.
+        /// The protocol that is matched before the port.
         protocol: L4Protocol,
         /// A map from ports.
         map: String,
@@ -49,7 +49,7 @@ pub enum Port {
     AddressMap {
         /// Which end.
         end: End,
-        /// The only protocol for which they are looked at.
+        /// The protocol that is matched before them.
         protocol: L4Protocol,
         /// The family of the map.
         family: Family,
@@ -77,7 +77,7 @@ impl L4Protocol {
     /// All of them.
     pub const ALL: [Self; 5] = [Self::Icmp, Self::Tcp, Self::Udp, Self::Icmp6, Self::Sctp];
 
-    /// Its name in nft's language.
+    /// Returns its name in nft's language.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -89,7 +89,7 @@ impl L4Protocol {
         }
     }
 
-    /// The one of these that has ports; `None` for others.
+    /// Returns the one of these that has ports; `None` for others.
     #[must_use]
     pub fn with_ports(self) -> Option<Protocol> {
         match self {
@@ -100,7 +100,7 @@ impl L4Protocol {
         }
     }
 
-    /// Its IP protocol number.
+    /// Returns its IP protocol number.
     #[must_use]
     pub fn number(self) -> u8 {
         self as u8

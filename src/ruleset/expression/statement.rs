@@ -1,11 +1,11 @@
-//! What a rule does: limits, logs, counts, and decides.
+//! Statements of rules: limit, log, counter, reject and verdict.
 
 use std::fmt::{self, Display, Formatter};
 
 /// The longest log prefix, in bytes (`NF_LOG_PREFIXLEN` less its NUL).
 pub const LOG_PREFIX_MAX: usize = 127;
 
-/// What a rule can do. Linux 5.10 suffices for each.
+/// A statement of a rule. Linux 5.10 suffices for each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Statement {
     /// `limit rate 10/second burst 20 packets`: matches while there are tokens. Linux 5.10 suffices.
@@ -40,23 +40,23 @@ pub enum Reject {
     PortUnreachable,
 }
 
-/// What becomes of a packet.
+/// The verdict on a packet.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
-    /// It goes on to the next base chain of the hook.
+    /// The packet continues with the next base chain of the hook.
     Accept,
-    /// It is gone, whatever other chains say.
+    /// The packet is dropped; no later chain sees it.
     Drop,
-    /// It goes through another chain and comes back if that decides nothing.
+    /// Evaluation continues in another chain and returns if that has no verdict.
     Jump(String),
-    /// It goes through another chain and does not come back.
+    /// Evaluation continues in another chain and does not return.
     Goto(String),
-    /// It goes back to where it was called from.
+    /// Evaluation returns to the calling chain.
     Return,
 }
 
 impl Verdict {
-    /// The chain it leads to.
+    /// Returns the chain it leads to.
     #[must_use]
     pub fn chain(&self) -> Option<&str> {
         match self {

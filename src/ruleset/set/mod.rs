@@ -19,7 +19,7 @@ pub use row::{Counting, Interval, MapTo, Parts, Row};
 pub struct Set {
     /// Its type and contents.
     pub elements: Elements,
-    /// A comment: the place of the policy behind it ([`Origin`](super::Origin)), or what the set is for.
+    /// A comment: the policy line behind it ([`Origin`](super::Origin)), or the purpose of the set.
     pub comment: Option<String>,
 }
 
@@ -144,21 +144,21 @@ impl Elements {
         R::rows(self)
     }
 
-    /// The number of elements, a range counting once.
+    /// Returns the number of elements, a range counting once.
     #[must_use]
     pub fn len(&self) -> usize {
         with_rows!(self, rows => rows.len())
     }
 
-    /// Whether there are none.
+    /// Returns whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The number of elements that a hash of these is made for, which is several times faster to
-    /// fill than one that grows; with room for some more, as it cannot grow then. `None` for
-    /// ranges, for which no size is known.
+    /// Returns the number of elements that a hash of these is made for, which is several times
+    /// faster to fill than one that grows; with room for some more, as it cannot grow then. `None`
+    /// for ranges, for which no size is known.
     #[must_use]
     pub fn room(&self) -> Option<u32> {
         let with_more = u32::try_from(self.len() + self.len() / 32 + 1).ok()?;
@@ -166,7 +166,7 @@ impl Elements {
         (!self.set_type().interval).then_some(room)
     }
 
-    /// The verdicts of a map, none for a set.
+    /// Returns the verdicts of a map, none for a set.
     #[must_use]
     pub fn verdicts(&self) -> Box<dyn Iterator<Item = &Verdict> + '_> {
         if !self.set_type().map {

@@ -17,7 +17,7 @@ use smoltcp::time::{Duration, Instant};
 use super::frame::{Flags, Payload, frame, packet};
 use crate::iptables::random::{Host, Rng, hosts};
 use crate::iptables::{Mistake, Packet, Rules, fate};
-use crate::place::Place;
+use crate::namespace::Place;
 use crate::property::seed;
 use crate::support::command::{output, output_from};
 

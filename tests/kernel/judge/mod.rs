@@ -21,7 +21,7 @@ use dfw::nftables::tracer::Filter;
 use dfw::ruleset::{Direction, Hook, Ruleset, TABLE};
 
 use crate::Named;
-use crate::place::install;
+use crate::namespace::install;
 use crate::property::property_kept;
 use crate::reference::random::{Edges, Seed, host, meant, packets};
 use crate::reference::{Meant, meaning};

@@ -19,7 +19,7 @@ use smoltcp::phy::{Device, Medium, RawSocket, RxToken, TxToken, wait};
 use smoltcp::time::{Duration, Instant};
 
 use super::frame::{Payload, frame, packet};
-use crate::place::Place;
+use crate::namespace::Place;
 use crate::support::command::output;
 use crate::support::netns::Namespace;
 

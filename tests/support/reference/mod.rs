@@ -338,7 +338,7 @@ impl Meant {
     }
 
     /// By whole name, from the settings or from the host; the settings stand above the host.
-    fn knows_container(&self, host: &HostView, name: &str) -> bool {
+    pub(crate) fn knows_container(&self, host: &HostView, name: &str) -> bool {
         let looks_so = host.container_bridges.contains(name);
         let said = self.container_interfaces.contains(&name);
         (said || looks_so && !self.foreign_interfaces.contains(&name))

@@ -22,7 +22,7 @@ const LOCAL: (u16, u16) = (10, 20);
 const PACKETS: usize = 100;
 
 const PROTOCOLS: [L4Protocol; 3] = [L4Protocol::Tcp, L4Protocol::Udp, L4Protocol::Sctp];
-const INTERFACES: [&str; 11] = [
+pub(crate) const INTERFACES: [&str; 11] = [
     "eth0",
     "eth1",
     "wg0",
@@ -465,6 +465,16 @@ impl Edges {
         }
     }
 
+    /// The sources at which something may change.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.addresses.iter().copied()
+    }
+
+    /// The ports at which something may change.
+    pub(crate) fn ports(&self) -> impl Iterator<Item = u16> {
+        self.ports.iter().copied()
+    }
+
     fn flow(&self, seed: &(Index, bool, Index, bool, Option<IpAddr>), icmp: bool) -> Flow {
         let source = *seed.0.get(&self.addresses);
         let v4 = source.is_ipv4();
@@ -581,4 +591,27 @@ impl Edges {
 
 pub(crate) fn packets() -> impl Strategy<Value = Vec<Seed>> {
     prop::collection::vec(seed(), PACKETS)
+}
+
+/// A policy and what somebody makes of it: one thing is changed, or everything.
+pub(crate) fn pair() -> impl Strategy<Value = (Meant, Meant)> {
+    let change = (0..10_u8, any::<Index>(), port(3), range());
+    (crowded(0.02), crowded(0.001), change).prop_map(|(old, other, (kind, at, port, range))| {
+        let mut new = old.clone();
+        let place = at.index(new.ports.len().max(1));
+        match (kind, new.ports.get_mut(place)) {
+            (0, _) => return (old, other),
+            (1, _) => new.deny = !new.deny,
+            (2, _) => new.reverse_path = !new.reverse_path,
+            (3, _) => new.foreign_interfaces = other.foreign_interfaces,
+            (4, _) => new.sources = other.sources,
+            (5, Some(_)) => drop(new.ports.remove(place)),
+            (6, Some(changed)) => changed.except = port.except,
+            (7, Some(changed)) => changed.interfaces = port.interfaces,
+            (8, Some(changed)) => changed.allow.inline.push(range),
+            (_, Some(changed)) => changed.allow = port.allow,
+            (_, None) => new.ports = other.ports,
+        }
+        (old, new)
+    })
 }

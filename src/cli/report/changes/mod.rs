@@ -1,15 +1,15 @@
-//! What a plan changes, for people: ports, sources and settings instead of rules and elements.
+//! The changes of a plan as ports, sources and settings.
 //!
-//! Whatever a plan does has a line here. What follows from no difference of ports, sources or
-//! settings is told as what it is, rules or objects; so is what others have changed.
+//! Every operation of a plan has a line. Operations that follow from no difference of ports, sources or
+//! settings are listed as rules or objects, and so is drift.
 
+pub(in crate::cli) mod access;
 mod rules;
 mod shared;
 
 use crate::net::{AddressSet, Family, HostPorts};
 use crate::policy::DefaultAction;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
 use std::net::IpAddr;
 
 use serde_json::{Value, json};
@@ -22,12 +22,12 @@ use crate::ruleset::{Elements, Ruleset, Set};
 
 use shared::SharedChanges;
 
-/// How many addresses are listed before only their number is told.
+/// The number of addresses listed before only the count is shown.
 const LISTED: usize = 4;
-/// How many ports are listed before only their number is told.
+/// The number of ports listed before only the count is shown.
 const LINES: usize = 40;
 
-/// What is done about a thing.
+/// Whether something is added, removed or changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Action {
     Add,
@@ -35,7 +35,7 @@ enum Action {
     Change,
 }
 
-/// One line.
+/// A changed port, source, setting or object: one line.
 #[derive(Debug)]
 struct Change {
     action: Action,
@@ -43,7 +43,7 @@ struct Change {
     name: String,
     added: Vec<String>,
     removed: Vec<String>,
-    /// What is neither the one nor the other.
+    /// Notes other than added and removed items.
     notes: Vec<String>,
 }
 
@@ -86,11 +86,11 @@ impl Change {
     }
 }
 
-/// What a plan changes.
+/// The changes of a plan.
 #[derive(Debug)]
 pub(in crate::cli) struct Changes {
     list: Vec<Change>,
-    /// Whether others have changed what dfw put there; `None` if nobody knows.
+    /// Whether other programs modified the table; `None` if unknown.
     drift: Option<bool>,
 }
 
@@ -133,16 +133,22 @@ impl Changes {
         Self { list, drift }
     }
 
-    /// A line for each, and before them a word if others have changed something.
-    pub(in crate::cli) fn text(&self, terminal: Terminal) -> String {
-        let mut text = String::new();
-        if self.drift == Some(true) {
-            let _ = writeln!(
-                text,
-                "{}: the rules in force are not those that dfw put there",
-                terminal.paint(Tone::Warning, "drift"),
-            );
+    /// Returns a line about drift; empty if there is none.
+    pub(in crate::cli) fn drift_text(&self, terminal: Terminal) -> String {
+        if self.drift != Some(true) {
+            return String::new();
         }
+        let word = terminal.paint(Tone::Warning, "drift");
+        format!("{word}: the rules in force differ from those that dfw applied\n")
+    }
+
+    /// Whether nothing changes.
+    pub(in crate::cli) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Returns a line for each.
+    pub(in crate::cli) fn text(&self, terminal: Terminal) -> String {
         let mut rows: Vec<[String; 2]> = self
             .list
             .iter()
@@ -163,10 +169,10 @@ impl Changes {
                 format!("and {}", count(more, "more change", "more changes")),
             ]);
         }
-        text + &terminal.table(&rows)
+        terminal.table(&rows)
     }
 
-    /// `changes` and `drift` of a document.
+    /// Returns `changes` and `drift` of a JSON document.
     pub(in crate::cli) fn json(&self) -> (Value, Value) {
         let changes = self.list.iter().map(|change| {
             json!({
@@ -186,7 +192,7 @@ impl Changes {
     }
 }
 
-/// Two rulesets and what leads from one to the other.
+/// Two rulesets and the plan between them.
 struct Compare<'a> {
     old: &'a Ruleset,
     new: &'a Ruleset,
@@ -230,12 +236,12 @@ impl Compare<'_> {
             (is.difference(was), Action::Add),
             (was.difference(is), Action::Remove),
         ] {
-            // What a policy names now is told there.
+            // A port that now has a policy entry is listed there.
             let named = |port: &&HostPorts| self.is.ports.contains_key(port);
             let ports = in_order(ports.filter(|port| !named(port)).collect());
             list.extend(ports.into_iter().map(|port| {
                 let change = Change::new(action, "unnamed", unnamed(port));
-                change.note("published, not named, denied")
+                change.note("published without a policy entry, denied")
             }));
         }
     }
@@ -265,8 +271,8 @@ impl Compare<'_> {
         change
     }
 
-    /// Addresses of a port that shares sets with others, before or after. Of sets that the plan does
-    /// not know either, nothing is told here.
+    /// Adds changed addresses of a port that shares sets with others, before or after, unless the sets were not
+    /// read.
     fn shared(&self, key: &HostPorts, was: &PortReading, is: &PortReading, change: &mut Change) {
         let (before, after) = match (was.shared, is.shared) {
             (true, true) => match self.shared.of_port(key) {
@@ -283,7 +289,7 @@ impl Compare<'_> {
         change.added.extend(texts(&after.difference(&before)));
     }
 
-    /// Addresses that are written in place.
+    /// Adds changed addresses that the policy lists at the port itself.
     fn own(&self, list: &List, prefix: &str, change: &mut Change) {
         let changes = list
             .sets()
@@ -320,7 +326,7 @@ impl Compare<'_> {
             let all = listed_of(length, texts.filter(|text| !moved.contains(text)));
             all.into_iter().map(|item| format!("{prefix}{item}"))
         };
-        // A list that becomes long, or short, moves from one set to others.
+        // A list that becomes long or short moves to other sets.
         let moved = if added.is_empty() || removed.is_empty() {
             BTreeSet::new()
         } else {
@@ -335,8 +341,8 @@ impl Compare<'_> {
 
     fn default(&self, list: &mut Vec<Change>, first: bool) {
         let text = |default: DefaultAction| match default {
-            DefaultAction::Deny => "denied where Docker publishes them (default: deny)",
-            DefaultAction::Allow => "left to Docker (default: allow)",
+            DefaultAction::Deny => "denied if published (default: deny)",
+            DefaultAction::Allow => "not filtered (default: allow)",
         };
         let name = "all others";
         if first {
@@ -346,7 +352,7 @@ impl Compare<'_> {
         }
     }
 
-    /// Named sources that change while they are in use.
+    /// Adds named sources that change while they are in use.
     fn sources(&self, list: &mut Vec<Change>) {
         let mut sources: BTreeMap<String, Vec<(&str, &SetChange)>> = BTreeMap::new();
         for (set, change) in &self.plan.sets {
@@ -356,7 +362,7 @@ impl Compare<'_> {
         }
         for (name, sets) in sources {
             let all = |wanted: &SetChange| sets.iter().all(|(_, change)| *change == wanted);
-            // Those that come or go with a port are told there.
+            // Sources that are added or removed with a port are listed there.
             if all(&SetChange::New) || all(&SetChange::Gone) {
                 continue;
             }
@@ -373,7 +379,7 @@ impl Compare<'_> {
         for (name, was, is) in [
             ("connection-mark", was.connection_mark, is.connection_mark),
             ("log", was.log, is.log),
-            // Only ports show it.
+            // Only rules of ports use it.
             (
                 "reverse-path-filter",
                 was.reverse_path_filter || was.ports.is_empty() && is.reverse_path_filter,
@@ -381,14 +387,14 @@ impl Compare<'_> {
             ),
         ] {
             if was != is {
-                let note = format!("{is}, before: {was}");
+                let note = format!("{was} -> {is}");
                 list.push(Change::new(Action::Change, "setting", name).note(note));
             }
         }
         if was.priority != is.priority {
             let text =
                 |priority: Option<i32>| priority.map_or("none".to_owned(), |p| p.to_string());
-            let note = format!("{}, before: {}", text(is.priority), text(was.priority));
+            let note = format!("{} -> {}", text(was.priority), text(is.priority));
             list.push(Change::new(Action::Change, "setting", "priority").note(note));
         }
         for (name, was, is) in [
@@ -409,15 +415,11 @@ impl Compare<'_> {
         }
         for (name, was, is) in [
             (
-                "bridges of containers",
+                "container bridges",
                 &was.container_bridges,
                 &is.container_bridges,
             ),
-            (
-                "bridges of others",
-                &was.foreign_bridges,
-                &is.foreign_bridges,
-            ),
+            ("other bridges", &was.foreign_bridges, &is.foreign_bridges),
         ] {
             let mut change = Change::new(Action::Change, "host", name);
             compare(was, is, "", &mut change);
@@ -426,14 +428,14 @@ impl Compare<'_> {
     }
 }
 
-/// Ports in the order in which people count.
+/// Returns the ports in numerical order.
 fn in_order(ports: BTreeSet<&HostPorts>) -> Vec<&HostPorts> {
     let mut ports: Vec<_> = ports.into_iter().collect();
     ports.sort_by_cached_key(|port| (port.first, port.to_string()));
     ports
 }
 
-/// A port that is published and not named: of one family where a service of the host has the other.
+/// Returns the name of a published port without a policy entry, with its family if only one is denied.
 fn unnamed(port: &HostPorts) -> String {
     match port.address.filter(IpAddr::is_unspecified) {
         Some(address) => format!("{} ({})", port.named(), Family::of(address).title()),
@@ -441,9 +443,9 @@ fn unnamed(port: &HostPorts) -> String {
     }
 }
 
-/// Who may reach a port, in the words of the policy.
+/// Returns the sources of a port in the words of the policy.
 fn describe(text: &mut Vec<String>, key: &HostPorts, port: &PortReading, ruleset: &Ruleset) {
-    // Nothing else is said of a port that shares sets.
+    // A port that shares sets has no further options.
     if port.shared {
         text.extend(texts_or_nobody(&written(key, port, ruleset)));
         return;
@@ -465,7 +467,7 @@ fn names(who: &Who, own: &List, ruleset: &Ruleset) -> Vec<String> {
     for name in &who.named {
         let source = List::Source(name.clone());
         names.push(match entries(&source, ruleset) {
-            // Big sets are not read.
+            // Large sets are not read.
             0 | 1 => name.clone(),
             entries => format!("{name} ({entries} entries)"),
         });
@@ -478,7 +480,7 @@ fn names(who: &Who, own: &List, ruleset: &Ruleset) -> Vec<String> {
     names
 }
 
-/// The addresses that are written in place for a port, allowed ones, as far as they are read.
+/// Returns the allowed addresses listed at a port itself, as far as they were read.
 fn written(key: &HostPorts, port: &PortReading, ruleset: &Ruleset) -> AddressSet {
     if port.shared {
         shared_sources(ruleset, key)
@@ -487,7 +489,7 @@ fn written(key: &HostPorts, port: &PortReading, ruleset: &Ruleset) -> AddressSet
     }
 }
 
-/// The addresses, or only their number if they are many.
+/// Returns the addresses, or their count if they are many.
 fn texts(addresses: &AddressSet) -> Vec<String> {
     listed_of(
         addresses.len(),
@@ -514,7 +516,7 @@ fn stray(stray: &Stray) -> Change {
         Stray::Object(_, name) => format!("object {name}"),
         Stray::Flowtable(name) => format!("flowtable {name}"),
     };
-    Change::new(Action::Remove, "stray", name).note("not dfw's")
+    Change::new(Action::Remove, "stray", name).note("not created by dfw")
 }
 
 fn sets_of<'a>(ruleset: &'a Ruleset, list: &List) -> impl Iterator<Item = &'a Set> {
@@ -532,7 +534,7 @@ fn listed(texts: impl Iterator<Item = String>) -> Vec<String> {
     listed_of(all.len(), all.into_iter())
 }
 
-/// The texts, or only their number if they are many.
+/// Returns the texts, or their count if they are many.
 fn listed_of(length: usize, texts: impl Iterator<Item = String>) -> Vec<String> {
     match length {
         0..=LISTED => texts.collect(),

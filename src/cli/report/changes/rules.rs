@@ -1,5 +1,5 @@
-//! What is told as what it is, rules and sets: what others have changed, and what follows from no
-//! difference of ports, sources or settings.
+//! Changes listed as rules and sets: drift, and operations that follow from no difference of ports,
+//! sources or settings.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use crate::ruleset::{Elements, L4Protocol, Rule, Ruleset};
 use super::{Action, Change, Compare, LISTED, listed};
 
 impl Compare<'_> {
-    /// Rules that come and go, in whatever chain; their comments do not count.
+    /// Adds rules that are added or removed in any chain, ignoring comments.
     pub(super) fn rules(&self, list: &mut Vec<Change>) {
         let nothing: &[Rule] = &[];
         let names: BTreeSet<&String> = self
@@ -51,7 +51,7 @@ impl Compare<'_> {
                 self.old.chains.contains_key(name),
                 self.new.chains.contains_key(name),
             );
-            // Those of a port that comes or goes are told there.
+            // Rules of a port that is added or removed are listed there.
             if is_old != is_new && port_of_chain(name).is_some() {
                 continue;
             }
@@ -68,7 +68,7 @@ impl Compare<'_> {
             }
         }
         for (name, set) in &self.plan.sets {
-            let is_told = List::of_set(name).is_some()
+            let is_listed = List::of_set(name).is_some()
                 || SharedSet::named(name).is_some()
                 || [CONTAINERS, FOREIGN].contains(name);
             if [SHARED_ALLOWED, SHARED_DENIED].contains(name) {
@@ -76,7 +76,7 @@ impl Compare<'_> {
                 continue;
             }
             let change = match set {
-                _ if is_told => continue,
+                _ if is_listed => continue,
                 SetChange::Same => continue,
                 SetChange::New => Change::new(Action::Add, "set", format!("set {name}")),
                 SetChange::Gone => Change::new(Action::Remove, "set", format!("set {name}")),
@@ -90,11 +90,11 @@ impl Compare<'_> {
         }
     }
 
-    /// Ports that come to a set that counts them, or go, and do not come or go themselves: without
-    /// its element a port denies everybody.
+    /// Adds ports whose element in a counting set changes although the port stays: without its element, a port
+    /// denies everybody.
     fn counting(&self, set: &str, how: &SetChange) -> Option<Change> {
         let (old, new) = (counted(self.old, set), counted(self.new, set));
-        let is_told = |element: &(L4Protocol, u16)| {
+        let is_listed = |element: &(L4Protocol, u16)| {
             port_key(element.0, element.1).is_some_and(|key| {
                 let shares = |reading: &Reading| {
                     let port = reading.ports.get(&key);
@@ -104,7 +104,9 @@ impl Compare<'_> {
             })
         };
         let texts = |elements: &BTreeSet<(L4Protocol, u16)>, but: &BTreeSet<(L4Protocol, u16)>| {
-            let rest = elements.difference(but).filter(|element| !is_told(element));
+            let rest = elements
+                .difference(but)
+                .filter(|element| !is_listed(element));
             listed(rest.map(|(protocol, port)| format!("{} . {port}", protocol.name())))
         };
         let mut change = Change::new(Action::Change, "set", format!("set {set}"));
@@ -117,27 +119,26 @@ impl Compare<'_> {
         Some(change).filter(|change| !change.is_empty())
     }
 
-    /// Nothing but what judges no packet.
+    /// Adds comments and leftovers, which decide about no packet.
     pub(super) fn rest(&self) -> Change {
         let (was, is) = (comments(self.old), comments(self.new));
         let different = was.iter().zip(&is).filter(|(a, b)| a != b).count();
         let name = "comments";
         if different == 0 {
             Change::new(Action::Remove, "leftovers", "leftovers")
-                .note("of an apply that was interrupted, or of what dfw remembers")
+                .note("of an interrupted apply, or of records of dfw")
         } else {
             let many = count(
                 different,
                 "rule, set or element",
                 "rules, sets and elements",
             );
-            Change::new(Action::Change, "comments", name)
-                .note(format!("of {many}, which tell the line of the policy"))
+            Change::new(Action::Change, "comments", name).note(format!("policy lines of {many}"))
         }
     }
 }
 
-/// The comments of all rules, sets and elements, in order.
+/// Returns the comments of all rules, sets and elements, in order.
 fn comments(ruleset: &Ruleset) -> Vec<Option<&str>> {
     let rules = ruleset.chains.values().flat_map(|chain| &chain.rules);
     let mut comments: Vec<_> = rules.map(|rule| rule.comment.as_deref()).collect();
@@ -150,7 +151,7 @@ fn comments(ruleset: &Ruleset) -> Vec<Option<&str>> {
     comments
 }
 
-/// The elements of a set that counts, without their comments.
+/// Returns the elements of a counting set, without comments.
 fn counted(ruleset: &Ruleset, set: &str) -> BTreeSet<(L4Protocol, u16)> {
     match ruleset.sets.get(set).map(|set| &set.elements) {
         Some(Elements::PortCounters(all)) => all.iter().map(|row| row.key).collect(),

@@ -1,4 +1,4 @@
-//! What a plan changes of the sets that ports share.
+//! The changes of a plan to sets that ports share.
 
 use crate::compile::SharedSet;
 use crate::net::{AddressSet, HostPorts};
@@ -8,14 +8,13 @@ use crate::ruleset::{Elements, Ruleset};
 
 use super::{Action, Change};
 
-/// Those that do not stay as they are.
+/// The shared sets that change.
 pub(super) struct SharedChanges<'a>(Vec<SharedChange<'a>>);
 
 struct SharedChange<'a> {
     set: SharedSet,
     change: &'a SetChange,
-    /// What goes and what comes; all that goes is all that was in it, where the plan tells no more.
-    /// `None` if that was not read.
+    /// The removed and added addresses; `None` if the old contents were not read.
     removed: Option<&'a Elements>,
     added: &'a Elements,
 }
@@ -50,10 +49,10 @@ impl<'a> SharedChanges<'a> {
         Self(changes.collect())
     }
 
-    /// What goes from a port and what comes to it; all that it had and will have if it comes or
-    /// goes itself. `None` if sets are in between that were not read.
+    /// Returns the addresses removed from a port and added to it: all of them if the port itself is removed or
+    /// added. `None` if a set was not read.
     ///
-    /// A range is several networks, and may become others: both can have addresses in common.
+    /// Both can overlap: a range is split into networks, which can be split differently.
     pub(super) fn of_port(&self, key: &HostPorts) -> Option<(AddressSet, AddressSet)> {
         let (mut removed, mut added) = (Vec::new(), Vec::new());
         for change in self.0.iter().filter(|c| c.set.protocol == key.protocol) {
@@ -67,7 +66,7 @@ impl<'a> SharedChanges<'a> {
         ))
     }
 
-    /// Sets of which nobody knows what was in them; of their ports nothing can be told.
+    /// Adds sets whose old contents are unknown; the changes of their ports are unknown, too.
     pub(super) fn unread(&self) -> impl Iterator<Item = Change> {
         let unread = self.0.iter().filter(|change| change.removed.is_none());
         unread.map(|change| {

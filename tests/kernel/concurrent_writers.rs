@@ -10,7 +10,7 @@ use nftnl::{Batch, Chain, MsgType, ProtoFamily, Table};
 
 use crate::Named;
 use crate::libnftnl;
-use crate::place::{Place, compiled, install};
+use crate::namespace::{Place, compiled, install};
 use crate::property::same;
 
 pub(crate) const TRIALS: &[Named] = &[

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Result, ensure};
 
 use crate::Named;
-use crate::place::{DFW, Place, Told};
+use crate::namespace::{DFW, Place, Report};
 
 pub(crate) const TRIALS: &[Named] = &[
     ("a_read_only_system_is_enough", a_read_only_system_is_enough),
@@ -21,7 +21,7 @@ pub(crate) const TRIALS: &[Named] = &[
 ];
 
 /// dfw where every file system that it could write to is read-only.
-fn read_only(place: &Place, arguments: &[&str]) -> Result<Told> {
+fn read_only(place: &Place, arguments: &[&str]) -> Result<Report> {
     // The mounts are gone with the program.
     const SCRIPT: &str = r#"
         mount --make-rprivate /
@@ -35,7 +35,7 @@ fn read_only(place: &Place, arguments: &[&str]) -> Result<Told> {
     let mut command: Command = place.namespace().command("unshare");
     command.args(["--mount", "--", "sh", "-euc", SCRIPT, "sh"]);
     command.arg(place.dir()).arg(DFW).args(arguments);
-    Told::of(&mut command)
+    Report::of(&mut command)
 }
 
 fn a_read_only_system_is_enough() -> Result<()> {
@@ -63,7 +63,7 @@ fn what_must_be_written_says_why_it_is_not() -> Result<()> {
     );
     let old = place.dir().to_string_lossy().into_owned();
     let new = place.dir().join("new");
-    for (dir, what) in [(old.as_str(), "write"), (&new.to_string_lossy(), "make")] {
+    for (dir, what) in [(old.as_str(), "write"), (&new.to_string_lossy(), "create")] {
         let told = read_only(&place, &["import", &rules, "--output", dir])?;
         told.expect_failure(1, "unwritable")?;
         ensure!(
@@ -90,7 +90,7 @@ fn a_closed_pipe_does_not_stop_an_apply() -> Result<()> {
     ] {
         let (reader, writer) = std::io::pipe()?;
         drop(reader);
-        let told = Told::of(place.program(arguments).stdout(writer))?;
+        let told = Report::of(place.program(arguments).stdout(writer))?;
         ensure!(
             told.code == Some(0) && told.stderr.is_empty(),
             "{arguments:?}: {told:?}"
@@ -101,7 +101,7 @@ fn a_closed_pipe_does_not_stop_an_apply() -> Result<()> {
     let (reader, writer) = std::io::pipe()?;
     drop(reader);
     let arguments = ["plan", "--exit-code", &policy];
-    let told = Told::of(place.program(&arguments).stdout(writer))?;
+    let told = Report::of(place.program(&arguments).stdout(writer))?;
     ensure!(told.code == Some(10), "the exit code is lost: {told:?}");
     Ok(())
 }

@@ -13,7 +13,7 @@ use crate::Named;
 use crate::cases::{ACCEPT, DROP, GOTO, JUMP, RETURN, cases};
 use crate::encoded;
 use crate::libnftnl::{self, Element};
-use crate::place::Place;
+use crate::namespace::Place;
 use crate::property::same;
 
 pub(crate) const TRIALS: &[Named] = &[

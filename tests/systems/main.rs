@@ -22,7 +22,7 @@ mod guest;
 mod lan;
 mod machine;
 mod machines;
-mod meddlers;
+mod modifiers;
 mod namespaces;
 mod package;
 mod scenarios;
@@ -105,7 +105,7 @@ fn all() -> impl Iterator<Item = Named> {
         },
         scenarios::TRIALS,
         boots::TRIALS,
-        meddlers::TRIALS,
+        modifiers::TRIALS,
         deaths::TRIALS,
         files::TRIALS,
         engines::TRIALS,

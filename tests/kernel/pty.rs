@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-use crate::place::{DFW, Place};
+use crate::namespace::{DFW, Place};
 use crate::support::command::wait_for;
 use crate::support::helper::HELPER;
 

@@ -106,7 +106,7 @@ fn cards_in_others(site: &Site) -> Result<String> {
         .collect();
     for kind in kinds {
         let warning = if has.contains(&kind) {
-            format!("`of-{kind}`, which port 81/tcp names, is a port of `a-{kind}`")
+            format!("`of-{kind}` of port 81/tcp is a port of `a-{kind}`")
         } else {
             format!("`of-{kind}`")
         };

@@ -11,7 +11,7 @@ use rustix::process::Signal;
 
 use crate::Named;
 use crate::daemon::Daemon;
-use crate::place::Place;
+use crate::namespace::Place;
 
 pub(crate) const TRIALS: &[Named] = &[
     (
@@ -187,7 +187,7 @@ fn a_flood_of_reloads_is_one_a_second() -> Result<()> {
     place.write("policies/b.yaml", "ports: {443: any}\n")?;
     guard.expect_in_force()?;
     let lines = guard.said.iter();
-    let reloads = lines.filter(|line| line.contains("reading everything again"));
+    let reloads = lines.filter(|line| line.contains("reloading policies, engines and interfaces"));
     let reloads = reloads.count();
     ensure!((1..=most).contains(&reloads), "{reloads} reloads");
     guard.stop()
@@ -217,7 +217,7 @@ fn a_silent_guard_is_named() -> Result<()> {
     guard.kill()?;
     ensure!(place.dir().join("guard.sock").exists(), "no socket");
     ensure!(document(&place)?.is_null(), "{}", document(&place)?);
-    ensure!(status(&place)?.starts_with("guard: none runs"));
+    ensure!(status(&place)?.starts_with("guard: not running"));
     Ok(())
 }
 
@@ -270,7 +270,7 @@ print('listens', flush=True); sys.stdin.readline()";
     ensure!(said.context("nothing")?? == "listens");
     let text = text?.stdout;
     let expected = format!(
-        "warning: guard cannot be asked: process {} listens there, which belongs to user 65534",
+        "warning: guard cannot be queried: process {} listens on the socket and runs as user 65534",
         squatter.id()
     );
     ensure!(text.contains(&expected), "{text}");
@@ -311,7 +311,7 @@ fn an_engines_error_fills_no_log() -> Result<()> {
         Ok(())
     };
     let mut guard = Daemon::start(&place, &["--docker-host", &engine])?;
-    guard.expect("what it published stays denied")?;
+    guard.expect("its last known published ports stay filtered")?;
     short(&guard.said.join("\n"))?;
     short(&document(&place)?.to_string().replace(',', "\n"))?;
     guard.stop()?;

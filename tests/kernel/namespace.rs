@@ -148,8 +148,8 @@ impl Place {
         command
     }
 
-    pub(crate) fn dfw(&self, arguments: &[&str]) -> Result<Told> {
-        Told::of(&mut self.program(arguments))
+    pub(crate) fn dfw(&self, arguments: &[&str]) -> Result<Report> {
+        Report::of(&mut self.program(arguments))
     }
 
     /// dfw, which must succeed; its stdout.
@@ -169,13 +169,13 @@ impl Drop for Place {
 
 /// What a program told.
 #[derive(Debug)]
-pub(crate) struct Told {
+pub(crate) struct Report {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
 
-impl Told {
+impl Report {
     pub(crate) fn of(command: &mut Command) -> Result<Self> {
         let output = outcome(command)?;
         Ok(Self {

@@ -108,7 +108,7 @@ fn the_unit_is_confined_as_documented() -> Result<()> {
     for complaint in [
         "cannot drop",
         "cannot filter",
-        "cannot give up",
+        "cannot restrict",
         "no Landlock",
     ] {
         ensure!(!journal.contains(complaint), "{journal}");

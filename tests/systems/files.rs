@@ -26,17 +26,17 @@ pub(crate) const TRIALS: &[Named] = &[
 fn vanished_policies_stay_in_force() -> Result<()> {
     let (mut site, mark) = Site::guarded()?;
     site.run(&format!("rm -r {POLICIES}"))?;
-    site.said("what is in force stays")?;
+    site.said("the rules in force stay")?;
     site.only_friends_get_in(mark)?;
     for _ in 0..2 {
         site.guest.reboot()?;
-        site.said("the last good policies are used")?;
+        site.said("using the last good policies")?;
         ensure!(site.status()?["in_force"] == "last-good");
         site.only_friends_get_in(mark)?;
     }
     site.guest
         .write(&format!("{POLICIES}/web.yaml"), &policy())?;
-    site.said("right again")?;
+    site.said("valid again")?;
     site.only_friends_get_in(mark)
 }
 
@@ -48,7 +48,7 @@ fn a_full_disk_opens_nothing() -> Result<()> {
          head -c 1m /dev/zero >/var/lib/dfw/full 2>/dev/null || true
          systemctl start dfw",
     )?;
-    site.said("cannot be kept")?;
+    site.said("cannot be saved")?;
     site.only_friends_get_in(mark)?;
     // It goes on to take up what changes.
     site.guest

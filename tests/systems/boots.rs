@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 
 use crate::Named;
-use crate::meddlers::FIREWALLD;
+use crate::modifiers::FIREWALLD;
 use crate::site::{OTHER, Site, other};
 use crate::stranger::{Mark, Stranger};
 use crate::support::times;

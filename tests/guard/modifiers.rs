@@ -5,7 +5,7 @@ use dfw::kernel::Claim;
 
 use crate::Named;
 use crate::daemon::Daemon;
-use crate::place::{Place, TABLE};
+use crate::namespace::{Place, TABLE};
 
 pub(crate) const TRIALS: &[Named] = &[
     ("what_others_do_is_put_back", what_others_do_is_put_back),
@@ -48,14 +48,14 @@ fn what_others_do_is_put_back() -> Result<()> {
         "flush ruleset",
     ] {
         place.nft(change)?;
-        let line = guard.expect("put back: `nft` (process ")?;
+        let line = guard.expect("the table was modified by `nft` (pid ")?;
         eprintln!("{change}: {line}");
         ensure!(place.installed()? == before, "{change}: not as before");
     }
     // Others' tables are theirs.
     place.nft("add table inet theirs")?;
     place.nft("flush ruleset")?;
-    guard.expect("put back")?;
+    guard.expect("restored after ")?;
     ensure!(!place.listing()?.contains("theirs"));
     Ok(())
 }
@@ -85,7 +85,7 @@ fn who_never_rests_gets_no_pause() -> Result<()> {
     })?;
     place.write("policies/b.yaml", "ports: {443: any}\n")?;
     guard.expect_in_force()?;
-    let failed = guard.said.iter().find(|line| line.contains("next try"));
+    let failed = guard.said.iter().find(|line| line.contains("retrying in"));
     ensure!(failed.is_none(), "{failed:?}");
     guard.stop()
 }
@@ -166,16 +166,16 @@ fn a_silent_engine_delays_no_repair() -> Result<()> {
     let _engine = std::os::unix::net::UnixListener::bind(&engine)?;
     let engine = engine.to_string_lossy();
     let mut guard = Daemon::start(&place, &["--no-owner", "--docker-host", &*engine])?;
-    guard.expect("waiting until engines have answered")?;
+    guard.expect("waiting for container engines")?;
     place.nft("flush ruleset")?;
-    guard.expect("put back: `nft` (process ")?;
+    guard.expect("the table was modified by `nft` (pid ")?;
     ensure!(place.installed()? == before, "not as before");
     let socket = place.dir().join("guard.sock");
     let told = place.dfw_ok(&["status", "--json", "--socket", &socket.to_string_lossy()])?;
     let told: serde_json::Value = serde_json::from_str(&told)?;
     let unanswered = told["guard"]["unanswered"][0].as_str();
     ensure!(
-        unanswered.is_some_and(|text| text.contains("has not answered yet")),
+        unanswered.is_some_and(|text| text.contains("no answer yet")),
         "{told:#}"
     );
     guard.expect("does not answer")?;

@@ -1,0 +1,465 @@
+//! The evaluator for a set of sources at once.
+//!
+//! A set of addresses goes through the chains instead of one address. Where an expression asks for the source
+//! ([`question`](super::question)), the set is cut in two; whatever else a rule says is answered by the
+//! evaluator of one packet, as it is the same for all of them. What comes out are regions: every source is in
+//! exactly one, and all of a region meet the same rules.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use indexmap::IndexMap;
+
+use crate::net::AddressSet;
+use crate::ruleset::check::JUMP_MAX;
+use crate::ruleset::{Address, End, Expression, Hook, Port, Rule, Ruleset, Verdict};
+
+use super::lookup::{Unknown, ports_alike};
+use super::packet::Packet;
+use super::pool::{Fast, Pool};
+use super::question::{Asked, Question};
+use super::trace::{Decision, Step};
+use super::{Answer, Ending, Run, bases};
+
+/// Sources for which a packet meets the same rules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Region {
+    /// The sources, never none.
+    pub sources: Rc<AddressSet>,
+    /// What becomes of the packet; `None` if it meets something that cannot be evaluated, so that only the
+    /// kernel knows.
+    pub decision: Option<Decision>,
+    /// The rules that led there, as in [`Trace::steps`](super::Trace::steps), without the elements that
+    /// contain the source.
+    pub steps: Vec<Step>,
+}
+
+/// What becomes of a packet from every source of a set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Partition {
+    /// Disjoint, and together the whole set. At most one for each rule that decides.
+    pub regions: Vec<Region>,
+    /// The ports around that of the packet for which all of this is the same; first and last. Only of a
+    /// packet whose destination port was not translated.
+    pub ports: (u16, u16),
+    /// The ports around that of the packet for which nothing depends on the destination of the packet;
+    /// `None` where something does.
+    pub any_destination: Option<(u16, u16)>,
+}
+
+/// A rule by its chain and its place there, from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place<'a> {
+    /// The chain.
+    chain: &'a str,
+    /// The place of the rule.
+    rule: usize,
+}
+
+/// A partition without the elements by which rules matched.
+#[derive(Debug)]
+struct Outline<'a> {
+    regions: Vec<Outcome<'a>>,
+    ports: (u16, u16),
+    any_destination: Option<(u16, u16)>,
+}
+
+/// A region without the elements by which rules matched.
+#[derive(Debug)]
+struct Outcome<'a> {
+    sources: Rc<AddressSet>,
+    decision: Option<Decision>,
+    trail: Vec<Place<'a>>,
+}
+
+/// A ruleset that sets of sources are sent through.
+#[derive(Debug)]
+pub struct Symbolic<'a> {
+    ruleset: &'a Ruleset,
+    bases: [Vec<&'a str>; 3],
+    /// What sets and maps hold, of those that were asked for.
+    found: IndexMap<(*const u8, Asked), Result<Found<'a>, Unknown>, Fast>,
+}
+
+/// Sources apart by the verdict that a map has for them; a set has none.
+type Found<'a> = Rc<[(Rc<AddressSet>, Option<&'a Verdict>)]>;
+
+impl<'a> Symbolic<'a> {
+    /// Returns the evaluator of a ruleset.
+    #[must_use]
+    pub fn new(ruleset: &'a Ruleset) -> Self {
+        let hooks = [Hook::Input, Hook::Forward, Hook::Output];
+        Self {
+            ruleset,
+            bases: hooks.map(|hook| bases(ruleset, hook)),
+            found: IndexMap::default(),
+        }
+    }
+
+    /// Returns the ruleset.
+    #[must_use]
+    pub fn ruleset(&self) -> &'a Ruleset {
+        self.ruleset
+    }
+
+    /// Sends a packet from each of `sources`, which are of the family of its source, through the base chains
+    /// of its hook. The packet from one of them is [`Packet::from_source`]; everything else about it stays as
+    /// it is, also whether it [strays](Packet::strays).
+    pub fn partition(
+        &mut self,
+        pool: &mut Pool,
+        packet: &Packet,
+        sources: &Rc<AddressSet>,
+    ) -> Partition {
+        // Its connection comes from the same family as well.
+        let packet = &packet.from_source(packet.flow.source);
+        let outline = self.outline(pool, packet, sources);
+        let regions = outline.regions.into_iter().map(|outcome| Region {
+            steps: self.steps(packet, &outcome.trail),
+            sources: outcome.sources,
+            decision: outcome.decision,
+        });
+        Partition {
+            regions: regions.collect(),
+            ports: outline.ports,
+            any_destination: outline.any_destination,
+        }
+    }
+
+    /// The same in less time, of a packet whose connection comes from the same source.
+    fn outline(
+        &mut self,
+        pool: &mut Pool,
+        packet: &Packet,
+        sources: &Rc<AddressSet>,
+    ) -> Outline<'a> {
+        let bases = match packet.hook {
+            Hook::Input => 0,
+            Hook::Forward => 1,
+            Hook::Output => 2,
+        };
+        let bases = self.bases[bases].clone();
+        let mut walk = Walk {
+            symbolic: self,
+            pool,
+            packet,
+            trail: Vec::new(),
+            regions: Vec::new(),
+            ports: ALL,
+            any_destination: Some(ALL),
+        };
+        walk.regions.push(Outcome {
+            sources: Rc::clone(sources),
+            decision: Some(Decision::Accept),
+            trail: Vec::new(),
+        });
+        for base in bases {
+            walk.base(base);
+        }
+        walk.regions.retain(|region| !region.sources.is_empty());
+        Outline {
+            regions: walk.regions,
+            ports: walk.ports,
+            any_destination: walk.any_destination,
+        }
+    }
+
+    /// Returns the rules of a trail with what they matched by, but for sources.
+    fn steps(&self, packet: &Packet, trail: &[Place<'_>]) -> Vec<Step> {
+        let step = |place: &Place<'_>| {
+            let rule = self
+                .ruleset
+                .chains
+                .get(place.chain)?
+                .rules
+                .get(place.rule)?;
+            let mut hits = Vec::new();
+            let mut run = Run::new(self.ruleset, packet, true);
+            for expression in &rule.expressions {
+                if Question::of(expression, packet).is_none() {
+                    run.answer(expression, &mut hits);
+                }
+            }
+            Step::of((place.chain, place.rule), rule, hits)
+        };
+        trail.iter().filter_map(step).collect()
+    }
+
+    fn found(&mut self, pool: &mut Pool, question: &Question<'a>) -> Result<Found<'a>, Unknown> {
+        let ruleset = self.ruleset;
+        // The name of a set in one expression is at one place in memory.
+        let found = self.found.entry((question.set.as_ptr(), question.asked));
+        let found = found.or_insert_with(|| {
+            let all = question.sources(ruleset)?.into_iter();
+            Ok(all
+                .map(|(set, verdict)| (pool.keep(set), verdict))
+                .collect())
+        });
+        found.clone()
+    }
+}
+
+/// All ports.
+const ALL: (u16, u16) = (0, u16::MAX);
+
+struct Walk<'w, 'a> {
+    symbolic: &'w mut Symbolic<'a>,
+    pool: &'w mut Pool,
+    packet: &'w Packet,
+    /// The rules that led to the current chain.
+    trail: Vec<Place<'a>>,
+    regions: Vec<Outcome<'a>>,
+    ports: (u16, u16),
+    any_destination: Option<(u16, u16)>,
+}
+
+/// Sources for which a rule ends with a verdict.
+struct Part<'a> {
+    sources: Rc<AddressSet>,
+    ending: Ending<'a>,
+}
+
+impl<'a> Walk<'_, 'a> {
+    /// Sends what was accepted up to now through a base chain. Accepting is final for one base chain only.
+    fn base(&mut self, name: &'a str) {
+        let (accepted, rest) = std::mem::take(&mut self.regions)
+            .into_iter()
+            .partition(|region: &Outcome<'a>| region.decision == Some(Decision::Accept));
+        self.regions = rest;
+        for Outcome { sources, trail, .. } in accepted {
+            self.trail = trail;
+            let left = self.chain(name, sources, JUMP_MAX);
+            self.decide(left, Some(Decision::Accept));
+        }
+        self.trail.clear();
+    }
+
+    fn decide(&mut self, sources: Rc<AddressSet>, decision: Option<Decision>) {
+        if !sources.is_empty() {
+            self.regions.push(Outcome {
+                sources,
+                decision,
+                trail: self.trail.clone(),
+            });
+        }
+    }
+
+    /// Returns the sources that a chain leaves without a decision.
+    fn chain(&mut self, name: &'a str, sources: Rc<AddressSet>, depth: usize) -> Rc<AddressSet> {
+        let ruleset = self.symbolic.ruleset;
+        let (Some(chain), Some(depth)) = (ruleset.chains.get(name), depth.checked_sub(1)) else {
+            self.decide(sources, None);
+            return self.pool.nobody();
+        };
+        let mut current = sources;
+        let mut returned = self.pool.nobody();
+        for (index, rule) in chain.rules.iter().enumerate() {
+            if current.is_empty() {
+                break;
+            }
+            for part in self.rule(rule, &mut current) {
+                let before = self.trail.len();
+                if !rule.is_mute() {
+                    self.trail.push(Place {
+                        chain: name,
+                        rule: index,
+                    });
+                }
+                let leads = |verdict: &Verdict| verdict.chain().is_some();
+                if is_by_destination(rule) && !part.ending.verdict().is_some_and(leads) {
+                    self.any_destination = None;
+                }
+                match part.ending {
+                    Ending::Nothing => current = self.pool.union(&current, &part.sources),
+                    Ending::Reject => self.decide(part.sources, Some(Decision::Reject)),
+                    Ending::Verdict(Verdict::Accept) => {
+                        self.decide(part.sources, Some(Decision::Accept));
+                    }
+                    Ending::Verdict(Verdict::Drop) => {
+                        self.decide(part.sources, Some(Decision::Drop));
+                    }
+                    Ending::Verdict(Verdict::Jump(target)) => {
+                        let left = self.below(rule, target, part.sources, depth);
+                        current = self.pool.union(&current, &left);
+                    }
+                    Ending::Verdict(Verdict::Goto(target)) => {
+                        let left = self.below(rule, target, part.sources, depth);
+                        returned = self.pool.union(&returned, &left);
+                    }
+                    Ending::Verdict(Verdict::Return) => {
+                        returned = self.pool.union(&returned, &part.sources);
+                    }
+                }
+                self.trail.truncate(before);
+            }
+        }
+        self.pool.union(&current, &returned)
+    }
+
+    /// Returns the sources that a chain leaves without a decision to which a rule led, and notes whether the
+    /// destination makes a difference.
+    fn below(
+        &mut self,
+        rule: &Rule,
+        target: &'a str,
+        sources: Rc<AddressSet>,
+        depth: usize,
+    ) -> Rc<AddressSet> {
+        if !is_by_destination(rule) {
+            return self.chain(target, sources, depth);
+        }
+        let outside = std::mem::replace(&mut self.ports, ALL);
+        let decided = self.regions.len();
+        let left = self.chain(target, Rc::clone(&sources), depth);
+        let silent = self.regions.len() == decided && left == sources;
+        self.any_destination = self
+            .any_destination
+            .filter(|_| silent)
+            .map(|ports| overlap(ports, self.ports));
+        self.ports = overlap(outside, self.ports);
+        left
+    }
+
+    /// Takes the sources out of `current` for which a rule ends with a verdict.
+    fn rule(&mut self, rule: &'a Rule, current: &mut Rc<AddressSet>) -> Vec<Part<'a>> {
+        let mut matched = Rc::clone(current);
+        let mut parts = Vec::new();
+        for expression in &rule.expressions {
+            self.note(expression);
+            let Some(question) = Question::of(expression, self.packet) else {
+                let mut run = Run::new(self.symbolic.ruleset, self.packet, false);
+                let answer = run.answer(expression, &mut Vec::new());
+                if run.unknown {
+                    self.unknown(current, &matched);
+                    return parts;
+                }
+                match answer {
+                    Answer::Yes => continue,
+                    Answer::No => return parts,
+                    Answer::End(ending) => {
+                        *current = self.pool.difference(current, &matched);
+                        parts.push(Part {
+                            sources: matched,
+                            ending,
+                        });
+                        return parts;
+                    }
+                }
+            };
+            let Ok(question) = question else {
+                return parts;
+            };
+            let Ok(found) = self.symbolic.found(self.pool, &question) else {
+                self.unknown(current, &matched);
+                return parts;
+            };
+            match question.asked {
+                Asked::Address | Asked::Network { .. } => {
+                    let nobody = self.pool.nobody();
+                    let set = found.first().map_or(&nobody, |(set, _)| set);
+                    matched = self.pool.intersection(&matched, set);
+                    if matched.is_empty() {
+                        return parts;
+                    }
+                }
+                Asked::Verdict { .. } => {
+                    for (set, verdict) in found.iter() {
+                        let sources = self.pool.intersection(&matched, set);
+                        match verdict {
+                            _ if sources.is_empty() => {}
+                            None => self.unknown(current, &sources),
+                            Some(verdict) => {
+                                *current = self.pool.difference(current, &sources);
+                                parts.push(Part {
+                                    sources,
+                                    ending: Ending::Verdict(verdict),
+                                });
+                            }
+                        }
+                    }
+                    return parts;
+                }
+            }
+        }
+        parts
+    }
+
+    /// Takes sources out that meet something that cannot be evaluated.
+    fn unknown(&mut self, current: &mut Rc<AddressSet>, sources: &Rc<AddressSet>) {
+        *current = self.pool.difference(current, sources);
+        self.decide(Rc::clone(sources), None);
+    }
+
+    /// Notes for which ports an expression has the same answer, and whether it depends on the destination.
+    fn note(&mut self, expression: &Expression) {
+        let packet = self.packet;
+        let asked = match expression {
+            Expression::Port(Port::Map {
+                tuple,
+                protocol,
+                map: set,
+            }) => packet.port(*tuple, *protocol).map(|(_, port)| (set, port)),
+            Expression::Port(Port::SourceIn {
+                tuple,
+                protocol,
+                set,
+                ..
+            }) => packet.port(*tuple, *protocol).map(|(_, port)| (set, port)),
+            Expression::Port(Port::In { tuple, set }) => {
+                let port = packet.flow(*tuple).and_then(|flow| flow.port);
+                port.map(|port| (set, port))
+            }
+            Expression::Port(Port::AddressMap {
+                end: End::Destination,
+                protocol,
+                map: set,
+                ..
+            }) => {
+                self.any_destination = None;
+                let port = packet.flow.port.filter(|_| packet.protocol == *protocol);
+                port.map(|port| (set, port))
+            }
+            Expression::Address(Address::DestinationIn { .. }) => {
+                self.any_destination = None;
+                None
+            }
+            Expression::Address(Address::ToLoopback(tuple)) => {
+                let to = packet.flow(*tuple).map(|flow| flow.destination);
+                if to.is_some_and(|to| matches!(to, IpAddr::V4(to) if to.is_loopback())) {
+                    self.any_destination = None;
+                }
+                None
+            }
+            Expression::Address(
+                Address::Family(_) | Address::SourceIn { .. } | Address::DestinationMap { .. },
+            )
+            | Expression::Port(
+                Port::Protocol(_)
+                | Port::AddressMap {
+                    end: End::Source, ..
+                },
+            )
+            | Expression::Interface(_)
+            | Expression::Conntrack(_)
+            | Expression::Statement(_)
+            | Expression::Unknown { .. } => None,
+        };
+        if let Some((set, port)) = asked {
+            let alike = ports_alike(self.symbolic.ruleset, set, packet.protocol, port);
+            self.ports = overlap(self.ports, alike);
+        }
+    }
+}
+
+/// Whether a rule ends by a map from destinations.
+fn is_by_destination(rule: &Rule) -> bool {
+    let last = rule.expressions.last();
+    matches!(
+        last,
+        Some(Expression::Address(Address::DestinationMap { .. }))
+    )
+}
+
+fn overlap(a: (u16, u16), b: (u16, u16)) -> (u16, u16) {
+    (a.0.max(b.0), a.1.min(b.1))
+}

@@ -1,0 +1,136 @@
+//! Interfaces that rules do not tell apart.
+//!
+//! A policy names some interfaces, and every other one is like the next. So there are few classes of them, and
+//! one interface of each is asked for all.
+
+use std::collections::BTreeSet;
+
+use crate::compile::CONTAINERS;
+use crate::ruleset::{Elements, Expression, Interface, NameMatch, Ruleset, Side};
+
+use super::eval::tells;
+
+/// Interfaces for which every rule says the same.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Class {
+    /// One of them, to ask rules with.
+    pub name: String,
+    /// Those that rules name, ascending; a beginning of names with `*`.
+    pub named: Vec<String>,
+    /// Whether every interface that no rule names is one of them.
+    pub others: bool,
+    /// Whether they are bridges of a container engine.
+    pub containers: bool,
+}
+
+impl Class {
+    /// Returns what people call them: `eth0, wg0`, `other interfaces`, `containers`.
+    #[must_use]
+    pub fn title(&self) -> String {
+        match (self.containers, self.others) {
+            (true, _) => "containers".to_owned(),
+            (false, false) => self.named.join(", "),
+            (false, true) if self.named.is_empty() => "any interface".to_owned(),
+            (false, true) => "other interfaces".to_owned(),
+        }
+    }
+}
+
+/// Returns the classes of interfaces of one side of a packet that these rulesets tell apart: `lo` is none of
+/// them, for what the host sends to itself comes from nobody. Those that no rule names are first.
+#[must_use]
+pub fn classes(rulesets: &[&Ruleset], side: Side) -> Vec<Class> {
+    let mut asked: Vec<(&Ruleset, &Interface)> = Vec::new();
+    let (mut exact, mut prefixes) = (BTreeSet::new(), BTreeSet::new());
+    for ruleset in rulesets {
+        let rules = ruleset.chains.values().flat_map(|chain| &chain.rules);
+        for expression in rules.flat_map(|rule| &rule.expressions) {
+            let Expression::Interface(interface) = expression else {
+                continue;
+            };
+            match interface {
+                Interface::Name { side: of, name, .. } if *of == side => {
+                    match name {
+                        NameMatch::Exact(name) => exact.insert(name.clone()),
+                        NameMatch::Prefix(prefix) => prefixes.insert(prefix.clone()),
+                    };
+                }
+                Interface::In { side: of, set, .. } if *of == side => {
+                    let set = ruleset.sets.get(set).map(|set| &set.elements);
+                    if let Some(Elements::Interfaces(names)) = set {
+                        exact.extend(names.iter().cloned());
+                    }
+                }
+                Interface::Name { .. }
+                | Interface::In { .. }
+                | Interface::OutBridge
+                | Interface::SameInterface
+                | Interface::NoReversePath => continue,
+            }
+            let known = asked
+                .iter()
+                .any(|(of, other)| std::ptr::eq(*of, *ruleset) && *other == interface);
+            if !known {
+                asked.push((ruleset, interface));
+            }
+        }
+    }
+    let other = unlike(&exact, &prefixes, "other");
+    let mut candidates = vec![(other, None)];
+    for prefix in &prefixes {
+        let name = unlike_beginning(&exact, prefix);
+        candidates.push((name, Some(format!("{prefix}*"))));
+    }
+    candidates.extend(exact.iter().map(|name| (name.clone(), Some(name.clone()))));
+    candidates.retain(|(name, _)| name != "lo");
+    let mut classes: Vec<(Vec<bool>, Class)> = Vec::new();
+    for (name, named) in candidates {
+        let answers: Vec<bool> = asked
+            .iter()
+            .map(|(ruleset, interface)| tells(ruleset, interface, &name))
+            .collect();
+        if let Some((_, class)) = classes.iter_mut().find(|(of, _)| *of == answers) {
+            class.named.extend(named);
+            continue;
+        }
+        let class = Class {
+            containers: rulesets.iter().all(|ruleset| is_container(ruleset, &name)),
+            others: named.is_none(),
+            named: named.into_iter().collect(),
+            name,
+        };
+        classes.push((answers, class));
+    }
+    classes.into_iter().map(|(_, class)| class).collect()
+}
+
+/// Whether an interface is a bridge of a container engine for a ruleset.
+fn is_container(ruleset: &Ruleset, name: &str) -> bool {
+    let set = ruleset.sets.get(CONTAINERS).map(|set| &set.elements);
+    matches!(set, Some(Elements::Interfaces(names)) if names.iter().any(|n| n == name))
+}
+
+/// Returns a name that is none of these, and begins with none of these.
+fn unlike(exact: &BTreeSet<String>, prefixes: &BTreeSet<String>, base: &str) -> String {
+    let begins = |name: &str| {
+        prefixes
+            .iter()
+            .any(|prefix| name.starts_with(prefix.as_str()))
+    };
+    let names = (0_u32..).map(|n| format!("{base}{n}"));
+    // A prefix of a name that is tried is a prefix of most of those that follow.
+    let first = ["", "x", "y", "z", "q", "0", "1", "_"];
+    let mut all = first
+        .into_iter()
+        .map(|letter| format!("{letter}{base}"))
+        .chain(names);
+    let found = all.find(|name| !exact.contains(name) && !begins(name));
+    found.unwrap_or_default()
+}
+
+/// Returns a name that begins so, and is none of these.
+fn unlike_beginning(exact: &BTreeSet<String>, prefix: &str) -> String {
+    let names = (0_u32..).map(|n| format!("{prefix}{n}"));
+    let found = names.into_iter().find(|name| !exact.contains(name));
+    found.unwrap_or_default()
+}

@@ -1,0 +1,165 @@
+//! `dfw diff`: what a change of the policies opens and closes, exactly, without a kernel.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+use serde_json::json;
+
+use crate::analysis::difference::{Difference, Effect, Row};
+use crate::analysis::eval::Pool;
+use crate::cli::load::load;
+use crate::cli::report::difference;
+use crate::cli::report::failure::Failure;
+use crate::output::github::annotation;
+use crate::output::terminal::{Terminal, Tone};
+use crate::store::{Policies, compared, line_behind};
+use crate::untrusted;
+
+/// The exit code for changes, with `--exit-code`.
+pub(in crate::cli) const CHANGES: u8 = 10;
+/// The exit code for openings, with `--fail-on-open`.
+pub(in crate::cli) const OPENS: u8 = 12;
+
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct DiffArgs {
+    /// The policies before: a directory of *.yaml files, or one file
+    old: PathBuf,
+    /// The policies afterwards
+    new: PathBuf,
+    /// How to answer: text, json, or github (annotations of a pull request)
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        default_value = "text",
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
+    format: Format,
+    #[command(flatten)]
+    codes: ExitArgs,
+}
+
+/// When a comparison is no success.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(in crate::cli) struct ExitArgs {
+    /// Exit with 10 if there are changes
+    #[arg(long)]
+    exit_code: bool,
+    /// Exit with 12 if somebody gains access, or may
+    #[arg(long)]
+    fail_on_open: bool,
+}
+
+impl ExitArgs {
+    /// Returns the exit code of a comparison that has an answer; `None` for success.
+    pub(in crate::cli) fn code(self, is_empty: bool, opens: bool) -> Option<ExitCode> {
+        match self {
+            Self {
+                fail_on_open: true, ..
+            } if opens => Some(ExitCode::from(OPENS)),
+            Self {
+                exit_code: true, ..
+            } if !is_empty => Some(ExitCode::from(CHANGES)),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+    Github,
+}
+
+pub(in crate::cli) fn run(terminal: Terminal, args: &DiffArgs) -> Result<ExitCode, Failure> {
+    let terminal = match args.format {
+        Format::Json => terminal.as_json(),
+        Format::Text | Format::Github => terminal,
+    };
+    let old = load(terminal, &args.old)?;
+    let new = load(terminal, &args.new)?;
+    let mut pool = Pool::default();
+    let (difference, unknown) = compared(&mut pool, &old, &new);
+    terminal.answer(
+        || {
+            let warnings = [&old, &new].into_iter().flat_map(|policies| {
+                let warnings = policies.warnings.iter();
+                warnings.map(|warning| terminal.to_json(warning, &policies.sources))
+            });
+            let warnings: Vec<_> = warnings.collect();
+            json!({
+                "schema": "dfw/diff/v1",
+                "opens": difference.openings().next().is_some(),
+                "differences": difference::json(&difference),
+                "unknown_sources": unknown,
+                "warnings": warnings,
+            })
+        },
+        || match args.format {
+            Format::Github => annotations(&difference, (&old, &new), args.codes.fail_on_open),
+            Format::Text | Format::Json => {
+                text(terminal, &difference, &unknown, (&args.old, &args.new))
+            }
+        },
+    )?;
+    let opens = difference.openings().next().is_some();
+    let code = args.codes.code(difference.is_empty(), opens);
+    Ok(code.unwrap_or(ExitCode::SUCCESS))
+}
+
+fn text(
+    terminal: Terminal,
+    difference: &Difference,
+    unknown: &[String],
+    (old, new): (&Path, &Path),
+) -> String {
+    let mut text = difference::text(difference, terminal);
+    if !unknown.is_empty() {
+        let names = unknown.join(", ");
+        let _ = writeln!(
+            text,
+            "only a host knows what is in {names}: taken as empty, and compared apart"
+        );
+    }
+    let (old, new) = (untrusted::path(old), untrusted::path(new));
+    let outcome = if difference.is_empty() {
+        let word = terminal.paint(Tone::Good, "no changes");
+        format!("{word}: {new} allows and denies what {old} does\n")
+    } else if let Some(openings) = difference::openings(difference) {
+        let word = terminal.paint(Tone::Bad, "opens");
+        format!("{word}: {openings} from {old} to {new}\n")
+    } else {
+        let word = terminal.paint(Tone::Good, "opens nothing");
+        format!("{word}: nobody gains access from {old} to {new}\n")
+    };
+    text + &outcome
+}
+
+/// A line for each row, as a workflow of GitHub reads it.
+fn annotations(difference: &Difference, (old, new): (&Policies, &Policies), fails: bool) -> String {
+    let line = |row: &Row| {
+        let level = match row.effect {
+            Effect::Gains | Effect::MayGain if fails => "error",
+            Effect::Gains | Effect::MayGain => "warning",
+            Effect::Loses | Effect::Judged => "notice",
+        };
+        // The line that decides now, or else the one that does not any more.
+        let places = [(new, &row.after.line), (old, &row.before.line)];
+        let place = places.into_iter().find_map(|(policies, line)| {
+            let span = line_behind(&policies.sources, &policies.files, line.as_ref()?)?;
+            let (line, column) = policies.sources.line_column(&span);
+            Some((policies.sources.name(span.file), line, column))
+        });
+        let title = match row.effect {
+            Effect::Gains => "opens",
+            Effect::MayGain => "may open",
+            Effect::Loses => "closes",
+            Effect::Judged => "is judged otherwise",
+        };
+        annotation(level, place, title, &difference::message(difference, row))
+    };
+    difference.rows.iter().map(line).collect()
+}

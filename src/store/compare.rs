@@ -1,0 +1,45 @@
+//! Compares policies without the host that they are for.
+//!
+//! As for [tests](crate::analysis::test), only Docker's own bridge is known. What sources hold that depend on a
+//! host is not: they are compared as empty, and then once more for each interface as if every address were
+//! in its networks.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::analysis::difference::Difference;
+use crate::analysis::eval::Pool;
+use crate::analysis::test::BRIDGE;
+use crate::host::HostView;
+use crate::net::{AddressSet, Family};
+use crate::policy::OnHost;
+
+use super::Policies;
+
+/// Returns what a change of policies opens and closes, and the sources of which only a host knows what they
+/// hold, as people read them.
+#[must_use]
+pub fn compared(pool: &mut Pool, old: &Policies, new: &Policies) -> (Difference, Vec<String>) {
+    let host = HostView {
+        container_bridges: BTreeSet::from([BRIDGE.to_owned()]),
+        ..HostView::default()
+    };
+    let mut difference = Difference::of(pool, &old.compile(&host), &new.compile(&host));
+    let (mut interfaces, mut unknown) = (BTreeSet::new(), BTreeSet::new());
+    for (name, _, on_host) in old.policy.on_host().chain(new.policy.on_host()) {
+        unknown.insert(format!("{name} ({})", on_host.describe()));
+        match on_host {
+            OnHost::NetworksOf(names) => interfaces.extend(names.iter().cloned()),
+        }
+    }
+    let all = AddressSet::all(Family::V4).union(&AddressSet::all(Family::V6));
+    for interface in interfaces {
+        let host = HostView {
+            networks: BTreeMap::from([(interface.as_str().to_owned(), all.clone())]),
+            ..host.clone()
+        };
+        let full = Difference::of(pool, &old.compile(&host), &new.compile(&host));
+        let source = OnHost::NetworksOf(BTreeSet::from([interface])).describe();
+        difference.add_unknown(pool, &source, full);
+    }
+    (difference, unknown.into_iter().collect())
+}

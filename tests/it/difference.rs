@@ -1,0 +1,247 @@
+//! What a change opens and closes is what brute force over boundary addresses says, and a comparison that is
+//! wrong in one place is found out.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use anyhow::{Result, ensure};
+use dfw::analysis::access::{Judge, Slot, destinations, ordinary};
+use dfw::analysis::difference::{Difference, Effect, KINDS, Route};
+use dfw::analysis::eval::Pool;
+use dfw::analysis::judgement::judge;
+use dfw::analysis::path::Kind;
+use dfw::net::{Family, Protocol};
+use dfw::ruleset::{Address, Elements, Expression, Interface, Port, Ruleset, Side};
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+use crate::property::property;
+use crate::reference::random::{Edges, host, pair};
+
+/// How many pairs of policies are compared in a run.
+const PAIRS: u32 = 200;
+/// How many ports on how many paths are looked at in each pair.
+const PROBES: usize = 6;
+
+/// Where to look: the path, the protocol, the address and the port.
+type Probe = [Index; 8];
+
+fn probes() -> impl Strategy<Value = Vec<Probe>> {
+    prop::collection::vec(any::<Probe>(), PROBES)
+}
+
+struct Case<'a> {
+    old: &'a Ruleset,
+    new: &'a Ruleset,
+    /// Sources and ports at which something may change.
+    sources: BTreeSet<IpAddr>,
+    ports: BTreeSet<u16>,
+}
+
+impl<'a> Case<'a> {
+    fn new(old: &'a Ruleset, new: &'a Ruleset, edges: [&Edges; 2]) -> Self {
+        let of = |family: Family| [family.unspecified(), last(family)];
+        let ends = Family::ALL.into_iter().flat_map(of);
+        let ports = edges.iter().flat_map(|edges| edges.ports());
+        Self {
+            old,
+            new,
+            sources: edges
+                .iter()
+                .flat_map(|e| e.addresses())
+                .chain(ends)
+                .collect(),
+            ports: ports
+                .chain([1, u16::MAX])
+                .filter(|port| *port > 0)
+                .collect(),
+        }
+    }
+
+    /// Compares the rows at one place with what one packet after the other says.
+    fn probe(&self, difference: &Difference, probe: &Probe) -> Result<()> {
+        let kind = *probe[0].get(&KINDS);
+        let outgoing = probe[2].index(difference.outgoing.len());
+        let route = Route {
+            kind,
+            incoming: probe[1].index(difference.incoming.len()),
+            outgoing: (kind != Kind::Service).then_some(outgoing),
+            strays: has_reverse_path(self.old, self.new) && probe[3].index(2) == 1,
+        };
+        let family = *probe[4].get(&Family::ALL);
+        let named = destinations(&[self.old, self.new]);
+        let mut addresses = vec![None];
+        let same = named
+            .iter()
+            .filter(|address| Family::of(**address) == family);
+        addresses.extend(same.map(|address| Some(*address)));
+        let mut address = *probe[5].get(&addresses);
+        let ports: Vec<u16> = self.ports.iter().copied().collect();
+        let protocol = *probe[6].get(&Protocol::ALL);
+        let port = *probe[7].get(&ports);
+        let slot = Slot {
+            kind,
+            family,
+            protocol,
+            port,
+            address: address.unwrap_or_else(|| ordinary(family, &named)),
+            incoming: &difference.incoming[route.incoming].name,
+            outgoing: &difference.outgoing[outgoing].name,
+            strays: route.strays,
+        };
+        let mut pool = Pool::default();
+        let is_as_elsewhere = [self.old, self.new].iter().all(|ruleset| {
+            let judged = Judge::new(ruleset).in_general(&mut pool, &slot);
+            judged.any_destination.is_some()
+        });
+        if is_as_elsewhere {
+            address = None;
+        }
+        let path = slot.path();
+        let packet = slot.packet(&path);
+        let same_family = |source: &&IpAddr| Family::of(**source) == family;
+        for source in self.sources.iter().filter(same_family) {
+            let packet = packet.from_source(*source);
+            let judged = [self.old, self.new].map(|ruleset| judge(ruleset, &path, &packet).0);
+            let expected = Effect::of(judged[0], judged[1]);
+            let rows = difference.rows.iter().filter(|row| {
+                let mut ports = row.ports.iter();
+                row.routes.contains(&route)
+                    && row.sources.contains(*source)
+                    && ports.any(|ports| {
+                        (ports.address, ports.protocol) == (address, protocol) && ports.has(port)
+                    })
+            });
+            let found: Vec<_> = rows.collect();
+            ensure!(found.len() <= 1, "two rows for {packet:#?}");
+            let effect = found.first().map(|row| row.effect);
+            ensure!(
+                effect == expected,
+                "{effect:?} != {expected:?}: {packet:#?}"
+            );
+            if let Some(row) = found.first() {
+                let said = [row.before.judgement, row.after.judgement];
+                ensure!(said == judged, "{said:?} != {judged:?}: {packet:#?}");
+                let had = [&row.allowed_before, &row.allowed_after];
+                let has = had.map(|allowed| allowed.contains(*source));
+                let allowed =
+                    judged.map(|j| j.verdict() == dfw::analysis::judgement::Verdict::Allow);
+                ensure!(has == allowed, "{has:?} != {allowed:?}: {packet:#?}");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn last(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => IpAddr::from([255; 4]),
+        Family::V6 => IpAddr::from([255; 16]),
+    }
+}
+
+fn has_reverse_path(old: &Ruleset, new: &Ruleset) -> bool {
+    let rules = [old, new].into_iter().flat_map(|r| r.chains.values());
+    let mut expressions = rules.flat_map(|c| &c.rules).flat_map(|r| &r.expressions);
+    expressions.any(|e| *e == Expression::Interface(Interface::NoReversePath))
+}
+
+/// Compares pairs of policies; `fault` changes what the comparison gets to see of the new one.
+fn compare(pairs: u32, fault: impl Fn(&mut Ruleset)) -> Result<()> {
+    property(
+        pairs,
+        &(pair(), host(), probes()),
+        |((old, new), host, probes)| {
+            let edges = [&old, &new].map(|policy| Edges::of(policy, &host));
+            let [old, new] = [old, new].map(|policy| policy.compile(&host, false));
+            let mut seen = new.clone();
+            fault(&mut seen);
+            let difference = Difference::of(&mut Pool::default(), &old, &seen);
+            let case = Case::new(&old, &new, [&edges[0], &edges[1]]);
+            probes
+                .iter()
+                .try_for_each(|probe| case.probe(&difference, probe))
+        },
+    )
+}
+
+#[test]
+fn differences_are_what_brute_force_says() {
+    compare(PAIRS, |_| {}).unwrap();
+}
+
+fn rules(ruleset: &mut Ruleset) -> impl Iterator<Item = &mut Vec<Expression>> {
+    let chains = ruleset.chains.values_mut();
+    chains
+        .flat_map(|chain| &mut chain.rules)
+        .map(|rule| &mut rule.expressions)
+}
+
+/// What a wrong comparison would make of a ruleset.
+type Fault = fn(&mut Ruleset);
+
+#[test]
+fn faults_are_found() {
+    let faults: [(&str, Fault); 5] = [
+        ("a rule is left out", |ruleset| {
+            for chain in ruleset
+                .chains
+                .values_mut()
+                .filter(|chain| chain.rules.len() > 2)
+            {
+                chain.rules.pop();
+            }
+        }),
+        ("the interface is ignored", |ruleset| {
+            for rule in rules(ruleset) {
+                let is_name = |e: &Expression| {
+                    matches!(
+                        e,
+                        Expression::Interface(Interface::Name {
+                            side: Side::In,
+                            equal: false,
+                            ..
+                        })
+                    )
+                };
+                if rule.iter().any(is_name) {
+                    rule.clear();
+                }
+            }
+        }),
+        ("a range ends a port too early", |ruleset| {
+            for set in ruleset.sets.values_mut() {
+                if let Elements::PortVerdicts(rows) = &mut set.elements {
+                    for row in rows.iter_mut().filter(|row| row.key.first < row.key.last) {
+                        row.key.last -= 1;
+                    }
+                }
+            }
+        }),
+        ("an exception is ignored", |ruleset| {
+            for rule in rules(ruleset) {
+                let excepts = |e: &Expression| e.set().is_some_and(|set| set.contains(".except."));
+                if rule.iter().any(excepts) {
+                    rule.clear();
+                }
+            }
+        }),
+        ("families are swapped", |ruleset| {
+            for e in rules(ruleset).flatten() {
+                if let Expression::Address(
+                    Address::SourceIn { family, .. } | Address::Family(family),
+                )
+                | Expression::Port(Port::SourceIn { family, .. }) = e
+                {
+                    *family = match family {
+                        Family::V4 => Family::V6,
+                        Family::V6 => Family::V4,
+                    };
+                }
+            }
+        }),
+    ];
+    for (name, fault) in faults {
+        assert!(compare(PAIRS, fault).is_err(), "{name}: nobody noticed");
+    }
+}
