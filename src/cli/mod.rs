@@ -24,7 +24,6 @@ use commands::Verb;
     version,
     help_template = "\
 {about}
-
 {usage-heading} {usage}
 
 {subcommands}{after-help}",

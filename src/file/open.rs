@@ -71,10 +71,7 @@ pub struct Opened {
 /// process may read what others may not, if a folder or link on the way belongs to a user other than
 /// root, and the file does not belong to the same user.
 pub fn open(path: &Path, accept: Accept) -> io::Result<Opened> {
-    let found = Walk::to(path)?;
-    if accept == Accept::InPlace && found.walk.is_last_a_link {
-        return Err(rejected("a symbolic link, which has no place there"));
-    }
+    let found = Walk::to(path, accept != Accept::InPlace)?;
     match FileType::from_raw_mode(found.stat.st_mode) {
         FileType::RegularFile if KERNEL.contains(&found.file_system()?) => {
             return Err(rejected("a file of the kernel's own, not one on a disk"));
@@ -110,7 +107,7 @@ pub fn open(path: &Path, accept: Accept) -> io::Result<Opened> {
 /// # Errors
 /// If it is not there or cannot be read, or has more names than 20,000.
 pub fn folder(path: &Path) -> io::Result<Option<Vec<(OsString, bool)>>> {
-    let found = Walk::to(path)?;
+    let found = Walk::to(path, true)?;
     if FileType::from_raw_mode(found.stat.st_mode) != FileType::Directory {
         return Ok(None);
     }
@@ -162,8 +159,8 @@ struct Walk {
     /// What is still to be followed, the next one last.
     rest: Vec<OsString>,
     links: u32,
-    /// Whether the last name of the path is a link.
-    is_last_a_link: bool,
+    /// Whether the last name of the path may be a link.
+    follows_last: bool,
     /// Users other than root who own a folder or a link on the way.
     choosers: Vec<(u32, PathBuf)>,
     /// A folder on the way that everybody may write to.
@@ -174,13 +171,13 @@ struct Walk {
 }
 
 impl Walk {
-    fn to(path: &Path) -> io::Result<Found> {
+    fn to(path: &Path, follows_last: bool) -> io::Result<Found> {
         let mut walk = Self {
             folder: open_folder(".")?,
             path: PathBuf::new(),
             rest: Vec::new(),
             links: 0,
-            is_last_a_link: false,
+            follows_last,
             choosers: Vec::new(),
             exposed: None,
             shared: None,
@@ -241,9 +238,12 @@ impl Walk {
         self.note_writers(&folder, &stat);
         if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
             let magic = folder.st_ino != PROC_ROOT && file_system(&self.folder)? == PROC;
+            if self.rest.is_empty() && !self.follows_last {
+                // What it leads to is not even looked at.
+                return Err(rejected("a symbolic link, which has no place there"));
+            }
             if !magic {
                 self.links += 1;
-                self.is_last_a_link |= self.rest.is_empty();
                 if self.links > LINKS {
                     return Err(Errno::LOOP.into());
                 }

@@ -67,6 +67,18 @@ impl Policy {
         sources.filter_map(|(name, source)| Some((name, source, source.on_host.as_ref()?)))
     }
 
+    /// Returns the sources that are fetched and were not yet: nobody knows what they hold.
+    pub fn never_fetched(&self) -> impl Iterator<Item = (&SourceName, &NamedSource, &Fetched)> {
+        let fetched = self.fetched();
+        fetched.filter(|(_, _, fetched)| fetched.list == List::Never)
+    }
+
+    /// Returns the sources that are fetched.
+    pub fn fetched(&self) -> impl Iterator<Item = (&SourceName, &NamedSource, &Fetched)> {
+        let sources = self.sources.iter();
+        sources.filter_map(|(name, source)| Some((name, source, source.fetched.as_deref()?)))
+    }
+
     /// Returns `default` and the ports, as answers for programs have them.
     #[must_use]
     pub fn json(&self) -> Value {

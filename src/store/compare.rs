@@ -1,19 +1,21 @@
 //! Compares policies without the host that they are for.
 //!
 //! As for [tests](crate::analysis::test), only Docker's own bridge is known. What sources hold that depend on a
-//! host is not: they are compared as empty, and then once more for each interface as if every address were
-//! in its networks.
+//! host is not, nor what a source holds that was never fetched: they are compared as empty, and then once more
+//! for each as if it held all that it may ever hold.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::analysis::difference::Difference;
 use crate::analysis::eval::Pool;
 use crate::analysis::test::BRIDGE;
+use crate::compile;
 use crate::host::HostView;
 use crate::net::{AddressSet, Family};
-use crate::policy::OnHost;
+use crate::policy::{List, OnHost, Policy, SourceName};
+use crate::ruleset::Ruleset;
 
-use super::Policies;
+use super::{Policies, origin};
 
 /// Returns what a change of policies opens and closes, and the sources of which only a host knows what they
 /// hold, as people read them.
@@ -41,5 +43,33 @@ pub fn compared(pool: &mut Pool, old: &Policies, new: &Policies) -> (Difference,
         let source = OnHost::NetworksOf(BTreeSet::from([interface])).describe();
         difference.add_unknown(pool, &source, full);
     }
+    let never = |policies: &Policies| -> BTreeMap<SourceName, String> {
+        let never = policies.policy.never_fetched();
+        let never = never.map(|(name, _, fetched)| {
+            let what = fetched.request.describe();
+            (name.clone(), format!("{name} ({what}; never fetched)"))
+        });
+        never.collect()
+    };
+    for (name, source) in never(old).into_iter().chain(never(new)) {
+        if unknown.insert(source.clone()) {
+            let full = [old, new].map(|policies| full(policies, &name, &host, &all));
+            let full = Difference::of(pool, &full[0], &full[1]);
+            difference.add_unknown(pool, &source, full);
+        }
+    }
     (difference, unknown.into_iter().collect())
+}
+
+/// Compiles policies as if a source that was never fetched held all that it may.
+fn full(policies: &Policies, name: &SourceName, host: &HostView, all: &AddressSet) -> Ruleset {
+    let mut policy: Policy = policies.policy.clone();
+    let source = policy.sources.get_mut(name);
+    if let Some(source) = source
+        && let Some(fetched) = &source.fetched
+        && fetched.list == List::Never
+    {
+        source.addresses = fetched.within.as_ref().unwrap_or(all).clone();
+    }
+    compile::compile(&policy, host, &|span| origin(&policies.sources, span))
 }

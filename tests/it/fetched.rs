@@ -4,9 +4,10 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use dfw::analysis::eval::Pool;
 use dfw::host::HostView;
 use dfw::policy::List;
-use dfw::store::{LoadError, Policies};
+use dfw::store::{LoadError, Policies, compared};
 use dfw::text::SourceMap;
 use tempfile::TempDir;
 
@@ -194,6 +195,58 @@ fn a_policy_that_says_less_does_not_take_what_was_accepted() {
         errors[0].contains("192.0.2.7 is not `within`"),
         "{errors:?}"
     );
+}
+
+/// An empty list would make some of these true and others false; neither is known.
+#[test]
+fn what_depends_on_a_list_that_was_never_fetched_is_not_judged() {
+    let ports = "80: [list], 81: [192.0.2.9], 82: {allow: [list], except: [192.0.2.1]}";
+    let statements = [
+        ("{from: 192.0.2.1, to: 80, expect: deny}", false),
+        ("{from: 192.0.2.1, to: 80, expect: allow}", false),
+        ("{from: list, to: 81, expect: deny}", false),
+        ("{from: any, except: list, to: 81, expect: deny}", false),
+        ("{to: 80, only: [list]}", false),
+        ("{to: 80, only: [192.0.2.9]}", false),
+        ("{to: 81, only: [192.0.2.9]}", true),
+        ("{from: 192.0.2.1, to: 81, expect: deny}", true),
+        ("{from: 192.0.2.1, to: 82, expect: deny}", true),
+        ("{from: 192.0.2.2, to: 82, expect: deny}", false),
+    ];
+    let trial = Trial::new(URL, ALLOWED);
+    for (statement, is_judged) in statements {
+        let text = format!("{}tests:\n  - {statement}\n", trial.policy(ports));
+        let texts = SourceMap::in_memory([("a.yaml", text)]);
+        let policies = Policies::read(texts, Path::new("a.yaml")).unwrap();
+        let before = policies.warnings.len();
+        let (policies, passed) = policies.test().unwrap();
+        let new = &policies.warnings[before..];
+        let said = new
+            .iter()
+            .any(|warning| warning.message.contains("`list` was never fetched"));
+        assert_eq!((passed == 1, said), (is_judged, !is_judged), "{statement}");
+        let (_, passed) = policies.test_on(&HostView::default()).unwrap();
+        assert_eq!(passed == 1, is_judged, "{statement}");
+    }
+}
+
+/// A comparison with a list that was never fetched says that somebody may gain access.
+#[test]
+fn what_was_never_fetched_may_open_a_port() {
+    let read = |source: &str, ports: &str| {
+        let text = format!("default: deny\nsources: {{list: {source}}}\nports: {{{ports}}}\n");
+        Policies::read(SourceMap::in_memory([("a.yaml", text)]), Path::new("a.yaml")).unwrap()
+    };
+    let name = "{name: a.example.com, within: 203.0.113.0/24}";
+    let (old, new) = (read(name, "80: []"), read(name, "80: [list]"));
+    let mut pool = Pool::default();
+    let (difference, unknown) = compared(&mut pool, &old, &new);
+    assert_eq!(unknown, ["list (addresses of a.example.com; never fetched)"]);
+    let openings: Vec<String> = difference
+        .openings()
+        .map(|row| row.sources.iter().map(|entry| entry.to_string()).collect())
+        .collect();
+    assert_eq!(openings, ["203.0.113.0/24"]);
 }
 
 /// The owner of the cache chooses nothing but the text of a file in it.

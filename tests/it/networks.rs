@@ -73,7 +73,7 @@ fn where_the_host_is_known_it_is_judged() {
 ",
     );
     let host = host(&[("eth0", &["203.0.113.0/24"]), ("wg0", &["2001:db8::/64"])]);
-    let failed = on_host(&policy, &host, &origin);
+    let failed = on_host(&policy, &host, &origin).failed;
     let messages: Vec<_> = failed.iter().map(|f| &*f.diagnostic.message).collect();
     assert_eq!(
         messages,

@@ -51,7 +51,7 @@ pub(super) enum Outcome {
     Holds,
     /// It is not.
     Fails(Box<Counterexample>),
-    /// Only a host can tell, of this source.
+    /// It is not known: it depends on what this source holds.
     Depends(SourceName),
 }
 
@@ -168,20 +168,30 @@ impl<'a> Case<'a> {
         all.fold(named, |all, family| all.union(&AddressSet::all(family)))
     }
 
-    /// A source of the statement's own of which only a host can tell what it holds, without one.
-    fn unknown_source(&self) -> Option<&'a SourceName> {
+    /// The sources of which it is not known what they hold: without a host, those that depend on it; and those
+    /// that were never fetched.
+    fn unknown(&self) -> impl Iterator<Item = &'a SourceName> {
+        let on_host = self.policy.on_host().filter(|_| self.host.is_none());
+        let never = self.policy.never_fetched();
+        never
+            .map(|(name, ..)| name)
+            .chain(on_host.map(|(name, ..)| name))
+    }
+
+    /// A source of the statement's own of which it is not known what it holds.
+    pub(super) fn unknown_source(&self) -> Option<&'a SourceName> {
         let named: Vec<&SourceName> = match &self.statement.claim {
             Claim::Each { from, except, .. } => from.named.iter().chain(&except.named).collect(),
             Claim::Only(only) => only.named.iter().collect(),
         };
-        let mut unknown = self.policy.on_host().filter(|_| self.host.is_none());
-        unknown.find_map(|(name, ..)| named.contains(&name).then_some(name))
+        self.unknown().find(|name| named.contains(name))
     }
 
-    /// A source that only a host knows and that may allow some of these at a port.
+    /// A source of which it is not known what it holds, and that may allow some of these at a port.
     fn adds(&self, port: &PortPolicy, sources: &AddressSet) -> Option<&'a SourceName> {
-        let mut unknown = self.policy.on_host().filter(|_| self.host.is_none());
-        let (name, ..) = unknown.find(|(name, ..)| port.allow.named.contains(*name))?;
+        let name = self
+            .unknown()
+            .find(|name| port.allow.named.contains(*name))?;
         let excepted = self.addresses(&port.except);
         (!sources.difference(&excepted).is_empty()).then_some(name)
     }

@@ -13,20 +13,25 @@ use crate::text::Span;
 use crate::text::diagnostic::Diagnostic;
 
 use super::case::{Case, Counterexample};
-use super::{DEPENDS_ON_HOST, Failed, failed};
+use super::{DEPENDS_ON_HOST, Failed, NEVER_FETCHED, failed};
 
 impl Case<'_> {
-    /// Returns the report of a statement that depends on what a source holds on a host.
+    /// Returns the report of a statement that depends on what a source holds that is not known.
     pub(super) fn depends(&self, name: &SourceName) -> Option<Diagnostic> {
         let source = self.policy.sources.get(name)?;
-        let on_host = source.on_host.as_ref()?;
         let to = self.statement.to;
-        let message = match self.only_source() {
-            Some(who) => {
-                format!("{who} not judged at port {to}: only the host knows what `{name}` holds")
-            }
-            None => format!("not judged at port {to}: only the host knows what `{name}` holds"),
-        };
+        let who = self.only_source().map(|who| who + " ").unwrap_or_default();
+        if let Some(fetched) = &source.fetched {
+            let message = format!("{who}not judged at port {to}: `{name}` was never fetched");
+            let diagnostic = Diagnostic::warning(NEVER_FETCHED, message)
+                .at(self.statement.origin.clone(), "not judged")
+                .related(source.origin.clone(), fetched.request.describe())
+                .help("`dfw fetch` fetches it");
+            return Some(diagnostic);
+        }
+        let on_host = source.on_host.as_ref()?;
+        let message =
+            format!("{who}not judged at port {to}: only the host knows what `{name}` holds");
         let diagnostic = Diagnostic::warning(DEPENDS_ON_HOST, message)
             .at(self.statement.origin.clone(), "not judged here")
             .related(source.origin.clone(), on_host.describe())

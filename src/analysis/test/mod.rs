@@ -38,6 +38,9 @@ pub const BRIDGE: &str = "docker0";
 /// The slug of a warning that a statement is not judged because it depends on the host.
 pub const DEPENDS_ON_HOST: &str = "depends-on-host";
 
+/// The slug of a warning that a statement is not judged because a source was never fetched.
+pub const NEVER_FETCHED: &str = "never-fetched";
+
 /// The result of the tests of a policy.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
@@ -46,7 +49,8 @@ pub struct Report {
     /// Those that are not, in the order of the policy.
     pub failed: Vec<Failed>,
     /// What is not judged: services of the host at ports that no key covers, of statements that are
-    /// true; and statements that depend on a source of which only a host can tell what it holds.
+    /// true; and statements that depend on a source of which only a host can tell what it holds, or that was
+    /// never fetched.
     pub unjudged: Vec<Diagnostic>,
 }
 
@@ -122,12 +126,14 @@ pub fn asks_for_services(policy: &Policy) -> bool {
     })
 }
 
-/// The statements that are not true on a known host, although they are on hosts in general: a service
-/// listens at a port that no key covers, and is not denied; or the address is a container's own.
+/// Tries the statements on a known host, too. Some are not true there, although they are on hosts in general: a
+/// service listens at a port that no key covers, and is not denied; or the address is a container's own. What is
+/// not judged there was not judged by [`run`], which reports it.
 #[must_use]
-pub fn on_host(policy: &Policy, host: &HostView, origin: &dyn Fn(&Span) -> Origin) -> Vec<Failed> {
+pub fn on_host(policy: &Policy, host: &HostView, origin: &dyn Fn(&Span) -> Origin) -> Report {
+    let mut report = Report::default();
     if policy.tests.is_empty() {
-        return Vec::new();
+        return report;
     }
     // Who translates makes no difference to what listens.
     let around = Surroundings {
@@ -141,39 +147,56 @@ pub fn on_host(policy: &Policy, host: &HostView, origin: &dyn Fn(&Span) -> Origi
     let ruleset = compile::compile(policy, host, origin);
     let incoming = classes(&[&ruleset], Side::In);
     let (mut pool, mut judge) = (Pool::default(), Judge::new(&ruleset));
-    let depends = policy.on_host().next().is_some();
-    let mut all = Vec::new();
+    let is_known = policy.never_fetched().next().is_none();
+    let depends = !is_known || policy.on_host().next().is_some();
     for statement in &policy.tests {
         let case = Case {
             policy,
             statement,
             host: Some(host),
         };
-        if let Some(path) = to_container(statement, host) {
-            let wrong = case.on_path(&mut pool, &mut judge, &ruleset, &path);
-            all.extend(wrong.map(|wrong| case.failed_on_path(wrong, &ruleset, origin)));
+        if case.unknown_source().is_some() {
             continue;
         }
-        if depends
-            && let Outcome::Fails(wrong) = case.outcome(&mut pool, &mut judge, &ruleset, &incoming)
-        {
-            let diagnostic = case.diagnostic(&wrong, &ruleset, origin);
-            all.push(failed(statement, *wrong, diagnostic));
+        if let Some(path) = to_container(statement, host) {
+            match case.on_path(&mut pool, &mut judge, &ruleset, &path) {
+                Some(wrong) => {
+                    let failed = case.failed_on_path(wrong, &ruleset, origin);
+                    report.failed.push(failed);
+                }
+                // A source that was never fetched may allow more.
+                None => report.passed += usize::from(is_known),
+            }
             continue;
+        }
+        if depends {
+            match case.outcome(&mut pool, &mut judge, &ruleset, &incoming) {
+                Outcome::Holds => {}
+                Outcome::Depends(_) => continue,
+                Outcome::Fails(wrong) => {
+                    let diagnostic = case.diagnostic(&wrong, &ruleset, origin);
+                    report.failed.push(failed(statement, *wrong, diagnostic));
+                    continue;
+                }
+            }
         }
         if statement.expects_allow() {
+            report.passed += 1;
             continue;
         }
         let mut open = sockets
             .iter()
             .filter(|path| case.leads(path) && case.key_of(path).is_none())
             .filter_map(|path| case.on_path(&mut pool, &mut judge, &ruleset, path));
-        all.extend(
-            open.next()
-                .map(|wrong| case.failed_on_path(wrong, &ruleset, origin)),
-        );
+        match open.next() {
+            Some(wrong) => {
+                let failed = case.failed_on_path(wrong, &ruleset, origin);
+                report.failed.push(failed);
+            }
+            None => report.passed += 1,
+        }
     }
-    all
+    report
 }
 
 /// The path to a container under its own address, if that is what is asked for.

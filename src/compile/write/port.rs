@@ -148,7 +148,7 @@ impl Compiler<'_> {
             if let Some(source) = policy.sources.get(name) {
                 let list = List::Source(name.as_str().to_owned());
                 let addresses = held(source, self.host).addresses;
-                let changes = source.on_host.is_some();
+                let changes = source.on_host.is_some() || source.fetched.is_some();
                 sets.extend(self.address_sets(&list, &addresses, &source.origin, changes));
             }
         }
@@ -161,7 +161,7 @@ impl Compiler<'_> {
     /// Returns the sets of an address list, created on first use. Of a long list the single addresses
     /// are in a hash, which is the fastest to look up, and the rest in an interval set; a short list is
     /// one interval set, since what thousands of ports cost is the number of sets. Of a list that
-    /// `changes` with the host there is a set even if nothing is in it now, so that a change only
+    /// `changes` by itself there is a set even if nothing is in it now, so that a change only
     /// concerns elements, not rules.
     fn address_sets(
         &mut self,

@@ -34,6 +34,8 @@ pub struct Fetched {
     pub every: Option<Duration>,
     /// From which age on the list counts as stale.
     pub stale_after: Duration,
+    /// What it may ever hold; `None` for everything.
+    pub within: Option<AddressSet>,
     /// Which list is used.
     pub list: List,
 }
@@ -141,6 +143,7 @@ pub(super) fn read(
             request: request.clone(),
             every,
             stale_after,
+            within: bounds.within.clone(),
             list,
         })),
     };
