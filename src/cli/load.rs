@@ -6,14 +6,16 @@ use std::path::Path;
 use rustix::fs::{Timespec, Timestamps, UTIME_NOW, futimens};
 
 use crate::analysis::test::DEPENDS_ON_HOST;
+use crate::fetch::Requests;
 use crate::file;
 use crate::host::docker::Ask;
 use crate::output::terminal::Terminal;
-use crate::policy::{Fetched, List, SourceName};
+use crate::policy::List;
 use crate::site::{HostFacts, Sockets};
 use crate::store::{self, LoadError, Policies, ReadError};
 use crate::text::SourceMap;
-use crate::text::diagnostic::{Diagnostic, quoted};
+use crate::text::diagnostic::{Diagnostic, Severity, quoted};
+use crate::untrusted;
 
 use super::arguments;
 use super::report::failure::Failure;
@@ -72,8 +74,22 @@ pub(super) fn look(
 }
 
 /// Returns what is to be fetched for the policies at `path`.
-pub(super) fn requests(path: &Path) -> Result<Vec<(SourceName, Fetched)>, Failure> {
-    store::requests(path).map_err(|wrong| failure(wrong, path))
+pub(super) fn requests(path: &Path) -> Result<Requests, Failure> {
+    store::requests(SourceMap::new(), path).map_err(|wrong| failure(wrong, path))
+}
+
+/// Returns what is to be fetched for the policies at `path`, or what is wrong with them in one line.
+pub(super) fn requests_or_line(path: &Path) -> Result<Requests, String> {
+    store::requests(SourceMap::new(), path).map_err(|wrong| match wrong {
+        LoadError::Unread(error) => error.to_string(),
+        LoadError::Invalid { diagnostics, .. } => {
+            let mut errors = diagnostics.iter();
+            let first = errors.find(|diagnostic| diagnostic.severity == Severity::Error);
+            let first = first.map_or("not valid", |error| &*error.message);
+            format!("{}: {first}", untrusted::path(path))
+        }
+        LoadError::Failed { .. } => format!("{}: a test fails", untrusted::path(path)),
+    })
 }
 
 /// Accepts the list in the cache for a source of the policies at `path`, whatever it takes away from the one that

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::file::{self, Accept, Limit};
 
+/// The longest time between two attempts, whatever a damaged file says: that of the greatest `every`.
+const LONGEST: Duration = Duration::from_hours(30 * 24);
+
 /// What is remembered of a source.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -23,9 +26,6 @@ pub(super) struct Status {
     failures: u64,
     /// Which version of the list it is.
     pub(super) version: Option<Version>,
-    /// For how long the answer for a name is used.
-    #[serde(skip)]
-    pub(super) wait: Duration,
 }
 
 /// Which version of a list a server has sent.
@@ -54,10 +54,18 @@ impl Status {
             .map_err(|error| format!("cannot write to the cache: {error}"))
     }
 
-    /// Whether it is to be fetched again. A clock that was set back does not stop it.
+    /// Whether it is to be fetched again.
     pub(super) fn is_due(&self, now: SystemTime) -> bool {
+        self.wait(now).is_zero()
+    }
+
+    /// In how long it is to be fetched again. A clock that was set back does not stop it.
+    pub(super) fn wait(&self, now: SystemTime) -> Duration {
         let now = seconds(now);
-        self.due <= now || self.fetched.is_some_and(|fetched| fetched > now)
+        if self.fetched.is_some_and(|fetched| fetched > now) {
+            return Duration::ZERO;
+        }
+        Duration::from_secs(self.due.saturating_sub(now)).min(LONGEST)
     }
 
     /// The list is not in the cache any more.
@@ -65,12 +73,12 @@ impl Status {
         self.version = None;
     }
 
-    /// It was fetched, and is to be fetched again after a while.
-    pub(super) fn succeed(&mut self, now: SystemTime, entries: usize, wait: Duration) {
+    /// It was fetched, and is to be fetched again after a while; says whether it failed before.
+    pub(super) fn succeed(&mut self, now: SystemTime, entries: usize, wait: Duration) -> bool {
         self.fetched = Some(seconds(now));
         self.entries = entries;
-        self.failure = None;
         self.due = seconds(now).saturating_add(wait.as_secs());
+        self.failure.take().is_some()
     }
 
     /// It was not; says whether for the same reason as before.

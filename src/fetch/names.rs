@@ -12,8 +12,13 @@ use tokio::runtime::{Builder, Runtime};
 
 /// For how long an answer is used.
 const TTL: (Duration, Duration) = (Duration::from_secs(30), Duration::from_hours(1));
+/// How many hosts are asked for at once.
+const AT_ONCE: usize = 16;
 /// How long one question may take, with all its attempts.
 const PATIENCE: Duration = Duration::from_secs(15);
+
+/// The addresses of a host, and for how long they are used.
+pub(super) type Answer = (Vec<IpAddr>, Duration);
 
 /// The resolvers of this host.
 #[derive(Clone)]
@@ -52,45 +57,67 @@ impl Names {
         })
     }
 
-    /// Returns the addresses of a host, and for how long they are used: A and AAAA. Half an answer is none.
-    pub(super) fn addresses(&self, host: &str) -> Result<(Vec<IpAddr>, Duration), String> {
-        let name = format!("{host}.");
-        let both = async {
-            let v4 = self.resolver.lookup(name.as_str(), RecordType::A).await;
-            let v6 = self.resolver.lookup(name.as_str(), RecordType::AAAA).await;
-            [v4, v6]
-        };
-        let both = self
-            .runtime
-            .block_on(async { tokio::time::timeout(PATIENCE, both).await })
-            .map_err(|_| format!("no answer for {host} in time"))?;
-        let mut addresses = Vec::new();
-        let mut ttl = TTL.1;
-        for answer in both {
-            let answer = match answer {
-                Ok(answer) => answer,
-                Err(error) if error.is_nx_domain() => {
-                    return Err(format!("{host} does not exist (NXDOMAIN)"));
-                }
-                // It has addresses of the other family only.
-                Err(error) if is_empty(&error) => continue,
-                Err(error) => return Err(format!("no answer for {host}: {error}")),
-            };
-            for record in answer.answers() {
-                match &record.data {
-                    RData::A(address) => addresses.push(IpAddr::V4(address.0)),
-                    RData::AAAA(address) => addresses.push(IpAddr::V6(address.0)),
-                    // An alias has a TTL, too.
-                    _ => {}
-                }
-                ttl = ttl.min(Duration::from_secs(record.ttl.into()));
-            }
-        }
-        if addresses.is_empty() {
-            return Err(format!("{host} has no address"));
-        }
-        Ok((addresses, ttl.max(TTL.0)))
+    /// Returns the addresses of a host: A and AAAA. Half an answer is none.
+    pub(super) fn addresses(&self, host: &str) -> Result<Answer, String> {
+        self.runtime.block_on(addresses(&self.resolver, host))
     }
+
+    /// Returns the addresses of several hosts, in their order. Those that get no answer delay no other.
+    pub(super) fn all_addresses(&self, hosts: &[&str]) -> Vec<Result<Answer, String>> {
+        let chunks = hosts.chunks(AT_ONCE).flat_map(|hosts| {
+            self.runtime.block_on(async {
+                let tasks = hosts.iter().map(|host| {
+                    let (resolver, host) = (self.resolver.clone(), (*host).to_owned());
+                    tokio::spawn(async move { addresses(&resolver, &host).await })
+                });
+                let mut answers = Vec::new();
+                for task in tasks.collect::<Vec<_>>() {
+                    let answer = task.await.map_err(|error| error.to_string());
+                    answers.push(answer.flatten());
+                }
+                answers
+            })
+        });
+        chunks.collect()
+    }
+}
+
+async fn addresses(resolver: &TokioResolver, host: &str) -> Result<Answer, String> {
+    let name = format!("{host}.");
+    let both = async {
+        let v4 = resolver.lookup(name.as_str(), RecordType::A).await;
+        let v6 = resolver.lookup(name.as_str(), RecordType::AAAA).await;
+        [v4, v6]
+    };
+    let both = tokio::time::timeout(PATIENCE, both)
+        .await
+        .map_err(|_| format!("no answer for {host} in time"))?;
+    let mut addresses = Vec::new();
+    let mut ttl = TTL.1;
+    for answer in both {
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) if error.is_nx_domain() => {
+                return Err(format!("{host} does not exist (NXDOMAIN)"));
+            }
+            // It has addresses of the other family only.
+            Err(error) if is_empty(&error) => continue,
+            Err(error) => return Err(format!("no answer for {host}: {error}")),
+        };
+        for record in answer.answers() {
+            match &record.data {
+                RData::A(address) => addresses.push(IpAddr::V4(address.0)),
+                RData::AAAA(address) => addresses.push(IpAddr::V6(address.0)),
+                // An alias has a TTL, too.
+                _ => {}
+            }
+            ttl = ttl.min(Duration::from_secs(record.ttl.into()));
+        }
+    }
+    if addresses.is_empty() {
+        return Err(format!("{host} has no address"));
+    }
+    Ok((addresses, ttl.max(TTL.0)))
 }
 
 /// Whether the answer says that the name has no such record.

@@ -3,7 +3,7 @@
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::process::{Gid, Uid, geteuid};
 use rustix::thread::{CapabilitySet, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
@@ -15,11 +15,27 @@ const USER: &str = "dfw-fetch";
 /// Who owns nothing.
 const NOBODY: u32 = 65534;
 
-/// Makes the cache, and gives up everything else: the user and the groups, capabilities, system calls and files.
+/// What a daemon reads again later, which everybody may read: resolvers, certificates.
+const READ_AGAIN: [&str; 4] = ["/etc", "/run", "/usr", "/nix/store"];
+
+/// Returns the folders that a daemon reads, which learns at `path` what to fetch.
+#[must_use]
+pub fn to_keep_fetching(path: &Path) -> Vec<PathBuf> {
+    let given = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
+    let folder = match path.parent() {
+        Some(folder) if !path.is_dir() => folder,
+        _ => path,
+    };
+    let folders = READ_AGAIN.map(PathBuf::from).into_iter();
+    folders.chain(given).chain([folder.to_owned()]).collect()
+}
+
+/// Makes the cache, and gives up everything else: the user and the groups, capabilities, system calls, and all
+/// files but those below `readable`.
 ///
 /// # Errors
 /// What cannot be given up, in one sentence: then nothing must be fetched.
-pub fn give_up(cache: &Path) -> Result<(), String> {
+pub fn give_up(cache: &Path, readable: &[PathBuf]) -> Result<(), String> {
     let failed = |error: io::Error| format!("cannot give up rights: {error}");
     if geteuid().is_root() {
         let (user, group) = user();
@@ -27,7 +43,8 @@ pub fn give_up(cache: &Path) -> Result<(), String> {
         become_user(user, group).map_err(failed)?;
     }
     confine::confine(CapabilitySet::empty()).map_err(|error| error.to_string())?;
-    confine::give_up_files(&[], &[cache.to_owned()], None).map_err(|error| error.to_string())?;
+    confine::give_up_files(readable, &[cache.to_owned()], None)
+        .map_err(|error| error.to_string())?;
     Ok(())
 }
 

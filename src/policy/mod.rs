@@ -39,7 +39,7 @@ pub use schema::schema;
 pub use settings::Settings;
 pub use source::{
     Fetched, Format, List, NamedSource, OnHost, Pointer, Request, Selection, SourceName,
-    parse_entry, parse_list,
+    parse_entry, parse_list, requests,
 };
 pub use tests::{Claim, Statement, Target};
 

@@ -132,12 +132,12 @@ impl Policies {
 }
 
 /// Returns the requests of the policies at `path`, by the names of their sources. Reads no fetched list, so
-/// nothing here can be enforced.
+/// nothing here can be enforced, and `except` may name a source that was never fetched.
 ///
 /// # Errors
 /// [`LoadError::Unread`] and [`LoadError::Invalid`].
-pub fn requests(path: &Path) -> Result<Vec<(SourceName, Fetched)>, LoadError> {
-    let policies = Policies::read(SourceMap::new().for_fetching(), path)?;
+pub fn requests(texts: SourceMap, path: &Path) -> Result<Vec<(SourceName, Fetched)>, LoadError> {
+    let policies = Policies::read(texts.for_fetching(), path)?;
     let sources = policies.policy.sources.into_iter();
     let fetched = sources.filter_map(|(name, source)| Some((name, *source.fetched?)));
     Ok(fetched.collect())

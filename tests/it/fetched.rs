@@ -235,13 +235,20 @@ fn what_depends_on_a_list_that_was_never_fetched_is_not_judged() {
 fn what_was_never_fetched_may_open_a_port() {
     let read = |source: &str, ports: &str| {
         let text = format!("default: deny\nsources: {{list: {source}}}\nports: {{{ports}}}\n");
-        Policies::read(SourceMap::in_memory([("a.yaml", text)]), Path::new("a.yaml")).unwrap()
+        Policies::read(
+            SourceMap::in_memory([("a.yaml", text)]),
+            Path::new("a.yaml"),
+        )
+        .unwrap()
     };
     let name = "{name: a.example.com, within: 203.0.113.0/24}";
     let (old, new) = (read(name, "80: []"), read(name, "80: [list]"));
     let mut pool = Pool::default();
     let (difference, unknown) = compared(&mut pool, &old, &new);
-    assert_eq!(unknown, ["list (addresses of a.example.com; never fetched)"]);
+    assert_eq!(
+        unknown,
+        ["list (addresses of a.example.com; never fetched)"]
+    );
     let openings: Vec<String> = difference
         .openings()
         .map(|row| row.sources.iter().map(|entry| entry.to_string()).collect())

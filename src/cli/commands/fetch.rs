@@ -1,14 +1,16 @@
 //! `dfw fetch`: lists and names from the network into the cache.
 
+use std::path::Path;
+
 use serde_json::json;
 
 use crate::cli::arguments::{self, PolicyPath};
 use crate::cli::load;
 use crate::cli::report::failure::Failure;
+use crate::fetch::daemon::Daemon;
 use crate::fetch::{Fetcher, Outcome, rights};
 use crate::output::terminal::{Terminal, Tone};
 use crate::text::diagnostic::Diagnostic;
-use crate::untrusted;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct FetchArgs {
@@ -17,35 +19,34 @@ pub(in crate::cli) struct FetchArgs {
     /// Only fetch what is due: names by their TTL, lists by `every`
     #[arg(long)]
     due: bool,
+    /// Keep fetching, each source when it is due
+    #[arg(long, conflicts_with = "due")]
+    daemon: bool,
     /// Accept the list in the cache although it takes more away than `max-loss`; fetch nothing
-    #[arg(long, value_name = "NAME", conflicts_with = "due")]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["due", "daemon"])]
     accept: Option<String>,
 }
 
 pub(in crate::cli) fn run(terminal: Terminal, args: &FetchArgs) -> Result<(), Failure> {
+    let path = &args.policy.path;
     if let Some(name) = &args.accept {
-        return accept(terminal, args, name);
+        return accept(terminal, path, name);
     }
-    let requests = load::requests(&args.policy.path)?;
     let cache = arguments::cache();
     let failed = |message: String| Failure::plain(Diagnostic::error("fetch", message));
-    let fetcher = Fetcher::new().map_err(failed)?;
-    rights::give_up(&cache).map_err(failed)?;
-    let outcomes: Vec<Outcome> = requests
-        .iter()
-        .filter_map(|(name, fetched)| fetcher.fetch(&cache, name, fetched, args.due))
-        .collect();
-    let mut complete = true;
-    for outcome in &outcomes {
-        if let Err(reason) = &outcome.result {
-            complete = false;
-            // Once for each change.
-            if !(args.due && outcome.is_known) {
-                let text = format!("{}: {}", outcome.name, untrusted::clean(reason));
-                terminal.say(Tone::Warning, "not fetched", &text);
-            }
-        }
+    if args.daemon {
+        rights::give_up(&cache, &rights::to_keep_fetching(path)).map_err(failed)?;
+        return keep_fetching(terminal, path, &cache).map_err(failed);
     }
+    let requests = load::requests(path)?;
+    let fetcher = Fetcher::new().map_err(failed)?;
+    rights::give_up(&cache, &[]).map_err(failed)?;
+    let mut outcomes = Vec::new();
+    fetcher.fetch(&cache, &requests, args.due, |outcome| {
+        warn(terminal, &outcome, args.due);
+        outcomes.push(outcome);
+    });
+    let complete = outcomes.iter().all(|outcome| outcome.result.is_ok());
     terminal.answer(
         || {
             let sources = outcomes.iter().map(|outcome| match &outcome.result {
@@ -56,14 +57,7 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &FetchArgs) -> Result<(), Fa
             });
             json!({"schema": "dfw/fetch/v1", "sources": sources.collect::<Vec<_>>()})
         },
-        || {
-            let lines = outcomes.iter().filter_map(|outcome| {
-                let (entries, changed) = outcome.result.as_ref().ok()?;
-                let changed = if *changed { "changed" } else { "unchanged" };
-                Some(format!("{}: {entries} entries, {changed}\n", outcome.name))
-            });
-            lines.collect()
-        },
+        || outcomes.iter().filter_map(line).collect(),
     )?;
     if complete || args.due {
         Ok(())
@@ -72,9 +66,43 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &FetchArgs) -> Result<(), Fa
     }
 }
 
+/// Fetches for as long as the process lives.
+fn keep_fetching(terminal: Terminal, path: &Path, cache: &Path) -> Result<(), String> {
+    Daemon {
+        cache,
+        path,
+        read: &|| load::requests_or_line(path),
+        report: &|outcome| {
+            warn(terminal, &outcome, true);
+            let is_news = matches!(outcome.result, Ok((_, changed)) if changed || outcome.is_known);
+            if let (true, Some(line)) = (is_news, line(&outcome)) {
+                terminal.say(Tone::Good, "fetched", line.trim_end());
+            }
+        },
+        warn: &|text| terminal.say(Tone::Warning, "warning", text),
+    }
+    .run()
+}
+
+/// Warns of a source that was not fetched; if `once`, then not again for the same reason.
+fn warn(terminal: Terminal, outcome: &Outcome, once: bool) {
+    if let Err(reason) = &outcome.result
+        && !(once && outcome.is_known)
+    {
+        let text = format!("{}: {reason}", outcome.name);
+        terminal.say(Tone::Warning, "not fetched", &text);
+    }
+}
+
+fn line(outcome: &Outcome) -> Option<String> {
+    let (entries, changed) = outcome.result.as_ref().ok()?;
+    let changed = if *changed { "changed" } else { "unchanged" };
+    Some(format!("{}: {entries} entries, {changed}\n", outcome.name))
+}
+
 /// Accepts the list in the cache, within all other bounds.
-fn accept(terminal: Terminal, args: &FetchArgs, name: &str) -> Result<(), Failure> {
-    let entries = load::accept(&args.policy.path, name)?;
+fn accept(terminal: Terminal, path: &Path, name: &str) -> Result<(), Failure> {
+    let entries = load::accept(path, name)?;
     terminal.answer(
         || json!({"schema": "dfw/fetch/v1", "accepted": name, "entries": entries}),
         || format!("accepted: {entries} entries of {name}; `dfw apply` or dfw guard takes them\n"),

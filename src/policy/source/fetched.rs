@@ -16,9 +16,9 @@ use crate::policy::yaml::Reader;
 use crate::text::diagnostic::Diagnostic;
 use crate::text::{FileId, SourceMap, Span};
 
-use super::Content;
 use super::bounds::Bounds;
 use super::format::Format;
+use super::{Content, SourceName};
 
 /// How old the answer for a name may be: three times the longest time that an answer is used for.
 pub(super) const NAME_STALE: Duration = Duration::from_hours(3);
@@ -91,6 +91,35 @@ impl Request {
             }
         }
     }
+}
+
+/// Returns a policy in JSON that has only what is to be fetched, without bounds: the fetcher needs to read no more.
+#[must_use]
+pub fn requests<'a>(fetched: impl Iterator<Item = (&'a SourceName, &'a Fetched)>) -> String {
+    let sources = fetched.map(|(name, fetched)| {
+        let source = match &fetched.request {
+            Request::Name(host) => json!({ "name": host }),
+            Request::Url {
+                url,
+                format,
+                allow_private,
+            } => {
+                let mut source = json!({"url": url, "allow-private": allow_private});
+                for (key, value) in format.options() {
+                    source[key] = value;
+                }
+                if let Some(every) = fetched.every {
+                    source["every"] = json!(format!("{}s", every.as_secs()));
+                }
+                source
+            }
+        };
+        (name.as_str().to_owned(), source)
+    });
+    let sources: serde_json::Map<_, _> = sources.collect();
+    let mut text = json!({"default": "deny", "sources": sources}).to_string();
+    text.push('\n');
+    text
 }
 
 fn digest(bytes: &[u8]) -> u128 {

@@ -31,7 +31,7 @@ use super::yaml::{Member, Node, Reader, Value, members};
 use options::{OPTIONS, Options};
 
 pub use entry::parse_entry;
-pub use fetched::{Fetched, List, Request, parse_list};
+pub use fetched::{Fetched, List, Request, parse_list, requests};
 pub use format::{Format, Pointer, Selection};
 
 pub(super) use entry::{address_patterns, parse_address, pattern};

@@ -5,6 +5,8 @@ mod lines;
 mod pointer;
 mod recognise;
 
+use serde_json::{Value, json};
+
 use crate::net::AddressSet;
 use crate::text::FileId;
 use crate::text::diagnostic::Diagnostic;
@@ -36,7 +38,24 @@ impl Format {
             Self::JsonLines(selection) => ("json-lines", selection),
         };
         let Selection { select, conditions } = selection;
-        serde_json::json!([name, select.to_string(), conditions]).to_string()
+        json!([name, select.to_string(), conditions]).to_string()
+    }
+
+    /// Returns the options of a source that say so.
+    pub(super) fn options(&self) -> Vec<(&'static str, Value)> {
+        let (name, selection) = match self {
+            Self::Lines => return vec![("format", json!("lines"))],
+            Self::LinesLoose => return vec![("format", json!("lines-loose"))],
+            Self::Json(selection) => ("json", selection),
+            Self::JsonLines(selection) => ("json-lines", selection),
+        };
+        let Selection { select, conditions } = selection;
+        let conditions = (!conditions.is_empty()).then(|| ("where", json!(conditions)));
+        let select = ("select", json!(select.to_string()));
+        [("format", json!(name)), select]
+            .into_iter()
+            .chain(conditions)
+            .collect()
     }
 
     /// Reads the list that `text` is, and adds what is wrong with it to `report`.
