@@ -1,4 +1,5 @@
-//! What the fetcher remembers of each source, in a file beside the list.
+//! What the fetcher remembers of each source, in a file beside the list. Others read it for people only: it decides
+//! nothing.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -13,17 +14,17 @@ const LONGEST: Duration = Duration::from_hours(30 * 24);
 /// What is remembered of a source.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub(super) struct Status {
+pub struct Status {
     /// When the list was fetched, or found unchanged: seconds since 1970.
-    pub(super) fetched: Option<u64>,
+    pub fetched: Option<u64>,
     /// How many entries it has.
     pub(super) entries: usize,
     /// From when on it is to be fetched again.
     due: u64,
     /// Why it could not be fetched the last time.
-    failure: Option<String>,
+    pub failure: Option<String>,
     /// How often it could not.
-    failures: u64,
+    pub failures: u64,
     /// Which version of the list it is.
     pub(super) version: Option<Version>,
 }
@@ -39,12 +40,20 @@ pub(super) struct Version {
 
 impl Status {
     /// Reads what is remembered; nothing if that is damaged.
-    pub(super) fn read(cache: &Path, key: &str) -> Self {
+    #[must_use]
+    pub fn read(cache: &Path, key: &str) -> Self {
         let read = file::read(&cache.join(name(key)), Accept::InPlace, Limit::POLICY);
         let status = read
             .ok()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok());
         status.unwrap_or_default()
+    }
+
+    /// How old the list is; `None` if there is none.
+    #[must_use]
+    pub fn age(&self, now: SystemTime) -> Option<Duration> {
+        let age = seconds(now).saturating_sub(self.fetched?);
+        Some(Duration::from_secs(age))
     }
 
     /// Writes it.
@@ -96,6 +105,8 @@ fn seconds(time: SystemTime) -> u64 {
         .map_or(0, |since| since.as_secs())
 }
 
-fn name(key: &str) -> String {
+/// Returns the name of the file in the cache.
+#[must_use]
+pub fn name(key: &str) -> String {
     format!("status-{key}.json")
 }

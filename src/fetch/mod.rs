@@ -3,11 +3,11 @@
 //! It writes to its cache and nowhere else, and nobody trusts what is in there: policies are read with the bounds
 //! of each list. A failure changes nothing in the cache.
 
-mod cache;
 mod names;
 mod watch;
 mod web;
 
+pub mod cache;
 pub mod daemon;
 pub mod rights;
 
@@ -80,7 +80,7 @@ impl Fetcher {
         });
         let (names, lists): (Vec<Fetch<'_>>, Vec<_>) =
             fetches.partition(|fetch| fetch.host().is_some());
-        let hosts: Vec<&str> = names.iter().filter_map(|fetch| fetch.host()).collect();
+        let hosts: Vec<&str> = names.iter().filter_map(Fetch::host).collect();
         let answers = self.names.all_addresses(&hosts);
         for (fetch, answer) in names.into_iter().zip(answers) {
             let answer = answer.map(|(addresses, ttl)| {

@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::file::{self, Accept, Limit};
 use crate::host::HostView;
 use crate::host::docker::Ask;
 use crate::kernel;
-use crate::policy::DefaultAction;
+use crate::policy::{self, DefaultAction, Policy};
 use crate::ruleset::Ruleset;
 use crate::site::{HostFacts, Sockets};
-use crate::store::Policies;
+use crate::store::{self, LoadError, Policies};
 use crate::text::SourceMap;
 use crate::untrusted;
 
@@ -47,11 +48,16 @@ pub(super) const READS: u32 = 3;
 pub(super) struct Desired {
     path: PathBuf,
     state: PathBuf,
-    cache: PathBuf,
+    lists: Lists,
+    /// When the next read of the policies may begin.
+    rest: Instant,
+    /// Why the fetcher cannot be given what to fetch.
+    unasked: Option<String>,
     engines: Ask,
     log: Log,
     files: Arc<Files>,
-    reading: Job<Read>,
+    /// With the time that it takes.
+    reading: Job<(Read, Duration)>,
     /// A result that is not used yet.
     read: Option<Outcome<Read>>,
     policies: Option<Chosen>,
@@ -71,11 +77,39 @@ pub(super) struct Desired {
     written: Option<u128>,
 }
 
-/// The directories of fetched lists: those in the cache, and those that were accepted.
+/// How many times as long as a read of the policies it is until the next: lists may change all the time.
+const SHARE: u32 = 4;
+
+/// The places of fetched lists: the cache, those that were accepted, and what is to be fetched.
 #[derive(Clone)]
 struct Lists {
     cache: PathBuf,
     accepted: PathBuf,
+    requests: PathBuf,
+}
+
+impl Lists {
+    /// Tells the fetcher what to fetch, also for policies that cannot be applied before it is fetched.
+    fn ask(&self, path: &Path, policies: &Result<Policies, LoadError>) -> io::Result<()> {
+        let text = match policies {
+            Ok(policies) => {
+                let fetched = policies.policy.fetched();
+                policy::requests(fetched.map(|(name, _, fetched)| (name, fetched)))
+            }
+            Err(_) => match store::requests(SourceMap::strict(), path) {
+                Ok(requests) => {
+                    policy::requests(requests.iter().map(|(name, fetched)| (name, fetched)))
+                }
+                // What was asked for before stays.
+                Err(_) => return Ok(()),
+            },
+        };
+        let former = file::read(&self.requests, Accept::Regular, Limit::POLICY);
+        if former.is_ok_and(|former| former == text.as_bytes()) {
+            return Ok(());
+        }
+        file::replace(&self.requests, 0o644, text.as_bytes())
+    }
 }
 
 /// The policies to enforce.
@@ -118,6 +152,7 @@ fn read(path: &Path, lists: &Lists, files: &Files, known: Option<&Policies>) -> 
             let warnings = policies.accept(&lists.accepted);
             policies.warnings.extend(warnings);
         }
+        let unasked = lists.ask(path, &policies).err();
         let sources = match (&policies, known) {
             (Ok(policies), _) | (Err(_), Some(policies)) => Some(&policies.sources),
             (Err(wrong), None) => wrong.sources(),
@@ -126,7 +161,11 @@ fn read(path: &Path, lists: &Lists, files: &Files, known: Option<&Policies>) -> 
         let watched = !files.watch(&files::policy_places(path, sources));
         tries += 1;
         if watched || tries == READS {
-            return Read { policies, watched };
+            return Read {
+                policies,
+                watched,
+                unasked: unasked.map(|error| error.to_string()),
+            };
         }
     }
 }
@@ -149,7 +188,13 @@ impl Desired {
         Ok(Self {
             path: options.path.clone(),
             state: options.state.clone(),
-            cache: options.cache.clone(),
+            lists: Lists {
+                cache: options.cache.clone(),
+                accepted: options.state.clone(),
+                requests: options.requests.clone(),
+            },
+            rest: Instant::now(),
+            unasked: None,
             engines: options.engines.clone(),
             log,
             files: Arc::new(Files::open(|| Event::Files)?),
@@ -173,9 +218,19 @@ impl Desired {
         self.policies.as_ref().map(|chosen| chosen.origin)
     }
 
+    /// Returns the policies to enforce.
+    pub(super) fn policy(&self) -> Option<&Policy> {
+        self.policies.as_ref().map(|chosen| &chosen.policies.policy)
+    }
+
     /// Returns the desired ruleset, once it is known.
     pub(super) fn ruleset(&self) -> Option<&Ruleset> {
         self.ruleset.as_ref()
+    }
+
+    /// Schedules a read of files that have changed; those that take long are not read all the time.
+    pub(super) fn read_changed_at(&mut self, when: Instant) {
+        self.reading.at(when.max(self.rest));
     }
 
     /// Schedules a read of the policies for `when`, unless an earlier one is scheduled.
@@ -206,11 +261,12 @@ impl Desired {
         self.reading.begin(now, || {
             let (path, files) = (self.path.clone(), self.files.clone());
             let known = self.policies.as_ref().map(|chosen| chosen.policies.clone());
-            let lists = Lists {
-                cache: self.cache.clone(),
-                accepted: self.state.clone(),
-            };
-            Box::new(move || read(&path, &lists, &files, known.as_deref()))
+            let lists = self.lists.clone();
+            Box::new(move || {
+                let began = Instant::now();
+                let read = read(&path, &lists, &files, known.as_deref());
+                (read, began.elapsed())
+            })
         })?;
         self.fallback.begin(now, || {
             let folder = self.state.clone();
@@ -244,7 +300,19 @@ impl Desired {
             Outcome::Late => Mistakes::one(&format!(
                 "{path} cannot be read within 10 s: the disk or network file system does not respond"
             )),
-            Outcome::Done(Read { policies, watched }) => {
+            Outcome::Done(Read {
+                policies,
+                watched,
+                unasked,
+            }) => {
+                if let Some(error) = &unasked
+                    && self.unasked != unasked
+                {
+                    let at = untrusted::path(&self.lists.requests);
+                    let text = format!("cannot tell `dfw fetch` what to fetch: {at}: {error}");
+                    self.log.say(Level::Warning, &text);
+                }
+                self.unasked = unasked;
                 if !watched {
                     self.reading.at(Instant::now() + RECHECK);
                 }
@@ -418,7 +486,15 @@ impl Feed for Desired {
 
     fn drain(&mut self, now: Instant, events: &mut Vec<Event>) -> io::Result<()> {
         self.files.drain(now, events)?;
-        events.extend(self.reading.outcome(now).map(Event::Read));
+        events.extend(self.reading.outcome(now).map(|outcome| {
+            Event::Read(match outcome {
+                Outcome::Done((read, took)) => {
+                    self.rest = now + took * SHARE;
+                    Outcome::Done(read)
+                }
+                Outcome::Late => Outcome::Late,
+            })
+        }));
         events.extend(self.fallback.outcome(now).map(Event::LastGood));
         events.extend(self.look.outcome(now).map(Event::Host));
         Ok(())

@@ -39,6 +39,7 @@ use super::feeds::job::Outcome;
 use super::feeds::links::Links;
 use super::feeds::signals::Signals;
 use super::feeds::sockets::Serving;
+use super::feeds::sources::Sources;
 use super::log::{self, Level, Log};
 use super::metrics::Exposition;
 use super::options::Options;
@@ -78,6 +79,8 @@ pub(super) struct Guard {
     /// The time of the last or next reload.
     reload: Option<Instant>,
     desired: Desired,
+    /// What the fetcher says of lists and names.
+    sources: Sources,
     enforcement: Enforcement,
     signals: Signals,
     /// Watches the directories of the engines' sockets.
@@ -113,6 +116,7 @@ impl Guard {
             retry: Backoff::new(RETRY.0, RETRY.1),
             reload: None,
             desired: Desired::open(options, log)?,
+            sources: Sources::new(options.cache.clone())?,
             enforcement,
             signals,
             sockets: Arc::new(Files::open(|| Event::EngineSocket)?),
@@ -172,6 +176,7 @@ impl Guard {
                 self.take(event, now);
             }
             self.desired.begin(now, &self.engines)?;
+            self.sources.begin(now)?;
             self.service.alive(now);
             if let Some(need) = self.take_need(now) {
                 self.work(need);
@@ -183,7 +188,7 @@ impl Guard {
     }
 
     /// Returns all feeds, signals first, so that a stop is handled first.
-    fn feeds(&self) -> [&dyn Feed; 9] {
+    fn feeds(&self) -> [&dyn Feed; 10] {
         [
             &self.signals,
             &self.sockets,
@@ -193,11 +198,12 @@ impl Guard {
             &self.serving,
             &self.control,
             &self.exposition,
+            &self.sources,
             &self.desired,
         ]
     }
 
-    fn feeds_mut(&mut self) -> [&mut dyn Feed; 9] {
+    fn feeds_mut(&mut self) -> [&mut dyn Feed; 10] {
         [
             &mut self.signals,
             &mut self.sockets,
@@ -207,6 +213,7 @@ impl Guard {
             &mut self.serving,
             &mut self.control,
             &mut self.exposition,
+            &mut self.sources,
             &mut self.desired,
         ]
     }
@@ -235,7 +242,9 @@ impl Guard {
     /// Schedules the needs that an event causes.
     fn take(&mut self, event: Event, now: Instant) {
         match event {
-            Event::Files => self.desired.read_at(now + SETTLE_FILES),
+            Event::Files => self.desired.read_changed_at(now + SETTLE_FILES),
+            Event::Sources => self.sources.read_soon(now),
+            Event::SourcesRead => self.record.sources = self.sources.sources().to_vec(),
             Event::Read(read) => {
                 self.desired.put_aside(read);
                 self.due.at(Need::Policies, now);
@@ -396,6 +405,10 @@ impl Guard {
         if need == Need::Policies {
             let waited_for = self.phase != Phase::Running;
             self.desired.take_up(&mut self.record, waited_for);
+            if let Some(policy) = self.desired.policy() {
+                self.sources.follow(policy, Instant::now());
+                self.record.sources = self.sources.sources().to_vec();
+            }
         }
         let is_enough = need == Need::Table && self.desired.ruleset().is_some();
         if self.desired.origin().is_none() || is_enough {

@@ -17,6 +17,8 @@ pub struct Options {
     pub state: PathBuf,
     /// Where `dfw fetch` puts what it fetches.
     pub cache: PathBuf,
+    /// The file that tells `dfw fetch` what to fetch.
+    pub requests: PathBuf,
     /// Where questions are answered.
     pub socket: PathBuf,
     /// The file for the textfile collector, if any.
@@ -34,7 +36,12 @@ impl Options {
             Some(Listen::Unix(path)) => Some(path),
             _ => None,
         };
-        let files = [Some(&self.socket), self.metrics.as_ref(), listen];
+        let files = [
+            Some(&self.requests),
+            Some(&self.socket),
+            self.metrics.as_ref(),
+            listen,
+        ];
         let files = files.into_iter().flatten();
         let files = files.filter_map(|file| std::path::absolute(file).ok());
         let folders = files.filter_map(|file| file.parent().map(Path::to_owned));

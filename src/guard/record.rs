@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::nftables::notice::Modifier;
 
+use super::feeds::sources::Source;
 use super::log::{Mistakes, one_line};
 
 /// The schema of the status document.
@@ -33,6 +34,8 @@ pub(super) struct Record {
     pub(super) mistakes: Mistakes,
     /// The number of reads that found new errors.
     pub(super) rejected: u64,
+    /// The fetched sources of the policies in force.
+    pub(super) sources: Vec<Source>,
     /// The error of the last attempt to enforce them, if it failed.
     pub(super) failure: Option<String>,
 }
@@ -73,6 +76,21 @@ pub(super) fn process(modifier: Option<&Modifier>) -> String {
         || "an unknown process".to_owned(),
         |modifier| format!("`{}` (pid {})", modifier.name, modifier.pid),
     )
+}
+
+/// Returns what is known of a fetched source; ages and times are in seconds.
+fn document_of(source: &Source) -> Value {
+    json!({
+        "name": source.name,
+        "what": source.what,
+        "entries": source.entries,
+        "age": source.age().map(|age| age.as_secs()),
+        "stale_after": source.stale_after().as_secs(),
+        "stale": source.is_stale(),
+        "failures": source.failures(),
+        "failure": source.failure(),
+        "unused": source.unused,
+    })
 }
 
 impl Record {
@@ -135,6 +153,7 @@ impl Record {
             "mistake_count": self.mistakes.count(),
             "rejected": self.rejected,
             "failure": self.failure,
+            "sources": self.sources.iter().map(document_of).collect::<Vec<_>>(),
             "unanswered": unanswered.iter().map(|text| one_line(text)).collect::<Vec<_>>(),
             "summary": self.line(),
         })

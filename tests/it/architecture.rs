@@ -79,6 +79,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "analysis",
             "compile",
             "confine",
+            // What the fetcher says of its sources.
+            "fetch",
             "file",
             "host",
             "kernel",

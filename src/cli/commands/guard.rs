@@ -10,6 +10,8 @@ use crate::text::diagnostic::Diagnostic;
 /// The default runtime directory; `RUNTIME_DIRECTORY` and the command line override it.
 const RUNTIME: &str = "/run/dfw";
 const SOCKET: &str = "guard.sock";
+/// The file that tells `dfw fetch` what to fetch.
+const REQUESTS: &str = "requests.yaml";
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct GuardArgs {
@@ -67,6 +69,7 @@ pub(in crate::cli) fn run(args: &GuardArgs) -> Result<(), Failure> {
         engines: args.engine.ask(),
         state: args.state.clone().unwrap_or_else(arguments::state),
         cache: arguments::cache(),
+        requests: args.socket.path().with_file_name(REQUESTS),
         socket: args.socket.path(),
         metrics: args.metrics_file.clone(),
         listen: args.metrics_listen.clone(),

@@ -27,6 +27,8 @@ use crate::untrusted::{clean, clean_to};
 /// Bounds of guard's answer: characters of a line, and engines that do not answer.
 const LINE: usize = 4096;
 const ENGINES: usize = 64;
+/// The most fetched sources that are shown.
+const SOURCES: usize = 1000;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct StatusArgs {
@@ -105,7 +107,52 @@ fn reported(terminal: Terminal, guard: &Value) -> String {
         let word = terminal.paint(Tone::Warning, "guard");
         let _ = writeln!(lines, "{word}: {}", clean(unanswered));
     }
-    lines
+    lines + &sources(terminal, guard)
+}
+
+/// Returns the fetched sources and their ages, and a line for each that is stale or not used.
+fn sources(terminal: Terminal, guard: &Value) -> String {
+    let clean = |value: &Value| clean_to(value.as_str().unwrap_or_default(), LINE);
+    let mut rows = vec![["SOURCE".into(), "ENTRIES".into(), "AGE".into()]];
+    let mut problems = String::new();
+    let known = guard["sources"].as_array().into_iter().flatten();
+    for source in known.take(SOURCES) {
+        let name = clean(&source["name"]);
+        let age = source["age"].as_u64().map(age);
+        let failure = source["failure"].as_str();
+        let failure =
+            failure.map_or_else(String::new, |text| format!(": {}", clean_to(text, LINE)));
+        if source["stale"] == true {
+            let word = terminal.paint(Tone::Warning, "stale");
+            let fetched = match &age {
+                Some(age) => format!("was last fetched {age} ago"),
+                None => "was never fetched".to_owned(),
+            };
+            let _ = writeln!(problems, "{word}: the source `{name}` {fetched}{failure}");
+        }
+        if source["unused"].is_string() {
+            let word = terminal.paint(Tone::Warning, "not used");
+            let reason = clean(&source["unused"]);
+            let _ = writeln!(
+                problems,
+                "{word}: the list that was fetched for `{name}`: {reason}; the former one is in force"
+            );
+        }
+        let entries = source["entries"].as_u64().unwrap_or_default().to_string();
+        rows.push([name, entries, age.unwrap_or_else(|| "never".to_owned())]);
+    }
+    if rows.len() == 1 {
+        return problems;
+    }
+    problems + &terminal.table(&rows)
+}
+
+/// Returns seconds in the greatest unit in which they are a number, rounded down.
+fn age(seconds: u64) -> String {
+    let units = [("d", 24 * 3600), ("h", 3600), ("m", 60)];
+    let unit = units.into_iter().find(|(_, length)| seconds >= *length);
+    let (unit, length) = unit.unwrap_or(("s", 1));
+    format!("{}{unit}", seconds / length)
 }
 
 /// Returns the warning that no guard keeps the rules in force.

@@ -13,6 +13,10 @@ use super::job::Outcome;
 pub(in crate::guard) enum Event {
     /// The policy files, or directories on their path, changed.
     Files,
+    /// The fetcher said something of a source.
+    Sources,
+    /// What it said was read.
+    SourcesRead,
     /// The directory of an engine's socket changed.
     EngineSocket,
     /// Links or addresses changed; `new` if a link was added.
@@ -47,6 +51,8 @@ pub(in crate::guard) struct Read {
     pub(in crate::guard) policies: Result<Policies, LoadError>,
     /// Whether all files were watched before they were read.
     pub(in crate::guard) watched: bool,
+    /// Why the fetcher cannot be given what to fetch.
+    pub(in crate::guard) unasked: Option<String>,
 }
 
 /// A request of a client of the control socket.

@@ -11,4 +11,5 @@ pub(super) mod links;
 mod notices;
 pub(super) mod signals;
 pub(super) mod sockets;
+pub(super) mod sources;
 pub(super) mod table;

@@ -13,6 +13,7 @@ use crate::file;
 use crate::plan::Installed;
 use crate::ruleset::Counter;
 
+use crate::guard::feeds::sources::Source;
 use crate::guard::record::Record;
 
 /// The interval at which the file is written, if it is enabled.
@@ -163,6 +164,44 @@ pub(in crate::guard) fn totals(in_force: bool, reads: u64, record: &Record) -> S
     ] {
         head(&mut text, name, kind, help);
         let _ = writeln!(text, "{name} {value}");
+    }
+    text + &sources(&record.sources)
+}
+
+/// Returns the metrics of fetched sources.
+fn sources(sources: &[Source]) -> String {
+    let mut text = String::new();
+    let age = |source: &Source| source.age().map(|age| age.as_secs());
+    let failures = |source: &Source| Some(source.failures());
+    let entries = |source: &Source| u64::try_from(source.entries).ok();
+    for (name, kind, help, value) in [
+        (
+            "dfw_source_age_seconds",
+            "gauge",
+            "Time since a source was fetched; absent if it never was.",
+            &age as &dyn Fn(&Source) -> Option<u64>,
+        ),
+        (
+            "dfw_source_failures_total",
+            "counter",
+            "Attempts to fetch a source that failed.",
+            &failures,
+        ),
+        (
+            "dfw_source_entries",
+            "gauge",
+            "Entries of a fetched source in force.",
+            &entries,
+        ),
+    ] {
+        if !sources.is_empty() {
+            head(&mut text, name, kind, help);
+        }
+        for source in sources {
+            if let Some(value) = value(source) {
+                let _ = writeln!(text, "{name}{{source=\"{}\"}} {value}", source.name);
+            }
+        }
     }
     text
 }
