@@ -335,10 +335,10 @@ impl Desired {
         let chosen = Chosen::new(policies, Origin::Files);
         let warnings = log::warnings(&chosen.policies);
         let former = self.policies.as_ref();
-        if former.is_none_or(|former| {
-            former.digest != chosen.digest || log::warnings(&former.policies) != warnings
-        }) {
-            for line in warnings.lines() {
+        let known = former.map(|former| log::warnings(&former.policies));
+        let known = known.unwrap_or_default();
+        for line in warnings.lines() {
+            if !known.lines().contains(line) {
                 self.log.say(Level::Warning, line);
             }
         }

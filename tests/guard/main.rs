@@ -12,6 +12,7 @@
 
 mod control;
 mod daemon;
+mod fetched;
 mod hidden;
 mod idle;
 mod keep;
@@ -28,6 +29,7 @@ mod policies;
 #[path = "../kernel/pty.rs"]
 #[expect(dead_code, reason = "the kernel tests use the rest")]
 mod pty;
+mod servers;
 mod silent;
 mod stranger;
 #[path = "../kernel/support.rs"]
@@ -80,6 +82,7 @@ fn missed(missing: &[String]) -> Result<()> {
 
 fn all() -> impl Iterator<Item = Named> {
     let groups = [
+        fetched::TRIALS,
         policies::TRIALS,
         modifiers::TRIALS,
         survival::TRIALS,

@@ -49,7 +49,7 @@ pub enum List {
     Accepted,
     /// The one in the cache, which is new.
     New(FileId),
-    /// The one that was accepted last: why the one in the cache is not used.
+    /// The one that was accepted last: why the one in the cache is not used, for everybody.
     Former(String),
 }
 
@@ -133,25 +133,46 @@ fn digest(bytes: &[u8]) -> u128 {
 /// # Errors
 /// What is wrong with it first, in one sentence.
 pub fn parse_list(bytes: Vec<u8>, format: &Format) -> Result<AddressSet, String> {
-    let (_, list) = parse("list", bytes, format)?;
-    Ok(list)
+    let parsed = parse("list", bytes, format);
+    parsed.map(|(_, list)| list).map_err(|reason| reason.text)
+}
+
+/// Why a list is not used.
+struct Reason {
+    /// For those who may read the list.
+    text: String,
+    /// For all others: without a word of it.
+    public: String,
+}
+
+impl From<String> for Reason {
+    fn from(text: String) -> Self {
+        let public = text.clone();
+        Self { text, public }
+    }
 }
 
 /// Reads a text as a list, and keeps it as a file of this name.
-fn parse(name: &str, bytes: Vec<u8>, format: &Format) -> Result<(SourceMap, AddressSet), String> {
+fn parse(name: &str, bytes: Vec<u8>, format: &Format) -> Result<(SourceMap, AddressSet), Reason> {
     let mut texts = SourceMap::in_memory::<&str, &str>([]);
     let file = texts.take(name, bytes);
     if let Some(problem) = texts.error(file) {
-        return Err(problem.message);
+        let public = problem.public();
+        let text = problem.message;
+        return Err(Reason { text, public });
     }
     let mut report = Vec::new();
     let list = format.parse(file, texts.text(file), &mut report);
     match report.into_iter().next() {
         None => Ok((texts, list)),
         Some(first) => {
-            let line = first.primary.map(|label| texts.line_column(&label.span).0);
+            let label = first.primary.as_ref();
+            let line = label.map(|label| texts.line_column(&label.span).0);
             let line = line.map_or_else(String::new, |line| format!("line {line}: "));
-            Err(format!("{line}{}", first.message))
+            Err(Reason {
+                public: format!("{line}{}", first.public()),
+                text: format!("{line}{}", first.message),
+            })
         }
     }
 }
@@ -180,14 +201,12 @@ pub(super) fn read(
         return Some(content(AddressSet::default(), List::Never));
     }
     match choose(reader.texts, &request.key(), bounds) {
-        Ok(Some((addresses, list))) => {
-            if let List::Former(reason) = &list {
-                let message = format!("the list that was fetched is not used: {reason}");
-                reader.report.push(
-                    Diagnostic::warning("fetched-list", message)
-                        .at(span.clone(), "the list that was accepted before stays")
-                        .help("if the new list is right, change the bounds, or accept it: `dfw fetch --accept NAME`"),
-                );
+        Ok(Some((addresses, list, reason))) => {
+            if let Some(reason) = reason {
+                let warning = unused(Diagnostic::warning, &reason)
+                    .at(span.clone(), "the list that was accepted before stays")
+                    .help("if the new list is right, change the bounds, or accept it: `dfw fetch --accept NAME`");
+                reader.report.push(warning);
             }
             Some(content(addresses, list))
         }
@@ -200,26 +219,28 @@ pub(super) fn read(
             Some(content(AddressSet::default(), List::Never))
         }
         Err(reason) => {
-            reader.report.push(
-                Diagnostic::error(
-                    "fetched-list",
-                    format!("the list that was fetched is not used: {reason}"),
-                )
+            let error = unused(Diagnostic::error, &reason)
                 .at(span.clone(), "there is no other list")
-                .help("is the list right? Else change `within`, `min` or `max`"),
-            );
+                .help("is the list right? Else change `within`, `min` or `max`");
+            reader.report.push(error);
             None
         }
     }
 }
 
-/// Returns the list that is used: the one in the cache, or else the one that was accepted last; `None` if there
-/// is neither.
+/// Returns the report of a list that is not used.
+fn unused(new: fn(&'static str, String) -> Diagnostic, reason: &Reason) -> Diagnostic {
+    let message = |reason: &str| format!("the list that was fetched is not used: {reason}");
+    new("fetched-list", message(&reason.text)).to_public(message(&reason.public))
+}
+
+/// Returns the list that is used: the one in the cache, or else the one that was accepted last, with the reason;
+/// `None` if there is neither.
 fn choose(
     texts: &mut SourceMap,
     key: &str,
     bounds: &Bounds,
-) -> Result<Option<(AddressSet, List)>, String> {
+) -> Result<Option<(AddressSet, List, Option<Reason>)>, Reason> {
     let accepted = texts
         .accepted(key)
         .map_err(|error| format!("cannot read the list that was accepted before: {error}"))?;
@@ -228,17 +249,22 @@ fn choose(
         && cached == accepted
     {
         let list = take(texts, key, accepted.clone(), bounds)?;
-        return Ok(Some((list, List::Accepted)));
+        return Ok(Some((list, List::Accepted, None)));
     }
     let former = accepted.as_ref().map(|bytes| {
-        parse(key, bytes.clone(), &Format::Lines)
-            .map_err(|reason| format!("the list that was accepted before is damaged: {reason}"))
+        parse(key, bytes.clone(), &Format::Lines).map_err(|reason| {
+            let damaged = "the list that was accepted before is damaged: ";
+            Reason {
+                text: format!("{damaged}{}", reason.text),
+                public: format!("{damaged}{}", reason.public),
+            }
+        })
     });
     let former = former.transpose()?;
     let reason = match cached {
         Ok(None) if former.is_none() => return Ok(None),
-        Ok(None) => "it is not in the cache any more".to_owned(),
-        Err(reason) => reason,
+        Ok(None) => Reason::from("it is not in the cache any more".to_owned()),
+        Err(reason) => reason.into(),
         Ok(Some(bytes)) => match parse(key, bytes, &Format::Lines).and_then(|(read, list)| {
             let check = bounds.check(&list).and_then(|()| match &former {
                 Some((_, former)) => bounds.check_loss(&list, former),
@@ -249,7 +275,7 @@ fn choose(
         }) {
             Ok((read, list)) => {
                 let file = texts.adopt(key, read).map_err(|error| error.to_string())?;
-                return Ok(Some((list, List::New(file))));
+                return Ok(Some((list, List::New(file), None)));
             }
             Err(reason) => reason,
         },
@@ -258,7 +284,8 @@ fn choose(
         return Err(reason);
     };
     let list = take(texts, key, accepted, bounds)?;
-    Ok(Some((list, List::Former(reason))))
+    let former = List::Former(reason.public.clone());
+    Ok(Some((list, former, Some(reason))))
 }
 
 /// Takes a list that was accepted before, which the policy may not accept any more.
@@ -267,7 +294,7 @@ fn take(
     key: &str,
     bytes: Vec<u8>,
     bounds: &Bounds,
-) -> Result<AddressSet, String> {
+) -> Result<AddressSet, Reason> {
     let (read, list) = parse(key, bytes, &Format::Lines)?;
     bounds.check(&list).map_err(|breach| breach.to_string())?;
     texts.adopt(key, read).map_err(|error| error.to_string())?;
