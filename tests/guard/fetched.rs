@@ -3,19 +3,37 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::{MetadataExt, chown, lchown, symlink};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
+use rustix::fs::{CWD, FileType, Mode};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::Named;
 use crate::daemon::{Daemon, until};
 use crate::namespace::{Place, Report};
 use crate::servers::Servers;
+use crate::support::probe::{Conversation, Outcome, PATIENCE, SILENCE, Transport, ask};
+use crate::support::service::spawn;
 
-pub(crate) const TRIALS: &[Named] = &[("bad_answers_change_nothing", bad_answers_change_nothing)];
+pub(crate) const TRIALS: &[Named] = &[
+    ("bad_answers_change_nothing", bad_answers_change_nothing),
+    (
+        "a_changed_record_moves_access_and_cuts_connections",
+        a_changed_record_moves_access_and_cuts_connections,
+    ),
+    (
+        "a_hostile_fetcher_changes_nothing_but_its_lists",
+        a_hostile_fetcher_changes_nothing_but_its_lists,
+    ),
+];
 
+const NOBODY: u32 = 65_534;
 const LISTS: &str = "https://lists.example.com";
 
 /// A source, and a part of the reason why its second answer is not used.
@@ -24,7 +42,7 @@ type Kind = (&'static str, &'static str, &'static str);
 /// What the fetcher does not take.
 const NOT_FETCHED: [Kind; 17] = [
     ("nxdomain", "{name: gone.example.com}", "NXDOMAIN"),
-    ("no-answer", "{name: a.dead.example.com}", "no answer for"),
+    ("no-answer", "{name: a.example.org}", "no answer for"),
     ("no-address", "{name: bare.example.com}", "has no address"),
     ("web-page", "{url: LISTS/page}", "a web page"),
     ("empty", "{url: LISTS/empty}", "no address"),
@@ -87,7 +105,7 @@ const NOT_USED: [Kind; 6] = [
 /// The names that the first answers are about; all have an address.
 const GOOD_RECORDS: [&str; 8] = [
     "--host-record=gone.example.com,192.0.2.1",
-    "--host-record=a.dead.example.com,192.0.2.1",
+    "--host-record=a.example.org,192.0.2.1,2001:db8::1",
     "--host-record=bare.example.com,192.0.2.1",
     "--host-record=sink.example.com,192.0.2.1",
     "--host-record=outside.example.com,192.0.2.1",
@@ -96,10 +114,8 @@ const GOOD_RECORDS: [&str; 8] = [
     "--host-record=closed.example.com,203.0.113.10",
 ];
 
-const BAD_RECORDS: [&str; 10] = [
+const BAD_RECORDS: [&str; 9] = [
     "--txt-record=bare.example.com,nothing",
-    // Nobody answers there.
-    "--server=/dead.example.com/127.0.0.1#5399",
     "--host-record=sink.example.com,0.0.0.0",
     "--host-record=outside.example.com,198.51.100.66",
     "--host-record=many.example.com,192.0.2.1",
@@ -236,7 +252,7 @@ fn bad_answers_change_nothing() -> Result<()> {
     servers.serve("half", "192.0.2.1\n192.0.")?;
     servers.serve("binary", [1, 2, 3])?;
     servers.serve("json", "192.0.2.1\n")?;
-    servers.serve("other", r#"{"b": ["192.0.2.0/24"]}"#)?;
+    servers.serve("other", r#"{"others": ["192.0.2.0/24"]}"#)?;
     servers.serve("everything", "0.0.0.0/0\n")?;
     servers.serve("loss", "198.51.100.7\n")?;
     servers.serve("few", "192.0.2.0/24\n")?;
@@ -289,6 +305,208 @@ fn bad_answers_change_nothing() -> Result<()> {
         ensure!(times == 1, "{reason}: {:?}", guard.said);
     }
     guard.stop()
+}
+
+/// A record of a host that is elsewhere now: the new address is let in and the old one is out, with the connection
+/// that it has. `DFW_LONG` waits for the TTL; else the trial sets the clock of the cache forward.
+fn a_changed_record_moves_access_and_cuts_connections() -> Result<()> {
+    const SERVED: u16 = 7000;
+    let place = Place::new()?;
+    let [host, old, new]: [IpAddr; 3] = ["198.51.100.1", "198.51.100.66", "198.51.100.67"]
+        .map(|text| IpAddr::V4(text.parse().unwrap_or(Ipv4Addr::LOCALHOST)));
+    let record = |address: IpAddr| format!("--host-record=home.example.com,{address},1");
+    let mut servers = Servers::start(&place, &[&record(old)], "")?;
+    let clients = Place::new()?;
+    place.namespace().ip(&format!(
+        "link add eth0 type veth peer name eth0 netns {}",
+        clients.namespace().path().display()
+    ))?;
+    for (namespace, address) in [
+        (place.namespace(), host),
+        (clients.namespace(), old),
+        (clients.namespace(), new),
+    ] {
+        namespace.ip(&format!("address add {address}/24 dev eth0"))?;
+        namespace.ip("link set eth0 up")?;
+    }
+    place
+        .namespace()
+        .run(|| spawn(&[&format!("tcp:{SERVED}")]))?;
+    let to = SocketAddr::new(host, SERVED);
+    let ask = |from: IpAddr, patience| {
+        clients
+            .namespace()
+            .run(|| ask(Transport::Tcp, Some(from), to, patience))
+    };
+
+    place.write(
+        "policies/a.yaml",
+        format!(
+            "default: deny\nsources: {{home: {{name: home.example.com, within: 198.51.100.0/24}}}}\n\
+             ports: {{{SERVED}: [home]}}\n"
+        ),
+    )?;
+    let mut guard = guard(&place)?;
+    guard.expect("never-fetched: it allows nobody")?;
+    guard.expect_in_force()?;
+    ensure!(
+        ask(old, SILENCE)?.is_closed(),
+        "open before anything is fetched"
+    );
+    let requests = place.dir().join("requests.yaml");
+    let mut dfw = servers.dfw(&place);
+    dfw.args(["fetch", "--daemon"]).arg(&requests);
+    let mut fetcher = Daemon::of(dfw)?;
+    fetcher.expect("home: 1 entries, changed")?;
+    guard.expect_in_force()?;
+    ensure!(
+        ask(old, PATIENCE)? == Outcome::Open,
+        "closed to the address"
+    );
+    ensure!(ask(new, SILENCE)?.is_closed(), "open to another address");
+    let open = || Conversation::open(Transport::Tcp, Some(old), to);
+    let mut live = clients.namespace().run(open)?;
+
+    servers.resolve(&place, &[&record(new)])?;
+    let since = Instant::now();
+    if std::env::var_os("DFW_LONG").is_none() {
+        make_due(&place)?;
+        fs::write(&requests, fs::read(&requests)?)?;
+    }
+    guard.expect_in_force()?;
+    let took = since.elapsed();
+    eprintln!("a changed record was in force after {took:?}");
+    ensure!(
+        !live.echoes(SILENCE)?,
+        "the connection of the old address lives"
+    );
+    ensure!(
+        ask(old, SILENCE)?.is_closed(),
+        "still open to the old address"
+    );
+    ensure!(
+        ask(new, PATIENCE)? == Outcome::Open,
+        "closed to the new address"
+    );
+    // A resolver that is gone takes nothing away, and is warned of.
+    servers.resolve(&place, &["--address=/home.example.com/"])?;
+    make_due(&place)?;
+    fs::write(&requests, fs::read(&requests)?)?;
+    fetcher.expect("not fetched: home: home.example.com does not exist")?;
+    ensure!(
+        ask(new, PATIENCE)? == Outcome::Open,
+        "a failure closed the port"
+    );
+    fetcher.kill()?;
+    guard.stop()
+}
+
+/// The names of what a hostile fetcher puts in place of its list, and how.
+type Attack = fn(&Path, &Path) -> std::io::Result<()>;
+const ATTACKS: [Attack; 12] = [
+    |at, _| fs::write(at, "192.0.2.7\n"),
+    |at, _| fs::write(at, "192.0.2.8\n192.0.2.9\n"),
+    |at, _| fs::write(at, "198.51.100.66\n"),
+    |at, _| fs::write(at, "0.0.0.0/0\n::/0\n"),
+    |at, secret| symlink(secret, at),
+    |at, _| symlink("../secret", at),
+    |at, _| symlink("/etc/shadow", at),
+    |at, _| symlink(".", at),
+    |at, _| {
+        rustix::fs::mknodat(CWD, at, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
+        Ok(())
+    },
+    |at, _| fs::create_dir(at),
+    |at, _| fs::File::create(at)?.set_len(10 << 30),
+    |at, secret| fs::hard_link(secret, at),
+];
+
+fn a_hostile_fetcher_changes_nothing_but_its_lists() -> Result<()> {
+    const KEY: &str = "name-home.example.com";
+    let place = Place::new()?;
+    let secret = place.write("secret", "192.0.2.99\n")?;
+    place.write(
+        "policies/a.yaml",
+        "default: deny\nsources: {home: {name: home.example.com, within: 192.0.2.0/28}}\n\
+         ports: {80: [home]}\n",
+    )?;
+    let cache = place.dir().join("cache");
+    let list = place.write(&format!("cache/{KEY}"), "192.0.2.7\n")?;
+    for path in [&cache, &list] {
+        chown(path, Some(NOBODY), Some(NOBODY))?;
+    }
+    let trace = place.dir().join("trace");
+    let mut command = place.namespace().command("strace");
+    command
+        .args(["-f", "-e", "trace=open,openat,openat2", "-o"])
+        .arg(&trace)
+        .arg(crate::namespace::DFW)
+        .args(crate::daemon::arguments(&place, &[]))
+        .env("DFW_CACHE", &cache);
+    let mut guard = Daemon::of(command)?;
+    guard.expect_in_force()?;
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let hostile = scope.spawn(|| {
+            let mut rounds = 0_u64;
+            while !stop.load(Ordering::Relaxed) {
+                for attack in ATTACKS {
+                    for name in [KEY, "status-name-home.example.com.json"] {
+                        let (new, at) = (cache.join("new"), cache.join(name));
+                        attack(&new, &secret)?;
+                        lchown(&new, Some(NOBODY), Some(NOBODY))?;
+                        // A folder takes the place of nothing but a folder.
+                        if at.is_dir() && !at.is_symlink() {
+                            fs::remove_dir(&at)?;
+                        } else {
+                            let _ = fs::remove_file(&at);
+                        }
+                        fs::rename(&new, &at)?;
+                        std::thread::sleep(Duration::from_millis(5));
+                    }
+                }
+                rounds += 1;
+            }
+            anyhow::Ok(rounds)
+        });
+        let watched = (|| {
+            for _ in 0..200 {
+                status(&place)?;
+                let rules = place.installed()?.to_string();
+                ensure!(
+                    !rules.contains("198.51.100") && !rules.contains("192.0.2.99"),
+                    "{rules}"
+                );
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Ok(())
+        })();
+        stop.store(true, Ordering::Relaxed);
+        let rounds = hostile.join().map_err(|_| anyhow!("it panicked"))??;
+        eprintln!("{rounds} rounds of {} attacks", ATTACKS.len());
+        watched
+    })?;
+    // What is right is taken afterwards.
+    fs::write(cache.join("new"), "192.0.2.10\n")?;
+    chown(cache.join("new"), Some(NOBODY), Some(NOBODY))?;
+    let _ = fs::remove_dir(&list);
+    fs::rename(cache.join("new"), &list)?;
+    until("the right list", || {
+        let rules = place.installed().ok()?.to_string();
+        rules.contains("192.0.2.10").then_some(())
+    })?;
+    // strace ends with what it traces.
+    let pid = status(&place)?["pid"].as_i64().context("no pid")?;
+    let pid = Pid::from_raw(i32::try_from(pid)?).context("no pid")?;
+    kill_process(pid, Signal::TERM)?;
+    guard.end()?;
+    let trace = fs::read_to_string(trace)?;
+    ensure!(trace.contains(KEY), "the trace is empty");
+    for name in ["secret", "shadow", "\"..\"", "\"new\""] {
+        let line = trace.lines().find(|line| line.contains(name));
+        ensure!(line.is_none(), "it has opened {line:?}");
+    }
+    Ok(())
 }
 
 /// A guard with the cache of the place.
