@@ -30,7 +30,10 @@ pub(crate) fn missing() -> Vec<String> {
     if !rustix::process::geteuid().is_root() {
         missing.push("root".to_owned());
     }
-    let programs = ["ip", "nft", "iptables", "strace", "setarch", "nsenter"];
+    let programs = [
+        "ip", "nft", "iptables", "strace", "setarch", "nsenter", "unshare", "ss", "dnsmasq",
+        "nginx", "openssl",
+    ];
     let lacking = programs.iter().filter(|name| find(name).is_none());
     missing.extend(lacking.map(|name| format!("the program {name}")));
     missing
