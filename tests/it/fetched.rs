@@ -101,7 +101,9 @@ fn a_list_that_was_never_fetched_allows_nobody() {
     assert_eq!(source.fetched.as_ref().unwrap().list, List::Never);
     // It compiles to a port that is closed.
     let ruleset = policies.compile(&HostView::default()).to_string();
-    assert!(!ruleset.contains("list."), "{ruleset}");
+    let set = ruleset.split("set list.ip4 {").nth(1).unwrap();
+    let set = set.split('}').next().unwrap();
+    assert!(!set.contains("elements"), "{set}");
 }
 
 /// It would open the port to the addresses that are meant.
@@ -297,4 +299,27 @@ fn only_files_of_the_cache_are_read() {
     trial.fetch("192.0.2.66\n");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
     assert!(error(&trial).contains("everybody can write"));
+}
+
+/// What the page about lists shows can be fetched as it is written.
+#[test]
+fn the_lines_of_the_page_are_right() {
+    let page = fs::read_to_string("docs/lists.md").unwrap();
+    let mut fetched = 0;
+    for block in page.split("```yaml\n").skip(1) {
+        let block = block.split("```").next().unwrap();
+        let default = if block.contains("default:") {
+            ""
+        } else {
+            "default: deny\n"
+        };
+        let texts = SourceMap::in_memory([
+            ("p/a.yaml", format!("{default}{block}")),
+            ("p/lists/banned.txt", "192.0.2.0\n".to_owned()),
+        ]);
+        fetched += dfw::store::requests(texts, Path::new("p/a.yaml"))
+            .unwrap()
+            .len();
+    }
+    assert!(fetched > 10, "{fetched}");
 }

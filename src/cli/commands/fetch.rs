@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cli::arguments::{self, PolicyPath};
 use crate::cli::load;
@@ -55,7 +55,7 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &FetchArgs) -> Result<(), Fa
                 }
                 Err(reason) => json!({"name": outcome.name.as_str(), "failure": reason}),
             });
-            json!({"schema": "dfw/fetch/v1", "sources": sources.collect::<Vec<_>>()})
+            document(&sources.collect::<Vec<_>>())
         },
         || outcomes.iter().filter_map(line).collect(),
     )?;
@@ -94,6 +94,10 @@ fn warn(terminal: Terminal, outcome: &Outcome, once: bool) {
     }
 }
 
+fn document(sources: &[Value]) -> Value {
+    json!({"schema": "dfw/fetch/v1", "sources": sources})
+}
+
 fn line(outcome: &Outcome) -> Option<String> {
     let (entries, changed) = outcome.result.as_ref().ok()?;
     let changed = if *changed { "changed" } else { "unchanged" };
@@ -104,7 +108,7 @@ fn line(outcome: &Outcome) -> Option<String> {
 fn accept(terminal: Terminal, path: &Path, name: &str) -> Result<(), Failure> {
     let entries = load::accept(path, name)?;
     terminal.answer(
-        || json!({"schema": "dfw/fetch/v1", "accepted": name, "entries": entries}),
+        || document(&[json!({"name": name, "entries": entries, "accepted": true})]),
         || format!("accepted: {entries} entries of {name}; `dfw apply` or dfw guard takes them\n"),
     )?;
     Ok(())
