@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::policy::Request;
 
 use super::watch::Watch;
-use super::{Fetcher, Outcome, Requests, next_due};
+use super::{Fetcher, Outcome, RETRY, Requests, next_due};
 
 /// How long it waits at most: the clock may be set.
 const LONGEST: Duration = Duration::from_mins(1);
@@ -78,15 +78,19 @@ impl Daemon<'_> {
                     Err(error) => self.warn_once(kind, &mut failure, error),
                 }
             }
+            let mut shortest = SHORTEST;
             if next_due(self.cache, &requests).is_some_and(|wait| wait.is_zero()) {
                 // Resolvers and certificates of the host may be other ones by now.
                 match Fetcher::new() {
                     Ok(fetcher) => fetcher.fetch(self.cache, &requests, true, self.report),
-                    Err(error) => self.warn_once(kind, &mut failure, error),
+                    Err(error) => {
+                        shortest = RETRY.0;
+                        self.warn_once(kind, &mut failure, error);
+                    }
                 }
             }
             let next = next_due(self.cache, &requests).unwrap_or(LONGEST);
-            has_changed = watch.wait(next.clamp(SHORTEST, LONGEST)).map_err(failed)?;
+            has_changed = watch.wait(next.clamp(shortest, LONGEST)).map_err(failed)?;
         }
     }
 

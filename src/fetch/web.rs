@@ -12,7 +12,6 @@ use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use ureq::{Agent, Error, Proxy, ResponseExt};
 
-use crate::file::Limit;
 use crate::net::AddressSet;
 use crate::policy::{Format, parse_list};
 
@@ -31,6 +30,8 @@ const PATIENCE: Duration = Duration::from_mins(2);
 const REDIRECTS: u32 = 5;
 /// How many bytes the head of an answer has at most.
 const HEAD: usize = 64 << 10;
+/// How many bytes a list has at most: two million entries, and a bound of the memory.
+const BODY: u64 = 32 << 20;
 /// How many bytes of an `ETag` are remembered.
 const TAG: usize = 1024;
 
@@ -125,7 +126,7 @@ impl Web {
             modified: header("Last-Modified"),
         };
         let version = (version != Version::default()).then_some(version);
-        let body = response.body_mut().with_config().limit(Limit::LIST.bytes());
+        let body = response.body_mut().with_config().limit(BODY);
         let bytes = body.read_to_vec().map_err(|error| reason(&error))?;
         let list = parse_list(bytes, format)?;
         if list.is_empty() {

@@ -3,9 +3,10 @@
 use anyhow::{Context, Result, ensure};
 
 use crate::Named;
+use crate::lan::FRIEND;
 use crate::modifiers::FIREWALLD;
-use crate::site::{OTHER, Site, other};
-use crate::stranger::{Mark, Stranger};
+use crate::site::{OTHER, POLICIES, Site, other};
+use crate::stranger::{Mark, PORT, Stranger};
 use crate::support::times;
 
 pub(crate) const TRIALS: &[Named] = &[
@@ -18,6 +19,10 @@ pub(crate) const TRIALS: &[Named] = &[
     (
         "a_reboot_with_firewalld_is_closed",
         a_reboot_with_firewalld_is_closed,
+    ),
+    (
+        "a_reboot_without_network_keeps_what_was_fetched",
+        a_reboot_without_network_keeps_what_was_fetched,
     ),
     (
         "applied_once_a_reboot_is_closed",
@@ -86,6 +91,47 @@ fn a_reboot_with_firewalld_is_closed() -> Result<()> {
     site.run(FIREWALLD)?;
     site.only_friends_get_in(mark)?;
     reboots(site, mark, "dfw firewalld", times(2, 1))
+}
+
+/// Where the list of a name is in the cache, which a user that comes and goes owns.
+const LIST: &str = "/var/cache/private/dfw/name-home.example.com";
+
+/// Nobody answers the fetcher after the reboot, and its cache is empty: what was accepted before is in force before
+/// Docker starts.
+fn a_reboot_without_network_keeps_what_was_fetched() -> Result<()> {
+    let (mut site, mark) = Site::guarded()?;
+    site.guest.write(
+        &format!("{POLICIES}/web.yaml"),
+        &format!(
+            "default: deny\nsources: {{home: {{name: home.example.com}}}}\nports: {{{PORT}: [home]}}\n"
+        ),
+    )?;
+    site.run("systemctl enable --now dfw-fetch")?;
+    site.said("never-fetched: it allows nobody")?;
+    let pid = site.run("systemctl show --property MainPID --value dfw-fetch")?;
+    let status = site.run(&format!("cat /proc/{}/status", pid.trim()))?;
+    for line in ["NoNewPrivs:\t1", "Seccomp:\t2", "CapEff:\t0000000000000000"] {
+        ensure!(status.contains(line), "no {line} in {status}");
+    }
+    ensure!(!status.contains("Uid:\t0"), "it runs as root: {status}");
+    let [v4, v6] = FRIEND;
+    site.run(&format!(
+        "cd /var/cache/private/dfw; printf '{v4}\\n{v6}\\n' >new; chown --reference=. new; mv new {LIST}"
+    ))?;
+    site.is_settled()?;
+    site.only_friends_get_in(mark)?;
+    site.run(&format!("rm {LIST}"))?;
+    site.guest.reboot()?;
+    site.run("systemctl is-active docker dfw dfw-fetch")?;
+    site.only_friends_get_in(mark)?;
+    // The rules were there first.
+    site.run(
+        "of() { systemctl show --property ActiveEnterTimestampMonotonic --value $1; }
+         test $(of dfw) -le $(of docker)",
+    )?;
+    let security = site.run("systemd-analyze security --no-pager dfw-fetch.service | tail -1")?;
+    eprintln!("{}", security.trim());
+    site.guest.power_off()
 }
 
 /// Without guard, a reboot is closed all the same: what can be flushed later is another matter.
