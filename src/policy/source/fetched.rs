@@ -241,33 +241,27 @@ fn choose(
     key: &str,
     bounds: &Bounds,
 ) -> Result<Option<(AddressSet, List, Option<Reason>)>, Reason> {
-    let accepted = texts
-        .accepted(key)
-        .map_err(|error| format!("cannot read the list that was accepted before: {error}"))?;
     let cached = texts.cached(key).map_err(|error| error.to_string());
-    if let (Ok(Some(cached)), Some(accepted)) = (&cached, &accepted)
-        && cached == accepted
-    {
-        let list = take(texts, key, accepted.clone(), bounds)?;
+    let accepted = read_accepted(texts, key)?;
+    let is_same =
+        matches!((&cached, &accepted), (Ok(Some(cached)), Some(known)) if cached == known);
+    if is_same {
+        drop(cached);
+        let list = take(texts, key, accepted.unwrap_or_default(), bounds)?;
         return Ok(Some((list, List::Accepted, None)));
     }
-    let former = accepted.as_ref().map(|bytes| {
-        parse(key, bytes.clone(), &Format::Lines).map_err(|reason| {
-            let damaged = "the list that was accepted before is damaged: ";
-            Reason {
-                text: format!("{damaged}{}", reason.text),
-                public: format!("{damaged}{}", reason.public),
-            }
-        })
-    });
-    let former = former.transpose()?;
+    // Of a long list there is one text at a time.
+    let former = accepted
+        .map(|bytes| parse_accepted(key, bytes))
+        .transpose()?;
+    let is_known = former.is_some();
     let reason = match cached {
-        Ok(None) if former.is_none() => return Ok(None),
+        Ok(None) if !is_known => return Ok(None),
         Ok(None) => Reason::from("it is not in the cache any more".to_owned()),
         Err(reason) => reason.into(),
         Ok(Some(bytes)) => match parse(key, bytes, &Format::Lines).and_then(|(read, list)| {
             let check = bounds.check(&list).and_then(|()| match &former {
-                Some((_, former)) => bounds.check_loss(&list, former),
+                Some(former) => bounds.check_loss(&list, former),
                 None => Ok(()),
             });
             check.map_err(|breach| breach.to_string())?;
@@ -280,12 +274,38 @@ fn choose(
             Err(reason) => reason,
         },
     };
-    let Some(accepted) = accepted else {
+    let Some(accepted) = is_known
+        .then(|| read_accepted(texts, key))
+        .transpose()?
+        .flatten()
+    else {
         return Err(reason);
     };
     let list = take(texts, key, accepted, bounds)?;
     let former = List::Former(reason.public.clone());
     Ok(Some((list, former, Some(reason))))
+}
+
+/// Reads the list that was accepted last; `None` if there is none.
+fn read_accepted(texts: &SourceMap, key: &str) -> Result<Option<Vec<u8>>, Reason> {
+    let accepted = texts.accepted(key);
+    accepted.map_err(|error| {
+        Reason::from(format!(
+            "cannot read the list that was accepted before: {error}"
+        ))
+    })
+}
+
+/// Returns what is in the list that was accepted last.
+fn parse_accepted(key: &str, bytes: Vec<u8>) -> Result<AddressSet, Reason> {
+    let parsed = parse(key, bytes, &Format::Lines);
+    parsed.map(|(_, list)| list).map_err(|reason| {
+        let damaged = "the list that was accepted before is damaged: ";
+        Reason {
+            text: format!("{damaged}{}", reason.text),
+            public: format!("{damaged}{}", reason.public),
+        }
+    })
 }
 
 /// Takes a list that was accepted before, which the policy may not accept any more.
