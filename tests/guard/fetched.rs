@@ -44,24 +44,24 @@ const NOT_FETCHED: [Kind; 17] = [
     ("nxdomain", "{name: gone.example.com}", "NXDOMAIN"),
     ("no-answer", "{name: a.example.org}", "no answer for"),
     ("no-address", "{name: bare.example.com}", "has no address"),
-    ("web-page", "{url: LISTS/page}", "a web page"),
-    ("empty", "{url: LISTS/empty}", "no address"),
-    ("half", "{url: LISTS/half}", "line 2"),
-    ("binary", "{url: LISTS/binary}", "line 1"),
-    ("too-big", "{url: LISTS/big}", "limit"),
-    ("not-json", "{url: LISTS/json, select: /a/*}", "JSON"),
+    ("web-page", r#"{url: "LISTS/page"}"#, "a web page"),
+    ("empty", r#"{url: "LISTS/empty"}"#, "no address"),
+    ("half", r#"{url: "LISTS/half"}"#, "line 2"),
+    ("binary", r#"{url: "LISTS/binary"}"#, "line 1"),
+    ("too-big", r#"{url: "LISTS/big"}"#, "limit"),
+    ("not-json", r#"{url: "LISTS/json", select: /a/*}"#, "JSON"),
     (
         "nothing-selected",
-        "{url: LISTS/other, select: /a/*}",
+        r#"{url: "LISTS/other", select: /a/*}"#,
         "no address",
     ),
-    ("loop", "{url: LISTS/loop}", "redirect"),
-    ("plain", "{url: LISTS/plain}", "https"),
-    ("error", "{url: LISTS/error}", "answers 500"),
-    ("missing", "{url: LISTS/missing}", "answers 404"),
+    ("loop", r#"{url: "LISTS/loop"}"#, "redirect"),
+    ("plain", r#"{url: "LISTS/plain"}"#, "https"),
+    ("error", r#"{url: "LISTS/error"}"#, "answers 500"),
+    ("missing", r#"{url: "LISTS/missing"}"#, "answers 404"),
     (
         "to-private",
-        "{url: LISTS/private}",
+        r#"{url: "LISTS/private"}"#,
         "private address 10.1.1.1",
     ),
     (
@@ -93,11 +93,15 @@ const NOT_USED: [Kind; 6] = [
         "{name: many.example.com, max: 2}",
         "more addresses (3)",
     ),
-    ("everything", "{url: LISTS/everything}", "more than half"),
-    ("loss", "{url: LISTS/loss}", "max-loss: 50%"),
+    (
+        "everything",
+        r#"{url: "LISTS/everything"}"#,
+        "more than half",
+    ),
+    ("loss", r#"{url: "LISTS/loss"}"#, "max-loss: 50%"),
     (
         "few",
-        "{url: LISTS/few, min: 2, max-loss: 100%}",
+        r#"{url: "LISTS/few", min: 2, max-loss: 100%}"#,
         "fewer entries (1)",
     ),
 ];
@@ -136,21 +140,11 @@ const BAD_LOCATIONS: &str = "
 
 fn policy() -> String {
     let all = NOT_FETCHED.iter().chain(&NOT_USED);
-    let sources: String = all
-        .clone()
-        .map(|(name, source, _)| {
-            let source = source.replace("LISTS/", &format!("\"{LISTS}/"));
-            // The quote ends where the address does.
-            let source = match source.split_once(&format!("\"{LISTS}/")) {
-                Some((before, rest)) => {
-                    let end = rest.find([',', '}']).unwrap_or(rest.len());
-                    format!("{before}\"{LISTS}/{}\"{}", &rest[..end], &rest[end..])
-                }
-                None => source,
-            };
-            format!("  {name}: {source}\n")
-        })
+    let lines = all.clone();
+    let lines: Vec<String> = lines
+        .map(|(name, source, _)| format!("  {name}: {}\n", source.replace("LISTS", LISTS)))
         .collect();
+    let sources = lines.concat();
     let names: Vec<&str> = all.map(|(name, ..)| *name).collect();
     format!(
         "default: deny\nsources:\n{sources}ports:\n  80: [{}]\n",

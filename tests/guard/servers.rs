@@ -151,6 +151,9 @@ fn listens(place: &Place, words: &str, server: &mut Child) -> Result<()> {
     }
 }
 
+/// A key that is quick to make.
+const KEY: &str = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+
 /// Makes an authority, and a certificate of its for the names of the web server.
 fn certificates(folder: &Path) -> Result<()> {
     let openssl = |words: &str| {
@@ -162,7 +165,6 @@ fn certificates(folder: &Path) -> Result<()> {
         "subjectAltName=DNS:lists.example.com,DNS:private.example.com,DNS:moved.example.com,\
          DNS:closed.example.com\n",
     )?;
-    const KEY: &str = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
     openssl(&format!(
         "req -x509 {KEY} -keyout ca.key -out ca.pem -days 2 -subj /CN=test \
          -addext basicConstraints=critical,CA:TRUE"
