@@ -273,7 +273,10 @@ fn bad_answers_change_nothing() -> Result<()> {
         "a failure has changed the cache: {now:?}"
     );
     for (name, _, reason) in NOT_USED {
-        guard.expect(reason).context(name)?;
+        // They come in the order in which the lists do.
+        if !guard.said.iter().any(|line| line.contains(reason)) {
+            guard.expect(reason).context(name)?;
+        }
     }
     // Not again, unless it is another failure.
     let third = fetch_due(&place, &servers)?;
