@@ -241,47 +241,27 @@ fn choose(
     key: &str,
     bounds: &Bounds,
 ) -> Result<Option<(AddressSet, List, Option<Reason>)>, Reason> {
-    let cached = texts.cached(key).map_err(|error| error.to_string());
-    let accepted = read_accepted(texts, key)?;
-    let is_same =
-        matches!((&cached, &accepted), (Ok(Some(cached)), Some(known)) if cached == known);
-    if is_same {
-        drop(cached);
-        let list = take(texts, key, accepted.unwrap_or_default(), bounds)?;
-        return Ok(Some((list, List::Accepted, None)));
-    }
     // Of a long list there is one text at a time.
-    let former = accepted
-        .map(|bytes| parse_accepted(key, bytes))
-        .transpose()?;
-    let is_known = former.is_some();
-    let reason = match cached {
-        Ok(None) if !is_known => return Ok(None),
+    let former = read_accepted(texts, key)?;
+    let former = former.map(|bytes| parse_accepted(key, bytes)).transpose()?;
+    let reason = match texts.cached(key) {
+        Ok(None) if former.is_none() => return Ok(None),
         Ok(None) => Reason::from("it is not in the cache any more".to_owned()),
-        Err(reason) => reason.into(),
-        Ok(Some(bytes)) => match parse(key, bytes, &Format::Lines).and_then(|(read, list)| {
-            let check = bounds.check(&list).and_then(|()| match &former {
-                Some(former) => bounds.check_loss(&list, former),
-                None => Ok(()),
-            });
-            check.map_err(|breach| breach.to_string())?;
-            Ok((read, list))
-        }) {
-            Ok((read, list)) => {
-                let file = texts.adopt(key, read).map_err(|error| error.to_string())?;
-                return Ok(Some((list, List::New(file), None)));
+        Err(error) => error.to_string().into(),
+        Ok(Some(bytes)) => match take(texts, key, bytes, bounds, former.as_ref()) {
+            Ok((list, _)) if Some(&list) == former.as_ref() => {
+                return Ok(Some((list, List::Accepted, None)));
             }
+            Ok((list, file)) => return Ok(Some((list, List::New(file), None))),
             Err(reason) => reason,
         },
     };
-    let Some(accepted) = is_known
-        .then(|| read_accepted(texts, key))
-        .transpose()?
-        .flatten()
-    else {
+    let accepted = former.and_then(|_| read_accepted(texts, key).transpose());
+    let Some(accepted) = accepted.transpose()? else {
         return Err(reason);
     };
-    let list = take(texts, key, accepted, bounds)?;
+    // The policy may accept it no more.
+    let (list, _) = take(texts, key, accepted, bounds, None)?;
     let former = List::Former(reason.public.clone());
     Ok(Some((list, former, Some(reason))))
 }
@@ -308,15 +288,20 @@ fn parse_accepted(key: &str, bytes: Vec<u8>) -> Result<AddressSet, Reason> {
     })
 }
 
-/// Takes a list that was accepted before, which the policy may not accept any more.
+/// Takes a list that is within the bounds, in place of a former one.
 fn take(
     texts: &mut SourceMap,
     key: &str,
     bytes: Vec<u8>,
     bounds: &Bounds,
-) -> Result<AddressSet, Reason> {
+    former: Option<&AddressSet>,
+) -> Result<(AddressSet, FileId), Reason> {
     let (read, list) = parse(key, bytes, &Format::Lines)?;
-    bounds.check(&list).map_err(|breach| breach.to_string())?;
-    texts.adopt(key, read).map_err(|error| error.to_string())?;
-    Ok(list)
+    let check = bounds.check(&list).and_then(|()| match former {
+        Some(former) => bounds.check_loss(&list, former),
+        None => Ok(()),
+    });
+    check.map_err(|breach| breach.to_string())?;
+    let file = texts.adopt(key, read).map_err(|error| error.to_string())?;
+    Ok((list, file))
 }
