@@ -8,7 +8,7 @@ const RATE: (u64, u32) = (10, 20);
 /// The beginning of every log prefix.
 const DENIED: &str = "dfw denied ";
 /// Stands for the port in log lines of `default: deny`.
-pub(super) const UNNAMED: &str = "at a port that no policy names";
+pub(super) const UNNAMED: &str = "at a port without a policy entry";
 /// Separates the port from the policy line.
 const AT: &str = " at ";
 

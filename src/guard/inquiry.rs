@@ -27,7 +27,7 @@ const LONGEST: usize = 1 << 20;
 pub enum Answer {
     /// No guard runs: the socket does not exist or refuses connections.
     Nobody,
-    /// The status, a document of schema `dfw/guard/v1`.
+    /// The status, a document of schema `dfw/guard/v2`.
     Status(Value),
     /// A process listens and does not answer.
     Silent {
@@ -197,7 +197,7 @@ mod tests {
         let listener = UnixListener::bind(&place.0).unwrap();
         assert_eq!(ask(&place.0), silent("it is stopped, hung or busy"));
         drop(listener);
-        let half = br#"{"schema":"dfw/guard/v1""#;
+        let half = br#"{"schema":"dfw/guard/v2""#;
         assert_eq!(
             answered("half", half, false),
             silent("it is stopped, hung or busy")
@@ -225,7 +225,7 @@ mod tests {
             answered("endless", &endless, false),
             silent("its answer is longer than 1 MiB")
         );
-        let status = br#"{"schema":"dfw/guard/v1","pid":1}"#;
+        let status = br#"{"schema":"dfw/guard/v2","pid":1}"#;
         let status = answered("status", status, true);
         assert!(matches!(status, Answer::Status(status) if status["pid"] == 1));
     }

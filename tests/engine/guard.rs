@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::Named;
-use crate::doors;
+use crate::paths;
 use crate::support::command::wait_for;
-use crate::support::doors::POLICY;
 use crate::support::lab::Lab;
+use crate::support::paths::POLICY;
 use crate::support::table::{Reading, Row, check, row};
 
 pub(crate) const TRIALS: &[Named] = &[
@@ -209,14 +209,14 @@ pub(crate) fn bridge_is_known(lab: &Lab, bridge: &str) -> Result<()> {
 
 fn engine_restarts_while_guarded(lab: &Lab) -> Result<()> {
     let mut guard = Guard::start(lab, POLICY)?;
-    doors::guarded_now(lab)?;
+    paths::guarded_now(lab)?;
     lab.stop_engine()?;
     guard.expect("stay filtered")?;
     lab.start_engine()?;
     guard.expect("answers: Docker")?;
     lab.wait_for_containers()?;
-    doors::guarded_now(lab)?;
-    doors::guarded_as_the_engine_says(lab)?;
+    paths::guarded_now(lab)?;
+    paths::guarded_as_the_engine_says(lab)?;
     ensure!(guard.child.try_wait()?.is_none(), "guard has ended");
     Ok(())
 }

@@ -72,11 +72,14 @@ fn own_family(lab: &Lab) -> Result<()> {
         .and_then(|()| {
             let dir = lab.write_policy(NOTHING)?;
             let applied = lab.dfw(&["apply", &dir])?;
-            let told = String::from_utf8_lossy(&applied.stdout).into_owned();
-            let denied = told.split("denied by default:").nth(1).unwrap_or_default();
+            let report = String::from_utf8_lossy(&applied.stdout).into_owned();
+            let denied = report
+                .split("denied by default:")
+                .nth(1)
+                .unwrap_or_default();
             ensure!(
                 denied.contains("8096/tcp (IPv6)") && !denied.contains("8096/tcp  "),
-                "{told}"
+                "{report}"
             );
             Ok(())
         })
@@ -146,8 +149,8 @@ fn labels(lab: &Lab) -> Result<()> {
 fn labels_are_clean(lab: &Lab) -> Result<()> {
     let dir = lab.write_policy(NOTHING)?;
     for words in [&["audit"][..], &["plan", &dir], &["apply", &dir]] {
-        let told = lab.dfw(words)?;
-        let text = String::from_utf8_lossy(&told.stdout).into_owned();
+        let report = lab.dfw(words)?;
+        let text = String::from_utf8_lossy(&report.stdout).into_owned();
         ensure!(text.contains("labelled"), "{words:?}: {text}");
         ensure!(
             !text.contains("\ncovered: forged") && !text.contains(['\u{1b}', '\u{202e}']),

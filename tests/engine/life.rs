@@ -3,10 +3,10 @@
 use anyhow::{Result, ensure};
 
 use crate::Named;
-use crate::doors;
+use crate::paths;
 use crate::support::command::output;
-use crate::support::doors::POLICY;
 use crate::support::lab::Lab;
+use crate::support::paths::POLICY;
 use crate::support::table::{Reading, Row, check, row};
 use crate::support::topology::SECOND_CARD;
 
@@ -42,7 +42,7 @@ fn container_restarts(lab: &Lab) -> Result<()> {
     lab.apply(POLICY)?;
     lab.docker("restart -t 0 web")?;
     lab.wait_for_containers()?;
-    doors::guarded_now(lab)
+    paths::guarded_now(lab)
 }
 
 #[rustfmt::skip]
@@ -108,8 +108,8 @@ fn engine_restarts(lab: &Lab) -> Result<()> {
     lab.apply(POLICY)?;
     lab.start_engine()?;
     lab.wait_for_containers()?;
-    doors::guarded_now(lab)?;
-    doors::guarded_as_the_engine_says(lab)
+    paths::guarded_now(lab)?;
+    paths::guarded_as_the_engine_says(lab)
 }
 
 /// A boot: nothing of the engine is there yet, neither bridges nor rules, when dfw applies.
@@ -127,10 +127,10 @@ fn applied_before_the_engine_starts(lab: &Lab) -> Result<()> {
     lab.start_engine()?;
     lab.wait_for_containers()?;
     applied?;
-    doors::guarded_now(lab)?;
+    paths::guarded_now(lab)?;
     // What needs to know the bridges is there after the next apply.
     lab.apply(POLICY)?;
-    doors::guarded_now(lab)?;
-    doors::guarded_as_the_engine_says(lab)?;
-    doors::hairpin_now(lab)
+    paths::guarded_now(lab)?;
+    paths::guarded_as_the_engine_says(lab)?;
+    paths::hairpin_now(lab)
 }

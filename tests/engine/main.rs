@@ -22,12 +22,12 @@ mod answers;
 mod audit;
 mod cards;
 mod cases;
-mod doors;
 mod explain;
 mod guard;
 mod holders;
 mod life;
 mod neighbours;
+mod paths;
 mod questions;
 mod reach;
 mod spoken;
@@ -73,7 +73,7 @@ fn main() -> ExitCode {
 
 fn all() -> impl Iterator<Item = Named> {
     let groups = [
-        doors::TRIALS,
+        paths::TRIALS,
         traffic::TRIALS,
         verdicts::TRIALS,
         neighbours::TRIALS,

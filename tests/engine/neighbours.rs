@@ -4,8 +4,8 @@ use anyhow::{Result, ensure};
 
 use crate::Named;
 use crate::support::command::output;
-use crate::support::doors::POLICY;
 use crate::support::lab::{Lab, TABLE};
+use crate::support::paths::POLICY;
 
 pub(crate) const TRIALS: &[Named] = &[
     (
@@ -98,5 +98,5 @@ fn flush_is_repaired(lab: &Lab) -> Result<()> {
     let mut delete = lab.host()?.command("nft");
     output(delete.args(["delete", "table"]).args(TABLE.split(' ')))?;
     lab.apply(POLICY)?;
-    crate::doors::guarded_now(lab)
+    crate::paths::guarded_now(lab)
 }

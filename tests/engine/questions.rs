@@ -201,10 +201,10 @@ fn long_answers(lab: &Lab) -> Result<()> {
     let audit = lab.dfw(&["audit", "--docker-host", &path])?;
     server.join().ok().context("the server panicked")??;
     ensure!(!audit.status.success(), "{audit:?}");
-    let told = String::from_utf8_lossy(&audit.stderr);
+    let report = String::from_utf8_lossy(&audit.stderr);
     ensure!(
-        told.contains("longer than 64 MiB") && told.len() < 2000,
-        "{told}"
+        report.contains("longer than 64 MiB") && report.len() < 2000,
+        "{report}"
     );
     let sent = sent.load(Ordering::Relaxed);
     ensure!(sent < 80 << 20, "{sent} bytes were taken");

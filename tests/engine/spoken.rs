@@ -6,10 +6,10 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use anyhow::{Context, Result, ensure};
 
 use crate::Named;
-use crate::doors;
+use crate::paths;
 use crate::support::command::output;
-use crate::support::doors::{LOOPBACK, POLICY};
 use crate::support::lab::Lab;
+use crate::support::paths::{LOOPBACK, POLICY};
 use crate::support::probe::{PATIENCE, SILENCE, arrives};
 use crate::support::table::{Reading, Row, check, row};
 
@@ -113,5 +113,5 @@ fn loopback_over_the_wire_without_nat_rules(lab: &Lab) -> Result<()> {
     lab.wait_for_containers()?;
     checked?;
     lab.apply(POLICY)?;
-    doors::guarded_now(lab)
+    paths::guarded_now(lab)
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 
 use crate::Named;
-use crate::namespace::Place;
+use crate::namespace::Sandbox;
 
 pub(crate) const TRIALS: &[Named] = &[(
     "who_chooses_a_file_must_own_it",
@@ -76,8 +76,8 @@ fn tree(root: &Path) -> Result<()> {
 
 /// What dfw reads as root, and as another user, of paths whose parts belong to several.
 fn who_chooses_a_file_must_own_it() -> Result<()> {
-    let place = Place::new()?;
-    let root = place.dir().join("tree");
+    let sandbox = Sandbox::new()?;
+    let root = sandbox.dir().join("tree");
     tree(&root)?;
     let at = |path: &str| root.join(path);
     let open = |path: &str| dfw::file::open(&at(path), dfw::file::Accept::Regular);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow};
 
 use crate::daemon::until;
-use crate::namespace::Place;
+use crate::namespace::Sandbox;
 
 /// The port that he knocks at.
 pub(crate) const PORT: u16 = 5353;
@@ -18,7 +18,7 @@ pub(crate) const CLOSED: &str = "default: deny\nports: {5353/udp: [203.0.113.7]}
 
 /// A stranger beside a host.
 pub(crate) struct Stranger {
-    place: Place,
+    sandbox: Sandbox,
     stop: Arc<AtomicBool>,
     sent: Arc<AtomicU64>,
     arrived: Arc<Arrivals>,
@@ -39,9 +39,9 @@ const APART: Duration = Duration::from_millis(200);
 
 impl Stranger {
     /// Connects him with the host, and lets him begin.
-    pub(crate) fn beside(host: &Place) -> Result<Self> {
-        let place = Place::new()?;
-        let stranger = place.namespace();
+    pub(crate) fn beside(host: &Sandbox) -> Result<Self> {
+        let sandbox = Sandbox::new()?;
+        let stranger = sandbox.namespace();
         host.namespace().ip(&format!(
             "link add eth0 type veth peer name eth0 netns {}",
             stranger.path().display()
@@ -85,7 +85,7 @@ impl Stranger {
             },
         ];
         Ok(Self {
-            place,
+            sandbox,
             stop,
             sent,
             arrived,
@@ -95,7 +95,7 @@ impl Stranger {
 
     /// A socket at the stranger's address, at a port of its own.
     pub(crate) fn socket(&self) -> Result<UdpSocket> {
-        self.place
+        self.sandbox
             .namespace()
             .run(|| Ok(UdpSocket::bind("198.51.100.66:0")?))
     }

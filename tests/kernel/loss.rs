@@ -154,9 +154,9 @@ fn stream(from: [u8; 4], ended: &AtomicBool) -> Result<u64> {
 
 fn change_often(kernel: &Kernel, changes: u32, at: &dyn Fn(u32) -> Ruleset) -> Result<()> {
     for step in 0..=changes {
-        let wanted = at(step);
+        let desired = at(step);
         let snapshot = kernel.survey()?;
-        let plan = plan::diff(snapshot.installed.as_ref(), &wanted, 7);
+        let plan = plan::diff(snapshot.installed.as_ref(), &desired, 7);
         ensure!(!plan.is_empty(), "nothing changes at step {step}");
         let done = kernel.carry_out(&plan, "a test", snapshot.generation);
         ensure!(done? == Outcome::Done, "overtaken at step {step}");

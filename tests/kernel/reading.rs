@@ -11,7 +11,7 @@ use dfw::ruleset::{Elements, Origin, Ruleset};
 use proptest::prelude::*;
 
 use crate::Named;
-use crate::namespace::{Place, install};
+use crate::namespace::{Sandbox, install};
 use crate::property::{property, same};
 use crate::reference::random::crowded;
 
@@ -30,7 +30,7 @@ struct Said {
 
 /// Random policies, written, compiled, installed, read back from the kernel.
 fn rules_without_comments_say_what_the_policy_said() -> Result<()> {
-    let place = Place::new()?;
+    let sandbox = Sandbox::new()?;
     let settings = (any::<bool>(), -199..=-1);
     property(60, &(crowded(0.3), settings), |(meant, (log, priority))| {
         let mut policy = meant.policy(false);
@@ -40,7 +40,7 @@ fn rules_without_comments_say_what_the_policy_said() -> Result<()> {
             file: "a.yaml".to_owned(),
             line: 1,
         });
-        let read = place.kernel(|kernel| {
+        let read = sandbox.kernel(|kernel| {
             install(kernel, &without_comments(ruleset))?;
             let installed = kernel.snapshot()?.installed;
             Ok(installed.unwrap_or_default().ruleset)

@@ -4,7 +4,7 @@
 use anyhow::{Context, Result, ensure};
 
 use crate::Named;
-use crate::namespace::Place;
+use crate::namespace::Sandbox;
 use crate::support::probe::{Outcome, PATIENCE, SILENCE, Transport, ask};
 use crate::support::service;
 use crate::traffic::World;
@@ -24,7 +24,7 @@ const FORGED: [(&str, &str); 2] = [
 ];
 
 /// Asks published ports and a socket of the host.
-fn asked(from: &Place, source: Option<&str>, to: &str) -> Result<Vec<Outcome>> {
+fn asked(from: &Sandbox, source: Option<&str>, to: &str) -> Result<Vec<Outcome>> {
     let to = to.parse()?;
     let source = source.map(str::parse).transpose()?;
     let patience = if source.is_some() { SILENCE } else { PATIENCE };
@@ -44,7 +44,7 @@ fn asked(from: &Place, source: Option<&str>, to: &str) -> Result<Vec<Outcome>> {
 }
 
 /// How many packets each of the ports has allowed, and how many it has denied.
-fn counted(host: &Place) -> Result<Vec<[u64; 2]>> {
+fn counted(host: &Sandbox) -> Result<Vec<[u64; 2]>> {
     let installed = host.snapshot()?.installed.context("no table")?;
     let packets = dfw::analysis::traffic::packets(&installed).into_iter();
     let ports = packets.filter(|(port, _)| port != "all others");

@@ -12,7 +12,7 @@ use dfw::host::engine::{Container, Endpoint, Engine, Kind, Published};
 use dfw::net::Protocol;
 
 use crate::Named;
-use crate::namespace::{Place, compiled_for};
+use crate::namespace::{Sandbox, compiled_for};
 use crate::support::command::output;
 use crate::support::probe::{Outcome, PATIENCE, Transport, arrives, ask};
 use crate::support::service;
@@ -138,8 +138,8 @@ impl Ends {
         };
         let server: IpAddr = if v4 { "172.17.0.2" } else { "fd00:17::2" }.parse()?;
         let (client, host): (IpAddr, IpAddr) = (client.parse()?, host.parse()?);
-        let bind = |place: &Place, address: IpAddr, port: u16| {
-            place
+        let bind = |sandbox: &Sandbox, address: IpAddr, port: u16| {
+            sandbox
                 .namespace()
                 .run(|| Ok(UdpSocket::bind((address, port))?))
         };
@@ -319,16 +319,16 @@ fn loopback_over_the_wire_is_refused_without_nat_rules() -> Result<()> {
     host.run(|| service::spawn(&["tcp:9080", "tcp:9081"]))?;
     let proxy = host.run(|| Ok(UdpSocket::bind("127.0.0.1:9053")?))?;
     let [container, ..] = &world.containers;
-    for (place, gateway) in [(&world.client, "203.0.113.1"), (container, "172.17.0.1")] {
-        let from = place.namespace();
+    for (sandbox, gateway) in [(&world.client, "203.0.113.1"), (container, "172.17.0.1")] {
+        let from = sandbox.namespace();
         from.sysctl("net/ipv4/conf/all/route_localnet", "1")?;
         from.ip("address delete 127.0.0.1/8 dev lo")?;
         from.ip(&format!("route add 127.0.0.1/32 via {gateway} dev eth0"))?;
     }
-    let expect = |place: &Place, port: u16, open: bool| -> Result<()> {
+    let expect = |sandbox: &Sandbox, port: u16, open: bool| -> Result<()> {
         let patience = if open { PATIENCE } else { QUIET };
         let to = SocketAddr::from(([127, 0, 0, 1], port));
-        let is_open = place.namespace().run(|| {
+        let is_open = sandbox.namespace().run(|| {
             if port == 9053 {
                 return arrives(&UdpSocket::bind("0.0.0.0:0")?, to, &proxy, patience);
             }

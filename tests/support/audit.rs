@@ -34,7 +34,7 @@ fn open_paths<'a>(lab: &Lab, audit: &'a Value, target: Target) -> Result<Vec<&'a
 struct Claim {
     who: &'static str,
     target: Target,
-    told: bool,
+    report: bool,
     /// Whether it is open only where an engine keeps the port: then a client is connected and hears nothing.
     held: bool,
     place: String,
@@ -45,7 +45,7 @@ impl Claim {
         Self {
             who,
             target,
-            told: !open.is_empty(),
+            report: !open.is_empty(),
             held: !open.is_empty() && open.iter().all(|row| row["path"] == "held"),
             place,
         }
@@ -68,7 +68,7 @@ pub(crate) fn agrees<'a>(
         // and translate those of others.
         let open = open_paths(lab, audit, target)?;
         claims.push(Claim {
-            told: exposure["open_to"] == "any",
+            report: exposure["open_to"] == "any",
             ..Claim::new(who, target, &open, exposure.to_string())
         });
     }
@@ -96,15 +96,15 @@ fn wrong(lab: &Lab, claims: &[Claim]) -> Result<Vec<String>> {
         let Claim {
             who,
             target,
-            told,
+            report,
             held,
             place,
         } = claim;
-        let patience = if *told { PATIENCE } else { SILENCE };
+        let patience = if *report { PATIENCE } else { SILENCE };
         let outcome = lab.client(who)?.ask(*target, patience)?;
         let expected = if *held { Outcome::Mute } else { Outcome::Open };
-        let holds = *told == (outcome == expected);
-        Ok((!holds).then(|| format!("{who} finds {target:?} {outcome}; open: {told}: {place}")))
+        let holds = *report == (outcome == expected);
+        Ok((!holds).then(|| format!("{who} finds {target:?} {outcome}; open: {report}: {place}")))
     };
     thread::scope(|scope| {
         let trying: Vec<_> = claims

@@ -121,7 +121,7 @@ fn applied_once_a_flush_opens_until_the_next_apply() -> Result<()> {
             "applied once: systemctl {verb} nftables was open for {:?}",
             site.stranger.gap(mark)
         );
-        // Nor does anybody get in at a port that no policy names.
+        // Ports without a policy entry stay closed, too.
         stranger.tries_more()?;
         stranger.never_got_in(stranger.mark())?;
     }

@@ -45,13 +45,13 @@ fn package() -> Result<&'static Path> {
         return Ok(package);
     }
     // Cargo is where the caller's environment says.
-    let told = output(
+    let report = output(
         Command::new("packaging/build")
             .args(["binary", "deb"])
             .current_dir(REPOSITORY)
             .env("PROGRAM", env!("CARGO_BIN_EXE_dfw")),
     )?;
-    let path = told.lines().last().context("it names what it has made")?;
+    let path = report.lines().last().context("it names what it has made")?;
     Ok(PACKAGE.get_or_init(|| PathBuf::from(path)))
 }
 
@@ -101,7 +101,7 @@ fn a_package_closes_what_is_open_and_goes_without_a_trace() -> Result<()> {
     site.successor_of(pid)?;
     site.only_friends_get_in(mark)?;
 
-    // From a chroot on this machine nobody opens its doors.
+    // A chroot on this machine must not remove its rules.
     let said = site.run(
         "mkdir -p /run/chroot/upper /run/chroot/work /run/chroot/root
          mount -t overlay overlay /run/chroot/root \

@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 
 /// What he found at one way in.
 #[derive(Default)]
-struct Door {
+struct Attempts {
     tries: AtomicU64,
     /// When he got in.
     entries: Mutex<Vec<Instant>>,
@@ -39,8 +39,8 @@ struct Door {
 
 /// A stranger at work.
 pub(crate) struct Stranger {
-    doors: [Arc<Door>; 2],
-    /// How many of the doors there are.
+    attempts: [Arc<Attempts>; 2],
+    /// The number of address families that the network has.
     families: usize,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<Result<()>>>,
@@ -56,21 +56,24 @@ pub(crate) struct Mark {
 impl Stranger {
     /// Lets him begin, whether there is anybody to answer or not.
     pub(crate) fn at(port: u16, lan: &Lan) -> Self {
-        let doors: [Arc<Door>; 2] = Default::default();
+        let attempts: [Arc<Attempts>; 2] = Default::default();
         let stop = Arc::new(AtomicBool::new(false));
         let pace = lan.pace;
         let threads = (0..2).map(|family| {
-            let (namespace, door, stop) =
-                (lan.stranger().clone(), doors[family].clone(), stop.clone());
+            let (namespace, made, stop) = (
+                lan.stranger().clone(),
+                attempts[family].clone(),
+                stop.clone(),
+            );
             std::thread::spawn(move || {
                 namespace.enter()?;
                 let to = (GUEST[family], port);
-                try_all_the_time(STRANGER[family], to, pace, &door, &stop)
+                try_all_the_time(STRANGER[family], to, pace, &made, &stop)
             })
         });
         let threads = threads.collect();
         Self {
-            doors,
+            attempts,
             families: lan.families.len(),
             stop,
             threads,
@@ -78,7 +81,7 @@ impl Stranger {
     }
 
     pub(crate) fn mark(&self) -> Mark {
-        let tries = [0, 1].map(|family: usize| self.doors[family].tries.load(Ordering::Relaxed));
+        let tries = [0, 1].map(|family: usize| self.attempts[family].tries.load(Ordering::Relaxed));
         Mark {
             at: Instant::now(),
             tries,
@@ -88,7 +91,7 @@ impl Stranger {
     /// When he got in since then, one way or the other.
     pub(crate) fn entries(&self, since: Mark) -> [Vec<Instant>; 2] {
         [0, 1].map(|family: usize| {
-            let entries = &self.doors[family].entries;
+            let entries = &self.attempts[family].entries;
             let entries = entries.lock().unwrap_or_else(PoisonError::into_inner);
             entries
                 .iter()
@@ -165,15 +168,20 @@ impl Drop for Stranger {
 /// Whether the one whom the policy allows gets in, every way that there is.
 pub(crate) fn friend_gets_in(lan: &Lan) -> Result<()> {
     for family in 0..lan.families.len() {
-        let door = Door::default();
+        let attempts = Attempts::default();
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let trying = scope.spawn(|| {
                 lan.stranger().enter()?;
                 let to = (GUEST[family], PORT);
-                try_all_the_time(FRIEND[family], to, lan.pace, &door, &stop)
+                try_all_the_time(FRIEND[family], to, lan.pace, &attempts, &stop)
             });
-            let entries = || door.entries.lock().unwrap_or_else(PoisonError::into_inner);
+            let entries = || {
+                attempts
+                    .entries
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+            };
             let found = wait_for("a friend to get in", PATIENCE, || {
                 (!entries().is_empty()).then_some(())
             });
@@ -189,7 +197,7 @@ fn try_all_the_time(
     from: &str,
     (to, port): (&str, u16),
     pace: Duration,
-    door: &Door,
+    attempts: &Attempts,
     stop: &AtomicBool,
 ) -> Result<()> {
     let from: IpAddr = from.parse()?;
@@ -201,7 +209,7 @@ fn try_all_the_time(
         if now >= next {
             next = now + pace;
             open.extend(attempt(from, to)?.map(|socket| (now, socket)));
-            door.tries.fetch_add(1, Ordering::Relaxed);
+            attempts.tries.fetch_add(1, Ordering::Relaxed);
         }
         let mut polled: Vec<_> = open
             .iter()
@@ -219,7 +227,10 @@ fn try_all_the_time(
             if answered.next() == Some(true) {
                 // A refusal is an answer, too, and nobody got in.
                 if matches!(socket_error(socket), Ok(Ok(()))) {
-                    let mut entries = door.entries.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut entries = attempts
+                        .entries
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner);
                     entries.push(now);
                 }
                 return false;

@@ -258,7 +258,7 @@ fn paths(
                 paths.entry(key).or_default().push(Vec::new());
             }
             if let Event::Rule(handle) = event {
-                let place = handles
+                let sandbox = handles
                     .get(&chain)
                     .and_then(|all| all.iter().position(|known| *known == handle))
                     .with_context(|| format!("no rule {handle} in {chain}"))?;
@@ -266,7 +266,7 @@ fn paths(
                     .get(&id)
                     .and_then(|key| paths.get_mut(key)?.last_mut());
                 path.context("a way without a beginning")?
-                    .push((chain, place, verdict));
+                    .push((chain, sandbox, verdict));
             }
         }
     }
@@ -276,26 +276,26 @@ fn paths(
 /// behind it where a connection is marked.
 fn same_way(ruleset: &Ruleset, trace: &Trace, path: &Path) -> Result<()> {
     let mut path = path.clone();
-    path.retain(|(chain, place, _)| {
-        let rule = &ruleset.chains[chain].rules[*place];
+    path.retain(|(chain, sandbox, _)| {
+        let rule = &ruleset.chains[chain].rules[*sandbox];
         let marks = rule.is_about_marks() && chain == "remember";
         !marks && !rule.is_mute()
     });
     let mut rest = path.iter();
     for step in &trace.steps {
-        let met = rest.any(|(chain, place, _)| *chain == step.chain && *place == step.rule);
+        let met = rest.any(|(chain, sandbox, _)| *chain == step.chain && *sandbox == step.rule);
         ensure!(
             met,
             "the kernel went another way, not by {step:?}: {path:#?}"
         );
     }
     match (trace.steps.last(), path.last()) {
-        (Some(last), Some((chain, place, _))) => {
+        (Some(last), Some((chain, sandbox, _))) => {
             ensure!(
-                *chain == last.chain && *place == last.rule,
+                *chain == last.chain && *sandbox == last.rule,
                 "the kernel went on: {path:#?}"
             );
-            let rule = &ruleset.chains[chain].rules[*place];
+            let rule = &ruleset.chains[chain].rules[*sandbox];
             let dropped = matches!(path.last(), Some((_, _, Outcome::Drop)));
             let refused = trace.decision != Decision::Accept;
             ensure!(dropped == refused, "{rule}: {path:#?}");

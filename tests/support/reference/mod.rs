@@ -60,7 +60,7 @@ pub(crate) struct Who {
 }
 
 /// The reference: what a policy means for a packet, straight from the description of the language
-/// and of the doors. Nothing here was taken from the compiler.
+/// and of the paths. Nothing here was taken from the compiler.
 pub(crate) fn meaning(policy: &Meant, host: &HostView, packet: &Packet) -> Decision {
     use Decision::{Accept, Drop};
     let way = packet.connection.map(|c| c.direction);
