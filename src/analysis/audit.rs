@@ -70,14 +70,14 @@ pub struct Unjudged {
 }
 
 impl Report {
-    /// What is open to everybody although no policy says so.
+    /// Returns what is open to everybody although no policy says so.
     pub fn uncovered(&self) -> impl Iterator<Item = &Exposure> {
         self.exposures
             .iter()
             .filter(|exposure| exposure.admits == Admits::Any && exposure.origin.is_none())
     }
 
-    /// Whether some path to a container's port cannot be judged.
+    /// Returns whether some path to a container's port cannot be judged.
     #[must_use]
     pub fn has_unjudged(&self) -> bool {
         let is_unjudged = |exposure: &Exposure| exposure.verdict() == Verdict::NotJudged;
@@ -86,7 +86,7 @@ impl Report {
 }
 
 impl Exposure {
-    /// What becomes of a stranger, who is on no list.
+    /// Returns what becomes of a stranger, who is on no list.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         match self.admits {
@@ -115,7 +115,7 @@ pub fn audit(host: &HostView, around: &Surroundings, ruleset: Option<&Ruleset>) 
     }
 }
 
-/// All paths of a host, with those that rulesets tell apart.
+/// Returns all paths of a host, with those that rulesets tell apart.
 fn all_paths(host: &HostView, around: &Surroundings, rulesets: &[&Ruleset]) -> Vec<Path> {
     let mut all = paths(host, around);
     for ruleset in rulesets {
@@ -155,7 +155,7 @@ fn drop_repetitions(exposures: &mut Vec<Exposure>, own: &[Path]) {
 /// How many ports of a container that keys name are told one by one.
 const NAMED: usize = 256;
 
-/// Where a path leads to all ports of a container, those that keys name: they decide there apart.
+/// Returns where a path leads to all ports of a container, those that keys name: they decide there apart.
 fn named(paths: &[Path], ruleset: &Ruleset) -> Vec<Path> {
     let to_all: Vec<&Path> = paths.iter().filter(|path| path.port.is_none()).collect();
     if to_all.is_empty() {
@@ -190,7 +190,7 @@ fn named(paths: &[Path], ruleset: &Ruleset) -> Vec<Path> {
     named
 }
 
-/// The ports that rules name.
+/// Returns the ports that rules name.
 fn named_ports(ruleset: &Ruleset) -> BTreeSet<HostPorts> {
     let chains = ruleset.chains.keys();
     chains
@@ -296,7 +296,7 @@ fn expose(ruleset: &Ruleset, around: &Surroundings, path: Path, source: IpAddr) 
     }
 }
 
-/// The line of the policy that decided.
+/// Returns the line of the policy that decided.
 fn origin(trace: &Trace) -> Option<Origin> {
     let comment = trace.steps.last()?.comment.as_deref()?;
     Origin::parse(comment)
@@ -326,7 +326,7 @@ fn allowed(ruleset: &Ruleset, step: &Step, path: &Path) -> Vec<String> {
     who
 }
 
-/// The port that a step denied, if it shares sets with others: its chain judges all of them.
+/// Returns the port that a step denied, if it shares sets with others: its chain judges all of them.
 fn shared_port(step: &Step, path: &Path) -> Option<HostPorts> {
     let hit = step.hits.iter().find(|hit| hit.set == SHARED_DENIED)?;
     match hit.element {
@@ -335,7 +335,7 @@ fn shared_port(step: &Step, path: &Path) -> Option<HostPorts> {
     }
 }
 
-/// The addresses, or only their number if they are many.
+/// Returns the addresses, or only their number if they are many.
 fn listed(addresses: &AddressSet) -> Vec<String> {
     match addresses.len() {
         0..=LISTED => addresses.iter().map(|entry| entry.to_string()).collect(),
@@ -343,7 +343,7 @@ fn listed(addresses: &AddressSet) -> Vec<String> {
     }
 }
 
-/// An address of each family that is in no set of the ruleset.
+/// Returns an address of each family that is in no set of the ruleset.
 fn strangers(ruleset: &Ruleset) -> [IpAddr; 2] {
     let lists = ruleset.sets.values().flat_map(|set| entries(&set.elements));
     let shared = shared_sets(ruleset);
@@ -359,13 +359,14 @@ fn strangers(ruleset: &Ruleset) -> [IpAddr; 2] {
     ]
 }
 
-/// The first of these from one on.
+/// Returns the first of these from one on.
 fn first_free<T: Ord + Copy>(free: &[(T, T)], from: T) -> Option<T> {
     let (first, _) = free.iter().find(|(_, last)| *last >= from)?;
     Some(from.max(*first))
 }
 
-/// The ports that rules name and nobody serves: that no engine publishes, no socket has and no path leads to.
+/// Returns the ports that rules name and nobody serves: that no engine publishes, no socket has and no path
+/// leads to.
 fn unused(host: &HostView, ruleset: &Ruleset, exposures: &[Exposure]) -> Vec<String> {
     let mut served: BTreeMap<(Protocol, u16), Vec<Option<IpAddr>>> = BTreeMap::new();
     let mut serve = |protocol: Protocol, port: u16, address: Option<IpAddr>| {

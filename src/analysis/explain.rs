@@ -166,8 +166,8 @@ pub fn explain(
     }
 }
 
-/// The path to an address that is not one of the host: a container's own, or one that is routed through a
-/// container or past all of them.
+/// Returns the path to an address that is not one of the host: a container's own, or one that is routed through
+/// a container or past all of them.
 fn elsewhere(host: &HostView, question: &Question) -> Vec<Path> {
     let HostPorts {
         address: Some(to),
@@ -206,7 +206,7 @@ fn elsewhere(host: &HostView, question: &Question) -> Vec<Path> {
     vec![path]
 }
 
-/// Whether a path leads to what is asked.
+/// Returns whether a path leads to what is asked.
 fn leads(path: &Path, question: &Question) -> bool {
     let to = &question.to;
     let same_address = match to.address {
@@ -220,7 +220,7 @@ fn leads(path: &Path, question: &Question) -> bool {
         && (path.port.is_none() || to.protocol == path.protocol)
 }
 
-/// The paths that a port has where nothing is there: translated, or to a socket of the host.
+/// Returns the paths that a port has where nothing is there: translated, or to a socket of the host.
 fn in_general(question: &Question) -> Vec<Path> {
     let (to, family) = (&question.to, Family::of(question.from));
     let address = to.address.unwrap_or(family.unspecified());
@@ -230,8 +230,8 @@ fn in_general(question: &Question) -> Vec<Path> {
     ]
 }
 
-/// What becomes of the packet on a path, by the address that it is for: one walk for all addresses for which
-/// it is the same. The interface with the most permissive verdict counts.
+/// Returns what becomes of the packet on a path, by the address that it is for: one walk for all addresses for
+/// which it is the same. The interface with the most permissive verdict counts.
 fn walk(ruleset: &Ruleset, around: &Surroundings, path: &Path, from: IpAddr) -> Vec<Walk> {
     let mut walks: Vec<Walk> = Vec::new();
     let asked = |packet: &Packet| {

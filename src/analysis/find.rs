@@ -21,7 +21,7 @@ use super::surroundings::{Surroundings, Translated};
 /// comes over a wire for a loopback address.
 const DOCKER_CLOSES_SIDE_PATHS: u32 = 28;
 
-/// All paths that this host has: by who gets there, then in the order of ports.
+/// Returns all paths that this host has: by who gets there, then in the order of ports.
 #[must_use]
 pub fn paths(host: &HostView, around: &Surroundings) -> Vec<Path> {
     let mut paths = Vec::new();
@@ -75,7 +75,7 @@ fn key(path: &Path) -> impl Ord + use<'_> {
     )
 }
 
-/// What a container publishes, by family. Podman says `0.0.0.0` and means both.
+/// Returns what a container publishes, by family. Podman says `0.0.0.0` and means both.
 fn families(engine: &Engine, container: &Container) -> Vec<Published> {
     let mut all = container.published.clone();
     if engine.kind == EngineKind::Podman {
@@ -97,7 +97,7 @@ fn path(kind: Kind, published: &Published) -> Path {
     Path::to_socket(kind, published.protocol, published.address, published.first)
 }
 
-/// The path to a port of a swarm's service, which every node has.
+/// Returns the path to a port of a swarm's service, which every node has.
 fn to_service(
     around: &Surroundings,
     engine: &Engine,
@@ -118,8 +118,8 @@ fn to_service(
     })
 }
 
-/// The paths to a port of the host that a running container publishes: by translation, or by a socket. Both
-/// where nobody can tell which.
+/// Returns the paths to a port of the host that a running container publishes: by translation, or by a socket.
+/// Both where nobody can tell which.
 fn to_published(
     host: &HostView,
     around: &Surroundings,
@@ -190,12 +190,12 @@ fn to_published(
     paths.into_iter().map(titled).collect()
 }
 
-/// Whether the engine translates a loopback address also for who asks over a wire.
+/// Returns whether the engine translates a loopback address also for who asks over a wire.
 fn opens_loopback(engine: &Engine) -> bool {
     engine.kind == EngineKind::Podman || engine.major_version() < DOCKER_CLOSES_SIDE_PATHS
 }
 
-/// The address of a container to which the engine translates, and the bridge before it.
+/// Returns the address of a container to which the engine translates, and the bridge before it.
 fn nat_endpoint(
     host: &HostView,
     engine: &Engine,
@@ -224,7 +224,7 @@ fn mode(endpoint: &EndpointView<'_>) -> GatewayMode {
     })
 }
 
-/// The paths to a container past the ports of the host.
+/// Returns the paths to a container past the ports of the host.
 fn to_container(around: &Surroundings, host: &HostView, endpoint: &EndpointView<'_>) -> Vec<Path> {
     let family = Family::of(endpoint.address);
     let (Some(network), true) = (endpoint.network, around.forwards.of(family)) else {
@@ -272,7 +272,7 @@ fn to_container(around: &Surroundings, host: &HostView, endpoint: &EndpointView<
     paths
 }
 
-/// The path to a container's own address, whether the engine lets anybody go it or not.
+/// Returns the path to a container's own address, whether the engine lets anybody go it or not.
 pub(super) fn straight(
     endpoint: &EndpointView<'_>,
     protocol: Protocol,
@@ -289,7 +289,7 @@ pub(super) fn straight(
         .to(endpoint.address, target, bridge)
 }
 
-/// What a socket serves, as people call it, and the kind of paths to it.
+/// Returns what a socket serves, as people call it, and the kind of paths to it.
 fn held(host: &HostView, listener: &Listener) -> (Kind, String) {
     let process = |what: &str, owner: &Owner| format!("{what} (process {})", owner.pid);
     let published = || {
@@ -325,8 +325,8 @@ fn held(host: &HostView, listener: &Listener) -> (Kind, String) {
     }
 }
 
-/// The paths to a socket that is not a published port of an engine that was asked: of a container in the
-/// network of the host, of another engine, or of a service of the host.
+/// Returns the paths to a socket that is not a published port of an engine that was asked: of a container in
+/// the network of the host, of another engine, or of a service of the host.
 fn to_socket(host: &HostView, around: &Surroundings, listener: &Listener) -> Vec<Path> {
     let is_published = matches!(
         host.holder(listener),
@@ -358,8 +358,8 @@ fn to_socket(host: &HostView, around: &Surroundings, listener: &Listener) -> Vec
     reached.map(|path| path.titled(title.clone())).collect()
 }
 
-/// The paths to the same socket from ports that rules redirect to it, and from those whose destination becomes
-/// one of the host's own addresses.
+/// Returns the paths to the same socket from ports that rules redirect to it, and from those whose destination
+/// becomes one of the host's own addresses.
 fn redirected(
     host: &HostView,
     around: &Surroundings,
@@ -400,8 +400,8 @@ fn redirected(
     paths
 }
 
-/// The paths that a rule opens which no engine that was asked explains: of an engine that does not answer any
-/// more, whose containers may still run, or of another program.
+/// Returns the paths that a rule opens which no engine that was asked explains: of an engine that does not
+/// answer any more, whose containers may still run, or of another program.
 fn translated(translation: &Translation, title: &str, bridge: Option<&str>) -> Vec<Path> {
     let address = match translation.destination {
         Some((address, length)) if length == translation.family.bits() => address,

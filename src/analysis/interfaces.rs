@@ -104,7 +104,7 @@ pub fn classes(rulesets: &[&Ruleset], side: Side) -> Vec<Class> {
     classes.into_iter().map(|(_, class)| class).collect()
 }
 
-/// Whether an interface is a bridge of a container engine for a ruleset.
+/// Returns whether an interface is a bridge of a container engine for a ruleset.
 fn is_container(ruleset: &Ruleset, name: &str) -> bool {
     let set = ruleset.sets.get(CONTAINERS).map(|set| &set.elements);
     matches!(set, Some(Elements::Interfaces(names)) if names.iter().any(|n| n == name))

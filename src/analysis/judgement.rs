@@ -43,7 +43,7 @@ pub enum Verdict {
 }
 
 impl Judgement {
-    /// What people are told of it.
+    /// Returns what people are told of it.
     #[must_use]
     pub fn verdict(self) -> Verdict {
         match self {
@@ -64,7 +64,7 @@ impl Judgement {
 }
 
 impl Verdict {
-    /// Its name for programs.
+    /// Returns the name in JSON documents.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -130,7 +130,8 @@ pub(super) fn judgement(path: &Path, decision: Option<Decision>, is_said: bool) 
     }
 }
 
-/// Whether a packet to a container's own address stays within its bridge, where packets pass no hook of dfw's.
+/// Returns whether a packet to a container's own address stays within its bridge, where packets pass no hook of
+/// dfw's.
 pub(super) fn stays(path: &Path, packet: &Packet) -> bool {
     let target = path
         .target

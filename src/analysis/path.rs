@@ -45,7 +45,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Its name for people.
+    /// Returns the name as shown to people.
     #[must_use]
     pub fn title(self) -> &'static str {
         match self {
@@ -61,7 +61,7 @@ impl Kind {
         }
     }
 
-    /// Its name for programs.
+    /// Returns the name in JSON documents.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -91,7 +91,7 @@ pub enum Reach {
 }
 
 impl Reach {
-    /// Its name for programs.
+    /// Returns the name in JSON documents.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -120,7 +120,7 @@ pub struct Path {
     pub kind: Kind,
     /// Who gets there.
     pub reach: Reach,
-    /// The protocol.
+    /// The transport protocol.
     pub protocol: Protocol,
     /// The address that is asked; an unspecified one is every address of the host in its family.
     pub address: IpAddr,
@@ -135,7 +135,7 @@ pub struct Path {
 }
 
 impl Path {
-    /// A path to a socket of this host.
+    /// Returns a path to a socket of this host.
     #[must_use]
     pub fn to_socket(kind: Kind, protocol: Protocol, address: IpAddr, port: u16) -> Self {
         Self {
@@ -150,19 +150,19 @@ impl Path {
         }
     }
 
-    /// The same, called so.
+    /// Returns the same, called so.
     #[must_use]
     pub fn titled(self, title: String) -> Self {
         Self { title, ..self }
     }
 
-    /// The same, but for who gets there.
+    /// Returns the same, but for who gets there.
     #[must_use]
     pub fn reached_by(self, reach: Reach) -> Self {
         Self { reach, ..self }
     }
 
-    /// The same path, forwarded.
+    /// Returns the same path, forwarded.
     #[must_use]
     pub fn to(self, address: IpAddr, port: u16, bridge: Option<String>) -> Self {
         Self {
@@ -175,7 +175,7 @@ impl Path {
         }
     }
 
-    /// The paths that a port of the host has where nothing is known of it: a container behind Docker's
+    /// Returns the paths that a port of the host has where nothing is known of it: a container behind Docker's
     /// first bridge.
     #[must_use]
     pub fn published(to: &HostPorts, family: Family) -> Self {
@@ -187,13 +187,13 @@ impl Path {
         )
     }
 
-    /// The family of the address that is asked.
+    /// Returns the family of the address that is asked.
     #[must_use]
     pub fn family(&self) -> Family {
         Family::of(self.address)
     }
 
-    /// The hook of dfw's that packets come to.
+    /// Returns the hook of dfw's that packets come to.
     #[must_use]
     pub fn hook(&self) -> Hook {
         if self.target.is_some() {
@@ -203,7 +203,7 @@ impl Path {
         }
     }
 
-    /// The port as a policy writes it; all ports of a container by its address.
+    /// Returns the port as a policy writes it; all ports of a container by its address.
     #[must_use]
     pub fn port_text(&self) -> String {
         let address = Some(self.address).filter(|address| !address.is_unspecified());
@@ -213,14 +213,14 @@ impl Path {
         }
     }
 
-    /// The kind and the family, for people.
+    /// Returns the kind and the family, for people.
     #[must_use]
     pub fn kind_text(&self) -> String {
         format!("{} ({})", self.kind.title(), self.family().title())
     }
 
-    /// The first packet of a client on this path, as dfw's hook sees it: one for each interface
-    /// and each address of the host that it may be for.
+    /// Returns the first packet of a client on this path, as dfw's hook sees it: one for each interface and
+    /// each address of the host that it may be for.
     #[must_use]
     pub fn packets(&self, source: IpAddr, around: &Surroundings) -> Vec<Packet> {
         let asked: Vec<IpAddr> = if self.address.is_unspecified() {
@@ -245,7 +245,7 @@ impl Path {
         interfaces.collect()
     }
 
-    /// The first packet of a client that comes in through an interface and asks for an address.
+    /// Returns the first packet of a client that comes in through an interface and asks for an address.
     #[must_use]
     pub fn packet(&self, source: IpAddr, interface: &str, asked: IpAddr) -> Packet {
         let target = self.target.as_ref();
@@ -288,7 +288,7 @@ impl Path {
     }
 }
 
-/// An address of the documentation (RFC 5737, RFC 3849), for a host that has none.
+/// Returns an address of the documentation (RFC 5737, RFC 3849), for a host that has none.
 #[must_use]
 pub(super) fn documented(family: Family) -> IpAddr {
     match family {

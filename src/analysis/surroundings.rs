@@ -42,7 +42,7 @@ pub struct Families {
 }
 
 impl Families {
-    /// That of a family.
+    /// Returns that of a family.
     #[must_use]
     pub fn of(self, family: Family) -> bool {
         match family {
@@ -53,22 +53,22 @@ impl Families {
 }
 
 impl Surroundings {
-    /// Whether packets from a source that come in through an interface would be answered elsewhere. One of which
-    /// nothing is known is answered where it came from.
+    /// Returns whether packets from a source that come in through an interface would be answered elsewhere. One
+    /// of which nothing is known is answered where it came from.
     #[must_use]
     pub fn strays(&self, source: IpAddr, interface: &str) -> bool {
         let route = self.answers_through.get(&source);
         route.is_some_and(|route| route.as_deref() != Some(interface))
     }
 
-    /// Whether a loopback address may be asked over a wire. The kernel never takes one of IPv6.
+    /// Returns whether a loopback address may be asked over a wire. The kernel never takes one of IPv6.
     #[must_use]
     pub fn takes_loopback(&self, address: IpAddr) -> bool {
         self.route_localnet && address.is_ipv4() && address.is_loopback()
     }
 
-    /// Where packets to a port of the host go whose destination is translated; `None` if it is not.
-    /// An unspecified address is every one of its family.
+    /// Returns where packets to a port of the host go whose destination is translated; `None` if it is not. An
+    /// unspecified address is every one of its family.
     #[must_use]
     pub fn translation(&self, address: IpAddr, protocol: Protocol, port: u16) -> Translated {
         let family = Family::of(address);

@@ -16,7 +16,7 @@ pub struct Packets {
     pub denied: Counter,
 }
 
-/// The counters by port, ascending; ports that no policy names last, as `all others`.
+/// Returns the counters by port, ascending; ports that no policy names last, as `all others`.
 #[must_use]
 pub fn packets(installed: &Installed) -> Vec<(String, Packets)> {
     let mut ports: BTreeMap<HostPorts, Packets> = BTreeMap::new();

@@ -180,7 +180,7 @@ pub fn port_of_chain(chain: &str) -> Option<(Context, HostPorts)> {
     found.next()
 }
 
-/// The key that a chain judges, of packets to a port: the chain of one key, or one that keys share.
+/// Returns the key that a chain judges, of packets to a port: the chain of one key, or one that keys share.
 #[must_use]
 pub fn key_of_step(chain: &str, port: u16) -> Option<HostPorts> {
     let shared = || {

@@ -99,7 +99,7 @@ pub fn open(path: &Path, accept: Accept) -> io::Result<Opened> {
     })
 }
 
-/// The names in the folder at `path`, in no order, each with whether it is a folder, be it through a
+/// Returns the names in the folder at `path`, in no order, each with whether it is a folder, be it through a
 /// link; `None` if `path` is no folder.
 ///
 /// # Errors
@@ -133,7 +133,7 @@ pub fn folder(path: &Path) -> io::Result<Option<Vec<(OsString, bool)>>> {
     Ok(Some(names))
 }
 
-/// Whether this process may read what the owner of a folder may not.
+/// Returns whether this process may read what the owner of a folder may not.
 fn is_privileged() -> bool {
     let reads = CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
     geteuid().is_root() || capabilities(None).is_ok_and(|own| own.effective.intersects(reads))
@@ -288,7 +288,7 @@ impl Walk {
 }
 
 impl Found {
-    /// The user who chose the file must own it.
+    /// Returns the user who chose the file must own it.
     fn check_owner(&self) -> io::Result<()> {
         let owner = self.stat.st_uid;
         let other = self.walk.choosers.iter().find(|(uid, _)| *uid != owner);

@@ -26,13 +26,13 @@ impl Limit {
     /// Of what guard keeps: all files of a policy as JSON.
     pub const STATE: Self = Self(512 * MIB);
 
-    /// The bytes.
+    /// Returns the bytes.
     #[must_use]
     pub fn bytes(self) -> u64 {
         self.0
     }
 
-    /// The error of a file that has more.
+    /// Returns the error of a file that has more.
     #[must_use]
     pub fn exceeded(self) -> io::Error {
         rejected(format!(

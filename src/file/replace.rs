@@ -74,7 +74,7 @@ fn write(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<NamedTempFile> {
     Ok(file)
 }
 
-/// What the names of new files begin with: nobody reads policies whose names begin with a dot.
+/// Returns what the names of new files begin with: nobody reads policies whose names begin with a dot.
 fn prefix(path: &Path) -> Vec<u8> {
     // A name may be as long as the file system allows.
     const LONGEST: usize = 200;

@@ -37,7 +37,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Returns its name for people.
+    /// Returns the name as shown to people.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -145,7 +145,7 @@ pub struct Service {
 /// the engine binds one port at start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Published {
-    /// The protocol.
+    /// The transport protocol.
     pub protocol: Protocol,
     /// The host address; `0.0.0.0` for all IPv4 addresses, `::` for all IPv6 addresses.
     pub address: IpAddr,

@@ -13,7 +13,7 @@ use crate::ruleset::{Elements, Origin, TABLE};
 /// What a message of a batch is about, for errors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subject {
-    /// What it is.
+    /// The kind of object.
     pub what: What,
     /// The policy line behind it.
     pub origin: Option<Origin>,

@@ -12,7 +12,7 @@ const PARTNERS: &str = include_str!("../../tests/policies/valid/lists/partners.t
 
 type Outcome = Result<(Policy, Vec<Diagnostic>), Vec<Diagnostic>>;
 
-/// Reads the policies among `files`.
+/// Reads the policies among files.
 fn read_files(files: &[(&str, &[u8])]) -> Outcome {
     let mut texts = SourceMap::in_memory(files.iter().copied());
     let policies = files.iter().map(|(path, _)| Path::new(path));

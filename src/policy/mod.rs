@@ -39,31 +39,31 @@ pub use settings::Settings;
 pub use source::{NamedSource, OnHost, SourceName, parse_entry};
 pub use tests::{Claim, Statement, Target};
 
-/// Everything that one policy directory says.
+/// A policy: the content of all files of a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
-    /// What happens to published ports that no key of [`ports`](Self::ports) names.
+    /// The verdict on published ports without a key in [`ports`](Self::ports).
     pub default: DefaultAction,
-    /// Where `default:` is written.
+    /// The place of `default:`.
     pub default_origin: Span,
     /// Named lists of addresses.
     pub sources: BTreeMap<SourceName, NamedSource>,
-    /// What is said about each port. Keys are either nested or disjoint, never equal.
+    /// The policy of each port. Keys are either nested or disjoint, never equal.
     pub ports: BTreeMap<HostPorts, PortPolicy>,
-    /// How the host looks and where dfw hooks in.
+    /// The settings: interfaces of the host, logging, and the base chains' priority.
     pub settings: Settings,
-    /// What must be true of it before it is applied.
+    /// The tests, which must pass before the policy is applied.
     pub tests: Vec<Statement>,
 }
 
 impl Policy {
-    /// Returns the sources of which only a host can tell what they hold.
+    /// Returns the sources whose addresses depend on the host.
     pub fn on_host(&self) -> impl Iterator<Item = (&SourceName, &NamedSource, &OnHost)> {
         let sources = self.sources.iter();
         sources.filter_map(|(name, source)| Some((name, source, source.on_host.as_ref()?)))
     }
 
-    /// Returns `default` and the ports, as answers for programs have them.
+    /// Returns the policy as in JSON documents: `default`, ports and sources that depend on the host.
     #[must_use]
     pub fn json(&self) -> Value {
         let ports = self.ports.iter().map(|(key, port)| port.json(key));

@@ -13,13 +13,13 @@ use serde_json::{Value, json};
 use super::read::SECTIONS;
 use super::yaml::members;
 
-/// The draft that editors know best.
+/// The JSON Schema draft with the widest support in editors.
 const DRAFT: &str = "http://json-schema.org/draft-07/schema#";
 
 const ABOUT: &str = "A policy of dfw: who may reach which published port of this host. All *.yaml \
                      files of a directory are one policy. See dfw-policy(5).";
 
-/// The schema of one policy file.
+/// Returns the schema of one policy file.
 #[must_use]
 pub fn schema() -> Value {
     let sections = SECTIONS.map(|section| (section.key, section.schema));

@@ -119,12 +119,12 @@ fn decider_json(decider: &Decider) -> Value {
     })
 }
 
-/// The numbers of addresses; those of IPv6 as text, as they are no numbers of most programs.
+/// Returns the numbers of addresses; those of IPv6 as text, as they are no numbers of most programs.
 fn counts_json(set: &AddressSet) -> Value {
     json!({"ipv4": set.count_v4(), "ipv6": set.count_v6().to_string()})
 }
 
-/// The numbers of addresses, and the ranges.
+/// Returns the numbers of addresses, and the ranges.
 fn addresses_json(set: &AddressSet) -> Value {
     let mut counts = counts_json(set);
     if let Some(counts) = counts.as_object_mut() {
@@ -134,7 +134,7 @@ fn addresses_json(set: &AddressSet) -> Value {
     counts
 }
 
-/// The ports, or the first of them and how many there are.
+/// Returns the ports, or the first of them and how many there are.
 fn ports(ports: &[HostPorts]) -> String {
     let listed: Vec<String> = ports.iter().take(LISTED).map(one).collect();
     let more = ports.len().saturating_sub(LISTED);
@@ -186,7 +186,7 @@ fn sentence(row: &Row) -> String {
     }
 }
 
-/// Whether nobody knows what was decided before, so that it is not certain that anything changes.
+/// Returns whether nobody knows what was decided before, so that it is not certain that anything changes.
 fn was_unknown(row: &Row) -> bool {
     row.before.judgement == Judgement::NotJudged(Reason::Foreign)
 }
@@ -196,7 +196,7 @@ struct Who {
     is_many: bool,
 }
 
-/// The addresses of a row: a list where it is short, or all but a short list, or a number.
+/// Returns the addresses of a row: a list where it is short, or all but a short list, or a number.
 fn who(row: &Row) -> Who {
     if let Some(source) = &row.source {
         return Who {
@@ -250,7 +250,7 @@ fn who(row: &Row) -> Who {
     }
 }
 
-/// Where only one family is meant.
+/// Returns where only one family is meant.
 fn families(families: &[Family]) -> String {
     match families {
         [family] => format!(" over {}", family.title()),
@@ -258,7 +258,7 @@ fn families(families: &[Family]) -> String {
     }
 }
 
-/// How many addresses, in words; `None` for none.
+/// Returns how many addresses, in words; `None` for none.
 fn number(set: &AddressSet) -> Option<String> {
     let mut parts = Vec::new();
     match set.count_v4() {
@@ -283,7 +283,7 @@ fn number(set: &AddressSet) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join(" and "))
 }
 
-/// A number with commas.
+/// Returns a number with commas.
 fn grouped(number: u128) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -296,7 +296,7 @@ fn grouped(number: u128) -> String {
     text
 }
 
-/// What decided and what decides.
+/// Returns what decided and what decides.
 fn deciders(row: &Row) -> String {
     let (before, after) = (decider(&row.before), decider(&row.after));
     if before == after {
@@ -305,7 +305,7 @@ fn deciders(row: &Row) -> String {
     format!("by {after}, was {before}")
 }
 
-/// The key and the line.
+/// Returns the key and the line.
 fn decider(decider: &Decider) -> String {
     if decider.judgement == Judgement::NotJudged(Reason::Foreign) {
         return "not judged".to_owned();
@@ -319,7 +319,7 @@ fn decider(decider: &Decider) -> String {
     }
 }
 
-/// The kinds of paths, each with the interfaces if it is not all of them.
+/// Returns the kinds of paths, each with the interfaces if it is not all of them.
 fn paths(difference: &Difference, routes: &[Route]) -> String {
     let mut kinds: BTreeMap<Kind, Vec<&Route>> = BTreeMap::new();
     for route in routes {
@@ -351,8 +351,8 @@ fn paths(difference: &Difference, routes: &[Route]) -> String {
     kinds.collect::<Vec<_>>().join("; ")
 }
 
-/// The titles of some classes, or of those that are missing beside the interfaces that no rule names; `None` for
-/// all of them.
+/// Returns the titles of some classes, or of those that are missing beside the interfaces that no rule names;
+/// `None` for all of them.
 fn titles(classes: &[Class], some: &BTreeSet<usize>) -> Option<String> {
     if some.len() == classes.len() {
         return None;

@@ -35,7 +35,7 @@ pub struct Question {
     pub address: IpAddr,
     /// Whether this is an address of the host, loopback included; `None` if unknown.
     pub local: Option<bool>,
-    /// The protocol.
+    /// The transport protocol.
     pub protocol: Protocol,
     /// The port.
     pub port: u16,

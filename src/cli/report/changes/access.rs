@@ -61,7 +61,7 @@ impl AccessChanges {
         }
     }
 
-    /// Whether somebody has access afterwards, or may have, who had none.
+    /// Returns whether somebody has access afterwards, or may have, who had none.
     pub(in crate::cli) fn opens(&self) -> bool {
         match self {
             Self::First => false,
