@@ -41,9 +41,9 @@ pub struct Step {
     pub table: String,
     /// The chain's name.
     pub chain: String,
-    /// What happened there.
+    /// The event.
     pub event: Event,
-    /// What was decided.
+    /// The verdict.
     pub verdict: Outcome,
 }
 

@@ -21,7 +21,7 @@ use super::judgement::{Judgement, Reason, Verdict, judge};
 use super::path::{Kind, Path, Reach, Target};
 use super::surroundings::Surroundings;
 
-/// What was found.
+/// The result of an audit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
     /// Every path to a port of a container, and who may go it.
@@ -70,7 +70,7 @@ pub struct Unjudged {
 }
 
 impl Report {
-    /// Returns what is open to everybody although no policy says so.
+    /// Returns the paths that are open to everyone without a policy entry.
     pub fn uncovered(&self) -> impl Iterator<Item = &Exposure> {
         self.exposures
             .iter()
@@ -86,7 +86,7 @@ impl Report {
 }
 
 impl Exposure {
-    /// Returns what becomes of a stranger, who is on no list.
+    /// Returns the verdict on clients that no source lists.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         match self.admits {
@@ -199,7 +199,7 @@ fn named_ports(ruleset: &Ruleset) -> BTreeSet<HostPorts> {
         .collect()
 }
 
-/// What changes for strangers between two rulesets.
+/// The paths that open or close for unlisted clients between two rulesets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Turned {
     /// Paths that were open to everybody and no longer are.

@@ -16,20 +16,20 @@ use super::surroundings::Surroundings;
 /// A question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
-    /// Who asks.
+    /// The source address.
     pub from: IpAddr,
     /// The interface that the packet comes in through; any if not given.
     pub via: Option<String>,
     /// The port, and the address of this host, of a container, or behind one; every address of the host
     /// if not given. `first == last`.
     pub to: HostPorts,
-    /// Where the address is, if one is given; `None` if that is not known.
+    /// The location of the destination address, if one is given and known.
     pub place: Option<Place>,
-    /// Whether this host could be looked at. If not, a service may be there that nobody can tell.
+    /// Whether this host was inspected. Otherwise an unknown service may listen on the port.
     pub host_known: bool,
 }
 
-/// Where an address is, as seen from this host.
+/// The location of an address, as seen from this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
     /// It is one of the host.
@@ -48,18 +48,17 @@ pub enum Place {
 /// An answer: one for each path that leads there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// What becomes of the packet on each path; where that depends on the address of the host, each of
-    /// these apart.
+    /// The result on each path; separate results where they depend on the address of the host.
     pub walks: Vec<Walk>,
-    /// Whether anything leads there at the moment; if not, the paths are those that a port has in general.
+    /// Whether a path to the port exists now; otherwise the paths are those of any port.
     pub exists: bool,
-    /// Why there are no paths, if there are none.
+    /// The reason why there are no paths, if there are none.
     pub nothing: Option<Nothing>,
-    /// Whether nothing listens, and a service of the host that did would not be judged.
+    /// Whether nothing listens, and dfw would not filter a service of the host that did.
     pub services_not_judged: bool,
 }
 
-/// Why no path leads there.
+/// The reason why no path leads to a destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Nothing {
     /// This host has no route to the address.
@@ -77,9 +76,9 @@ pub struct Walk {
     pub addresses: Vec<IpAddr>,
     /// The packet to the first of them.
     pub packet: Packet,
-    /// What becomes of it.
+    /// The verdict of the rules.
     pub judgement: Judgement,
-    /// Its way through the rules.
+    /// The rules that the packet matched.
     pub trace: Trace,
 }
 

@@ -13,18 +13,18 @@ use super::eval::tells;
 /// Interfaces for which every rule says the same.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Class {
-    /// One of them, to ask rules with.
+    /// One interface of the class, for evaluation.
     pub name: String,
-    /// Those that rules name, ascending; a beginning of names with `*`.
+    /// The names in rules, ascending; prefixes with `*`.
     pub named: Vec<String>,
-    /// Whether every interface that no rule names is one of them.
+    /// Whether the class contains every interface that no rule names.
     pub others: bool,
-    /// Whether they are bridges of a container engine.
+    /// Whether the interfaces are bridges of a container engine.
     pub containers: bool,
 }
 
 impl Class {
-    /// Returns what people call them: `eth0, wg0`, `other interfaces`, `containers`.
+    /// Returns the class as text: `eth0, wg0`, `other interfaces`, `containers`.
     #[must_use]
     pub fn title(&self) -> String {
         match (self.containers, self.others) {

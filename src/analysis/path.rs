@@ -78,7 +78,7 @@ impl Kind {
     }
 }
 
-/// Who gets as far as the beginning of a path.
+/// The clients that can send packets into a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reach {
     /// Clients that reach the host.
@@ -102,7 +102,7 @@ impl Reach {
     }
 }
 
-/// Where a packet ends up in another network namespace.
+/// The destination of a packet in another network namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     /// The address behind this host.
@@ -116,9 +116,9 @@ pub struct Target {
 /// A path to one port, or to all ports of one container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Path {
-    /// Which kind of path.
+    /// The kind of path.
     pub kind: Kind,
-    /// Who gets there.
+    /// The clients that can send packets into the path.
     pub reach: Reach,
     /// The transport protocol.
     pub protocol: Protocol,
@@ -126,9 +126,9 @@ pub struct Path {
     pub address: IpAddr,
     /// The port that is asked; `None` for all ports of a container that no other path leads to.
     pub port: Option<u16>,
-    /// What is at its end, as people call it.
+    /// The container or service at its end, as text.
     pub title: String,
-    /// Where it leads; `None` if it ends at a socket of this host.
+    /// The destination; `None` for a socket of this host.
     pub target: Option<Target>,
     /// The port of that socket, where packets are redirected to it from the port that is asked.
     pub redirected: Option<u16>,
@@ -150,19 +150,19 @@ impl Path {
         }
     }
 
-    /// Returns the same, called so.
+    /// Sets the title.
     #[must_use]
     pub fn titled(self, title: String) -> Self {
         Self { title, ..self }
     }
 
-    /// Returns the same, but for who gets there.
+    /// Sets the clients that can send packets into the path.
     #[must_use]
     pub fn reached_by(self, reach: Reach) -> Self {
         Self { reach, ..self }
     }
 
-    /// Returns the same path, forwarded.
+    /// Sets the destination of a forwarded path.
     #[must_use]
     pub fn to(self, address: IpAddr, port: u16, bridge: Option<String>) -> Self {
         Self {

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use crate::host::nat::{self, Nat, Target};
 use crate::net::{Family, Protocol};
 
-/// Where packets come from, and what becomes of them before and after dfw's rules.
+/// The state of the host around dfw's rules: interfaces, routes, NAT and other filters.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Surroundings {
     /// The interfaces through which packets come from outside, by name.
@@ -17,22 +17,22 @@ pub struct Surroundings {
     pub addresses: Vec<IpAddr>,
     /// Link-local addresses, which only on-link hosts reach (RFC 3927, RFC 4291).
     pub link_addresses: Vec<IpAddr>,
-    /// Who translates destinations before they are routed.
+    /// The rules that rewrite destinations before routing.
     pub nat: Nat,
-    /// Whether an engine writes rules of its own.
+    /// Whether an engine writes rules of its own, by family.
     pub engine_rules: Families,
-    /// Whether the host forwards packets at all.
+    /// Whether the host forwards packets, by family.
     pub forwards: Families,
-    /// Whether the policy of another base chain drops forwarded packets.
+    /// Whether the policy of another base chain drops forwarded packets, by family.
     pub denies: Families,
     /// Through which interface packets to an address leave, of those that were asked for; `None` where there is
     /// no route to it.
     pub answers_through: BTreeMap<IpAddr, Option<String>>,
-    /// Whether packets to loopback addresses are taken from a wire (`route_localnet`): IPv4 only.
+    /// Whether the host accepts packets to loopback addresses from other hosts (`route_localnet`, IPv4 only).
     pub route_localnet: bool,
 }
 
-/// One thing of each address family.
+/// A value for each address family.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Families {
     /// IPv4.
@@ -107,7 +107,7 @@ impl Surroundings {
     }
 }
 
-/// What becomes of the destination of packets to a port.
+/// The result of DNAT for a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Translated {
     /// It stays.

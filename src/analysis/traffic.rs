@@ -10,9 +10,9 @@ use crate::ruleset::Counter;
 /// Packets that a port accepted and denied.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Packets {
-    /// Those of sources that the policy names.
+    /// The packets that the policy allows.
     pub allowed: Counter,
-    /// Those of all others.
+    /// The packets that are denied.
     pub denied: Counter,
 }
 

@@ -383,7 +383,7 @@ impl PartialOrd for SharedSet {
 }
 
 impl SharedSet {
-    /// Returns its name: `shared.tcp.ip4-24`.
+    /// Returns the set's name: `shared.tcp.ip4-24`.
     #[must_use]
     pub fn name(self) -> String {
         let family = Part::Short(self.family).name();

@@ -11,7 +11,7 @@ pub use replace::{create, replace, sweep};
 
 use std::io;
 
-/// Returns what to do about an error of [`open`], if that is the owner of the file.
+/// Returns the help about an error of [`open`] that the file's owner causes.
 #[must_use]
 pub fn advice(error: &io::Error) -> Option<&'static str> {
     // The system's own have a number.

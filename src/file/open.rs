@@ -42,7 +42,7 @@ const KERNEL: [i64; 8] = [
 /// `PROC_ROOT_INO` of the kernel.
 const PROC_ROOT: u64 = 1;
 
-/// What may be opened.
+/// The kinds of files that may be opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Accept {
     /// Regular files only.

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use super::open::{Accept, Opened, open};
 use super::rejected;
 
-/// How many bytes are read of one file at most.
+/// The most bytes that are read of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit(u64);
 

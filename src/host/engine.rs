@@ -7,7 +7,7 @@ use std::net::IpAddr;
 /// A container engine with its networks, containers and services.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Engine {
-    /// Which one.
+    /// The engine's kind.
     pub kind: Kind,
     /// Its version, such as `28.5.2`.
     pub version: String,
@@ -27,7 +27,7 @@ pub struct Engine {
     pub services: Vec<Service>,
 }
 
-/// Which engine it is.
+/// The kind of a container engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Docker Engine, moby.
@@ -61,9 +61,9 @@ pub struct Network {
     pub bridge: Option<String>,
     /// The addresses of the host in the network.
     pub gateways: Vec<IpAddr>,
-    /// How its containers are reached over IPv4.
+    /// The gateway mode for IPv4.
     pub mode_v4: GatewayMode,
-    /// How its containers are reached over IPv6.
+    /// The gateway mode for IPv6.
     pub mode_v6: GatewayMode,
     /// Whether it is isolated (`--internal`).
     pub internal: bool,

@@ -80,10 +80,10 @@ pub struct HostView {
     pub old_kernel: bool,
 }
 
-/// Who publishes a port.
+/// A published port and its publisher.
 #[derive(Debug, Clone, Copy)]
 pub struct Publication<'a> {
-    /// What is published.
+    /// The published port.
     pub published: Published,
     /// The engine that does.
     pub engine: &'a Engine,
@@ -91,7 +91,7 @@ pub struct Publication<'a> {
     pub of: Publisher<'a>,
 }
 
-/// What a port is published for.
+/// The container or service that a port is published for.
 #[derive(Debug, Clone, Copy)]
 pub enum Publisher<'a> {
     /// A container.
@@ -120,7 +120,7 @@ impl Publication<'_> {
 }
 
 impl Publisher<'_> {
-    /// Returns what people call it.
+    /// Returns the container or service as text.
     #[must_use]
     pub fn title(&self) -> String {
         match self {

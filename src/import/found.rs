@@ -34,7 +34,7 @@ impl<'a> Found<'a> {
     }
 }
 
-/// `port 80/tcp` or `ports 80/tcp, 443/tcp and 2 more`.
+/// Returns ports as text: `port 80/tcp`, or `ports 80/tcp, 443/tcp and 2 more`.
 pub(super) fn ports_text(ports: &[HostPorts]) -> String {
     let word = if ports.len() == 1 { "port" } else { "ports" };
     let named = ports

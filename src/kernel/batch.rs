@@ -10,7 +10,7 @@ use crate::nftables::transaction;
 use crate::plan::{Operation, Place, STAMP, Sketch, Stray, sketch_name};
 use crate::ruleset::{Elements, Origin, TABLE};
 
-/// What a message of a batch is about, for errors.
+/// The object of a batch message, for errors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subject {
     /// The kind of object.

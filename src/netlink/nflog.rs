@@ -13,7 +13,7 @@ const COPIED: u32 = 128;
 /// A packet that a rule logged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Logged {
-    /// What the rule said, clean.
+    /// The log prefix, cleaned.
     pub prefix: String,
     /// The time of arrival, since 1970; `None` if the kernel did not record it.
     pub time: Option<Duration>,

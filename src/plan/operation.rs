@@ -18,7 +18,7 @@ pub enum Place {
     Last,
 }
 
-/// One step; all names are the kernel's.
+/// A step of a plan; all names are the kernel's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operation<'a> {
     /// Deletes dfw's table with its contents, if it exists.

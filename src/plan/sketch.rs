@@ -69,7 +69,7 @@ impl Cell {
 }
 
 impl Sketch {
-    /// Of these elements, `None` if they are of a type that never is big. `seed` is random.
+    /// Computes the sketch of elements; `None` for a type that is never big. `seed` is random.
     #[must_use]
     pub fn of(elements: &Elements, seed: u128) -> Option<Self> {
         width(elements)?;

@@ -65,7 +65,7 @@ impl Draft {
         self.0 = Some((member.key_span.clone(), action));
     }
 
-    /// It has to be written.
+    /// Reports a policy without `default:`.
     pub(super) fn check(&self, reader: &mut Reader<'_>) {
         if self.0.is_none() {
             let mut error = Diagnostic::error("no-default", "no file says `default:`");

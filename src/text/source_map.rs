@@ -28,6 +28,7 @@ pub struct Unreadable {
     /// The file or folder.
     pub path: PathBuf,
     /// The error of the system.
+    #[source]
     pub error: io::Error,
 }
 
@@ -164,6 +165,9 @@ impl SourceMap {
     /// Reads the list at `path`, which is relative to the folder of the file `relative_to`.
     ///
     /// A list that was read before is not read again.
+    ///
+    /// # Errors
+    /// If it cannot be read, is larger than a list may be, or the policy has too many files.
     pub fn read_list(&mut self, relative_to: FileId, path: &str) -> io::Result<FileId> {
         let folder = self
             .file(relative_to)

@@ -106,7 +106,7 @@ pub struct Translation {
     pub protocol: Option<u8>,
     /// The original destination ports; `None` for any.
     pub ports: Option<Ports>,
-    /// What they are translated to.
+    /// The new destination.
     pub to: Target,
     /// The table, as `FAMILY TABLE`; its name is cleaned, and so is the chain's.
     pub table: String,

@@ -14,7 +14,7 @@ const SAME_INTERFACE: u32 = NFTA_FIB_F_DADDR | NFTA_FIB_F_IIF | NFTA_FIB_F_PRESE
 /// `fib saddr . mark . iif oif missing`, where 0 is what it must be.
 const REVERSE_PATH: u32 = NFTA_FIB_F_SADDR | NFTA_FIB_F_MARK | NFTA_FIB_F_IIF | NFTA_FIB_F_PRESENT;
 
-/// The instructions for an expression.
+/// Appends the instructions for an expression.
 pub(super) fn encode(expression: &Interface, out: &mut Vec<Instruction>) {
     match expression {
         Interface::Name { side, name, equal } => {

@@ -22,8 +22,10 @@ impl std::str::FromStr for Entry {
 
 /// Parses an address, a network in CIDR notation, or a range `A-B`.
 ///
-/// IPv4-mapped IPv6 addresses and zone ids are denied: the first never appear in a packet, the
-/// second mean nothing to a rule.
+/// # Errors
+/// If the text is something else, has host bits behind the prefix or a range from a higher to a lower address.
+/// IPv4-mapped IPv6 addresses and zone IDs are errors, too: the former never appear in a packet, the latter have
+/// no meaning in a rule.
 pub fn parse_entry(text: &str) -> Result<Entry, Mistake> {
     if let Some(entry) = parse_fast(text.as_bytes()) {
         return Ok(entry);
