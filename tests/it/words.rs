@@ -27,8 +27,9 @@ const WORDS: [&str; 14] = [
 ];
 
 /// The files that people read.
-const PLACES: [&str; 13] = [
+const PLACES: [&str; 14] = [
     "src",
+    "Cargo.toml",
     "docs",
     "packaging",
     "README.md",

@@ -18,7 +18,7 @@ const END: &str = "<!-- what the probes have found: end -->";
 #[rustfmt::skip]
 const PATHS: &[(PathKind, &str)] = &[
     (PathKind::Published,                "1 published port"),
-    (PathKind::PublishedBeyond,          "1 published port, UDP, from behind another card"),
+    (PathKind::PublishedBeyond,          "1 published port, UDP, from behind another network card"),
     (PathKind::PublishedV6,              "1 or 2 published port over IPv6, network with IPv6"),
     (PathKind::Ingress,                  "1 Swarm, ingress and host mode"),
     (PathKind::Proxy,                    "2 published port over IPv6, network without IPv6"),
@@ -29,8 +29,8 @@ const PATHS: &[(PathKind, &str)] = &[
     (PathKind::Routed,                   "4 routed network, published port"),
     (PathKind::Unprotected,              "4 nat-unprotected network, published port"),
     (PathKind::UnpublishedInUnprotected, "4 nat-unprotected network, port that is not published"),
-    (PathKind::Loopback,                 "5 published on 127.0.0.1, asked from the wire"),
-    (PathKind::LoopbackAny,              "5 published everywhere, asked at 127.0.0.1 from the wire"),
+    (PathKind::Loopback,                 "5 published on 127.0.0.1, from an on-link host"),
+    (PathKind::LoopbackAny,              "5 published everywhere, at 127.0.0.1, from an on-link host"),
     (PathKind::FromContainers,           "6 from a container of the same bridge"),
     (PathKind::FromItself,               "6 from the container itself"),
     (PathKind::FromOtherBridges,         "6 from a container of another bridge"),

@@ -28,7 +28,7 @@ pub(in crate::cli) struct DiffArgs {
     old: PathBuf,
     /// The policies afterwards
     new: PathBuf,
-    /// How to answer: text, json, or github (annotations of a pull request)
+    /// Output format: text, json, or github (annotations of a pull request)
     #[arg(
         long,
         value_name = "FORMAT",
@@ -47,7 +47,7 @@ pub(in crate::cli) struct ExitArgs {
     /// Exit with 10 if there are changes
     #[arg(long)]
     exit_code: bool,
-    /// Exit with 12 if somebody gains access, or may
+    /// Exit with 12 if somebody gains access, or may gain it
     #[arg(long)]
     fail_on_open: bool,
 }
