@@ -47,7 +47,7 @@ pub struct Step {
     pub verdict: Outcome,
 }
 
-/// What has become of a packet.
+/// The result of a traced packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate<'a> {
     /// This dropped it.

@@ -42,7 +42,7 @@ pub fn clean_to(text: &str, most: usize) -> String {
     clean
 }
 
-/// Returns a path as text to be shown: the names in it may be anybody's.
+/// Returns a path as text to show, cleaned: other users may have chosen its names.
 #[must_use]
 pub fn path(path: &Path) -> String {
     /// `PATH_MAX` of `linux/limits.h`.

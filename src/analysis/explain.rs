@@ -1,5 +1,5 @@
-//! Would this source reach that port, and why? Every path of this host that leads there, walked by the
-//! packet, with the rules and elements that decided.
+//! Evaluates whether a source reaches a port: each path of this host to the port, with the rules and elements
+//! that decide.
 
 use std::net::IpAddr;
 
@@ -13,12 +13,12 @@ use super::judgement::{Judgement, Reason, Verdict, judge, stays};
 use super::path::{Kind, Path, Reach};
 use super::surroundings::Surroundings;
 
-/// A question.
+/// A query: a source and a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
     /// The source address.
     pub from: IpAddr,
-    /// The interface that the packet comes in through; any if not given.
+    /// The incoming interface; any if not given.
     pub via: Option<String>,
     /// The port, and the address of this host, of a container, or behind one; every address of the host
     /// if not given. `first == last`.
@@ -32,7 +32,7 @@ pub struct Question {
 /// The location of an address, as seen from this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
-    /// It is one of the host.
+    /// It is an address of the host.
     Host,
     /// Packets to it leave through this interface.
     Through {
@@ -45,7 +45,7 @@ pub enum Place {
     Nowhere,
 }
 
-/// An answer: one for each path that leads there.
+/// The results of all paths to the port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// The result on each path; separate results where they depend on the address of the host.
@@ -63,7 +63,7 @@ pub struct Answer {
 pub enum Nothing {
     /// This host has no route to the address.
     Unreachable,
-    /// This host itself asks: dfw has no rule for what it sends.
+    /// The source is this host itself, whose packets dfw does not filter.
     Own,
 }
 
@@ -72,9 +72,9 @@ pub enum Nothing {
 pub struct Walk {
     /// The path.
     pub path: Path,
-    /// The addresses of the host for which the same becomes of it.
+    /// The addresses of the host with the same result.
     pub addresses: Vec<IpAddr>,
-    /// The packet to the first of them.
+    /// The packet to the first of these addresses.
     pub packet: Packet,
     /// The verdict of the rules.
     pub judgement: Judgement,
@@ -151,7 +151,7 @@ pub fn explain(
         .into_iter()
         .flat_map(|path| walk(ruleset, &around, &path, question.from))
         .collect();
-    // Nothing listens: what would become of a service is no part of the answer.
+    // Nothing listens, so the result for a service is left out.
     let is_judged = |walk: &Walk| {
         exists || !question.host_known || walk.judgement.reason() != Some(Reason::Service)
     };
@@ -165,8 +165,8 @@ pub fn explain(
     }
 }
 
-/// Returns the path to an address that is not one of the host: a container's own, or one that is routed through
-/// a container or past all of them.
+/// Returns the path to an address that is not the host's: a container's own, or one that is routed through a
+/// container or elsewhere.
 fn elsewhere(host: &HostView, question: &Question) -> Vec<Path> {
     let HostPorts {
         address: Some(to),
@@ -188,7 +188,7 @@ fn elsewhere(host: &HostView, question: &Question) -> Vec<Path> {
         return Vec::new();
     };
     let kind = match (host.container_bridges.contains(interface), has_gateway) {
-        // No engine that was asked knows of it: it may be stopped while its containers run.
+        // No queried engine reports it: its engine may be stopped while its containers run.
         (true, false) => Kind::Container,
         (true, true) => Kind::Through,
         (false, _) => Kind::Forwarded,
@@ -205,7 +205,7 @@ fn elsewhere(host: &HostView, question: &Question) -> Vec<Path> {
     vec![path]
 }
 
-/// Returns whether a path leads to what is asked.
+/// Returns whether a path leads to the queried port.
 fn leads(path: &Path, question: &Question) -> bool {
     let to = &question.to;
     let same_address = match to.address {
@@ -219,7 +219,7 @@ fn leads(path: &Path, question: &Question) -> bool {
         && (path.port.is_none() || to.protocol == path.protocol)
 }
 
-/// Returns the paths that a port has where nothing is there: translated, or to a socket of the host.
+/// Returns the paths of a port that nothing serves: DNAT, and a socket of the host.
 fn in_general(question: &Question) -> Vec<Path> {
     let (to, family) = (&question.to, Family::of(question.from));
     let address = to.address.unwrap_or(family.unspecified());
@@ -229,8 +229,8 @@ fn in_general(question: &Question) -> Vec<Path> {
     ]
 }
 
-/// Returns what becomes of the packet on a path, by the address that it is for: one walk for all addresses for
-/// which it is the same. The interface with the most permissive verdict counts.
+/// Returns the results on a path: one for all addresses of the host with the same result. The interface with
+/// the most permissive verdict counts.
 fn walk(ruleset: &Ruleset, around: &Surroundings, path: &Path, from: IpAddr) -> Vec<Walk> {
     let mut walks: Vec<Walk> = Vec::new();
     let asked = |packet: &Packet| {

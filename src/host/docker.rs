@@ -1,4 +1,4 @@
-//! Queries container engines, over Docker's API, which Podman supports as well
+//! Queries container engines over Docker's API, which Podman supports, too
 //! (<https://docs.docker.com/reference/api/engine/>).
 
 use std::path::{Path, PathBuf};

@@ -52,7 +52,7 @@ impl Kind {
 pub struct Network {
     /// Its identifier.
     pub id: String,
-    /// Its name.
+    /// The name.
     pub name: String,
     /// Its driver: `bridge`, `host`, `none`, `macvlan`, `ipvlan`, `overlay`.
     pub driver: String,
@@ -135,7 +135,7 @@ pub struct Endpoint {
 /// A Swarm service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
-    /// Its name.
+    /// The name.
     pub name: String,
     /// The ports it publishes on every node (the ingress network).
     pub published: Vec<Published>,

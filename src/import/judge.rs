@@ -49,8 +49,8 @@ struct View {
     others: BTreeSet<IpAddr>,
 }
 
-/// All that it depends on who passes some base chains. The last ones are a container's address,
-/// between which borders its port is, and its bridge; none of them is there before the translation.
+/// The key of a cached result of some base chains. The last parts are a container's address, the interval of
+/// its port, and its bridge; they are empty before DNAT.
 type Pass = (
     Family,
     Protocol,
@@ -60,8 +60,8 @@ type Pass = (
     Option<(Option<IpAddr>, Option<usize>, Option<String>)>,
 );
 
-/// How it came to an answer for one interface: who arrives, what `nat` says, and who goes on from
-/// each translation. What is shared is known by its place.
+/// The key of a cached result for one interface: the arriving sources, the result of `nat`, and the sources
+/// that continue from each DNAT rule. Shared parts are identified by index.
 type Route = (usize, Trail, Vec<(usize, Ranges)>);
 
 impl<'a> Judge<'a> {

@@ -1,8 +1,7 @@
-//! The way of a packet from outside to a published port, as the kernel has it: PREROUTING of raw
-//! and mangle, the translation in nat, then FORWARD of mangle, filter and security, and POSTROUTING
-//! of mangle.
+//! The path of a packet from outside to a published port, in the kernel's order: PREROUTING of raw and mangle,
+//! DNAT in nat, FORWARD of mangle, filter and security, and POSTROUTING of mangle.
 //!
-//! Whatever a chain is called and by which program it was written: each rule on the way is judged by what it says.
+//! Rules count by their content, independent of the chain's name and the program that wrote them.
 
 use crate::net::Family;
 use std::cell::RefCell;

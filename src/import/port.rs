@@ -1,4 +1,4 @@
-//! What is to be said about each port of the host.
+//! The sources of each port of the host.
 
 use crate::net::{AddressSet, Entry, Family, HostPorts};
 use std::collections::BTreeMap;

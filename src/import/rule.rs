@@ -20,7 +20,7 @@ pub(super) struct Rule {
     pub(super) span: Span,
     /// The table that it is in.
     pub(super) table: &'static str,
-    /// The conditions, all of which must hold.
+    /// The conditions; all of them must hold.
     pub(super) matches: Vec<Match>,
     pub(super) target: Target,
     /// The place of the target; the line if there is none.

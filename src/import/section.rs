@@ -1,4 +1,4 @@
-//! Which lines of a text belong to which table of which family.
+//! Assigns the lines of a text to tables and families.
 
 use crate::net::Family;
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,9 +1,8 @@
-//! What becomes of a kind of packet in a base chain, for all sources at once.
+//! Evaluates a base chain for a kind of packet, for all sources at once.
 //!
-//! Instead of one packet, the set of all sources that are still undecided walks through the rules.
-//! A rule takes those out that it decides about; what is left goes on. So the outcome is exact for
-//! any number of rules, as long as every condition is understood. Where one is not, the rule is
-//! not followed, and the trail says so.
+//! It passes the set of all undecided sources through the rules instead of one packet. Each rule removes the
+//! sources that it decides for. The result is exact for any number of rules, as long as every condition is
+//! supported. A rule with another condition is skipped and recorded in the trail.
 
 use crate::net::{AddressSet, Family, Protocol};
 use std::cell::RefCell;
@@ -404,7 +403,7 @@ mod tests {
         }
     }
 
-    /// Who gets through DOCKER-USER, with FORWARD before it.
+    /// Returns the sources that pass FORWARD and DOCKER-USER.
     fn allowed(filter: &str) -> (String, Trail) {
         let filter = format!("-A FORWARD -j DOCKER-USER\n{filter}");
         let dump = dump(&filter);
@@ -516,7 +515,7 @@ mod tests {
         assert_eq!(trail("REJECT").rejecting.len(), 1);
     }
 
-    /// Returns the fate of one source, rule by rule: `Some(true)` if it is let in, `None` if it comes back.
+    /// Evaluates one source rule by rule: `Some(true)` if it is accepted, `None` if it returns.
     fn naive(dump: &Dump, chain: &Chain, source: &AddressSet) -> Option<bool> {
         let table = dump.table(Family::V4, "filter").unwrap();
         for (_, rule) in dump.rules_of(&chain.rules) {

@@ -7,7 +7,7 @@ use super::message::{ACK, Attribute, Malformed, Message, REQUEST, SEQUENCE, Writ
 use super::number::*;
 use crate::untrusted::clean;
 
-/// How many bytes of each packet are asked for: all headers with ports.
+/// The number of bytes to receive of each packet: all headers with ports.
 const COPIED: u32 = 128;
 
 /// A packet that a rule logged.

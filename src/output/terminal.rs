@@ -1,4 +1,4 @@
-//! Writes answers to stdout and diagnostics to stderr, in colour if wanted.
+//! Writes answers to stdout and diagnostics to stderr, optionally in colour.
 //!
 //! Nothing is expressed by colour alone.
 

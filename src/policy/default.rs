@@ -32,7 +32,7 @@ impl fmt::Display for DefaultAction {
     }
 }
 
-/// Where `default:` is written, and what it says if that makes sense.
+/// The place of `default:`, and its value if valid.
 #[derive(Default)]
 pub(super) struct Draft(Option<(Span, Option<DefaultAction>)>);
 

@@ -14,7 +14,7 @@ const LONGEST: usize = 15;
 /// Of patterns and of shells: names may have them, and none does.
 const PATTERNS: [char; 11] = ['^', '[', ']', '?', '|', '~', '(', ')', '{', '}', '$'];
 
-/// Names that no interface has, or that nobody means as one.
+/// Names that no interface has, or that are probably a mistake.
 const NO_INTERFACE: &str = r"^(\.\.?|[0-9]{1,3}(\.[0-9]{1,3}){3}|[Aa][Ll][Ll]|[Aa][Nn][Yy]([Ww][Hh][Ee][Rr][Ee])?|[Nn][Oo][Nn][Ee]|[Ee][Vv][Ee][Rr][Yy]([Tt][Hh][Ii][Nn][Gg])?)$";
 /// An exact name, as a pattern of ECMA 262.
 pub(super) const EXACT: &str =

@@ -157,7 +157,7 @@ fn which_file_says_it_does_not_matter() {
     assert_eq!(sets(&split), sets(&joined));
 }
 
-/// What is a list in one format need not be one in another, and an `except` of it would be of nobody.
+/// A list in one format may be invalid in another, and an `except` of it would exclude nobody.
 #[test]
 fn a_list_is_read_in_each_format_that_is_asked_for() {
     let outcome = read_files(&[

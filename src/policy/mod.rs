@@ -1,12 +1,11 @@
 //! The policy: who may reach which port of this host.
 //!
-//! A [`Policy`] is valid by construction: [`read`] turns texts into it or into diagnostics, and
-//! nothing else makes one. It says what the user wants, in the user's terms; how that becomes
-//! chains and sets is the business of the compiler.
+//! A [`Policy`] is valid by construction: only [`read`] creates one, or returns diagnostics. It uses the user's
+//! terms; the compiler turns it into chains and sets.
 //!
-//! There is one file for each thing that a policy can say. In it are its type, how it is read, its
-//! part of the JSON Schema, and the words and the JSON that show it: a new kind of source is a file in
-//! `source/`, a new key of a port one in `port/`, and CONTRIBUTING.md has the recipe for both.
+//! Each part of the language has a file with its type, its reader, its part of the JSON Schema, and its text
+//! and JSON output. A new kind of source is a file in `source/`, a new key of a port one in `port/`;
+//! CONTRIBUTING.md has recipes for both.
 
 mod default;
 mod interface;

@@ -1,4 +1,4 @@
-//! How much of what is wrong is shown.
+//! Limits the number of diagnostics that are shown.
 
 use std::collections::BTreeMap;
 

@@ -12,7 +12,7 @@ pub const COMMENT_MAX: usize = 127;
 /// The most nested jumps (`NFT_JUMP_STACK_SIZE`).
 pub const JUMP_MAX: usize = 16;
 
-/// Says what is wrong with a ruleset, a line each; empty if nothing is.
+/// Returns the errors of a ruleset, one line each; empty if it is valid.
 #[must_use]
 pub fn check(ruleset: &Ruleset) -> Vec<String> {
     let mut wrong = Vec::new();

@@ -1,4 +1,4 @@
-//! Diagnostics as data: what is wrong, where, and what to do about it.
+//! Diagnostics as data: message, place and help.
 
 use crate::text::Span;
 use crate::untrusted::{clean_to, is_deceptive};

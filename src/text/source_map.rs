@@ -245,13 +245,13 @@ impl SourceMap {
         self.file(file).map_or("", |file| &file.text)
     }
 
-    /// Returns what is wrong with the file as a whole.
+    /// Returns the problem of the whole file, if any.
     #[must_use]
     pub fn problem(&self, file: FileId) -> Option<&Problem> {
         self.file(file).and_then(|file| file.problem.as_ref())
     }
 
-    /// Returns the error that tells what is wrong with the file as a whole.
+    /// Returns the error about the whole file, if any.
     #[must_use]
     pub fn error(&self, file: FileId) -> Option<Diagnostic> {
         let found = self.file(file)?;

@@ -191,7 +191,7 @@ fn public_functions_document_their_errors() {
 /// Modules whose documentation does not follow the rule yet.
 const UNREVISED: [&str; 4] = [
     "src/analysis/access.rs",
-    "src/analysis/difference.rs",
+    "src/analysis/difference/",
     "src/analysis/eval/",
     "src/analysis/test/",
 ];

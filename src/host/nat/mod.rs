@@ -78,7 +78,7 @@ pub enum Answer {
         /// To what.
         to: Target,
     },
-    /// It stays.
+    /// The destination is unchanged.
     NotTranslated,
     /// It depends on properties that the query leaves open, or on unknown rules.
     Unknown,

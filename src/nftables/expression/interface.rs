@@ -7,7 +7,7 @@ use super::super::number::*;
 
 /// `IFNAMSIZ`.
 const NAME_SIZE: usize = 16;
-/// What `meta oifkind` says of a bridge.
+/// The value of `meta oifkind` for a bridge.
 const BRIDGE: &str = "bridge";
 /// `fib daddr . iif oif exists`
 const SAME_INTERFACE: u32 = NFTA_FIB_F_DADDR | NFTA_FIB_F_IIF | NFTA_FIB_F_PRESENT;

@@ -192,7 +192,7 @@ impl Step {
 /// A match or a target of xtables, as iptables-nft writes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Extension {
-    /// Its name.
+    /// The name.
     pub name: String,
     /// Its revision, which decides on the layout of its data.
     pub revision: u32,

@@ -1,4 +1,4 @@
-//! A policy that is being read: the texts, and what is wrong with them.
+//! The state of reading a policy: its texts and diagnostics.
 
 use crate::text::diagnostic::{Diagnostic, did_you_mean, quoted};
 use crate::text::{SourceMap, Span};
