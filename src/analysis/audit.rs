@@ -264,7 +264,7 @@ fn expose(ruleset: &Ruleset, around: &Surroundings, path: Path, source: IpAddr) 
                 return Exposure {
                     admits: Admits::Any,
                     origin: origin(&trace),
-                    path: path.reached_by(Reach::Neighbours),
+                    path: path.reached_by(Reach::OnLink),
                 };
             }
         }

@@ -145,7 +145,7 @@ fn to_published(
         && (!is_loopback || opens_loopback(engine))
     {
         let (kind, reach) = if is_loopback {
-            (Kind::Loopback, Reach::Neighbours)
+            (Kind::Loopback, Reach::OnLink)
         } else {
             (Kind::Dnat, Reach::Anybody)
         };
@@ -182,7 +182,7 @@ fn to_published(
         if !is_loopback {
             paths.push(path(kind, &published));
         } else if around.takes_loopback(published.address) {
-            paths.push(path(Kind::Loopback, &published).reached_by(Reach::Neighbours));
+            paths.push(path(Kind::Loopback, &published).reached_by(Reach::OnLink));
         }
     }
     let titled = |path: Path| path.titled(container.title());
@@ -349,7 +349,7 @@ fn to_socket(host: &HostView, around: &Surroundings, listener: &Listener) -> Vec
         if !address.is_loopback() {
             Some(path)
         } else if around.takes_loopback(address) {
-            Some(path.reached_by(Reach::Neighbours))
+            Some(path.reached_by(Reach::OnLink))
         } else {
             None
         }

@@ -83,7 +83,7 @@ pub enum Reach {
     /// Clients that reach the host.
     Anybody,
     /// On-link hosts.
-    Neighbours,
+    OnLink,
     /// Clients with a route to the container's address through this host: on-link hosts can always add
     /// one.
     Routed,
@@ -96,7 +96,7 @@ impl Reach {
         match self {
             Self::Anybody => "anybody",
             Self::Routed => "routed",
-            Self::Neighbours => "neighbours",
+            Self::OnLink => "on-link",
         }
     }
 }

@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_said_is_understood_and_never_too_long() {
+    fn prefixes_are_parsed_and_never_too_long() {
         for (comment, cut) in [
             ("web.yaml:12", "web.yaml:12".to_owned()),
             (&"ü".repeat(100), "ü".repeat(46)),

@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn where_nobody_listens_is_no_guard() {
+    fn a_socket_without_a_listener_is_no_guard() {
         let place = Place::new("nobody");
         assert_eq!(ask(&place.0), Answer::Nobody);
         drop(UnixListener::bind(&place.0).unwrap());
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_says_nothing_is_named() {
+    fn a_silent_process_is_reported() {
         // No process accepts, as while guard is stopped.
         let place = Place::new("stopped");
         let listener = UnixListener::bind(&place.0).unwrap();

@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn who_joins_the_hosts_network_is_in_it() {
+    fn a_container_that_joins_the_host_network_is_in_it() {
         let mut engine = engine(&[
             ("third", false, Some("id-of-second")),
             ("second", false, Some("id-of-first")),

@@ -205,7 +205,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_is_followed_if_nobody_is_asked() {
+    fn no_engine_is_followed_without_a_query() {
         assert!(addresses(&Ask::default()).is_empty());
         let two = Ask {
             named: ["/x", "unix:///x", "/y"].map(str::to_owned).into(),

@@ -427,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_that_comes_back_is_asked_for() {
+    fn a_container_that_reappears_is_queried() {
         let mut changes = Changes::default();
         let container = Some(Type::CONTAINER);
         changes.add(event(container, "create", "a", &[]));

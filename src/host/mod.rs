@@ -350,7 +350,7 @@ mod tests {
 
     /// If other processes are invisible, an unknown holder may be docker-proxy.
     #[test]
-    fn a_port_is_not_given_up_to_somebody_unseen() {
+    fn a_port_is_not_released_to_an_unseen_process() {
         let mut host = HostView {
             listeners: vec![at(V6, 0, None)],
             ..HostView::default()
@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn where_docker_proxy_listens_nobody_else_counts() {
+    fn a_port_of_docker_proxy_counts_as_published() {
         let host = HostView {
             listeners: vec![
                 at(V4, 1000, Some(Role::Other)),

@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dump_may_say_that_it_is_not_all() {
+    fn an_incomplete_dump_is_detected() {
         let dump = dump(
             "# Warning: iptables-legacy tables present, use iptables-legacy-save to see them\n\
              # Table `nat' is incompatible, use 'nft' tool.\n*filter\nCOMMIT\n",

@@ -434,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_that_may_have_been_left_lets_nobody_in() {
+    fn a_chain_with_a_skipped_rule_accepts_nobody() {
         let (who, trail) = allowed(
             "-A DOCKER-USER -j a\n-A DOCKER-USER -j DROP\n-A a -m recent --rcheck -g b\n\
              -A a -j ACCEPT\n-A b -s 10.0.0.1 -j ACCEPT",

@@ -216,7 +216,7 @@ fn engine_restarts_while_guarded(lab: &Lab) -> Result<()> {
     guard.expect("answers: Docker")?;
     lab.wait_for_containers()?;
     paths::guarded_now(lab)?;
-    paths::guarded_as_the_engine_says(lab)?;
+    paths::guarded_by_engine_reports(lab)?;
     ensure!(guard.child.try_wait()?.is_none(), "guard has ended");
     Ok(())
 }

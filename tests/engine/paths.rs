@@ -56,7 +56,7 @@ pub(crate) fn guarded_now(lab: &Lab) -> Result<()> {
 }
 
 /// Checks the ports that only the engine's report identifies as published.
-pub(crate) fn guarded_as_the_engine_says(lab: &Lab) -> Result<()> {
+pub(crate) fn guarded_by_engine_reports(lab: &Lab) -> Result<()> {
     check(lab, PROXY_UNNAMED, Reading::Guarded)
 }
 

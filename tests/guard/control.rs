@@ -18,17 +18,17 @@ use crate::namespace::{DFW, Sandbox};
 pub(crate) const TRIALS: &[Named] = &[
     ("status_tells_of_guard", status_tells_of_guard),
     ("only_root_reloads", only_root_reloads),
+    ("slots_of_root_stay_reserved", slots_of_root_stay_reserved),
     (
-        "nobody_takes_the_places_of_root",
-        nobody_takes_the_places_of_root,
+        "without_descriptors_clients_are_accepted_later",
+        without_descriptors_clients_are_accepted_later,
     ),
     (
-        "without_descriptors_it_lets_in_later",
-        without_descriptors_it_lets_in_later,
+        "the_service_manager_is_notified",
+        the_service_manager_is_notified,
     ),
-    ("the_service_manager_is_told", the_service_manager_is_told),
     ("metrics_are_written", metrics_are_written),
-    ("metrics_are_told", metrics_are_told),
+    ("metrics_are_served", metrics_are_served),
     ("the_journal_gets_levels", the_journal_gets_levels),
 ];
 
@@ -136,7 +136,7 @@ fn only_root_reloads() -> Result<()> {
     Ok(())
 }
 
-fn nobody_takes_the_places_of_root() -> Result<()> {
+fn slots_of_root_stay_reserved() -> Result<()> {
     let (sandbox, guard) = guarded(&[])?;
     let open = std::env::temp_dir().join(format!("dfw-places-{}.sock", std::process::id()));
     std::fs::rename(sandbox.dir().join("guard.sock"), &open)?;
@@ -173,7 +173,7 @@ print(sum(map(is_open, held)))";
     guard.stop()
 }
 
-fn without_descriptors_it_lets_in_later() -> Result<()> {
+fn without_descriptors_clients_are_accepted_later() -> Result<()> {
     let (sandbox, guard) = guarded(&[])?;
     let pid = Pid::from_raw(i32::try_from(guard.pid())?);
     let mut taken = Vec::new();
@@ -202,7 +202,7 @@ fn without_descriptors_it_lets_in_later() -> Result<()> {
     guard.stop()
 }
 
-fn the_service_manager_is_told() -> Result<()> {
+fn the_service_manager_is_notified() -> Result<()> {
     let sandbox = Sandbox::new()?;
     sandbox.write("policies/a.yaml", POLICY)?;
     let path = sandbox.dir().join("notify");
@@ -272,7 +272,7 @@ fn ask<S: Read + Write>(mut stream: S, request: &str) -> Result<String> {
     Ok(heard)
 }
 
-fn metrics_are_told() -> Result<()> {
+fn metrics_are_served() -> Result<()> {
     const ADDRESS: &str = "127.0.0.1:9123";
     const GET: &str = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let (sandbox, guard) = guarded(&["--metrics-listen", ADDRESS])?;

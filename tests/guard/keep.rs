@@ -21,8 +21,8 @@ pub(crate) const TRIALS: &[Named] = &[
         without_any_policy_what_is_in_force_stays,
     ),
     (
-        "a_full_disk_is_told_and_survived",
-        a_full_disk_is_told_and_survived,
+        "a_full_disk_is_reported_and_survived",
+        a_full_disk_is_reported_and_survived,
     ),
     (
         "a_slow_disk_holds_up_no_repair",
@@ -33,8 +33,8 @@ pub(crate) const TRIALS: &[Named] = &[
         without_rules_it_is_not_ready,
     ),
     (
-        "what_the_kernel_refuses_is_replaced_by_what_it_took",
-        what_the_kernel_refuses_is_replaced_by_what_it_took,
+        "rejected_rules_are_replaced_by_the_last_good_ones",
+        rejected_rules_are_replaced_by_the_last_good_ones,
     ),
 ];
 
@@ -116,7 +116,7 @@ fn without_any_policy_what_is_in_force_stays() -> Result<()> {
     guard.stop()
 }
 
-fn a_full_disk_is_told_and_survived() -> Result<()> {
+fn a_full_disk_is_reported_and_survived() -> Result<()> {
     let sandbox = Sandbox::new()?;
     sandbox.write("policies/a.yaml", POLICY)?;
     sandbox.write("policies/lists/office", "203.0.113.7\n")?;
@@ -244,7 +244,7 @@ fn without_rules_it_is_not_ready() -> Result<()> {
     guard.stop()
 }
 
-fn what_the_kernel_refuses_is_replaced_by_what_it_took() -> Result<()> {
+fn rejected_rules_are_replaced_by_the_last_good_ones() -> Result<()> {
     let (sandbox, installed) = left()?;
     sandbox.write("policies/lists/office", too_many()?)?;
     let mut guard = limited(&sandbox, &[])?;

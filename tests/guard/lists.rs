@@ -18,14 +18,14 @@ pub(crate) const TRIALS: &[Named] = &[
         "a_link_reads_nothing_of_roots",
         a_link_reads_nothing_of_roots,
     ),
-    ("no_text_of_a_file_is_told", no_text_of_a_file_is_told),
+    ("no_text_of_a_file_is_shown", no_text_of_a_file_is_shown),
     (
         "only_files_are_read_and_not_for_ever",
         only_files_are_read_and_not_for_ever,
     ),
     (
-        "what_everybody_can_write_is_refused",
-        what_everybody_can_write_is_refused,
+        "files_that_everyone_can_write_are_rejected",
+        files_that_everyone_can_write_are_rejected,
     ),
     (
         "a_silent_disk_holds_up_nothing",
@@ -134,7 +134,7 @@ fn a_link_reads_nothing_of_roots() -> Result<()> {
     guard.stop()
 }
 
-fn no_text_of_a_file_is_told() -> Result<()> {
+fn no_text_of_a_file_is_shown() -> Result<()> {
     let sandbox = sandbox()?;
     let mut guard = Daemon::start(&sandbox, &[])?;
     guard.expect_in_force()?;
@@ -295,7 +295,7 @@ fn fails(report: &Report) -> Result<()> {
     Ok(())
 }
 
-fn what_everybody_can_write_is_refused() -> Result<()> {
+fn files_that_everyone_can_write_are_rejected() -> Result<()> {
     let sandbox = sandbox()?;
     let mut guard = Daemon::start(&sandbox, &[])?;
     guard.expect_in_force()?;

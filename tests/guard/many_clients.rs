@@ -19,8 +19,8 @@ pub(crate) const TRIALS: &[Named] = &[
         however_many_scrape_the_table_is_read_once_a_second,
     ),
     (
-        "who_does_not_read_holds_up_nobody",
-        who_does_not_read_holds_up_nobody,
+        "a_client_that_does_not_read_delays_no_other",
+        a_client_that_does_not_read_delays_no_other,
     ),
     (
         "a_flood_of_reloads_is_one_a_second",
@@ -141,7 +141,7 @@ fn however_many_scrape_the_table_is_read_once_a_second() -> Result<()> {
     guard.stop()
 }
 
-fn who_does_not_read_holds_up_nobody() -> Result<()> {
+fn a_client_that_does_not_read_delays_no_other() -> Result<()> {
     let sandbox = Sandbox::new()?;
     sandbox.write("policies/a.yaml", large())?;
     let mut guard = Daemon::start(&sandbox, &["--metrics-listen", ADDRESS])?;

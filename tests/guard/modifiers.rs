@@ -10,14 +10,17 @@ use crate::namespace::{Sandbox, TABLE};
 pub(crate) const TRIALS: &[Named] = &[
     ("what_others_do_is_put_back", what_others_do_is_put_back),
     (
-        "who_never_rests_gets_no_pause",
-        who_never_rests_gets_no_pause,
+        "a_program_that_keeps_modifying_is_restored_at_once",
+        a_program_that_keeps_modifying_is_restored_at_once,
     ),
     (
         "an_owned_table_is_not_flushed",
         an_owned_table_is_not_flushed,
     ),
-    ("apply_beside_guard_says_so", apply_beside_guard_says_so),
+    (
+        "apply_beside_guard_is_reported",
+        apply_beside_guard_is_reported,
+    ),
     ("a_plain_table_is_taken_over", a_plain_table_is_taken_over),
     (
         "a_silent_engine_delays_no_repair",
@@ -61,7 +64,7 @@ fn what_others_do_is_put_back() -> Result<()> {
 }
 
 /// Rulesets change within repairs as well, and the table is back as soon as it can be.
-fn who_never_rests_gets_no_pause() -> Result<()> {
+fn a_program_that_keeps_modifying_is_restored_at_once() -> Result<()> {
     const TIMES: u32 = 40;
     let sandbox = Sandbox::new()?;
     sandbox.write("policies/a.yaml", POLICY)?;
@@ -111,7 +114,7 @@ fn an_owned_table_is_not_flushed() -> Result<()> {
     Ok(())
 }
 
-fn apply_beside_guard_says_so() -> Result<()> {
+fn apply_beside_guard_is_reported() -> Result<()> {
     let sandbox = Sandbox::new()?;
     if !has_owners(&sandbox)? {
         return Ok(());

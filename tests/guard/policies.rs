@@ -24,8 +24,8 @@ pub(crate) const TRIALS: &[Named] = &[
         a_flood_of_changes_is_work_once,
     ),
     (
-        "a_busy_neighbour_keeps_it_from_nothing",
-        a_busy_neighbour_keeps_it_from_nothing,
+        "busy_writers_do_not_delay_guard",
+        busy_writers_do_not_delay_guard,
     ),
     (
         "a_list_is_followed_through_links",
@@ -79,7 +79,7 @@ fn a_change_is_taken_up() -> Result<()> {
 }
 
 /// Somebody writes without pause in the folder around that of the policies.
-fn a_busy_neighbour_keeps_it_from_nothing() -> Result<()> {
+fn busy_writers_do_not_delay_guard() -> Result<()> {
     let sandbox = Sandbox::new()?;
     sandbox.write("policies/a.yaml", FIRST)?;
     let mut guard = Daemon::start(&sandbox, &[])?;

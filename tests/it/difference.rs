@@ -166,7 +166,7 @@ fn compare(pairs: u32, fault: impl Fn(&mut Ruleset)) -> Result<()> {
 }
 
 #[test]
-fn differences_are_what_brute_force_says() {
+fn differences_agree_with_brute_force() {
     compare(PAIRS, |_| {}).unwrap();
 }
 

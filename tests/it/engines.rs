@@ -258,7 +258,7 @@ fn a_bridge_is_found_by_its_address() {
 
 /// Their packets pass no hook of the host, so an audit must say so instead of nothing.
 #[test]
-fn networks_past_the_host_are_told() {
+fn networks_past_the_host_are_reported() {
     let mut host = HostView {
         engines: vec![engine("docker-28.5")],
         ..HostView::default()
@@ -314,7 +314,7 @@ fn compiled(text: &str, host: &HostView) -> Ruleset {
 
 /// What strangers reach before and after, of what a real engine publishes.
 #[test]
-fn ports_that_open_and_close_to_strangers_are_told() {
+fn ports_that_open_and_close_are_reported() {
     let v4 = Families {
         v4: true,
         v6: false,
@@ -405,7 +405,7 @@ ports:
 
 /// Addresses that were not read are told as such, not as none.
 #[test]
-fn a_list_that_was_not_read_is_not_nobody() {
+fn an_unread_list_is_not_empty() {
     let (host, around) = docker(Families { v4: true, v6: true });
     let mut ruleset = compiled("default: deny\nports: {8443: [192.0.2.1]}", &host);
     let set = ruleset.sets.get_mut("port-8443-tcp.allow.ip4").unwrap();

@@ -32,7 +32,7 @@ use crate::reference::random::{Edges, crowded, host, packets};
 const CASES: u32 = 160;
 
 #[test]
-fn nobody_is_lost_or_let_in_on_the_way() {
+fn no_packet_is_lost_or_accepted_wrongly_meanwhile() {
     let cases = std::env::var("PROPTEST_CASES").map_or(CASES, |cases| cases.parse().unwrap());
     let values = (changed(), host(), packets());
     let held = property(cases, &values, |((old, new), host, seeds)| {
@@ -212,7 +212,7 @@ fn a_source_that_moves_between_the_sets_of_a_list_is_not_lost() {
 }
 
 #[test]
-fn a_source_that_comes_into_two_lists_is_not_let_in() {
+fn a_source_in_two_lists_is_not_accepted_wrongly() {
     let policy = |more| {
         let lists = format!("some: [10.1.1.1{more}], bad: [10.1.1.7{more}]");
         named(&lists, "  80: {allow: [some], except: [bad]}\n")
@@ -251,7 +251,7 @@ fn a_port_that_leaves_a_range_is_not_lost() {
 
 /// Neither who is let through nor which line of the policy is said to have decided.
 #[test]
-fn marks_make_no_difference_to_who_asks() {
+fn marks_do_not_change_verdicts() {
     let values = (crowded(0.6), host(), packets());
     let held = property(CASES, &values, |(mut meant, host, seeds)| {
         let edges = Edges::of(&meant, &host);

@@ -129,7 +129,7 @@ fn nobody_else(policy: &Meant, seeds: &[Index; 3]) -> Result<()> {
 }
 
 #[test]
-fn nobody_else_is_what_the_reference_says() {
+fn only_agrees_with_the_reference() {
     let seeds = any::<[Index; 3]>();
     property(POLICIES, &(meant(), seeds), |(policy, seeds)| {
         nobody_else(&policy, &seeds)

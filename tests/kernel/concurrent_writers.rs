@@ -26,7 +26,10 @@ pub(crate) const TRIALS: &[Named] = &[
         "what_others_own_is_left_alone",
         what_others_own_is_left_alone,
     ),
-    ("a_flush_is_seen_and_mended", a_flush_is_seen_and_mended),
+    (
+        "a_flush_is_detected_and_corrected",
+        a_flush_is_detected_and_corrected,
+    ),
 ];
 
 const APPLIES: usize = 30;
@@ -237,7 +240,7 @@ fn what_others_own_is_left_alone() -> Result<()> {
     same(&sandbox.listing()?, &before)
 }
 
-fn a_flush_is_seen_and_mended() -> Result<()> {
+fn a_flush_is_detected_and_corrected() -> Result<()> {
     let sandbox = Sandbox::new()?;
     let ruleset = compiled(POLICIES[0])?;
     sandbox.kernel(|kernel| install(kernel, &ruleset))?;

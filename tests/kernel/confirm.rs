@@ -35,8 +35,8 @@ pub(crate) const TRIALS: &[Named] = &[
         a_flush_does_not_save_the_new_rules,
     ),
     (
-        "who_applies_meanwhile_is_refused",
-        who_applies_meanwhile_is_refused,
+        "an_apply_during_confirmation_fails",
+        an_apply_during_confirmation_fails,
     ),
     (
         "what_others_have_applied_stays",
@@ -47,14 +47,14 @@ pub(crate) const TRIALS: &[Named] = &[
         the_watchdog_itself_is_killed,
     ),
     (
-        "a_watchdog_that_nobody_waits_for_is_dead",
-        a_watchdog_that_nobody_waits_for_is_dead,
+        "a_zombie_watchdog_counts_as_dead",
+        a_zombie_watchdog_counts_as_dead,
     ),
     (
         "another_process_with_its_number_is_no_watchdog",
         another_process_with_its_number_is_no_watchdog,
     ),
-    ("long_lists_come_back", long_lists_come_back),
+    ("long_lists_are_rolled_back", long_lists_are_rolled_back),
     ("an_answer_need_not_be_typed", an_answer_need_not_be_typed),
     (
         "what_cannot_be_put_back_is_not_replaced",
@@ -285,7 +285,7 @@ fn a_flush_does_not_save_the_new_rules() -> Result<()> {
     Ok(())
 }
 
-fn who_applies_meanwhile_is_refused() -> Result<()> {
+fn an_apply_during_confirmation_fails() -> Result<()> {
     let (sandbox, before) = prepared()?;
     let mut screen = asked(&sandbox, "60s", &repository(NEW))?;
     let during = sandbox.snapshot()?;
@@ -334,7 +334,7 @@ fn the_watchdog_itself_is_killed() -> Result<()> {
 }
 
 /// Its parent never reaps it, as some programs that run as process 1 do not: it is a zombie for ever.
-fn a_watchdog_that_nobody_waits_for_is_dead() -> Result<()> {
+fn a_zombie_watchdog_counts_as_dead() -> Result<()> {
     let (new, former) = (repository(NEW), repository(FORMER));
     for words in [&["apply", &former][..], &["apply", &new], &["remove"]] {
         let (sandbox, _) = prepared()?;
@@ -384,7 +384,7 @@ fn another_process_with_its_number_is_no_watchdog() -> Result<()> {
 }
 
 /// Those that lose and gain some entries, and those that go, which is more than dfw remembers.
-fn long_lists_come_back() -> Result<()> {
+fn long_lists_are_rolled_back() -> Result<()> {
     let sandbox = Sandbox::new()?;
     let write = |name: &str, from: u32| -> Result<String> {
         let mut list = String::new();

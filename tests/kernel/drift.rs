@@ -9,12 +9,12 @@ use crate::support::command::output;
 
 pub(crate) const TRIALS: &[Named] = &[
     (
-        "every_change_is_seen_and_mended",
-        every_change_is_seen_and_mended,
+        "every_drift_is_detected_and_corrected",
+        every_drift_is_detected_and_corrected,
     ),
     (
-        "a_flowtable_is_seen_and_mended",
-        a_flowtable_is_seen_and_mended,
+        "a_flowtable_is_detected_and_removed",
+        a_flowtable_is_detected_and_removed,
     ),
 ];
 
@@ -109,7 +109,7 @@ const CHANGES: &[Change] = &[
     },
 ];
 
-fn every_change_is_seen_and_mended() -> Result<()> {
+fn every_drift_is_detected_and_corrected() -> Result<()> {
     let sandbox = Sandbox::new()?;
     let path = format!("{}/{POLICY}", env!("CARGO_MANIFEST_DIR"));
     sandbox.dfw_ok(&["apply", &path])?;
@@ -122,7 +122,7 @@ fn every_change_is_seen_and_mended() -> Result<()> {
 }
 
 /// Kernels may lack flowtables; where there are some, they are seen as well.
-fn a_flowtable_is_seen_and_mended() -> Result<()> {
+fn a_flowtable_is_detected_and_removed() -> Result<()> {
     let add = "add flowtable inet dfw-nft another { hook ingress priority 0 ; devices = { lo } ; }";
     let sandbox = Sandbox::new()?;
     let path = format!("{}/{POLICY}", env!("CARGO_MANIFEST_DIR"));

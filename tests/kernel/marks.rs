@@ -17,7 +17,10 @@ pub(crate) const TRIALS: &[Named] = &[
         "marked_connections_are_revoked_with_the_apply",
         marked_connections_are_revoked_with_the_apply,
     ),
-    ("marks_of_others_are_mended", marks_of_others_are_mended),
+    (
+        "marks_of_others_are_corrected",
+        marks_of_others_are_corrected,
+    ),
     (
         "marks_come_while_others_write",
         marks_come_while_others_write,
@@ -187,7 +190,7 @@ fn marks_come_while_others_write() -> Result<()> {
 }
 
 /// What others do to the rules about marks is a difference, and the next apply mends it.
-fn marks_of_others_are_mended() -> Result<()> {
+fn marks_of_others_are_corrected() -> Result<()> {
     let host = &Sandbox::new()?;
     let policy = policy(CLIENT, "connection-mark: true");
     apply(host, &policy)?;

@@ -10,10 +10,10 @@ use crate::support::helper::HELPER;
 
 pub(crate) const TRIALS: &[Named] = &[
     (
-        "a_cut_is_told_and_asked_about",
-        a_cut_is_told_and_asked_about,
+        "a_cut_connection_is_reported_and_confirmed",
+        a_cut_connection_is_reported_and_confirmed,
     ),
-    ("only_a_new_cut_is_told", only_a_new_cut_is_told),
+    ("only_a_new_cut_is_reported", only_a_new_cut_is_reported),
     (
         "the_server_is_found_without_the_variable",
         the_server_is_found_without_the_variable,
@@ -53,7 +53,7 @@ fn dfw(sandbox: &Sandbox, words: &[&str]) -> Result<Report> {
     Report::of(sandbox.program(words).envs(SSH.iter().copied()))
 }
 
-fn a_cut_is_told_and_asked_about() -> Result<()> {
+fn a_cut_connection_is_reported_and_confirmed() -> Result<()> {
     let (sandbox, allowing, cutting) = prepared()?;
     for first in [None, Some(&allowing)] {
         sandbox.kernel(|kernel| Ok(kernel.remove(None)?))?;
@@ -117,7 +117,7 @@ fn a_cut_is_told_and_asked_about() -> Result<()> {
 }
 
 /// Whoever is cut off already is not told again, nor is anybody whose port no policy names.
-fn only_a_new_cut_is_told() -> Result<()> {
+fn only_a_new_cut_is_reported() -> Result<()> {
     let (sandbox, allowing, cutting) = prepared()?;
     let web = sandbox.write("web.yaml", "default: deny\nports: {80: []}\n")?;
     sandbox.dfw_ok(&["apply", &cutting])?;

@@ -26,12 +26,12 @@ pub(crate) const TRIALS: &[Named] = &[
         a_no_takes_nothing_from_what_shared_ports_counted,
     ),
     (
-        "what_others_do_to_shared_sets_is_told",
-        what_others_do_to_shared_sets_is_told,
+        "changes_of_shared_sets_by_others_are_reported",
+        changes_of_shared_sets_by_others_are_reported,
     ),
     (
-        "of_big_shared_sets_only_what_is_known_is_told",
-        of_big_shared_sets_only_what_is_known_is_told,
+        "unread_parts_of_big_shared_sets_are_not_reported",
+        unread_parts_of_big_shared_sets_are_not_reported,
     ),
 ];
 
@@ -246,7 +246,7 @@ fn one(name: &str, text: &str) -> BTreeMap<String, String> {
     BTreeMap::from([(name.to_owned(), text.to_owned())])
 }
 
-fn what_others_do_to_shared_sets_is_told() -> Result<()> {
+fn changes_of_shared_sets_by_others_are_reported() -> Result<()> {
     let sandbox = Sandbox::new()?;
     let text = policy(70, "", CLIENT, "192.0.2.1");
     let file = sandbox.write("many.yaml", &text)?;
@@ -275,7 +275,7 @@ fn what_others_do_to_shared_sets_is_told() -> Result<()> {
     same(&planned(&sandbox, &text)?, &report)
 }
 
-fn of_big_shared_sets_only_what_is_known_is_told() -> Result<()> {
+fn unread_parts_of_big_shared_sets_are_not_reported() -> Result<()> {
     const MANY: u16 = 9_000;
     let sandbox = Sandbox::new()?;
     let text = policy(MANY, "", CLIENT, "192.0.2.1");

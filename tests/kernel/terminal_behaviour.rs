@@ -11,8 +11,8 @@ use crate::namespace::{DFW, Report, Sandbox};
 pub(crate) const TRIALS: &[Named] = &[
     ("a_read_only_system_is_enough", a_read_only_system_is_enough),
     (
-        "what_must_be_written_says_why_it_is_not",
-        what_must_be_written_says_why_it_is_not,
+        "a_read_only_file_system_is_reported",
+        a_read_only_file_system_is_reported,
     ),
     (
         "a_closed_pipe_does_not_stop_an_apply",
@@ -55,7 +55,7 @@ fn a_read_only_system_is_enough() -> Result<()> {
     Ok(())
 }
 
-fn what_must_be_written_says_why_it_is_not() -> Result<()> {
+fn a_read_only_file_system_is_reported() -> Result<()> {
     let sandbox = Sandbox::new()?;
     let rules = format!(
         "{}/tests/import/ban-list/rules.v4",

@@ -18,14 +18,17 @@ use crate::support::probe::PATIENCE;
 use crate::traffic::World;
 
 pub(crate) const TRIALS: &[Named] = &[
-    ("trace_names_who_dropped", trace_names_who_dropped),
+    (
+        "trace_shows_the_rule_that_dropped",
+        trace_shows_the_rule_that_dropped,
+    ),
     ("trace_leaves_nothing_behind", trace_leaves_nothing_behind),
     (
         "a_table_without_owner_is_removed",
         a_table_without_owner_is_removed,
     ),
     ("two_traces_at_once", two_traces_at_once),
-    ("log_shows_who_is_denied", log_shows_who_is_denied),
+    ("log_shows_denied_clients", log_shows_denied_clients),
     ("log_bears_a_flood", log_bears_a_flood),
 ];
 
@@ -148,7 +151,7 @@ fn is(value: &Value, expected: &Value) -> Result<()> {
     Ok(())
 }
 
-fn trace_names_who_dropped() -> Result<()> {
+fn trace_shows_the_rule_that_dropped() -> Result<()> {
     let world = world()?;
     let (packet, text) = traced(&world, STRANGER, &world.stranger, TO_STRANGER)?;
     let steps = packet["steps"].as_array().context("no steps")?;
@@ -280,7 +283,7 @@ fn two_traces_at_once() -> Result<()> {
     is(&both.into(), &vec![9, 53].into())
 }
 
-fn log_shows_who_is_denied() -> Result<()> {
+fn log_shows_denied_clients() -> Result<()> {
     let world = world()?;
     let watching = Watching::start(&world.host, &["log", "--json", "--count", "1"])?;
     ensure!(watching.said.starts_with("listening"), "{}", watching.said);

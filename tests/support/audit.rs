@@ -123,7 +123,7 @@ fn attempts(lab: &Lab, exposure: &Value) -> Result<Option<(&'static str, Target)
     let address: IpAddr = serde_json::from_value(exposure["address"].clone())?;
     let transport = transport(exposure);
     let who = match exposure["reach"].as_str() {
-        Some("neighbours") => "wire",
+        Some("on-link") => "wire",
         _ => "stranger",
     };
     let address = match (address.is_unspecified(), address.is_ipv4()) {

@@ -170,7 +170,7 @@ fn listed_by(row: &Value) -> Result<Listed> {
             Some("udp") => Transport::Udp,
             _ => Transport::Tcp,
         },
-        on_link: row["reach"] == "neighbours",
+        on_link: row["reach"] == "on-link",
         is_container: row["path"] == "container",
         open_to,
         text: row.to_string(),

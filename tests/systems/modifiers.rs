@@ -10,7 +10,10 @@ use crate::stranger::Stranger;
 use crate::support::times;
 
 pub(crate) const TRIALS: &[Named] = &[
-    ("nobody_opens_an_owned_table", nobody_opens_an_owned_table),
+    (
+        "an_owned_table_cannot_be_opened",
+        an_owned_table_cannot_be_opened,
+    ),
     (
         "without_an_owner_a_flush_opens_a_moment",
         without_an_owner_a_flush_opens_a_moment,
@@ -57,7 +60,7 @@ const MEDDLING: &[(&str, &str, u32)] = &[
     ),
 ];
 
-fn nobody_opens_an_owned_table() -> Result<()> {
+fn an_owned_table_cannot_be_opened() -> Result<()> {
     let (site, mark) = Site::guarded()?;
     site.run("systemctl enable --now nftables")?;
     ensure!(site.status()?["owned"] == true, "the table has no owner");

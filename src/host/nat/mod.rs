@@ -371,7 +371,7 @@ mod tests {
         /// A less specific query never gets a wrong answer: it holds for every packet that matches the
         /// query.
         #[test]
-        fn what_is_not_asked_for_decides_nothing(
+        fn unqueried_packets_decide_nothing(
             rules in rules(),
             port in 78..83_u16,
             tcp in any::<bool>(),

@@ -48,7 +48,7 @@ fn size() -> usize {
     }
 }
 
-pub(super) fn iptables_does_what_the_model_says() -> Result<()> {
+pub(super) fn iptables_agrees_with_the_model() -> Result<()> {
     let seed = seed()?;
     let mut rng = Rng(seed);
     let world = World::new()?;

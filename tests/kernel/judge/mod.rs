@@ -34,8 +34,8 @@ pub(crate) const TRIALS: &[Named] = &[
         the_kernel_does_what_the_policy_means,
     ),
     (
-        "iptables_does_what_the_model_says",
-        iptables::iptables_does_what_the_model_says,
+        "iptables_agrees_with_the_model",
+        iptables::iptables_agrees_with_the_model,
     ),
 ];
 

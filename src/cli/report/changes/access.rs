@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_gains_by_a_first_apply() {
+    fn a_first_apply_opens_nothing() {
         let mut switched_off = installed(compiled(&policy("  80: any\n")));
         switched_off.facts.dormant = true;
         for old in [Installed::default(), switched_off] {

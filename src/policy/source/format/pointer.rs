@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pointers_come_back_as_they_were_written() {
+    fn pointers_are_parsed() {
         for text in ["", "/prefixes/*/ip_prefix", "/a~1b/~0/0", "/", "/*"] {
             assert_eq!(text.parse::<Pointer>().unwrap().to_string(), text);
         }

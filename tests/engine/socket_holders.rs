@@ -13,25 +13,31 @@ use crate::support::probe::{PATIENCE, SILENCE};
 use crate::support::table::{Reading, Row, check, row};
 
 pub(crate) const TRIALS: &[Named] = &[
-    ("holders::each_has_its_own_family", own_family),
-    ("holders::a_name_is_no_docker_proxy", name_is_nothing),
+    ("socket_holders::each_has_its_own_family", own_family),
+    ("socket_holders::a_name_is_no_docker_proxy", name_is_nothing),
     (
-        "holders::a_container_is_no_docker_proxy",
+        "socket_holders::a_container_is_no_docker_proxy",
         container_is_nothing,
     ),
-    ("holders::labels_forge_nothing", labels),
-    ("holders::a_range_takes_one_port", range_takes_one),
-    ("holders::rootless_engines_are_closed", rootless),
+    ("socket_holders::labels_forge_nothing", labels),
+    ("socket_holders::a_range_takes_one_port", range_takes_one),
+    ("socket_holders::rootless_engines_are_closed", rootless),
     (
-        "holders::guard_closes_rootless_engines",
+        "socket_holders::guard_closes_rootless_engines",
         rootless_while_guarded,
     ),
-    ("holders::replies_to_the_host_pass", own_requests),
-    ("holders::who_is_revoked_is_no_reply", revoked_in_the_range),
-    ("holders::a_second_engine_is_asked", second_engine),
-    ("holders::who_joins_the_hosts_network_is_in_it", joined),
+    ("socket_holders::replies_to_the_host_pass", own_requests),
     (
-        "holders::a_control_group_of_others_is_no_container",
+        "socket_holders::who_is_revoked_is_no_reply",
+        revoked_in_the_range,
+    ),
+    ("socket_holders::a_second_engine_is_asked", second_engine),
+    (
+        "socket_holders::a_container_that_joins_the_host_network_is_in_it",
+        joined,
+    ),
+    (
+        "socket_holders::a_control_group_of_others_is_no_container",
         delegated,
     ),
 ];

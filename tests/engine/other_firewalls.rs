@@ -9,11 +9,11 @@ use crate::support::paths::POLICY;
 
 pub(crate) const TRIALS: &[Named] = &[
     (
-        "neighbours::rules_of_others_stay_as_they_are",
+        "other_firewalls::rules_of_others_stay_as_they_are",
         rules_of_others_stay_as_they_are,
     ),
     (
-        "neighbours::a_flush_by_others_is_repaired_by_apply",
+        "other_firewalls::a_flush_by_others_is_repaired_by_apply",
         flush_is_repaired,
     ),
 ];

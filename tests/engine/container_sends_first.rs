@@ -14,13 +14,13 @@ use crate::support::probe::{PATIENCE, SILENCE, arrives};
 use crate::support::table::{Reading, Row, check, row};
 
 pub(crate) const TRIALS: &[Named] = &[(
-    "spoken::revoked_client_stays_out_when_the_container_speaks",
-    revoked_client_stays_out_when_the_container_speaks,
+    "container_sends_first::revoked_client_stays_out_when_the_container_sends",
+    revoked_client_stays_out_when_the_container_sends,
 )];
 
 /// They take rules of the engine away, which it writes again when it starts.
 pub(crate) const LAST: &[Named] = &[(
-    "spoken::loopback_over_the_wire_without_nat_rules",
+    "container_sends_first::loopback_over_the_wire_without_nat_rules",
     loopback_over_the_wire_without_nat_rules,
 )];
 
@@ -31,7 +31,7 @@ const EGRESS: &[Row] = &[
     row("the world, IPv6",               "udp internet6:53",    "speaker",              ""),
 ];
 
-fn revoked_client_stays_out_when_the_container_speaks(lab: &Lab) -> Result<()> {
+fn revoked_client_stays_out_when_the_container_sends(lab: &Lab) -> Result<()> {
     lab.run("speaker", "--network sixes -p 5399:54/udp", "tcp:80")?;
     let checked = lab
         .wait_until_open("tcp speaker:80")

@@ -14,15 +14,18 @@ use crate::property::same;
 
 pub(crate) const TRIALS: &[Named] = &[
     ("each_message_can_fail", each_message_can_fail),
-    ("each_rule_can_be_refused", each_rule_can_be_refused),
-    ("each_set_can_be_refused", each_set_can_be_refused),
-    ("each_chain_can_be_refused", each_chain_can_be_refused),
-    ("every_refusal_is_told", every_refusal_is_told),
+    ("each_rule_can_be_rejected", each_rule_can_be_rejected),
+    ("each_set_can_be_rejected", each_set_can_be_rejected),
+    ("each_chain_can_be_rejected", each_chain_can_be_rejected),
+    ("every_rejection_is_reported", every_rejection_is_reported),
     (
         "each_message_of_a_change_can_fail",
         each_message_of_a_change_can_fail,
     ),
-    ("a_refused_change_is_undone", a_refused_change_is_undone),
+    (
+        "a_rejected_change_is_rolled_back",
+        a_rejected_change_is_rolled_back,
+    ),
 ];
 
 /// What is in force while others are refused.
@@ -121,7 +124,7 @@ fn origin(comment: Option<&String>) -> Option<Origin> {
     })
 }
 
-fn each_rule_can_be_refused() -> Result<()> {
+fn each_rule_can_be_rejected() -> Result<()> {
     let sandbox = prepared()?;
     let good = compiled(REFUSED)?;
     let (mut rules, mut with_origin) = (0, 0);
@@ -195,7 +198,7 @@ fn spoil(elements: &mut Elements) -> Option<i32> {
     }
 }
 
-fn each_set_can_be_refused() -> Result<()> {
+fn each_set_can_be_rejected() -> Result<()> {
     let sandbox = prepared()?;
     let mut good = compiled(REFUSED)?;
     let extra = [
@@ -240,7 +243,7 @@ fn each_set_can_be_refused() -> Result<()> {
 }
 
 /// A name that is too long, which nothing else refers to.
-fn each_chain_can_be_refused() -> Result<()> {
+fn each_chain_can_be_rejected() -> Result<()> {
     let sandbox = prepared()?;
     let good = compiled(REFUSED)?;
     let name = "x".repeat(300);
@@ -268,7 +271,7 @@ fn each_chain_can_be_refused() -> Result<()> {
 }
 
 /// All that is wrong is told at once, in order.
-fn every_refusal_is_told() -> Result<()> {
+fn every_rejection_is_reported() -> Result<()> {
     let sandbox = prepared()?;
     let mut ruleset = compiled(REFUSED)?;
     let bad = |line: u32| {
@@ -342,7 +345,7 @@ fn each_message_of_a_change_can_fail() -> Result<()> {
 }
 
 /// What was made first goes again if the rest is refused, be it the first apply or a later one.
-fn a_refused_change_is_undone() -> Result<()> {
+fn a_rejected_change_is_rolled_back() -> Result<()> {
     let desired = compiled(REFUSED)?;
     let rule = Rule::new(
         vec![Expression::Unknown {

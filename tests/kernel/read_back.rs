@@ -16,8 +16,8 @@ use crate::property::{property, same};
 use crate::reference::random::crowded;
 
 pub(crate) const TRIALS: &[Named] = &[(
-    "rules_without_comments_say_what_the_policy_said",
-    rules_without_comments_say_what_the_policy_said,
+    "rules_without_comments_are_read_back_as_the_policy",
+    rules_without_comments_are_read_back_as_the_policy,
 )];
 
 /// A reading with the addresses behind it.
@@ -29,7 +29,7 @@ struct Said {
 }
 
 /// Random policies, written, compiled, installed, read back from the kernel.
-fn rules_without_comments_say_what_the_policy_said() -> Result<()> {
+fn rules_without_comments_are_read_back_as_the_policy() -> Result<()> {
     let sandbox = Sandbox::new()?;
     let settings = (any::<bool>(), -199..=-1);
     property(60, &(crowded(0.3), settings), |(meant, (log, priority))| {

@@ -11,19 +11,19 @@ use crate::support::table::{Reading, Row, check, row};
 use crate::support::topology::SECOND_CARD;
 
 pub(crate) const TRIALS: &[Named] = &[
-    ("life::status_answers", status_answers),
-    ("life::container_restarts", container_restarts),
+    ("lifecycle::status_answers", status_answers),
+    ("lifecycle::container_restarts", container_restarts),
     (
-        "life::container_made_after_the_apply",
+        "lifecycle::container_made_after_the_apply",
         container_made_after_the_apply,
     ),
     (
-        "life::network_made_after_the_apply",
+        "lifecycle::network_made_after_the_apply",
         network_made_after_the_apply,
     ),
-    ("life::engine_restarts", engine_restarts),
+    ("lifecycle::engine_restarts", engine_restarts),
     (
-        "life::applied_before_the_engine_starts",
+        "lifecycle::applied_before_the_engine_starts",
         applied_before_the_engine_starts,
     ),
 ];
@@ -109,7 +109,7 @@ fn engine_restarts(lab: &Lab) -> Result<()> {
     lab.start_engine()?;
     lab.wait_for_containers()?;
     paths::guarded_now(lab)?;
-    paths::guarded_as_the_engine_says(lab)
+    paths::guarded_by_engine_reports(lab)
 }
 
 /// A boot: nothing of the engine is there yet, neither bridges nor rules, when dfw applies.
@@ -131,6 +131,6 @@ fn applied_before_the_engine_starts(lab: &Lab) -> Result<()> {
     // What needs to know the bridges is there after the next apply.
     lab.apply(POLICY)?;
     paths::guarded_now(lab)?;
-    paths::guarded_as_the_engine_says(lab)?;
+    paths::guarded_by_engine_reports(lab)?;
     paths::hairpin_now(lab)
 }

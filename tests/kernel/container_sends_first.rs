@@ -20,20 +20,20 @@ use crate::traffic::World;
 
 pub(crate) const TRIALS: &[Named] = &[
     (
-        "a_revoked_udp_client_stays_out_when_the_container_speaks",
-        a_revoked_udp_client_stays_out_when_the_container_speaks,
+        "a_revoked_udp_client_stays_out_when_the_container_sends",
+        a_revoked_udp_client_stays_out_when_the_container_sends,
     ),
     (
-        "who_may_reach_a_udp_port_may_be_spoken_to",
-        who_may_reach_a_udp_port_may_be_spoken_to,
+        "a_container_can_send_to_allowed_udp_clients",
+        a_container_can_send_to_allowed_udp_clients,
     ),
     (
-        "a_forged_source_does_not_reply_to_who_speaks_first",
-        a_forged_source_does_not_reply_to_who_speaks_first,
+        "a_forged_source_cannot_reply_to_a_container_that_sends_first",
+        a_forged_source_cannot_reply_to_a_container_that_sends_first,
     ),
     (
-        "loopback_over_the_wire_is_refused_without_nat_rules",
-        loopback_over_the_wire_is_refused_without_nat_rules,
+        "loopback_over_the_wire_is_denied_without_nat_rules",
+        loopback_over_the_wire_is_denied_without_nat_rules,
     ),
 ];
 
@@ -191,7 +191,7 @@ fn each_family(test: impl Fn(&World, &Ends) -> Result<()> + Sync) -> Result<()> 
     })
 }
 
-fn a_revoked_udp_client_stays_out_when_the_container_speaks() -> Result<()> {
+fn a_revoked_udp_client_stays_out_when_the_container_sends() -> Result<()> {
     each_family(|world, ends| {
         // Without dfw the container opens a way for whomever it speaks to.
         world.host.dfw_ok(&["remove"])?;
@@ -228,7 +228,7 @@ fn a_revoked_udp_client_stays_out_when_the_container_speaks() -> Result<()> {
 }
 
 /// The container speaks first to a client, and a stranger answers in the client's name by another link.
-fn a_forged_source_does_not_reply_to_who_speaks_first() -> Result<()> {
+fn a_forged_source_cannot_reply_to_a_container_that_sends_first() -> Result<()> {
     each_family(|world, ends| {
         let address = ends.client_address.ip();
         let prefix = if address.is_ipv4() { 32 } else { 128 };
@@ -293,7 +293,7 @@ fn asks_from_another_port(world: &World, host: IpAddr) -> Result<()> {
     Ok(())
 }
 
-fn who_may_reach_a_udp_port_may_be_spoken_to() -> Result<()> {
+fn a_container_can_send_to_allowed_udp_clients() -> Result<()> {
     const OPEN: &str = "default: deny\nports: {81/udp: any}\n";
     const UNNAMED_OPEN: &str = "default: allow\n";
     const THROUGH: &str = "default: deny\nports: {81/udp: {allow: any, interface: [eth0, wg0]}}\n";
@@ -312,7 +312,7 @@ fn who_may_reach_a_udp_port_may_be_spoken_to() -> Result<()> {
 }
 
 /// docker-proxy's sockets, where `route_localnet` is on and nothing rewrites a destination.
-fn loopback_over_the_wire_is_refused_without_nat_rules() -> Result<()> {
+fn loopback_over_the_wire_is_denied_without_nat_rules() -> Result<()> {
     let world = World::new()?;
     let host = world.host.namespace();
     host.sysctl("net/ipv4/conf/all/route_localnet", "1")?;
