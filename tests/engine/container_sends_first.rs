@@ -1,4 +1,4 @@
-//! A client of a published UDP port that was revoked, and the container that speaks to it first; and
+//! A revoked client of a published UDP port to which the container sends first; and
 //! what is published on a loopback address where the engine's rules are gone.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -78,7 +78,7 @@ fn speaks(lab: &Lab, server: &str, client: &str) -> Result<()> {
         forget()?;
         ensure!(
             !arrives(&server, to_client, &client, SILENCE)?,
-            "the container speaks to whom it may not have as a client"
+            "the container sends to a client that is not allowed"
         );
         ensure!(
             !arrives(&client, from, &server, SILENCE)?,

@@ -1,4 +1,4 @@
-//! What `dfw explain` says of a packet, held against what becomes of it.
+//! Compares the answers of `dfw explain` with what happens to real packets.
 
 use anyhow::Result;
 

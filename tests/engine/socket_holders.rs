@@ -139,7 +139,7 @@ fn container_is_nothing(lab: &Lab) -> Result<()> {
     checked
 }
 
-/// Whoever starts a container writes its labels, and no line of dfw's output.
+/// Labels of a container cannot forge a line of dfw's output.
 fn labels(lab: &Lab) -> Result<()> {
     lab.script(
         "docker run --detach --name labelled --publish 8301:80 \
@@ -305,7 +305,7 @@ const SERVED: &[Row] = &[
 ];
 
 /// A connection of somebody who loses access is cut there as elsewhere: it is none that the host opened,
-/// although the server may speak first after its connection was forgotten.
+/// although the server may send first after conntrack forgot the connection.
 fn revoked_in_the_range(lab: &Lab) -> Result<()> {
     lab.serve_on_host("tcp:40081")?;
     lab.apply(&format!("default: deny\nports: {{{LOCAL}: any}}\n"))?;
@@ -429,8 +429,8 @@ fn joined(lab: &Lab) -> Result<()> {
     checked
 }
 
-/// A user to whom a control group was delegated calls another below it like a container's: his service
-/// stays one of the host.
+/// A user with a delegated control group creates one below it that is named like a container's: the user's
+/// service still counts as one of the host.
 fn delegated(lab: &Lab) -> Result<()> {
     let id = lab.docker("inspect --format {{.Id}} open-host")?;
     let group = format!(

@@ -115,7 +115,7 @@ fn only_root_reloads() -> Result<()> {
         let heard = hear(&socket, nonsense)?;
         ensure!(heard.contains("unknown command"), "{heard}");
     }
-    // Whoever says nothing holds up nobody.
+    // A silent client delays no other.
     let silent = UnixStream::connect(&socket)?;
     ensure!(hear(&socket, "status\n")?.contains("dfw/guard/v2"));
     drop(silent);

@@ -115,7 +115,7 @@ fn however_many_scrape_the_table_is_read_once_a_second() -> Result<()> {
                 .collect::<Result<Vec<_>>>()
         };
         let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(client)).collect();
-        // Whoever asks for the status meanwhile is answered each time.
+        // Status requests are answered meanwhile.
         while !clients.iter().all(thread::ScopedJoinHandle::is_finished) {
             let line = status(&sandbox)?;
             let expected = format!("guard: process {}: the policies are in force", guard.pid());

@@ -180,7 +180,7 @@ fn without_guard_networks_are_those_of_the_last_apply() -> Result<()> {
         link.until(inside, true)?;
         ensure!(!link.is_in(outside)?, "{outside} is let in");
     }
-    // They are told whether something changes or not.
+    // They are reported even if nothing changes.
     for verb in ["plan", "apply"] {
         let report = link.host.dfw_ok(&["--json", verb, &path])?;
         let report: Value = serde_json::from_str(&report)?;
@@ -209,7 +209,7 @@ fn without_guard_networks_are_those_of_the_last_apply() -> Result<()> {
     ensure!(report.contains("192.0.2.0/24"), "{report}");
     link.host.dfw_ok(&["apply", &path])?;
     link.until(OUTSIDE[0], true)?;
-    // Without the addresses nobody is let in.
+    // Without the addresses no source is allowed.
     link.ip("link set eth0 down")?;
     link.ip("addr flush dev eth0")?;
     let report = link.host.dfw(&["apply", &path])?;

@@ -1,4 +1,4 @@
-//! No stranger gets through, whatever becomes of guard and of the ruleset.
+//! No untrusted client gets access, whatever happens to guard and to the ruleset.
 
 use anyhow::{Result, ensure};
 use dfw::kernel::Claim;

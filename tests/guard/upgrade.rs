@@ -121,7 +121,7 @@ fn beset(host: &Sandbox, close: impl FnOnce() -> Result<()>) -> Result<Stranger>
     Ok(stranger)
 }
 
-/// What the table has counted at a port: let in, and kept out.
+/// Returns the counters of a port: allowed and denied packets.
 fn counted(host: &Sandbox, port: &str) -> Result<(u64, u64)> {
     let status: Value = serde_json::from_str(&host.dfw_ok(&["--json", "status"])?)?;
     let ports = status["installed"]["ports"]
@@ -199,7 +199,7 @@ fn an_upgrade_of_guard() -> Result<()> {
     stranger.stop().map(drop)
 }
 
-/// Waits until the guard says so; where nothing is to be changed, it logs nothing of the table's contents.
+/// Waits until guard's status reports it: if nothing changes, guard does not log the table's contents.
 fn policies_in_force(host: &Sandbox) -> Result<()> {
     let socket = host.dir().join("guard.sock");
     until("an answer", || {

@@ -129,7 +129,7 @@ fn the_owner_of_a_list_gets_help() {
         "default: deny\nsources: {a: {file: theirs/list}, b: {file: missing}}\n",
     )
     .unwrap();
-    // Only root may, and only root is refused: somebody else reads what he may read anyway.
+    // Only root can change the owner, and the rule applies only to root: other users read only what they may read.
     if std::os::unix::fs::chown(&theirs, Some(65534), None).is_err() {
         assert!(std::env::var_os("CI").is_none(), "this test needs root");
         return;

@@ -40,11 +40,11 @@ fn packets(
     let socket = keys.iter().any(|key| key.covers(&asks));
     let socket = socket.then(|| to(Kind::Service));
     let paths = [Some(published), socket].into_iter().flatten();
-    let through = |path: Path| {
+    let packets_on = |path: Path| {
         let packet = |incoming: &&str| path.packet(source, incoming, asked);
         interfaces.iter().map(packet).collect::<Vec<_>>()
     };
-    paths.flat_map(through).collect()
+    paths.flat_map(packets_on).collect()
 }
 
 fn nobody_else(policy: &Meant, seeds: &[Index; 3]) -> Result<()> {

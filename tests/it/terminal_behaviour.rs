@@ -232,7 +232,7 @@ fn a_slip_is_answered_with_what_was_meant() {
 }
 
 #[test]
-fn whoever_closes_the_pipe_has_enough() {
+fn a_closed_pipe_is_not_an_error() {
     for arguments in [
         &["--help"][..],
         &["show", "--policy", "policies"],

@@ -33,7 +33,7 @@ pub(crate) const TRIALS: &[Named] = &[
 ];
 
 const APPLIES: usize = 30;
-/// Enough to see what becomes of them; each takes a second to give up.
+/// The number of attempts; each takes a second to give up.
 const CROWDED_APPLIES: usize = 5;
 const POLICIES: [&str; 2] = ["policies/web.yaml", "examples/only-web"];
 
@@ -96,7 +96,7 @@ fn others_may_write_all_the_time() -> Result<()> {
         applied + busy == CROWDED_APPLIES,
         "{applied} applied, {busy} busy"
     );
-    // Whatever the last one was told: the table is whole, and nothing of the others' is lost.
+    // Whatever the last one reported: the table is complete, and no other table lost anything.
     let installed = sandbox.installed()?;
     ensure!(
         installed == first || installed == compiled(POLICIES[1])?,

@@ -1,5 +1,5 @@
-//! `dfw apply --confirm`: the former rules come back unless somebody says yes in time, whatever
-//! becomes of the program that asks, of its terminal and of the rules meanwhile.
+//! `dfw apply --confirm` rolls back unless the user confirms in time, whatever happens to the program, to its
+//! terminal and to the rules meanwhile.
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -197,7 +197,7 @@ fn whatever_else_is_a_no() -> Result<()> {
                 }
             };
             if let Some(((status, seen), lives)) = report {
-                // The last line says what is now true, whoever is left to say it.
+                // The last line reports what is in force, whichever process remains to print it.
                 ensure!(
                     seen.trim_end()
                         .ends_with("not confirmed: rolled back, the former rules are in force"),

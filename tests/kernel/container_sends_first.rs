@@ -1,4 +1,4 @@
-//! What only a host with an engine has: clients of a UDP port to whom the container speaks first, and
+//! What only a host with an engine has: clients of a UDP port to which the container sends first, and
 //! ports that are published on a loopback address.
 //!
 //! The world is that of [`traffic`](crate::traffic), and the engine's answer is made up.
@@ -162,7 +162,7 @@ impl Ends {
         arrives(&self.client, to, &self.server, patience)
     }
 
-    /// Nothing comes to the other end, whoever sends and where to.
+    /// No packet reaches the other end, in either direction.
     fn is_cut(&self) -> Result<()> {
         for round in 0..2 {
             ensure!(!self.speaks(QUIET)?, "the client is spoken to ({round})");
@@ -193,7 +193,7 @@ fn each_family(test: impl Fn(&World, &Ends) -> Result<()> + Sync) -> Result<()> 
 
 fn a_revoked_udp_client_stays_out_when_the_container_sends() -> Result<()> {
     each_family(|world, ends| {
-        // Without dfw the container opens a way for whomever it speaks to.
+        // Without dfw a packet of the container lets its destination reply.
         world.host.dfw_ok(&["remove"])?;
         forget(world)?;
         ensure!(ends.speaks(PATIENCE)?, "nothing comes out without dfw");
@@ -207,7 +207,7 @@ fn a_revoked_udp_client_stays_out_when_the_container_sends() -> Result<()> {
             forget(world)?;
             ensure!(ends.asks(ends.published, PATIENCE)?, "the client may");
             ensure!(ends.speaks(PATIENCE)?, "and is answered");
-            // Idle for long: the container speaks first.
+            // After a long pause the container sends first.
             apply(world, policy)?;
             forget(world)?;
             ends.is_cut().with_context(context)?;
@@ -227,7 +227,7 @@ fn a_revoked_udp_client_stays_out_when_the_container_sends() -> Result<()> {
     })
 }
 
-/// The container speaks first to a client, and a stranger answers in the client's name by another link.
+/// The container sends first to a client, and another host replies with the client's address on another link.
 fn a_forged_source_cannot_reply_to_a_container_that_sends_first() -> Result<()> {
     each_family(|world, ends| {
         let address = ends.client_address.ip();

@@ -21,7 +21,7 @@ pub(crate) const TRIALS: &[Named] = &[
 /// Named ranges, maps, logs and two protocols.
 const POLICY: &str = "policies/web.yaml";
 
-/// The most lines that a mended table takes: all its ports and chains.
+/// The most lines of a corrected table: all its ports and chains.
 const MOST_LINES: usize = 24;
 
 /// A change by `nft`, and what `dfw status` says of it.
@@ -191,7 +191,7 @@ fn mend(
     same(&report["drift"], &word.is_some().into())?;
     let lines = report["changes"].as_array().context("no changes")?;
     ensure!(!lines.is_empty(), "{report:#}");
-    // What is left alone is not told, let alone touched.
+    // Unchanged objects are neither reported nor touched.
     if word.is_some() {
         ensure!(lines.len() <= MOST_LINES, "{report:#}");
     }

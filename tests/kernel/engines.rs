@@ -22,8 +22,7 @@ pub(crate) const TRIALS: &[Named] = &[
 
 const POLICY: &str = "policies/web.yaml";
 
-/// Whatever the engine does, the policy is in force and the user is told; the audit does not say
-/// that all is well.
+/// Whatever the engine does, the policy is in force, dfw warns, and the audit reports that it is incomplete.
 fn holds_without(socket: &Path) -> Result<()> {
     let sandbox = Sandbox::new()?;
     let socket = socket.to_str().context("a path")?;
@@ -75,7 +74,7 @@ impl Drop for Socket {
 fn hanging() -> Result<()> {
     let socket = Socket::open("hanging", |_| {})?;
     holds_without(&socket.0)?;
-    // Who waits at a terminal is told for what.
+    // On a terminal dfw shows what it waits for.
     let sandbox = Sandbox::new()?;
     let policy = format!("{}/{POLICY}", env!("CARGO_MANIFEST_DIR"));
     let socket = socket.0.to_str().context("a path")?;

@@ -50,7 +50,7 @@ const PUBLISHED: [(&str, u16, &str, u16); 5] = [
     ("tcp", 9000, "172.17.0.2", 9000),
     ("udp", 5353, "172.17.0.2", 53),
 ];
-/// The same over IPv6, where an engine has been told to.
+/// The same over IPv6, if the engine is configured for it.
 const PUBLISHED_V6: [(&str, u16, &str, u16); 2] = [
     ("tcp", 80, "fd00:17::2", 80),
     ("tcp", 9000, "fd00:17::2", 9000),

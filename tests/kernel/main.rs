@@ -1,5 +1,5 @@
-//! dfw and a real kernel, in network namespaces of their own: what is applied, what is read back,
-//! what two independent witnesses say of it, and what becomes of it when something goes wrong.
+//! dfw and a real kernel, in network namespaces of their own: applying, reading back, two independent
+//! implementations for comparison, and failures.
 //!
 //! Needs root and the packages that `tests/run` installs. Without them the trials are skipped, or
 //! fail where the environment says `CI=true`. `DFW_SEED` repeats the random rulesets of a run.
@@ -7,7 +7,7 @@
 #![expect(
     clippy::disallowed_types,
     clippy::print_stderr,
-    reason = "a black-box test starts programs and talks to whoever runs it"
+    reason = "a black-box test starts programs and reports to the terminal"
 )]
 
 #[path = "../support/arbitrary.rs"]

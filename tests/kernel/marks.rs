@@ -66,7 +66,7 @@ fn echo(flows: &mut [Conversation]) -> Result<()> {
     Ok(())
 }
 
-/// How many packets the two ports have judged and let through.
+/// Returns the packets that the two ports accepted.
 fn judged(host: &Sandbox) -> Result<u64> {
     let installed = host.snapshot()?.installed.context("no table")?;
     let packets = dfw::analysis::traffic::packets(&installed);
@@ -165,14 +165,14 @@ fn marked_connections_are_revoked_with_the_apply() -> Result<()> {
             .into_iter()
             .try_for_each(|flow| flow.join().map_err(|_| anyhow::anyhow!("a panic"))?)
     })?;
-    // What was refused in between is let through again, of a flow that nothing has forgotten.
+    // A flow that was denied meanwhile and is still in conntrack is accepted again.
     apply(host, &both)?;
     let mut again = loses.into_iter().skip(1).step_by(2).collect::<Vec<_>>();
     echo(&mut again)?;
     echo(&mut keeps)
 }
 
-/// Whoever commits between the two transactions of a change: the second comes all the same.
+/// Commits of another program between the two transactions of a change do not prevent the second.
 fn marks_come_while_others_write() -> Result<()> {
     let sandbox = Sandbox::new()?;
     let writes = beside_nft(&sandbox, || {

@@ -170,7 +170,7 @@ impl Drop for Sandbox {
     }
 }
 
-/// What a program told.
+/// The exit code and output of a program.
 #[derive(Debug)]
 pub(crate) struct Report {
     pub(crate) code: Option<i32>,

@@ -168,7 +168,7 @@ fn iptables() -> Result<()> {
     ensure!(nat.judge_from(&web, &outside) == to("172.17.0.2", 8000)?);
     let one_way = Question::of_host(HOST.parse()?, Tcp, 23);
     ensure!(nat.judge_from(&one_way, &outside) == Unknown);
-    // Whoever cannot see all of it does not say that there is nothing.
+    // If some rules cannot be read, the result is unknown.
     let legacy = Nat {
         legacy: [true, false],
         ..nat

@@ -1,4 +1,4 @@
-//! A table that belongs to whoever made it, and outlives them.
+//! A table that belongs to the process that made it, and outlives that process.
 
 use anyhow::{Context, Result, ensure};
 use dfw::kernel::{Claim, Error, Kernel};
@@ -59,7 +59,7 @@ fn a_table_of_an_owner_cannot_be_changed_by_others() -> Result<()> {
             Ok(())
         })?;
         same(&sandbox.installed()?, &before)?;
-        // Who owns it is told, and what to do.
+        // The error names the owner, and what to do.
         let path = sandbox.write("web.yaml", "default: deny\nports: {443: any}\n")?;
         let path = path.to_string_lossy();
         for words in [&["apply", &*path][..], &["remove"]] {

@@ -124,7 +124,7 @@ fn on_an_old_kernel() -> Result<()> {
     })
 }
 
-/// Directories of policies with something wrong, by file, and a word of what is said.
+/// Policies with an error, by file, and a word of the error.
 const WRONG: &[(&[(&str, &str)], &str)] = &[
     (&[("a.yaml", "default: deny\nprots: {80: any}\n")], "prots"),
     (

@@ -139,7 +139,7 @@ pub(crate) fn play_terminal(name: &str, program: &str, arguments: &[String]) -> 
     rustix::stdio::dup2_stdout(terminal.as_fd())?;
     rustix::stdio::dup2_stderr(terminal.as_fd())?;
     drop(terminal);
-    // Whoever runs the tests in the background may ignore what the keyboard sends.
+    // If the tests run in the background, keyboard signals may be ignored.
     let mut command = Command::new("env");
     command
         .arg("--default-signal=HUP,INT,QUIT,TERM")

@@ -1,4 +1,4 @@
-//! What the rules in force say is what the policy said.
+//! Rules in force are read back as the policy that they were compiled from.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -82,7 +82,7 @@ fn said(ruleset: &Ruleset) -> Said {
             let list = List::Source(name.clone());
             lists.insert(list.clone(), compile::addresses(ruleset, &list));
         }
-        // Whether a port shares sets is no part of what is said.
+        // Whether a port shares sets does not change its meaning.
         port.shared = false;
     }
     lists.retain(|_, addresses| !addresses.is_empty());
@@ -109,7 +109,7 @@ fn expected(policy: &Policy) -> Said {
         ports,
         container_interfaces,
         foreign_interfaces,
-        // Whoever is called both is an engine's.
+        // An interface in both lists is an engine's.
         foreign_bridges: foreign.difference(&exact).cloned().collect(),
         container_bridges: exact,
         unnamed: BTreeSet::new(),
@@ -128,7 +128,7 @@ fn port_reading(
     let interfaces: BTreeSet<String> = port.interfaces.iter().map(ToString::to_string).collect();
     let excepted =
         port.except.containers || !except.named.is_empty() || !port.except.inline.is_empty();
-    // Where nobody is refused, nothing is said of refusals.
+    // Without denials, the way of denying is not in the rules.
     let refuses =
         !allow.any || excepted || !interfaces.is_empty() || policy.settings.reverse_path_filter;
     PortReading {
@@ -152,7 +152,7 @@ fn who(
     own: List,
     lists: &mut BTreeMap<List, AddressSet>,
 ) -> Who {
-    // Everybody is everybody, and containers are let through anyway.
+    // `any` is everyone, and containers are accepted anyway.
     let is_allow = matches!(own, List::Allow(_));
     if selection.any {
         return Who {

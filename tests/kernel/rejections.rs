@@ -1,4 +1,4 @@
-//! A transaction of which one message is wrong changes nothing, and the error says which.
+//! A transaction with one invalid message changes nothing, and the error names the message.
 
 use std::ops::Range;
 
@@ -270,7 +270,7 @@ fn each_chain_can_be_rejected() -> Result<()> {
     )
 }
 
-/// All that is wrong is told at once, in order.
+/// Reports every error, in order.
 fn every_rejection_is_reported() -> Result<()> {
     let sandbox = prepared()?;
     let mut ruleset = compiled(REFUSED)?;

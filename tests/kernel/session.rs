@@ -1,4 +1,4 @@
-//! Who changes rules over SSH is warned before they cut him off.
+//! dfw warns before new rules cut the SSH connection of the user who applies them.
 
 use anyhow::{Context, Result, ensure};
 
@@ -116,7 +116,7 @@ fn a_cut_connection_is_reported_and_confirmed() -> Result<()> {
     Ok(())
 }
 
-/// Whoever is cut off already is not told again, nor is anybody whose port no policy names.
+/// There is no warning if the connection is denied already, or if no policy covers its port.
 fn only_a_new_cut_is_reported() -> Result<()> {
     let (sandbox, allowing, cutting) = prepared()?;
     let web = sandbox.write("web.yaml", "default: deny\nports: {80: []}\n")?;

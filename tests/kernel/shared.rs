@@ -1,5 +1,5 @@
-//! Many ports that share sets: who gets in, what is counted, and what becomes of the counters when
-//! lists, lines and the number of ports change.
+//! Many ports that share sets: access, counters, and how the counters continue when lists, policy lines and the
+//! number of ports change.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -111,7 +111,7 @@ fn shared_sets_judge_and_count() -> Result<()> {
     }
     same(&after["8000/tcp"], &(0, 0))?;
     same(&after["all others"], &(0, 0))?;
-    // The line of the policy is told, by what decides and by who.
+    // `explain` shows the policy line, with the rule and the element that decide.
     let report = world
         .host
         .dfw_ok(&["explain", "--from", "198.51.100.66", "--to", "80"])?;
@@ -157,7 +157,7 @@ fn shared_sets_change_alone_and_keep_counters() -> Result<()> {
         "{report}"
     );
     same(&counters(&world)?["80/tcp"], &counted)?;
-    // So few ports are left that each has its own chain again; nothing else is told.
+    // So few ports are left that each has its own chain again; no other change is reported.
     let report = apply(&world, &policy(50, "", CLIENT, "192.0.2.1"))?;
     ensure!(changes(&report).matches("  - ").count() == 19, "{report}");
     ensure!(!changes(&report).contains(['~', '+']), "{report}");
@@ -208,7 +208,7 @@ fn a_no_takes_nothing_from_what_shared_ports_counted() -> Result<()> {
     same(&after["8069/tcp"], &before["8069/tcp"])
 }
 
-/// The changes that a plan tells, as `SIGN NAME` with what is told of each, joined by `; `.
+/// Returns the changes of a plan as `SIGN NAME`, with the details of each joined by `; `.
 fn planned(sandbox: &Sandbox, text: &str) -> Result<BTreeMap<String, String>> {
     let file = sandbox.write("many.yaml", text)?;
     let report = sandbox.dfw(&["plan", "--json", &file.to_string_lossy()])?;
@@ -264,7 +264,7 @@ fn changes_of_shared_sets_by_others_are_reported() -> Result<()> {
     sandbox.nft("delete element inet dfw-nft shared.allowed { tcp . 80 }")?;
     let report = one("change set shared.allowed", "+ tcp . 80");
     same(&planned(&sandbox, &text)?, &report)?;
-    // Beside a port that comes, which is told as such.
+    // Beside a port that is added, which is reported as added.
     let more = planned(&sandbox, &policy(71, "", CLIENT, "192.0.2.1"))?;
     same(&more["change set shared.allowed"], &"+ tcp . 80".to_owned())?;
     same(&more["add 8070/tcp"], &"+ 10.0.0.1; + 192.0.2.1".to_owned())?;

@@ -22,15 +22,15 @@ fn find(sandbox: &Sandbox) -> Result<HostFacts> {
         .run(|| Ok(HostFacts::find(&Ask::default(), Sockets::All)?))
 }
 
-/// Each socket that waits for clients is told with its process, and the interface that it is bound to; one
-/// that is connected waits for nobody.
+/// Each listening socket is reported with its process and the interface that it is bound to; connected sockets are
+/// not.
 fn sockets() -> Result<()> {
     let sandbox = Sandbox::new()?;
     sandbox.namespace().ip("link set lo up")?;
     sandbox.namespace().ip("addr add fe80::7/64 dev lo nodad")?;
     let held = sandbox.namespace().run(|| {
         let any = UdpSocket::bind("0.0.0.0:7000")?;
-        // Whoever binds to a link-local address binds to its interface, as with `SO_BINDTODEVICE`.
+        // Binding to a link-local address binds to its interface, as with `SO_BINDTODEVICE`.
         let bound = UdpSocket::bind("[fe80::7%1]:7001")?;
         let connected = UdpSocket::bind("127.0.0.1:7002")?;
         connected.connect("127.0.0.1:7000")?;

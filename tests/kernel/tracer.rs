@@ -16,7 +16,7 @@ pub(crate) const TRIALS: &[Named] = &[
 /// All ways to start a program or another thread or process.
 const CALLS: &str = "trace=execve,execveat,fork,vfork,clone,clone3";
 
-/// Runs a program under a tracer; what it told, and the calls that it and its children made.
+/// Runs a program under a tracer; returns its report, and the system calls of it and its children.
 fn traced(sandbox: &Sandbox, words: &[&str]) -> Result<(Report, Vec<String>)> {
     let log = sandbox.dir().join("strace");
     let mut command: Command = sandbox.namespace().command("strace");

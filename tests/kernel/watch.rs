@@ -291,7 +291,7 @@ fn log_shows_denied_clients() -> Result<()> {
         .host
         .dfw(&["log", "--for", "1s"])?
         .expect_failure(1, "group-taken")?;
-    // Whom the policy allows is not shown.
+    // Packets of allowed clients are not shown.
     send(&world.client, TO_CLIENT)?;
     send(&world.stranger, TO_STRANGER)?;
     let denied = watching.lines()?.pop().context("nothing")?;

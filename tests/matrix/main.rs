@@ -1,10 +1,9 @@
 //! Engines × paths × clients: which paths each engine opens without dfw, and which stay open with it.
 //!
 //! One trial for each line of [`variants::VARIANTS`]: it builds a lab around that engine, asks
-//! every question of its tables before, with and after a policy, and fails with every wrong answer.
+//! every row of its tables before, with and after a policy, and fails with every wrong result.
 //! Needs root, the packages that `tests/run` installs and, for engines of other releases, the roots
-//! that `tests/roots` builds. What is missing is told and skipped, or fails where the environment
-//! says `CI=true`.
+//! that `tests/roots` builds. What is missing is reported and skipped, or fails with `CI=true`.
 //!
 //! The table in `docs/paths.md` must be what the probes have found; `UPDATE=1` writes it. Engines whose paths
 //! others have as well are left to `tests/run --long`.
@@ -12,7 +11,7 @@
 #![expect(
     clippy::disallowed_types,
     clippy::print_stderr,
-    reason = "a black-box test starts programs and talks to whoever runs it"
+    reason = "a black-box test starts programs and reports to the terminal"
 )]
 
 #[expect(
@@ -43,7 +42,7 @@ use support::table::{Answer, Reading, Row, ask};
 use tables::PathKind;
 use variants::{Engine, VARIANTS, Variant};
 
-/// What [`POLICY`] is told of the ports that only some engines publish.
+/// The ports that [`POLICY`] adds for some engines.
 const MORE: &str = "
   8088-8089: [trusted]
   5388-5389/udp: [trusted]
@@ -166,8 +165,8 @@ fn audited(lab: &Lab, variant: &Variant) -> Result<()> {
     audit::agrees(lab, &audit::audit(lab, &[], None)?, rows)
 }
 
-/// Whether `dfw explain` says what becomes of packets on each path that the engine opens: by chance for two
-/// clients of a row, unless trials run whole. `tests/engine` asks for all clients, of the machine's own engine.
+/// Checks that `dfw explain` agrees with real packets on each path that the engine opens: for two random clients of
+/// a row, or for all in a long run. `tests/engine` checks all clients with the machine's own engine.
 fn explained(lab: &Lab, variant: &Variant) -> Result<()> {
     let rows = variant
         .tables()

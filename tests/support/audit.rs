@@ -30,7 +30,7 @@ fn open_paths<'a>(lab: &Lab, audit: &'a Value, target: Target) -> Result<Vec<&'a
     Ok(open.filter(|row| covers(lab, row, target)).collect())
 }
 
-/// A stranger at a port, whether the audit says that it is open to him, and where it says so.
+/// An untrusted client at a port, whether the audit reports it as open, and the line of the audit.
 struct Claim {
     who: &'static str,
     target: Target,
@@ -52,8 +52,8 @@ impl Claim {
     }
 }
 
-/// Whoever the audit lets in gets in and nobody else: each exposure is tried, and each way of the
-/// tables is looked up.
+/// Checks that exactly the clients have access that the audit reports: tries each exposure, and looks up each row
+/// of the tables.
 pub(crate) fn agrees<'a>(
     lab: &Lab,
     audit: &Value,

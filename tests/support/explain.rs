@@ -1,4 +1,4 @@
-//! What `dfw explain` says of packets, held against what becomes of them: whether they get through,
+//! Compares the answers of `dfw explain` with real packets: whether they arrive,
 //! and which rule lets them, by its counter.
 
 use std::collections::BTreeMap;
@@ -142,7 +142,7 @@ fn deciding_chain(path: &Value) -> Option<&str> {
         .then_some(chain)
 }
 
-/// How many packets the rules of each chain have let through.
+/// Returns the packets that the rules of each chain accepted.
 fn accepted(lab: &Lab) -> Result<BTreeMap<String, u64>> {
     let mut command = lab.host()?.command("nft");
     let listing = output(command.args(["list", "table", "inet", "dfw-nft"]))?;

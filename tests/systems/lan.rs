@@ -29,7 +29,7 @@ pub(crate) struct Lan {
     stranger: Namespace,
     /// The families over which the guest's engine publishes ports.
     pub(crate) families: &'static [&'static str],
-    /// How often a stranger tries each way in.
+    /// How often an untrusted client tries each path.
     pub(crate) pace: Duration,
 }
 

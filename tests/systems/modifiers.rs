@@ -66,7 +66,7 @@ fn an_owned_table_cannot_be_opened() -> Result<()> {
     ensure!(site.status()?["owned"] == true, "the table has no owner");
     for (name, script, whole) in MEDDLING {
         for _ in 0..times(*whole, 1) {
-            // Who is told that the table is not theirs may call that a failure.
+            // A program that may not modify the table may report a failure.
             site.run(&format!("{script} || true"))?;
         }
         site.only_friends_get_in(mark)?;

@@ -123,7 +123,7 @@ impl Namespaces {
         .with_context(|| format!("it says: {last}"))
     }
 
-    /// Waits until its init has ended, by the way that a kernel is told what is to come.
+    /// Waits until its init has ended, and returns whether it asked for a reboot.
     fn end(&mut self) -> Result<ExitStatus> {
         wait_for("the guest to end", PATIENCE, || {
             self.keeper.try_wait().ok().flatten()

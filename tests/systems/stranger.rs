@@ -1,4 +1,4 @@
-//! A stranger who tries a published port all the time, over IPv4 and IPv6, and when he got in.
+//! An untrusted client that connects to a published port continuously, over IPv4 and IPv6, and its successes.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -19,25 +19,25 @@ use crate::support::command::wait_for;
 
 /// The port that the guest publishes.
 pub(crate) const PORT: u16 = 8080;
-/// The names of the two ways in: the first is routed to the container, the other one goes through
+/// The names of the two paths: the first is forwarded to the container, the other one goes through
 /// docker-proxy. Docker 20.10.5 has the first only.
 pub(crate) const FAMILIES: [&str; 2] = ["IPv4", "IPv6"];
-/// How often he tries each way in, if nobody wants it slower.
+/// How often the client tries each path, unless the network is slower.
 pub(crate) const PACE: Duration = Duration::from_millis(5);
-/// How long he waits for an answer: less than it takes to send the first packet again.
+/// How long the client waits for a reply: less than the first retransmission takes.
 const ANSWER: Duration = Duration::from_millis(400);
 /// How long a busy machine may take for anything.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// What he found at one way in.
+/// Attempts on one path.
 #[derive(Default)]
 struct Attempts {
     tries: AtomicU64,
-    /// When he got in.
+    /// The times of successful connections.
     entries: Mutex<Vec<Instant>>,
 }
 
-/// A stranger at work.
+/// A running client.
 pub(crate) struct Stranger {
     attempts: [Arc<Attempts>; 2],
     /// The number of address families that the network has.
@@ -46,7 +46,7 @@ pub(crate) struct Stranger {
     threads: Vec<JoinHandle<Result<()>>>,
 }
 
-/// A moment, and how often he had tried before it.
+/// A moment, and the number of attempts before it.
 #[derive(Clone, Copy)]
 pub(crate) struct Mark {
     pub(crate) at: Instant,
@@ -54,7 +54,7 @@ pub(crate) struct Mark {
 }
 
 impl Stranger {
-    /// Lets him begin, whether there is anybody to answer or not.
+    /// Starts the client, whether a server listens or not.
     pub(crate) fn at(port: u16, lan: &Lan) -> Self {
         let attempts: [Arc<Attempts>; 2] = Default::default();
         let stop = Arc::new(AtomicBool::new(false));
@@ -88,7 +88,7 @@ impl Stranger {
         }
     }
 
-    /// When he got in since then, one way or the other.
+    /// Returns the successful connections since a moment, by path.
     pub(crate) fn entries(&self, since: Mark) -> [Vec<Instant>; 2] {
         [0, 1].map(|family: usize| {
             let entries = &self.attempts[family].entries;
@@ -101,7 +101,7 @@ impl Stranger {
         })
     }
 
-    /// Waits until he gets in every way that there is: one who never can proves nothing.
+    /// Waits until the client connects on every path: a client that never can proves nothing.
     pub(crate) fn gets_in(&self) -> Result<()> {
         let mark = self.mark();
         wait_for("the stranger to get in", PATIENCE, || {
@@ -114,7 +114,7 @@ impl Stranger {
         .with_context(|| format!("he got in {:?} times", self.entries(mark).map(|e| e.len())))
     }
 
-    /// Waits until he has tried some more, both ways, and knows what has become of it.
+    /// Waits until the client has tried some more on both paths, and knows the results.
     pub(crate) fn tries_more(&self) -> Result<()> {
         let mark = self.mark();
         wait_for("the stranger to try", PATIENCE, || {
@@ -124,7 +124,7 @@ impl Stranger {
         })
     }
 
-    /// Fails if he got in since then.
+    /// Fails if the client connected since a moment.
     pub(crate) fn never_got_in(&self, since: Mark) -> Result<()> {
         self.tries_more()?;
         for (family, entries) in FAMILIES.iter().zip(self.entries(since)) {
@@ -139,7 +139,7 @@ impl Stranger {
         Ok(())
     }
 
-    /// For how long he got in since then: from the first to the last time.
+    /// Returns how long the client had access since a moment: from the first success to the last.
     pub(crate) fn gap(&self, since: Mark) -> Duration {
         let entries = self.entries(since).concat();
         let first = entries.iter().min();
@@ -149,7 +149,7 @@ impl Stranger {
             .map_or(Duration::ZERO, |(first, last)| *last - *first)
     }
 
-    /// Ends; how often he has tried.
+    /// Stops the client; returns the number of attempts.
     pub(crate) fn stop(mut self) -> Result<u64> {
         self.stop.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
@@ -165,7 +165,7 @@ impl Drop for Stranger {
     }
 }
 
-/// Whether the one whom the policy allows gets in, every way that there is.
+/// Checks that the allowed client connects on every path.
 pub(crate) fn friend_gets_in(lan: &Lan) -> Result<()> {
     for family in 0..lan.families.len() {
         let attempts = Attempts::default();

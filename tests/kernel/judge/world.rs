@@ -1,9 +1,7 @@
-//! A host with an interface of every kind, somebody at the other end of each, and witnesses before
-//! and behind dfw's chains.
+//! A host with an interface of every kind, a peer on each, and probes before and behind dfw's chains.
 //!
-//! What shall become of a packet is in the source address of its frame, so that any packet can be
-//! sent any way: which way out, whether and where its destination is translated, and the number by
-//! which the witnesses know it.
+//! The source address of a packet's frame selects the outgoing interface and DNAT, so that any packet can take any
+//! path, and carries the number by which the probes identify the packet.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -352,7 +350,7 @@ fn links(peers: &str) -> String {
     text
 }
 
-/// The rules by which packets are routed, of one family. Whoever has a way out takes it, also if the
+/// Returns the routing rules of one family. A packet with an outgoing interface takes it, even if the
 /// destination is the host's.
 fn rules() -> String {
     let mut text = String::new();
