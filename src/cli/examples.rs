@@ -74,7 +74,7 @@ pub(super) const PLAN: &str = "\
 Examples:
   dfw plan                         + added, - removed, ~ changed
   dfw plan --exit-code policies/   exits with 10 if there are changes
-  dfw plan --fail-on-open          exits with 12 if somebody gains access, or may";
+  dfw plan --fail-on-open          12 if somebody gains access";
 
 pub(super) const DIFF: &str = "\
 Examples:

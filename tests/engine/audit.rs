@@ -1,13 +1,13 @@
 //! What `dfw audit` and `dfw init` say and write. The matrix holds the audit against what strangers
-//! reach at the doors of every engine.
+//! reach on the paths of every engine.
 
 use anyhow::{Result, ensure};
 
 use crate::Named;
-use crate::doors::trusted_reaches_all;
+use crate::paths::trusted_reaches_all;
 use crate::support::audit::{agrees, audit, exposures};
-use crate::support::doors::POLICY;
 use crate::support::lab::Lab;
+use crate::support::paths::POLICY;
 
 pub(crate) const TRIALS: &[Named] = &[
     ("audit::is_there_before_any_policy", without_dfw),

@@ -13,6 +13,8 @@ mod codec;
 mod diagnostics;
 mod difference;
 mod docs;
+#[path = "../support/documented.rs"]
+mod documented;
 #[path = "../support/encoded.rs"]
 mod encoded;
 mod engines;

@@ -14,6 +14,7 @@ use crate::cli::report::difference;
 use crate::cli::report::failure::Failure;
 use crate::output::github::annotation;
 use crate::output::terminal::{Terminal, Tone};
+use crate::ruleset::Origin;
 use crate::store::{Policies, compared, line_behind};
 use crate::untrusted;
 
@@ -28,7 +29,7 @@ pub(in crate::cli) struct DiffArgs {
     old: PathBuf,
     /// The policies afterwards
     new: PathBuf,
-    /// How to answer: text, json, or github (annotations of a pull request)
+    /// Output format: text, json, or github (annotations of a pull request)
     #[arg(
         long,
         value_name = "FORMAT",
@@ -47,7 +48,7 @@ pub(in crate::cli) struct ExitArgs {
     /// Exit with 10 if there are changes
     #[arg(long)]
     exit_code: bool,
-    /// Exit with 12 if somebody gains access, or may
+    /// Exit with 12 if somebody gains access, or may gain it
     #[arg(long)]
     fail_on_open: bool,
 }
@@ -99,7 +100,13 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &DiffArgs) -> Result<ExitCod
             })
         },
         || match args.format {
-            Format::Github => annotations(&difference, (&old, &new), args.codes.fail_on_open),
+            Format::Github => {
+                let places = Places {
+                    old: (&args.old, &old),
+                    new: (&args.new, &new),
+                };
+                annotations(&difference, &places, args.codes.fail_on_open)
+            }
             Format::Text | Format::Json => {
                 text(terminal, &difference, &unknown, (&args.old, &args.new))
             }
@@ -138,28 +145,61 @@ fn text(
     text + &outcome
 }
 
+/// The policies before and afterwards, with their paths.
+struct Places<'a> {
+    old: (&'a Path, &'a Policies),
+    new: (&'a Path, &'a Policies),
+}
+
+impl Places<'_> {
+    /// Returns the file, the line and the column to annotate: the line that decides now, or else the beginning of
+    /// the file that no longer has the line that decided. A pull request shows files as they are afterwards only.
+    fn of(&self, row: &Row) -> Option<(&str, u32, u32)> {
+        let (dir, policies) = self.new;
+        let of = |policies: &Policies, line: Option<&Origin>| {
+            line_behind(&policies.sources, &policies.files, line?)
+        };
+        if let Some(span) = of(policies, row.after.line.as_ref()) {
+            let (line, column) = policies.sources.line_column(&span);
+            return Some((policies.sources.name(span.file), line, column));
+        }
+        let (old_dir, old) = self.old;
+        let span = of(old, row.before.line.as_ref())?;
+        let inside = Path::new(old.sources.name(span.file)).strip_prefix(old_dir);
+        let name = match inside.ok()? {
+            file if file == Path::new("") => dir.to_owned(),
+            file => dir.join(file),
+        };
+        let mut files = policies
+            .files
+            .iter()
+            .map(|file| policies.sources.name(*file));
+        files
+            .find(|file| Path::new(file) == name)
+            .map(|file| (file, 1, 1))
+    }
+}
+
 /// A line for each row, as a workflow of GitHub reads it.
-fn annotations(difference: &Difference, (old, new): (&Policies, &Policies), fails: bool) -> String {
+fn annotations(difference: &Difference, places: &Places<'_>, fails: bool) -> String {
     let line = |row: &Row| {
         let level = match row.effect {
             Effect::Gains | Effect::MayGain if fails => "error",
             Effect::Gains | Effect::MayGain => "warning",
             Effect::Loses | Effect::Judged => "notice",
         };
-        // The line that decides now, or else the one that does not any more.
-        let places = [(new, &row.after.line), (old, &row.before.line)];
-        let place = places.into_iter().find_map(|(policies, line)| {
-            let span = line_behind(&policies.sources, &policies.files, line.as_ref()?)?;
-            let (line, column) = policies.sources.line_column(&span);
-            Some((policies.sources.name(span.file), line, column))
-        });
         let title = match row.effect {
             Effect::Gains => "opens",
             Effect::MayGain => "may open",
             Effect::Loses => "closes",
             Effect::Judged => "is judged otherwise",
         };
-        annotation(level, place, title, &difference::message(difference, row))
+        annotation(
+            level,
+            places.of(row),
+            title,
+            &difference::message(difference, row),
+        )
     };
     difference.rows.iter().map(line).collect()
 }
