@@ -11,7 +11,7 @@ use crate::analysis::judgement::{Judgement, Reason};
 use crate::analysis::path::Kind;
 use crate::net::{AddressSet, Entry, Family, HostPorts};
 use crate::output::json;
-use crate::output::table::count;
+use crate::output::table::{count, grouped};
 use crate::output::terminal::{Terminal, Tone};
 
 /// How many addresses and ports are listed before only their number is shown.
@@ -281,19 +281,6 @@ fn number(set: &AddressSet) -> Option<String> {
         number => parts.push(format!("about 2^{} IPv6 addresses", number.ilog2())),
     }
     (!parts.is_empty()).then(|| parts.join(" and "))
-}
-
-/// A number with commas.
-fn grouped(number: u128) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// What decided and what decides.
