@@ -25,9 +25,9 @@ impl Sources {
     /// the most permissive verdict counts.
     #[must_use]
     pub fn of(judge: &mut Judge<'_>, pool: &mut Pool, path: &Path, around: &Surroundings) -> Self {
-        let accesses = asked(path, around).into_iter().map(|address| {
-            judge.on_host(pool, path, around, address)
-        });
+        let accesses = asked(path, around)
+            .into_iter()
+            .map(|address| judge.on_host(pool, path, around, address));
         let accesses: Vec<_> = accesses.collect();
         let accesses = accesses
             .into_iter()

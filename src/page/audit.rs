@@ -162,8 +162,8 @@ impl Standing {
 /// Returns a text from elsewhere as one that HTML and XML can hold, and that deceives nobody.
 #[must_use]
 pub fn shown(text: &str) -> String {
-    /// Enough for a name, an address and what is between them.
-    const LONGEST: usize = 400;
+    /// Enough for a sentence with some names.
+    const LONGEST: usize = 1000;
     // Noncharacters are none of XML's (section 2.2).
     clean_to(text, LONGEST).replace(['\u{fffe}', '\u{ffff}'], "\u{fffd}")
 }
@@ -185,7 +185,10 @@ pub fn ports(
         let sources = Sources::of(&mut judge, &mut pool, &exposure.path, around);
         let group = Group::of(exposure, sources);
         let alike = groups.entry(Same::of(exposure)).or_default();
-        match alike.iter_mut().find(|other| other.sources == group.sources) {
+        match alike
+            .iter_mut()
+            .find(|other| other.sources == group.sources)
+        {
             Some(other) => other.add(group),
             None => alike.push(group),
         }
@@ -205,7 +208,14 @@ pub fn ports(
             ..
         } = port;
         let counts = Reverse(counts.clone());
-        (*standing, counts, who.clone(), *number, port.clone(), title.clone())
+        (
+            *standing,
+            counts,
+            who.clone(),
+            *number,
+            port.clone(),
+            title.clone(),
+        )
     });
     ports.into_iter().map(|(_, port)| port).collect()
 }
@@ -268,7 +278,9 @@ impl<'a> Group<'a> {
     fn port(self, same: &Same) -> Port {
         let counts = |of: fn(&Sources) -> &AddressSet| -> Vec<Count> {
             let sources = self.sources.iter();
-            sources.map(|(family, sources)| Count::of(of(sources), *family)).collect()
+            sources
+                .map(|(family, sources)| Count::of(of(sources), *family))
+                .collect()
         };
         let allowed = counts(|sources| &sources.allowed);
         let mut not_judged = counts(|sources| &sources.not_judged);
@@ -283,7 +295,9 @@ impl<'a> Group<'a> {
             Standing::Exposed | Standing::Open if allowed.iter().all(|count| count.is_all()) => {
                 format!("everyone{}", same.reach)
             }
-            Standing::Exposed | Standing::Open => format!("everyone{}, with exceptions", same.reach),
+            Standing::Exposed | Standing::Open => {
+                format!("everyone{}, with exceptions", same.reach)
+            }
             Standing::NotJudged => "not judged".to_owned(),
             Standing::Closed => "nobody".to_owned(),
             Standing::Restricted if named.is_empty() => "some addresses".to_owned(),
@@ -308,11 +322,17 @@ fn both_families(groups: Vec<Group<'_>>) -> Vec<Group<'_>> {
         .into_iter()
         .partition(|group| group.sources.contains_key(&Family::V4));
     let is_one = all.len() == 1 && v6.len() == 1;
-    let kinds = |group: &Group<'_>| group.paths.iter().map(|(kind, _)| *kind).collect::<BTreeSet<_>>();
+    let kinds = |group: &Group<'_>| {
+        group
+            .paths
+            .iter()
+            .map(|(kind, _)| *kind)
+            .collect::<BTreeSet<_>>()
+    };
     for group in v6 {
-        let other = all.iter_mut().find(|other| {
-            other.sources.len() == 1 && (is_one || kinds(other) == kinds(&group))
-        });
+        let other = all
+            .iter_mut()
+            .find(|other| other.sources.len() == 1 && (is_one || kinds(other) == kinds(&group)));
         match other {
             Some(other) => other.add(group),
             None => all.push(group),

@@ -28,7 +28,7 @@ impl Audit {
             }
             main {
                 (conclusion(&self.conclusion))
-                (unseen("Not seen or not judged", &self.unseen))
+                (unseen("Limits of this audit", &self.unseen))
                 (tiles(&Standing::ALL.map(|standing| self.tile(standing))))
                 section aria-labelledby="picture" {
                     h2 id="picture" { "From clients to containers" }
@@ -96,7 +96,8 @@ impl Audit {
 fn services(ports: &[Port]) -> Markup {
     let mut columns = COLUMNS;
     columns[1] = "Service";
-    let caption = "Sockets that no container publishes. dfw filters those whose port has a policy entry.";
+    let caption =
+        "Sockets that no container publishes. dfw filters those whose port has a policy entry.";
     table(caption, &columns, ports)
 }
 
@@ -172,7 +173,9 @@ fn explanation(standing: Standing) -> &'static str {
         Standing::Exposed => "Open to everyone, and no line of a policy says so.",
         Standing::Open => "Open to everyone, because a line of the policy allows it.",
         Standing::NotJudged => "dfw's rules do not decide: the port may be open.",
-        Standing::Restricted => "Open to the sources that the policy lists, and closed to all others.",
+        Standing::Restricted => {
+            "Open to the sources that the policy lists, and closed to all others."
+        }
         Standing::Closed => "Closed to every address.",
     }
 }

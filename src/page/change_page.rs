@@ -6,7 +6,7 @@ use crate::analysis::difference::Effect;
 use crate::output::table::count;
 
 use super::change::{Change, Row, State};
-use super::frame::{Table, Tile, badge, conclusion, counts, document, tiles, unseen};
+use super::frame::{Table, Tile, conclusion, counts, document, tiles, unseen};
 
 const EFFECTS: [Effect; 4] = [
     Effect::Gains,
@@ -43,11 +43,19 @@ impl Change {
                 }
             }
         };
-        document(&format!("dfw diff from {} to {}", self.old, self.new), &body)
+        document(
+            &format!("dfw diff from {} to {}", self.old, self.new),
+            &body,
+        )
     }
 
     fn tile(&self, effect: Effect) -> Tile {
-        let (sign, title, meaning) = words(effect);
+        let Words {
+            sign,
+            count: title,
+            meaning,
+            ..
+        } = words(effect);
         let rows = self.rows.iter().filter(|row| row.effect == effect);
         Tile {
             class: class(effect),
@@ -59,37 +67,85 @@ impl Change {
     }
 
     fn section(&self, effect: Effect) -> Markup {
-        let rows: Vec<&Row> = self.rows.iter().filter(|row| row.effect == effect).collect();
-        let (_, title, meaning) = words(effect);
+        let rows: Vec<&Row> = self
+            .rows
+            .iter()
+            .filter(|row| row.effect == effect)
+            .collect();
+        let Words {
+            sign,
+            title,
+            caption,
+            ..
+        } = words(effect);
         let id = effect.name();
         let table = Table {
-            caption: meaning,
-            columns: &["Ports", "Change", "Before", "After", "Path"],
+            caption,
+            columns: &["Ports", "Who", "Before", "After", "Path"],
             class: "change",
             rows: rows.iter().map(|row| cells(row)).collect(),
         };
         html! {
             @if !rows.is_empty() {
-                section aria-labelledby=(id) { h2 id=(id) { (capital(title)) } (table.markup()) }
+                section aria-labelledby=(id) {
+                    h2 id=(id) class={ "effect " (class(effect)) } {
+                        span aria-hidden="true" { (sign) } " " (title)
+                    }
+                    (table.markup())
+                }
             }
         }
     }
 }
 
-/// A title at the beginning of a line.
-fn capital(title: &str) -> String {
-    let mut characters = title.chars();
-    let first = characters.next().map(|first| first.to_ascii_uppercase());
-    first.into_iter().chain(characters).collect()
+/// What an effect is called.
+struct Words {
+    sign: &'static str,
+    /// What is counted.
+    count: &'static str,
+    meaning: &'static str,
+    /// The title and the caption of its table.
+    title: &'static str,
+    caption: &'static str,
 }
 
-/// The sign, the name and what it means.
-fn words(effect: Effect) -> (&'static str, &'static str, &'static str) {
-    match effect {
-        Effect::Gains => ("+", "gains access", "denied before, allowed afterwards"),
-        Effect::MayGain => ("?", "may gain access", "whether there is access is not known"),
-        Effect::Loses => ("−", "loses access", "denied afterwards, and not before"),
-        Effect::Judged => ("~", "judged otherwise", "by another line, or by none"),
+fn words(effect: Effect) -> Words {
+    let (sign, count, meaning, title, caption) = match effect {
+        Effect::Gains => (
+            "+",
+            "openings",
+            "denied before, allowed afterwards",
+            "Gain access",
+            "Denied before and allowed afterwards; those of most addresses first.",
+        ),
+        Effect::MayGain => (
+            "?",
+            "possible openings",
+            "whether there is access is not known",
+            "May gain access",
+            "Denied before and not judged afterwards, or not judged before and not denied afterwards.",
+        ),
+        Effect::Loses => (
+            "−",
+            "closings",
+            "denied afterwards, and not before",
+            "Lose access",
+            "Denied afterwards, and not before; those of most addresses first.",
+        ),
+        Effect::Judged => (
+            "~",
+            "judged otherwise",
+            "as open as before, by another line or by none",
+            "Judged otherwise",
+            "As open as before: decided by a line of the policy now, or by none any more.",
+        ),
+    };
+    Words {
+        sign,
+        count,
+        meaning,
+        title,
+        caption,
     }
 }
 
@@ -104,7 +160,6 @@ fn class(effect: Effect) -> &'static str {
 }
 
 fn cells(row: &Row) -> Vec<Markup> {
-    let (sign, title, _) = words(row.effect);
     vec![
         html! {
             @for port in &row.ports { span class="name port" { (port) } }
@@ -113,7 +168,6 @@ fn cells(row: &Row) -> Vec<Markup> {
             }
         },
         html! {
-            (badge(class(row.effect), sign, title))
             span class="who" { (row.sentence) }
             span class="muted" { (counts(&row.sources)) }
         },

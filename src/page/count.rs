@@ -112,7 +112,9 @@ fn share(number: u128) -> String {
 fn raised(number: u32) -> String {
     const DIGITS: [char; 10] = ['⁰', '¹', '²', '³', '⁴', '⁵', '⁶', '⁷', '⁸', '⁹'];
     let digits = number.to_string();
-    let digits = digits.bytes().map(|digit| DIGITS[usize::from(digit - b'0')]);
+    let digits = digits
+        .bytes()
+        .map(|digit| DIGITS[usize::from(digit - b'0')]);
     digits.collect()
 }
 
@@ -131,15 +133,37 @@ mod tests {
         for (entries, v4, v6) in [
             (&[][..], "no IPv4", "no IPv6"),
             (&["0.0.0.0/0", "::/0"], "all 4,294,967,296 IPv4", "all IPv6"),
-            (&["203.0.113.0/24", "2001:db8::/32"], "256 IPv4", "1/2³² of IPv6"),
+            (
+                &["203.0.113.0/24", "2001:db8::/32"],
+                "256 IPv4",
+                "1/2³² of IPv6",
+            ),
             (&["203.0.113.7", "2001:db8::7"], "1 IPv4", "1 IPv6"),
-            (&["2001:db8::/33", "2001:db9::/32"], "no IPv4", "3/2³³ of IPv6"),
+            (
+                &["2001:db8::/33", "2001:db9::/32"],
+                "no IPv4",
+                "3/2³³ of IPv6",
+            ),
             (&["::/1"], "no IPv4", "1/2¹ of IPv6"),
-            (&["2001:db8::/48", "2001:db9::1"], "no IPv4", "about 1/2⁴⁸ of IPv6"),
+            (
+                &["2001:db8::/48", "2001:db9::1"],
+                "no IPv4",
+                "about 1/2⁴⁸ of IPv6",
+            ),
             (&["::/1", "8000::/1"], "no IPv4", "all IPv6"),
-            (&["::-2001:db7:ffff:ffff:ffff:ffff:ffff:ffff", "2001:db9::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"],
-             "no IPv4", "all IPv6 but 1/2³²"),
-            (&["::1-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"], "no IPv4", "all IPv6 but 1"),
+            (
+                &[
+                    "::-2001:db7:ffff:ffff:ffff:ffff:ffff:ffff",
+                    "2001:db9::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+                ],
+                "no IPv4",
+                "all IPv6 but 1/2³²",
+            ),
+            (
+                &["::1-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"],
+                "no IPv4",
+                "all IPv6 but 1",
+            ),
         ] {
             let set = set(entries);
             assert_eq!(Count::of(&set, Family::V4).to_string(), v4, "{entries:?}");

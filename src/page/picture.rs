@@ -202,7 +202,11 @@ fn lanes(ports: &[Port]) -> Vec<Lane> {
     let shares = shares(&groups);
     let lanes = groups.iter().zip(shares).flat_map(|(group, share)| {
         // What does not fit is one lane.
-        let own = if group.len() <= share { share } else { share.saturating_sub(1) };
+        let own = if group.len() <= share {
+            share
+        } else {
+            share.saturating_sub(1)
+        };
         let (own, others) = group.split_at(own.min(group.len()));
         let own = own.iter().map(|port| Lane::of(port));
         own.chain(Lane::others(others)).collect::<Vec<_>>()
@@ -263,7 +267,12 @@ const NAME: Look = ("name", 13);
 const SMALL: Look = ("small", 12);
 
 impl Canvas {
-    fn add(&mut self, class: &'static str, standing: impl Into<Option<Standing>>, outline: Outline) {
+    fn add(
+        &mut self,
+        class: &'static str,
+        standing: impl Into<Option<Standing>>,
+        outline: Outline,
+    ) {
         self.shapes.push(Shape {
             class,
             standing: standing.into(),
@@ -419,9 +428,20 @@ fn wide(canvas: &mut Canvas, audit: &Audit, lanes: &[Lane]) -> (i32, i32) {
     const INSET: i32 = 14;
     let top = 56;
     let at = canvas.shapes.len();
-    let (places, bottom) = rows(lanes, top, |_| PITCH, |standing, y| {
-        canvas.text(HEADING, standing, (CLIENTS.0, y), HOST.0 - 10, &heading(standing));
-    });
+    let (places, bottom) = rows(
+        lanes,
+        top,
+        |_| PITCH,
+        |standing, y| {
+            canvas.text(
+                HEADING,
+                standing,
+                (CLIENTS.0, y),
+                HOST.0 - 10,
+                &heading(standing),
+            );
+        },
+    );
     let bottom = bottom.max(top + PITCH);
     let host = Area {
         x: HOST.0,
@@ -429,20 +449,42 @@ fn wide(canvas: &mut Canvas, audit: &Audit, lanes: &[Lane]) -> (i32, i32) {
         width: HOST.1,
         height: bottom - 46,
     };
-    let frame = |class, outline| Shape { class, standing: None, outline };
+    let frame = |class, outline| Shape {
+        class,
+        standing: None,
+        outline,
+    };
     let wall = Outline::Line(vec![(host.x, host.y), (host.x, host.bottom())]);
     let wall_class = if audit.is_filtered { "wall" } else { "no-wall" };
     // Behind everything.
-    canvas.shapes.splice(at..at, [frame("host", Outline::Box(host)), frame(wall_class, wall)]);
+    canvas.shapes.splice(
+        at..at,
+        [frame("host", Outline::Box(host)), frame(wall_class, wall)],
+    );
     for (x, title) in [(CLIENTS.0, "Clients"), (CONTAINERS.0, "Containers")] {
         canvas.text(CAPTION, None, (x, 34), CLIENTS.1, title);
     }
-    canvas.text(STRONG, None, (HOST.0, 18), CONTAINERS.0 - HOST.0, &audit.host);
-    let caption = if audit.is_filtered { "filtered by dfw" } else { NO_RULES };
+    canvas.text(
+        STRONG,
+        None,
+        (HOST.0, 18),
+        CONTAINERS.0 - HOST.0,
+        &audit.host,
+    );
+    let caption = if audit.is_filtered {
+        "filtered by dfw"
+    } else {
+        NO_RULES
+    };
     canvas.text(CAPTION, None, (HOST.0, 36), HOST.1, caption);
     let span = |x, width, (first, number): (usize, usize)| {
         let last = places[first + number - 1];
-        Area { x, y: places[first], width, height: last - places[first] + HEIGHT }
+        Area {
+            x,
+            y: places[first],
+            width,
+            height: last - places[first] + HEIGHT,
+        }
     };
     for run in runs(lanes, same_clients) {
         let (lane, area) = (&lanes[run.0], span(CLIENTS.0, CLIENTS.1, run));
@@ -459,15 +501,33 @@ fn wide(canvas: &mut Canvas, audit: &Audit, lanes: &[Lane]) -> (i32, i32) {
         let (from, to) = (CLIENTS.0 + CLIENTS.1, CONTAINERS.0);
         if lane.is_passable() {
             canvas.arrow("edge", lane.standing, &[(from, middle), (port.x, middle)]);
-            canvas.arrow("edge", lane.standing, &[(port.right(), middle), (to, middle)]);
+            canvas.arrow(
+                "edge",
+                lane.standing,
+                &[(port.right(), middle), (to, middle)],
+            );
         } else {
             let wall = HOST.0 - 10;
             canvas.line("edge", lane.standing, &[(from, middle), (wall, middle)]);
-            canvas.line("stop", lane.standing, &[(wall, middle - 9), (wall, middle + 9)]);
-            canvas.line("edge", lane.standing, &[(port.right(), middle), (to, middle)]);
+            canvas.line(
+                "stop",
+                lane.standing,
+                &[(wall, middle - 9), (wall, middle + 9)],
+            );
+            canvas.line(
+                "edge",
+                lane.standing,
+                &[(port.right(), middle), (to, middle)],
+            );
         }
         canvas.frame("port", lane.standing, port);
-        canvas.text(NAME, None, (port.x + 12, middle + 5), port.width - 24, &lane.port);
+        canvas.text(
+            NAME,
+            None,
+            (port.x + 12, middle + 5),
+            port.width - 24,
+            &lane.port,
+        );
         let gap = to - host.right();
         let center = (host.right() + to) / 2;
         // In one line if it has room.
@@ -483,10 +543,22 @@ fn wide(canvas: &mut Canvas, audit: &Audit, lanes: &[Lane]) -> (i32, i32) {
     for run in runs(lanes, |a, b| a.title == b.title) {
         let (lane, area) = (&lanes[run.0], span(CONTAINERS.0, CONTAINERS.1, run));
         canvas.frame("container", None, area);
-        canvas.text(NAME, None, (area.x + INSET, area.middle() + 5), area.width - 2 * INSET, &lane.title);
+        canvas.text(
+            NAME,
+            None,
+            (area.x + INSET, area.middle() + 5),
+            area.width - 2 * INSET,
+            &lane.title,
+        );
     }
     if lanes.is_empty() {
-        canvas.text(SMALL, None, (HOST.0 + INSET, top + 20), HOST.1 - 2 * INSET, NOTHING);
+        canvas.text(
+            SMALL,
+            None,
+            (HOST.0 + INSET, top + 20),
+            HOST.1 - 2 * INSET,
+            NOTHING,
+        );
     }
     (WIDTH, bottom + 4)
 }
@@ -504,7 +576,11 @@ fn narrow(canvas: &mut Canvas, audit: &Audit, lanes: &[Lane]) -> (i32, i32) {
     let all_clients = runs(lanes, same_clients);
     let is_first = |n: usize| all_clients.iter().any(|(first, _)| *first == n);
     canvas.text(STRONG, None, (0, 16), WIDTH, &audit.host);
-    let caption = if audit.is_filtered { "filtered by dfw" } else { NO_RULES };
+    let caption = if audit.is_filtered {
+        "filtered by dfw"
+    } else {
+        NO_RULES
+    };
     canvas.text(CAPTION, None, (0, 34), WIDTH, caption);
     let pitch = |n: usize| TALL + 8 + if is_first(n) { PITCH } else { 0 };
     let (places, bottom) = rows(lanes, 40, pitch, |standing, y| {
@@ -512,18 +588,43 @@ fn narrow(canvas: &mut Canvas, audit: &Audit, lanes: &[Lane]) -> (i32, i32) {
     });
     for (first, number) in &all_clients {
         let lane = &lanes[*first];
-        let area = Area { x: 0, y: places[*first], width: WIDTH, height: HEIGHT };
+        let area = Area {
+            x: 0,
+            y: places[*first],
+            width: WIDTH,
+            height: HEIGHT,
+        };
         clients(canvas, lane, area, INSET);
         let mut start = area.bottom();
         for n in *first..first + number {
             let y = places[n] + if n == *first { PITCH } else { 0 };
-            let (lane, port) = (&lanes[n], Area { x: PORT, y, width: WIDTH - PORT, height: TALL });
+            let (lane, port) = (
+                &lanes[n],
+                Area {
+                    x: PORT,
+                    y,
+                    width: WIDTH - PORT,
+                    height: TALL,
+                },
+            );
             let middle = port.middle();
             if lane.is_passable() {
-                canvas.arrow("edge", lane.standing, &[(TRUNK, start), (TRUNK, middle), (PORT, middle)]);
+                canvas.arrow(
+                    "edge",
+                    lane.standing,
+                    &[(TRUNK, start), (TRUNK, middle), (PORT, middle)],
+                );
             } else {
-                canvas.line("edge", lane.standing, &[(TRUNK, start), (TRUNK, middle), (PORT - 8, middle)]);
-                canvas.line("stop", lane.standing, &[(PORT - 8, middle - 8), (PORT - 8, middle + 8)]);
+                canvas.line(
+                    "edge",
+                    lane.standing,
+                    &[(TRUNK, start), (TRUNK, middle), (PORT - 8, middle)],
+                );
+                canvas.line(
+                    "stop",
+                    lane.standing,
+                    &[(PORT - 8, middle - 8), (PORT - 8, middle + 8)],
+                );
             }
             start = middle;
             canvas.frame("port", lane.standing, port);

@@ -13,7 +13,10 @@ pub(super) const STYLE: &str = include_str!("picture.css");
 /// Returns the picture of an audit as a file of its own.
 pub(super) fn file(audit: &Audit) -> String {
     let markup = element(audit, Form::Wide, "");
-    format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{}\n", markup.into_string())
+    format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{}\n",
+        markup.into_string()
+    )
 }
 
 /// Returns the picture within a page, whose style has [`STYLE`]. `id` tells it from others there.
@@ -24,7 +27,11 @@ pub(super) fn inline(audit: &Audit, form: Form, id: &str) -> Markup {
 fn element(audit: &Audit, form: Form, id: &str) -> Markup {
     let picture = picture(audit, form);
     let Picture { width, height, .. } = picture;
-    let (margin, is_file) = if id.is_empty() { (24, true) } else { (1, false) };
+    let (margin, is_file) = if id.is_empty() {
+        (24, true)
+    } else {
+        (1, false)
+    };
     let (full_width, full_height) = (width + 2 * margin, height + 2 * margin);
     let view = format!("{} {} {full_width} {full_height}", -margin, -margin);
     let (title, description) = (format!("title{id}"), format!("description{id}"));
@@ -46,9 +53,17 @@ fn element(audit: &Audit, form: Form, id: &str) -> Markup {
 /// Returns what the picture shows, in words.
 pub(super) fn describe(audit: &Audit) -> String {
     let number = |standing: Standing| {
-        let ports = audit.ports.iter().filter(|port| port.standing == standing).count();
+        let ports = audit
+            .ports
+            .iter()
+            .filter(|port| port.standing == standing)
+            .count();
         (ports > 0).then(|| {
-            format!("{} {}", count(ports, "port is", "ports are"), standing_text(standing))
+            format!(
+                "{} {}",
+                count(ports, "port is", "ports are"),
+                standing_text(standing)
+            )
         })
     };
     let all: Vec<String> = Standing::ALL.into_iter().filter_map(number).collect();

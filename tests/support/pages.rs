@@ -74,7 +74,9 @@ pub(crate) fn hostile_host() -> Audit {
     let mut audit = page(&containers, None);
     audit.host = shown(HOSTILE[1]);
     audit.engines.push(shown(HOSTILE[2]));
-    let unseen = HOSTILE.iter().map(|name| format!("{} is not known", shown(name)));
+    let unseen = HOSTILE
+        .iter()
+        .map(|name| format!("{} is not known", shown(name)));
     audit.unseen.extend(unseen);
     audit
 }
@@ -129,7 +131,11 @@ pub(crate) fn page(containers: &[Publishes], policy: Option<&str>) -> Audit {
         },
         engines: vec!["Docker 29.1.0 at /run/docker.sock".to_owned()],
         unseen: vec!["the engine at `/run/podman/podman.sock` does not answer".to_owned()],
-        notes: report.unused.iter().map(|port| format!("not published: {port}")).collect(),
+        notes: report
+            .unused
+            .iter()
+            .map(|port| format!("not published: {port}"))
+            .collect(),
         ports: listed(&report.exposures),
         services: listed(&report.services),
     }

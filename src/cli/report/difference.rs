@@ -13,11 +13,18 @@ use crate::net::{AddressSet, Entry, Family, HostPorts};
 use crate::output::json;
 use crate::output::table::{count, grouped};
 use crate::output::terminal::{Terminal, Tone};
+use crate::page;
+use crate::page::audit::{Conclusion, shown};
+use crate::page::change::{Change, State};
+use crate::page::count::Count;
 
 /// How many addresses and ports are listed before only their number is shown.
 const LISTED: usize = 4;
 /// How many rows are shown before only their number is.
 const ROWS: usize = 100;
+/// How many of them a page shows, and how many ranges of ports of each.
+const PAGE: usize = 1000;
+const RANGES: usize = 64;
 
 /// Returns a line for each row: the ports, who gains or loses access, and what decides.
 pub(in crate::cli) fn text(difference: &Difference, terminal: Terminal) -> String {
@@ -51,6 +58,44 @@ pub(in crate::cli) fn message(difference: &Difference, row: &Row) -> String {
         paths(difference, &row.routes),
         deciders(row)
     )
+}
+
+/// Returns what a page shows.
+pub(in crate::cli) fn page(
+    difference: &Difference,
+    (old, new): (String, String),
+    conclusion: Conclusion,
+    unknown: &[String],
+) -> Change {
+    let counts = |set: &AddressSet, families: &[Family]| {
+        let families = families.iter();
+        families.map(|family| Count::of(set, *family)).collect()
+    };
+    let state = |decider_of: &Decider, allowed: &AddressSet, families: &[Family]| State {
+        allowed: counts(allowed, families),
+        by: shown(&decider(decider_of).replace('`', "")),
+    };
+    let row = |row: &Row| page::change::Row {
+        effect: row.effect,
+        ports: row.ports.iter().take(RANGES).map(one).collect(),
+        more_ports: row.ports.len().saturating_sub(RANGES),
+        sentence: shown(&sentence(row)),
+        sources: counts(&row.sources, &row.families),
+        before: state(&row.before, &row.allowed_before, &row.families),
+        after: state(&row.after, &row.allowed_after, &row.families),
+        paths: kinds(difference, &row.routes)
+            .iter()
+            .map(|path| shown(path))
+            .collect(),
+    };
+    Change {
+        old,
+        new,
+        conclusion,
+        unseen: unknown.iter().map(|line| shown(line)).collect(),
+        rows: difference.rows.iter().take(PAGE).map(row).collect(),
+        more: difference.rows.len().saturating_sub(PAGE),
+    }
 }
 
 /// Returns a count of the openings: `3 openings`.
@@ -308,6 +353,10 @@ fn decider(decider: &Decider) -> String {
 
 /// The kinds of paths, each with the interfaces if it is not all of them.
 fn paths(difference: &Difference, routes: &[Route]) -> String {
+    kinds(difference, routes).join("; ")
+}
+
+fn kinds(difference: &Difference, routes: &[Route]) -> Vec<String> {
     let mut kinds: BTreeMap<Kind, Vec<&Route>> = BTreeMap::new();
     for route in routes {
         kinds.entry(route.kind).or_default().push(route);
@@ -335,7 +384,7 @@ fn paths(difference: &Difference, routes: &[Route]) -> String {
         }
         text
     });
-    kinds.collect::<Vec<_>>().join("; ")
+    kinds.collect()
 }
 
 /// The titles of some classes, or of those that are missing beside the interfaces that no rule names; `None` for
