@@ -1,5 +1,6 @@
 //! Pages of hosts that exist in tests only: with few and with many published ports, and with hostile names.
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 use dfw::analysis::audit::audit;
@@ -44,13 +45,16 @@ pub(crate) fn host_with(number: u16) -> Audit {
     let mut containers: Vec<Publishes> = Vec::new();
     for n in 0..number {
         let port = 8000 + n;
-        policy += &match n % 6 {
-            0 => format!("  {port}: any\n"),
-            1 | 2 => format!("  {port}: [office]\n"),
-            3 => format!("  {port}: [office, partners, 2001:db8:9::/64]\n"),
-            4 => format!("  {port}: []\n"),
-            _ => String::new(),
+        let entry = match n % 6 {
+            0 => Some("any"),
+            1 | 2 => Some("[office]"),
+            3 => Some("[office, partners, 2001:db8:9::/64]"),
+            4 => Some("[]"),
+            _ => None,
         };
+        if let Some(entry) = entry {
+            let _ = writeln!(policy, "  {port}: {entry}");
+        }
         match containers.last_mut() {
             Some((_, ports)) if n % 3 == 2 => ports.push(port),
             _ => {
