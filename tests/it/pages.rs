@@ -4,13 +4,20 @@
 #![expect(clippy::disallowed_types, reason = "a black-box test starts programs")]
 
 use std::fs;
+use std::net::IpAddr;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Output};
 
+use dfw::analysis::access::Judge;
+use dfw::analysis::audit::Exposure;
+use dfw::analysis::eval::Pool;
+use dfw::analysis::judgement::{Verdict, judge as judge_one};
+use dfw::analysis::sources::Sources;
+use dfw::net::{AddressSet, Family};
 use dfw::page::audit::{Audit, Standing};
 
-use super::page_fixtures::{host_with, hostile_host, page};
+use super::page_fixtures::{Facts, host_with, hostile_host, page};
 
 /// A page one element a line, without what changes by itself.
 fn readable(page: &str) -> String {
@@ -99,6 +106,89 @@ fn ports_are_in_the_order_of_their_openness_with_exact_counts() {
             .iter()
             .all(|port| port.standing == Standing::Exposed)
     );
+}
+
+/// Who gets in by the counts gets in by the packet, at both ends of every range and beside them.
+#[test]
+fn sources_are_those_whose_packets_get_in() {
+    let containers = [
+        ("a".to_owned(), vec![80, 443]),
+        ("b".to_owned(), vec![5432]),
+    ];
+    let mut asked = 0;
+    for policy in [
+        None,
+        Some("default: deny\nports: {80: any}\n"),
+        Some(
+            "default: allow\nports:\n  80: [198.51.100.0/24]\n  443: {allow: any, except: [203.0.113.0/24]}\n",
+        ),
+        Some(
+            "default: deny\nports:\n  443: [198.51.100.7-198.51.100.90, 2001:db8::/32]\n  192.0.2.10:443: any\n  \
+             80: {allow: [198.51.100.0/24, 2001:db8::/40], interface: eth1}\n  5432: []\n  22: [192.0.2.0/28]\n",
+        ),
+    ] {
+        let facts = Facts::of(&containers, policy);
+        let ruleset = facts.ruleset.clone().unwrap_or_default();
+        let (mut judge, mut pool) = (Judge::new(&ruleset), Pool::default());
+        let report = facts.report();
+        for Exposure { path, .. } in report.exposures.iter().chain(&report.services) {
+            let sources = Sources::of(&mut judge, &mut pool, path, &facts.around);
+            for address in ends(path.family(), &[&sources.allowed, &sources.not_judged]) {
+                let packets = path.packets(address, &facts.around);
+                let verdicts = packets
+                    .iter()
+                    .map(|packet| judge_one(&ruleset, path, packet).0.verdict());
+                let expected = if sources.allowed.contains(address) {
+                    Verdict::Allow
+                } else if sources.not_judged.contains(address) {
+                    Verdict::NotJudged
+                } else {
+                    Verdict::Deny
+                };
+                assert_eq!(
+                    verdicts.max(),
+                    Some(expected),
+                    "{address} {path:?} {policy:?}"
+                );
+                asked += 1;
+            }
+        }
+    }
+    assert!(asked > 60, "{asked}");
+}
+
+/// The first and last address of each range, and those beside them.
+fn ends(family: Family, sets: &[&AddressSet]) -> Vec<IpAddr> {
+    let around =
+        |first: u128, last: u128| [first.wrapping_sub(1), first, last, last.wrapping_add(1)];
+    let v4 = |set: &AddressSet| -> Vec<u128> {
+        set.v4()
+            .iter()
+            .flat_map(|(first, last)| around((*first).into(), (*last).into()))
+            .collect()
+    };
+    let v6 = |set: &AddressSet| -> Vec<u128> {
+        set.v6()
+            .iter()
+            .flat_map(|(first, last)| around(*first, *last))
+            .collect()
+    };
+    let ends = |of: &dyn Fn(&AddressSet) -> Vec<u128>| {
+        sets.iter().flat_map(|set| of(set)).collect::<Vec<_>>()
+    };
+    match family {
+        Family::V4 => {
+            let ends = ends(&v4)
+                .into_iter()
+                .filter_map(|end| u32::try_from(end).ok());
+            ends.chain([7]).map(|end| IpAddr::V4(end.into())).collect()
+        }
+        Family::V6 => ends(&v6)
+            .into_iter()
+            .chain([7])
+            .map(|end| IpAddr::V6(end.into()))
+            .collect(),
+    }
 }
 
 fn dfw(arguments: &[&str]) -> Output {

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use dfw::analysis::audit::audit;
+use dfw::analysis::audit::{Report, audit};
 use dfw::analysis::surroundings::{Families, Surroundings};
 use dfw::compile::compile;
 use dfw::host::HostView;
@@ -85,39 +85,63 @@ pub(crate) fn hostile_host() -> Audit {
     audit
 }
 
+/// What is known of a host, and the rules in force there.
+pub(crate) struct Facts {
+    pub(crate) host: HostView,
+    pub(crate) around: Surroundings,
+    pub(crate) ruleset: Option<Ruleset>,
+}
+
+impl Facts {
+    /// A host with these containers, and with a policy in force or without one.
+    pub(crate) fn of(containers: &[Publishes], policy: Option<&str>) -> Self {
+        let host = HostView {
+            container_bridges: ["docker0".to_owned()].into(),
+            engines: vec![engine(containers)],
+            listeners: vec![Listener {
+                address: [0; 4].into(),
+                port: 22,
+                ..listener()
+            }],
+            ..HostView::default()
+        };
+        let families = Families { v4: true, v6: true };
+        let around = Surroundings {
+            interfaces: vec!["eth0".to_owned(), "eth1".to_owned()],
+            addresses: vec![[192, 0, 2, 10].into(), [192, 0, 2, 11].into()],
+            nat: Nat {
+                rules: Some(NatRules::default()),
+                legacy: [true; 2],
+            },
+            engine_rules: families,
+            forwards: families,
+            denies: families,
+            ..Surroundings::default()
+        };
+        let ruleset = policy.map(|text| compiled(text, &host));
+        Self {
+            host,
+            around,
+            ruleset,
+        }
+    }
+
+    pub(crate) fn report(&self) -> Report {
+        audit(&self.host, &self.around, self.ruleset.as_ref())
+    }
+}
+
 /// The page of a host with these containers, and with a policy in force or without one.
 pub(crate) fn page(containers: &[Publishes], policy: Option<&str>) -> Audit {
-    let host = HostView {
-        container_bridges: ["docker0".to_owned()].into(),
-        engines: vec![engine(containers)],
-        listeners: vec![Listener {
-            address: [0; 4].into(),
-            port: 22,
-            ..listener()
-        }],
-        ..HostView::default()
-    };
-    let families = Families { v4: true, v6: true };
-    let around = Surroundings {
-        interfaces: vec!["eth0".to_owned()],
-        nat: Nat {
-            rules: Some(NatRules::default()),
-            legacy: [true; 2],
-        },
-        engine_rules: families,
-        forwards: families,
-        denies: families,
-        ..Surroundings::default()
-    };
-    let ruleset = policy.map(|text| compiled(text, &host));
-    let report = audit(&host, &around, ruleset.as_ref());
-    let listed = |exposures| ports(exposures, &around, ruleset.as_ref());
+    let facts = Facts::of(containers, policy);
+    let report = facts.report();
+    let listed = |exposures| ports(exposures, &facts.around, facts.ruleset.as_ref());
     let open = report.uncovered().count();
     Audit {
         host: "db1.example.org".to_owned(),
-        time: "2026-11-29 10:00:00 UTC".to_owned(),
-        rules: "The rules in force were evaluated".to_owned(),
-        is_filtered: ruleset.is_some(),
+        time: "2026-11-29T10:00:00Z".to_owned(),
+        rules: "With the rules in force".to_owned(),
+        is_filtered: facts.ruleset.is_some(),
         conclusion: if open == 0 {
             Conclusion {
                 tone: Tone::Good,

@@ -68,7 +68,7 @@ impl Canvas {
     pub(super) fn arrow(&mut self, class: &'static str, standing: Standing, points: &[(i32, i32)]) {
         self.line(class, standing, points);
         if let Some((x, y)) = points.last() {
-            let head = vec![(*x, *y), (x - 7, y - 4), (x - 7, y + 4)];
+            let head = vec![(*x, *y), (x - 8, y - 5), (x - 8, y + 5)];
             self.add("head", standing, Outline::Area(head));
         }
     }
