@@ -26,7 +26,7 @@ pub struct Audit {
     pub host: String,
     /// When the host was audited, for people.
     pub time: String,
-    /// Which rules were evaluated, as a sentence without its end.
+    /// Which rules were evaluated: the beginning of a sentence that ends with the time.
     pub rules: String,
     /// Whether rules of dfw's were evaluated at all.
     pub is_filtered: bool,
@@ -199,23 +199,18 @@ pub fn ports(
         ports.extend(groups.map(|group| (same.number, group.port(&same))));
     }
     ports.sort_by_cached_key(|(number, port)| {
+        let counts = Family::ALL.map(|family| {
+            let mut counts = port.counts.iter().copied();
+            counts.find(|count| count.family() == family && !count.is_zero())
+        });
         let Port {
             standing,
+            who,
             port,
             title,
-            who,
-            counts,
             ..
-        } = port;
-        let counts = Reverse(counts.clone());
-        (
-            *standing,
-            counts,
-            who.clone(),
-            *number,
-            port.clone(),
-            title.clone(),
-        )
+        } = port.clone();
+        (standing, Reverse(counts), who, *number, port, title)
     });
     ports.into_iter().map(|(_, port)| port).collect()
 }

@@ -24,7 +24,7 @@ impl Audit {
             header {
                 p class="kicker" { "dfw audit" }
                 h1 { "Who reaches " bdi { (self.host) } }
-                p class="muted" { (self.rules) ". " (self.time) "." (self.engines()) }
+                p class="muted" { (self.rules) ", " (self.time) "." (self.engines()) }
             }
             main {
                 (conclusion(&self.conclusion))

@@ -29,6 +29,12 @@ impl Count {
         }
     }
 
+    /// Returns the family.
+    #[must_use]
+    pub fn family(self) -> Family {
+        self.family
+    }
+
     /// Whether there is none.
     #[must_use]
     pub fn is_zero(self) -> bool {

@@ -23,7 +23,9 @@ use anyhow::{Context, Result, ensure};
 use libtest_mimic::{Arguments, Trial};
 use serde::Deserialize;
 
-use dfw::page::audit::{Audit, shown};
+use dfw::analysis::path::Kind;
+use dfw::net::Family;
+use dfw::page::audit::{Audit, Standing, shown};
 
 /// Debian's name of it, and those of others.
 const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
@@ -104,6 +106,7 @@ fn all_pages() -> Result<Vec<Page>> {
             expected: names.to_vec(),
             ..Page::of("hostile names", &pages::hostile_host())
         },
+        Page::of("every path", &every_path()),
         diff("no difference", &policy(3, false), &policy(3, false))?,
         diff(
             "a difference of 60 ports",
@@ -111,6 +114,43 @@ fn all_pages() -> Result<Vec<Page>> {
             &policy(60, true),
         )?,
     ])
+}
+
+/// A host with every kind of path, all of them at once, and the longest texts of dfw's own.
+fn every_path() -> Audit {
+    let kinds = [
+        Kind::Dnat,
+        Kind::Proxy,
+        Kind::Held,
+        Kind::HostNetwork,
+        Kind::Service,
+        Kind::Container,
+        Kind::Through,
+        Kind::Forwarded,
+        Kind::Loopback,
+    ];
+    let mut audit = pages::host_with(12);
+    let paths = |kinds: &[Kind]| {
+        kinds
+            .iter()
+            .map(|kind| (*kind, Family::ALL.to_vec()))
+            .collect()
+    };
+    for (n, port) in audit.ports.iter_mut().enumerate() {
+        port.paths = match n {
+            0 => paths(&kinds),
+            1 => vec![
+                (Kind::Dnat, vec![Family::V4]),
+                (Kind::Proxy, vec![Family::V6]),
+            ],
+            n => paths(&kinds[n % kinds.len()..][..1]),
+        };
+        port.standing = Standing::ALL[n * Standing::ALL.len() / 12];
+        port.port = "[2001:db8:1111:2222:3333:4444:5555:6666]:65535/sctp".to_owned();
+    }
+    audit.conclusion.text = audit.ports[0].port.repeat(5);
+    audit.notes.extend(audit.unseen.clone());
+    audit
 }
 
 /// A policy of so many ports, or what a change makes of it: some open, some close, some are judged by another line.

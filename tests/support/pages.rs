@@ -139,7 +139,7 @@ pub(crate) fn page(containers: &[Publishes], policy: Option<&str>) -> Audit {
     let open = report.uncovered().count();
     Audit {
         host: "db1.example.org".to_owned(),
-        time: "2026-11-29T10:00:00Z".to_owned(),
+        time: "2026-11-29 10:00:00 UTC".to_owned(),
         rules: "With the rules in force".to_owned(),
         is_filtered: facts.ruleset.is_some(),
         conclusion: if open == 0 {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use jiff::{Timestamp, Unit};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::analysis::audit::{Admits, Exposure, Report, audit};
@@ -305,13 +305,13 @@ impl Audit<'_> {
             (None, true) => "With the rules in force".to_owned(),
             (None, false) => "No rules of dfw are in force".to_owned(),
         };
-        let now = Timestamp::now().round(Unit::Second);
+        let now = Timestamp::now().strftime("%Y-%m-%d %H:%M:%S UTC");
         let notices = self.notices.iter().map(|notice| notice.message.clone());
         let unseen = notices.chain(self.problems.lines()).chain(self.unjudged());
         let node = rustix::system::uname();
         page::audit::Audit {
             host: shown(&node.nodename().to_string_lossy()),
-            time: now.map(|now| now.to_string()).unwrap_or_default(),
+            time: now.to_string(),
             rules: shown(&rules),
             is_filtered: self.guarded,
             conclusion: self.conclusion(),

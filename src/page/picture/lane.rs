@@ -1,5 +1,6 @@
 //! What is drawn of each port, or of several.
 
+use crate::net::Family;
 use crate::page::audit::{Port, Standing};
 
 /// How many lanes there are, unless there are more groups.
@@ -15,25 +16,25 @@ pub(super) struct Lane {
     pub(super) port: String,
     pub(super) who: String,
     pub(super) counts: String,
-    pub(super) kinds: String,
-    pub(super) families: String,
+    /// Each kind of path with its families.
+    pub(super) paths: Vec<(&'static str, String)>,
     pub(super) title: String,
 }
 
 impl Lane {
     fn of(port: &Port) -> Self {
-        let kinds: Vec<&str> = port.paths.iter().map(|(kind, _)| kind.title()).collect();
-        let mut families: Vec<_> = port.paths.iter().flat_map(|(_, all)| all).collect();
-        families.sort_unstable();
-        families.dedup();
-        let families: Vec<&str> = families.iter().map(|family| family.title()).collect();
+        let names = |families: &[Family]| {
+            let names: Vec<&str> = families.iter().map(|family| family.title()).collect();
+            names.join(", ")
+        };
+        let paths = port.paths.iter();
+        let paths = paths.map(|(kind, families)| (kind.title(), names(families)));
         Self {
             standing: port.standing,
             port: port.port.clone(),
             who: port.who.clone(),
             counts: counts(port),
-            kinds: kinds.join(", "),
-            families: families.join(", "),
+            paths: paths.collect(),
             title: port.title.clone(),
         }
     }
@@ -68,8 +69,7 @@ impl Lane {
             port: format!("{} more ports", ports.len()),
             who,
             counts,
-            kinds: String::new(),
-            families: String::new(),
+            paths: Vec::new(),
             title,
         })
     }
@@ -89,11 +89,26 @@ impl Lane {
         self.standing != Standing::Closed
     }
 
-    /// The label of the path in one line.
+    /// The paths in one line.
     pub(super) fn path(&self) -> String {
-        match self.kinds.as_str() {
-            "" => String::new(),
-            kinds => format!("{kinds} · {}", self.families),
+        let paths = self.paths.iter();
+        let paths: Vec<String> = paths
+            .map(|(kind, families)| format!("{kind} · {families}"))
+            .collect();
+        paths.join(", ")
+    }
+
+    /// The paths in one line if it fits, or in two.
+    pub(super) fn path_in(&self, fits: impl Fn(&str) -> bool) -> [String; 2] {
+        let whole = self.path();
+        match self.paths.split_first() {
+            Some(((kind, families), [])) if !fits(&whole) => [(*kind).to_owned(), families.clone()],
+            Some(((kind, families), _)) if !fits(&whole) => {
+                let first = format!("{kind} · {families}");
+                let rest = whole[first.len()..].trim_start_matches(", ").to_owned();
+                [first, rest]
+            }
+            _ => [whole, String::new()],
         }
     }
 }
@@ -102,12 +117,13 @@ fn counts(port: &Port) -> String {
     let counts: Vec<String> = port.counts.iter().map(ToString::to_string).collect();
     match port.standing {
         Standing::NotJudged => "unknown".to_owned(),
-        _ => counts.join(" · "),
+        Standing::Closed => "no address".to_owned(),
+        Standing::Exposed | Standing::Open | Standing::Restricted => counts.join(" · "),
     }
 }
 
 fn same_sources(a: &Port, b: &Port) -> bool {
-    (a.standing, &a.who, &a.counts) == (b.standing, &b.who, &b.counts)
+    (a.standing, &a.who, counts(a)) == (b.standing, &b.who, counts(b))
 }
 
 /// The lanes of some ports, which are in the order of their standing.

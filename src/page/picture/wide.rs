@@ -8,9 +8,9 @@ use super::stack::{HEIGHT, PITCH, Stack, runs};
 use super::{Area, NOTHING, Picture, caption};
 
 /// The columns: their left edges and widths.
-const CLIENTS: (i32, i32) = (0, 310);
-const HOST: (i32, i32) = (394, 240);
-const CONTAINERS: (i32, i32) = (840, 280);
+const CLIENTS: (i32, i32) = (0, 306);
+const HOST: (i32, i32) = (378, 274);
+const CONTAINERS: (i32, i32) = (858, 262);
 const WIDTH: i32 = CONTAINERS.0 + CONTAINERS.1;
 /// Where the host begins, and the lanes.
 const HOST_TOP: i32 = 46;
@@ -103,11 +103,7 @@ fn row(canvas: &mut Canvas, lane: &Lane, y: i32) {
     canvas.name(port, &lane.port);
     let right = HOST.0 + HOST.1;
     let (center, room) = (i32::midpoint(right, to), to - right - 12);
-    let path = lane.path();
-    if fit(&path, room, SMALL.1).1.is_none() {
-        canvas.label((center, middle - 6), room, &path);
-    } else {
-        canvas.label((center, middle - 6), room, &lane.kinds);
-        canvas.label((center, middle + 16), room, &lane.families);
-    }
+    let [over, under] = lane.path_in(|text| fit(text, room, SMALL.1).1.is_none());
+    canvas.label((center, middle - 6), room, &over);
+    canvas.label((center, middle + 16), room, &under);
 }
