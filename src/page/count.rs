@@ -14,6 +14,9 @@ pub struct Count {
     is_all: bool,
 }
 
+/// So many addresses of IPv6 are shown as a number, and more as a share.
+const FEW: u128 = u32::MAX as u128;
+
 impl Count {
     /// Counts the addresses of a family.
     #[must_use]
@@ -56,6 +59,13 @@ impl Count {
         }
     }
 
+    /// Returns the number for people, where [`Display`](fmt::Display) shows a share.
+    #[must_use]
+    pub fn exact(self) -> Option<String> {
+        let is_share = self.family == Family::V6 && !self.is_all && self.number > FEW;
+        is_share.then(|| format!("{} addresses", grouped(self.number)))
+    }
+
     /// Returns the addresses of the family that are not counted.
     #[must_use]
     pub fn others(self) -> Self {
@@ -83,13 +93,13 @@ impl fmt::Display for Count {
             Family::V4 if self.is_all => write!(f, "all {} {family}", grouped(self.number)),
             Family::V6 if self.is_all => write!(f, "all {family}"),
             Family::V4 => write!(f, "{} {family}", grouped(self.number)),
-            Family::V6 if self.number <= u32::MAX.into() => {
+            Family::V6 if self.number <= FEW => {
                 write!(f, "{} {family}", grouped(self.number))
             }
             Family::V6 => {
                 let others = self.others().number;
                 if others < self.number >> 16 {
-                    let others = if others <= u32::MAX.into() {
+                    let others = if others <= FEW {
                         grouped(others)
                     } else {
                         share(others)

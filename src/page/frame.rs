@@ -117,7 +117,7 @@ pub(super) fn tiles(tiles: &[Tile]) -> Markup {
 pub(super) fn counts(counts: &[Count]) -> Markup {
     html! {
         @for count in counts {
-            span class="count" { data value=(count.digits()) { (count) } }
+            span class="count" { data value=(count.digits()) title=[count.exact()] { (count) } }
         }
     }
 }

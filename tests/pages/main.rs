@@ -1,8 +1,8 @@
 //! Pages as a browser shows them: no text over another, none outside of its box or the window, contrast, headings,
 //! tables and descriptions for those who do not see, and names that are text whatever they look like.
 //!
-//! Each page is in frames of a telephone's and of a window's width, within one page with a script that measures
-//! them; Chromium loads that page and prints what was found. The pages are as dfw writes them.
+//! Each page is in frames of the widths of a telephone, a tablet and a window, within one page with a script that
+//! measures them; Chromium loads that page and prints what was found. The pages are as dfw writes them.
 
 #![expect(
     clippy::disallowed_types,
@@ -30,7 +30,7 @@ use dfw::page::audit::{Audit, Standing, shown};
 /// Debian's name of it, and those of others.
 const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 /// The widths of windows, in pixels.
-const WIDTHS: [u32; 2] = [360, 1600];
+const WIDTHS: [u32; 3] = [360, 820, 1600];
 /// How long the browser may take, in seconds.
 const PATIENCE: &str = "120";
 
@@ -129,6 +129,7 @@ fn every_path() -> Audit {
         Kind::Forwarded,
         Kind::Loopback,
     ];
+    const LONGEST: &str = "[2001:db8:1111:2222:3333:4444:5555:6666]:65535/sctp";
     let mut audit = pages::host_with(12);
     let paths = |kinds: &[Kind]| {
         kinds
@@ -146,9 +147,9 @@ fn every_path() -> Audit {
             n => paths(&kinds[n % kinds.len()..][..1]),
         };
         port.standing = Standing::ALL[n * Standing::ALL.len() / 12];
-        port.port = "[2001:db8:1111:2222:3333:4444:5555:6666]:65535/sctp".to_owned();
+        LONGEST.clone_into(&mut port.port);
     }
-    audit.conclusion.text = audit.ports[0].port.repeat(5);
+    audit.conclusion.text = LONGEST.repeat(5);
     audit.notes.extend(audit.unseen.clone());
     audit
 }

@@ -3,7 +3,7 @@
 const ELEMENTS = new Set(`html head meta title style body header main footer section div span p strong h1 h2 ul li dl
   dt dd bdi data code table caption thead tbody tr th td svg desc rect polyline polygon text`.split(/\s+/));
 const ATTRIBUTES = new Set(`lang charset http-equiv content name class id role scope value aria-hidden aria-labelledby
-  data-label viewBox width height x y rx points text-anchor`.split(/\s+/));
+  title data-label viewBox width height x y rx points text-anchor`.split(/\s+/));
 
 const channel = value => (value /= 255) <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
 const luminance = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);

@@ -39,10 +39,10 @@ pub(in crate::cli) struct AuditArgs {
     ///
     /// One file, without scripts, for a browser or a printer. It has all that the text has, and how many
     /// addresses of IPv4 and IPv6 get in.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     html: Option<Destination>,
     /// Also write the picture alone; `-` for stdout
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     svg: Option<Destination>,
     #[command(flatten)]
     engine: EngineArgs,

@@ -40,7 +40,7 @@ pub(in crate::cli) struct DiffArgs {
     )]
     format: Format,
     /// Also write a page that shows access before and after; `-` for stdout
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     html: Option<Destination>,
     #[command(flatten)]
     codes: ExitArgs,
