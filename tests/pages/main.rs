@@ -116,6 +116,9 @@ fn all_pages() -> Result<Vec<Page>> {
     ])
 }
 
+/// The longest port.
+const LONGEST: &str = "[2001:db8:1111:2222:3333:4444:5555:6666]:65535/sctp";
+
 /// A host with every kind of path, all of them at once, and the longest texts of dfw's own.
 fn every_path() -> Audit {
     let kinds = [
@@ -129,7 +132,6 @@ fn every_path() -> Audit {
         Kind::Forwarded,
         Kind::Loopback,
     ];
-    const LONGEST: &str = "[2001:db8:1111:2222:3333:4444:5555:6666]:65535/sctp";
     let mut audit = pages::host_with(12);
     let paths = |kinds: &[Kind]| {
         kinds

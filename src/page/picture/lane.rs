@@ -91,25 +91,27 @@ impl Lane {
 
     /// The paths in one line.
     pub(super) fn path(&self) -> String {
-        let paths = self.paths.iter();
-        let paths: Vec<String> = paths
-            .map(|(kind, families)| format!("{kind} · {families}"))
-            .collect();
-        paths.join(", ")
+        self.labels().join(", ")
     }
 
     /// The paths in one line if it fits, or in two.
     pub(super) fn path_in(&self, fits: impl Fn(&str) -> bool) -> [String; 2] {
-        let whole = self.path();
-        match self.paths.split_first() {
-            Some(((kind, families), [])) if !fits(&whole) => [(*kind).to_owned(), families.clone()],
-            Some(((kind, families), _)) if !fits(&whole) => {
-                let first = format!("{kind} · {families}");
-                let rest = whole[first.len()..].trim_start_matches(", ").to_owned();
-                [first, rest]
-            }
-            _ => [whole, String::new()],
+        let labels = self.labels();
+        let whole = labels.join(", ");
+        match (&self.paths[..], &labels[..]) {
+            _ if fits(&whole) => [whole, String::new()],
+            ([(kind, families)], _) => [(*kind).to_owned(), families.clone()],
+            (_, [first, rest @ ..]) => [first.clone(), rest.join(", ")],
+            (_, []) => [whole, String::new()],
         }
+    }
+
+    /// A text for each kind of path.
+    fn labels(&self) -> Vec<String> {
+        let paths = self.paths.iter();
+        paths
+            .map(|(kind, families)| format!("{kind} · {families}"))
+            .collect()
     }
 }
 
