@@ -220,8 +220,8 @@ const FAULTY: &str = "<!DOCTYPE html><title></title><body style='margin:0;backgr
     <p style='color:#888'>pale</p><p style='position:absolute;top:200px'>one</p>
     <p style='position:absolute;top:203px'>over the other</p><p style='width:900px'>wide</p>
     <img alt='' onerror='x'><table><caption></caption><thead><tr><td>a</td></tr></thead><tbody><tr><td>b</td></tr></tbody></table>
-    <svg viewBox='0 0 50 50' width='50' height='50'><rect fill='#fff' width='20' height='20'></rect><text y='15'>too long</text></svg>";
-const FAULTS: [&str; 14] = [
+    <svg viewBox='0 0 50 50' width='50' height='50'><rect class='box' fill='#fff' width='20' height='20'></rect><rect class='port' fill='#fff' y='19' width='9' height='9'></rect><text y='15'>too long</text></svg>";
+const FAULTS: [&str; 15] = [
     "an element img",
     "an attribute onerror of img",
     "policy ",
@@ -236,6 +236,7 @@ const FAULTS: [&str; 14] = [
     "one over the other",
     "it scrolls sideways",
     "outside of its box",
+    "a box over another",
 ];
 
 fn measure(browser: &str, is_dark: bool, pages: &[Page]) -> Result<Vec<Measured>> {

@@ -117,6 +117,13 @@ function appearance(page, view, say) {
       }
     }
   }
+  for (const svg of page.querySelectorAll('svg')) {
+    const boxes = [...svg.querySelectorAll('rect.box, rect.port, rect.container')].map(box => box.getBoundingClientRect());
+    boxes.forEach((a, n) => {
+      const isOver = b => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
+      if (boxes.slice(n + 1).some(isOver)) say('a box over another');
+    });
+  }
   found.sort((a, b) => a.rect.top - b.rect.top);
   found.forEach((a, n) => {
     for (let m = n + 1; m < found.length && found[m].rect.top < a.rect.bottom - 2; m += 1) {
@@ -134,7 +141,13 @@ function measure(frame) {
   const page = frame.contentDocument;
   frame.height = page.documentElement.scrollHeight;
   const problems = [];
-  const say = problem => { if (problems.length < 40) problems.push(problem); };
+  // A few of each kind tell enough.
+  const kinds = new Map();
+  const say = problem => {
+    const kind = problem.split(/[:\d]/)[0];
+    kinds.set(kind, (kinds.get(kind) ?? 0) + 1);
+    if (kinds.get(kind) <= 5) problems.push(problem);
+  };
   const view = frame.contentWindow;
   if (view.matchMedia('(prefers-color-scheme: dark)').matches !== (dark === 'true')) say('not the colours that were asked for');
   structure(page, JSON.parse(expected), say);
