@@ -83,17 +83,14 @@ impl Page {
 fn all_pages() -> Result<Vec<Page>> {
     let folder = tempfile::tempdir()?;
     let diff = |name, old: &str, new: &str| -> Result<Page> {
-        let paths = [
-            folder.path().join("old.yaml"),
-            folder.path().join("new.yaml"),
-        ];
+        let paths = FILES.map(|file| folder.path().join(file));
         fs::write(&paths[0], old)?;
         fs::write(&paths[1], new)?;
         Ok(Page {
             name,
             html: compared(&paths[0], &paths[1])?,
             svg: None,
-            expected: Vec::new(),
+            expected: FILES.map(str::to_owned).to_vec(),
         })
     };
     let names = pages::HOSTILE.map(shown);
@@ -115,6 +112,9 @@ fn all_pages() -> Result<Vec<Page>> {
         )?,
     ])
 }
+
+/// Names of files, which are names from elsewhere, too.
+const FILES: [&str; 2] = ["<img src=x onerror=alert(1)>.yaml", "\"'&lt;b&gt;]]>.yaml"];
 
 /// The longest port.
 const LONGEST: &str = "[2001:db8:1111:2222:3333:4444:5555:6666]:65535/sctp";
