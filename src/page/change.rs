@@ -1,8 +1,9 @@
 //! What the page of a comparison shows.
 
 use crate::analysis::difference::Effect;
+use crate::analysis::judgement::Verdict;
 
-use super::audit::Conclusion;
+use super::audit::{Conclusion, Standing};
 use super::count::Count;
 
 /// A comparison as a page shows it.
@@ -46,8 +47,32 @@ pub struct Row {
 /// Who has access by what, before or afterwards.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
+    /// How open the ports are, never [`Exposed`](Standing::Exposed).
+    pub standing: Standing,
     /// How many addresses have access.
     pub allowed: Vec<Count>,
     /// What decides.
     pub by: String,
+}
+
+impl State {
+    /// Returns the state of ports to which so many addresses have access; `judged` is what becomes of those whose
+    /// verdict changes.
+    #[must_use]
+    pub fn new(judged: Verdict, allowed: Vec<Count>, by: String) -> Self {
+        let standing = if judged == Verdict::NotJudged {
+            Standing::NotJudged
+        } else if allowed.iter().all(|count| count.is_all()) {
+            Standing::Open
+        } else if allowed.iter().all(|count| count.is_zero()) {
+            Standing::Closed
+        } else {
+            Standing::Restricted
+        };
+        Self {
+            standing,
+            allowed,
+            by,
+        }
+    }
 }

@@ -6,7 +6,7 @@ use crate::analysis::difference::Effect;
 use crate::output::table::count;
 
 use super::change::{Change, Row, State};
-use super::frame::{Table, Tile, conclusion, counts, document, tiles, unseen};
+use super::frame::{Table, Tile, badge, conclusion, counts, document, tiles, unseen};
 
 const EFFECTS: [Effect; 4] = [
     Effect::Gains,
@@ -180,6 +180,7 @@ fn cells(row: &Row) -> Vec<Markup> {
 /// How it is before or afterwards.
 fn state(state: &State) -> Markup {
     html! {
+        (badge(state.standing.name(), state.standing.sign(), state.standing.title()))
         (counts(&state.allowed))
         span class="muted" { "by " (state.by) }
     }

@@ -71,9 +71,9 @@ pub(in crate::cli) fn page(
         let families = families.iter();
         families.map(|family| Count::of(set, *family)).collect()
     };
-    let state = |decider_of: &Decider, allowed: &AddressSet, families: &[Family]| State {
-        allowed: counts(allowed, families),
-        by: shown(&decider(decider_of).replace('`', "")),
+    let state = |of: &Decider, allowed: &AddressSet, families: &[Family]| {
+        let by = shown(&decider(of).replace('`', ""));
+        State::new(of.judgement.verdict(), counts(allowed, families), by)
     };
     let row = |row: &Row| page::change::Row {
         effect: row.effect,
