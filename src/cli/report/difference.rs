@@ -12,13 +12,20 @@ use crate::analysis::judgement::{Judgement, Reason};
 use crate::analysis::path::Kind;
 use crate::net::{AddressSet, Entry, Family, HostPorts};
 use crate::output::json;
-use crate::output::table::count;
+use crate::output::table::{count, grouped};
 use crate::output::terminal::{Terminal, Tone};
+use crate::page;
+use crate::page::audit::{Conclusion, shown};
+use crate::page::change::{Change, State};
+use crate::page::count::Count;
 
 /// How many addresses and ports are listed before only their number is shown.
 const LISTED: usize = 4;
 /// How many rows are shown before only their number is.
 const ROWS: usize = 100;
+/// How many of them a page shows, and how many ranges of ports of each.
+const PAGE: usize = 1000;
+const RANGES: usize = 64;
 
 /// Returns a line for each row: the ports, who gains or loses access, and what decides.
 pub(in crate::cli) fn text(difference: &Difference, terminal: Terminal) -> String {
@@ -32,8 +39,11 @@ pub(in crate::cli) fn text(difference: &Difference, terminal: Terminal) -> Strin
                 Effect::Judged => ("~", Tone::Good),
             };
             let ports = format!("{} {}", terminal.paint(tone, sign), ports(&row.ports));
-            let paths = paths(difference, &row.routes).map(|paths| format!(": {paths}"));
-            let sentence = sentence(row) + &paths.unwrap_or_default();
+            let mut sentence = sentence(row);
+            let paths = paths(difference, &row.routes).join("; ");
+            if !paths.is_empty() {
+                let _ = write!(sentence, ": {paths}");
+            }
             [ports, sentence, deciders(row)]
         })
         .collect();
@@ -46,14 +56,50 @@ pub(in crate::cli) fn text(difference: &Difference, terminal: Terminal) -> Strin
 
 /// Returns one sentence for a row: who gains or loses access where, and by which line.
 pub(in crate::cli) fn message(difference: &Difference, row: &Row) -> String {
-    let paths = paths(difference, &row.routes).map(|paths| format!(" ({paths})"));
-    format!(
-        "{}: {}{}; {}",
-        ports(&row.ports),
-        sentence(row),
-        paths.unwrap_or_default(),
-        deciders(row)
-    )
+    let mut text = format!("{}: {}", ports(&row.ports), sentence(row));
+    let paths = paths(difference, &row.routes).join("; ");
+    if !paths.is_empty() {
+        let _ = write!(text, " ({paths})");
+    }
+    text + "; " + &deciders(row)
+}
+
+/// Returns what a page shows.
+pub(in crate::cli) fn page(
+    difference: &Difference,
+    (old, new): (String, String),
+    conclusion: Conclusion,
+    unknown: &[String],
+) -> Change {
+    let counts = |set: &AddressSet, families: &[Family]| {
+        let families = families.iter();
+        families.map(|family| Count::of(set, *family)).collect()
+    };
+    let state = |of: &Decider, allowed: &AddressSet, families: &[Family]| {
+        let by = shown(&decider(of).replace('`', ""));
+        State::new(of.judgement.verdict(), counts(allowed, families), by)
+    };
+    let row = |row: &Row| page::change::Row {
+        effect: row.effect,
+        ports: row.ports.iter().take(RANGES).map(one).collect(),
+        more_ports: row.ports.len().saturating_sub(RANGES),
+        sentence: shown(&sentence(row)),
+        sources: counts(&row.sources, &row.families),
+        before: state(&row.before, &row.allowed_before, &row.families),
+        after: state(&row.after, &row.allowed_after, &row.families),
+        paths: paths(difference, &row.routes)
+            .iter()
+            .map(|path| shown(path))
+            .collect(),
+    };
+    Change {
+        old,
+        new,
+        conclusion,
+        unseen: unknown.iter().map(|line| shown(line)).collect(),
+        rows: difference.rows.iter().take(PAGE).map(row).collect(),
+        more: difference.rows.len().saturating_sub(PAGE),
+    }
 }
 
 /// Returns a count of the openings: `3 openings`.
@@ -286,19 +332,6 @@ fn number(set: &AddressSet) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join(" and "))
 }
 
-/// Returns a number with commas.
-fn grouped(number: u128) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 /// Returns what decided and what decides.
 fn deciders(row: &Row) -> String {
     let (before, after) = (decider(&row.before), decider(&row.after));
@@ -336,10 +369,10 @@ fn decider(decider: &Decider) -> String {
     }
 }
 
-/// Returns the kinds of paths, with the interfaces if it is not all of them; `None` for what a published port has
-/// in general: from every interface but those of containers, whether the packet is translated or a process of the
+/// Returns the kinds of paths, with the interfaces if it is not all of them; none for what a published port has in
+/// general: from every interface but those of containers, whether the packet is translated or a process of the
 /// engine listens.
-fn paths(difference: &Difference, routes: &[Route]) -> Option<String> {
+fn paths(difference: &Difference, routes: &[Route]) -> Vec<String> {
     let mut kinds: BTreeMap<Kind, Vec<&Route>> = BTreeMap::new();
     for route in routes {
         kinds.entry(route.kind).or_default().push(route);
@@ -373,10 +406,13 @@ fn paths(difference: &Difference, routes: &[Route]) -> Option<String> {
         }
         by_interfaces.entry(interfaces).or_default().push(title);
     }
-    let parts = by_interfaces
-        .into_iter()
-        .map(|(interfaces, kinds)| kinds.join(" and ") + &interfaces);
-    (!is_general).then(|| parts.collect::<Vec<_>>().join("; "))
+    if is_general {
+        return Vec::new();
+    }
+    let kinds = by_interfaces.into_iter();
+    kinds
+        .map(|(interfaces, kinds)| kinds.join(" and ") + &interfaces)
+        .collect()
 }
 
 /// Returns the titles of some classes, or of those that are missing beside the interfaces that no rule names;
