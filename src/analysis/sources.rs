@@ -48,7 +48,7 @@ impl Sources {
 /// The addresses of the host that count: those of the link, where only on-link hosts get in.
 fn asked(path: &Path, around: &Surroundings) -> Vec<IpAddr> {
     let is_own = path.address.is_unspecified() && path.target.is_none();
-    if path.reach == Reach::Neighbours && is_own {
+    if path.reach == Reach::OnLink && is_own {
         let link = around.link_addresses.iter().copied();
         return link
             .filter(|address| Family::of(*address) == path.family())

@@ -362,6 +362,6 @@ fn reach(reach: Reach) -> &'static str {
     match reach {
         Reach::Anybody => "",
         Reach::Routed => " with a route to it",
-        Reach::Neighbours => " on the same link",
+        Reach::OnLink => " on the same link",
     }
 }
