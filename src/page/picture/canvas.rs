@@ -64,7 +64,7 @@ impl Canvas {
         self.add(class, standing, Outline::Line(points.to_vec()));
     }
 
-    /// A line with a head at its last point, which is to the right of the one before.
+    /// Draws a line with a head at its last point, which is to the right of the one before.
     pub(super) fn arrow(&mut self, class: &'static str, standing: Standing, points: &[(i32, i32)]) {
         self.line(class, standing, points);
         if let Some((x, y)) = points.last() {
@@ -73,7 +73,7 @@ impl Canvas {
         }
     }
 
-    /// A text at a point, cut to a width.
+    /// Draws a text at a point, cut to a width.
     pub(super) fn text(
         &mut self,
         (class, size): Look,
