@@ -36,6 +36,7 @@ mod nat;
 mod owner;
 mod program;
 #[path = "../support/property.rs"]
+#[expect(dead_code, reason = "the tests without a kernel use the rest")]
 mod property;
 mod pty;
 mod read_back;
