@@ -28,6 +28,7 @@ pub mod net;
 pub mod netlink;
 pub mod nftables;
 pub mod output;
+pub mod page;
 pub mod plan;
 pub mod policy;
 pub mod ruleset;

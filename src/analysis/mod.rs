@@ -13,6 +13,7 @@ pub mod find;
 pub mod interfaces;
 pub mod judgement;
 pub mod path;
+pub mod sources;
 pub mod surroundings;
 pub mod test;
 pub mod traffic;

@@ -218,23 +218,29 @@ impl Path {
         format!("{} ({})", self.kind.title(), self.family().title())
     }
 
+    /// Returns the addresses of the host that clients ask on this path; one of the documentation if the host has
+    /// none.
+    #[must_use]
+    pub fn asked(&self, around: &Surroundings) -> Vec<IpAddr> {
+        if !self.address.is_unspecified() {
+            return vec![self.address];
+        }
+        let own = around.addresses.iter().copied();
+        let own: Vec<_> = own
+            .filter(|address| Family::of(*address) == self.family())
+            .collect();
+        if own.is_empty() {
+            vec![documented(self.family())]
+        } else {
+            own
+        }
+    }
+
     /// Returns the first packets of a client on this path, as dfw's hook sees them: one for each interface and
     /// each address of the host.
     #[must_use]
     pub fn packets(&self, source: IpAddr, around: &Surroundings) -> Vec<Packet> {
-        let asked: Vec<IpAddr> = if self.address.is_unspecified() {
-            let own = around.addresses.iter().copied();
-            let own: Vec<_> = own
-                .filter(|address| Family::of(*address) == self.family())
-                .collect();
-            if own.is_empty() {
-                vec![documented(self.family())]
-            } else {
-                own
-            }
-        } else {
-            vec![self.address]
-        };
+        let asked = self.asked(around);
         let interfaces = around.interfaces.iter().flat_map(|interface| {
             asked.iter().map(move |address| Packet {
                 strays: around.strays(source, interface),

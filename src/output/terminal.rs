@@ -112,6 +112,12 @@ impl Terminal {
         Self { json: true, ..self }
     }
 
+    /// Returns whether the answer is JSON.
+    #[must_use]
+    pub fn is_json(self) -> bool {
+        self.json
+    }
+
     /// Prints the answer, as JSON or text.
     ///
     /// A closed pipe is not an error and does not change the exit code.

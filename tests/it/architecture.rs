@@ -94,6 +94,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "output",
         &["analysis", "host", "net", "ruleset", "text", "untrusted"],
     ),
+    // What is shown, computed of what is in force, and laid out.
+    (
+        "page",
+        &["analysis", "net", "output", "ruleset", "untrusted"],
+    ),
 ];
 
 /// Who needs not be listed: they put everything together.

@@ -32,6 +32,9 @@ mod json;
 mod loss;
 mod meaning;
 mod networks;
+#[path = "../support/pages.rs"]
+mod page_fixtures;
+mod pages;
 mod partition;
 mod proofs;
 #[path = "../support/property.rs"]

@@ -13,6 +13,7 @@ const PURE: &[&str] = &[
     "compile",
     "import",
     "init",
+    "page",
     "plan",
     "untrusted",
 ];
