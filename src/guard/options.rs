@@ -15,11 +15,11 @@ pub struct Options {
     pub engines: Ask,
     /// The state directory, with the last good policies.
     pub state: PathBuf,
-    /// Where `dfw fetch` puts what it fetches.
+    /// The cache that `dfw fetch` writes to.
     pub cache: PathBuf,
     /// The file that tells `dfw fetch` what to fetch.
     pub requests: PathBuf,
-    /// Where questions are answered.
+    /// The path of the status socket.
     pub socket: PathBuf,
     /// The file for the textfile collector, if any.
     pub metrics: Option<PathBuf>,

@@ -25,7 +25,7 @@ pub struct Proposal<'a> {
     plan: Plan<'a>,
 }
 
-/// What a commit of a proposal did.
+/// The result of a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Commit {
     /// The ruleset is in force.
@@ -42,7 +42,8 @@ impl Kernel {
     /// Surveys the kernel for a proposal; `None` if others change rulesets during every attempt to read them.
     ///
     /// # Errors
-    /// See [`Error`](enum@Error); [`Error::Busy`](enum@Error) does not occur.
+    /// `Error::Permission`, `Error::NoNfTables`, `Error::Malformed` or `Error::Socket` if the kernel cannot be
+    /// read.
     pub fn try_survey(&self) -> Result<Option<Snapshot>, Error> {
         match self.survey() {
             Err(Error::Busy) => Ok(None),
@@ -111,7 +112,7 @@ impl<'a> Proposal<'a> {
         self.survey.map(|survey| survey.generation)
     }
 
-    /// Returns what is installed, so that it can be restored after the commit.
+    /// Returns the installed ruleset, so that it can be restored after the commit.
     ///
     /// # Errors
     /// [`Error::Busy`](enum@Error) if nothing could be surveyed; for others see [`Error`](enum@Error).
@@ -130,7 +131,9 @@ impl<'a> Proposal<'a> {
     /// rolled back completely.
     ///
     /// # Errors
-    /// See [`Error`](enum@Error).
+    /// `Error::Unsound` for an invalid ruleset. `Error::Rejected` if the kernel rejects a message,
+    /// `Error::Owned` if another process owns the table, `Error::Permission`, `Error::TooLarge` or
+    /// `Error::TooLong`, `Error::Unanswered` if the change may have taken effect, and `Error::Socket`.
     pub fn commit(&self, stamp: &str, attempt: Attempt) -> Result<Commit, Error> {
         match self.survey {
             Some(survey) if !attempt.is_last => {

@@ -1,13 +1,13 @@
-//! What `dfw explain` says of a packet, held against what becomes of it.
+//! Compares the answers of `dfw explain` with what happens to real packets.
 
 use anyhow::Result;
 
 use crate::Named;
-use crate::support::doors::{
-    DIRECT, HOST_NETWORK, POLICY, PROXY, PROXY_UNNAMED, PUBLISHED, PUBLISHED_UNNAMED, PUBLISHED_V6,
-};
 use crate::support::explain::agrees;
 use crate::support::lab::Lab;
+use crate::support::paths::{
+    DIRECT, HOST_NETWORK, POLICY, PROXY, PROXY_UNNAMED, PUBLISHED, PUBLISHED_UNNAMED, PUBLISHED_V6,
+};
 
 pub(crate) const TRIALS: &[Named] = &[("explain::tells_what_becomes_of_packets", packets)];
 

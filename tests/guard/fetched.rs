@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::Named;
 use crate::daemon::{Daemon, until};
-use crate::namespace::{Place, Report};
+use crate::namespace::{Report, Sandbox};
 use crate::servers::Servers;
 use crate::support::probe::{Conversation, Outcome, PATIENCE, SILENCE, Transport, ask};
 use crate::support::service::spawn;
@@ -153,8 +153,8 @@ fn policy() -> String {
 }
 
 /// Lets all sources be due, as time would.
-fn make_due(place: &Place) -> Result<()> {
-    for entry in fs::read_dir(place.dir().join("cache"))? {
+fn make_due(sandbox: &Sandbox) -> Result<()> {
+    for entry in fs::read_dir(sandbox.dir().join("cache"))? {
         let path = entry?.path();
         if path.extension().is_some_and(|it| it == "json") {
             let mut status: Value = serde_json::from_slice(&fs::read(&path)?)?;
@@ -165,12 +165,12 @@ fn make_due(place: &Place) -> Result<()> {
     Ok(())
 }
 
-fn fetch_due(place: &Place, servers: &Servers) -> Result<Report> {
-    make_due(place)?;
-    let mut dfw = servers.dfw(place);
+fn fetch_due(sandbox: &Sandbox, servers: &Servers) -> Result<Report> {
+    make_due(sandbox)?;
+    let mut dfw = servers.dfw(sandbox);
     Report::of(
         dfw.args(["fetch", "--due"])
-            .arg(place.dir().join("policies")),
+            .arg(sandbox.dir().join("policies")),
     )
 }
 
@@ -187,8 +187,8 @@ fn lists(folder: &Path) -> Result<BTreeMap<String, String>> {
     Ok(lists)
 }
 
-fn status(place: &Place) -> Result<Value> {
-    let socket = place.dir().join("guard.sock");
+fn status(sandbox: &Sandbox) -> Result<Value> {
+    let socket = sandbox.dir().join("guard.sock");
     match dfw::guard::ask(&socket) {
         dfw::guard::Answer::Status(status) => Ok(status),
         other => anyhow::bail!("{other:?}"),
@@ -196,9 +196,11 @@ fn status(place: &Place) -> Result<Value> {
 }
 
 fn bad_answers_change_nothing() -> Result<()> {
-    let place = Place::new()?;
-    let mut servers = Servers::start(&place, &GOOD_RECORDS, "")?;
-    place.namespace().ip("address add 203.0.113.12/32 dev lo")?;
+    let sandbox = Sandbox::new()?;
+    let mut servers = Servers::start(&sandbox, &GOOD_RECORDS, "")?;
+    sandbox
+        .namespace()
+        .ip("address add 203.0.113.12/32 dev lo")?;
     for name in [
         "page",
         "empty",
@@ -222,11 +224,11 @@ fn bad_answers_change_nothing() -> Result<()> {
     for name in ["json", "other"] {
         servers.serve(name, r#"{"a": ["192.0.2.0/24"]}"#)?;
     }
-    place.write("policies/a.yaml", policy())?;
-    let mut dfw = servers.dfw(&place);
-    let first = Report::of(dfw.arg("fetch").arg(place.dir().join("policies")))?;
+    sandbox.write("policies/a.yaml", policy())?;
+    let mut dfw = servers.dfw(&sandbox);
+    let first = Report::of(dfw.arg("fetch").arg(sandbox.dir().join("policies")))?;
     ensure!(first.code == Some(0), "{first:?}");
-    let cache = place.dir().join("cache");
+    let cache = sandbox.dir().join("cache");
     ensure!(fs::metadata(&cache)?.uid() != 0, "it has fetched as root");
     let right = lists(&cache)?;
     ensure!(
@@ -234,13 +236,13 @@ fn bad_answers_change_nothing() -> Result<()> {
         "{right:?}"
     );
 
-    let mut guard = guard(&place)?;
+    let mut guard = guard(&sandbox)?;
     guard.expect_in_force()?;
-    let before = place.installed()?;
-    let changes = status(&place)?["changes"].clone();
+    let before = sandbox.installed()?;
+    let changes = status(&sandbox)?["changes"].clone();
 
-    servers.resolve(&place, &BAD_RECORDS)?;
-    servers.host(&place, BAD_LOCATIONS)?;
+    servers.resolve(&sandbox, &BAD_RECORDS)?;
+    servers.host(&sandbox, BAD_LOCATIONS)?;
     servers.serve("page", "<!DOCTYPE html>\n<html>no</html>\n")?;
     servers.serve("empty", "")?;
     servers.serve("half", "192.0.2.1\n192.0.")?;
@@ -251,7 +253,7 @@ fn bad_answers_change_nothing() -> Result<()> {
     servers.serve("loss", "198.51.100.7\n")?;
     servers.serve("few", "192.0.2.0/24\n")?;
     servers.serve_large("big", 70 << 20)?;
-    let second = fetch_due(&place, &servers)?;
+    let second = fetch_due(&sandbox, &servers)?;
     for (name, _, reason) in NOT_FETCHED {
         let start = format!("not fetched: {name}: ");
         let lines: Vec<&str> = second
@@ -279,18 +281,18 @@ fn bad_answers_change_nothing() -> Result<()> {
         }
     }
     // Not again, unless it is another failure.
-    let third = fetch_due(&place, &servers)?;
+    let third = fetch_due(&sandbox, &servers)?;
     ensure!(third.stderr.is_empty(), "{third:?}");
     until("the failures", || {
-        let status = status(&place).ok()?;
+        let status = status(&sandbox).ok()?;
         let failures = status["sources"].as_array()?.iter();
         let failed = failures.filter(|source| source["failures"] == 2).count();
         (failed == NOT_FETCHED.len()).then_some(())
     })?;
-    let status = status(&place)?;
+    let status = status(&sandbox)?;
     ensure!(status["changes"] == changes, "{status}");
     ensure!(
-        place.installed()? == before,
+        sandbox.installed()? == before,
         "a bad answer has changed the rules"
     );
     for (_, _, reason) in NOT_USED {
@@ -308,25 +310,25 @@ fn bad_answers_change_nothing() -> Result<()> {
 /// that it has. `DFW_LONG` waits for the TTL; else the trial sets the clock of the cache forward.
 fn a_changed_record_moves_access_and_cuts_connections() -> Result<()> {
     const SERVED: u16 = 7000;
-    let place = Place::new()?;
+    let sandbox = Sandbox::new()?;
     let [host, old, new]: [IpAddr; 3] = ["198.51.100.1", "198.51.100.66", "198.51.100.67"]
         .map(|text| IpAddr::V4(text.parse().unwrap_or(Ipv4Addr::LOCALHOST)));
     let record = |address: IpAddr| format!("--host-record=home.example.com,{address},1");
-    let mut servers = Servers::start(&place, &[&record(old)], "")?;
-    let clients = Place::new()?;
-    place.namespace().ip(&format!(
+    let mut servers = Servers::start(&sandbox, &[&record(old)], "")?;
+    let clients = Sandbox::new()?;
+    sandbox.namespace().ip(&format!(
         "link add eth0 type veth peer name eth0 netns {}",
         clients.namespace().path().display()
     ))?;
     for (namespace, address) in [
-        (place.namespace(), host),
+        (sandbox.namespace(), host),
         (clients.namespace(), old),
         (clients.namespace(), new),
     ] {
         namespace.ip(&format!("address add {address}/24 dev eth0"))?;
         namespace.ip("link set eth0 up")?;
     }
-    place
+    sandbox
         .namespace()
         .run(|| spawn(&[&format!("tcp:{SERVED}")]))?;
     let to = SocketAddr::new(host, SERVED);
@@ -336,22 +338,22 @@ fn a_changed_record_moves_access_and_cuts_connections() -> Result<()> {
             .run(|| ask(Transport::Tcp, Some(from), to, patience))
     };
 
-    place.write(
+    sandbox.write(
         "policies/a.yaml",
         format!(
             "default: deny\nsources: {{home: {{name: home.example.com, within: 198.51.100.0/24}}}}\n\
              ports: {{{SERVED}: [home]}}\n"
         ),
     )?;
-    let mut guard = guard(&place)?;
+    let mut guard = guard(&sandbox)?;
     guard.expect("never-fetched: it allows nobody")?;
     guard.expect_in_force()?;
     ensure!(
         ask(old, SILENCE)?.is_closed(),
         "open before anything is fetched"
     );
-    let requests = place.dir().join("requests.yaml");
-    let mut dfw = servers.dfw(&place);
+    let requests = sandbox.dir().join("requests.yaml");
+    let mut dfw = servers.dfw(&sandbox);
     dfw.args(["fetch", "--daemon"]).arg(&requests);
     let mut fetcher = Daemon::of(dfw)?;
     fetcher.expect("home: 1 entries, changed")?;
@@ -364,10 +366,10 @@ fn a_changed_record_moves_access_and_cuts_connections() -> Result<()> {
     let open = || Conversation::open(Transport::Tcp, Some(old), to);
     let mut live = clients.namespace().run(open)?;
 
-    servers.resolve(&place, &[&record(new)])?;
+    servers.resolve(&sandbox, &[&record(new)])?;
     let since = Instant::now();
     if std::env::var_os("DFW_LONG").is_none() {
-        make_due(&place)?;
+        make_due(&sandbox)?;
         fs::write(&requests, fs::read(&requests)?)?;
     }
     guard.expect_in_force()?;
@@ -386,8 +388,8 @@ fn a_changed_record_moves_access_and_cuts_connections() -> Result<()> {
         "closed to the new address"
     );
     // A resolver that is gone takes nothing away, and is warned of.
-    servers.resolve(&place, &["--address=/home.example.com/"])?;
-    make_due(&place)?;
+    servers.resolve(&sandbox, &["--address=/home.example.com/"])?;
+    make_due(&sandbox)?;
     fs::write(&requests, fs::read(&requests)?)?;
     fetcher.expect("not fetched: home: home.example.com does not exist")?;
     ensure!(
@@ -420,25 +422,25 @@ const ATTACKS: [Attack; 12] = [
 
 fn a_hostile_fetcher_changes_nothing_but_its_lists() -> Result<()> {
     const KEY: &str = "name-home.example.com";
-    let place = Place::new()?;
-    let secret = place.write("secret", "192.0.2.99\n")?;
-    place.write(
+    let sandbox = Sandbox::new()?;
+    let secret = sandbox.write("secret", "192.0.2.99\n")?;
+    sandbox.write(
         "policies/a.yaml",
         "default: deny\nsources: {home: {name: home.example.com, within: 192.0.2.0/28}}\n\
          ports: {80: [home]}\n",
     )?;
-    let cache = place.dir().join("cache");
-    let list = place.write(&format!("cache/{KEY}"), "192.0.2.7\n")?;
+    let cache = sandbox.dir().join("cache");
+    let list = sandbox.write(&format!("cache/{KEY}"), "192.0.2.7\n")?;
     for path in [&cache, &list] {
         chown(path, Some(NOBODY), Some(NOBODY))?;
     }
-    let trace = place.dir().join("trace");
-    let mut command = place.namespace().command("strace");
+    let trace = sandbox.dir().join("trace");
+    let mut command = sandbox.namespace().command("strace");
     command
         .args(["-f", "-e", "trace=open,openat,openat2", "-o"])
         .arg(&trace)
         .arg(crate::namespace::DFW)
-        .args(crate::daemon::arguments(&place, &[]))
+        .args(crate::daemon::arguments(&sandbox, &[]))
         .env("DFW_CACHE", &cache);
     let mut guard = Daemon::of(command)?;
     guard.expect_in_force()?;
@@ -468,8 +470,8 @@ fn a_hostile_fetcher_changes_nothing_but_its_lists() -> Result<()> {
         });
         let watched = (|| {
             for _ in 0..200 {
-                status(&place)?;
-                let rules = place.installed()?.to_string();
+                status(&sandbox)?;
+                let rules = sandbox.installed()?.to_string();
                 ensure!(
                     !rules.contains("198.51.100") && !rules.contains("192.0.2.99"),
                     "{rules}"
@@ -489,11 +491,11 @@ fn a_hostile_fetcher_changes_nothing_but_its_lists() -> Result<()> {
     let _ = fs::remove_dir(&list);
     fs::rename(cache.join("new"), &list)?;
     until("the right list", || {
-        let rules = place.installed().ok()?.to_string();
+        let rules = sandbox.installed().ok()?.to_string();
         rules.contains("192.0.2.10").then_some(())
     })?;
     // strace ends with what it traces.
-    let pid = status(&place)?["pid"].as_i64().context("no pid")?;
+    let pid = status(&sandbox)?["pid"].as_i64().context("no pid")?;
     let pid = Pid::from_raw(i32::try_from(pid)?).context("no pid")?;
     kill_process(pid, Signal::TERM)?;
     guard.end()?;
@@ -506,11 +508,11 @@ fn a_hostile_fetcher_changes_nothing_but_its_lists() -> Result<()> {
     Ok(())
 }
 
-/// A guard with the cache of the place.
-fn guard(place: &Place) -> Result<Daemon> {
-    let mut command = place.namespace().command(crate::namespace::DFW);
+/// A guard with the cache of the sandbox.
+fn guard(sandbox: &Sandbox) -> Result<Daemon> {
+    let mut command = sandbox.namespace().command(crate::namespace::DFW);
     command
-        .args(crate::daemon::arguments(place, &[]))
-        .env("DFW_CACHE", place.dir().join("cache"));
+        .args(crate::daemon::arguments(sandbox, &[]))
+        .env("DFW_CACHE", sandbox.dir().join("cache"));
     Daemon::of(command)
 }

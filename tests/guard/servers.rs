@@ -1,4 +1,4 @@
-//! A resolver and a web server with a certificate of the trials' own, in the namespace of a place.
+//! A resolver and a web server with a certificate of the trials' own, in the namespace of a sandbox.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Result, ensure};
 
-use crate::namespace::{self, DFW, Place};
+use crate::namespace::{self, DFW, Sandbox};
 use crate::support::command::{output, program};
 
 /// Where the web server is, and where it also is, privately.
@@ -25,16 +25,16 @@ pub(crate) struct Servers {
 
 impl Servers {
     /// Starts both; `records` are options of dnsmasq, and `locations` of nginx.
-    pub(crate) fn start(place: &Place, records: &[&str], locations: &str) -> Result<Self> {
+    pub(crate) fn start(sandbox: &Sandbox, records: &[&str], locations: &str) -> Result<Self> {
         for address in [PUBLIC, PRIVATE, OTHER] {
-            place
+            sandbox
                 .namespace()
                 .ip(&format!("address add {address}/32 dev lo"))?;
         }
-        let folder = place.dir().join("servers");
+        let folder = sandbox.dir().join("servers");
         fs::create_dir_all(folder.join("www"))?;
         // The workers of nginx and the fetcher are other users.
-        for path in [place.dir(), &folder] {
+        for path in [sandbox.dir(), &folder] {
             fs::set_permissions(path, PermissionsExt::from_mode(0o755))?;
         }
         fs::write(folder.join("resolv.conf"), "nameserver 127.0.0.1\n")?;
@@ -44,13 +44,13 @@ impl Servers {
             resolver: None,
             web: None,
         };
-        servers.resolve(place, records)?;
-        servers.host(place, locations)?;
+        servers.resolve(sandbox, records)?;
+        servers.host(sandbox, locations)?;
         Ok(servers)
     }
 
     /// Starts the web server with these locations, in place of the one that runs.
-    pub(crate) fn host(&mut self, place: &Place, locations: &str) -> Result<()> {
+    pub(crate) fn host(&mut self, sandbox: &Sandbox, locations: &str) -> Result<()> {
         end(&mut self.web.take());
         let at = self.folder.display();
         let config = format!(
@@ -66,17 +66,17 @@ impl Servers {
         );
         let file = self.folder.join("nginx.conf");
         fs::write(&file, config)?;
-        let mut nginx = place.namespace().command("nginx");
+        let mut nginx = sandbox.namespace().command("nginx");
         nginx.arg("-p").arg(&self.folder).arg("-c").arg(file);
         let child = nginx.stdin(Stdio::null()).stderr(Stdio::null()).spawn()?;
         namespace::record(child.id())?;
-        listens(place, "-Hltn sport = :443", self.web.insert(child))
+        listens(sandbox, "-Hltn sport = :443", self.web.insert(child))
     }
 
     /// Starts the resolver with these records, in place of the one that runs.
-    pub(crate) fn resolve(&mut self, place: &Place, records: &[&str]) -> Result<()> {
+    pub(crate) fn resolve(&mut self, sandbox: &Sandbox, records: &[&str]) -> Result<()> {
         end(&mut self.resolver.take());
-        let mut dnsmasq = place.namespace().command("dnsmasq");
+        let mut dnsmasq = sandbox.namespace().command("dnsmasq");
         dnsmasq.args([
             "--keep-in-foreground",
             "--conf-file=/dev/null",
@@ -93,7 +93,7 @@ impl Servers {
         ]);
         let child = dnsmasq.args(records).stdin(Stdio::null()).spawn()?;
         namespace::record(child.id())?;
-        listens(place, "-Hlun sport = :53", self.resolver.insert(child))
+        listens(sandbox, "-Hlun sport = :53", self.resolver.insert(child))
     }
 
     /// Writes a file that the web server serves.
@@ -110,15 +110,15 @@ impl Servers {
     }
 
     /// `dfw` where the resolver and the certificate of the trial are those of the host.
-    pub(crate) fn dfw(&self, place: &Place) -> Command {
-        let mut command = place.namespace().command("unshare");
+    pub(crate) fn dfw(&self, sandbox: &Sandbox) -> Command {
+        let mut command = sandbox.namespace().command("unshare");
         command
             .args(["--mount", "--", "sh", "-c"])
             .arg("mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"")
             .arg(self.folder.join("resolv.conf"))
             .arg(DFW)
-            .env("DFW_CACHE", place.dir().join("cache"))
-            .env("STATE_DIRECTORY", place.dir().join("state"))
+            .env("DFW_CACHE", sandbox.dir().join("cache"))
+            .env("STATE_DIRECTORY", sandbox.dir().join("state"))
             .env("SSL_CERT_FILE", self.folder.join("ca.pem"))
             .env_remove("JOURNAL_STREAM");
         command
@@ -140,9 +140,9 @@ fn end(child: &mut Option<Child>) {
 }
 
 /// Waits until a server listens.
-fn listens(place: &Place, words: &str, server: &mut Child) -> Result<()> {
+fn listens(sandbox: &Sandbox, words: &str, server: &mut Child) -> Result<()> {
     loop {
-        let mut sockets = place.namespace().command("ss");
+        let mut sockets = sandbox.namespace().command("ss");
         if !output(sockets.args(words.split(' ')))?.is_empty() {
             return Ok(());
         }

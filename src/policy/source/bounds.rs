@@ -17,14 +17,14 @@ pub(super) enum Unit {
     Entries,
 }
 
-/// What a list may mean.
+/// The bounds of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Bounds {
-    /// Every address has to be in here.
+    /// The set that must contain every address of the list.
     pub(super) within: Option<AddressSet>,
-    /// The fewest.
+    /// The minimum count.
     pub(super) min: Option<u64>,
-    /// The most.
+    /// The maximum number of merged entries.
     pub(super) max: Option<u64>,
     /// What `min` and `max` count.
     pub(super) unit: Unit,
@@ -34,10 +34,10 @@ pub(super) struct Bounds {
     pub(super) is_fetched: bool,
 }
 
-/// Why a list is out of bounds.
+/// The reason why a list is out of bounds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Breach {
-    /// This is not `within`.
+    /// An entry is not `within`.
     Outside(Entry),
     /// Fewer than `min`.
     Few(u64, u64, Unit),
@@ -52,7 +52,7 @@ pub(super) enum Breach {
 }
 
 impl Bounds {
-    /// Whether a list is within the bounds.
+    /// Checks a list against the bounds.
     ///
     /// # Errors
     /// The bound that it breaks.

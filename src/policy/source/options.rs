@@ -21,7 +21,7 @@ const FORMATS: [&str; 4] = ["lines", "lines-loose", "json", "json-lines"];
 /// The least and the greatest length of time.
 const TIMES: (Duration, Duration) = (Duration::from_mins(1), Duration::from_hours(30 * 24));
 
-/// The options of one source that were read.
+/// The options of one source.
 #[derive(Default)]
 pub(super) struct Options {
     pub(super) within: Option<AddressSet>,
@@ -36,7 +36,7 @@ pub(super) struct Options {
     conditions: Option<(BTreeMap<String, String>, Span)>,
 }
 
-/// An option.
+/// An option of a source.
 pub(super) struct OptionKey {
     pub(super) key: &'static str,
     pub(super) read: fn(&mut Options, &mut Reader<'_>, &Member),
@@ -162,8 +162,7 @@ pub(super) const OPTIONS: [OptionKey; 10] = [
 ];
 
 impl Options {
-    /// Returns how the list is written, which the options have to agree on; `None` if they do not, which is
-    /// reported.
+    /// Returns the format of the list; `None` if the options contradict each other, which is reported.
     pub(super) fn format(&mut self, reader: &mut Reader<'_>) -> Option<Format> {
         let name = self.format.take();
         let select = self.select.take();
@@ -277,7 +276,7 @@ fn read_count(reader: &mut Reader<'_>, member: &Member) -> Option<u64> {
     number
 }
 
-/// As many entries as a list has room for.
+/// The most entries of a list.
 const MOST: u64 = 2_000_000;
 
 fn count(description: &str) -> Schema {
@@ -339,7 +338,7 @@ fn read_conditions(options: &mut Options, reader: &mut Reader<'_>, member: &Memb
     options.conditions = Some((conditions, member.key_span.clone()));
 }
 
-/// Reports a value that is not what the key takes.
+/// Reports a value of the wrong type.
 fn not_a(reader: &mut Reader<'_>, node: &Node, key: &str, what: &str) {
     if node.value != Value::Invalid {
         reader.report.push(

@@ -3,6 +3,7 @@
 //!
 //! `DFW_SEED` repeats a run; what has failed once is tried first in each.
 
+mod change;
 mod frame;
 mod iptables;
 mod sent;
@@ -26,7 +27,7 @@ use crate::property::property_kept;
 use crate::reference::random::{Edges, Seed, host, meant, packets};
 use crate::reference::{Meant, meaning};
 use sent::Sent;
-use world::World;
+use world::{Fate, World};
 
 pub(crate) const TRIALS: &[Named] = &[
     (
@@ -34,8 +35,12 @@ pub(crate) const TRIALS: &[Named] = &[
         the_kernel_does_what_the_policy_means,
     ),
     (
-        "iptables_does_what_the_model_says",
-        iptables::iptables_does_what_the_model_says,
+        "the_kernel_agrees_with_comparisons",
+        change::the_kernel_agrees_with_comparisons,
+    ),
+    (
+        "iptables_agrees_with_the_model",
+        iptables::iptables_agrees_with_the_model,
     ),
 ];
 
@@ -94,18 +99,8 @@ fn judge(
 ) -> Result<()> {
     let ruleset = policy.compile(host, false);
     let edges = Edges::of(policy, host);
-    let drawn = seeds.iter().map(|seed| edges.packet(seed));
-    // Two that belong to one connection would change what is true of the other.
-    let mut connections = BTreeSet::new();
-    let sent: Vec<Sent> = drawn
-        .zip(1..)
-        .filter_map(|(packet, id)| Sent::of(&packet, id, server_port(host, &packet)))
-        .filter(|sent| sent.connection.is_none_or(|ends| connections.insert(ends)))
-        .collect();
-    world.reset()?;
-    let openers: Vec<_> = sent.iter().flat_map(|sent| sent.openers.clone()).collect();
-    world.send(openers)?;
-    let frames: Vec<_> = sent.iter().map(|sent| sent.frame.clone()).collect();
+    let sent = sendable(host, seeds.iter().map(|seed| edges.packet(seed)));
+    let frames = opened(world, &sent)?;
     let paths = world.host.kernel(|kernel| {
         install(kernel, &ruleset)?;
         let handles = kernel
@@ -150,6 +145,25 @@ fn judge(
         count(tally, sent, &trace, path.is_some());
     }
     Ok(())
+}
+
+/// As many packets as can be sent side by side.
+fn sendable(host: &HostView, drawn: impl Iterator<Item = Packet>) -> Vec<Sent> {
+    // Two that belong to one connection would change what is true of the other.
+    let mut connections = BTreeSet::new();
+    drawn
+        .zip(1..)
+        .filter_map(|(packet, id)| Sent::of(&packet, id, server_port(host, &packet)))
+        .filter(|sent| sent.connection.is_none_or(|ends| connections.insert(ends)))
+        .collect()
+}
+
+/// Opens the connections of packets, without any rules. Returns the packets' frames.
+fn opened(world: &World, sent: &[Sent]) -> Result<Vec<(Fate, Vec<u8>)>> {
+    world.reset()?;
+    let openers: Vec<_> = sent.iter().flat_map(|sent| sent.openers.clone()).collect();
+    world.send(openers)?;
+    Ok(sent.iter().map(|sent| sent.frame.clone()).collect())
 }
 
 /// The port that a container opened the connection of a packet from, if it publishes that port.
@@ -258,7 +272,7 @@ fn paths(
                 paths.entry(key).or_default().push(Vec::new());
             }
             if let Event::Rule(handle) = event {
-                let place = handles
+                let sandbox = handles
                     .get(&chain)
                     .and_then(|all| all.iter().position(|known| *known == handle))
                     .with_context(|| format!("no rule {handle} in {chain}"))?;
@@ -266,7 +280,7 @@ fn paths(
                     .get(&id)
                     .and_then(|key| paths.get_mut(key)?.last_mut());
                 path.context("a way without a beginning")?
-                    .push((chain, place, verdict));
+                    .push((chain, sandbox, verdict));
             }
         }
     }
@@ -276,26 +290,26 @@ fn paths(
 /// behind it where a connection is marked.
 fn same_way(ruleset: &Ruleset, trace: &Trace, path: &Path) -> Result<()> {
     let mut path = path.clone();
-    path.retain(|(chain, place, _)| {
-        let rule = &ruleset.chains[chain].rules[*place];
+    path.retain(|(chain, sandbox, _)| {
+        let rule = &ruleset.chains[chain].rules[*sandbox];
         let marks = rule.is_about_marks() && chain == "remember";
         !marks && !rule.is_mute()
     });
     let mut rest = path.iter();
     for step in &trace.steps {
-        let met = rest.any(|(chain, place, _)| *chain == step.chain && *place == step.rule);
+        let met = rest.any(|(chain, sandbox, _)| *chain == step.chain && *sandbox == step.rule);
         ensure!(
             met,
             "the kernel went another way, not by {step:?}: {path:#?}"
         );
     }
     match (trace.steps.last(), path.last()) {
-        (Some(last), Some((chain, place, _))) => {
+        (Some(last), Some((chain, sandbox, _))) => {
             ensure!(
-                *chain == last.chain && *place == last.rule,
+                *chain == last.chain && *sandbox == last.rule,
                 "the kernel went on: {path:#?}"
             );
-            let rule = &ruleset.chains[chain].rules[*place];
+            let rule = &ruleset.chains[chain].rules[*sandbox];
             let dropped = matches!(path.last(), Some((_, _, Outcome::Drop)));
             let refused = trace.decision != Decision::Accept;
             ensure!(dropped == refused, "{rule}: {path:#?}");

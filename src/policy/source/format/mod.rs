@@ -14,17 +14,17 @@ use crate::text::diagnostic::Diagnostic;
 pub use json::Selection;
 pub use pointer::Pointer;
 
-/// How a list is written.
+/// The format of a list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Format {
-    /// An address, a network or a range a line; `#` begins a comment.
+    /// One address, network or range per line; `#` begins a comment.
     #[default]
     Lines,
-    /// The same, where `;` begins a comment as well, and what is behind a blank or a comma is ignored.
+    /// Like `Lines`; also `;` begins a comment, and text after a blank or a comma is ignored.
     LinesLoose,
     /// A JSON document.
     Json(Selection),
-    /// A JSON document a line.
+    /// One JSON document per line.
     JsonLines(Selection),
 }
 
@@ -58,7 +58,7 @@ impl Format {
             .collect()
     }
 
-    /// Reads the list that `text` is, and adds what is wrong with it to `report`.
+    /// Reads a list, and adds its errors to the report.
     pub(super) fn parse(
         &self,
         file: FileId,
