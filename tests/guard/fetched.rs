@@ -195,6 +195,20 @@ fn status(sandbox: &Sandbox) -> Result<Value> {
     }
 }
 
+/// Serves lists that are no lists, or not those that were expected.
+fn serve_bad_lists(servers: &Servers) -> Result<()> {
+    servers.serve("page", "<!DOCTYPE html>\n<html>no</html>\n")?;
+    servers.serve("empty", "")?;
+    servers.serve("half", "192.0.2.1\n192.0.")?;
+    servers.serve("binary", [1, 2, 3])?;
+    servers.serve("json", "192.0.2.1\n")?;
+    servers.serve("other", r#"{"others": ["192.0.2.0/24"]}"#)?;
+    servers.serve("everything", "0.0.0.0/0\n")?;
+    servers.serve("loss", "198.51.100.7\n")?;
+    servers.serve("few", "192.0.2.0/24\n")?;
+    servers.serve_large("big", 70 << 20)
+}
+
 fn bad_answers_change_nothing() -> Result<()> {
     let sandbox = Sandbox::new()?;
     let mut servers = Servers::start(&sandbox, &GOOD_RECORDS, "")?;
@@ -243,16 +257,7 @@ fn bad_answers_change_nothing() -> Result<()> {
 
     servers.resolve(&sandbox, &BAD_RECORDS)?;
     servers.host(&sandbox, BAD_LOCATIONS)?;
-    servers.serve("page", "<!DOCTYPE html>\n<html>no</html>\n")?;
-    servers.serve("empty", "")?;
-    servers.serve("half", "192.0.2.1\n192.0.")?;
-    servers.serve("binary", [1, 2, 3])?;
-    servers.serve("json", "192.0.2.1\n")?;
-    servers.serve("other", r#"{"others": ["192.0.2.0/24"]}"#)?;
-    servers.serve("everything", "0.0.0.0/0\n")?;
-    servers.serve("loss", "198.51.100.7\n")?;
-    servers.serve("few", "192.0.2.0/24\n")?;
-    servers.serve_large("big", 70 << 20)?;
+    serve_bad_lists(&servers)?;
     let second = fetch_due(&sandbox, &servers)?;
     for (name, _, reason) in NOT_FETCHED {
         let start = format!("not fetched: {name}: ");
