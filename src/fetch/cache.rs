@@ -49,7 +49,7 @@ impl Status {
         status.unwrap_or_default()
     }
 
-    /// How old the list is; `None` if there is none.
+    /// Returns the age of the list; `None` if there is none.
     #[must_use]
     pub fn age(&self, now: SystemTime) -> Option<Duration> {
         let age = seconds(now).saturating_sub(self.fetched?);
@@ -63,12 +63,12 @@ impl Status {
             .map_err(|error| format!("cannot write to the cache: {error}"))
     }
 
-    /// Whether it is to be fetched again.
+    /// Returns whether it is to be fetched again.
     pub(super) fn is_due(&self, now: SystemTime) -> bool {
         self.wait(now).is_zero()
     }
 
-    /// In how long it is to be fetched again. A clock that was set back does not stop it.
+    /// Returns in how long it is to be fetched again. A clock that was set back does not stop it.
     pub(super) fn wait(&self, now: SystemTime) -> Duration {
         let now = seconds(now);
         if self.fetched.is_some_and(|fetched| fetched > now) {
@@ -77,12 +77,12 @@ impl Status {
         Duration::from_secs(self.due.saturating_sub(now)).min(LONGEST)
     }
 
-    /// The list is not in the cache any more.
+    /// Forgets the version of a list that is not in the cache any more.
     pub(super) fn forget_version(&mut self) {
         self.version = None;
     }
 
-    /// It was fetched, and is to be fetched again after a while; says whether it failed before.
+    /// Notes that it was fetched, and is to be fetched again after a while; returns whether it failed before.
     pub(super) fn succeed(&mut self, now: SystemTime, entries: usize, wait: Duration) -> bool {
         self.fetched = Some(seconds(now));
         self.entries = entries;
@@ -90,7 +90,7 @@ impl Status {
         self.failure.take().is_some()
     }
 
-    /// It was not; says whether for the same reason as before.
+    /// Notes that it was not fetched; returns whether for the same reason as before.
     pub(super) fn fail(&mut self, now: SystemTime, reason: &str, wait: Duration) -> bool {
         let is_known = self.failure.as_deref() == Some(reason);
         self.failure = Some(reason.to_owned());

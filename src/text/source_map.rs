@@ -58,7 +58,7 @@ struct Fetched {
     cache: Option<PathBuf>,
     /// The folder of those that were accepted.
     accepted: Option<PathBuf>,
-    /// The files that were looked for in the cache.
+    /// Returns the files that were looked for in the cache.
     wanted: BTreeSet<PathBuf>,
     /// Whether the policy is read to know what to fetch.
     is_for_fetching: bool,
@@ -137,7 +137,7 @@ impl SourceMap {
         self.fetched.is_for_fetching
     }
 
-    /// The folder of fetched lists.
+    /// Returns the folder of fetched lists.
     pub(crate) fn cache(&self) -> Option<&Path> {
         self.fetched.cache.as_deref()
     }

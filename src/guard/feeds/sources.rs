@@ -39,28 +39,28 @@ pub(in crate::guard) struct Source {
 }
 
 impl Source {
-    /// How old the list is, as the fetcher says; `None` if it was never fetched.
+    /// Returns the age of the list, as the fetcher says; `None` if it was never fetched.
     pub(in crate::guard) fn age(&self) -> Option<Duration> {
         self.status.age(SystemTime::now())
     }
 
-    /// Whether it is older than the policy says it may be, or was never fetched.
+    /// Returns whether it is older than the policy says it may be, or was never fetched.
     pub(in crate::guard) fn is_stale(&self) -> bool {
         self.age().is_none_or(|age| age > self.stale_after)
     }
 
-    /// How often it could not be fetched.
+    /// Returns how often it could not be fetched.
     pub(in crate::guard) fn failures(&self) -> u64 {
         self.status.failures
     }
 
-    /// Why it could not be fetched the last time.
+    /// Returns why it could not be fetched the last time.
     pub(in crate::guard) fn failure(&self) -> Option<String> {
         let failure = self.status.failure.as_deref()?;
         Some(clean_to(failure, REASON))
     }
 
-    /// From which age on it counts as stale.
+    /// Returns the age from which on it counts as stale.
     pub(in crate::guard) fn stale_after(&self) -> Duration {
         self.stale_after
     }
@@ -117,7 +117,7 @@ impl Sources {
         self.read_soon(now);
     }
 
-    /// The sources, with what was read of them last.
+    /// Returns the sources, with what was read of them last.
     pub(in crate::guard) fn sources(&self) -> &[Source] {
         &self.followed
     }

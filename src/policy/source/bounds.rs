@@ -86,7 +86,7 @@ impl Bounds {
         Ok(())
     }
 
-    /// Whether a list may take the place of a former one.
+    /// Checks whether a list may take the place of a former one.
     ///
     /// # Errors
     /// [`Breach::Loss`].
