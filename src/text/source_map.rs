@@ -58,7 +58,7 @@ struct Fetched {
     cache: Option<PathBuf>,
     /// The folder of those that were accepted.
     accepted: Option<PathBuf>,
-    /// Returns the files that were looked for in the cache.
+    /// The files that were looked for in the cache.
     wanted: BTreeSet<PathBuf>,
     /// Whether the policy is read to know what to fetch.
     is_for_fetching: bool,
@@ -142,7 +142,7 @@ impl SourceMap {
         self.fetched.cache.as_deref()
     }
 
-    /// The files that were looked for in the folder of fetched lists, there or not.
+    /// Returns the files that were looked for in the folder of fetched lists, there or not.
     pub(crate) fn wanted(&self) -> impl Iterator<Item = &Path> {
         self.fetched.wanted.iter().map(PathBuf::as_path)
     }
