@@ -46,7 +46,7 @@ pub struct Row {
     /// What the change means.
     pub effect: Effect,
     /// The ports, ascending; without an address at every address of the host that no other row of the port
-    /// names.
+    /// names, and that is no loopback address: from the network nobody gets there.
     pub ports: Vec<HostPorts>,
     /// The addresses whose verdict changes, of one family or both.
     pub sources: Rc<AddressSet>,
