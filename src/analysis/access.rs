@@ -51,7 +51,7 @@ impl Access {
         }
     }
 
-    /// Whether the same decides the same, whatever the addresses.
+    /// Returns whether the same decides the same, whatever the addresses.
     #[must_use]
     pub fn is_alike(&self, other: &Self) -> bool {
         let comment = |access: &Self| access.steps.last().map(|step| step.comment.clone());

@@ -108,7 +108,7 @@ pub fn run(policy: &Policy, origin: &dyn Fn(&Span) -> Origin) -> Report {
     report
 }
 
-/// Whether services of the host make a difference to [`on_host`].
+/// Returns whether services of the host make a difference to [`on_host`].
 #[must_use]
 pub fn asks_for_services(policy: &Policy) -> bool {
     let mut denied = policy.tests.iter().filter(|test| !test.expects_allow());
@@ -122,7 +122,7 @@ pub fn asks_for_services(policy: &Policy) -> bool {
     })
 }
 
-/// The statements that are not true on a known host, although they are on hosts in general: a service
+/// Returns the statements that are not true on a known host, although they are on hosts in general: a service
 /// listens at a port that no key covers, and is not denied; or the address is a container's own.
 #[must_use]
 pub fn on_host(policy: &Policy, host: &HostView, origin: &dyn Fn(&Span) -> Origin) -> Vec<Failed> {
