@@ -17,7 +17,7 @@ use crate::ruleset::{Origin, Ruleset};
 
 use super::eval::{Element, Step, Trace};
 use super::find::paths;
-use super::judgement::{Judgement, Reason, Verdict, judge};
+use super::judgement::{Judgement, Reason, Verdict, judge, line_of};
 use super::path::{Kind, Path, Reach, Target};
 use super::surroundings::Surroundings;
 
@@ -116,7 +116,11 @@ pub fn audit(host: &HostView, around: &Surroundings, ruleset: Option<&Ruleset>) 
 }
 
 /// All paths of a host, with those that rulesets tell apart.
-fn all_paths(host: &HostView, around: &Surroundings, rulesets: &[&Ruleset]) -> Vec<Path> {
+pub(super) fn all_paths(
+    host: &HostView,
+    around: &Surroundings,
+    rulesets: &[&Ruleset],
+) -> Vec<Path> {
     let mut all = paths(host, around);
     for ruleset in rulesets {
         let more = named(&all, ruleset);
@@ -266,7 +270,7 @@ fn expose(ruleset: &Ruleset, around: &Surroundings, path: Path, source: IpAddr) 
             if judgement.verdict() == Verdict::Allow {
                 return Exposure {
                     admits: Admits::Any,
-                    origin: origin(&trace),
+                    origin: line_of(&trace.steps),
                     path: path.reached_by(Reach::Neighbours),
                 };
             }
@@ -276,7 +280,7 @@ fn expose(ruleset: &Ruleset, around: &Surroundings, path: Path, source: IpAddr) 
         return Exposure {
             path,
             admits: judgement.reason().map_or(Admits::Any, Admits::NotJudged),
-            origin: origin(trace),
+            origin: line_of(&trace.steps),
         };
     }
     let mut who = BTreeSet::new();
@@ -291,15 +295,9 @@ fn expose(ruleset: &Ruleset, around: &Surroundings, path: Path, source: IpAddr) 
         } else {
             Admits::Some(who.into_iter().collect())
         },
-        origin: traces.first().and_then(|(_, trace)| origin(trace)),
+        origin: traces.first().and_then(|(_, trace)| line_of(&trace.steps)),
         path,
     }
-}
-
-/// The line of the policy that decided.
-fn origin(trace: &Trace) -> Option<Origin> {
-    let comment = trace.steps.last()?.comment.as_deref()?;
-    Origin::parse(comment)
 }
 
 /// How many addresses that are written in place are told one by one.

@@ -100,6 +100,16 @@ impl Reach {
             Self::Neighbours => "neighbours",
         }
     }
+
+    /// Its condition for people, to follow who gets there; empty if there is none.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Anybody => "",
+            Self::Routed => " with a route to it",
+            Self::Neighbours => " on the same link",
+        }
+    }
 }
 
 /// Where a packet ends up in another network namespace.
@@ -219,23 +229,28 @@ impl Path {
         format!("{} ({})", self.kind.title(), self.family().title())
     }
 
+    /// Returns the addresses of the host that a client may ask for on this path, never none.
+    #[must_use]
+    pub fn asked(&self, around: &Surroundings) -> Vec<IpAddr> {
+        if !self.address.is_unspecified() {
+            return vec![self.address];
+        }
+        let own = around.addresses.iter().copied();
+        let own: Vec<_> = own
+            .filter(|address| Family::of(*address) == self.family())
+            .collect();
+        if own.is_empty() {
+            vec![documented(self.family())]
+        } else {
+            own
+        }
+    }
+
     /// The first packet of a client on this path, as dfw's hook sees it: one for each interface
     /// and each address of the host that it may be for.
     #[must_use]
     pub fn packets(&self, source: IpAddr, around: &Surroundings) -> Vec<Packet> {
-        let asked: Vec<IpAddr> = if self.address.is_unspecified() {
-            let own = around.addresses.iter().copied();
-            let own: Vec<_> = own
-                .filter(|address| Family::of(*address) == self.family())
-                .collect();
-            if own.is_empty() {
-                vec![documented(self.family())]
-            } else {
-                own
-            }
-        } else {
-            vec![self.address]
-        };
+        let asked = self.asked(around);
         let interfaces = around.interfaces.iter().flat_map(|interface| {
             asked.iter().map(move |address| Packet {
                 strays: around.strays(source, interface),

@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 
 use crate::analysis::audit::{Admits, Exposure, Report, audit};
 use crate::analysis::judgement::{Reason, Verdict};
-use crate::analysis::path::Reach;
 use crate::cli::arguments::{DEFAULT_PATH, EngineArgs};
 use crate::cli::load::load;
 use crate::cli::report::engines;
@@ -305,7 +304,7 @@ fn row(exposure: &Exposure) -> [String; 5] {
         path.title.clone(),
         path.kind_text(),
         match admits {
-            Admits::Any => format!("any{}", reach(path.reach)),
+            Admits::Any => format!("any{}", path.reach.title()),
             Admits::Some(who) => who.join(", "),
             Admits::Nobody => "nobody".to_owned(),
             Admits::NotJudged(_) => Verdict::NotJudged.to_string(),
@@ -317,14 +316,6 @@ fn row(exposure: &Exposure) -> [String; 5] {
             (None, _) => format!("table {TABLE}"),
         },
     ]
-}
-
-fn reach(reach: Reach) -> &'static str {
-    match reach {
-        Reach::Anybody => "",
-        Reach::Routed => " with a route to it",
-        Reach::Neighbours => " on the same link",
-    }
 }
 
 impl Audit<'_> {

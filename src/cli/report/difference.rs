@@ -14,6 +14,8 @@ use crate::output::json;
 use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
 
+use super::addresses::{addresses_json, counts_json, grouped};
+
 /// How many addresses and ports are listed before only their number is shown.
 const LISTED: usize = 4;
 /// How many rows are shown before only their number is.
@@ -117,21 +119,6 @@ fn decider_json(decider: &Decider) -> Value {
         "key": decider.key.map(|key| key.to_string()),
         "origin": decider.line.as_ref().map(ToString::to_string),
     })
-}
-
-/// The numbers of addresses; those of IPv6 as text, as they are no numbers of most programs.
-fn counts_json(set: &AddressSet) -> Value {
-    json!({"ipv4": set.count_v4(), "ipv6": set.count_v6().to_string()})
-}
-
-/// The numbers of addresses, and the ranges.
-fn addresses_json(set: &AddressSet) -> Value {
-    let mut counts = counts_json(set);
-    if let Some(counts) = counts.as_object_mut() {
-        let ranges: Vec<String> = set.iter().map(|entry| entry.to_string()).collect();
-        counts.insert("ranges".to_owned(), json!(ranges));
-    }
-    counts
 }
 
 /// The ports, or the first of them and how many there are.
@@ -281,19 +268,6 @@ fn number(set: &AddressSet) -> Option<String> {
         number => parts.push(format!("about 2^{} IPv6 addresses", number.ilog2())),
     }
     (!parts.is_empty()).then(|| parts.join(" and "))
-}
-
-/// A number with commas.
-fn grouped(number: u128) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// What decided and what decides.
