@@ -16,6 +16,7 @@ mod docs;
 #[path = "../support/encoded.rs"]
 mod encoded;
 mod engines;
+mod explain;
 mod files;
 mod fuzz;
 #[path = "../support/fuzzed.rs"]

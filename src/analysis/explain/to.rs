@@ -13,7 +13,7 @@ use std::rc::Rc;
 
 use crate::analysis::access::{Access, Judge};
 use crate::analysis::eval::{Packet, Pool};
-use crate::analysis::interfaces::classes;
+use crate::analysis::interfaces::{Class, classes};
 use crate::analysis::judgement::Reason;
 use crate::analysis::path::Path;
 use crate::analysis::surroundings::Surroundings;
@@ -28,8 +28,6 @@ use super::{Destination, Nothing, master};
 pub struct Clients {
     /// The verdicts, apart by path, by address of the host and by interface where these make a difference.
     pub blocks: Vec<Block>,
-    /// Whether anything leads there at the moment; if not, the paths are those that a port has in general.
-    pub exists: bool,
     /// Why there are no paths, if there are none.
     pub nothing: Option<Nothing>,
     /// Whether nothing listens, and a service of the host that did would not be judged.
@@ -41,6 +39,9 @@ pub struct Clients {
 pub struct Block {
     /// The paths, of one family.
     pub paths: Vec<Path>,
+    /// Whether anything leads there at the moment over this family and through these interfaces; if not, the paths
+    /// are those that a port has in general.
+    pub exists: bool,
     /// The addresses of the host that are asked for.
     pub addresses: Vec<IpAddr>,
     /// Whether another block is of the same paths at other addresses.
@@ -64,6 +65,14 @@ pub struct Entrance {
     pub containers: bool,
     /// Whether replies to the source would leave through another interface.
     pub strays: bool,
+}
+
+impl Clients {
+    /// Whether anything leads to the port at the moment.
+    #[must_use]
+    pub fn exists(&self) -> bool {
+        self.blocks.iter().any(|block| block.exists)
+    }
 }
 
 impl Block {
@@ -94,31 +103,27 @@ pub fn clients(
         destination.host_known,
         via.is_some(),
     );
-    let Some(found) = find(host, &mut around, destination, &entrances) else {
-        return Clients {
-            blocks: Vec::new(),
-            exists: false,
-            nothing: Some(Nothing::Unreachable),
-            services_not_judged: false,
-        };
-    };
     let mut answer = Clients {
         blocks: Vec::new(),
-        exists: found.exists,
         nothing: None,
         services_not_judged: false,
     };
-    let hides_services = !found.exists && destination.host_known;
+    let Some(found) = find(host, &mut around, destination, &entrances) else {
+        answer.nothing = Some(Nothing::Unreachable);
+        return answer;
+    };
     let (mut pool, mut judge) = (Pool::default(), Judge::new(ruleset));
     let mut profiles: Vec<Profile> = Vec::new();
-    for (path, numbers) in found.paths {
-        let of_path: Vec<(usize, &Entrance)> = numbers
-            .into_iter()
-            .filter_map(|number| Some((number, entrances.get(number)?)))
+    for way in found {
+        let of_path: Vec<(usize, &Entrance)> = way
+            .entrances
+            .iter()
+            .filter_map(|number| Some((*number, entrances.get(*number)?)))
             .collect();
-        for profile in by_address(&mut pool, &mut judge, &path, &around, &of_path) {
+        for profile in by_address(&mut pool, &mut judge, &way, &around, &of_path) {
             let same = profiles.iter_mut().find(|other| {
-                other.addresses == profile.addresses && is_alike(&other.groups, &profile.groups)
+                (other.exists, &other.addresses) == (profile.exists, &profile.addresses)
+                    && is_alike(&other.groups, &profile.groups)
             });
             match same {
                 Some(other) => other.paths.extend(profile.paths),
@@ -135,6 +140,7 @@ pub fn clients(
         for group in &profile.groups {
             let is_service = |access: &Access| access.judgement.reason() == Some(Reason::Service);
             // Nothing listens: what would become of a service is no part of the answer.
+            let hides_services = !profile.exists && destination.host_known;
             if hides_services && group.accesses.iter().all(is_service) {
                 answer.services_not_judged = true;
                 continue;
@@ -143,6 +149,7 @@ pub fn clients(
             let entrances = group.entrances.iter().filter_map(|n| entrances.get(*n));
             answer.blocks.push(Block {
                 paths: profile.paths.clone(),
+                exists: profile.exists,
                 addresses: profile.addresses.clone(),
                 at_some_addresses,
                 entrances: entrances.cloned().collect(),
@@ -154,45 +161,47 @@ pub fn clients(
     answer
 }
 
-/// The paths to a destination, each with the numbers of the entrances from which it leads there.
-struct Found {
-    paths: Vec<(Path, Vec<usize>)>,
+/// A path, and the numbers of the entrances from which it leads to the destination.
+struct Way {
+    path: Path,
     exists: bool,
+    entrances: Vec<usize>,
 }
 
-/// Finds the paths of each entrance; `None` if this host has no route to the address.
+/// Finds the paths of each entrance and family, as a packet has them; `None` if this host has no route to the
+/// address.
 fn find(
     host: &HostView,
     around: &mut Surroundings,
     destination: &Destination,
     entrances: &[Entrance],
-) -> Option<Found> {
-    let families = match destination.to.address {
-        Some(address) => vec![Family::of(address)],
-        None => Family::ALL.to_vec(),
-    };
-    let mut all: Vec<(Path, Vec<usize>)> = Vec::new();
-    let mut exists = false;
-    for (number, entrance) in entrances.iter().enumerate() {
-        // A socket of one interface takes nothing from others, and a translation may be of some only.
-        around.interfaces = vec![entrance.interface.clone()];
-        let found = destination.find(host, around, &families)?;
-        if found.exists && !exists {
-            // What a port has in general is of interest only if nothing is there.
-            all.clear();
-            exists = true;
-        }
-        if found.exists != exists {
-            continue;
-        }
-        for path in found.paths {
-            match all.iter_mut().find(|(other, _)| *other == path) {
-                Some((_, numbers)) => numbers.push(number),
-                None => all.push((path, vec![number])),
+) -> Option<Vec<Way>> {
+    let families = Family::ALL.into_iter().filter(|family| {
+        let address = destination.to.address;
+        address.is_none_or(|address| Family::of(address) == *family)
+    });
+    let mut ways: Vec<Way> = Vec::new();
+    for family in families {
+        for (number, entrance) in entrances.iter().enumerate() {
+            // A socket of one interface takes nothing from others, and a translation may be of some only.
+            around.interfaces = vec![entrance.interface.clone()];
+            let found = destination.find(host, around, &[family])?;
+            for path in found.paths {
+                let same = ways
+                    .iter_mut()
+                    .find(|way| way.exists == found.exists && way.path == path);
+                match same {
+                    Some(way) => way.entrances.push(number),
+                    None => ways.push(Way {
+                        path,
+                        exists: found.exists,
+                        entrances: vec![number],
+                    }),
+                }
             }
         }
     }
-    Some(Found { paths: all, exists })
+    Some(ways)
 }
 
 /// Returns where packets come in: through the interfaces of the host and, unless one is asked for, the bridges of
@@ -217,12 +226,12 @@ fn entrances(
         let names = around.interfaces.iter().chain(bridges);
         names.map(|name| of(name.clone(), name.clone())).collect()
     } else {
-        let classes = classes(&[ruleset], Side::In).into_iter();
-        let of_class = |class: crate::analysis::interfaces::Class| Entrance {
+        let of_class = |class: Class| Entrance {
             containers: class.containers,
             ..of(class.title(), class.name)
         };
-        classes.map(of_class).collect()
+        let classes = classes(&[ruleset], Side::In);
+        classes.into_iter().map(of_class).collect()
     };
     if all.is_empty() {
         all.push(of("eth0".to_owned(), "eth0".to_owned()));
@@ -243,6 +252,7 @@ fn entrances(
 /// What becomes of packets to some addresses of the host, apart by where they come in.
 struct Profile {
     paths: Vec<Path>,
+    exists: bool,
     addresses: Vec<IpAddr>,
     groups: Vec<Group>,
 }
@@ -258,20 +268,21 @@ struct Group {
 fn by_address(
     pool: &mut Pool,
     judge: &mut Judge<'_>,
-    path: &Path,
+    way: &Way,
     around: &Surroundings,
     entrances: &[(usize, &Entrance)],
 ) -> Vec<Profile> {
     let mut profiles: Vec<Profile> = Vec::new();
-    for address in path.asked(around) {
-        let groups = by_entrance(pool, judge, path, address, entrances);
+    for address in way.path.asked(around) {
+        let groups = by_entrance(pool, judge, &way.path, address, entrances);
         let same = profiles
             .iter_mut()
             .find(|profile| is_alike(&profile.groups, &groups));
         match same {
             Some(profile) => profile.addresses.push(address),
             None => profiles.push(Profile {
-                paths: vec![path.clone()],
+                paths: vec![way.path.clone()],
+                exists: way.exists,
                 addresses: vec![address],
                 groups,
             }),

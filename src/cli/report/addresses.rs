@@ -10,7 +10,13 @@ const LISTED: usize = 8;
 
 /// Returns the numbers of addresses; those of IPv6 as text, as they are no numbers of most programs.
 pub(in crate::cli) fn counts_json(set: &AddressSet) -> Value {
-    json!({"ipv4": set.count_v4(), "ipv6": set.count_v6().to_string()})
+    let v6 = if set.v6() == [(0, u128::MAX)] {
+        // 2^128, one more than a number here can be.
+        "340282366920938463463374607431768211456".to_owned()
+    } else {
+        set.count_v6().to_string()
+    };
+    json!({"ipv4": set.count_v4(), "ipv6": v6})
 }
 
 /// Returns the numbers of addresses, and the ranges.

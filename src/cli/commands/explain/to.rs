@@ -6,8 +6,8 @@ use std::fmt::Write;
 use serde_json::{Value, json};
 
 use crate::analysis::access::Access;
+use crate::analysis::explain::Destination;
 use crate::analysis::explain::to::{Block, Clients, Entrance, clients};
-use crate::analysis::explain::{Destination, Nothing};
 use crate::analysis::judgement::Verdict;
 use crate::cli::report::addresses::{addresses_json, ranges, size};
 use crate::cli::report::failure::Failure;
@@ -50,10 +50,10 @@ impl View<'_> {
         let mut text = self.facts.problems.text(terminal);
         let _ = writeln!(text, "port {}, by source address:", self.destination.to);
         text.push_str(not_in_force(&self.facts.ruleset));
-        match answer.nothing {
-            Some(Nothing::Unreachable) => text.push_str(UNREACHABLE),
-            Some(Nothing::Own) | None if answer.exists => {}
-            Some(Nothing::Own) | None => text.push_str(self.destination.assumption()),
+        if answer.nothing.is_some() {
+            text.push_str(UNREACHABLE);
+        } else if !answer.exists() {
+            text.push_str(self.destination.assumption());
         }
         if answer
             .blocks
@@ -63,7 +63,7 @@ impl View<'_> {
             text.push_str("the verdict depends on the interface that packets come in through\n");
         }
         for block in &answer.blocks {
-            let _ = writeln!(text, "{}:", heading(block));
+            let _ = writeln!(text, "{}:", heading(block, answer.exists()));
             let rows = block
                 .accesses
                 .iter()
@@ -94,7 +94,7 @@ impl View<'_> {
             "schema": "dfw/explain-to/v1",
             "to": self.destination.to.to_string(),
             "problems": self.facts.problems.json(),
-            "exists": answer.exists,
+            "exists": answer.exists(),
             "reachable": answer.nothing.is_none(),
             "services_not_judged": answer.services_not_judged,
             "blocks": answer.blocks.iter().map(block_json).collect::<Vec<_>>(),
@@ -104,7 +104,7 @@ impl View<'_> {
 }
 
 /// Returns the paths of a block, the addresses of the host and the interfaces, where those make a difference.
-fn heading(block: &Block) -> String {
+fn heading(block: &Block, others_exist: bool) -> String {
     let mut paths: Vec<String> = Vec::new();
     for path in &block.paths {
         let mut text = path.kind_text();
@@ -122,6 +122,9 @@ fn heading(block: &Block) -> String {
     }
     if block.through_some_entrances {
         let _ = write!(text, ", {}", through(&block.entrances));
+    }
+    if others_exist && !block.exists {
+        text.push_str(", if it was published");
     }
     text
 }
@@ -188,6 +191,7 @@ fn block_json(block: &Block) -> Value {
     };
     json!({
         "family": family(block.family()),
+        "exists": block.exists,
         "paths": block.paths.iter().map(path).collect::<Vec<_>>(),
         "addresses": block.addresses,
         "interfaces": block.entrances.iter().map(entrance).collect::<Vec<_>>(),
