@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use crate::net::{AddressSet, Entry, Family, Protocol};
-use crate::ruleset::{Elements, Origin, Ruleset};
+use crate::ruleset::{Elements, Interface, Origin, Ruleset};
 
 use super::eval::{Packet, Partition, Pool, Step, Symbolic};
 use super::judgement::{Judgement, Reason, Verdict, judgement, line_of, reason_of, stays};
@@ -58,13 +58,15 @@ impl Access {
 
 /// What becomes of a packet from every address.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Judged {
+pub struct Judged<'a> {
     /// Disjoint, and together every address that was asked for; one for each judgement and line.
     pub accesses: Vec<Access>,
     /// The ports for which this is the same, see [`Partition::ports`].
     pub ports: (u16, u16),
     /// The ports for which the address that is asked makes no difference, see [`Partition::any_destination`].
     pub any_destination: Option<(u16, u16)>,
+    /// What rules asked of interfaces, see [`Partition::interfaces`].
+    pub interfaces: Vec<&'a Interface>,
 }
 
 /// A port, a path and an interface of no host in particular.
@@ -129,7 +131,7 @@ impl<'a> Judge<'a> {
 
     /// Judges a packet from every address of its family in general. Interfaces stand for others that rules do not
     /// tell apart from them, so that a packet between two of the same name is one between two bridges.
-    pub fn in_general(&mut self, pool: &mut Pool, slot: &Slot<'_>) -> Judged {
+    pub fn in_general(&mut self, pool: &mut Pool, slot: &Slot<'_>) -> Judged<'a> {
         let path = slot.path();
         let all = pool.keep(AddressSet::all(slot.family));
         self.judged(pool, &path, &slot.packet(&path), &all, false)
@@ -142,7 +144,7 @@ impl<'a> Judge<'a> {
         path: &Path,
         packet: &Packet,
         sources: &Rc<AddressSet>,
-    ) -> Judged {
+    ) -> Judged<'a> {
         self.judged(pool, path, packet, sources, stays(path, packet))
     }
 
@@ -153,11 +155,12 @@ impl<'a> Judge<'a> {
         packet: &Packet,
         sources: &Rc<AddressSet>,
         stays: bool,
-    ) -> Judged {
+    ) -> Judged<'a> {
         let Partition {
             regions,
             ports,
             any_destination,
+            interfaces,
         } = self.symbolic.partition(pool, packet, sources);
         let mut accesses: Vec<Access> = Vec::new();
         for region in regions {
@@ -178,6 +181,7 @@ impl<'a> Judge<'a> {
             accesses,
             ports,
             any_destination,
+            interfaces,
         }
     }
 

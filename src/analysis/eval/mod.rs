@@ -5,6 +5,7 @@
 //! asks for what the packet does not have (connection tracking, an outgoing interface) does not
 //! match, and where nothing decides, a base chain accepts.
 
+mod alike;
 mod lookup;
 mod packet;
 mod partition;
@@ -27,10 +28,15 @@ use crate::ruleset::{
 use lookup::{Match, look_up, value};
 use question::{Asked, Question};
 
+pub use alike::differing_ports;
 pub use packet::{Connection, Flow, Outgoing, Packet};
 pub use partition::{Partition, Region, Symbolic};
+pub(super) use pool::Fast;
 pub use pool::Pool;
 pub use trace::{Decision, Element, Hit, Step, Trace};
+
+/// All ports.
+const ALL_PORTS: (u16, u16) = (0, u16::MAX);
 
 /// Sends a packet through the base chains of its hook.
 #[must_use]
@@ -87,6 +93,11 @@ fn bases(ruleset: &Ruleset, hook: Hook) -> Vec<&str> {
         .collect();
     bases.sort_by_key(|(base, _)| base.priority);
     bases.into_iter().map(|(_, name)| name).collect()
+}
+
+/// Returns the ports that are in both ranges.
+fn overlap(a: (u16, u16), b: (u16, u16)) -> (u16, u16) {
+    (a.0.max(b.0), a.1.min(b.1))
 }
 
 struct Run<'a, 'p> {

@@ -12,14 +12,14 @@ use indexmap::IndexMap;
 
 use crate::net::AddressSet;
 use crate::ruleset::check::JUMP_MAX;
-use crate::ruleset::{Address, End, Expression, Hook, Port, Rule, Ruleset, Verdict};
+use crate::ruleset::{Address, End, Expression, Hook, Interface, Port, Rule, Ruleset, Verdict};
 
 use super::lookup::{Unknown, ports_alike};
 use super::packet::Packet;
 use super::pool::{Fast, Pool};
 use super::question::{Asked, Question};
 use super::trace::{Decision, Step};
-use super::{Answer, Ending, Run, bases};
+use super::{ALL_PORTS, Answer, Ending, Run, bases, overlap};
 
 /// Sources for which a packet meets the same rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub struct Region {
 
 /// What becomes of a packet from every source of a set.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Partition {
+pub struct Partition<'a> {
     /// Disjoint, and together the whole set. At most one for each rule that decides.
     pub regions: Vec<Region>,
     /// The ports around that of the packet for which all of this is the same; first and last. Only of a
@@ -45,6 +45,9 @@ pub struct Partition {
     /// The ports around that of the packet for which nothing depends on the destination of the packet;
     /// `None` where something does.
     pub any_destination: Option<(u16, u16)>,
+    /// The expressions of the ruleset that compared a name of an interface: a packet that differs in its
+    /// interfaces only, and for which each of these has the same answer, meets the same rules.
+    pub interfaces: Vec<&'a Interface>,
 }
 
 /// A rule by its chain and its place there, from 0.
@@ -62,6 +65,7 @@ struct Outline<'a> {
     regions: Vec<Outcome<'a>>,
     ports: (u16, u16),
     any_destination: Option<(u16, u16)>,
+    interfaces: Vec<&'a Interface>,
 }
 
 /// A region without the elements by which rules matched.
@@ -110,7 +114,7 @@ impl<'a> Symbolic<'a> {
         pool: &mut Pool,
         packet: &Packet,
         sources: &Rc<AddressSet>,
-    ) -> Partition {
+    ) -> Partition<'a> {
         // Its connection comes from the same family as well.
         let packet = &packet.from_source(packet.flow.source);
         let outline = self.outline(pool, packet, sources);
@@ -123,6 +127,7 @@ impl<'a> Symbolic<'a> {
             regions: regions.collect(),
             ports: outline.ports,
             any_destination: outline.any_destination,
+            interfaces: outline.interfaces,
         }
     }
 
@@ -145,8 +150,9 @@ impl<'a> Symbolic<'a> {
             packet,
             trail: Vec::new(),
             regions: Vec::new(),
-            ports: ALL,
-            any_destination: Some(ALL),
+            ports: ALL_PORTS,
+            any_destination: Some(ALL_PORTS),
+            interfaces: Vec::new(),
         };
         walk.regions.push(Outcome {
             sources: Rc::clone(sources),
@@ -161,6 +167,7 @@ impl<'a> Symbolic<'a> {
             regions: walk.regions,
             ports: walk.ports,
             any_destination: walk.any_destination,
+            interfaces: walk.interfaces,
         }
     }
 
@@ -199,9 +206,6 @@ impl<'a> Symbolic<'a> {
     }
 }
 
-/// All ports.
-const ALL: (u16, u16) = (0, u16::MAX);
-
 struct Walk<'w, 'a> {
     symbolic: &'w mut Symbolic<'a>,
     pool: &'w mut Pool,
@@ -211,6 +215,7 @@ struct Walk<'w, 'a> {
     regions: Vec<Outcome<'a>>,
     ports: (u16, u16),
     any_destination: Option<(u16, u16)>,
+    interfaces: Vec<&'a Interface>,
 }
 
 /// Sources for which a rule ends with a verdict.
@@ -308,7 +313,7 @@ impl<'a> Walk<'_, 'a> {
         if !is_by_destination(rule) {
             return self.chain(target, sources, depth);
         }
-        let outside = std::mem::replace(&mut self.ports, ALL);
+        let outside = std::mem::replace(&mut self.ports, ALL_PORTS);
         let decided = self.regions.len();
         let left = self.chain(target, Rc::clone(&sources), depth);
         let silent = self.regions.len() == decided && left == sources;
@@ -390,8 +395,9 @@ impl<'a> Walk<'_, 'a> {
         self.decide(Rc::clone(sources), None);
     }
 
-    /// Notes for which ports an expression has the same answer, and whether it depends on the destination.
-    fn note(&mut self, expression: &Expression) {
+    /// Notes for which ports an expression has the same answer, whether it depends on the destination, and what
+    /// it asks of interfaces.
+    fn note(&mut self, expression: &'a Expression) {
         let packet = self.packet;
         let asked = match expression {
             Expression::Port(Port::Map {
@@ -439,10 +445,22 @@ impl<'a> Walk<'_, 'a> {
                     end: End::Source, ..
                 },
             )
-            | Expression::Interface(_)
+            | Expression::Interface(
+                Interface::OutBridge | Interface::SameInterface | Interface::NoReversePath,
+            )
             | Expression::Conntrack(_)
             | Expression::Statement(_)
             | Expression::Unknown { .. } => None,
+            Expression::Interface(interface @ (Interface::Name { .. } | Interface::In { .. })) => {
+                if !self
+                    .interfaces
+                    .iter()
+                    .any(|known| std::ptr::eq(*known, interface))
+                {
+                    self.interfaces.push(interface);
+                }
+                None
+            }
         };
         if let Some((set, port)) = asked {
             let alike = ports_alike(self.symbolic.ruleset, set, packet.protocol, port);
@@ -458,8 +476,4 @@ fn is_by_destination(rule: &Rule) -> bool {
         last,
         Some(Expression::Address(Address::DestinationMap { .. }))
     )
-}
-
-fn overlap(a: (u16, u16), b: (u16, u16)) -> (u16, u16) {
-    (a.0.max(b.0), a.1.min(b.1))
 }

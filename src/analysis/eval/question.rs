@@ -177,7 +177,7 @@ fn key_of<R: Row>(_: &[R]) -> &'static [Field] {
 }
 
 /// Returns the rows with a port as the first field, of rows in ascending order.
-fn of_port<R: Row>(rows: &[R], port: u16) -> &[R] {
+pub(super) fn of_port<R: Row>(rows: &[R], port: u16) -> &[R] {
     let of = |row: &R| match row.first().values().as_ref().first() {
         Some(Value::Port(port)) => Some(*port),
         _ => None,

@@ -56,6 +56,15 @@ pub enum NameMatch {
 }
 
 impl Interface {
+    /// Returns whose name is compared; `None` if none is.
+    #[must_use]
+    pub fn side(&self) -> Option<Side> {
+        match self {
+            Self::Name { side, .. } | Self::In { side, .. } => Some(*side),
+            Self::OutBridge | Self::SameInterface | Self::NoReversePath => None,
+        }
+    }
+
     /// Returns the name of the set or map that the expression looks up.
     pub(super) fn set(&self) -> Option<&String> {
         match self {

@@ -1,0 +1,244 @@
+//! What one ruleset lets pass and another does not: for every port, path and address of both families.
+//!
+//! ```text
+//!  kind × family × protocol × interfaces ─► Route ─┐
+//!  old ruleset ─► Judge ─► accesses at a port ─────┼─► Cell ─► Row    (compare)
+//!  new ruleset ─► Judge ─► accesses at a port ─────┘
+//! ```
+//!
+//! Both rulesets say for which ports their answer holds, and the next question is behind that: no list of
+//! ports has to be known. Cells that say the same of other ports, paths and families are one row.
+
+mod compare;
+
+use std::rc::Rc;
+
+use crate::compile::key_of_step;
+use crate::net::{AddressSet, Family, HostPorts};
+use crate::ruleset::{Origin, Ruleset, Side};
+
+use super::access::Access;
+use super::eval::Pool;
+use super::interfaces::{Class, classes};
+use super::judgement::{Judgement, Reason, Verdict};
+use super::path::Kind;
+
+/// The kinds of paths that a port has in general.
+pub const KINDS: [Kind; 3] = [Kind::Dnat, Kind::Service, Kind::Container];
+
+/// More IPv4 addresses than this are a part of the world, and no list.
+pub const MANY: u64 = 1 << 24;
+
+/// What one ruleset lets pass and another does not.
+#[derive(Debug, Default)]
+pub struct Difference {
+    /// Openings first, then by the number of addresses, then by port.
+    pub rows: Vec<Row>,
+    /// The interfaces that packets come in through, by what the rulesets say of them.
+    pub incoming: Vec<Class>,
+    /// The bridges that forwarded packets leave through.
+    pub outgoing: Vec<Class>,
+}
+
+/// Addresses for which the verdict changes, in the same way on some ports and paths.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// What the change means.
+    pub effect: Effect,
+    /// The ports, ascending; without an address at every address of the host that no other row of the port
+    /// names.
+    pub ports: Vec<HostPorts>,
+    /// The addresses whose verdict changes, of one family or both.
+    pub sources: Rc<AddressSet>,
+    /// What the addresses are in, where only a host knows which they are: [`sources`](Self::sources) are then
+    /// those that it may hold.
+    pub source: Option<String>,
+    /// The addresses of these families that had access before.
+    pub allowed_before: Rc<AddressSet>,
+    /// The addresses of these families that have access afterwards.
+    pub allowed_after: Rc<AddressSet>,
+    /// The families, ascending.
+    pub families: Vec<Family>,
+    /// What decided before.
+    pub before: Decider,
+    /// What decides afterwards.
+    pub after: Decider,
+    /// The paths, ascending.
+    pub routes: Vec<Route>,
+}
+
+/// What a change of a verdict means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Effect {
+    /// Denied before, and allowed.
+    Gains,
+    /// Denied before, and not judged: whether there is access is not known. Or not computed before, and not
+    /// denied.
+    MayGain,
+    /// Denied, and not before.
+    Loses,
+    /// As open as before, and judged by a line now, or by none any more.
+    Judged,
+}
+
+/// What decides about a packet.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Decider {
+    /// The judgement.
+    pub judgement: Judgement,
+    /// The key of the policy; `None` for what the default decides, or a rule of dfw's own.
+    pub key: Option<HostPorts>,
+    /// The line of the policy; `None` where no line decides.
+    pub line: Option<Origin>,
+    /// The line, the comment of a rule of dfw's own, or that no rule decides.
+    pub reason: String,
+}
+
+/// A path by the interfaces of a packet, as numbers of [`Difference::incoming`] and
+/// [`Difference::outgoing`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Route {
+    /// The kind of path.
+    pub kind: Kind,
+    /// The class of the interface that packets come in through.
+    pub incoming: usize,
+    /// The class of the bridge that they leave through; `None` for a socket of the host.
+    pub outgoing: Option<usize>,
+    /// Whether the source would not be answered through that interface.
+    pub strays: bool,
+}
+
+impl Effect {
+    /// Returns what a change from one judgement to another means; `None` if nothing changes.
+    #[must_use]
+    pub fn of(before: Judgement, after: Judgement) -> Option<Self> {
+        let is_unknown = |judgement| {
+            matches!(
+                judgement,
+                Judgement::NotJudged(Reason::Foreign | Reason::SameInterface)
+            )
+        };
+        match (before.verdict(), after.verdict()) {
+            (Verdict::Deny, Verdict::Allow) => Some(Self::Gains),
+            (Verdict::Deny, Verdict::NotJudged) => Some(Self::MayGain),
+            (Verdict::Allow | Verdict::NotJudged, Verdict::Deny) => Some(Self::Loses),
+            _ if before == after => None,
+            (Verdict::NotJudged, Verdict::Allow | Verdict::NotJudged) if is_unknown(before) => {
+                Some(Self::MayGain)
+            }
+            (Verdict::Allow, Verdict::NotJudged) | (Verdict::NotJudged, _) => Some(Self::Judged),
+            (Verdict::Deny, Verdict::Deny) | (Verdict::Allow, Verdict::Allow) => None,
+        }
+    }
+
+    /// Whether somebody has access afterwards, or may have, who had none.
+    #[must_use]
+    pub fn opens(self) -> bool {
+        matches!(self, Self::Gains | Self::MayGain)
+    }
+
+    /// Returns the name for programs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gains => "gains",
+            Self::MayGain => "may-gain",
+            Self::Loses => "loses",
+            Self::Judged => "judged",
+        }
+    }
+}
+
+impl Decider {
+    fn of(access: &Access, port: u16) -> Self {
+        let step = access.steps.last();
+        Self {
+            judgement: access.judgement,
+            key: step.and_then(|step| key_of_step(step.chain.as_str(), port)),
+            line: access.line.clone(),
+            reason: access.reason(),
+        }
+    }
+}
+
+impl Difference {
+    /// Compares two rulesets.
+    #[must_use]
+    pub fn of(pool: &mut Pool, old: &Ruleset, new: &Ruleset) -> Self {
+        let both = [old, new];
+        let incoming = classes(&both, Side::In);
+        // A bridge of which nothing is known is judged as one of an engine.
+        let mut outgoing = classes(&both, Side::Out);
+        if outgoing.len() > 1 {
+            outgoing.retain(|class| !class.others);
+        }
+        let mut rows = compare::rows(pool, both, [&incoming, &outgoing]);
+        sort(&mut rows);
+        Self {
+            rows,
+            incoming,
+            outgoing,
+        }
+    }
+
+    /// Adds the rows of another comparison of the same policies, for which a source that only a host knows holds
+    /// every address, unless they are here already: who is in it may gain or lose that access.
+    pub fn add_unknown(&mut self, pool: &mut Pool, source: &str, full: Self) {
+        let mut added = Vec::new();
+        for mut row in full.rows {
+            let known = self.rows.iter().filter(|known| known.source.is_none());
+            let known = known.filter(|known| {
+                known.effect == row.effect
+                    && row.ports.iter().all(|ports| known.ports.contains(ports))
+                    && row.routes.iter().all(|route| known.routes.contains(route))
+            });
+            let nobody = pool.nobody();
+            let known = known.fold(nobody, |all, known| pool.union(&all, &known.sources));
+            row.sources = pool.difference(&row.sources, &known);
+            if row.sources.is_empty() {
+                continue;
+            }
+            row.effect = match row.effect {
+                Effect::Gains | Effect::MayGain => Effect::MayGain,
+                Effect::Loses => Effect::Loses,
+                Effect::Judged => continue,
+            };
+            row.source = Some(source.to_owned());
+            added.push(row);
+        }
+        self.rows.extend(added);
+        sort(&mut self.rows);
+    }
+
+    /// Whether nobody gains or loses anything, and nothing is judged otherwise.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Returns the rows by which somebody has access, or may have, who had none.
+    pub fn openings(&self) -> impl Iterator<Item = &Row> {
+        self.rows.iter().filter(|row| row.effect.opens())
+    }
+}
+
+impl Row {
+    /// Whether every address of the families has access afterwards.
+    #[must_use]
+    pub fn is_for_everybody(&self) -> bool {
+        let whole = |family: &Family| match family {
+            Family::V4 => self.allowed_after.v4() == [(0, u32::MAX)],
+            Family::V6 => self.allowed_after.v6() == [(0, u128::MAX)],
+        };
+        self.families.iter().all(whole)
+    }
+}
+
+fn sort(rows: &mut [Row]) {
+    rows.sort_by_cached_key(|row| {
+        let count = (row.sources.count_v4(), row.sources.count_v6());
+        let first = row.ports.first().map(|ports| (ports.first, *ports));
+        let by = (row.before.clone(), row.after.clone(), row.routes.clone());
+        (row.effect, std::cmp::Reverse(count), first, by)
+    });
+}

@@ -1,0 +1,217 @@
+//! The ports at which two rulesets are the same, by comparing their rules.
+//!
+//! Most ports do not change when a policy does. Rules that are equal, look the same things up, and find the same
+//! there do the same to every packet of a port, whatever its path and source: nothing has to be evaluated. The
+//! reverse is not said: rules that are written otherwise may mean the same.
+
+use indexmap::IndexMap;
+
+use crate::ruleset::check::JUMP_MAX;
+use crate::ruleset::{
+    Address, Chain, Column, Elements, End, Expression, Hook, Interface, L4Protocol, Port, Row,
+    Rule, Ruleset, Statement, Value, Verdict, with_rows,
+};
+
+use super::lookup::{look_up, ports_alike};
+use super::question::of_port;
+use super::{ALL_PORTS, bases, overlap};
+
+/// Returns the ports of a protocol, from 1, at which rules of two rulesets differ, as ranges in ascending order.
+#[must_use]
+pub fn differing_ports(old: &Ruleset, new: &Ruleset, protocol: L4Protocol) -> Vec<(u16, u16)> {
+    let mut sets = IndexMap::new();
+    let mut differing: Vec<(u16, u16)> = Vec::new();
+    let mut first = 1;
+    loop {
+        let mut at = At {
+            rulesets: [old, new],
+            protocol,
+            port: first,
+            ports: ALL_PORTS,
+            sets: &mut sets,
+        };
+        let is_same = at.is_same();
+        let last = at.ports.1;
+        if !is_same {
+            match differing.last_mut() {
+                Some(before) if before.1.checked_add(1) == Some(first) => before.1 = last,
+                _ => differing.push((first, last)),
+            }
+        }
+        match last.checked_add(1) {
+            Some(next) => first = next,
+            None => return differing,
+        }
+    }
+}
+
+/// A comparison at one port.
+struct At<'c, 'a> {
+    rulesets: [&'a Ruleset; 2],
+    protocol: L4Protocol,
+    port: u16,
+    /// The ports at which the comparison goes the same way.
+    ports: (u16, u16),
+    /// Whether sets have the same elements, of those that were compared as a whole.
+    sets: &'c mut IndexMap<&'a str, bool>,
+}
+
+impl<'a> At<'_, 'a> {
+    fn is_same(&mut self) -> bool {
+        [Hook::Input, Hook::Forward, Hook::Output]
+            .into_iter()
+            .all(|hook| {
+                let [old, new] = self.rulesets.map(|ruleset| bases(ruleset, hook));
+                old == new && old.into_iter().all(|name| self.chain(name, JUMP_MAX))
+            })
+    }
+
+    fn chain(&mut self, name: &str, depth: usize) -> bool {
+        let [old, new] = self.rulesets.map(|ruleset| ruleset.chains.get(name));
+        let (Some(old), Some(new), Some(depth)) = (old, new, depth.checked_sub(1)) else {
+            return false;
+        };
+        let is_shaped_alike =
+            |a: &Chain, b: &Chain| a.base == b.base && a.rules.len() == b.rules.len();
+        is_shaped_alike(old, new)
+            && old
+                .rules
+                .iter()
+                .zip(&new.rules)
+                .all(|(old, new)| self.rule(old, new, depth))
+    }
+
+    /// Comments do not count.
+    fn rule(&mut self, old: &'a Rule, new: &Rule, depth: usize) -> bool {
+        old.expressions == new.expressions
+            && old
+                .expressions
+                .iter()
+                .all(|expression| self.expression(expression, depth))
+    }
+
+    /// Whether what an expression looks up, and where it leads, is the same.
+    fn expression(&mut self, expression: &'a Expression, depth: usize) -> bool {
+        match expression {
+            Expression::Port(port) => self.port(port, depth),
+            Expression::Address(
+                Address::SourceIn { set, .. }
+                | Address::DestinationIn { set, .. }
+                | Address::DestinationMap { map: set, .. },
+            )
+            | Expression::Interface(Interface::In { set, .. }) => self.whole(set, depth),
+            Expression::Statement(Statement::Verdict(verdict)) => self.verdict(verdict, depth),
+            Expression::Address(Address::Family(_) | Address::ToLoopback(_))
+            | Expression::Interface(
+                Interface::Name { .. }
+                | Interface::OutBridge
+                | Interface::SameInterface
+                | Interface::NoReversePath,
+            )
+            | Expression::Conntrack(_)
+            | Expression::Statement(
+                Statement::Limit { .. }
+                | Statement::Log { .. }
+                | Statement::Counter
+                | Statement::Reject(_),
+            )
+            | Expression::Unknown { .. } => true,
+        }
+    }
+
+    fn port(&mut self, expression: &'a Port, depth: usize) -> bool {
+        match expression {
+            Port::Protocol(_) => true,
+            Port::In { set, .. } => {
+                self.narrow(set);
+                let key = [Value::Protocol(self.protocol), Value::Port(self.port)];
+                let found =
+                    |ruleset| look_up(ruleset, set, &key, false).map(|found| found.is_some());
+                let [old, new] = self.rulesets.map(found);
+                old.ok() == new.ok()
+            }
+            Port::Map { protocol, map, .. } if *protocol == self.protocol => {
+                self.narrow(map);
+                let key = [Value::Port(self.port)];
+                let found = |ruleset| {
+                    let found = look_up(ruleset, map, &key, false).ok()?;
+                    Some(found.and_then(|found| found.verdict))
+                };
+                let [old, new] = self.rulesets.map(found);
+                old == new
+                    && old
+                        .flatten()
+                        .is_none_or(|verdict| self.verdict(verdict, depth))
+            }
+            Port::SourceIn { protocol, set, .. } if *protocol == self.protocol => {
+                self.at_port(set, depth)
+            }
+            Port::AddressMap {
+                end: End::Destination,
+                protocol,
+                map,
+                ..
+            } if *protocol == self.protocol => self.at_port(map, depth),
+            Port::AddressMap {
+                end: End::Source,
+                map,
+                ..
+            } => self.whole(map, depth),
+            // Another protocol's port matches nothing.
+            Port::Map { .. } | Port::SourceIn { .. } | Port::AddressMap { .. } => true,
+        }
+    }
+
+    fn verdict(&mut self, verdict: &Verdict, depth: usize) -> bool {
+        verdict.chain().is_none_or(|chain| self.chain(chain, depth))
+    }
+
+    /// Compares the rows of a set or map that have the port as their first field.
+    fn at_port(&mut self, name: &str, depth: usize) -> bool {
+        self.narrow(name);
+        let Some([old, new]) = self.elements(name) else {
+            return false;
+        };
+        let port = self.port;
+        with_rows!(old, rows => {
+            let rows = of_port(rows, port);
+            is_same_at(rows, new, port) && self.verdicts(rows, depth)
+        })
+    }
+
+    /// Compares all elements of a set or map.
+    fn whole(&mut self, name: &'a str, depth: usize) -> bool {
+        let Some([old, new]) = self.elements(name) else {
+            return false;
+        };
+        *self.sets.entry(name).or_insert_with(|| old == new)
+            && with_rows!(old, rows => self.verdicts(rows, depth))
+    }
+
+    fn verdicts<R: Row>(&mut self, rows: &[R], depth: usize) -> bool {
+        R::MAP
+            .then_some(rows)
+            .unwrap_or_default()
+            .iter()
+            .filter_map(Row::verdict)
+            .all(|verdict| self.verdict(verdict, depth))
+    }
+
+    fn elements(&self, name: &str) -> Option<[&'a Elements; 2]> {
+        let [old, new] = self.rulesets.map(|ruleset| ruleset.sets.get(name));
+        Some([&old?.elements, &new?.elements])
+    }
+
+    /// Notes the ports at which a look-up has the same answer in both rulesets.
+    fn narrow(&mut self, set: &str) {
+        for ruleset in self.rulesets {
+            let alike = ports_alike(ruleset, set, self.protocol, self.port);
+            self.ports = overlap(self.ports, alike);
+        }
+    }
+}
+
+/// Whether elements have the same rows at a port.
+fn is_same_at<R: Column>(rows: &[R], other: &Elements, port: u16) -> bool {
+    R::rows(other).is_some_and(|other| of_port(other, port) == rows)
+}
