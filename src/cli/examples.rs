@@ -60,6 +60,7 @@ pub(super) const CHECK: &str = "\
 Examples:
   dfw check                   the policies in /etc/dfw/policies
   dfw check policies/         another directory, or a single file
+  dfw check --strict          warnings are errors, too
   dfw check --json policies/  for editors and CI";
 
 pub(super) const TEST: &str = "\
@@ -100,6 +101,8 @@ Examples:
 pub(super) const EXPLAIN: &str = "\
 Examples:
   dfw explain --from 198.51.100.7 --to 443
+  dfw explain --from 198.51.100.7     every port that it reaches
+  dfw explain --to 443                every address that reaches it
   dfw explain --from 2001:db8::7 --to '[2001:db8::10]:53/udp'
   dfw explain --from 198.51.100.7 --to 443 --policy policies/";
 

@@ -19,6 +19,7 @@ use crate::text::Span;
 use crate::text::diagnostic::{Diagnostic, quoted};
 
 use super::interface::InterfaceName;
+use super::lint::List;
 use super::source::{NamedSource, Place, SourceName, reserved_words};
 use super::yaml::{Member, Node, Reader, Value, is_missing, members};
 
@@ -55,6 +56,12 @@ impl PortPolicy {
             deny_with: DenyWith::default(),
             origin,
         }
+    }
+
+    /// Whether it allows everybody, through any interface.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.allow.any && self.interfaces.is_empty()
     }
 
     /// Returns who may reach the port, for people: `office (2 entries) except 203.0.113.7 through eth0`.
@@ -107,10 +114,14 @@ pub(super) struct Draft {
     pub(super) ports: BTreeMap<HostPorts, PortPolicy>,
     /// Where each port is written, those with errors too.
     origins: BTreeMap<HostPorts, Span>,
-    /// Every name of a source that a port uses.
-    uses: Vec<(String, Span)>,
+    /// Every name of a source that a port or a test uses.
+    pub(super) uses: Vec<(String, Span)>,
     /// Where the `except` of a port is written.
     excepts: BTreeMap<HostPorts, Span>,
+    /// The lists that were read last, for lints.
+    lists: Vec<List>,
+    /// The lists of each port, for lints.
+    pub(super) port_lists: BTreeMap<HostPorts, Vec<List>>,
     /// Every `except`, also of ports with errors, and the sources in it.
     except_names: Vec<(Span, BTreeSet<SourceName>)>,
 }
@@ -132,7 +143,9 @@ impl Draft {
                 None
             }
         };
+        self.lists.clear();
         let (policy, except) = self.read_port_policy(reader, member);
+        let lists = std::mem::take(&mut self.lists);
         let (Some(key), false) = (key, member.repeated) else {
             return;
         };
@@ -150,6 +163,7 @@ impl Draft {
             self.excepts.insert(key, span);
         }
         if let Some(policy) = policy {
+            self.port_lists.insert(key, lists);
             self.ports.insert(key, policy);
         }
     }

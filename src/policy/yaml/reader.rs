@@ -10,6 +10,8 @@ use super::syntax::{Member, Node, Value};
 pub(in crate::policy) struct Reader<'a> {
     pub(in crate::policy) texts: &'a mut SourceMap,
     pub(in crate::policy) report: Vec<Diagnostic>,
+    /// Whether what is right, but can be left out or is dangerous, is reported as well.
+    pub(in crate::policy) lints: bool,
 }
 
 /// Whether `key` is not among `members`, not even mistyped, which is reported as such.

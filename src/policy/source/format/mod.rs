@@ -6,6 +6,7 @@ mod pointer;
 mod recognise;
 
 use crate::net::AddressSet;
+use crate::net::address::Redundant;
 use crate::text::FileId;
 use crate::text::diagnostic::Diagnostic;
 
@@ -27,18 +28,19 @@ pub(super) enum Format {
 }
 
 impl Format {
-    /// Reads the list that `text` is, and adds what is wrong with it to `report`.
+    /// Reads the list that `text` is, and adds what is wrong with it to `report`. Entries inside others are counted in
+    /// lists that people write; a publisher's list is as it is.
     pub(super) fn parse(
         &self,
         file: FileId,
         text: &str,
         report: &mut Vec<Diagnostic>,
-    ) -> AddressSet {
+    ) -> (AddressSet, Option<Redundant>) {
         match self {
             Self::Lines => lines::parse(file, text, lines::strict, report),
-            Self::LinesLoose => lines::parse(file, text, lines::loose, report),
-            Self::Json(selection) => json::document(file, text, selection, report),
-            Self::JsonLines(selection) => json::lines(file, text, selection, report),
+            Self::LinesLoose => (lines::parse(file, text, lines::loose, report).0, None),
+            Self::Json(selection) => (json::document(file, text, selection, report), None),
+            Self::JsonLines(selection) => (json::lines(file, text, selection, report), None),
         }
     }
 }
