@@ -1,6 +1,6 @@
 //! Notices about this host that concern the policy: no errors, but possible surprises.
 
-use crate::net::Protocol;
+use crate::net::{HostPorts, Protocol, decisive};
 use std::collections::BTreeMap;
 
 use crate::compile;
@@ -8,7 +8,7 @@ use crate::host::HostView;
 use crate::host::local_ports::LocalPorts;
 use crate::kernel::ForeignBaseChain;
 use crate::nftables::object::shares_hook;
-use crate::policy::{DefaultAction, InterfacePattern, Policy};
+use crate::policy::{DefaultAction, InterfacePattern, Policy, database};
 use crate::ruleset::{Hook, Ruleset};
 use crate::site::HostFacts;
 use crate::store::Policies;
@@ -48,6 +48,7 @@ fn of_host(
     notices.extend(missing_reverse_path(policy, host));
     notices.extend(local_ports(policy, &host.local_ports));
     notices.extend(left_open(policy, host));
+    notices.extend(open_databases(policy, host));
     notices.extend(
         foreign_chains
             .iter()
@@ -231,6 +232,45 @@ pub(in crate::cli) fn local_ports(policy: &Policy, local: &LocalPorts) -> Vec<Di
             .help(reserve(overlap.reserve))
     };
     overlaps.map(notice).collect()
+}
+
+/// Returns warnings about published ports that are open to everybody and lead to the port of a database in a
+/// container.
+fn open_databases(policy: &Policy, host: &HostView) -> Vec<Diagnostic> {
+    let mut notices = Vec::new();
+    let running = host
+        .publications()
+        .filter(|publication| publication.of.is_running());
+    for publication in running {
+        let published = &publication.published;
+        if published.address.is_loopback() {
+            continue;
+        }
+        for (port, target) in (published.first..=published.last).zip(published.container_port..=u16::MAX) {
+            let address = published.port().named().address;
+            let asked = HostPorts::one(address, published.protocol, port);
+            let open = decisive(policy.ports.keys(), &asked)
+                .and_then(|key| policy.ports.get(key))
+                .filter(|port| port.is_open());
+            if let (Some(open), Some(database)) = (open, database(published.protocol, target)) {
+                let message = format!(
+                    "port {asked} is open to everybody, and leads to port {target} of container {}: {}",
+                    publication.of.title(),
+                    database.name
+                );
+                notices.push(
+                    Diagnostic::warning("open-database", message)
+                        .at(open.origin.clone(), "open to everybody")
+                        .note(database.reason)
+                        .help("list its clients here"),
+                );
+            }
+        }
+    }
+    // Podman and Docker publish a port of both families as two.
+    notices.sort_by(|a, b| a.message.cmp(&b.message));
+    notices.dedup_by(|a, b| a.message == b.message);
+    notices
 }
 
 /// Returns warnings about ports of stopped containers, which are closed only while they run.

@@ -35,9 +35,10 @@ use packet::Explained;
 
 /// Arguments of `dfw explain`.
 #[derive(Debug, clap::Args)]
+#[command(group(clap::ArgGroup::new("question").args(["from", "to"]).required(true).multiple(true)))]
 pub(in crate::cli) struct ExplainArgs {
     /// The client's address; without --to, every port that it reaches
-    #[arg(long, value_name = "ADDR", required_unless_present = "to")]
+    #[arg(long, value_name = "ADDR")]
     from: Option<IpAddr>,
     /// The interface on which the packet arrives [default: any]
     #[arg(long, value_name = "IF")]
