@@ -35,7 +35,8 @@ Exit codes:
    1  failed (kernel error, no permission, unreadable file), or the answer is
       incomplete
    2  wrong command line
-   3  the policies have errors; nothing was changed
+   3  the policies have errors, with check --strict also warnings; nothing was
+      changed
   10  plan or diff --exit-code: there are changes
   11  a test of the policies failed and nothing was changed, or audit found a
       port that is open to everyone without a policy entry

@@ -3,6 +3,7 @@
 use crate::net::{HostPorts, Protocol, decisive};
 use std::collections::BTreeMap;
 
+use crate::analysis::audit::{Admits, Exposure, Report};
 use crate::compile;
 use crate::host::HostView;
 use crate::host::local_ports::LocalPorts;
@@ -246,7 +247,9 @@ fn open_databases(policy: &Policy, host: &HostView) -> Vec<Diagnostic> {
         if published.address.is_loopback() {
             continue;
         }
-        for (port, target) in (published.first..=published.last).zip(published.container_port..=u16::MAX) {
+        for (port, target) in
+            (published.first..=published.last).zip(published.container_port..=u16::MAX)
+        {
             let address = published.port().named().address;
             let asked = HostPorts::one(address, published.protocol, port);
             let open = decisive(policy.ports.keys(), &asked)
@@ -268,6 +271,28 @@ fn open_databases(policy: &Policy, host: &HostView) -> Vec<Diagnostic> {
         }
     }
     // Podman and Docker publish a port of both families as two.
+    without_repetitions(notices)
+}
+
+/// Returns warnings about paths to the port of a database that are open to everybody.
+pub(in crate::cli) fn exposed_databases(report: &Report) -> Vec<Diagnostic> {
+    let exposures = report.exposures.iter().chain(&report.services);
+    let open = exposures.filter(|exposure| exposure.admits == Admits::Any);
+    let notices = open.filter_map(|Exposure { path, .. }| {
+        let target = path.target.as_ref().map(|target| target.port);
+        let port = target.or(path.redirected).or(path.port)?;
+        let database = database(path.protocol, port).filter(|_| path.port.is_some())?;
+        let message = format!(
+            "port {} is open to everyone: {}",
+            path.port_text(),
+            database.name
+        );
+        Some(Diagnostic::warning("open-database", message).help(database.reason))
+    });
+    without_repetitions(notices.collect())
+}
+
+fn without_repetitions(mut notices: Vec<Diagnostic>) -> Vec<Diagnostic> {
     notices.sort_by(|a, b| a.message.cmp(&b.message));
     notices.dedup_by(|a, b| a.message == b.message);
     notices
