@@ -51,7 +51,7 @@ impl<'a> Around<'a> {
                 sets.retain(|set| changes.contains_key(set));
                 let same = others.chains.get(name).is_some_and(|o| is_alike(chain, o));
                 if sets.len() > 1 || !same || moved.contains(name.as_str()) {
-                    entangled.append(&mut sets);
+                    entangled.extend(sets);
                 }
             }
         }

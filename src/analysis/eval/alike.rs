@@ -19,6 +19,9 @@ use super::{ALL_PORTS, bases, overlap};
 /// Returns the ports of a protocol, from 1, at which rules of two rulesets differ, as ranges in ascending order.
 #[must_use]
 pub fn differing_ports(old: &Ruleset, new: &Ruleset, protocol: L4Protocol) -> Vec<(u16, u16)> {
+    let Some(bases) = equal_bases([old, new]) else {
+        return vec![(1, u16::MAX)];
+    };
     let mut sets = IndexMap::new();
     let mut differing: Vec<(u16, u16)> = Vec::new();
     let mut first = 1;
@@ -30,7 +33,7 @@ pub fn differing_ports(old: &Ruleset, new: &Ruleset, protocol: L4Protocol) -> Ve
             ports: ALL_PORTS,
             sets: &mut sets,
         };
-        let is_same = at.is_same();
+        let is_same = bases.iter().all(|base| at.chain(base, JUMP_MAX));
         let last = at.ports.1;
         if !is_same {
             match differing.last_mut() {
@@ -45,6 +48,13 @@ pub fn differing_ports(old: &Ruleset, new: &Ruleset, protocol: L4Protocol) -> Ve
     }
 }
 
+/// Returns the base chains of all hooks, if both rulesets have the same.
+fn equal_bases<'a>(rulesets: [&'a Ruleset; 2]) -> Option<Vec<&'a str>> {
+    let hooks = [Hook::Input, Hook::Forward, Hook::Output];
+    let [old, new] = rulesets.map(|ruleset| hooks.map(|hook| bases(ruleset, hook)));
+    (old == new).then(|| old.into_iter().flatten().collect())
+}
+
 /// A comparison at one port.
 struct At<'c, 'a> {
     rulesets: [&'a Ruleset; 2],
@@ -57,15 +67,6 @@ struct At<'c, 'a> {
 }
 
 impl<'a> At<'_, 'a> {
-    fn is_same(&mut self) -> bool {
-        [Hook::Input, Hook::Forward, Hook::Output]
-            .into_iter()
-            .all(|hook| {
-                let [old, new] = self.rulesets.map(|ruleset| bases(ruleset, hook));
-                old == new && old.into_iter().all(|name| self.chain(name, JUMP_MAX))
-            })
-    }
-
     fn chain(&mut self, name: &str, depth: usize) -> bool {
         let [old, new] = self.rulesets.map(|ruleset| ruleset.chains.get(name));
         let (Some(old), Some(new), Some(depth)) = (old, new, depth.checked_sub(1)) else {
