@@ -87,7 +87,7 @@ fn sets<'a>(
     named.chain([Some(&selection.inline)]).collect()
 }
 
-/// Returns a warning if `except` takes away everybody whom the port allows, or one item of its list.
+/// Returns a warning if `except` takes away everybody that the port allows, or one item of its list.
 fn excepted(
     inside: &mut Inside,
     policy: &PortPolicy,

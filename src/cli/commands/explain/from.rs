@@ -70,17 +70,17 @@ impl View<'_> {
 
     /// Returns the rows of the table, heading first. Paths to the same port with the same verdict are one row.
     fn rows(&self, terminal: Terminal) -> Vec<[String; 5]> {
-        let mut rows = vec![["VERDICT", "PORT", "CONTAINER", "PATH", "BY"].map(str::to_owned)];
+        let mut rows = vec![["PORT", "VERDICT", "CONTAINER", "PATH", "BY"].map(str::to_owned)];
         for walk in &self.answer.walks {
-            let [verdict, port, title, path, by] = self.row(terminal, walk);
+            let [port, verdict, title, path, by] = self.row(terminal, walk);
             match rows.last_mut() {
-                Some([v, p, t, paths, b])
-                    if (&*v, &*p, &*t, &*b) == (&verdict, &port, &title, &by) =>
+                Some([p, v, t, paths, b])
+                    if (&*p, &*v, &*t, &*b) == (&port, &verdict, &title, &by) =>
                 {
                     paths.push_str("; ");
                     paths.push_str(&path);
                 }
-                _ => rows.push([verdict, port, title, path, by]),
+                _ => rows.push([port, verdict, title, path, by]),
             }
         }
         rows
@@ -101,8 +101,8 @@ impl View<'_> {
         }
         let reason = walk.judgement.reason().map(|reason| reason.to_string());
         [
-            terminal.paint(tone, &verdict.to_string()),
             port,
+            terminal.paint(tone, &verdict.to_string()),
             walk.path.title.clone(),
             format!("{}{}", walk.path.kind_text(), walk.path.reach.title()),
             reason.unwrap_or_else(|| reason_of(&walk.trace.steps)),
