@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! cargo bench                     everything, in some minutes; as root
-//! cargo bench -- load change      these parts: load change ports packets
+//! cargo bench -- load change      these parts: load change ports difference packets
 //! cargo bench -- --goals          only the sizes that have limits
 //! cargo bench -- --rounds=3       each contender so often
 //! cargo bench -- --program=PATH   another program than Cargo's, such as the static one of packages
@@ -24,6 +24,7 @@
 )]
 
 mod cost;
+mod difference;
 mod goal;
 mod load;
 mod packets;
@@ -53,7 +54,7 @@ use size::Scale;
 static DFW: OnceLock<String> = OnceLock::new();
 /// By which factor a ratio of a small run may miss its limit.
 const SLACK: f64 = 2.0;
-const PARTS: [&str; 4] = ["load", "change", "ports", "packets"];
+const PARTS: [&str; 5] = ["load", "change", "ports", "difference", "packets"];
 /// How often each contender runs.
 const ROUNDS: usize = 5;
 
@@ -103,6 +104,7 @@ fn main() -> Result<ExitCode> {
                 ports::many(&mut track, &mut goals, scale)?;
                 ports::few(&mut track, &mut goals)?;
             }
+            "difference" => difference::differences(&mut track, &mut goals, scale)?,
             _ => packets::packets(&mut track, &mut goals, scale)?,
         }
     }

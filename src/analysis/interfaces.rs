@@ -134,3 +134,12 @@ fn unlike_beginning(exact: &BTreeSet<String>, prefix: &str) -> String {
     let found = names.into_iter().find(|name| !exact.contains(name));
     found.unwrap_or_default()
 }
+
+/// Whether some rule of a ruleset asks for the reverse path.
+#[must_use]
+pub fn has_reverse_path_filter(ruleset: &Ruleset) -> bool {
+    let rules = ruleset.chains.values().flat_map(|chain| &chain.rules);
+    rules
+        .flat_map(|rule| &rule.expressions)
+        .any(|e| *e == Expression::Interface(Interface::NoReversePath))
+}

@@ -8,18 +8,27 @@ use anyhow::{Result, ensure};
 use dfw::analysis::access::{Judge, Slot, destinations, ordinary};
 use dfw::analysis::difference::{Difference, Effect, KINDS, Route};
 use dfw::analysis::eval::Pool;
+use dfw::analysis::interfaces::has_reverse_path_filter;
 use dfw::analysis::judgement::judge;
 use dfw::analysis::path::Kind;
+use dfw::host::HostView;
 use dfw::net::{Family, Protocol};
 use dfw::ruleset::{Address, Elements, Expression, Interface, Port, Ruleset, Side};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use crate::property::property;
+use crate::property::{is_refuted, property};
+use crate::reference::Meant;
 use crate::reference::random::{Edges, host, pair};
+use crate::size::is_long;
 
 /// How many pairs of policies are compared in a run.
-const PAIRS: u32 = 200;
+fn pairs() -> u32 {
+    if is_long() { 10_000 } else { 300 }
+}
+
+/// How many pairs a planted fault may go unnoticed for.
+const FAULTY_PAIRS: u32 = 20_000;
 /// How many ports on how many paths are looked at in each pair.
 const PROBES: usize = 6;
 
@@ -66,7 +75,10 @@ impl<'a> Case<'a> {
             kind,
             incoming: probe[1].index(difference.incoming.len()),
             outgoing: (kind != Kind::Service).then_some(outgoing),
-            strays: has_reverse_path(self.old, self.new) && probe[3].index(2) == 1,
+            strays: [self.old, self.new]
+                .into_iter()
+                .any(has_reverse_path_filter)
+                && probe[3].index(2) == 1,
         };
         let family = *probe[4].get(&Family::ALL);
         let named = destinations(&[self.old, self.new]);
@@ -140,34 +152,29 @@ fn last(family: Family) -> IpAddr {
     }
 }
 
-fn has_reverse_path(old: &Ruleset, new: &Ruleset) -> bool {
-    let rules = [old, new].into_iter().flat_map(|r| r.chains.values());
-    let mut expressions = rules.flat_map(|c| &c.rules).flat_map(|r| &r.expressions);
-    expressions.any(|e| *e == Expression::Interface(Interface::NoReversePath))
+/// Two policies, a host, and where to look.
+fn cases() -> impl Strategy<Value = ((Meant, Meant), HostView, Vec<Probe>)> {
+    (pair(), host(), probes())
 }
 
-/// Compares pairs of policies; `fault` changes what the comparison gets to see of the new one.
-fn compare(pairs: u32, fault: impl Fn(&mut Ruleset)) -> Result<()> {
-    property(
-        pairs,
-        &(pair(), host(), probes()),
-        |((old, new), host, probes)| {
-            let edges = [&old, &new].map(|policy| Edges::of(policy, &host));
-            let [old, new] = [old, new].map(|policy| policy.compile(&host, false));
-            let mut seen = new.clone();
-            fault(&mut seen);
-            let difference = Difference::of(&mut Pool::default(), &old, &seen);
-            let case = Case::new(&old, &new, [&edges[0], &edges[1]]);
-            probes
-                .iter()
-                .try_for_each(|probe| case.probe(&difference, probe))
-        },
-    )
+/// Compares a pair of policies; `fault` changes what the comparison gets to see of the new one.
+fn compare(
+    ((old, new), host, probes): ((Meant, Meant), HostView, Vec<Probe>),
+    fault: impl Fn(&mut Ruleset),
+) -> Result<()> {
+    let edges = [&old, &new].map(|policy| Edges::of(policy, &host));
+    let [old, new] = [old, new].map(|policy| policy.compile(&host, false));
+    let mut seen = new.clone();
+    fault(&mut seen);
+    let difference = Difference::of(&mut Pool::default(), &old, &seen);
+    let case = Case::new(&old, &new, [&edges[0], &edges[1]]);
+    let mut probes = probes.iter();
+    probes.try_for_each(|probe| case.probe(&difference, probe))
 }
 
 #[test]
 fn differences_are_what_brute_force_says() {
-    compare(PAIRS, |_| {}).unwrap();
+    property(pairs(), &cases(), |case| compare(case, |_| {})).unwrap();
 }
 
 fn rules(ruleset: &mut Ruleset) -> impl Iterator<Item = &mut Vec<Expression>> {
@@ -242,6 +249,7 @@ fn faults_are_found() {
         }),
     ];
     for (name, fault) in faults {
-        assert!(compare(PAIRS, fault).is_err(), "{name}: nobody noticed");
+        let is_found = is_refuted(FAULTY_PAIRS, &cases(), |case| compare(case, fault));
+        assert!(is_found.unwrap(), "{name}: nobody noticed");
     }
 }

@@ -40,6 +40,8 @@ mod property;
 mod reference;
 mod review;
 mod schema;
+#[path = "../support/size.rs"]
+mod size;
 mod terminal_behaviour;
 mod tidy;
 mod untrusted_text;

@@ -8,6 +8,21 @@ use proptest::test_runner::{
     Config, FileFailurePersistence, RngAlgorithm, TestCaseError, TestRng, TestRunner,
 };
 
+/// Whether some value of so many refutes a property that is wrong on purpose.
+pub(crate) fn is_refuted<S: Strategy>(
+    cases: u32,
+    values: &S,
+    holds: impl Fn(S::Value) -> Result<()>,
+) -> Result<bool> {
+    let config = Config {
+        cases,
+        failure_persistence: None,
+        max_shrink_iters: 0,
+        ..Config::default()
+    };
+    Ok(run(seed()?, config, values, holds).is_err())
+}
+
 /// Tries a property on random values; what fails is made as small as it can be.
 pub(crate) fn property<S: Strategy>(
     cases: u32,
@@ -24,9 +39,6 @@ pub(crate) fn property_kept<S: Strategy>(
     values: &S,
     holds: impl Fn(S::Value) -> Result<()>,
 ) -> Result<()> {
-    let seed = seed()?;
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&u64::to_le_bytes(seed));
     let config = Config {
         cases,
         failure_persistence: failures
@@ -35,6 +47,17 @@ pub(crate) fn property_kept<S: Strategy>(
         max_shrink_time: 30_000,
         ..Config::default()
     };
+    run(seed()?, config, values, holds)
+}
+
+fn run<S: Strategy>(
+    seed: u64,
+    config: Config,
+    values: &S,
+    holds: impl Fn(S::Value) -> Result<()>,
+) -> Result<()> {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&u64::to_le_bytes(seed));
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
     TestRunner::new_with_rng(config, rng)
         .run(values, |value| {

@@ -10,11 +10,11 @@ use std::rc::Rc;
 use indexmap::IndexMap;
 
 use crate::net::{AddressSet, Family, HostPorts, Protocol};
-use crate::ruleset::{Expression, Interface, Ruleset, Side};
+use crate::ruleset::{Interface, Ruleset, Side};
 
 use super::super::access::{Access, Judge, Judged, Slot, destinations, ordinary};
 use super::super::eval::{Fast, Pool, differing_ports, tells};
-use super::super::interfaces::Class;
+use super::super::interfaces::{Class, has_reverse_path_filter};
 use super::super::judgement::Verdict;
 use super::super::path::Kind;
 use super::{Decider, Effect, KINDS, Route, Row};
@@ -276,14 +276,6 @@ impl<'a> Compare<'_, 'a> {
         }
         last
     }
-}
-
-/// Whether some rule of a ruleset asks for the reverse path.
-fn has_reverse_path_filter(ruleset: &Ruleset) -> bool {
-    let rules = ruleset.chains.values().flat_map(|chain| &chain.rules);
-    rules
-        .flat_map(|rule| &rule.expressions)
-        .any(|e| *e == Expression::Interface(Interface::NoReversePath))
 }
 
 /// The addresses that have access.

@@ -20,6 +20,7 @@ use crate::iptables::{Mistake, Packet, Rules, fate};
 use crate::namespace::Place;
 use crate::property::seed;
 use crate::support::command::{output, output_from};
+use crate::support::size::is_long;
 
 /// How many packets are sent through the rules of each host; each is known by its source port.
 const PACKETS: usize = 50;
@@ -41,11 +42,7 @@ const MISTAKES: [Mistake; 5] = [
 
 /// 2,000 packets, or 50,000 in a long run.
 fn size() -> usize {
-    if std::env::var_os("DFW_LONG").is_some() {
-        1000
-    } else {
-        40
-    }
+    if is_long() { 1000 } else { 40 }
 }
 
 pub(super) fn iptables_does_what_the_model_says() -> Result<()> {

@@ -3,6 +3,7 @@
 //!
 //! `DFW_SEED` repeats a run; what has failed once is tried first in each.
 
+mod change;
 mod frame;
 mod iptables;
 mod sent;
@@ -26,12 +27,16 @@ use crate::property::property_kept;
 use crate::reference::random::{Edges, Seed, host, meant, packets};
 use crate::reference::{Meant, meaning};
 use sent::Sent;
-use world::World;
+use world::{Fate, World};
 
 pub(crate) const TRIALS: &[Named] = &[
     (
         "the_kernel_does_what_the_policy_means",
         the_kernel_does_what_the_policy_means,
+    ),
+    (
+        "the_kernel_does_what_a_comparison_says",
+        change::the_kernel_does_what_a_comparison_says,
     ),
     (
         "iptables_does_what_the_model_says",
@@ -94,18 +99,8 @@ fn judge(
 ) -> Result<()> {
     let ruleset = policy.compile(host, false);
     let edges = Edges::of(policy, host);
-    let drawn = seeds.iter().map(|seed| edges.packet(seed));
-    // Two that belong to one connection would change what is true of the other.
-    let mut connections = BTreeSet::new();
-    let sent: Vec<Sent> = drawn
-        .zip(1..)
-        .filter_map(|(packet, id)| Sent::of(&packet, id, server_port(host, &packet)))
-        .filter(|sent| sent.connection.is_none_or(|ends| connections.insert(ends)))
-        .collect();
-    world.reset()?;
-    let openers: Vec<_> = sent.iter().flat_map(|sent| sent.openers.clone()).collect();
-    world.send(openers)?;
-    let frames: Vec<_> = sent.iter().map(|sent| sent.frame.clone()).collect();
+    let sent = sendable(host, seeds.iter().map(|seed| edges.packet(seed)));
+    let frames = opened(world, &sent)?;
     let paths = world.host.kernel(|kernel| {
         install(kernel, &ruleset)?;
         let handles = kernel
@@ -150,6 +145,25 @@ fn judge(
         count(tally, sent, &trace, path.is_some());
     }
     Ok(())
+}
+
+/// As many packets as can be sent side by side.
+fn sendable(host: &HostView, drawn: impl Iterator<Item = Packet>) -> Vec<Sent> {
+    // Two that belong to one connection would change what is true of the other.
+    let mut connections = BTreeSet::new();
+    drawn
+        .zip(1..)
+        .filter_map(|(packet, id)| Sent::of(&packet, id, server_port(host, &packet)))
+        .filter(|sent| sent.connection.is_none_or(|ends| connections.insert(ends)))
+        .collect()
+}
+
+/// Opens the connections of packets, without any rules. Returns the packets' frames.
+fn opened(world: &World, sent: &[Sent]) -> Result<Vec<(Fate, Vec<u8>)>> {
+    world.reset()?;
+    let openers: Vec<_> = sent.iter().flat_map(|sent| sent.openers.clone()).collect();
+    world.send(openers)?;
+    Ok(sent.iter().map(|sent| sent.frame.clone()).collect())
 }
 
 /// The port that a container opened the connection of a packet from, if it publishes that port.

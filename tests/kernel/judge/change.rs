@@ -1,0 +1,187 @@
+//! What a comparison of two policies says of a packet is what the kernel does to it, before and afterwards.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use anyhow::{Result, ensure};
+use dfw::analysis::access::{Judge, Slot, destinations};
+use dfw::analysis::difference::{Difference, Effect, Route};
+use dfw::analysis::eval::{Packet, Pool, evaluate};
+use dfw::analysis::interfaces::{Class, has_reverse_path_filter};
+use dfw::analysis::path::Kind;
+use dfw::host::HostView;
+use dfw::net::{Family, Protocol};
+use dfw::ruleset::{Direction, Hook, L4Protocol, Ruleset};
+
+use super::sent::Sent;
+use super::world::World;
+use super::{opened, sendable};
+use crate::namespace::install;
+use crate::property::property;
+use crate::reference::Meant;
+use crate::reference::random::{Edges, Seed, host, packets, pair};
+use crate::support::size::is_long;
+
+/// How many pairs of policies are tried, each with a hundred packets.
+fn pairs() -> u32 {
+    if is_long() { 1000 } else { 60 }
+}
+
+type Tally = RefCell<BTreeMap<&'static str, u32>>;
+
+pub(super) fn the_kernel_does_what_a_comparison_says() -> Result<()> {
+    let world = World::new()?;
+    let tally = Tally::default();
+    let pairs = pairs();
+    property(
+        pairs,
+        &(pair(), host(), packets()),
+        |((old, new), host, seeds)| judge(&world, [&old, &new], &host, &seeds, &tally),
+    )?;
+    let tally = tally.into_inner();
+    eprintln!("changes judged by the kernel: {tally:?}");
+    for (what, share) in [("same", 1), ("gains", 30), ("loses", 30)] {
+        let count = tally.get(what).copied().unwrap_or_default();
+        ensure!(count >= pairs / share, "too few of {what}: {tally:?}");
+    }
+    Ok(())
+}
+
+fn judge(
+    world: &World,
+    policies: [&Meant; 2],
+    host: &HostView,
+    seeds: &[Seed],
+    tally: &Tally,
+) -> Result<()> {
+    let rulesets = policies.map(|policy| policy.compile(host, false));
+    let [old, new] = &rulesets;
+    let edges = policies.map(|policy| Edges::of(policy, host));
+    let drawn = seeds.iter().zip(edges.iter().cycle());
+    let sent = sendable(host, drawn.map(|(seed, edges)| edges.packet(seed)));
+    let mut pool = Pool::default();
+    let difference = Difference::of(&mut pool, old, new);
+    let mut passed = Vec::new();
+    for ruleset in &rulesets {
+        let frames = opened(world, &sent)?;
+        world.host.kernel(|kernel| {
+            install(kernel, ruleset)?;
+            world.send(frames)
+        })?;
+        let seen = world.seen()?;
+        let passes = |sent: &Sent| {
+            let (hook, id) = (sent.packet.hook, sent.frame.0.id);
+            seen.came(hook, id).then(|| seen.passed(hook, id))
+        };
+        passed.push(sent.iter().map(passes).collect::<Vec<_>>());
+    }
+    for (index, sent) in sent.iter().enumerate() {
+        let Some(effect) = said(&difference, &rulesets, &sent.packet) else {
+            continue;
+        };
+        let did = [passed[0][index], passed[1][index]];
+        let context = || format!("{effect:?}, the kernel {did:?}: {sent:#?}\n{old}\n{new}");
+        let [Some(before), Some(after)] = did else {
+            anyhow::bail!("it never came: {}", context());
+        };
+        let what = match effect {
+            Some(Effect::Gains | Effect::MayGain) if !before && after => "gains",
+            Some(Effect::MayGain) if before && after => "same",
+            Some(Effect::Loses) if before && !after => "loses",
+            Some(Effect::Judged) if before && after => "same",
+            None if before == after => "same",
+            _ => anyhow::bail!("{}", context()),
+        };
+        let mut tally = tally.borrow_mut();
+        *tally.entry(what).or_default() += 1;
+    }
+    Ok(())
+}
+
+/// What a comparison says of a packet; `None` if it speaks of no such packet, `Some(None)` if nothing changes.
+fn said(
+    difference: &Difference,
+    rulesets: &[Ruleset; 2],
+    packet: &Packet,
+) -> Option<Option<Effect>> {
+    let kind =
+        match (packet.hook, packet.connection) {
+            (Hook::Input, None) => Kind::Service,
+            (Hook::Forward, Some(c)) if c.direction == Direction::Original && !c.related => {
+                if c.dnat { Kind::Dnat } else { Kind::Container }
+            }
+            _ => return None,
+        };
+    let protocol = match packet.protocol {
+        L4Protocol::Tcp => Protocol::Tcp,
+        L4Protocol::Udp => Protocol::Udp,
+        _ => return None,
+    };
+    let original = packet.connection.map_or(packet.flow, |c| c.original);
+    let incoming = class(&difference.incoming, &packet.incoming)?;
+    let outgoing = packet.outgoing.as_ref().map(|out| out.name.as_str());
+    let outgoing = match (kind, outgoing) {
+        (Kind::Service, _) => None,
+        (_, name) => Some(class(&difference.outgoing, name?)?),
+    };
+    let [old, new] = rulesets;
+    let route = Route {
+        kind,
+        incoming,
+        outgoing,
+        strays: packet.strays && rulesets.iter().any(has_reverse_path_filter),
+    };
+    let slot = Slot {
+        kind,
+        family: Family::of(original.source),
+        protocol,
+        port: original.port.filter(|port| *port > 0)?,
+        address: original.destination,
+        incoming: &packet.incoming,
+        outgoing: packet.outgoing.as_ref().map_or("", |out| &out.name),
+        strays: packet.strays,
+    };
+    // A comparison speaks of the first packet of a client, to a port that is the container's own.
+    let asked = slot.packet(&slot.path()).from_source(original.source);
+    let is_asked = |ruleset: &Ruleset| {
+        let [one, other] = [packet, &asked].map(|packet| evaluate(ruleset, packet).decision);
+        one == other
+    };
+    if !rulesets.iter().all(is_asked) {
+        return None;
+    }
+    let named = destinations(&[old, new]);
+    let mut pool = Pool::default();
+    let mut is_as_elsewhere = rulesets.iter().map(|ruleset| {
+        let judged = Judge::new(ruleset).in_general(&mut pool, &slot);
+        judged.any_destination.is_some()
+    });
+    let is_named = named.contains(&original.destination) && !is_as_elsewhere.all(|is| is);
+    let address = is_named.then_some(original.destination);
+    let row = difference.rows.iter().find(|row| {
+        let mut ports = row.ports.iter();
+        row.routes.contains(&route)
+            && row.sources.contains(original.source)
+            && ports.any(|ports| {
+                (ports.address, ports.protocol) == (address, protocol) && ports.has(slot.port)
+            })
+    });
+    Some(row.map(|row| row.effect))
+}
+
+/// The class of an interface: that of its name, or of the longest beginning of it.
+fn class(classes: &[Class], name: &str) -> Option<usize> {
+    let length = |class: &Class| {
+        let lengths = class
+            .named
+            .iter()
+            .filter_map(|named| match named.strip_suffix('*') {
+                Some(prefix) => name.starts_with(prefix).then_some(prefix.len()),
+                None => (named == name).then_some(usize::MAX),
+            });
+        lengths.max().or(class.others.then_some(0))
+    };
+    let classes = classes.iter().enumerate();
+    let known = classes.filter_map(|(index, class)| Some((length(class)?, index)));
+    known.max().map(|(_, index)| index)
+}
