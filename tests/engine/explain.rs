@@ -100,9 +100,9 @@ fn reachable(lab: &Lab) -> Result<()> {
     for (who, port, expected) in CASES {
         let from = lab.address(who)?.to_string();
         let document = explain(lab, &["--from", &from])?;
+        let number: u16 = port.parse()?;
         ensure!(document["schema"] == "dfw/explain-from/v1");
-        let of_port =
-            |path: &&Value| path["port"].to_string() == port && path["path"] != "container";
+        let of_port = |path: &&Value| path["port"] == number && path["path"] != "container";
         let paths: Vec<&Value> = list(&document, "paths").filter(of_port).collect();
         ensure!(!paths.is_empty(), "no path to {port}: {document}");
         let allowed = paths.iter().any(|path| path["verdict"] == "allow");

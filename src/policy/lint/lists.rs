@@ -157,7 +157,7 @@ fn by_others(
         let is_covered = match &item.0 {
             Item::Name(name) => {
                 let others = left.iter().filter(|other| **other != name);
-                let named = others.filter_map(|name| known(name));
+                let named = others.filter_map(&known);
                 let sets: Vec<_> = named.chain([&selection.inline]).collect();
                 let own = addresses(sources, name);
                 let is_covered = own.is_some_and(|own| inside.is_inside(own, &sets));

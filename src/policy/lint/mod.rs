@@ -39,7 +39,7 @@ pub(super) fn run(
 /// Returns a warning about the entries of a list that lie inside others, at one of them.
 pub(super) fn redundant<'a>(
     redundant: &Redundant,
-    entries: impl Iterator<Item = (&'a str, &'a Span)> + Clone,
+    entries: &(impl Iterator<Item = (&'a str, &'a Span)> + Clone),
 ) -> Option<Diagnostic> {
     let of = |wanted| {
         let spans = entries.clone();

@@ -178,9 +178,7 @@ pub(in crate::policy) fn read(
             .iter()
             .filter_map(|item| Some((item.text()?, &item.span)));
         if let Some(redundant) = redundant {
-            reader
-                .report
-                .extend(lint::redundant(&redundant, entries.clone()));
+            reader.report.extend(lint::redundant(&redundant, &entries));
         }
         draft.lists.push(List::new(place, &node.span, entries));
     }

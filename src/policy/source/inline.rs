@@ -31,7 +31,7 @@ pub(super) fn read(reader: &mut Reader<'_>, items: &[Node]) -> AddressSet {
         let entries = items
             .iter()
             .filter_map(|item| Some((item.text()?, &item.span)));
-        reader.report.extend(lint::redundant(&redundant, entries));
+        reader.report.extend(lint::redundant(&redundant, &entries));
     }
     set
 }
