@@ -4,6 +4,7 @@ use crate::net::{HostPorts, Protocol, decisive};
 use std::collections::BTreeMap;
 
 use crate::analysis::audit::{Admits, Exposure, Report};
+use crate::analysis::path::Reach;
 use crate::compile;
 use crate::host::HostView;
 use crate::host::local_ports::LocalPorts;
@@ -277,11 +278,12 @@ fn open_databases(policy: &Policy, host: &HostView) -> Vec<Diagnostic> {
 /// Returns warnings about paths to the port of a database that are open to everybody.
 pub(in crate::cli) fn exposed_databases(report: &Report) -> Vec<Diagnostic> {
     let exposures = report.exposures.iter().chain(&report.services);
-    let open = exposures.filter(|exposure| exposure.admits == Admits::Any);
+    let open = exposures
+        .filter(|exposure| exposure.admits == Admits::Any && exposure.path.reach == Reach::Anybody);
     let notices = open.filter_map(|Exposure { path, .. }| {
         let target = path.target.as_ref().map(|target| target.port);
         let port = target.or(path.redirected).or(path.port)?;
-        let database = database(path.protocol, port).filter(|_| path.port.is_some())?;
+        let database = database(path.protocol, port)?;
         let message = format!(
             "port {} is open to everyone: {}",
             path.port_text(),
