@@ -37,13 +37,13 @@ use packet::Explained;
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("question").args(["from", "to"]).required(true).multiple(true)))]
 pub(in crate::cli) struct ExplainArgs {
-    /// The client's address; without --to, every port that it reaches
+    /// The client's address; alone: all that it reaches
     #[arg(long, value_name = "ADDR")]
     from: Option<IpAddr>,
     /// The interface on which the packet arrives [default: any]
     #[arg(long, value_name = "IF")]
     via: Option<String>,
-    /// The published port; without --from, every address that reaches it
+    /// The published port; alone: all that reach it
     ///
     /// `443`, `192.0.2.1:443` or `[2001:db8::1]:443`; append `/udp` or `/sctp` if it is not TCP.
     #[arg(long, value_name = "PORT", value_parser = port)]
