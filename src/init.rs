@@ -33,7 +33,7 @@ pub struct Invalid(String);
 pub enum Allow {
     /// These addresses; empty allows nobody.
     Addresses(Vec<Entry>),
-    /// Everybody.
+    /// All sources.
     Any,
 }
 

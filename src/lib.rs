@@ -10,11 +10,10 @@
 //!                                                                   └────── kernel ◄──────┘
 //! ```
 //!
-//! Which packets there can be on this host, and what a ruleset does to them, says [`analysis`] without a
-//! kernel.
+//! [`analysis`] computes which packets this host can receive and what a ruleset does with them, without a kernel.
 //!
-//! What is deliberately absent: no other program is ever started, no table but dfw's own is ever
-//! written, and nothing is remembered outside the kernel but the last good policies, by [`guard`].
+//! dfw starts no other program, writes to no table but its own, and stores nothing outside of the kernel except
+//! [`guard`]'s state: the last good policies and published ports.
 
 pub mod analysis;
 pub mod cli;
@@ -29,6 +28,7 @@ pub mod net;
 pub mod netlink;
 pub mod nftables;
 pub mod output;
+pub mod page;
 pub mod plan;
 pub mod policy;
 pub mod ruleset;

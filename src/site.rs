@@ -306,7 +306,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn old_kernels_are_told_from_new_ones() {
+    fn old_kernels_are_distinguished() {
         for old in ["5.10.0-32-cloud-amd64", "5.15.0", "6.0.19", "unknown"] {
             assert!(is_old(old), "{old}");
         }

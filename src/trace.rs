@@ -41,13 +41,13 @@ pub struct Step {
     pub table: String,
     /// The chain's name.
     pub chain: String,
-    /// What happened there.
+    /// The event.
     pub event: Event,
-    /// What was decided.
+    /// The verdict.
     pub verdict: Outcome,
 }
 
-/// What has become of a packet.
+/// The result of a traced packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate<'a> {
     /// This dropped it.

@@ -42,7 +42,7 @@ pub fn clean_to(text: &str, most: usize) -> String {
     clean
 }
 
-/// Returns a path as text to be shown: the names in it may be anybody's.
+/// Returns a path as text to show, cleaned: other users may have chosen its names.
 #[must_use]
 pub fn path(path: &Path) -> String {
     /// `PATH_MAX` of `linux/limits.h`.
@@ -69,10 +69,10 @@ fn push(clean: &mut String, character: char) -> usize {
     }
 }
 
-/// Whether a character moves the cursor, breaks the line, changes the direction of writing or cannot be
+/// Returns whether a character moves the cursor, breaks the line, changes the direction of writing or cannot be
 /// seen: control characters (C0, C1), line and paragraph separators, and what Unicode's
-/// `Default_Ignorable_Code_Point` lists (bidirectional controls, zero-width characters, the byte order
-/// mark, tags), but for the variation selectors of emoji, which only change how the character before looks.
+/// `Default_Ignorable_Code_Point` lists (bidirectional controls, zero-width characters, the byte order mark,
+/// tags), but for the variation selectors of emoji, which only change how the character before looks.
 #[must_use]
 pub fn is_deceptive(character: char) -> bool {
     character.is_control()

@@ -77,7 +77,7 @@ pub struct Slot<'a> {
     pub kind: Kind,
     /// The family of the source.
     pub family: Family,
-    /// The protocol.
+    /// The transport protocol.
     pub protocol: Protocol,
     /// The port that is asked, which is the container's own as well.
     pub port: u16,

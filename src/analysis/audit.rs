@@ -1,9 +1,7 @@
-//! The audit: who can reach what containers publish and what listens on this host, with the rules that are
-//! in force, and by which line of the policy.
+//! The audit: who can reach published ports and sockets of this host, and which policy line allows it.
 //!
-//! Every [path](super::find) to a port is walked by a stranger: an address that is in no list of the
-//! ruleset, through each interface. Where that address is denied, the rules that dropped its packet name the
-//! sources that are allowed.
+//! It evaluates every [path](super::find) to a port for an address that is in no set of the ruleset, on each
+//! interface. If that address is denied, the rules that dropped its packet name the sources that are allowed.
 
 use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,63 +19,63 @@ use super::judgement::{Judgement, Reason, Verdict, judge, line_of};
 use super::path::{Kind, Path, Reach, Target};
 use super::surroundings::Surroundings;
 
-/// What was found.
+/// The result of an audit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
-    /// Every path to a port of a container, and who may go it.
+    /// Every path to a port of a container, with the allowed sources.
     pub exposures: Vec<Exposure>,
-    /// Every path to a service of the host, and who may go it.
+    /// Every path to a service of the host, with the allowed sources.
     pub services: Vec<Exposure>,
-    /// Ports that the rules name, and nobody publishes or listens at.
+    /// Ports in the rules that no container publishes and no socket has.
     pub unused: Vec<String>,
     /// Networks whose containers no rule of dfw can judge.
     pub unjudged: Vec<Unjudged>,
 }
 
-/// A path to a port, and who may go it.
+/// A path to a port, with the allowed sources.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exposure {
     /// The path.
     pub path: Path,
     /// The sources that are allowed on it.
     pub admits: Admits,
-    /// The line of the policy that says so; `None` if no policy does.
+    /// The policy line that decides; `None` without a policy.
     pub origin: Option<Origin>,
 }
 
 /// The sources that a path allows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Admits {
-    /// Everybody.
+    /// All sources.
     Any,
-    /// Those on these lists: names of sources, or addresses.
+    /// These sources: names, or addresses.
     Some(Vec<String>),
     /// Nobody.
     Nobody,
-    /// That cannot be told by dfw's rules.
+    /// Unknown: dfw's rules do not decide.
     NotJudged(Reason),
 }
 
-/// A network of containers past dfw's hooks.
+/// A network whose packets do not pass dfw's hooks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unjudged {
-    /// Its name.
+    /// The name.
     pub network: String,
-    /// Its driver.
+    /// The driver.
     pub driver: String,
-    /// Its running containers.
+    /// The running containers.
     pub containers: Vec<String>,
 }
 
 impl Report {
-    /// What is open to everybody although no policy says so.
+    /// Returns the paths that are open to everyone without a policy entry.
     pub fn uncovered(&self) -> impl Iterator<Item = &Exposure> {
         self.exposures
             .iter()
             .filter(|exposure| exposure.admits == Admits::Any && exposure.origin.is_none())
     }
 
-    /// Whether some path to a container's port cannot be judged.
+    /// Returns whether some path to a container's port cannot be judged.
     #[must_use]
     pub fn has_unjudged(&self) -> bool {
         let is_unjudged = |exposure: &Exposure| exposure.verdict() == Verdict::NotJudged;
@@ -86,7 +84,7 @@ impl Report {
 }
 
 impl Exposure {
-    /// What becomes of a stranger, who is on no list.
+    /// Returns the verdict on clients that no source lists.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         match self.admits {
@@ -115,7 +113,7 @@ pub fn audit(host: &HostView, around: &Surroundings, ruleset: Option<&Ruleset>) 
     }
 }
 
-/// All paths of a host, with those that rulesets tell apart.
+/// Returns all paths of a host; separate ones where rulesets distinguish ports.
 pub(super) fn all_paths(
     host: &HostView,
     around: &Surroundings,
@@ -130,7 +128,7 @@ pub(super) fn all_paths(
 }
 
 fn exposures(paths: Vec<Path>, around: &Surroundings, ruleset: &Ruleset) -> Vec<Exposure> {
-    // Long lists are gone through for nothing where nothing is published.
+    // Without published ports there is no need to walk long lists.
     let strangers = LazyCell::new(|| strangers(ruleset));
     let expose_one = |path: Path| {
         let source = strangers[usize::from(path.family() == Family::V6)];
@@ -139,8 +137,7 @@ fn exposures(paths: Vec<Path>, around: &Surroundings, ruleset: &Ruleset) -> Vec<
     paths.into_iter().map(expose_one).collect()
 }
 
-/// Drops what is told of all ports of a container already: ports of which the same is true and that are on no
-/// path of their own.
+/// Removes ports of a container that have the same result as all its ports and no path of their own.
 fn drop_repetitions(exposures: &mut Vec<Exposure>, own: &[Path]) {
     let to_all: Vec<Exposure> = exposures
         .iter()
@@ -156,10 +153,10 @@ fn drop_repetitions(exposures: &mut Vec<Exposure>, own: &[Path]) {
     });
 }
 
-/// How many ports of a container that keys name are told one by one.
+/// The most ports of a container that are reported one by one.
 const NAMED: usize = 256;
 
-/// Where a path leads to all ports of a container, those that keys name: they decide there apart.
+/// Returns separate paths for the ports that keys name, if a path leads to all ports of a container.
 fn named(paths: &[Path], ruleset: &Ruleset) -> Vec<Path> {
     let to_all: Vec<&Path> = paths.iter().filter(|path| path.port.is_none()).collect();
     if to_all.is_empty() {
@@ -194,7 +191,7 @@ fn named(paths: &[Path], ruleset: &Ruleset) -> Vec<Path> {
     named
 }
 
-/// The ports that rules name.
+/// Returns the ports that rules name.
 fn named_ports(ruleset: &Ruleset) -> BTreeSet<HostPorts> {
     let chains = ruleset.chains.keys();
     chains
@@ -203,19 +200,19 @@ fn named_ports(ruleset: &Ruleset) -> BTreeSet<HostPorts> {
         .collect()
 }
 
-/// What changes for strangers between two rulesets.
+/// The paths that open or close for unlisted clients between two rulesets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Turned {
-    /// Paths that were open to everybody and no longer are.
+    /// Paths that close for unlisted clients.
     pub closed: Vec<Path>,
-    /// Paths that are open to everybody and were not.
+    /// Paths that open for unlisted clients.
     pub opened: Vec<Path>,
     /// All other paths.
     pub others: Vec<Path>,
 }
 
-/// Compares what strangers reach with one ruleset, if there is one, and with the next. A stranger is
-/// in no list of either.
+/// Compares what unlisted clients reach before and after a change. An unlisted client is in no set of either
+/// ruleset.
 #[must_use]
 pub fn turned(
     host: &HostView,
@@ -230,7 +227,7 @@ pub fn turned(
     let after = exposures(paths, around, after);
     let mut turned = Turned::default();
     for (was, is) in before.into_iter().zip(after) {
-        // dfw leaves what it does not judge as it is: it counts as open.
+        // A path that is not judged counts as open: dfw does not filter it.
         let is_open = |exposure: &Exposure| {
             matches!(
                 exposure.admits,
@@ -253,10 +250,10 @@ fn expose(ruleset: &Ruleset, around: &Surroundings, path: Path, source: IpAddr) 
         .iter()
         .map(|packet| judge(ruleset, &path, packet))
         .collect();
-    // Who is let in anywhere is let in; what cannot be told anywhere cannot be told.
+    // The most permissive interface counts, then one that is not judged.
     let found = |wanted: Verdict| traces.iter().find(|(j, _)| j.verdict() == wanted);
     let worst = found(Verdict::Allow).or_else(|| found(Verdict::NotJudged));
-    // Neighbours may ask for addresses of the link, which a policy rarely names.
+    // On-link hosts can use link-local destinations, which a policy rarely lists.
     if worst.is_none() && path.address.is_unspecified() && path.target.is_none() {
         let link = around.link_addresses.iter().copied();
         let link = link.filter(|address| Family::of(*address) == path.family());
@@ -271,7 +268,7 @@ fn expose(ruleset: &Ruleset, around: &Surroundings, path: Path, source: IpAddr) 
                 return Exposure {
                     admits: Admits::Any,
                     origin: line_of(&trace.steps),
-                    path: path.reached_by(Reach::Neighbours),
+                    path: path.reached_by(Reach::OnLink),
                 };
             }
         }
@@ -300,13 +297,13 @@ fn expose(ruleset: &Ruleset, around: &Surroundings, path: Path, source: IpAddr) 
     }
 }
 
-/// How many addresses that are written in place are told one by one.
+/// The most inline addresses that are listed one by one.
 const LISTED: usize = 3;
 
-/// What is told of a list whose addresses were not read.
+/// The text for a list whose addresses were not read.
 const UNREAD: &str = "a long list";
 
-/// Returns the sources that the chain of a step accepts, by the sets that it looks up.
+/// Returns the sources that the chain of a step accepts, from the sets that it looks up.
 fn allowed(ruleset: &Ruleset, step: &Step, path: &Path) -> Vec<String> {
     let family = AddressSet::all(path.family());
     if let Some(key) = shared_port(step, path) {
@@ -324,7 +321,7 @@ fn allowed(ruleset: &Ruleset, step: &Step, path: &Path) -> Vec<String> {
     who
 }
 
-/// The port that a step denied, if it shares sets with others: its chain judges all of them.
+/// Returns the port that a step denied, if it shares a chain with other ports.
 fn shared_port(step: &Step, path: &Path) -> Option<HostPorts> {
     let hit = step.hits.iter().find(|hit| hit.set == SHARED_DENIED)?;
     match hit.element {
@@ -333,7 +330,7 @@ fn shared_port(step: &Step, path: &Path) -> Option<HostPorts> {
     }
 }
 
-/// The addresses, or only their number if they are many.
+/// Returns the addresses, or only their number if they are many.
 fn listed(addresses: &AddressSet) -> Vec<String> {
     match addresses.len() {
         0..=LISTED => addresses.iter().map(|entry| entry.to_string()).collect(),
@@ -341,7 +338,7 @@ fn listed(addresses: &AddressSet) -> Vec<String> {
     }
 }
 
-/// An address of each family that is in no set of the ruleset.
+/// Returns an address of each family that is in no set of the ruleset.
 fn strangers(ruleset: &Ruleset) -> [IpAddr; 2] {
     let lists = ruleset.sets.values().flat_map(|set| entries(&set.elements));
     let shared = shared_sets(ruleset);
@@ -357,13 +354,13 @@ fn strangers(ruleset: &Ruleset) -> [IpAddr; 2] {
     ]
 }
 
-/// The first of these from one on.
+/// Returns the first of these addresses, starting at one of them.
 fn first_free<T: Ord + Copy>(free: &[(T, T)], from: T) -> Option<T> {
     let (first, _) = free.iter().find(|(_, last)| *last >= from)?;
     Some(from.max(*first))
 }
 
-/// The ports that rules name and nobody serves: that no engine publishes, no socket has and no path leads to.
+/// Returns the ports in the rules that no engine publishes, no socket has and no path leads to.
 fn unused(host: &HostView, ruleset: &Ruleset, exposures: &[Exposure]) -> Vec<String> {
     let mut served: BTreeMap<(Protocol, u16), Vec<Option<IpAddr>>> = BTreeMap::new();
     let mut serve = |protocol: Protocol, port: u16, address: Option<IpAddr>| {

@@ -1,8 +1,7 @@
-//! Which paths this host has. What engines say is where containers are; what is open, the sockets say and
-//! the rules of those who translate destinations.
+//! Finds the paths of this host. Engines report the containers; listening sockets and NAT rules show which
+//! ports are open.
 //!
-//! Measured on Docker 20.10, 26.1 and 28.5 and on Podman 5.4; the matrix of tests asks real
-//! engines each time.
+//! Measured with Docker 20.10, 26.1 and 28.5 and Podman 5.4; `tests/matrix` compares with real engines.
 
 use std::net::IpAddr;
 
@@ -17,11 +16,11 @@ use crate::ruleset::L4Protocol;
 use super::path::{Kind, Path, Reach};
 use super::surroundings::{Surroundings, Translated};
 
-/// From this version on Docker drops what is routed straight to a container behind NAT, and what
-/// comes over a wire for a loopback address.
+/// The first version of Docker that drops packets routed straight to a container behind NAT, and packets of
+/// other hosts to a loopback address.
 const DOCKER_CLOSES_SIDE_PATHS: u32 = 28;
 
-/// All paths that this host has: by who gets there, then in the order of ports.
+/// Returns all paths of this host, ordered by reach, then by port.
 #[must_use]
 pub fn paths(host: &HostView, around: &Surroundings) -> Vec<Path> {
     let mut paths = Vec::new();
@@ -75,7 +74,7 @@ fn key(path: &Path) -> impl Ord + use<'_> {
     )
 }
 
-/// What a container publishes, by family. Podman says `0.0.0.0` and means both.
+/// Returns the published ports of a container by family. Podman reports `0.0.0.0` for both families.
 fn families(engine: &Engine, container: &Container) -> Vec<Published> {
     let mut all = container.published.clone();
     if engine.kind == EngineKind::Podman {
@@ -97,7 +96,7 @@ fn path(kind: Kind, published: &Published) -> Path {
     Path::to_socket(kind, published.protocol, published.address, published.first)
 }
 
-/// The path to a port of a swarm's service, which every node has.
+/// Returns the path to a published port of a Swarm service, which every node has.
 fn to_service(
     around: &Surroundings,
     engine: &Engine,
@@ -118,8 +117,8 @@ fn to_service(
     })
 }
 
-/// The paths to a port of the host that a running container publishes: by translation, or by a socket. Both
-/// where nobody can tell which.
+/// Returns the paths to a port that a running container publishes: DNAT, or a socket of the host; both if dfw
+/// cannot tell which.
 fn to_published(
     host: &HostView,
     around: &Surroundings,
@@ -129,7 +128,7 @@ fn to_published(
 ) -> Vec<Path> {
     let family = Family::of(published.address);
     let is_loopback = published.address.is_loopback();
-    // A translation to somewhere else than to this container is not the engine's.
+    // DNAT to another address than this container's is not the engine's.
     let is_own = |to: IpAddr| {
         let mut own = host.endpoints().filter(|e| e.container.id == container.id);
         own.any(|endpoint| endpoint.address == to)
@@ -146,7 +145,7 @@ fn to_published(
         && (!is_loopback || opens_loopback(engine))
     {
         let (kind, reach) = if is_loopback {
-            (Kind::Loopback, Reach::Neighbours)
+            (Kind::Loopback, Reach::OnLink)
         } else {
             (Kind::Dnat, Reach::Anybody)
         };
@@ -173,7 +172,7 @@ fn to_published(
     let kind = if unseen || listening(&|owner| matches!(owner.role, Role::Proxy | Role::Rootless)) {
         Some(Kind::Proxy)
     } else {
-        // Of its UDP sockets nobody hears anything.
+        // Its UDP sockets never reply.
         let keeps = published.protocol == Protocol::Tcp && listening(&Owner::is_engine);
         keeps.then_some(Kind::Held)
     };
@@ -183,19 +182,19 @@ fn to_published(
         if !is_loopback {
             paths.push(path(kind, &published));
         } else if around.takes_loopback(published.address) {
-            paths.push(path(Kind::Loopback, &published).reached_by(Reach::Neighbours));
+            paths.push(path(Kind::Loopback, &published).reached_by(Reach::OnLink));
         }
     }
     let titled = |path: Path| path.titled(container.title());
     paths.into_iter().map(titled).collect()
 }
 
-/// Whether the engine translates a loopback address also for who asks over a wire.
+/// Returns whether the engine's DNAT also applies to packets of other hosts to a loopback address.
 fn opens_loopback(engine: &Engine) -> bool {
     engine.kind == EngineKind::Podman || engine.major_version() < DOCKER_CLOSES_SIDE_PATHS
 }
 
-/// The address of a container to which the engine translates, and the bridge before it.
+/// Returns the container's address in the engine's DNAT rule, and its bridge.
 fn nat_endpoint(
     host: &HostView,
     engine: &Engine,
@@ -224,7 +223,7 @@ fn mode(endpoint: &EndpointView<'_>) -> GatewayMode {
     })
 }
 
-/// The paths to a container past the ports of the host.
+/// Returns the paths to a container that use no port of the host.
 fn to_container(around: &Surroundings, host: &HostView, endpoint: &EndpointView<'_>) -> Vec<Path> {
     let family = Family::of(endpoint.address);
     let (Some(network), true) = (endpoint.network, around.forwards.of(family)) else {
@@ -272,7 +271,7 @@ fn to_container(around: &Surroundings, host: &HostView, endpoint: &EndpointView<
     paths
 }
 
-/// The path to a container's own address, whether the engine lets anybody go it or not.
+/// Returns the path to a container's own address, even if the engine drops its packets.
 pub(super) fn straight(
     endpoint: &EndpointView<'_>,
     protocol: Protocol,
@@ -289,7 +288,7 @@ pub(super) fn straight(
         .to(endpoint.address, target, bridge)
 }
 
-/// What a socket serves, as people call it, and the kind of paths to it.
+/// Returns the title of a socket's service and the kind of its paths.
 fn held(host: &HostView, listener: &Listener) -> (Kind, String) {
     let process = |what: &str, owner: &Owner| format!("{what} (process {})", owner.pid);
     let published = || {
@@ -301,7 +300,7 @@ fn held(host: &HostView, listener: &Listener) -> (Kind, String) {
         about.next().map(|publication| publication.of.title())
     };
     match host.holder(listener) {
-        // It is in this network namespace, whatever its engine says.
+        // It is in this network namespace, even if its engine reports otherwise.
         Holder::Container(container, _) => (Kind::HostNetwork, container.title()),
         Holder::Unanswered(id, owner) => {
             let what = format!("container {id} of an engine that does not answer");
@@ -325,8 +324,8 @@ fn held(host: &HostView, listener: &Listener) -> (Kind, String) {
     }
 }
 
-/// The paths to a socket that is not a published port of an engine that was asked: of a container in the
-/// network of the host, of another engine, or of a service of the host.
+/// Returns the paths to a socket that no queried engine publishes: of a container in the host's network, of
+/// another engine, or of a service of the host.
 fn to_socket(host: &HostView, around: &Surroundings, listener: &Listener) -> Vec<Path> {
     let is_published = matches!(
         host.holder(listener),
@@ -336,7 +335,7 @@ fn to_socket(host: &HostView, around: &Surroundings, listener: &Listener) -> Vec
         return Vec::new();
     }
     let (kind, title) = held(host, listener);
-    // What is bound to one interface takes nothing from others.
+    // A socket bound to an interface accepts nothing from other interfaces.
     let device = listener.device.as_ref();
     if device
         .is_some_and(|device| !around.interfaces.is_empty() && !around.interfaces.contains(device))
@@ -350,7 +349,7 @@ fn to_socket(host: &HostView, around: &Surroundings, listener: &Listener) -> Vec
         if !address.is_loopback() {
             Some(path)
         } else if around.takes_loopback(address) {
-            Some(path.reached_by(Reach::Neighbours))
+            Some(path.reached_by(Reach::OnLink))
         } else {
             None
         }
@@ -358,8 +357,8 @@ fn to_socket(host: &HostView, around: &Surroundings, listener: &Listener) -> Vec
     reached.map(|path| path.titled(title.clone())).collect()
 }
 
-/// The paths to the same socket from ports that rules redirect to it, and from those whose destination becomes
-/// one of the host's own addresses.
+/// Returns the paths to a socket through NAT rules: from ports that rules redirect to it, or whose destination
+/// becomes an address of the host.
 fn redirected(
     host: &HostView,
     around: &Surroundings,
@@ -400,8 +399,8 @@ fn redirected(
     paths
 }
 
-/// The paths that a rule opens which no engine that was asked explains: of an engine that does not answer any
-/// more, whose containers may still run, or of another program.
+/// Returns the paths of a NAT rule that no queried engine explains: a rule of another program, or of an engine
+/// that does not answer and whose containers may still run.
 fn translated(translation: &Translation, title: &str, bridge: Option<&str>) -> Vec<Path> {
     let address = match translation.destination {
         Some((address, length)) if length == translation.family.bits() => address,
@@ -434,8 +433,8 @@ fn translated(translation: &Translation, title: &str, bridge: Option<&str>) -> V
         .collect()
 }
 
-/// How many ports of one rule are told one by one.
+/// The most ports of one rule that become paths of their own.
 const TRANSLATED: usize = 256;
 
-/// Who holds a socket whose process is not found.
+/// The title of a socket whose process is not found.
 const UNSEEN: &str = "the kernel, or a process that cannot be seen";

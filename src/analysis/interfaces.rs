@@ -1,7 +1,6 @@
-//! Interfaces that rules do not tell apart.
+//! Classes of interfaces that rules treat alike.
 //!
-//! A policy names some interfaces, and every other one is like the next. So there are few classes of them, and
-//! one interface of each is asked for all.
+//! Rules name few interfaces and treat all others alike, so evaluating one interface of each class covers all.
 
 use std::collections::BTreeSet;
 
@@ -10,21 +9,21 @@ use crate::ruleset::{Elements, Expression, Interface, NameMatch, Ruleset, Side};
 
 use super::eval::tells;
 
-/// Interfaces for which every rule says the same.
+/// A class of interfaces that every rule treats alike.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Class {
-    /// One of them, to ask rules with.
+    /// One interface of the class, for evaluation.
     pub name: String,
-    /// Those that rules name, ascending; a beginning of names with `*`.
+    /// The names in rules, ascending; prefixes with `*`.
     pub named: Vec<String>,
-    /// Whether every interface that no rule names is one of them.
+    /// Whether the class contains every interface that no rule names.
     pub others: bool,
-    /// Whether they are bridges of a container engine.
+    /// Whether the interfaces are bridges of a container engine.
     pub containers: bool,
 }
 
 impl Class {
-    /// Returns what people call them: `eth0, wg0`, `other interfaces`, `containers`.
+    /// Returns the class as text: `eth0, wg0`, `other interfaces`, `containers`.
     #[must_use]
     pub fn title(&self) -> String {
         match (self.containers, self.others) {
@@ -36,8 +35,8 @@ impl Class {
     }
 }
 
-/// Returns the classes of interfaces of one side of a packet that these rulesets tell apart: `lo` is none of
-/// them, for what the host sends to itself comes from nobody. Those that no rule names are first.
+/// Returns the classes of incoming or outgoing interfaces that these rulesets distinguish, without `lo`; the
+/// class that no rule names is first.
 #[must_use]
 pub fn classes(rulesets: &[&Ruleset], side: Side) -> Vec<Class> {
     let mut asked: Vec<(&Ruleset, &Interface)> = Vec::new();
@@ -104,13 +103,13 @@ pub fn classes(rulesets: &[&Ruleset], side: Side) -> Vec<Class> {
     classes.into_iter().map(|(_, class)| class).collect()
 }
 
-/// Whether an interface is a bridge of a container engine for a ruleset.
+/// Returns whether an interface is a bridge of a container engine for a ruleset.
 fn is_container(ruleset: &Ruleset, name: &str) -> bool {
     let set = ruleset.sets.get(CONTAINERS).map(|set| &set.elements);
     matches!(set, Some(Elements::Interfaces(names)) if names.iter().any(|n| n == name))
 }
 
-/// Returns a name that is none of these, and begins with none of these.
+/// Returns a name that differs from these names and begins with none of these prefixes.
 fn unlike(exact: &BTreeSet<String>, prefixes: &BTreeSet<String>, base: &str) -> String {
     let begins = |name: &str| {
         prefixes
@@ -128,14 +127,14 @@ fn unlike(exact: &BTreeSet<String>, prefixes: &BTreeSet<String>, base: &str) -> 
     found.unwrap_or_default()
 }
 
-/// Returns a name that begins so, and is none of these.
+/// Returns a name with this prefix that differs from these names.
 fn unlike_beginning(exact: &BTreeSet<String>, prefix: &str) -> String {
     let names = (0_u32..).map(|n| format!("{prefix}{n}"));
     let found = names.into_iter().find(|name| !exact.contains(name));
     found.unwrap_or_default()
 }
 
-/// Whether some rule of a ruleset asks for the reverse path.
+/// Returns whether some rule of a ruleset asks for the reverse path.
 #[must_use]
 pub fn has_reverse_path_filter(ruleset: &Ruleset) -> bool {
     let rules = ruleset.chains.values().flat_map(|chain| &chain.rules);

@@ -7,7 +7,7 @@ use crate::ruleset::{Origin, Ruleset};
 use super::eval::{Decision, Packet, Step, Trace, evaluate};
 use super::path::{Kind, Path};
 
-/// What becomes of a packet.
+/// The result of evaluating rules for a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Judgement {
     /// dfw accepts it; base chains after dfw's may still drop it.
@@ -20,7 +20,7 @@ pub enum Judgement {
     NotJudged(Reason),
 }
 
-/// Why nothing is decided.
+/// The reason why a packet is not judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
     /// It is for a service of the host at a port that no key names.
@@ -43,7 +43,7 @@ pub enum Verdict {
 }
 
 impl Judgement {
-    /// What people are told of it.
+    /// Returns the verdict to show.
     #[must_use]
     pub fn verdict(self) -> Verdict {
         match self {
@@ -53,7 +53,7 @@ impl Judgement {
         }
     }
 
-    /// Why nothing is decided; `None` where something is.
+    /// Returns the reason why the packet is not judged; `None` if it is.
     #[must_use]
     pub fn reason(self) -> Option<Reason> {
         match self {
@@ -64,7 +64,7 @@ impl Judgement {
 }
 
 impl Verdict {
-    /// Its name for programs.
+    /// Returns the name in JSON documents.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -145,7 +145,8 @@ pub(super) fn judgement(path: &Path, decision: Option<Decision>, is_said: bool) 
     }
 }
 
-/// Whether a packet to a container's own address stays within its bridge, where packets pass no hook of dfw's.
+/// Returns whether a packet to a container's own address stays within its bridge, where packets pass no hook of
+/// dfw's.
 pub(super) fn stays(path: &Path, packet: &Packet) -> bool {
     let target = path
         .target

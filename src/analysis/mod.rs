@@ -1,9 +1,8 @@
-//! What a ruleset does to the packets of this host.
+//! Computes what a ruleset does with the packets of this host.
 //!
-//! [`path`] is the one enumeration of ways to a port, [`find`] says which of them this host has, and
-//! [`judgement`] what becomes of a packet there: accepted, dropped, rejected, or not judged. Upon them stand
-//! [`audit`], [`explain`] and [`mod@test`], which ask for one packet, and [`access`], which asks for the packets of
-//! every address at once.
+//! [`path`] enumerates the kinds of paths, [`find`] finds the paths of this host, and [`judgement`] is the
+//! result for a packet: accepted, dropped, rejected, or not judged. [`audit`], [`explain`] and [`mod@test`]
+//! evaluate single packets; [`access`] evaluates packets of all addresses at once.
 
 pub mod access;
 pub mod audit;
@@ -14,6 +13,7 @@ pub mod find;
 pub mod interfaces;
 pub mod judgement;
 pub mod path;
+pub mod sources;
 pub mod surroundings;
 pub mod test;
 pub mod traffic;

@@ -1,17 +1,16 @@
-//! The paths from outside to what containers publish and to what listens on this host, and what a packet
-//! looks like on each.
+//! The paths from outside to published ports and to sockets of this host, with the packets on each.
 //!
-//! | path | hook | there is one |
+//! | path | hook | exists |
 //! |---|---|---|
-//! | [`Dnat`](Kind::Dnat) | forward | where somebody translates the published port |
-//! | [`Proxy`](Kind::Proxy) | input | where nobody does, and a process of the engine listens |
-//! | [`Held`](Kind::Held) | input | where nobody does, and the engine itself listens, with `userland-proxy: false` |
+//! | [`Dnat`](Kind::Dnat) | forward | if NAT rules rewrite the published port |
+//! | [`Proxy`](Kind::Proxy) | input | without such rules, if a process of the engine listens |
+//! | [`Held`](Kind::Held) | input | without such rules, if the engine itself listens (`userland-proxy: false`) |
 //! | [`HostNetwork`](Kind::HostNetwork) | input | for each socket of a container in the host's network |
 //! | [`Service`](Kind::Service) | input | for each other socket of this host |
-//! | [`Container`](Kind::Container) | forward | where packets routed to a container's own address pass |
+//! | [`Container`](Kind::Container) | forward | for a container's own address, if packets can be routed to it |
 //! | [`Through`](Kind::Through) | forward | for addresses that are routed through a container |
 //! | [`Forwarded`](Kind::Forwarded) | forward | for addresses that are routed elsewhere |
-//! | [`Loopback`](Kind::Loopback) | forward, input | for a port of 127.0.0.1 that answers who asks over a wire |
+//! | [`Loopback`](Kind::Loopback) | forward, input | for a port of 127.0.0.1 that other hosts reach |
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -24,11 +23,11 @@ use super::surroundings::Surroundings;
 /// A kind of path to a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
-    /// The destination is translated to the container's.
+    /// DNAT rewrites the destination to the container's.
     Dnat,
-    /// A process of the engine listens and passes the bytes on.
+    /// docker-proxy listens and relays the connection.
     Proxy,
-    /// The engine keeps the port and serves nobody there: a client is connected, and hears nothing.
+    /// The engine holds the socket open and does not serve it: a client connects and gets no reply.
     Held,
     /// The container itself listens in the network of the host.
     HostNetwork,
@@ -38,14 +37,14 @@ pub enum Kind {
     Container,
     /// The packet is routed through a container, to an address behind it.
     Through,
-    /// The packet is routed elsewhere, past containers.
+    /// The packet is routed elsewhere, not to a container.
     Forwarded,
-    /// The packet is for a loopback address and comes over a wire nevertheless.
+    /// The packet comes from another host and is for a loopback address.
     Loopback,
 }
 
 impl Kind {
-    /// Its name for people.
+    /// Returns the name as shown to people.
     #[must_use]
     pub fn title(self) -> &'static str {
         match self {
@@ -61,7 +60,7 @@ impl Kind {
         }
     }
 
-    /// Its name for programs.
+    /// Returns the name in JSON documents.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -78,41 +77,41 @@ impl Kind {
     }
 }
 
-/// Who gets as far as the beginning of a path.
+/// The clients that can send packets into a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reach {
     /// Clients that reach the host.
     Anybody,
     /// On-link hosts.
-    Neighbours,
+    OnLink,
     /// Clients with a route to the container's address through this host: on-link hosts can always add
     /// one.
     Routed,
 }
 
 impl Reach {
-    /// Its name for programs.
+    /// Returns the name in JSON documents.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Anybody => "anybody",
             Self::Routed => "routed",
-            Self::Neighbours => "neighbours",
+            Self::OnLink => "on-link",
         }
     }
 
-    /// Its condition for people, to follow who gets there; empty if there is none.
+    /// Returns the condition as text, to follow the clients; empty if there is none.
     #[must_use]
     pub fn title(self) -> &'static str {
         match self {
             Self::Anybody => "",
             Self::Routed => " with a route to it",
-            Self::Neighbours => " on the same link",
+            Self::OnLink => " on the same link",
         }
     }
 }
 
-/// Where a packet ends up in another network namespace.
+/// The destination of a packet in another network namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     /// The address behind this host.
@@ -126,26 +125,26 @@ pub struct Target {
 /// A path to one port, or to all ports of one container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Path {
-    /// Which kind of path.
+    /// The kind of path.
     pub kind: Kind,
-    /// Who gets there.
+    /// The clients that can send packets into the path.
     pub reach: Reach,
-    /// The protocol.
+    /// The transport protocol.
     pub protocol: Protocol,
-    /// The address that is asked; an unspecified one is every address of the host in its family.
+    /// The destination address; an unspecified one is every address of the host in its family.
     pub address: IpAddr,
-    /// The port that is asked; `None` for all ports of a container that no other path leads to.
+    /// The destination port; `None` for all ports of a container without a path of their own.
     pub port: Option<u16>,
-    /// What is at its end, as people call it.
+    /// The container or service at its end, as text.
     pub title: String,
-    /// Where it leads; `None` if it ends at a socket of this host.
+    /// The destination; `None` for a socket of this host.
     pub target: Option<Target>,
-    /// The port of that socket, where packets are redirected to it from the port that is asked.
+    /// The port of the socket, if NAT redirects packets to it from the destination port.
     pub redirected: Option<u16>,
 }
 
 impl Path {
-    /// A path to a socket of this host.
+    /// Returns a path to a socket of this host.
     #[must_use]
     pub fn to_socket(kind: Kind, protocol: Protocol, address: IpAddr, port: u16) -> Self {
         Self {
@@ -160,19 +159,19 @@ impl Path {
         }
     }
 
-    /// The same, called so.
+    /// Sets the title.
     #[must_use]
     pub fn titled(self, title: String) -> Self {
         Self { title, ..self }
     }
 
-    /// The same, but for who gets there.
+    /// Sets the clients that can send packets into the path.
     #[must_use]
     pub fn reached_by(self, reach: Reach) -> Self {
         Self { reach, ..self }
     }
 
-    /// The same path, forwarded.
+    /// Sets the destination of a forwarded path.
     #[must_use]
     pub fn to(self, address: IpAddr, port: u16, bridge: Option<String>) -> Self {
         Self {
@@ -185,8 +184,8 @@ impl Path {
         }
     }
 
-    /// The paths that a port of the host has where nothing is known of it: a container behind Docker's
-    /// first bridge.
+    /// Returns the paths of an unknown port of the host, as if a container behind Docker's default bridge
+    /// published it.
     #[must_use]
     pub fn published(to: &HostPorts, family: Family) -> Self {
         let address = to.address.unwrap_or(family.unspecified());
@@ -197,13 +196,13 @@ impl Path {
         )
     }
 
-    /// The family of the address that is asked.
+    /// Returns the family of the destination address.
     #[must_use]
     pub fn family(&self) -> Family {
         Family::of(self.address)
     }
 
-    /// The hook of dfw's that packets come to.
+    /// Returns the hook on which dfw filters the packets.
     #[must_use]
     pub fn hook(&self) -> Hook {
         if self.target.is_some() {
@@ -213,7 +212,7 @@ impl Path {
         }
     }
 
-    /// The port as a policy writes it; all ports of a container by its address.
+    /// Returns the port as a policy writes it, or the address if it is all ports of a container.
     #[must_use]
     pub fn port_text(&self) -> String {
         let address = Some(self.address).filter(|address| !address.is_unspecified());
@@ -223,13 +222,14 @@ impl Path {
         }
     }
 
-    /// The kind and the family, for people.
+    /// Returns the kind and the family as text.
     #[must_use]
     pub fn kind_text(&self) -> String {
         format!("{} ({})", self.kind.title(), self.family().title())
     }
 
-    /// Returns the addresses of the host that a client may ask for on this path, never none.
+    /// Returns the addresses of the host that clients ask on this path; one of the documentation if the host has
+    /// none.
     #[must_use]
     pub fn asked(&self, around: &Surroundings) -> Vec<IpAddr> {
         if !self.address.is_unspecified() {
@@ -246,8 +246,8 @@ impl Path {
         }
     }
 
-    /// The first packet of a client on this path, as dfw's hook sees it: one for each interface
-    /// and each address of the host that it may be for.
+    /// Returns the first packets of a client on this path, as dfw's hook sees them: one for each interface and
+    /// each address of the host.
     #[must_use]
     pub fn packets(&self, source: IpAddr, around: &Surroundings) -> Vec<Packet> {
         let asked = self.asked(around);
@@ -260,7 +260,7 @@ impl Path {
         interfaces.collect()
     }
 
-    /// The first packet of a client that comes in through an interface and asks for an address.
+    /// Returns the first packet of a client that arrives on an interface, for one address of the host.
     #[must_use]
     pub fn packet(&self, source: IpAddr, interface: &str, asked: IpAddr) -> Packet {
         let target = self.target.as_ref();
@@ -303,7 +303,7 @@ impl Path {
     }
 }
 
-/// An address of the documentation (RFC 5737, RFC 3849), for a host that has none.
+/// Returns a documentation address (RFC 5737, RFC 3849), for a host without addresses.
 #[must_use]
 pub(super) fn documented(family: Family) -> IpAddr {
     match family {

@@ -1,4 +1,4 @@
-//! What decides which paths there are, beside engines and sockets.
+//! The facts besides engines and sockets that determine the paths of this host.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -6,33 +6,32 @@ use std::net::IpAddr;
 use crate::host::nat::{self, Nat, Target};
 use crate::net::{Family, Protocol};
 
-/// Where packets come from, and what becomes of them before and after dfw's rules.
+/// The state of the host around dfw's rules: interfaces, routes, NAT and other filters.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Surroundings {
     /// The interfaces through which packets come from outside, by name.
     pub interfaces: Vec<String>,
     /// The numbers of interfaces by name.
     pub indices: Vec<(String, u32)>,
-    /// The addresses of the host that are asked from outside.
+    /// The addresses of the host that clients can use as a destination.
     pub addresses: Vec<IpAddr>,
     /// Link-local addresses, which only on-link hosts reach (RFC 3927, RFC 4291).
     pub link_addresses: Vec<IpAddr>,
-    /// Who translates destinations before they are routed.
+    /// The rules that rewrite destinations before routing.
     pub nat: Nat,
-    /// Whether an engine writes rules of its own.
+    /// Whether an engine writes rules of its own, by family.
     pub engine_rules: Families,
-    /// Whether the host forwards packets at all.
+    /// Whether the host forwards packets, by family.
     pub forwards: Families,
-    /// Whether the policy of another base chain drops forwarded packets.
+    /// Whether the policy of another base chain drops forwarded packets, by family.
     pub denies: Families,
-    /// Through which interface packets to an address leave, of those that were asked for; `None` where there is
-    /// no route to it.
+    /// The outgoing interface for each queried address; `None` without a route.
     pub answers_through: BTreeMap<IpAddr, Option<String>>,
-    /// Whether packets to loopback addresses are taken from a wire (`route_localnet`): IPv4 only.
+    /// Whether the host accepts packets to loopback addresses from other hosts (`route_localnet`, IPv4 only).
     pub route_localnet: bool,
 }
 
-/// One thing of each address family.
+/// A value for each address family.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Families {
     /// IPv4.
@@ -42,7 +41,7 @@ pub struct Families {
 }
 
 impl Families {
-    /// That of a family.
+    /// Returns the value of a family.
     #[must_use]
     pub fn of(self, family: Family) -> bool {
         match family {
@@ -53,22 +52,22 @@ impl Families {
 }
 
 impl Surroundings {
-    /// Whether packets from a source that come in through an interface would be answered elsewhere. One of which
-    /// nothing is known is answered where it came from.
+    /// Returns whether replies to a source on an interface would leave through another one. An unknown source
+    /// counts as replied to on its own interface.
     #[must_use]
     pub fn strays(&self, source: IpAddr, interface: &str) -> bool {
         let route = self.answers_through.get(&source);
         route.is_some_and(|route| route.as_deref() != Some(interface))
     }
 
-    /// Whether a loopback address may be asked over a wire. The kernel never takes one of IPv6.
+    /// Returns whether the host accepts packets of other hosts to a loopback address; never for IPv6.
     #[must_use]
     pub fn takes_loopback(&self, address: IpAddr) -> bool {
         self.route_localnet && address.is_ipv4() && address.is_loopback()
     }
 
-    /// Where packets to a port of the host go whose destination is translated; `None` if it is not.
-    /// An unspecified address is every one of its family.
+    /// Returns the new destination of packets to a port of the host; `None` without DNAT. An unspecified
+    /// address is every one of its family.
     #[must_use]
     pub fn translation(&self, address: IpAddr, protocol: Protocol, port: u16) -> Translated {
         let family = Family::of(address);
@@ -107,13 +106,13 @@ impl Surroundings {
     }
 }
 
-/// What becomes of the destination of packets to a port.
+/// The result of DNAT for a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Translated {
-    /// It stays.
+    /// The destination is unchanged.
     No,
-    /// It becomes another address.
+    /// The destination becomes another address.
     To(IpAddr),
-    /// That cannot be told, or it is not the same for all packets.
+    /// The result is unknown, or differs between packets.
     Unknown,
 }

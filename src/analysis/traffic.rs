@@ -10,13 +10,13 @@ use crate::ruleset::Counter;
 /// Packets that a port accepted and denied.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Packets {
-    /// Those of sources that the policy names.
+    /// The packets that the policy allows.
     pub allowed: Counter,
-    /// Those of all others.
+    /// The packets that are denied.
     pub denied: Counter,
 }
 
-/// The counters by port, ascending; ports that no policy names last, as `all others`.
+/// Returns the counters by port, ascending; ports that no policy names last, as `all others`.
 #[must_use]
 pub fn packets(installed: &Installed) -> Vec<(String, Packets)> {
     let mut ports: BTreeMap<HostPorts, Packets> = BTreeMap::new();

@@ -45,7 +45,8 @@ Exit codes:
 pub(super) const AUDIT: &str = "\
 Examples:
   dfw audit                       with the rules in force
-  dfw audit --policy policies/    as if this policy were in force";
+  dfw audit --policy policies/    as if this policy were in force
+  dfw audit --html audit.html     also as a page with a picture";
 
 pub(super) const INIT: &str = "\
 Examples:
@@ -76,12 +77,12 @@ pub(super) const PLAN: &str = "\
 Examples:
   dfw plan                         + added, - removed, ~ changed
   dfw plan --exit-code policies/   exits with 10 if there are changes
-  dfw plan --fail-on-open          exits with 12 if somebody gains access, or may";
+  dfw plan --fail-on-open          12 if somebody gains access";
 
 pub(super) const DIFF: &str = "\
 Examples:
-  dfw diff old/ new/                             who gains access, who loses it
-  dfw diff --fail-on-open main.yaml mine.yaml    12 if somebody gains access
+  dfw diff old/ new/                              who gains access, who loses it
+  dfw diff --html review.html old.yaml new.yaml   also as a page
   dfw diff --format github --fail-on-open old/ new/";
 
 pub(super) const APPLY: &str = "\

@@ -6,6 +6,7 @@ mod commands;
 mod directory;
 mod examples;
 mod load;
+mod page_file;
 mod report;
 mod session;
 mod usage;

@@ -8,7 +8,7 @@ const RATE: (u64, u32) = (10, 20);
 /// The beginning of every log prefix.
 const DENIED: &str = "dfw denied ";
 /// Stands for the port in log lines of `default: deny`.
-pub(super) const UNNAMED: &str = "at a port that no policy names";
+pub(super) const UNNAMED: &str = "at a port without a policy entry";
 /// Separates the port from the policy line.
 const AT: &str = " at ";
 
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_said_is_understood_and_never_too_long() {
+    fn prefixes_are_parsed_and_never_too_long() {
         for (comment, cut) in [
             ("web.yaml:12", "web.yaml:12".to_owned()),
             (&"ü".repeat(100), "ü".repeat(46)),

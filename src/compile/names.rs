@@ -180,7 +180,7 @@ pub fn port_of_chain(chain: &str) -> Option<(Context, HostPorts)> {
     found.next()
 }
 
-/// The key that a chain judges, of packets to a port: the chain of one key, or one that keys share.
+/// Returns the key that a chain judges, of packets to a port: the chain of one key, or one that keys share.
 #[must_use]
 pub fn key_of_step(chain: &str, port: u16) -> Option<HostPorts> {
     let shared = || {
@@ -383,7 +383,7 @@ impl PartialOrd for SharedSet {
 }
 
 impl SharedSet {
-    /// Returns its name: `shared.tcp.ip4-24`.
+    /// Returns the set's name: `shared.tcp.ip4-24`.
     #[must_use]
     pub fn name(self) -> String {
         let family = Part::Short(self.family).name();

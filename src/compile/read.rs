@@ -306,7 +306,7 @@ fn entry<R: Row>(row: &R) -> Option<Entry> {
 }
 
 impl SharedSet {
-    /// Returns its elements as networks, of all ports or of one.
+    /// Returns the elements as networks, of all ports or of one.
     #[must_use]
     pub fn networks(
         self,

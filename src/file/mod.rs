@@ -11,7 +11,7 @@ pub use replace::{create, replace, sweep};
 
 use std::io;
 
-/// What to do about an error of [`open`], if that is the owner of the file.
+/// Returns the help about an error of [`open`] that the file's owner causes.
 #[must_use]
 pub fn advice(error: &io::Error) -> Option<&'static str> {
     // The system's own have a number.
@@ -27,7 +27,7 @@ fn foreign(text: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::PermissionDenied, text.into())
 }
 
-/// An error of dfw's own about a file.
+/// Returns an error of dfw's own about a file.
 fn rejected(text: impl Into<String>) -> io::Error {
     io::Error::other(text.into())
 }

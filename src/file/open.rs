@@ -1,9 +1,9 @@
-//! Opening a file that somebody else may have chosen.
+//! Opens files whose path another user may control.
 //!
-//! dfw runs as root and reads lists that others own. The owner of a folder or a symbolic link on the
-//! way to a file chooses which file that is, so the file must be theirs: otherwise a link to
-//! `/etc/shadow` would have dfw read it for them. The path is walked name by name, each looked up in a
-//! descriptor of the folder before it, and what is opened is what was looked at (CWE-59, CWE-367).
+//! dfw runs as root and reads lists of other users. The owner of a directory or symbolic link on the path
+//! decides which file it leads to, so the file must belong to that user: otherwise a link to `/etc/shadow`
+//! would make dfw read it for them. Each path component is looked up in a descriptor of the directory before
+//! it, and the file that was checked is the one that is opened (CWE-59, CWE-367).
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -20,15 +20,15 @@ use rustix::thread::{CapabilitySet, capabilities};
 use super::{foreign, rejected};
 use crate::untrusted;
 
-/// As many symbolic links as the kernel follows (`MAXSYMLINKS`).
+/// The most symbolic links on a path, as in the kernel (`MAXSYMLINKS`).
 const LINKS: u32 = 40;
-/// How many names of a folder are listed.
+/// The most names of a directory that are listed.
 const NAMES: usize = 20_000;
 
 /// `linux/magic.h`.
 const PROC: i64 = 0x9fa0;
 const PIPES: i64 = 0x5049_5045;
-/// File systems whose files are the kernel's own: to read one may wait, never end, or change something.
+/// File systems of the kernel: reading their files can block, never end, or have side effects.
 const KERNEL: [i64; 8] = [
     PROC,
     0x6265_6572, // sysfs
@@ -42,7 +42,7 @@ const KERNEL: [i64; 8] = [
 /// `PROC_ROOT_INO` of the kernel.
 const PROC_ROOT: u64 = 1;
 
-/// What may be opened.
+/// The kinds of files that may be opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Accept {
     /// Regular files only.
@@ -51,23 +51,22 @@ pub enum Accept {
     Pipes,
 }
 
-/// An open file, and what else there is to know of it.
+/// An open file, with its size and the part of its path that other users can write to.
 #[derive(Debug)]
 pub struct Opened {
-    /// Open for reading; reads never wait, but for those of a pipe.
+    /// The descriptor, for reading; reads do not block, except from a pipe.
     pub file: File,
     /// Its size in bytes when it was opened; 0 for a pipe.
     pub size: u64,
-    /// The file itself, or a folder on the way to it, that everybody may write to.
+    /// The file, or a directory on its path, that everyone may write to.
     pub exposed: Option<PathBuf>,
 }
 
 /// Opens the file at `path` for reading.
 ///
 /// # Errors
-/// If it is not there or cannot be read; if it is not of a kind that is accepted; and, where this
-/// process may read what others may not, if a folder or link on the way belongs to a user other than
-/// root, and the file does not belong to the same user.
+/// If the file does not exist, cannot be read, or is not of an accepted kind. Also, for a privileged process, if a
+/// directory or link on the path belongs to a user other than root and the file does not belong to the same user.
 pub fn open(path: &Path, accept: Accept) -> io::Result<Opened> {
     let found = Walk::to(path)?;
     match FileType::from_raw_mode(found.stat.st_mode) {
@@ -99,7 +98,7 @@ pub fn open(path: &Path, accept: Accept) -> io::Result<Opened> {
     })
 }
 
-/// The names in the folder at `path`, in no order, each with whether it is a folder, be it through a
+/// Returns the names in the folder at `path`, in no order, each with whether it is a folder, be it through a
 /// link; `None` if `path` is no folder.
 ///
 /// # Errors
@@ -133,36 +132,36 @@ pub fn folder(path: &Path) -> io::Result<Option<Vec<(OsString, bool)>>> {
     Ok(Some(names))
 }
 
-/// Whether this process may read what the owner of a folder may not.
+/// Returns whether this process may read more than the owner of a directory.
 fn is_privileged() -> bool {
     let reads = CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
     geteuid().is_root() || capabilities(None).is_ok_and(|own| own.effective.intersects(reads))
 }
 
-/// What a path leads to, as a descriptor that nothing can be read from.
+/// The end of a path, as a descriptor without read access (`O_PATH`).
 struct Found {
     at: OwnedFd,
     stat: Stat,
-    /// Its name in the last folder; none for a folder that was named by `.`, `..` or `/`.
+    /// The name in the last directory; `None` for a directory given as `.`, `..` or `/`.
     name: Option<OsString>,
     walk: Walk,
 }
 
-/// A path that is being followed.
+/// The state of following a path.
 struct Walk {
-    /// Where the next name is looked up.
+    /// The directory in which the next name is looked up.
     folder: OwnedFd,
-    /// The same for people.
+    /// The path of that directory.
     path: PathBuf,
-    /// What is still to be followed, the next one last.
+    /// The remaining names, the next one last.
     rest: Vec<OsString>,
     links: u32,
-    /// Users other than root who own a folder or a link on the way.
+    /// Users other than root who own a directory or link on the path.
     choosers: Vec<(u32, PathBuf)>,
-    /// A folder on the way that everybody may write to.
+    /// A directory on the path that everyone may write to.
     exposed: Option<PathBuf>,
-    /// The folder of the last name, if it is root's and others may make names in it, hard links among
-    /// them.
+    /// The directory of the last name, if it is root's and other users may create names in it, such as hard
+    /// links.
     shared: Option<PathBuf>,
 }
 
@@ -206,7 +205,7 @@ impl Walk {
             .extend(parts.map(|part| part.as_os_str().to_owned()));
     }
 
-    /// Follows one name; what it is if it is the last one and no link.
+    /// Follows one name; returns the file if it is the last one and not a link.
     fn step(&mut self, name: &OsStr) -> io::Result<Option<OwnedFd>> {
         if name == "/" {
             self.folder = open_folder("/")?;
@@ -273,7 +272,7 @@ impl Walk {
         }
     }
 
-    /// Notes who but its owner can make names in the folder in which `entry` was found.
+    /// Records whether users other than the owner can create names in the directory of `entry`.
     fn note_writers(&mut self, folder: &Stat, entry: &Stat) {
         let may = |mode: Mode| folder.st_mode & mode.bits() != 0;
         let others = may(Mode::WOTH) || (may(Mode::WGRP) && folder.st_gid != 0);
@@ -288,7 +287,7 @@ impl Walk {
 }
 
 impl Found {
-    /// The user who chose the file must own it.
+    /// Checks that the user who controls the path owns the file.
     fn check_owner(&self) -> io::Result<()> {
         let owner = self.stat.st_uid;
         let other = self.walk.choosers.iter().find(|(uid, _)| *uid != owner);
@@ -317,7 +316,7 @@ impl Found {
         file_system(&self.at)
     }
 
-    /// Opens for reading what was found, and nothing else.
+    /// Opens exactly the file that was found for reading.
     fn reopen(&self, more: OFlags) -> io::Result<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY | more;
         let this = format!("/proc/self/fd/{}", self.at.as_raw_fd());

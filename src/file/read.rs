@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use super::open::{Accept, Opened, open};
 use super::rejected;
 
-/// How many bytes are read of one file at most.
+/// The most bytes that are read of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit(u64);
 
@@ -26,13 +26,13 @@ impl Limit {
     /// Of what guard keeps: all files of a policy as JSON.
     pub const STATE: Self = Self(512 * MIB);
 
-    /// The bytes.
+    /// Returns the bytes.
     #[must_use]
     pub fn bytes(self) -> u64 {
         self.0
     }
 
-    /// The error of a file that has more.
+    /// Returns the error of a file that has more.
     #[must_use]
     pub fn exceeded(self) -> io::Error {
         rejected(format!(

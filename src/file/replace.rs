@@ -1,7 +1,7 @@
-//! Writing a file whole: beside its place under a name that nobody can know before, and then there.
+//! Replaces files atomically: writes under an unpredictable name, then renames.
 //!
-//! A file that is made by an exclusive `open` follows no link that somebody has put there, and a reader
-//! sees the former file or the new one, whenever this program is ended.
+//! An exclusive `open` follows no link of another user, and a reader sees either the former file or the new
+//! one, even if this program is killed.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
@@ -12,33 +12,32 @@ use std::path::Path;
 
 use tempfile::NamedTempFile;
 
-/// What the names of new files end in: nobody reads such files, no textfile collector either.
+/// The suffix of temporary files, which neither dfw nor a textfile collector reads.
 const SUFFIX: &str = ".new";
-/// How many names of a folder are looked through for what a crash has left behind.
+/// The most names of a directory that are searched for temporary files of a crash.
 const NAMES: usize = 20_000;
 
-/// Puts a file with these bytes and this mode at `path`, in place of the one that is there.
+/// Writes a file with these bytes and this mode, replacing an existing one.
 ///
 /// # Errors
-/// As the file system's; what was there stays.
+/// Errors of the file system; the existing file stays.
 pub fn replace(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
     let file = write(path, mode, bytes)?;
     file.persist(path).map_err(|error| error.error)?;
     sync_folder(path)
 }
 
-/// Puts a file with these bytes and this mode at `path`, where none must be.
+/// Creates a file with these bytes and this mode, which must not exist.
 ///
 /// # Errors
-/// [`io::ErrorKind::AlreadyExists`] if there is one, whatever it is; as the file system's.
+/// [`io::ErrorKind::AlreadyExists`] if a file of any type exists; otherwise errors of the file system.
 pub fn create(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
     let file = write(path, mode, bytes)?;
     file.persist_noclobber(path).map_err(|error| error.error)?;
     sync_folder(path)
 }
 
-/// Takes away what calls that were ended before they were done have left beside `path`. Nobody else may
-/// be writing it now.
+/// Removes temporary files of interrupted calls for `path`. No other process may be writing it now.
 pub fn sweep(path: &Path) {
     let prefix = prefix(path);
     let names = fs::read_dir(folder(path)).into_iter().flatten().flatten();
@@ -57,7 +56,7 @@ pub fn sweep(path: &Path) {
     }
 }
 
-/// How many random letters and digits there are.
+/// The number of random letters and digits in a temporary name.
 const RANDOM: usize = 16;
 
 fn write(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<NamedTempFile> {
@@ -74,7 +73,7 @@ fn write(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<NamedTempFile> {
     Ok(file)
 }
 
-/// What the names of new files begin with: nobody reads policies whose names begin with a dot.
+/// Returns the prefix of temporary names: dfw ignores policies whose names begin with a dot.
 fn prefix(path: &Path) -> Vec<u8> {
     // A name may be as long as the file system allows.
     const LONGEST: usize = 200;

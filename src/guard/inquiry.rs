@@ -27,7 +27,7 @@ const LONGEST: usize = 1 << 20;
 pub enum Answer {
     /// No guard runs: the socket does not exist or refuses connections.
     Nobody,
-    /// The status, a document of schema `dfw/guard/v1`.
+    /// The status, a document of schema `dfw/guard/v2`.
     Status(Value),
     /// A process listens and does not answer.
     Silent {
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn where_nobody_listens_is_no_guard() {
+    fn a_socket_without_a_listener_is_no_guard() {
         let place = Place::new("nobody");
         assert_eq!(ask(&place.0), Answer::Nobody);
         drop(UnixListener::bind(&place.0).unwrap());
@@ -191,13 +191,13 @@ mod tests {
     }
 
     #[test]
-    fn one_that_says_nothing_is_named() {
+    fn a_silent_process_is_reported() {
         // No process accepts, as while guard is stopped.
         let place = Place::new("stopped");
         let listener = UnixListener::bind(&place.0).unwrap();
         assert_eq!(ask(&place.0), silent("it is stopped, hung or busy"));
         drop(listener);
-        let half = br#"{"schema":"dfw/guard/v1""#;
+        let half = br#"{"schema":"dfw/guard/v2""#;
         assert_eq!(
             answered("half", half, false),
             silent("it is stopped, hung or busy")
@@ -225,7 +225,7 @@ mod tests {
             answered("endless", &endless, false),
             silent("its answer is longer than 1 MiB")
         );
-        let status = br#"{"schema":"dfw/guard/v1","pid":1}"#;
+        let status = br#"{"schema":"dfw/guard/v2","pid":1}"#;
         let status = answered("status", status, true);
         assert!(matches!(status, Answer::Status(status) if status["pid"] == 1));
     }

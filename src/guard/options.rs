@@ -15,7 +15,7 @@ pub struct Options {
     pub engines: Ask,
     /// The state directory, with the last good policies.
     pub state: PathBuf,
-    /// Where questions are answered.
+    /// The path of the status socket.
     pub socket: PathBuf,
     /// The file for the textfile collector, if any.
     pub metrics: Option<PathBuf>,

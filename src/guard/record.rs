@@ -11,7 +11,7 @@ use crate::nftables::notice::Modifier;
 use super::log::{Mistakes, one_line};
 
 /// The schema of the status document.
-pub(super) const SCHEMA: &str = "dfw/guard/v1";
+pub(super) const SCHEMA: &str = "dfw/guard/v2";
 
 /// Counters and the last event of each kind.
 #[derive(Debug, Default)]
@@ -131,8 +131,8 @@ impl Record {
                 "by": repair.by.as_ref().map(|by| json!({"pid": by.pid, "name": by.name})),
                 "milliseconds": repair.took.as_secs_f64() * 1000.0,
             })),
-            "mistakes": self.mistakes.lines(),
-            "mistake_count": self.mistakes.count(),
+            "policy_errors": self.mistakes.lines(),
+            "policy_error_count": self.mistakes.count(),
             "rejected": self.rejected,
             "failure": self.failure,
             "unanswered": unanswered.iter().map(|text| one_line(text)).collect::<Vec<_>>(),

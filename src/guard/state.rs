@@ -51,7 +51,7 @@ pub(super) enum Error {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         error: io::Error,
     },
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn kept_ports_come_back() {
+    fn kept_ports_are_restored() {
         let folder = folder("ports");
         assert!(matches!(read_ports(&folder), Err(Error::Missing(_))));
         let port = |address: Option<&str>, protocol, first, last| HostPorts {
@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_damaged_is_told_from_what_is_whole() {
+    fn damaged_files_are_detected() {
         let folder = folder("damaged");
         write(&folder, Path::new("p"), &policies().sources).unwrap();
         let path = POLICY.path(&folder);

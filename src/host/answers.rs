@@ -21,7 +21,7 @@ const BRIDGE_ID: usize = 12;
 /// `IFNAMSIZ` of `linux/if.h`, less the zero at the end.
 const LONGEST_INTERFACE: usize = 15;
 
-/// Everything that one engine answers.
+/// The raw answers of an engine's API.
 #[derive(Debug, Default, Deserialize)]
 pub struct Answers {
     /// `GET /version`.

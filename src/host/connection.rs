@@ -16,19 +16,20 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the container engine at {address} does not answer: {reason}")]
 pub struct Unanswered {
-    /// Where it was asked.
+    /// The address of the API.
     pub address: String,
-    /// Why not.
+    /// The reason.
     pub reason: String,
 }
 
+/// The reason why an engine did not answer a query.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Rejection {
+pub(super) enum QueryError {
     #[error("no process listens on the socket")]
     NobodyThere,
     #[error("it is not running, and dfw does not start it")]
     Asleep,
-    /// What it said, cleaned.
+    /// An error of the API, with its cleaned message.
     #[error("{0}")]
     Api(String),
     #[error("{0} of its containers are starting or stopping and cannot be inspected")]
@@ -39,7 +40,7 @@ pub(super) enum Rejection {
     Io(#[from] std::io::Error),
 }
 
-impl From<ApiError> for Rejection {
+impl From<ApiError> for QueryError {
     fn from(error: ApiError) -> Self {
         use std::io::ErrorKind::{ConnectionRefused, NotFound};
         match error {
@@ -59,7 +60,7 @@ impl From<ApiError> for Rejection {
     }
 }
 
-impl Rejection {
+impl QueryError {
     /// Returns the error for display, with the address.
     pub(super) fn at(&self, address: &str) -> Unanswered {
         Unanswered {

@@ -1,4 +1,4 @@
-//! Queries container engines, over Docker's API, which Podman supports as well
+//! Queries container engines over Docker's API, which Podman supports, too
 //! (<https://docs.docker.com/reference/api/engine/>).
 
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use bollard::{API_DEFAULT_VERSION, ClientVersion};
 use super::activation;
 pub use super::answers::{Answers, engine};
 pub use super::connection::Unanswered;
-use super::connection::{Connection, PATIENCE, Rejection};
+use super::connection::{Connection, PATIENCE, QueryError};
 use super::engine::Engine;
 use super::inventory::{Changes, Inventory};
 use super::transport::{Transport, path};
@@ -30,7 +30,7 @@ pub struct Ask {
     pub named: Vec<String>,
 }
 
-/// Whether the engines of the system are asked.
+/// Whether the system's engines are queried.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum System {
     /// They are not.
@@ -86,10 +86,10 @@ pub fn ask(ask: &Ask) -> Vec<Result<Engine, Unanswered>> {
             Ok((engine, busy)) => {
                 answers.push(Ok(engine));
                 // Of these containers, only the summary in the list is known.
-                answers.extend((busy > 0).then(|| Err(Rejection::Busy(busy).at(&address))));
+                answers.extend((busy > 0).then(|| Err(QueryError::Busy(busy).at(&address))));
             }
             // The socket of a stopped engine, or of socket activation.
-            Err(Rejection::NobodyThere | Rejection::Asleep) if !ask.names(&address) => {}
+            Err(QueryError::NobodyThere | QueryError::Asleep) if !ask.names(&address) => {}
             Err(rejection) => answers.push(Err(rejection.at(&address))),
         }
     }
@@ -110,7 +110,7 @@ fn sockets() -> Vec<String> {
 }
 
 /// Returns the engine, and the number of containers without an answer.
-fn ask_one(address: &str) -> Result<(Engine, usize), Rejection> {
+fn ask_one(address: &str) -> Result<(Engine, usize), QueryError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -124,23 +124,23 @@ fn ask_one(address: &str) -> Result<(Engine, usize), Rejection> {
             Ok((inventory.engine(), inventory.busy().len()))
         };
         let asked = tokio::time::timeout(PATIENCE, everything).await;
-        asked.map_err(|_| Rejection::Slow)?
+        asked.map_err(|_| QueryError::Slow)?
     })
 }
 
 /// Returns whether a socket-activated engine runs. Podman's service only answers requests, and runs only
 /// while it is used.
-pub(super) fn is_awake(address: &str) -> Result<(), Rejection> {
+pub(super) fn is_awake(address: &str) -> Result<(), QueryError> {
     let path = path(address);
     if !path.ends_with("podman.sock") && activation::is_asleep(path) {
-        return Err(Rejection::Asleep);
+        return Err(QueryError::Asleep);
     }
     Ok(())
 }
 
 /// Connects to the engine and negotiates the API version. The version request takes Podman longer than all
 /// others, so it is sent once.
-pub(super) async fn connect(address: &str) -> Result<Connection, Rejection> {
+pub(super) async fn connect(address: &str) -> Result<Connection, QueryError> {
     let transport = Transport::new(address);
     is_awake(address)?;
     let newest = transport.client(API_DEFAULT_VERSION)?;

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 /// A container engine with its networks, containers and services.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Engine {
-    /// Which one.
+    /// The engine's kind.
     pub kind: Kind,
     /// Its version, such as `28.5.2`.
     pub version: String,
@@ -27,7 +27,7 @@ pub struct Engine {
     pub services: Vec<Service>,
 }
 
-/// Which engine it is.
+/// The kind of a container engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Docker Engine, moby.
@@ -37,7 +37,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Returns its name for people.
+    /// Returns the name as shown to people.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -52,7 +52,7 @@ impl Kind {
 pub struct Network {
     /// Its identifier.
     pub id: String,
-    /// Its name.
+    /// The name.
     pub name: String,
     /// Its driver: `bridge`, `host`, `none`, `macvlan`, `ipvlan`, `overlay`.
     pub driver: String,
@@ -61,9 +61,9 @@ pub struct Network {
     pub bridge: Option<String>,
     /// The addresses of the host in the network.
     pub gateways: Vec<IpAddr>,
-    /// How its containers are reached over IPv4.
+    /// The gateway mode for IPv4.
     pub mode_v4: GatewayMode,
-    /// How its containers are reached over IPv6.
+    /// The gateway mode for IPv6.
     pub mode_v6: GatewayMode,
     /// Whether it is isolated (`--internal`).
     pub internal: bool,
@@ -135,7 +135,7 @@ pub struct Endpoint {
 /// A Swarm service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
-    /// Its name.
+    /// The name.
     pub name: String,
     /// The ports it publishes on every node (the ingress network).
     pub published: Vec<Published>,
@@ -145,7 +145,7 @@ pub struct Service {
 /// the engine binds one port at start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Published {
-    /// The protocol.
+    /// The transport protocol.
     pub protocol: Protocol,
     /// The host address; `0.0.0.0` for all IPv4 addresses, `::` for all IPv6 addresses.
     pub address: IpAddr,
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn who_joins_the_hosts_network_is_in_it() {
+    fn a_container_that_joins_the_host_network_is_in_it() {
         let mut engine = engine(&[
             ("third", false, Some("id-of-second")),
             ("second", false, Some("id-of-first")),

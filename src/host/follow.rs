@@ -14,7 +14,7 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::connection::{self, Connection, Rejection, Unanswered};
+use super::connection::{self, Connection, QueryError, Unanswered};
 use super::docker::{self, Ask, System};
 use super::engine::Engine;
 use super::inventory::{Changes, Inventory};
@@ -35,7 +35,7 @@ const RESYNC: Duration = Duration::from_hours(1);
 /// The minimum interval of queries: events in between cause one query.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What has become of an engine.
+/// A change of an engine's state.
 #[derive(Debug)]
 pub enum Report {
     /// What it publishes now.
@@ -91,12 +91,12 @@ pub async fn follow(address: &str, mut tell: impl FnMut(Report), wake: &Notify) 
         let path = path(address);
         // A new socket or a started engine triggers `wake`.
         let will_wake = match rejection {
-            Rejection::NobodyThere => path.is_absolute() && !path.exists(),
-            Rejection::Asleep => true,
+            QueryError::NobodyThere => path.is_absolute() && !path.exists(),
+            QueryError::Asleep => true,
             _ => false,
         };
         tell(match rejection {
-            Rejection::NobodyThere | Rejection::Asleep => Report::Absent,
+            QueryError::NobodyThere | QueryError::Asleep => Report::Absent,
             rejection => Report::Silent(rejection.at(address)),
         });
         let pause = if will_wake {
@@ -121,7 +121,7 @@ async fn stay(
     tell: &mut impl FnMut(Report),
     wake: &Notify,
     wait: &mut Duration,
-) -> Result<Infallible, Rejection> {
+) -> Result<Infallible, QueryError> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let since = now.map_or(0, |now| now.as_secs()).saturating_sub(OVERLAP);
     let options = EventsOptionsBuilder::new()
@@ -140,7 +140,7 @@ async fn stay(
             ));
             loop {
                 match select(asking.as_mut(), events.next()).await {
-                    Either::Left((done, _)) => break done.map_err(|_| Rejection::Slow)??,
+                    Either::Left((done, _)) => break done.map_err(|_| QueryError::Slow)??,
                     Either::Right((event, _)) => {
                         if changes.add(event_of(event)?) {
                             tell(Report::Changing);
@@ -194,10 +194,10 @@ async fn stay(
 }
 
 /// Returns an event, or the error of an ended stream.
-fn event_of(event: Option<Result<EventMessage, ApiError>>) -> Result<EventMessage, Rejection> {
+fn event_of(event: Option<Result<EventMessage, ApiError>>) -> Result<EventMessage, QueryError> {
     event
-        .ok_or(Rejection::NobodyThere)?
-        .map_err(Rejection::from)
+        .ok_or(QueryError::NobodyThere)?
+        .map_err(QueryError::from)
 }
 
 #[cfg(test)]
@@ -205,7 +205,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_is_followed_if_nobody_is_asked() {
+    fn no_engine_is_followed_without_a_query() {
         assert!(addresses(&Ask::default()).is_empty());
         let two = Ask {
             named: ["/x", "unix:///x", "/y"].map(str::to_owned).into(),

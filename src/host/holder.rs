@@ -4,7 +4,7 @@ use super::HostView;
 use super::engine::Container;
 use super::listener::{Listener, Owner, Role};
 
-/// Who holds a socket.
+/// The holder of a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Holder<'a> {
     /// docker-proxy: it serves a published port.

@@ -13,7 +13,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::time::{Instant, timeout_at};
 
 use super::answers;
-use super::connection::{Connection, Rejection};
+use super::connection::{Connection, QueryError};
 use super::engine::{Container, Engine, Kind};
 use super::summary;
 
@@ -193,7 +193,7 @@ impl Inventory {
         &mut self,
         connection: &Connection,
         changes: &Changes,
-    ) -> Result<(), Rejection> {
+    ) -> Result<(), QueryError> {
         connection.transport.renew();
         let is_podman = answers::is_podman(&connection.version);
         if changes.everything || self.engine.is_none() || is_podman {
@@ -237,7 +237,7 @@ impl Inventory {
         &mut self,
         connection: &Connection,
         is_podman: bool,
-    ) -> Result<(), Rejection> {
+    ) -> Result<(), QueryError> {
         // Containers first, the newest of them first: a created container reports its ports only until
         // it starts.
         let all = ListContainersOptionsBuilder::new().all(true).build();
@@ -280,7 +280,7 @@ impl Inventory {
         &mut self,
         connection: &Connection,
         ids: Vec<String>,
-    ) -> Result<BTreeSet<String>, Rejection> {
+    ) -> Result<BTreeSet<String>, QueryError> {
         let end = Instant::now() + PATIENCE_CONTAINERS;
         let asked = stream::iter(ids).map(|id| inspect(connection, id, end));
         let answers: Vec<_> = asked.buffer_unordered(AT_ONCE).try_collect().await?;
@@ -338,7 +338,7 @@ async fn inspect(
     connection: &Connection,
     id: String,
     end: Instant,
-) -> Result<Inspected, Rejection> {
+) -> Result<Inspected, QueryError> {
     let end = end.min(Instant::now() + PATIENCE_CONTAINER);
     match timeout_at(end, connection.docker.inspect_container(&id, None)).await {
         Ok(Ok(container)) => Ok(Inspected::Container(Box::new(container))),
@@ -427,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_that_comes_back_is_asked_for() {
+    fn a_container_that_reappears_is_queried() {
         let mut changes = Changes::default();
         let container = Some(Type::CONTAINER);
         changes.add(event(container, "create", "a", &[]));

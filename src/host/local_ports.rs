@@ -41,7 +41,7 @@ impl LocalPorts {
         Self::new(range, reserved.collect())
     }
 
-    /// The first and last ephemeral port; `None` if unknown.
+    /// Returns the first and last ephemeral port; `None` if unknown.
     #[must_use]
     pub fn range(&self) -> Option<(u16, u16)> {
         self.range

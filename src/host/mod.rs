@@ -80,10 +80,10 @@ pub struct HostView {
     pub old_kernel: bool,
 }
 
-/// Who publishes a port.
+/// A published port and its publisher.
 #[derive(Debug, Clone, Copy)]
 pub struct Publication<'a> {
-    /// What is published.
+    /// The published port.
     pub published: Published,
     /// The engine that does.
     pub engine: &'a Engine,
@@ -91,7 +91,7 @@ pub struct Publication<'a> {
     pub of: Publisher<'a>,
 }
 
-/// What a port is published for.
+/// The container or service that a port is published for.
 #[derive(Debug, Clone, Copy)]
 pub enum Publisher<'a> {
     /// A container.
@@ -120,7 +120,7 @@ impl Publication<'_> {
 }
 
 impl Publisher<'_> {
-    /// Returns what people call it.
+    /// Returns the container or service as text.
     #[must_use]
     pub fn title(&self) -> String {
         match self {
@@ -350,7 +350,7 @@ mod tests {
 
     /// If other processes are invisible, an unknown holder may be docker-proxy.
     #[test]
-    fn a_port_is_not_given_up_to_somebody_unseen() {
+    fn a_port_is_not_released_to_an_unseen_process() {
         let mut host = HostView {
             listeners: vec![at(V6, 0, None)],
             ..HostView::default()
@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn where_docker_proxy_listens_nobody_else_counts() {
+    fn a_port_of_docker_proxy_counts_as_published() {
         let host = HostView {
             listeners: vec![
                 at(V4, 1000, Some(Role::Other)),

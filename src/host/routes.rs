@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn default_routes_are_told_from_others() {
+    fn default_routes_are_distinguished() {
         let v4 = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n\
                   br0\t00000000\t017100CB\t0003\t0\t0\t0\t00000000\t0\t0\t0\n\
                   eth1\t000200C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n";

@@ -9,13 +9,13 @@ use super::section::{Line, Section, sections, unknown_line};
 use crate::text::diagnostic::Diagnostic;
 use crate::text::{FileId, SourceMap};
 
-/// All dumps together.
+/// The parsed dumps of all files.
 #[derive(Debug, Default)]
 pub(super) struct Dump {
-    /// Every rule of every chain, by its number, and the policies that drop.
+    /// Every rule of every chain by number, and base chain policies that drop.
     pub(super) rules: Vec<Rule>,
     pub(super) tables: BTreeMap<(Family, &'static str), Table>,
-    /// What is wrong with its lines.
+    /// Diagnostics about its lines.
     pub(super) remarks: Vec<Diagnostic>,
 }
 
@@ -27,12 +27,12 @@ pub(super) type Table = BTreeMap<String, Chain>;
 pub(super) struct Chain {
     /// The numbers of its rules, in order.
     pub(super) rules: Vec<usize>,
-    /// The number of its policy as a rule, if it drops what no rule has decided about.
+    /// The number of the chain's policy as a rule, if the policy drops.
     pub(super) policy: Option<usize>,
 }
 
 impl Dump {
-    /// Reads the texts of `files`.
+    /// Parses the dumps.
     ///
     /// # Errors
     /// If it cannot be known which family a table belongs to, if one is there twice, or if a dump
@@ -45,7 +45,7 @@ impl Dump {
         Ok(dump)
     }
 
-    /// Whether there is anything of this family.
+    /// Returns whether the dumps have tables of a family.
     pub(super) fn has(&self, family: Family) -> bool {
         self.tables.keys().any(|(of, _)| *of == family)
     }
@@ -54,7 +54,7 @@ impl Dump {
         self.tables.get(&(family, name))
     }
 
-    /// The rules with these numbers.
+    /// Returns rules by their numbers.
     pub(super) fn rules_of<'a>(
         &'a self,
         numbers: impl IntoIterator<Item = &'a usize>,
@@ -143,8 +143,7 @@ impl Dump {
     }
 }
 
-/// The lines of all chains that a packet in one of `starts` may come to, by the numbers of their
-/// rules.
+/// Returns the rules of all chains that are reachable from the chains `starts`, by number.
 pub(super) fn reachable(dump: &Dump, table: &Table, starts: &[&str]) -> Vec<usize> {
     let mut seen = std::collections::BTreeSet::new();
     let mut next: Vec<&str> = starts.to_vec();
@@ -207,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dump_may_say_that_it_is_not_all() {
+    fn an_incomplete_dump_is_detected() {
         let dump = dump(
             "# Warning: iptables-legacy tables present, use iptables-legacy-save to see them\n\
              # Table `nat' is incompatible, use 'nft' tool.\n*filter\nCOMMIT\n",

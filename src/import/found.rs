@@ -11,10 +11,10 @@ use super::published::Published;
 use super::rule::Rule;
 use crate::text::SourceMap;
 
-/// How many ports are named in one sentence.
+/// The most ports in one sentence.
 const NAMED: usize = 10;
 
-/// The dumps, the way through them, and the ports.
+/// The dumps, the paths of packets through them, and the ports.
 pub(super) struct Found<'a> {
     pub(super) sources: &'a SourceMap,
     pub(super) dump: &'a Dump,
@@ -24,7 +24,7 @@ pub(super) struct Found<'a> {
 }
 
 impl<'a> Found<'a> {
-    /// The rules that packets of the family may meet, with their numbers.
+    /// Returns the reachable rules of a family, with their numbers.
     pub(super) fn rules(&self, family: Family) -> impl Iterator<Item = (usize, &'a Rule)> {
         self.paths.get(&family).into_iter().flat_map(Path::rules)
     }
@@ -34,7 +34,7 @@ impl<'a> Found<'a> {
     }
 }
 
-/// `port 80/tcp` or `ports 80/tcp, 443/tcp and 2 more`.
+/// Returns ports as text: `port 80/tcp`, or `ports 80/tcp, 443/tcp and 2 more`.
 pub(super) fn ports_text(ports: &[HostPorts]) -> String {
     let word = if ports.len() == 1 { "port" } else { "ports" };
     let named = ports

@@ -7,13 +7,13 @@ use super::unfollowed::OPENS;
 use crate::text::diagnostic::Diagnostic;
 use crate::text::{FileId, SourceMap};
 
-/// How many lines are shown.
+/// The most lines that are shown.
 const SHOWN: usize = 3;
-/// How many ranges of lines are listed.
+/// The most ranges of lines that are listed.
 const LISTED: usize = 50;
 
-/// All remarks, those that say the same together. What opens more than the rules did comes first,
-/// the rest in the order of the dumps.
+/// Groups equal remarks and sorts them: first those about ports that the policy opens, then in the order of the
+/// dumps.
 pub(super) fn grouped(sources: &SourceMap, remarks: Vec<Diagnostic>) -> Vec<Diagnostic> {
     let mut groups: BTreeMap<_, Vec<Diagnostic>> = BTreeMap::new();
     for (number, remark) in remarks.into_iter().enumerate() {

@@ -4,19 +4,19 @@ use std::collections::BTreeSet;
 
 use super::rule::{Kind, Rule};
 
-/// An interface as far as rules tell one from another.
+/// A class of interfaces that the rules treat alike.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Incoming {
-    /// The one of this name.
+    /// The interface with this name.
     Named(String),
-    /// One that no rule names, whose name begins so.
+    /// Interfaces with this prefix that no rule names.
     Like(String),
-    /// One that no rule speaks of.
+    /// Interfaces that no rule matches.
     Other,
 }
 
 impl Incoming {
-    /// Whether `pattern`, a name or a beginning with a `+`, is about this interface.
+    /// Returns whether a pattern, a name or a prefix with `+`, matches the interface.
     pub(super) fn matches(&self, pattern: &str) -> bool {
         match (self, pattern.strip_suffix('+')) {
             (Self::Named(name), None) => name == pattern,
@@ -27,8 +27,8 @@ impl Incoming {
         }
     }
 
-    /// The interfaces that the rules tell apart and that lead outside, the last of them being
-    /// [`Other`](Self::Other). `bridges` are the engine's.
+    /// Returns the classes of interfaces that are not bridges of the engine; the last is
+    /// [`Other`](Self::Other).
     pub(super) fn outside<'a>(
         rules: impl IntoIterator<Item = &'a Rule>,
         bridges: &BTreeSet<String>,
@@ -58,7 +58,7 @@ impl Incoming {
     }
 }
 
-/// Whether engines give such names to their bridges.
+/// Returns whether a name has the form of an engine's bridge.
 pub(super) fn is_containers(name: &str) -> bool {
     let rest_is = |prefix: &str, digits: fn(&u8) -> bool, length: Option<usize>| {
         name.strip_prefix(prefix).is_some_and(|rest| {
@@ -74,7 +74,7 @@ pub(super) fn is_containers(name: &str) -> bool {
         || rest_is("cni-podman", u8::is_ascii_digit, None)
 }
 
-/// Whether names of engines' bridges begin so.
+/// Returns whether a prefix is one of engines' bridges.
 fn is_beginning_of_containers(prefix: &str) -> bool {
     [
         "docker0",

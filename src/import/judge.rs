@@ -15,42 +15,42 @@ use super::rule::{Kind, Rule, WIDE, is_any_protocol, protocol_of, within};
 use super::verdict::{Answer, Verdict};
 use super::walk::Trail;
 
-/// A port that hardly a rule names, of a server.
+/// A server port that rules rarely match.
 const SOME_PORT: u16 = 20_000;
-/// The same of a client: in `ip_local_port_range` of Linux.
+/// A client port that rules rarely match, in `ip_local_port_range` of Linux.
 const SOME_CLIENT_PORT: u16 = 40_000;
-/// How many addresses of the host may be asked one by one. Where rules tell more apart, they are said
-/// to depend on the address.
+/// The most host addresses that are evaluated one by one. If rules distinguish more, the result is reported as
+/// dependent on the address.
 const HOSTS: usize = 4096;
 
-/// The dumps as rules that can be asked.
+/// The evaluator of the dumps' rules.
 #[derive(Debug)]
 pub(super) struct Judge<'a> {
     dump: &'a Dump,
     published: &'a Published,
     paths: &'a BTreeMap<Family, Path<'a>>,
     views: BTreeMap<Family, View>,
-    /// Where answers may change from one port to the next.
+    /// The ports at which results can change.
     borders: Vec<u16>,
     passes: BTreeMap<Pass, Rc<(Ranges, Trail)>>,
-    /// Those of them that differ.
+    /// The distinct results.
     different: Vec<Rc<(Ranges, Trail)>>,
-    /// Shared, as thousands of ports may have the same long answer.
+    /// The verdicts, shared because thousands of ports can have the same long one.
     verdicts: BTreeMap<Vec<Route>, Rc<Verdict>>,
 }
 
-/// What the rules of a family tell apart.
+/// The addresses and interfaces that the rules of a family distinguish.
 #[derive(Debug)]
 struct View {
     outside: Vec<Incoming>,
-    /// Addresses of the host, and the rules that name them.
+    /// Addresses of the host with the rules that match them.
     hosts: BTreeSet<(IpAddr, usize)>,
-    /// Addresses that a host without a name does not have.
+    /// Addresses that an otherwise unknown host does not have.
     others: BTreeSet<IpAddr>,
 }
 
-/// All that it depends on who passes some base chains. The last ones are a container's address,
-/// between which borders its port is, and its bridge; none of them is there before the translation.
+/// The key of a cached result of some base chains. The last parts are a container's address, the interval of
+/// its port, and its bridge; they are empty before DNAT.
 type Pass = (
     Family,
     Protocol,
@@ -60,8 +60,8 @@ type Pass = (
     Option<(Option<IpAddr>, Option<usize>, Option<String>)>,
 );
 
-/// How it came to an answer for one interface: who arrives, what `nat` says, and who goes on from
-/// each translation. What is shared is known by its place.
+/// The key of a cached result for one interface: the arriving sources, the result of `nat`, and the sources
+/// that continue from each DNAT rule. Shared parts are identified by index.
 type Route = (usize, Trail, Vec<(usize, Ranges)>);
 
 impl<'a> Judge<'a> {
@@ -126,7 +126,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// The addresses of the host that rules about this port tell apart from others.
+    /// Returns the host addresses that rules about this port distinguish.
     pub(super) fn hosts(&self, port: HostPorts) -> BTreeSet<(Family, IpAddr)> {
         let views = self.views.iter();
         let named = views.flat_map(|(family, view)| {
@@ -141,7 +141,7 @@ impl<'a> Judge<'a> {
         named.collect()
     }
 
-    /// Who reaches a port, asked at an address of the host, and where it leads; `None` if it is not
+    /// Returns the verdict on a port at an address of the host, and its destination; `None` if it is not
     /// published in this family.
     pub(super) fn port(
         &mut self,
@@ -211,7 +211,7 @@ impl<'a> Judge<'a> {
         found.then(|| (Rc::clone(verdict), ways.into_iter().collect()))
     }
 
-    /// Who would reach a port if it were published, as far as rules name it by its number.
+    /// Returns the verdict that a port would have if it were published, from rules that match its number.
     pub(super) fn unpublished(&self, family: Family, port: HostPorts) -> Option<Verdict> {
         let (path, view) = (self.paths.get(&family)?, self.views.get(&family)?);
         let answers = view.outside.iter().map(|incoming| {
@@ -223,7 +223,7 @@ impl<'a> Judge<'a> {
         Some(Verdict::join(family, &answers.collect::<Vec<_>>()))
     }
 
-    /// Who passes the chains before the translation, or those behind it.
+    /// Returns the sources that pass the chains before, or after, DNAT.
     fn pass(
         &mut self,
         family: Family,
@@ -269,13 +269,13 @@ impl<'a> Judge<'a> {
         Some(passed)
     }
 
-    /// Between which borders a port lies.
+    /// Returns the index of the interval of ports with the same result.
     fn between(&self, port: u16) -> usize {
         self.borders.partition_point(|border| *border <= port)
     }
 
-    /// Whether somebody would be denied at a port that no rule names, if it were published as one
-    /// of `samples` is.
+    /// Returns whether a port without a rule would deny some source if it were published like one of the
+    /// samples.
     pub(super) fn restricts_others(
         &self,
         samples: impl IntoIterator<Item = (Family, HostPorts)>,
@@ -292,7 +292,7 @@ impl<'a> Judge<'a> {
         })
     }
 
-    /// Who would reach a port of another container, published as `sample` is.
+    /// Returns the verdict on a port of another container that is published like `sample`.
     fn other(&self, family: Family, sample: HostPorts, other: HostPorts) -> Option<Verdict> {
         let (path, view) = (self.paths.get(&family)?, self.views.get(&family)?);
         let mut answers = Vec::new();
@@ -323,7 +323,7 @@ impl<'a> Judge<'a> {
         Some(Verdict::join(family, &answers))
     }
 
-    /// The rules that deny answers to what containers ask servers outside.
+    /// Returns the rules that deny replies to connections that containers open.
     pub(super) fn denies_answers(&self, family: Family) -> BTreeSet<usize> {
         let (Some(path), Some(view)) = (self.paths.get(&family), self.views.get(&family)) else {
             return BTreeSet::new();
@@ -353,7 +353,7 @@ impl<'a> Judge<'a> {
         denying
     }
 
-    /// A container beside `base` of which no rule speaks.
+    /// Returns an address near `base` that no rule matches.
     fn neighbour(&self, family: Family, base: IpAddr) -> IpAddr {
         let mut named = BTreeSet::new();
         let rules = self.paths.get(&family).into_iter().flat_map(Path::rules);
@@ -371,7 +371,7 @@ impl<'a> Judge<'a> {
         others.find(|other| !named.contains(other)).unwrap_or(base)
     }
 
-    /// A port from `start` on of which no rule speaks.
+    /// Returns the first port from `start` that no rule matches.
     fn unnamed(&self, start: u16) -> u16 {
         let rules = self.paths.values().flat_map(Path::rules);
         let ports = rules.flat_map(|(_, rule)| rule.ports());
@@ -409,7 +409,7 @@ fn question<'q>(
     }
 }
 
-/// Whether a rule, `early` if it is before the translation, may be about a port of the host.
+/// Returns whether a rule can match a port of the host; `early` if it is evaluated before DNAT.
 fn is_about(rule: &Rule, port: HostPorts, early: bool) -> bool {
     rule.matches.iter().all(|found| match &found.kind {
         _ if found.negated => true,
@@ -420,7 +420,7 @@ fn is_about(rule: &Rule, port: HostPorts, early: bool) -> bool {
     })
 }
 
-/// The single addresses in a set.
+/// Returns the single addresses in a set.
 fn singles(set: &AddressSet) -> impl Iterator<Item = IpAddr> + '_ {
     set.iter().filter_map(|entry| match entry {
         Entry::V4(first, last) if first == last => Some(IpAddr::V4(first.into())),
@@ -429,7 +429,7 @@ fn singles(set: &AddressSet) -> impl Iterator<Item = IpAddr> + '_ {
     })
 }
 
-/// The addresses that a rule names as destinations.
+/// Returns the destination addresses of a rule.
 fn destinations(rule: &Rule) -> impl Iterator<Item = &AddressSet> {
     rule.matches.iter().filter_map(|found| match &found.kind {
         Kind::Destination(set) => Some(set),

@@ -8,7 +8,7 @@ use super::rule::{Kind, Match, PortRange, Rule, Target};
 use super::words::Word;
 use crate::text::Span;
 
-/// Modules all of whose options are read below, or that say nothing of their own.
+/// Modules whose options are all parsed below, or that have none.
 const MODULES: [&str; 9] = [
     "addrtype",
     "comment",
@@ -36,19 +36,19 @@ const PASSIVE: [&str; 11] = [
     "TRACE",
 ];
 
-/// Options of `-p` that are not read.
+/// Options of `-p` that are not parsed.
 const OF_PROTOCOLS: [&str; 4] = [
     "--tcp-option",
     "--chunk-types",
     "--icmp-type",
     "--icmpv6-type",
 ];
-/// Modules that look into a list of addresses.
+/// Modules that match a list of addresses.
 const LISTS: [&str; 4] = ["set", "geoip", "asn", "geoip2"];
-/// How Docker 28.0.0 calls its sets of its bridges' networks.
+/// The names of Docker 28.0.0's sets of bridge networks.
 const ENGINE_NETWORKS: [&str; 2] = ["docker-ext-bridges-v4", "docker-ext-bridges-v6"];
 
-/// Reads what is behind the name of the chain.
+/// Parses the words behind the name of the chain.
 pub(super) fn read(family: Family, words: &[Word], line: &Span) -> Rule {
     let mut reader = Reader {
         family,
@@ -70,12 +70,12 @@ struct Reader<'a> {
     family: Family,
     words: &'a [Word],
     rule: Rule,
-    /// Whether the target was read: unknown options behind it are its own.
+    /// Whether the target was parsed: unknown options behind it belong to it.
     targeted: bool,
 }
 
 impl Reader<'_> {
-    /// Reads one option and its value; says whether there was one.
+    /// Parses one option with its value; returns whether there was one.
     fn option(&mut self) -> bool {
         let Some(first) = self.words.first() else {
             return false;
@@ -160,7 +160,7 @@ impl Reader<'_> {
         true
     }
 
-    /// What an option with one value says; `None` if that is not understood.
+    /// Parses an option with one value; `None` if it is not supported.
     fn kind(&self, option: &str, value: &str) -> Option<Kind> {
         Some(match option {
             "-s" | "--source" | "--src" => Kind::Source(self.addresses(value)?),
@@ -230,7 +230,7 @@ impl Reader<'_> {
         not
     }
 
-    /// Passes over the options of something unknown; where the last of them ends.
+    /// Skips the options of an unknown module or target; returns the end of the last one.
     fn skip_unknown(&mut self) -> Option<Span> {
         let mut end = None;
         while let [word, rest @ ..] = self.words {
@@ -248,7 +248,7 @@ impl Reader<'_> {
     }
 }
 
-/// What is said by a module whose options are not read.
+/// Returns the match of a module whose options are not parsed.
 fn unknown(module: &str, options: &[Word]) -> Kind {
     let texts: Vec<_> = options.iter().map(|word| word.text.as_str()).collect();
     match texts.as_slice() {
@@ -328,7 +328,7 @@ fn address(family: Family, text: &str) -> Option<IpAddr> {
     (address.is_ipv4() == (family == Family::V4)).then_some(address)
 }
 
-/// An address, or one with a prefix length or a mask behind it; host bits do not count.
+/// Parses an address with an optional prefix length or mask; host bits are ignored.
 fn network(family: Family, text: &str) -> Option<Entry> {
     let (base, length) = text
         .split_once('/')
@@ -358,7 +358,7 @@ fn network(family: Family, text: &str) -> Option<Entry> {
     }
 }
 
-/// The length that a prefix length or a mask means; `None` for a mask with holes.
+/// Parses a prefix length or a mask; `None` for a mask that is not contiguous.
 fn prefix(text: &str, longest: u32, mask: impl Fn(&str) -> Option<u128>) -> Option<u32> {
     if let Ok(length) = text.parse::<u32>() {
         return (length <= longest).then_some(length);
@@ -368,7 +368,7 @@ fn prefix(text: &str, longest: u32, mask: impl Fn(&str) -> Option<u128>) -> Opti
     (mask.checked_shl(length).unwrap_or(0) == 0).then_some(length)
 }
 
-/// `80`, `8000:8010`, `:1023`, or several of them with commas.
+/// Parses ports: `80`, `8000:8010`, `:1023`, or several with commas.
 pub(super) fn ports(text: &str) -> Option<Vec<PortRange>> {
     let number = |text: &str, open: u16| {
         if text.is_empty() {
@@ -391,7 +391,7 @@ fn upper(text: &str) -> BTreeSet<String> {
     text.split(',').map(str::to_ascii_uppercase).collect()
 }
 
-/// The bits that TCP's flags have in its header.
+/// Parses names of TCP flags to their bits in the header.
 fn flags(text: &str) -> Option<u8> {
     text.split(',').try_fold(0, |bits, name| {
         Some(

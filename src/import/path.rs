@@ -1,8 +1,7 @@
-//! The way of a packet from outside to a published port, as the kernel has it: PREROUTING of raw
-//! and mangle, the translation in nat, then FORWARD of mangle, filter and security, and POSTROUTING
-//! of mangle.
+//! The path of a packet from outside to a published port, in the kernel's order: PREROUTING of raw and mangle,
+//! DNAT in nat, FORWARD of mangle, filter and security, and POSTROUTING of mangle.
 //!
-//! Whatever a chain is called and by which program it was written: each rule on the way is judged by what it says.
+//! Rules count by their content, independent of the chain's name and the program that wrote them.
 
 use crate::net::Family;
 use std::cell::RefCell;
@@ -24,21 +23,21 @@ const ONWARD: [(&str, &str); 4] = [
     ("security", "FORWARD"),
     ("mangle", "POSTROUTING"),
 ];
-/// Docker's chain for the rules of its users.
+/// Docker's chain for rules of users.
 const USER: &str = "DOCKER-USER";
 
-/// All chains of one family on the way.
+/// The reachable rules of one family, in the order of the hooks.
 #[derive(Debug)]
 pub(super) struct Path<'a> {
     dump: &'a Dump,
     family: Family,
-    /// What may be met before the translation.
+    /// The rules before DNAT.
     pub(super) arriving: Vec<usize>,
-    /// What may be met in nat.
+    /// The rules of `nat`.
     pub(super) nat: Vec<usize>,
-    /// What may be met behind the translation.
+    /// The rules after DNAT.
     pub(super) onward: Vec<usize>,
-    /// The rules of DOCKER-USER and below, if nothing calls it.
+    /// The rules of DOCKER-USER and of the chains that it calls, if nothing calls it.
     pub(super) uncalled: Vec<usize>,
     memory: RefCell<Memory>,
 }
@@ -75,7 +74,7 @@ impl<'a> Path<'a> {
         }
     }
 
-    /// Every rule that a packet may meet, by its number.
+    /// Returns every reachable rule with its number.
     pub(super) fn rules(&self) -> impl Iterator<Item = (usize, &'a Rule)> + use<'a> {
         let all: BTreeSet<usize> = [&self.arriving, &self.nat, &self.onward]
             .into_iter()
@@ -87,13 +86,13 @@ impl<'a> Path<'a> {
             .filter_map(move |number| Some((number, dump.rules.get(number)?)))
     }
 
-    /// Who comes as far as the translation.
+    /// Returns the sources that reach DNAT.
     pub(super) fn arrive(&self, question: &Question<'_>) -> (Ranges, Trail) {
         let hooks = ARRIVING.map(|(table, chain, stage)| (table, chain, stage));
         self.pass(question, &hooks)
     }
 
-    /// Whose destination is rewritten to what.
+    /// Returns the sources whose destination is rewritten, by rule.
     pub(super) fn translate(&self, question: &Question<'_>) -> End {
         let question = Question {
             stage: Stage::Arriving,
@@ -116,7 +115,7 @@ impl<'a> Path<'a> {
         }
     }
 
-    /// Who comes from the translation to the container.
+    /// Returns the sources that pass from DNAT to the container.
     pub(super) fn go_on(&self, question: &Question<'_>) -> (Ranges, Trail) {
         let mut hooks: Vec<_> = ONWARD
             .iter()
@@ -151,7 +150,7 @@ impl<'a> Path<'a> {
     }
 }
 
-/// Whether a packet may come from FORWARD to DOCKER-USER.
+/// Returns whether DOCKER-USER is reachable from FORWARD.
 fn is_called(dump: &Dump, table: &Table) -> bool {
     let rules = reachable(dump, table, &["FORWARD"]);
     dump.rules_of(&rules)

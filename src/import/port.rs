@@ -1,4 +1,4 @@
-//! What is to be said about each port of the host.
+//! The sources of each port of the host.
 
 use crate::net::{AddressSet, Entry, Family, HostPorts};
 use std::collections::BTreeMap;
@@ -10,31 +10,30 @@ use super::published::is_nameable;
 use super::published::{Published, Way};
 use super::verdict::Verdict;
 
-/// A port of the host, and who may reach it.
+/// A port of the host and the sources that reach it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Port {
     pub(super) host: HostPorts,
-    /// Where it leads, in each family in which it is published.
+    /// The destinations, by family.
     pub(super) ways: BTreeMap<Family, Vec<Way>>,
     pub(super) verdicts: BTreeMap<Family, Rc<Verdict>>,
     pub(super) who: Rc<Who>,
-    /// The rule that names it, if none publishes it. What a policy says of a port holds for
-    /// services of the host as well, so one that is the engine's now and then must not be in it: it
-    /// may be sshd's.
+    /// The rule that matches the port, if none publishes it. A policy entry also filters services of the host,
+    /// so a port that is not certainly the engine's, such as sshd's, must not become one.
     pub(super) named: Option<usize>,
 }
 
 impl Port {
-    /// Whether an engine publishes it, and not only a rule names it.
+    /// Returns whether an engine publishes the port; otherwise only a rule matches it.
     pub(super) fn is_published(&self) -> bool {
         self.named.is_none()
     }
 }
 
-/// What a policy says about a port.
+/// The sources of a port, as a policy writes them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Who {
-    /// Everybody, of both families.
+    /// Whether all sources of both families are allowed.
     pub(super) any: bool,
     pub(super) allow: AddressSet,
     pub(super) except: AddressSet,
@@ -43,10 +42,10 @@ pub(super) struct Who {
     pub(super) reject: bool,
 }
 
-/// What was made of the verdicts of both families, by where they are kept.
+/// Cached sources by the verdicts of both families.
 type Known = BTreeMap<[Option<usize>; 2], Rc<Who>>;
 
-/// Asks about every published port, and about those that only a rule names.
+/// Evaluates every published port and the ports that only a rule matches.
 pub(super) fn all(judge: &mut Judge<'_>, published: &Published) -> Vec<Port> {
     let mut ports = Vec::new();
     let mut made = Known::new();
@@ -93,7 +92,7 @@ pub(super) fn all(judge: &mut Judge<'_>, published: &Published) -> Vec<Port> {
     ports
 }
 
-/// A published port of each bridge and family.
+/// Returns a published port of each bridge and family.
 pub(super) fn samples(ports: &[Port]) -> impl Iterator<Item = (Family, HostPorts)> {
     let mut samples = BTreeMap::new();
     for port in ports {
@@ -196,7 +195,7 @@ impl Who {
     }
 }
 
-/// Whether most of the world gets in: the rules then name those who do not.
+/// Returns whether most addresses are allowed; the policy then lists the exceptions.
 fn is_open(family: Family, set: &AddressSet) -> bool {
     match family {
         Family::V4 => set.count_v4() > 1 << 31,
@@ -204,8 +203,7 @@ fn is_open(family: Family, set: &AddressSet) -> bool {
     }
 }
 
-/// The set without IPv4-mapped addresses, if one of them would have to be written: policies deny
-/// them, and no packet has one.
+/// Returns the set without IPv4-mapped addresses: policies cannot contain them, and no packet has one.
 fn writable(set: &AddressSet) -> AddressSet {
     let readable = |entry: Entry| policy_reads(&entry.to_string());
     if set.iter().all(readable) {
@@ -220,7 +218,7 @@ fn policy_reads(entry: &str) -> bool {
     crate::policy::parse_entry(entry).is_ok()
 }
 
-/// 10.0.0.0/8, 172.16.0.0/12 and 192.168.0.0/16 (RFC 1918).
+/// Returns 10.0.0.0/8, 172.16.0.0/12 and 192.168.0.0/16 (RFC 1918).
 pub(super) fn private() -> AddressSet {
     let network = |a, b, c, d, bits: u32| {
         let first = u32::from(Ipv4Addr::new(a, b, c, d));
@@ -233,7 +231,7 @@ pub(super) fn private() -> AddressSet {
     ])
 }
 
-/// Whether all private addresses are among those written one by one.
+/// Returns whether the listed sources contain all private addresses.
 pub(super) fn has_private(port: &Port) -> bool {
     let who = &port.who;
     port.is_published()

@@ -9,44 +9,44 @@ use super::interface::is_containers;
 use super::path::Path;
 use super::rule::{Kind, PortRange, Rule, Target, WIDE, link_local, protocol_of};
 
-/// Where an engine sends what comes to a published port.
+/// The destination of a published port.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Way {
-    /// The rule behind it.
+    /// The DNAT rule.
     pub(super) rule: usize,
-    /// The container's address, if the dump tells it.
+    /// The container's address, if the dump has it.
     pub(super) container: Option<IpAddr>,
-    /// The container's port, if the dump tells it.
+    /// The container's port, if the dump has it.
     pub(super) port: Option<u16>,
-    /// The bridge of the container, if the dump tells it.
+    /// The bridge of the container, if the dump has it.
     pub(super) bridge: Option<String>,
 }
 
-/// What the dumps say about published ports.
+/// The published ports in the dumps.
 #[derive(Debug, Default)]
 pub(super) struct Published {
-    /// Every published port, and the families in which it is.
+    /// Every published port with its families.
     pub(super) ports: BTreeMap<HostPorts, BTreeSet<Family>>,
-    /// Ports that only a rule names, and that rule: their containers may not run at the moment.
+    /// Ports that only a rule matches, with that rule: their containers may be stopped.
     pub(super) named: BTreeMap<HostPorts, (Family, usize)>,
-    /// Translations that are none of a published port, by the numbers of their rules.
+    /// DNAT rules that do not publish a port, by number.
     pub(super) left_out: Vec<(Family, usize)>,
-    /// Every address of a container.
+    /// The addresses of containers.
     pub(super) containers: BTreeSet<IpAddr>,
-    /// Whether there are translations in PREROUTING's table that it does not lead to.
+    /// Whether `nat` has DNAT rules that are not reachable from PREROUTING.
     pub(super) uncalled: bool,
     /// The names of the engines' bridges.
     pub(super) bridges: BTreeSet<String>,
     networks: Vec<(AddressSet, String)>,
 }
 
-/// Whether a policy can name a port: not the port 0, and not one of a loopback address.
+/// Returns whether a policy can have the port as a key: not port 0, and not at a loopback address.
 pub(super) fn is_nameable(port: &HostPorts) -> bool {
     port.to_string().parse::<HostPorts>().is_ok()
 }
 
 impl Published {
-    /// Finds the published ports in the `nat` tables, and those that rules name.
+    /// Finds the published ports in the `nat` tables, and ports that only rules match.
     pub(super) fn find(dump: &Dump, paths: &BTreeMap<Family, Path<'_>>) -> Self {
         let mut published = Self {
             networks: networks(dump),
@@ -88,8 +88,8 @@ impl Published {
         published
     }
 
-    /// The interfaces from which a DNAT does not translate, if their names are those of bridges or
-    /// an engine has written more of them: a user may write `! -i eth0`.
+    /// Returns the interfaces that DNAT rules exclude, if they look like bridges or an engine wrote other rules
+    /// about them: a user may write `! -i eth0`.
     fn find_bridges(&self, dump: &Dump) -> BTreeSet<String> {
         let names = dump.rules.iter().filter_map(translates_outside);
         let known = |name: &&str| {
@@ -98,14 +98,14 @@ impl Published {
         names.filter(known).map(str::to_owned).collect()
     }
 
-    /// The bridge in whose network an address is.
+    /// Returns the bridge whose network contains an address.
     pub(super) fn bridge_of(&self, address: IpAddr) -> Option<&str> {
         let mut networks = self.networks.iter();
         let found = networks.find(|(set, _)| set.contains(address));
         found.map(|(_, bridge)| bridge.as_str())
     }
 
-    /// Where a DNAT leads from this port of the host.
+    /// Returns the destination of a DNAT rule for a port of the host.
     pub(super) fn way(&self, number: usize, rule: &Rule, host: u16) -> Way {
         let found = target(rule);
         let container = found.map(|(container, _)| container);
@@ -124,8 +124,7 @@ impl Published {
         }
     }
 
-    /// Ports of the host that a rule names by conntrack's original destination although no rule of
-    /// an engine publishes them.
+    /// Adds the ports that a rule matches by the original destination although no rule publishes them.
     fn name(&mut self, family: Family, number: usize, rule: &Rule) {
         let protocol = rule.matches.iter().find_map(|found| match &found.kind {
             Kind::Protocol(name) => Some(protocol_of(name)),
@@ -150,8 +149,7 @@ impl Published {
     }
 }
 
-/// Which bridge a network of containers has: engines write it where they masquerade what leaves it
-/// and where they accept what they publish.
+/// Returns the networks of bridges, from the engine's masquerade rules and accepts of published ports.
 fn networks(dump: &Dump) -> Vec<(AddressSet, String)> {
     let mut networks = Vec::new();
     for ((_, table), chains) in &dump.tables {
@@ -180,7 +178,7 @@ fn networks(dump: &Dump) -> Vec<(AddressSet, String)> {
     networks
 }
 
-/// The bridge from which Docker's DNAT does not translate.
+/// Returns the bridge that Docker's DNAT rule excludes.
 fn translates_outside(rule: &Rule) -> Option<&str> {
     let mut found = rule.matches.iter().filter_map(|found| match &found.kind {
         Kind::Incoming(name) if found.negated => Some(name.as_str()),
@@ -191,9 +189,8 @@ fn translates_outside(rule: &Rule) -> Option<&str> {
         .filter(|_| matches!(rule.target, Target::Dnat(_)))
 }
 
-/// The ports of the host that a DNAT is about, if it is of the form that engines write. One that
-/// translates only now and then is not: the port may be a service of the host's otherwise, which a
-/// policy would close.
+/// Returns the host ports of a DNAT rule in the form that engines write. A rule with further conditions is not:
+/// otherwise the port may be a service of the host, which a policy would close.
 fn ports(
     rule: &Rule,
     bridges: &BTreeSet<String>,
@@ -221,7 +218,7 @@ fn ports(
     Some(numbers.map(port).filter(is_nameable))
 }
 
-/// Where a DNAT leads.
+/// Returns the destination of a DNAT rule.
 fn target(rule: &Rule) -> Option<(IpAddr, ToPorts)> {
     match &rule.target {
         Target::Dnat(to) => destination(to.as_deref()?),
@@ -229,18 +226,18 @@ fn target(rule: &Rule) -> Option<(IpAddr, ToPorts)> {
     }
 }
 
-/// The ports behind the address of a DNAT.
+/// The ports in `--to-destination`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ToPorts {
-    /// None: the port stays as it is.
+    /// The port is unchanged.
     Same,
     One(u16),
-    /// A range, and the host's port that becomes the first of it.
+    /// A range, and the host port that maps to its first port.
     Range(PortRange, Option<u16>),
 }
 
 impl ToPorts {
-    /// What a port of the host becomes; `None` if that is the kernel's choice.
+    /// Returns the port that a host port maps to; `None` if the kernel chooses it.
     fn of(self, host: u16) -> Option<u16> {
         match self {
             Self::Same => Some(host),
@@ -255,8 +252,8 @@ impl ToPorts {
     }
 }
 
-/// `ADDRESS`, `ADDRESS:PORT`, `ADDRESS:PORT-PORT` or `ADDRESS:PORT-PORT/BASE`, with brackets around
-/// an IPv6 address that has a port.
+/// Parses `ADDRESS`, `ADDRESS:PORT`, `ADDRESS:PORT-PORT` or `ADDRESS:PORT-PORT/BASE`, with brackets around an
+/// IPv6 address that has a port.
 fn destination(text: &str) -> Option<(IpAddr, ToPorts)> {
     if let Ok(address) = text.parse() {
         return Some((address, ToPorts::Same));

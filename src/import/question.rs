@@ -11,7 +11,7 @@ use super::rule::{
     within,
 };
 
-/// All packets of one kind, wherever they are from.
+/// Packets of one kind from any source.
 #[derive(Debug, Clone)]
 pub(super) struct Question<'a> {
     pub(super) family: Family,
@@ -19,12 +19,12 @@ pub(super) struct Question<'a> {
     pub(super) sort: Sort,
     pub(super) stage: Stage,
     pub(super) incoming: &'a Incoming,
-    /// The address of the host that the client asked; `None` is one that no rule names.
+    /// The host address that the client connects to; `None` for one that no rule matches.
     pub(super) host: Option<IpAddr>,
-    /// Addresses that a host without a name does not have: each is asked by itself, or it is a
+    /// Addresses that an otherwise unknown host address does not have: each is evaluated separately, or is a
     /// container's.
     pub(super) others: &'a BTreeSet<IpAddr>,
-    /// The port of the host that the client asked.
+    /// The port of the host that the client connects to.
     pub(super) host_port: u16,
     /// The container's address, if it is known.
     pub(super) container: Option<IpAddr>,
@@ -32,38 +32,38 @@ pub(super) struct Question<'a> {
     pub(super) port: Option<u16>,
     /// The container's bridge, if it is known.
     pub(super) bridge: Option<&'a str>,
-    /// A published port for which an engine has written what it would write for this one.
+    /// A published port whose engine rules stand for the ones that this port would have.
     pub(super) stands_for: Option<(Protocol, IpAddr, u16)>,
 }
 
-/// What a packet is to its connection.
+/// The role of a packet in its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Sort {
-    /// The first of a connection to a published port.
+    /// The first packet of a connection to a published port.
     New,
-    /// An answer to what a container asked a server outside: `host_port` is the server's.
+    /// A reply to a connection that a container opened; `host_port` is the server's port.
     Answer,
 }
 
-/// How far a packet has come.
+/// The stage of a packet on its path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Stage {
-    /// No connection is known yet.
+    /// Before conntrack.
     Raw,
-    /// Its destination is the host.
+    /// Before DNAT: the destination is the host.
     Arriving,
-    /// Its destination is the container.
+    /// After DNAT: the destination is the container.
     Translated,
 }
 
-/// For which sources conditions hold.
+/// The sources for which conditions hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Holds<'a> {
-    /// For none.
+    /// No source.
     Never,
-    /// For those that meet all of these.
+    /// The sources that meet all of these conditions.
     For(Vec<Condition<'a>>),
-    /// For some of those, perhaps: it depends on what a dump does not tell.
+    /// Unknown for the sources that meet these conditions: it depends on something that is not in a dump.
     Perhaps(Vec<Condition<'a>>),
 }
 
@@ -82,7 +82,7 @@ impl From<bool> for Truth<'_> {
 }
 
 impl Question<'_> {
-    /// For which sources all conditions of the rule hold.
+    /// Returns the sources for which all conditions of a rule hold.
     pub(super) fn holds<'r>(&self, rule: &'r Rule) -> Holds<'r> {
         if let Some((protocol, container, port)) = self.stands_for
             && rule.as_engine_accept().is_some()
@@ -118,7 +118,7 @@ impl Question<'_> {
         }
     }
 
-    /// Whether it holds; a set of sources is still to be turned round if it is negated.
+    /// Evaluates a condition; negation of a set of sources is left to the caller.
     fn truth<'r>(&self, condition: &'r Match) -> Truth<'r> {
         match (self.plain(&condition.kind), condition.negated) {
             (Truth::Yes, true) => Truth::No,
@@ -233,7 +233,7 @@ impl Question<'_> {
     }
 }
 
-/// A client sends from any port, as a rule from one that no user needs a permission for.
+/// Evaluates a match of source ports: clients use any port, usually an unprivileged one.
 fn source_ports(ports: &[PortRange]) -> Truth<'static> {
     if ports
         .iter()
@@ -253,8 +253,8 @@ mod tests {
     use super::*;
     use crate::text::{FileId, Span};
 
-    /// The sources for which the conditions of a rule hold, for a client of port 8083 of the host, behind which
-    /// is port 80 of 172.17.0.2: `all`, `none`, `?`, or the sources.
+    /// Returns the sources for which the conditions of a rule hold, for a client of port 8083 of the host,
+    /// behind which is port 80 of 172.17.0.2: `all`, `none`, `?`, or the sources.
     fn of(sort: Sort, text: &str) -> String {
         let line = Span::new(FileId(0), 0, text.len());
         let rule = options::read(Family::V4, &words(FileId(0), text, 0), &line);

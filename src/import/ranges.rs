@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use std::mem;
 use std::rc::Rc;
 
-/// Sources of one family, as disjoint ranges: the last address by the first.
+/// A set of sources of one family, as disjoint ranges: the last address by the first.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Ranges {
     family: Family,
-    /// Shared until it changes: many ports may have the same long answer.
+    /// The ranges, copied on write: many ports can have the same long result.
     ranges: Rc<BTreeMap<u128, u128>>,
 }
 
@@ -38,7 +38,7 @@ impl Ranges {
         self.ranges.is_empty()
     }
 
-    /// Takes out what meets all conditions.
+    /// Removes and returns the sources that meet all conditions.
     pub(super) fn take(&mut self, conditions: &[Condition<'_>]) -> Self {
         let mut taken = mem::replace(self, Self::none(self.family));
         for condition in conditions {
@@ -48,7 +48,7 @@ impl Ranges {
         taken
     }
 
-    /// The same without taking it out.
+    /// Returns the sources that meet all conditions.
     pub(super) fn select(&self, conditions: &[Condition<'_>]) -> Self {
         let Some(((set, false), others)) = conditions.split_first() else {
             return self.clone().take(conditions);
@@ -66,7 +66,7 @@ impl Ranges {
         selected.take(others)
     }
 
-    /// Keeps what meets the condition, and returns the rest.
+    /// Keeps the sources that meet a condition, and returns the others.
     fn split(&mut self, (set, negated): Condition<'_>) -> Self {
         let mut inside = Self::none(self.family);
         for (first, last) in pairs(self.family, set) {
@@ -79,7 +79,7 @@ impl Ranges {
         }
     }
 
-    /// Moves what lies from `first` to `last` into another set.
+    /// Moves the addresses from `first` to `last` into another set.
     fn cut(&mut self, first: u128, last: u128, into: &mut Self) {
         if !self.meets(first, last) {
             return;
@@ -107,13 +107,13 @@ impl Ranges {
         }
     }
 
-    /// Whether it has something from `first` to `last`.
+    /// Returns whether the set has an address from `first` to `last`.
     fn meets(&self, first: u128, last: u128) -> bool {
         let before = self.ranges.range(..=last).next_back();
         before.is_some_and(|(_, end)| *end >= first)
     }
 
-    /// Adds what is in the other.
+    /// Adds another set.
     pub(super) fn add(&mut self, mut other: Self) {
         if self.ranges.len() < other.ranges.len() {
             mem::swap(self, &mut other);
@@ -125,7 +125,7 @@ impl Ranges {
         }
     }
 
-    /// What is in both.
+    /// Returns the intersection with another set.
     pub(super) fn intersection(mut self, other: &Self) -> Self {
         if self.is_all() {
             return other.clone();
@@ -140,7 +140,7 @@ impl Ranges {
         inside
     }
 
-    /// Whether some source is in both.
+    /// Returns whether the sets have an address in common.
     pub(super) fn intersects(&self, other: &Self) -> bool {
         let (few, many) = if self.ranges.len() < other.ranges.len() {
             (self, other)
@@ -161,7 +161,7 @@ impl Ranges {
     }
 }
 
-/// The last address of a family.
+/// Returns the last address of a family.
 fn last(family: Family) -> u128 {
     match family {
         Family::V4 => u128::from(u32::MAX),

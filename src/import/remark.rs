@@ -11,7 +11,7 @@ use super::rule::program;
 use super::unfollowed::{dead, denied_by_policy, not_understood, unreached};
 use crate::text::diagnostic::Diagnostic;
 
-/// Everything worth a word.
+/// Returns all remarks.
 pub(super) fn all(found: &Found<'_>, judge: &Judge<'_>) -> Vec<Diagnostic> {
     let mut remarks = Vec::new();
     for &family in found.paths.keys() {
@@ -44,7 +44,7 @@ pub(super) fn all(found: &Found<'_>, judge: &Judge<'_>) -> Vec<Diagnostic> {
     remarks
 }
 
-/// There is nothing to be said about any port.
+/// Returns the error about dumps without a published port.
 pub(super) fn nothing_published() -> Diagnostic {
     Diagnostic::warning("nothing-published", "no published port in these dumps")
         .help(
@@ -72,7 +72,7 @@ fn translations(found: &Found<'_>) -> impl Iterator<Item = Diagnostic> {
     })
 }
 
-/// Ports that are open wider through other interfaces.
+/// Returns the warning about ports that other interfaces open wider.
 fn interfaces(ports: &[Port]) -> Option<Diagnostic> {
     let stricter = |port: &&Port| {
         port.is_published() && port.verdicts.values().any(|verdict| verdict.stricter)
@@ -97,7 +97,7 @@ fn interfaces(ports: &[Port]) -> Option<Diagnostic> {
     })
 }
 
-/// Ports that rules name and nothing publishes, by the rule.
+/// Returns warnings about ports that rules match and nothing publishes.
 fn unpublished(found: &Found<'_>) -> Vec<Diagnostic> {
     let mut named: std::collections::BTreeMap<usize, Vec<HostPorts>> =
         std::collections::BTreeMap::new();
@@ -140,7 +140,7 @@ fn private(ports: &[Port]) -> Option<Diagnostic> {
     })
 }
 
-/// Ports of which one family was not looked at.
+/// Returns warnings about ports whose dump of one family is missing.
 fn families(found: &Found<'_>) -> Vec<Diagnostic> {
     let mut remarks = Vec::new();
     for family in Family::ALL {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::text::Span;
 
-/// The program that prints the rules of a family.
+/// Returns the program that prints the rules of a family.
 pub(super) fn program(family: Family) -> &'static str {
     match family {
         Family::V4 => "iptables-save",
@@ -20,23 +20,23 @@ pub(super) struct Rule {
     pub(super) span: Span,
     /// The table that it is in.
     pub(super) table: &'static str,
-    /// All of them must hold.
+    /// The conditions; all of them must hold.
     pub(super) matches: Vec<Match>,
     pub(super) target: Target,
-    /// Where the target is written; the line if there is none.
+    /// The place of the target; the line if there is none.
     pub(super) target_span: Span,
 }
 
 /// One condition of a rule.
 #[derive(Debug)]
 pub(super) struct Match {
-    /// Whether it holds where what it says does not.
+    /// Whether it is negated.
     pub(super) negated: bool,
     pub(super) kind: Kind,
     pub(super) span: Span,
 }
 
-/// Numbers from a first to a last one, both included.
+/// An inclusive range of ports.
 pub(super) type PortRange = (u16, u16);
 
 #[derive(Debug, PartialEq, Eq)]
@@ -47,7 +47,7 @@ pub(super) enum Kind {
     Protocol(String),
     SourcePorts(Vec<PortRange>),
     DestinationPorts(Vec<PortRange>),
-    /// A name, or the beginning of a name and a `+`.
+    /// `-i`: a name, or a prefix and `+`.
     Incoming(String),
     Outgoing(String),
     /// `--ctstate` or `--state`: any of these.
@@ -57,7 +57,7 @@ pub(super) enum Kind {
     OriginalSource(AddressSet),
     OriginalDestination(AddressSet),
     OriginalPorts(Vec<PortRange>),
-    /// `--tcp-flags`: those looked at, and those of them that must be set.
+    /// `--tcp-flags`: the mask, and the flags that must be set.
     TcpFlags(u8, u8),
     /// `--dst-type`: one of these.
     DestinationType(BTreeSet<String>),
@@ -65,9 +65,9 @@ pub(super) enum Kind {
     SourceType(BTreeSet<String>),
     /// Docker 28.0.0's set of the bridges' networks, as the destination.
     EngineNetworks,
-    /// A list of addresses that is kept elsewhere: a set, a country.
+    /// A list of addresses outside the dump: an ipset, a country.
     List,
-    /// Something else.
+    /// A condition that is not supported.
     Unknown,
 }
 
@@ -75,20 +75,20 @@ pub(super) enum Kind {
 pub(super) const SYN: u8 = 0x02;
 pub(super) const ACK: u8 = 0x10;
 
-/// What becomes of a packet.
+/// The target of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Target {
     Accept,
     Drop,
     Reject,
     Return,
-    /// The log; the packet goes on.
+    /// A log target; the packet continues.
     Log,
-    /// Something that does not decide; the packet goes on.
+    /// A target without a verdict; the packet continues.
     Passive,
     /// `--to-destination`.
     Dnat(Option<String>),
-    /// A chain of the same table, or a target that is not known.
+    /// A chain of the same table, or an unknown target.
     Jump(String),
     Goto(String),
 }
@@ -98,7 +98,7 @@ impl Rule {
         matches!(self.target, Target::Drop | Target::Reject)
     }
 
-    /// The chain that it calls, or a target that is not known.
+    /// Returns the chain that the rule calls, or the unknown target.
     pub(super) fn called(&self) -> Option<&str> {
         match &self.target {
             Target::Jump(name) | Target::Goto(name) => Some(name),
@@ -106,7 +106,7 @@ impl Rule {
         }
     }
 
-    /// Whether it holds for every packet.
+    /// Returns whether the rule matches every packet.
     pub(super) fn is_unconditional(&self) -> bool {
         self.matches.iter().all(|found| {
             let always = match &found.kind {
@@ -120,7 +120,7 @@ impl Rule {
         })
     }
 
-    /// The ports of the destination that the rule is limited to.
+    /// Returns the destination ports of the rule, if it has any.
     pub(super) fn destination_ports(&self) -> Option<&[PortRange]> {
         self.matches.iter().find_map(|m| match &m.kind {
             Kind::DestinationPorts(ports) if !m.negated => Some(ports.as_slice()),
@@ -128,7 +128,7 @@ impl Rule {
         })
     }
 
-    /// Whether it can be about a protocol that has ports.
+    /// Returns whether the rule can match a protocol with ports.
     pub(super) fn is_about_ports(&self) -> bool {
         self.matches.iter().all(|found| match &found.kind {
             Kind::Protocol(name) if !found.negated => {
@@ -138,7 +138,7 @@ impl Rule {
         })
     }
 
-    /// The ports that it speaks of, of the container or of the host.
+    /// Returns the ports in the rule, of the container or of the host.
     pub(super) fn ports(&self) -> impl Iterator<Item = PortRange> + '_ {
         let ports = self.matches.iter().flat_map(|found| match &found.kind {
             Kind::DestinationPorts(ports) | Kind::OriginalPorts(ports) => ports.as_slice(),
@@ -147,7 +147,7 @@ impl Rule {
         ports.copied()
     }
 
-    /// Whether it says the same of every port of the host and of every container.
+    /// Returns whether the rule treats all ports and containers alike.
     pub(super) fn is_blind(&self) -> bool {
         self.matches.iter().all(|found| {
             matches!(
@@ -167,8 +167,8 @@ impl Rule {
         })
     }
 
-    /// The bridge, if this is the form in which an engine accepts what it publishes, whatever the
-    /// chain is called: `-d CONTAINER ! -i BRIDGE -o BRIDGE -p PROTOCOL --dport PORT -j ACCEPT`.
+    /// Returns the bridge if the rule has the form of an engine's accept of a published port, in any chain: `-d
+    /// CONTAINER ! -i BRIDGE -o BRIDGE -p PROTOCOL --dport PORT -j ACCEPT`.
     pub(super) fn as_engine_accept(&self) -> Option<&str> {
         let mut bridges = (None, None);
         let mut named = (false, false);
@@ -189,8 +189,8 @@ impl Rule {
         }
     }
 
-    /// Whether this is a form in which engines keep networks apart and containers' addresses to
-    /// themselves, whatever the chain is called. Nothing of it is about a published port.
+    /// Returns whether the rule has a form by which engines isolate networks and containers' addresses, in any
+    /// chain. Such rules do not affect published ports.
     pub(super) fn is_engine_isolation(&self, is_bridge: impl Fn(&str) -> bool) -> bool {
         let foreign = self.matches.iter().any(|found| match &found.kind {
             Kind::Incoming(name) => !(is_bridge(name) || found.negated && name == "lo"),
@@ -224,17 +224,17 @@ impl Rule {
     }
 }
 
-/// A range of ports this wide is not about a certain port.
+/// The width from which a range of ports is not about a single service.
 pub(super) const WIDE: u16 = 1000;
 
-/// Whether `number` is in one of `ranges`.
+/// Returns whether `number` is in one of `ranges`.
 pub(super) fn within(ranges: &[PortRange], number: u16) -> bool {
     ranges
         .iter()
         .any(|(first, last)| (*first..=*last).contains(&number))
 }
 
-/// The protocol of a name or a number.
+/// Parses the name or number of a protocol.
 pub(super) fn protocol_of(name: &str) -> Option<Protocol> {
     match name {
         "tcp" | "6" => Some(Protocol::Tcp),
@@ -244,12 +244,12 @@ pub(super) fn protocol_of(name: &str) -> Option<Protocol> {
     }
 }
 
-/// Whether `-p` with this name means every protocol: `ip` is the number 0 in `/etc/protocols`.
+/// Returns whether `-p` with this name matches every protocol: `ip` has the number 0 in `/etc/protocols`.
 pub(super) fn is_any_protocol(name: &str) -> bool {
     ["all", "0", "ip"].contains(&name)
 }
 
-/// Addresses of the link, `fe80::/10`.
+/// Returns the link-local addresses, `fe80::/10`.
 pub(super) fn link_local() -> AddressSet {
     let first = 0xfe80_u128 << 112;
     AddressSet::from_entries([Entry::V6(first, first | (u128::MAX >> 10))])

@@ -1,4 +1,4 @@
-//! Which lines of a text belong to which table of which family.
+//! Assigns the lines of a text to tables and families.
 
 use crate::net::Family;
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,7 +8,7 @@ use super::words::{Word, words};
 use crate::text::diagnostic::Diagnostic;
 use crate::text::{FileId, SourceMap, Span};
 
-/// The tables that iptables has.
+/// The tables of iptables.
 const TABLES: [&str; 5] = ["filter", "mangle", "nat", "raw", "security"];
 
 /// One table of one family.
@@ -18,9 +18,9 @@ pub(super) struct Section<'a> {
     pub(super) lines: Vec<Line<'a>>,
     file: FileId,
     span: Span,
-    /// What the comment above says, or the addresses in it.
+    /// The family in the comment above, or of the addresses in it.
     hint: Option<Family>,
-    /// Whether the comment says it.
+    /// Whether the comment names the family.
     titled: bool,
     complete: bool,
 }
@@ -31,7 +31,7 @@ pub(super) struct Line<'a> {
     pub(super) words: Vec<Word>,
 }
 
-/// Reads the sections of all files and gives each its family.
+/// Splits all files into tables and determines the family of each.
 ///
 /// # Errors
 /// If a table is there twice or its family cannot be known, or if a section is cut off.
@@ -65,7 +65,7 @@ fn cut_off(section: &Section<'_>) -> Box<Diagnostic> {
     )
 }
 
-/// Splits a text where a table begins.
+/// Splits a text into tables.
 fn split<'a>(
     file: FileId,
     text: &'a str,
@@ -152,7 +152,7 @@ fn split<'a>(
     }
 }
 
-/// The table whose base chains have these policies.
+/// Returns the name of the table whose base chains these lines list.
 fn listed_table(lines: &[Line<'_>]) -> &'static str {
     let has = |name: &str| {
         lines.iter().any(|line| {
@@ -168,8 +168,7 @@ fn listed_table(lines: &[Line<'_>]) -> &'static str {
     }
 }
 
-/// Which family a comment says that the next table has, or else what was known before:
-/// `xtables-save` was the name of both.
+/// Returns the family in a comment, or the one before: `xtables-save` was the name of both programs.
 fn titled(comment: &str, before: Option<Family>) -> Option<Family> {
     if comment.contains("Completed on") {
         return None;
@@ -182,14 +181,14 @@ fn titled(comment: &str, before: Option<Family>) -> Option<Family> {
     }
 }
 
-/// A line that may have been a rule.
+/// Returns the error about a line that may be a rule.
 pub(super) fn unknown_line(span: &Span) -> Diagnostic {
     Diagnostic::warning("unknown-line", "not a line of iptables-save output")
         .at(span.clone(), "ignored")
         .help("use the unchanged output of `iptables-save` or `ip6tables-save`")
 }
 
-/// The program that made the dump says that there is more.
+/// Returns the error about a dump that the program itself marks as incomplete.
 fn incomplete(span: Span) -> Diagnostic {
     Diagnostic::warning(
         "incomplete",
@@ -202,7 +201,7 @@ fn incomplete(span: Span) -> Diagnostic {
     )
 }
 
-/// The family that the addresses of these lines have.
+/// Returns the family of the addresses in lines.
 fn look(lines: &[Line<'_>]) -> Result<Option<Family>, Box<Diagnostic>> {
     let mut found: Option<(Family, &Word)> = None;
     for word in lines.iter().flat_map(telling) {
@@ -225,7 +224,7 @@ fn look(lines: &[Line<'_>]) -> Result<Option<Family>, Box<Diagnostic>> {
     Ok(found.map(|(family, _)| family))
 }
 
-/// The words of a line that are not what somebody wrote about it.
+/// Returns the words of a line without its comment.
 fn telling<'a>(line: &'a Line<'_>) -> impl Iterator<Item = &'a Word> {
     const FREE: [&str; 6] = [
         "--comment",
@@ -254,8 +253,8 @@ fn family_of(word: &str) -> Option<Family> {
     (text.parse::<Ipv4Addr>().is_ok() || text == "icmp").then_some(Family::V4)
 }
 
-/// Gives every section its family. Tables that stand together in a file, each once, are of one
-/// host's one family; the same table again is that of the other.
+/// Assigns a family to every table. Consecutive distinct tables in a file have one family; a repeated table
+/// begins the other one.
 fn assign(
     sections: &mut [Section<'_>],
     remarks: &mut Vec<Diagnostic>,
@@ -323,7 +322,7 @@ fn assign(
     Ok(())
 }
 
-/// A table between those of two dumps in one file that may belong to either.
+/// Returns the error about a table between two dumps in one file that may belong to either.
 fn between<'s, 'a>(
     sections: &'s [Section<'a>],
     dumps: &[(Option<Family>, Vec<usize>)],
@@ -360,7 +359,7 @@ fn family_unknown(section: &Section<'_>) -> Box<Diagnostic> {
 }
 
 impl Section<'_> {
-    /// Whether it does nothing.
+    /// Returns whether the table has no effect.
     fn is_blank(&self) -> bool {
         self.lines
             .iter()

@@ -11,10 +11,10 @@ use super::rule::{Kind, Rule, Target};
 use crate::text::Span;
 use crate::text::diagnostic::{Diagnostic, quoted};
 
-/// The name of the remark about a denial that the policy does not have.
+/// The slug of the remark about a denial that the policy lacks.
 pub(super) const OPENS: &str = "denial-left-out";
 
-/// Rules that were not followed, or never could be.
+/// Returns remarks about rules that were not evaluated.
 pub(super) fn not_understood(found: &Found<'_>, family: Family) -> Vec<Diagnostic> {
     let mut skipped: BTreeMap<usize, BTreeSet<HostPorts>> = BTreeMap::new();
     for port in found.ports {
@@ -99,7 +99,7 @@ fn not_followed(found: &Found<'_>, family: Family, rule: &Rule, ports: &[HostPor
         .help(help)
 }
 
-/// The part of the rule that could not be followed.
+/// Returns the part of a rule that is not supported.
 fn reason(rule: &Rule, missing: Option<&str>) -> (Span, String) {
     let find = |wanted: fn(&Kind) -> bool| rule.matches.iter().find(|found| wanted(&found.kind));
     if let Some(found) = find(is_unknown) {
@@ -120,7 +120,7 @@ fn reason(rule: &Rule, missing: Option<&str>) -> (Span, String) {
     (rule.span.clone(), label.to_owned())
 }
 
-/// Whether a rule that the called chain leads to denies, or may.
+/// Returns whether a rule reachable from the called chain can deny.
 fn may_deny(found: &Found<'_>, family: Family, rule: &Rule) -> bool {
     let table = found.dump.table(family, rule.table);
     let (Some(table), Some(name)) = (table, rule.called()) else {
@@ -134,7 +134,7 @@ fn may_deny(found: &Found<'_>, family: Family, rule: &Rule) -> bool {
     found.dump.rules_of(&rules).any(denies)
 }
 
-/// Rules behind one that ends the chain for every packet: the mistake of people's recipes.
+/// Returns warnings about rules behind one that ends the chain for every packet, a common mistake in recipes.
 pub(super) fn dead(found: &Found<'_>, family: Family) -> Vec<Diagnostic> {
     let on_the_way: BTreeSet<usize> = found.rules(family).map(|(number, _)| number).collect();
     let tables = found
@@ -193,14 +193,14 @@ pub(super) fn dead(found: &Found<'_>, family: Family) -> Vec<Diagnostic> {
     remarks
 }
 
-/// Whether an engine writes such a rule, which says nothing about who reaches a published port.
+/// Returns whether a rule is an engine's and does not affect access to published ports.
 fn is_engines(found: &Found<'_>, rule: &Rule) -> bool {
     let bridges = &found.published.bridges;
     let is_bridge = |name: &str| is_containers(name) || bridges.contains(name);
     rule.as_engine_accept().is_some() || rule.is_engine_isolation(is_bridge)
 }
 
-/// Denials on the way to which no published port comes.
+/// Returns warnings about denials that no packet to a published port reaches.
 pub(super) fn unreached(found: &Found<'_>, family: Family) -> Vec<Diagnostic> {
     let mut met: BTreeSet<usize> = BTreeSet::new();
     for verdict in found
@@ -244,7 +244,7 @@ pub(super) fn unreached(found: &Found<'_>, family: Family) -> Vec<Diagnostic> {
         .collect()
 }
 
-/// Ports that nobody reaches as no rule accepts what comes to them and FORWARD's policy drops it.
+/// Returns warnings about ports that FORWARD's policy closes because no rule accepts their packets.
 pub(super) fn denied_by_policy(found: &Found<'_>, family: Family) -> Vec<Diagnostic> {
     let mut closed: BTreeMap<usize, Vec<HostPorts>> = BTreeMap::new();
     let tables = found

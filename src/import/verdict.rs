@@ -1,22 +1,22 @@
-//! What the rules of one family do to one port.
+//! The verdict of one family's rules on one port.
 
 use super::interface::Incoming;
 use super::walk::Trail;
 use crate::net::{AddressSet, Family};
 
-/// What the rules of one family do to one port.
+/// The verdict of one family's rules on one port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Verdict {
-    /// Who gets in.
+    /// The allowed sources.
     pub(super) allowed: AddressSet,
-    /// Through these interfaces only; empty if through all of them.
+    /// The interfaces on which they are allowed; empty for all.
     pub(super) interfaces: Vec<String>,
-    /// Whether the rules let more in through some interface than is said here.
+    /// Whether the rules allow more sources on some interface than the policy.
     pub(super) stricter: bool,
     pub(super) trail: Trail,
 }
 
-/// Who gets in through one interface.
+/// The result for one interface.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) allowed: AddressSet,
@@ -24,7 +24,7 @@ pub(super) struct Answer {
 }
 
 impl Verdict {
-    /// Brings together what is accepted, by incoming interface.
+    /// Merges the results of all incoming interfaces.
     ///
     /// A policy can say two things: these sources through all interfaces, or these sources through
     /// those interfaces and nobody through others. Where neither is just what the rules say, the
@@ -86,7 +86,7 @@ impl Verdict {
     }
 }
 
-/// Whether a policy can name the interface without quotes.
+/// Returns whether an interface name needs no quotes in YAML.
 fn is_plain(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_alphabetic())
         && name.len() <= 15

@@ -1,9 +1,8 @@
-//! What becomes of a kind of packet in a base chain, for all sources at once.
+//! Evaluates a base chain for a kind of packet, for all sources at once.
 //!
-//! Instead of one packet, the set of all sources that are still undecided walks through the rules.
-//! A rule takes those out that it decides about; what is left goes on. So the outcome is exact for
-//! any number of rules, as long as every condition is understood. Where one is not, the rule is
-//! not followed, and the trail says so.
+//! It passes the set of all undecided sources through the rules instead of one packet. Each rule removes the
+//! sources that it decides for. The result is exact for any number of rules, as long as every condition is
+//! supported. A rule with another condition is skipped and recorded in the trail.
 
 use crate::net::{AddressSet, Family, Protocol};
 use std::cell::RefCell;
@@ -16,26 +15,25 @@ use super::question::{Holds, Question, Sort, Stage};
 use super::ranges::{Condition, Ranges};
 use super::rule::{Rule, Target};
 
-/// How deep chains may call each other; the kernel allows no loops.
+/// The most levels of calls between chains; the kernel allows no loops.
 const DEEPEST: usize = 24;
-/// How many rules are looked at for one answer. Chains that call each other over and over could
-/// take for ever.
+/// The most rules that are evaluated for one result: nested calls can take exponential time.
 const MOST: usize = 500_000;
 
-/// How it came to an answer.
+/// The rules that led to a result.
 #[derive(Debug, Default, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Trail {
-    /// The rules that decided about some source.
+    /// The rules that decided for some source.
     pub(super) deciding: BTreeSet<usize>,
-    /// The rules that denied some source in silence.
+    /// The rules that dropped some source.
     pub(super) dropping: BTreeSet<usize>,
-    /// The rules that denied some source with an answer.
+    /// The rules that rejected some source.
     pub(super) rejecting: BTreeSet<usize>,
-    /// Rules that were not followed, as they could not be understood.
+    /// Rules that were skipped because they are not supported.
     pub(super) skipped: BTreeSet<usize>,
-    /// Whether some denial was logged.
+    /// Whether a denial was logged.
     pub(super) logged: bool,
-    /// Whether the chains are nested too deeply or form a jump loop: then nobody is accepted.
+    /// Whether the chains are nested too deeply or form a jump loop; then no source is accepted.
     pub(super) lost: bool,
 }
 
@@ -54,18 +52,18 @@ impl Trail {
     }
 }
 
-/// What became of the sources that entered a base chain.
+/// The result of a base chain.
 #[derive(Debug)]
 pub(super) struct End {
-    /// Those who go on.
+    /// The sources that the chain accepts.
     pub(super) passed: Ranges,
-    /// Those whose destination is rewritten, by the rule that does it.
+    /// The sources whose destination is rewritten, by rule.
     pub(super) translated: BTreeMap<usize, Ranges>,
     pub(super) trail: Trail,
 }
 
-/// Walks through a base chain of a table. In the table `nat` only a DNAT leads to a container:
-/// where it is not certain that one comes to it, nobody does.
+/// Evaluates a base chain. In the table `nat` only DNAT leads to a container; sources that reach it only
+/// possibly are treated as denied.
 pub(super) fn walk(
     dump: &Dump,
     table: &Table,
@@ -111,13 +109,13 @@ pub(super) fn walk(
     }
 }
 
-/// What came of chains that say the same of every port, for those who ask about the next one.
+/// Cached results of chains that treat all ports alike.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     known: BTreeMap<Key, Option<Rc<Remembered>>>,
 }
 
-/// The chain, and all that what becomes of its packets depends on.
+/// The chain, and everything that its result depends on.
 type Key = (usize, String, Protocol, Incoming, Sort, Stage);
 
 #[derive(Debug)]
@@ -128,12 +126,12 @@ struct Remembered {
     steps: usize,
 }
 
-/// Where the sources are that entered a chain.
+/// The results of the sources that entered a chain.
 #[derive(Debug, Clone)]
 struct Outcome {
     passed: Ranges,
     translated: BTreeMap<usize, Ranges>,
-    /// Back in the calling chain.
+    /// The sources that return to the calling chain.
     returned: Ranges,
 }
 
@@ -155,7 +153,7 @@ impl Outcome {
         }
     }
 
-    /// What may have left before is judged by the calling chain.
+    /// Returns sources that may have left the chain to the calling chain.
     fn doubt(&mut self, doubtful: &AddressSet) {
         let conditions = [(doubtful, false)];
         let mut doubted = self.passed.take(&conditions);
@@ -280,7 +278,7 @@ impl Walk<'_> {
         outcome
     }
 
-    /// What becomes of all sources in a chain that a base chain calls.
+    /// Returns the result of a chain for all sources, from the cache if possible.
     fn remember(&mut self, rule: &Rule, chain: &Chain) -> Outcome {
         let all = Ranges::all(self.question.family);
         let name = rule.called().unwrap_or_default();
@@ -326,8 +324,7 @@ impl Walk<'_> {
         known.outcome.clone()
     }
 
-    /// Passes over a rule that may hold for some of those who are here; returns who may have left the
-    /// chain by it, for the calling one to decide.
+    /// Skips a rule that may match some sources; returns the sources that may have left the chain by it.
     fn pass_over(
         &mut self,
         (number, rule): (usize, &Rule),
@@ -352,7 +349,7 @@ impl Walk<'_> {
         none
     }
 
-    /// Whether a rule of `nat` takes packets to somewhere else if it holds.
+    /// Returns whether a rule of `nat` redirects the packets that match.
     fn diverts(&self, rule: &Rule) -> bool {
         let unknown = rule
             .called()
@@ -406,7 +403,7 @@ mod tests {
         }
     }
 
-    /// Who gets through DOCKER-USER, with FORWARD before it.
+    /// Returns the sources that pass FORWARD and DOCKER-USER.
     fn allowed(filter: &str) -> (String, Trail) {
         let filter = format!("-A FORWARD -j DOCKER-USER\n{filter}");
         let dump = dump(&filter);
@@ -437,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_that_may_have_been_left_lets_nobody_in() {
+    fn a_chain_with_a_skipped_rule_accepts_nobody() {
         let (who, trail) = allowed(
             "-A DOCKER-USER -j a\n-A DOCKER-USER -j DROP\n-A a -m recent --rcheck -g b\n\
              -A a -j ACCEPT\n-A b -s 10.0.0.1 -j ACCEPT",
@@ -518,7 +515,7 @@ mod tests {
         assert_eq!(trail("REJECT").rejecting.len(), 1);
     }
 
-    /// The fate of one source, rule by rule: `Some(true)` if it is let in, `None` if it comes back.
+    /// Evaluates one source rule by rule: `Some(true)` if it is accepted, `None` if it returns.
     fn naive(dump: &Dump, chain: &Chain, source: &AddressSet) -> Option<bool> {
         let table = dump.table(Family::V4, "filter").unwrap();
         for (_, rule) in dump.rules_of(&chain.rules) {
@@ -548,7 +545,7 @@ mod tests {
     }
 
     prop_compose! {
-        /// A rule of the chain with this number, which calls chains with greater ones only.
+        /// Returns a rule of the chain with this number, which calls chains with greater ones only.
         fn rule(chain: u8)(
             first in 0..16u8, bits in 28..=32u8, not in any::<bool>(), of in any::<bool>(),
             port in 80..82u8, target in 0..7u8, called in chain + 1..=4,

@@ -2,15 +2,15 @@
 
 use crate::text::{FileId, Span};
 
-/// A word, without its quotes, and where it stands.
+/// A word without quotes, and its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Word {
     pub(super) text: String,
     pub(super) span: Span,
 }
 
-/// Splits a line that begins at byte `start` of its file. Double quotes hold white space together;
-/// a backslash in them takes the meaning from the character behind it.
+/// Splits a line into words; `start` is its offset in the file. Double quotes enclose white space; a backslash
+/// in them escapes the next character.
 pub(super) fn words(file: FileId, line: &str, start: usize) -> Vec<Word> {
     let mut words = Vec::new();
     let mut open: Option<(usize, String)> = None;

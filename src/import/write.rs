@@ -11,21 +11,21 @@ use super::port::{Port, Who, has_private, private};
 use super::published::Way;
 use crate::text::SourceMap;
 
-/// How many lines of a dump are named behind a port.
+/// The most lines of a dump in the comment of a port.
 const LINES: usize = 8;
-/// How many entries are written at a port itself; more get a name.
+/// The most entries that are written at a port; longer lists become a named source.
 const INLINE: usize = 6;
-/// How long a list on one line may be, in bytes.
+/// The longest list on one line, in bytes.
 const WIDEST: usize = 80;
 
-/// Lists of addresses that have a name.
+/// The named sources.
 struct Names {
-    /// All private addresses of IPv4, if several ports share them.
+    /// Whether all private IPv4 addresses are a named source, because several ports share them.
     private: bool,
     others: BTreeMap<Vec<Entry>, String>,
 }
 
-/// The text of the policy.
+/// Returns the text of the policy.
 pub(super) fn policy(sources: &SourceMap, dump: &Dump, ports: &[Port], deny: bool) -> String {
     let names = Names::of(ports);
     let mut text = String::from(
@@ -71,12 +71,12 @@ pub(super) fn policy(sources: &SourceMap, dump: &Dump, ports: &[Port], deny: boo
     text
 }
 
-/// Ports that can be written as one range.
+/// Groups ports that can be written as one range.
 fn groups(ports: &[Port]) -> Vec<&[Port]> {
     ports.chunk_by(continues).collect()
 }
 
-/// Whether the second goes on where the first ends, to the same container, for the same people.
+/// Returns whether two ports are adjacent, lead to the same container and have the same sources.
 fn continues(a: &Port, b: &Port) -> bool {
     let next = |x: u16, y: u16| x.checked_add(1) == Some(y);
     let onward = |a: &[Way], b: &[Way]| {
@@ -147,7 +147,7 @@ fn write_group(text: &mut String, sources: &SourceMap, dump: &Dump, names: &Name
     write_who(text, names, &first.who);
 }
 
-/// Where a port leads: the container's address and port.
+/// Returns the container's address and port as text.
 fn place(way: &Way, end: &Way) -> String {
     let mut place = match way.container {
         Some(container) if container.is_ipv6() => format!("[{container}]"),
@@ -166,7 +166,7 @@ fn place(way: &Way, end: &Way) -> String {
     place
 }
 
-/// The places of rules: `rules.v4:7, 9`.
+/// Returns the places of rules as text: `rules.v4:7, 9`.
 fn lines(sources: &SourceMap, dump: &Dump, rules: impl Iterator<Item = usize>) -> String {
     let mut numbers: Vec<usize> = rules.collect();
     numbers.dedup();
@@ -225,7 +225,7 @@ fn write_who(text: &mut String, names: &Names, who: &Who) {
     }
 }
 
-/// A list behind a `:`, on the same line if it is short.
+/// Writes a list behind a `:`, on the same line if it is short.
 fn list(text: &mut String, items: &[String], indent: &str) {
     let line = items.join(", ");
     if items.len() == 1 && line == "any" {
@@ -240,7 +240,7 @@ fn list(text: &mut String, items: &[String], indent: &str) {
     }
 }
 
-/// An entry as YAML reads it.
+/// Returns an entry as YAML, quoted if necessary.
 fn entry(entry: &Entry) -> String {
     match entry {
         Entry::V4(..) => entry.to_string(),
@@ -296,7 +296,7 @@ impl Names {
         self.private && set.count_v4() <= 1 << 31 && private().difference(set).is_empty()
     }
 
-    /// What is left without the private addresses.
+    /// Returns the addresses that are not private.
     fn rest(&self, set: &AddressSet) -> Vec<Entry> {
         if self.includes_private(set) {
             set.difference(&private()).iter().collect()
@@ -305,7 +305,7 @@ impl Names {
         }
     }
 
-    /// The items of a list of a port.
+    /// Returns the items of a list of a port.
     fn items(&self, set: &AddressSet) -> Vec<String> {
         let mut items = Vec::new();
         if self.includes_private(set) {

@@ -4,7 +4,7 @@
 /// How often something is read, or a transaction of a message or two is sent, while others keep changing
 /// rulesets.
 pub(super) const READS: u32 = 32;
-/// How often a ruleset is surveyed and committed while others keep changing rulesets.
+/// The most attempts to commit while other programs keep changing rulesets.
 pub const COMMITS: u32 = 8;
 
 /// One attempt of several.

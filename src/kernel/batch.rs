@@ -10,10 +10,10 @@ use crate::nftables::transaction;
 use crate::plan::{Operation, Place, STAMP, Sketch, Stray, sketch_name};
 use crate::ruleset::{Elements, Origin, TABLE};
 
-/// What a message of a batch is about, for errors.
+/// The object of a batch message, for errors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subject {
-    /// What it is.
+    /// The kind of object.
     pub what: What,
     /// The policy line behind it.
     pub origin: Option<Origin>,

@@ -93,7 +93,7 @@ pub enum Error {
 /// One message of a transaction that the kernel rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
-    /// What the message was about.
+    /// The object of the message.
     pub subject: Subject,
     /// The error number.
     pub errno: i32,
@@ -148,7 +148,7 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Connects.
+    /// Opens a connection to nf_tables and checks that the kernel is recent enough.
     ///
     /// # Errors
     /// [`Error::NoNfTables`](enum@Error), [`Error::TooOld`](enum@Error), or the socket's.

@@ -25,7 +25,7 @@ pub struct Proposal<'a> {
     plan: Plan<'a>,
 }
 
-/// What a commit of a proposal did.
+/// The result of a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Commit {
     /// The ruleset is in force.
@@ -111,7 +111,7 @@ impl<'a> Proposal<'a> {
         self.survey.map(|survey| survey.generation)
     }
 
-    /// Returns what is installed, so that it can be restored after the commit.
+    /// Returns the installed ruleset, so that it can be restored after the commit.
     ///
     /// # Errors
     /// [`Error::Busy`](enum@Error) if nothing could be surveyed; for others see [`Error`](enum@Error).

@@ -65,7 +65,7 @@ impl Former {
     }
 }
 
-/// What became of putting back.
+/// The result of a restore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Restored {
     /// The former ruleset is in force.

@@ -13,7 +13,7 @@ use super::{
     no_subsystem,
 };
 
-/// What a transaction did.
+/// The result of a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// It took effect.

@@ -17,7 +17,7 @@ use crate::untrusted::clean;
 
 use super::{Error, Kernel, NLMSG_ERROR, ask};
 
-/// What was heard of one wait.
+/// The result of one wait for notifications.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Heard<T> {
     /// Messages; none if nothing was there.

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Family;
 
-/// A set of addresses as sorted, disjoint, non-adjacent inclusive ranges, IPv4 and IPv6 apart.
+/// A set of IPv4 and IPv6 addresses, kept as sorted, disjoint, non-adjacent inclusive ranges.
 ///
 /// Two sets of the same addresses are equal, however they were written.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -14,19 +14,19 @@ pub struct AddressSet {
     v6: Vec<(u128, u128)>,
 }
 
-/// Addresses from a first to a last one, both included.
+/// An inclusive range of addresses.
 ///
 /// It is printed as the shortest text that means the same: an address, a network, or a range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Entry {
-    /// IPv4; the first is not above the last.
+    /// IPv4 addresses; the first is not above the last.
     V4(u32, u32),
-    /// IPv6; the first is not above the last.
+    /// IPv6 addresses; the first is not above the last.
     V6(u128, u128),
 }
 
 impl AddressSet {
-    /// The set of all addresses of `entries`, which may overlap and come in any order.
+    /// Returns the union of entries, which may overlap and come in any order.
     pub fn from_entries(entries: impl IntoIterator<Item = Entry>) -> Self {
         let mut set = Unmerged::default();
         for entry in entries {
@@ -35,19 +35,19 @@ impl AddressSet {
         set.merge()
     }
 
-    /// The IPv4 ranges, first and last address included, ascending.
+    /// Returns the IPv4 ranges, first and last address included, ascending.
     #[must_use]
     pub fn v4(&self) -> &[(u32, u32)] {
         &self.v4
     }
 
-    /// The IPv6 ranges, first and last address included, ascending.
+    /// Returns the IPv6 ranges, first and last address included, ascending.
     #[must_use]
     pub fn v6(&self) -> &[(u128, u128)] {
         &self.v6
     }
 
-    /// Whether `address` is in the set.
+    /// Returns whether `address` is in the set.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         match address {
@@ -56,45 +56,45 @@ impl AddressSet {
         }
     }
 
-    /// Whether the set has no address at all.
+    /// Returns whether the set is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.v4.is_empty() && self.v6.is_empty()
     }
 
-    /// How many ranges it takes to write the set.
+    /// Returns the number of ranges, of both families.
     #[must_use]
     pub fn len(&self) -> usize {
         self.v4.len() + self.v6.len()
     }
 
-    /// How many IPv4 addresses are in the set.
+    /// Returns the number of IPv4 addresses.
     #[must_use]
     pub fn count_v4(&self) -> u64 {
         let sizes = self.v4.iter().map(|&(a, b)| u64::from(b - a) + 1);
         sizes.sum()
     }
 
-    /// How many IPv6 addresses are in the set; `u128::MAX` where they do not fit.
+    /// Returns the number of IPv6 addresses; `u128::MAX` if all 2^128 are in the set.
     #[must_use]
     pub fn count_v6(&self) -> u128 {
         let sizes = self.v6.iter().map(|&(a, b)| (b - a).saturating_add(1));
         sizes.fold(0, u128::saturating_add)
     }
 
-    /// The ranges, IPv4 first, ascending.
+    /// Returns the ranges, IPv4 first, ascending.
     pub fn iter(&self) -> impl Iterator<Item = Entry> + '_ {
         let v4 = self.v4.iter().map(|&(a, b)| Entry::V4(a, b));
         v4.chain(self.v6.iter().map(|&(a, b)| Entry::V6(a, b)))
     }
 
-    /// The addresses that are in this set, in `other`, or in both.
+    /// Returns the union with another set.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
         Self::from_entries(self.iter().chain(other.iter()))
     }
 
-    /// Every address of a family and no other.
+    /// Returns the set of all addresses of a family.
     #[must_use]
     pub fn all(family: Family) -> Self {
         Self::from_entries([match family {
@@ -103,7 +103,7 @@ impl AddressSet {
         }])
     }
 
-    /// The addresses, of either family, that are not in this set.
+    /// Returns the addresses of both families that are not in this set.
     #[must_use]
     pub fn complement(&self) -> Self {
         Self {
@@ -112,7 +112,7 @@ impl AddressSet {
         }
     }
 
-    /// The addresses that are in both sets.
+    /// Returns the intersection with another set.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
         Self {
@@ -121,13 +121,13 @@ impl AddressSet {
         }
     }
 
-    /// The addresses that are in this set and not in `other`.
+    /// Returns the addresses that are in this set and not in `other`.
     #[must_use]
     pub fn difference(&self, other: &Self) -> Self {
         self.intersection(&other.complement())
     }
 
-    /// Whether some address is in both sets.
+    /// Returns whether the sets have an address in common.
     #[must_use]
     pub fn intersects(&self, other: &Self) -> bool {
         meet(&self.v4, &other.v4) || meet(&self.v6, &other.v6)
@@ -167,7 +167,7 @@ fn covers<T: Ord + Copy>(ranges: &[(T, T)], address: T) -> bool {
         .is_some_and(|&(_, last)| address <= last)
 }
 
-/// Whether two sorted lists of disjoint ranges have an address in common.
+/// Returns whether two sorted lists of disjoint ranges have an address in common.
 fn meet<T: Ord + Copy>(a: &[(T, T)], b: &[(T, T)]) -> bool {
     let (few, many) = if a.len() < b.len() { (a, b) } else { (b, a) };
     few.iter().any(|&(first, last)| {
@@ -176,7 +176,7 @@ fn meet<T: Ord + Copy>(a: &[(T, T)], b: &[(T, T)]) -> bool {
     })
 }
 
-/// What lies between sorted, disjoint, non-adjacent ranges, from `first` to `last`.
+/// Returns the gaps between sorted, disjoint, non-adjacent ranges, from `first` to `last`.
 fn gaps<T: Ord + Copy>(
     ranges: &[(T, T)],
     first: T,
@@ -196,7 +196,7 @@ fn gaps<T: Ord + Copy>(
     gaps
 }
 
-/// The addresses that two sorted lists of disjoint ranges share, sorted and disjoint as well.
+/// Returns the intersection of two sorted lists of disjoint ranges, sorted and disjoint.
 fn common<T: Ord + Copy>(a: &[(T, T)], b: &[(T, T)]) -> Vec<(T, T)> {
     // Where the one is short, most of the other is not looked at.
     let start = |ranges: &[(T, T)], other: &[(T, T)]| {
@@ -219,7 +219,7 @@ fn common<T: Ord + Copy>(a: &[(T, T)], b: &[(T, T)]) -> Vec<(T, T)> {
     common
 }
 
-/// Ranges as they come, to be merged once at the end: a million lines are sorted once.
+/// Ranges in any order, merged once at the end: a million lines are sorted once.
 #[derive(Debug, Default)]
 pub struct Unmerged {
     v4: Vec<(u32, u32)>,
@@ -227,7 +227,7 @@ pub struct Unmerged {
 }
 
 impl Unmerged {
-    /// Adds one.
+    /// Adds an entry.
     pub fn push(&mut self, entry: Entry) {
         match entry {
             Entry::V4(first, last) => self.v4.push((first, last)),
@@ -235,7 +235,7 @@ impl Unmerged {
         }
     }
 
-    /// Sorts and joins all of them.
+    /// Returns the set of all entries.
     #[must_use]
     pub fn merge(self) -> AddressSet {
         self.merge_and_count().0
@@ -328,7 +328,8 @@ fn merge<T: Ord + Copy>(
     nested
 }
 
-/// The length of the prefix whose network is exactly `first` to `last`, of numbers with `bits`.
+/// Returns the prefix length of the network that is exactly `first` to `last`; `bits` is the width of an
+/// address.
 fn prefix_length(first: u128, last: u128, bits: u32) -> Option<u32> {
     let host = first ^ last;
     let exact = host & host.wrapping_add(1) == 0 && first & host == 0;

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// An address family.
+/// IPv4 or IPv6.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Family {
     /// IPv4.
@@ -12,10 +12,10 @@ pub enum Family {
 }
 
 impl Family {
-    /// Both, IPv4 first.
+    /// Both families, IPv4 first.
     pub const ALL: [Self; 2] = [Self::V4, Self::V6];
 
-    /// That of an address.
+    /// Returns the family of an address.
     #[must_use]
     pub fn of(address: IpAddr) -> Self {
         if address.is_ipv4() {
@@ -25,7 +25,7 @@ impl Family {
         }
     }
 
-    /// How many bits an address has.
+    /// Returns the number of bits of an address: 32 or 128.
     #[must_use]
     pub fn bits(self) -> u8 {
         match self {
@@ -34,7 +34,7 @@ impl Family {
         }
     }
 
-    /// The mask of so many leading bits, as an address; all of them if there are not so many.
+    /// Returns the netmask of a prefix length, which is limited to the bits of an address.
     #[must_use]
     pub fn mask(self, length: u8) -> IpAddr {
         let host = self.bits().saturating_sub(length);
@@ -44,7 +44,7 @@ impl Family {
         }
     }
 
-    /// The address that stands for every address of the host: `0.0.0.0` or `::`.
+    /// Returns the unspecified address: `0.0.0.0` or `::`.
     #[must_use]
     pub fn unspecified(self) -> IpAddr {
         match self {
@@ -53,7 +53,7 @@ impl Family {
         }
     }
 
-    /// Its name for people.
+    /// Returns the name as shown to people.
     #[must_use]
     pub fn title(self) -> &'static str {
         match self {

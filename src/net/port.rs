@@ -11,19 +11,19 @@ use super::Protocol;
 /// As keys of a policy they are nested or disjoint where address and protocol are the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HostPorts {
-    /// The address of this host; `None` is every address of both families, an unspecified one every
-    /// address of its family, which a policy has no name for.
+    /// The address of this host; `None` for every address of both families. An unspecified address means every
+    /// address of its family; a policy cannot write that.
     pub address: Option<IpAddr>,
-    /// The protocol.
+    /// The transport protocol.
     pub protocol: Protocol,
-    /// The first port.
+    /// The first port of the range.
     pub first: u16,
-    /// The last port, at least `first`.
+    /// The last port of the range, at least `first`.
     pub last: u16,
 }
 
 impl HostPorts {
-    /// One port, at an address or at every one.
+    /// Creates the key of one port, at one address or at all.
     #[must_use]
     pub fn one(address: Option<IpAddr>, protocol: Protocol, port: u16) -> Self {
         Self {
@@ -34,14 +34,14 @@ impl HostPorts {
         }
     }
 
-    /// Whether this port is one of them, whatever the address.
+    /// Returns whether a port number is in the range; the address is not compared.
     #[must_use]
     pub fn has(&self, port: u16) -> bool {
         (self.first..=self.last).contains(&port)
     }
 
-    /// Whether all of the others are among them. Without an address they are at every one; an address
-    /// is only itself.
+    /// Returns whether all of the other ports are among these. A key without an address covers every address;
+    /// an address covers only itself.
     #[must_use]
     pub fn covers(&self, others: &Self) -> bool {
         self.protocol == others.protocol
@@ -50,7 +50,7 @@ impl HostPorts {
             && (self.address.is_none() || self.address == others.address)
     }
 
-    /// The ports as a policy names them, which has no name for every address of one family.
+    /// Returns the key as a policy can write it: an unspecified address becomes no address.
     #[must_use]
     pub fn named(self) -> Self {
         Self {
@@ -59,15 +59,14 @@ impl HostPorts {
         }
     }
 
-    /// How exact it is: with an address before without, then the narrower range. The least is the most
-    /// exact.
+    /// Returns the sort key of precision: keys with an address first, then the narrower range.
     fn exactness(&self) -> impl Ord + use<> {
         (Reverse(self.address.is_some()), self.last - self.first)
     }
 }
 
-/// The most exact of the keys that cover a port: one with its address before one without, then the
-/// narrower range. It alone decides.
+/// Returns the most specific key that covers a port, which alone decides: one with its address before one
+/// without, then the narrower range.
 pub fn decisive<'a>(
     keys: impl IntoIterator<Item = &'a HostPorts>,
     port: &HostPorts,
@@ -76,7 +75,7 @@ pub fn decisive<'a>(
     about.min_by_key(|key| key.exactness())
 }
 
-/// The protocol is always there; an address that stands for a whole family is written as it is.
+/// Writes the protocol always, and an unspecified address as it is.
 impl fmt::Display for HostPorts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.address {

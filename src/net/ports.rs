@@ -1,6 +1,6 @@
 //! Sets of ports as ranges.
 
-/// Ports, as ascending ranges that neither overlap nor touch; both ends are included.
+/// A set of port numbers, kept as ascending inclusive ranges that neither overlap nor touch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ports(Vec<(u16, u16)>);
 
@@ -22,25 +22,25 @@ impl FromIterator<(u16, u16)> for Ports {
 }
 
 impl Ports {
-    /// The ranges, ascending.
+    /// Returns the ranges, ascending.
     #[must_use]
     pub fn ranges(&self) -> &[(u16, u16)] {
         &self.0
     }
 
-    /// Whether there is none.
+    /// Returns whether the set is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Those that are in one of both.
+    /// Returns the union with another set.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
         self.0.iter().chain(&other.0).copied().collect()
     }
 
-    /// Those that are not in the other.
+    /// Returns the ports that are not in the other set.
     #[must_use]
     pub fn without(&self, other: &Self) -> Self {
         let mut left = Vec::new();
@@ -59,14 +59,14 @@ impl Ports {
         Self(left)
     }
 
-    /// Those that are in both.
+    /// Returns the intersection with another set.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
         self.without(&self.without(other))
     }
 }
 
-/// The range, unless it is empty.
+/// Returns the range, unless it is empty.
 fn range(first: u32, last: Option<u32>) -> Option<(u16, u16)> {
     let (first, last) = (u16::try_from(first).ok()?, u16::try_from(last?).ok()?);
     (first <= last).then_some((first, last))

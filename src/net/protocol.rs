@@ -17,7 +17,7 @@ impl Protocol {
     /// All protocols, in ascending order.
     pub const ALL: [Self; 3] = [Self::Tcp, Self::Udp, Self::Sctp];
 
-    /// The name as policies, engines and nft have it: `tcp`, `udp` or `sctp`.
+    /// Returns the name that policies, engines and nft use: `tcp`, `udp` or `sctp`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -27,7 +27,7 @@ impl Protocol {
         }
     }
 
-    /// The one of this name.
+    /// Returns the protocol with this name; `None` if there is none.
     #[must_use]
     pub fn by_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|known| known.name() == name)

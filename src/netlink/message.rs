@@ -178,7 +178,7 @@ impl Writer {
     }
 }
 
-/// One message as it was read.
+/// A received netlink message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Message<'a> {
     /// `nlmsg_type`, for nfnetlink with the subsystem in the high byte.
@@ -187,7 +187,7 @@ pub struct Message<'a> {
     pub flags: u16,
     /// `nlmsg_seq`.
     pub sequence: u32,
-    /// All behind `nlmsghdr`.
+    /// The bytes behind `nlmsghdr`.
     pub body: &'a [u8],
 }
 
@@ -254,7 +254,7 @@ impl<'a> Iterator for Messages<'a> {
     }
 }
 
-/// One attribute as it was read.
+/// A received netlink attribute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attribute<'a> {
     /// Its type without flags.

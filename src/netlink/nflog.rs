@@ -7,13 +7,13 @@ use super::message::{ACK, Attribute, Malformed, Message, REQUEST, SEQUENCE, Writ
 use super::number::*;
 use crate::untrusted::clean;
 
-/// How many bytes of each packet are asked for: all headers with ports.
+/// The number of bytes to receive of each packet: all headers with ports.
 const COPIED: u32 = 128;
 
 /// A packet that a rule logged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Logged {
-    /// What the rule said, clean.
+    /// The log prefix, cleaned.
     pub prefix: String,
     /// The time of arrival, since 1970; `None` if the kernel did not record it.
     pub time: Option<Duration>,

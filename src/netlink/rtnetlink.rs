@@ -1,5 +1,4 @@
-//! The links, addresses and routes of this host, asked of rtnetlink (`linux/rtnetlink.h`,
-//! `linux/if_link.h`).
+//! Queries links, addresses and routes of this host by rtnetlink (`linux/rtnetlink.h`, `linux/if_link.h`).
 
 use std::net::IpAddr;
 
@@ -29,7 +28,7 @@ pub fn is_new(message: &Message<'_>) -> bool {
 pub struct Link {
     /// Its number.
     pub index: u32,
-    /// Its name.
+    /// The name.
     pub name: String,
     /// Its kind, such as `bridge` or `veth`; `None` for hardware.
     pub kind: Option<String>,

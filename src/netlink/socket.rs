@@ -24,7 +24,7 @@ const NETLINK_ADD_MEMBERSHIP: i32 = 1;
 const NETLINK_CAP_ACK: i32 = 10;
 const NETLINK_EXT_ACK: i32 = 11;
 
-/// A netlink socket that speaks to the kernel only.
+/// A netlink socket that exchanges messages with the kernel only.
 #[derive(Debug)]
 pub struct Socket {
     fd: OwnedFd,

@@ -10,7 +10,7 @@ use super::number::*;
 /// The multicast group that traces are sent to.
 pub const GROUP: u32 = NFNLGRP_NFTRACE;
 
-/// One message about a packet that is traced.
+/// A trace message of a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Traced {
     /// Of the packet; the kernel takes it again for later ones.
@@ -21,9 +21,9 @@ pub struct Traced {
     pub table: String,
     /// The chain's name.
     pub chain: String,
-    /// What happened there.
+    /// The event.
     pub event: Event,
-    /// What was decided.
+    /// The verdict.
     pub verdict: Outcome,
     /// The packet as it came into the base chain, which only the first message from there has.
     pub headers: Option<Headers>,
@@ -33,7 +33,7 @@ pub struct Traced {
     pub outgoing: Option<u32>,
 }
 
-/// What happened in a chain.
+/// The event in a chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
     /// A rule matched, by its number.

@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn only_news_of_the_own_table_is_told() {
+    fn only_notifications_of_the_own_table_are_reported() {
         let named = |name: &'static str| move |w: &mut Writer| w.string(1, name);
         let notice = |name, family| read(NFT_MSG_DELTABLE, family, named(name));
         assert_eq!(notice(TABLE, NFPROTO_INET), Some(Notice::Ours));
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn who_did_it_is_told_at_the_end() {
+    fn the_modifier_is_reported_at_the_end() {
         let end = read(NFT_MSG_NEWGEN, NFPROTO_UNSPEC, |w| {
             w.be32(1, 7);
             w.be32(NFTA_GEN_PROC_PID, 42);

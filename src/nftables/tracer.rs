@@ -16,7 +16,7 @@ use super::number::*;
 use super::object::table;
 use super::transaction;
 
-/// What the names of such tables begin with; the port of the netlink socket that made it follows.
+/// The prefix of tracer tables' names; the port ID of the netlink socket follows.
 pub const PREFIX: &str = "dfw-trace-";
 /// The priority: after defragmentation (`NF_IP_PRI_CONNTRACK_DEFRAG`, -400), before all filter chains.
 const PRIORITY: i32 = -399;
@@ -26,7 +26,7 @@ const RATE: (u64, u32) = (50, 50);
 /// Selects the packets to trace: those that match every field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Filter {
-    /// Where they come from.
+    /// The source address to match, if any.
     pub source: Option<IpAddr>,
     /// The destination address, before NAT.
     pub destination: Option<IpAddr>,

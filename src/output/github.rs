@@ -18,14 +18,14 @@ pub fn annotation(
     format!("::{level} {place}title={title}::{message}\n")
 }
 
-/// A message: what would end the command is escaped.
+/// Returns a message: what would end the command is escaped.
 fn data(text: &str) -> String {
     text.replace('%', "%25")
         .replace('\r', "%0D")
         .replace('\n', "%0A")
 }
 
-/// The value of a property: what would end it is escaped as well.
+/// Returns the value of a property: what would end it is escaped as well.
 fn property(text: &str) -> String {
     data(text).replace(':', "%3A").replace(',', "%2C")
 }

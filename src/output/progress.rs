@@ -16,7 +16,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Starts; `what` is a phrase such as `reading the policies`.
+    /// Starts to show progress after a while; `what` is a phrase such as `reading the policies`.
     #[must_use]
     pub fn start(what: &'static str) -> Self {
         if !io::stderr().is_terminal() {

@@ -1,4 +1,4 @@
-//! Writes answers to stdout and diagnostics to stderr, in colour if wanted.
+//! Writes answers to stdout and diagnostics to stderr, optionally in colour.
 //!
 //! Nothing is expressed by colour alone.
 
@@ -106,10 +106,16 @@ impl Terminal {
         self.readers == Readers::Journal
     }
 
-    /// Returns the same streams, for an answer as JSON.
+    /// Returns the terminal with JSON output.
     #[must_use]
     pub fn as_json(self) -> Self {
         Self { json: true, ..self }
+    }
+
+    /// Returns whether the answer is JSON.
+    #[must_use]
+    pub fn is_json(self) -> bool {
+        self.json
     }
 
     /// Prints the answer, as JSON or text.

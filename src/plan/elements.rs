@@ -10,9 +10,9 @@ type PortCounter = Counting<(L4Protocol, u16)>;
 /// The elements to delete and those to add, of one type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delta {
-    /// Those that go.
+    /// The elements that are removed.
     pub removed: Elements,
-    /// Those that come.
+    /// The elements that are added.
     pub added: Elements,
 }
 

@@ -5,8 +5,7 @@ use crate::ruleset::{Elements, Ruleset};
 use super::{Installed, Plan, SetChange};
 
 impl Plan<'_> {
-    /// Returns what a set held before the plan, computed from what is desired of it; `None` if the plan does not
-    /// know.
+    /// Returns the elements of a set before the plan, computed from the desired ones; `None` if unknown.
     #[must_use]
     pub fn elements_before(&self, set: &str, desired: &Ruleset) -> Option<Elements> {
         let elements = &desired.sets.get(set)?.elements;

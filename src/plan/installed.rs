@@ -15,8 +15,7 @@ pub struct Installed {
     pub comment: Option<String>,
     /// The counters of its rules, by chain, in the order of the rules.
     pub counters: BTreeMap<String, Vec<Option<Counter>>>,
-    /// What the elements of its sets have counted, by the name of the set; without those that were
-    /// not read.
+    /// The counters of set elements, by set; without sets that were not read.
     pub counted: BTreeMap<String, Counted>,
     /// The state that is needed to change it in place.
     pub facts: TableState,
@@ -50,11 +49,11 @@ pub struct TableState {
     pub strays: Vec<Stray>,
     /// Base chains of a kind that dfw never makes; in the ruleset they look like ordinary chains.
     pub foreign_bases: Vec<String>,
-    /// Whether the table has a stamp: who applied it, and when.
+    /// Whether the table has a comment of dfw's, with who applied it and when.
     pub stamped: bool,
     /// The [`fingerprint`](super::fingerprint()) of the applied ruleset.
     pub fingerprint: Option<u64>,
-    /// Whether the table is switched off.
+    /// Whether the table is disabled (`flags dormant`).
     pub dormant: bool,
     /// The marks that its rules match or set. If they are the mark of a plan, the ruleset has
     /// [`MARK`](crate::ruleset::MARK) in its place.
@@ -66,7 +65,7 @@ pub struct TableState {
 pub struct SetState {
     /// Its name in the kernel.
     pub name: String,
-    /// How many elements it was made for; `None` if it may grow.
+    /// The maximum number of elements; `None` if unlimited.
     pub size: Option<u32>,
     /// Whether its elements in the ruleset are those that the kernel has.
     pub read: bool,
@@ -76,7 +75,7 @@ pub struct SetState {
     pub sketched: bool,
 }
 
-/// Something in dfw's table that dfw never makes.
+/// An object in dfw's table that dfw does not create.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stray {
     /// A set by the kernel's name.

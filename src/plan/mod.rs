@@ -77,7 +77,7 @@ pub struct Plan<'a> {
 }
 
 impl Plan<'_> {
-    /// Returns whether there is nothing to do.
+    /// Returns whether the plan is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.before.is_empty() && self.main.is_empty() && self.after.is_empty()

@@ -18,7 +18,7 @@ pub enum Place {
     Last,
 }
 
-/// One step; all names are the kernel's.
+/// A step of a plan; all names are the kernel's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operation<'a> {
     /// Deletes dfw's table with its contents, if it exists.
@@ -27,7 +27,7 @@ pub enum Operation<'a> {
     NewTable,
     /// A chain comes, without rules.
     NewChain {
-        /// Its name.
+        /// The name.
         name: &'a str,
         /// Where it hooks in.
         base: Option<Base>,
@@ -38,7 +38,7 @@ pub enum Operation<'a> {
     DeleteChain(&'a str),
     /// Creates a set without elements.
     NewSet {
-        /// Its name.
+        /// The name.
         name: Cow<'a, str>,
         /// Its type, its size and its comment.
         set: &'a Set,
@@ -69,7 +69,7 @@ pub enum Operation<'a> {
     NewSketch {
         /// The set that it is of.
         set: Cow<'a, str>,
-        /// The type of the elements, whatever they are.
+        /// The type of the elements.
         like: &'a Elements,
         /// What is remembered.
         sketch: Box<Sketch>,

@@ -111,7 +111,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pairs_ascend_and_say_the_same(old in "[a-cA-C]{0,12}", new in "[a-cA-C]{0,12}") {
+        fn pairs_ascend_and_are_equal(old in "[a-cA-C]{0,12}", new in "[a-cA-C]{0,12}") {
             let (old, new) = (rules(&old), rules(&new));
             let pairs = align(&old, &new);
             prop_assert!(pairs.iter().all(|(a, b)| old[*a].expressions == new[*b].expressions));

@@ -69,7 +69,7 @@ impl Cell {
 }
 
 impl Sketch {
-    /// Of these elements, `None` if they are of a type that never is big. `seed` is random.
+    /// Computes the sketch of elements; `None` for a type that is never big. `seed` is random.
     #[must_use]
     pub fn of(elements: &Elements, seed: u128) -> Option<Self> {
         width(elements)?;
@@ -339,14 +339,14 @@ fn places(hash: u64) -> [usize; PARTS] {
     })
 }
 
-/// Odd numbers of which about half the bits are set.
+/// Odd multipliers with about half of their bits set.
 const MIX: [u64; 3] = [
     0x9e37_79b9_7f4a_7c15,
     0xd6e8_feb8_6659_fd93,
     0xa076_1d64_78bd_642f,
 ];
 
-/// Returns where an element goes. Fast rather than strong: what is found by it is checked by the digest.
+/// Returns the cell of an element. The hash is fast rather than strong: the digest verifies the result.
 fn hash((first, last): (u128, u128), seed: u128) -> u64 {
     let ((first, first_high), (last, last_high)) = (halves(first), halves(last));
     let (seed, seed_high) = halves(seed);

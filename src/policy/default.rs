@@ -32,7 +32,7 @@ impl fmt::Display for DefaultAction {
     }
 }
 
-/// Where `default:` is written, and what it says if that makes sense.
+/// The place of `default:`, and its value if valid.
 #[derive(Default)]
 pub(super) struct Draft(Option<(Span, Option<DefaultAction>)>);
 
@@ -65,7 +65,7 @@ impl Draft {
         self.0 = Some((member.key_span.clone(), action));
     }
 
-    /// It has to be written.
+    /// Reports a policy without `default:`.
     pub(super) fn check(&self, reader: &mut Reader<'_>) {
         if self.0.is_none() {
             let mut error = Diagnostic::error("no-default", "no file says `default:`");

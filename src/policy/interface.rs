@@ -14,7 +14,7 @@ const LONGEST: usize = 15;
 /// Of patterns and of shells: names may have them, and none does.
 const PATTERNS: [char; 11] = ['^', '[', ']', '?', '|', '~', '(', ')', '{', '}', '$'];
 
-/// Names that no interface has, or that nobody means as one.
+/// Names that no interface has, or that are probably a mistake.
 const NO_INTERFACE: &str = r"^(\.\.?|[0-9]{1,3}(\.[0-9]{1,3}){3}|[Aa][Ll][Ll]|[Aa][Nn][Yy]([Ww][Hh][Ee][Rr][Ee])?|[Nn][Oo][Nn][Ee]|[Ee][Vv][Ee][Rr][Yy]([Tt][Hh][Ii][Nn][Gg])?)$";
 /// An exact name, as a pattern of ECMA 262.
 pub(super) const EXACT: &str =
@@ -36,12 +36,12 @@ pub struct InterfaceName(String);
 pub enum InterfacePattern {
     /// Exactly this interface.
     Exact(InterfaceName),
-    /// Every interface whose name begins so; 1 to 14 bytes, the `*` not included.
+    /// Every interface whose name begins with this prefix; 1 to 14 bytes, without the `*`.
     Prefix(String),
 }
 
 impl InterfaceName {
-    /// The name as text.
+    /// Returns the name as a string slice.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -63,12 +63,12 @@ impl fmt::Display for InterfacePattern {
     }
 }
 
-/// What is no interface although it looks like the name of one.
+/// Returns the schema of texts that look like interface names and are none.
 pub(super) fn no_interface() -> Value {
     json!({"type": "string", "pattern": NO_INTERFACE})
 }
 
-/// Reads the exact name of an interface.
+/// Parses the exact name of an interface.
 pub(super) fn parse_name(text: &str) -> Result<InterfaceName, Mistake> {
     if text.contains('*') || text.ends_with('+') {
         let message = format!(
@@ -83,7 +83,7 @@ pub(super) fn parse_name(text: &str) -> Result<InterfaceName, Mistake> {
     Ok(InterfaceName(text.to_owned()))
 }
 
-/// Reads the name of an interface, or its beginning and a `*`.
+/// Parses the name of an interface, or a prefix and `*`.
 pub(super) fn parse_pattern(text: &str) -> Result<InterfacePattern, Mistake> {
     let Some(prefix) = text.strip_suffix('*') else {
         if text.contains('*') {
@@ -116,7 +116,7 @@ pub(super) fn parse_pattern(text: &str) -> Result<InterfacePattern, Mistake> {
     Ok(InterfacePattern::Prefix(prefix.to_owned()))
 }
 
-/// The rules of `dev_valid_name` in the Linux kernel.
+/// Checks a name by the rules of the kernel (`dev_valid_name` in `net/core/dev.c`).
 fn check(text: &str) -> Result<(), Mistake> {
     let wrong = |label, help: &str| {
         let message = format!("{} is not the name of an interface", quoted(text));

@@ -12,7 +12,7 @@ const PARTNERS: &str = include_str!("../../tests/policies/valid/lists/partners.t
 
 type Outcome = Result<(Policy, Vec<Diagnostic>), Vec<Diagnostic>>;
 
-/// Reads the policies among `files`.
+/// Reads the policies among files.
 fn read_files(files: &[(&str, &[u8])]) -> Outcome {
     let mut texts = SourceMap::in_memory(files.iter().copied());
     let policies = files.iter().map(|(path, _)| Path::new(path));
@@ -94,7 +94,7 @@ fn the_language_means_what_its_description_says() {
 }
 
 #[test]
-fn nobody_anybody_and_containers_differ() {
+fn none_any_and_containers_differ() {
     let policy = read_text(
         "default: allow\nports:\n  80: []\n  81: any\n  82: containers\n  83: 203.0.113.7\n  \
          84: {allow: any, except: [containers]}\n",
@@ -133,7 +133,7 @@ fn a_broken_file_does_not_make_the_others_look_wrong() {
 }
 
 #[test]
-fn which_file_says_it_does_not_matter() {
+fn the_file_of_a_key_does_not_matter() {
     let files: [(&str, &[u8]); 3] = [
         ("p/a.yaml", b"default: deny\n"),
         ("p/b.yaml", b"ports: {80: [office, 192.0.2.1, 192.0.2.2]}\n"),
@@ -157,9 +157,9 @@ fn which_file_says_it_does_not_matter() {
     assert_eq!(sets(&split), sets(&joined));
 }
 
-/// What is a list in one format need not be one in another, and an `except` of it would be of nobody.
+/// A list in one format may be invalid in another, and an `except` of it would exclude nobody.
 #[test]
-fn a_list_is_read_in_each_format_that_is_asked_for() {
+fn a_list_is_read_in_each_requested_format() {
     let outcome = read_files(&[
         (
             "p/a.yaml",

@@ -5,16 +5,16 @@ use thiserror::Error;
 use crate::text::Span;
 use crate::text::diagnostic::Diagnostic;
 
-/// Why a text is not an address, a port or a name: a [`Diagnostic`] without a place, for texts
-/// that come from elsewhere, such as the command line.
+/// The reason why a text is not an address, a port or a name: a [`Diagnostic`] without a place, for texts such
+/// as arguments of the command line.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{message}")]
 pub struct Mistake {
-    /// The kind of mistake, such as `host-bits`.
+    /// The stable name of the mistake, such as `host-bits`.
     pub slug: &'static str,
-    /// What is wrong, with the text in it.
+    /// The message, with the text in it.
     pub message: String,
-    /// What is to be seen at the text.
+    /// The label of the text.
     pub label: &'static str,
     /// What to write instead.
     pub help: Vec<String>,
@@ -35,7 +35,7 @@ impl Mistake {
         self
     }
 
-    /// The mistake as an error at `span`.
+    /// Returns the mistake as an error at `span`.
     pub(in crate::policy) fn at(self, span: Span) -> Diagnostic {
         let mut diagnostic = Diagnostic::error(self.slug, self.message).at(span, self.label);
         diagnostic.help = self.help;

@@ -1,12 +1,11 @@
 //! The policy: who may reach which port of this host.
 //!
-//! A [`Policy`] is valid by construction: [`read`] turns texts into it or into diagnostics, and
-//! nothing else makes one. It says what the user wants, in the user's terms; how that becomes
-//! chains and sets is the business of the compiler.
+//! A [`Policy`] is valid by construction: only [`read`] creates one, or returns diagnostics. It uses the user's
+//! terms; the compiler turns it into chains and sets.
 //!
-//! There is one file for each thing that a policy can say. In it are its type, how it is read, its
-//! part of the JSON Schema, and the words and the JSON that show it: a new kind of source is a file in
-//! `source/`, a new key of a port one in `port/`, and CONTRIBUTING.md has the recipe for both.
+//! Each part of the language has a file with its type, its reader, its part of the JSON Schema, and its text
+//! and JSON output. A new kind of source is a file in `source/`, a new key of a port one in `port/`;
+//! CONTRIBUTING.md has recipes for both.
 
 mod default;
 mod interface;
@@ -41,31 +40,31 @@ pub use settings::Settings;
 pub use source::{NamedSource, OnHost, SourceName, parse_entry};
 pub use tests::{Claim, Statement, Target};
 
-/// Everything that one policy directory says.
+/// A policy: the content of all files of a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
-    /// What happens to published ports that no key of [`ports`](Self::ports) names.
+    /// The verdict on published ports without a key in [`ports`](Self::ports).
     pub default: DefaultAction,
-    /// Where `default:` is written.
+    /// The place of `default:`.
     pub default_origin: Span,
     /// Named lists of addresses.
     pub sources: BTreeMap<SourceName, NamedSource>,
-    /// What is said about each port. Keys are either nested or disjoint, never equal.
+    /// The policy of each port. Keys are either nested or disjoint, never equal.
     pub ports: BTreeMap<HostPorts, PortPolicy>,
-    /// How the host looks and where dfw hooks in.
+    /// The settings: interfaces of the host, logging, and the base chains' priority.
     pub settings: Settings,
-    /// What must be true of it before it is applied.
+    /// The tests, which must pass before the policy is applied.
     pub tests: Vec<Statement>,
 }
 
 impl Policy {
-    /// Returns the sources of which only a host can tell what they hold.
+    /// Returns the sources whose addresses depend on the host.
     pub fn on_host(&self) -> impl Iterator<Item = (&SourceName, &NamedSource, &OnHost)> {
         let sources = self.sources.iter();
         sources.filter_map(|(name, source)| Some((name, source, source.on_host.as_ref()?)))
     }
 
-    /// Returns `default` and the ports, as answers for programs have them.
+    /// Returns the policy as in JSON documents: `default`, ports and sources that depend on the host.
     #[must_use]
     pub fn json(&self) -> Value {
         let ports = self.ports.iter().map(|(key, port)| port.json(key));

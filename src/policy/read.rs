@@ -9,14 +9,14 @@ use crate::text::{FileId, SourceMap};
 use super::yaml::{self, Member, Reader, Tree, Value};
 use super::{Policy, default, lint, port, report, settings, source, tests};
 
-/// A key of a policy.
+/// A top-level key of a policy.
 pub(super) struct Section {
     pub(super) key: &'static str,
     read: fn(&mut Draft, &mut Reader<'_>, &Member),
     pub(super) schema: fn() -> Schema,
 }
 
-/// Everything that a policy can say.
+/// All top-level keys.
 pub(super) const SECTIONS: [Section; 5] = [
     Section {
         key: "default",
@@ -47,7 +47,7 @@ pub(super) const SECTIONS: [Section; 5] = [
     },
 ];
 
-/// What was read so far.
+/// A policy that is being read.
 #[derive(Default)]
 struct Draft {
     default: default::Draft,
@@ -57,7 +57,7 @@ struct Draft {
     tests: Vec<tests::Statement>,
 }
 
-/// Reads one text that is a whole policy and names no other file.
+/// Parses a complete policy from one text, which can reference no other file.
 ///
 /// # Errors
 /// What is wrong with it first.
@@ -73,7 +73,7 @@ pub fn read_text(name: &str, text: &str) -> Result<Policy, String> {
     }
 }
 
-/// Reads the policy that `files` are, together: in which order does not matter.
+/// Reads one policy from several files; their order does not matter.
 ///
 /// With the policy come warnings.
 ///
@@ -125,7 +125,7 @@ fn read_with(
 }
 
 impl Draft {
-    /// Reads one file; `false` if it may hold more than could be read.
+    /// Reads one file; returns `false` if parts of it could not be read.
     fn read_file(&mut self, reader: &mut Reader<'_>, file: FileId) -> bool {
         if let Some(problem) = reader.texts.error(file) {
             reader.report.push(problem);

@@ -1,19 +1,18 @@
-//! How much of what is wrong is shown.
+//! Limits the number of diagnostics that are shown.
 
 use std::collections::BTreeMap;
 
 use crate::text::FileId;
 use crate::text::diagnostic::{Diagnostic, Severity};
 
-/// How many diagnostics of one kind are shown of one file: a program that writes policies makes the same
-/// mistake everywhere.
+/// The most diagnostics with one slug for one file: a generated policy repeats the same mistake.
 pub(in crate::policy) const SHOWN: usize = 20;
 
-/// How many diagnostics are shown of all files together.
+/// The most diagnostics of all files together.
 const SHOWN_IN_ALL: usize = 200;
 
-/// The same without what is beyond [`SHOWN`] of its kind in its file, the last of which counts the others,
-/// and without what is beyond [`SHOWN_IN_ALL`], which is counted at the end.
+/// Limits a report to [`SHOWN`] diagnostics for each slug and file, and to [`SHOWN_IN_ALL`] in total; the last
+/// of each kind counts those that are left out.
 pub(in crate::policy) fn summarise(report: Vec<Diagnostic>) -> Vec<Diagnostic> {
     let mut seen: BTreeMap<(Option<FileId>, &str), usize> = BTreeMap::new();
     let mut kept: Vec<Diagnostic> = Vec::new();
@@ -42,7 +41,7 @@ pub(in crate::policy) fn summarise(report: Vec<Diagnostic>) -> Vec<Diagnostic> {
     limit(kept)
 }
 
-/// Leaves out what nobody would read to the end, warnings first, and says how many that are.
+/// Limits a report to [`SHOWN_IN_ALL`], leaving out warnings first, and appends the number of those left out.
 fn limit(report: Vec<Diagnostic>) -> Vec<Diagnostic> {
     let is_error = |diagnostic: &Diagnostic| diagnostic.severity == Severity::Error;
     let errors = report.iter().filter(|d| is_error(d)).count();

@@ -1,10 +1,9 @@
 //! The language as a JSON Schema, for editors.
 //!
-//! It says of one file what can be said without a second look at it: keys, forms of entries, which
-//! values there are. What needs arithmetic or another file (host bits, ranges the wrong way round,
-//! names that are nowhere) only the reader knows. No value is a choice between schemas, so that an
-//! editor shows a mistake where it is made. Texts that YAML itself takes for numbers or truth values
-//! (an interface called `7`) have to be in quotes here; the reader takes them either way.
+//! It covers keys, values and the forms of entries in one file. Only the reader finds errors that need
+//! arithmetic or another file (host bits, reversed ranges, unknown names). No value is a choice between
+//! schemas, so that an editor shows an error at its place. Texts that YAML parses as numbers or booleans (an
+//! interface called `7`) need quotes here; the reader accepts them without.
 //!
 //! Each noun has its schema in its own file.
 
@@ -13,13 +12,13 @@ use serde_json::{Value, json};
 use super::read::SECTIONS;
 use super::yaml::members;
 
-/// The draft that editors know best.
+/// The JSON Schema draft with the widest support in editors.
 const DRAFT: &str = "http://json-schema.org/draft-07/schema#";
 
 const ABOUT: &str = "A policy of dfw: who may reach which published port of this host. All *.yaml \
                      files of a directory are one policy. See dfw-policy(5).";
 
-/// The schema of one policy file.
+/// Returns the schema of one policy file.
 #[must_use]
 pub fn schema() -> Value {
     let sections = SECTIONS.map(|section| (section.key, section.schema));

@@ -11,27 +11,27 @@ use crate::text::diagnostic::Diagnostic;
 use super::interface::{self, InterfacePattern, parse_pattern};
 use super::yaml::{Member, Node, Reader, Value, members, one_or_many};
 
-/// Priorities at which the base chains do their work.
+/// The valid priorities of the base chains: after conntrack and mangle, before `filter`.
 ///
 /// Source: `enum nf_ip_hook_priorities` of `linux/netfilter_ipv4.h`: conntrack is at -200, Docker
 /// filters at 0.
 const PRIORITIES: RangeInclusive<i32> = -199..=-1;
 
-/// How the host looks and where dfw hooks in.
+/// The settings: interfaces of the host, logging, and the base chains' priority.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// `connection-mark`: whether connections that a port lets through are marked (`ct mark`), and
-    /// judged again only after the next change.
+    /// `connection-mark`: whether accepted connections are marked (`ct mark`) and evaluated again only after
+    /// the next change.
     pub connection_mark: bool,
-    /// `container-interfaces`: where `default: deny` looks.
+    /// `container-interfaces`: the interfaces that `default: deny` protects.
     pub container_interfaces: Vec<InterfacePattern>,
-    /// `foreign-interfaces`: bridges of other software (libvirt, LXD, CNI), whose forwarded ports
-    /// `default: deny` leaves alone.
+    /// `foreign-interfaces`: bridges of other software (libvirt, LXD, CNI), which `default: deny` does not
+    /// filter.
     pub foreign_interfaces: Vec<InterfacePattern>,
-    /// `log`: whether what `default: deny` denies is logged.
+    /// `log`: whether packets that `default: deny` drops are logged.
     pub log: bool,
-    /// `reverse-path-filter`: whether named ports deny packets whose source is not routed through the
-    /// interface that they came in through.
+    /// `reverse-path-filter`: whether ports of the policy deny packets whose source is routed through another
+    /// interface than they arrived on.
     pub reverse_path_filter: bool,
     /// `priority` of the base chains, relative to `filter` (0): -199 to -1.
     pub priority: i32,
@@ -135,7 +135,7 @@ const SETTINGS: [Setting; 6] = [
     },
 ];
 
-/// The settings that were read so far, and where each is written.
+/// Settings that are read, with their places.
 #[derive(Default)]
 pub(super) struct Draft {
     pub(super) settings: Settings,
@@ -143,7 +143,7 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    /// Reads what is below `settings:`.
+    /// Reads the mapping `settings:`.
     pub(super) fn read(&mut self, reader: &mut Reader<'_>, node: &Node) {
         let keys = SETTINGS.map(|setting| setting.key);
         let (last, others) = keys.split_last().unwrap_or((&"", &[]));

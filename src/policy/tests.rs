@@ -13,34 +13,34 @@ use super::source::{Place, reserved_words};
 use super::yaml::{Member, Node, Reader, Value, is_missing, members, one_or_many};
 
 const KEYS: [&str; 5] = ["from", "except", "to", "expect", "only"];
-/// How a test is written, for `help:` lines.
+/// The forms of a test, for `help:` lines.
 const FORM: &str =
     "write `{from: 203.0.113.9, to: 80, expect: allow}` or `{to: 5432, only: [office]}`";
 
 /// One line of `tests:`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Statement {
-    /// What is stated.
+    /// The claim.
     pub claim: Claim,
-    /// The ports that it is stated of.
+    /// The ports of the claim.
     pub to: Target,
-    /// Where it is written.
+    /// The place of the test.
     pub origin: Span,
 }
 
-/// What a [`Statement`] says about its ports.
+/// The claim of a [`Statement`] about its ports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claim {
-    /// Every source has this verdict at every port.
+    /// Every source has the same verdict at every port.
     Each {
         /// The sources.
         from: SourceSelection,
-        /// The sources that nothing is stated of.
+        /// The sources that the claim excludes.
         except: SourceSelection,
-        /// Whether they are allowed.
+        /// Whether the sources are expected to be allowed.
         allow: bool,
     },
-    /// No address but these is allowed. What containers of this host reach is not part of it.
+    /// No other address is allowed. Packets from containers of this host are not part of the claim.
     Only(SourceSelection),
 }
 
@@ -62,7 +62,7 @@ impl Statement {
         matches!(self.claim, Claim::Each { allow: true, .. })
     }
 
-    /// Returns the statement with its keys, for programs.
+    /// Returns the statement as in JSON documents.
     pub(crate) fn json(&self) -> Schema {
         match &self.claim {
             Claim::Each {
@@ -93,7 +93,7 @@ impl std::fmt::Display for Target {
     }
 }
 
-/// Reads what is below `tests:`.
+/// Reads the list `tests:`.
 pub(super) fn read(
     tests: &mut Vec<Statement>,
     ports: &mut port::Draft,
@@ -233,7 +233,7 @@ fn read_sources(
     selection
 }
 
-/// Returns the address that an entry is.
+/// Returns the address of an entry that is a single address.
 fn address_of(entry: Entry) -> Option<IpAddr> {
     match entry {
         Entry::V4(first, last) => (first == last).then(|| Ipv4Addr::from(first).into()),
@@ -312,7 +312,7 @@ pub(super) fn schema() -> Schema {
     })
 }
 
-/// Returns the schema of a choice of sources, which may be empty only where that means nobody.
+/// Returns the schema of a selection of sources; `least` is the minimum number of items.
 fn sources_schema(place: Place, least: u8, description: &str) -> Schema {
     let not = json!({"type": "string", "pattern": reserved_words(place)});
     let mut schema = one_or_many(&port::selection_pattern(), &not, description);

@@ -9,10 +9,10 @@ use super::{Expression, Rule, Ruleset, Verdict};
 pub const NAME_MAX: usize = 255;
 /// The longest comment, in bytes (`NFTNL_UDATA_COMMENT_MAXLEN` of libnftnl less its NUL).
 pub const COMMENT_MAX: usize = 127;
-/// How deep chains may jump (`NFT_JUMP_STACK_SIZE`).
+/// The most nested jumps (`NFT_JUMP_STACK_SIZE`).
 pub const JUMP_MAX: usize = 16;
 
-/// Says what is wrong with a ruleset, a line each; empty if nothing is.
+/// Returns the errors of a ruleset, one line each; empty if it is valid.
 #[must_use]
 pub fn check(ruleset: &Ruleset) -> Vec<String> {
     let mut wrong = Vec::new();

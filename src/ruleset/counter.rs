@@ -21,5 +21,5 @@ impl Counter {
     }
 }
 
-/// What the elements of a set have counted, by protocol and port.
+/// The counters of a set's elements, by protocol and port.
 pub type Counted = BTreeMap<(L4Protocol, u16), Counter>;

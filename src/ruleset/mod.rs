@@ -94,7 +94,7 @@ impl Hook {
 /// One rule: expressions in order, of which the first that does not match ends it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rule {
-    /// What it matches and does.
+    /// The expressions.
     pub expressions: Vec<Expression>,
     /// A comment: the policy line behind it ([`Origin`]), or the purpose of the rule.
     pub comment: Option<String>,

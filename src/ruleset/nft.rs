@@ -120,7 +120,7 @@ fn write_elements(f: &mut Formatter<'_>, elements: impl Iterator<Item = String>)
     }
 }
 
-/// Addresses from a first to a last one of the same family: one, a network, or `a-b`.
+/// Returns an inclusive range of addresses as nft writes it: an address, a network, or `a-b`.
 pub(crate) fn span(first: IpAddr, last: IpAddr) -> String {
     match (first, last) {
         (IpAddr::V4(first), IpAddr::V4(last)) => range4(first.into(), last.into()),

@@ -1,55 +1,54 @@
-//! Diagnostics as data: what is wrong, where, and what to do about it.
+//! Diagnostics as data: message, place and help.
 
 use crate::text::Span;
 use crate::untrusted::{clean_to, is_deceptive};
 
-/// How many characters a message may have, and each advice: names in it may be anybody's.
+/// The longest message or help line, in characters: names in it may come from other programs.
 const LONGEST: usize = 4000;
 
-/// How bad it is.
+/// The severity of a diagnostic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     /// The policy cannot be used.
     Error,
-    /// The policy can be used, but probably does not say what was meant.
+    /// The policy can be used, but probably does not mean what was intended.
     Warning,
 }
 
-/// A place that a diagnostic points at.
+/// A labelled span that a diagnostic points at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Label {
-    /// Where.
+    /// The span.
     pub span: Span,
-    /// What is to be seen there; may be empty. Never holds text of a file: see
-    /// [`Diagnostic::public`].
+    /// The label; may be empty. It never contains text of a file: see [`Diagnostic::public`].
     pub text: String,
 }
 
-/// One thing that is wrong with the policies.
+/// An error or warning with its place, label and help.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// How bad it is.
+    /// The severity of a diagnostic.
     pub severity: Severity,
-    /// A stable name for this kind of problem, such as `host-bits`.
+    /// The stable name of the mistake, such as `host-bits`.
     pub slug: &'static str,
-    /// One sentence without a period.
+    /// The message: one sentence without a period.
     pub message: String,
-    /// The place of the problem; `None` only where there is no text to show.
+    /// The place of the problem; `None` if there is no text to show.
     pub primary: Option<Label>,
-    /// Other places that explain it, such as the first of two equal ports.
+    /// Related places, such as the first of two equal ports.
     pub related: Vec<Label>,
-    /// How it came about, each a line or more.
+    /// Notes on the cause, each of one or more lines.
     pub notes: Vec<String>,
-    /// What the user can do, each a sentence.
+    /// Help lines: what the user can do, each a sentence.
     pub help: Vec<String>,
-    /// How many more there are like this that are not shown.
+    /// The number of similar diagnostics that are not shown.
     pub more: usize,
-    /// The message for those who may not read the file; see [`public`](Self::public).
+    /// The message for users who may not read the file; see [`public`](Self::public).
     public: Option<String>,
 }
 
 impl Diagnostic {
-    /// An error that points nowhere yet.
+    /// Creates an error without a place.
     #[must_use]
     pub fn error(slug: &'static str, message: impl Into<String>) -> Self {
         Self {
@@ -65,7 +64,7 @@ impl Diagnostic {
         }
     }
 
-    /// A warning that points nowhere yet.
+    /// Creates a warning without a place.
     #[must_use]
     pub fn warning(slug: &'static str, message: impl Into<String>) -> Self {
         Self {
@@ -74,7 +73,7 @@ impl Diagnostic {
         }
     }
 
-    /// The same as an error.
+    /// Returns the diagnostic with the severity `error`.
     #[must_use]
     pub fn into_error(self) -> Self {
         Self {
@@ -83,7 +82,7 @@ impl Diagnostic {
         }
     }
 
-    /// The same, pointing at `span`.
+    /// Sets the place and its label.
     #[must_use]
     pub fn at(mut self, span: Span, text: impl Into<String>) -> Self {
         self.primary = Some(Label {
@@ -93,7 +92,7 @@ impl Diagnostic {
         self
     }
 
-    /// The same with one more place that explains it.
+    /// Adds a related place.
     #[must_use]
     pub fn related(mut self, span: Span, text: impl Into<String>) -> Self {
         self.related.push(Label {
@@ -103,29 +102,29 @@ impl Diagnostic {
         self
     }
 
-    /// The same with one more line on how it came about.
+    /// Adds a note on the cause.
     #[must_use]
     pub fn note(mut self, text: impl Into<String>) -> Self {
         self.notes.push(text.into());
         self
     }
 
-    /// The same, standing for so many more that are not shown.
+    /// Sets the number of similar diagnostics that are not shown.
     #[must_use]
     pub fn and_more(mut self, more: usize) -> Self {
         self.more = more;
         self
     }
 
-    /// The same with a message for those who may not read the file, in place of its label.
+    /// Sets the message for users who may not read the file, instead of the label.
     #[must_use]
     pub fn to_public(mut self, text: impl Into<String>) -> Self {
         self.public = Some(text.into());
         self
     }
 
-    /// What everybody may know of it: no word of the file, which may be one that only root reads. dfw
-    /// may have been led to read it by the owner of a list.
+    /// Returns the message without text of the file. The file may be readable only by root: the owner of a list
+    /// can make dfw open it.
     #[must_use]
     pub fn public(&self) -> String {
         let label = self.primary.as_ref().map(|label| label.text.as_str());
@@ -138,7 +137,7 @@ impl Diagnostic {
         }
     }
 
-    /// The same with one more advice.
+    /// Adds a help line.
     #[must_use]
     pub fn help(mut self, text: impl Into<String>) -> Self {
         self.help.push(clean_to(&text.into(), LONGEST));
@@ -146,7 +145,7 @@ impl Diagnostic {
     }
 }
 
-/// User-written text for a message: in backticks, deceptive characters escaped, long text cut.
+/// Returns text of a user in backticks, with deceptive characters escaped and long text cut.
 #[must_use]
 pub(crate) fn quoted(text: &str) -> String {
     const LONGEST: usize = 80;
@@ -166,7 +165,7 @@ pub(crate) fn quoted(text: &str) -> String {
     quoted
 }
 
-/// The one of `known` that was probably meant by `written`.
+/// Returns the known word that is most similar to a written one; `None` if none is similar.
 #[must_use]
 pub(crate) fn did_you_mean<'a>(
     written: &str,

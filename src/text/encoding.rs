@@ -2,7 +2,7 @@
 
 use super::problem::Problem;
 
-/// Returns the text of a file without a byte order mark, and what is wrong with the file as a whole.
+/// Returns the text of a file without a byte order mark, and the problem of the whole file, if any.
 pub(super) fn decode(mut bytes: Vec<u8>) -> (String, Option<Problem>) {
     if let Some(problem) = no_text(&bytes) {
         return (String::new(), Some(problem));
@@ -22,7 +22,7 @@ pub(super) fn decode(mut bytes: Vec<u8>) -> (String, Option<Problem>) {
     )
 }
 
-/// What a file that is no text is, by how it begins.
+/// Returns the format of a file that is not text, by its first bytes.
 fn no_text(bytes: &[u8]) -> Option<Problem> {
     const FORMATS: [(&[u8], &str, &str); 6] = [
         (

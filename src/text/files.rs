@@ -9,19 +9,19 @@ use crate::untrusted;
 
 use super::is_url;
 
-/// Where the bytes come from.
+/// The origin of the bytes: the file system or memory.
 #[derive(Debug)]
 pub(super) enum Files {
     Disk {
-        /// Whether a file that everybody can change, or replace, is an error.
+        /// Whether a file that other users can modify or replace is an error.
         strict: bool,
     },
     Memory(BTreeMap<PathBuf, Vec<u8>>),
 }
 
 impl Files {
-    /// The entries of the directory, sorted, each with whether it is a folder; `None` if `path` is
-    /// something else.
+    /// Returns the sorted entries of a directory, each with whether it is a directory; `None` if `path` is not
+    /// one.
     pub(super) fn folder(&self, path: &Path) -> io::Result<Option<Vec<(PathBuf, bool)>>> {
         let mut entries: Vec<_> = match self {
             Self::Disk { .. } => {
@@ -48,7 +48,7 @@ impl Files {
         Ok(Some(entries))
     }
 
-    /// The bytes of a file, and what everybody can write to of it and of what leads to it.
+    /// Returns the bytes of a file, and which parts of its path other users can write to.
     pub(super) fn read(
         &self,
         path: &Path,
@@ -76,7 +76,7 @@ impl Files {
     }
 }
 
-/// The error, or a better one where nothing is there because it is elsewhere.
+/// Returns the error, or a more precise one if a path component is missing.
 pub(super) fn explain(path: &Path, error: io::Error) -> io::Error {
     if error.kind() == io::ErrorKind::NotFound && is_url(&path.to_string_lossy()) {
         return io::Error::other("dfw fetches nothing: save it as a file, and name that");

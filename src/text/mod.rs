@@ -11,7 +11,7 @@ pub use problem::Problem;
 pub use source_map::{SourceMap, Unreadable};
 pub use span::{FileId, Span};
 
-/// Whether a text is, or ends in, the address of something to fetch.
+/// Returns whether a text is a URL or ends in one.
 #[must_use]
 pub fn is_url(text: &str) -> bool {
     text.split_once("://").is_some_and(|(scheme, _)| {

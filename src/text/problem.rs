@@ -1,32 +1,31 @@
-//! What is wrong with a file before anybody looks at what it says.
+//! A problem of a whole file, found before it is parsed.
 
 use super::diagnostic::{Diagnostic, quoted};
 use super::span::{FileId, Span};
 
-/// What is wrong with a file before anybody looks at what it says.
+/// A problem of a whole file, found before it is parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Problem {
     /// The file is not UTF-8. Its [text](super::SourceMap::text) has U+FFFD where it is not.
     NotUtf8 {
-        /// The first bytes that are not UTF-8, as a place in that text.
+        /// The offset of the first invalid byte in that text.
         at: usize,
-        /// It begins with the mark of UTF-16.
+        /// Whether the file begins with a byte order mark of UTF-16.
         utf16: bool,
     },
-    /// The file is beside policies and looks like one, but its name does not end in `.yaml`: it
-    /// would silently be left out.
+    /// The file looks like a policy, but its name does not end in `.yaml`, so it would be ignored.
     WrongExtension,
-    /// The file is no text: what it is, such as `gzip`, and how to make text of it.
+    /// The file is not text, such as a gzip archive.
     NotText {
-        /// What it is.
+        /// The format.
         what: &'static str,
-        /// How to go on.
+        /// The help line.
         help: &'static str,
     },
 }
 
 impl Problem {
-    /// The error that tells it, of the file with this name and text.
+    /// Returns the problem as an error about the file with this name and text.
     pub(super) fn error(&self, file: FileId, name: &str, text: &str) -> Diagnostic {
         match self {
             Self::NotUtf8 { at, utf16 } => {

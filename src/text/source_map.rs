@@ -18,7 +18,7 @@ use super::files::{Files, explain};
 use super::problem::Problem;
 use super::span::{FileId, Span};
 
-/// How many files a policy has at most, lists included.
+/// The most files of a policy, lists included.
 const FILES: usize = 4096;
 
 /// A file that cannot be read.
@@ -27,20 +27,21 @@ const FILES: usize = 4096;
 pub struct Unreadable {
     /// The file or folder.
     pub path: PathBuf,
-    /// What the system said.
+    /// The error of the system.
+    #[source]
     pub error: io::Error,
 }
 
-/// The texts of all files that were read so far.
+/// The texts of all files that were read, by number.
 #[derive(Debug)]
 pub struct SourceMap {
     from: Files,
     files: Vec<File>,
     lists: BTreeMap<PathBuf, FileId>,
-    /// What is to be said about files that have no place in a text.
+    /// Warnings about files, which have no place in a text.
     warnings: Vec<Diagnostic>,
     exposed: BTreeSet<PathBuf>,
-    /// The bytes of all files.
+    /// The size of all files together, in bytes.
     size: u64,
     former_spellings: bool,
 }
@@ -51,7 +52,7 @@ struct File {
     name: String,
     text: String,
     problem: Option<Problem>,
-    /// Where each line begins; found when somebody asks for a line.
+    /// The offset of each line; computed on first use.
     lines: OnceLock<Vec<usize>>,
 }
 
@@ -62,19 +63,19 @@ impl Default for SourceMap {
 }
 
 impl SourceMap {
-    /// Reads from the file system.
+    /// Creates a map that reads from the file system.
     #[must_use]
     pub fn new() -> Self {
         Self::on(Files::Disk { strict: false })
     }
 
-    /// The same for a daemon: what everybody can write to is an error, and so is a pipe.
+    /// Creates a map for a daemon: pipes, and files that other users can write to, are errors.
     #[must_use]
     pub fn strict() -> Self {
         Self::on(Files::Disk { strict: true })
     }
 
-    /// Reads from `files` (path, contents) instead of the file system.
+    /// Creates a map that reads from `files` (path, contents) instead of the file system.
     pub fn in_memory<P, C>(files: impl IntoIterator<Item = (P, C)>) -> Self
     where
         P: Into<PathBuf>,
@@ -96,8 +97,7 @@ impl SourceMap {
         }
     }
 
-    /// Marks the texts as written before keys of policies got their final names: dfw kept them itself, and
-    /// nobody can change them any more.
+    /// Accepts former names of policy keys: the texts are dfw's own copies of an earlier version.
     pub(crate) fn accept_former_spellings(&mut self) {
         self.former_spellings = true;
     }
@@ -112,7 +112,7 @@ impl SourceMap {
         self.warnings.push(warning);
     }
 
-    /// The warnings about what is beside the files, and about what everybody can change of them.
+    /// Returns the warnings about ignored files and about files that other users can modify.
     pub(crate) fn warnings(&self) -> impl Iterator<Item = Diagnostic> {
         let exposed = self.exposed.iter().map(|path| {
             let path = untrusted::path(path);
@@ -124,8 +124,8 @@ impl SourceMap {
         self.warnings.iter().cloned().chain(exposed)
     }
 
-    /// The entries of the directory, sorted, each with whether it is a folder; `None` if `path` is
-    /// something else.
+    /// Returns the sorted entries of a directory, each with whether it is a directory; `None` if `path` is not
+    /// one.
     ///
     /// # Errors
     /// If it cannot be read, or is not there.
@@ -134,7 +134,7 @@ impl SourceMap {
         entries.map_err(|error| unreadable(path, explain(path, error)))
     }
 
-    /// Reads a file of a policy; a `problem` is what is known to be wrong with it.
+    /// Reads a policy file; `problem` is a problem that is already known.
     ///
     /// # Errors
     /// If it cannot be read, or is larger than a policy may be.
@@ -148,7 +148,7 @@ impl SourceMap {
         file.map_err(|error| unreadable(path, error))
     }
 
-    /// Reads one file that is no policy.
+    /// Reads a file that is not a policy.
     ///
     /// # Errors
     /// If it cannot be read, or is larger than a list may be.
@@ -165,6 +165,9 @@ impl SourceMap {
     /// Reads the list at `path`, which is relative to the folder of the file `relative_to`.
     ///
     /// A list that was read before is not read again.
+    ///
+    /// # Errors
+    /// If it cannot be read, is larger than a list may be, or the policy has too many files.
     pub fn read_list(&mut self, relative_to: FileId, path: &str) -> io::Result<FileId> {
         let folder = self
             .file(relative_to)
@@ -223,32 +226,32 @@ impl SourceMap {
         self.files.get(usize::try_from(id.0).ok()?)
     }
 
-    /// All files that were read, lists included, with their texts.
+    /// Returns all files that were read, lists included, with their texts.
     pub fn files(&self) -> impl Iterator<Item = (&Path, &str)> {
         self.files
             .iter()
             .map(|file| (file.path.as_path(), file.text.as_str()))
     }
 
-    /// The name of the file, as the user would write it.
+    /// Returns the name of the file, as the user would write it.
     #[must_use]
     pub fn name(&self, file: FileId) -> &str {
         self.file(file).map_or("", |file| &file.name)
     }
 
-    /// The text of the file, without a byte order mark.
+    /// Returns the text of the file, without a byte order mark.
     #[must_use]
     pub fn text(&self, file: FileId) -> &str {
         self.file(file).map_or("", |file| &file.text)
     }
 
-    /// What is wrong with the file as a whole.
+    /// Returns the problem of the whole file, if any.
     #[must_use]
     pub fn problem(&self, file: FileId) -> Option<&Problem> {
         self.file(file).and_then(|file| file.problem.as_ref())
     }
 
-    /// The error that tells what is wrong with the file as a whole.
+    /// Returns the error about the whole file, if any.
     #[must_use]
     pub fn error(&self, file: FileId) -> Option<Diagnostic> {
         let found = self.file(file)?;
@@ -256,13 +259,13 @@ impl SourceMap {
         Some(problem.error(file, &found.name, &found.text))
     }
 
-    /// The line and column where `span` begins, both from 1; columns count characters.
+    /// Returns the line and column where `span` begins, both from 1; columns count characters.
     #[must_use]
     pub fn line_column(&self, span: &Span) -> (u32, u32) {
         self.position(span.file, span.bytes.0)
     }
 
-    /// The line and column of a byte of the file, both from 1; columns count characters.
+    /// Returns the line and column of a byte of the file, both from 1; columns count characters.
     #[must_use]
     pub fn position(&self, file: FileId, byte: usize) -> (u32, u32) {
         let Some(file) = self.file(file) else {
@@ -279,7 +282,7 @@ impl SourceMap {
         (count(line), count(column.saturating_add(1)))
     }
 
-    /// The line with this number (from 1), without its line break; empty past the end.
+    /// Returns the line with this number (from 1), without its line break; empty past the end.
     #[must_use]
     pub fn line_span(&self, file: FileId, line: u32) -> Span {
         let Some(found) = self.file(file) else {

@@ -17,7 +17,7 @@ pub struct Span {
 }
 
 impl Span {
-    /// The bytes from `start` to `end` of `file`.
+    /// Returns the bytes from `start` to `end` of `file`.
     #[must_use]
     pub fn new(file: FileId, start: usize, end: usize) -> Self {
         Self {
@@ -26,7 +26,7 @@ impl Span {
         }
     }
 
-    /// The bytes as a range.
+    /// Returns the bytes as a range.
     #[must_use]
     pub fn range(&self) -> Range<usize> {
         self.bytes.0..self.bytes.1

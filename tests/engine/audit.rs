@@ -1,13 +1,16 @@
 //! What `dfw audit` and `dfw init` say and write. The matrix holds the audit against what strangers
-//! reach at the doors of every engine.
+//! reach on the paths of every engine.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use anyhow::{Result, ensure};
 
 use crate::Named;
-use crate::doors::trusted_reaches_all;
+use crate::paths::trusted_reaches_all;
 use crate::support::audit::{agrees, audit, exposures};
-use crate::support::doors::POLICY;
 use crate::support::lab::Lab;
+use crate::support::paths::POLICY;
 
 pub(crate) const TRIALS: &[Named] = &[
     ("audit::is_there_before_any_policy", without_dfw),
@@ -17,6 +20,7 @@ pub(crate) const TRIALS: &[Named] = &[
         "audit::a_policy_is_audited_before_it_is_applied",
         beforehand,
     ),
+    ("audit::a_page_shows_what_the_text_does", pages),
 ];
 
 fn without_dfw(lab: &Lab) -> Result<()> {
@@ -81,5 +85,48 @@ fn beforehand(lab: &Lab) -> Result<()> {
     lab.apply(POLICY)?;
     let after = audit(lab, &[], None)?;
     ensure!(before["paths"] == after["paths"]);
+    Ok(())
+}
+
+/// A page has every port, as open as the audit says, and what it cannot know.
+fn pages(lab: &Lab) -> Result<()> {
+    let folder = lab.write_policy(POLICY)?;
+    lab.apply(POLICY)?;
+    let (html, svg) = (
+        format!("{folder}/audit.html"),
+        format!("{folder}/audit.svg"),
+    );
+    let options = ["--html", &html, "--svg", &svg];
+    let report = audit(lab, &options, Some(11))?;
+    let mode = fs::metadata(&html)?.permissions().mode();
+    ensure!(mode & 0o777 == 0o600, "{mode:o}");
+    let page = fs::read_to_string(&html)?;
+    for exposure in exposures(&report)? {
+        let title = exposure["published_for"].as_str().unwrap_or_default();
+        ensure!(page.contains(&format!(">{title}</bdi>")), "no {title}");
+    }
+    for part in [
+        "<strong>exposed:</strong>",
+        "7001/tcp",
+        "all 4,294,967,296 IPv4",
+        "Docker ",
+        "policy.yaml:",
+    ] {
+        ensure!(page.contains(part), "no {part} in {page}");
+    }
+    let picture = fs::read_to_string(&svg)?;
+    ensure!(
+        picture.starts_with("<?xml") && picture.contains("filtered by dfw"),
+        "{picture}"
+    );
+    // On stdout, and with an engine that does not answer.
+    let output = lab.dfw(&["audit", "--docker-host", "/run/nobody.sock", "--html", "-"])?;
+    let page = String::from_utf8(output.stdout)?;
+    let limits = page.split_once("Limits of this audit");
+    let limits = limits.and_then(|(_, rest)| rest.split_once("</section>"));
+    ensure!(
+        limits.is_some_and(|(limits, _)| limits.contains("/run/nobody.sock")),
+        "{page}"
+    );
     Ok(())
 }

@@ -6,9 +6,9 @@ use serde_json::Value;
 
 use crate::Named;
 use crate::answers::{any, audit, explained, nobody, printed};
-use crate::cards::{CARD, with_card};
 use crate::guard::{Guard, bridge_is_known};
-use crate::holders::{end, serve_as};
+use crate::network_cards::{CARD, with_card};
+use crate::socket_holders::{end, serve_as};
 use crate::support::lab::Lab;
 use crate::support::netns::Namespace;
 use crate::support::table::{Reading, Row, check, row};
@@ -267,14 +267,14 @@ fn named_bridge(lab: &Lab) -> Result<()> {
     let tried = lab
         .run("p1", "--network public -p 8090:90", "tcp:90")
         .and_then(|()| lab.wait_until_open("tcp p1:90"))
-        .and_then(|()| named_bridge_is_told(lab));
+        .and_then(|()| named_bridge_is_reported(lab));
     lab.docker("rm --force p1")?;
     lab.docker("network rm public")?;
     tried
 }
 
 /// What is routed to a bridge that the rules do not know may pass; what all say of it is what happens.
-fn named_bridge_is_told(lab: &Lab) -> Result<()> {
+fn named_bridge_is_reported(lab: &Lab) -> Result<()> {
     check(lab, PUBLISHED_LATE, Reading::Guarded)?;
     agree_about_p1(lab).context("before the next apply")?;
     lab.apply("default: deny\nports: {8090: [203.0.113.20]}\n")?;
@@ -447,7 +447,7 @@ fn through(lab: &Lab) -> Result<()> {
     for (namespace, step) in &steps {
         namespace.ip(step)?;
     }
-    let tried = through_is_refused(lab, &neighbour);
+    let tried = through_is_denied(lab, &neighbour);
     for (namespace, step) in steps.iter().rev() {
         namespace.ip(&step.replace(" add ", " delete "))?;
     }
@@ -455,7 +455,7 @@ fn through(lab: &Lab) -> Result<()> {
     tried
 }
 
-fn through_is_refused(lab: &Lab, neighbour: &Namespace) -> Result<()> {
+fn through_is_denied(lab: &Lab, neighbour: &Namespace) -> Result<()> {
     use crate::support::probe::{Outcome, PATIENCE, SILENCE, Transport, ask};
     let to = format!("{BEHIND}:80");
     let found = |patience| neighbour.run(|| ask(Transport::Tcp, None, to.parse()?, patience));
@@ -546,7 +546,7 @@ const ON_A_CARD: &[Row] = &[
 /// A network of the engine on a bridge of the host that has a card in it.
 fn network_on_a_card(lab: &Lab) -> Result<()> {
     with_card(lab, "br0", || {
-        crate::cards::make(lab, "br0")?;
+        crate::network_cards::make(lab, "br0")?;
         lab.docker(
             "network create -o com.docker.network.bridge.name=br0 --subnet 10.9.0.0/24 \
              --gateway 10.9.0.10 --ip-range 10.9.0.128/28 on-card",

@@ -1,4 +1,4 @@
-//! What `dfw explain` says of a packet, of an address and of a port, held against what becomes of packets.
+//! Compares the answers of `dfw explain` about a packet, an address and a port with what happens to real packets.
 
 use std::net::IpAddr;
 
@@ -8,11 +8,11 @@ use dfw::policy::parse_entry;
 use serde_json::Value;
 
 use crate::Named;
-use crate::support::doors::{
-    DIRECT, HOST_NETWORK, POLICY, PROXY, PROXY_UNNAMED, PUBLISHED, PUBLISHED_UNNAMED, PUBLISHED_V6,
-};
 use crate::support::explain::agrees;
 use crate::support::lab::Lab;
+use crate::support::paths::{
+    DIRECT, HOST_NETWORK, POLICY, PROXY, PROXY_UNNAMED, PUBLISHED, PUBLISHED_UNNAMED, PUBLISHED_V6,
+};
 use crate::support::probe::{Outcome, PATIENCE, SILENCE};
 
 pub(crate) const TRIALS: &[Named] = &[

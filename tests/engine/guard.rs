@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::Named;
-use crate::doors;
+use crate::paths;
 use crate::support::command::wait_for;
-use crate::support::doors::POLICY;
 use crate::support::lab::Lab;
+use crate::support::paths::POLICY;
 use crate::support::table::{Reading, Row, check, row};
 
 pub(crate) const TRIALS: &[Named] = &[
@@ -157,8 +157,8 @@ fn network_made_while_guarded(lab: &Lab) -> Result<()> {
     checked
 }
 
-/// No name tells that it is an engine's, and engines before 28 let in what is routed to it; later ones do
-/// where its mode says so, which earlier ones do not know.
+/// A bridge whose name does not show that it is an engine's. Docker before 28 accepts packets routed to its
+/// containers; later versions do in the mode `nat-unprotected`, which earlier versions do not know.
 const NAMED_BRIDGE: &str = "network create -o com.docker.network.bridge.name=public0 \
      -o com.docker.network.bridge.gateway_mode_ipv4=nat-unprotected \
      --ipv6 --subnet 172.30.0.0/24 --subnet 2001:db8:c:30::/64 public";
@@ -170,7 +170,7 @@ const BEHIND_NAMED_BRIDGE: &[Row] = &[
 ];
 
 fn named_bridge_made_while_guarded(lab: &Lab) -> Result<()> {
-    // Whoever applied before it was made has it open until the next apply.
+    // After `dfw apply` alone, such a bridge is open until the next apply.
     lab.apply(POLICY)?;
     lab.docker(NAMED_BRIDGE)?;
     let checked = lab
@@ -209,14 +209,14 @@ pub(crate) fn bridge_is_known(lab: &Lab, bridge: &str) -> Result<()> {
 
 fn engine_restarts_while_guarded(lab: &Lab) -> Result<()> {
     let mut guard = Guard::start(lab, POLICY)?;
-    doors::guarded_now(lab)?;
+    paths::guarded_now(lab)?;
     lab.stop_engine()?;
     guard.expect("stay filtered")?;
     lab.start_engine()?;
     guard.expect("answers: Docker")?;
     lab.wait_for_containers()?;
-    doors::guarded_now(lab)?;
-    doors::guarded_as_the_engine_says(lab)?;
+    paths::guarded_now(lab)?;
+    paths::guarded_by_engine_reports(lab)?;
     ensure!(guard.child.try_wait()?.is_none(), "guard has ended");
     Ok(())
 }

@@ -8,7 +8,7 @@
 #![expect(
     clippy::disallowed_types,
     clippy::print_stderr,
-    reason = "a black-box test starts programs and talks to whoever runs it"
+    reason = "a black-box test starts programs and reports to the terminal"
 )]
 
 #[expect(
@@ -20,17 +20,17 @@ mod support;
 
 mod answers;
 mod audit;
-mod cards;
 mod cases;
-mod doors;
+mod container_sends_first;
+mod engine_requests;
 mod explain;
 mod guard;
-mod holders;
-mod life;
-mod neighbours;
-mod questions;
+mod lifecycle;
+mod network_cards;
+mod other_firewalls;
+mod paths;
 mod reach;
-mod spoken;
+mod socket_holders;
 mod traffic;
 mod verdicts;
 
@@ -73,22 +73,22 @@ fn main() -> ExitCode {
 
 fn all() -> impl Iterator<Item = Named> {
     let groups = [
-        doors::TRIALS,
+        paths::TRIALS,
         traffic::TRIALS,
         verdicts::TRIALS,
-        neighbours::TRIALS,
+        other_firewalls::TRIALS,
         audit::TRIALS,
         explain::TRIALS,
         guard::TRIALS,
-        holders::TRIALS,
-        questions::TRIALS,
-        cards::TRIALS,
+        socket_holders::TRIALS,
+        engine_requests::TRIALS,
+        network_cards::TRIALS,
         cases::TRIALS,
         reach::TRIALS,
-        spoken::TRIALS,
+        container_sends_first::TRIALS,
         // Last, because these stop and start what others may use after them.
-        life::TRIALS,
-        spoken::LAST,
+        lifecycle::TRIALS,
+        container_sends_first::LAST,
     ];
     groups.into_iter().flatten().copied()
 }

@@ -7,9 +7,9 @@ use anyhow::{Result, anyhow, ensure};
 
 use crate::Named;
 use crate::support::command::{output, wait_for};
-use crate::support::doors::POLICY;
 use crate::support::inside::SAME_NETWORK;
 use crate::support::lab::Lab;
+use crate::support::paths::POLICY;
 use crate::support::probe::{PATIENCE, SILENCE, ping};
 use crate::support::table::{Reading, Row, check, row};
 use crate::support::topology::SECOND_CARD;

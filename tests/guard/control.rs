@@ -13,22 +13,22 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 
 use crate::Named;
 use crate::daemon::{Daemon, arguments};
-use crate::namespace::{DFW, Place};
+use crate::namespace::{DFW, Sandbox};
 
 pub(crate) const TRIALS: &[Named] = &[
     ("status_tells_of_guard", status_tells_of_guard),
     ("only_root_reloads", only_root_reloads),
+    ("slots_of_root_stay_reserved", slots_of_root_stay_reserved),
     (
-        "nobody_takes_the_places_of_root",
-        nobody_takes_the_places_of_root,
+        "without_descriptors_clients_are_accepted_later",
+        without_descriptors_clients_are_accepted_later,
     ),
     (
-        "without_descriptors_it_lets_in_later",
-        without_descriptors_it_lets_in_later,
+        "the_service_manager_is_notified",
+        the_service_manager_is_notified,
     ),
-    ("the_service_manager_is_told", the_service_manager_is_told),
     ("metrics_are_written", metrics_are_written),
-    ("metrics_are_told", metrics_are_told),
+    ("metrics_are_served", metrics_are_served),
     ("the_journal_gets_levels", the_journal_gets_levels),
 ];
 
@@ -36,37 +36,37 @@ const POLICY: &str = "default: deny\nports: {80: [203.0.113.7]}\n";
 /// The user `nobody`.
 const NOBODY: u32 = 65534;
 
-fn guarded(more: &[&str]) -> Result<(Place, Daemon)> {
-    let place = Place::new()?;
-    place.write("policies/a.yaml", POLICY)?;
-    let mut guard = Daemon::start(&place, more)?;
+fn guarded(more: &[&str]) -> Result<(Sandbox, Daemon)> {
+    let sandbox = Sandbox::new()?;
+    sandbox.write("policies/a.yaml", POLICY)?;
+    let mut guard = Daemon::start(&sandbox, more)?;
     guard.expect_in_force()?;
-    Ok((place, guard))
+    Ok((sandbox, guard))
 }
 
 fn status_tells_of_guard() -> Result<()> {
-    let (place, mut guard) = guarded(&["--no-owner"])?;
-    let socket = place
+    let (sandbox, mut guard) = guarded(&["--no-owner"])?;
+    let socket = sandbox
         .dir()
         .join("guard.sock")
         .to_string_lossy()
         .into_owned();
     let status = ["status", "--socket", &*socket];
-    let text = place.dfw_ok(&status)?;
+    let text = sandbox.dfw_ok(&status)?;
     let line = format!(
         "guard: process {}: the policies are in force\n",
         guard.pid()
     );
     ensure!(text.ends_with(&line), "{text}");
-    place.nft("flush ruleset")?;
+    sandbox.nft("flush ruleset")?;
     guard.expect("restored after ")?;
-    place.write("policies/b.yaml", "ports: [\n")?;
+    sandbox.write("policies/b.yaml", "ports: [\n")?;
     guard.expect("have errors and are not applied")?;
-    let text = place.dfw_ok(&[&status[..], &["--json"]].concat())?;
-    let told: serde_json::Value = serde_json::from_str(&text)?;
-    let told = &told["guard"];
+    let text = sandbox.dfw_ok(&[&status[..], &["--json"]].concat())?;
+    let report: serde_json::Value = serde_json::from_str(&text)?;
+    let report = &report["guard"];
     let expected: [(&str, serde_json::Value); 7] = [
-        ("schema", "dfw/guard/v1".into()),
+        ("schema", "dfw/guard/v2".into()),
         ("pid", guard.pid().into()),
         ("in_force", "policies".into()),
         ("owned", false.into()),
@@ -75,18 +75,18 @@ fn status_tells_of_guard() -> Result<()> {
         ("rejected", 1.into()),
     ];
     for (key, value) in expected {
-        ensure!(told[key] == value, "{key}: {told:#}");
+        ensure!(report[key] == value, "{key}: {report:#}");
     }
-    ensure!(told["last_repair"]["by"]["name"] == "nft", "{told:#}");
+    ensure!(report["last_repair"]["by"]["name"] == "nft", "{report:#}");
     ensure!(
-        told["mistakes"][0]
+        report["policy_errors"][0]
             .as_str()
             .is_some_and(|m| m.contains("b.yaml:1")),
-        "{told:#}"
+        "{report:#}"
     );
     guard.stop()?;
     // Who is gone tells nothing.
-    let text = place.dfw_ok(&status)?;
+    let text = sandbox.dfw_ok(&status)?;
     ensure!(
         text.contains("guard: not running") && !text.contains("guard: process"),
         "{text}"
@@ -104,8 +104,8 @@ fn hear(socket: &Path, say: &str) -> Result<String> {
 }
 
 fn only_root_reloads() -> Result<()> {
-    let (place, mut guard) = guarded(&[])?;
-    let socket = place.dir().join("guard.sock");
+    let (sandbox, mut guard) = guarded(&[])?;
+    let socket = sandbox.dir().join("guard.sock");
     // Whatever the mask of who starts it.
     let mode = std::fs::metadata(&socket)?.permissions().mode();
     ensure!(mode & 0o7777 == 0o666, "{mode:o}");
@@ -115,9 +115,9 @@ fn only_root_reloads() -> Result<()> {
         let heard = hear(&socket, nonsense)?;
         ensure!(heard.contains("unknown command"), "{heard}");
     }
-    // Whoever says nothing holds up nobody.
+    // A silent client delays no other.
     let silent = UnixStream::connect(&socket)?;
-    ensure!(hear(&socket, "status\n")?.contains("dfw/guard/v1"));
+    ensure!(hear(&socket, "status\n")?.contains("dfw/guard/v2"));
     drop(silent);
     // Another user may look, and no more. The folder above is root's alone, so the socket moves.
     let open = std::env::temp_dir().join(format!("dfw-guard-{}.sock", std::process::id()));
@@ -131,15 +131,15 @@ fn only_root_reloads() -> Result<()> {
     });
     std::fs::remove_file(&open)?;
     let [status, reload] = asked;
-    ensure!(status?.contains("dfw/guard/v1"));
+    ensure!(status?.contains("dfw/guard/v2"));
     ensure!(reload?.contains("only root"));
     Ok(())
 }
 
-fn nobody_takes_the_places_of_root() -> Result<()> {
-    let (place, guard) = guarded(&[])?;
+fn slots_of_root_stay_reserved() -> Result<()> {
+    let (sandbox, guard) = guarded(&[])?;
     let open = std::env::temp_dir().join(format!("dfw-places-{}.sock", std::process::id()));
-    std::fs::rename(place.dir().join("guard.sock"), &open)?;
+    std::fs::rename(sandbox.dir().join("guard.sock"), &open)?;
     // It says when it has all that it can get, and then which of them it still has.
     let script = "import socket,sys
 held=[]
@@ -161,20 +161,20 @@ print(sum(map(is_open, held)))";
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()?;
-    let mut told = BufReader::new(holder.stdout.take().context("no stdout")?).lines();
-    ensure!(told.next().context("nothing")?? == "held");
+    let mut report = BufReader::new(holder.stdout.take().context("no stdout")?).lines();
+    ensure!(report.next().context("nothing")?? == "held");
     let heard = hear(&open, "status\n")?;
     drop(holder.stdin.take());
-    let held: u32 = told.next().context("nothing")??.parse()?;
+    let held: u32 = report.next().context("nothing")??.parse()?;
     holder.wait()?;
     std::fs::remove_file(&open)?;
-    ensure!(heard.contains("dfw/guard/v1"), "{heard}");
+    ensure!(heard.contains("dfw/guard/v2"), "{heard}");
     ensure!((1..=8).contains(&held), "{held} places are held");
     guard.stop()
 }
 
-fn without_descriptors_it_lets_in_later() -> Result<()> {
-    let (place, guard) = guarded(&[])?;
+fn without_descriptors_clients_are_accepted_later() -> Result<()> {
+    let (sandbox, guard) = guarded(&[])?;
     let pid = Pid::from_raw(i32::try_from(guard.pid())?);
     let mut taken = Vec::new();
     for entry in std::fs::read_dir(format!("/proc/{}/fd", guard.pid()))? {
@@ -186,7 +186,7 @@ fn without_descriptors_it_lets_in_later() -> Result<()> {
         ..getrlimit(Resource::Nofile)
     };
     let former = prlimit(pid, Resource::Nofile, none)?;
-    let mut stream = UnixStream::connect(place.dir().join("guard.sock"))?;
+    let mut stream = UnixStream::connect(sandbox.dir().join("guard.sock"))?;
     stream.write_all(b"status\n")?;
     // It waits, and does not try all the time.
     let before = guard.ticks()?;
@@ -198,18 +198,18 @@ fn without_descriptors_it_lets_in_later() -> Result<()> {
     prlimit(pid, Resource::Nofile, former)?;
     stream.set_read_timeout(None)?;
     stream.read_to_string(&mut heard)?;
-    ensure!(heard.contains("dfw/guard/v1"), "{heard}");
+    ensure!(heard.contains("dfw/guard/v2"), "{heard}");
     guard.stop()
 }
 
-fn the_service_manager_is_told() -> Result<()> {
-    let place = Place::new()?;
-    place.write("policies/a.yaml", POLICY)?;
-    let path = place.dir().join("notify");
+fn the_service_manager_is_notified() -> Result<()> {
+    let sandbox = Sandbox::new()?;
+    sandbox.write("policies/a.yaml", POLICY)?;
+    let path = sandbox.dir().join("notify");
     let manager = UnixDatagram::bind(&path)?;
     manager.set_read_timeout(Some(Duration::from_mins(2)))?;
-    let mut command = place.namespace().command(DFW);
-    command.args(arguments(&place, &[]));
+    let mut command = sandbox.namespace().command(DFW);
+    command.args(arguments(&sandbox, &[]));
     command
         .env("NOTIFY_SOCKET", &path)
         .env("WATCHDOG_USEC", "100000");
@@ -236,21 +236,21 @@ fn the_service_manager_is_told() -> Result<()> {
     expect("RELOADING=1")?;
     expect("READY=1")?;
     // The name of a file says nothing to it.
-    place.write("policies/b\nSTOPPING=1\n.yaml", "default: [")?;
-    let told = expect("STATUS=the policies are in force; the files have ")?;
-    ensure!(told.contains("b\\nSTOPPING=1\\n.yaml"), "{told}");
-    ensure!(!told.contains("\nSTOPPING=1"), "{told}");
+    sandbox.write("policies/b\nSTOPPING=1\n.yaml", "default: [")?;
+    let report = expect("STATUS=the policies are in force; the files have ")?;
+    ensure!(report.contains("b\\nSTOPPING=1\\n.yaml"), "{report}");
+    ensure!(!report.contains("\nSTOPPING=1"), "{report}");
     guard.signal(Signal::TERM)?;
     expect("STOPPING=1")?;
     guard.stop()
 }
 
 fn metrics_are_written() -> Result<()> {
-    let place = Place::new()?;
-    place.write("policies/a.yaml", POLICY)?;
-    place.write("metrics/before", "")?;
-    let path = place.dir().join("metrics/dfw.prom");
-    let guard = Daemon::start(&place, &["--metrics-file", &path.to_string_lossy()])?;
+    let sandbox = Sandbox::new()?;
+    sandbox.write("policies/a.yaml", POLICY)?;
+    sandbox.write("metrics/before", "")?;
+    let path = sandbox.dir().join("metrics/dfw.prom");
+    let guard = Daemon::start(&sandbox, &["--metrics-file", &path.to_string_lossy()])?;
     crate::daemon::until("metrics", || path.exists().then_some(()))?;
     let text = std::fs::read_to_string(&path)?;
     for line in [
@@ -272,13 +272,13 @@ fn ask<S: Read + Write>(mut stream: S, request: &str) -> Result<String> {
     Ok(heard)
 }
 
-fn metrics_are_told() -> Result<()> {
+fn metrics_are_served() -> Result<()> {
     const ADDRESS: &str = "127.0.0.1:9123";
     const GET: &str = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    let (place, guard) = guarded(&["--metrics-listen", ADDRESS])?;
+    let (sandbox, guard) = guarded(&["--metrics-listen", ADDRESS])?;
     let tcp = |request: &str| {
         let connect = || Ok(std::net::TcpStream::connect(ADDRESS)?);
-        ask(place.namespace().run(connect)?, request)
+        ask(sandbox.namespace().run(connect)?, request)
     };
     let heard = tcp(GET)?;
     let (top, body) = heard.split_once("\r\n\r\n").context("no head")?;
@@ -304,7 +304,7 @@ fn metrics_are_told() -> Result<()> {
         ensure!(heard.starts_with(&format!("HTTP/1.1 {status} ")), "{heard}");
     }
     // More than are listened to at once say nothing: they have their time, and then it is others' turn.
-    let silent = place.namespace().run(|| {
+    let silent = sandbox.namespace().run(|| {
         let connect = |_| std::net::TcpStream::connect(ADDRESS);
         Ok((0..40).map(connect).collect::<Result<Vec<_>, _>>()?)
     })?;
@@ -312,9 +312,9 @@ fn metrics_are_told() -> Result<()> {
     drop(silent);
     guard.stop()?;
 
-    let path = place.dir().join("run/metrics.sock");
+    let path = sandbox.dir().join("run/metrics.sock");
     let at = format!("unix:{}", path.display());
-    let mut guard = Daemon::start(&place, &["--metrics-listen", &at])?;
+    let mut guard = Daemon::start(&sandbox, &["--metrics-listen", &at])?;
     guard.expect("only this process can modify it")?;
     crate::daemon::until("metrics", || path.exists().then_some(()))?;
     let heard = ask(UnixStream::connect(&path)?, GET)?;
@@ -323,10 +323,10 @@ fn metrics_are_told() -> Result<()> {
     ensure!(!path.exists(), "the socket is still there");
     // Nobody else's business.
     let guard = crate::support::command::outcome(
-        place
+        sandbox
             .namespace()
             .command(DFW)
-            .args(arguments(&place, &["--metrics-listen", "0.0.0.0:9123"])),
+            .args(arguments(&sandbox, &["--metrics-listen", "0.0.0.0:9123"])),
     )?;
     let said = String::from_utf8_lossy(&guard.stderr);
     ensure!(guard.status.code() == Some(2), "{said}");
@@ -335,13 +335,13 @@ fn metrics_are_told() -> Result<()> {
 }
 
 fn the_journal_gets_levels() -> Result<()> {
-    let place = Place::new()?;
-    place.write("policies/a.yaml", "default: [")?;
+    let sandbox = Sandbox::new()?;
+    sandbox.write("policies/a.yaml", "default: [")?;
     // Tests run without a journal; the variable is what tells.
-    let mut command = place.namespace().command("env");
+    let mut command = sandbox.namespace().command("env");
     command
         .args(["JOURNAL_STREAM=8:1", DFW])
-        .args(arguments(&place, &[]));
+        .args(arguments(&sandbox, &[]));
     let mut guard = Daemon::of(command)?;
     let line = guard.expect("a.yaml")?;
     ensure!(line.starts_with("<3>"), "{line}");

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::namespace::{self, DFW, Place};
+use crate::namespace::{self, DFW, Sandbox};
 
 /// How long a busy machine may take for anything.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -24,8 +24,8 @@ pub(crate) struct Daemon {
 
 /// The arguments of a guard whose files are all in the folder of a place: policies in `policies`,
 /// state in `state`.
-pub(crate) fn arguments(place: &Place, more: &[&str]) -> Vec<String> {
-    let path = |name: &str| place.dir().join(name).to_string_lossy().into_owned();
+pub(crate) fn arguments(sandbox: &Sandbox, more: &[&str]) -> Vec<String> {
+    let path = |name: &str| sandbox.dir().join(name).to_string_lossy().into_owned();
     let mut arguments = vec!["guard".to_owned(), path("policies")];
     arguments.extend(["--state".to_owned(), path("state")]);
     arguments.extend(["--socket".to_owned(), path("guard.sock")]);
@@ -38,9 +38,9 @@ pub(crate) fn arguments(place: &Place, more: &[&str]) -> Vec<String> {
 
 impl Daemon {
     /// Starts one in a place.
-    pub(crate) fn start(place: &Place, more: &[&str]) -> Result<Self> {
-        let mut command = place.namespace().command(DFW);
-        command.args(arguments(place, more));
+    pub(crate) fn start(sandbox: &Sandbox, more: &[&str]) -> Result<Self> {
+        let mut command = sandbox.namespace().command(DFW);
+        command.args(arguments(sandbox, more));
         Self::of(command)
     }
 

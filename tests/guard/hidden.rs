@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 
 use crate::Named;
 use crate::daemon::{Daemon, until};
-use crate::namespace::{self, Place};
+use crate::namespace::{self, Sandbox};
 
 pub(crate) const TRIALS: &[Named] = &[("an_unreadable_descriptor_hides_nobody", unreadable)];
 
@@ -36,12 +36,12 @@ impl Drop for Holder {
 }
 
 fn unreadable() -> Result<()> {
-    let place = Place::new()?;
-    place.write("policies/a.yaml", "default: deny\nports: {80: any}\n")?;
-    let folder = place.dir().join("deep");
+    let sandbox = Sandbox::new()?;
+    sandbox.write("policies/a.yaml", "default: deny\nports: {80: any}\n")?;
+    let folder = sandbox.dir().join("deep");
     std::fs::create_dir(&folder)?;
     std::os::unix::fs::chown(&folder, Some(65534), Some(65534))?;
-    let mut command = place.namespace().command("setpriv");
+    let mut command = sandbox.namespace().command("setpriv");
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
     command.args(["unshare", "--user", "python3", "-c", HOLDER]);
     command
@@ -57,19 +57,19 @@ fn unreadable() -> Result<()> {
     let holder = Holder(child);
     ensure!(said == "ready\n", "{said:?}");
     // One that has nothing to say of sockets would look at none.
-    let engine = place
+    let engine = sandbox
         .dir()
         .join("engine.sock")
         .to_string_lossy()
         .into_owned();
-    let mut guard = Daemon::start(&place, &["--docker-host", &engine])?;
+    let mut guard = Daemon::start(&sandbox, &["--docker-host", &engine])?;
     guard.expect_in_force()?;
     let said = guard.said.join("\n");
     ensure!(!said.contains("cannot look"), "{said}");
-    place.write("policies/a.yaml", "default: deny\nports: {81: any}\n")?;
+    sandbox.write("policies/a.yaml", "default: deny\nports: {81: any}\n")?;
     guard.expect_in_force()?;
     until("the change", || {
-        let shown = place.dfw(&["show"]).ok()?;
+        let shown = sandbox.dfw(&["show"]).ok()?;
         shown.stdout.contains("port-81-tcp").then_some(())
     })?;
     drop(holder);

@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 
 use crate::Named;
 use crate::daemon::Daemon;
-use crate::namespace::Place;
+use crate::namespace::Sandbox;
 
 pub(crate) const TRIALS: &[Named] = &[
     ("an_idle_guard_does_nothing", an_idle_guard_does_nothing),
@@ -13,9 +13,9 @@ pub(crate) const TRIALS: &[Named] = &[
 
 /// While another guard, elsewhere, is busy.
 fn an_idle_guard_does_nothing() -> Result<()> {
-    let (idle, busy) = (Place::new()?, Place::new()?);
-    for place in [&idle, &busy] {
-        place.write(
+    let (idle, busy) = (Sandbox::new()?, Sandbox::new()?);
+    for sandbox in [&idle, &busy] {
+        sandbox.write(
             "policies/a.yaml",
             "default: deny\nports: {80: [203.0.113.7]}\n",
         )?;
@@ -50,22 +50,22 @@ fn a_long_list_is_guarded() -> Result<()> {
         .ok()
         .and_then(|count| count.parse().ok())
         .unwrap_or(50_000);
-    let place = Place::new()?;
+    let sandbox = Sandbox::new()?;
     let address = |n: u32| std::net::Ipv4Addr::from(0x0a00_0000 + 2 * n);
     let list: Vec<String> = (0..count).map(|n| address(n).to_string()).collect();
     let list = list.join("\n") + "\n";
-    place.write("policies/list", &list)?;
-    place.write(
+    sandbox.write("policies/list", &list)?;
+    sandbox.write(
         "policies/a.yaml",
         "default: deny\nsources: {many: {file: list}}\nports: {80: [many]}\n",
     )?;
-    let mut guard = Daemon::start(&place, &["--no-owner"])?;
+    let mut guard = Daemon::start(&sandbox, &["--no-owner"])?;
     guard.expect_in_force()?;
     eprintln!("with {count} sources guard holds {} KiB", guard.memory()?);
-    place.nft("flush ruleset")?;
+    sandbox.nft("flush ruleset")?;
     let line = guard.expect("restored after ")?;
     eprintln!("with {count} sources: {line}");
-    place.write("policies/list", list + "192.0.2.1\n")?;
+    sandbox.write("policies/list", list + "192.0.2.1\n")?;
     guard.expect_in_force()?;
     eprintln!("after a change it holds {} KiB", guard.memory()?);
     Ok(())

@@ -9,7 +9,7 @@ use dfw::kernel::{Kernel, Snapshot};
 
 use crate::Named;
 use crate::daemon::{Daemon, arguments, until};
-use crate::namespace::{DFW, Place};
+use crate::namespace::{DFW, Sandbox};
 use crate::silent::Silent;
 use crate::support::netns::Namespace;
 
@@ -21,8 +21,8 @@ pub(crate) const TRIALS: &[Named] = &[
         without_any_policy_what_is_in_force_stays,
     ),
     (
-        "a_full_disk_is_told_and_survived",
-        a_full_disk_is_told_and_survived,
+        "a_full_disk_is_reported_and_survived",
+        a_full_disk_is_reported_and_survived,
     ),
     (
         "a_slow_disk_holds_up_no_repair",
@@ -33,8 +33,8 @@ pub(crate) const TRIALS: &[Named] = &[
         without_rules_it_is_not_ready,
     ),
     (
-        "what_the_kernel_refuses_is_replaced_by_what_it_took",
-        what_the_kernel_refuses_is_replaced_by_what_it_took,
+        "rejected_rules_are_replaced_by_the_last_good_ones",
+        rejected_rules_are_replaced_by_the_last_good_ones,
     ),
 ];
 
@@ -42,90 +42,93 @@ const POLICY: &str =
     "default: deny\nsources: {office: {file: lists/office}}\nports: {80: [office]}\n";
 
 /// A place where a guard has run with a policy and a list, and where no rules are left.
-fn left() -> Result<(Place, dfw::ruleset::Ruleset)> {
-    let place = Place::new()?;
-    place.write("policies/a.yaml", POLICY)?;
-    place.write("policies/lists/office", "203.0.113.7\n")?;
-    let mut guard = Daemon::start(&place, &[])?;
+fn left() -> Result<(Sandbox, dfw::ruleset::Ruleset)> {
+    let sandbox = Sandbox::new()?;
+    sandbox.write("policies/a.yaml", POLICY)?;
+    sandbox.write("policies/lists/office", "203.0.113.7\n")?;
+    let mut guard = Daemon::start(&sandbox, &[])?;
     guard.expect_in_force()?;
-    let installed = place.installed()?;
+    let installed = sandbox.installed()?;
     until("the state", || {
-        place.dir().join("state/last-good").exists().then_some(())
+        sandbox.dir().join("state/last-good").exists().then_some(())
     })?;
     guard.stop()?;
     // As after a reboot.
-    place.dfw_ok(&["remove"])?;
-    Ok((place, installed))
+    sandbox.dfw_ok(&["remove"])?;
+    Ok((sandbox, installed))
 }
 
 fn the_last_good_policy_is_used() -> Result<()> {
     for damage in ["remove", "break", "list"] {
-        let (place, installed) = left()?;
+        let (sandbox, installed) = left()?;
         match damage {
-            "remove" => std::fs::remove_dir_all(place.dir().join("policies"))?,
-            "break" => drop(place.write("policies/a.yaml", "default: [")?),
-            _ => std::fs::remove_file(place.dir().join("policies/lists/office"))?,
+            "remove" => std::fs::remove_dir_all(sandbox.dir().join("policies"))?,
+            "break" => drop(sandbox.write("policies/a.yaml", "default: [")?),
+            _ => std::fs::remove_file(sandbox.dir().join("policies/lists/office"))?,
         }
-        let mut guard = Daemon::start(&place, &[])?;
+        let mut guard = Daemon::start(&sandbox, &[])?;
         guard.expect("using the last good policies")?;
         guard.expect_in_force()?;
-        ensure!(place.installed()? == installed, "{damage}: not the same");
+        ensure!(sandbox.installed()? == installed, "{damage}: not the same");
         // The files come back.
-        place.write("policies/lists/office", "203.0.113.8\n")?;
-        place.write("policies/a.yaml", POLICY)?;
+        sandbox.write("policies/lists/office", "203.0.113.8\n")?;
+        sandbox.write("policies/a.yaml", POLICY)?;
         guard.expect("valid again")?;
         guard.expect_in_force()?;
-        ensure!(place.installed()? != installed, "{damage}: still the same");
+        ensure!(
+            sandbox.installed()? != installed,
+            "{damage}: still the same"
+        );
     }
     Ok(())
 }
 
 fn a_damaged_state_is_ignored() -> Result<()> {
-    let (place, _) = left()?;
-    let state = place.dir().join("state/last-good");
+    let (sandbox, _) = left()?;
+    let state = sandbox.dir().join("state/last-good");
     let mut bytes = std::fs::read(&state)?;
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     std::fs::write(&state, bytes)?;
-    place.write("policies/a.yaml", "default: [")?;
-    let mut guard = Daemon::start(&place, &[])?;
+    sandbox.write("policies/a.yaml", "default: [")?;
+    let mut guard = Daemon::start(&sandbox, &[])?;
     guard.expect("is damaged")?;
-    ensure!(place.snapshot()?.installed.is_none());
-    place.write("policies/a.yaml", "default: deny\n")?;
+    ensure!(sandbox.snapshot()?.installed.is_none());
+    sandbox.write("policies/a.yaml", "default: deny\n")?;
     guard.expect_in_force()
 }
 
 fn without_any_policy_what_is_in_force_stays() -> Result<()> {
-    let place = Place::new()?;
-    let path = place.write("former.yaml", "default: deny\nports: {80: [203.0.113.7]}\n")?;
-    place.dfw_ok(&["apply", &path.to_string_lossy()])?;
-    let before = place.snapshot()?.installed;
-    place.write("policies/a.yaml", "default: [")?;
-    let mut guard = Daemon::start(&place, &[])?;
+    let sandbox = Sandbox::new()?;
+    let path = sandbox.write("former.yaml", "default: deny\nports: {80: [203.0.113.7]}\n")?;
+    sandbox.dfw_ok(&["apply", &path.to_string_lossy()])?;
+    let before = sandbox.snapshot()?.installed;
+    sandbox.write("policies/a.yaml", "default: [")?;
+    let mut guard = Daemon::start(&sandbox, &[])?;
     guard.expect("the rules in force stay")?;
-    let status = place.dir().join("guard.sock");
-    let told = place.dfw_ok(&["status", "--socket", &status.to_string_lossy()])?;
-    ensure!(told.contains("no valid policy yet"), "{told}");
+    let status = sandbox.dir().join("guard.sock");
+    let report = sandbox.dfw_ok(&["status", "--socket", &status.to_string_lossy()])?;
+    ensure!(report.contains("no valid policy yet"), "{report}");
     ensure!(
-        place.snapshot()?.installed == before,
+        sandbox.snapshot()?.installed == before,
         "something was changed"
     );
     guard.stop()
 }
 
-fn a_full_disk_is_told_and_survived() -> Result<()> {
-    let place = Place::new()?;
-    place.write("policies/a.yaml", POLICY)?;
-    place.write("policies/lists/office", "203.0.113.7\n")?;
-    let state = place.dir().join("state");
+fn a_full_disk_is_reported_and_survived() -> Result<()> {
+    let sandbox = Sandbox::new()?;
+    sandbox.write("policies/a.yaml", POLICY)?;
+    sandbox.write("policies/lists/office", "203.0.113.7\n")?;
+    let state = sandbox.dir().join("state");
     std::fs::create_dir(&state)?;
     // A disk of two pages, in a mount namespace that ends with guard.
     let script = "mount -t tmpfs -o size=8k none \"$1\" && shift && exec \"$@\"";
-    let mut command: Command = place.namespace().command("unshare");
+    let mut command: Command = sandbox.namespace().command("unshare");
     command
         .args(["--mount", "sh", "-c", script, "sh"])
         .arg(&state);
-    command.arg(DFW).args(arguments(&place, &[]));
+    command.arg(DFW).args(arguments(&sandbox, &[]));
     let mut guard = Daemon::of(command)?;
     guard.expect_in_force()?;
     until("the state", || {
@@ -136,33 +139,33 @@ fn a_full_disk_is_told_and_survived() -> Result<()> {
         .map(|n| format!("10.0.{}.{}", n / 256, n % 256))
         .collect();
     let list = list.join("\n");
-    place.write("policies/lists/office", &list)?;
+    sandbox.write("policies/lists/office", &list)?;
     guard.expect_in_force()?;
     let line = guard.expect("cannot be saved")?;
     ensure!(line.contains("No space left"), "{line}");
     // It goes on, and what is kept is whole.
-    place.write("policies/lists/office", "203.0.113.9\n")?;
+    sandbox.write("policies/lists/office", "203.0.113.9\n")?;
     guard.expect("the policies are saved again")?;
     guard.stop()
 }
 
 /// The disk of the state does not answer at all.
 fn a_slow_disk_holds_up_no_repair() -> Result<()> {
-    let place = Place::new()?;
-    place.write("policies/a.yaml", POLICY)?;
-    place.write("policies/lists/office", "203.0.113.7\n")?;
-    let mut guard = crate::silent::guard(&place, &["--no-owner"])?;
+    let sandbox = Sandbox::new()?;
+    sandbox.write("policies/a.yaml", POLICY)?;
+    sandbox.write("policies/lists/office", "203.0.113.7\n")?;
+    let mut guard = crate::silent::guard(&sandbox, &["--no-owner"])?;
     guard.expect_in_force()?;
-    let state = place.dir().join("state");
+    let state = sandbox.dir().join("state");
     until("the state", || {
         state.join("last-good").exists().then_some(())
     })?;
     let silent = Silent::over(&state, &guard)?;
-    place.write("policies/lists/office", "203.0.113.8\n")?;
+    sandbox.write("policies/lists/office", "203.0.113.8\n")?;
     guard.expect_in_force()?;
-    place.nft("flush ruleset")?;
+    sandbox.nft("flush ruleset")?;
     guard.expect("restored after ")?;
-    place.write("policies/lists/office", "203.0.113.9\n")?;
+    sandbox.write("policies/lists/office", "203.0.113.9\n")?;
     guard.expect_in_force()?;
     // The newest is kept as soon as it can be.
     silent.end()?;
@@ -175,10 +178,10 @@ fn a_slow_disk_holds_up_no_repair() -> Result<()> {
 
 /// A guard that is root in a user namespace only, where a transaction must fit into `net.core.wmem_max`;
 /// the network namespace ends with it, as by a reboot.
-fn limited(place: &Place, more: &[(&str, &str)]) -> Result<Daemon> {
+fn limited(sandbox: &Sandbox, more: &[(&str, &str)]) -> Result<Daemon> {
     let mut command = crate::support::command::program("unshare");
     command.args(["--user", "--map-root-user", "--net", DFW]);
-    command.args(arguments(place, &[]));
+    command.args(arguments(sandbox, &[]));
     command.envs(more.iter().copied());
     Daemon::of(command)
 }
@@ -198,10 +201,10 @@ fn too_many() -> Result<String> {
 }
 
 fn without_rules_it_is_not_ready() -> Result<()> {
-    let place = Place::new()?;
-    place.write("policies/a.yaml", POLICY)?;
-    place.write("policies/lists/office", too_many()?)?;
-    let path = place.dir().join("notify");
+    let sandbox = Sandbox::new()?;
+    sandbox.write("policies/a.yaml", POLICY)?;
+    sandbox.write("policies/lists/office", too_many()?)?;
+    let path = sandbox.dir().join("notify");
     let manager = UnixDatagram::bind(&path)?;
     manager.set_read_timeout(Some(Duration::from_mins(2)))?;
     let heard = || -> Result<String> {
@@ -210,35 +213,41 @@ fn without_rules_it_is_not_ready() -> Result<()> {
         Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
     };
     let socket = path.to_string_lossy();
-    let mut guard = limited(&place, &[("NOTIFY_SOCKET", &*socket)])?;
+    let mut guard = limited(&sandbox, &[("NOTIFY_SOCKET", &*socket)])?;
     guard.expect("no rules are in force")?;
     ensure!(snapshot_beside(&guard)?.installed.is_none());
-    let told = heard()?;
-    ensure!(!told.contains("READY=1"), "{told}");
-    ensure!(told.contains("STATUS=no policies are in force"), "{told}");
+    let report = heard()?;
+    ensure!(!report.contains("READY=1"), "{report}");
+    ensure!(
+        report.contains("STATUS=no policies are in force"),
+        "{report}"
+    );
     // A signal makes it no readier.
     guard.signal(rustix::process::Signal::HUP)?;
     guard.expect("reloading policies, engines and interfaces")?;
     guard.expect("no rules are in force")?;
-    place.write("policies/lists/office", "203.0.113.7\n")?;
+    sandbox.write("policies/lists/office", "203.0.113.7\n")?;
     guard.expect_in_force()?;
     guard.expect("recovered from the last error")?;
     loop {
-        let told = heard()?;
-        if told.contains("READY=1") {
-            ensure!(told.contains("STATUS=the policies are in force"), "{told}");
+        let report = heard()?;
+        if report.contains("READY=1") {
+            ensure!(
+                report.contains("STATUS=the policies are in force"),
+                "{report}"
+            );
             break;
         }
-        ensure!(told.contains("failing: "), "{told}");
+        ensure!(report.contains("failing: "), "{report}");
     }
     ensure!(snapshot_beside(&guard)?.installed.is_some());
     guard.stop()
 }
 
-fn what_the_kernel_refuses_is_replaced_by_what_it_took() -> Result<()> {
-    let (place, installed) = left()?;
-    place.write("policies/lists/office", too_many()?)?;
-    let mut guard = limited(&place, &[])?;
+fn rejected_rules_are_replaced_by_the_last_good_ones() -> Result<()> {
+    let (sandbox, installed) = left()?;
+    sandbox.write("policies/lists/office", too_many()?)?;
+    let mut guard = limited(&sandbox, &[])?;
     guard.expect("no rules are in force")?;
     guard.expect("using the last good policies until the kernel accepts the rules of the files")?;
     guard.expect("in force: the last good policies of ")?;
@@ -246,7 +255,7 @@ fn what_the_kernel_refuses_is_replaced_by_what_it_took() -> Result<()> {
     ensure!(in_force.context("no rules")?.ruleset == installed);
     // What is in force stays while it tries again.
     guard.expect("the rules in force stay")?;
-    place.write("policies/lists/office", "203.0.113.8\n")?;
+    sandbox.write("policies/lists/office", "203.0.113.8\n")?;
     guard.expect_in_force()?;
     guard.expect("recovered from the last error")?;
     guard.stop()

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::Named;
 use crate::daemon::{Daemon, until};
-use crate::namespace::{Place, Report};
+use crate::namespace::{Report, Sandbox};
 use crate::silent::{Silent, guard, guard_behind};
 use crate::support::command::{output, program};
 
@@ -18,14 +18,14 @@ pub(crate) const TRIALS: &[Named] = &[
         "a_link_reads_nothing_of_roots",
         a_link_reads_nothing_of_roots,
     ),
-    ("no_text_of_a_file_is_told", no_text_of_a_file_is_told),
+    ("no_text_of_a_file_is_shown", no_text_of_a_file_is_shown),
     (
         "only_files_are_read_and_not_for_ever",
         only_files_are_read_and_not_for_ever,
     ),
     (
-        "what_everybody_can_write_is_refused",
-        what_everybody_can_write_is_refused,
+        "files_that_everyone_can_write_are_rejected",
+        files_that_everyone_can_write_are_rejected,
     ),
     (
         "a_silent_disk_holds_up_nothing",
@@ -49,21 +49,21 @@ const POLICY: &str =
 const SECRET: &str = "root:$y$j9T$hunter2";
 
 /// A place with a list in a folder of `nobody`'s.
-fn place() -> Result<Place> {
-    let place = Place::new()?;
-    place.write("policies/a.yaml", POLICY)?;
-    let list = place.write("lists/office", "203.0.113.7\n")?;
+fn sandbox() -> Result<Sandbox> {
+    let sandbox = Sandbox::new()?;
+    sandbox.write("policies/a.yaml", POLICY)?;
+    let list = sandbox.write("lists/office", "203.0.113.7\n")?;
     for path in [list.parent().context("no folder")?, &list] {
         chown(path, Some(NOBODY), Some(NOBODY))?;
     }
-    let secret = place.write("secret", format!("{SECRET}\n"))?;
+    let secret = sandbox.write("secret", format!("{SECRET}\n"))?;
     std::fs::set_permissions(secret, PermissionsExt::from_mode(0o600))?;
-    Ok(place)
+    Ok(sandbox)
 }
 
 /// What guard says at its socket, to everybody.
-fn status(place: &Place) -> Result<String> {
-    let mut stream = UnixStream::connect(place.dir().join("guard.sock"))?;
+fn status(sandbox: &Sandbox) -> Result<String> {
+    let mut stream = UnixStream::connect(sandbox.dir().join("guard.sock"))?;
     stream.write_all(b"status\n")?;
     let mut heard = String::new();
     stream.read_to_string(&mut heard)?;
@@ -71,10 +71,10 @@ fn status(place: &Place) -> Result<String> {
 }
 
 /// Puts something else at the place of the list, as its owner would.
-fn replace(place: &Place, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+fn replace(sandbox: &Sandbox, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let (new, list) = (
-        place.dir().join("lists/new"),
-        place.dir().join("lists/office"),
+        sandbox.dir().join("lists/new"),
+        sandbox.dir().join("lists/office"),
     );
     make(&new)?;
     lchown(&new, Some(NOBODY), Some(NOBODY))?;
@@ -82,80 +82,80 @@ fn replace(place: &Place, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> 
 }
 
 fn a_link_reads_nothing_of_roots() -> Result<()> {
-    let place = place()?;
-    let mut guard = Daemon::start(&place, &[])?;
+    let sandbox = sandbox()?;
+    let mut guard = Daemon::start(&sandbox, &[])?;
     guard.expect_in_force()?;
-    let before = place.snapshot()?;
-    let (secret, lists) = (place.dir().join("secret"), place.dir().join("lists"));
-    replace(&place, |at| Ok(symlink(&secret, at)?))?;
+    let before = sandbox.snapshot()?;
+    let (secret, lists) = (sandbox.dir().join("secret"), sandbox.dir().join("lists"));
+    replace(&sandbox, |at| Ok(symlink(&secret, at)?))?;
     guard.expect("it belongs to uid 0, and ")?;
     // A folder that is a link, and one within one of another's.
     std::fs::remove_file(lists.join("office"))?;
-    std::fs::rename(&lists, place.dir().join("gone"))?;
-    symlink(place.dir(), &lists)?;
+    std::fs::rename(&lists, sandbox.dir().join("gone"))?;
+    symlink(sandbox.dir(), &lists)?;
     lchown(&lists, Some(NOBODY), Some(NOBODY))?;
-    place.write("office", format!("{SECRET}\n"))?;
+    sandbox.write("office", format!("{SECRET}\n"))?;
     guard.signal(rustix::process::Signal::HUP)?;
     guard.expect("reloading policies, engines and interfaces")?;
     until("the refusal", || {
-        status(&place)
+        status(&sandbox)
             .ok()?
             .contains("it belongs to uid 0")
             .then_some(())
     })?;
-    let told = status(&place)?;
-    ensure!(!told.contains("hunter2"), "{told}");
+    let report = status(&sandbox)?;
+    ensure!(!report.contains("hunter2"), "{report}");
     ensure!(
         !guard.said.join("\n").contains("hunter2"),
         "{:?}",
         guard.said
     );
-    ensure!(place.snapshot()? == before, "something was changed");
+    ensure!(sandbox.snapshot()? == before, "something was changed");
     // The program by itself reads it as little.
-    let told = place.dfw(&["check", &place.dir().join("policies").to_string_lossy()])?;
-    told.expect_failure(3, "list")?;
-    ensure!(!told.stderr.contains("hunter2"), "{told:?}");
+    let report = sandbox.dfw(&["check", &sandbox.dir().join("policies").to_string_lossy()])?;
+    report.expect_failure(3, "list")?;
+    ensure!(!report.stderr.contains("hunter2"), "{report:?}");
     // What is theirs they may link to; and root may link to whatever is theirs.
     std::fs::remove_file(&lists)?;
-    std::fs::rename(place.dir().join("gone"), &lists)?;
-    let own = place.write("lists/own", "203.0.113.8\n")?;
+    std::fs::rename(sandbox.dir().join("gone"), &lists)?;
+    let own = sandbox.write("lists/own", "203.0.113.8\n")?;
     chown(&own, Some(NOBODY), Some(NOBODY))?;
-    replace(&place, |at| Ok(symlink("own", at)?))?;
+    replace(&sandbox, |at| Ok(symlink("own", at)?))?;
     guard.signal(rustix::process::Signal::HUP)?;
     guard.expect("valid again")?;
     guard.expect_in_force()?;
-    symlink(&own, place.dir().join("linked"))?;
-    place.write("policies/a.yaml", POLICY.replace("lists/office", "linked"))?;
+    symlink(&own, sandbox.dir().join("linked"))?;
+    sandbox.write("policies/a.yaml", POLICY.replace("lists/office", "linked"))?;
     until("the link of root's", || {
-        (std::fs::read_to_string(place.dir().join("state/last-good")).ok()?)
+        (std::fs::read_to_string(sandbox.dir().join("state/last-good")).ok()?)
             .contains("linked")
             .then_some(())
     })?;
     guard.stop()
 }
 
-fn no_text_of_a_file_is_told() -> Result<()> {
-    let place = place()?;
-    let mut guard = Daemon::start(&place, &[])?;
+fn no_text_of_a_file_is_shown() -> Result<()> {
+    let sandbox = sandbox()?;
+    let mut guard = Daemon::start(&sandbox, &[])?;
     guard.expect_in_force()?;
-    replace(&place, |at| {
+    replace(&sandbox, |at| {
         Ok(std::fs::write(at, format!("203.0.113.7\n{SECRET}\n"))?)
     })?;
     let line = guard.expect("lists/office:2:1: ")?;
     ensure!(!line.contains("hunter2"), "{line}");
-    let told = status(&place)?;
+    let report = status(&sandbox)?;
     ensure!(
-        told.contains("lists/office:2:1: ") && !told.contains("hunter2"),
-        "{told}"
+        report.contains("lists/office:2:1: ") && !report.contains("hunter2"),
+        "{report}"
     );
     // Nor of a policy, which may be one that only root reads.
-    place.write(
+    sandbox.write(
         "policies/b.yaml",
         format!("ports: {{80: ['{SECRET}', hunter2]}}\n"),
     )?;
     guard.expect("b.yaml:1:")?;
     guard.expect("have errors and are not applied")?;
-    ensure!(!status(&place)?.contains("hunter2"));
+    ensure!(!status(&sandbox)?.contains("hunter2"));
     ensure!(
         !guard.said.join("\n").contains("hunter2"),
         "{:?}",
@@ -163,26 +163,30 @@ fn no_text_of_a_file_is_told() -> Result<()> {
     );
     guard.stop()?;
     // The caller sees it, and the journal does not.
-    let policies = place.dir().join("policies").to_string_lossy().into_owned();
+    let policies = sandbox
+        .dir()
+        .join("policies")
+        .to_string_lossy()
+        .into_owned();
     for verb in ["check", "plan", "apply"] {
-        let told = place.dfw(&[verb, &policies])?;
-        ensure!(told.stderr.contains(SECRET), "{told:?}");
-        let journal = place.dir().join("journal");
+        let report = sandbox.dfw(&[verb, &policies])?;
+        ensure!(report.stderr.contains(SECRET), "{report:?}");
+        let journal = sandbox.dir().join("journal");
         let file = std::fs::File::create(&journal)?;
         let stat = file.metadata()?;
-        let mut command = place.program(&[verb, &policies, "--json"]);
+        let mut command = sandbox.program(&[verb, &policies, "--json"]);
         command.env("JOURNAL_STREAM", format!("{}:{}", stat.dev(), stat.ino()));
         command.stderr(file);
         // With its own stderr, which is not to be had from here.
         let status = command.stdout(std::process::Stdio::piped()).output()?;
-        let (told, answer) = (
+        let (report, answer) = (
             std::fs::read_to_string(&journal)?,
             String::from_utf8_lossy(&status.stdout).into_owned(),
         );
-        ensure!(told.contains("office:2:1: "), "{told}");
+        ensure!(report.contains("office:2:1: "), "{report}");
         ensure!(
-            !told.contains("hunter2") && !answer.contains("hunter2"),
-            "{told}{answer}"
+            !report.contains("hunter2") && !answer.contains("hunter2"),
+            "{report}{answer}"
         );
     }
     Ok(())
@@ -192,11 +196,11 @@ fn no_text_of_a_file_is_told() -> Result<()> {
 type Make<'a> = &'a dyn Fn(&Path) -> Result<()>;
 
 fn only_files_are_read_and_not_for_ever() -> Result<()> {
-    let place = place()?;
-    let mut guard = Daemon::start(&place, &[])?;
+    let sandbox = sandbox()?;
+    let mut guard = Daemon::start(&sandbox, &[])?;
     guard.expect_in_force()?;
-    let before = place.snapshot()?;
-    let list = place.dir().join("lists/office");
+    let before = sandbox.snapshot()?;
+    let list = sandbox.dir().join("lists/office");
     let mkfifo = |at: &Path| output(program("mkfifo").arg(at)).map(drop);
     let device = |at: &Path| output(program("mknod").arg(at).args(["c", "1", "5"])).map(drop);
     let sparse = |at: &Path| Ok(std::fs::File::create(at)?.set_len(3 << 30)?);
@@ -209,14 +213,14 @@ fn only_files_are_read_and_not_for_ever() -> Result<()> {
     ];
     for (make, error) in kinds {
         std::fs::remove_file(&list)?;
-        replace(&place, |at| make(at))?;
+        replace(&sandbox, |at| make(at))?;
         guard.expect(error)?;
-        ensure!(status(&place)?.contains(error));
+        ensure!(status(&sandbox)?.contains(error));
         // And so does the program by itself.
-        let policies = place.dir().join("policies");
-        let told = place.dfw(&["check", &policies.to_string_lossy()])?;
-        told.expect_failure(3, "list")?;
-        ensure!(told.stderr.contains(error), "{told:?}");
+        let policies = sandbox.dir().join("policies");
+        let report = sandbox.dfw(&["check", &policies.to_string_lossy()])?;
+        report.expect_failure(3, "list")?;
+        ensure!(report.stderr.contains(error), "{report:?}");
         // It is a folder that cannot be removed so.
         if list.is_dir() {
             std::fs::remove_dir(&list)?;
@@ -227,29 +231,29 @@ fn only_files_are_read_and_not_for_ever() -> Result<()> {
         ("/dev/zero", "not a regular file: a device"),
         ("/proc/kmsg", "a file of the kernel's own"),
     ] {
-        let link = place.dir().join("linked");
+        let link = sandbox.dir().join("linked");
         let _ = std::fs::remove_file(&link);
         symlink(target, &link)?;
-        place.write("policies/a.yaml", POLICY.replace("lists/office", "linked"))?;
+        sandbox.write("policies/a.yaml", POLICY.replace("lists/office", "linked"))?;
         guard.expect(error)?;
     }
     ensure!(guard.memory()? < 256 * 1024, "{} KiB", guard.memory()?);
-    ensure!(place.snapshot()? == before, "something was changed");
+    ensure!(sandbox.snapshot()? == before, "something was changed");
     guard.stop()?;
     // Every path of the command line.
-    let huge = place.dir().join("huge");
+    let huge = sandbox.dir().join("huge");
     std::fs::File::create(&huge)?.set_len(3 << 30)?;
-    let pipe = place.dir().join("pipe");
+    let pipe = sandbox.dir().join("pipe");
     mkfifo(&pipe)?;
     let paths = [huge.to_string_lossy(), pipe.to_string_lossy()];
     for path in ["/dev/zero", "/proc/kmsg", &*paths[0], &*paths[1]] {
         for verb in ["check", "test", "plan", "apply", "import"] {
-            fails(&place.dfw(&[verb, path])?)?;
+            fails(&sandbox.dfw(&[verb, path])?)?;
         }
         for words in [["show", "--policy", path], ["audit", "--policy", path]] {
-            fails(&place.dfw(&words)?)?;
+            fails(&sandbox.dfw(&words)?)?;
         }
-        fails(&place.dfw(&[
+        fails(&sandbox.dfw(&[
             "explain",
             "--policy",
             path,
@@ -260,9 +264,9 @@ fn only_files_are_read_and_not_for_ever() -> Result<()> {
         ])?)?;
     }
     // Standard input is bounded, too; and a pipe there, or by a name of the shell's, is read.
-    let mut command = place.program(&["import"]);
-    let told = Report::of(command.stdin(std::fs::File::open("/dev/zero")?))?;
-    fails(&told)?;
+    let mut command = sandbox.program(&["import"]);
+    let report = Report::of(command.stdin(std::fs::File::open("/dev/zero")?))?;
+    fails(&report)?;
     for words in [
         "iptables-save | \"$0\" import",
         "iptables-save | \"$0\" import /dev/stdin",
@@ -274,32 +278,36 @@ fn only_files_are_read_and_not_for_ever() -> Result<()> {
             "iptables-save() {{ cat {}/tests/import/docker-user-pair/rules.v4; }}; {words}",
             env!("CARGO_MANIFEST_DIR")
         );
-        let mut command = place.namespace().command("bash");
-        let told = Report::of(command.args(["-c", &words, crate::namespace::DFW]))?;
-        ensure!(told.code == Some(0), "{words}: {told:?}");
+        let mut command = sandbox.namespace().command("bash");
+        let report = Report::of(command.args(["-c", &words, crate::namespace::DFW]))?;
+        ensure!(report.code == Some(0), "{words}: {report:?}");
     }
     Ok(())
 }
 
 /// Whether it has failed with an error of reading, and not by lack of anything.
-fn fails(told: &Report) -> Result<()> {
+fn fails(report: &Report) -> Result<()> {
     let errors = ["a device", "a pipe", "kernel's own", "larger than"];
     ensure!(
-        told.code == Some(1) && errors.iter().any(|error| told.stderr.contains(error)),
-        "{told:?}"
+        report.code == Some(1) && errors.iter().any(|error| report.stderr.contains(error)),
+        "{report:?}"
     );
     Ok(())
 }
 
-fn what_everybody_can_write_is_refused() -> Result<()> {
-    let place = place()?;
-    let mut guard = Daemon::start(&place, &[])?;
+fn files_that_everyone_can_write_are_rejected() -> Result<()> {
+    let sandbox = sandbox()?;
+    let mut guard = Daemon::start(&sandbox, &[])?;
     guard.expect_in_force()?;
-    let before = place.snapshot()?;
+    let before = sandbox.snapshot()?;
     let mode = |path: &str, mode| {
-        std::fs::set_permissions(place.dir().join(path), PermissionsExt::from_mode(mode))
+        std::fs::set_permissions(sandbox.dir().join(path), PermissionsExt::from_mode(mode))
     };
-    let policies = place.dir().join("policies").to_string_lossy().into_owned();
+    let policies = sandbox
+        .dir()
+        .join("policies")
+        .to_string_lossy()
+        .into_owned();
     for (path, open, closed) in [
         ("lists/office", 0o666, 0o644),
         ("lists", 0o777, 0o755),
@@ -311,15 +319,18 @@ fn what_everybody_can_write_is_refused() -> Result<()> {
         mode(path, open)?;
         let line = guard.expect("everybody can write to ")?;
         ensure!(line.contains(&format!("/{path}: ")), "{line}");
-        let told = place.dfw(&["check", &policies])?;
-        ensure!(told.code == Some(0), "{told:?}");
-        ensure!(told.stderr.contains("warning[world-writable]"), "{told:?}");
+        let report = sandbox.dfw(&["check", &policies])?;
+        ensure!(report.code == Some(0), "{report:?}");
+        ensure!(
+            report.stderr.contains("warning[world-writable]"),
+            "{report:?}"
+        );
         mode(path, closed)?;
         guard.expect("valid again")?;
     }
-    let told = place.dfw(&["check", &policies])?;
-    ensure!(told.stderr.is_empty(), "{told:?}");
-    ensure!(place.snapshot()? == before, "something was changed");
+    let report = sandbox.dfw(&["check", &policies])?;
+    ensure!(report.stderr.is_empty(), "{report:?}");
+    ensure!(sandbox.snapshot()? == before, "something was changed");
     guard.stop()
 }
 
@@ -334,65 +345,70 @@ fn readers(guard: &Daemon) -> Result<usize> {
 }
 
 fn a_silent_disk_holds_up_nothing() -> Result<()> {
-    let place = place()?;
-    let mut guard = guard(&place, &["--no-owner"])?;
+    let sandbox = sandbox()?;
+    let mut guard = guard(&sandbox, &["--no-owner"])?;
     guard.expect_in_force()?;
-    let before = place.installed()?;
-    let silent = Silent::over(&place.dir().join("lists"), &guard)?;
-    place.write("policies/b.yaml", "ports: {443: any}\n")?;
+    let before = sandbox.installed()?;
+    let silent = Silent::over(&sandbox.dir().join("lists"), &guard)?;
+    sandbox.write("policies/b.yaml", "ports: {443: any}\n")?;
     until("a reading", || (readers(&guard).ok()? == 1).then_some(()))?;
     // Meanwhile it answers, puts back, and begins no second reading.
-    place.nft("flush ruleset")?;
+    sandbox.nft("flush ruleset")?;
     guard.expect("restored after ")?;
     for round in 0..3 {
-        place.write("policies/c.yaml", format!("# {round}\n"))?;
+        sandbox.write("policies/c.yaml", format!("# {round}\n"))?;
         guard.signal(rustix::process::Signal::HUP)?;
-        ensure!(status(&place)?.contains("dfw/guard/v1"));
+        ensure!(status(&sandbox)?.contains("dfw/guard/v2"));
     }
     // On a busy machine it may have said so before.
     until("the report", || {
-        let told = status(&place).ok()?;
-        told.contains("file system does not respond").then_some(())
+        let report = status(&sandbox).ok()?;
+        report
+            .contains("file system does not respond")
+            .then_some(())
     })?;
     ensure!(readers(&guard)? == 1, "{} readers", readers(&guard)?);
-    place.nft("flush ruleset")?;
+    sandbox.nft("flush ruleset")?;
     guard.expect("restored after ")?;
-    ensure!(place.installed()? == before, "something was changed");
+    ensure!(sandbox.installed()? == before, "something was changed");
     silent.end()?;
     guard.signal(rustix::process::Signal::HUP)?;
     guard.expect("valid again")?;
     guard.expect_in_force()?;
-    ensure!(place.installed()? != before, "the change was not taken up");
+    ensure!(
+        sandbox.installed()? != before,
+        "the change was not taken up"
+    );
     guard.stop()
 }
 
 fn a_silent_disk_at_boot_leaves_the_last_good() -> Result<()> {
-    let place = place()?;
-    let mut first = Daemon::start(&place, &[])?;
+    let sandbox = sandbox()?;
+    let mut first = Daemon::start(&sandbox, &[])?;
     first.expect_in_force()?;
-    let installed = place.installed()?;
+    let installed = sandbox.installed()?;
     until("the state", || {
-        place.dir().join("state/last-good").exists().then_some(())
+        sandbox.dir().join("state/last-good").exists().then_some(())
     })?;
     first.stop()?;
-    place.dfw_ok(&["remove"])?;
-    let mut guard = guard_behind(&place, "lists")?;
+    sandbox.dfw_ok(&["remove"])?;
+    let mut guard = guard_behind(&sandbox, "lists")?;
     guard.expect("file system does not respond")?;
     guard.expect("using the last good policies until the files are valid")?;
     guard.expect("in force: the last good policies of ")?;
-    ensure!(place.installed()? == installed, "other rules");
+    ensure!(sandbox.installed()? == installed, "other rules");
     guard.stop()
 }
 
 fn links_beside_metrics_destroy_nothing() -> Result<()> {
-    let place = place()?;
-    let mut first = Daemon::start(&place, &[])?;
+    let sandbox = sandbox()?;
+    let mut first = Daemon::start(&sandbox, &[])?;
     first.expect_in_force()?;
-    let kept = place.dir().join("state/last-good");
+    let kept = sandbox.dir().join("state/last-good");
     until("the state", || kept.exists().then_some(()))?;
     first.stop()?;
     let before = std::fs::read(&kept)?;
-    let metrics = place.dir().join("metrics");
+    let metrics = sandbox.dir().join("metrics");
     std::fs::create_dir(&metrics)?;
     for name in ["dfw.prom", "dfw.prom.new", ".dfw.prom.new"] {
         symlink(&kept, metrics.join(name))?;
@@ -404,7 +420,7 @@ fn links_beside_metrics_destroy_nothing() -> Result<()> {
     // Guard may write wherever others let it only.
     std::fs::set_permissions(&metrics, PermissionsExt::from_mode(0o777))?;
     let path = metrics.join("dfw.prom");
-    let guard = Daemon::start(&place, &["--metrics-file", &path.to_string_lossy()])?;
+    let guard = Daemon::start(&sandbox, &["--metrics-file", &path.to_string_lossy()])?;
     until("figures", || {
         let is = std::fs::symlink_metadata(&path).ok()?;
         (is.is_file() && is.mode() & 0o777 == 0o644).then_some(())
@@ -420,16 +436,16 @@ fn links_beside_metrics_destroy_nothing() -> Result<()> {
 }
 
 fn what_is_kept_is_roots_alone() -> Result<()> {
-    let place = place()?;
+    let sandbox = sandbox()?;
     // As an earlier version made it, or a hand.
-    std::fs::create_dir(place.dir().join("state"))?;
-    place.write("state/last-good", "")?;
+    std::fs::create_dir(sandbox.dir().join("state"))?;
+    sandbox.write("state/last-good", "")?;
     for (path, mode) in [("state", 0o755), ("state/last-good", 0o644)] {
-        std::fs::set_permissions(place.dir().join(path), PermissionsExt::from_mode(mode))?;
+        std::fs::set_permissions(sandbox.dir().join(path), PermissionsExt::from_mode(mode))?;
     }
-    let mut guard = Daemon::start(&place, &[])?;
+    let mut guard = Daemon::start(&sandbox, &[])?;
     guard.expect_in_force()?;
-    let mode = |path: &str| Some(std::fs::metadata(place.dir().join(path)).ok()?.mode() & 0o777);
+    let mode = |path: &str| Some(std::fs::metadata(sandbox.dir().join(path)).ok()?.mode() & 0o777);
     until("the state", || {
         (mode("state")? == 0o700 && mode("state/last-good")? == 0o600).then_some(())
     })?;

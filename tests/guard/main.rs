@@ -1,4 +1,4 @@
-//! `dfw guard` and a real kernel, in network namespaces of their own: what becomes of the rules when
+//! `dfw guard` and a real kernel, in network namespaces of their own: what happens to the rules when
 //! policies change, others modify the table, guard dies, and its folders vanish or are full.
 //!
 //! Needs root and the packages that `tests/run` installs. Without them the trials are skipped, or
@@ -7,7 +7,7 @@
 #![expect(
     clippy::disallowed_types,
     clippy::print_stderr,
-    reason = "a black-box test starts programs and talks to whoever runs it"
+    reason = "a black-box test starts programs and reports to the terminal"
 )]
 
 mod control;

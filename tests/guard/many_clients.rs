@@ -11,7 +11,7 @@ use rustix::process::Signal;
 
 use crate::Named;
 use crate::daemon::Daemon;
-use crate::namespace::Place;
+use crate::namespace::Sandbox;
 
 pub(crate) const TRIALS: &[Named] = &[
     (
@@ -19,8 +19,8 @@ pub(crate) const TRIALS: &[Named] = &[
         however_many_scrape_the_table_is_read_once_a_second,
     ),
     (
-        "who_does_not_read_holds_up_nobody",
-        who_does_not_read_holds_up_nobody,
+        "a_client_that_does_not_read_delays_no_other",
+        a_client_that_does_not_read_delays_no_other,
     ),
     (
         "a_flood_of_reloads_is_one_a_second",
@@ -54,13 +54,13 @@ fn large() -> String {
     format!("default: deny\nports:\n{}", ports.concat())
 }
 
-fn connect(place: &Place) -> Result<TcpStream> {
-    place.namespace().run(|| Ok(TcpStream::connect(ADDRESS)?))
+fn connect(sandbox: &Sandbox) -> Result<TcpStream> {
+    sandbox.namespace().run(|| Ok(TcpStream::connect(ADDRESS)?))
 }
 
 /// The figures, which must be all of them.
-fn scrape(place: &Place) -> Result<String> {
-    let mut stream = connect(place)?;
+fn scrape(sandbox: &Sandbox) -> Result<String> {
+    let mut stream = connect(sandbox)?;
     stream.write_all(GET.as_bytes())?;
     let mut heard = String::new();
     stream.read_to_string(&mut heard)?;
@@ -79,16 +79,16 @@ fn figure(body: &str, name: &str) -> Result<u64> {
 }
 
 /// The last line of `dfw status`.
-fn status(place: &Place) -> Result<String> {
-    let socket = place.dir().join("guard.sock");
-    let text = place.dfw_ok(&["status", "--socket", &socket.to_string_lossy()])?;
+fn status(sandbox: &Sandbox) -> Result<String> {
+    let socket = sandbox.dir().join("guard.sock");
+    let text = sandbox.dfw_ok(&["status", "--socket", &socket.to_string_lossy()])?;
     Ok(text.lines().last().context("no line")?.to_owned())
 }
 
 /// What `dfw status --json` says of guard, which it always does.
-fn document(place: &Place) -> Result<serde_json::Value> {
-    let socket = place.dir().join("guard.sock");
-    let text = place.dfw_ok(&["status", "--json", "--socket", &socket.to_string_lossy()])?;
+fn document(sandbox: &Sandbox) -> Result<serde_json::Value> {
+    let socket = sandbox.dir().join("guard.sock");
+    let text = sandbox.dfw_ok(&["status", "--json", "--socket", &socket.to_string_lossy()])?;
     let all: serde_json::Value = serde_json::from_str(&text)?;
     Ok(all.get("guard").context("no key")?.clone())
 }
@@ -96,28 +96,28 @@ fn document(place: &Place) -> Result<serde_json::Value> {
 fn however_many_scrape_the_table_is_read_once_a_second() -> Result<()> {
     const CLIENTS: usize = 16;
     const TIMES: usize = 8;
-    let place = Place::new()?;
-    place.write("policies/a.yaml", large())?;
-    let file = place.dir().join("dfw.prom");
+    let sandbox = Sandbox::new()?;
+    sandbox.write("policies/a.yaml", large())?;
+    let file = sandbox.dir().join("dfw.prom");
     let more = [
         "--metrics-listen",
         ADDRESS,
         "--metrics-file",
         &file.to_string_lossy(),
     ];
-    let mut guard = Daemon::start(&place, &more)?;
+    let mut guard = Daemon::start(&sandbox, &more)?;
     guard.expect_in_force()?;
     let began = Instant::now();
     thread::scope(|scope| -> Result<()> {
         let client = || {
             (0..TIMES)
-                .map(|_| scrape(&place))
+                .map(|_| scrape(&sandbox))
                 .collect::<Result<Vec<_>>>()
         };
         let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(client)).collect();
-        // Whoever asks for the status meanwhile is answered each time.
+        // Status requests are answered meanwhile.
         while !clients.iter().all(thread::ScopedJoinHandle::is_finished) {
-            let line = status(&place)?;
+            let line = status(&sandbox)?;
             let expected = format!("guard: process {}: the policies are in force", guard.pid());
             ensure!(line == expected, "{line}");
         }
@@ -132,7 +132,7 @@ fn however_many_scrape_the_table_is_read_once_a_second() -> Result<()> {
         }
         Ok(())
     })?;
-    let reads = figure(&scrape(&place)?, "dfw_metrics_reads_total")?;
+    let reads = figure(&scrape(&sandbox)?, "dfw_metrics_reads_total")?;
     // The first at once, and then one for each second that has begun.
     let most = began.elapsed().as_secs() + 2;
     ensure!(reads <= most, "the table was read {reads} times");
@@ -141,14 +141,14 @@ fn however_many_scrape_the_table_is_read_once_a_second() -> Result<()> {
     guard.stop()
 }
 
-fn who_does_not_read_holds_up_nobody() -> Result<()> {
-    let place = Place::new()?;
-    place.write("policies/a.yaml", large())?;
-    let mut guard = Daemon::start(&place, &["--metrics-listen", ADDRESS])?;
+fn a_client_that_does_not_read_delays_no_other() -> Result<()> {
+    let sandbox = Sandbox::new()?;
+    sandbox.write("policies/a.yaml", large())?;
+    let mut guard = Daemon::start(&sandbox, &["--metrics-listen", ADDRESS])?;
     guard.expect_in_force()?;
     let mut held = Vec::new();
     for number in 0..48 {
-        let mut stream = connect(&place)?;
+        let mut stream = connect(&sandbox)?;
         match number % 3 {
             // Not even the whole question.
             0 => stream.write_all(b"GET /met")?,
@@ -161,22 +161,22 @@ fn who_does_not_read_holds_up_nobody() -> Result<()> {
         held.push(stream);
     }
     let expected = format!("guard: process {}: the policies are in force", guard.pid());
-    ensure!(status(&place)? == expected, "{}", status(&place)?);
+    ensure!(status(&sandbox)? == expected, "{}", status(&sandbox)?);
     // They have had their time by then.
-    scrape(&place)?;
+    scrape(&sandbox)?;
     drop(held);
     guard.stop()
 }
 
 fn a_flood_of_reloads_is_one_a_second() -> Result<()> {
     const RELOADS: usize = 200;
-    let place = Place::new()?;
-    place.write("policies/a.yaml", POLICY)?;
-    let mut guard = Daemon::start(&place, &[])?;
+    let sandbox = Sandbox::new()?;
+    sandbox.write("policies/a.yaml", POLICY)?;
+    let mut guard = Daemon::start(&sandbox, &[])?;
     guard.expect_in_force()?;
     let began = Instant::now();
     for _ in 0..RELOADS {
-        let mut stream = UnixStream::connect(place.dir().join("guard.sock"))?;
+        let mut stream = UnixStream::connect(sandbox.dir().join("guard.sock"))?;
         stream.write_all(b"reload\n")?;
         let mut heard = String::new();
         stream.read_to_string(&mut heard)?;
@@ -184,7 +184,7 @@ fn a_flood_of_reloads_is_one_a_second() -> Result<()> {
     }
     let most = usize::try_from(began.elapsed().as_secs())? + 2;
     // None of them is lost: what was written before the last is in force.
-    place.write("policies/b.yaml", "ports: {443: any}\n")?;
+    sandbox.write("policies/b.yaml", "ports: {443: any}\n")?;
     guard.expect_in_force()?;
     let lines = guard.said.iter();
     let reloads = lines.filter(|line| line.contains("reloading policies, engines and interfaces"));
@@ -194,51 +194,54 @@ fn a_flood_of_reloads_is_one_a_second() -> Result<()> {
 }
 
 fn a_silent_guard_is_named() -> Result<()> {
-    let place = Place::new()?;
-    place.write("policies/a.yaml", POLICY)?;
-    ensure!(document(&place)?.is_null(), "{}", document(&place)?);
-    let mut guard = Daemon::start(&place, &[])?;
+    let sandbox = Sandbox::new()?;
+    sandbox.write("policies/a.yaml", POLICY)?;
+    ensure!(document(&sandbox)?.is_null(), "{}", document(&sandbox)?);
+    let mut guard = Daemon::start(&sandbox, &[])?;
     guard.expect_in_force()?;
     ensure!(
-        document(&place)?["answers"] == true,
+        document(&sandbox)?["answers"] == true,
         "{}",
-        document(&place)?
+        document(&sandbox)?
     );
     let pid = guard.pid();
     guard.signal(Signal::STOP)?;
     let expected =
         format!("warning: guard does not answer (process {pid}): it is stopped, hung or busy");
-    ensure!(status(&place)? == expected, "{}", status(&place)?);
-    let told = document(&place)?;
-    ensure!(told["answers"] == false && told["pid"] == pid, "{told}");
+    ensure!(status(&sandbox)? == expected, "{}", status(&sandbox)?);
+    let report = document(&sandbox)?;
+    ensure!(
+        report["answers"] == false && report["pid"] == pid,
+        "{report}"
+    );
     guard.signal(Signal::CONT)?;
-    ensure!(document(&place)?["pid"] == pid, "{}", document(&place)?);
+    ensure!(document(&sandbox)?["pid"] == pid, "{}", document(&sandbox)?);
     // Its socket is left behind.
     guard.kill()?;
-    ensure!(place.dir().join("guard.sock").exists(), "no socket");
-    ensure!(document(&place)?.is_null(), "{}", document(&place)?);
-    ensure!(status(&place)?.starts_with("guard: not running"));
+    ensure!(sandbox.dir().join("guard.sock").exists(), "no socket");
+    ensure!(document(&sandbox)?.is_null(), "{}", document(&sandbox)?);
+    ensure!(status(&sandbox)?.starts_with("guard: not running"));
     Ok(())
 }
 
 fn a_guard_that_ends_leaves_its_successors_socket() -> Result<()> {
-    let place = Place::new()?;
-    place.write("policies/a.yaml", POLICY)?;
-    let mut first = Daemon::start(&place, &["--no-owner"])?;
+    let sandbox = Sandbox::new()?;
+    sandbox.write("policies/a.yaml", POLICY)?;
+    let mut first = Daemon::start(&sandbox, &["--no-owner"])?;
     first.expect_in_force()?;
-    ensure!(document(&place)?["pid"] == first.pid());
-    let second = Daemon::start(&place, &["--no-owner"])?;
+    ensure!(document(&sandbox)?["pid"] == first.pid());
+    let second = Daemon::start(&sandbox, &["--no-owner"])?;
     crate::daemon::until("the second to answer", || {
-        (document(&place).ok()?["pid"] == second.pid()).then_some(())
+        (document(&sandbox).ok()?["pid"] == second.pid()).then_some(())
     })?;
     first.stop()?;
     ensure!(
-        document(&place)?["pid"] == second.pid(),
+        document(&sandbox)?["pid"] == second.pid(),
         "{}",
-        document(&place)?
+        document(&sandbox)?
     );
     second.stop()?;
-    ensure!(!place.dir().join("guard.sock").exists(), "it is left");
+    ensure!(!sandbox.dir().join("guard.sock").exists(), "it is left");
     Ok(())
 }
 
@@ -246,9 +249,9 @@ fn another_user_at_its_socket_is_no_guard() -> Result<()> {
     use std::io::{BufRead, BufReader};
     use std::os::unix::process::CommandExt;
     use std::process::Stdio;
-    let place = Place::new()?;
-    place.write("policies/a.yaml", POLICY)?;
-    place.dfw_ok(&["apply", &place.dir().join("policies").to_string_lossy()])?;
+    let sandbox = Sandbox::new()?;
+    sandbox.write("policies/a.yaml", POLICY)?;
+    sandbox.dfw_ok(&["apply", &sandbox.dir().join("policies").to_string_lossy()])?;
     let path = std::env::temp_dir().join(format!("dfw-squat-{}.sock", std::process::id()));
     let script =
         "import socket,sys; s=socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen()
@@ -263,7 +266,7 @@ print('listens', flush=True); sys.stdin.readline()";
         .spawn()?;
     let stdout = squatter.stdout.take().context("no stdout")?;
     let said = BufReader::new(stdout).lines().next();
-    let text = place.dfw(&["status", "--socket", &path.to_string_lossy()]);
+    let text = sandbox.dfw(&["status", "--socket", &path.to_string_lossy()]);
     drop(squatter.stdin.take());
     let _ = squatter.wait();
     std::fs::remove_file(&path)?;
@@ -279,9 +282,9 @@ print('listens', flush=True); sys.stdin.readline()";
 
 /// An engine whose every answer is an error of five million bytes and some lines.
 fn an_engines_error_fills_no_log() -> Result<()> {
-    let place = Place::new()?;
-    let policies = place.write("policies/a.yaml", POLICY)?;
-    let path = place.dir().join("engine.sock");
+    let sandbox = Sandbox::new()?;
+    let policies = sandbox.write("policies/a.yaml", POLICY)?;
+    let path = sandbox.dir().join("engine.sock");
     let listener = UnixListener::bind(&path)?;
     thread::spawn(move || {
         let message = format!("no\\nforged: line\\u001b[8m{}", "x".repeat(5_000_000));
@@ -310,19 +313,19 @@ fn an_engines_error_fills_no_log() -> Result<()> {
         }
         Ok(())
     };
-    let mut guard = Daemon::start(&place, &["--docker-host", &engine])?;
+    let mut guard = Daemon::start(&sandbox, &["--docker-host", &engine])?;
     guard.expect("its last known published ports stay filtered")?;
     short(&guard.said.join("\n"))?;
-    short(&document(&place)?.to_string().replace(',', "\n"))?;
+    short(&document(&sandbox)?.to_string().replace(',', "\n"))?;
     guard.stop()?;
     let policies = policies.to_string_lossy();
     for words in [&["audit"][..], &["plan", &policies], &["apply", &policies]] {
         let options = ["--docker-host", &engine, "--color", "always"];
-        let told = place.dfw(&[words, &options].concat())?;
-        let error = told.stderr.contains("engine-unanswered");
-        ensure!(error, "{words:?}: {:.1000}", told.stderr);
-        short(&strip(&told.stdout))?;
-        short(&strip(&told.stderr))?;
+        let report = sandbox.dfw(&[words, &options].concat())?;
+        let error = report.stderr.contains("engine-unanswered");
+        ensure!(error, "{words:?}: {:.1000}", report.stderr);
+        short(&strip(&report.stdout))?;
+        short(&strip(&report.stderr))?;
     }
     Ok(())
 }

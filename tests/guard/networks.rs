@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::Named;
 use crate::daemon::{Daemon, until};
-use crate::namespace::Place;
+use crate::namespace::Sandbox;
 
 pub(crate) const TRIALS: &[Named] = &[
     ("networks_are_followed", networks_are_followed),
@@ -34,21 +34,21 @@ const OUTSIDE: [&str; 2] = ["192.0.2.66:0", "[2001:db8:7::66]:0"];
 
 /// A host with a service, and a client on its link.
 struct Link {
-    host: Place,
-    client: Place,
+    host: Sandbox,
+    client: Sandbox,
     stop: Arc<AtomicBool>,
     services: Vec<JoinHandle<()>>,
 }
 
 impl Link {
     fn new() -> Result<Self> {
-        let (host, client) = (Place::new()?, Place::new()?);
+        let (host, client) = (Sandbox::new()?, Sandbox::new()?);
         host.write("policies/a.yaml", POLICY)?;
         host.namespace().ip(&format!(
             "link add eth0 type veth peer name eth0 netns {}",
             client.namespace().path().display()
         ))?;
-        for (place, words) in [
+        for (sandbox, words) in [
             (&host, &["198.51.100.1/24", "2001:db8:5::1/64 nodad"][..]),
             (
                 &client,
@@ -60,10 +60,10 @@ impl Link {
                 ],
             ),
         ] {
-            place.namespace().ip("link set eth0 up")?;
+            sandbox.namespace().ip("link set eth0 up")?;
             for word in words {
                 let (address, flags) = word.split_once(' ').unwrap_or((word, ""));
-                place
+                sandbox
                     .namespace()
                     .ip(&format!("addr add {address} dev eth0 {flags}"))?;
             }
@@ -166,63 +166,63 @@ fn without_guard_networks_are_those_of_the_last_apply() -> Result<()> {
     let link = Link::new()?;
     let path = link.host.dir().join("policies");
     let path = path.to_string_lossy();
-    let told = link.host.dfw(&["apply", &path])?;
+    let report = link.host.dfw(&["apply", &path])?;
     ensure!(
-        told.code == Some(0)
-            && told
+        report.code == Some(0)
+            && report
                 .stdout
                 .contains("198.51.100.0/24, 2001:db8:5::/64 (networks of eth0, wg0)")
-            && told.stderr.contains("without guard, apply again")
-            && told.stderr.contains("there is no interface `wg0`"),
-        "{told:?}"
+            && report.stderr.contains("without guard, apply again")
+            && report.stderr.contains("there is no interface `wg0`"),
+        "{report:?}"
     );
     for (inside, outside) in INSIDE.into_iter().zip(OUTSIDE) {
         link.until(inside, true)?;
         ensure!(!link.is_in(outside)?, "{outside} is let in");
     }
-    // They are told whether something changes or not.
+    // They are reported even if nothing changes.
     for verb in ["plan", "apply"] {
-        let told = link.host.dfw_ok(&["--json", verb, &path])?;
-        let told: Value = serde_json::from_str(&told)?;
+        let report = link.host.dfw_ok(&["--json", verb, &path])?;
+        let report: Value = serde_json::from_str(&report)?;
         let expected = json!([{
             "name": "lan",
             "what": "networks of eth0, wg0",
             "addresses": ["198.51.100.0/24", "2001:db8:5::/64"],
         }]);
         ensure!(
-            told["changes"] == json!([]) && told["host_sources"] == expected,
-            "{verb}: {told}"
+            report["changes"] == json!([]) && report["host_sources"] == expected,
+            "{verb}: {report}"
         );
     }
     // Which line has let it in.
     let from = "198.51.100.66";
-    let told = link
+    let report = link
         .host
         .dfw_ok(&["explain", "--from", from, "--to", "5353/udp"])?;
     ensure!(
-        told.contains("lan.ip4") && told.contains("a.yaml:3"),
-        "{told}"
+        report.contains("lan.ip4") && report.contains("a.yaml:3"),
+        "{report}"
     );
     link.ip("addr add 192.0.2.1/24 dev eth0")?;
     ensure!(!link.is_in(OUTSIDE[0])?, "it is followed by nobody");
-    let told = link.host.dfw_ok(&["plan", &path])?;
-    ensure!(told.contains("192.0.2.0/24"), "{told}");
+    let report = link.host.dfw_ok(&["plan", &path])?;
+    ensure!(report.contains("192.0.2.0/24"), "{report}");
     link.host.dfw_ok(&["apply", &path])?;
     link.until(OUTSIDE[0], true)?;
-    // Without the addresses nobody is let in.
+    // Without the addresses no source is allowed.
     link.ip("link set eth0 down")?;
     link.ip("addr flush dev eth0")?;
-    let told = link.host.dfw(&["apply", &path])?;
+    let report = link.host.dfw(&["apply", &path])?;
     ensure!(
-        told.code == Some(0)
-            && told
+        report.code == Some(0)
+            && report
                 .stderr
                 .contains("`eth0` has no usable address (loopback and link-local do not count)"),
-        "{told:?}"
+        "{report:?}"
     );
     ensure!(
-        told.stdout.contains("nobody (networks of eth0, wg0)"),
-        "{told:?}"
+        report.stdout.contains("nobody (networks of eth0, wg0)"),
+        "{report:?}"
     );
     link.ip("link set eth0 up")?;
     link.ip("route add 198.51.100.66/32 dev eth0")?;

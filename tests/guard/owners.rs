@@ -6,11 +6,11 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 
 use crate::Named;
-use crate::namespace::Place;
+use crate::namespace::Sandbox;
 
 pub(crate) const TRIALS: &[Named] = &[(
-    "who_chooses_a_file_must_own_it",
-    who_chooses_a_file_must_own_it,
+    "the_user_who_controls_a_path_must_own_the_file",
+    the_user_who_controls_a_path_must_own_the_file,
 )];
 
 const NOBODY: u32 = 65_534;
@@ -75,9 +75,9 @@ fn tree(root: &Path) -> Result<()> {
 }
 
 /// What dfw reads as root, and as another user, of paths whose parts belong to several.
-fn who_chooses_a_file_must_own_it() -> Result<()> {
-    let place = Place::new()?;
-    let root = place.dir().join("tree");
+fn the_user_who_controls_a_path_must_own_the_file() -> Result<()> {
+    let sandbox = Sandbox::new()?;
+    let root = sandbox.dir().join("tree");
     tree(&root)?;
     let at = |path: &str| root.join(path);
     let open = |path: &str| dfw::file::open(&at(path), dfw::file::Accept::Regular);

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context, Result, ensure};
 
 use crate::daemon::{Daemon, arguments};
-use crate::namespace::{self, DFW, Place};
+use crate::namespace::{self, DFW, Sandbox};
 use crate::support::command::{output, program};
 
 /// Mounts it at `$1`; as long as descriptor 3 is open, every look there waits.
@@ -16,15 +16,17 @@ mount -i -t fuse -o fd=3,rootmode=40000,user_id=0,group_id=0 none \"$1\"
 shift";
 
 /// A guard in a mount namespace of its own, in which disks can fall silent.
-pub(crate) fn guard(place: &Place, more: &[&str]) -> Result<Daemon> {
-    let mut command = place.namespace().command("unshare");
-    command.args(["--mount", DFW]).args(arguments(place, more));
+pub(crate) fn guard(sandbox: &Sandbox, more: &[&str]) -> Result<Daemon> {
+    let mut command = sandbox.namespace().command("unshare");
+    command
+        .args(["--mount", DFW])
+        .args(arguments(sandbox, more));
     Daemon::of(command)
 }
 
 /// A guard that finds this folder silent when it starts.
-pub(crate) fn guard_behind(place: &Place, folder: &str) -> Result<Daemon> {
-    let mut command = place.namespace().command("unshare");
+pub(crate) fn guard_behind(sandbox: &Sandbox, folder: &str) -> Result<Daemon> {
+    let mut command = sandbox.namespace().command("unshare");
     command.args([
         "--mount",
         "sh",
@@ -32,8 +34,8 @@ pub(crate) fn guard_behind(place: &Place, folder: &str) -> Result<Daemon> {
         &format!("{MOUNT}\nexec \"$@\""),
         "sh",
     ]);
-    command.arg(place.dir().join(folder));
-    command.arg(DFW).args(arguments(place, &[]));
+    command.arg(sandbox.dir().join(folder));
+    command.arg(DFW).args(arguments(sandbox, &[]));
     Daemon::of(command)
 }
 

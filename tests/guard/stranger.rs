@@ -1,4 +1,4 @@
-//! A stranger who sends to a closed port all the time, and a count of what gets through.
+//! An untrusted client that sends to a closed port continuously, and the number of packets that arrive.
 
 use std::net::UdpSocket;
 use std::sync::Arc;
@@ -9,16 +9,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow};
 
 use crate::daemon::until;
-use crate::namespace::Place;
+use crate::namespace::Sandbox;
 
-/// The port that he knocks at.
+/// The destination port.
 pub(crate) const PORT: u16 = 5353;
-/// A policy that closes it to him.
+/// A policy that closes the port to the client.
 pub(crate) const CLOSED: &str = "default: deny\nports: {5353/udp: [203.0.113.7]}\n";
 
 /// A stranger beside a host.
 pub(crate) struct Stranger {
-    place: Place,
+    sandbox: Sandbox,
     stop: Arc<AtomicBool>,
     sent: Arc<AtomicU64>,
     arrived: Arc<Arrivals>,
@@ -38,10 +38,10 @@ struct Arrivals {
 const APART: Duration = Duration::from_millis(200);
 
 impl Stranger {
-    /// Connects him with the host, and lets him begin.
-    pub(crate) fn beside(host: &Place) -> Result<Self> {
-        let place = Place::new()?;
-        let stranger = place.namespace();
+    /// Connects the client with the host, and starts it.
+    pub(crate) fn beside(host: &Sandbox) -> Result<Self> {
+        let sandbox = Sandbox::new()?;
+        let stranger = sandbox.namespace();
         host.namespace().ip(&format!(
             "link add eth0 type veth peer name eth0 netns {}",
             stranger.path().display()
@@ -70,7 +70,7 @@ impl Stranger {
                 let (stop, sent) = (stop.clone(), sent.clone());
                 std::thread::spawn(move || {
                     while !stop.load(Ordering::Relaxed) {
-                        // A refusal that came back is told with the next packet.
+                        // An ICMP error is reported with the next packet.
                         let _ = client.send(b"let me in");
                         sent.fetch_add(1, Ordering::Relaxed);
                         // Some ten thousand a second are enough, and leave the machine to others.
@@ -85,7 +85,7 @@ impl Stranger {
             },
         ];
         Ok(Self {
-            place,
+            sandbox,
             stop,
             sent,
             arrived,
@@ -95,7 +95,7 @@ impl Stranger {
 
     /// A socket at the stranger's address, at a port of its own.
     pub(crate) fn socket(&self) -> Result<UdpSocket> {
-        self.place
+        self.sandbox
             .namespace()
             .run(|| Ok(UdpSocket::bind("198.51.100.66:0")?))
     }
@@ -117,7 +117,7 @@ impl Stranger {
         self.arrived.longest.store(0, Ordering::Relaxed);
     }
 
-    /// Waits until he has sent some more.
+    /// Waits until the client has sent some more packets.
     pub(crate) fn send_some(&self) -> Result<()> {
         let enough = self.sent.load(Ordering::Relaxed) + 100;
         until("packets", || {
@@ -125,7 +125,7 @@ impl Stranger {
         })
     }
 
-    /// Ends; how many packets he has sent.
+    /// Stops the client; returns the number of packets that it sent.
     pub(crate) fn stop(mut self) -> Result<u64> {
         self.stop.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {

@@ -1,11 +1,11 @@
-//! No stranger gets through, whatever becomes of guard and of the ruleset.
+//! No untrusted client gets access, whatever happens to guard and to the ruleset.
 
 use anyhow::{Result, ensure};
 use dfw::kernel::Claim;
 
 use crate::Named;
 use crate::daemon::{Daemon, until};
-use crate::namespace::Place;
+use crate::namespace::Sandbox;
 use crate::stranger::{CLOSED, Stranger};
 
 pub(crate) const TRIALS: &[Named] = &[
@@ -21,8 +21,8 @@ pub(crate) const TRIALS: &[Named] = &[
 ];
 
 /// A host with a stranger at a port that is open until guard closes it.
-fn beset(more: &[&str]) -> Result<(Place, Stranger, Daemon)> {
-    let host = Place::new()?;
+fn beset(more: &[&str]) -> Result<(Sandbox, Stranger, Daemon)> {
+    let host = Sandbox::new()?;
     let stranger = Stranger::beside(&host)?;
     // A probe that never gets through proves nothing.
     until("the first packet", || {
@@ -71,7 +71,7 @@ fn a_successor_takes_over_without_a_gap() -> Result<()> {
 
 fn a_flush_opens_nothing() -> Result<()> {
     let (host, stranger, _guard) = beset(&[])?;
-    if Place::new()?.kernel(|kernel| Ok(kernel.claim()? == Claim::Unknown))? {
+    if Sandbox::new()?.kernel(|kernel| Ok(kernel.claim()? == Claim::Unknown))? {
         eprintln!("this kernel has no owners of tables");
         return Ok(());
     }

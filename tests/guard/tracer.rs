@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::Named;
 use crate::daemon::{Daemon, arguments};
-use crate::namespace::{DFW, Place};
+use crate::namespace::{DFW, Sandbox};
 
 pub(crate) const TRIALS: &[Named] = &[
     ("guard_starts_no_program", guard_starts_no_program),
@@ -22,9 +22,9 @@ pub(crate) const TRIALS: &[Named] = &[
 
 /// What root may do by the files' modes, and guard has given up.
 fn guard_writes_in_its_own_folders_only() -> Result<()> {
-    let place = Place::new()?;
-    place.write("policies/a.yaml", "default: deny\nports: {80: any}\n")?;
-    let mut guard = Daemon::start(&place, &[])?;
+    let sandbox = Sandbox::new()?;
+    sandbox.write("policies/a.yaml", "default: deny\nports: {80: any}\n")?;
+    let mut guard = Daemon::start(&sandbox, &[])?;
     guard.expect_in_force()?;
     if guard.said.iter().any(|line| line.contains("no Landlock")) {
         eprintln!("not tried: this kernel has no Landlock");
@@ -32,13 +32,13 @@ fn guard_writes_in_its_own_folders_only() -> Result<()> {
     }
     let kept = |folder: &Path| folder.join("last-good").exists();
     // The name of its folder leads elsewhere.
-    let [state, former] = ["state", "former"].map(|name| place.dir().join(name));
-    let elsewhere = place.dir().with_extension("elsewhere");
+    let [state, former] = ["state", "former"].map(|name| sandbox.dir().join(name));
+    let elsewhere = sandbox.dir().with_extension("elsewhere");
     crate::daemon::until("the state", || kept(&state).then_some(()))?;
     std::fs::create_dir(&elsewhere)?;
     std::fs::rename(&state, &former)?;
     std::os::unix::fs::symlink(&elsewhere, &state)?;
-    place.write("policies/a.yaml", "default: deny\nports: {81: any}\n")?;
+    sandbox.write("policies/a.yaml", "default: deny\nports: {81: any}\n")?;
     let line = guard.expect("cannot be saved")?;
     ensure!(line.contains("Permission denied"), "{line}");
     ensure!(!kept(&elsewhere), "it could write elsewhere");
@@ -46,7 +46,7 @@ fn guard_writes_in_its_own_folders_only() -> Result<()> {
     std::fs::remove_file(&state)?;
     std::fs::rename(&former, &state)?;
     std::fs::remove_file(state.join("last-good"))?;
-    place.write("policies/a.yaml", "default: deny\nports: {82: any}\n")?;
+    sandbox.write("policies/a.yaml", "default: deny\nports: {82: any}\n")?;
     crate::daemon::until("the state", || kept(&state).then_some(()))?;
     guard.stop()
 }
@@ -55,16 +55,16 @@ fn guard_writes_in_its_own_folders_only() -> Result<()> {
 const CAPABILITIES: u64 = 1 << 2 | 1 << 12 | 1 << 19;
 
 fn guard_gives_up_what_it_never_needs() -> Result<()> {
-    let place = Place::new()?;
-    place.write("policies/a.yaml", "default: deny\nports: {80: any}\n")?;
+    let sandbox = Sandbox::new()?;
+    sandbox.write("policies/a.yaml", "default: deny\nports: {80: any}\n")?;
     // With an engine to follow there are five threads: the loop, one for engines, one that writes, and those
     // that look at sockets and at processes.
-    let engine = place
+    let engine = sandbox
         .dir()
         .join("engine.sock")
         .to_string_lossy()
         .into_owned();
-    let mut guard = Daemon::start(&place, &["--docker-host", &engine])?;
+    let mut guard = Daemon::start(&sandbox, &["--docker-host", &engine])?;
     guard.expect_in_force()?;
     // What is read once, such as policies, is read by threads that end.
     crate::daemon::until("five threads", || {
@@ -100,20 +100,20 @@ fn tasks(pid: u32) -> Result<Vec<std::path::PathBuf>> {
 }
 
 fn guard_starts_no_program() -> Result<()> {
-    let place = Place::new()?;
-    place.write("policies/a.yaml", "default: deny\nports: {80: any}\n")?;
-    let log = place.dir().join("strace");
-    let mut command = place.namespace().command("strace");
+    let sandbox = Sandbox::new()?;
+    sandbox.write("policies/a.yaml", "default: deny\nports: {80: any}\n")?;
+    let log = sandbox.dir().join("strace");
+    let mut command = sandbox.namespace().command("strace");
     // The tracer stays in the background, so that the process is guard's own.
     command.args(["-D", "-f", "-qq", "-e", "signal=none"]);
     command.args(["-e", "trace=execve,execveat,fork,vfork,clone,clone3", "-o"]);
     command.arg(&log).arg(DFW);
-    command.args(arguments(&place, &["--no-owner"]));
+    command.args(arguments(&sandbox, &["--no-owner"]));
     let mut guard = Daemon::of(command)?;
     guard.expect_in_force()?;
-    place.nft("flush ruleset")?;
+    sandbox.nft("flush ruleset")?;
     guard.expect("restored after ")?;
-    place.write("policies/a.yaml", "default: [")?;
+    sandbox.write("policies/a.yaml", "default: [")?;
     guard.expect("have errors and are not applied")?;
     guard.stop()?;
     let log = std::fs::read_to_string(&log).context("strace has written nothing")?;

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::Named;
 use crate::daemon::{Daemon, arguments, until};
-use crate::namespace::Place;
+use crate::namespace::Sandbox;
 use crate::stranger::Stranger;
 use crate::support::command::output;
 
@@ -47,14 +47,14 @@ fn former() -> Result<PathBuf> {
 }
 
 /// Starts the guard of the release before.
-fn former_guard(host: &Place) -> Result<Daemon> {
+fn former_guard(host: &Sandbox) -> Result<Daemon> {
     let mut command = host.namespace().command(&former()?.to_string_lossy());
     command.args(arguments(host, &[]));
     Daemon::of(command)
 }
 
 /// A client that may, whose every request must be answered, each from another port.
-fn served(stranger: &Stranger, host: &Place, work: impl FnOnce() -> Result<()>) -> Result<()> {
+fn served(stranger: &Stranger, host: &Sandbox, work: impl FnOnce() -> Result<()>) -> Result<()> {
     let server = host.namespace().run(|| {
         let server = UdpSocket::bind(("198.51.100.1", SERVED))?;
         server.set_read_timeout(Some(Duration::from_millis(50)))?;
@@ -105,7 +105,7 @@ fn served(stranger: &Stranger, host: &Place, work: impl FnOnce() -> Result<()>) 
 }
 
 /// A host where the release before has closed a port to a stranger.
-fn beset(host: &Place, close: impl FnOnce() -> Result<()>) -> Result<Stranger> {
+fn beset(host: &Sandbox, close: impl FnOnce() -> Result<()>) -> Result<Stranger> {
     let stranger = Stranger::beside(host)?;
     until("the first packet", || {
         (stranger.arrived() > 0).then_some(())
@@ -121,8 +121,8 @@ fn beset(host: &Place, close: impl FnOnce() -> Result<()>) -> Result<Stranger> {
     Ok(stranger)
 }
 
-/// What the table has counted at a port: let in, and kept out.
-fn counted(host: &Place, port: &str) -> Result<(u64, u64)> {
+/// Returns the counters of a port: allowed and denied packets.
+fn counted(host: &Sandbox, port: &str) -> Result<(u64, u64)> {
     let status: Value = serde_json::from_str(&host.dfw_ok(&["--json", "status"])?)?;
     let ports = status["installed"]["ports"]
         .as_array()
@@ -134,7 +134,7 @@ fn counted(host: &Place, port: &str) -> Result<(u64, u64)> {
 }
 
 fn an_upgrade_without_guard() -> Result<()> {
-    let host = Place::new()?;
+    let host = Sandbox::new()?;
     let policies = host.dir().join("policies");
     let apply = [
         "apply",
@@ -169,7 +169,7 @@ fn an_upgrade_without_guard() -> Result<()> {
 }
 
 fn an_upgrade_of_guard() -> Result<()> {
-    let host = Place::new()?;
+    let host = Sandbox::new()?;
     let mut guard = None;
     let stranger = beset(&host, || {
         let mut former = former_guard(&host)?;
@@ -199,8 +199,8 @@ fn an_upgrade_of_guard() -> Result<()> {
     stranger.stop().map(drop)
 }
 
-/// Waits until the guard says so; where nothing is to be changed, it logs nothing of the table's contents.
-fn policies_in_force(host: &Place) -> Result<()> {
+/// Waits until guard's status reports it: if nothing changes, guard does not log the table's contents.
+fn policies_in_force(host: &Sandbox) -> Result<()> {
     let socket = host.dir().join("guard.sock");
     until("an answer", || {
         let status = host.dfw_ok(&["--json", "status", "--socket", &socket.to_string_lossy()]);
@@ -212,7 +212,7 @@ fn policies_in_force(host: &Place) -> Result<()> {
 /// The policies have a key that is spelt otherwise today: what was kept of them stays in force until they are
 /// changed, after a boot too.
 fn former_spellings_survive() -> Result<()> {
-    let host = Place::new()?;
+    let host = Sandbox::new()?;
     let former_key = "  8081: {allow: [office], refuse: reject}\n";
     let stranger = beset(&host, || {
         host.write("policies/b.yaml", format!("ports:\n{former_key}"))?;
@@ -251,7 +251,7 @@ fn former_spellings_survive() -> Result<()> {
 
 /// The files are wrong when today's guard starts, and no table is there, as after a boot.
 fn last_good_policies_survive() -> Result<()> {
-    let host = Place::new()?;
+    let host = Sandbox::new()?;
     let stranger = beset(&host, || {
         let mut former = former_guard(&host)?;
         former.expect_in_force()?;

@@ -1,5 +1,5 @@
-//! Who uses whom: each folder of `src/` may use what is listed for it and nothing else, and no file is used,
-//! in however many steps, by what it uses. And the map of it all for people is right.
+//! Dependencies of folders: each folder of `src/` may use what is listed for it and nothing else, and no file is used,
+//! directly or indirectly, by a file that it uses. CONTRIBUTING's map matches the tree.
 //!
 //! The whole tree is parsed: `use` with braces, `super::super::`, and full paths in code and in macros
 //! count alike. Tests inside of files may use more.
@@ -93,6 +93,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "output",
         &["analysis", "host", "net", "ruleset", "text", "untrusted"],
+    ),
+    // What is shown, computed of what is in force, and laid out.
+    (
+        "page",
+        &["analysis", "net", "output", "ruleset", "untrusted"],
     ),
 ];
 

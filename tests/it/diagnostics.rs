@@ -39,7 +39,7 @@ fn entries(folder: &str) -> Vec<PathBuf> {
 }
 
 #[test]
-fn what_is_wrong_is_told_as_expected() {
+fn errors_are_reported_as_expected() {
     let update = std::env::var_os("UPDATE").is_some();
     let mut failures = Vec::new();
     for folder in entries("tests/policies/invalid") {

@@ -173,7 +173,7 @@ fn compare(
 }
 
 #[test]
-fn differences_are_what_brute_force_says() {
+fn differences_agree_with_brute_force() {
     property(pairs(), &cases(), |case| compare(case, |_| {})).unwrap();
 }
 

@@ -257,8 +257,11 @@ fn the_language_is_described_to_the_last_key() {
 
 #[test]
 fn errors_that_are_described_exist() {
-    let page = read(Path::new("docs/troubleshooting.md"));
-    let table = page.split_once("| name | what to do |").unwrap().1;
+    let tables = [
+        ("docs/troubleshooting.md", "| name | what to do |"),
+        ("docs/import.md", "| warning | meaning |"),
+    ]
+    .map(|(page, head)| read(Path::new(page)).split_once(head).unwrap().1.to_owned());
     let mut sources = String::new();
     let mut folders = vec![root().join("src")];
     while let Some(folder) = folders.pop() {
@@ -271,7 +274,10 @@ fn errors_that_are_described_exist() {
             }
         }
     }
-    let rows = table.lines().filter_map(|line| line.strip_prefix("| `"));
+    let tables = tables
+        .iter()
+        .map(|table| table.split("\n\n").next().unwrap());
+    let rows = tables.flat_map(|table| table.lines().filter_map(|line| line.strip_prefix("| `")));
     let names = rows.flat_map(|row| {
         let names = row.split(" | ").next().unwrap();
         names.split('`').step_by(2).filter(|name| !name.is_empty())
@@ -284,5 +290,5 @@ fn errors_that_are_described_exist() {
         );
         known += 1;
     }
-    assert!(known > 10, "{known}");
+    assert!(known > 20, "{known}");
 }

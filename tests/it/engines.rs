@@ -84,7 +84,7 @@ fn engines_are_understood() {
 /// Where the holder of a socket is not to be seen, it may be docker-proxy: also at a port that the kernel
 /// chooses from for requests of the host.
 #[test]
-fn whoever_cannot_see_processes_closes_all_that_is_published() {
+fn without_processes_all_published_ports_are_closed() {
     let mut engine = engine("docker-28.5");
     for container in &mut engine.containers {
         container
@@ -258,7 +258,7 @@ fn a_bridge_is_found_by_its_address() {
 
 /// Their packets pass no hook of the host, so an audit must say so instead of nothing.
 #[test]
-fn networks_past_the_host_are_told() {
+fn networks_past_the_host_are_reported() {
     let mut host = HostView {
         engines: vec![engine("docker-28.5")],
         ..HostView::default()
@@ -314,7 +314,7 @@ fn compiled(text: &str, host: &HostView) -> Ruleset {
 
 /// What strangers reach before and after, of what a real engine publishes.
 #[test]
-fn ports_that_open_and_close_to_strangers_are_told() {
+fn ports_that_open_and_close_are_reported() {
     let v4 = Families {
         v4: true,
         v6: false,
@@ -392,7 +392,7 @@ ports:
     assert_eq!(told(8085, true), (Admits::Nobody, 5));
     assert_eq!(told(5384, true), (some(&["4 addresses"]), 6));
     assert_eq!(told(5384, false), (some(&["2001:db8::1"]), 6));
-    // The one port more is told of a container of which all ports are open.
+    // A container with all ports open is reported with one more port.
     let without = |exposures: Vec<Exposure>| -> Vec<Exposure> {
         let exposures = exposures.into_iter();
         exposures.filter(|e| e.path.port < Some(20_000)).collect()
@@ -403,9 +403,9 @@ ports:
     assert_eq!((changed.closed, changed.opened), (vec![], vec![]));
 }
 
-/// Addresses that were not read are told as such, not as none.
+/// Addresses that were not read are reported as unread, not as empty.
 #[test]
-fn a_list_that_was_not_read_is_not_nobody() {
+fn an_unread_list_is_not_empty() {
     let (host, around) = docker(Families { v4: true, v6: true });
     let mut ruleset = compiled("default: deny\nports: {8443: [192.0.2.1]}", &host);
     let set = ruleset.sets.get_mut("port-8443-tcp.allow.ip4").unwrap();

@@ -22,7 +22,7 @@ fn stderr(output: &Output) -> String {
 }
 
 #[test]
-fn what_is_not_read_is_told() {
+fn ignored_files_are_reported() {
     let dir = tempfile::tempdir().unwrap();
     let write = |path: &str, text: &str| {
         let path = dir.path().join(path);
@@ -72,7 +72,7 @@ fn what_is_not_read_is_told() {
 }
 
 #[test]
-fn thousands_of_mistakes_are_told_in_a_page() {
+fn thousands_of_errors_are_summarised() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("a.yaml"), "default: deny\n").unwrap();
     for number in 1..=1000 {
@@ -99,7 +99,7 @@ fn thousands_of_mistakes_are_told_in_a_page() {
 }
 
 #[test]
-fn unread_lists_are_told_once_each() {
+fn unread_lists_are_reported_once_each() {
     let dir = tempfile::tempdir().unwrap();
     let sources: Vec<String> = (0..100)
         .map(|n| format!("  s{n}: {{file: missing-{n}}}\n"))
@@ -118,7 +118,7 @@ fn unread_lists_are_told_once_each() {
 }
 
 #[test]
-fn the_owner_of_a_list_is_told_what_to_do() {
+fn the_owner_of_a_list_gets_help() {
     let dir = tempfile::tempdir().unwrap();
     let theirs = dir.path().join("theirs");
     fs::create_dir(&theirs).unwrap();
@@ -129,7 +129,7 @@ fn the_owner_of_a_list_is_told_what_to_do() {
         "default: deny\nsources: {a: {file: theirs/list}, b: {file: missing}}\n",
     )
     .unwrap();
-    // Only root may, and only root is refused: somebody else reads what he may read anyway.
+    // Only root can change the owner, and the rule applies only to root: other users read only what they may read.
     if std::os::unix::fs::chown(&theirs, Some(65534), None).is_err() {
         assert!(std::env::var_os("CI").is_none(), "this test needs root");
         return;

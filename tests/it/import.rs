@@ -1,5 +1,4 @@
-//! Golden imports: `tests/import/<idea>/rules*`, and beside them the policy that they become and
-//! what is said about it.
+//! Golden imports: `tests/import/<idea>/rules*`, with the expected policy and remarks beside them.
 //!
 //! `UPDATE=1` writes both anew; read the difference before you commit it.
 
@@ -83,7 +82,7 @@ fn rules_become_these_policies() {
     assert!(different.is_empty(), "{}", different.join("\n"));
 }
 
-/// What people give instead of a dump, and what they are told.
+/// Input that is not a dump, and the error about it.
 #[test]
 fn other_input_is_named() {
     let utf16: Vec<u8> = "*filter\n:FORWARD DROP [0:0]\nCOMMIT\n"
@@ -144,8 +143,8 @@ fn other_input_is_named() {
     }
 }
 
-/// A list of bans as it grows in years, at many ports, and the rules of a cluster: it takes a moment,
-/// and what is said about all of it is short.
+/// A long list of bans at many ports, and the rules of a cluster: importing them is fast, and the remarks are
+/// short.
 #[test]
 fn tens_of_thousands_of_rules_are_no_hours_and_no_pages() {
     use std::fmt::Write;

@@ -44,7 +44,7 @@ struct Opened {
     fate: Fate,
 }
 
-/// A way in which an import could go wrong: it does not see some rules, or it says nothing.
+/// A fault of an import: it ignores some rules, or it gives no remark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
     /// Rules of users in the chains of engines are not seen.
@@ -59,7 +59,7 @@ enum Fault {
     OtherTables,
     /// A RETURN is not seen.
     Return,
-    /// Nothing is said about what is not understood.
+    /// Rules that are not supported get no remark.
     Silence,
 }
 
@@ -102,8 +102,8 @@ impl Fault {
     }
 }
 
-/// Imports the rules of a host, and finds a packet that the policy lets in although the rules do
-/// not and no remark says so.
+/// Imports the rules of a host, and finds a packet that the policy accepts although the rules drop it and no
+/// remark reports it.
 fn judge(host: &Host, fault: Option<Fault>, rng: &mut Rng, tally: &mut Tally) -> Option<Opened> {
     let mut seen = host.clone();
     if let Some(fault) = fault {

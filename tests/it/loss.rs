@@ -1,10 +1,9 @@
-//! Nobody is lost or let in on the way from one ruleset to another, on a model of the kernel.
+//! No packet is lost or wrongly accepted between two rulesets, on a model of the kernel.
 //!
-//! A packet that is in flight during a transaction goes through the old rules to their end, but
-//! looks into the new contents of sets from some moment on. What comes into a set of ranges or goes
-//! out of it, the new rules may see a moment late. Whoever is allowed before and afterwards must be
-//! allowed in each of these views, and whoever is refused by both, refused. Where connections are marked
-//! that were judged, nobody gets a mark in any of them that lets through whom the new rules refuse.
+//! A packet in flight during a transaction traverses the old rules to their end, but sees the new contents of sets
+//! from some moment on. The new rules may see changes of interval sets a moment late. A source that is allowed before
+//! and afterwards must be allowed in each of these views, and a source that is denied by both must be denied. With
+//! connection marks, no view may set a mark by which the new rules accept a packet that they deny.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -32,7 +31,7 @@ use crate::reference::random::{Edges, crowded, host, packets};
 const CASES: u32 = 160;
 
 #[test]
-fn nobody_is_lost_or_let_in_on_the_way() {
+fn no_packet_is_lost_or_accepted_wrongly_meanwhile() {
     let cases = std::env::var("PROPTEST_CASES").map_or(CASES, |cases| cases.parse().unwrap());
     let values = (changed(), host(), packets());
     let held = property(cases, &values, |((old, new), host, seeds)| {
@@ -212,7 +211,7 @@ fn a_source_that_moves_between_the_sets_of_a_list_is_not_lost() {
 }
 
 #[test]
-fn a_source_that_comes_into_two_lists_is_not_let_in() {
+fn a_source_in_two_lists_is_not_accepted_wrongly() {
     let policy = |more| {
         let lists = format!("some: [10.1.1.1{more}], bad: [10.1.1.7{more}]");
         named(&lists, "  80: {allow: [some], except: [bad]}\n")
@@ -249,9 +248,9 @@ fn a_port_that_leaves_a_range_is_not_lost() {
     );
 }
 
-/// Neither who is let through nor which line of the policy is said to have decided.
+/// Compares neither the accepted sources nor the policy line that decides.
 #[test]
-fn marks_make_no_difference_to_who_asks() {
+fn marks_do_not_change_verdicts() {
     let values = (crowded(0.6), host(), packets());
     let held = property(CASES, &values, |(mut meant, host, seeds)| {
         let edges = Edges::of(&meant, &host);
@@ -333,8 +332,8 @@ fn a_long_list_is_never_filled_anew_nor_what_changes_alone() {
     assert!((1000..1016).contains(&apart), "{apart}");
 }
 
-/// What becomes of whom in some view, although the rules before and afterwards agree that it does
-/// not; none if all is well.
+/// Returns the packets whose verdict in some view differs from the one that the rules before and afterwards
+/// share; empty if there are none.
 fn lost(old: &Ruleset, new: &Ruleset, packets: &[Packet]) -> Vec<String> {
     let installed = installed(old);
     let plan = diff(Some(&installed), new, 7);

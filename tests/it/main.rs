@@ -13,6 +13,8 @@ mod codec;
 mod diagnostics;
 mod difference;
 mod docs;
+#[path = "../support/documented.rs"]
+mod documented;
 #[path = "../support/encoded.rs"]
 mod encoded;
 mod engines;
@@ -31,6 +33,9 @@ mod json;
 mod loss;
 mod meaning;
 mod networks;
+#[path = "../support/pages.rs"]
+mod page_fixtures;
+mod pages;
 mod partition;
 mod proofs;
 #[path = "../support/property.rs"]

@@ -36,7 +36,7 @@ proptest! {
     }
 
     #[test]
-    fn who_is_added_takes_nothing_from_others(
+    fn an_added_source_takes_no_access_away(
         policy in meant(),
         host in host(),
         at in any::<Index>(),

@@ -85,7 +85,7 @@ fn where_the_host_is_known_it_is_judged() {
 }
 
 #[test]
-fn what_the_host_lacks_is_named_and_holds_nobody() {
+fn a_missing_interface_is_reported_and_allows_nobody() {
     let policy = read("  []\n");
     let (_, source, _) = policy.on_host().next().unwrap();
     let host = host(&[("eth0", &[])]);

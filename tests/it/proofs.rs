@@ -40,11 +40,11 @@ fn packets(
     let socket = keys.iter().any(|key| key.covers(&asks));
     let socket = socket.then(|| to(Kind::Service));
     let paths = [Some(published), socket].into_iter().flatten();
-    let through = |path: Path| {
+    let packets_on = |path: Path| {
         let packet = |incoming: &&str| path.packet(source, incoming, asked);
         interfaces.iter().map(packet).collect::<Vec<_>>()
     };
-    paths.flat_map(through).collect()
+    paths.flat_map(packets_on).collect()
 }
 
 fn nobody_else(policy: &Meant, seeds: &[Index; 3]) -> Result<()> {
@@ -129,7 +129,7 @@ fn nobody_else(policy: &Meant, seeds: &[Index; 3]) -> Result<()> {
 }
 
 #[test]
-fn nobody_else_is_what_the_reference_says() {
+fn only_agrees_with_the_reference() {
     let seeds = any::<[Index; 3]>();
     property(POLICIES, &(meant(), seeds), |(policy, seeds)| {
         nobody_else(&policy, &seeds)

@@ -154,7 +154,7 @@ fn help_fits_the_terminal_and_is_the_same_in_every_pipe() {
 }
 
 #[test]
-fn colour_is_where_it_is_wanted() {
+fn colour_follows_the_options() {
     let wrong = ["check", "tests/policies/invalid/default-value"];
     for arguments in [&["aply"][..], &["apply", "--bogus"], &["--help"], &wrong] {
         let with = |more: &'static str| {
@@ -182,7 +182,7 @@ fn colour_is_where_it_is_wanted() {
 }
 
 #[test]
-fn a_wrong_command_line_is_told_to_programs_too() {
+fn a_wrong_command_line_is_reported_as_json() {
     for (arguments, message, help) in [
         (
             &["--json", "aply"][..],
@@ -232,7 +232,7 @@ fn a_slip_is_answered_with_what_was_meant() {
 }
 
 #[test]
-fn whoever_closes_the_pipe_has_enough() {
+fn a_closed_pipe_is_not_an_error() {
     for arguments in [
         &["--help"][..],
         &["show", "--policy", "policies"],

@@ -11,7 +11,7 @@ use proptest::sample::Index;
 
 use crate::Named;
 use crate::arbitrary::{Style, ruleset};
-use crate::namespace::{Place, compiled, policies};
+use crate::namespace::{Sandbox, compiled, policies};
 use crate::property::{property, same};
 
 pub(crate) const TRIALS: &[Named] = &[
@@ -36,35 +36,35 @@ fn installed(kernel: &Kernel) -> Result<Installed> {
 }
 
 /// Changes what is installed to what is wanted; says how many operations that took.
-fn change(kernel: &Kernel, wanted: &Ruleset) -> Result<usize> {
+fn change(kernel: &Kernel, desired: &Ruleset) -> Result<usize> {
     let snapshot = kernel.survey()?;
-    let plan = plan::diff(snapshot.installed.as_ref(), wanted, SEED);
+    let plan = plan::diff(snapshot.installed.as_ref(), desired, SEED);
     let count = plan.before.len() + plan.main.len();
     ensure!(kernel.carry_out(&plan, "a test", snapshot.generation)? == Outcome::Done);
-    arrived(kernel, wanted).with_context(|| format!("{plan:#?}"))?;
+    arrived(kernel, desired).with_context(|| format!("{plan:#?}"))?;
     Ok(count)
 }
 
 /// What is installed is what is wanted, and nothing more is to be done.
-fn arrived(kernel: &Kernel, wanted: &Ruleset) -> Result<()> {
+fn arrived(kernel: &Kernel, desired: &Ruleset) -> Result<()> {
     let installed = installed(kernel)?;
-    same(&installed.ruleset, wanted)?;
+    same(&installed.ruleset, desired)?;
     let surveyed = kernel.survey()?.installed.context("nothing")?;
     for found in [&installed, &surveyed] {
-        let rest = plan::diff(Some(found), wanted, SEED);
+        let rest = plan::diff(Some(found), desired, SEED);
         ensure!(rest.is_empty(), "still to be done: {rest:#?}");
     }
     Ok(())
 }
 
 fn any_ruleset_becomes_any_other() -> Result<()> {
-    let place = Place::new()?;
+    let sandbox = Sandbox::new()?;
     let rulesets = proptest::collection::vec(ruleset(Style::Wild), 2..5);
     property(40, &rulesets, |rulesets| {
-        place.kernel(|kernel| {
+        sandbox.kernel(|kernel| {
             kernel.remove(None)?;
-            for wanted in &rulesets {
-                change(kernel, wanted)?;
+            for desired in &rulesets {
+                change(kernel, desired)?;
             }
             Ok(())
         })
@@ -72,13 +72,13 @@ fn any_ruleset_becomes_any_other() -> Result<()> {
 }
 
 fn any_policy_becomes_any_other() -> Result<()> {
-    let place = Place::new()?;
+    let sandbox = Sandbox::new()?;
     let mut all = Vec::new();
     for path in policies()? {
         all.push(compiled(&path)?);
     }
     let count = all.len();
-    place.kernel(|kernel| {
+    sandbox.kernel(|kernel| {
         // Each step is another distance, so that no two are next to each other twice.
         for step in (1..count).take(6) {
             for at in 0..count {
@@ -93,9 +93,9 @@ fn any_policy_becomes_any_other() -> Result<()> {
 pub(crate) type Counters = BTreeMap<String, Vec<Option<Counter>>>;
 
 /// Installs a ruleset with a number in each counter.
-pub(crate) fn install_counting(kernel: &Kernel, wanted: &Ruleset) -> Result<Counters> {
+pub(crate) fn install_counting(kernel: &Kernel, desired: &Ruleset) -> Result<Counters> {
     let snapshot = kernel.survey()?;
-    let mut plan = plan::diff(snapshot.installed.as_ref(), wanted, SEED);
+    let mut plan = plan::diff(snapshot.installed.as_ref(), desired, SEED);
     let mut number = 0;
     let Plan { before, main, .. } = &mut plan;
     for operation in before.iter_mut().chain(main) {
@@ -158,8 +158,8 @@ fn edited(mut ruleset: Ruleset, edit: &Edit) -> Ruleset {
         Edit::RemoveElement(set, at) => {
             let mut sets: Vec<_> = ruleset.sets.values_mut().collect();
             if !sets.is_empty() {
-                let place = set.index(sets.len());
-                remove_element(&mut sets[place].elements, *at);
+                let sandbox = set.index(sets.len());
+                remove_element(&mut sets[sandbox].elements, *at);
             }
         }
         Edit::MovePriority(chain) => {
@@ -200,10 +200,10 @@ fn remove_element(elements: &mut Elements, at: Index) {
 /// Back and forth between two rulesets that differ in one thing; every rule that is in both keeps
 /// what it has counted.
 fn a_little_change_is_little() -> Result<()> {
-    let place = Place::new()?;
+    let sandbox = Sandbox::new()?;
     property(80, &(ruleset(Style::Wild), edit()), |(first, edit)| {
         let second = edited(first.clone(), &edit);
-        place.kernel(|kernel| {
+        sandbox.kernel(|kernel| {
             kernel.remove(None)?;
             let before = install_counting(kernel, &first)?;
             let expected = if first == second { 0 } else { 8 };
@@ -272,18 +272,18 @@ fn big(offset: u32) -> Ruleset {
 
 /// They are not read for it, and what others do to them is seen nevertheless.
 fn big_sets_change_in_place() -> Result<()> {
-    let place = Place::new()?;
-    place.kernel(|kernel| {
+    let sandbox = Sandbox::new()?;
+    sandbox.kernel(|kernel| {
         change(kernel, &big(0))?;
         for offset in [1, 100, 50] {
             let snapshot = kernel.survey()?;
             let installed = snapshot.installed.context("nothing")?;
             ensure!(installed.ruleset.sets["s1"].elements.is_empty(), "was read");
-            let wanted = big(offset);
-            let plan = plan::diff(Some(&installed), &wanted, SEED);
+            let desired = big(offset);
+            let plan = plan::diff(Some(&installed), &desired, SEED);
             ensure!(plan.before.is_empty(), "a set is filled anew");
             ensure!(kernel.carry_out(&plan, "", snapshot.generation)? == Outcome::Done);
-            arrived(kernel, &wanted)?;
+            arrived(kernel, &desired)?;
         }
         // Too much to tell what: filled anew, and the former one goes.
         change(kernel, &big(10_000))?;
@@ -295,8 +295,10 @@ fn big_sets_change_in_place() -> Result<()> {
         "delete set inet dfw-nft s2/sketch",
         "flush set inet dfw-nft s3/sketch",
     ] {
-        place.nft(by)?;
-        place.kernel(|kernel| change(kernel, &big(0))).context(by)?;
+        sandbox.nft(by)?;
+        sandbox
+            .kernel(|kernel| change(kernel, &big(0)))
+            .context(by)?;
     }
     Ok(())
 }
@@ -304,7 +306,7 @@ fn big_sets_change_in_place() -> Result<()> {
 /// Whatever the first transaction leaves behind is used or taken away by the next plan, and judges
 /// nothing.
 fn a_crash_between_the_phases_does_no_harm() -> Result<()> {
-    let place = Place::new()?;
+    let sandbox = Sandbox::new()?;
     let policies = [
         "policies/web.yaml",
         "examples/only-web",
@@ -313,16 +315,16 @@ fn a_crash_between_the_phases_does_no_harm() -> Result<()> {
     let policies = policies.map(compiled);
     let [web, only_web, database] = policies;
     let (web, only_web, database) = (web?, only_web?, database?);
-    let crash = |kernel: &Kernel, wanted: &Ruleset| -> Result<()> {
+    let crash = |kernel: &Kernel, desired: &Ruleset| -> Result<()> {
         let snapshot = kernel.survey()?;
-        let mut plan = plan::diff(snapshot.installed.as_ref(), wanted, SEED);
+        let mut plan = plan::diff(snapshot.installed.as_ref(), desired, SEED);
         ensure!(!plan.before.is_empty(), "nothing to be made first");
         plan.main = std::mem::take(&mut plan.before);
         plan.after.clear();
         ensure!(kernel.carry_out(&plan, "", snapshot.generation)? == Outcome::Done);
         Ok(())
     };
-    place.kernel(|kernel| {
+    sandbox.kernel(|kernel| {
         crash(kernel, &web)?;
         let rules = |installed: &Installed| {
             let chains = installed.ruleset.chains.values();

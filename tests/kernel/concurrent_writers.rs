@@ -10,7 +10,7 @@ use nftnl::{Batch, Chain, MsgType, ProtoFamily, Table};
 
 use crate::Named;
 use crate::libnftnl;
-use crate::namespace::{Place, compiled, install};
+use crate::namespace::{Sandbox, compiled, install};
 use crate::property::same;
 
 pub(crate) const TRIALS: &[Named] = &[
@@ -26,25 +26,31 @@ pub(crate) const TRIALS: &[Named] = &[
         "what_others_own_is_left_alone",
         what_others_own_is_left_alone,
     ),
-    ("a_flush_is_seen_and_mended", a_flush_is_seen_and_mended),
+    (
+        "a_flush_is_detected_and_corrected",
+        a_flush_is_detected_and_corrected,
+    ),
 ];
 
 const APPLIES: usize = 30;
-/// Enough to see what becomes of them; each takes a second to give up.
+/// The number of attempts; each takes a second to give up.
 const CROWDED_APPLIES: usize = 5;
 const POLICIES: [&str; 2] = ["policies/web.yaml", "examples/only-web"];
 
 /// `nft` once after the other, as scripts do. Every apply succeeds.
 fn others_may_write_now_and_then() -> Result<()> {
-    let place = Place::new()?;
-    let writes = beside_nft(&place, || {
+    let sandbox = Sandbox::new()?;
+    let writes = beside_nft(&sandbox, || {
         for number in 0..APPLIES {
-            place.dfw_ok(&["apply", &policy(number)])?;
+            sandbox.dfw_ok(&["apply", &policy(number)])?;
         }
         Ok(())
     })?;
-    same(&place.installed()?, &compiled(POLICIES[(APPLIES - 1) % 2])?)?;
-    let rules = place
+    same(
+        &sandbox.installed()?,
+        &compiled(POLICIES[(APPLIES - 1) % 2])?,
+    )?;
+    let rules = sandbox
         .nft("list table ip foreign")?
         .matches("counter")
         .count();
@@ -52,9 +58,12 @@ fn others_may_write_now_and_then() -> Result<()> {
 }
 
 /// Starts `nft` once after the other until `work` has ended; says how often it has written.
-pub(crate) fn beside_nft(place: &Place, work: impl FnOnce() -> Result<()> + Send) -> Result<usize> {
-    place.nft("add table ip foreign; add chain ip foreign c")?;
-    let write = || Ok(place.nft("add rule ip foreign c counter accept")?.len());
+pub(crate) fn beside_nft(
+    sandbox: &Sandbox,
+    work: impl FnOnce() -> Result<()> + Send,
+) -> Result<usize> {
+    sandbox.nft("add table ip foreign; add chain ip foreign c")?;
+    let write = || Ok(sandbox.nft("add rule ip foreign c counter accept")?.len());
     let (done, writes) = beside(write, work)?;
     done?;
     Ok(writes)
@@ -62,11 +71,11 @@ pub(crate) fn beside_nft(place: &Place, work: impl FnOnce() -> Result<()> + Send
 
 /// One commit behind the other, without a pause: dfw gets its turn, or says that it did not.
 fn others_may_write_all_the_time() -> Result<()> {
-    let place = Place::new()?;
+    let sandbox = Sandbox::new()?;
     let first = compiled(POLICIES[0])?;
-    place.install(&first)?;
-    place.nft("add table ip foreign")?;
-    let ((applied, busy), writes) = place
+    sandbox.install(&first)?;
+    sandbox.nft("add table ip foreign")?;
+    let ((applied, busy), writes) = sandbox
         .namespace()
         .run(|| {
             let socket = mnl::Socket::new(mnl::Bus::Netfilter)?;
@@ -77,8 +86,8 @@ fn others_may_write_all_the_time() -> Result<()> {
                     add_chain(&socket, number)
                 },
                 || {
-                    let kernel = place.namespace().run(|| Ok(Kernel::open()?))?;
-                    applies(&place, &kernel)
+                    let kernel = sandbox.namespace().run(|| Ok(Kernel::open()?))?;
+                    applies(&sandbox, &kernel)
                 },
             )
         })
@@ -87,22 +96,22 @@ fn others_may_write_all_the_time() -> Result<()> {
         applied + busy == CROWDED_APPLIES,
         "{applied} applied, {busy} busy"
     );
-    // Whatever the last one was told: the table is whole, and nothing of the others' is lost.
-    let installed = place.installed()?;
+    // Whatever the last one reported: the table is complete, and no other table lost anything.
+    let installed = sandbox.installed()?;
     ensure!(
         installed == first || installed == compiled(POLICIES[1])?,
         "neither of the two"
     );
-    place.dfw_ok(&["apply", &policy(1)])?;
-    same(&place.installed()?, &compiled(POLICIES[1])?)?;
-    let chains = place
+    sandbox.dfw_ok(&["apply", &policy(1)])?;
+    same(&sandbox.installed()?, &compiled(POLICIES[1])?)?;
+    let chains = sandbox
         .nft("list table ip foreign")?
         .matches("chain c")
         .count();
     same(&chains, &writes)
 }
 
-fn applies(place: &Place, kernel: &Kernel) -> Result<(usize, usize)> {
+fn applies(sandbox: &Sandbox, kernel: &Kernel) -> Result<(usize, usize)> {
     let (mut applied, mut busy) = (0, 0);
     for number in 0..CROWDED_APPLIES {
         let ruleset = compiled(POLICIES[number % 2])?;
@@ -126,7 +135,7 @@ fn applies(place: &Place, kernel: &Kernel) -> Result<(usize, usize)> {
                     busy += 1;
                     break;
                 }
-                Err(error) => return Err(error).context(place.listing().unwrap_or_default()),
+                Err(error) => return Err(error).context(sandbox.listing().unwrap_or_default()),
             }
         }
     }
@@ -206,42 +215,42 @@ table netdev n {
 ";
 
 fn what_others_own_is_left_alone() -> Result<()> {
-    let place = Place::new()?;
-    place.nft_load(&["-f"], FOREIGN)?;
-    let before = place.listing()?;
+    let sandbox = Sandbox::new()?;
+    sandbox.nft_load(&["-f"], FOREIGN)?;
+    let before = sandbox.listing()?;
     let foreign = |listing: &str| -> Vec<String> {
         let tables = listing.split_inclusive("\n}\n");
         let theirs = tables.filter(|table| !table.starts_with("table inet dfw-nft {"));
         theirs.map(str::to_owned).collect()
     };
     for number in 0..3 {
-        place.dfw_ok(&["apply", &policy(number)])?;
-        let listing = place.listing()?;
+        sandbox.dfw_ok(&["apply", &policy(number)])?;
+        let listing = sandbox.listing()?;
         ensure!(listing.contains("table inet dfw-nft {"), "not applied");
         same(&foreign(&listing), &foreign(&before))?;
     }
-    let status = place.dfw_ok(&["status"])?;
+    let status = sandbox.dfw_ok(&["status"])?;
     for chain in ["inet dfw forward", "ip dfw-nft published"] {
         ensure!(status.contains(chain), "{chain} is missing from\n{status}");
     }
     ensure!(!status.contains("drift"), "{status}");
-    place.dfw_ok(&["remove"])?;
-    same(&place.listing()?, &before)?;
-    ensure!(place.dfw_ok(&["remove"])?.starts_with("no changes"));
-    same(&place.listing()?, &before)
+    sandbox.dfw_ok(&["remove"])?;
+    same(&sandbox.listing()?, &before)?;
+    ensure!(sandbox.dfw_ok(&["remove"])?.starts_with("no changes"));
+    same(&sandbox.listing()?, &before)
 }
 
-fn a_flush_is_seen_and_mended() -> Result<()> {
-    let place = Place::new()?;
+fn a_flush_is_detected_and_corrected() -> Result<()> {
+    let sandbox = Sandbox::new()?;
     let ruleset = compiled(POLICIES[0])?;
-    place.kernel(|kernel| install(kernel, &ruleset))?;
-    place.nft("flush ruleset")?;
-    ensure!(place.dfw_ok(&["status"])?.starts_with("not installed"));
-    let status: serde_json::Value = serde_json::from_str(&place.dfw_ok(&["status", "--json"])?)?;
+    sandbox.kernel(|kernel| install(kernel, &ruleset))?;
+    sandbox.nft("flush ruleset")?;
+    ensure!(sandbox.dfw_ok(&["status"])?.starts_with("not installed"));
+    let status: serde_json::Value = serde_json::from_str(&sandbox.dfw_ok(&["status", "--json"])?)?;
     ensure!(status["installed"].is_null(), "{status}");
-    place.dfw(&["show"])?.expect_failure(1, "not-installed")?;
-    ensure!(place.dfw_ok(&["apply", &policy(0)])?.contains("applied"));
-    same(&place.installed()?, &ruleset)?;
-    ensure!(place.dfw_ok(&["status"])?.starts_with("installed"));
+    sandbox.dfw(&["show"])?.expect_failure(1, "not-installed")?;
+    ensure!(sandbox.dfw_ok(&["apply", &policy(0)])?.contains("applied"));
+    same(&sandbox.installed()?, &ruleset)?;
+    ensure!(sandbox.dfw_ok(&["status"])?.starts_with("installed"));
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! `dfw apply --confirm`: the former rules come back unless somebody says yes in time, whatever
-//! becomes of the program that asks, of its terminal and of the rules meanwhile.
+//! `dfw apply --confirm` rolls back unless the user confirms in time, whatever happens to the program, to its
+//! terminal and to the rules meanwhile.
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::Named;
 use crate::change::install_counting;
-use crate::namespace::{Place, compiled};
+use crate::namespace::{Sandbox, compiled};
 use crate::property::same;
 use crate::pty::Screen;
 use crate::support::command::wait_for;
@@ -35,8 +35,8 @@ pub(crate) const TRIALS: &[Named] = &[
         a_flush_does_not_save_the_new_rules,
     ),
     (
-        "who_applies_meanwhile_is_refused",
-        who_applies_meanwhile_is_refused,
+        "an_apply_during_confirmation_fails",
+        an_apply_during_confirmation_fails,
     ),
     (
         "what_others_have_applied_stays",
@@ -47,14 +47,14 @@ pub(crate) const TRIALS: &[Named] = &[
         the_watchdog_itself_is_killed,
     ),
     (
-        "a_watchdog_that_nobody_waits_for_is_dead",
-        a_watchdog_that_nobody_waits_for_is_dead,
+        "a_zombie_watchdog_counts_as_dead",
+        a_zombie_watchdog_counts_as_dead,
     ),
     (
         "another_process_with_its_number_is_no_watchdog",
         another_process_with_its_number_is_no_watchdog,
     ),
-    ("long_lists_come_back", long_lists_come_back),
+    ("long_lists_are_rolled_back", long_lists_are_rolled_back),
     ("an_answer_need_not_be_typed", an_answer_need_not_be_typed),
     (
         "what_cannot_be_put_back_is_not_replaced",
@@ -71,22 +71,25 @@ fn repository(path: &str) -> String {
     format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))
 }
 
-fn installed(place: &Place) -> Result<Installed> {
-    place.snapshot()?.installed.context("nothing is installed")
+fn installed(sandbox: &Sandbox) -> Result<Installed> {
+    sandbox
+        .snapshot()?
+        .installed
+        .context("nothing is installed")
 }
 
 /// A place with rules in force that have counted.
-fn prepared() -> Result<(Place, Installed)> {
-    let place = Place::new()?;
+fn prepared() -> Result<(Sandbox, Installed)> {
+    let sandbox = Sandbox::new()?;
     let former = compiled(FORMER)?;
-    place.kernel(|kernel| install_counting(kernel, &former))?;
-    let installed = installed(&place)?;
-    Ok((place, installed))
+    sandbox.kernel(|kernel| install_counting(kernel, &former))?;
+    let installed = installed(&sandbox)?;
+    Ok((sandbox, installed))
 }
 
 /// What is in force is what was, to the last packet counted.
-fn is_back(place: &Place, before: &Installed) -> Result<()> {
-    let now = installed(place)?;
+fn is_back(sandbox: &Sandbox, before: &Installed) -> Result<()> {
+    let now = installed(sandbox)?;
     same(&now.ruleset, &before.ruleset)?;
     same(&now.counters, &before.counters)?;
     same(&now.comment, &before.comment)?;
@@ -94,20 +97,20 @@ fn is_back(place: &Place, before: &Installed) -> Result<()> {
 }
 
 /// Starts an apply and waits for its question; the new rules are in force then.
-fn asked(place: &Place, time: &str, policy: &str) -> Result<Screen> {
-    asked_after(place, time, policy, "")
+fn asked(sandbox: &Sandbox, time: &str, policy: &str) -> Result<Screen> {
+    asked_after(sandbox, time, policy, "")
 }
 
-fn asked_after(place: &Place, time: &str, policy: &str, typed: &str) -> Result<Screen> {
+fn asked_after(sandbox: &Sandbox, time: &str, policy: &str, typed: &str) -> Result<Screen> {
     let words = ["apply", "--confirm", time, policy];
-    let mut screen = Screen::dfw(place, &words, &[], typed)?;
+    let mut screen = Screen::dfw(sandbox, &words, &[], typed)?;
     screen.wait(QUESTION)?;
     Ok(screen)
 }
 
 /// The number in the stamp of rules that wait.
-fn watchdog(place: &Place) -> Result<Pid> {
-    let comment = installed(place)?.comment.context("no stamp")?;
+fn watchdog(sandbox: &Sandbox) -> Result<Pid> {
+    let comment = installed(sandbox)?.comment.context("no stamp")?;
     let number = comment
         .split_once("unconfirmed (process ")
         .context("no mark")?
@@ -128,10 +131,10 @@ fn gone(process: Pid) -> Result<()> {
 
 fn yes_keeps_the_new_rules() -> Result<()> {
     for answer in ["y\n", "YES\n", " y \n"] {
-        let (place, _) = prepared()?;
-        let mut screen = asked(&place, "60s", &repository(NEW))?;
-        same(&place.installed()?, &compiled(NEW)?)?;
-        let process = watchdog(&place)?;
+        let (sandbox, _) = prepared()?;
+        let mut screen = asked(&sandbox, "60s", &repository(NEW))?;
+        same(&sandbox.installed()?, &compiled(NEW)?)?;
+        let process = watchdog(&sandbox)?;
         screen.type_in(answer)?;
         let (status, seen) = screen.end()?;
         ensure!(status.code() == Some(0), "{status}: {seen}");
@@ -142,7 +145,7 @@ fn yes_keeps_the_new_rules() -> Result<()> {
         // The plan comes before the question, what is now true behind it.
         ensure!(seen.find("+ ") < seen.find(QUESTION), "{seen}");
         gone(process)?;
-        let now = installed(&place)?;
+        let now = installed(&sandbox)?;
         same(&now.ruleset, &compiled(NEW)?)?;
         ensure!(now.has_drifted() == Some(false), "drift");
         let comment = now.comment.context("no stamp")?;
@@ -161,7 +164,7 @@ enum No {
 }
 
 fn whatever_else_is_a_no() -> Result<()> {
-    let (place, before) = prepared()?;
+    let (sandbox, before) = prepared()?;
     for no in [
         No::Typed("n\n", true),
         No::Typed("\n", true),
@@ -176,13 +179,13 @@ fn whatever_else_is_a_no() -> Result<()> {
         No::HangUp,
     ] {
         let end = || -> Result<()> {
-            let mut screen = asked(&place, "1h", &repository(NEW))?;
-            same(&place.installed()?, &compiled(NEW)?)?;
-            let process = watchdog(&place)?;
-            let told = match no {
-                No::Typed(keys, told) => {
+            let mut screen = asked(&sandbox, "1h", &repository(NEW))?;
+            same(&sandbox.installed()?, &compiled(NEW)?)?;
+            let process = watchdog(&sandbox)?;
+            let report = match no {
+                No::Typed(keys, report) => {
                     screen.type_in(keys)?;
-                    Some((screen.end()?, told))
+                    Some((screen.end()?, report))
                 }
                 No::Signal(signal) => {
                     screen.kill(signal)?;
@@ -193,8 +196,8 @@ fn whatever_else_is_a_no() -> Result<()> {
                     None
                 }
             };
-            if let Some(((status, seen), lives)) = told {
-                // The last line says what is now true, whoever is left to say it.
+            if let Some(((status, seen), lives)) = report {
+                // The last line reports what is in force, whichever process remains to print it.
                 ensure!(
                     seen.trim_end()
                         .ends_with("not confirmed: rolled back, the former rules are in force"),
@@ -203,7 +206,7 @@ fn whatever_else_is_a_no() -> Result<()> {
                 same(&status.code(), &lives.then_some(1))?;
             }
             gone(process)?;
-            is_back(&place, &before)
+            is_back(&sandbox, &before)
         };
         end().with_context(|| format!("{no:?}"))?;
     }
@@ -211,37 +214,37 @@ fn whatever_else_is_a_no() -> Result<()> {
 }
 
 fn silence_is_a_no() -> Result<()> {
-    let (place, before) = prepared()?;
-    let (status, seen) = asked(&place, "5s", &repository(NEW))?.end()?;
+    let (sandbox, before) = prepared()?;
+    let (status, seen) = asked(&sandbox, "5s", &repository(NEW))?.end()?;
     ensure!(status.code() == Some(1), "{status}: {seen}");
     ensure!(
         seen.contains("failed: not confirmed: rolled back, the former rules are in force"),
         "{seen}"
     );
-    is_back(&place, &before)?;
+    is_back(&sandbox, &before)?;
     // Nor does it help to stop the program in front.
-    let mut screen = asked(&place, "5s", &repository(NEW))?;
+    let mut screen = asked(&sandbox, "5s", &repository(NEW))?;
     screen.kill(Signal::STOP)?;
     wait_for("the former rules", PATIENCE, || {
-        is_back(&place, &before).ok()
+        is_back(&sandbox, &before).ok()
     })?;
     screen.type_in("y\n")?;
     screen.kill(Signal::CONT)?;
     let (status, seen) = screen.end()?;
     ensure!(status.code() == Some(1), "{status}: {seen}");
-    is_back(&place, &before)
+    is_back(&sandbox, &before)
 }
 
 fn what_was_typed_before_is_no_answer() -> Result<()> {
-    let (place, before) = prepared()?;
-    let (status, seen) = asked_after(&place, "5s", &repository(NEW), "y\ny\n")?.end()?;
+    let (sandbox, before) = prepared()?;
+    let (status, seen) = asked_after(&sandbox, "5s", &repository(NEW), "y\ny\n")?.end()?;
     ensure!(status.code() == Some(1), "{status}: {seen}");
-    is_back(&place, &before)
+    is_back(&sandbox, &before)
 }
 
 fn where_nothing_was_nothing_is_left() -> Result<()> {
-    let place = Place::new()?;
-    let mut screen = asked(&place, "60s", &repository(NEW))?;
+    let sandbox = Sandbox::new()?;
+    let mut screen = asked(&sandbox, "60s", &repository(NEW))?;
     screen.type_in("n\n")?;
     let (status, seen) = screen.end()?;
     ensure!(status.code() == Some(1), "{status}: {seen}");
@@ -249,12 +252,12 @@ fn where_nothing_was_nothing_is_left() -> Result<()> {
         seen.contains("not confirmed: rolled back, dfw's rules are not in force"),
         "{seen}"
     );
-    same(&place.listing()?, &String::new())
+    same(&sandbox.listing()?, &String::new())
 }
 
 /// Programs that flush decide nothing.
 fn a_flush_does_not_save_the_new_rules() -> Result<()> {
-    let (place, before) = prepared()?;
+    let (sandbox, before) = prepared()?;
     for by in [
         "flush ruleset",
         "delete table inet dfw-nft",
@@ -262,16 +265,16 @@ fn a_flush_does_not_save_the_new_rules() -> Result<()> {
         "add rule inet dfw-nft published ip ttl 5 drop",
         "delete chain inet dfw-nft applied",
     ] {
-        let mut screen = asked(&place, "60s", &repository(NEW))?;
-        place.nft(by)?;
+        let mut screen = asked(&sandbox, "60s", &repository(NEW))?;
+        sandbox.nft(by)?;
         screen.type_in("n\n")?;
         let (status, seen) = screen.end()?;
         ensure!(status.code() == Some(1), "{status}: {seen}");
-        is_back(&place, &before).context(by)?;
+        is_back(&sandbox, &before).context(by)?;
     }
     // Nor does a yes make them come back.
-    let mut screen = asked(&place, "60s", &repository(NEW))?;
-    place.nft("flush ruleset")?;
+    let mut screen = asked(&sandbox, "60s", &repository(NEW))?;
+    sandbox.nft("flush ruleset")?;
     screen.type_in("y\n")?;
     let (status, seen) = screen.end()?;
     ensure!(status.code() == Some(1), "{status}: {seen}");
@@ -282,10 +285,10 @@ fn a_flush_does_not_save_the_new_rules() -> Result<()> {
     Ok(())
 }
 
-fn who_applies_meanwhile_is_refused() -> Result<()> {
-    let (place, before) = prepared()?;
-    let mut screen = asked(&place, "60s", &repository(NEW))?;
-    let during = place.snapshot()?;
+fn an_apply_during_confirmation_fails() -> Result<()> {
+    let (sandbox, before) = prepared()?;
+    let mut screen = asked(&sandbox, "60s", &repository(NEW))?;
+    let during = sandbox.snapshot()?;
     let (new, former) = (repository(NEW), repository(FORMER));
     for words in [
         &["apply", &new][..],
@@ -293,61 +296,63 @@ fn who_applies_meanwhile_is_refused() -> Result<()> {
         &["apply", "--confirm", "60s", &former],
         &["remove"],
     ] {
-        place.dfw(words)?.expect_failure(1, "unconfirmed")?;
-        same(&place.snapshot()?, &during)?;
+        sandbox.dfw(words)?.expect_failure(1, "unconfirmed")?;
+        same(&sandbox.snapshot()?, &during)?;
     }
-    let status = place.dfw_ok(&["status"])?;
+    let status = sandbox.dfw_ok(&["status"])?;
     ensure!(status.contains(" unconfirmed (process "), "{status}");
     ensure!(!status.contains("were never confirmed"), "{status}");
-    let status: serde_json::Value = serde_json::from_str(&place.dfw_ok(&["status", "--json"])?)?;
+    let status: serde_json::Value = serde_json::from_str(&sandbox.dfw_ok(&["status", "--json"])?)?;
     same(&status["installed"]["unconfirmed"]["waits"], &true.into())?;
     screen.type_in("n\n")?;
     screen.end()?;
-    is_back(&place, &before)?;
-    place.dfw_ok(&["apply", &new])?;
+    is_back(&sandbox, &before)?;
+    sandbox.dfw_ok(&["apply", &new])?;
     Ok(())
 }
 
 /// Somebody has applied rules all the same, by another program than this.
 fn what_others_have_applied_stays() -> Result<()> {
-    let (place, _) = prepared()?;
-    let mut screen = asked(&place, "60s", &repository(NEW))?;
+    let (sandbox, _) = prepared()?;
+    let mut screen = asked(&sandbox, "60s", &repository(NEW))?;
     let other = compiled("examples/only-web")?;
-    place.install(&other)?;
+    sandbox.install(&other)?;
     screen.type_in("n\n")?;
     let (status, seen) = screen.end()?;
     ensure!(status.code() == Some(1), "{status}: {seen}");
     ensure!(seen.contains("other rules were applied since"), "{seen}");
-    same(&place.installed()?, &other)
+    same(&sandbox.installed()?, &other)
 }
 
 fn the_watchdog_itself_is_killed() -> Result<()> {
-    let (place, before) = prepared()?;
-    let screen = asked(&place, "60s", &repository(NEW))?;
-    kill_process(watchdog(&place)?, Signal::KILL)?;
+    let (sandbox, before) = prepared()?;
+    let screen = asked(&sandbox, "60s", &repository(NEW))?;
+    kill_process(watchdog(&sandbox)?, Signal::KILL)?;
     let (status, seen) = screen.end()?;
     ensure!(status.code() == Some(1), "{status}: {seen}");
-    is_back(&place, &before)
+    is_back(&sandbox, &before)
 }
 
 /// Its parent never reaps it, as some programs that run as process 1 do not: it is a zombie for ever.
-fn a_watchdog_that_nobody_waits_for_is_dead() -> Result<()> {
+fn a_zombie_watchdog_counts_as_dead() -> Result<()> {
     let (new, former) = (repository(NEW), repository(FORMER));
     for words in [&["apply", &former][..], &["apply", &new], &["remove"]] {
-        let (place, _) = prepared()?;
+        let (sandbox, _) = prepared()?;
         // What dfw was started by waits for nobody while it is stopped, and so does dfw.
-        let screen = asked(&place, "60s", &new)?;
-        let process = watchdog(&place)?;
+        let screen = asked(&sandbox, "60s", &new)?;
+        let process = watchdog(&sandbox)?;
         let stat = || std::fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero()));
         screen.kill(Signal::STOP)?;
-        place.dfw(words)?.expect_failure(1, "unconfirmed")?;
+        sandbox.dfw(words)?.expect_failure(1, "unconfirmed")?;
         kill_process(process, Signal::KILL)?;
         wait_for("a zombie", PATIENCE, || {
             stat().ok()?.contains(") Z ").then_some(())
         })?;
-        let status = place.dfw_ok(&["status"])?;
+        let status = sandbox.dfw_ok(&["status"])?;
         ensure!(status.contains("were never confirmed"), "{status}");
-        place.dfw_ok(words).with_context(|| format!("{words:?}"))?;
+        sandbox
+            .dfw_ok(words)
+            .with_context(|| format!("{words:?}"))?;
         ensure!(stat()?.contains(") Z "), "it was waited for");
         screen.kill(Signal::CONT)?;
         let (status, seen) = screen.end()?;
@@ -358,10 +363,10 @@ fn a_watchdog_that_nobody_waits_for_is_dead() -> Result<()> {
 
 /// The mark is of a process that has ended, whose number has a process of dfw's again.
 fn another_process_with_its_number_is_no_watchdog() -> Result<()> {
-    let (place, _) = prepared()?;
-    let screen = asked(&place, "60s", &repository(NEW))?;
+    let (sandbox, _) = prepared()?;
+    let screen = asked(&sandbox, "60s", &repository(NEW))?;
     let former = repository(FORMER);
-    place
+    sandbox
         .dfw(&["apply", &former])?
         .expect_failure(1, "unconfirmed")?;
     let earlier = |stamp: &str| {
@@ -370,17 +375,17 @@ fn another_process_with_its_number_is_no_watchdog() -> Result<()> {
         let start: u64 = start.parse().ok()?;
         Some(format!("{before}, start {}){after}", start - 1))
     };
-    ensure!(place.kernel(|kernel| kernel.rename(earlier).map_err(Into::into))?);
-    place.dfw_ok(&["apply", &former])?;
+    ensure!(sandbox.kernel(|kernel| kernel.rename(earlier).map_err(Into::into))?);
+    sandbox.dfw_ok(&["apply", &former])?;
     // What was applied since stays.
-    same(&place.installed()?, &compiled(FORMER)?)?;
+    same(&sandbox.installed()?, &compiled(FORMER)?)?;
     drop(screen);
     Ok(())
 }
 
 /// Those that lose and gain some entries, and those that go, which is more than dfw remembers.
-fn long_lists_come_back() -> Result<()> {
-    let place = Place::new()?;
+fn long_lists_are_rolled_back() -> Result<()> {
+    let sandbox = Sandbox::new()?;
     let write = |name: &str, from: u32| -> Result<String> {
         let mut list = String::new();
         for n in from..from + 12_000 {
@@ -393,30 +398,35 @@ fn long_lists_come_back() -> Result<()> {
                 n & 255
             )?;
         }
-        place.write(&format!("{name}/list"), list)?;
+        sandbox.write(&format!("{name}/list"), list)?;
         let text = "default: deny\nsources: {many: {file: list}}\nports: {80: [many]}\n";
-        let file = place.write(&format!("{name}/policy.yaml"), text)?;
+        let file = sandbox.write(&format!("{name}/policy.yaml"), text)?;
         Ok(file.to_string_lossy().into_owned())
     };
     let (former, near, far) = (write("a", 0)?, write("b", 100)?, write("c", 20_000)?);
-    place.dfw_ok(&["apply", &former])?;
-    let before = installed(&place)?;
+    sandbox.dfw_ok(&["apply", &former])?;
+    let before = installed(&sandbox)?;
     for new in [near, far, repository(NEW)] {
-        let mut screen = asked(&place, "60s", &new)?;
+        let mut screen = asked(&sandbox, "60s", &new)?;
         screen.type_in("n\n")?;
         let (status, seen) = screen.end()?;
         ensure!(status.code() == Some(1), "{status}: {seen}");
-        is_back(&place, &before).context(new)?;
+        is_back(&sandbox, &before).context(new)?;
     }
-    ensure!(place.dfw_ok(&["apply", &former])?.starts_with("no changes"));
+    ensure!(
+        sandbox
+            .dfw_ok(&["apply", &former])?
+            .starts_with("no changes")
+    );
     Ok(())
 }
 
 /// Without a terminal the answer is a line that comes when the new rules are in force.
 fn an_answer_need_not_be_typed() -> Result<()> {
     for (answer, code) in [("y\n", 0), ("n\n", 1), ("", 1)] {
-        let (place, before) = prepared()?;
-        let mut command = place.program(&["apply", "--json", "--confirm", "60s", &repository(NEW)]);
+        let (sandbox, before) = prepared()?;
+        let mut command =
+            sandbox.program(&["apply", "--json", "--confirm", "60s", &repository(NEW)]);
         let mut child: Child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -425,7 +435,7 @@ fn an_answer_need_not_be_typed() -> Result<()> {
         let mut stderr = BufReader::new(child.stderr.take().context("no stderr")?);
         let mut seen = Vec::new();
         stderr.read_until(b'?', &mut seen)?;
-        same(&place.installed()?, &compiled(NEW)?)?;
+        same(&sandbox.installed()?, &compiled(NEW)?)?;
         let mut stdin = child.stdin.take().context("no stdin")?;
         stdin.write_all(answer.as_bytes())?;
         drop(stdin);
@@ -437,35 +447,36 @@ fn an_answer_need_not_be_typed() -> Result<()> {
             .read_to_string(&mut stdout)?;
         let status = child.wait()?;
         same(&status.code(), &Some(code))?;
-        let told: serde_json::Value = serde_json::from_str(&stdout)?;
-        same(&told["confirmed"], &(code == 0).into())?;
-        same(&told["changed"], &(code == 0).into())?;
+        let report: serde_json::Value = serde_json::from_str(&stdout)?;
+        same(&report["confirmed"], &(code == 0).into())?;
+        same(&report["changed"], &(code == 0).into())?;
         if code == 0 {
-            same(&place.installed()?, &compiled(NEW)?)?;
+            same(&sandbox.installed()?, &compiled(NEW)?)?;
         } else {
-            is_back(&place, &before)?;
+            is_back(&sandbox, &before)?;
         }
     }
     // There is nothing to confirm if nothing changes.
-    let place = Place::new()?;
+    let sandbox = Sandbox::new()?;
     let policy = repository(NEW);
-    place.dfw_ok(&["apply", &policy])?;
-    let told = place.dfw_ok(&["apply", "--confirm", "60s", &policy])?;
-    ensure!(told.contains("no changes"), "{told}");
+    sandbox.dfw_ok(&["apply", &policy])?;
+    let report = sandbox.dfw_ok(&["apply", "--confirm", "60s", &policy])?;
+    ensure!(report.contains("no changes"), "{report}");
     Ok(())
 }
 
 fn what_cannot_be_put_back_is_not_replaced() -> Result<()> {
-    let (place, _) = prepared()?;
-    place.nft("add rule inet dfw-nft published ip ttl 5 drop")?;
-    let before = (place.snapshot()?, place.listing()?);
-    let told = place.dfw(&["apply", "--confirm", "60s", &repository(NEW)])?;
-    told.expect_failure(1, "foreign-rules")?;
+    let (sandbox, _) = prepared()?;
+    sandbox.nft("add rule inet dfw-nft published ip ttl 5 drop")?;
+    let before = (sandbox.snapshot()?, sandbox.listing()?);
+    let report = sandbox.dfw(&["apply", "--confirm", "60s", &repository(NEW)])?;
+    report.expect_failure(1, "foreign-rules")?;
     ensure!(
-        told.stderr
+        report
+            .stderr
             .trim_end()
             .ends_with("failed: nothing was changed"),
-        "{told:?}"
+        "{report:?}"
     );
-    same(&(place.snapshot()?, place.listing()?), &before)
+    same(&(sandbox.snapshot()?, sandbox.listing()?), &before)
 }

@@ -3,25 +3,25 @@
 use anyhow::{Context, Result, ensure};
 
 use crate::Named;
-use crate::namespace::{Place, compiled};
+use crate::namespace::{Sandbox, compiled};
 use crate::property::same;
 use crate::support::command::output;
 
 pub(crate) const TRIALS: &[Named] = &[
     (
-        "every_change_is_seen_and_mended",
-        every_change_is_seen_and_mended,
+        "every_drift_is_detected_and_corrected",
+        every_drift_is_detected_and_corrected,
     ),
     (
-        "a_flowtable_is_seen_and_mended",
-        a_flowtable_is_seen_and_mended,
+        "a_flowtable_is_detected_and_removed",
+        a_flowtable_is_detected_and_removed,
     ),
 ];
 
 /// Named ranges, maps, logs and two protocols.
 const POLICY: &str = "policies/web.yaml";
 
-/// The most lines that a mended table takes: all its ports and chains.
+/// The most lines of a corrected table: all its ports and chains.
 const MOST_LINES: usize = 24;
 
 /// A change by `nft`, and what `dfw status` says of it.
@@ -109,25 +109,25 @@ const CHANGES: &[Change] = &[
     },
 ];
 
-fn every_change_is_seen_and_mended() -> Result<()> {
-    let place = Place::new()?;
+fn every_drift_is_detected_and_corrected() -> Result<()> {
+    let sandbox = Sandbox::new()?;
     let path = format!("{}/{POLICY}", env!("CARGO_MANIFEST_DIR"));
-    place.dfw_ok(&["apply", &path])?;
-    let wanted = compiled(POLICY)?;
-    same(&place.installed()?, &wanted)?;
+    sandbox.dfw_ok(&["apply", &path])?;
+    let desired = compiled(POLICY)?;
+    same(&sandbox.installed()?, &desired)?;
     for change in CHANGES {
-        mend(&place, &path, change, &wanted).context(change.by)?;
+        mend(&sandbox, &path, change, &desired).context(change.by)?;
     }
     Ok(())
 }
 
 /// Kernels may lack flowtables; where there are some, they are seen as well.
-fn a_flowtable_is_seen_and_mended() -> Result<()> {
+fn a_flowtable_is_detected_and_removed() -> Result<()> {
     let add = "add flowtable inet dfw-nft another { hook ingress priority 0 ; devices = { lo } ; }";
-    let place = Place::new()?;
+    let sandbox = Sandbox::new()?;
     let path = format!("{}/{POLICY}", env!("CARGO_MANIFEST_DIR"));
-    place.nft("add table inet dfw-nft")?;
-    if let Err(error) = place.nft(add) {
+    sandbox.nft("add table inet dfw-nft")?;
+    if let Err(error) = sandbox.nft(add) {
         ensure!(
             format!("{error:#}").contains("No such file or directory"),
             error
@@ -135,23 +135,28 @@ fn a_flowtable_is_seen_and_mended() -> Result<()> {
         eprintln!("this kernel has no flowtables");
         return Ok(());
     }
-    place.dfw_ok(&["apply", &path])?;
+    sandbox.dfw_ok(&["apply", &path])?;
     mend(
-        &place,
+        &sandbox,
         &path,
         &foreign(add, "a stateful object or a flowtable"),
         &compiled(POLICY)?,
     )
 }
 
-fn mend(place: &Place, path: &str, change: &Change, wanted: &dfw::ruleset::Ruleset) -> Result<()> {
-    place.nft(&change.by.replace("HANDLE", &last_handle(place)?))?;
-    let found = place
+fn mend(
+    sandbox: &Sandbox,
+    path: &str,
+    change: &Change,
+    desired: &dfw::ruleset::Ruleset,
+) -> Result<()> {
+    sandbox.nft(&change.by.replace("HANDLE", &last_handle(sandbox)?))?;
+    let found = sandbox
         .snapshot()?
         .installed
         .map(|installed| installed.ruleset);
-    ensure!(found.as_ref() != Some(wanted), "not seen: {found:#?}");
-    let status = place.dfw_ok(&["status"])?;
+    ensure!(found.as_ref() != Some(desired), "not seen: {found:#?}");
+    let status = sandbox.dfw_ok(&["status"])?;
     let word = match change.drift {
         Drift::Foreign(word) => Some(word),
         Drift::Own => Some("differ from those that dfw applied"),
@@ -171,9 +176,9 @@ fn mend(place: &Place, path: &str, change: &Change, wanted: &dfw::ruleset::Rules
         .iter()
         .any(|word| status.lines().any(|line| line.starts_with(word)));
     let plan = |arguments: &[&str]| -> Result<String> {
-        let told = place.dfw(&[&["plan", path], arguments].concat())?;
-        ensure!(told.code == Some(is_wrong.into()), "{told:?}");
-        Ok(told.stdout)
+        let report = sandbox.dfw(&[&["plan", path], arguments].concat())?;
+        ensure!(report.code == Some(is_wrong.into()), "{report:?}");
+        Ok(report.stdout)
     };
     let planned = plan(&[])?;
     ensure!(planned.contains("planned:"), "{planned}");
@@ -181,35 +186,38 @@ fn mend(place: &Place, path: &str, change: &Change, wanted: &dfw::ruleset::Rules
         .iter()
         .any(|word| planned.starts_with(word));
     same(&is_told, &word.is_some())?;
-    let told = plan(&["--json"])?;
-    let told: serde_json::Value = serde_json::from_str(&told)?;
-    same(&told["drift"], &word.is_some().into())?;
-    let lines = told["changes"].as_array().context("no changes")?;
-    ensure!(!lines.is_empty(), "{told:#}");
-    // What is left alone is not told, let alone touched.
+    let report = plan(&["--json"])?;
+    let report: serde_json::Value = serde_json::from_str(&report)?;
+    same(&report["drift"], &word.is_some().into())?;
+    let lines = report["changes"].as_array().context("no changes")?;
+    ensure!(!lines.is_empty(), "{report:#}");
+    // Unchanged objects are neither reported nor touched.
     if word.is_some() {
-        ensure!(lines.len() <= MOST_LINES, "{told:#}");
+        ensure!(lines.len() <= MOST_LINES, "{report:#}");
     }
-    let applied = place.dfw_ok(&["apply", path])?;
+    let applied = sandbox.dfw_ok(&["apply", path])?;
     ensure!(applied.contains("applied:"), "{applied}");
     // The same lines, and then what is now true.
     same(&lines_of(&applied), &lines_of(&planned))?;
-    same(&place.installed()?, wanted)?;
-    ensure!(!place.dfw_ok(&["status"])?.contains("drift"), "still there");
-    let again = place.dfw_ok(&["apply", path])?;
+    same(&sandbox.installed()?, desired)?;
+    ensure!(
+        !sandbox.dfw_ok(&["status"])?.contains("drift"),
+        "still there"
+    );
+    let again = sandbox.dfw_ok(&["apply", path])?;
     ensure!(again.contains("no changes:"), "{again}");
     Ok(())
 }
 
-fn lines_of(told: &str) -> Vec<String> {
-    let lines = told.lines().filter(|line| line.starts_with("  "));
+fn lines_of(report: &str) -> Vec<String> {
+    let lines = report.lines().filter(|line| line.starts_with("  "));
     lines.map(str::to_owned).collect()
 }
 
 /// The handle of the last rule of dfw's forward chain.
-fn last_handle(place: &Place) -> Result<String> {
+fn last_handle(sandbox: &Sandbox) -> Result<String> {
     let words = ["-a", "list", "chain", "inet", "dfw-nft", "forward"];
-    let listing = output(place.namespace().command("nft").args(words))?;
+    let listing = output(sandbox.namespace().command("nft").args(words))?;
     let last = listing.lines().rfind(|line| line.contains("# handle"));
     let handle = last.and_then(|line| line.rsplit_once("# handle "));
     Ok(handle.context("no rule")?.1.trim().to_owned())

@@ -9,7 +9,7 @@ use std::thread;
 use anyhow::{Context, Result, ensure};
 
 use crate::Named;
-use crate::namespace::{Place, compiled};
+use crate::namespace::{Sandbox, compiled};
 use crate::property::same;
 use crate::pty::Screen;
 
@@ -22,25 +22,24 @@ pub(crate) const TRIALS: &[Named] = &[
 
 const POLICY: &str = "policies/web.yaml";
 
-/// Whatever the engine does, the policy is in force and the user is told; the audit does not say
-/// that all is well.
+/// Whatever the engine does, the policy is in force, dfw warns, and the audit reports that it is incomplete.
 fn holds_without(socket: &Path) -> Result<()> {
-    let place = Place::new()?;
+    let sandbox = Sandbox::new()?;
     let socket = socket.to_str().context("a path")?;
     let policy = format!("{}/{POLICY}", env!("CARGO_MANIFEST_DIR"));
-    let told = place.dfw(&["apply", &policy, "--docker-host", socket])?;
+    let report = sandbox.dfw(&["apply", &policy, "--docker-host", socket])?;
     ensure!(
-        told.code == Some(0) && told.stderr.contains("warning[engine-unanswered]"),
-        "{told:?}"
+        report.code == Some(0) && report.stderr.contains("warning[engine-unanswered]"),
+        "{report:?}"
     );
-    same(&place.installed()?, &compiled(POLICY)?)?;
-    let told = place.dfw(&["audit", "--docker-host", socket])?;
+    same(&sandbox.installed()?, &compiled(POLICY)?)?;
+    let report = sandbox.dfw(&["audit", "--docker-host", socket])?;
     ensure!(
-        told.code == Some(1) && told.stdout.contains("incomplete: "),
-        "{told:?}"
+        report.code == Some(1) && report.stdout.contains("incomplete: "),
+        "{report:?}"
     );
-    let told = place.dfw(&["init", "/nonexistent/policies", "--docker-host", socket])?;
-    told.expect_failure(1, "no-engine")
+    let report = sandbox.dfw(&["init", "/nonexistent/policies", "--docker-host", socket])?;
+    report.expect_failure(1, "no-engine")
 }
 
 struct Socket(PathBuf);
@@ -75,12 +74,12 @@ impl Drop for Socket {
 fn hanging() -> Result<()> {
     let socket = Socket::open("hanging", |_| {})?;
     holds_without(&socket.0)?;
-    // Who waits at a terminal is told for what.
-    let place = Place::new()?;
+    // On a terminal dfw shows what it waits for.
+    let sandbox = Sandbox::new()?;
     let policy = format!("{}/{POLICY}", env!("CARGO_MANIFEST_DIR"));
     let socket = socket.0.to_str().context("a path")?;
     let arguments = ["apply", policy.as_str(), "--docker-host", socket];
-    let mut screen = Screen::dfw(&place, &arguments, &[], "")?;
+    let mut screen = Screen::dfw(&sandbox, &arguments, &[], "")?;
     // After a second, or later on a machine that is busy.
     screen.wait("reading this host and its engines: ")?;
     screen.wait("applied")?;
@@ -104,11 +103,11 @@ fn absent() -> Result<()> {
 
 /// The tests' own environment asks no engine.
 fn none() -> Result<()> {
-    let place = Place::new()?;
-    let told = place.dfw(&["audit"])?;
+    let sandbox = Sandbox::new()?;
+    let report = sandbox.dfw(&["audit"])?;
     ensure!(
-        told.code == Some(0) && told.stdout.contains("nothing to audit: "),
-        "{told:?}"
+        report.code == Some(0) && report.stdout.contains("nothing to audit: "),
+        "{report:?}"
     );
     Ok(())
 }

@@ -16,7 +16,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 
 use crate::Named;
-use crate::namespace::Place;
+use crate::namespace::Sandbox;
 use crate::support::command::{output, output_from};
 use crate::support::probe::{Outcome, PATIENCE, SILENCE, Transport, ask};
 use crate::support::service;
@@ -50,26 +50,26 @@ const PUBLISHED: [(&str, u16, &str, u16); 5] = [
     ("tcp", 9000, "172.17.0.2", 9000),
     ("udp", 5353, "172.17.0.2", 53),
 ];
-/// The same over IPv6, where an engine has been told to.
+/// The same over IPv6, if the engine is configured for it.
 const PUBLISHED_V6: [(&str, u16, &str, u16); 2] = [
     ("tcp", 80, "fd00:17::2", 80),
     ("tcp", 9000, "fd00:17::2", 9000),
 ];
 
 struct World {
-    host: Place,
-    client: Place,
-    office: Place,
-    containers: [Place; 2],
+    host: Sandbox,
+    client: Sandbox,
+    office: Sandbox,
+    containers: [Sandbox; 2],
 }
 
 impl World {
     fn new() -> Result<Self> {
         let world = Self {
-            host: Place::new()?,
-            client: Place::new()?,
-            office: Place::new()?,
-            containers: [Place::new()?, Place::new()?],
+            host: Sandbox::new()?,
+            client: Sandbox::new()?,
+            office: Sandbox::new()?,
+            containers: [Sandbox::new()?, Sandbox::new()?],
         };
         let host = world.host.namespace();
         host.sysctl("net/ipv4/ip_forward", "1")?;
@@ -90,8 +90,8 @@ impl World {
         Ok(world)
     }
 
-    fn wire(&self, name: &str, place: &Place, host4: &str, own4: &str) -> Result<()> {
-        let (host, other) = (self.host.namespace(), place.namespace());
+    fn wire(&self, name: &str, sandbox: &Sandbox, host4: &str, own4: &str) -> Result<()> {
+        let (host, other) = (self.host.namespace(), sandbox.namespace());
         host.ip(&format!(
             "link add {name} type veth peer name eth0 netns {}",
             other.path().display()
@@ -204,12 +204,12 @@ impl World {
                 Transport::Tcp
             };
             let patience = if question.open { PATIENCE } else { SILENCE };
-            let place = if question.from == OFFICE {
+            let sandbox = if question.from == OFFICE {
                 &self.office
             } else {
                 &self.client
             };
-            let outcome = place
+            let outcome = sandbox
                 .namespace()
                 .run(|| ask(transport, Some(from), to, patience))?;
             let fine = if question.open {

@@ -11,7 +11,7 @@ use dfw::ruleset::{Expression, Ruleset, Statement, Verdict};
 use crate::Named;
 use crate::change::{Counters, install_counting, same_counters};
 use crate::concurrent_writers::{add_chain, beside};
-use crate::namespace::Place;
+use crate::namespace::Sandbox;
 use crate::property::{same, seed};
 
 pub(crate) const TRIALS: &[Named] = &[
@@ -56,18 +56,18 @@ fn in_force(ruleset: &Ruleset) -> Ruleset {
 }
 
 /// Two policies with nothing in common but the name of a list.
-fn policies(place: &Place) -> Result<[String; 2]> {
+fn policies(sandbox: &Sandbox) -> Result<[String; 2]> {
     let write = |name: &str, net: u32, port: u16| -> Result<String> {
         let mut list = String::new();
         for n in 0..SOURCES {
             writeln!(list, "{}.{}.{}.0/25", net, n / 256, n % 256)?;
             writeln!(list, "{}.{}.{}.200", net, n / 256, n % 256)?;
         }
-        place.write(&format!("{name}/list"), list)?;
+        sandbox.write(&format!("{name}/list"), list)?;
         let text = format!(
             "default: deny\nsources: {{many: {{file: list}}}}\nports: {{{port}: [many], 80: any}}\n"
         );
-        let file = place.write(&format!("{name}/policy.yaml"), text)?;
+        let file = sandbox.write(&format!("{name}/policy.yaml"), text)?;
         Ok(file.to_string_lossy().into_owned())
     };
     Ok([write("one", 10, 5432)?, write("other", 11, 6379)?])
@@ -75,44 +75,44 @@ fn policies(place: &Place) -> Result<[String; 2]> {
 
 /// Two policies, and what is in force of each; the first is installed, and has counted.
 struct Scene {
-    place: Place,
+    sandbox: Sandbox,
     policies: [String; 2],
-    wanted: [Ruleset; 2],
+    desired: [Ruleset; 2],
     longest: Duration,
 }
 
 impl Scene {
     fn new() -> Result<Self> {
-        let place = Place::new()?;
-        let policies = policies(&place)?;
+        let sandbox = Sandbox::new()?;
+        let policies = policies(&sandbox)?;
         let mut longest = Duration::ZERO;
         let mut rulesets = Vec::new();
         for policy in policies.iter().rev() {
             let start = Instant::now();
-            place.dfw_ok(&["apply", policy])?;
+            sandbox.dfw_ok(&["apply", policy])?;
             longest = longest.max(start.elapsed());
-            rulesets.push(place.installed()?);
+            rulesets.push(sandbox.installed()?);
         }
         let (Some(first), Some(second)) = (rulesets.pop(), rulesets.pop()) else {
             bail!("not two");
         };
-        place.kernel(|kernel| {
+        sandbox.kernel(|kernel| {
             kernel.remove(None)?;
             install_counting(kernel, &first)
         })?;
-        let wanted = [in_force(&first), in_force(&second)];
-        ensure!(wanted[0] != wanted[1], "the same");
+        let desired = [in_force(&first), in_force(&second)];
+        ensure!(desired[0] != desired[1], "the same");
         Ok(Self {
-            place,
+            sandbox,
             policies,
-            wanted,
+            desired,
             longest,
         })
     }
 
     /// Starts an apply and kills it at once or later, perhaps when it has ended.
     fn kill(&self, target: usize, after: Duration) -> Result<()> {
-        let mut apply = self.place.program(&["apply", &self.policies[target]]);
+        let mut apply = self.sandbox.program(&["apply", &self.policies[target]]);
         let mut child = apply.stdout(Stdio::null()).spawn()?;
         // Not a wait for anything: the point at which it is killed.
         std::thread::sleep(after);
@@ -123,19 +123,19 @@ impl Scene {
 
     /// Which of the two is in force, all of it: this one, or else that which was.
     fn is_there(&self, target: usize) -> Result<bool> {
-        let found = in_force(&self.place.installed()?);
-        let new = found == self.wanted[target];
+        let found = in_force(&self.sandbox.installed()?);
+        let new = found == self.desired[target];
         if !new {
-            same(&found, &self.wanted[1 - target])?;
+            same(&found, &self.desired[1 - target])?;
         }
         Ok(new)
     }
 
     /// The next apply leaves nothing but what it should.
     fn mends(&self, target: usize) -> Result<()> {
-        self.place.dfw_ok(&["apply", &self.policies[target]])?;
-        same(&self.place.installed()?, &self.wanted[target])?;
-        let again = self.place.dfw_ok(&["apply", &self.policies[target]])?;
+        self.sandbox.dfw_ok(&["apply", &self.policies[target]])?;
+        same(&self.sandbox.installed()?, &self.desired[target])?;
+        let again = self.sandbox.dfw_ok(&["apply", &self.policies[target]])?;
         ensure!(again.starts_with("no changes"), "{again}");
         Ok(())
     }
@@ -158,7 +158,7 @@ fn killed_at_any_point() -> Result<()> {
 fn killed(mut random: u64) -> Result<()> {
     let scene = Scene::new()?;
     let counters = || -> Result<Counters> {
-        let installed = scene.place.snapshot()?.installed;
+        let installed = scene.sandbox.snapshot()?.installed;
         Ok(installed.context("nothing is installed")?.counters)
     };
     let mut changed = [0; 2];
@@ -172,15 +172,20 @@ fn killed(mut random: u64) -> Result<()> {
             .with_context(|| format!("kill {number}"))?;
         let is = if new { target } else { now };
         // What is in both goes on counting.
-        same_counters(&before, &counters()?, &scene.wanted[now], &scene.wanted[is])
-            .with_context(|| format!("kill {number}"))?;
+        same_counters(
+            &before,
+            &counters()?,
+            &scene.desired[now],
+            &scene.desired[is],
+        )
+        .with_context(|| format!("kill {number}"))?;
         changed[usize::from(new)] += 1;
         now = is;
     }
     ensure!(changed[0] > 0, "never killed in time");
     let before = counters()?;
     scene.mends(1 - now)?;
-    let [from, to] = [&scene.wanted[now], &scene.wanted[1 - now]];
+    let [from, to] = [&scene.desired[now], &scene.desired[1 - now]];
     same_counters(&before, &counters()?, from, to)
 }
 
@@ -192,7 +197,7 @@ fn killed_in_a_crowd() -> Result<()> {
 
 fn crowded(mut random: u64) -> Result<()> {
     let scene = Scene::new()?;
-    scene.place.nft("add table ip foreign")?;
+    scene.sandbox.nft("add table ip foreign")?;
     let mut now = 0;
     let mut written = 0;
     // dfw has to begin again some times, and takes longer.
@@ -202,7 +207,7 @@ fn crowded(mut random: u64) -> Result<()> {
         // The last is left alone, and comes to its end.
         let killed = number + 1 < CROWDED_KILLS;
         let after = point(&mut random, longest);
-        let (done, writes) = scene.place.namespace().run(|| {
+        let (done, writes) = scene.sandbox.namespace().run(|| {
             let socket = mnl::Socket::new(mnl::Bus::Netfilter)?;
             let mut chain = written;
             let write = || {
@@ -213,8 +218,8 @@ fn crowded(mut random: u64) -> Result<()> {
                 if killed {
                     scene.kill(target, after)
                 } else {
-                    let told = scene.place.dfw_ok(&["apply", &scene.policies[target]])?;
-                    ensure!(told.contains("applied:"), "{told}");
+                    let report = scene.sandbox.dfw_ok(&["apply", &scene.policies[target]])?;
+                    ensure!(report.contains("applied:"), "{report}");
                     Ok(())
                 }
             })
@@ -228,6 +233,6 @@ fn crowded(mut random: u64) -> Result<()> {
         now = if new { target } else { now };
     }
     scene.mends(1 - now)?;
-    let listing = scene.place.nft("list table ip foreign")?;
+    let listing = scene.sandbox.nft("list table ip foreign")?;
     same(&listing.matches("chain c").count(), &written)
 }

@@ -13,7 +13,7 @@ use crate::Named;
 use crate::cases::{ACCEPT, DROP, GOTO, JUMP, RETURN, cases};
 use crate::encoded;
 use crate::libnftnl::{self, Element};
-use crate::namespace::Place;
+use crate::namespace::Sandbox;
 use crate::property::same;
 
 pub(crate) const TRIALS: &[Named] = &[
@@ -365,8 +365,8 @@ fn built_set(case: &SetCase) -> Result<libnftnl::Set> {
 
 /// The whole ruleset once more, built by libnftnl and sent by libmnl.
 fn dfw_reads_what_libnftnl_writes() -> Result<()> {
-    let place = Place::new()?;
-    place.namespace().run(|| {
+    let sandbox = Sandbox::new()?;
+    sandbox.namespace().run(|| {
         let mut batch = nftnl::Batch::new();
         let table = nftnl::Table::new(c"dfw-nft", ProtoFamily::Inet);
         batch.add(&table, MsgType::Add);
@@ -390,5 +390,5 @@ fn dfw_reads_what_libnftnl_writes() -> Result<()> {
         }
         libnftnl::send(&mnl::Socket::new(mnl::Bus::Netfilter)?, batch)
     })?;
-    same(&place.installed()?, &ruleset())
+    same(&sandbox.installed()?, &ruleset())
 }

@@ -154,9 +154,9 @@ fn stream(from: [u8; 4], ended: &AtomicBool) -> Result<u64> {
 
 fn change_often(kernel: &Kernel, changes: u32, at: &dyn Fn(u32) -> Ruleset) -> Result<()> {
     for step in 0..=changes {
-        let wanted = at(step);
+        let desired = at(step);
         let snapshot = kernel.survey()?;
-        let plan = plan::diff(snapshot.installed.as_ref(), &wanted, 7);
+        let plan = plan::diff(snapshot.installed.as_ref(), &desired, 7);
         ensure!(!plan.is_empty(), "nothing changes at step {step}");
         let done = kernel.carry_out(&plan, "a test", snapshot.generation);
         ensure!(done? == Outcome::Done, "overtaken at step {step}");
@@ -168,7 +168,7 @@ fn change_often(kernel: &Kernel, changes: u32, at: &dyn Fn(u32) -> Ruleset) -> R
 fn at_step(base: &Ruleset, sources: u32, step: u32) -> Ruleset {
     const NET: u32 = 0x0a00_0000;
     let mut ruleset = base.clone();
-    // Now and then nothing of the list stays, which is too much to be told one by one.
+    // Sometimes the whole list changes, which is too much to be listed entry by entry.
     let start = NET + step * 5 + if step % 25 >= 20 { sources } else { 0 };
     for (name, set) in &mut ruleset.sets {
         match &mut set.elements {

@@ -1,5 +1,5 @@
-//! dfw and a real kernel, in network namespaces of their own: what is applied, what is read back,
-//! what two independent witnesses say of it, and what becomes of it when something goes wrong.
+//! dfw and a real kernel, in network namespaces of their own: applying, reading back, two independent
+//! implementations for comparison, and failures.
 //!
 //! Needs root and the packages that `tests/run` installs. Without them the trials are skipped, or
 //! fail where the environment says `CI=true`. `DFW_SEED` repeats the random rulesets of a run.
@@ -7,7 +7,7 @@
 #![expect(
     clippy::disallowed_types,
     clippy::print_stderr,
-    reason = "a black-box test starts programs and talks to whoever runs it"
+    reason = "a black-box test starts programs and reports to the terminal"
 )]
 
 #[path = "../support/arbitrary.rs"]
@@ -16,11 +16,11 @@ mod cases;
 mod change;
 mod concurrent_writers;
 mod confirm;
+mod container_sends_first;
 mod drift;
 #[path = "../support/encoded.rs"]
 mod encoded;
 mod engines;
-mod holders;
 mod import;
 #[path = "../support/iptables/mod.rs"]
 mod iptables;
@@ -36,19 +36,20 @@ mod nat;
 mod owner;
 mod program;
 #[path = "../support/property.rs"]
+#[expect(dead_code, reason = "the tests without a kernel use the rest")]
 mod property;
 mod pty;
-mod reading;
+mod read_back;
 #[path = "../support/reference/mod.rs"]
 #[expect(dead_code, reason = "the tests without a kernel use the rest")]
 #[expect(clippy::unwrap_used, reason = "what fails there is a failed test")]
 mod reference;
-mod refusals;
+mod rejections;
 mod reverse_path;
 mod roundtrip;
 mod session;
 mod shared;
-mod spoken;
+mod socket_holders;
 mod support;
 mod terminal_behaviour;
 mod text;
@@ -99,11 +100,11 @@ fn missed(missing: &[String]) -> Result<()> {
 
 fn all() -> impl Iterator<Item = Named> {
     let groups = [
-        reading::TRIALS,
+        read_back::TRIALS,
         roundtrip::TRIALS,
         text::TRIALS,
         libnftnl_expressions::TRIALS,
-        refusals::TRIALS,
+        rejections::TRIALS,
         reverse_path::TRIALS,
         change::TRIALS,
         concurrent_writers::TRIALS,
@@ -115,14 +116,14 @@ fn all() -> impl Iterator<Item = Named> {
         program::TRIALS,
         tracer::TRIALS,
         traffic::TRIALS,
-        spoken::TRIALS,
+        container_sends_first::TRIALS,
         loss::TRIALS,
         terminal_behaviour::TRIALS,
         kill::TRIALS,
         confirm::TRIALS,
         session::TRIALS,
         shared::TRIALS,
-        holders::TRIALS,
+        socket_holders::TRIALS,
         import::TRIALS,
         judge::TRIALS,
         watch::TRIALS,

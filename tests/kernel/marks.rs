@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::Named;
 use crate::concurrent_writers::beside_nft;
-use crate::namespace::Place;
+use crate::namespace::Sandbox;
 use crate::support::probe::{Conversation, PATIENCE, SILENCE, Transport};
 use crate::traffic::World;
 
@@ -17,7 +17,10 @@ pub(crate) const TRIALS: &[Named] = &[
         "marked_connections_are_revoked_with_the_apply",
         marked_connections_are_revoked_with_the_apply,
     ),
-    ("marks_of_others_are_mended", marks_of_others_are_mended),
+    (
+        "marks_of_others_are_corrected",
+        marks_of_others_are_corrected,
+    ),
     (
         "marks_come_while_others_write",
         marks_come_while_others_write,
@@ -33,13 +36,13 @@ fn policy(sources: &str, setting: &str) -> String {
     )
 }
 
-fn apply(host: &Place, policy: &str) -> Result<String> {
+fn apply(host: &Sandbox, policy: &str) -> Result<String> {
     let file = host.write("marks.yaml", policy)?;
     host.dfw_ok(&["apply", &file.to_string_lossy()])
 }
 
-/// A flow over each door that is forwarded, in both families.
-fn converse(from: &Place, addresses: [&str; 2]) -> Result<Vec<Conversation>> {
+/// A flow on each forwarded path, in both families.
+fn converse(from: &Sandbox, addresses: [&str; 2]) -> Result<Vec<Conversation>> {
     let mut flows = Vec::new();
     for address in addresses {
         for (transport, port) in [(Transport::Tcp, 80), (Transport::Udp, 53)] {
@@ -63,15 +66,15 @@ fn echo(flows: &mut [Conversation]) -> Result<()> {
     Ok(())
 }
 
-/// How many packets the two ports have judged and let through.
-fn judged(host: &Place) -> Result<u64> {
+/// Returns the packets that the two ports accepted.
+fn judged(host: &Sandbox) -> Result<u64> {
     let installed = host.snapshot()?.installed.context("no table")?;
     let packets = dfw::analysis::traffic::packets(&installed);
     Ok(packets.iter().map(|(_, port)| port.allowed.packets).sum())
 }
 
 /// The mark that connections are given, which is the one that lets them through.
-fn mark(host: &Place) -> Result<u32> {
+fn mark(host: &Sandbox) -> Result<u32> {
     let installed = host.snapshot()?.installed.context("no table")?;
     let marks: Vec<u32> = installed.facts.marks.into_iter().collect();
     match marks[..] {
@@ -98,12 +101,12 @@ fn marked_connections_are_judged_once() -> Result<()> {
         ensure!(listed.contains(&rule), "no {rule} in\n{listed}");
     }
     // Again without a change, which leaves the mark alone.
-    let told = apply(host, &policy(CLIENT, "connection-mark: true"))?;
+    let report = apply(host, &policy(CLIENT, "connection-mark: true"))?;
     echo(&mut flows)?;
     ensure!(mark(host)? == first, "another mark without a change");
     ensure!(
         judged(host)? == once,
-        "judged again without a change: {told}"
+        "judged again without a change: {report}"
     );
     // A change that concerns none of them has all of them judged once more.
     let more = format!("{CLIENT}, 192.0.2.7");
@@ -162,23 +165,23 @@ fn marked_connections_are_revoked_with_the_apply() -> Result<()> {
             .into_iter()
             .try_for_each(|flow| flow.join().map_err(|_| anyhow::anyhow!("a panic"))?)
     })?;
-    // What was refused in between is let through again, of a flow that nothing has forgotten.
+    // A flow that was denied meanwhile and is still in conntrack is accepted again.
     apply(host, &both)?;
     let mut again = loses.into_iter().skip(1).step_by(2).collect::<Vec<_>>();
     echo(&mut again)?;
     echo(&mut keeps)
 }
 
-/// Whoever commits between the two transactions of a change: the second comes all the same.
+/// Commits of another program between the two transactions of a change do not prevent the second.
 fn marks_come_while_others_write() -> Result<()> {
-    let place = Place::new()?;
-    let writes = beside_nft(&place, || {
+    let sandbox = Sandbox::new()?;
+    let writes = beside_nft(&sandbox, || {
         for sources in [CLIENT, OTHER].into_iter().cycle().take(20) {
             let policy = policy(sources, "connection-mark: true");
-            apply(&place, &policy)?;
-            mark(&place)?;
-            let file = place.write("marks.yaml", policy)?;
-            place.dfw_ok(&["plan", "--exit-code", &file.to_string_lossy()])?;
+            apply(&sandbox, &policy)?;
+            mark(&sandbox)?;
+            let file = sandbox.write("marks.yaml", policy)?;
+            sandbox.dfw_ok(&["plan", "--exit-code", &file.to_string_lossy()])?;
         }
         Ok(())
     })?;
@@ -187,22 +190,22 @@ fn marks_come_while_others_write() -> Result<()> {
 }
 
 /// What others do to the rules about marks is a difference, and the next apply mends it.
-fn marks_of_others_are_mended() -> Result<()> {
-    let host = &Place::new()?;
+fn marks_of_others_are_corrected() -> Result<()> {
+    let host = &Sandbox::new()?;
     let policy = policy(CLIENT, "connection-mark: true");
     apply(host, &policy)?;
     let file = host.write("marks.yaml", &policy)?;
     let file = file.to_string_lossy();
     let plan = |code: i32| -> Result<String> {
-        let told = host.dfw(&["plan", "--exit-code", &file])?;
+        let report = host.dfw(&["plan", "--exit-code", &file])?;
         ensure!(
-            told.code == Some(code),
+            report.code == Some(code),
             "{:?}\n{}{}",
-            told.code,
-            told.stdout,
-            told.stderr
+            report.code,
+            report.stdout,
+            report.stderr
         );
-        Ok(told.stdout)
+        Ok(report.stdout)
     };
     plan(0)?;
     for change in [
@@ -219,13 +222,13 @@ fn marks_of_others_are_mended() -> Result<()> {
         let handles = table.facts.handles.get(chain);
         let first = handles.and_then(|all| all.first()).context("no rule")?;
         host.nft(&change.replace("FIRST", &first.to_string()))?;
-        let told = plan(10).context(change)?;
+        let report = plan(10).context(change)?;
         // Not what dfw would have in its place.
         if let Some((_, rule)) = change.split_once(" ct ") {
             let (what, mark) = rule.split_once("0x").context("no mark")?;
             let number = mark.split(' ').next().unwrap_or_default();
             let rule = format!("rule `ct {what}0x{number:0>8}");
-            ensure!(told.contains(&rule), "no {rule} in\n{told}");
+            ensure!(report.contains(&rule), "no {rule} in\n{report}");
         }
         apply(host, &policy)?;
         plan(0).with_context(|| format!("after {change}"))?;

@@ -58,13 +58,13 @@ pub(crate) fn close() {
 }
 
 /// A fresh network namespace, gone when it is dropped; by the janitor if it never is.
-pub(crate) struct Place {
+pub(crate) struct Sandbox {
     name: String,
     namespace: Namespace,
     dir: PathBuf,
 }
 
-impl Place {
+impl Sandbox {
     pub(crate) fn new() -> Result<Self> {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let (prefix, parent) = with_ledger(|l| (l.prefix(), l.dir().to_owned()))?;
@@ -154,20 +154,23 @@ impl Place {
 
     /// dfw, which must succeed; its stdout.
     pub(crate) fn dfw_ok(&self, arguments: &[&str]) -> Result<String> {
-        let told = self.dfw(arguments)?;
-        ensure!(told.code == Some(0), "dfw {arguments:?} failed: {told:?}");
-        Ok(told.stdout)
+        let report = self.dfw(arguments)?;
+        ensure!(
+            report.code == Some(0),
+            "dfw {arguments:?} failed: {report:?}"
+        );
+        Ok(report.stdout)
     }
 }
 
-impl Drop for Place {
+impl Drop for Sandbox {
     fn drop(&mut self) {
         // The janitor tries again.
         let _ = output(program("ip").args(["netns", "delete", &self.name]));
     }
 }
 
-/// What a program told.
+/// The exit code and output of a program.
 #[derive(Debug)]
 pub(crate) struct Report {
     pub(crate) code: Option<i32>,

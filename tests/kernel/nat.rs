@@ -8,7 +8,7 @@ use dfw::host::nat::{Answer, Nat, Question, Target};
 use dfw::net::Protocol::{self, Sctp, Tcp, Udp};
 
 use crate::Named;
-use crate::namespace::Place;
+use crate::namespace::Sandbox;
 use crate::support::command::output;
 
 pub(crate) const TRIALS: &[Named] = &[
@@ -20,17 +20,17 @@ pub(crate) const TRIALS: &[Named] = &[
     ("nat_with_a_set_that_is_too_long", too_long),
 ];
 
-fn read(place: &Place) -> Result<Nat> {
-    let rules = place.kernel(|kernel| Ok(kernel.nat_rules()?))?;
+fn read(sandbox: &Sandbox) -> Result<Nat> {
+    let rules = sandbox.kernel(|kernel| Ok(kernel.nat_rules()?))?;
     Ok(Nat {
         rules: Some(rules.context("not all could be read")?),
         legacy: [false; 2],
     })
 }
 
-fn run(place: &Place, program: &str, words: &str) -> Result<()> {
+fn run(sandbox: &Sandbox, program: &str, words: &str) -> Result<()> {
     let words = words.split_whitespace();
-    output(place.namespace().command(program).args(words)).map(drop)
+    output(sandbox.namespace().command(program).args(words)).map(drop)
 }
 
 fn to(address: &str, port: impl Into<Option<u16>>) -> Result<Answer> {
@@ -92,14 +92,14 @@ const V6: &[&str] = &[
 ];
 
 fn iptables() -> Result<()> {
-    let place = Place::new()?;
+    let sandbox = Sandbox::new()?;
     for words in V4 {
-        run(&place, "iptables", &format!("-w -t nat {words}"))?;
+        run(&sandbox, "iptables", &format!("-w -t nat {words}"))?;
     }
     for words in V6 {
-        run(&place, "ip6tables", &format!("-w -t nat {words}"))?;
+        run(&sandbox, "ip6tables", &format!("-w -t nat {words}"))?;
     }
-    let nat = read(&place)?;
+    let nat = read(&sandbox)?;
     let redirected = |port| Translated {
         to: Target::Host(port),
     };
@@ -168,7 +168,7 @@ fn iptables() -> Result<()> {
     ensure!(nat.judge_from(&web, &outside) == to("172.17.0.2", 8000)?);
     let one_way = Question::of_host(HOST.parse()?, Tcp, 23);
     ensure!(nat.judge_from(&one_way, &outside) == Unknown);
-    // Whoever cannot see all of it does not say that there is nothing.
+    // If some rules cannot be read, the result is unknown.
     let legacy = Nat {
         legacy: [true, false],
         ..nat
@@ -227,9 +227,9 @@ table ip elsewhere { chain base { type nat hook output priority 0; dnat to 10.8.
 ";
 
 fn nft() -> Result<()> {
-    let place = Place::new()?;
-    place.nft_load(&["-f"], NFT)?;
-    let nat = read(&place)?;
+    let sandbox = Sandbox::new()?;
+    sandbox.nft_load(&["-f"], NFT)?;
+    let nat = read(&sandbox)?;
     let host = |port| Translated {
         to: Target::Host(port),
     };
@@ -323,9 +323,9 @@ table inet netavark {
 "#;
 
 fn engines() -> Result<()> {
-    let place = Place::new()?;
-    place.nft_load(&["-f"], ENGINES)?;
-    let nat = read(&place)?;
+    let sandbox = Sandbox::new()?;
+    sandbox.nft_load(&["-f"], ENGINES)?;
+    let nat = read(&sandbox)?;
     check(
         &nat,
         &[
@@ -350,10 +350,10 @@ fn engines() -> Result<()> {
 
 /// Without a rule nothing is translated, and dfw's own table is none that does.
 fn nothing() -> Result<()> {
-    let place = Place::new()?;
+    let sandbox = Sandbox::new()?;
     let policy = format!("{}/policies/web.yaml", env!("CARGO_MANIFEST_DIR"));
-    place.dfw_ok(&["apply", &policy])?;
-    let nat = read(&place)?;
+    sandbox.dfw_ok(&["apply", &policy])?;
+    let nat = read(&sandbox)?;
     ensure!(
         nat.rules
             .as_ref()
@@ -366,24 +366,24 @@ fn nothing() -> Result<()> {
 }
 
 fn listed() -> Result<()> {
-    let place = Place::new()?;
-    place.nft_load(&["-f"], ENGINES)?;
+    let sandbox = Sandbox::new()?;
+    sandbox.nft_load(&["-f"], ENGINES)?;
     for words in [
         "-A PREROUTING -d 203.0.113.0/24 -p tcp -m multiport --dports 1000,2000:2010 -j DNAT --to-destination 10.0.0.4:7",
         "-A PREROUTING -s 198.51.100.0/24 -p tcp --dport 22 -j REDIRECT --to-ports 2222",
         "-A PREROUTING -i wg0 -p udp --dport 23 -j DNAT --to-destination 10.0.0.6",
         "-A POSTROUTING -o eth0 -j MASQUERADE",
     ] {
-        run(&place, "iptables", &format!("-w -t nat {words}"))?;
+        run(&sandbox, "iptables", &format!("-w -t nat {words}"))?;
     }
-    place.nft_load(
+    sandbox.nft_load(
         &["-f"],
         "table ip maps { chain base { type nat hook prerouting priority 5;
             dnat to tcp dport map { 81 : 10.0.0.1, 82 : 10.0.0.2 };
             ip daddr . tcp dport { 192.0.2.0/25 . 91-99 } dnat to 10.0.0.3; }
         }",
     )?;
-    let nat = read(&place)?;
+    let nat = read(&sandbox)?;
     let line = |translation: &dfw::host::nat::Translation| {
         let destination = translation.destination;
         let destination = destination.map_or("any".to_owned(), |(a, n)| format!("{a}/{n}"));
@@ -419,11 +419,11 @@ fn listed() -> Result<()> {
 
 /// What is too long to be read in time is not taken for nothing.
 fn too_long() -> Result<()> {
-    let place = Place::new()?;
+    let sandbox = Sandbox::new()?;
     let elements: Vec<String> = (0..5000_u32)
         .map(|number| Ipv4Addr::from(0x0a00_0000 + 2 * number).to_string())
         .collect();
-    place.nft_load(
+    sandbox.nft_load(
         &["-f"],
         &format!(
             "table ip long {{ set long {{ type ipv4_addr; elements = {{ {} }}; }}
@@ -433,7 +433,7 @@ fn too_long() -> Result<()> {
             elements.join(", ")
         ),
     )?;
-    let nat = read(&place)?;
+    let nat = read(&sandbox)?;
     let address: IpAddr = [10, 0, 0, 1].into();
     for (port, expected) in [(80, Unknown), (81, NotTranslated)] {
         let judgement = nat.judge(&Question::of_host(address, Tcp, port));

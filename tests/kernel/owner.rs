@@ -1,10 +1,10 @@
-//! A table that belongs to whoever made it, and outlives them.
+//! A table that belongs to the process that made it, and outlives that process.
 
 use anyhow::{Context, Result, ensure};
 use dfw::kernel::{Claim, Error, Kernel};
 
 use crate::Named;
-use crate::namespace::{Place, TABLE, compiled_text};
+use crate::namespace::{Sandbox, TABLE, compiled_text};
 use crate::property::same;
 
 pub(crate) const TRIALS: &[Named] = &[
@@ -36,19 +36,19 @@ fn claimed(kernel: &Kernel, expected: Claim) -> Result<bool> {
 }
 
 fn a_table_of_an_owner_cannot_be_changed_by_others() -> Result<()> {
-    let place = Place::new()?;
+    let sandbox = Sandbox::new()?;
     let ruleset = compiled_text(POLICY)?;
-    place.kernel(|owner| {
+    sandbox.kernel(|owner| {
         if !claimed(owner, Claim::Nothing)? {
             return Ok(());
         }
         owner.replace(&ruleset, "a test", None)?;
-        let before = place.installed()?;
+        let before = sandbox.installed()?;
         same(&before, &ruleset)?;
-        place.nft("flush ruleset")?;
-        ensure!(place.nft(&format!("delete table {TABLE}")).is_err());
-        ensure!(place.nft(&format!("flush table {TABLE}")).is_err());
-        place.kernel(|other| {
+        sandbox.nft("flush ruleset")?;
+        ensure!(sandbox.nft(&format!("delete table {TABLE}")).is_err());
+        ensure!(sandbox.nft(&format!("flush table {TABLE}")).is_err());
+        sandbox.kernel(|other| {
             for refused in [
                 other.remove(None),
                 other.replace(&ruleset, "another", None),
@@ -58,19 +58,19 @@ fn a_table_of_an_owner_cannot_be_changed_by_others() -> Result<()> {
             }
             Ok(())
         })?;
-        same(&place.installed()?, &before)?;
-        // Who owns it is told, and what to do.
-        let path = place.write("web.yaml", "default: deny\nports: {443: any}\n")?;
+        same(&sandbox.installed()?, &before)?;
+        // The error names the owner, and what to do.
+        let path = sandbox.write("web.yaml", "default: deny\nports: {443: any}\n")?;
         let path = path.to_string_lossy();
         for words in [&["apply", &*path][..], &["remove"]] {
-            let told = place.dfw(words)?;
-            told.expect_failure(1, "owned")?;
+            let report = sandbox.dfw(words)?;
+            report.expect_failure(1, "owned")?;
             let holder = format!("(process {})", std::process::id());
             ensure!(
-                told.stderr.contains("dfw guard")
-                    && told.stderr.contains(&holder)
-                    && told.stderr.contains("nothing was changed"),
-                "{told:?}"
+                report.stderr.contains("dfw guard")
+                    && report.stderr.contains(&holder)
+                    && report.stderr.contains("nothing was changed"),
+                "{report:?}"
             );
         }
         // Its owner does as it likes.
@@ -78,14 +78,14 @@ fn a_table_of_an_owner_cannot_be_changed_by_others() -> Result<()> {
         owner.remove(None)?;
         Ok(())
     })?;
-    ensure!(place.snapshot()?.installed.is_none());
+    ensure!(sandbox.snapshot()?.installed.is_none());
     Ok(())
 }
 
 fn an_orphan_of_an_owner_is_taken_over_as_it_is() -> Result<()> {
-    let place = Place::new()?;
+    let sandbox = Sandbox::new()?;
     let ruleset = compiled_text(POLICY)?;
-    let supported = place.kernel(|owner| {
+    let supported = sandbox.kernel(|owner| {
         let supported = claimed(owner, Claim::Nothing)?;
         owner.replace(&ruleset, "a test", None)?;
         Ok(supported)
@@ -93,31 +93,31 @@ fn an_orphan_of_an_owner_is_taken_over_as_it_is() -> Result<()> {
     if !supported {
         return Ok(());
     }
-    let before = place.snapshot()?.installed.context("the table is gone")?;
-    place.kernel(|heir| {
+    let before = sandbox.snapshot()?.installed.context("the table is gone")?;
+    sandbox.kernel(|heir| {
         claimed(heir, Claim::Ours)?;
-        same(&place.snapshot()?.installed, &Some(before))?;
-        place.nft("flush ruleset")?;
-        same(&place.installed()?, &ruleset)
+        same(&sandbox.snapshot()?.installed, &Some(before))?;
+        sandbox.nft("flush ruleset")?;
+        same(&sandbox.installed()?, &ruleset)
     })?;
     // Whose owner is gone anybody may change.
-    let path = place.write("web.yaml", "default: deny\nports: {443: any}\n")?;
-    place.dfw_ok(&["apply", &path.to_string_lossy()])?;
-    place.dfw_ok(&["remove"])?;
-    ensure!(place.snapshot()?.installed.is_none());
+    let path = sandbox.write("web.yaml", "default: deny\nports: {443: any}\n")?;
+    sandbox.dfw_ok(&["apply", &path.to_string_lossy()])?;
+    sandbox.dfw_ok(&["remove"])?;
+    ensure!(sandbox.snapshot()?.installed.is_none());
     Ok(())
 }
 
 fn a_plain_table_gives_way_to_one_of_an_owner() -> Result<()> {
-    let place = Place::new()?;
+    let sandbox = Sandbox::new()?;
     let ruleset = compiled_text(POLICY)?;
-    place.install(&ruleset)?;
-    place.kernel(|owner| {
+    sandbox.install(&ruleset)?;
+    sandbox.kernel(|owner| {
         if !claimed(owner, Claim::Plain)? {
             return Ok(());
         }
         owner.replace(&ruleset, "a test", None)?;
-        place.nft("flush ruleset")?;
-        same(&place.installed()?, &ruleset)
+        sandbox.nft("flush ruleset")?;
+        same(&sandbox.installed()?, &ruleset)
     })
 }

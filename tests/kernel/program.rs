@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 
 use crate::Named;
-use crate::namespace::{DFW, Place, Report, compiled};
+use crate::namespace::{DFW, Report, Sandbox, compiled};
 use crate::property::same;
 use crate::support::command::install;
 use crate::support::helper::HELPER;
@@ -29,11 +29,11 @@ fn repository(path: &str) -> String {
     format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))
 }
 
-fn prepared() -> Result<Place> {
-    let place = Place::new()?;
-    place.dfw_ok(&["apply", &repository(IN_FORCE)])?;
-    same(&place.installed()?, &compiled(IN_FORCE)?)?;
-    Ok(place)
+fn prepared() -> Result<Sandbox> {
+    let sandbox = Sandbox::new()?;
+    sandbox.dfw_ok(&["apply", &repository(IN_FORCE)])?;
+    same(&sandbox.installed()?, &compiled(IN_FORCE)?)?;
+    Ok(sandbox)
 }
 
 /// The verbs that need a kernel.
@@ -49,39 +49,46 @@ fn kernel_verbs() -> [Vec<String>; 5] {
 }
 
 /// Every verb fails with this diagnostic, in words and as JSON, and changes nothing.
-fn all_fail(place: &Place, slug: &str, run: impl Fn(&[String]) -> Result<Report>) -> Result<()> {
-    let before = (place.snapshot()?, place.listing()?);
+fn all_fail(
+    sandbox: &Sandbox,
+    slug: &str,
+    run: impl Fn(&[String]) -> Result<Report>,
+) -> Result<()> {
+    let before = (sandbox.snapshot()?, sandbox.listing()?);
     for mut words in kernel_verbs() {
-        let told = run(&words).with_context(|| format!("{words:?}"))?;
-        told.expect_failure(1, slug)?;
+        let report = run(&words).with_context(|| format!("{words:?}"))?;
+        report.expect_failure(1, slug)?;
         let changes = matches!(words[0].as_str(), "apply" | "remove");
-        same(&told.stderr.contains("nothing was changed"), &changes)?;
-        ensure!(told.stdout.is_empty(), "{told:?}");
+        same(&report.stderr.contains("nothing was changed"), &changes)?;
+        ensure!(report.stdout.is_empty(), "{report:?}");
         words.push("--json".to_owned());
-        let told = run(&words)?;
-        let answer: serde_json::Value = serde_json::from_str(&told.stdout)?;
-        ensure!(told.code == Some(1) && answer["exit_code"] == 1, "{told:?}");
+        let report = run(&words)?;
+        let answer: serde_json::Value = serde_json::from_str(&report.stdout)?;
+        ensure!(
+            report.code == Some(1) && answer["exit_code"] == 1,
+            "{report:?}"
+        );
         ensure!(answer["diagnostics"][0]["slug"] == slug, "{answer:#}");
     }
-    same(&(place.snapshot()?, place.listing()?), &before)
+    same(&(sandbox.snapshot()?, sandbox.listing()?), &before)
 }
 
 fn without_permission() -> Result<()> {
-    let place = prepared()?;
+    let sandbox = prepared()?;
     // Where the build put it, others need not have a way to.
-    let copy = place.dir().join("dfw");
+    let copy = sandbox.dir().join("dfw");
     install(Path::new(DFW), &copy)?;
-    let policy = place.write(
+    let policy = sandbox.write(
         "web.yaml",
         std::fs::read(repository("examples/only-web/web.yaml"))?,
     )?;
-    all_fail(&place, "no-permission", |words| {
+    all_fail(&sandbox, "no-permission", |words| {
         let words = words.iter().map(|word| match word.as_str() {
             path if path.starts_with('/') => policy.to_string_lossy().into_owned(),
             word => word.to_owned(),
         });
         let words: Vec<String> = words.collect();
-        place.namespace().run(|| {
+        sandbox.namespace().run(|| {
             let mut command = std::process::Command::new(&copy);
             Report::of(command.args(&words).uid(NOBODY).gid(NOBODY).env_clear())
         })
@@ -90,34 +97,34 @@ fn without_permission() -> Result<()> {
 
 /// A socket of netfilter cannot be made.
 fn without_nf_tables() -> Result<()> {
-    let place = prepared()?;
-    all_fail(&place, "no-nf-tables", |words| {
+    let sandbox = prepared()?;
+    all_fail(&sandbox, "no-nf-tables", |words| {
         let this = std::env::current_exe()?;
-        let mut command = place.namespace().command(&this.to_string_lossy());
+        let mut command = sandbox.namespace().command(&this.to_string_lossy());
         Report::of(command.args([HELPER, "without-netfilter", DFW]).args(words))
     })
 }
 
 /// The kernel says that it is Linux 2.6.
 fn on_an_old_kernel() -> Result<()> {
-    let place = prepared()?;
-    all_fail(&place, "kernel-too-old", |words| {
-        let told = Report::of(
-            place
+    let sandbox = prepared()?;
+    all_fail(&sandbox, "kernel-too-old", |words| {
+        let report = Report::of(
+            sandbox
                 .namespace()
                 .command("setarch")
                 .args(["--uname-2.6", DFW])
                 .args(words),
         )?;
         ensure!(
-            told.stderr.contains("2.6.") || !told.stdout.is_empty(),
-            "{told:?}"
+            report.stderr.contains("2.6.") || !report.stdout.is_empty(),
+            "{report:?}"
         );
-        Ok(told)
+        Ok(report)
     })
 }
 
-/// Directories of policies with something wrong, by file, and a word of what is said.
+/// Policies with an error, by file, and a word of the error.
 const WRONG: &[(&[(&str, &str)], &str)] = &[
     (&[("a.yaml", "default: deny\nprots: {80: any}\n")], "prots"),
     (
@@ -149,39 +156,42 @@ const WRONG: &[(&[(&str, &str)], &str)] = &[
 ];
 
 fn with_wrong_policies() -> Result<()> {
-    let place = prepared()?;
-    let before = (place.snapshot()?, place.listing()?);
+    let sandbox = prepared()?;
+    let before = (sandbox.snapshot()?, sandbox.listing()?);
     for (number, (files, word)) in WRONG.iter().enumerate() {
-        let dir = place.dir().join(format!("wrong-{number}"));
+        let dir = sandbox.dir().join(format!("wrong-{number}"));
         std::fs::create_dir(&dir)?;
         for (name, text) in *files {
             std::fs::write(dir.join(name), text)?;
         }
         let dir = dir.to_string_lossy();
         for verb in [&["apply"][..], &["check"], &["show", "--policy"]] {
-            let told = place.dfw(&[verb, &[&*dir]].concat())?;
+            let report = sandbox.dfw(&[verb, &[&*dir]].concat())?;
             ensure!(
-                told.code == Some(3) && told.stderr.contains(word),
-                "{verb:?} {word}: {told:?}"
+                report.code == Some(3) && report.stderr.contains(word),
+                "{verb:?} {word}: {report:?}"
             );
-            ensure!(told.stdout.is_empty(), "{told:?}");
+            ensure!(report.stdout.is_empty(), "{report:?}");
             same(
-                &told.stderr.contains("nothing was changed"),
+                &report.stderr.contains("nothing was changed"),
                 &(verb == ["apply"]),
             )?;
-            let told = place.dfw(&[verb, &[&*dir, "--json"]].concat())?;
-            let answer: serde_json::Value = serde_json::from_str(&told.stdout)?;
-            ensure!(told.code == Some(3) && answer["exit_code"] == 3, "{told:?}");
+            let report = sandbox.dfw(&[verb, &[&*dir, "--json"]].concat())?;
+            let answer: serde_json::Value = serde_json::from_str(&report.stdout)?;
+            ensure!(
+                report.code == Some(3) && answer["exit_code"] == 3,
+                "{report:?}"
+            );
         }
     }
-    same(&(place.snapshot()?, place.listing()?), &before)
+    same(&(sandbox.snapshot()?, sandbox.listing()?), &before)
 }
 
 /// No such path is not a mistake in a policy.
 fn without_readable_policies() -> Result<()> {
-    let place = prepared()?;
-    let before = (place.snapshot()?, place.listing()?);
-    place
+    let sandbox = prepared()?;
+    let before = (sandbox.snapshot()?, sandbox.listing()?);
+    sandbox
         .dfw(&["apply", "/no/such/path"])?
         .expect_failure(1, "unreadable")?;
     // Nor is a command line that nobody understands.
@@ -191,11 +201,11 @@ fn without_readable_policies() -> Result<()> {
         &["apply", "a", "b"],
         &["status", "--no-such-flag"],
     ] {
-        let told = place.dfw(words)?;
+        let report = sandbox.dfw(words)?;
         ensure!(
-            told.code == Some(2) && told.stdout.is_empty(),
-            "{words:?}: {told:?}"
+            report.code == Some(2) && report.stdout.is_empty(),
+            "{words:?}: {report:?}"
         );
     }
-    same(&(place.snapshot()?, place.listing()?), &before)
+    same(&(sandbox.snapshot()?, sandbox.listing()?), &before)
 }

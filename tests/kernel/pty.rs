@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-use crate::namespace::{DFW, Place};
+use crate::namespace::{DFW, Sandbox};
 use crate::support::command::wait_for;
 use crate::support::helper::HELPER;
 
@@ -30,7 +30,7 @@ pub(crate) struct Screen {
 impl Screen {
     /// Starts dfw; `typed` is typed before it has started.
     pub(crate) fn dfw(
-        place: &Place,
+        sandbox: &Sandbox,
         arguments: &[&str],
         environment: &[(&str, &str)],
         typed: &str,
@@ -43,7 +43,7 @@ impl Screen {
         let held = OpenOptions::new().read(true).write(true).open(&name)?;
         master.write_all(typed.as_bytes())?;
         let this = std::env::current_exe()?;
-        let mut command = place.namespace().command(&this.to_string_lossy());
+        let mut command = sandbox.namespace().command(&this.to_string_lossy());
         command.args([HELPER, "terminal", &name, DFW]);
         command.args(arguments).envs(environment.iter().copied());
         let child = command
@@ -139,7 +139,7 @@ pub(crate) fn play_terminal(name: &str, program: &str, arguments: &[String]) -> 
     rustix::stdio::dup2_stdout(terminal.as_fd())?;
     rustix::stdio::dup2_stderr(terminal.as_fd())?;
     drop(terminal);
-    // Whoever runs the tests in the background may ignore what the keyboard sends.
+    // If the tests run in the background, keyboard signals may be ignored.
     let mut command = Command::new("env");
     command
         .arg("--default-signal=HUP,INT,QUIT,TERM")

@@ -1,10 +1,10 @@
-//! `reverse-path-filter`: who sends with an allowed address over a link that does not lead to it is denied, on
-//! each path and in both families; whoever is answered over the link that they came by is not.
+//! `reverse-path-filter` denies packets with an allowed source address on a link that does not lead to it, on each
+//! path and in both families; it accepts packets whose replies leave through the same link.
 
 use anyhow::{Context, Result, ensure};
 
 use crate::Named;
-use crate::namespace::Place;
+use crate::namespace::Sandbox;
 use crate::support::probe::{Outcome, PATIENCE, SILENCE, Transport, ask};
 use crate::support::service;
 use crate::traffic::World;
@@ -17,14 +17,14 @@ pub(crate) const TRIALS: &[Named] = &[(
 const CLIENT: &str = "203.0.113.0/24, '2001:db8:1::/64'";
 /// The port of a socket of the host.
 const SERVICE: u16 = 8443;
-/// An address of the client's network that a stranger has given themselves, and whom they ask with it.
+/// An address of the client's network that another host uses as its source address.
 const FORGED: [(&str, &str); 2] = [
     ("203.0.113.77", "198.51.100.1"),
     ("2001:db8:1::77", "2001:db8:2::1"),
 ];
 
 /// Asks published ports and a socket of the host.
-fn asked(from: &Place, source: Option<&str>, to: &str) -> Result<Vec<Outcome>> {
+fn asked(from: &Sandbox, source: Option<&str>, to: &str) -> Result<Vec<Outcome>> {
     let to = to.parse()?;
     let source = source.map(str::parse).transpose()?;
     let patience = if source.is_some() { SILENCE } else { PATIENCE };
@@ -44,7 +44,7 @@ fn asked(from: &Place, source: Option<&str>, to: &str) -> Result<Vec<Outcome>> {
 }
 
 /// How many packets each of the ports has allowed, and how many it has denied.
-fn counted(host: &Place) -> Result<Vec<[u64; 2]>> {
+fn counted(host: &Sandbox) -> Result<Vec<[u64; 2]>> {
     let installed = host.snapshot()?.installed.context("no table")?;
     let packets = dfw::analysis::traffic::packets(&installed).into_iter();
     let ports = packets.filter(|(port, _)| port != "all others");
@@ -66,7 +66,7 @@ fn a_forged_source_is_denied_on_the_wrong_link() -> Result<()> {
         let stranger = world.stranger.namespace();
         stranger.ip(&format!("address add {address}/{prefix} dev eth0 nodad"))?;
     }
-    // In this order: servers repeat answers to whom they have heard.
+    // In this order: servers repeat replies to clients that they know.
     for is_filtered in [true, false] {
         let policy = format!(
             "default: deny\nsettings: {{reverse-path-filter: {is_filtered}}}\n\
@@ -76,7 +76,7 @@ fn a_forged_source_is_denied_on_the_wrong_link() -> Result<()> {
         world.host.dfw_ok(&["apply", &file.to_string_lossy()])?;
         let before = counted(&world.host)?;
         for (address, to) in FORGED {
-            // The answer goes to the client's link, whoever asked.
+            // The reply goes to the client's link, whichever host sent the request.
             let outcomes = asked(&world.stranger, Some(address), to)?;
             let is_open = |outcome: &Outcome| *outcome == Outcome::Open;
             ensure!(!outcomes.iter().any(is_open), "{address}: {outcomes:?}");

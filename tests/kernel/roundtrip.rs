@@ -6,7 +6,7 @@ use dfw::ruleset::{Elements, Interval, Ruleset, Set};
 
 use crate::Named;
 use crate::arbitrary::{Style, ruleset};
-use crate::namespace::{Place, compiled, install, policies};
+use crate::namespace::{Sandbox, compiled, install, policies};
 use crate::property::{property, same};
 
 pub(crate) const TRIALS: &[Named] = &[
@@ -28,24 +28,24 @@ fn read(kernel: &Kernel) -> Result<Option<Ruleset>> {
 
 /// Twice the same is the same, and what was there before leaves no trace.
 fn what_is_applied_is_read_back() -> Result<()> {
-    let place = Place::new()?;
+    let sandbox = Sandbox::new()?;
     property(
         60,
         &(ruleset(Style::Wild), ruleset(Style::Wild)),
         |(first, second)| {
-            let (after_first, from_nothing) = place.kernel(|kernel| {
+            let (after_first, from_nothing) = sandbox.kernel(|kernel| {
                 for ruleset in [&first, &first, &second] {
                     install(kernel, ruleset)?;
                     same(&read(kernel)?, &Some(ruleset.clone()))?;
                 }
-                let after_first = place.listing()?;
+                let after_first = sandbox.listing()?;
                 let generation = kernel.snapshot()?.generation;
                 ensure!(kernel.remove(generation)? == Outcome::Done);
                 ensure!(read(kernel)?.is_none(), "removed, and still there");
-                ensure!(place.listing()?.is_empty(), "something is left");
+                ensure!(sandbox.listing()?.is_empty(), "something is left");
                 install(kernel, &second)?;
                 same(&read(kernel)?, &Some(second.clone()))?;
-                Ok((after_first, place.listing()?))
+                Ok((after_first, sandbox.listing()?))
             })?;
             same(&after_first, &from_nothing)
         },
@@ -53,11 +53,11 @@ fn what_is_applied_is_read_back() -> Result<()> {
 }
 
 fn every_policy_is_read_back() -> Result<()> {
-    let place = Place::new()?;
+    let sandbox = Sandbox::new()?;
     for path in policies()? {
         let ruleset = compiled(&path)?;
-        place.install(&ruleset)?;
-        same(&place.installed()?, &ruleset)?;
+        sandbox.install(&ruleset)?;
+        same(&sandbox.installed()?, &ruleset)?;
     }
     Ok(())
 }
@@ -65,7 +65,7 @@ fn every_policy_is_read_back() -> Result<()> {
 /// More than one message of elements, and more than a socket carries unasked.
 fn a_big_set_is_read_back() -> Result<()> {
     const MANY: u32 = 20_000;
-    let place = Place::new()?;
+    let sandbox = Sandbox::new()?;
     let sets = [
         Elements::Ipv4((0..MANY).map(|n| n * 5).collect()),
         Elements::Ipv4Ranges(
@@ -87,26 +87,26 @@ fn a_big_set_is_read_back() -> Result<()> {
         };
         ruleset.sets.insert(format!("s{number}"), set);
     }
-    place.install(&ruleset)?;
+    sandbox.install(&ruleset)?;
     ensure!(
-        place.installed()? == ruleset,
+        sandbox.installed()? == ruleset,
         "the sets came back otherwise"
     );
     Ok(())
 }
 
 fn a_stale_generation_changes_nothing() -> Result<()> {
-    let place = Place::new()?;
+    let sandbox = Sandbox::new()?;
     let (first, second) = (
         compiled("policies/web.yaml")?,
         compiled("examples/only-web")?,
     );
-    place.kernel(|kernel| {
+    sandbox.kernel(|kernel| {
         let stale = kernel.snapshot()?.generation;
         install(kernel, &first)?;
-        let before = (kernel.snapshot()?, place.listing()?);
+        let before = (kernel.snapshot()?, sandbox.listing()?);
         ensure!(kernel.replace(&second, "", stale)? == Outcome::Overtaken);
         ensure!(kernel.remove(stale)? == Outcome::Overtaken);
-        same(&(kernel.snapshot()?, place.listing()?), &before)
+        same(&(kernel.snapshot()?, sandbox.listing()?), &before)
     })
 }

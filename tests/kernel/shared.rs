@@ -1,5 +1,5 @@
-//! Many ports that share sets: who gets in, what is counted, and what becomes of the counters when
-//! lists, lines and the number of ports change.
+//! Many ports that share sets: access, counters, and how the counters continue when lists, policy lines and the
+//! number of ports change.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -9,7 +9,7 @@ use dfw::plan::Installed;
 use serde_json::Value;
 
 use crate::Named;
-use crate::namespace::Place;
+use crate::namespace::Sandbox;
 use crate::property::same;
 use crate::pty::Screen;
 use crate::support::probe::{Outcome, PATIENCE, SILENCE, Transport, ask};
@@ -26,12 +26,12 @@ pub(crate) const TRIALS: &[Named] = &[
         a_no_takes_nothing_from_what_shared_ports_counted,
     ),
     (
-        "what_others_do_to_shared_sets_is_told",
-        what_others_do_to_shared_sets_is_told,
+        "changes_of_shared_sets_by_others_are_reported",
+        changes_of_shared_sets_by_others_are_reported,
     ),
     (
-        "of_big_shared_sets_only_what_is_known_is_told",
-        of_big_shared_sets_only_what_is_known_is_told,
+        "unread_parts_of_big_shared_sets_are_not_reported",
+        unread_parts_of_big_shared_sets_are_not_reported,
     ),
 ];
 
@@ -111,17 +111,18 @@ fn shared_sets_judge_and_count() -> Result<()> {
     }
     same(&after["8000/tcp"], &(0, 0))?;
     same(&after["all others"], &(0, 0))?;
-    // The line of the policy is told, by what decides and by who.
-    let told = world
+    // `explain` shows the policy line, with the rule and the element that decide.
+    let report = world
         .host
         .dfw_ok(&["explain", "--from", "198.51.100.66", "--to", "80"])?;
-    ensure!(told.contains("many.yaml:3"), "{told}");
-    let told = world
+    ensure!(report.contains("many.yaml:3"), "{report}");
+    let report = world
         .host
         .dfw_ok(&["explain", "--from", "203.0.113.9", "--to", "80"])?;
     ensure!(
-        told.contains("80 . 203.0.113.8/31 in shared.tcp.ip4-31") && told.contains("many.yaml:3"),
-        "{told}"
+        report.contains("80 . 203.0.113.8/31 in shared.tcp.ip4-31")
+            && report.contains("many.yaml:3"),
+        "{report}"
     );
     Ok(())
 }
@@ -135,47 +136,50 @@ fn shared_sets_change_alone_and_keep_counters() -> Result<()> {
     let counted = counters(&world)?["80/tcp"];
     ensure!(counted.0 > 0 && counted.1 > 0, "{counted:?}");
     // One list of another port.
-    let told = apply(
+    let report = apply(
         &world,
         &first.replacen("192.0.2.1]", "192.0.2.2, 192.0.2.3]", 1),
     )?;
     let change = "~ 8000/tcp  + 192.0.2.2/31, - 192.0.2.1\n";
     ensure!(
-        told.contains(change) && changes(&told).matches('~').count() == 1,
-        "{told}"
+        report.contains(change) && changes(&report).matches('~').count() == 1,
+        "{report}"
     );
     same(&counters(&world)?["80/tcp"], &counted)?;
     // All lines of the policy move.
-    let told = apply(&world, &policy(70, "# moved\n", CLIENT, "192.0.2.1"))?;
-    ensure!(changes(&told).matches('~').count() == 1, "{told}");
+    let report = apply(&world, &policy(70, "# moved\n", CLIENT, "192.0.2.1"))?;
+    ensure!(changes(&report).matches('~').count() == 1, "{report}");
     same(&counters(&world)?["80/tcp"], &counted)?;
     // A port goes, and with it elements of several sets.
-    let told = apply(&world, &policy(69, "", CLIENT, "192.0.2.1"))?;
-    ensure!(told.contains("- 8069/tcp  10.0.0.1, 192.0.2.1\n"), "{told}");
+    let report = apply(&world, &policy(69, "", CLIENT, "192.0.2.1"))?;
+    ensure!(
+        report.contains("- 8069/tcp  10.0.0.1, 192.0.2.1\n"),
+        "{report}"
+    );
     same(&counters(&world)?["80/tcp"], &counted)?;
-    // So few ports are left that each has its own chain again; nothing else is told.
-    let told = apply(&world, &policy(50, "", CLIENT, "192.0.2.1"))?;
-    ensure!(changes(&told).matches("  - ").count() == 19, "{told}");
-    ensure!(!changes(&told).contains(['~', '+']), "{told}");
+    // So few ports are left that each has its own chain again; no other change is reported.
+    let report = apply(&world, &policy(50, "", CLIENT, "192.0.2.1"))?;
+    ensure!(changes(&report).matches("  - ").count() == 19, "{report}");
+    ensure!(!changes(&report).contains(['~', '+']), "{report}");
     let listing = world.host.nft("list table inet dfw-nft")?;
     ensure!(!listing.contains("shared"), "{listing}");
     ensure!(answers(&world, false, "203.0.113.1:80")?, "it is open");
     ensure!(!answers(&world, true, "198.51.100.1:80")?, "it is closed");
     // And back; a source that is gone is out at once.
-    let told = apply(&world, &policy(70, "", "192.0.2.9", "192.0.2.1"))?;
-    let come = changes(&told)
+    let report = apply(&world, &policy(70, "", "192.0.2.9", "192.0.2.1"))?;
+    let come = changes(&report)
         .lines()
         .filter(|line| line.starts_with("  + 80"));
-    ensure!(come.count() == 20, "{told}");
+    ensure!(come.count() == 20, "{report}");
     let client = world.client.namespace();
     let to = "203.0.113.1:80".parse()?;
     let outcome = client.run(|| ask(Transport::Tcp, None, to, SILENCE))?;
     ensure!(outcome.is_closed(), "{outcome}");
-    let told = world.host.dfw_ok(&[
+    let report = world.host.dfw_ok(&[
         "plan",
         &world.host.dir().join("many.yaml").to_string_lossy(),
     ])?;
-    ensure!(told.contains("no changes"), "{told}");
+    ensure!(report.contains("no changes"), "{report}");
     Ok(())
 }
 
@@ -204,17 +208,17 @@ fn a_no_takes_nothing_from_what_shared_ports_counted() -> Result<()> {
     same(&after["8069/tcp"], &before["8069/tcp"])
 }
 
-/// The changes that a plan tells, as `SIGN NAME` with what is told of each, joined by `; `.
-fn planned(place: &Place, text: &str) -> Result<BTreeMap<String, String>> {
-    let file = place.write("many.yaml", text)?;
-    let told = place.dfw(&["plan", "--json", &file.to_string_lossy()])?;
-    let plan: Value = serde_json::from_str(&told.stdout)?;
+/// Returns the changes of a plan as `SIGN NAME`, with the details of each joined by `; `.
+fn planned(sandbox: &Sandbox, text: &str) -> Result<BTreeMap<String, String>> {
+    let file = sandbox.write("many.yaml", text)?;
+    let report = sandbox.dfw(&["plan", "--json", &file.to_string_lossy()])?;
+    let plan: Value = serde_json::from_str(&report.stdout)?;
     ensure!(
-        told.code == Some((plan["drift"] == true).into()),
-        "{told:?}"
+        report.code == Some((plan["drift"] == true).into()),
+        "{report:?}"
     );
     let changes = plan["changes"].as_array().context("no changes")?;
-    let told = changes.iter().map(|change| {
+    let report = changes.iter().map(|change| {
         let texts = [("added", "+ "), ("removed", "- "), ("notes", "")].map(|(part, sign)| {
             let texts = change[part].as_array().into_iter().flatten();
             let texts = texts.filter_map(Value::as_str);
@@ -228,85 +232,87 @@ fn planned(place: &Place, text: &str) -> Result<BTreeMap<String, String>> {
         );
         Some((name, texts.concat().join("; ")))
     });
-    told.collect::<Option<_>>().context("no name")
+    report.collect::<Option<_>>().context("no name")
 }
 
 /// What an apply tells of ports, sources and settings, without who gains and loses access.
-fn changes(told: &str) -> &str {
-    told.rsplit_once("that change:\n")
-        .map_or(told, |(_, changes)| changes)
+fn changes(report: &str) -> &str {
+    report
+        .rsplit_once("that change:\n")
+        .map_or(report, |(_, changes)| changes)
 }
 
 fn one(name: &str, text: &str) -> BTreeMap<String, String> {
     BTreeMap::from([(name.to_owned(), text.to_owned())])
 }
 
-fn what_others_do_to_shared_sets_is_told() -> Result<()> {
-    let place = Place::new()?;
+fn changes_of_shared_sets_by_others_are_reported() -> Result<()> {
+    let sandbox = Sandbox::new()?;
     let text = policy(70, "", CLIENT, "192.0.2.1");
-    let file = place.write("many.yaml", &text)?;
-    place.dfw_ok(&["apply", &file.to_string_lossy()])?;
-    same(&planned(&place, &text)?, &BTreeMap::new())?;
+    let file = sandbox.write("many.yaml", &text)?;
+    sandbox.dfw_ok(&["apply", &file.to_string_lossy()])?;
+    same(&planned(&sandbox, &text)?, &BTreeMap::new())?;
     // Lines of the policy that move: those of 72 ports in two sets, and that of the default.
-    let told = planned(&place, &policy(70, "# moved\n", CLIENT, "192.0.2.1"))?;
-    let comments = told.get("change comments").context("no comments")?;
+    let report = planned(&sandbox, &policy(70, "# moved\n", CLIENT, "192.0.2.1"))?;
+    let comments = report.get("change comments").context("no comments")?;
     ensure!(
-        told.len() == 1
+        report.len() == 1
             && comments.starts_with("policy lines of 1")
             && comments.contains("elements"),
-        "{told:?}"
+        "{report:?}"
     );
-    place.nft("delete element inet dfw-nft shared.allowed { tcp . 80 }")?;
-    let told = one("change set shared.allowed", "+ tcp . 80");
-    same(&planned(&place, &text)?, &told)?;
-    // Beside a port that comes, which is told as such.
-    let more = planned(&place, &policy(71, "", CLIENT, "192.0.2.1"))?;
+    sandbox.nft("delete element inet dfw-nft shared.allowed { tcp . 80 }")?;
+    let report = one("change set shared.allowed", "+ tcp . 80");
+    same(&planned(&sandbox, &text)?, &report)?;
+    // Beside a port that is added, which is reported as added.
+    let more = planned(&sandbox, &policy(71, "", CLIENT, "192.0.2.1"))?;
     same(&more["change set shared.allowed"], &"+ tcp . 80".to_owned())?;
     same(&more["add 8070/tcp"], &"+ 10.0.0.1; + 192.0.2.1".to_owned())?;
-    place.write("many.yaml", &text)?;
-    place.dfw_ok(&["apply", &file.to_string_lossy()])?;
-    place.nft("add element inet dfw-nft shared.allowed { tcp . 9 }")?;
-    let told = one("change set shared.allowed", "- tcp . 9");
-    same(&planned(&place, &text)?, &told)
+    sandbox.write("many.yaml", &text)?;
+    sandbox.dfw_ok(&["apply", &file.to_string_lossy()])?;
+    sandbox.nft("add element inet dfw-nft shared.allowed { tcp . 9 }")?;
+    let report = one("change set shared.allowed", "- tcp . 9");
+    same(&planned(&sandbox, &text)?, &report)
 }
 
-fn of_big_shared_sets_only_what_is_known_is_told() -> Result<()> {
+fn unread_parts_of_big_shared_sets_are_not_reported() -> Result<()> {
     const MANY: u16 = 9_000;
-    let place = Place::new()?;
+    let sandbox = Sandbox::new()?;
     let text = policy(MANY, "", CLIENT, "192.0.2.1");
-    let file = place.write("many.yaml", &text)?;
-    place.dfw_ok(&["apply", &file.to_string_lossy()])?;
+    let file = sandbox.write("many.yaml", &text)?;
+    sandbox.dfw_ok(&["apply", &file.to_string_lossy()])?;
     let read = |installed: &Installed| installed.facts.sets["shared.tcp.ip4-32"].read;
-    let surveyed = place.kernel(|kernel| Ok(kernel.survey()?))?;
+    let surveyed = sandbox.kernel(|kernel| Ok(kernel.survey()?))?;
     ensure!(!read(&surveyed.installed.context("nothing")?), "it is big");
     // Who asks for ports must know them all.
-    let all = place.kernel(|kernel| Ok(kernel.survey_shared()?))?;
+    let all = sandbox.kernel(|kernel| Ok(kernel.survey_shared()?))?;
     let all = all.installed.context("nothing")?;
     ensure!(read(&all), "it is not read");
-    same(&all.ruleset, &place.installed()?)?;
+    same(&all.ruleset, &sandbox.installed()?)?;
     // One port gets a chain of its own, and nobody gains or loses by it.
     let own = "  8000: {allow: [10.0.0.1, 192.0.2.1], log: true}\n";
     let logged = text.replacen("  8000: [10.0.0.1, 192.0.2.1]\n", own, 1);
     same(
-        &planned(&place, &logged)?,
+        &planned(&sandbox, &logged)?,
         &one("change 8000/tcp", "log: true"),
     )?;
     let changed = logged.replacen("10.0.0.1, 192.0.2.1]", "10.0.0.1, 192.0.2.2]", 1);
     same(
-        &planned(&place, &changed)?,
+        &planned(&sandbox, &changed)?,
         &one("change 8000/tcp", "+ 192.0.2.2; - 192.0.2.1; log: true"),
     )?;
-    let gone = planned(&place, &policy(MANY - 1, "", CLIENT, "192.0.2.1"))?;
+    let gone = planned(&sandbox, &policy(MANY - 1, "", CLIENT, "192.0.2.1"))?;
     same(&gone, &one("remove 16999/tcp", "- 10.0.0.1; - 192.0.2.1"))?;
     // More changes than the plan can tell.
-    let told = planned(&place, &policy(MANY, "", CLIENT, "192.0.2.1, 192.0.2.5"))?;
+    let report = planned(&sandbox, &policy(MANY, "", CLIENT, "192.0.2.1, 192.0.2.5"))?;
     same(
-        &told,
+        &report,
         &one("change set shared.tcp.ip4-32", "now 27000 entries"),
     )?;
     // All sets go, and are not read.
-    let told = planned(&place, &policy(50, "", CLIENT, "192.0.2.1"))?;
-    let (gone, rest): (Vec<_>, Vec<_>) = told.iter().partition(|(name, _)| name.ends_with("/tcp"));
+    let report = planned(&sandbox, &policy(50, "", CLIENT, "192.0.2.1"))?;
+    let (gone, rest): (Vec<_>, Vec<_>) =
+        report.iter().partition(|(name, _)| name.ends_with("/tcp"));
     same(&gone.len(), &usize::from(MANY - 50))?;
     let is_gone =
         |(name, text): &(&String, &String)| name.starts_with("remove ") && text.is_empty();

@@ -6,13 +6,13 @@ use std::process::Command;
 use anyhow::{Result, ensure};
 
 use crate::Named;
-use crate::namespace::{DFW, Place, Report};
+use crate::namespace::{DFW, Report, Sandbox};
 
 pub(crate) const TRIALS: &[Named] = &[
     ("a_read_only_system_is_enough", a_read_only_system_is_enough),
     (
-        "what_must_be_written_says_why_it_is_not",
-        what_must_be_written_says_why_it_is_not,
+        "a_read_only_file_system_is_reported",
+        a_read_only_file_system_is_reported,
     ),
     (
         "a_closed_pipe_does_not_stop_an_apply",
@@ -21,7 +21,7 @@ pub(crate) const TRIALS: &[Named] = &[
 ];
 
 /// dfw where every file system that it could write to is read-only.
-fn read_only(place: &Place, arguments: &[&str]) -> Result<Report> {
+fn read_only(sandbox: &Sandbox, arguments: &[&str]) -> Result<Report> {
     // The mounts are gone with the program.
     const SCRIPT: &str = r#"
         mount --make-rprivate /
@@ -32,15 +32,15 @@ fn read_only(place: &Place, arguments: &[&str]) -> Result<Report> {
         shift
         exec "$@"
     "#;
-    let mut command: Command = place.namespace().command("unshare");
+    let mut command: Command = sandbox.namespace().command("unshare");
     command.args(["--mount", "--", "sh", "-euc", SCRIPT, "sh"]);
-    command.arg(place.dir()).arg(DFW).args(arguments);
+    command.arg(sandbox.dir()).arg(DFW).args(arguments);
     Report::of(&mut command)
 }
 
 fn a_read_only_system_is_enough() -> Result<()> {
-    let place = Place::new()?;
-    let policy = place.write("policies/a.yaml", "default: deny\nports: {80: any}\n")?;
+    let sandbox = Sandbox::new()?;
+    let policy = sandbox.write("policies/a.yaml", "default: deny\nports: {80: any}\n")?;
     let policy = policy.to_string_lossy();
     for verb in [
         "check", "test", "plan", "apply", "apply", "status", "show", "audit", "remove",
@@ -49,28 +49,28 @@ fn a_read_only_system_is_enough() -> Result<()> {
         if ["check", "test", "plan", "apply"].contains(&verb) {
             arguments.push(&policy);
         }
-        let told = read_only(&place, &arguments)?;
-        ensure!(told.code == Some(0), "{verb}: {told:?}");
+        let report = read_only(&sandbox, &arguments)?;
+        ensure!(report.code == Some(0), "{verb}: {report:?}");
     }
     Ok(())
 }
 
-fn what_must_be_written_says_why_it_is_not() -> Result<()> {
-    let place = Place::new()?;
+fn a_read_only_file_system_is_reported() -> Result<()> {
+    let sandbox = Sandbox::new()?;
     let rules = format!(
         "{}/tests/import/ban-list/rules.v4",
         env!("CARGO_MANIFEST_DIR")
     );
-    let old = place.dir().to_string_lossy().into_owned();
-    let new = place.dir().join("new");
+    let old = sandbox.dir().to_string_lossy().into_owned();
+    let new = sandbox.dir().join("new");
     for (dir, what) in [(old.as_str(), "write"), (&new.to_string_lossy(), "create")] {
-        let told = read_only(&place, &["import", &rules, "--output", dir])?;
-        told.expect_failure(1, "unwritable")?;
+        let report = read_only(&sandbox, &["import", &rules, "--output", dir])?;
+        report.expect_failure(1, "unwritable")?;
         ensure!(
-            told.stderr.contains(&format!("cannot {what} {dir}"))
-                && told.stderr.contains("Read-only file system")
-                && told.stderr.contains("nothing was written"),
-            "{told:?}"
+            report.stderr.contains(&format!("cannot {what} {dir}"))
+                && report.stderr.contains("Read-only file system")
+                && report.stderr.contains("nothing was written"),
+            "{report:?}"
         );
     }
     ensure!(!new.exists(), "the directory was made");
@@ -78,7 +78,7 @@ fn what_must_be_written_says_why_it_is_not() -> Result<()> {
 }
 
 fn a_closed_pipe_does_not_stop_an_apply() -> Result<()> {
-    let place = Place::new()?;
+    let sandbox = Sandbox::new()?;
     let policy = format!("{}/policies", env!("CARGO_MANIFEST_DIR"));
     for arguments in [
         &["apply", &policy][..],
@@ -90,18 +90,18 @@ fn a_closed_pipe_does_not_stop_an_apply() -> Result<()> {
     ] {
         let (reader, writer) = std::io::pipe()?;
         drop(reader);
-        let told = Report::of(place.program(arguments).stdout(writer))?;
+        let report = Report::of(sandbox.program(arguments).stdout(writer))?;
         ensure!(
-            told.code == Some(0) && told.stderr.is_empty(),
-            "{arguments:?}: {told:?}"
+            report.code == Some(0) && report.stderr.is_empty(),
+            "{arguments:?}: {report:?}"
         );
-        let is_installed = place.snapshot()?.installed.is_some();
+        let is_installed = sandbox.snapshot()?.installed.is_some();
         ensure!(is_installed != (arguments == ["remove"]), "{arguments:?}");
     }
     let (reader, writer) = std::io::pipe()?;
     drop(reader);
     let arguments = ["plan", "--exit-code", &policy];
-    let told = Report::of(place.program(&arguments).stdout(writer))?;
-    ensure!(told.code == Some(10), "the exit code is lost: {told:?}");
+    let report = Report::of(sandbox.program(&arguments).stdout(writer))?;
+    ensure!(report.code == Some(10), "the exit code is lost: {report:?}");
     Ok(())
 }

@@ -6,7 +6,7 @@ use dfw::ruleset::{Elements, MARK, Ruleset};
 
 use crate::Named;
 use crate::arbitrary::{Style, ruleset};
-use crate::namespace::{Place, TABLE, compiled, policies};
+use crate::namespace::{Sandbox, TABLE, compiled, policies};
 use crate::property::{property, same};
 
 pub(crate) const TRIALS: &[Named] = &[
@@ -19,15 +19,15 @@ pub(crate) const TRIALS: &[Named] = &[
 
 /// Two places: in one the text is loaded by nft, in the other dfw installs the ruleset.
 struct Witness {
-    by_nft: Place,
-    by_dfw: Place,
+    by_nft: Sandbox,
+    by_dfw: Sandbox,
 }
 
 impl Witness {
     fn new() -> Result<Self> {
         Ok(Self {
-            by_nft: Place::new()?,
-            by_dfw: Place::new()?,
+            by_nft: Sandbox::new()?,
+            by_dfw: Sandbox::new()?,
         })
     }
 
@@ -61,10 +61,16 @@ fn reaches_the_end(ruleset: &Ruleset) -> bool {
 
 /// dfw's table, less the chain that says who installed it, which the text does not have. Sets and
 /// chains are sorted, as the text has the base chains first.
-fn listing(place: &Place) -> Result<Vec<String>> {
-    let mut listing = place.nft(&format!("list table {TABLE}"))?;
+fn listing(sandbox: &Sandbox) -> Result<Vec<String>> {
+    let mut listing = sandbox.nft(&format!("list table {TABLE}"))?;
     // Each plan puts a mark of its own in the place of the one that is printed.
-    for mark in place.snapshot()?.installed.context("no table")?.facts.marks {
+    for mark in sandbox
+        .snapshot()?
+        .installed
+        .context("no table")?
+        .facts
+        .marks
+    {
         listing = listing.replace(
             &format!("ct mark {mark:#010x}"),
             &format!("ct mark {MARK:#010x}"),

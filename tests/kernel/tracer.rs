@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use crate::Named;
-use crate::namespace::{DFW, Place, Report};
+use crate::namespace::{DFW, Report, Sandbox};
 
 pub(crate) const TRIALS: &[Named] = &[
     ("no_verb_starts_a_program", no_verb_starts_a_program),
@@ -16,21 +16,21 @@ pub(crate) const TRIALS: &[Named] = &[
 /// All ways to start a program or another thread or process.
 const CALLS: &str = "trace=execve,execveat,fork,vfork,clone,clone3";
 
-/// Runs a program under a tracer; what it told, and the calls that it and its children made.
-fn traced(place: &Place, words: &[&str]) -> Result<(Report, Vec<String>)> {
-    let log = place.dir().join("strace");
-    let mut command: Command = place.namespace().command("strace");
+/// Runs a program under a tracer; returns its report, and the system calls of it and its children.
+fn traced(sandbox: &Sandbox, words: &[&str]) -> Result<(Report, Vec<String>)> {
+    let log = sandbox.dir().join("strace");
+    let mut command: Command = sandbox.namespace().command("strace");
     command
         .args(["-f", "-qq", "-e", CALLS, "-e", "signal=none", "-o"])
         .arg(&log)
         .args(words);
-    let told = Report::of(&mut command)?;
+    let report = Report::of(&mut command)?;
     let log = std::fs::read_to_string(&log).context("strace has written nothing")?;
-    Ok((told, log.lines().map(str::to_owned).collect()))
+    Ok((report, log.lines().map(str::to_owned).collect()))
 }
 
 fn no_verb_starts_a_program() -> Result<()> {
-    let place = Place::new()?;
+    let sandbox = Sandbox::new()?;
     let path = |path: &str| format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
     let (good, other) = (path("policies/web.yaml"), path("examples/database"));
     let wrong = path("tests/policies/invalid/everything-at-once");
@@ -62,8 +62,8 @@ fn no_verb_starts_a_program() -> Result<()> {
         for (words, code) in runs {
             let mut command = [&[DFW], words].concat();
             command.extend(json.then_some("--json"));
-            let (told, calls) = traced(&place, &command)?;
-            ensure!(told.code == Some(code), "{words:?}: {told:?}");
+            let (report, calls) = traced(&sandbox, &command)?;
+            ensure!(report.code == Some(code), "{words:?}: {report:?}");
             let only = calls.len() == 1 && calls[0].contains(&format!("execve(\"{DFW}\""));
             ensure!(only, "{words:?} did more than run:\n{}", calls.join("\n"));
         }
@@ -73,9 +73,9 @@ fn no_verb_starts_a_program() -> Result<()> {
 
 /// A test that cannot fail proves nothing.
 fn the_tracer_sees_programs() -> Result<()> {
-    let place = Place::new()?;
-    let (told, calls) = traced(&place, &["/bin/sh", "-c", "/bin/true; :"])?;
-    ensure!(told.code == Some(0), "{told:?}");
+    let sandbox = Sandbox::new()?;
+    let (report, calls) = traced(&sandbox, &["/bin/sh", "-c", "/bin/true; :"])?;
+    ensure!(report.code == Some(0), "{report:?}");
     let count = |call: &str| calls.iter().filter(|line| line.contains(call)).count();
     let forks = calls.len() - count("execve(");
     ensure!(count("execve(") == 2 && forks > 0, "{}", calls.join("\n"));
@@ -86,41 +86,41 @@ fn the_tracer_sees_programs() -> Result<()> {
 /// does not know.
 fn a_lost_answer_is_no_promise() -> Result<()> {
     let policy = format!("{}/policies/web.yaml", env!("CARGO_MANIFEST_DIR"));
-    let traced = |place: &Place, options: &[&str]| -> Result<Report> {
-        let mut command: Command = place.namespace().command("strace");
+    let traced = |sandbox: &Sandbox, options: &[&str]| -> Result<Report> {
+        let mut command: Command = sandbox.namespace().command("strace");
         command
             .args(["-qq", "-o"])
-            .arg(place.dir().join("strace"))
+            .arg(sandbox.dir().join("strace"))
             .args(["-e", "trace=recvfrom"])
             .args(options)
             .args([DFW, "--json", "apply", &policy]);
         Report::of(&mut command)
     };
-    let place = Place::new()?;
-    traced(&place, &[])?;
-    let calls = std::fs::read_to_string(place.dir().join("strace"))?;
+    let sandbox = Sandbox::new()?;
+    traced(&sandbox, &[])?;
+    let calls = std::fs::read_to_string(sandbox.dir().join("strace"))?;
     let calls = calls.matches("recvfrom(").count();
     let (mut unknown, mut failed) = (0, 0);
     for number in 1..=calls {
-        let place = Place::new()?;
+        let sandbox = Sandbox::new()?;
         let lost = format!("inject=recvfrom:error=ENOBUFS:when={number}");
-        let told = traced(&place, &["-e", &lost])?;
-        let installed = place.nft("list tables")?.contains("dfw-nft");
-        if told.code == Some(0) {
+        let report = traced(&sandbox, &["-e", &lost])?;
+        let installed = sandbox.nft("list tables")?.contains("dfw-nft");
+        if report.code == Some(0) {
             // What was lost was not needed.
-            ensure!(installed, "{number}: {told:?}");
+            ensure!(installed, "{number}: {report:?}");
             continue;
         }
-        ensure!(told.code == Some(1), "{number}: {told:?}");
+        ensure!(report.code == Some(1), "{number}: {report:?}");
         failed += 1;
-        if told.stdout.contains("\"changed\": null") {
+        if report.stdout.contains("\"changed\": null") {
             unknown += 1;
         } else {
             ensure!(
-                told.stdout.contains("\"changed\": false"),
-                "{number}: {told:?}"
+                report.stdout.contains("\"changed\": false"),
+                "{number}: {report:?}"
             );
-            ensure!(!installed, "{number}: {told:?}");
+            ensure!(!installed, "{number}: {report:?}");
         }
     }
     ensure!(

@@ -16,7 +16,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 
 use crate::Named;
-use crate::namespace::Place;
+use crate::namespace::Sandbox;
 use crate::support::probe::{Outcome, PATIENCE, SILENCE, Transport, ask};
 use crate::support::service;
 
@@ -72,22 +72,28 @@ table inet witness {
 ";
 
 pub(crate) struct World {
-    pub(crate) host: Place,
-    pub(crate) client: Place,
-    pub(crate) stranger: Place,
+    pub(crate) host: Sandbox,
+    pub(crate) client: Sandbox,
+    pub(crate) stranger: Sandbox,
     /// Two of the known bridge, and two of the new one.
-    pub(crate) containers: [Place; 4],
+    pub(crate) containers: [Sandbox; 4],
 }
 
 impl World {
     /// Everything but dfw's rules.
     pub(crate) fn new() -> Result<Self> {
-        let places =
-            || -> Result<_> { Ok([Place::new()?, Place::new()?, Place::new()?, Place::new()?]) };
+        let places = || -> Result<_> {
+            Ok([
+                Sandbox::new()?,
+                Sandbox::new()?,
+                Sandbox::new()?,
+                Sandbox::new()?,
+            ])
+        };
         let world = Self {
-            host: Place::new()?,
-            client: Place::new()?,
-            stranger: Place::new()?,
+            host: Sandbox::new()?,
+            client: Sandbox::new()?,
+            stranger: Sandbox::new()?,
             containers: places()?,
         };
         let host = world.host.namespace();
@@ -120,8 +126,15 @@ impl World {
     }
 
     /// Connects a machine with an interface of the host.
-    fn wire(&self, place: &Place, name: &str, host4: &str, own4: &str, net6: &str) -> Result<()> {
-        let (host, other) = (self.host.namespace(), place.namespace());
+    fn wire(
+        &self,
+        sandbox: &Sandbox,
+        name: &str,
+        host4: &str,
+        own4: &str,
+        net6: &str,
+    ) -> Result<()> {
+        let (host, other) = (self.host.namespace(), sandbox.namespace());
         host.ip(&format!(
             "link add {name} type veth peer name eth0 netns {}",
             other.path().display()
@@ -139,7 +152,7 @@ impl World {
     }
 
     /// A bridge with containers, the addresses of which have `net` in the middle.
-    fn bridge(&self, name: &str, net: u8, containers: &[Place]) -> Result<()> {
+    fn bridge(&self, name: &str, net: u8, containers: &[Sandbox]) -> Result<()> {
         let host = self.host.namespace();
         host.ip(&format!("link add {name} type bridge"))?;
         host.ip(&format!("addr add 172.{net}.0.1/16 dev {name}"))?;
@@ -175,13 +188,13 @@ impl World {
 
 /// One question: from where, to which address, and whether there is an answer.
 struct Question<'a> {
-    from: &'a Place,
+    from: &'a Sandbox,
     to: &'static str,
     transport: Transport,
     open: bool,
 }
 
-fn question<'a>(from: &'a Place, to: &'static str, open: bool) -> Question<'a> {
+fn question<'a>(from: &'a Sandbox, to: &'static str, open: bool) -> Question<'a> {
     let udp = to.ends_with("53");
     let transport = if udp { Transport::Udp } else { Transport::Tcp };
     Question {

@@ -12,20 +12,23 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::Named;
-use crate::namespace::{Place, Report};
+use crate::namespace::{Report, Sandbox};
 use crate::support::command::wait_for;
 use crate::support::probe::PATIENCE;
 use crate::traffic::World;
 
 pub(crate) const TRIALS: &[Named] = &[
-    ("trace_names_who_dropped", trace_names_who_dropped),
+    (
+        "trace_shows_the_rule_that_dropped",
+        trace_shows_the_rule_that_dropped,
+    ),
     ("trace_leaves_nothing_behind", trace_leaves_nothing_behind),
     (
         "a_table_without_owner_is_removed",
         a_table_without_owner_is_removed,
     ),
     ("two_traces_at_once", two_traces_at_once),
-    ("log_shows_who_is_denied", log_shows_who_is_denied),
+    ("log_shows_denied_clients", log_shows_denied_clients),
     ("log_bears_a_flood", log_bears_a_flood),
 ];
 
@@ -61,8 +64,8 @@ struct Watching {
 }
 
 impl Watching {
-    fn start(place: &Place, arguments: &[&str]) -> Result<Self> {
-        let mut child = place
+    fn start(sandbox: &Sandbox, arguments: &[&str]) -> Result<Self> {
+        let mut child = sandbox
             .program(arguments)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -99,9 +102,9 @@ impl Watching {
 
     /// Its lines of JSON, after it has ended well.
     fn lines(self) -> Result<Vec<Value>> {
-        let told = self.end()?;
-        ensure!(told.code == Some(0), "{told:?}");
-        let lines = told.stdout.lines().map(serde_json::from_str);
+        let report = self.end()?;
+        ensure!(report.code == Some(0), "{report:?}");
+        let lines = report.stdout.lines().map(serde_json::from_str);
         Ok(lines.collect::<Result<_, _>>()?)
     }
 }
@@ -115,7 +118,7 @@ impl Drop for Watching {
 }
 
 /// One datagram.
-fn send(from: &Place, to: &str) -> Result<()> {
+fn send(from: &Sandbox, to: &str) -> Result<()> {
     let to: SocketAddr = to.parse()?;
     from.namespace().run(|| {
         UdpSocket::bind("0.0.0.0:0")?.send_to(b"hello", to)?;
@@ -131,16 +134,16 @@ fn world() -> Result<World> {
 }
 
 /// What a trace says of one datagram: as JSON, then as text.
-fn traced(world: &World, from: &str, sender: &Place, to: &str) -> Result<(Value, String)> {
+fn traced(world: &World, from: &str, sender: &Sandbox, to: &str) -> Result<(Value, String)> {
     let once = ["trace", "--from", from, "--count", "1", "--for", "1m"];
     let watching = Watching::start(&world.host, &[&once[..], &["--json"]].concat())?;
     send(sender, to)?;
     let packet = watching.lines()?.pop().context("nothing was traced")?;
     let watching = Watching::start(&world.host, &once)?;
     send(sender, to)?;
-    let told = watching.end()?;
-    ensure!(told.code == Some(0), "{told:?}");
-    Ok((packet, told.stdout))
+    let report = watching.end()?;
+    ensure!(report.code == Some(0), "{report:?}");
+    Ok((packet, report.stdout))
 }
 
 fn is(value: &Value, expected: &Value) -> Result<()> {
@@ -148,7 +151,7 @@ fn is(value: &Value, expected: &Value) -> Result<()> {
     Ok(())
 }
 
-fn trace_names_who_dropped() -> Result<()> {
+fn trace_shows_the_rule_that_dropped() -> Result<()> {
     let world = world()?;
     let (packet, text) = traced(&world, STRANGER, &world.stranger, TO_STRANGER)?;
     let steps = packet["steps"].as_array().context("no steps")?;
@@ -194,57 +197,57 @@ fn trace_names_who_dropped() -> Result<()> {
     is(&packet["verdict"], &"accepted".into())
 }
 
-fn has_table(place: &Place) -> Result<bool> {
-    Ok(place.nft("list tables")?.contains("dfw-trace-"))
+fn has_table(sandbox: &Sandbox) -> Result<bool> {
+    Ok(sandbox.nft("list tables")?.contains("dfw-trace-"))
 }
 
 fn trace_leaves_nothing_behind() -> Result<()> {
-    let place = Place::new()?;
-    let start = |time| Watching::start(&place, &["trace", "--to", "9/udp", "--for", time]);
+    let sandbox = Sandbox::new()?;
+    let start = |time| Watching::start(&sandbox, &["trace", "--to", "9/udp", "--for", time]);
     let watching = start("1s")?;
-    ensure!(has_table(&place)?, "no table");
-    let told = watching.end()?;
-    ensure!(told.code == Some(0), "{told:?}");
-    ensure!(told.stderr.contains("no packet matched"), "{told:?}");
-    ensure!(!has_table(&place)?, "left behind by a good end");
+    ensure!(has_table(&sandbox)?, "no table");
+    let report = watching.end()?;
+    ensure!(report.code == Some(0), "{report:?}");
+    ensure!(report.stderr.contains("no packet matched"), "{report:?}");
+    ensure!(!has_table(&sandbox)?, "left behind by a good end");
     for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
         let watching = start("1h")?;
         watching.signal(signal)?;
-        let told = watching.end()?;
-        ensure!(told.code == Some(0), "{signal:?}: {told:?}");
-        ensure!(!has_table(&place)?, "left behind by {signal:?}");
+        let report = watching.end()?;
+        ensure!(report.code == Some(0), "{signal:?}: {report:?}");
+        ensure!(!has_table(&sandbox)?, "left behind by {signal:?}");
     }
     let watching = start("1h")?;
-    ensure!(has_table(&place)?, "no table");
+    ensure!(has_table(&sandbox)?, "no table");
     watching.signal(Signal::KILL)?;
     ensure!(watching.end()?.code.is_none(), "not killed");
     wait_for("the table to go", PATIENCE, || {
-        (!has_table(&place).ok()?).then_some(())
+        (!has_table(&sandbox).ok()?).then_some(())
     })
 }
 
 /// As on kernels that know no owners of tables.
 fn a_table_without_owner_is_removed() -> Result<()> {
-    let place = Place::new()?;
+    let sandbox = Sandbox::new()?;
     let filter = Filter {
         source: Some("192.0.2.1".parse()?),
         ..Filter::default()
     };
-    place.nft("add table inet dfw-trace-4242")?;
-    place.nft("add table inet dfw-trace-of-somebody")?;
-    place.namespace().run(|| {
+    sandbox.nft("add table inet dfw-trace-4242")?;
+    sandbox.nft("add table inet dfw-trace-of-somebody")?;
+    sandbox.namespace().run(|| {
         let tracer = Tracer::begin_as(&filter, false)?;
-        let tables = place.nft("list tables")?;
+        let tables = sandbox.nft("list tables")?;
         ensure!(!tables.contains("dfw-trace-4242"), "stale: {tables}");
         ensure!(tables.contains(tracer.table()), "{tables}");
         // Another run lets it be, as its socket is there.
-        place.dfw_ok(&["trace", "--to", "9", "--for", "1s"])?;
-        let tables = place.nft("list tables")?;
+        sandbox.dfw_ok(&["trace", "--to", "9", "--for", "1s"])?;
+        let tables = sandbox.nft("list tables")?;
         ensure!(tables.contains(tracer.table()), "{tables}");
         drop(tracer);
         Ok(())
     })?;
-    let tables = place.nft("list tables")?;
+    let tables = sandbox.nft("list tables")?;
     ensure!(tables == "table inet dfw-trace-of-somebody\n", "{tables}");
     Ok(())
 }
@@ -280,7 +283,7 @@ fn two_traces_at_once() -> Result<()> {
     is(&both.into(), &vec![9, 53].into())
 }
 
-fn log_shows_who_is_denied() -> Result<()> {
+fn log_shows_denied_clients() -> Result<()> {
     let world = world()?;
     let watching = Watching::start(&world.host, &["log", "--json", "--count", "1"])?;
     ensure!(watching.said.starts_with("listening"), "{}", watching.said);
@@ -288,7 +291,7 @@ fn log_shows_who_is_denied() -> Result<()> {
         .host
         .dfw(&["log", "--for", "1s"])?
         .expect_failure(1, "group-taken")?;
-    // Whom the policy allows is not shown.
+    // Packets of allowed clients are not shown.
     send(&world.client, TO_CLIENT)?;
     send(&world.stranger, TO_STRANGER)?;
     let denied = watching.lines()?.pop().context("nothing")?;
@@ -307,12 +310,12 @@ fn log_shows_who_is_denied() -> Result<()> {
 
     let watching = Watching::start(&world.host, &["log", "--count", "1"])?;
     send(&world.stranger, TO_STRANGER)?;
-    let told = watching.end()?;
+    let report = watching.end()?;
     for part in [
         "  eth1  198.51.100.66:",
         "  denied at 53/udp, destination 172.17.0.2:8053/udp  (web.yaml:4)\n",
     ] {
-        ensure!(told.stdout.contains(part), "{told:?}");
+        ensure!(report.stdout.contains(part), "{report:?}");
     }
     // Past the host's ports, which `default: deny` denies.
     let watching = Watching::start(&world.host, &["log", "--json", "--count", "1"])?;
@@ -326,10 +329,10 @@ fn log_shows_who_is_denied() -> Result<()> {
     )?;
 
     world.host.dfw_ok(&["remove"])?;
-    let told = world.host.dfw(&["log", "--for", "1s"])?;
+    let report = world.host.dfw(&["log", "--for", "1s"])?;
     ensure!(
-        told.stderr.contains("dfw's rules are not in force"),
-        "{told:?}"
+        report.stderr.contains("dfw's rules are not in force"),
+        "{report:?}"
     );
     Ok(())
 }
@@ -349,11 +352,11 @@ const FLOOD: u64 = 60_000;
 const MEMORY: u64 = 32 * 1024;
 
 fn log_bears_a_flood() -> Result<()> {
-    let place = Place::new()?;
-    place.nft_load(&["-f"], FLOODED)?;
-    let mut watching = Watching::start(&place, &["log", "--json"])?;
+    let sandbox = Sandbox::new()?;
+    sandbox.nft_load(&["-f"], FLOODED)?;
+    let mut watching = Watching::start(&sandbox, &["log", "--json"])?;
     watching.signal(Signal::STOP)?;
-    place.namespace().run(|| {
+    sandbox.namespace().run(|| {
         let socket = UdpSocket::bind("127.0.0.1:0")?;
         for _ in 0..FLOOD {
             socket.send_to(b"flood", "127.0.0.1:9")?;
@@ -368,7 +371,7 @@ fn log_bears_a_flood() -> Result<()> {
         scope.spawn(|| {
             let stopped = stopped;
             while stopped.recv_timeout(Duration::from_millis(100)).is_err() {
-                let _ = send(&place, "127.0.0.1:10");
+                let _ = send(&sandbox, "127.0.0.1:10");
             }
         });
         loop {
@@ -394,8 +397,13 @@ fn log_bears_a_flood() -> Result<()> {
         "{shown} shown, {lost} lost"
     );
     watching.signal(Signal::INT)?;
-    let told = watching.end()?;
-    ensure!(told.code == Some(0), "{:?} {}", told.code, told.stderr);
-    ensure!(told.stderr.contains(" lost\n"), "{}", told.stderr);
+    let report = watching.end()?;
+    ensure!(
+        report.code == Some(0),
+        "{:?} {}",
+        report.code,
+        report.stderr
+    );
+    ensure!(report.stderr.contains(" lost\n"), "{}", report.stderr);
     Ok(())
 }

@@ -1,18 +1,17 @@
-//! Engines × doors × clients: what each engine opens without dfw, and what is left open with it.
+//! Engines × paths × clients: which paths each engine opens without dfw, and which stay open with it.
 //!
 //! One trial for each line of [`variants::VARIANTS`]: it builds a lab around that engine, asks
-//! every question of its tables before, with and after a policy, and fails with every wrong answer.
+//! every row of its tables before, with and after a policy, and fails with every wrong result.
 //! Needs root, the packages that `tests/run` installs and, for engines of other releases, the roots
-//! that `tests/roots` builds. What is missing is told and skipped, or fails where the environment
-//! says `CI=true`.
+//! that `tests/roots` builds. What is missing is reported and skipped, or fails with `CI=true`.
 //!
-//! The table in `docs/paths.md` must be what the probes have found; `UPDATE=1` writes it. Engines whose doors
+//! The table in `docs/paths.md` must be what the probes have found; `UPDATE=1` writes it. Engines whose paths
 //! others have as well are left to `tests/run --long`.
 
 #![expect(
     clippy::disallowed_types,
     clippy::print_stderr,
-    reason = "a black-box test starts programs and talks to whoever runs it"
+    reason = "a black-box test starts programs and reports to the terminal"
 )]
 
 #[expect(
@@ -34,16 +33,16 @@ use anyhow::{Context, Result, bail, ensure};
 use libtest_mimic::{Arguments, Trial};
 
 use support::audit;
-use support::doors::POLICY;
 use support::explain;
 use support::lab::Lab;
+use support::paths::POLICY;
 use support::reach;
 use support::size::is_long;
 use support::table::{Answer, Reading, Row, ask};
-use tables::Door;
+use tables::PathKind;
 use variants::{Engine, VARIANTS, Variant};
 
-/// What [`POLICY`] is told of the ports that only some engines publish.
+/// The ports that [`POLICY`] adds for some engines.
 const MORE: &str = "
   8088-8089: [trusted]
   5388-5389/udp: [trusted]
@@ -52,7 +51,7 @@ const MORE: &str = "
 
 /// What the probes of one table have found, without and with dfw.
 struct Finding {
-    door: Door,
+    kind: PathKind,
     bare: Vec<Answer>,
     guarded: Vec<Answer>,
 }
@@ -73,7 +72,7 @@ fn main() -> ExitCode {
     let (tried, left): (Vec<_>, Vec<_>) = VARIANTS
         .iter()
         .enumerate()
-        .partition(|(_, variant)| is_long() || !variant.has_only_known_doors());
+        .partition(|(_, variant)| is_long() || !variant.has_only_known_paths());
     for (_, variant) in left {
         eprintln!("left to `tests/run --long`: {}", variant.name);
     }
@@ -128,7 +127,7 @@ fn look(lab: &Lab, variant: &Variant) -> Result<Vec<Finding>> {
     let guarded = ask(lab, &readings(variant, true)).context("with dfw")?;
     let rules = lab.report();
     lab.remove()?;
-    // Not everything again: rules that are gone are gone for every door.
+    // Not everything again: rules that are gone are gone on every path.
     let after = ask(lab, &readings(variant, false)[..2]).context("after dfw")?;
 
     let mut wrong = Vec::new();
@@ -145,34 +144,34 @@ fn look(lab: &Lab, variant: &Variant) -> Result<Vec<Finding>> {
             wrong.join("\n")
         );
     }
-    let doors = variant.tables().map(|(table, _)| table.door);
+    let paths = variant.tables().map(|(table, _)| table.kind);
     let answers = bare.into_iter().zip(guarded);
-    Ok(doors
+    Ok(paths
         .zip(answers)
-        .map(|(door, (bare, guarded))| Finding {
-            door,
+        .map(|(kind, (bare, guarded))| Finding {
+            kind,
             bare,
             guarded,
         })
         .collect())
 }
 
-/// Whether `dfw audit` names the doors that are open to strangers now, and no other.
+/// Checks that `dfw audit` lists exactly the paths that are open to strangers.
 fn audited(lab: &Lab, variant: &Variant) -> Result<()> {
     let rows = variant
         .tables()
-        .filter(|(table, _)| table.door.leads_to_containers())
+        .filter(|(table, _)| table.kind.leads_to_containers())
         .flat_map(|(table, _)| table.rows);
     audit::agrees(lab, &audit::audit(lab, &[], None)?, rows)
 }
 
-/// Whether `dfw explain` says what becomes of packets through each door that the engine opens: by chance for two
-/// clients of a row, unless trials run whole. `tests/engine` asks for all clients, of the machine's own engine.
+/// Checks that `dfw explain` agrees with real packets on each path that the engine opens: for two random clients of
+/// a row, or for all in a long run. `tests/engine` checks all clients with the machine's own engine.
 fn explained(lab: &Lab, variant: &Variant) -> Result<()> {
     let rows = variant
         .tables()
         .filter(|(table, engine)| {
-            table.door.leads_to_containers() && matches!(engine, Engine::Opens)
+            table.kind.leads_to_containers() && matches!(engine, Engine::Opens)
         })
         .flat_map(|(table, _)| table.rows);
     explain::agrees(lab, rows, is_long())

@@ -8,38 +8,38 @@ use anyhow::{Context, Result, bail};
 
 use crate::Finding;
 use crate::support::table::Answer;
-use crate::tables::Door;
+use crate::tables::PathKind;
 use crate::variants::VARIANTS;
 
 const BEGIN: &str = "<!-- what the probes have found: begin, written by tests/matrix -->\n";
 const END: &str = "<!-- what the probes have found: end -->";
 
-/// What the page calls a door, by its number there.
+/// The title of each path on the page, with its number.
 #[rustfmt::skip]
-const DOORS: &[(Door, &str)] = &[
-    (Door::Published,                "1 published port"),
-    (Door::PublishedBeyond,          "1 published port, UDP, from behind another card"),
-    (Door::PublishedV6,              "1 or 2 published port over IPv6, network with IPv6"),
-    (Door::Ingress,                  "1 Swarm, ingress and host mode"),
-    (Door::Proxy,                    "2 published port over IPv6, network without IPv6"),
-    (Door::HostNetwork,              "3 host network"),
-    (Door::Direct,                   "4 straight to a published port"),
-    (Door::Unpublished,              "4 straight to a port that is not published"),
-    (Door::Internal,                 "4 straight into an internal network"),
-    (Door::Routed,                   "4 routed network, published port"),
-    (Door::Unprotected,              "4 nat-unprotected network, published port"),
-    (Door::UnpublishedInUnprotected, "4 nat-unprotected network, port that is not published"),
-    (Door::Loopback,                 "5 published on 127.0.0.1, asked from the wire"),
-    (Door::LoopbackAny,              "5 published everywhere, asked at 127.0.0.1 from the wire"),
-    (Door::FromContainers,           "6 from a container of the same bridge"),
-    (Door::FromItself,               "6 from the container itself"),
-    (Door::FromOtherBridges,         "6 from a container of another bridge"),
-    (Door::FromOtherBridgesV6,       "6 from a container of another bridge, over IPv6"),
-    (Door::HostItselfV6,             "7 from the host itself, over IPv6"),
-    (Door::HostServices,             "7 from the host itself; services of the host"),
-    (Door::Egress,                   "from containers to the world"),
-    (Door::SameNetwork,              "between containers of one network"),
-    (Door::AnotherNetwork,           "between containers of two networks"),
+const PATHS: &[(PathKind, &str)] = &[
+    (PathKind::Published,                "1 published port"),
+    (PathKind::PublishedBeyond,          "1 published port, UDP, from behind another network card"),
+    (PathKind::PublishedV6,              "1 or 2 published port over IPv6, network with IPv6"),
+    (PathKind::Ingress,                  "1 Swarm, ingress and host mode"),
+    (PathKind::Proxy,                    "2 published port over IPv6, network without IPv6"),
+    (PathKind::HostNetwork,              "3 host network"),
+    (PathKind::Direct,                   "4 straight to a published port"),
+    (PathKind::Unpublished,              "4 straight to a port that is not published"),
+    (PathKind::Internal,                 "4 straight into an internal network"),
+    (PathKind::Routed,                   "4 routed network, published port"),
+    (PathKind::Unprotected,              "4 nat-unprotected network, published port"),
+    (PathKind::UnpublishedInUnprotected, "4 nat-unprotected network, port that is not published"),
+    (PathKind::Loopback,                 "5 published on 127.0.0.1, from an on-link host"),
+    (PathKind::LoopbackAny,              "5 published everywhere, at 127.0.0.1, from an on-link host"),
+    (PathKind::FromContainers,           "6 from a container of the same bridge"),
+    (PathKind::FromItself,               "6 from the container itself"),
+    (PathKind::FromOtherBridges,         "6 from a container of another bridge"),
+    (PathKind::FromOtherBridgesV6,       "6 from a container of another bridge, over IPv6"),
+    (PathKind::HostItselfV6,             "7 from the host itself, over IPv6"),
+    (PathKind::HostServices,             "7 from the host itself; services of the host"),
+    (PathKind::Egress,                   "from containers to the world"),
+    (PathKind::SameNetwork,              "between containers of one network"),
+    (PathKind::AnotherNetwork,           "between containers of two networks"),
 ];
 
 /// Fails if the page does not say what was found, or writes it where the environment has
@@ -49,17 +49,17 @@ pub(crate) fn compare(findings: &[Option<Vec<Finding>>]) -> Result<()> {
     let page = fs::read_to_string(&path)?;
     let (before, rest) = page.split_once(BEGIN).context("no begin of the table")?;
     let (present, after) = rest.split_once(END).context("no end of the table")?;
-    let wanted = format!("{before}{BEGIN}{}{END}{after}", tables(findings, present));
-    if wanted == page {
+    let desired = format!("{before}{BEGIN}{}{END}{after}", tables(findings, present));
+    if desired == page {
         return Ok(());
     }
     if std::env::var("UPDATE").as_deref() == Ok("1") {
-        return fs::write(&path, wanted).context("cannot write the page");
+        return fs::write(&path, desired).context("cannot write the page");
     }
-    bail!("docs/paths.md is out of date: UPDATE=1 writes it. It should say:\n{wanted}")
+    bail!("docs/paths.md is out of date: UPDATE=1 writes it. It should say:\n{desired}")
 }
 
-/// One table for each engine's family of variants would repeat the doors; one for all is too wide
+/// One table for each engine's family of variants would repeat the paths; one for all is too wide
 /// for a page, so engines are numbered.
 fn tables(findings: &[Option<Vec<Finding>>], present: &str) -> String {
     let mut text = String::new();
@@ -73,7 +73,7 @@ fn tables(findings: &[Option<Vec<Finding>>], present: &str) -> String {
     text.push_str("\n|---|");
     text.push_str(&"---|".repeat(VARIANTS.len()));
     text.push('\n');
-    for (door, name) in DOORS {
+    for (kind, name) in PATHS {
         let _ = write!(text, "| {name} |");
         let row = present.lines().find_map(|line| {
             let cells = line.strip_prefix("| ")?.strip_prefix(name)?;
@@ -82,7 +82,7 @@ fn tables(findings: &[Option<Vec<Finding>>], present: &str) -> String {
         let present: Vec<&str> = row.unwrap_or_default().split('|').map(str::trim).collect();
         for (number, found) in findings.iter().enumerate() {
             let cell = match found {
-                Some(found) => cell(found, *door),
+                Some(found) => cell(found, *kind),
                 None => present.get(number).copied().unwrap_or_default().to_owned(),
             };
             let _ = write!(text, " {cell} |");
@@ -92,9 +92,9 @@ fn tables(findings: &[Option<Vec<Finding>>], present: &str) -> String {
     text
 }
 
-/// What was found at one door of one engine, without and with dfw.
-fn cell(found: &[Finding], door: Door) -> String {
-    let of_door: Vec<&Finding> = found.iter().filter(|it| it.door == door).collect();
+/// Results of one path of one engine, without and with dfw.
+fn cell(found: &[Finding], kind: PathKind) -> String {
+    let of_door: Vec<&Finding> = found.iter().filter(|it| it.kind == kind).collect();
     let bare: Vec<&Answer> = of_door.iter().flat_map(|it| &it.bare).collect();
     let guarded: Vec<&Answer> = of_door.iter().flat_map(|it| &it.guarded).collect();
     if bare.is_empty() {

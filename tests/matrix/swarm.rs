@@ -15,7 +15,7 @@ use anyhow::{Context, Result};
 use crate::support::command::wait_for;
 use crate::support::lab::Lab;
 use crate::support::table::{Row, row};
-use crate::tables::{Door, Table};
+use crate::tables::{PathKind, Table};
 
 /// The services and what they publish.
 const SERVICES: [(&str, &str); 2] = [
@@ -37,13 +37,13 @@ const ROWS_V6: &[Row] = &[
 
 pub(crate) const INGRESS: Table = Table {
     name: "Swarm",
-    door: Door::Ingress,
+    kind: PathKind::Ingress,
     rows: ROWS,
 };
 
 pub(crate) const INGRESS_V6: Table = Table {
     name: "Swarm, IPv6",
-    door: Door::Proxy,
+    kind: PathKind::Proxy,
     rows: ROWS_V6,
 };
 

@@ -1,15 +1,15 @@
-//! The questions, grouped by the door that they try.
+//! The probes, grouped by path.
 
 use anyhow::{Context, Result};
 
-use crate::support::doors;
 use crate::support::inside;
 use crate::support::lab::Lab;
+use crate::support::paths;
 use crate::support::table::{Row, row};
 
-/// The ways that `docs/paths.md` tells of, and what no door leads to.
+/// The paths of `docs/paths.md`, and traffic that takes none of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Door {
+pub(crate) enum PathKind {
     Published,
     PublishedBeyond,
     PublishedV6,
@@ -35,7 +35,7 @@ pub(crate) enum Door {
     HostItselfV6,
 }
 
-impl Door {
+impl PathKind {
     /// Whether it is one through which somebody outside comes to a container.
     pub(crate) fn leads_to_containers(self) -> bool {
         match self {
@@ -70,67 +70,67 @@ impl Door {
 #[derive(Clone, Copy)]
 pub(crate) struct Table {
     pub(crate) name: &'static str,
-    pub(crate) door: Door,
+    pub(crate) kind: PathKind,
     pub(crate) rows: &'static [Row],
 }
 
-const fn table(name: &'static str, door: Door, rows: &'static [Row]) -> Table {
-    Table { name, door, rows }
+const fn table(name: &'static str, kind: PathKind, rows: &'static [Row]) -> Table {
+    Table { name, kind, rows }
 }
 
 #[rustfmt::skip]
 mod shared {
-    use super::{Door, Table, doors, inside, table};
+    use super::{PathKind, Table, paths, inside, table};
 
-    pub(crate) const PUBLISHED: Table       = table("published", Door::Published, doors::PUBLISHED);
-    pub(crate) const BEYOND: Table          = table("published, udp", Door::PublishedBeyond, doors::PUBLISHED_BEYOND);
-    pub(crate) const UNNAMED: Table         = table("published, unnamed", Door::Published, doors::PUBLISHED_UNNAMED);
-    pub(crate) const PUBLISHED_V6: Table    = table("published, IPv6", Door::PublishedV6, doors::PUBLISHED_V6);
-    pub(crate) const PROXY: Table           = table("docker-proxy", Door::Proxy, doors::PROXY);
-    pub(crate) const HOST_NETWORK: Table    = table("host network", Door::HostNetwork, doors::HOST_NETWORK);
-    pub(crate) const DIRECT: Table          = table("direct", Door::Direct, doors::DIRECT);
-    pub(crate) const UNPUBLISHED: Table     = table("direct, not published", Door::Unpublished, doors::DIRECT_UNPUBLISHED);
-    pub(crate) const LOOPBACK: Table        = table("loopback", Door::Loopback, doors::LOOPBACK);
-    pub(crate) const LOOPBACK_ANY: Table    = table("loopback, any", Door::LoopbackAny, doors::LOOPBACK_ANY);
-    pub(crate) const HAIRPIN: Table         = table("from containers", Door::FromContainers, doors::HAIRPIN);
-    pub(crate) const HAIRPIN_ACROSS: Table  = table("from other bridges", Door::FromOtherBridges, doors::HAIRPIN_ACROSS);
-    pub(crate) const HAIRPIN_V6: Table      = table("from other bridges, IPv6", Door::FromOtherBridgesV6, doors::HAIRPIN_V6);
-    pub(crate) const HAIRPIN_SELF: Table    = table("from the container itself", Door::FromItself, doors::HAIRPIN_SELF);
-    pub(crate) const EGRESS: Table          = table("egress", Door::Egress, inside::EGRESS);
-    pub(crate) const EGRESS_EDGE: Table     = table("egress, any bridge", Door::Egress, inside::EDGE);
-    pub(crate) const SAME_NETWORK: Table    = table("same network", Door::SameNetwork, inside::SAME_NETWORK);
-    pub(crate) const ANOTHER_NETWORK: Table = table("another network", Door::AnotherNetwork, inside::ANOTHER_NETWORK);
-    pub(crate) const SERVICES: Table        = table("host services", Door::HostServices, inside::HOST_SERVICES);
-    pub(crate) const HOST_ITSELF: Table     = table("host itself", Door::HostServices, inside::HOST_ITSELF);
-    pub(crate) const HOST_ITSELF_V6: Table  = table("host itself, IPv6", Door::HostItselfV6, inside::HOST_ITSELF_V6);
+    pub(crate) const PUBLISHED: Table       = table("published", PathKind::Published, paths::PUBLISHED);
+    pub(crate) const BEYOND: Table          = table("published, udp", PathKind::PublishedBeyond, paths::PUBLISHED_BEYOND);
+    pub(crate) const UNNAMED: Table         = table("published, unnamed", PathKind::Published, paths::PUBLISHED_UNNAMED);
+    pub(crate) const PUBLISHED_V6: Table    = table("published, IPv6", PathKind::PublishedV6, paths::PUBLISHED_V6);
+    pub(crate) const PROXY: Table           = table("docker-proxy", PathKind::Proxy, paths::PROXY);
+    pub(crate) const HOST_NETWORK: Table    = table("host network", PathKind::HostNetwork, paths::HOST_NETWORK);
+    pub(crate) const DIRECT: Table          = table("direct", PathKind::Direct, paths::DIRECT);
+    pub(crate) const UNPUBLISHED: Table     = table("direct, not published", PathKind::Unpublished, paths::DIRECT_UNPUBLISHED);
+    pub(crate) const LOOPBACK: Table        = table("loopback", PathKind::Loopback, paths::LOOPBACK);
+    pub(crate) const LOOPBACK_ANY: Table    = table("loopback, any", PathKind::LoopbackAny, paths::LOOPBACK_ANY);
+    pub(crate) const HAIRPIN: Table         = table("from containers", PathKind::FromContainers, paths::HAIRPIN);
+    pub(crate) const HAIRPIN_ACROSS: Table  = table("from other bridges", PathKind::FromOtherBridges, paths::HAIRPIN_ACROSS);
+    pub(crate) const HAIRPIN_V6: Table      = table("from other bridges, IPv6", PathKind::FromOtherBridgesV6, paths::HAIRPIN_V6);
+    pub(crate) const HAIRPIN_SELF: Table    = table("from the container itself", PathKind::FromItself, paths::HAIRPIN_SELF);
+    pub(crate) const EGRESS: Table          = table("egress", PathKind::Egress, inside::EGRESS);
+    pub(crate) const EGRESS_EDGE: Table     = table("egress, any bridge", PathKind::Egress, inside::EDGE);
+    pub(crate) const SAME_NETWORK: Table    = table("same network", PathKind::SameNetwork, inside::SAME_NETWORK);
+    pub(crate) const ANOTHER_NETWORK: Table = table("another network", PathKind::AnotherNetwork, inside::ANOTHER_NETWORK);
+    pub(crate) const SERVICES: Table        = table("host services", PathKind::HostServices, inside::HOST_SERVICES);
+    pub(crate) const HOST_ITSELF: Table     = table("host itself", PathKind::HostServices, inside::HOST_ITSELF);
+    pub(crate) const HOST_ITSELF_V6: Table  = table("host itself, IPv6", PathKind::HostItselfV6, inside::HOST_ITSELF_V6);
 }
 pub(crate) use shared::*;
 
 /// What only the engine's API can tell: which sockets are docker-proxy's, which bridges of any name
 /// are containers', and which port of a routed container is published.
 pub(crate) mod told_by_the_engine {
-    use super::{Door, MODES_ROUTED, MODES_UNPROTECTED, Row, Table, doors, row, table};
+    use super::{MODES_ROUTED, MODES_UNPROTECTED, PathKind, Row, Table, paths, row, table};
 
     #[rustfmt::skip]
-    pub(crate) const PROXY_UNNAMED: Table = table("docker-proxy, unnamed", Door::Proxy, doors::PROXY_UNNAMED);
+    pub(crate) const PROXY_UNNAMED: Table = table("docker-proxy, unnamed", PathKind::Proxy, paths::PROXY_UNNAMED);
 
-    /// Rewritten or copied, as [`doors::PUBLISHED_V6`].
+    /// Rewritten or copied, as [`paths::PUBLISHED_V6`].
     #[rustfmt::skip]
-    pub(crate) const V6_UNNAMED: Table = table("published, IPv6, unnamed", Door::PublishedV6, &[
+    pub(crate) const V6_UNNAMED: Table = table("published, IPv6, unnamed", PathKind::PublishedV6, &[
         row("tcp, network with IPv6",    "tcp host6:8544",      "",                 "trusted neighbour stranger office"),
     ]);
 
     #[rustfmt::skip]
-    pub(crate) const DIRECT_EDGE: Table = table("direct, any bridge", Door::Direct, doors::DIRECT_EDGE);
+    pub(crate) const DIRECT_EDGE: Table = table("direct, any bridge", PathKind::Direct, paths::DIRECT_EDGE);
     #[rustfmt::skip]
-    pub(crate) const HAIRPIN_EDGE: Table = table("from a bridge of any name", Door::FromOtherBridges, doors::HAIRPIN_EDGE);
+    pub(crate) const HAIRPIN_EDGE: Table = table("from a bridge of any name", PathKind::FromOtherBridges, paths::HAIRPIN_EDGE);
 
-    pub(crate) const ROUTED: Table = table("routed", Door::Routed, MODES_ROUTED);
+    pub(crate) const ROUTED: Table = table("routed", PathKind::Routed, MODES_ROUTED);
     pub(crate) const UNPROTECTED: Table =
-        table("nat-unprotected", Door::Unprotected, MODES_UNPROTECTED);
+        table("nat-unprotected", PathKind::Unprotected, MODES_UNPROTECTED);
 
     #[rustfmt::skip]
-    pub(crate) const UNPROTECTED_UNPUBLISHED: Table = table("nat-unprotected, not published", Door::UnpublishedInUnprotected, &[
+    pub(crate) const UNPROTECTED_UNPUBLISHED: Table = table("nat-unprotected, not published", PathKind::UnpublishedInUnprotected, &[
         row("not published",                 "tcp naked:81",        "",                 "trusted neighbour stranger office"),
         row("not published, IPv6",           "tcp naked6:81",       "",                 "trusted neighbour stranger office"),
     ]);
@@ -145,7 +145,7 @@ pub(crate) mod told_by_the_engine {
     ];
     pub(crate) const STOPPED: Table = table(
         "number of a stopped container",
-        Door::HostServices,
+        PathKind::HostServices,
         STOPPED_ROWS,
     );
 }
@@ -179,23 +179,23 @@ const MODES_UNPROTECTED: &[Row] = &[
 ];
 
 #[rustfmt::skip]
-pub(crate) const INTERNAL: Table = table("internal network", Door::Internal, &[
+pub(crate) const INTERNAL: Table = table("internal network", PathKind::Internal, &[
     row("internal network",              "tcp inner:80",        "",                 "neighbour stranger office"),
 ]);
 
 #[rustfmt::skip]
-pub(crate) const INTERNAL_PEERS: Table = table("within an internal network", Door::SameNetwork, &[
+pub(crate) const INTERNAL_PEERS: Table = table("within an internal network", PathKind::SameNetwork, &[
     row("internal network",              "tcp inner:80",        "inmate",           ""),
 ]);
 
 #[rustfmt::skip]
-pub(crate) const ROUTED_UNPUBLISHED: Table = table("routed, not published", Door::Unpublished, &[
+pub(crate) const ROUTED_UNPUBLISHED: Table = table("routed, not published", PathKind::Unpublished, &[
     row("not published",                 "tcp routed:81",       "",                 "trusted stranger"),
     row("not published, IPv6",           "tcp routed6:81",      "",                 "trusted stranger"),
 ]);
 
 #[rustfmt::skip]
-pub(crate) const MODES_EGRESS: Table = table("egress, gateway modes", Door::Egress, &[
+pub(crate) const MODES_EGRESS: Table = table("egress, gateway modes", PathKind::Egress, &[
     row("the world",                     "tcp internet:80",     "routed",           ""),
     row("the world, IPv6, udp",          "udp internet6:53",    "routed",           ""),
     row("the world",                     "tcp internet:80",     "naked",            ""),

@@ -1,4 +1,4 @@
-//! The engines, as data: which one, with which options, and which doors it opens by itself.
+//! The engines, as data: which one, with which options, and which paths it opens by itself.
 
 use anyhow::Result;
 
@@ -20,7 +20,7 @@ use crate::tables::{
     SERVICES, Table, UNNAMED, UNPUBLISHED,
 };
 
-/// What an engine does with a door when nobody else filters.
+/// What an engine does on a path without another filter.
 #[derive(Clone, Copy)]
 pub(crate) enum Engine {
     Opens,
@@ -30,7 +30,7 @@ pub(crate) enum Engine {
 }
 use Engine::{Closes, Mutes, Opens};
 
-pub(crate) type Doors = &'static [(Table, Engine)];
+pub(crate) type Paths = &'static [(Table, Engine)];
 
 /// One engine, run in one way.
 pub(crate) struct Variant {
@@ -39,7 +39,7 @@ pub(crate) struct Variant {
     /// What is done once the containers run, before the first question.
     pub(crate) prepare: fn(&Lab) -> Result<()>,
     /// The first two are asked once more after dfw is gone.
-    doors: &'static [Doors],
+    paths: &'static [Paths],
 }
 
 impl Variant {
@@ -49,22 +49,22 @@ impl Variant {
         engine.split_once('-').map_or("", |(_, version)| version)
     }
 
-    /// Whether each of its doors, and what opens and closes it, is that of another variant as well.
-    pub(crate) fn has_only_known_doors(&self) -> bool {
+    /// Whether each of its paths, and what opens and closes it, is that of another variant as well.
+    pub(crate) fn has_only_known_paths(&self) -> bool {
         KNOWN.contains(&self.name)
     }
 
     pub(crate) fn tables(&self) -> impl Iterator<Item = (Table, Engine)> {
-        self.doors.iter().flat_map(|doors| doors.iter().copied())
+        self.paths.iter().flat_map(|paths| paths.iter().copied())
     }
 }
 
-const fn variant(name: &'static str, edition: Edition, doors: &'static [Doors]) -> Variant {
+const fn variant(name: &'static str, edition: Edition, paths: &'static [Paths]) -> Variant {
     Variant {
         name,
         fleet: Fleet::new(edition),
         prepare: |_| Ok(()),
-        doors,
+        paths,
     }
 }
 
@@ -82,7 +82,7 @@ const TRIXIE: Option<&str> = Some("trixie");
 const SID: Option<&str> = Some("sid");
 
 /// Whatever the engine and its options.
-const ALWAYS: Doors = &[
+const ALWAYS: Paths = &[
     (PUBLISHED, Opens),
     (UNNAMED, Opens),
     (HOST_NETWORK, Opens),
@@ -97,7 +97,7 @@ const ALWAYS: Doors = &[
 ];
 
 /// docker-proxy listens for each published port, in both families.
-const PROXY_RUNS: Doors = &[
+const PROXY_RUNS: Paths = &[
     (PROXY, Opens),
     (PROXY_UNNAMED, Opens),
     (HAIRPIN_ACROSS, Opens),
@@ -107,7 +107,7 @@ const PROXY_RUNS: Doors = &[
     (HOST_ITSELF_V6, Opens),
 ];
 
-const NO_PROXY: Doors = &[
+const NO_PROXY: Paths = &[
     (PROXY, Closes),
     (PROXY_UNNAMED, Closes),
     (HAIRPIN_ACROSS, Closes),
@@ -118,10 +118,10 @@ const NO_PROXY: Doors = &[
 ];
 
 /// By docker-proxy, or by rules for IPv6.
-const V6_IS_PUBLISHED: Doors = &[(PUBLISHED_V6, Opens), (V6_UNNAMED, Opens)];
-const V6_IS_NOT_PUBLISHED: Doors = &[(PUBLISHED_V6, Mutes), (V6_UNNAMED, Mutes)];
+const V6_IS_PUBLISHED: Paths = &[(PUBLISHED_V6, Opens), (V6_UNNAMED, Opens)];
+const V6_IS_NOT_PUBLISHED: Paths = &[(PUBLISHED_V6, Mutes), (V6_UNNAMED, Mutes)];
 
-const HAS_RULES: Doors = &[
+const HAS_RULES: Paths = &[
     (BEYOND, Opens),
     (LOOPBACK_ANY, Opens),
     (ANOTHER_NETWORK, Closes),
@@ -130,7 +130,7 @@ const HAS_RULES: Doors = &[
 ];
 
 /// Without rules containers are hosts on a routed network.
-const HAS_NO_RULES: Doors = &[
+const HAS_NO_RULES: Paths = &[
     (BEYOND, Closes),
     (LOOPBACK_ANY, Closes),
     (LOOPBACK, Closes),
@@ -142,9 +142,9 @@ const HAS_NO_RULES: Doors = &[
 ];
 
 /// What Docker opens before version 28.
-const BEFORE_28: Doors = &[(DIRECT, Opens), (DIRECT_EDGE, Opens), (LOOPBACK, Opens)];
+const BEFORE_28: Paths = &[(DIRECT, Opens), (DIRECT_EDGE, Opens), (LOOPBACK, Opens)];
 
-const SINCE_28: Doors = &[
+const SINCE_28: Paths = &[
     (DIRECT, Closes),
     (DIRECT_EDGE, Closes),
     (LOOPBACK, Closes),
@@ -156,7 +156,7 @@ const SINCE_28: Doors = &[
 ];
 
 /// Podman keeps neither networks nor unpublished ports apart, and listens in no family.
-const PODMAN: Doors = &[
+const PODMAN: Paths = &[
     (PROXY, Closes),
     (PROXY_UNNAMED, Closes),
     (HAIRPIN_ACROSS, Opens),
@@ -200,11 +200,11 @@ const fn with_gateway_modes(edition: Edition) -> Fleet {
     }
 }
 
-const OLD: &[Doors] = &[ALWAYS, PROXY_RUNS, V6_IS_PUBLISHED, HAS_RULES, BEFORE_28];
-const OLD_WITHOUT_PROXY: &[Doors] = &[ALWAYS, NO_PROXY, V6_IS_NOT_PUBLISHED, HAS_RULES, BEFORE_28];
+const OLD: &[Paths] = &[ALWAYS, PROXY_RUNS, V6_IS_PUBLISHED, HAS_RULES, BEFORE_28];
+const OLD_WITHOUT_PROXY: &[Paths] = &[ALWAYS, NO_PROXY, V6_IS_NOT_PUBLISHED, HAS_RULES, BEFORE_28];
 
-/// Swarm's own doors, and what stays as it is beside them.
-const SWARM: &[Doors] = &[
+/// Swarm's own paths, and what stays as it is beside them.
+const SWARM: &[Paths] = &[
     &[(swarm::INGRESS, Opens), (swarm::INGRESS_V6, Opens)],
     ALWAYS,
 ];

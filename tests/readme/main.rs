@@ -7,7 +7,7 @@
 #![expect(
     clippy::disallowed_types,
     clippy::print_stderr,
-    reason = "a black-box test starts programs and talks to whoever runs it"
+    reason = "a black-box test starts programs and reports to the terminal"
 )]
 
 mod newcomer;
@@ -41,7 +41,7 @@ fn main() -> Result<ExitCode> {
     for thing in &missing {
         eprintln!("the pages need {thing}");
     }
-    let mut trials = vec![Trial::test("the_shown_policy", || told(shown_policy()))];
+    let mut trials = vec![Trial::test("the_shown_policy", || report(shown_policy()))];
     let mut beside_an_engine = Vec::new();
     for page in pages()? {
         let name = page.display().to_string();
@@ -49,14 +49,14 @@ fn main() -> Result<ExitCode> {
         let runs = |prompt| text.contains(&format!("\n```console\n{prompt} "));
         if runs("$") {
             let page = page.clone();
-            trials.push(Trial::test(name, move || told(alone(&page))));
+            trials.push(Trial::test(name, move || report(alone(&page))));
         }
         if runs("# dfw") {
             beside_an_engine.push(root().join(&page));
         }
     }
     trials.push(Trial::test("pages_beside_an_engine", move || {
-        told(newcomer::follow(&beside_an_engine))
+        report(newcomer::follow(&beside_an_engine))
     }));
     let trials = trials
         .into_iter()
@@ -65,7 +65,7 @@ fn main() -> Result<ExitCode> {
     Ok(libtest_mimic::run(&Arguments::from_args(), trials).exit_code())
 }
 
-fn told(result: Result<()>) -> Result<(), libtest_mimic::Failed> {
+fn report(result: Result<()>) -> Result<(), libtest_mimic::Failed> {
     result.map_err(|error| format!("{error:#}").into())
 }
 

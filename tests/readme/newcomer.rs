@@ -58,7 +58,7 @@ pub(crate) fn follow(pages: &[PathBuf]) -> Result<()> {
 
     let dfw = Path::new(env!("CARGO_BIN_EXE_dfw"));
     let path = format!("{}:{PATH}", dfw.parent().context("a folder")?.display());
-    // Whoever reads only the first line gets to know all the same.
+    // A reader that closes the pipe after the first line does not stop it.
     let (reader, writer) = std::io::pipe()?;
     drop(reader);
     let audit = outcome(engine.command(dfw).arg("audit").stdout(writer))?;

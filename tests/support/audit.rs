@@ -30,11 +30,11 @@ fn open_paths<'a>(lab: &Lab, audit: &'a Value, target: Target) -> Result<Vec<&'a
     Ok(open.filter(|row| covers(lab, row, target)).collect())
 }
 
-/// A stranger at a port, whether the audit says that it is open to him, and where it says so.
+/// An untrusted client at a port, whether the audit reports it as open, and the line of the audit.
 struct Claim {
     who: &'static str,
     target: Target,
-    told: bool,
+    report: bool,
     /// Whether it is open only where an engine keeps the port: then a client is connected and hears nothing.
     held: bool,
     place: String,
@@ -45,15 +45,15 @@ impl Claim {
         Self {
             who,
             target,
-            told: !open.is_empty(),
+            report: !open.is_empty(),
             held: !open.is_empty() && open.iter().all(|row| row["path"] == "held"),
             place,
         }
     }
 }
 
-/// Whoever the audit lets in gets in and nobody else: each exposure is tried, and each way of the
-/// tables is looked up.
+/// Checks that exactly the clients have access that the audit reports: tries each exposure, and looks up each row
+/// of the tables.
 pub(crate) fn agrees<'a>(
     lab: &Lab,
     audit: &Value,
@@ -68,7 +68,7 @@ pub(crate) fn agrees<'a>(
         // and translate those of others.
         let open = open_paths(lab, audit, target)?;
         claims.push(Claim {
-            told: exposure["open_to"] == "any",
+            report: exposure["open_to"] == "any",
             ..Claim::new(who, target, &open, exposure.to_string())
         });
     }
@@ -96,15 +96,15 @@ fn wrong(lab: &Lab, claims: &[Claim]) -> Result<Vec<String>> {
         let Claim {
             who,
             target,
-            told,
+            report,
             held,
             place,
         } = claim;
-        let patience = if *told { PATIENCE } else { SILENCE };
+        let patience = if *report { PATIENCE } else { SILENCE };
         let outcome = lab.client(who)?.ask(*target, patience)?;
         let expected = if *held { Outcome::Mute } else { Outcome::Open };
-        let holds = *told == (outcome == expected);
-        Ok((!holds).then(|| format!("{who} finds {target:?} {outcome}; open: {told}: {place}")))
+        let holds = *report == (outcome == expected);
+        Ok((!holds).then(|| format!("{who} finds {target:?} {outcome}; open: {report}: {place}")))
     };
     thread::scope(|scope| {
         let trying: Vec<_> = claims
@@ -123,7 +123,7 @@ fn attempts(lab: &Lab, exposure: &Value) -> Result<Option<(&'static str, Target)
     let address: IpAddr = serde_json::from_value(exposure["address"].clone())?;
     let transport = transport(exposure);
     let who = match exposure["reach"].as_str() {
-        Some("neighbours") => "wire",
+        Some("on-link") => "wire",
         _ => "stranger",
     };
     let address = match (address.is_unspecified(), address.is_ipv4()) {

@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+
+#[path = "documented.rs"]
+mod documented;
 
 /// Where system programs live; a test must not depend on the caller's `PATH`.
 pub(crate) const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin";
@@ -33,11 +36,20 @@ pub(crate) fn program(name: &str) -> Command {
     command
 }
 
-/// Runs to the end, whatever the end is.
+/// Runs to the end, whatever the end is. Documents of `--json` have no keys that the docs do not list.
 pub(crate) fn outcome(command: &mut Command) -> Result<Output> {
-    command
+    let output = command
         .output()
-        .with_context(|| format!("cannot run {}", describe(command)))
+        .with_context(|| format!("cannot run {}", describe(command)))?;
+    if command.get_args().any(|word| word == "--json") {
+        let (_, unlisted) = documented::unlisted(&String::from_utf8_lossy(&output.stdout));
+        ensure!(
+            unlisted.is_empty(),
+            "{} prints keys that docs/json.md does not list: {unlisted:?}",
+            describe(command)
+        );
+    }
+    Ok(output)
 }
 
 /// Runs to a successful end and answers what was printed.

@@ -111,7 +111,7 @@ pub(crate) fn roots() -> PathBuf {
 /// Whether a root is there; where it is being built right now, this waits for the end of that.
 pub(crate) fn is_complete(root: &Path) -> bool {
     if let Ok(lock) = File::open(roots().join("lock")) {
-        // Whoever builds holds the lock, and loses it however the building ends.
+        // The process that builds holds the lock, and loses it however the build ends.
         let _ = flock(&lock, FlockOperation::LockShared);
     }
     root.join("complete").is_file()

@@ -130,7 +130,7 @@ impl Engine {
     }
 
     /// Where the engine's API is, inside its own mounts: where a program looks for it first.
-    /// Its socket, as whoever is outside of its namespaces reaches it.
+    /// Returns its socket, as seen from outside of its namespaces.
     pub(crate) fn socket_from_outside(&self) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root{}", self.init, self.socket()))
     }

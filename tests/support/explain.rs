@@ -1,4 +1,4 @@
-//! What `dfw explain` says of packets, held against what becomes of them: whether they get through,
+//! Compares the answers of `dfw explain` with real packets: whether they arrive,
 //! and which rule lets them, by its counter.
 
 use std::collections::BTreeMap;
@@ -36,9 +36,9 @@ pub(crate) fn agrees(
         .collect();
     ensure!(!questions.is_empty(), "no questions");
     // Each answer takes a process and a look at the engine: a few at once.
-    let told = at_once(&questions, 4, |question| question.told(lab))?;
-    let both: Vec<(&Question, &Value)> = questions.iter().zip(&told).collect();
-    let (open, closed): (Vec<_>, Vec<_>) = both.into_iter().partition(|(_, told)| allows(told));
+    let report = at_once(&questions, 4, |question| question.report(lab))?;
+    let both: Vec<(&Question, &Value)> = questions.iter().zip(&report).collect();
+    let (open, closed): (Vec<_>, Vec<_>) = both.into_iter().partition(|(_, report)| allows(report));
     // Who is refused waits for nothing but time: all at once.
     let found = at_once(&closed, closed.len(), |(question, _)| {
         question.found(lab, SILENCE)
@@ -47,22 +47,22 @@ pub(crate) fn agrees(
         .iter()
         .zip(found)
         .filter(|(_, found)| *found == Outcome::Open)
-        .map(|((question, told), found)| question.wrong(found, told))
+        .map(|((question, report), found)| question.wrong(found, report))
         .collect();
     // One after the other, so that each counter is moved by one question.
-    for (question, told) in open {
+    for (question, report) in open {
         let before = accepted(lab)?;
         let found = question.found(lab, PATIENCE)?;
         let after = accepted(lab)?;
         let moved = |chain: &str| after.get(chain) > before.get(chain);
-        let mut chains = open_paths(told).filter_map(deciding_chain).peekable();
+        let mut chains = open_paths(report).filter_map(deciding_chain).peekable();
         // A path of which dfw has nothing to say has no counter.
         let counted = chains.peek().is_none() || chains.any(moved);
         // An engine that keeps the port connects and says nothing.
-        let held = open_paths(told).all(|path| path["path"] == "held");
+        let held = open_paths(report).all(|path| path["path"] == "held");
         let expected = if held { Outcome::Mute } else { Outcome::Open };
         if found != expected || !counted {
-            wrong.push(question.wrong(found, told));
+            wrong.push(question.wrong(found, report));
         }
     }
     ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -97,7 +97,7 @@ struct Question {
 
 impl Question {
     /// What `explain` says.
-    fn told(&self, lab: &Lab) -> Result<Value> {
+    fn report(&self, lab: &Lab) -> Result<Value> {
         let target = lab.target(self.row.to)?;
         let family = if target.address.is_ipv4() { "" } else { "6" };
         let from = lab.address(&format!("{}{family}", self.who))?.to_string();
@@ -109,8 +109,8 @@ impl Question {
             "{}/{protocol}",
             SocketAddr::new(target.address, target.port)
         );
-        let told = lab.dfw(&["--json", "explain", "--from", &from, "--to", &to])?;
-        serde_json::from_slice(&told.stdout).with_context(|| format!("{told:?}"))
+        let report = lab.dfw(&["--json", "explain", "--from", &from, "--to", &to])?;
+        serde_json::from_slice(&report.stdout).with_context(|| format!("{report:?}"))
     }
 
     /// What the client finds.
@@ -119,17 +119,17 @@ impl Question {
             .ask(lab.target(self.row.to)?, patience)
     }
 
-    fn wrong(&self, found: Outcome, told: &Value) -> String {
-        format!("{} finds {} {found}, but: {told}", self.who, self.row.to)
+    fn wrong(&self, found: Outcome, report: &Value) -> String {
+        format!("{} finds {} {found}, but: {report}", self.who, self.row.to)
     }
 }
 
-fn allows(told: &Value) -> bool {
-    told["verdict"] == "allow"
+fn allows(report: &Value) -> bool {
+    report["verdict"] == "allow"
 }
 
-fn open_paths(told: &Value) -> impl Iterator<Item = &Value> {
-    let paths = told["paths"].as_array().into_iter().flatten();
+fn open_paths(report: &Value) -> impl Iterator<Item = &Value> {
+    let paths = report["paths"].as_array().into_iter().flatten();
     paths.filter(|path| path["verdict"] == "allow")
 }
 
@@ -142,7 +142,7 @@ fn deciding_chain(path: &Value) -> Option<&str> {
         .then_some(chain)
 }
 
-/// How many packets the rules of each chain have let through.
+/// Returns the packets that the rules of each chain accepted.
 fn accepted(lab: &Lab) -> Result<BTreeMap<String, u64>> {
     let mut command = lab.host()?.command("nft");
     let listing = output(command.args(["list", "table", "inet", "dfw-nft"]))?;

@@ -48,7 +48,7 @@ pub(crate) fn policy(bytes: &[u8]) {
     comes_back(&ruleset);
 }
 
-/// A list of addresses: it has exactly the entries of its lines, or each line that is none is told.
+/// A list of addresses has exactly the entries of its lines, or each invalid line is reported.
 pub(crate) fn addresses(bytes: &[u8]) {
     const POLICY: &str = "default: deny\nsources: {listed: {file: list}}\nports: {80: [listed]}\n";
     let mut sources = SourceMap::in_memory([("policy.yaml", POLICY.as_bytes()), ("list", bytes)]);

@@ -3,7 +3,7 @@
 //! Trials of one process share its descriptors. While one of them starts a program, the child holds a copy
 //! of all of them, `O_CLOEXEC` or not, until it has become that program. For this moment an executable that
 //! another trial has just written is still open for writing (`Text file busy`), a socket that another trial
-//! has closed is still there, and `/proc` shows a holder of it that the other trial has never heard of.
+//! has closed is still there, and `/proc` shows a holder of it that the other trial does not know.
 
 use std::process::Command;
 
@@ -13,7 +13,7 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 use super::command::outcome;
 use super::helper::HELPER;
 
-/// What a test binary is told, as a helper, to run one trial.
+/// The argument that makes a test binary run one trial as a helper.
 pub(crate) const ROLE: &str = "trial";
 
 /// Runs the trial of this name by this same program.

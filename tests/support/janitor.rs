@@ -108,7 +108,7 @@ pub(crate) fn wait_and_clean(dir: &Path) -> Result<()> {
 fn sweep(parent: &Path) -> Result<()> {
     for entry in fs::read_dir(parent)? {
         let dir = entry?.path();
-        // Everybody may write there: what another user has made may not tell root whom to kill.
+        // Everyone can write there: a file of another user must not decide which process root kills.
         let ours = fs::symlink_metadata(&dir)
             .is_ok_and(|is| is.is_dir() && is.uid() == rustix::process::geteuid().as_raw());
         if !ours || !prefix(&dir).starts_with(PREFIX) {

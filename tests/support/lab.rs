@@ -141,7 +141,7 @@ impl Lab {
         Ok(())
     }
 
-    /// The engine's socket, for whoever is outside of its namespaces.
+    /// Returns the engine's socket, as seen from outside of its namespaces.
     pub(crate) fn engine_socket(&self) -> PathBuf {
         self.engine.socket_from_outside()
     }
@@ -191,7 +191,7 @@ impl Lab {
         self.topology.machine("host").context("no host")
     }
 
-    /// Waits until every container serves, asked from the host, whom nobody filters.
+    /// Waits until every container serves, tested from the host, which nothing filters.
     pub(crate) fn wait_for_containers(&self) -> Result<()> {
         for container in self.fleet.containers() {
             let port = container

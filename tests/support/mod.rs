@@ -5,7 +5,6 @@
 
 pub(crate) mod audit;
 pub(crate) mod command;
-pub(crate) mod doors;
 pub(crate) mod edition;
 pub(crate) mod engine;
 pub(crate) mod explain;
@@ -15,6 +14,7 @@ pub(crate) mod inside;
 pub(crate) mod janitor;
 pub(crate) mod lab;
 pub(crate) mod netns;
+pub(crate) mod paths;
 pub(crate) mod probe;
 pub(crate) mod property;
 pub(crate) mod reach;

@@ -35,7 +35,7 @@ pub(crate) enum Outcome {
     Refused,
     /// Nothing came back.
     Silent,
-    /// A connection that nobody speaks on. A firewall that leaves this has let a packet through,
+    /// A connection without data. With a firewall this means that a packet passed,
     /// so it is neither open nor closed.
     Mute,
 }

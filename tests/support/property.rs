@@ -1,4 +1,4 @@
-//! Properties with random rulesets, whose seed is told.
+//! Properties of random rulesets; a failure prints the seed.
 
 use std::hash::{BuildHasher, RandomState};
 

@@ -170,7 +170,7 @@ fn listed_by(row: &Value) -> Result<Listed> {
             Some("udp") => Transport::Udp,
             _ => Transport::Tcp,
         },
-        on_link: row["reach"] == "neighbours",
+        on_link: row["reach"] == "on-link",
         is_container: row["path"] == "container",
         open_to,
         text: row.to_string(),
@@ -193,7 +193,7 @@ impl Listed {
         is_known && self.may_let_in(asker)
     }
 
-    /// Whether the row speaks of what is asked. An unspecified address is every one of the host.
+    /// Returns whether the row is about a destination. An unspecified address is every address of the host.
     fn is_about(&self, transport: Transport, asked: SocketAddr, host: &[IpAddr]) -> bool {
         let every = self.address.is_unspecified()
             && self.address.is_ipv4() == asked.is_ipv4()

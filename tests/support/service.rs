@@ -1,6 +1,6 @@
 //! Servers that greet and echo, the same ones inside containers and outside.
 //!
-//! A stream server speaks first, so that a probe can tell a real answer from a connection that
+//! A stream server sends first, so that a probe can tell a real answer from a connection that
 //! only docker-proxy has accepted. Both kinds return every byte, so that a test can hold a
 //! conversation over hours of rule changes.
 

@@ -37,11 +37,11 @@ pub(crate) const fn row(
 pub(crate) enum Expected {
     Open,
     Closed,
-    /// Closed, and the client is told so.
+    /// Rejected: the client gets an error.
     Refused,
-    /// Closed, and the client is told nothing.
+    /// Dropped: the client gets no reply.
     Silent,
-    /// Closed, or a connection that nobody speaks on.
+    /// Closed, or a connection without data.
     Unanswered,
 }
 
@@ -72,11 +72,11 @@ impl Expected {
 pub(crate) enum Reading {
     /// As written: a policy is in force.
     Guarded,
-    /// As written, and who is refused is told so.
+    /// As written; denied clients are rejected.
     Rejected,
-    /// As written, and who is refused is told nothing.
+    /// As written; denied clients are dropped.
     Dropped,
-    /// No policy is in force: everybody is let in whom the engine does not refuse.
+    /// No policy is in force: every client has access that the engine does not deny.
     Bare,
     /// The engine refuses everybody, with and without dfw.
     Shut,

@@ -36,14 +36,14 @@ fn an_engine_goes_and_comes_back() -> Result<()> {
     site.only_friends_get_in(mark)
 }
 
-/// Whoever connects to the socket that systemd holds for Docker starts it.
+/// Connecting to the socket that systemd holds for Docker starts Docker.
 fn a_stopped_engine_stays_so() -> Result<()> {
     const WHILE: Duration = Duration::from_secs(3);
     let (site, mark) = Site::guarded()?;
     for _ in 0..times(3, 1) {
         site.run("systemctl reset-failed docker; systemctl stop docker")?;
         site.run("systemctl is-active docker.socket")?;
-        // Also whoever looks at everything anew.
+        // A complete rescan finds it, too.
         site.run("systemctl reload dfw")?;
         std::thread::sleep(WHILE);
         let state = site.run("systemctl is-active docker || true")?;
@@ -55,7 +55,7 @@ fn a_stopped_engine_stays_so() -> Result<()> {
                 .is_some_and(|it| it.contains("docker.sock"))
         );
         site.run("systemctl start docker")?;
-        // Whoever starts it is noticed.
+        // Guard notices the start.
         wait_for("guard to follow Docker", PATIENCE, || {
             let lost = site.status().ok()?["unanswered"].clone();
             (lost == serde_json::json!([])).then_some(())

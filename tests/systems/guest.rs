@@ -1,4 +1,4 @@
-//! A whole system that can be switched on, told things, restarted and switched off.
+//! A whole system that can be booted, controlled, restarted and shut down.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -47,7 +47,7 @@ pub(crate) trait Guest {
         self.come_back()
     }
 
-    /// Waits until it has started again, once it was told to.
+    /// Waits until it has restarted.
     fn come_back(&mut self) -> Result<()>;
 
     /// Lets it shut down, and waits until it is off.

@@ -9,7 +9,7 @@ use crate::support::netns::Namespace;
 use crate::support::prefix;
 
 /// The guest's card keeps its address over a reboot, and strangers know it by heart: nobody waits
-/// for a neighbour to be found while a door may be open.
+/// for a neighbour to be found while a path may be open.
 pub(crate) const MAC: &str = "52:54:00:00:00:01";
 /// The guest's card.
 pub(crate) const CARD: &str = "lan0";
@@ -29,7 +29,7 @@ pub(crate) struct Lan {
     stranger: Namespace,
     /// The families over which the guest's engine publishes ports.
     pub(crate) families: &'static [&'static str],
-    /// How often a stranger tries each way in.
+    /// How often an untrusted client tries each path.
     pub(crate) pace: Duration,
 }
 

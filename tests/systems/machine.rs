@@ -19,14 +19,14 @@ use crate::support::command::{install, output, program, wait_for};
 use crate::support::edition::{is_complete, roots};
 use crate::support::{record, shared_dir};
 
-/// How often a stranger tries each way in: a container that answers him starts a process, which an emulator
+/// How often an untrusted client tries each path: a container that replies starts a process, which an emulator
 /// needs milliseconds for.
 pub(crate) const PACE: Duration = Duration::from_millis(50);
 /// How long it may say nothing: it boots with a guard and an engine.
 const PATIENCE_EMULATED: Duration = Duration::from_mins(10);
 /// The root that has QEMU in it.
 const QEMU: &str = "qemu";
-/// What the kernel is told: no consistency checks and protections that an emulator is slow at, and no
+/// The kernel's command line: no consistency checks and protections that an emulator is slow at, and no
 /// module that Docker would want more packages for.
 const COMMAND_LINE: &str = "console=ttyS0 loglevel=4 panic=10 mitigations=off apparmor=0 selinux=0 \
      random.trust_cpu=on net.ifnames=0 systemd.show_status=no";
@@ -35,7 +35,7 @@ const COMMAND_LINE: &str = "console=ttyS0 loglevel=4 panic=10 mitigations=off ap
 pub(crate) struct Machine {
     dir: PathBuf,
     qemu: Child,
-    /// What is said to the guest and heard of it, a line at a time.
+    /// The connection to the guest's agent: requests and replies, a line each.
     agent: Mutex<(UnixStream, BufReader<UnixStream>)>,
 }
 
@@ -178,7 +178,7 @@ impl Guest for Machine {
     }
 
     fn reboot(&mut self) -> Result<()> {
-        // Who answers may be gone before he has.
+        // The agent may end before it replies.
         self.tell("systemctl --no-block reboot")?;
         self.come_back()
     }

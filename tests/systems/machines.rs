@@ -34,9 +34,9 @@ fn a_life(
     families: &'static [&str],
 ) -> Result<()> {
     let began = Instant::now();
-    let told = |what: &str| eprintln!("{release}: {what} after {:.0?}", began.elapsed());
+    let report = |what: &str| eprintln!("{release}: {what} after {:.0?}", began.elapsed());
     let mut site = Site::on_a_machine(release, families)?;
-    told("up, and open");
+    report("up, and open");
     let versions = site.run("uname -r; docker version --format '{{.Server.Version}}'")?;
     let mut versions = versions.lines();
     ensure!(versions.next().is_some_and(|it| it.starts_with(kernel)));
@@ -55,7 +55,7 @@ fn a_life(
         "an owner of the table: {}",
         site.status()?["owned"]
     );
-    told("guarded");
+    report("guarded");
 
     let mut gaps = Vec::new();
     for _ in 0..times(5, 2) {
@@ -68,12 +68,12 @@ fn a_life(
     if owned {
         site.stranger.never_got_in(mark)?;
         stranger.never_got_in(unnamed)?;
-        told("flushed without anybody getting in");
+        report("flushed without anybody getting in");
     } else {
-        told(&format!("flushed: open for {gaps:?}"));
+        report(&format!("flushed: open for {gaps:?}"));
     }
 
-    told(&format!("knows cards in {}", cards_in_others(&site)?));
+    report(&format!("knows cards in {}", cards_in_others(&site)?));
 
     // Docker's own rules are gone by now; they come back with it.
     let (mark, unnamed) = (site.closed()?, stranger.mark());
@@ -83,7 +83,7 @@ fn a_life(
     stranger
         .never_got_in(unnamed)
         .context("a port that no policy names")?;
-    told("rebooted without anybody getting in");
+    report("rebooted without anybody getting in");
     Ok(())
 }
 

@@ -10,7 +10,7 @@
 #![expect(
     clippy::disallowed_types,
     clippy::print_stderr,
-    reason = "a black-box test starts programs and talks to whoever runs it"
+    reason = "a black-box test starts programs and reports to the terminal"
 )]
 
 mod boots;

@@ -10,7 +10,10 @@ use crate::stranger::Stranger;
 use crate::support::times;
 
 pub(crate) const TRIALS: &[Named] = &[
-    ("nobody_opens_an_owned_table", nobody_opens_an_owned_table),
+    (
+        "an_owned_table_cannot_be_opened",
+        an_owned_table_cannot_be_opened,
+    ),
     (
         "without_an_owner_a_flush_opens_a_moment",
         without_an_owner_a_flush_opens_a_moment,
@@ -57,13 +60,13 @@ const MEDDLING: &[(&str, &str, u32)] = &[
     ),
 ];
 
-fn nobody_opens_an_owned_table() -> Result<()> {
+fn an_owned_table_cannot_be_opened() -> Result<()> {
     let (site, mark) = Site::guarded()?;
     site.run("systemctl enable --now nftables")?;
     ensure!(site.status()?["owned"] == true, "the table has no owner");
     for (name, script, whole) in MEDDLING {
         for _ in 0..times(*whole, 1) {
-            // Who is told that the table is not theirs may call that a failure.
+            // A program that may not modify the table may report a failure.
             site.run(&format!("{script} || true"))?;
         }
         site.only_friends_get_in(mark)?;
@@ -121,7 +124,7 @@ fn applied_once_a_flush_opens_until_the_next_apply() -> Result<()> {
             "applied once: systemctl {verb} nftables was open for {:?}",
             site.stranger.gap(mark)
         );
-        // Nor does anybody get in at a port that no policy names.
+        // Ports without a policy entry stay closed, too.
         stranger.tries_more()?;
         stranger.never_got_in(stranger.mark())?;
     }

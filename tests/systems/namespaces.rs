@@ -97,19 +97,19 @@ impl Namespaces {
         Ok(guest)
     }
 
-    /// A program that runs its words in the guest, also after it was started anew.
-    pub(crate) fn door(&self) -> Result<PathBuf> {
-        let door = self.dir.join("enter");
+    /// Returns a program that runs its arguments in the guest, also after a restart.
+    pub(crate) fn entry(&self) -> Result<PathBuf> {
+        let entry = self.dir.join("enter");
         let words = [ENTER, ENVIRONMENT].concat().join(" ");
         let init = self.dir.join("init");
         let script = format!(
             "#!/bin/sh\nexec nsenter --target=\"$(cat {})\" {words} \"$@\"\n",
             init.display()
         );
-        let text = door.with_extension("sh");
+        let text = entry.with_extension("sh");
         fs::write(&text, script)?;
-        install(&text, &door)?;
-        Ok(door)
+        install(&text, &entry)?;
+        Ok(entry)
     }
 
     fn wait_until_up(&self) -> Result<()> {
@@ -123,7 +123,7 @@ impl Namespaces {
         .with_context(|| format!("it says: {last}"))
     }
 
-    /// Waits until its init has ended, by the way that a kernel is told what is to come.
+    /// Waits until its init has ended, and returns whether it asked for a reboot.
     fn end(&mut self) -> Result<ExitStatus> {
         wait_for("the guest to end", PATIENCE, || {
             self.keeper.try_wait().ok().flatten()

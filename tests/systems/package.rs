@@ -45,17 +45,17 @@ fn package() -> Result<&'static Path> {
         return Ok(package);
     }
     // Cargo is where the caller's environment says.
-    let told = output(
+    let report = output(
         Command::new("packaging/build")
             .args(["binary", "deb"])
             .current_dir(REPOSITORY)
             .env("PROGRAM", env!("CARGO_BIN_EXE_dfw")),
     )?;
-    let path = told.lines().last().context("it names what it has made")?;
+    let path = report.lines().last().context("it names what it has made")?;
     Ok(PACKAGE.get_or_init(|| PathBuf::from(path)))
 }
 
-/// A system that has never heard of dfw, with the package in its administrator's home.
+/// A system without dfw, with the package in its administrator's home.
 fn delivered() -> Result<Site> {
     let site = Site::open()?;
     site.run("rm /usr/bin/dfw /usr/lib/systemd/system/dfw*.service; systemctl daemon-reload")?;
@@ -72,7 +72,7 @@ fn a_package_closes_what_is_open_and_goes_without_a_trace() -> Result<()> {
     let mut site = delivered()?;
     let said = site.run(&format!("dpkg --install {PACKAGE}"))?;
     ensure!(said.contains("changes nothing yet"), "{said}");
-    // It pretends nothing: what was open is open, and audit says so.
+    // The package changes nothing: audit reports the open ports.
     site.stranger.gets_in()?;
     site.run("! systemctl --quiet is-enabled dfw; ! systemctl --quiet is-active dfw")?;
     let said = site.run("dfw audit && exit 1; test $? = 11")?;
@@ -101,7 +101,7 @@ fn a_package_closes_what_is_open_and_goes_without_a_trace() -> Result<()> {
     site.successor_of(pid)?;
     site.only_friends_get_in(mark)?;
 
-    // From a chroot on this machine nobody opens its doors.
+    // A chroot on this machine must not remove its rules.
     let said = site.run(
         "mkdir -p /run/chroot/upper /run/chroot/work /run/chroot/root
          mount -t overlay overlay /run/chroot/root \
@@ -113,7 +113,7 @@ fn a_package_closes_what_is_open_and_goes_without_a_trace() -> Result<()> {
     ensure!(said.contains("left alone"), "{said}");
     site.only_friends_get_in(mark)?;
 
-    // The rules go with the program, and it says so.
+    // The rules are removed with the program, which reports it.
     let said = site.run("dpkg --remove dfw")?;
     ensure!(said.contains("published ports are open"), "{said}");
     site.stranger.gets_in()?;

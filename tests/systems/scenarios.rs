@@ -45,7 +45,7 @@ impl Stage {
         let net = self.lan.stranger().path();
         command
             .args(words)
-            .env("DFW_HOST", self.guest.door()?)
+            .env("DFW_HOST", self.guest.entry()?)
             .env(
                 "DFW_STRANGER",
                 format!("nsenter --net={} --", net.display()),

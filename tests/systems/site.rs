@@ -35,7 +35,7 @@ pub(crate) fn root() -> PathBuf {
     roots().join(RELEASE)
 }
 
-/// The policy of all trials: a friend gets in, and no stranger.
+/// The policy of all trials: one client is allowed, others are denied.
 pub(crate) fn policy() -> String {
     let [v4, v6] = FRIEND;
     format!("default: deny\nports: {{{PORT}: [{v4}, \"{v6}\"]}}\n")
@@ -119,7 +119,7 @@ impl Site {
 
     /// A moment from which on nobody gets in.
     pub(crate) fn closed(&self) -> Result<Mark> {
-        // Whoever was let in before may hear of it a moment later.
+        // A client that had access before may notice a moment later.
         self.stranger.tries_more()?;
         let mark = self.stranger.mark();
         self.stranger
@@ -181,7 +181,7 @@ impl Site {
         .with_context(|| self.journal())
     }
 
-    /// Fails if the stranger got in since then; or if a friend cannot.
+    /// Fails if the untrusted client had access since then, or if the allowed one has none.
     pub(crate) fn only_friends_get_in(&self, since: Mark) -> Result<()> {
         friend_gets_in(&self.lan).with_context(|| self.journal())?;
         self.stranger

@@ -1,4 +1,4 @@
-//! A stranger who tries a published port all the time, over IPv4 and IPv6, and when he got in.
+//! An untrusted client that connects to a published port continuously, over IPv4 and IPv6, and its successes.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -19,34 +19,34 @@ use crate::support::command::wait_for;
 
 /// The port that the guest publishes.
 pub(crate) const PORT: u16 = 8080;
-/// The names of the two ways in: the first is routed to the container, the other one goes through
+/// The names of the two paths: the first is forwarded to the container, the other one goes through
 /// docker-proxy. Docker 20.10.5 has the first only.
 pub(crate) const FAMILIES: [&str; 2] = ["IPv4", "IPv6"];
-/// How often he tries each way in, if nobody wants it slower.
+/// How often the client tries each path, unless the network is slower.
 pub(crate) const PACE: Duration = Duration::from_millis(5);
-/// How long he waits for an answer: less than it takes to send the first packet again.
+/// How long the client waits for a reply: less than the first retransmission takes.
 const ANSWER: Duration = Duration::from_millis(400);
 /// How long a busy machine may take for anything.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// What he found at one way in.
+/// Attempts on one path.
 #[derive(Default)]
-struct Door {
+struct Attempts {
     tries: AtomicU64,
-    /// When he got in.
+    /// The times of successful connections.
     entries: Mutex<Vec<Instant>>,
 }
 
-/// A stranger at work.
+/// A running client.
 pub(crate) struct Stranger {
-    doors: [Arc<Door>; 2],
-    /// How many of the doors there are.
+    attempts: [Arc<Attempts>; 2],
+    /// The number of address families that the network has.
     families: usize,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<Result<()>>>,
 }
 
-/// A moment, and how often he had tried before it.
+/// A moment, and the number of attempts before it.
 #[derive(Clone, Copy)]
 pub(crate) struct Mark {
     pub(crate) at: Instant,
@@ -54,23 +54,26 @@ pub(crate) struct Mark {
 }
 
 impl Stranger {
-    /// Lets him begin, whether there is anybody to answer or not.
+    /// Starts the client, whether a server listens or not.
     pub(crate) fn at(port: u16, lan: &Lan) -> Self {
-        let doors: [Arc<Door>; 2] = Default::default();
+        let attempts: [Arc<Attempts>; 2] = Default::default();
         let stop = Arc::new(AtomicBool::new(false));
         let pace = lan.pace;
         let threads = (0..2).map(|family| {
-            let (namespace, door, stop) =
-                (lan.stranger().clone(), doors[family].clone(), stop.clone());
+            let (namespace, made, stop) = (
+                lan.stranger().clone(),
+                attempts[family].clone(),
+                stop.clone(),
+            );
             std::thread::spawn(move || {
                 namespace.enter()?;
                 let to = (GUEST[family], port);
-                try_all_the_time(STRANGER[family], to, pace, &door, &stop)
+                try_all_the_time(STRANGER[family], to, pace, &made, &stop)
             })
         });
         let threads = threads.collect();
         Self {
-            doors,
+            attempts,
             families: lan.families.len(),
             stop,
             threads,
@@ -78,17 +81,17 @@ impl Stranger {
     }
 
     pub(crate) fn mark(&self) -> Mark {
-        let tries = [0, 1].map(|family: usize| self.doors[family].tries.load(Ordering::Relaxed));
+        let tries = [0, 1].map(|family: usize| self.attempts[family].tries.load(Ordering::Relaxed));
         Mark {
             at: Instant::now(),
             tries,
         }
     }
 
-    /// When he got in since then, one way or the other.
+    /// Returns the successful connections since a moment, by path.
     pub(crate) fn entries(&self, since: Mark) -> [Vec<Instant>; 2] {
         [0, 1].map(|family: usize| {
-            let entries = &self.doors[family].entries;
+            let entries = &self.attempts[family].entries;
             let entries = entries.lock().unwrap_or_else(PoisonError::into_inner);
             entries
                 .iter()
@@ -98,7 +101,7 @@ impl Stranger {
         })
     }
 
-    /// Waits until he gets in every way that there is: one who never can proves nothing.
+    /// Waits until the client connects on every path: a client that never can proves nothing.
     pub(crate) fn gets_in(&self) -> Result<()> {
         let mark = self.mark();
         wait_for("the stranger to get in", PATIENCE, || {
@@ -111,7 +114,7 @@ impl Stranger {
         .with_context(|| format!("he got in {:?} times", self.entries(mark).map(|e| e.len())))
     }
 
-    /// Waits until he has tried some more, both ways, and knows what has become of it.
+    /// Waits until the client has tried some more on both paths, and knows the results.
     pub(crate) fn tries_more(&self) -> Result<()> {
         let mark = self.mark();
         wait_for("the stranger to try", PATIENCE, || {
@@ -121,7 +124,7 @@ impl Stranger {
         })
     }
 
-    /// Fails if he got in since then.
+    /// Fails if the client connected since a moment.
     pub(crate) fn never_got_in(&self, since: Mark) -> Result<()> {
         self.tries_more()?;
         for (family, entries) in FAMILIES.iter().zip(self.entries(since)) {
@@ -136,7 +139,7 @@ impl Stranger {
         Ok(())
     }
 
-    /// For how long he got in since then: from the first to the last time.
+    /// Returns how long the client had access since a moment: from the first success to the last.
     pub(crate) fn gap(&self, since: Mark) -> Duration {
         let entries = self.entries(since).concat();
         let first = entries.iter().min();
@@ -146,7 +149,7 @@ impl Stranger {
             .map_or(Duration::ZERO, |(first, last)| *last - *first)
     }
 
-    /// Ends; how often he has tried.
+    /// Stops the client; returns the number of attempts.
     pub(crate) fn stop(mut self) -> Result<u64> {
         self.stop.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
@@ -162,18 +165,23 @@ impl Drop for Stranger {
     }
 }
 
-/// Whether the one whom the policy allows gets in, every way that there is.
+/// Checks that the allowed client connects on every path.
 pub(crate) fn friend_gets_in(lan: &Lan) -> Result<()> {
     for family in 0..lan.families.len() {
-        let door = Door::default();
+        let attempts = Attempts::default();
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let trying = scope.spawn(|| {
                 lan.stranger().enter()?;
                 let to = (GUEST[family], PORT);
-                try_all_the_time(FRIEND[family], to, lan.pace, &door, &stop)
+                try_all_the_time(FRIEND[family], to, lan.pace, &attempts, &stop)
             });
-            let entries = || door.entries.lock().unwrap_or_else(PoisonError::into_inner);
+            let entries = || {
+                attempts
+                    .entries
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+            };
             let found = wait_for("a friend to get in", PATIENCE, || {
                 (!entries().is_empty()).then_some(())
             });
@@ -189,7 +197,7 @@ fn try_all_the_time(
     from: &str,
     (to, port): (&str, u16),
     pace: Duration,
-    door: &Door,
+    attempts: &Attempts,
     stop: &AtomicBool,
 ) -> Result<()> {
     let from: IpAddr = from.parse()?;
@@ -201,7 +209,7 @@ fn try_all_the_time(
         if now >= next {
             next = now + pace;
             open.extend(attempt(from, to)?.map(|socket| (now, socket)));
-            door.tries.fetch_add(1, Ordering::Relaxed);
+            attempts.tries.fetch_add(1, Ordering::Relaxed);
         }
         let mut polled: Vec<_> = open
             .iter()
@@ -219,7 +227,10 @@ fn try_all_the_time(
             if answered.next() == Some(true) {
                 // A refusal is an answer, too, and nobody got in.
                 if matches!(socket_error(socket), Ok(Ok(()))) {
-                    let mut entries = door.entries.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut entries = attempts
+                        .entries
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner);
                     entries.push(now);
                 }
                 return false;

@@ -174,8 +174,10 @@ impl<'a> Compare<'_, 'a> {
                     outgoing: &name(outgoing, route.outgoing),
                     strays: line.strays,
                 };
-                let judges = self.judges.each_mut();
-                let judged = judges.map(|judge| judge.in_general(self.pool, &slot));
+                let judged = self
+                    .judges
+                    .each_mut()
+                    .map(|judge| judge.in_general(self.pool, &slot));
                 let (alike, others): (Vec<Route>, Vec<Route>) = routes
                     .into_iter()
                     .partition(|other| self.is_alike(&judged, route, *other));

@@ -49,7 +49,7 @@ pub fn differing_ports(old: &Ruleset, new: &Ruleset, protocol: L4Protocol) -> Ve
 }
 
 /// Returns the base chains of all hooks, if both rulesets have the same.
-fn equal_bases<'a>(rulesets: [&'a Ruleset; 2]) -> Option<Vec<&'a str>> {
+fn equal_bases(rulesets: [&Ruleset; 2]) -> Option<Vec<&str>> {
     let hooks = [Hook::Input, Hook::Forward, Hook::Output];
     let [old, new] = rulesets.map(|ruleset| hooks.map(|hook| bases(ruleset, hook)));
     (old == new).then(|| old.into_iter().flatten().collect())
@@ -122,7 +122,6 @@ impl<'a> At<'_, 'a> {
 
     fn port(&mut self, expression: &'a Port, depth: usize) -> bool {
         match expression {
-            Port::Protocol(_) => true,
             Port::In { set, .. } => {
                 self.narrow(set);
                 let key = [Value::Protocol(self.protocol), Value::Port(self.port)];
@@ -159,7 +158,10 @@ impl<'a> At<'_, 'a> {
                 ..
             } => self.whole(map, depth),
             // Another protocol's port matches nothing.
-            Port::Map { .. } | Port::SourceIn { .. } | Port::AddressMap { .. } => true,
+            Port::Protocol(_)
+            | Port::Map { .. }
+            | Port::SourceIn { .. }
+            | Port::AddressMap { .. } => true,
         }
     }
 
@@ -190,12 +192,12 @@ impl<'a> At<'_, 'a> {
     }
 
     fn verdicts<R: Row>(&mut self, rows: &[R], depth: usize) -> bool {
-        R::MAP
-            .then_some(rows)
-            .unwrap_or_default()
-            .iter()
-            .filter_map(Row::verdict)
-            .all(|verdict| self.verdict(verdict, depth))
+        // Only rows of maps have verdicts, and a set may have a million rows.
+        !R::MAP
+            || rows
+                .iter()
+                .filter_map(Row::verdict)
+                .all(|verdict| self.verdict(verdict, depth))
     }
 
     fn elements(&self, name: &str) -> Option<[&'a Elements; 2]> {

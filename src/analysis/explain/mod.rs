@@ -19,12 +19,12 @@ use super::judgement::{Judgement, Reason, Verdict, judge, stays};
 use super::path::{Kind, Path, Reach};
 use super::surroundings::Surroundings;
 
-/// A question.
+/// A query: a source and a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
-    /// Who asks.
+    /// The source address.
     pub from: IpAddr,
-    /// The interface that the packet comes in through; any if not given.
+    /// The incoming interface; any if not given.
     pub via: Option<String>,
     /// What it asks for.
     pub destination: Destination,
@@ -36,16 +36,16 @@ pub struct Destination {
     /// The port, and the address of this host, of a container, or behind one; every address of the host
     /// if not given. `first == last`.
     pub to: HostPorts,
-    /// Where the address is, if one is given; `None` if that is not known.
+    /// The location of the destination address, if one is given and known.
     pub place: Option<Place>,
-    /// Whether this host could be looked at. If not, a service may be there that nobody can tell.
+    /// Whether this host was inspected. Otherwise an unknown service may listen on the port.
     pub host_known: bool,
 }
 
-/// Where an address is, as seen from this host.
+/// The location of an address, as seen from this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
-    /// It is one of the host.
+    /// It is an address of the host.
     Host,
     /// Packets to it leave through this interface.
     Through {
@@ -58,26 +58,25 @@ pub enum Place {
     Nowhere,
 }
 
-/// An answer: one for each path that leads there.
+/// The results of all paths to the port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// What becomes of the packet on each path; where that depends on the address of the host, each of
-    /// these apart.
+    /// The result on each path; separate results where they depend on the address of the host.
     pub walks: Vec<Walk>,
-    /// Whether anything leads there at the moment; if not, the paths are those that a port has in general.
+    /// Whether a path to the port exists now; otherwise the paths are those of any port.
     pub exists: bool,
-    /// Why there are no paths, if there are none.
+    /// The reason why there are no paths, if there are none.
     pub nothing: Option<Nothing>,
-    /// Whether nothing listens, and a service of the host that did would not be judged.
+    /// Whether nothing listens, and dfw would not filter a service of the host that did.
     pub services_not_judged: bool,
 }
 
-/// Why no path leads there.
+/// The reason why no path leads to a destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Nothing {
     /// This host has no route to the address.
     Unreachable,
-    /// This host itself asks: dfw has no rule for what it sends.
+    /// The source is this host itself, whose packets dfw does not filter.
     Own,
 }
 
@@ -86,13 +85,13 @@ pub enum Nothing {
 pub struct Walk {
     /// The path.
     pub path: Path,
-    /// The addresses of the host for which the same becomes of it.
+    /// The addresses of the host with the same result.
     pub addresses: Vec<IpAddr>,
-    /// The packet to the first of them.
+    /// The packet to the first of these addresses.
     pub packet: Packet,
-    /// What becomes of it.
+    /// The verdict of the rules.
     pub judgement: Judgement,
-    /// Its way through the rules.
+    /// The rules that the packet matched.
     pub trace: Trace,
 }
 
@@ -138,7 +137,7 @@ pub fn explain(
         .into_iter()
         .flat_map(|path| walk(ruleset, &around, &path, question.from))
         .collect();
-    // Nothing listens: what would become of a service is no part of the answer.
+    // Nothing listens, so the result for a service is left out.
     let is_judged = |walk: &Walk| {
         found.exists || !destination.host_known || walk.judgement.reason() != Some(Reason::Service)
     };
@@ -230,8 +229,8 @@ impl Destination {
     }
 }
 
-/// The path to an address that is not one of the host: a container's own, or one that is routed through a
-/// container or past all of them.
+/// Returns the path to an address that is not the host's: a container's own, or one that is routed through a
+/// container or elsewhere.
 fn elsewhere(host: &HostView, destination: &Destination) -> Vec<Path> {
     let HostPorts {
         address: Some(to),
@@ -253,7 +252,7 @@ fn elsewhere(host: &HostView, destination: &Destination) -> Vec<Path> {
         return Vec::new();
     };
     let kind = match (host.container_bridges.contains(interface), has_gateway) {
-        // No engine that was asked knows of it: it may be stopped while its containers run.
+        // No queried engine reports it: its engine may be stopped while its containers run.
         (true, false) => Kind::Container,
         (true, true) => Kind::Through,
         (false, _) => Kind::Forwarded,
@@ -270,7 +269,7 @@ fn elsewhere(host: &HostView, destination: &Destination) -> Vec<Path> {
     vec![path]
 }
 
-/// Whether a path leads to what is asked.
+/// Returns whether a path leads to the queried port.
 fn leads(path: &Path, to: &HostPorts) -> bool {
     let same_address = match to.address {
         Some(address) => path.address == address || path.address.is_unspecified(),
@@ -280,7 +279,7 @@ fn leads(path: &Path, to: &HostPorts) -> bool {
     same_address && port == to.first && (path.port.is_none() || to.protocol == path.protocol)
 }
 
-/// The paths that a port has where nothing is there: translated, or to a socket of the host.
+/// Returns the paths of a port that nothing serves: DNAT, and a socket of the host.
 fn in_general(to: &HostPorts, family: Family) -> [Path; 2] {
     let address = to.address.unwrap_or(family.unspecified());
     [
@@ -289,8 +288,8 @@ fn in_general(to: &HostPorts, family: Family) -> [Path; 2] {
     ]
 }
 
-/// What becomes of the packet on a path, by the address that it is for: one walk for all addresses for which
-/// it is the same. The interface with the most permissive verdict counts.
+/// Returns the results on a path: one for all addresses of the host with the same result. The interface with
+/// the most permissive verdict counts.
 fn walk(ruleset: &Ruleset, around: &Surroundings, path: &Path, from: IpAddr) -> Vec<Walk> {
     let mut walks: Vec<Walk> = Vec::new();
     let asked = |packet: &Packet| {

@@ -1,14 +1,16 @@
 //! `dfw audit`: shows who can reach published ports, and which policy line allows it.
 
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::analysis::audit::{Admits, Exposure, Report, audit};
-use crate::analysis::judgement::{Reason, Verdict};
+use crate::analysis::surroundings::Surroundings;
 use crate::cli::arguments::{DEFAULT_PATH, EngineArgs};
 use crate::cli::load::load;
+use crate::cli::page_file::{self, Destination, Page};
 use crate::cli::report::engines;
 use crate::cli::report::failure::Failure;
 use crate::cli::report::notice::exposed_databases;
@@ -21,17 +23,28 @@ use crate::output::diagnostic::to_json;
 use crate::output::json;
 use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
-use crate::ruleset::{Hook, Ruleset, TABLE};
+use crate::page;
+use crate::page::audit::{Conclusion, decided_by, open_to, shown};
+use crate::ruleset::{Hook, Ruleset};
 use crate::site::{HostFacts, Sockets, legacy_tables};
 use crate::text::SourceMap;
 use crate::text::diagnostic::Diagnostic;
-use crate::untrusted::clean;
+use crate::untrusted::{self, clean};
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct AuditArgs {
     /// Audit as if this policy were in force
     #[arg(long, value_name = "PATH", num_args = 0..=1, default_missing_value = DEFAULT_PATH)]
     policy: Option<PathBuf>,
+    /// Also write a page with a picture; `-` for stdout
+    ///
+    /// One file, without scripts, for a browser or a printer. It has all that the text has, and how many
+    /// addresses of IPv4 and IPv6 get in.
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    html: Option<Destination>,
+    /// Also write the picture alone; `-` for stdout
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    svg: Option<Destination>,
     #[command(flatten)]
     engine: EngineArgs,
 }
@@ -41,8 +54,13 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &AuditArgs) -> Result<(), Fa
     let loaded = policy.map(|path| load(terminal, path)).transpose()?;
     let found = HostFacts::find(&engine.ask(), Sockets::All)?;
     let kernel = Kernel::open()?;
-    // Elements of long lists are not read, which is slow: an untrusted client is in none of them.
-    let snapshot = kernel.survey_shared()?;
+    let has_page = args.html.is_some() || args.svg.is_some();
+    let snapshot = if has_page {
+        kernel.snapshot()?
+    } else {
+        // Elements of long lists are not read, which is slow: an untrusted client is in none of them.
+        kernel.survey_shared()?
+    };
     let (problems, ruleset): (Problems, Option<Ruleset>) = if let Some(loaded) = &loaded {
         (Problems::default(), Some(loaded.compile(&found.host)))
     } else {
@@ -80,7 +98,27 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &AuditArgs) -> Result<(), Fa
         is_unknown,
         notices: &notices,
     };
-    terminal.answer(|| audit.document(), || audit.text(terminal))?;
+    let page = if has_page {
+        let page = audit.page(&around, ruleset.as_ref(), policy);
+        let html = args
+            .html
+            .as_ref()
+            .map(|to| Page::new("--html", to, page.html()));
+        let svg = args
+            .svg
+            .as_ref()
+            .map(|to| Page::new("--svg", to, page.svg()));
+        page_file::write(
+            terminal,
+            PRIVATE,
+            None,
+            html.into_iter().chain(svg).collect(),
+        )?
+    } else {
+        None
+    };
+    let text = || page.unwrap_or_else(|| audit.text(terminal));
+    terminal.answer(|| audit.document(), text)?;
     if report.uncovered().next().is_some() {
         Err(Failure::Exposed)
     } else if audit.is_complete() {
@@ -89,6 +127,9 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &AuditArgs) -> Result<(), Fa
         Err(Failure::Incomplete)
     }
 }
+
+/// The mode of a page: only who may ask an engine knows the names of its containers.
+const PRIVATE: u32 = 0o600;
 
 /// An audit with the data it was computed from.
 struct Audit<'a> {
@@ -201,43 +242,91 @@ impl Audit<'_> {
 
     /// Returns the conclusion and what to do next.
     fn end(&self, terminal: Terminal) -> String {
+        let Conclusion {
+            tone,
+            word,
+            text,
+            next,
+        } = self.conclusion();
+        let next = next.map_or_else(String::new, |next| format!("next: {next}\n"));
+        format!("{}: {text}\n{next}", terminal.paint(tone, word))
+    }
+
+    fn conclusion(&self) -> Conclusion {
         let uncovered = self.report.uncovered().count();
         if uncovered > 0 {
-            let next = if self.guarded {
-                "add these ports to the policy (`[]` allows nobody) and run `dfw apply`"
-            } else {
-                "`dfw init --allow ADDRESS` writes a first policy from the published ports"
+            return Conclusion {
+                tone: Tone::Bad,
+                word: "exposed",
+                text: format!(
+                    "{} open to everyone without a policy entry",
+                    count(uncovered, "path is", "paths are")
+                ),
+                next: Some(if self.guarded {
+                    "add these ports to the policy (`[]` allows nobody) and run `dfw apply`"
+                } else {
+                    "`dfw init --allow ADDRESS` writes a first policy from the published ports"
+                }),
             };
-            format!(
-                "{}: {} open to everyone without a policy entry\nnext: {next}\n",
-                terminal.paint(Tone::Bad, "exposed"),
-                count(uncovered, "path is", "paths are"),
-            )
-        } else if self.is_unknown {
-            format!(
-                "{}: an engine was not queried or does not answer, so its published ports are unknown\n",
-                terminal.paint(Tone::Warning, "incomplete")
-            )
+        }
+        let (tone, word, text) = if self.is_unknown {
+            let text =
+                "an engine was not queried or does not answer, so its published ports are unknown";
+            (Tone::Warning, "incomplete", text)
         } else if !self.problems.is_empty() {
-            format!(
-                "{}: dfw's table was modified by another program\n",
-                terminal.paint(Tone::Warning, "incomplete")
-            )
+            let text = "dfw's table was modified by another program";
+            (Tone::Warning, "incomplete", text)
         } else if !self.is_complete() {
-            format!(
-                "{}: some paths are not judged, see above\n",
-                terminal.paint(Tone::Warning, "incomplete")
-            )
+            let text = "some paths are not judged";
+            (Tone::Warning, "incomplete", text)
         } else if self.found.host.engines.is_empty() {
-            format!(
-                "{}: no container engine was found\n",
-                terminal.paint(Tone::Warning, "nothing to audit")
-            )
+            let text = "no container engine was found";
+            (Tone::Warning, "nothing to audit", text)
         } else {
-            format!(
-                "{}: no published port is open to everyone without a policy entry\n",
-                terminal.paint(Tone::Good, "covered")
-            )
+            let text = "no published port is open to everyone without a policy entry";
+            (Tone::Good, "covered", text)
+        };
+        Conclusion {
+            tone,
+            word,
+            text: text.to_owned(),
+            next: None,
+        }
+    }
+
+    /// Returns what a page shows. Every source is judged, so the elements of all sets must have been read.
+    fn page(
+        &self,
+        around: &Surroundings,
+        ruleset: Option<&Ruleset>,
+        policy: Option<&Path>,
+    ) -> page::audit::Audit {
+        let Self { found, report, .. } = self;
+        let rules = match (policy, self.guarded) {
+            (Some(path), _) => format!("As if {} were in force", untrusted::path(path)),
+            (None, true) => "With the rules in force".to_owned(),
+            (None, false) => "No rules of dfw are in force".to_owned(),
+        };
+        let now = Timestamp::now().strftime("%Y-%m-%d %H:%M:%S UTC");
+        let notices = self.notices.iter().map(|notice| notice.message.clone());
+        let unseen = notices.chain(self.problems.lines()).chain(self.unjudged());
+        let node = rustix::system::uname();
+        page::audit::Audit {
+            host: shown(&node.nodename().to_string_lossy()),
+            time: now.to_string(),
+            rules: shown(&rules),
+            is_filtered: self.guarded,
+            conclusion: self.conclusion(),
+            engines: found
+                .host
+                .engines
+                .iter()
+                .map(|engine| shown(&describe(engine)))
+                .collect(),
+            unseen: unseen.map(|line| shown(&line)).collect(),
+            notes: others(report, self.beside).lines().map(shown).collect(),
+            ports: page::audit::ports(&report.exposures, around, ruleset),
+            services: page::audit::ports(&report.services, around, ruleset),
         }
     }
 }
@@ -296,27 +385,13 @@ fn describe(engine: &Engine) -> String {
 }
 
 fn row(exposure: &Exposure) -> [String; 5] {
-    let Exposure {
-        path,
-        admits,
-        origin,
-    } = exposure;
+    let path = &exposure.path;
     [
         path.port_text(),
         path.title.clone(),
         path.kind_text(),
-        match admits {
-            Admits::Any => format!("any{}", path.reach.title()),
-            Admits::Some(who) => who.join(", "),
-            Admits::Nobody => "nobody".to_owned(),
-            Admits::NotJudged(_) => Verdict::NotJudged.to_string(),
-        },
-        match (origin, admits) {
-            (Some(origin), _) => origin.to_string(),
-            (None, Admits::Any) => "no policy".to_owned(),
-            (None, Admits::NotJudged(Reason::Service)) => "no policy entry".to_owned(),
-            (None, _) => format!("table {TABLE}"),
-        },
+        open_to(exposure),
+        decided_by(exposure),
     ]
 }
 

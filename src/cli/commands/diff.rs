@@ -10,10 +10,13 @@ use serde_json::json;
 use crate::analysis::difference::{Difference, Effect, Row};
 use crate::analysis::eval::Pool;
 use crate::cli::load::load;
+use crate::cli::page_file::{self, Destination, Page};
 use crate::cli::report::difference;
 use crate::cli::report::failure::Failure;
 use crate::output::github::annotation;
 use crate::output::terminal::{Terminal, Tone};
+use crate::page::audit::Conclusion;
+use crate::ruleset::Origin;
 use crate::store::{Policies, compared, line_behind};
 use crate::untrusted;
 
@@ -28,7 +31,7 @@ pub(in crate::cli) struct DiffArgs {
     old: PathBuf,
     /// The policies afterwards
     new: PathBuf,
-    /// How to answer: text, json, or github (annotations of a pull request)
+    /// Output format: text, json, or github (annotations of a pull request)
     #[arg(
         long,
         value_name = "FORMAT",
@@ -37,6 +40,9 @@ pub(in crate::cli) struct DiffArgs {
         hide_possible_values = true
     )]
     format: Format,
+    /// Also write a page that shows access before and after; `-` for stdout
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    html: Option<Destination>,
     #[command(flatten)]
     codes: ExitArgs,
 }
@@ -47,7 +53,7 @@ pub(in crate::cli) struct ExitArgs {
     /// Exit with 10 if there are changes
     #[arg(long)]
     exit_code: bool,
-    /// Exit with 12 if somebody gains access, or may
+    /// Exit with 12 if somebody gains access, or may gain it
     #[arg(long)]
     fail_on_open: bool,
 }
@@ -83,6 +89,14 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &DiffArgs) -> Result<ExitCod
     let new = load(terminal, &args.new)?;
     let mut pool = Pool::default();
     let (difference, unknown) = compared(&mut pool, &old, &new);
+    let names = (untrusted::path(&args.old), untrusted::path(&args.new));
+    let page = args.html.as_ref().map(|to| {
+        let conclusion = conclusion(&difference, &names);
+        let page = difference::page(&difference, names.clone(), conclusion, &unseen(&unknown));
+        Page::new("--html", to, page.html())
+    });
+    let answer = (args.format == Format::Github).then_some("--format github");
+    let page = page_file::write(terminal, PUBLIC, answer, page.into_iter().collect())?;
     terminal.answer(
         || {
             let warnings = [&old, &new].into_iter().flat_map(|policies| {
@@ -98,11 +112,16 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &DiffArgs) -> Result<ExitCod
                 "warnings": warnings,
             })
         },
-        || match args.format {
-            Format::Github => annotations(&difference, (&old, &new), args.codes.fail_on_open),
-            Format::Text | Format::Json => {
-                text(terminal, &difference, &unknown, (&args.old, &args.new))
+        || match (page, args.format) {
+            (Some(page), _) => page,
+            (None, Format::Github) => {
+                let places = Places {
+                    old: (&args.old, &old),
+                    new: (&args.new, &new),
+                };
+                annotations(&difference, &places, args.codes.fail_on_open)
             }
+            (None, Format::Text | Format::Json) => text(terminal, &difference, &unknown, &names),
         },
     )?;
     let opens = difference.openings().next().is_some();
@@ -110,56 +129,114 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &DiffArgs) -> Result<ExitCod
     Ok(code.unwrap_or(ExitCode::SUCCESS))
 }
 
+/// The mode of a page: the policies are not secret.
+const PUBLIC: u32 = 0o644;
+
 fn text(
     terminal: Terminal,
     difference: &Difference,
     unknown: &[String],
-    (old, new): (&Path, &Path),
+    names: &(String, String),
 ) -> String {
-    let mut text = difference::text(difference, terminal);
-    if !unknown.is_empty() {
-        let names = unknown.join(", ");
-        let _ = writeln!(
-            text,
-            "only a host knows what is in {names}: taken as empty, and compared apart"
-        );
+    let mut all = difference::text(difference, terminal);
+    for line in unseen(unknown) {
+        let _ = writeln!(all, "{line}");
     }
-    let (old, new) = (untrusted::path(old), untrusted::path(new));
-    let outcome = if difference.is_empty() {
-        let word = terminal.paint(Tone::Good, "no changes");
-        format!("{word}: {new} allows and denies what {old} does\n")
+    let Conclusion {
+        tone, word, text, ..
+    } = conclusion(difference, names);
+    let _ = writeln!(all, "{}: {text}", terminal.paint(tone, word));
+    all
+}
+
+/// What cannot be compared without a host.
+fn unseen(unknown: &[String]) -> Vec<String> {
+    if unknown.is_empty() {
+        return Vec::new();
+    }
+    let names = unknown.join(", ");
+    vec![format!(
+        "only a host knows what is in {names}: taken as empty, and compared apart"
+    )]
+}
+
+fn conclusion(difference: &Difference, (old, new): &(String, String)) -> Conclusion {
+    let (tone, word, text) = if difference.is_empty() {
+        let text = format!("{new} allows and denies what {old} does");
+        (Tone::Good, "no changes", text)
     } else if let Some(openings) = difference::openings(difference) {
-        let word = terminal.paint(Tone::Bad, "opens");
-        format!("{word}: {openings} from {old} to {new}\n")
+        (
+            Tone::Bad,
+            "opens",
+            format!("{openings} from {old} to {new}"),
+        )
     } else {
-        let word = terminal.paint(Tone::Good, "opens nothing");
-        format!("{word}: nobody gains access from {old} to {new}\n")
+        let text = format!("nobody gains access from {old} to {new}");
+        (Tone::Good, "opens nothing", text)
     };
-    text + &outcome
+    Conclusion {
+        tone,
+        word,
+        text,
+        next: None,
+    }
+}
+
+/// The policies before and afterwards, with their paths.
+struct Places<'a> {
+    old: (&'a Path, &'a Policies),
+    new: (&'a Path, &'a Policies),
+}
+
+impl Places<'_> {
+    /// Returns the file, the line and the column to annotate: the line that decides now, or else the beginning of
+    /// the file that no longer has the line that decided. A pull request shows files as they are afterwards only.
+    fn of(&self, row: &Row) -> Option<(&str, u32, u32)> {
+        let (dir, policies) = self.new;
+        let of = |policies: &Policies, line: Option<&Origin>| {
+            line_behind(&policies.sources, &policies.files, line?)
+        };
+        if let Some(span) = of(policies, row.after.line.as_ref()) {
+            let (line, column) = policies.sources.line_column(&span);
+            return Some((policies.sources.name(span.file), line, column));
+        }
+        let (old_dir, old) = self.old;
+        let span = of(old, row.before.line.as_ref())?;
+        let inside = Path::new(old.sources.name(span.file)).strip_prefix(old_dir);
+        let name = match inside.ok()? {
+            file if file == Path::new("") => dir.to_owned(),
+            file => dir.join(file),
+        };
+        let mut files = policies
+            .files
+            .iter()
+            .map(|file| policies.sources.name(*file));
+        files
+            .find(|file| Path::new(file) == name)
+            .map(|file| (file, 1, 1))
+    }
 }
 
 /// A line for each row, as a workflow of GitHub reads it.
-fn annotations(difference: &Difference, (old, new): (&Policies, &Policies), fails: bool) -> String {
+fn annotations(difference: &Difference, places: &Places<'_>, fails: bool) -> String {
     let line = |row: &Row| {
         let level = match row.effect {
             Effect::Gains | Effect::MayGain if fails => "error",
             Effect::Gains | Effect::MayGain => "warning",
             Effect::Loses | Effect::Judged => "notice",
         };
-        // The line that decides now, or else the one that does not any more.
-        let places = [(new, &row.after.line), (old, &row.before.line)];
-        let place = places.into_iter().find_map(|(policies, line)| {
-            let span = line_behind(&policies.sources, &policies.files, line.as_ref()?)?;
-            let (line, column) = policies.sources.line_column(&span);
-            Some((policies.sources.name(span.file), line, column))
-        });
         let title = match row.effect {
             Effect::Gains => "opens",
             Effect::MayGain => "may open",
             Effect::Loses => "closes",
             Effect::Judged => "is judged otherwise",
         };
-        annotation(level, place, title, &difference::message(difference, row))
+        annotation(
+            level,
+            places.of(row),
+            title,
+            &difference::message(difference, row),
+        )
     };
     difference.rows.iter().map(line).collect()
 }

@@ -43,7 +43,8 @@ pub(super) enum Verb {
     Init(init::InitArgs),
     /// Convert DOCKER-USER or ufw-docker rules to a policy
     ///
-    /// The result is equivalent; rules that dfw does not understand are reported with their line.
+    /// The policy allows no more than the rules, unless a warning says so. Rules that dfw does not
+    /// understand are reported with their line.
     /// Needs neither root nor a kernel.
     #[command(after_help = examples::IMPORT)]
     Import(import::ImportArgs),
@@ -61,14 +62,14 @@ pub(super) enum Verb {
     Test(PolicyPath),
     /// Show what apply would change
     ///
-    /// Lists changed ports, sources and settings, and the published ports that will be closed or
-    /// opened. Changes nothing.
+    /// Lists who gains and loses access, changed ports, sources and settings, and published ports that
+    /// will be closed or opened. Changes nothing.
     #[command(after_help = examples::PLAN)]
     Plan(plan::PlanArgs),
     /// Show what a change of the policies opens and closes
     ///
-    /// For every port, path and address of both families: who gains access, who loses it, and which line
-    /// decided and decides. Needs neither root nor a kernel.
+    /// For every port, path and address of both families: who gains access, who loses it, and which
+    /// lines decide before and after. Needs neither root nor a kernel.
     #[command(after_help = examples::DIFF)]
     Diff(diff::DiffArgs),
     /// Apply the policies atomically
@@ -84,6 +85,9 @@ pub(super) enum Verb {
     #[command(after_help = examples::GUARD)]
     Guard(guard::GuardArgs),
     /// Show the rules in force, with counters of allowed and denied packets
+    ///
+    /// Also shows drift, other base chains on the same hooks in the order of their priorities, and
+    /// whether guard runs.
     #[command(after_help = examples::STATUS)]
     Status(status::StatusArgs),
     /// Show whether a source can reach a port, and which line decides
@@ -106,9 +110,13 @@ pub(super) enum Verb {
     #[command(after_help = examples::LOG)]
     Log(log::LogArgs),
     /// Print the rules in force, or those of a policy, as nft text
+    ///
+    /// The comments of the rules name the policy line.
     #[command(after_help = examples::SHOW)]
     Show(show::ShowArgs),
     /// Remove dfw's rules from the kernel
+    ///
+    /// Deletes the table inet dfw-nft and nothing else. Policies stay. If guard runs, stop it first.
     #[command(after_help = examples::REMOVE)]
     Remove,
     /// Print the JSON Schema of policies

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::net::{AddressSet, Family};
-use crate::output::table::count;
+use crate::output::table::{count, grouped};
 
 /// How many ranges are listed before only their number is shown.
 const LISTED: usize = 8;
@@ -27,19 +27,6 @@ pub(in crate::cli) fn addresses_json(set: &AddressSet) -> Value {
         counts.insert("ranges".to_owned(), json!(ranges));
     }
     counts
-}
-
-/// Returns a number with commas.
-pub(in crate::cli) fn grouped(number: u128) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// Returns the ranges of a set of one family, or `all but` the ranges of the rest where the set is more than half of

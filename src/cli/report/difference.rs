@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use indexmap::IndexMap;
 use serde_json::{Value, json};
 
 use crate::analysis::difference::{Decider, Difference, Effect, MANY, Route, Row};
@@ -11,15 +12,22 @@ use crate::analysis::judgement::{Judgement, Reason};
 use crate::analysis::path::Kind;
 use crate::net::{AddressSet, Entry, Family, HostPorts};
 use crate::output::json;
-use crate::output::table::count;
+use crate::output::table::{count, grouped};
 use crate::output::terminal::{Terminal, Tone};
+use crate::page;
+use crate::page::audit::{Conclusion, shown};
+use crate::page::change::{Change, State};
+use crate::page::count::Count;
 
-use super::addresses::{addresses_json, counts_json, grouped};
+use super::addresses::{addresses_json, counts_json};
 
 /// How many addresses and ports are listed before only their number is shown.
 const LISTED: usize = 4;
 /// How many rows are shown before only their number is.
 const ROWS: usize = 100;
+/// How many of them a page shows, and how many ranges of ports of each.
+const PAGE: usize = 1000;
+const RANGES: usize = 64;
 
 /// Returns a line for each row: the ports, who gains or loses access, and what decides.
 pub(in crate::cli) fn text(difference: &Difference, terminal: Terminal) -> String {
@@ -33,8 +41,12 @@ pub(in crate::cli) fn text(difference: &Difference, terminal: Terminal) -> Strin
                 Effect::Judged => ("~", Tone::Good),
             };
             let ports = format!("{} {}", terminal.paint(tone, sign), ports(&row.ports));
-            let paths = paths(difference, &row.routes);
-            [ports, format!("{}: {paths}", sentence(row)), deciders(row)]
+            let mut sentence = sentence(row);
+            let paths = paths(difference, &row.routes).join("; ");
+            if !paths.is_empty() {
+                let _ = write!(sentence, ": {paths}");
+            }
+            [ports, sentence, deciders(row)]
         })
         .collect();
     if let more @ 1.. = difference.rows.len().saturating_sub(ROWS) {
@@ -46,13 +58,50 @@ pub(in crate::cli) fn text(difference: &Difference, terminal: Terminal) -> Strin
 
 /// Returns one sentence for a row: who gains or loses access where, and by which line.
 pub(in crate::cli) fn message(difference: &Difference, row: &Row) -> String {
-    format!(
-        "{}: {} ({}); {}",
-        ports(&row.ports),
-        sentence(row),
-        paths(difference, &row.routes),
-        deciders(row)
-    )
+    let mut text = format!("{}: {}", ports(&row.ports), sentence(row));
+    let paths = paths(difference, &row.routes).join("; ");
+    if !paths.is_empty() {
+        let _ = write!(text, " ({paths})");
+    }
+    text + "; " + &deciders(row)
+}
+
+/// Returns what a page shows.
+pub(in crate::cli) fn page(
+    difference: &Difference,
+    (old, new): (String, String),
+    conclusion: Conclusion,
+    unknown: &[String],
+) -> Change {
+    let counts = |set: &AddressSet, families: &[Family]| {
+        let families = families.iter();
+        families.map(|family| Count::of(set, *family)).collect()
+    };
+    let state = |of: &Decider, allowed: &AddressSet, families: &[Family]| {
+        let by = shown(&decider(of).replace('`', ""));
+        State::new(of.judgement.verdict(), counts(allowed, families), by)
+    };
+    let row = |row: &Row| page::change::Row {
+        effect: row.effect,
+        ports: row.ports.iter().take(RANGES).map(one).collect(),
+        more_ports: row.ports.len().saturating_sub(RANGES),
+        sentence: shown(&sentence(row)),
+        sources: counts(&row.sources, &row.families),
+        before: state(&row.before, &row.allowed_before, &row.families),
+        after: state(&row.after, &row.allowed_after, &row.families),
+        paths: paths(difference, &row.routes)
+            .iter()
+            .map(|path| shown(path))
+            .collect(),
+    };
+    Change {
+        old,
+        new,
+        conclusion,
+        unseen: unknown.iter().map(|line| shown(line)).collect(),
+        rows: difference.rows.iter().take(PAGE).map(row).collect(),
+        more: difference.rows.len().saturating_sub(PAGE),
+    }
 }
 
 /// Returns a count of the openings: `3 openings`.
@@ -121,7 +170,7 @@ fn decider_json(decider: &Decider) -> Value {
     })
 }
 
-/// The ports, or the first of them and how many there are.
+/// Returns the ports, or the first of them and how many there are.
 fn ports(ports: &[HostPorts]) -> String {
     let listed: Vec<String> = ports.iter().take(LISTED).map(one).collect();
     let more = ports.len().saturating_sub(LISTED);
@@ -173,7 +222,7 @@ fn sentence(row: &Row) -> String {
     }
 }
 
-/// Whether nobody knows what was decided before, so that it is not certain that anything changes.
+/// Returns whether nobody knows what was decided before, so that it is not certain that anything changes.
 fn was_unknown(row: &Row) -> bool {
     row.before.judgement == Judgement::NotJudged(Reason::Foreign)
 }
@@ -183,7 +232,7 @@ struct Who {
     is_many: bool,
 }
 
-/// The addresses of a row: a list where it is short, or all but a short list, or a number.
+/// Returns the addresses of a row: a list where it is short, or all but a short list, or a number.
 fn who(row: &Row) -> Who {
     if let Some(source) = &row.source {
         return Who {
@@ -237,7 +286,7 @@ fn who(row: &Row) -> Who {
     }
 }
 
-/// Where only one family is meant.
+/// Returns where only one family is meant.
 fn families(families: &[Family]) -> String {
     match families {
         [family] => format!(" over {}", family.title()),
@@ -245,7 +294,7 @@ fn families(families: &[Family]) -> String {
     }
 }
 
-/// How many addresses, in words; `None` for none.
+/// Returns how many addresses, in words; `None` for none.
 fn number(set: &AddressSet) -> Option<String> {
     let mut parts = Vec::new();
     match set.count_v4() {
@@ -270,16 +319,30 @@ fn number(set: &AddressSet) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join(" and "))
 }
 
-/// What decided and what decides.
+/// Returns what decided and what decides.
 fn deciders(row: &Row) -> String {
     let (before, after) = (decider(&row.before), decider(&row.after));
     if before == after {
         return format!("by {after}");
     }
-    format!("by {after}, was {before}")
+    match (&row.before, &row.after) {
+        (
+            Decider {
+                key: Some(old),
+                line: Some(before),
+                ..
+            },
+            Decider {
+                key: Some(new),
+                line: Some(after),
+                ..
+            },
+        ) if old == new => format!("by `{new}` ({after}, was {before})"),
+        _ => format!("by {after}, was {before}"),
+    }
 }
 
-/// The key and the line.
+/// Returns the key and the line.
 fn decider(decider: &Decider) -> String {
     if decider.judgement == Judgement::NotJudged(Reason::Foreign) {
         return "not judged".to_owned();
@@ -293,13 +356,18 @@ fn decider(decider: &Decider) -> String {
     }
 }
 
-/// The kinds of paths, each with the interfaces if it is not all of them.
-fn paths(difference: &Difference, routes: &[Route]) -> String {
+/// Returns the kinds of paths, with the interfaces if it is not all of them; none for what a published port has in
+/// general: from every interface but those of containers, whether the packet is translated or a process of the
+/// engine listens.
+fn paths(difference: &Difference, routes: &[Route]) -> Vec<String> {
     let mut kinds: BTreeMap<Kind, Vec<&Route>> = BTreeMap::new();
     for route in routes {
         kinds.entry(route.kind).or_default().push(route);
     }
-    let kinds = kinds.into_iter().map(|(kind, routes)| {
+    // Kinds by the interfaces.
+    let mut by_interfaces: IndexMap<String, Vec<&'static str>> = IndexMap::new();
+    let mut is_general = kinds.keys().eq(&[Kind::Dnat, Kind::Service]);
+    for (kind, routes) in kinds {
         let title = match kind {
             Kind::Dnat => "published",
             Kind::Service => "sockets of the host",
@@ -308,25 +376,34 @@ fn paths(difference: &Difference, routes: &[Route]) -> String {
         };
         let incoming: BTreeSet<usize> = routes.iter().map(|route| route.incoming).collect();
         let outgoing: BTreeSet<usize> = routes.iter().filter_map(|route| route.outgoing).collect();
-        let mut text = title.to_owned();
-        let all = titles(&difference.incoming, &incoming);
-        if let Some(all) = all {
-            let _ = write!(text, ", from {all}");
+        let strays = routes.iter().all(|route| route.strays);
+        let classes = difference.incoming.iter().enumerate();
+        let mut outside = classes.filter(|(_, class)| !class.containers);
+        let to = titles(&difference.outgoing, &outgoing).filter(|_| !outgoing.is_empty());
+        is_general &= !strays && to.is_none() && outside.all(|(n, _)| incoming.contains(&n));
+        let mut interfaces = String::new();
+        if let Some(from) = titles(&difference.incoming, &incoming) {
+            let _ = write!(interfaces, ", from {from}");
         }
-        if let Some(all) = titles(&difference.outgoing, &outgoing).filter(|_| !outgoing.is_empty())
-        {
-            let _ = write!(text, ", to {all}");
+        if let Some(to) = to {
+            let _ = write!(interfaces, ", to {to}");
         }
-        if routes.iter().all(|route| route.strays) {
-            text.push_str(", without a reverse path");
+        if strays {
+            interfaces.push_str(", without a reverse path");
         }
-        text
-    });
-    kinds.collect::<Vec<_>>().join("; ")
+        by_interfaces.entry(interfaces).or_default().push(title);
+    }
+    if is_general {
+        return Vec::new();
+    }
+    let kinds = by_interfaces.into_iter();
+    kinds
+        .map(|(interfaces, kinds)| kinds.join(" and ") + &interfaces)
+        .collect()
 }
 
-/// The titles of some classes, or of those that are missing beside the interfaces that no rule names; `None` for
-/// all of them.
+/// Returns the titles of some classes, or of those that are missing beside the interfaces that no rule names;
+/// `None` for all of them.
 fn titles(classes: &[Class], some: &BTreeSet<usize>) -> Option<String> {
     if some.len() == classes.len() {
         return None;

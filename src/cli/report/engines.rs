@@ -17,7 +17,7 @@ const NOT_ASKED: &str = "engine-not-asked";
 /// The number of sockets listed for an engine.
 const LISTED: usize = 5;
 
-/// What a policy does not get to hear or to judge.
+/// Returns what a policy does not get to hear or to judge.
 pub(in crate::cli) fn notices(policy: &Policy, found: &HostFacts) -> Vec<Diagnostic> {
     let unanswered = found.unanswered.iter().map(|error| {
         let remembered: usize = found
@@ -71,7 +71,7 @@ pub(in crate::cli) fn unanswered(found: &HostFacts) -> Vec<Diagnostic> {
         .collect()
 }
 
-/// Whether a notice of [`unasked`] is about an engine of which more is not known than its sockets tell.
+/// Returns whether a notice of [`unasked`] is about an engine of which more is not known than its sockets tell.
 pub(in crate::cli) fn is_unknown(notice: &Diagnostic) -> bool {
     notice.slug == NOT_ASKED
 }

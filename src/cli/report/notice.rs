@@ -406,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn bridges_that_are_only_guessed_are_named_until_the_policy_says_whose_they_are() {
+    fn bridges_of_unknown_owner_are_reported_until_the_policy_lists_them() {
         let host = HostView {
             other_bridges: ["br-own", "lan"].map(str::to_owned).into(),
             ..HostView::default()

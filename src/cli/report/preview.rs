@@ -57,7 +57,7 @@ impl Preview {
         }
     }
 
-    /// Whether somebody has access afterwards, or may have, who had none.
+    /// Returns whether somebody has access afterwards, or may have, who had none.
     pub(in crate::cli) fn opens(&self) -> bool {
         self.access.opens()
     }

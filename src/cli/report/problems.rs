@@ -7,6 +7,10 @@ use serde_json::{Value, json};
 use crate::output::terminal::{Terminal, Tone};
 use crate::plan::Installed;
 
+const DORMANT: &str =
+    "the table has the flag `dormant`: none of its rules is in force; `dfw apply` activates it";
+const UNKNOWN: &str = "the table has no comment of dfw's, so modifications cannot be detected; `dfw apply` recreates it";
+
 /// The problems of the table in force.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::cli) struct Problems {
@@ -44,11 +48,7 @@ impl Problems {
         if !self.dormant {
             return String::new();
         }
-        let word = terminal.paint(Tone::Bad, "dormant");
-        format!(
-            "{word}: the table has the flag `dormant`: none of its rules is in force; `dfw apply` \
-             activates it\n"
-        )
+        format!("{}: {DORMANT}\n", terminal.paint(Tone::Bad, "dormant"))
     }
 
     /// Returns the line about an unknown origin, if it is unknown.
@@ -56,11 +56,15 @@ impl Problems {
         if !self.unknown {
             return String::new();
         }
-        let word = terminal.paint(Tone::Warning, "drift");
-        format!(
-            "{word}: the table has no comment of dfw's, so modifications cannot be detected; `dfw apply` \
-             recreates it\n"
-        )
+        format!("{}: {UNKNOWN}\n", terminal.paint(Tone::Warning, "drift"))
+    }
+
+    /// Returns a sentence for each problem.
+    pub(in crate::cli) fn lines(&self) -> impl Iterator<Item = String> {
+        let dormant = self.dormant.then(|| DORMANT.to_owned());
+        let unknown = self.unknown.then(|| UNKNOWN.to_owned());
+        let all = dormant.into_iter().chain(unknown);
+        all.chain(self.drift.iter().map(|drift| format!("drift: {drift}")))
     }
 
     /// Returns a line for each problem.

@@ -459,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_ended_is_nobody_whether_waited_for_or_not() {
+    fn an_ended_process_does_not_run_even_as_a_zombie() {
         let mut stat = Process::myself().unwrap().stat().unwrap();
         for (state, is_anybody) in [
             ('S', true),

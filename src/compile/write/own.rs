@@ -98,7 +98,7 @@ pub(super) fn served(host: &HostView, protocol: Protocol) -> Ports {
 /// An overlap of keys with the ephemeral port range, and the setting that resolves it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Overlap {
-    /// The protocol.
+    /// The transport protocol.
     pub protocol: Protocol,
     /// The ports of keys within the ephemeral port range, as ranges.
     pub ports: Vec<(u16, u16)>,

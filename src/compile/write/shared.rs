@@ -134,7 +134,7 @@ fn networks(family: Family, mut first: u128, last: u128) -> Vec<Network> {
 }
 
 impl Compiler<'_> {
-    /// The chains of ports that share sets.
+    /// Adds the chains of ports that share sets.
     pub(super) fn shared_chains(&mut self, context: Context) {
         let mut sets: Vec<SharedSet> = shared_sets(&self.ruleset).map(|(set, _)| set).collect();
         sets.sort_unstable();
@@ -193,7 +193,7 @@ impl Compiler<'_> {
         }
     }
 
-    /// The sets of ports that share them.
+    /// Adds the shared sets of ports.
     pub(super) fn shared_sets(&mut self) {
         if self.shared.ports.is_empty() {
             return;

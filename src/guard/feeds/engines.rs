@@ -38,9 +38,9 @@ pub(in crate::guard) struct Engines {
 
 #[derive(Debug, Default)]
 struct Known {
-    /// What it said last.
+    /// The last report.
     engine: Option<Engine>,
-    /// Why it says nothing now.
+    /// The error of the current query, if it failed.
     unanswered: Option<Unanswered>,
     reported: bool,
     /// Whether events are pending of which the engine has not reported the result.

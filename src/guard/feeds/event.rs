@@ -23,7 +23,7 @@ pub(in crate::guard) enum Event {
     Lost,
     /// A new socket serves a published port, or the error of watching sockets.
     Serving(Result<(), kernel::Error>),
-    /// What an engine says.
+    /// A report of an engine.
     Engine { address: String, report: Report },
     /// The policies were read.
     Read(Outcome<Read>),

@@ -30,7 +30,7 @@ struct Run<T> {
     deadline: Option<Instant>,
 }
 
-/// What has become of it.
+/// The result.
 #[derive(Debug)]
 pub(in crate::guard) enum Outcome<T> {
     /// It is done.

@@ -43,7 +43,7 @@ pub(in crate::guard) struct Figures {
 }
 
 impl Figures {
-    /// Begins.
+    /// Creates the job that reads counters.
     ///
     /// # Errors
     /// If no descriptor can be created.

@@ -74,7 +74,7 @@ impl Exposition {
         self.begun = true;
     }
 
-    /// Takes what a client asks for.
+    /// Handles the request of a client.
     pub(in crate::guard) fn take(
         &mut self,
         number: usize,

@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_are_told_apart() {
+    fn requests_are_distinguished() {
         let of = |text: &str| request(text.as_bytes(), false);
         let rejected = |status| Some(Request::Rejected(status));
         let whole = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";

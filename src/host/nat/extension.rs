@@ -393,7 +393,7 @@ mod tests {
 
     #[test]
     #[cfg(target_endian = "little")]
-    fn targets_of_one_address_are_told_from_others() {
+    fn targets_of_one_address_are_distinguished() {
         let mut data = [0; 24];
         data[0] = 1;
         data[4] = 3;

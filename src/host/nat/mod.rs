@@ -35,7 +35,7 @@ pub struct Question {
     pub address: IpAddr,
     /// Whether this is an address of the host, loopback included; `None` if unknown.
     pub local: Option<bool>,
-    /// The protocol.
+    /// The transport protocol.
     pub protocol: Protocol,
     /// The port.
     pub port: u16,
@@ -78,7 +78,7 @@ pub enum Answer {
         /// To what.
         to: Target,
     },
-    /// It stays.
+    /// The destination is unchanged.
     NotTranslated,
     /// It depends on properties that the query leaves open, or on unknown rules.
     Unknown,
@@ -106,7 +106,7 @@ pub struct Translation {
     pub protocol: Option<u8>,
     /// The original destination ports; `None` for any.
     pub ports: Option<Ports>,
-    /// What they are translated to.
+    /// The new destination.
     pub to: Target,
     /// The table, as `FAMILY TABLE`; its name is cleaned, and so is the chain's.
     pub table: String,
@@ -371,7 +371,7 @@ mod tests {
         /// A less specific query never gets a wrong answer: it holds for every packet that matches the
         /// query.
         #[test]
-        fn what_is_not_asked_for_decides_nothing(
+        fn unqueried_packets_decide_nothing(
             rules in rules(),
             port in 78..83_u16,
             tcp in any::<bool>(),

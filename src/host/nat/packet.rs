@@ -59,7 +59,7 @@ impl Holds {
     }
 }
 
-/// What a rule ends with.
+/// The final action of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Effect {
     Verdict(Verdict),

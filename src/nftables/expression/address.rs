@@ -9,7 +9,7 @@ use super::super::number::*;
 /// The first byte of 127.0.0.0/8.
 const LOOPBACK: u8 = 127;
 
-/// The instructions for an expression.
+/// Appends the instructions for an expression.
 pub(super) fn encode(expression: &Address, out: &mut Vec<Instruction>) {
     match expression {
         Address::Family(family) => match_family(*family, out),

@@ -17,7 +17,7 @@ const TCP_FLAGS: Instruction = Instruction::Payload {
 /// How many bytes a label has (`NF_CT_LABELS_MAX_SIZE` of `net/netfilter/nf_conntrack_labels.h`).
 const LABEL: usize = 16;
 
-/// The instructions for an expression.
+/// Appends the instructions for an expression.
 pub(super) fn encode(expression: &Conntrack, out: &mut Vec<Instruction>) {
     match expression {
         Conntrack::Direction(direction) => {

@@ -7,14 +7,14 @@ use super::super::number::*;
 
 /// `IFNAMSIZ`.
 const NAME_SIZE: usize = 16;
-/// What `meta oifkind` says of a bridge.
+/// The value of `meta oifkind` for a bridge.
 const BRIDGE: &str = "bridge";
 /// `fib daddr . iif oif exists`
 const SAME_INTERFACE: u32 = NFTA_FIB_F_DADDR | NFTA_FIB_F_IIF | NFTA_FIB_F_PRESENT;
 /// `fib saddr . mark . iif oif missing`, where 0 is what it must be.
 const REVERSE_PATH: u32 = NFTA_FIB_F_SADDR | NFTA_FIB_F_MARK | NFTA_FIB_F_IIF | NFTA_FIB_F_PRESENT;
 
-/// The instructions for an expression.
+/// Appends the instructions for an expression.
 pub(super) fn encode(expression: &Interface, out: &mut Vec<Instruction>) {
     match expression {
         Interface::Name { side, name, equal } => {

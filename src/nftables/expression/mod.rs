@@ -18,7 +18,7 @@ pub(super) use address::load_address;
 pub(super) use interface::{padded, unpadded};
 pub(super) use port::{PACKET_PORT, load_protocol};
 
-/// The instructions for an expression.
+/// Appends the instructions for an expression.
 pub(super) fn encode(expression: &Expression, out: &mut Vec<Instruction>) {
     match expression {
         Expression::Interface(expression) => interface::encode(expression, out),

@@ -32,7 +32,7 @@ pub(in crate::nftables) const PACKET_PORT: Instruction = Instruction::Payload {
 
 const TUPLES: [Tuple; 2] = [Tuple::Original, Tuple::Packet];
 
-/// The instructions for an expression.
+/// Appends the instructions for an expression.
 pub(super) fn encode(expression: &Port, out: &mut Vec<Instruction>) {
     match expression {
         Port::Protocol(protocol) => load_protocol(*protocol, out),

@@ -14,7 +14,7 @@ use super::number::*;
 
 pub use decode::decode;
 
-/// How many bytes all registers have together (`NFT_REG_SIZE`, 16 of 4 bytes).
+/// The size of all registers, in bytes (`NFT_REG_SIZE`, 16 of 4 bytes).
 pub const REGISTERS: usize = 64;
 
 /// A table, and something in it by name. The family is a number of `NFPROTO_*`.
@@ -31,7 +31,7 @@ pub struct NatChain {
     pub accepts: bool,
 }
 
-/// All rules that may translate a destination before routing, with what they refer to.
+/// The rules that can rewrite a destination before routing, with the chains and sets that they use.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NatRules {
     /// The base chains.
@@ -40,8 +40,7 @@ pub struct NatRules {
     pub rules: BTreeMap<Name, Vec<Vec<Step>>>,
     /// The sets and maps that these rules look up.
     pub sets: BTreeMap<Name, ForeignSet>,
-    /// Whether there is a rule before connection tracking that keeps packets out of it: what it matches is
-    /// translated by none of these rules.
+    /// Whether a rule excludes packets from connection tracking (`notrack`): NAT rules do not apply to them.
     pub untracks: bool,
 }
 
@@ -193,7 +192,7 @@ impl Step {
 /// A match or a target of xtables, as iptables-nft writes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Extension {
-    /// Its name.
+    /// The name.
     pub name: String,
     /// Its revision, which decides on the layout of its data.
     pub revision: u32,
@@ -201,7 +200,7 @@ pub struct Extension {
     pub data: Vec<u8>,
 }
 
-/// What a rule loads of a packet.
+/// The packet field that a rule loads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Field {
     /// Bytes of the network header.
@@ -236,7 +235,7 @@ pub enum Field {
     Other,
 }
 
-/// How a comparison holds.
+/// The operator of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
     /// `==`
@@ -264,7 +263,7 @@ pub enum Into {
     Verdict,
 }
 
-/// What a rule ends with.
+/// The final action of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// Ends the base chain.
@@ -291,9 +290,9 @@ pub struct ForeignSet {
     pub length: usize,
     /// Whether its elements are the ends of ranges.
     pub interval: bool,
-    /// What is known of its elements; `None` if they were not read, or packets and time change them.
+    /// The elements; `None` if they were not read, or packets or timeouts change them.
     pub elements: Option<Vec<ForeignElement>>,
-    /// Whether packets or time change its elements.
+    /// Whether packets or timeouts change the elements.
     pub changes: bool,
 }
 
@@ -306,11 +305,11 @@ pub struct ForeignElement {
     pub last: Option<Vec<u8>>,
     /// Whether it is the first key behind a range.
     pub ends: bool,
-    /// What a map has for it.
+    /// The value in a map.
     pub data: Data,
 }
 
-/// What a map has for a key.
+/// The value of a key in a map.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Data {
     /// Nothing that can be read.
@@ -321,7 +320,7 @@ pub enum Data {
     Verdict(Verdict),
 }
 
-/// Something of another table.
+/// An object of another table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Foreign {
     /// A base chain that packets come through before connection tracking.

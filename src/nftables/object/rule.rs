@@ -82,7 +82,7 @@ pub struct RuleObject {
     pub chain: String,
     /// Its number; 0 if it has none yet.
     pub handle: u64,
-    /// What it says.
+    /// The expressions and the comment.
     pub rule: Rule,
     /// The values of its first counter.
     pub counter: Option<Counter>,

@@ -9,7 +9,7 @@ pub(super) fn user_comment(user: Option<Attribute<'_>>, kind: u8) -> Option<Stri
     String::from_utf8(value[..end].to_vec()).ok()
 }
 
-/// Text in libnftnl's user data, with its NUL. Cut at 254 bytes.
+/// Encodes text as libnftnl's user data, with its NUL, cut at 254 bytes.
 pub(super) fn user_text(kind: u8, text: &str) -> Vec<u8> {
     let text = &text.as_bytes()[..text.floor_char_boundary(usize::from(u8::MAX) - 1)];
     user_bytes(kind, &[text, &[0]].concat())

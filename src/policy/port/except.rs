@@ -41,7 +41,7 @@ pub(super) const ATTRIBUTE: Attribute = Attribute {
 };
 
 impl Draft {
-    /// An `except` of nothing opens the port to those who were meant.
+    /// Reports an empty `except`, which would open the port to the sources that it should exclude.
     pub(in crate::policy) fn check_empty_excepts(
         &self,
         reader: &mut Reader<'_>,
@@ -84,7 +84,7 @@ impl Draft {
         }
     }
 
-    /// Warns of an `except` that takes nothing away.
+    /// Reports an `except` that excludes nobody.
     pub(in crate::policy) fn check_excepts(
         &self,
         reader: &mut Reader<'_>,
@@ -115,7 +115,7 @@ impl Draft {
     }
 }
 
-/// Only the host knows what is in the source, and one day it may be nothing.
+/// Reports a source that depends on the host and may be empty.
 fn may_be_empty(span: &Span, name: &SourceName, source: &NamedSource, what: &str) -> Diagnostic {
     let name = quoted(name.as_str());
     let message = format!("the source {name} under `except` may be empty on a host");

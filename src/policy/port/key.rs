@@ -9,14 +9,14 @@ use crate::policy::source::{address_patterns, parse_address};
 use crate::text::diagnostic::{did_you_mean, quoted};
 use crate::text::is_url;
 
-/// What a key may look like, for `help:` lines.
+/// The forms of a key, for `help:` lines.
 const FORMS: &str = "write a port of the host (80), a range (8000-8010), either with a protocol \
                      (53/udp) or an address of the host (203.0.113.10:80)";
 
 impl FromStr for HostPorts {
     type Err = Mistake;
 
-    /// Reads `[ADDR:]PORT[-PORT][/proto]`; IPv6 addresses stand in brackets.
+    /// Parses `[ADDR:]PORT[-PORT][/proto]`; IPv6 addresses are written in brackets.
     fn from_str(text: &str) -> Result<Self, Mistake> {
         if is_url(text) {
             return Err(mistake("port", text, "a URL").help(FORMS));
@@ -29,7 +29,8 @@ impl FromStr for HostPorts {
     }
 }
 
-/// What is meant by a range in another spelling: `8000 - 8010 /udp`, `8000 to 8010`, `8000/udp-8010/udp`.
+/// Returns the correct spelling of a range that is written as `8000 - 8010 /udp`, `8000 to 8010` or
+/// `8000/udp-8010/udp`.
 fn respelled(text: &str) -> Option<String> {
     const BETWEEN: [&str; 6] = ["\u{2013}", "\u{2014}", "\u{2212}", "..", " to ", " : "];
     if text.len() > 64 || text.contains(char::is_control) {
@@ -162,7 +163,7 @@ fn is_ports(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit() || b == b'-')
 }
 
-/// Reads the address of a key, which must be one that packets from the network are sent to.
+/// Parses the address of a key, which must be a unicast address that packets from the network can have.
 fn parse_host_address(text: &str) -> Result<IpAddr, Mistake> {
     let address = parse_address(text).map_err(|mistake| match mistake.slug {
         "host-name" | "address" | "reserved-word" => {
@@ -249,7 +250,7 @@ fn parse_port(text: &str, port: &str) -> Result<u16, Mistake> {
 const PORT: &str =
     "(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3})";
 
-/// A port of this host, or a range of them where there may be one, as a pattern of ECMA 262.
+/// Returns the pattern (ECMA 262) of a port of this host, with or without ranges.
 pub(in crate::policy) fn pattern(ranges: bool) -> String {
     let [v4, v6] = address_patterns();
     let range = if ranges {

@@ -28,25 +28,25 @@ pub(super) use key::pattern;
 pub use selection::SourceSelection;
 pub(super) use selection::{pattern as selection_pattern, read as read_selection};
 
-/// Who may reach a port, and what happens to everybody else.
+/// The sources that a port allows, and how others are denied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PortPolicy {
-    /// Who may.
+    /// The allowed sources.
     pub allow: SourceSelection,
-    /// Who may not, although allowed. `any` is never set here.
+    /// The sources that are excluded from the allowed ones. `any` is never set here.
     pub except: SourceSelection,
-    /// Where an allowed packet must come in; empty means anywhere. Exact names.
+    /// The interfaces on which an allowed packet must arrive, by exact name; empty for all.
     pub interfaces: BTreeSet<InterfaceName>,
     /// Whether denials are logged.
     pub log: bool,
-    /// How a denial looks to the denied.
+    /// The reply to a denied packet.
     pub deny_with: DenyWith,
-    /// Where the key is written.
+    /// The place of the key.
     pub origin: Span,
 }
 
 impl PortPolicy {
-    /// What holds unless it is said.
+    /// Creates the policy of a port with default values, which allows nobody.
     fn new(origin: Span) -> Self {
         Self {
             allow: SourceSelection::default(),
@@ -58,13 +58,13 @@ impl PortPolicy {
         }
     }
 
-    /// Whether it allows everybody, through any interface.
+    /// Returns whether it allows everybody, through any interface.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.allow.any && self.interfaces.is_empty()
     }
 
-    /// Returns who may reach the port, for people: `office (2 entries) except 203.0.113.7 through eth0`.
+    /// Returns the allowed sources as text: `office (2 entries) except 203.0.113.7 through eth0`.
     #[must_use]
     pub fn describe(&self, sources: &BTreeMap<SourceName, NamedSource>) -> String {
         let attributes = ATTRIBUTES.iter();
@@ -73,7 +73,7 @@ impl PortPolicy {
             .collect()
     }
 
-    /// Returns the port as answers for programs have it.
+    /// Returns the port as in JSON documents.
     pub(super) fn json(&self, key: &HostPorts) -> Schema {
         let attributes = ATTRIBUTES.iter();
         let members = attributes.map(|attribute| (attribute.json)(self));
@@ -86,14 +86,14 @@ impl PortPolicy {
     }
 }
 
-/// A key of the long form: what can be said of a port.
+/// A key of a port in the long form.
 struct Attribute {
     key: &'static str,
     read: fn(&mut Draft, &mut Reader<'_>, &Member, &mut PortPolicy),
     schema: fn() -> Schema,
-    /// Its name and value in answers for programs.
+    /// The name and value in JSON documents.
     json: fn(&PortPolicy) -> (&'static str, Schema),
-    /// What it adds to the description of a port, for people.
+    /// The text that it adds to the description of a port.
     describe: fn(&PortPolicy, &BTreeMap<SourceName, NamedSource>) -> String,
 }
 
@@ -105,29 +105,29 @@ const ATTRIBUTES: [Attribute; 5] = [
     deny_with::ATTRIBUTE,
 ];
 
-/// Keys by their former names, and what they are called now.
+/// Former names of keys, with their current names.
 const FORMER: [(&str, &str); 1] = [("refuse", "deny-with")];
 
-/// The ports that were read so far.
+/// Ports that are read.
 #[derive(Default)]
 pub(super) struct Draft {
     pub(super) ports: BTreeMap<HostPorts, PortPolicy>,
-    /// Where each port is written, those with errors too.
+    /// The place of each port, including ports with errors.
     origins: BTreeMap<HostPorts, Span>,
-    /// Every name of a source that a port or a test uses.
+    /// Every use of a source name, in ports and tests.
     pub(super) uses: Vec<(String, Span)>,
-    /// Where the `except` of a port is written.
+    /// The place of the `except` of each port.
     excepts: BTreeMap<HostPorts, Span>,
-    /// The lists that were read last, for lints.
+    /// The lists of the port that is being read, for lints.
     lists: Vec<List>,
     /// The lists of each port, for lints.
     pub(super) port_lists: BTreeMap<HostPorts, Vec<List>>,
-    /// Every `except`, also of ports with errors, and the sources in it.
+    /// Every `except` with its source names, including those of ports with errors.
     except_names: Vec<(Span, BTreeSet<SourceName>)>,
 }
 
 impl Draft {
-    /// Reads what is below `ports:`.
+    /// Reads the mapping `ports:`.
     pub(super) fn read(&mut self, reader: &mut Reader<'_>, node: &Node) {
         let help = "write `PORT: [source, …]` lines below it";
         for member in reader.section(node, "`ports`", help) {
@@ -168,7 +168,7 @@ impl Draft {
         }
     }
 
-    /// What is said about a port, and where its `except` is.
+    /// Reads the policy of a port; returns also the place of its `except`.
     fn read_port_policy(
         &mut self,
         reader: &mut Reader<'_>,
@@ -210,8 +210,7 @@ impl Draft {
         (Some(policy), except)
     }
 
-    /// Keys of one address and protocol must be nested or disjoint, or it would not be clear which
-    /// of them decides where they overlap.
+    /// Reports keys that overlap partly: it would not be clear which of them decides.
     pub(super) fn check_overlaps(&self, reader: &mut Reader<'_>) {
         let mut groups: BTreeMap<_, Vec<(&HostPorts, &Span)>> = BTreeMap::new();
         for (key, span) in &self.origins {

@@ -19,30 +19,30 @@ use crate::policy::lint::{self, List};
 
 use super::Draft;
 
-/// What there is beside names and addresses.
+/// The words that are neither names nor addresses.
 const WORDS: [&str; 2] = ["any", "containers"];
 
-/// How many pairs of names are compared at most to find what was meant by wrong ones.
+/// The most comparisons of names in search of similar ones.
 const COMPARISONS: usize = 50_000;
 
-/// How many addresses written in place are listed for people.
+/// The most inline addresses in a description.
 const LISTED: usize = 4;
 
-/// A choice of sources.
+/// A selection of sources: named, inline, or special words.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SourceSelection {
     /// `any`: every address.
     pub any: bool,
-    /// `containers`: whatever comes from a container of this host.
+    /// `containers`: packets from containers of this host.
     pub containers: bool,
-    /// Named lists; each exists in [`Policy::sources`](crate::policy::Policy::sources).
+    /// Named sources; each exists in [`Policy::sources`](crate::policy::Policy::sources).
     pub named: BTreeSet<SourceName>,
-    /// Addresses written in place, merged.
+    /// Inline addresses, merged.
     pub inline: AddressSet,
 }
 
 impl SourceSelection {
-    /// The sets of addresses that it is made of.
+    /// Returns the address sets of the selection.
     pub(super) fn sets<'a>(&'a self, sources: &'a source::Draft) -> Vec<&'a AddressSet> {
         let named = self.named.iter();
         named
@@ -52,7 +52,7 @@ impl SourceSelection {
             .collect()
     }
 
-    /// Whether it names a source of which only a host can tell what it holds.
+    /// Returns whether it names a source that depends on the host.
     pub(super) fn is_open(&self, sources: &source::Draft) -> bool {
         let mut named = self.named.iter().filter_map(|name| sources.named.get(name));
         named.any(|source| source.on_host.is_some())
@@ -67,7 +67,7 @@ impl SourceSelection {
         })
     }
 
-    /// Those that are meant, for people; empty if there are none.
+    /// Returns the sources as text; empty if there are none.
     pub(super) fn describe(&self, sources: &BTreeMap<SourceName, NamedSource>) -> String {
         let named = self.named.iter().map(|name| {
             let source = sources.get(name);
@@ -88,7 +88,7 @@ impl SourceSelection {
     }
 }
 
-/// Reads who is meant by the value of a port, of `allow` or of `except`.
+/// Reads a selection: the value of a port, of `allow`, of `except` or of a test.
 pub(in crate::policy) fn read(
     draft: &mut Draft,
     reader: &mut Reader<'_>,
@@ -195,7 +195,8 @@ pub(in crate::policy) fn read(
     selection
 }
 
-/// Whether a text decides or negates, such as `deny all` and `!office`; says what to write instead.
+/// Reports a text that is a rule instead of a source, such as `deny all` or `!office`; returns whether it is
+/// one.
 fn is_sentence(reader: &mut Reader<'_>, text: &str, span: &Span, place: Place) -> bool {
     let mut words = text.split_whitespace().peekable();
     // What is behind `//` was meant to be a comment.
@@ -236,7 +237,7 @@ fn is_sentence(reader: &mut Reader<'_>, text: &str, span: &Span, place: Place) -
     true
 }
 
-/// Says what to write instead of a word that is no source.
+/// Reports a reserved word, with what to write instead.
 fn reserved_word(reader: &mut Reader<'_>, word: &str, span: &Span, place: Place) {
     let message = format!("`{word}` is not a source");
     let error = Diagnostic::error("reserved-word", message).at(span.clone(), "a reserved word");
@@ -256,7 +257,7 @@ fn reserved_word(reader: &mut Reader<'_>, word: &str, span: &Span, place: Place)
 }
 
 impl Draft {
-    /// Checks that every name that is used is the name of a source.
+    /// Reports names of sources that do not exist.
     pub(in crate::policy) fn check_names(&self, reader: &mut Reader<'_>, sources: &source::Draft) {
         let named: BTreeSet<&str> = sources.named.keys().map(SourceName::as_str).collect();
         let mut wrong: BTreeMap<_, usize> = BTreeMap::new();
@@ -297,7 +298,7 @@ impl Draft {
     }
 }
 
-/// Up to ten names, in backticks.
+/// Returns up to ten names in backticks.
 fn enumerate(names: &BTreeSet<&str>) -> String {
     const SHOWN: usize = 10;
     let shown: Vec<String> = names.iter().take(SHOWN).map(|n| format!("`{n}`")).collect();
@@ -305,7 +306,7 @@ fn enumerate(names: &BTreeSet<&str>) -> String {
     format!("{}{more}", shown.join(", "))
 }
 
-/// The name of a source or an entry, as a pattern of ECMA 262.
+/// Returns the pattern (ECMA 262) of a source name or an entry.
 pub(in crate::policy) fn pattern() -> String {
     format!("^({NAME}|{})$", source::pattern())
 }

@@ -4,30 +4,30 @@ use std::fmt;
 
 use crate::net::{AddressSet, Entry};
 
-/// What a list may mean.
+/// The bounds of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Bounds {
-    /// Every address has to be in here.
+    /// The set that must contain every address of the list.
     pub(super) within: Option<AddressSet>,
-    /// The fewest entries, after merging.
+    /// The minimum number of merged entries.
     pub(super) min: Option<u64>,
-    /// The most.
+    /// The maximum number of merged entries.
     pub(super) max: Option<u64>,
 }
 
-/// Why a list is out of bounds.
+/// The reason why a list is out of bounds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Breach {
-    /// This is not `within`.
+    /// An entry is not `within`.
     Outside(Entry),
-    /// Fewer entries than `min`.
+    /// The list has fewer entries than `min`: both numbers.
     Few(u64, u64),
-    /// More entries than `max`.
+    /// The list has more entries than `max`: both numbers.
     Many(u64, u64),
 }
 
 impl Bounds {
-    /// Whether a list is within the bounds.
+    /// Checks a list against the bounds.
     ///
     /// # Errors
     /// The bound that it breaks.

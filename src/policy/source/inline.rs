@@ -70,7 +70,7 @@ pub(in crate::policy) fn read_entry(
     }
 }
 
-/// Says that an address has to be in quotes.
+/// Reports an address that needs quotes in YAML.
 pub(in crate::policy) fn needs_quotes(reader: &mut Reader<'_>, item: &Node) {
     reader.report.push(
         Diagnostic::error("quotes", "an address that ends in `:` must be in quotes")

@@ -36,19 +36,19 @@ pub use name::SourceName;
 pub(super) use name::{NAME, is_name};
 pub(super) use reserved::{Place, Reserved, pattern as reserved_words, reserved};
 
-/// A named list of addresses.
+/// A named source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedSource {
-    /// The addresses that the policy itself says, merged.
+    /// The addresses that do not depend on the host, merged.
     pub addresses: AddressSet,
-    /// What it holds instead, if only a host can tell.
+    /// The content that depends on the host, if any.
     pub on_host: Option<OnHost>,
-    /// Where the name is written.
+    /// The place of the name.
     pub origin: Span,
 }
 
 impl NamedSource {
-    /// Returns its name and how much it holds, for people.
+    /// Returns the name and the number of entries as text.
     #[must_use]
     pub fn describe(&self, name: &SourceName) -> String {
         match (&self.on_host, self.addresses.len()) {
@@ -59,16 +59,16 @@ impl NamedSource {
     }
 }
 
-/// What only a host can tell of a source, and may be another thing at another time.
+/// The content of a source that depends on the host and can change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OnHost {
-    /// The networks on the addresses of these interfaces. They may be none: such a source has no place under
+    /// The networks of these interfaces' addresses. There may be none, so such a source is not valid under
     /// `except`.
     NetworksOf(BTreeSet<InterfaceName>),
 }
 
 impl OnHost {
-    /// Returns what it is, for people.
+    /// Returns a description.
     #[must_use]
     pub fn describe(&self) -> String {
         match self {
@@ -77,7 +77,7 @@ impl OnHost {
     }
 }
 
-/// What a kind of source reads.
+/// The content of a source.
 #[derive(Default)]
 struct Content {
     addresses: AddressSet,
@@ -96,11 +96,11 @@ impl From<AddressSet> for Content {
 /// A kind of source that is written as a mapping with its key.
 struct Kind {
     key: &'static str,
-    /// How it is written, for `help:` lines.
+    /// The form, for `help:` lines.
     form: &'static str,
-    /// The keys of [`OPTIONS`] that may stand beside it.
+    /// The valid options, keys of [`OPTIONS`].
     options: &'static [&'static str],
-    /// Reads the value of the key; `None` if it is wrong, which was reported.
+    /// Reads the value of the key; `None` if it is invalid, which was reported.
     read: fn(&mut Draft, &mut Reader<'_>, &Member, &mut Options) -> Option<Content>,
     schema: fn() -> Schema,
 }
@@ -108,13 +108,13 @@ struct Kind {
 const KINDS: [Kind; 2] = [file::KIND, networks_of::KIND];
 
 impl Kind {
-    /// Returns the kind that has this key.
+    /// Returns the kind with this key.
     fn of(key: &str) -> Option<&'static Self> {
         const { &KINDS }.iter().find(|kind| kind.key == key)
     }
 }
 
-/// What a source may look like, for `help:` lines.
+/// Returns the forms of a source, for `help:` lines.
 fn forms() -> String {
     let forms: Vec<_> = KINDS.iter().map(|kind| kind.form).collect();
     format!(
@@ -123,20 +123,20 @@ fn forms() -> String {
     )
 }
 
-/// The sources that were read so far.
+/// Sources that are read.
 #[derive(Default)]
 pub(super) struct Draft {
     pub(super) named: BTreeMap<SourceName, NamedSource>,
-    /// The sources that were not read without an error: what is in them is not known.
+    /// Sources with errors, whose content is unknown.
     pub(super) unread: BTreeSet<SourceName>,
-    /// Whether there is an error in a list of the source that is being read.
+    /// Whether a list of the current source has an error.
     flawed: bool,
-    /// The lists whose errors were reported, each with the format that they are errors of.
+    /// The lists whose errors were reported, by format.
     lists: Vec<(FileId, Format)>,
 }
 
 impl Draft {
-    /// Reads what is below `sources:`.
+    /// Reads the mapping `sources:`.
     pub(super) fn read(&mut self, reader: &mut Reader<'_>, node: &Node) {
         let help = "write `NAME: [address, …]` lines below it";
         for member in reader.section(node, "`sources`", help) {
@@ -225,7 +225,7 @@ impl Draft {
     }
 }
 
-/// Reads a key that is none of a kind.
+/// Reads a key that is an option or unknown.
 fn read_option(
     reader: &mut Reader<'_>,
     member: &Member,
@@ -266,7 +266,7 @@ fn read_option(
     }
 }
 
-/// What no kind admits beside itself: other kinds, and options that are not its own.
+/// Returns the schema of combinations that are not valid: two kinds, or options of another kind.
 fn exclusions() -> Schema {
     let others = |kind: Kind| {
         let options = OPTIONS.map(|option| option.key).into_iter();

@@ -10,7 +10,7 @@ use super::reserved::{Place, Reserved, reserved};
 /// The longest name, in bytes: names become part of the names of kernel sets.
 const LONGEST: usize = 64;
 
-/// A name, as a part of a pattern of ECMA 262.
+/// The pattern of a name, as part of a larger one (ECMA 262).
 pub(in crate::policy) const NAME: &str = "[A-Za-z][A-Za-z0-9_-]*";
 
 /// The name of a list of sources: `[A-Za-z][A-Za-z0-9_-]*`, at most 64 bytes, not a reserved word such as
@@ -19,13 +19,13 @@ pub(in crate::policy) const NAME: &str = "[A-Za-z][A-Za-z0-9_-]*";
 pub struct SourceName(pub(in crate::policy) String);
 
 impl SourceName {
-    /// The name as text.
+    /// Returns the name as a string slice.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Takes the key as the name of a source; says so if it cannot be one.
+    /// Reads a key as the name of a source; reports an invalid name.
     pub(super) fn read(reader: &mut Reader<'_>, member: &Member) -> Option<Self> {
         let name = &member.key;
         let (message, label, help) = if name.is_empty() {
@@ -74,7 +74,7 @@ impl fmt::Display for SourceName {
     }
 }
 
-/// Whether `text` reads as the name of a source rather than as an address.
+/// Returns whether a text is a source name rather than an address.
 pub(in crate::policy) fn is_name(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphabetic())
         && text
@@ -82,7 +82,7 @@ pub(in crate::policy) fn is_name(text: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
 }
 
-/// A name, as a pattern of ECMA 262.
+/// Returns the pattern (ECMA 262) of a source name.
 pub(super) fn pattern() -> String {
     let more = LONGEST - 1;
     format!("^[A-Za-z][A-Za-z0-9_-]{{0,{more}}}$")

@@ -62,7 +62,7 @@ fn schema() -> Schema {
     schema
 }
 
-/// Returns what is meant, for people: `networks of eth0, wg0`.
+/// Returns a description: `networks of eth0, wg0`.
 pub(super) fn describe(names: &BTreeSet<InterfaceName>) -> String {
     let names: Vec<_> = names.iter().map(InterfaceName::as_str).collect();
     format!("networks of {}", names.join(", "))

@@ -17,7 +17,7 @@ use super::{entry, inline};
 /// The names of formats.
 const FORMATS: [&str; 4] = ["lines", "lines-loose", "json", "json-lines"];
 
-/// The options of one source that were read.
+/// The options of one source.
 #[derive(Default)]
 pub(super) struct Options {
     pub(super) within: Option<AddressSet>,
@@ -28,7 +28,7 @@ pub(super) struct Options {
     conditions: Option<(BTreeMap<String, String>, Span)>,
 }
 
-/// An option.
+/// An option of a source.
 pub(super) struct OptionKey {
     pub(super) key: &'static str,
     pub(super) read: fn(&mut Options, &mut Reader<'_>, &Member),
@@ -119,8 +119,7 @@ pub(super) const OPTIONS: [OptionKey; 6] = [
 ];
 
 impl Options {
-    /// Returns how the list is written, which the options have to agree on; `None` if they do not, which is
-    /// reported.
+    /// Returns the format of the list; `None` if the options contradict each other, which is reported.
     pub(super) fn format(&mut self, reader: &mut Reader<'_>) -> Option<Format> {
         let name = self.format.take();
         let select = self.select.take();
@@ -219,7 +218,7 @@ fn read_count(reader: &mut Reader<'_>, member: &Member) -> Option<u64> {
     number
 }
 
-/// As many entries as a list has room for.
+/// The most entries of a list.
 const MOST: u64 = 2_000_000;
 
 fn count(description: &str) -> Schema {
@@ -244,7 +243,7 @@ fn read_conditions(options: &mut Options, reader: &mut Reader<'_>, member: &Memb
     options.conditions = Some((conditions, member.key_span.clone()));
 }
 
-/// Reports a value that is not what the key takes.
+/// Reports a value of the wrong type.
 fn not_a(reader: &mut Reader<'_>, node: &Node, key: &str, what: &str) {
     if node.value != Value::Invalid {
         reader.report.push(

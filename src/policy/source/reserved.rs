@@ -1,22 +1,21 @@
 //! Words that are no names of sources: they mean something of their own, or would be read as if they did.
 
-/// What a reserved word may have been meant to be.
+/// The probable meaning of a reserved word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::policy) enum Reserved {
     /// `any`: everybody.
     Any,
-    /// `containers`: whatever comes from a container of this host.
+    /// `containers`: packets from containers of this host.
     Containers,
-    /// A word for everybody, such as `allow` or `true`.
+    /// A word that suggests everyone, such as `allow` or `true`.
     Everybody,
-    /// A word for nobody, such as `deny` or `no`.
+    /// A word that suggests nobody, such as `deny` or `no`.
     Nobody,
-    /// What lists of those are called who may not: good names, and good under `except`, but at a port
-    /// they read as if it were closed.
+    /// A name of a deny list: valid as a name and under `except`, but misleading as an allowed source.
     Listed,
 }
 
-/// The words, in lower case, that mean everybody to some.
+/// The words that suggest everyone, in lower case.
 const EVERYBODY: [&str; 19] = [
     "accept",
     "accepted",
@@ -38,7 +37,7 @@ const EVERYBODY: [&str; 19] = [
     "true",
     "yes",
 ];
-/// The words, in lower case, that mean nobody to some.
+/// The words that suggest nobody, in lower case.
 const NOBODY: [&str; 20] = [
     "block",
     "close",
@@ -61,21 +60,21 @@ const NOBODY: [&str; 20] = [
     "refused",
     "reject",
 ];
-/// The words, in lower case, that are [`Reserved::Listed`].
+/// The words that are [`Reserved::Listed`], in lower case.
 const LISTED: [&str; 5] = ["banned", "blocked", "denied", "dropped", "rejected"];
 
-/// Where a word stands.
+/// The position of a word in a policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::policy) enum Place {
-    /// It is the name of a source.
+    /// The word is the name of a source.
     Name,
-    /// It is among those who may reach a port.
+    /// The word is an allowed source.
     Allow,
-    /// It is among those who may not.
+    /// The word is an excluded source.
     Except,
 }
 
-/// What is reserved about a word, in whatever case.
+/// Returns why a word is reserved in a position; ignores case.
 pub(in crate::policy) fn reserved(word: &str, place: Place) -> Option<Reserved> {
     match word {
         "any" => return Some(Reserved::Any),
@@ -95,8 +94,8 @@ pub(in crate::policy) fn reserved(word: &str, place: Place) -> Option<Reserved> 
     }
 }
 
-/// A pattern of ECMA 262 that every word matches which is reserved there, and nothing else; at a port
-/// without those that may stand there.
+/// Returns the pattern (ECMA 262) of exactly the words that are reserved in a position; for a port, without
+/// those that are valid there.
 pub(in crate::policy) fn pattern(place: Place) -> String {
     let fold = |letter: char| format!("[{}{letter}]", letter.to_ascii_uppercase());
     let listed: &[&str] = if place == Place::Allow { &LISTED } else { &[] };

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use crate::text::Span;
 use crate::text::diagnostic::{Diagnostic, quoted};
 
-/// The key and the value that such a text was meant to be.
+/// Splits a text such as `80:any` into the key and the value.
 pub(super) fn split(text: &str) -> Option<(&str, &str)> {
     let (key, value) = text.split_once(':')?;
     let is_word = |byte: u8| byte.is_ascii_alphanumeric() || b"-_/".contains(&byte);
@@ -20,7 +20,8 @@ pub(super) fn split(text: &str) -> Option<(&str, &str)> {
     (is_key && is_whole && !is_other).then_some((key, value))
 }
 
-/// Says that it is missing; `at` is the place of the text, which is on one line.
+/// Returns the error about a missing space behind the colon; `at` is the place of the text, which is on one
+/// line.
 pub(super) fn missing((key, value): (&str, &str), at: &Span) -> Diagnostic {
     let colon = at.bytes.0 + key.len();
     Diagnostic::error("missing-space", "a space is missing after the colon")

@@ -1,4 +1,4 @@
-//! A policy that is being read: the texts, and what is wrong with them.
+//! The state of reading a policy: its texts and diagnostics.
 
 use crate::text::diagnostic::{Diagnostic, did_you_mean, quoted};
 use crate::text::{SourceMap, Span};
@@ -6,7 +6,7 @@ use crate::text::{SourceMap, Span};
 use super::colon;
 use super::syntax::{Member, Node, Value};
 
-/// What all nouns of the language read with.
+/// The state of reading: diagnostics and texts.
 pub(in crate::policy) struct Reader<'a> {
     pub(in crate::policy) texts: &'a mut SourceMap,
     pub(in crate::policy) report: Vec<Diagnostic>,
@@ -14,7 +14,7 @@ pub(in crate::policy) struct Reader<'a> {
     pub(in crate::policy) lints: bool,
 }
 
-/// Whether `key` is not among `members`, not even mistyped, which is reported as such.
+/// Returns whether a mapping lacks a key. A mistyped key counts as present: it is reported as such.
 pub(in crate::policy) fn is_missing(key: &str, members: &[Member], known: &[&str]) -> bool {
     !members.iter().any(|member| {
         let meant = || did_you_mean(&member.key, known.iter().copied());
@@ -23,7 +23,7 @@ pub(in crate::policy) fn is_missing(key: &str, members: &[Member], known: &[&str
 }
 
 impl Reader<'_> {
-    /// The members of a mapping; a section without anything says nothing.
+    /// Returns the members of a mapping; an empty section has none.
     pub(in crate::policy) fn section<'n>(
         &mut self,
         node: &'n Node,
@@ -48,7 +48,7 @@ impl Reader<'_> {
         &[]
     }
 
-    /// A text or a list of texts; `None` if it is something else, which was reported.
+    /// Reads a text or a list of texts; `None` for anything else, which is reported.
     pub(in crate::policy) fn one_or_many<'n>(
         &mut self,
         node: &'n Node,
@@ -94,7 +94,7 @@ impl Reader<'_> {
             });
     }
 
-    /// Reports a key by its former name.
+    /// Reports a key with a former name.
     pub(in crate::policy) fn renamed_key(&mut self, member: &Member, former: &str, key: &str) {
         let message = format!("`{former}` is called `{key}`");
         self.report.push(
@@ -104,7 +104,7 @@ impl Reader<'_> {
         );
     }
 
-    /// Reports a value that is none of `known`; one that was rejected before is passed over.
+    /// Reports a value that is none of the known ones, unless it was reported before.
     pub(in crate::policy) fn wrong_value(&mut self, node: &Node, message: &str, known: &[&str]) {
         if node.value == Value::Invalid {
             return;
@@ -129,7 +129,7 @@ impl Reader<'_> {
         });
     }
 
-    /// Reads what is `true` or `false`, of a port or of all.
+    /// Reads `true` or `false`.
     pub(in crate::policy) fn read_flag(&mut self, member: &Member) -> bool {
         let node = &member.value;
         match &node.value {
@@ -145,7 +145,7 @@ impl Reader<'_> {
     }
 }
 
-/// Returns the label of a value that is none of `known`.
+/// Returns the label of an unknown value.
 fn expected(known: &[&str]) -> String {
     match known.split_last() {
         None => "invalid value".to_owned(),

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-/// The members of a mapping: every key that the reader knows, and no other.
+/// Returns the schema of a mapping with exactly these keys.
 pub(in crate::policy) fn members(
     members: impl IntoIterator<Item = (&'static str, fn() -> Value)>,
 ) -> Value {
@@ -14,7 +14,7 @@ pub(in crate::policy) fn members(
     )
 }
 
-/// A text of this pattern, or a list of them; but none of those that have a meaning of their own.
+/// Returns the schema of a text or a list of texts with this pattern, except some words.
 pub(in crate::policy) fn one_or_many(pattern: &str, not: &Value, description: &str) -> Value {
     json!({
         "description": description,

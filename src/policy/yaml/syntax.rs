@@ -11,10 +11,10 @@ use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError};
 use crate::text::diagnostic::{Diagnostic, quoted};
 use crate::text::{FileId, Span};
 
-/// How deep collections may be nested; a policy needs four levels.
+/// The most levels of nested collections; a policy needs four.
 const DEEPEST: usize = 16;
 
-/// A value and where it is written.
+/// A value and its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::policy) struct Node {
     pub(in crate::policy) span: Span,
@@ -22,7 +22,7 @@ pub(in crate::policy) struct Node {
 }
 
 impl Node {
-    /// The text of a scalar, in quotes or not.
+    /// Returns the text of a scalar, quoted or not.
     pub(in crate::policy) fn text(&self) -> Option<&str> {
         match &self.value {
             Value::Scalar { text, .. } => Some(text),
@@ -30,8 +30,7 @@ impl Node {
         }
     }
 
-    /// Whether this is an address such as `2001:db8::`, which YAML takes for a key where it stands
-    /// without quotes.
+    /// Returns whether this is an address such as `2001:db8::` without quotes, which YAML parses as a key.
     pub(in crate::policy) fn is_address_taken_for_key(&self) -> bool {
         match &self.value {
             Value::Mapping(members) => members
@@ -46,14 +45,14 @@ impl Node {
 pub(in crate::policy) enum Value {
     /// Nothing, `~` or `null`.
     Null,
-    /// A text; `plain` if it stands without quotes.
+    /// A text; `plain` if it is not quoted.
     Scalar {
         text: String,
         plain: bool,
     },
     Sequence(Vec<Node>),
     Mapping(Vec<Member>),
-    /// Something that was reported already, and is to be passed over in silence.
+    /// A value with an error that was reported; it must not be reported again.
     Invalid,
 }
 
@@ -63,21 +62,21 @@ pub(in crate::policy) struct Member {
     pub(in crate::policy) key: String,
     pub(in crate::policy) key_span: Span,
     pub(in crate::policy) value: Node,
-    /// The same key stands further up in the same mapping, which was reported already.
+    /// Whether the mapping has the same key before, which was reported.
     pub(in crate::policy) repeated: bool,
 }
 
-/// What a file says.
+/// The content of a file.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::policy) enum Tree {
-    /// Nothing but comments.
+    /// The file has only comments.
     Empty,
     Document(Node),
-    /// The file cannot be read; the reason was reported.
+    /// The file is not valid YAML, which was reported.
     Broken,
 }
 
-/// Reads one file. What is wrong with it is added to `report`.
+/// Parses one file, and adds its errors to the report.
 pub(in crate::policy) fn parse(file: FileId, text: &str, report: &mut Vec<Diagnostic>) -> Tree {
     let options = granit_parser::options! {
         disallow_directives: true,
@@ -121,7 +120,7 @@ pub(in crate::policy) fn parse(file: FileId, text: &str, report: &mut Vec<Diagno
     builder.root.map_or(Tree::Empty, Tree::Document)
 }
 
-/// Builds the tree from events, with a stack of its own: no input makes it recurse.
+/// Builds the tree from events with an explicit stack, so that no input causes recursion.
 struct Builder<'a> {
     file: FileId,
     text: &'a str,
@@ -131,7 +130,7 @@ struct Builder<'a> {
     last_scalar: Option<Span>,
 }
 
-/// A collection that is not closed yet.
+/// An open collection.
 struct Open {
     span: Span,
     kind: Kind,
@@ -141,14 +140,14 @@ enum Kind {
     Sequence(Vec<Node>),
     Mapping {
         members: Vec<Member>,
-        /// Where each key stands first.
+        /// The first place of each key.
         first: BTreeMap<String, Span>,
         key: Option<Node>,
     },
 }
 
 impl Builder<'_> {
-    /// A span that is inside the text and on character boundaries, whatever the parser said.
+    /// Returns a span that is limited to the text and moved to character boundaries.
     fn span(&self, start: usize, end: usize) -> Span {
         let floor = |at: usize| {
             let at = at.min(self.text.len());
@@ -237,7 +236,7 @@ impl Builder<'_> {
         );
     }
 
-    /// Puts a finished node where it belongs.
+    /// Adds a finished node to the open collection.
     fn add(&mut self, node: Node) {
         let Some(open) = self.open.last_mut() else {
             self.root = Some(node);
@@ -276,7 +275,8 @@ impl Builder<'_> {
         self.add(Node { span, value });
     }
 
-    /// Whether there is a `//` for a comment before `at` in its line, in it, or in the line before it.
+    /// Returns whether the line of `at`, before or at it, or the line before has a comment that begins with
+    /// `//`.
     fn is_comment(&self, at: usize) -> bool {
         let before = self.text.get(..at).unwrap_or("");
         let after = self.text.get(at..).unwrap_or("");
@@ -413,7 +413,7 @@ impl Builder<'_> {
     }
 }
 
-/// The key and the value as they are; or, of `80:any`, as they were meant, which is reported.
+/// Returns the key and the value; splits a key such as `80:any`, which is reported.
 fn parted(key: Node, value: Node, report: &mut Vec<Diagnostic>) -> (Node, Node) {
     let (start, end) = key.span.bytes;
     let meant = match (&key.value, &value.value) {
@@ -437,7 +437,7 @@ fn parted(key: Node, value: Node, report: &mut Vec<Diagnostic>) -> (Node, Node) 
     (node(meant.0, start, colon), node(meant.1, colon + 1, end))
 }
 
-/// Makes a member of a mapping of a key and a value; `None` if the key cannot be one.
+/// Creates a member of a mapping; `None` if the key is not valid, which is reported.
 fn member(
     key: Node,
     value: Node,

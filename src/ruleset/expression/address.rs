@@ -40,7 +40,7 @@ pub enum Address {
     },
 }
 
-/// Which addresses and ports of a packet are meant.
+/// The tuple whose addresses and ports are matched: the packet's own, or conntrack's original one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tuple {
     /// Those of its connection's original direction, before any translation.
@@ -49,7 +49,7 @@ pub enum Tuple {
     Packet,
 }
 
-/// One end of a packet.
+/// Source or destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
     /// Where it comes from.
@@ -68,7 +68,7 @@ impl Address {
         }
     }
 
-    /// Returns the same name, mutable.
+    /// Returns the name of the set, mutable.
     pub(super) fn set_mut(&mut self) -> Option<&mut String> {
         match self {
             Self::SourceIn { set, .. } | Self::DestinationIn { set, .. } => Some(set),

@@ -37,7 +37,7 @@ pub enum Interface {
     NoReversePath,
 }
 
-/// Which interface of a packet.
+/// Incoming or outgoing interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
     /// The one it came in through.
@@ -46,7 +46,7 @@ pub enum Side {
     Out,
 }
 
-/// How an interface name is compared.
+/// A match of an interface name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NameMatch {
     /// The whole name, 1 to 15 bytes.
@@ -73,7 +73,7 @@ impl Interface {
         }
     }
 
-    /// Returns the same name, mutable.
+    /// Returns the name of the set, mutable.
     pub(super) fn set_mut(&mut self) -> Option<&mut String> {
         match self {
             Self::In { set, .. } => Some(set),

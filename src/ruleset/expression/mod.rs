@@ -55,7 +55,7 @@ impl Expression {
         set.map(String::as_str)
     }
 
-    /// Returns the same name, mutable.
+    /// Returns the name of the set, mutable.
     pub fn set_mut(&mut self) -> Option<&mut String> {
         match self {
             Self::Interface(expression) => expression.set_mut(),

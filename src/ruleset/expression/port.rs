@@ -58,7 +58,7 @@ pub enum Port {
     },
 }
 
-/// What follows the IP header, by its IP protocol number.
+/// A protocol above IP, by its IP protocol number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum L4Protocol {
     /// 1.
@@ -89,7 +89,7 @@ impl L4Protocol {
         }
     }
 
-    /// Returns the one of these that has ports; `None` for others.
+    /// Returns the protocol if it has ports.
     #[must_use]
     pub fn with_ports(self) -> Option<Protocol> {
         match self {
@@ -127,7 +127,7 @@ impl Port {
         }
     }
 
-    /// Returns the same name, mutable.
+    /// Returns the name of the set, mutable.
     pub(super) fn set_mut(&mut self) -> Option<&mut String> {
         match self {
             Self::SourceIn { set, .. } | Self::In { set, .. } => Some(set),

@@ -31,7 +31,7 @@ pub enum Statement {
     Verdict(Verdict),
 }
 
-/// How a rejected packet is answered.
+/// The reply to a rejected packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reject {
     /// A TCP reset; only for TCP.

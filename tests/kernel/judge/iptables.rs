@@ -17,7 +17,7 @@ use smoltcp::time::{Duration, Instant};
 use super::frame::{Flags, Payload, frame, packet};
 use crate::iptables::random::{Host, Rng, hosts};
 use crate::iptables::{Mistake, Packet, Rules, fate};
-use crate::namespace::Place;
+use crate::namespace::Sandbox;
 use crate::property::seed;
 use crate::support::command::{output, output_from};
 use crate::support::size::is_long;
@@ -45,7 +45,7 @@ fn size() -> usize {
     if is_long() { 1000 } else { 40 }
 }
 
-pub(super) fn iptables_does_what_the_model_says() -> Result<()> {
+pub(super) fn iptables_agrees_with_the_model() -> Result<()> {
     let seed = seed()?;
     let mut rng = Rng(seed);
     let world = World::new()?;
@@ -103,15 +103,15 @@ pub(super) fn iptables_does_what_the_model_says() -> Result<()> {
 }
 
 struct World {
-    host: Place,
-    peers: Place,
+    host: Sandbox,
+    peers: Sandbox,
 }
 
 impl World {
     fn new() -> Result<Self> {
         let world = Self {
-            host: Place::new()?,
-            peers: Place::new()?,
+            host: Sandbox::new()?,
+            peers: Sandbox::new()?,
         };
         let host = world.host.namespace();
         for (key, value) in [

@@ -35,12 +35,12 @@ pub(crate) const TRIALS: &[Named] = &[
         the_kernel_does_what_the_policy_means,
     ),
     (
-        "the_kernel_does_what_a_comparison_says",
-        change::the_kernel_does_what_a_comparison_says,
+        "the_kernel_agrees_with_comparisons",
+        change::the_kernel_agrees_with_comparisons,
     ),
     (
-        "iptables_does_what_the_model_says",
-        iptables::iptables_does_what_the_model_says,
+        "iptables_agrees_with_the_model",
+        iptables::iptables_agrees_with_the_model,
     ),
 ];
 
@@ -272,7 +272,7 @@ fn paths(
                 paths.entry(key).or_default().push(Vec::new());
             }
             if let Event::Rule(handle) = event {
-                let place = handles
+                let sandbox = handles
                     .get(&chain)
                     .and_then(|all| all.iter().position(|known| *known == handle))
                     .with_context(|| format!("no rule {handle} in {chain}"))?;
@@ -280,7 +280,7 @@ fn paths(
                     .get(&id)
                     .and_then(|key| paths.get_mut(key)?.last_mut());
                 path.context("a way without a beginning")?
-                    .push((chain, place, verdict));
+                    .push((chain, sandbox, verdict));
             }
         }
     }
@@ -290,26 +290,26 @@ fn paths(
 /// behind it where a connection is marked.
 fn same_way(ruleset: &Ruleset, trace: &Trace, path: &Path) -> Result<()> {
     let mut path = path.clone();
-    path.retain(|(chain, place, _)| {
-        let rule = &ruleset.chains[chain].rules[*place];
+    path.retain(|(chain, sandbox, _)| {
+        let rule = &ruleset.chains[chain].rules[*sandbox];
         let marks = rule.is_about_marks() && chain == "remember";
         !marks && !rule.is_mute()
     });
     let mut rest = path.iter();
     for step in &trace.steps {
-        let met = rest.any(|(chain, place, _)| *chain == step.chain && *place == step.rule);
+        let met = rest.any(|(chain, sandbox, _)| *chain == step.chain && *sandbox == step.rule);
         ensure!(
             met,
             "the kernel went another way, not by {step:?}: {path:#?}"
         );
     }
     match (trace.steps.last(), path.last()) {
-        (Some(last), Some((chain, place, _))) => {
+        (Some(last), Some((chain, sandbox, _))) => {
             ensure!(
-                *chain == last.chain && *place == last.rule,
+                *chain == last.chain && *sandbox == last.rule,
                 "the kernel went on: {path:#?}"
             );
-            let rule = &ruleset.chains[chain].rules[*place];
+            let rule = &ruleset.chains[chain].rules[*sandbox];
             let dropped = matches!(path.last(), Some((_, _, Outcome::Drop)));
             let refused = trace.decision != Decision::Accept;
             ensure!(dropped == refused, "{rule}: {path:#?}");

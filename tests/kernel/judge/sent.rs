@@ -252,7 +252,7 @@ impl Draft {
         }
     }
 
-    /// From whoever opens a connection, as its first packet or a later one.
+    /// From the client of a connection: its first packet or a later one.
     fn forth(self, dnat: bool, returns: bool, later: bool) -> Sent {
         let (original, translated, fate) = self.ends(dnat, returns);
         let asked = self.port().map(|to| (self.client_port, to));
@@ -307,7 +307,7 @@ impl Draft {
         )
     }
 
-    /// Back to whoever has opened the connection, which came the same way.
+    /// A reply to the client of the connection.
     fn back(self, dnat: bool) -> Sent {
         let (original, translated, fate) = self.ends(dnat, false);
         let asked = self.port().map(|to| (self.client_port, to));

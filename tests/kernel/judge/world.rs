@@ -1,9 +1,7 @@
-//! A host with an interface of every kind, somebody at the other end of each, and witnesses before
-//! and behind dfw's chains.
+//! A host with an interface of every kind, a peer on each, and probes before and behind dfw's chains.
 //!
-//! What shall become of a packet is in the source address of its frame, so that any packet can be
-//! sent any way: which way out, whether and where its destination is translated, and the number by
-//! which the witnesses know it.
+//! The source address of a packet's frame selects the outgoing interface and DNAT, so that any packet can take any
+//! path, and carries the number by which the probes identify the packet.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -19,7 +17,7 @@ use smoltcp::phy::{Device, Medium, RawSocket, RxToken, TxToken, wait};
 use smoltcp::time::{Duration, Instant};
 
 use super::frame::{Payload, frame, packet};
-use crate::namespace::Place;
+use crate::namespace::Sandbox;
 use crate::support::command::output;
 use crate::support::netns::Namespace;
 
@@ -44,8 +42,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The number of an interface; of one that the host lacks that of its first.
 pub(super) fn number(name: &str) -> u8 {
-    let place = NAMES.iter().position(|known| *known == name);
-    place.map_or(1, |place| u8::try_from(place + 1).unwrap_or(1))
+    let sandbox = NAMES.iter().position(|known| *known == name);
+    sandbox.map_or(1, |sandbox| u8::try_from(sandbox + 1).unwrap_or(1))
 }
 
 pub(super) fn name(number: u8) -> &'static str {
@@ -119,14 +117,14 @@ impl Seen {
 }
 
 pub(super) struct World {
-    pub(super) host: Place,
-    _peers: Place,
+    pub(super) host: Sandbox,
+    _peers: Sandbox,
     line: Line,
 }
 
 impl World {
     pub(super) fn new() -> Result<Self> {
-        let (host, peers) = (Place::new()?, Place::new()?);
+        let (host, peers) = (Sandbox::new()?, Sandbox::new()?);
         let sysctls = [
             ("net/ipv4/ip_forward", "1"),
             ("net/ipv4/conf/all/rp_filter", "0"),
@@ -352,7 +350,7 @@ fn links(peers: &str) -> String {
     text
 }
 
-/// The rules by which packets are routed, of one family. Whoever has a way out takes it, also if the
+/// Returns the routing rules of one family. A packet with an outgoing interface takes it, even if the
 /// destination is the host's.
 fn rules() -> String {
     let mut text = String::new();
@@ -364,10 +362,10 @@ fn rules() -> String {
     text
 }
 
-fn batch(place: &Place, flags: &[&str], lines: &str) -> Result<()> {
-    let path = place.write("batch", lines)?;
+fn batch(sandbox: &Sandbox, flags: &[&str], lines: &str) -> Result<()> {
+    let path = sandbox.write("batch", lines)?;
     output(
-        place
+        sandbox
             .namespace()
             .command("ip")
             .args(flags)

@@ -232,7 +232,7 @@ pub(crate) enum Mistake {
     NoNegation,
 }
 
-/// What becomes of a packet.
+/// The result for a packet.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Fate {
     /// The container's address and port, if it comes there.

@@ -60,7 +60,7 @@ pub(crate) struct Who {
 }
 
 /// The reference: what a policy means for a packet, straight from the description of the language
-/// and of the doors. Nothing here was taken from the compiler.
+/// and of the paths. Nothing here was taken from the compiler.
 pub(crate) fn meaning(policy: &Meant, host: &HostView, packet: &Packet) -> Decision {
     use Decision::{Accept, Drop};
     let way = packet.connection.map(|c| c.direction);
@@ -112,7 +112,7 @@ pub(crate) fn meaning(policy: &Meant, host: &HostView, packet: &Packet) -> Decis
     let udp = packet.protocol == L4Protocol::Udp;
     let server = (packet.source_port, packet.flow.source);
     if udp && from_container && out_of_reach && translated.is_none() {
-        // What a published port sends to whom it may not have as a client.
+        // A packet that a published port sends to a client that is not allowed.
         let (client, through) = (packet.flow.destination, out);
         if let Some(refusal) = policy.refuses_client(host, server, client, (through, false)) {
             return refusal;
@@ -129,8 +129,8 @@ pub(crate) fn meaning(policy: &Meant, host: &HostView, packet: &Packet) -> Decis
     let named = translated.and_then(|to| policy.most_exact(packet.protocol, to));
     let answers_outside = answer && !policy.knows_container(host, out);
     match translated {
-        // Containers of this host are let through unless they are excepted, and so is what
-        // answers them; but not what answers others on a published port.
+        // Packets of containers of this host are accepted unless the port excepts them, and so are replies to them,
+        // but not replies from a published port to others.
         _ if from_container && !(translated.is_some() && answers_outside) => match named {
             Some(port) if asked => port.refused_if(port.except.containers),
             _ => Accept,

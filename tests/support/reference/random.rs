@@ -57,7 +57,7 @@ pub(crate) fn range() -> impl Strategy<Value = Range> {
     )
 }
 
-/// A list, now and then one that is long enough to be told in another way.
+/// Returns a list, sometimes one that is long enough to be reported in another way.
 fn list() -> impl Strategy<Value = Vec<Range>> {
     let filler = |v4: bool, lone: bool| {
         let base = if v4 { 0x0a00_0000 } else { 0xfd << 120 };
@@ -135,8 +135,8 @@ fn port(lists: usize) -> impl Strategy<Value = Port> {
         )
 }
 
-/// With some probability so many ports of which only sources are told that they share sets,
-/// sometimes just as many as there is room for.
+/// Returns, with some probability, so many ports with nothing but sources that they share sets, sometimes exactly
+/// as many as fit.
 fn crowd(share: f64) -> impl Strategy<Value = Vec<Port>> {
     let lists = select(vec![64, 65, 66, 123, 124, 127, 128])
         .prop_flat_map(|count| prop::collection::vec(prop::collection::vec(range(), 0..3), count));
@@ -149,7 +149,7 @@ fn crowd(share: f64) -> impl Strategy<Value = Vec<Port>> {
     })
 }
 
-/// A port of which only its sources are told.
+/// Returns a port with sources and no other key.
 pub(crate) fn plain(protocol: L4Protocol, number: u16, inline: Vec<Range>) -> Port {
     Port {
         address: None,

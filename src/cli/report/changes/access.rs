@@ -61,7 +61,7 @@ impl AccessChanges {
         }
     }
 
-    /// Whether somebody has access afterwards, or may have, who had none.
+    /// Returns whether somebody has access afterwards, or may have, who had none.
     pub(in crate::cli) fn opens(&self) -> bool {
         match self {
             Self::First => false,
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_gains_by_a_first_apply() {
+    fn a_first_apply_opens_nothing() {
         let mut switched_off = installed(compiled(&policy("  80: any\n")));
         switched_off.facts.dormant = true;
         for old in [Installed::default(), switched_off] {

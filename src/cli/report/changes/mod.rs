@@ -142,7 +142,7 @@ impl Changes {
         format!("{word}: the rules in force differ from those that dfw applied\n")
     }
 
-    /// Whether nothing changes.
+    /// Returns whether nothing changes.
     pub(in crate::cli) fn is_empty(&self) -> bool {
         self.list.is_empty()
     }

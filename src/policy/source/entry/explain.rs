@@ -10,24 +10,24 @@ use crate::text::is_url;
 
 use super::fast::parse_fast;
 
-/// What an entry may look like, for `help:` lines.
+/// The forms of an entry, for `help:` lines.
 pub(super) const FORMS: &str = "write an address (203.0.113.7), a network (203.0.113.0/24) or a range \
                      (203.0.113.10-203.0.113.20); IPv6 likewise";
 
-/// The mistake that a text is not an address.
+/// Returns the error about a text that is not an address.
 pub(super) fn not_an_address(text: &str, slug: &'static str, label: &'static str) -> Mistake {
     let message = format!("{} is not an address", quoted(text));
     Mistake::new(slug, message, label)
 }
 
-/// The mistake that an address of IPv4 is written as one of IPv6.
+/// Returns the error about an IPv4-mapped IPv6 address.
 pub(super) fn mapped(text: &str, v4: &str) -> Mistake {
     let message = format!("{} is an IPv4 address written as IPv6", quoted(text));
     let label = "no packet carries such an address";
     Mistake::new("mapped-address", message, label).help(format!("write `{v4}`"))
 }
 
-/// Says what is wrong with a text that is not an address.
+/// Returns the most precise error about a text that is not an address.
 pub(super) fn explain(text: &str) -> Mistake {
     let error = |slug, label| not_an_address(text, slug, label);
     if text.is_empty() {
@@ -102,7 +102,7 @@ pub(super) fn explain(text: &str) -> Mistake {
     error("address", "not an address").help(FORMS)
 }
 
-/// What is wrong with a range in another spelling: `A - B`, `A–B`, `A..B`, `A to B`; `A,B` is none.
+/// Returns the error about a range that is written as `A - B`, `A–B`, `A..B` or `A to B`; `A,B` is not one.
 pub(super) fn explain_range(
     text: &str,
     error: impl Fn(&'static str, &'static str) -> Mistake,
@@ -141,7 +141,7 @@ pub(super) fn explain_range(
     Some(error.help(format!("a range is written `{first}-{last}`")))
 }
 
-/// The address or network at one end of a range in another spelling.
+/// Parses an address or network at one end of a misspelled range.
 fn parse_end(text: &str) -> Option<Entry> {
     // No further range: it would have us come here again.
     let is_one = !text.is_empty()
@@ -151,7 +151,7 @@ fn parse_end(text: &str) -> Option<Entry> {
     is_one.then(|| parse_fast(text.as_bytes())).flatten()
 }
 
-/// Says what is wrong with numbers between dots.
+/// Returns the error about dotted numbers.
 fn explain_v4(parts: &[&str], error: impl Fn(&'static str, &'static str) -> Mistake) -> Mistake {
     if parts.len() != 4 {
         return error("address", "an IPv4 address has four numbers").help(FORMS);

@@ -2,7 +2,7 @@
 
 use crate::net::Entry;
 
-/// Reads an entry in one of its commonest forms; `None` is not an error yet.
+/// Parses the most common forms of an entry; `None` if the text needs the complete parser.
 pub(in crate::policy) fn parse_fast(text: &[u8]) -> Option<Entry> {
     // The first group of an IPv6 address has four digits at most.
     if text.iter().take(5).any(|byte| *byte == b':') {
@@ -12,7 +12,7 @@ pub(in crate::policy) fn parse_fast(text: &[u8]) -> Option<Entry> {
     }
 }
 
-/// An IPv4 address, or a network.
+/// Parses an IPv4 address or network.
 fn parse_v4_fast(text: &[u8]) -> Option<(u32, u32)> {
     fn number(text: &[u8], at: &mut usize, most: u32) -> Option<u32> {
         let start = *at;
@@ -48,7 +48,7 @@ fn parse_v4_fast(text: &[u8]) -> Option<(u32, u32)> {
     }
 }
 
-/// An IPv6 address without an IPv4 address in it, or a network.
+/// Parses an IPv6 address or network without an embedded IPv4 address.
 fn parse_v6_fast(text: &[u8]) -> Option<(u128, u128)> {
     const GROUPS: usize = 8;
     // Before the gap and behind it, and how many groups there are before it.
@@ -98,11 +98,10 @@ fn parse_v6_fast(text: &[u8]) -> Option<(u128, u128)> {
     (length <= 128 && value & host == 0).then_some((value, value | host))
 }
 
-/// The value of the group of 1 to 4 hexadecimal digits that `text` begins with, and how many they
-/// are; the first four of more.
+/// Parses up to four hexadecimal digits; returns their value and number.
 fn parse_group(text: &[u8]) -> Option<(u128, usize)> {
     const LONGEST: usize = 4;
-    /// What a byte is worth as a digit; negative if it is none.
+    /// The value of each byte as a hexadecimal digit; negative if it is none.
     const DIGITS: [i32; 256] = {
         let mut values = [-1; 256];
         let (digits, mut at, mut value) = (*b"0123456789abcdef", 0, 0);

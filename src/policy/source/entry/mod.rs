@@ -20,10 +20,12 @@ impl std::str::FromStr for Entry {
     }
 }
 
-/// Reads `text` as an address, a network in CIDR notation, or a range `A-B`.
+/// Parses an address, a network in CIDR notation, or a range `A-B`.
 ///
-/// IPv4-mapped IPv6 addresses and zone ids are denied: the first never appear in a packet, the
-/// second mean nothing to a rule.
+/// # Errors
+/// If the text is something else, has host bits behind the prefix or a range from a higher to a lower address.
+/// IPv4-mapped IPv6 addresses and zone IDs are errors, too: the former never appear in a packet, the latter have
+/// no meaning in a rule.
 pub fn parse_entry(text: &str) -> Result<Entry, Mistake> {
     if let Some(entry) = parse_fast(text.as_bytes()) {
         return Ok(entry);
@@ -45,7 +47,7 @@ pub fn parse_entry(text: &str) -> Result<Entry, Mistake> {
     }
 }
 
-/// Reads one address, and says what is wrong with anything else.
+/// Parses a single address.
 pub(in crate::policy) fn parse_address(text: &str) -> Result<IpAddr, Mistake> {
     match text.parse() {
         Ok(IpAddr::V6(v6)) => match v6.to_ipv4_mapped() {
@@ -163,12 +165,12 @@ fn parse_range(text: &str, first: &str, last: &str) -> Result<Entry, Mistake> {
     }
 }
 
-/// Whether somebody who wrote `text` meant an address, right or wrong.
+/// Returns whether a text was probably meant as an address.
 fn looks_like_address(text: &str) -> bool {
     text.contains(':') || text.bytes().all(|b| b.is_ascii_digit() || b == b'.')
 }
 
-/// What is wrong with `10.0.0.0 / 8`.
+/// Returns the error about spaces in an entry, such as `10.0.0.0 / 8`.
 fn explain_spaces(text: &str) -> Option<Mistake> {
     let (address, bits) = text.split_once('/')?;
     let (address, bits) = (address.trim(), bits.trim());
@@ -187,14 +189,15 @@ fn explain_spaces(text: &str) -> Option<Mistake> {
 
 const OCTET: &str = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])";
 
-/// An address of either family, as patterns of ECMA 262. How many groups IPv6 has, the reader counts.
+/// Returns the patterns (ECMA 262) of an IPv4 and an IPv6 address. The number of IPv6 groups is checked by the
+/// parser only.
 pub(in crate::policy) fn address_patterns() -> [String; 2] {
     let v4 = format!("{OCTET}(\\.{OCTET}){{3}}");
     let v6 = format!("[0-9A-Fa-f]*:[0-9A-Fa-f:]*(:{v4})?");
     [v4, v6]
 }
 
-/// An address, a network or a range, as a pattern of ECMA 262.
+/// Returns the pattern (ECMA 262) of an address, network or range.
 pub(in crate::policy) fn pattern() -> String {
     let [v4, v6] = address_patterns();
     let v4_bits = "(3[0-2]|[12]?[0-9])";

@@ -20,16 +20,16 @@ use crate::text::{FileId, Span};
 
 use super::pointer::{Pointer, Step};
 
-/// What is taken of a document.
+/// The part of a JSON document that is the list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::policy) struct Selection {
-    /// `select`: where the addresses are.
+    /// `select`: the pointer to the addresses.
     pub(in crate::policy) select: Pointer,
-    /// `where`: members that must stand beside them, each with its text.
+    /// `where`: members with their texts that the same object must have.
     pub(in crate::policy) conditions: BTreeMap<String, String>,
 }
 
-/// Reads a document.
+/// Reads a list from one JSON document.
 pub(super) fn document(
     file: FileId,
     text: &str,
@@ -41,7 +41,7 @@ pub(super) fn document(
     set.merge()
 }
 
-/// Reads a document a line.
+/// Reads a list from one JSON document per line.
 pub(super) fn lines(
     file: FileId,
     text: &str,
@@ -60,7 +60,7 @@ pub(super) fn lines(
     set.merge()
 }
 
-/// Reads the document between two bytes of a text; says whether it is right.
+/// Reads the document between two offsets of a text; returns whether it is valid.
 fn read(
     file: FileId,
     text: &str,
@@ -112,14 +112,14 @@ fn end_of_char(text: &str, at: usize) -> usize {
     at + next.map_or(0, char::len_utf8)
 }
 
-/// What was selected so far.
+/// The selected entries.
 struct Found<'a> {
     set: &'a mut Unmerged,
-    /// Why a selected value is no entry.
+    /// The error about a selected value that is not an entry.
     mistake: Option<Mistake>,
 }
 
-/// A value that the rest of the pointer leads into.
+/// A value and the rest of the pointer to apply to it.
 #[derive(Clone, Copy)]
 struct Walk<'a, 'f> {
     steps: &'a [Step],
@@ -128,7 +128,7 @@ struct Walk<'a, 'f> {
 }
 
 impl Walk<'_, '_> {
-    /// Takes an entry.
+    /// Adds an entry.
     fn take<E: de::Error>(&self, text: &str) -> Result<(), E> {
         match parse_entry(text) {
             Ok(entry) => {
@@ -144,7 +144,7 @@ impl Walk<'_, '_> {
         Err(E::custom("not an entry"))
     }
 
-    /// A scalar: the pointer has to end here, and it has to be a text.
+    /// Rejects a scalar that is not text, or that the pointer goes beyond.
     fn other<E: de::Error>(&self, what: &str) -> Result<(), E> {
         if self.steps.is_empty() {
             self.no_text(what)
@@ -163,7 +163,7 @@ impl Walk<'_, '_> {
         ))
     }
 
-    /// Reads the members of an object of which one is selected if others are as they should be.
+    /// Reads an object whose member is selected if the conditions of `where` hold.
     fn filtered<'de, A: MapAccess<'de>>(&self, key: &str, mut map: A) -> Result<(), A::Error> {
         let mut selected: Vec<Option<String>> = Vec::new();
         let mut met: BTreeMap<&str, bool> = BTreeMap::new();

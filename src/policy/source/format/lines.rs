@@ -13,20 +13,20 @@ use crate::text::{FileId, Span};
 
 use super::recognise::recognise;
 
-/// The first wrong line that is only counted.
+/// The first invalid line that is only counted.
 const NEXT: usize = SHOWN + 1;
-/// How many wrong lines are enough: the owner of a list could have dfw look at millions.
+/// The most invalid lines that are read: a hostile list could have millions.
 const ENOUGH: usize = 10_000;
 
-/// What of a line is an entry.
+/// A function that returns the entry in a line.
 pub(super) type Cut = fn(&str) -> &str;
 
-/// Returns what is in front of a comment.
+/// Returns the text before a comment.
 pub(super) fn strict(line: &str) -> &str {
     line.split_once('#').map_or(line, |(entry, _)| entry)
 }
 
-/// Returns what is in front of a comment (`#` or `;`), a blank or a comma.
+/// Returns the text before a comment (`#` or `;`), a blank or a comma.
 pub(super) fn loose(line: &str) -> &str {
     let begin = line.len() - line.trim_start().len();
     let ends = |c: char| c.is_whitespace() || matches!(c, '#' | ';' | ',');
@@ -34,7 +34,7 @@ pub(super) fn loose(line: &str) -> &str {
     &line[..end]
 }
 
-/// Reads the list that `text` is, and adds what is wrong with it to `report`.
+/// Reads a list, and adds its errors to the report.
 ///
 /// There are no allocations per line, and no second look at most lines: a list may have a million.
 pub(super) fn parse(

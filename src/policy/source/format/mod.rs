@@ -13,23 +13,22 @@ use crate::text::diagnostic::Diagnostic;
 pub(super) use json::Selection;
 pub(super) use pointer::Pointer;
 
-/// How a list is written.
+/// The format of a list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) enum Format {
-    /// An address, a network or a range a line; `#` begins a comment.
+    /// One address, network or range per line; `#` begins a comment.
     #[default]
     Lines,
-    /// The same, where `;` begins a comment as well, and what is behind a blank or a comma is ignored.
+    /// Like `Lines`; also `;` begins a comment, and text after a blank or a comma is ignored.
     LinesLoose,
     /// A JSON document.
     Json(Selection),
-    /// A JSON document a line.
+    /// One JSON document per line.
     JsonLines(Selection),
 }
 
 impl Format {
-    /// Reads the list that `text` is, and adds what is wrong with it to `report`. Entries inside others are counted in
-    /// lists that people write; a publisher's list is as it is.
+    /// Reads a list, and adds its errors to the report. Counts entries inside others, except in publishers' lists.
     pub(super) fn parse(
         &self,
         file: FileId,

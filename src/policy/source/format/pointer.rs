@@ -5,10 +5,10 @@ use std::fmt;
 use crate::policy::Mistake;
 use crate::text::diagnostic::quoted;
 
-/// How many steps a pointer may have.
+/// The most steps of a pointer.
 const DEEPEST: usize = 32;
 
-/// A pointer to texts of a JSON document.
+/// A JSON Pointer (RFC 6901), with `*` for every member or element.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::policy) struct Pointer(Vec<Step>);
 
@@ -27,7 +27,7 @@ impl Pointer {
         &self.0
     }
 
-    /// Whether the last step is the name of a member, so that other members stand beside it.
+    /// Returns whether the last step is a member's name, as `where` requires.
     pub(in crate::policy) fn names_member(&self) -> bool {
         matches!(self.0.last(), Some(Step::Key(_)))
     }
@@ -58,7 +58,7 @@ impl std::str::FromStr for Pointer {
     }
 }
 
-/// Reads a step: `~1` is `/`, and `~0` is `~`.
+/// Parses a step: `~1` is `/`, and `~0` is `~`.
 fn step(text: &str) -> Result<Step, &'static str> {
     if text == "*" {
         return Ok(Step::Every);
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pointers_come_back_as_they_were_written() {
+    fn pointers_are_parsed() {
         for text in ["", "/prefixes/*/ip_prefix", "/a~1b/~0/0", "/", "/*"] {
             assert_eq!(text.parse::<Pointer>().unwrap().to_string(), text);
         }

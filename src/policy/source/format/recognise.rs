@@ -2,7 +2,7 @@
 
 use crate::policy::source::entry::parse_entry;
 
-/// What it is, and how to make a list of it.
+/// A known format that is not a list, and the command that converts it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Foreign {
     pub(super) what: &'static str,
@@ -18,7 +18,7 @@ const JSON: Foreign = foreign(
     "write the addresses in it one a line: \
      `jq -r '..|strings|select(test(\"^[0-9A-Fa-f]*[.:][0-9A-Fa-f.:/]*$\"))' FILE`",
 );
-/// What looks like JSON, and no program that reads JSON need take.
+/// Text that looks like JSON and is not valid JSON.
 const BARE: Foreign = foreign(
     "JSON, or looks like it",
     "write one entry a line, without brackets, quotes and commas",
@@ -76,7 +76,7 @@ const SERVER: Foreign = foreign(
     "keep the addresses alone, one a line",
 );
 
-/// What the file is whose first line with anything on it is this, if that is not an entry.
+/// Recognises a format by the first line that is not blank and not an entry.
 pub(super) fn recognise(line: &str) -> Option<Foreign> {
     let line = line.trim();
     if line.starts_with('<') {
@@ -130,11 +130,11 @@ fn is_entry_or_nothing(field: &str) -> bool {
     field.is_empty() || parse_entry(field).is_ok()
 }
 
-/// What nft does.
+/// The commands of nft.
 const NFT_VERBS: [&str; 9] = [
     "add", "create", "delete", "destroy", "flush", "insert", "list", "replace", "reset",
 ];
-/// What nft makes and destroys.
+/// The objects of nft commands.
 const NFT_NOUNS: [&str; 10] = [
     "table",
     "set",

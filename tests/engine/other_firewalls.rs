@@ -4,16 +4,16 @@ use anyhow::{Result, ensure};
 
 use crate::Named;
 use crate::support::command::output;
-use crate::support::doors::POLICY;
 use crate::support::lab::{Lab, TABLE};
+use crate::support::paths::POLICY;
 
 pub(crate) const TRIALS: &[Named] = &[
     (
-        "neighbours::rules_of_others_stay_as_they_are",
+        "other_firewalls::rules_of_others_stay_as_they_are",
         rules_of_others_stay_as_they_are,
     ),
     (
-        "neighbours::a_flush_by_others_is_repaired_by_apply",
+        "other_firewalls::a_flush_by_others_is_repaired_by_apply",
         flush_is_repaired,
     ),
 ];
@@ -98,5 +98,5 @@ fn flush_is_repaired(lab: &Lab) -> Result<()> {
     let mut delete = lab.host()?.command("nft");
     output(delete.args(["delete", "table"]).args(TABLE.split(' ')))?;
     lab.apply(POLICY)?;
-    crate::doors::guarded_now(lab)
+    crate::paths::guarded_now(lab)
 }

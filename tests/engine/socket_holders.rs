@@ -13,25 +13,31 @@ use crate::support::probe::{PATIENCE, SILENCE};
 use crate::support::table::{Reading, Row, check, row};
 
 pub(crate) const TRIALS: &[Named] = &[
-    ("holders::each_has_its_own_family", own_family),
-    ("holders::a_name_is_no_docker_proxy", name_is_nothing),
+    ("socket_holders::each_has_its_own_family", own_family),
+    ("socket_holders::a_name_is_no_docker_proxy", name_is_nothing),
     (
-        "holders::a_container_is_no_docker_proxy",
+        "socket_holders::a_container_is_no_docker_proxy",
         container_is_nothing,
     ),
-    ("holders::labels_forge_nothing", labels),
-    ("holders::a_range_takes_one_port", range_takes_one),
-    ("holders::rootless_engines_are_closed", rootless),
+    ("socket_holders::labels_forge_nothing", labels),
+    ("socket_holders::a_range_takes_one_port", range_takes_one),
+    ("socket_holders::rootless_engines_are_closed", rootless),
     (
-        "holders::guard_closes_rootless_engines",
+        "socket_holders::guard_closes_rootless_engines",
         rootless_while_guarded,
     ),
-    ("holders::replies_to_the_host_pass", own_requests),
-    ("holders::who_is_revoked_is_no_reply", revoked_in_the_range),
-    ("holders::a_second_engine_is_asked", second_engine),
-    ("holders::who_joins_the_hosts_network_is_in_it", joined),
+    ("socket_holders::replies_to_the_host_pass", own_requests),
     (
-        "holders::a_control_group_of_others_is_no_container",
+        "socket_holders::who_is_revoked_is_no_reply",
+        revoked_in_the_range,
+    ),
+    ("socket_holders::a_second_engine_is_asked", second_engine),
+    (
+        "socket_holders::a_container_that_joins_the_host_network_is_in_it",
+        joined,
+    ),
+    (
+        "socket_holders::a_control_group_of_others_is_no_container",
         delegated,
     ),
 ];
@@ -72,11 +78,14 @@ fn own_family(lab: &Lab) -> Result<()> {
         .and_then(|()| {
             let dir = lab.write_policy(NOTHING)?;
             let applied = lab.dfw(&["apply", &dir])?;
-            let told = String::from_utf8_lossy(&applied.stdout).into_owned();
-            let denied = told.split("denied by default:").nth(1).unwrap_or_default();
+            let report = String::from_utf8_lossy(&applied.stdout).into_owned();
+            let denied = report
+                .split("denied by default:")
+                .nth(1)
+                .unwrap_or_default();
             ensure!(
                 denied.contains("8096/tcp (IPv6)") && !denied.contains("8096/tcp  "),
-                "{told}"
+                "{report}"
             );
             Ok(())
         })
@@ -130,7 +139,7 @@ fn container_is_nothing(lab: &Lab) -> Result<()> {
     checked
 }
 
-/// Whoever starts a container writes its labels, and no line of dfw's output.
+/// Labels of a container cannot forge a line of dfw's output.
 fn labels(lab: &Lab) -> Result<()> {
     lab.script(
         "docker run --detach --name labelled --publish 8301:80 \
@@ -146,8 +155,8 @@ fn labels(lab: &Lab) -> Result<()> {
 fn labels_are_clean(lab: &Lab) -> Result<()> {
     let dir = lab.write_policy(NOTHING)?;
     for words in [&["audit"][..], &["plan", &dir], &["apply", &dir]] {
-        let told = lab.dfw(words)?;
-        let text = String::from_utf8_lossy(&told.stdout).into_owned();
+        let report = lab.dfw(words)?;
+        let text = String::from_utf8_lossy(&report.stdout).into_owned();
         ensure!(text.contains("labelled"), "{words:?}: {text}");
         ensure!(
             !text.contains("\ncovered: forged") && !text.contains(['\u{1b}', '\u{202e}']),
@@ -296,7 +305,7 @@ const SERVED: &[Row] = &[
 ];
 
 /// A connection of somebody who loses access is cut there as elsewhere: it is none that the host opened,
-/// although the server may speak first after its connection was forgotten.
+/// although the server may send first after conntrack forgot the connection.
 fn revoked_in_the_range(lab: &Lab) -> Result<()> {
     lab.serve_on_host("tcp:40081")?;
     lab.apply(&format!("default: deny\nports: {{{LOCAL}: any}}\n"))?;
@@ -420,8 +429,8 @@ fn joined(lab: &Lab) -> Result<()> {
     checked
 }
 
-/// A user to whom a control group was delegated calls another below it like a container's: his service
-/// stays one of the host.
+/// A user with a delegated control group creates one below it that is named like a container's: the user's
+/// service still counts as one of the host.
 fn delegated(lab: &Lab) -> Result<()> {
     let id = lab.docker("inspect --format {{.Id}} open-host")?;
     let group = format!(

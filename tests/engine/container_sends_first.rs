@@ -1,4 +1,4 @@
-//! A client of a published UDP port that was revoked, and the container that speaks to it first; and
+//! A revoked client of a published UDP port to which the container sends first; and
 //! what is published on a loopback address where the engine's rules are gone.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -6,21 +6,21 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use anyhow::{Context, Result, ensure};
 
 use crate::Named;
-use crate::doors;
+use crate::paths;
 use crate::support::command::output;
-use crate::support::doors::{LOOPBACK, POLICY};
 use crate::support::lab::Lab;
+use crate::support::paths::{LOOPBACK, POLICY};
 use crate::support::probe::{PATIENCE, SILENCE, arrives};
 use crate::support::table::{Reading, Row, check, row};
 
 pub(crate) const TRIALS: &[Named] = &[(
-    "spoken::revoked_client_stays_out_when_the_container_speaks",
-    revoked_client_stays_out_when_the_container_speaks,
+    "container_sends_first::revoked_client_stays_out_when_the_container_sends",
+    revoked_client_stays_out_when_the_container_sends,
 )];
 
 /// They take rules of the engine away, which it writes again when it starts.
 pub(crate) const LAST: &[Named] = &[(
-    "spoken::loopback_over_the_wire_without_nat_rules",
+    "container_sends_first::loopback_over_the_wire_without_nat_rules",
     loopback_over_the_wire_without_nat_rules,
 )];
 
@@ -31,7 +31,7 @@ const EGRESS: &[Row] = &[
     row("the world, IPv6",               "udp internet6:53",    "speaker",              ""),
 ];
 
-fn revoked_client_stays_out_when_the_container_speaks(lab: &Lab) -> Result<()> {
+fn revoked_client_stays_out_when_the_container_sends(lab: &Lab) -> Result<()> {
     lab.run("speaker", "--network sixes -p 5399:54/udp", "tcp:80")?;
     let checked = lab
         .wait_until_open("tcp speaker:80")
@@ -78,7 +78,7 @@ fn speaks(lab: &Lab, server: &str, client: &str) -> Result<()> {
         forget()?;
         ensure!(
             !arrives(&server, to_client, &client, SILENCE)?,
-            "the container speaks to whom it may not have as a client"
+            "the container sends to a client that is not allowed"
         );
         ensure!(
             !arrives(&client, from, &server, SILENCE)?,
@@ -113,5 +113,5 @@ fn loopback_over_the_wire_without_nat_rules(lab: &Lab) -> Result<()> {
     lab.wait_for_containers()?;
     checked?;
     lab.apply(POLICY)?;
-    doors::guarded_now(lab)
+    paths::guarded_now(lab)
 }

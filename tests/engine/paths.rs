@@ -1,21 +1,21 @@
-//! The doors that the matrix knows, where it takes more than one policy to try them.
+//! Paths of the matrix that need more than one policy to be tested.
 
 use anyhow::Result;
 
 use crate::Named;
-use crate::support::doors::{
+use crate::support::lab::Lab;
+use crate::support::paths::{
     HAIRPIN, HAIRPIN_ACROSS, HOST_NETWORK, LOOPBACK, LOOPBACK_ANY, POLICY, PROXY, PROXY_UNNAMED,
     PUBLISHED, PUBLISHED_BEYOND, PUBLISHED_UNNAMED, PUBLISHED_V6,
 };
-use crate::support::lab::Lab;
 use crate::support::table::{Reading, Row, check, check_all, row};
 
 pub(crate) const TRIALS: &[Named] = &[
     (
-        "doors::containers_can_be_excepted",
+        "paths::containers_can_be_excepted",
         containers_can_be_excepted,
     ),
-    ("doors::remove_opens_all_again", remove_opens_all_again),
+    ("paths::remove_opens_all_again", remove_opens_all_again),
 ];
 
 const EXCEPT_CONTAINERS: &str = r"
@@ -37,7 +37,7 @@ const EXCEPTED: &[Row] = &[
     row("beside the host",               "tcp web:80",          "plain",            ""),
 ];
 
-/// Whether [`POLICY`] is in force, where nothing but the rules themselves has to be known.
+/// Checks that [`POLICY`] is in force on paths that need no report of the engine.
 pub(crate) fn guarded_now(lab: &Lab) -> Result<()> {
     check_all(
         lab,
@@ -55,17 +55,17 @@ pub(crate) fn guarded_now(lab: &Lab) -> Result<()> {
     )
 }
 
-/// The same for what only the engine can tell.
-pub(crate) fn guarded_as_the_engine_says(lab: &Lab) -> Result<()> {
+/// Checks the ports that only the engine's report identifies as published.
+pub(crate) fn guarded_by_engine_reports(lab: &Lab) -> Result<()> {
     check(lab, PROXY_UNNAMED, Reading::Guarded)
 }
 
-/// Whether one client reaches everything that is published or served for others.
+/// Checks that one client reaches every published port and every service.
 pub(crate) fn trusted_reaches_all(lab: &Lab) -> Result<()> {
     #[rustfmt::skip]
     const ALL: &[Row] = &[
         row("default bridge",            "tcp host:80",         "trusted",          "trusted2 stranger"),
-        row("nobody had named it",       "tcp host:8500",       "trusted",          "trusted2 stranger"),
+        row("not in the policy",       "tcp host:8500",       "trusted",          "trusted2 stranger"),
         row("the same, IPv6",            "tcp host6:8500",      "trusted",          "trusted2 stranger"),
         row("at one address",            "tcp host:8082",       "trusted",          "trusted2 stranger"),
         row("at one IPv6 address",       "tcp host6:8086",      "trusted",          "trusted2 stranger"),
@@ -76,7 +76,7 @@ pub(crate) fn trusted_reaches_all(lab: &Lab) -> Result<()> {
     check(lab, ALL, Reading::Guarded)
 }
 
-/// Whether containers reach the ports of their host.
+/// Checks that containers reach the ports of their host.
 pub(crate) fn hairpin_now(lab: &Lab) -> Result<()> {
     check_all(lab, &[HAIRPIN, HAIRPIN_ACROSS], Reading::Guarded)
 }

@@ -3,27 +3,27 @@
 use anyhow::{Result, ensure};
 
 use crate::Named;
-use crate::doors;
+use crate::paths;
 use crate::support::command::output;
-use crate::support::doors::POLICY;
 use crate::support::lab::Lab;
+use crate::support::paths::POLICY;
 use crate::support::table::{Reading, Row, check, row};
 use crate::support::topology::SECOND_CARD;
 
 pub(crate) const TRIALS: &[Named] = &[
-    ("life::status_answers", status_answers),
-    ("life::container_restarts", container_restarts),
+    ("lifecycle::status_answers", status_answers),
+    ("lifecycle::container_restarts", container_restarts),
     (
-        "life::container_made_after_the_apply",
+        "lifecycle::container_made_after_the_apply",
         container_made_after_the_apply,
     ),
     (
-        "life::network_made_after_the_apply",
+        "lifecycle::network_made_after_the_apply",
         network_made_after_the_apply,
     ),
-    ("life::engine_restarts", engine_restarts),
+    ("lifecycle::engine_restarts", engine_restarts),
     (
-        "life::applied_before_the_engine_starts",
+        "lifecycle::applied_before_the_engine_starts",
         applied_before_the_engine_starts,
     ),
 ];
@@ -42,7 +42,7 @@ fn container_restarts(lab: &Lab) -> Result<()> {
     lab.apply(POLICY)?;
     lab.docker("restart -t 0 web")?;
     lab.wait_for_containers()?;
-    doors::guarded_now(lab)
+    paths::guarded_now(lab)
 }
 
 #[rustfmt::skip]
@@ -108,8 +108,8 @@ fn engine_restarts(lab: &Lab) -> Result<()> {
     lab.apply(POLICY)?;
     lab.start_engine()?;
     lab.wait_for_containers()?;
-    doors::guarded_now(lab)?;
-    doors::guarded_as_the_engine_says(lab)
+    paths::guarded_now(lab)?;
+    paths::guarded_by_engine_reports(lab)
 }
 
 /// A boot: nothing of the engine is there yet, neither bridges nor rules, when dfw applies.
@@ -127,10 +127,10 @@ fn applied_before_the_engine_starts(lab: &Lab) -> Result<()> {
     lab.start_engine()?;
     lab.wait_for_containers()?;
     applied?;
-    doors::guarded_now(lab)?;
+    paths::guarded_now(lab)?;
     // What needs to know the bridges is there after the next apply.
     lab.apply(POLICY)?;
-    doors::guarded_now(lab)?;
-    doors::guarded_as_the_engine_says(lab)?;
-    doors::hairpin_now(lab)
+    paths::guarded_now(lab)?;
+    paths::guarded_by_engine_reports(lab)?;
+    paths::hairpin_now(lab)
 }

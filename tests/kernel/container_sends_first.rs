@@ -1,4 +1,4 @@
-//! What only a host with an engine has: clients of a UDP port to whom the container speaks first, and
+//! What only a host with an engine has: clients of a UDP port to which the container sends first, and
 //! ports that are published on a loopback address.
 //!
 //! The world is that of [`traffic`](crate::traffic), and the engine's answer is made up.
@@ -12,7 +12,7 @@ use dfw::host::engine::{Container, Endpoint, Engine, Kind, Published};
 use dfw::net::Protocol;
 
 use crate::Named;
-use crate::namespace::{Place, compiled_for};
+use crate::namespace::{Sandbox, compiled_for};
 use crate::support::command::output;
 use crate::support::probe::{Outcome, PATIENCE, Transport, arrives, ask};
 use crate::support::service;
@@ -20,20 +20,20 @@ use crate::traffic::World;
 
 pub(crate) const TRIALS: &[Named] = &[
     (
-        "a_revoked_udp_client_stays_out_when_the_container_speaks",
-        a_revoked_udp_client_stays_out_when_the_container_speaks,
+        "a_revoked_udp_client_stays_out_when_the_container_sends",
+        a_revoked_udp_client_stays_out_when_the_container_sends,
     ),
     (
-        "who_may_reach_a_udp_port_may_be_spoken_to",
-        who_may_reach_a_udp_port_may_be_spoken_to,
+        "a_container_can_send_to_allowed_udp_clients",
+        a_container_can_send_to_allowed_udp_clients,
     ),
     (
-        "a_forged_source_does_not_reply_to_who_speaks_first",
-        a_forged_source_does_not_reply_to_who_speaks_first,
+        "a_forged_source_cannot_reply_to_a_container_that_sends_first",
+        a_forged_source_cannot_reply_to_a_container_that_sends_first,
     ),
     (
-        "loopback_over_the_wire_is_refused_without_nat_rules",
-        loopback_over_the_wire_is_refused_without_nat_rules,
+        "loopback_over_the_wire_is_denied_without_nat_rules",
+        loopback_over_the_wire_is_denied_without_nat_rules,
     ),
 ];
 
@@ -138,8 +138,8 @@ impl Ends {
         };
         let server: IpAddr = if v4 { "172.17.0.2" } else { "fd00:17::2" }.parse()?;
         let (client, host): (IpAddr, IpAddr) = (client.parse()?, host.parse()?);
-        let bind = |place: &Place, address: IpAddr, port: u16| {
-            place
+        let bind = |sandbox: &Sandbox, address: IpAddr, port: u16| {
+            sandbox
                 .namespace()
                 .run(|| Ok(UdpSocket::bind((address, port))?))
         };
@@ -162,7 +162,7 @@ impl Ends {
         arrives(&self.client, to, &self.server, patience)
     }
 
-    /// Nothing comes to the other end, whoever sends and where to.
+    /// No packet reaches the other end, in either direction.
     fn is_cut(&self) -> Result<()> {
         for round in 0..2 {
             ensure!(!self.speaks(QUIET)?, "the client is spoken to ({round})");
@@ -191,9 +191,9 @@ fn each_family(test: impl Fn(&World, &Ends) -> Result<()> + Sync) -> Result<()> 
     })
 }
 
-fn a_revoked_udp_client_stays_out_when_the_container_speaks() -> Result<()> {
+fn a_revoked_udp_client_stays_out_when_the_container_sends() -> Result<()> {
     each_family(|world, ends| {
-        // Without dfw the container opens a way for whomever it speaks to.
+        // Without dfw a packet of the container lets its destination reply.
         world.host.dfw_ok(&["remove"])?;
         forget(world)?;
         ensure!(ends.speaks(PATIENCE)?, "nothing comes out without dfw");
@@ -207,7 +207,7 @@ fn a_revoked_udp_client_stays_out_when_the_container_speaks() -> Result<()> {
             forget(world)?;
             ensure!(ends.asks(ends.published, PATIENCE)?, "the client may");
             ensure!(ends.speaks(PATIENCE)?, "and is answered");
-            // Idle for long: the container speaks first.
+            // After a long pause the container sends first.
             apply(world, policy)?;
             forget(world)?;
             ends.is_cut().with_context(context)?;
@@ -227,8 +227,8 @@ fn a_revoked_udp_client_stays_out_when_the_container_speaks() -> Result<()> {
     })
 }
 
-/// The container speaks first to a client, and a stranger answers in the client's name by another link.
-fn a_forged_source_does_not_reply_to_who_speaks_first() -> Result<()> {
+/// The container sends first to a client, and another host replies with the client's address on another link.
+fn a_forged_source_cannot_reply_to_a_container_that_sends_first() -> Result<()> {
     each_family(|world, ends| {
         let address = ends.client_address.ip();
         let prefix = if address.is_ipv4() { 32 } else { 128 };
@@ -293,7 +293,7 @@ fn asks_from_another_port(world: &World, host: IpAddr) -> Result<()> {
     Ok(())
 }
 
-fn who_may_reach_a_udp_port_may_be_spoken_to() -> Result<()> {
+fn a_container_can_send_to_allowed_udp_clients() -> Result<()> {
     const OPEN: &str = "default: deny\nports: {81/udp: any}\n";
     const UNNAMED_OPEN: &str = "default: allow\n";
     const THROUGH: &str = "default: deny\nports: {81/udp: {allow: any, interface: [eth0, wg0]}}\n";
@@ -312,23 +312,23 @@ fn who_may_reach_a_udp_port_may_be_spoken_to() -> Result<()> {
 }
 
 /// docker-proxy's sockets, where `route_localnet` is on and nothing rewrites a destination.
-fn loopback_over_the_wire_is_refused_without_nat_rules() -> Result<()> {
+fn loopback_over_the_wire_is_denied_without_nat_rules() -> Result<()> {
     let world = World::new()?;
     let host = world.host.namespace();
     host.sysctl("net/ipv4/conf/all/route_localnet", "1")?;
     host.run(|| service::spawn(&["tcp:9080", "tcp:9081"]))?;
     let proxy = host.run(|| Ok(UdpSocket::bind("127.0.0.1:9053")?))?;
     let [container, ..] = &world.containers;
-    for (place, gateway) in [(&world.client, "203.0.113.1"), (container, "172.17.0.1")] {
-        let from = place.namespace();
+    for (sandbox, gateway) in [(&world.client, "203.0.113.1"), (container, "172.17.0.1")] {
+        let from = sandbox.namespace();
         from.sysctl("net/ipv4/conf/all/route_localnet", "1")?;
         from.ip("address delete 127.0.0.1/8 dev lo")?;
         from.ip(&format!("route add 127.0.0.1/32 via {gateway} dev eth0"))?;
     }
-    let expect = |place: &Place, port: u16, open: bool| -> Result<()> {
+    let expect = |sandbox: &Sandbox, port: u16, open: bool| -> Result<()> {
         let patience = if open { PATIENCE } else { QUIET };
         let to = SocketAddr::from(([127, 0, 0, 1], port));
-        let is_open = place.namespace().run(|| {
+        let is_open = sandbox.namespace().run(|| {
             if port == 9053 {
                 return arrives(&UdpSocket::bind("0.0.0.0:0")?, to, &proxy, patience);
             }

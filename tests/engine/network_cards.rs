@@ -13,8 +13,14 @@ use crate::support::table::{Reading, Row, check, row};
 use crate::support::topology::{SECOND_CARD, well_known};
 
 pub(crate) const TRIALS: &[Named] = &[
-    ("cards::a_lan_that_comes_after_the_rules", lan_at_boot),
-    ("cards::a_port_that_names_a_card_in_a_bridge", interface),
+    (
+        "network_cards::a_lan_that_comes_after_the_rules",
+        lan_at_boot,
+    ),
+    (
+        "network_cards::a_port_that_names_a_card_in_a_bridge",
+        interface,
+    ),
 ];
 
 /// A card that is no end of a veth pair, which could be a container's: a tunnel over the second one.

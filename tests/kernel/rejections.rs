@@ -1,4 +1,4 @@
-//! A transaction of which one message is wrong changes nothing, and the error says which.
+//! A transaction with one invalid message changes nothing, and the error names the message.
 
 use std::ops::Range;
 
@@ -9,20 +9,23 @@ use dfw::ruleset::{Elements, Expression, Interval, MapTo, Origin, Rule, Ruleset,
 
 use crate::Named;
 use crate::encoded;
-use crate::namespace::{Place, compiled, install};
+use crate::namespace::{Sandbox, compiled, install};
 use crate::property::same;
 
 pub(crate) const TRIALS: &[Named] = &[
     ("each_message_can_fail", each_message_can_fail),
-    ("each_rule_can_be_refused", each_rule_can_be_refused),
-    ("each_set_can_be_refused", each_set_can_be_refused),
-    ("each_chain_can_be_refused", each_chain_can_be_refused),
-    ("every_refusal_is_told", every_refusal_is_told),
+    ("each_rule_can_be_rejected", each_rule_can_be_rejected),
+    ("each_set_can_be_rejected", each_set_can_be_rejected),
+    ("each_chain_can_be_rejected", each_chain_can_be_rejected),
+    ("every_rejection_is_reported", every_rejection_is_reported),
     (
         "each_message_of_a_change_can_fail",
         each_message_of_a_change_can_fail,
     ),
-    ("a_refused_change_is_undone", a_refused_change_is_undone),
+    (
+        "a_rejected_change_is_rolled_back",
+        a_rejected_change_is_rolled_back,
+    ),
 ];
 
 /// What is in force while others are refused.
@@ -31,13 +34,13 @@ const IN_FORCE: &str = "examples/only-web";
 const REFUSED: &str = "tests/policies/valid/design.yaml";
 
 /// A place with a policy in force and a table of somebody else's.
-fn prepared() -> Result<Place> {
-    let place = Place::new()?;
-    place.install(&compiled(IN_FORCE)?)?;
-    place.nft(
+fn prepared() -> Result<Sandbox> {
+    let sandbox = Sandbox::new()?;
+    sandbox.install(&compiled(IN_FORCE)?)?;
+    sandbox.nft(
         "add table ip foreign; add chain ip foreign c; add rule ip foreign c counter accept",
     )?;
-    Ok(place)
+    Ok(sandbox)
 }
 
 fn batch(kernel: &Kernel, ruleset: &Ruleset) -> Result<FinishedBatch> {
@@ -46,13 +49,13 @@ fn batch(kernel: &Kernel, ruleset: &Ruleset) -> Result<FinishedBatch> {
 }
 
 /// Sends what must be refused; whatever is said, nothing may have changed.
-fn refused(place: &Place, kernel: &Kernel, batch: &FinishedBatch) -> Result<Vec<Rejection>> {
-    let before = (kernel.snapshot()?, place.listing()?);
+fn refused(sandbox: &Sandbox, kernel: &Kernel, batch: &FinishedBatch) -> Result<Vec<Rejection>> {
+    let before = (kernel.snapshot()?, sandbox.listing()?);
     let refusals = match kernel.commit(batch) {
         Err(Error::Rejected(refusals)) => refusals,
         other => bail!("{other:?}"),
     };
-    same(&(kernel.snapshot()?, place.listing()?), &before)?;
+    same(&(kernel.snapshot()?, sandbox.listing()?), &before)?;
     Ok(refusals)
 }
 
@@ -73,9 +76,9 @@ const NO_TYPE: u8 = 0xfe;
 
 /// One message after the other is made one that no kernel knows.
 fn each_message_can_fail() -> Result<()> {
-    let place = prepared()?;
+    let sandbox = prepared()?;
     let ruleset = compiled(REFUSED)?;
-    place.kernel(|kernel| {
+    sandbox.kernel(|kernel| {
         let count = messages(&batch(kernel, &ruleset)?.bytes).len() - 1;
         ensure!(count > 40, "only {count} messages");
         // The first is the beginning of the transaction, and the end comes behind the last.
@@ -85,7 +88,7 @@ fn each_message_can_fail() -> Result<()> {
             batch.bytes[message.start + 4] = NO_TYPE;
             let sequence = u32::try_from(position)? + 1;
             let expected = batch.subject(sequence).context("no subject")?.clone();
-            let refusals = refused(&place, kernel, &batch)
+            let refusals = refused(&sandbox, kernel, &batch)
                 .with_context(|| format!("message {position}: {expected:?}"))?;
             // What builds on it may fail too, and comes later.
             let first = refusals.first().context("no refusal")?;
@@ -101,9 +104,9 @@ fn each_message_can_fail() -> Result<()> {
 }
 
 /// The one refusal of a ruleset with one mistake.
-fn refusal_of(place: &Place, ruleset: &Ruleset) -> Result<Rejection> {
-    place.kernel(|kernel| {
-        let refusals = refused(place, kernel, &batch(kernel, ruleset)?)?;
+fn refusal_of(sandbox: &Sandbox, ruleset: &Ruleset) -> Result<Rejection> {
+    sandbox.kernel(|kernel| {
+        let refusals = refused(sandbox, kernel, &batch(kernel, ruleset)?)?;
         let [refusal] = &refusals[..] else {
             bail!("more than one: {refusals:?}")
         };
@@ -121,8 +124,8 @@ fn origin(comment: Option<&String>) -> Option<Origin> {
     })
 }
 
-fn each_rule_can_be_refused() -> Result<()> {
-    let place = prepared()?;
+fn each_rule_can_be_rejected() -> Result<()> {
+    let sandbox = prepared()?;
     let good = compiled(REFUSED)?;
     let (mut rules, mut with_origin) = (0, 0);
     for (name, chain) in &good.chains {
@@ -137,7 +140,7 @@ fn each_rule_can_be_refused() -> Result<()> {
                 },
             );
             let text = chain.rules[index].to_string();
-            let refusal = refusal_of(&place, &broken)?;
+            let refusal = refusal_of(&sandbox, &broken)?;
             same(
                 &refusal.subject.what,
                 &What::Rule {
@@ -195,8 +198,8 @@ fn spoil(elements: &mut Elements) -> Option<i32> {
     }
 }
 
-fn each_set_can_be_refused() -> Result<()> {
-    let place = prepared()?;
+fn each_set_can_be_rejected() -> Result<()> {
+    let sandbox = prepared()?;
     let mut good = compiled(REFUSED)?;
     let extra = [
         ("zz-v4", Elements::Ipv4Ranges(Vec::new())),
@@ -229,7 +232,7 @@ fn each_set_can_be_refused() -> Result<()> {
         let Some(errno) = spoil(elements) else {
             continue;
         };
-        let refusal = refusal_of(&place, &broken).with_context(|| name.clone())?;
+        let refusal = refusal_of(&sandbox, &broken).with_context(|| name.clone())?;
         same(&refusal.subject.what, &What::Elements(name.clone()))?;
         same(&refusal.subject.origin, &origin(set.comment.as_ref()))?;
         same(&refusal.errno, &errno)?;
@@ -240,8 +243,8 @@ fn each_set_can_be_refused() -> Result<()> {
 }
 
 /// A name that is too long, which nothing else refers to.
-fn each_chain_can_be_refused() -> Result<()> {
-    let place = prepared()?;
+fn each_chain_can_be_rejected() -> Result<()> {
+    let sandbox = prepared()?;
     let good = compiled(REFUSED)?;
     let name = "x".repeat(300);
     let mut broken = good.clone();
@@ -249,14 +252,14 @@ fn each_chain_can_be_refused() -> Result<()> {
         .chains
         .insert(name.clone(), dfw::ruleset::Chain::default());
     same(
-        &refusal_of(&place, &broken)?.subject.what,
+        &refusal_of(&sandbox, &broken)?.subject.what,
         &What::Chain(name.clone()),
     )?;
     let mut broken = good;
     let elements = Elements::Ipv4(Vec::new());
     let comment = Some("a.yaml:3".to_owned());
     broken.sets.insert(name.clone(), Set { elements, comment });
-    let refusal = refusal_of(&place, &broken)?;
+    let refusal = refusal_of(&sandbox, &broken)?;
     same(&refusal.subject.what, &What::Set(name))?;
     same(
         &refusal.subject.origin,
@@ -267,9 +270,9 @@ fn each_chain_can_be_refused() -> Result<()> {
     )
 }
 
-/// All that is wrong is told at once, in order.
-fn every_refusal_is_told() -> Result<()> {
-    let place = prepared()?;
+/// Reports every error, in order.
+fn every_rejection_is_reported() -> Result<()> {
+    let sandbox = prepared()?;
     let mut ruleset = compiled(REFUSED)?;
     let bad = |line: u32| {
         let name = "no-such-expression".to_owned();
@@ -284,12 +287,12 @@ fn every_refusal_is_told() -> Result<()> {
         rules.insert(0, bad(7));
         rules.push(bad(8));
     }
-    let refusals = place.kernel(|kernel| refused(&place, kernel, &batch(kernel, &ruleset)?))?;
+    let refusals = sandbox.kernel(|kernel| refused(&sandbox, kernel, &batch(kernel, &ruleset)?))?;
     let place_of = |refusal: &Rejection| match (&refusal.subject.what, &refusal.subject.origin) {
         (What::Rule { chain, .. }, Some(origin)) => Ok((chain.clone(), origin.line)),
         _ => bail!("{refusal:?}"),
     };
-    let told = refusals.iter().map(place_of).collect::<Result<Vec<_>>>()?;
+    let report = refusals.iter().map(place_of).collect::<Result<Vec<_>>>()?;
     let expected = [
         ("to-container", 7),
         ("to-container", 8),
@@ -297,7 +300,7 @@ fn every_refusal_is_told() -> Result<()> {
         ("input", 8),
     ];
     same(
-        &told,
+        &report,
         &expected
             .map(|(chain, line)| (chain.to_owned(), line))
             .to_vec(),
@@ -306,11 +309,11 @@ fn every_refusal_is_told() -> Result<()> {
 
 /// The same of the messages that change one ruleset to another, in each of its transactions.
 fn each_message_of_a_change_can_fail() -> Result<()> {
-    let place = prepared()?;
-    let wanted = compiled(REFUSED)?;
-    place.kernel(|kernel| {
+    let sandbox = prepared()?;
+    let desired = compiled(REFUSED)?;
+    sandbox.kernel(|kernel| {
         let snapshot = kernel.survey()?;
-        let plan = plan::diff(snapshot.installed.as_ref(), &wanted, 7);
+        let plan = plan::diff(snapshot.installed.as_ref(), &desired, 7);
         ensure!(!plan.before.is_empty(), "nothing to be made first");
         for (operations, least) in [(&plan.before, 10), (&plan.main, 10), (&plan.after, 1)] {
             let batch = || -> Result<FinishedBatch> {
@@ -327,7 +330,7 @@ fn each_message_of_a_change_can_fail() -> Result<()> {
                 let message = messages(&batch.bytes)[position].clone();
                 batch.bytes[message.start + 4] = NO_TYPE;
                 let subject = batch.subject(u32::try_from(position)? + 1).cloned();
-                let refusals = refused(&place, kernel, &batch)
+                let refusals = refused(&sandbox, kernel, &batch)
                     .with_context(|| format!("message {position}: {subject:?}"))?;
                 let first = refusals.first().context("no refusal")?;
                 same(&Some(first.subject.clone()), &subject)?;
@@ -336,14 +339,14 @@ fn each_message_of_a_change_can_fail() -> Result<()> {
         }
         same(
             &kernel.snapshot()?.installed.map(|i| i.ruleset),
-            &Some(wanted.clone()),
+            &Some(desired.clone()),
         )
     })
 }
 
 /// What was made first goes again if the rest is refused, be it the first apply or a later one.
-fn a_refused_change_is_undone() -> Result<()> {
-    let wanted = compiled(REFUSED)?;
+fn a_rejected_change_is_rolled_back() -> Result<()> {
+    let desired = compiled(REFUSED)?;
     let rule = Rule::new(
         vec![Expression::Unknown {
             name: "no-such-expression".to_owned(),
@@ -351,10 +354,10 @@ fn a_refused_change_is_undone() -> Result<()> {
         }],
         None,
     );
-    for place in [Place::new()?, prepared()?] {
-        place.kernel(|kernel| {
+    for sandbox in [Sandbox::new()?, prepared()?] {
+        sandbox.kernel(|kernel| {
             let snapshot = kernel.survey()?;
-            let mut plan = plan::diff(snapshot.installed.as_ref(), &wanted, 7);
+            let mut plan = plan::diff(snapshot.installed.as_ref(), &desired, 7);
             ensure!(!plan.before.is_empty(), "nothing to be made first");
             plan.main.push(plan::Operation::NewRule {
                 chain: "input",
@@ -362,12 +365,12 @@ fn a_refused_change_is_undone() -> Result<()> {
                 place: plan::Place::Last,
                 counter: None,
             });
-            let before = (kernel.snapshot()?.installed, place.listing()?);
+            let before = (kernel.snapshot()?.installed, sandbox.listing()?);
             match kernel.carry_out(&plan, "a test", snapshot.generation) {
                 Err(Error::Rejected(refusals)) => same(&refusals.len(), &1)?,
                 other => bail!("{other:?}"),
             }
-            same(&(kernel.snapshot()?.installed, place.listing()?), &before)
+            same(&(kernel.snapshot()?.installed, sandbox.listing()?), &before)
         })?;
     }
     Ok(())

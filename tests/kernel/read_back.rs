@@ -1,4 +1,4 @@
-//! What the rules in force say is what the policy said.
+//! Rules in force are read back as the policy that they were compiled from.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,13 +11,13 @@ use dfw::ruleset::{Elements, Origin, Ruleset};
 use proptest::prelude::*;
 
 use crate::Named;
-use crate::namespace::{Place, install};
+use crate::namespace::{Sandbox, install};
 use crate::property::{property, same};
 use crate::reference::random::crowded;
 
 pub(crate) const TRIALS: &[Named] = &[(
-    "rules_without_comments_say_what_the_policy_said",
-    rules_without_comments_say_what_the_policy_said,
+    "rules_without_comments_are_read_back_as_the_policy",
+    rules_without_comments_are_read_back_as_the_policy,
 )];
 
 /// A reading with the addresses behind it.
@@ -29,8 +29,8 @@ struct Said {
 }
 
 /// Random policies, written, compiled, installed, read back from the kernel.
-fn rules_without_comments_say_what_the_policy_said() -> Result<()> {
-    let place = Place::new()?;
+fn rules_without_comments_are_read_back_as_the_policy() -> Result<()> {
+    let sandbox = Sandbox::new()?;
     let settings = (any::<bool>(), -199..=-1);
     property(60, &(crowded(0.3), settings), |(meant, (log, priority))| {
         let mut policy = meant.policy(false);
@@ -40,7 +40,7 @@ fn rules_without_comments_say_what_the_policy_said() -> Result<()> {
             file: "a.yaml".to_owned(),
             line: 1,
         });
-        let read = place.kernel(|kernel| {
+        let read = sandbox.kernel(|kernel| {
             install(kernel, &without_comments(ruleset))?;
             let installed = kernel.snapshot()?.installed;
             Ok(installed.unwrap_or_default().ruleset)
@@ -82,7 +82,7 @@ fn said(ruleset: &Ruleset) -> Said {
             let list = List::Source(name.clone());
             lists.insert(list.clone(), compile::addresses(ruleset, &list));
         }
-        // Whether a port shares sets is no part of what is said.
+        // Whether a port shares sets does not change its meaning.
         port.shared = false;
     }
     lists.retain(|_, addresses| !addresses.is_empty());
@@ -109,7 +109,7 @@ fn expected(policy: &Policy) -> Said {
         ports,
         container_interfaces,
         foreign_interfaces,
-        // Whoever is called both is an engine's.
+        // An interface in both lists is an engine's.
         foreign_bridges: foreign.difference(&exact).cloned().collect(),
         container_bridges: exact,
         unnamed: BTreeSet::new(),
@@ -128,7 +128,7 @@ fn port_reading(
     let interfaces: BTreeSet<String> = port.interfaces.iter().map(ToString::to_string).collect();
     let excepted =
         port.except.containers || !except.named.is_empty() || !port.except.inline.is_empty();
-    // Where nobody is refused, nothing is said of refusals.
+    // Without denials, the way of denying is not in the rules.
     let refuses =
         !allow.any || excepted || !interfaces.is_empty() || policy.settings.reverse_path_filter;
     PortReading {
@@ -152,7 +152,7 @@ fn who(
     own: List,
     lists: &mut BTreeMap<List, AddressSet>,
 ) -> Who {
-    // Everybody is everybody, and containers are let through anyway.
+    // `any` is everyone, and containers are accepted anyway.
     let is_allow = matches!(own, List::Allow(_));
     if selection.any {
         return Who {

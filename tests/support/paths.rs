@@ -1,8 +1,8 @@
-//! Every way to a port of the host, as tables: who may go it under [`POLICY`], and who may not.
+//! Every path to a port of the host, as tables: which clients [`POLICY`] allows, and which it denies.
 
 use super::table::{Row, row};
 
-/// What most trials apply: a few ports, each for one client of the LAN.
+/// The policy of most trials: a few ports, each for one client of the LAN.
 pub(crate) const POLICY: &str = r#"
 default: deny
 sources:
@@ -37,7 +37,7 @@ pub(crate) const PUBLISHED: &[Row] = &[
     row("last of a range",               "tcp host:9002",       "trusted",          "neighbour stranger"),
 ];
 
-/// The answer has to leave by the address that was asked, which takes connection tracking.
+/// Replies must leave from the address that was requested, which needs connection tracking.
 #[rustfmt::skip]
 pub(crate) const PUBLISHED_BEYOND: &[Row] = &[
     row("udp, default bridge",           "udp host:5353",       "",                 "office"),
@@ -62,7 +62,7 @@ pub(crate) const PROXY: &[Row] = &[
     row("within a range",                "tcp host6:9001",      "trusted",          "neighbour stranger"),
 ];
 
-/// Rewritten by engines that write rules for IPv6, copied by docker-proxy otherwise.
+/// DNAT by engines that write rules for IPv6, otherwise docker-proxy.
 #[rustfmt::skip]
 pub(crate) const PUBLISHED_V6: &[Row] = &[
     row("tcp, network with IPv6",        "tcp host6:8084",      "trusted",          "neighbour stranger office"),
@@ -78,7 +78,7 @@ pub(crate) const PROXY_UNNAMED: &[Row] = &[
     row("udp, default bridge",           "udp host6:8501",      "",                 "trusted neighbour stranger"),
 ];
 
-/// Over UDP only from where an answer leaves by the address that was asked.
+/// Over UDP only from clients whose replies leave from the address that was requested.
 #[rustfmt::skip]
 pub(crate) const HOST_NETWORK: &[Row] = &[
     row("tcp",                           "tcp host:7000",       "trusted",          "trusted2 neighbour stranger office"),
@@ -130,7 +130,7 @@ pub(crate) const HAIRPIN: &[Row] = &[
     row("host network",                  "tcp host:7000",       "plain app edge",   ""),
 ];
 
-/// The engine keeps its bridges apart: only docker-proxy leads from one to another.
+/// The engine isolates its bridges: only docker-proxy connects one with another.
 #[rustfmt::skip]
 pub(crate) const HAIRPIN_ACROSS: &[Row] = &[
     row("another bridge",                "tcp host:80",         "app six",          ""),

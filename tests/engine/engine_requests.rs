@@ -17,8 +17,8 @@ use crate::support::probe::PATIENCE;
 use crate::support::size::is_long;
 
 pub(crate) const TRIALS: &[Named] = &[
-    ("questions::few_however_many_containers", few),
-    ("questions::long_answers_are_cut", long_answers),
+    ("engine_requests::few_however_many_containers", few),
+    ("engine_requests::long_answers_are_cut", long_answers),
 ];
 
 /// How many containers are made for it.
@@ -125,12 +125,12 @@ fn few(lab: &Lab) -> Result<()> {
              docker create --name many$n --publish $((20000 + n)):80 dfw-lab /lab test-helper serve tcp:80
          done >/dev/null"
     ))?;
-    let checked = few_are_asked(lab, number);
+    let checked = few_requests_are_sent(lab, number);
     lab.script("docker rm --force $(docker ps --all --quiet --filter name=many) >/dev/null")?;
     checked
 }
 
-fn few_are_asked(lab: &Lab, number: usize) -> Result<()> {
+fn few_requests_are_sent(lab: &Lab, number: usize) -> Result<()> {
     let between = Between::start(lab)?;
     let socket = between.socket().to_string_lossy().into_owned();
     let dir = lab.write_policy("default: deny\nports: {443: any}\n")?;
@@ -201,10 +201,10 @@ fn long_answers(lab: &Lab) -> Result<()> {
     let audit = lab.dfw(&["audit", "--docker-host", &path])?;
     server.join().ok().context("the server panicked")??;
     ensure!(!audit.status.success(), "{audit:?}");
-    let told = String::from_utf8_lossy(&audit.stderr);
+    let report = String::from_utf8_lossy(&audit.stderr);
     ensure!(
-        told.contains("longer than 64 MiB") && told.len() < 2000,
-        "{told}"
+        report.contains("longer than 64 MiB") && report.len() < 2000,
+        "{report}"
     );
     let sent = sent.load(Ordering::Relaxed);
     ensure!(sent < 80 << 20, "{sent} bytes were taken");
