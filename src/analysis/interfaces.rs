@@ -134,7 +134,7 @@ fn unlike_beginning(exact: &BTreeSet<String>, prefix: &str) -> String {
     found.unwrap_or_default()
 }
 
-/// Returns whether some rule of a ruleset asks for the reverse path.
+/// Returns whether some rule of a ruleset matches the reverse path.
 #[must_use]
 pub fn has_reverse_path_filter(ruleset: &Ruleset) -> bool {
     let rules = ruleset.chains.values().flat_map(|chain| &chain.rules);

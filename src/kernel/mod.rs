@@ -174,7 +174,8 @@ impl Kernel {
     /// Reads dfw's table and the base chains of all others, all of one generation.
     ///
     /// # Errors
-    /// See [`Error`](enum@Error).
+    /// `Error::Busy` if other programs change rulesets during every attempt. `Error::Permission`,
+    /// `Error::NoNfTables`, `Error::Malformed` or `Error::Socket` if the kernel cannot be read.
     pub fn snapshot(&self) -> Result<Snapshot, Error> {
         self.consistent(Depth::All)
     }
@@ -183,7 +184,8 @@ impl Kernel {
     /// their sketches are in the table state. This is enough for a plan.
     ///
     /// # Errors
-    /// See [`Error`](enum@Error).
+    /// `Error::Busy` if other programs change rulesets during every attempt. `Error::Permission`,
+    /// `Error::NoNfTables`, `Error::Malformed` or `Error::Socket` if the kernel cannot be read.
     pub fn survey(&self) -> Result<Snapshot, Error> {
         self.consistent(Depth::Remembered)
     }
@@ -192,7 +194,8 @@ impl Kernel {
     /// port, and as hashes they are read back faster than long lists.
     ///
     /// # Errors
-    /// See [`Error`](enum@Error).
+    /// `Error::Busy` if other programs change rulesets during every attempt. `Error::Permission`,
+    /// `Error::NoNfTables`, `Error::Malformed` or `Error::Socket` if the kernel cannot be read.
     pub fn survey_shared(&self) -> Result<Snapshot, Error> {
         self.consistent(Depth::Lists)
     }
@@ -200,7 +203,8 @@ impl Kernel {
     /// Reads the same without elements, except for sets with counters.
     ///
     /// # Errors
-    /// See [`Error`](enum@Error).
+    /// `Error::Busy` if other programs change rulesets during every attempt. `Error::Permission`,
+    /// `Error::NoNfTables`, `Error::Malformed` or `Error::Socket` if the kernel cannot be read.
     pub fn outline(&self) -> Result<Snapshot, Error> {
         self.consistent(Depth::Outline)
     }
@@ -209,7 +213,8 @@ impl Kernel {
     /// rulesets: like [`survey`](Self::survey), but it may miss concurrent changes.
     ///
     /// # Errors
-    /// See [`Error`](enum@Error).
+    /// `Error::Permission`, `Error::NoNfTables`, `Error::Malformed` or `Error::Socket` if the kernel cannot be
+    /// read.
     pub fn glimpse(&self) -> Result<Option<Installed>, Error> {
         let read = self.read(Depth::Remembered, false)?;
         Ok(read.and_then(|(installed, _)| installed))
@@ -236,7 +241,8 @@ impl Kernel {
     /// hook.
     ///
     /// # Errors
-    /// See [`Error`](enum@Error).
+    /// `Error::Permission`, `Error::NoNfTables`, `Error::Malformed` or `Error::Socket` if the kernel cannot be
+    /// read.
     pub fn flowtables(&self) -> Result<Vec<String>, Error> {
         let mut tables = Vec::new();
         // An interrupted dump misses only what changed during it.
@@ -253,7 +259,8 @@ impl Kernel {
     /// Returns the current generation; each change of any ruleset makes a new one.
     ///
     /// # Errors
-    /// See [`Error`](enum@Error).
+    /// `Error::Permission`, `Error::NoNfTables`, `Error::Malformed` or `Error::Socket` if the kernel cannot be
+    /// read.
     pub fn generation(&self) -> Result<u32, Error> {
         let mut generation = None;
         let complete = self.ask(&request::generation(), |message| {
@@ -320,7 +327,7 @@ impl Kernel {
 /// Reads the links of this network namespace.
 ///
 /// # Errors
-/// See [`Error`](enum@Error).
+/// `Error::Malformed` or `Error::Socket` if rtnetlink cannot be read.
 pub fn links() -> Result<Vec<Link>, Error> {
     about_links(&rtnetlink::links(), rtnetlink::decode_link)
 }
@@ -328,7 +335,7 @@ pub fn links() -> Result<Vec<Link>, Error> {
 /// Reads the addresses of this network namespace.
 ///
 /// # Errors
-/// See [`Error`](enum@Error).
+/// `Error::Malformed` or `Error::Socket` if rtnetlink cannot be read.
 pub fn addresses() -> Result<Vec<Address>, Error> {
     about_links(&rtnetlink::addresses(), rtnetlink::decode_address)
 }
@@ -336,7 +343,7 @@ pub fn addresses() -> Result<Vec<Address>, Error> {
 /// Returns the route to an address; `None` if this host has none.
 ///
 /// # Errors
-/// See [`Error`](enum@Error).
+/// `Error::Malformed` or `Error::Socket` if rtnetlink cannot be read.
 pub fn route_to(address: IpAddr) -> Result<Option<Route>, Error> {
     let socket = Socket::route()?;
     let mut found = None;
@@ -373,7 +380,7 @@ fn about_links<T>(
 /// Reads the listening sockets of this network namespace. A protocol that the kernel lacks has none.
 ///
 /// # Errors
-/// See [`Error`](enum@Error).
+/// `Error::Malformed` or `Error::Socket` if sock_diag cannot be read.
 pub fn listeners() -> Result<Vec<sock_diag::Socket>, Error> {
     let socket = Socket::sock_diag()?;
     let mut sockets = Vec::new();

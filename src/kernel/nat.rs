@@ -64,7 +64,8 @@ impl Kernel {
     /// `None` if that is more than 16 MiB, cannot be decoded, or other programs keep changing rulesets.
     ///
     /// # Errors
-    /// See [`Error`](enum@Error).
+    /// `Error::Permission`, `Error::NoNfTables`, `Error::Malformed` or `Error::Socket` if the kernel cannot be
+    /// read.
     pub fn nat_rules(&self) -> Result<Option<NatRules>, Error> {
         for _ in attempts(READS) {
             let generation = self.generation()?;

@@ -42,7 +42,8 @@ impl Kernel {
     /// Surveys the kernel for a proposal; `None` if others change rulesets during every attempt to read them.
     ///
     /// # Errors
-    /// See [`Error`](enum@Error); [`Error::Busy`](enum@Error) does not occur.
+    /// `Error::Permission`, `Error::NoNfTables`, `Error::Malformed` or `Error::Socket` if the kernel cannot be
+    /// read.
     pub fn try_survey(&self) -> Result<Option<Snapshot>, Error> {
         match self.survey() {
             Err(Error::Busy) => Ok(None),
@@ -130,7 +131,9 @@ impl<'a> Proposal<'a> {
     /// rolled back completely.
     ///
     /// # Errors
-    /// See [`Error`](enum@Error).
+    /// `Error::Unsound` for an invalid ruleset. `Error::Rejected` if the kernel rejects a message,
+    /// `Error::Owned` if another process owns the table, `Error::Permission`, `Error::TooLarge` or
+    /// `Error::TooLong`, `Error::Unanswered` if the change may have taken effect, and `Error::Socket`.
     pub fn commit(&self, stamp: &str, attempt: Attempt) -> Result<Commit, Error> {
         match self.survey {
             Some(survey) if !attempt.is_last => {

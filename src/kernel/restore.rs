@@ -79,7 +79,8 @@ impl Kernel {
     /// commit or the kernel rejects, it retries for some seconds.
     ///
     /// # Errors
-    /// See [`Error`](enum@Error).
+    /// If the installed ruleset cannot be read, or the kernel still rejects the change after some seconds: the
+    /// errors of [`Kernel::snapshot`] and [`Kernel::replace`].
     pub fn restore(
         &self,
         former: &Former,
@@ -152,7 +153,7 @@ impl Kernel {
     /// or if there is no stamp.
     ///
     /// # Errors
-    /// See [`Error`](enum@Error).
+    /// If the table cannot be read or changed: the errors of [`Kernel::snapshot`] and [`Kernel::replace`].
     pub fn rename(&self, name: impl Fn(&str) -> Option<String>) -> Result<bool, Error> {
         for _ in attempts(COMMITS) {
             let Snapshot {

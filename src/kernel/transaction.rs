@@ -40,7 +40,9 @@ impl Kernel {
     /// `stamp` says who applied it. A rejected plan is rolled back completely.
     ///
     /// # Errors
-    /// See [`Error`](enum@Error).
+    /// `Error::Rejected` if the kernel rejects a message, `Error::Owned` if another process owns the table,
+    /// `Error::Permission`, `Error::TooLarge` or `Error::TooLong`, `Error::Unanswered` if the change may have
+    /// taken effect, and `Error::Socket`.
     pub fn carry_out(
         &self,
         plan: &Plan<'_>,
@@ -102,7 +104,9 @@ impl Kernel {
     /// if no ruleset has changed since.
     ///
     /// # Errors
-    /// See [`Error`](enum@Error).
+    /// `Error::Unsound` for an invalid ruleset. `Error::Rejected` if the kernel rejects a message,
+    /// `Error::Owned` if another process owns the table, `Error::Permission`, `Error::TooLarge` or
+    /// `Error::TooLong`, `Error::Unanswered` if the change may have taken effect, and `Error::Socket`.
     pub fn replace(
         &self,
         ruleset: &Ruleset,
@@ -117,7 +121,9 @@ impl Kernel {
     /// Deletes dfw's table. With a `generation`, only if no ruleset has changed since.
     ///
     /// # Errors
-    /// See [`Error`](enum@Error).
+    /// `Error::Rejected` if the kernel rejects a message, `Error::Owned` if another process owns the table,
+    /// `Error::Permission`, `Error::TooLarge` or `Error::TooLong`, `Error::Unanswered` if the change may have
+    /// taken effect, and `Error::Socket`.
     pub fn remove(&self, generation: impl Into<Option<u32>>) -> Result<Outcome, Error> {
         self.send(&[Operation::DeleteTable], "", generation)
     }
@@ -125,7 +131,9 @@ impl Kernel {
     /// Sends a transaction and waits for its acknowledgement.
     ///
     /// # Errors
-    /// See [`Error`](enum@Error).
+    /// `Error::Rejected` if the kernel rejects a message, `Error::Owned` if another process owns the table,
+    /// `Error::Permission`, `Error::TooLarge` or `Error::TooLong`, `Error::Unanswered` if the change may have
+    /// taken effect, and `Error::Socket`.
     pub fn commit(&self, batch: &FinishedBatch) -> Result<Outcome, Error> {
         use rustix::io::Errno;
         self.socket

@@ -41,7 +41,7 @@ impl Tracer {
     /// runs.
     ///
     /// # Errors
-    /// See [`Error`](enum@Error).
+    /// If the table for tracing cannot be made: the errors of [`Kernel::commit`].
     pub fn begin(filter: &Filter) -> Result<Self, Error> {
         Self::begin_as(filter, true).or_else(|error| match &error {
             // Before Linux 5.12 there are no owned tables.
@@ -56,7 +56,7 @@ impl Tracer {
     /// owner.
     ///
     /// # Errors
-    /// See [`Error`](enum@Error).
+    /// If the table for tracing cannot be made: the errors of [`Kernel::commit`].
     pub fn begin_as(filter: &Filter, owned: bool) -> Result<Self, Error> {
         let kernel = Kernel::open()?;
         let events = Socket::netfilter()?;
@@ -82,7 +82,7 @@ impl Tracer {
     /// Returns the received messages, without blocking.
     ///
     /// # Errors
-    /// See [`Error`](enum@Error).
+    /// `Error::Malformed` or `Error::Socket` if the socket cannot be read.
     pub fn hear(&self) -> Result<Heard<Traced>, Error> {
         hear(&self.events, trace::decode)
     }
@@ -90,7 +90,8 @@ impl Tracer {
     /// Returns a rule of any table by its handle; `None` if it was deleted.
     ///
     /// # Errors
-    /// See [`Error`](enum@Error).
+    /// `Error::Permission`, `Error::NoNfTables`, `Error::Malformed` or `Error::Socket` if the kernel cannot be
+    /// read.
     pub fn rule(
         &self,
         family: u8,
@@ -183,7 +184,7 @@ impl Listener {
     /// Listens on a group; each group has one listener at most.
     ///
     /// # Errors
-    /// See [`Error`](enum@Error).
+    /// `Error::GroupTaken` if another program listens on the group, `Error::Permission`, and `Error::Socket`.
     pub fn open(group: u16) -> Result<Self, Error> {
         let kernel = Kernel::open()?;
         let listen = |connections| -> Result<Self, Error> {
@@ -208,7 +209,7 @@ impl Listener {
     /// Returns the received messages, without blocking.
     ///
     /// # Errors
-    /// See [`Error`](enum@Error).
+    /// `Error::Malformed` or `Error::Socket` if the socket cannot be read.
     pub fn hear(&self) -> Result<Heard<Logged>, Error> {
         hear(&self.socket, nflog::decode)
     }

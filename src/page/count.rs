@@ -38,13 +38,13 @@ impl Count {
         self.family
     }
 
-    /// Whether there is none.
+    /// Returns whether there are none.
     #[must_use]
     pub fn is_zero(self) -> bool {
         self.number == 0
     }
 
-    /// Whether they are all addresses of the family.
+    /// Returns whether these are all addresses of the family.
     #[must_use]
     pub fn is_all(self) -> bool {
         self.is_all

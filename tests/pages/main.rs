@@ -8,7 +8,7 @@
     clippy::disallowed_types,
     clippy::print_stderr,
     clippy::unwrap_used,
-    reason = "a black-box test starts programs and talks to whoever runs it; what fails here is a failed test"
+    reason = "a black-box test starts programs and reports to the terminal; what fails here is a failed test"
 )]
 
 #[path = "../support/pages.rs"]

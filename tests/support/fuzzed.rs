@@ -48,16 +48,23 @@ pub(crate) fn policy(bytes: &[u8]) {
     comes_back(&ruleset);
 }
 
+/// Returns the text of a file without a byte order mark; `None` if it is not UTF-8, or has a zero byte, even in a
+/// comment.
+fn text_of(bytes: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    (!text.contains('\0')).then_some(text)
+}
+
 /// A list of addresses has exactly the entries of its lines, or each invalid line is reported.
 pub(crate) fn addresses(bytes: &[u8]) {
     const POLICY: &str = "default: deny\nsources: {listed: {file: list}}\nports: {80: [listed]}\n";
     let mut sources = SourceMap::in_memory([("policy.yaml", POLICY.as_bytes()), ("list", bytes)]);
     let read = read(&mut sources);
-    let Ok(text) = std::str::from_utf8(bytes) else {
-        assert!(read.is_none(), "not UTF-8, and yet a list");
+    let Some(text) = text_of(bytes) else {
+        assert!(read.is_none(), "not a text, and yet a list");
         return;
     };
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let lines = text.split('\n').filter_map(|line| {
         let entry = line.split('#').next().unwrap_or_default().trim();
         (!entry.is_empty()).then(|| entry.parse::<Entry>().ok())
@@ -90,11 +97,10 @@ fn listed(options: &str, bytes: &[u8]) -> Option<AddressSet> {
 /// A loose list: it has exactly what is in front of the first blank, comma or comment of its lines.
 pub(crate) fn loose(bytes: &[u8]) {
     let read = listed("format: lines-loose", bytes);
-    let Ok(text) = std::str::from_utf8(bytes) else {
-        assert!(read.is_none(), "not UTF-8, and yet a list");
+    let Some(text) = text_of(bytes) else {
+        assert!(read.is_none(), "not a text, and yet a list");
         return;
     };
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let ends = |c: char| c.is_whitespace() || "#;,".contains(c);
     let entries = text.split('\n').filter_map(|line| {
         let entry = line.trim_start().split(ends).next().unwrap_or_default();

@@ -89,10 +89,10 @@ pub(in crate::cli) fn page(
         sources: counts(&row.sources, &row.families),
         before: state(&row.before, &row.allowed_before, &row.families),
         after: state(&row.after, &row.allowed_after, &row.families),
-        paths: paths(difference, &row.routes)
-            .iter()
-            .map(|path| shown(path))
-            .collect(),
+        paths: match &paths(difference, &row.routes)[..] {
+            [] => vec!["every path of a published port".to_owned()],
+            paths => paths.iter().map(|path| shown(path)).collect(),
+        },
     };
     Change {
         old,

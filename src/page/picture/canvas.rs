@@ -64,7 +64,7 @@ impl Canvas {
         self.add(class, standing, Outline::Line(points.to_vec()));
     }
 
-    /// A line with a head at its last point, which is to the right of the one before.
+    /// Draws a line with a head at its last point, which is to the right of the one before.
     pub(super) fn arrow(&mut self, class: &'static str, standing: Standing, points: &[(i32, i32)]) {
         self.line(class, standing, points);
         if let Some((x, y)) = points.last() {
@@ -73,7 +73,7 @@ impl Canvas {
         }
     }
 
-    /// A text at a point, cut to a width.
+    /// Draws a text at a point, cut to a width.
     pub(super) fn text(
         &mut self,
         (class, size): Look,
@@ -93,7 +93,7 @@ impl Canvas {
         self.add(class, standing, outline);
     }
 
-    /// A small text around a point, cut to a width.
+    /// Draws a small text around a point, cut to a width.
     pub(super) fn label(&mut self, (x, y): (i32, i32), width: i32, text: &str) {
         let (class, size) = SMALL;
         let (text, whole) = fit(text, width, size);
@@ -109,7 +109,7 @@ impl Canvas {
         }
     }
 
-    /// The box of those who get in, and of how many they are.
+    /// Draws the box of the clients with access, and their number.
     pub(super) fn clients(&mut self, lane: &Lane, area: Area) {
         self.frame("box", lane.standing, area);
         let (x, width) = (area.x + INSET, area.width - 2 * INSET);
@@ -118,13 +118,13 @@ impl Canvas {
         self.text(SMALL, None, (x, middle + 13), width, &lane.counts);
     }
 
-    /// The name within a box.
+    /// Draws the name within a box.
     pub(super) fn name(&mut self, area: Area, name: &str) {
         let (x, width) = (area.x + INSET, area.width - 2 * INSET);
         self.text(NAME, None, (x, area.middle() + 5), width, name);
     }
 
-    /// The end of a line that leads nowhere.
+    /// Draws the end of a line that leads nowhere.
     pub(super) fn stop(&mut self, standing: Standing, (x, y): (i32, i32)) {
         self.line("stop", standing, &[(x, y - 9), (x, y + 9)]);
     }

@@ -74,27 +74,27 @@ impl Lane {
         })
     }
 
-    /// Whether the same clients get in by both.
+    /// Returns whether the same clients have access on both.
     pub(super) fn has_clients_of(&self, other: &Self) -> bool {
         (self.standing, &self.who, &self.counts) == (other.standing, &other.who, &other.counts)
     }
 
-    /// Whether both lead to the same container, and are as open.
+    /// Returns whether both lead to the same container, and are as open.
     pub(super) fn has_container_of(&self, other: &Self) -> bool {
         (self.standing, &self.title) == (other.standing, &other.title)
     }
 
-    /// Whether packets get to the container, or may.
+    /// Returns whether packets reach the container, or may reach it.
     pub(super) fn is_passable(&self) -> bool {
         self.standing != Standing::Closed
     }
 
-    /// The paths in one line.
+    /// Returns the paths in one line.
     pub(super) fn path(&self) -> String {
         self.labels().join(", ")
     }
 
-    /// The paths in one line if it fits, or in two.
+    /// Returns the paths in one line if it fits, or in two.
     pub(super) fn path_in(&self, fits: impl Fn(&str) -> bool) -> [String; 2] {
         let labels = self.labels();
         let whole = labels.join(", ");
@@ -128,7 +128,7 @@ fn same_sources(a: &Port, b: &Port) -> bool {
     (a.standing, &a.who, counts(a)) == (b.standing, &b.who, counts(b))
 }
 
-/// The lanes of some ports, which are in the order of their standing.
+/// Returns the lanes of some ports, which are in the order of their standing.
 pub(super) fn lanes(ports: &[Port]) -> Vec<Lane> {
     let mut groups: Vec<Vec<&Port>> = Vec::new();
     for group in ports.chunk_by(same_sources) {

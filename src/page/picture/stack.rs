@@ -53,7 +53,7 @@ impl Stack {
     }
 }
 
-/// The lanes that follow each other and are alike, as the first of them and how many.
+/// Returns groups of consecutive lanes that are alike, as the first and the number.
 pub(super) fn runs(
     lanes: &[Lane],
     alike: impl Fn(&Lane, &Lane) -> bool,
