@@ -68,7 +68,7 @@ pub struct Entrance {
 }
 
 impl Clients {
-    /// Whether anything leads to the port at the moment.
+    /// Returns whether anything leads to the port at the moment.
     #[must_use]
     pub fn exists(&self) -> bool {
         self.blocks.iter().any(|block| block.exists)
@@ -326,13 +326,13 @@ fn by_entrance(
     groups
 }
 
-/// Whether the same sources have the same verdict by the same line. Both are of one pool.
+/// Returns whether the same sources have the same verdict by the same line. Both are of one pool.
 fn are_same(a: &[Access], b: &[Access]) -> bool {
     let mut pairs = a.iter().zip(b);
     a.len() == b.len() && pairs.all(|(a, b)| a.is_alike(b) && Rc::ptr_eq(&a.sources, &b.sources))
 }
 
-/// Whether every entrance has the same accesses.
+/// Returns whether every entrance has the same accesses.
 fn is_alike(a: &[Group], b: &[Group]) -> bool {
     let mut pairs = a.iter().zip(b);
     a.len() == b.len()

@@ -84,7 +84,7 @@ pub(super) fn open_databases(ports: &port::Draft) -> Vec<Diagnostic> {
     report
 }
 
-/// Whether keys without an address have every port of every protocol.
+/// Returns whether keys without an address have every port of every protocol.
 pub(super) fn have_all_ports(ports: &port::Draft) -> bool {
     let mut of: BTreeMap<Protocol, Vec<(u16, u16)>> = BTreeMap::new();
     for key in ports.ports.keys().filter(|key| key.address.is_none()) {

@@ -171,7 +171,7 @@ impl Inside {
         Self { budget: BUDGET }
     }
 
-    /// Whether a set that is not empty lies inside these together; `false` if that would take too long.
+    /// Returns whether a set that is not empty lies inside these together; `false` if that would take too long.
     fn is_inside(&mut self, set: &AddressSet, others: &[&AddressSet]) -> bool {
         let Some(first) = set.iter().next() else {
             return false;

@@ -36,7 +36,7 @@ pub(super) fn empty(
     empty.collect()
 }
 
-/// Whether a test is about no source at all.
+/// Returns whether a test is about no source at all.
 fn is_from_nobody(sources: &source::Draft, test: &Statement) -> bool {
     let families = Family::ALL.into_iter().filter(|family| match test.to {
         Target::Ports(to) => to.address.is_none_or(|to| Family::of(to) == *family),

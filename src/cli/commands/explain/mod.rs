@@ -222,7 +222,7 @@ impl Facts {
         }
     }
 
-    /// Whether the table in force is as dfw left it, and every engine was seen.
+    /// Returns whether the table in force is as dfw left it, and every engine was seen.
     fn is_complete(&self) -> bool {
         let unseen = self.found.as_ref().is_some_and(|found| {
             !found.unanswered.is_empty() || !found.host.traces_of_engines().is_empty()
