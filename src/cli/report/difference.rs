@@ -19,6 +19,8 @@ use crate::page::audit::{Conclusion, shown};
 use crate::page::change::{Change, State};
 use crate::page::count::Count;
 
+use super::addresses::{addresses_json, counts_json};
+
 /// How many addresses and ports are listed before only their number is shown.
 const LISTED: usize = 4;
 /// How many rows are shown before only their number is.
@@ -166,21 +168,6 @@ fn decider_json(decider: &Decider) -> Value {
         "key": decider.key.map(|key| key.to_string()),
         "origin": decider.line.as_ref().map(ToString::to_string),
     })
-}
-
-/// Returns the numbers of addresses; those of IPv6 as text, as they are no numbers of most programs.
-fn counts_json(set: &AddressSet) -> Value {
-    json!({"ipv4": set.count_v4(), "ipv6": set.count_v6().to_string()})
-}
-
-/// Returns the numbers of addresses, and the ranges.
-fn addresses_json(set: &AddressSet) -> Value {
-    let mut counts = counts_json(set);
-    if let Some(counts) = counts.as_object_mut() {
-        let ranges: Vec<String> = set.iter().map(|entry| entry.to_string()).collect();
-        counts.insert("ranges".to_owned(), json!(ranges));
-    }
-    counts
 }
 
 /// Returns the ports, or the first of them and how many there are.
