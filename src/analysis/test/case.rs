@@ -110,7 +110,7 @@ impl<'a> Case<'a> {
         depends.map_or(Outcome::Holds, Outcome::Depends)
     }
 
-    /// Whether it is about a port that no key covers.
+    /// Returns whether it is about a port that no key covers.
     pub(super) fn has_uncovered(&self) -> bool {
         match self.statement.to {
             Target::Any | Target::Others => true,
@@ -122,7 +122,7 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// The verdict that it expects.
+    /// Returns the verdict that it expects.
     pub(super) fn expected(&self) -> Verdict {
         if self.statement.expects_allow() {
             Verdict::Allow
@@ -131,7 +131,7 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// The sources of a family that it is about, apart by where they are.
+    /// Returns the sources of a family that it is about, apart by where they are.
     pub(super) fn sources(&self, family: Family) -> Vec<(Origin, AddressSet)> {
         let all = AddressSet::all(family);
         match &self.statement.claim {
@@ -419,7 +419,7 @@ impl<'a> Case<'a> {
         })
     }
 
-    /// Whether a path to a socket is one to what is asked for.
+    /// Returns whether a path to a socket is one to what is asked for.
     pub(super) fn leads(&self, path: &Path) -> bool {
         let Some(port) = path.port else {
             return false;
@@ -436,7 +436,7 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// What the policy says of a port of a path.
+    /// Returns what the policy says of a port of a path.
     pub(super) fn key_of(&self, path: &Path) -> Option<HostPorts> {
         let address = match path.address {
             any if any.is_unspecified() => self.ordinary(Family::of(any)),
