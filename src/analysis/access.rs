@@ -16,7 +16,7 @@ use crate::net::{AddressSet, Entry, Family, Protocol};
 use crate::ruleset::{Elements, Interface, Origin, Ruleset};
 
 use super::eval::{Packet, Partition, Pool, Step, Symbolic};
-use super::judgement::{Judgement, Reason, Verdict, judgement, stays};
+use super::judgement::{Judgement, Reason, Verdict, judgement, line_of, reason_of, stays};
 use super::path::{Kind, Path};
 use super::surroundings::Surroundings;
 
@@ -43,15 +43,10 @@ impl Access {
     /// Returns what decides, for people: `FILE:LINE`, the comment of a rule of dfw's own, or that no rule does.
     #[must_use]
     pub fn reason(&self) -> String {
-        let comment = self.steps.last().and_then(|step| step.comment.clone());
-        match (&self.line, comment) {
-            (Some(line), _) => line.to_string(),
-            (None, Some(comment)) => comment,
-            (None, None) => "no rule".to_owned(),
-        }
+        reason_of(&self.steps)
     }
 
-    /// Whether the same decides the same, whatever the addresses.
+    /// Returns whether the same decides the same, whatever the addresses.
     #[must_use]
     pub fn is_alike(&self, other: &Self) -> bool {
         let comment = |access: &Self| access.steps.last().map(|step| step.comment.clone());
@@ -174,11 +169,10 @@ impl<'a> Judge<'a> {
             } else {
                 judgement(path, region.decision, !region.steps.is_empty())
             };
-            let comment = region.steps.last().and_then(|step| step.comment.as_deref());
             let access = Access {
                 sources: region.sources,
                 judgement,
-                line: comment.and_then(Origin::parse),
+                line: line_of(&region.steps),
                 steps: region.steps,
             };
             add(pool, &mut accesses, access);

@@ -15,7 +15,7 @@ use crate::ruleset::{Origin, Ruleset};
 
 use super::eval::{Element, Step, Trace};
 use super::find::paths;
-use super::judgement::{Judgement, Reason, Verdict, judge};
+use super::judgement::{Judgement, Reason, Verdict, judge, line_of};
 use super::path::{Kind, Path, Reach, Target};
 use super::surroundings::Surroundings;
 
@@ -114,7 +114,11 @@ pub fn audit(host: &HostView, around: &Surroundings, ruleset: Option<&Ruleset>) 
 }
 
 /// Returns all paths of a host; separate ones where rulesets distinguish ports.
-fn all_paths(host: &HostView, around: &Surroundings, rulesets: &[&Ruleset]) -> Vec<Path> {
+pub(super) fn all_paths(
+    host: &HostView,
+    around: &Surroundings,
+    rulesets: &[&Ruleset],
+) -> Vec<Path> {
     let mut all = paths(host, around);
     for ruleset in rulesets {
         let more = named(&all, ruleset);
@@ -263,7 +267,7 @@ fn expose(ruleset: &Ruleset, around: &Surroundings, path: Path, source: IpAddr) 
             if judgement.verdict() == Verdict::Allow {
                 return Exposure {
                     admits: Admits::Any,
-                    origin: origin(&trace),
+                    origin: line_of(&trace.steps),
                     path: path.reached_by(Reach::OnLink),
                 };
             }
@@ -273,7 +277,7 @@ fn expose(ruleset: &Ruleset, around: &Surroundings, path: Path, source: IpAddr) 
         return Exposure {
             path,
             admits: judgement.reason().map_or(Admits::Any, Admits::NotJudged),
-            origin: origin(trace),
+            origin: line_of(&trace.steps),
         };
     }
     let mut who = BTreeSet::new();
@@ -288,15 +292,9 @@ fn expose(ruleset: &Ruleset, around: &Surroundings, path: Path, source: IpAddr) 
         } else {
             Admits::Some(who.into_iter().collect())
         },
-        origin: traces.first().and_then(|(_, trace)| origin(trace)),
+        origin: traces.first().and_then(|(_, trace)| line_of(&trace.steps)),
         path,
     }
-}
-
-/// Returns the line of the policy that decided.
-fn origin(trace: &Trace) -> Option<Origin> {
-    let comment = trace.steps.last()?.comment.as_deref()?;
-    Origin::parse(comment)
 }
 
 /// The most inline addresses that are listed one by one.

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use crate::ruleset::Ruleset;
+use crate::ruleset::{Origin, Ruleset};
 
-use super::eval::{Decision, Packet, Trace, evaluate};
+use super::eval::{Decision, Packet, Step, Trace, evaluate};
 use super::path::{Kind, Path};
 
 /// The result of evaluating rules for a packet.
@@ -106,6 +106,21 @@ impl fmt::Display for Reason {
             Self::SameInterface => "it stays on the interface that it arrived on",
         })
     }
+}
+
+/// Returns the line of the policy that decides, by the rules that a packet meets; `None` where a rule of dfw's own
+/// decides, or none at all.
+#[must_use]
+pub fn line_of(steps: &[Step]) -> Option<Origin> {
+    Origin::parse(steps.last()?.comment.as_deref()?)
+}
+
+/// Returns what decides, for people: `FILE:LINE`, the comment of a rule of dfw's own, or that no rule does.
+#[must_use]
+pub fn reason_of(steps: &[Step]) -> String {
+    let comment = steps.last().and_then(|step| step.comment.clone());
+    let line = line_of(steps).map(|line| line.to_string());
+    line.or(comment).unwrap_or_else(|| "no rule".to_owned())
 }
 
 /// Sends a packet of a path through a ruleset.

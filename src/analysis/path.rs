@@ -99,6 +99,16 @@ impl Reach {
             Self::OnLink => "on-link",
         }
     }
+
+    /// Returns the condition as text, to follow the clients; empty if there is none.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Anybody => "",
+            Self::Routed => " with a route to it",
+            Self::OnLink => " on the same link",
+        }
+    }
 }
 
 /// The destination of a packet in another network namespace.

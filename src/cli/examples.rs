@@ -35,7 +35,8 @@ Exit codes:
    1  failed (kernel error, no permission, unreadable file), or the answer is
       incomplete
    2  wrong command line
-   3  the policies have errors; nothing was changed
+   3  the policies have errors, with check --strict also warnings; nothing was
+      changed
   10  plan or diff --exit-code: there are changes
   11  a test of the policies failed and nothing was changed, or audit found a
       port that is open to everyone without a policy entry
@@ -61,6 +62,7 @@ pub(super) const CHECK: &str = "\
 Examples:
   dfw check                   the policies in /etc/dfw/policies
   dfw check policies/         another directory, or a single file
+  dfw check --strict          warnings are errors, too
   dfw check --json policies/  for editors and CI";
 
 pub(super) const TEST: &str = "\
@@ -107,6 +109,8 @@ Examples:
 pub(super) const EXPLAIN: &str = "\
 Examples:
   dfw explain --from 198.51.100.7 --to 443
+  dfw explain --from 198.51.100.7     every port that it reaches
+  dfw explain --to 443                every address that reaches it
   dfw explain --from 2001:db8::7 --to '[2001:db8::10]:53/udp'
   dfw explain --from 198.51.100.7 --to 443 --policy policies/";
 

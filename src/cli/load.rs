@@ -30,7 +30,35 @@ pub(super) fn load(terminal: Terminal, path: &Path) -> Result<Policies, Failure>
 
 /// Reads the policies, runs their tests and returns how many passed.
 pub(super) fn load_tested(terminal: Terminal, path: &Path) -> Result<(Policies, usize), Failure> {
-    let (loaded, passed, earlier) = test(load(terminal, path)?, path)?;
+    run_tests(terminal, load(terminal, path)?, path)
+}
+
+/// Does the same, with warnings about lines that are valid and probably not meant; these are errors if `strict`.
+pub(super) fn load_linted(
+    terminal: Terminal,
+    path: &Path,
+    strict: bool,
+) -> Result<(Policies, usize), Failure> {
+    let read = Policies::read_and_lint(SourceMap::new(), path);
+    let loaded = read.map_err(|wrong| failure(wrong, path))?;
+    if strict && !loaded.warnings.is_empty() {
+        let warnings = loaded.warnings.into_iter();
+        return Err(Failure::Policies {
+            diagnostics: warnings.map(Diagnostic::into_error).collect(),
+            sources: Box::new(loaded.sources),
+        });
+    }
+    terminal.diagnostics(&loaded.warnings, &loaded.sources);
+    run_tests(terminal, loaded, path)
+}
+
+/// Runs the tests, shows what they warn of, and returns how many passed.
+fn run_tests(
+    terminal: Terminal,
+    loaded: Policies,
+    path: &Path,
+) -> Result<(Policies, usize), Failure> {
+    let (loaded, passed, earlier) = test(loaded, path)?;
     terminal.diagnostics(&loaded.warnings[earlier..], &loaded.sources);
     Ok((loaded, passed))
 }

@@ -134,6 +134,17 @@ impl AddressSet {
     }
 }
 
+impl Entry {
+    /// Returns the first address.
+    #[must_use]
+    pub fn first(self) -> IpAddr {
+        match self {
+            Self::V4(first, _) => IpAddr::V4(first.into()),
+            Self::V6(first, _) => IpAddr::V6(first.into()),
+        }
+    }
+}
+
 impl From<IpAddr> for Entry {
     fn from(address: IpAddr) -> Self {
         match address {
@@ -226,27 +237,95 @@ impl Unmerged {
 
     /// Returns the set of all entries.
     #[must_use]
-    pub fn merge(mut self) -> AddressSet {
-        merge(&mut self.v4, |last| last.checked_add(1));
-        merge(&mut self.v6, |last| last.checked_add(1));
-        AddressSet {
+    pub fn merge(self) -> AddressSet {
+        self.merge_and_count().0
+    }
+
+    /// Sorts and joins all of them, and counts those that lie inside others.
+    #[must_use]
+    pub fn merge_and_count(mut self) -> (AddressSet, Option<Redundant>) {
+        let v4 = merge(&mut self.v4, |last| last.checked_add(1));
+        let v6 = merge(&mut self.v6, |last| last.checked_add(1));
+        let v4 = v4.map(|nested| nested.redundant(Entry::V4));
+        let v6 = v6.map(|nested| nested.redundant(Entry::V6));
+        let redundant = match (v4, v6) {
+            (Some(v4), Some(v6)) => Some(Redundant {
+                count: v4.count + v6.count,
+                ..v4
+            }),
+            (v4, v6) => v4.or(v6),
+        };
+        let set = AddressSet {
             v4: self.v4,
             v6: self.v6,
+        };
+        (set, redundant)
+    }
+}
+
+/// Entries of a list that lie inside others of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Redundant {
+    /// One of them.
+    pub inner: Entry,
+    /// An entry that it lies inside; the same one if it is in the list twice.
+    pub outer: Entry,
+    /// How many there are, at least 1.
+    pub count: usize,
+}
+
+/// Ranges that lie inside others.
+struct Nested<T> {
+    inner: (T, T),
+    outer: (T, T),
+    count: usize,
+}
+
+impl<T> Nested<T> {
+    fn redundant(self, entry: impl Fn(T, T) -> Entry) -> Redundant {
+        Redundant {
+            inner: entry(self.inner.0, self.inner.1),
+            outer: entry(self.outer.0, self.outer.1),
+            count: self.count,
         }
     }
 }
 
-/// Sorts ranges in place and merges those that overlap or touch.
-fn merge<T: Ord + Copy>(ranges: &mut Vec<(T, T)>, next: impl Fn(T) -> Option<T>) {
+/// Sorts ranges and joins those that overlap or touch, in place. Counts those that lie inside a single other one.
+fn merge<T: Ord + Copy>(
+    ranges: &mut Vec<(T, T)>,
+    next: impl Fn(T) -> Option<T>,
+) -> Option<Nested<T>> {
     // Which of two with the same start comes first makes no difference to what they are joined to.
     ranges.sort_unstable_by_key(|&(first, _)| first);
+    // The one that ends last, of those that were passed.
+    let mut widest = *ranges.first()?;
+    let mut nested: Option<Nested<T>> = None;
     ranges.dedup_by(|later, earlier| {
+        let is_wider = later.1 > widest.1;
+        if !is_wider || later.0 == widest.0 {
+            let (inner, outer) = if is_wider {
+                (widest, *later)
+            } else {
+                (*later, widest)
+            };
+            let first = Nested {
+                inner,
+                outer,
+                count: 0,
+            };
+            nested.get_or_insert(first).count += 1;
+        }
+        if is_wider {
+            widest = *later;
+        }
         let touches = next(earlier.1).is_none_or(|after| later.0 <= after);
         if touches {
             earlier.1 = earlier.1.max(later.1);
         }
         touches
     });
+    nested
 }
 
 /// Returns the prefix length of the network that is exactly `first` to `last`; `bits` is the width of an
@@ -352,6 +431,23 @@ mod tests {
         proptest::collection::vec(entry, 0..20)
     }
 
+    /// How many entries lie inside one other, of equal ones all but one.
+    fn nested(entries: &[Entry]) -> usize {
+        let ends = |entry: &Entry| match *entry {
+            Entry::V4(a, b) => (true, a.into(), u128::from(b)),
+            Entry::V6(a, b) => (false, a, b),
+        };
+        let inside = |inner: &(bool, u128, u128), outer: &(bool, u128, u128)| {
+            inner.0 == outer.0 && outer.1 <= inner.1 && inner.2 <= outer.2
+        };
+        let ends: Vec<_> = entries.iter().map(ends).collect();
+        let is_inside = |(n, inner): &(usize, &(bool, u128, u128))| {
+            let mut others = ends.iter().enumerate();
+            others.any(|(m, outer)| m != *n && inside(inner, outer) && (outer != *inner || m < *n))
+        };
+        ends.iter().enumerate().filter(is_inside).count()
+    }
+
     fn naive(entries: &[Entry], address: IpAddr) -> bool {
         entries.iter().any(|entry| match (*entry, address) {
             (Entry::V4(a, b), IpAddr::V4(x)) => (a..=b).contains(&u32::from(x)),
@@ -400,6 +496,21 @@ mod tests {
                 prop_assert_eq!(&set.iter().collect::<AddressSet>(), set);
             }
             prop_assert_eq!(a.complement().complement(), a);
+        }
+
+        #[test]
+        fn entries_inside_others_are_counted(given in entries()) {
+            let mut list = Unmerged::default();
+            for entry in &given {
+                list.push(*entry);
+            }
+            let redundant = list.merge_and_count().1;
+            prop_assert_eq!(redundant.map_or(0, |r| r.count), nested(&given));
+            if let Some(Redundant { inner, outer, .. }) = redundant {
+                let both = AddressSet::from_entries([inner, outer]);
+                prop_assert_eq!(both, AddressSet::from_entries([outer]));
+                prop_assert!(given.contains(&inner) && given.contains(&outer));
+            }
         }
 
         #[test]

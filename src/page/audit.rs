@@ -9,7 +9,7 @@ use crate::analysis::access::Judge;
 use crate::analysis::audit::{Admits, Exposure};
 use crate::analysis::eval::Pool;
 use crate::analysis::judgement::{Reason, Verdict};
-use crate::analysis::path::{Kind, Reach};
+use crate::analysis::path::Kind;
 use crate::analysis::sources::Sources;
 use crate::analysis::surroundings::Surroundings;
 use crate::net::{AddressSet, Family};
@@ -235,7 +235,7 @@ impl Same {
             title: shown(&path.title),
             by: shown(&decided_by(exposure)),
             verdict: exposure.verdict().name(),
-            reach: reach(path.reach),
+            reach: path.reach.title(),
         }
     }
 }
@@ -340,7 +340,7 @@ fn both_families(groups: Vec<Group<'_>>) -> Vec<Group<'_>> {
 #[must_use]
 pub fn open_to(exposure: &Exposure) -> String {
     match &exposure.admits {
-        Admits::Any => format!("any{}", reach(exposure.path.reach)),
+        Admits::Any => format!("any{}", exposure.path.reach.title()),
         Admits::Some(who) => who.join(", "),
         Admits::Nobody => "nobody".to_owned(),
         Admits::NotJudged(_) => Verdict::NotJudged.to_string(),
@@ -355,13 +355,5 @@ pub fn decided_by(exposure: &Exposure) -> String {
         (None, Admits::Any) => "no policy".to_owned(),
         (None, Admits::NotJudged(Reason::Service)) => "no policy entry".to_owned(),
         (None, _) => format!("table {TABLE}"),
-    }
-}
-
-fn reach(reach: Reach) -> &'static str {
-    match reach {
-        Reach::Anybody => "",
-        Reach::Routed => " with a route to it",
-        Reach::OnLink => " on the same link",
     }
 }

@@ -9,6 +9,7 @@
 
 mod default;
 mod interface;
+mod lint;
 #[cfg(test)]
 mod meaning;
 mod mistake;
@@ -31,9 +32,10 @@ use crate::text::Span;
 
 pub use default::DefaultAction;
 pub use interface::{InterfaceName, InterfacePattern};
+pub use lint::{Database, database};
 pub use mistake::Mistake;
 pub use port::{DenyWith, PortPolicy, SourceSelection};
-pub use read::{read, read_text};
+pub use read::{read, read_and_lint, read_text};
 pub use schema::schema;
 pub use settings::Settings;
 pub use source::{

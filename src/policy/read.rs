@@ -7,7 +7,7 @@ use crate::text::diagnostic::{Diagnostic, Severity, quoted};
 use crate::text::{FileId, SourceMap};
 
 use super::yaml::{self, Member, Reader, Tree, Value};
-use super::{Policy, default, port, report, settings, source, tests};
+use super::{Policy, default, lint, port, report, settings, source, tests};
 
 /// A top-level key of a policy.
 pub(super) struct Section {
@@ -84,9 +84,30 @@ pub fn read(
     texts: &mut SourceMap,
     files: &[FileId],
 ) -> Result<(Policy, Vec<Diagnostic>), Vec<Diagnostic>> {
+    read_with(texts, files, false)
+}
+
+/// Does the same as [`read`], and warns of lines that never decide, of tests that test nothing and of databases that
+/// are open to everybody.
+///
+/// # Errors
+/// See [`read`].
+pub fn read_and_lint(
+    texts: &mut SourceMap,
+    files: &[FileId],
+) -> Result<(Policy, Vec<Diagnostic>), Vec<Diagnostic>> {
+    read_with(texts, files, true)
+}
+
+fn read_with(
+    texts: &mut SourceMap,
+    files: &[FileId],
+    lints: bool,
+) -> Result<(Policy, Vec<Diagnostic>), Vec<Diagnostic>> {
     let mut reader = Reader {
         texts,
         report: Vec::new(),
+        lints,
     };
     let mut draft = Draft::default();
     let mut complete = true;
@@ -155,6 +176,10 @@ impl Draft {
         let failed = |report: &[Diagnostic]| report.iter().any(|d| d.severity == Severity::Error);
         if !failed(&reader.report) {
             self.ports.check_excepts(&mut reader, &self.sources);
+            if reader.lints {
+                let lints = lint::run(&self.ports, &self.sources, &self.tests);
+                reader.report.extend(lints);
+            }
         }
         reader.report.extend(reader.texts.warnings());
         let mut report = reader.report;

@@ -31,6 +31,9 @@ pub struct Policies {
     pub warnings: Vec<Diagnostic>,
 }
 
+/// Reads files as one policy.
+type Read = fn(&mut SourceMap, &[FileId]) -> Result<(Policy, Vec<Diagnostic>), Vec<Diagnostic>>;
+
 /// Reasons why policies cannot be loaded.
 #[derive(Debug)]
 pub enum LoadError {
@@ -68,9 +71,21 @@ impl Policies {
     ///
     /// # Errors
     /// [`LoadError::Unread`] if a file cannot be read, [`LoadError::Invalid`] if the policy has errors.
-    pub fn read(mut sources: SourceMap, path: &Path) -> Result<Self, LoadError> {
+    pub fn read(sources: SourceMap, path: &Path) -> Result<Self, LoadError> {
+        Self::read_with(sources, path, policy::read)
+    }
+
+    /// Does the same as [`read`](Self::read), with the warnings of [`policy::read_and_lint`].
+    ///
+    /// # Errors
+    /// See [`read`](Self::read).
+    pub fn read_and_lint(sources: SourceMap, path: &Path) -> Result<Self, LoadError> {
+        Self::read_with(sources, path, policy::read_and_lint)
+    }
+
+    fn read_with(mut sources: SourceMap, path: &Path, read: Read) -> Result<Self, LoadError> {
         let files = read_policies(&mut sources, path).map_err(LoadError::Unread)?;
-        match policy::read(&mut sources, &files) {
+        match read(&mut sources, &files) {
             Ok((policy, warnings)) => Ok(Self {
                 policy,
                 sources,

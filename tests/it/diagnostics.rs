@@ -110,3 +110,43 @@ fn the_examples_are_policies() {
         assert!(!policy.unwrap().ports.is_empty(), "{path}");
     }
 }
+
+/// What is valid and says less, or more, than it seems to.
+#[test]
+fn lints_are_told_as_expected() {
+    for folder in entries("tests/policies/lint") {
+        let (_, _, plain) = read(&folder);
+        assert_eq!(plain, [], "{}", folder.display());
+        let mut sources = SourceMap::new();
+        let files = dfw::store::read_policies(&mut sources, &folder).unwrap();
+        let (_, lints) = policy::read_and_lint(&mut sources, &files).unwrap();
+        let (file, found) = (folder.join("expected.stderr"), text(&sources, &lints));
+        if std::env::var_os("UPDATE").is_some() {
+            fs::write(&file, &found).unwrap();
+        }
+        assert_eq!(found, fs::read_to_string(&file).unwrap_or_default());
+        assert!(lints.iter().all(|lint| lint.severity == Severity::Warning));
+    }
+}
+
+/// A lint that cries wolf is worse than none.
+#[test]
+fn what_is_right_is_linted_without_a_word() {
+    let mut paths = entries("tests/policies/valid");
+    paths.retain(|path| !path.ends_with("lists"));
+    paths.extend(["policies", "examples/database", "examples/only-web"].map(PathBuf::from));
+    // These show how lists are written, and what is in them decides nothing.
+    let known = [
+        ("tests/policies/valid/design.yaml", "unused-source"),
+        ("tests/policies/valid/keys.yaml", "redundant-entry"),
+    ];
+    for path in paths {
+        let mut sources = SourceMap::new();
+        let files = dfw::store::read_policies(&mut sources, &path).unwrap();
+        let (_, lints) = policy::read_and_lint(&mut sources, &files).unwrap();
+        let slugs: Vec<&str> = lints.iter().map(|lint| lint.slug).collect();
+        let known = known.iter().filter(|(of, _)| path == Path::new(of));
+        let expected: Vec<&str> = known.map(|(_, slug)| *slug).collect();
+        assert_eq!(slugs, expected, "{}", text(&sources, &lints));
+    }
+}

@@ -31,7 +31,7 @@ fn ignored_files_are_reported() {
     };
     write(
         "a.yaml",
-        "default: deny\nsources: {office: {file: lists/office}}\n",
+        "default: deny\nsources: {office: {file: lists/office}}\nports: {22: [office]}\n",
     );
     write("lists/office", "203.0.113.7\n");
     write("lists/README.md", "");

@@ -18,6 +18,7 @@ mod documented;
 #[path = "../support/encoded.rs"]
 mod encoded;
 mod engines;
+mod explain;
 mod fetched;
 mod files;
 mod fuzz;

@@ -189,23 +189,10 @@ fn public_functions_document_their_errors() {
     assert!(missing.is_empty(), "no `# Errors`: {}", missing.join("\n"));
 }
 
-/// Modules whose documentation does not follow the rule yet.
-const UNREVISED: [&str; 4] = [
-    "src/analysis/access.rs",
-    "src/analysis/difference/",
-    "src/analysis/eval/",
-    "src/analysis/test/",
-];
-
 #[test]
 fn functions_are_documented_by_a_sentence_that_stands_alone() {
     let wrong: Vec<_> = documented_functions()
         .into_iter()
-        .filter(|function| {
-            !UNREVISED
-                .iter()
-                .any(|path| function.place.starts_with(path))
-        })
         .filter_map(|function| {
             let first = function.docs.first()?;
             let verb = first.split([' ', ',']).next().unwrap_or_default();

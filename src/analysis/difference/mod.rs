@@ -46,7 +46,7 @@ pub struct Row {
     /// What the change means.
     pub effect: Effect,
     /// The ports, ascending; without an address at every address of the host that no other row of the port
-    /// names.
+    /// names, and that is no loopback address: from the network nobody gets there.
     pub ports: Vec<HostPorts>,
     /// The addresses whose verdict changes, of one family or both.
     pub sources: Rc<AddressSet>,
@@ -131,7 +131,7 @@ impl Effect {
         }
     }
 
-    /// Whether somebody has access afterwards, or may have, who had none.
+    /// Returns whether somebody has access afterwards, or may have, who had none.
     #[must_use]
     pub fn opens(self) -> bool {
         matches!(self, Self::Gains | Self::MayGain)
@@ -210,7 +210,7 @@ impl Difference {
         sort(&mut self.rows);
     }
 
-    /// Whether nobody gains or loses anything, and nothing is judged otherwise.
+    /// Returns whether nobody gains or loses anything, and nothing is judged otherwise.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
@@ -223,7 +223,7 @@ impl Difference {
 }
 
 impl Row {
-    /// Whether every address of the families has access afterwards.
+    /// Returns whether every address of the families has access afterwards.
     #[must_use]
     pub fn is_for_everybody(&self) -> bool {
         let whole = |family: &Family| match family {

@@ -55,8 +55,8 @@ pub fn evaluate(ruleset: &Ruleset, packet: &Packet) -> Trace {
     }
 }
 
-/// Whether an expression matches a packet whose interfaces, in and out, have this name. Only of expressions that
-/// compare names.
+/// Returns whether an expression that compares names matches a packet whose interfaces, in and out, have this
+/// name.
 pub(super) fn tells(ruleset: &Ruleset, expression: &Interface, name: &str) -> bool {
     let nowhere = Family::V4.unspecified();
     let packet = Packet {

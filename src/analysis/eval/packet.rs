@@ -92,7 +92,7 @@ impl Packet {
         }
     }
 
-    /// The name of an interface; empty where there is none, as in the kernel.
+    /// Returns the name of an interface; empty where there is none, as in the kernel.
     pub(super) fn interface(&self, side: Side) -> &str {
         match side {
             Side::In => &self.incoming,
@@ -100,7 +100,7 @@ impl Packet {
         }
     }
 
-    /// Where it goes, or its connection went before any translation.
+    /// Returns where it goes, or its connection went before any translation.
     pub(super) fn flow(&self, tuple: Tuple) -> Option<Flow> {
         match tuple {
             Tuple::Packet => Some(self.flow),
@@ -108,7 +108,7 @@ impl Packet {
         }
     }
 
-    /// Where a packet of this protocol goes, and to which port.
+    /// Returns where a packet of this protocol goes, and to which port.
     pub(super) fn port(&self, tuple: Tuple, protocol: L4Protocol) -> Option<(Flow, u16)> {
         let flow = self.flow(tuple)?;
         let port = flow.port.filter(|_| self.protocol == protocol)?;
@@ -123,18 +123,18 @@ impl Packet {
                 .is_some_and(|c| c.direction == Direction::Original && !c.related)
     }
 
-    /// Whether it is in the middle of a TCP connection that begins only for connection tracking.
+    /// Returns whether it is in the middle of a TCP connection that begins only for connection tracking.
     pub(super) fn is_resuming(&self) -> bool {
         self.resumes && self.begins()
     }
 
-    /// Whether this host opens a TCP connection by it. What becomes of its connection's label is seen in
+    /// Returns whether this host opens a TCP connection by it. What becomes of its connection's label is seen in
     /// later packets only ([`opened`](Self::opened)).
     pub(super) fn is_opening(&self) -> bool {
         self.hook == Hook::Output && self.begins()
     }
 
-    /// Whether it answers on a connection that this host opened.
+    /// Returns whether it answers on a connection that this host opened.
     pub(super) fn is_own_reply(&self) -> bool {
         let connection = self.connection;
         self.opened && connection.is_some_and(|c| c.direction == Direction::Reply)

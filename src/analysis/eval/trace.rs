@@ -81,7 +81,7 @@ impl Step {
         })
     }
 
-    /// `CHAIN: RULE  (COMMENT)` and, if elements of sets were found, a second line that begins with
+    /// Writes `CHAIN: RULE  (COMMENT)` and, if elements of sets were found, a second line that begins with
     /// `with`. The rule is the one of `ruleset`, in which the step was taken.
     #[must_use]
     pub fn describe(&self, ruleset: &Ruleset) -> String {

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::rc::Rc;
 
-use crate::analysis::access::{Judge, destinations, ordinary};
-use crate::analysis::eval::{Pool, Trace};
+use crate::analysis::access::{Judge, Judged, destinations, ordinary};
+use crate::analysis::eval::{Packet, Pool, Trace};
 use crate::analysis::interfaces::Class;
 use crate::analysis::judgement::{Judgement, Verdict, judge};
 use crate::analysis::path::{Kind, Path};
@@ -110,7 +110,7 @@ impl<'a> Case<'a> {
         depends.map_or(Outcome::Holds, Outcome::Depends)
     }
 
-    /// Whether it is about a port that no key covers.
+    /// Returns whether it is about a port that no key covers.
     pub(super) fn has_uncovered(&self) -> bool {
         match self.statement.to {
             Target::Any | Target::Others => true,
@@ -122,7 +122,7 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// The verdict that it expects.
+    /// Returns the verdict that it expects.
     pub(super) fn expected(&self) -> Verdict {
         if self.statement.expects_allow() {
             Verdict::Allow
@@ -131,7 +131,7 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// The sources of a family that it is about, apart by where they are.
+    /// Returns the sources of a family that it is about, apart by where they are.
     pub(super) fn sources(&self, family: Family) -> Vec<(Origin, AddressSet)> {
         let all = AddressSet::all(family);
         match &self.statement.claim {
@@ -320,28 +320,18 @@ impl<'a> Case<'a> {
                     };
                     let packet = path.packet(Family::of(address).unspecified(), incoming, address);
                     let judged = judge_of.packet(pool, &path, &packet, question.sources);
-                    let expected = self.expected();
-                    let wrong = judged.accesses.into_iter();
-                    let mut wrong = wrong.filter(|access| access.verdict() != expected);
-                    if let Some(first) = wrong.next() {
-                        let all = wrong.fold(Rc::clone(&first.sources), |all, access| {
-                            pool.union(&all, &access.sources)
-                        });
-                        let source = example(&first.sources)?;
-                        let packet = packet.from_source(source);
-                        let (judgement, trace) = judge(ruleset, &path, &packet);
-                        let source = (question.source == Origin::Outside).then_some(source);
-                        return Some(Counterexample {
-                            source,
-                            port: self.asked(HostPorts::one(None, segment.protocol, port), address),
-                            key: segment.key,
-                            path,
-                            judgement,
-                            trace,
-                            others: all,
-                        });
+                    let next = judged.ports.1.checked_add(1);
+                    let probe = Probe {
+                        origin: question.source,
+                        port: HostPorts::one(None, segment.protocol, port),
+                        asked: address,
+                        key: segment.key,
+                    };
+                    let wrong = self.wrong(pool, ruleset, (&path, &packet), judged, &probe);
+                    if wrong.is_some() {
+                        return wrong;
                     }
-                    match judged.ports.1.checked_add(1) {
+                    match next {
                         Some(next) if next <= segment.last => port = next.max(port + 1),
                         _ => break,
                     }
@@ -396,27 +386,50 @@ impl<'a> Case<'a> {
             let sources = pool.keep(sources);
             let packet = path.packet(family.unspecified(), interface, asked);
             let judged = judge_of.packet(pool, path, &packet, &sources);
-            let expected = self.expected();
-            let wrong = judged.accesses.into_iter();
-            let mut wrong = wrong.filter(|access| access.verdict() != expected);
-            if let Some(first) = wrong.next() {
-                let address = example(&first.sources)?;
-                let (judgement, trace) = judge(ruleset, path, &packet.from_source(address));
-                return Some(Counterexample {
-                    source: (source == Origin::Outside).then_some(address),
-                    port: self.asked(HostPorts::one(None, path.protocol, port), asked),
-                    key: None,
-                    path: path.clone(),
-                    judgement,
-                    trace,
-                    others: first.sources,
-                });
+            let probe = Probe {
+                origin: source,
+                port: HostPorts::one(None, path.protocol, port),
+                asked,
+                key: None,
+            };
+            let wrong = self.wrong(pool, ruleset, (path, &packet), judged, &probe);
+            if wrong.is_some() {
+                return wrong;
             }
         }
         None
     }
 
-    /// Whether a path to a socket is one to what is asked for.
+    /// Returns one source that the statement is not true of, with all others for which it is not.
+    fn wrong(
+        &self,
+        pool: &mut Pool,
+        ruleset: &Ruleset,
+        (path, packet): (&Path, &Packet),
+        judged: Judged,
+        probe: &Probe,
+    ) -> Option<Counterexample> {
+        let expected = self.expected();
+        let wrong = judged.accesses.into_iter();
+        let mut wrong = wrong.filter(|access| access.verdict() != expected);
+        let first = wrong.next()?;
+        let all = wrong.fold(Rc::clone(&first.sources), |all, access| {
+            pool.union(&all, &access.sources)
+        });
+        let address = example(&first.sources)?;
+        let (judgement, trace) = judge(ruleset, path, &packet.from_source(address));
+        Some(Counterexample {
+            source: (probe.origin == Origin::Outside).then_some(address),
+            port: self.asked(probe.port, probe.asked),
+            key: probe.key,
+            path: path.clone(),
+            judgement,
+            trace,
+            others: all,
+        })
+    }
+
+    /// Returns whether a path to a socket is one to what is asked for.
     pub(super) fn leads(&self, path: &Path) -> bool {
         let Some(port) = path.port else {
             return false;
@@ -433,7 +446,7 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// What the policy says of a port of a path.
+    /// Returns what the policy says of a port of a path.
     pub(super) fn key_of(&self, path: &Path) -> Option<HostPorts> {
         let address = match path.address {
             any if any.is_unspecified() => self.ordinary(Family::of(any)),
@@ -458,6 +471,17 @@ struct Question<'q> {
     sources: &'q Rc<AddressSet>,
     address: IpAddr,
     interfaces: &'q [String],
+}
+
+/// What a packet is of.
+struct Probe {
+    origin: Origin,
+    /// The port, whatever the address.
+    port: HostPorts,
+    /// The address of the host.
+    asked: IpAddr,
+    /// What the policy says of the port.
+    key: Option<HostPorts>,
 }
 
 /// Returns an address of a set for people: one of the documentation (RFC 5737, RFC 3849) if there is one, else the

@@ -112,7 +112,7 @@ pub fn run(policy: &Policy, origin: &dyn Fn(&Span) -> Origin) -> Report {
     report
 }
 
-/// Whether services of the host make a difference to [`on_host`].
+/// Returns whether services of the host make a difference to [`on_host`].
 #[must_use]
 pub fn asks_for_services(policy: &Policy) -> bool {
     let mut denied = policy.tests.iter().filter(|test| !test.expects_allow());
@@ -126,9 +126,9 @@ pub fn asks_for_services(policy: &Policy) -> bool {
     })
 }
 
-/// Tries the statements on a known host, too. Some are not true there, although they are on hosts in general: a
-/// service listens at a port that no key covers, and is not denied; or the address is a container's own. What is
-/// not judged there was not judged by [`run`], which reports it.
+/// Returns the results of the statements on a known host. Some are not true there, although they are on hosts in
+/// general: a service listens at a port that no key covers, and is not denied; or the address is a container's own.
+/// What is not judged there was not judged by [`run`], which reports it.
 #[must_use]
 pub fn on_host(policy: &Policy, host: &HostView, origin: &dyn Fn(&Span) -> Origin) -> Report {
     let mut report = Report::default();

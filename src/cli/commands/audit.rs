@@ -13,6 +13,7 @@ use crate::cli::load::load;
 use crate::cli::page_file::{self, Destination, Page};
 use crate::cli::report::engines;
 use crate::cli::report::failure::Failure;
+use crate::cli::report::notice::exposed_databases;
 use crate::cli::report::problems::Problems;
 use crate::host::engine::Engine;
 use crate::kernel::ForeignBaseChain;
@@ -86,6 +87,7 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &AuditArgs) -> Result<(), Fa
         || unasked.iter().any(engines::is_unknown)
         || !found.host.traces_of_engines().is_empty();
     notices.extend(unasked);
+    notices.extend(exposed_databases(&report));
     terminal.diagnostics(&notices, &SourceMap::new());
     let audit = Audit {
         found: &found,

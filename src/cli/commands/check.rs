@@ -1,10 +1,9 @@
 //! `dfw check`: validates the policies.
 
-use std::path::Path;
-
 use serde_json::json;
 
-use crate::cli::load::load_tested;
+use crate::cli::arguments::PolicyPath;
+use crate::cli::load::load_linted;
 use crate::cli::report::failure::Failure;
 use crate::cli::report::notice::local_ports;
 use crate::cli::report::summary::{summary, tested};
@@ -13,8 +12,19 @@ use crate::output::json;
 use crate::output::terminal::{Terminal, Tone};
 use crate::untrusted;
 
-pub(in crate::cli) fn run(terminal: Terminal, path: &Path) -> Result<(), Failure> {
-    let (loaded, passed) = load_tested(terminal, path)?;
+/// Arguments of `dfw check`.
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct CheckArgs {
+    #[command(flatten)]
+    policies: PolicyPath,
+    /// Treat warnings about the policies as errors
+    #[arg(long)]
+    strict: bool,
+}
+
+pub(in crate::cli) fn run(terminal: Terminal, args: &CheckArgs) -> Result<(), Failure> {
+    let path = &args.policies.path;
+    let (loaded, passed) = load_linted(terminal, path, args.strict)?;
     // Whether they overlap is a question to the host that they are for, which is mostly this one.
     let notices = local_ports(&loaded.policy, &LocalPorts::read());
     terminal.diagnostics(&notices, &loaded.sources);

@@ -51,10 +51,11 @@ pub(super) enum Verb {
     Import(import::ImportArgs),
     /// Validate the policies
     ///
-    /// Reports every error in every file, with file and line. Runs the policies' `tests:`, too.
-    /// Needs neither root nor a kernel.
+    /// Reports every error in every file, with file and line, and warns of lines that never decide and of
+    /// databases that are open to everybody. Runs the policies' `tests:`, too. Needs neither root nor a
+    /// kernel.
     #[command(after_help = examples::CHECK)]
-    Check(PolicyPath),
+    Check(check::CheckArgs),
     /// Run the policies' tests and show the rules that decided
     ///
     /// Needs neither root nor a kernel. Exits with 11 if a test fails.
@@ -99,7 +100,8 @@ pub(super) enum Verb {
     /// Show whether a source can reach a port, and which line decides
     ///
     /// Evaluates the rules in force for each path to the port, and shows each rule and list entry
-    /// that decides. Sends no packet.
+    /// that decides. `--from` alone shows every port that the source reaches, `--to` alone every
+    /// address that reaches the port. Sends no packet.
     #[command(after_help = examples::EXPLAIN)]
     Explain(explain::ExplainArgs),
     /// Trace packets through all nftables tables, live
@@ -141,7 +143,7 @@ impl Verb {
             Self::Trace(args) => trace::run(terminal, args),
             Self::Log(args) => log::run(terminal, args),
             Self::Init(args) => init::run(terminal, args),
-            Self::Check(args) => check::run(terminal, &args.path),
+            Self::Check(args) => check::run(terminal, args),
             Self::Test(args) => test::run(terminal, &args.path),
             Self::Show(args) => show::run(terminal, args),
             Self::Guard(args) => guard::run(args),

@@ -19,6 +19,8 @@ use crate::page::audit::{Conclusion, shown};
 use crate::page::change::{Change, State};
 use crate::page::count::Count;
 
+use super::addresses::{addresses_json, counts_json};
+
 /// How many addresses and ports are listed before only their number is shown.
 const LISTED: usize = 4;
 /// How many rows are shown before only their number is.
@@ -168,21 +170,6 @@ fn decider_json(decider: &Decider) -> Value {
     })
 }
 
-/// Returns the numbers of addresses; those of IPv6 as text, as they are no numbers of most programs.
-fn counts_json(set: &AddressSet) -> Value {
-    json!({"ipv4": set.count_v4(), "ipv6": set.count_v6().to_string()})
-}
-
-/// Returns the numbers of addresses, and the ranges.
-fn addresses_json(set: &AddressSet) -> Value {
-    let mut counts = counts_json(set);
-    if let Some(counts) = counts.as_object_mut() {
-        let ranges: Vec<String> = set.iter().map(|entry| entry.to_string()).collect();
-        counts.insert("ranges".to_owned(), json!(ranges));
-    }
-    counts
-}
-
 /// Returns the ports, or the first of them and how many there are.
 fn ports(ports: &[HostPorts]) -> String {
     let listed: Vec<String> = ports.iter().take(LISTED).map(one).collect();
@@ -269,11 +256,12 @@ fn who(row: &Row) -> Who {
             .collect();
         entries.next().is_none().then_some(listed)
     };
-    let all = |family: &Family| row.sources.intersects(&AddressSet::all(*family));
-    // Where a family is whole but for a few addresses, those are what matters.
-    let is_most = row.sources.count_v4() > MANY || row.sources.count_v6() > 1 << 127;
-    if is_most
-        && row.families.iter().all(all)
+    let is_most = |family: &Family| match family {
+        Family::V4 => row.sources.count_v4() > 1 << 31,
+        Family::V6 => row.sources.count_v6() > 1 << 127,
+    };
+    // Where families are whole but for a few addresses, those are what matters.
+    if row.families.iter().all(is_most)
         && let Some(but) = few(&row.sources.complement())
     {
         let families = families(&row.families);
@@ -289,7 +277,10 @@ fn who(row: &Row) -> Who {
     }
     if let Some(listed) = few(&row.sources) {
         let is_many = listed.len() > 1;
-        let text = listed.join(", ");
+        let mut text = listed.join(", ");
+        if let Some(many) = many(row.sources.count_v4()) {
+            let _ = write!(text, " ({many})");
+        }
         return Who { text, is_many };
     }
     let text = number(&row.sources).unwrap_or_else(|| "nobody".to_owned());
@@ -307,6 +298,12 @@ fn families(families: &[Family]) -> String {
     }
 }
 
+/// Returns how many IPv4 addresses where they are a part of the world; `None` where they are a list.
+fn many(number: u64) -> Option<String> {
+    let number = (number > MANY).then(|| grouped(number.into()))?;
+    Some(format!("{number} IPv4 addresses, more than 2^24"))
+}
+
 /// Returns how many addresses, in words; `None` for none.
 fn number(set: &AddressSet) -> Option<String> {
     let mut parts = Vec::new();
@@ -316,11 +313,10 @@ fn number(set: &AddressSet) -> Option<String> {
             parts.push(format!("all {} IPv4 addresses", grouped(number.into())));
         }
         1 => parts.push("1 address".to_owned()),
-        number if number > MANY => parts.push(format!(
-            "{} IPv4 addresses, more than 2^24",
-            grouped(number.into())
-        )),
-        number => parts.push(format!("{} addresses", grouped(number.into()))),
+        number => {
+            let few = || format!("{} addresses", grouped(number.into()));
+            parts.push(many(number).unwrap_or_else(few));
+        }
     }
     match set.count_v6() {
         0 => {}

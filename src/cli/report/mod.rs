@@ -1,5 +1,6 @@
 //! What verbs tell people: changes, notices, failures, as text and as JSON.
 
+pub(super) mod addresses;
 pub(super) mod changes;
 pub(super) mod difference;
 pub(super) mod engines;

@@ -1,14 +1,16 @@
 //! Notices about this host that concern the policy: no errors, but possible surprises.
 
-use crate::net::Protocol;
+use crate::net::{HostPorts, Protocol, decisive};
 use std::collections::BTreeMap;
 
+use crate::analysis::audit::{Admits, Exposure, Report};
+use crate::analysis::path::Reach;
 use crate::compile;
 use crate::host::HostView;
 use crate::host::local_ports::LocalPorts;
 use crate::kernel::ForeignBaseChain;
 use crate::nftables::object::shares_hook;
-use crate::policy::{DefaultAction, InterfacePattern, Policy};
+use crate::policy::{DefaultAction, InterfacePattern, Policy, database};
 use crate::ruleset::{Hook, Ruleset};
 use crate::site::HostFacts;
 use crate::store::Policies;
@@ -48,6 +50,7 @@ fn of_host(
     notices.extend(missing_reverse_path(policy, host));
     notices.extend(local_ports(policy, &host.local_ports));
     notices.extend(left_open(policy, host));
+    notices.extend(open_databases(policy, host));
     notices.extend(
         foreign_chains
             .iter()
@@ -231,6 +234,70 @@ pub(in crate::cli) fn local_ports(policy: &Policy, local: &LocalPorts) -> Vec<Di
             .help(reserve(overlap.reserve))
     };
     overlaps.map(notice).collect()
+}
+
+/// Returns warnings about published ports that are open to everybody and lead to the port of a database in a
+/// container.
+fn open_databases(policy: &Policy, host: &HostView) -> Vec<Diagnostic> {
+    let mut notices = Vec::new();
+    let running = host
+        .publications()
+        .filter(|publication| publication.of.is_running());
+    for publication in running {
+        let published = &publication.published;
+        if published.address.is_loopback() {
+            continue;
+        }
+        for (port, target) in
+            (published.first..=published.last).zip(published.container_port..=u16::MAX)
+        {
+            let address = published.port().named().address;
+            let asked = HostPorts::one(address, published.protocol, port);
+            let open = decisive(policy.ports.keys(), &asked)
+                .and_then(|key| policy.ports.get(key))
+                .filter(|port| port.is_open());
+            if let (Some(open), Some(database)) = (open, database(published.protocol, target)) {
+                let message = format!(
+                    "port {asked} is open to everybody, and leads to port {target} of container {}: {}",
+                    publication.of.title(),
+                    database.name
+                );
+                notices.push(
+                    Diagnostic::warning("open-database", message)
+                        .at(open.origin.clone(), "open to everybody")
+                        .note(database.reason)
+                        .help("list its clients here"),
+                );
+            }
+        }
+    }
+    // Podman and Docker publish a port of both families as two.
+    without_repetitions(notices)
+}
+
+/// Returns warnings about paths to the port of a database that are open to everybody.
+pub(in crate::cli) fn exposed_databases(report: &Report) -> Vec<Diagnostic> {
+    let exposures = report.exposures.iter().chain(&report.services);
+    let open = exposures
+        .filter(|exposure| exposure.admits == Admits::Any && exposure.path.reach == Reach::Anybody);
+    let notices = open.filter_map(|Exposure { path, .. }| {
+        let target = path.target.as_ref().map(|target| target.port);
+        let port = target.or(path.redirected).or(path.port)?;
+        let database = database(path.protocol, port)?;
+        let message = format!(
+            "port {} is open to everyone: {}",
+            path.port_text(),
+            database.name
+        );
+        Some(Diagnostic::warning("open-database", message).help(database.reason))
+    });
+    without_repetitions(notices.collect())
+}
+
+fn without_repetitions(mut notices: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    notices.sort_by(|a, b| a.message.cmp(&b.message));
+    notices.dedup_by(|a, b| a.message == b.message);
+    notices
 }
 
 /// Returns warnings about ports of stopped containers, which are closed only while they run.

@@ -19,6 +19,7 @@ use crate::text::Span;
 use crate::text::diagnostic::{Diagnostic, quoted};
 
 use super::interface::InterfaceName;
+use super::lint::List;
 use super::source::{NamedSource, Place, SourceName, reserved_words};
 use super::yaml::{Member, Node, Reader, Value, is_missing, members};
 
@@ -55,6 +56,12 @@ impl PortPolicy {
             deny_with: DenyWith::default(),
             origin,
         }
+    }
+
+    /// Returns whether it allows everybody, through any interface.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.allow.any && self.interfaces.is_empty()
     }
 
     /// Returns the allowed sources as text: `office (2 entries) except 203.0.113.7 through eth0`.
@@ -107,10 +114,14 @@ pub(super) struct Draft {
     pub(super) ports: BTreeMap<HostPorts, PortPolicy>,
     /// The place of each port, including ports with errors.
     origins: BTreeMap<HostPorts, Span>,
-    /// Every use of a source name.
-    uses: Vec<(String, Span)>,
+    /// Every use of a source name, in ports and tests.
+    pub(super) uses: Vec<(String, Span)>,
     /// The place of the `except` of each port.
     excepts: BTreeMap<HostPorts, Span>,
+    /// The lists of the port that is being read, for lints.
+    lists: Vec<List>,
+    /// The lists of each port, for lints.
+    pub(super) port_lists: BTreeMap<HostPorts, Vec<List>>,
     /// Every `except` with its source names, including those of ports with errors.
     except_names: Vec<(Span, BTreeSet<SourceName>)>,
 }
@@ -132,7 +143,9 @@ impl Draft {
                 None
             }
         };
+        self.lists.clear();
         let (policy, except) = self.read_port_policy(reader, member);
+        let lists = std::mem::take(&mut self.lists);
         let (Some(key), false) = (key, member.repeated) else {
             return;
         };
@@ -150,6 +163,7 @@ impl Draft {
             self.excepts.insert(key, span);
         }
         if let Some(policy) = policy {
+            self.port_lists.insert(key, lists);
             self.ports.insert(key, policy);
         }
     }

@@ -15,6 +15,8 @@ use crate::policy::yaml::{Node, Reader, Value};
 use crate::text::Span;
 use crate::text::diagnostic::{Diagnostic, did_you_mean, quoted};
 
+use crate::policy::lint::{self, List};
+
 use super::Draft;
 
 /// The words that are neither names nor addresses.
@@ -169,7 +171,17 @@ pub(in crate::policy) fn read(
             ),
         }
     }
-    selection.inline = inline.merge();
+    let (inline, redundant) = inline.merge_and_count();
+    selection.inline = inline;
+    if reader.lints {
+        let entries = items
+            .iter()
+            .filter_map(|item| Some((item.text()?, &item.span)));
+        if let Some(redundant) = redundant {
+            reader.report.extend(lint::redundant(&redundant, &entries));
+        }
+        draft.lists.push(List::new(place, &node.span, entries));
+    }
     if selection.any && (!selection.named.is_empty() || !selection.inline.is_empty()) {
         reader.report.push(
             Diagnostic::warning(

@@ -162,7 +162,7 @@ fn parse(name: &str, bytes: Vec<u8>, format: &Format) -> Result<(SourceMap, Addr
         return Err(Reason { text, public });
     }
     let mut report = Vec::new();
-    let list = format.parse(file, texts.text(file), &mut report);
+    let (list, _) = format.parse(file, texts.text(file), &mut report);
     match report.into_iter().next() {
         None => Ok((texts, list)),
         Some(first) => {

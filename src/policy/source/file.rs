@@ -4,6 +4,7 @@ use serde_json::{Value as Schema, json};
 
 use crate::file;
 use crate::net::AddressSet;
+use crate::policy::lint;
 use crate::policy::yaml::{Member, Reader, Value};
 use crate::text::diagnostic::{Diagnostic, Severity, quoted};
 use crate::text::{Span, is_url};
@@ -78,9 +79,9 @@ fn read_list(
         }
     };
     let mut found = Vec::new();
-    let addresses = if let Some(problem) = reader.texts.error(list) {
+    let (addresses, redundant) = if let Some(problem) = reader.texts.error(list) {
         found.push(problem);
-        AddressSet::default()
+        (AddressSet::default(), None)
     } else {
         format.parse(list, reader.texts.text(list), &mut found)
     };
@@ -106,6 +107,10 @@ fn read_list(
     let read = (list, format.clone());
     if !draft.lists.contains(&read) {
         draft.lists.push(read);
+        if let Some(redundant) = redundant.filter(|_| reader.lints) {
+            let warning = lint::redundant_line(&redundant, list, reader.texts.text(list));
+            found.extend(warning);
+        }
         reader.report.append(&mut found);
     }
     addresses

@@ -2,6 +2,7 @@
 
 use crate::net::AddressSet;
 use crate::net::address::Unmerged;
+use crate::policy::lint;
 use crate::policy::yaml::{Node, Reader, Value};
 use crate::text::Span;
 use crate::text::diagnostic::{Diagnostic, quoted};
@@ -25,7 +26,14 @@ pub(super) fn read(reader: &mut Reader<'_>, items: &[Node]) -> AddressSet {
             ),
         }
     }
-    set.merge()
+    let (set, redundant) = set.merge_and_count();
+    if let Some(redundant) = redundant.filter(|_| reader.lints) {
+        let entries = items
+            .iter()
+            .filter_map(|item| Some((item.text()?, &item.span)));
+        reader.report.extend(lint::redundant(&redundant, &entries));
+    }
+    set
 }
 
 fn read_item(reader: &mut Reader<'_>, text: &str, span: &Span, set: &mut Unmerged) {

@@ -10,6 +10,8 @@ use super::syntax::{Member, Node, Value};
 pub(in crate::policy) struct Reader<'a> {
     pub(in crate::policy) texts: &'a mut SourceMap,
     pub(in crate::policy) report: Vec<Diagnostic>,
+    /// Whether what is right, but can be left out or is dangerous, is reported as well.
+    pub(in crate::policy) lints: bool,
 }
 
 /// Returns whether a mapping lacks a key. A mistyped key counts as present: it is reported as such.

@@ -122,6 +122,10 @@ fn row<'a>(
         _ => return None,
     };
     let original = packet.connection.map_or(packet.flow, |c| c.original);
+    // From the network nothing gets to a loopback address, and comparisons do not speak of it.
+    if original.destination.is_loopback() {
+        return None;
+    }
     let incoming = class(&difference.incoming, &packet.incoming)?;
     let outgoing = packet.outgoing.as_ref().map(|out| out.name.as_str());
     let outgoing = match (kind, outgoing) {

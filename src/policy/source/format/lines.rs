@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use memchr::memchr_iter;
 
-use crate::net::address::Unmerged;
+use crate::net::address::{Redundant, Unmerged};
 use crate::policy::report::SHOWN;
 use crate::policy::source::entry::{parse_entry, parse_fast};
 use crate::text::diagnostic::Diagnostic;
@@ -42,7 +42,7 @@ pub(super) fn parse(
     text: &str,
     cut: Cut,
     report: &mut Vec<Diagnostic>,
-) -> AddressSet {
+) -> (AddressSet, Option<Redundant>) {
     let mut set = Unmerged::default();
     let mut wrong = 0_usize;
     let mut next = None;
@@ -77,7 +77,7 @@ pub(super) fn parse(
                             .at(span, "not an address, a network or a range")
                             .help(format.help),
                     );
-                    return AddressSet::default();
+                    return (AddressSet::default(), None);
                 }
                 match wrong {
                     ..=SHOWN => {
@@ -110,7 +110,7 @@ pub(super) fn parse(
                 .and_more(more - 1),
         );
     }
-    set.merge()
+    set.merge_and_count()
 }
 
 #[cfg(test)]
@@ -119,7 +119,7 @@ mod tests {
 
     fn read(text: &str) -> (AddressSet, Vec<Diagnostic>) {
         let mut report = Vec::new();
-        let set = parse(FileId(0), text, strict, &mut report);
+        let set = parse(FileId(0), text, strict, &mut report).0;
         (set, report)
     }
 
@@ -128,7 +128,7 @@ mod tests {
         let text = "; Spamhaus\n192.0.2.0/24 ; SBL1\n203.0.113.7,DE,2026\n\t198.51.100.1\tTor\n\
                     # end\n2001:db8::/32;x\r\n\r\n";
         let mut report = Vec::new();
-        let set = parse(FileId(0), text, loose, &mut report);
+        let set = parse(FileId(0), text, loose, &mut report).0;
         assert_eq!(report, []);
         let texts: Vec<_> = set.iter().map(|e| e.to_string()).collect();
         let expected = [

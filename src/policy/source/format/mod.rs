@@ -8,6 +8,7 @@ mod recognise;
 use serde_json::{Value, json};
 
 use crate::net::AddressSet;
+use crate::net::address::Redundant;
 use crate::text::FileId;
 use crate::text::diagnostic::Diagnostic;
 
@@ -58,18 +59,18 @@ impl Format {
             .collect()
     }
 
-    /// Reads a list, and adds its errors to the report.
+    /// Reads a list, and adds its errors to the report. Counts entries inside others, except in publishers' lists.
     pub(super) fn parse(
         &self,
         file: FileId,
         text: &str,
         report: &mut Vec<Diagnostic>,
-    ) -> AddressSet {
+    ) -> (AddressSet, Option<Redundant>) {
         match self {
             Self::Lines => lines::parse(file, text, lines::strict, report),
-            Self::LinesLoose => lines::parse(file, text, lines::loose, report),
-            Self::Json(selection) => json::document(file, text, selection, report),
-            Self::JsonLines(selection) => json::lines(file, text, selection, report),
+            Self::LinesLoose => (lines::parse(file, text, lines::loose, report).0, None),
+            Self::Json(selection) => (json::document(file, text, selection, report), None),
+            Self::JsonLines(selection) => (json::lines(file, text, selection, report), None),
         }
     }
 }

@@ -1,5 +1,11 @@
-//! Evaluates whether a source reaches a port: each path of this host to the port, with the rules and elements
-//! that decide.
+//! Whether a source reaches a port, and why: every path of this host that leads there, walked by the packet, with
+//! the rules and elements that decide.
+//!
+//! With the source alone ([`from`]) every path of this host is walked; with the port alone ([`to`]) the paths that
+//! lead there are judged for every address at once.
+
+pub mod from;
+pub mod to;
 
 use std::net::IpAddr;
 
@@ -20,6 +26,13 @@ pub struct Question {
     pub from: IpAddr,
     /// The incoming interface; any if not given.
     pub via: Option<String>,
+    /// What it asks for.
+    pub destination: Destination,
+}
+
+/// What is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Destination {
     /// The port, and the address of this host, of a container, or behind one; every address of the host
     /// if not given. `first == last`.
     pub to: HostPorts,
@@ -111,69 +124,120 @@ pub fn explain(
     ruleset: &Ruleset,
     question: &Question,
 ) -> Answer {
-    let mut around = around.clone();
-    let is_own = around.addresses.contains(&question.from) || question.from.is_loopback();
-    if is_own && question.via.is_none() {
+    let Some(mut around) = entrance(host, around, question.from, question.via.as_ref()) else {
         return Answer::nothing(Nothing::Own);
-    }
-    let container = host
-        .endpoints()
-        .find(|endpoint| endpoint.address == question.from);
-    let bridge = container.and_then(|endpoint| endpoint.network?.bridge.clone());
-    if let (None, Some(bridge)) = (&question.via, bridge) {
-        // A container's packets come in through its bridge.
-        around.interfaces = vec![bridge];
-    }
-    if let Some(via) = &question.via {
-        // What comes in through a port of a bridge, a bond or a VRF comes in through that.
-        let master = host.interfaces.get(via).and_then(Option::as_ref);
-        around.interfaces = vec![master.unwrap_or(via).clone()];
-    }
-    if around.interfaces.is_empty() {
-        around.interfaces.push("eth0".to_owned());
-    }
-    let mut found: Vec<Path> = elsewhere(host, question);
-    if found.is_empty() && question.place == Some(Place::Nowhere) {
+    };
+    let destination = &question.destination;
+    let families = [Family::of(question.from)];
+    let Some(found) = destination.find(host, &mut around, &families) else {
         return Answer::nothing(Nothing::Unreachable);
-    }
-    if found.is_empty() {
-        if let Some(address) = question.to.address {
-            around.addresses = vec![address];
-        }
-        let all = paths(host, &around).into_iter();
-        found = all.filter(|path| leads(path, question)).collect();
-    }
-    let exists = !found.is_empty();
-    if !exists {
-        found = in_general(question);
-    }
+    };
     let mut walks: Vec<Walk> = found
+        .paths
         .into_iter()
         .flat_map(|path| walk(ruleset, &around, &path, question.from))
         .collect();
     // Nothing listens, so the result for a service is left out.
     let is_judged = |walk: &Walk| {
-        exists || !question.host_known || walk.judgement.reason() != Some(Reason::Service)
+        found.exists || !destination.host_known || walk.judgement.reason() != Some(Reason::Service)
     };
     let all = walks.len();
     walks.retain(is_judged);
     Answer {
-        exists,
+        exists: found.exists,
         nothing: None,
         services_not_judged: walks.len() < all,
         walks,
     }
 }
 
+/// Returns the surroundings of a source, which come in through some interfaces only; `None` for one of this
+/// host's own, which comes in nowhere.
+fn entrance(
+    host: &HostView,
+    around: &Surroundings,
+    from: IpAddr,
+    via: Option<&String>,
+) -> Option<Surroundings> {
+    let mut around = around.clone();
+    let is_own = around.addresses.contains(&from) || from.is_loopback();
+    if is_own && via.is_none() {
+        return None;
+    }
+    let container = host.endpoints().find(|endpoint| endpoint.address == from);
+    let bridge = container.and_then(|endpoint| endpoint.network?.bridge.clone());
+    if let (None, Some(bridge)) = (via, bridge) {
+        // A container's packets come in through its bridge.
+        around.interfaces = vec![bridge];
+    }
+    if let Some(via) = via {
+        around.interfaces = vec![master(host, via)];
+    }
+    if around.interfaces.is_empty() {
+        around.interfaces.push("eth0".to_owned());
+    }
+    Some(around)
+}
+
+/// Returns the interface through which packets of an interface come in: those of a port of a bridge, a bond or a
+/// VRF come in through that.
+fn master(host: &HostView, via: &String) -> String {
+    let master = host.interfaces.get(via).and_then(Option::as_ref);
+    master.unwrap_or(via).clone()
+}
+
+/// The paths to a destination.
+struct Found {
+    paths: Vec<Path>,
+    /// Whether anything leads there at the moment; if not, the paths are those that a port has in general.
+    exists: bool,
+}
+
+impl Destination {
+    /// Returns the paths of these families; `None` if this host has no route to the address. Makes the address that
+    /// is asked for the only one of the surroundings.
+    fn find(
+        &self,
+        host: &HostView,
+        around: &mut Surroundings,
+        families: &[Family],
+    ) -> Option<Found> {
+        let mut found: Vec<Path> = elsewhere(host, self);
+        if found.is_empty() && self.place == Some(Place::Nowhere) {
+            return None;
+        }
+        if found.is_empty() {
+            if let Some(address) = self.to.address {
+                around.addresses = vec![address];
+            }
+            let all = paths(host, around).into_iter();
+            found = all
+                .filter(|path| families.contains(&path.family()) && leads(path, &self.to))
+                .collect();
+        }
+        let exists = !found.is_empty();
+        if !exists {
+            found = families
+                .iter()
+                .flat_map(|family| in_general(&self.to, *family))
+                .collect();
+        }
+        Some(Found {
+            paths: found,
+            exists,
+        })
+    }
+}
+
 /// Returns the path to an address that is not the host's: a container's own, or one that is routed through a
 /// container or elsewhere.
-fn elsewhere(host: &HostView, question: &Question) -> Vec<Path> {
+fn elsewhere(host: &HostView, destination: &Destination) -> Vec<Path> {
     let HostPorts {
         address: Some(to),
         protocol,
         first: port,
         ..
-    } = question.to
+    } = destination.to
     else {
         return Vec::new();
     };
@@ -183,7 +247,7 @@ fn elsewhere(host: &HostView, question: &Question) -> Vec<Path> {
     let Some(Place::Through {
         interface,
         has_gateway,
-    }) = &question.place
+    }) = &destination.place
     else {
         return Vec::new();
     };
@@ -206,24 +270,19 @@ fn elsewhere(host: &HostView, question: &Question) -> Vec<Path> {
 }
 
 /// Returns whether a path leads to the queried port.
-fn leads(path: &Path, question: &Question) -> bool {
-    let to = &question.to;
+fn leads(path: &Path, to: &HostPorts) -> bool {
     let same_address = match to.address {
         Some(address) => path.address == address || path.address.is_unspecified(),
         None => path.kind != Kind::Container && path.kind != Kind::Loopback,
     };
     let port = path.port.unwrap_or(to.first);
-    path.family() == Family::of(question.from)
-        && same_address
-        && port == to.first
-        && (path.port.is_none() || to.protocol == path.protocol)
+    same_address && port == to.first && (path.port.is_none() || to.protocol == path.protocol)
 }
 
 /// Returns the paths of a port that nothing serves: DNAT, and a socket of the host.
-fn in_general(question: &Question) -> Vec<Path> {
-    let (to, family) = (&question.to, Family::of(question.from));
+fn in_general(to: &HostPorts, family: Family) -> [Path; 2] {
     let address = to.address.unwrap_or(family.unspecified());
-    vec![
+    [
         Path::published(to, family),
         Path::to_socket(Kind::Service, to.protocol, address, to.first),
     ]
