@@ -178,7 +178,7 @@ impl<'a> Case<'a> {
             .chain(on_host.map(|(name, ..)| name))
     }
 
-    /// A source of the statement's own of which it is not known what it holds.
+    /// Returns a source of the statement's own of which it is not known what it holds.
     pub(super) fn unknown_source(&self) -> Option<&'a SourceName> {
         let named: Vec<&SourceName> = match &self.statement.claim {
             Claim::Each { from, except, .. } => from.named.iter().chain(&except.named).collect(),
