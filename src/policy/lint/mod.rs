@@ -152,10 +152,11 @@ fn unused(ports: &port::Draft, sources: &source::Draft) -> Vec<Diagnostic> {
         .collect()
 }
 
-/// The addresses of a source; `None` if only a host can tell them.
+/// The addresses of a source; `None` if a host decides them, or a server.
 fn addresses<'a>(sources: &'a source::Draft, name: &SourceName) -> Option<&'a AddressSet> {
     let source = sources.named.get(name)?;
-    source.on_host.is_none().then_some(&source.addresses)
+    let is_written = source.on_host.is_none() && source.fetched.is_none();
+    is_written.then_some(&source.addresses)
 }
 
 /// How many ranges are looked at to find out what lies inside others.
