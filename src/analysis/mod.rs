@@ -17,3 +17,4 @@ pub mod sources;
 pub mod surroundings;
 pub mod test;
 pub mod traffic;
+pub mod unfetched;

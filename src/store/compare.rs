@@ -33,7 +33,7 @@ pub fn compared(pool: &mut Pool, old: &Policies, new: &Policies) -> (Difference,
             OnHost::NetworksOf(names) => interfaces.extend(names.iter().cloned()),
         }
     }
-    let all = AddressSet::all(Family::V4).union(&AddressSet::all(Family::V6));
+    let all = everybody();
     for interface in interfaces {
         let host = HostView {
             networks: BTreeMap::from([(interface.as_str().to_owned(), all.clone())]),
@@ -53,7 +53,7 @@ pub fn compared(pool: &mut Pool, old: &Policies, new: &Policies) -> (Difference,
     };
     for (name, source) in never(old).into_iter().chain(never(new)) {
         if unknown.insert(source.clone()) {
-            let full = [old, new].map(|policies| full(policies, &name, &host, &all));
+            let full = [old, new].map(|policies| full(policies, &host, |other| *other == name));
             let full = Difference::of(pool, &full[0], &full[1]);
             difference.add_unknown(pool, &source, full);
         }
@@ -61,15 +61,25 @@ pub fn compared(pool: &mut Pool, old: &Policies, new: &Policies) -> (Difference,
     (difference, unknown.into_iter().collect())
 }
 
-/// Compiles policies as if a source that was never fetched held all that it may.
-fn full(policies: &Policies, name: &SourceName, host: &HostView, all: &AddressSet) -> Ruleset {
+/// Compiles policies as if some of the sources that were never fetched held all that they may.
+pub(super) fn full(
+    policies: &Policies,
+    host: &HostView,
+    is_full: impl Fn(&SourceName) -> bool,
+) -> Ruleset {
+    let all = everybody();
     let mut policy: Policy = policies.policy.clone();
-    let source = policy.sources.get_mut(name);
-    if let Some(source) = source
-        && let Some(fetched) = &source.fetched
-        && fetched.list == List::Never
-    {
-        source.addresses = fetched.within.as_ref().unwrap_or(all).clone();
+    for (name, source) in &mut policy.sources {
+        if let Some(fetched) = &source.fetched
+            && fetched.list == List::Never
+            && is_full(name)
+        {
+            source.addresses = fetched.within.as_ref().unwrap_or(&all).clone();
+        }
     }
     compile::compile(&policy, host, &|span| origin(&policies.sources, span))
+}
+
+fn everybody() -> AddressSet {
+    AddressSet::all(Family::V4).union(&AddressSet::all(Family::V6))
 }

@@ -144,6 +144,14 @@ impl Policies {
     pub fn compile(&self, host: &HostView) -> Ruleset {
         compile::compile(&self.policy, host, &|span| origin(&self.sources, span))
     }
+
+    /// Compiles the policy for a host as if every source that was never fetched held all that it may ever hold;
+    /// `None` if there is no such source.
+    #[must_use]
+    pub fn compile_full(&self, host: &HostView) -> Option<Ruleset> {
+        self.policy.never_fetched().next()?;
+        Some(compare::full(self, host, |_| true))
+    }
 }
 
 /// Returns the requests of the policies at `path`, by the names of their sources. Reads no fetched list, so

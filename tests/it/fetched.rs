@@ -5,6 +5,11 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use dfw::analysis::eval::Pool;
+use dfw::analysis::explain::to::clients;
+use dfw::analysis::explain::{Destination, Question, explain};
+use dfw::analysis::judgement::Verdict;
+use dfw::analysis::surroundings::Surroundings;
+use dfw::analysis::unfetched::{doubt_clients, doubt_walks};
 use dfw::host::HostView;
 use dfw::policy::List;
 use dfw::store::{LoadError, Policies, compared};
@@ -230,6 +235,64 @@ fn what_depends_on_a_list_that_was_never_fetched_is_not_judged() {
         let (_, passed) = policies.test_on(&HostView::default()).unwrap();
         assert_eq!(passed == 1, is_judged, "{statement}");
     }
+}
+
+/// An answer that depends on what such a list holds is none; all others are answered.
+#[test]
+fn explain_does_not_judge_what_depends_on_a_list_that_was_never_fetched() {
+    let source = "{url: \"https://lists.example.com/\", within: 203.0.113.0/24}";
+    let ports = "80: [list, 192.0.2.9], 81: [192.0.2.9]";
+    let trial = Trial::new(source, ALLOWED);
+    let texts = SourceMap::in_memory([("a.yaml", trial.policy(ports))]);
+    let policies = Policies::read(texts, Path::new("a.yaml")).unwrap();
+    let (host, around) = (HostView::default(), Surroundings::default());
+    let rules = policies.compile(&host);
+    let full = policies.compile_full(&host).unwrap();
+    let destination = |to: &str| Destination {
+        to: to.parse().unwrap(),
+        place: None,
+        host_known: true,
+    };
+    let verdicts = [
+        ("203.0.113.7", "80", Verdict::NotJudged),
+        ("192.0.2.9", "80", Verdict::Allow),
+        ("198.51.100.1", "80", Verdict::Deny),
+        ("203.0.113.7", "81", Verdict::Deny),
+    ];
+    for (from, to, expected) in verdicts {
+        let question = Question {
+            from: from.parse().unwrap(),
+            via: None,
+            destination: destination(to),
+        };
+        let mut answer = explain(&host, &around, &rules, &question);
+        let other = explain(&host, &around, &full, &question);
+        doubt_walks(&mut answer.walks, &other.walks);
+        assert_eq!(answer.verdict(), expected, "{from} to {to}");
+    }
+    let mut answer = clients(&host, &around, &rules, &destination("80"), None);
+    let other = clients(&host, &around, &full, &destination("80"), None);
+    doubt_clients(&mut answer, &other);
+    let block = answer.blocks.first().unwrap();
+    let accesses: Vec<_> = block
+        .accesses
+        .iter()
+        .map(|access| {
+            (
+                access.verdict(),
+                access.sources.iter().next().unwrap().to_string(),
+            )
+        })
+        .collect();
+    let first = |verdict, text: &str| (verdict, text.to_owned());
+    assert_eq!(
+        accesses,
+        [
+            first(Verdict::Allow, "192.0.2.9"),
+            first(Verdict::NotJudged, "203.0.113.0/24"),
+            first(Verdict::Deny, "0.0.0.0-192.0.2.8"),
+        ]
+    );
 }
 
 /// A comparison with a list that was never fetched says that somebody may gain access.

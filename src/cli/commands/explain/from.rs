@@ -8,11 +8,12 @@ use serde_json::{Value, json};
 use crate::analysis::explain::Walk;
 use crate::analysis::explain::from::{Reachable, reachable};
 use crate::analysis::judgement::{Verdict, line_of, reason_of};
+use crate::analysis::unfetched::doubt_walks;
 use crate::cli::report::failure::Failure;
 use crate::output::json::family;
 use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
-use crate::ruleset::Hook;
+use crate::ruleset::{Hook, Ruleset};
 use crate::text::diagnostic::Diagnostic;
 
 use super::{Facts, OWN, later_json, later_text, not_in_force};
@@ -29,7 +30,11 @@ pub(super) fn run(
         return Err(Failure::plain(error));
     }
     let around = facts.surroundings(Some(from));
-    let answer = reachable(facts.host(), &around, &facts.ruleset, from, via);
+    let ask = |ruleset: &Ruleset| reachable(facts.host(), &around, ruleset, from, via);
+    let mut answer = ask(&facts.ruleset);
+    if let Some(full) = &facts.full {
+        doubt_walks(&mut answer.walks, &ask(full).walks);
+    }
     let view = View {
         facts,
         from,

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::analysis::explain::{Destination, Place, Question, explain};
 use crate::analysis::surroundings::Surroundings;
+use crate::analysis::unfetched::doubt_walks;
 use crate::cli::arguments::EngineArgs;
 use crate::cli::load::load;
 use crate::cli::report::engines;
@@ -124,12 +125,12 @@ fn explain_packet(
         via: args.via.clone(),
         destination: facts.destination(to),
     };
-    let answer = explain(
-        facts.host(),
-        &facts.surroundings(Some(from)),
-        &facts.ruleset,
-        &question,
-    );
+    let around = facts.surroundings(Some(from));
+    let ask = |ruleset: &Ruleset| explain(facts.host(), &around, ruleset, &question);
+    let mut answer = ask(&facts.ruleset);
+    if let Some(full) = &facts.full {
+        doubt_walks(&mut answer.walks, &ask(full).walks);
+    }
     let explained = Explained {
         question: &question,
         answer: &answer,
@@ -147,6 +148,8 @@ fn explain_packet(
 struct Facts {
     /// The rules in force, or those of a policy.
     ruleset: Ruleset,
+    /// Those of a policy with sources that were never fetched, as if each held all that it may; `None` without.
+    full: Option<Ruleset>,
     /// Whether they are those of a policy, which may be for another host.
     is_planned: bool,
     problems: Problems,
@@ -165,6 +168,7 @@ impl Facts {
             let problems = Problems::of(snapshot.installed.as_ref());
             let in_force = snapshot.installed.filter(|_| !problems.dormant);
             return Ok(Self {
+                full: None,
                 ruleset: in_force.map_or_else(Ruleset::default, |table| table.ruleset),
                 is_planned: false,
                 problems,
@@ -182,6 +186,7 @@ impl Facts {
         let unknown = HostView::default();
         let host = found.as_ref().map_or(&unknown, |found| &found.host);
         Ok(Self {
+            full: loaded.compile_full(host),
             ruleset: loaded.compile(host),
             is_planned: true,
             problems: Problems::default(),

@@ -9,12 +9,13 @@ use crate::analysis::access::Access;
 use crate::analysis::explain::Destination;
 use crate::analysis::explain::to::{Block, Clients, Entrance, clients};
 use crate::analysis::judgement::Verdict;
+use crate::analysis::unfetched::doubt_clients;
 use crate::cli::report::addresses::{addresses_json, ranges, size};
 use crate::cli::report::failure::Failure;
 use crate::output::json::family;
 use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
-use crate::ruleset::Hook;
+use crate::ruleset::{Hook, Ruleset};
 
 use super::{Facts, UNREACHABLE, later_json, later_text, not_in_force};
 
@@ -28,7 +29,11 @@ pub(super) fn run(
     via: Option<&String>,
 ) -> Result<(), Failure> {
     let around = facts.surroundings(None);
-    let answer = clients(facts.host(), &around, &facts.ruleset, destination, via);
+    let ask = |ruleset: &Ruleset| clients(facts.host(), &around, ruleset, destination, via);
+    let mut answer = ask(&facts.ruleset);
+    if let Some(full) = &facts.full {
+        doubt_clients(&mut answer, &ask(full));
+    }
     let view = View {
         facts,
         destination,
