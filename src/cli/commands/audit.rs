@@ -8,13 +8,17 @@ use serde_json::{Value, json};
 
 use crate::analysis::audit::{Admits, Exposure, Report, audit};
 use crate::analysis::surroundings::Surroundings;
-use crate::cli::arguments::{DEFAULT_PATH, EngineArgs};
+use crate::analysis::unfetched::doubt_exposures;
+use crate::cli::arguments::{self, DEFAULT_PATH, EngineArgs};
+use crate::cli::commands::guard::default_socket;
 use crate::cli::load::load;
 use crate::cli::page_file::{self, Destination, Page};
 use crate::cli::report::engines;
 use crate::cli::report::failure::Failure;
 use crate::cli::report::notice::exposed_databases;
 use crate::cli::report::problems::Problems;
+use crate::cli::report::stale::Stale;
+use crate::guard;
 use crate::host::engine::Engine;
 use crate::kernel::ForeignBaseChain;
 use crate::kernel::Kernel;
@@ -69,7 +73,11 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &AuditArgs) -> Result<(), Fa
         (problems, in_force.map(|table| table.ruleset))
     };
     let around = found.surroundings(&snapshot.foreign_chains);
-    let report = audit(&found.host, &around, ruleset.as_ref());
+    let mut report = audit(&found.host, &around, ruleset.as_ref());
+    let full = loaded.as_ref();
+    if let Some(full) = full.and_then(|loaded| loaded.compile_full(&found.host)) {
+        doubt_exposures(&mut report, &audit(&found.host, &around, Some(&full)));
+    }
     let beside = Beside {
         flowtables: kernel.flowtables()?,
         xdp: found
@@ -80,6 +88,13 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &AuditArgs) -> Result<(), Fa
             .collect(),
         denying: snapshot.foreign_chains.into_iter().filter(denies).collect(),
         legacy: !legacy_tables().v4.is_empty() || !legacy_tables().v6.is_empty(),
+    };
+    let stale = match &loaded {
+        Some(loaded) => Stale::of_policy(&loaded.policy, &arguments::cache()),
+        None => match guard::ask(&default_socket()) {
+            guard::Answer::Status(status) => Stale::of_guard(&status),
+            _ => Vec::new(),
+        },
     };
     let unasked = engines::unasked(&found.host);
     let mut notices = engines::unanswered(&found);
@@ -97,6 +112,7 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &AuditArgs) -> Result<(), Fa
         guarded: ruleset.is_some(),
         is_unknown,
         notices: &notices,
+        stale: &stale,
     };
     let page = if has_page {
         let page = audit.page(&around, ruleset.as_ref(), policy);
@@ -142,6 +158,8 @@ struct Audit<'a> {
     /// Whether an engine was not queried or does not answer.
     is_unknown: bool,
     notices: &'a [Diagnostic],
+    /// The fetched sources that are stale, if there is a policy or a guard that knows.
+    stale: &'a [Stale],
 }
 
 /// Other filters on this host that can drop packets, too.
@@ -233,6 +251,9 @@ impl Audit<'_> {
             }
         }
         text.push_str(&others(report, beside));
+        for stale in self.stale {
+            text.push_str(&stale.line(terminal));
+        }
         for line in self.unjudged() {
             let _ = writeln!(text, "not judged: {line}");
         }
@@ -324,7 +345,12 @@ impl Audit<'_> {
                 .map(|engine| shown(&describe(engine)))
                 .collect(),
             unseen: unseen.map(|line| shown(&line)).collect(),
-            notes: others(report, self.beside).lines().map(shown).collect(),
+            notes: others(report, self.beside)
+                .lines()
+                .map(str::to_owned)
+                .chain(self.stale.iter().map(Stale::sentence))
+                .map(|line| shown(&line))
+                .collect(),
             ports: page::audit::ports(&report.exposures, around, ruleset),
             services: page::audit::ports(&report.services, around, ruleset),
         }
@@ -444,6 +470,7 @@ impl Audit<'_> {
                 }))
                 .collect::<Vec<_>>(),
             "iptables_legacy": beside.legacy,
+            "stale_sources": self.stale.iter().map(Stale::json).collect::<Vec<_>>(),
             "warnings": self.notices.iter().map(|n| to_json(n, &sources)).collect::<Vec<_>>(),
         })
     }

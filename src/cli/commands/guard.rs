@@ -57,10 +57,18 @@ pub(in crate::cli) struct SocketArgs {
 
 impl SocketArgs {
     pub(in crate::cli) fn path(&self) -> PathBuf {
-        self.socket
-            .clone()
-            .unwrap_or_else(|| arguments::folder("RUNTIME_DIRECTORY", RUNTIME).join(SOCKET))
+        self.socket.clone().unwrap_or_else(usual_socket)
     }
+}
+
+/// Returns the control socket of guard, unless an argument or `DFW_GUARD_SOCKET` names another one.
+fn usual_socket() -> PathBuf {
+    arguments::folder("RUNTIME_DIRECTORY", RUNTIME).join(SOCKET)
+}
+
+/// Returns the control socket of guard for verbs that have no argument for it.
+pub(in crate::cli) fn default_socket() -> PathBuf {
+    std::env::var_os("DFW_GUARD_SOCKET").map_or_else(usual_socket, PathBuf::from)
 }
 
 pub(in crate::cli) fn run(args: &GuardArgs) -> Result<(), Failure> {

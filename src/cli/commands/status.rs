@@ -9,6 +9,7 @@ use crate::cli::commands::guard::SocketArgs;
 use crate::cli::report::failure::Failure;
 use crate::cli::report::notice;
 use crate::cli::report::problems::Problems;
+use crate::cli::report::stale::{SOURCES, Stale, age};
 use crate::cli::session::watchdog::named;
 use crate::compile::is_marking;
 use crate::guard::Answer;
@@ -27,8 +28,6 @@ use crate::untrusted::{clean, clean_to};
 /// Bounds of guard's answer: characters of a line, and engines that do not answer.
 const LINE: usize = 4096;
 const ENGINES: usize = 64;
-/// The most fetched sources that are shown.
-const SOURCES: usize = 1000;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct StatusArgs {
@@ -119,16 +118,8 @@ fn sources(terminal: Terminal, guard: &Value) -> String {
     for source in known.take(SOURCES) {
         let name = clean(&source["name"]);
         let age = source["age"].as_u64().map(age);
-        let failure = source["failure"].as_str();
-        let failure =
-            failure.map_or_else(String::new, |text| format!(": {}", clean_to(text, LINE)));
-        if source["stale"] == true {
-            let word = terminal.paint(Tone::Warning, "stale");
-            let fetched = match &age {
-                Some(age) => format!("was last fetched {age} ago"),
-                None => "was never fetched".to_owned(),
-            };
-            let _ = writeln!(problems, "{word}: the source `{name}` {fetched}{failure}");
+        if let Some(stale) = Stale::of(source) {
+            problems.push_str(&stale.line(terminal));
         }
         if source["unused"].is_string() {
             let word = terminal.paint(Tone::Warning, "not used");
@@ -145,14 +136,6 @@ fn sources(terminal: Terminal, guard: &Value) -> String {
         return problems;
     }
     problems + &terminal.table(&rows)
-}
-
-/// Returns seconds in the greatest unit in which they are a number, rounded down.
-fn age(seconds: u64) -> String {
-    let units = [("d", 24 * 3600), ("h", 3600), ("m", 60)];
-    let unit = units.into_iter().find(|(_, length)| seconds >= *length);
-    let (unit, length) = unit.unwrap_or(("s", 1));
-    format!("{}{unit}", seconds / length)
 }
 
 /// Returns the warning that no guard keeps the rules in force.

@@ -8,4 +8,5 @@ pub(super) mod failure;
 pub(super) mod notice;
 pub(super) mod preview;
 pub(super) mod problems;
+pub(super) mod stale;
 pub(super) mod summary;
