@@ -1,9 +1,10 @@
 //! Lists that servers have.
 
 use std::fs;
+use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ureq::config::Config;
 use ureq::http::Uri;
@@ -26,6 +27,10 @@ const CERTIFICATES: [&str; 3] = [
 ];
 /// How long a list may take, from the first question to its last byte.
 const PATIENCE: Duration = Duration::from_mins(2);
+/// How long a connection and the head of an answer may take each.
+const HEAD_PATIENCE: Duration = Duration::from_secs(30);
+/// How many bytes of a list a server sends at least in so much time, unless the list is at its end.
+const RATE: (usize, Duration) = (10 << 10, Duration::from_secs(10));
 /// How many redirects are followed.
 const REDIRECTS: u32 = 5;
 /// How many bytes the head of an answer has at most.
@@ -87,6 +92,9 @@ impl Web {
             .max_response_header_size(HEAD)
             .max_idle_connections(0)
             .timeout_global(Some(PATIENCE))
+            .timeout_connect(Some(HEAD_PATIENCE))
+            .timeout_recv_response(Some(HEAD_PATIENCE))
+            .timeout_per_read(Some(HEAD_PATIENCE))
             .accept_encoding("identity")
             .user_agent(concat!("dfw/", env!("CARGO_PKG_VERSION")))
             .proxy(self.proxy.clone())
@@ -127,7 +135,7 @@ impl Web {
         };
         let version = (version != Version::default()).then_some(version);
         let body = response.body_mut().with_config().limit(BODY);
-        let bytes = body.read_to_vec().map_err(|error| reason(&error))?;
+        let bytes = read_to_end(body.reader(), Instant::now)?;
         let list = parse_list(bytes, format)?;
         if list.is_empty() {
             return Err("the list has no address".to_owned());
@@ -142,6 +150,31 @@ impl Web {
             .root_certs(RootCerts::new_with_certs(&self.roots))
             .unversioned_rustls_crypto_provider(provider)
             .build()
+    }
+}
+
+/// Reads all that a server sends, if it does not send it too slowly: a byte now and then would keep the fetcher from
+/// all other lists.
+fn read_to_end(mut body: impl Read, now: impl Fn() -> Instant) -> Result<Vec<u8>, String> {
+    let (least, window) = RATE;
+    let (mut bytes, mut part) = (Vec::new(), vec![0; 64 << 10]);
+    let (mut began, mut before) = (now(), 0);
+    loop {
+        match body.read(&mut part) {
+            Ok(0) => return Ok(bytes),
+            Ok(length) => bytes.extend(part.iter().take(length)),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(reason(&Error::from(error))),
+        }
+        if now().duration_since(began) >= window {
+            if bytes.len() - before < least {
+                let (kib, seconds) = (least >> 10, window.as_secs());
+                return Err(format!(
+                    "the server is too slow: less than {kib} KiB in {seconds} s"
+                ));
+            }
+            (began, before) = (now(), bytes.len());
+        }
     }
 }
 
@@ -228,7 +261,45 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
+
+    /// A server that sends so many bytes a second, and how much time has passed.
+    struct Slow<'a> {
+        rate: usize,
+        left: usize,
+        passed: &'a Cell<Duration>,
+    }
+
+    impl Read for Slow<'_> {
+        fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+            self.passed.set(self.passed.get() + Duration::from_secs(1));
+            let length = self.rate.min(self.left).min(bytes.len());
+            self.left -= length;
+            Ok(length)
+        }
+    }
+
+    #[test]
+    fn a_server_that_sends_a_byte_now_and_then_is_given_up() {
+        let began = Instant::now();
+        let read = |rate, left| {
+            let passed = Cell::new(Duration::ZERO);
+            let body = Slow {
+                rate,
+                left,
+                passed: &passed,
+            };
+            let read = read_to_end(body, || began + passed.get());
+            (read.map(|bytes| bytes.len()), passed.get().as_secs())
+        };
+        let slow = Err("the server is too slow: less than 10 KiB in 10 s".to_owned());
+        assert_eq!(read(1, 1000), (slow.clone(), 10));
+        assert_eq!(read(1000, 100_000), (slow, 10));
+        assert_eq!(read(1, 5), (Ok(5), 6));
+        assert_eq!(read(2048, 100_000), (Ok(100_000), 50));
+    }
 
     #[test]
     fn private_addresses_are_known() {

@@ -40,7 +40,7 @@ const LISTS: &str = "https://lists.example.com";
 type Kind = (&'static str, &'static str, &'static str);
 
 /// What the fetcher does not take.
-const NOT_FETCHED: [Kind; 17] = [
+const NOT_FETCHED: [Kind; 18] = [
     ("nxdomain", "{name: gone.example.com}", "NXDOMAIN"),
     ("no-answer", "{name: a.example.org}", "no answer for"),
     ("no-address", "{name: bare.example.com}", "has no address"),
@@ -56,6 +56,7 @@ const NOT_FETCHED: [Kind; 17] = [
         "no address",
     ),
     ("loop", r#"{url: "LISTS/loop"}"#, "redirect"),
+    ("slow", r#"{url: "LISTS/slow"}"#, "too slow"),
     ("plain", r#"{url: "LISTS/plain"}"#, "https"),
     ("error", r#"{url: "LISTS/error"}"#, "answers 500"),
     ("missing", r#"{url: "LISTS/missing"}"#, "answers 404"),
@@ -133,6 +134,7 @@ const BAD_RECORDS: [&str; 9] = [
 const BAD_LOCATIONS: &str = "
     location /loop { return 302 https://lists.example.com/loop; }
     location /plain { return 302 http://lists.example.com/good; }
+    location /slow { limit_rate 1; limit_rate_after 1k; }
     location /error { return 500; }
     location /missing { return 404; }
     location /private { return 302 https://private.example.com/good; }
@@ -201,6 +203,7 @@ fn serve_bad_lists(servers: &Servers) -> Result<()> {
     servers.serve("empty", "")?;
     servers.serve("half", "192.0.2.1\n192.0.")?;
     servers.serve("binary", [1, 2, 3])?;
+    servers.serve("slow", "192.0.2.1\n".repeat(4096))?;
     servers.serve("json", "192.0.2.1\n")?;
     servers.serve("other", r#"{"others": ["192.0.2.0/24"]}"#)?;
     servers.serve("everything", "0.0.0.0/0\n")?;
@@ -222,6 +225,7 @@ fn bad_answers_change_nothing() -> Result<()> {
         "binary",
         "big",
         "loop",
+        "slow",
         "plain",
         "error",
         "missing",
