@@ -124,7 +124,10 @@ impl AddressSet {
     /// Returns the addresses that are in this set and not in `other`.
     #[must_use]
     pub fn difference(&self, other: &Self) -> Self {
-        self.intersection(&other.complement())
+        Self {
+            v4: without(&self.v4, &other.v4, |x| x + 1, |x| x - 1),
+            v6: without(&self.v6, &other.v6, |x| x + 1, |x| x - 1),
+        }
     }
 
     /// Returns whether the sets have an address in common.
@@ -194,6 +197,39 @@ fn gaps<T: Ord + Copy>(
     }
     gaps.extend(from.map(|from| (from, last)));
     gaps
+}
+
+/// Returns what is in one sorted list of disjoint ranges and not in another. Allocates for the result only: lists that
+/// are compared have a million entries and few that differ.
+fn without<T: Ord + Copy>(
+    ranges: &[(T, T)],
+    others: &[(T, T)],
+    next: impl Fn(T) -> T,
+    before: impl Fn(T) -> T,
+) -> Vec<(T, T)> {
+    let mut rest = Vec::new();
+    let mut others = others.iter().copied().peekable();
+    for &(first, last) in ranges {
+        let mut from = Some(first);
+        while let Some(start) = from {
+            match others.peek() {
+                Some(&(_, other_last)) if other_last < start => {
+                    others.next();
+                }
+                Some(&(other_first, other_last)) if other_first <= last => {
+                    if start < other_first {
+                        rest.push((start, before(other_first)));
+                    }
+                    from = (other_last < last).then(|| next(other_last));
+                }
+                _ => {
+                    rest.push((start, last));
+                    from = None;
+                }
+            }
+        }
+    }
+    rest
 }
 
 /// Returns the intersection of two sorted lists of disjoint ranges, sorted and disjoint.
