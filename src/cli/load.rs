@@ -10,7 +10,6 @@ use crate::fetch::Requests;
 use crate::file;
 use crate::host::docker::Ask;
 use crate::output::terminal::Terminal;
-use crate::policy::List;
 use crate::site::{HostFacts, Sockets};
 use crate::store::{self, LoadError, Policies, ReadError};
 use crate::text::SourceMap;
@@ -120,7 +119,7 @@ pub(super) fn requests_or_line(path: &Path) -> Result<Requests, String> {
     })
 }
 
-/// Accepts the list in the cache for a source of the policies at `path`, whatever it takes away from the one that
+/// Accepts the list in the cache, or in its file, for a source of the policies at `path`, whatever it takes away from the one that
 /// was accepted before; says how many entries it has.
 pub(super) fn accept(path: &Path, name: &str) -> Result<usize, Failure> {
     let plain = |message: String| Failure::plain(Diagnostic::error("fetch", message));
@@ -129,20 +128,25 @@ pub(super) fn accept(path: &Path, name: &str) -> Result<usize, Failure> {
     let policies = Policies::read(texts, path).map_err(|wrong| failure(wrong, path))?;
     let mut sources = policies.policy.sources.iter();
     let source = sources.find(|(known, _)| known.as_str() == name);
-    let fetched = source.and_then(|(_, source)| Some((source, source.fetched.as_deref()?)));
-    let Some((source, fetched)) = fetched else {
+    let kept = source.and_then(|(_, source)| {
+        let kept = policies.keep(&arguments::state(), source);
+        (source.fetched.is_some() || kept.is_some()).then_some((source, kept))
+    });
+    let Some((source, kept)) = kept else {
         let name = quoted(name);
         return Err(plain(format!(
-            "no source {name} of the policies is fetched"
+            "no source {name} of the policies is fetched, or a file with `max-loss`"
         )));
     };
-    let List::New(file) = fetched.list else {
+    let Some(kept) = kept else {
         return Err(plain(format!("the source `{name}` was never fetched")));
     };
-    let (key, text) = (fetched.request.key(), policies.sources.text(file));
-    store::keep(&arguments::state(), &key, text.as_bytes())
-        .and_then(|()| touch(&arguments::cache().join(key)))
-        .map_err(|error| plain(format!("cannot accept the list: {error}")))?;
+    // A policy with errors is read again without this.
+    let touched = kept.and_then(|()| match &source.fetched {
+        Some(fetched) => touch(&arguments::cache().join(fetched.request.key())),
+        None => Ok(()),
+    });
+    touched.map_err(|error| plain(format!("cannot accept the list: {error}")))?;
     Ok(source.addresses.len())
 }
 

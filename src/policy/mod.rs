@@ -39,7 +39,7 @@ pub use read::{read, read_and_lint, read_text};
 pub use schema::schema;
 pub use settings::Settings;
 pub use source::{
-    Fetched, Format, List, NamedSource, OnHost, Pointer, Request, Selection, SourceName,
+    Compared, Fetched, Format, List, NamedSource, OnHost, Pointer, Request, Selection, SourceName,
     parse_entry, parse_list, requests,
 };
 pub use tests::{Claim, Statement, Target};

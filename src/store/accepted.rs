@@ -1,4 +1,4 @@
-//! Fetched lists that were accepted, one file each: what the next one is compared with, and what stays where the
+//! Lists that were accepted, of fetched sources and of files with `max-loss`, one file each: what the next one is compared with, and what stays where the
 //! next one is not accepted.
 
 use std::fs::DirBuilder;
@@ -7,7 +7,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use crate::file;
-use crate::policy::List;
+use crate::policy::{Compared, List, NamedSource};
 use crate::text::ACCEPTED;
 use crate::text::diagnostic::Diagnostic;
 use crate::untrusted;
@@ -15,21 +15,18 @@ use crate::untrusted;
 use super::Policies;
 
 impl Policies {
-    /// Keeps the fetched lists that are new in a folder, in place of those that were accepted before. The
+    /// Keeps the lists that are new in a folder, in place of those that were accepted before. The
     /// policies are, or are about to be, in force. Returns a warning for each that cannot be kept.
     #[must_use]
     pub fn accept(&self, folder: &Path) -> Vec<Diagnostic> {
-        let fetched = self.policy.sources.values();
-        let new = fetched.filter_map(|source| match source.fetched.as_deref() {
-            Some(fetched) => match fetched.list {
-                List::New(file) => Some((source, fetched, file)),
-                _ => None,
-            },
-            None => None,
+        let sources = self.policy.sources.values();
+        let new = sources.filter(|source| match (&source.fetched, &source.compared) {
+            (Some(fetched), _) => matches!(fetched.list, List::New(_)),
+            (None, Some(compared)) => compared.is_new,
+            (None, None) => false,
         });
-        new.filter_map(|(source, fetched, file)| {
-            let text = self.sources.text(file);
-            let error = keep(folder, &fetched.request.key(), text.as_bytes()).err()?;
+        new.filter_map(|source| {
+            let error = self.keep(folder, source)?.err()?;
             let folder = untrusted::path(folder);
             let message = format!("cannot keep this list in {folder}: {error}");
             Some(Diagnostic::warning("fetched-list", message).at(
@@ -39,13 +36,31 @@ impl Policies {
         })
         .collect()
     }
+
+    /// Keeps the list of a source in a folder, in place of the one that was accepted before; `None` if the next
+    /// one is not compared with it.
+    ///
+    /// # Errors
+    /// As [`keep`]'s.
+    pub fn keep(&self, folder: &Path, source: &NamedSource) -> Option<io::Result<()>> {
+        if let Some(fetched) = &source.fetched {
+            let List::New(file) = fetched.list else {
+                return None;
+            };
+            let text = self.sources.text(file);
+            return Some(keep(folder, &fetched.request.key(), text.as_bytes()));
+        }
+        let compared = source.compared.as_ref()?;
+        let text = Compared::text(&source.addresses);
+        Some(keep(folder, &compared.key, text.as_bytes()))
+    }
 }
 
 /// Keeps the text of a list under its key.
 ///
 /// # Errors
 /// As the file system's; what was kept stays.
-pub fn keep(folder: &Path, key: &str, text: &[u8]) -> io::Result<()> {
+fn keep(folder: &Path, key: &str, text: &[u8]) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(folder) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}

@@ -14,7 +14,6 @@ use crate::ruleset::{Origin, Ruleset};
 use crate::text::diagnostic::Diagnostic;
 use crate::text::{FileId, SourceMap, Span};
 
-pub use accepted::keep;
 pub use compare::compared;
 pub use directory::{ReadError, read_policies};
 

@@ -341,6 +341,11 @@ impl SourceMap {
         self.file(file).map_or("", |file| &file.name)
     }
 
+    /// Returns where the file is, from the root; `None` if that is not known.
+    pub(crate) fn absolute(&self, file: FileId) -> Option<PathBuf> {
+        std::path::absolute(&self.file(file)?.path).ok()
+    }
+
     /// Returns the text of the file, without a byte order mark.
     #[must_use]
     pub fn text(&self, file: FileId) -> &str {

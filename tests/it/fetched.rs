@@ -204,6 +204,42 @@ fn a_policy_that_says_less_does_not_take_what_was_accepted() {
     );
 }
 
+/// A program that writes half of a file takes away no more than the bound; what is accepted is the next measure.
+#[test]
+fn a_file_that_loses_too_much_is_an_error_until_it_is_accepted() {
+    let trial = Trial::new("{file: list.txt, max-loss: 50%}", ALLOWED);
+    let write = |text: &str| fs::write(trial.path("list.txt"), text).unwrap();
+    let take = |text: &str| {
+        write(text);
+        assert_eq!(trial.accept(), (vec![text.to_owned()], Vec::new()));
+    };
+    take("192.0.2.0/24");
+    write("192.0.2.0/26");
+    let errors = trial.errors();
+    assert_eq!(
+        errors,
+        [
+            "this list is not the one that was accepted before: it takes away 75 % of the IPv4 addresses, \
+          more than `max-loss: 50%`"
+        ]
+    );
+    take("192.0.2.0/25");
+    take("192.0.2.0/26");
+    take("192.0.0.0/16");
+    write("198.51.100.0/24");
+    assert_eq!(trial.errors().len(), 1);
+    // As `dfw fetch --accept` does.
+    let texts = SourceMap::strict().with_fetched(trial.path("cache"), None);
+    let policies = Policies::read(texts, &trial.path("a.yaml")).unwrap();
+    let source = policies.policy.sources.values().next().unwrap();
+    let kept = policies.keep(&trial.path("accepted"), source);
+    kept.unwrap().unwrap();
+    take("198.51.100.0/24");
+    let mut accepted = fs::read_dir(trial.path("accepted")).unwrap();
+    fs::write(accepted.next().unwrap().unwrap().path(), "no list").unwrap();
+    assert!(trial.errors()[0].contains("is damaged"));
+}
+
 /// An empty list would make some of these true and others false; neither is known.
 #[test]
 fn what_depends_on_a_list_that_was_never_fetched_is_not_judged() {

@@ -22,7 +22,7 @@ pub(in crate::cli) struct FetchArgs {
     /// Keep fetching, each source when it is due
     #[arg(long, conflicts_with = "due")]
     daemon: bool,
-    /// Accept the list in the cache although it takes more away than `max-loss`; fetch nothing
+    /// Accept the list in the cache, or in its file, although it takes more away than `max-loss`; fetch nothing
     #[arg(long, value_name = "NAME", conflicts_with_all = ["due", "daemon"])]
     accept: Option<String>,
 }

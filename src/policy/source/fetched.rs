@@ -122,7 +122,7 @@ pub fn requests<'a>(fetched: impl Iterator<Item = (&'a SourceName, &'a Fetched)>
     text
 }
 
-fn digest(bytes: &[u8]) -> u128 {
+pub(super) fn digest(bytes: &[u8]) -> u128 {
     let mut hasher = SipHasher13::new();
     hasher.write(bytes);
     hasher.finish128().as_u128()
@@ -138,11 +138,11 @@ pub fn parse_list(bytes: Vec<u8>, format: &Format) -> Result<AddressSet, String>
 }
 
 /// Why a list is not used.
-struct Reason {
+pub(super) struct Reason {
     /// For those who may read the list.
-    text: String,
+    pub(super) text: String,
     /// For all others: without a word of it.
-    public: String,
+    pub(super) public: String,
 }
 
 impl From<String> for Reason {
@@ -189,6 +189,7 @@ pub(super) fn read(
     let content = |addresses, list| Content {
         addresses,
         on_host: None,
+        compared: None,
         fetched: Some(Box::new(Fetched {
             request: request.clone(),
             every,
@@ -267,7 +268,7 @@ fn choose(
 }
 
 /// Reads the list that was accepted last; `None` if there is none.
-fn read_accepted(texts: &SourceMap, key: &str) -> Result<Option<Vec<u8>>, Reason> {
+pub(super) fn read_accepted(texts: &SourceMap, key: &str) -> Result<Option<Vec<u8>>, Reason> {
     let accepted = texts.accepted(key);
     accepted.map_err(|error| {
         Reason::from(format!(
@@ -277,7 +278,7 @@ fn read_accepted(texts: &SourceMap, key: &str) -> Result<Option<Vec<u8>>, Reason
 }
 
 /// Returns what is in the list that was accepted last.
-fn parse_accepted(key: &str, bytes: Vec<u8>) -> Result<AddressSet, Reason> {
+pub(super) fn parse_accepted(key: &str, bytes: Vec<u8>) -> Result<AddressSet, Reason> {
     let parsed = parse(key, bytes, &Format::Lines);
     parsed.map(|(_, list)| list).map_err(|reason| {
         let damaged = "the list that was accepted before is damaged: ";

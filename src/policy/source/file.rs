@@ -12,12 +12,14 @@ use crate::text::{Span, is_url};
 use super::bounds::Bounds;
 use super::format::Format;
 use super::options::Options;
-use super::{Content, Draft, Kind};
+use super::{Content, Draft, Kind, loss};
 
 pub(super) const KIND: Kind = Kind {
     key: "file",
     form: "`{file: PATH}`",
-    options: &["within", "min", "max", "format", "select", "where"],
+    options: &[
+        "within", "min", "max", "max-loss", "format", "select", "where",
+    ],
     read,
     schema,
 };
@@ -33,7 +35,13 @@ fn read(
     let node = &member.value;
     if let Some(path) = node.text().filter(|path| !path.is_empty()) {
         let format = format.filter(|_| !member.repeated)?;
-        return Some(read_list(draft, reader, (path, &node.span), &format, &bounds).into());
+        return Some(read_list(
+            draft,
+            reader,
+            (path, &node.span),
+            &format,
+            &bounds,
+        ));
     }
     if node.value != Value::Invalid {
         reader.report.push(
@@ -51,7 +59,7 @@ fn read_list(
     (path, span): (&str, &Span),
     format: &Format,
     bounds: &Bounds,
-) -> AddressSet {
+) -> Content {
     if is_url(path) {
         reader.report.push(
             Diagnostic::error(
@@ -61,7 +69,7 @@ fn read_list(
             .at(span.clone(), "not a path")
             .help("write `{url: \"https://…\"}`, which `dfw fetch` fetches"),
         );
-        return AddressSet::default();
+        return Content::default();
     }
     let list = match reader.texts.read_list(span.file, path) {
         Ok(list) => list,
@@ -75,7 +83,7 @@ fn read_list(
                     .help(help)
                     .to_public(format!("cannot read this list: {error}")),
             );
-            return AddressSet::default();
+            return Content::default();
         }
     };
     let mut found = Vec::new();
@@ -87,6 +95,10 @@ fn read_list(
     };
     // What a list with errors holds is not known.
     let breach = found.is_empty().then(|| bounds.check(&addresses));
+    let is_compared = bounds.max_loss < 100 && matches!(breach, Some(Ok(())));
+    let compared = is_compared
+        .then(|| loss::compare(reader, (list, span), &addresses, format, bounds))
+        .flatten();
     if let Some(Err(breach)) = breach {
         reader.report.push(
             Diagnostic::error(
@@ -113,7 +125,10 @@ fn read_list(
         }
         reader.report.append(&mut found);
     }
-    addresses
+    Content {
+        compared,
+        ..addresses.into()
+    }
 }
 
 fn schema() -> Schema {

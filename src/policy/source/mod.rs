@@ -11,6 +11,7 @@ mod file;
 mod format;
 mod host_name;
 mod inline;
+mod loss;
 mod name;
 mod networks_of;
 mod options;
@@ -33,6 +34,7 @@ use options::{OPTIONS, Options};
 pub use entry::parse_entry;
 pub use fetched::{Fetched, List, Request, parse_list, requests};
 pub use format::{Format, Pointer, Selection};
+pub use loss::Compared;
 
 pub(super) use entry::{address_patterns, parse_address, pattern};
 pub(super) use inline::{needs_quotes, read_entry};
@@ -49,6 +51,8 @@ pub struct NamedSource {
     pub on_host: Option<OnHost>,
     /// Where its addresses come from, if they are fetched.
     pub fetched: Option<Box<Fetched>>,
+    /// The copy of its list, if the next one is compared with it.
+    pub compared: Option<Compared>,
     /// The place of the name.
     pub origin: Span,
 }
@@ -97,6 +101,7 @@ struct Content {
     addresses: AddressSet,
     on_host: Option<OnHost>,
     fetched: Option<Box<Fetched>>,
+    compared: Option<Compared>,
 }
 
 impl From<AddressSet> for Content {
@@ -181,6 +186,7 @@ impl Draft {
                 addresses: content.addresses,
                 on_host: content.on_host,
                 fetched: content.fetched,
+                compared: content.compared,
                 origin: member.key_span.clone(),
             };
             self.named.insert(name, source);

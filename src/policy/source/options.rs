@@ -220,7 +220,7 @@ impl Options {
             min: self.min,
             max: self.max,
             unit: Unit::Entries,
-            max_loss: 100,
+            max_loss: self.max_loss.unwrap_or(100),
             is_fetched: false,
         }
     }
