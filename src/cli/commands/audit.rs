@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::analysis::audit::{Admits, Exposure, Report, audit};
+use crate::analysis::judgement::Reason;
 use crate::analysis::surroundings::Surroundings;
 use crate::analysis::unfetched::doubt_exposures;
 use crate::cli::arguments::{self, DEFAULT_PATH, EngineArgs};
@@ -193,7 +194,10 @@ impl Audit<'_> {
     fn unjudged(&self) -> Vec<String> {
         let (report, beside) = (self.report, self.beside);
         let mut lines = Vec::new();
-        for exposure in &report.exposures {
+        // A service that no key covers is none of dfw's.
+        let unknown = Admits::NotJudged(Reason::NeverFetched);
+        let services = report.services.iter().filter(|it| it.admits == unknown);
+        for exposure in report.exposures.iter().chain(services) {
             if let Admits::NotJudged(reason) = exposure.admits {
                 lines.push(format!(
                     "{} by {}: {reason}",
