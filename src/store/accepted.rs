@@ -42,6 +42,7 @@ impl Policies {
     ///
     /// # Errors
     /// As [`keep`]'s.
+    #[must_use]
     pub fn keep(&self, folder: &Path, source: &NamedSource) -> Option<io::Result<()>> {
         if let Some(fetched) = &source.fetched {
             let List::New(file) = fetched.list else {

@@ -45,20 +45,16 @@ pub(super) fn compare(
         let parsed = bytes.map(|bytes| parse_accepted(&key, bytes));
         parsed.transpose()
     });
-    let error = match former {
-        Ok(former) => {
-            let loss = former.as_ref().map(|it| bounds.check_loss(addresses, it));
-            match loss {
-                Some(Err(breach)) => Diagnostic::error(
-                    "list-bounds",
-                    format!("this list is not the one that was accepted before: {breach}"),
-                ),
-                Some(Ok(())) | None => {
-                    let is_new = former.as_ref() != Some(addresses);
-                    return Some(Compared { key, is_new });
-                }
-            }
-        }
+    let loss = former.map(|former| {
+        let loss = former.as_ref().map(|it| bounds.check_loss(addresses, it));
+        (loss.unwrap_or(Ok(())), former.as_ref() != Some(addresses))
+    });
+    let error = match loss {
+        Ok((Ok(()), is_new)) => return Some(Compared { key, is_new }),
+        Ok((Err(breach), _)) => Diagnostic::error(
+            "list-bounds",
+            format!("this list is not the one that was accepted before: {breach}"),
+        ),
         Err(reason) => Diagnostic::error("list-bounds", reason.text).to_public(reason.public),
     };
     reader.report.push(
