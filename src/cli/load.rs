@@ -19,10 +19,14 @@ use crate::untrusted;
 use super::arguments;
 use super::report::failure::Failure;
 
+/// Returns no texts yet, with the places of fetched lists.
+fn texts() -> SourceMap {
+    SourceMap::new().with_fetched(arguments::cache(), Some(arguments::state()))
+}
+
 /// Reads the policies at `path` and shows their warnings.
 pub(super) fn load(terminal: Terminal, path: &Path) -> Result<Policies, Failure> {
-    let texts = SourceMap::new().with_fetched(arguments::cache(), Some(arguments::state()));
-    let policies = Policies::read(texts, path).map_err(|wrong| failure(wrong, path))?;
+    let policies = Policies::read(texts(), path).map_err(|wrong| failure(wrong, path))?;
     terminal.diagnostics(&policies.warnings, &policies.sources);
     Ok(policies)
 }
@@ -38,7 +42,7 @@ pub(super) fn load_linted(
     path: &Path,
     strict: bool,
 ) -> Result<(Policies, usize), Failure> {
-    let read = Policies::read_and_lint(SourceMap::new(), path);
+    let read = Policies::read_and_lint(texts(), path);
     let loaded = read.map_err(|wrong| failure(wrong, path))?;
     if strict && !loaded.warnings.is_empty() {
         let warnings = loaded.warnings.into_iter();

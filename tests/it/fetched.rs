@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use dfw::analysis::eval::Pool;
 use dfw::analysis::explain::to::clients;
@@ -126,6 +127,35 @@ fn a_list_that_was_never_fetched_excepts_nobody_and_is_an_error() {
     let trial = Trial::new(URL, EXCEPTED);
     let texts = SourceMap::in_memory([("a.yaml", trial.policy(EXCEPTED))]);
     Policies::read(texts, Path::new("a.yaml")).unwrap_err();
+}
+
+#[test]
+fn every_verb_that_reads_policies_uses_the_cache() {
+    let trial = Trial::new(URL, EXCEPTED);
+    trial.fetch("203.0.113.0/24\n");
+    let policy = trial.path("a.yaml");
+    fs::write(&policy, trial.policy(trial.ports)).unwrap();
+    let path = policy.to_str().unwrap();
+    for arguments in [
+        &["check", path][..],
+        &["check", "--strict", path],
+        &["test", path],
+        &["diff", path, path],
+        &["show", "--policy", path],
+        &["explain", "--to", "80", "--policy", path],
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dfw"));
+        let output = command
+            .args(arguments)
+            .env("DFW_CACHE", trial.path("cache"))
+            .env("STATE_DIRECTORY", trial.path("accepted"))
+            .env("DFW_DOCKER_HOST", "none")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {said}");
+        assert!(!said.contains("fetched"), "{arguments:?}: {said}");
+    }
 }
 
 #[test]
