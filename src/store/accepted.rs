@@ -41,7 +41,7 @@ impl Policies {
     /// one is not compared with it.
     ///
     /// # Errors
-    /// As [`keep`]'s.
+    /// The error of the file system; the list that was accepted before stays.
     #[must_use]
     pub fn keep(&self, folder: &Path, source: &NamedSource) -> Option<io::Result<()>> {
         if let Some(fetched) = &source.fetched {
@@ -60,7 +60,7 @@ impl Policies {
 /// Keeps the text of a list under its key.
 ///
 /// # Errors
-/// As the file system's; what was kept stays.
+/// The error of the file system; the list that was accepted before stays.
 fn keep(folder: &Path, key: &str, text: &[u8]) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(folder) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
