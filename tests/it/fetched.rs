@@ -1,5 +1,7 @@
 //! Lists that are fetched: which of them a policy takes from the cache.
 
+#![expect(clippy::disallowed_types, reason = "a test of the program starts it")]
+
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
