@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
-use dfw::analysis::access::{Judge, Slot, destinations};
+use dfw::analysis::access::{Judge, Slot, destinations, ordinary};
 use dfw::analysis::difference::{Difference, Effect, Route, Row};
 use dfw::analysis::eval::{Packet, Pool, evaluate};
 use dfw::analysis::interfaces::{Class, has_reverse_path_filter};
@@ -139,12 +139,21 @@ fn row<'a>(
         outgoing,
         strays: packet.strays && rulesets.iter().any(has_reverse_path_filter),
     };
+    let named = destinations(&[old, new]);
+    // A comparison knows no addresses of containers: rules that do may decide otherwise there.
+    let family = Family::of(original.source);
+    let is_known = named.contains(&original.destination);
+    let asked = if is_known {
+        original.destination
+    } else {
+        ordinary(family, &named)
+    };
     let slot = Slot {
         kind,
-        family: Family::of(original.source),
+        family,
         protocol,
         port: original.port.filter(|port| *port > 0)?,
-        address: original.destination,
+        address: asked,
         incoming: &packet.incoming,
         outgoing: packet.outgoing.as_ref().map_or("", |out| &out.name),
         strays: packet.strays,
@@ -158,13 +167,12 @@ fn row<'a>(
     if !rulesets.iter().all(is_asked) {
         return None;
     }
-    let named = destinations(&[old, new]);
     let mut pool = Pool::default();
     let mut is_as_elsewhere = rulesets.iter().map(|ruleset| {
         let judged = Judge::new(ruleset).in_general(&mut pool, &slot);
         judged.any_destination.is_some()
     });
-    let is_named = named.contains(&original.destination) && !is_as_elsewhere.all(|is| is);
+    let is_named = is_known && !is_as_elsewhere.all(|is| is);
     let address = is_named.then_some(original.destination);
     Some(difference.rows.iter().find(|row| {
         let mut ports = row.ports.iter();
