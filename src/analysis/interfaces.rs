@@ -19,18 +19,46 @@ pub struct Class {
     /// Whether the class contains every interface that no rule names.
     pub others: bool,
     /// Whether the interfaces are bridges of a container engine.
-    pub containers: bool,
+    pub containers: Containers,
+}
+
+/// For which rulesets interfaces are bridges of a container engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Containers {
+    /// For none.
+    Never,
+    /// For all.
+    Always,
+    /// For the last of them, and not for all.
+    Since,
+    /// For some of them, and not for the last.
+    Before,
 }
 
 impl Class {
     /// Returns the class as text: `eth0, wg0`, `other interfaces`, `containers`.
     #[must_use]
     pub fn title(&self) -> String {
-        match (self.containers, self.others) {
+        match (self.containers == Containers::Always, self.others) {
             (true, _) => "containers".to_owned(),
             (false, false) => self.named.join(", "),
             (false, true) if self.named.is_empty() => "any interface".to_owned(),
             (false, true) => "other interfaces".to_owned(),
+        }
+    }
+}
+
+impl Containers {
+    fn of(rulesets: &[&Ruleset], name: &str) -> Self {
+        let of = |ruleset: &&Ruleset| is_container(ruleset, name);
+        if rulesets.iter().all(of) {
+            Self::Always
+        } else if rulesets.last().is_some_and(of) {
+            Self::Since
+        } else if rulesets.iter().any(of) {
+            Self::Before
+        } else {
+            Self::Never
         }
     }
 }
@@ -93,7 +121,7 @@ pub fn classes(rulesets: &[&Ruleset], side: Side) -> Vec<Class> {
             continue;
         }
         let class = Class {
-            containers: rulesets.iter().all(|ruleset| is_container(ruleset, &name)),
+            containers: Containers::of(rulesets, &name),
             others: named.is_none(),
             named: named.into_iter().collect(),
             name,

@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::Named;
-use crate::answers::{any, audit, explained, nobody, printed};
+use crate::answers::{any, ask, audit, explained, nobody, printed};
 use crate::guard::{Guard, bridge_is_known};
 use crate::network_cards::{CARD, with_card};
 use crate::socket_holders::{end, serve_as};
@@ -20,6 +20,7 @@ pub(crate) const TRIALS: &[Named] = &[
     ("cases::loopback_after_a_flush_of_nat", loopback_flushed),
     ("cases::a_named_bridge_after_the_apply", named_bridge),
     ("cases::a_named_bridge_while_guarded", named_bridge_guarded),
+    ("cases::a_container_published_anew", published_anew),
     ("cases::a_service_of_the_host", service),
     ("cases::an_own_ipv6_address", own_address),
     ("cases::routed_through_a_container", through),
@@ -315,6 +316,53 @@ fn named_bridge_guarded(lab: &Lab) -> Result<()> {
     lab.docker("network rm public")?;
     drop(guard);
     tried
+}
+
+/// A network to whose containers packets are routed; Docker before 28 knows no mode and accepts them.
+const ROUTED: &str = "network create -o com.docker.network.bridge.gateway_mode_ipv4=nat-unprotected \
+     --subnet 172.30.0.0/24 routed";
+
+/// The neighbour has a route to the networks of containers.
+const NEIGHBOUR: &str = "default: deny\nports: {8090: [203.0.113.66]}\n";
+
+#[rustfmt::skip]
+const STRAIGHT_BEFORE: &[Row] = &[
+    row("straight to the container",     "tcp p1:90",           "",                       "neighbour stranger"),
+];
+
+#[rustfmt::skip]
+const STRAIGHT_AFTERWARDS: &[Row] = &[
+    row("straight to the container",     "tcp p1:90",           "neighbour",              "stranger"),
+];
+
+/// A key of the policy holds for the container's own address from the next apply, and plan says so.
+fn published_anew(lab: &Lab) -> Result<()> {
+    lab.apply(NEIGHBOUR)?;
+    lab.docker(ROUTED)?;
+    let tried = lab
+        .run("p1", "--network routed -p 8090:90", "tcp:90")
+        .and_then(|()| lab.wait_until_open("tcp p1:90"))
+        .and_then(|()| published_anew_is_planned(lab));
+    lab.docker("rm --force p1")?;
+    lab.docker("network rm routed")?;
+    tried
+}
+
+fn published_anew_is_planned(lab: &Lab) -> Result<()> {
+    check(lab, STRAIGHT_BEFORE, Reading::Guarded).context("before the apply")?;
+    let dir = lab.write_policy(NEIGHBOUR)?;
+    let plan = ask(lab, &["plan", &dir])?;
+    let address = lab.target("tcp p1:90")?.address;
+    let row = format!("+ {address}:90/tcp  203.0.113.66 gains access: straight to containers ");
+    plan.says(&[
+        &row,
+        "  + br-",
+        " its containers gain access to ports of containers and of this host ",
+    ])?;
+    ensure!(plan.text.matches("\n  + ").count() == 2, "{}", plan.text);
+    lab.apply(NEIGHBOUR)?;
+    check(lab, STRAIGHT_AFTERWARDS, Reading::Guarded).context("after the apply")?;
+    ask(lab, &["plan", &dir])?.says_none_of(&["gains", "loses"])
 }
 
 #[rustfmt::skip]

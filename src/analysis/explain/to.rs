@@ -13,7 +13,7 @@ use std::rc::Rc;
 
 use crate::analysis::access::{Access, Judge};
 use crate::analysis::eval::{Packet, Pool};
-use crate::analysis::interfaces::{Class, classes};
+use crate::analysis::interfaces::{Class, Containers, classes};
 use crate::analysis::judgement::Reason;
 use crate::analysis::path::Path;
 use crate::analysis::surroundings::Surroundings;
@@ -227,7 +227,7 @@ fn entrances(
         names.map(|name| of(name.clone(), name.clone())).collect()
     } else {
         let of_class = |class: Class| Entrance {
-            containers: class.containers,
+            containers: class.containers == Containers::Always,
             ..of(class.title(), class.name)
         };
         let classes = classes(&[ruleset], Side::In);

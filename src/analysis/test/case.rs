@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use crate::analysis::access::{Judge, Judged, destinations, ordinary};
 use crate::analysis::eval::{Packet, Pool, Trace};
-use crate::analysis::interfaces::Class;
+use crate::analysis::interfaces::{Class, Containers};
 use crate::analysis::judgement::{Judgement, Verdict, judge};
 use crate::analysis::path::{Kind, Path};
 use crate::compile;
@@ -207,7 +207,9 @@ impl<'a> Case<'a> {
             return vec![BRIDGE.to_owned()];
         }
         if !self.statement.expects_allow() {
-            let outside = incoming.iter().filter(|class| !class.containers);
+            let outside = incoming
+                .iter()
+                .filter(|class| class.containers != Containers::Always);
             return outside.map(|class| class.name.clone()).collect();
         }
         let named = port.iter().flat_map(|port| &port.interfaces);

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 use serde_json::{Value, json};
 
 use crate::analysis::difference::{Decider, Difference, Effect, MANY, Route, Row};
-use crate::analysis::interfaces::Class;
+use crate::analysis::interfaces::{Class, Containers};
 use crate::analysis::judgement::{Judgement, Reason};
 use crate::analysis::path::Kind;
 use crate::net::{AddressSet, Entry, Family, HostPorts};
@@ -31,29 +31,72 @@ const RANGES: usize = 64;
 
 /// Returns a line for each row: the ports, who gains or loses access, and what decides.
 pub(in crate::cli) fn text(difference: &Difference, terminal: Terminal) -> String {
-    let shown = difference.rows.iter().take(ROWS);
-    let mut rows: Vec<[String; 3]> = shown
-        .map(|row| {
-            let (sign, tone) = match row.effect {
-                Effect::Gains => ("+", Tone::Bad),
-                Effect::MayGain => ("?", Tone::Bad),
-                Effect::Loses => ("-", Tone::Warning),
-                Effect::Judged => ("~", Tone::Good),
+    let first = |effect: Effect, what: &str| {
+        let (sign, tone) = match effect {
+            Effect::Gains => ("+", Tone::Bad),
+            Effect::MayGain => ("?", Tone::Bad),
+            Effect::Loses => ("-", Tone::Warning),
+            Effect::Judged => ("~", Tone::Good),
+        };
+        format!("{} {what}", terminal.paint(tone, sign))
+    };
+    let (of_bridges, others): (Vec<&Row>, Vec<&Row>) = difference
+        .rows
+        .iter()
+        .partition(|row| bridge(difference, row).is_some());
+    // Everything of one bridge changes for the same reason.
+    let bridges: BTreeSet<usize> = of_bridges
+        .into_iter()
+        .filter_map(|row| bridge(difference, row))
+        .collect();
+    let bridges = bridges.into_iter();
+    let mut rows: Vec<[String; 3]> = bridges
+        .filter_map(|index| {
+            let class = difference.incoming.get(index)?;
+            let (effect, sentence, by) = if class.containers == Containers::Since {
+                (
+                    Effect::Gains,
+                    "its containers gain access to ports of containers and of this host",
+                    "a bridge of containers from now on",
+                )
+            } else {
+                (
+                    Effect::Loses,
+                    "what comes from there is judged like what comes from outside",
+                    "no bridge of containers any more",
+                )
             };
-            let ports = format!("{} {}", terminal.paint(tone, sign), ports(&row.ports));
-            let mut sentence = sentence(row);
-            let paths = paths(difference, &row.routes).join("; ");
-            if !paths.is_empty() {
-                let _ = write!(sentence, ": {paths}");
-            }
-            [ports, sentence, deciders(row)]
+            let names = class.named.join(", ");
+            Some([first(effect, &names), sentence.to_owned(), by.to_owned()])
         })
         .collect();
-    if let more @ 1.. = difference.rows.len().saturating_sub(ROWS) {
+    rows.extend(others.iter().take(ROWS).map(|row| {
+        let mut sentence = sentence(row);
+        let paths = paths(difference, &row.routes).join("; ");
+        if !paths.is_empty() {
+            let _ = write!(sentence, ": {paths}");
+        }
+        [
+            first(row.effect, &ports(&row.ports)),
+            sentence,
+            deciders(row),
+        ]
+    }));
+    if let more @ 1.. = others.len().saturating_sub(ROWS) {
         let more = format!("and {}", count(more, "more row", "more rows"));
         rows.push(["  …".to_owned(), more, String::new()]);
     }
     terminal.table(&rows)
+}
+
+/// Returns the class of interfaces that packets of a row come in through, if it is one of bridges that are taken
+/// for those of containers in one of the rulesets only.
+fn bridge(difference: &Difference, row: &Row) -> Option<usize> {
+    let incoming = row.routes.first()?.incoming;
+    let containers = difference.incoming.get(incoming)?.containers;
+    let changes = matches!(containers, Containers::Since | Containers::Before);
+    let is_alone = row.routes.iter().all(|route| route.incoming == incoming);
+    (changes && is_alone).then_some(incoming)
 }
 
 /// Returns one sentence for a row: who gains or loses access where, and by which line.
@@ -147,7 +190,7 @@ fn port_json(ports: &HostPorts) -> Value {
 fn route_json(difference: &Difference, route: &Route) -> Value {
     let class = |class: &Class| {
         json!({
-            "containers": class.containers,
+            "containers": class.containers == Containers::Always,
             "others": class.others,
             "named": class.named,
         })
@@ -365,17 +408,17 @@ fn decider(decider: &Decider) -> String {
     }
 }
 
-/// Returns the kinds of paths, with the interfaces if it is not all of them; none for what a published port has in
-/// general: from every interface but those of containers, whether the packet is translated or a process of the
-/// engine listens.
+/// Returns the kinds of paths, with the interfaces where it is not all that a kind has in general: from every
+/// interface but those of containers, to every bridge of containers. None for what a published port has in
+/// general: there, whether the packet is translated or a process of the engine listens.
 fn paths(difference: &Difference, routes: &[Route]) -> Vec<String> {
     let mut kinds: BTreeMap<Kind, Vec<&Route>> = BTreeMap::new();
     for route in routes {
         kinds.entry(route.kind).or_default().push(route);
     }
+    let is_published = kinds.keys().eq(&[Kind::Dnat, Kind::Service]);
     // Kinds by the interfaces.
     let mut by_interfaces: IndexMap<String, Vec<&'static str>> = IndexMap::new();
-    let mut is_general = kinds.keys().eq(&[Kind::Dnat, Kind::Service]);
     for (kind, routes) in kinds {
         let title = match kind {
             Kind::Dnat => "published",
@@ -383,32 +426,46 @@ fn paths(difference: &Difference, routes: &[Route]) -> Vec<String> {
             Kind::Container => "straight to containers",
             other => other.title(),
         };
-        let incoming: BTreeSet<usize> = routes.iter().map(|route| route.incoming).collect();
-        let outgoing: BTreeSet<usize> = routes.iter().filter_map(|route| route.outgoing).collect();
-        let strays = routes.iter().all(|route| route.strays);
-        let classes = difference.incoming.iter().enumerate();
-        let mut outside = classes.filter(|(_, class)| !class.containers);
-        let to = titles(&difference.outgoing, &outgoing).filter(|_| !outgoing.is_empty());
-        is_general &= !strays && to.is_none() && outside.all(|(n, _)| incoming.contains(&n));
-        let mut interfaces = String::new();
-        if let Some(from) = titles(&difference.incoming, &incoming) {
-            let _ = write!(interfaces, ", from {from}");
-        }
-        if let Some(to) = to {
-            let _ = write!(interfaces, ", to {to}");
-        }
-        if strays {
-            interfaces.push_str(", without a reverse path");
-        }
+        let interfaces = interfaces(difference, &routes);
         by_interfaces.entry(interfaces).or_default().push(title);
     }
-    if is_general {
+    if is_published && by_interfaces.keys().eq(&[""]) {
         return Vec::new();
     }
     let kinds = by_interfaces.into_iter();
     kinds
         .map(|(interfaces, kinds)| kinds.join(" and ") + &interfaces)
         .collect()
+}
+
+/// Returns the interfaces of paths of one kind, with a comma before each part; nothing where it is all of them.
+fn interfaces(difference: &Difference, routes: &[&Route]) -> String {
+    let incoming: BTreeSet<usize> = routes.iter().map(|route| route.incoming).collect();
+    let outgoing: BTreeSet<usize> = routes.iter().filter_map(|route| route.outgoing).collect();
+    let has = |some: &BTreeSet<usize>, classes: &[Class], of: fn(&Class) -> bool| {
+        let mut classes = classes.iter().enumerate().filter(|(_, class)| of(class));
+        classes.all(|(n, _)| some.contains(&n))
+    };
+    let is_outside = |class: &Class| class.containers == Containers::Never;
+    let is_everywhere = has(&incoming, &difference.incoming, is_outside);
+    let knows_bridges = difference.outgoing.iter().any(is_containers);
+    let is_everywhere_to =
+        outgoing.is_empty() || knows_bridges && has(&outgoing, &difference.outgoing, is_containers);
+    let mut text = String::new();
+    if let Some(from) = titles(&difference.incoming, &incoming).filter(|_| !is_everywhere) {
+        let _ = write!(text, ", from {from}");
+    }
+    if let Some(to) = titles(&difference.outgoing, &outgoing).filter(|_| !is_everywhere_to) {
+        let _ = write!(text, ", to {to}");
+    }
+    if routes.iter().all(|route| route.strays) {
+        text.push_str(", without a reverse path");
+    }
+    text
+}
+
+fn is_containers(class: &Class) -> bool {
+    class.containers == Containers::Always
 }
 
 /// Returns the titles of some classes, or of those that are missing beside the interfaces that no rule names;
@@ -418,10 +475,25 @@ fn titles(classes: &[Class], some: &BTreeSet<usize>) -> Option<String> {
         return None;
     }
     let titles = |wanted: bool| {
+        let is_one = |n: &usize| some.contains(n) == wanted;
+        let mut bridges = classes
+            .iter()
+            .enumerate()
+            .filter(|(_, class)| is_containers(class));
+        let is_all = bridges.all(|(n, _)| is_one(&n));
         let all = classes.iter().enumerate();
-        let titles = all.filter(|(n, _)| some.contains(n) == wanted);
-        let titles: Vec<String> = titles.map(|(_, class)| class.title()).collect();
-        titles.join(", ")
+        let titles = all.filter(|(n, _)| is_one(n));
+        // Containers are those of all bridges, and some bridges have names.
+        let titles: IndexSet<String> = titles
+            .map(|(_, class)| {
+                if is_containers(class) && !is_all {
+                    class.named.join(", ")
+                } else {
+                    class.title()
+                }
+            })
+            .collect();
+        titles.into_iter().collect::<Vec<_>>().join(", ")
     };
     let is_others = |n: &usize| classes.get(*n).is_some_and(|class| class.others);
     Some(if some.iter().any(is_others) {

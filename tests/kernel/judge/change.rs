@@ -140,7 +140,7 @@ fn row<'a>(
         strays: packet.strays && rulesets.iter().any(has_reverse_path_filter),
     };
     let named = destinations(&[old, new]);
-    // A comparison knows no addresses of containers: rules that do may decide otherwise there.
+    // An address that no rule of first packets tells apart is like any other one to a comparison.
     let family = Family::of(original.source);
     let is_known = named.contains(&original.destination);
     let asked = if is_known {
