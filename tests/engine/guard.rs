@@ -42,6 +42,10 @@ pub(crate) struct Guard<'a> {
     child: Child,
     lines: Receiver<String>,
     pub(crate) said: Vec<String>,
+    /// Its folder of policies.
+    pub(crate) policies: String,
+    /// Where it listens.
+    pub(crate) socket: String,
 }
 
 impl<'a> Guard<'a> {
@@ -53,13 +57,14 @@ impl<'a> Guard<'a> {
     pub(crate) fn asking(lab: &'a Lab, policy: &str, engine: &str) -> Result<Self> {
         let dir = lab.write_policy(policy)?;
         let fresh = lab.fresh_folder()?;
+        let socket = format!("{fresh}/guard.sock");
         // The process number is that of the lab's own namespace.
         let script = "echo $$ > /run/dfw.pid; exec \"$@\"";
         let mut command = lab.command("sh");
         command.args(["-c", script, "sh", env!("CARGO_BIN_EXE_dfw"), "guard", &dir]);
         command.args(["--docker-host", engine]);
         command.args(["--state", &format!("{fresh}/state")]);
-        command.args(["--socket", &format!("{fresh}/guard.sock")]);
+        command.args(["--socket", &socket]);
         let mut child = command
             .stderr(Stdio::piped())
             .env_remove("JOURNAL_STREAM")
@@ -78,6 +83,8 @@ impl<'a> Guard<'a> {
             child,
             lines,
             said: Vec::new(),
+            policies: dir,
+            socket,
         };
         guard.expect("answers: Docker")?;
         guard.expect("in force: ")?;
@@ -98,6 +105,23 @@ impl<'a> Guard<'a> {
                 return Ok(());
             }
         }
+    }
+
+    /// Waits until what it knows of the engine's containers is in force.
+    pub(crate) fn settles(&self) -> Result<()> {
+        let plan = ["plan", "--exit-code", &self.policies];
+        wait_for("the policies to be in force", PATIENCE, || {
+            let plan = self.lab.dfw(&plan).ok()?;
+            plan.status.success().then_some(())
+        })
+    }
+
+    /// Kills it as a crash does: it has no time to do anything.
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        self.lab.script("kill -KILL $(cat /run/dfw.pid)")?;
+        self.child.wait()?;
+        // The number may be that of another process later.
+        self.lab.script("rm /run/dfw.pid")
     }
 }
 

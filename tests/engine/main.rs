@@ -24,6 +24,7 @@ mod cases;
 mod container_sends_first;
 mod engine_requests;
 mod explain;
+mod grants;
 mod guard;
 mod lifecycle;
 mod network_cards;
@@ -80,6 +81,7 @@ fn all() -> impl Iterator<Item = Named> {
         audit::TRIALS,
         explain::TRIALS,
         guard::TRIALS,
+        grants::TRIALS,
         socket_holders::TRIALS,
         engine_requests::TRIALS,
         network_cards::TRIALS,
