@@ -183,7 +183,7 @@ impl Guard {
             self.desired.begin(now, &self.engines)?;
             self.sources.begin(now)?;
             if self.grants.is_save_due(now) {
-                self.desired.keep_grants(self.grants.to_save());
+                self.desired.keep_grants(self.grants.saved());
             }
             self.service.alive(now);
             if let Some(need) = self.take_need(now) {
@@ -411,7 +411,7 @@ impl Guard {
     /// Brings the grants into force, and saves them.
     fn regrant(&mut self) -> Result<(), String> {
         self.record.grants = self.grants.count();
-        self.desired.keep_grants(self.grants.to_save());
+        self.desired.keep_grants(self.grants.saved());
         self.desired.grant(self.grants.in_force());
         let done = self.enforce(Need::Links);
         let failure = done.as_ref().err().map(ToString::to_string);
@@ -450,7 +450,7 @@ impl Guard {
                 self.sources.follow(policy, Instant::now());
                 self.record.sources = self.sources.sources().to_vec();
                 if self.grants.follow(policy) {
-                    self.desired.keep_grants(self.grants.to_save());
+                    self.desired.keep_grants(self.grants.saved());
                 }
                 self.record.grants = self.grants.count();
             }

@@ -125,12 +125,35 @@ impl Grants {
     }
 
     /// Returns what is to be saved.
-    pub(super) fn to_save(&self) -> Saved {
+    pub(super) fn saved(&mut self) -> Saved {
+        self.saved_at(Timestamp::now(), since_boot())
+    }
+
+    /// Returns what is to be saved, as of a time of day and a time since boot.
+    fn saved_at(&mut self, today: Timestamp, now: Duration) -> Saved {
+        self.follow_clock(today, now);
         Saved {
-            at: Timestamp::now().as_millisecond(),
+            at: today.as_millisecond(),
             boot: self.boot.clone(),
             next: self.next,
             grants: self.given.iter().map(|(given, _)| given.clone()).collect(),
+        }
+    }
+
+    /// Moves the times of day to where a clock has them that was set meanwhile: after a reboot they decide how much is
+    /// left.
+    fn follow_clock(&mut self, today: Timestamp, now: Duration) {
+        // Less than this is due to rounding.
+        const STEP: u64 = 1000;
+        let milliseconds = |time| i64::try_from(milliseconds(time)).unwrap_or(i64::MAX);
+        for (given, grant) in &mut self.given {
+            let left = milliseconds(grant.end).saturating_sub(milliseconds(now));
+            let until = today.as_millisecond().saturating_add(left);
+            let step = until.saturating_sub(given.until);
+            if step.unsigned_abs() >= STEP {
+                given.made = given.made.saturating_add(step);
+                given.until = until;
+            }
         }
     }
 
@@ -144,6 +167,7 @@ impl Grants {
         policy: Option<&Policy>,
         by: Sender,
     ) -> Result<Vec<Value>, String> {
+        self.follow_clock(Timestamp::now(), since_boot());
         let about = match request {
             Request::Add {
                 from,
@@ -380,4 +404,72 @@ fn milliseconds(time: Duration) -> u64 {
 
 fn sender(by: Sender) -> String {
     format!("user {} (process {})", by.uid, by.pid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOON: i64 = 1_800_000_000_000;
+    const HOUR: i64 = 3_600_000;
+
+    fn at(milliseconds: i64) -> Timestamp {
+        Timestamp::from_millisecond(milliseconds).unwrap()
+    }
+
+    fn none() -> Grants {
+        let folder = tempfile::tempdir().unwrap();
+        Grants::open(folder.path().to_owned(), Log::new()).unwrap()
+    }
+
+    /// Returns a grant of a minute, given at noon, 100 s after boot.
+    fn one() -> Grants {
+        let mut grants = none();
+        let saved = Saved {
+            at: NOON,
+            boot: grants.boot.clone(),
+            next: 2,
+            grants: vec![Given {
+                id: 1,
+                from: "192.0.2.1".to_owned(),
+                to: "80/tcp".to_owned(),
+                made: NOON,
+                until: NOON + 60_000,
+                end: 160_000,
+                uid: 0,
+                reason: String::new(),
+            }],
+        };
+        grants.take_up(saved, at(NOON), Duration::from_secs(100));
+        grants
+    }
+
+    /// Returns the ends after a reboot, of which the clock stands at a time of day 5 s after it.
+    fn rebooted(saved: Saved, today: i64) -> Vec<Duration> {
+        let mut grants = none();
+        "another".clone_into(&mut grants.boot);
+        grants.take_up(saved, at(today), Duration::from_secs(5));
+        grants.given.iter().map(|(_, grant)| grant.end).collect()
+    }
+
+    #[test]
+    fn what_is_left_over_a_reboot_does_not_depend_on_a_clock_that_was_set() {
+        for step in [-HOUR, 0, HOUR] {
+            // Ten seconds later, and another ten for the reboot.
+            let saved = one().saved_at(at(NOON + step + 10_000), Duration::from_secs(110));
+            let length = saved.grants[0].until - saved.grants[0].made;
+            assert_eq!(length, 60_000, "{step}");
+            let ends = rebooted(saved, NOON + step + 20_000);
+            assert_eq!(ends, [Duration::from_secs(5 + 40)], "{step}");
+        }
+    }
+
+    #[test]
+    fn a_clock_behind_the_saved_time_ends_all() {
+        let saved = || one().saved_at(at(NOON + 10_000), Duration::from_secs(110));
+        assert_eq!(rebooted(saved(), NOON + 9_999), []);
+        assert_eq!(rebooted(saved(), NOON + 60_000), []);
+        let second = [Duration::from_secs(5 + 1)];
+        assert_eq!(rebooted(saved(), NOON + 59_000), second);
+    }
 }
