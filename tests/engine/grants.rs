@@ -2,10 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::ops::Range;
-use std::thread::{Scope, ScopedJoinHandle, scope, sleep};
+use std::thread::{Scope, scope};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use crate::Named;
@@ -16,6 +16,7 @@ use crate::support::explain::agrees;
 use crate::support::lab::Lab;
 use crate::support::probe::{Outcome, PATIENCE, SILENCE, arrives};
 use crate::support::table::{Reading, Row, check, check_all, row};
+use crate::support::watch::{Watch, on_one_connection};
 
 pub(crate) const TRIALS: &[Named] = &[
     ("grants::end_in_time_on_every_path", |lab| {
@@ -29,12 +30,6 @@ pub(crate) const TRIALS: &[Named] = &[
     ("grants::are_known_to_all_verbs", verbs_know_grants),
 ];
 
-/// How exact an end is.
-const EXACT: Duration = Duration::from_secs(1);
-/// How long it is watched behind the latest moment at which all access must have ended.
-const BEHIND: Duration = Duration::from_secs(1);
-/// How long a question waits for an answer that must not come: a few of them fit behind an end.
-const SHORT: Duration = Duration::from_millis(300);
 /// How often clients ask.
 const PACE: Duration = Duration::from_millis(20);
 /// The time of a grant whose end is watched.
@@ -214,83 +209,9 @@ fn grant(lab: &Lab, guard: &Guard<'_>, port: &str, time: Duration) -> Result<Ran
 
 /// Runs a `dfw grant` that changes something.
 fn change(lab: &Lab, guard: &Guard<'_>, words: &[&str]) -> Result<()> {
-    let change = lab.dfw(&[&["grant", "--socket", &guard.socket], words].concat())?;
+    let change = lab.dfw(&[&["grant"], words, &["--socket", &guard.socket]].concat())?;
     ensure!(change.status.success(), "{words:?}: {}", printed(&change));
     Ok(())
-}
-
-/// Questions of a client around the end of a grant: when each was asked, and whether it was answered.
-struct Watch<'scope> {
-    what: String,
-    end: Range<Instant>,
-    asked: ScopedJoinHandle<'scope, Result<Vec<(Instant, bool)>>>,
-}
-
-impl<'scope> Watch<'scope> {
-    /// Asks until the end is over. `ask` gets the time that it may wait for an answer.
-    fn start<'env>(
-        scope: &'scope Scope<'scope, 'env>,
-        what: String,
-        end: &Range<Instant>,
-        mut ask: impl FnMut(Duration) -> Result<bool> + Send + 'scope,
-    ) -> Self {
-        let Range { start, end: latest } = end.clone();
-        let asked = scope.spawn(move || {
-            let mut asked = Vec::new();
-            loop {
-                let now = Instant::now();
-                // Before the end, only the end may be why there is no answer.
-                let patience = start.saturating_duration_since(now).max(SHORT);
-                asked.push((now, ask(patience)?));
-                if now > latest + EXACT + BEHIND {
-                    return Ok(asked);
-                }
-                sleep(PACE);
-            }
-        });
-        Self {
-            what,
-            end: end.clone(),
-            asked,
-        }
-    }
-
-    /// Fails if a question was not answered a second before the end, or was a second after it.
-    fn ended_in_time(self) -> Result<()> {
-        let Self { what, end, asked } = self;
-        let asked = asked.join().map_err(|_| anyhow!("{what}: panicked"))?;
-        let asked = asked.with_context(|| what.clone())?;
-        let of = |answered: bool| {
-            let of = asked.iter().filter(move |(_, it)| *it == answered);
-            of.map(|(at, _)| *at)
-        };
-        let last = of(true).max().context("never answered");
-        let last = last.with_context(|| what.clone())?;
-        let first = of(false).min().context("always answered");
-        let first = first.with_context(|| what.clone())?;
-        eprintln!(
-            "{what}: answered until {:+.3} s, not from {:+.3} s on",
-            seconds(end.start, last),
-            seconds(end.start, first)
-        );
-        ensure!(
-            first + EXACT >= end.start,
-            "{what}: ended {:.3} s early",
-            seconds(first, end.start)
-        );
-        ensure!(
-            last <= end.end + EXACT,
-            "{what}: ended {:.3} s late",
-            seconds(end.end, last)
-        );
-        Ok(())
-    }
-}
-
-/// The seconds from one moment to another.
-fn seconds(from: Instant, to: Instant) -> f64 {
-    to.saturating_duration_since(from).as_secs_f64()
-        - from.saturating_duration_since(to).as_secs_f64()
 }
 
 /// Watches a connection that the client holds, and those that it opens.
@@ -302,19 +223,11 @@ fn watch<'scope>(
 ) -> Result<[Watch<'scope>; 2]> {
     let (what, target) = (path.what, lab.target(path.to)?);
     let (holder, opener) = (lab.client(CLIENT)?, lab.client(CLIENT)?);
-    let mut connection = None;
-    let hold = move |patience| {
-        let connection = match &mut connection {
-            Some(connection) => connection,
-            None => connection.insert(holder.converse(target)?),
-        };
-        // A connection that was reset takes no words.
-        Ok(connection.echoes(patience).unwrap_or(false))
-    };
+    let hold = on_one_connection(move || holder.converse(target));
     let open = move |patience| Ok(opener.ask(target, patience)? == Outcome::Open);
     Ok([
-        Watch::start(scope, format!("{what}, held"), end, hold),
-        Watch::start(scope, format!("{what}, new"), end, open),
+        Watch::start(scope, format!("{what}, held"), end, PACE, hold),
+        Watch::start(scope, format!("{what}, new"), end, PACE, open),
     ])
 }
 
@@ -363,13 +276,9 @@ fn both_directions_end(lab: &Lab) -> Result<()> {
             let (_, to_server): (_, SocketAddr) = client.recv_from(&mut [0; 16])?;
             let out = move |patience| arrives(server, to_client, client, patience);
             let back = move |patience| arrives(client, to_server, server, patience);
-            watches.push(Watch::start(scope, format!("{family}, sent"), &end, out));
-            watches.push(Watch::start(
-                scope,
-                format!("{family}, replies"),
-                &end,
-                back,
-            ));
+            let [sent, replies] = ["sent", "replies"].map(|what| format!("{family}, {what}"));
+            watches.push(Watch::start(scope, sent, &end, PACE, out));
+            watches.push(Watch::start(scope, replies, &end, PACE, back));
         }
         watches.into_iter().try_for_each(Watch::ended_in_time)
     })
@@ -453,7 +362,7 @@ fn verbs_know_grants(lab: &Lab) -> Result<()> {
     let status = ask(lab, &["status", "--socket", &guard.socket])?;
     ensure!(status.text.starts_with(FIRST), "{}", status.text);
     ensure!(status.rows("grants").len() == granted, "{}", status.text);
-    let list = ["grant", "--socket", &guard.socket, "list"];
+    let list = ["grant", "list", "--socket", &guard.socket];
     let listed = ask(lab, &list)?;
     listed.says(&CLIENT_ADDRESSES)?;
     listed.says(&[REASON])?;
@@ -480,7 +389,7 @@ fn verbs_know_grants(lab: &Lab) -> Result<()> {
     let before = rules()?;
     let about = ["add", "203.0.113.67", "--to", "80", "--for", "1m"];
     for words in [&about[..], &["revoke", CLIENT_ADDRESSES[1]], &["list"]] {
-        let words = [&["grant", "--socket", &guard.socket], words].concat();
+        let words = [&["grant"], words, &["--socket", &guard.socket]].concat();
         let answer = lab.dfw(&words)?;
         ensure!(answer.status.code() == Some(1), "{words:?}: {answer:?}");
         let text = printed(&answer);

@@ -23,6 +23,7 @@ pub(crate) mod service;
 pub(crate) mod size;
 pub(crate) mod table;
 pub(crate) mod topology;
+pub(crate) mod watch;
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -125,7 +125,12 @@ fn verdict_of(error: &anyhow::Error) -> Result<Outcome> {
     }
 }
 
-fn connect(from: Option<IpAddr>, to: SocketAddr, patience: Duration) -> Result<TcpStream> {
+/// Opens a connection from the calling thread's namespace.
+pub(crate) fn connect(
+    from: Option<IpAddr>,
+    to: SocketAddr,
+    patience: Duration,
+) -> Result<TcpStream> {
     let socket = open(to, SocketType::STREAM, None)?;
     // A blocking connect obeys the send timeout.
     set_socket_timeout(&socket, Timeout::Send, Some(patience))?;

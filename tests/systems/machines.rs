@@ -6,6 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 
 use crate::Named;
+use crate::grants;
 use crate::site::{OTHER, Site, other};
 use crate::stranger::{FAMILIES, Stranger};
 use crate::support::times;
@@ -43,6 +44,7 @@ fn a_life(
     ensure!(versions.next().is_some_and(|it| it.starts_with(docker)));
     // A port that no policy names, through which nobody gets in by the time that it is guarded.
     site.run(&other("--restart=always"))?;
+    site.run(&grants::echo_container())?;
     let stranger = Stranger::at(OTHER, &site.lan);
     stranger.gets_in()?;
     let (site_, mark) = site.guard("dfw", "")?;
@@ -75,6 +77,14 @@ fn a_life(
 
     report(&format!("knows cards in {}", cards_in_others(&site)?));
 
+    let granted = if owned {
+        grants::leave_one_with_a_clock_behind(&site)?;
+        None
+    } else {
+        Some(grants::end_in_time(&site)?)
+    };
+    report("granted");
+
     // Docker's own rules are gone by now; they come back with it.
     let (mark, unnamed) = (site.closed()?, stranger.mark());
     site.guest.reboot()?;
@@ -84,6 +94,11 @@ fn a_life(
         .never_got_in(unnamed)
         .context("a port that no policy names")?;
     report("rebooted without anybody getting in");
+    match granted {
+        Some(left) => left.is_restored(&site),
+        None => grants::have_ended(&site),
+    }
+    .with_context(|| site.journal())?;
     Ok(())
 }
 

@@ -18,6 +18,7 @@ mod deaths;
 mod engines;
 mod figures;
 mod files;
+mod grants;
 mod guest;
 mod lan;
 mod machine;

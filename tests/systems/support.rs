@@ -13,8 +13,16 @@ pub(crate) mod janitor;
 #[path = "../support/netns.rs"]
 #[expect(dead_code, reason = "the engine tests use the rest")]
 pub(crate) mod netns;
+#[path = "../support/probe.rs"]
+#[expect(dead_code, reason = "the engine tests use the rest")]
+pub(crate) mod probe;
+#[path = "../support/service.rs"]
+#[expect(dead_code, reason = "the engine tests use the rest")]
+pub(crate) mod service;
 #[path = "../support/size.rs"]
 pub(crate) mod size;
+#[path = "../support/watch.rs"]
+pub(crate) mod watch;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -1,0 +1,263 @@
+//! Permissions for a time on a machine of its own: its kernel ends them, its clock can be set, and it reboots.
+
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+use std::thread::scope;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::lan::{FRIEND, GUEST};
+use crate::site::{POLICIES, Site};
+use crate::stranger::PORT;
+use crate::support::netns::Namespace;
+use crate::support::probe::{Conversation, Transport, connect};
+use crate::support::watch::{Watch, on_one_connection};
+
+/// A port of a container that says back what it hears.
+pub(crate) const ECHO: u16 = PORT + 2;
+/// The same, of a service of the machine.
+const SERVICE: u16 = PORT + 3;
+/// What a grant names: all ports that the policy has an entry for, and one that it has none for.
+const PORTS: &str = "8080-8083";
+/// How often clients ask: the machine is an emulated one.
+const PACE: Duration = Duration::from_millis(150);
+/// How exactly the time that is left is known over a reboot: the clock of the hardware has whole seconds.
+const WHOLE_SECONDS: u64 = 3;
+
+/// The command that says back what it hears.
+fn echo() -> &'static str {
+    r#""$(command -v busybox)" nc -ll -p 80 -e "$(command -v busybox)" sh -c 'echo hello; exec cat'"#
+}
+
+/// The command that makes the container.
+pub(crate) fn echo_container() -> String {
+    format!(
+        "docker run -d --name echo --stop-signal KILL -p {ECHO}:80 web {}",
+        echo()
+    )
+}
+
+fn policy() -> String {
+    let [v4, v6] = FRIEND;
+    format!(
+        "default: deny\ngrants: {{max-time: 1h, ports: [{PORTS}]}}\n\
+         ports:\n  {PORT}: [{v4}, \"{v6}\"]\n  {ECHO}: []\n  {SERVICE}: []\n"
+    )
+}
+
+/// A client that only grants allow, by the last part of its addresses.
+fn client(number: u8) -> [String; 2] {
+    [format!("192.0.2.{number}"), format!("2001:db8:2::{number}")]
+}
+
+/// Brings the policy into force; the clients get their addresses.
+fn prepare(site: &Site) -> Result<()> {
+    for number in CLIENTS {
+        let [v4, v6] = client(number);
+        let lan = site.lan.stranger();
+        lan.ip(&format!("addr add {v4}/24 dev eth0"))?;
+        lan.ip(&format!("addr add {v6}/64 dev eth0 nodad"))?;
+    }
+    site.guest
+        .write(&format!("{POLICIES}/web.yaml"), &policy())?;
+    site.is_settled()
+}
+
+const CLIENTS: Range<u8> = 31..38;
+/// The client whose grant outlives a reboot.
+const PATIENT: u8 = 37;
+
+/// A grant that was in force when the machine went down.
+pub(crate) struct Left {
+    given: Range<Instant>,
+    time: Duration,
+}
+
+/// Grants of all kinds end in time, while the clock is set and when guard is dead. Returns one that goes on.
+pub(crate) fn end_in_time(site: &Site) -> Result<Left> {
+    prepare(site)?;
+    let service = echo().replace("-p 80 ", &format!("-p {SERVICE} "));
+    site.run(&format!("systemd-run --quiet {service}"))?;
+
+    let uptime = Uptime::of(site)?;
+    // One that is repeated and longer; one that overlaps others; one that is revoked and given anew.
+    let given = site.run(&format!(
+        "now() {{ cut -d ' ' -f 1 /proc/uptime; }}
+         add() {{ before=$(now); dfw grant add --to {PORTS} \"$@\" >/dev/null; echo $before $(now); }}
+         add 192.0.2.34 192.0.2.36 --for {LONG}s
+         dfw grant revoke 192.0.2.36 >/dev/null
+         add 192.0.2.31 2001:db8:2::31 192.0.2.32/31 192.0.2.34 192.0.2.35 192.0.2.36 --for {SHORT}s
+         add 192.0.2.33 192.0.2.35 2001:db8:2::35 --for {LONG}s
+         date --set '+1 hour' >/dev/null"
+    ))?;
+    let times = [LONG, SHORT, LONG].map(Duration::from_secs);
+    let ends: Vec<Range<Instant>> = (given.lines().zip(times))
+        .map(|(line, time)| uptime.range(line, time))
+        .collect::<Result<_>>()?;
+    let [repeated, short, long] = &ends[..] else {
+        anyhow::bail!("three grants: {given}");
+    };
+    scope(|scope| {
+        let watch = |what: &str, (number, family): (u8, usize), port, end| -> Result<Watch<'_>> {
+            let what = format!("192.0.2.{number}, {what}");
+            let (from, to) = between(number, family, port)?;
+            let lan = site.lan.stranger();
+            Ok(if port == PORT {
+                let ask = move |patience| opens(lan, from, to, patience);
+                Watch::start(scope, what, end, PACE, ask)
+            } else {
+                let open = move || lan.run(|| Conversation::open(Transport::Tcp, Some(from), to));
+                Watch::start(scope, what, end, PACE, on_one_connection(open))
+            })
+        };
+        let first = [
+            watch("once, new", (31, 0), PORT, short)?,
+            watch("once, DNAT, held", (31, 0), ECHO, short)?,
+            watch("once, host, held", (31, 0), SERVICE, short)?,
+            watch("once, host, IPv6, held", (31, 1), SERVICE, short)?,
+            watch("in a network, new", (32, 0), PORT, short)?,
+            watch("revoked and given anew, held", (36, 0), ECHO, short)?,
+        ];
+        let then = [
+            watch("longer than its network, new", (33, 0), PORT, long)?,
+            watch("repeated, shorter, held", (34, 0), ECHO, repeated)?,
+            watch("repeated, longer, held", (35, 0), ECHO, long)?,
+            watch("host, IPv6, held", (35, 1), SERVICE, long)?,
+        ];
+        first.into_iter().try_for_each(Watch::ended_in_time)?;
+        site.run(
+            "systemctl kill --signal=KILL dfw; systemctl stop dfw
+             date --set '-2 hours' >/dev/null",
+        )?;
+        then.into_iter().try_for_each(Watch::ended_in_time)
+    })
+    .with_context(|| site.journal())?;
+    leave_one(site)
+}
+
+/// The seconds of the grants.
+const SHORT: u64 = 8;
+const LONG: u64 = 16;
+
+/// Grants for longer than a reboot takes, and sets the clock back.
+fn leave_one(site: &Site) -> Result<Left> {
+    let before = Instant::now();
+    let [v4, _] = client(PATIENT);
+    site.run(&format!(
+        "systemctl start dfw; dfw grant add {v4} --to {PORT} --for 30m"
+    ))?;
+    let given = before..Instant::now();
+    // What is saved now must not say that there is an hour more.
+    let [other, _] = client(CLIENTS.start);
+    site.run(&format!(
+        "date --set '-1 hour' >/dev/null; dfw grant add {other} --to {PORT} --for 1s
+         busybox hwclock --systohc --utc"
+    ))?;
+    Ok(Left {
+        given,
+        time: Duration::from_mins(30),
+    })
+}
+
+/// The connection of a client in a family.
+fn between(number: u8, family: usize, port: u16) -> Result<(IpAddr, SocketAddr)> {
+    let from = client(number)[family].parse()?;
+    let to: IpAddr = GUEST[family].parse()?;
+    Ok((from, (to, port).into()))
+}
+
+/// Whether a connection comes about.
+fn opens(lan: &Namespace, from: IpAddr, to: SocketAddr, patience: Duration) -> Result<bool> {
+    lan.run(|| Ok(connect(Some(from), to, patience).is_ok()))
+}
+
+impl Left {
+    /// Fails unless guard has restored it, with the time that is left.
+    pub(crate) fn is_restored(&self, site: &Site) -> Result<()> {
+        let before = Instant::now();
+        let listed = listed(site)?;
+        let Range { start, end } = self.given.clone();
+        let least = (start + self.time).saturating_duration_since(Instant::now());
+        let most = (end + self.time).saturating_duration_since(before);
+        let [only] = &listed[..] else {
+            anyhow::bail!("other grants than one: {listed:?}");
+        };
+        let left = only["seconds_left"].as_u64().context("no time is left")?;
+        eprintln!("left over the reboot: {left} s, and it should be {least:?} to {most:?}");
+        ensure!(
+            (least.as_secs().saturating_sub(WHOLE_SECONDS)..=most.as_secs() + WHOLE_SECONDS)
+                .contains(&left),
+            "{left} s are left, and not {least:?} to {most:?}"
+        );
+        ensure!(patient_gets_in(site, Duration::from_mins(1))?, "no access");
+        site.run(&format!("dfw grant revoke {}", client(PATIENT)[0]))?;
+        ensure!(!patient_gets_in(site, SILENCE)?, "access is not revoked");
+        Ok(())
+    }
+}
+
+/// How long a connection is tried that must not come about.
+const SILENCE: Duration = Duration::from_secs(1);
+
+fn patient_gets_in(site: &Site, patience: Duration) -> Result<bool> {
+    let (from, to) = between(PATIENT, 0, PORT)?;
+    opens(site.lan.stranger(), from, to, patience)
+}
+
+/// The list of the grants.
+fn listed(site: &Site) -> Result<Vec<serde_json::Value>> {
+    let list: serde_json::Value = serde_json::from_str(&site.run("dfw grant list --json")?)?;
+    let grants = list["grants"].as_array();
+    Ok(grants.context("no list")?.clone())
+}
+
+/// Grants, and sets the clock back when guard has saved that: a reboot must end it.
+pub(crate) fn leave_one_with_a_clock_behind(site: &Site) -> Result<()> {
+    prepare(site)?;
+    let [v4, _] = client(PATIENT);
+    site.run(&format!("dfw grant add {v4} --to {PORT} --for 30m"))?;
+    ensure!(patient_gets_in(site, Duration::from_mins(1))?, "no access");
+    // A guard that runs would save the grants again.
+    site.run(
+        "systemctl stop dfw; date --set '-1 hour' >/dev/null
+         busybox hwclock --systohc --utc",
+    )?;
+    Ok(())
+}
+
+/// Fails unless a reboot has ended all grants, as the clock is behind.
+pub(crate) fn have_ended(site: &Site) -> Result<()> {
+    site.said("before the time at which grants were saved: 1 end now")?;
+    let listed = listed(site)?;
+    ensure!(listed.is_empty(), "{listed:?}");
+    ensure!(!patient_gets_in(site, SILENCE)?, "access after the reboot");
+    Ok(())
+}
+
+/// How long the machine has been up, at a moment of this one.
+struct Uptime {
+    up: f64,
+    read: Range<Instant>,
+}
+
+impl Uptime {
+    fn of(site: &Site) -> Result<Self> {
+        let before = Instant::now();
+        let up = site.run("cut -d ' ' -f 1 /proc/uptime")?;
+        Ok(Self {
+            up: up.trim().parse()?,
+            read: before..Instant::now(),
+        })
+    }
+
+    /// The moments between which a time ends that began between two uptimes.
+    fn range(&self, uptimes: &str, time: Duration) -> Result<Range<Instant>> {
+        let (from, to) = uptimes.split_once(' ').context("no uptimes")?;
+        let since = |up: &str| -> Result<Duration> {
+            Ok(Duration::try_from_secs_f64(up.parse::<f64>()? - self.up)?)
+        };
+        let Range { start, end } = self.read;
+        Ok(start + since(from)? + time..end + since(to)? + time)
+    }
+}
