@@ -57,6 +57,8 @@ const SETTLE_LINKS: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The delay before a retry, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
+/// How long a grant waits until it is saved, on a disk that hardly responds.
+const SLOW_DISK: Duration = Duration::from_secs(1);
 /// The shortest time between two reloads.
 const REST: Duration = Duration::from_secs(1);
 
@@ -183,7 +185,8 @@ impl Guard {
             self.desired.begin(now, &self.engines)?;
             self.sources.begin(now)?;
             if self.grants.is_save_due(now) {
-                self.desired.keep_grants(self.grants.to_save());
+                self.desired
+                    .keep_grants(self.grants.to_save(), Duration::ZERO);
             }
             self.service.alive(now);
             if let Some(need) = self.take_need(now) {
@@ -294,11 +297,9 @@ impl Guard {
                 self.host_changed(Need::Host, now);
             }
             Event::Engine { address, report } => self.engine_reported(&address, report, now),
+            // The kernel has ended access, unless the machine was suspended.
             Event::GrantsEnd => {
-                if self.grants.end() {
-                    // The kernel has ended access, unless the machine was suspended.
-                    let _ = self.regrant();
-                }
+                let _ = self.grants.end() && self.regrant(Duration::ZERO).is_ok();
             }
             Event::Reload => self.reload(now),
             Event::Question(number, question) => self.answer(number, question, now),
@@ -403,15 +404,15 @@ impl Guard {
         let grants = self.grants.change(request, policy, sender)?;
         if *request != Request::List {
             let retried = |error| format!("{error}; guard tries again");
-            self.regrant().map_err(retried)?;
+            self.regrant(SLOW_DISK).map_err(retried)?;
         }
         Ok(grants)
     }
 
-    /// Brings the grants into force, and saves them.
-    fn regrant(&mut self) -> Result<(), String> {
+    /// Saves the grants, for which it waits so long at most, and brings them into force.
+    fn regrant(&mut self, patience: Duration) -> Result<(), String> {
         self.record.grants = self.grants.count();
-        self.desired.keep_grants(self.grants.to_save());
+        self.desired.keep_grants(self.grants.to_save(), patience);
         self.desired.grant(self.grants.in_force());
         let done = self.enforce(Need::Links);
         let failure = done.as_ref().err().map(ToString::to_string);
@@ -450,7 +451,8 @@ impl Guard {
                 self.sources.follow(policy, Instant::now());
                 self.record.sources = self.sources.sources().to_vec();
                 if self.grants.follow(policy) {
-                    self.desired.keep_grants(self.grants.to_save());
+                    self.desired
+                        .keep_grants(self.grants.to_save(), Duration::ZERO);
                 }
                 self.record.grants = self.grants.count();
             }
