@@ -48,6 +48,7 @@ use super::metrics::Exposition;
 use super::options::Options;
 use super::record::{self, Origin, Record};
 use super::service::{self, Service};
+use super::state_writer::SLOW_DISK;
 
 /// The settling time of files: editors write them in several steps.
 const SETTLE_FILES: Duration = Duration::from_millis(100);
@@ -57,8 +58,6 @@ const SETTLE_LINKS: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The delay before a retry, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
-/// How long a grant waits until it is saved, on a disk that hardly responds.
-const SLOW_DISK: Duration = Duration::from_secs(1);
 /// The shortest time between two reloads.
 const REST: Duration = Duration::from_secs(1);
 

@@ -18,6 +18,9 @@ use super::state::{self, Error};
 /// The delay before a write is retried, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(5));
 
+/// How long a grant waits until it is saved, on a disk that hardly responds.
+pub(super) const SLOW_DISK: Duration = Duration::from_secs(1);
+
 /// The thread; dropping it waits for a last attempt to write pending state.
 #[derive(Debug)]
 pub(super) struct StateWriter {

@@ -37,6 +37,8 @@ ports:
 ";
 /// The user `nobody`.
 const NOBODY: u32 = 65534;
+/// Half an hour, in milliseconds.
+const HALF: i64 = 1_800_000;
 /// What guard says of rules that it has made, and not of a table that it has found.
 const IN_FORCE: &str = " chains)";
 /// By how much what two programs say of an end may differ, in seconds.
@@ -413,7 +415,6 @@ fn saved_grants_go_by_the_clock() -> Result<()> {
     guard.stop()?;
     let began = Instant::now();
     // Another boot, half an hour later by the clock: the time since boot says nothing of before.
-    const HALF: i64 = 1_800_000;
     site.edit_state(|saved| {
         saved["boot"] = "another".into();
         saved["at"] = (saved["at"].as_i64().unwrap_or_default() - HALF).into();
