@@ -13,6 +13,7 @@
 mod control;
 mod daemon;
 mod fetched;
+mod grants;
 mod hidden;
 mod idle;
 mod keep;
@@ -83,6 +84,7 @@ fn missed(missing: &[String]) -> Result<()> {
 fn all() -> impl Iterator<Item = Named> {
     let groups = [
         fetched::TRIALS,
+        grants::TRIALS,
         policies::TRIALS,
         modifiers::TRIALS,
         survival::TRIALS,
