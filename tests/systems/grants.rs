@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::thread::scope;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::lan::{FRIEND, GUEST};
 use crate::site::{POLICIES, Site};
@@ -22,8 +22,20 @@ const SERVICE: u16 = PORT + 3;
 const PORTS: &str = "8080-8083";
 /// How often clients ask: the machine is an emulated one.
 const PACE: Duration = Duration::from_millis(150);
-/// How exactly the time that is left is known over a reboot: the clock of the hardware has whole seconds.
-const WHOLE_SECONDS: u64 = 3;
+/// How long a connection is tried that must come about, and one that must not.
+const PATIENCE: Duration = Duration::from_mins(1);
+const SILENCE: Duration = Duration::from_secs(1);
+/// The seconds of the grants whose ends are watched.
+const SHORT: u64 = 8;
+const LONG: u64 = 16;
+/// The time of a grant that goes on over a reboot.
+const MINUTES: u64 = 30;
+/// How exactly the time that is left is known then: the clock of the hardware has whole seconds.
+const EXACT: u64 = 3;
+/// The clients that only grants allow, by the last part of their addresses.
+const CLIENTS: Range<u8> = 31..38;
+/// The client whose grant goes on.
+const LAST: u8 = 37;
 
 /// The command that says back what it hears.
 fn echo() -> &'static str {
@@ -46,7 +58,7 @@ fn policy() -> String {
     )
 }
 
-/// A client that only grants allow, by the last part of its addresses.
+/// The addresses of a client.
 fn client(number: u8) -> [String; 2] {
     [format!("192.0.2.{number}"), format!("2001:db8:2::{number}")]
 }
@@ -64,14 +76,9 @@ fn prepare(site: &Site) -> Result<()> {
     site.is_settled()
 }
 
-const CLIENTS: Range<u8> = 31..38;
-/// The client whose grant outlives a reboot.
-const PATIENT: u8 = 37;
-
 /// A grant that was in force when the machine went down.
 pub(crate) struct Left {
-    given: Range<Instant>,
-    time: Duration,
+    end: Range<Instant>,
 }
 
 /// Grants of all kinds end in time, while the clock is set and when guard is dead. Returns one that goes on.
@@ -81,7 +88,7 @@ pub(crate) fn end_in_time(site: &Site) -> Result<Left> {
     site.run(&format!("systemd-run --quiet {service}"))?;
 
     let uptime = Uptime::of(site)?;
-    // One that is repeated and longer; one that overlaps others; one that is revoked and given anew.
+    // Grants that are repeated, for a longer and for a shorter time; that overlap; that are revoked and given anew.
     let given = site.run(&format!(
         "now() {{ cut -d ' ' -f 1 /proc/uptime; }}
          add() {{ before=$(now); dfw grant add --to {PORTS} \"$@\" >/dev/null; echo $before $(now); }}
@@ -96,7 +103,7 @@ pub(crate) fn end_in_time(site: &Site) -> Result<Left> {
         .map(|(line, time)| uptime.range(line, time))
         .collect::<Result<_>>()?;
     let [repeated, short, long] = &ends[..] else {
-        anyhow::bail!("three grants: {given}");
+        bail!("three grants: {given}");
     };
     scope(|scope| {
         let watch = |what: &str, (number, family): (u8, usize), port, end| -> Result<Watch<'_>> {
@@ -136,28 +143,22 @@ pub(crate) fn end_in_time(site: &Site) -> Result<Left> {
     leave_one(site)
 }
 
-/// The seconds of the grants.
-const SHORT: u64 = 8;
-const LONG: u64 = 16;
-
 /// Grants for longer than a reboot takes, and sets the clock back.
 fn leave_one(site: &Site) -> Result<Left> {
     let before = Instant::now();
-    let [v4, _] = client(PATIENT);
+    let [v4, _] = client(LAST);
     site.run(&format!(
-        "systemctl start dfw; dfw grant add {v4} --to {PORT} --for 30m"
+        "systemctl start dfw; dfw grant add {v4} --to {PORT} --for {MINUTES}m"
     ))?;
-    let given = before..Instant::now();
+    let time = Duration::from_mins(MINUTES);
+    let end = before + time..Instant::now() + time;
     // What is saved now must not say that there is an hour more.
     let [other, _] = client(CLIENTS.start);
     site.run(&format!(
         "date --set '-1 hour' >/dev/null; dfw grant add {other} --to {PORT} --for 1s
          busybox hwclock --systohc --utc"
     ))?;
-    Ok(Left {
-        given,
-        time: Duration::from_mins(30),
-    })
+    Ok(Left { end })
 }
 
 /// The connection of a client in a family.
@@ -177,31 +178,27 @@ impl Left {
     pub(crate) fn is_restored(&self, site: &Site) -> Result<()> {
         let before = Instant::now();
         let listed = listed(site)?;
-        let Range { start, end } = self.given.clone();
-        let least = (start + self.time).saturating_duration_since(Instant::now());
-        let most = (end + self.time).saturating_duration_since(before);
+        let least = self.end.start.saturating_duration_since(Instant::now());
+        let most = self.end.end.saturating_duration_since(before);
         let [only] = &listed[..] else {
-            anyhow::bail!("other grants than one: {listed:?}");
+            bail!("other grants than one: {listed:?}");
         };
         let left = only["seconds_left"].as_u64().context("no time is left")?;
-        eprintln!("left over the reboot: {left} s, and it should be {least:?} to {most:?}");
+        let expected = least.as_secs().saturating_sub(EXACT)..=most.as_secs() + EXACT;
+        eprintln!("{left} s are left after the reboot, expected {least:.1?} to {most:.1?}");
         ensure!(
-            (least.as_secs().saturating_sub(WHOLE_SECONDS)..=most.as_secs() + WHOLE_SECONDS)
-                .contains(&left),
-            "{left} s are left, and not {least:?} to {most:?}"
+            expected.contains(&left),
+            "{left} s are left, expected {expected:?}"
         );
-        ensure!(patient_gets_in(site, Duration::from_mins(1))?, "no access");
-        site.run(&format!("dfw grant revoke {}", client(PATIENT)[0]))?;
-        ensure!(!patient_gets_in(site, SILENCE)?, "access is not revoked");
+        ensure!(last_gets_in(site, PATIENCE)?, "no access");
+        site.run(&format!("dfw grant revoke {}", client(LAST)[0]))?;
+        ensure!(!last_gets_in(site, SILENCE)?, "access is not revoked");
         Ok(())
     }
 }
 
-/// How long a connection is tried that must not come about.
-const SILENCE: Duration = Duration::from_secs(1);
-
-fn patient_gets_in(site: &Site, patience: Duration) -> Result<bool> {
-    let (from, to) = between(PATIENT, 0, PORT)?;
+fn last_gets_in(site: &Site, patience: Duration) -> Result<bool> {
+    let (from, to) = between(LAST, 0, PORT)?;
     opens(site.lan.stranger(), from, to, patience)
 }
 
@@ -215,9 +212,9 @@ fn listed(site: &Site) -> Result<Vec<serde_json::Value>> {
 /// Grants, and sets the clock back when guard has saved that: a reboot must end it.
 pub(crate) fn leave_one_with_a_clock_behind(site: &Site) -> Result<()> {
     prepare(site)?;
-    let [v4, _] = client(PATIENT);
-    site.run(&format!("dfw grant add {v4} --to {PORT} --for 30m"))?;
-    ensure!(patient_gets_in(site, Duration::from_mins(1))?, "no access");
+    let [v4, _] = client(LAST);
+    site.run(&format!("dfw grant add {v4} --to {PORT} --for {MINUTES}m"))?;
+    ensure!(last_gets_in(site, PATIENCE)?, "no access");
     // A guard that runs would save the grants again.
     site.run(
         "systemctl stop dfw; date --set '-1 hour' >/dev/null
@@ -231,7 +228,7 @@ pub(crate) fn have_ended(site: &Site) -> Result<()> {
     site.said("before the time at which grants were saved: 1 end now")?;
     let listed = listed(site)?;
     ensure!(listed.is_empty(), "{listed:?}");
-    ensure!(!patient_gets_in(site, SILENCE)?, "access after the reboot");
+    ensure!(!last_gets_in(site, SILENCE)?, "access after the reboot");
     Ok(())
 }
 
