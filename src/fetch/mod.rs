@@ -186,10 +186,5 @@ impl<'a> Fetch<'a> {
 
 /// The text of a list in the cache: plain lines.
 fn text(request: &Request, list: &AddressSet) -> String {
-    let mut text = format!("# {}\n", request.describe());
-    for entry in list.iter() {
-        text.push_str(&entry.to_string());
-        text.push('\n');
-    }
-    text
+    format!("# {}\n{}", request.describe(), list.lines())
 }

@@ -7,7 +7,7 @@ mod replace;
 
 pub use open::{Accept, Opened, folder, open};
 pub use read::{Limit, read, read_all};
-pub use replace::{create, replace, sweep};
+pub use replace::{create, replace, replace_with, sweep};
 
 use std::io;
 

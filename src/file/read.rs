@@ -61,6 +61,18 @@ impl Opened {
         }
         read_up_to(self.file, self.size, limit)
     }
+
+    /// Returns a stream of all of it. It ends in an error if the file cannot be read without waiting, or has more
+    /// than the limit.
+    ///
+    /// # Errors
+    /// If the file has more than the limit already.
+    pub fn stream(self, limit: Limit) -> io::Result<impl Read> {
+        if self.size > limit.0 {
+            return Err(limit.exceeded());
+        }
+        Ok(Bounded::new(self.file, limit))
+    }
 }
 
 /// Reads all that a stream has, such as standard input; waits for it.
@@ -74,13 +86,32 @@ pub fn read_all(stream: impl Read + AsFd, limit: Limit) -> io::Result<Vec<u8>> {
 fn read_up_to(stream: impl Read + AsFd, expected: u64, limit: Limit) -> io::Result<Vec<u8>> {
     let room = usize::try_from(expected.min(limit.0)).unwrap_or(0);
     let mut bytes = Vec::with_capacity(room.saturating_add(1));
-    // One byte more tells that there are more.
-    let mut stream = Waiting(stream).take(limit.0 + 1);
-    stream.read_to_end(&mut bytes)?;
-    if u64::try_from(bytes.len()).is_ok_and(|length| length > limit.0) {
-        return Err(limit.exceeded());
-    }
+    Bounded::new(stream, limit).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// A stream that ends in an error if there is more than the limit.
+struct Bounded<R> {
+    stream: io::Take<Waiting<R>>,
+    limit: Limit,
+}
+
+impl<R: Read + AsFd> Bounded<R> {
+    fn new(stream: R, limit: Limit) -> Self {
+        // One byte more tells that there are more.
+        let stream = Waiting(stream).take(limit.0 + 1);
+        Self { stream, limit }
+    }
+}
+
+impl<R: Read + AsFd> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.stream.read(buffer)?;
+        if length > 0 && self.stream.limit() == 0 {
+            return Err(self.limit.exceeded());
+        }
+        Ok(length)
+    }
 }
 
 /// A stream that is waited for where it is a pipe; a file that would have to be waited for is none.

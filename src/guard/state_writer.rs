@@ -133,7 +133,7 @@ impl Writer {
             let ended = pending.ended;
             drop(pending);
             let policies = policies.filter(|policies| {
-                let done = state::write(&self.folder, &self.path, &policies.sources);
+                let done = state::write(&self.folder, &self.path, policies);
                 !self.is_done("the policies", done)
             });
             let ports = ports.filter(|ports| {

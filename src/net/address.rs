@@ -14,6 +14,10 @@ pub struct AddressSet {
     v6: Vec<(u128, u128)>,
 }
 
+/// The text of a list. It is formatted where it is written: a million ranges are 15 MB.
+#[derive(Debug, Clone, Copy)]
+pub struct Lines<'a>(&'a AddressSet);
+
 /// An inclusive range of addresses.
 ///
 /// It is printed as the shortest text that means the same: an address, a network, or a range.
@@ -86,6 +90,12 @@ impl AddressSet {
     pub fn iter(&self) -> impl Iterator<Item = Entry> + '_ {
         let v4 = self.v4.iter().map(|&(a, b)| Entry::V4(a, b));
         v4.chain(self.v6.iter().map(|&(a, b)| Entry::V6(a, b)))
+    }
+
+    /// Returns the text of a list of the ranges: each in a line of its own.
+    #[must_use]
+    pub fn lines(&self) -> Lines<'_> {
+        Lines(self)
     }
 
     /// Returns the union with another set.
@@ -271,6 +281,12 @@ impl Unmerged {
         }
     }
 
+    /// Returns whether there are no entries.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.v4.is_empty() && self.v6.is_empty()
+    }
+
     /// Returns the set of all entries.
     #[must_use]
     pub fn merge(self) -> AddressSet {
@@ -391,6 +407,12 @@ impl fmt::Display for Entry {
             Some(bits) => write!(f, "{first}/{bits}"),
             None => write!(f, "{first}-{last}"),
         }
+    }
+}
+
+impl fmt::Display for Lines<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|entry| writeln!(f, "{entry}"))
     }
 }
 
