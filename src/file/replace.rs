@@ -25,16 +25,16 @@ pub fn replace(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
     replace_with(path, mode, |file| file.write_all(bytes))
 }
 
-/// Writes a file with this mode and what `fill` writes to it, replacing an existing one.
+/// Writes a file with this mode and what `contents` writes to it, replacing an existing one.
 ///
 /// # Errors
-/// Errors of `fill` and of the file system; the existing file stays.
+/// Errors of `contents` and of the file system; the existing file stays.
 pub fn replace_with(
     path: &Path,
     mode: u32,
-    fill: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
+    contents: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
 ) -> io::Result<()> {
-    let file = write(path, mode, fill)?;
+    let file = write(path, mode, contents)?;
     file.persist(path).map_err(|error| error.error)?;
     sync_folder(path)
 }
@@ -74,7 +74,7 @@ const RANDOM: usize = 16;
 fn write(
     path: &Path,
     mode: u32,
-    fill: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
+    contents: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
 ) -> io::Result<NamedTempFile> {
     let file = tempfile::Builder::new()
         .prefix(OsStr::from_bytes(&prefix(path)))
@@ -82,7 +82,7 @@ fn write(
         .rand_bytes(RANDOM)
         .tempfile_in(folder(path))?;
     let mut writer = BufWriter::new(file.as_file());
-    fill(&mut writer)?;
+    contents(&mut writer)?;
     writer.flush()?;
     drop(writer);
     // Whatever the umask is.
@@ -171,7 +171,9 @@ mod tests {
     fn what_a_crash_has_left_is_swept_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("last-good");
-        let left = write(&path, 0o600, |file| file.write_all(b"half")).unwrap().into_temp_path();
+        let left = write(&path, 0o600, |file| file.write_all(b"half"))
+            .unwrap()
+            .into_temp_path();
         left.keep().unwrap();
         for other in [
             "last-good",

@@ -1,6 +1,6 @@
 //! Canonical sets of IP addresses.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Family;
@@ -412,7 +412,17 @@ impl fmt::Display for Entry {
 
 impl fmt::Display for Lines<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|entry| writeln!(f, "{entry}"))
+        // Not in the many small parts that an address is formatted in.
+        const PIECE: usize = 4096;
+        let mut piece = String::with_capacity(2 * PIECE);
+        for entry in self.0.iter() {
+            writeln!(piece, "{entry}")?;
+            if piece.len() >= PIECE {
+                f.write_str(&piece)?;
+                piece.clear();
+            }
+        }
+        f.write_str(&piece)
     }
 }
 
