@@ -1,6 +1,6 @@
 //! Canonical sets of IP addresses.
 
-use std::fmt::{self, Write};
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Family;
@@ -13,10 +13,6 @@ pub struct AddressSet {
     v4: Vec<(u32, u32)>,
     v6: Vec<(u128, u128)>,
 }
-
-/// The text of a list. It is formatted where it is written: a million ranges are 15 MB.
-#[derive(Debug, Clone, Copy)]
-pub struct Lines<'a>(&'a AddressSet);
 
 /// An inclusive range of addresses.
 ///
@@ -90,12 +86,6 @@ impl AddressSet {
     pub fn iter(&self) -> impl Iterator<Item = Entry> + '_ {
         let v4 = self.v4.iter().map(|&(a, b)| Entry::V4(a, b));
         v4.chain(self.v6.iter().map(|&(a, b)| Entry::V6(a, b)))
-    }
-
-    /// Returns the text of a list of the ranges: each in a line of its own.
-    #[must_use]
-    pub fn lines(&self) -> Lines<'_> {
-        Lines(self)
     }
 
     /// Returns the union with another set.
@@ -407,22 +397,6 @@ impl fmt::Display for Entry {
             Some(bits) => write!(f, "{first}/{bits}"),
             None => write!(f, "{first}-{last}"),
         }
-    }
-}
-
-impl fmt::Display for Lines<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not in the many small parts that an address is formatted in.
-        const PIECE: usize = 4096;
-        let mut piece = String::with_capacity(2 * PIECE);
-        for entry in self.0.iter() {
-            writeln!(piece, "{entry}")?;
-            if piece.len() >= PIECE {
-                f.write_str(&piece)?;
-                piece.clear();
-            }
-        }
-        f.write_str(&piece)
     }
 }
 
