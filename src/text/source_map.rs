@@ -151,13 +151,19 @@ impl SourceMap {
 
     /// Opens the list that was fetched last; `None` if there is none. Its text is not kept: a list may have a
     /// million lines.
-    pub(crate) fn cached(&mut self, key: &str) -> io::Result<Option<Box<dyn Read + '_>>> {
+    pub(crate) fn cached(&self, key: &str) -> io::Result<Option<Box<dyn Read + '_>>> {
         let Some(cache) = &self.fetched.cache else {
             return Ok(None);
         };
         let path = cache.join(key);
-        self.fetched.wanted.insert(path.clone());
         if_there(self.from.stream(&path, Accept::InPlace, Limit::LIST))
+    }
+
+    /// Notes that a fetched list is looked for.
+    pub(crate) fn want(&mut self, key: &str) {
+        if let Some(cache) = &self.fetched.cache {
+            self.fetched.wanted.insert(cache.join(key));
+        }
     }
 
     /// Opens the list that was accepted last; `None` if there is none.
@@ -168,14 +174,16 @@ impl SourceMap {
         let path = folder.join(format!("{ACCEPTED}{key}"));
         match if_there(self.from.stream(&path, Accept::InPlace, Limit::LIST)) {
             // Only root puts a policy in force; the folder is closed to others.
-            Err(error)
-                if error.raw_os_error() == Some(Errno::ACCESS.raw_os_error())
-                    && !geteuid().is_root() =>
-            {
-                Ok(None)
-            }
+            Err(error) if self.is_for_others(&error) => Ok(None),
             read => read,
         }
+    }
+
+    /// Returns whether an error says that this user may not read a file, and another user may. A daemon must
+    /// read all files.
+    pub(crate) fn is_for_others(&self, error: &io::Error) -> bool {
+        let is_denied = error.raw_os_error() == Some(Errno::ACCESS.raw_os_error());
+        is_denied && !geteuid().is_root() && !matches!(self.from, Files::Disk { strict: true })
     }
 
     /// Counts a fetched list of this size in bytes.

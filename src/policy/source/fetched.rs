@@ -6,6 +6,7 @@
 //! under `except`, where nobody excepted would open the port.
 
 use core::time::Duration;
+use std::borrow::Cow;
 use std::hash::Hasher as _;
 
 use serde_json::json;
@@ -45,12 +46,45 @@ pub struct Fetched {
 pub enum List {
     /// None: nothing was fetched yet.
     Never,
+    /// None that this user may read: the error of the system.
+    Unreadable(String),
     /// The one in the cache, which was accepted before.
     Accepted,
     /// The one in the cache, which is new.
     New,
     /// The one that was accepted last: why the one in the cache is not used, for everybody.
     Former(String),
+}
+
+/// Why nobody knows what a source holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unknown {
+    /// The slug of a warning.
+    pub slug: &'static str,
+    /// The end of a sentence about the source.
+    pub reason: Cow<'static, str>,
+    /// What helps.
+    pub help: &'static str,
+}
+
+impl List {
+    /// Returns why nobody knows what the source holds; `None` if it is known.
+    #[must_use]
+    pub fn unknown(&self) -> Option<Unknown> {
+        match self {
+            Self::Never => Some(Unknown {
+                slug: "never-fetched",
+                reason: "was never fetched".into(),
+                help: "`dfw fetch` fetches it",
+            }),
+            Self::Unreadable(error) => Some(Unknown {
+                slug: "unreadable-cache",
+                reason: format!("cannot be read from the cache: {error}").into(),
+                help: "run this as root, or as another user who may read the cache",
+            }),
+            Self::Accepted | Self::New | Self::Former(_) => None,
+        }
+    }
 }
 
 /// What is fetched.
@@ -176,22 +210,24 @@ pub(super) fn read(
         return Some(content(AddressSet::default(), List::Never));
     }
     match choose(reader.texts, &request.key(), bounds) {
-        Ok(Some((addresses, list, reason))) => {
+        Ok((addresses, list, reason)) => {
             if let Some(reason) = reason {
                 let warning = unused(Diagnostic::warning, &reason)
                     .at(span.clone(), "the list that was accepted before stays")
                     .help("if the new list is right, change the bounds, or accept it: `dfw fetch --accept NAME`");
                 reader.report.push(warning);
             }
+            if let Some(Unknown { slug, reason, help }) = list.unknown() {
+                let label = match &list {
+                    List::Never => "it allows nobody",
+                    _ => "what is in it is not known: verdicts that depend on it are not judged",
+                };
+                let warning = Diagnostic::warning(slug, format!("this source {reason}"));
+                reader
+                    .report
+                    .push(warning.at(span.clone(), label).help(help));
+            }
             Some(content(addresses, list))
-        }
-        Ok(None) => {
-            reader.report.push(
-                Diagnostic::warning("never-fetched", "this source was never fetched")
-                    .at(span.clone(), "it allows nobody")
-                    .help("`dfw fetch` fetches it"),
-            );
-            Some(content(AddressSet::default(), List::Never))
         }
         Err(reason) => {
             let error = unused(Diagnostic::error, &reason)
@@ -210,26 +246,30 @@ fn unused(new: fn(&'static str, String) -> Diagnostic, reason: &Reason) -> Diagn
 }
 
 /// Returns the list that is used: the one in the cache, or else the one that was accepted last, with the reason;
-/// `None` if there is neither.
+/// an empty one if there is neither.
 fn choose(
     texts: &mut SourceMap,
     key: &str,
     bounds: &Bounds,
-) -> Result<Option<(AddressSet, List, Option<Reason>)>, Reason> {
+) -> Result<(AddressSet, List, Option<Reason>), Reason> {
     let former = read_accepted(texts, key)?;
-    let cached = texts.cached(key).map_err(|error| error.to_string().into());
-    let cached = cached.and_then(|stream| {
-        let read = stream.map(|stream| read_lines(key, stream));
-        read.transpose()
-    });
+    texts.want(key);
+    let cached = match texts.cached(key) {
+        Ok(stream) => stream.map(|stream| read_lines(key, stream)).transpose(),
+        Err(error) if former.is_none() && texts.is_for_others(&error) => {
+            let list = List::Unreadable(error.to_string());
+            return Ok((AddressSet::default(), list, None));
+        }
+        Err(error) => Err(error.to_string().into()),
+    };
     let reason = match cached {
-        Ok(None) if former.is_none() => return Ok(None),
+        Ok(None) if former.is_none() => return Ok((AddressSet::default(), List::Never, None)),
         Ok(None) => Reason::from("it is not in the cache any more".to_owned()),
         Ok(Some((list, size))) => {
             let former = former.as_ref().map(|(former, _)| former);
             match check(texts, (&list, size), bounds, former) {
-                Ok(()) if Some(&list) == former => return Ok(Some((list, List::Accepted, None))),
-                Ok(()) => return Ok(Some((list, List::New, None))),
+                Ok(()) if Some(&list) == former => return Ok((list, List::Accepted, None)),
+                Ok(()) => return Ok((list, List::New, None)),
                 Err(reason) => reason,
             }
         }
@@ -241,7 +281,7 @@ fn choose(
     // The policy may accept it no more.
     check(texts, (&former, size), bounds, None)?;
     let list = List::Former(reason.public.clone());
-    Ok(Some((former, list, Some(reason))))
+    Ok((former, list, Some(reason)))
 }
 
 /// Reads the list that was accepted last, and the number of its bytes; `None` if there is none.
