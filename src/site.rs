@@ -10,6 +10,7 @@ use crate::analysis::surroundings::{Families, Surroundings};
 use crate::compile;
 use crate::host::docker::{self, Ask, Unanswered};
 use crate::host::engine::Engine;
+use crate::host::grant::Grant;
 use crate::host::local_ports::LocalPorts;
 use crate::host::nat::Nat;
 use crate::host::{HostView, listener, process, routes};
@@ -59,6 +60,17 @@ impl Sockets {
     }
 }
 
+/// Returns the permissions for a time that are in force.
+fn grants() -> Result<Vec<Grant>, kernel::Error> {
+    let kernel = Kernel::open()?;
+    let outline = kernel.outline()?.installed;
+    if !outline.is_some_and(|table| compile::has_grants(&table.ruleset)) {
+        return Ok(Vec::new());
+    }
+    let installed = kernel.survey()?.installed;
+    Ok(installed.map_or_else(Vec::new, |table| compile::grants(&table.ruleset)))
+}
+
 impl HostFacts {
     /// Reads the facts of this host and queries its engines.
     ///
@@ -79,6 +91,7 @@ impl HostFacts {
             let nat = Kernel::open().and_then(|kernel| nat(&kernel));
             site.host.nat = nat.unwrap_or_default();
         }
+        site.host.grants = grants().unwrap_or_default();
         Ok(site)
     }
 

@@ -101,6 +101,12 @@ Examples:
   dfw fetch --due policies/     those whose time has come, as a timer does
   dfw fetch --accept cdn        the list in the cache, although it loses much";
 
+pub(super) const GRANT: &str = "\
+Examples:
+  dfw grant add 198.51.100.7 --to 5432 --for 2h --reason 'vendor call'
+  dfw grant list
+  dfw grant revoke 198.51.100.7";
+
 pub(super) const STATUS: &str = "\
 Examples:
   dfw status

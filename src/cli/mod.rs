@@ -26,7 +26,6 @@ use commands::Verb;
     help_template = "\
 {about}
 {usage-heading} {usage}
-
 {subcommands}{after-help}",
     after_help = examples::DFW,
     after_long_help = examples::TOUR

@@ -39,8 +39,8 @@ pub use names::{
     key_of_step, port_of_chain,
 };
 pub use read::{
-    PortReading, Reading, Who, addresses, admitted, admitting, allows, entries, is_marking,
-    port_key, read, remembered, remembers, shared_ports, shared_sets, shared_sources,
+    PortReading, Reading, Who, addresses, admitted, admitting, allows, entries, grants, has_grants,
+    is_marking, port_key, read, remembered, remembers, shared_ports, shared_sets, shared_sources,
 };
 pub use source::{Held, held};
 pub use write::{Overlap, comment, compile, denied, left_open, overlaps, unnamed};

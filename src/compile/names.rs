@@ -64,6 +64,7 @@ const INTERFACES: &str = ".interfaces";
 /// The suffixes of a port's own lists.
 const ALLOW: &str = ".allow";
 const EXCEPT: &str = ".except";
+const GRANT: &str = ".grant";
 
 /// The prefixes of a port's chains, by context. The first is also that of its sets.
 const PORT: &str = "port-";
@@ -324,6 +325,8 @@ pub enum List {
     Allow(HostPorts),
     /// Addresses written under `except` of a key.
     Except(HostPorts),
+    /// Addresses that are granted access to a key for a time.
+    Granted(HostPorts),
 }
 
 impl List {
@@ -335,11 +338,11 @@ impl List {
             return None;
         }
         let of_key = |end: &str| key(name.strip_prefix(PORT)?.strip_suffix(end)?);
-        Some(match (of_key(ALLOW), of_key(EXCEPT)) {
-            (Some(key), _) => Self::Allow(key),
-            (None, Some(key)) => Self::Except(key),
-            (None, None) => Self::Source(name.to_owned()),
-        })
+        let allow = || of_key(ALLOW).map(Self::Allow);
+        let except = || of_key(EXCEPT).map(Self::Except);
+        let granted = || of_key(GRANT).map(Self::Granted);
+        let of_key = allow().or_else(except).or_else(granted);
+        Some(of_key.unwrap_or_else(|| Self::Source(name.to_owned())))
     }
 
     /// Returns the name of the set of a part.
@@ -349,6 +352,7 @@ impl List {
             Self::Source(name) => format!("{name}.{part}"),
             Self::Allow(key) => format!("{PORT}{}{ALLOW}.{part}", port(key)),
             Self::Except(key) => format!("{PORT}{}{EXCEPT}.{part}", port(key)),
+            Self::Granted(key) => format!("{PORT}{}{GRANT}.{part}", port(key)),
         }
     }
 
@@ -437,7 +441,7 @@ mod tests {
                 let chain = context.port_chain(&key);
                 assert_eq!(port_of_chain(&chain), Some((context, key)), "{chain}");
             }
-            for list in [List::Allow(key), List::Except(key)] {
+            for list in [List::Allow(key), List::Except(key), List::Granted(key)] {
                 for set in list.sets() {
                     assert_eq!(List::of_set(&set), Some(list.clone()), "{set}");
                 }

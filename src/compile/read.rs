@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
+use crate::host::grant::Grant;
 use crate::net::{AddressSet, Entry, Family, HostPorts, Protocol};
 use crate::policy::{DefaultAction, DenyWith};
 use crate::ruleset::{
@@ -287,6 +288,29 @@ pub fn admitted(ruleset: &Ruleset, chain: &str, family: Family) -> Vec<(List, Ad
 pub fn addresses(ruleset: &Ruleset, list: &List) -> AddressSet {
     let sets = list.sets().filter_map(|name| ruleset.sets.get(&name));
     AddressSet::from_entries(sets.flat_map(|set| entries(&set.elements)))
+}
+
+/// Returns whether a ruleset has permissions for a time.
+#[must_use]
+pub fn has_grants(ruleset: &Ruleset) -> bool {
+    let mut sets = ruleset.sets.keys();
+    sets.any(|set| matches!(List::of_set(set), Some(List::Granted(_))))
+}
+
+/// Returns the permissions for a time, as far as their sets were read, by key.
+#[must_use]
+pub fn grants(ruleset: &Ruleset) -> Vec<Grant> {
+    let mut grants = Vec::new();
+    for (name, set) in &ruleset.sets {
+        let Some(List::Granted(to)) = List::of_set(name) else {
+            continue;
+        };
+        with_rows!(&set.elements, rows => {
+            let ends = rows.iter().filter_map(|row| Some((entry(row)?, row.end()?)));
+            grants.extend(ends.map(|(from, end)| Grant { to, from, end }));
+        });
+    }
+    grants
 }
 
 /// Returns the addresses of a set; none for a set of another type, or of ports and addresses, whose

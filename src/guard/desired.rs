@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crate::file::{self, Accept, Limit};
 use crate::host::HostView;
 use crate::host::docker::Ask;
+use crate::host::grant::Grant;
 use crate::kernel;
 use crate::policy::{self, DefaultAction, Policy};
 use crate::ruleset::Ruleset;
@@ -25,6 +26,7 @@ use super::feeds::event::{Event, Read};
 use super::feeds::feed::{Feed, Polled, readable};
 use super::feeds::files::{self, Files};
 use super::feeds::job::{Job, Outcome, within};
+use super::granted::Saved;
 use super::log::{self, Level, Log, Mistakes};
 use super::options::Options;
 use super::published::LastKnownPorts;
@@ -432,6 +434,7 @@ impl Desired {
     pub(super) fn compile(
         &mut self,
         facts: Result<HostFacts, kernel::Error>,
+        grants: Vec<Grant>,
         due: &mut Due,
     ) -> Result<(), kernel::Error> {
         let Some(chosen) = &self.policies else {
@@ -440,12 +443,28 @@ impl Desired {
         if let Some(wait) = self.view.take(facts)? {
             due.at(Need::Host, Instant::now() + wait);
         }
+        self.view.grant(grants);
         let host = self.view.host();
         if host.is_some_and(HostView::expects_more) {
             due.at(Need::Host, Instant::now() + RETHINK);
         }
         self.ruleset = host.map(|host| chosen.policies.compile(host));
         Ok(())
+    }
+
+    /// Compiles the policies for the host as it was seen last, with other grants.
+    pub(super) fn grant(&mut self, grants: Vec<Grant>) {
+        self.view.grant(grants);
+        if let (Some(chosen), Some(host), Some(_)) =
+            (&self.policies, self.view.host(), &self.ruleset)
+        {
+            self.ruleset = Some(chosen.policies.compile(host));
+        }
+    }
+
+    /// Saves grants for the next start.
+    pub(super) fn keep_grants(&self, grants: Saved) {
+        self.writer.write_grants(grants);
     }
 
     /// Logs that sockets could not be watched; returns the delay before the next attempt.

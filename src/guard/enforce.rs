@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::kernel::{self, COMMITS, Claim, Commit, Kernel, Outcome, attempts, next};
 use crate::nftables::notice::Modifier;
 use crate::ruleset::Ruleset;
+use crate::untrusted;
 
 use super::due::Backoff;
 use super::error::Error;
@@ -195,4 +196,19 @@ impl Feed for Enforcement {
     fn drain(&mut self, now: Instant, events: &mut Vec<Event>) -> io::Result<()> {
         self.monitor.drain(now, events)
     }
+}
+
+/// Returns the stamp of the table: version, time and policies.
+pub(super) fn stamp(path: &str) -> String {
+    let path = path.replace(
+        |c: char| matches!(c, '"' | '\\') || untrusted::is_deceptive(c),
+        "?",
+    );
+    let now = record::now();
+    let mut stamp = format!(
+        "dfw {} at {now} from {path} (guard)",
+        env!("CARGO_PKG_VERSION")
+    );
+    stamp.truncate(stamp.floor_char_boundary(crate::ruleset::check::COMMENT_MAX));
+    stamp
 }

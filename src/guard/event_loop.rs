@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, Timespec, poll};
 use rustix::io::Errno;
+use serde_json::Value;
 
 use crate::host::follow::Report;
 use crate::kernel::{self, Claim};
@@ -28,7 +29,7 @@ use crate::untrusted;
 
 use super::desired::{Desired, READS};
 use super::due::{Backoff, Due, Need};
-use super::enforce::{Change, Enforcement};
+use super::enforce::{Change, Enforcement, stamp};
 use super::error::Error;
 use super::feeds::control::Control;
 use super::feeds::engines::Engines;
@@ -40,6 +41,8 @@ use super::feeds::links::Links;
 use super::feeds::signals::Signals;
 use super::feeds::sockets::Serving;
 use super::feeds::sources::Sources;
+use super::granted::{self, Request, Sender};
+use super::grants::Grants;
 use super::log::{self, Level, Log};
 use super::metrics::Exposition;
 use super::options::Options;
@@ -82,6 +85,7 @@ pub(super) struct Guard {
     /// What the fetcher says of lists and names.
     sources: Sources,
     enforcement: Enforcement,
+    grants: Grants,
     signals: Signals,
     /// Watches the directories of the engines' sockets.
     sockets: Arc<Files>,
@@ -118,6 +122,7 @@ impl Guard {
             desired: Desired::open(options, log)?,
             sources: Sources::new(options.cache.clone())?,
             enforcement,
+            grants: Grants::open(options.state.clone(), log)?,
             signals,
             sockets: Arc::new(Files::open(|| Event::EngineSocket)?),
             links: Links::open()?,
@@ -177,6 +182,9 @@ impl Guard {
             }
             self.desired.begin(now, &self.engines)?;
             self.sources.begin(now)?;
+            if self.grants.is_save_due(now) {
+                self.desired.keep_grants(self.grants.to_save());
+            }
             self.service.alive(now);
             if let Some(need) = self.take_need(now) {
                 self.work(need);
@@ -188,12 +196,13 @@ impl Guard {
     }
 
     /// Returns all feeds, signals first, so that a stop is handled first.
-    fn feeds(&self) -> [&dyn Feed; 10] {
+    fn feeds(&self) -> [&dyn Feed; 11] {
         [
             &self.signals,
             &self.sockets,
             &self.links,
             &self.enforcement,
+            &self.grants,
             &self.engines,
             &self.serving,
             &self.control,
@@ -203,12 +212,13 @@ impl Guard {
         ]
     }
 
-    fn feeds_mut(&mut self) -> [&mut dyn Feed; 10] {
+    fn feeds_mut(&mut self) -> [&mut dyn Feed; 11] {
         [
             &mut self.signals,
             &mut self.sockets,
             &mut self.links,
             &mut self.enforcement,
+            &mut self.grants,
             &mut self.engines,
             &mut self.serving,
             &mut self.control,
@@ -284,6 +294,12 @@ impl Guard {
                 self.host_changed(Need::Host, now);
             }
             Event::Engine { address, report } => self.engine_reported(&address, report, now),
+            Event::GrantsEnd => {
+                if self.grants.end() {
+                    // The kernel has ended access, unless the machine was suspended.
+                    let _ = self.regrant();
+                }
+            }
             Event::Reload => self.reload(now),
             Event::Question(number, question) => self.answer(number, question, now),
             Event::Scrape(number, request) => {
@@ -371,11 +387,36 @@ impl Guard {
                 self.reload(now);
                 "{\"reload\":true}".to_owned()
             }
+            Question::Grant(request, sender) => {
+                granted::answer(self.change_grants(&request, sender)).to_string()
+            }
             Question::Rejected(why) => serde_json::json!({ "error": why }).to_string(),
         };
         if let Some(control) = &mut self.control {
             control.answer(number, answer + "\n");
         }
+    }
+
+    /// Handles a request about grants; what was granted is in force before it is answered.
+    fn change_grants(&mut self, request: &Request, sender: Sender) -> Result<Vec<Value>, String> {
+        let policy = self.desired.ruleset().and(self.desired.policy());
+        let grants = self.grants.change(request, policy, sender)?;
+        if *request != Request::List {
+            let retried = |error| format!("{error}; guard tries again");
+            self.regrant().map_err(retried)?;
+        }
+        Ok(grants)
+    }
+
+    /// Brings the grants into force, and saves them.
+    fn regrant(&mut self) -> Result<(), String> {
+        self.record.grants = self.grants.count();
+        self.desired.keep_grants(self.grants.to_save());
+        self.desired.grant(self.grants.in_force());
+        let done = self.enforce(Need::Links);
+        let failure = done.as_ref().err().map(ToString::to_string);
+        self.done(Need::Host, done);
+        failure.map_or(Ok(()), Err)
     }
 
     /// Returns when the next need is due that can be handled now.
@@ -408,6 +449,10 @@ impl Guard {
             if let Some(policy) = self.desired.policy() {
                 self.sources.follow(policy, Instant::now());
                 self.record.sources = self.sources.sources().to_vec();
+                if self.grants.follow(policy) {
+                    self.desired.keep_grants(self.grants.to_save());
+                }
+                self.record.grants = self.grants.count();
             }
         }
         let is_enough = need == Need::Table && self.desired.ruleset().is_some();
@@ -428,7 +473,8 @@ impl Guard {
         let Some(looking) = self.desired.end_look() else {
             return;
         };
-        let compiled = self.desired.compile(facts, &mut self.due);
+        let grants = self.grants.in_force();
+        let compiled = self.desired.compile(facts, grants, &mut self.due);
         let done = compiled.map_err(Error::from).and_then(|()| {
             self.enforce(looking.need)?;
             self.desired.keep(looking);
@@ -551,19 +597,4 @@ impl Guard {
             }
         }
     }
-}
-
-/// Returns the stamp of the table: version, time and policies.
-fn stamp(path: &str) -> String {
-    let path = path.replace(
-        |c: char| matches!(c, '"' | '\\') || untrusted::is_deceptive(c),
-        "?",
-    );
-    let now = record::now();
-    let mut stamp = format!(
-        "dfw {} at {now} from {path} (guard)",
-        env!("CARGO_PKG_VERSION")
-    );
-    stamp.truncate(stamp.floor_char_boundary(crate::ruleset::check::COMMENT_MAX));
-    stamp
 }

@@ -15,12 +15,15 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connec
 use rustix::process::geteuid;
 use serde_json::Value;
 
+use super::granted::{self, Request};
 use super::record::SCHEMA;
 
 /// The time limit of the whole exchange.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// The longest answer, in bytes.
+const LONG_PATIENCE: Duration = Duration::from_secs(30);
+/// The longest answer, in bytes: a status, and all grants.
 const LONGEST: usize = 1 << 20;
+const LONGEST_LIST: usize = 64 << 20;
 
 /// The result of a request to guard.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,7 +46,26 @@ pub enum Answer {
 /// Requests the status of the guard that listens on a path; takes two seconds at most.
 #[must_use]
 pub fn ask(path: &Path) -> Answer {
-    let until = Instant::now() + PATIENCE;
+    ask_for(path, b"status\n", SCHEMA, (PATIENCE, LONGEST))
+}
+
+/// Sends a request about grants to the guard that listens on a path; takes half a minute at most. The answer is a
+/// document of schema `dfw/grants/v1`.
+#[must_use]
+pub fn request(path: &Path, request: &Request) -> Answer {
+    let text = serde_json::to_string(request).unwrap_or_default();
+    let line = format!("grant {text}\n");
+    let bounds = (LONG_PATIENCE, LONGEST_LIST);
+    ask_for(path, line.as_bytes(), granted::SCHEMA, bounds)
+}
+
+fn ask_for(
+    path: &Path,
+    question: &[u8],
+    schema: &str,
+    (patience, longest): (Duration, usize),
+) -> Answer {
+    let until = Instant::now() + patience;
     let stream = match open(path) {
         Ok(stream) => stream,
         Err(Errno::NOENT | Errno::NOTDIR | Errno::CONNREFUSED) => return Answer::Nobody,
@@ -69,11 +91,11 @@ pub fn ask(path: &Path) -> Answer {
     }
     let process = peer.and_then(|peer| u32::try_from(peer.pid.as_raw_nonzero().get()).ok());
     let silent = |reason| Answer::Silent { process, reason };
-    match exchange(stream, until) {
+    match exchange(stream, question, until, longest) {
         Ok(reply) if reply.is_empty() => silent("it closes the connection"),
-        Ok(reply) if reply.len() > LONGEST => silent("its answer is longer than 1 MiB"),
+        Ok(reply) if reply.len() > longest => silent("its answer is too long"),
         Ok(reply) => match serde_json::from_slice::<Value>(&reply) {
-            Ok(status) if status["schema"] == SCHEMA => Answer::Status(status),
+            Ok(status) if status["schema"] == schema => Answer::Status(status),
             _ => silent("its answer is not a status of this version of dfw"),
         },
         Err(error) if error.kind() == io::ErrorKind::TimedOut => {
@@ -93,17 +115,36 @@ fn open(path: &Path) -> Result<UnixStream, Errno> {
 }
 
 /// Sends the request and reads the answer to its end or the size limit.
-fn exchange(mut stream: UnixStream, until: Instant) -> io::Result<Vec<u8>> {
+fn exchange(
+    mut stream: UnixStream,
+    question: &[u8],
+    until: Instant,
+    longest: usize,
+) -> io::Result<Vec<u8>> {
     stream.set_nonblocking(true)?;
-    // A new socket always has room for so few bytes.
-    stream.write_all(b"status\n")?;
+    let mut left = question;
+    while !left.is_empty() {
+        match stream.write(left) {
+            Ok(length) => left = left.get(length..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                wait(&stream, PollFlags::OUT, until)?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        if Instant::now() >= until {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+    }
     let mut reply = Vec::new();
     let mut bytes = [0; 4096];
-    while reply.len() <= LONGEST {
+    while reply.len() <= longest {
         match stream.read(&mut bytes) {
             Ok(0) => break,
             Ok(length) => reply.extend_from_slice(&bytes[..length]),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait(&stream, until)?,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                wait(&stream, PollFlags::IN, until)?;
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
@@ -115,11 +156,11 @@ fn exchange(mut stream: UnixStream, until: Instant) -> io::Result<Vec<u8>> {
     Ok(reply)
 }
 
-/// Waits until the socket is readable or the time is over.
-fn wait(stream: &UnixStream, until: Instant) -> io::Result<()> {
+/// Waits until the socket is ready or the time is over.
+fn wait(stream: &UnixStream, flags: PollFlags, until: Instant) -> io::Result<()> {
     let left = until.saturating_duration_since(Instant::now());
     let left = Timespec::try_from(left).map_err(io::Error::other)?;
-    match poll(&mut [PollFd::new(stream, PollFlags::IN)], Some(&left)) {
+    match poll(&mut [PollFd::new(stream, flags)], Some(&left)) {
         Ok(_) | Err(Errno::INTR) => Ok(()),
         Err(error) => Err(error.into()),
     }
@@ -223,7 +264,7 @@ mod tests {
         let endless = vec![b' '; LONGEST + 8192];
         assert_eq!(
             answered("endless", &endless, false),
-            silent("its answer is longer than 1 MiB")
+            silent("its answer is too long")
         );
         let status = br#"{"schema":"dfw/guard/v2","pid":1}"#;
         let status = answered("status", status, true);

@@ -3,7 +3,8 @@
 //! - `feeds`: event sources;
 //! - `event_loop`: schedules the work that events require;
 //! - `desired`: the desired ruleset, and the last good policies;
-//! - `enforce`: commits and restores the table.
+//! - `enforce`: commits and restores the table;
+//! - `grants`: permissions for a time.
 
 mod desired;
 mod due;
@@ -11,6 +12,8 @@ mod enforce;
 mod error;
 mod event_loop;
 mod feeds;
+mod granted;
+mod grants;
 mod inquiry;
 mod log;
 mod metrics;
@@ -36,7 +39,8 @@ use feeds::job::within;
 use log::{Level, Log};
 
 pub use error::Error;
-pub use inquiry::{Answer, ask};
+pub use granted::Request;
+pub use inquiry::{Answer, ask, request};
 pub use metrics::scrapes::Listen;
 pub use options::Options;
 

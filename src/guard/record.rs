@@ -36,6 +36,8 @@ pub(super) struct Record {
     pub(super) rejected: u64,
     /// The fetched sources of the policies in force.
     pub(super) sources: Vec<Source>,
+    /// How many grants there are.
+    pub(super) grants: usize,
     /// The error of the last attempt to enforce them, if it failed.
     pub(super) failure: Option<String>,
 }
@@ -59,8 +61,12 @@ pub(super) struct Repair {
 }
 
 pub(super) fn now() -> Timestamp {
-    let now = Timestamp::now();
-    now.round(Unit::Second).unwrap_or(now)
+    rounded(Timestamp::now())
+}
+
+/// Returns a time in whole seconds.
+pub(super) fn rounded(time: Timestamp) -> Timestamp {
+    time.round(Unit::Second).unwrap_or(time)
 }
 
 impl Repair {
@@ -154,6 +160,7 @@ impl Record {
             "rejected": self.rejected,
             "failure": self.failure,
             "sources": self.sources.iter().map(document_of).collect::<Vec<_>>(),
+            "grants": self.grants,
             "unanswered": unanswered.iter().map(|text| one_line(text)).collect::<Vec<_>>(),
             "summary": self.line(),
         })

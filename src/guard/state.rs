@@ -1,4 +1,4 @@
-//! State on disk: the last good policies with all their files, and published ports without a policy key.
+//! State on disk: the last good policies with all their files, published ports without a policy key, and grants.
 //!
 //! Each is a file: a line with a version and a digest, followed by JSON. A new file replaces the old one
 //! atomically. Each version of dfw reads the files of earlier versions: an upgrade must not open ports that
@@ -23,6 +23,8 @@ use crate::store::Policies;
 use crate::text::{ACCEPTED, SourceMap};
 use crate::untrusted;
 
+use super::granted::Saved;
+
 /// A file in the state folder.
 struct Kept {
     name: &'static str,
@@ -41,6 +43,11 @@ const PORTS: Kept = Kept {
     name: "published",
     title: "dfw published ports",
 };
+const GRANTS: Kept = Kept {
+    name: "grants",
+    title: "dfw grants",
+};
+const ALL: [Kept; 3] = [POLICY, PORTS, GRANTS];
 
 /// The error of reading or writing state.
 #[derive(Debug, Error)]
@@ -186,6 +193,17 @@ pub(super) fn read_ports(folder: &Path) -> Result<Vec<HostPorts>, Error> {
     Ok(ports.filter(|port| port.first <= port.last).collect())
 }
 
+/// Saves grants in place of the saved ones.
+pub(super) fn write_grants(folder: &Path, grants: &Saved) -> Result<(), Error> {
+    GRANTS.write(folder, grants)
+}
+
+/// Reads the saved grants.
+pub(super) fn read_grants(folder: &Path) -> Result<Saved, Error> {
+    let bytes = GRANTS.bytes(folder)?;
+    GRANTS.decode(folder, &bytes).map(|(_, grants)| grants)
+}
+
 /// The address, the protocol, the first and the last port.
 type Port<'a> = (Option<IpAddr>, &'a str, u16, u16);
 
@@ -211,7 +229,7 @@ fn holds_nothing_else(folder: &Path) -> io::Result<bool> {
         if accepted.starts_with(ACCEPTED.as_bytes()) {
             return true;
         }
-        [POLICY, PORTS].iter().any(|kept| {
+        ALL.iter().any(|kept| {
             let beside = [b".", kept.name.as_bytes(), b"."].concat();
             name == kept.name.as_bytes() || name.starts_with(&beside)
         })
@@ -226,7 +244,7 @@ fn holds_nothing_else(folder: &Path) -> io::Result<bool> {
 
 /// Deletes temporary files of a crashed guard.
 pub(super) fn sweep(folder: &Path) {
-    for kept in [POLICY, PORTS] {
+    for kept in ALL {
         file::sweep(&kept.path(folder));
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::store::Policies;
 
 use super::due::Backoff;
+use super::granted::Saved;
 use super::log::{Level, Log};
 use super::state::{self, Error};
 
@@ -35,6 +36,7 @@ struct Shared {
 struct Pending {
     policies: Option<Arc<Policies>>,
     ports: Option<Vec<HostPorts>>,
+    grants: Option<Saved>,
     /// Whether new state arrived since the last attempt.
     new: bool,
     ended: bool,
@@ -63,6 +65,10 @@ impl StateWriter {
 
     pub(super) fn write_policies(&self, policies: Arc<Policies>) {
         self.shared.put(|pending| pending.policies = Some(policies));
+    }
+
+    pub(super) fn write_grants(&self, grants: Saved) {
+        self.shared.put(|pending| pending.grants = Some(grants));
     }
 
     pub(super) fn write_ports(&self, ports: Vec<HostPorts>) {
@@ -130,8 +136,13 @@ impl Writer {
                 retry.reset();
             }
             let (policies, ports) = (pending.policies.take(), pending.ports.take());
-            let ended = pending.ended;
+            let (grants, ended) = (pending.grants.take(), pending.ended);
             drop(pending);
+            // First, as it is short and what was revoked must not come back.
+            let grants = grants.filter(|grants| {
+                let done = state::write_grants(&self.folder, grants);
+                !self.is_done("the grants", done)
+            });
             let policies = policies.filter(|policies| {
                 let done = state::write(&self.folder, &self.path, policies);
                 !self.is_done("the policies", done)
@@ -143,12 +154,13 @@ impl Writer {
             if ended {
                 return;
             }
-            let failed = policies.is_some() || ports.is_some();
+            let failed = policies.is_some() || ports.is_some() || grants.is_some();
             wait = failed.then(|| retry.next());
             // State that arrived meanwhile is newer.
             let mut pending = shared.pending();
             pending.policies = pending.policies.take().or(policies);
             pending.ports = pending.ports.take().or(ports);
+            pending.grants = pending.grants.take().or(grants);
         }
     }
 

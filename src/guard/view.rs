@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::host::HostView;
+use crate::host::grant::Grant;
 use crate::kernel;
 use crate::site::HostFacts;
 
@@ -34,6 +35,13 @@ impl View {
     /// Returns the host, if it is known.
     pub(super) fn host(&self) -> Option<&HostView> {
         self.site.as_ref().map(|site| &site.host)
+    }
+
+    /// Sets the grants, if the host is known.
+    pub(super) fn grant(&mut self, grants: Vec<Grant>) {
+        if let Some(site) = &mut self.site {
+            site.host.grants = grants;
+        }
     }
 
     /// Returns whether links and addresses are unchanged.

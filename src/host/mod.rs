@@ -13,6 +13,7 @@ mod connection;
 pub mod docker;
 pub mod engine;
 pub mod follow;
+pub mod grant;
 pub mod holder;
 mod inventory;
 mod links;
@@ -33,6 +34,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::netlink::rtnetlink::{Address, Link};
 use engine::{Container, Engine, Kind, Published};
+use grant::Grant;
 use listener::{Listener, Owner, Role};
 use local_ports::LocalPorts;
 use nat::Nat;
@@ -78,6 +80,8 @@ pub struct HostView {
     /// interface. Then containers of a network that is still unknown cannot reach each other while
     /// `bridge-nf-call-iptables` is on.
     pub old_kernel: bool,
+    /// The permissions for a time, also those that the policy does not allow.
+    pub grants: Vec<Grant>,
 }
 
 /// A published port and its publisher.

@@ -2,7 +2,9 @@
 //! errors.
 
 use std::fmt;
+use std::time::Duration;
 
+use crate::clock;
 use crate::netlink::message::{TooLong, Writer};
 use crate::nftables::object::rule::Position;
 use crate::nftables::object::{chain, element, memory, other, rule, set, table};
@@ -63,6 +65,8 @@ pub struct Batch {
     last: usize,
     /// The flags of the table when it is created.
     flags: u32,
+    /// The time since boot, from which elements that expire have the time left.
+    now: Duration,
 }
 
 /// A transaction ready to be sent.
@@ -91,7 +95,16 @@ impl Batch {
             }],
             last: 0,
             flags: 0,
+            now: clock::since_boot(),
         }
+    }
+
+    /// Sets the time since boot, from which elements that expire have the time left; it is that of
+    /// [`new`](Self::new) otherwise.
+    #[must_use]
+    pub fn at(mut self, now: Duration) -> Self {
+        self.now = now;
+        self
     }
 
     /// Sets the flags (`NFT_TABLE_F_*`) of the table if this transaction creates it.
@@ -187,9 +200,12 @@ impl Batch {
                 elements,
                 counted,
                 comment,
-            } => self.elements(set, elements, *comment, |w, sequence, next| {
-                element::create(w, sequence, set, (elements, *counted), next)
-            }),
+            } => {
+                let now = self.now;
+                self.elements(set, elements, *comment, |w, sequence, next| {
+                    element::create(w, sequence, set, (elements, *counted), now, next)
+                });
+            }
             Operation::DeleteElements { set, elements } => {
                 self.elements(set, elements, None, |w, sequence, next| {
                     element::delete(w, sequence, set, elements, next)

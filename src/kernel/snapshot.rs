@@ -1,7 +1,9 @@
 //! Builds a ruleset from the objects read of dfw's table.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
+use crate::clock;
 use crate::netlink::message::Malformed;
 use crate::nftables::object::element::Collector;
 use crate::nftables::object::memory::Memory;
@@ -44,6 +46,8 @@ pub struct Builder {
     /// By the names of their sets.
     memories: BTreeMap<String, Memory>,
     foreign_chains: Vec<ForeignBaseChain>,
+    /// The time since boot at which elements are read; `None` for the time of the clock.
+    now: Option<Duration>,
 }
 
 /// A set as far as it is known.
@@ -57,6 +61,15 @@ struct Found {
 }
 
 impl Builder {
+    /// Takes all elements for read at this time since boot.
+    #[must_use]
+    pub fn at(now: Duration) -> Self {
+        Self {
+            now: Some(now),
+            ..Self::default()
+        }
+    }
+
     /// Adds an object of any table.
     ///
     /// # Errors
@@ -94,7 +107,8 @@ impl Builder {
                     Some(memory) => memory.add(&list)?,
                     None => {
                         if let Some(found) = self.sets.get_mut(&set) {
-                            found.elements.add(&list)?;
+                            let now = self.now.unwrap_or_else(clock::since_boot);
+                            found.elements.add(&list, now)?;
                         }
                     }
                 }

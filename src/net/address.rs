@@ -146,6 +146,16 @@ impl Entry {
             Self::V6(first, _) => IpAddr::V6(first.into()),
         }
     }
+
+    /// Returns whether all addresses of another entry are in this one.
+    #[must_use]
+    pub fn covers(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::V4(first, last), Self::V4(from, to)) => first <= from && to <= last,
+            (Self::V6(first, last), Self::V6(from, to)) => first <= from && to <= last,
+            _ => false,
+        }
+    }
 }
 
 impl From<IpAddr> for Entry {

@@ -50,6 +50,17 @@ impl HostPorts {
             && (self.address.is_none() || self.address == others.address)
     }
 
+    /// Returns whether the ports have some in common, at some address.
+    #[must_use]
+    pub fn meets(&self, others: &Self) -> bool {
+        let same_address =
+            self.address.is_none() || others.address.is_none() || self.address == others.address;
+        self.protocol == others.protocol
+            && self.first <= others.last
+            && others.first <= self.last
+            && same_address
+    }
+
     /// Returns the key as a policy can write it: an unspecified address becomes no address.
     #[must_use]
     pub fn named(self) -> Self {

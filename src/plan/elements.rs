@@ -1,5 +1,6 @@
 //! The difference between the elements of two sets.
 
+use core::time::Duration;
 use std::cmp::Ordering;
 
 use crate::ruleset::{Counting, Elements, L4Protocol, Row, with_rows};
@@ -64,8 +65,24 @@ impl Delta {
     }
 }
 
+/// By how much the ends of an element may differ: what was read is as exact as the moment of reading is known.
+const EXACT: Duration = Duration::from_millis(500);
+
+/// Compares two elements; those that end at about the same time are the same.
+fn order<R: Row>(one: &R, other: &R) -> Ordering {
+    let is_near = || {
+        let ends = one.end().zip(other.end());
+        ends.is_some_and(|(one, other)| one.abs_diff(other) <= EXACT)
+    };
+    if R::EXPIRING && (one.first(), one.last()) == (other.first(), other.last()) && is_near() {
+        Ordering::Equal
+    } else {
+        one.cmp(other)
+    }
+}
+
 /// Returns what only the first has and what only the second has; both are sorted.
-fn difference<T: Ord + Clone>(from: &[T], to: &[T]) -> (Vec<T>, Vec<T>) {
+fn difference<R: Row>(from: &[R], to: &[R]) -> (Vec<R>, Vec<R>) {
     let (mut removed, mut added) = (Vec::new(), Vec::new());
     let (mut from, mut to) = (from.iter().peekable(), to.iter().peekable());
     loop {
@@ -73,7 +90,7 @@ fn difference<T: Ord + Clone>(from: &[T], to: &[T]) -> (Vec<T>, Vec<T>) {
             (None, None) => return (removed, added),
             (Some(_), None) => Ordering::Less,
             (None, Some(_)) => Ordering::Greater,
-            (Some(old), Some(new)) => old.cmp(new),
+            (Some(old), Some(new)) => order(*old, *new),
         };
         if order != Ordering::Greater
             && let Some(old) = from.next()

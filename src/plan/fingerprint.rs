@@ -29,8 +29,13 @@ impl Installed {
                 facts.sketch.is_some() && (!facts.read || Sketch::is_wanted(set))
             })
         };
-        let unread = self.facts.sets.values();
-        let unread = unread.filter(|set| !set.read && set.sketch.is_none());
+        let expires = |name: &str| {
+            let set = self.ruleset.sets.get(name);
+            set.is_some_and(|set| set.elements.set_type().expiring)
+        };
+        let unread = self.facts.sets.iter();
+        let unread =
+            unread.filter(|(name, set)| !set.read && set.sketch.is_none() && !expires(name));
         let now = of(&self.ruleset, &is_remembered);
         Some(now != self.facts.fingerprint? || unread.count() > 0)
     }
@@ -68,6 +73,8 @@ fn write(text: &str, hasher: &mut SipHasher13) {
 /// Sets that can have many elements without being big are hashed without formatting them.
 fn elements(elements: &Elements, hasher: &mut SipHasher13) {
     match elements {
+        // They go without anybody's doing.
+        Elements::Ipv4Until(_) | Elements::Ipv6Until(_) => {}
         Elements::PortIpv4(all) => all.iter().for_each(|(port, address)| {
             hasher.write_u16(*port);
             hasher.write_u32(*address);

@@ -229,6 +229,8 @@ fn judge(current: &Set, facts: &SetState, set: &Set) -> (SetChange, Way) {
         return (SetChange::Unknown, Way::Anew);
     }
     let delta = match (&facts.sketch, facts.read) {
+        // An interval whose start has expired ends for a moment without one.
+        _ if set.elements.set_type().expiring => Delta::between(&current.elements, &set.elements),
         (_, true) => Delta::between(&current.elements, &set.elements),
         (Some(sketch), false) if sketch.is_of(&set.elements) => None,
         (Some(sketch), false) => match sketch.delta(&set.elements) {
@@ -249,7 +251,10 @@ fn judge(current: &Set, facts: &SetState, set: &Set) -> (SetChange, Way) {
                 || facts
                     .size
                     .is_some_and(|size| set.elements.len() <= size as usize);
-            let way = if in_place && room && (big || !delta.overlaps()) {
+            // What is to be deleted may expire before, and then nothing of the transaction would take effect.
+            let may_expire =
+                set.elements.set_type().expiring && !(facts.read && delta.removed.is_empty());
+            let way = if in_place && room && !may_expire && (big || !delta.overlaps()) {
                 Way::InPlace(delta.clone())
             } else {
                 Way::Anew

@@ -229,7 +229,7 @@ fn width(elements: &Elements) -> Option<(usize, bool)> {
         [Field::Ipv6] | [Field::Port, Field::Ipv6] => 16,
         _ => return None,
     };
-    (!of.map && !of.counting).then_some((bytes, of.interval || of.key.len() > 1))
+    (!of.map && !of.counting && !of.expiring).then_some((bytes, of.interval || of.key.len() > 1))
 }
 
 /// Elements as ranges, ascending; nothing for what never is big.

@@ -8,6 +8,7 @@
 //! CONTRIBUTING.md has recipes for both.
 
 mod default;
+mod grants;
 mod interface;
 mod lint;
 #[cfg(test)]
@@ -31,6 +32,7 @@ use crate::net::HostPorts;
 use crate::text::Span;
 
 pub use default::DefaultAction;
+pub use grants::GrantBounds;
 pub use interface::{InterfaceName, InterfacePattern};
 pub use lint::{Database, database};
 pub use mistake::Mistake;
@@ -43,6 +45,7 @@ pub use source::{
     Unknown, parse_entry, parse_list, requests,
 };
 pub use tests::{Claim, Statement, Target};
+pub use time::{describe as describe_time, parse as parse_time};
 
 /// A policy: the content of all files of a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +58,8 @@ pub struct Policy {
     pub sources: BTreeMap<SourceName, NamedSource>,
     /// The policy of each port. Keys are either nested or disjoint, never equal.
     pub ports: BTreeMap<HostPorts, PortPolicy>,
+    /// The bounds of grants, which are permissions that expire; `None`: no grant is allowed.
+    pub grants: Option<GrantBounds>,
     /// The settings: interfaces of the host, logging, and the base chains' priority.
     pub settings: Settings,
     /// The tests, which must pass before the policy is applied.
@@ -81,7 +86,7 @@ impl Policy {
         sources.filter_map(|(name, source)| Some((name, source, source.fetched.as_deref()?)))
     }
 
-    /// Returns the policy as in JSON documents: `default`, ports and sources that depend on the host.
+    /// Returns the policy as in JSON documents: `default`, ports, bounds of grants, and sources that depend on the host.
     #[must_use]
     pub fn json(&self) -> Value {
         let ports = self.ports.iter().map(|(key, port)| port.json(key));
@@ -91,6 +96,7 @@ impl Policy {
         json!({
             "default": self.default.to_string(),
             "ports": ports.collect::<Vec<_>>(),
+            "grants": self.grants.as_ref().map(GrantBounds::json),
             "host_sources": on_host.collect::<Vec<_>>(),
         })
     }

@@ -7,7 +7,7 @@ use crate::text::diagnostic::{Diagnostic, Severity, quoted};
 use crate::text::{FileId, SourceMap};
 
 use super::yaml::{self, Member, Reader, Tree, Value};
-use super::{Policy, default, lint, port, report, settings, source, tests};
+use super::{Policy, default, grants, lint, port, report, settings, source, tests};
 
 /// A top-level key of a policy.
 pub(super) struct Section {
@@ -17,7 +17,7 @@ pub(super) struct Section {
 }
 
 /// All top-level keys.
-pub(super) const SECTIONS: [Section; 5] = [
+pub(super) const SECTIONS: [Section; 6] = [
     Section {
         key: "default",
         read: |draft, reader, member| draft.default.read(reader, member),
@@ -32,6 +32,11 @@ pub(super) const SECTIONS: [Section; 5] = [
         key: "ports",
         read: |draft, reader, member| draft.ports.read(reader, &member.value),
         schema: port::schema,
+    },
+    Section {
+        key: "grants",
+        read: |draft, reader, member| draft.grants.read(reader, member),
+        schema: grants::schema,
     },
     Section {
         key: "settings",
@@ -53,6 +58,7 @@ struct Draft {
     default: default::Draft,
     sources: source::Draft,
     ports: port::Draft,
+    grants: grants::Draft,
     settings: settings::Draft,
     tests: Vec<tests::Statement>,
 }
@@ -177,7 +183,7 @@ impl Draft {
         if !failed(&reader.report) {
             self.ports.check_excepts(&mut reader, &self.sources);
             if reader.lints {
-                let lints = lint::run(&self.ports, &self.sources, &self.tests);
+                let lints = lint::run(&self.ports, &self.sources, &self.grants, &self.tests);
                 reader.report.extend(lints);
             }
         }
@@ -196,6 +202,7 @@ impl Draft {
                     default_origin,
                     sources: self.sources.named,
                     ports: self.ports.ports,
+                    grants: self.grants.finish(),
                     settings: self.settings.settings,
                     tests: self.tests,
                 };

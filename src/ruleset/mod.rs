@@ -25,7 +25,7 @@ pub use expression::{
 pub(crate) use set::with_rows;
 pub use set::{
     Column, Counting, Elements, Field, Interval, Key, MapTo, Parts, Row, Scalar, Set, SetType,
-    Value,
+    Until, Value,
 };
 
 /// The name of dfw's table, in the `inet` family.

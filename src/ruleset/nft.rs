@@ -1,12 +1,34 @@
 //! A ruleset as text in nft's own language: for people, and loadable by `nft -f`.
 
+use core::time::Duration;
 use std::fmt::{self, Display, Formatter, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{Base, Chain, Elements, Key, Row, Rule, Ruleset, Set, TABLE, Value, with_rows};
+use super::{Base, Chain, Elements, Key, Row, Rule, Ruleset, Set, TABLE, Until, Value, with_rows};
 
 /// How many elements of a set are printed on a line.
 const ELEMENTS_PER_LINE: usize = 8;
+
+impl Ruleset {
+    /// Makes ends of elements the time that is left at a time since boot; those that have ended by then go.
+    ///
+    /// The text of a ruleset has ends as `timeout`.
+    pub fn set_back(&mut self, now: Duration) {
+        fn rows<R>(rows: &mut Vec<Until<R>>, now: Duration) {
+            rows.retain(|row| row.end > now);
+            for row in rows {
+                row.end -= now;
+            }
+        }
+        for set in self.sets.values_mut() {
+            match &mut set.elements {
+                Elements::Ipv4Until(all) => rows(all, now),
+                Elements::Ipv6Until(all) => rows(all, now),
+                _ => {}
+            }
+        }
+    }
+}
 
 impl Display for Ruleset {
     /// Writes the table as `nft list table` would, base chains first.
@@ -47,7 +69,8 @@ fn write_set(f: &mut Formatter<'_>, name: &str, set: &Set) -> fmt::Result {
     let key = fields.join(" . ");
     writeln!(f, "\t{keyword} {name} {{\n\t\ttype {key}{leads}")?;
     if of.interval {
-        writeln!(f, "\t\tflags interval")?;
+        let expiring = if of.expiring { ",timeout" } else { "" };
+        writeln!(f, "\t\tflags interval{expiring}")?;
     } else if let Some(room) = set.elements.room() {
         writeln!(f, "\t\tsize {room}")?;
     }
@@ -82,6 +105,9 @@ impl<R: Row> Display for RowText<'_, R> {
                     write!(f, "{}{field}", if at > 0 { " . " } else { "" })?;
                 }
             }
+        }
+        if let Some(end) = row.end() {
+            write!(f, " timeout {}s", end.as_secs().max(1))?;
         }
         if let Some(verdict) = row.verdict() {
             write!(f, " : {verdict}")?;

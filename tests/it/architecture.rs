@@ -19,6 +19,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // The words of all others, and text from elsewhere made fit to be shown.
     ("net", &[]),
     ("untrusted", &[]),
+    ("clock", &[]),
     // Texts, places in them, errors as data.
     ("file", &["untrusted"]),
     ("text", &["file", "untrusted"]),
@@ -50,7 +51,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // The kernel, and what is made of all of it.
     (
         "kernel",
-        &["netlink", "nftables", "plan", "ruleset", "untrusted"],
+        &[
+            "clock",
+            "netlink",
+            "nftables",
+            "plan",
+            "ruleset",
+            "untrusted",
+        ],
     ),
     ("trace", &["netlink", "nftables"]),
     (
@@ -77,6 +85,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "guard",
         &[
             "analysis",
+            "clock",
             "compile",
             "confine",
             // What the fetcher says of its sources.

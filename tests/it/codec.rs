@@ -1,6 +1,7 @@
 //! What is written to the kernel is what is read, and no answer of the kernel does harm.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use dfw::netlink::answer::Answer;
 use dfw::netlink::message::{Messages, Writer};
@@ -11,7 +12,9 @@ use dfw::nftables::object;
 use dfw::nftables::request::decode_generation;
 use dfw::plan::Installed;
 use dfw::ruleset::check::check;
-use dfw::ruleset::{Chain, Elements, Expression, Interval, MapTo, Rule, Ruleset, Set, Verdict};
+use dfw::ruleset::{
+    Chain, Elements, Expression, Interval, MapTo, Rule, Ruleset, Set, Until, Verdict,
+};
 use proptest::prelude::*;
 
 use crate::arbitrary::{Style, comment, ruleset};
@@ -174,6 +177,7 @@ fn big_sets_are_split_and_put_together_again() {
         _ => Verdict::Jump("d".to_owned()),
     };
     let wide = |n: u32| u128::from(n) << 90;
+    let end = |n: u32| Duration::from_millis(100 + u64::from(n));
     let kinds = [
         Elements::Ipv4((0..MANY).map(|n| n * 3).collect()),
         Elements::Ipv4Ranges(
@@ -205,6 +209,16 @@ fn big_sets_are_split_and_put_together_again() {
         ),
         Elements::Ipv4Verdicts((0..MANY).map(|n| MapTo::new(n * 3, verdict(n))).collect()),
         Elements::Ipv6Verdicts((0..MANY).map(|n| MapTo::new(wide(n), verdict(n))).collect()),
+        Elements::Ipv4Until(
+            (0..MANY)
+                .map(|n| Until::new(Interval::new(n * 9, n * 9 + n % 9), end(n)))
+                .collect(),
+        ),
+        Elements::Ipv6Until(
+            (0..MANY)
+                .map(|n| Until::new(Interval::new(wide(n), wide(n) + u128::from(n)), end(n)))
+                .collect(),
+        ),
     ];
     let named = kinds.into_iter().zip(0..);
     let sets: BTreeMap<_, _> = named

@@ -232,6 +232,7 @@ fn the_language_is_described_to_the_last_key() {
             "## `ports`",
             "default: deny\nports: {80: {allow: any, xyzzy: 1}}\n",
         ),
+        ("## `grants`", "default: deny\ngrants: {xyzzy: 1}\n"),
         ("## `settings`", "default: deny\nsettings: {xyzzy: 1}\n"),
         ("## `tests`", "default: deny\ntests: [{xyzzy: 1}]\n"),
     ] {

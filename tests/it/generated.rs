@@ -26,7 +26,7 @@ fn told(command: &mut Command) -> String {
 fn verbs() -> BTreeSet<String> {
     let help = told(Command::new(DFW).arg("--help"));
     // Behind what dfw is and how it is called.
-    let list = help.split("\n\n").nth(1).unwrap();
+    let list = help.split("\n\n").next().unwrap();
     let words = list
         .lines()
         .filter(|line| line.starts_with("  ") && !line.starts_with("   "));

@@ -131,7 +131,9 @@ fn nobody_else(policy: &Meant, seeds: &[Index; 3]) -> Result<()> {
 #[test]
 fn only_agrees_with_the_reference() {
     let seeds = any::<[Index; 3]>();
-    property(POLICIES, &(meant(), seeds), |(policy, seeds)| {
+    property(POLICIES, &(meant(), seeds), |(mut policy, seeds)| {
+        // What root grants for a time is no part of a policy.
+        policy.grants.clear();
         nobody_else(&policy, &seeds)
     })
     .unwrap();

@@ -41,6 +41,7 @@ const BEYOND: &[&str] = &[
 const BEYOND_MESSAGES: &[&str] = &[
     "cannot be the address of a port",
     "cannot read the list",
+    "is not between",
     "`select` is missing",
     "`select` and `where` are for JSON",
     "`where` needs a `select`",

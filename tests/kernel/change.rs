@@ -194,6 +194,8 @@ fn remove_element(elements: &mut Elements, at: Index) {
         Elements::PortIpv6Verdicts(all) => remove(all, at),
         Elements::Ipv4Verdicts(all) => remove(all, at),
         Elements::Ipv6Verdicts(all) => remove(all, at),
+        Elements::Ipv4Until(all) => remove(all, at),
+        Elements::Ipv6Until(all) => remove(all, at),
     }
 }
 

@@ -1,11 +1,14 @@
 //! A transaction with one invalid message changes nothing, and the error names the message.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use dfw::kernel::{Batch, Error, FinishedBatch, Kernel, Outcome, Rejection, What};
 use dfw::plan;
-use dfw::ruleset::{Elements, Expression, Interval, MapTo, Origin, Rule, Ruleset, Set, Verdict};
+use dfw::ruleset::{
+    Elements, Expression, Interval, MapTo, Origin, Rule, Ruleset, Set, Until, Verdict,
+};
 
 use crate::Named;
 use crate::encoded;
@@ -161,6 +164,9 @@ fn each_rule_can_be_rejected() -> Result<()> {
     Ok(())
 }
 
+/// Later than the time since boot.
+const HOUR: Duration = Duration::from_hours(24 * 365);
+
 /// An element of a set that cannot be: two ranges that overlap, or a way to nowhere.
 fn spoil(elements: &mut Elements) -> Option<i32> {
     let nowhere = || Verdict::Goto("no-such-chain".to_owned());
@@ -171,6 +177,16 @@ fn spoil(elements: &mut Elements) -> Option<i32> {
         }
         Elements::Ipv6Ranges(all) => {
             *all = vec![Interval::new(10, 20), Interval::new(15, 30)];
+            Some(libc::EEXIST)
+        }
+        Elements::Ipv4Until(all) => {
+            let until = |first, last| Until::new(Interval::new(first, last), HOUR);
+            *all = vec![until(10, 20), until(15, 30)];
+            Some(libc::EEXIST)
+        }
+        Elements::Ipv6Until(all) => {
+            let until = |first, last| Until::new(Interval::new(first, last), HOUR);
+            *all = vec![until(10, 20), until(15, 30)];
             Some(libc::EEXIST)
         }
         Elements::PortVerdicts(all) => {
@@ -204,6 +220,8 @@ fn each_set_can_be_rejected() -> Result<()> {
     let extra = [
         ("zz-v4", Elements::Ipv4Ranges(Vec::new())),
         ("zz-v6", Elements::Ipv6Ranges(Vec::new())),
+        ("zz-until-v4", Elements::Ipv4Until(Vec::new())),
+        ("zz-until-v6", Elements::Ipv6Until(Vec::new())),
         (
             "zz-to-v4",
             Elements::Ipv4Verdicts(vec![MapTo::new(1, Verdict::Drop)]),

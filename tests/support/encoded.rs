@@ -7,6 +7,8 @@
     reason = "each user has a use for some of them, and what fails here is a finding"
 )]
 
+use std::time::Duration;
+
 use dfw::kernel::{Batch, Builder, FinishedBatch};
 use dfw::netlink::message::{Malformed, Messages};
 use dfw::nftables::object;
@@ -19,7 +21,7 @@ pub(crate) fn replacing(
     stamp: &str,
     generation: impl Into<Option<u32>>,
 ) -> FinishedBatch {
-    let mut batch = Batch::new(generation);
+    let mut batch = Batch::new(generation).at(Duration::ZERO);
     for operation in &plan::replace(ruleset, 0).main {
         batch.operation(operation, stamp);
     }
@@ -28,7 +30,7 @@ pub(crate) fn replacing(
 
 /// What the messages of a transaction make.
 pub(crate) fn read(bytes: &[u8]) -> Result<Option<Installed>, Malformed> {
-    let mut builder = Builder::default();
+    let mut builder = Builder::at(Duration::ZERO);
     for message in Messages::new(bytes) {
         if let Some(object) = object::decode(&message?)? {
             builder.add(object)?;

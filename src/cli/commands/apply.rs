@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::time::Duration;
 
 use jiff::{Timestamp, Unit};
@@ -17,7 +18,7 @@ use crate::cli::report::summary::{denied, tested};
 use crate::cli::session::confirm;
 use crate::cli::session::watchdog::{self, End, Identity, Watchdog};
 use crate::compile;
-use crate::kernel::{self, COMMITS, Commit, Kernel, Proposal, attempts};
+use crate::kernel::{self, COMMITS, Commit, Kernel, Proposal, Snapshot, attempts};
 use crate::output::json;
 use crate::output::progress::Progress;
 use crate::output::table::count;
@@ -57,7 +58,7 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &ApplyArgs) -> Result<ExitCo
         args,
         loaded: &loaded,
         site: &site,
-        ruleset: &loaded.compile(&site.host),
+        ruleset: Rc::new(loaded.compile(&site.host)),
         notices: None,
         shown: None,
         agreed: false,
@@ -85,7 +86,7 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &ApplyArgs) -> Result<ExitCo
         Some((_, End::Back)) => (Some(false), Some(false)),
         Some((_, end)) => (None, Some(matches!(end, End::Gone))),
     };
-    let ruleset = apply.ruleset;
+    let ruleset = &apply.ruleset;
     let notices = apply.notices.unwrap_or_default();
     terminal.answer(
         || {
@@ -173,7 +174,7 @@ struct Apply<'a> {
     args: &'a ApplyArgs,
     loaded: &'a Policies,
     site: &'a HostFacts,
-    ruleset: &'a Ruleset,
+    ruleset: Rc<Ruleset>,
     /// Notices about this host; `None` until they are shown.
     notices: Option<Vec<Diagnostic>>,
     /// The preview of the last proposal.
@@ -189,7 +190,9 @@ impl Apply<'_> {
         for attempt in attempts(COMMITS) {
             let progress = Progress::start("reading the rules in force");
             let survey = kernel.try_survey()?;
-            let proposal = kernel.propose(survey.as_ref(), self.ruleset)?;
+            self.keep_grants(survey.as_ref());
+            let ruleset = Rc::clone(&self.ruleset);
+            let proposal = kernel.propose(survey.as_ref(), &ruleset)?;
             drop(progress);
             if let Some(process) = watchdog::waiting(proposal.stamp()) {
                 return Err(Failure::unconfirmed(process).into());
@@ -232,9 +235,20 @@ impl Apply<'_> {
         Err(kernel::Error::Busy.into())
     }
 
+    /// Compiles again for the grants in force, which guard may have changed since.
+    fn keep_grants(&mut self, survey: Option<&Snapshot>) {
+        let installed = survey.and_then(|survey| survey.installed.as_ref());
+        let grants = installed.map_or_else(Vec::new, |table| compile::grants(&table.ruleset));
+        if grants != self.site.host.grants {
+            let mut host = self.site.host.clone();
+            host.grants = grants;
+            self.ruleset = Rc::new(self.loaded.compile(&host));
+        }
+    }
+
     /// Shows the changes of the proposal, unless they were shown before.
     fn show(&mut self, proposal: &Proposal<'_>) -> Preview {
-        let preview = Preview::of((self.loaded, self.site), self.ruleset, proposal);
+        let preview = Preview::of((self.loaded, self.site), &self.ruleset, proposal);
         self.show_notices(proposal);
         let text = preview.text(self.terminal);
         if self.shown.as_ref() != Some(&text) {

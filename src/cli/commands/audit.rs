@@ -16,6 +16,7 @@ use crate::cli::load::load;
 use crate::cli::page_file::{self, Destination, Page};
 use crate::cli::report::engines;
 use crate::cli::report::failure::Failure;
+use crate::cli::report::grants;
 use crate::cli::report::notice::exposed_databases;
 use crate::cli::report::problems::Problems;
 use crate::cli::report::stale::Stale;
@@ -110,7 +111,7 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &AuditArgs) -> Result<(), Fa
         report: &report,
         beside: &beside,
         problems: &problems,
-        guarded: ruleset.is_some(),
+        ruleset: ruleset.as_ref(),
         is_unknown,
         notices: &notices,
         stale: &stale,
@@ -154,8 +155,8 @@ struct Audit<'a> {
     report: &'a Report,
     beside: &'a Beside,
     problems: &'a Problems,
-    /// Whether dfw's rules are in force.
-    guarded: bool,
+    /// The rules in force, or those of the policy.
+    ruleset: Option<&'a Ruleset>,
     /// Whether an engine was not queried or does not answer.
     is_unknown: bool,
     notices: &'a [Diagnostic],
@@ -230,7 +231,7 @@ impl Audit<'_> {
     }
 
     fn text(&self, terminal: Terminal) -> String {
-        let mut text = self.problems.text(terminal);
+        let mut text = self.problems.text(terminal) + &grants::text(terminal, self.ruleset);
         let Self {
             found,
             report,
@@ -243,7 +244,7 @@ impl Audit<'_> {
         if found.host.engines.is_empty() {
             text.push_str("engine: none found\n");
         }
-        if !self.guarded {
+        if self.ruleset.is_none() {
             let _ = writeln!(text, "dfw: no rules are in force");
         }
         for (heading, exposures) in [
@@ -287,7 +288,7 @@ impl Audit<'_> {
                     "{} open to everyone without a policy entry",
                     count(uncovered, "path is", "paths are")
                 ),
-                next: Some(if self.guarded {
+                next: Some(if self.ruleset.is_some() {
                     "add these ports to the policy (`[]` allows nobody) and run `dfw apply`"
                 } else {
                     "`dfw init --allow ADDRESS` writes a first policy from the published ports"
@@ -327,7 +328,7 @@ impl Audit<'_> {
         policy: Option<&Path>,
     ) -> page::audit::Audit {
         let Self { found, report, .. } = self;
-        let rules = match (policy, self.guarded) {
+        let rules = match (policy, self.ruleset.is_some()) {
             (Some(path), _) => format!("As if {} were in force", untrusted::path(path)),
             (None, true) => "With the rules in force".to_owned(),
             (None, false) => "No rules of dfw are in force".to_owned(),
@@ -340,7 +341,7 @@ impl Audit<'_> {
             host: shown(&node.nodename().to_string_lossy()),
             time: now.to_string(),
             rules: shown(&rules),
-            is_filtered: self.guarded,
+            is_filtered: self.ruleset.is_some(),
             conclusion: self.conclusion(),
             engines: found
                 .host
@@ -438,10 +439,11 @@ impl Audit<'_> {
         json!({
             "schema": "dfw/audit/v3",
             "engines": json::engines(&found.host),
-            "guarded": self.guarded,
+            "guarded": self.ruleset.is_some(),
             "complete": self.is_complete(),
             "exposed": report.uncovered().next().is_some(),
             "problems": self.problems.json(),
+            "grants": grants::json(self.ruleset),
             "paths": list(&report.exposures),
             "services": list(&report.services),
             "not_published": report.unused,

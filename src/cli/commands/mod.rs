@@ -7,6 +7,7 @@ mod diff;
 mod explain;
 mod fetch;
 mod generate;
+mod grant;
 mod guard;
 mod import;
 mod init;
@@ -85,6 +86,12 @@ pub(super) enum Verb {
     /// program modifies it. The rules stay in force when guard stops.
     #[command(after_help = examples::GUARD)]
     Guard(guard::GuardArgs),
+    /// Give a source access to a port until a time
+    ///
+    /// The kernel ends the access, also an open connection, even if dfw does not run then. The policy says for how
+    /// long and at which ports: `grants: {max-time: 8h, ports: [5432]}`. Needs root and a running guard.
+    #[command(after_help = examples::GRANT)]
+    Grant(grant::GrantArgs),
     /// Fetch the policies' names and lists into the cache
     ///
     /// Started as root, it drops all privileges except writing to the cache before it sends a packet.
@@ -147,6 +154,7 @@ impl Verb {
             Self::Test(args) => test::run(terminal, &args.path),
             Self::Show(args) => show::run(terminal, args),
             Self::Guard(args) => guard::run(args),
+            Self::Grant(args) => grant::run(terminal, args),
             Self::Fetch(args) => fetch::run(terminal, args),
             Self::Status(args) => status::run(terminal, args),
             Self::Remove => remove::run(terminal),
@@ -171,6 +179,7 @@ impl Verb {
             | Self::Test(_)
             | Self::Show(_)
             | Self::Guard(_)
+            | Self::Grant(_)
             | Self::Fetch(_)
             | Self::Status(_)
             | Self::Import(_)

@@ -8,6 +8,7 @@ use crate::cli::arguments::DEFAULT_PATH;
 use crate::cli::load::load;
 use crate::cli::report::failure::Failure;
 use crate::cli::report::notice;
+use crate::clock;
 use crate::host::HostView;
 use crate::kernel::Kernel;
 use crate::output::json;
@@ -40,7 +41,10 @@ fn compiled(terminal: Terminal, path: &Path) -> Result<(), Failure> {
 /// Prints the rules in force.
 fn installed(terminal: Terminal) -> Result<(), Failure> {
     match Kernel::open()?.snapshot()?.installed {
-        Some(installed) => print(terminal, "kernel", &installed.ruleset),
+        Some(mut installed) => {
+            installed.ruleset.set_back(clock::since_boot());
+            print(terminal, "kernel", &installed.ruleset)
+        }
         None => Err(Failure::plain(
             Diagnostic::error("not-installed", "dfw's rules are not in force")
                 .help("`dfw apply PATH` applies a policy")

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::analysis::traffic::packets;
 use crate::cli::commands::guard::SocketArgs;
 use crate::cli::report::failure::Failure;
+use crate::cli::report::grants;
 use crate::cli::report::notice;
 use crate::cli::report::problems::Problems;
 use crate::cli::report::stale::{SOURCES, Stale, age};
@@ -47,15 +48,22 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &StatusArgs) -> Result<(), F
             notice::admitting(&installed.ruleset, &interfaces)
         });
     terminal.diagnostics(&warnings, &SourceMap::new());
+    let installed = snapshot.installed.as_ref();
+    let ruleset = installed.map(|installed| &installed.ruleset);
     terminal.answer(
         || {
             let mut document = document(&snapshot);
+            document["grants"] = grants::json(ruleset);
             document["guard"] = guard_document(&guard);
             let sources = SourceMap::new();
             document["warnings"] = warnings.iter().map(|w| to_json(w, &sources)).collect();
             document
         },
-        || text(terminal, &snapshot) + &guard_text(terminal, &guard, snapshot.installed.is_some()),
+        || {
+            grants::text(terminal, ruleset)
+                + &text(terminal, &snapshot)
+                + &guard_text(terminal, &guard, snapshot.installed.is_some())
+        },
     )?;
     Ok(())
 }

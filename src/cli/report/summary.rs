@@ -62,7 +62,7 @@ pub(in crate::cli) fn tested(passed: usize) -> String {
     }
 }
 
-/// Returns the policy as text, one line for each port.
+/// Returns the policy as text: one line for each port, the default, and the bounds of grants.
 pub(in crate::cli) fn summary(terminal: Terminal, policy: &Policy) -> String {
     let mut rows: Vec<[String; 2]> = policy
         .ports
@@ -84,5 +84,8 @@ pub(in crate::cli) fn summary(terminal: Terminal, policy: &Policy) -> String {
         }
         .to_owned(),
     ]);
+    if let Some(grants) = &policy.grants {
+        rows.push(["grants".to_owned(), grants.describe()]);
+    }
     terminal.table(&rows)
 }

@@ -1,6 +1,7 @@
 //! Writes the compiled ruleset.
 
 mod dispatch;
+mod granted;
 mod loopback;
 mod own;
 mod port;
@@ -25,6 +26,7 @@ use super::names::{
     CONTAINERS, Context, EGRESS, EXEMPT, FOREIGN, FORWARD, HOST_FROM_CONTAINERS, INPUT, PUBLISHED,
     REMEMBER, TO_CONTAINER,
 };
+use granted::Granted;
 pub use own::{Overlap, overlaps};
 pub use published::{denied, left_open, unnamed};
 use shared::Shared;
@@ -32,11 +34,14 @@ use shared::Shared;
 /// Compiles a policy for a host. `origin` returns the file and line of a span of the policy.
 #[must_use]
 pub fn compile(policy: &Policy, host: &HostView, origin: &dyn Fn(&Span) -> Origin) -> Ruleset {
+    let (policy, granted) = granted::split(policy, &host.grants);
+    let policy = policy.as_ref();
     let mut compiler = Compiler {
         policy,
         host,
         origin,
-        shared: Shared::of(policy),
+        shared: Shared::of(policy, &granted),
+        granted,
         ruleset: Ruleset::default(),
     };
     compiler.bridges();
@@ -67,6 +72,7 @@ struct Compiler<'a> {
     origin: &'a dyn Fn(&Span) -> Origin,
     /// The ports without chains of their own.
     shared: Shared<'a>,
+    granted: Granted<'a>,
     ruleset: Ruleset,
 }
 

@@ -5,6 +5,7 @@ use crate::net::{AddressSet, Family, HostPorts, Protocol};
 use super::super::names::{self, Context, EXEMPT, List, Part};
 use super::super::source::held;
 use super::dispatch::tuple;
+use super::granted::GRANTED;
 use super::{Compiler, accept, drop, from_container, goto, jump};
 use crate::policy::{DenyWith, PortPolicy, SourceSelection};
 use crate::ruleset::{
@@ -94,6 +95,12 @@ impl Compiler<'_> {
         } else {
             let allowed = self.selection(&port.allow, tuple, &List::Allow(*key), port);
             rules.extend(allowed.into_iter().map(|source| allow(vec![source])));
+            // A connection that is marked would not end with the grant.
+            let granted = self.granted(key, tuple).into_iter();
+            let counter = Expression::Statement(Statement::Counter);
+            rules.extend(granted.map(|source| {
+                Rule::new(vec![source, counter.clone(), accept()], GRANTED.to_owned())
+            }));
             rules.extend(exempt.filter(|_| !exempt_early));
             rules.extend(deny(Vec::new()));
         }

@@ -6,8 +6,8 @@
 //! that count accepted and denied packets of each port. A packet is looked up once for each length, whatever
 //! the number of ports.
 //!
-//! Ports with other conditions than sources, or with named sources, whose sets are shared anyway, keep their
-//! own chains.
+//! Ports with other conditions than sources, with named sources, whose sets are shared anyway, or with grants keep
+//! their own chains.
 
 use crate::net::{Family, HostPorts, Protocol};
 use std::cmp::Reverse;
@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::super::names::{Context, EXEMPT, SHARED_ALLOWED, SHARED_DENIED, SharedSet};
 use super::super::read::shared_sets;
 use super::dispatch::tuple;
+use super::granted::Granted;
 use super::port::SHORT;
 use super::{Compiler, drop, jump, note};
 use crate::policy::{DenyWith, Policy, PortPolicy};
@@ -40,8 +41,9 @@ type Network = (Family, u8, u128);
 
 impl<'a> Shared<'a> {
     /// Selects the ports that share sets.
-    pub(super) fn of(policy: &'a Policy) -> Self {
+    pub(super) fn of(policy: &'a Policy, granted: &Granted<'_>) -> Self {
         let ports = policy.ports.iter();
+        let ports = ports.filter(|(key, _)| !granted.contains_key(key));
         let mut ports: BTreeMap<_, _> = ports
             .filter_map(|(key, port)| Some((key, plain(key, port)?)))
             .collect();

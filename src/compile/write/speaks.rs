@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::super::names::{self, Context, List};
+use super::granted::GRANTED;
 use super::port::denial;
 use super::{Compiler, accept, jump, note, to_container};
 use crate::host::Publisher;
@@ -222,26 +223,26 @@ impl<'a> Compiler<'a> {
         {
             rules.extend(end(&strays));
         }
-        let clients = |compiler: &mut Self, selection, own: &List| {
-            let sources = compiler.selection(selection, Tuple::Packet, own, port);
-            let sources = sources.into_iter().map(|source| match (server, source) {
-                (End::Source, Expression::Address(Address::SourceIn { family, set, .. })) => {
-                    Expression::Address(Address::DestinationIn { family, set })
-                }
-                (_, source) => source,
-            });
-            sources.collect::<Vec<_>>()
+        let client = |source| match (server, source) {
+            (End::Source, Expression::Address(Address::SourceIn { family, set, .. })) => {
+                Expression::Address(Address::DestinationIn { family, set })
+            }
+            (_, source) => source,
         };
-        for client in clients(self, &port.except, &List::Except(*key)) {
-            rules.extend(end(&[client]));
+        let excepted = self.selection(&port.except, Tuple::Packet, &List::Except(*key), port);
+        for source in excepted {
+            rules.extend(end(&[client(source)]));
         }
         let comment = self.comment(&port.origin);
         if port.allow.any {
             rules.push(Rule::new(vec![accept()], comment));
         } else {
-            let allowed = clients(self, &port.allow, &List::Allow(*key));
-            let allow = |client| Rule::new(vec![client, accept()], comment.clone());
-            rules.extend(allowed.into_iter().map(allow));
+            let allowed = self.selection(&port.allow, Tuple::Packet, &List::Allow(*key), port);
+            let granted = self.granted(key, Tuple::Packet);
+            for (sources, comment) in [(allowed, comment), (granted, note(GRANTED))] {
+                let allow = |source| Rule::new(vec![client(source), accept()], comment.clone());
+                rules.extend(sources.into_iter().map(allow));
+            }
         }
         rules
     }

@@ -15,8 +15,11 @@ use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 use rustix::fs::Mode;
+use rustix::net::UCred;
 use rustix::net::sockopt::socket_peercred;
 use rustix::process::{Uid, umask};
+
+use crate::guard::granted::Sender;
 
 use super::feed::Polled;
 
@@ -31,6 +34,8 @@ const REST: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The time limit of guard to prepare an answer.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// The most bytes of a request read in one turn.
+pub(super) const READ: usize = 4096;
 /// The most bytes of an answer written in one turn.
 const AT_ONCE: usize = 256 * 1024;
 
@@ -208,7 +213,7 @@ impl Clients {
                 State::Waiting => return client.until > now,
                 State::Answered(..) => return client.write() && client.until > now,
             };
-            let mut bytes = [0; 1024];
+            let mut bytes = [0; READ];
             match client.stream.read(&mut bytes) {
                 Ok(length @ 1..) => {
                     input.extend(&bytes[..length]);
@@ -361,8 +366,21 @@ impl Stream {
 
     /// Returns the user of the client, if known.
     fn user(&self) -> Option<Uid> {
+        self.credentials().map(|credentials| credentials.uid)
+    }
+
+    /// Returns the user and the process of the client, if known.
+    pub(in crate::guard) fn sender(&self) -> Option<Sender> {
+        let credentials = self.credentials()?;
+        Some(Sender {
+            uid: credentials.uid.as_raw(),
+            pid: credentials.pid.as_raw_nonzero().get(),
+        })
+    }
+
+    fn credentials(&self) -> Option<UCred> {
         match self {
-            Self::Unix(stream) => Some(socket_peercred(stream).ok()?.uid),
+            Self::Unix(stream) => socket_peercred(stream).ok(),
             Self::Tcp(_) => None,
         }
     }

@@ -1,15 +1,16 @@
-//! The control socket: status for every user, reload for root.
+//! The control socket: status for every user, reload and grants for root.
 
 use std::io;
 use std::path::Path;
 use std::time::Instant;
 
-use super::clients::{Answer, Clients, Stream};
+use super::clients::{Answer, Clients, READ, Stream};
 use super::event::{Event, Question};
 use super::feed::{Feed, Polled};
 
-/// The longest request, in bytes.
-const LONGEST: usize = 64;
+/// The longest request, in bytes, and the longest of a user who is not root.
+const LONGEST: usize = 2 << 20;
+const SHORT: usize = 64;
 
 /// The socket and its clients.
 #[derive(Debug)]
@@ -52,14 +53,22 @@ impl Feed for Control {
 
 /// Returns the request, once it is complete.
 fn question(bytes: &[u8], full: bool, client: &Stream) -> Option<Question> {
-    let line = bytes.split(|byte| *byte == b'\n').next();
-    if !bytes.contains(&b'\n') {
+    // A long request is not searched again and again: only what came last may have the end of the line.
+    let new = bytes.get(bytes.len().saturating_sub(READ)..)?;
+    if !new.contains(&b'\n') {
+        let full = full || bytes.len() >= SHORT && !client.is_root();
         return full.then_some(Question::Rejected("unknown command"));
     }
-    Some(match line {
-        Some(b"status") => Question::Status,
-        Some(b"reload") if client.is_root() => Question::Reload,
-        Some(b"reload") => Question::Rejected("permission denied: only root can reload"),
+    let line = bytes.split(|byte| *byte == b'\n').next()?;
+    Some(match (line, line.strip_prefix(b"grant ")) {
+        (b"status", _) => Question::Status,
+        (b"reload", _) if client.is_root() => Question::Reload,
+        (b"reload", _) => Question::Rejected("permission denied: only root can reload"),
+        (_, Some(request)) => match (serde_json::from_slice(request), client.sender()) {
+            (Ok(request), Some(sender)) if client.is_root() => Question::Grant(request, sender),
+            (Err(_), Some(_)) if client.is_root() => Question::Rejected("unknown command"),
+            _ => Question::Rejected("permission denied: only root can grant access"),
+        },
         _ => Question::Rejected("unknown command"),
     })
 }

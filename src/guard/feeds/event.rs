@@ -1,5 +1,6 @@
 //! All that can happen to guard.
 
+use crate::guard::granted::{self, Sender};
 use crate::guard::state;
 use crate::host::follow::Report;
 use crate::kernel;
@@ -35,6 +36,8 @@ pub(in crate::guard) enum Event {
     LastGood(Outcome<Result<Policies, state::Error>>),
     /// The facts of the host were read.
     Host(Outcome<Result<HostFacts, kernel::Error>>),
+    /// A grant has ended.
+    GrantsEnd,
     /// A reload was requested.
     Reload,
     /// A signal requests the end.
@@ -56,10 +59,12 @@ pub(in crate::guard) struct Read {
 }
 
 /// A request of a client of the control socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::guard) enum Question {
     /// `status`.
     Status,
+    /// `grant` and what is to be done, with who asks.
+    Grant(granted::Request, Sender),
     /// `reload`.
     Reload,
     /// A request that is denied or unknown, with the error.

@@ -161,6 +161,12 @@ pub(in crate::guard) fn totals(in_force: bool, reads: u64, record: &Record) -> S
             "1 if the last attempt to apply the policies failed.",
             flag(record.failure.is_some()),
         ),
+        (
+            "dfw_grants",
+            "gauge",
+            "Grants in force.",
+            i64::try_from(record.grants).unwrap_or(i64::MAX),
+        ),
     ] {
         head(&mut text, name, kind, help);
         let _ = writeln!(text, "{name} {value}");

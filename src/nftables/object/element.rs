@@ -2,6 +2,11 @@
 //!
 //! An interval set holds, for a range, its first key and the key behind its last with
 //! `NFT_SET_ELEM_INTERVAL_END`; the latter is missing where the range reaches the greatest key.
+//!
+//! An element that expires has the time that it has left, when it is written and when it is read, so both need the
+//! time since boot.
+
+use core::time::Duration;
 
 use crate::netlink::message::{Attributes, CREATE, Malformed, Writer};
 use crate::ruleset::{
@@ -22,6 +27,10 @@ const LIST_MAX: usize = 65_535 - 1_024;
 /// The most bytes that a key of two fields has.
 const KEY_MAX: usize = 32;
 
+/// Elements with less time left are not written: the kernel counts in jiffies, of which there are at least 100 in a
+/// second, and takes 0 of them for no timeout at all.
+const SHORTEST: Duration = Duration::from_millis(50);
+
 /// Writes one message that adds as many elements to a set as fit, beginning with the `next`th; returns where
 /// the message starts and the element that comes next. Elements with counters start at the values in
 /// `counted`.
@@ -30,11 +39,12 @@ pub(crate) fn create(
     sequence: u32,
     set: &str,
     (elements, counted): (&Elements, Option<&Counted>),
+    now: Duration,
     next: usize,
 ) -> (usize, usize) {
     let mut after = next;
     let start = list_message(w, (NFT_MSG_NEWSETELEM, CREATE), sequence, set, |w| {
-        after = with_rows!(elements, rows => encode(w, rows, counted, next));
+        after = with_rows!(elements, rows => encode(w, rows, counted, Some(now), next));
     });
     (start, after)
 }
@@ -49,7 +59,7 @@ pub(crate) fn delete(
 ) -> (usize, usize) {
     let mut after = next;
     let start = list_message(w, (NFT_MSG_DELSETELEM, 0), sequence, set, |w| {
-        after = with_rows!(elements, rows => encode(w, rows, None, next));
+        after = with_rows!(elements, rows => encode(w, rows, None, None, next));
     });
     (start, after)
 }
@@ -78,26 +88,41 @@ pub(super) fn list_message(
 }
 
 /// Writes elements from the `next`th on until the list is full; returns the one that comes next. Elements
-/// with counters start at the values in `counted`.
-fn encode<R: Row>(w: &mut Writer, rows: &[R], counted: Option<&Counted>, next: usize) -> usize {
+/// with counters start at the values in `counted`. `now` is the time since boot; without it no time that is left is
+/// written.
+fn encode<R: Row>(
+    w: &mut Writer,
+    rows: &[R],
+    counted: Option<&Counted>,
+    now: Option<Duration>,
+    next: usize,
+) -> usize {
     let limit = w.bytes().len() + LIST_MAX;
     let mut after = next;
     for row in rows.get(next..).unwrap_or_default() {
         if w.bytes().len() >= limit {
             break;
         }
-        encode_row(w, row, counted);
+        let left = row.end().zip(now);
+        let left = left.map(|(end, now)| end.saturating_sub(now));
+        if left.is_none_or(|left| left >= SHORTEST) {
+            encode_row(w, row, counted, left);
+        }
         after += 1;
     }
     after
 }
 
-fn encode_row<R: Row>(w: &mut Writer, row: &R, counted: Option<&Counted>) {
+fn encode_row<R: Row>(w: &mut Writer, row: &R, counted: Option<&Counted>, left: Option<Duration>) {
     let values = row.first().values();
     w.nest(NFTA_LIST_ELEM, |w| {
         encode_key(w, values.as_ref());
         if let Some(verdict) = row.verdict() {
             w.nest(NFTA_SET_ELEM_DATA, |w| encode_verdict(w, verdict));
+        }
+        if let Some(left) = left {
+            let milliseconds = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+            w.be64(NFTA_SET_ELEM_TIMEOUT, milliseconds);
         }
         if let Some(comment) = row.comment() {
             let user = user_text(NFTNL_UDATA_SET_ELEM_COMMENT, comment);
@@ -206,6 +231,7 @@ struct Read {
     verdict: Option<Verdict>,
     comment: Option<String>,
     counter: Option<Counter>,
+    end: Option<Duration>,
 }
 
 /// Collects the elements of one set over the messages of a dump, which come in any order.
@@ -216,8 +242,8 @@ pub(crate) struct Collector {
 }
 
 impl Collector {
-    /// Takes one list of elements.
-    pub(crate) fn add(&mut self, list: &[u8]) -> Result<(), Malformed> {
+    /// Takes one list of elements, which was read at a time since boot.
+    pub(crate) fn add(&mut self, list: &[u8], now: Duration) -> Result<(), Malformed> {
         for element in Attributes::new(list) {
             let table = element?.nested().table::<16>()?;
             let flags = table[usize::from(NFTA_SET_ELEM_FLAGS)].map_or(Ok(0), |f| f.be32())?;
@@ -232,7 +258,11 @@ impl Collector {
                 table[usize::from(NFTA_SET_ELEM_USERDATA)],
                 NFTNL_UDATA_SET_ELEM_COMMENT,
             );
-            // Timeouts, catch-all and whatever else dfw never writes.
+            // What was never in the kernel has only the whole time.
+            let left = table[usize::from(NFTA_SET_ELEM_EXPIRATION)]
+                .or(table[usize::from(NFTA_SET_ELEM_TIMEOUT)]);
+            let left = left.map(|left| left.be64()).transpose()?;
+            // Catch-all and whatever else dfw never writes.
             let known = |kind: usize| {
                 [
                     NFTA_SET_ELEM_KEY,
@@ -240,6 +270,8 @@ impl Collector {
                     NFTA_SET_ELEM_FLAGS,
                     NFTA_SET_ELEM_USERDATA,
                     NFTA_SET_ELEM_EXPR,
+                    NFTA_SET_ELEM_TIMEOUT,
+                    NFTA_SET_ELEM_EXPIRATION,
                 ]
                 .contains(&u16::try_from(kind).unwrap_or(u16::MAX))
             };
@@ -258,6 +290,7 @@ impl Collector {
                     verdict,
                     comment,
                     counter: counter.flatten(),
+                    end: left.map(|left| now.saturating_add(Duration::from_millis(left))),
                 }),
                 _ => self.foreign = true,
             }
@@ -283,7 +316,10 @@ impl Collector {
         let of = like.set_type();
         // Only sets with counters have comments at their elements.
         let more = |read: &Read| read.counter.is_some() || read.comment.is_some();
-        if self.foreign || !of.counting && self.read.iter().any(more) {
+        // Of an interval, only the start may have a timeout.
+        let lasts = |read: &Read| read.end.is_none() == (of.expiring && read.starts);
+        if self.foreign || !of.counting && self.read.iter().any(more) || self.read.iter().any(lasts)
+        {
             return None;
         }
         self.read.sort_unstable();
@@ -304,6 +340,7 @@ fn decode_rows<R: Row>(_: &[R], read: Vec<Read>) -> Option<Vec<R>> {
             last: None,
             verdict: element.verdict,
             comment: element.comment,
+            end: element.end,
         };
         element.starts.then(|| R::of_parts(parts))?
     };
@@ -354,5 +391,6 @@ fn range<R: Row>((first, start): (R::Key, Read), last: R::Key) -> Option<R> {
         last: Some(last),
         verdict: start.verdict,
         comment: start.comment,
+        end: start.end,
     })
 }

@@ -18,7 +18,7 @@ struct WireType {
     key_length: u32,
     /// The key type for nft, so that it prints keys and not bytes.
     byte_order: u32,
-    interval: bool,
+    flags: u32,
     map: bool,
     counting: bool,
 }
@@ -30,6 +30,7 @@ impl WireType {
             interval,
             map,
             counting,
+            expiring,
         } = set;
         let key_type = |field: &Field| match field {
             Field::Ipv4 => TYPE_IPADDR,
@@ -39,6 +40,12 @@ impl WireType {
             Field::Interface => TYPE_IFNAME,
         };
         let numbers = key.iter().map(key_type);
+        let flags = [
+            (interval, NFT_SET_INTERVAL),
+            (map, NFT_SET_MAP),
+            (expiring, NFT_SET_TIMEOUT),
+        ];
+        let flags = flags.into_iter().filter(|(has, _)| *has);
         Self {
             key_type: numbers.fold(0, |number, field| number << TYPE_BITS | field),
             key_length: u32::try_from(element::key_length(key)).unwrap_or(u32::MAX),
@@ -47,15 +54,10 @@ impl WireType {
                 [_] => BYTEORDER_BIG_ENDIAN,
                 _ => BYTEORDER_INVALID,
             },
-            interval,
+            flags: flags.fold(0, |all, (_, flag)| all | flag),
             map,
             counting,
         }
-    }
-
-    fn flags(self) -> u32 {
-        let interval = if self.interval { NFT_SET_INTERVAL } else { 0 };
-        interval | if self.map { NFT_SET_MAP } else { 0 }
     }
 }
 
@@ -65,7 +67,7 @@ pub(crate) fn create(w: &mut Writer, sequence: u32, name: &str, set: &Set, id: u
     message(w, NFT_MSG_NEWSET, CREATE, sequence, |w| {
         w.string(NFTA_SET_TABLE, TABLE);
         w.string(NFTA_SET_NAME, name);
-        w.be32(NFTA_SET_FLAGS, of.flags());
+        w.be32(NFTA_SET_FLAGS, of.flags);
         w.be32(NFTA_SET_KEY_TYPE, of.key_type);
         w.be32(NFTA_SET_KEY_LEN, of.key_length);
         if of.map {
@@ -142,7 +144,7 @@ pub(super) fn decode(attributes: Attributes<'_>) -> Result<SetObject, Malformed>
     let mut types = Elements::types();
     let elements = types.find(|elements| {
         let of = WireType::of(elements.set_type());
-        (of.key_type, of.key_length, of.flags()) == (key_type, key_length, flags)
+        (of.key_type, of.key_length, of.flags) == (key_type, key_length, flags)
             && (of.map, of.counting) == (map, counting)
     });
     Ok(SetObject {

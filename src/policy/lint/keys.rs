@@ -1,8 +1,10 @@
-//! Keys of `ports:` that never decide, and those that open a database.
+//! Keys of `ports:` that never decide, those that open a database, and those that `grants` needs.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use crate::net::{HostPorts, Ports, Protocol};
+use crate::policy::grants;
 use crate::policy::port::{self, PortPolicy};
 use crate::text::diagnostic::Diagnostic;
 
@@ -82,6 +84,41 @@ pub(super) fn open_databases(ports: &port::Draft) -> Vec<Diagnostic> {
         });
     }
     report
+}
+
+/// How many ports of `grants` are looked at.
+const LOOKED_AT: usize = 1000;
+
+/// Returns a warning about each item of the `ports` of `grants` that has ports without a key.
+///
+/// For an item without an address, a key of any address is enough: a grant can name that address.
+pub(super) fn missing_for_grants(ports: &port::Draft, grants: &grants::Draft) -> Vec<Diagnostic> {
+    let bounds = grants.ports.iter().take(LOOKED_AT);
+    let missing = bounds.filter_map(|(bound, span)| {
+        let keys = ports.ports.keys().filter(|key| {
+            let addresses = [key.address, bound.address];
+            key.protocol == bound.protocol
+                && (addresses.contains(&None) || key.address == bound.address)
+                && (key.first <= bound.last && bound.first <= key.last)
+        });
+        let keys: Ports = keys.map(|key| (key.first, key.last)).collect();
+        let all: Ports = [(bound.first, bound.last)].into_iter().collect();
+        let &(first, last) = all.without(&keys).ranges().first()?;
+        let missing = HostPorts { first, last, ..*bound };
+        let key = match missing.address {
+            Some(IpAddr::V6(_)) => format!("\"{missing}\""),
+            _ => missing.to_string(),
+        };
+        let message = format!("`grants` lists {missing}, and `ports` has no key for it");
+        let warning = Diagnostic::warning("grant-without-key", message)
+            .at(span.clone(), "no key")
+            .help(format!(
+                "a grant adds a source to a key: write `{key}: []` below `ports:`, which allows nobody else, or \
+                 leave the port out of `grants`"
+            ));
+        Some(warning)
+    });
+    missing.collect()
 }
 
 /// Returns whether keys without an address have every port of every protocol.

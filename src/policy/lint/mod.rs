@@ -17,20 +17,22 @@ use crate::text::{FileId, Span};
 
 use super::source::{SourceName, parse_entry};
 use super::tests::Statement;
-use super::{port, source};
+use super::{grants, port, source};
 
 pub use database::{Database, database};
 pub(super) use lists::List;
 
-/// Returns what is to be said of ports, sources and tests that have no errors.
+/// Returns what is to be said of ports, sources, grants and tests that have no errors.
 pub(super) fn run(
     ports: &port::Draft,
     sources: &source::Draft,
+    grants: &grants::Draft,
     tests: &[Statement],
 ) -> Vec<Diagnostic> {
     let mut report = unused(ports, sources);
     report.extend(keys::unreachable(ports));
     report.extend(keys::open_databases(ports));
+    report.extend(keys::missing_for_grants(ports, grants));
     report.extend(lists::covered(ports, sources));
     report.extend(tests::empty(ports, sources, tests));
     report

@@ -1,5 +1,6 @@
 //! What may stand beside the key of a kind: bounds, formats and times.
 
+use core::ops::RangeInclusive;
 use core::time::Duration;
 use std::collections::BTreeMap;
 
@@ -8,7 +9,7 @@ use serde_json::{Value as Schema, json};
 use crate::net::AddressSet;
 use crate::net::address::Unmerged;
 use crate::policy::time;
-use crate::policy::yaml::{Member, Node, Reader, Value};
+use crate::policy::yaml::{Member, Reader, Value};
 use crate::text::Span;
 use crate::text::diagnostic::Diagnostic;
 
@@ -19,7 +20,7 @@ use super::{entry, inline};
 /// The names of formats.
 const FORMATS: [&str; 4] = ["lines", "lines-loose", "json", "json-lines"];
 /// The least and the greatest length of time.
-const TIMES: (Duration, Duration) = (Duration::from_mins(1), Duration::from_hours(30 * 24));
+const TIMES: RangeInclusive<Duration> = Duration::from_mins(1)..=Duration::from_hours(30 * 24);
 
 /// The options of one source.
 #[derive(Default)]
@@ -112,8 +113,7 @@ pub(super) const OPTIONS: [OptionKey; 10] = [
             match node.text().map(str::parse::<Pointer>) {
                 Some(Ok(pointer)) => options.select = Some((pointer, node.span.clone())),
                 Some(Err(mistake)) => reader.report.push(mistake.at(node.span.clone())),
-                None => not_a(
-                    reader,
+                None => reader.not_a(
                     node,
                     "select",
                     "a JSON Pointer such as `/prefixes/*/ip_prefix`",
@@ -143,13 +143,13 @@ pub(super) const OPTIONS: [OptionKey; 10] = [
     OptionKey {
         key: "every",
         read: |options, reader, member| options.every = read_time(reader, member),
-        schema: || time_schema("How often the list is fetched."),
+        schema: || time::schema("How often the list is fetched."),
     },
     OptionKey {
         key: "stale-after",
         read: |options, reader, member| options.stale_after = read_time(reader, member),
         schema: || {
-            time_schema(
+            time::schema(
                 "From which age on the list counts as stale; three times `every` by default.",
             )
         },
@@ -248,7 +248,7 @@ fn read_entries(reader: &mut Reader<'_>, member: &Member) -> AddressSet {
         match item.text() {
             Some(text) => inline::read_entry(reader, text, &item.span, &mut set),
             None if item.is_address_taken_for_key() => inline::needs_quotes(reader, item),
-            None => not_a(reader, item, "within", "an address, a network or a range"),
+            None => reader.not_a(item, "within", "an address, a network or a range"),
         }
     }
     let set = set.merge();
@@ -271,7 +271,7 @@ fn read_count(reader: &mut Reader<'_>, member: &Member) -> Option<u64> {
         .and_then(|text| text.parse().ok())
         .filter(|number| *number <= MOST);
     if number.is_none() {
-        not_a(reader, node, &member.key, "a whole number up to 2,000,000");
+        reader.not_a(node, &member.key, "a whole number up to 2,000,000");
     }
     number
 }
@@ -291,59 +291,29 @@ fn read_percent(reader: &mut Reader<'_>, member: &Member) -> Option<u8> {
         .and_then(|text| text.parse().ok())
         .filter(|percent| *percent <= 100);
     if percent.is_none() {
-        not_a(reader, node, "max-loss", "a share from `0%` to `100%`");
+        reader.not_a(node, "max-loss", "a share from `0%` to `100%`");
     }
     percent
 }
 
 fn read_time(reader: &mut Reader<'_>, member: &Member) -> Option<Duration> {
-    let node = &member.value;
-    let time = node.text().and_then(time::parse);
-    let time = time.filter(|time| (TIMES.0..=TIMES.1).contains(time));
-    if time.is_none() {
-        not_a(
-            reader,
-            node,
-            &member.key,
-            "a time from `1m` to `30d`, such as `12h`",
-        );
-    }
-    time
-}
-
-fn time_schema(description: &str) -> Schema {
-    json!({
-        "description": description,
-        "type": "string",
-        "pattern": "^([0-9]+w)?([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?$",
-        "minLength": 2,
-    })
+    time::read(reader, member, &TIMES, "12h")
 }
 
 fn read_conditions(options: &mut Options, reader: &mut Reader<'_>, member: &Member) {
     let Value::Mapping(members) = &member.value.value else {
         let what = "members with their texts, such as `{service: CLOUDFRONT}`";
-        return not_a(reader, &member.value, "where", what);
+        return reader.not_a(&member.value, "where", what);
     };
     let mut conditions = BTreeMap::new();
     for member in members {
         match member.value.text() {
             Some(text) => drop(conditions.insert(member.key.clone(), text.to_owned())),
-            None => not_a(reader, &member.value, "where", "a text"),
+            None => reader.not_a(&member.value, "where", "a text"),
         }
     }
     if members.is_empty() {
-        return not_a(reader, &member.value, "where", "at least one member");
+        return reader.not_a(&member.value, "where", "at least one member");
     }
     options.conditions = Some((conditions, member.key_span.clone()));
-}
-
-/// Reports a value of the wrong type.
-fn not_a(reader: &mut Reader<'_>, node: &Node, key: &str, what: &str) {
-    if node.value != Value::Invalid {
-        reader.report.push(
-            Diagnostic::error("value", format!("`{key}` takes {what}"))
-                .at(node.span.clone(), "not that"),
-        );
-    }
 }

@@ -104,6 +104,16 @@ impl Reader<'_> {
         );
     }
 
+    /// Reports a value of the wrong type, unless it was reported before.
+    pub(in crate::policy) fn not_a(&mut self, node: &Node, key: &str, what: &str) {
+        if node.value != Value::Invalid {
+            self.report.push(
+                Diagnostic::error("value", format!("`{key}` takes {what}"))
+                    .at(node.span.clone(), "not that"),
+            );
+        }
+    }
+
     /// Reports a value that is none of the known ones, unless it was reported before.
     pub(in crate::policy) fn wrong_value(&mut self, node: &Node, message: &str, known: &[&str]) {
         if node.value == Value::Invalid {

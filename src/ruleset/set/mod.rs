@@ -1,7 +1,7 @@
 //! Sets and maps: keys of typed fields, and rows of them.
 //!
 //! The type of a row is composed: a key is one field ([`Scalar`]) or two concatenated (a tuple), a row
-//! is a key or an [`Interval`], with a verdict ([`MapTo`]) or a counter ([`Counting`]). A set is a vector
+//! is a key or an [`Interval`], with a verdict ([`MapTo`]), a counter ([`Counting`]) or an end ([`Until`]). A set is a vector
 //! of rows of one type, as small in memory as its parts. Code that treats all types alike is generic
 //! over [`Row`] and called by `with_rows`; code about one type names it. A new type of set is one line
 //! of `kinds!`.
@@ -12,7 +12,7 @@ mod row;
 use super::{L4Protocol, Verdict};
 
 pub use key::{Field, Key, Scalar, Value};
-pub use row::{Counting, Interval, MapTo, Parts, Row};
+pub use row::{Counting, Interval, MapTo, Parts, Row, Until};
 
 /// A set, or a map to verdicts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +25,10 @@ pub struct Set {
 
 /// The type of a set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "nf_tables combines these properties freely"
+)]
 pub struct SetType {
     /// The types of the fields of its keys.
     pub key: &'static [Field],
@@ -34,6 +38,8 @@ pub struct SetType {
     pub map: bool,
     /// Whether each element has a counter.
     pub counting: bool,
+    /// Whether the kernel removes elements at their end; Linux 4.1, for intervals 4.10.
+    pub expiring: bool,
 }
 
 impl SetType {
@@ -44,6 +50,7 @@ impl SetType {
             interval: R::INTERVAL,
             map: R::MAP,
             counting: R::COUNTING,
+            expiring: R::EXPIRING,
         }
     }
 }
@@ -124,6 +131,10 @@ kinds! { $
     Ipv4Verdicts(MapTo<u32>),
     /// `type ipv6_addr : verdict`, a hash.
     Ipv6Verdicts(MapTo<u128>),
+    /// `type ipv4_addr; flags interval,timeout`.
+    Ipv4Until(Until<Interval<u32>>),
+    /// `type ipv6_addr; flags interval,timeout`.
+    Ipv6Until(Until<Interval<u128>>),
 }
 
 impl Elements {

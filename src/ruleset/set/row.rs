@@ -1,5 +1,6 @@
-//! Rows of sets: keys and intervals, with a verdict or a counter.
+//! Rows of sets: keys and intervals, with a verdict, a counter or an end.
 
+use core::time::Duration;
 use std::fmt;
 
 use super::super::Verdict;
@@ -16,16 +17,19 @@ pub struct Parts<K> {
     pub verdict: Option<Verdict>,
     /// The comment of an element with a counter.
     pub comment: Option<String>,
+    /// When the kernel removes the element, since boot; see [`Until`].
+    pub end: Option<Duration>,
 }
 
 impl<K> Parts<K> {
-    /// Returns the parts of a key or an interval, without verdict and comment.
+    /// Returns the parts of a key or an interval, without verdict, comment and end.
     pub fn new(first: K, last: Option<K>) -> Self {
         Self {
             first,
             last,
             verdict: None,
             comment: None,
+            end: None,
         }
     }
 }
@@ -40,6 +44,8 @@ pub trait Row: Clone + Ord + fmt::Debug {
     const MAP: bool = false;
     /// Whether the row has a counter.
     const COUNTING: bool = false;
+    /// Whether the kernel removes the row at some time.
+    const EXPIRING: bool = false;
 
     /// Returns the key, or the first key of an interval.
     fn first(&self) -> &Self::Key;
@@ -56,6 +62,11 @@ pub trait Row: Clone + Ord + fmt::Debug {
 
     /// Returns the comment of an element with a counter.
     fn comment(&self) -> Option<&str> {
+        None
+    }
+
+    /// Returns when the kernel removes the row, since boot.
+    fn end(&self) -> Option<Duration> {
         None
     }
 
@@ -77,6 +88,7 @@ impl<K: Key> Row for K {
                 last: None,
                 verdict: None,
                 comment: None,
+                end: None,
             } => Some(first),
             _ => None,
         }
@@ -118,6 +130,7 @@ impl<K: Scalar> Row for Interval<K> {
                 last: Some(last),
                 verdict: None,
                 comment: None,
+                end: None,
             } => Some(Self { first, last }),
             _ => None,
         }
@@ -204,5 +217,55 @@ impl<R: Row> Row for Counting<R> {
         let comment = parts.comment.take();
         let key = R::of_parts(parts)?;
         Some(Self { key, comment })
+    }
+}
+
+/// A key or an interval that the kernel removes at a time (`NFTA_SET_ELEM_TIMEOUT`), with nobody running.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Until<R> {
+    /// The key.
+    pub key: R,
+    /// When it ends: the time since boot, of which a suspended machine counts, too (`CLOCK_BOOTTIME`).
+    pub end: Duration,
+}
+
+impl<R> Until<R> {
+    /// Returns the row that ends at a time since boot.
+    pub const fn new(key: R, end: Duration) -> Self {
+        Self { key, end }
+    }
+}
+
+impl<R: Row> Row for Until<R> {
+    type Key = R::Key;
+    const INTERVAL: bool = R::INTERVAL;
+    const MAP: bool = R::MAP;
+    const COUNTING: bool = R::COUNTING;
+    const EXPIRING: bool = true;
+
+    fn first(&self) -> &R::Key {
+        self.key.first()
+    }
+
+    fn last(&self) -> &R::Key {
+        self.key.last()
+    }
+
+    fn verdict(&self) -> Option<&Verdict> {
+        self.key.verdict()
+    }
+
+    fn comment(&self) -> Option<&str> {
+        self.key.comment()
+    }
+
+    fn end(&self) -> Option<Duration> {
+        Some(self.end)
+    }
+
+    fn of_parts(mut parts: Parts<R::Key>) -> Option<Self> {
+        let end = parts.end.take()?;
+        let key = R::of_parts(parts)?;
+        Some(Self { key, end })
     }
 }

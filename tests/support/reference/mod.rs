@@ -24,9 +24,32 @@ pub(crate) struct Meant {
     pub(crate) reverse_path: bool,
     pub(crate) sources: Vec<Vec<Range>>,
     pub(crate) ports: Vec<Port>,
+    pub(crate) grants: Vec<Grant>,
+    /// When the packets come, on the clock of the grants.
+    pub(crate) moment: u64,
     /// Names, or beginnings of names with a `*`.
     container_interfaces: Vec<&'static str>,
     foreign_interfaces: Vec<&'static str>,
+}
+
+/// A permission until a time, at some ports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Grant {
+    pub(crate) address: Option<IpAddr>,
+    pub(crate) protocol: L4Protocol,
+    pub(crate) first: u16,
+    pub(crate) last: u16,
+    pub(crate) from: Range,
+    pub(crate) end: u64,
+}
+
+/// Ports as somebody asks for them, or publishes them.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    address: Option<IpAddr>,
+    protocol: L4Protocol,
+    first: u16,
+    last: u16,
 }
 
 /// Addresses from a first to a last one, as numbers of a family.
@@ -73,13 +96,14 @@ pub(crate) fn meaning(policy: &Meant, host: &HostView, packet: &Packet) -> Decis
     let from_container = policy.knows_container(host, &packet.incoming);
     let icmp = [L4Protocol::Icmp, L4Protocol::Icmp6].contains(&packet.protocol);
     // `incoming` is given where the packet opens the connection.
-    let judge = |port: &Port, flow: Flow, incoming: Option<&String>| {
+    let judge = |port: &Port, asked: Option<Asked>, flow: Flow, incoming: Option<&String>| {
         if policy.reverse_path && packet.strays && incoming.is_some() {
             port.refused_if(true)
         } else {
-            port.judge(policy, flow, incoming)
+            port.judge(policy, asked, flow, incoming)
         }
     };
+    let at = |flow: Flow| Asked::of(packet.protocol, flow);
 
     if packet.hook == Hook::Input {
         let port = policy.most_exact(packet.protocol, packet.flow);
@@ -92,7 +116,7 @@ pub(crate) fn meaning(policy: &Meant, host: &HostView, packet: &Packet) -> Decis
             Some(port) if from_container => port.refused_if(port.except.containers),
             None => drop_if(!from_container && policy.deny && is_published(host, packet)),
             _ if is_loopback(packet.flow) => Drop,
-            Some(port) => judge(port, packet.flow, Some(&packet.incoming)),
+            Some(port) => judge(port, at(packet.flow), packet.flow, Some(&packet.incoming)),
         };
     }
     let out_of_reach = !policy.knows_container(host, out);
@@ -140,7 +164,7 @@ pub(crate) fn meaning(policy: &Meant, host: &HostView, packet: &Packet) -> Decis
         Some(_) if packet.returns && policy.names_foreign(host, &packet.incoming) => Accept,
         // The original destination decides.
         Some(to) => match named {
-            Some(port) => judge(port, to, asked.then_some(&packet.incoming)),
+            Some(port) => judge(port, at(to), to, asked.then_some(&packet.incoming)),
             None if !policy.deny || packet.returns => Accept,
             None if from_container => Drop,
             None if policy.is_foreign(host, out) => Accept,
@@ -152,7 +176,7 @@ pub(crate) fn meaning(policy: &Meant, host: &HostView, packet: &Packet) -> Decis
         None if policy.deny => Drop,
         None => match policy.behind(host, packet) {
             Some(_) if is_loopback(packet.flow) => Drop,
-            Some(port) => judge(port, packet.flow, Some(&packet.incoming)),
+            Some((port, asked)) => judge(port, asked, packet.flow, Some(&packet.incoming)),
             None => Accept,
         },
     }
@@ -257,7 +281,7 @@ impl Meant {
         let mut keys = Vec::new();
         for published in publications.iter().filter(|p| p.container_port == number) {
             match self.key_of(published, udp) {
-                Some(port) => keys.push(port),
+                Some(port) => keys.push((port, Asked::published(published))),
                 None if self.deny => {}
                 None => return None,
             }
@@ -265,12 +289,12 @@ impl Meant {
         if !numbers.contains(&number) {
             return None;
         }
-        let allows = |port: &&Port| {
+        let allows = |(port, asked): &(&Port, Asked)| {
             let elsewhere = !port.interfaces.is_empty() && !port.interfaces.contains(&through);
             !elsewhere
                 && !strays
                 && !self.is_among(&port.except, client)
-                && self.is_among(&port.allow, client)
+                && (self.is_among(&port.allow, client) || self.grants(*asked, client))
         };
         if keys.iter().any(allows) {
             return None;
@@ -278,13 +302,14 @@ impl Meant {
         // The first of several keys says how: without an address, then by number.
         let first = keys
             .into_iter()
+            .map(|(port, _)| port)
             .min_by_key(|port| (port.address, port.first, port.last));
         Some(first.map_or(Decision::Drop, |port| port.refused_if(true)))
     }
 
     /// What decides about a packet straight to a container: the last of the names of its port that the
     /// policy knows, or nothing, where the engine tells of any; else the container's own port.
-    fn behind(&self, host: &HostView, packet: &Packet) -> Option<&Port> {
+    fn behind(&self, host: &HostView, packet: &Packet) -> Option<(&Port, Option<Asked>)> {
         let containers = host.engines.iter().flat_map(|e| &e.containers);
         let at = containers.filter(|c| {
             let mut addresses = c.endpoints.iter().flat_map(|e| &e.addresses);
@@ -295,10 +320,26 @@ impl Meant {
         });
         let names: Vec<_> = names.collect();
         if names.is_empty() {
-            return self.most_exact(packet.protocol, packet.flow);
+            let port = self.most_exact(packet.protocol, packet.flow)?;
+            return Some((port, Asked::of(packet.protocol, packet.flow)));
         }
         let mut names = names.into_iter().rev();
-        names.find_map(|published| self.key_of(published, packet.protocol))
+        names.find_map(|published| {
+            let port = self.key_of(published, packet.protocol)?;
+            Some((port, Some(Asked::published(published))))
+        })
+    }
+
+    /// Whether somebody may reach all of these ports for a time that has not ended.
+    fn grants(&self, asked: Asked, source: IpAddr) -> bool {
+        self.grants.iter().any(|grant| {
+            grant.end > self.moment
+                && grant.protocol == asked.protocol
+                && grant.first <= asked.first
+                && asked.last <= grant.last
+                && (grant.address.is_none() || grant.address == asked.address)
+                && grant.from.has(source)
+        })
     }
 
     /// A key with an address before one without, then the narrower range.
@@ -384,12 +425,41 @@ impl Port {
         }
     }
 
-    fn judge(&self, policy: &Meant, flow: Flow, incoming: Option<&String>) -> Decision {
+    fn judge(
+        &self,
+        policy: &Meant,
+        asked: Option<Asked>,
+        flow: Flow,
+        incoming: Option<&String>,
+    ) -> Decision {
         let elsewhere = incoming.is_some_and(|name| {
             !self.interfaces.is_empty() && !self.interfaces.contains(&name.as_str())
         });
         let excepted = policy.is_among(&self.except, flow.source);
-        self.refused_if(elsewhere || excepted || !policy.is_among(&self.allow, flow.source))
+        let granted = asked.is_some_and(|asked| policy.grants(asked, flow.source));
+        let allowed = granted || policy.is_among(&self.allow, flow.source);
+        self.refused_if(elsewhere || excepted || !allowed)
+    }
+}
+
+impl Asked {
+    fn of(protocol: L4Protocol, to: Flow) -> Option<Self> {
+        let port = to.port?;
+        Some(Self {
+            address: Some(to.destination),
+            protocol,
+            first: port,
+            last: port,
+        })
+    }
+
+    fn published(published: &Published) -> Self {
+        Self {
+            address: Some(published.address).filter(|address| !address.is_unspecified()),
+            protocol: published.protocol.into(),
+            first: published.first,
+            last: published.last,
+        }
     }
 }
 

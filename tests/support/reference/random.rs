@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select, subsequence};
 
 use super::text::address;
-use super::{Meant, Port, Range, Who};
+use super::{Grant, Meant, Port, Range, Who};
 
 /// The ports that the kernel chooses from, where it does from those that keys name.
 const LOCAL: (u16, u16) = (10, 20);
@@ -135,6 +135,52 @@ fn port(lists: usize) -> impl Strategy<Value = Port> {
         )
 }
 
+/// A grant to one of some ports, and how much before and behind it.
+type Aimed = (Index, Grant);
+
+/// Returns a grant, whose ports are as many before and behind those of a key.
+fn grant() -> impl Strategy<Value = Aimed> {
+    let everybody = |v4| Range {
+        v4,
+        first: 0,
+        last: if v4 { u32::MAX.into() } else { u128::MAX },
+    };
+    let from = prop_oneof![2 => range(), 1 => any::<bool>().prop_map(everybody)];
+    let address = prop::option::weighted(0.2, host_address());
+    let beside = || prop_oneof![Just(6), 4..9_u16, 0..13_u16];
+    let grant = (address, beside(), beside(), from, 1..6_u64);
+    let grant = grant.prop_map(|(address, first, last, from, end)| Grant {
+        address,
+        protocol: L4Protocol::Tcp,
+        first,
+        last,
+        from,
+        end,
+    });
+    (any::<Index>(), grant)
+}
+
+/// Returns a grant around the ports of a key: all of them, or a part.
+fn aimed((at, grant): Aimed, ports: &[Port]) -> Option<Grant> {
+    let port = (!ports.is_empty()).then(|| at.get(ports))?;
+    let first = port
+        .first
+        .saturating_add(grant.first)
+        .saturating_sub(6)
+        .max(1);
+    Some(Grant {
+        address: port.address.or(grant.address),
+        protocol: port.protocol,
+        first,
+        last: port
+            .last
+            .saturating_add(grant.last)
+            .saturating_sub(6)
+            .max(first),
+        ..grant
+    })
+}
+
 /// Returns, with some probability, so many ports with nothing but sources that they share sets, sometimes exactly
 /// as many as fit.
 fn crowd(share: f64) -> impl Strategy<Value = Vec<Port>> {
@@ -175,17 +221,21 @@ pub(crate) fn meant() -> impl Strategy<Value = Meant> {
 pub(crate) fn crowded(share: f64) -> impl Strategy<Value = Meant> {
     let patterns = || subsequence(PATTERNS.to_vec(), 0..=4);
     (
-        any::<[bool; 3]>(),
+        (any::<[bool; 3]>(), 0..3_u64),
         prop::collection::vec(list(), 3),
-        (prop::collection::vec(port(3), 0..10), crowd(share)),
+        (
+            prop::collection::vec(port(3), 0..10),
+            crowd(share),
+            prop::collection::vec(grant(), 0..7),
+        ),
         patterns(),
         patterns(),
     )
         .prop_map(
             |(
-                [deny, mark, reverse_path],
+                ([deny, mark, reverse_path], moment),
                 sources,
-                (ports, crowd),
+                (ports, crowd, grants),
                 container_interfaces,
                 foreign,
             )| {
@@ -203,6 +253,8 @@ pub(crate) fn crowded(share: f64) -> impl Strategy<Value = Meant> {
                         kept.push(port);
                     }
                 }
+                let grants = grants.into_iter().filter_map(|grant| aimed(grant, &kept));
+                let grants = grants.collect();
                 kept.extend(crowd);
                 Meant {
                     deny,
@@ -210,6 +262,8 @@ pub(crate) fn crowded(share: f64) -> impl Strategy<Value = Meant> {
                     reverse_path,
                     sources,
                     ports: kept,
+                    grants,
+                    moment,
                     container_interfaces,
                     foreign_interfaces: foreign,
                 }
@@ -426,7 +480,8 @@ impl Edges {
             .ports
             .iter()
             .flat_map(|p| p.allow.inline.iter().chain(&p.except.inline));
-        for range in policy.sources.iter().flatten().chain(inline) {
+        let granted = policy.grants.iter().map(|grant| &grant.from);
+        for range in policy.sources.iter().flatten().chain(inline).chain(granted) {
             let largest = if range.v4 { u32::MAX.into() } else { u128::MAX };
             let (before, after) = (range.first.saturating_sub(1), range.last.saturating_add(1));
             for number in [before, range.first, range.last, after] {
@@ -442,6 +497,17 @@ impl Edges {
                 port.last.saturating_add(1),
             ]);
         }
+        // Grants are few: as many of them as of all the rest.
+        let (mut granted, mut granted_ports) = (Vec::new(), Vec::new());
+        for grant in &policy.grants {
+            let behind = grant.last.saturating_add(1);
+            granted_ports.extend([grant.first - 1, grant.first, grant.last, behind]);
+            let ends = [grant.from.first, grant.from.last];
+            granted.extend(ends.map(|number| address(grant.from.v4, number)));
+        }
+        let (some, some_ports) = (addresses.len(), ports.len());
+        addresses.extend(granted.into_iter().cycle().take(some));
+        ports.extend(granted_ports.into_iter().cycle().take(some_ports));
         let containers = || host.engines.iter().flat_map(|engine| &engine.containers);
         let servers = containers().flat_map(|container| {
             let addresses = container.endpoints.iter().flat_map(|e| &e.addresses);

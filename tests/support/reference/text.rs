@@ -2,14 +2,16 @@
 
 use std::net::IpAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use dfw::compile::compile;
 use dfw::host::HostView;
+use dfw::net::{Entry, HostPorts, Protocol};
 use dfw::policy::{self, Policy};
-use dfw::ruleset::{Origin, Ruleset};
+use dfw::ruleset::{Elements, L4Protocol, Origin, Ruleset, Until};
 use dfw::text::SourceMap;
 
-use super::{Meant, Port, Range, Who};
+use super::{Grant, Meant, Port, Range, Who};
 
 /// The address with a number.
 pub(crate) fn address(v4: bool, number: u128) -> IpAddr {
@@ -120,6 +122,11 @@ impl Meant {
                 ranges.join(", ")
             ));
         }
+        let all = ["1-65535", "1-65535/udp", "1-65535/sctp"];
+        sections.push(format!(
+            "grants: {{max-time: 1w, ports: [{}]}}\n",
+            all.join(", ")
+        ));
         let ports = self.ports.iter();
         sections.extend(
             ports.map(|port| format!("ports:\n  {}\n", port.text(&self.sources, &shuffle))),
@@ -145,10 +152,60 @@ impl Meant {
     /// The rules that the written policy becomes.
     pub(crate) fn compile(&self, host: &HostView, shuffled: bool) -> Ruleset {
         let policy = self.policy(shuffled);
+        let host = HostView {
+            grants: self.grants.iter().map(Grant::given).collect(),
+            ..host.clone()
+        };
         // Where things are written differs with the order, and is no part of the meaning.
-        compile(&policy, host, &|_| Origin {
+        let mut ruleset = compile(&policy, &host, &|_| Origin {
             file: "a.yaml".to_owned(),
             line: 1,
-        })
+        });
+        for set in ruleset.sets.values_mut() {
+            match &mut set.elements {
+                Elements::Ipv4Until(rows) => left(rows, self.moment),
+                Elements::Ipv6Until(rows) => left(rows, self.moment),
+                _ => {}
+            }
+        }
+        ruleset
+    }
+}
+
+impl Grant {
+    fn given(&self) -> dfw::host::grant::Grant {
+        let protocols = Protocol::ALL.into_iter();
+        let mut protocols = protocols.filter(|p| L4Protocol::from(*p) == self.protocol);
+        let number = |number: u128| u32::try_from(number).unwrap();
+        dfw::host::grant::Grant {
+            to: HostPorts {
+                address: self.address,
+                protocol: protocols.next().unwrap(),
+                first: self.first,
+                last: self.last,
+            },
+            from: match self.from {
+                Range {
+                    v4: true,
+                    first,
+                    last,
+                } => Entry::V4(number(first), number(last)),
+                Range {
+                    v4: false,
+                    first,
+                    last,
+                } => Entry::V6(first, last),
+            },
+            end: Duration::from_secs(self.end),
+        }
+    }
+}
+
+/// Does what the kernel does until a moment; the others stay for a while.
+fn left<R>(rows: &mut Vec<Until<R>>, moment: u64) {
+    const LATER: Duration = Duration::from_hours(24 * 365);
+    rows.retain(|row| row.end > Duration::from_secs(moment));
+    for row in rows {
+        row.end = LATER;
     }
 }
