@@ -9,7 +9,12 @@ use std::process::Command;
 use crate::documented::{PAGE, Section, sections, unlisted};
 
 /// The sources that write documents. The policy's also write the schema of policy files.
-const WRITERS: [&str; 4] = ["src/cli", "src/output", "src/guard/granted.rs", "src/guard/record.rs"];
+const WRITERS: [&str; 4] = [
+    "src/cli",
+    "src/output",
+    "src/guard/granted.rs",
+    "src/guard/record.rs",
+];
 
 /// Returns every source file below a path, sorted, without its unit tests.
 fn sources(path: &Path) -> Vec<(PathBuf, String)> {
