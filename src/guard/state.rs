@@ -85,7 +85,7 @@ pub(super) enum Error {
 
 /// What is written of policies.
 #[derive(Debug, Serialize)]
-struct Saved<'a> {
+struct Written<'a> {
     /// Where the policies are.
     path: &'a Path,
     /// Where the fetched lists are.
@@ -144,12 +144,12 @@ pub(super) fn digest(policies: &Policies) -> u128 {
 
 /// Saves policies in place of the saved ones.
 pub(super) fn write(folder: &Path, path: &Path, policies: &Policies) -> Result<(), Error> {
-    let saved = Saved {
+    let written = Written {
         path,
         cache: policies.sources.cache(),
         files: files(policies).collect(),
     };
-    POLICY.write(folder, &saved)
+    POLICY.write(folder, &written)
 }
 
 /// Reads the saved policies.
