@@ -1,6 +1,7 @@
 //! Reading up to a bound.
 
-use std::io::{self, Read};
+use std::fmt::Display;
+use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -48,6 +49,35 @@ impl Limit {
 /// As [`open`]'s, and if there is more than the limit.
 pub fn read(path: &Path, accept: Accept, limit: Limit) -> io::Result<Vec<u8>> {
     open(path, accept)?.read(limit)
+}
+
+/// Returns whether the file at `path` can be read and has exactly this text. Neither is in memory as a whole.
+#[must_use]
+pub fn holds(path: &Path, accept: Accept, limit: Limit, text: &impl Display) -> bool {
+    let Ok(file) = open(path, accept).and_then(|opened| opened.stream(limit)) else {
+        return false;
+    };
+    let mut rest = Rest(file);
+    write!(rest, "{text}").is_ok() && matches!(rest.0.read(&mut [0]), Ok(0))
+}
+
+/// What is left of a stream after the bytes that were written to it, which must be the same.
+struct Rest<R>(R);
+
+impl<R: Read> Write for Rest<R> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut own = vec![0; bytes.len()];
+        self.0.read_exact(&mut own)?;
+        if own == bytes {
+            Ok(bytes.len())
+        } else {
+            Err(rejected("another text"))
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl Opened {
@@ -139,7 +169,6 @@ impl<R: Read + AsFd> Read for Waiting<R> {
 #[cfg(test)]
 mod tests {
     use std::fs::{self, File};
-    use std::io::Write;
 
     use super::*;
 
@@ -155,6 +184,25 @@ mod tests {
         File::create(&path).unwrap().set_len(1 << 40).unwrap();
         let error = read(&path, Accept::Regular, Limit::LIST).unwrap_err();
         assert!(error.to_string().contains("larger than 64 MiB"), "{error}");
+    }
+
+    #[test]
+    fn a_file_is_compared_with_a_text() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("list");
+        let holds = |text: &str| holds(&path, Accept::Regular, Limit(8), &text);
+        assert!(!holds(""));
+        for (text, limit) in [
+            ("", true),
+            ("1234", true),
+            ("12345678", true),
+            ("123456789", false),
+        ] {
+            fs::write(&path, text).unwrap();
+            assert_eq!(holds(text), limit, "{text}");
+            assert!(!holds(&format!("{text}0")) && !holds("x"), "{text}");
+            assert!(text.is_empty() || !holds(&text[1..]), "{text}");
+        }
     }
 
     #[test]
