@@ -265,12 +265,15 @@ impl Kept {
         let fill = |file: &mut BufWriter<&File>| {
             // The digest is known at the end.
             file.write_all(header(0).as_bytes())?;
-            let mut body = Digesting {
+            // Each line of a list is two small writes.
+            let mut body = BufWriter::new(Digesting {
                 hasher: SipHasher13::new(),
-                file,
-            };
+                file: &mut *file,
+            });
             serde_json::to_writer(&mut body, what)?;
-            let digest = body.hasher.finish128().as_u128();
+            body.flush()?;
+            let digest = body.get_ref().hasher.finish128().as_u128();
+            drop(body);
             if file.stream_position()? > Limit::STATE.bytes() {
                 return Err(Limit::STATE.exceeded());
             }
