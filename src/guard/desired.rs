@@ -462,9 +462,9 @@ impl Desired {
         }
     }
 
-    /// Saves grants for the next start.
-    pub(super) fn keep_grants(&self, grants: Saved) {
-        self.writer.write_grants(grants);
+    /// Saves grants for the next start, and waits for that for some time.
+    pub(super) fn keep_grants(&self, grants: Saved, patience: Duration) {
+        self.writer.write_grants(grants, patience);
     }
 
     /// Logs that sockets could not be watched; returns the delay before the next attempt.

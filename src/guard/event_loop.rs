@@ -48,6 +48,7 @@ use super::metrics::Exposition;
 use super::options::Options;
 use super::record::{self, Origin, Record};
 use super::service::{self, Service};
+use super::state_writer::SLOW_DISK;
 
 /// The settling time of files: editors write them in several steps.
 const SETTLE_FILES: Duration = Duration::from_millis(100);
@@ -183,7 +184,8 @@ impl Guard {
             self.desired.begin(now, &self.engines)?;
             self.sources.begin(now)?;
             if self.grants.is_save_due(now) {
-                self.desired.keep_grants(self.grants.to_save());
+                self.desired
+                    .keep_grants(self.grants.to_save(), Duration::ZERO);
             }
             self.service.alive(now);
             if let Some(need) = self.take_need(now) {
@@ -294,11 +296,9 @@ impl Guard {
                 self.host_changed(Need::Host, now);
             }
             Event::Engine { address, report } => self.engine_reported(&address, report, now),
+            // The kernel has ended access, unless the machine was suspended.
             Event::GrantsEnd => {
-                if self.grants.end() {
-                    // The kernel has ended access, unless the machine was suspended.
-                    let _ = self.regrant();
-                }
+                let _ = self.grants.end() && self.regrant(Duration::ZERO).is_ok();
             }
             Event::Reload => self.reload(now),
             Event::Question(number, question) => self.answer(number, question, now),
@@ -403,15 +403,15 @@ impl Guard {
         let grants = self.grants.change(request, policy, sender)?;
         if *request != Request::List {
             let retried = |error| format!("{error}; guard tries again");
-            self.regrant().map_err(retried)?;
+            self.regrant(SLOW_DISK).map_err(retried)?;
         }
         Ok(grants)
     }
 
-    /// Brings the grants into force, and saves them.
-    fn regrant(&mut self) -> Result<(), String> {
+    /// Saves the grants, for which it waits so long at most, and brings them into force.
+    fn regrant(&mut self, patience: Duration) -> Result<(), String> {
         self.record.grants = self.grants.count();
-        self.desired.keep_grants(self.grants.to_save());
+        self.desired.keep_grants(self.grants.to_save(), patience);
         self.desired.grant(self.grants.in_force());
         let done = self.enforce(Need::Links);
         let failure = done.as_ref().err().map(ToString::to_string);
@@ -450,7 +450,8 @@ impl Guard {
                 self.sources.follow(policy, Instant::now());
                 self.record.sources = self.sources.sources().to_vec();
                 if self.grants.follow(policy) {
-                    self.desired.keep_grants(self.grants.to_save());
+                    self.desired
+                        .keep_grants(self.grants.to_save(), Duration::ZERO);
                 }
                 self.record.grants = self.grants.count();
             }

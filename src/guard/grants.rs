@@ -83,6 +83,8 @@ impl Grants {
                 "the saved grants cannot be read in time: they end",
             ),
         }
+        // The boot of this machine may be another one by now.
+        grants.save = Some(Instant::now());
         grants.set_timer();
         Ok(grants)
     }

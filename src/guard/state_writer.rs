@@ -18,6 +18,9 @@ use super::state::{self, Error};
 /// The delay before a write is retried, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(5));
 
+/// How long a grant waits until it is saved, on a disk that hardly responds.
+pub(super) const SLOW_DISK: Duration = Duration::from_secs(1);
+
 /// The thread; dropping it waits for a last attempt to write pending state.
 #[derive(Debug)]
 pub(super) struct StateWriter {
@@ -37,6 +40,9 @@ struct Pending {
     policies: Option<Arc<Policies>>,
     ports: Option<Vec<HostPorts>>,
     grants: Option<Saved>,
+    /// How often grants were given to be written, and which of them were.
+    grants_given: u64,
+    grants_written: u64,
     /// Whether new state arrived since the last attempt.
     new: bool,
     ended: bool,
@@ -67,8 +73,21 @@ impl StateWriter {
         self.shared.put(|pending| pending.policies = Some(policies));
     }
 
-    pub(super) fn write_grants(&self, grants: Saved) {
-        self.shared.put(|pending| pending.grants = Some(grants));
+    /// Writes grants, and waits for that, but not longer than a slow disk may delay guard.
+    pub(super) fn write_grants(&self, grants: Saved, patience: Duration) {
+        let mut given = 0;
+        self.shared.put(|pending| {
+            pending.grants = Some(grants);
+            pending.grants_given += 1;
+            given = pending.grants_given;
+        });
+        let shared = &self.shared;
+        let written = shared
+            .changed
+            .wait_timeout_while(shared.pending(), patience, |pending| {
+                pending.grants_written < given
+            });
+        drop(written);
     }
 
     pub(super) fn write_ports(&self, ports: Vec<HostPorts>) {
@@ -95,7 +114,7 @@ impl Shared {
         let mut pending = self.pending();
         work(&mut pending);
         pending.new = true;
-        self.changed.notify_one();
+        self.changed.notify_all();
     }
 
     /// Waits until new state arrives, or for a delay if there is one.
@@ -137,12 +156,17 @@ impl Writer {
             }
             let (policies, ports) = (pending.policies.take(), pending.ports.take());
             let (grants, ended) = (pending.grants.take(), pending.ended);
+            let given = pending.grants_given;
             drop(pending);
             // First, as it is short and what was revoked must not come back.
             let grants = grants.filter(|grants| {
                 let done = state::write_grants(&self.folder, grants);
                 !self.is_done("the grants", done)
             });
+            if grants.is_none() {
+                shared.pending().grants_written = given;
+                shared.changed.notify_all();
+            }
             let policies = policies.filter(|policies| {
                 let done = state::write(&self.folder, &self.path, policies);
                 !self.is_done("the policies", done)

@@ -14,6 +14,7 @@ mod cache;
 mod control;
 mod daemon;
 mod fetched;
+mod grants;
 mod hidden;
 mod idle;
 mod keep;
@@ -85,6 +86,7 @@ fn all() -> impl Iterator<Item = Named> {
     let groups = [
         fetched::TRIALS,
         cache::TRIALS,
+        grants::TRIALS,
         policies::TRIALS,
         modifiers::TRIALS,
         survival::TRIALS,

@@ -21,6 +21,7 @@ mod drift;
 #[path = "../support/encoded.rs"]
 mod encoded;
 mod engines;
+mod grants;
 mod import;
 #[path = "../support/iptables/mod.rs"]
 mod iptables;
@@ -113,6 +114,7 @@ fn all() -> impl Iterator<Item = Named> {
         nat::TRIALS,
         owner::TRIALS,
         engines::TRIALS,
+        grants::TRIALS,
         program::TRIALS,
         tracer::TRIALS,
         traffic::TRIALS,

@@ -20,8 +20,6 @@ use crate::untrusted::clean;
 pub(in crate::cli) struct GrantArgs {
     #[command(subcommand)]
     verb: GrantVerb,
-    #[command(flatten)]
-    guard: SocketArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -40,14 +38,21 @@ enum GrantVerb {
         /// Why; it is logged and listed
         #[arg(long, value_name = "TEXT", default_value = "")]
         reason: String,
+        #[command(flatten)]
+        guard: SocketArgs,
     },
     /// List the grants in force
-    List,
+    List {
+        #[command(flatten)]
+        guard: SocketArgs,
+    },
     /// End a grant by its number, or all of an address or a network
     Revoke {
         /// The number, the address or the network
         #[arg(value_name = "ID|ADDR|NETWORK", value_parser = grant)]
         what: String,
+        #[command(flatten)]
+        guard: SocketArgs,
     },
 }
 
@@ -73,23 +78,27 @@ fn grant(text: &str) -> Result<String, String> {
 }
 
 pub(in crate::cli) fn run(terminal: Terminal, args: &GrantArgs) -> Result<(), Failure> {
-    let request = match &args.verb {
+    let (request, guard) = match &args.verb {
         GrantVerb::Add {
             from,
             to,
             time,
             reason,
-        } => Request::Add {
-            from: from.iter().map(Entry::to_string).collect(),
-            to: to.to_string(),
-            seconds: time.as_secs(),
-            reason: reason.clone(),
-        },
-        GrantVerb::List => Request::List,
-        GrantVerb::Revoke { what } => Request::Revoke(what.clone()),
+            guard,
+        } => {
+            let add = Request::Add {
+                from: from.iter().map(Entry::to_string).collect(),
+                to: to.to_string(),
+                seconds: time.as_secs(),
+                reason: reason.clone(),
+            };
+            (add, guard)
+        }
+        GrantVerb::List { guard } => (Request::List, guard),
+        GrantVerb::Revoke { what, guard } => (Request::Revoke(what.clone()), guard),
     };
     let failed = |message: String| Failure::plain(Diagnostic::error("grant", message));
-    let document = match guard::request(&args.guard.path(), &request) {
+    let document = match guard::request(&guard.path(), &request) {
         Answer::Status(document) => document,
         Answer::Nobody => {
             let message = "guard does not run: grants are given, and ended, by guard".to_owned();
@@ -112,7 +121,7 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &GrantArgs) -> Result<(), Fa
         || match args.verb {
             GrantVerb::Add { .. } => sentences(terminal, "granted", &grants),
             GrantVerb::Revoke { .. } => sentences(terminal, "revoked", &grants),
-            GrantVerb::List => list(terminal, &grants),
+            GrantVerb::List { .. } => list(terminal, &grants),
         },
     )?;
     Ok(())
