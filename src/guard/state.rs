@@ -382,6 +382,30 @@ mod tests {
         fs::remove_dir_all(&folder).unwrap();
     }
 
+    /// Of a fetched list only the addresses are kept, and its text is written again.
+    #[test]
+    fn a_fetched_list_comes_back() {
+        let folder = folder("fetched");
+        let read_with = |list: &str| {
+            let policy = "default: deny\nsources: {home: {name: home.example.com}}\n\
+                          ports: {80: {allow: any, except: [home]}}\n";
+            let files = [("p/a.yaml", policy), ("cache/name-home.example.com", list)];
+            let sources = SourceMap::in_memory(files).with_fetched(PathBuf::from("cache"), None);
+            Policies::read(sources, Path::new("p")).unwrap()
+        };
+        let policies = read_with("# an answer\n192.0.2.9\n192.0.2.7 # one\n2001:db8::1\n");
+        write(&folder, Path::new("p"), &policies).unwrap();
+        let back = read(&folder).unwrap();
+        let held = |policies: &Policies| {
+            let source = policies.policy.sources.values().next().unwrap();
+            source.addresses.lines().to_string()
+        };
+        assert_eq!(held(&back), "192.0.2.7\n192.0.2.9\n2001:db8::1\n");
+        assert_eq!(digest(&back), digest(&policies));
+        assert_ne!(digest(&back), digest(&read_with("192.0.2.7\n")));
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
     #[test]
     fn a_folder_of_others_is_left_as_it_is() {
         let folder = folder("others");
