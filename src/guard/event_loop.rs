@@ -297,9 +297,7 @@ impl Guard {
             }
             Event::Engine { address, report } => self.engine_reported(&address, report, now),
             // The kernel has ended access, unless the machine was suspended.
-            Event::GrantsEnd => {
-                let _ = self.grants.end() && self.regrant(Duration::ZERO).is_ok();
-            }
+            Event::GrantsEnd => _ = self.grants.end() && self.regrant(Duration::ZERO).is_ok(),
             Event::Reload => self.reload(now),
             Event::Question(number, question) => self.answer(number, question, now),
             Event::Scrape(number, request) => {
