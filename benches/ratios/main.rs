@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! cargo bench                     everything, in some minutes; as root
-//! cargo bench -- load change      these parts: load change ports difference packets
+//! cargo bench -- load change      these parts: load change fetched ports difference packets
 //! cargo bench -- --goals          only the sizes that have limits
 //! cargo bench -- --rounds=3       each contender so often
 //! cargo bench -- --program=PATH   another program than Cargo's, such as the static one of packages
@@ -25,6 +25,7 @@
 
 mod cost;
 mod difference;
+mod fetched;
 mod goal;
 mod load;
 mod packets;
@@ -54,7 +55,14 @@ use size::Scale;
 static DFW: OnceLock<String> = OnceLock::new();
 /// By which factor a ratio of a small run may miss its limit.
 const SLACK: f64 = 2.0;
-const PARTS: [&str; 5] = ["load", "change", "ports", "difference", "packets"];
+const PARTS: [&str; 6] = [
+    "load",
+    "change",
+    "fetched",
+    "ports",
+    "difference",
+    "packets",
+];
 /// How often each contender runs.
 const ROUNDS: usize = 5;
 
@@ -100,6 +108,7 @@ fn main() -> Result<ExitCode> {
         match part {
             "load" => load::load(&mut track, &mut goals, scale)?,
             "change" => load::change(&mut track, &mut goals, scale)?,
+            "fetched" => fetched::changes(&mut track, &mut goals, scale)?,
             "ports" => {
                 ports::many(&mut track, &mut goals, scale)?;
                 ports::few(&mut track, &mut goals)?;

@@ -29,8 +29,8 @@ pub enum Reason {
     Foreign,
     /// It stays on one interface: packets within a bridge pass no rule of dfw's.
     SameInterface,
-    /// Only a source that was never fetched decides.
-    NeverFetched,
+    /// Only a fetched source decides of which nothing is known.
+    UnknownList,
 }
 
 /// The verdict that is shown.
@@ -106,7 +106,7 @@ impl fmt::Display for Reason {
             Self::Service => "no key of the policy covers this port of the host",
             Self::Foreign => "it meets a foreign rule or set that dfw cannot evaluate",
             Self::SameInterface => "it stays on the interface that it arrived on",
-            Self::NeverFetched => "it depends on a source that was never fetched",
+            Self::UnknownList => "it depends on a fetched source whose addresses are not known",
         })
     }
 }

@@ -1,7 +1,8 @@
-//! Answers that depend on a source that was never fetched: nobody knows what it holds, so they are not judged.
+//! Answers that depend on a source that was never fetched, or whose list cannot be read: nobody knows what it holds,
+//! so they are not judged.
 //!
-//! Every answer is computed twice: as if such sources were empty, and as if each held all that it may ever hold. A
-//! source that was never fetched can only allow, for under `except` it is an error; so whatever it holds, a
+//! Every answer is computed twice: as if such sources were empty, and as if each held all that it may ever hold. Such
+//! a source can only allow, for under `except` it is an error; so whatever it holds, a
 //! verdict that is the same in both answers is the true one.
 
 use std::rc::Rc;
@@ -23,7 +24,7 @@ pub fn doubt_walks(walks: &mut [Walk], full: &[Walk]) {
             .filter(|other| other.path == walk.path && share(&other.addresses, &walk.addresses));
         let known = |other: &Walk| other.judgement.verdict() == verdict;
         if !(same.next().is_some_and(known) && same.all(known)) {
-            walk.judgement = Judgement::NotJudged(Reason::NeverFetched);
+            walk.judgement = Judgement::NotJudged(Reason::UnknownList);
         }
     }
 }
@@ -44,7 +45,7 @@ pub fn doubt_clients(clients: &mut Clients, full: &Clients) {
                 continue;
             }
             let mut part = access.clone();
-            part.judgement = Judgement::NotJudged(Reason::NeverFetched);
+            part.judgement = Judgement::NotJudged(Reason::UnknownList);
             access.sources = Rc::new(access.sources.difference(&open));
             part.sources = Rc::new(open);
             unknown.push(part);
@@ -83,7 +84,7 @@ pub fn doubt_exposures(report: &mut Report, full: &Report) {
         for exposure in exposures {
             // Who is allowed without a policy is allowed whatever a source holds.
             if exposure.admits != Admits::Any && !known(exposure, full) {
-                exposure.admits = Admits::NotJudged(Reason::NeverFetched);
+                exposure.admits = Admits::NotJudged(Reason::UnknownList);
             }
         }
     }

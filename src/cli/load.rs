@@ -10,6 +10,7 @@ use crate::fetch::Requests;
 use crate::file;
 use crate::host::docker::Ask;
 use crate::output::terminal::Terminal;
+use crate::policy::List;
 use crate::site::{HostFacts, Sockets};
 use crate::store::{self, LoadError, Policies, ReadError};
 use crate::text::SourceMap;
@@ -66,9 +67,18 @@ fn run_tests(
     Ok((loaded, passed))
 }
 
-/// Reads and tests the policies for a command that then runs [`probe`] for the tests that depend on the host.
+/// Reads and tests the policies for a command that then runs [`look`] for the tests that depend on the host. A list
+/// that this user may not read is an error: nobody would be allowed in place of those who are in it.
 pub(super) fn load_for_host(terminal: Terminal, path: &Path) -> Result<Policies, Failure> {
     let (mut loaded, _, earlier) = test(load(terminal, path)?, path)?;
+    let mut unknown = loaded.policy.unknown_lists();
+    let unread = unknown.find(|(_, _, fetched)| matches!(fetched.list, List::Unreadable(_)));
+    if let Some((name, ..)) = unread {
+        let message = format!("what is in the source `{name}` is not known");
+        let error = Diagnostic::error("unreadable-cache", message);
+        return Err(Failure::plain(error.help("run this as root")));
+    }
+    drop(unknown);
     loaded
         .warnings
         .retain(|warning| warning.slug != DEPENDS_ON_HOST);
@@ -143,7 +153,12 @@ pub(super) fn accept(path: &Path, name: &str) -> Result<usize, Failure> {
         )));
     };
     let Some(kept) = kept else {
-        return Err(plain(format!("the source `{name}` was never fetched")));
+        let unknown = source
+            .fetched
+            .as_ref()
+            .and_then(|fetched| fetched.list.unknown());
+        let reason = unknown.map_or("has no new list".into(), |unknown| unknown.reason);
+        return Err(plain(format!("the source `{name}` {reason}")));
     };
     // A policy with errors is read again without this.
     let touched = kept.and_then(|()| match &source.fetched {

@@ -11,10 +11,11 @@ pub mod cache;
 pub mod daemon;
 pub mod rights;
 
+use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use crate::file;
+use crate::file::{self, Accept, Limit};
 use crate::net::{AddressSet, Entry};
 use crate::policy::{Fetched, Request, SourceName};
 
@@ -173,23 +174,15 @@ impl<'a> Fetch<'a> {
         };
         self.status.version = version;
         let path = self.cache.join(&self.key);
-        let former = file::read(&path, file::Accept::InPlace, file::Limit::LIST).ok();
-        let text = text(&self.fetched.request, &list);
-        let is_new = former.as_deref() != Some(text.as_bytes());
-        if is_new && let Err(error) = file::replace(&path, 0o644, text.as_bytes()) {
+        // Plain lines; a text of a million is formatted where it is needed.
+        let what = self.fetched.request.describe();
+        let text = format_args!("# {what}\n{}", list.lines());
+        let is_new = !file::holds(&path, Accept::InPlace, Limit::LIST, &text);
+        if is_new && let Err(error) = file::replace_with(&path, 0o644, |file| file.write_fmt(text))
+        {
             self.status.forget_version();
             return Err(format!("cannot write to the cache: {error}"));
         }
         Ok((list.len(), is_new, wait))
     }
-}
-
-/// The text of a list in the cache: plain lines.
-fn text(request: &Request, list: &AddressSet) -> String {
-    let mut text = format!("# {}\n", request.describe());
-    for entry in list.iter() {
-        text.push_str(&entry.to_string());
-        text.push('\n');
-    }
-    text
 }

@@ -6,8 +6,8 @@ mod read;
 mod replace;
 
 pub use open::{Accept, Opened, folder, open};
-pub use read::{Limit, read, read_all};
-pub use replace::{create, replace, sweep};
+pub use read::{Limit, holds, read, read_all};
+pub use replace::{create, replace, replace_with, sweep};
 
 use std::io;
 

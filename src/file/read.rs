@@ -1,6 +1,7 @@
 //! Reading up to a bound.
 
-use std::io::{self, Read};
+use std::fmt::Display;
+use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -50,6 +51,35 @@ pub fn read(path: &Path, accept: Accept, limit: Limit) -> io::Result<Vec<u8>> {
     open(path, accept)?.read(limit)
 }
 
+/// Returns whether the file at `path` can be read and has exactly this text. Neither is in memory as a whole.
+#[must_use]
+pub fn holds(path: &Path, accept: Accept, limit: Limit, text: &impl Display) -> bool {
+    let Ok(file) = open(path, accept).and_then(|opened| opened.stream(limit)) else {
+        return false;
+    };
+    let mut rest = Rest(file);
+    write!(rest, "{text}").is_ok() && matches!(rest.0.read(&mut [0]), Ok(0))
+}
+
+/// What is left of a stream after the bytes that were written to it, which must be the same.
+struct Rest<R>(R);
+
+impl<R: Read> Write for Rest<R> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut own = vec![0; bytes.len()];
+        self.0.read_exact(&mut own)?;
+        if own == bytes {
+            Ok(bytes.len())
+        } else {
+            Err(rejected("another text"))
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 impl Opened {
     /// Reads all of it.
     ///
@@ -60,6 +90,18 @@ impl Opened {
             return Err(limit.exceeded());
         }
         read_up_to(self.file, self.size, limit)
+    }
+
+    /// Returns a stream of all of it. It ends in an error if the file cannot be read without waiting, or has more
+    /// than the limit.
+    ///
+    /// # Errors
+    /// If the file has more than the limit already.
+    pub fn stream(self, limit: Limit) -> io::Result<impl Read> {
+        if self.size > limit.0 {
+            return Err(limit.exceeded());
+        }
+        Ok(Bounded::new(self.file, limit))
     }
 }
 
@@ -74,13 +116,32 @@ pub fn read_all(stream: impl Read + AsFd, limit: Limit) -> io::Result<Vec<u8>> {
 fn read_up_to(stream: impl Read + AsFd, expected: u64, limit: Limit) -> io::Result<Vec<u8>> {
     let room = usize::try_from(expected.min(limit.0)).unwrap_or(0);
     let mut bytes = Vec::with_capacity(room.saturating_add(1));
-    // One byte more tells that there are more.
-    let mut stream = Waiting(stream).take(limit.0 + 1);
-    stream.read_to_end(&mut bytes)?;
-    if u64::try_from(bytes.len()).is_ok_and(|length| length > limit.0) {
-        return Err(limit.exceeded());
-    }
+    Bounded::new(stream, limit).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// A stream that ends in an error if there is more than the limit.
+struct Bounded<R> {
+    stream: io::Take<Waiting<R>>,
+    limit: Limit,
+}
+
+impl<R: Read + AsFd> Bounded<R> {
+    fn new(stream: R, limit: Limit) -> Self {
+        // One byte more tells that there are more.
+        let stream = Waiting(stream).take(limit.0 + 1);
+        Self { stream, limit }
+    }
+}
+
+impl<R: Read + AsFd> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.stream.read(buffer)?;
+        if length > 0 && self.stream.limit() == 0 {
+            return Err(self.limit.exceeded());
+        }
+        Ok(length)
+    }
 }
 
 /// A stream that is waited for where it is a pipe; a file that would have to be waited for is none.
@@ -108,7 +169,6 @@ impl<R: Read + AsFd> Read for Waiting<R> {
 #[cfg(test)]
 mod tests {
     use std::fs::{self, File};
-    use std::io::Write;
 
     use super::*;
 
@@ -124,6 +184,25 @@ mod tests {
         File::create(&path).unwrap().set_len(1 << 40).unwrap();
         let error = read(&path, Accept::Regular, Limit::LIST).unwrap_err();
         assert!(error.to_string().contains("larger than 64 MiB"), "{error}");
+    }
+
+    #[test]
+    fn a_file_is_compared_with_a_text() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("list");
+        let holds = |text: &str| holds(&path, Accept::Regular, Limit(8), &text);
+        assert!(!holds(""));
+        for (text, limit) in [
+            ("", true),
+            ("1234", true),
+            ("12345678", true),
+            ("123456789", false),
+        ] {
+            fs::write(&path, text).unwrap();
+            assert_eq!(holds(text), limit, "{text}");
+            assert!(!holds(&format!("{text}0")) && !holds("x"), "{text}");
+            assert!(text.is_empty() || !holds(&text[1..]), "{text}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -22,7 +22,19 @@ const NAMES: usize = 20_000;
 /// # Errors
 /// Errors of the file system; the existing file stays.
 pub fn replace(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
-    let file = write(path, mode, bytes)?;
+    replace_with(path, mode, |file| file.write_all(bytes))
+}
+
+/// Writes a file with this mode and what `contents` writes to it, replacing an existing one.
+///
+/// # Errors
+/// Errors of `contents` and of the file system; the existing file stays.
+pub fn replace_with(
+    path: &Path,
+    mode: u32,
+    contents: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
+) -> io::Result<()> {
+    let file = write(path, mode, contents)?;
     file.persist(path).map_err(|error| error.error)?;
     sync_folder(path)
 }
@@ -32,7 +44,7 @@ pub fn replace(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
 /// # Errors
 /// [`io::ErrorKind::AlreadyExists`] if a file of any type exists; otherwise errors of the file system.
 pub fn create(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
-    let file = write(path, mode, bytes)?;
+    let file = write(path, mode, |file| file.write_all(bytes))?;
     file.persist_noclobber(path).map_err(|error| error.error)?;
     sync_folder(path)
 }
@@ -59,13 +71,20 @@ pub fn sweep(path: &Path) {
 /// The number of random letters and digits in a temporary name.
 const RANDOM: usize = 16;
 
-fn write(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<NamedTempFile> {
-    let mut file = tempfile::Builder::new()
+fn write(
+    path: &Path,
+    mode: u32,
+    contents: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
+) -> io::Result<NamedTempFile> {
+    let file = tempfile::Builder::new()
         .prefix(OsStr::from_bytes(&prefix(path)))
         .suffix(SUFFIX)
         .rand_bytes(RANDOM)
         .tempfile_in(folder(path))?;
-    file.write_all(bytes)?;
+    let mut writer = BufWriter::new(file.as_file());
+    contents(&mut writer)?;
+    writer.flush()?;
+    drop(writer);
     // Whatever the umask is.
     file.as_file()
         .set_permissions(Permissions::from_mode(mode))?;
@@ -152,7 +171,9 @@ mod tests {
     fn what_a_crash_has_left_is_swept_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("last-good");
-        let left = write(&path, 0o600, b"half").unwrap().into_temp_path();
+        let left = write(&path, 0o600, |file| file.write_all(b"half"))
+            .unwrap()
+            .into_temp_path();
         left.keep().unwrap();
         for other in [
             "last-good",

@@ -123,7 +123,7 @@ struct Chosen {
 
 impl Chosen {
     fn new(policies: Policies, origin: Origin) -> Self {
-        let digest = state::digest(&policies.sources);
+        let digest = state::digest(&policies);
         Self {
             policies: Arc::new(policies),
             origin,

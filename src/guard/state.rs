@@ -4,19 +4,21 @@
 //! atomically. Each version of dfw reads the files of earlier versions: an upgrade must not open ports that
 //! were closed.
 
-use crate::net::{HostPorts, Protocol};
-use std::fs::{self, DirBuilder};
+use std::borrow::Cow;
+use std::fs::{self, DirBuilder, File};
 use std::hash::{Hash, Hasher};
-use std::io;
+use std::io::{self, BufWriter, Seek, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use siphasher::sip128::{Hasher128, SipHasher13};
 use thiserror::Error;
 
 use crate::file::{self, Accept, Limit};
+use crate::net::{AddressSet, HostPorts, Protocol};
+use crate::policy::List;
 use crate::store::Policies;
 use crate::text::{ACCEPTED, SourceMap};
 use crate::untrusted;
@@ -81,47 +83,81 @@ pub(super) enum Error {
     Invalid(PathBuf),
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-struct Texts<'a> {
-    /// Where the policies were.
-    path: PathBuf,
-    /// Where the fetched lists were.
-    #[serde(default)]
-    cache: Option<PathBuf>,
-    /// Each file with its text.
-    #[serde(borrow)]
-    files: Vec<(PathBuf, std::borrow::Cow<'a, str>)>,
+/// What is written of policies.
+#[derive(Debug, Serialize)]
+struct Written<'a> {
+    /// Where the policies are.
+    path: &'a Path,
+    /// Where the fetched lists are.
+    cache: Option<&'a Path>,
+    /// Each file with its text, fetched lists included.
+    files: Vec<(Cow<'a, Path>, Text<'a>)>,
 }
 
-/// Returns a digest of the names and texts of all policy files.
-pub(super) fn digest(sources: &SourceMap) -> u128 {
+/// What is read of them.
+#[derive(Debug, Deserialize)]
+struct Texts {
+    path: PathBuf,
+    #[serde(default)]
+    cache: Option<PathBuf>,
+    files: Vec<(PathBuf, String)>,
+}
+
+/// The text of a file: its own, or that of a list of which only the addresses are kept.
+#[derive(Debug, Hash)]
+enum Text<'a> {
+    Own(&'a str),
+    List(&'a AddressSet),
+}
+
+impl Serialize for Text<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Own(text) => serializer.serialize_str(text),
+            Self::List(list) => serializer.collect_str(&list.lines()),
+        }
+    }
+}
+
+/// Returns all files of policies: those that were read, and the fetched lists that are used.
+fn files(policies: &Policies) -> impl Iterator<Item = (Cow<'_, Path>, Text<'_>)> {
+    let sources = &policies.sources;
+    let own = sources.files();
+    let own = own.map(|(path, text)| (path.into(), Text::Own(text)));
+    let fetched = policies.policy.fetched();
+    let fetched = fetched.filter(|(_, _, fetched)| fetched.list != List::Never);
+    let fetched = fetched.filter_map(|(_, source, fetched)| {
+        let path = sources.cache()?.join(fetched.request.key());
+        Some((path.into(), Text::List(&source.addresses)))
+    });
+    own.chain(fetched)
+}
+
+/// Returns a digest of the names and texts of all files of policies.
+pub(super) fn digest(policies: &Policies) -> u128 {
     let mut hasher = SipHasher13::new();
-    for (path, text) in sources.files() {
-        path.hash(&mut hasher);
-        text.hash(&mut hasher);
+    for file in files(policies) {
+        file.hash(&mut hasher);
     }
     hasher.finish128().as_u128()
 }
 
 /// Saves policies in place of the saved ones.
-pub(super) fn write(folder: &Path, path: &Path, sources: &SourceMap) -> Result<(), Error> {
-    let files = sources.files();
-    let texts = Texts {
-        path: path.to_owned(),
-        cache: sources.cache().map(Path::to_owned),
-        files: files
-            .map(|(path, text)| (path.to_owned(), text.into()))
-            .collect(),
+pub(super) fn write(folder: &Path, path: &Path, policies: &Policies) -> Result<(), Error> {
+    let written = Written {
+        path,
+        cache: policies.sources.cache(),
+        files: files(policies).collect(),
     };
-    POLICY.write(folder, &texts)
+    POLICY.write(folder, &written)
 }
 
 /// Reads the saved policies.
 pub(super) fn read(folder: &Path) -> Result<Policies, Error> {
     let bytes = POLICY.bytes(folder)?;
-    let (version, texts): (_, Texts<'_>) = POLICY.decode(folder, &bytes)?;
-    let files = texts.files.into_iter();
-    let mut sources = SourceMap::in_memory(files.map(|(path, text)| (path, text.into_owned())));
+    let (version, texts): (_, Texts) = POLICY.decode(folder, &bytes)?;
+    drop(bytes);
+    let mut sources = SourceMap::in_memory(texts.files);
     if let Some(cache) = texts.cache {
         sources = sources.with_fetched(cache, None);
     }
@@ -224,16 +260,28 @@ impl Kept {
             path: to.clone(),
             error,
         };
-        let body = serde_json::to_vec(what).map_err(|error| failed(error.into()))?;
-        let digest = digest_of(&body);
-        let header = format!("{}, version {VERSION}, digest {digest:032x}\n", self.title);
-        let mut bytes = header.into_bytes();
-        bytes.extend(body);
-        if u64::try_from(bytes.len()).is_ok_and(|length| length > Limit::STATE.bytes()) {
-            return Err(failed(Limit::STATE.exceeded()));
-        }
+        let title = self.title;
+        let header = |digest: u128| format!("{title}, version {VERSION}, digest {digest:032x}\n");
+        let fill = |file: &mut BufWriter<&File>| {
+            // The digest is known at the end.
+            file.write_all(header(0).as_bytes())?;
+            // Each line of a list is two small writes.
+            let mut body = BufWriter::new(Digesting {
+                hasher: SipHasher13::new(),
+                file: &mut *file,
+            });
+            serde_json::to_writer(&mut body, what)?;
+            body.flush()?;
+            let digest = body.get_ref().hasher.finish128().as_u128();
+            drop(body);
+            if file.stream_position()? > Limit::STATE.bytes() {
+                return Err(Limit::STATE.exceeded());
+            }
+            file.rewind()?;
+            file.write_all(header(digest).as_bytes())
+        };
         prepare(folder)
-            .and_then(|()| file::replace(&to, 0o600, &bytes))
+            .and_then(|()| file::replace_with(&to, 0o600, fill))
             .map_err(failed)
     }
 
@@ -275,6 +323,24 @@ impl Kept {
     }
 }
 
+/// Computes the digest of what it writes.
+struct Digesting<'a, 'f> {
+    hasher: SipHasher13,
+    file: &'a mut BufWriter<&'f File>,
+}
+
+impl Write for Digesting<'_, '_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let length = self.file.write(bytes)?;
+        self.hasher.write(&bytes[..length]);
+        Ok(length)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
 fn digest_of(body: &[u8]) -> u128 {
     let mut hasher = SipHasher13::new();
     hasher.write(body);
@@ -303,9 +369,9 @@ mod tests {
         let folder = folder("same");
         assert!(matches!(read(&folder), Err(Error::Missing(_))));
         let policies = policies();
-        write(&folder, Path::new("p"), &policies.sources).unwrap();
+        write(&folder, Path::new("p"), &policies).unwrap();
         let back = read(&folder).unwrap();
-        assert_eq!(digest(&back.sources), digest(&policies.sources));
+        assert_eq!(digest(&back), digest(&policies));
         assert_eq!(
             format!("{:?}", back.policy),
             format!("{:?}", policies.policy)
@@ -313,6 +379,30 @@ mod tests {
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
         let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
         assert_eq!((mode(&folder), mode(&POLICY.path(&folder))), (0o700, 0o600));
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    /// Of a fetched list only the addresses are kept, and its text is written again.
+    #[test]
+    fn a_fetched_list_comes_back() {
+        let folder = folder("fetched");
+        let read_with = |list: &str| {
+            let policy = "default: deny\nsources: {home: {name: home.example.com}}\n\
+                          ports: {80: {allow: any, except: [home]}}\n";
+            let files = [("p/a.yaml", policy), ("cache/name-home.example.com", list)];
+            let sources = SourceMap::in_memory(files).with_fetched(PathBuf::from("cache"), None);
+            Policies::read(sources, Path::new("p")).unwrap()
+        };
+        let policies = read_with("# an answer\n192.0.2.9\n192.0.2.7 # one\n2001:db8::1\n");
+        write(&folder, Path::new("p"), &policies).unwrap();
+        let back = read(&folder).unwrap();
+        let held = |policies: &Policies| {
+            let source = policies.policy.sources.values().next().unwrap();
+            source.addresses.lines().to_string()
+        };
+        assert_eq!(held(&back), "192.0.2.7\n192.0.2.9\n2001:db8::1\n");
+        assert_eq!(digest(&back), digest(&policies));
+        assert_ne!(digest(&back), digest(&read_with("192.0.2.7\n")));
         fs::remove_dir_all(&folder).unwrap();
     }
 
@@ -378,7 +468,7 @@ mod tests {
     #[test]
     fn former_spellings_are_read_from_version_1_only() {
         let folder = folder("former");
-        write(&folder, Path::new("p"), &policies().sources).unwrap();
+        write(&folder, Path::new("p"), &policies()).unwrap();
         let text = "default: deny\nports: {80: {allow: any, refuse: reject}}\n";
         let body = serde_json::json!({"path": "p", "files": [["p/a.yaml", text]]}).to_string();
         let keep = |version: u32| {
@@ -414,7 +504,7 @@ mod tests {
     #[test]
     fn damaged_files_are_detected() {
         let folder = folder("damaged");
-        write(&folder, Path::new("p"), &policies().sources).unwrap();
+        write(&folder, Path::new("p"), &policies()).unwrap();
         let path = POLICY.path(&folder);
         let whole = fs::read(&path).unwrap();
         for at in [0, POLICY.title.len() + 30, whole.len() / 2, whole.len() - 1] {

@@ -168,7 +168,7 @@ impl Writer {
                 shared.changed.notify_all();
             }
             let policies = policies.filter(|policies| {
-                let done = state::write(&self.folder, &self.path, &policies.sources);
+                let done = state::write(&self.folder, &self.path, policies);
                 !self.is_done("the policies", done)
             });
             let ports = ports.filter(|ports| {

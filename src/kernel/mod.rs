@@ -167,7 +167,8 @@ impl Kernel {
         })?;
         Ok(Self {
             socket,
-            flags: Cell::new(0),
+            // A guard can take such a table over as it is.
+            flags: Cell::new(owner::of_table(&release)),
         })
     }
 

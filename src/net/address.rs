@@ -281,6 +281,12 @@ impl Unmerged {
         }
     }
 
+    /// Returns whether there are no entries.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.v4.is_empty() && self.v6.is_empty()
+    }
+
     /// Returns the set of all entries.
     #[must_use]
     pub fn merge(self) -> AddressSet {

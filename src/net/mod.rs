@@ -6,12 +6,14 @@
 
 pub mod address;
 mod family;
+mod lines;
 mod port;
 mod ports;
 mod protocol;
 
 pub use address::{AddressSet, Entry};
 pub use family::Family;
+pub use lines::Lines;
 pub use port::{HostPorts, decisive};
 pub use ports::Ports;
 pub use protocol::Protocol;

@@ -42,7 +42,7 @@ pub use schema::schema;
 pub use settings::Settings;
 pub use source::{
     Compared, Fetched, Format, List, NamedSource, OnHost, Pointer, Request, Selection, SourceName,
-    parse_entry, parse_list, requests,
+    Unknown, parse_entry, parse_list, requests,
 };
 pub use tests::{Claim, Statement, Target};
 pub use time::{describe as describe_time, parse as parse_time};
@@ -73,10 +73,11 @@ impl Policy {
         sources.filter_map(|(name, source)| Some((name, source, source.on_host.as_ref()?)))
     }
 
-    /// Returns the sources that are fetched and were not yet: nobody knows what they hold.
-    pub fn never_fetched(&self) -> impl Iterator<Item = (&SourceName, &NamedSource, &Fetched)> {
+    /// Returns the fetched sources of which nobody knows what they hold: they were never fetched, or the cache cannot
+    /// be read.
+    pub fn unknown_lists(&self) -> impl Iterator<Item = (&SourceName, &NamedSource, &Fetched)> {
         let fetched = self.fetched();
-        fetched.filter(|(_, _, fetched)| fetched.list == List::Never)
+        fetched.filter(|(_, _, fetched)| fetched.list.unknown().is_some())
     }
 
     /// Returns the sources that are fetched.

@@ -2,12 +2,13 @@
 //! next one is not accepted.
 
 use std::fs::DirBuilder;
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use crate::file;
-use crate::policy::{Compared, List, NamedSource};
+use crate::net::AddressSet;
+use crate::policy::{List, NamedSource};
 use crate::text::ACCEPTED;
 use crate::text::diagnostic::Diagnostic;
 use crate::untrusted;
@@ -21,7 +22,7 @@ impl Policies {
     pub fn accept(&self, folder: &Path) -> Vec<Diagnostic> {
         let sources = self.policy.sources.values();
         let new = sources.filter(|source| match (&source.fetched, &source.compared) {
-            (Some(fetched), _) => matches!(fetched.list, List::New(_)),
+            (Some(fetched), _) => fetched.list == List::New,
             (None, Some(compared)) => compared.is_new,
             (None, None) => false,
         });
@@ -44,27 +45,24 @@ impl Policies {
     /// The error of the file system; the list that was accepted before stays.
     #[must_use]
     pub fn keep(&self, folder: &Path, source: &NamedSource) -> Option<io::Result<()>> {
-        if let Some(fetched) = &source.fetched {
-            let List::New(file) = fetched.list else {
-                return None;
-            };
-            let text = self.sources.text(file);
-            return Some(keep(folder, &fetched.request.key(), text.as_bytes()));
-        }
-        let compared = source.compared.as_ref()?;
-        let text = Compared::text(&source.addresses);
-        Some(keep(folder, &compared.key, text.as_bytes()))
+        let key = match (&source.fetched, &source.compared) {
+            (Some(fetched), _) if fetched.list == List::New => fetched.request.key(),
+            (None, Some(compared)) => compared.key.clone(),
+            _ => return None,
+        };
+        Some(keep(folder, &key, &source.addresses))
     }
 }
 
-/// Keeps the text of a list under its key.
+/// Keeps a list under its key.
 ///
 /// # Errors
 /// The error of the file system; the list that was accepted before stays.
-fn keep(folder: &Path, key: &str, text: &[u8]) -> io::Result<()> {
+fn keep(folder: &Path, key: &str, list: &AddressSet) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(folder) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
-    file::replace(&folder.join(format!("{ACCEPTED}{key}")), 0o600, text)
+    let path = folder.join(format!("{ACCEPTED}{key}"));
+    file::replace_with(&path, 0o600, |file| write!(file, "{}", list.lines()))
 }

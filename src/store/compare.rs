@@ -1,7 +1,7 @@
 //! Compares policies without the host that they are for.
 //!
 //! As for [tests](crate::analysis::test), only Docker's own bridge is known. What sources hold that depend on a
-//! host is not, nor what a source holds that was never fetched: they are compared as empty, and then once more
+//! host is not, nor what a fetched source holds that was never fetched or cannot be read: they are compared as empty, and then once more
 //! for each as if it held all that it may ever hold.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +12,7 @@ use crate::analysis::test::BRIDGE;
 use crate::compile;
 use crate::host::HostView;
 use crate::net::{AddressSet, Family};
-use crate::policy::{List, OnHost, Policy, SourceName};
+use crate::policy::{OnHost, Policy, SourceName};
 use crate::ruleset::Ruleset;
 
 use super::{Policies, origin};
@@ -43,15 +43,12 @@ pub fn compared(pool: &mut Pool, old: &Policies, new: &Policies) -> (Difference,
         let source = OnHost::NetworksOf(BTreeSet::from([interface])).describe();
         difference.add_unknown(pool, &source, full);
     }
-    let never = |policies: &Policies| -> BTreeMap<SourceName, String> {
-        let never = policies.policy.never_fetched();
-        let never = never.map(|(name, _, fetched)| {
-            let what = fetched.request.describe();
-            (name.clone(), format!("{name} ({what}; never fetched)"))
-        });
-        never.collect()
+    let lists = |policies: &Policies| -> BTreeMap<SourceName, String> {
+        let lists = policies.policy.unknown_lists();
+        let lists = lists.map(|(name, source, _)| (name.clone(), source.describe(name)));
+        lists.collect()
     };
-    for (name, source) in never(old).into_iter().chain(never(new)) {
+    for (name, source) in lists(old).into_iter().chain(lists(new)) {
         if unknown.insert(source.clone()) {
             let full = [old, new].map(|policies| full(policies, &host, |other| *other == name));
             let full = Difference::of(pool, &full[0], &full[1]);
@@ -61,7 +58,7 @@ pub fn compared(pool: &mut Pool, old: &Policies, new: &Policies) -> (Difference,
     (difference, unknown.into_iter().collect())
 }
 
-/// Compiles policies as if some of the sources that were never fetched held all that they may.
+/// Compiles policies as if some of the fetched sources of which nothing is known held all that they may.
 pub(super) fn full(
     policies: &Policies,
     host: &HostView,
@@ -71,7 +68,7 @@ pub(super) fn full(
     let mut policy: Policy = policies.policy.clone();
     for (name, source) in &mut policy.sources {
         if let Some(fetched) = &source.fetched
-            && fetched.list == List::Never
+            && fetched.list.unknown().is_some()
             && is_full(name)
         {
             source.addresses = fetched.within.as_ref().unwrap_or(&all).clone();

@@ -144,11 +144,11 @@ impl Policies {
         compile::compile(&self.policy, host, &|span| origin(&self.sources, span))
     }
 
-    /// Compiles the policy for a host as if every source that was never fetched held all that it may ever hold;
+    /// Compiles the policy for a host as if every fetched source of which nothing is known held all that it may;
     /// `None` if there is no such source.
     #[must_use]
     pub fn compile_full(&self, host: &HostView) -> Option<Ruleset> {
-        self.policy.never_fetched().next()?;
+        self.policy.unknown_lists().next()?;
         Some(compare::full(self, host, |_| true))
     }
 }

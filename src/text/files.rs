@@ -1,10 +1,10 @@
 //! Where texts come from: the file system, or memory.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use crate::file::{self, Accept, Limit};
+use crate::file::{self, Accept, Limit, Opened};
 use crate::untrusted;
 
 use super::is_url;
@@ -48,6 +48,20 @@ impl Files {
         Ok(Some(entries))
     }
 
+    /// Returns the bytes of a file as a stream. Files and paths that other users can write to are errors for a
+    /// daemon.
+    pub(super) fn stream(
+        &self,
+        path: &Path,
+        accept: Accept,
+        limit: Limit,
+    ) -> io::Result<Box<dyn Read + '_>> {
+        Ok(match self {
+            Self::Disk { strict } => Box::new(open(path, accept, *strict)?.stream(limit)?),
+            Self::Memory(files) => Box::new(in_memory(files, path)?),
+        })
+    }
+
     /// Returns the bytes of a file, and which parts of its path other users can write to.
     pub(super) fn read(
         &self,
@@ -61,21 +75,29 @@ impl Files {
                     Accept::Pipes if *strict => Accept::Regular,
                     accept => accept,
                 };
-                let opened = file::open(path, accept)?;
-                let exposed = opened.exposed.clone();
-                if let (true, Some(at)) = (strict, &exposed) {
-                    return Err(io::Error::other(format!(
-                        "everybody can write to {}: `chmod o-w` it",
-                        untrusted::path(at)
-                    )));
-                }
+                let mut opened = open(path, accept, *strict)?;
+                let exposed = opened.exposed.take();
                 Ok((opened.read(limit)?, exposed))
             }
-            Self::Memory(files) => files
-                .get(path)
-                .map(|bytes| (bytes.clone(), None))
-                .ok_or_else(|| io::Error::from_raw_os_error(2)),
+            Self::Memory(files) => Ok((in_memory(files, path)?.to_owned(), None)),
         }
+    }
+}
+
+fn in_memory<'a>(files: &'a BTreeMap<PathBuf, Vec<u8>>, path: &Path) -> io::Result<&'a [u8]> {
+    let bytes = files.get(path).map(Vec::as_slice);
+    bytes.ok_or_else(|| io::Error::from_raw_os_error(2))
+}
+
+/// Opens a file; if `strict`, then only one that not everybody can write to.
+fn open(path: &Path, accept: Accept, strict: bool) -> io::Result<Opened> {
+    let opened = file::open(path, accept)?;
+    match &opened.exposed {
+        Some(at) if strict => Err(io::Error::other(format!(
+            "everybody can write to {}: `chmod o-w` it",
+            untrusted::path(at)
+        ))),
+        _ => Ok(opened),
     }
 }
 

@@ -3,7 +3,7 @@
 //! This is the only place where dfw reads policy files. It knows nothing of what they mean.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -60,6 +60,8 @@ struct Fetched {
     accepted: Option<PathBuf>,
     /// The files that were looked for in the cache.
     wanted: BTreeSet<PathBuf>,
+    /// How many lists were counted.
+    counted: usize,
     /// Whether the policy is read to know what to fetch.
     is_for_fetching: bool,
 }
@@ -147,50 +149,51 @@ impl SourceMap {
         self.fetched.wanted.iter().map(PathBuf::as_path)
     }
 
-    /// Reads the list that was fetched last; `None` if there is none.
-    pub(crate) fn cached(&mut self, key: &str) -> io::Result<Option<Vec<u8>>> {
+    /// Opens the list that was fetched last; `None` if there is none. Its text is not kept: a list may have a
+    /// million lines.
+    pub(crate) fn cached(&self, key: &str) -> io::Result<Option<Box<dyn Read + '_>>> {
         let Some(cache) = &self.fetched.cache else {
             return Ok(None);
         };
         let path = cache.join(key);
-        let read = self.from.read(&path, Accept::InPlace, Limit::LIST);
-        self.fetched.wanted.insert(path);
-        if_there(read.map(|(bytes, _)| bytes))
+        if_there(self.from.stream(&path, Accept::InPlace, Limit::LIST))
     }
 
-    /// Reads the list that was accepted last; `None` if there is none.
-    pub(crate) fn accepted(&self, key: &str) -> io::Result<Option<Vec<u8>>> {
+    /// Notes that a fetched list is looked for.
+    pub(crate) fn want(&mut self, key: &str) {
+        if let Some(cache) = &self.fetched.cache {
+            self.fetched.wanted.insert(cache.join(key));
+        }
+    }
+
+    /// Opens the list that was accepted last; `None` if there is none.
+    pub(crate) fn accepted(&self, key: &str) -> io::Result<Option<Box<dyn Read + '_>>> {
         let Some(folder) = &self.fetched.accepted else {
             return Ok(None);
         };
         let path = folder.join(format!("{ACCEPTED}{key}"));
-        let read = self.from.read(&path, Accept::InPlace, Limit::LIST);
-        match if_there(read.map(|(bytes, _)| bytes)) {
+        match if_there(self.from.stream(&path, Accept::InPlace, Limit::LIST)) {
             // Only root puts a policy in force; the folder is closed to others.
-            Err(error)
-                if error.raw_os_error() == Some(Errno::ACCESS.raw_os_error())
-                    && !geteuid().is_root() =>
-            {
-                Ok(None)
-            }
+            Err(error) if self.is_for_others(&error) => Ok(None),
             read => read,
         }
     }
 
-    /// Takes a fetched list that was read as the only file of `other`.
-    pub(crate) fn adopt(&mut self, key: &str, other: Self) -> io::Result<FileId> {
-        let path = self.fetched.cache.as_ref().map(|cache| cache.join(key));
-        let path = path.unwrap_or_else(|| PathBuf::from(key));
-        let Some(file) = other.files.into_iter().next() else {
-            return Err(io::ErrorKind::NotFound.into());
-        };
-        if let Some(known) = self.lists.get(&path) {
-            return Ok(*known);
-        }
-        self.count(file.text.len())?;
-        let id = self.add(path.clone(), file.text.into_bytes(), None);
-        self.lists.insert(path, id);
-        Ok(id)
+    /// Returns whether an error says that this user may not read a file, and another user may. A daemon must
+    /// read all files.
+    pub(crate) fn is_for_others(&self, error: &io::Error) -> bool {
+        let is_denied = error.raw_os_error() == Some(Errno::ACCESS.raw_os_error());
+        is_denied && !geteuid().is_root() && !matches!(self.from, Files::Disk { strict: true })
+    }
+
+    /// Counts a fetched list of this size in bytes.
+    ///
+    /// # Errors
+    /// If the policy has too many files, or they are too large together.
+    pub(crate) fn count_fetched(&mut self, size: usize) -> io::Result<()> {
+        self.count(size)?;
+        self.fetched.counted += 1;
+        Ok(())
     }
 
     /// Accepts former names of policy keys: the texts are dfw's own copies of an earlier version.
@@ -295,7 +298,7 @@ impl SourceMap {
 
     /// Counts a file of this size, if there is room for it.
     fn count(&mut self, size: usize) -> io::Result<()> {
-        if self.files.len() >= FILES {
+        if self.files.len() + self.fetched.counted >= FILES {
             return Err(io::Error::other(
                 "more than 4096 files, the most that a policy has",
             ));

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
+use nix::sys::resource::{UsageWho, getrusage};
 use rustix::fs::{CWD, FileType, Mode};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -30,6 +31,10 @@ pub(crate) const TRIALS: &[Named] = &[
     (
         "a_hostile_fetcher_changes_nothing_but_its_lists",
         a_hostile_fetcher_changes_nothing_but_its_lists,
+    ),
+    (
+        "a_long_list_costs_the_fetcher_little_memory",
+        a_long_list_costs_the_fetcher_little_memory,
     ),
 ];
 
@@ -513,6 +518,33 @@ fn a_hostile_fetcher_changes_nothing_but_its_lists() -> Result<()> {
     for name in ["secret", "shadow", "\"..\"", "\"new\""] {
         let line = trace.lines().find(|line| line.contains(name));
         ensure!(line.is_none(), "it has opened {line:?}");
+    }
+    Ok(())
+}
+
+/// A million addresses that are fetched, and of which some change.
+fn a_long_list_costs_the_fetcher_little_memory() -> Result<()> {
+    const MOST: i64 = 64 << 10;
+    let sandbox = Sandbox::new()?;
+    let servers = Servers::start(&sandbox, &[], "")?;
+    sandbox.write(
+        "policies/a.yaml",
+        format!(
+            "default: deny\nsources: {{many: {{url: \"{LISTS}/many\", max: 2000000}}}}\n\
+             ports: {{80: [many]}}\n"
+        ),
+    )?;
+    for first in 0..2 {
+        let addresses = (first..1_000_100).map(|number| Ipv4Addr::from((100 << 24) + 2 * number));
+        servers.serve_list("many", addresses)?;
+        let mut dfw = servers.dfw(&sandbox);
+        let report = Report::of(dfw.arg("fetch").arg(sandbox.dir().join("policies")))?;
+        let expected = format!("many: {} entries, changed", 1_000_100 - first);
+        ensure!(report.stdout.contains(&expected), "{report:?}");
+        // This process and all its other children are small: a child begins with the peak of its parent.
+        let peak = getrusage(UsageWho::RUSAGE_CHILDREN)?.max_rss();
+        eprintln!("the fetcher has {} MiB at most", peak >> 10);
+        ensure!(peak < MOST, "{peak} KiB");
     }
     Ok(())
 }

@@ -10,6 +10,7 @@
     reason = "a black-box test starts programs and reports to the terminal"
 )]
 
+mod cache;
 mod control;
 mod daemon;
 mod fetched;
@@ -84,6 +85,7 @@ fn missed(missing: &[String]) -> Result<()> {
 fn all() -> impl Iterator<Item = Named> {
     let groups = [
         fetched::TRIALS,
+        cache::TRIALS,
         grants::TRIALS,
         policies::TRIALS,
         modifiers::TRIALS,

@@ -1,6 +1,8 @@
 //! A resolver and a web server with a certificate of the trials' own, in the namespace of a sandbox.
 
+use std::fmt::Display;
 use std::fs;
+use std::io::{BufWriter, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -100,6 +102,19 @@ impl Servers {
     pub(crate) fn serve(&self, name: &str, text: impl AsRef<[u8]>) -> Result<()> {
         let (new, path) = (self.folder.join("new"), self.folder.join("www").join(name));
         fs::write(&new, text)?;
+        Ok(fs::rename(new, path)?)
+    }
+
+    /// The same of a long list, which is never in memory.
+    pub(crate) fn serve_list(
+        &self,
+        name: &str,
+        mut lines: impl Iterator<Item = impl Display>,
+    ) -> Result<()> {
+        let (new, path) = (self.folder.join("new"), self.folder.join("www").join(name));
+        let mut file = BufWriter::new(fs::File::create(&new)?);
+        lines.try_for_each(|line| writeln!(file, "{line}"))?;
+        file.flush()?;
         Ok(fs::rename(new, path)?)
     }
 

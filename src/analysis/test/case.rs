@@ -168,12 +168,12 @@ impl<'a> Case<'a> {
         all.fold(named, |all, family| all.union(&AddressSet::all(family)))
     }
 
-    /// The sources of which it is not known what they hold: without a host, those that depend on it; and those
-    /// that were never fetched.
+    /// The sources of which it is not known what they hold: without a host, those that depend on it; and fetched
+    /// ones of which nothing is known.
     fn unknown(&self) -> impl Iterator<Item = &'a SourceName> {
         let on_host = self.policy.on_host().filter(|_| self.host.is_none());
-        let never = self.policy.never_fetched();
-        never
+        let lists = self.policy.unknown_lists();
+        lists
             .map(|(name, ..)| name)
             .chain(on_host.map(|(name, ..)| name))
     }

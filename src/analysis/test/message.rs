@@ -7,13 +7,13 @@ use crate::analysis::judgement::Verdict;
 use crate::analysis::path::Kind;
 use crate::compile;
 use crate::net::HostPorts;
-use crate::policy::{Claim, DefaultAction, PortPolicy, SourceName, Target};
+use crate::policy::{Claim, DefaultAction, PortPolicy, SourceName, Target, Unknown};
 use crate::ruleset::{Origin, Ruleset};
 use crate::text::Span;
 use crate::text::diagnostic::Diagnostic;
 
 use super::case::{Case, Counterexample};
-use super::{DEPENDS_ON_HOST, Failed, NEVER_FETCHED, failed};
+use super::{DEPENDS_ON_HOST, Failed, failed};
 
 impl Case<'_> {
     /// Returns the report of a statement that depends on what a source holds that is not known.
@@ -22,11 +22,12 @@ impl Case<'_> {
         let to = self.statement.to;
         let who = self.only_source().map(|who| who + " ").unwrap_or_default();
         if let Some(fetched) = &source.fetched {
-            let message = format!("{who}not judged at port {to}: `{name}` was never fetched");
-            let diagnostic = Diagnostic::warning(NEVER_FETCHED, message)
+            let Unknown { slug, reason, help } = fetched.list.unknown()?;
+            let message = format!("{who}not judged at port {to}: `{name}` {reason}");
+            let diagnostic = Diagnostic::warning(slug, message)
                 .at(self.statement.origin.clone(), "not judged")
                 .related(source.origin.clone(), fetched.request.describe())
-                .help("`dfw fetch` fetches it");
+                .help(help);
             return Some(diagnostic);
         }
         let on_host = source.on_host.as_ref()?;

@@ -38,9 +38,6 @@ pub const BRIDGE: &str = "docker0";
 /// The slug of a warning that a statement is not judged because it depends on the host.
 pub const DEPENDS_ON_HOST: &str = "depends-on-host";
 
-/// The slug of a warning that a statement is not judged because a source was never fetched.
-pub const NEVER_FETCHED: &str = "never-fetched";
-
 /// The result of the tests of a policy.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
@@ -49,8 +46,8 @@ pub struct Report {
     /// Those that are not, in the order of the policy.
     pub failed: Vec<Failed>,
     /// What is not judged: services of the host at ports that no key covers, of statements that are
-    /// true; and statements that depend on a source of which only a host can tell what it holds, or that was
-    /// never fetched.
+    /// true; and statements that depend on a source of which only a host can tell what it holds, or on
+    /// a fetched one of which nothing is known.
     pub unjudged: Vec<Diagnostic>,
 }
 
@@ -147,7 +144,7 @@ pub fn on_host(policy: &Policy, host: &HostView, origin: &dyn Fn(&Span) -> Origi
     let ruleset = compile::compile(policy, host, origin);
     let incoming = classes(&[&ruleset], Side::In);
     let (mut pool, mut judge) = (Pool::default(), Judge::new(&ruleset));
-    let is_known = policy.never_fetched().next().is_none();
+    let is_known = policy.unknown_lists().next().is_none();
     let depends = !is_known || policy.on_host().next().is_some();
     for statement in &policy.tests {
         let case = Case {
@@ -164,7 +161,7 @@ pub fn on_host(policy: &Policy, host: &HostView, origin: &dyn Fn(&Span) -> Origi
                     let failed = case.failed_on_path(wrong, &ruleset, origin);
                     report.failed.push(failed);
                 }
-                // A source that was never fetched may allow more.
+                // A source of which nothing is known may allow more.
                 None => report.passed += usize::from(is_known),
             }
             continue;

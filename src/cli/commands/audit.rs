@@ -196,7 +196,7 @@ impl Audit<'_> {
         let (report, beside) = (self.report, self.beside);
         let mut lines = Vec::new();
         // A service that no key covers is none of dfw's.
-        let unknown = Admits::NotJudged(Reason::NeverFetched);
+        let unknown = Admits::NotJudged(Reason::UnknownList);
         let services = report.services.iter().filter(|it| it.admits == unknown);
         for exposure in report.exposures.iter().chain(services) {
             if let Admits::NotJudged(reason) = exposure.admits {

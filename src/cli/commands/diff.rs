@@ -156,7 +156,7 @@ fn unseen(unknown: &[String]) -> Vec<String> {
     }
     let names = unknown.join(", ");
     vec![format!(
-        "only a host knows what is in {names}: taken as empty, and compared apart"
+        "what is in {names} is not known here: taken as empty, and compared apart"
     )]
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::fetch::cache::Status;
 use crate::output::terminal::{Terminal, Tone};
-use crate::policy::Policy;
+use crate::policy::{List, Policy};
 use crate::untrusted::clean_to;
 
 /// The longest text of guard or of the fetcher that is shown, in characters.
@@ -15,13 +15,15 @@ const LINE: usize = 4096;
 /// The most fetched sources that are shown.
 pub(in crate::cli) const SOURCES: usize = 1000;
 
-/// A fetched source that is stale.
+/// A fetched source that is stale, or whose age is not known.
 pub(in crate::cli) struct Stale {
     name: String,
-    /// Seconds since it was last fetched; `None` if it never was.
+    /// Seconds since it was last fetched; `None` if it never was, or if that is not known.
     age: Option<u64>,
     /// Why it could not be fetched the last time.
     failure: Option<String>,
+    /// Why its age is not known.
+    unread: Option<String>,
 }
 
 impl Stale {
@@ -32,6 +34,7 @@ impl Stale {
             name: text("name").unwrap_or_default(),
             age: source["age"].as_u64(),
             failure: text("failure"),
+            unread: None,
         })
     }
 
@@ -44,6 +47,16 @@ impl Stale {
     /// Returns the stale sources of a policy, by what the fetcher says in its cache.
     pub(in crate::cli) fn of_policy(policy: &Policy, cache: &Path) -> Vec<Self> {
         let sources = policy.fetched().filter_map(|(name, _, fetched)| {
+            if let List::Unreadable(_) = &fetched.list
+                && let Some(unknown) = fetched.list.unknown()
+            {
+                return Some(Self {
+                    name: name.as_str().to_owned(),
+                    age: None,
+                    failure: None,
+                    unread: Some(clean_to(&unknown.reason, LINE)),
+                });
+            }
             let status = Status::read(cache, &fetched.request.key());
             let age = status.age(SystemTime::now());
             age.is_none_or(|age| age > fetched.stale_after)
@@ -51,6 +64,7 @@ impl Stale {
                     name: name.as_str().to_owned(),
                     age: age.map(|age| age.as_secs()),
                     failure: status.failure.map(|text| clean_to(&text, LINE)),
+                    unread: None,
                 })
         });
         sources.take(SOURCES).collect()
@@ -58,12 +72,23 @@ impl Stale {
 
     /// Returns a line about it.
     pub(in crate::cli) fn line(&self, terminal: Terminal) -> String {
-        let word = terminal.paint(Tone::Warning, "stale");
+        let word = if self.unread.is_some() {
+            "unknown"
+        } else {
+            "stale"
+        };
+        let word = terminal.paint(Tone::Warning, word);
         format!("{word}: {}\n", self.sentence())
     }
 
     /// Returns a sentence about it, without an end.
     pub(in crate::cli) fn sentence(&self) -> String {
+        if let Some(reason) = &self.unread {
+            return format!(
+                "the age of the source `{}` is not known: it {reason}",
+                self.name
+            );
+        }
         let fetched = match self.age {
             Some(seconds) => format!("was last fetched {} ago", age(seconds)),
             None => "was never fetched".to_owned(),
@@ -75,7 +100,8 @@ impl Stale {
 
     /// Returns it for programs.
     pub(in crate::cli) fn json(&self) -> Value {
-        json!({"name": self.name, "age": self.age, "failure": self.failure})
+        let failure = self.failure.as_ref().or(self.unread.as_ref());
+        json!({"name": self.name, "age": self.age, "failure": failure})
     }
 }
 

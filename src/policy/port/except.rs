@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::policy::source::{self, List, NamedSource, Place, SourceName, reserved_words};
+use crate::policy::source::{self, NamedSource, Place, SourceName, Unknown, reserved_words};
 use crate::policy::yaml::{Reader, one_or_many};
 use crate::text::Span;
 use crate::text::diagnostic::{Diagnostic, quoted};
@@ -68,10 +68,10 @@ impl Draft {
                     continue;
                 }
                 if let Some(fetched) = &source.fetched
-                    && fetched.list == List::Never
+                    && let Some(why) = fetched.list.unknown()
                 {
                     if !reader.texts.is_for_fetching() {
-                        reader.report.push(never_fetched(span, name, source));
+                        reader.report.push(unknown(span, name, source, &why));
                     }
                     continue;
                 }
@@ -136,15 +136,15 @@ fn may_be_empty(span: &Span, name: &SourceName, source: &NamedSource, what: &str
         .help("write the addresses themselves, in a source of their own")
 }
 
-/// Nobody knows yet what is in the source.
-fn never_fetched(span: &Span, name: &SourceName, source: &NamedSource) -> Diagnostic {
+/// Returns the error about a source of which nobody knows what it holds.
+fn unknown(span: &Span, name: &SourceName, source: &NamedSource, why: &Unknown) -> Diagnostic {
     let name = quoted(name.as_str());
-    let message = format!("the source {name} under `except` was never fetched");
+    let message = format!("the source {name} under `except` {}", why.reason);
     Diagnostic::error("empty-except", message)
         .at(
             span.clone(),
             "the port would be open to those who were meant",
         )
         .related(source.origin.clone(), "nothing is known of this source")
-        .help("`dfw fetch` fetches it")
+        .help(why.help)
 }

@@ -6,6 +6,7 @@
 //! under `except`, where nobody excepted would open the port.
 
 use core::time::Duration;
+use std::borrow::Cow;
 use std::hash::Hasher as _;
 
 use serde_json::json;
@@ -14,10 +15,10 @@ use siphasher::sip128::{Hasher128, SipHasher13};
 use crate::net::AddressSet;
 use crate::policy::yaml::Reader;
 use crate::text::diagnostic::Diagnostic;
-use crate::text::{FileId, SourceMap, Span};
+use crate::text::{SourceMap, Span};
 
 use super::bounds::Bounds;
-use super::format::Format;
+use super::format::{Format, Reason, read_lines};
 use super::{Content, SourceName};
 
 /// How old the answer for a name may be: three times the longest time that an answer is used for.
@@ -45,12 +46,45 @@ pub struct Fetched {
 pub enum List {
     /// None: nothing was fetched yet.
     Never,
+    /// None that this user may read: the error of the system.
+    Unreadable(String),
     /// The one in the cache, which was accepted before.
     Accepted,
     /// The one in the cache, which is new.
-    New(FileId),
+    New,
     /// The one that was accepted last: why the one in the cache is not used, for everybody.
     Former(String),
+}
+
+/// Why nobody knows what a source holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unknown {
+    /// The slug of a warning.
+    pub slug: &'static str,
+    /// The end of a sentence about the source.
+    pub reason: Cow<'static, str>,
+    /// What helps.
+    pub help: &'static str,
+}
+
+impl List {
+    /// Returns why nobody knows what the source holds; `None` if it is known.
+    #[must_use]
+    pub fn unknown(&self) -> Option<Unknown> {
+        match self {
+            Self::Never => Some(Unknown {
+                slug: "never-fetched",
+                reason: "was never fetched".into(),
+                help: "`dfw fetch` fetches it",
+            }),
+            Self::Unreadable(error) => Some(Unknown {
+                slug: "unreadable-cache",
+                reason: format!("cannot be read from the cache: {error}").into(),
+                help: "run this as root, or as another user who may read the cache",
+            }),
+            Self::Accepted | Self::New | Self::Former(_) => None,
+        }
+    }
 }
 
 /// What is fetched.
@@ -131,48 +165,22 @@ pub(super) fn digest(bytes: &[u8]) -> u128 {
 /// Reads a list in the format of its server.
 ///
 /// # Errors
-/// What is wrong with it first, in one sentence.
+/// The first error, in one sentence.
 pub fn parse_list(bytes: Vec<u8>, format: &Format) -> Result<AddressSet, String> {
-    let parsed = parse("list", bytes, format);
-    parsed.map(|(_, list)| list).map_err(|reason| reason.text)
-}
-
-/// Why a list is not used.
-pub(super) struct Reason {
-    /// For those who may read the list.
-    pub(super) text: String,
-    /// For all others: without a word of it.
-    pub(super) public: String,
-}
-
-impl From<String> for Reason {
-    fn from(text: String) -> Self {
-        let public = text.clone();
-        Self { text, public }
-    }
-}
-
-/// Reads a text as a list, and keeps it as a file of this name.
-fn parse(name: &str, bytes: Vec<u8>, format: &Format) -> Result<(SourceMap, AddressSet), Reason> {
     let mut texts = SourceMap::in_memory::<&str, &str>([]);
-    let file = texts.take(name, bytes);
+    let file = texts.take("list", bytes);
     if let Some(problem) = texts.error(file) {
-        let public = problem.public();
-        let text = problem.message;
-        return Err(Reason { text, public });
+        return Err(problem.message);
     }
     let mut report = Vec::new();
     let (list, _) = format.parse(file, texts.text(file), &mut report);
     match report.into_iter().next() {
-        None => Ok((texts, list)),
+        None => Ok(list),
         Some(first) => {
             let label = first.primary.as_ref();
             let line = label.map(|label| texts.line_column(&label.span).0);
             let line = line.map_or_else(String::new, |line| format!("line {line}: "));
-            Err(Reason {
-                public: format!("{line}{}", first.public()),
-                text: format!("{line}{}", first.message),
-            })
+            Err(format!("{line}{}", first.message))
         }
     }
 }
@@ -202,22 +210,24 @@ pub(super) fn read(
         return Some(content(AddressSet::default(), List::Never));
     }
     match choose(reader.texts, &request.key(), bounds) {
-        Ok(Some((addresses, list, reason))) => {
+        Ok((addresses, list, reason)) => {
             if let Some(reason) = reason {
                 let warning = unused(Diagnostic::warning, &reason)
                     .at(span.clone(), "the list that was accepted before stays")
                     .help("if the new list is right, change the bounds, or accept it: `dfw fetch --accept NAME`");
                 reader.report.push(warning);
             }
+            if let Some(Unknown { slug, reason, help }) = list.unknown() {
+                let label = match &list {
+                    List::Never => "it allows nobody",
+                    _ => "what is in it is not known: verdicts that depend on it are not judged",
+                };
+                let warning = Diagnostic::warning(slug, format!("this source {reason}"));
+                reader
+                    .report
+                    .push(warning.at(span.clone(), label).help(help));
+            }
             Some(content(addresses, list))
-        }
-        Ok(None) => {
-            reader.report.push(
-                Diagnostic::warning("never-fetched", "this source was never fetched")
-                    .at(span.clone(), "it allows nobody")
-                    .help("`dfw fetch` fetches it"),
-            );
-            Some(content(AddressSet::default(), List::Never))
         }
         Err(reason) => {
             let error = unused(Diagnostic::error, &reason)
@@ -236,51 +246,56 @@ fn unused(new: fn(&'static str, String) -> Diagnostic, reason: &Reason) -> Diagn
 }
 
 /// Returns the list that is used: the one in the cache, or else the one that was accepted last, with the reason;
-/// `None` if there is neither.
+/// an empty one if there is neither.
 fn choose(
     texts: &mut SourceMap,
     key: &str,
     bounds: &Bounds,
-) -> Result<Option<(AddressSet, List, Option<Reason>)>, Reason> {
-    // Of a long list there is one text at a time.
+) -> Result<(AddressSet, List, Option<Reason>), Reason> {
     let former = read_accepted(texts, key)?;
-    let former = former.map(|bytes| parse_accepted(key, bytes)).transpose()?;
-    let reason = match texts.cached(key) {
-        Ok(None) if former.is_none() => return Ok(None),
-        Ok(None) => Reason::from("it is not in the cache any more".to_owned()),
-        Err(error) => error.to_string().into(),
-        Ok(Some(bytes)) => match take(texts, key, bytes, bounds, former.as_ref()) {
-            Ok((list, _)) if Some(&list) == former.as_ref() => {
-                return Ok(Some((list, List::Accepted, None)));
-            }
-            Ok((list, file)) => return Ok(Some((list, List::New(file), None))),
-            Err(reason) => reason,
-        },
+    texts.want(key);
+    let cached = match texts.cached(key) {
+        Ok(stream) => stream.map(|stream| read_lines(key, stream)).transpose(),
+        Err(error) if former.is_none() && texts.is_for_others(&error) => {
+            let list = List::Unreadable(error.to_string());
+            return Ok((AddressSet::default(), list, None));
+        }
+        Err(error) => Err(error.to_string().into()),
     };
-    let accepted = former.and_then(|_| read_accepted(texts, key).transpose());
-    let Some(accepted) = accepted.transpose()? else {
+    let reason = match cached {
+        Ok(None) if former.is_none() => return Ok((AddressSet::default(), List::Never, None)),
+        Ok(None) => Reason::from("it is not in the cache any more".to_owned()),
+        Ok(Some((list, size))) => {
+            let former = former.as_ref().map(|(former, _)| former);
+            match check(texts, (&list, size), bounds, former) {
+                Ok(()) if Some(&list) == former => return Ok((list, List::Accepted, None)),
+                Ok(()) => return Ok((list, List::New, None)),
+                Err(reason) => reason,
+            }
+        }
+        Err(reason) => reason,
+    };
+    let Some((former, size)) = former else {
         return Err(reason);
     };
     // The policy may accept it no more.
-    let (list, _) = take(texts, key, accepted, bounds, None)?;
-    let former = List::Former(reason.public.clone());
-    Ok(Some((list, former, Some(reason))))
+    check(texts, (&former, size), bounds, None)?;
+    let list = List::Former(reason.public.clone());
+    Ok((former, list, Some(reason)))
 }
 
-/// Reads the list that was accepted last; `None` if there is none.
-pub(super) fn read_accepted(texts: &SourceMap, key: &str) -> Result<Option<Vec<u8>>, Reason> {
-    let accepted = texts.accepted(key);
-    accepted.map_err(|error| {
+/// Reads the list that was accepted last, and the number of its bytes; `None` if there is none.
+pub(super) fn read_accepted(
+    texts: &SourceMap,
+    key: &str,
+) -> Result<Option<(AddressSet, usize)>, Reason> {
+    let accepted = texts.accepted(key).map_err(|error| {
         Reason::from(format!(
             "cannot read the list that was accepted before: {error}"
         ))
-    })
-}
-
-/// Returns what is in the list that was accepted last.
-pub(super) fn parse_accepted(key: &str, bytes: Vec<u8>) -> Result<AddressSet, Reason> {
-    let parsed = parse(key, bytes, &Format::Lines);
-    parsed.map(|(_, list)| list).map_err(|reason| {
+    })?;
+    let read = accepted.map(|stream| read_lines(key, stream));
+    read.transpose().map_err(|reason| {
         let damaged = "the list that was accepted before is damaged: ";
         Reason {
             text: format!("{damaged}{}", reason.text),
@@ -289,20 +304,18 @@ pub(super) fn parse_accepted(key: &str, bytes: Vec<u8>) -> Result<AddressSet, Re
     })
 }
 
-/// Takes a list that is within the bounds, in place of a former one.
-fn take(
+/// Checks whether a list of so many bytes is within the bounds, and may take the place of a former one.
+fn check(
     texts: &mut SourceMap,
-    key: &str,
-    bytes: Vec<u8>,
+    (list, size): (&AddressSet, usize),
     bounds: &Bounds,
     former: Option<&AddressSet>,
-) -> Result<(AddressSet, FileId), Reason> {
-    let (read, list) = parse(key, bytes, &Format::Lines)?;
-    let check = bounds.check(&list).and_then(|()| match former {
-        Some(former) => bounds.check_loss(&list, former),
+) -> Result<(), Reason> {
+    let check = bounds.check(list).and_then(|()| match former {
+        Some(former) => bounds.check_loss(list, former),
         None => Ok(()),
     });
     check.map_err(|breach| breach.to_string())?;
-    let file = texts.adopt(key, read).map_err(|error| error.to_string())?;
-    Ok((list, file))
+    let counted = texts.count_fetched(size);
+    Ok(counted.map_err(|error| error.to_string())?)
 }

@@ -10,7 +10,7 @@ use crate::text::diagnostic::Diagnostic;
 use crate::text::{FileId, Span};
 
 use super::bounds::Bounds;
-use super::fetched::{digest, parse_accepted, read_accepted};
+use super::fetched::{digest, read_accepted};
 use super::format::Format;
 
 /// A list in a file that the next one is compared with.
@@ -20,15 +20,6 @@ pub struct Compared {
     pub key: String,
     /// Whether it is another list than the one that was accepted before, or the first one.
     pub is_new: bool,
-}
-
-impl Compared {
-    /// Returns the text of a copy: one merged entry a line.
-    #[must_use]
-    pub fn text(addresses: &AddressSet) -> String {
-        let lines = addresses.iter().map(|entry| format!("{entry}\n"));
-        lines.collect()
-    }
 }
 
 /// Compares a list with the one that was accepted before. A loss that is too great is reported; then there is
@@ -41,11 +32,8 @@ pub(super) fn compare(
     bounds: &Bounds,
 ) -> Option<Compared> {
     let key = key(&reader.texts.absolute(list)?, format);
-    let former = read_accepted(reader.texts, &key).and_then(|bytes| {
-        let parsed = bytes.map(|bytes| parse_accepted(&key, bytes));
-        parsed.transpose()
-    });
-    let loss = former.map(|former| {
+    let loss = read_accepted(reader.texts, &key).map(|former| {
+        let former = former.map(|(former, _)| former);
         let loss = former.as_ref().map(|it| bounds.check_loss(addresses, it));
         (loss.unwrap_or(Ok(())), former.as_ref() != Some(addresses))
     });

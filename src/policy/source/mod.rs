@@ -32,7 +32,7 @@ use super::yaml::{Member, Node, Reader, Value, members};
 use options::{OPTIONS, Options};
 
 pub use entry::parse_entry;
-pub use fetched::{Fetched, List, Request, parse_list, requests};
+pub use fetched::{Fetched, List, Request, Unknown, parse_list, requests};
 pub use format::{Format, Pointer, Selection};
 pub use loss::Compared;
 
@@ -65,6 +65,7 @@ impl NamedSource {
             let what = fetched.request.describe();
             return match (&fetched.list, self.addresses.len()) {
                 (List::Never, _) => format!("{name} ({what}; never fetched)"),
+                (List::Unreadable(_), _) => format!("{name} ({what}; not readable)"),
                 (_, 1) => format!("{name} ({what}; 1 entry)"),
                 (_, entries) => format!("{name} ({what}; {entries} entries)"),
             };

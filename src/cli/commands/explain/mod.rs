@@ -148,7 +148,7 @@ fn explain_packet(
 struct Facts {
     /// The rules in force, or those of a policy.
     ruleset: Ruleset,
-    /// Those of a policy with sources that were never fetched, as if each held all that it may; `None` without.
+    /// Those of a policy with fetched sources of which nothing is known, as if each held all that it may; `None` without.
     full: Option<Ruleset>,
     /// Whether they are those of a policy, which may be for another host.
     is_planned: bool,

@@ -35,8 +35,6 @@ pub(super) fn loose(line: &str) -> &str {
 }
 
 /// Reads a list, and adds its errors to the report.
-///
-/// There are no allocations per line, and no second look at most lines: a list may have a million.
 pub(super) fn parse(
     file: FileId,
     text: &str,
@@ -44,11 +42,25 @@ pub(super) fn parse(
     report: &mut Vec<Diagnostic>,
 ) -> (AddressSet, Option<Redundant>) {
     let mut set = Unmerged::default();
+    add(file, text, cut, &mut set, report);
+    set.merge_and_count()
+}
+
+/// Adds the entries of a list, or of a part of it, to `set`, and its errors to the report.
+///
+/// There are no allocations per line, and no second look at most lines: a list may have a million.
+pub(super) fn add(
+    file: FileId,
+    text: &str,
+    cut: Cut,
+    set: &mut Unmerged,
+    report: &mut Vec<Diagnostic>,
+) {
     let mut wrong = 0_usize;
     let mut next = None;
     let mut advised = BTreeSet::new();
     let mut start = 0;
-    let mut first = true;
+    let mut first = set.is_empty();
     for end in memchr_iter(b'\n', text.as_bytes()).chain([text.len()]) {
         let line_start = std::mem::replace(&mut start, end + 1);
         let line = &text[line_start..end];
@@ -77,7 +89,7 @@ pub(super) fn parse(
                             .at(span, "not an address, a network or a range")
                             .help(format.help),
                     );
-                    return (AddressSet::default(), None);
+                    return;
                 }
                 match wrong {
                     ..=SHOWN => {
@@ -110,7 +122,6 @@ pub(super) fn parse(
                 .and_more(more - 1),
         );
     }
-    set.merge_and_count()
 }
 
 #[cfg(test)]

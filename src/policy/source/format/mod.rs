@@ -4,6 +4,7 @@ mod json;
 mod lines;
 mod pointer;
 mod recognise;
+mod stream;
 
 use serde_json::{Value, json};
 
@@ -14,6 +15,7 @@ use crate::text::diagnostic::Diagnostic;
 
 pub use json::Selection;
 pub use pointer::Pointer;
+pub(super) use stream::{Reason, read_lines};
 
 /// The format of a list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
