@@ -167,8 +167,7 @@ impl Kernel {
         })?;
         Ok(Self {
             socket,
-            // A guard can take such a table over as it is.
-            flags: Cell::new(owner::of_table(&release)),
+            flags: Cell::new(0),
         })
     }
 

@@ -9,7 +9,7 @@ use crate::nftables::request;
 use crate::ruleset::TABLE;
 
 use super::attempts::READS;
-use super::{Batch, Error, Kernel, Outcome, attempts, version};
+use super::{Batch, Error, Kernel, Outcome, attempts};
 
 /// `NFT_TABLE_F_OWNER` and `NFT_TABLE_F_PERSIST` of `linux/netfilter/nf_tables.h`.
 const OWNER: u32 = 2;
@@ -24,20 +24,11 @@ pub enum Claim {
     Nothing,
     /// This connection owns the table and its contents.
     Ours,
-    /// The table was created by an earlier release or by another program and cannot get an owner: it must be replaced.
-    /// While that takes effect, single packets may pass that both rulesets deny: the elements of interval sets become
-    /// visible a moment after the rules.
+    /// The table was created without an owner and cannot get one: it must be replaced. While that takes effect, single
+    /// packets to sockets of this host may pass that both rulesets deny, as the elements of new interval sets become
+    /// visible a moment after the rules. A table that is created with `PERSIST` alone could get an owner, but nft before
+    /// 1.1 lists it in a form that nft cannot read.
     Plain,
-}
-
-/// The first kernel with persistent table ownership.
-const SINCE: (u32, u32) = (6, 9);
-
-/// Returns the flags of a table that is created without an owner: on a kernel with ownership it persists, as one whose
-/// owner has ended. Such a table can get an owner as it is, and any other one must be replaced for that.
-pub(super) fn of_table(release: &str) -> u32 {
-    let is_since = version(release).is_some_and(|version| version >= SINCE);
-    if is_since { PERSIST } else { 0 }
 }
 
 impl Kernel {

@@ -105,9 +105,17 @@ impl Site {
     /// The seconds that are left in the kernel, by sources and ports.
     fn left(&self) -> Result<BTreeMap<(String, String), f64>> {
         let mut left = BTreeMap::new();
-        let mut nft = self.sandbox.namespace().command("nft");
-        let ruleset = output(nft.args(["--json", "list", "ruleset"]))?;
-        let ruleset: Value = serde_json::from_str(&ruleset)?;
+        // While guard changes rules, nft may list nothing.
+        let list = || -> Option<Value> {
+            let mut nft = self.sandbox.namespace().command("nft");
+            let ruleset = output(nft.args(["--json", "list", "ruleset"])).ok()?;
+            serde_json::from_str(&ruleset).ok()
+        };
+        let mut ruleset = Value::Null;
+        until("a ruleset", || {
+            ruleset = list()?;
+            Some(())
+        })?;
         let objects = ruleset["nftables"].as_array().context("no objects")?;
         for set in objects.iter().filter_map(|object| object.get("set")) {
             let name = set["name"].as_str().unwrap_or_default();

@@ -17,10 +17,6 @@ pub(crate) const TRIALS: &[Named] = &[
         an_orphan_of_an_owner_is_taken_over_as_it_is,
     ),
     (
-        "what_is_applied_is_taken_over_as_it_is",
-        what_is_applied_is_taken_over_as_it_is,
-    ),
-    (
         "a_plain_table_gives_way_to_one_of_an_owner",
         a_plain_table_gives_way_to_one_of_an_owner,
     ),
@@ -112,29 +108,10 @@ fn an_orphan_of_an_owner_is_taken_over_as_it_is() -> Result<()> {
     Ok(())
 }
 
-/// So that no packet passes while a guard takes over what an apply has installed.
-fn what_is_applied_is_taken_over_as_it_is() -> Result<()> {
-    let sandbox = Sandbox::new()?;
-    let ruleset = compiled_text(POLICY)?;
-    sandbox.install(&ruleset)?;
-    let generation = sandbox.snapshot()?.generation;
-    sandbox.kernel(|owner| {
-        if !claimed(owner, Claim::Ours)? {
-            return Ok(());
-        }
-        // The trial of the flags, and the flag of the table.
-        let after = sandbox.snapshot()?;
-        ensure!(after.generation <= generation + 2, "{}", after.generation);
-        sandbox.nft("flush ruleset")?;
-        same(&sandbox.installed()?, &ruleset)
-    })
-}
-
-/// As an earlier release has made it.
 fn a_plain_table_gives_way_to_one_of_an_owner() -> Result<()> {
     let sandbox = Sandbox::new()?;
     let ruleset = compiled_text(POLICY)?;
-    sandbox.nft_load(&["-f"], &ruleset.to_string())?;
+    sandbox.install(&ruleset)?;
     sandbox.kernel(|owner| {
         if !claimed(owner, Claim::Plain)? {
             return Ok(());
