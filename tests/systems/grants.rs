@@ -114,7 +114,10 @@ pub(crate) fn end_in_time(site: &Site) -> Result<Left> {
                 let ask = move |patience| opens(lan, from, to, patience);
                 Watch::start(scope, what, end, PACE, ask)
             } else {
-                let open = move || lan.run(|| Conversation::open(Transport::Tcp, Some(from), to));
+                // One after the other: busybox's nc holds few that it has not accepted.
+                let opened = lan.run(|| Conversation::open(Transport::Tcp, Some(from), to));
+                let mut opened = Some(opened.with_context(|| what.clone())?);
+                let open = move || opened.take().context("opened once");
                 Watch::start(scope, what, end, PACE, on_one_connection(open))
             })
         };
