@@ -20,6 +20,7 @@ use crate::untrusted::clean;
 
 mod attempts;
 mod batch;
+mod gap;
 mod nat;
 mod owner;
 mod proposal;

@@ -24,10 +24,8 @@ pub enum Claim {
     Nothing,
     /// This connection owns the table and its contents.
     Ours,
-    /// The table was created without an owner and cannot get one: it must be replaced. While that takes effect, single
-    /// packets to sockets of this host may pass that both rulesets deny, as the elements of new interval sets become
-    /// visible a moment after the rules. A table that is created with `PERSIST` alone could get an owner, but nft before
-    /// 1.1 lists it in a form that nft cannot read.
+    /// The table was created without an owner and cannot get one: it must be replaced. One that is created with
+    /// `PERSIST` alone could get an owner, but nft before 1.1 lists it in a form that nft cannot read.
     Plain,
 }
 

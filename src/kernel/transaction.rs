@@ -8,6 +8,7 @@ use crate::plan::{self, Operation, Plan};
 use crate::ruleset::Ruleset;
 
 use super::attempts::READS;
+use super::gap::Gap;
 use super::{
     Batch, ERESTART, Error, FinishedBatch, Kernel, NLMSG_ERROR, Rejection, Subject, What, attempts,
     no_subsystem,
@@ -100,7 +101,8 @@ impl Kernel {
         self.commit(&batch.finish()?)
     }
 
-    /// Replaces dfw's table in one transaction. `stamp` says who applied it. With a `generation`, only
+    /// Replaces dfw's table in one transaction. For a moment it denies packets to all ports of the ruleset, and never
+    /// passes one that both rulesets deny. `stamp` says who applied it. With a `generation`, only
     /// if no ruleset has changed since.
     ///
     /// # Errors
@@ -114,8 +116,15 @@ impl Kernel {
         generation: impl Into<Option<u32>>,
     ) -> Result<Outcome, Error> {
         sound(ruleset)?;
-        let plan = plan::replace(ruleset, Self::seed()?);
-        self.send(&plan.main, stamp, generation)
+        let mut operations = plan::replace(ruleset, Self::seed()?).main;
+        let gap = Gap::of(ruleset);
+        operations.extend(gap.iter().flat_map(Gap::close));
+        let outcome = self.send(&operations, stamp, generation)?;
+        if let (Outcome::Done, Some(gap)) = (outcome, &gap) {
+            // If this fails, the next plan takes it out.
+            let _ = self.send(&gap.open(), stamp, None);
+        }
+        Ok(outcome)
     }
 
     /// Deletes dfw's table. With a `generation`, only if no ruleset has changed since.

@@ -1,5 +1,8 @@
 //! A table that belongs to the process that made it, and outlives that process.
 
+use std::net::UdpSocket;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use anyhow::{Context, Result, ensure};
 use dfw::kernel::{Claim, Error, Kernel};
 
@@ -19,6 +22,10 @@ pub(crate) const TRIALS: &[Named] = &[
     (
         "a_plain_table_gives_way_to_one_of_an_owner",
         a_plain_table_gives_way_to_one_of_an_owner,
+    ),
+    (
+        "nothing_passes_while_a_table_is_replaced",
+        nothing_passes_while_a_table_is_replaced,
     ),
 ];
 
@@ -120,4 +127,59 @@ fn a_plain_table_gives_way_to_one_of_an_owner() -> Result<()> {
         sandbox.nft("flush ruleset")?;
         same(&sandbox.installed()?, &ruleset)
     })
+}
+
+/// How often the table is replaced: without what closes the ports meanwhile, about one packet in each passes.
+const REPLACEMENTS: usize = 60;
+
+/// The elements of interval sets become visible a moment after the rules.
+fn nothing_passes_while_a_table_is_replaced() -> Result<()> {
+    let (host, client) = (Sandbox::new()?, Sandbox::new()?);
+    let [inside, outside] = [&host, &client].map(Sandbox::namespace);
+    inside.ip(&format!(
+        "link add eth0 type veth peer name eth0 netns {}",
+        outside.path().display()
+    ))?;
+    for (end, address) in [(inside, "192.0.2.1/24"), (outside, "192.0.2.2/24")] {
+        end.ip(&format!("addr add {address} dev eth0"))?;
+        end.ip("link set eth0 up")?;
+    }
+    let ruleset = compiled_text("default: deny\nports: {8080/udp: [203.0.113.7], 80: any}\n")?;
+    let server = inside.run(|| Ok(UdpSocket::bind("192.0.2.1:8080")?))?;
+    server.set_nonblocking(true)?;
+    let stranger = outside.run(|| Ok(UdpSocket::bind("192.0.2.2:0")?))?;
+    stranger.connect("192.0.2.1:8080")?;
+    let passed = || server.recv(&mut [0; 8]).is_ok();
+    crate::support::command::wait_for("a way", crate::support::probe::PATIENCE, || {
+        let _ = stranger.send(b"open");
+        passed().then_some(())
+    })?;
+    host.install(&ruleset)?;
+    while passed() {}
+    let ends = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let sent = scope.spawn(|| {
+            let mut sent = 0_u64;
+            while !ends.load(Ordering::Relaxed) {
+                // Without room for it, it is sent again.
+                sent += u64::from(stranger.send(b"closed").is_ok());
+            }
+            sent
+        });
+        let replaced = host.kernel(|kernel| {
+            for _ in 0..REPLACEMENTS {
+                kernel.replace(&ruleset, "a test", None)?;
+            }
+            Ok(())
+        });
+        ends.store(true, Ordering::Relaxed);
+        let sent = sent.join().map_err(|_| anyhow::anyhow!("panicked"))?;
+        replaced?;
+        let all = std::iter::repeat_with(passed).take_while(|it| *it).count();
+        eprintln!("{all} of {sent} packets passed in {REPLACEMENTS} replacements");
+        ensure!(sent > 1000 && all == 0, "{all} of {sent} packets passed");
+        Ok(())
+    })?;
+    // What closed the ports is gone.
+    same(&host.installed()?, &ruleset)
 }
