@@ -313,6 +313,8 @@ fn allowed(ruleset: &Ruleset, step: &Step, path: &Path) -> Vec<String> {
     for list in compile::admitted(ruleset, &step.chain, path.family()) {
         match list {
             (List::Source(name), _) => who.push(name),
+            // All grants have ended.
+            (List::Granted(_), addresses) if addresses.is_empty() => {}
             // The compiler makes none that is empty.
             (_, addresses) if addresses.is_empty() => who.push(UNREAD.to_owned()),
             (_, addresses) => who.extend(listed(&addresses)),

@@ -194,6 +194,8 @@ fn every_path_ends(lab: &Lab, variant: Variant) -> Result<()> {
         watches.into_iter().try_for_each(Watch::ended_in_time)
     })?;
     ensure!(keeps.echoes(PATIENCE)?, "a source of the policy is cut");
+    // Without guard the sets stay, with nothing in them: that is no list which was not read.
+    audit(lab)?.says_none_of(&["a long list"])?;
     only_trusted_sources(lab).context("after the grants")
 }
 
