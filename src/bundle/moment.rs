@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::text::as_text;
 
 /// A second of UTC. Its text is RFC 3339 with `Z` and without fractions: `2026-11-29T16:00:00Z`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(Timestamp);
 
 impl Moment {

@@ -274,7 +274,8 @@ fn a_trusted_key_signs_only_what_dfw_writes() {
 
 #[test]
 fn a_manifest_is_within_its_bounds() {
-    let wrong: [(&str, fn(&mut Manifest)); 12] = [
+    type Change = fn(&mut Manifest);
+    let wrong: [(&str, Change); 12] = [
         ("generation", |m| m.generation = 0),
         ("no file", |m| m.files.clear()),
         ("sorted", |m| m.files.reverse()),

@@ -74,7 +74,8 @@ impl FileName {
     /// Returns whether the file is named like a policy.
     #[must_use]
     pub fn is_policy(&self) -> bool {
-        self.0.ends_with(".yaml")
+        let extension = self.0.rsplit_once('.').map(|(_, extension)| extension);
+        extension == Some("yaml")
     }
 }
 

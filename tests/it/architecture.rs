@@ -73,6 +73,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "store",
         &[
             "analysis",
+            "bundle",
             "compile",
             "file",
             "host",
