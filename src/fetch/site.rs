@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::word::Word;
-use crate::bundle::{Address, Digest, Entry, Head, Manifest, Signed, Statement, Verified};
+use crate::bundle::{Address, Digest, Entry, Error, Head, Manifest, Signed, Statement, Verified};
 use crate::file::{self, Accept, Limit};
 
 use super::cache::seconds;
@@ -207,12 +207,15 @@ impl Site<'_> {
         let known = file::read(&path, Accept::InPlace, Limit::HEAD);
         let is_new = known.map_or(true, |known| known != bytes);
         let manifest = self.manifest(web, &head.manifest, is_new)?;
-        for entry in self.files(&manifest) {
-            self.blob(web, &entry)?;
+        if let Ok(manifest) = &manifest {
+            for entry in self.files(manifest) {
+                self.blob(web, &entry)?;
+            }
         }
         if is_new {
-            file::replace(&path, 0o644, &bytes).map_err(unwritten)?;
+            file::replace(&path, 0o644, &bytes).map_err(|error| unwritten(&error))?;
         }
+        manifest.map_err(failed)?;
         self.clean(&head.manifest);
         Ok((head.generation, is_new))
     }
@@ -227,8 +230,14 @@ impl Site<'_> {
     }
 
     /// Returns the manifest with a digest, from the cache if guard has accepted it, or else from the server. Its signature
-    /// is not part of the digest: one that is wrong must not stay.
-    fn manifest(&self, web: &Web, digest: &Digest, is_new: bool) -> Result<Manifest, NotFetched> {
+    /// is not part of the digest: one that is wrong must not stay. One that only a newer dfw understands is kept for
+    /// guard, which says so.
+    fn manifest(
+        &self,
+        web: &Web,
+        digest: &Digest,
+        is_new: bool,
+    ) -> Result<Result<Manifest, Error>, NotFetched> {
         let name = format!("{MANIFESTS}/{digest}");
         let path = self.cache.join(FOLDER).join(&name);
         let is_accepted = |keep: &BTreeSet<Digest>| keep.contains(digest);
@@ -236,21 +245,21 @@ impl Site<'_> {
             && self.wanted.keep.as_ref().is_some_and(is_accepted)
             && let Some(known) = kept_manifest(&path, digest)
         {
-            return Ok(known);
+            return Ok(Ok(known));
         }
         let bytes = web.get(&self.wanted.address.of(&name), Limit::MANIFEST.bytes())?;
-        let Verified {
-            statement,
-            digest: found,
-        } = parse::<Manifest>(&bytes)?;
-        if found != *digest {
-            return Err("the manifest is not the one that the head names".into());
-        }
+        let read = Signed::split::<Manifest>(&bytes).and_then(|signed| signed.read());
+        let manifest = match read {
+            Ok(read) if read.digest == *digest => Ok(read.statement),
+            Ok(_) => return Err(failed(Error::Mixed).into()),
+            Err(error @ (Error::Unsupported(_) | Error::Newer(_))) => Err(error),
+            Err(error) => return Err(failed(error).into()),
+        };
         let known = file::read(&path, Accept::InPlace, Limit::MANIFEST);
         if known.map_or(true, |known| known != bytes) {
-            file::replace(&path, 0o644, &bytes).map_err(unwritten)?;
+            file::replace(&path, 0o644, &bytes).map_err(|error| unwritten(&error))?;
         }
-        Ok(statement)
+        Ok(manifest)
     }
 
     /// Fetches the contents of a file, if they are not there.
@@ -263,7 +272,7 @@ impl Site<'_> {
         }
         let bytes = web.get(&self.wanted.address.of(&name), entry.size)?;
         entry.check(&bytes).map_err(failed)?;
-        Ok(file::replace(&path, 0o644, &bytes).map_err(unwritten)?)
+        Ok(file::replace(&path, 0o644, &bytes).map_err(|error| unwritten(&error))?)
     }
 
     /// Removes what neither the head nor guard names.
@@ -313,13 +322,13 @@ fn parse<T: Statement>(bytes: &[u8]) -> Result<Verified<T>, NotFetched> {
     Ok(read.map_err(failed)?)
 }
 
-fn unwritten(error: io::Error) -> String {
+fn unwritten(error: &io::Error) -> String {
     format!("cannot write to the cache: {error}")
 }
 
 fn write(path: &Path, what: &impl Serialize) -> Result<(), String> {
     let bytes = serde_json::to_vec(what).map_err(failed)?;
-    file::replace(path, 0o644, &bytes).map_err(unwritten)
+    file::replace(path, 0o644, &bytes).map_err(|error| unwritten(&error))
 }
 
 /// Returns a random time below this.

@@ -64,8 +64,8 @@ pub(super) struct Desired {
     /// A result that is not used yet.
     read: Option<Outcome<Read>>,
     policies: Option<Chosen>,
-    /// Those to come back to while others are tried; they are not kept.
-    former: Option<Option<Chosen>>,
+    /// While others are tried, which are not kept.
+    trial: Option<Trial>,
     /// Reads the last good policies.
     fallback: Job<Result<Policies, state::Error>>,
     /// Until when they are used, for the log.
@@ -144,6 +144,12 @@ impl Chosen {
     }
 }
 
+/// A trial of policies.
+struct Trial {
+    /// Those to come back to.
+    former: Option<Chosen>,
+}
+
 /// A read of host facts in progress.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Looking {
@@ -216,7 +222,7 @@ impl Desired {
             reading: Job::new("policies")?,
             read: None,
             policies: None,
-            former: None,
+            trial: None,
             fallback: Job::new("last-good")?,
             until: "",
             look: Job::new("host")?,
@@ -260,13 +266,14 @@ impl Desired {
     /// Takes policies in place of the present ones, until [`end_trial`](Self::end_trial).
     pub(super) fn try_out(&mut self, policies: Arc<Policies>) {
         let chosen = Chosen::new(policies, Origin::Files);
-        self.former = Some(self.policies.replace(chosen));
+        let former = self.policies.replace(chosen);
+        self.trial = Some(Trial { former });
         self.ruleset = None;
     }
 
     /// Keeps the policies that were tried, or takes the former ones again.
     pub(super) fn end_trial(&mut self, keep: bool) {
-        let Some(former) = self.former.take() else {
+        let Some(Trial { former }) = self.trial.take() else {
             return;
         };
         if !keep {
@@ -381,8 +388,8 @@ impl Desired {
 
     fn choose(&mut self, policies: Policies) {
         let chosen = Chosen::new(Arc::new(policies), Origin::Files);
-        if let Some(former) = &mut self.former {
-            *former = Some(chosen);
+        if let Some(trial) = &mut self.trial {
+            trial.former = Some(chosen);
             return;
         }
         let warnings = log::warnings(&chosen.policies);
@@ -532,7 +539,7 @@ impl Desired {
         }
         if let Some(chosen) = &self.policies
             && chosen.origin == Origin::Files
-            && self.former.is_none()
+            && self.trial.is_none()
             && self.written.replace(chosen.digest) != Some(chosen.digest)
         {
             self.writer.write_policies(chosen.policies.clone());

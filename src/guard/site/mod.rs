@@ -33,7 +33,7 @@ use super::feeds::event::Event;
 use super::feeds::feed::{Feed, Polled, readable};
 use super::feeds::files::{Files, Places, name};
 use super::feeds::job::{Job, Outcome, within};
-use super::log::{Level, Log};
+use super::log::{LINE, Level, Log};
 use super::options::Options;
 use super::state as disk;
 
@@ -261,9 +261,9 @@ impl Site {
         self.status = examined.status;
         let (head, next, policies) = match examined.head {
             None => return None,
-            Some(Err(denied)) => {
+            Some(Err((state, reason))) => {
                 self.machine.withdraw();
-                self.deny(denied);
+                self.deny(state, &reason);
                 return None;
             }
             Some(Ok(passed)) => passed,
@@ -276,7 +276,7 @@ impl Site {
             (Next::Try, Some(Ok(policies))) => policies,
             (Next::Try, Some(Err(reason))) => {
                 self.machine.withdraw();
-                self.deny(("refused", reason));
+                self.deny("refused", &reason);
                 return None;
             }
             (Next::Held(_), _) => {
@@ -297,7 +297,7 @@ impl Site {
             let reason = "the rules in force are those of another program or policy, to which guard could not roll \
                           back: run `dfw guard` with their policies, or `dfw remove`";
             self.machine.withdraw();
-            self.deny(("waiting", reason.to_owned()));
+            self.deny("waiting", reason);
             return None;
         }
         if self.held_until.is_some_and(|until| now < until) {
@@ -344,10 +344,8 @@ impl Site {
             .probed(failure.is_none(), since_boot(), &self.boot);
         match (before, failure) {
             (Phase::Waiting(_), Some(failure)) => {
-                self.deny((
-                    "waiting",
-                    format!("the server cannot be reached: {failure}"),
-                ));
+                let reason = format!("the server cannot be reached: {failure}");
+                self.deny("waiting", &reason);
                 self.next_probe = Some(now + self.waits.next());
             }
             (Phase::Trial(_), Some(failure)) => {
@@ -441,9 +439,8 @@ impl Site {
         order
     }
 
-    fn deny(&mut self, denied: (&'static str, String)) {
-        let (state, reason) = (denied.0, clean_to(&denied.1, super::log::LINE));
-        let denied = Some((state, reason));
+    fn deny(&mut self, state: &'static str, reason: &str) {
+        let denied = Some((state, clean_to(reason, LINE)));
         if self.denied != denied
             && let Some((state, reason)) = &denied
         {
