@@ -75,29 +75,13 @@ impl PolicyPath {
         self.bundle.to_follow(address)
     }
 
-    /// Fails if an address is named in place of a path.
-    fn check_path(&self) -> Result<(), Failure> {
-        if self.address()?.is_none() {
-            return Ok(());
-        }
-        let error = Diagnostic::error(
-            "address",
-            "policies at an address are for `dfw guard` and `dfw fetch` only",
-        );
-        Err(Failure::plain(
-            error.help("name a directory with policies, or with a bundle"),
-        ))
-    }
-
     /// Returns where the policies are, for a verb that only shows what they mean.
     pub(super) fn to_show(&self) -> Result<Location, Failure> {
-        self.check_path()?;
         self.bundle.to_show(&self.path)
     }
 
     /// Returns where the policies are, for a verb that puts them in force.
     pub(super) fn to_enforce(&self) -> Result<Location, Failure> {
-        self.check_path()?;
         self.bundle.to_enforce(&self.path)
     }
 }

@@ -561,6 +561,14 @@ fn what_cannot_be_decided_is_never_reverted() -> Result<()> {
         removed.code == Some(1) && removed.stderr.contains("not confirmed yet"),
         "{removed:?}"
     );
+    let path = fleet.host.dir().join("p").to_string_lossy().into_owned();
+    let applied = fleet
+        .host
+        .dfw(&["apply", &path, "--docker-host", "none", "--yes"])?;
+    ensure!(
+        applied.code == Some(1) && applied.stderr.contains("not confirmed yet"),
+        "{applied:?}"
+    );
     guard.expect("rolling back")?;
     let site = fleet.until("undecided")?;
     ensure!(site["generation"] == 1, "{site}");

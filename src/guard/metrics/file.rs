@@ -209,8 +209,12 @@ fn site(site: &Report) -> String {
             let _ = writeln!(text, "{name} {value}");
         }
     }
-    let help = "State of the site, and the manifest in force.";
-    head(&mut text, "dfw_site_info", "gauge", help);
+    head(
+        &mut text,
+        "dfw_site_info",
+        "gauge",
+        "State of the site, and the manifest in force, as labels.",
+    );
     let manifest = site.manifest.map(|digest| digest.to_string());
     let (state, manifest) = (site.state, manifest.unwrap_or_default());
     let _ = writeln!(
