@@ -35,12 +35,13 @@ mod write;
 
 pub use logged::logged;
 pub use names::{
-    CONTAINERS, Context, FOREIGN, FORWARD, List, SHARED_ALLOWED, SHARED_DENIED, SharedSet,
-    key_of_step, port_of_chain,
+    CONTAINERS, Context, FOREIGN, FORWARD, LimitChain, LimitSet, List, SHARED_ALLOWED,
+    SHARED_DENIED, SharedSet, key_of_step, limit_of_chain, port_of_chain,
 };
 pub use read::{
     PortReading, Reading, Who, addresses, admitted, admitting, allows, entries, grants, has_grants,
-    is_marking, port_key, read, remembered, remembers, shared_ports, shared_sets, shared_sources,
+    is_marking, limits, port_key, read, remembered, remembers, shared_ports, shared_sets,
+    shared_sources,
 };
 pub use source::{Held, held};
 pub use write::{Overlap, comment, compile, denied, left_open, overlaps, unnamed};

@@ -62,10 +62,7 @@ pub fn tests(passed: usize, failed: &[Failed]) -> Value {
 /// Returns the name of an address family.
 #[must_use]
 pub fn family(family: Family) -> &'static str {
-    match family {
-        Family::V4 => "ipv4",
-        Family::V6 => "ipv6",
-    }
+    family.name()
 }
 
 /// Returns the rules that decided, in order.

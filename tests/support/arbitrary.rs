@@ -4,13 +4,13 @@
 //! so that whatever a failing plan is shrunk to is a sound ruleset again. No verdict leads back:
 //! chains have ranks, and everything leads to a chain of a higher rank only.
 
-use dfw::net::Family;
+use dfw::net::{Family, Per, Rate};
 use std::collections::{BTreeMap, BTreeSet};
 
 use dfw::ruleset::{
     Address, Base, Chain, Conntrack, Counting, Direction, Elements, End as PacketEnd, Expression,
-    Hook, Interface, Interval, L4Protocol, MapTo, NameMatch, Port, Reject, Rule, Ruleset, Set,
-    Side, Statement, Tuple, Verdict,
+    Field, Hook, Interface, Interval, L4Protocol, MapTo, NameMatch, PerSource, Port, Reject, Rule,
+    Ruleset, Set, Side, Statement, Tuple, Verdict,
 };
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
@@ -120,6 +120,8 @@ enum Contents {
     PortIpv6Verdicts(BTreeMap<(u16, u128), To>),
     Ipv4Verdicts(BTreeMap<u32, To>),
     Ipv6Verdicts(BTreeMap<u128, To>),
+    /// A set to which rules add sources, of a family, for a time or not.
+    Added(Family, bool),
 }
 
 fn contents() -> impl Strategy<Value = Contents> {
@@ -139,6 +141,7 @@ fn contents() -> impl Strategy<Value = Contents> {
         btree_map((port(), number6()), to(), 0..MOST).prop_map(Contents::PortIpv6Verdicts),
         btree_map(number4(), to(), 0..MOST).prop_map(Contents::Ipv4Verdicts),
         btree_map(number6(), to(), 0..MOST).prop_map(Contents::Ipv6Verdicts),
+        (family(), any::<bool>()).prop_map(|(family, until)| Contents::Added(family, until)),
     ]
 }
 
@@ -164,6 +167,10 @@ fn ranges<T: Copy + PartialOrd>(
 impl Contents {
     fn build(&self, targets: &[String]) -> Elements {
         match self {
+            Self::Added(Family::V4, false) => Elements::Ipv4Added(Vec::new()),
+            Self::Added(Family::V4, true) => Elements::Ipv4AddedUntil(Vec::new()),
+            Self::Added(Family::V6, false) => Elements::Ipv6Added(Vec::new()),
+            Self::Added(Family::V6, true) => Elements::Ipv6AddedUntil(Vec::new()),
             Self::Ipv4(all) => Elements::Ipv4(all.iter().copied().collect()),
             Self::Ipv4Ranges(all) => Elements::Ipv4Ranges(ranges(all, |n| n.checked_add(1))),
             Self::Ipv6(all) => Elements::Ipv6(all.iter().copied().collect()),
@@ -258,6 +265,12 @@ enum Part {
         protocol: L4Protocol,
         family: Family,
         map: Index,
+    },
+    /// Beyond a rate, beyond a number of connections, or without a place.
+    PerSource {
+        family: Family,
+        asked: Option<(u32, Option<Per>)>,
+        set: Index,
     },
 }
 
@@ -369,6 +382,21 @@ fn port_map() -> impl Strategy<Value = Part> {
     })
 }
 
+fn per_source() -> impl Strategy<Value = Part> {
+    let per = select(vec![
+        None,
+        Some(Per::Second),
+        Some(Per::Minute),
+        Some(Per::Hour),
+    ]);
+    let asked = proptest::option::of((1..70_000_u32, per));
+    (family(), asked, any::<Index>()).prop_map(|(family, asked, set)| Part::PerSource {
+        family,
+        asked,
+        set,
+    })
+}
+
 fn limit() -> impl Strategy<Value = Part> {
     (1..100_000_u64, 1..10_000_u32).prop_map(|(per_second, burst)| {
         Part::Ready(Expression::Statement(Statement::Limit {
@@ -440,7 +468,7 @@ fn rule(style: Style) -> BoxedStrategy<RulePlan> {
                 3 => source_match(tuple()),
                 1 => tuple().prop_map(|t| Part::Ready(Expression::Address(Address::ToLoopback(t)))),
                 1 => ready(vec![Expression::Interface(Interface::SameInterface), Expression::Interface(Interface::NoReversePath)]),
-                1 => ready(vec![Expression::Conntrack(Conntrack::Resumed), Expression::Conntrack(Conntrack::NoteOpening), Expression::Conntrack(Conntrack::Opened)]),
+                1 => ready(vec![Expression::Conntrack(Conntrack::Resumed), Expression::Conntrack(Conntrack::NoteOpening), Expression::Conntrack(Conntrack::Opened), Expression::Conntrack(Conntrack::First), Expression::Conntrack(Conntrack::FirstSyn)]),
                 1 => family().prop_map(|family| Part::Ready(Expression::Address(Address::Family(family)))),
                 2 => port_source_match(),
                 1 => port_match(),
@@ -448,6 +476,7 @@ fn rule(style: Style) -> BoxedStrategy<RulePlan> {
                 2 => destination_map(tuple()),
                 1 => destination_match(),
                 2 => port_address_map(),
+                1 => per_source(),
                 1 => limit(),
                 1 => log(),
                 1 => ready(vec![Expression::Statement(Statement::Counter)]),
@@ -475,6 +504,7 @@ fn rule(style: Style) -> BoxedStrategy<RulePlan> {
                     prop_oneof![3 => verdict(), 1 => Just(End::Reject)]
                 )
                     .prop_map(|(part, end)| (vec![part], end)),
+                (per_source(), verdict()).prop_map(|(part, end)| (vec![part], end)),
                 refused.prop_map(|end| (Vec::new(), end)),
             ];
             let optional = proptest::option::of;
@@ -741,6 +771,27 @@ impl Part {
                     Family::V6 => matches!(e, Elements::PortIpv6Verdicts(_)),
                 })?,
             }),
+            Self::PerSource { family, asked, set } => {
+                let family = *family;
+                let expires = match asked {
+                    Some((_, per)) => Some(per.is_some()),
+                    None => None,
+                };
+                let set = pick(set, &|e| {
+                    let of = e.set_type();
+                    let expires = expires.is_none_or(|expires| expires == of.expiring);
+                    of.dynamic && of.key == [field(family)] && expires
+                })?;
+                Expression::PerSource(match *asked {
+                    None => PerSource::Absent { family, set },
+                    Some((count, Some(per))) => PerSource::OverRate {
+                        family,
+                        set,
+                        rate: Rate { count, per },
+                    },
+                    Some((count, None)) => PerSource::OverCount { family, set, count },
+                })
+            }
             Self::DestinationMap { tuple, family, map } => {
                 Expression::Address(Address::DestinationMap {
                     tuple: *tuple,
@@ -752,5 +803,12 @@ impl Part {
                 })
             }
         })
+    }
+}
+
+fn field(family: Family) -> Field {
+    match family {
+        Family::V4 => Field::Ipv4,
+        Family::V6 => Field::Ipv6,
     }
 }

@@ -121,6 +121,7 @@ impl<'a> Question<'a> {
                 | Interface::NoReversePath,
             )
             | Expression::Conntrack(_)
+            | Expression::PerSource(_)
             | Expression::Statement(_)
             | Expression::Unknown { .. } => None,
         }

@@ -2,6 +2,7 @@
 
 mod dispatch;
 mod granted;
+mod limits;
 mod loopback;
 mod own;
 mod port;

@@ -86,6 +86,7 @@ fn plain(key: &HostPorts, port: &PortPolicy) -> Option<Vec<Network>> {
         interfaces,
         log,
         deny_with,
+        limits,
         origin: _,
     } = port;
     let nobody =
@@ -99,7 +100,8 @@ fn plain(key: &HostPorts, port: &PortPolicy) -> Option<Vec<Network>> {
         && nobody
         && interfaces.is_empty()
         && !log
-        && *deny_with == DenyWith::Drop;
+        && *deny_with == DenyWith::Drop
+        && limits.is_empty();
     if !all {
         return None;
     }

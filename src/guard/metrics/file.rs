@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use crate::analysis::traffic::{Packets, packets};
+use crate::analysis::traffic::{Held, Packets, held, packets};
 use crate::file;
 use crate::plan::Installed;
 use crate::ruleset::Counter;
@@ -98,6 +98,48 @@ pub(in crate::guard) fn ports(installed: Option<&Installed>) -> String {
                 let _ = writeln!(
                     text,
                     "{name}{{port=\"{port}\",verdict=\"{verdict}\"}} {value}"
+                );
+            }
+        }
+    }
+    text + &limits(&installed.map(held).unwrap_or_default())
+}
+
+/// Returns the metrics of the limits of ports.
+fn limits(limits: &[Held]) -> String {
+    let mut text = String::new();
+    let sources = |held: &Held| held.sources.map(u64::from);
+    let full = |held: &Held| held.sources.map(|_| u64::from(held.is_full()));
+    let unlimited = |held: &Held| Some(held.unlimited.packets);
+    for (name, kind, help, value) in [
+        (
+            "dfw_limit_sources",
+            "gauge",
+            "Sources that a limit of a port holds.",
+            &sources as &dyn Fn(&Held) -> Option<u64>,
+        ),
+        (
+            "dfw_limit_full",
+            "gauge",
+            "1 if a limit holds all the sources that it can; others are not limited.",
+            &full,
+        ),
+        (
+            "dfw_limit_unlimited_total",
+            "counter",
+            "Connections that were not limited as the limit was full.",
+            &unlimited,
+        ),
+    ] {
+        if !limits.is_empty() {
+            head(&mut text, name, kind, help);
+        }
+        for held in limits {
+            let (port, limit, family) = (&held.port, held.limit, held.family.name());
+            if let Some(value) = value(held) {
+                let _ = writeln!(
+                    text,
+                    "{name}{{port=\"{port}\",limit=\"{limit}\",family=\"{family}\"}} {value}"
                 );
             }
         }

@@ -56,11 +56,18 @@ pub(super) fn encode(expression: &Conntrack, out: &mut Vec<Instruction>) {
                 data: vec![TCP_SYN],
             });
         }
+        Conntrack::First => {
+            match_bit(NFT_CT_STATE, STATE_NEW, out);
+            out.push(load(NFT_CT_STATUS));
+            out.push(Instruction::Mask(IPS_CONFIRMED.to_ne_bytes().to_vec()));
+            out.push(Instruction::equal(vec![0; 4]));
+        }
+        Conntrack::FirstSyn => {
+            match_syn(out);
+            encode(&Conntrack::First, out);
+        }
         Conntrack::NoteOpening => {
-            load_protocol(L4Protocol::Tcp, out);
-            out.push(TCP_FLAGS);
-            out.push(Instruction::Mask(vec![TCP_SYN | TCP_ACK]));
-            out.push(Instruction::equal(vec![TCP_SYN]));
+            match_syn(out);
             match_bit(NFT_CT_STATE, STATE_NEW, out);
             out.push(Instruction::Value(label(OPENED)));
             out.push(Instruction::SetCt(NFT_CT_LABELS));
@@ -79,20 +86,23 @@ pub(super) fn encode(expression: &Conntrack, out: &mut Vec<Instruction>) {
 
 /// Returns the expression that instructions begin with, and how many make it.
 pub(super) fn decode(instructions: &[Instruction]) -> Option<(Conntrack, usize)> {
-    // The third instruction distinguishes these expressions.
-    let whole = match instructions.get(2) {
-        Some(Instruction::Payload { offset: 0, .. }) => Some(Conntrack::Resumed),
-        Some(Instruction::Payload { offset: 13, .. }) => Some(Conntrack::NoteOpening),
+    // The third instruction distinguishes most of these expressions.
+    let whole: &[Conntrack] = match instructions.get(2) {
+        Some(Instruction::Payload { offset: 0, .. }) => &[Conntrack::Resumed],
+        Some(Instruction::Payload { offset: 13, .. }) => {
+            &[Conntrack::NoteOpening, Conntrack::FirstSyn]
+        }
         Some(Instruction::Ct {
             key: NFT_CT_LABELS, ..
-        }) => Some(Conntrack::Opened),
-        _ => None,
+        }) => &[Conntrack::Opened],
+        Some(Instruction::Cmp { .. }) => &[Conntrack::First],
+        _ => &[],
     };
-    if let Some(expression) = whole {
+    for expression in whole {
         let mut whole = Vec::new();
-        encode(&expression, &mut whole);
+        encode(expression, &mut whole);
         if instructions.starts_with(&whole) {
-            return Some((expression, whole.len()));
+            return Some((expression.clone(), whole.len()));
         }
     }
     Some(match instructions {
@@ -144,6 +154,14 @@ fn load(key: u32) -> Instruction {
         key,
         direction: None,
     }
+}
+
+/// Matches TCP segments of SYN and ACK with SYN only.
+fn match_syn(out: &mut Vec<Instruction>) {
+    load_protocol(L4Protocol::Tcp, out);
+    out.push(TCP_FLAGS);
+    out.push(Instruction::Mask(vec![TCP_SYN | TCP_ACK]));
+    out.push(Instruction::equal(vec![TCP_SYN]));
 }
 
 /// Matches if a bit of a conntrack word is set.

@@ -37,6 +37,12 @@ pub enum Conntrack {
     /// proves nothing: where a server speaks first after its connection was forgotten, it counts as the one
     /// who opened it. Linux 5.10 suffices.
     Opened,
+    /// `ct state new ct status ! confirmed`: the first packet of a connection. Without the second part, all packets
+    /// until the first reply are new. Linux 5.10 suffices.
+    First,
+    /// `meta l4proto tcp tcp flags & (syn | ack) == syn ct state new ct status ! confirmed`: the first packet of a
+    /// TCP connection that begins with it, and not in its middle. Linux 5.10 suffices.
+    FirstSyn,
 }
 
 /// The direction of a packet within its connection (`enum ip_conntrack_dir`).
@@ -58,7 +64,9 @@ impl Conntrack {
             | Self::Related
             | Self::Resumed
             | Self::NoteOpening
-            | Self::Opened => None,
+            | Self::Opened
+            | Self::First
+            | Self::FirstSyn => None,
         }
     }
 
@@ -71,7 +79,9 @@ impl Conntrack {
             | Self::Related
             | Self::Resumed
             | Self::NoteOpening
-            | Self::Opened => true,
+            | Self::Opened
+            | Self::First
+            | Self::FirstSyn => true,
         }
     }
 }
@@ -95,6 +105,12 @@ impl Display for Conntrack {
                 "meta l4proto tcp tcp flags & (syn | ack) == syn ct state new ct label set {OPENED}"
             ),
             Self::Opened => write!(f, "ct direction reply ct label {OPENED}"),
+            Self::First => f.write_str("ct state new ct status ! confirmed"),
+            Self::FirstSyn => write!(
+                f,
+                "meta l4proto tcp tcp flags & (syn | ack) == syn {}",
+                Self::First
+            ),
         }
     }
 }
