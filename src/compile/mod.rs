@@ -22,7 +22,8 @@
 //!
 //! The input chain does not match on connection tracking, on purpose. With engines without ip6tables, the
 //! first such rule would enable connection tracking, and connections would be picked up mid-stream, possibly
-//! reversed: a packet of a client would count as a reply. The exception is the ephemeral port range.
+//! reversed: a packet of a client would count as a reply. The exceptions are the ephemeral port range, and limits per
+//! source, which give no access.
 //!
 //! `source` resolves sources on a host; `names` spells names of chains and sets, `write` writes them, and
 //! [`read`](read()) reads them back. No other module parses names.

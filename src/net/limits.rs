@@ -22,6 +22,16 @@ impl Limits {
     pub fn is_empty(&self) -> bool {
         self.rate.is_none() && self.connections.is_none()
     }
+
+    /// Returns the limits as the end of a sentence, with a comma before them; empty without limits.
+    #[must_use]
+    pub fn clause(&self) -> String {
+        if self.is_empty() {
+            String::new()
+        } else {
+            format!(", {self}")
+        }
+    }
 }
 
 /// `up to 30/minute and 20 open per source`; empty without limits.

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dfw::ruleset::{
     Address, Base, Chain, Conntrack, Counting, Direction, Elements, End as PacketEnd, Expression,
-    Field, Hook, Interface, Interval, L4Protocol, MapTo, NameMatch, PerSource, Port, Reject, Rule,
+    Hook, Interface, Interval, L4Protocol, MapTo, NameMatch, PerSource, Port, Reject, Rule,
     Ruleset, Set, Side, Statement, Tuple, Verdict,
 };
 use proptest::collection::{btree_set, vec};
@@ -120,8 +120,8 @@ enum Contents {
     PortIpv6Verdicts(BTreeMap<(u16, u128), To>),
     Ipv4Verdicts(BTreeMap<u32, To>),
     Ipv6Verdicts(BTreeMap<u128, To>),
-    /// A set to which rules add sources, of a family, for a time or not.
-    Added(Family, bool),
+    /// A set to which rules add sources.
+    Added(Elements),
 }
 
 fn contents() -> impl Strategy<Value = Contents> {
@@ -141,7 +141,7 @@ fn contents() -> impl Strategy<Value = Contents> {
         btree_map((port(), number6()), to(), 0..MOST).prop_map(Contents::PortIpv6Verdicts),
         btree_map(number4(), to(), 0..MOST).prop_map(Contents::Ipv4Verdicts),
         btree_map(number6(), to(), 0..MOST).prop_map(Contents::Ipv6Verdicts),
-        (family(), any::<bool>()).prop_map(|(family, until)| Contents::Added(family, until)),
+        select(added()).prop_map(Contents::Added),
     ]
 }
 
@@ -167,10 +167,7 @@ fn ranges<T: Copy + PartialOrd>(
 impl Contents {
     fn build(&self, targets: &[String]) -> Elements {
         match self {
-            Self::Added(Family::V4, false) => Elements::Ipv4Added(Vec::new()),
-            Self::Added(Family::V4, true) => Elements::Ipv4AddedUntil(Vec::new()),
-            Self::Added(Family::V6, false) => Elements::Ipv6Added(Vec::new()),
-            Self::Added(Family::V6, true) => Elements::Ipv6AddedUntil(Vec::new()),
+            Self::Added(elements) => elements.clone(),
             Self::Ipv4(all) => Elements::Ipv4(all.iter().copied().collect()),
             Self::Ipv4Ranges(all) => Elements::Ipv4Ranges(ranges(all, |n| n.checked_add(1))),
             Self::Ipv6(all) => Elements::Ipv6(all.iter().copied().collect()),
@@ -266,12 +263,8 @@ enum Part {
         family: Family,
         map: Index,
     },
-    /// Beyond a rate, beyond a number of connections, or without a place.
-    PerSource {
-        family: Family,
-        asked: Option<(u32, Option<Per>)>,
-        set: Index,
-    },
+    /// About a set like this one that is still to be chosen.
+    PerSource(PerSource, Elements, Index),
 }
 
 fn side() -> impl Strategy<Value = Side> {
@@ -382,18 +375,26 @@ fn port_map() -> impl Strategy<Value = Part> {
     })
 }
 
+fn added() -> Vec<Elements> {
+    vec![
+        Elements::Ipv4Added(Vec::new()),
+        Elements::Ipv4AddedUntil(Vec::new()),
+        Elements::Ipv6Added(Vec::new()),
+        Elements::Ipv6AddedUntil(Vec::new()),
+    ]
+}
+
 fn per_source() -> impl Strategy<Value = Part> {
-    let per = select(vec![
-        None,
-        Some(Per::Second),
-        Some(Per::Minute),
-        Some(Per::Hour),
-    ]);
-    let asked = proptest::option::of((1..70_000_u32, per));
-    (family(), asked, any::<Index>()).prop_map(|(family, asked, set)| Part::PerSource {
-        family,
-        asked,
-        set,
+    let kinds = (0..3_u8, family(), 1..70_000_u32, select(Per::ALL.to_vec()));
+    (kinds, any::<Index>()).prop_map(|((kind, family, count, per), index)| {
+        let (set, rate) = (String::new(), Rate { count, per });
+        let asked = match kind {
+            0 => PerSource::OverRate { family, set, rate },
+            1 => PerSource::OverCount { family, set, count },
+            _ => PerSource::Absent { family, set },
+        };
+        let like = usize::from(family == Family::V6) * 2 + usize::from(kind != 1);
+        Part::PerSource(asked, added().swap_remove(like), index)
     })
 }
 
@@ -771,26 +772,10 @@ impl Part {
                     Family::V6 => matches!(e, Elements::PortIpv6Verdicts(_)),
                 })?,
             }),
-            Self::PerSource { family, asked, set } => {
-                let family = *family;
-                let expires = match asked {
-                    Some((_, per)) => Some(per.is_some()),
-                    None => None,
-                };
-                let set = pick(set, &|e| {
-                    let of = e.set_type();
-                    let expires = expires.is_none_or(|expires| expires == of.expiring);
-                    of.dynamic && of.key == [field(family)] && expires
-                })?;
-                Expression::PerSource(match *asked {
-                    None => PerSource::Absent { family, set },
-                    Some((count, Some(per))) => PerSource::OverRate {
-                        family,
-                        set,
-                        rate: Rate { count, per },
-                    },
-                    Some((count, None)) => PerSource::OverCount { family, set, count },
-                })
+            Self::PerSource(asked, set, index) => {
+                let mut asked = Expression::PerSource(asked.clone());
+                *asked.set_mut()? = pick(index, &|e| e == set)?;
+                asked
             }
             Self::DestinationMap { tuple, family, map } => {
                 Expression::Address(Address::DestinationMap {
@@ -803,12 +788,5 @@ impl Part {
                 })
             }
         })
-    }
-}
-
-fn field(family: Family) -> Field {
-    match family {
-        Family::V4 => Field::Ipv4,
-        Family::V6 => Field::Ipv6,
     }
 }

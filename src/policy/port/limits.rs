@@ -45,12 +45,7 @@ pub(super) const CONNECTIONS: Attribute = Attribute {
     },
     json: |policy| ("connections", json!(policy.limits.connections)),
     // Of both limits, as they are one sentence.
-    describe: |policy, _| {
-        if policy.limits.is_empty() {
-            return String::new();
-        }
-        format!(", {}", policy.limits)
-    },
+    describe: |policy, _| policy.limits.clause(),
 };
 
 fn read_rate(reader: &mut Reader<'_>, line: &Member) -> Option<Rate> {

@@ -15,7 +15,7 @@ use super::{L4Protocol, Verdict};
 pub use key::{Field, Key, Scalar, Value};
 pub use row::{Added, Counting, Interval, MapTo, Parts, Row, Until};
 
-/// The most elements of a set to which rules add them: less than 10 MiB of kernel memory.
+/// The most elements of a set to which rules add them, as packets of anybody may take memory for each.
 pub const ADDED: u32 = 65_535;
 
 /// A set, or a map to verdicts.
