@@ -47,8 +47,8 @@ pub struct Difference {
 pub struct LimitChange {
     /// The key.
     pub key: HostPorts,
-    /// The limits before; none for a new key.
-    pub before: Limits,
+    /// The limits before; `None` for a new key.
+    pub before: Option<Limits>,
     /// The limits afterwards.
     pub after: Limits,
 }
@@ -254,11 +254,11 @@ fn limit_changes(old: &Ruleset, new: &Ruleset) -> Vec<LimitChange> {
     let limits = |key: &HostPorts| old.ports.get(key).map(|port| port.limits);
     let changes = new.ports.iter().map(|(key, port)| LimitChange {
         key: *key,
-        before: limits(key).unwrap_or_default(),
+        before: limits(key),
         after: port.limits,
     });
     changes
-        .filter(|change| change.before != change.after)
+        .filter(|change| change.before.unwrap_or_default() != change.after)
         .collect()
 }
 

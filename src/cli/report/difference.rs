@@ -113,7 +113,10 @@ pub(in crate::cli) fn limit_sentence(change: &LimitChange) -> String {
             limits.to_string()
         }
     };
-    format!("{}, was {}", text(change.after), text(change.before))
+    let before = change
+        .before
+        .map(|before| format!(", was {}", text(before)));
+    text(change.after) + &before.unwrap_or_default()
 }
 
 /// Returns the changed limits for programs.
@@ -121,7 +124,7 @@ pub(in crate::cli) fn limits_json(difference: &Difference) -> Value {
     let changes = difference.limits.iter().map(|change| {
         json!({
             "port": change.key.to_string(),
-            "before": json::limits(change.before),
+            "before": json::limits(change.before.unwrap_or_default()),
             "after": json::limits(change.after),
         })
     });

@@ -12,11 +12,14 @@
 
 use crate::net::{Family, HostPorts, Protocol};
 
-use super::super::names::{self, Context, EXEMPT, LimitSet};
+use super::super::names::{self, Context, FOREIGN, LimitSet};
 use super::port::denial;
-use super::{Compiler, goto, jump, note};
+use super::{Compiler, from_container, goto, jump, note};
 use crate::policy::PortPolicy;
-use crate::ruleset::{Address, Conntrack, Elements, Expression, PerSource, Rule, Set, Statement};
+use crate::ruleset::{
+    Address, Conntrack, Elements, Expression, Interface, PerSource, Rule, Set, Side, Statement,
+    Verdict,
+};
 
 /// The comment of the rules that count sources without a place.
 const FULL: &str = "not limited: the set of sources is full";
@@ -55,8 +58,11 @@ impl Compiler<'_> {
             }
         }
         self.chain(&limit, rules);
-        // Packets from containers are no clients' and have no limit, as they need not be allowed.
-        let exempt = (context == Context::Published).then(|| Rule::new(vec![jump(EXEMPT)], None));
+        let exempt = match context {
+            Context::Published => self.exempt_from_limits(),
+            // Packets from containers and foreign interfaces never get there.
+            Context::Host | Context::HostFromContainers | Context::Container => Vec::new(),
+        };
         let every = port.allow.any.then(|| vec![goto(&limit)]);
         let listed = allowed
             .iter()
@@ -74,6 +80,29 @@ impl Compiler<'_> {
         };
         let first = Expression::Conntrack(first);
         Some(Rule::new(vec![first, jump(&new)], comment))
+    }
+
+    /// Returns the rules for packets that the chain [`EXEMPT`](super::EXEMPT) accepts: they are no clients'.
+    fn exempt_from_limits(&self) -> Vec<Rule> {
+        let back = Expression::Statement(Statement::Verdict(Verdict::Return));
+        let comment = note("no limit: exempt from filtering");
+        let mut rules = vec![Rule::new(
+            vec![from_container(true), back.clone()],
+            comment.clone(),
+        )];
+        if self.ruleset.sets.contains_key(FOREIGN) {
+            let within = vec![
+                Expression::Interface(Interface::In {
+                    side: Side::In,
+                    set: FOREIGN.to_owned(),
+                    member: true,
+                }),
+                Expression::Interface(Interface::SameInterface),
+                back,
+            ];
+            rules.push(Rule::new(within, comment));
+        }
+        rules
     }
 
     /// Adds the sets of a port's limits for a family; returns what matches beyond each limit.
