@@ -57,7 +57,7 @@ impl Context {
     /// Returns the chain of the first packets to a port with limits.
     pub(in crate::compile) fn new_chain(self, key: &HostPorts) -> String {
         let host = match self {
-            Self::Published => "",
+            Self::Early | Self::Published => "",
             Self::Host | Self::HostFromContainers | Self::Container => HOST,
         };
         format!("{host}{NEW}{}", port(key))

@@ -17,8 +17,8 @@ use super::port::denial;
 use super::{Compiler, from_container, goto, jump, note};
 use crate::policy::PortPolicy;
 use crate::ruleset::{
-    Address, Conntrack, Elements, Expression, Interface, PerSource, Rule, Set, Side, Statement,
-    Verdict,
+    Address, Conntrack, Elements, Expression, Interface, PerSource, Port, Rule, Set, Side,
+    Statement, Verdict,
 };
 
 /// The comment of the rules that count sources without a place.
@@ -61,7 +61,9 @@ impl Compiler<'_> {
         let exempt = match context {
             Context::Published => self.exempt_from_limits(),
             // Packets from containers and foreign interfaces never get there.
-            Context::Host | Context::HostFromContainers | Context::Container => Vec::new(),
+            Context::Early | Context::Host | Context::HostFromContainers | Context::Container => {
+                Vec::new()
+            }
         };
         let every = port.allow.any.then(|| vec![goto(&limit)]);
         let listed = allowed
@@ -74,12 +76,10 @@ impl Compiler<'_> {
         let rules = exempt.into_iter().chain(to_limit).collect();
         let new = context.new_chain(key);
         self.chain(&new, rules);
-        let first = match key.protocol {
-            Protocol::Tcp => Conntrack::FirstSyn,
-            Protocol::Udp | Protocol::Sctp => Conntrack::First,
-        };
-        let first = Expression::Conntrack(first);
-        Some(Rule::new(vec![first, jump(&new)], comment))
+        // TCP that begins in its middle is a connection that was forgotten.
+        let opens = (key.protocol == Protocol::Tcp).then_some(Expression::Port(Port::Opens));
+        let first = [Expression::Conntrack(Conntrack::First), jump(&new)];
+        Some(Rule::new(opens.into_iter().chain(first).collect(), comment))
     }
 
     /// Returns the rules for packets that the chain [`EXEMPT`](super::EXEMPT) accepts: they are no clients'.

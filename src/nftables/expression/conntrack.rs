@@ -4,16 +4,8 @@ use crate::ruleset::{Conntrack, Direction, EPHEMERAL, L4Protocol, OPENED};
 
 use super::super::instruction::Instruction;
 use super::super::number::*;
-use super::port::load_protocol;
+use super::port::{TCP_SYN, load_flags, load_opening, load_protocol};
 
-/// Flags of TCP (RFC 9293, 3.1), and where they are in its header.
-const TCP_SYN: u8 = 0x02;
-const TCP_ACK: u8 = 0x10;
-const TCP_FLAGS: Instruction = Instruction::Payload {
-    base: NFT_PAYLOAD_TRANSPORT_HEADER,
-    offset: 13,
-    length: 1,
-};
 /// How many bytes a label has (`NF_CT_LABELS_MAX_SIZE` of `net/netfilter/nf_conntrack_labels.h`).
 const LABEL: usize = 16;
 
@@ -49,8 +41,7 @@ pub(super) fn encode(expression: &Conntrack, out: &mut Vec<Instruction>) {
                 data: EPHEMERAL.to_be_bytes().to_vec(),
             });
             match_bit(NFT_CT_STATE, STATE_NEW, out);
-            out.push(TCP_FLAGS);
-            out.push(Instruction::Mask(vec![TCP_SYN | TCP_ACK]));
+            load_flags(out);
             out.push(Instruction::Cmp {
                 op: NFT_CMP_NEQ,
                 data: vec![TCP_SYN],
@@ -62,12 +53,8 @@ pub(super) fn encode(expression: &Conntrack, out: &mut Vec<Instruction>) {
             out.push(Instruction::Mask(IPS_CONFIRMED.to_ne_bytes().to_vec()));
             out.push(Instruction::equal(vec![0; 4]));
         }
-        Conntrack::FirstSyn => {
-            match_syn(out);
-            encode(&Conntrack::First, out);
-        }
         Conntrack::NoteOpening => {
-            match_syn(out);
+            load_opening(out);
             match_bit(NFT_CT_STATE, STATE_NEW, out);
             out.push(Instruction::Value(label(OPENED)));
             out.push(Instruction::SetCt(NFT_CT_LABELS));
@@ -86,23 +73,21 @@ pub(super) fn encode(expression: &Conntrack, out: &mut Vec<Instruction>) {
 
 /// Returns the expression that instructions begin with, and how many make it.
 pub(super) fn decode(instructions: &[Instruction]) -> Option<(Conntrack, usize)> {
-    // The third instruction distinguishes most of these expressions.
-    let whole: &[Conntrack] = match instructions.get(2) {
-        Some(Instruction::Payload { offset: 0, .. }) => &[Conntrack::Resumed],
-        Some(Instruction::Payload { offset: 13, .. }) => {
-            &[Conntrack::NoteOpening, Conntrack::FirstSyn]
-        }
+    // The third instruction distinguishes these expressions.
+    let whole = match instructions.get(2) {
+        Some(Instruction::Payload { offset: 0, .. }) => Some(Conntrack::Resumed),
+        Some(Instruction::Payload { offset: 13, .. }) => Some(Conntrack::NoteOpening),
         Some(Instruction::Ct {
             key: NFT_CT_LABELS, ..
-        }) => &[Conntrack::Opened],
-        Some(Instruction::Cmp { .. }) => &[Conntrack::First],
-        _ => &[],
+        }) => Some(Conntrack::Opened),
+        Some(Instruction::Cmp { .. }) => Some(Conntrack::First),
+        _ => None,
     };
-    for expression in whole {
+    if let Some(expression) = whole {
         let mut whole = Vec::new();
-        encode(expression, &mut whole);
+        encode(&expression, &mut whole);
         if instructions.starts_with(&whole) {
-            return Some((expression.clone(), whole.len()));
+            return Some((expression, whole.len()));
         }
     }
     Some(match instructions {
@@ -154,14 +139,6 @@ fn load(key: u32) -> Instruction {
         key,
         direction: None,
     }
-}
-
-/// Matches TCP segments of SYN and ACK with SYN only.
-fn match_syn(out: &mut Vec<Instruction>) {
-    load_protocol(L4Protocol::Tcp, out);
-    out.push(TCP_FLAGS);
-    out.push(Instruction::Mask(vec![TCP_SYN | TCP_ACK]));
-    out.push(Instruction::equal(vec![TCP_SYN]));
 }
 
 /// Matches if a bit of a conntrack word is set.

@@ -40,9 +40,6 @@ pub enum Conntrack {
     /// `ct state new ct status ! confirmed`: the first packet of a connection. Without the second part, all packets
     /// until the first reply are new. Linux 5.10 suffices.
     First,
-    /// `meta l4proto tcp tcp flags & (syn | ack) == syn ct state new ct status ! confirmed`: the first packet of a
-    /// TCP connection that begins with it, and not in its middle. Linux 5.10 suffices.
-    FirstSyn,
 }
 
 /// The direction of a packet within its connection (`enum ip_conntrack_dir`).
@@ -65,8 +62,7 @@ impl Conntrack {
             | Self::Resumed
             | Self::NoteOpening
             | Self::Opened
-            | Self::First
-            | Self::FirstSyn => None,
+            | Self::First => None,
         }
     }
 
@@ -80,8 +76,7 @@ impl Conntrack {
             | Self::Resumed
             | Self::NoteOpening
             | Self::Opened
-            | Self::First
-            | Self::FirstSyn => true,
+            | Self::First => true,
         }
     }
 }
@@ -106,11 +101,6 @@ impl Display for Conntrack {
             ),
             Self::Opened => write!(f, "ct direction reply ct label {OPENED}"),
             Self::First => f.write_str("ct state new ct status ! confirmed"),
-            Self::FirstSyn => write!(
-                f,
-                "meta l4proto tcp tcp flags & (syn | ack) == syn {}",
-                Self::First
-            ),
         }
     }
 }

@@ -35,10 +35,6 @@ pub(super) fn cases() -> Vec<Case> {
         case(Expression::Conntrack(Conntrack::Opened), opened()),
         case(Expression::Conntrack(Conntrack::First), first()),
         case(
-            Expression::Conntrack(Conntrack::FirstSyn),
-            [syn(), first()].concat(),
-        ),
-        case(
             Expression::Conntrack(Conntrack::Mark(MARK)),
             vec![
                 ct("mark", CT_MARK),
