@@ -135,6 +135,10 @@ impl Instruction {
         }
     }
 
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one arm for each kind of instruction"
+    )]
     fn encode_data(&self, w: &mut Writer, register: u32) {
         match self {
             Self::Meta(key) => {
