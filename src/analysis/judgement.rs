@@ -128,7 +128,7 @@ pub fn reason_of(steps: &[Step]) -> String {
     line.or(comment).unwrap_or_else(|| "no rule".to_owned())
 }
 
-/// Returns the limits of the port whose rules decide: within them the allowed sources are allowed.
+/// Returns the limits of the port whose rules decide: those of its allowed sources.
 #[must_use]
 pub fn limits_of(ruleset: &Ruleset, steps: &[Step]) -> Limits {
     let key = steps.last().and_then(|step| port_of_chain(&step.chain));

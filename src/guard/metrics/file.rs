@@ -261,6 +261,7 @@ fn head(text: &mut String, name: &str, kind: &str, help: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::SetState;
 
     #[test]
     fn every_value_has_a_head_and_a_number() {
@@ -277,5 +278,35 @@ mod tests {
             let name = name.split('{').next().unwrap();
             assert!(text.contains(&format!("# TYPE {name} ")), "{line}");
         }
+    }
+
+    #[test]
+    fn a_full_limit_is_reported() {
+        let mut installed = Installed::default();
+        let facts = |added| SetState {
+            size: Some(2),
+            added,
+            ..SetState::default()
+        };
+        let sets = [
+            ("port-80-tcp.rate.ip4", facts(Some(2))),
+            ("port-80-tcp.connections.ip6", facts(Some(1))),
+            ("port-80-tcp.allow.ip4", facts(None)),
+        ];
+        let sets = sets.map(|(name, facts)| (name.to_owned(), facts));
+        installed.facts.sets.extend(sets);
+        let text = ports(Some(&installed));
+        let rate = "{port=\"80/tcp\",limit=\"rate\",family=\"ipv4\"}";
+        let open = "{port=\"80/tcp\",limit=\"connections\",family=\"ipv6\"}";
+        for (metric, rate_is, open_is) in [
+            ("dfw_limit_sources", 2, 1),
+            ("dfw_limit_full", 1, 0),
+            ("dfw_limit_unlimited_total", 0, 0),
+        ] {
+            assert!(text.contains(&format!("{metric}{rate} {rate_is}\n")));
+            assert!(text.contains(&format!("{metric}{open} {open_is}\n")));
+        }
+        assert_eq!(text.matches("dfw_limit_full{").count(), 2);
+        assert!(!ports(None).contains("dfw_limit"));
     }
 }

@@ -7,10 +7,9 @@ use serde_json::{Value, json};
 
 use crate::analysis::explain::Walk;
 use crate::analysis::explain::from::{Reachable, reachable};
-use crate::analysis::judgement::{Verdict, limits_of, line_of, reason_of};
+use crate::analysis::judgement::{Verdict, line_of, reason_of};
 use crate::analysis::unfetched::doubt_walks;
 use crate::cli::report::failure::Failure;
-use crate::net::Limits;
 use crate::output::json::{self, family};
 use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
@@ -111,17 +110,10 @@ impl View<'_> {
             terminal.paint(tone, &verdict.to_string()),
             walk.path.title.clone(),
             format!("{}{}", walk.path.kind_text(), walk.path.reach.title()),
-            reason.unwrap_or_else(|| reason_of(&walk.trace.steps) + &self.limits(walk).clause()),
+            reason.unwrap_or_else(|| {
+                reason_of(&walk.trace.steps) + &walk.limits(&self.facts.ruleset).clause()
+            }),
         ]
-    }
-
-    /// Returns the limits within which a source is allowed.
-    fn limits(&self, walk: &Walk) -> Limits {
-        if walk.judgement.verdict() == Verdict::Allow {
-            limits_of(&self.facts.ruleset, &walk.trace.steps)
-        } else {
-            Limits::default()
-        }
     }
 
     fn open_hooks(&self) -> impl Iterator<Item = Hook> {
@@ -146,7 +138,7 @@ impl View<'_> {
                 "reason": walk.judgement.reason().map(|reason| reason.to_string()),
                 "origin": line_of(&walk.trace.steps).map(|line| line.to_string()),
                 "by": reason_of(&walk.trace.steps),
-                "limits": json::limits(self.limits(walk)),
+                "limits": json::limits(walk.limits(&self.facts.ruleset)),
             })
         };
         json!({

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use serde_json::{Value, json};
 
 use crate::analysis::explain::{Answer, Nothing, Question, Walk};
-use crate::analysis::judgement::{Verdict, limits_of};
+use crate::analysis::judgement::Verdict;
 use crate::cli::report::problems::Problems;
 use crate::kernel::ForeignBaseChain;
 use crate::net::Limits;
@@ -80,7 +80,7 @@ impl Explained<'_> {
                 "  {}{to}{at}: {}{}",
                 walk.path.kind_text(),
                 walk.judgement,
-                self.limits(walk).clause(),
+                walk.limits(self.ruleset).clause(),
             );
             for step in &walk.trace.steps {
                 let step = step.describe(ruleset).replace('\n', "\n    ");
@@ -129,20 +129,11 @@ impl Explained<'_> {
         format!(" at {} only", addresses.join(", "))
     }
 
-    /// Returns the limits within which a source is allowed on a path.
-    fn limits(&self, walk: &Walk) -> Limits {
-        if walk.judgement.verdict() == Verdict::Allow {
-            limits_of(self.ruleset, &walk.trace.steps)
-        } else {
-            Limits::default()
-        }
-    }
-
     /// Returns the limits of the port, if they are those of every path on which it is reached.
     fn limited(&self) -> String {
         let walks = self.answer.walks.iter();
         let open = walks.filter(|walk| walk.judgement.verdict() == Verdict::Allow);
-        let mut limits: Vec<Limits> = open.map(|walk| self.limits(walk)).collect();
+        let mut limits: Vec<Limits> = open.map(|walk| walk.limits(self.ruleset)).collect();
         limits.dedup();
         match limits[..] {
             [limits] => limits.clause(),
@@ -176,7 +167,7 @@ impl Explained<'_> {
             "incoming": walk.packet.incoming,
             "verdict": walk.judgement.verdict().name(),
             "reason": walk.judgement.reason().map(|reason| reason.to_string()),
-            "limits": json::limits(self.limits(walk)),
+            "limits": json::limits(walk.limits(self.ruleset)),
             "steps": json::steps(&walk.trace.steps),
         })
     }

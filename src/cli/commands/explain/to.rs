@@ -8,11 +8,10 @@ use serde_json::{Value, json};
 use crate::analysis::access::Access;
 use crate::analysis::explain::Destination;
 use crate::analysis::explain::to::{Block, Clients, Entrance, clients};
-use crate::analysis::judgement::{Verdict, limits_of};
+use crate::analysis::judgement::Verdict;
 use crate::analysis::unfetched::doubt_clients;
 use crate::cli::report::addresses::{addresses_json, ranges, size};
 use crate::cli::report::failure::Failure;
-use crate::net::Limits;
 use crate::output::json::{self, family};
 use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
@@ -173,17 +172,8 @@ fn row(terminal: Terminal, ruleset: &Ruleset, block: &Block, access: &Access) ->
         terminal.paint(tone, &verdict.to_string()),
         size(&access.sources, block.family()),
         ranges(&access.sources, block.family()),
-        reason.unwrap_or_else(|| access.reason() + &limits(ruleset, access).clause()),
+        reason.unwrap_or_else(|| access.reason() + &access.limits(ruleset).clause()),
     ]
-}
-
-/// Returns the limits within which sources are allowed.
-fn limits(ruleset: &Ruleset, access: &Access) -> Limits {
-    if access.verdict() == Verdict::Allow {
-        limits_of(ruleset, &access.steps)
-    } else {
-        Limits::default()
-    }
 }
 
 fn block_json(ruleset: &Ruleset, block: &Block) -> Value {
@@ -193,7 +183,7 @@ fn block_json(ruleset: &Ruleset, block: &Block) -> Value {
             "reason": access.judgement.reason().map(|reason| reason.to_string()),
             "origin": access.line.as_ref().map(ToString::to_string),
             "by": access.reason(),
-            "limits": json::limits(limits(ruleset, access)),
+            "limits": json::limits(access.limits(ruleset)),
             "sources": addresses_json(&access.sources),
         })
     };
