@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 const PURE: &[&str] = &[
     "net",
     "analysis",
+    "bundle",
     "policy",
     "ruleset",
     "nftables",
