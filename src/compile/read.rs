@@ -154,6 +154,7 @@ impl Reading {
                 && !port.allow.any
                 && !port.log
                 && port.deny_with == DenyWith::Drop
+                && port.limits.is_empty()
         })
     }
 

@@ -377,7 +377,9 @@ impl Meant {
         let is_exempt =
             from == "lo" || self.knows_container(host, from) || self.names_foreign(host, from);
         let port = self.most_exact(packet.protocol, to);
-        let takes_part = |port: &&Port| !port.allow.any && !port.log && !port.reject;
+        let takes_part = |port: &&Port| {
+            !port.allow.any && !port.log && !port.reject && port.limits == (None, None)
+        };
         self.early
             && packet.protocol == L4Protocol::Tcp
             && !is_exempt
