@@ -23,10 +23,14 @@
     reason = "a bench starts the programs that it measures and tells what it found"
 )]
 
+mod containers;
 mod cost;
+mod daemon;
 mod difference;
 mod fetched;
+mod flood;
 mod goal;
+mod growth;
 mod load;
 mod packets;
 mod plot;
@@ -34,6 +38,7 @@ mod ports;
 mod race;
 mod raw;
 mod report;
+mod sender;
 mod size;
 mod sources;
 mod support;
@@ -55,13 +60,17 @@ use size::Scale;
 static DFW: OnceLock<String> = OnceLock::new();
 /// By which factor a ratio of a small run may miss its limit.
 const SLACK: f64 = 2.0;
-const PARTS: [&str; 6] = [
+const PARTS: [&str; 10] = [
     "load",
     "change",
     "fetched",
+    "memory",
     "ports",
+    "containers",
+    "growth",
     "difference",
     "packets",
+    "flood",
 ];
 /// How often each contender runs.
 const ROUNDS: usize = 5;
@@ -109,11 +118,15 @@ fn main() -> Result<ExitCode> {
             "load" => load::load(&mut track, &mut goals, scale)?,
             "change" => load::change(&mut track, &mut goals, scale)?,
             "fetched" => fetched::changes(&mut track, &mut goals, scale)?,
+            "memory" => fetched::memory(&mut track, &mut goals, scale)?,
+            "growth" => growth::growth(&mut track, &mut goals, scale)?,
+            "containers" => containers::containers(&mut track, &mut goals, scale)?,
             "ports" => {
                 ports::many(&mut track, &mut goals, scale)?;
                 ports::few(&mut track, &mut goals)?;
             }
             "difference" => difference::differences(&mut track, &mut goals, scale)?,
+            "flood" => flood::floods(&mut track, &mut goals, scale)?,
             _ => packets::packets(&mut track, &mut goals, scale)?,
         }
     }

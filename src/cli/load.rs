@@ -83,6 +83,7 @@ pub(super) fn load_for_host(terminal: Terminal, path: &Path) -> Result<Policies,
         .warnings
         .retain(|warning| warning.slug != DEPENDS_ON_HOST);
     terminal.diagnostics(&loaded.warnings[earlier..], &loaded.sources);
+    loaded.release_lists();
     Ok(loaded)
 }
 
