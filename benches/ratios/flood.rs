@@ -19,7 +19,7 @@ use crate::packets::{DROP_ALL, SERVER, load, wire};
 use crate::race::{Track, median};
 use crate::sender::{Sender, stay_on_one_processor};
 use crate::size::Scale;
-use crate::support::command::output;
+use crate::support::command::{output, wait_for};
 use crate::support::netns::Namespace;
 
 /// The container, and what it serves.
@@ -273,9 +273,13 @@ fn measure(places: Places<'_>, judge: Judge, flood: Flood, times: Times) -> Resu
 /// Serves so many clients, one after the other: each gets bytes until it leaves.
 fn serve(listener: &TcpListener, clients: usize) -> Result<()> {
     stay_on_one_processor()?;
+    listener.set_nonblocking(true)?;
     let bytes = vec![0; PIECE];
     for _ in 0..clients {
-        let (mut stream, _) = listener.accept()?;
+        let client = wait_for("a client", 2 * PATIENCE, || listener.accept().ok());
+        let (mut stream, _) = client?;
+        stream.set_nonblocking(false)?;
+        stream.set_write_timeout(Some(PATIENCE))?;
         while stream.write_all(&bytes).is_ok() {}
     }
     Ok(())

@@ -292,6 +292,7 @@ pub(crate) fn wire(host: &Namespace, client: &Namespace, container: &Namespace) 
     }
     // Nobody has to ask who has an address: who drops everything would not answer.
     host.ip(&format!("link set eth0 address {HOST_MAC}"))?;
+    client.ip("link set eth0 address 02:00:00:00:00:02")?;
     client.ip(&format!("neigh add 203.0.113.1 lladdr {HOST_MAC} dev eth0"))?;
     host.ip("neigh add 203.0.113.2 lladdr 02:00:00:00:00:02 dev eth0")?;
     host.ip("route add default via 203.0.113.2 dev eth0")?;
