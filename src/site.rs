@@ -290,10 +290,8 @@ fn nat(kernel: &Kernel) -> Result<Nat, kernel::Error> {
         Ok(text) => text.lines().any(|table| table == "nat" || table == "raw"),
         Err(error) => error.kind() != io::ErrorKind::NotFound,
     };
-    Ok(Nat {
-        rules: kernel.nat_rules()?,
-        legacy: [LEGACY_V4, LEGACY_V6].map(may_translate),
-    })
+    let legacy = [LEGACY_V4, LEGACY_V6].map(may_translate);
+    Ok(Nat::new(kernel.nat_rules()?, legacy))
 }
 
 /// The kernel's list of iptables-legacy tables of this network namespace.

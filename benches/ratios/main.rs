@@ -6,12 +6,14 @@
 //!
 //! ```text
 //! cargo bench                     everything, in some minutes; as root
-//! cargo bench -- load change      these parts: load change fetched ports difference packets
+//! cargo bench -- load change      these parts: load change fetched memory ports containers growth difference
+//!                                 packets flood
 //! cargo bench -- --goals          only the sizes that have limits
 //! cargo bench -- --rounds=3       each contender so often
 //! cargo bench -- --program=PATH   another program than Cargo's, such as the static one of packages
 //! cargo bench --profile dist      the program as packages have it, but not static
-//! cargo bench -- --publish        writes figures and pictures of them to docs/performance, too
+//! cargo bench -- --publish        writes figures to docs/performance, and tables and pictures of them
+//! cargo bench -- --draw           writes these tables and pictures anew, and measures nothing
 //! cargo bench -- --guard          little of everything, failing where a ratio is off by a factor
 //! ```
 //!
@@ -33,6 +35,7 @@ mod goal;
 mod growth;
 mod load;
 mod packets;
+mod page;
 mod plot;
 mod ports;
 mod race;
@@ -83,7 +86,11 @@ fn main() -> Result<ExitCode> {
     let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
     if !has("--bench") {
         println!("a bench says nothing of a program that is not optimized: `cargo bench`");
-        plot::compare().context("`cargo bench -- --publish` writes figures and pictures")?;
+        plot::compare().context("`cargo bench -- --draw` writes tables and pictures")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if has("--draw") {
+        plot::again()?;
         return Ok(ExitCode::SUCCESS);
     }
     let (scale, slack) = match (has("--guard"), has("--goals")) {

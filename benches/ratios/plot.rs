@@ -10,14 +10,18 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::report;
+use crate::growth::GROWTH;
+use crate::size::short;
+use crate::{page, report};
 
 /// The pictures, and what is in the names of all work that each shows; the first shows the rest.
-const PICTURES: [(&str, &str); 4] = [
+const PICTURES: [(&str, &str); 6] = [
     ("change", ""),
     ("load", "load "),
     ("ports", "ports of "),
     ("packets", " packet, "),
+    ("flood", "flood: "),
+    ("growth", GROWTH),
 ];
 /// All lengths in pixels.
 const WIDTH: u32 = 720;
@@ -43,19 +47,26 @@ pub(crate) fn publish(document: &Value) -> Result<()> {
     for (name, picture) in pictures(document)? {
         std::fs::write(picture_path(name), picture)?;
     }
-    Ok(())
+    page::publish(document)
+}
+
+/// Draws the pictures and writes the tables of the figures in docs/ anew.
+pub(crate) fn again() -> Result<()> {
+    let text = std::fs::read_to_string(folder().join("ratios.json"))?;
+    publish(&serde_json::from_str(&text)?)
 }
 
 /// Fails if a picture in docs/ is not of the figures there.
 pub(crate) fn compare() -> Result<()> {
     let text = std::fs::read_to_string(folder().join("ratios.json"))?;
-    for (name, picture) in pictures(&serde_json::from_str(&text)?)? {
+    let document = serde_json::from_str(&text)?;
+    for (name, picture) in pictures(&document)? {
         let path = picture_path(name);
         let there = std::fs::read_to_string(&path);
         let there = there.with_context(|| path.display().to_string())?;
         ensure!(there == picture, "{} is not current", path.display());
     }
-    Ok(())
+    page::compare(&document)
 }
 
 fn folder() -> PathBuf {
@@ -77,7 +88,10 @@ fn pictures(document: &Value) -> Result<Vec<(&'static str, String)>> {
     }
     let pictures = pictures.into_iter();
     Ok(pictures
-        .map(|(name, figures)| (name, draw(&figures)))
+        .map(|(name, figures)| match name {
+            "growth" => (name, curves(&figures)),
+            _ => (name, draw(&figures)),
+        })
         .collect())
 }
 
@@ -116,12 +130,87 @@ fn draw(figures: &[&Figure]) -> String {
         }
         y += GAP;
     }
+    frame(y.into(), &bars)
+}
+
+fn frame(height: f64, parts: &str) -> String {
     format!(
-        r##"<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{y}" viewBox="0 0 {WIDTH} {y}" font-family="sans-serif" font-size="12" fill="#1f2328">
+        r##"<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" font-size="12" fill="#1f2328">
 <rect width="100%" height="100%" fill="#ffffff"/>
-{bars}</svg>
+{parts}</svg>
 "##
     )
+}
+
+/// A curve for each series over its sizes, both axes logarithmic: what grows in proportion to the size rises by a
+/// decade for each decade.
+fn curves(figures: &[&Figure]) -> String {
+    const DECADES: (i32, i32) = (0, 6);
+    const COSTS: (i32, i32) = (0, 4);
+    const DECADE: f64 = 70.0;
+    const COLORS: [&str; 5] = ["#1f6feb", "#d4762c", "#1a7f37", "#8250df", "#8c959f"];
+    let (left, top) = (f64::from(LABELS) - 70.0, 24.0);
+    let height = top + DECADE * f64::from(COSTS.1 - COSTS.0);
+    let x = |size: f64| left + DECADE * (size.log10() - f64::from(DECADES.0));
+    let y = |cost: f64| height - DECADE * (cost.max(1.0).log10() - f64::from(COSTS.0));
+    let mut lines = String::new();
+    for decade in DECADES.0..=DECADES.1 {
+        let at = x(10_f64.powi(decade));
+        let _ = writeln!(
+            lines,
+            r##"<line x1="{at:.1}" y1="{top}" x2="{at:.1}" y2="{height}" stroke="#d0d7de"/><text x="{at:.1}" y="{:.1}" text-anchor="middle">{}</text>"##,
+            height + 18.0,
+            short(10_usize.pow(decade.unsigned_abs())),
+        );
+    }
+    for decade in COSTS.0..=COSTS.1 {
+        let cost = 10_f64.powi(decade);
+        let _ = writeln!(
+            lines,
+            r##"<line x1="{left}" y1="{0:.1}" x2="{1:.1}" y2="{0:.1}" stroke="#d0d7de"/><text x="{2:.1}" y="{3:.1}" text-anchor="end">{4}</text>"##,
+            y(cost),
+            x(10_f64.powi(DECADES.1)),
+            left - 8.0,
+            y(cost) + 4.0,
+            duration(cost),
+        );
+    }
+    let points = figures.iter().filter_map(|figure| {
+        let (size, series) = figure.work.strip_prefix(GROWTH)?.split_once(' ')?;
+        Some((series, number(size)?, figure.cpu))
+    });
+    let points: Vec<(&str, f64, f64)> = points.collect();
+    for (series, color) in points.chunk_by(|a, b| a.0 == b.0).zip(COLORS) {
+        let path: Vec<String> = series
+            .iter()
+            .map(|(_, size, cost)| format!("{:.1},{:.1}", x(*size), y(*cost)))
+            .collect();
+        let _ = writeln!(
+            lines,
+            r#"<polyline points="{}" fill="none" stroke="{color}" stroke-width="2"/>"#,
+            path.join(" ")
+        );
+        if let Some((name, size, cost)) = series.last() {
+            let _ = writeln!(
+                lines,
+                r#"<text x="{:.1}" y="{:.1}" fill="{color}">{name}</text>"#,
+                x(*size) + 6.0,
+                y(*cost) - 4.0
+            );
+        }
+    }
+    frame(height + 30.0, &lines)
+}
+
+/// Reads what [`short`] writes.
+fn number(text: &str) -> Option<f64> {
+    let (digits, unit) = match text.strip_suffix('k') {
+        Some(digits) => (digits, 1e3),
+        None => text
+            .strip_suffix('M')
+            .map_or((text, 1.0), |digits| (digits, 1e6)),
+    };
+    Some(digits.parse::<f64>().ok()? * unit)
 }
 
 /// Three digits that say something.

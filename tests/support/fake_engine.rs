@@ -108,7 +108,7 @@ fn copy(container: &Value, number: usize) -> Value {
         {"HostIp": "::", "HostPort": port},
     ]});
     let mut endpoint = copy["NetworkSettings"]["Networks"]["apps"].take();
-    endpoint["IPAddress"] = json!(format!("10.{network}.0.{}", 2 + number % TOGETHER));
+    endpoint["IPAddress"] = json!(address(number));
     endpoint["Gateway"] = json!(format!("10.{network}.0.1"));
     endpoint["NetworkID"] = json!(identifier(0xe0, network));
     let mut networks = json!({});
@@ -132,9 +132,41 @@ fn network_name(number: usize) -> String {
     format!("apps-{number}")
 }
 
-/// An identifier of 64 hexadecimal digits.
+/// An identifier of 64 hexadecimal digits; the first twelve are also in the name of a network's bridge.
 fn identifier(kind: u8, number: usize) -> String {
-    format!("{kind:02x}{number:062x}")
+    format!("{kind:02x}{number:010x}{:052x}", 0)
+}
+
+/// What Docker makes of such networks and containers: the bridges, as commands of `ip -batch`, and the rules of its
+/// NAT, for `iptables-restore`.
+pub(crate) fn networking(count: usize) -> (String, String) {
+    let bridge = |network| format!("br-{}", &identifier(0xe0, network)[..12]);
+    let mut links = String::new();
+    for network in 0..count.div_ceil(TOGETHER) {
+        let bridge = bridge(network);
+        links.push_str(&format!(
+            "link add {bridge} type bridge\naddr add 10.{network}.0.1/16 dev {bridge}\n\
+             link set {bridge} up\n"
+        ));
+    }
+    let mut nat = "*nat\n:DOCKER - [0:0]\n\
+        -A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER\n\
+        -A OUTPUT ! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL -j DOCKER\n"
+        .to_owned();
+    for number in 0..count {
+        nat.push_str(&format!(
+            "-A DOCKER ! -i {} -p tcp -m tcp --dport {} -j DNAT --to-destination {}:80\n",
+            bridge(number / TOGETHER),
+            FIRST_PORT + number,
+            address(number),
+        ));
+    }
+    (links, nat + "COMMIT\n")
+}
+
+/// The address of a container.
+fn address(number: usize) -> String {
+    format!("10.{}.0.{}", number / TOGETHER, 2 + number % TOGETHER)
 }
 
 /// Returns what `GET /containers/json` shows of a container.
