@@ -49,6 +49,25 @@ fn block(work: &str) -> &'static str {
     }
 }
 
+/// Returns a run's figures, with those of the former run for the blocks that this run has none of.
+pub(crate) fn merged(document: &Value, former: &Value) -> Value {
+    let rows = |of: &Value, key: &str| of[key].as_array().cloned().unwrap_or_default();
+    let name = |row: &Value| block(row["work"].as_str().unwrap_or_default());
+    let new: BTreeSet<&str> = rows(document, "costs")
+        .iter()
+        .chain(&rows(document, "ratios"))
+        .map(name)
+        .collect();
+    let mut merged = document.clone();
+    for key in ["costs", "ratios"] {
+        let mut all = rows(former, key);
+        all.retain(|row| !new.contains(name(row)));
+        all.extend(rows(document, key));
+        merged[key] = all.into();
+    }
+    merged
+}
+
 /// Writes all blocks of the page anew.
 pub(crate) fn publish(document: &Value) -> Result<()> {
     Ok(fs::write(path(), current(document)?)?)

@@ -40,9 +40,12 @@ struct Figure {
     cpu: f64,
 }
 
-/// Writes the figures of a run and its pictures into docs/.
+/// Writes the figures of a run and its pictures into docs/; those of parts that it has not measured stay.
 pub(crate) fn publish(document: &Value) -> Result<()> {
     std::fs::create_dir_all(folder())?;
+    let former = std::fs::read_to_string(folder().join("ratios.json"));
+    let former = serde_json::from_str(&former.unwrap_or_default()).unwrap_or_default();
+    let document = &page::merged(document, &former);
     report::save(document, &folder())?;
     for (name, picture) in pictures(document)? {
         std::fs::write(picture_path(name), picture)?;
