@@ -247,7 +247,7 @@ fn measure(places: Places<'_>, judge: Judge, flood: Flood, times: Times) -> Resu
             let flooded = download(client, times.transfer, Some(flood))?;
             found.goodput = flooded / alone;
             match server.join() {
-                Ok(served) => served,
+                Ok(done) => done,
                 Err(_) => bail!("the server panicked"),
             }
         })?;

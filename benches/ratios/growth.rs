@@ -145,7 +145,7 @@ fn grants(track: &mut Track, goals: &mut Goals, sizes: &[usize]) -> Result<()> {
 
 fn grant(guard: &Guard, size: usize) -> Result<f64> {
     // None touches another.
-    let from = (0..size).map(|n| format!("10.{}.{}.{}", n >> 15, n >> 7 & 255, 2 * n & 255));
+    let from = (0..size).map(|n| format!("10.{}.{}.{}", n >> 15, n >> 7 & 255, (2 * n) & 255));
     let request = Request::Add {
         from: from.collect(),
         to: "5432".to_owned(),

@@ -33,7 +33,7 @@ struct Figure {
 }
 
 /// Returns the name of the block that shows some work.
-fn block(work: &str) -> &'static str {
+pub(crate) fn block(work: &str) -> &'static str {
     let begins = |prefix| work.starts_with(prefix);
     match work {
         _ if begins(GROWTH) => "growth",

@@ -14,15 +14,8 @@ use crate::growth::GROWTH;
 use crate::size::short;
 use crate::{page, report};
 
-/// The pictures, and what is in the names of all work that each shows; the first shows the rest.
-const PICTURES: [(&str, &str); 6] = [
-    ("change", ""),
-    ("load", "load "),
-    ("ports", "ports of "),
-    ("packets", " packet, "),
-    ("flood", "flood: "),
-    ("growth", GROWTH),
-];
+/// The blocks of the page that have a picture of the same name.
+const PICTURES: [&str; 6] = ["change", "load", "ports", "packets", "flood", "growth"];
 /// All lengths in pixels.
 const WIDTH: u32 = 720;
 const LABELS: u32 = 150;
@@ -82,20 +75,19 @@ fn picture_path(name: &str) -> PathBuf {
 
 fn pictures(document: &Value) -> Result<Vec<(&'static str, String)>> {
     let figures = Vec::<Figure>::deserialize(&document["costs"]).context("costs")?;
-    let mut pictures = PICTURES.map(|(name, _)| (name, Vec::new()));
-    for figure in &figures {
-        let of = PICTURES
+    let pictures = PICTURES.map(|name| {
+        let of = figures
             .iter()
-            .rposition(|(_, part)| figure.work.contains(part));
-        pictures[of.unwrap_or_default()].1.push(figure);
-    }
-    let pictures = pictures.into_iter();
-    Ok(pictures
-        .map(|(name, figures)| match name {
-            "growth" => (name, curves(&figures)),
-            _ => (name, draw(&figures)),
-        })
-        .collect())
+            .filter(|figure| page::block(&figure.work) == name);
+        let figures: Vec<&Figure> = of.collect();
+        let picture = if name == "growth" {
+            curves(&figures)
+        } else {
+            draw(&figures)
+        };
+        (name, picture)
+    });
+    Ok(pictures.into())
 }
 
 /// A block of bars for each work, the longest of which fills the width.

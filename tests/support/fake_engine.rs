@@ -4,6 +4,7 @@
 //! from one container, and computes the list of containers from that. `tests/engine` compares what dfw reads from it
 //! with what dfw reads from the engine that was recorded.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -144,22 +145,24 @@ pub(crate) fn networking(count: usize) -> (String, String) {
     let mut links = String::new();
     for network in 0..count.div_ceil(TOGETHER) {
         let bridge = bridge(network);
-        links.push_str(&format!(
+        let _ = writeln!(
+            links,
             "link add {bridge} type bridge\naddr add 10.{network}.0.1/16 dev {bridge}\n\
-             link set {bridge} up\n"
-        ));
+             link set {bridge} up"
+        );
     }
     let mut nat = "*nat\n:DOCKER - [0:0]\n\
         -A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER\n\
         -A OUTPUT ! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL -j DOCKER\n"
         .to_owned();
     for number in 0..count {
-        nat.push_str(&format!(
-            "-A DOCKER ! -i {} -p tcp -m tcp --dport {} -j DNAT --to-destination {}:80\n",
+        let _ = writeln!(
+            nat,
+            "-A DOCKER ! -i {} -p tcp -m tcp --dport {} -j DNAT --to-destination {}:80",
             bridge(number / TOGETHER),
             FIRST_PORT + number,
             address(number),
-        ));
+        );
     }
     (links, nat + "COMMIT\n")
 }
