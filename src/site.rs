@@ -15,11 +15,10 @@ use crate::host::local_ports::LocalPorts;
 use crate::host::nat::Nat;
 use crate::host::{HostView, listener, process, routes};
 use crate::kernel::ForeignBaseChain;
-use crate::kernel::{self, Kernel};
+use crate::kernel::{self, Kernel, Snapshot};
 use crate::netlink::rtnetlink::{Address, Link};
 use crate::netlink::sock_diag::Socket;
 use crate::nftables::object::{family_name, shares_hook};
-use crate::plan::Installed;
 use crate::ruleset::Hook;
 
 /// The facts of the host, and the engines that did not answer.
@@ -64,23 +63,21 @@ impl Sockets {
 /// The outline of dfw's table, read once for all that depends on it.
 struct Table {
     kernel: Kernel,
-    outline: Result<Option<Installed>, kernel::Error>,
+    outline: Result<Snapshot, kernel::Error>,
 }
 
 impl Table {
     fn read() -> Result<Self, kernel::Error> {
         let kernel = Kernel::open()?;
-        let outline = kernel.outline().map(|outline| outline.installed);
+        let outline = kernel.outline();
         Ok(Self { kernel, outline })
     }
 
     /// Returns the permissions for a time that are in force.
     fn grants(&self) -> Result<Vec<Grant>, kernel::Error> {
-        let outline = self.outline.as_ref();
-        let Ok(Some(outline)) = outline else {
-            return Ok(Vec::new());
-        };
-        if !compile::has_grants(&outline.ruleset) {
+        let outline = self.outline.as_ref().ok();
+        let table = outline.and_then(|outline| outline.installed.as_ref());
+        if !table.is_some_and(|table| compile::has_grants(&table.ruleset)) {
             return Ok(Vec::new());
         }
         let installed = self.kernel.survey()?.installed;
@@ -92,7 +89,7 @@ impl Table {
         // `apply` succeeds while other programs keep changing rulesets, and must not know less then.
         let outline = match self.outline {
             Err(kernel::Error::Busy) => self.kernel.glimpse()?,
-            outline => outline?,
+            outline => outline?.installed,
         };
         if !outline.is_some_and(|table| compile::remembers(&table.ruleset)) {
             return Ok(Vec::new());
