@@ -16,6 +16,7 @@
 //! [`guard`]'s state: the last good policies and published ports.
 
 pub mod analysis;
+pub mod bundle;
 pub mod cli;
 pub mod clock;
 pub mod compile;

@@ -2,8 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::bundle::word::Word;
+use crate::bundle::{Keys, Role};
 use crate::host::docker::{Ask, System};
+use crate::store::Location;
+use crate::store::bundle::{Trust, is_bundle};
 use crate::untrusted;
+
+use super::keys;
+use super::report::failure::Failure;
 
 /// The default path of policies.
 pub(super) const DEFAULT_PATH: &str = "/etc/dfw/policies";
@@ -32,9 +39,100 @@ pub(super) fn folder(variable: &str, usual: &str) -> PathBuf {
 /// The argument with the path of the policies.
 #[derive(Debug, clap::Args)]
 pub(super) struct PolicyPath {
-    /// A directory of *.yaml files, or one file
+    /// A directory, a file, or a bundle
+    ///
+    /// All *.yaml files of a directory are one policy.
     #[arg(default_value = DEFAULT_PATH)]
     pub(super) path: PathBuf,
+    #[command(flatten)]
+    bundle: BundleArgs,
+}
+
+impl PolicyPath {
+    /// Returns where the policies are, for a verb that only shows what they mean.
+    pub(super) fn to_show(&self) -> Result<Location, Failure> {
+        self.bundle.to_show(&self.path)
+    }
+
+    /// Returns where the policies are, for a verb that puts them in force.
+    pub(super) fn to_enforce(&self) -> Result<Location, Failure> {
+        self.bundle.to_enforce(&self.path)
+    }
+}
+
+/// The heading of these options in the help.
+const BUNDLES: &str = "Options for bundles";
+
+/// The options for policies that are a bundle.
+#[derive(Debug, clap::Args)]
+pub(super) struct BundleArgs {
+    /// Trust this key of minisign: a file, or a directory of *.pub files [default: /etc/dfw/policy.pub.d]
+    ///
+    /// It may sign which policies come into force. Can be repeated. `apply`, `plan`, `guard` and `fetch` take only
+    /// bundles that a trusted key signed; others check the signature if a key is given.
+    #[arg(long, value_name = "KEY", hide_short_help = true, help_heading = BUNDLES)]
+    trusted_key: Vec<PathBuf>,
+    /// Trust this key for heads only [default: /etc/dfw/operations.pub.d]
+    ///
+    /// It may renew the time until which a bundle is valid. Can be repeated.
+    #[arg(long, value_name = "KEY", hide_short_help = true, help_heading = BUNDLES)]
+    operations_key: Vec<PathBuf>,
+    /// Take only a bundle of this site
+    #[arg(long, value_name = "SITE", hide_short_help = true, help_heading = BUNDLES)]
+    site: Option<Word>,
+    /// The name of the host, which decides its groups
+    #[arg(long, value_name = "NAME", hide_short_help = true, help_heading = BUNDLES)]
+    host_id: Option<Word>,
+}
+
+impl BundleArgs {
+    /// Returns the place of policies that are only shown: a signature is checked if a key is given.
+    pub(super) fn to_show(&self, path: &Path) -> Result<Location, Failure> {
+        let keys = if self.has_keys() {
+            let mut keys = Keys::default();
+            keys::add(&mut keys, Role::Policy, &self.trusted_key)?;
+            keys::add(&mut keys, Role::Operations, &self.operations_key)?;
+            Some(keys)
+        } else {
+            None
+        };
+        Ok(self.location(path, keys))
+    }
+
+    fn has_keys(&self) -> bool {
+        !(self.trusted_key.is_empty() && self.operations_key.is_empty())
+    }
+
+    /// Returns the place of policies that come into force: only a trusted key may have signed them.
+    pub(super) fn to_enforce(&self, path: &Path) -> Result<Location, Failure> {
+        let mut keys = Keys::default();
+        // A damaged key does not stop policies that are no bundle.
+        let is_bundle = is_bundle(path);
+        if is_bundle {
+            keys::add_or_default(&mut keys, Role::Policy, &self.trusted_key)?;
+            keys::add_or_default(&mut keys, Role::Operations, &self.operations_key)?;
+        }
+        let mut location = self.location(path, Some(keys));
+        location.trust.is_enforced = true;
+        location.trust.is_required = is_bundle || self.has_keys();
+        if is_bundle {
+            let checked = location.trust.check_keys(path);
+            checked.map_err(|error| Failure::bundle(&error))?;
+        }
+        Ok(location)
+    }
+
+    fn location(&self, path: &Path, keys: Option<Keys>) -> Location {
+        Location {
+            path: path.to_owned(),
+            trust: Trust {
+                keys,
+                site: self.site.clone(),
+                host: self.host_id.clone(),
+                ..Trust::default()
+            },
+        }
+    }
 }
 
 /// The option with the engines to query.

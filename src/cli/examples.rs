@@ -1,8 +1,7 @@
 //! The examples below the help of each command.
 
 pub(super) const DFW: &str = "\
-Options: --json  --color auto|always|never  -h, --help  -V, --version
-Run `dfw COMMAND -h` for options and examples, `dfw --help` for a tour.";
+Options: --json --color -V. `dfw COMMAND -h`: examples. `dfw --help`: a tour.";
 
 pub(super) const TOUR: &str = "\
 A tour:
@@ -106,6 +105,13 @@ Examples:
   dfw grant add 198.51.100.7 --to 5432 --for 2h --reason 'vendor call'
   dfw grant list
   dfw grant revoke 198.51.100.7";
+
+pub(super) const BUNDLE: &str = "\
+Examples:
+  dfw bundle create policies/ --site prod --generation 7 --serial 12 -o new/
+  dfw bundle verify new/ --trusted-key policy.pub
+  dfw bundle renew new/ --trusted-key policy.pub -o head
+  dfw diff old/ new/ --host-id web-1    what the new bundle opens there";
 
 pub(super) const STATUS: &str = "\
 Examples:

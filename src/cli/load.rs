@@ -12,7 +12,7 @@ use crate::host::docker::Ask;
 use crate::output::terminal::Terminal;
 use crate::policy::List;
 use crate::site::{HostFacts, Sockets};
-use crate::store::{self, LoadError, Policies, ReadError};
+use crate::store::{self, LoadError, Location, Policies, ReadError};
 use crate::text::SourceMap;
 use crate::text::diagnostic::{Diagnostic, Severity, quoted};
 use crate::untrusted;
@@ -21,30 +21,34 @@ use super::arguments;
 use super::report::failure::Failure;
 
 /// Returns no texts yet, with the places of fetched lists.
-fn texts() -> SourceMap {
+pub(super) fn texts() -> SourceMap {
     SourceMap::new().with_fetched(arguments::cache(), Some(arguments::state()))
 }
 
-/// Reads the policies at `path` and shows their warnings.
-pub(super) fn load(terminal: Terminal, path: &Path) -> Result<Policies, Failure> {
-    let policies = Policies::read(texts(), path).map_err(|wrong| failure(wrong, path))?;
+/// Reads the policies and shows their warnings.
+pub(super) fn load(terminal: Terminal, location: &Location) -> Result<Policies, Failure> {
+    let read = Policies::read_at(texts(), location);
+    let policies = read.map_err(|wrong| failure(wrong, &location.path))?;
     terminal.diagnostics(&policies.warnings, &policies.sources);
     Ok(policies)
 }
 
 /// Reads the policies, runs their tests and returns how many passed.
-pub(super) fn load_tested(terminal: Terminal, path: &Path) -> Result<(Policies, usize), Failure> {
-    run_tests(terminal, load(terminal, path)?, path)
+pub(super) fn load_tested(
+    terminal: Terminal,
+    location: &Location,
+) -> Result<(Policies, usize), Failure> {
+    run_tests(terminal, load(terminal, location)?, &location.path)
 }
 
 /// Does the same, with warnings about lines that are valid and probably not meant; these are errors if `strict`.
 pub(super) fn load_linted(
     terminal: Terminal,
-    path: &Path,
+    location: &Location,
     strict: bool,
 ) -> Result<(Policies, usize), Failure> {
-    let read = Policies::read_and_lint(texts(), path);
-    let loaded = read.map_err(|wrong| failure(wrong, path))?;
+    let read = Policies::read_and_lint(texts(), location);
+    let loaded = read.map_err(|wrong| failure(wrong, &location.path))?;
     if strict && !loaded.warnings.is_empty() {
         let warnings = loaded.warnings.into_iter();
         return Err(Failure::Policies {
@@ -53,7 +57,7 @@ pub(super) fn load_linted(
         });
     }
     terminal.diagnostics(&loaded.warnings, &loaded.sources);
-    run_tests(terminal, loaded, path)
+    run_tests(terminal, loaded, &location.path)
 }
 
 /// Runs the tests, shows what they warn of, and returns how many passed.
@@ -69,8 +73,8 @@ fn run_tests(
 
 /// Reads and tests the policies for a command that then runs [`look`] for the tests that depend on the host. A list
 /// that this user may not read is an error: nobody would be allowed in place of those who are in it.
-pub(super) fn load_for_host(terminal: Terminal, path: &Path) -> Result<Policies, Failure> {
-    let (mut loaded, _, earlier) = test(load(terminal, path)?, path)?;
+pub(super) fn load_for_host(terminal: Terminal, location: &Location) -> Result<Policies, Failure> {
+    let (mut loaded, _, earlier) = test(load(terminal, location)?, &location.path)?;
     let mut unknown = loaded.policy.unknown_lists();
     let unread = unknown.find(|(_, _, fetched)| matches!(fetched.list, List::Unreadable(_)));
     if let Some((name, ..)) = unread {
@@ -115,14 +119,16 @@ pub(super) fn look(
     }
 }
 
-/// Returns what is to be fetched for the policies at `path`.
-pub(super) fn requests(path: &Path) -> Result<Requests, Failure> {
-    store::requests(SourceMap::new(), path).map_err(|wrong| failure(wrong, path))
+/// Returns what is to be fetched for the policies.
+pub(super) fn requests(location: &Location) -> Result<Requests, Failure> {
+    let requests = store::requests(SourceMap::new(), location);
+    requests.map_err(|wrong| failure(wrong, &location.path))
 }
 
-/// Returns what is to be fetched for the policies at `path`, or what is wrong with them in one line.
-pub(super) fn requests_or_line(path: &Path) -> Result<Requests, String> {
-    store::requests(SourceMap::new(), path).map_err(|wrong| match wrong {
+/// Returns what is to be fetched for the policies, or what is wrong with them in one line.
+pub(super) fn requests_or_line(location: &Location) -> Result<Requests, String> {
+    let path = &location.path;
+    store::requests(SourceMap::new(), location).map_err(|wrong| match wrong {
         LoadError::Unread(error) => error.to_string(),
         LoadError::Invalid { diagnostics, .. } => {
             let mut errors = diagnostics.iter();
@@ -134,13 +140,14 @@ pub(super) fn requests_or_line(path: &Path) -> Result<Requests, String> {
     })
 }
 
-/// Accepts the list in the cache, or in its file, for a source of the policies at `path`, whatever it takes away from the one that
+/// Accepts the list in the cache, or in its file, for a source of the policies, whatever it takes away from the one that
 /// was accepted before; says how many entries it has.
-pub(super) fn accept(path: &Path, name: &str) -> Result<usize, Failure> {
+pub(super) fn accept(location: &Location, name: &str) -> Result<usize, Failure> {
     let plain = |message: String| Failure::plain(Diagnostic::error("fetch", message));
     // Not compared with another list, and within all other bounds.
     let texts = SourceMap::new().with_fetched(arguments::cache(), None);
-    let policies = Policies::read(texts, path).map_err(|wrong| failure(wrong, path))?;
+    let read = Policies::read_at(texts, location);
+    let policies = read.map_err(|wrong| failure(wrong, &location.path))?;
     let mut sources = policies.policy.sources.iter();
     let source = sources.find(|(known, _)| known.as_str() == name);
     let kept = source.and_then(|(_, source)| {
@@ -184,7 +191,7 @@ fn touch(path: &Path) -> io::Result<()> {
     Ok(futimens(&opened.file, &times)?)
 }
 
-fn failure(wrong: LoadError, path: &Path) -> Failure {
+pub(super) fn failure(wrong: LoadError, path: &Path) -> Failure {
     match wrong {
         LoadError::Unread(ref error @ ReadError::NoPolicies { ref neglected, .. }) => {
             let error = Diagnostic::error("no-policies", error.to_string())
@@ -208,6 +215,7 @@ fn failure(wrong: LoadError, path: &Path) -> Failure {
             }
             Failure::plain(diagnostic)
         }
+        LoadError::Unread(ReadError::Bundle(error)) => Failure::bundle(&error),
         LoadError::Invalid {
             diagnostics,
             sources,

@@ -5,6 +5,7 @@ mod arguments;
 mod commands;
 mod directory;
 mod examples;
+mod keys;
 mod load;
 mod page_file;
 mod report;

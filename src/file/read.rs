@@ -15,6 +15,7 @@ use super::rejected;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit(u64);
 
+const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 
 impl Limit {
@@ -27,6 +28,17 @@ impl Limit {
     /// Of what guard keeps: all files of a policy as JSON.
     pub const STATE: Self = Self(512 * MIB);
 
+    /// Of the head of a bundle: 64 KiB.
+    pub const HEAD: Self = Self(64 * KIB);
+    /// Of the manifest of a bundle: 1 MiB.
+    pub const MANIFEST: Self = Self(MIB);
+
+    /// Creates a limit of these bytes, for a file whose size is known.
+    #[must_use]
+    pub fn of(bytes: u64) -> Self {
+        Self(bytes)
+    }
+
     /// Returns the bytes.
     #[must_use]
     pub fn bytes(self) -> u64 {
@@ -36,9 +48,13 @@ impl Limit {
     /// Returns the error of a file that has more.
     #[must_use]
     pub fn exceeded(self) -> io::Error {
+        let (number, unit) = match self.0 {
+            bytes if bytes.is_multiple_of(MIB) => (bytes / MIB, "MiB"),
+            bytes if bytes.is_multiple_of(KIB) => (bytes / KIB, "KiB"),
+            bytes => (bytes, "bytes"),
+        };
         rejected(format!(
-            "larger than {} MiB, the most that dfw reads of such a file",
-            self.0 / MIB
+            "larger than {number} {unit}, the most that dfw reads of such a file"
         ))
     }
 }

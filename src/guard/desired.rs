@@ -4,7 +4,7 @@
 //! ([`Desired::begin`]), receives the result as an event, and uses it in a later turn.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use crate::kernel;
 use crate::policy::{self, DefaultAction, Policy};
 use crate::ruleset::Ruleset;
 use crate::site::{HostFacts, Sockets};
-use crate::store::{self, LoadError, Policies};
+use crate::store::{self, LoadError, Location, Policies};
 use crate::text::SourceMap;
 use crate::untrusted;
 
@@ -48,7 +48,7 @@ pub(super) const READS: u32 = 3;
 
 /// The desired ruleset and its inputs.
 pub(super) struct Desired {
-    path: PathBuf,
+    location: Location,
     state: PathBuf,
     lists: Lists,
     /// When the next read of the policies may begin.
@@ -95,13 +95,13 @@ struct Lists {
 
 impl Lists {
     /// Tells the fetcher what to fetch, also for policies that cannot be applied before it is fetched.
-    fn ask(&self, path: &Path, policies: &Result<Policies, LoadError>) -> io::Result<()> {
+    fn ask(&self, location: &Location, policies: &Result<Policies, LoadError>) -> io::Result<()> {
         let text = match policies {
             Ok(policies) => {
                 let fetched = policies.policy.fetched();
                 policy::requests(fetched.map(|(name, _, fetched)| (name, fetched)))
             }
-            Err(_) => match store::requests(SourceMap::strict(), path) {
+            Err(_) => match store::requests(SourceMap::strict(), location) {
                 Ok(requests) => {
                     policy::requests(requests.iter().map(|(name, fetched)| (name, fetched)))
                 }
@@ -144,26 +144,26 @@ pub(super) struct Looking {
     answered: bool,
 }
 
-/// Reads the policies at `path` and watches their files; if they have errors, it watches the files of the
+/// Reads the policies and watches their files; if they have errors, it watches the files of the
 /// `known` policies, too.
-fn read(path: &Path, lists: &Lists, files: &Files, known: Option<&Policies>) -> Read {
+fn read(location: &Location, lists: &Lists, files: &Files, known: Option<&Policies>) -> Read {
     let mut tries = 0;
     loop {
         let texts =
             SourceMap::strict().with_fetched(lists.cache.clone(), Some(lists.accepted.clone()));
-        let read = Policies::read(texts, path);
+        let read = Policies::read_at(texts, location);
         let mut policies = read.and_then(Policies::test).map(|(policies, _)| policies);
         if let Ok(policies) = &mut policies {
             let warnings = policies.accept(&lists.accepted);
             policies.warnings.extend(warnings);
         }
-        let unasked = lists.ask(path, &policies).err();
+        let unasked = lists.ask(location, &policies).err();
         let sources = match (&policies, known) {
             (Ok(policies), _) | (Err(_), Some(policies)) => Some(&policies.sources),
             (Err(wrong), None) => wrong.sources(),
         };
         // Changes before the watch began were not reported.
-        let watched = !files.watch(&files::policy_places(path, sources));
+        let watched = !files.watch(&files::policy_places(&location.path, sources));
         tries += 1;
         if watched || tries == READS {
             return Read {
@@ -191,7 +191,7 @@ impl Desired {
             }
         };
         Ok(Self {
-            path: options.path.clone(),
+            location: options.location.clone(),
             state: options.state.clone(),
             lists: Lists {
                 cache: options.cache.clone(),
@@ -213,7 +213,7 @@ impl Desired {
             view: View::new(log),
             published,
             ruleset: None,
-            writer: StateWriter::new(options.state.clone(), options.path.clone(), log)?,
+            writer: StateWriter::new(options.state.clone(), options.location.path.clone(), log)?,
             written: None,
         })
     }
@@ -264,12 +264,12 @@ impl Desired {
     /// If a thread cannot be created.
     pub(super) fn begin(&mut self, now: Instant, engines: &Engines) -> io::Result<()> {
         self.reading.begin(now, || {
-            let (path, files) = (self.path.clone(), self.files.clone());
+            let (location, files) = (self.location.clone(), self.files.clone());
             let known = self.policies.as_ref().map(|chosen| chosen.policies.clone());
             let lists = self.lists.clone();
             Box::new(move || {
                 let began = Instant::now();
-                let read = read(&path, &lists, &files, known.as_deref());
+                let read = read(&location, &lists, &files, known.as_deref());
                 (read, began.elapsed())
             })
         })?;
@@ -300,7 +300,7 @@ impl Desired {
     /// service manager waits for rules, it falls back to the last good policies.
     pub(super) fn take_up(&mut self, record: &mut Record, waited_for: bool) {
         let Some(read) = self.read.take() else { return };
-        let path = untrusted::path(&self.path);
+        let path = untrusted::path(&self.location.path);
         let mistakes = match read {
             Outcome::Late => Mistakes::one(&format!(
                 "{path} cannot be read within 10 s: the disk or network file system does not respond"

@@ -114,7 +114,7 @@ impl Guard {
         let exposition = Exposition::open(options, log)?;
         let asks_nobody = options.engines.is_nobody();
         let mut guard = Self {
-            path: untrusted::path(&options.path),
+            path: untrusted::path(&options.location.path),
             log,
             phase: Phase::Starting,
             due: Due::default(),

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::host::docker::Ask;
+use crate::store::Location;
 
 use super::metrics::scrapes::Listen;
 
@@ -10,7 +11,7 @@ use super::metrics::scrapes::Listen;
 #[derive(Debug)]
 pub struct Options {
     /// The policies.
-    pub path: PathBuf,
+    pub location: Location,
     /// The engines that are followed.
     pub engines: Ask,
     /// The state directory, with the last good policies.

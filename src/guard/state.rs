@@ -90,6 +90,8 @@ struct Written<'a> {
     path: &'a Path,
     /// Where the fetched lists are.
     cache: Option<&'a Path>,
+    /// The policies among the files: those of a bundle may be in several folders.
+    policies: Vec<&'a Path>,
     /// Each file with its text, fetched lists included.
     files: Vec<(Cow<'a, Path>, Text<'a>)>,
 }
@@ -100,6 +102,9 @@ struct Texts {
     path: PathBuf,
     #[serde(default)]
     cache: Option<PathBuf>,
+    /// Missing in files of earlier versions, where they are the policies at the path.
+    #[serde(default)]
+    policies: Option<Vec<PathBuf>>,
     files: Vec<(PathBuf, String)>,
 }
 
@@ -147,6 +152,11 @@ pub(super) fn write(folder: &Path, path: &Path, policies: &Policies) -> Result<(
     let written = Written {
         path,
         cache: policies.sources.cache(),
+        policies: policies
+            .files
+            .iter()
+            .filter_map(|file| policies.sources.path(*file))
+            .collect(),
         files: files(policies).collect(),
     };
     POLICY.write(folder, &written)
@@ -164,7 +174,11 @@ pub(super) fn read(folder: &Path) -> Result<Policies, Error> {
     if version < 2 {
         sources.accept_former_spellings();
     }
-    Policies::read(sources, &texts.path).map_err(|_| Error::Invalid(POLICY.path(folder)))
+    let read = match &texts.policies {
+        Some(policies) => Policies::read_named(sources, policies),
+        None => Policies::read(sources, &texts.path),
+    };
+    read.map_err(|_| Error::Invalid(POLICY.path(folder)))
 }
 
 /// Saves ports in place of the saved ones.
@@ -379,6 +393,23 @@ mod tests {
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
         let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
         assert_eq!((mode(&folder), mode(&POLICY.path(&folder))), (0o700, 0o600));
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    /// The policies of a bundle may be in folders, which are not read otherwise.
+    #[test]
+    fn policies_in_folders_come_back() {
+        let folder = folder("groups");
+        let sources = SourceMap::in_memory([
+            ("p/a.yaml", "default: deny\n"),
+            ("p/web/b.yaml", "ports: {80: [192.0.2.7]}\n"),
+        ]);
+        let groups = [PathBuf::from("p/web")];
+        let policies = Policies::read_groups(sources, Path::new("p"), &groups, &groups).unwrap();
+        write(&folder, Path::new("p"), &policies).unwrap();
+        let back = read(&folder).unwrap();
+        assert_eq!(digest(&back), digest(&policies));
+        assert_eq!(back.policy.ports.len(), 1);
         fs::remove_dir_all(&folder).unwrap();
     }
 

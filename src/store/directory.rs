@@ -1,10 +1,12 @@
 //! A directory of policies: its policy files, and similar files that are not read.
 
 use std::ffi::OsStr;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use super::bundle::OpenError;
 use crate::file::Accept;
 use crate::text::diagnostic::Diagnostic;
 use crate::text::{FileId, Problem, SourceMap, Unreadable};
@@ -20,6 +22,9 @@ pub enum ReadError {
     /// The directory or one of its files cannot be read.
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
+    /// The directory is a bundle that is not taken.
+    #[error(transparent)]
+    Bundle(#[from] OpenError),
     /// The directory holds no file whose name ends in `.yaml`.
     #[error(
         "no policies in {}: no file name ends in `.yaml`",
@@ -44,10 +49,77 @@ pub fn read_policies(texts: &mut SourceMap, path: &Path) -> Result<Vec<FileId>, 
     let Some(entries) = texts.folder(path)? else {
         return Ok(vec![texts.read_policy(path, Accept::Pipes, None)?]);
     };
+    let folder = Folder {
+        path,
+        entries,
+        known: &[],
+    };
+    read_folders(texts, &[folder])
+}
+
+/// A folder of policies, and folders in it that may hold others.
+struct Folder<'a> {
+    path: &'a Path,
+    entries: Vec<(PathBuf, bool)>,
+    known: &'a [PathBuf],
+}
+
+/// Reads the policies of a folder and of others in it as one policy. The others may be missing. Of other policies in
+/// folders the source map warns, but not of those in the `known` ones.
+///
+/// # Errors
+/// See [`ReadError`].
+pub fn read_groups(
+    texts: &mut SourceMap,
+    path: &Path,
+    others: &[PathBuf],
+    known: &[PathBuf],
+) -> Result<Vec<FileId>, ReadError> {
+    let mut folders = Vec::new();
+    for folder in std::iter::once(path).chain(others.iter().map(PathBuf::as_path)) {
+        match texts.folder(folder) {
+            Ok(entries) => folders.push(Folder {
+                path: folder,
+                entries: entries.unwrap_or_default(),
+                known,
+            }),
+            Err(error) if error.error.kind() == io::ErrorKind::NotFound && folder != path => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    read_folders(texts, &folders)
+}
+
+fn read_folders(texts: &mut SourceMap, folders: &[Folder<'_>]) -> Result<Vec<FileId>, ReadError> {
+    let path = folders.first().map_or(Path::new(""), |folder| folder.path);
     let (mut files, mut neglected) = (Vec::new(), Vec::new());
+    for folder in folders {
+        read_folder(texts, folder, &mut files, &mut neglected)?;
+    }
+    if files.is_empty() {
+        return Err(ReadError::NoPolicies {
+            path: path.to_path_buf(),
+            neglected: neglected.iter().map(Neglected::warning).collect(),
+        });
+    }
+    for neglected in &neglected {
+        texts.warn(neglected.warning());
+    }
+    Ok(files)
+}
+
+fn read_folder(
+    texts: &mut SourceMap,
+    folder: &Folder<'_>,
+    files: &mut Vec<FileId>,
+    neglected: &mut Vec<Neglected>,
+) -> Result<(), ReadError> {
     let mut folders = FOLDERS;
-    for (path, is_folder) in entries {
+    for (path, is_folder) in folder.entries.iter().cloned() {
         let kind = judge_name(&path);
+        if is_folder && folder.known.contains(&path) {
+            continue;
+        }
         if is_folder {
             let inside = inside(texts, &path, &mut folders, DEPTH);
             neglected.extend(inside.map(|kind| match kind {
@@ -66,16 +138,20 @@ pub fn read_policies(texts: &mut SourceMap, path: &Path) -> Result<Vec<FileId>, 
         };
         files.push(texts.read_policy(&path, Accept::Regular, problem)?);
     }
-    if files.is_empty() {
-        return Err(ReadError::NoPolicies {
-            path: path.to_path_buf(),
-            neglected: neglected.iter().map(Neglected::warning).collect(),
-        });
-    }
-    for neglected in &neglected {
-        texts.warn(neglected.warning());
-    }
-    Ok(files)
+    Ok(())
+}
+
+/// Reads these files as one policy.
+///
+/// # Errors
+/// If one cannot be read.
+pub(super) fn read_named(
+    texts: &mut SourceMap,
+    paths: &[PathBuf],
+) -> Result<Vec<FileId>, ReadError> {
+    let files = paths.iter();
+    let files = files.map(|path| Ok(texts.read_policy(path, Accept::Regular, None)?));
+    files.collect()
 }
 
 /// Files and folders beside policies that look like policies and are not read.

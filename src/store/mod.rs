@@ -1,11 +1,14 @@
 //! Loads policies: reads them, validates them and runs their tests.
 
 mod accepted;
+pub mod bundle;
 mod compare;
 mod directory;
+mod location;
+pub mod pack;
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::analysis::test::{self, Report};
 use crate::compile;
@@ -16,7 +19,8 @@ use crate::text::diagnostic::Diagnostic;
 use crate::text::{FileId, SourceMap, Span};
 
 pub use compare::compared;
-pub use directory::{ReadError, read_policies};
+pub use directory::{ReadError, read_groups, read_policies};
+pub use location::Location;
 
 /// A valid policy and the texts that it was read from.
 #[derive(Debug)]
@@ -67,24 +71,58 @@ impl LoadError {
 }
 
 impl Policies {
-    /// Reads the policies at `path`, a directory or a file, out of `sources`.
+    /// Reads the policies at `path`, a directory or a file, out of `sources`. A bundle is none.
     ///
     /// # Errors
     /// [`LoadError::Unread`] if a file cannot be read, [`LoadError::Invalid`] if the policy has errors.
-    pub fn read(sources: SourceMap, path: &Path) -> Result<Self, LoadError> {
-        Self::read_with(sources, path, policy::read)
+    pub fn read(mut sources: SourceMap, path: &Path) -> Result<Self, LoadError> {
+        let files = read_policies(&mut sources, path).map_err(LoadError::Unread)?;
+        Self::of(sources, files, policy::read)
     }
 
-    /// Does the same as [`read`](Self::read), with the warnings of [`policy::read_and_lint`].
+    /// Reads the policies at a location, which may be a bundle.
     ///
     /// # Errors
     /// See [`read`](Self::read).
-    pub fn read_and_lint(sources: SourceMap, path: &Path) -> Result<Self, LoadError> {
-        Self::read_with(sources, path, policy::read_and_lint)
+    pub fn read_at(mut sources: SourceMap, location: &Location) -> Result<Self, LoadError> {
+        let files = location.read(&mut sources).map_err(LoadError::Unread)?;
+        Self::of(sources, files, policy::read)
     }
 
-    fn read_with(mut sources: SourceMap, path: &Path, read: Read) -> Result<Self, LoadError> {
-        let files = read_policies(&mut sources, path).map_err(LoadError::Unread)?;
+    /// Does the same as [`read_at`](Self::read_at), with the warnings of [`policy::read_and_lint`].
+    ///
+    /// # Errors
+    /// See [`read`](Self::read).
+    pub fn read_and_lint(mut sources: SourceMap, location: &Location) -> Result<Self, LoadError> {
+        let files = location.read(&mut sources).map_err(LoadError::Unread)?;
+        Self::of(sources, files, policy::read_and_lint)
+    }
+
+    /// Reads policies of which every file is known.
+    ///
+    /// # Errors
+    /// See [`read`](Self::read).
+    pub fn read_named(mut sources: SourceMap, paths: &[PathBuf]) -> Result<Self, LoadError> {
+        let files = directory::read_named(&mut sources, paths).map_err(LoadError::Unread)?;
+        Self::of(sources, files, policy::read)
+    }
+
+    /// Reads the policies of a directory together with those of folders in it. Of others in folders it warns, but not
+    /// of those in the `known` ones.
+    ///
+    /// # Errors
+    /// See [`read`](Self::read).
+    pub fn read_groups(
+        mut sources: SourceMap,
+        path: &Path,
+        folders: &[PathBuf],
+        known: &[PathBuf],
+    ) -> Result<Self, LoadError> {
+        let files = read_groups(&mut sources, path, folders, known).map_err(LoadError::Unread)?;
+        Self::of(sources, files, policy::read)
+    }
+
+    fn of(mut sources: SourceMap, files: Vec<FileId>, read: Read) -> Result<Self, LoadError> {
         match read(&mut sources, &files) {
             Ok((policy, warnings)) => Ok(Self {
                 policy,
@@ -162,13 +200,16 @@ impl Policies {
     }
 }
 
-/// Returns the requests of the policies at `path`, by the names of their sources. Reads no fetched list, so
+/// Returns the requests of the policies at a location, by the names of their sources. Reads no fetched list, so
 /// nothing here can be enforced, and `except` may name a source that was never fetched.
 ///
 /// # Errors
 /// [`LoadError::Unread`] and [`LoadError::Invalid`].
-pub fn requests(texts: SourceMap, path: &Path) -> Result<Vec<(SourceName, Fetched)>, LoadError> {
-    let policies = Policies::read(texts.for_fetching(), path)?;
+pub fn requests(
+    texts: SourceMap,
+    location: &Location,
+) -> Result<Vec<(SourceName, Fetched)>, LoadError> {
+    let policies = Policies::read_at(texts.for_fetching(), location)?;
     let sources = policies.policy.sources.into_iter();
     let fetched = sources.filter_map(|(name, source)| Some((name, *source.fetched?)));
     Ok(fetched.collect())

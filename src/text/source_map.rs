@@ -40,6 +40,9 @@ pub struct Unreadable {
 #[derive(Debug)]
 pub struct SourceMap {
     from: Files,
+    /// The files of a bundle, in place of those of the file system: nothing beside them is a policy or a list of a
+    /// policy.
+    packed: Option<Files>,
     files: Vec<File>,
     lists: BTreeMap<PathBuf, FileId>,
     /// Warnings about files, which have no place in a text.
@@ -108,6 +111,7 @@ impl SourceMap {
     fn on(from: Files) -> Self {
         Self {
             from,
+            packed: None,
             files: Vec::new(),
             lists: BTreeMap::new(),
             warnings: Vec::new(),
@@ -125,6 +129,17 @@ impl SourceMap {
         self.fetched.cache = Some(cache);
         self.fetched.accepted = accepted;
         self
+    }
+
+    /// Reads policies and their lists from `files` (path, contents) only. Fetched lists and those that were accepted
+    /// stay where they are.
+    pub(crate) fn pack(&mut self, files: BTreeMap<PathBuf, Vec<u8>>) {
+        self.packed = Some(Files::Memory(files));
+    }
+
+    /// Returns where policies and their lists are.
+    fn own(&self) -> &Files {
+        self.packed.as_ref().unwrap_or(&self.from)
     }
 
     /// Reads no fetched list: the policy only says what to fetch, and must not come into force.
@@ -229,7 +244,7 @@ impl SourceMap {
     /// # Errors
     /// If it cannot be read, or is not there.
     pub(crate) fn folder(&self, path: &Path) -> Result<Option<Vec<(PathBuf, bool)>>, Unreadable> {
-        let entries = self.from.folder(path);
+        let entries = self.own().folder(path);
         entries.map_err(|error| unreadable(path, explain(path, error)))
     }
 
@@ -289,7 +304,7 @@ impl SourceMap {
         limit: Limit,
         problem: Option<Problem>,
     ) -> io::Result<FileId> {
-        let read = self.from.read(path, accept, limit);
+        let read = self.own().read(path, accept, limit);
         let (bytes, exposed) = read.map_err(|error| explain(path, error))?;
         self.count(bytes.len())?;
         self.exposed.extend(exposed);
@@ -354,6 +369,11 @@ impl SourceMap {
     #[must_use]
     pub fn name(&self, file: FileId) -> &str {
         self.file(file).map_or("", |file| &file.name)
+    }
+
+    /// Returns the path of the file as it was given.
+    pub(crate) fn path(&self, file: FileId) -> Option<&Path> {
+        self.file(file).map(|file| &*file.path)
     }
 
     /// Returns where the file is, from the root; `None` if that is not known.

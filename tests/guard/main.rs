@@ -10,6 +10,7 @@
     reason = "a black-box test starts programs and reports to the terminal"
 )]
 
+mod bundle;
 mod cache;
 mod control;
 mod daemon;
@@ -32,6 +33,8 @@ mod policies;
 #[expect(dead_code, reason = "the kernel tests use the rest")]
 mod pty;
 mod servers;
+#[path = "../support/sign.rs"]
+mod sign;
 mod silent;
 mod stranger;
 #[path = "../kernel/support.rs"]
@@ -85,6 +88,7 @@ fn missed(missing: &[String]) -> Result<()> {
 fn all() -> impl Iterator<Item = Named> {
     let groups = [
         fetched::TRIALS,
+        bundle::TRIALS,
         cache::TRIALS,
         grants::TRIALS,
         policies::TRIALS,

@@ -23,6 +23,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // Texts, places in them, errors as data.
     ("file", &["untrusted"]),
     ("text", &["file", "untrusted"]),
+    // Signed policies, as texts.
+    ("bundle", &["file", "untrusted"]),
     // Two inputs and one output, as data.
     ("policy", &["file", "net", "text"]),
     ("ruleset", &["net"]),
@@ -71,6 +73,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "store",
         &[
             "analysis",
+            "bundle",
             "compile",
             "file",
             "host",

@@ -15,7 +15,7 @@ use dfw::analysis::surroundings::Surroundings;
 use dfw::analysis::unfetched::{doubt_clients, doubt_walks};
 use dfw::host::HostView;
 use dfw::policy::List;
-use dfw::store::{LoadError, Policies, compared};
+use dfw::store::{LoadError, Location, Policies, compared};
 use dfw::text::SourceMap;
 use tempfile::TempDir;
 
@@ -448,7 +448,7 @@ fn the_lines_of_the_page_are_right() {
             ("p/a.yaml", format!("{default}{block}")),
             ("p/lists/banned.txt", "192.0.2.0\n".to_owned()),
         ]);
-        fetched += dfw::store::requests(texts, Path::new("p/a.yaml"))
+        fetched += dfw::store::requests(texts, &Location::to_show(Path::new("p/a.yaml")))
             .unwrap()
             .len();
     }

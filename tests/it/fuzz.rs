@@ -137,6 +137,7 @@ fuzz! {
     addresses: corpus(&["fuzz/corpus/addresses", "tests/policies/valid/lists"], fuzzed::addresses);
     loose: corpus(&["fuzz/corpus/formats", "fuzz/corpus/addresses"], fuzzed::loose);
     json: corpus(&["fuzz/corpus/formats"], fuzzed::json);
+    bundle: corpus(&["fuzz/corpus/bundle"], fuzzed::bundle);
     json_lines: corpus(&["fuzz/corpus/formats"], fuzzed::json_lines);
     import: corpus(&["fuzz/corpus/import", "tests/import"], fuzzed::import);
     netlink: [corpus(&["fuzz/corpus/netlink"], fuzzed::netlink), batches()].concat();

@@ -7,6 +7,7 @@
 #[path = "../support/arbitrary.rs"]
 mod arbitrary;
 mod architecture;
+mod bundle;
 mod changed;
 mod cli;
 mod codec;
@@ -47,6 +48,8 @@ mod property;
 mod reference;
 mod review;
 mod schema;
+#[path = "../support/sign.rs"]
+mod sign;
 #[path = "../support/size.rs"]
 mod size;
 mod terminal_behaviour;

@@ -13,6 +13,7 @@
 use dfw::net::{AddressSet, Entry};
 use std::path::Path;
 
+use dfw::bundle::{self, Digest, Head, Keys, Manifest, Role, Signed, Statement};
 use dfw::compile::compile;
 use dfw::host::HostView;
 use dfw::import;
@@ -46,6 +47,33 @@ pub(crate) fn policy(bytes: &[u8]) {
     });
     assert_eq!(check(&ruleset), Vec::<String>::new());
     comes_back(&ruleset);
+}
+
+/// The key that signed the corpus.
+const KEY: &str = "RWQr4Qq4NbzD6XmvIUVUxk4ZtlssQZnfIvTknWWgB19TI9Icc557Ghbw";
+
+/// A head or a manifest: what is read has one spelling, and a trusted signature is one of exactly that text.
+pub(crate) fn bundle(bytes: &[u8]) {
+    signed::<Head>(bytes);
+    signed::<Manifest>(bytes);
+}
+
+fn signed<T: Statement>(bytes: &[u8]) {
+    let Ok(signed) = Signed::split::<T>(bytes) else {
+        return;
+    };
+    let mut keys = Keys::default();
+    keys.add(Role::Policy, KEY).unwrap();
+    let verified = signed.verify::<T>(&keys);
+    let read = signed.read::<T>();
+    if let Ok(read) = &read {
+        let text = bundle::signed::write(&read.statement).unwrap();
+        assert!(bytes.starts_with(text.as_bytes()));
+        assert_eq!(Digest::of(text.as_bytes()), read.digest);
+    }
+    if let Ok(verified) = verified {
+        assert_eq!(Ok(verified.digest), read.map(|read| read.digest));
+    }
 }
 
 /// Returns the text of a file without a byte order mark; `None` if it is not UTF-8, or has a zero byte, even in a

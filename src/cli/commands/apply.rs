@@ -48,8 +48,11 @@ pub(in crate::cli) struct ApplyArgs {
 }
 
 pub(in crate::cli) fn run(terminal: Terminal, args: &ApplyArgs) -> Result<ExitCode, Failure> {
-    let path = &args.policy.path;
-    let loaded = Progress::during("reading the policies", || load_for_host(terminal, path))?;
+    let location = args.policy.to_enforce()?;
+    let path = &location.path;
+    let loaded = Progress::during("reading the policies", || {
+        load_for_host(terminal, &location)
+    })?;
     let (loaded, passed, site) = Progress::during("reading this host and its engines", || {
         look(&args.engine.ask(), loaded, path)
     })?;

@@ -10,7 +10,7 @@ use crate::analysis::audit::{Admits, Exposure, Report, audit};
 use crate::analysis::judgement::Reason;
 use crate::analysis::surroundings::Surroundings;
 use crate::analysis::unfetched::doubt_exposures;
-use crate::cli::arguments::{self, DEFAULT_PATH, EngineArgs};
+use crate::cli::arguments::{self, BundleArgs, DEFAULT_PATH, EngineArgs};
 use crate::cli::commands::guard::default_socket;
 use crate::cli::load::load;
 use crate::cli::page_file::{self, Destination, Page};
@@ -53,11 +53,16 @@ pub(in crate::cli) struct AuditArgs {
     svg: Option<Destination>,
     #[command(flatten)]
     engine: EngineArgs,
+    #[command(flatten)]
+    bundle: BundleArgs,
 }
 
 pub(in crate::cli) fn run(terminal: Terminal, args: &AuditArgs) -> Result<(), Failure> {
     let (policy, engine) = (args.policy.as_deref(), &args.engine);
-    let loaded = policy.map(|path| load(terminal, path)).transpose()?;
+    let location = policy.map(|path| args.bundle.to_show(path)).transpose()?;
+    let loaded = location
+        .map(|location| load(terminal, &location))
+        .transpose()?;
     let found = HostFacts::find(&engine.ask(), Sockets::All)?;
     let kernel = Kernel::open()?;
     let has_page = args.html.is_some() || args.svg.is_some();
@@ -500,5 +505,6 @@ fn exposure(exposure: &Exposure) -> Value {
             Admits::NotJudged(_) => Value::Null,
         },
         "origin": exposure.origin.as_ref().map(ToString::to_string),
+        "limits": json::limits(exposure.limits),
     })
 }

@@ -23,8 +23,8 @@ pub(in crate::cli) struct CheckArgs {
 }
 
 pub(in crate::cli) fn run(terminal: Terminal, args: &CheckArgs) -> Result<(), Failure> {
-    let path = &args.policies.path;
-    let (loaded, passed) = load_linted(terminal, path, args.strict)?;
+    let location = args.policies.to_show()?;
+    let (loaded, passed) = load_linted(terminal, &location, args.strict)?;
     // Whether they overlap is a question to the host that they are for, which is mostly this one.
     let notices = local_ports(&loaded.policy, &LocalPorts::read());
     terminal.diagnostics(&notices, &loaded.sources);
@@ -48,7 +48,7 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &CheckArgs) -> Result<(), Fa
                 "{}{}{good}: {} is valid\n",
                 summary(terminal, &loaded.policy),
                 tested(passed),
-                untrusted::path(path)
+                untrusted::path(&location.path)
             )
         },
     )?;

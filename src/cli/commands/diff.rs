@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::analysis::difference::{Difference, Effect, Row};
 use crate::analysis::eval::Pool;
+use crate::cli::arguments::BundleArgs;
 use crate::cli::load::load;
 use crate::cli::page_file::{self, Destination, Page};
 use crate::cli::report::difference;
@@ -27,7 +28,7 @@ pub(in crate::cli) const OPENS: u8 = 12;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct DiffArgs {
-    /// The policies before: a directory of *.yaml files, or one file
+    /// The policies before: a directory of *.yaml files, one file, or a bundle
     old: PathBuf,
     /// The policies afterwards
     new: PathBuf,
@@ -45,6 +46,8 @@ pub(in crate::cli) struct DiffArgs {
     html: Option<Destination>,
     #[command(flatten)]
     codes: ExitArgs,
+    #[command(flatten)]
+    bundle: BundleArgs,
 }
 
 /// When a comparison is no success.
@@ -85,8 +88,8 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &DiffArgs) -> Result<ExitCod
         Format::Json => terminal.as_json(),
         Format::Text | Format::Github => terminal,
     };
-    let old = load(terminal, &args.old)?;
-    let new = load(terminal, &args.new)?;
+    let old = load(terminal, &args.bundle.to_show(&args.old)?)?;
+    let new = load(terminal, &args.bundle.to_show(&args.new)?)?;
     let mut pool = Pool::default();
     let (difference, unknown) = compared(&mut pool, &old, &new);
     let names = (untrusted::path(&args.old), untrusted::path(&args.new));
@@ -108,6 +111,7 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &DiffArgs) -> Result<ExitCod
                 "schema": "dfw/diff/v1",
                 "opens": difference.openings().next().is_some(),
                 "differences": difference::json(&difference),
+                "limits": difference::limits_json(&difference),
                 "unknown_sources": unknown,
                 "warnings": warnings,
             })
@@ -238,5 +242,9 @@ fn annotations(difference: &Difference, places: &Places<'_>, fails: bool) -> Str
             &difference::message(difference, row),
         )
     };
-    difference.rows.iter().map(line).collect()
+    let limits = difference.limits.iter().map(|change| {
+        let text = format!("{}: {}", change.key, difference::limit_sentence(change));
+        annotation("notice", None, "changes a limit", &text)
+    });
+    difference.rows.iter().map(line).chain(limits).collect()
 }

@@ -10,6 +10,7 @@ use crate::cli::report::failure::Failure;
 use crate::fetch::daemon::Daemon;
 use crate::fetch::{Fetcher, Outcome, rights};
 use crate::output::terminal::{Terminal, Tone};
+use crate::store::Location;
 use crate::text::diagnostic::Diagnostic;
 
 #[derive(Debug, clap::Args)]
@@ -28,17 +29,18 @@ pub(in crate::cli) struct FetchArgs {
 }
 
 pub(in crate::cli) fn run(terminal: Terminal, args: &FetchArgs) -> Result<(), Failure> {
-    let path = &args.policy.path;
+    let location = args.policy.to_enforce()?;
     if let Some(name) = &args.accept {
-        return accept(terminal, path, name);
+        return accept(terminal, &location, name);
     }
     let cache = arguments::cache();
     let failed = |message: String| Failure::plain(Diagnostic::error("fetch", message));
     if args.daemon {
-        rights::give_up(&cache, &rights::to_keep_fetching(path)).map_err(failed)?;
-        return keep_fetching(terminal, path, &cache).map_err(failed);
+        let readable = rights::to_keep_fetching(&location.path);
+        rights::give_up(&cache, &readable).map_err(failed)?;
+        return keep_fetching(terminal, &location, &cache).map_err(failed);
     }
-    let requests = load::requests(path)?;
+    let requests = load::requests(&location)?;
     let fetcher = Fetcher::new().map_err(failed)?;
     rights::give_up(&cache, &[]).map_err(failed)?;
     let mut outcomes = Vec::new();
@@ -67,11 +69,11 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &FetchArgs) -> Result<(), Fa
 }
 
 /// Fetches for as long as the process lives.
-fn keep_fetching(terminal: Terminal, path: &Path, cache: &Path) -> Result<(), String> {
+fn keep_fetching(terminal: Terminal, location: &Location, cache: &Path) -> Result<(), String> {
     Daemon {
         cache,
-        path,
-        read: &|| load::requests_or_line(path),
+        path: &location.path,
+        read: &|| load::requests_or_line(location),
         report: &|outcome| {
             warn(terminal, &outcome, true);
             let is_news = matches!(outcome.result, Ok((_, changed)) if changed || outcome.is_known);
@@ -105,8 +107,8 @@ fn line(outcome: &Outcome) -> Option<String> {
 }
 
 /// Accepts the list in the cache, within all other bounds.
-fn accept(terminal: Terminal, path: &Path, name: &str) -> Result<(), Failure> {
-    let entries = load::accept(path, name)?;
+fn accept(terminal: Terminal, location: &Location, name: &str) -> Result<(), Failure> {
+    let entries = load::accept(location, name)?;
     terminal.answer(
         || document(&[json!({"name": name, "entries": entries, "accepted": true})]),
         || format!("accepted: {entries} entries of {name}; `dfw apply` or dfw guard takes them\n"),

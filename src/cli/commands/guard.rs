@@ -73,7 +73,7 @@ pub(in crate::cli) fn default_socket() -> PathBuf {
 
 pub(in crate::cli) fn run(args: &GuardArgs) -> Result<(), Failure> {
     let options = Options {
-        path: args.policy.path.clone(),
+        location: args.policy.to_enforce()?,
         engines: args.engine.ask(),
         state: args.state.clone().unwrap_or_else(arguments::state),
         cache: arguments::cache(),

@@ -2,6 +2,7 @@
 
 mod apply;
 mod audit;
+mod bundle;
 mod check;
 mod diff;
 mod explain;
@@ -98,6 +99,12 @@ pub(super) enum Verb {
     /// `dfw apply` uses the fetched content; `dfw guard` uses it at once.
     #[command(after_help = examples::FETCH)]
     Fetch(fetch::FetchArgs),
+    /// Sign policies for many hosts: make, check and renew bundles
+    ///
+    /// A bundle is a directory with policies and lists under their digests, a signed manifest that lists them, and
+    /// a signed head that names the manifest and expires. Other commands read a bundle in place of a directory.
+    #[command(after_help = examples::BUNDLE)]
+    Bundle(bundle::BundleVerbs),
     /// Show the rules in force, with counters of allowed and denied packets
     ///
     /// Also shows drift, other base chains on the same hooks in the order of their priorities, and
@@ -151,11 +158,12 @@ impl Verb {
             Self::Log(args) => log::run(terminal, args),
             Self::Init(args) => init::run(terminal, args),
             Self::Check(args) => check::run(terminal, args),
-            Self::Test(args) => test::run(terminal, &args.path),
+            Self::Test(args) => test::run(terminal, args),
             Self::Show(args) => show::run(terminal, args),
             Self::Guard(args) => guard::run(args),
             Self::Grant(args) => grant::run(terminal, args),
             Self::Fetch(args) => fetch::run(terminal, args),
+            Self::Bundle(args) => bundle::run(terminal, args),
             Self::Status(args) => status::run(terminal, args),
             Self::Remove => remove::run(terminal),
             Self::Generate(args) => generate::run(terminal, args),
@@ -181,6 +189,7 @@ impl Verb {
             | Self::Guard(_)
             | Self::Grant(_)
             | Self::Fetch(_)
+            | Self::Bundle(_)
             | Self::Status(_)
             | Self::Import(_)
             | Self::Generate(_) => false,

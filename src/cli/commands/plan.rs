@@ -33,8 +33,9 @@ pub(in crate::cli) struct PlanArgs {
 }
 
 pub(in crate::cli) fn run(terminal: Terminal, args: &PlanArgs) -> Result<ExitCode, Failure> {
-    let path = &args.policy.path;
-    let loaded = load_for_host(terminal, path)?;
+    let location = args.policy.to_enforce()?;
+    let path = &location.path;
+    let loaded = load_for_host(terminal, &location)?;
     let (loaded, passed, site) = look(&args.engine.ask(), loaded, path)?;
     let ruleset = loaded.compile(&site.host);
     let planned = match plan(&loaded, &site, &ruleset) {

@@ -1,10 +1,10 @@
 //! `dfw show`: prints rules as nft text.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::json;
 
-use crate::cli::arguments::DEFAULT_PATH;
+use crate::cli::arguments::{BundleArgs, DEFAULT_PATH};
 use crate::cli::load::load;
 use crate::cli::report::failure::Failure;
 use crate::cli::report::notice;
@@ -14,6 +14,7 @@ use crate::kernel::Kernel;
 use crate::output::json;
 use crate::output::terminal::Terminal;
 use crate::ruleset::Ruleset;
+use crate::store::Location;
 use crate::text::diagnostic::Diagnostic;
 
 #[derive(Debug, clap::Args)]
@@ -21,18 +22,20 @@ pub(in crate::cli) struct ShowArgs {
     /// Print the rules of this policy; needs no root
     #[arg(long, value_name = "PATH", num_args = 0..=1, default_missing_value = DEFAULT_PATH)]
     policy: Option<PathBuf>,
+    #[command(flatten)]
+    bundle: BundleArgs,
 }
 
 pub(in crate::cli) fn run(terminal: Terminal, args: &ShowArgs) -> Result<(), Failure> {
     match &args.policy {
-        Some(path) => compiled(terminal, path),
+        Some(path) => compiled(terminal, &args.bundle.to_show(path)?),
         None => installed(terminal),
     }
 }
 
 /// Prints the rules of a policy, compiled without knowledge of a host.
-fn compiled(terminal: Terminal, path: &Path) -> Result<(), Failure> {
-    let loaded = load(terminal, path)?;
+fn compiled(terminal: Terminal, location: &Location) -> Result<(), Failure> {
+    let loaded = load(terminal, location)?;
     let warnings: Vec<_> = notice::without_host(&loaded.policy).collect();
     terminal.diagnostics(&warnings, &loaded.sources);
     print(terminal, "policy", &loaded.compile(&HostView::default()))

@@ -1,9 +1,8 @@
 //! `dfw test`: runs the policies' `tests:`.
 
-use std::path::Path;
-
 use serde_json::json;
 
+use crate::cli::arguments::PolicyPath;
 use crate::cli::load::load_tested;
 use crate::cli::report::failure::Failure;
 use crate::output::json;
@@ -11,8 +10,9 @@ use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
 use crate::untrusted;
 
-pub(in crate::cli) fn run(terminal: Terminal, path: &Path) -> Result<(), Failure> {
-    let (loaded, passed) = load_tested(terminal, path)?;
+pub(in crate::cli) fn run(terminal: Terminal, policies: &PolicyPath) -> Result<(), Failure> {
+    let location = policies.to_show()?;
+    let (loaded, passed) = load_tested(terminal, &location)?;
     terminal.answer(
         || {
             json!({
@@ -28,7 +28,7 @@ pub(in crate::cli) fn run(terminal: Terminal, path: &Path) -> Result<(), Failure
         || match passed {
             0 => format!(
                 "{} has no tests; add them under `tests:`\n",
-                untrusted::path(path)
+                untrusted::path(&location.path)
             ),
             _ => format!(
                 "{}: {}\n",

@@ -12,6 +12,7 @@ use crate::kernel::{self, Rejection};
 use crate::output::json;
 use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
+use crate::store::bundle::OpenError;
 use crate::store::line_behind;
 use crate::text::diagnostic::{Diagnostic, Severity};
 use crate::text::{FileId, SourceMap};
@@ -88,6 +89,23 @@ impl Failure {
             Diagnostic::error("unconfirmed", message)
                 .help("confirm where `dfw apply --confirm` asks, or wait for its timeout"),
         )
+    }
+
+    /// Creates the failure of a bundle that cannot be read.
+    pub(in crate::cli) fn bundle(error: &OpenError) -> Self {
+        let new = |slug| Diagnostic::error(slug, error.to_string());
+        Self::plain(match error {
+            OpenError::Unreadable(_) => new("unreadable"),
+            OpenError::Denied { error, .. } => new(error.slug()),
+            OpenError::NoBundle(_) => new("not-a-bundle").help(
+                "a bundle is a directory with `head`, `manifests` and `blobs`; `--trusted-key` is for bundles only",
+            ),
+            OpenError::NoKeys(_) => new("no-trusted-key").help(
+                "name the key that signs its policies: `--trusted-key FILE`, or put it into \
+                 /etc/dfw/policy.pub.d",
+            ),
+            OpenError::NoHost(_) => new("no-host").help("name the host: `--host-id NAME`"),
+        })
     }
 
     /// Adds the texts that the diagnostics point into.

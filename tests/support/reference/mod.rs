@@ -74,6 +74,8 @@ pub(crate) struct Port {
     interfaces: Vec<&'static str>,
     pub(crate) log: bool,
     reject: bool,
+    /// So many in an hour, and so many at once, that no packet here is beyond it: a limit gives no access.
+    limits: (Option<u32>, Option<u32>),
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::analysis::explain::{Destination, Place, Question, explain};
 use crate::analysis::surroundings::Surroundings;
 use crate::analysis::unfetched::doubt_walks;
-use crate::cli::arguments::EngineArgs;
+use crate::cli::arguments::{BundleArgs, EngineArgs};
 use crate::cli::load::load;
 use crate::cli::report::engines;
 use crate::cli::report::failure::Failure;
@@ -54,6 +54,8 @@ pub(in crate::cli) struct ExplainArgs {
     policy: Option<PathBuf>,
     #[command(flatten)]
     engine: EngineArgs,
+    #[command(flatten)]
+    bundle: BundleArgs,
 }
 
 /// Parses a single port on the command line.
@@ -136,11 +138,9 @@ fn explain_packet(
         answer: &answer,
         problems: &facts.problems,
         foreign_chains: &facts.foreign_chains,
+        ruleset: &facts.ruleset,
     };
-    terminal.answer(
-        || explained.document(),
-        || explained.text(terminal, &facts.ruleset),
-    )?;
+    terminal.answer(|| explained.document(), || explained.text(terminal))?;
     Ok(())
 }
 
@@ -177,7 +177,7 @@ impl Facts {
                 unknown: HostView::default(),
             });
         };
-        let loaded = load(terminal, path)?;
+        let loaded = load(terminal, &args.bundle.to_show(path)?)?;
         // Without root the host cannot be read; the policy is evaluated without it.
         let foreign_chains = Kernel::open()
             .and_then(|kernel| kernel.outline())

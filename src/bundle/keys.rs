@@ -1,0 +1,62 @@
+//! Public keys in minisign's format, and what each may sign.
+
+use minisign_verify::PublicKey;
+
+/// The most keys of one role.
+const MOST: usize = 64;
+
+/// What keys may sign.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Which policies come into force: manifests and heads.
+    Policy,
+    /// That they are still the ones: heads only.
+    Operations,
+}
+
+/// The keys that are trusted.
+#[derive(Debug, Clone, Default)]
+pub struct Keys {
+    policy: Vec<PublicKey>,
+    operations: Vec<PublicKey>,
+}
+
+impl Keys {
+    /// Adds a key, as `minisign -G` writes it: a comment and the key, or the line with the key alone.
+    ///
+    /// # Errors
+    /// Why the text is no key.
+    pub fn add(&mut self, role: Role, text: &str) -> Result<(), &'static str> {
+        let lines: Vec<&str> = text.lines().collect();
+        let key = match lines[..] {
+            [key] => key,
+            [comment, key] if comment.starts_with("untrusted comment: ") => key,
+            _ => return Err("not a public key of minisign: one line, or two with a comment"),
+        };
+        let wrong = "not a public key of minisign";
+        let key = PublicKey::from_base64(key).map_err(|_| wrong)?;
+        let keys = match role {
+            Role::Policy => &mut self.policy,
+            Role::Operations => &mut self.operations,
+        };
+        if keys.len() == MOST {
+            return Err("more than 64 keys");
+        }
+        keys.push(key);
+        Ok(())
+    }
+
+    /// Returns whether no key may sign a manifest: then nothing is trusted.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.policy.is_empty()
+    }
+
+    /// Returns the keys of one role.
+    pub(super) fn of(&self, role: Role) -> &[PublicKey] {
+        match role {
+            Role::Policy => &self.policy,
+            Role::Operations => &self.operations,
+        }
+    }
+}
