@@ -11,36 +11,30 @@
 //! taken off. The container drops what reaches it.
 
 use std::fmt::Write;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::os::fd::OwnedFd;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, socket_with};
-use rustix::thread::{CpuSet, sched_setaffinity};
-use rustix::time::{ClockId, clock_gettime};
 
 use crate::cost::Cost;
 use crate::dfw;
 use crate::goal::Goals;
 use crate::race::{Track, median};
+use crate::sender::{Sender, stay_on_one_processor};
 use crate::size::{Scale, short};
 use crate::sources::{self, Kind, Random};
 use crate::support::command::output;
 use crate::support::netns::Namespace;
 
-const SERVER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 const PORT: u16 = 53;
 /// In no list.
 const STRANGER: Ipv4Addr = Ipv4Addr::new(240, 0, 0, 1);
 /// How many connections there are at once.
 const FLOWS: usize = 64;
-/// A measurement ends when it has taken this long, in milliseconds, or this many packets.
+/// A measurement ends when it has taken this long, in milliseconds.
 const ENOUGH: f64 = 250.0;
-const MOST: usize = 100_000;
-/// How many packets there are between two looks at the clock.
-const CHUNK: usize = 500;
 
 /// How long a packet may take to come through.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -56,7 +50,7 @@ table ip docker {
     }
 }
 ";
-const DROP_ALL: &str = "
+pub(crate) const DROP_ALL: &str = "
 table netdev bench {
     chain ingress { type filter hook ingress device \"eth0\" priority 0; policy drop; }
 }
@@ -246,16 +240,16 @@ impl Forms {
         }
         load(container, DROP_ALL)?;
         client.run(|| {
-            sched_setaffinity(None, &one_processor())?;
-            let sender = Sender::open()?;
-            let established = sender.price(|number| flows[number % flows.len()])?;
+            stay_on_one_processor()?;
+            let sender = Sender::open(SERVER)?;
+            let established = sender.price(ENOUGH, |number| flows[number % flows.len()])?;
             let mut random = Random(seed);
-            let new = sender.price(|number| {
+            let new = sender.price(ENOUGH, |number| {
                 let source = self.addresses[random.below(self.addresses.len())];
                 let port = u16::try_from(number % 20_000).unwrap_or_default();
                 Packet::new(source, 10_000 + port)
             })?;
-            let denied = sender.price(|number| {
+            let denied = sender.price(ENOUGH, |number| {
                 let port = u16::try_from(number % 20_000).unwrap_or_default();
                 Packet::new(STRANGER, 10_000 + port)
             })?;
@@ -268,14 +262,8 @@ impl Forms {
     }
 }
 
-fn one_processor() -> CpuSet {
-    let mut set = CpuSet::new();
-    set.set(0);
-    set
-}
-
 /// Wires, addresses and routes; the containers' answers find their way back through the client.
-fn wire(host: &Namespace, client: &Namespace, container: &Namespace) -> Result<()> {
+pub(crate) fn wire(host: &Namespace, client: &Namespace, container: &Namespace) -> Result<()> {
     let name = |namespace: &Namespace| {
         let name = namespace.path().file_name().unwrap_or_default();
         name.to_string_lossy().into_owned()
@@ -304,6 +292,7 @@ fn wire(host: &Namespace, client: &Namespace, container: &Namespace) -> Result<(
     }
     // Nobody has to ask who has an address: who drops everything would not answer.
     host.ip(&format!("link set eth0 address {HOST_MAC}"))?;
+    client.ip("link set eth0 address 02:00:00:00:00:02")?;
     client.ip(&format!("neigh add 203.0.113.1 lladdr {HOST_MAC} dev eth0"))?;
     host.ip("neigh add 203.0.113.2 lladdr 02:00:00:00:00:02 dev eth0")?;
     host.ip("route add default via 203.0.113.2 dev eth0")?;
@@ -314,7 +303,7 @@ fn wire(host: &Namespace, client: &Namespace, container: &Namespace) -> Result<(
     load(host, PUBLISHED)
 }
 
-fn load(namespace: &Namespace, text: &str) -> Result<()> {
+pub(crate) fn load(namespace: &Namespace, text: &str) -> Result<()> {
     let mut command = namespace.command("nft");
     command.arg(text);
     output(&mut command)?;
@@ -326,10 +315,10 @@ fn load(namespace: &Namespace, text: &str) -> Result<()> {
 fn await_wires(client: &Namespace, container: &Namespace, packet: Packet) -> Result<()> {
     let server = container.run(|| Ok(UdpSocket::bind(("172.17.0.2", PORT))?))?;
     server.set_read_timeout(Some(PATIENCE / 200))?;
-    let sender = client.run(Sender::open)?;
+    let sender = client.run(|| Sender::open(SERVER))?;
     let deadline = Instant::now() + PATIENCE;
     loop {
-        sender.send(&packet)?;
+        sender.send(packet.as_ref())?;
         match server.recv(&mut [0; 64]) {
             Ok(_) => return Ok(()),
             Err(error) => ensure!(Instant::now() < deadline, "the wires stay dead: {error}"),
@@ -341,9 +330,9 @@ fn await_wires(client: &Namespace, container: &Namespace, packet: Packet) -> Res
 fn establish(client: &Namespace, container: &Namespace, flows: &[Packet]) -> Result<()> {
     let server = container.run(|| Ok(UdpSocket::bind(("172.17.0.2", PORT))?))?;
     server.set_read_timeout(Some(PATIENCE))?;
-    let sender = client.run(Sender::open)?;
+    let sender = client.run(|| Sender::open(SERVER))?;
     for flow in flows {
-        sender.send(flow)?;
+        sender.send(flow.as_ref())?;
         let (_, from) = server
             .recv_from(&mut [0; 64])
             .with_context(|| format!("{flow:?} is not accepted"))?;
@@ -355,6 +344,12 @@ fn establish(client: &Namespace, container: &Namespace, flows: &[Packet]) -> Res
 /// An IPv4 packet with a UDP datagram of one byte.
 #[derive(Debug, Clone, Copy)]
 struct Packet([u8; 29]);
+
+impl AsRef<[u8]> for Packet {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
 
 impl Packet {
     fn new(source: Ipv4Addr, port: u16) -> Self {
@@ -372,44 +367,4 @@ impl Packet {
         bytes[25] = 9;
         Self(bytes)
     }
-}
-
-/// A socket that sends whole packets, of whatever source.
-struct Sender(OwnedFd);
-
-impl Sender {
-    fn open() -> Result<Self> {
-        let (family, flags) = (AddressFamily::INET, SocketFlags::CLOEXEC);
-        let socket = socket_with(family, SocketType::RAW, flags, Some(ipproto::RAW))?;
-        rustix::net::connect(&socket, &SocketAddr::from((SERVER, 0)))?;
-        Ok(Self(socket))
-    }
-
-    fn send(&self, packet: &Packet) -> Result<()> {
-        rustix::net::send(&self.0, &packet.0, rustix::net::SendFlags::empty())?;
-        Ok(())
-    }
-
-    /// Nanoseconds of this thread for each packet.
-    fn price(&self, mut packet: impl FnMut(usize) -> Packet) -> Result<f64> {
-        let start = thread_time();
-        let mut sent = 0;
-        while sent < MOST && thread_time() - start < ENOUGH * 1e6 {
-            for _ in 0..CHUNK {
-                self.send(&packet(sent))?;
-                sent += 1;
-            }
-        }
-        ensure!(sent > 0, "nothing was sent");
-        #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-        Ok((thread_time() - start) / sent as f64)
-    }
-}
-
-/// The processor time of this thread in nanoseconds.
-fn thread_time() -> f64 {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-    let nanoseconds = (time.tv_sec * 1_000_000_000 + time.tv_nsec) as f64;
-    nanoseconds
 }

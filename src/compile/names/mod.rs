@@ -433,12 +433,13 @@ impl SharedSet {
         let (protocol, rest) = name.strip_prefix(SHARED)?.split_once('.')?;
         let (family, length) = rest.split_once('-')?;
         let mut families = Family::ALL.into_iter();
-        let set = Self {
+        // As `name` writes it. It is not compared with that: there is a call for each port and set.
+        let is_decimal = length == "0" || !length.starts_with(['0', '+']);
+        Some(Self {
             protocol: Protocol::by_name(protocol)?,
             family: families.find(|known| Part::Short(*known).name() == family)?,
-            length: length.parse().ok()?,
-        };
-        (set.name() == name).then_some(set)
+            length: length.parse().ok().filter(|_| is_decimal)?,
+        })
     }
 }
 
