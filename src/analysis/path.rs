@@ -17,7 +17,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crate::net::{Family, HostPorts, Protocol};
 use crate::ruleset::{Direction, Hook};
 
-use super::eval::{Connection, Flow, Outgoing, Packet};
+use super::eval::{Arrival, Connection, Flow, Outgoing, Packet};
 use super::surroundings::Surroundings;
 
 /// A kind of path to a port.
@@ -288,6 +288,11 @@ impl Path {
             }),
             protocol: self.protocol.into(),
             flow,
+            arrival: Some(Arrival {
+                destination: original.destination,
+                port: original.port,
+                local: is_translated,
+            }),
             connection: target.map(|_| Connection {
                 direction: Direction::Original,
                 dnat: is_translated,

@@ -12,6 +12,12 @@ use std::net::IpAddr;
 use crate::net::{Family, HostPorts, Protocol};
 use crate::ruleset::End;
 
+/// The base chain of packets that arrive.
+pub(super) const PREROUTING: &str = "prerouting";
+/// The chain of TCP connections that arrive.
+pub(super) const OPENING: &str = "early";
+/// The chain that leaves packets to the later chains.
+pub(super) const EARLY_EXEMPT: &str = "early-exempt";
 /// The base chain of forwarded packets.
 pub const FORWARD: &str = "forward";
 /// The base chain of packets to sockets of this host.
@@ -71,10 +77,15 @@ const PORT: &str = "port-";
 const HOST: &str = "host-";
 const FROM_CONTAINERS: &str = "containers-";
 const CONTAINER: &str = "container-";
+const EARLY: &str = "early-";
+/// The prefix of the chains that deny what a key excludes.
+const EARLY_DENIED: &str = "early-denied-";
 
 /// The part of the ruleset that a chain or map serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Context {
+    /// TCP connections as they arrive, judged by the packet's own destination.
+    Early,
     /// Published ports, judged by the connection's original destination.
     Published,
     /// Sockets of this host, judged by the packet's own destination.
@@ -89,6 +100,7 @@ impl Context {
     /// Returns the chain of a policy key.
     pub(super) fn port_chain(self, key: &HostPorts) -> String {
         let prefix = match self {
+            Self::Early => EARLY,
             Self::Published => PORT,
             Self::Host | Self::Container => HOST,
             Self::HostFromContainers => FROM_CONTAINERS,
@@ -121,8 +133,14 @@ impl Context {
         format!("{}{number}", self.prefix("addresses"))
     }
 
+    /// Returns whether packets of a protocol come there.
+    pub(super) fn has(self, protocol: Protocol) -> bool {
+        self != Self::Early || protocol == Protocol::Tcp
+    }
+
     fn prefix(self, name: &str) -> String {
         match self {
+            Self::Early => format!("{EARLY}{name}"),
             Self::Published => name.to_owned(),
             Self::Host => format!("{HOST}{name}"),
             Self::HostFromContainers => format!("{HOST}{FROM_CONTAINERS}{name}"),
@@ -173,6 +191,8 @@ pub fn port_of_chain(chain: &str) -> Option<(Context, HostPorts)> {
         (PORT, Context::Published),
         (HOST, Context::Host),
         (FROM_CONTAINERS, Context::HostFromContainers),
+        (EARLY_DENIED, Context::Early),
+        (EARLY, Context::Early),
     ];
     let mut found = known.iter().filter_map(|(prefix, context)| {
         let name = chain.strip_prefix(prefix)?;
@@ -185,7 +205,7 @@ pub fn port_of_chain(chain: &str) -> Option<(Context, HostPorts)> {
 #[must_use]
 pub fn key_of_step(chain: &str, port: u16) -> Option<HostPorts> {
     let shared = || {
-        let contexts = [Context::Published, Context::Host];
+        let contexts = [Context::Published, Context::Host, Context::Early];
         let protocols = Protocol::ALL.into_iter();
         let mut all = protocols.flat_map(|protocol| contexts.map(|context| (context, protocol)));
         let (_, protocol) =
@@ -193,6 +213,11 @@ pub fn key_of_step(chain: &str, port: u16) -> Option<HostPorts> {
         Some(HostPorts::one(None, protocol, port))
     };
     port_of_chain(chain).map(|(_, key)| key).or_else(shared)
+}
+
+/// Returns the chain that denies what a key excludes, as it arrives.
+pub(super) fn early_denied_chain(key: &HostPorts) -> String {
+    format!("{EARLY_DENIED}{}", port(key))
 }
 
 /// Returns the set of a port's interfaces, if there are several.
@@ -438,6 +463,7 @@ mod tests {
                 Context::Published,
                 Context::Host,
                 Context::HostFromContainers,
+                Context::Early,
             ] {
                 let chain = context.port_chain(&key);
                 assert_eq!(port_of_chain(&chain), Some((context, key)), "{chain}");
@@ -456,6 +482,9 @@ mod tests {
             "to-clients-53-udp",
             "from-clients-of-53-udp",
             "loopback-from-wire",
+            EARLY_EXEMPT,
+            "early-tcp-ports",
+            "early-at-203.0.113.10",
             "port-080-tcp",
             "port-80-80-tcp",
             "port-80-icmp",

@@ -15,17 +15,23 @@ use crate::ruleset::{
 };
 
 use super::names::{
-    self, CONTAINERS, Context, FOREIGN, FORWARD, List, PUBLISHED, REMEMBER, SHARED, SHARED_DENIED,
-    SharedSet,
+    self, CONTAINERS, Context, FOREIGN, FORWARD, List, PREROUTING, PUBLISHED, REMEMBER, SHARED,
+    SHARED_DENIED, SharedSet,
 };
 
 /// The policy in a ruleset.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "settings that do not depend on each other"
+)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reading {
     /// The default for published ports without a key.
     pub default: DefaultAction,
     /// Whether denials by the default are logged.
     pub log: bool,
+    /// Whether TCP connections are denied as they arrive; `false` if no port takes part.
+    pub early_drop: bool,
     /// Whether accepted connections are marked.
     pub connection_mark: bool,
     /// Whether ports deny packets without a reverse path; `false` if no port has a key.
@@ -96,6 +102,7 @@ pub fn read(ruleset: &Ruleset) -> Reading {
         log: published
             .iter()
             .any(|rule| rule.expressions.iter().any(is_log)),
+        early_drop: chain(PREROUTING).is_some(),
         connection_mark: is_marking(ruleset),
         reverse_path_filter: ruleset
             .chains
@@ -119,7 +126,7 @@ pub fn read(ruleset: &Ruleset) -> Reading {
         match context {
             // If no other packet is denied, only this chain shows how.
             Context::HostFromContainers => port.except.containers = true,
-            Context::Published | Context::Host | Context::Container => {}
+            Context::Early | Context::Published | Context::Host | Context::Container => {}
         }
         port.read(ruleset, chain);
     }
@@ -134,6 +141,17 @@ pub fn read(ruleset: &Ruleset) -> Reading {
 }
 
 impl Reading {
+    /// Returns whether a port takes part in the denial of TCP connections as they arrive.
+    #[must_use]
+    pub fn has_early_ports(&self) -> bool {
+        self.ports.iter().any(|(key, port)| {
+            key.protocol == Protocol::Tcp
+                && !port.allow.any
+                && !port.log
+                && port.deny_with == DenyWith::Drop
+        })
+    }
+
     /// Reads interface patterns from a rule of the forward chain.
     fn read_setting(&mut self, rule: &Rule) {
         let [

@@ -81,6 +81,9 @@ pub(super) struct Desired {
 
 /// How many times as long as a read of the policies it is until the next: lists may change all the time.
 const SHARE: u32 = 4;
+/// The longest time until the next read: a disk that was silent for an hour must not delay a change for
+/// several.
+const LONGEST_REST: Duration = Duration::from_secs(10);
 
 /// The places of fetched lists: the cache, those that were accepted, and what is to be fetched.
 #[derive(Clone)]
@@ -508,7 +511,7 @@ impl Feed for Desired {
         events.extend(self.reading.outcome(now).map(|outcome| {
             Event::Read(match outcome {
                 Outcome::Done((read, took)) => {
-                    self.rest = now + took * SHARE;
+                    self.rest = now + took.saturating_mul(SHARE).min(LONGEST_REST);
                     Outcome::Done(read)
                 }
                 Outcome::Late => Outcome::Late,

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use crate::kernel::{self, COMMITS, Claim, Commit, Kernel, Outcome, attempts, next};
+use crate::kernel::{self, COMMITS, Claim, Commit, Kernel, attempts};
 use crate::nftables::notice::Modifier;
 use crate::ruleset::Ruleset;
 use crate::untrusted;
@@ -27,6 +27,8 @@ pub(super) struct Enforcement {
     kernel: Kernel,
     /// Whether the next installation must replace it.
     replace: bool,
+    /// Whether this process has brought it into force.
+    held: bool,
     /// `None` while guard itself changes it.
     monitor: Option<Monitor>,
     pause: Backoff,
@@ -48,6 +50,16 @@ pub(super) enum Change {
     PutBack(Repair),
 }
 
+/// How a ruleset came into force.
+struct Brought {
+    /// Whether anything was changed.
+    changed: bool,
+    /// Whether there was no table.
+    gone: bool,
+    /// The generation since which it is in force; `None` if others changed rulesets meanwhile.
+    generation: Option<u32>,
+}
+
 impl Enforcement {
     pub(super) fn open(own: bool) -> Result<(Self, Claim), Error> {
         let kernel = Kernel::open()?;
@@ -55,6 +67,7 @@ impl Enforcement {
         let enforcement = Self {
             kernel,
             replace: claim == Claim::Plain,
+            held: false,
             monitor: Some(Monitor::open()?),
             pause: Backoff::new(PAUSE.0, PAUSE.1),
             in_a_row: 0,
@@ -115,7 +128,13 @@ impl Enforcement {
         let began = Instant::now();
         let done = self.bring(ruleset, stamp);
         self.monitor = Some(Monitor::open()?);
-        let (changed, generation) = done?;
+        let Brought {
+            changed,
+            gone,
+            generation,
+        } = done?;
+        let known = known || self.held && gone;
+        self.held = true;
         let now = Instant::now();
         // Commits of other programs while the monitor was closed. A restore is reported in any case.
         let overtaken = generation.is_none() || self.kernel.generation().ok() != generation;
@@ -138,26 +157,28 @@ impl Enforcement {
         Ok((change, again))
     }
 
-    /// Says whether it changed anything, and since which moment the ruleset is in force.
     fn bring(
         &mut self,
         ruleset: &Ruleset,
         stamp: impl Fn() -> String,
-    ) -> Result<(bool, Option<u32>), kernel::Error> {
+    ) -> Result<Brought, kernel::Error> {
         // If the table is gone, no packet depends on it, and one transaction is faster.
         let gone = self.modifier.is_some() && !self.is_there()?;
         if self.replace || gone {
             let moment = self.kernel.generation()?;
-            let outcome = self.kernel.replace(ruleset, &stamp(), moment)?;
-            if outcome == Outcome::Overtaken {
-                self.kernel.replace(ruleset, &stamp(), None)?;
-            }
+            let generation = match self.kernel.replace(ruleset, &stamp(), moment)? {
+                Commit::InForce { generation } => generation,
+                Commit::Overtaken => {
+                    self.kernel.replace(ruleset, &stamp(), None)?;
+                    None
+                }
+            };
             self.replace = false;
-            // With what closed the ports meanwhile it was two transactions.
-            let done = [next(moment), next(next(moment))];
-            let generation = self.kernel.generation().ok();
-            let generation = generation.filter(|now| done.contains(now));
-            Ok((true, generation.filter(|_| outcome == Outcome::Done)))
+            Ok(Brought {
+                changed: true,
+                gone,
+                generation,
+            })
         } else {
             self.commit(ruleset, stamp)
         }
@@ -168,15 +189,20 @@ impl Enforcement {
         &self,
         ruleset: &Ruleset,
         stamp: impl Fn() -> String,
-    ) -> Result<(bool, Option<u32>), kernel::Error> {
+    ) -> Result<Brought, kernel::Error> {
         for attempt in attempts(COMMITS) {
             let survey = self.kernel.try_survey()?;
             let proposal = self.kernel.propose(survey.as_ref(), ruleset)?;
+            let brought = |changed, generation| Brought {
+                changed,
+                gone: survey.as_ref().is_some_and(|s| s.installed.is_none()),
+                generation,
+            };
             if proposal.is_empty() {
-                return Ok((false, proposal.generation()));
+                return Ok(brought(false, proposal.generation()));
             }
             if let Commit::InForce { generation } = proposal.commit(&stamp(), attempt)? {
-                return Ok((true, generation));
+                return Ok(brought(true, generation));
             }
         }
         Err(kernel::Error::Busy)

@@ -33,10 +33,10 @@ use attempts::READS;
 pub use attempts::{Attempt, COMMITS, attempts};
 pub use batch::{Batch, FinishedBatch, Subject, What};
 pub use owner::Claim;
-pub use proposal::{Commit, Proposal};
+pub use proposal::Proposal;
 pub use restore::{Former, Restored};
 pub use snapshot::{Builder, ForeignBaseChain};
-pub use transaction::{Outcome, next, sound};
+pub use transaction::{Commit, Outcome, sound};
 pub use watch::{Heard, Listener, Tracer};
 
 /// The oldest supported kernel, Linux 5.10: it has the conntrack original tuple as a key, interface kinds and

@@ -12,7 +12,7 @@
 use crate::plan::{self, Installed, Plan};
 use crate::ruleset::Ruleset;
 
-use super::transaction::next;
+use super::transaction::{Commit, next};
 use super::{Attempt, Error, ForeignBaseChain, Former, Kernel, Outcome, Snapshot, sound};
 
 /// The change that brings a ruleset into force, computed against one snapshot.
@@ -23,19 +23,6 @@ pub struct Proposal<'a> {
     /// `None` if no consistent snapshot could be taken.
     survey: Option<&'a Snapshot>,
     plan: Plan<'a>,
-}
-
-/// The result of a commit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Commit {
-    /// The ruleset is in force.
-    InForce {
-        /// The generation from which on it is in force; `None` if other programs changed rulesets
-        /// meanwhile.
-        generation: Option<u32>,
-    },
-    /// Another program changed a ruleset after the survey. No verdict was changed.
-    Overtaken,
 }
 
 impl Kernel {

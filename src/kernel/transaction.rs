@@ -25,6 +25,19 @@ pub enum Outcome {
     Overtaken,
 }
 
+/// The result of a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Commit {
+    /// The ruleset is in force.
+    InForce {
+        /// The generation from which on it is in force; `None` if other programs changed rulesets
+        /// meanwhile.
+        generation: Option<u32>,
+    },
+    /// Another program changed a ruleset after the survey. No verdict was changed.
+    Overtaken,
+}
+
 impl Kernel {
     /// Returns a random number, the key of sketches.
     ///
@@ -103,7 +116,7 @@ impl Kernel {
 
     /// Replaces dfw's table in one transaction. For a moment it denies packets to all ports of the ruleset, and never
     /// passes one that both rulesets deny. `stamp` says who applied it. With a `generation`, only
-    /// if no ruleset has changed since.
+    /// if no ruleset has changed since; without one, the generation of the result is not known.
     ///
     /// # Errors
     /// `Error::Unsound` for an invalid ruleset. `Error::Rejected` if the kernel rejects a message,
@@ -114,17 +127,28 @@ impl Kernel {
         ruleset: &Ruleset,
         stamp: &str,
         generation: impl Into<Option<u32>>,
-    ) -> Result<Outcome, Error> {
+    ) -> Result<Commit, Error> {
         sound(ruleset)?;
+        let generation = generation.into();
         let mut operations = plan::replace(ruleset, Self::seed()?).main;
         let gap = Gap::of(ruleset);
         operations.extend(gap.iter().flat_map(Gap::close));
-        let outcome = self.send(&operations, stamp, generation)?;
-        if let (Outcome::Done, Some(gap)) = (outcome, &gap) {
-            // If this fails, the next plan takes it out.
-            let _ = self.send(&gap.open(), stamp, None);
+        if self.send(&operations, stamp, generation)? == Outcome::Overtaken {
+            return Ok(Commit::Overtaken);
         }
-        Ok(outcome)
+        let mut generation = generation.map(next);
+        if let Some(gap) = gap {
+            let open = gap.open();
+            let opened = self.send(&open, stamp, generation);
+            generation = generation
+                .filter(|_| matches!(opened, Ok(Outcome::Done)))
+                .map(next);
+            if matches!(opened, Ok(Outcome::Overtaken)) {
+                // If this fails, the next plan takes it out.
+                let _ = self.send(&open, stamp, None);
+            }
+        }
+        Ok(Commit::InForce { generation })
     }
 
     /// Deletes dfw's table. With a `generation`, only if no ruleset has changed since.
@@ -208,7 +232,7 @@ fn await_packets() {
 
 /// Returns the generation after a transaction: the next number, skipping 0.
 #[must_use]
-pub fn next(generation: u32) -> u32 {
+pub(super) fn next(generation: u32) -> u32 {
     generation.checked_add(1).unwrap_or(1)
 }
 

@@ -269,6 +269,7 @@ numbers! {
         NFT_META_PROTOCOL = 1,
         NFT_META_IIF = 4,
         NFT_FIB_RESULT_ADDRTYPE = 3,
+        RTN_LOCAL = 2,
         NFT_CMP_LTE = 3,
         NFT_CMP_GT = 4,
         NFT_CMP_GTE = 5,

@@ -17,6 +17,10 @@ use super::yaml::{Member, Node, Reader, Value, members, one_or_many};
 /// filters at 0.
 const PRIORITIES: RangeInclusive<i32> = -199..=-1;
 
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "settings that do not depend on each other"
+)]
 /// The settings: interfaces of the host, logging, and the base chains' priority.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -25,6 +29,8 @@ pub struct Settings {
     pub connection_mark: bool,
     /// `container-interfaces`: the interfaces that `default: deny` protects.
     pub container_interfaces: Vec<InterfacePattern>,
+    /// `early-drop`: whether TCP connections that a port denies are dropped as they arrive.
+    pub early_drop: bool,
     /// `foreign-interfaces`: bridges of other software (libvirt, LXD, CNI), which `default: deny` does not
     /// filter.
     pub foreign_interfaces: Vec<InterfacePattern>,
@@ -46,6 +52,7 @@ impl Default for Settings {
         Self {
             connection_mark: false,
             container_interfaces: patterns(&["docker0", "docker_gwbridge", "br-*", "podman*"]),
+            early_drop: true,
             // Bridges of libvirt, LXD, LXC, Incus and Kubernetes' bridge plugin, by their own
             // names.
             foreign_interfaces: patterns(&["virbr*", "lxdbr*", "lxcbr*", "incusbr*", "cni0"]),
@@ -66,7 +73,7 @@ struct Setting {
 const CONNECTION_MARK: &str = "connection-mark";
 const REVERSE_PATH_FILTER: &str = "reverse-path-filter";
 
-const SETTINGS: [Setting; 6] = [
+const SETTINGS: [Setting; 7] = [
     Setting {
         key: CONNECTION_MARK,
         read: |settings, reader, member| settings.connection_mark = reader.read_flag(member),
@@ -88,6 +95,17 @@ const SETTINGS: [Setting; 6] = [
             patterns(
                 "Where containers are: names of interfaces, or their beginnings with `*` behind.",
             )
+        },
+    },
+    Setting {
+        key: "early-drop",
+        read: |settings, reader, member| settings.early_drop = reader.read_flag(member),
+        schema: || {
+            json!({
+                "description": "Whether TCP connections that a port denies are dropped as they arrive, \
+                                before connection tracking: `true` unless set.",
+                "type": "boolean",
+            })
         },
     },
     Setting {

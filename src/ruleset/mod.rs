@@ -71,6 +71,8 @@ pub struct Base {
 /// A netfilter hook of the `inet` family that dfw uses (`enum nf_inet_hooks`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Hook {
+    /// Packets that come in, before this host knows where they go.
+    Prerouting,
     /// Packets for this host.
     Input,
     /// Packets that this host forwards.
@@ -80,10 +82,14 @@ pub enum Hook {
 }
 
 impl Hook {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Prerouting, Self::Input, Self::Forward, Self::Output];
+
     /// Returns its name in nft's language.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            Self::Prerouting => "prerouting",
             Self::Input => "input",
             Self::Forward => "forward",
             Self::Output => "output",

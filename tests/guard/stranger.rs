@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::daemon::until;
 use crate::namespace::Sandbox;
@@ -32,6 +32,9 @@ struct Arrivals {
     longest: AtomicU64,
     /// How often everything was forgotten.
     forgotten: AtomicU64,
+    /// How often a count of what waits in the socket was requested, and the last request that was met.
+    requested: AtomicU64,
+    met: AtomicU64,
 }
 
 /// Arrivals that are further apart belong to different gaps.
@@ -101,8 +104,25 @@ impl Stranger {
     }
 
     /// How many packets got through so far.
-    pub(crate) fn arrived(&self) -> u64 {
-        self.arrived.count.load(Ordering::Relaxed)
+    pub(crate) fn arrived(&self) -> Result<u64> {
+        self.read_all()?;
+        Ok(self.arrived.count.load(Ordering::Relaxed))
+    }
+
+    /// Fails if any got through since they were forgotten.
+    pub(crate) fn nothing_arrived(&self) -> Result<()> {
+        let arrived = self.arrived()?;
+        ensure!(arrived == 0, "{arrived} got through");
+        Ok(())
+    }
+
+    /// Waits until the receiver has read what has arrived: on a busy machine it is behind.
+    fn read_all(&self) -> Result<()> {
+        let request = self.arrived.requested.fetch_add(1, Ordering::SeqCst) + 1;
+        until("the receiver", || {
+            let met = self.arrived.met.load(Ordering::SeqCst) >= request;
+            (met || self.threads.iter().any(JoinHandle::is_finished)).then_some(())
+        })
     }
 
     /// For how long at once they did.
@@ -111,10 +131,12 @@ impl Stranger {
     }
 
     /// Forgets all that got through so far.
-    pub(crate) fn forget(&self) {
+    pub(crate) fn forget(&self) -> Result<()> {
+        self.read_all()?;
         self.arrived.forgotten.fetch_add(1, Ordering::Relaxed);
         self.arrived.count.store(0, Ordering::Relaxed);
         self.arrived.longest.store(0, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Waits until the client has sent some more packets.
@@ -144,7 +166,14 @@ impl Drop for Stranger {
 fn receive(server: &UdpSocket, stop: &AtomicBool, arrived: &Arrivals) -> Result<()> {
     let mut gap: Option<(Instant, Instant, u64)> = None;
     while !stop.load(Ordering::Relaxed) {
+        let request = arrived.requested.load(Ordering::SeqCst);
+        let is_met = arrived.met.load(Ordering::SeqCst) >= request;
+        server.set_nonblocking(!is_met)?;
         let Ok(_) = server.recv(&mut [0; 64]) else {
+            // Nothing is left of what arrived before the request.
+            if !is_met {
+                arrived.met.store(request, Ordering::SeqCst);
+            }
             continue;
         };
         let now = Instant::now();

@@ -17,7 +17,7 @@ fn root() -> &'static Path {
 }
 
 /// Every document of the repository that is for people, by its path from the root.
-fn documents() -> Vec<PathBuf> {
+pub(crate) fn documents() -> Vec<PathBuf> {
     let mut found = Vec::new();
     for folder in ["", "docs", "docs/design", "vagrant", "scenarios"] {
         for entry in fs::read_dir(root().join(folder)).unwrap() {
@@ -32,7 +32,7 @@ fn documents() -> Vec<PathBuf> {
     found
 }
 
-fn read(document: &Path) -> String {
+pub(crate) fn read(document: &Path) -> String {
     fs::read_to_string(root().join(document)).unwrap()
 }
 

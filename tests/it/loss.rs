@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use anyhow::ensure;
-use dfw::analysis::eval::{Connection, Decision, Flow, Outgoing, Packet, evaluate};
+use dfw::analysis::eval::{Arrival, Connection, Decision, Flow, Outgoing, Packet, evaluate};
 use dfw::compile::compile;
 use dfw::host::HostView;
 use dfw::plan::{BIG, Delta, Installed, Operation, Place, SetState, Sketch, TableState, diff};
@@ -100,6 +100,11 @@ fn strangers(sources: &[&str], ports: &[u16]) -> Vec<Packet> {
             outgoing: None,
             protocol: L4Protocol::Tcp,
             flow,
+            arrival: Some(Arrival {
+                destination: flow.destination,
+                port: flow.port,
+                local: true,
+            }),
             connection: None,
             source_port: None,
             returns: false,

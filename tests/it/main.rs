@@ -15,6 +15,7 @@ mod difference;
 mod docs;
 #[path = "../support/documented.rs"]
 mod documented;
+mod early;
 #[path = "../support/encoded.rs"]
 mod encoded;
 mod engines;

@@ -26,6 +26,9 @@ fn at_port(packet: &Packet, port: u16) -> Packet {
     if let Some(connection) = &mut packet.connection {
         connection.original.port = Some(port);
     }
+    if let Some(arrival) = &mut packet.arrival {
+        arrival.port = Some(port);
+    }
     packet
 }
 

@@ -83,6 +83,7 @@ fn no_file_is_too_long_to_be_read() {
 
 /// Words that also mean something else than a chain or a set: hooks, keys of policies and documents.
 const COMMON: &[&str] = &[
+    "prerouting",
     "forward",
     "input",
     "output",

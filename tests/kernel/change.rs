@@ -331,10 +331,12 @@ fn a_crash_between_the_phases_does_no_harm() -> Result<()> {
         let rules = |installed: &Installed| {
             let chains = installed.ruleset.chains.values();
             let bases = chains.filter(|chain| chain.base.is_some());
-            bases.map(|chain| chain.rules.clone()).collect::<Vec<_>>()
+            let rules = bases.map(|chain| chain.rules.clone());
+            // A chain without rules is as good as none.
+            rules.filter(|rules| !rules.is_empty()).collect::<Vec<_>>()
         };
         ensure!(
-            rules(&installed(kernel)?).iter().all(Vec::is_empty),
+            rules(&installed(kernel)?).is_empty(),
             "half of it is in force"
         );
         change(kernel, &only_web)?;

@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, ensure};
-use dfw::kernel::{Error, Kernel, Outcome};
+use dfw::kernel::{Commit, Error, Kernel};
 use dfw::ruleset::Ruleset;
 use nftnl::{Batch, Chain, MsgType, ProtoFamily, Table};
 
@@ -124,8 +124,8 @@ fn applies(sandbox: &Sandbox, kernel: &Kernel) -> Result<(usize, usize)> {
             }
             match kernel.snapshot() {
                 Ok(snapshot) => match kernel.replace(&ruleset, "", snapshot.generation)? {
-                    Outcome::Overtaken => {}
-                    Outcome::Done | Outcome::Unfinished => {
+                    Commit::Overtaken => {}
+                    Commit::InForce { .. } => {
                         applied += 1;
                         break;
                     }
@@ -144,7 +144,7 @@ fn applies(sandbox: &Sandbox, kernel: &Kernel) -> Result<(usize, usize)> {
 
 /// Who does not ask what was there before is overtaken by nobody.
 fn regardless(kernel: &Kernel, ruleset: &Ruleset) -> Result<()> {
-    ensure!(kernel.replace(ruleset, "", None)? == Outcome::Done);
+    ensure!(kernel.replace(ruleset, "", None)? != Commit::Overtaken);
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::{Context, Result, bail, ensure};
 use dfw::compile::compile;
 use dfw::host::HostView;
-use dfw::kernel::{Kernel, Outcome, Snapshot};
+use dfw::kernel::{Commit, Kernel, Snapshot};
 use dfw::ruleset::{Origin, Ruleset};
 use dfw::text::SourceMap;
 
@@ -205,7 +205,7 @@ impl Report {
 pub(crate) fn install(kernel: &Kernel, ruleset: &Ruleset) -> Result<()> {
     for _ in 0..TRIES {
         let generation = kernel.snapshot()?.generation;
-        if kernel.replace(ruleset, "a test", generation)? == Outcome::Done {
+        if kernel.replace(ruleset, "a test", generation)? != Commit::Overtaken {
             return Ok(());
         }
     }

@@ -57,9 +57,9 @@ fn a_table_of_an_owner_cannot_be_changed_by_others() -> Result<()> {
         ensure!(sandbox.nft(&format!("flush table {TABLE}")).is_err());
         sandbox.kernel(|other| {
             for refused in [
-                other.remove(None),
-                other.replace(&ruleset, "another", None),
-                other.claim().map(|_| dfw::kernel::Outcome::Done),
+                other.remove(None).map(drop),
+                other.replace(&ruleset, "another", None).map(drop),
+                other.claim().map(drop),
             ] {
                 ensure!(matches!(refused, Err(Error::Owned(_))), "{refused:?}");
             }

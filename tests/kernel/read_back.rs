@@ -100,9 +100,10 @@ fn expected(policy: &Policy) -> Said {
     let settings = &policy.settings;
     let (exact, container_interfaces) = names(&settings.container_interfaces);
     let (foreign, foreign_interfaces) = names(&settings.foreign_interfaces);
-    let reading = Reading {
+    let mut reading = Reading {
         default: policy.default,
         log: settings.log && policy.default == dfw::policy::DefaultAction::Deny,
+        early_drop: false,
         connection_mark: settings.connection_mark,
         reverse_path_filter: settings.reverse_path_filter && !policy.ports.is_empty(),
         priority: Some(settings.priority),
@@ -114,6 +115,7 @@ fn expected(policy: &Policy) -> Said {
         container_bridges: exact,
         unnamed: BTreeSet::new(),
     };
+    reading.early_drop = settings.early_drop && reading.has_early_ports();
     Said { reading, lists }
 }
 

@@ -1,7 +1,7 @@
 //! What is applied is what is read back.
 
 use anyhow::{Result, ensure};
-use dfw::kernel::{Kernel, Outcome};
+use dfw::kernel::{Commit, Kernel, Outcome};
 use dfw::ruleset::{Elements, Interval, Ruleset, Set};
 
 use crate::Named;
@@ -105,7 +105,7 @@ fn a_stale_generation_changes_nothing() -> Result<()> {
         let stale = kernel.snapshot()?.generation;
         install(kernel, &first)?;
         let before = (kernel.snapshot()?, sandbox.listing()?);
-        ensure!(kernel.replace(&second, "", stale)? == Outcome::Overtaken);
+        ensure!(kernel.replace(&second, "", stale)? == Commit::Overtaken);
         ensure!(kernel.remove(stale)? == Outcome::Overtaken);
         same(&(kernel.snapshot()?, sandbox.listing()?), &before)
     })

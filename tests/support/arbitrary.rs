@@ -424,6 +424,10 @@ fn own_header() -> impl Strategy<Value = Part> {
             Expression::Interface(Interface::OutBridge)
         ]),
         family().prop_map(|family| Part::Ready(Expression::Address(Address::Family(family)))),
+        ready(vec![
+            Expression::Port(Port::Opens),
+            Expression::Address(Address::Local)
+        ]),
         source_match(Just(Tuple::Original)),
     ]
 }
@@ -441,6 +445,7 @@ fn rule(style: Style) -> BoxedStrategy<RulePlan> {
                 1 => tuple().prop_map(|t| Part::Ready(Expression::Address(Address::ToLoopback(t)))),
                 1 => ready(vec![Expression::Interface(Interface::SameInterface), Expression::Interface(Interface::NoReversePath)]),
                 1 => ready(vec![Expression::Conntrack(Conntrack::Resumed), Expression::Conntrack(Conntrack::NoteOpening), Expression::Conntrack(Conntrack::Opened)]),
+                1 => ready(vec![Expression::Port(Port::Opens), Expression::Address(Address::Local)]),
                 1 => family().prop_map(|family| Part::Ready(Expression::Address(Address::Family(family)))),
                 2 => port_source_match(),
                 1 => port_match(),
@@ -545,7 +550,10 @@ struct Plan {
 
 fn plan(style: Style) -> impl Strategy<Value = Plan> {
     let priority = prop_oneof![4 => -400..400_i32, 1 => Just(0), 1 => -20..20_i32];
-    let base = (select(vec![Hook::Input, Hook::Forward]), priority)
+    let base = (
+        select(vec![Hook::Prerouting, Hook::Input, Hook::Forward]),
+        priority,
+    )
         .prop_map(|(hook, priority)| Base { hook, priority });
     let sets = (name(), contents(), comment(), any::<Index>()).prop_map(
         |(name, contents, comment, rank)| SetPlan {

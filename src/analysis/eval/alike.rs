@@ -50,8 +50,7 @@ pub fn differing_ports(old: &Ruleset, new: &Ruleset, protocol: L4Protocol) -> Ve
 
 /// Returns the base chains of all hooks, if both rulesets have the same.
 fn equal_bases(rulesets: [&Ruleset; 2]) -> Option<Vec<&str>> {
-    let hooks = [Hook::Input, Hook::Forward, Hook::Output];
-    let [old, new] = rulesets.map(|ruleset| hooks.map(|hook| bases(ruleset, hook)));
+    let [old, new] = rulesets.map(|ruleset| Hook::ALL.map(|hook| bases(ruleset, hook)));
     (old == new).then(|| old.into_iter().flatten().collect())
 }
 
@@ -102,7 +101,7 @@ impl<'a> At<'_, 'a> {
             )
             | Expression::Interface(Interface::In { set, .. }) => self.whole(set, depth),
             Expression::Statement(Statement::Verdict(verdict)) => self.verdict(verdict, depth),
-            Expression::Address(Address::Family(_) | Address::ToLoopback(_))
+            Expression::Address(Address::Family(_) | Address::ToLoopback(_) | Address::Local)
             | Expression::Interface(
                 Interface::Name { .. }
                 | Interface::OutBridge
@@ -159,6 +158,7 @@ impl<'a> At<'_, 'a> {
             } => self.whole(map, depth),
             // Another protocol's port matches nothing.
             Port::Protocol(_)
+            | Port::Opens
             | Port::Map { .. }
             | Port::SourceIn { .. }
             | Port::AddressMap { .. } => true,

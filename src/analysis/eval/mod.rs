@@ -29,7 +29,7 @@ use lookup::{Match, look_up, value};
 use question::{Asked, Question};
 
 pub use alike::differing_ports;
-pub use packet::{Connection, Flow, Outgoing, Packet};
+pub use packet::{Arrival, Connection, Flow, Outgoing, Packet};
 pub use partition::{Partition, Region, Symbolic};
 pub(super) use pool::Fast;
 pub use pool::Pool;
@@ -38,9 +38,26 @@ pub use trace::{Decision, Element, Hit, Step, Trace};
 /// All ports.
 const ALL_PORTS: (u16, u16) = (0, u16::MAX);
 
-/// Sends a packet through the base chains of its hook.
+/// Sends a packet through the base chains of its hook, and before that through those of prerouting if it
+/// [arrives](Packet::arrival). What prerouting accepts is judged as if there were no chain: there are no steps of it.
 #[must_use]
 pub fn evaluate(ruleset: &Ruleset, packet: &Packet) -> Trace {
+    let early = packet
+        .arriving()
+        .map(|arriving| at_hook(ruleset, &arriving));
+    let denied = |early: &Trace| early.decision != Decision::Accept;
+    match early {
+        Some(early) if denied(&early) => early,
+        early => {
+            let mut trace = at_hook(ruleset, packet);
+            trace.unknown |= early.is_some_and(|early| early.unknown);
+            trace
+        }
+    }
+}
+
+/// Sends a packet through the base chains of its hook.
+fn at_hook(ruleset: &Ruleset, packet: &Packet) -> Trace {
     let mut run = Run::new(ruleset, packet, true);
     let decision = bases(ruleset, packet.hook)
         .into_iter()
@@ -72,6 +89,7 @@ pub(super) fn tells(ruleset: &Ruleset, expression: &Interface, name: &str) -> bo
             destination: nowhere,
             port: None,
         },
+        arrival: None,
         source_port: None,
         connection: None,
         returns: false,
@@ -279,6 +297,7 @@ impl<'a, 'p> Run<'a, 'p> {
                 self.find_address(set, *family, packet.flow.destination),
                 hits,
             ),
+            Address::Local => packet.is_local().into(),
             Address::ToLoopback(tuple) => {
                 // The whole network is meant in IPv4 only.
                 let is_loopback =
@@ -297,6 +316,7 @@ impl<'a, 'p> Run<'a, 'p> {
         let packet = self.packet;
         match expression {
             Port::Protocol(protocol) => (packet.protocol == *protocol).into(),
+            Port::Opens => packet.opens().into(),
             Port::SourceIn {
                 tuple,
                 protocol,

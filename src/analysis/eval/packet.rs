@@ -21,6 +21,8 @@ pub struct Packet {
     pub protocol: L4Protocol,
     /// Where it comes from and goes to, as it is now.
     pub flow: Flow,
+    /// How it came in, if it is the first packet of a connection from another host.
+    pub arrival: Option<Arrival>,
     /// The port that it comes from; `None` for ICMP.
     pub source_port: Option<u16>,
     /// The connection that it belongs to; `None` where nothing is tracked.
@@ -58,6 +60,17 @@ pub struct Flow {
     pub port: Option<u16>,
 }
 
+/// How a packet comes in, before connection tracking and any translation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrival {
+    /// The destination address.
+    pub destination: IpAddr,
+    /// The destination port; `None` for ICMP.
+    pub port: Option<u16>,
+    /// Whether the destination is an address of this host.
+    pub local: bool,
+}
+
 /// What connection tracking knows of a packet's connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Connection {
@@ -89,6 +102,41 @@ impl Packet {
             },
             connection,
             ..self.clone()
+        }
+    }
+
+    /// Returns the packet as it came in; `None` for one that opens no connection, or that this host sends.
+    pub(super) fn arriving(&self) -> Option<Self> {
+        let Arrival {
+            destination, port, ..
+        } = self.arrival?;
+        Some(Self {
+            hook: Hook::Prerouting,
+            outgoing: None,
+            flow: Flow {
+                source: self.connection.map_or(self.flow, |c| c.original).source,
+                destination,
+                port,
+            },
+            connection: None,
+            ..self.clone()
+        })
+    }
+
+    /// Returns whether its destination is an address of this host.
+    pub(super) fn is_local(&self) -> bool {
+        match self.hook {
+            Hook::Prerouting => self.arrival.is_some_and(|arrival| arrival.local),
+            Hook::Input => true,
+            Hook::Forward | Hook::Output => false,
+        }
+    }
+
+    /// Returns whether it is the first segment of a TCP connection.
+    pub(super) fn opens(&self) -> bool {
+        match self.hook {
+            Hook::Prerouting => self.protocol == L4Protocol::Tcp && self.arrival.is_some(),
+            Hook::Input | Hook::Forward | Hook::Output => self.begins() && !self.resumes,
         }
     }
 

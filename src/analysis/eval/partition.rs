@@ -74,13 +74,15 @@ struct Outcome<'a> {
     sources: Rc<AddressSet>,
     decision: Option<Decision>,
     trail: Vec<Place<'a>>,
+    /// Whether it is decided in prerouting.
+    early: bool,
 }
 
 /// A ruleset that sets of sources are sent through.
 #[derive(Debug)]
 pub struct Symbolic<'a> {
     ruleset: &'a Ruleset,
-    bases: [Vec<&'a str>; 3],
+    bases: [Vec<&'a str>; 4],
     /// What sets and maps hold, of those that were asked for.
     found: IndexMap<(*const u8, Asked), Result<Found<'a>, Unknown>, Fast>,
 }
@@ -92,10 +94,9 @@ impl<'a> Symbolic<'a> {
     /// Returns the evaluator of a ruleset.
     #[must_use]
     pub fn new(ruleset: &'a Ruleset) -> Self {
-        let hooks = [Hook::Input, Hook::Forward, Hook::Output];
         Self {
             ruleset,
-            bases: hooks.map(|hook| bases(ruleset, hook)),
+            bases: Hook::ALL.map(|hook| bases(ruleset, hook)),
             found: IndexMap::default(),
         }
     }
@@ -107,7 +108,7 @@ impl<'a> Symbolic<'a> {
     }
 
     /// Sends a packet from each of `sources`, which are of the family of its source, through the base chains
-    /// of its hook. The packet from one of them is [`Packet::from_source`]; everything else about it stays as
+    /// of its hook, and before that through those of prerouting if it [arrives](Packet::arrival). The packet from one of them is [`Packet::from_source`]; everything else about it stays as
     /// it is, also whether it [strays](Packet::strays).
     pub fn partition(
         &mut self,
@@ -118,8 +119,15 @@ impl<'a> Symbolic<'a> {
         // Its connection comes from the same family as well.
         let packet = &packet.from_source(packet.flow.source);
         let outline = self.outline(pool, packet, sources);
+        let arriving = packet.arriving();
         let regions = outline.regions.into_iter().map(|outcome| Region {
-            steps: self.steps(packet, &outcome.trail),
+            steps: self.steps(
+                arriving
+                    .as_ref()
+                    .filter(|_| outcome.early)
+                    .unwrap_or(packet),
+                &outcome.trail,
+            ),
             sources: outcome.sources,
             decision: outcome.decision,
         });
@@ -138,16 +146,19 @@ impl<'a> Symbolic<'a> {
         packet: &Packet,
         sources: &Rc<AddressSet>,
     ) -> Outline<'a> {
+        let [prerouting, input, forward, output] = &self.bases;
+        let early = prerouting.clone();
         let bases = match packet.hook {
-            Hook::Input => 0,
-            Hook::Forward => 1,
-            Hook::Output => 2,
+            Hook::Prerouting => Vec::new(),
+            Hook::Input => input.clone(),
+            Hook::Forward => forward.clone(),
+            Hook::Output => output.clone(),
         };
-        let bases = self.bases[bases].clone();
+        let arriving = packet.arriving().filter(|_| !early.is_empty());
         let mut walk = Walk {
             symbolic: self,
             pool,
-            packet,
+            packet: arriving.as_ref().unwrap_or(packet),
             trail: Vec::new(),
             regions: Vec::new(),
             ports: ALL_PORTS,
@@ -158,7 +169,15 @@ impl<'a> Symbolic<'a> {
             sources: Rc::clone(sources),
             decision: Some(Decision::Accept),
             trail: Vec::new(),
+            early: false,
         });
+        if arriving.is_some() {
+            for base in early {
+                walk.base(base);
+            }
+            walk.leave_prerouting();
+            walk.packet = packet;
+        }
         for base in bases {
             walk.base(base);
         }
@@ -239,12 +258,31 @@ impl<'a> Walk<'_, 'a> {
         self.trail.clear();
     }
 
+    /// Makes what prerouting accepts one region without rules: it is judged as if there were no chain.
+    fn leave_prerouting(&mut self) {
+        let mut accepted = self.pool.nobody();
+        for region in std::mem::take(&mut self.regions) {
+            if region.decision == Some(Decision::Accept) {
+                accepted = self.pool.union(&accepted, &region.sources);
+            } else {
+                self.regions.push(region);
+            }
+        }
+        self.regions.push(Outcome {
+            sources: accepted,
+            decision: Some(Decision::Accept),
+            trail: Vec::new(),
+            early: false,
+        });
+    }
+
     fn decide(&mut self, sources: Rc<AddressSet>, decision: Option<Decision>) {
         if !sources.is_empty() {
             self.regions.push(Outcome {
                 sources,
                 decision,
                 trail: self.trail.clone(),
+                early: self.packet.hook == Hook::Prerouting,
             });
         }
     }
@@ -437,10 +475,14 @@ impl<'a> Walk<'_, 'a> {
                 None
             }
             Expression::Address(
-                Address::Family(_) | Address::SourceIn { .. } | Address::DestinationMap { .. },
+                Address::Family(_)
+                | Address::Local
+                | Address::SourceIn { .. }
+                | Address::DestinationMap { .. },
             )
             | Expression::Port(
                 Port::Protocol(_)
+                | Port::Opens
                 | Port::AddressMap {
                     end: End::Source, ..
                 },

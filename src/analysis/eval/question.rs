@@ -102,10 +102,12 @@ impl<'a> Question<'a> {
                 Address::Family(_)
                 | Address::DestinationIn { .. }
                 | Address::ToLoopback(_)
+                | Address::Local
                 | Address::DestinationMap { .. },
             )
             | Expression::Port(
                 Port::Protocol(_)
+                | Port::Opens
                 | Port::In { .. }
                 | Port::Map { .. }
                 | Port::AddressMap {

@@ -35,6 +35,7 @@ fn packet() -> Packet {
             related: false,
             original: flow,
         }),
+        arrival: None,
         source_port: None,
         returns: false,
         strays: false,

@@ -21,17 +21,28 @@ impl Compiler<'_> {
         {
             return Vec::new();
         }
+        let takes_part = |(key, port): (&HostPorts, &PortPolicy)| self.is_early(key, port);
+        if context == Context::Early && !policy.ports.iter().any(takes_part) {
+            return Vec::new();
+        }
         let unnamed = match context {
             Context::Host => self.unnamed(),
-            Context::Published | Context::HostFromContainers | Context::Container => Vec::new(),
+            Context::Early
+            | Context::Published
+            | Context::HostFromContainers
+            | Context::Container => Vec::new(),
         };
         let mut by_address: BTreeMap<Option<IpAddr>, Vec<(&HostPorts, Verdict)>> = BTreeMap::new();
-        let judges = matches!(context, Context::Published | Context::Host);
+        let judges = matches!(context, Context::Early | Context::Published | Context::Host);
         if judges {
             self.shared_chains(context);
         }
-        for (key, port) in &policy.ports {
-            let verdict = if judges && self.shared.contains(key) {
+        let keys = policy.ports.iter();
+        for (key, port) in keys.filter(|(key, _)| context.has(key.protocol)) {
+            let verdict = if context == Context::Early && !self.is_early(key, port) {
+                // Must not fall through to a key around it.
+                Verdict::Accept
+            } else if judges && self.shared.contains(key) {
                 Verdict::Goto(context.shared_chain(key.protocol))
             } else {
                 self.port_chain(context, key, port);
@@ -131,6 +142,10 @@ impl Compiler<'_> {
                     )),
                 }
             }
+            if context == Context::Early && address.is_none() {
+                // As without an element.
+                elements.retain(|row| row.verdict != Verdict::Accept);
+            }
             if elements.is_empty() {
                 continue;
             }
@@ -178,6 +193,8 @@ fn port_verdict(context: Context, key: &HostPorts, port: &PortPolicy) -> Verdict
 pub(super) fn tuple(context: Context) -> Tuple {
     match context {
         Context::Published => Tuple::Original,
-        Context::Host | Context::HostFromContainers | Context::Container => Tuple::Packet,
+        Context::Early | Context::Host | Context::HostFromContainers | Context::Container => {
+            Tuple::Packet
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Writes the compiled ruleset.
 
 mod dispatch;
+mod early;
 mod granted;
 mod loopback;
 mod own;
@@ -46,6 +47,7 @@ pub fn compile(policy: &Policy, host: &HostView, origin: &dyn Fn(&Span) -> Origi
     };
     compiler.bridges();
     compiler.shared_sets();
+    compiler.early();
     compiler.forward();
     compiler.input();
     compiler.published();

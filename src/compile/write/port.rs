@@ -20,6 +20,9 @@ pub(super) const SHORT: usize = 64;
 impl Compiler<'_> {
     /// Adds the chain of a port.
     pub(super) fn port_chain(&mut self, context: Context, key: &HostPorts, port: &PortPolicy) {
+        if context == Context::Early {
+            return self.early_chain(key, port);
+        }
         let comment = self.comment(&port.origin);
         let name = context.port_chain(key);
         let deny = |matches: Vec<Expression>| denial(&matches, key, port, &comment);
@@ -43,7 +46,7 @@ impl Compiler<'_> {
                     rules.push(Rule::new(from, comment.clone()));
                 }
             }
-            Context::Host | Context::Container => {
+            Context::Early | Context::Host | Context::Container => {
                 // A key with an address is only reached by packets to that address.
                 if key.address.is_none() {
                     rules.push(Rule::new(

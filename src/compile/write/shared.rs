@@ -16,12 +16,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::super::names::{Context, EXEMPT, SHARED_ALLOWED, SHARED_DENIED, SharedSet};
 use super::super::read::shared_sets;
 use super::dispatch::tuple;
+use super::early::early_denial;
 use super::granted::Granted;
 use super::port::SHORT;
-use super::{Compiler, drop, jump, note};
+use super::{Compiler, accept, drop, jump, note};
 use crate::policy::{DenyWith, Policy, PortPolicy};
 use crate::ruleset::{
-    Address, Counting, Elements, Expression, L4Protocol, Port, Rule, Set, Statement, Tuple,
+    Address, Counting, Elements, Expression, L4Protocol, Port, Rule, Set, Statement,
 };
 
 /// The most ports with chains of their own that could share sets.
@@ -143,9 +144,10 @@ impl Compiler<'_> {
         for protocol in Protocol::ALL {
             let sets: Vec<_> = sets.iter().filter(|set| set.protocol == protocol).collect();
             let any = self.shared.ports.keys().any(|key| key.protocol == protocol);
-            if !any {
+            if !any || !context.has(protocol) {
                 continue;
             }
+            let early = context == Context::Early;
             let (tuple, l4) = (tuple(context), L4Protocol::from(protocol));
             let counted = |set: &str| {
                 Expression::Port(Port::In {
@@ -160,11 +162,11 @@ impl Compiler<'_> {
             ];
             let mut rules = Vec::new();
             // The comment of the element is the policy line, like that of a port's own rule.
-            if tuple == Tuple::Packet {
+            if context == Context::Host {
                 let loopback = [Expression::Address(Address::ToLoopback(tuple))];
                 rules.push(Rule::new([&loopback[..], &deny[..]].concat(), None));
             }
-            if let Some(matches) = self.no_reverse_path(context) {
+            if let Some(matches) = self.no_reverse_path(context).filter(|_| !early) {
                 if context == Context::Published {
                     rules.push(Rule::new(vec![jump(EXEMPT)], None));
                 }
@@ -178,10 +180,18 @@ impl Compiler<'_> {
                     length: set.length,
                     set: set.name(),
                 });
-                rules.push(Rule::new(
-                    vec![source, counted(SHARED_ALLOWED), self.allow(context)],
-                    None,
-                ));
+                let allow = if early {
+                    vec![source, accept()]
+                } else {
+                    vec![source, counted(SHARED_ALLOWED), self.allow(context)]
+                };
+                rules.push(Rule::new(allow, None));
+            }
+            if early {
+                let counted = vec![Expression::Port(Port::Protocol(l4)), counted(SHARED_DENIED)];
+                rules.extend(early_denial(counted, None));
+                self.chain(&context.shared_chain(protocol), rules);
+                continue;
             }
             if context == Context::Published {
                 rules.push(Rule::new(vec![jump(EXEMPT)], None));

@@ -28,6 +28,13 @@ pub(super) fn encode(expression: &Address, out: &mut Vec<Instruction>) {
             }
             out.push(Instruction::equal(vec![LOOPBACK]));
         }
+        Address::Local => {
+            out.push(Instruction::Fib {
+                result: NFT_FIB_RESULT_ADDRTYPE,
+                flags: NFTA_FIB_F_DADDR,
+            });
+            out.push(Instruction::equal(RTN_LOCAL.to_ne_bytes().to_vec()));
+        }
         Address::DestinationMap { tuple, family, map } => {
             load_address(*tuple, *family, End::Destination, out);
             out.push(Instruction::lookup(map, true));
@@ -74,6 +81,7 @@ pub(super) fn decode(instructions: &[Instruction]) -> Option<(Address, usize)> {
     let whole = [
         Address::ToLoopback(Tuple::Original),
         Address::ToLoopback(Tuple::Packet),
+        Address::Local,
         Address::Family(Family::V4),
         Address::Family(Family::V6),
     ];

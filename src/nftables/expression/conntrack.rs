@@ -4,16 +4,8 @@ use crate::ruleset::{Conntrack, Direction, EPHEMERAL, L4Protocol, OPENED};
 
 use super::super::instruction::Instruction;
 use super::super::number::*;
-use super::port::load_protocol;
+use super::port::{TCP_SYN, load_flags, load_opening, load_protocol};
 
-/// Flags of TCP (RFC 9293, 3.1), and where they are in its header.
-const TCP_SYN: u8 = 0x02;
-const TCP_ACK: u8 = 0x10;
-const TCP_FLAGS: Instruction = Instruction::Payload {
-    base: NFT_PAYLOAD_TRANSPORT_HEADER,
-    offset: 13,
-    length: 1,
-};
 /// How many bytes a label has (`NF_CT_LABELS_MAX_SIZE` of `net/netfilter/nf_conntrack_labels.h`).
 const LABEL: usize = 16;
 
@@ -49,18 +41,14 @@ pub(super) fn encode(expression: &Conntrack, out: &mut Vec<Instruction>) {
                 data: EPHEMERAL.to_be_bytes().to_vec(),
             });
             match_bit(NFT_CT_STATE, STATE_NEW, out);
-            out.push(TCP_FLAGS);
-            out.push(Instruction::Mask(vec![TCP_SYN | TCP_ACK]));
+            load_flags(out);
             out.push(Instruction::Cmp {
                 op: NFT_CMP_NEQ,
                 data: vec![TCP_SYN],
             });
         }
         Conntrack::NoteOpening => {
-            load_protocol(L4Protocol::Tcp, out);
-            out.push(TCP_FLAGS);
-            out.push(Instruction::Mask(vec![TCP_SYN | TCP_ACK]));
-            out.push(Instruction::equal(vec![TCP_SYN]));
+            load_opening(out);
             match_bit(NFT_CT_STATE, STATE_NEW, out);
             out.push(Instruction::Value(label(OPENED)));
             out.push(Instruction::SetCt(NFT_CT_LABELS));

@@ -30,12 +30,17 @@ pub(in crate::nftables) const PACKET_PORT: Instruction = Instruction::Payload {
     length: 2,
 };
 
+/// Flags of TCP (RFC 9293, 3.1).
+pub(super) const TCP_SYN: u8 = 0x02;
+const TCP_ACK: u8 = 0x10;
+
 const TUPLES: [Tuple; 2] = [Tuple::Original, Tuple::Packet];
 
 /// Appends the instructions for an expression.
 pub(super) fn encode(expression: &Port, out: &mut Vec<Instruction>) {
     match expression {
         Port::Protocol(protocol) => load_protocol(*protocol, out),
+        Port::Opens => load_opening(out),
         Port::SourceIn {
             tuple,
             protocol,
@@ -79,6 +84,11 @@ pub(super) fn encode(expression: &Port, out: &mut Vec<Instruction>) {
 
 /// Returns the expression that instructions begin with, and how many make it.
 pub(super) fn decode(instructions: &[Instruction]) -> Option<(Port, usize)> {
+    let mut opening = Vec::new();
+    load_opening(&mut opening);
+    if instructions.starts_with(&opening) {
+        return Some((Port::Opens, opening.len()));
+    }
     match instructions {
         [
             Instruction::Meta(NFT_META_L4PROTO),
@@ -195,6 +205,24 @@ fn looked_up(instructions: &[Instruction], wanted: bool) -> Option<String> {
 pub(in crate::nftables) fn load_protocol(protocol: L4Protocol, out: &mut Vec<Instruction>) {
     out.push(Instruction::Meta(NFT_META_L4PROTO));
     out.push(Instruction::equal(vec![protocol.number()]));
+}
+
+/// Matches the first segment of a TCP connection.
+pub(super) fn load_opening(out: &mut Vec<Instruction>) {
+    load_protocol(L4Protocol::Tcp, out);
+    load_flags(out);
+    out.push(Instruction::equal(vec![TCP_SYN]));
+}
+
+/// Loads the flags of a TCP segment that tell how a connection begins.
+pub(super) fn load_flags(out: &mut Vec<Instruction>) {
+    // RFC 9293, 3.1: the byte of the flags.
+    out.push(Instruction::Payload {
+        base: NFT_PAYLOAD_TRANSPORT_HEADER,
+        offset: 13,
+        length: 1,
+    });
+    out.push(Instruction::Mask(vec![TCP_SYN | TCP_ACK]));
 }
 
 /// Loads the destination port.

@@ -127,6 +127,7 @@ pub fn shares_hook(family: u8, number: u32, hook: Hook) -> bool {
 
 fn hook_number(hook: Hook) -> u32 {
     match hook {
+        Hook::Prerouting => NF_INET_PRE_ROUTING,
         Hook::Input => NF_INET_LOCAL_IN,
         Hook::Forward => NF_INET_FORWARD,
         Hook::Output => NF_INET_LOCAL_OUT,
@@ -134,7 +135,7 @@ fn hook_number(hook: Hook) -> u32 {
 }
 
 fn hook(number: u32) -> Option<Hook> {
-    [Hook::Input, Hook::Forward, Hook::Output]
+    Hook::ALL
         .into_iter()
         .find(|hook| hook_number(*hook) == number)
 }

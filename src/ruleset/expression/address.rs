@@ -29,6 +29,9 @@ pub enum Address {
     },
     /// `ct original ip daddr 127.0.0.0/8`, `ip daddr 127.0.0.0/8`. Linux 5.10 suffices.
     ToLoopback(Tuple),
+    /// `fib daddr type local`: the destination is an address of this host. In prerouting: before any
+    /// translation. Linux 5.10 suffices.
+    Local,
     /// `ct original ip daddr vmap @map`, `ip6 daddr vmap @map`. Linux 5.10 suffices.
     DestinationMap {
         /// Whose destination.
@@ -64,7 +67,7 @@ impl Address {
         match self {
             Self::SourceIn { set, .. } | Self::DestinationIn { set, .. } => Some(set),
             Self::DestinationMap { map, .. } => Some(map),
-            Self::Family(_) | Self::ToLoopback(_) => None,
+            Self::Family(_) | Self::ToLoopback(_) | Self::Local => None,
         }
     }
 
@@ -73,7 +76,7 @@ impl Address {
         match self {
             Self::SourceIn { set, .. } | Self::DestinationIn { set, .. } => Some(set),
             Self::DestinationMap { map, .. } => Some(map),
-            Self::Family(_) | Self::ToLoopback(_) => None,
+            Self::Family(_) | Self::ToLoopback(_) | Self::Local => None,
         }
     }
 
@@ -84,7 +87,7 @@ impl Address {
                 ruleset.has_set(set, &[family.field()])
             }
             Self::DestinationMap { family, map, .. } => ruleset.has_map(map, &[family.field()]),
-            Self::Family(_) | Self::ToLoopback(_) => true,
+            Self::Family(_) | Self::ToLoopback(_) | Self::Local => true,
         }
     }
 }
@@ -99,6 +102,7 @@ impl Display for Address {
             }
             Self::DestinationIn { family, set } => write!(f, "{} daddr @{set}", family.keyword()),
             Self::ToLoopback(tuple) => write!(f, "{}ip daddr 127.0.0.0/8", tuple.prefix()),
+            Self::Local => f.write_str("fib daddr type local"),
             Self::DestinationMap { tuple, family, map } => {
                 let (prefix, family) = (tuple.prefix(), family.keyword());
                 write!(f, "{prefix}{family} daddr vmap @{map}")

@@ -12,6 +12,8 @@ use super::address::{End, Tuple};
 pub enum Port {
     /// `meta l4proto tcp`. Linux 5.10 suffices.
     Protocol(L4Protocol),
+    /// `tcp flags & (syn | ack) == syn`: the first segment of a TCP connection. Linux 5.10 suffices.
+    Opens,
     /// `meta l4proto tcp ct original proto-dst . ct original ip saddr & 255.255.255.0 @set`,
     /// `meta l4proto tcp tcp dport . ip6 saddr & ffff:: @set`: the network of the source, beside the
     /// destination port. Linux 5.10 suffices.
@@ -123,7 +125,7 @@ impl Port {
         match self {
             Self::SourceIn { set, .. } | Self::In { set, .. } => Some(set),
             Self::Map { map, .. } | Self::AddressMap { map, .. } => Some(map),
-            Self::Protocol(_) => None,
+            Self::Protocol(_) | Self::Opens => None,
         }
     }
 
@@ -132,7 +134,7 @@ impl Port {
         match self {
             Self::SourceIn { set, .. } | Self::In { set, .. } => Some(set),
             Self::Map { map, .. } | Self::AddressMap { map, .. } => Some(map),
-            Self::Protocol(_) => None,
+            Self::Protocol(_) | Self::Opens => None,
         }
     }
 
@@ -150,7 +152,7 @@ impl Port {
             Self::AddressMap { family, map, .. } => {
                 ruleset.has_map(map, &[Field::Port, family.field()])
             }
-            Self::Protocol(_) => true,
+            Self::Protocol(_) | Self::Opens => true,
         }
     }
 }
@@ -159,6 +161,7 @@ impl Display for Port {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::Protocol(protocol) => write!(f, "meta l4proto {}", protocol.name()),
+            Self::Opens => f.write_str("tcp flags & (syn | ack) == syn"),
             Self::SourceIn {
                 tuple,
                 protocol,

@@ -3,8 +3,13 @@
 use dfw::net::Family;
 use dfw::ruleset::{Address, Expression, Tuple};
 
-use super::{Case, NETWORK, NFPROTO, case, ct_original, eq, lookup, lookup_map, meta, payload};
-use crate::libnftnl::Raw;
+use nftnl::nftnl_sys as sys;
+
+use super::{
+    Case, NETWORK, NFPROTO, REGISTER, case, ct_original, eq, lookup, lookup_map, meta, payload,
+    step,
+};
+use crate::libnftnl::{Raw, Value};
 
 /// How an address is loaded.
 pub(super) fn address(tuple: Tuple, family: Family, source: bool) -> Vec<(String, Raw)> {
@@ -37,6 +42,22 @@ pub(super) fn cases() -> Vec<Case> {
             vec![meta("nfproto", NFPROTO), eq("0x0000000a", &[10])],
         ),
     ];
+    cases.push(case(
+        Expression::Address(Address::Local),
+        vec![
+            step(
+                "fib daddr type => reg 1",
+                c"fib",
+                &[
+                    (sys::NFTNL_EXPR_FIB_DREG, REGISTER),
+                    (sys::NFTNL_EXPR_FIB_RESULT, Value::U32(3)),
+                    (sys::NFTNL_EXPR_FIB_FLAGS, Value::U32(2)),
+                ],
+            ),
+            // `RTN_LOCAL` of `linux/rtnetlink.h`.
+            eq("0x00000002", &2_u32.to_ne_bytes()),
+        ],
+    ));
     for tuple in [Tuple::Original, Tuple::Packet] {
         for (family, sets, map) in [
             (Family::V4, [c"v4", c"ranges4"], c"to4"),

@@ -26,6 +26,11 @@ pub(super) fn cases() -> Vec<Case> {
         .into_iter()
         .map(|p| case(Expression::Port(Port::Protocol(p)), l4proto(p).to_vec()))
         .collect();
+    let mut opens = l4proto(L4Protocol::Tcp).to_vec();
+    opens.push(payload(TRANSPORT, 13, 1));
+    opens.push(masked("0x00000012", &[0x12]));
+    opens.push(eq("0x00000002", &[2]));
+    cases.push(case(Expression::Port(Port::Opens), opens));
     cases.extend(maps());
     for (tuple, protocol) in [
         (Tuple::Original, L4Protocol::Tcp),

@@ -15,7 +15,7 @@ use dfw::ruleset::{Direction, Hook, L4Protocol, Ruleset};
 
 use super::sent::Sent;
 use super::world::World;
-use super::{opened, sendable};
+use super::{is_early, opened, sendable};
 use crate::namespace::install;
 use crate::property::property;
 use crate::reference::Meant;
@@ -71,7 +71,8 @@ fn judge(
         let seen = world.seen()?;
         let passes = |sent: &Sent| {
             let (hook, id) = (sent.packet.hook, sent.frame.0.id);
-            seen.came(hook, id).then(|| seen.passed(hook, id))
+            let is_early = is_early(&evaluate(ruleset, &sent.packet));
+            (seen.came(hook, id) != is_early).then(|| seen.passed(hook, id))
         };
         kernel.push(sent.iter().map(passes).collect::<Vec<_>>());
     }

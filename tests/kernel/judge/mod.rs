@@ -91,6 +91,7 @@ fn too_few(tally: &BTreeMap<String, u32>) -> Option<&'static str> {
         ("loopback", 300),
         ("v6", 5),
         ("traced", 20),
+        ("early", 250),
     ];
     let few = |(what, least): &(&str, u32)| {
         let count = tally.get(*what).copied().unwrap_or_default();
@@ -134,7 +135,9 @@ fn judge(
         let meant = meaning(policy, host, packet);
         let context = || format!("{sent:#?}\n{trace:#?}\n{ruleset}");
         ensure!(!trace.unknown, "{}", context());
-        ensure!(seen.came(packet.hook, id), "it never came: {}", context());
+        let is_early = is_early(&trace);
+        let came = seen.came(packet.hook, id);
+        ensure!(came != is_early, "it came ({came}): {}", context());
         ensure!(trace.decision == meant, "meant {meant:?}: {}", context());
         let passed = seen.passed(packet.hook, id);
         ensure!(
@@ -148,8 +151,9 @@ fn judge(
             context()
         );
         let alike = sent_alike(sent);
+        let key = if is_early { early_key(sent) } else { key(sent) };
         let path = paths
-            .get(&key(sent))
+            .get(&key)
             .filter(|paths| paths.len() == 1 && alike == 1);
         if let Some(path) = path {
             same_way(&ruleset, &trace, &path[0]).with_context(context)?;
@@ -218,6 +222,7 @@ fn count(tally: &Tally, sent: &Sent, trace: &Trace, traced: bool) {
         ("loopback".to_owned(), met("to-loopback")),
         ("v6".to_owned(), packet.flow.source.is_ipv6()),
         ("traced".to_owned(), traced),
+        ("early".to_owned(), is_early(trace)),
     ];
     let mut tally = tally.borrow_mut();
     for (what, _) in what.into_iter().filter(|(_, is)| *is) {
@@ -239,6 +244,25 @@ fn key(sent: &Sent) -> Key {
         destination,
         packet.protocol.number(),
         sent.ports,
+    )
+}
+
+/// Whether a packet is denied as it arrives.
+fn is_early(trace: &Trace) -> bool {
+    let first = trace.steps.first();
+    first.is_some_and(|step| step.chain == Hook::Prerouting.name())
+}
+
+/// The key of a packet as it arrives.
+fn early_key(sent: &Sent) -> Key {
+    let (_, source, destination, protocol, ports) = key(sent);
+    let arrival = sent.packet.arrival;
+    (
+        Hook::Prerouting,
+        source,
+        arrival.map_or(destination, |arrival| arrival.destination),
+        protocol,
+        ports.map(|(from, to)| (from, arrival.and_then(|a| a.port).unwrap_or(to))),
     )
 }
 
@@ -268,11 +292,9 @@ fn paths(
                 ..
             } = message;
             if let Some(headers) = headers {
-                let hook = if chain == Hook::Input.name() {
-                    Hook::Input
-                } else {
-                    Hook::Forward
-                };
+                let mut hooks = [Hook::Prerouting, Hook::Input].into_iter();
+                let hook = hooks.find(|hook| hook.name() == chain);
+                let hook = hook.unwrap_or(Hook::Forward);
                 let key = (
                     hook,
                     headers.source,

@@ -2,11 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use dfw::analysis::eval::{Connection, Flow, Outgoing, Packet};
+use dfw::analysis::eval::{Arrival, Connection, Flow, Outgoing, Packet};
 use dfw::ruleset::{Direction, EPHEMERAL, Hook, L4Protocol};
 
 use super::frame::{Flags, Payload, packet};
-use super::world::{Fate, TRANSLATED, behind, is_bridge, name, number};
+use super::world::{Fate, TRANSLATED, behind, is_bridge, is_own, name, number};
 
 /// A packet to send.
 #[derive(Debug)]
@@ -65,8 +65,8 @@ impl Sent {
             ends
         });
         let mut sent = match (drawn.hook, drawn.connection) {
-            // Nothing is drawn that this host sends.
-            (Hook::Output, _) => return None,
+            // Nothing is drawn that this host sends, or that has not come further.
+            (Hook::Output | Hook::Prerouting, _) => return None,
             (Hook::Input, _) => draft.at_home(),
             (Hook::Forward, None) => draft.untracked(drawn.returns),
             (Hook::Forward, Some(c)) => match (draft.port(), c.direction) {
@@ -175,6 +175,7 @@ impl Draft {
             }),
             protocol: self.protocol,
             flow,
+            arrival: None,
             source_port: None,
             connection,
             returns,
@@ -182,6 +183,16 @@ impl Draft {
             resumes: false,
             opened: false,
         }
+    }
+
+    /// How a first packet arrives.
+    fn arrival(&self, original: Flow, flags: Flags) -> Option<Arrival> {
+        let opens = self.protocol != L4Protocol::Tcp || flags == Flags::Syn;
+        opens.then(|| Arrival {
+            destination: original.destination,
+            port: self.port(),
+            local: is_own(original.destination),
+        })
     }
 
     /// To a socket of the host.
@@ -200,7 +211,10 @@ impl Draft {
             original: flow,
         };
         Sent {
-            packet: self.packet(flow, Some(connection), false),
+            packet: Packet {
+                arrival: self.arrival(flow, Flags::Syn),
+                ..self.packet(flow, Some(connection), false)
+            },
             openers: Vec::new(),
             frame: (self.fate(), bytes),
             connection: None,
@@ -286,6 +300,7 @@ impl Draft {
             original,
         };
         let mut known = self.packet(translated, Some(connection), returns);
+        known.arrival = self.arrival(original, flags);
         let is_new = self.protocol == L4Protocol::Tcp && flags == Flags::Ack && !later;
         known.resumes = is_new && self.client_port < EPHEMERAL;
         Sent {

@@ -35,6 +35,16 @@ const NAMES: [&str; 10] = [
     "virbr1",
 ];
 const FIRST_BRIDGE: u8 = 6;
+/// The addresses of the host, beside loopback.
+const OWN: [&str; 7] = [
+    "198.51.100.1",
+    "198.51.100.2",
+    "198.51.100.9",
+    "126.255.255.255",
+    "128.0.0.0",
+    "2001:db8:1::1",
+    "2001:db8:1::9",
+];
 /// The number of the interface for the end of all frames.
 const SYNC: u8 = 0;
 /// How long the end of all frames may take.
@@ -52,6 +62,11 @@ pub(super) fn name(number: u8) -> &'static str {
 
 pub(super) fn is_bridge(number: u8) -> bool {
     number >= FIRST_BRIDGE
+}
+
+/// Whether an address is one of the host.
+pub(super) fn is_own(address: IpAddr) -> bool {
+    address.is_loopback() || OWN.iter().any(|own| own.parse() == Ok(address))
 }
 
 /// An address to which the host's routes lead through that interface, and none through any for 0.
@@ -336,15 +351,7 @@ fn links(peers: &str) -> String {
              route add default via fd03::{number}:2 dev {name} onlink table {table}"
         );
     }
-    for address in [
-        "198.51.100.1/32",
-        "198.51.100.2/32",
-        "198.51.100.9/32",
-        "126.255.255.255/32",
-        "128.0.0.0/32",
-        "2001:db8:1::1/128",
-        "2001:db8:1::9/128",
-    ] {
+    for address in OWN {
         let _ = writeln!(text, "address add {address} dev lo");
     }
     text

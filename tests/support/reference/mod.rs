@@ -15,9 +15,12 @@ use dfw::host::engine::Published;
 use dfw::ruleset::{Direction, Hook, L4Protocol};
 
 /// A policy as it was meant, before it was written.
+#[expect(clippy::struct_excessive_bools, reason = "switches of a policy")]
 #[derive(Debug, Clone)]
 pub(crate) struct Meant {
     pub(crate) deny: bool,
+    /// Whether connections are denied as they arrive, too.
+    pub(crate) early: bool,
     /// Whether connections are marked that were judged, which must make no difference.
     pub(crate) mark: bool,
     /// Whether ports refuse what has no reverse path.
@@ -86,6 +89,9 @@ pub(crate) struct Who {
 /// and of the paths. Nothing here was taken from the compiler.
 pub(crate) fn meaning(policy: &Meant, host: &HostView, packet: &Packet) -> Decision {
     use Decision::{Accept, Drop};
+    if policy.denies_early(host, packet) {
+        return Drop;
+    }
     let way = packet.connection.map(|c| c.direction);
     let (answer, asked) = (
         way == Some(Direction::Reply),
@@ -352,6 +358,31 @@ impl Meant {
                 && (port.address.is_none() || port.address == Some(to.destination))
         });
         matching.min_by_key(|port| (port.address.is_none(), port.last - port.first))
+    }
+
+    /// Whether a connection that arrives for this host is denied at once: its port allows some only, and denies
+    /// without a word. Those that the later rules may exempt are left to them.
+    fn denies_early(&self, host: &HostView, packet: &Packet) -> bool {
+        let Some(arrival) = packet.arrival.filter(|arrival| arrival.local) else {
+            return false;
+        };
+        let to = Flow {
+            source: packet.connection.map_or(packet.flow, |c| c.original).source,
+            destination: arrival.destination,
+            port: arrival.port,
+        };
+        let from = packet.incoming.as_str();
+        let is_exempt =
+            from == "lo" || self.knows_container(host, from) || self.names_foreign(host, from);
+        let port = self.most_exact(packet.protocol, to);
+        let takes_part = |port: &&Port| !port.allow.any && !port.log && !port.reject;
+        self.early
+            && packet.protocol == L4Protocol::Tcp
+            && !is_exempt
+            && port.filter(takes_part).is_some_and(|port| {
+                let asked = Asked::of(packet.protocol, to);
+                port.judge(self, asked, to, Some(&packet.incoming)) != Decision::Accept
+            })
     }
 
     /// TCP on a connection that this host opened, and UDP that answers something: at a port of any key

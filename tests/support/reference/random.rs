@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use dfw::analysis::eval::{Connection, Flow, Outgoing, Packet};
+use dfw::analysis::eval::{Arrival, Connection, Flow, Outgoing, Packet};
 use dfw::host::HostView;
 use dfw::host::engine::{Container, Endpoint, Engine, Kind, Published};
 use dfw::host::local_ports::LocalPorts;
@@ -221,7 +221,7 @@ pub(crate) fn meant() -> impl Strategy<Value = Meant> {
 pub(crate) fn crowded(share: f64) -> impl Strategy<Value = Meant> {
     let patterns = || subsequence(PATTERNS.to_vec(), 0..=4);
     (
-        (any::<[bool; 3]>(), 0..3_u64),
+        (any::<[bool; 4]>(), 0..3_u64),
         prop::collection::vec(list(), 3),
         (
             prop::collection::vec(port(3), 0..10),
@@ -233,7 +233,7 @@ pub(crate) fn crowded(share: f64) -> impl Strategy<Value = Meant> {
     )
         .prop_map(
             |(
-                ([deny, mark, reverse_path], moment),
+                ([deny, mark, reverse_path, late], moment),
                 sources,
                 (ports, crowd, grants),
                 container_interfaces,
@@ -258,6 +258,8 @@ pub(crate) fn crowded(share: f64) -> impl Strategy<Value = Meant> {
                 kept.extend(crowd);
                 Meant {
                     deny,
+                    // Both, and mostly as it is unless it is said otherwise.
+                    early: !late,
                     mark,
                     reverse_path,
                     sources,
@@ -556,6 +558,20 @@ impl Edges {
     pub(crate) fn packet(&self, seed: &Seed) -> Packet {
         let (reply, dnat, related, bridge, returns, resumes) = seed.facts;
         let icmp = [L4Protocol::Icmp, L4Protocol::Icmp6].contains(&seed.protocol);
+        let own = self.flow(&seed.flows[1], icmp);
+        let original = self.flow(&seed.flows[0], icmp);
+        let is_tracked = seed.tracked && (reply || !seed.input);
+        let asked = if is_tracked { original } else { own };
+        // Sometimes what others redirect, and sometimes to an address that only passes.
+        let arrival = Arrival {
+            destination: asked.destination,
+            port: match seed.source_port % 8 {
+                1 => asked.port.map(|_| *seed.flows[1].2.get(&self.ports)),
+                _ => asked.port,
+            },
+            local: !seed.source_port.is_multiple_of(5),
+        };
+        let is_first = !reply && !related && !resumes && seed.source_port % 8 != 2;
         let packet = Packet {
             hook: if seed.input {
                 Hook::Input
@@ -568,10 +584,11 @@ impl Edges {
                 bridge,
             }),
             protocol: seed.protocol,
-            flow: self.flow(&seed.flows[1], icmp),
+            flow: own,
+            arrival: is_first.then_some(arrival),
             source_port: (!icmp).then_some(seed.source_port),
             // In input nothing asks for the connection but rules about replies to this host.
-            connection: (seed.tracked && (reply || !seed.input)).then(|| Connection {
+            connection: is_tracked.then_some(Connection {
                 direction: if reply {
                     Direction::Reply
                 } else {
@@ -579,7 +596,7 @@ impl Edges {
                 },
                 dnat,
                 related,
-                original: self.flow(&seed.flows[0], icmp),
+                original,
             }),
             returns,
             // Of a kind that nothing else depends on.
@@ -611,6 +628,11 @@ impl Edges {
         Packet {
             protocol,
             flow,
+            arrival: packet.arrival.map(|arrival| Arrival {
+                destination: flow.destination,
+                port: flow.port,
+                ..arrival
+            }),
             source_port: Some(seed.source_port),
             connection: packet.connection.map(|connection| Connection {
                 original: flow,
@@ -643,6 +665,7 @@ impl Edges {
         Packet {
             protocol: L4Protocol::Udp,
             flow,
+            arrival: None,
             source_port: Some(source_port),
             connection: seed.tracked.then_some(Connection {
                 direction,
@@ -661,7 +684,7 @@ pub(crate) fn packets() -> impl Strategy<Value = Vec<Seed>> {
 
 /// A policy and what somebody makes of it: one thing is changed, or everything.
 pub(crate) fn pair() -> impl Strategy<Value = (Meant, Meant)> {
-    let change = (0..10_u8, any::<Index>(), port(3), range());
+    let change = (0..11_u8, any::<Index>(), port(3), range());
     (crowded(0.02), crowded(0.001), change).prop_map(|(old, other, (kind, at, port, range))| {
         let mut new = old.clone();
         let place = at.index(new.ports.len().max(1));
@@ -669,6 +692,7 @@ pub(crate) fn pair() -> impl Strategy<Value = (Meant, Meant)> {
             (0, _) => return (old, other),
             (1, _) => new.deny = !new.deny,
             (2, _) => new.reverse_path = !new.reverse_path,
+            (10, _) => new.early = !new.early,
             (3, _) => new.foreign_interfaces = other.foreign_interfaces,
             (4, _) => new.sources = other.sources,
             (5, Some(_)) => drop(new.ports.remove(place)),

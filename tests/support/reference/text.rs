@@ -106,8 +106,9 @@ impl Meant {
         let mut sections = vec![
             format!("default: {}\n", if self.deny { "deny" } else { "allow" }),
             format!(
-                "settings:\n  connection-mark: {}\n  reverse-path-filter: {}\n  container-interfaces: [{}]\n  \
+                "settings:\n  early-drop: {}\n  connection-mark: {}\n  reverse-path-filter: {}\n  container-interfaces: [{}]\n  \
                  foreign-interfaces: [{}]\n",
+                self.early,
                 self.mark,
                 self.reverse_path,
                 names(&self.container_interfaces),

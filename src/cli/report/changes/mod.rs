@@ -378,6 +378,12 @@ impl Compare<'_> {
         let (was, is) = (&self.was, &self.is);
         for (name, was, is) in [
             ("connection-mark", was.connection_mark, is.connection_mark),
+            // Without a port that takes part there is no chain.
+            (
+                "early-drop",
+                was.early_drop || !was.has_early_ports() && is.early_drop,
+                is.early_drop || !is.has_early_ports() && was.early_drop,
+            ),
             ("log", was.log, is.log),
             // Only rules of ports use it.
             (
