@@ -14,6 +14,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::cost::Cost;
 use crate::dfw;
+use crate::frame::{self, Segment};
 use crate::goal::Goals;
 use crate::packets::{DROP_ALL, SERVER, load, wire};
 use crate::race::{Track, median};
@@ -341,57 +342,11 @@ fn connections(host: &Namespace) -> Result<f64> {
 fn packet(flood: Flood, number: usize) -> Vec<u8> {
     let number = u32::try_from(number).unwrap_or_default();
     // 198.18.0.0/15 is reserved for benchmarks; in no list.
-    let source = 0xc612_0000 | number & 0x1_ffff;
+    let source = Ipv4Addr::from(0xc612_0000 | number & 0x1_ffff);
     let port = 1024 + u16::try_from(number % 60_000).unwrap_or_default();
-    let server = u32::from(SERVER);
-    let (protocol, mut segment) = match flood {
-        Flood::Syn => (6, syn(port, number)),
-        Flood::Udp => (17, datagram(port)),
+    let (segment, to) = match flood {
+        Flood::Syn => (Segment::Syn, TCP),
+        Flood::Udp => (Segment::Datagram, UDP),
     };
-    if flood == Flood::Syn {
-        let length = u32::try_from(segment.len()).unwrap_or_default();
-        let words = segment
-            .chunks(2)
-            .map(|w| u32::from(u16::from_be_bytes([w[0], w[1]])));
-        let mut sum: u32 = words.sum::<u32>() + protocol + length;
-        for address in [source, server] {
-            sum += (address >> 16) + (address & 0xffff);
-        }
-        while sum > 0xffff {
-            sum = (sum >> 16) + (sum & 0xffff);
-        }
-        let sum = !u16::try_from(sum).unwrap_or_default();
-        segment[16..18].copy_from_slice(&sum.to_be_bytes());
-    }
-    let mut bytes = vec![0; 20];
-    bytes[0] = 0x45;
-    let length = u16::try_from(20 + segment.len()).unwrap_or_default();
-    bytes[2..4].copy_from_slice(&length.to_be_bytes());
-    bytes[8] = 64;
-    bytes[9] = u8::try_from(protocol).unwrap_or_default();
-    bytes[12..16].copy_from_slice(&source.to_be_bytes());
-    bytes[16..20].copy_from_slice(&server.to_be_bytes());
-    bytes.extend(segment);
-    bytes
-}
-
-/// A TCP header with SYN, and no sum yet.
-fn syn(port: u16, sequence: u32) -> Vec<u8> {
-    let mut bytes = vec![0; 20];
-    bytes[0..2].copy_from_slice(&port.to_be_bytes());
-    bytes[2..4].copy_from_slice(&TCP.to_be_bytes());
-    bytes[4..8].copy_from_slice(&sequence.to_be_bytes());
-    bytes[12] = 5 << 4;
-    bytes[13] = 2;
-    bytes[14..16].copy_from_slice(&u16::MAX.to_be_bytes());
-    bytes
-}
-
-/// A UDP header with a byte behind it, without a sum, which IPv4 allows.
-fn datagram(port: u16) -> Vec<u8> {
-    let mut bytes = vec![0; 9];
-    bytes[0..2].copy_from_slice(&port.to_be_bytes());
-    bytes[2..4].copy_from_slice(&UDP.to_be_bytes());
-    bytes[5] = 9;
-    bytes
+    frame::packet(segment, (source, port), (SERVER, to))
 }

@@ -31,6 +31,7 @@ mod daemon;
 mod difference;
 mod fetched;
 mod flood;
+mod frame;
 mod goal;
 mod growth;
 mod load;
@@ -178,7 +179,14 @@ fn needs() -> Result<()> {
         rustix::process::geteuid().is_root(),
         "the bench makes network namespaces: it needs root"
     );
-    for program in ["ip", "nft", "ipset", "iptables-nft-restore", "nsenter"] {
+    for program in [
+        "ip",
+        "nft",
+        "ipset",
+        "iptables-nft-restore",
+        "nsenter",
+        "conntrack",
+    ] {
         ensure!(
             find(program).is_some(),
             "the bench needs the program {program}"
