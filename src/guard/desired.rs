@@ -157,6 +157,8 @@ pub(super) struct Looking {
     sockets: Sockets,
     /// Whether all engines had answered when it began.
     answered: bool,
+    /// Whether it began in a trial: it may be about too little for other policies.
+    is_in_trial: bool,
 }
 
 /// Reads the policies and watches their files; if they have errors, it watches the files of the
@@ -474,14 +476,16 @@ impl Desired {
             need,
             sockets,
             answered,
+            is_in_trial: self.trial.is_some(),
         });
         self.look.at(Instant::now());
         sockets != Sockets::None
     }
 
-    /// Ends the read of host facts in progress and returns it.
-    pub(super) fn end_look(&mut self) -> Option<Looking> {
-        self.looking.take()
+    /// Ends the read of host facts in progress and returns it, and whether it is about the present policies.
+    pub(super) fn end_look(&mut self) -> Option<(Looking, bool)> {
+        let looking = self.looking.take()?;
+        Some((looking, looking.is_in_trial == self.trial.is_some()))
     }
 
     /// Compiles the policies for the host; if reading it failed, the last known facts are used.

@@ -220,11 +220,12 @@ impl Enforcement {
         Ok(())
     }
 
-    /// Removes the table.
-    pub(super) fn remove(&mut self) -> Result<(), Error> {
+    /// Removes the table if its rules are not confirmed.
+    pub(super) fn remove_unconfirmed(&mut self) -> Result<(), Error> {
         self.monitor = None;
-        let removed = self.is_there().and_then(|is_there| {
-            if is_there {
+        let removed = self.kernel.glimpse().and_then(|installed| {
+            let stamp = installed.and_then(|installed| installed.comment);
+            if stamp.as_deref().and_then(unconfirmed::marked).is_some() {
                 self.kernel.remove(None)?;
             }
             Ok(())

@@ -438,9 +438,12 @@ impl Guard {
 
     /// Continues a need after the read of the host.
     fn host_read(&mut self, facts: Result<HostFacts, kernel::Error>) {
-        let Some(looking) = self.desired.end_look() else {
+        let Some((looking, is_of_these)) = self.desired.end_look() else {
             return;
         };
+        if !is_of_these {
+            return self.due.at(looking.need, Instant::now());
+        }
         let grants = self.grants.in_force();
         let compiled = self.desired.compile(facts, grants, &mut self.due);
         let done = compiled.map_err(Error::from).and_then(|()| {

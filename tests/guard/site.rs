@@ -40,6 +40,10 @@ pub(crate) const TRIALS: &[Named] = &[
         "a_guard_that_dies_in_a_trial_leaves_it_to_the_next",
         a_guard_that_dies_in_a_trial_leaves_it_to_the_next,
     ),
+    (
+        "a_first_generation_is_rolled_back_to_nothing",
+        a_first_generation_is_rolled_back_to_nothing,
+    ),
 ];
 
 const ADDRESS: &str = "https://lists.example.com/prod/";
@@ -613,4 +617,22 @@ fn a_guard_that_dies_in_a_trial_leaves_it_to_the_next() -> Result<()> {
         .run(|| ask(Transport::Tcp, None, to, PATIENCE))?;
     ensure!(outcome != Outcome::Open);
     Ok(())
+}
+
+fn a_first_generation_is_rolled_back_to_nothing() -> Result<()> {
+    let mut fleet = Fleet::new()?;
+    fleet.policy("default: deny\nports: {22: [203.0.113.7]}\n")?;
+    fleet.publish((1, 1), &[])?;
+    let mut guard = fleet.guard()?;
+    guard.expect("no generation of the site was accepted yet")?;
+    fleet.start_fetcher()?;
+    guard.expect("come into force")?;
+    fleet.servers.go_down();
+    guard.expect("in force: https://")?;
+    guard.kill()?;
+    let mut guard = fleet.guard()?;
+    guard.expect("rolled back: no rules are in force")?;
+    let tables = fleet.host.nft("list tables")?;
+    ensure!(!tables.contains("dfw-nft"), "{tables}");
+    guard.stop()
 }

@@ -124,7 +124,7 @@ impl Guard {
 
     /// Removes the table, which the trial of a first generation has created.
     fn remove_table(&mut self) {
-        match self.enforcement.remove() {
+        match self.enforcement.remove_unconfirmed() {
             Ok(()) => {
                 let text = "rolled back: no rules are in force, as before";
                 self.log.say(Level::Warning, text);

@@ -39,6 +39,8 @@ type Passed = (Head, Next, Option<Result<Policies, String>>);
 #[derive(Debug)]
 pub(in crate::guard) struct Examined {
     pub(super) status: SiteStatus,
+    /// What was known when it began.
+    pub(super) saved: Saved,
     /// `None` if there is no bundle yet; the state and the reason if its head is not taken.
     pub(super) head: Option<Result<Passed, (&'static str, String)>>,
     /// What is to be fetched for policies that may be tried.
@@ -49,10 +51,11 @@ impl Examination {
     pub(super) fn run(self) -> Examined {
         let status = site::status(&self.cache);
         let has_head = self.location.path.join("head").symlink_metadata().is_ok();
-        let mut requests = Vec::new();
+        let (mut requests, saved) = (Vec::new(), self.saved.clone());
         let head = has_head.then(|| self.head(&status, &mut requests));
         Examined {
             status,
+            saved,
             head,
             requests,
         }

@@ -129,7 +129,7 @@ impl Site {
                 Saved::default()
             }
         };
-        let machine = Machine::start(saved, boot.trim());
+        let machine = Machine::start(saved.clone(), boot.trim());
         if machine.phase() == Phase::Recovering {
             let text = "a former guard ended while a generation was tried: rolling back";
             log.say(Level::Warning, text);
@@ -157,6 +157,9 @@ impl Site {
             is_saved: true,
             _lock: lock,
         };
+        if site.machine.saved != saved {
+            site.save();
+        }
         site.ask();
         site.look_at(Instant::now());
         Ok(Some(site))
@@ -257,6 +260,14 @@ impl Site {
         self.examination.at(now + EVERY);
         if !self.machine.is_free() {
             return None;
+        }
+        if examined.saved != self.machine.saved {
+            // Something was tried since it began.
+            self.examination.at(now);
+            return None;
+        }
+        if !self.is_saved {
+            self.save();
         }
         self.status = examined.status;
         let (head, next, policies) = match examined.head {
@@ -401,6 +412,9 @@ impl Site {
                 Action::Save => {
                     if !self.save() {
                         self.machine.unsaved();
+                        if matches!(self.machine.phase(), Phase::Waiting(_)) {
+                            self.next_probe = Some(now + self.waits.next());
+                        }
                         return order;
                     }
                 }
