@@ -1,5 +1,6 @@
 //! The Ansible role on a system of its own, by the ansible-core of Debian 12, which runs there itself.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -117,6 +118,7 @@ impl Host {
         let text = self.run(&format!(
             "cd {FILES}
              export LC_ALL=C.UTF-8 ANSIBLE_ROLES_PATH={FILES}/roles ANSIBLE_PIPELINING=1
+             export ANSIBLE_PYTHON_INTERPRETER=/usr/bin/python3
              ansible-playbook -i web-1, -c local site.yml {options} -e '{variables}' 2>&1 || true"
         ))?;
         let count = |what: &str| -> Option<u32> {
@@ -151,10 +153,9 @@ print(\"generation\", struct.unpack_from(\"!I\", asks.recv(4096), 24)[0])'
     /// Fails unless nothing has changed since.
     fn is_as(&self, before: &str) -> Result<()> {
         let now = self.state()?;
-        let has = |text: &str, line: &str| text.lines().any(|it| it == line);
-        let gone = before.lines().filter(|line| !has(&now, line));
-        let new = now.lines().filter(|line| !has(before, line));
-        let changes: Vec<_> = gone.chain(new).collect();
+        let lines = |text| str::lines(text).collect::<HashSet<_>>();
+        let (now, before) = (lines(&now), lines(before));
+        let changes: Vec<_> = now.symmetric_difference(&before).collect();
         ensure!(changes.is_empty(), "it changed {changes:#?}");
         Ok(())
     }
@@ -227,23 +228,17 @@ fn a_role_installs_policies_and_goes_without_a_trace() -> Result<()> {
         "a port of a deleted file"
     );
 
-    // An error stops the role before anything is copied, and a failed test of the policies, too.
+    // An error stops the role before anything is copied.
     let before = host.state()?;
-    for (policy, words) in [
-        ("ports: {81: [unknown]}\n", "more.yaml:1:14"),
-        (
-            "tests: [{from: 192.0.2.9, to: 22, expect: allow}]\n",
-            "failed",
-        ),
-    ] {
-        host.write("policies/more.yaml", policy)?;
-        let run = host.play(&variables, "")?;
-        ensure!(run.failed == 1, "{policy} does not fail: {}", run.text);
-        run.says(words)?;
-        run.says("nothing was copied")?;
-        host.is_as(&before)?;
-    }
-    host.goes()
+    host.write("policies/more.yaml", "ports: {81: [unknown]}\n")?;
+    let run = host.play(&variables, "")?;
+    ensure!(run.failed == 1, "it does not fail: {}", run.text);
+    run.says("more.yaml:1:14")?;
+    run.says("nothing was copied")?;
+    host.is_as(&before)?;
+
+    host.goes()?;
+    host.play(&absent(), "")?.succeeded()?.changed_nothing()
 }
 
 fn a_role_installs_bundles_and_packages() -> Result<()> {
@@ -317,17 +312,21 @@ fn bundle(folder: &Path, name: &str, key: &sign::KeyPair) -> Result<()> {
 }
 
 impl Host {
-    /// Lets the role remove dfw, twice.
+    /// Lets the role remove dfw, and fails if it leaves anything.
     fn goes(&self) -> Result<()> {
-        let variables = json!({"dfw_state": "absent"});
-        self.play(&variables, "")?.succeeded()?;
+        self.play(&absent(), "")?.succeeded()?;
         self.run(
             "! nft list table inet dfw-nft 2>/dev/null
-             left=$(find / /run /tmp -xdev -name '*dfw*' -not -path '/root/*' -not -path '/srv/*' \\
+             left=$(find / /run /tmp -xdev -name '*dfw*' -not -path '/root/*' -not -path '/srv/*' \
                  -not -path '/var/log/*' -not -name dfw-life)
              test -z \"$left\" || { echo \"left: $left\" >&2; exit 1; }
              test -z \"$(systemctl list-unit-files --no-legend 'dfw*')\"",
-        )?;
-        self.play(&variables, "")?.succeeded()?.changed_nothing()
+        )
+        .map(drop)
     }
+}
+
+/// The variables with which the role removes dfw.
+fn absent() -> Value {
+    json!({"dfw_state": "absent"})
 }
