@@ -60,15 +60,46 @@ impl Sockets {
     }
 }
 
-/// Returns the permissions for a time that are in force.
-fn grants() -> Result<Vec<Grant>, kernel::Error> {
-    let kernel = Kernel::open()?;
-    let outline = kernel.outline()?.installed;
-    if !outline.is_some_and(|table| compile::has_grants(&table.ruleset)) {
-        return Ok(Vec::new());
+/// The outline of dfw's table, read once for all that depends on it.
+struct Table {
+    kernel: Kernel,
+    outline: Result<Snapshot, kernel::Error>,
+}
+
+impl Table {
+    fn read() -> Result<Self, kernel::Error> {
+        let kernel = Kernel::open()?;
+        let outline = kernel.outline();
+        Ok(Self { kernel, outline })
     }
-    let installed = kernel.survey()?.installed;
-    Ok(installed.map_or_else(Vec::new, |table| compile::grants(&table.ruleset)))
+
+    /// Returns the permissions for a time that are in force.
+    fn grants(&self) -> Result<Vec<Grant>, kernel::Error> {
+        let outline = self.outline.as_ref().ok();
+        let table = outline.and_then(|outline| outline.installed.as_ref());
+        if !table.is_some_and(|table| compile::has_grants(&table.ruleset)) {
+            return Ok(Vec::new());
+        }
+        let installed = self.kernel.survey()?.installed;
+        Ok(installed.map_or_else(Vec::new, |table| compile::grants(&table.ruleset)))
+    }
+
+    /// Returns the ports that it filters because an engine published them.
+    fn remembered(self) -> Result<Vec<HostPorts>, kernel::Error> {
+        // `apply` succeeds while other programs keep changing rulesets, and must not know less then.
+        let outline = match self.outline {
+            Err(kernel::Error::Busy) => self.kernel.glimpse()?,
+            outline => outline?.installed,
+        };
+        if !outline.is_some_and(|table| compile::remembers(&table.ruleset)) {
+            return Ok(Vec::new());
+        }
+        let installed = match self.kernel.survey() {
+            Err(kernel::Error::Busy) => self.kernel.glimpse()?,
+            survey => survey?.installed,
+        };
+        Ok(installed.map_or_else(Vec::new, |table| compile::remembered(&table.ruleset)))
+    }
 }
 
 impl HostFacts {
@@ -84,14 +115,17 @@ impl HostFacts {
                 Err(error) => unanswered.push(error),
             }
         }
-        let mut site = Self::with(engines, unanswered, sockets, &[])?;
+        let table = Table::read();
+        // Without a table there are no grants.
+        let grants = table.as_ref().ok().and_then(|table| table.grants().ok());
+        let mut site = Self::beside(|| table, engines, unanswered, sockets, &[])?;
         // Without published ports the holders make no difference.
         if sockets == Sockets::All || site.host.publications().next().is_some() {
             // On error the state is unknown.
             let nat = Kernel::open().and_then(|kernel| nat(&kernel));
             site.host.nat = nat.unwrap_or_default();
         }
-        site.host.grants = grants().unwrap_or_default();
+        site.host.grants = grants.unwrap_or_default();
         Ok(site)
     }
 
@@ -100,6 +134,17 @@ impl HostFacts {
     /// # Errors
     /// See [`kernel::Error`](enum@kernel::Error).
     pub fn with(
+        engines: Vec<Engine>,
+        unanswered: Vec<Unanswered>,
+        sockets: Sockets,
+        former: &[HostPorts],
+    ) -> Result<Self, kernel::Error> {
+        Self::beside(Table::read, engines, unanswered, sockets, former)
+    }
+
+    /// The same beside a table that may have been read.
+    fn beside(
+        table: impl FnOnce() -> Result<Table, kernel::Error>,
         engines: Vec<Engine>,
         unanswered: Vec<Unanswered>,
         sockets: Sockets,
@@ -115,19 +160,7 @@ impl HostFacts {
         host.local_ports = LocalPorts::read();
         host.old_kernel = is_old(&rustix::system::uname().release().to_string_lossy());
         if host.engines.is_empty() || !unanswered.is_empty() {
-            let kernel = Kernel::open()?;
-            // `apply` succeeds while other programs keep changing rulesets, and must not know less
-            // then.
-            let table = |read: Result<Snapshot, kernel::Error>| match read {
-                Err(kernel::Error::Busy) => kernel.glimpse(),
-                read => Ok(read?.installed),
-            };
-            let outline = table(kernel.outline())?;
-            if outline.is_some_and(|table| compile::remembers(&table.ruleset)) {
-                let installed = table(kernel.survey())?;
-                let ports = installed.map(|table| compile::remembered(&table.ruleset));
-                host.remembered.extend(ports.into_iter().flatten());
-            }
+            host.remembered.extend(table()?.remembered()?);
         }
         let published = !host.remembered.is_empty() || host.publications().next().is_some();
         let wanted = match sockets {
@@ -254,10 +287,8 @@ fn nat(kernel: &Kernel) -> Result<Nat, kernel::Error> {
         Ok(text) => text.lines().any(|table| table == "nat" || table == "raw"),
         Err(error) => error.kind() != io::ErrorKind::NotFound,
     };
-    Ok(Nat {
-        rules: kernel.nat_rules()?,
-        legacy: [LEGACY_V4, LEGACY_V6].map(may_translate),
-    })
+    let legacy = [LEGACY_V4, LEGACY_V6].map(may_translate);
+    Ok(Nat::new(kernel.nat_rules()?, legacy))
 }
 
 /// The kernel's list of iptables-legacy tables of this network namespace.

@@ -83,9 +83,12 @@ pub(crate) fn load(track: &mut Track, goals: &mut Goals, scale: Scale) -> Result
             goals.at_least(&work, "nft -f / dfw", than("nft -f"), faster);
             let faster = limit(1.8, 1.8).filter(|_| kind == Kind::Lists);
             goals.at_least(&work, "ipset restore / dfw", than("ipset restore"), faster);
-            if kind == Kind::Lists {
-                goals.at_most(&work, "peak of dfw, MiB", dfw.peak, limit(120.0, 10.0));
-            }
+            let peak = match kind {
+                Kind::Lists => limit(60.0, 10.0),
+                Kind::Ipv6 => limit(90.0, 10.0),
+                Kind::Singles | Kind::Networks => None,
+            };
+            goals.at_most(&work, "peak of dfw, MiB", dfw.peak, peak);
         }
     }
     Ok(())

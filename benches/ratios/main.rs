@@ -6,12 +6,14 @@
 //!
 //! ```text
 //! cargo bench                     everything, in some minutes; as root
-//! cargo bench -- load change      these parts: load change fetched ports difference packets
+//! cargo bench -- load change      these parts: load change fetched memory ports containers growth difference
+//!                                 packets flood
 //! cargo bench -- --goals          only the sizes that have limits
 //! cargo bench -- --rounds=3       each contender so often
 //! cargo bench -- --program=PATH   another program than Cargo's, such as the static one of packages
 //! cargo bench --profile dist      the program as packages have it, but not static
-//! cargo bench -- --publish        writes figures and pictures of them to docs/performance, too
+//! cargo bench -- --publish        writes figures to docs/performance, and tables and pictures of them
+//! cargo bench -- --draw           writes these tables and pictures anew, and measures nothing
 //! cargo bench -- --guard          little of everything, failing where a ratio is off by a factor
 //! ```
 //!
@@ -23,17 +25,24 @@
     reason = "a bench starts the programs that it measures and tells what it found"
 )]
 
+mod containers;
 mod cost;
+mod daemon;
 mod difference;
 mod fetched;
+mod flood;
+mod frame;
 mod goal;
+mod growth;
 mod load;
 mod packets;
+mod page;
 mod plot;
 mod ports;
 mod race;
 mod raw;
 mod report;
+mod sender;
 mod size;
 mod sources;
 mod support;
@@ -55,13 +64,17 @@ use size::Scale;
 static DFW: OnceLock<String> = OnceLock::new();
 /// By which factor a ratio of a small run may miss its limit.
 const SLACK: f64 = 2.0;
-const PARTS: [&str; 6] = [
+const PARTS: [&str; 10] = [
     "load",
     "change",
     "fetched",
+    "memory",
     "ports",
+    "containers",
+    "growth",
     "difference",
     "packets",
+    "flood",
 ];
 /// How often each contender runs.
 const ROUNDS: usize = 5;
@@ -74,7 +87,11 @@ fn main() -> Result<ExitCode> {
     let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
     if !has("--bench") {
         println!("a bench says nothing of a program that is not optimized: `cargo bench`");
-        plot::compare().context("`cargo bench -- --publish` writes figures and pictures")?;
+        plot::compare().context("`cargo bench -- --draw` writes tables and pictures")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if has("--draw") {
+        plot::again()?;
         return Ok(ExitCode::SUCCESS);
     }
     let (scale, slack) = match (has("--guard"), has("--goals")) {
@@ -109,11 +126,15 @@ fn main() -> Result<ExitCode> {
             "load" => load::load(&mut track, &mut goals, scale)?,
             "change" => load::change(&mut track, &mut goals, scale)?,
             "fetched" => fetched::changes(&mut track, &mut goals, scale)?,
+            "memory" => fetched::memory(&mut track, &mut goals, scale)?,
+            "growth" => growth::growth(&mut track, &mut goals, scale)?,
+            "containers" => containers::containers(&mut track, &mut goals, scale)?,
             "ports" => {
                 ports::many(&mut track, &mut goals, scale)?;
                 ports::few(&mut track, &mut goals)?;
             }
             "difference" => difference::differences(&mut track, &mut goals, scale)?,
+            "flood" => flood::floods(&mut track, &mut goals, scale)?,
             _ => packets::packets(&mut track, &mut goals, scale)?,
         }
     }
@@ -158,7 +179,14 @@ fn needs() -> Result<()> {
         rustix::process::geteuid().is_root(),
         "the bench makes network namespaces: it needs root"
     );
-    for program in ["ip", "nft", "ipset", "iptables-nft-restore", "nsenter"] {
+    for program in [
+        "ip",
+        "nft",
+        "ipset",
+        "iptables-nft-restore",
+        "nsenter",
+        "conntrack",
+    ] {
         ensure!(
             find(program).is_some(),
             "the bench needs the program {program}"

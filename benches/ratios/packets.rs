@@ -11,36 +11,31 @@
 //! taken off. The container drops what reaches it.
 
 use std::fmt::Write;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::os::fd::OwnedFd;
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, socket_with};
-use rustix::thread::{CpuSet, sched_setaffinity};
-use rustix::time::{ClockId, clock_gettime};
 
 use crate::cost::Cost;
 use crate::dfw;
+use crate::frame::{self, Segment};
 use crate::goal::Goals;
 use crate::race::{Track, median};
+use crate::sender::{Sender, stay_on_one_processor};
 use crate::size::{Scale, short};
 use crate::sources::{self, Kind, Random};
-use crate::support::command::output;
+use crate::support::command::{output, wait_for};
 use crate::support::netns::Namespace;
 
-const SERVER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 const PORT: u16 = 53;
 /// In no list.
 const STRANGER: Ipv4Addr = Ipv4Addr::new(240, 0, 0, 1);
 /// How many connections there are at once.
 const FLOWS: usize = 64;
-/// A measurement ends when it has taken this long, in milliseconds, or this many packets.
+/// A measurement ends when it has taken this long, in milliseconds.
 const ENOUGH: f64 = 250.0;
-const MOST: usize = 100_000;
-/// How many packets there are between two looks at the clock.
-const CHUNK: usize = 500;
 
 /// How long a packet may take to come through.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -52,11 +47,12 @@ const PUBLISHED: &str = "
 table ip docker {
     chain prerouting {
         type nat hook prerouting priority dstnat;
+        iifname \"eth0\" tcp dport 53 dnat to 172.17.0.2:53
         iifname \"eth0\" udp dport 53 dnat to 172.17.0.2:53
     }
 }
 ";
-const DROP_ALL: &str = "
+pub(crate) const DROP_ALL: &str = "
 table netdev bench {
     chain ingress { type filter hook ingress device \"eth0\" priority 0; policy drop; }
 }
@@ -69,6 +65,8 @@ enum Judge {
     Sender,
     Nobody,
     Dfw,
+    /// The same with `early-drop: false`.
+    Late,
     /// The same with `connection-mark: true`.
     Marked,
     /// A rule for each source as people write it for one port, which must name the incoming interface
@@ -82,6 +80,8 @@ struct Prices {
     established: f64,
     new: f64,
     denied: f64,
+    /// A denied UDP datagram; the others are segments of TCP.
+    datagram: f64,
 }
 
 type Part = fn(&Prices) -> f64;
@@ -91,6 +91,7 @@ struct Forms {
     size: usize,
     addresses: Vec<Ipv4Addr>,
     policy: PathBuf,
+    late: PathBuf,
     marked: PathBuf,
     iptables: PathBuf,
 }
@@ -100,7 +101,13 @@ pub(crate) fn packets(track: &mut Track, goals: &mut Goals, scale: Scale) -> Res
     let rounds = track.rounds * 3;
     for &size in scale.packets() {
         let forms = Forms::new(track, size)?;
-        let mut judges = vec![Judge::Sender, Judge::Nobody, Judge::Dfw, Judge::Marked];
+        let mut judges = vec![
+            Judge::Sender,
+            Judge::Nobody,
+            Judge::Dfw,
+            Judge::Late,
+            Judge::Marked,
+        ];
         // Nobody can wait for a million rules.
         if size <= 10_000 {
             judges.push(Judge::DockerUser);
@@ -116,18 +123,20 @@ pub(crate) fn packets(track: &mut Track, goals: &mut Goals, scale: Scale) -> Res
             let at = judges.iter().position(|j| *j == judge)?;
             Some(median(prices[at].iter().map(part).collect()))
         };
-        let kinds: [(&str, Part); 3] = [
-            ("established", |p| p.established),
-            ("new", |p| p.new),
-            ("denied", |p| p.denied),
+        let kinds: [(&str, Part); 4] = [
+            ("established packet", |p| p.established),
+            ("new connection", |p| p.new),
+            ("denied connection", |p| p.denied),
+            ("denied UDP", |p| p.datagram),
         ];
         for (kind, part) in kinds {
-            let work = format!("{kind} packet, {} sources", short(size));
+            let work = format!("{kind}, {} sources", short(size));
             let own = price(Judge::Sender, part).context("no sender")?;
             let of = |judge| price(judge, part).map(|price| price - own);
             for (judge, name) in [
                 (Judge::Nobody, "no firewall"),
                 (Judge::Dfw, "dfw"),
+                (Judge::Late, "dfw, early-drop: false"),
                 (Judge::Marked, "dfw, marked"),
                 (Judge::DockerUser, "DOCKER-USER"),
             ] {
@@ -140,49 +149,101 @@ pub(crate) fn packets(track: &mut Track, goals: &mut Goals, scale: Scale) -> Res
                     track.note(&work, name, rounds, cost);
                 }
             }
-            let (Some(nobody), Some(dfw)) = (of(Judge::Nobody), of(Judge::Dfw)) else {
+            let (Some(nobody), Some(dfw), Some(late)) =
+                (of(Judge::Nobody), of(Judge::Dfw), of(Judge::Late))
+            else {
                 continue;
             };
-            let most = match (kind, size) {
-                ("established", 1_000) => Some(1.35),
-                ("established", 10_000) => Some(1.4),
-                ("established", 1_000_000) => Some(1.75),
-                ("new", 1_000 | 10_000) => Some(1.3),
-                _ => None,
-            };
-            goals.at_most(&work, "dfw / no firewall", dfw / nobody, most);
-            if let Some(marked) = of(Judge::Marked) {
-                goals.at_most(&work, "dfw, marked / no firewall", marked / nobody, most);
+            let limits = Limits::of(kind, size);
+            goals.at_most(&work, "dfw / no firewall", dfw / nobody, limits.dfw);
+            goals.at_most(
+                &work,
+                "early-drop: false / no firewall",
+                late / nobody,
+                limits.late,
+            );
+            if kind == "established packet" {
+                goals.at_most(&work, "dfw / early-drop: false", dfw / late, limits.more);
             }
-            if let Some(by_hand) = of(Judge::DockerUser) {
-                let least = match (kind, size) {
-                    ("denied", 1_000) => Some(6.0),
-                    ("denied", 10_000) => Some(50.0),
-                    _ => None,
-                };
-                goals.at_least(&work, "DOCKER-USER / dfw", by_hand / dfw, least);
+            if let Some(marked) = of(Judge::Marked) {
+                goals.at_most(
+                    &work,
+                    "marked / no firewall",
+                    marked / nobody,
+                    limits.marked,
+                );
+            }
+            if let Some(by_hand) = of(Judge::DockerUser).filter(|_| kind != "denied UDP") {
+                goals.at_least(&work, "DOCKER-USER / dfw", by_hand / dfw, limits.by_hand);
             }
         }
     }
     Ok(())
 }
 
+/// The limits of a row.
+#[derive(Default)]
+struct Limits {
+    /// Of dfw as it is, in parts of no firewall.
+    dfw: Option<f64>,
+    /// Without early drop.
+    late: Option<f64>,
+    /// With it, in parts of without.
+    more: Option<f64>,
+    marked: Option<f64>,
+    by_hand: Option<f64>,
+}
+
+impl Limits {
+    fn of(kind: &str, size: usize) -> Self {
+        let is_small = size <= 10_000;
+        match kind {
+            "established packet" => Self {
+                dfw: is_small.then_some(1.25),
+                late: is_small.then_some(1.2),
+                more: Some(1.05),
+                marked: is_small.then_some(1.05),
+                ..Self::default()
+            },
+            "new connection" => Self {
+                dfw: is_small.then_some(1.45),
+                late: is_small.then_some(1.2),
+                ..Self::default()
+            },
+            "denied connection" => Self {
+                dfw: (size == 1_000).then_some(0.45),
+                by_hand: match size {
+                    1_000 => Some(6.0),
+                    10_000 => Some(50.0),
+                    _ => None,
+                },
+                ..Self::default()
+            },
+            _ => Self::default(),
+        }
+    }
+}
+
 impl Forms {
     fn new(track: &Track, size: usize) -> Result<Self> {
         let all = sources::sources(Kind::Lists, size, 4);
         let list = track.write("packets.txt", &sources::list(&all))?;
-        let policy = crate::load::policy(track, &list)?;
-        let mut marked = std::fs::read_to_string(&policy)?;
-        marked.push_str("settings: {connection-mark: true}\n");
-        let marked = track.write("marked.yaml", &marked)?;
+        let name = list.file_name().unwrap_or_default().to_string_lossy();
+        let policy = |file, settings| {
+            let text = format!(
+                "default: deny\nsources: {{many: {{file: {name}}}}}\n\
+                 ports: {{53: [many], 53/udp: [many]}}\nsettings: {{{settings}}}\n"
+            );
+            track.write(file, &text)
+        };
         let mut iptables = "*filter\n:DOCKER-USER - [0:0]\n-A FORWARD -j DOCKER-USER\n".to_owned();
         for source in &all {
             let _ = writeln!(
                 iptables,
-                "-A DOCKER-USER -i eth0 -p udp -s {source} --dport 53 -j RETURN"
+                "-A DOCKER-USER -i eth0 -p tcp -s {source} --dport 53 -j RETURN"
             );
         }
-        iptables.push_str("-A DOCKER-USER -i eth0 -p udp --dport 53 -j DROP\nCOMMIT\n");
+        iptables.push_str("-A DOCKER-USER -i eth0 -p tcp --dport 53 -j DROP\nCOMMIT\n");
         let first = |text: &String| {
             let address = text.split('/').next().unwrap_or_default();
             address.parse::<Ipv4Addr>()
@@ -192,8 +253,9 @@ impl Forms {
         Ok(Self {
             size,
             addresses: some.map(first).collect::<Result<_, _>>()?,
-            policy,
-            marked,
+            policy: policy("packets.yaml", "")?,
+            late: policy("late.yaml", "early-drop: false")?,
+            marked: policy("marked.yaml", "connection-mark: true")?,
             iptables: track.write("packets.iptables", &iptables)?,
         })
     }
@@ -202,7 +264,8 @@ impl Forms {
         let seed = self.size as u64;
         track.inside(|[host, client, container]| {
             wire(host, client, container)?;
-            await_wires(client, container, Packet::new(self.addresses[0], 39_999))?;
+            let first = datagram(self.addresses[0], 39_999);
+            await_wires(client, container, &first)?;
             self.judge(host, judge)?;
             self.prices(host, client, container, judge, seed)
         })
@@ -211,11 +274,11 @@ impl Forms {
     fn judge(&self, host: &Namespace, judge: Judge) -> Result<()> {
         match judge {
             Judge::Sender | Judge::Nobody => {}
-            Judge::Dfw | Judge::Marked => {
-                let policy = if judge == Judge::Dfw {
-                    &self.policy
-                } else {
-                    &self.marked
+            Judge::Dfw | Judge::Late | Judge::Marked => {
+                let policy = match judge {
+                    Judge::Late => &self.late,
+                    Judge::Marked => &self.marked,
+                    _ => &self.policy,
                 };
                 output(host.command(dfw()).arg("apply").arg(policy))?;
             }
@@ -234,48 +297,54 @@ impl Forms {
         judge: Judge,
         seed: u64,
     ) -> Result<Prices> {
-        let flows: Vec<Packet> = self
-            .addresses
-            .iter()
-            .map(|a| Packet::new(*a, 40_000))
-            .collect();
+        let flows = |segment| -> Vec<Vec<u8>> {
+            let sources = self.addresses.iter();
+            sources
+                .map(|source| to_port(segment, *source, 40_000))
+                .collect()
+        };
+        let later = flows(Segment::Ack);
         if judge == Judge::Sender {
             load(host, DROP_ALL)?;
+            load(container, DROP_ALL)?;
         } else {
-            establish(client, container, &flows)?;
+            establish(host, client, container, &flows(Segment::Syn), &later)?;
         }
-        load(container, DROP_ALL)?;
         client.run(|| {
-            sched_setaffinity(None, &one_processor())?;
-            let sender = Sender::open()?;
-            let established = sender.price(|number| flows[number % flows.len()])?;
+            stay_on_one_processor()?;
+            let sender = Sender::open(SERVER)?;
+            let established = sender.price(ENOUGH, |number| &later[number % later.len()])?;
             let mut random = Random(seed);
-            let new = sender.price(|number| {
+            let port = |number: usize| 10_000 + u16::try_from(number % 20_000).unwrap_or_default();
+            let new = sender.price(ENOUGH, |number| {
                 let source = self.addresses[random.below(self.addresses.len())];
-                let port = u16::try_from(number % 20_000).unwrap_or_default();
-                Packet::new(source, 10_000 + port)
+                to_port(Segment::Syn, source, port(number))
             })?;
-            let denied = sender.price(|number| {
-                let port = u16::try_from(number % 20_000).unwrap_or_default();
-                Packet::new(STRANGER, 10_000 + port)
+            let denied = sender.price(ENOUGH, |number| {
+                to_port(Segment::Syn, STRANGER, port(number))
             })?;
+            let datagram = sender.price(ENOUGH, |number| datagram(STRANGER, port(number)))?;
             Ok(Prices {
                 established,
                 new,
                 denied,
+                datagram,
             })
         })
     }
 }
 
-fn one_processor() -> CpuSet {
-    let mut set = CpuSet::new();
-    set.set(0);
-    set
+/// A packet to the published port.
+fn to_port(segment: Segment, source: Ipv4Addr, port: u16) -> Vec<u8> {
+    frame::packet(segment, (source, port), (SERVER, PORT))
+}
+
+fn datagram(source: Ipv4Addr, port: u16) -> Vec<u8> {
+    to_port(Segment::Datagram, source, port)
 }
 
 /// Wires, addresses and routes; the containers' answers find their way back through the client.
-fn wire(host: &Namespace, client: &Namespace, container: &Namespace) -> Result<()> {
+pub(crate) fn wire(host: &Namespace, client: &Namespace, container: &Namespace) -> Result<()> {
     let name = |namespace: &Namespace| {
         let name = namespace.path().file_name().unwrap_or_default();
         name.to_string_lossy().into_owned()
@@ -304,6 +373,7 @@ fn wire(host: &Namespace, client: &Namespace, container: &Namespace) -> Result<(
     }
     // Nobody has to ask who has an address: who drops everything would not answer.
     host.ip(&format!("link set eth0 address {HOST_MAC}"))?;
+    client.ip("link set eth0 address 02:00:00:00:00:02")?;
     client.ip(&format!("neigh add 203.0.113.1 lladdr {HOST_MAC} dev eth0"))?;
     host.ip("neigh add 203.0.113.2 lladdr 02:00:00:00:00:02 dev eth0")?;
     host.ip("route add default via 203.0.113.2 dev eth0")?;
@@ -314,7 +384,7 @@ fn wire(host: &Namespace, client: &Namespace, container: &Namespace) -> Result<(
     load(host, PUBLISHED)
 }
 
-fn load(namespace: &Namespace, text: &str) -> Result<()> {
+pub(crate) fn load(namespace: &Namespace, text: &str) -> Result<()> {
     let mut command = namespace.command("nft");
     command.arg(text);
     output(&mut command)?;
@@ -323,13 +393,13 @@ fn load(namespace: &Namespace, text: &str) -> Result<()> {
 
 /// Sends a packet until it comes through: the kernel opens a bridge's port some time after its wire is
 /// there, the later the more it has to take down of former namespaces.
-fn await_wires(client: &Namespace, container: &Namespace, packet: Packet) -> Result<()> {
+fn await_wires(client: &Namespace, container: &Namespace, packet: &[u8]) -> Result<()> {
     let server = container.run(|| Ok(UdpSocket::bind(("172.17.0.2", PORT))?))?;
     server.set_read_timeout(Some(PATIENCE / 200))?;
-    let sender = client.run(Sender::open)?;
+    let sender = client.run(|| Sender::open(SERVER))?;
     let deadline = Instant::now() + PATIENCE;
     loop {
-        sender.send(&packet)?;
+        sender.send(packet)?;
         match server.recv(&mut [0; 64]) {
             Ok(_) => return Ok(()),
             Err(error) => ensure!(Instant::now() < deadline, "the wires stay dead: {error}"),
@@ -338,78 +408,33 @@ fn await_wires(client: &Namespace, container: &Namespace, packet: Packet) -> Res
 }
 
 /// Lets the container answer each flow once, so that the host knows it in both directions.
-fn establish(client: &Namespace, container: &Namespace, flows: &[Packet]) -> Result<()> {
-    let server = container.run(|| Ok(UdpSocket::bind(("172.17.0.2", PORT))?))?;
-    server.set_read_timeout(Some(PATIENCE))?;
-    let sender = client.run(Sender::open)?;
-    for flow in flows {
-        sender.send(flow)?;
-        let (_, from) = server
-            .recv_from(&mut [0; 64])
-            .with_context(|| format!("{flow:?} is not accepted"))?;
-        server.send_to(b"!", from)?;
+fn establish(
+    host: &Namespace,
+    client: &Namespace,
+    container: &Namespace,
+    first: &[Vec<u8>],
+    later: &[Vec<u8>],
+) -> Result<()> {
+    // The segments have no numbers that fit those of the container.
+    host.sysctl("net/netfilter/nf_conntrack_tcp_be_liberal", "1")?;
+    let _server = container.run(|| Ok(TcpListener::bind(("172.17.0.2", PORT))?))?;
+    let sender = client.run(|| Sender::open(SERVER))?;
+    for packet in first {
+        sender.send(packet)?;
     }
-    Ok(())
-}
-
-/// An IPv4 packet with a UDP datagram of one byte.
-#[derive(Debug, Clone, Copy)]
-struct Packet([u8; 29]);
-
-impl Packet {
-    fn new(source: Ipv4Addr, port: u16) -> Self {
-        let mut bytes = [0; 29];
-        // Version and length of the header; the kernel fills in the sums and the identifier.
-        bytes[0] = 0x45;
-        bytes[3] = 29;
-        bytes[8] = 64;
-        bytes[9] = 17;
-        bytes[12..16].copy_from_slice(&source.octets());
-        bytes[16..20].copy_from_slice(&SERVER.octets());
-        bytes[20..22].copy_from_slice(&port.to_be_bytes());
-        bytes[22..24].copy_from_slice(&PORT.to_be_bytes());
-        // The length, and no checksum, which IPv4 allows.
-        bytes[25] = 9;
-        Self(bytes)
+    let known = |state: &str| {
+        let mut list = host.command("conntrack");
+        let list = list.args(["-L", "-p", "tcp", "--state", state]);
+        let count = |text: String| text.lines().count();
+        output(list).is_ok_and(|text| count(text) == first.len())
+    };
+    wait_for("answers", PATIENCE, || known("SYN_RECV").then_some(()))?;
+    // It would reset what it does not understand.
+    load(container, DROP_ALL)?;
+    for packet in later {
+        sender.send(packet)?;
     }
-}
-
-/// A socket that sends whole packets, of whatever source.
-struct Sender(OwnedFd);
-
-impl Sender {
-    fn open() -> Result<Self> {
-        let (family, flags) = (AddressFamily::INET, SocketFlags::CLOEXEC);
-        let socket = socket_with(family, SocketType::RAW, flags, Some(ipproto::RAW))?;
-        rustix::net::connect(&socket, &SocketAddr::from((SERVER, 0)))?;
-        Ok(Self(socket))
-    }
-
-    fn send(&self, packet: &Packet) -> Result<()> {
-        rustix::net::send(&self.0, &packet.0, rustix::net::SendFlags::empty())?;
-        Ok(())
-    }
-
-    /// Nanoseconds of this thread for each packet.
-    fn price(&self, mut packet: impl FnMut(usize) -> Packet) -> Result<f64> {
-        let start = thread_time();
-        let mut sent = 0;
-        while sent < MOST && thread_time() - start < ENOUGH * 1e6 {
-            for _ in 0..CHUNK {
-                self.send(&packet(sent))?;
-                sent += 1;
-            }
-        }
-        ensure!(sent > 0, "nothing was sent");
-        #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-        Ok((thread_time() - start) / sent as f64)
-    }
-}
-
-/// The processor time of this thread in nanoseconds.
-fn thread_time() -> f64 {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-    let nanoseconds = (time.tv_sec * 1_000_000_000 + time.tv_nsec) as f64;
-    nanoseconds
+    wait_for("connections", PATIENCE, || {
+        known("ESTABLISHED").then_some(())
+    })
 }

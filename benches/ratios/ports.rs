@@ -26,7 +26,7 @@ pub(crate) fn many(track: &mut Track, goals: &mut Goals, scale: Scale) -> Result
         let costs = track.race(&work, &forms.contenders()?)?;
         let dfw = costs["dfw"].cpu;
         let limit = |wanted, small| scale.limit(ports == 1_000, wanted, small);
-        goals.at_most(&work, "dfw / raw", dfw / costs["raw"].cpu, limit(1.5, 1.8));
+        goals.at_most(&work, "dfw / raw", dfw / costs["raw"].cpu, limit(2.0, 2.0));
         let than = |contender| costs[contender].cpu / dfw;
         goals.at_least(&work, "nft -f / dfw", than("nft -f"), limit(2.0, 1.5));
         let restore = than("iptables-restore");
@@ -49,7 +49,7 @@ pub(crate) fn few(track: &mut Track, goals: &mut Goals) -> Result<()> {
     let costs = track.race(&work, &contenders)?;
     let nft = costs["nft -f"].cpu;
     for (contender, what) in [("dfw", "dfw / nft -f"), ("dfw again", "dfw again / nft -f")] {
-        goals.at_most(&work, what, costs[contender].cpu / nft, Some(0.7));
+        goals.at_most(&work, what, costs[contender].cpu / nft, Some(0.55));
     }
     Ok(())
 }

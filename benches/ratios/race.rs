@@ -38,6 +38,14 @@ impl<'a> Contender<'a> {
         self
     }
 
+    /// Does the work once, in a namespace.
+    pub(crate) fn run(&self, namespace: &Namespace) -> Result<Cost> {
+        if let Some(prepare) = &self.prepare {
+            prepare(namespace)?;
+        }
+        self.work.measure(namespace)
+    }
+
     pub(crate) fn at_most(mut self, rounds: usize) -> Self {
         self.rounds = rounds;
         self
@@ -117,12 +125,7 @@ impl Track {
                 if costs[at].len() >= contender.rounds {
                     continue;
                 }
-                let cost = self.inside(|[namespace]| {
-                    if let Some(prepare) = &contender.prepare {
-                        prepare(namespace)?;
-                    }
-                    contender.work.measure(namespace)
-                });
+                let cost = self.inside(|[namespace]| contender.run(namespace));
                 costs[at].push(cost.with_context(|| format!("{work}: {}", contender.name))?);
             }
         }

@@ -3,6 +3,9 @@
 #[path = "../../tests/support/command.rs"]
 #[expect(dead_code, reason = "the tests use the rest")]
 pub(crate) mod command;
+#[path = "../../tests/support/fake_engine.rs"]
+#[expect(dead_code, reason = "the tests use the rest")]
+pub(crate) mod fake_engine;
 #[path = "../../tests/support/helper.rs"]
 pub(crate) mod helper;
 #[path = "../../tests/support/janitor.rs"]

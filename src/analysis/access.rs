@@ -12,11 +12,13 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use crate::net::{AddressSet, Entry, Family, Protocol};
+use crate::net::{AddressSet, Entry, Family, Limits, Protocol};
 use crate::ruleset::{Elements, Interface, Origin, Ruleset};
 
 use super::eval::{Packet, Partition, Pool, Step, Symbolic};
-use super::judgement::{Judgement, Reason, Verdict, judgement, line_of, reason_of, stays};
+use super::judgement::{
+    Judgement, Reason, Verdict, judgement, limits_of, line_of, reason_of, stays,
+};
 use super::path::{Kind, Path};
 use super::surroundings::Surroundings;
 
@@ -44,6 +46,16 @@ impl Access {
     #[must_use]
     pub fn reason(&self) -> String {
         reason_of(&self.steps)
+    }
+
+    /// Returns the limits within which each source is allowed; none if they are not.
+    #[must_use]
+    pub fn limits(&self, ruleset: &Ruleset) -> Limits {
+        if self.judgement == Judgement::Accepted {
+            limits_of(ruleset, &self.steps)
+        } else {
+            Limits::default()
+        }
     }
 
     /// Returns whether the same decides the same, whatever the addresses.

@@ -10,12 +10,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crate::compile::{self, List, SHARED_DENIED, entries, port_of_chain, shared_sets};
 use crate::host::HostView;
 use crate::host::engine;
-use crate::net::{AddressSet, Family, HostPorts, Protocol};
+use crate::net::{AddressSet, Family, HostPorts, Limits, Protocol};
 use crate::ruleset::{Origin, Ruleset};
 
 use super::eval::{Element, Step, Trace};
 use super::find::paths;
-use super::judgement::{Judgement, Reason, Verdict, judge, line_of};
+use super::judgement::{Judgement, Reason, Verdict, judge, limits_of, line_of};
 use super::path::{Kind, Path, Reach, Target};
 use super::surroundings::Surroundings;
 
@@ -41,6 +41,8 @@ pub struct Exposure {
     pub admits: Admits,
     /// The policy line that decides; `None` without a policy.
     pub origin: Option<Origin>,
+    /// How many connections each of the allowed sources may make.
+    pub limits: Limits,
 }
 
 /// The sources that a path allows.
@@ -268,6 +270,7 @@ fn expose(ruleset: &Ruleset, around: &Surroundings, path: Path, source: IpAddr) 
                 return Exposure {
                     admits: Admits::Any,
                     origin: line_of(&trace.steps),
+                    limits: limits_of(ruleset, &trace.steps),
                     path: path.reached_by(Reach::OnLink),
                 };
             }
@@ -278,6 +281,7 @@ fn expose(ruleset: &Ruleset, around: &Surroundings, path: Path, source: IpAddr) 
             path,
             admits: judgement.reason().map_or(Admits::Any, Admits::NotJudged),
             origin: line_of(&trace.steps),
+            limits: limits_of(ruleset, &trace.steps),
         };
     }
     let mut who = BTreeSet::new();
@@ -287,12 +291,16 @@ fn expose(ruleset: &Ruleset, around: &Surroundings, path: Path, source: IpAddr) 
         }
     }
     Exposure {
+        origin: traces.first().and_then(|(_, trace)| line_of(&trace.steps)),
+        limits: match traces.first() {
+            Some((_, trace)) if !who.is_empty() => limits_of(ruleset, &trace.steps),
+            _ => Limits::default(),
+        },
         admits: if who.is_empty() {
             Admits::Nobody
         } else {
             Admits::Some(who.into_iter().collect())
         },
-        origin: traces.first().and_then(|(_, trace)| line_of(&trace.steps)),
         path,
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::compile::{limits, port_of_chain};
+use crate::net::Limits;
 use crate::ruleset::{Origin, Ruleset};
 
 use super::eval::{Decision, Packet, Step, Trace, evaluate};
@@ -124,6 +126,13 @@ pub fn reason_of(steps: &[Step]) -> String {
     let comment = steps.last().and_then(|step| step.comment.clone());
     let line = line_of(steps).map(|line| line.to_string());
     line.or(comment).unwrap_or_else(|| "no rule".to_owned())
+}
+
+/// Returns the limits of the port whose rules decide: those of its allowed sources.
+#[must_use]
+pub fn limits_of(ruleset: &Ruleset, steps: &[Step]) -> Limits {
+    let key = steps.last().and_then(|step| port_of_chain(&step.chain));
+    key.map_or_else(Limits::default, |(_, key)| limits(ruleset, &key))
 }
 
 /// Sends a packet of a path through a ruleset.

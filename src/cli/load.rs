@@ -87,6 +87,7 @@ pub(super) fn load_for_host(terminal: Terminal, location: &Location) -> Result<P
         .warnings
         .retain(|warning| warning.slug != DEPENDS_ON_HOST);
     terminal.diagnostics(&loaded.warnings[earlier..], &loaded.sources);
+    loaded.release_lists();
     Ok(loaded)
 }
 

@@ -22,7 +22,8 @@
 //!
 //! The input chain does not match on connection tracking, on purpose. With engines without ip6tables, the
 //! first such rule would enable connection tracking, and connections would be picked up mid-stream, possibly
-//! reversed: a packet of a client would count as a reply. The exception is the ephemeral port range.
+//! reversed: a packet of a client would count as a reply. The exceptions are the ephemeral port range, and limits per
+//! source, which give no access.
 //!
 //! `source` resolves sources on a host; `names` spells names of chains and sets, `write` writes them, and
 //! [`read`](read()) reads them back. No other module parses names.
@@ -35,12 +36,13 @@ mod write;
 
 pub use logged::logged;
 pub use names::{
-    CONTAINERS, Context, FOREIGN, FORWARD, List, SHARED_ALLOWED, SHARED_DENIED, SharedSet,
-    key_of_step, port_of_chain,
+    CONTAINERS, Context, FOREIGN, FORWARD, LimitChain, LimitSet, List, SHARED_ALLOWED,
+    SHARED_DENIED, SharedSet, key_of_step, limit_of_chain, port_of_chain,
 };
 pub use read::{
     PortReading, Reading, Who, addresses, admitted, admitting, allows, entries, grants, has_grants,
-    is_marking, port_key, read, remembered, remembers, shared_ports, shared_sets, shared_sources,
+    is_marking, limits, port_key, read, remembered, remembers, shared_ports, shared_sets,
+    shared_sources,
 };
 pub use source::{Held, held};
 pub use write::{Overlap, comment, compile, denied, left_open, overlaps, unnamed};

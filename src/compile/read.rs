@@ -7,16 +7,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::host::grant::Grant;
-use crate::net::{AddressSet, Entry, Family, HostPorts, Protocol};
+use crate::net::{AddressSet, Entry, Family, HostPorts, Limits, Protocol};
 use crate::policy::{DefaultAction, DenyWith};
 use crate::ruleset::{
-    Address, Chain, Elements, Expression, Interface, Key, L4Protocol, NameMatch, Reject, Row, Rule,
-    Ruleset, Side, Statement, Value, Verdict, with_rows,
+    Address, Chain, Elements, Expression, Interface, Key, L4Protocol, NameMatch, PerSource, Reject,
+    Row, Rule, Ruleset, Side, Statement, Value, Verdict, with_rows,
 };
 
 use super::names::{
-    self, CONTAINERS, Context, FOREIGN, FORWARD, List, PREROUTING, PUBLISHED, REMEMBER, SHARED,
-    SHARED_DENIED, SharedSet,
+    self, CONTAINERS, Context, FOREIGN, FORWARD, LimitChain, List, PREROUTING, PUBLISHED, REMEMBER,
+    SHARED, SHARED_DENIED, SharedSet,
 };
 
 /// The policy in a ruleset.
@@ -65,6 +65,8 @@ pub struct PortReading {
     pub log: bool,
     /// How packets are denied: drop or reject.
     pub deny_with: DenyWith,
+    /// How many connections each allowed source may make.
+    pub limits: Limits,
     /// Whether it uses shared sets instead of chains of its own.
     pub shared: bool,
 }
@@ -119,6 +121,9 @@ pub fn read(ruleset: &Ruleset) -> Reading {
         unnamed: unnamed(ruleset).into_iter().collect(),
     };
     for (name, chain) in &ruleset.chains {
+        if let Some((LimitChain::Limit | LimitChain::Excess, key)) = names::limit_of_chain(name) {
+            reading.ports.entry(key).or_default().read(ruleset, chain);
+        }
         let Some((context, key)) = names::port_of_chain(name) else {
             continue;
         };
@@ -149,6 +154,7 @@ impl Reading {
                 && !port.allow.any
                 && !port.log
                 && port.deny_with == DenyWith::Drop
+                && port.limits.is_empty()
         })
     }
 
@@ -217,6 +223,12 @@ impl PortReading {
                         set,
                         member: false,
                     }) => self.interfaces.extend(interfaces(ruleset, set)),
+                    Expression::PerSource(PerSource::OverRate { rate, .. }) => {
+                        self.limits.rate = Some(*rate);
+                    }
+                    Expression::PerSource(PerSource::OverCount { count, .. }) => {
+                        self.limits.connections = Some(*count);
+                    }
                     _ => {}
                 }
             }
@@ -226,6 +238,16 @@ impl PortReading {
             }
         }
     }
+}
+
+/// Returns the limits of a key.
+#[must_use]
+pub fn limits(ruleset: &Ruleset, key: &HostPorts) -> Limits {
+    let mut port = PortReading::default();
+    if let Some(chain) = ruleset.chains.get(&names::limit_chain(key)) {
+        port.read(ruleset, chain);
+    }
+    port.limits
 }
 
 /// Returns whether a rule of a port's chain accepts what it matches.

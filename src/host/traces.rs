@@ -3,8 +3,10 @@
 use super::holder::Holder;
 use super::listener::Listener;
 use super::nat::{Target, Translation};
-use super::{HostView, Publisher};
+use super::{HostView, Publication, Publisher};
 use crate::net::Protocol;
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 
 /// Sockets and rules of published ports that no queried engine explains.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -50,48 +52,62 @@ impl HostView {
         });
         let containers =
             reachable().filter(|listener| matches!(self.holder(listener), Holder::Unanswered(..)));
-        let translations = self.nat.translations().into_iter();
+        let known = Known::of(self);
+        let unexplained = self.nat.translations().into_iter();
+        let unexplained = unexplained.filter(|one| !known.explains(one));
+        let (manual, others): (Vec<_>, Vec<_>) =
+            unexplained.partition(|one| known.leads_to_container(one));
         Traces {
             published: published.collect(),
             containers: containers.collect(),
-            translations: translations
-                .filter(|one| is_engines(one) && !self.leads_to_container(one))
-                .filter(|one| !self.is_translation_explained(one))
-                .collect(),
-            manual: self
-                .nat
-                .translations()
-                .into_iter()
-                .filter(|one| self.leads_to_container(one) && !self.is_translation_explained(one))
-                .collect(),
+            translations: others.into_iter().filter(is_engines).collect(),
+            manual,
         }
+    }
+}
+
+/// What queried engines publish, by port: an engine has a rule for each.
+struct Known<'a> {
+    /// Publications of one port, by the number of the protocol and the port.
+    ports: HashMap<(u8, u16), Vec<Publication<'a>>>,
+    /// Publications of several ports.
+    ranges: Vec<Publication<'a>>,
+    /// The addresses of containers.
+    containers: HashSet<IpAddr>,
+}
+
+impl<'a> Known<'a> {
+    fn of(host: &'a HostView) -> Self {
+        let mut known = Self {
+            ports: HashMap::new(),
+            ranges: Vec::new(),
+            containers: host.endpoints().map(|endpoint| endpoint.address).collect(),
+        };
+        for publication in host.publications().filter(|p| p.of.is_running()) {
+            let published = publication.published;
+            if published.first == published.last {
+                let key = (number(published.protocol), published.first);
+                known.ports.entry(key).or_default().push(publication);
+            } else {
+                known.ranges.push(publication);
+            }
+        }
+        known
     }
 
     /// Returns whether a queried engine publishes all ports that a rule translates.
-    fn is_translation_explained(&self, translation: &Translation) -> bool {
-        let Some(ports) = &translation.ports else {
+    fn explains(&self, translation: &Translation) -> bool {
+        let (Some(ports), Some(protocol)) = (&translation.ports, translation.protocol) else {
             return false;
         };
-        let protocol = |protocol: Protocol| match protocol {
-            Protocol::Tcp => 6,
-            Protocol::Udp => 17,
-            Protocol::Sctp => 132,
-        };
         ports.ranges().iter().all(|(first, last)| {
-            let running = self.publications().filter(|p| p.of.is_running());
-            running.into_iter().any(|publication| {
+            let own = self.ports.get(&(protocol, *first)).into_iter().flatten();
+            own.chain(&self.ranges).any(|publication| {
                 let published = publication.published;
-                let leads_there = match (translation.to, publication.of) {
-                    (Target::Address(to, _), Publisher::Container(container)) => {
-                        let own = self.endpoints().filter(|e| e.container.id == container.id);
-                        own.into_iter().any(|endpoint| endpoint.address == to)
-                    }
-                    _ => true,
-                };
-                leads_there
-                    && Some(protocol(published.protocol)) == translation.protocol
+                number(published.protocol) == protocol
                     && published.first <= *first
                     && *last <= published.last
+                    && leads_to(translation, publication.of)
             })
         })
     }
@@ -99,9 +115,29 @@ impl HostView {
     /// Returns whether a rule of another program leads to a container of a queried engine.
     fn leads_to_container(&self, translation: &Translation) -> bool {
         match translation.to {
-            Target::Address(to, _) => self.endpoints().any(|endpoint| endpoint.address == to),
+            Target::Address(to, _) => self.containers.contains(&to),
             Target::Host(_) | Target::Somewhere => false,
         }
+    }
+}
+
+/// Returns the number of a protocol in packets.
+fn number(protocol: Protocol) -> u8 {
+    match protocol {
+        Protocol::Tcp => 6,
+        Protocol::Udp => 17,
+        Protocol::Sctp => 132,
+    }
+}
+
+/// Returns whether a rule leads to this container, as far as it says where to.
+fn leads_to(translation: &Translation, publisher: Publisher<'_>) -> bool {
+    match (translation.to, publisher) {
+        (Target::Address(to, _), Publisher::Container(container)) => {
+            let mut endpoints = container.endpoints.iter();
+            endpoints.any(|endpoint| endpoint.addresses.contains(&to))
+        }
+        _ => true,
     }
 }
 

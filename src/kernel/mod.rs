@@ -210,6 +210,33 @@ impl Kernel {
         self.consistent(Depth::Outline)
     }
 
+    /// Counts the elements that rules have added to sets of dfw's table, where the kernel did not say their number
+    /// with the set.
+    ///
+    /// # Errors
+    /// `Error::Permission`, `Error::NoNfTables`, `Error::Malformed` or `Error::Socket` if the kernel cannot be
+    /// read.
+    pub fn count_added(&self, installed: &mut Installed) -> Result<(), Error> {
+        let Installed { ruleset, facts, .. } = installed;
+        for (name, facts) in &mut facts.sets {
+            let set = ruleset.sets.get(name);
+            let is_added = set.is_some_and(|set| set.elements.set_type().dynamic);
+            if !is_added || facts.added.is_some() {
+                continue;
+            }
+            let mut count = 0;
+            // Packets add elements and time takes them away while they are counted, which no generation says.
+            let _ = self.ask(&request::elements(&facts.name), |message| {
+                if let Some(Object::Elements { list, .. }) = object::decode(message)? {
+                    count += object::element::count(&list)?;
+                }
+                Ok(())
+            })?;
+            facts.added = Some(count);
+        }
+        Ok(())
+    }
+
     /// Reads dfw's table without a consistent generation, for use while other programs keep changing
     /// rulesets: like [`survey`](Self::survey), but it may miss concurrent changes.
     ///

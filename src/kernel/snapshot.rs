@@ -106,7 +106,9 @@ impl Builder {
                 match sketch_of(&set).and_then(|of| self.memories.get_mut(of)) {
                     Some(memory) => memory.add(&list)?,
                     None => {
-                        if let Some(found) = self.sets.get_mut(&set) {
+                        if let Some(found) = self.sets.get_mut(&set)
+                            && !found.set.elements.set_type().dynamic
+                        {
                             let now = self.now.unwrap_or_else(clock::since_boot);
                             found.elements.add(&list, now)?;
                         }
@@ -231,6 +233,7 @@ impl Builder {
     pub fn to_be_read(&mut self, others: impl Fn(&Elements) -> bool) -> Vec<String> {
         let memories = &self.memories;
         let sets = self.sets.iter_mut();
+        let sets = sets.filter(|(_, found)| !found.set.elements.set_type().dynamic);
         sets.filter(|(name, set)| !memories.contains_key(*name) || others(&set.set.elements))
             .map(|(name, found)| {
                 found.read = true;
@@ -387,6 +390,17 @@ fn finish_set(
         elements,
         mut read,
     } = found;
+    if set.elements.set_type().dynamic {
+        // What rules add is no part of the ruleset.
+        let facts = SetState {
+            name: kernel_name.to_owned(),
+            size,
+            read: true,
+            added: count,
+            ..SetState::default()
+        };
+        return (set, facts);
+    }
     // A set with another number of elements than its sketch was changed by another program.
     let counted = |sketch_count: u64| count.is_none_or(|count| u64::from(count) == sketch_count);
     let sketch = memory
@@ -406,6 +420,7 @@ fn finish_set(
         read,
         sketched: memory.is_some(),
         sketch: sketch.map(Box::new),
+        added: None,
     };
     (set, facts)
 }

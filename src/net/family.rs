@@ -53,6 +53,15 @@ impl Family {
         }
     }
 
+    /// Returns the name as shown to programs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::V4 => "ipv4",
+            Self::V6 => "ipv6",
+        }
+    }
+
     /// Returns the name as shown to people.
     #[must_use]
     pub fn title(self) -> &'static str {

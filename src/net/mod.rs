@@ -6,6 +6,7 @@
 
 pub mod address;
 mod family;
+mod limits;
 mod lines;
 mod port;
 mod ports;
@@ -13,6 +14,7 @@ mod protocol;
 
 pub use address::{AddressSet, Entry};
 pub use family::Family;
+pub use limits::{Limits, Per, Rate, SOURCE_V6};
 pub use lines::Lines;
 pub use port::{HostPorts, decisive};
 pub use ports::Ports;

@@ -40,8 +40,22 @@ pub(super) enum Instruction {
     Value(Vec<u8>),
     /// `[ counter ]`
     Counter,
-    /// `[ limit rate RATE/UNIT burst BURST type packets ]`, the unit in seconds
-    Limit { rate: u64, unit: u64, burst: u32 },
+    /// `[ limit rate RATE/UNIT burst BURST type packets flags OVER ]`, the unit in seconds
+    Limit {
+        rate: u64,
+        unit: u64,
+        burst: u32,
+        over: bool,
+    },
+    /// `[ connlimit count COUNT flags 1 ]`
+    OverCount(u32),
+    /// `[ dynset update reg_key 1 set SET timeout TIMEOUTms expr [ LIMIT ] ]`, or `add`; no timeout is 0
+    Dynset {
+        set: String,
+        update: bool,
+        timeout: u64,
+        limit: Box<Instruction>,
+    },
     /// `[ log prefix PREFIX ]` at level warning, or `[ log prefix PREFIX group GROUP ]`
     Log { prefix: String, group: Option<u16> },
     /// `[ reject type TYPE code CODE ]`
@@ -112,6 +126,8 @@ impl Instruction {
             Self::Immediate(_) | Self::Value(_) => "immediate",
             Self::Counter => "counter",
             Self::Limit { .. } => "limit",
+            Self::OverCount(_) => "connlimit",
+            Self::Dynset { .. } => "dynset",
             Self::Log { .. } => "log",
             Self::Reject { .. } => "reject",
             Self::Fib { .. } => "fib",
@@ -119,6 +135,10 @@ impl Instruction {
         }
     }
 
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one arm for each kind of instruction"
+    )]
     fn encode_data(&self, w: &mut Writer, register: u32) {
         match self {
             Self::Meta(key) => {
@@ -185,12 +205,40 @@ impl Instruction {
                 w.nest(NFTA_IMMEDIATE_DATA, |w| w.attribute(NFTA_DATA_VALUE, data));
             }
             Self::Counter | Self::Beside(_) | Self::Raw { .. } => {}
-            Self::Limit { rate, unit, burst } => {
+            Self::Limit {
+                rate,
+                unit,
+                burst,
+                over,
+            } => {
                 w.be64(NFTA_LIMIT_RATE, *rate);
                 w.be64(NFTA_LIMIT_UNIT, *unit);
                 w.be32(NFTA_LIMIT_BURST, *burst);
                 w.be32(NFTA_LIMIT_TYPE, NFT_LIMIT_PKTS);
-                w.be32(NFTA_LIMIT_FLAGS, 0);
+                w.be32(NFTA_LIMIT_FLAGS, if *over { NFT_LIMIT_F_INV } else { 0 });
+            }
+            Self::OverCount(count) => {
+                w.be32(NFTA_CONNLIMIT_COUNT, *count);
+                w.be32(NFTA_CONNLIMIT_FLAGS, NFT_CONNLIMIT_F_INV);
+            }
+            Self::Dynset {
+                set,
+                update,
+                timeout,
+                limit,
+            } => {
+                w.string(NFTA_DYNSET_SET_NAME, set);
+                let operation = if *update {
+                    NFT_DYNSET_OP_UPDATE
+                } else {
+                    NFT_DYNSET_OP_ADD
+                };
+                w.be32(NFTA_DYNSET_OP, operation);
+                w.be32(NFTA_DYNSET_SREG_KEY, NFT_REG_1);
+                if *timeout > 0 {
+                    w.be64(NFTA_DYNSET_TIMEOUT, *timeout);
+                }
+                w.nest(NFTA_DYNSET_EXPR, |w| limit.encode_parts(w));
             }
             Self::Log { prefix, group } => {
                 w.string(NFTA_LOG_PREFIX, prefix);
@@ -346,13 +394,32 @@ impl Instruction {
                     NFTA_LIMIT_PAD,
                 ])?;
                 f.expect(NFTA_LIMIT_TYPE, NFT_LIMIT_PKTS)?;
-                f.expect(NFTA_LIMIT_FLAGS, 0)?;
+                let over = match f.be32(NFTA_LIMIT_FLAGS)? {
+                    0 => false,
+                    NFT_LIMIT_F_INV => true,
+                    _ => return None,
+                };
                 Self::Limit {
                     rate: f.get(NFTA_LIMIT_RATE)?.be64().ok()?,
                     unit: f.get(NFTA_LIMIT_UNIT)?.be64().ok()?,
                     burst: f.be32(NFTA_LIMIT_BURST)?,
+                    over,
                 }
             }
+            "connlimit" => {
+                let f = fields(&[NFTA_CONNLIMIT_COUNT, NFTA_CONNLIMIT_FLAGS])?;
+                f.expect(NFTA_CONNLIMIT_FLAGS, NFT_CONNLIMIT_F_INV)?;
+                Self::OverCount(f.be32(NFTA_CONNLIMIT_COUNT)?)
+            }
+            "dynset" => Self::decode_dynset(&fields(&[
+                NFTA_DYNSET_SET_NAME,
+                NFTA_DYNSET_OP,
+                NFTA_DYNSET_SREG_KEY,
+                NFTA_DYNSET_TIMEOUT,
+                NFTA_DYNSET_EXPR,
+                NFTA_DYNSET_PAD,
+                NFTA_DYNSET_FLAGS,
+            ])?)?,
             "log" => {
                 let f = fields(&[NFTA_LOG_PREFIX, NFTA_LOG_LEVEL, NFTA_LOG_GROUP])?;
                 let group = match f.get(NFTA_LOG_GROUP) {
@@ -404,6 +471,30 @@ impl Instruction {
         }
         f.expect(NFTA_BITWISE_LEN, u32::try_from(mask.len()).ok()?)?;
         Some(Self::Mask(mask).placed(beside))
+    }
+
+    fn decode_dynset(f: &Fields<'_>) -> Option<Self> {
+        f.expect(NFTA_DYNSET_SREG_KEY, NFT_REG_1)?;
+        // The kernel says that the set has no expression of its own, which nft and dfw never give it.
+        let flags = f.be32(NFTA_DYNSET_FLAGS).unwrap_or(0);
+        let update = match f.be32(NFTA_DYNSET_OP)? {
+            NFT_DYNSET_OP_ADD => false,
+            NFT_DYNSET_OP_UPDATE => true,
+            _ => return None,
+        };
+        let timeout = match f.get(NFTA_DYNSET_TIMEOUT) {
+            Some(timeout) => timeout.be64().ok()?,
+            None => 0,
+        };
+        let set = f.get(NFTA_DYNSET_SET_NAME)?;
+        let set = set.string().ok()?;
+        let limit = Self::decode(&f.get(NFTA_DYNSET_EXPR)?).ok()?;
+        (flags & !NFT_DYNSET_F_EXPR == 0).then(|| Self::Dynset {
+            set: set.to_owned(),
+            update,
+            timeout,
+            limit: Box::new(limit),
+        })
     }
 
     fn placed(self, beside: bool) -> Self {
@@ -460,10 +551,10 @@ fn byte(attribute: &Attribute<'_>) -> Option<u8> {
 }
 
 /// The attributes of an instruction, all of them known.
-struct Fields<'a>([Option<Attribute<'a>>; 8]);
+struct Fields<'a>([Option<Attribute<'a>>; 10]);
 
 fn fields<'a>(data: &'a [u8], known: &[u16]) -> Option<Fields<'a>> {
-    let mut table = [None; 8];
+    let mut table = [None; 10];
     for attribute in Attributes::new(data) {
         let attribute = attribute.ok().filter(|a| known.contains(&a.kind))?;
         *table.get_mut(usize::from(attribute.kind))? = Some(attribute);

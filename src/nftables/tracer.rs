@@ -60,6 +60,7 @@ impl Filter {
             rate,
             unit: 1,
             burst,
+            over: false,
         });
         out.extend([load_one(), set_trace()]);
         out

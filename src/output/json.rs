@@ -1,7 +1,7 @@
 //! Parts of JSON documents. Every document names its schema and version; within a version keys are added,
 //! never changed. They are written by hand so that internal types stay internal.
 
-use crate::net::Family;
+use crate::net::{Family, Limits};
 use serde_json::{Value, json};
 
 use crate::analysis::eval::Step;
@@ -62,10 +62,17 @@ pub fn tests(passed: usize, failed: &[Failed]) -> Value {
 /// Returns the name of an address family.
 #[must_use]
 pub fn family(family: Family) -> &'static str {
-    match family {
-        Family::V4 => "ipv4",
-        Family::V6 => "ipv6",
+    family.name()
+}
+
+/// Returns the limits of a port; null without.
+#[must_use]
+pub fn limits(limits: Limits) -> Value {
+    if limits.is_empty() {
+        return Value::Null;
     }
+    let rate = limits.rate.map(|rate| rate.to_string());
+    json!({"rate": rate, "connections": limits.connections})
 }
 
 /// Returns the rules that decided, in order.

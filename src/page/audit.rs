@@ -339,9 +339,10 @@ fn both_families(groups: Vec<Group<'_>>) -> Vec<Group<'_>> {
 /// Returns who gets in by a path, as the table of an audit has it.
 #[must_use]
 pub fn open_to(exposure: &Exposure) -> String {
+    let limits = exposure.limits.clause();
     match &exposure.admits {
-        Admits::Any => format!("any{}", exposure.path.reach.title()),
-        Admits::Some(who) => who.join(", "),
+        Admits::Any => format!("any{}{limits}", exposure.path.reach.title()),
+        Admits::Some(who) => who.join(", ") + &limits,
         Admits::Nobody => "nobody".to_owned(),
         Admits::NotJudged(_) => Verdict::NotJudged.to_string(),
     }

@@ -21,6 +21,8 @@ pub struct Change {
     pub rows: Vec<Row>,
     /// How many rows there are that are not shown.
     pub more: usize,
+    /// The limits that change: one sentence each.
+    pub limits: Vec<String>,
 }
 
 /// Addresses whose verdict changes in the same way at some ports.

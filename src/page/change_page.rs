@@ -6,7 +6,7 @@ use crate::analysis::difference::Effect;
 use crate::output::table::count;
 
 use super::change::{Change, Row, State};
-use super::frame::{Table, Tile, badge, conclusion, counts, document, tiles, unseen};
+use super::frame::{Table, Tile, badge, conclusion, counts, document, list, tiles, unseen};
 
 const EFFECTS: [Effect; 4] = [
     Effect::Gains,
@@ -34,6 +34,12 @@ impl Change {
                 @for effect in EFFECTS { (self.section(effect)) }
                 @if self.more > 0 {
                     p { (count(self.more, "more change is", "more changes are")) " not shown." }
+                }
+                @if !self.limits.is_empty() {
+                    section aria-labelledby="limits" {
+                        h2 id="limits" { "Limits that change" }
+                        (list(&self.limits))
+                    }
                 }
             }
             footer {

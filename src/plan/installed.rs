@@ -73,6 +73,8 @@ pub struct SetState {
     pub sketch: Option<Box<Sketch>>,
     /// Whether a sketch of its elements exists, valid or not.
     pub sketched: bool,
+    /// How many elements rules have added to it; `None` for other sets, and if it is not known.
+    pub added: Option<u32>,
 }
 
 /// An object in dfw's table that dfw does not create.

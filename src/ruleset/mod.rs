@@ -20,12 +20,12 @@ use std::fmt;
 pub use counter::{Counted, Counter};
 pub use expression::{
     Address, Conntrack, Direction, EPHEMERAL, End, Expression, Interface, L4Protocol,
-    LOG_PREFIX_MAX, NameMatch, OPENED, Port, Reject, Side, Statement, Tuple, Verdict,
+    LOG_PREFIX_MAX, NameMatch, OPENED, PerSource, Port, Reject, Side, Statement, Tuple, Verdict,
 };
 pub(crate) use set::with_rows;
 pub use set::{
-    Column, Counting, Elements, Field, Interval, Key, MapTo, Parts, Row, Scalar, Set, SetType,
-    Until, Value,
+    ADDED, Added, Column, Counting, Elements, Field, Interval, Key, MapTo, Parts, Row, Scalar, Set,
+    SetType, Until, Value,
 };
 
 /// The name of dfw's table, in the `inet` family.

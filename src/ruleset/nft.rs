@@ -68,11 +68,20 @@ fn write_set(f: &mut Formatter<'_>, name: &str, set: &Set) -> fmt::Result {
     let fields: Vec<&str> = of.key.iter().map(|field| field.name()).collect();
     let key = fields.join(" . ");
     writeln!(f, "\t{keyword} {name} {{\n\t\ttype {key}{leads}")?;
-    if of.interval {
-        let expiring = if of.expiring { ",timeout" } else { "" };
-        writeln!(f, "\t\tflags interval{expiring}")?;
-    } else if let Some(room) = set.elements.room() {
+    if let Some(room) = set.elements.room() {
         writeln!(f, "\t\tsize {room}")?;
+    }
+    let flags = [
+        (of.interval, "interval"),
+        (of.dynamic, "dynamic"),
+        (of.expiring, "timeout"),
+    ];
+    let flags = flags
+        .into_iter()
+        .filter_map(|(has, flag)| has.then_some(flag));
+    let flags: Vec<&str> = flags.collect();
+    if !flags.is_empty() {
+        writeln!(f, "\t\tflags {}", flags.join(","))?;
     }
     if of.counting {
         writeln!(f, "\t\tcounter")?;

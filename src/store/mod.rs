@@ -7,6 +7,7 @@ mod directory;
 mod location;
 pub mod pack;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::analysis::test::{self, Report};
@@ -151,6 +152,14 @@ impl Policies {
                 sources: Box::new(self.sources),
             })
         }
+    }
+
+    /// Drops the texts of lists that no warning points into; their addresses are in the policy.
+    pub fn release_lists(&mut self) {
+        let labels = self.warnings.iter();
+        let labels = labels.flat_map(|warning| warning.primary.iter().chain(&warning.related));
+        let shown: BTreeSet<FileId> = labels.map(|label| label.span.file).collect();
+        self.sources.release_lists(|list| shown.contains(&list));
     }
 
     /// Returns whether a test depends on the host's services: it expects them to be denied at a port without a

@@ -353,6 +353,18 @@ impl SourceMap {
             .map(|file| (file.path.as_path(), file.text.as_str()))
     }
 
+    /// Drops the texts of lists, except those to `keep`: a million IPv6 addresses are 40 MB of text.
+    pub(crate) fn release_lists(&mut self, keep: impl Fn(FileId) -> bool) {
+        let lists = self.lists.values().copied();
+        for id in lists.filter(|id| !keep(*id)) {
+            let file = usize::try_from(id.0).ok();
+            if let Some(file) = file.and_then(|at| self.files.get_mut(at)) {
+                file.text = String::new();
+                file.lines = OnceLock::new();
+            }
+        }
+    }
+
     /// Returns the name of the file, as the user would write it.
     #[must_use]
     pub fn name(&self, file: FileId) -> &str {

@@ -24,6 +24,7 @@ mod cases;
 mod container_sends_first;
 mod engine_requests;
 mod explain;
+mod fake_engine;
 mod grants;
 mod guard;
 mod lifecycle;
@@ -84,6 +85,7 @@ fn all() -> impl Iterator<Item = Named> {
         grants::TRIALS,
         socket_holders::TRIALS,
         engine_requests::TRIALS,
+        fake_engine::TRIALS,
         network_cards::TRIALS,
         cases::TRIALS,
         reach::TRIALS,

@@ -1,9 +1,10 @@
 //! What a policy can say about a port, besides who.
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 
 use crate::Named;
 use crate::support::lab::Lab;
+use crate::support::probe::{PATIENCE, SILENCE};
 use crate::support::table::{Reading, Row, check, row};
 
 pub(crate) const TRIALS: &[Named] = &[
@@ -31,6 +32,7 @@ pub(crate) const TRIALS: &[Named] = &[
     ("verdicts::networks_and_ranges", |lab| {
         ruled(lab, NETWORKS, BY_NETWORK, Reading::Guarded)
     }),
+    ("verdicts::limits", limits),
 ];
 
 fn ruled(lab: &Lab, policy: &str, rows: &'static [Row], reading: Reading) -> Result<()> {
@@ -177,3 +179,50 @@ const BY_NETWORK: &[Row] = &[
     row("anybody",                       "tcp host:8083",       "trusted neighbour stranger office", ""),
     row("anybody, IPv6",                 "tcp host6:8083",      "trusted neighbour stranger office", ""),
 ];
+
+const LIMITS: &str = r#"
+default: deny
+sources: {trusted: [203.0.113.20, "2001:db8:1::20"]}
+ports:
+  80:       {allow: trusted, rate: 2/hour}
+  8083:     {allow: any, connections: 2}
+  7000:     {allow: trusted, connections: 2, deny-with: reject}
+  5353/udp: {allow: trusted, rate: 2/hour, log: true}
+"#;
+
+/// Each source has its own, on every path: DNAT, docker-proxy, and host networking.
+fn limits(lab: &Lab) -> Result<()> {
+    lab.apply(LIMITS)?;
+    let client = lab.client("trusted")?;
+    for to in [
+        "tcp host:80",
+        "tcp host6:80",
+        "tcp host:8083",
+        "tcp host6:8083",
+        "tcp host:7000",
+        "tcp host6:7000",
+        "udp host:5353",
+        "udp host6:5353",
+    ] {
+        let target = lab.target(to)?;
+        let mut first = client.converse(target).context(to)?;
+        let second = client.converse(target).context(to)?;
+        let third = client.ask(target, SILENCE)?;
+        ensure!(third.is_closed(), "{to}: a third connection is {third}");
+        ensure!(first.echoes(PATIENCE)?, "{to}: an open connection is cut");
+        drop(second);
+    }
+    for (who, to, open) in [
+        ("stranger", "tcp host:8083", true),
+        ("stranger", "tcp host:80", false),
+        // Containers are no clients.
+        ("plain", "tcp host:80", true),
+        ("plain", "tcp host:80", true),
+        ("plain", "tcp host:80", true),
+    ] {
+        let patience = if open { PATIENCE } else { SILENCE };
+        let outcome = lab.client(who)?.ask(lab.target(to)?, patience)?;
+        ensure!(outcome.is_closed() != open, "{who} to {to}: {outcome}");
+    }
+    Ok(())
+}

@@ -290,10 +290,7 @@ fn docker(families: Families) -> (HostView, Surroundings) {
     let around = Surroundings {
         interfaces: vec!["eth0".to_owned()],
         // Who translates cannot be seen, which is more than that nobody does.
-        nat: Nat {
-            rules: Some(NatRules::default()),
-            legacy: [families.v4, families.v6],
-        },
+        nat: Nat::new(Some(NatRules::default()), [families.v4, families.v6]),
         engine_rules: families,
         forwards: families,
         denies: families,

@@ -466,6 +466,7 @@ fn installed(ruleset: &Ruleset) -> Installed {
             read: true,
             sketched: sketch.is_some(),
             sketch,
+            added: None,
         };
         facts.sets.insert(name.clone(), facts_of_set);
     }

@@ -196,6 +196,10 @@ fn remove_element(elements: &mut Elements, at: Index) {
         Elements::Ipv6Verdicts(all) => remove(all, at),
         Elements::Ipv4Until(all) => remove(all, at),
         Elements::Ipv6Until(all) => remove(all, at),
+        Elements::Ipv4Added(all) => remove(all, at),
+        Elements::Ipv6Added(all) => remove(all, at),
+        Elements::Ipv4AddedUntil(all) => remove(all, at),
+        Elements::Ipv6AddedUntil(all) => remove(all, at),
     }
 }
 

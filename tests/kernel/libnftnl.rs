@@ -28,6 +28,8 @@ pub(crate) enum Value {
     U64(u64),
     Bytes(Vec<u8>),
     Text(&'static CStr),
+    /// An expression within another.
+    Expression(Box<Raw>),
 }
 
 /// An expression by its name and the attributes of libnftnl.
@@ -48,6 +50,12 @@ fn length(bytes: &[u8]) -> u32 {
 
 impl Expression for Raw {
     fn to_expr(&self, _: &Rule<'_>) -> NonNull<sys::nftnl_expr> {
+        self.allocated()
+    }
+}
+
+impl Raw {
+    fn allocated(&self) -> NonNull<sys::nftnl_expr> {
         // SAFETY: the name is a C string; libnftnl copies what it is given.
         let expression = unsafe { sys::nftnl_expr_alloc(self.name.as_ptr()) };
         for (number, value) in &self.attributes {
@@ -65,6 +73,11 @@ impl Expression for Raw {
                     }
                     Value::Text(text) => {
                         sys::nftnl_expr_set_str(expression, number, text.as_ptr());
+                    }
+                    Value::Expression(inner) => {
+                        // Taken over by the outer one.
+                        let inner = inner.allocated().as_ptr().cast::<c_void>();
+                        sys::nftnl_expr_set(expression, number, inner, 0);
                     }
                 }
             }

@@ -29,6 +29,7 @@ mod judge;
 mod kill;
 mod libnftnl;
 mod libnftnl_expressions;
+mod limits;
 mod loss;
 mod marks;
 #[expect(dead_code, reason = "the guard tests use the rest")]
@@ -118,6 +119,7 @@ fn all() -> impl Iterator<Item = Named> {
         program::TRIALS,
         tracer::TRIALS,
         traffic::TRIALS,
+        limits::TRIALS,
         container_sends_first::TRIALS,
         loss::TRIALS,
         terminal_behaviour::TRIALS,

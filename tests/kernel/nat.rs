@@ -22,10 +22,8 @@ pub(crate) const TRIALS: &[Named] = &[
 
 fn read(sandbox: &Sandbox) -> Result<Nat> {
     let rules = sandbox.kernel(|kernel| Ok(kernel.nat_rules()?))?;
-    Ok(Nat {
-        rules: Some(rules.context("not all could be read")?),
-        legacy: [false; 2],
-    })
+    let rules = rules.context("not all could be read")?;
+    Ok(Nat::new(Some(rules), [false; 2]))
 }
 
 fn run(sandbox: &Sandbox, program: &str, words: &str) -> Result<()> {
@@ -169,10 +167,7 @@ fn iptables() -> Result<()> {
     let one_way = Question::of_host(HOST.parse()?, Tcp, 23);
     ensure!(nat.judge_from(&one_way, &outside) == Unknown);
     // If some rules cannot be read, the result is unknown.
-    let legacy = Nat {
-        legacy: [true, false],
-        ..nat
-    };
+    let legacy = Nat::new(nat.rules, [true, false]);
     ensure!(ask(&legacy, HOST, Tcp, 81)? == Unknown);
     ensure!(ask(&legacy, HOST6, Tcp, 81)? == NotTranslated);
     Ok(())

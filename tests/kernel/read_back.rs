@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::Result;
 use dfw::compile::{self, List, PortReading, Reading, Who};
 use dfw::host::HostView;
-use dfw::net::{AddressSet, HostPorts};
+use dfw::net::{AddressSet, HostPorts, Limits};
 use dfw::policy::{DenyWith, InterfacePattern, Policy, PortPolicy, SourceSelection};
 use dfw::ruleset::{Elements, Origin, Ruleset};
 use proptest::prelude::*;
@@ -130,9 +130,21 @@ fn port_reading(
     let interfaces: BTreeSet<String> = port.interfaces.iter().map(ToString::to_string).collect();
     let excepted =
         port.except.containers || !except.named.is_empty() || !port.except.inline.is_empty();
+    // Where nobody is allowed, nobody is limited.
+    let is_anybody = allow.any
+        || !allow.named.is_empty()
+        || lists.get(&List::Allow(*key)).is_some_and(|a| !a.is_empty());
+    let limits = if is_anybody {
+        port.limits
+    } else {
+        Limits::default()
+    };
     // Without denials, the way of denying is not in the rules.
-    let refuses =
-        !allow.any || excepted || !interfaces.is_empty() || policy.settings.reverse_path_filter;
+    let refuses = !limits.is_empty()
+        || !allow.any
+        || excepted
+        || !interfaces.is_empty()
+        || policy.settings.reverse_path_filter;
     PortReading {
         allow,
         except,
@@ -143,6 +155,7 @@ fn port_reading(
         } else {
             DenyWith::default()
         },
+        limits,
         shared: false,
     }
 }

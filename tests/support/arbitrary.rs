@@ -4,13 +4,13 @@
 //! so that whatever a failing plan is shrunk to is a sound ruleset again. No verdict leads back:
 //! chains have ranks, and everything leads to a chain of a higher rank only.
 
-use dfw::net::Family;
+use dfw::net::{Family, Per, Rate};
 use std::collections::{BTreeMap, BTreeSet};
 
 use dfw::ruleset::{
     Address, Base, Chain, Conntrack, Counting, Direction, Elements, End as PacketEnd, Expression,
-    Hook, Interface, Interval, L4Protocol, MapTo, NameMatch, Port, Reject, Rule, Ruleset, Set,
-    Side, Statement, Tuple, Verdict,
+    Hook, Interface, Interval, L4Protocol, MapTo, NameMatch, PerSource, Port, Reject, Rule,
+    Ruleset, Set, Side, Statement, Tuple, Verdict,
 };
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
@@ -120,6 +120,8 @@ enum Contents {
     PortIpv6Verdicts(BTreeMap<(u16, u128), To>),
     Ipv4Verdicts(BTreeMap<u32, To>),
     Ipv6Verdicts(BTreeMap<u128, To>),
+    /// A set to which rules add sources.
+    Added(Elements),
 }
 
 fn contents() -> impl Strategy<Value = Contents> {
@@ -139,6 +141,7 @@ fn contents() -> impl Strategy<Value = Contents> {
         btree_map((port(), number6()), to(), 0..MOST).prop_map(Contents::PortIpv6Verdicts),
         btree_map(number4(), to(), 0..MOST).prop_map(Contents::Ipv4Verdicts),
         btree_map(number6(), to(), 0..MOST).prop_map(Contents::Ipv6Verdicts),
+        select(added()).prop_map(Contents::Added),
     ]
 }
 
@@ -164,6 +167,7 @@ fn ranges<T: Copy + PartialOrd>(
 impl Contents {
     fn build(&self, targets: &[String]) -> Elements {
         match self {
+            Self::Added(elements) => elements.clone(),
             Self::Ipv4(all) => Elements::Ipv4(all.iter().copied().collect()),
             Self::Ipv4Ranges(all) => Elements::Ipv4Ranges(ranges(all, |n| n.checked_add(1))),
             Self::Ipv6(all) => Elements::Ipv6(all.iter().copied().collect()),
@@ -259,6 +263,8 @@ enum Part {
         family: Family,
         map: Index,
     },
+    /// About a set like this one that is still to be chosen.
+    PerSource(PerSource, Elements, Index),
 }
 
 fn side() -> impl Strategy<Value = Side> {
@@ -369,6 +375,29 @@ fn port_map() -> impl Strategy<Value = Part> {
     })
 }
 
+fn added() -> Vec<Elements> {
+    vec![
+        Elements::Ipv4Added(Vec::new()),
+        Elements::Ipv4AddedUntil(Vec::new()),
+        Elements::Ipv6Added(Vec::new()),
+        Elements::Ipv6AddedUntil(Vec::new()),
+    ]
+}
+
+fn per_source() -> impl Strategy<Value = Part> {
+    let kinds = (0..3_u8, family(), 1..70_000_u32, select(Per::ALL.to_vec()));
+    (kinds, any::<Index>()).prop_map(|((kind, family, count, per), index)| {
+        let (set, rate) = (String::new(), Rate { count, per });
+        let asked = match kind {
+            0 => PerSource::OverRate { family, set, rate },
+            1 => PerSource::OverCount { family, set, count },
+            _ => PerSource::Absent { family, set },
+        };
+        let like = usize::from(family == Family::V6) * 2 + usize::from(kind != 1);
+        Part::PerSource(asked, added().swap_remove(like), index)
+    })
+}
+
 fn limit() -> impl Strategy<Value = Part> {
     (1..100_000_u64, 1..10_000_u32).prop_map(|(per_second, burst)| {
         Part::Ready(Expression::Statement(Statement::Limit {
@@ -444,7 +473,7 @@ fn rule(style: Style) -> BoxedStrategy<RulePlan> {
                 3 => source_match(tuple()),
                 1 => tuple().prop_map(|t| Part::Ready(Expression::Address(Address::ToLoopback(t)))),
                 1 => ready(vec![Expression::Interface(Interface::SameInterface), Expression::Interface(Interface::NoReversePath)]),
-                1 => ready(vec![Expression::Conntrack(Conntrack::Resumed), Expression::Conntrack(Conntrack::NoteOpening), Expression::Conntrack(Conntrack::Opened)]),
+                1 => ready(vec![Expression::Conntrack(Conntrack::Resumed), Expression::Conntrack(Conntrack::NoteOpening), Expression::Conntrack(Conntrack::Opened), Expression::Conntrack(Conntrack::First)]),
                 1 => ready(vec![Expression::Port(Port::Opens), Expression::Address(Address::Local)]),
                 1 => family().prop_map(|family| Part::Ready(Expression::Address(Address::Family(family)))),
                 2 => port_source_match(),
@@ -453,6 +482,7 @@ fn rule(style: Style) -> BoxedStrategy<RulePlan> {
                 2 => destination_map(tuple()),
                 1 => destination_match(),
                 2 => port_address_map(),
+                1 => per_source(),
                 1 => limit(),
                 1 => log(),
                 1 => ready(vec![Expression::Statement(Statement::Counter)]),
@@ -480,6 +510,7 @@ fn rule(style: Style) -> BoxedStrategy<RulePlan> {
                     prop_oneof![3 => verdict(), 1 => Just(End::Reject)]
                 )
                     .prop_map(|(part, end)| (vec![part], end)),
+                (per_source(), verdict()).prop_map(|(part, end)| (vec![part], end)),
                 refused.prop_map(|end| (Vec::new(), end)),
             ];
             let optional = proptest::option::of;
@@ -749,6 +780,11 @@ impl Part {
                     Family::V6 => matches!(e, Elements::PortIpv6Verdicts(_)),
                 })?,
             }),
+            Self::PerSource(asked, set, index) => {
+                let mut asked = Expression::PerSource(asked.clone());
+                *asked.set_mut()? = pick(index, &|e| e == set)?;
+                asked
+            }
             Self::DestinationMap { tuple, family, map } => {
                 Expression::Address(Address::DestinationMap {
                     tuple: *tuple,

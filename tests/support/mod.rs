@@ -8,6 +8,7 @@ pub(crate) mod command;
 pub(crate) mod edition;
 pub(crate) mod engine;
 pub(crate) mod explain;
+pub(crate) mod fake_engine;
 pub(crate) mod fleet;
 pub(crate) mod helper;
 pub(crate) mod inside;

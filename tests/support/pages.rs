@@ -109,10 +109,7 @@ impl Facts {
         let around = Surroundings {
             interfaces: vec!["eth0".to_owned(), "eth1".to_owned()],
             addresses: vec![[192, 0, 2, 10].into(), [192, 0, 2, 11].into()],
-            nat: Nat {
-                rules: Some(NatRules::default()),
-                legacy: [true; 2],
-            },
+            nat: Nat::new(Some(NatRules::default()), [true; 2]),
             engine_rules: families,
             forwards: families,
             denies: families,

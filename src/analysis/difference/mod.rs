@@ -13,8 +13,8 @@ mod compare;
 
 use std::rc::Rc;
 
-use crate::compile::key_of_step;
-use crate::net::{AddressSet, Family, HostPorts};
+use crate::compile::{key_of_step, read};
+use crate::net::{AddressSet, Family, HostPorts, Limits};
 use crate::ruleset::{Origin, Ruleset, Side};
 
 use super::access::Access;
@@ -38,6 +38,19 @@ pub struct Difference {
     pub incoming: Vec<Class>,
     /// The bridges that forwarded packets leave through.
     pub outgoing: Vec<Class>,
+    /// The keys whose limits change, ascending.
+    pub limits: Vec<LimitChange>,
+}
+
+/// A key of the new policy that limits its sources otherwise than before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LimitChange {
+    /// The key.
+    pub key: HostPorts,
+    /// The limits before; `None` for a new key.
+    pub before: Option<Limits>,
+    /// The limits afterwards.
+    pub after: Limits,
 }
 
 /// Addresses for which the verdict changes, in the same way on some ports and paths.
@@ -178,6 +191,7 @@ impl Difference {
             rows,
             incoming,
             outgoing,
+            limits: limit_changes(old, new),
         }
     }
 
@@ -210,10 +224,10 @@ impl Difference {
         sort(&mut self.rows);
     }
 
-    /// Returns whether nobody gains or loses anything, and nothing is judged otherwise.
+    /// Returns whether nobody gains or loses anything, and nothing is judged or limited otherwise.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+        self.rows.is_empty() && self.limits.is_empty()
     }
 
     /// Returns the rows by which somebody has access, or may have, who had none.
@@ -232,6 +246,20 @@ impl Row {
         };
         self.families.iter().all(whole)
     }
+}
+
+/// Returns the keys of the new ruleset whose limits change.
+fn limit_changes(old: &Ruleset, new: &Ruleset) -> Vec<LimitChange> {
+    let (old, new) = (read(old), read(new));
+    let limits = |key: &HostPorts| old.ports.get(key).map(|port| port.limits);
+    let changes = new.ports.iter().map(|(key, port)| LimitChange {
+        key: *key,
+        before: limits(key),
+        after: port.limits,
+    });
+    changes
+        .filter(|change| change.before.unwrap_or_default() != change.after)
+        .collect()
 }
 
 fn sort(rows: &mut [Row]) {

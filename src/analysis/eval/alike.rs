@@ -115,6 +115,8 @@ impl<'a> At<'_, 'a> {
                 | Statement::Counter
                 | Statement::Reject(_),
             )
+            // What is in such a set is no part of a ruleset.
+            | Expression::PerSource(_)
             | Expression::Unknown { .. } => true,
         }
     }

@@ -21,8 +21,8 @@ use crate::net::Family;
 
 use crate::ruleset::check::JUMP_MAX;
 use crate::ruleset::{
-    Address, Base, Conntrack, End, Expression, Hook, Interface, L4Protocol, NameMatch, Port,
-    Reject, Rule, Ruleset, Statement, Value, Verdict,
+    Address, Base, Conntrack, End, Expression, Hook, Interface, L4Protocol, NameMatch, PerSource,
+    Port, Reject, Rule, Ruleset, Statement, Value, Verdict,
 };
 
 use lookup::{Match, look_up, value};
@@ -230,6 +230,10 @@ impl<'a, 'p> Run<'a, 'p> {
             Expression::Conntrack(expression) => self.connection(expression).into(),
             Expression::Address(expression) => self.address(expression, hits),
             Expression::Port(expression) => self.port(expression, hits),
+            // Who asks is within the limits, and found a place in the set.
+            Expression::PerSource(
+                PerSource::OverRate { .. } | PerSource::OverCount { .. } | PerSource::Absent { .. },
+            ) => Answer::No,
             Expression::Statement(statement) => match statement {
                 // The first packets pass the limit, and those are who asks.
                 Statement::Limit { .. } | Statement::Log { .. } | Statement::Counter => Answer::Yes,
@@ -280,6 +284,7 @@ impl<'a, 'p> Run<'a, 'p> {
             Conntrack::Resumed => packet.is_resuming(),
             Conntrack::NoteOpening => packet.is_opening(),
             Conntrack::Opened => packet.is_own_reply(),
+            Conntrack::First => packet.is_first(),
             // A connection that is new bears none, which is 0.
             Conntrack::Mark(mark) => *mark == 0,
             Conntrack::SetMark(_) => true,

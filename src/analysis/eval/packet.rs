@@ -163,12 +163,15 @@ impl Packet {
         Some((flow, port))
     }
 
+    /// Returns whether it begins a connection as connection tracking sees it.
+    pub(super) fn is_first(&self) -> bool {
+        self.connection
+            .is_some_and(|c| c.direction == Direction::Original && !c.related)
+    }
+
     /// Whether it begins a TCP connection as connection tracking sees it.
     fn begins(&self) -> bool {
-        self.protocol == L4Protocol::Tcp
-            && self
-                .connection
-                .is_some_and(|c| c.direction == Direction::Original && !c.related)
+        self.protocol == L4Protocol::Tcp && self.is_first()
     }
 
     /// Returns whether it is in the middle of a TCP connection that begins only for connection tracking.

@@ -491,6 +491,7 @@ impl<'a> Walk<'_, 'a> {
                 Interface::OutBridge | Interface::SameInterface | Interface::NoReversePath,
             )
             | Expression::Conntrack(_)
+            | Expression::PerSource(_)
             | Expression::Statement(_)
             | Expression::Unknown { .. } => None,
             Expression::Interface(interface @ (Interface::Name { .. } | Interface::In { .. })) => {

@@ -123,6 +123,7 @@ impl<'a> Question<'a> {
                 | Interface::NoReversePath,
             )
             | Expression::Conntrack(_)
+            | Expression::PerSource(_)
             | Expression::Statement(_)
             | Expression::Unknown { .. } => None,
         }

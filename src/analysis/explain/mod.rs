@@ -10,12 +10,12 @@ pub mod to;
 use std::net::IpAddr;
 
 use crate::host::HostView;
-use crate::net::{Family, HostPorts};
+use crate::net::{Family, HostPorts, Limits};
 use crate::ruleset::Ruleset;
 
 use super::eval::{Packet, Trace};
 use super::find::{paths, straight};
-use super::judgement::{Judgement, Reason, Verdict, judge, stays};
+use super::judgement::{Judgement, Reason, Verdict, judge, limits_of, stays};
 use super::path::{Kind, Path, Reach};
 use super::surroundings::Surroundings;
 
@@ -93,6 +93,17 @@ pub struct Walk {
     pub judgement: Judgement,
     /// The rules that the packet matched.
     pub trace: Trace,
+}
+
+impl Walk {
+    /// Returns the limits within which the source is allowed; none if it is not.
+    #[must_use]
+    pub fn limits(&self, ruleset: &Ruleset) -> Limits {
+        match self.judgement {
+            Judgement::Accepted => limits_of(ruleset, &self.trace.steps),
+            _ => Limits::default(),
+        }
+    }
 }
 
 impl Answer {

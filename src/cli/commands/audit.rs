@@ -505,5 +505,6 @@ fn exposure(exposure: &Exposure) -> Value {
             Admits::NotJudged(_) => Value::Null,
         },
         "origin": exposure.origin.as_ref().map(ToString::to_string),
+        "limits": json::limits(exposure.limits),
     })
 }

@@ -111,6 +111,7 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &DiffArgs) -> Result<ExitCod
                 "schema": "dfw/diff/v1",
                 "opens": difference.openings().next().is_some(),
                 "differences": difference::json(&difference),
+                "limits": difference::limits_json(&difference),
                 "unknown_sources": unknown,
                 "warnings": warnings,
             })
@@ -241,5 +242,9 @@ fn annotations(difference: &Difference, places: &Places<'_>, fails: bool) -> Str
             &difference::message(difference, row),
         )
     };
-    difference.rows.iter().map(line).collect()
+    let limits = difference.limits.iter().map(|change| {
+        let text = format!("{}: {}", change.key, difference::limit_sentence(change));
+        annotation("notice", None, "changes a limit", &text)
+    });
+    difference.rows.iter().map(line).chain(limits).collect()
 }

@@ -8,6 +8,7 @@ use crate::analysis::traffic::packets;
 use crate::cli::commands::guard::SocketArgs;
 use crate::cli::report::failure::Failure;
 use crate::cli::report::grants;
+use crate::cli::report::limits;
 use crate::cli::report::notice;
 use crate::cli::report::problems::Problems;
 use crate::cli::report::stale::{SOURCES, Stale, age};
@@ -37,7 +38,11 @@ pub(in crate::cli) struct StatusArgs {
 }
 
 pub(in crate::cli) fn run(terminal: Terminal, args: &StatusArgs) -> Result<(), Failure> {
-    let snapshot = Kernel::open()?.survey()?;
+    let kernel = Kernel::open()?;
+    let mut snapshot = kernel.survey()?;
+    if let Some(installed) = &mut snapshot.installed {
+        kernel.count_added(installed)?;
+    }
     // The kernel is the source of truth, whether or not guard answers.
     let guard = crate::guard::ask(&args.guard.path());
     let interfaces = HostView::new(&kernel::links()?, &[], Vec::new()).interfaces;
@@ -228,6 +233,7 @@ fn text(terminal: Terminal, snapshot: &Snapshot) -> String {
                 [port, number(packets.allowed), number(packets.denied)]
             }));
             text.push_str(&terminal.table(&rows));
+            text.push_str(&limits::text(terminal, installed));
             if is_marking(&installed.ruleset) {
                 text.push_str(
                     "with `connection-mark`, ALLOWED counts each connection once, and once more after \
@@ -279,6 +285,7 @@ fn document(snapshot: &Snapshot) -> Value {
                     "denied": counter(packets.denied),
                 }))
                 .collect::<Vec<_>>(),
+            "limits": limits::json(installed),
         })),
         "hooks": hooks(snapshot)
             .into_iter()

@@ -6,11 +6,11 @@ use std::fmt::Write as _;
 use indexmap::{IndexMap, IndexSet};
 use serde_json::{Value, json};
 
-use crate::analysis::difference::{Decider, Difference, Effect, MANY, Route, Row};
+use crate::analysis::difference::{Decider, Difference, Effect, LimitChange, MANY, Route, Row};
 use crate::analysis::interfaces::{Class, Containers};
 use crate::analysis::judgement::{Judgement, Reason};
 use crate::analysis::path::Kind;
-use crate::net::{AddressSet, Entry, Family, HostPorts};
+use crate::net::{AddressSet, Entry, Family, HostPorts, Limits};
 use crate::output::json;
 use crate::output::table::{count, grouped};
 use crate::output::terminal::{Terminal, Tone};
@@ -86,7 +86,49 @@ pub(in crate::cli) fn text(difference: &Difference, terminal: Terminal) -> Strin
         let more = format!("and {}", count(more, "more row", "more rows"));
         rows.push(["  …".to_owned(), more, String::new()]);
     }
+    terminal.table(&rows) + &limits_text(difference, terminal)
+}
+
+/// Returns a line for each changed limit.
+pub(in crate::cli) fn limits_text(difference: &Difference, terminal: Terminal) -> String {
+    let limits = difference.limits.iter().take(ROWS);
+    let rows = limits.map(|change| {
+        let sign = terminal.paint(Tone::Warning, "~");
+        [format!("{sign} {}", change.key), limit_sentence(change)]
+    });
+    let mut rows: Vec<[String; 2]> = rows.collect();
+    if let more @ 1.. = difference.limits.len().saturating_sub(ROWS) {
+        let more = format!("and {}", count(more, "more limit", "more limits"));
+        rows.push(["  …".to_owned(), more]);
+    }
     terminal.table(&rows)
+}
+
+/// Returns what a changed limit is, and what it was: `up to 60/minute per source, was up to 30/minute per source`.
+pub(in crate::cli) fn limit_sentence(change: &LimitChange) -> String {
+    let text = |limits: Limits| {
+        if limits.is_empty() {
+            "not limited".to_owned()
+        } else {
+            limits.to_string()
+        }
+    };
+    let before = change
+        .before
+        .map(|before| format!(", was {}", text(before)));
+    text(change.after) + &before.unwrap_or_default()
+}
+
+/// Returns the changed limits for programs.
+pub(in crate::cli) fn limits_json(difference: &Difference) -> Value {
+    let changes = difference.limits.iter().map(|change| {
+        json!({
+            "port": change.key.to_string(),
+            "before": json::limits(change.before.unwrap_or_default()),
+            "after": json::limits(change.after),
+        })
+    });
+    changes.collect()
 }
 
 /// Returns the class of interfaces that packets of a row come in through, if it is one of bridges that are taken
@@ -142,6 +184,12 @@ pub(in crate::cli) fn page(
         new,
         conclusion,
         unseen: unknown.iter().map(|line| shown(line)).collect(),
+        limits: difference
+            .limits
+            .iter()
+            .take(PAGE)
+            .map(|change| shown(&format!("{}: {}", change.key, limit_sentence(change))))
+            .collect(),
         rows: difference.rows.iter().take(PAGE).map(row).collect(),
         more: difference.rows.len().saturating_sub(PAGE),
     }

@@ -6,6 +6,7 @@ pub(super) mod difference;
 pub(super) mod engines;
 pub(super) mod failure;
 pub(super) mod grants;
+pub(super) mod limits;
 pub(super) mod notice;
 pub(super) mod preview;
 pub(super) mod problems;

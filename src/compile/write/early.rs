@@ -58,6 +58,7 @@ impl Compiler<'_> {
             && !port.allow.any
             && !port.log
             && port.deny_with == DenyWith::Drop
+            && port.limits.is_empty()
     }
 
     /// Adds the chain of a key.

@@ -3,6 +3,7 @@
 mod dispatch;
 mod early;
 mod granted;
+mod limits;
 mod loopback;
 mod own;
 mod port;

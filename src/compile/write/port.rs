@@ -76,6 +76,14 @@ impl Compiler<'_> {
         denials.extend(self.no_reverse_path(context).into_iter().flat_map(deny));
         let excepted = self.selection(&port.except, tuple, &List::Except(*key), port);
         denials.extend(excepted.into_iter().flat_map(|source| deny(vec![source])));
+        let (allowed, granted) = if port.allow.any {
+            (Vec::new(), Vec::new())
+        } else {
+            let allowed = self.selection(&port.allow, tuple, &List::Allow(*key), port);
+            (allowed, self.granted(key, tuple))
+        };
+        let sources = [&allowed[..], &granted[..]].concat();
+        let limits = self.limits(context, key, port, &sources);
         // Evaluated late: most packets are allowed.
         let exempt = (context == Context::Published).then(|| Rule::new(vec![jump(EXEMPT)], None));
         let exempt_early = !denials.is_empty();
@@ -83,6 +91,7 @@ impl Compiler<'_> {
             rules.extend(exempt.clone());
         }
         rules.append(&mut denials);
+        rules.extend(limits);
         // The interface belongs to the packet, not to its connection.
         let verdict = if port.interfaces.is_empty() && !port.except.containers {
             self.allow(context)
@@ -96,12 +105,10 @@ impl Compiler<'_> {
         if port.allow.any {
             rules.push(allow(Vec::new()));
         } else {
-            let allowed = self.selection(&port.allow, tuple, &List::Allow(*key), port);
             rules.extend(allowed.into_iter().map(|source| allow(vec![source])));
             // A connection that is marked would not end with the grant.
-            let granted = self.granted(key, tuple).into_iter();
             let counter = Expression::Statement(Statement::Counter);
-            rules.extend(granted.map(|source| {
+            rules.extend(granted.into_iter().map(|source| {
                 Rule::new(vec![source, counter.clone(), accept()], GRANTED.to_owned())
             }));
             rules.extend(exempt.filter(|_| !exempt_early));

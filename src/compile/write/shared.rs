@@ -87,6 +87,7 @@ fn plain(key: &HostPorts, port: &PortPolicy) -> Option<Vec<Network>> {
         interfaces,
         log,
         deny_with,
+        limits,
         origin: _,
     } = port;
     let nobody =
@@ -100,7 +101,8 @@ fn plain(key: &HostPorts, port: &PortPolicy) -> Option<Vec<Network>> {
         && nobody
         && interfaces.is_empty()
         && !log
-        && *deny_with == DenyWith::Drop;
+        && *deny_with == DenyWith::Drop
+        && limits.is_empty();
     if !all {
         return None;
     }

@@ -120,7 +120,11 @@ impl AsFd for Figures {
 }
 
 fn read_table() -> Result<Counted, kernel::Error> {
-    let table = Kernel::open()?.outline()?;
+    let kernel = Kernel::open()?;
+    let mut table = kernel.outline()?;
+    if let Some(installed) = &mut table.installed {
+        kernel.count_added(installed)?;
+    }
     let installed = table.installed.as_ref();
     Ok(Counted {
         in_force: installed.is_some(),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use crate::analysis::traffic::{Packets, packets};
+use crate::analysis::traffic::{Held, Packets, held, packets};
 use crate::file;
 use crate::plan::Installed;
 use crate::ruleset::Counter;
@@ -98,6 +98,48 @@ pub(in crate::guard) fn ports(installed: Option<&Installed>) -> String {
                 let _ = writeln!(
                     text,
                     "{name}{{port=\"{port}\",verdict=\"{verdict}\"}} {value}"
+                );
+            }
+        }
+    }
+    text + &limits(&installed.map(held).unwrap_or_default())
+}
+
+/// Returns the metrics of the limits of ports.
+fn limits(limits: &[Held]) -> String {
+    let mut text = String::new();
+    let sources = |held: &Held| held.sources.map(u64::from);
+    let full = |held: &Held| held.sources.map(|_| u64::from(held.is_full()));
+    let unlimited = |held: &Held| Some(held.unlimited.packets);
+    for (name, kind, help, value) in [
+        (
+            "dfw_limit_sources",
+            "gauge",
+            "Sources that a limit of a port holds.",
+            &sources as &dyn Fn(&Held) -> Option<u64>,
+        ),
+        (
+            "dfw_limit_full",
+            "gauge",
+            "1 if a limit holds all the sources that it can; others are not limited.",
+            &full,
+        ),
+        (
+            "dfw_limit_unlimited_total",
+            "counter",
+            "Connections that were not limited as the limit was full.",
+            &unlimited,
+        ),
+    ] {
+        if !limits.is_empty() {
+            head(&mut text, name, kind, help);
+        }
+        for held in limits {
+            let (port, limit, family) = (&held.port, held.limit, held.family.name());
+            if let Some(value) = value(held) {
+                let _ = writeln!(
+                    text,
+                    "{name}{{port=\"{port}\",limit=\"{limit}\",family=\"{family}\"}} {value}"
                 );
             }
         }
@@ -219,6 +261,7 @@ fn head(text: &mut String, name: &str, kind: &str, help: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::SetState;
 
     #[test]
     fn every_value_has_a_head_and_a_number() {
@@ -235,5 +278,35 @@ mod tests {
             let name = name.split('{').next().unwrap();
             assert!(text.contains(&format!("# TYPE {name} ")), "{line}");
         }
+    }
+
+    #[test]
+    fn a_full_limit_is_reported() {
+        let mut installed = Installed::default();
+        let facts = |added| SetState {
+            size: Some(2),
+            added,
+            ..SetState::default()
+        };
+        let sets = [
+            ("port-80-tcp.rate.ip4", facts(Some(2))),
+            ("port-80-tcp.connections.ip6", facts(Some(1))),
+            ("port-80-tcp.allow.ip4", facts(None)),
+        ];
+        let sets = sets.map(|(name, facts)| (name.to_owned(), facts));
+        installed.facts.sets.extend(sets);
+        let text = ports(Some(&installed));
+        let rate = "{port=\"80/tcp\",limit=\"rate\",family=\"ipv4\"}";
+        let open = "{port=\"80/tcp\",limit=\"connections\",family=\"ipv6\"}";
+        for (metric, rate_is, open_is) in [
+            ("dfw_limit_sources", 2, 1),
+            ("dfw_limit_full", 1, 0),
+            ("dfw_limit_unlimited_total", 0, 0),
+        ] {
+            assert!(text.contains(&format!("{metric}{rate} {rate_is}\n")));
+            assert!(text.contains(&format!("{metric}{open} {open_is}\n")));
+        }
+        assert_eq!(text.matches("dfw_limit_full{").count(), 2);
+        assert!(!ports(None).contains("dfw_limit"));
     }
 }

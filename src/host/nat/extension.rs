@@ -66,6 +66,22 @@ pub(super) fn matches(extension: &Extension, packet: &Packet, narrowed: &mut Nar
     own.min(same).min(rest)
 }
 
+/// Returns the only destination port that it can match; `None` if there may be others.
+pub(super) fn port(extension: &Extension) -> Option<u16> {
+    let data = Bytes(&extension.data);
+    let wanted = match (extension.name.as_str(), extension.revision) {
+        ("tcp", 0) => tcp(data),
+        ("udp", 0) => udp(data),
+        ("sctp", 0) => sctp(data),
+        _ => None,
+    };
+    let wanted = wanted.filter(|wanted| !wanted.inverted)?;
+    match wanted.ranges[..] {
+        [(first, last)] if first == last => Some(first),
+        _ => None,
+    }
+}
+
 /// The ports that a match wants.
 struct Wanted {
     protocol: Option<u8>,

@@ -4,6 +4,7 @@
 //! none of them can match its packets.
 
 mod extension;
+mod index;
 mod packet;
 mod register;
 mod rule;
@@ -15,6 +16,8 @@ use std::net::IpAddr;
 use crate::net::{Family, Ports, Protocol};
 use crate::nftables::foreign::NatRules;
 
+use index::Index;
+
 /// The tables of Docker's nftables backend, and of netavark.
 const ENGINE_TABLES: [&str; 2] = ["docker-bridges", "netavark"];
 
@@ -25,6 +28,7 @@ pub struct Nat {
     pub rules: Option<NatRules>,
     /// Whether iptables-legacy may translate, whose rules are not in nf_tables: for IPv4 and for IPv6.
     pub legacy: [bool; 2],
+    index: Index,
 }
 
 /// The first packet of a connection from another host.
@@ -118,13 +122,25 @@ pub struct Translation {
 }
 
 impl Nat {
+    /// Creates it from rules of nf_tables, if they could be read, and whether iptables-legacy may translate.
+    #[must_use]
+    pub fn new(rules: Option<NatRules>, legacy: [bool; 2]) -> Self {
+        Self {
+            rules,
+            legacy,
+            index: Index::default(),
+        }
+    }
+
     /// Returns whether a packet's destination is translated. A dependency on a client or an interface
     /// is unknown unless the query names it.
     #[must_use]
     pub fn judge(&self, question: &Question) -> Answer {
         let legacy = self.legacy[usize::from(question.address.is_ipv6())];
         match &self.rules {
-            Some(rules) if !legacy && !rules.untracks => walk::judge(rules, question),
+            Some(rules) if !legacy && !rules.untracks => {
+                walk::judge(rules, Some(&self.index), question)
+            }
             _ => Answer::Unknown,
         }
     }
@@ -379,7 +395,7 @@ mod tests {
             stranger in any::<bool>(),
             card in any::<bool>(),
         ) {
-            let nat = Nat { rules: Some(rules), legacy: [false; 2] };
+            let nat = Nat::new(Some(rules), [false; 2]);
             let protocol = if tcp { Protocol::Tcp } else { Protocol::Udp };
             let exact = Question {
                 local: Some(local),
@@ -406,6 +422,9 @@ mod tests {
                     }
                 }
             }
+            // A rule that is left out for its port cannot match.
+            let whole = nat.rules.as_ref().map(|rules| walk::judge(rules, None, &exact));
+            prop_assert_eq!(whole, Some(judgement));
             // A translated port is in the list.
             if let Answer::Translated { .. } = judgement {
                 let listed = nat.translations();

@@ -4,6 +4,7 @@ use super::packet::{Branch, Effect, Holds, INET, IPV4, IPV6, Narrowed, Packet, a
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use super::index::Index;
 use super::rule::follow;
 use super::{Answer, Question, Target, Translation};
 use crate::net::{Family, Ports};
@@ -31,13 +32,15 @@ struct Ends {
 
 struct Walk<'a> {
     rules: &'a NatRules,
+    /// Without it, all rules are followed.
+    index: Option<&'a Index>,
     packet: Packet,
     /// The remaining steps.
     left: usize,
 }
 
 /// Returns the effect of all rules on a packet's destination.
-pub(super) fn judge(rules: &NatRules, question: &Question) -> Answer {
+pub(super) fn judge(rules: &NatRules, index: Option<&Index>, question: &Question) -> Answer {
     let address = question.address;
     let packet = Packet {
         family: Family::of(address),
@@ -52,6 +55,7 @@ pub(super) fn judge(rules: &NatRules, question: &Question) -> Answer {
     bases.sort_by_key(|base| base.priority);
     let mut walk = Walk {
         rules,
+        index,
         packet,
         left: STEPS,
     };
@@ -106,7 +110,11 @@ impl Walk<'_> {
             return ends;
         }
         let rules = self.rules;
-        for steps in rules.rules.get(name).into_iter().flatten() {
+        let few = match (self.index, self.packet.port) {
+            (Some(index), Some(port)) => index.rules(rules, name, port),
+            _ => rules.rules.get(name).into_iter().flatten().collect(),
+        };
+        for steps in few {
             if self.left == 0 {
                 ends.unknown = true;
                 return ends;
@@ -178,6 +186,7 @@ pub(super) fn translations(rules: &NatRules) -> Vec<Translation> {
         };
         let mut walk = Walk {
             rules,
+            index: None,
             packet,
             left: STEPS,
         };

@@ -47,6 +47,12 @@ pub(super) fn encode(expression: &Conntrack, out: &mut Vec<Instruction>) {
                 data: vec![TCP_SYN],
             });
         }
+        Conntrack::First => {
+            match_bit(NFT_CT_STATE, STATE_NEW, out);
+            out.push(load(NFT_CT_STATUS));
+            out.push(Instruction::Mask(IPS_CONFIRMED.to_ne_bytes().to_vec()));
+            out.push(Instruction::equal(vec![0; 4]));
+        }
         Conntrack::NoteOpening => {
             load_opening(out);
             match_bit(NFT_CT_STATE, STATE_NEW, out);
@@ -74,6 +80,7 @@ pub(super) fn decode(instructions: &[Instruction]) -> Option<(Conntrack, usize)>
         Some(Instruction::Ct {
             key: NFT_CT_LABELS, ..
         }) => Some(Conntrack::Opened),
+        Some(Instruction::Cmp { .. }) => Some(Conntrack::First),
         _ => None,
     };
     if let Some(expression) = whole {

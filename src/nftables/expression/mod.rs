@@ -7,6 +7,7 @@
 mod address;
 mod conntrack;
 mod interface;
+mod per_source;
 mod port;
 mod statement;
 
@@ -25,6 +26,7 @@ pub(super) fn encode(expression: &Expression, out: &mut Vec<Instruction>) {
         Expression::Conntrack(expression) => conntrack::encode(expression, out),
         Expression::Address(expression) => address::encode(expression, out),
         Expression::Port(expression) => port::encode(expression, out),
+        Expression::PerSource(expression) => per_source::encode(expression, out),
         Expression::Statement(expression) => out.push(statement::encode(expression)),
         Expression::Unknown { name, data } => out.push(Instruction::Raw {
             name: name.clone(),
@@ -62,6 +64,9 @@ fn decode_first(instructions: &[Instruction]) -> Option<(Expression, usize)> {
     }
     if let Some((expression, used)) = interface::decode(instructions) {
         return Some((Expression::Interface(expression), used));
+    }
+    if let Some((expression, used)) = per_source::decode(instructions) {
+        return Some((Expression::PerSource(expression), used));
     }
     if let Some(expression) = instructions.first().and_then(statement::decode) {
         return Some((Expression::Statement(expression), 1));

@@ -12,6 +12,7 @@ pub(super) fn encode(expression: &Statement) -> Instruction {
             rate: *per_second,
             unit: 1,
             burst: *burst,
+            over: false,
         },
         Statement::Log { prefix, group } => Instruction::Log {
             prefix: prefix.clone(),
@@ -37,6 +38,7 @@ pub(super) fn decode(instruction: &Instruction) -> Option<Statement> {
             rate,
             unit: 1,
             burst,
+            over: false,
         } => Statement::Limit {
             per_second: *rate,
             burst: *burst,

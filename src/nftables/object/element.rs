@@ -72,6 +72,11 @@ pub(crate) fn delete_all(w: &mut Writer, sequence: u32, set: &str) -> usize {
     })
 }
 
+/// Returns the number of elements in a list as it was read.
+pub(crate) fn count(list: &[u8]) -> Result<u32, Malformed> {
+    Attributes::new(list).try_fold(0, |count, element| element.map(|_| count + 1))
+}
+
 /// Writes a message about a list of elements of a set; returns where it starts.
 pub(super) fn list_message(
     w: &mut Writer,

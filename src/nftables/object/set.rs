@@ -31,6 +31,7 @@ impl WireType {
             map,
             counting,
             expiring,
+            dynamic,
         } = set;
         let key_type = |field: &Field| match field {
             Field::Ipv4 => TYPE_IPADDR,
@@ -44,6 +45,7 @@ impl WireType {
             (interval, NFT_SET_INTERVAL),
             (map, NFT_SET_MAP),
             (expiring, NFT_SET_TIMEOUT),
+            (dynamic, NFT_SET_EVAL),
         ];
         let flags = flags.into_iter().filter(|(has, _)| *has);
         Self {

@@ -247,19 +247,20 @@ fn parse_port(text: &str, port: &str) -> Result<u16, Mistake> {
     })
 }
 
-const PORT: &str =
+/// The pattern of a number from 1 to 65535.
+pub(super) const NUMBER: &str =
     "(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3})";
 
 /// Returns the pattern (ECMA 262) of a port of this host, with or without ranges.
 pub(in crate::policy) fn pattern(ranges: bool) -> String {
     let [v4, v6] = address_patterns();
     let range = if ranges {
-        format!("(-{PORT})?")
+        format!("(-{NUMBER})?")
     } else {
         String::new()
     };
     let protocols = "(tcp|udp|sctp)";
-    format!("^(({v4}|\\[{v6}\\]):)?{PORT}{range}(/{protocols})?$")
+    format!("^(({v4}|\\[{v6}\\]):)?{NUMBER}{range}(/{protocols})?$")
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ mod deny_with;
 mod except;
 mod interface;
 mod key;
+mod limits;
 mod log;
 mod selection;
 
@@ -14,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value as Schema, json};
 
-use crate::net::HostPorts;
+use crate::net::{HostPorts, Limits};
 use crate::text::Span;
 use crate::text::diagnostic::{Diagnostic, quoted};
 
@@ -41,6 +42,8 @@ pub struct PortPolicy {
     pub log: bool,
     /// The reply to a denied packet.
     pub deny_with: DenyWith,
+    /// How many connections each allowed source may make.
+    pub limits: Limits,
     /// The place of the key.
     pub origin: Span,
 }
@@ -54,6 +57,7 @@ impl PortPolicy {
             interfaces: BTreeSet::new(),
             log: false,
             deny_with: DenyWith::default(),
+            limits: Limits::default(),
             origin,
         }
     }
@@ -97,12 +101,14 @@ struct Attribute {
     describe: fn(&PortPolicy, &BTreeMap<SourceName, NamedSource>) -> String,
 }
 
-const ATTRIBUTES: [Attribute; 5] = [
+const ATTRIBUTES: [Attribute; 7] = [
     allow::ATTRIBUTE,
     except::ATTRIBUTE,
     interface::ATTRIBUTE,
     log::ATTRIBUTE,
     deny_with::ATTRIBUTE,
+    limits::RATE,
+    limits::CONNECTIONS,
 ];
 
 /// Former names of keys, with their current names.

@@ -37,6 +37,9 @@ pub enum Conntrack {
     /// proves nothing: where a server speaks first after its connection was forgotten, it counts as the one
     /// who opened it. Linux 5.10 suffices.
     Opened,
+    /// `ct state new ct status ! confirmed`: the first packet of a connection. Without the second part, all packets
+    /// until the first reply are new. Linux 5.10 suffices.
+    First,
 }
 
 /// The direction of a packet within its connection (`enum ip_conntrack_dir`).
@@ -58,7 +61,8 @@ impl Conntrack {
             | Self::Related
             | Self::Resumed
             | Self::NoteOpening
-            | Self::Opened => None,
+            | Self::Opened
+            | Self::First => None,
         }
     }
 
@@ -71,7 +75,8 @@ impl Conntrack {
             | Self::Related
             | Self::Resumed
             | Self::NoteOpening
-            | Self::Opened => true,
+            | Self::Opened
+            | Self::First => true,
         }
     }
 }
@@ -95,6 +100,7 @@ impl Display for Conntrack {
                 "meta l4proto tcp tcp flags & (syn | ack) == syn ct state new ct label set {OPENED}"
             ),
             Self::Opened => write!(f, "ct direction reply ct label {OPENED}"),
+            Self::First => f.write_str("ct state new ct status ! confirmed"),
         }
     }
 }

@@ -1,12 +1,13 @@
 //! Expressions of rules: matches, statements and verdicts.
 //!
-//! A closed list in five groups. The file of a group has its types, their text for nft, and the checks
+//! A closed list in six groups. The file of a group has its types, their text for nft, and the checks
 //! before they are sent; the file of the same name in [`nftables`](crate::nftables) encodes and decodes
 //! them. Each expression states the kernel that it needs; the oldest that dfw runs on is Linux 5.10.
 
 mod address;
 mod conntrack;
 mod interface;
+mod per_source;
 mod port;
 mod statement;
 
@@ -17,6 +18,7 @@ use super::Ruleset;
 pub use address::{Address, End, Tuple};
 pub use conntrack::{Conntrack, Direction, EPHEMERAL, OPENED};
 pub use interface::{Interface, NameMatch, Side};
+pub use per_source::PerSource;
 pub use port::{L4Protocol, Port};
 pub use statement::{LOG_PREFIX_MAX, Reject, Statement, Verdict};
 
@@ -31,6 +33,8 @@ pub enum Expression {
     Address(Address),
     /// Matches protocols and ports.
     Port(Port),
+    /// Asks for the limits of the source of a connection.
+    PerSource(PerSource),
     /// A statement: limit, log, counter, reject or verdict.
     Statement(Statement),
     /// Something the kernel holds and dfw never writes.
@@ -50,6 +54,7 @@ impl Expression {
             Self::Interface(expression) => expression.set(),
             Self::Address(expression) => expression.set(),
             Self::Port(expression) => expression.set(),
+            Self::PerSource(expression) => Some(expression.set()),
             Self::Conntrack(_) | Self::Statement(_) | Self::Unknown { .. } => None,
         };
         set.map(String::as_str)
@@ -61,6 +66,7 @@ impl Expression {
             Self::Interface(expression) => expression.set_mut(),
             Self::Address(expression) => expression.set_mut(),
             Self::Port(expression) => expression.set_mut(),
+            Self::PerSource(expression) => Some(expression.set_mut()),
             Self::Conntrack(_) | Self::Statement(_) | Self::Unknown { .. } => None,
         }
     }
@@ -72,6 +78,7 @@ impl Expression {
             Self::Interface(_)
             | Self::Address(_)
             | Self::Port(_)
+            | Self::PerSource(_)
             | Self::Statement(_)
             | Self::Unknown { .. } => None,
         }
@@ -93,6 +100,7 @@ impl Expression {
             Self::Conntrack(expression) => expression.fits(),
             Self::Address(expression) => expression.fits(ruleset),
             Self::Port(expression) => expression.fits(ruleset),
+            Self::PerSource(expression) => expression.fits(ruleset),
             Self::Statement(expression) => expression.fits(),
             Self::Unknown { .. } => false,
         }
@@ -106,6 +114,7 @@ impl Display for Expression {
             Self::Conntrack(expression) => expression.fmt(f),
             Self::Address(expression) => expression.fmt(f),
             Self::Port(expression) => expression.fmt(f),
+            Self::PerSource(expression) => expression.fmt(f),
             Self::Statement(expression) => expression.fmt(f),
             // The rest of the line becomes a comment for nft: dfw does not know its meaning.
             Self::Unknown { name, data } => write!(f, "# {name}, {} bytes", data.len()),

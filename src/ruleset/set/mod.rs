@@ -1,7 +1,8 @@
 //! Sets and maps: keys of typed fields, and rows of them.
 //!
 //! The type of a row is composed: a key is one field ([`Scalar`]) or two concatenated (a tuple), a row
-//! is a key or an [`Interval`], with a verdict ([`MapTo`]), a counter ([`Counting`]) or an end ([`Until`]). A set is a vector
+//! is a key or an [`Interval`], with a verdict ([`MapTo`]), a counter ([`Counting`]) or an end ([`Until`]), or is one that rules add
+//! ([`Added`]). A set is a vector
 //! of rows of one type, as small in memory as its parts. Code that treats all types alike is generic
 //! over [`Row`] and called by `with_rows`; code about one type names it. A new type of set is one line
 //! of `kinds!`.
@@ -12,7 +13,10 @@ mod row;
 use super::{L4Protocol, Verdict};
 
 pub use key::{Field, Key, Scalar, Value};
-pub use row::{Counting, Interval, MapTo, Parts, Row, Until};
+pub use row::{Added, Counting, Interval, MapTo, Parts, Row, Until};
+
+/// The most elements of a set to which rules add them, as packets of anybody may take memory for each.
+pub const ADDED: u32 = 65_535;
 
 /// A set, or a map to verdicts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +44,8 @@ pub struct SetType {
     pub counting: bool,
     /// Whether the kernel removes elements at their end; Linux 4.1, for intervals 4.10.
     pub expiring: bool,
+    /// Whether rules add the elements (`flags dynamic`), which are no part of the ruleset; Linux 4.3.
+    pub dynamic: bool,
 }
 
 impl SetType {
@@ -51,6 +57,7 @@ impl SetType {
             map: R::MAP,
             counting: R::COUNTING,
             expiring: R::EXPIRING,
+            dynamic: R::DYNAMIC,
         }
     }
 }
@@ -135,6 +142,14 @@ kinds! { $
     Ipv4Until(Until<Interval<u32>>),
     /// `type ipv6_addr; flags interval,timeout`.
     Ipv6Until(Until<Interval<u128>>),
+    /// `type ipv4_addr; flags dynamic`, a hash.
+    Ipv4Added(Added<u32>),
+    /// `type ipv6_addr; flags dynamic`, a hash.
+    Ipv6Added(Added<u128>),
+    /// `type ipv4_addr; flags dynamic,timeout`, a hash.
+    Ipv4AddedUntil(Until<Added<u32>>),
+    /// `type ipv6_addr; flags dynamic,timeout`, a hash.
+    Ipv6AddedUntil(Until<Added<u128>>),
 }
 
 impl Elements {
@@ -168,10 +183,13 @@ impl Elements {
     }
 
     /// Returns the number of elements that a hash of these is made for, which is several times
-    /// faster to fill than one that grows; with room for some more, as it cannot grow then. `None`
-    /// for ranges, for which no size is known.
+    /// faster to fill than one that grows; with room for some more, as it cannot grow then. [`ADDED`] for those that
+    /// rules add. `None` for ranges, for which no size is known.
     #[must_use]
     pub fn room(&self) -> Option<u32> {
+        if self.set_type().dynamic {
+            return Some(ADDED);
+        }
         let with_more = u32::try_from(self.len() + self.len() / 32 + 1).ok()?;
         let room = with_more.max(16).checked_next_power_of_two()?;
         (!self.set_type().interval).then_some(room)

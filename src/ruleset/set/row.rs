@@ -1,4 +1,4 @@
-//! Rows of sets: keys and intervals, with a verdict, a counter or an end.
+//! Rows of sets: keys and intervals, with a verdict, a counter or an end, and keys that rules add.
 
 use core::time::Duration;
 use std::fmt;
@@ -46,6 +46,8 @@ pub trait Row: Clone + Ord + fmt::Debug {
     const COUNTING: bool = false;
     /// Whether the kernel removes the row at some time.
     const EXPIRING: bool = false;
+    /// Whether a rule adds the row.
+    const DYNAMIC: bool = false;
 
     /// Returns the key, or the first key of an interval.
     fn first(&self) -> &Self::Key;
@@ -158,6 +160,7 @@ impl<R: Row> Row for MapTo<R> {
     const INTERVAL: bool = R::INTERVAL;
     const MAP: bool = true;
     const COUNTING: bool = R::COUNTING;
+    const DYNAMIC: bool = R::DYNAMIC;
 
     fn first(&self) -> &R::Key {
         self.key.first()
@@ -196,6 +199,7 @@ impl<R: Row> Row for Counting<R> {
     const INTERVAL: bool = R::INTERVAL;
     const MAP: bool = R::MAP;
     const COUNTING: bool = true;
+    const DYNAMIC: bool = R::DYNAMIC;
 
     fn first(&self) -> &R::Key {
         self.key.first()
@@ -241,6 +245,7 @@ impl<R: Row> Row for Until<R> {
     const INTERVAL: bool = R::INTERVAL;
     const MAP: bool = R::MAP;
     const COUNTING: bool = R::COUNTING;
+    const DYNAMIC: bool = R::DYNAMIC;
     const EXPIRING: bool = true;
 
     fn first(&self) -> &R::Key {
@@ -267,5 +272,23 @@ impl<R: Row> Row for Until<R> {
         let end = parts.end.take()?;
         let key = R::of_parts(parts)?;
         Some(Self { key, end })
+    }
+}
+
+/// A key that a rule adds for a packet, with the state of the rule's limit for it. A compiled ruleset has none, and
+/// none is read back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Added<K>(pub K);
+
+impl<K: Scalar> Row for Added<K> {
+    type Key = K;
+    const DYNAMIC: bool = true;
+
+    fn first(&self) -> &K {
+        &self.0
+    }
+
+    fn of_parts(parts: Parts<K>) -> Option<Self> {
+        K::of_parts(parts).map(Self)
     }
 }

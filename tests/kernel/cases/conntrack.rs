@@ -33,6 +33,7 @@ pub(super) fn cases() -> Vec<Case> {
         case(Expression::Conntrack(Conntrack::Resumed), resumed()),
         case(Expression::Conntrack(Conntrack::NoteOpening), opening()),
         case(Expression::Conntrack(Conntrack::Opened), opened()),
+        case(Expression::Conntrack(Conntrack::First), first()),
         case(
             Expression::Conntrack(Conntrack::Mark(MARK)),
             vec![
@@ -80,12 +81,28 @@ fn label() -> (&'static str, Vec<u8>) {
     )
 }
 
-/// TCP, of SYN and ACK only SYN, new to connection tracking.
-fn opening() -> Vec<(String, Raw)> {
+/// New to connection tracking, and not confirmed.
+fn first() -> Vec<(String, Raw)> {
+    let mut steps = vec![ct("state", CT_STATE)];
+    steps.extend(bit("0x00000008", 1 << 3));
+    steps.push(ct("status", CT_STATUS));
+    steps.push(masked("0x00000008", &8_u32.to_ne_bytes()));
+    steps.push(eq("0x00000000", &[0; 4]));
+    steps
+}
+
+/// TCP, of SYN and ACK only SYN.
+fn syn() -> Vec<(String, Raw)> {
     let mut steps = l4proto(L4Protocol::Tcp).to_vec();
     steps.push(payload(TRANSPORT, 13, 1));
     steps.push(masked("0x00000012", &[0x12]));
     steps.push(eq("0x00000002", &[2]));
+    steps
+}
+
+/// TCP, of SYN and ACK only SYN, new to connection tracking.
+fn opening() -> Vec<(String, Raw)> {
+    let mut steps = syn();
     steps.push(ct("state", CT_STATE));
     steps.extend(bit("0x00000008", 1 << 3));
     let (text, label) = label();

@@ -5,6 +5,7 @@
 mod address;
 mod conntrack;
 mod interface;
+mod per_source;
 mod port;
 mod statement;
 
@@ -195,6 +196,7 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.extend(conntrack::cases());
     cases.extend(address::cases());
     cases.extend(port::cases());
+    cases.extend(per_source::cases());
     cases.extend(statement::cases());
     cases
 }

@@ -64,9 +64,13 @@ pub(super) fn is_bridge(number: u8) -> bool {
     number >= FIRST_BRIDGE
 }
 
-/// Whether an address is one of the host.
+/// Whether the kernel takes an address for one of the host; the ends of the loopback network are broadcast addresses.
 pub(super) fn is_own(address: IpAddr) -> bool {
-    address.is_loopback() || OWN.iter().any(|own| own.parse() == Ok(address))
+    let is_end = match address {
+        IpAddr::V4(v4) => [[127, 0, 0, 0], [127, 255, 255, 255]].contains(&v4.octets()),
+        IpAddr::V6(_) => false,
+    };
+    address.is_loopback() && !is_end || OWN.iter().any(|own| own.parse() == Ok(address))
 }
 
 /// An address to which the host's routes lead through that interface, and none through any for 0.

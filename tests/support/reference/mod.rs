@@ -74,6 +74,8 @@ pub(crate) struct Port {
     interfaces: Vec<&'static str>,
     pub(crate) log: bool,
     reject: bool,
+    /// So many in an hour, and so many at once, that no packet here is beyond it: a limit gives no access.
+    limits: (Option<u32>, Option<u32>),
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -375,7 +377,9 @@ impl Meant {
         let is_exempt =
             from == "lo" || self.knows_container(host, from) || self.names_foreign(host, from);
         let port = self.most_exact(packet.protocol, to);
-        let takes_part = |port: &&Port| !port.allow.any && !port.log && !port.reject;
+        let takes_part = |port: &&Port| {
+            !port.allow.any && !port.log && !port.reject && port.limits == (None, None)
+        };
         self.early
             && packet.protocol == L4Protocol::Tcp
             && !is_exempt

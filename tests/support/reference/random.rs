@@ -97,6 +97,11 @@ fn host_address() -> impl Strategy<Value = IpAddr> {
         .prop_map(|text| text.parse().unwrap())
 }
 
+/// A limit that no test reaches.
+fn limit() -> impl Strategy<Value = Option<u32>> {
+    prop::option::weighted(0.2, 50_000..=65_535_u32)
+}
+
 fn port(lists: usize) -> impl Strategy<Value = Port> {
     let key = (
         prop::option::weighted(0.3, host_address()),
@@ -116,21 +121,25 @@ fn port(lists: usize) -> impl Strategy<Value = Port> {
         interfaces,
         any::<bool>(),
         any::<bool>(),
+        (limit(), limit()),
     )
         .prop_map(
-            |((address, protocol, first, more), allow, except, interfaces, log, reject)| Port {
-                address,
-                protocol,
-                first,
-                last: first.saturating_add(more),
-                allow,
-                except: Who {
-                    any: false,
-                    ..except
-                },
-                interfaces,
-                log,
-                reject,
+            |((address, protocol, first, more), allow, except, interfaces, log, reject, limits)| {
+                Port {
+                    address,
+                    protocol,
+                    first,
+                    last: first.saturating_add(more),
+                    allow,
+                    except: Who {
+                        any: false,
+                        ..except
+                    },
+                    interfaces,
+                    log,
+                    reject,
+                    limits,
+                }
             },
         )
 }
@@ -210,6 +219,7 @@ pub(crate) fn plain(protocol: L4Protocol, number: u16, inline: Vec<Range>) -> Po
         interfaces: Vec::new(),
         log: false,
         reject: false,
+        limits: (None, None),
     }
 }
 

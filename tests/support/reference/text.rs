@@ -77,6 +77,9 @@ impl Port {
             let names = self.interfaces.iter().map(|name| (*name).to_owned());
             lines.push(format!("interface: {}", list(names.collect())));
         }
+        let (rate, connections) = self.limits;
+        lines.extend(rate.map(|count| format!("rate: {count}/hour")));
+        lines.extend(connections.map(|count| format!("connections: {count}")));
         shuffle(&mut lines);
         format!(
             "\"{address}{}-{}/{}\": {{{}}}",

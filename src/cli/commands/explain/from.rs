@@ -10,7 +10,7 @@ use crate::analysis::explain::from::{Reachable, reachable};
 use crate::analysis::judgement::{Verdict, line_of, reason_of};
 use crate::analysis::unfetched::doubt_walks;
 use crate::cli::report::failure::Failure;
-use crate::output::json::family;
+use crate::output::json::{self, family};
 use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
 use crate::ruleset::{Hook, Ruleset};
@@ -110,7 +110,9 @@ impl View<'_> {
             terminal.paint(tone, &verdict.to_string()),
             walk.path.title.clone(),
             format!("{}{}", walk.path.kind_text(), walk.path.reach.title()),
-            reason.unwrap_or_else(|| reason_of(&walk.trace.steps)),
+            reason.unwrap_or_else(|| {
+                reason_of(&walk.trace.steps) + &walk.limits(&self.facts.ruleset).clause()
+            }),
         ]
     }
 
@@ -136,6 +138,7 @@ impl View<'_> {
                 "reason": walk.judgement.reason().map(|reason| reason.to_string()),
                 "origin": line_of(&walk.trace.steps).map(|line| line.to_string()),
                 "by": reason_of(&walk.trace.steps),
+                "limits": json::limits(walk.limits(&self.facts.ruleset)),
             })
         };
         json!({

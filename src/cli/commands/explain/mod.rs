@@ -138,11 +138,9 @@ fn explain_packet(
         answer: &answer,
         problems: &facts.problems,
         foreign_chains: &facts.foreign_chains,
+        ruleset: &facts.ruleset,
     };
-    terminal.answer(
-        || explained.document(),
-        || explained.text(terminal, &facts.ruleset),
-    )?;
+    terminal.answer(|| explained.document(), || explained.text(terminal))?;
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use crate::analysis::explain::{Answer, Nothing, Question, Walk};
 use crate::analysis::judgement::Verdict;
 use crate::cli::report::problems::Problems;
 use crate::kernel::ForeignBaseChain;
+use crate::net::Limits;
 use crate::output::json;
 use crate::output::terminal::{Terminal, Tone};
 use crate::ruleset::{Hook, Ruleset};
@@ -22,12 +23,16 @@ pub(super) struct Explained<'a> {
     pub(super) answer: &'a Answer,
     pub(super) problems: &'a Problems,
     pub(super) foreign_chains: &'a [ForeignBaseChain],
+    pub(super) ruleset: &'a Ruleset,
 }
 
 impl Explained<'_> {
-    pub(super) fn text(&self, terminal: Terminal, ruleset: &Ruleset) -> String {
+    pub(super) fn text(&self, terminal: Terminal) -> String {
         let Self {
-            question, answer, ..
+            question,
+            answer,
+            ruleset,
+            ..
         } = self;
         let mut text = self.problems.text(terminal);
         let verdict = answer.verdict();
@@ -39,11 +44,12 @@ impl Explained<'_> {
         let verdict = verdict.to_string();
         let _ = writeln!(
             text,
-            "{}: {} {reaches} port {}{}",
+            "{}: {} {reaches} port {}{}{}",
             terminal.paint(tone, &verdict),
             question.from,
             question.destination.to,
             self.at_some(),
+            self.limited(),
         );
         text.push_str(not_in_force(ruleset));
         match answer.nothing {
@@ -71,9 +77,10 @@ impl Explained<'_> {
             };
             let _ = writeln!(
                 text,
-                "  {}{to}{at}: {}",
+                "  {}{to}{at}: {}{}",
                 walk.path.kind_text(),
-                walk.judgement
+                walk.judgement,
+                walk.limits(self.ruleset).clause(),
             );
             for step in &walk.trace.steps {
                 let step = step.describe(ruleset).replace('\n', "\n    ");
@@ -122,6 +129,18 @@ impl Explained<'_> {
         format!(" at {} only", addresses.join(", "))
     }
 
+    /// Returns the limits of the port, if they are those of every path on which it is reached.
+    fn limited(&self) -> String {
+        let walks = self.answer.walks.iter();
+        let open = walks.filter(|walk| walk.judgement.verdict() == Verdict::Allow);
+        let mut limits: Vec<Limits> = open.map(|walk| walk.limits(self.ruleset)).collect();
+        limits.dedup();
+        match limits[..] {
+            [limits] => limits.clause(),
+            _ => String::new(),
+        }
+    }
+
     pub(super) fn document(&self) -> Value {
         let Self {
             question, answer, ..
@@ -134,21 +153,22 @@ impl Explained<'_> {
             "problems": self.problems.json(),
             "exists": answer.exists,
             "services_not_judged": answer.services_not_judged,
-            "paths": answer.walks.iter().map(walk).collect::<Vec<_>>(),
+            "paths": answer.walks.iter().map(|walk| self.walk(walk)).collect::<Vec<_>>(),
             "may_still_drop": later_json(self.open_hooks(), self.foreign_chains),
         })
     }
-}
 
-fn walk(walk: &Walk) -> Value {
-    json!({
-        "path": walk.path.kind.name(),
-        "published_for": walk.path.title,
-        "addresses": walk.addresses,
-        "hook": walk.packet.hook.name(),
-        "incoming": walk.packet.incoming,
-        "verdict": walk.judgement.verdict().name(),
-        "reason": walk.judgement.reason().map(|reason| reason.to_string()),
-        "steps": json::steps(&walk.trace.steps),
-    })
+    fn walk(&self, walk: &Walk) -> Value {
+        json!({
+            "path": walk.path.kind.name(),
+            "published_for": walk.path.title,
+            "addresses": walk.addresses,
+            "hook": walk.packet.hook.name(),
+            "incoming": walk.packet.incoming,
+            "verdict": walk.judgement.verdict().name(),
+            "reason": walk.judgement.reason().map(|reason| reason.to_string()),
+            "limits": json::limits(walk.limits(self.ruleset)),
+            "steps": json::steps(&walk.trace.steps),
+        })
+    }
 }

@@ -12,7 +12,7 @@ use crate::analysis::judgement::Verdict;
 use crate::analysis::unfetched::doubt_clients;
 use crate::cli::report::addresses::{addresses_json, ranges, size};
 use crate::cli::report::failure::Failure;
-use crate::output::json::family;
+use crate::output::json::{self, family};
 use crate::output::table::count;
 use crate::output::terminal::{Terminal, Tone};
 use crate::ruleset::{Hook, Ruleset};
@@ -72,7 +72,7 @@ impl View<'_> {
             let rows = block
                 .accesses
                 .iter()
-                .map(|access| row(terminal, block, access));
+                .map(|access| row(terminal, &self.facts.ruleset, block, access));
             let head = ["VERDICT", "ADDRESSES", "SOURCES", "BY"].map(str::to_owned);
             let rows: Vec<_> = [head].into_iter().chain(rows).collect();
             text.push_str(&terminal.table(&rows));
@@ -102,7 +102,7 @@ impl View<'_> {
             "exists": answer.exists(),
             "reachable": answer.nothing.is_none(),
             "services_not_judged": answer.services_not_judged,
-            "blocks": answer.blocks.iter().map(block_json).collect::<Vec<_>>(),
+            "blocks": answer.blocks.iter().map(|block| block_json(&self.facts.ruleset, block)).collect::<Vec<_>>(),
             "may_still_drop": later_json(self.open_hooks(), &self.facts.foreign_chains),
         })
     }
@@ -160,7 +160,7 @@ fn through(entrances: &[Entrance]) -> String {
     text
 }
 
-fn row(terminal: Terminal, block: &Block, access: &Access) -> [String; 4] {
+fn row(terminal: Terminal, ruleset: &Ruleset, block: &Block, access: &Access) -> [String; 4] {
     let verdict = access.verdict();
     let tone = match verdict {
         Verdict::Allow => Tone::Good,
@@ -172,17 +172,18 @@ fn row(terminal: Terminal, block: &Block, access: &Access) -> [String; 4] {
         terminal.paint(tone, &verdict.to_string()),
         size(&access.sources, block.family()),
         ranges(&access.sources, block.family()),
-        reason.unwrap_or_else(|| access.reason()),
+        reason.unwrap_or_else(|| access.reason() + &access.limits(ruleset).clause()),
     ]
 }
 
-fn block_json(block: &Block) -> Value {
+fn block_json(ruleset: &Ruleset, block: &Block) -> Value {
     let access = |access: &Access| {
         json!({
             "verdict": access.verdict().name(),
             "reason": access.judgement.reason().map(|reason| reason.to_string()),
             "origin": access.line.as_ref().map(ToString::to_string),
             "by": access.reason(),
+            "limits": json::limits(access.limits(ruleset)),
             "sources": addresses_json(&access.sources),
         })
     };

@@ -78,8 +78,9 @@ impl AccessChanges {
                 let word = terminal.paint(Tone::Warning, "not judged");
                 format!("{word}: who gains and loses access is not known: {why}\n")
             }
-            Self::Known { difference, .. } if difference.is_empty() => {
-                "nobody gains or loses access\n".to_owned()
+            Self::Known { difference, .. } if difference.rows.is_empty() => {
+                let limits = difference::limits_text(difference, terminal);
+                format!("nobody gains or loses access\n{limits}")
             }
             Self::Known { difference, unread } => {
                 let mut text = "who gains and loses access:\n".to_owned();
@@ -108,6 +109,7 @@ impl AccessChanges {
         json!({
             "opens": self.opens(),
             "differences": difference.map(difference::json),
+            "limits": difference.map(difference::limits_json),
             "not_compared": why,
             "unread_sets": unread,
         })

@@ -7,7 +7,7 @@ pub(in crate::cli) mod access;
 mod rules;
 mod shared;
 
-use crate::net::{AddressSet, Family, HostPorts};
+use crate::net::{AddressSet, Family, HostPorts, Limits};
 use crate::policy::DefaultAction;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -268,6 +268,9 @@ impl Compare<'_> {
         if was.deny_with != is.deny_with {
             change.notes.push(format!("deny: {}", is.deny_with));
         }
+        if was.limits != is.limits {
+            change.notes.push(limits(is.limits));
+        }
         change
     }
 
@@ -463,6 +466,16 @@ fn describe(text: &mut Vec<String>, key: &HostPorts, port: &PortReading, ruleset
     let except = names(&port.except, &List::Except(*key), ruleset);
     text.extend(except.into_iter().map(|name| format!("except {name}")));
     text.extend(port.interfaces.iter().map(|name| format!("through {name}")));
+    text.extend((!port.limits.is_empty()).then(|| limits(port.limits)));
+}
+
+/// Returns the limits of a port as a note.
+fn limits(limits: Limits) -> String {
+    if limits.is_empty() {
+        "without limits".to_owned()
+    } else {
+        limits.to_string()
+    }
 }
 
 fn names(who: &Who, own: &List, ruleset: &Ruleset) -> Vec<String> {

@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use crate::compile::{
-    CONTAINERS, FOREIGN, List, Reading, SHARED_ALLOWED, SHARED_DENIED, SharedSet, port_key,
-    port_of_chain,
+    CONTAINERS, FOREIGN, LimitSet, List, Reading, SHARED_ALLOWED, SHARED_DENIED, SharedSet,
+    limit_of_chain, port_key, port_of_chain,
 };
 use crate::output::table::count;
 use crate::plan::{SetChange, align as align_rules};
@@ -52,7 +52,8 @@ impl Compare<'_> {
                 self.new.chains.contains_key(name),
             );
             // Rules of a port that is added or removed are listed there.
-            if is_old != is_new && port_of_chain(name).is_some() {
+            let is_of_port = port_of_chain(name).is_some() || limit_of_chain(name).is_some();
+            if is_old != is_new && is_of_port {
                 continue;
             }
             let action = match (is_old, is_new) {
@@ -70,6 +71,7 @@ impl Compare<'_> {
         for (name, set) in &self.plan.sets {
             let is_listed = List::of_set(name).is_some()
                 || SharedSet::named(name).is_some()
+                || LimitSet::named(name).is_some()
                 || [CONTAINERS, FOREIGN].contains(name);
             if [SHARED_ALLOWED, SHARED_DENIED].contains(name) {
                 list.extend(self.counting(name, set));

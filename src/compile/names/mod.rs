@@ -2,15 +2,21 @@
 //! code that reads a ruleset parses names with this module.
 //!
 //! The set of a named source has one dot in its name, `office.ip4`, since a source's name has none. Sets of a
-//! port have two, `port-80-tcp.allow.ip4`, or a suffix that no source has, `port-80-tcp.interfaces`; shared
+//! port have two, `port-80-tcp.allow.ip4` and `port-80-tcp.rate.ip4`, or a suffix that no source has,
+//! `port-80-tcp.interfaces`; shared
 //! sets have two or such a suffix, `shared.tcp.ip4-24` and `shared.allowed`; maps and other sets have none
 //! unless an address is in their name. So no source's name collides.
+
+mod limits;
 
 use std::cmp::Reverse;
 use std::net::IpAddr;
 
 use crate::net::{Family, HostPorts, Protocol};
 use crate::ruleset::End;
+
+pub use limits::{LimitChain, LimitSet, limit_of_chain};
+pub(super) use limits::{excess_chain, limit_chain};
 
 /// The base chain of packets that arrive.
 pub(super) const PREROUTING: &str = "prerouting";
@@ -71,7 +77,6 @@ const INTERFACES: &str = ".interfaces";
 const ALLOW: &str = ".allow";
 const EXCEPT: &str = ".except";
 const GRANT: &str = ".grant";
-
 /// The prefixes of a port's chains, by context. The first is also that of its sets.
 const PORT: &str = "port-";
 const HOST: &str = "host-";
@@ -366,6 +371,9 @@ impl List {
         let allow = || of_key(ALLOW).map(Self::Allow);
         let except = || of_key(EXCEPT).map(Self::Except);
         let granted = || of_key(GRANT).map(Self::Granted);
+        if LimitSet::named(set).is_some() {
+            return None;
+        }
         let of_key = allow().or_else(except).or_else(granted);
         Some(of_key.unwrap_or_else(|| Self::Source(name.to_owned())))
     }
@@ -425,12 +433,13 @@ impl SharedSet {
         let (protocol, rest) = name.strip_prefix(SHARED)?.split_once('.')?;
         let (family, length) = rest.split_once('-')?;
         let mut families = Family::ALL.into_iter();
-        let set = Self {
+        // As `name` writes it. It is not compared with that: there is a call for each port and set.
+        let is_decimal = length == "0" || !length.starts_with(['0', '+']);
+        Some(Self {
             protocol: Protocol::by_name(protocol)?,
             family: families.find(|known| Part::Short(*known).name() == family)?,
-            length: length.parse().ok()?,
-        };
-        (set.name() == name).then_some(set)
+            length: length.parse().ok().filter(|_| is_decimal)?,
+        })
     }
 }
 

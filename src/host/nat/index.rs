@@ -1,0 +1,111 @@
+//! The rules of each chain by the destination port that they match.
+//!
+//! An engine has a rule for each published port, and an audit asks about each of these ports: without the index that
+//! is a rule for each pair of ports.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::OnceLock;
+
+use super::extension;
+use crate::nftables::foreign::{Field, Name, NatRules, Order, Step};
+
+/// The rules of a chain, by their places in it.
+#[derive(Debug, Clone, Default)]
+struct ByPort {
+    /// Those that cannot match any other port.
+    one: HashMap<u16, Vec<usize>>,
+    /// The rest.
+    any: Vec<usize>,
+}
+
+/// The index of all chains; built on first use.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Index(OnceLock<BTreeMap<Name, ByPort>>);
+
+/// It follows from the rules.
+impl PartialEq for Index {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Index {}
+
+impl Index {
+    /// Returns the rules of a chain, in order, without those that cannot match a packet to this port.
+    pub(super) fn rules<'a>(
+        &self,
+        rules: &'a NatRules,
+        chain: &Name,
+        port: u16,
+    ) -> Vec<&'a Vec<Step>> {
+        let chains = self.0.get_or_init(|| of(rules));
+        let (Some(index), Some(all)) = (chains.get(chain), rules.rules.get(chain)) else {
+            return Vec::new();
+        };
+        let own = index.one.get(&port).map_or(&[][..], Vec::as_slice);
+        let mut places = [own, &index.any].concat();
+        places.sort_unstable();
+        places.iter().filter_map(|at| all.get(*at)).collect()
+    }
+}
+
+fn of(rules: &NatRules) -> BTreeMap<Name, ByPort> {
+    let chains = rules.rules.iter().map(|(name, rules)| {
+        let mut index = ByPort::default();
+        for (at, steps) in rules.iter().enumerate() {
+            match port(steps) {
+                Some(port) => index.one.entry(port).or_default().push(at),
+                None => index.any.push(at),
+            }
+        }
+        (name.clone(), index)
+    });
+    chains.collect()
+}
+
+/// Returns the only port that a rule can match; `None` if there may be others, or if it does something before it
+/// compares the port.
+fn port(steps: &[Step]) -> Option<u16> {
+    const PORT: Field = Field::Transport {
+        offset: 2,
+        length: 2,
+    };
+    let mut steps = steps.iter().peekable();
+    while let Some(step) = steps.next() {
+        match step {
+            Step::Load { field, to } if *field == PORT => {
+                if let Some(Step::Compare {
+                    register,
+                    order: Order::Equal,
+                    value,
+                }) = steps.peek()
+                    && register == to
+                    && let [high, low] = value[..]
+                {
+                    return Some(u16::from_be_bytes([high, low]));
+                }
+            }
+            Step::Match(extension) => {
+                if let Some(port) = extension::port(extension) {
+                    return Some(port);
+                }
+            }
+            Step::Nothing
+            | Step::Untrack
+            | Step::Load { .. }
+            | Step::Value { .. }
+            | Step::Bitwise { .. }
+            | Step::Compare { .. }
+            | Step::Range { .. }
+            | Step::Condition => {}
+            Step::Lookup { .. }
+            | Step::Target(_)
+            | Step::Verdict(_)
+            | Step::Dnat { .. }
+            | Step::Redirect { .. }
+            | Step::Unknown => return None,
+        }
+    }
+    None
+}
