@@ -144,7 +144,7 @@ import socket, struct
 asks = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12)
 asks.send(struct.pack(\"=IHHII4x\", 20, 0xa10, 1, 1, 0))
 print(\"generation\", struct.unpack_from(\"!I\", asks.recv(4096), 24)[0])'
-             for folder in /etc /usr /tmp /var/cache /var/lib/dfw /run/dfw; do
+             for folder in /etc /usr /tmp /var/cache/dfw /var/lib/dfw /run/dfw; do
                  [ ! -e $folder ] || find $folder ! -path /tmp -printf '%p %s %T@ %m\\n'
              done | sort",
         )
@@ -265,8 +265,14 @@ fn a_role_installs_bundles_and_packages() -> Result<()> {
             "dfw_site": "prod",
         })
     };
-    // Not even the package.
     let before = host.state()?;
+    // A package that the host must download cannot plan before: one that is there already stands for it.
+    host.write("policies/base.yaml", "default: deny\n")?;
+    let variables_of_a_name = json!({"dfw_package": "nftables", "dfw_policies": "/srv/policies"});
+    let run = host.play(&variables_of_a_name, "--check")?.succeeded()?;
+    run.says("there is no plan")?;
+    host.is_as(&before)?;
+    // Not even the package is installed.
     let run = host.play(&variables("forged"), "")?;
     ensure!(run.failed == 1, "a forged bundle: {}", run.text);
     run.says("signed by a key that is not trusted")?;
