@@ -244,16 +244,17 @@ fn a_role_installs_policies_and_goes_without_a_trace() -> Result<()> {
 fn a_role_installs_bundles_and_packages() -> Result<()> {
     let host = Host::start()?;
     fs::copy(package()?, host.guest.path("/srv/dfw_1_amd64.deb"))?;
-    let (key, stranger) = (sign::key()?, sign::key()?);
-    host.write("policy.pub", &sign::public(&key))?;
+    let [policy, operations, stranger] = [sign::key()?, sign::key()?, sign::key()?];
+    host.write("policy.pub", &sign::public(&policy))?;
+    host.write("operations.pub", &sign::public(&operations))?;
     let here = shared_dir()?.join(format!("bundles-{}", number()));
     fs::create_dir_all(here.join("policies"))?;
     fs::write(
         here.join("policies/base.yaml"),
         "default: deny\nports: {22: [203.0.113.7]}\n",
     )?;
-    for (name, key) in [("good", &key), ("forged", &stranger)] {
-        bundle(&here, name, key)?;
+    for (name, manifest) in [("good", &policy), ("forged", &stranger)] {
+        bundle(&here, name, (manifest, &operations))?;
         let to = host.guest.path(FILES).join(name);
         output(program("cp").arg("-r").args([&here.join(name), &to]))?;
     }
@@ -262,6 +263,7 @@ fn a_role_installs_bundles_and_packages() -> Result<()> {
             "dfw_package": "/srv/dfw_1_amd64.deb",
             "dfw_bundle": format!("/srv/{bundle}"),
             "dfw_policy_keys": ["/srv/policy.pub"],
+            "dfw_operations_keys": ["/srv/operations.pub"],
             "dfw_site": "prod",
         })
     };
@@ -280,7 +282,7 @@ fn a_role_installs_bundles_and_packages() -> Result<()> {
 
     host.play(&variables("good"), "")?.succeeded()?;
     host.enforces(&["203.0.113.7"])?;
-    host.run("systemctl show --property ExecStart dfw | grep 'host-id web-1 --site prod'")?;
+    host.run("systemctl show --property ExecStart dfw | grep 'host-id web-1 --operations-key .* --site prod'")?;
     host.play(&variables("good"), "")?
         .succeeded()?
         .changed_nothing()?;
@@ -305,8 +307,8 @@ fn a_role_installs_bundles_and_packages() -> Result<()> {
     host.goes()
 }
 
-/// Makes and signs a bundle of the policies in a directory.
-fn bundle(folder: &Path, name: &str, key: &sign::KeyPair) -> Result<()> {
+/// Makes a bundle of the policies in a directory, and signs its manifest and its head.
+fn bundle(folder: &Path, name: &str, keys: (&sign::KeyPair, &sign::KeyPair)) -> Result<()> {
     let to = folder.join(name);
     let document = output(
         Command::new(DFW)
@@ -314,7 +316,7 @@ fn bundle(folder: &Path, name: &str, key: &sign::KeyPair) -> Result<()> {
             .args(["--serial", "1", "--json", "-o"])
             .args([&to, &folder.join("policies")]),
     )?;
-    sign::bundle(&to, &serde_json::from_str(&document)?, (key, key))
+    sign::bundle(&to, &serde_json::from_str(&document)?, keys)
 }
 
 impl Host {
