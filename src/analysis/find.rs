@@ -9,7 +9,7 @@ use crate::host::engine::{Container, Engine, GatewayMode, Kind as EngineKind, Pu
 use crate::host::holder::Holder;
 use crate::host::listener::{Listener, Owner, Role};
 use crate::host::nat::{Target, Translation};
-use crate::host::{EndpointView, HostView, Publisher};
+use crate::host::{EndpointView, HostView, Publisher, endpoints_of};
 use crate::net::{Family, Ports, Protocol};
 use crate::ruleset::L4Protocol;
 
@@ -130,7 +130,7 @@ fn to_published(
     let is_loopback = published.address.is_loopback();
     // DNAT to another address than this container's is not the engine's.
     let is_own = |to: IpAddr| {
-        let mut own = host.endpoints().filter(|e| e.container.id == container.id);
+        let mut own = endpoints_of(engine, container);
         own.any(|endpoint| endpoint.address == to)
     };
     let translates =
@@ -141,7 +141,7 @@ fn to_published(
         };
     let mut paths = Vec::new();
     if translates != Some(false)
-        && let Some((address, bridge)) = nat_endpoint(host, engine, container, family)
+        && let Some((address, bridge)) = nat_endpoint(engine, container, family)
         && (!is_loopback || opens_loopback(engine))
     {
         let (kind, reach) = if is_loopback {
@@ -196,13 +196,11 @@ fn opens_loopback(engine: &Engine) -> bool {
 
 /// Returns the container's address in the engine's DNAT rule, and its bridge.
 fn nat_endpoint(
-    host: &HostView,
     engine: &Engine,
     container: &Container,
     family: Family,
 ) -> Option<(IpAddr, Option<String>)> {
-    host.endpoints()
-        .filter(|endpoint| endpoint.container.id == container.id)
+    endpoints_of(engine, container)
         .filter(|endpoint| Family::of(endpoint.address) == family)
         .find(|endpoint| mode(endpoint) != GatewayMode::Routed)
         .map(|endpoint| {

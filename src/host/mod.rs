@@ -281,25 +281,32 @@ impl HostView {
     /// Returns the addresses of containers, and the published ports of each, by the container's port.
     pub fn endpoints(&self) -> impl Iterator<Item = EndpointView<'_>> {
         self.engines.iter().flat_map(|engine| {
-            engine.containers.iter().flat_map(move |container| {
-                container.endpoints.iter().flat_map(move |endpoint| {
-                    let network = engine.network(&endpoint.network);
-                    endpoint.addresses.iter().map(move |address| EndpointView {
-                        address: *address,
-                        container,
-                        network,
-                        direct: network.is_some_and(|network| {
-                            match address {
-                                IpAddr::V4(_) => network.mode_v4,
-                                IpAddr::V6(_) => network.mode_v6,
-                            }
-                            .is_direct()
-                        }),
-                    })
-                })
-            })
+            let containers = engine.containers.iter();
+            containers.flat_map(move |container| endpoints_of(engine, container))
         })
     }
+}
+
+/// Returns the addresses of one container of an engine.
+pub fn endpoints_of<'a>(
+    engine: &'a Engine,
+    container: &'a Container,
+) -> impl Iterator<Item = EndpointView<'a>> {
+    container.endpoints.iter().flat_map(move |endpoint| {
+        let network = engine.network(&endpoint.network);
+        endpoint.addresses.iter().map(move |address| EndpointView {
+            address: *address,
+            container,
+            network,
+            direct: network.is_some_and(|network| {
+                match address {
+                    IpAddr::V4(_) => network.mode_v4,
+                    IpAddr::V6(_) => network.mode_v6,
+                }
+                .is_direct()
+            }),
+        })
+    })
 }
 
 /// A container at one of its addresses.
