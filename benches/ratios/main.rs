@@ -131,7 +131,7 @@ fn main() -> Result<ExitCode> {
             "containers" => containers::containers(&mut track, &mut goals, scale)?,
             "ports" => {
                 ports::many(&mut track, &mut goals, scale)?;
-                ports::few(&mut track, &mut goals)?;
+                ports::few(&mut track, &mut goals, scale)?;
             }
             "difference" => difference::differences(&mut track, &mut goals, scale)?,
             "flood" => flood::floods(&mut track, &mut goals, scale)?,

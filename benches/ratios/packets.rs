@@ -36,6 +36,8 @@ const STRANGER: Ipv4Addr = Ipv4Addr::new(240, 0, 0, 1);
 const FLOWS: usize = 64;
 /// A measurement ends when it has taken this long, in milliseconds.
 const ENOUGH: f64 = 250.0;
+/// The same of a small run.
+const LITTLE: f64 = 80.0;
 
 /// How long a packet may take to come through.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -89,6 +91,8 @@ type Part = fn(&Prices) -> f64;
 /// One list of sources in the forms that judges read.
 struct Forms {
     size: usize,
+    /// How long each is measured, in milliseconds.
+    enough: f64,
     addresses: Vec<Ipv4Addr>,
     policy: PathBuf,
     late: PathBuf,
@@ -100,7 +104,7 @@ pub(crate) fn packets(track: &mut Track, goals: &mut Goals, scale: Scale) -> Res
     // Each is short, and what else the machine does is felt.
     let rounds = track.rounds * 3;
     for &size in scale.packets() {
-        let forms = Forms::new(track, size)?;
+        let forms = Forms::new(track, size, scale)?;
         let mut judges = vec![
             Judge::Sender,
             Judge::Nobody,
@@ -225,7 +229,7 @@ impl Limits {
 }
 
 impl Forms {
-    fn new(track: &Track, size: usize) -> Result<Self> {
+    fn new(track: &Track, size: usize, scale: Scale) -> Result<Self> {
         let all = sources::sources(Kind::Lists, size, 4);
         let list = track.write("packets.txt", &sources::list(&all))?;
         let name = list.file_name().unwrap_or_default().to_string_lossy();
@@ -252,6 +256,11 @@ impl Forms {
         let some = (0..FLOWS).map(|n| &all[n * all.len() / FLOWS]);
         Ok(Self {
             size,
+            enough: if scale == Scale::Small {
+                LITTLE
+            } else {
+                ENOUGH
+            },
             addresses: some.map(first).collect::<Result<_, _>>()?,
             policy: policy("packets.yaml", "")?,
             late: policy("late.yaml", "early-drop: false")?,
@@ -313,17 +322,17 @@ impl Forms {
         client.run(|| {
             stay_on_one_processor()?;
             let sender = Sender::open(SERVER)?;
-            let established = sender.price(ENOUGH, |number| &later[number % later.len()])?;
+            let established = sender.price(self.enough, |number| &later[number % later.len()])?;
             let mut random = Random(seed);
             let port = |number: usize| 10_000 + u16::try_from(number % 20_000).unwrap_or_default();
-            let new = sender.price(ENOUGH, |number| {
+            let new = sender.price(self.enough, |number| {
                 let source = self.addresses[random.below(self.addresses.len())];
                 to_port(Segment::Syn, source, port(number))
             })?;
-            let denied = sender.price(ENOUGH, |number| {
+            let denied = sender.price(self.enough, |number| {
                 to_port(Segment::Syn, STRANGER, port(number))
             })?;
-            let datagram = sender.price(ENOUGH, |number| datagram(STRANGER, port(number)))?;
+            let datagram = sender.price(self.enough, |number| datagram(STRANGER, port(number)))?;
             Ok(Prices {
                 established,
                 new,

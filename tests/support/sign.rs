@@ -5,7 +5,7 @@ use std::io::Cursor;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use minisign::KeyPair;
+pub(crate) use minisign::KeyPair;
 use serde_json::Value;
 
 /// Makes a key.

@@ -13,6 +13,7 @@
     reason = "a black-box test starts programs and reports to the terminal"
 )]
 
+mod ansible;
 mod boots;
 mod deaths;
 mod engines;
@@ -49,23 +50,27 @@ fn main() -> ExitCode {
     let missing = namespaces::missing();
     let with = |more: Vec<String>| [missing.clone(), more].concat();
     let missing_to_packages = with(package::missing().into_iter().collect());
+    let missing_to_ansible = [missing_to_packages.clone(), ansible::missing()].concat();
     let missing_to_machines = if has_machines() {
         with(machine::missing(machines::RELEASES))
     } else {
         Vec::new()
     };
-    for thing in missing_to_packages.iter().chain(&missing_to_machines) {
+    for thing in missing_to_ansible.iter().chain(&missing_to_machines) {
         eprintln!("the life tests need {thing}");
     }
     let may_skip = std::env::var("CI").as_deref() != Ok("true");
     let missing: &'static [String] = missing.leak();
     let missing_to_packages: &'static [String] = missing_to_packages.leak();
+    let missing_to_ansible: &'static [String] = missing_to_ansible.leak();
     let missing_to_machines: &'static [String] = missing_to_machines.leak();
     let trials = all()
         .map(|(name, trial)| {
             let is_of = |group: &[Named]| group.iter().any(|(known, _)| *known == name);
             let missing = if is_of(package::TRIALS) {
                 missing_to_packages
+            } else if is_of(ansible::TRIALS) {
+                missing_to_ansible
             } else if is_of(machines::TRIALS) {
                 missing_to_machines
             } else {
@@ -112,6 +117,7 @@ fn all() -> impl Iterator<Item = Named> {
         engines::TRIALS,
         figures::TRIALS,
         package::TRIALS,
+        ansible::TRIALS,
     ];
     groups.into_iter().flatten().copied()
 }

@@ -112,6 +112,11 @@ impl Namespaces {
         Ok(entry)
     }
 
+    /// Returns where this machine sees a path of the guest, until the guest restarts.
+    pub(crate) fn path(&self, inside: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{inside}", self.init))
+    }
+
     fn wait_until_up(&self) -> Result<()> {
         let mut last = String::new();
         wait_for("the guest to be up", PATIENCE, || {

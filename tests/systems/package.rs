@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 
@@ -38,11 +38,12 @@ pub(crate) fn missing() -> Option<String> {
         .then(|| "cargo-deb, which packaging/tools installs".to_owned())
 }
 
-/// The package of the program under test.
-fn package() -> Result<&'static Path> {
-    static PACKAGE: OnceLock<PathBuf> = OnceLock::new();
-    if let Some(package) = PACKAGE.get() {
-        return Ok(package);
+/// The package of the program under test, which is built once.
+pub(crate) fn package() -> Result<PathBuf> {
+    static PACKAGE: Mutex<Option<PathBuf>> = Mutex::new(None);
+    let mut package = PACKAGE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(package) = &*package {
+        return Ok(package.clone());
     }
     // Cargo is where the caller's environment says.
     let report = output(
@@ -52,7 +53,7 @@ fn package() -> Result<&'static Path> {
             .env("PROGRAM", env!("CARGO_BIN_EXE_dfw")),
     )?;
     let path = report.lines().last().context("it names what it has made")?;
-    Ok(PACKAGE.get_or_init(|| PathBuf::from(path)))
+    Ok(package.insert(PathBuf::from(path)).clone())
 }
 
 /// A system without dfw, with the package in its administrator's home.

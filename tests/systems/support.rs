@@ -19,6 +19,8 @@ pub(crate) mod probe;
 #[path = "../support/service.rs"]
 #[expect(dead_code, reason = "the engine tests use the rest")]
 pub(crate) mod service;
+#[path = "../support/sign.rs"]
+pub(crate) mod sign;
 #[path = "../support/size.rs"]
 pub(crate) mod size;
 #[path = "../support/watch.rs"]
