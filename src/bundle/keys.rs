@@ -1,6 +1,10 @@
 //! Public keys in minisign's format, and what each may sign.
 
+use std::collections::BTreeSet;
+
 use minisign_verify::PublicKey;
+
+use super::digest::Digest;
 
 /// The most keys of one role.
 const MOST: usize = 64;
@@ -19,6 +23,8 @@ pub enum Role {
 pub struct Keys {
     policy: Vec<PublicKey>,
     operations: Vec<PublicKey>,
+    /// The digests of all of them.
+    names: BTreeSet<Digest>,
 }
 
 impl Keys {
@@ -34,6 +40,7 @@ impl Keys {
             _ => return Err("not a public key of minisign: one line, or two with a comment"),
         };
         let wrong = "not a public key of minisign";
+        let name = Digest::of(key.as_bytes());
         let key = PublicKey::from_base64(key).map_err(|_| wrong)?;
         let keys = match role {
             Role::Policy => &mut self.policy,
@@ -43,6 +50,7 @@ impl Keys {
             return Err("more than 64 keys");
         }
         keys.push(key);
+        self.names.insert(name);
         Ok(())
     }
 
@@ -50,6 +58,12 @@ impl Keys {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.policy.is_empty()
+    }
+
+    /// Returns a name for each key of any role: the digest of its text.
+    #[must_use]
+    pub fn names(&self) -> &BTreeSet<Digest> {
+        &self.names
     }
 
     /// Returns the keys of one role.

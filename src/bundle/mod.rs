@@ -10,6 +10,7 @@
 //!
 //! This module parses and verifies texts; it reads no file and no clock.
 
+pub mod address;
 pub mod digest;
 pub mod head;
 pub mod keys;
@@ -28,6 +29,7 @@ use moment::Moment;
 use version::Version;
 use word::Word;
 
+pub use address::Address;
 pub use digest::Digest;
 pub use head::Head;
 pub use keys::{Keys, Role};

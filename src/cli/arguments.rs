@@ -3,10 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use crate::bundle::word::Word;
-use crate::bundle::{Keys, Role};
+use crate::bundle::{Address, Keys, Role};
+use crate::fetch::site;
 use crate::host::docker::{Ask, System};
 use crate::store::Location;
 use crate::store::bundle::{Trust, is_bundle};
+use crate::text::diagnostic::Diagnostic;
 use crate::untrusted;
 
 use super::keys;
@@ -41,7 +43,8 @@ pub(super) fn folder(variable: &str, usual: &str) -> PathBuf {
 pub(super) struct PolicyPath {
     /// A directory, a file, or a bundle
     ///
-    /// All *.yaml files of a directory are one policy.
+    /// All *.yaml files of a directory are one policy. `guard` and `fetch` also take the address of a bundle:
+    /// <https://HOST/SITE/>.
     #[arg(default_value = DEFAULT_PATH)]
     pub(super) path: PathBuf,
     #[command(flatten)]
@@ -49,6 +52,29 @@ pub(super) struct PolicyPath {
 }
 
 impl PolicyPath {
+    /// Returns the address of a site, if one is named in place of a path.
+    pub(super) fn address(&self) -> Result<Option<Address>, Failure> {
+        let text = self.path.to_str().filter(|text| Address::is_meant(text));
+        let address = text.map(str::parse).transpose();
+        address.map_err(|reason: &str| {
+            let message = format!(
+                "{} is no address of a site: {reason}",
+                untrusted::path(&self.path)
+            );
+            Failure::plain(Diagnostic::error("address", message))
+        })
+    }
+
+    /// Returns the name of this host, if one is given.
+    pub(super) fn host(&self) -> Option<&Word> {
+        self.bundle.host_id.as_ref()
+    }
+
+    /// Returns where the fetched bundle of a site is.
+    pub(super) fn to_follow(&self, address: &Address) -> Result<Location, Failure> {
+        self.bundle.to_follow(address)
+    }
+
     /// Returns where the policies are, for a verb that only shows what they mean.
     pub(super) fn to_show(&self) -> Result<Location, Failure> {
         self.bundle.to_show(&self.path)
@@ -119,6 +145,23 @@ impl BundleArgs {
             let checked = location.trust.check_keys(path);
             checked.map_err(|error| Failure::bundle(&error))?;
         }
+        Ok(location)
+    }
+
+    /// Returns the place of the bundle of a site in the cache. Guard decides itself what has expired.
+    fn to_follow(&self, address: &Address) -> Result<Location, Failure> {
+        let mut keys = Keys::default();
+        keys::add_or_default(&mut keys, Role::Policy, &self.trusted_key)?;
+        keys::add_or_default(&mut keys, Role::Operations, &self.operations_key)?;
+        let path = cache().join(site::FOLDER);
+        let mut location = self.location(&path, Some(keys));
+        location.trust.is_required = true;
+        location
+            .trust
+            .site
+            .get_or_insert_with(|| address.site().clone());
+        let checked = location.trust.check_keys(Path::new(&address.to_string()));
+        checked.map_err(|error| Failure::bundle(&error))?;
         Ok(location)
     }
 

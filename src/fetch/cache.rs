@@ -100,7 +100,8 @@ impl Status {
     }
 }
 
-fn seconds(time: SystemTime) -> u64 {
+/// Returns the seconds since 1970.
+pub(super) fn seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())
 }

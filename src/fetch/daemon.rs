@@ -3,11 +3,13 @@
 //! Names and lists have a thread each: a server that takes minutes delays no name. What is to be fetched is read
 //! from files that guard or people write, and read again when they change.
 
+use std::convert::Infallible;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::policy::Request;
 
+use super::site::{FOLDER, Site, WANTED, Wanted};
 use super::watch::Watch;
 use super::{Fetcher, Outcome, RETRY, Requests, next_due};
 
@@ -15,6 +17,9 @@ use super::{Fetcher, Outcome, RETRY, Requests, next_due};
 const LONGEST: Duration = Duration::from_mins(1);
 /// The shortest time between two rounds.
 const SHORTEST: Duration = Duration::from_millis(500);
+
+/// The longest time between two attempts to fetch a bundle, unless the server asks for more.
+const SITE_RETRY: Duration = Duration::from_mins(15);
 
 /// A daemon without rights.
 pub struct Daemon<'a> {
@@ -26,8 +31,16 @@ pub struct Daemon<'a> {
     pub read: &'a (dyn Fn() -> Result<Requests, String> + Sync),
     /// Reports what became of a source.
     pub report: &'a (dyn Fn(Outcome) + Sync),
+    /// Reports a new generation of a site.
+    pub news: &'a (dyn Fn(u64) + Sync),
     /// Reports what concerns all sources.
     pub warn: &'a (dyn Fn(&str) + Sync),
+}
+
+/// Returns the wait after so many failures in a row.
+fn backoff(wait: Duration, failures: u32) -> Duration {
+    let doubled = wait.saturating_mul(1 << failures.saturating_sub(1).min(8));
+    doubled.min(SITE_RETRY.max(wait))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -53,6 +66,16 @@ impl Daemon<'_> {
                 }
             });
             lists.map_err(|error| error.to_string())?;
+            // Guard writes into the folder of the requests what site it follows, if it does.
+            if !self.path.is_dir() {
+                let site = std::thread::Builder::new().name("site".to_owned());
+                let site = site.spawn_scoped(scope, || {
+                    let Err(error) = self.follow_site();
+                    (self.warn)(&error);
+                    std::process::exit(1);
+                });
+                site.map_err(|error| error.to_string())?;
+            }
             self.serve(Kind::Names)
         })
     }
@@ -91,6 +114,69 @@ impl Daemon<'_> {
             }
             let next = next_due(self.cache, &requests).unwrap_or(LONGEST);
             has_changed = watch.wait(next.clamp(shortest, LONGEST)).map_err(failed)?;
+        }
+    }
+
+    /// Fetches the bundle of the site that guard follows, and answers its probes.
+    fn follow_site(&self) -> Result<Infallible, String> {
+        let path = self.path.with_file_name(WANTED);
+        let mut watch = Watch::new(&path).map_err(|error| error.to_string())?;
+        let (mut due, mut failures) = (Instant::now(), 0_u32);
+        let (mut address, mut probe, mut failure) = (None, None, None);
+        loop {
+            watch.begin();
+            match Wanted::read(&path) {
+                Ok(Some(wanted)) => {
+                    let site = Site {
+                        cache: self.cache,
+                        wanted: &wanted,
+                    };
+                    // Without a folder of its own nothing can be fetched: this process may make none any more.
+                    if !self.cache.join(FOLDER).is_dir() {
+                        return Err("the cache has no folder for a site: starting again".to_owned());
+                    }
+                    if wanted.probe != probe {
+                        probe.clone_from(&wanted.probe);
+                        probe.as_ref().map_or(Ok(()), |probe| site.probe(probe))?;
+                    }
+                    if address.as_ref() != Some(&wanted.address) {
+                        address = Some(wanted.address.clone());
+                        due = Instant::now();
+                    }
+                    if due <= Instant::now() {
+                        let (done, wait) = site.fetch();
+                        failures = if done.is_ok() {
+                            0
+                        } else {
+                            failures.saturating_add(1)
+                        };
+                        due = Instant::now() + backoff(wait, failures);
+                        match done {
+                            Ok((generation, is_new)) => {
+                                failure = None;
+                                if is_new {
+                                    (self.news)(generation);
+                                }
+                            }
+                            Err(error) => {
+                                let text = format!("{}: {error}", wanted.address);
+                                if failure.as_ref() != Some(&text) {
+                                    (self.warn)(&text);
+                                }
+                                failure = Some(text);
+                            }
+                        }
+                    }
+                }
+                Ok(None) => address = None,
+                Err(error) => (self.warn)(&format!("{}: {error}", path.display())),
+            }
+            let wait = match address {
+                Some(_) => due.saturating_duration_since(Instant::now()),
+                None => LONGEST,
+            };
+            let wait = wait.min(LONGEST);
+            watch.wait(wait).map_err(|error| error.to_string())?;
         }
     }
 

@@ -10,6 +10,7 @@ mod web;
 pub mod cache;
 pub mod daemon;
 pub mod rights;
+pub mod site;
 
 use std::io::Write;
 use std::path::Path;
@@ -95,6 +96,11 @@ impl Fetcher {
             report(fetch.keep(answer));
         }
     }
+}
+
+/// Returns an error as text.
+fn failed(error: impl std::fmt::Display) -> String {
+    error.to_string()
 }
 
 /// Returns in how long the first of these sources is due; `None` if there is none.

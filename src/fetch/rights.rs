@@ -10,6 +10,8 @@ use rustix::thread::{CapabilitySet, set_thread_groups, set_thread_res_gid, set_t
 
 use crate::confine;
 
+use super::site;
+
 /// The user that packages make for it.
 const USER: &str = "dfw-fetch";
 /// Who owns nothing.
@@ -30,17 +32,21 @@ pub fn to_keep_fetching(path: &Path) -> Vec<PathBuf> {
     folders.chain(given).chain([folder.to_owned()]).collect()
 }
 
-/// Makes the cache, and gives up everything else: the user and the groups, capabilities, system calls, and all
-/// files but those below `readable`.
+/// Makes the cache, with the folders of a site if there is one, and gives up everything else: the user and the groups,
+/// capabilities, system calls, and all files but those below `readable`.
 ///
 /// # Errors
 /// What cannot be given up, in one sentence: then nothing must be fetched.
-pub fn give_up(cache: &Path, readable: &[PathBuf]) -> Result<(), String> {
+pub fn give_up(cache: &Path, readable: &[PathBuf], has_site: bool) -> Result<(), String> {
     let failed = |error: io::Error| format!("cannot give up rights: {error}");
     if geteuid().is_root() {
         let (user, group) = user();
         prepare(cache, user, group).map_err(|error| format!("cannot make the cache: {error}"))?;
         become_user(user, group).map_err(failed)?;
+    }
+    if has_site {
+        // No folder can be made later.
+        site::prepare(cache).map_err(|error| format!("cannot make the cache: {error}"))?;
     }
     confine::confine(CapabilitySet::empty()).map_err(|error| error.to_string())?;
     confine::give_up_files(readable, &[cache.to_owned()], None)

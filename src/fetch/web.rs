@@ -27,6 +27,8 @@ const CERTIFICATES: [&str; 3] = [
 ];
 /// How long a list may take, from the first question to its last byte.
 const PATIENCE: Duration = Duration::from_mins(2);
+/// How long a probe may take, each of its connections.
+const SOON: Duration = Duration::from_secs(5);
 /// How long a connection and the head of an answer may take each.
 const HEAD_PATIENCE: Duration = Duration::from_secs(30);
 /// How many bytes of a list a server sends at least in so much time, unless the list is at its end.
@@ -48,6 +50,25 @@ pub(super) enum Answer {
     List(AddressSet, Option<Version>),
     /// The addresses of a name, and for how long they are used.
     Addresses(AddressSet, Duration),
+}
+
+/// Why something was not fetched, and when it may be tried again, if the server says so.
+#[derive(Debug)]
+pub(super) struct NotFetched {
+    pub(super) reason: String,
+    pub(super) wait: Option<Duration>,
+}
+
+impl From<String> for NotFetched {
+    fn from(reason: String) -> Self {
+        Self { reason, wait: None }
+    }
+}
+
+impl From<&str> for NotFetched {
+    fn from(reason: &str) -> Self {
+        reason.to_owned().into()
+    }
 }
 
 /// What is needed to ask servers.
@@ -75,26 +96,86 @@ impl Web {
         }
     }
 
-    /// Fetches a list, if it is another version than the one that is there.
-    pub(super) fn list(
+    /// Reads the resolvers, certificates and proxy of this host.
+    pub(super) fn of_host() -> Result<(Names, Self), NotFetched> {
+        let names = Names::new()?;
+        let web = Self::new(&names);
+        Ok((names, web))
+    }
+
+    /// Returns the addresses and the port that a connection for a `https://` URL leads to.
+    pub(super) fn endpoints(
         &self,
+        names: &Names,
         url: &str,
-        format: &Format,
-        allow_private: bool,
-        version: Option<&Version>,
-    ) -> Result<Answer, String> {
+    ) -> Result<(Vec<IpAddr>, u16), NotFetched> {
+        let uri: Uri = url.parse().map_err(|_| "not a URL".to_owned())?;
+        let (host, port) = match &self.proxy {
+            Some(proxy) => (proxy.host(), proxy.port()),
+            None => (
+                uri.host().unwrap_or_default(),
+                uri.port_u16().unwrap_or(443),
+            ),
+        };
+        let literal = host.trim_start_matches('[').trim_end_matches(']');
+        let addresses = match literal.parse() {
+            Ok(address) => vec![address],
+            Err(_) => names.addresses(host)?.0,
+        };
+        Ok((addresses, port))
+    }
+
+    /// Fetches a file of at most so many bytes by a new connection, without redirects.
+    pub(super) fn get(&self, url: &str, limit: u64) -> Result<Vec<u8>, NotFetched> {
+        // A server is not slower than this for long.
+        let patience = PATIENCE + Duration::from_secs(limit >> 16);
+        self.get_within(url, limit, patience)
+    }
+
+    /// Does the same within seconds.
+    pub(super) fn get_soon(&self, url: &str, limit: u64) -> Result<Vec<u8>, NotFetched> {
+        self.get_within(url, limit, SOON)
+    }
+
+    fn get_within(&self, url: &str, limit: u64, patience: Duration) -> Result<Vec<u8>, NotFetched> {
+        let agent = self.agent(true, 0, patience);
+        let mut response = agent.get(url).call().map_err(|error| reason(&error))?;
+        let status = response.status().as_u16();
+        if status != 200 {
+            let after = response.headers().get("Retry-After");
+            let after = after.and_then(|after| after.to_str().ok()?.parse().ok());
+            return Err(NotFetched {
+                reason: format!("the server answers {status} for {url}"),
+                wait: after.map(Duration::from_secs),
+            });
+        }
+        let body = response
+            .body_mut()
+            .with_config()
+            .limit(limit.saturating_add(1));
+        let bytes = read_to_end(body.reader(), Instant::now);
+        let bytes = bytes.map_err(|reason| format!("{url}: {reason}"))?;
+        if u64::try_from(bytes.len()).is_ok_and(|length| length <= limit) {
+            Ok(bytes)
+        } else {
+            Err(format!("{url} has more than {limit} bytes").into())
+        }
+    }
+
+    /// Returns an agent for one request: nothing is kept for another one.
+    fn agent(&self, allow_private: bool, redirects: u32, patience: Duration) -> Agent {
         let config = Config::builder()
             .https_only(true)
             .http_status_as_error(false)
-            .max_redirects(REDIRECTS)
-            .max_redirects_will_error(true)
+            .max_redirects(redirects)
+            .max_redirects_will_error(redirects > 0)
             .save_redirect_history(true)
             .max_response_header_size(HEAD)
             .max_idle_connections(0)
-            .timeout_global(Some(PATIENCE))
-            .timeout_connect(Some(HEAD_PATIENCE))
-            .timeout_recv_response(Some(HEAD_PATIENCE))
-            .timeout_per_read(Some(HEAD_PATIENCE))
+            .timeout_global(Some(patience))
+            .timeout_connect(Some(HEAD_PATIENCE.min(patience)))
+            .timeout_recv_response(Some(HEAD_PATIENCE.min(patience)))
+            .timeout_per_read(Some(HEAD_PATIENCE.min(patience)))
             .accept_encoding("identity")
             .user_agent(concat!("dfw/", env!("CARGO_PKG_VERSION")))
             .proxy(self.proxy.clone())
@@ -105,7 +186,18 @@ impl Web {
             allow_private,
             proxy: self.proxy.as_ref().map(|proxy| proxy.host().to_owned()),
         };
-        let agent = Agent::with_parts(config, DefaultConnector::default(), checked);
+        Agent::with_parts(config, DefaultConnector::default(), checked)
+    }
+
+    /// Fetches a list, if it is another version than the one that is there.
+    pub(super) fn list(
+        &self,
+        url: &str,
+        format: &Format,
+        allow_private: bool,
+        version: Option<&Version>,
+    ) -> Result<Answer, String> {
+        let agent = self.agent(allow_private, REDIRECTS, PATIENCE);
         let mut request = agent.get(url);
         if let Some(Version { etag, modified }) = version {
             if let Some(etag) = etag {

@@ -13,9 +13,10 @@ use crate::host::HostView;
 use crate::host::docker::Ask;
 use crate::host::grant::Grant;
 use crate::kernel;
-use crate::policy::{self, DefaultAction, Policy};
+use crate::policy::{self, DefaultAction, Fetched, Policy, SourceName};
 use crate::ruleset::Ruleset;
 use crate::site::{HostFacts, Sockets};
+use crate::store::bundle::Pick;
 use crate::store::{self, LoadError, Location, Policies};
 use crate::text::SourceMap;
 use crate::untrusted;
@@ -63,6 +64,8 @@ pub(super) struct Desired {
     /// A result that is not used yet.
     read: Option<Outcome<Read>>,
     policies: Option<Chosen>,
+    /// While others are tried, which are not kept.
+    trial: Option<Trial>,
     /// Reads the last good policies.
     fallback: Job<Result<Policies, state::Error>>,
     /// Until when they are used, for the log.
@@ -91,20 +94,26 @@ struct Lists {
     cache: PathBuf,
     accepted: PathBuf,
     requests: PathBuf,
+    /// What policies need that may come into force later.
+    later: Arc<Vec<(SourceName, Fetched)>>,
 }
 
 impl Lists {
     /// Tells the fetcher what to fetch, also for policies that cannot be applied before it is fetched.
     fn ask(&self, location: &Location, policies: &Result<Policies, LoadError>) -> io::Result<()> {
+        let later = self.later.iter().map(|(name, fetched)| (name, fetched));
         let text = match policies {
             Ok(policies) => {
                 let fetched = policies.policy.fetched();
-                policy::requests(fetched.map(|(name, _, fetched)| (name, fetched)))
+                let fetched = fetched.map(|(name, _, fetched)| (name, fetched));
+                policy::requests(fetched.chain(later))
             }
             Err(_) => match store::requests(SourceMap::strict(), location) {
                 Ok(requests) => {
-                    policy::requests(requests.iter().map(|(name, fetched)| (name, fetched)))
+                    let fetched = requests.iter().map(|(name, fetched)| (name, fetched));
+                    policy::requests(fetched.chain(later))
                 }
+                Err(_) if !self.later.is_empty() => policy::requests(later),
                 // What was asked for before stays.
                 Err(_) => return Ok(()),
             },
@@ -125,14 +134,20 @@ struct Chosen {
 }
 
 impl Chosen {
-    fn new(policies: Policies, origin: Origin) -> Self {
+    fn new(policies: Arc<Policies>, origin: Origin) -> Self {
         let digest = state::digest(&policies);
         Self {
-            policies: Arc::new(policies),
+            policies,
             origin,
             digest,
         }
     }
+}
+
+/// A trial of policies.
+struct Trial {
+    /// Those to come back to.
+    former: Option<Chosen>,
 }
 
 /// A read of host facts in progress.
@@ -142,6 +157,8 @@ pub(super) struct Looking {
     sockets: Sockets,
     /// Whether all engines had answered when it began.
     answered: bool,
+    /// Whether it began in a trial: it may be about too little for other policies.
+    is_in_trial: bool,
 }
 
 /// Reads the policies and watches their files; if they have errors, it watches the files of the
@@ -197,6 +214,7 @@ impl Desired {
                 cache: options.cache.clone(),
                 accepted: options.state.clone(),
                 requests: options.requests.clone(),
+                later: Arc::default(),
             },
             rest: Instant::now(),
             unasked: None,
@@ -206,6 +224,7 @@ impl Desired {
             reading: Job::new("policies")?,
             read: None,
             policies: None,
+            trial: None,
             fallback: Job::new("last-good")?,
             until: "",
             look: Job::new("host")?,
@@ -231,6 +250,39 @@ impl Desired {
     /// Returns the desired ruleset, once it is known.
     pub(super) fn ruleset(&self) -> Option<&Ruleset> {
         self.ruleset.as_ref()
+    }
+
+    /// Sets which manifest of a bundle is read from now on.
+    pub(super) fn pick(&mut self, pick: Pick) {
+        self.location.trust.pick = pick;
+    }
+
+    /// Has the fetcher fetch what other policies need, too.
+    pub(super) fn fetch_later(&mut self, later: Vec<(SourceName, Fetched)>) {
+        if *self.lists.later != later {
+            self.lists.later = Arc::new(later);
+            self.reading.at(Instant::now());
+        }
+    }
+
+    /// Takes policies in place of the present ones, until [`end_trial`](Self::end_trial).
+    pub(super) fn try_out(&mut self, policies: Arc<Policies>) {
+        let chosen = Chosen::new(policies, Origin::Files);
+        let former = self.policies.replace(chosen);
+        self.trial = Some(Trial { former });
+        self.ruleset = None;
+    }
+
+    /// Keeps the policies that were tried, or takes the former ones again.
+    pub(super) fn end_trial(&mut self, keep: bool) {
+        let Some(Trial { former }) = self.trial.take() else {
+            return;
+        };
+        if !keep {
+            self.policies = former;
+            let both = self.policies.as_ref().zip(self.view.host());
+            self.ruleset = both.map(|(chosen, host)| chosen.policies.compile(host));
+        }
     }
 
     /// Schedules a read of files that have changed; those that take long are not read all the time.
@@ -337,7 +389,11 @@ impl Desired {
     }
 
     fn choose(&mut self, policies: Policies) {
-        let chosen = Chosen::new(policies, Origin::Files);
+        let chosen = Chosen::new(Arc::new(policies), Origin::Files);
+        if let Some(trial) = &mut self.trial {
+            trial.former = Some(chosen);
+            return;
+        }
         let warnings = log::warnings(&chosen.policies);
         let former = self.policies.as_ref();
         let known = former.map(|former| log::warnings(&former.policies));
@@ -389,7 +445,7 @@ impl Desired {
             Outcome::Done(Ok(policies)) => {
                 // The files may be valid by now.
                 if !failed || record.failure.is_some() {
-                    self.policies = Some(Chosen::new(policies, Origin::State));
+                    self.policies = Some(Chosen::new(Arc::new(policies), Origin::State));
                     self.ruleset = None;
                     let text = format!("using the last good policies {}", self.until);
                     self.log.say(Level::Warning, &text);
@@ -420,14 +476,16 @@ impl Desired {
             need,
             sockets,
             answered,
+            is_in_trial: self.trial.is_some(),
         });
         self.look.at(Instant::now());
         sockets != Sockets::None
     }
 
-    /// Ends the read of host facts in progress and returns it.
-    pub(super) fn end_look(&mut self) -> Option<Looking> {
-        self.looking.take()
+    /// Ends the read of host facts in progress and returns it, and whether it is about the present policies.
+    pub(super) fn end_look(&mut self) -> Option<(Looking, bool)> {
+        let looking = self.looking.take()?;
+        Some((looking, looking.is_in_trial == self.trial.is_some()))
     }
 
     /// Compiles the policies for the host; if reading it failed, the last known facts are used.
@@ -485,6 +543,7 @@ impl Desired {
         }
         if let Some(chosen) = &self.policies
             && chosen.origin == Origin::Files
+            && self.trial.is_none()
             && self.written.replace(chosen.digest) != Some(chosen.digest)
         {
             self.writer.write_policies(chosen.policies.clone());

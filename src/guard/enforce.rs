@@ -3,7 +3,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use crate::kernel::{self, COMMITS, Claim, Commit, Kernel, attempts};
+use crate::kernel::{self, COMMITS, Claim, Commit, Kernel, attempts, unconfirmed};
 use crate::nftables::notice::Modifier;
 use crate::ruleset::Ruleset;
 use crate::untrusted;
@@ -208,6 +208,34 @@ impl Enforcement {
         Err(kernel::Error::Busy)
     }
 
+    /// Removes the mark of rules that are not confirmed from the stamp of the table.
+    pub(super) fn confirm(&mut self) -> Result<(), Error> {
+        // This change is guard's own.
+        self.monitor = None;
+        let renamed = self
+            .kernel
+            .rename(|stamp| unconfirmed::marked(stamp).map(|(_, plain)| plain));
+        self.monitor = Some(Monitor::open()?);
+        renamed?;
+        Ok(())
+    }
+
+    /// Removes the table if its rules are not confirmed.
+    pub(super) fn remove_unconfirmed(&mut self) -> Result<(), Error> {
+        self.monitor = None;
+        let removed = self.kernel.glimpse().and_then(|installed| {
+            let stamp = installed.and_then(|installed| installed.comment);
+            if stamp.as_deref().and_then(unconfirmed::marked).is_some() {
+                self.kernel.remove(None)?;
+            }
+            Ok(())
+        });
+        self.monitor = Some(Monitor::open()?);
+        self.modifier = None;
+        self.held = false;
+        Ok(removed?)
+    }
+
     /// Returns whether the table exists, also while other programs keep changing rulesets.
     pub(super) fn is_there(&self) -> Result<bool, kernel::Error> {
         let installed = match self.kernel.outline() {
@@ -229,14 +257,14 @@ impl Feed for Enforcement {
 }
 
 /// Returns the stamp of the table: version, time and policies.
-pub(super) fn stamp(path: &str) -> String {
+pub(super) fn stamp(path: &str, mark: &str) -> String {
     let path = path.replace(
         |c: char| matches!(c, '"' | '\\') || untrusted::is_deceptive(c),
         "?",
     );
     let now = record::now();
     let mut stamp = format!(
-        "dfw {} at {now} from {path} (guard)",
+        "dfw {}{mark} at {now} from {path} (guard)",
         env!("CARGO_PKG_VERSION")
     );
     stamp.truncate(stamp.floor_char_boundary(crate::ruleset::check::COMMENT_MAX));

@@ -15,6 +15,9 @@ pub enum Error {
     /// A required notification source failed.
     #[error("cannot watch: {0}")]
     Watch(#[from] io::Error),
+    /// The site that is followed.
+    #[error("cannot follow the site: {0}")]
+    Site(#[source] io::Error),
 }
 
 impl Error {

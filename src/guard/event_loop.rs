@@ -13,19 +13,20 @@
 //! While a read of the host is in progress, only the table is handled. A need that fails is due again after a
 //! growing delay.
 
+mod answers;
+mod site;
+
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-use rustix::event::{PollFd, Timespec, poll};
-use rustix::io::Errno;
-use serde_json::Value;
 
 use crate::host::follow::Report;
 use crate::kernel::{self, Claim};
 use crate::nftables::notice::Modifier;
 use crate::site::HostFacts;
 use crate::untrusted;
+use rustix::event::{PollFd, Timespec, poll};
+use rustix::io::Errno;
 
 use super::desired::{Desired, READS};
 use super::due::{Backoff, Due, Need};
@@ -33,7 +34,7 @@ use super::enforce::{Change, Enforcement, stamp};
 use super::error::Error;
 use super::feeds::control::Control;
 use super::feeds::engines::Engines;
-use super::feeds::event::{Event, Question};
+use super::feeds::event::Event;
 use super::feeds::feed::Feed;
 use super::feeds::files::{self, Files};
 use super::feeds::job::Outcome;
@@ -41,14 +42,13 @@ use super::feeds::links::Links;
 use super::feeds::signals::Signals;
 use super::feeds::sockets::Serving;
 use super::feeds::sources::Sources;
-use super::granted::{self, Request, Sender};
 use super::grants::Grants;
 use super::log::{self, Level, Log};
 use super::metrics::Exposition;
 use super::options::Options;
 use super::record::{self, Origin, Record};
 use super::service::{self, Service};
-use super::state_writer::SLOW_DISK;
+use super::site::Site;
 
 /// The settling time of files: editors write them in several steps.
 const SETTLE_FILES: Duration = Duration::from_millis(100);
@@ -87,6 +87,8 @@ pub(super) struct Guard {
     sources: Sources,
     enforcement: Enforcement,
     grants: Grants,
+    /// `None` if the policies are on this host.
+    site: Option<Site>,
     signals: Signals,
     /// Watches the directories of the engines' sockets.
     sockets: Arc<Files>,
@@ -103,6 +105,7 @@ pub(super) struct Guard {
 
 impl Guard {
     pub(super) fn new(options: &Options, log: Log) -> Result<Self, Error> {
+        let site = Site::open(options, log).map_err(Error::Site)?;
         let (enforcement, claim) = Enforcement::open(options.own)?;
         // Signals first: from here on none of them interrupts a transaction.
         let signals = Signals::open()?;
@@ -114,7 +117,7 @@ impl Guard {
         let exposition = Exposition::open(options, log)?;
         let asks_nobody = options.engines.is_nobody();
         let mut guard = Self {
-            path: untrusted::path(&options.location.path),
+            path: options.shown(),
             log,
             phase: Phase::Starting,
             due: Due::default(),
@@ -124,6 +127,7 @@ impl Guard {
             sources: Sources::new(options.cache.clone())?,
             enforcement,
             grants: Grants::open(options.state.clone(), log)?,
+            site,
             signals,
             sockets: Arc::new(Files::open(|| Event::EngineSocket)?),
             links: Links::open()?,
@@ -150,6 +154,7 @@ impl Guard {
             Claim::Plain => "the table in force has no owner: it will be replaced by an owned one",
         };
         log.say(Level::Info, text);
+        guard.pick();
         let now = Instant::now();
         // The rules in force know published ports; do not replace them before engines have answered.
         if guard.enforcement.is_there()? && !guard.engines.complete() {
@@ -183,6 +188,7 @@ impl Guard {
             }
             self.desired.begin(now, &self.engines)?;
             self.sources.begin(now)?;
+            self.begin_site(now)?;
             if self.grants.is_save_due(now) {
                 self.desired
                     .keep_grants(self.grants.saved(), Duration::ZERO);
@@ -198,7 +204,7 @@ impl Guard {
     }
 
     /// Returns all feeds, signals first, so that a stop is handled first.
-    fn feeds(&self) -> [&dyn Feed; 11] {
+    fn feeds(&self) -> [&dyn Feed; 12] {
         [
             &self.signals,
             &self.sockets,
@@ -210,11 +216,12 @@ impl Guard {
             &self.control,
             &self.exposition,
             &self.sources,
+            &self.site,
             &self.desired,
         ]
     }
 
-    fn feeds_mut(&mut self) -> [&mut dyn Feed; 11] {
+    fn feeds_mut(&mut self) -> [&mut dyn Feed; 12] {
         [
             &mut self.signals,
             &mut self.sockets,
@@ -226,6 +233,7 @@ impl Guard {
             &mut self.control,
             &mut self.exposition,
             &mut self.sources,
+            &mut self.site,
             &mut self.desired,
         ]
     }
@@ -257,6 +265,9 @@ impl Guard {
             Event::Files => self.desired.read_changed_at(now + SETTLE_FILES),
             Event::Sources => self.sources.read_soon(now),
             Event::SourcesRead => self.record.sources = self.sources.sources().to_vec(),
+            event @ (Event::SiteFiles | Event::Examined(_) | Event::Probed(_)) => {
+                self.take_from_site(event, now);
+            }
             Event::Read(read) => {
                 self.desired.put_aside(read);
                 self.due.at(Need::Policies, now);
@@ -374,49 +385,6 @@ impl Guard {
         }
     }
 
-    fn answer(&mut self, number: usize, question: Question, now: Instant) {
-        let answer = match question {
-            Question::Status => {
-                let unanswered = self.engines.unanswered();
-                let unanswered: Vec<String> = unanswered.iter().map(ToString::to_string).collect();
-                self.record.document(&self.path, &unanswered).to_string()
-            }
-            Question::Reload => {
-                self.reload(now);
-                "{\"reload\":true}".to_owned()
-            }
-            Question::Grant(request, sender) => {
-                granted::answer(self.change_grants(&request, sender)).to_string()
-            }
-            Question::Rejected(why) => serde_json::json!({ "error": why }).to_string(),
-        };
-        if let Some(control) = &mut self.control {
-            control.answer(number, answer + "\n");
-        }
-    }
-
-    /// Handles a request about grants; what was granted is in force before it is answered.
-    fn change_grants(&mut self, request: &Request, sender: Sender) -> Result<Vec<Value>, String> {
-        let policy = self.desired.ruleset().and(self.desired.policy());
-        let grants = self.grants.change(request, policy, sender)?;
-        if *request != Request::List {
-            let retried = |error| format!("{error}; guard tries again");
-            self.regrant(SLOW_DISK).map_err(retried)?;
-        }
-        Ok(grants)
-    }
-
-    /// Saves the grants, for which it waits so long at most, and brings them into force.
-    fn regrant(&mut self, patience: Duration) -> Result<(), String> {
-        self.record.grants = self.grants.count();
-        self.desired.keep_grants(self.grants.saved(), patience);
-        self.desired.grant(self.grants.in_force());
-        let done = self.enforce(Need::Links);
-        let failure = done.as_ref().err().map(ToString::to_string);
-        self.done(Need::Host, done);
-        failure.map_or(Ok(()), Err)
-    }
-
     /// Returns when the next need is due that can be handled now.
     fn next_need(&self) -> Option<Instant> {
         if !self.desired.is_looking() {
@@ -447,7 +415,8 @@ impl Guard {
             if let Some(policy) = self.desired.policy() {
                 self.sources.follow(policy, Instant::now());
                 self.record.sources = self.sources.sources().to_vec();
-                if self.grants.follow(policy) {
+                // What a trial ends would not come back with the rules.
+                if !self.is_trial() && self.grants.follow(policy) {
                     self.desired
                         .keep_grants(self.grants.saved(), Duration::ZERO);
                 }
@@ -469,9 +438,12 @@ impl Guard {
 
     /// Continues a need after the read of the host.
     fn host_read(&mut self, facts: Result<HostFacts, kernel::Error>) {
-        let Some(looking) = self.desired.end_look() else {
+        let Some((looking, is_of_these)) = self.desired.end_look() else {
             return;
         };
+        if !is_of_these {
+            return self.due.at(looking.need, Instant::now());
+        }
         let grants = self.grants.in_force();
         let compiled = self.desired.compile(facts, grants, &mut self.due);
         let done = compiled.map_err(Error::from).and_then(|()| {
@@ -479,6 +451,7 @@ impl Guard {
             self.desired.keep(looking);
             Ok(())
         });
+        self.enforced_for_site(done.is_ok());
         self.done(looking.need, done);
     }
 
@@ -487,8 +460,8 @@ impl Guard {
         let Some(ruleset) = self.desired.ruleset() else {
             return Ok(());
         };
-        let path = &self.path;
-        let stamp = || stamp(path);
+        let (path, mark) = (&self.path, self.mark());
+        let stamp = || stamp(path, &mark);
         let (change, again) = self
             .enforcement
             .enforce(ruleset, stamp, need == Need::Table)?;

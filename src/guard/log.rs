@@ -11,7 +11,7 @@ use crate::text::diagnostic::{Diagnostic, Severity};
 use crate::untrusted::clean_to;
 
 /// The longest line, in characters.
-const LINE: usize = 2000;
+pub(super) const LINE: usize = 2000;
 /// The most errors of policies that are logged and kept.
 const MISTAKES: usize = 50;
 

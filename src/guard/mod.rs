@@ -21,6 +21,7 @@ mod options;
 mod published;
 mod record;
 mod service;
+mod site;
 mod state;
 mod state_writer;
 mod view;

@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::bundle::Address;
 use crate::host::docker::Ask;
 use crate::store::Location;
+use crate::untrusted;
 
 use super::metrics::scrapes::Listen;
 
@@ -12,6 +14,8 @@ use super::metrics::scrapes::Listen;
 pub struct Options {
     /// The policies.
     pub location: Location,
+    /// The site whose bundle is at the location, if a server has it.
+    pub site: Option<Address>,
     /// The engines that are followed.
     pub engines: Ask,
     /// The state directory, with the last good policies.
@@ -31,6 +35,14 @@ pub struct Options {
 }
 
 impl Options {
+    /// Returns where the policies are, for people.
+    pub(super) fn shown(&self) -> String {
+        match &self.site {
+            Some(address) => address.to_string(),
+            None => untrusted::path(&self.location.path),
+        }
+    }
+
     /// Returns the directories that guard writes to.
     pub(super) fn folders(&self) -> Vec<PathBuf> {
         let listen = match &self.listen {

@@ -10,6 +10,7 @@ use crate::nftables::notice::Modifier;
 
 use super::feeds::sources::Source;
 use super::log::{Mistakes, one_line};
+use super::site::Report;
 
 /// The schema of the status document.
 pub(super) const SCHEMA: &str = "dfw/guard/v2";
@@ -38,6 +39,8 @@ pub(super) struct Record {
     pub(super) sources: Vec<Source>,
     /// How many grants there are.
     pub(super) grants: usize,
+    /// How far the site is that is followed.
+    pub(super) site: Option<Report>,
     /// The error of the last attempt to enforce them, if it failed.
     pub(super) failure: Option<String>,
 }
@@ -161,6 +164,7 @@ impl Record {
             "failure": self.failure,
             "sources": self.sources.iter().map(document_of).collect::<Vec<_>>(),
             "grants": self.grants,
+            "site": self.site.as_ref().map(Report::document),
             "unanswered": unanswered.iter().map(|text| one_line(text)).collect::<Vec<_>>(),
             "summary": self.line(),
         })

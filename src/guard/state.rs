@@ -24,6 +24,7 @@ use crate::text::{ACCEPTED, SourceMap};
 use crate::untrusted;
 
 use super::granted::Saved;
+use super::site;
 
 /// A file in the state folder.
 struct Kept {
@@ -47,7 +48,11 @@ const GRANTS: Kept = Kept {
     name: "grants",
     title: "dfw grants",
 };
-const ALL: [Kept; 3] = [POLICY, PORTS, GRANTS];
+const SITE: Kept = Kept {
+    name: "site",
+    title: "dfw site",
+};
+const ALL: [Kept; 4] = [POLICY, PORTS, GRANTS, SITE];
 
 /// The error of reading or writing state.
 #[derive(Debug, Error)]
@@ -216,6 +221,17 @@ pub(super) fn write_grants(folder: &Path, grants: &Saved) -> Result<(), Error> {
 pub(super) fn read_grants(folder: &Path) -> Result<Saved, Error> {
     let bytes = GRANTS.bytes(folder)?;
     GRANTS.decode(folder, &bytes).map(|(_, grants)| grants)
+}
+
+/// Saves what is known of a site in place of what is saved.
+pub(super) fn write_site(folder: &Path, site: &site::state::Saved) -> Result<(), Error> {
+    SITE.write(folder, site)
+}
+
+/// Reads what is saved of a site.
+pub(super) fn read_site(folder: &Path) -> Result<site::state::Saved, Error> {
+    let bytes = SITE.bytes(folder)?;
+    SITE.decode(folder, &bytes).map(|(_, site)| site)
 }
 
 /// The address, the protocol, the first and the last port.

@@ -27,6 +27,7 @@ mod proposal;
 mod restore;
 mod snapshot;
 mod transaction;
+pub mod unconfirmed;
 mod watch;
 
 use attempts::READS;

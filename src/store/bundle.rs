@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use crate::bundle::moment::Moment;
 use crate::bundle::word::Word;
-use crate::bundle::{Entry, Error, Head, Keys, Manifest, Signed, Statement, Verified};
+use crate::bundle::{Digest, Entry, Error, Head, Keys, Manifest, Signed, Statement, Verified};
 use crate::file::{self, Accept, Limit};
 use crate::text::Unreadable;
 use crate::text::diagnostic::Diagnostic;
@@ -39,18 +39,37 @@ pub struct Trust {
     /// Whether other policies than a bundle are an error: else somebody who can write to the folder could put policies
     /// in place of the bundle that nobody signed.
     pub is_required: bool,
+    /// Which manifest is read.
+    pub pick: Pick,
+}
+
+/// Which manifest of a bundle is read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Pick {
+    /// The one that the head names.
+    #[default]
+    Head,
+    /// The one with this digest, which was accepted before, whatever the head names now; `None` if none was.
+    Accepted(Option<Digest>),
 }
 
 /// A bundle of which the signed texts are checked.
 #[derive(Debug)]
 pub struct Bundle {
-    folder: PathBuf,
     /// The head.
     pub head: Head,
-    /// The manifest that it names.
-    pub manifest: Manifest,
+    /// What the manifest that it names lists.
+    pub contents: Contents,
     /// What was not checked, or is not as it should be.
     pub warnings: Vec<Diagnostic>,
+}
+
+/// The files of a manifest in a folder.
+#[derive(Debug)]
+pub struct Contents {
+    folder: PathBuf,
+    /// The manifest.
+    pub manifest: Manifest,
 }
 
 /// Reasons why a bundle cannot be read.
@@ -77,6 +96,9 @@ pub enum OpenError {
     /// The bundle has groups, and the host is not known.
     #[error("{} has files for groups of hosts, and no host is named", untrusted::path(.0))]
     NoHost(PathBuf),
+    /// No bundle of a site was accepted yet.
+    #[error("no generation of the site was accepted yet")]
+    NoneAccepted,
 }
 
 impl Trust {
@@ -117,9 +139,7 @@ impl Bundle {
         if let Some(site) = &trust.site {
             head.check_site(site).map_err(denied)?;
         }
-        let path = folder.join(MANIFESTS).join(head.manifest.to_string());
-        let bytes = read(&path, Limit::MANIFEST)?;
-        let manifest = statement::<Manifest>(&bytes, keys).map_err(denied)?;
+        let manifest = manifest(folder, &head.manifest, keys)?;
         head.check_manifest(&manifest).map_err(denied)?;
         let mut warnings = Vec::new();
         if keys.is_none() {
@@ -144,10 +164,32 @@ impl Bundle {
             Ok(()) => {}
         }
         Ok(Self {
-            folder: folder.to_owned(),
             head,
-            manifest: manifest.statement,
+            contents: Contents {
+                folder: folder.to_owned(),
+                manifest: manifest.statement,
+            },
             warnings,
+        })
+    }
+}
+
+impl Contents {
+    /// Reads the manifest with a digest that was accepted before: its signature was checked then.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn accepted(folder: &Path, digest: &Digest) -> Result<Self, OpenError> {
+        let manifest = manifest(folder, digest, None)?;
+        if manifest.digest != *digest {
+            return Err(OpenError::Denied {
+                folder: folder.to_owned(),
+                error: Error::Mixed,
+            });
+        }
+        Ok(Self {
+            folder: folder.to_owned(),
+            manifest: manifest.statement,
         })
     }
 
@@ -207,6 +249,22 @@ impl Bundle {
         let folders = groups.iter().map(|group| self.folder.join(group.as_str()));
         folders.collect()
     }
+}
+
+/// Reads the manifest that is named by a digest, which is not compared.
+fn manifest(
+    folder: &Path,
+    digest: &Digest,
+    keys: Option<&Keys>,
+) -> Result<Verified<Manifest>, OpenError> {
+    let bytes = read(
+        &folder.join(MANIFESTS).join(digest.to_string()),
+        Limit::MANIFEST,
+    )?;
+    statement(&bytes, keys).map_err(|error| OpenError::Denied {
+        folder: folder.to_owned(),
+        error,
+    })
 }
 
 /// Returns a signed text, checked if there are keys.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::text::{FileId, SourceMap};
 
-use super::bundle::{self, Bundle, OpenError, Trust};
+use super::bundle::{self, Bundle, Contents, OpenError, Pick, Trust};
 use super::directory::{ReadError, read_groups, read_policies};
 
 /// The place of policies, and who must have signed them if it is a bundle.
@@ -28,19 +28,28 @@ impl Location {
 
     /// Reads the policies.
     pub(super) fn read(&self, texts: &mut SourceMap) -> Result<Vec<FileId>, ReadError> {
+        if self.trust.pick == Pick::Accepted(None) {
+            return Err(OpenError::NoneAccepted.into());
+        }
         if !bundle::is_bundle(&self.path) {
             if self.trust.is_required {
                 return Err(OpenError::NoBundle(self.path.clone()).into());
             }
             return read_policies(texts, &self.path);
         }
-        let bundle = Bundle::open(&self.path, &self.trust)?;
-        let groups = bundle.groups(self.trust.host.as_ref())?;
-        texts.pack(bundle.files(&groups)?);
-        let folders = bundle.folders(&groups);
-        for warning in bundle.warnings {
-            texts.warn(warning);
-        }
+        let contents = match self.trust.pick {
+            Pick::Accepted(Some(digest)) => Contents::accepted(&self.path, &digest)?,
+            Pick::Accepted(None) | Pick::Head => {
+                let bundle = Bundle::open(&self.path, &self.trust)?;
+                for warning in bundle.warnings {
+                    texts.warn(warning);
+                }
+                bundle.contents
+            }
+        };
+        let groups = contents.groups(self.trust.host.as_ref())?;
+        texts.pack(contents.files(&groups)?);
+        let folders = contents.folders(&groups);
         read_groups(texts, &self.path, &folders, &folders)
     }
 }

@@ -1,8 +1,9 @@
 //! Bundles in a directory: guard takes what a trusted key signed, and keeps what it has.
 
 use std::fs;
+use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use minisign::KeyPair;
 
 use crate::Named;
@@ -18,44 +19,61 @@ pub(crate) const TRIALS: &[Named] = &[(
 /// A generation, options of `create`, the key that signs it, and what guard says.
 type Case<'a> = (u32, &'a [&'a str], Option<&'a KeyPair>, &'a str);
 
-/// Puts a bundle into the folder that guard reads, as rsync does: the head last.
-fn publish(sandbox: &Sandbox, generation: u32, more: &[&str], key: Option<&KeyPair>) -> Result<()> {
+/// Makes a bundle of the folder `p` and puts it into another one, as rsync does: the head last. What is not signed yet
+/// may be changed before; the digest of its manifest is returned.
+pub(crate) fn publish_to(
+    sandbox: &Sandbox,
+    to: &Path,
+    (generation, serial): (u64, u64),
+    more: &[&str],
+    key: Option<&KeyPair>,
+) -> Result<String> {
     let path = |name: &str| sandbox.dir().join(name).to_string_lossy().into_owned();
-    let number = generation.to_string();
-    let (from, to) = (path("p"), path(&format!("new-{number}")));
+    let (number, serial) = (generation.to_string(), serial.to_string());
+    let (from, new) = (path("p"), path(&format!("new-{number}-{serial}")));
+    let _ = fs::remove_dir_all(&new);
     let create = [
         "bundle",
         "create",
         &from,
-        "--site",
-        "prod",
         "--group",
         "web=web-*",
         "--generation",
         &number,
         "--serial",
-        &number,
+        &serial,
         "-o",
-        &to,
+        &new,
         "--json",
     ];
-    let document = sandbox.dfw_ok(&[&create, more].concat())?;
-    let document = serde_json::from_str(&document)?;
+    let site: &[&str] = if more.contains(&"--site") {
+        &[]
+    } else {
+        &["--site", "prod"]
+    };
+    let document = sandbox.dfw_ok(&[&create, site, more].concat())?;
+    let document: serde_json::Value = serde_json::from_str(&document)?;
     if let Some(key) = key {
-        sign::bundle(to.as_ref(), &document, (key, key))?;
+        sign::bundle(new.as_ref(), &document, (key, key))?;
     }
     for folder in ["blobs", "manifests"] {
-        let folder_there = sandbox.dir().join("policies").join(folder);
+        let folder_there = to.join(folder);
         fs::create_dir_all(&folder_there)?;
-        for entry in fs::read_dir(format!("{to}/{folder}"))? {
+        for entry in fs::read_dir(format!("{new}/{folder}"))? {
             let entry = entry?;
             fs::copy(entry.path(), folder_there.join(entry.file_name()))?;
         }
     }
-    Ok(fs::rename(
-        format!("{to}/head"),
-        sandbox.dir().join("policies/head"),
-    )?)
+    fs::rename(format!("{new}/head"), to.join("head"))?;
+    let manifest = document["manifest"].as_str().context("no manifest")?;
+    Ok(manifest.to_owned())
+}
+
+/// Puts a bundle into the folder that guard reads.
+fn publish(sandbox: &Sandbox, generation: u32, more: &[&str], key: Option<&KeyPair>) -> Result<()> {
+    let to = sandbox.dir().join("policies");
+    let numbers = (generation.into(), generation.into());
+    publish_to(sandbox, &to, numbers, more, key).map(drop)
 }
 
 fn guard_takes_only_what_a_trusted_key_signed() -> Result<()> {

@@ -194,7 +194,8 @@ fn lists(folder: &Path) -> Result<BTreeMap<String, String>> {
     Ok(lists)
 }
 
-fn status(sandbox: &Sandbox) -> Result<Value> {
+/// What guard says of itself.
+pub(crate) fn status(sandbox: &Sandbox) -> Result<Value> {
     let socket = sandbox.dir().join("guard.sock");
     match dfw::guard::ask(&socket) {
         dfw::guard::Answer::Status(status) => Ok(status),

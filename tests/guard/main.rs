@@ -36,6 +36,7 @@ mod servers;
 #[path = "../support/sign.rs"]
 mod sign;
 mod silent;
+mod site;
 mod stranger;
 #[path = "../kernel/support.rs"]
 #[expect(dead_code, reason = "the kernel tests use the rest")]
@@ -89,6 +90,7 @@ fn all() -> impl Iterator<Item = Named> {
     let groups = [
         fetched::TRIALS,
         bundle::TRIALS,
+        site::TRIALS,
         cache::TRIALS,
         grants::TRIALS,
         policies::TRIALS,

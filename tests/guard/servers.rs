@@ -75,6 +75,11 @@ impl Servers {
         listens(sandbox, "-Hltn sport = :443", self.web.insert(child))
     }
 
+    /// Ends the web server.
+    pub(crate) fn go_down(&mut self) {
+        end(&mut self.web.take());
+    }
+
     /// Starts the resolver with these records, in place of the one that runs.
     pub(crate) fn resolve(&mut self, sandbox: &Sandbox, records: &[&str]) -> Result<()> {
         end(&mut self.resolver.take());

@@ -49,7 +49,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("import", &["net", "policy", "text"]),
     // Rights are given up by daemons; only the one that has none speaks to the network.
     ("confine", &[]),
-    ("fetch", &["confine", "file", "net", "policy"]),
+    // It reads which files a bundle has, and verifies none.
+    ("fetch", &["bundle", "confine", "file", "net", "policy"]),
     // The kernel, and what is made of all of it.
     (
         "kernel",
@@ -88,6 +89,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "guard",
         &[
             "analysis",
+            // The heads that it takes.
+            "bundle",
             "clock",
             "compile",
             "confine",

@@ -44,7 +44,7 @@ fn text(value: &Value) -> Result<&str> {
 }
 
 /// Signs what is in a file, and appends the signature.
-fn append(path: &Path, key: &KeyPair, comment: &str) -> Result<()> {
+pub(crate) fn append(path: &Path, key: &KeyPair, comment: &str) -> Result<()> {
     let body = fs::read_to_string(path)?;
     let signature = minisign::sign(None, &key.sk, Cursor::new(&body), Some(comment), None)?;
     Ok(fs::write(path, body + &signature.into_string())?)

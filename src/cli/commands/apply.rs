@@ -16,9 +16,9 @@ use crate::cli::report::notice::all_notices;
 use crate::cli::report::preview::Preview;
 use crate::cli::report::summary::{denied, tested};
 use crate::cli::session::confirm;
-use crate::cli::session::watchdog::{self, End, Identity, Watchdog};
+use crate::cli::session::watchdog::{End, Watchdog};
 use crate::compile;
-use crate::kernel::{self, COMMITS, Commit, Kernel, Proposal, Snapshot, attempts};
+use crate::kernel::{self, COMMITS, Commit, Kernel, Proposal, Snapshot, attempts, unconfirmed};
 use crate::output::json;
 use crate::output::progress::Progress;
 use crate::output::table::count;
@@ -197,7 +197,7 @@ impl Apply<'_> {
             let ruleset = Rc::clone(&self.ruleset);
             let proposal = kernel.propose(survey.as_ref(), &ruleset)?;
             drop(progress);
-            if let Some(process) = watchdog::waiting(proposal.stamp()) {
+            if let Some(process) = unconfirmed::waiting(proposal.stamp()) {
                 return Err(Failure::unconfirmed(process).into());
             }
             if proposal.is_empty() {
@@ -315,14 +315,14 @@ impl Apply<'_> {
 }
 
 /// Returns the comment of the table: version, time and path of the policies.
-fn stamp(path: &Path, watched: Option<Identity>) -> String {
+fn stamp(path: &Path, watched: Option<unconfirmed::Identity>) -> String {
     let now = Timestamp::now();
     let now = now.round(Unit::Second).unwrap_or(now);
     let path = path
         .display()
         .to_string()
         .replace(|c: char| matches!(c, '"' | '\\') || is_deceptive(c), "?");
-    let mark = watched.map_or_else(String::new, watchdog::mark);
+    let mark = watched.map_or_else(String::new, unconfirmed::mark);
     let mut stamp = format!(
         "dfw {}{mark} at {now} from {path}",
         env!("CARGO_PKG_VERSION")

@@ -4,10 +4,12 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::bundle::Address;
 use crate::cli::arguments::{self, PolicyPath};
 use crate::cli::load;
 use crate::cli::report::failure::Failure;
 use crate::fetch::daemon::Daemon;
+use crate::fetch::site::{self, Site, Wanted};
 use crate::fetch::{Fetcher, Outcome, rights};
 use crate::output::terminal::{Terminal, Tone};
 use crate::store::Location;
@@ -29,6 +31,9 @@ pub(in crate::cli) struct FetchArgs {
 }
 
 pub(in crate::cli) fn run(terminal: Terminal, args: &FetchArgs) -> Result<(), Failure> {
+    if let Some(address) = args.policy.address()? {
+        return fetch_site(terminal, args, address);
+    }
     let location = args.policy.to_enforce()?;
     if let Some(name) = &args.accept {
         return accept(terminal, &location, name);
@@ -37,12 +42,13 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &FetchArgs) -> Result<(), Fa
     let failed = |message: String| Failure::plain(Diagnostic::error("fetch", message));
     if args.daemon {
         let readable = rights::to_keep_fetching(&location.path);
-        rights::give_up(&cache, &readable).map_err(failed)?;
+        let has_site = location.path.with_file_name(site::WANTED).exists();
+        rights::give_up(&cache, &readable, has_site).map_err(failed)?;
         return keep_fetching(terminal, &location, &cache).map_err(failed);
     }
     let requests = load::requests(&location)?;
     let fetcher = Fetcher::new().map_err(failed)?;
-    rights::give_up(&cache, &[]).map_err(failed)?;
+    rights::give_up(&cache, &[], false).map_err(failed)?;
     let mut outcomes = Vec::new();
     fetcher.fetch(&cache, &requests, args.due, |outcome| {
         warn(terminal, &outcome, args.due);
@@ -68,6 +74,42 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &FetchArgs) -> Result<(), Fa
     }
 }
 
+/// Fetches the bundle of a site.
+fn fetch_site(terminal: Terminal, args: &FetchArgs, address: Address) -> Result<(), Failure> {
+    let failed = |message: String| Failure::plain(Diagnostic::error("fetch", message));
+    if args.due || args.daemon || args.accept.is_some() {
+        let message = "`--due`, `--daemon` and `--accept` are not for an address: guard tells \
+                       `dfw fetch --daemon` what to fetch";
+        return Err(failed(message.to_owned()));
+    }
+    let cache = arguments::cache();
+    let readable = rights::to_keep_fetching(&cache);
+    rights::give_up(&cache, &readable, true).map_err(failed)?;
+    let wanted = Wanted {
+        address,
+        host: args.policy.host().cloned(),
+        keep: None,
+        probe: None,
+    };
+    let site = Site {
+        cache: &cache,
+        wanted: &wanted,
+    };
+    let (generation, is_new) = site.fetch().0.map_err(failed)?;
+    let changed = if is_new { "changed" } else { "unchanged" };
+    let address = wanted.address.to_string();
+    terminal.answer(
+        || {
+            let mut document = document(&[]);
+            document["site"] =
+                json!({"address": address, "generation": generation, "changed": is_new});
+            document
+        },
+        || format!("{address}: generation {generation}, {changed}\n"),
+    )?;
+    Ok(())
+}
+
 /// Fetches for as long as the process lives.
 fn keep_fetching(terminal: Terminal, location: &Location, cache: &Path) -> Result<(), String> {
     Daemon {
@@ -80,6 +122,10 @@ fn keep_fetching(terminal: Terminal, location: &Location, cache: &Path) -> Resul
             if let (true, Some(line)) = (is_news, line(&outcome)) {
                 terminal.say(Tone::Good, "fetched", line.trim_end());
             }
+        },
+        news: &|generation| {
+            let text = format!("generation {generation} of the site");
+            terminal.say(Tone::Good, "fetched", &text);
         },
         warn: &|text| terminal.say(Tone::Warning, "warning", text),
     }

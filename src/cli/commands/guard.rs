@@ -72,8 +72,16 @@ pub(in crate::cli) fn default_socket() -> PathBuf {
 }
 
 pub(in crate::cli) fn run(args: &GuardArgs) -> Result<(), Failure> {
+    let (site, location) = match args.policy.address()? {
+        Some(address) => {
+            let location = args.policy.to_follow(&address)?;
+            (Some(address), location)
+        }
+        None => (None, args.policy.to_enforce()?),
+    };
     let options = Options {
-        location: args.policy.to_enforce()?,
+        location,
+        site,
         engines: args.engine.ask(),
         state: args.state.clone().unwrap_or_else(arguments::state),
         cache: arguments::cache(),
@@ -85,6 +93,8 @@ pub(in crate::cli) fn run(args: &GuardArgs) -> Result<(), Failure> {
     };
     guard::run(&options).map_err(|error| match error {
         Error::Kernel(error) => error.into(),
-        Error::Watch(_) => Failure::plain(Diagnostic::error("guard", error.to_string())),
+        Error::Watch(_) | Error::Site(_) => {
+            Failure::plain(Diagnostic::error("guard", error.to_string()))
+        }
     })
 }

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::cli::report::failure::Failure;
-use crate::cli::session::watchdog::waiting;
+use crate::kernel::unconfirmed::waiting;
 use crate::kernel::{self, COMMITS, Kernel, Outcome, attempts};
 use crate::output::terminal::{Terminal, Tone};
 use crate::ruleset::TABLE;

@@ -11,12 +11,13 @@ use crate::cli::report::grants;
 use crate::cli::report::limits;
 use crate::cli::report::notice;
 use crate::cli::report::problems::Problems;
+use crate::cli::report::site;
 use crate::cli::report::stale::{SOURCES, Stale, age};
-use crate::cli::session::watchdog::named;
 use crate::compile::is_marking;
 use crate::guard::Answer;
 use crate::host::HostView;
 use crate::kernel::ForeignBaseChain;
+use crate::kernel::unconfirmed::named;
 use crate::kernel::{self, Kernel, Snapshot};
 use crate::nftables::object::{family_name, shares_hook};
 use crate::output::diagnostic::to_json;
@@ -119,7 +120,7 @@ fn reported(terminal: Terminal, guard: &Value) -> String {
         let word = terminal.paint(Tone::Warning, "guard");
         let _ = writeln!(lines, "{word}: {}", clean(unanswered));
     }
-    lines + &sources(terminal, guard)
+    lines + &site::text(terminal, &guard["site"]) + &sources(terminal, guard)
 }
 
 /// Returns the fetched sources and their ages, and a line for each that is stale or not used.

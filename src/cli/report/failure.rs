@@ -87,7 +87,7 @@ impl Failure {
         let message = format!("the rules in force are not confirmed yet (process {process})");
         Self::plain(
             Diagnostic::error("unconfirmed", message)
-                .help("confirm where `dfw apply --confirm` asks, or wait for its timeout"),
+                .help("confirm where `dfw apply --confirm` asks, or wait for its timeout; guard tries a generation of a site for a minute"),
         )
     }
 
@@ -104,6 +104,7 @@ impl Failure {
                 "name the key that signs its policies: `--trusted-key FILE`, or put it into \
                  /etc/dfw/policy.pub.d",
             ),
+            OpenError::NoneAccepted => new("none-accepted"),
             OpenError::NoHost(_) => new("no-host").help("name the host: `--host-id NAME`"),
         })
     }

@@ -10,5 +10,6 @@ pub(super) mod limits;
 pub(super) mod notice;
 pub(super) mod preview;
 pub(super) mod problems;
+pub(super) mod site;
 pub(super) mod stale;
 pub(super) mod summary;

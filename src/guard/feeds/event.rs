@@ -1,6 +1,8 @@
 //! All that can happen to guard.
 
+use crate::fetch::site::Probed;
 use crate::guard::granted::{self, Sender};
+use crate::guard::site;
 use crate::guard::state;
 use crate::host::follow::Report;
 use crate::kernel;
@@ -18,6 +20,12 @@ pub(in crate::guard) enum Event {
     Sources,
     /// What it said was read.
     SourcesRead,
+    /// The fetcher wrote something of a site.
+    SiteFiles,
+    /// The bundle of a site was examined.
+    Examined(Box<site::Examined>),
+    /// The answer to a probe was read.
+    Probed(Option<Probed>),
     /// The directory of an engine's socket changed.
     EngineSocket,
     /// Links or addresses changed; `new` if a link was added.

@@ -193,7 +193,7 @@ pub(in crate::guard) fn add_engine(places: &mut Places, address: &str) {
 }
 
 /// Adds the name that leads to `path`, in the nearest existing directory.
-pub(super) fn name(places: &mut Places, path: &Path) {
+pub(in crate::guard) fn name(places: &mut Places, path: &Path) {
     let mut path = path;
     while let (Some(folder), Some(name)) = (path.parent(), path.file_name()) {
         if folder.is_dir() {

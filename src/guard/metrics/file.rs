@@ -15,6 +15,7 @@ use crate::ruleset::Counter;
 
 use crate::guard::feeds::sources::Source;
 use crate::guard::record::Record;
+use crate::guard::site::Report;
 
 /// The interval at which the file is written, if it is enabled.
 const EVERY: Duration = Duration::from_secs(15);
@@ -213,7 +214,56 @@ pub(in crate::guard) fn totals(in_force: bool, reads: u64, record: &Record) -> S
         head(&mut text, name, kind, help);
         let _ = writeln!(text, "{name} {value}");
     }
-    text + &sources(&record.sources)
+    text + &sources(&record.sources) + &record.site.as_ref().map_or_else(String::new, site)
+}
+
+/// Returns the metrics of a site that is followed.
+fn site(site: &Report) -> String {
+    let mut text = String::new();
+    for (name, kind, help, value) in [
+        (
+            "dfw_site_generation",
+            "gauge",
+            "Generation of the site in force; absent if there is none.",
+            site.generation,
+        ),
+        (
+            "dfw_site_serial",
+            "gauge",
+            "Serial of the last head of the site that was accepted.",
+            site.serial,
+        ),
+        (
+            "dfw_site_stale",
+            "gauge",
+            "1 if the last head of the site that was accepted has expired.",
+            Some(site.is_stale.into()),
+        ),
+        (
+            "dfw_site_failures_total",
+            "counter",
+            "Attempts to fetch the bundle of the site that failed.",
+            Some(site.failures),
+        ),
+    ] {
+        if let Some(value) = value {
+            head(&mut text, name, kind, help);
+            let _ = writeln!(text, "{name} {value}");
+        }
+    }
+    head(
+        &mut text,
+        "dfw_site_info",
+        "gauge",
+        "State of the site, and the manifest in force, as labels.",
+    );
+    let manifest = site.manifest.map(|digest| digest.to_string());
+    let (state, manifest) = (site.state, manifest.unwrap_or_default());
+    let _ = writeln!(
+        text,
+        "dfw_site_info{{state=\"{state}\",manifest=\"{manifest}\"}} 1"
+    );
+    text
 }
 
 /// Returns the metrics of fetched sources.

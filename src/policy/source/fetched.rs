@@ -127,10 +127,12 @@ impl Request {
     }
 }
 
-/// Returns a policy in JSON that has only what is to be fetched, without bounds: the fetcher needs to read no more.
+/// Returns a policy in JSON that has only what is to be fetched, without bounds: the fetcher needs to read no more. A
+/// name that two policies use for two sources stands there twice, the second time with `next-` before it.
 #[must_use]
 pub fn requests<'a>(fetched: impl Iterator<Item = (&'a SourceName, &'a Fetched)>) -> String {
-    let sources = fetched.map(|(name, fetched)| {
+    let mut sources = serde_json::Map::new();
+    for (name, fetched) in fetched {
         let source = match &fetched.request {
             Request::Name(host) => json!({ "name": host }),
             Request::Url {
@@ -148,9 +150,16 @@ pub fn requests<'a>(fetched: impl Iterator<Item = (&'a SourceName, &'a Fetched)>
                 source
             }
         };
-        (name.as_str().to_owned(), source)
-    });
-    let sources: serde_json::Map<_, _> = sources.collect();
+        let name = name.as_str();
+        let is_other = sources.get(name).is_some_and(|known| *known != source);
+        let mut key = if is_other {
+            format!("next-{name}")
+        } else {
+            name.to_owned()
+        };
+        key.truncate(SourceName::LONGEST);
+        sources.insert(key, source);
+    }
     let mut text = json!({"default": "deny", "sources": sources}).to_string();
     text.push('\n');
     text

@@ -7,9 +7,6 @@ use crate::text::diagnostic::{Diagnostic, quoted};
 
 use super::reserved::{Place, Reserved, reserved};
 
-/// The longest name, in bytes: names become part of the names of kernel sets.
-const LONGEST: usize = 64;
-
 /// The pattern of a name, as part of a larger one (ECMA 262).
 pub(in crate::policy) const NAME: &str = "[A-Za-z][A-Za-z0-9_-]*";
 
@@ -19,6 +16,9 @@ pub(in crate::policy) const NAME: &str = "[A-Za-z][A-Za-z0-9_-]*";
 pub struct SourceName(pub(in crate::policy) String);
 
 impl SourceName {
+    /// The longest name, in bytes: names become part of the names of kernel sets.
+    pub(super) const LONGEST: usize = 64;
+
     /// Returns the name as a string slice.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -53,7 +53,7 @@ impl SourceName {
             let message = format!("{} cannot be the name of a source", quoted(name));
             let help = "a name begins with a letter and goes on with letters, digits, `-` and `_`";
             (message, "not a name", help)
-        } else if name.len() > LONGEST {
+        } else if name.len() > Self::LONGEST {
             let message = format!("the name {} is too long", quoted(name));
             (message, "more than 64 bytes", "choose a shorter name")
         } else {
@@ -84,6 +84,6 @@ pub(in crate::policy) fn is_name(text: &str) -> bool {
 
 /// Returns the pattern (ECMA 262) of a source name.
 pub(super) fn pattern() -> String {
-    let more = LONGEST - 1;
+    let more = SourceName::LONGEST - 1;
     format!("^[A-Za-z][A-Za-z0-9_-]{{0,{more}}}$")
 }

@@ -53,14 +53,14 @@ pub(super) fn run(terminal: Terminal, args: &RenewArgs) -> Result<(), Failure> {
             let warnings: Vec<_> = warnings
                 .map(|warning| terminal.to_json(warning, &SourceMap::new()))
                 .collect();
-            document(&head, &bundle.manifest, &warnings, &signing)
+            document(&head, &bundle.contents.manifest, &warnings, &signing)
         },
         || {
             format!(
                 "{}: {}\n{}{}",
                 terminal.paint(Tone::Good, "renewed"),
                 untrusted::path(output),
-                describe(&head, &bundle.manifest),
+                describe(&head, &bundle.contents.manifest),
                 commands(&signing),
             )
         },

@@ -22,18 +22,18 @@ pub(super) struct VerifyArgs {
 pub(super) fn run(terminal: Terminal, args: &VerifyArgs) -> Result<(), Failure> {
     let location = location(&args.bundle, &args.path)?;
     let bundle = Bundle::open(&location.path, &location.trust).and_then(|bundle| {
-        bundle.check_files()?;
+        bundle.contents.check_files()?;
         Ok(bundle)
     });
     let bundle = bundle.map_err(|error| Failure::bundle(&error))?;
     terminal.answer(
-        || document(&bundle.head, &bundle.manifest, &[], &[]),
+        || document(&bundle.head, &bundle.contents.manifest, &[], &[]),
         || {
             format!(
                 "{}: {} is signed by a trusted key, and complete\n{}",
                 terminal.paint(Tone::Good, "ok"),
                 untrusted::path(&args.path),
-                describe(&bundle.head, &bundle.manifest),
+                describe(&bundle.head, &bundle.contents.manifest),
             )
         },
     )?;

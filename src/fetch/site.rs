@@ -1,0 +1,339 @@
+//! The bundle of a site, from a web server into the cache: its files under their digests, and the head last.
+//!
+//! Nothing here is verified but what bounds the work: who uses the cache checks signatures, numbers and digests. What
+//! is asked for, and what is answered, are files of the one and of the other side:
+//!
+//! | file | by | contents |
+//! |---|---|---|
+//! | `site.json` beside the requests | guard | [`Wanted`] |
+//! | `site/` in the cache | fetch | the bundle |
+//! | `site-status.json` in the cache | fetch | [`SiteStatus`] |
+//! | `site-probe.json` in the cache | fetch | [`Probed`] |
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::bundle::word::Word;
+use crate::bundle::{Address, Digest, Entry, Error, Head, Manifest, Signed, Statement, Verified};
+use crate::file::{self, Accept, Limit};
+
+use super::cache::seconds;
+use super::failed;
+use super::web::{NotFetched, Web};
+
+/// What guard asks for, beside the requests.
+pub const WANTED: &str = "site.json";
+/// The folder of the bundle in the cache.
+pub const FOLDER: &str = "site";
+/// What became of the last attempt.
+pub const STATUS: &str = "site-status.json";
+/// The answer to the last probe.
+pub const PROBED: &str = "site-probe.json";
+
+const HEAD: &str = "head";
+const MANIFESTS: &str = "manifests";
+const BLOBS: &str = "blobs";
+
+/// How often the head is fetched, and how much later at most: not all hosts at once.
+const EVERY: (Duration, Duration) = (Duration::from_mins(1), Duration::from_secs(30));
+/// The longest wait that a server may ask for.
+const LONGEST: Duration = Duration::from_hours(1);
+/// How many new connections a probe opens.
+const CONNECTIONS: u32 = 3;
+/// The longest file of these here, in bytes.
+const SMALL: u64 = 1 << 20;
+/// The most names in a folder of the cache that are looked at.
+const NAMES: usize = 20_000;
+
+/// What is to be fetched, and whether the server is to be probed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wanted {
+    /// Where the bundle is.
+    pub address: Address,
+    /// The host, which decides which files it needs.
+    pub host: Option<Word>,
+    /// The manifests whose files stay beside those of the head; `None` if all files stay.
+    pub keep: Option<BTreeSet<Digest>>,
+    /// A probe is asked for by another text than before.
+    pub probe: Option<String>,
+}
+
+/// What became of the attempts to fetch the bundle.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SiteStatus {
+    /// When a head was fetched, with all files that it needs: seconds since 1970.
+    pub fetched: Option<u64>,
+    /// Why the last attempt failed.
+    pub failure: Option<String>,
+    /// How many attempts failed.
+    pub failures: u64,
+    /// The addresses of the server, or of the proxy.
+    pub endpoints: Vec<IpAddr>,
+    /// Its port.
+    pub port: u16,
+}
+
+/// The answer to a probe.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probed {
+    /// The text that asked for it.
+    pub probe: String,
+    /// Why the server cannot be reached; `None` if each connection has brought a head.
+    pub failure: Option<String>,
+}
+
+impl Wanted {
+    /// Reads what is wanted; `None` if nothing is.
+    ///
+    /// # Errors
+    /// What is wrong with the file.
+    pub fn read(path: &Path) -> io::Result<Option<Self>> {
+        match file::read(path, Accept::Regular, Limit::of(SMALL)) {
+            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes it, if it is another one than is there.
+    ///
+    /// # Errors
+    /// The error of the file system.
+    pub fn write(&self, path: &Path) -> io::Result<()> {
+        if Self::read(path).is_ok_and(|known| known.as_ref() == Some(self)) {
+            return Ok(());
+        }
+        file::replace(path, 0o644, &serde_json::to_vec(self)?)
+    }
+}
+
+/// Reads what the fetcher says; the default if there is nothing, or nothing that can be read.
+#[must_use]
+pub fn status(cache: &Path) -> SiteStatus {
+    read(&cache.join(STATUS)).unwrap_or_default()
+}
+
+/// Reads the answer to the last probe.
+#[must_use]
+pub fn probed(cache: &Path) -> Option<Probed> {
+    read(&cache.join(PROBED))
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    let bytes = file::read(path, Accept::InPlace, Limit::of(SMALL)).ok()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
+/// Makes the folders, which a fetcher cannot after it has given up its rights.
+pub(super) fn prepare(cache: &Path) -> io::Result<()> {
+    for folder in [MANIFESTS, BLOBS] {
+        fs::create_dir_all(cache.join(FOLDER).join(folder))?;
+    }
+    Ok(())
+}
+
+/// A cache, and what is to be fetched into it.
+#[derive(Debug)]
+pub struct Site<'a> {
+    /// The cache.
+    pub cache: &'a Path,
+    /// What is wanted.
+    pub wanted: &'a Wanted,
+}
+
+impl Site<'_> {
+    /// Fetches the head, and whatever it needs that is not there; returns its generation and whether the head is a new
+    /// one, and after how long the next attempt may be.
+    pub fn fetch(&self) -> (Result<(u64, bool), String>, Duration) {
+        let mut status = status(self.cache);
+        let done = Web::of_host().and_then(|(names, web)| {
+            if let Ok((endpoints, port)) = web.endpoints(&names, &self.wanted.address.of(HEAD)) {
+                status.endpoints = endpoints;
+                status.port = port;
+            }
+            self.fetch_from(&web)
+        });
+        let wait = match &done {
+            Ok(_) => {
+                status.fetched = Some(seconds(SystemTime::now()));
+                status.failure = None;
+                EVERY.0 + jitter(EVERY.1)
+            }
+            Err(NotFetched { reason, wait }) => {
+                status.failure = Some(reason.clone());
+                status.failures = status.failures.saturating_add(1);
+                wait.unwrap_or(EVERY.0).clamp(EVERY.0, LONGEST) + jitter(EVERY.1)
+            }
+        };
+        let done = done.map_err(|failure| failure.reason);
+        let written = write(&self.cache.join(STATUS), &status);
+        (done.and_then(|done| written.map(|()| done)), wait)
+    }
+
+    /// Opens new connections to the server, and writes whether each brought a head.
+    ///
+    /// # Errors
+    /// The answer cannot be written.
+    pub fn probe(&self, probe: &str) -> Result<(), String> {
+        let head = self.wanted.address.of(HEAD);
+        let reached = Web::of_host().and_then(|(_, web)| {
+            (0..CONNECTIONS).try_for_each(|_| {
+                let bytes = web.get_soon(&head, Limit::HEAD.bytes())?;
+                Ok(Signed::split::<Head>(&bytes).map(drop).map_err(failed)?)
+            })
+        });
+        let answer = Probed {
+            probe: probe.to_owned(),
+            failure: reached.err().map(|failure| failure.reason),
+        };
+        write(&self.cache.join(PROBED), &answer)
+    }
+
+    fn fetch_from(&self, web: &Web) -> Result<(u64, bool), NotFetched> {
+        let address = &self.wanted.address;
+        let folder = self.cache.join(FOLDER);
+        let bytes = web.get(&address.of(HEAD), Limit::HEAD.bytes())?;
+        let head = parse::<Head>(&bytes)?.statement;
+        let path = folder.join(HEAD);
+        let known = file::read(&path, Accept::InPlace, Limit::HEAD);
+        let is_new = known.map_or(true, |known| known != bytes);
+        let manifest = self.manifest(web, &head.manifest, is_new)?;
+        if let Ok(manifest) = &manifest {
+            for entry in self.files(manifest) {
+                self.blob(web, &entry)?;
+            }
+        }
+        if is_new {
+            file::replace(&path, 0o644, &bytes).map_err(|error| unwritten(&error))?;
+        }
+        manifest.map_err(failed)?;
+        self.clean(&head.manifest);
+        Ok((head.generation, is_new))
+    }
+
+    /// Returns the files of a manifest that this host needs.
+    fn files(&self, manifest: &Manifest) -> Vec<Entry> {
+        let host = self.wanted.host.as_ref();
+        let groups = host.map_or_else(BTreeSet::new, |host| {
+            manifest.groups_of(host).cloned().collect()
+        });
+        manifest.files_of(&groups).cloned().collect()
+    }
+
+    /// Returns the manifest with a digest, from the cache if guard has accepted it, or else from the server. Its signature
+    /// is not part of the digest: one that is wrong must not stay. One that only a newer dfw understands is kept for
+    /// guard, which says so.
+    fn manifest(
+        &self,
+        web: &Web,
+        digest: &Digest,
+        is_new: bool,
+    ) -> Result<Result<Manifest, Error>, NotFetched> {
+        let name = format!("{MANIFESTS}/{digest}");
+        let path = self.cache.join(FOLDER).join(&name);
+        let is_accepted = |keep: &BTreeSet<Digest>| keep.contains(digest);
+        if !is_new
+            && self.wanted.keep.as_ref().is_some_and(is_accepted)
+            && let Some(known) = kept_manifest(&path, digest)
+        {
+            return Ok(Ok(known));
+        }
+        let bytes = web.get(&self.wanted.address.of(&name), Limit::MANIFEST.bytes())?;
+        let read = Signed::split::<Manifest>(&bytes).and_then(|signed| signed.read());
+        let manifest = match read {
+            Ok(read) if read.digest == *digest => Ok(read.statement),
+            Ok(_) => return Err(failed(Error::Mixed).into()),
+            Err(error @ (Error::Unsupported(_) | Error::Newer(_))) => Err(error),
+            Err(error) => return Err(failed(error).into()),
+        };
+        let known = file::read(&path, Accept::InPlace, Limit::MANIFEST);
+        if known.map_or(true, |known| known != bytes) {
+            file::replace(&path, 0o644, &bytes).map_err(|error| unwritten(&error))?;
+        }
+        Ok(manifest)
+    }
+
+    /// Fetches the contents of a file, if they are not there.
+    fn blob(&self, web: &Web, entry: &Entry) -> Result<(), NotFetched> {
+        let name = format!("{BLOBS}/{}", entry.sha256);
+        let path = self.cache.join(FOLDER).join(&name);
+        let known = file::read(&path, Accept::InPlace, Limit::of(entry.size));
+        if known.is_ok_and(|known| entry.check(&known).is_ok()) {
+            return Ok(());
+        }
+        let bytes = web.get(&self.wanted.address.of(&name), entry.size)?;
+        entry.check(&bytes).map_err(failed)?;
+        Ok(file::replace(&path, 0o644, &bytes).map_err(|error| unwritten(&error))?)
+    }
+
+    /// Removes what neither the head nor guard names.
+    fn clean(&self, head: &Digest) {
+        let folder = self.cache.join(FOLDER);
+        let Some(keep) = &self.wanted.keep else {
+            return;
+        };
+        let kept: BTreeSet<Digest> = keep.iter().chain([head]).copied().collect();
+        let manifests: BTreeSet<String> = kept.iter().map(Digest::to_string).collect();
+        let mut blobs = BTreeSet::new();
+        for digest in &kept {
+            let path = folder.join(MANIFESTS).join(digest.to_string());
+            let manifest = kept_manifest(&path, digest);
+            let entries = manifest.iter().flat_map(|manifest| self.files(manifest));
+            blobs.extend(entries.map(|entry| entry.sha256.to_string()));
+        }
+        for (name, kept) in [(MANIFESTS, manifests), (BLOBS, blobs)] {
+            let entries = fs::read_dir(folder.join(name))
+                .into_iter()
+                .flatten()
+                .flatten();
+            for entry in entries.take(NAMES) {
+                let is_kept = entry
+                    .file_name()
+                    .to_str()
+                    .is_some_and(|name| kept.contains(name));
+                if !is_kept {
+                    // It is tried again the next time.
+                    let _ = fs::remove_file(entry.path());
+                }
+            }
+        }
+    }
+}
+
+/// Reads a manifest in the cache, if it is the one with this digest.
+fn kept_manifest(path: &Path, digest: &Digest) -> Option<Manifest> {
+    let bytes = file::read(path, Accept::InPlace, Limit::MANIFEST).ok()?;
+    let known = parse::<Manifest>(&bytes).ok()?;
+    (known.digest == *digest).then_some(known.statement)
+}
+
+/// Reads a signed text without checking who signed it.
+fn parse<T: Statement>(bytes: &[u8]) -> Result<Verified<T>, NotFetched> {
+    let read = Signed::split::<T>(bytes).and_then(|signed| signed.read());
+    Ok(read.map_err(failed)?)
+}
+
+fn unwritten(error: &io::Error) -> String {
+    format!("cannot write to the cache: {error}")
+}
+
+fn write(path: &Path, what: &impl Serialize) -> Result<(), String> {
+    let bytes = serde_json::to_vec(what).map_err(failed)?;
+    file::replace(path, 0o644, &bytes).map_err(|error| unwritten(&error))
+}
+
+/// Returns a random time below this.
+fn jitter(most: Duration) -> Duration {
+    let random = RandomState::new().hash_one(0_u8);
+    let most = u64::try_from(most.as_millis()).unwrap_or(u64::MAX).max(1);
+    Duration::from_millis(random % most)
+}

@@ -1,0 +1,101 @@
+//! How far a site is, for status and metrics.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+
+use crate::bundle::{Address, Digest};
+use crate::store::bundle::now;
+use crate::untrusted::clean_to;
+
+use super::machine::Phase;
+use super::{REASON, Reason, Site};
+
+/// What is known of a site.
+#[derive(Debug, Clone)]
+pub(in crate::guard) struct Report {
+    address: Address,
+    /// The state, as the table in the documentation has it.
+    pub(in crate::guard) state: &'static str,
+    reason: Option<String>,
+    /// The generation in force and its manifest.
+    pub(in crate::guard) generation: Option<u64>,
+    pub(in crate::guard) manifest: Option<Digest>,
+    /// The highest numbers that were accepted.
+    pub(in crate::guard) serial: Option<u64>,
+    accepted: Option<u64>,
+    expires: Option<String>,
+    /// Whether the last head that was accepted has expired.
+    pub(in crate::guard) is_stale: bool,
+    /// How long ago the fetcher had a head; `None` if never.
+    age: Option<Duration>,
+    failure: Option<String>,
+    pub(in crate::guard) failures: u64,
+}
+
+impl Site {
+    /// Returns how far the site is.
+    pub(in crate::guard) fn report(&self) -> Report {
+        let saved = &self.machine.saved;
+        let floor = saved.floor.as_ref();
+        let is_stale = floor.is_some_and(|floor| floor.expires <= now());
+        let undone = saved.undone.as_ref().filter(|undone| {
+            floor.is_some_and(|floor| floor.generation.manifest == undone.manifest)
+        });
+        let (state, reason) = match self.machine.phase() {
+            Phase::Applying(_) | Phase::Trial(_) => ("trial", None),
+            Phase::RollingBack(_) | Phase::Back(_) | Phase::Recovering => ("back", None),
+            phase => match (&self.denied, undone) {
+                (Some((state, reason)), _) => (*state, Some(reason.clone())),
+                (None, _) if matches!(phase, Phase::Waiting(_)) => ("waiting", None),
+                (None, Some(undone)) => match undone.reason {
+                    Reason::Reverted => ("reverted", None),
+                    Reason::Undecided => ("undecided", None),
+                },
+                (None, None) if is_stale => ("stale", None),
+                (None, None) if saved.in_force.is_none() => ("nothing", None),
+                (None, None) => ("in-force", None),
+            },
+        };
+        let fetched = self
+            .status
+            .fetched
+            .map(|at| UNIX_EPOCH + Duration::from_secs(at));
+        let age = fetched.and_then(|at| SystemTime::now().duration_since(at).ok());
+        let failure = self.status.failure.as_deref();
+        Report {
+            address: self.address.clone(),
+            state,
+            reason,
+            generation: saved.in_force.map(|known| known.number),
+            manifest: saved.in_force.map(|known| known.manifest),
+            serial: floor.map(|floor| floor.serial),
+            accepted: floor.map(|floor| floor.generation.number),
+            expires: floor.map(|floor| floor.expires.to_string()),
+            is_stale,
+            age,
+            failure: failure.map(|failure| clean_to(failure, REASON)),
+            failures: self.status.failures,
+        }
+    }
+}
+
+impl Report {
+    /// Returns the report for programs; the age is in seconds.
+    pub(in crate::guard) fn document(&self) -> Value {
+        json!({
+            "address": self.address.to_string(),
+            "state": self.state,
+            "reason": self.reason,
+            "generation": self.generation,
+            "manifest": self.manifest.map(|digest| digest.to_string()),
+            "serial": self.serial,
+            "accepted": self.accepted,
+            "expires": self.expires,
+            "stale": self.is_stale,
+            "age": self.age.map(|age| age.as_secs()),
+            "failures": self.failures,
+            "failure": self.failure,
+        })
+    }
+}

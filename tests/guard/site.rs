@@ -1,0 +1,638 @@
+//! Bundles from a real web server: a generation is kept only if the server is reached through its rules, and what is
+//! wrong changes nothing and is named.
+
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
+use dfw::bundle::Digest;
+use minisign::KeyPair;
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::Named;
+use crate::bundle::publish_to;
+use crate::daemon::{Daemon, until};
+use crate::fetched::status;
+use crate::namespace::{Report, Sandbox};
+use crate::servers::Servers;
+use crate::sign;
+use crate::support::probe::{Outcome, PATIENCE, Transport, ask};
+use crate::support::service::spawn;
+
+pub(crate) const TRIALS: &[Named] = &[
+    (
+        "what_a_server_has_is_confirmed_and_stays_without_it",
+        what_a_server_has_is_confirmed_and_stays_without_it,
+    ),
+    ("wrong_bundles_change_nothing", wrong_bundles_change_nothing),
+    (
+        "a_generation_that_cuts_the_host_off_is_reverted",
+        a_generation_that_cuts_the_host_off_is_reverted,
+    ),
+    (
+        "what_cannot_be_decided_is_never_reverted",
+        what_cannot_be_decided_is_never_reverted,
+    ),
+    (
+        "a_guard_that_dies_in_a_trial_leaves_it_to_the_next",
+        a_guard_that_dies_in_a_trial_leaves_it_to_the_next,
+    ),
+    (
+        "a_first_generation_is_rolled_back_to_nothing",
+        a_first_generation_is_rolled_back_to_nothing,
+    ),
+];
+
+const ADDRESS: &str = "https://lists.example.com/prod/";
+/// A policy that denies replies of the server where its connections are not tracked.
+const CUTS: &str = "default: deny\nports: {22: [203.0.113.7], 1024-65535: []}\n";
+
+/// A host, and a web server elsewhere that has a bundle.
+struct Fleet {
+    host: Sandbox,
+    servers: Servers,
+    /// Where the server is.
+    far: Sandbox,
+    key: KeyPair,
+    fetcher: Option<Daemon>,
+}
+
+impl Fleet {
+    fn new() -> Result<Self> {
+        let (host, far) = (Sandbox::new()?, Sandbox::new()?);
+        let mut servers = Servers::start(&far, &[], "")?;
+        host.namespace().ip(&format!(
+            "link add eth0 type veth peer name eth0 netns {}",
+            far.namespace().path().display()
+        ))?;
+        for (sandbox, address) in [(&host, "198.51.100.1"), (&far, "198.51.100.2")] {
+            let namespace = sandbox.namespace();
+            namespace.ip(&format!("address add {address}/24 dev eth0"))?;
+            namespace.ip("link set eth0 up")?;
+        }
+        host.namespace()
+            .ip("route add 203.0.113.10 via 198.51.100.2")?;
+        servers.resolve(&host, &[])?;
+        // The fetcher is another user.
+        fs::set_permissions(host.dir(), PermissionsExt::from_mode(0o755))?;
+        let key = sign::key()?;
+        host.write("policy.pub", sign::public(&key))?;
+        Ok(Self {
+            host,
+            servers,
+            far,
+            key,
+            fetcher: None,
+        })
+    }
+
+    fn www(&self) -> PathBuf {
+        self.far.dir().join("servers/www/prod")
+    }
+
+    fn policy(&self, text: &str) -> Result<()> {
+        self.host.write("p/base.yaml", text).map(drop)
+    }
+
+    fn publish(&self, numbers: (u64, u64), more: &[&str]) -> Result<String> {
+        publish_to(&self.host, &self.www(), numbers, more, Some(&self.key))
+    }
+
+    /// Replaces the head by one with another serial, for the same files.
+    fn renew(&self, generation: u64, (former, serial): (u64, u64)) -> Result<()> {
+        let path = self.www().join("head");
+        let head = fs::read_to_string(&path)?;
+        let line = head.lines().next().unwrap_or_default();
+        let (old, new) = (
+            format!("\"serial\":{former},"),
+            format!("\"serial\":{serial},"),
+        );
+        let text = line.replace(&old, &new) + "\n";
+        let comment = format!("dfw/v1/head site=prod serial={serial} generation={generation}");
+        write_signed(&path, &self.key, &text, &comment)
+    }
+
+    fn guard(&self) -> Result<Daemon> {
+        let path = |name: &str| self.host.dir().join(name);
+        let mut command = self.host.namespace().command(crate::namespace::DFW);
+        command.arg("guard").arg(ADDRESS);
+        command.arg("--state").arg(path("state"));
+        command.arg("--socket").arg(path("guard.sock"));
+        command.arg("--trusted-key").arg(path("policy.pub"));
+        command.args(["--docker-host", "none", "--host-id", "web-1"]);
+        command.env("DFW_CACHE", path("cache"));
+        Daemon::of(command)
+    }
+
+    /// Starts the fetcher, which guard tells what to fetch.
+    fn start_fetcher(&mut self) -> Result<()> {
+        let mut dfw = self.servers.dfw(&self.host);
+        dfw.args(["fetch", "--daemon"])
+            .arg(self.host.dir().join("requests.yaml"));
+        self.fetcher = Some(Daemon::of(dfw)?);
+        Ok(())
+    }
+
+    /// Fetches now, which must succeed.
+    fn fetch(&self) -> Result<()> {
+        let report = self.try_to_fetch()?;
+        ensure!(report.code == Some(0), "{report:?}");
+        Ok(())
+    }
+
+    fn try_to_fetch(&self) -> Result<Report> {
+        let mut dfw = self.servers.dfw(&self.host);
+        Report::of(dfw.args(["fetch", ADDRESS, "--host-id", "web-1"]))
+    }
+
+    fn site(&self) -> Result<Value> {
+        Ok(status(&self.host)?["site"].clone())
+    }
+
+    fn rules(&self) -> Result<String> {
+        Ok(self.host.installed()?.to_string())
+    }
+
+    /// Waits for a state of the site.
+    fn until(&self, state: &str) -> Result<Value> {
+        until(state, || {
+            let site = self.site().ok()?;
+            (site["state"] == state).then_some(())
+        })?;
+        self.site()
+    }
+
+    /// A host with a first generation in force.
+    fn with_first() -> Result<(Self, Daemon)> {
+        let mut fleet = Self::new()?;
+        fleet.policy("default: deny\nports: {22: [203.0.113.7]}\n")?;
+        fleet.publish((1, 1), &[])?;
+        let mut guard = fleet.guard()?;
+        guard.expect("no generation of the site was accepted yet")?;
+        fleet.start_fetcher()?;
+        guard.expect("passed all checks")?;
+        guard.expect_in_force()?;
+        guard.expect("confirmed")?;
+        Ok((fleet, guard))
+    }
+}
+
+fn what_a_server_has_is_confirmed_and_stays_without_it() -> Result<()> {
+    let (mut fleet, mut guard) = Fleet::with_first()?;
+    let site = fleet.until("in-force")?;
+    ensure!(site["generation"] == 1 && site["serial"] == 1, "{site}");
+    ensure!(
+        site["manifest"].is_string() && site["stale"] == false,
+        "{site}"
+    );
+    ensure!(fleet.rules()?.contains("203.0.113.7"));
+    let comment = fleet.host.nft("list table inet dfw-nft")?;
+    ensure!(!comment.contains("unconfirmed"), "{comment}");
+    // A second guard does not start here.
+    let second = fleet.guard()?;
+    let pid = guard.pid();
+    let mut second = second;
+    second.expect(&format!("process {pid}"))?;
+    ensure!(second.end()? == Some(1));
+    // Files of its group, and a higher number.
+    fleet
+        .host
+        .write("p/web/web.yaml", "ports: {443: [203.0.113.8]}\n")?;
+    fleet.publish((2, 2), &[])?;
+    fleet.fetch()?;
+    guard.expect("confirmed")?;
+    ensure!(fleet.rules()?.contains("203.0.113.8"));
+    // A new head for the same files changes no rule.
+    let before = fleet.rules()?;
+    fleet.renew(2, (2, 3))?;
+    fleet.fetch()?;
+    until("the new head", || {
+        (fleet.site().ok()?["serial"] == 3).then_some(())
+    })?;
+    ensure!(fleet.rules()? == before, "a new head changed the rules");
+    // A test that fails changes nothing, also one that depends on the host.
+    fleet.policy(
+        "default: deny\nports: {22: [203.0.113.9]}\ntests: [{from: 203.0.113.9, to: 4242, expect: deny}]\n",
+    )?;
+    fleet.host.namespace().run(|| spawn(&["tcp:4242"]))?;
+    let rules = fleet.rules()?;
+    fleet.publish((3, 4), &[])?;
+    fleet.fetch()?;
+    let site = fleet.until("refused")?;
+    let reason = site["reason"].as_str().unwrap_or_default();
+    ensure!(
+        reason.contains("base.yaml:3:") && reason.contains("expect: deny"),
+        "{site}"
+    );
+    ensure!(
+        fleet.rules()? == rules,
+        "a test that fails changed the rules"
+    );
+    guard.stop()?;
+    // A reboot without network and without a fetcher.
+    if let Some(fetcher) = fleet.fetcher.take() {
+        fetcher.kill()?;
+    }
+    fleet.servers.go_down();
+    for is_cached in [true, false] {
+        fleet.host.dfw_ok(&["remove"])?;
+        if !is_cached {
+            fs::remove_dir_all(fleet.host.dir().join("cache"))?;
+        }
+        let mut guard = fleet.guard()?;
+        guard.expect_in_force()?;
+        ensure!(fleet.rules()? == rules, "other rules after a reboot");
+        guard.stop()?;
+    }
+    Ok(())
+}
+
+/// Writes a text and its signature.
+fn write_signed(path: &Path, key: &KeyPair, text: &str, comment: &str) -> Result<()> {
+    fs::write(path, text)?;
+    sign::append(path, key, comment)
+}
+
+/// Signs a head or a manifest whose text is changed, under a new digest.
+fn forge(fleet: &Fleet, numbers: (u64, u64), change: impl Fn(String) -> String) -> Result<()> {
+    let digest = fleet.publish(numbers, &[])?;
+    let line = |path: &PathBuf| -> Result<String> {
+        let text = fs::read_to_string(path)?;
+        Ok(text.lines().next().unwrap_or_default().to_owned() + "\n")
+    };
+    let manifest = change(line(&fleet.www().join("manifests").join(&digest))?);
+    let new = Digest::of(manifest.as_bytes()).to_string();
+    let (generation, serial) = numbers;
+    let comment = format!("dfw/v1/manifest site=prod generation={generation}");
+    let path = fleet.www().join("manifests").join(&new);
+    write_signed(&path, &fleet.key, &manifest, &comment)?;
+    let head = line(&fleet.www().join("head"))?.replace(&digest, &new);
+    let comment = format!("dfw/v1/head site=prod serial={serial} generation={generation}");
+    write_signed(&fleet.www().join("head"), &fleet.key, &head, &comment)
+}
+
+/// Flips a bit in a file of the server.
+fn flip(path: &PathBuf, at: usize) -> Result<()> {
+    let mut bytes = fs::read(path)?;
+    bytes[at] ^= 1;
+    Ok(fs::write(path, bytes)?)
+}
+
+/// What the server has, and what status says of it.
+type Wrong = (&'static str, fn(&Fleet) -> Result<()>, &'static str);
+
+const WRONG: &[Wrong] = &[
+    (
+        "a key that is not trusted",
+        |fleet| {
+            let stranger = sign::key()?;
+            publish_to(&fleet.host, &fleet.www(), (11, 11), &[], Some(&stranger)).map(drop)
+        },
+        "signed by a key that is not trusted",
+    ),
+    (
+        "no signature",
+        |fleet| publish_to(&fleet.host, &fleet.www(), (11, 11), &[], None).map(drop),
+        "the head is not signed",
+    ),
+    (
+        "a bit flipped in the head",
+        |fleet| {
+            fleet.publish((11, 11), &[])?;
+            let head = fleet.www().join("head");
+            let text = fs::read_to_string(&head)?;
+            fs::write(head, text.replace("\"serial\":11", "\"serial\":10"))?;
+            Ok(())
+        },
+        "the signature of the head is wrong",
+    ),
+    (
+        "a bit flipped in the manifest",
+        |fleet| {
+            let digest = fleet.publish((11, 11), &[])?;
+            let path = fleet.www().join("manifests").join(digest);
+            let end = fs::read_to_string(&path)?.find('\n').unwrap_or_default();
+            flip(&path, end - 3)
+        },
+        "the manifest",
+    ),
+    (
+        "a bit flipped in a file",
+        |fleet| {
+            fleet.policy("default: deny\nports: {80: any}\n# flipped\n")?;
+            fleet.publish((11, 11), &[])?;
+            for entry in fs::read_dir(fleet.www().join("blobs"))? {
+                let path = entry?.path();
+                if fs::read_to_string(&path)?.contains("# flipped") {
+                    flip(&path, 1)?;
+                }
+            }
+            Ok(())
+        },
+        "the contents of base.yaml are not those",
+    ),
+    (
+        "a file of 10 GB",
+        |fleet| {
+            fleet.policy("default: deny\nports: {80: any}\n# large\n")?;
+            fleet.publish((11, 11), &[])?;
+            for entry in fs::read_dir(fleet.www().join("blobs"))? {
+                let path = entry?.path();
+                if fs::read_to_string(&path)?.contains("# large") {
+                    fs::File::options()
+                        .write(true)
+                        .open(path)?
+                        .set_len(10 << 30)?;
+                }
+            }
+            Ok(())
+        },
+        "larger than request limit",
+    ),
+    (
+        "a head without an end",
+        |fleet| {
+            let file = fs::File::create(fleet.www().join("head"))?;
+            Ok(file.set_len(10 << 30)?)
+        },
+        "larger than request limit",
+    ),
+    (
+        "an older serial",
+        |fleet| fleet.publish((10, 9), &[]).map(drop),
+        "the server is behind",
+    ),
+    (
+        "an older generation",
+        |fleet| fleet.publish((9, 11), &[]).map(drop),
+        "the server is behind",
+    ),
+    (
+        "a number that is too high",
+        |fleet| fleet.publish((2_000_000, 11), &[]).map(drop),
+        "the generation grew by more than",
+    ),
+    (
+        "an expired head",
+        |fleet| {
+            let made = dfw::store::bundle::now().to_string();
+            fleet.publish((11, 11), &["--created", &made, "--expires-in", "1m"])?;
+            let head = fs::read_to_string(fleet.www().join("head"))?;
+            let line = head.lines().next().unwrap_or_default();
+            let at = line.rfind("\"expires\":\"").unwrap_or_default() + 11;
+            let created = line.rfind("\"created\":\"").unwrap_or_default() + 11;
+            let mut text = line.to_owned();
+            text.replace_range(at..at + 20, "2020-01-02T00:00:00Z");
+            text.replace_range(created..created + 20, "2020-01-01T00:00:00Z");
+            let comment = "dfw/v1/head site=prod serial=11 generation=11";
+            write_signed(
+                &fleet.www().join("head"),
+                &fleet.key,
+                &(text + "\n"),
+                comment,
+            )
+        },
+        "the head expired at 2020-01-02T00:00:00Z",
+    ),
+    (
+        "another site",
+        |fleet| fleet.publish((11, 11), &["--site", "test"]).map(drop),
+        "the bundle is for the site test, and not for prod",
+    ),
+    (
+        "a manifest in place of a head",
+        |fleet| {
+            let digest = fleet.publish((11, 11), &[])?;
+            fs::copy(
+                fleet.www().join("manifests").join(digest),
+                fleet.www().join("head"),
+            )?;
+            Ok(())
+        },
+        "in place of the head there is another kind of text",
+    ),
+    (
+        "another manifest under its name",
+        |fleet| {
+            let former = fleet.publish((11, 11), &[])?;
+            let digest = fleet.publish((12, 12), &[])?;
+            let folder = fleet.www().join("manifests");
+            fs::copy(folder.join(former), folder.join(digest))?;
+            Ok(())
+        },
+        "the manifest is not the one that the head names",
+    ),
+    (
+        "a name that leads out of the folder",
+        |fleet| {
+            forge(fleet, (11, 11), |text| {
+                text.replace("base.yaml", "../../base.yaml")
+            })
+        },
+        "the manifest is malformed",
+    ),
+    (
+        "files for a later dfw",
+        |fleet| fleet.publish((11, 11), &["--requires", "9.0.0"]).map(drop),
+        "requires dfw 9.0.0 or newer",
+    ),
+    (
+        "a web page",
+        |fleet| {
+            Ok(fs::write(
+                fleet.www().join("head"),
+                "<!DOCTYPE html>\n<html>no</html>\n",
+            )?)
+        },
+        "the head is malformed",
+    ),
+    ("nothing", |_| Ok(()), "answers 404"),
+];
+
+fn wrong_bundles_change_nothing() -> Result<()> {
+    let (mut fleet, mut guard) = Fleet::with_first()?;
+    fleet.publish((10, 10), &[])?;
+    fleet.fetch()?;
+    guard.expect("confirmed")?;
+    let rules = fleet.rules()?;
+    let changes = status(&fleet.host)?["changes"].clone();
+    fleet.policy("default: deny\nports: {80: any}\n")?;
+    let named = |fleet: &Fleet, name: &str, reason: &str| -> Result<()> {
+        until(name, || {
+            let site = fleet.site().ok()?;
+            let says = |key: &str| site[key].as_str().is_some_and(|text| text.contains(reason));
+            (says("reason") || says("failure")).then_some(())
+        })?;
+        ensure!(fleet.rules()? == rules, "{name}: the rules changed");
+        Ok(())
+    };
+    for (name, serve, reason) in WRONG {
+        fs::remove_dir_all(fleet.www())?;
+        fs::create_dir(fleet.www())?;
+        serve(&fleet)?;
+        let report = fleet.try_to_fetch()?;
+        eprintln!("{name}: {report:?}");
+        named(&fleet, name, reason)?;
+        let state = match *reason {
+            "the server is behind" => "store-behind",
+            "requires dfw 9.0.0 or newer" => "unsupported",
+            "the head expired at 2020-01-02T00:00:00Z" => "stale",
+            _ => continue,
+        };
+        fleet.until(state)?;
+    }
+    fleet.servers.go_down();
+    fleet.try_to_fetch()?;
+    named(&fleet, "a server that is down", "efused")?;
+    let status = status(&fleet.host)?;
+    ensure!(status["changes"] == changes, "{status}");
+    let site = &status["site"];
+    ensure!(site["generation"] == 10 && site["accepted"] == 10, "{site}");
+    // What is right is taken afterwards.
+    fleet.servers.host(&fleet.far, "")?;
+    fs::create_dir_all(fleet.www())?;
+    fleet.publish((13, 13), &[])?;
+    fleet.fetch()?;
+    guard.expect("confirmed")?;
+    ensure!(fleet.rules()? != rules);
+    guard.stop()
+}
+
+/// Has the connections of the server not tracked, as where a host has a stateless firewall.
+fn without_tracking(fleet: &Fleet) -> Result<()> {
+    for command in [
+        "add table inet stateless",
+        "add chain inet stateless in { type filter hook prerouting priority raw; }",
+        "add chain inet stateless out { type filter hook output priority raw; }",
+        "add rule inet stateless in tcp sport 443 notrack",
+        "add rule inet stateless out tcp dport 443 notrack",
+    ] {
+        fleet.host.nft(command)?;
+    }
+    Ok(())
+}
+
+fn a_generation_that_cuts_the_host_off_is_reverted() -> Result<()> {
+    let (fleet, mut guard) = Fleet::with_first()?;
+    without_tracking(&fleet)?;
+    let rules = fleet.rules()?;
+    fleet.policy(CUTS)?;
+    fleet.publish((2, 2), &[])?;
+    fleet.fetch()?;
+    guard.expect("come into force")?;
+    let began = dfw::clock::since_boot();
+    guard.expect_in_force()?;
+    guard.expect("rolling back")?;
+    guard.expect("in force: ")?;
+    let took = dfw::clock::since_boot().saturating_sub(began);
+    eprintln!("rolled back after {took:?}");
+    let site = fleet.until("reverted")?;
+    ensure!(site["generation"] == 1 && site["accepted"] == 2, "{site}");
+    ensure!(fleet.rules()? == rules, "not the former rules");
+    // It is not tried again, also by another guard and with another head.
+    guard.stop()?;
+    let mut guard = fleet.guard()?;
+    guard.expect_in_force()?;
+    fleet.renew(2, (2, 3))?;
+    fleet.fetch()?;
+    until("the new head", || {
+        (fleet.site().ok()?["serial"] == 3).then_some(())
+    })?;
+    ensure!(fleet.rules()? == rules, "tried again");
+    fleet.policy("default: deny\nports: {22: [203.0.113.66]}\n")?;
+    fleet.publish((3, 4), &[])?;
+    fleet.fetch()?;
+    guard.expect("confirmed")?;
+    ensure!(fleet.rules()?.contains("203.0.113.66"));
+    guard.stop()
+}
+
+fn what_cannot_be_decided_is_never_reverted() -> Result<()> {
+    let (mut fleet, mut guard) = Fleet::with_first()?;
+    let rules = fleet.rules()?;
+    fleet.policy("default: deny\nports: {22: [203.0.113.66]}\n")?;
+    fleet.publish((2, 2), &[])?;
+    // The head is fetched, and then the server is down.
+    fleet.fetch()?;
+    guard.expect("come into force")?;
+    fleet.servers.go_down();
+    guard.expect_in_force()?;
+    let removed = fleet.host.dfw(&["remove"])?;
+    ensure!(
+        removed.code == Some(1) && removed.stderr.contains("not confirmed yet"),
+        "{removed:?}"
+    );
+    let path = fleet.host.dir().join("p").to_string_lossy().into_owned();
+    let applied = fleet
+        .host
+        .dfw(&["apply", &path, "--docker-host", "none", "--yes"])?;
+    ensure!(
+        applied.code == Some(1) && applied.stderr.contains("not confirmed yet"),
+        "{applied:?}"
+    );
+    guard.expect("rolling back")?;
+    let site = fleet.until("undecided")?;
+    ensure!(site["generation"] == 1, "{site}");
+    ensure!(fleet.rules()? == rules, "not the former rules");
+    guard.stop()?;
+    // The next guard tries again, and waits for the server first.
+    let mut guard = fleet.guard()?;
+    guard.expect_in_force()?;
+    guard.expect("waiting: the server cannot be reached")?;
+    ensure!(fleet.rules()? == rules, "applied without the server");
+    fleet.servers.host(&fleet.far, "")?;
+    guard.expect("confirmed")?;
+    ensure!(fleet.rules()?.contains("203.0.113.66"));
+    guard.stop()
+}
+
+fn a_guard_that_dies_in_a_trial_leaves_it_to_the_next() -> Result<()> {
+    let (mut fleet, mut guard) = Fleet::with_first()?;
+    let rules = fleet.rules()?;
+    fleet.policy("default: deny\nports: {22: [203.0.113.66]}\n")?;
+    fleet.publish((2, 2), &[])?;
+    fleet.fetch()?;
+    guard.expect("come into force")?;
+    fleet.servers.go_down();
+    guard.expect_in_force()?;
+    guard.signal(Signal::KILL)?;
+    guard.kill()?;
+    let mut guard = fleet.guard()?;
+    guard.expect("a former guard ended")?;
+    guard.expect("in force: https://")?;
+    let now = fleet.rules()?;
+    ensure!(now == rules, "not the former rules: {now} {:?}", guard.said);
+    fleet.until("waiting")?;
+    fleet.servers.host(&fleet.far, "")?;
+    guard.expect("confirmed")?;
+    guard.stop()?;
+    // The host has its rules, and a client is denied.
+    let to = SocketAddr::new(IpAddr::from([198, 51, 100, 1]), 22);
+    let outcome = fleet
+        .far
+        .namespace()
+        .run(|| ask(Transport::Tcp, None, to, PATIENCE))?;
+    ensure!(outcome != Outcome::Open);
+    Ok(())
+}
+
+fn a_first_generation_is_rolled_back_to_nothing() -> Result<()> {
+    let mut fleet = Fleet::new()?;
+    fleet.policy("default: deny\nports: {22: [203.0.113.7]}\n")?;
+    fleet.publish((1, 1), &[])?;
+    let mut guard = fleet.guard()?;
+    guard.expect("no generation of the site was accepted yet")?;
+    fleet.start_fetcher()?;
+    guard.expect("come into force")?;
+    fleet.servers.go_down();
+    guard.expect("in force: https://")?;
+    guard.kill()?;
+    let mut guard = fleet.guard()?;
+    guard.expect("rolled back: no rules are in force")?;
+    let tables = fleet.host.nft("list tables")?;
+    ensure!(!tables.contains("dfw-nft"), "{tables}");
+    guard.stop()
+}
