@@ -515,6 +515,29 @@ fn without_tracking(fleet: &Fleet) -> Result<()> {
     Ok(())
 }
 
+/// Makes each connection to the server take three seconds: two of its first segments are lost. So a trial does not
+/// end before the server does, however busy this machine is.
+fn slow_down(fleet: &Fleet) -> Result<()> {
+    for command in [
+        "add table inet slow",
+        "add set inet slow one { type inet_service; flags dynamic,timeout; timeout 1m; }",
+        "add set inet slow two { type inet_service; flags dynamic,timeout; timeout 1m; }",
+        "add chain inet slow in { type filter hook input priority filter; }",
+        "add rule inet slow in tcp dport != 443 accept",
+        "add rule inet slow in tcp flags & (syn | ack) != syn accept",
+        "add rule inet slow in tcp sport != @one add @one { tcp sport } drop",
+        "add rule inet slow in tcp sport != @two add @two { tcp sport } drop",
+    ] {
+        fleet.far.nft(command)?;
+    }
+    Ok(())
+}
+
+/// Makes connections as fast as before.
+fn speed_up(fleet: &Fleet) -> Result<()> {
+    fleet.far.nft("delete table inet slow").map(drop)
+}
+
 fn a_generation_that_cuts_the_host_off_is_reverted() -> Result<()> {
     let (fleet, mut guard) = Fleet::with_first()?;
     without_tracking(&fleet)?;
@@ -555,10 +578,12 @@ fn what_cannot_be_decided_is_never_reverted() -> Result<()> {
     let rules = fleet.rules()?;
     fleet.policy("default: deny\nports: {22: [203.0.113.66]}\n")?;
     fleet.publish((2, 2), &[])?;
+    slow_down(&fleet)?;
     // The head is fetched, and then the server is down.
     fleet.fetch()?;
     guard.expect("come into force")?;
     fleet.servers.go_down();
+    speed_up(&fleet)?;
     guard.expect_in_force()?;
     let removed = fleet.host.dfw(&["remove"])?;
     ensure!(
@@ -594,9 +619,11 @@ fn a_guard_that_dies_in_a_trial_leaves_it_to_the_next() -> Result<()> {
     let rules = fleet.rules()?;
     fleet.policy("default: deny\nports: {22: [203.0.113.66]}\n")?;
     fleet.publish((2, 2), &[])?;
+    slow_down(&fleet)?;
     fleet.fetch()?;
     guard.expect("come into force")?;
     fleet.servers.go_down();
+    speed_up(&fleet)?;
     guard.expect_in_force()?;
     guard.signal(Signal::KILL)?;
     guard.kill()?;
@@ -625,6 +652,7 @@ fn a_first_generation_is_rolled_back_to_nothing() -> Result<()> {
     fleet.publish((1, 1), &[])?;
     let mut guard = fleet.guard()?;
     guard.expect("no generation of the site was accepted yet")?;
+    slow_down(&fleet)?;
     fleet.start_fetcher()?;
     guard.expect("come into force")?;
     fleet.servers.go_down();
