@@ -42,7 +42,12 @@ pub(crate) fn block(work: &str) -> &'static str {
         _ if begins("load ") => "load",
         _ if begins("guard with ") => "memory",
         _ if begins("audit of ") || begins("a start among ") => "containers",
-        _ if work.contains(" packet, ") => "packets",
+        _ if [" packet, ", " connection, ", " UDP, "]
+            .iter()
+            .any(|kind| work.contains(kind)) =>
+        {
+            "packets"
+        }
         _ if work.ends_with(" fetched") => "fetched",
         _ if work.contains(" ports of ") => "ports",
         _ => "change",
