@@ -533,9 +533,16 @@ fn slow_down(fleet: &Fleet) -> Result<()> {
     Ok(())
 }
 
-/// Makes connections as fast as before.
-fn speed_up(fleet: &Fleet) -> Result<()> {
-    fleet.far.nft("delete table inet slow").map(drop)
+/// Publishes a second generation, and stops the server when its trial has begun.
+fn begin_trial_and_stop_the_server(fleet: &mut Fleet, guard: &mut Daemon) -> Result<()> {
+    fleet.policy("default: deny\nports: {22: [203.0.113.66]}\n")?;
+    fleet.publish((2, 2), &[])?;
+    slow_down(fleet)?;
+    fleet.fetch()?;
+    guard.expect("come into force")?;
+    fleet.servers.go_down();
+    fleet.far.nft("delete table inet slow")?;
+    guard.expect_in_force()
 }
 
 fn a_generation_that_cuts_the_host_off_is_reverted() -> Result<()> {
@@ -576,15 +583,7 @@ fn a_generation_that_cuts_the_host_off_is_reverted() -> Result<()> {
 fn what_cannot_be_decided_is_never_reverted() -> Result<()> {
     let (mut fleet, mut guard) = Fleet::with_first()?;
     let rules = fleet.rules()?;
-    fleet.policy("default: deny\nports: {22: [203.0.113.66]}\n")?;
-    fleet.publish((2, 2), &[])?;
-    slow_down(&fleet)?;
-    // The head is fetched, and then the server is down.
-    fleet.fetch()?;
-    guard.expect("come into force")?;
-    fleet.servers.go_down();
-    speed_up(&fleet)?;
-    guard.expect_in_force()?;
+    begin_trial_and_stop_the_server(&mut fleet, &mut guard)?;
     let removed = fleet.host.dfw(&["remove"])?;
     ensure!(
         removed.code == Some(1) && removed.stderr.contains("not confirmed yet"),
@@ -617,14 +616,7 @@ fn what_cannot_be_decided_is_never_reverted() -> Result<()> {
 fn a_guard_that_dies_in_a_trial_leaves_it_to_the_next() -> Result<()> {
     let (mut fleet, mut guard) = Fleet::with_first()?;
     let rules = fleet.rules()?;
-    fleet.policy("default: deny\nports: {22: [203.0.113.66]}\n")?;
-    fleet.publish((2, 2), &[])?;
-    slow_down(&fleet)?;
-    fleet.fetch()?;
-    guard.expect("come into force")?;
-    fleet.servers.go_down();
-    speed_up(&fleet)?;
-    guard.expect_in_force()?;
+    begin_trial_and_stop_the_server(&mut fleet, &mut guard)?;
     guard.signal(Signal::KILL)?;
     guard.kill()?;
     let mut guard = fleet.guard()?;
