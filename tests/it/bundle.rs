@@ -413,24 +413,26 @@ fn what_has_expired_is_shown_and_not_taken() {
     assert!(!trial.path("head").exists());
 }
 
+/// Makes a bundle of the policies in `p`.
+const CREATE: [&str; 11] = [
+    "bundle",
+    "create",
+    "p",
+    "--site",
+    "prod",
+    "--generation",
+    "7",
+    "--serial",
+    "7",
+    "-o",
+    "out",
+];
+
 #[test]
 fn policies_that_cannot_be_packed_are_errors() {
     let trial = Trial::new();
     let create = |more: &[&str]| {
-        let usual = [
-            "bundle",
-            "create",
-            "p",
-            "--site",
-            "prod",
-            "--generation",
-            "7",
-            "--serial",
-            "7",
-            "-o",
-            "out",
-        ];
-        let slug = trial.bad(&[&usual, more].concat());
+        let slug = trial.bad(&[&CREATE, more].concat());
         assert!(!trial.path("out").exists());
         slug
     };
@@ -464,36 +466,10 @@ fn policies_that_cannot_be_packed_are_errors() {
         "p/db/db.yaml",
         "tests: [{from: 203.0.113.1, to: 22, expect: deny}]\n",
     );
-    let output = trial.run(&[
-        "bundle",
-        "create",
-        "p",
-        "--site",
-        "prod",
-        "--generation",
-        "7",
-        "--serial",
-        "7",
-        "-o",
-        "out",
-        "--group",
-        "db=b",
-    ]);
+    let output = trial.run(&[&CREATE[..], &["--group", "db=b"]].concat());
     assert_eq!(output.status.code(), Some(11));
     for (number, value) in [("--generation", "0"), ("--serial", "9007199254740992")] {
-        let mut usual = vec![
-            "bundle",
-            "create",
-            "p",
-            "--site",
-            "prod",
-            "--generation",
-            "7",
-            "--serial",
-            "7",
-            "-o",
-            "out",
-        ];
+        let mut usual = CREATE.to_vec();
         let at = usual.iter().position(|word| *word == number).unwrap();
         usual[at + 1] = value;
         assert_eq!(trial.bad(&usual), "bundle");

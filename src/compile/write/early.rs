@@ -23,10 +23,10 @@ use crate::ruleset::{
 };
 
 use super::super::names::{
-    CONTAINERS, Context, EARLY_EXEMPT, FOREIGN, List, OPENING, PREROUTING, early_denied_chain,
+    Context, EARLY_EXEMPT, FOREIGN, List, OPENING, PREROUTING, early_denied_chain,
 };
 use super::granted::GRANTED;
-use super::{Compiler, accept, drop, goto, jump, note};
+use super::{Compiler, accept, drop, from_container, from_foreign, goto, jump, note};
 
 /// The priority of the base chain: before connection tracking (-200) and `raw` (-300), after defragmentation
 /// (-400), which shows the ports of fragments (`enum nf_ip_hook_priorities` of `linux/netfilter_ipv4.h`).
@@ -97,23 +97,16 @@ impl Compiler<'_> {
             name: NameMatch::Exact("lo".to_owned()),
             equal: true,
         });
-        let from = |set: &str| {
-            Expression::Interface(Interface::In {
-                side: Side::In,
-                set: set.to_owned(),
-                member: true,
-            })
-        };
         let mut rules = vec![
             Rule::new(vec![lo, accept()], None),
             Rule::new(
-                vec![from(CONTAINERS), accept()],
+                vec![from_container(true), accept()],
                 note("packets from containers"),
             ),
         ];
         if self.ruleset.sets.contains_key(FOREIGN) {
             rules.push(Rule::new(
-                vec![from(FOREIGN), accept()],
+                vec![from_foreign(), accept()],
                 note("bridge not managed by a container engine"),
             ));
         }

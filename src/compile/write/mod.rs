@@ -310,14 +310,9 @@ impl Compiler<'_> {
             note("from containers to ports of this host"),
         )];
         if self.ruleset.sets.contains_key(FOREIGN) {
-            let from_foreign = Expression::Interface(Interface::In {
-                side: Side::In,
-                set: FOREIGN.to_owned(),
-                member: true,
-            });
             rules.push(Rule::new(
                 vec![
-                    from_foreign,
+                    from_foreign(),
                     Expression::Interface(Interface::SameInterface),
                     accept(),
                 ],
@@ -431,6 +426,15 @@ fn from_container(member: bool) -> Expression {
         side: Side::In,
         set: CONTAINERS.to_owned(),
         member,
+    })
+}
+
+/// Matches packets from bridges by exact name that no engine manages.
+fn from_foreign() -> Expression {
+    Expression::Interface(Interface::In {
+        side: Side::In,
+        set: FOREIGN.to_owned(),
+        member: true,
     })
 }
 
