@@ -21,6 +21,8 @@ pub mod cli;
 pub mod clock;
 pub mod compile;
 pub mod confine;
+#[cfg(feature = "etcd")]
+pub mod etcd;
 pub mod fetch;
 pub mod file;
 pub mod guard;

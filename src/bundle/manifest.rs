@@ -10,6 +10,7 @@ use super::digest::Digest;
 use super::keys::Role;
 use super::moment::Moment;
 use super::signed::Statement;
+use super::stage::Stage;
 use super::version::Version;
 use super::word::{FileName, HostPattern, Word};
 
@@ -34,8 +35,8 @@ pub struct Manifest {
     pub requires: Version,
     /// The hosts of each group. What is in the folder of a group is for its hosts only.
     pub groups: BTreeMap<Word, Vec<HostPattern>>,
-    /// The groups that are to come first, second and so on in a roll-out. Nothing here uses them yet.
-    pub stages: Vec<Vec<Word>>,
+    /// The hosts that come first, second and so on in a roll-out; what no stage names comes last.
+    pub stages: Vec<Stage>,
     /// The files, sorted by name.
     pub files: Vec<Entry>,
 }
@@ -77,14 +78,16 @@ impl Statement for Manifest {
             }
         }
         let mut seen = BTreeSet::new();
-        for group in self.stages.iter().flatten() {
-            if !self.groups.contains_key(group) {
+        for stage in &self.stages {
+            if let Stage::Group(group) = stage
+                && !self.groups.contains_key(group)
+            {
                 return Err(format!(
                     "a stage names the group {group}, which does not exist"
                 ));
             }
-            if !seen.insert(group) {
-                return Err(format!("the group {group} is in two stages"));
+            if !seen.insert(stage) {
+                return Err(format!("the stage {stage} is there twice"));
             }
         }
         self.check_files()

@@ -7,16 +7,20 @@
 //! | `head` | the signed [`Head`]: which manifest is the one now, and until when; the only file that changes |
 //! | `manifests/DIGEST` | the signed [`Manifest`]: files with their digests and sizes, groups of hosts |
 //! | `blobs/DIGEST` | the contents of a file |
+//! | `rollout` | the signed [`Rollout`]: which stages may take it; only where a store is followed |
 //!
 //! This module parses and verifies texts; it reads no file and no clock.
 
 pub mod address;
+pub mod delta;
 pub mod digest;
 pub mod head;
 pub mod keys;
 pub mod manifest;
 pub mod moment;
+pub mod rollout;
 pub mod signed;
+pub mod stage;
 mod text;
 pub mod version;
 pub mod word;
@@ -34,7 +38,9 @@ pub use digest::Digest;
 pub use head::Head;
 pub use keys::{Keys, Role};
 pub use manifest::{Entry, Manifest};
+pub use rollout::Rollout;
 pub use signed::{Signed, Statement, Verified};
+pub use stage::Stage;
 
 /// Reasons why a bundle is not taken.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

@@ -57,7 +57,7 @@ fn manifest() -> Manifest {
             "web".parse().unwrap(),
             vec!["web-*".parse().unwrap(), "www".parse().unwrap()],
         )]),
-        stages: vec![vec!["web".parse().unwrap()]],
+        stages: vec!["web".parse().unwrap(), "5%".parse().unwrap()],
         files: vec![
             entry("base.yaml", "default: deny\n"),
             entry("web/ports.yaml", "ports: {443: all}\n"),
@@ -289,11 +289,11 @@ fn a_manifest_is_within_its_bounds() {
         ("more than 4096", |m| {
             m.files = vec![m.files[0].clone(); 4097];
         }),
-        ("groups or stages", |m| m.stages = vec![vec![]; 1025]),
-        ("does not exist", |m| {
-            m.stages[0].push("db".parse().unwrap());
+        ("groups or stages", |m| {
+            m.stages = vec![m.stages[0].clone(); 1025];
         }),
-        ("two stages", |m| m.stages.push(m.stages[0].clone())),
+        ("does not exist", |m| m.stages.push("db".parse().unwrap())),
+        ("there twice", |m| m.stages.push(m.stages[0].clone())),
         ("hosts of a group", |m| {
             let hosts = m.groups.values_mut().next().unwrap();
             hosts.reverse();

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::policy::Request;
 
 use super::site::{FOLDER, Site, WANTED, Wanted};
+use super::store::Credentials;
 use super::watch::Watch;
 use super::{Fetcher, Outcome, RETRY, Requests, next_due};
 
@@ -27,6 +28,8 @@ pub struct Daemon<'a> {
     pub cache: &'a Path,
     /// The file or folder that says what to fetch.
     pub path: &'a Path,
+    /// What this host shows to a store.
+    pub credentials: &'a Credentials,
     /// Reads that.
     pub read: &'a (dyn Fn() -> Result<Requests, String> + Sync),
     /// Reports what became of a source.
@@ -131,8 +134,18 @@ impl Daemon<'_> {
                         cache: self.cache,
                         wanted: &wanted,
                     };
+                    let has_folder = self.cache.join(FOLDER).is_dir();
+                    if has_folder && wanted.address.is_etcd() {
+                        address = None;
+                        let done = self.credentials.follow(self, &path, &wanted.address);
+                        if let Err(error) = done {
+                            (self.warn)(&format!("{}: {error}", wanted.address));
+                            watch.wait(LONGEST).map_err(|error| error.to_string())?;
+                        }
+                        continue;
+                    }
                     // Without a folder of its own nothing can be fetched: this process may make none any more.
-                    if !self.cache.join(FOLDER).is_dir() {
+                    if !has_folder {
                         return Err("the cache has no folder for a site: starting again".to_owned());
                     }
                     if wanted.probe != probe {

@@ -3,6 +3,8 @@
 //! It writes to its cache and nowhere else, and nobody trusts what is in there: policies are read with the bounds
 //! of each list. A failure changes nothing in the cache.
 
+#[cfg(feature = "etcd")]
+mod etcd;
 mod names;
 mod watch;
 mod web;
@@ -11,6 +13,7 @@ pub mod cache;
 pub mod daemon;
 pub mod rights;
 pub mod site;
+pub mod store;
 
 use std::io::Write;
 use std::path::Path;

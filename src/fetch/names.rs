@@ -62,6 +62,14 @@ impl Names {
         self.runtime.block_on(addresses(&self.resolver, host))
     }
 
+    /// Returns the addresses of a host, which may be written as one.
+    pub(super) fn addresses_of(&self, host: &str) -> Result<Vec<IpAddr>, String> {
+        match host.parse() {
+            Ok(address) => Ok(vec![address]),
+            Err(_) => Ok(self.addresses(host)?.0),
+        }
+    }
+
     /// Returns the addresses of several hosts, in their order. Those that get no answer delay no other.
     pub(super) fn all_addresses(&self, hosts: &[&str]) -> Vec<Result<Answer, String>> {
         let chunks = hosts.chunks(AT_ONCE).flat_map(|hosts| {

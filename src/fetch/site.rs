@@ -1,4 +1,4 @@
-//! The bundle of a site, from a web server into the cache: its files under their digests, and the head last.
+//! The bundle of a site, from a web server or a store into the cache: its files under their digests, and the head last.
 //!
 //! Nothing here is verified but what bounds the work: who uses the cache checks signatures, numbers and digests. What
 //! is asked for, and what is answered, are files of the one and of the other side:
@@ -6,6 +6,7 @@
 //! | file | by | contents |
 //! |---|---|---|
 //! | `site.json` beside the requests | guard | [`Wanted`] |
+//! | `site-report.json` beside the requests | guard | what a store is told of this host |
 //! | `site/` in the cache | fetch | the bundle |
 //! | `site-status.json` in the cache | fetch | [`SiteStatus`] |
 //! | `site-probe.json` in the cache | fetch | [`Probed`] |
@@ -14,7 +15,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -22,7 +23,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::word::Word;
-use crate::bundle::{Address, Digest, Entry, Error, Head, Manifest, Signed, Statement, Verified};
+use crate::bundle::{
+    Address, Digest, Entry, Error, Head, Manifest, Signed, Statement, Verified, delta,
+};
 use crate::file::{self, Accept, Limit};
 
 use super::cache::seconds;
@@ -31,6 +34,8 @@ use super::web::{NotFetched, Web};
 
 /// What guard asks for, beside the requests.
 pub const WANTED: &str = "site.json";
+/// What guard says of this host, beside the requests.
+pub const REPORT: &str = "site-report.json";
 /// The folder of the bundle in the cache.
 pub const FOLDER: &str = "site";
 /// What became of the last attempt.
@@ -38,9 +43,12 @@ pub const STATUS: &str = "site-status.json";
 /// The answer to the last probe.
 pub const PROBED: &str = "site-probe.json";
 
-const HEAD: &str = "head";
+/// The roll-out in the folder of the bundle.
+pub const ROLLOUT: &str = "rollout";
+
+pub(super) const HEAD: &str = "head";
 const MANIFESTS: &str = "manifests";
-const BLOBS: &str = "blobs";
+pub(super) const BLOBS: &str = "blobs";
 
 /// How often the head is fetched, and how much later at most: not all hosts at once.
 const EVERY: (Duration, Duration) = (Duration::from_mins(1), Duration::from_secs(30));
@@ -58,6 +66,8 @@ const NAMES: usize = 20_000;
 pub struct Wanted {
     /// Where the bundle is.
     pub address: Address,
+    /// A web server that has its large files, too, if it is in a store.
+    pub contents: Option<Address>,
     /// The host, which decides which files it needs.
     pub host: Option<Word>,
     /// The manifests whose files stay beside those of the head; `None` if all files stay.
@@ -76,10 +86,8 @@ pub struct SiteStatus {
     pub failure: Option<String>,
     /// How many attempts failed.
     pub failures: u64,
-    /// The addresses of the server, or of the proxy.
-    pub endpoints: Vec<IpAddr>,
-    /// Its port.
-    pub port: u16,
+    /// The addresses of the server, of the proxy, or of the members of the store.
+    pub endpoints: Vec<SocketAddr>,
 }
 
 /// The answer to a probe.
@@ -141,6 +149,34 @@ pub(super) fn prepare(cache: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Where the files of a bundle are.
+pub(super) trait Remote {
+    /// Returns a file of the bundle, which has at most so many bytes.
+    fn get(&self, name: &str, most: u64) -> Result<Vec<u8>, NotFetched>;
+
+    /// Returns the roll-out of the head that was returned last; `None` if there is none.
+    fn rollout(&self) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// Returns the delta from one file to another, if there is one.
+    fn delta(&self, _: &Digest, _: &Digest) -> Option<Vec<u8>> {
+        None
+    }
+}
+
+/// A bundle on a web server.
+pub(super) struct Server<'a> {
+    pub(super) web: &'a Web,
+    pub(super) address: &'a Address,
+}
+
+impl Remote for Server<'_> {
+    fn get(&self, name: &str, most: u64) -> Result<Vec<u8>, NotFetched> {
+        self.web.get(&self.address.of(name), most)
+    }
+}
+
 /// A cache, and what is to be fetched into it.
 #[derive(Debug)]
 pub struct Site<'a> {
@@ -154,14 +190,25 @@ impl Site<'_> {
     /// Fetches the head, and whatever it needs that is not there; returns its generation and whether the head is a new
     /// one, and after how long the next attempt may be.
     pub fn fetch(&self) -> (Result<(u64, bool), String>, Duration) {
-        let mut status = status(self.cache);
+        let mut endpoints = Vec::new();
+        let address = &self.wanted.address;
         let done = Web::of_host().and_then(|(names, web)| {
-            if let Ok((endpoints, port)) = web.endpoints(&names, &self.wanted.address.of(HEAD)) {
-                status.endpoints = endpoints;
-                status.port = port;
-            }
-            self.fetch_from(&web)
+            endpoints = web.endpoints(&names, &address.of(HEAD)).unwrap_or_default();
+            self.fetch_from(&Server { web: &web, address })
         });
+        self.note(done, endpoints)
+    }
+
+    /// Writes what became of an attempt; returns it, and after how long the next one may be.
+    pub(super) fn note(
+        &self,
+        done: Result<(u64, bool), NotFetched>,
+        endpoints: Vec<SocketAddr>,
+    ) -> (Result<(u64, bool), String>, Duration) {
+        let mut status = status(self.cache);
+        if !endpoints.is_empty() {
+            status.endpoints = endpoints;
+        }
         let wait = match &done {
             Ok(_) => {
                 status.fetched = Some(seconds(SystemTime::now()));
@@ -186,11 +233,18 @@ impl Site<'_> {
     pub fn probe(&self, probe: &str) -> Result<(), String> {
         let head = self.wanted.address.of(HEAD);
         let reached = Web::of_host().and_then(|(_, web)| {
-            (0..CONNECTIONS).try_for_each(|_| {
-                let bytes = web.get_soon(&head, Limit::HEAD.bytes())?;
-                Ok(Signed::split::<Head>(&bytes).map(drop).map_err(failed)?)
-            })
+            (0..CONNECTIONS)
+                .try_for_each(|_| check_head(&web.get_soon(&head, Limit::HEAD.bytes())?))
         });
+        self.answer(probe, reached)
+    }
+
+    /// Writes the answer to a probe.
+    pub(super) fn answer(
+        &self,
+        probe: &str,
+        reached: Result<(), NotFetched>,
+    ) -> Result<(), String> {
         let answer = Probed {
             probe: probe.to_owned(),
             failure: reached.err().map(|failure| failure.reason),
@@ -198,26 +252,42 @@ impl Site<'_> {
         write(&self.cache.join(PROBED), &answer)
     }
 
-    fn fetch_from(&self, web: &Web) -> Result<(u64, bool), NotFetched> {
-        let address = &self.wanted.address;
+    /// Fetches the head and what it needs; returns its generation, and whether the head or the roll-out is new.
+    pub(super) fn fetch_from(&self, remote: &dyn Remote) -> Result<(u64, bool), NotFetched> {
         let folder = self.cache.join(FOLDER);
-        let bytes = web.get(&address.of(HEAD), Limit::HEAD.bytes())?;
+        let bytes = remote.get(HEAD, Limit::HEAD.bytes())?;
         let head = parse::<Head>(&bytes)?.statement;
         let path = folder.join(HEAD);
         let known = file::read(&path, Accept::InPlace, Limit::HEAD);
         let is_new = known.map_or(true, |known| known != bytes);
-        let manifest = self.manifest(web, &head.manifest, is_new)?;
+        let manifest = self.manifest(remote, &head.manifest, is_new)?;
         if let Ok(manifest) = &manifest {
             for entry in self.files(manifest) {
-                self.blob(web, &entry)?;
+                self.blob(remote, &entry)?;
             }
         }
         if is_new {
             file::replace(&path, 0o644, &bytes).map_err(|error| unwritten(&error))?;
         }
+        let has_moved = self.keep_rollout(remote.rollout())?;
         manifest.map_err(failed)?;
         self.clean(&head.manifest);
-        Ok((head.generation, is_new))
+        Ok((head.generation, is_new || has_moved))
+    }
+
+    /// Writes the roll-out, or removes it if there is none; returns whether it is another one than before.
+    fn keep_rollout(&self, rollout: Option<Vec<u8>>) -> Result<bool, NotFetched> {
+        let path = self.cache.join(FOLDER).join(ROLLOUT);
+        let known = file::read(&path, Accept::InPlace, Limit::HEAD).ok();
+        if known == rollout {
+            return Ok(false);
+        }
+        let written = match rollout {
+            Some(bytes) => file::replace(&path, 0o644, &bytes),
+            None => fs::remove_file(&path),
+        };
+        written.map_err(|error| unwritten(&error))?;
+        Ok(true)
     }
 
     /// Returns the files of a manifest that this host needs.
@@ -234,7 +304,7 @@ impl Site<'_> {
     /// guard, which says so.
     fn manifest(
         &self,
-        web: &Web,
+        remote: &dyn Remote,
         digest: &Digest,
         is_new: bool,
     ) -> Result<Result<Manifest, Error>, NotFetched> {
@@ -247,7 +317,7 @@ impl Site<'_> {
         {
             return Ok(Ok(known));
         }
-        let bytes = web.get(&self.wanted.address.of(&name), Limit::MANIFEST.bytes())?;
+        let bytes = remote.get(&name, Limit::MANIFEST.bytes())?;
         let read = Signed::split::<Manifest>(&bytes).and_then(|signed| signed.read());
         let manifest = match read {
             Ok(read) if read.digest == *digest => Ok(read.statement),
@@ -263,16 +333,37 @@ impl Site<'_> {
     }
 
     /// Fetches the contents of a file, if they are not there.
-    fn blob(&self, web: &Web, entry: &Entry) -> Result<(), NotFetched> {
+    fn blob(&self, remote: &dyn Remote, entry: &Entry) -> Result<(), NotFetched> {
         let name = format!("{BLOBS}/{}", entry.sha256);
         let path = self.cache.join(FOLDER).join(&name);
         let known = file::read(&path, Accept::InPlace, Limit::of(entry.size));
         if known.is_ok_and(|known| entry.check(&known).is_ok()) {
             return Ok(());
         }
-        let bytes = web.get(&self.wanted.address.of(&name), entry.size)?;
+        let bytes = match self.changed(remote, entry) {
+            Some(bytes) => bytes,
+            None => remote.get(&name, entry.size)?,
+        };
         entry.check(&bytes).map_err(failed)?;
         Ok(file::replace(&path, 0o644, &bytes).map_err(|error| unwritten(&error))?)
+    }
+
+    /// Makes the contents of a file from those that it had before, if there is a delta that fits.
+    fn changed(&self, remote: &dyn Remote, entry: &Entry) -> Option<Vec<u8>> {
+        let folder = self.cache.join(FOLDER);
+        self.wanted.keep.iter().flatten().find_map(|digest| {
+            let path = folder.join(MANIFESTS).join(digest.to_string());
+            let manifest = kept_manifest(&path, digest)?;
+            let former = manifest
+                .files
+                .iter()
+                .find(|former| former.name == entry.name)?;
+            let path = folder.join(BLOBS).join(former.sha256.to_string());
+            let old = file::read(&path, Accept::InPlace, Limit::of(former.size)).ok()?;
+            let delta = remote.delta(&former.sha256, &entry.sha256)?;
+            let new = delta::apply(&old, &delta, entry.size).ok()?;
+            entry.check(&new).is_ok().then_some(new)
+        })
     }
 
     /// Removes what neither the head nor guard names.
@@ -309,6 +400,11 @@ impl Site<'_> {
     }
 }
 
+/// Checks that these are the bytes of a head.
+pub(super) fn check_head(bytes: &[u8]) -> Result<(), NotFetched> {
+    Ok(Signed::split::<Head>(bytes).map(drop).map_err(failed)?)
+}
+
 /// Reads a manifest in the cache, if it is the one with this digest.
 fn kept_manifest(path: &Path, digest: &Digest) -> Option<Manifest> {
     let bytes = file::read(path, Accept::InPlace, Limit::MANIFEST).ok()?;
@@ -332,7 +428,7 @@ fn write(path: &Path, what: &impl Serialize) -> Result<(), String> {
 }
 
 /// Returns a random time below this.
-fn jitter(most: Duration) -> Duration {
+pub(super) fn jitter(most: Duration) -> Duration {
     let random = RandomState::new().hash_one(0_u8);
     let most = u64::try_from(most.as_millis()).unwrap_or(u64::MAX).max(1);
     Duration::from_millis(random % most)

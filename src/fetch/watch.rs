@@ -50,13 +50,15 @@ impl<'a> Watch<'a> {
         }
     }
 
+    /// Returns the descriptor that can be read when something changed, for those who wait for more than that.
+    #[cfg(feature = "etcd")]
+    pub(super) fn descriptor(&self) -> io::Result<OwnedFd> {
+        self.inotify.try_clone()
+    }
+
     /// Waits for so long, or until something may have changed, which it returns.
     pub(super) fn wait(&mut self, wait: Duration) -> io::Result<bool> {
-        let wait = if self.is_watched {
-            wait
-        } else {
-            wait.min(AGAIN)
-        };
+        let wait = self.longest(wait);
         let left = Timespec::try_from(wait).map_err(io::Error::other)?;
         match poll(
             &mut [PollFd::new(&self.inotify, PollFlags::IN)],
@@ -68,6 +70,21 @@ impl<'a> Watch<'a> {
             Err(error) => return Err(error.into()),
         }
         std::thread::sleep(SETTLE);
+        self.drain()?;
+        Ok(true)
+    }
+
+    /// Returns how long to wait at most, of so much time: what is not watched is looked for.
+    pub(super) fn longest(&self, wait: Duration) -> Duration {
+        if self.is_watched {
+            wait
+        } else {
+            wait.min(AGAIN)
+        }
+    }
+
+    /// Reads what happened.
+    pub(super) fn drain(&mut self) -> io::Result<()> {
         let mut buffer = [MaybeUninit::uninit(); 4096];
         let mut reader = inotify::Reader::new(&self.inotify, &mut buffer);
         loop {
@@ -76,7 +93,7 @@ impl<'a> Watch<'a> {
                     let gone = ReadFlags::IGNORED | ReadFlags::MOVE_SELF;
                     self.is_watched &= !event.events().intersects(gone);
                 }
-                Err(Errno::AGAIN) => return Ok(true),
+                Err(Errno::AGAIN) => return Ok(()),
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }

@@ -103,12 +103,12 @@ impl Web {
         Ok((names, web))
     }
 
-    /// Returns the addresses and the port that a connection for a `https://` URL leads to.
+    /// Returns the addresses that a connection for a `https://` URL leads to.
     pub(super) fn endpoints(
         &self,
         names: &Names,
         url: &str,
-    ) -> Result<(Vec<IpAddr>, u16), NotFetched> {
+    ) -> Result<Vec<SocketAddr>, NotFetched> {
         let uri: Uri = url.parse().map_err(|_| "not a URL".to_owned())?;
         let (host, port) = match &self.proxy {
             Some(proxy) => (proxy.host(), proxy.port()),
@@ -118,11 +118,8 @@ impl Web {
             ),
         };
         let literal = host.trim_start_matches('[').trim_end_matches(']');
-        let addresses = match literal.parse() {
-            Ok(address) => vec![address],
-            Err(_) => names.addresses(host)?.0,
-        };
-        Ok((addresses, port))
+        let addresses = names.addresses_of(literal)?.into_iter();
+        Ok(addresses.map(|address| (address, port).into()).collect())
     }
 
     /// Fetches a file of at most so many bytes by a new connection, without redirects.

@@ -16,6 +16,8 @@ pub struct Options {
     pub location: Location,
     /// The site whose bundle is at the location, if a server has it.
     pub site: Option<Address>,
+    /// A web server that has the large files of the site, too.
+    pub contents: Option<Address>,
     /// The engines that are followed.
     pub engines: Ask,
     /// The state directory, with the last good policies.

@@ -12,7 +12,9 @@ use thiserror::Error;
 
 use crate::bundle::moment::Moment;
 use crate::bundle::word::Word;
-use crate::bundle::{Digest, Entry, Error, Head, Keys, Manifest, Signed, Statement, Verified};
+use crate::bundle::{
+    Digest, Entry, Error, Head, Keys, Manifest, Rollout, Signed, Statement, Verified,
+};
 use crate::file::{self, Accept, Limit};
 use crate::text::Unreadable;
 use crate::text::diagnostic::Diagnostic;
@@ -22,6 +24,8 @@ use crate::untrusted;
 pub const HEAD: &str = "head";
 /// The folder of manifests, by digest.
 pub const MANIFESTS: &str = "manifests";
+/// The roll-out, if the bundle is one of a store.
+pub const ROLLOUT: &str = "rollout";
 /// The folder of contents, by digest.
 pub const BLOBS: &str = "blobs";
 
@@ -265,6 +269,30 @@ fn manifest(
         folder: folder.to_owned(),
         error,
     })
+}
+
+/// Reads what the head in a folder says, whoever signed it; `None` if it says nothing.
+#[must_use]
+pub fn claimed(folder: &Path) -> Option<Head> {
+    let bytes = read(&folder.join(HEAD), Limit::HEAD).ok()?;
+    let head = statement::<Head>(&bytes, None).ok()?;
+    Some(head.statement)
+}
+
+/// Reads the roll-out in a folder, which a trusted key must have signed; `None` if there is none.
+///
+/// # Errors
+/// See [`OpenError`].
+pub fn rollout(folder: &Path, keys: Option<&Keys>) -> Result<Option<Rollout>, OpenError> {
+    let bytes = match read(&folder.join(ROLLOUT), Limit::HEAD) {
+        Err(error) if error.error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        bytes => bytes?,
+    };
+    let rollout = statement::<Rollout>(&bytes, keys).map_err(|error| OpenError::Denied {
+        folder: folder.to_owned(),
+        error,
+    })?;
+    Ok(Some(rollout.statement))
 }
 
 /// Returns a signed text, checked if there are keys.

@@ -12,7 +12,7 @@ use crate::bundle::moment::Moment;
 use crate::bundle::signed;
 use crate::bundle::version::Version;
 use crate::bundle::word::{FileName, HostPattern, Word};
-use crate::bundle::{Digest, Entry, Error, Head, Manifest};
+use crate::bundle::{Digest, Entry, Error, Head, Manifest, Stage};
 use crate::file;
 use crate::text::SourceMap;
 use crate::untrusted;
@@ -37,6 +37,8 @@ pub struct Statements {
     pub requires: Version,
     /// The hosts of each group.
     pub groups: BTreeMap<Word, Vec<HostPattern>>,
+    /// The hosts that come first in a roll-out.
+    pub stages: Vec<Stage>,
 }
 
 /// A bundle in memory, not signed yet.
@@ -124,7 +126,7 @@ impl Pack {
             created: statements.created,
             requires: statements.requires,
             groups: statements.groups,
-            stages: Vec::new(),
+            stages: statements.stages,
             files: files.iter().map(entry).collect(),
         };
         let expires = statements.created.after(statements.valid);

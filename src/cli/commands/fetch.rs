@@ -10,6 +10,7 @@ use crate::cli::load;
 use crate::cli::report::failure::Failure;
 use crate::fetch::daemon::Daemon;
 use crate::fetch::site::{self, Site, Wanted};
+use crate::fetch::store::Credentials;
 use crate::fetch::{Fetcher, Outcome, rights};
 use crate::output::terminal::{Terminal, Tone};
 use crate::store::Location;
@@ -43,8 +44,9 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &FetchArgs) -> Result<(), Fa
     if args.daemon {
         let readable = rights::to_keep_fetching(&location.path);
         let has_site = location.path.with_file_name(site::WANTED).exists();
+        let credentials = Credentials::read();
         rights::give_up(&cache, &readable, has_site).map_err(failed)?;
-        return keep_fetching(terminal, &location, &cache).map_err(failed);
+        return keep_fetching(terminal, &location, (&cache, &credentials)).map_err(failed);
     }
     let requests = load::requests(&location)?;
     let fetcher = Fetcher::new().map_err(failed)?;
@@ -83,10 +85,12 @@ fn fetch_site(terminal: Terminal, args: &FetchArgs, address: Address) -> Result<
         return Err(failed(message.to_owned()));
     }
     let cache = arguments::cache();
+    let credentials = address.is_etcd().then(Credentials::read);
     let readable = rights::to_keep_fetching(&cache);
     rights::give_up(&cache, &readable, true).map_err(failed)?;
     let wanted = Wanted {
         address,
+        contents: None,
         host: args.policy.host().cloned(),
         keep: None,
         probe: None,
@@ -95,7 +99,11 @@ fn fetch_site(terminal: Terminal, args: &FetchArgs, address: Address) -> Result<
         cache: &cache,
         wanted: &wanted,
     };
-    let (generation, is_new) = site.fetch().0.map_err(failed)?;
+    let done = match credentials {
+        Some(credentials) => credentials.fetch(&site),
+        None => site.fetch().0,
+    };
+    let (generation, is_new) = done.map_err(failed)?;
     let changed = if is_new { "changed" } else { "unchanged" };
     let address = wanted.address.to_string();
     terminal.answer(
@@ -111,9 +119,14 @@ fn fetch_site(terminal: Terminal, args: &FetchArgs, address: Address) -> Result<
 }
 
 /// Fetches for as long as the process lives.
-fn keep_fetching(terminal: Terminal, location: &Location, cache: &Path) -> Result<(), String> {
+fn keep_fetching(
+    terminal: Terminal,
+    location: &Location,
+    (cache, credentials): (&Path, &Credentials),
+) -> Result<(), String> {
     Daemon {
         cache,
+        credentials,
         path: &location.path,
         read: &|| load::requests_or_line(location),
         report: &|outcome| {

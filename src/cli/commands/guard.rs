@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::bundle::Address;
 use crate::cli::arguments::{self, EngineArgs};
 use crate::cli::report::failure::Failure;
 use crate::guard::{self, Error, Listen, Options};
@@ -26,6 +27,11 @@ pub(in crate::cli) struct GuardArgs {
     state: Option<PathBuf>,
     #[command(flatten)]
     socket: SocketArgs,
+    /// Fetch large files from this web server, if the policies are in etcd
+    ///
+    /// <https://HOST/SITE/>. What it does not have is fetched from etcd.
+    #[arg(long, value_name = "URL", hide_short_help = true)]
+    contents: Option<Address>,
     /// Write Prometheus metrics every 15 seconds
     ///
     /// For the textfile collector of `node_exporter`: the name must end in .prom.
@@ -74,6 +80,10 @@ pub(in crate::cli) fn default_socket() -> PathBuf {
 pub(in crate::cli) fn run(args: &GuardArgs) -> Result<(), Failure> {
     let (site, location) = match args.policy.address()? {
         Some(address) => {
+            if address.is_etcd() && args.policy.host().is_none() {
+                let message = "a host that follows a store has a name: `--host-id NAME`";
+                return Err(Failure::plain(Diagnostic::error("host", message)));
+            }
             let location = args.policy.to_follow(&address)?;
             (Some(address), location)
         }
@@ -82,6 +92,7 @@ pub(in crate::cli) fn run(args: &GuardArgs) -> Result<(), Failure> {
     let options = Options {
         location,
         site,
+        contents: args.contents.clone(),
         engines: args.engine.ask(),
         state: args.state.clone().unwrap_or_else(arguments::state),
         cache: arguments::cache(),

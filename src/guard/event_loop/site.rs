@@ -3,6 +3,8 @@
 use std::io;
 use std::time::Instant;
 
+use serde_json::json;
+
 use crate::guard::due::Need;
 use crate::guard::feeds::event::Event;
 use crate::guard::log::Level;
@@ -28,6 +30,14 @@ impl Guard {
     /// Notes how far the site is, for status and metrics.
     pub(super) fn note_site(&mut self) {
         self.record.site = self.site.as_ref().map(Site::report);
+        if let Some(site) = &mut self.site {
+            let counts = json!({
+                "changes": self.record.changes,
+                "restored": self.record.repairs,
+                "failing": self.record.failure.is_some(),
+            });
+            site.tell(counts, Instant::now());
+        }
     }
 
     /// Returns the mark of rules that are not confirmed, for the stamp of the table; empty if they are.

@@ -1,10 +1,10 @@
 //! Whether the bundle in the cache passes all checks and tests of this host.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::analysis::eval::{Connection, Decision, Flow, Packet, evaluate};
-use crate::bundle::{Error, Head};
+use crate::bundle::{Error, Head, Manifest, Stage};
 use crate::fetch::site::{self, SiteStatus};
 use crate::host::HostView;
 use crate::host::docker::Unanswered;
@@ -12,13 +12,14 @@ use crate::host::engine::Engine;
 use crate::policy::{DefaultAction, Fetched, SourceName};
 use crate::ruleset::{Direction, Hook, L4Protocol, Ruleset};
 use crate::site::{HostFacts, Sockets};
-use crate::store::bundle::{Bundle, OpenError, Pick, now};
+use crate::store::bundle::{self, Bundle, OpenError, Pick, now};
 use crate::store::{self, Location, Policies};
 use crate::text::SourceMap;
+use crate::untrusted::clean_to;
 
 use crate::guard::log;
 
-use super::state::{Next, Saved};
+use super::state::{Generation, Next, Saved};
 
 /// What is examined, and with what.
 #[derive(Debug)]
@@ -30,10 +31,15 @@ pub(super) struct Examination {
     pub(super) accepted: PathBuf,
     pub(super) engines: Vec<Engine>,
     pub(super) unanswered: Vec<Unanswered>,
+    /// Whether a generation waits for its roll-out.
+    pub(super) is_staged: bool,
 }
 
+/// Why a generation is not tried: the state that it means, and a reason.
+type Held = (&'static str, String);
+
 /// A head, what is to be done with it, and its policies if they are to be tried, or why they are not.
-type Passed = (Head, Next, Option<Result<Policies, String>>);
+type Passed = (Head, Next, Option<Result<Policies, Held>>);
 
 /// The result.
 #[derive(Debug)]
@@ -41,8 +47,12 @@ pub(in crate::guard) struct Examined {
     pub(super) status: SiteStatus,
     /// What was known when it began.
     pub(super) saved: Saved,
+    /// The generation that the head names, whoever signed it.
+    pub(super) about: Option<Generation>,
+    /// The number of the roll-out, if a trusted key signed it.
+    pub(super) rollout: Option<u64>,
     /// `None` if there is no bundle yet; the state and the reason if its head is not taken.
-    pub(super) head: Option<Result<Passed, (&'static str, String)>>,
+    pub(super) head: Option<Result<Passed, Held>>,
     /// What is to be fetched for policies that may be tried.
     pub(in crate::guard) requests: Vec<(SourceName, Fetched)>,
 }
@@ -51,11 +61,14 @@ impl Examination {
     pub(super) fn run(self) -> Examined {
         let status = site::status(&self.cache);
         let has_head = self.location.path.join("head").symlink_metadata().is_ok();
-        let (mut requests, saved) = (Vec::new(), self.saved.clone());
-        let head = has_head.then(|| self.head(&status, &mut requests));
+        let (mut requests, mut rollout, saved) = (Vec::new(), None, self.saved.clone());
+        let about = bundle::claimed(&self.location.path).map(|head| Generation::of(&head));
+        let head = has_head.then(|| self.head(&status, &mut requests, &mut rollout));
         Examined {
             status,
             saved,
+            about,
+            rollout,
             head,
             requests,
         }
@@ -65,7 +78,8 @@ impl Examination {
         self,
         status: &SiteStatus,
         requests: &mut Vec<(SourceName, Fetched)>,
-    ) -> Result<Passed, (&'static str, String)> {
+        rollout: &mut Option<u64>,
+    ) -> Result<Passed, Held> {
         let trust = &self.location.trust;
         let bundle = Bundle::open(&self.location.path, trust).map_err(|error| {
             let state = match &error {
@@ -93,8 +107,54 @@ impl Examination {
         location.trust.pick = Pick::Accepted(Some(head.manifest));
         // Its lists, before they are needed; policies with errors need none.
         *requests = store::requests(SourceMap::strict(), &location).unwrap_or_default();
+        let stage = self.stage(&bundle.contents.manifest, &head, rollout);
+        // They are tested before it is the turn of this host: what it refuses stops the roll-out early.
         let policies = self.policies(&location, status);
+        let policies = policies.map_err(|reason| ("refused", reason));
+        let policies = policies.and_then(|policies| stage.map(|()| policies));
         Ok((head, next, Some(policies)))
+    }
+
+    /// Checks that it is the turn of this host; says the number of the roll-out, if there is a signed one.
+    fn stage(
+        &self,
+        manifest: &Manifest,
+        head: &Head,
+        rollout: &mut Option<u64>,
+    ) -> Result<(), Held> {
+        let trust = &self.location.trust;
+        let Some(host) = trust.host.as_ref().filter(|_| self.is_staged) else {
+            return Ok(());
+        };
+        let waiting = |reason: String| Err(("waiting", reason));
+        let found = match bundle::rollout(&self.location.path, trust.keys.as_ref()) {
+            Ok(Some(found)) => found,
+            Ok(None) => return waiting("the roll-out has not begun".to_owned()),
+            Err(error) => return waiting(error.to_string()),
+        };
+        if let Err(error) = found.check_head(head) {
+            return waiting(format!("the roll-out is of another generation: {error}"));
+        }
+        if found.serial < self.saved.rollout {
+            let (found, seen) = (found.serial, self.saved.rollout);
+            return waiting(format!(
+                "the store is behind: roll-out {found}, and this host has seen {seen}"
+            ));
+        }
+        *rollout = Some(found.serial);
+        if found.is_open(manifest, host) {
+            return Ok(());
+        }
+        if let Some(reason) = &found.stopped {
+            return waiting(format!(
+                "the roll-out is stopped: {}",
+                clean_to(reason, log::LINE)
+            ));
+        }
+        let stage = manifest.stage_of(host);
+        let name = manifest.stages.get(stage);
+        let name = name.map_or_else(|| "all others".to_owned(), Stage::to_string);
+        waiting(format!("it is not the turn of {name} yet"))
     }
 
     /// Reads the policies and runs their tests, also on this host as it is.
@@ -124,10 +184,10 @@ fn check_way(ruleset: &Ruleset, host: &HostView, status: &SiteStatus) -> Result<
     let samples = ports.map(|(first, last)| [first, first.midpoint(last), last]);
     for endpoint in status.endpoints.iter().take(64) {
         for port in samples.iter().flatten() {
-            if evaluate(ruleset, &reply(*endpoint, status.port, *port)).decision != Decision::Accept
-            {
+            if evaluate(ruleset, &reply(*endpoint, *port)).decision != Decision::Accept {
                 return Err(format!(
-                    "the rules would deny replies of the server {endpoint} to port {port} of this host"
+                    "the rules would deny replies of the server {} to port {port} of this host",
+                    endpoint.ip()
                 ));
             }
         }
@@ -136,7 +196,8 @@ fn check_way(ruleset: &Ruleset, host: &HostView, status: &SiteStatus) -> Result<
 }
 
 /// Returns a reply of the server on a connection that this host opened from a port.
-fn reply(server: IpAddr, server_port: u16, port: u16) -> Packet {
+fn reply(endpoint: SocketAddr, port: u16) -> Packet {
+    let (server, server_port) = (endpoint.ip(), endpoint.port());
     let own: IpAddr = match server {
         IpAddr::V4(_) => std::net::Ipv4Addr::new(192, 0, 2, 1).into(),
         IpAddr::V6(_) => std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),

@@ -20,9 +20,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::bundle::Address;
 use crate::clock::since_boot;
 use crate::fetch::site::{self, Probed, SiteStatus, Wanted};
+use crate::file;
 use crate::store::bundle::Pick;
 use crate::store::{Location, Policies};
 use crate::untrusted::clean_to;
@@ -76,11 +79,14 @@ pub(in crate::guard) enum Order {
 #[derive(Debug)]
 pub(in crate::guard) struct Site {
     address: Address,
+    contents: Option<Address>,
     location: Location,
     cache: PathBuf,
     folder: PathBuf,
     /// The file that tells the fetcher what is wanted.
     wanted: PathBuf,
+    /// What the store was told of this host last.
+    told: Option<(Value, Instant)>,
     boot: String,
     log: Log,
     files: Arc<Files>,
@@ -97,6 +103,8 @@ pub(in crate::guard) struct Site {
     /// Until when an undecided generation is not tried again.
     held_until: Option<Instant>,
     status: SiteStatus,
+    /// The generation that was examined last, whoever signed it.
+    about: Option<Generation>,
     /// Why the last head was not taken, with the state that it means.
     denied: Option<(&'static str, String)>,
     /// Whether the state on disk is that in memory.
@@ -136,10 +144,12 @@ impl Site {
         }
         let mut site = Self {
             address: address.clone(),
+            contents: options.contents.clone(),
             location: options.location.clone(),
             cache: options.cache.clone(),
             folder: options.state.clone(),
             wanted,
+            told: None,
             boot: boot.trim().to_owned(),
             log,
             files: Arc::new(Files::open(|| Event::SiteFiles)?),
@@ -153,6 +163,7 @@ impl Site {
             undecided: Backoff::new(AGAIN.0, AGAIN.1),
             held_until: None,
             status: SiteStatus::default(),
+            about: None,
             denied: None,
             is_saved: true,
             _lock: lock,
@@ -193,6 +204,7 @@ impl Site {
             bundle,
             self.cache.join(site::STATUS),
             self.cache.join(site::PROBED),
+            self.location.path.join(site::ROLLOUT),
         ] {
             name(&mut places, &file);
         }
@@ -234,6 +246,7 @@ impl Site {
         if is_ready && self.machine.is_free() {
             let (location, saved) = (self.location.clone(), self.machine.saved.clone());
             let (cache, accepted) = (self.cache.clone(), self.folder.clone());
+            let is_staged = self.address.is_etcd();
             self.examination.begin(now, || {
                 let (engines, unanswered) = (engines.engines(), engines.unanswered());
                 let examination = Examination {
@@ -243,6 +256,7 @@ impl Site {
                     accepted,
                     engines,
                     unanswered,
+                    is_staged,
                 };
                 Box::new(move || examination.run())
             })?;
@@ -270,6 +284,7 @@ impl Site {
             self.save();
         }
         self.status = examined.status;
+        self.about = examined.about;
         let (head, next, policies) = match examined.head {
             None => return None,
             Some(Err((state, reason))) => {
@@ -280,14 +295,20 @@ impl Site {
             Some(Ok(passed)) => passed,
         };
         let keys = self.keys();
-        if self.machine.saved.accept(&head, &keys) {
+        let is_new = self.machine.saved.accept(&head, &keys);
+        let rollout = examined.rollout.unwrap_or_default();
+        let has_moved = self.machine.saved.rollout < rollout;
+        if has_moved {
+            self.machine.saved.rollout = rollout;
+        }
+        if is_new || has_moved {
             self.save();
         }
         let policies = match (next, policies) {
             (Next::Try, Some(Ok(policies))) => policies,
-            (Next::Try, Some(Err(reason))) => {
+            (Next::Try, Some(Err((state, reason)))) => {
                 self.machine.withdraw();
-                self.deny("refused", &reason);
+                self.deny(state, &reason);
                 return None;
             }
             (Next::Held(_), _) => {
@@ -453,6 +474,29 @@ impl Site {
         order
     }
 
+    /// Says how far this host is, for the store: in a file beside that which says what is wanted.
+    /// Counts that grow are said once a minute.
+    pub(in crate::guard) fn tell(&mut self, counts: Value, now: Instant) {
+        if !self.address.is_etcd() {
+            return;
+        }
+        let mut status = self.report().to_store();
+        let known = self.told.as_ref();
+        if known.is_some_and(|(known, at)| *known == status && now < *at + EVERY) {
+            return;
+        }
+        let state = status.clone();
+        status["counts"] = counts;
+        let path = self.wanted.with_file_name(site::REPORT);
+        match file::replace(&path, 0o644, status.to_string().as_bytes()) {
+            Ok(()) => self.told = Some((state, now)),
+            Err(error) => {
+                let text = format!("cannot tell `dfw fetch` the state of this host: {error}");
+                self.log.say(Level::Warning, &text);
+            }
+        }
+    }
+
     fn deny(&mut self, state: &'static str, reason: &str) {
         let denied = Some((state, clean_to(reason, LINE)));
         if self.denied != denied
@@ -481,6 +525,7 @@ impl Site {
         let saved = &self.machine.saved;
         let wanted = Wanted {
             address: self.address.clone(),
+            contents: self.contents.clone(),
             host: self.location.trust.host.clone(),
             keep: Some(saved.in_force.iter().map(|known| known.manifest).collect()),
             probe: self.probe.as_ref().map(|(probe, _)| probe.clone()),

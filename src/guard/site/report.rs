@@ -9,6 +9,7 @@ use crate::store::bundle::now;
 use crate::untrusted::clean_to;
 
 use super::machine::Phase;
+use super::state::Generation;
 use super::{REASON, Reason, Site};
 
 /// What is known of a site.
@@ -21,6 +22,8 @@ pub(in crate::guard) struct Report {
     /// The generation in force and its manifest.
     pub(in crate::guard) generation: Option<u64>,
     pub(in crate::guard) manifest: Option<Digest>,
+    /// The generation that the state is about, whoever signed it.
+    about: Option<Generation>,
     /// The highest numbers that were accepted.
     pub(in crate::guard) serial: Option<u64>,
     accepted: Option<u64>,
@@ -63,10 +66,20 @@ impl Site {
             .map(|at| UNIX_EPOCH + Duration::from_secs(at));
         let age = fetched.and_then(|at| SystemTime::now().duration_since(at).ok());
         let failure = self.status.failure.as_deref();
+        let candidate = match self.machine.phase() {
+            Phase::Idle => None,
+            Phase::Recovering => saved.trial.as_ref().map(|trial| trial.generation),
+            Phase::Waiting(candidate)
+            | Phase::Applying(candidate)
+            | Phase::Trial(candidate)
+            | Phase::RollingBack(candidate)
+            | Phase::Back(candidate) => Some(candidate.generation),
+        };
         Report {
             address: self.address.clone(),
             state,
             reason,
+            about: candidate.or(self.about),
             generation: saved.in_force.map(|known| known.number),
             manifest: saved.in_force.map(|known| known.manifest),
             serial: floor.map(|floor| floor.serial),
@@ -81,6 +94,25 @@ impl Site {
 }
 
 impl Report {
+    /// Returns what a store is told of this host, without counts.
+    pub(super) fn to_store(&self) -> Value {
+        let generation = |generation: Generation| {
+            let Generation { number, manifest } = generation;
+            json!({"generation": number, "manifest": manifest})
+        };
+        json!({
+            "state": self.state,
+            "reason": self.reason,
+            "about": self.about.map(generation),
+            "generation": self.generation,
+            "manifest": self.manifest,
+            "accepted": self.accepted,
+            "serial": self.serial,
+            "expires": self.expires,
+            "stale": self.is_stale,
+        })
+    }
+
     /// Returns the report for programs; the age is in seconds.
     pub(in crate::guard) fn document(&self) -> Value {
         json!({

@@ -27,6 +27,9 @@ pub(in crate::guard) struct Saved {
     pub(in crate::guard) trial: Option<Trial>,
     /// The generation that was tried last and rolled back.
     pub(in crate::guard) undone: Option<Undone>,
+    /// The number of the roll-out that was accepted last: an older one does not count, as it may have been stopped.
+    #[serde(default)]
+    pub(in crate::guard) rollout: u64,
 }
 
 /// A generation.
@@ -174,6 +177,9 @@ impl Saved {
             expires: head.expires,
         };
         let is_new = self.floor.as_ref() != Some(&floor);
+        if self.floor(keys).is_none() {
+            self.rollout = 0;
+        }
         self.floor = Some(floor);
         is_new
     }

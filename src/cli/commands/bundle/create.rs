@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::bundle::Stage;
 use crate::bundle::version::Version;
 use crate::bundle::word::{HostPattern, Word};
 use crate::cli::arguments::DEFAULT_PATH;
@@ -33,6 +34,11 @@ pub(super) struct CreateArgs {
     /// A group and its hosts: `web=web-1,web-2` or `web=web-*`. Can be repeated
     #[arg(long, value_name = "NAME=HOSTS", value_parser = group)]
     group: Vec<(Word, Vec<HostPattern>)>,
+    /// The hosts that come next in a roll-out: a group, or a share such as `5%`. Can be repeated
+    ///
+    /// For `dfw fleet`; hosts that follow a web server do not wait. What no stage names comes last.
+    #[arg(long, value_name = "GROUP|SHARE")]
+    stage: Vec<Stage>,
     /// The oldest dfw that understands the policies [default: this version]
     #[arg(long, value_name = "VERSION")]
     requires: Option<Version>,
@@ -73,6 +79,7 @@ impl CreateArgs {
             valid: self.time.expires_in,
             requires: self.requires.unwrap_or_else(Version::own),
             groups,
+            stages: self.stage.clone(),
         })
     }
 }

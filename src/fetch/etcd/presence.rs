@@ -1,0 +1,121 @@
+//! What the store says of this host: its status, which vanishes with a lease.
+
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
+
+use etcd_client::{LeaseKeepAliveStream, LeaseKeeper};
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+
+use crate::bundle::word::Word;
+use crate::etcd::{Connection, Error, Layout};
+use crate::fetch::cache::seconds;
+use crate::fetch::site::jitter;
+use crate::file::{self, Accept, Limit};
+
+/// For how long a lease lives without being renewed, in seconds.
+const LEASE: i64 = 60;
+/// How often it is renewed.
+const RENEW: Duration = Duration::from_secs(20);
+/// How often a status is written though nothing changed: at least so often, and at most so much later. A lease alone
+/// proves nothing, as each certificate of the authority may renew it (etcd 3.4).
+const BEAT: (Duration, Duration) = (Duration::from_mins(4), Duration::from_mins(2));
+/// The most bytes of what guard says.
+const REPORT: u64 = 3 << 10;
+
+/// The status of this host in the store.
+pub(super) struct Presence {
+    host: Word,
+    boot: String,
+    beat: u64,
+    next_beat: Instant,
+    next_renewal: Instant,
+    /// What was written on this connection.
+    written: Option<Value>,
+    lease: Option<(i64, (LeaseKeeper, LeaseKeepAliveStream))>,
+}
+
+impl Presence {
+    pub(super) fn new(host: Word) -> Self {
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        Self {
+            host,
+            boot: boot.trim().to_owned(),
+            beat: 0,
+            next_beat: Instant::now(),
+            next_renewal: Instant::now(),
+            written: None,
+            lease: None,
+        }
+    }
+
+    /// Forgets what a connection had.
+    pub(super) fn disconnect(&mut self) {
+        self.written = None;
+        self.lease = None;
+    }
+
+    /// Returns when something is to be done next.
+    pub(super) fn next(&self) -> Instant {
+        self.next_beat.min(self.next_renewal)
+    }
+
+    /// Renews the lease and writes the status, each if it is due.
+    pub(super) fn keep(
+        &mut self,
+        runtime: &Runtime,
+        connection: &mut Connection,
+        (layout, report): (&Layout, &Path),
+    ) -> Result<(), Error> {
+        let now = Instant::now();
+        if self.next_renewal <= now
+            && let Some((_, renewal)) = &mut self.lease
+            && !runtime.block_on(connection.renew(renewal))?
+        {
+            self.lease = None;
+            self.written = None;
+        }
+        if self.next_renewal <= now {
+            self.next_renewal = now + RENEW;
+        }
+        let guard = guard(report);
+        if self.written.as_ref() == Some(&guard) && now < self.next_beat {
+            return Ok(());
+        }
+        let lease = match &self.lease {
+            Some((lease, _)) => *lease,
+            None => {
+                let lease = runtime.block_on(connection.lease(LEASE))?;
+                let renewal = runtime.block_on(connection.renewal(lease))?;
+                self.lease = Some((lease, renewal));
+                lease
+            }
+        };
+        if self.next_beat <= now {
+            self.beat = self.beat.saturating_add(1);
+            self.next_beat = now + BEAT.0 + jitter(BEAT.1);
+        }
+        let status = json!({
+            "format": "dfw/v1/host-status",
+            "host": self.host,
+            "dfw": env!("CARGO_PKG_VERSION"),
+            "boot": self.boot,
+            "beat": self.beat,
+            "at": seconds(SystemTime::now()),
+            "guard": guard,
+        });
+        let value = serde_json::to_vec(&status).unwrap_or_default();
+        runtime.block_on(connection.put_leased(&layout.status(&self.host), value, lease))?;
+        self.written = Some(guard);
+        Ok(())
+    }
+}
+
+/// Reads what guard says of this host; `null` if it says nothing that can be read.
+fn guard(path: &Path) -> Value {
+    let bytes = file::read(path, Accept::Regular, Limit::of(REPORT));
+    let report = bytes
+        .ok()
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    report.unwrap_or_default()
+}

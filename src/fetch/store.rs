@@ -1,0 +1,109 @@
+//! The store of a site, if this program was built with it.
+
+use std::path::{Path, PathBuf};
+
+use crate::bundle::Address;
+
+use super::daemon::Daemon;
+use super::site::Site;
+
+/// Where the files for TLS are; `DFW_ETCD_TLS` names another folder.
+const FOLDER: &str = "/etc/dfw/etcd";
+
+/// Returns the folder with `ca.pem`, `cert.pem` and `key.pem`: what the environment names, what the service manager
+/// hands over, or the default.
+#[must_use]
+pub fn folder() -> PathBuf {
+    let given = std::env::var_os("DFW_ETCD_TLS").map(PathBuf::from);
+    let handed = || {
+        let folder = PathBuf::from(std::env::var_os("CREDENTIALS_DIRECTORY")?);
+        // Files that are missing are handed over empty.
+        let size = folder.join("key.pem").metadata().ok()?.len();
+        (size > 0).then_some(folder)
+    };
+    given.or_else(handed).unwrap_or_else(|| FOLDER.into())
+}
+
+#[cfg(feature = "etcd")]
+mod built {
+    use crate::etcd::Identity;
+    use crate::fetch::etcd::{Follower, fetch};
+
+    use super::{Address, Daemon, Path, Site, folder};
+
+    /// What this host shows to a store. It is read before the rights are given up.
+    #[derive(Debug)]
+    pub struct Credentials(Result<Identity, String>);
+
+    impl Credentials {
+        /// Reads the files; what is wrong with them is said once they are needed.
+        #[must_use]
+        pub fn read() -> Self {
+            Self(Identity::read(&folder()).map_err(|error| error.to_string()))
+        }
+
+        pub(in crate::fetch) fn follow(
+            &self,
+            daemon: &Daemon<'_>,
+            wanted: &Path,
+            address: &Address,
+        ) -> Result<(), String> {
+            let follower = Follower {
+                cache: daemon.cache,
+                wanted,
+                identity: self.0.clone()?,
+                news: daemon.news,
+                warn: daemon.warn,
+            };
+            follower.follow(address)
+        }
+
+        /// Fetches a bundle once.
+        ///
+        /// # Errors
+        /// Why it was not fetched.
+        pub fn fetch(&self, site: &Site<'_>) -> Result<(u64, bool), String> {
+            fetch(site, self.0.clone()?)
+        }
+    }
+}
+
+#[cfg(not(feature = "etcd"))]
+mod built {
+    use super::{Address, Daemon, Path, Site};
+
+    /// What this host shows to a store: nothing.
+    #[derive(Debug)]
+    pub struct Credentials(());
+
+    const MISSING: &str = "this dfw was built without etcd (the feature `etcd`)";
+
+    impl Credentials {
+        /// Reads nothing.
+        #[must_use]
+        pub fn read() -> Self {
+            Self(())
+        }
+
+        pub(in crate::fetch) fn follow(
+            &self,
+            _: &Daemon<'_>,
+            _: &Path,
+            _: &Address,
+        ) -> Result<(), String> {
+            let Self(()) = self;
+            Err(MISSING.to_owned())
+        }
+
+        /// Fails.
+        ///
+        /// # Errors
+        /// Always.
+        pub fn fetch(&self, _: &Site<'_>) -> Result<(u64, bool), String> {
+            let Self(()) = self;
+            Err(MISSING.to_owned())
+        }
+    }
+}
+
+pub use built::Credentials;
