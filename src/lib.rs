@@ -25,6 +25,8 @@ pub mod confine;
 pub mod etcd;
 pub mod fetch;
 pub mod file;
+#[cfg(feature = "etcd")]
+pub mod fleet;
 pub mod guard;
 pub mod host;
 pub mod import;

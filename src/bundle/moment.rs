@@ -20,6 +20,12 @@ impl Moment {
         Timestamp::from_second(seconds).ok().map(Self)
     }
 
+    /// Returns the seconds since 1970; zero before.
+    #[must_use]
+    pub fn seconds(self) -> u64 {
+        u64::try_from(self.0.as_second()).unwrap_or(0)
+    }
+
     /// Returns a later moment; `None` after the year 9999.
     #[must_use]
     pub fn after(self, time: Duration) -> Option<Self> {

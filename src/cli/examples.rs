@@ -113,6 +113,14 @@ Examples:
   dfw bundle renew new/ --trusted-key policy.pub -o head
   dfw diff old/ new/ --host-id web-1    what the new bundle opens there";
 
+pub(super) const FLEET: &str = "\
+Examples:
+  export DFW_STORE=etcd://etcd-1,etcd-2,etcd-3/prod
+  dfw fleet init --host web-1 --host web-2
+  dfw fleet push policies/ --secret-key policy.key --stage canary --stage 25%
+  dfw fleet status --watch
+  dfw fleet rollback --secret-key policy.key --now";
+
 pub(super) const STATUS: &str = "\
 Examples:
   dfw status

@@ -5,9 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use etcd_client::{
-    Client, Compare, CompareOp, ConnectOptions, DeleteOptions, GetOptions, KeyValue,
-    LeaseKeepAliveStream, LeaseKeeper, PutOptions, Txn, TxnOp, TxnOpResponse, WatchOptions,
-    WatchStream,
+    Client, Compare, CompareOp, ConnectOptions, GetOptions, KeyValue, LeaseKeepAliveStream,
+    LeaseKeeper, PutOptions, Txn, TxnOp, TxnOpResponse, WatchOptions, WatchStream,
 };
 use tokio::time::timeout;
 
@@ -195,13 +194,12 @@ impl Connection {
         Ok(())
     }
 
-    /// Removes all keys that begin like this.
+    /// Removes a key.
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn remove(&mut self, prefix: &str) -> Result<(), Error> {
-        let options = DeleteOptions::new().with_range(end_of(prefix));
-        within(&self.member, self.client.delete(prefix, Some(options))).await?;
+    pub async fn remove_key(&mut self, key: &str) -> Result<(), Error> {
+        within(&self.member, self.client.delete(key, None)).await?;
         Ok(())
     }
 

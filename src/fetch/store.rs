@@ -107,3 +107,12 @@ mod built {
 }
 
 pub use built::Credentials;
+
+/// Looks up where the members of a store are.
+///
+/// # Errors
+/// If none has an address.
+#[cfg(feature = "etcd")]
+pub fn endpoints(address: &Address) -> Result<Vec<crate::etcd::Endpoint>, String> {
+    super::etcd::endpoints(address)
+}

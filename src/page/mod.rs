@@ -14,6 +14,8 @@ mod audit_page;
 pub mod change;
 mod change_page;
 pub mod count;
+#[cfg(feature = "etcd")]
+pub mod fleet_page;
 mod frame;
 pub mod picture;
 mod svg;

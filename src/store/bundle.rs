@@ -178,6 +178,18 @@ impl Bundle {
     }
 }
 
+impl Bundle {
+    /// Returns the signed texts of the head and of the manifest.
+    ///
+    /// # Errors
+    /// [`OpenError::Unreadable`].
+    pub fn texts(&self, folder: &Path) -> Result<(Vec<u8>, Vec<u8>), OpenError> {
+        let manifest = folder.join(MANIFESTS).join(self.head.manifest.to_string());
+        let head = read(&folder.join(HEAD), Limit::HEAD)?;
+        Ok((head, read(&manifest, Limit::MANIFEST)?))
+    }
+}
+
 impl Contents {
     /// Reads the manifest with a digest that was accepted before: its signature was checked then.
     ///
@@ -228,6 +240,17 @@ impl Contents {
         files
             .map(|entry| self.read(entry).map(|_| entry.size))
             .sum()
+    }
+
+    /// Reads and checks all files; returns their contents by their digests.
+    ///
+    /// # Errors
+    /// As [`files`](Self::files).
+    pub fn blobs(&self) -> Result<BTreeMap<Digest, Vec<u8>>, OpenError> {
+        let files = self.manifest.files.iter();
+        files
+            .map(|entry| Ok((entry.sha256, self.read(entry)?)))
+            .collect()
     }
 
     /// Reads and checks one file.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use crate::bundle::version::Version;
 use crate::bundle::word::{FileName, HostPattern, Word};
 use crate::bundle::{Digest, Entry, Error, Head, Manifest, Stage};
 use crate::file;
+use crate::policy::Policy;
 use crate::text::SourceMap;
 use crate::untrusted;
 
@@ -50,6 +52,8 @@ pub struct Pack {
     pub manifest: Manifest,
     /// The contents of files by their digests.
     blobs: BTreeMap<Digest, Vec<u8>>,
+    /// The policies of all groups of hosts.
+    policies: Vec<Policy>,
 }
 
 /// Reasons why no bundle is made.
@@ -86,6 +90,7 @@ impl Pack {
         texts: impl Fn() -> SourceMap,
     ) -> Result<Self, PackError> {
         let mut files: BTreeMap<FileName, Vec<u8>> = BTreeMap::new();
+        let mut all = Vec::new();
         let load = |wrong: LoadError| PackError::Load(Box::new(wrong));
         let inside = |group: &Word| folder.join(group.as_str());
         let known: Vec<_> = statements.groups.keys().map(inside).collect();
@@ -106,13 +111,15 @@ impl Pack {
             for (path, text) in policies.sources.files() {
                 files.insert(name(folder, path)?, text.as_bytes().to_vec());
             }
+            all.push(policies.policy);
         }
-        Self::from_files(statements, files)
+        Self::from_files(statements, files, all)
     }
 
     fn from_files(
         statements: &Statements,
         files: BTreeMap<FileName, Vec<u8>>,
+        policies: Vec<Policy>,
     ) -> Result<Self, PackError> {
         let statements = statements.clone();
         let entry = |(name, contents): (&FileName, &Vec<u8>)| Entry {
@@ -147,7 +154,20 @@ impl Pack {
             blobs: blobs
                 .map(|contents| (Digest::of(&contents), contents))
                 .collect(),
+            policies,
         })
+    }
+
+    /// Returns whether an address is excluded from a port, whoever else is allowed there.
+    #[must_use]
+    pub fn excepts(&self, address: IpAddr) -> bool {
+        self.policies.iter().any(|policy| policy.excepts(address))
+    }
+
+    /// Returns the manifest, and the contents of its files by their digests.
+    #[must_use]
+    pub fn into_files(self) -> (Manifest, BTreeMap<Digest, Vec<u8>>) {
+        (self.manifest, self.blobs)
     }
 
     /// Writes the bundle to a new or empty folder, and the head last: without it, the folder is no bundle. Returns

@@ -7,6 +7,7 @@ mod check;
 mod diff;
 mod explain;
 mod fetch;
+mod fleet;
 mod generate;
 mod grant;
 mod guard;
@@ -105,6 +106,12 @@ pub(super) enum Verb {
     /// a signed head that names the manifest and expires. Other commands read a bundle in place of a directory.
     #[command(after_help = examples::BUNDLE)]
     Bundle(bundle::BundleVerbs),
+    /// Push policies to many hosts through etcd, in stages
+    ///
+    /// Hosts follow a store with `dfw guard etcd://…/SITE`, and trust nothing but signatures. A roll-out stops by itself
+    /// when a host refuses policies, takes them back or falls silent.
+    #[command(after_help = examples::FLEET)]
+    Fleet(fleet::FleetVerbs),
     /// Show the rules in force, with counters of allowed and denied packets
     ///
     /// Also shows drift, other base chains on the same hooks in the order of their priorities, and
@@ -164,6 +171,7 @@ impl Verb {
             Self::Grant(args) => grant::run(terminal, args),
             Self::Fetch(args) => fetch::run(terminal, args),
             Self::Bundle(args) => bundle::run(terminal, args),
+            Self::Fleet(args) => fleet::run(terminal, args),
             Self::Status(args) => status::run(terminal, args),
             Self::Remove => remove::run(terminal),
             Self::Generate(args) => generate::run(terminal, args),
@@ -190,6 +198,7 @@ impl Verb {
             | Self::Grant(_)
             | Self::Fetch(_)
             | Self::Bundle(_)
+            | Self::Fleet(_)
             | Self::Status(_)
             | Self::Import(_)
             | Self::Generate(_) => false,

@@ -246,7 +246,11 @@ impl State {
         let descriptor = watch.descriptor().map_err(failed)?;
         let stream = self.stream.as_mut();
         let event = self.store.runtime.block_on(async {
-            let changed = AsyncFd::register(descriptor)?;
+            #[expect(
+                deprecated,
+                reason = "an owned descriptor stays open for as long as it is registered"
+            )]
+            let changed = AsyncFd::new(descriptor)?;
             tokio::select! {
                 ready = changed.readable() => ready.map(|_| Event::Files),
                 event = head(stream) => Ok(event),

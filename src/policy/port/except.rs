@@ -1,7 +1,10 @@
 //! `except`: who may not reach the port, although allowed.
 
+use std::net::IpAddr;
+
 use serde_json::json;
 
+use crate::policy::Policy;
 use crate::policy::source::{self, NamedSource, Place, SourceName, Unknown, reserved_words};
 use crate::policy::yaml::{Reader, one_or_many};
 use crate::text::Span;
@@ -147,4 +150,21 @@ fn unknown(span: &Span, name: &SourceName, source: &NamedSource, why: &Unknown) 
         )
         .related(source.origin.clone(), "nothing is known of this source")
         .help(why.help)
+}
+
+impl Policy {
+    /// Returns whether an address is excluded from a port.
+    #[must_use]
+    pub fn excepts(&self, address: IpAddr) -> bool {
+        let of = |name: &SourceName| self.sources.get(name);
+        self.ports.values().any(|port| {
+            port.except.inline.contains(address)
+                || port
+                    .except
+                    .named
+                    .iter()
+                    .filter_map(of)
+                    .any(|source| source.addresses.contains(address))
+        })
+    }
 }

@@ -49,7 +49,7 @@ pub(super) struct CreateArgs {
     output: PathBuf,
 }
 
-fn group(text: &str) -> Result<(Word, Vec<HostPattern>), String> {
+pub(in crate::cli) fn group(text: &str) -> Result<(Word, Vec<HostPattern>), String> {
     let (name, hosts) = text
         .split_once('=')
         .ok_or("expected a name, `=` and hosts, such as `web=web-1,web-2`")?;
@@ -117,7 +117,7 @@ pub(super) fn run(terminal: Terminal, args: &CreateArgs) -> Result<(), Failure> 
     Ok(())
 }
 
-fn failure(error: PackError, folder: &Path) -> Failure {
+pub(in crate::cli) fn failure(error: PackError, folder: &Path) -> Failure {
     match error {
         PackError::Load(wrong) => load::failure(*wrong, folder),
         PackError::File { .. } | PackError::Text(_) | PackError::TooLate => {

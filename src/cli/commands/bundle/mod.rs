@@ -4,6 +4,8 @@ mod create;
 mod renew;
 mod verify;
 
+pub(in crate::cli) use create::{failure, group};
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -62,7 +64,7 @@ impl TimeArgs {
     }
 }
 
-fn valid(text: &str) -> Result<Duration, String> {
+pub(in crate::cli) fn valid(text: &str) -> Result<Duration, String> {
     let time = parse_time(text).ok_or("write a time such as `12h`, `7d` or `4w`")?;
     if (SHORTEST..=LONGEST).contains(&time) {
         Ok(time)
