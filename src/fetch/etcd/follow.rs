@@ -102,7 +102,11 @@ impl Follower<'_> {
             if wanted.probe != state.probe {
                 state.probe.clone_from(&wanted.probe);
                 if let Some(probe) = &wanted.probe {
-                    site.answer(probe, state.store.probe())?;
+                    let reached = state.store.probe();
+                    if reached.is_ok() && state.stream.is_none() {
+                        state.due = Instant::now();
+                    }
+                    site.answer(probe, reached)?;
                 }
             }
             self.step(state, &site);
@@ -123,17 +127,22 @@ impl Follower<'_> {
                         (self.news)(generation);
                     }
                 }
-                Err(error) => self.fail(state, site, error),
+                // The store answers, and what it has is wrong: the next head may be right.
+                Err(error) if state.stream.is_some() => {
+                    state.due = Instant::now() + RETRY.1 + jitter(RETRY.1);
+                    self.warn_once(state, site, &error);
+                }
+                Err(error) => self.fail(state, site, &error),
             }
         }
-        if state.failures == 0
+        if state.stream.is_some()
             && let Err(error) = state.keep(&self.wanted.with_file_name(REPORT))
         {
-            self.fail(state, site, error.to_string());
+            self.fail(state, site, &error.to_string());
         }
     }
 
-    fn fail(&self, state: &mut State, site: &Site<'_>, error: String) {
+    fn fail(&self, state: &mut State, site: &Site<'_>, error: &str) {
         state.disconnect();
         state.failures = state.failures.saturating_add(1);
         let longest = RETRY
@@ -141,6 +150,10 @@ impl Follower<'_> {
             .saturating_mul(1 << state.failures.saturating_sub(1).min(5));
         let wait = longest.min(RETRY.1);
         state.due = Instant::now() + wait / 2 + jitter(wait);
+        self.warn_once(state, site, error);
+    }
+
+    fn warn_once(&self, state: &mut State, site: &Site<'_>, error: &str) {
         let text = format!("{}: {error}", site.wanted.address);
         if state.failure.as_ref() != Some(&text) {
             (self.warn)(&text);
@@ -238,7 +251,7 @@ impl State {
         let now = Instant::now();
         let mut next = self.due;
         if let Some(presence) = &self.presence
-            && self.failures == 0
+            && self.stream.is_some()
         {
             next = next.min(presence.next());
         }

@@ -13,8 +13,9 @@ use crate::fetch::cache::seconds;
 use crate::fetch::site::jitter;
 use crate::file::{self, Accept, Limit};
 
-/// For how long a lease lives without being renewed, in seconds.
-const LEASE: i64 = 60;
+/// For how long a lease lives without being renewed, in seconds: longer than a host is cut off by rules that it takes back
+/// after a minute, and then needs to connect again.
+const LEASE: i64 = 120;
 /// How often it is renewed.
 const RENEW: Duration = Duration::from_secs(20);
 /// How often a status is written though nothing changed: at least so often, and at most so much later. A lease alone

@@ -257,7 +257,14 @@ impl<'a> Push<'a> {
         let former = self.snapshot.manifest.as_ref();
         let is_same = former.is_some_and(|former| is_same(former, &generation.manifest));
         let path = Own::path(self.secret.record.as_ref(), self.site.name());
-        Own::write(&path, self.numbers)?;
+        let own = match self.snapshot.head.as_ref().filter(|_| is_same) {
+            Some(head) => Numbers {
+                generation: head.statement.generation,
+                ..self.numbers
+            },
+            None => self.numbers,
+        };
+        Own::write(&path, own)?;
         match self.snapshot.head.clone().filter(|_| is_same) {
             Some(former) => {
                 let number = former.statement.generation;

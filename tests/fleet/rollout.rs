@@ -1,0 +1,328 @@
+//! Roll-outs: stages, what stops them, and what goes on.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::Named;
+use crate::cluster::MEMBERS;
+use crate::daemon::{Daemon, until};
+use crate::fleet::{Fleet, Host, policy};
+use crate::support::service::spawn;
+
+pub(crate) const TRIALS: &[Named] = &[
+    (
+        "a_policy_that_cuts_hosts_off_stops_at_the_canary",
+        a_policy_that_cuts_hosts_off_stops_at_the_canary,
+    ),
+    (
+        "a_store_that_is_down_reverts_nothing",
+        a_store_that_is_down_reverts_nothing,
+    ),
+    (
+        "a_push_reaches_all_hosts_in_stages",
+        a_push_reaches_all_hosts_in_stages,
+    ),
+    (
+        "a_host_that_refuses_stops_a_roll_out",
+        a_host_that_refuses_stops_a_roll_out,
+    ),
+    (
+        "a_push_that_was_killed_is_finished_by_another",
+        a_push_that_was_killed_is_finished_by_another,
+    ),
+];
+
+const HOSTS: [&str; 3] = ["canary-1", "web-1", "web-2"];
+/// The canary first, and then all others.
+const STAGES: [&str; 6] = [
+    "--group",
+    "canary=canary-*",
+    "--stage",
+    "canary",
+    "--settle",
+    "1s",
+];
+
+/// A site whose hosts have a first generation in force.
+fn begun() -> Result<(Fleet, Vec<Host>)> {
+    let mut fleet = Fleet::new(&HOSTS, &[])?;
+    let hosts = fleet.hosts(&HOSTS)?;
+    for name in HOSTS {
+        fleet.until_host(name, "nothing")?;
+    }
+    fleet.policy(&policy(1))?;
+    let report = fleet.push(&STAGES)?;
+    ensure!(report.code == Some(0), "{report:?}");
+    let at = |text: &str| {
+        let found = report.stderr.find(text);
+        found.with_context(|| format!("no {text}: {report:?}"))
+    };
+    ensure!(
+        at("stage 1 of 2: all hosts have it")? < at("stage 2 of 2: all hosts have it")?,
+        "{report:?}"
+    );
+    for host in &hosts {
+        host.until_policy(1)?;
+        host.until("in-force")?;
+    }
+    Ok((fleet, hosts))
+}
+
+fn a_push_reaches_all_hosts_in_stages() -> Result<()> {
+    let (fleet, hosts) = begun()?;
+    // The same again is a new head, and no new rules.
+    let report = fleet.push(&STAGES)?;
+    ensure!(
+        report.code == Some(0) && report.stderr.contains("renewed"),
+        "{report:?}"
+    );
+    let status = fleet.status()?;
+    ensure!(
+        status["generation"] == 1 && status["serial"] == 2,
+        "{status}"
+    );
+    let problems = status["problems"].as_array();
+    ensure!(problems.is_some_and(Vec::is_empty), "{status}");
+    let shown = fleet.dfw(&["status"])?;
+    ensure!(shown.code == Some(0), "{shown:?}");
+    // A host that is gone does not count, and is named.
+    let mut hosts = hosts;
+    let gone = hosts.pop().context("no host")?;
+    if let Some(fetcher) = gone.fetcher {
+        fetcher.kill()?;
+    }
+    let key = format!("/dfw/v1/prod/hosts/{}/status", gone.name);
+    fleet.cluster.etcdctl_ok("root", &["del", &key])?;
+    fleet.push_now(2)?;
+    let shown = fleet.dfw(&["status"])?;
+    ensure!(
+        shown.code == Some(1) && shown.stdout.contains("silent"),
+        "{shown:?}"
+    );
+    // Back to what was before, under a new number.
+    let report = fleet.signed(&["rollback", "--now"])?;
+    ensure!(report.code == Some(0), "{report:?}");
+    for host in &hosts {
+        host.until_policy(1)?;
+        until("the third generation", || {
+            (host.status().ok()?["generation"] == 3).then_some(())
+        })?;
+    }
+    // An address of the store is never excluded.
+    fleet.policy(&format!(
+        "default: deny\nports: {{22: {{allow: any, except: [{}]}}}}\n",
+        MEMBERS[0]
+    ))?;
+    let report = fleet.push(&["--now"])?;
+    ensure!(
+        report.code == Some(1) && report.stderr.contains("the store's member"),
+        "{report:?}"
+    );
+    Ok(())
+}
+
+/// Has the connections to the store not tracked, as where a host has a stateless firewall.
+fn without_tracking(host: &Host) -> Result<()> {
+    for command in [
+        "add table inet stateless",
+        "add chain inet stateless in { type filter hook prerouting priority raw; }",
+        "add chain inet stateless out { type filter hook output priority raw; }",
+        "add rule inet stateless in tcp sport 2379 notrack",
+        "add rule inet stateless out tcp dport 2379 notrack",
+    ] {
+        host.sandbox.nft(command)?;
+    }
+    Ok(())
+}
+
+fn a_policy_that_cuts_hosts_off_stops_at_the_canary() -> Result<()> {
+    let (fleet, hosts) = begun()?;
+    let rules: Vec<_> = hosts.iter().map(Host::rules).collect::<Result<_>>()?;
+    without_tracking(&hosts[0])?;
+    // Replies of the store are denied where nothing tracks them.
+    fleet.policy("default: deny\nports: {22: [203.0.113.9], 1024-65535: []}\n")?;
+    let report = fleet.push(&STAGES)?;
+    ensure!(
+        report.code == Some(1) && report.stderr.contains("canary-1 reverted"),
+        "{report:?}"
+    );
+    for (host, rules) in hosts.iter().zip(&rules) {
+        ensure!(host.rules()? == *rules, "{}: other rules", host.name);
+    }
+    let row = fleet.until_host("canary-1", "reverted")?;
+    ensure!(
+        row["severity"] == "failed" && row["generation"] == 1,
+        "{row}"
+    );
+    let status = fleet.status()?;
+    ensure!(
+        status["stopped"]
+            .as_str()
+            .is_some_and(|reason| reason.contains("reverted")),
+        "{status}"
+    );
+    let waiting = hosts[1].status()?;
+    ensure!(waiting["generation"] == 1, "{waiting}");
+    // Other policies are taken by all.
+    fleet.policy(&policy(3))?;
+    let report = fleet.push(&STAGES)?;
+    ensure!(report.code == Some(0), "{report:?}");
+    for host in &hosts {
+        host.until_policy(3)?;
+    }
+    Ok(())
+}
+
+fn a_host_that_refuses_stops_a_roll_out() -> Result<()> {
+    let (fleet, hosts) = begun()?;
+    // A test that fails on one host, whose turn it is not yet.
+    hosts[2].sandbox.namespace().run(|| spawn(&["tcp:4242"]))?;
+    let tested = "default: deny\nports: {22: [203.0.113.4]}\ntests: [{from: 203.0.113.4, to: 4242, expect: deny}]\n";
+    fleet.policy(tested)?;
+    let report = fleet.push(&STAGES)?;
+    ensure!(
+        report.code == Some(1) && report.stderr.contains("web-2 refused"),
+        "{report:?}"
+    );
+    hosts[1].until_policy(1)?;
+    hosts[2].until_policy(1)?;
+    let row = fleet.until_host("web-2", "refused")?;
+    let note = row["note"].as_str().unwrap_or_default();
+    ensure!(note.contains("base.yaml:3:"), "{row}");
+    // It stays stopped, and goes on when somebody says so; then it stops again.
+    let report = fleet.signed(&["resume", "--settle", "0"])?;
+    ensure!(
+        report.code == Some(1) && report.stderr.contains("web-2 refused"),
+        "{report:?}"
+    );
+    // An administrator stops one, and another one lets it go on.
+    fleet.policy(&policy(5))?;
+    let report = fleet.push(&[&STAGES[..4], &["--detach"]].concat())?;
+    ensure!(report.code == Some(0), "{report:?}");
+    let report = fleet.signed(&["pause", "--reason", "lunch"])?;
+    ensure!(report.stdout.contains("stopped: lunch"), "{report:?}");
+    until("the reason on a host", || {
+        let reason = hosts[1].status().ok()?["reason"].clone();
+        reason.as_str()?.contains("lunch").then_some(())
+    })?;
+    hosts[1].until_policy(1)?;
+    let report = fleet.signed(&["resume", "--settle", "0"])?;
+    ensure!(report.code == Some(0), "{report:?}");
+    for host in &hosts {
+        host.until_policy(5)?;
+    }
+    Ok(())
+}
+
+fn a_store_that_is_down_reverts_nothing() -> Result<()> {
+    let (mut fleet, hosts) = begun()?;
+    let first: Vec<_> = hosts.iter().map(Host::rules).collect::<Result<_>>()?;
+    fleet.policy(&policy(6))?;
+    let report = fleet.push(&["--now", "--detach"])?;
+    ensure!(report.code == Some(0), "{report:?}");
+    for member in 0..MEMBERS.len() {
+        fleet.cluster.kill(member)?;
+    }
+    // Each host is before, in or after its trial: it keeps one of both, and never says that it was cut off.
+    let is_settled = |host: &Host| {
+        let state = host.status().ok()?["state"].clone();
+        (state != "trial" && state != "back").then_some(())
+    };
+    for (host, first) in hosts.iter().zip(&first) {
+        until("the end of a trial", || is_settled(host))?;
+        let state = host.status()?;
+        ensure!(state["state"] != "reverted", "{state}");
+        let rules = host.rules()?;
+        ensure!(
+            rules == *first || rules.contains("203.0.113.6"),
+            "{}: {rules}",
+            host.name
+        );
+    }
+    for member in 0..MEMBERS.len() {
+        fleet.cluster.start_member(member, "existing")?;
+    }
+    fleet.cluster.until_healthy()?;
+    for host in &hosts {
+        host.until_policy(6)?;
+        host.until("in-force")?;
+    }
+    let report = fleet.signed(&["resume", "--settle", "0"])?;
+    ensure!(report.code == Some(0), "{report:?}");
+    Ok(())
+}
+
+fn a_push_that_was_killed_is_finished_by_another() -> Result<()> {
+    let (fleet, hosts) = begun()?;
+    // More than one piece, so that there are steps to be killed at.
+    let list: String = (0..150_000_u32)
+        .map(|number| {
+            format!(
+                "100.{}.{}.{}\n",
+                number >> 16,
+                (number >> 8) & 255,
+                number & 255
+            )
+        })
+        .collect();
+    let sandbox = fleet.cluster.sandbox();
+    sandbox.write("p/many.txt", list)?;
+    let mut number = 10;
+    for milliseconds in [30, 100, 200, 400, 800, 1600] {
+        number += 1;
+        fleet.policy(&format!(
+            "default: deny\nsources: {{many: {{file: many.txt}}}}\nports: {{22: [203.0.113.{number}], 80: [many]}}\n"
+        ))?;
+        let policies = sandbox.dir().join("p").to_string_lossy().into_owned();
+        let words = fleet.signing(&["push", &policies, "--now", "--settle", "0"]);
+        let words: Vec<_> = words.iter().map(String::as_str).collect();
+        let push = Daemon::of(fleet.command(&words)?)?;
+        std::thread::sleep(Duration::from_millis(milliseconds));
+        push.kill()?;
+    }
+    let report = fleet.push(&["--now", "--settle", "0"])?;
+    ensure!(report.code == Some(0), "{report:?}");
+    for host in &hosts {
+        host.until_policy(number)?;
+        host.until("in-force")?;
+    }
+    // A list of which a little changed is sent as what changed.
+    let before = written(&fleet)?;
+    let mut lines: Vec<String> = (0..150_000_u32)
+        .map(|number| {
+            format!(
+                "100.{}.{}.{}",
+                number >> 16,
+                (number >> 8) & 255,
+                number & 255
+            )
+        })
+        .collect();
+    lines.retain(|line| !line.ends_with(".77"));
+    sandbox.write("p/many.txt", lines.join("\n") + "\n")?;
+    let report = fleet.push(&["--now", "--settle", "0"])?;
+    ensure!(report.code == Some(0), "{report:?}");
+    let deltas = fleet.cluster.etcdctl_ok(
+        "root",
+        &["get", "--prefix", "/dfw/v1/prod/deltas/", "--keys-only"],
+    )?;
+    ensure!(deltas.trim().lines().count() == 1, "{deltas}");
+    ensure!(written(&fleet)? > before);
+    for host in &hosts {
+        until("the changed list", || {
+            let rules = host.rules().ok()?;
+            (rules.contains("100.0.0.76") && !rules.contains("100.0.0.77")).then_some(())
+        })?;
+    }
+    Ok(())
+}
+
+/// The revision of the store.
+fn written(fleet: &Fleet) -> Result<i64> {
+    let said = fleet
+        .cluster
+        .etcdctl_ok("root", &["get", "/dfw", "-w", "json"])?;
+    let said: serde_json::Value = serde_json::from_str(&said)?;
+    said["header"]["revision"].as_i64().context("no revision")
+}
