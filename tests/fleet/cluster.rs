@@ -22,6 +22,8 @@ pub(crate) struct Cluster {
     sandbox: Sandbox,
     places: Vec<Sandbox>,
     members: [Option<Child>; 3],
+    /// The size of the disk of the member that is started next; `None` for this machine's.
+    disk: Option<String>,
     /// More words for each member.
     options: Vec<String>,
 }
@@ -51,6 +53,7 @@ impl Cluster {
             sandbox,
             places,
             members: [None, None, None],
+            disk: None,
             options: options.iter().map(|option| (*option).to_owned()).collect(),
         };
         cluster.authority()?;
@@ -108,7 +111,17 @@ impl Cluster {
             .collect();
         let tls = self.path("tls");
         let file = |name: &str| tls.join(name).to_string_lossy().into_owned();
-        let mut etcd = self.places[number].namespace().command("etcd");
+        let mut etcd = self.places[number].namespace().command(match &self.disk {
+            Some(_) => "unshare",
+            None => "etcd",
+        });
+        if let Some(size) = &self.disk {
+            // The mount ends with the process.
+            let mount =
+                format!("mount -t tmpfs -o size={size},mode=0700 tmpfs \"$0\" && exec etcd \"$@\"");
+            etcd.args(["--mount", "--", "sh", "-c", &mount]);
+            etcd.arg(self.data(number));
+        }
         etcd.args(["--name", &format!("m{number}"), "--data-dir"])
             .arg(self.data(number));
         for (option, port) in [("client", 2379), ("peer", 2380)] {
@@ -210,6 +223,33 @@ impl Cluster {
             shell.env(format!("ETCDCTL_{option}"), identity.join(name));
         }
         Report::of(shell.args(["-c", line]))
+    }
+
+    /// Puts a new member with a disk of a size in place of another one, which is dead.
+    pub(crate) fn replace_small(&mut self, number: usize, size: &str) -> Result<Report> {
+        let address = MEMBERS[number];
+        let line = format!(
+            "id=$(etcdctl member list | grep {address}: | cut -d, -f1) && etcdctl member remove $id && \
+             etcdctl member add m{number} --peer-urls=https://{address}:2380"
+        );
+        let mut report = self.shell("root", &line)?;
+        until("a new member", || {
+            if report.code != Some(0) {
+                report = self.shell("root", &line).ok()?;
+            }
+            (report.code == Some(0)).then_some(())
+        })?;
+        self.disk = Some(size.to_owned());
+        self.start_member(number, "existing")?;
+        self.disk = None;
+        self.until_healthy()?;
+        Ok(report)
+    }
+
+    /// Returns whether a member runs.
+    pub(crate) fn is_running(&mut self, number: usize) -> bool {
+        let member = self.members[number].as_mut();
+        member.is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 
     /// Starts all members with the contents of a snapshot, in place of what they have.

@@ -21,6 +21,10 @@ pub(crate) const TRIALS: &[Named] = &[
         a_full_store_is_named_and_repaired,
     ),
     (
+        "a_member_whose_disk_is_full_ends_alone",
+        a_member_whose_disk_is_full_ends_alone,
+    ),
+    (
         "a_store_that_went_back_changes_nothing",
         a_store_that_went_back_changes_nothing,
     ),
@@ -107,9 +111,14 @@ fn members_may_die_stop_and_be_cut_off() -> Result<()> {
     let id = line
         .and_then(|line| line.split(',').next())
         .context("no member")?;
-    fleet
-        .cluster
-        .etcdctl_ok("root", &["member", "remove", id])?;
+    // Each member must have been there for some seconds.
+    until("the end of a member", || {
+        let removed = fleet.cluster.etcdctl("root", &["member", "remove", id]);
+        removed
+            .ok()
+            .filter(|report| report.code == Some(0))
+            .map(drop)
+    })?;
     fleet.cluster.kill(2)?;
     fs::remove_dir_all(fleet.cluster.data(2))?;
     let peer = format!("--peer-urls=https://{}:2380", MEMBERS[2]);
@@ -163,6 +172,26 @@ fn a_full_store_is_named_and_repaired() -> Result<()> {
     ensure!(report.code == Some(0), "{report:?}");
     fleet.push_now(3)?;
     all_have(&hosts, 3)
+}
+
+fn a_member_whose_disk_is_full_ends_alone() -> Result<()> {
+    let (mut fleet, hosts) = begun(&[])?;
+    // etcd allocates 64 MB of log ahead, twice; then the disk is full.
+    fleet.cluster.kill(1)?;
+    fs::remove_dir_all(fleet.cluster.data(1))?;
+    fs::create_dir(fleet.cluster.data(1))?;
+    let report = fleet.cluster.replace_small(1, "140m")?;
+    ensure!(report.code == Some(0), "{report:?}");
+    let file = fleet.cluster.sandbox().write("junk", "x".repeat(1 << 20))?;
+    until("the end of a member", || {
+        let put = format!("etcdctl put /dfw/v1/prod/junk <{}", file.display());
+        fleet.cluster.shell("dfw-push", &put).ok()?;
+        (!fleet.cluster.is_running(1)).then_some(())
+    })?;
+    let said = problems(&fleet)?;
+    ensure!(said.contains(MEMBERS[1]), "{said}");
+    fleet.push_now(2)?;
+    all_have(&hosts, 2)
 }
 
 fn a_store_that_went_back_changes_nothing() -> Result<()> {

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -37,6 +37,8 @@ pub(crate) struct Host {
     pub(crate) sandbox: Sandbox,
     pub(crate) guard: Option<Daemon>,
     pub(crate) fetcher: Option<Daemon>,
+    /// More words for guard.
+    pub(crate) more: Vec<String>,
     identity: PathBuf,
 }
 
@@ -98,6 +100,7 @@ impl Fleet {
             sandbox,
             guard: None,
             fetcher: None,
+            more: Vec::new(),
         })
     }
 
@@ -211,6 +214,7 @@ impl Host {
         command.arg("--socket").arg(path("guard.sock"));
         command.arg("--trusted-key").arg(path("policy.pub"));
         command.args(["--docker-host", "none", "--host-id", &self.name]);
+        command.args(&self.more);
         command.env("DFW_CACHE", path("cache"));
         let mut guard = Daemon::of(command)?;
         // The fetcher looks for what guard wants.
@@ -219,6 +223,11 @@ impl Host {
         guard.said.clear();
         self.guard = Some(guard);
         Ok(())
+    }
+
+    /// The folder with its certificate.
+    pub(crate) fn identity(&self) -> &Path {
+        &self.identity
     }
 
     pub(crate) fn start_fetcher(&mut self) -> Result<()> {

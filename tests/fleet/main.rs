@@ -13,6 +13,7 @@
 mod attacks;
 mod chaos;
 mod cluster;
+mod contents;
 #[path = "../guard/daemon.rs"]
 #[expect(dead_code, reason = "the guard tests use the rest")]
 mod daemon;
@@ -26,6 +27,9 @@ mod namespace;
 #[expect(dead_code, reason = "the kernel tests use the rest")]
 mod pty;
 mod rollout;
+#[path = "../guard/servers.rs"]
+#[expect(dead_code, reason = "the guard tests use the rest")]
+mod servers;
 #[path = "../support/sign.rs"]
 mod sign;
 #[path = "../kernel/support.rs"]
@@ -89,6 +93,7 @@ fn all() -> impl Iterator<Item = Named> {
         chaos::TRIALS,
         rollout::TRIALS,
         failures::TRIALS,
+        contents::TRIALS,
         attacks::TRIALS,
         many::TRIALS,
     ];

@@ -49,8 +49,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("import", &["net", "policy", "text"]),
     // Rights are given up by daemons; only the one that has none speaks to the network.
     ("confine", &[]),
+    // The store, as calls.
+    ("etcd", &["bundle", "file", "untrusted"]),
     // It reads which files a bundle has, and verifies none.
-    ("fetch", &["bundle", "confine", "file", "net", "policy"]),
+    (
+        "fetch",
+        &["bundle", "confine", "etcd", "file", "net", "policy"],
+    ),
+    ("fleet", &["bundle", "etcd", "file", "untrusted"]),
     // The kernel, and what is made of all of it.
     (
         "kernel",

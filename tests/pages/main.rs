@@ -11,6 +11,8 @@
     reason = "a black-box test starts programs and reports to the terminal; what fails here is a failed test"
 )]
 
+#[cfg(feature = "etcd")]
+mod fleets;
 #[path = "../support/pages.rs"]
 mod pages;
 
@@ -94,7 +96,7 @@ fn all_pages() -> Result<Vec<Page>> {
         })
     };
     let names = pages::HOSTILE.map(shown);
-    Ok(vec![
+    let mut all = vec![
         Page::of("0 ports", &pages::host_with(0)),
         Page::of("1 port", &pages::host_with(1)),
         Page::of("30 ports", &pages::host_with(30)),
@@ -110,7 +112,29 @@ fn all_pages() -> Result<Vec<Page>> {
             &policy(60, false),
             &policy(60, true),
         )?,
-    ])
+    ];
+    all.extend(fleets());
+    Ok(all)
+}
+
+/// Pages of sites in a store.
+#[cfg(feature = "etcd")]
+fn fleets() -> Vec<Page> {
+    let pages = fleets::all().into_iter();
+    pages
+        .map(|(name, html, expected)| Page {
+            name,
+            html,
+            svg: None,
+            expected,
+        })
+        .collect()
+}
+
+/// None, as this program was built without stores.
+#[cfg(not(feature = "etcd"))]
+fn fleets() -> Vec<Page> {
+    Vec::new()
 }
 
 /// Names of files, which are names from elsewhere, too.
