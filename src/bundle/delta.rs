@@ -3,7 +3,7 @@
 //! A line of a delta copies lines of the former text (`=N`), skips some (`-N`), or is a new line behind a `+`. What is
 //! signed is the digest of the result, so a delta is trusted with nothing.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use memchr::memchr_iter;
 
@@ -17,7 +17,7 @@ pub fn between(old: &[u8], new: &[u8]) -> Option<Vec<u8>> {
     let old_lines = lines(old)?;
     let new_lines = lines(new)?;
     // Sorted lists have each line once. What is there twice is found where it is first behind the last place.
-    let mut places: HashMap<&[u8], Vec<usize>> = HashMap::with_capacity(old_lines.len());
+    let mut places: BTreeMap<&[u8], Vec<usize>> = BTreeMap::new();
     for (at, line) in old_lines.iter().enumerate().rev() {
         places.entry(line).or_default().push(at);
     }

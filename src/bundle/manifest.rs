@@ -10,7 +10,7 @@ use super::digest::Digest;
 use super::keys::Role;
 use super::moment::Moment;
 use super::signed::Statement;
-use super::stage::Stage;
+use super::stage::{Stage, place};
 use super::version::Version;
 use super::word::{FileName, HostPattern, Word};
 
@@ -129,6 +129,17 @@ impl Manifest {
             }
         }
         Ok(())
+    }
+
+    /// Returns the number of the stage of a host, from 0; the number of stages if no stage names it.
+    #[must_use]
+    pub fn stage_of(&self, host: &Word) -> usize {
+        let contains = |stage: &Stage| match stage {
+            Stage::Group(group) => self.groups_of(host).any(|own| own == group),
+            Stage::Percent(percent) => place(host, &self.site) < u64::from(*percent) * 100,
+        };
+        let stage = self.stages.iter().position(contains);
+        stage.unwrap_or(self.stages.len())
     }
 
     /// Returns the groups of a host.

@@ -4,7 +4,6 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::digest::Digest;
-use super::manifest::Manifest;
 use super::text::as_text;
 use super::word::Word;
 
@@ -17,39 +16,13 @@ pub enum Stage {
     Percent(u8),
 }
 
-impl Stage {
-    /// Returns whether a host is in this stage, by the groups of a manifest.
-    #[must_use]
-    pub fn contains(&self, host: &Word, manifest: &Manifest) -> bool {
-        match self {
-            Self::Group(group) => {
-                let hosts = manifest.groups.get(group);
-                hosts.is_some_and(|hosts| hosts.iter().any(|pattern| pattern.matches(host)))
-            }
-            Self::Percent(percent) => place(host, &manifest.site) < u64::from(*percent) * 100,
-        }
-    }
-}
-
 /// Returns the place of a host among 10,000: the same for each generation of a site, and another one for each site.
-fn place(host: &Word, site: &Word) -> u64 {
+pub(super) fn place(host: &Word, site: &Word) -> u64 {
     let digest = Digest::of(format!("{site}/{host}").as_bytes()).to_string();
     let number = digest
         .get(..15)
         .and_then(|digits| u64::from_str_radix(digits, 16).ok());
     number.unwrap_or_default() % 10_000
-}
-
-impl Manifest {
-    /// Returns the number of the stage of a host, from 0; the number of stages if no stage names it.
-    #[must_use]
-    pub fn stage_of(&self, host: &Word) -> usize {
-        let stage = self
-            .stages
-            .iter()
-            .position(|stage| stage.contains(host, self));
-        stage.unwrap_or(self.stages.len())
-    }
 }
 
 impl fmt::Display for Stage {

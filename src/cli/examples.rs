@@ -117,9 +117,7 @@ pub(super) const FLEET: &str = "\
 Examples:
   export DFW_STORE=etcd://etcd-1,etcd-2,etcd-3/prod
   dfw fleet init --host web-1 --host web-2
-  dfw fleet push policies/ --secret-key policy.key --stage canary --stage 25%
-  dfw fleet status --watch
-  dfw fleet rollback --secret-key policy.key --now";
+  dfw fleet push policies/ --secret-key policy.key --stage canary --stage 25%";
 
 pub(super) const STATUS: &str = "\
 Examples:

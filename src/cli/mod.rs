@@ -25,8 +25,7 @@ use commands::Verb;
     name = "dfw",
     version,
     help_template = "\
-{about}
-{usage-heading} {usage}
+{about}: {usage}
 {subcommands}{after-help}",
     after_help = examples::DFW,
     after_long_help = examples::TOUR

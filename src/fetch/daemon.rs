@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::policy::Request;
 
 use super::site::{FOLDER, Site, WANTED, Wanted};
-use super::store::Credentials;
+use super::store::{Credentials, Following};
 use super::watch::Watch;
 use super::{Fetcher, Outcome, RETRY, Requests, next_due};
 
@@ -137,7 +137,13 @@ impl Daemon<'_> {
                     let has_folder = self.cache.join(FOLDER).is_dir();
                     if has_folder && wanted.address.is_etcd() {
                         address = None;
-                        let done = self.credentials.follow(self, &path, &wanted.address);
+                        let following = Following {
+                            cache: self.cache,
+                            wanted: &path,
+                            news: self.news,
+                            warn: self.warn,
+                        };
+                        let done = self.credentials.follow(&following, &wanted.address);
                         if let Err(error) = done {
                             (self.warn)(&format!("{}: {error}", wanted.address));
                             watch.wait(LONGEST).map_err(|error| error.to_string())?;

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use crate::bundle::Address;
 
-use super::daemon::Daemon;
 use super::site::Site;
 
 /// Where the files for TLS are; `DFW_ETCD_TLS` names another folder.
@@ -24,12 +23,28 @@ pub fn folder() -> PathBuf {
     given.or_else(handed).unwrap_or_else(|| FOLDER.into())
 }
 
+/// Where the bundle of a site goes, and who is told of it.
+#[cfg_attr(
+    not(feature = "etcd"),
+    expect(dead_code, reason = "nothing is followed")
+)]
+pub(super) struct Following<'a> {
+    /// The cache.
+    pub(super) cache: &'a Path,
+    /// The file that says what is wanted.
+    pub(super) wanted: &'a Path,
+    /// Reports a new generation.
+    pub(super) news: &'a dyn Fn(u64),
+    /// Reports what is wrong.
+    pub(super) warn: &'a dyn Fn(&str),
+}
+
 #[cfg(feature = "etcd")]
 mod built {
     use crate::etcd::Identity;
     use crate::fetch::etcd::{Follower, fetch};
 
-    use super::{Address, Daemon, Path, Site, folder};
+    use super::{Address, Following, Site, folder};
 
     /// What this host shows to a store. It is read before the rights are given up.
     #[derive(Debug)]
@@ -44,16 +59,15 @@ mod built {
 
         pub(in crate::fetch) fn follow(
             &self,
-            daemon: &Daemon<'_>,
-            wanted: &Path,
+            following: &Following<'_>,
             address: &Address,
         ) -> Result<(), String> {
             let follower = Follower {
-                cache: daemon.cache,
-                wanted,
+                cache: following.cache,
+                wanted: following.wanted,
                 identity: self.0.clone()?,
-                news: daemon.news,
-                warn: daemon.warn,
+                news: following.news,
+                warn: following.warn,
             };
             follower.follow(address)
         }
@@ -70,7 +84,7 @@ mod built {
 
 #[cfg(not(feature = "etcd"))]
 mod built {
-    use super::{Address, Daemon, Path, Site};
+    use super::{Address, Following, Site};
 
     /// What this host shows to a store: nothing.
     #[derive(Debug)]
@@ -87,15 +101,14 @@ mod built {
 
         pub(in crate::fetch) fn follow(
             &self,
-            _: &Daemon<'_>,
-            _: &Path,
+            _: &Following<'_>,
             _: &Address,
         ) -> Result<(), String> {
             let Self(()) = self;
             Err(MISSING.to_owned())
         }
 
-        /// Fails.
+        /// Returns that this program was built without stores.
         ///
         /// # Errors
         /// Always.

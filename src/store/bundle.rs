@@ -294,7 +294,7 @@ fn manifest(
     })
 }
 
-/// Reads what the head in a folder says, whoever signed it; `None` if it says nothing.
+/// Reads what the head in a folder says, signed or not; `None` if it says nothing.
 #[must_use]
 pub fn claimed(folder: &Path) -> Option<Head> {
     let bytes = read(&folder.join(HEAD), Limit::HEAD).ok()?;

@@ -158,7 +158,7 @@ impl Pack {
         })
     }
 
-    /// Returns whether an address is excluded from a port, whoever else is allowed there.
+    /// Returns whether an address is excluded from a port.
     #[must_use]
     pub fn excepts(&self, address: IpAddr) -> bool {
         self.policies.iter().any(|policy| policy.excepts(address))

@@ -10,6 +10,7 @@ use crate::Named;
 use crate::cluster::MEMBERS;
 use crate::daemon::until;
 use crate::fleet::{Fleet, Host, policy};
+use crate::support::size::is_long;
 
 pub(crate) const TRIALS: &[Named] = &[
     (
@@ -58,8 +59,9 @@ fn problems(fleet: &Fleet) -> Result<String> {
 fn members_may_die_stop_and_be_cut_off() -> Result<()> {
     let (mut fleet, hosts) = begun(&[])?;
     let mut number = 1;
-    for member in 0..MEMBERS.len() {
-        // Some host is connected to each of them.
+    // Some host is connected to each of them; the first is the one that pushes are made to.
+    let members = if is_long() { MEMBERS.len() } else { 1 };
+    for member in 0..members {
         fleet.cluster.kill(member)?;
         number += 1;
         fleet.push_now(number)?;

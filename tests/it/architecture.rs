@@ -124,7 +124,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // What is shown, computed of what is in force, and laid out.
     (
         "page",
-        &["analysis", "net", "output", "ruleset", "untrusted"],
+        &["analysis", "fleet", "net", "output", "ruleset", "untrusted"],
     ),
 ];
 

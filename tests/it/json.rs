@@ -9,8 +9,9 @@ use std::process::Command;
 use crate::documented::{PAGE, Section, sections, unlisted};
 
 /// The sources that write documents. The policy's also write the schema of policy files.
-const WRITERS: [&str; 4] = [
+const WRITERS: [&str; 5] = [
     "src/cli",
+    "src/fleet/overview.rs",
     "src/output",
     "src/guard/granted.rs",
     "src/guard/record.rs",
@@ -131,11 +132,17 @@ fn every_key_of_the_sources_is_listed_and_no_other() {
             assert!(missing.is_empty(), "{}: {missing:?}", path.display());
         }
     }
-    let all: String = ["src/policy", "src/cli", "src/output", "src/guard"]
-        .iter()
-        .flat_map(|path| sources(&root().join(path)))
-        .map(|(_, text)| text)
-        .collect();
+    let all: String = [
+        "src/policy",
+        "src/cli",
+        "src/output",
+        "src/guard",
+        "src/fleet",
+    ]
+    .iter()
+    .flat_map(|path| sources(&root().join(path)))
+    .map(|(_, text)| text)
+    .collect();
     let values = &sections["paths"];
     let keys = sections
         .values()
@@ -249,6 +256,13 @@ fn every_metric_is_listed() {
              `verdict`. |"
         ));
     }
+    let file = root().join("src/fleet/overview.rs");
+    let (_, text) = sources(&file).remove(0);
+    let strings: Vec<_> = text.split('"').skip(1).step_by(2).collect();
+    let fleet = strings
+        .windows(2)
+        .filter(|row| row[0].starts_with("dfw_fleet_"));
+    expected.extend(fleet.map(|row| format!("| `{}` | gauge | {} |", row[0], row[1])));
     let listed = PAGE.lines().filter(|line| line.starts_with("| `dfw_"));
     assert_eq!(listed.map(str::to_owned).collect::<BTreeSet<_>>(), expected);
 }

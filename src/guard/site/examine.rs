@@ -47,7 +47,7 @@ pub(in crate::guard) struct Examined {
     pub(super) status: SiteStatus,
     /// What was known when it began.
     pub(super) saved: Saved,
-    /// The generation that the head names, whoever signed it.
+    /// The generation that the head names, signed or not.
     pub(super) about: Option<Generation>,
     /// The number of the roll-out, if a trusted key signed it.
     pub(super) rollout: Option<u64>,

@@ -25,7 +25,6 @@ use serde_json::Value;
 use crate::bundle::Address;
 use crate::clock::since_boot;
 use crate::fetch::site::{self, Probed, SiteStatus, Wanted};
-use crate::file;
 use crate::store::bundle::Pick;
 use crate::store::{Location, Policies};
 use crate::untrusted::clean_to;
@@ -103,7 +102,7 @@ pub(in crate::guard) struct Site {
     /// Until when an undecided generation is not tried again.
     held_until: Option<Instant>,
     status: SiteStatus,
-    /// The generation that was examined last, whoever signed it.
+    /// The generation that was examined last, signed or not.
     about: Option<Generation>,
     /// Why the last head was not taken, with the state that it means.
     denied: Option<(&'static str, String)>,
@@ -472,29 +471,6 @@ impl Site {
             self.examination.at(now);
         }
         order
-    }
-
-    /// Says how far this host is, for the store: in a file beside that which says what is wanted.
-    /// Counts that grow are said once a minute.
-    pub(in crate::guard) fn tell(&mut self, counts: Value, now: Instant) {
-        if !self.address.is_etcd() {
-            return;
-        }
-        let mut status = self.report().to_store();
-        let known = self.told.as_ref();
-        if known.is_some_and(|(known, at)| *known == status && now < *at + EVERY) {
-            return;
-        }
-        let state = status.clone();
-        status["counts"] = counts;
-        let path = self.wanted.with_file_name(site::REPORT);
-        match file::replace(&path, 0o644, status.to_string().as_bytes()) {
-            Ok(()) => self.told = Some((state, now)),
-            Err(error) => {
-                let text = format!("cannot tell `dfw fetch` the state of this host: {error}");
-                self.log.say(Level::Warning, &text);
-            }
-        }
     }
 
     fn deny(&mut self, state: &'static str, reason: &str) {

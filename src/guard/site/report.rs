@@ -1,16 +1,19 @@
 //! How far a site is, for status and metrics.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
 use crate::bundle::{Address, Digest};
+use crate::fetch::site;
+use crate::file;
+use crate::guard::log::Level;
 use crate::store::bundle::now;
 use crate::untrusted::clean_to;
 
 use super::machine::Phase;
 use super::state::Generation;
-use super::{REASON, Reason, Site};
+use super::{EVERY, REASON, Reason, Site};
 
 /// What is known of a site.
 #[derive(Debug, Clone)]
@@ -22,7 +25,7 @@ pub(in crate::guard) struct Report {
     /// The generation in force and its manifest.
     pub(in crate::guard) generation: Option<u64>,
     pub(in crate::guard) manifest: Option<Digest>,
-    /// The generation that the state is about, whoever signed it.
+    /// The generation that the state is about, signed or not.
     about: Option<Generation>,
     /// The highest numbers that were accepted.
     pub(in crate::guard) serial: Option<u64>,
@@ -89,6 +92,29 @@ impl Site {
             age,
             failure: failure.map(|failure| clean_to(failure, REASON)),
             failures: self.status.failures,
+        }
+    }
+
+    /// Says how far this host is, for the store: in a file beside that which says what is wanted.
+    /// Counts that grow are said once a minute.
+    pub(in crate::guard) fn tell(&mut self, counts: Value, now: Instant) {
+        if !self.address.is_etcd() {
+            return;
+        }
+        let mut status = self.report().to_store();
+        let known = self.told.as_ref();
+        if known.is_some_and(|(known, at)| *known == status && now < *at + EVERY) {
+            return;
+        }
+        let state = status.clone();
+        status["counts"] = counts;
+        let path = self.wanted.with_file_name(site::REPORT);
+        match file::replace(&path, 0o644, status.to_string().as_bytes()) {
+            Ok(()) => self.told = Some((state, now)),
+            Err(error) => {
+                let text = format!("cannot tell `dfw fetch` the state of this host: {error}");
+                self.log.say(Level::Warning, &text);
+            }
         }
     }
 }
