@@ -22,6 +22,7 @@ mod files;
 mod grants;
 mod guest;
 mod lan;
+mod limits;
 mod machine;
 mod machines;
 mod modifiers;
