@@ -84,17 +84,27 @@ answers() {
 }
 END
 }
-answers_everywhere() {
-    local address
+# Asks all addresses at once, as silence takes its time, and writes down what each of them did.
+ask_everywhere() {
+    local address asked
+    local -a asking=()
     for address in "${addresses[@]}"; do
-        answers "$address" "$1" || { echo "no answer from $address port $1"; return 1; }
+        answers "$address" "$1" &
+        asking+=("$! $address")
     done
+    for asked in "${asking[@]}"; do
+        if wait "${asked%% *}"; then echo "an answer from ${asked#* } port $1"; else
+            echo "no answer from ${asked#* } port $1"
+        fi
+    done >"$scratch/asked"
+}
+answers_everywhere() {
+    ask_everywhere "$1"
+    ! grep "^no answer" "$scratch/asked"
 }
 answers_nowhere() {
-    local address
-    for address in "${addresses[@]}"; do
-        ! answers "$address" "$1" || { echo "an answer from $address port $1"; return 1; }
-    done
+    ask_everywhere "$1"
+    ! grep "^an answer" "$scratch/asked"
 }
 reachable() { step "the stranger reaches $2" eventually answers_everywhere "$1"; }
 unreachable() { step "the stranger does not reach $2" answers_nowhere "$1"; }

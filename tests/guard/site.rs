@@ -23,11 +23,7 @@ use crate::support::probe::{Outcome, PATIENCE, Transport, ask};
 use crate::support::service::spawn;
 
 pub(crate) const TRIALS: &[Named] = &[
-    (
-        "what_a_server_has_is_confirmed_and_stays_without_it",
-        what_a_server_has_is_confirmed_and_stays_without_it,
-    ),
-    ("wrong_bundles_change_nothing", wrong_bundles_change_nothing),
+    // Those that wait for the end of a trial begin first.
     (
         "a_generation_that_cuts_the_host_off_is_reverted",
         a_generation_that_cuts_the_host_off_is_reverted,
@@ -44,6 +40,11 @@ pub(crate) const TRIALS: &[Named] = &[
         "a_first_generation_is_rolled_back_to_nothing",
         a_first_generation_is_rolled_back_to_nothing,
     ),
+    (
+        "what_a_server_has_is_confirmed_and_stays_without_it",
+        what_a_server_has_is_confirmed_and_stays_without_it,
+    ),
+    ("wrong_bundles_change_nothing", wrong_bundles_change_nothing),
 ];
 
 const ADDRESS: &str = "https://lists.example.com/prod/";

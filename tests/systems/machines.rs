@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::Named;
 use crate::grants;
+use crate::limits;
 use crate::site::{OTHER, Site, other};
 use crate::stranger::{FAMILIES, Stranger};
 use crate::support::times;
@@ -76,6 +77,9 @@ fn a_life(
     }
 
     report(&format!("knows cards in {}", cards_in_others(&site)?));
+
+    limits::hold(&site).with_context(|| site.journal())?;
+    report("limited");
 
     let granted = if owned {
         grants::leave_one_with_a_clock_behind(&site)?;

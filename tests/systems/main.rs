@@ -22,6 +22,7 @@ mod files;
 mod grants;
 mod guest;
 mod lan;
+mod limits;
 mod machine;
 mod machines;
 mod modifiers;
@@ -103,21 +104,21 @@ fn has_machines() -> bool {
 
 fn all() -> impl Iterator<Item = Named> {
     let groups = [
-        // First, as they take longest.
+        // Those that take longest begin first.
         if has_machines() {
             machines::TRIALS
         } else {
             &[]
         },
         scenarios::TRIALS,
+        ansible::TRIALS,
+        package::TRIALS,
         boots::TRIALS,
         modifiers::TRIALS,
         deaths::TRIALS,
         files::TRIALS,
         engines::TRIALS,
         figures::TRIALS,
-        package::TRIALS,
-        ansible::TRIALS,
     ];
     groups.into_iter().flatten().copied()
 }

@@ -20,6 +20,8 @@ use crate::support::edition::is_complete;
 use crate::support::{prefix, record, shared_dir};
 
 const BOOT: &str = include_str!("boot.sh");
+/// The file in a guest's directory that names its init, once that is systemd.
+const BOOTED: &str = "booted";
 /// Into the namespaces of a process.
 const ENTER: &[&str] = &[
     "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--",
@@ -97,14 +99,15 @@ impl Namespaces {
         Ok(guest)
     }
 
-    /// Returns a program that runs its arguments in the guest, also after a restart.
+    /// Returns a program that runs its arguments in the guest, also after a restart. It fails while there is no
+    /// guest, and while its root is being made: until then the namespaces show the machine itself.
     pub(crate) fn entry(&self) -> Result<PathBuf> {
         let entry = self.dir.join("enter");
         let words = [ENTER, ENVIRONMENT].concat().join(" ");
-        let init = self.dir.join("init");
+        let booted = self.dir.join(BOOTED);
         let script = format!(
-            "#!/bin/sh\nexec nsenter --target=\"$(cat {})\" {words} \"$@\"\n",
-            init.display()
+            "#!/bin/sh\ninit=$(cat {}) && exec nsenter --target=\"$init\" {words} \"$@\"\n",
+            booted.display()
         );
         let text = entry.with_extension("sh");
         fs::write(&text, script)?;
@@ -138,7 +141,9 @@ impl Namespaces {
 
 fn boot(dir: &Path, layers: &str, name: &str, cgroup: &Path, lan: &Lan) -> Result<(Child, u32)> {
     fs::create_dir_all(cgroup)?;
-    let _ = fs::remove_file(dir.join("init"));
+    for file in ["init", BOOTED] {
+        let _ = fs::remove_file(dir.join(file));
+    }
     let log = fs::OpenOptions::new()
         .create(true)
         .append(true)
@@ -180,6 +185,10 @@ fn boot(dir: &Path, layers: &str, name: &str, cgroup: &Path, lan: &Lan) -> Resul
         (name.trim() == "systemd").then_some(())
     })
     .with_context(console)?;
+    let booted = dir.join(BOOTED);
+    let new = booted.with_extension("new");
+    fs::write(&new, init.to_string())?;
+    fs::rename(new, booted)?;
     Ok((keeper, init))
 }
 

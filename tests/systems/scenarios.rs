@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 
 use crate::Named;
-use crate::guest::Guest;
+use crate::guest::{Guest, PATIENCE};
 use crate::lan::{GUEST, Lan};
 use crate::namespaces::Namespaces;
 use crate::site::root;
@@ -52,11 +52,20 @@ impl Stage {
             )
             .env("DFW_ADDR4", GUEST[0])
             .env("DFW_ADDR6", GUEST[1])
+            .env("DFW_PATIENCE", PATIENCE.as_secs().to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
         let running = command.spawn().context("cannot run the scenarios")?;
         record(running.id())?;
         Ok(running)
+    }
+
+    /// What the engine and dfw said since the guest booted.
+    fn journal(&self) -> String {
+        self.guest
+            .run("docker ps --all --no-trunc; journalctl --no-pager --lines 60 --output short-precise \
+                 --unit 'dfw*' --unit 'docker*' --unit 'containerd*'")
+            .unwrap_or_else(|error| format!("no journal: {error:#}"))
     }
 }
 
@@ -86,13 +95,18 @@ fn the_scenarios_hold() -> Result<()> {
     // What the others share, and the one that is tried apart.
     scenarios.retain(|name| !["lib", "reboot"].contains(&name.as_str()));
     ensure!(scenarios.len() > 10, "only {scenarios:?}");
-    holds(stage.scenarios(&[])?, &scenarios)
+    holds(stage.scenarios(&[])?, &scenarios).with_context(|| stage.journal())
 }
 
 fn the_scenario_of_a_reboot_holds() -> Result<()> {
     let mut stage = Stage::new()?;
     let running = stage.scenarios(&["reboot"])?;
     // What a real machine does by itself.
-    stage.guest.come_back()?;
-    holds(running, &["reboot".to_owned()])
+    let back = stage.guest.come_back();
+    let held = holds(running, &["reboot".to_owned()]);
+    match back {
+        Ok(()) => held,
+        Err(error) => Err(error.context(format!("{held:?}"))),
+    }
+    .with_context(|| stage.journal())
 }
