@@ -266,10 +266,11 @@ impl Site<'_> {
                 self.blob(remote, &entry)?;
             }
         }
+        // Before the head: who reads both finds a new head with its own roll-out.
+        let has_moved = self.keep_rollout(remote.rollout())?;
         if is_new {
             file::replace(&path, 0o644, &bytes).map_err(|error| unwritten(&error))?;
         }
-        let has_moved = self.keep_rollout(remote.rollout())?;
         manifest.map_err(failed)?;
         self.clean(&head.manifest);
         Ok((head.generation, is_new || has_moved))

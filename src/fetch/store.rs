@@ -8,6 +8,8 @@ use super::site::Site;
 
 /// Where the files for TLS are; `DFW_ETCD_TLS` names another folder.
 const FOLDER: &str = "/etc/dfw/etcd";
+/// The size of what the unit hands over in place of a file that is missing: `none`.
+const NONE: u64 = 4;
 
 /// Returns the folder with `ca.pem`, `cert.pem` and `key.pem`: what the environment names, what the service manager
 /// hands over, or the default.
@@ -16,9 +18,8 @@ pub fn folder() -> PathBuf {
     let given = std::env::var_os("DFW_ETCD_TLS").map(PathBuf::from);
     let handed = || {
         let folder = PathBuf::from(std::env::var_os("CREDENTIALS_DIRECTORY")?);
-        // Files that are missing are handed over empty.
         let size = folder.join("key.pem").metadata().ok()?.len();
-        (size > 0).then_some(folder)
+        (size > NONE).then_some(folder)
     };
     given.or_else(handed).unwrap_or_else(|| FOLDER.into())
 }

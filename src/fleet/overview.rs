@@ -325,10 +325,7 @@ fn problems(snapshot: &Snapshot, members: &[Member], is_full: bool) -> Vec<Strin
     }
     for member in members {
         match &member.state {
-            Err(reason) => problems.push(format!(
-                "the member {} does not answer ({reason}): start or replace it",
-                member.address
-            )),
+            Err(reason) => problems.push(format!("{reason}: start that member, or replace it")),
             Ok(state) if !state.has_leader => {
                 problems.push(format!("the member {} has no leader", member.address))
             }

@@ -14,13 +14,13 @@ fn words(severity: Severity) -> (&'static str, &'static str, &'static str, &'sta
     match severity {
         Severity::Failed => ("bad", "▲", "Failed", "do not take the policies"),
         Severity::Silent => (
-            "warning",
+            "not-judged",
             "?",
             "Silent",
             "nothing is known of them; what was in force stays",
         ),
         Severity::Warned => ("warning", "!", "Warned", "to be looked at"),
-        Severity::Pending => ("muted", "…", "Pending", "do not have the policies yet"),
+        Severity::Pending => ("restricted", "…", "Pending", "do not have the policies yet"),
         Severity::Good => ("good", "✓", "Good", "have the policies in force"),
     }
 }

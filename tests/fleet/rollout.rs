@@ -8,6 +8,7 @@ use crate::Named;
 use crate::cluster::MEMBERS;
 use crate::daemon::{Daemon, until};
 use crate::fleet::{Fleet, Host, policy};
+use crate::sign;
 use crate::support::service::spawn;
 
 pub(crate) const TRIALS: &[Named] = &[
@@ -26,6 +27,10 @@ pub(crate) const TRIALS: &[Named] = &[
     (
         "a_host_that_refuses_stops_a_roll_out",
         a_host_that_refuses_stops_a_roll_out,
+    ),
+    (
+        "what_was_signed_elsewhere_is_pushed",
+        what_was_signed_elsewhere_is_pushed,
     ),
     (
         "a_push_that_was_killed_is_finished_by_another",
@@ -250,6 +255,59 @@ fn a_store_that_is_down_reverts_nothing() -> Result<()> {
     }
     let report = fleet.signed(&["resume", "--settle", "0"])?;
     ensure!(report.code == Some(0), "{report:?}");
+    Ok(())
+}
+
+/// Makes a signed bundle of the policies in `p`; returns its folder.
+fn signed_bundle(fleet: &Fleet, (generation, serial): (u32, u32), more: &[&str]) -> Result<String> {
+    let sandbox = fleet.cluster.sandbox();
+    let path = |name: &str| sandbox.dir().join(name).to_string_lossy().into_owned();
+    let (from, to) = (path("p"), path(&format!("bundle-{generation}-{serial}")));
+    let (generation, serial) = (generation.to_string(), serial.to_string());
+    let create = [
+        "bundle",
+        "create",
+        &from,
+        "--site",
+        "prod",
+        "--generation",
+        &generation,
+        "--serial",
+        &serial,
+        "-o",
+        &to,
+        "--json",
+    ];
+    let document = sandbox.dfw_ok(&[&create, more].concat())?;
+    let document: serde_json::Value = serde_json::from_str(&document)?;
+    sign::bundle(to.as_ref(), &document, (&fleet.key, &fleet.key))?;
+    Ok(to)
+}
+
+fn what_was_signed_elsewhere_is_pushed() -> Result<()> {
+    let (fleet, hosts) = begun()?;
+    let push = |bundle: &str| fleet.signed(&["push", bundle, "--now", "--settle", "0"]);
+    // Numbers that were used already are named, with those that are right.
+    fleet.policy(&policy(7))?;
+    let report = push(&signed_bundle(&fleet, (1, 1), &[])?)?;
+    ensure!(
+        report.code == Some(1) && report.stderr.contains("--generation 2 --serial 2"),
+        "{report:?}"
+    );
+    let report = push(&signed_bundle(&fleet, (2, 2), &[])?)?;
+    ensure!(report.code == Some(0), "{report:?}");
+    for host in &hosts {
+        host.until_policy(7)?;
+    }
+    // For a later dfw than this one: it is not even pushed.
+    let first = hosts[0].rules()?;
+    fleet.policy(&policy(8))?;
+    let report = push(&signed_bundle(&fleet, (3, 3), &["--requires", "9.0.0"])?)?;
+    ensure!(
+        report.code == Some(1) && report.stderr.contains("requires dfw 9.0.0"),
+        "{report:?}"
+    );
+    ensure!(hosts[0].rules()? == first, "an older dfw has taken it");
     Ok(())
 }
 

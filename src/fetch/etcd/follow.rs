@@ -25,6 +25,9 @@ const READ: (Duration, Duration) = (Duration::from_mins(4), Duration::from_mins(
 /// The first wait after a failure, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
+/// After how many failures in a row the members are looked up again.
+const LOOK_UP: u32 = 4;
+
 /// What follows a site in a store, until guard follows another one.
 pub(in crate::fetch) struct Follower<'a> {
     pub(in crate::fetch) cache: &'a Path,
@@ -145,6 +148,10 @@ impl Follower<'_> {
     fn fail(&self, state: &mut State, site: &Site<'_>, error: &str) {
         state.disconnect();
         state.failures = state.failures.saturating_add(1);
+        if state.failures.is_multiple_of(LOOK_UP) {
+            // Members may have moved.
+            state.store.look_up(&site.wanted.address);
+        }
         let longest = RETRY
             .0
             .saturating_mul(1 << state.failures.saturating_sub(1).min(5));

@@ -53,6 +53,13 @@ impl Store {
         })
     }
 
+    /// Looks the members up again; what was known stays if that fails.
+    fn look_up(&mut self, address: &Address) {
+        if let Ok(endpoints) = endpoints(address) {
+            self.endpoints = endpoints;
+        }
+    }
+
     /// Returns the addresses of all members.
     pub(super) fn addresses(&self) -> Vec<SocketAddr> {
         self.endpoints
