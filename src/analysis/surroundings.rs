@@ -94,6 +94,13 @@ impl Surroundings {
                 nat::Answer::Translated { .. } | nat::Answer::Unknown => Translated::Unknown,
             }
         };
+        if asked.len() > 1 {
+            // A host has an address for each network of an engine, and few rules ask for one.
+            let anywhere = answer(family.unspecified());
+            if anywhere != Translated::Unknown {
+                return anywhere;
+            }
+        }
         let mut answers = asked.into_iter().map(answer);
         let first = answers.next().unwrap_or(Translated::Unknown);
         // Where some addresses are translated and others are not, both happens.
