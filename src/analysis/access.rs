@@ -15,7 +15,7 @@ use std::rc::Rc;
 use crate::net::{AddressSet, Entry, Family, Limits, Protocol};
 use crate::ruleset::{Elements, Interface, Origin, Ruleset};
 
-use super::eval::{Packet, Partition, Pool, Step, Symbolic};
+use super::eval::{Packet, Partition, Pool, Step, Steps, Symbolic};
 use super::judgement::{
     Judgement, Reason, Verdict, judgement, limits_of, line_of, reason_of, stays,
 };
@@ -31,7 +31,8 @@ pub struct Access {
     pub judgement: Judgement,
     /// The line of the policy that decides; `None` where a rule of dfw's own decides, or none at all.
     pub line: Option<Origin>,
-    /// The rules that led there, for one of the sets of addresses; none where no rule decides.
+    /// The rules that led there, for one of the sets of addresses; none where no rule decides. Of a port in general
+    /// only the last.
     pub steps: Vec<Step>,
 }
 
@@ -61,10 +62,9 @@ impl Access {
     /// Returns whether the same decides the same, whatever the addresses.
     #[must_use]
     pub fn is_alike(&self, other: &Self) -> bool {
-        let comment = |access: &Self| access.steps.last().map(|step| step.comment.clone());
-        self.judgement == other.judgement
-            && self.line == other.line
-            && comment(self) == comment(other)
+        let [own, others] =
+            [self, other].map(|access| access.steps.last().map(|step| step.comment.as_deref()));
+        self.judgement == other.judgement && self.line == other.line && own == others
     }
 }
 
@@ -145,8 +145,19 @@ impl<'a> Judge<'a> {
     /// tell apart from them, so that a packet between two of the same name is one between two bridges.
     pub fn in_general(&mut self, pool: &mut Pool, slot: &Slot<'_>) -> Judged<'a> {
         let path = slot.path();
-        let all = pool.keep(AddressSet::all(slot.family));
-        self.judged(pool, &path, &slot.packet(&path), &all, false)
+        self.in_general_by(pool, &path, &slot.packet(&path))
+    }
+
+    /// Does the same for the path and the packet of a slot.
+    pub(super) fn in_general_by(
+        &mut self,
+        pool: &mut Pool,
+        path: &Path,
+        packet: &Packet,
+    ) -> Judged<'a> {
+        let all = pool.keep(AddressSet::all(Family::of(packet.flow.source)));
+        let partition = (self.symbolic).partition_with(pool, packet, &all, Steps::Last);
+        judged(pool, path, partition, false)
     }
 
     /// Judges a packet of a path from each of `sources`, which are of the family of its source.
@@ -157,44 +168,8 @@ impl<'a> Judge<'a> {
         packet: &Packet,
         sources: &Rc<AddressSet>,
     ) -> Judged<'a> {
-        self.judged(pool, path, packet, sources, stays(path, packet))
-    }
-
-    fn judged(
-        &mut self,
-        pool: &mut Pool,
-        path: &Path,
-        packet: &Packet,
-        sources: &Rc<AddressSet>,
-        stays: bool,
-    ) -> Judged<'a> {
-        let Partition {
-            regions,
-            ports,
-            any_destination,
-            interfaces,
-        } = self.symbolic.partition(pool, packet, sources);
-        let mut accesses: Vec<Access> = Vec::new();
-        for region in regions {
-            let judgement = if stays {
-                Judgement::NotJudged(Reason::SameInterface)
-            } else {
-                judgement(path, region.decision, !region.steps.is_empty())
-            };
-            let access = Access {
-                sources: region.sources,
-                judgement,
-                line: line_of(&region.steps),
-                steps: region.steps,
-            };
-            add(pool, &mut accesses, access);
-        }
-        Judged {
-            accesses,
-            ports,
-            any_destination,
-            interfaces,
-        }
+        let partition = self.symbolic.partition(pool, packet, sources);
+        judged(pool, path, partition, stays(path, packet))
     }
 
     /// Judges a path of a known host for every address, at one address of the host. Of several interfaces the
@@ -233,6 +208,37 @@ impl<'a> Judge<'a> {
             };
         }
         worst
+    }
+}
+
+/// Joins what one line decides in one way. A packet that stays on one interface passes no rule.
+fn judged<'a>(pool: &mut Pool, path: &Path, partition: Partition<'a>, stays: bool) -> Judged<'a> {
+    let Partition {
+        regions,
+        ports,
+        any_destination,
+        interfaces,
+    } = partition;
+    let mut accesses: Vec<Access> = Vec::new();
+    for region in regions {
+        let judgement = if stays {
+            Judgement::NotJudged(Reason::SameInterface)
+        } else {
+            judgement(path, region.decision, !region.steps.is_empty())
+        };
+        let access = Access {
+            sources: region.sources,
+            judgement,
+            line: line_of(&region.steps),
+            steps: region.steps,
+        };
+        add(pool, &mut accesses, access);
+    }
+    Judged {
+        accesses,
+        ports,
+        any_destination,
+        interfaces,
     }
 }
 

@@ -11,8 +11,9 @@ use crate::compile::{self, List, SHARED_DENIED, entries, port_of_chain, shared_s
 use crate::host::HostView;
 use crate::host::engine;
 use crate::net::{AddressSet, Family, HostPorts, Limits, Protocol};
-use crate::ruleset::{Origin, Ruleset};
+use crate::ruleset::{Address, End, Expression, Origin, Port, Ruleset};
 
+use super::access::destinations;
 use super::eval::{Element, Step, Trace};
 use super::find::paths;
 use super::judgement::{Judgement, Reason, Verdict, judge, limits_of, line_of};
@@ -132,11 +133,39 @@ pub(super) fn all_paths(
 fn exposures(paths: Vec<Path>, around: &Surroundings, ruleset: &Ruleset) -> Vec<Exposure> {
     // Without published ports there is no need to walk long lists.
     let strangers = LazyCell::new(|| strangers(ruleset));
+    let told_apart = told_apart(ruleset);
     let expose_one = |path: Path| {
         let source = strangers[usize::from(path.family() == Family::V6)];
-        expose(ruleset, around, path, source)
+        let mut asked = path.asked(around);
+        if let Some(told_apart) = &told_apart {
+            // A host has an address for each network of an engine.
+            let mut is_first = true;
+            asked.retain(|address| {
+                told_apart.contains(address)
+                    || address.is_loopback()
+                    || std::mem::take(&mut is_first)
+            });
+        }
+        expose(ruleset, around, path, (source, &asked))
     };
     paths.into_iter().map(expose_one).collect()
+}
+
+/// Returns the destinations that rules tell apart, beside loopback addresses; `None` if they may be others.
+fn told_apart(ruleset: &Ruleset) -> Option<BTreeSet<IpAddr>> {
+    let rules = ruleset.chains.values().flat_map(|chain| &chain.rules);
+    let mut expressions = rules.flat_map(|rule| &rule.expressions);
+    let asks_for_more = expressions.any(|expression| {
+        matches!(
+            expression,
+            Expression::Address(Address::DestinationIn { .. })
+                | Expression::Port(Port::AddressMap {
+                    end: End::Destination,
+                    ..
+                })
+        )
+    });
+    (!asks_for_more).then(|| destinations(&[ruleset]))
 }
 
 /// Removes ports of a container that have the same result as all its ports and no path of their own.
@@ -146,6 +175,9 @@ fn drop_repetitions(exposures: &mut Vec<Exposure>, own: &[Path]) {
         .filter(|exposure| exposure.path.port.is_none())
         .cloned()
         .collect();
+    if to_all.is_empty() {
+        return;
+    }
     exposures.retain(|exposure| {
         let same = |all: &Exposure| {
             (all.path.kind, all.path.address) == (exposure.path.kind, exposure.path.address)
@@ -246,9 +278,14 @@ pub fn turned(
     turned
 }
 
-fn expose(ruleset: &Ruleset, around: &Surroundings, path: Path, source: IpAddr) -> Exposure {
+fn expose(
+    ruleset: &Ruleset,
+    around: &Surroundings,
+    path: Path,
+    (source, asked): (IpAddr, &[IpAddr]),
+) -> Exposure {
     let traces: Vec<(Judgement, Trace)> = path
-        .packets(source, around)
+        .packets_to(asked, source, around)
         .iter()
         .map(|packet| judge(ruleset, &path, packet))
         .collect();
@@ -391,12 +428,11 @@ fn unused(host: &HostView, ruleset: &Ruleset, exposures: &[Exposure]) -> Vec<Str
         }
     }
     let is_served = |named: &HostPorts| {
-        served.iter().any(|((protocol, port), addresses)| {
-            *protocol == named.protocol
-                && named.has(*port)
-                && addresses.iter().any(|address| {
-                    named.address.is_none() || address.is_none() || named.address == *address
-                })
+        let ports = (named.protocol, named.first)..=(named.protocol, named.last);
+        served.range(ports).any(|(_, addresses)| {
+            addresses.iter().any(|address| {
+                named.address.is_none() || address.is_none() || named.address == *address
+            })
         })
     };
     named_ports(ruleset)

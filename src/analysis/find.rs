@@ -6,9 +6,11 @@
 use std::net::IpAddr;
 
 use crate::host::engine::{Container, Engine, GatewayMode, Kind as EngineKind, Published};
+use crate::host::explanations::Explanations;
 use crate::host::holder::Holder;
 use crate::host::listener::{Listener, Owner, Role};
 use crate::host::nat::{Target, Translation};
+use crate::host::sockets::Sockets;
 use crate::host::{EndpointView, HostView, Publisher, endpoints_of};
 use crate::net::{Family, Ports, Protocol};
 use crate::ruleset::L4Protocol;
@@ -24,10 +26,11 @@ const DOCKER_CLOSES_SIDE_PATHS: u32 = 28;
 #[must_use]
 pub fn paths(host: &HostView, around: &Surroundings) -> Vec<Path> {
     let mut paths = Vec::new();
+    let (sockets, explanations) = (host.sockets(), host.explanations());
     for engine in &host.engines {
         for container in engine.containers.iter().filter(|c| c.running) {
             for published in families(engine, container) {
-                paths.extend(to_published(host, around, engine, container, published));
+                paths.extend(to_published(&sockets, around, engine, container, published));
             }
         }
         for service in &engine.services {
@@ -39,10 +42,16 @@ pub fn paths(host: &HostView, around: &Surroundings) -> Vec<Path> {
     for endpoint in host.endpoints() {
         paths.extend(to_container(around, host, &endpoint));
     }
-    let rules = around.nat.translations();
+    let mut rules = around.nat.translations();
+    // Most lead to containers.
+    rules.retain(|rule| match rule.to {
+        Target::Host(_) => true,
+        Target::Address(address, _) => is_own(around, address),
+        Target::Somewhere => false,
+    });
     for listener in &host.listeners {
-        paths.extend(to_socket(host, around, listener));
-        paths.extend(redirected(host, around, &rules, listener));
+        paths.extend(to_socket(host, &explanations, around, listener));
+        paths.extend(redirected((host, &explanations), &rules, listener));
     }
     let traces = host.traces_of_engines();
     for translation in &traces.translations {
@@ -120,7 +129,7 @@ fn to_service(
 /// Returns the paths to a port that a running container publishes: DNAT, or a socket of the host; both if dfw
 /// cannot tell which.
 fn to_published(
-    host: &HostView,
+    sockets: &Sockets<'_>,
     around: &Surroundings,
     engine: &Engine,
     container: &Container,
@@ -155,20 +164,14 @@ fn to_published(
             bridge,
         ));
     }
-    let listening = |is_holder: &dyn Fn(&Owner) -> bool| {
-        host.listeners.iter().any(|listener| {
-            listener.protocol == published.protocol
-                && listener.port == published.first
-                && listener.takes(published.address)
-                && listener.owner.as_ref().is_some_and(is_holder)
-        })
+    let at = || {
+        let listeners = sockets.at(published.protocol, published.first);
+        listeners.filter(|listener| listener.takes(published.address))
     };
-    let unseen = host.listeners.iter().any(|listener| {
-        listener.protocol == published.protocol
-            && listener.port == published.first
-            && listener.takes(published.address)
-            && listener.owner.is_none()
-    });
+    let listening = |is_holder: &dyn Fn(&Owner) -> bool| {
+        at().any(|listener| listener.owner.as_ref().is_some_and(is_holder))
+    };
+    let unseen = at().any(|listener| listener.owner.is_none());
     let kind = if unseen || listening(&|owner| matches!(owner.role, Role::Proxy | Role::Rootless)) {
         Some(Kind::Proxy)
     } else {
@@ -287,15 +290,11 @@ pub(super) fn straight(
 }
 
 /// Returns the title of a socket's service and the kind of its paths.
-fn held(host: &HostView, listener: &Listener) -> (Kind, String) {
+fn held(host: &HostView, explanations: &Explanations<'_>, listener: &Listener) -> (Kind, String) {
     let process = |what: &str, owner: &Owner| format!("{what} (process {})", owner.pid);
     let published = || {
-        let running = host.publications().filter(|p| p.of.is_running());
-        let mut about = running.filter(|publication| {
-            let port = publication.published.port();
-            port.protocol == listener.protocol && port.has(listener.port)
-        });
-        about.next().map(|publication| publication.of.title())
+        let publication = explanations.first_of(listener.protocol, listener.port);
+        publication.map(|publication| publication.of.title())
     };
     match host.holder(listener) {
         // It is in this network namespace, even if its engine reports otherwise.
@@ -309,11 +308,11 @@ fn held(host: &HostView, listener: &Listener) -> (Kind, String) {
             format!("a rootless engine ({}, process {})", owner.name, owner.pid),
         ),
         Holder::Proxy(owner) => {
-            let title = published().filter(|_| host.is_explained(listener));
+            let title = published().filter(|_| explanations.explains(listener));
             let unknown = || process("an engine that was not asked", owner);
             (Kind::Proxy, title.unwrap_or_else(unknown))
         }
-        Holder::Engine(owner) => match published().filter(|_| host.is_explained(listener)) {
+        Holder::Engine(owner) => match published().filter(|_| explanations.explains(listener)) {
             Some(title) => (Kind::Held, title),
             None => (Kind::Service, process(&owner.name, owner)),
         },
@@ -324,15 +323,20 @@ fn held(host: &HostView, listener: &Listener) -> (Kind, String) {
 
 /// Returns the paths to a socket that no queried engine publishes: of a container in the host's network, of
 /// another engine, or of a service of the host.
-fn to_socket(host: &HostView, around: &Surroundings, listener: &Listener) -> Vec<Path> {
+fn to_socket(
+    host: &HostView,
+    explanations: &Explanations<'_>,
+    around: &Surroundings,
+    listener: &Listener,
+) -> Vec<Path> {
     let is_published = matches!(
         host.holder(listener),
         Holder::Proxy(_) | Holder::Engine(_) | Holder::Unseen
     );
-    if is_published && host.is_explained(listener) {
+    if is_published && explanations.explains(listener) {
         return Vec::new();
     }
-    let (kind, title) = held(host, listener);
+    let (kind, title) = held(host, explanations, listener);
     // A socket bound to an interface accepts nothing from other interfaces.
     let device = listener.device.as_ref();
     if device
@@ -355,21 +359,24 @@ fn to_socket(host: &HostView, around: &Surroundings, listener: &Listener) -> Vec
     reached.map(|path| path.titled(title.clone())).collect()
 }
 
-/// Returns the paths to a socket through NAT rules: from ports that rules redirect to it, or whose destination
+/// Returns whether packets to an address stay on the host.
+fn is_own(around: &Surroundings, address: IpAddr) -> bool {
+    around.addresses.contains(&address) || address.is_loopback()
+}
+
+/// Returns the paths to a socket through NAT rules that lead to the host: from ports that rules redirect to it, or whose destination
 /// becomes an address of the host.
 fn redirected(
-    host: &HostView,
-    around: &Surroundings,
+    (host, explanations): (&HostView, &Explanations<'_>),
     translations: &[Translation],
     listener: &Listener,
 ) -> Vec<Path> {
-    let (kind, title) = held(host, listener);
-    let is_own = |address: IpAddr| around.addresses.contains(&address) || address.is_loopback();
+    let (kind, title) = held(host, explanations, listener);
     let mut paths = Vec::new();
     for translation in translations {
         let to = match translation.to {
             Target::Host(to) => to,
-            Target::Address(address, to) if is_own(address) && listener.takes(address) => to,
+            Target::Address(address, to) if listener.takes(address) => to,
             Target::Address(..) | Target::Somewhere => continue,
         };
         let number = L4Protocol::from(listener.protocol).number();

@@ -250,7 +250,17 @@ impl Path {
     /// each address of the host.
     #[must_use]
     pub fn packets(&self, source: IpAddr, around: &Surroundings) -> Vec<Packet> {
-        let asked = self.asked(around);
+        self.packets_to(&self.asked(around), source, around)
+    }
+
+    /// Returns the same for these addresses of the host.
+    #[must_use]
+    pub fn packets_to(
+        &self,
+        asked: &[IpAddr],
+        source: IpAddr,
+        around: &Surroundings,
+    ) -> Vec<Packet> {
         let interfaces = around.interfaces.iter().flat_map(|interface| {
             asked.iter().map(move |address| Packet {
                 strays: around.strays(source, interface),

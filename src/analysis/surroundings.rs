@@ -12,7 +12,7 @@ pub struct Surroundings {
     /// The interfaces through which packets come from outside, by name.
     pub interfaces: Vec<String>,
     /// The numbers of interfaces by name.
-    pub indices: Vec<(String, u32)>,
+    pub indices: BTreeMap<String, u32>,
     /// The addresses of the host that clients can use as a destination.
     pub addresses: Vec<IpAddr>,
     /// Link-local addresses, which only on-link hosts reach (RFC 3927, RFC 4291).
@@ -78,13 +78,12 @@ impl Surroundings {
             vec![address]
         };
         let asked = if own.is_empty() { vec![address] } else { own };
-        let links: Vec<(String, u32)> = self
-            .indices
-            .iter()
-            .filter(|(name, _)| self.interfaces.contains(name))
-            .cloned()
+        // Of thousands of interfaces, few have packets from outside.
+        let links = self.interfaces.iter();
+        let links: Vec<(String, u32)> = links
+            .filter_map(|name| Some((name.clone(), *self.indices.get(name)?)))
             .collect();
-        let mut answers = asked.into_iter().map(|address| {
+        let answer = |address| {
             let question = nat::Question::of_host(address, protocol, port);
             match self.nat.judge_from(&question, &links) {
                 nat::Answer::Translated {
@@ -94,7 +93,15 @@ impl Surroundings {
                 // To the host itself, where a socket answers, or to one of several.
                 nat::Answer::Translated { .. } | nat::Answer::Unknown => Translated::Unknown,
             }
-        });
+        };
+        if asked.len() > 1 {
+            // A host has an address for each network of an engine, and few rules ask for one.
+            let anywhere = answer(family.unspecified());
+            if anywhere != Translated::Unknown {
+                return anywhere;
+            }
+        }
+        let mut answers = asked.into_iter().map(answer);
         let first = answers.next().unwrap_or(Translated::Unknown);
         // Where some addresses are translated and others are not, both happens.
         answers.fold(

@@ -40,7 +40,7 @@ use super::feeds::files::{self, Files};
 use super::feeds::job::Outcome;
 use super::feeds::links::Links;
 use super::feeds::signals::Signals;
-use super::feeds::sockets::Serving;
+use super::feeds::sockets::{Reason, Serving};
 use super::feeds::sources::Sources;
 use super::grants::Grants;
 use super::log::{self, Level, Log};
@@ -290,7 +290,7 @@ impl Guard {
                 self.host_changed(Need::Links, now + SETTLE_LINKS);
                 // A container's link appears before its ports are open.
                 if new {
-                    self.stir();
+                    self.stir(Reason::Link);
                 }
             }
             Event::Serving(Ok(())) => self.host_changed(Need::Host, now),
@@ -327,15 +327,15 @@ impl Guard {
         }
     }
 
-    fn stir(&self) {
+    fn stir(&self, reason: Reason) {
         if let Some(serving) = &self.serving {
-            serving.stir();
+            serving.stir(reason);
         }
     }
 
     fn engine_reported(&mut self, address: &str, report: Report, now: Instant) {
         if matches!(report, Report::Changing) {
-            self.stir();
+            self.stir(Reason::Event);
         }
         let (text, changed) = self.engines.take(address, report);
         if let Some(serving) = &self.serving {

@@ -12,6 +12,7 @@ mod cgroup;
 mod connection;
 pub mod docker;
 pub mod engine;
+pub mod explanations;
 pub mod follow;
 pub mod grant;
 pub mod holder;
@@ -24,18 +25,19 @@ mod networks;
 mod owner;
 pub mod process;
 pub mod routes;
+pub mod sockets;
 mod summary;
 pub mod traces;
 mod transport;
 
-use crate::net::{AddressSet, HostPorts, Protocol};
+use crate::net::{AddressSet, HostPorts};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::netlink::rtnetlink::{Address, Link};
 use engine::{Container, Engine, Kind, Published};
 use grant::Grant;
-use listener::{Listener, Owner, Role};
+use listener::{Listener, Owner};
 use local_ports::LocalPorts;
 use nat::Nat;
 
@@ -113,14 +115,6 @@ impl Publication<'_> {
         let other = both.then_some(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
         [address].into_iter().chain(other)
     }
-
-    /// Returns the services of this host that hold some of its ports instead, see
-    /// [`HostView::holders`].
-    pub fn holders<'a>(&self, host: &'a HostView) -> impl Iterator<Item = &'a Listener> {
-        let (port, running) = (self.published.port(), self.of.is_running());
-        self.addresses()
-            .flat_map(move |address| host.holders(address, &port, running))
-    }
 }
 
 impl Publisher<'_> {
@@ -188,72 +182,12 @@ impl HostView {
         })
     }
 
-    /// Returns the services of this host that hold ports which an engine publishes at an address, so
-    /// that the engine cannot bind them; a rule for such a port would hit that service. An unspecified
-    /// address stands for every address of its family. If docker-proxy listens on exactly that address,
-    /// no other holder counts.
-    ///
-    /// An unknown holder counts as the engine's if root created the socket and the engine binds the
-    /// port now, since only one can; and if docker-proxy itself may be invisible. Otherwise it is a
-    /// service of the host: a kernel socket, such as `WireGuard`'s, has no process.
-    pub fn holders<'a>(
-        &'a self,
-        address: IpAddr,
-        port: &HostPorts,
-        engine_holds: bool,
-    ) -> impl Iterator<Item = &'a Listener> + use<'a> {
-        let port = *port;
-        self.listeners
-            .iter()
-            .filter(move |listener| {
-                listener.protocol == port.protocol
-                    && (port.first..=port.last).contains(&listener.port)
-                    && !listener.address.is_loopback()
-                    && listener.takes(address)
-                    && !self.is_engines(listener, engine_holds)
-            })
-            .filter(move |listener| !self.is_proxied(address, port.protocol, listener.port))
-    }
-
-    fn is_engines(&self, listener: &Listener, engine_holds: bool) -> bool {
-        match &listener.owner {
-            Some(owner) => owner.is_engine() || self.container_of(owner).is_some(),
-            None => listener.user == 0 && (engine_holds || self.blind),
-        }
-    }
-
-    /// Returns whether docker-proxy listens on a port of exactly this address.
-    fn is_proxied(&self, address: IpAddr, protocol: Protocol, port: u16) -> bool {
-        self.listeners.iter().any(|listener| {
-            let owner = listener.owner.as_ref();
-            listener.protocol == protocol
-                && listener.port == port
-                && listener.address == address
-                && owner.is_some_and(|owner| owner.role == Role::Proxy)
-        })
-    }
-
     /// Returns the sockets that serve published ports, whether or not their engine reports them: an
     /// engine does not while it starts a container, nor if it was not queried.
     pub fn serving(&self) -> impl Iterator<Item = &Listener> {
         let listeners = self.listeners.iter();
         listeners
             .filter(|listener| listener.serves_publication() && !listener.address.is_loopback())
-    }
-
-    /// Returns whether a queried engine publishes the port of a socket, for a running container.
-    #[must_use]
-    pub fn is_explained(&self, listener: &Listener) -> bool {
-        let running = self.publications().filter(|p| p.of.is_running());
-        running.into_iter().any(|publication| {
-            let published = publication.published;
-            published.protocol == listener.protocol
-                && (published.first..=published.last).contains(&listener.port)
-                && publication.addresses().any(|address| {
-                    address == listener.address
-                        || listener.both_families && address.is_unspecified()
-                })
-        })
     }
 
     /// Returns whether some ports count as published without a socket: those in the last answer of a
@@ -320,93 +254,4 @@ pub struct EndpointView<'a> {
     pub network: Option<&'a engine::Network>,
     /// Whether the network's gateway mode accepts packets that are routed to the container's address.
     pub direct: bool,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const V4: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-    const V6: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
-
-    fn at(address: IpAddr, user: u32, role: Option<Role>) -> Listener {
-        let owner = role.map(|role| Owner {
-            pid: 7,
-            name: "someone".to_owned(),
-            role,
-            container: None,
-            unanswered: None,
-            parent: None,
-        });
-        Listener {
-            protocol: Protocol::Tcp,
-            address,
-            port: 8080,
-            both_families: false,
-            device: None,
-            user,
-            owner,
-        }
-    }
-
-    fn holders(host: &HostView, address: IpAddr, engine_holds: bool) -> usize {
-        let port = HostPorts {
-            address: None,
-            protocol: Protocol::Tcp,
-            first: 8000,
-            last: 8080,
-        };
-        host.holders(address, &port, engine_holds).count()
-    }
-
-    /// If other processes are invisible, an unknown holder may be docker-proxy.
-    #[test]
-    fn a_port_is_not_released_to_an_unseen_process() {
-        let mut host = HostView {
-            listeners: vec![at(V6, 0, None)],
-            ..HostView::default()
-        };
-        assert_eq!(holders(&host, V6, false), 1);
-        assert_eq!(holders(&host, V6, true), 0);
-        host.blind = true;
-        assert_eq!(holders(&host, V6, false), 0);
-        host.listeners[0] = at(V6, 0, Some(Role::Other));
-        assert_eq!(holders(&host, V6, false), 1);
-        // Not an engine's: a user other than root created it.
-        host.listeners[0] = at(V6, 65534, None);
-        assert_eq!(holders(&host, V6, true), 1);
-    }
-
-    #[test]
-    fn a_listener_holds_its_own_family_and_address() {
-        let mut host = HostView {
-            listeners: vec![at(V4, 0, Some(Role::Other))],
-            ..HostView::default()
-        };
-        let address = IpAddr::from([203, 0, 113, 10]);
-        assert_eq!(holders(&host, V4, false), 1);
-        assert_eq!(holders(&host, address, false), 1);
-        assert_eq!(holders(&host, V6, false), 0);
-        host.listeners[0].address = address;
-        assert_eq!(holders(&host, V4, false), 1);
-        assert_eq!(holders(&host, IpAddr::from([203, 0, 113, 11]), false), 0);
-        host.listeners[0] = at(V6, 0, Some(Role::Other));
-        assert_eq!(holders(&host, V4, false), 0);
-        host.listeners[0].both_families = true;
-        assert_eq!(holders(&host, V4, false), 1);
-    }
-
-    #[test]
-    fn a_port_of_docker_proxy_counts_as_published() {
-        let host = HostView {
-            listeners: vec![
-                at(V4, 1000, Some(Role::Other)),
-                at(V4, 0, Some(Role::Proxy)),
-                at(V6, 1000, Some(Role::Other)),
-            ],
-            ..HostView::default()
-        };
-        assert_eq!(holders(&host, V4, false), 0);
-        assert_eq!(holders(&host, V6, false), 1);
-    }
 }

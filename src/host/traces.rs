@@ -44,11 +44,12 @@ impl HostView {
             let listeners = self.listeners.iter();
             listeners.filter(|listener| !listener.address.is_loopback())
         };
+        let explanations = self.explanations();
         let published = reachable().filter(|listener| {
             matches!(
                 self.holder(listener),
                 Holder::Proxy(_) | Holder::Rootless(_)
-            ) && !self.is_explained(listener)
+            ) && !explanations.explains(listener)
         });
         let containers =
             reachable().filter(|listener| matches!(self.holder(listener), Holder::Unanswered(..)));

@@ -26,6 +26,7 @@ mod owner;
 mod proposal;
 mod restore;
 mod snapshot;
+mod socket_counts;
 mod transaction;
 pub mod unconfirmed;
 mod watch;
@@ -37,6 +38,7 @@ pub use owner::Claim;
 pub use proposal::Proposal;
 pub use restore::{Former, Restored};
 pub use snapshot::{Builder, ForeignBaseChain};
+pub use socket_counts::{Counts, SocketCounts};
 pub use transaction::{Commit, Outcome, sound};
 pub use watch::{Heard, Listener, Tracer};
 

@@ -16,6 +16,6 @@ pub use address::{AddressSet, Entry};
 pub use family::Family;
 pub use limits::{Limits, Per, Rate, SOURCE_V6};
 pub use lines::Lines;
-pub use port::{HostPorts, decisive};
+pub use port::{HostPorts, KeysByPort, decisive};
 pub use ports::Ports;
 pub use protocol::Protocol;

@@ -1,6 +1,7 @@
 //! Ports of this host, and which of several names for one is the most exact.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -84,6 +85,41 @@ pub fn decisive<'a>(
 ) -> Option<&'a HostPorts> {
     let about = keys.into_iter().filter(|key| key.covers(port));
     about.min_by_key(|key| key.exactness())
+}
+
+/// The keys of a policy by port: of thousands of keys, few are compared with each of thousands of ports.
+#[derive(Debug, Clone, Default)]
+pub struct KeysByPort<'a> {
+    /// Keys of one port.
+    ports: BTreeMap<(Protocol, u16), Vec<&'a HostPorts>>,
+    /// Keys of several ports.
+    ranges: Vec<&'a HostPorts>,
+}
+
+impl<'a> KeysByPort<'a> {
+    /// Returns the most specific key that covers a port, see [`decisive`].
+    #[must_use]
+    pub fn decisive(&self, port: &HostPorts) -> Option<&'a HostPorts> {
+        // No key of one port covers several.
+        let one = self.ports.get(&(port.protocol, port.first));
+        let keys = one.into_iter().flatten().chain(&self.ranges);
+        decisive(keys.copied(), port)
+    }
+}
+
+impl<'a> FromIterator<&'a HostPorts> for KeysByPort<'a> {
+    fn from_iter<T: IntoIterator<Item = &'a HostPorts>>(keys: T) -> Self {
+        let mut all = Self::default();
+        for key in keys {
+            if key.first == key.last {
+                let port = (key.protocol, key.first);
+                all.ports.entry(port).or_default().push(key);
+            } else {
+                all.ranges.push(key);
+            }
+        }
+        all
+    }
 }
 
 /// Writes the protocol always, and an unspecified address as it is.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 
 use crate::net::{AddressSet, Family, HostPorts, Protocol};
 use crate::ruleset::{Interface, Ruleset, Side};
@@ -27,10 +27,12 @@ pub(super) fn rows(pool: &mut Pool, rulesets: [&Ruleset; 2], classes: [&[Class];
         judges: rulesets.map(Judge::new),
         classes,
         answers: IndexMap::default(),
-        cells: IndexMap::new(),
+        deciders: IndexSet::default(),
+        cells: IndexMap::default(),
     };
     compare.all();
-    joined_rows(compare.pool, compare.cells)
+    let deciders: Vec<Decider> = compare.deciders.into_iter().collect();
+    joined_rows(compare.pool, &deciders, compare.cells)
 }
 
 /// A change of addresses, whatever the ports and paths.
@@ -42,13 +44,16 @@ struct Cell {
     allowed: [Set; 2],
 }
 
-/// The judgements before and afterwards, with what decides.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// What decides before and afterwards, by number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Change {
     effect: Effect,
-    before: Decider,
-    after: Decider,
+    before: usize,
+    after: usize,
 }
+
+/// Ports for which something changes, and the paths on which it does.
+type Place = (Rc<[Route]>, Segment);
 
 /// A set of a pool, which is equal to no other.
 #[derive(Debug, Clone)]
@@ -92,31 +97,37 @@ struct Compare<'p, 'a> {
     /// The classes of interfaces, incoming and outgoing.
     classes: [&'p [Class]; 2],
     /// What an expression says of each class of its side.
-    answers: IndexMap<*const Interface, Vec<bool>, Fast>,
-    /// What changes, with the ports on each path.
-    cells: IndexMap<Cell, IndexMap<Route, Vec<Segment>>>,
+    answers: IndexMap<*const Interface, Answers, Fast>,
+    /// What decides where something changes.
+    deciders: IndexSet<Decider, Fast>,
+    /// What changes, and where.
+    cells: IndexMap<Cell, Vec<Place>, Fast>,
 }
 
-impl<'a> Compare<'_, 'a> {
+impl<'p, 'a> Compare<'p, 'a> {
     fn all(&mut self) {
         let destinations = destinations(&self.rulesets);
         let [old, new] = self.rulesets;
-        let protocols = Protocol::ALL.map(|protocol| {
-            let ports = differing_ports(old, new, protocol.into());
-            (protocol, ports)
+        let differing = Family::ALL.map(|family| {
+            let protocols = Protocol::ALL.map(|protocol| {
+                let ports = differing_ports(old, new, (family, protocol.into()));
+                (protocol, ports)
+            });
+            (family, protocols)
         });
         let has_filter = self.rulesets.into_iter().any(has_reverse_path_filter);
         for kind in KINDS {
             for strays in [false, true].into_iter().take(1 + usize::from(has_filter)) {
                 let routes = self.routes(kind, strays);
-                for family in Family::ALL {
+                for (family, protocols) in &differing {
+                    let family = *family;
                     let ordinary = ordinary(family, &destinations);
                     let named = destinations
                         .iter()
                         .filter(|address| Family::of(**address) == family);
                     let addresses = [None].into_iter().chain(named.copied().map(Some));
                     for address in addresses {
-                        for (protocol, ports) in &protocols {
+                        for (protocol, ports) in protocols {
                             let line = Line {
                                 kind,
                                 family,
@@ -160,27 +171,27 @@ impl<'a> Compare<'_, 'a> {
         while let Some((port, mut routes)) = next.pop_first() {
             while let Some(route) = routes.first().copied() {
                 let [incoming, outgoing] = self.classes;
-                let name = |classes: &'_ [Class], index: Option<usize>| {
-                    let class = index.and_then(|index| classes.get(index));
-                    class.map_or_else(String::new, |class| class.name.clone())
-                };
+                let name = |class: Option<&'p Class>| class.map_or("", |class| &class.name);
                 let slot = Slot {
                     kind: line.kind,
                     family: line.family,
                     protocol: line.protocol,
                     port,
                     address: line.asked,
-                    incoming: &name(incoming, Some(route.incoming)),
-                    outgoing: &name(outgoing, route.outgoing),
+                    incoming: name(incoming.get(route.incoming)),
+                    outgoing: name(route.outgoing.and_then(|index| outgoing.get(index))),
                     strays: line.strays,
                 };
+                let path = slot.path();
+                let packet = slot.packet(&path);
                 let judged = self
                     .judges
                     .each_mut()
-                    .map(|judge| judge.in_general(self.pool, &slot));
+                    .map(|judge| judge.in_general_by(self.pool, &path, &packet));
+                let asked = self.asked(&judged);
                 let (alike, others): (Vec<Route>, Vec<Route>) = routes
                     .into_iter()
-                    .partition(|other| self.is_alike(&judged, route, *other));
+                    .partition(|other| self.is_alike(&asked, route, *other));
                 let end = self.segment(line, (port, last), &alike, &judged);
                 if let Some(behind) = end.checked_add(1).filter(|behind| *behind <= last) {
                     next.entry(behind).or_default().extend(alike);
@@ -190,33 +201,30 @@ impl<'a> Compare<'_, 'a> {
         }
     }
 
-    /// Whether packets of two paths meet the same rules, by what was asked of those of the first.
-    fn is_alike(&mut self, judged: &[Judged<'a>; 2], one: Route, other: Route) -> bool {
+    /// Returns the numbers of the expressions that compared a name of an interface.
+    fn asked(&mut self, judged: &[Judged<'a>; 2]) -> Vec<usize> {
+        let classes = self.classes;
+        let answers = &mut self.answers;
         let rulesets = self.rulesets.into_iter().zip(judged);
-        let mut asked = rulesets.flat_map(|(ruleset, judged)| {
+        let all = rulesets.flat_map(|(ruleset, judged)| {
             let interfaces = judged.interfaces.iter();
             interfaces.map(move |interface| (ruleset, *interface))
         });
-        asked.all(|(ruleset, interface)| {
-            self.answer(ruleset, interface, one) == self.answer(ruleset, interface, other)
+        all.map(|(ruleset, interface)| {
+            let entry = answers.entry(std::ptr::from_ref(interface));
+            let index = entry.index();
+            entry.or_insert_with(|| Answers::of(ruleset, interface, classes));
+            index
         })
+        .collect()
     }
 
-    /// Whether an expression matches on a path.
-    fn answer(&mut self, ruleset: &Ruleset, interface: &'a Interface, route: Route) -> bool {
-        let [incoming, outgoing] = self.classes;
-        let (classes, index) = match interface.side() {
-            Some(Side::In) => (incoming, Some(route.incoming)),
-            Some(Side::Out) => (outgoing, route.outgoing),
-            None => return false,
-        };
-        let answers = self.answers.entry(interface).or_insert_with(|| {
-            let answers = classes.iter();
-            answers
-                .map(|class| tells(ruleset, interface, &class.name))
-                .collect()
-        });
-        index.is_some_and(|index| answers.get(index) == Some(&true))
+    /// Whether packets of two paths meet the same rules, by what was asked of those of the first.
+    fn is_alike(&self, asked: &[usize], one: Route, other: Route) -> bool {
+        asked.iter().all(|index| {
+            let answers = self.answers.get_index(*index);
+            answers.is_some_and(|(_, answers)| answers.on(one) == answers.on(other))
+        })
     }
 
     /// Notes what becomes of packets to some ports otherwise than before. Returns the last of the ports for which
@@ -244,6 +252,7 @@ impl<'a> Compare<'_, 'a> {
         {
             return last;
         }
+        let routes: Rc<[Route]> = routes.into();
         let mut allowed = None;
         for before in &old.accesses {
             for after in &new.accesses {
@@ -259,24 +268,61 @@ impl<'a> Compare<'_, 'a> {
                         .each_ref()
                         .map(|judged| Set(allowed_of(self.pool, judged)))
                 });
+                let mut decider = |access| {
+                    let decider = Decider::of(access, first);
+                    self.deciders.insert_full(decider).0
+                };
                 let cell = Cell {
                     family: line.family,
                     change: Change {
                         effect,
-                        before: Decider::of(before, first),
-                        after: Decider::of(after, first),
+                        before: decider(before),
+                        after: decider(after),
                     },
                     sources: Set(sources),
                     allowed: allowed.clone(),
                 };
-                let paths = self.cells.entry(cell).or_default();
-                for route in routes {
-                    let segment = (line.address, line.protocol, first, last);
-                    paths.entry(*route).or_default().push(segment);
-                }
+                let segment = (line.address, line.protocol, first, last);
+                let places = self.cells.entry(cell).or_default();
+                places.push((Rc::clone(&routes), segment));
             }
         }
         last
+    }
+}
+
+/// What an expression says of each class of its side.
+#[derive(Debug)]
+struct Answers {
+    side: Option<Side>,
+    classes: Vec<bool>,
+}
+
+impl Answers {
+    fn of(ruleset: &Ruleset, interface: &Interface, [incoming, outgoing]: [&[Class]; 2]) -> Self {
+        let side = interface.side();
+        let classes = match side {
+            Some(Side::In) => incoming,
+            Some(Side::Out) => outgoing,
+            None => &[],
+        };
+        let classes = classes.iter();
+        Self {
+            side,
+            classes: classes
+                .map(|class| tells(ruleset, interface, &class.name))
+                .collect(),
+        }
+    }
+
+    /// Whether the expression matches on a path.
+    fn on(&self, route: Route) -> bool {
+        let index = match self.side {
+            Some(Side::In) => Some(route.incoming),
+            Some(Side::Out) => route.outgoing,
+            None => None,
+        };
+        index.is_some_and(|index| self.classes.get(index) == Some(&true))
     }
 }
 
@@ -292,42 +338,80 @@ fn allowed_of(pool: &mut Pool, judged: &Judged<'_>) -> Rc<AddressSet> {
 type PerFamily = (Family, Set, [Set; 2]);
 
 /// Joins what says the same of several paths, and then of both families.
-fn joined_rows(pool: &mut Pool, cells: IndexMap<Cell, IndexMap<Route, Vec<Segment>>>) -> Vec<Row> {
+fn joined_rows(
+    pool: &mut Pool,
+    deciders: &[Decider],
+    cells: IndexMap<Cell, Vec<Place>, Fast>,
+) -> Vec<Row> {
     type Same = (Change, Vec<Segment>, Vec<Route>);
-    let mut families: IndexMap<Same, Vec<PerFamily>> = IndexMap::new();
-    for (cell, paths) in cells {
-        let mut routes: IndexMap<Vec<Segment>, Vec<Route>> = IndexMap::new();
-        for (route, segments) in paths {
-            routes.entry(joined(segments)).or_default().push(route);
-        }
-        for (segments, mut routes) in routes {
+    let mut families: IndexMap<Same, Vec<PerFamily>, Fast> = IndexMap::default();
+    for (cell, places) in cells {
+        for (segments, mut routes) in joined_routes(places) {
             routes.sort_unstable();
-            let key = (cell.change.clone(), segments, routes);
+            let key = (cell.change, segments, routes);
             let per_family = (cell.family, cell.sources.clone(), cell.allowed.clone());
             families.entry(key).or_default().push(per_family);
         }
     }
     let row = |((change, segments, routes), mut per_family): (Same, Vec<PerFamily>)| {
+        let [before, after] = [change.before, change.after].map(|index| deciders.get(index));
         per_family.sort_by_key(|(family, ..)| *family);
         let mut all = |of: fn(&PerFamily) -> &Set| {
             let nobody = pool.nobody();
             let sets = per_family.iter().map(of);
             sets.fold(nobody, |all, set| pool.union(&all, &set.0))
         };
-        Row {
+        Some(Row {
             effect: change.effect,
             sources: all(|(_, sources, _)| sources),
             source: None,
             allowed_before: all(|(_, _, [before, _])| before),
             allowed_after: all(|(_, _, [_, after])| after),
             families: per_family.iter().map(|(family, ..)| *family).collect(),
-            before: change.before,
-            after: change.after,
+            before: before?.clone(),
+            after: after?.clone(),
             ports: segments.into_iter().map(ports).collect(),
             routes,
-        }
+        })
     };
-    families.into_iter().map(row).collect()
+    families.into_iter().filter_map(row).collect()
+}
+
+/// Returns the paths on which the same ports change, with these.
+fn joined_routes(places: Vec<Place>) -> IndexMap<Vec<Segment>, Vec<Route>, Fast> {
+    // Paths that were found alike at one port mostly are at all: they stay together.
+    let mut together: Vec<(Rc<[Route]>, Vec<Segment>)> = Vec::new();
+    for (routes, segment) in places {
+        match together.iter_mut().find(|(known, _)| *known == routes) {
+            Some((_, segments)) => segments.push(segment),
+            None => together.push((routes, vec![segment])),
+        }
+    }
+    let mut all: Vec<Route> = together
+        .iter()
+        .flat_map(|(routes, _)| routes.iter().copied())
+        .collect();
+    let count = all.len();
+    all.sort_unstable();
+    all.dedup();
+    if all.len() < count {
+        let mut apart: IndexMap<Route, Vec<Segment>, Fast> = IndexMap::default();
+        for (routes, segments) in together {
+            for route in routes.iter() {
+                apart.entry(*route).or_default().extend(&segments);
+            }
+        }
+        let apart = apart.into_iter();
+        together = apart
+            .map(|(route, segments)| (Rc::from([route]), segments))
+            .collect();
+    }
+    let mut joined_by: IndexMap<Vec<Segment>, Vec<Route>, Fast> = IndexMap::default();
+    for (routes, segments) in together {
+        let same = joined_by.entry(joined(segments)).or_default();
+        same.extend(routes.iter());
+    }
+    joined_by
 }
 
 fn ports((address, protocol, first, last): Segment) -> HostPorts {

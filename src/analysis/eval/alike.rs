@@ -1,11 +1,12 @@
 //! The ports at which two rulesets are the same, by comparing their rules.
 //!
 //! Most ports do not change when a policy does. Rules that are equal, look the same things up, and find the same
-//! there do the same to every packet of a port, whatever its path and source: nothing has to be evaluated. The
-//! reverse is not said: rules that are written otherwise may mean the same.
+//! there do the same to every packet of a port and a family, whatever its path and source: nothing has to be
+//! evaluated. The reverse is not said: rules that are written otherwise may mean the same.
 
 use indexmap::IndexMap;
 
+use crate::net::Family;
 use crate::ruleset::check::JUMP_MAX;
 use crate::ruleset::{
     Address, Chain, Column, Elements, End, Expression, Hook, Interface, L4Protocol, Port, Row,
@@ -16,9 +17,14 @@ use super::lookup::{look_up, ports_alike};
 use super::question::of_port;
 use super::{ALL_PORTS, bases, overlap};
 
-/// Returns the ports of a protocol, from 1, at which rules of two rulesets differ, as ranges in ascending order.
+/// Returns the ports of a protocol, from 1, at which rules of two rulesets differ for packets of a family, as ranges
+/// in ascending order.
 #[must_use]
-pub fn differing_ports(old: &Ruleset, new: &Ruleset, protocol: L4Protocol) -> Vec<(u16, u16)> {
+pub fn differing_ports(
+    old: &Ruleset,
+    new: &Ruleset,
+    (family, protocol): (Family, L4Protocol),
+) -> Vec<(u16, u16)> {
     let Some(bases) = equal_bases([old, new]) else {
         return vec![(1, u16::MAX)];
     };
@@ -28,6 +34,7 @@ pub fn differing_ports(old: &Ruleset, new: &Ruleset, protocol: L4Protocol) -> Ve
     loop {
         let mut at = At {
             rulesets: [old, new],
+            family,
             protocol,
             port: first,
             ports: ALL_PORTS,
@@ -48,6 +55,22 @@ pub fn differing_ports(old: &Ruleset, new: &Ruleset, protocol: L4Protocol) -> Ve
     }
 }
 
+/// What is known of an expression in both rulesets.
+enum Sameness {
+    /// It matches no packet that is compared, so the rest of its rule is not evaluated.
+    Never,
+    /// It does the same.
+    Same,
+    /// It may do something else.
+    Unlike,
+}
+
+impl From<bool> for Sameness {
+    fn from(is_same: bool) -> Self {
+        if is_same { Self::Same } else { Self::Unlike }
+    }
+}
+
 /// Returns the base chains of all hooks, if both rulesets have the same.
 fn equal_bases(rulesets: [&Ruleset; 2]) -> Option<Vec<&str>> {
     let [old, new] = rulesets.map(|ruleset| Hook::ALL.map(|hook| bases(ruleset, hook)));
@@ -57,6 +80,7 @@ fn equal_bases(rulesets: [&Ruleset; 2]) -> Option<Vec<&str>> {
 /// A comparison at one port.
 struct At<'c, 'a> {
     rulesets: [&'a Ruleset; 2],
+    family: Family,
     protocol: L4Protocol,
     port: u16,
     /// The ports at which the comparison goes the same way.
@@ -83,24 +107,38 @@ impl<'a> At<'_, 'a> {
 
     /// Comments do not count.
     fn rule(&mut self, old: &'a Rule, new: &Rule, depth: usize) -> bool {
-        old.expressions == new.expressions
-            && old
-                .expressions
-                .iter()
-                .all(|expression| self.expression(expression, depth))
+        if old.expressions != new.expressions {
+            return false;
+        }
+        for expression in &old.expressions {
+            match self.expression(expression, depth) {
+                Sameness::Never => return true,
+                Sameness::Same => {}
+                Sameness::Unlike => return false,
+            }
+        }
+        true
     }
 
     /// Whether what an expression looks up, and where it leads, is the same.
-    fn expression(&mut self, expression: &'a Expression, depth: usize) -> bool {
+    fn expression(&mut self, expression: &'a Expression, depth: usize) -> Sameness {
         match expression {
             Expression::Port(port) => self.port(port, depth),
+            Expression::Address(
+                Address::SourceIn { family, .. }
+                | Address::DestinationIn { family, .. }
+                | Address::DestinationMap { family, .. }
+                | Address::Family(family),
+            ) if *family != self.family => Sameness::Never,
             Expression::Address(
                 Address::SourceIn { set, .. }
                 | Address::DestinationIn { set, .. }
                 | Address::DestinationMap { map: set, .. },
             )
-            | Expression::Interface(Interface::In { set, .. }) => self.whole(set, depth),
-            Expression::Statement(Statement::Verdict(verdict)) => self.verdict(verdict, depth),
+            | Expression::Interface(Interface::In { set, .. }) => self.whole(set, depth).into(),
+            Expression::Statement(Statement::Verdict(verdict)) => {
+                self.verdict(verdict, depth).into()
+            }
             Expression::Address(Address::Family(_) | Address::ToLoopback(_) | Address::Local)
             | Expression::Interface(
                 Interface::Name { .. }
@@ -117,21 +155,34 @@ impl<'a> At<'_, 'a> {
             )
             // What is in such a set is no part of a ruleset.
             | Expression::PerSource(_)
-            | Expression::Unknown { .. } => true,
+            | Expression::Unknown { .. } => Sameness::Same,
         }
     }
 
-    fn port(&mut self, expression: &'a Port, depth: usize) -> bool {
+    fn port(&mut self, expression: &'a Port, depth: usize) -> Sameness {
         match expression {
+            Port::Protocol(protocol)
+            | Port::Map { protocol, .. }
+            | Port::SourceIn { protocol, .. }
+            | Port::AddressMap { protocol, .. }
+                if *protocol != self.protocol =>
+            {
+                Sameness::Never
+            }
+            Port::SourceIn { family, .. } | Port::AddressMap { family, .. }
+                if *family != self.family =>
+            {
+                Sameness::Never
+            }
             Port::In { set, .. } => {
                 self.narrow(set);
                 let key = [Value::Protocol(self.protocol), Value::Port(self.port)];
                 let found =
                     |ruleset| look_up(ruleset, set, &key, false).map(|found| found.is_some());
                 let [old, new] = self.rulesets.map(found);
-                old.ok() == new.ok()
+                (old.ok() == new.ok()).into()
             }
-            Port::Map { protocol, map, .. } if *protocol == self.protocol => {
+            Port::Map { map, .. } => {
                 self.narrow(map);
                 let key = [Value::Port(self.port)];
                 let found = |ruleset| {
@@ -139,31 +190,24 @@ impl<'a> At<'_, 'a> {
                     Some(found.and_then(|found| found.verdict))
                 };
                 let [old, new] = self.rulesets.map(found);
-                old == new
+                let is_same = old == new
                     && old
                         .flatten()
-                        .is_none_or(|verdict| self.verdict(verdict, depth))
+                        .is_none_or(|verdict| self.verdict(verdict, depth));
+                is_same.into()
             }
-            Port::SourceIn { protocol, set, .. } if *protocol == self.protocol => {
-                self.at_port(set, depth)
-            }
+            Port::SourceIn { set, .. } => self.at_port(set, depth).into(),
             Port::AddressMap {
                 end: End::Destination,
-                protocol,
                 map,
                 ..
-            } if *protocol == self.protocol => self.at_port(map, depth),
+            } => self.at_port(map, depth).into(),
             Port::AddressMap {
                 end: End::Source,
                 map,
                 ..
-            } => self.whole(map, depth),
-            // Another protocol's port matches nothing.
-            Port::Protocol(_)
-            | Port::Opens
-            | Port::Map { .. }
-            | Port::SourceIn { .. }
-            | Port::AddressMap { .. } => true,
+            } => self.whole(map, depth).into(),
+            Port::Protocol(_) | Port::Opens => Sameness::Same,
         }
     }
 

@@ -6,6 +6,7 @@
 //! match, and where nothing decides, a base chain accepts.
 
 mod alike;
+mod local;
 mod lookup;
 mod packet;
 mod partition;
@@ -30,6 +31,7 @@ use question::{Asked, Question};
 
 pub use alike::differing_ports;
 pub use packet::{Arrival, Connection, Flow, Outgoing, Packet};
+pub(super) use partition::Steps;
 pub use partition::{Partition, Region, Symbolic};
 pub(super) use pool::Fast;
 pub use pool::Pool;

@@ -5,6 +5,7 @@
 //! evaluator of one packet, as it is the same for all of them. What comes out are regions: every source is in
 //! exactly one, and all of a region meet the same rules.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -14,6 +15,7 @@ use crate::net::AddressSet;
 use crate::ruleset::check::JUMP_MAX;
 use crate::ruleset::{Address, End, Expression, Hook, Interface, Port, Rule, Ruleset, Verdict};
 
+use super::local::deny_local_only;
 use super::lookup::{Unknown, ports_alike};
 use super::packet::Packet;
 use super::pool::{Fast, Pool};
@@ -32,6 +34,15 @@ pub struct Region {
     /// The rules that led there, as in [`Trace::steps`](super::Trace::steps), without the elements that
     /// contain the source.
     pub steps: Vec<Step>,
+}
+
+/// The steps that a region has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::analysis) enum Steps {
+    /// All that led to the decision.
+    All,
+    /// The last, which decides: a step has copies of names, and thousands of ports are compared by it.
+    Last,
 }
 
 /// What becomes of a packet from every source of a set.
@@ -82,7 +93,9 @@ struct Outcome<'a> {
 #[derive(Debug)]
 pub struct Symbolic<'a> {
     ruleset: &'a Ruleset,
-    bases: [Vec<&'a str>; 4],
+    bases: [Rc<[&'a str]>; 4],
+    /// Whether prerouting accepts every packet that is not for this host.
+    denies_local_only: bool,
     /// What sets and maps hold, of those that were asked for.
     found: IndexMap<(*const u8, Asked), Result<Found<'a>, Unknown>, Fast>,
 }
@@ -94,9 +107,12 @@ impl<'a> Symbolic<'a> {
     /// Returns the evaluator of a ruleset.
     #[must_use]
     pub fn new(ruleset: &'a Ruleset) -> Self {
+        let bases = Hook::ALL.map(|hook| Rc::from(bases(ruleset, hook)));
+        let [prerouting, ..] = &bases;
         Self {
             ruleset,
-            bases: Hook::ALL.map(|hook| bases(ruleset, hook)),
+            denies_local_only: deny_local_only(ruleset, prerouting),
+            bases,
             found: IndexMap::default(),
         }
     }
@@ -108,28 +124,47 @@ impl<'a> Symbolic<'a> {
     }
 
     /// Sends a packet from each of `sources`, which are of the family of its source, through the base chains
-    /// of its hook, and before that through those of prerouting if it [arrives](Packet::arrival). The packet from one of them is [`Packet::from_source`]; everything else about it stays as
-    /// it is, also whether it [strays](Packet::strays).
+    /// of its hook, and before that through those of prerouting if it [arrives](Packet::arrival). The packet from
+    /// one of them is [`Packet::from_source`]; everything else about it stays as it is, also whether it
+    /// [strays](Packet::strays).
     pub fn partition(
         &mut self,
         pool: &mut Pool,
         packet: &Packet,
         sources: &Rc<AddressSet>,
     ) -> Partition<'a> {
-        // Its connection comes from the same family as well.
-        let packet = &packet.from_source(packet.flow.source);
-        let outline = self.outline(pool, packet, sources);
-        let arriving = packet.arriving();
-        let regions = outline.regions.into_iter().map(|outcome| Region {
-            steps: self.steps(
-                arriving
-                    .as_ref()
-                    .filter(|_| outcome.early)
-                    .unwrap_or(packet),
-                &outcome.trail,
-            ),
-            sources: outcome.sources,
-            decision: outcome.decision,
+        self.partition_with(pool, packet, sources, Steps::All)
+    }
+
+    /// Does the same, with these steps.
+    pub(in crate::analysis) fn partition_with(
+        &mut self,
+        pool: &mut Pool,
+        packet: &Packet,
+        sources: &Rc<AddressSet>,
+        steps: Steps,
+    ) -> Partition<'a> {
+        let source = packet.flow.source;
+        let connection = packet.connection;
+        let packet = if connection.is_none_or(|c| c.original.source == source) {
+            Cow::Borrowed(packet)
+        } else {
+            // Its connection comes from the same family as well.
+            Cow::Owned(packet.from_source(source))
+        };
+        let arriving = self.arriving(&packet);
+        let outline = self.outline(pool, &packet, arriving.as_ref(), sources);
+        let regions = outline.regions.into_iter().map(|outcome| {
+            let seen = arriving.as_ref().filter(|_| outcome.early);
+            let trail = match steps {
+                Steps::All => &outcome.trail[..],
+                Steps::Last => outcome.trail.last().map_or(&[][..], std::slice::from_ref),
+            };
+            Region {
+                steps: self.steps(seen.unwrap_or(&packet), trail),
+                sources: outcome.sources,
+                decision: outcome.decision,
+            }
         });
         Partition {
             regions: regions.collect(),
@@ -139,26 +174,36 @@ impl<'a> Symbolic<'a> {
         }
     }
 
-    /// The same in less time, of a packet whose connection comes from the same source.
+    /// Returns a packet as it came in; `None` if nothing is decided about it there.
+    fn arriving(&self, packet: &Packet) -> Option<Packet> {
+        let [prerouting, ..] = &self.bases;
+        let is_judged = !prerouting.is_empty()
+            && packet
+                .arrival
+                .is_some_and(|arrival| arrival.local || !self.denies_local_only);
+        is_judged.then(|| packet.arriving()).flatten()
+    }
+
+    /// Returns the partition of a packet whose connection comes from the same source.
     fn outline(
         &mut self,
         pool: &mut Pool,
         packet: &Packet,
+        arriving: Option<&Packet>,
         sources: &Rc<AddressSet>,
     ) -> Outline<'a> {
         let [prerouting, input, forward, output] = &self.bases;
-        let early = prerouting.clone();
+        let early = arriving.map(|arriving| (arriving, Rc::clone(prerouting)));
         let bases = match packet.hook {
-            Hook::Prerouting => Vec::new(),
-            Hook::Input => input.clone(),
-            Hook::Forward => forward.clone(),
-            Hook::Output => output.clone(),
+            Hook::Prerouting => None,
+            Hook::Input => Some(Rc::clone(input)),
+            Hook::Forward => Some(Rc::clone(forward)),
+            Hook::Output => Some(Rc::clone(output)),
         };
-        let arriving = packet.arriving().filter(|_| !early.is_empty());
         let mut walk = Walk {
             symbolic: self,
             pool,
-            packet: arriving.as_ref().unwrap_or(packet),
+            packet,
             trail: Vec::new(),
             regions: Vec::new(),
             ports: ALL_PORTS,
@@ -171,14 +216,15 @@ impl<'a> Symbolic<'a> {
             trail: Vec::new(),
             early: false,
         });
-        if arriving.is_some() {
-            for base in early {
+        if let Some((arriving, early)) = early {
+            walk.packet = arriving;
+            for base in early.iter() {
                 walk.base(base);
             }
             walk.leave_prerouting();
             walk.packet = packet;
         }
-        for base in bases {
+        for base in bases.iter().flat_map(|bases| bases.iter()) {
             walk.base(base);
         }
         walk.regions.retain(|region| !region.sources.is_empty());

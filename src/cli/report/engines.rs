@@ -41,9 +41,10 @@ pub(in crate::cli) fn notices(policy: &Policy, found: &HostFacts) -> Vec<Diagnos
                 ),
             })
     });
+    let sockets = found.host.sockets();
     let held = compile::unnamed(policy, &found.host).flat_map(|publication| {
-        let holders = publication
-            .holders(&found.host)
+        let holders = sockets
+            .holders_of(&publication)
             .map(move |holder| held(holder, &publication));
         holders.collect::<Vec<_>>()
     });
@@ -96,9 +97,10 @@ fn held(holder: &Listener, publication: &Publication<'_>) -> Diagnostic {
 /// that no policy names, but what else these engines open is not known.
 pub(in crate::cli) fn unasked(host: &HostView) -> Vec<Diagnostic> {
     let mut engines: BTreeMap<Option<u32>, (Role, BTreeSet<String>)> = BTreeMap::new();
+    let explanations = host.explanations();
     for listener in host
         .serving()
-        .filter(|listener| !host.is_explained(listener))
+        .filter(|listener| !explanations.explains(listener))
     {
         if let Some(owner) = &listener.owner {
             let by = match owner.role {

@@ -1,6 +1,6 @@
 //! Notices about this host that concern the policy: no errors, but possible surprises.
 
-use crate::net::{HostPorts, Protocol, decisive};
+use crate::net::{HostPorts, KeysByPort, Protocol};
 use std::collections::BTreeMap;
 
 use crate::analysis::audit::{Admits, Exposure, Report};
@@ -240,6 +240,7 @@ pub(in crate::cli) fn local_ports(policy: &Policy, local: &LocalPorts) -> Vec<Di
 /// container.
 fn open_databases(policy: &Policy, host: &HostView) -> Vec<Diagnostic> {
     let mut notices = Vec::new();
+    let keys: KeysByPort<'_> = policy.ports.keys().collect();
     let running = host
         .publications()
         .filter(|publication| publication.of.is_running());
@@ -253,7 +254,8 @@ fn open_databases(policy: &Policy, host: &HostView) -> Vec<Diagnostic> {
         {
             let address = published.port().named().address;
             let asked = HostPorts::one(address, published.protocol, port);
-            let open = decisive(policy.ports.keys(), &asked)
+            let open = keys
+                .decisive(&asked)
                 .and_then(|key| policy.ports.get(key))
                 .filter(|port| port.is_open());
             if let (Some(open), Some(database)) = (open, database(published.protocol, target)) {

@@ -210,12 +210,11 @@ pub fn port_of_chain(chain: &str) -> Option<(Context, HostPorts)> {
 #[must_use]
 pub fn key_of_step(chain: &str, port: u16) -> Option<HostPorts> {
     let shared = || {
-        let contexts = [Context::Published, Context::Host, Context::Early];
-        let protocols = Protocol::ALL.into_iter();
-        let mut all = protocols.flat_map(|protocol| contexts.map(|context| (context, protocol)));
-        let (_, protocol) =
-            all.find(|(context, protocol)| context.shared_chain(*protocol) == chain)?;
-        Some(HostPorts::one(None, protocol, port))
+        let protocol = Protocol::by_name(chain.rsplit_once('-')?.1)?;
+        let mut contexts = [Context::Published, Context::Host, Context::Early].into_iter();
+        contexts
+            .any(|context| context.shared_chain(protocol) == chain)
+            .then(|| HostPorts::one(None, protocol, port))
     };
     port_of_chain(chain).map(|(_, key)| key).or_else(shared)
 }

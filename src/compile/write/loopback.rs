@@ -25,11 +25,12 @@ impl Compiler<'_> {
         let remembered = host.remembered.iter().copied();
         let remembered =
             remembered.filter(|port| port.address.is_some_and(|address| address.is_loopback()));
+        let automatic = published::Automatic::of(host);
         for port in published.chain(remembered) {
             // Replies of containers to requests of the host from 127.0.0.1 come in here, too; they go
             // to ports without a listener.
             let own = Ports::from_iter([(port.first, port.last)]);
-            let own = own.without(&published::automatic(host, &port));
+            let own = own.without(automatic.of_protocol(port.protocol));
             all.entry(port.protocol).or_default().extend(own.ranges());
         }
         let mut maps = Vec::new();

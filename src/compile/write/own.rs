@@ -82,12 +82,13 @@ pub(super) fn automatic(local: &LocalPorts) -> Ports {
 /// Returns the ports that sockets of engines and containers hold: the kernel chooses none of them. A socket
 /// of root with an unknown holder may be one.
 pub(super) fn served(host: &HostView, protocol: Protocol) -> Ports {
+    let sockets = host.sockets();
     let served = host.listeners.iter().filter(|listener| {
         let owner = listener.owner.as_ref();
         listener.protocol == protocol
             && owner.map_or_else(
                 || host.blind && listener.user == 0,
-                |owner| owner.is_engine() || host.container_of(owner).is_some(),
+                |owner| owner.is_engine() || sockets.is_of_container(owner),
             )
     });
     served

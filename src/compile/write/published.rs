@@ -1,8 +1,7 @@
 //! Rules from the answers of engines: published ports without a policy key, and the published ports behind a
 //! container's own ports.
 
-use crate::net::decisive;
-use crate::net::{Family, HostPorts, Ports, Protocol};
+use crate::net::{Family, HostPorts, KeysByPort, Ports, Protocol};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -10,6 +9,7 @@ use super::super::names::{self, Context};
 use super::{Compiler, own};
 use crate::host::engine::Published;
 use crate::host::listener::{Listener, Role};
+use crate::host::sockets::Sockets;
 use crate::host::{HostView, Publication};
 use crate::policy::{DefaultAction, Policy};
 use crate::ruleset::{Address, Elements, Expression, Interval, MapTo, Rule, Verdict};
@@ -67,6 +67,7 @@ impl Compiler<'_> {
         let everywhere = self.policy.default == DefaultAction::Allow;
         let mut containers: BTreeMap<IpAddr, BTreeMap<(Protocol, u16), Verdict>> = BTreeMap::new();
         let (policy, mut judges) = (self.policy, BTreeSet::new());
+        let keys: KeysByPort<'_> = policy.ports.keys().collect();
         for endpoint in self.host.endpoints() {
             if !(everywhere || endpoint.direct) {
                 continue;
@@ -75,7 +76,7 @@ impl Compiler<'_> {
             for published in &endpoint.container.published {
                 let key = published.port().named();
                 let place = (key.protocol, published.container_port);
-                match decisive(policy.ports.keys(), &key) {
+                match keys.decisive(&key) {
                     // Published twice, with and without a key: the key applies to this container's
                     // port.
                     Some(key) => {
@@ -135,10 +136,16 @@ impl Compiler<'_> {
 
 /// Returns published ports without a policy key, except on loopback addresses, which are not reachable from
 /// outside.
-pub fn unnamed<'a>(policy: &Policy, host: &'a HostView) -> impl Iterator<Item = Publication<'a>> {
-    host.publications().filter(|publication| {
+pub fn unnamed<'a>(
+    policy: &'a Policy,
+    host: &'a HostView,
+) -> impl Iterator<Item = Publication<'a>> {
+    let keys: KeysByPort<'_> = policy.ports.keys().collect();
+    host.publications().filter(move |publication| {
         !publication.published.address.is_loopback()
-            && decisive(policy.ports.keys(), &publication.published.port().named()).is_none()
+            && keys
+                .decisive(&publication.published.port().named())
+                .is_none()
     })
 }
 
@@ -181,6 +188,8 @@ pub fn denied<'a>(policy: &Policy, host: &'a HostView) -> Vec<Publication<'a>> {
 /// family, since a port of a service of the host stays open.
 fn closed(policy: &Policy, host: &HostView) -> BTreeMap<Place, Ports> {
     let mut ranges: BTreeMap<Place, Vec<(u16, u16)>> = BTreeMap::new();
+    let sockets = host.sockets();
+    let automatic = Automatic::of(host);
     let mut add = |address: IpAddr, port: &HostPorts, ports: &Ports| {
         let place = (address, port.protocol);
         ranges.entry(place).or_default().extend(ports.ranges());
@@ -189,12 +198,12 @@ fn closed(policy: &Policy, host: &HostView) -> BTreeMap<Place, Ports> {
                      address: IpAddr,
                      port: &HostPorts,
                      running: bool| {
-        let automatic = automatic(host, port);
-        let own = free(host, address, port, running).without(&automatic);
+        let own =
+            free(&sockets, address, port, running).without(automatic.of_protocol(port.protocol));
         // If no service has the other family, that is closed as well: an engine may publish in both
         // later.
         if let Some(other) = other(address) {
-            let taken = own.intersection(&free(host, other, port, running));
+            let taken = own.intersection(&free(&sockets, other, port, running));
             add(other, port, &taken);
         }
         add(address, port, &own);
@@ -231,7 +240,7 @@ fn closed(policy: &Policy, host: &HostView) -> BTreeMap<Place, Ports> {
             {
                 published(&mut add, address, &port, true);
             } else {
-                add(address, &port, &free(host, address, &port, true));
+                add(address, &port, &free(&sockets, address, &port, true));
             }
         }
     }
@@ -250,14 +259,15 @@ fn closed(policy: &Policy, host: &HostView) -> BTreeMap<Place, Ports> {
 /// Returns the ports of stopped containers that `default: deny` closes only once they run, as ranges:
 /// ephemeral ports that the kernel may choose meanwhile.
 pub fn left_open<'a>(
-    policy: &Policy,
+    policy: &'a Policy,
     host: &'a HostView,
 ) -> impl Iterator<Item = (Publication<'a>, Vec<(u16, u16)>)> {
     let stopped = unnamed(policy, host).filter(|publication| !publication.of.is_running());
-    stopped.filter_map(|publication| {
+    let automatic = Automatic::of(host);
+    stopped.filter_map(move |publication| {
         let port = publication.published.port();
         let all = Ports::from_iter([(port.first, port.last)]);
-        let open = all.intersection(&automatic(host, &port));
+        let open = all.intersection(automatic.of_protocol(port.protocol));
         (!open.is_empty()).then(|| (publication, open.ranges().to_vec()))
     })
 }
@@ -272,16 +282,31 @@ fn other(address: IpAddr) -> Option<IpAddr> {
 }
 
 /// Returns the ports that no service of the host holds at an address.
-fn free(host: &HostView, address: IpAddr, port: &HostPorts, engine_holds: bool) -> Ports {
-    let held = host.holders(address, port, engine_holds);
+fn free(sockets: &Sockets<'_>, address: IpAddr, port: &HostPorts, engine_holds: bool) -> Ports {
+    let held = sockets.holders(address, port, engine_holds);
     let held: Ports = held.map(|Listener { port, .. }| (*port, *port)).collect();
     let ports = Ports::from_iter([(port.first, port.last)]);
     ports.without(&held)
 }
 
-/// Returns the ephemeral ports that no engine's socket holds: if they were filtered, replies to requests of
-/// this host would be lost.
-pub(super) fn automatic(host: &HostView, port: &HostPorts) -> Ports {
-    let automatic = own::automatic(&host.local_ports);
-    automatic.without(&own::served(host, port.protocol))
+/// The ephemeral ports that no engine's socket holds: if they were filtered, replies to requests of this host would
+/// be lost.
+pub(super) struct Automatic([(Protocol, Ports); Protocol::ALL.len()]);
+
+impl Automatic {
+    pub(super) fn of(host: &HostView) -> Self {
+        let automatic = own::automatic(&host.local_ports);
+        Self(Protocol::ALL.map(|protocol| {
+            let served = own::served(host, protocol);
+            (protocol, automatic.without(&served))
+        }))
+    }
+
+    /// Returns those of a protocol.
+    pub(super) fn of_protocol(&self, protocol: Protocol) -> &Ports {
+        let [first, others @ ..] = &self.0;
+        let mut others = others.iter();
+        let own = others.find(|(of, _)| *of == protocol);
+        &own.unwrap_or(first).1
+    }
 }

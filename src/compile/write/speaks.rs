@@ -13,7 +13,7 @@ use super::granted::GRANTED;
 use super::port::denial;
 use super::{Compiler, accept, jump, note, to_container};
 use crate::host::Publisher;
-use crate::net::{Family, HostPorts, Protocol, decisive};
+use crate::net::{Family, HostPorts, KeysByPort, Protocol};
 use crate::policy::{DefaultAction, PortPolicy};
 use crate::ruleset::{
     Address, Conntrack, Direction, EPHEMERAL, Elements, End, Expression, Interface, L4Protocol,
@@ -78,6 +78,7 @@ impl<'a> Compiler<'a> {
     fn servers(&self) -> BTreeMap<Server, Keys<'a>> {
         let policy = self.policy;
         let mut servers: BTreeMap<Server, (Keys<'a>, bool)> = BTreeMap::new();
+        let keys: KeysByPort<'a> = policy.ports.keys().collect();
         for publication in self.host.publications() {
             let published = publication.published;
             let Publisher::Container(container) = publication.of else {
@@ -89,7 +90,7 @@ impl<'a> Compiler<'a> {
             if !is_server {
                 continue;
             }
-            let key = decisive(policy.ports.keys(), &published.port().named());
+            let key = keys.decisive(&published.port().named());
             let is_open = match key.and_then(|key| policy.ports.get(key)) {
                 Some(port) => is_open(port) && !policy.settings.reverse_path_filter,
                 None => policy.default == DefaultAction::Allow,

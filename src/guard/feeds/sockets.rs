@@ -1,6 +1,17 @@
 //! Watches for sockets that serve published ports, in a thread of its own: every few milliseconds while an
 //! engine may be starting a container, since docker-proxy listens before the engine answers; and
 //! periodically, since rootless engines send no events.
+//!
+//! ```text
+//!  a link, or an event ─► every 3 ms ─── the engine has answered about the event ─► at growing intervals
+//!                            ▲                                                          │
+//!                            └──────────── a link, an event, or a new socket ───────────┘
+//! ```
+//!
+//! An engine makes the link of a container before its sockets, and reports events after them. So nothing is expected
+//! any more once the engine has answered about all events behind the last link, unless another container starts as
+//! well. Most checks read how many sockets there are; sock_diag, which costs a hundred times as much, is asked if the
+//! numbers change, and now and then.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -14,7 +25,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use crate::guard::due::Backoff;
 use crate::host::engine::Engine;
 use crate::host::listener;
-use crate::kernel;
+use crate::kernel::{self, Counts, SocketCounts};
 use crate::netlink::sock_diag::Socket;
 
 use super::event::Event;
@@ -25,6 +36,12 @@ const EVERY: Duration = Duration::from_millis(3);
 const WHILE: Duration = Duration::from_secs(2);
 /// The longest series of checks: an engine may never answer.
 const AT_MOST: Duration = Duration::from_secs(30);
+/// The interval of checks after an engine has answered about all events, as a part of the time since the last reason.
+const REST: u32 = 8;
+/// The longest time without asking sock_diag while numbers of sockets do not change: at least, and as a part of the
+/// time since the last reason. A socket may have taken another one's place.
+const SURE: Duration = Duration::from_millis(100);
+const SURE_PART: u32 = 2;
 /// The interval of checks without events.
 const SELDOM: Duration = Duration::from_secs(2);
 /// The number of attempts to find the holder of a new socket: an engine may create it before its holder
@@ -34,6 +51,15 @@ const LOOKS: u8 = 50;
 const LOOKS_SELDOM: u8 = 3;
 /// The delay before a retry, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
+
+/// Why a new socket may appear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::guard) enum Reason {
+    /// A link appeared.
+    Link,
+    /// An engine reported an event, and will be asked about it.
+    Event,
+}
 
 /// The handle of the thread.
 #[derive(Debug)]
@@ -48,11 +74,24 @@ pub(in crate::guard) struct Serving {
 struct Orders {
     /// Whether rules depend on these sockets.
     enabled: bool,
-    /// Reports an event after which a new socket may appear.
+    /// Something happened after which a new socket may appear.
     stirred: bool,
-    /// Whether an engine has pending events.
-    busy: bool,
+    /// What happened last.
+    last: Option<Reason>,
+    progress: Progress,
     engines: Arc<Vec<Engine>>,
+}
+
+/// How far engines are with their answers.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    /// Something happened that no engine was asked about.
+    #[default]
+    Unasked,
+    /// An engine has pending events.
+    Busy,
+    /// All engines have answered about the events behind the last link.
+    Answered,
 }
 
 impl Serving {
@@ -67,6 +106,8 @@ impl Serving {
             sender,
             wakeup: wakeup.clone(),
             seen: Seen::default(),
+            counts: SocketCounts::open().ok(),
+            last: None,
             watch: None,
             retry: Backoff::new(RETRY.0, RETRY.1),
         };
@@ -80,9 +121,14 @@ impl Serving {
         })
     }
 
-    /// Reports an event after which a new socket may appear.
-    pub(in crate::guard) fn stir(&self) {
-        locked(&self.orders.0).stirred = true;
+    /// Reports something after which a new socket may appear.
+    pub(in crate::guard) fn stir(&self, reason: Reason) {
+        let mut orders = locked(&self.orders.0);
+        orders.stirred = true;
+        orders.last = Some(reason);
+        if orders.progress == Progress::Answered {
+            orders.progress = Progress::Unasked;
+        }
         self.orders.1.notify_one();
     }
 
@@ -99,7 +145,12 @@ impl Serving {
     pub(in crate::guard) fn know(&self, engines: Vec<Engine>, busy: bool) {
         let mut orders = locked(&self.orders.0);
         orders.engines = Arc::new(engines);
-        orders.busy = busy;
+        orders.progress = match orders.last {
+            _ if busy => Progress::Busy,
+            Some(Reason::Event) => Progress::Answered,
+            // An answer says nothing of a link that appeared after its events.
+            Some(Reason::Link) | None => Progress::Unasked,
+        };
     }
 }
 
@@ -127,6 +178,10 @@ struct Looker {
     sender: SyncSender<Result<(), kernel::Error>>,
     wakeup: Arc<OwnedFd>,
     seen: Seen,
+    /// `None` if the numbers of sockets cannot be read.
+    counts: Option<SocketCounts>,
+    /// The numbers of sockets when sock_diag was asked last, and when that was.
+    last: Option<(Counts, Instant)>,
     watch: Option<Watch>,
     retry: Backoff,
 }
@@ -135,7 +190,11 @@ impl Looker {
     fn run(mut self) {
         let mut next = Instant::now();
         loop {
-            let (stirred, busy, engines) = self.wait(next);
+            let Wake {
+                stirred,
+                progress,
+                engines,
+            } = self.wait(next);
             let now = Instant::now();
             if stirred {
                 self.watch = Some(Watch::begin(now));
@@ -145,22 +204,31 @@ impl Looker {
             } else {
                 LOOKS_SELDOM
             };
-            let found = kernel::listeners().and_then(|sockets| {
-                let of = |sockets: &[Socket]| listener::served(sockets, &engines);
-                self.seen
-                    .find(&sockets, looks, of)
-                    .map_err(kernel::Error::Processes)
-            });
+            let found = if self.may_differ(looks, now) {
+                kernel::listeners().and_then(|sockets| {
+                    let of = |sockets: &[Socket]| listener::served(sockets, &engines);
+                    self.seen
+                        .find(&sockets, looks, of)
+                        .map_err(kernel::Error::Processes)
+                })
+            } else {
+                Ok(false)
+            };
             match found {
                 Ok(found) => {
                     self.retry.reset();
-                    self.watch = self.watch.and_then(|watch| watch.go_on(now, busy || found));
+                    let reason = found || progress == Progress::Busy;
+                    let answered = progress == Progress::Answered;
+                    self.watch = self
+                        .watch
+                        .and_then(|watch| watch.go_on(now, reason, answered));
                     next = self.watch.map_or(now + SELDOM, |watch| watch.next);
                     if found && !self.report(Ok(())) {
                         return;
                     }
                 }
                 Err(error) => {
+                    self.last = None;
                     next = now + self.retry.next();
                     self.watch = self.watch.map(|watch| watch.put_off(next));
                     if !self.report(Err(error)) {
@@ -171,13 +239,31 @@ impl Looker {
         }
     }
 
+    /// Returns whether sock_diag may show other sockets than it did last.
+    fn may_differ(&mut self, looks: u8, now: Instant) -> bool {
+        // Read before sock_diag is asked: what changes meanwhile is seen the next time.
+        let counts = self.counts.as_ref().and_then(|counts| counts.read().ok());
+        let is_same = match (&counts, &self.last) {
+            (Some(counts), Some((last, when))) => {
+                let sure = self.watch.map_or(Duration::ZERO, |watch| watch.sure(now));
+                counts == last && now < *when + sure && self.seen.is_settled(looks)
+            }
+            _ => false,
+        };
+        if !is_same {
+            self.last = counts.map(|counts| (counts, now));
+        }
+        !is_same
+    }
+
     /// Waits until the next check is due or an event occurs.
-    fn wait(&self, next: Instant) -> (bool, bool, Arc<Vec<Engine>>) {
+    fn wait(&self, next: Instant) -> Wake {
         let (orders, changed) = &*self.orders;
         let mut orders = locked(orders);
         loop {
             let left = next.saturating_duration_since(Instant::now());
-            if orders.enabled && (left.is_zero() || orders.stirred && self.watch.is_none()) {
+            // At the shortest interval it is soon anyway.
+            if orders.enabled && (left.is_zero() || orders.stirred && left > EVERY) {
                 break;
             }
             orders = if orders.enabled {
@@ -187,8 +273,11 @@ impl Looker {
                 changed.wait(orders).unwrap_or_else(PoisonError::into_inner)
             };
         }
-        let stirred = std::mem::take(&mut orders.stirred);
-        (stirred, orders.busy, orders.engines.clone())
+        Wake {
+            stirred: std::mem::take(&mut orders.stirred),
+            progress: orders.progress,
+            engines: orders.engines.clone(),
+        }
     }
 
     /// Reports to the loop; `false` if the loop has ended.
@@ -200,9 +289,18 @@ impl Looker {
     }
 }
 
+/// Why the thread goes on.
+struct Wake {
+    stirred: bool,
+    progress: Progress,
+    engines: Arc<Vec<Engine>>,
+}
+
 /// The schedule of checks.
 #[derive(Debug, Clone, Copy)]
 struct Watch {
+    /// The last reason for it.
+    since: Instant,
     next: Instant,
     until: Instant,
     at_most: Instant,
@@ -211,21 +309,37 @@ struct Watch {
 impl Watch {
     fn begin(now: Instant) -> Self {
         Self {
+            since: now,
             next: now,
             until: now + WHILE,
             at_most: now + AT_MOST,
         }
     }
 
-    /// Returns the remaining series after a check; `reason` extends it.
-    fn go_on(self, now: Instant, reason: bool) -> Option<Self> {
-        let until = if reason { now + WHILE } else { self.until };
-        let (next, until) = (now + EVERY, until.min(self.at_most));
+    /// Returns the remaining series after a check; `reason` extends it. Intervals grow if engines have `answered`.
+    fn go_on(self, now: Instant, reason: bool, answered: bool) -> Option<Self> {
+        let (since, until) = if reason {
+            (now, now + WHILE)
+        } else {
+            (self.since, self.until)
+        };
+        let rest = if answered {
+            EVERY.max(now.saturating_duration_since(since) / REST)
+        } else {
+            EVERY
+        };
+        let (next, until) = (now + rest, until.min(self.at_most));
         (next < until).then_some(Self {
+            since,
             next,
             until,
             ..self
         })
+    }
+
+    /// Returns how long sock_diag need not be asked while nothing seems to change.
+    fn sure(&self, now: Instant) -> Duration {
+        SURE.max(now.saturating_duration_since(self.since) / SURE_PART)
     }
 
     /// Returns the same with a minimum delay of the next check.
@@ -243,6 +357,11 @@ impl Watch {
 struct Seen(BTreeMap<u64, u8>);
 
 impl Seen {
+    /// Returns whether the holder of every socket was searched for so often.
+    fn is_settled(&self, most: u8) -> bool {
+        self.0.values().all(|looks| *looks >= most)
+    }
+
     /// Returns whether a new socket serves a published port. `of` selects such sockets.
     fn find(
         &mut self,
@@ -276,13 +395,13 @@ mod tests {
     use super::*;
 
     /// Returns how long a series that starts now lasts if the reason persists.
-    fn lasts(reason: Duration) -> Duration {
+    fn lasts(reason: Duration, answered: bool) -> Duration {
         let began = Instant::now();
         let mut watch = Some(Watch::begin(began));
         let mut last = began;
         while let Some(now) = watch {
             last = now.next;
-            watch = now.go_on(last, last < began + reason);
+            watch = now.go_on(last, last < began + reason, answered);
         }
         last - began
     }
@@ -290,10 +409,53 @@ mod tests {
     #[test]
     fn a_watch_goes_on_while_an_engine_is_busy() {
         let near = |lasts: Duration, expected: Duration| expected.abs_diff(lasts) <= 2 * EVERY;
-        assert!(near(lasts(Duration::ZERO), WHILE));
+        assert!(near(lasts(Duration::ZERO, false), WHILE));
         let long = Duration::from_secs(7);
-        assert!(near(lasts(long), long + WHILE));
-        assert!(near(lasts(10 * AT_MOST), AT_MOST));
+        assert!(near(lasts(long, false), long + WHILE));
+        assert!(near(lasts(10 * AT_MOST, false), AT_MOST));
+    }
+
+    /// Returns the checks of a series, as times after its beginning.
+    fn checks(answered: bool) -> Vec<Duration> {
+        let began = Instant::now();
+        let mut watch = Some(Watch::begin(began));
+        let mut checks = Vec::new();
+        while let Some(now) = watch {
+            checks.push(now.next - began);
+            watch = now.go_on(now.next, false, answered);
+        }
+        checks
+    }
+
+    #[test]
+    fn an_answer_lets_the_intervals_grow() {
+        let intervals = |checks: &[Duration]| -> Vec<Duration> {
+            checks.windows(2).map(|pair| pair[1] - pair[0]).collect()
+        };
+        let open = checks(false);
+        assert!(intervals(&open).iter().all(|interval| *interval == EVERY));
+        let answered = checks(true);
+        assert!(answered.len() < 50, "{}", answered.len());
+        for (at, interval) in answered.iter().zip(intervals(&answered)) {
+            assert_eq!(interval, EVERY.max(*at / REST));
+        }
+        assert!(WHILE - *answered.last().unwrap() <= WHILE / REST);
+    }
+
+    #[test]
+    fn an_answer_covers_the_events_behind_the_last_link() {
+        let serving = Serving::open().unwrap();
+        let answered = |serving: &Serving| locked(&serving.orders.0).progress == Progress::Answered;
+        serving.stir(Reason::Link);
+        serving.know(Vec::new(), false);
+        assert!(!answered(&serving));
+        serving.stir(Reason::Event);
+        serving.know(Vec::new(), true);
+        assert!(!answered(&serving));
+        serving.know(Vec::new(), false);
+        assert!(answered(&serving));
+        serving.stir(Reason::Link);
+        assert!(!answered(&serving));
     }
 
     /// The number of searches for the holder of each socket is bounded.

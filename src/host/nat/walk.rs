@@ -111,7 +111,11 @@ impl Walk<'_> {
         }
         let rules = self.rules;
         let few = match (self.index, self.packet.port) {
-            (Some(index), Some(port)) => index.rules(rules, name, port),
+            (Some(index), Some(port)) => {
+                let interface = self.packet.interface.as_ref();
+                let interface = interface.map(|(interface, _)| interface.as_str());
+                index.rules(rules, name, (port, interface))
+            }
             _ => rules.rules.get(name).into_iter().flatten().collect(),
         };
         for steps in few {

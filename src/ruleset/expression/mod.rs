@@ -94,7 +94,7 @@ impl Expression {
     }
 
     /// Checks what the kernel would reject: the type of its set, and its limits.
-    pub(super) fn fits(&self, ruleset: &Ruleset) -> bool {
+    pub(crate) fn fits(&self, ruleset: &Ruleset) -> bool {
         match self {
             Self::Interface(expression) => expression.fits(ruleset),
             Self::Conntrack(expression) => expression.fits(),
