@@ -382,7 +382,8 @@ mod tests {
                     if self.guard.is_free() && self.guard.saved.accept(head, &self.keys) {
                         self.act(vec![Action::Save]);
                     }
-                    if next == Next::Try {
+                    // A guard that was killed meanwhile examines the head anew.
+                    if next == Next::Try && self.starts == starts {
                         let generation = Generation::of(head);
                         let serial = head.serial;
                         let actions = self.guard.offer(Candidate { generation, serial });
