@@ -84,7 +84,7 @@ impl Connection {
     /// Awaits a call of the [client](Self::client), for a bounded time.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// See [`enum@Error`].
     pub async fn call<T>(
         member: &str,
         call: impl Future<Output = Result<T, etcd_client::Error>>,
@@ -95,7 +95,7 @@ impl Connection {
     /// Returns values by their keys, all as they are at one moment, and the revision of the store.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// See [`enum@Error`].
     pub async fn get(&mut self, keys: &[String]) -> Result<(Vec<Option<Found>>, i64), Error> {
         let gets: Vec<TxnOp> = keys
             .iter()
@@ -118,7 +118,7 @@ impl Connection {
     /// Returns all values whose keys begin like this, or only their keys; and the revision of the store.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// See [`enum@Error`].
     pub async fn list(
         &mut self,
         prefix: &str,
@@ -154,7 +154,7 @@ impl Connection {
     /// Writes a value that never changes, if it is not there; returns whether it was written.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// See [`enum@Error`].
     pub async fn create(&mut self, key: &str, value: Vec<u8>) -> Result<bool, Error> {
         let txn = Txn::new()
             .when([Compare::version(key, CompareOp::Equal, 0)])
@@ -167,7 +167,7 @@ impl Connection {
     /// whether they were written.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// See [`enum@Error`].
     pub async fn replace(
         &mut self,
         (key, changed): (&str, i64),
@@ -187,7 +187,7 @@ impl Connection {
     /// Writes a value that vanishes with a lease.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// See [`enum@Error`].
     pub async fn put_leased(&mut self, key: &str, value: Vec<u8>, lease: i64) -> Result<(), Error> {
         let options = PutOptions::new().with_lease(lease);
         within(&self.member, self.client.put(key, value, Some(options))).await?;
@@ -197,7 +197,7 @@ impl Connection {
     /// Removes a key.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// See [`enum@Error`].
     pub async fn remove_key(&mut self, key: &str) -> Result<(), Error> {
         within(&self.member, self.client.delete(key, None)).await?;
         Ok(())
@@ -206,7 +206,7 @@ impl Connection {
     /// Creates a lease of so many seconds; returns its number.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// See [`enum@Error`].
     pub async fn lease(&mut self, seconds: i64) -> Result<i64, Error> {
         Ok(within(&self.member, self.client.lease_grant(seconds, None))
             .await?
@@ -216,7 +216,7 @@ impl Connection {
     /// Opens a stream that renews a lease.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// See [`enum@Error`].
     pub async fn renewal(
         &mut self,
         lease: i64,
@@ -227,7 +227,7 @@ impl Connection {
     /// Renews a lease; returns whether it is still there.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// See [`enum@Error`].
     pub async fn renew(
         &self,
         (keeper, stream): &mut (LeaseKeeper, LeaseKeepAliveStream),
@@ -242,7 +242,7 @@ impl Connection {
     /// have that revision any more, or not yet: then it was restored from an older copy, or compacted.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// See [`enum@Error`].
     pub async fn watch(
         &mut self,
         key: &str,

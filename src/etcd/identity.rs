@@ -34,7 +34,7 @@ impl Identity {
         let read = |name: &str| {
             let path = folder.join(name);
             let bytes = file::read(&path, Accept::Regular, Limit::of(SIZE));
-            bytes.and_then(|bytes| not_empty(bytes)).map_err(|error| {
+            bytes.and_then(not_empty).map_err(|error| {
                 Error::Identity(format!("cannot read {}: {error}", untrusted::path(&path)))
             })
         };

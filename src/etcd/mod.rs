@@ -62,7 +62,7 @@ impl Error {
         } else if text.contains("Timeout expired") || text.contains("request timed out") {
             Self::Silent(member)
         } else {
-            Self::Other(member, clean_to(&text, TEXT).into())
+            Self::Other(member, clean_to(&text, TEXT))
         }
     }
 }

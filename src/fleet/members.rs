@@ -41,7 +41,7 @@ pub fn ask(site: &Site) -> Vec<Member> {
                 .header()
                 .map_or(0, etcd_client::ResponseHeader::member_id);
             Ok(State {
-                version: clean_to(status.version(), 20).into(),
+                version: clean_to(status.version(), 20),
                 size: u64::try_from(status.db_size()).unwrap_or_default(),
                 is_leader: status.leader() == id && id != 0,
                 has_leader: status.leader() != 0,

@@ -1,6 +1,7 @@
 //! What an administrator sees of a site: each host with its state, the worst first, and what to do.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 
 use serde_json::{Value, json};
 
@@ -174,12 +175,9 @@ impl Overview {
     pub fn metrics(&self) -> String {
         let mut text = String::new();
         let mut add = |name: &str, help: &str, samples: &[(String, u64)]| {
-            text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} gauge\n"));
+            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge");
             for (labels, value) in samples {
-                text.push_str(&format!(
-                    "{name}{{site=\"{}\"{labels}}} {value}\n",
-                    self.site
-                ));
+                let _ = writeln!(text, "{name}{{site=\"{}\"{labels}}} {value}", self.site);
             }
         };
         let counts = self.counts();
@@ -327,7 +325,7 @@ fn problems(snapshot: &Snapshot, members: &[Member], is_full: bool) -> Vec<Strin
         match &member.state {
             Err(reason) => problems.push(format!("{reason}: start that member, or replace it")),
             Ok(state) if !state.has_leader => {
-                problems.push(format!("the member {} has no leader", member.address))
+                problems.push(format!("the member {} has no leader", member.address));
             }
             Ok(_) => {}
         }

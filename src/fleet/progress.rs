@@ -201,7 +201,7 @@ mod tests {
 
     const WAITS: Waits = Waits {
         settle: Duration::from_secs(30),
-        patience: Duration::from_secs(600),
+        patience: Duration::from_mins(10),
     };
 
     fn word(text: &str) -> Word {

@@ -146,12 +146,12 @@ pub fn upload(
 pub fn publish(
     site: &mut Site,
     snapshot: &Snapshot,
-    (head, signed): (&Head, &[u8]),
+    (head, text): (&Head, &[u8]),
     (open, signer): (u32, &Signer),
 ) -> Result<(), Error> {
     let rollout = signer.sign(&rollout(head, open, None, snapshot))?;
     let record = record(snapshot, head.manifest, open);
-    site.publish(snapshot, signed, &rollout, &record)
+    site.publish(snapshot, text, &rollout, &record)
 }
 
 /// Moves the roll-out of the head: opens stages, stops it, or lets it go on.

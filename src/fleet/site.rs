@@ -22,7 +22,7 @@ pub struct Site {
     runtime: Runtime,
     identity: Identity,
     keys: Keys,
-    site: Word,
+    name: Word,
     layout: Layout,
     endpoints: Vec<Endpoint>,
     at: usize,
@@ -70,7 +70,7 @@ pub fn now() -> u64 {
 
 impl std::fmt::Debug for Site {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Site({})", self.site)
+        write!(f, "Site({})", self.name)
     }
 }
 
@@ -90,7 +90,7 @@ impl Site {
             runtime: runtime.map_err(|error| Error::File(error.to_string()))?,
             identity,
             keys,
-            site: address.site().clone(),
+            name: address.site().clone(),
             layout: Layout::new(address.site()),
             endpoints,
             at: 0,
@@ -101,7 +101,7 @@ impl Site {
     /// Returns the name of the site.
     #[must_use]
     pub fn name(&self) -> &Word {
-        &self.site
+        &self.name
     }
 
     /// Returns the keys of the site.
@@ -135,11 +135,15 @@ impl Site {
     ///
     /// # Errors
     /// The last error; see [`etcd::Error`].
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a closure is made where it is passed"
+    )]
     pub fn call<T>(
         &mut self,
         work: impl AsyncFn(&mut Connection, &Layout) -> Result<T, etcd::Error>,
     ) -> Result<T, Error> {
-        let mut last = etcd::Error::Other(self.site.to_string(), "no member".to_owned());
+        let mut last = etcd::Error::Other(self.name.to_string(), "no member".to_owned());
         for _ in 0..TRIES.max(self.endpoints.len()) {
             let done = self.runtime.block_on(async {
                 let connection = match &mut self.connection {
@@ -187,7 +191,7 @@ impl Site {
         let changed = head.as_ref().map_or(0, |head| head.changed);
         let head = head.and_then(|found| self.text::<Head>(found.value, &mut warnings));
         let head = head.filter(|head| {
-            let checked = head.statement.check_site(&self.site);
+            let checked = head.statement.check_site(&self.name);
             checked
                 .map_err(|error| warnings.push(error.to_string()))
                 .is_ok()
@@ -443,9 +447,8 @@ impl Site {
                         }
                     }
                 };
-                match timeout(most, change).await {
-                    Ok(Err(error)) => return Err(error),
-                    Ok(Ok(())) | Err(_) => {}
+                if let Ok(Err(error)) = timeout(most, change).await {
+                    return Err(error);
                 }
             }
             Ok(())

@@ -41,10 +41,10 @@ pub fn html(overview: &Overview) -> String {
         }
     };
     let row = |row: &Row| {
-        let (class, sign, title, _) = words(row.severity);
+        let (class, sign, result, _) = words(row.severity);
         vec![
             html! { bdi class="name" { (row.name) } },
-            badge(class, sign, title),
+            badge(class, sign, result),
             html! { (row.state) },
             html! { @if let Some(generation) = row.generation { (generation) } @else { "none" } },
             html! { (row.version) },

@@ -29,8 +29,14 @@ fn who_writes_to_the_store_opens_nothing() -> Result<()> {
         host.until_policy(1)?;
     }
     let rules: Vec<_> = hosts.iter().map(Host::rules).collect::<Result<_>>()?;
+    rights(&fleet)?;
+    let genuine = forged_heads(&fleet, &hosts, &rules)?;
+    forged_rollout(&fleet, &hosts, &rules, &genuine)
+}
+
+/// A host writes nothing but its own status, and reads its site only.
+fn rights(fleet: &Fleet) -> Result<()> {
     let cluster = &fleet.cluster;
-    // A host writes nothing but its own status.
     for key in [
         "head",
         "rollout",
@@ -38,14 +44,19 @@ fn who_writes_to_the_store_opens_nothing() -> Result<()> {
         "hosts/web-2/status",
         "manifests/x",
     ] {
-        let code = put(&fleet, "web-1", &format!("/dfw/v1/prod/{key}"), b"x")?;
+        let code = put(fleet, "web-1", &format!("/dfw/v1/prod/{key}"), b"x")?;
         ensure!(code != Some(0), "web-1 wrote {key}");
     }
-    let own = put(&fleet, "web-1", "/dfw/v1/prod/hosts/web-1/status", b"x")?;
+    let own = put(fleet, "web-1", "/dfw/v1/prod/hosts/web-1/status", b"x")?;
     ensure!(own == Some(0));
     let read = cluster.etcdctl("web-1", &["get", "/dfw/v1/test/head"])?;
     ensure!(read.code != Some(0), "{read:?}");
-    // A stranger's head with the policy of a stranger, by a certificate that may write.
+    Ok(())
+}
+
+/// Puts a stranger's head with the policy of a stranger, by a certificate that may write; returns the head that was there.
+fn forged_heads(fleet: &Fleet, hosts: &[Host], rules: &[String]) -> Result<String> {
+    let cluster = &fleet.cluster;
     let stranger = sign::key()?;
     let sandbox = cluster.sandbox();
     fleet.policy("default: deny\nports: {22: any}\n")?;
@@ -73,7 +84,7 @@ fn who_writes_to_the_store_opens_nothing() -> Result<()> {
             let name = entry.file_name().into_string().ok().context("no name")?;
             let piece = if folder == "blobs" { "/000" } else { "" };
             put(
-                &fleet,
+                fleet,
                 "dfw-push",
                 &format!("/dfw/v1/prod/{folder}/{name}{piece}"),
                 &fs::read(entry.path())?,
@@ -88,8 +99,8 @@ fn who_writes_to_the_store_opens_nothing() -> Result<()> {
         ("a stranger's head", head.as_slice(), "not trusted"),
         ("no head", b"<html>\n", "malformed"),
     ] {
-        put(&fleet, "dfw-push", "/dfw/v1/prod/head", head)?;
-        for (host, rules) in hosts.iter().zip(&rules) {
+        put(fleet, "dfw-push", "/dfw/v1/prod/head", head)?;
+        for (host, rules) in hosts.iter().zip(rules) {
             until(name, || {
                 let site = host.status().ok()?;
                 let says = |key: &str| site[key].as_str().is_some_and(|text| text.contains(reason));
@@ -100,9 +111,14 @@ fn who_writes_to_the_store_opens_nothing() -> Result<()> {
         let problems = fleet.status()?["problems"].to_string();
         ensure!(problems.contains(reason), "{name}: {problems}");
     }
-    // A roll-out that nobody signed opens no stage.
+    Ok(genuine)
+}
+
+/// Puts a roll-out that nobody signed, which opens no stage.
+fn forged_rollout(fleet: &Fleet, hosts: &[Host], rules: &[String], genuine: &str) -> Result<()> {
+    let cluster = &fleet.cluster;
     put(
-        &fleet,
+        fleet,
         "dfw-push",
         "/dfw/v1/prod/head",
         genuine.trim_end().as_bytes(),
@@ -111,7 +127,7 @@ fn who_writes_to_the_store_opens_nothing() -> Result<()> {
     let stages = ["--group", "canary=none-*", "--stage", "canary", "--detach"];
     let report = fleet.push(&stages)?;
     ensure!(report.code == Some(0), "{report:?}");
-    for host in &hosts {
+    for host in hosts {
         host.until("waiting")?;
     }
     let rollout = cluster
@@ -123,7 +139,7 @@ fn who_writes_to_the_store_opens_nothing() -> Result<()> {
     let forged = rollout.replace("\"open\":1", "\"open\":9");
     ensure!(forged != rollout);
     put(
-        &fleet,
+        fleet,
         "dfw-push",
         "/dfw/v1/prod/rollout",
         forged.trim_end().as_bytes(),
@@ -132,12 +148,12 @@ fn who_writes_to_the_store_opens_nothing() -> Result<()> {
         .shell("root", "etcdctl get --print-value-only /dfw/v1/prod/head")?
         .stdout;
     put(
-        &fleet,
+        fleet,
         "dfw-push",
         "/dfw/v1/prod/head",
         (head.trim_end().to_owned() + "\n").as_bytes(),
     )?;
-    for (host, rules) in hosts.iter().zip(&rules) {
+    for (host, rules) in hosts.iter().zip(rules) {
         until("a forged roll-out", || {
             let reason = host.status().ok()?["reason"].clone();
             reason.as_str()?.contains("rollout").then_some(())

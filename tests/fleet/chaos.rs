@@ -139,23 +139,23 @@ fn fail(
         match random.below(6) {
             0 => {
                 // One member at a time: else nothing can be pushed for most of the time.
-                match down.take() {
-                    Some(member) => fleet.cluster.start_member(member, "existing")?,
-                    None => {
-                        let member = random.below(MEMBERS.len());
-                        fleet.cluster.kill(member)?;
-                        down = Some(member);
-                    }
+                if let Some(member) = down.take() {
+                    fleet.cluster.start_member(member, "existing")?;
+                } else {
+                    let member = random.below(MEMBERS.len());
+                    fleet.cluster.kill(member)?;
+                    down = Some(member);
                 }
             }
-            1 => match parted.take() {
-                Some(member) => fleet.cluster.join(member)?,
-                None => {
+            1 => {
+                if let Some(member) = parted.take() {
+                    fleet.cluster.join(member)?;
+                } else {
                     let member = random.below(MEMBERS.len());
                     fleet.cluster.part(member)?;
                     parted = Some(member);
                 }
-            },
+            }
             2 => {
                 if let Some(guard) = hosts[host].guard.take() {
                     guard.kill()?;

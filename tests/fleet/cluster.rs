@@ -254,7 +254,7 @@ impl Cluster {
 
     /// Starts all members with the contents of a snapshot, in place of what they have.
     pub(crate) fn restore(&mut self, snapshot: &Path) -> Result<()> {
-        for member in 0..MEMBERS.len() {
+        for (member, address) in MEMBERS.iter().enumerate() {
             self.kill(member)?;
             fs::remove_dir_all(self.data(member))?;
             let cluster = MEMBERS.iter().enumerate();
@@ -263,11 +263,10 @@ impl Cluster {
                 .collect();
             let line = format!(
                 "etcdctl snapshot restore {} --name m{member} --data-dir {} --initial-cluster {} \
-                 --initial-advertise-peer-urls https://{}:2380",
+                 --initial-advertise-peer-urls https://{address}:2380",
                 snapshot.display(),
                 self.data(member).display(),
                 cluster.join(","),
-                MEMBERS[member],
             );
             let report = self.shell("root", &line)?;
             ensure!(report.code == Some(0), "{report:?}");

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::Named;
 use crate::daemon::{Daemon, until};
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, list};
 use crate::servers::Servers;
 
 pub(crate) const TRIALS: &[Named] = &[(
@@ -32,24 +32,11 @@ fn large_files_come_from_a_web_server() -> Result<()> {
         .arg(host.sandbox.dir().join("requests.yaml"))
         .env("DFW_ETCD_TLS", host.identity());
     host.fetcher = Some(Daemon::of(fetch)?);
-    let list = |last: u32| -> String {
-        let lines = (0..100_000_u32).chain([last]);
-        lines
-            .map(|number| {
-                format!(
-                    "100.{}.{}.{}\n",
-                    number >> 16,
-                    (number >> 8) & 255,
-                    number & 255
-                )
-            })
-            .collect()
-    };
     let sandbox = fleet.cluster.sandbox();
     let www = sandbox.dir().join("servers/www/prod/blobs");
     fs::create_dir_all(&www)?;
     let publish = |number: u32, is_served: bool| -> Result<()> {
-        let text = list(number << 16);
+        let text = list((0..100_000).chain([number << 16]));
         sandbox.write("p/many.txt", &text)?;
         if is_served {
             let digest = dfw::bundle::Digest::of(text.as_bytes()).to_string();

@@ -18,6 +18,16 @@ pub(crate) fn policy(number: u32) -> String {
     format!("default: deny\nports: {{22: [203.0.113.{number}]}}\n")
 }
 
+/// Returns a list of so many addresses, each in a line.
+pub(crate) fn list(numbers: impl Iterator<Item = u32>) -> String {
+    let address = |number: u32| {
+        let (high, low) = ((number >> 8) & 255, number & 255);
+        format!("100.{}.{high}.{low}", number >> 16)
+    };
+    let lines: Vec<String> = numbers.map(address).collect();
+    lines.join("\n") + "\n"
+}
+
 /// The address of the store.
 pub(crate) fn store() -> String {
     let members = MEMBERS.map(|member| format!("{member}:2379"));
@@ -139,7 +149,7 @@ impl Fleet {
     }
 
     /// The words of a verb that signs.
-    pub(crate) fn signing<'a>(&self, words: &[&'a str]) -> Vec<String> {
+    pub(crate) fn signing(&self, words: &[&str]) -> Vec<String> {
         let key = self.cluster.sandbox().dir().join("policy.key");
         let key = key.to_string_lossy().into_owned();
         words

@@ -17,6 +17,32 @@ pub(crate) const TRIALS: &[Named] = &[("many_hosts_take_a_push", many_hosts_take
 /// How long all hosts together may take on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(5);
 
+/// How many descriptors of inotify this machine gives to a user, which all hosts of the trial share.
+struct Instances(Option<String>);
+
+impl Instances {
+    const FILE: &str = "/proc/sys/fs/inotify/max_user_instances";
+
+    /// Raises the number for many hosts, until it is dropped.
+    fn raise(hosts: usize) -> Result<Self> {
+        let former = fs::read_to_string(Self::FILE)?;
+        let needed = hosts * 16;
+        if former.trim().parse::<usize>()? >= needed || hosts < 20 {
+            return Ok(Self(None));
+        }
+        fs::write(Self::FILE, needed.to_string())?;
+        Ok(Self(Some(former)))
+    }
+}
+
+impl Drop for Instances {
+    fn drop(&mut self) {
+        if let Some(former) = &self.0 {
+            let _ = fs::write(Self::FILE, former);
+        }
+    }
+}
+
 /// The memory of a process, of which shared pages count in part, in KiB.
 fn pss(pid: u32) -> Result<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
@@ -48,6 +74,7 @@ fn many_hosts_take_a_push() -> Result<()> {
         Err(_) if is_long() => 200,
         Err(_) => 12,
     };
+    let _instances = Instances::raise(count)?;
     let names: Vec<String> = (0..count).map(|number| format!("web-{number}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let mut fleet = Fleet::new(&names, &[])?;
@@ -71,8 +98,9 @@ fn many_hosts_take_a_push() -> Result<()> {
         .map(|host| host.sandbox.namespace().clone())
         .collect();
     fleet.policy(&policy(2))?;
-    let report = fleet.push(&["--now", "--detach"])?;
     let since = Instant::now();
+    let report = fleet.push(&["--now", "--detach"])?;
+    let pushed = since.elapsed();
     ensure!(report.code == Some(0), "{report:?}");
     let mut times: Vec<Duration> = std::thread::scope(|scope| {
         let times: Vec<_> = places
@@ -104,7 +132,7 @@ fn many_hosts_take_a_push() -> Result<()> {
         .collect::<Result<_>>()?;
     let most = |of: &[u64]| of.iter().max().copied().unwrap_or_default() >> 10;
     eprintln!(
-        "{count} hosts: half after {:?}, 99 % after {:?}, all after {:?}; guard {} MiB, fetch {} MiB, members {:?} KiB; \
+        "{count} hosts: push {pushed:?}; from its begin on half after {:?}, 99 % after {:?}, all after {:?}; guard {} MiB, fetch {} MiB, members {:?} KiB; \
          idle {} ms of CPU in {idle_time:?}",
         at(50),
         at(99),

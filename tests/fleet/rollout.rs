@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use crate::Named;
 use crate::cluster::MEMBERS;
 use crate::daemon::{Daemon, until};
-use crate::fleet::{Fleet, Host, policy};
+use crate::fleet::{Fleet, Host, list, policy};
 use crate::sign;
 use crate::support::service::spawn;
 
@@ -314,18 +314,8 @@ fn what_was_signed_elsewhere_is_pushed() -> Result<()> {
 fn a_push_that_was_killed_is_finished_by_another() -> Result<()> {
     let (fleet, hosts) = begun()?;
     // More than one piece, so that there are steps to be killed at.
-    let list: String = (0..150_000_u32)
-        .map(|number| {
-            format!(
-                "100.{}.{}.{}\n",
-                number >> 16,
-                (number >> 8) & 255,
-                number & 255
-            )
-        })
-        .collect();
     let sandbox = fleet.cluster.sandbox();
-    sandbox.write("p/many.txt", list)?;
+    sandbox.write("p/many.txt", list(0..150_000))?;
     let mut number = 10;
     for milliseconds in [30, 100, 200, 400, 800, 1600] {
         number += 1;
@@ -347,18 +337,8 @@ fn a_push_that_was_killed_is_finished_by_another() -> Result<()> {
     }
     // A list of which a little changed is sent as what changed.
     let before = written(&fleet)?;
-    let mut lines: Vec<String> = (0..150_000_u32)
-        .map(|number| {
-            format!(
-                "100.{}.{}.{}",
-                number >> 16,
-                (number >> 8) & 255,
-                number & 255
-            )
-        })
-        .collect();
-    lines.retain(|line| !line.ends_with(".77"));
-    sandbox.write("p/many.txt", lines.join("\n") + "\n")?;
+    let changed = list((0..150_000).filter(|number| number % 256 != 77));
+    sandbox.write("p/many.txt", changed)?;
     let report = fleet.push(&["--now", "--settle", "0"])?;
     ensure!(report.code == Some(0), "{report:?}");
     let deltas = fleet.cluster.etcdctl_ok(

@@ -150,8 +150,11 @@ struct Reading<'a> {
     contents: Option<Server<'a>>,
 }
 
+/// Values by their keys, as far as they are there.
+type Values = Vec<Option<Vec<u8>>>;
+
 impl Reading<'_> {
-    fn values(&self, keys: &[String]) -> Result<(Vec<Option<Vec<u8>>>, i64), NotFetched> {
+    fn values(&self, keys: &[String]) -> Result<(Values, i64), NotFetched> {
         let mut connection = self.connection.borrow_mut();
         let (found, revision) = self
             .runtime
@@ -163,8 +166,8 @@ impl Reading<'_> {
         Ok((values.collect(), revision))
     }
 
-    fn value(&self, key: String, most: u64) -> Result<Vec<u8>, NotFetched> {
-        let (values, _) = self.values(std::slice::from_ref(&key))?;
+    fn value(&self, key: &str, most: u64) -> Result<Vec<u8>, NotFetched> {
+        let (values, _) = self.values(&[key.to_owned()])?;
         let value = values.into_iter().flatten().next();
         let value = value.ok_or_else(|| format!("the store has no {key}"))?;
         if u64::try_from(value.len()).is_ok_and(|length| length <= most) {
@@ -192,7 +195,7 @@ impl Reading<'_> {
         let mut bytes = Vec::new();
         for number in 0..pieces(size) {
             let left = size.saturating_sub(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
-            bytes.extend(self.value(self.layout.piece(digest, number), left)?);
+            bytes.extend(self.value(&self.layout.piece(digest, number), left)?);
         }
         Ok(bytes)
     }
@@ -206,7 +209,7 @@ impl Remote for Reading<'_> {
         match digest.map(str::parse) {
             Some(Ok(digest)) => self.blob(name, &digest, most),
             _ if name == HEAD => self.head(),
-            _ => self.value(self.layout.at(name), most.min(Limit::MANIFEST.bytes())),
+            _ => self.value(&self.layout.at(name), most.min(Limit::MANIFEST.bytes())),
         }
     }
 
@@ -216,7 +219,7 @@ impl Remote for Reading<'_> {
 
     fn delta(&self, from: &Digest, to: &Digest) -> Option<Vec<u8>> {
         let most = u64::try_from(delta::LIMIT).ok()?;
-        self.value(self.layout.delta(from, to), most).ok()
+        self.value(&self.layout.delta(from, to), most).ok()
     }
 }
 

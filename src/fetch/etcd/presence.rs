@@ -83,14 +83,13 @@ impl Presence {
         if self.written.as_ref() == Some(&guard) && now < self.next_beat {
             return Ok(());
         }
-        let lease = match &self.lease {
-            Some((lease, _)) => *lease,
-            None => {
-                let lease = runtime.block_on(connection.lease(LEASE))?;
-                let renewal = runtime.block_on(connection.renewal(lease))?;
-                self.lease = Some((lease, renewal));
-                lease
-            }
+        let lease = if let Some((lease, _)) = &self.lease {
+            *lease
+        } else {
+            let lease = runtime.block_on(connection.lease(LEASE))?;
+            let renewal = runtime.block_on(connection.renewal(lease))?;
+            self.lease = Some((lease, renewal));
+            lease
         };
         if self.next_beat <= now {
             self.beat = self.beat.saturating_add(1);

@@ -58,7 +58,7 @@ enum FleetVerb {
 #[derive(Debug, clap::Args)]
 #[cfg_attr(not(feature = "etcd"), expect(dead_code, reason = "nothing is opened"))]
 struct StoreArgs {
-    /// The store: etcd://HOST,HOST,HOST/SITE
+    /// The store: <etcd://HOST,HOST,HOST/SITE>
     #[arg(value_name = "STORE", env = "DFW_STORE", hide_env_values = true)]
     store: Address,
     /// The directory with ca.pem, cert.pem and key.pem [default: /etc/dfw/etcd]
@@ -115,7 +115,7 @@ struct SecretArgs {
 
 #[derive(Debug, clap::Args)]
 struct InitArgs {
-    /// The store: etcd://HOST,HOST,HOST/SITE
+    /// The store: <etcd://HOST,HOST,HOST/SITE>
     #[arg(value_name = "STORE", env = "DFW_STORE", hide_env_values = true)]
     store: Address,
     /// A host, by the name that its certificate has. Can be repeated

@@ -301,19 +301,18 @@ impl<'a> Push<'a> {
         head: Option<(Head, Vec<u8>)>,
     ) -> Result<(), Failure> {
         let written = push::upload(&mut self.site, &self.snapshot, generation)?;
-        let (head, text) = match head {
-            Some(head) => head,
-            None => {
-                let created = now();
-                let expires = created.after(self.secret.expires_in).unwrap_or_default();
-                let head = head_of(
-                    &generation.manifest,
-                    generation.digest,
-                    (self.numbers.serial, created, expires),
-                );
-                let text = self.signers.operations().sign(&head)?;
-                (head, text)
-            }
+        let (head, text) = if let Some(head) = head {
+            head
+        } else {
+            let created = now();
+            let expires = created.after(self.secret.expires_in).unwrap_or_default();
+            let head = head_of(
+                &generation.manifest,
+                generation.digest,
+                (self.numbers.serial, created, expires),
+            );
+            let text = self.signers.operations().sign(&head)?;
+            (head, text)
         };
         let stages = u32::try_from(generation.manifest.stages.len()).unwrap_or(u32::MAX) + 1;
         let open = if self.wait.now { stages } else { 1 };
@@ -393,9 +392,9 @@ fn check_space(site: &mut Site, quota: u64) -> Result<(), Error> {
         .filter_map(|member| member.state.as_ref().ok());
     let largest = sizes.map(|state| state.size).max().unwrap_or_default();
     if largest > quota.saturating_mul(1 << 20) / 2 {
-        let size = largest >> 20;
+        let mebibytes = largest >> 20;
         return Err(Error::Refused(format!(
-            "the database has {size} MiB, more than half of its quota: `dfw fleet repair` frees space"
+            "the database has {mebibytes} MiB, more than half of its quota: `dfw fleet repair` frees space"
         )));
     }
     Ok(())
