@@ -44,7 +44,7 @@ pub(super) struct PolicyPath {
     /// A directory, a file, or a bundle
     ///
     /// All *.yaml files of a directory are one policy. `guard` and `fetch` also take the address of a bundle:
-    /// <https://HOST/SITE/>.
+    /// <https://HOST/SITE/>, or <etcd://HOST,HOST,HOST/SITE>.
     #[arg(default_value = DEFAULT_PATH)]
     pub(super) path: PathBuf,
     #[command(flatten)]

@@ -131,14 +131,14 @@ impl Site {
         })
     }
 
-    /// Makes a call to any member, and to another one if that fails.
-    ///
-    /// # Errors
-    /// The last error; see [`etcd::Error`].
     #[expect(
         clippy::needless_pass_by_value,
         reason = "a closure is made where it is passed"
     )]
+    /// Makes a call to any member, and to another one if that fails.
+    ///
+    /// # Errors
+    /// The last error; see [`etcd::Error`].
     pub fn call<T>(
         &mut self,
         work: impl AsyncFn(&mut Connection, &Layout) -> Result<T, etcd::Error>,

@@ -23,13 +23,14 @@ fn put(fleet: &Fleet, user: &str, key: &str, bytes: &[u8]) -> Result<Option<i32>
 
 fn who_writes_to_the_store_opens_nothing() -> Result<()> {
     let mut fleet = Fleet::new(&["web-1", "web-2"], &[])?;
-    let hosts = fleet.hosts(&["web-1", "web-2"])?;
+    let mut hosts = fleet.hosts(&["web-1", "web-2"])?;
     fleet.push_now(1)?;
     for host in &hosts {
         host.until_policy(1)?;
     }
     let rules: Vec<_> = hosts.iter().map(Host::rules).collect::<Result<_>>()?;
     rights(&fleet)?;
+    forged_renewal(&fleet, &mut hosts[1])?;
     let genuine = forged_heads(&fleet, &hosts, &rules)?;
     forged_rollout(&fleet, &hosts, &rules, &genuine)
 }
@@ -54,50 +55,69 @@ fn rights(fleet: &Fleet) -> Result<()> {
     Ok(())
 }
 
+/// Renews the lease of a host that is dead with the certificate of another one, as etcd 3.4 lets everybody: it looks alive
+/// until its last word is old, and is said to be what it said last.
+fn forged_renewal(fleet: &Fleet, host: &mut Host) -> Result<()> {
+    let key = format!("/dfw/v1/prod/hosts/{}/status", host.name);
+    let rules = host.rules()?;
+    if let Some(fetcher) = host.fetcher.take() {
+        fetcher.kill()?;
+    }
+    let said = fleet
+        .cluster
+        .etcdctl_ok("root", &["get", &key, "-w", "json"])?;
+    let said: serde_json::Value = serde_json::from_str(&said)?;
+    let lease = said["kvs"][0]["lease"].as_u64().context("no lease")?;
+    let lease = format!("{lease:x}");
+    fleet
+        .cluster
+        .etcdctl_ok("web-1", &["lease", "keep-alive", "--once", &lease])?;
+    ensure!(host.rules()? == rules);
+    let row = fleet.row(&host.name)?;
+    ensure!(row["age"].is_u64() && row["generation"] == 1, "{row}");
+    host.start_fetcher()?;
+    until("its own word", || {
+        let age = fleet.row(&host.name).ok()?["age"].as_u64()?;
+        (age < 5).then_some(())
+    })
+}
+
+/// Puts the files and the manifest of a bundle into the store, by a certificate that may write.
+fn put_files(fleet: &Fleet, bundle: &str) -> Result<()> {
+    for folder in ["blobs", "manifests"] {
+        for entry in fs::read_dir(format!("{bundle}/{folder}"))? {
+            let entry = entry?;
+            let name = entry.file_name().into_string().ok().context("no name")?;
+            let piece = if folder == "blobs" { "/000" } else { "" };
+            let key = format!("/dfw/v1/prod/{folder}/{name}{piece}");
+            put(fleet, "dfw-push", &key, &fs::read(entry.path())?)?;
+        }
+    }
+    Ok(())
+}
+
 /// Puts a stranger's head with the policy of a stranger, by a certificate that may write; returns the head that was there.
 fn forged_heads(fleet: &Fleet, hosts: &[Host], rules: &[String]) -> Result<String> {
     let cluster = &fleet.cluster;
     let stranger = sign::key()?;
-    let sandbox = cluster.sandbox();
     fleet.policy("default: deny\nports: {22: any}\n")?;
-    let path = |name: &str| sandbox.dir().join(name).to_string_lossy().into_owned();
-    let (from, to) = (path("p"), path("forged"));
-    let create = [
-        "bundle",
-        "create",
-        &from,
-        "--site",
-        "prod",
-        "--generation",
-        "50",
-        "--serial",
-        "50",
-        "-o",
-        &to,
-        "--json",
-    ];
-    let document: serde_json::Value = serde_json::from_str(&sandbox.dfw_ok(&create)?)?;
-    sign::bundle(to.as_ref(), &document, (&stranger, &stranger))?;
-    for folder in ["blobs", "manifests"] {
-        for entry in fs::read_dir(format!("{to}/{folder}"))? {
-            let entry = entry?;
-            let name = entry.file_name().into_string().ok().context("no name")?;
-            let piece = if folder == "blobs" { "/000" } else { "" };
-            put(
-                fleet,
-                "dfw-push",
-                &format!("/dfw/v1/prod/{folder}/{name}{piece}"),
-                &fs::read(entry.path())?,
-            )?;
-        }
-    }
+    let to = fleet.bundle((50, 50), &stranger, &[])?;
+    put_files(fleet, &to)?;
     let genuine = cluster
         .shell("root", "etcdctl get --print-value-only /dfw/v1/prod/head")?
         .stdout;
     let head = fs::read(format!("{to}/head"))?;
+    let newer = fleet.bundle((40, 40), &fleet.key, &["--requires", "9.0.0"])?;
+    put_files(fleet, &newer)?;
+    let newer = fs::read(format!("{newer}/head"))?;
     for (name, head, reason) in [
         ("a stranger's head", head.as_slice(), "not trusted"),
         ("no head", b"<html>\n", "malformed"),
+        (
+            "files for a later dfw",
+            newer.as_slice(),
+            "requires dfw 9.0.0",
+        ),
     ] {
         put(fleet, "dfw-push", "/dfw/v1/prod/head", head)?;
         for (host, rules) in hosts.iter().zip(rules) {
@@ -110,6 +130,14 @@ fn forged_heads(fleet: &Fleet, hosts: &[Host], rules: &[String]) -> Result<Strin
         }
         let problems = fleet.status()?["problems"].to_string();
         ensure!(problems.contains(reason), "{name}: {problems}");
+    }
+    for host in hosts {
+        let row = fleet.until_host(&host.name, "unsupported")?;
+        let note = row["note"].as_str().unwrap_or_default();
+        ensure!(
+            row["severity"] == "failed" && note.contains("newer dfw"),
+            "{row}"
+        );
     }
     Ok(genuine)
 }

@@ -226,24 +226,24 @@ impl Cluster {
     }
 
     /// Puts a new member with a disk of a size in place of another one, which is dead.
-    pub(crate) fn replace_small(&mut self, number: usize, size: &str) -> Result<Report> {
+    pub(crate) fn replace_small(&mut self, number: usize, size: &str) -> Result<()> {
         let address = MEMBERS[number];
-        let line = format!(
-            "id=$(etcdctl member list | grep {address}: | cut -d, -f1) && etcdctl member remove $id && \
-             etcdctl member add m{number} --peer-urls=https://{address}:2380"
-        );
-        let mut report = self.shell("root", &line)?;
-        until("a new member", || {
-            if report.code != Some(0) {
-                report = self.shell("root", &line).ok()?;
-            }
-            (report.code == Some(0)).then_some(())
-        })?;
+        // Each may have to wait for a leader, or for members that have been there for some seconds.
+        for line in [
+            format!(
+                "id=$(etcdctl member list | grep {address}:) && etcdctl member remove ${{id%%,*}}"
+            ),
+            format!("etcdctl member add m{number} --peer-urls=https://{address}:2380"),
+        ] {
+            until(&line, || {
+                let report = self.shell("root", &line).ok()?;
+                (report.code == Some(0)).then_some(())
+            })?;
+        }
         self.disk = Some(size.to_owned());
         self.start_member(number, "existing")?;
         self.disk = None;
-        self.until_healthy()?;
-        Ok(report)
+        self.until_healthy()
     }
 
     /// Returns whether a member runs.

@@ -184,6 +184,27 @@ impl Fleet {
         Ok(())
     }
 
+    /// Makes a bundle of the policies in `p`, signed by a key; returns its folder.
+    pub(crate) fn bundle(
+        &self,
+        (generation, serial): (u32, u32),
+        key: &KeyPair,
+        more: &[&str],
+    ) -> Result<String> {
+        let sandbox = self.cluster.sandbox();
+        let path = |name: &str| sandbox.dir().join(name).to_string_lossy().into_owned();
+        let (from, to) = (path("p"), path(&format!("bundle-{generation}-{serial}")));
+        let (generation, serial) = (generation.to_string(), serial.to_string());
+        let create = [
+            "bundle", "create", &from, "--site", "prod", "-o", &to, "--json",
+        ];
+        let numbers = ["--generation", &generation, "--serial", &serial];
+        let document = sandbox.dfw_ok(&[&create[..], &numbers[..], more].concat())?;
+        let document: Value = serde_json::from_str(&document)?;
+        sign::bundle(to.as_ref(), &document, (key, key))?;
+        Ok(to)
+    }
+
     /// The status of the site.
     pub(crate) fn status(&self) -> Result<Value> {
         let report = self.dfw(&["status", "--json"])?;
@@ -275,6 +296,17 @@ impl Host {
         })
         .with_context(|| format!("{:?}", self.status()))?;
         self.status()
+    }
+
+    /// How many bytes have reached it.
+    pub(crate) fn received(&self) -> Result<u64> {
+        let statistics = self
+            .sandbox
+            .namespace()
+            .ip("-json -statistics link show dev eth0")?;
+        let statistics: Value = serde_json::from_str(&statistics)?;
+        let bytes = statistics[0]["stats64"]["rx"]["bytes"].as_u64();
+        bytes.context("no statistics")
     }
 
     /// The rules in force.

@@ -8,7 +8,6 @@ use crate::Named;
 use crate::cluster::MEMBERS;
 use crate::daemon::{Daemon, until};
 use crate::fleet::{Fleet, Host, list, policy};
-use crate::sign;
 use crate::support::service::spawn;
 
 pub(crate) const TRIALS: &[Named] = &[
@@ -114,6 +113,12 @@ fn a_push_reaches_all_hosts_in_stages() -> Result<()> {
             (host.status().ok()?["generation"] == 3).then_some(())
         })?;
     }
+    // A database that is more than half full is not filled further.
+    let report = fleet.push(&["--quota", "0"])?;
+    ensure!(
+        report.code == Some(1) && report.stderr.contains("more than half of its quota"),
+        "{report:?}"
+    );
     // An address of the store is never excluded.
     fleet.policy(&format!(
         "default: deny\nports: {{22: {{allow: any, except: [{}]}}}}\n",
@@ -258,43 +263,17 @@ fn a_store_that_is_down_reverts_nothing() -> Result<()> {
     Ok(())
 }
 
-/// Makes a signed bundle of the policies in `p`; returns its folder.
-fn signed_bundle(fleet: &Fleet, (generation, serial): (u32, u32), more: &[&str]) -> Result<String> {
-    let sandbox = fleet.cluster.sandbox();
-    let path = |name: &str| sandbox.dir().join(name).to_string_lossy().into_owned();
-    let (from, to) = (path("p"), path(&format!("bundle-{generation}-{serial}")));
-    let (generation, serial) = (generation.to_string(), serial.to_string());
-    let create = [
-        "bundle",
-        "create",
-        &from,
-        "--site",
-        "prod",
-        "--generation",
-        &generation,
-        "--serial",
-        &serial,
-        "-o",
-        &to,
-        "--json",
-    ];
-    let document = sandbox.dfw_ok(&[&create, more].concat())?;
-    let document: serde_json::Value = serde_json::from_str(&document)?;
-    sign::bundle(to.as_ref(), &document, (&fleet.key, &fleet.key))?;
-    Ok(to)
-}
-
 fn what_was_signed_elsewhere_is_pushed() -> Result<()> {
     let (fleet, hosts) = begun()?;
     let push = |bundle: &str| fleet.signed(&["push", bundle, "--now", "--settle", "0"]);
     // Numbers that were used already are named, with those that are right.
     fleet.policy(&policy(7))?;
-    let report = push(&signed_bundle(&fleet, (1, 1), &[])?)?;
+    let report = push(&fleet.bundle((1, 1), &fleet.key, &[])?)?;
     ensure!(
         report.code == Some(1) && report.stderr.contains("--generation 2 --serial 2"),
         "{report:?}"
     );
-    let report = push(&signed_bundle(&fleet, (2, 2), &[])?)?;
+    let report = push(&fleet.bundle((2, 2), &fleet.key, &[])?)?;
     ensure!(report.code == Some(0), "{report:?}");
     for host in &hosts {
         host.until_policy(7)?;
@@ -302,7 +281,7 @@ fn what_was_signed_elsewhere_is_pushed() -> Result<()> {
     // For a later dfw than this one: it is not even pushed.
     let first = hosts[0].rules()?;
     fleet.policy(&policy(8))?;
-    let report = push(&signed_bundle(&fleet, (3, 3), &["--requires", "9.0.0"])?)?;
+    let report = push(&fleet.bundle((3, 3), &fleet.key, &["--requires", "9.0.0"])?)?;
     ensure!(
         report.code == Some(1) && report.stderr.contains("requires dfw 9.0.0"),
         "{report:?}"
@@ -337,6 +316,7 @@ fn a_push_that_was_killed_is_finished_by_another() -> Result<()> {
     }
     // A list of which a little changed is sent as what changed.
     let before = written(&fleet)?;
+    let received: Vec<u64> = hosts.iter().map(Host::received).collect::<Result<_>>()?;
     let changed = list((0..150_000).filter(|number| number % 256 != 77));
     sandbox.write("p/many.txt", changed)?;
     let report = fleet.push(&["--now", "--settle", "0"])?;
@@ -352,6 +332,12 @@ fn a_push_that_was_killed_is_finished_by_another() -> Result<()> {
             let rules = host.rules().ok()?;
             (rules.contains("100.0.0.76") && !rules.contains("100.0.0.77")).then_some(())
         })?;
+    }
+    // The list itself has two megabytes.
+    for (host, before) in hosts.iter().zip(received) {
+        let bytes = host.received()? - before;
+        eprintln!("{}: {bytes} bytes for 586 changes", host.name);
+        ensure!(bytes < 1 << 17, "{bytes} bytes");
     }
     Ok(())
 }
