@@ -1,6 +1,6 @@
 //! The members of the cluster: which are alive, how full they are, and what is wrong.
 
-use etcd_client::{AlarmAction, AlarmType, CompactionOptions};
+use etcd_client::{AlarmAction, AlarmResponse, AlarmType, CompactionOptions};
 
 use crate::etcd::{self, Connection};
 use crate::untrusted::clean_to;
@@ -61,16 +61,20 @@ pub fn ask(site: &Site) -> Vec<Member> {
 /// If the store does not answer.
 pub fn is_full(site: &mut Site) -> Result<bool, Error> {
     site.call(async |connection, _| {
-        let member = connection.member().to_owned();
-        let call = connection
-            .client()
-            .alarm(AlarmAction::Get, AlarmType::None, None);
-        let alarms = Connection::call(&member, call).await?;
+        let alarms = alarms(connection).await?;
         Ok(alarms
             .alarms()
             .iter()
             .any(|alarm| alarm.alarm() == AlarmType::Nospace))
     })
+}
+
+/// Returns the alarms of all members.
+async fn alarms(connection: &mut Connection) -> Result<AlarmResponse, etcd::Error> {
+    let member = connection.member().to_owned();
+    let client = connection.client();
+    let call = client.alarm(AlarmAction::Get, AlarmType::None, None);
+    Connection::call(&member, call).await
 }
 
 /// Forgets old revisions, gives the space back on each member, and ends the alarm of a full database. Defragmenting
@@ -101,10 +105,7 @@ pub fn repair(site: &mut Site, mut done: impl FnMut(&str)) -> Result<(), Error> 
     }
     site.call(async |connection, _| {
         let member = connection.member().to_owned();
-        let call = connection
-            .client()
-            .alarm(AlarmAction::Get, AlarmType::None, None);
-        let alarms = Connection::call(&member, call).await?;
+        let alarms = alarms(connection).await?;
         for alarm in alarms.alarms() {
             let mut options = etcd_client::AlarmOptions::new();
             options.with_member(alarm.member_id());

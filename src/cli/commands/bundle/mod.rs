@@ -4,7 +4,9 @@ mod create;
 mod renew;
 mod verify;
 
-pub(in crate::cli) use create::{failure, group};
+#[cfg(feature = "etcd")]
+pub(in crate::cli) use create::failure;
+pub(in crate::cli) use create::group;
 
 use std::path::Path;
 use std::time::Duration;

@@ -56,7 +56,6 @@ enum FleetVerb {
 
 /// The store, and who may have signed what is in it.
 #[derive(Debug, clap::Args)]
-#[cfg_attr(not(feature = "etcd"), expect(dead_code, reason = "nothing is opened"))]
 struct StoreArgs {
     /// The store: <etcd://HOST,HOST,HOST/SITE>
     #[arg(value_name = "STORE", env = "DFW_STORE", hide_env_values = true)]
@@ -74,7 +73,6 @@ struct StoreArgs {
 
 /// How a roll-out goes on.
 #[derive(Debug, clap::Args)]
-#[cfg_attr(not(feature = "etcd"), expect(dead_code, reason = "nothing is opened"))]
 struct WaitArgs {
     /// Open all stages at once
     #[arg(long)]
@@ -89,7 +87,6 @@ struct WaitArgs {
 
 /// The keys that sign.
 #[derive(Debug, clap::Args)]
-#[cfg_attr(not(feature = "etcd"), expect(dead_code, reason = "nothing is signed"))]
 struct SecretArgs {
     /// Sign with this secret key of minisign
     #[arg(long, value_name = "FILE")]
@@ -124,7 +121,6 @@ struct InitArgs {
 }
 
 #[derive(Debug, clap::Args)]
-#[cfg_attr(not(feature = "etcd"), expect(dead_code, reason = "nothing is pushed"))]
 struct PushArgs {
     /// A directory of policies, or a bundle that is signed already
     #[arg(value_name = "POLICIES")]
@@ -147,7 +143,6 @@ struct PushArgs {
 }
 
 #[derive(Debug, clap::Args)]
-#[cfg_attr(not(feature = "etcd"), expect(dead_code, reason = "nothing is shown"))]
 struct StatusArgs {
     #[command(flatten)]
     store: StoreArgs,
@@ -163,7 +158,6 @@ struct StatusArgs {
 }
 
 #[derive(Debug, clap::Args)]
-#[cfg_attr(not(feature = "etcd"), expect(dead_code, reason = "nothing is moved"))]
 struct SteerArgs {
     #[command(flatten)]
     store: StoreArgs,
@@ -180,7 +174,6 @@ struct SteerArgs {
 }
 
 #[derive(Debug, clap::Args)]
-#[cfg_attr(not(feature = "etcd"), expect(dead_code, reason = "nothing is moved"))]
 struct ResumeArgs {
     #[command(flatten)]
     store: StoreArgs,
@@ -192,7 +185,6 @@ struct ResumeArgs {
 }
 
 #[derive(Debug, clap::Args)]
-#[cfg_attr(not(feature = "etcd"), expect(dead_code, reason = "nothing is pushed"))]
 struct RollbackArgs {
     #[command(flatten)]
     store: StoreArgs,
@@ -209,10 +201,6 @@ struct RollbackArgs {
 }
 
 #[derive(Debug, clap::Args)]
-#[cfg_attr(
-    not(feature = "etcd"),
-    expect(dead_code, reason = "nothing is repaired")
-)]
 struct RepairArgs {
     #[command(flatten)]
     store: StoreArgs,
