@@ -1,5 +1,6 @@
 //! Arguments shared by several commands: the path of the policies and the engines to query.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::bundle::word::Word;
@@ -7,7 +8,7 @@ use crate::bundle::{Address, Keys, Role};
 use crate::fetch::site;
 use crate::host::docker::{Ask, System};
 use crate::store::Location;
-use crate::store::bundle::{Trust, is_bundle};
+use crate::store::bundle::{HEAD, Trust, is_bundle};
 use crate::text::diagnostic::Diagnostic;
 use crate::untrusted;
 
@@ -43,8 +44,8 @@ pub(super) fn folder(variable: &str, usual: &str) -> PathBuf {
 pub(super) struct PolicyPath {
     /// A directory, a file, or a bundle
     ///
-    /// All *.yaml files of a directory are one policy. `guard` and `fetch` also take the address of a bundle:
-    /// <https://HOST/SITE/>, or <etcd://HOST,HOST,HOST/SITE>.
+    /// All *.yaml files of a directory are one policy. <https://HOST/SITE/> and <etcd://HOST,HOST,HOST/SITE>
+    /// are addresses of a bundle: `guard` follows it, `fetch` fetches it, others read what was fetched.
     #[arg(default_value = DEFAULT_PATH)]
     pub(super) path: PathBuf,
     #[command(flatten)]
@@ -54,15 +55,7 @@ pub(super) struct PolicyPath {
 impl PolicyPath {
     /// Returns the address of a site, if one is named in place of a path.
     pub(super) fn address(&self) -> Result<Option<Address>, Failure> {
-        let text = self.path.to_str().filter(|text| Address::is_meant(text));
-        let address = text.map(str::parse).transpose();
-        address.map_err(|reason: &str| {
-            let message = format!(
-                "{} is no address of a site: {reason}",
-                untrusted::path(&self.path)
-            );
-            Failure::plain(Diagnostic::error("address", message))
-        })
+        address(&self.path)
     }
 
     /// Returns the name of this host, if one is given.
@@ -84,6 +77,24 @@ impl PolicyPath {
     pub(super) fn to_enforce(&self) -> Result<Location, Failure> {
         self.bundle.to_enforce(&self.path)
     }
+}
+
+/// Returns the address of a site, if it is one and no path.
+fn address(path: &Path) -> Result<Option<Address>, Failure> {
+    let text = path.to_str().filter(|text| Address::is_meant(text));
+    let address = text.map(str::parse).transpose();
+    address.map_err(|reason: &str| {
+        let message = format!(
+            "{} is no address of a site: {reason}",
+            untrusted::path(path)
+        );
+        Failure::plain(Diagnostic::error("address", message))
+    })
+}
+
+/// Returns where `dfw fetch` puts the bundle of a site.
+pub(super) fn fetched() -> PathBuf {
+    cache().join(site::FOLDER)
 }
 
 /// The heading of these options in the help.
@@ -112,8 +123,12 @@ pub(super) struct BundleArgs {
 }
 
 impl BundleArgs {
-    /// Returns the place of policies that are only shown: a signature is checked if a key is given.
+    /// Returns the place of policies that are only shown: a signature is checked if a key is given, and that of what
+    /// was fetched always.
     pub(super) fn to_show(&self, path: &Path) -> Result<Location, Failure> {
+        if let Some(address) = address(path)? {
+            return self.to_read(&address);
+        }
         let keys = if self.has_keys() {
             let mut keys = Keys::default();
             keys::add(&mut keys, Role::Policy, &self.trusted_key)?;
@@ -131,6 +146,11 @@ impl BundleArgs {
 
     /// Returns the place of policies that come into force: only a trusted key may have signed them.
     pub(super) fn to_enforce(&self, path: &Path) -> Result<Location, Failure> {
+        if let Some(address) = address(path)? {
+            let mut location = self.to_read(&address)?;
+            location.trust.is_enforced = true;
+            return Ok(location);
+        }
         let mut keys = Keys::default();
         // A damaged key does not stop policies that are no bundle.
         let is_bundle = is_bundle(path);
@@ -153,8 +173,7 @@ impl BundleArgs {
         let mut keys = Keys::default();
         keys::add_or_default(&mut keys, Role::Policy, &self.trusted_key)?;
         keys::add_or_default(&mut keys, Role::Operations, &self.operations_key)?;
-        let path = cache().join(site::FOLDER);
-        let mut location = self.location(&path, Some(keys));
+        let mut location = self.location(&fetched(), Some(keys));
         location.trust.is_required = true;
         location
             .trust
@@ -163,6 +182,21 @@ impl BundleArgs {
         let checked = location.trust.check_keys(Path::new(&address.to_string()));
         checked.map_err(|error| Failure::bundle(&error))?;
         Ok(location)
+    }
+
+    /// Returns the same for verbs that follow nothing: the bundle must have been fetched before.
+    fn to_read(&self, address: &Address) -> Result<Location, Failure> {
+        let location = self.to_follow(address)?;
+        match location.path.join(HEAD).symlink_metadata() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let message = format!("nothing was fetched from {address}");
+                let error = Diagnostic::error("not-fetched", message);
+                Err(Failure::plain(
+                    error.help(format!("`dfw fetch {address}` fetches it")),
+                ))
+            }
+            _ => Ok(location),
+        }
     }
 
     fn location(&self, path: &Path, keys: Option<Keys>) -> Location {

@@ -29,6 +29,7 @@ pub mod sockets;
 mod summary;
 pub mod traces;
 mod transport;
+pub mod units;
 
 use crate::net::{AddressSet, HostPorts};
 use std::collections::{BTreeMap, BTreeSet};

@@ -21,6 +21,7 @@ use crate::untrusted::clean;
 mod attempts;
 mod batch;
 mod gap;
+mod marks;
 mod nat;
 mod owner;
 mod proposal;

@@ -59,6 +59,14 @@ impl Problems {
         format!("{}: {UNKNOWN}\n", terminal.paint(Tone::Warning, "drift"))
     }
 
+    /// Returns the kind of each problem, as JSON has it, and a sentence.
+    pub(in crate::cli) fn sentences(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let dormant = self.dormant.then(|| ("dormant", DORMANT.to_owned()));
+        let unknown = self.unknown.then(|| ("unknown-origin", UNKNOWN.to_owned()));
+        let all = dormant.into_iter().chain(unknown);
+        all.chain(self.drift.iter().map(|drift| ("drift", drift.clone())))
+    }
+
     /// Returns a sentence for each problem.
     pub(in crate::cli) fn lines(&self) -> impl Iterator<Item = String> {
         let dormant = self.dormant.then(|| DORMANT.to_owned());

@@ -1,7 +1,5 @@
 //! The site that guard follows, as its status has it.
 
-use std::fmt::Write;
-
 use serde_json::Value;
 
 use crate::output::terminal::{Terminal, Tone};
@@ -12,7 +10,7 @@ use super::stale::age;
 /// The longest text of guard that is shown, in characters.
 const LINE: usize = 4096;
 
-/// Returns a line about the site, and one for each of its problems; nothing if none is followed.
+/// Returns a line about the site; nothing if none is followed.
 pub(in crate::cli) fn text(terminal: Terminal, site: &Value) -> String {
     let clean = |value: &Value| clean_to(value.as_str().unwrap_or_default(), LINE);
     if !site.is_object() {
@@ -33,17 +31,16 @@ pub(in crate::cli) fn text(terminal: Terminal, site: &Value) -> String {
         |seconds| format!("fetched {} ago", age(seconds)),
     );
     let address = clean(&site["address"]);
-    let mut text = format!("{word}: {address}: {in_force}, {fetched}\n");
-    for problem in problems(site) {
-        let _ = writeln!(text, "{}: {problem}", terminal.paint(Tone::Warning, "site"));
-    }
-    text
+    format!("{word}: {address}: {in_force}, {fetched}\n")
 }
 
-/// Returns a sentence for each problem of the site.
-fn problems(site: &Value) -> Vec<String> {
+/// Returns a sentence for each problem of the site; nothing if none is followed.
+pub(in crate::cli) fn problems(site: &Value) -> Vec<String> {
     let clean = |value: &Value| clean_to(value.as_str().unwrap_or_default(), LINE);
     let mut problems = Vec::new();
+    if !site.is_object() {
+        return problems;
+    }
     let state = clean(&site["state"]);
     match site["reason"].as_str() {
         Some(_) => problems.push(format!("{state}: {}", clean(&site["reason"]))),

@@ -102,6 +102,7 @@ fn interface(steps: &[Step]) -> Option<&[u8]> {
                 }
             }
             Step::Nothing
+            | Step::SetConnectionMark
             | Step::Untrack
             | Step::Load { .. }
             | Step::Value { .. }
@@ -149,6 +150,7 @@ fn port(steps: &[Step]) -> Option<u16> {
                 }
             }
             Step::Nothing
+            | Step::SetConnectionMark
             | Step::Untrack
             | Step::Load { .. }
             | Step::Value { .. }

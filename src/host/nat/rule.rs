@@ -68,7 +68,7 @@ impl Follower<'_> {
                 return;
             }
             let effect = match step {
-                Step::Nothing | Step::Untrack => continue,
+                Step::Nothing | Step::SetConnectionMark | Step::Untrack => continue,
                 Step::Load { field, to } => {
                     self.load(&mut state, *field, *to);
                     continue;

@@ -168,7 +168,10 @@ fn decode_known(name: &str, f: &Fields<'_>) -> Option<Step> {
                 _ => Field::Other,
             },
         },
-        "ct" if f.get(NFTA_CT_SREG).is_some() => Step::Nothing,
+        "ct" if f.get(NFTA_CT_SREG).is_some() => match f.be32(NFTA_CT_KEY)? {
+            NFT_CT_MARK => Step::SetConnectionMark,
+            _ => Step::Nothing,
+        },
         "ct" => Step::Load {
             to: f.register(NFTA_CT_DREG)?,
             field: match f.be32(NFTA_CT_KEY)? {

@@ -162,7 +162,9 @@ pub enum Step {
     Target(Extension),
     /// Takes the packet out of connection tracking, so that nothing translates it (`notrack`).
     Untrack,
-    /// Neither decides anything nor loads anything: a counter, a log line, a mark that is set.
+    /// Sets the connection's mark (`ct mark set`), which decides nothing about the packet.
+    SetConnectionMark,
+    /// Neither decides anything nor loads anything: a counter, a log line, a packet's mark that is set.
     Nothing,
     /// May end the rule, and loads anything into any register.
     Condition,
@@ -171,6 +173,18 @@ pub enum Step {
 }
 
 impl Step {
+    /// Returns whether it changes the marks of connections: `ct mark set`, or xtables' `CONNMARK`.
+    ///
+    /// `CONNMARK --restore-mark`, which only reads them, counts too: where it is, another rule sets what it reads.
+    #[must_use]
+    pub fn uses_connection_mark(&self) -> bool {
+        match self {
+            Self::SetConnectionMark => true,
+            Self::Target(target) => target.name == "CONNMARK",
+            _ => false,
+        }
+    }
+
     /// Returns whether it takes packets out of connection tracking: `notrack`, or xtables' `CT
     /// --notrack` and `NOTRACK`.
     #[must_use]
@@ -343,6 +357,12 @@ pub fn rules(family: u8, table: &str) -> Vec<u8> {
     dump(NFT_MSG_GETRULE, family, |w| {
         w.string(NFTA_RULE_TABLE, table);
     })
+}
+
+/// Writes the request for the rules of all tables.
+#[must_use]
+pub fn all_rules() -> Vec<u8> {
+    dump(NFT_MSG_GETRULE, NFPROTO_UNSPEC, |_| {})
 }
 
 /// Writes the request for the sets of a table, without their elements.

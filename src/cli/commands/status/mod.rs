@@ -1,5 +1,7 @@
 //! `dfw status`: shows the rules in force.
 
+mod problems;
+
 use std::fmt::Write;
 
 use serde_json::{Value, json};
@@ -12,7 +14,7 @@ use crate::cli::report::limits;
 use crate::cli::report::notice;
 use crate::cli::report::problems::Problems;
 use crate::cli::report::site;
-use crate::cli::report::stale::{SOURCES, Stale, age};
+use crate::cli::report::stale::{SOURCES, age};
 use crate::compile::is_marking;
 use crate::guard::Answer;
 use crate::host::HostView;
@@ -28,9 +30,8 @@ use crate::ruleset::{Hook, TABLE};
 use crate::text::SourceMap;
 use crate::untrusted::{clean, clean_to};
 
-/// Bounds of guard's answer: characters of a line, and engines that do not answer.
+/// The longest text of guard that is shown, in characters.
 const LINE: usize = 4096;
-const ENGINES: usize = 64;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct StatusArgs {
@@ -54,11 +55,13 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &StatusArgs) -> Result<(), F
             notice::admitting(&installed.ruleset, &interfaces)
         });
     terminal.diagnostics(&warnings, &SourceMap::new());
+    let problems = problems::find(&kernel, &snapshot, &guard)?;
     let installed = snapshot.installed.as_ref();
     let ruleset = installed.map(|installed| &installed.ruleset);
     terminal.answer(
         || {
             let mut document = document(&snapshot);
+            document["problems"] = problems::json(&problems);
             document["grants"] = grants::json(ruleset);
             document["guard"] = guard_document(&guard);
             let sources = SourceMap::new();
@@ -66,9 +69,10 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &StatusArgs) -> Result<(), F
             document
         },
         || {
-            grants::text(terminal, ruleset)
+            problems::text(terminal, &problems)
+                + &grants::text(terminal, ruleset)
                 + &text(terminal, &snapshot)
-                + &guard_text(terminal, &guard, snapshot.installed.is_some())
+                + &guard_text(terminal, &guard)
         },
     )?;
     Ok(())
@@ -90,74 +94,33 @@ fn guard_document(guard: &Answer) -> Value {
     }
 }
 
-/// Returns the lines about guard.
-fn guard_text(terminal: Terminal, guard: &Answer, installed: bool) -> String {
-    let warning = |text: &str| format!("{}: {text}\n", terminal.paint(Tone::Warning, "warning"));
-    match guard {
-        Answer::Nobody if installed => unguarded(terminal),
-        Answer::Nobody => String::new(),
-        Answer::Status(status) => reported(terminal, status),
-        Answer::Silent { process, reason } => {
-            let process = process.map_or_else(
-                || "a process that dfw cannot see".to_owned(),
-                |process| format!("process {process}"),
-            );
-            warning(&format!("guard does not answer ({process}): {reason}"))
-        }
-        Answer::Unknown(reason) => warning(&format!("guard cannot be queried: {reason}")),
-    }
-}
-
 /// Returns the lines about a guard that answers.
-fn reported(terminal: Terminal, guard: &Value) -> String {
-    let clean = |value: &Value| clean_to(value.as_str().unwrap_or_default(), LINE);
-    let word = terminal.paint(Tone::Good, "guard");
-    let summary = clean(&guard["summary"]);
+fn guard_text(terminal: Terminal, guard: &Answer) -> String {
+    let Answer::Status(guard) = guard else {
+        return String::new();
+    };
+    let summary = clean_to(guard["summary"].as_str().unwrap_or_default(), LINE);
     let process = guard["pid"].as_u64().unwrap_or_default();
-    let mut lines = format!("{word}: process {process}: {summary}\n");
-    let unanswered = guard["unanswered"].as_array().into_iter().flatten();
-    for unanswered in unanswered.take(ENGINES) {
-        let word = terminal.paint(Tone::Warning, "guard");
-        let _ = writeln!(lines, "{word}: {}", clean(unanswered));
-    }
-    lines + &site::text(terminal, &guard["site"]) + &sources(terminal, guard)
+    let word = terminal.paint(Tone::Good, "guard");
+    format!("{word}: process {process}: {summary}\n")
+        + &site::text(terminal, &guard["site"])
+        + &sources(terminal, guard)
 }
 
-/// Returns the fetched sources and their ages, and a line for each that is stale or not used.
+/// Returns the fetched sources and their ages.
 fn sources(terminal: Terminal, guard: &Value) -> String {
-    let clean = |value: &Value| clean_to(value.as_str().unwrap_or_default(), LINE);
     let mut rows = vec![["SOURCE".into(), "ENTRIES".into(), "AGE".into()]];
-    let mut problems = String::new();
     let known = guard["sources"].as_array().into_iter().flatten();
     for source in known.take(SOURCES) {
-        let name = clean(&source["name"]);
+        let name = clean_to(source["name"].as_str().unwrap_or_default(), LINE);
         let age = source["age"].as_u64().map(age);
-        if let Some(stale) = Stale::of(source) {
-            problems.push_str(&stale.line(terminal));
-        }
-        if source["unused"].is_string() {
-            let word = terminal.paint(Tone::Warning, "not used");
-            let reason = clean(&source["unused"]);
-            let _ = writeln!(
-                problems,
-                "{word}: the list that was fetched for `{name}`: {reason}; the former one is in force"
-            );
-        }
         let entries = source["entries"].as_u64().unwrap_or_default().to_string();
         rows.push([name, entries, age.unwrap_or_else(|| "never".to_owned())]);
     }
     if rows.len() == 1 {
-        return problems;
+        return String::new();
     }
-    problems + &terminal.table(&rows)
-}
-
-/// Returns the warning that no guard keeps the rules in force.
-fn unguarded(terminal: Terminal) -> String {
-    format!(
-        "{}: not running; run `dfw apply` again after a reboot or `nft flush ruleset`\n",
-        terminal.paint(Tone::Warning, "guard")
-    )
+    terminal.table(&rows)
 }
 
 /// Returns the base chains on the hooks that dfw uses, by hook and priority.
@@ -211,23 +174,11 @@ fn text(terminal: Terminal, snapshot: &Snapshot) -> String {
         let _ = writeln!(text, "{}: {rest}", terminal.paint(tone, word));
     };
     match &snapshot.installed {
-        None => line(
-            Tone::Warning,
-            "not installed",
-            "dfw's rules are not in force",
-        ),
+        None => {}
         Some(installed) => {
             let by = installed.comment.as_deref().map(clean);
             let by = by.unwrap_or_else(|| "origin unknown".to_owned());
             line(Tone::Good, "installed", &by);
-            if let Some((process, false)) = named(installed.comment.as_deref()) {
-                let text = format!(
-                    "these rules were never confirmed, and process {process}, which would roll them \
-                     back, does not run"
-                );
-                line(Tone::Warning, "warning", &text);
-            }
-            text.push_str(&Problems::of(Some(installed)).text(terminal));
             let mut rows = vec![["PORT".into(), "ALLOWED".into(), "DENIED".into()]];
             rows.extend(packets(installed).into_iter().map(|(port, packets)| {
                 let number = |counter: Counter| counter.packets.to_string();
