@@ -49,6 +49,7 @@ pub(crate) const TRIALS: &[Named] = &[
         what_a_server_has_is_confirmed_and_stays_without_it,
     ),
     ("wrong_bundles_change_nothing", wrong_bundles_change_nothing),
+    ("from_files_to_a_site", from_files_to_a_site),
 ];
 
 const ADDRESS: &str = "https://lists.example.com/prod/";
@@ -180,6 +181,17 @@ impl Fleet {
         fleet.publish((1, 1), &[])?;
         let mut guard = fleet.guard()?;
         guard.expect("no generation of the site was accepted yet")?;
+        guard.expect("is dfw-fetch.service running?")?;
+        let status = status(&fleet.host)?;
+        let (summary, site) = (&status["summary"], &status["site"]);
+        ensure!(
+            summary
+                .as_str()
+                .is_some_and(|text| !text.contains("errors"))
+                && site["state"] == "nothing"
+                && site["reason"] == "nothing was fetched yet; is dfw-fetch.service running?",
+            "{status}"
+        );
         fleet.start_fetcher()?;
         guard.expect("passed all checks")?;
         guard.expect_in_force()?;
@@ -594,6 +606,30 @@ fn a_generation_that_cuts_the_host_off_is_reverted() -> Result<()> {
     fleet.fetch()?;
     guard.expect("confirmed")?;
     ensure!(fleet.rules()?.contains("203.0.113.66"));
+    guard.stop()
+}
+
+/// Guard can come back to policies that it knows from before it followed a site.
+fn from_files_to_a_site() -> Result<()> {
+    let mut fleet = Fleet::new()?;
+    fleet.policy("default: deny\nports: {22: [203.0.113.7]}\n")?;
+    let mut command = fleet.host.namespace().command(crate::namespace::DFW);
+    command.arg("guard").arg(fleet.host.dir().join("p"));
+    command.arg("--state").arg(fleet.host.dir().join("state"));
+    command
+        .arg("--socket")
+        .arg(fleet.host.dir().join("guard.sock"));
+    command.args(["--docker-host", "none"]);
+    let mut guard = Daemon::of(command)?;
+    guard.expect_in_force()?;
+    guard.stop()?;
+    fleet.policy("default: deny\nports: {22: [203.0.113.8]}\n")?;
+    fleet.publish((1, 1), &[])?;
+    let mut guard = fleet.guard()?;
+    guard.expect("no generation of the site was accepted yet")?;
+    fleet.start_fetcher()?;
+    guard.expect("confirmed")?;
+    ensure!(fleet.rules()?.contains("203.0.113.8"));
     guard.stop()
 }
 

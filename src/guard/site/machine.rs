@@ -156,10 +156,12 @@ impl Machine {
             Phase::Back(candidate) => {
                 let is_cut_off = is_reached && self.seen.silent && !self.seen.answered;
                 let manifest = candidate.generation.manifest;
-                let reason = match is_cut_off {
-                    true if self.saved.suspects(&manifest) => Reason::Reverted,
-                    true => Reason::Suspected,
-                    false => Reason::Undecided,
+                let reason = if !is_cut_off {
+                    Reason::Undecided
+                } else if self.saved.suspects(&manifest) {
+                    Reason::Reverted
+                } else {
+                    Reason::Suspected
                 };
                 self.close(candidate, reason)
             }
@@ -227,9 +229,10 @@ impl Machine {
     }
 
     fn begin(&mut self, candidate: Candidate, now: Duration, boot: &str) -> Vec<Action> {
-        let time = match self.saved.suspects(&candidate.generation.manifest) {
-            true => SECOND,
-            false => TRIAL,
+        let time = if self.saved.suspects(&candidate.generation.manifest) {
+            SECOND
+        } else {
+            TRIAL
         };
         let deadline = now.saturating_add(time).as_millis();
         self.seen = Seen::default();

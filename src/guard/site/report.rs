@@ -60,7 +60,11 @@ impl Site {
                     Reason::Undecided => ("undecided", None),
                 },
                 (None, None) if is_stale => ("stale", None),
-                (None, None) if saved.in_force.is_none() => ("nothing", None),
+                (None, None) if saved.in_force.is_none() => {
+                    let is_silent = self.status.fetched.is_none() && self.status.failures == 0;
+                    let text = "nothing was fetched yet; is dfw-fetch.service running?";
+                    ("nothing", is_silent.then(|| text.to_owned()))
+                }
                 (None, None) => ("in-force", None),
             },
         };
