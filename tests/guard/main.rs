@@ -16,6 +16,7 @@ mod control;
 mod daemon;
 mod fetched;
 mod grants;
+mod grants_at_random;
 mod hidden;
 mod idle;
 mod keep;
@@ -94,6 +95,7 @@ fn all() -> impl Iterator<Item = Named> {
         bundle::TRIALS,
         cache::TRIALS,
         grants::TRIALS,
+        grants_at_random::TRIALS,
         policies::TRIALS,
         modifiers::TRIALS,
         survival::TRIALS,
