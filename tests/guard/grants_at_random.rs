@@ -44,7 +44,7 @@ const TO: [(&str, Range<u16>); 3] = [
     ("8000-8001", 8000..8002),
     ("8001", 8001..8002),
 ];
-/// Whom a grant is for, and which last parts of addresses these are.
+/// The sources of grants, and which last parts of addresses they are.
 const FROM: [(&str, bool, Range<u32>); 9] = [
     ("198.51.100.3", false, 3..4),
     ("198.51.100.5", false, 5..6),
@@ -348,7 +348,7 @@ impl World {
         })
     }
 
-    /// Fails unless those get in whom the list admits, and nobody else.
+    /// Fails unless the clients that the list admits get in, and no others.
     fn check(&mut self) -> Result<()> {
         let now = Instant::now();
         self.list.retain(|grant| grant.end().end + 2 * EXACT > now);
