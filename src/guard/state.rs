@@ -18,7 +18,6 @@ use thiserror::Error;
 
 use crate::file::{self, Accept, Limit};
 use crate::net::{AddressSet, HostPorts, Protocol};
-use crate::policy::List;
 use crate::store::Policies;
 use crate::text::{ACCEPTED, SourceMap};
 use crate::untrusted;
@@ -135,7 +134,7 @@ fn files(policies: &Policies) -> impl Iterator<Item = (Cow<'_, Path>, Text<'_>)>
     let own = sources.files();
     let own = own.map(|(path, text)| (path.into(), Text::Own(text)));
     let fetched = policies.policy.fetched();
-    let fetched = fetched.filter(|(_, _, fetched)| fetched.list != List::Never);
+    let fetched = fetched.filter(|(_, _, fetched)| fetched.list.unknown().is_none());
     let fetched = fetched.filter_map(|(_, source, fetched)| {
         let path = sources.cache()?.join(fetched.request.key());
         Some((path.into(), Text::List(&source.addresses)))

@@ -32,6 +32,7 @@ mod policies;
 #[path = "../kernel/pty.rs"]
 #[expect(dead_code, reason = "the kernel tests use the rest")]
 mod pty;
+mod refused;
 mod servers;
 #[path = "../support/sign.rs"]
 mod sign;
@@ -91,6 +92,7 @@ fn all() -> impl Iterator<Item = Named> {
         // First, as a generation that cuts the host off is tried for a minute, whatever else runs.
         site::TRIALS,
         fetched::TRIALS,
+        refused::TRIALS,
         bundle::TRIALS,
         cache::TRIALS,
         grants::TRIALS,

@@ -54,7 +54,7 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &ApplyArgs) -> Result<ExitCo
         load_for_host(terminal, &location)
     })?;
     let (loaded, passed, site) = Progress::during("reading this host and its engines", || {
-        look(&args.engine.ask(), loaded, path)
+        look(terminal, &args.engine.ask(), loaded, &location)
     })?;
     let mut apply = Apply {
         terminal,

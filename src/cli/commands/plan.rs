@@ -36,7 +36,7 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &PlanArgs) -> Result<ExitCod
     let location = args.policy.to_enforce()?;
     let path = &location.path;
     let loaded = load_for_host(terminal, &location)?;
-    let (loaded, passed, site) = look(&args.engine.ask(), loaded, path)?;
+    let (loaded, passed, site) = look(terminal, &args.engine.ask(), loaded, &location)?;
     let ruleset = loaded.compile(&site.host);
     let planned = match plan(&loaded, &site, &ruleset) {
         Ok(planned) => planned,
