@@ -487,7 +487,18 @@ fn a_policy_ends_grants() -> Result<()> {
 
 fn ten_thousand_grants() -> Result<()> {
     const MANY: usize = 10_000;
-    let (site, _guard) = Site::guarded(&[])?;
+    let site = Site::new()?;
+    let metrics = site.sandbox.dir().join("metrics.sock");
+    let listen = format!("unix:{}", metrics.display());
+    let _guard = site.guard(&["--metrics-listen", &listen])?;
+    let has_metric = |grants: usize| {
+        let line = format!("dfw_grants {grants}");
+        until(&line, || {
+            let text = crate::control::metrics(&metrics).ok()?;
+            text.lines().any(|is| is == line).then_some(())
+        })
+    };
+    has_metric(0)?;
     let addresses: Vec<String> = (0..MANY)
         .map(|n| format!("198.18.{}.{}", n / 256, n % 256))
         .collect();
@@ -518,7 +529,8 @@ fn ten_thousand_grants() -> Result<()> {
     ensure!(site.left()?.len() == MANY);
     let text = site.sandbox.dfw_ok(&["status", "--socket", &site.socket])?;
     ensure!(text.contains("more grants: `dfw grant list`"), "{text}");
+    has_metric(MANY)?;
     site.grant("revoke 198.18.0.0/16")?;
     ensure!(site.has_none()?);
-    Ok(())
+    has_metric(0)
 }

@@ -33,6 +33,7 @@ mod policies;
 #[expect(dead_code, reason = "the kernel tests use the rest")]
 mod pty;
 mod refused;
+mod rights;
 mod servers;
 #[path = "../support/sign.rs"]
 mod sign;
@@ -93,6 +94,7 @@ fn all() -> impl Iterator<Item = Named> {
         site::TRIALS,
         fetched::TRIALS,
         refused::TRIALS,
+        rights::TRIALS,
         bundle::TRIALS,
         cache::TRIALS,
         grants::TRIALS,
