@@ -122,6 +122,7 @@ Examples:
 pub(super) const STATUS: &str = "\
 Examples:
   dfw status
+  dfw status --json | jq '.problems[].text'
   dfw status --json | jq '.installed.ports[] | select(.denied.packets > 0)'";
 
 pub(super) const EXPLAIN: &str = "\

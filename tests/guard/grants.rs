@@ -389,7 +389,9 @@ fn grants_outlive_guard() -> Result<()> {
     is_as_before(&site, began).context("without guard")?;
     let text = site.sandbox.dfw_ok(&["status", "--socket", &site.socket])?;
     ensure!(
-        text.starts_with("  GRANTED TO ") && text.contains("198.51.100.7"),
+        text.starts_with("problems:\n  guard: not running")
+            && text.lines().nth(2) == text.lines().find(|line| line.starts_with("  GRANTED TO "))
+            && text.contains("198.51.100.7"),
         "{text}"
     );
     let policies = site.sandbox.dir().join("policies");

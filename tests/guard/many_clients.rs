@@ -78,11 +78,13 @@ fn figure(body: &str, name: &str) -> Result<u64> {
     Ok(line.with_context(|| format!("no {name}"))?.parse()?)
 }
 
-/// The last line of `dfw status`.
+/// The line about guard of `dfw status`.
 fn status(sandbox: &Sandbox) -> Result<String> {
     let socket = sandbox.dir().join("guard.sock");
     let text = sandbox.dfw_ok(&["status", "--socket", &socket.to_string_lossy()])?;
-    Ok(text.lines().last().context("no line")?.to_owned())
+    let mut lines = text.lines().map(str::trim_start);
+    let line = lines.find(|line| line.starts_with("guard: "));
+    Ok(line.with_context(|| text.clone())?.to_owned())
 }
 
 /// What `dfw status --json` says of guard, which it always does.
@@ -206,8 +208,7 @@ fn a_silent_guard_is_named() -> Result<()> {
     );
     let pid = guard.pid();
     guard.signal(Signal::STOP)?;
-    let expected =
-        format!("warning: guard does not answer (process {pid}): it is stopped, hung or busy");
+    let expected = format!("guard: does not answer (process {pid}): it is stopped, hung or busy");
     ensure!(status(&sandbox)? == expected, "{}", status(&sandbox)?);
     let report = document(&sandbox)?;
     ensure!(
@@ -273,7 +274,7 @@ print('listens', flush=True); sys.stdin.readline()";
     ensure!(said.context("nothing")?? == "listens");
     let text = text?.stdout;
     let expected = format!(
-        "warning: guard cannot be queried: process {} listens on the socket and runs as user 65534",
+        "  guard: cannot be queried: process {} listens on the socket and runs as user 65534",
         squatter.id()
     );
     ensure!(text.contains(&expected), "{text}");

@@ -249,6 +249,47 @@ fn verbs_read_a_bundle_in_place_of_a_directory() {
 }
 
 #[test]
+fn verbs_read_what_was_fetched_from_an_address() {
+    const ADDRESS: &str = "https://policies.example.com/prod/";
+    let trial = Trial::new();
+    let usual = ["--trusted-key", "policy.pub", "--host-id", "web-1"];
+    let verbs: [&[&str]; 5] = [
+        &["check", ADDRESS],
+        &["test", ADDRESS],
+        &["show", "--policy", ADDRESS],
+        &["diff", ADDRESS, "out"],
+        &["plan", ADDRESS],
+    ];
+    trial.signed("out", "7");
+    for verb in verbs {
+        assert_eq!(trial.bad(&[verb, &usual[..]].concat()), "not-fetched");
+    }
+    fs::create_dir(trial.path("cache")).unwrap();
+    trial.signed("cache/site", "7");
+    // The last one needs a kernel.
+    for verb in &verbs[..4] {
+        trial.good(&[verb, &usual[..]].concat());
+    }
+    let rules = trial.good(&[verbs[2], &usual[..]].concat());
+    assert!(rules.contains("web.yaml:1"), "{rules}");
+    // The cache is believed for its signatures, and the site is the one in the address.
+    for verb in verbs {
+        assert_eq!(trial.bad(&[verb, &usual[2..]].concat()), "no-trusted-key");
+        let other = [verb[0], "https://policies.example.com/test/"];
+        if verb.len() == 2 {
+            assert_eq!(trial.bad(&[&other, &usual[..]].concat()), "other-site");
+        }
+    }
+    fs::remove_dir_all(trial.path("cache/site")).unwrap();
+    trial.create("cache/site", "8", &[]);
+    for verb in verbs {
+        assert_eq!(trial.bad(&[verb, &usual[..]].concat()), "unsigned");
+    }
+    let wrong = trial.bad(&["check", "http://policies.example.com/prod/"]);
+    assert_eq!(wrong, "address");
+}
+
+#[test]
 fn what_may_come_into_force_is_signed_and_for_a_known_host() {
     let trial = Trial::new();
     let document = trial.create("out", "7", &[]);

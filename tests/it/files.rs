@@ -205,14 +205,16 @@ fn five_thousand_wrong_names_are_a_page() {
 
 #[test]
 fn an_address_to_fetch_from_is_no_path() {
-    for words in [&["check"][..], &["import"], &["show", "--policy"]] {
+    const SITE: &str = "is no address of a site: write it with the name of the site";
+    let cases = [
+        (&["check"][..], SITE),
+        (&["show", "--policy"], SITE),
+        (&["import"], "policies are not fetched"),
+    ];
+    for (words, told) in cases {
         let output = dfw(words, Path::new("https://example.com/policies"));
         assert_eq!(output.status.code(), Some(1));
-        assert!(
-            stderr(&output).contains("policies are not fetched"),
-            "{}",
-            stderr(&output)
-        );
+        assert!(stderr(&output).contains(told), "{}", stderr(&output));
     }
 }
 

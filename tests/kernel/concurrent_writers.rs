@@ -245,12 +245,17 @@ fn a_flush_is_detected_and_corrected() -> Result<()> {
     let ruleset = compiled(POLICIES[0])?;
     sandbox.kernel(|kernel| install(kernel, &ruleset))?;
     sandbox.nft("flush ruleset")?;
-    ensure!(sandbox.dfw_ok(&["status"])?.starts_with("not installed"));
+    ensure!(
+        sandbox
+            .dfw_ok(&["status"])?
+            .starts_with("problems:\n  not installed: ")
+    );
     let status: serde_json::Value = serde_json::from_str(&sandbox.dfw_ok(&["status", "--json"])?)?;
     ensure!(status["installed"].is_null(), "{status}");
+    same(&status["problems"][0]["kind"], &"not-installed".into())?;
     sandbox.dfw(&["show"])?.expect_failure(1, "not-installed")?;
     ensure!(sandbox.dfw_ok(&["apply", &policy(0)])?.contains("applied"));
     same(&sandbox.installed()?, &ruleset)?;
-    ensure!(sandbox.dfw_ok(&["status"])?.starts_with("installed"));
+    ensure!(sandbox.dfw_ok(&["status"])?.contains("\ninstalled: "));
     Ok(())
 }

@@ -166,13 +166,13 @@ fn mend(
         Some(word) => ensure!(
             status
                 .lines()
-                .any(|line| line.starts_with("drift: ") && line.contains(word)),
+                .any(|line| line.starts_with("  drift: ") && line.contains(word)),
             "no word of {word:?} in\n{status}"
         ),
         None => ensure!(!status.contains("drift"), "{status}"),
     }
     // What rests on a table that is not as dfw left it is no good answer.
-    let is_wrong = ["drift: ", "dormant: "]
+    let is_wrong = ["  drift: ", "  dormant: "]
         .iter()
         .any(|word| status.lines().any(|line| line.starts_with(word)));
     let plan = |arguments: &[&str]| -> Result<String> {

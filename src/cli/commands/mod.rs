@@ -114,8 +114,8 @@ pub(super) enum Verb {
     Fleet(fleet::FleetVerbs),
     /// Show the rules in force, with counters of allowed and denied packets
     ///
-    /// Also shows drift, other base chains on the same hooks in the order of their priorities, and
-    /// whether guard runs.
+    /// Begins with problems, if there are any. Also shows other base chains on the same hooks in the order of
+    /// their priorities, and whether guard runs.
     #[command(after_help = examples::STATUS)]
     Status(status::StatusArgs),
     /// Show whether a source can reach a port, and which line decides
