@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::chown;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -159,12 +160,33 @@ fn apply_leaves_out_a_list_that_breaks_a_test() -> Result<()> {
     fetch(&sandbox, "other", "192.0.2.9")?;
     let report = dfw("apply", &["--yes", "--json"])?;
     let document: Value = serde_json::from_str(&report.stdout)?;
+    let sources = &document["fetched_sources"];
+    ensure!(
+        sources[0]["unused"] == REASON && sources[1]["unused"].is_null(),
+        "{sources}"
+    );
     let warnings = document["warnings"].to_string();
     ensure!(
         report.code == Some(0) && warnings.contains(REASON),
         "{report:?}"
     );
     until_rules(&sandbox, &["192.0.2.7", "192.0.2.9"], &[BAD, "192.0.2.8"])?;
+    // The fetcher says when it was there last.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+    let hours = now - 3 * 3600;
+    sandbox.write(
+        "cache/status-name-other.example.com.json",
+        format!("{{\"fetched\": {hours}, \"entries\": 1}}"),
+    )?;
+    let report = dfw("plan", &[])?;
+    for line in [
+        "list   1 entry, accepted before: the list of unknown age is not used, stale",
+        "other  1 entry, fetched 3h ago",
+    ] {
+        ensure!(report.stdout.contains(line), "{report:?}");
+    }
+    let report = dfw("apply", &["--yes"])?;
+    ensure!(report.stdout.contains("fetched 3h ago"), "{report:?}");
     // Without the former list the policy is wrong.
     sandbox.write(
         "policies/a.yaml",
