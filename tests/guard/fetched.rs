@@ -4,15 +4,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::unix::fs::{MetadataExt, chown, lchown, symlink};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use nix::sys::resource::{UsageWho, getrusage};
-use rustix::fs::{CWD, FileType, Mode};
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::Named;
@@ -27,10 +24,6 @@ pub(crate) const TRIALS: &[Named] = &[
     (
         "a_changed_record_moves_access_and_cuts_connections",
         a_changed_record_moves_access_and_cuts_connections,
-    ),
-    (
-        "a_hostile_fetcher_changes_nothing_but_its_lists",
-        a_hostile_fetcher_changes_nothing_but_its_lists,
     ),
     (
         "a_long_list_costs_the_fetcher_little_memory",
@@ -418,114 +411,6 @@ fn a_changed_record_moves_access_and_cuts_connections() -> Result<()> {
     );
     fetcher.kill()?;
     guard.stop()
-}
-
-/// The names of what a hostile fetcher puts in place of its list, and how.
-type Attack = fn(&Path, &Path) -> std::io::Result<()>;
-const ATTACKS: [Attack; 12] = [
-    |at, _| fs::write(at, "192.0.2.7\n"),
-    |at, _| fs::write(at, "192.0.2.8\n192.0.2.9\n"),
-    |at, _| fs::write(at, "198.51.100.66\n"),
-    |at, _| fs::write(at, "0.0.0.0/0\n::/0\n"),
-    |at, secret| symlink(secret, at),
-    |at, _| symlink("../secret", at),
-    |at, _| symlink("/etc/shadow", at),
-    |at, _| symlink(".", at),
-    |at, _| {
-        rustix::fs::mknodat(CWD, at, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
-        Ok(())
-    },
-    |at, _| fs::create_dir(at),
-    |at, _| fs::File::create(at)?.set_len(10 << 30),
-    |at, secret| fs::hard_link(secret, at),
-];
-
-fn a_hostile_fetcher_changes_nothing_but_its_lists() -> Result<()> {
-    const KEY: &str = "name-home.example.com";
-    let sandbox = Sandbox::new()?;
-    let secret = sandbox.write("secret", "192.0.2.99\n")?;
-    sandbox.write(
-        "policies/a.yaml",
-        "default: deny\nsources: {home: {name: home.example.com, within: 192.0.2.0/28}}\n\
-         ports: {80: [home]}\n",
-    )?;
-    let cache = sandbox.dir().join("cache");
-    let list = sandbox.write(&format!("cache/{KEY}"), "192.0.2.7\n")?;
-    for path in [&cache, &list] {
-        chown(path, Some(NOBODY), Some(NOBODY))?;
-    }
-    let trace = sandbox.dir().join("trace");
-    let mut command = sandbox.namespace().command("strace");
-    command
-        .args(["-f", "-e", "trace=open,openat,openat2", "-o"])
-        .arg(&trace)
-        .arg(crate::namespace::DFW)
-        .args(crate::daemon::arguments(&sandbox, &[]))
-        .env("DFW_CACHE", &cache);
-    let mut guard = Daemon::of(command)?;
-    guard.expect_in_force()?;
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let hostile = scope.spawn(|| {
-            let mut rounds = 0_u64;
-            while !stop.load(Ordering::Relaxed) {
-                for attack in ATTACKS {
-                    for name in [KEY, "status-name-home.example.com.json"] {
-                        let (new, at) = (cache.join("new"), cache.join(name));
-                        attack(&new, &secret)?;
-                        lchown(&new, Some(NOBODY), Some(NOBODY))?;
-                        // A folder takes the place of nothing but a folder.
-                        if at.is_dir() && !at.is_symlink() {
-                            fs::remove_dir(&at)?;
-                        } else {
-                            let _ = fs::remove_file(&at);
-                        }
-                        fs::rename(&new, &at)?;
-                        std::thread::sleep(Duration::from_millis(5));
-                    }
-                }
-                rounds += 1;
-            }
-            anyhow::Ok(rounds)
-        });
-        let watched = (|| {
-            for _ in 0..200 {
-                status(&sandbox)?;
-                let rules = sandbox.installed()?.to_string();
-                ensure!(
-                    !rules.contains("198.51.100") && !rules.contains("192.0.2.99"),
-                    "{rules}"
-                );
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            Ok(())
-        })();
-        stop.store(true, Ordering::Relaxed);
-        let rounds = hostile.join().map_err(|_| anyhow!("it panicked"))??;
-        eprintln!("{rounds} rounds of {} attacks", ATTACKS.len());
-        watched
-    })?;
-    // What is right is taken afterwards.
-    fs::write(cache.join("new"), "192.0.2.10\n")?;
-    chown(cache.join("new"), Some(NOBODY), Some(NOBODY))?;
-    let _ = fs::remove_dir(&list);
-    fs::rename(cache.join("new"), &list)?;
-    until("the right list", || {
-        let rules = sandbox.installed().ok()?.to_string();
-        rules.contains("192.0.2.10").then_some(())
-    })?;
-    // strace ends with what it traces.
-    let pid = status(&sandbox)?["pid"].as_i64().context("no pid")?;
-    let pid = Pid::from_raw(i32::try_from(pid)?).context("no pid")?;
-    kill_process(pid, Signal::TERM)?;
-    guard.end()?;
-    let trace = fs::read_to_string(trace)?;
-    ensure!(trace.contains(KEY), "the trace is empty");
-    for name in ["secret", "shadow", "\"..\"", "\"new\""] {
-        let line = trace.lines().find(|line| line.contains(name));
-        ensure!(line.is_none(), "it has opened {line:?}");
-    }
-    Ok(())
 }
 
 /// A million addresses that are fetched, and of which some change.

@@ -17,6 +17,7 @@ mod daemon;
 mod fetched;
 mod grants;
 mod hidden;
+mod hostile;
 mod idle;
 mod keep;
 mod lists;
@@ -93,6 +94,7 @@ fn all() -> impl Iterator<Item = Named> {
         // First, as a generation that cuts the host off is tried for a minute, whatever else runs.
         site::TRIALS,
         fetched::TRIALS,
+        hostile::TRIALS,
         refused::TRIALS,
         rights::TRIALS,
         bundle::TRIALS,
