@@ -377,6 +377,9 @@ fn digest_of(body: &[u8]) -> u128 {
 }
 
 #[cfg(test)]
+mod versions;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -484,31 +487,6 @@ mod tests {
         write_ports(&folder, &ports).unwrap();
         assert_eq!(read_ports(&folder).unwrap(), ports);
         fs::remove_dir_all(&folder).unwrap();
-    }
-
-    /// A file of each version, as it was written.
-    #[test]
-    fn files_of_all_versions_are_read() {
-        let port = |address: Option<&str>, protocol, first, last| HostPorts {
-            address: address.map(|address| address.parse().unwrap()),
-            protocol,
-            first,
-            last,
-        };
-        for version in 1..=VERSION {
-            let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-                .join("tests/fixtures/state")
-                .join(version.to_string());
-            let policies = read(&folder).unwrap();
-            assert_eq!(policies.policy.ports.len(), 1, "{version}");
-            assert_eq!(policies.policy.sources.len(), 1, "{version}");
-            let ports = [
-                port(None, Protocol::Tcp, 8080, 8080),
-                port(Some("192.0.2.1"), Protocol::Udp, 53, 53),
-                port(Some("::"), Protocol::Sctp, 9000, 9010),
-            ];
-            assert_eq!(read_ports(&folder).unwrap(), ports, "{version}");
-        }
     }
 
     #[test]
