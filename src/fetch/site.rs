@@ -434,3 +434,42 @@ pub(super) fn jitter(most: Duration) -> Duration {
     let most = u64::try_from(most.as_millis()).unwrap_or(u64::MAX).max(1);
     Duration::from_millis(random % most)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A server that is busy may ask for some time, and not for the day on which a rule is urgent.
+    #[test]
+    fn a_server_may_ask_for_an_hour_at_most() {
+        let cache = tempfile::tempdir().unwrap();
+        let wanted = Wanted {
+            address: "https://policies.example.com/prod/".parse().unwrap(),
+            contents: None,
+            host: None,
+            keep: None,
+            probe: None,
+        };
+        let site = Site {
+            cache: cache.path(),
+            wanted: &wanted,
+        };
+        let minute = EVERY.0.as_secs();
+        for (asked, seconds) in [
+            (None, minute),
+            (Some(0), minute),
+            (Some(600), 600),
+            (Some(u64::MAX), LONGEST.as_secs()),
+        ] {
+            let failed = NotFetched {
+                reason: "busy".to_owned(),
+                wait: asked.map(Duration::from_secs),
+            };
+            let (done, wait) = site.note(Err(failed), Vec::new());
+            assert_eq!(done.unwrap_err(), "busy");
+            let longest = seconds + EVERY.1.as_secs();
+            assert!((seconds..=longest).contains(&wait.as_secs()), "{wait:?}");
+        }
+        assert_eq!(status(cache.path()).failures, 4);
+    }
+}

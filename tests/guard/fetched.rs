@@ -13,6 +13,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use serde_json::{Value, json};
 
 use crate::Named;
+use crate::control::metrics;
 use crate::daemon::{Daemon, until};
 use crate::namespace::{Report, Sandbox};
 use crate::servers::Servers;
@@ -153,7 +154,7 @@ fn policy() -> String {
 }
 
 /// Lets all sources be due, as time would.
-fn make_due(sandbox: &Sandbox) -> Result<()> {
+pub(crate) fn make_due(sandbox: &Sandbox) -> Result<()> {
     for entry in fs::read_dir(sandbox.dir().join("cache"))? {
         let path = entry?.path();
         if path.extension().is_some_and(|it| it == "json") {
@@ -253,7 +254,9 @@ fn bad_answers_change_nothing() -> Result<()> {
         "{right:?}"
     );
 
-    let mut guard = guard(&sandbox, &[])?;
+    let socket = sandbox.dir().join("metrics.sock");
+    let listen = format!("unix:{}", socket.display());
+    let mut guard = guard(&sandbox, &["--metrics-listen", &listen])?;
     guard.expect_in_force()?;
     let before = sandbox.installed()?;
     let changes = status(&sandbox)?["changes"].clone();
@@ -297,6 +300,7 @@ fn bad_answers_change_nothing() -> Result<()> {
         let failed = failures.filter(|source| source["failures"] == 2).count();
         (failed == NOT_FETCHED.len()).then_some(())
     })?;
+    has_metrics(&metrics(&socket)?)?;
     let status = status(&sandbox)?;
     ensure!(status["changes"] == changes, "{status}");
     ensure!(
@@ -312,6 +316,33 @@ fn bad_answers_change_nothing() -> Result<()> {
         ensure!(times == 1, "{reason}: {:?}", guard.said);
     }
     guard.stop()
+}
+
+/// What monitors see of sources of which some were not fetched twice and others are not used.
+fn has_metrics(metrics: &str) -> Result<()> {
+    let value = |name: &str, source: &str| -> Result<u64> {
+        let start = format!("dfw_source_{name}{{source=\"{source}\"}} ");
+        let value = metrics.lines().find_map(|line| line.strip_prefix(&start));
+        Ok(value
+            .with_context(|| format!("no {start}in {metrics}"))?
+            .parse()?)
+    };
+    for (kinds, failures, unused) in [(&NOT_FETCHED[..], 2, 0), (&NOT_USED, 0, 1)] {
+        for (name, ..) in kinds {
+            ensure!(
+                value("failures_total", name)? == failures,
+                "{name}: {metrics}"
+            );
+            ensure!(value("unused", name)? == unused, "{name}: {metrics}");
+            ensure!(
+                (1..=2).contains(&value("entries", name)?),
+                "{name}: {metrics}"
+            );
+            // All were fetched when this began.
+            ensure!(value("age_seconds", name)? < 3600, "{name}: {metrics}");
+        }
+    }
+    Ok(())
 }
 
 /// A record of a host that is elsewhere now: the new address is let in and the old one is out, with the connection

@@ -522,6 +522,7 @@ fn ten_thousand_grants() -> Result<()> {
     let status = ["status", "--json", "--socket", &site.socket];
     let status: Value = serde_json::from_str(&site.sandbox.dfw_ok(&status)?)?;
     ensure!(status["guard"]["grants"] == MANY && status["grants"].is_array());
+    has_metric(MANY)?;
     // Each with an end of its own.
     let mut words = vec!["add"];
     words.extend(addresses.iter().step_by(2).map(String::as_str));
@@ -531,7 +532,6 @@ fn ten_thousand_grants() -> Result<()> {
     ensure!(site.left()?.len() == MANY);
     let text = site.sandbox.dfw_ok(&["status", "--socket", &site.socket])?;
     ensure!(text.contains("more grants: `dfw grant list`"), "{text}");
-    has_metric(MANY)?;
     site.grant("revoke 198.18.0.0/16")?;
     ensure!(site.has_none()?);
     has_metric(0)

@@ -10,6 +10,7 @@
     reason = "a black-box test starts programs and reports to the terminal"
 )]
 
+mod answers;
 mod bundle;
 mod cache;
 mod control;
@@ -95,6 +96,7 @@ fn all() -> impl Iterator<Item = Named> {
         site::TRIALS,
         fetched::TRIALS,
         hostile::TRIALS,
+        answers::TRIALS,
         refused::TRIALS,
         rights::TRIALS,
         bundle::TRIALS,
