@@ -57,7 +57,7 @@ pub fn give_up(cache: &Path, readable: &[PathBuf], has_site: bool) -> Result<Pat
 }
 
 /// Makes the cache for its user, or opens the one that is there; returns the user and the group that write to it. The
-/// user is the owner, whom systemd may have made for the service.
+/// user is the owner, which systemd may have made for the service.
 fn open(cache: &Path) -> io::Result<(OwnedFd, u32, u32)> {
     let (user, group) = user();
     if let Some(folder) = file::make_folder(cache, (user, group))? {

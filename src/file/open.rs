@@ -134,8 +134,8 @@ pub fn folder(path: &Path) -> io::Result<Option<Vec<(OsString, bool)>>> {
     Ok(Some(names))
 }
 
-/// Opens the folder at `path`, to write in it with the rights of its owner, whom this returns, too. `trusted` is a user
-/// who may own it whoever leads to it.
+/// Opens the folder at `path`, to write in it with the rights of its owner, which this returns, too. `trusted` is a user
+/// who may own it, also if another user chose it.
 ///
 /// # Errors
 /// If it is not there, is no folder, or if a directory or link on the path belongs to a user other than root and the

@@ -1,6 +1,6 @@
 //! Policies that pass a check, which new lists may break.
 //!
-//! Whoever controls one fetched list must not hold up every other change of the policies. So where a new list breaks a
+//! A server that has one fetched list must not hold up every other change of the policies. So where a new list breaks a
 //! check, that list is refused, and the one that was accepted before stays:
 //!
 //! ```text
@@ -15,6 +15,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::swap;
+use std::time::{Duration, Instant};
 
 use crate::analysis::test::Report;
 use crate::host::HostView;
@@ -26,6 +27,8 @@ use super::{LoadError, Location, Policies, origin};
 
 /// The most new lists that are tried one by one; of more, all are refused.
 const MOST: usize = 16;
+/// How long they are tried; those that are left are refused. Meanwhile nothing else comes into force.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a check says against policies.
 #[derive(Debug)]
@@ -136,14 +139,17 @@ impl Policies {
             count => format!("one of {count} new lists"),
         };
         let reason = format!("{whose} {}", objection.breach);
-        let refused = keys.iter().map(|key| (key.clone(), reason.clone()));
+        let mut refused: BTreeMap<_, _> = keys
+            .iter()
+            .map(|key| (key.clone(), reason.clone()))
+            .collect();
         let is_several = (2..=MOST).contains(&keys.len());
         if !is_several {
             // A long list is not in memory twice.
             new.policy.sources.clear();
         }
         let former = (!keys.is_empty())
-            .then(|| Self::read_at(texts().refusing(refused.collect()), location).ok())
+            .then(|| Self::read_at(texts().refusing(refused.clone()), location).ok())
             .flatten();
         let passed = former.and_then(|former| {
             let passed = check(&former).ok()?;
@@ -156,7 +162,8 @@ impl Policies {
             });
         };
         if is_several {
-            let refused = former.refused(&mut new, &keys, check);
+            former.try_each(&mut new, &mut refused, check);
+            drop(new);
             let chosen = Self::read_at(texts().refusing(refused), location);
             if let Ok(chosen) = chosen
                 && let Ok(passed) = check(&chosen)
@@ -167,30 +174,33 @@ impl Policies {
         Ok((former, passed))
     }
 
-    /// Tries one new list after the other in these policies, which have the former ones and pass; returns why some
-    /// are refused. These policies are unchanged in the end.
-    fn refused<T, E>(
+    /// Tries one new list after the other in these policies, which have the former ones and pass; of the refused ones,
+    /// those are taken out that break nothing. These policies are unchanged in the end.
+    fn try_each<T, E>(
         &mut self,
         new: &mut Self,
-        keys: &BTreeSet<String>,
+        refused: &mut BTreeMap<String, String>,
         check: &dyn Fn(&Self) -> Result<T, Objection<E>>,
-    ) -> BTreeMap<String, String> {
-        let (mut refused, mut taken) = (BTreeMap::new(), Vec::new());
-        for key in keys {
+    ) {
+        let end = Instant::now() + PATIENCE;
+        let mut taken = Vec::new();
+        for (key, reason) in refused.iter_mut() {
+            if Instant::now() > end {
+                break;
+            }
             self.exchange(new, key);
             match check(self) {
-                Ok(_) => taken.push(key),
+                Ok(_) => taken.push(key.clone()),
                 Err(objection) => {
                     self.exchange(new, key);
-                    let reason = format!("the new list {}", objection.breach);
-                    refused.insert(key.clone(), reason);
+                    *reason = format!("the new list {}", objection.breach);
                 }
             }
         }
         for key in taken {
-            self.exchange(new, key);
+            self.exchange(new, &key);
+            refused.remove(&key);
         }
-        refused
     }
 
     /// Exchanges a list with other policies, of which the texts may be others.

@@ -142,7 +142,7 @@ impl Traced {
                     Some(start) => inside.starts_with(start),
                     None => inside == **allowed,
                 };
-                inside.is_empty() || OWN.iter().chain(allowed).any(|allowed| is(allowed))
+                inside.is_empty() || OWN.iter().chain(allowed).any(is)
             }
             Err(_) => dir.starts_with(path) || SYSTEM.iter().any(|system| path.starts_with(system)),
         };

@@ -531,7 +531,7 @@ fn wrong_bundles_change_nothing() -> Result<()> {
     guard.stop()
 }
 
-/// Whoever controls a list does not decide which generation a host has.
+/// A server that has a list does not decide which generation a host has.
 fn a_list_that_breaks_a_test_holds_up_no_generation() -> Result<()> {
     const BAD: &str = "198.51.100.66";
     let policy = |client: &str| {

@@ -19,7 +19,7 @@ const LISTED: usize = 40;
 const REASON: usize = 300;
 
 /// A fetched source of policies.
-struct Source<'a> {
+struct Listed<'a> {
     name: &'a SourceName,
     source: &'a NamedSource,
     fetched: &'a Fetched,
@@ -28,13 +28,13 @@ struct Source<'a> {
 }
 
 /// Returns the fetched sources of policies.
-fn sources(policies: &Policies) -> impl Iterator<Item = Source<'_>> {
+fn sources(policies: &Policies) -> impl Iterator<Item = Listed<'_>> {
     let (cache, now) = (policies.sources.cache(), SystemTime::now());
     let all = policies.policy.fetched().take(SOURCES);
     all.map(move |(name, source, fetched)| {
         let status = cache.map(|cache| Status::read(cache, &fetched.request.key()));
         let age = status.and_then(|status| status.age(now));
-        Source {
+        Listed {
             name,
             source,
             fetched,
@@ -49,7 +49,7 @@ pub(in crate::cli) fn text(terminal: Terminal, policies: &Policies) -> String {
     if all.is_empty() {
         return String::new();
     }
-    let row = |source: &Source<'_>| [format!("  {}", source.name), source.text()];
+    let row = |source: &Listed<'_>| [format!("  {}", source.name), source.text()];
     let mut rows: Vec<_> = all.iter().take(LISTED).map(row).collect();
     if let more @ 1.. = all.len().saturating_sub(LISTED) {
         let more = count(more, "more source", "more sources");
@@ -63,7 +63,7 @@ pub(in crate::cli) fn text(terminal: Terminal, policies: &Policies) -> String {
 
 /// Returns the same for programs.
 pub(in crate::cli) fn json(policies: &Policies) -> Value {
-    let source = |source: Source<'_>| {
+    let source = |source: Listed<'_>| {
         let unused = source.fetched.list.unused();
         json!({
             "name": source.name.as_str(),
@@ -77,7 +77,7 @@ pub(in crate::cli) fn json(policies: &Policies) -> Value {
     sources(policies).map(source).collect()
 }
 
-impl Source<'_> {
+impl Listed<'_> {
     /// Returns whether the list is older than the policy says it may be, or was never fetched.
     fn is_stale(&self) -> bool {
         let stale = self.fetched.stale_after.as_secs();

@@ -173,15 +173,15 @@ impl Examination {
             HostFacts::with(engines, unanswered, sockets, &[])
         };
         let check = |policies: &Policies| {
-            let tests = |host| {
+            let run = |host| {
                 policies
                     .check_tests(host)
                     .map_err(|it| failed(policies, it))
             };
-            tests(None)?;
+            run(None)?;
             let facts = facts.get_or_init(|| look(policies)).as_ref();
             let host = &facts.map_err(|error| objection(error.to_string()))?.host;
-            tests(Some(host))?;
+            run(Some(host))?;
             check_way(&policies.compile(host), host, status).map_err(objection)
         };
         match Policies::read_checked(&texts, location, &check) {

@@ -279,7 +279,7 @@ fn unused(new: fn(&'static str, String) -> Diagnostic, reason: &Reason) -> Diagn
 }
 
 /// Returns the list that is used: the one in the cache, or else the one that was accepted last, with the reason;
-/// an empty one if there is neither. Whoever reads the policies may refuse a new one that breaks their tests.
+/// an empty one if there is neither. A reader of policies may refuse a new one that breaks their tests.
 fn choose(
     texts: &mut SourceMap,
     key: &str,
