@@ -39,7 +39,7 @@ pub(crate) const TRIALS: &[Named] = &[
 
 const HOSTS: [&str; 3] = ["canary-1", "web-1", "web-2"];
 /// The canary first, and then all others.
-const STAGES: [&str; 6] = [
+pub(crate) const STAGES: [&str; 6] = [
     "--group",
     "canary=canary-*",
     "--stage",
