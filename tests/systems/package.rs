@@ -85,9 +85,15 @@ fn a_package_closes_what_is_open_and_goes_without_a_trace() -> Result<()> {
     ensure!(said.contains("+ 8080/tcp"), "{said}");
     site.run("echo yes | dfw apply --confirm 60s")?;
     let mark = site.closed()?;
+    let said = site.run("dfw status")?;
+    ensure!(
+        said.contains("  unit: not enabled: dfw.service, "),
+        "{said}"
+    );
     site.run("systemctl enable --now dfw 2>&1; dfw audit")?;
     let said = site.run("dfw status")?;
     ensure!(said.contains("8080/tcp"), "{said}");
+    ensure!(!said.contains("  unit: "), "{said}");
     site.only_friends_get_in(mark)?;
     site.guest.reboot()?;
     site.run("systemctl is-active docker dfw")?;
