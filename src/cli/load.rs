@@ -182,6 +182,14 @@ pub(super) fn accept(location: &Location, name: &str) -> Result<usize, Failure> 
     let policies = read.map_err(|wrong| failure(wrong, &location.path))?;
     let mut sources = policies.policy.sources.iter();
     let source = sources.find(|(known, _)| known.as_str() == name);
+    // What is accepted is not refused later: it would hold up all policies.
+    if let (Some((name, source)), Ok((others, _))) =
+        (source, Policies::read_tested(&self::texts, location, None))
+        && let Err(objection) = others.check_list(name, source)
+    {
+        let message = format!("the new list {}: change the test first", objection.breach);
+        return Err(plain(message));
+    }
     let kept = source.and_then(|(_, source)| {
         let kept = policies.keep(&arguments::state(), source);
         (source.fetched.is_some() || kept.is_some()).then_some((source, kept))

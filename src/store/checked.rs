@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use crate::analysis::test::Report;
 use crate::host::HostView;
-use crate::policy::List;
+use crate::policy::{List, NamedSource, SourceName};
 use crate::text::SourceMap;
 use crate::text::diagnostic::Diagnostic;
 
@@ -116,6 +116,22 @@ impl Policies {
             breach: format!("breaks the test at {}:{}", origin.file, origin.line),
             error: report,
         })
+    }
+
+    /// Checks that the policies pass their tests with another list of a source.
+    ///
+    /// # Errors
+    /// The report, if a test fails.
+    pub fn check_list(
+        mut self,
+        name: &SourceName,
+        list: &NamedSource,
+    ) -> Result<(), Objection<Report>> {
+        if let Some(source) = self.policy.sources.get_mut(name) {
+            source.addresses = list.addresses.clone();
+            source.fetched.clone_from(&list.fetched);
+        }
+        self.check_tests(None).map(drop)
     }
 
     /// Reads the policies at a location, and checks them; a new list that breaks the check is not used. `texts`

@@ -62,9 +62,9 @@ impl Trial {
         policies
     }
 
-    fn program(&self, verb: &str) -> Output {
+    fn program(&self, words: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_dfw"));
-        command.arg(verb).arg(self.path("a.yaml"));
+        command.args(words).arg(self.path("a.yaml"));
         command.env("DFW_CACHE", self.path("cache"));
         command.env("STATE_DIRECTORY", self.path("accepted"));
         command.output().unwrap()
@@ -231,7 +231,37 @@ fn a_check_says_which_test_fails() {
     trial.accept();
     trial.fetch("a", BAD);
     for verb in ["check", "test"] {
-        let output = trial.program(verb);
+        let output = trial.program(&[verb]);
         assert_eq!(output.status.code(), Some(11), "{verb}: {output:?}");
     }
+}
+
+/// It would be the policy's own from then on, and nothing could change any more.
+#[test]
+fn a_list_that_breaks_a_test_cannot_be_accepted_by_hand() {
+    let trial = Trial::new();
+    trial.write(&["a", "b"], "ports: {80: [a], 81: [b]}\n");
+    for name in ["a", "b"] {
+        trial.fetch(name, "192.0.2.0/28\n");
+    }
+    trial.accept();
+    let accepted = trial.path("accepted/accepted-name-a.example.com");
+    let former = fs::read_to_string(&accepted).unwrap();
+    // The other list breaks it, too, and is not asked about.
+    trial.fetch("b", BAD);
+    for text in [BAD, "192.0.2.0/28\n198.51.100.66\n"] {
+        trial.fetch("a", text);
+        let output = trial.program(&["fetch", "--accept", "a"]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(
+            said.contains(&format!("{BREAKS}: change the test first")),
+            "{said}"
+        );
+        assert_eq!(fs::read_to_string(&accepted).unwrap(), former);
+    }
+    trial.fetch("a", "192.0.2.9\n");
+    let output = trial.program(&["fetch", "--accept", "a"]);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(list(&trial.accept(), "a"), used("192.0.2.9"));
 }
