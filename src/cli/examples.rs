@@ -106,6 +106,21 @@ Examples:
   dfw grant list
   dfw grant revoke 198.51.100.7";
 
+pub(super) const GRANT_ADD: &str = "\
+Examples:
+  dfw grant add 198.51.100.7 --to 5432 --for 2h --reason 'vendor call'
+  dfw grant add 203.0.113.0/24 2001:db8::7 --to 8000-8010 --for 1d";
+
+pub(super) const GRANT_LIST: &str = "\
+Examples:
+  dfw grant list
+  dfw grant list --json | jq '.grants[].reason'";
+
+pub(super) const GRANT_REVOKE: &str = "\
+Examples:
+  dfw grant revoke 3                 the grant with this number
+  dfw grant revoke 198.51.100.0/24   all of this network and of addresses in it";
+
 pub(super) const BUNDLE: &str = "\
 Examples:
   dfw bundle create policies/ --site prod --generation 7 --serial 12 -o new/

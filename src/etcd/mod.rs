@@ -8,6 +8,7 @@ mod connection;
 mod identity;
 mod layout;
 
+use std::io;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -41,6 +42,9 @@ pub enum Error {
     /// The member has no majority.
     #[error("{0} has no leader: a majority of the members is down")]
     NoLeader(String),
+    /// The member refuses a connection, or breaks it off.
+    #[error("{0}: {1}")]
+    Refused(String, String),
     /// Anything else.
     #[error("{0}: {1}")]
     Other(String, String),
@@ -61,8 +65,42 @@ impl Error {
             Self::NoLeader(member)
         } else if text.contains("Timeout expired") || text.contains("request timed out") {
             Self::Silent(member)
+        } else if is_refusal(error) {
+            Self::Refused(member, clean_to(&text, TEXT))
         } else {
             Self::Other(member, clean_to(&text, TEXT))
         }
     }
+
+    /// Returns whether it came from the member, so that it is there, and packets pass.
+    #[must_use]
+    pub fn is_answer(&self) -> bool {
+        match self {
+            Self::Denied(_) | Self::Full | Self::NoLeader(_) | Self::Refused(..) => true,
+            Self::Identity(_) | Self::Silent(_) | Self::Other(..) => false,
+        }
+    }
+}
+
+/// Returns whether a connection failed by what the other end did.
+fn is_refusal(error: &etcd_client::Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = match error {
+        etcd_client::Error::GRpcStatus(status) => Some(status),
+        etcd_client::Error::TransportError(error) => Some(error),
+        etcd_client::Error::IoError(error) => Some(error),
+        _ => None,
+    };
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            // The last one is TLS that fails.
+            return matches!(
+                error.kind(),
+                io::ErrorKind::ConnectionRefused
+                    | io::ErrorKind::ConnectionReset
+                    | io::ErrorKind::InvalidData
+            );
+        }
+        cause = error.source();
+    }
+    false
 }

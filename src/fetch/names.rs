@@ -63,6 +63,7 @@ impl Names {
     }
 
     /// Returns the addresses of a host, which may be written as one.
+    #[cfg(feature = "etcd")]
     pub(super) fn addresses_of(&self, host: &str) -> Result<Vec<IpAddr>, String> {
         match host.parse() {
             Ok(address) => Ok(vec![address]),

@@ -15,7 +15,6 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -86,8 +85,6 @@ pub struct SiteStatus {
     pub failure: Option<String>,
     /// How many attempts failed.
     pub failures: u64,
-    /// The addresses of the server, of the proxy, or of the members of the store.
-    pub endpoints: Vec<SocketAddr>,
 }
 
 /// The answer to a probe.
@@ -97,6 +94,9 @@ pub struct Probed {
     pub probe: String,
     /// Why the server cannot be reached; `None` if each connection has brought a head.
     pub failure: Option<String>,
+    /// Whether something came from the server although it failed: a refusal, or anything but a head.
+    #[serde(default)]
+    pub answered: bool,
 }
 
 impl Wanted {
@@ -190,32 +190,24 @@ impl Site<'_> {
     /// Fetches the head, and whatever it needs that is not there; returns its generation and whether the head is a new
     /// one, and after how long the next attempt may be.
     pub fn fetch(&self) -> (Result<(u64, bool), String>, Duration) {
-        let mut endpoints = Vec::new();
         let address = &self.wanted.address;
-        let done = Web::of_host().and_then(|(names, web)| {
-            endpoints = web.endpoints(&names, &address.of(HEAD)).unwrap_or_default();
-            self.fetch_from(&Server { web: &web, address })
-        });
-        self.note(done, endpoints)
+        let done = Web::of_host().and_then(|web| self.fetch_from(&Server { web: &web, address }));
+        self.note(done)
     }
 
     /// Writes what became of an attempt; returns it, and after how long the next one may be.
     pub(super) fn note(
         &self,
         done: Result<(u64, bool), NotFetched>,
-        endpoints: Vec<SocketAddr>,
     ) -> (Result<(u64, bool), String>, Duration) {
         let mut status = status(self.cache);
-        if !endpoints.is_empty() {
-            status.endpoints = endpoints;
-        }
         let wait = match &done {
             Ok(_) => {
                 status.fetched = Some(seconds(SystemTime::now()));
                 status.failure = None;
                 EVERY.0 + jitter(EVERY.1)
             }
-            Err(NotFetched { reason, wait }) => {
+            Err(NotFetched { reason, wait, .. }) => {
                 status.failure = Some(reason.clone());
                 status.failures = status.failures.saturating_add(1);
                 wait.unwrap_or(EVERY.0).clamp(EVERY.0, LONGEST) + jitter(EVERY.1)
@@ -232,7 +224,7 @@ impl Site<'_> {
     /// The answer cannot be written.
     pub fn probe(&self, probe: &str) -> Result<(), String> {
         let head = self.wanted.address.of(HEAD);
-        let reached = Web::of_host().and_then(|(_, web)| {
+        let reached = Web::of_host().and_then(|web| {
             (0..CONNECTIONS)
                 .try_for_each(|_| check_head(&web.get_soon(&head, Limit::HEAD.bytes())?))
         });
@@ -245,9 +237,11 @@ impl Site<'_> {
         probe: &str,
         reached: Result<(), NotFetched>,
     ) -> Result<(), String> {
+        let failure = reached.err();
         let answer = Probed {
             probe: probe.to_owned(),
-            failure: reached.err().map(|failure| failure.reason),
+            answered: failure.as_ref().is_some_and(|failure| failure.answered),
+            failure: failure.map(|failure| failure.reason),
         };
         write(&self.cache.join(PROBED), &answer)
     }
@@ -403,7 +397,8 @@ impl Site<'_> {
 
 /// Checks that these are the bytes of a head.
 pub(super) fn check_head(bytes: &[u8]) -> Result<(), NotFetched> {
-    Ok(Signed::split::<Head>(bytes).map(drop).map_err(failed)?)
+    let read = Signed::split::<Head>(bytes).map(drop);
+    read.map_err(|error| NotFetched::answered(failed(error)))
 }
 
 /// Reads a manifest in the cache, if it is the one with this digest.
@@ -464,8 +459,9 @@ mod tests {
             let failed = NotFetched {
                 reason: "busy".to_owned(),
                 wait: asked.map(Duration::from_secs),
+                answered: true,
             };
-            let (done, wait) = site.note(Err(failed), Vec::new());
+            let (done, wait) = site.note(Err(failed));
             assert_eq!(done.unwrap_err(), "busy");
             let longest = seconds + EVERY.1.as_secs();
             assert!((seconds..=longest).contains(&wait.as_secs()), "{wait:?}");

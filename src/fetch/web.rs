@@ -57,11 +57,27 @@ pub(super) enum Answer {
 pub(super) struct NotFetched {
     pub(super) reason: String,
     pub(super) wait: Option<Duration>,
+    /// Whether something came from the server.
+    pub(super) answered: bool,
+}
+
+impl NotFetched {
+    /// Makes it of what came from the server.
+    pub(super) fn answered(reason: String) -> Self {
+        Self {
+            answered: true,
+            ..reason.into()
+        }
+    }
 }
 
 impl From<String> for NotFetched {
     fn from(reason: String) -> Self {
-        Self { reason, wait: None }
+        Self {
+            reason,
+            wait: None,
+            answered: false,
+        }
     }
 }
 
@@ -97,29 +113,8 @@ impl Web {
     }
 
     /// Reads the resolvers, certificates and proxy of this host.
-    pub(super) fn of_host() -> Result<(Names, Self), NotFetched> {
-        let names = Names::new()?;
-        let web = Self::new(&names);
-        Ok((names, web))
-    }
-
-    /// Returns the addresses that a connection for a `https://` URL leads to.
-    pub(super) fn endpoints(
-        &self,
-        names: &Names,
-        url: &str,
-    ) -> Result<Vec<SocketAddr>, NotFetched> {
-        let uri: Uri = url.parse().map_err(|_| "not a URL".to_owned())?;
-        let (host, port) = match &self.proxy {
-            Some(proxy) => (proxy.host(), proxy.port()),
-            None => (
-                uri.host().unwrap_or_default(),
-                uri.port_u16().unwrap_or(443),
-            ),
-        };
-        let literal = host.trim_start_matches('[').trim_end_matches(']');
-        let addresses = names.addresses_of(literal)?.into_iter();
-        Ok(addresses.map(|address| (address, port).into()).collect())
+    pub(super) fn of_host() -> Result<Self, NotFetched> {
+        Ok(Self::new(&Names::new()?))
     }
 
     /// Fetches a file of at most so many bytes by a new connection, without redirects.
@@ -136,7 +131,11 @@ impl Web {
 
     fn get_within(&self, url: &str, limit: u64, patience: Duration) -> Result<Vec<u8>, NotFetched> {
         let agent = self.agent(true, 0, patience);
-        let mut response = agent.get(url).call().map_err(|error| reason(&error))?;
+        let response = agent.get(url).call();
+        let mut response = response.map_err(|error| NotFetched {
+            answered: is_answer(&error),
+            ..reason(&error).into()
+        })?;
         let status = response.status().as_u16();
         if status != 200 {
             let after = response.headers().get("Retry-After");
@@ -144,6 +143,7 @@ impl Web {
             return Err(NotFetched {
                 reason: format!("the server answers {status} for {url}"),
                 wait: after.map(Duration::from_secs),
+                answered: true,
             });
         }
         let body = response
@@ -151,11 +151,12 @@ impl Web {
             .with_config()
             .limit(limit.saturating_add(1));
         let bytes = read_to_end(body.reader(), Instant::now);
-        let bytes = bytes.map_err(|reason| format!("{url}: {reason}"))?;
+        let bytes = bytes.map_err(|reason| NotFetched::answered(format!("{url}: {reason}")))?;
         if u64::try_from(bytes.len()).is_ok_and(|length| length <= limit) {
             Ok(bytes)
         } else {
-            Err(format!("{url} has more than {limit} bytes").into())
+            let reason = format!("{url} has more than {limit} bytes");
+            Err(NotFetched::answered(reason))
         }
     }
 
@@ -272,6 +273,34 @@ fn reason(error: &Error) -> String {
         Error::Other(error) => error.to_string(),
         error => error.to_string(),
     }
+}
+
+/// Returns whether something came from the server, so that it is there, and packets pass.
+fn is_answer(error: &Error) -> bool {
+    match error {
+        Error::Io(error) => is_refusal(error.kind()),
+        Error::Http(_)
+        | Error::Protocol(_)
+        | Error::Tls(_)
+        | Error::Rustls(_)
+        | Error::LargeResponseHeader(..)
+        | Error::ConnectProxyFailed(_) => true,
+        _ => false,
+    }
+}
+
+/// Returns whether an error of a connection is one that the other end has caused.
+fn is_refusal(kind: io::ErrorKind) -> bool {
+    matches!(
+        kind,
+        io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::UnexpectedEof
+            // TLS that fails.
+            | io::ErrorKind::InvalidData
+    )
 }
 
 /// Resolves servers once, and connects to no other address than the one that was checked.

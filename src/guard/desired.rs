@@ -415,11 +415,18 @@ impl Desired {
         if mistakes == record.mistakes {
             return;
         }
+        let level = if mistakes.is_pending() {
+            Level::Notice
+        } else {
+            Level::Error
+        };
         for mistake in mistakes.lines() {
-            self.log.say(Level::Error, mistake);
+            self.log.say(level, mistake);
         }
         let text = if is_right {
             "the policies are valid again"
+        } else if mistakes.is_pending() {
+            "the rules in force stay; is dfw-fetch.service running?"
         } else {
             record.rejected += 1;
             "the policies have errors and are not applied: the rules in force stay; run `dfw check`"

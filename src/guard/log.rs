@@ -5,7 +5,8 @@
 
 use std::io::{self, Write};
 
-use crate::store::{LoadError, Policies};
+use crate::store::bundle::OpenError;
+use crate::store::{LoadError, Policies, ReadError};
 use crate::text::SourceMap;
 use crate::text::diagnostic::{Diagnostic, Severity};
 use crate::untrusted::clean_to;
@@ -65,6 +66,8 @@ pub(super) fn one_line(text: &str) -> String {
 pub(super) struct Mistakes {
     lines: Vec<String>,
     count: usize,
+    /// Whether nothing is wrong, but no generation of a site was accepted yet.
+    is_pending: bool,
 }
 
 impl Mistakes {
@@ -91,6 +94,11 @@ impl Mistakes {
     /// Returns the number of errors.
     pub(super) fn count(&self) -> usize {
         self.count
+    }
+
+    /// Returns whether nothing is wrong, but no generation of a site was accepted yet.
+    pub(super) fn is_pending(&self) -> bool {
+        self.is_pending
     }
 
     /// Returns a line for each error; the last one counts those left out.
@@ -122,7 +130,10 @@ pub(super) fn warnings(policies: &Policies) -> Mistakes {
 /// Returns the errors of policies.
 pub(super) fn mistakes(wrong: &LoadError) -> Mistakes {
     match wrong {
-        LoadError::Unread(error) => Mistakes::of([error.to_string()].into_iter()),
+        LoadError::Unread(error) => Mistakes {
+            is_pending: matches!(error, ReadError::Bundle(OpenError::NoneAccepted)),
+            ..Mistakes::one(&error.to_string())
+        },
         LoadError::Invalid {
             diagnostics,
             sources,

@@ -118,12 +118,18 @@ impl Record {
         if let Some(failure) = &self.failure {
             let _ = write!(text, "; failing: {failure}");
         }
-        if let Some(first) = self.mistakes.lines().first() {
-            let _ = write!(
-                text,
-                "; the files have {} errors and are not applied: {first}",
-                self.mistakes.count()
-            );
+        match self.mistakes.lines().first() {
+            Some(first) if self.mistakes.is_pending() => {
+                let _ = write!(text, "; {first}");
+            }
+            Some(first) => {
+                let _ = write!(
+                    text,
+                    "; the files have {} errors and are not applied: {first}",
+                    self.mistakes.count()
+                );
+            }
+            None => {}
         }
         if let Some(repair) = &self.repair {
             let _ = write!(

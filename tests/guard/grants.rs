@@ -354,7 +354,34 @@ fn overlapping_grants_keep_their_ends() -> Result<()> {
 
 fn grants_outlive_guard() -> Result<()> {
     let (site, mut guard) = Site::guarded(&["--no-owner"])?;
-    site.grant("add 198.51.100.7 --to 5432 --for 1h --reason vendor")?;
+    let text = site.grant("add 198.51.100.7 --to 5432 --for 1h --reason vendor")?;
+    ensure!(text.contains(" (1h), grant 1"), "{text}");
+    // The journal has who asked, and why.
+    let line = guard.expect("granted 1: 198.51.100.7 to 5432/tcp until ")?;
+    ensure!(
+        line.contains(", asked by user 0 (process ") && line.ends_with("), reason: vendor"),
+        "{line}"
+    );
+    site.grant("add 198.51.100.9 --to 5432 --for 1h --reason once")?;
+    site.grant("revoke 2")?;
+    let line = guard.expect("revoked 2: 198.51.100.9 to 5432/tcp until ")?;
+    ensure!(
+        line.contains(", asked by user 0 (process ") && line.ends_with("), reason: once"),
+        "{line}"
+    );
+    let text = site.grant("list")?;
+    let row: Vec<_> = text
+        .lines()
+        .skip(1)
+        .flat_map(str::split_whitespace)
+        .collect();
+    ensure!(
+        text.lines()
+            .next()
+            .is_some_and(|head| head.contains("  BY "))
+            && row.ends_with(&["root", "vendor"]),
+        "{text}"
+    );
     site.grant("add 198.51.100.8 --to 8001 --for 2h")?;
     let given = site.list()?;
     let untils = |list: &BTreeMap<u64, Value>| -> Vec<Value> {

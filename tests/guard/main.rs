@@ -17,6 +17,7 @@ mod control;
 mod daemon;
 mod fetched;
 mod grants;
+mod grants_at_random;
 mod hidden;
 mod hostile;
 mod idle;
@@ -102,6 +103,7 @@ fn all() -> impl Iterator<Item = Named> {
         bundle::TRIALS,
         cache::TRIALS,
         grants::TRIALS,
+        grants_at_random::TRIALS,
         policies::TRIALS,
         modifiers::TRIALS,
         survival::TRIALS,

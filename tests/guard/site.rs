@@ -31,6 +31,10 @@ pub(crate) const TRIALS: &[Named] = &[
         a_generation_that_cuts_the_host_off_is_reverted,
     ),
     (
+        "a_server_that_was_away_for_a_trial_reverts_nothing",
+        a_server_that_was_away_for_a_trial_reverts_nothing,
+    ),
+    (
         "what_cannot_be_decided_is_never_reverted",
         what_cannot_be_decided_is_never_reverted,
     ),
@@ -51,11 +55,15 @@ pub(crate) const TRIALS: &[Named] = &[
         "a_list_that_breaks_a_test_holds_up_no_generation",
         a_list_that_breaks_a_test_holds_up_no_generation,
     ),
+    ("from_files_to_a_site", from_files_to_a_site),
 ];
 
 const ADDRESS: &str = "https://lists.example.com/prod/";
 /// A policy that denies replies of the server where its connections are not tracked.
 const CUTS: &str = "default: deny\nports: {22: [203.0.113.7], 1024-65535: []}\n";
+
+/// How long a host may be cut off.
+const WITHIN: std::time::Duration = std::time::Duration::from_mins(1);
 
 /// A host, and a web server elsewhere that has a bundle.
 struct Fleet {
@@ -191,6 +199,17 @@ impl Fleet {
         fleet.publish((1, 1), &[])?;
         let mut guard = fleet.guard()?;
         guard.expect("no generation of the site was accepted yet")?;
+        guard.expect("is dfw-fetch.service running?")?;
+        let status = status(&fleet.host)?;
+        let (summary, site) = (&status["summary"], &status["site"]);
+        ensure!(
+            summary
+                .as_str()
+                .is_some_and(|text| !text.contains("errors"))
+                && site["state"] == "nothing"
+                && site["reason"] == "nothing was fetched yet; is dfw-fetch.service running?",
+            "{status}"
+        );
         fleet.start_fetcher()?;
         guard.expect("passed all checks")?;
         guard.expect_in_force()?;
@@ -636,13 +655,22 @@ fn a_generation_that_cuts_the_host_off_is_reverted() -> Result<()> {
     fleet.policy(CUTS)?;
     fleet.publish((2, 2), &[])?;
     fleet.fetch()?;
-    guard.expect("come into force")?;
-    let began = dfw::clock::since_boot();
-    guard.expect_in_force()?;
-    guard.expect("rolling back")?;
-    guard.expect("in force: ")?;
-    let took = dfw::clock::since_boot().saturating_sub(began);
-    eprintln!("rolled back after {took:?}");
+    for times in 1..=2 {
+        guard.expect("come into force")?;
+        let began = dfw::clock::since_boot();
+        guard.expect_in_force()?;
+        guard.expect("rolling back")?;
+        guard.expect("in force: ")?;
+        let took = dfw::clock::since_boot().saturating_sub(began);
+        eprintln!("rolled back after {took:?}");
+        ensure!(took <= WITHIN, "cut off for {took:?}");
+        if times == 1 {
+            guard.expect("tried once more")?;
+            let site = fleet.site()?;
+            ensure!(site["state"] != "reverted", "{site}");
+        }
+    }
+    guard.expect("cuts this host off")?;
     let site = fleet.until("reverted")?;
     ensure!(site["generation"] == 1 && site["accepted"] == 2, "{site}");
     ensure!(fleet.rules()? == rules, "not the former rules");
@@ -660,6 +688,58 @@ fn a_generation_that_cuts_the_host_off_is_reverted() -> Result<()> {
     fleet.publish((3, 4), &[])?;
     fleet.fetch()?;
     guard.expect("confirmed")?;
+    ensure!(fleet.rules()?.contains("203.0.113.66"));
+    guard.stop()
+}
+
+/// Guard can come back to policies that it knows from before it followed a site.
+fn from_files_to_a_site() -> Result<()> {
+    let mut fleet = Fleet::new()?;
+    fleet.policy("default: deny\nports: {22: [203.0.113.7]}\n")?;
+    let mut command = fleet.host.namespace().command(crate::namespace::DFW);
+    command.arg("guard").arg(fleet.host.dir().join("p"));
+    command.arg("--state").arg(fleet.host.dir().join("state"));
+    command
+        .arg("--socket")
+        .arg(fleet.host.dir().join("guard.sock"));
+    command.args(["--docker-host", "none"]);
+    let mut guard = Daemon::of(command)?;
+    guard.expect_in_force()?;
+    guard.stop()?;
+    fleet.policy("default: deny\nports: {22: [203.0.113.8]}\n")?;
+    fleet.publish((1, 1), &[])?;
+    let mut guard = fleet.guard()?;
+    guard.expect("no generation of the site was accepted yet")?;
+    fleet.start_fetcher()?;
+    guard.expect("confirmed")?;
+    ensure!(fleet.rules()?.contains("203.0.113.8"));
+    guard.stop()
+}
+
+/// A server that is silent while a generation is tried, and there again once it is rolled back.
+fn a_server_that_was_away_for_a_trial_reverts_nothing() -> Result<()> {
+    let (fleet, mut guard) = Fleet::with_first()?;
+    let rules = fleet.rules()?;
+    fleet.policy("default: deny\nports: {22: [203.0.113.66]}\n")?;
+    fleet.publish((2, 2), &[])?;
+    slow_down(&fleet)?;
+    fleet.fetch()?;
+    guard.expect("come into force")?;
+    for command in [
+        "add table inet away",
+        "add chain inet away in { type filter hook input priority filter; policy drop; }",
+        "delete table inet slow",
+    ] {
+        fleet.far.nft(command)?;
+    }
+    guard.expect_in_force()?;
+    guard.expect("rolling back")?;
+    fleet.far.nft("delete table inet away")?;
+    guard.expect("tried once more")?;
+    ensure!(fleet.rules()? == rules, "not the former rules");
+    guard.expect("confirmed")?;
+    let site = fleet.until("in-force")?;
+    ensure!(site["generation"] == 2, "{site}");
     ensure!(fleet.rules()?.contains("203.0.113.66"));
     guard.stop()
 }

@@ -10,14 +10,15 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::Named;
-use crate::guest::Guest;
+use crate::guest::{Guest, PATIENCE};
 use crate::lan::Lan;
 use crate::namespaces::Namespaces;
 use crate::package::package;
 use crate::stranger::{FAMILIES, PACE};
-use crate::support::command::{output, program};
+use crate::support::command::{output, program, wait_for};
 use crate::support::edition::{is_complete, roots};
 use crate::support::{number, shared_dir, sign};
+use crate::web::{CERTIFICATES, Web};
 
 pub(crate) const TRIALS: &[Named] = &[
     (
@@ -28,6 +29,7 @@ pub(crate) const TRIALS: &[Named] = &[
         "a_role_installs_bundles_and_packages",
         a_role_installs_bundles_and_packages,
     ),
+    ("a_role_follows_a_url", a_role_follows_a_url),
 ];
 
 /// The program under test.
@@ -51,7 +53,7 @@ pub(crate) fn missing() -> Vec<String> {
 // Field order is drop order.
 struct Host {
     guest: Namespaces,
-    _lan: Arc<Lan>,
+    lan: Arc<Lan>,
 }
 
 /// What a run of the playbook printed, and how many tasks changed something or failed.
@@ -83,7 +85,7 @@ impl Host {
         let number = number();
         let lan = Arc::new(Lan::new(number, &FAMILIES, PACE)?);
         let guest = Namespaces::start(number, &roots().join(ROOT), &lan)?;
-        let host = Self { guest, _lan: lan };
+        let host = Self { guest, lan };
         host.run("dfw --version")
             .context("the program under test does not run on Debian 12")?;
         host.run("rm /usr/bin/dfw /usr/lib/systemd/system/dfw*.service; systemctl daemon-reload")?;
@@ -304,6 +306,75 @@ fn a_role_installs_bundles_and_packages() -> Result<()> {
          test -z \"$(systemctl show --property DropInPaths --value dfw)\"
          test \"$(ls -A /etc/dfw /etc/dfw/policies | tr '\\n' ' ')\" = '/etc/dfw: policies  /etc/dfw/policies: base.yaml '",
     )?;
+    host.goes()
+}
+
+fn a_role_follows_a_url() -> Result<()> {
+    let host = Host::start()?;
+    let strip = ["-o", &host.guest.path("/srv/dfw").to_string_lossy(), DFW].map(str::to_owned);
+    output(program("strip").args(strip))?;
+    let mut web = Web::start(&host.lan)?;
+    host.write("policy.pub", &web.key())?;
+    host.write("stranger.pub", &sign::public(&sign::key()?))?;
+    host.guest.write(CERTIFICATES, &web.authority()?)?;
+    let variables = |key: &str| {
+        json!({
+            "dfw_binary": "/srv/dfw",
+            "dfw_url": Web::address(),
+            "dfw_policy_keys": [key],
+        })
+    };
+    let followed = variables("/srv/policy.pub");
+    web.publish(1, "default: deny\nports: {22: [203.0.113.7]}\n")?;
+
+    // Fetched, verified and planned where nothing is installed.
+    let before = host.state()?;
+    let run = host.play(&followed, "--check --diff")?.succeeded()?;
+    for words in [
+        "+ 22/tcp",
+        "203.0.113.7",
+        "dfw.service and dfw-fetch.service would be enabled and started",
+    ] {
+        run.says(words)?;
+    }
+    host.is_as(&before)?;
+    let run = host.play(&variables("/srv/stranger.pub"), "")?;
+    ensure!(run.failed == 1, "a forged bundle: {}", run.text);
+    run.says("signed by a key that is not trusted")?;
+    host.is_as(&before)?;
+
+    host.play(&followed, "")?.succeeded()?;
+    let guard = host.enforces(&["203.0.113.7"])?;
+    host.run(
+        "systemctl is-active --quiet dfw-fetch; systemctl is-enabled --quiet dfw-fetch
+         systemctl show --property ExecStart dfw | grep 'guard https://.*/prod/ .*--host-id web-1'
+         test \"$(ls -A /etc/dfw)\" = policy.pub.d",
+    )?;
+    host.play(&followed, "")?.succeeded()?.changed_nothing()?;
+    ensure!(guard == host.enforces(&[])?, "another guard runs");
+
+    // A new generation: shown by check mode, and taken by guard without the role.
+    host.run("systemctl kill --signal=STOP dfw-fetch")?;
+    web.publish(2, "default: deny\nports: {22: [203.0.113.8]}\n")?;
+    let run = host.play(&followed, "--check --diff")?.succeeded()?;
+    run.says("203.0.113.8")?;
+    ensure!(run.changed == 0, "check mode changes: {}", run.text);
+    host.run("systemctl restart dfw-fetch")?;
+    wait_for("the second generation", PATIENCE, || {
+        let status: Value = serde_json::from_str(&host.run("dfw status --json").ok()?).ok()?;
+        (status["guard"]["site"]["generation"] == 2).then_some(())
+    })?;
+    ensure!(
+        guard == host.enforces(&["203.0.113.8"])?,
+        "another guard runs"
+    );
+
+    // A server that is down stops the role, and changes nothing.
+    web.stop();
+    let run = host.play(&followed, "")?;
+    ensure!(run.failed == 1, "without a server: {}", run.text);
+    run.says("refused")?;
+    host.enforces(&["203.0.113.8"])?;
     host.goes()
 }
 

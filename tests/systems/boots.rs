@@ -5,9 +5,10 @@ use anyhow::{Context, Result, ensure};
 use crate::Named;
 use crate::lan::FRIEND;
 use crate::modifiers::FIREWALLD;
-use crate::site::{OTHER, POLICIES, Site, other};
+use crate::site::{OTHER, POLICIES, Site, other, policy};
 use crate::stranger::{Mark, PORT, Stranger};
 use crate::support::times;
+use crate::web::{CERTIFICATES, Web};
 
 pub(crate) const TRIALS: &[Named] = &[
     ("without_dfw_a_reboot_is_open", without_dfw_a_reboot_is_open),
@@ -23,6 +24,10 @@ pub(crate) const TRIALS: &[Named] = &[
     (
         "a_reboot_without_network_keeps_what_was_fetched",
         a_reboot_without_network_keeps_what_was_fetched,
+    ),
+    (
+        "a_reboot_without_the_server_of_a_site_is_closed",
+        a_reboot_without_the_server_of_a_site_is_closed,
     ),
     (
         "applied_once_a_reboot_is_closed",
@@ -150,6 +155,51 @@ fn fetches_by_hand(site: &Site) -> Result<()> {
          test $(find . -not -uid $(stat -c %u .) | wc -l) = 0
          systemctl is-active dfw-fetch",
     )?;
+    Ok(())
+}
+
+/// Policies come from a web server that is gone at the next boot, as is what was fetched of it: what was confirmed is
+/// in force before Docker starts.
+fn a_reboot_without_the_server_of_a_site_is_closed() -> Result<()> {
+    let mut site = Site::open()?;
+    let mut web = Web::start(&site.lan)?;
+    web.publish(1, &policy())?;
+    site.guest.write(CERTIFICATES, &web.authority()?)?;
+    site.guest
+        .write("/etc/dfw/policy.pub.d/web.pub", web.key().trim_end())?;
+    site.guest.write(
+        "/etc/systemd/system/dfw.service.d/site.conf",
+        &format!(
+            "[Service]\nExecStart=\nExecStart=/usr/bin/dfw guard {} --host-id guest\n",
+            Web::address()
+        ),
+    )?;
+    site.run("systemctl daemon-reload; systemctl enable --now dfw dfw-fetch")?;
+    site.said("confirmed")?;
+    let mark = site.closed()?;
+    site.only_friends_get_in(mark)?;
+
+    web.stop();
+    site.run(&format!(
+        "rm -r /var/cache/private/dfw
+         test ! -e {POLICIES}"
+    ))?;
+    site.guest.reboot()?;
+    site.run("systemctl is-active docker dfw dfw-fetch")?;
+    site.only_friends_get_in(mark)?;
+    let status = site.status()?;
+    ensure!(
+        status["site"]["generation"] == 1 && status["in_force"] == "last-good",
+        "{status}"
+    );
+    // The rules were there first.
+    site.run(
+        "of() { systemctl show --property ActiveEnterTimestampMonotonic --value $1; }
+         test $(of dfw) -le $(of docker)",
+    )?;
+    site.guest.power_off()?;
+    let tries = site.stranger.stop()?;
+    eprintln!("a reboot without the server of a site: none of {tries} tries got in");
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
-use std::thread::scope;
+use std::thread::{Scope, scope};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::lan::{FRIEND, GUEST};
 use crate::site::{POLICIES, Site};
 use crate::stranger::PORT;
+use crate::support::command::wait_for;
 use crate::support::netns::Namespace;
 use crate::support::probe::{Conversation, Transport, connect};
 use crate::support::watch::{Watch, on_one_connection};
@@ -32,10 +33,22 @@ const LONG: u64 = 16;
 const MINUTES: u64 = 30;
 /// How exactly the time that is left is known then: the clock of the hardware has whole seconds.
 const EXACT: u64 = 3;
+/// By how much an end may differ then besides: a second is lost when that clock is written, and one when it is read.
+const HARDWARE: Duration = Duration::from_millis(1500);
 /// The clients that only grants allow, by the last part of their addresses.
-const CLIENTS: Range<u8> = 31..38;
+const CLIENTS: Range<u8> = 31..60;
 /// The client whose grant goes on.
 const LAST: u8 = 37;
+/// The client whose grant ends while the machine is suspended.
+const SLEEPER: u8 = 38;
+/// The clients whose grants end one after the other around the reboot, whose time nobody knows before: every so many
+/// seconds.
+const LADDER: Range<u8> = 40..60;
+const RUNG: Duration = Duration::from_secs(20);
+/// How much must be left of a grant whose end is watched after the reboot: connections are opened first.
+const ENOUGH: Duration = Duration::from_secs(15);
+/// The seconds of the grant that ends while the machine is suspended, and for how long it is.
+const ASLEEP: u64 = 15;
 
 /// The command that says back what it hears.
 fn echo() -> &'static str {
@@ -45,7 +58,7 @@ fn echo() -> &'static str {
 /// The command that makes the container.
 pub(crate) fn echo_container() -> String {
     format!(
-        "docker run -d --name echo --stop-signal KILL -p {ECHO}:80 web {}",
+        "docker run -d --name echo --stop-signal KILL --restart=always -p {ECHO}:80 web {}",
         echo()
     )
 }
@@ -76,16 +89,47 @@ fn prepare(site: &Site) -> Result<()> {
     site.is_settled()
 }
 
-/// A grant that was in force when the machine went down.
+/// Grants that were in force when the machine went down: one that goes on for long, and those that end one after the
+/// other, by their clients.
 pub(crate) struct Left {
     end: Range<Instant>,
+    ladder: Vec<(u8, Range<Instant>)>,
 }
 
-/// Grants of all kinds end in time, while the clock is set and when guard is dead. Returns one that goes on.
-pub(crate) fn end_in_time(site: &Site) -> Result<Left> {
-    prepare(site)?;
+/// Starts the service of the machine that says back what it hears.
+fn start_service(site: &Site) -> Result<()> {
     let service = echo().replace("-p 80 ", &format!("-p {SERVICE} "));
-    site.run(&format!("systemd-run --quiet {service}"))?;
+    site.run(&format!("systemd-run --quiet {service}"))
+        .map(drop)
+}
+
+/// Starts a question of a client again and again, until its access must have ended.
+fn watch<'scope, 'env: 'scope>(
+    scope: &'scope Scope<'scope, 'env>,
+    site: &'env Site,
+    what: &str,
+    (number, family, port): (u8, usize, u16),
+    end: &Range<Instant>,
+) -> Result<Watch<'scope>> {
+    let what = format!("192.0.2.{number}, {what}");
+    let (from, to) = between(number, family, port)?;
+    let lan = site.lan.stranger();
+    Ok(if port == PORT {
+        let ask = move |patience| opens(lan, from, to, patience);
+        Watch::start(scope, what, end, PACE, ask)
+    } else {
+        // One after the other: busybox's nc holds few that it has not accepted.
+        let opened = lan.run(|| Conversation::open(Transport::Tcp, Some(from), to));
+        let mut opened = Some(opened.with_context(|| what.clone())?);
+        let open = move || opened.take().context("opened once");
+        Watch::start(scope, what, end, PACE, on_one_connection(open))
+    })
+}
+
+/// Grants of all kinds end in time, while the clock is set and when guard is dead.
+pub(crate) fn end_in_time(site: &Site) -> Result<()> {
+    prepare(site)?;
+    start_service(site)?;
 
     let uptime = Uptime::of(site)?;
     // Grants that are repeated, for a longer and for a shorter time; that overlap; that are revoked and given anew.
@@ -106,34 +150,25 @@ pub(crate) fn end_in_time(site: &Site) -> Result<Left> {
         bail!("three grants: {given}");
     };
     scope(|scope| {
-        let watch = |what: &str, (number, family): (u8, usize), port, end| -> Result<Watch<'_>> {
-            let what = format!("192.0.2.{number}, {what}");
-            let (from, to) = between(number, family, port)?;
-            let lan = site.lan.stranger();
-            Ok(if port == PORT {
-                let ask = move |patience| opens(lan, from, to, patience);
-                Watch::start(scope, what, end, PACE, ask)
-            } else {
-                // One after the other: busybox's nc holds few that it has not accepted.
-                let opened = lan.run(|| Conversation::open(Transport::Tcp, Some(from), to));
-                let mut opened = Some(opened.with_context(|| what.clone())?);
-                let open = move || opened.take().context("opened once");
-                Watch::start(scope, what, end, PACE, on_one_connection(open))
-            })
-        };
+        let watch = |what: &str, of: (u8, usize, u16), end| watch(scope, site, what, of, end);
+        // Where rules were flushed, there is no DNAT until Docker starts again: docker-proxy takes connections. Where
+        // nobody but guard could flush, it does so with those over IPv6.
+        let by_proxy = site.lan.families.len() - 1;
         let first = [
-            watch("once, new", (31, 0), PORT, short)?,
-            watch("once, DNAT, held", (31, 0), ECHO, short)?,
-            watch("once, host, held", (31, 0), SERVICE, short)?,
-            watch("once, host, IPv6, held", (31, 1), SERVICE, short)?,
-            watch("in a network, new", (32, 0), PORT, short)?,
-            watch("revoked and given anew, held", (36, 0), ECHO, short)?,
+            watch("once, new", (31, 0, PORT), short)?,
+            watch("once, published, held", (31, 0, ECHO), short)?,
+            watch("once, docker-proxy, held", (31, by_proxy, ECHO), short)?,
+            watch("once, host, held", (31, 0, SERVICE), short)?,
+            watch("once, host, IPv6, held", (31, 1, SERVICE), short)?,
+            watch("in a network, new", (32, 0, PORT), short)?,
+            watch("revoked and given anew, held", (36, 0, ECHO), short)?,
         ];
         let then = [
-            watch("longer than its network, new", (33, 0), PORT, long)?,
-            watch("repeated, shorter, held", (34, 0), ECHO, repeated)?,
-            watch("repeated, longer, held", (35, 0), ECHO, long)?,
-            watch("host, IPv6, held", (35, 1), SERVICE, long)?,
+            watch("longer than its network, new", (33, 0, PORT), long)?,
+            watch("repeated, shorter, held", (34, 0, ECHO), repeated)?,
+            watch("repeated, longer, held", (35, 0, ECHO), long)?,
+            watch("docker-proxy, held", (35, by_proxy, ECHO), long)?,
+            watch("host, IPv6, held", (35, 1, SERVICE), long)?,
         ];
         first.into_iter().try_for_each(Watch::ended_in_time)?;
         site.run(
@@ -143,25 +178,72 @@ pub(crate) fn end_in_time(site: &Site) -> Result<Left> {
         then.into_iter().try_for_each(Watch::ended_in_time)
     })
     .with_context(|| site.journal())?;
-    leave_one(site)
+    site.run("systemctl start dfw").map(drop)
+}
+
+/// A grant that ends while the machine is suspended has ended when it wakes: the kernel's time stands still meanwhile,
+/// and guard's does not.
+pub(crate) fn end_in_a_suspended_machine(site: &Site) -> Result<()> {
+    let [v4, _] = client(SLEEPER);
+    let (from, to) = between(SLEEPER, 0, PORT)?;
+    let gets_in = |patience| opens(site.lan.stranger(), from, to, patience);
+    site.run(&format!("dfw grant add {v4} --to {PORT} --for {ASLEEP}s"))?;
+    ensure!(gets_in(PATIENCE)?, "no access");
+    // Guard does nothing before it is told to go on: what is left then is what the kernel makes of it.
+    let slept = site.run(&format!(
+        "systemctl kill --signal=STOP dfw
+         uptime() {{ cut -d ' ' -f 1 /proc/uptime; }}
+         alarm=/sys/class/rtc/rtc0/wakealarm
+         echo 0 >$alarm
+         echo +{ASLEEP} >$alarm
+         before=$(uptime)
+         echo mem >/sys/power/state
+         echo up for $before, then for $(uptime)
+         nft list ruleset | grep -o '{v4}.* expires [0-9ms]*'"
+    ))?;
+    eprintln!("a suspended machine: {}", slept.trim().replace('\n', ", "));
+    ensure!(gets_in(PATIENCE)?, "the kernel's time has not stood still");
+    site.run("systemctl kill --signal=CONT dfw")?;
+    wait_for("the end of the grant", PATIENCE, || {
+        listed(site).ok()?.is_empty().then_some(())
+    })?;
+    ensure!(!gets_in(SILENCE)?, "access after its end");
+    Ok(())
 }
 
 /// Grants for longer than a reboot takes, and sets the clock back.
-fn leave_one(site: &Site) -> Result<Left> {
+pub(crate) fn leave_some(site: &Site) -> Result<Left> {
     let before = Instant::now();
     let [v4, _] = client(LAST);
-    site.run(&format!(
-        "systemctl start dfw; dfw grant add {v4} --to {PORT} --for {MINUTES}m"
-    ))?;
+    site.run(&format!("dfw grant add {v4} --to {PORT} --for {MINUTES}m"))?;
     let time = Duration::from_mins(MINUTES);
     let end = before + time..Instant::now() + time;
+    let uptime = Uptime::of(site)?;
+    let times = LADDER
+        .zip(1..)
+        .map(|(number, rung)| (number, 2 * RUNG + RUNG * rung));
+    let adds: String = times
+        .clone()
+        .map(|(number, time)| {
+            let [v4, v6] = client(number);
+            format!("add {v4} {v6} --for {}s\n", time.as_secs())
+        })
+        .collect();
+    let given = site.run(&format!(
+        "now() {{ cut -d ' ' -f 1 /proc/uptime; }}
+         add() {{ before=$(now); dfw grant add --to {PORTS} \"$@\" >/dev/null; echo $before $(now); }}
+         {adds}"
+    ))?;
+    let ladder = (given.lines().zip(times))
+        .map(|(line, (number, time))| Ok((number, uptime.range(line, time)?)))
+        .collect::<Result<_>>()?;
     // What is saved now must not say that there is an hour more.
     let [other, _] = client(CLIENTS.start);
     site.run(&format!(
         "date --set '-1 hour' >/dev/null; dfw grant add {other} --to {PORT} --for 1s
          busybox hwclock --systohc --utc"
     ))?;
-    Ok(Left { end })
+    Ok(Left { end, ladder })
 }
 
 /// The connection of a client in a family.
@@ -179,14 +261,15 @@ fn opens(lan: &Namespace, from: IpAddr, to: SocketAddr, patience: Duration) -> R
 impl Left {
     /// Fails unless guard has restored it, with the time that is left.
     pub(crate) fn is_restored(&self, site: &Site) -> Result<()> {
+        self.ends_in_time(site)?;
         let before = Instant::now();
         let listed = listed(site)?;
         let least = self.end.start.saturating_duration_since(Instant::now());
         let most = self.end.end.saturating_duration_since(before);
-        let [only] = &listed[..] else {
-            bail!("other grants than one: {listed:?}");
-        };
-        let left = only["seconds_left"].as_u64().context("no time is left")?;
+        let [v4, _] = client(LAST);
+        let last = listed.iter().find(|grant| grant["from"] == *v4);
+        let last = last.with_context(|| format!("it is not there: {listed:?}"))?;
+        let left = last["seconds_left"].as_u64().context("no time is left")?;
         let expected = least.as_secs().saturating_sub(EXACT)..=most.as_secs() + EXACT;
         eprintln!("{left} s are left after the reboot, expected {least:.1?} to {most:.1?}");
         ensure!(
@@ -197,6 +280,39 @@ impl Left {
         site.run(&format!("dfw grant revoke {}", client(LAST)[0]))?;
         ensure!(!last_gets_in(site, SILENCE)?, "access is not revoked");
         Ok(())
+    }
+}
+
+impl Left {
+    /// Fails unless the first grant of which enough is left ends in time, with connections that were opened since the
+    /// reboot.
+    fn ends_in_time(&self, site: &Site) -> Result<()> {
+        start_service(site)?;
+        let rung = self
+            .ladder
+            .iter()
+            .find(|(_, end)| end.start > Instant::now() + HARDWARE + ENOUGH);
+        let (number, end) = rung.context("the reboot took longer than all grants")?;
+        let end = end.start - HARDWARE..end.end + HARDWARE;
+        scope(|scope| {
+            let watch = |what: &str, family, port| {
+                let what = format!("after the reboot, {what}");
+                watch(scope, site, &what, (*number, family, port), &end)
+            };
+            let watches = [
+                watch("new", 0, PORT)?,
+                watch("DNAT, held", 0, ECHO)?,
+                watch("host, held", 0, SERVICE)?,
+                watch("host, IPv6, held", 1, SERVICE)?,
+            ];
+            // Without the rule that translates, docker-proxy takes the next one.
+            site.run(&format!(
+                "iptables -t nat -S DOCKER | grep 'dport {ECHO} ' | sed 's/^-A/-D/' | xargs iptables -t nat"
+            ))?;
+            let by_proxy = watch("docker-proxy, held", 0, ECHO)?;
+            let mut watches = watches.into_iter().chain([by_proxy]);
+            watches.try_for_each(Watch::ended_in_time)
+        })
     }
 }
 
@@ -214,7 +330,6 @@ fn listed(site: &Site) -> Result<Vec<serde_json::Value>> {
 
 /// Grants, and sets the clock back when guard has saved that: a reboot must end it.
 pub(crate) fn leave_one_with_a_clock_behind(site: &Site) -> Result<()> {
-    prepare(site)?;
     let [v4, _] = client(LAST);
     site.run(&format!("dfw grant add {v4} --to {PORT} --for {MINUTES}m"))?;
     ensure!(last_gets_in(site, PATIENCE)?, "no access");

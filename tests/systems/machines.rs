@@ -81,13 +81,16 @@ fn a_life(
     limits::hold(&site).with_context(|| site.journal())?;
     report("limited");
 
+    grants::end_in_time(&site)?;
+    report("granted");
+    grants::end_in_a_suspended_machine(&site).with_context(|| site.journal())?;
+    report("suspended");
     let granted = if owned {
         grants::leave_one_with_a_clock_behind(&site)?;
         None
     } else {
-        Some(grants::end_in_time(&site)?)
+        Some(grants::leave_some(&site)?)
     };
-    report("granted");
 
     // Docker's own rules are gone by now; they come back with it.
     let (mark, unnamed) = (site.closed()?, stranger.mark());
@@ -103,6 +106,7 @@ fn a_life(
         None => grants::have_ended(&site),
     }
     .with_context(|| site.journal())?;
+    report("done");
     Ok(())
 }
 

@@ -32,6 +32,7 @@ mod scenarios;
 mod site;
 mod stranger;
 mod support;
+mod web;
 
 use std::process::ExitCode;
 

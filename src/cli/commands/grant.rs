@@ -7,6 +7,7 @@ use clap::Subcommand;
 use serde_json::Value;
 
 use crate::cli::commands::guard::SocketArgs;
+use crate::cli::examples;
 use crate::cli::report::failure::Failure;
 use crate::guard::{self, Answer, Request};
 use crate::net::{Entry, HostPorts};
@@ -25,6 +26,7 @@ pub(in crate::cli) struct GrantArgs {
 #[derive(Debug, Subcommand)]
 enum GrantVerb {
     /// Give sources access to ports until a time
+    #[command(after_help = examples::GRANT_ADD)]
     Add {
         /// Addresses, networks or ranges
         #[arg(value_name = "ADDR|NETWORK", required = true, value_parser = entry)]
@@ -42,11 +44,13 @@ enum GrantVerb {
         guard: SocketArgs,
     },
     /// List the grants in force
+    #[command(after_help = examples::GRANT_LIST)]
     List {
         #[command(flatten)]
         guard: SocketArgs,
     },
     /// End a grant by its number, or all of an address or a network
+    #[command(after_help = examples::GRANT_REVOKE)]
     Revoke {
         /// The number, the address or the network
         #[arg(value_name = "ID|ADDR|NETWORK", value_parser = grant)]
@@ -157,7 +161,7 @@ fn list(terminal: Terminal, grants: &[Value]) -> String {
     if grants.is_empty() {
         return "no grants\n".to_owned();
     }
-    let head = ["GRANT", "FROM", "TO", "LEFT", "UNTIL", "REASON"].map(str::to_owned);
+    let head = ["GRANT", "FROM", "TO", "LEFT", "UNTIL", "BY", "REASON"].map(str::to_owned);
     let row = |grant: &Value| {
         let text = |key: &str| clean(grant[key].as_str().unwrap_or_default());
         [
@@ -166,17 +170,27 @@ fn list(terminal: Terminal, grants: &[Value]) -> String {
             text("to"),
             left(grant),
             text("until"),
+            by(grant),
             text("reason"),
         ]
     };
-    let rows: Vec<[String; 6]> = std::iter::once(head)
+    let rows: Vec<[String; 7]> = std::iter::once(head)
         .chain(grants.iter().map(row))
         .collect();
     terminal.table(&rows)
 }
 
-/// Returns the time that is left.
+/// Returns who asked for a grant.
+fn by(grant: &Value) -> String {
+    match grant["uid"].as_u64() {
+        Some(0) => "root".to_owned(),
+        Some(uid) => format!("user {uid}"),
+        None => "?".to_owned(),
+    }
+}
+
+/// Returns the time that is left, rounded up.
 fn left(grant: &Value) -> String {
     let seconds = grant["seconds_left"].as_u64().unwrap_or_default();
-    describe_time(Duration::from_secs(seconds.max(1)))
+    describe_time(Duration::from_secs(seconds.saturating_add(1)))
 }

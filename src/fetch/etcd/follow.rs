@@ -45,7 +45,7 @@ pub(in crate::fetch) struct Follower<'a> {
 /// Why it was not fetched.
 pub(in crate::fetch) fn fetch(site: &Site<'_>, identity: Identity) -> Result<(u64, bool), String> {
     let mut state = State::new(Store::new(&site.wanted.address, identity)?, site.wanted);
-    site.note(state.read(site), state.store.addresses()).0
+    site.note(state.read(site)).0
 }
 
 /// The state of the loop.
@@ -96,7 +96,7 @@ impl Follower<'_> {
                         }
                         (self.warn)(&format!("{address}: {error}"));
                         // What became of it stands in the cache.
-                        let _ = site.note(Err(error.into()), Vec::new());
+                        let _ = site.note(Err(error.into()));
                         watch.wait(RETRY.1).map_err(|error| error.to_string())?;
                         continue;
                     }
@@ -120,7 +120,7 @@ impl Follower<'_> {
     /// Does what is due.
     fn step(&self, state: &mut State, site: &Site<'_>) {
         if state.due <= Instant::now() {
-            let (done, _) = site.note(state.read(site), state.store.addresses());
+            let (done, _) = site.note(state.read(site));
             match done {
                 Ok((generation, is_new)) => {
                     state.failures = 0;
@@ -196,7 +196,7 @@ impl State {
         let failed = |error: Error| NotFetched::from(error.to_string());
         self.store.connect().map_err(failed)?;
         let web = site.wanted.contents.is_some().then(Web::of_host);
-        let web = web.and_then(Result::ok).map(|(_, web)| web);
+        let web = web.and_then(Result::ok);
         let Store {
             runtime,
             layout,

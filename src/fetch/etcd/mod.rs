@@ -5,7 +5,6 @@ mod presence;
 
 use std::cell::RefCell;
 use std::hash::{BuildHasher, RandomState};
-use std::net::SocketAddr;
 
 use tokio::runtime::{Builder, Runtime};
 
@@ -60,14 +59,6 @@ impl Store {
         }
     }
 
-    /// Returns the addresses of all members.
-    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
-        self.endpoints
-            .iter()
-            .map(|endpoint| endpoint.address)
-            .collect()
-    }
-
     /// Returns a connection that no call was made on yet.
     fn open(&self, at: usize) -> Result<Connection, Error> {
         let none = || Error::Other("etcd".to_owned(), "no member".to_owned());
@@ -100,20 +91,32 @@ impl Store {
         for at in 0..self.endpoints.len().max(1) {
             // One member that is down says nothing about the way.
             let reached = (0..CONNECTIONS).try_for_each(|_| {
-                let mut connection = self.open(self.at.wrapping_add(at)).map_err(failed)?;
+                let mut connection = self.open(self.at.wrapping_add(at)).map_err(unreached)?;
                 let found = self
                     .runtime
                     .block_on(connection.get(&keys))
-                    .map_err(failed)?;
+                    .map_err(unreached)?;
                 let head = found.0.into_iter().flatten().next();
-                check_head(&head.ok_or("the store has no head")?.value)
+                let none = || NotFetched::answered("the store has no head".to_owned());
+                check_head(&head.ok_or_else(none)?.value)
             });
             match reached {
                 Ok(()) => return Ok(()),
-                Err(error) => failure = Some(error),
+                // One member that answers shows that packets pass.
+                Err(error) => match &failure {
+                    Some(NotFetched { answered: true, .. }) => {}
+                    _ => failure = Some(error),
+                },
             }
         }
         Err(failure.unwrap_or_else(|| "no member".into()))
+    }
+}
+
+fn unreached(error: Error) -> NotFetched {
+    NotFetched {
+        answered: error.is_answer(),
+        ..failed(error).into()
     }
 }
 

@@ -1,18 +1,14 @@
 //! Whether the bundle in the cache passes all checks and tests of this host.
 
 use std::cell::OnceCell;
-use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use crate::analysis::eval::{Connection, Decision, Flow, Packet, evaluate};
 use crate::analysis::test::Report;
 use crate::bundle::{Error, Head, Manifest, Stage};
 use crate::fetch::site::{self, SiteStatus};
-use crate::host::HostView;
 use crate::host::docker::Unanswered;
 use crate::host::engine::Engine;
 use crate::policy::{DefaultAction, Fetched, SourceName};
-use crate::ruleset::{Direction, Hook, L4Protocol, Ruleset};
 use crate::site::{HostFacts, Sockets};
 use crate::store::bundle::{self, Bundle, OpenError, Pick, now};
 use crate::store::{self, Location, Objection, Policies, Unfit};
@@ -65,7 +61,7 @@ impl Examination {
         let has_head = self.location.path.join("head").symlink_metadata().is_ok();
         let (mut requests, mut rollout, saved) = (Vec::new(), None, self.saved.clone());
         let about = bundle::claimed(&self.location.path).map(|head| Generation::of(&head));
-        let head = has_head.then(|| self.head(&status, &mut requests, &mut rollout));
+        let head = has_head.then(|| self.head(&mut requests, &mut rollout));
         Examined {
             status,
             saved,
@@ -78,7 +74,6 @@ impl Examination {
 
     fn head(
         self,
-        status: &SiteStatus,
         requests: &mut Vec<(SourceName, Fetched)>,
         rollout: &mut Option<u64>,
     ) -> Result<Passed, Held> {
@@ -111,7 +106,7 @@ impl Examination {
         *requests = store::requests(SourceMap::strict(), &location).unwrap_or_default();
         let stage = self.stage(&bundle.contents.manifest, &head, rollout);
         // They are tested before it is the turn of this host: what it refuses stops the roll-out early.
-        let policies = self.policies(&location, status);
+        let policies = self.policies(&location);
         let policies = policies.map_err(|reason| ("refused", reason));
         let policies = policies.and_then(|policies| stage.map(|()| policies));
         Ok((head, next, Some(policies)))
@@ -160,7 +155,7 @@ impl Examination {
     }
 
     /// Reads the policies and runs their tests, also on this host as it is.
-    fn policies(self, location: &Location, status: &SiteStatus) -> Result<Policies, String> {
+    fn policies(self, location: &Location) -> Result<Policies, String> {
         let texts =
             || SourceMap::strict().with_fetched(self.cache.clone(), Some(self.accepted.clone()));
         let facts = OnceCell::new();
@@ -181,11 +176,10 @@ impl Examination {
             run(None)?;
             let facts = facts.get_or_init(|| look(policies)).as_ref();
             let host = &facts.map_err(|error| objection(error.to_string()))?.host;
-            run(Some(host))?;
-            check_way(&policies.compile(host), host, status).map_err(objection)
+            run(Some(host))
         };
         match Policies::read_checked(&texts, location, &check) {
-            Ok((policies, ())) => Ok(policies),
+            Ok((policies, _)) => Ok(policies),
             Err(Unfit::Failed { error, .. }) => Err(error),
             Err(Unfit::Load(error)) => {
                 let mistakes = log::mistakes(&error);
@@ -208,57 +202,4 @@ fn failed(policies: &Policies, objection: Objection<Report>) -> Objection<String
 fn objection(error: String) -> Objection<String> {
     let breach = format!("is not fit for this host: {error}");
     Objection { error, breach }
-}
-
-/// Checks that rules do not deny the replies of the server, whatever port this host asks from.
-fn check_way(ruleset: &Ruleset, host: &HostView, status: &SiteStatus) -> Result<(), String> {
-    let ports = host.local_ports.range();
-    let samples = ports.map(|(first, last)| [first, first.midpoint(last), last]);
-    for endpoint in status.endpoints.iter().take(64) {
-        for port in samples.iter().flatten() {
-            if evaluate(ruleset, &reply(*endpoint, *port)).decision != Decision::Accept {
-                return Err(format!(
-                    "the rules would deny replies of the server {} to port {port} of this host",
-                    endpoint.ip()
-                ));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Returns a reply of the server on a connection that this host opened from a port.
-fn reply(endpoint: SocketAddr, port: u16) -> Packet {
-    let (server, server_port) = (endpoint.ip(), endpoint.port());
-    let own: IpAddr = match server {
-        IpAddr::V4(_) => std::net::Ipv4Addr::new(192, 0, 2, 1).into(),
-        IpAddr::V6(_) => std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
-    };
-    Packet {
-        hook: Hook::Input,
-        incoming: String::new(),
-        outgoing: None,
-        protocol: L4Protocol::Tcp,
-        flow: Flow {
-            source: server,
-            destination: own,
-            port: Some(port),
-        },
-        arrival: None,
-        source_port: Some(server_port),
-        connection: Some(Connection {
-            direction: Direction::Reply,
-            dnat: false,
-            related: false,
-            original: Flow {
-                source: own,
-                destination: server,
-                port: Some(server_port),
-            },
-        }),
-        returns: false,
-        strays: false,
-        resumes: false,
-        opened: true,
-    }
 }

@@ -7,9 +7,14 @@
 //! | applying | the new rules are in force → trial; they cannot be → rolling back |
 //! | trial | the server answers through the new rules → idle, confirmed; the time is over → rolling back |
 //! | rolling back | the old rules are in force → back |
-//! | back | the server answers → idle, *reverted*; it does not → idle, *undecided* |
+//! | back | the server answers, and nothing came from it in the trial → idle, *suspected*, and in the trial after that *reverted* |
+//! | | anything else → idle, *undecided* |
 //!
 //! A trial is saved before the rules change. A guard that finds one rolls back: everything but a yes is a no.
+//!
+//! A server that is down looks like rules that cut off. So one trial proves nothing: a generation is reverted if twice in
+//! a row the server is reached before, silent through its rules, and reached again after. Any answer through them,
+//! such as a refused connection, proves that packets pass.
 
 use std::time::Duration;
 
@@ -17,6 +22,8 @@ use super::state::{Generation, Reason, Saved, Trial};
 
 /// How long a generation may take until the server has answered through its rules. With the way back it is a minute.
 pub(in crate::guard) const TRIAL: Duration = Duration::from_secs(55);
+/// How long that may take if it has failed before.
+pub(in crate::guard) const SECOND: Duration = Duration::from_secs(30);
 
 /// What is to be done next, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +38,19 @@ pub(in crate::guard) enum Action {
     Keep,
     /// Bring the former rules into force.
     RollBack,
+}
+
+/// What became of a probe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::guard) enum Probe {
+    /// Each connection has brought a head.
+    Reached,
+    /// Something came from the server, but no head: packets pass in both directions.
+    Answered,
+    /// Nothing came from the server: the rules may be the reason.
+    Silent,
+    /// The fetcher does not answer, which says nothing about the rules.
+    Unknown,
 }
 
 /// A generation that passed all checks.
@@ -59,6 +79,15 @@ pub(in crate::guard) enum Phase {
 pub(in crate::guard) struct Machine {
     pub(in crate::guard) saved: Saved,
     phase: Phase,
+    /// What the probes of the trial were.
+    seen: Seen,
+}
+
+/// What the probes of a trial were.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Seen {
+    silent: bool,
+    answered: bool,
 }
 
 impl Machine {
@@ -75,7 +104,11 @@ impl Machine {
                 saved.trial = None;
             }
         }
-        Self { saved, phase }
+        Self {
+            saved,
+            phase,
+            seen: Seen::default(),
+        }
     }
 
     pub(in crate::guard) fn phase(&self) -> Phase {
@@ -106,20 +139,29 @@ impl Machine {
     /// Takes the answer to the last probe, or its absence.
     pub(in crate::guard) fn probed(
         &mut self,
-        is_reached: bool,
+        probe: Probe,
         now: Duration,
         boot: &str,
     ) -> Vec<Action> {
+        let is_reached = probe == Probe::Reached;
+        if matches!(self.phase, Phase::Trial(_)) {
+            self.seen.silent |= probe == Probe::Silent;
+            self.seen.answered |= matches!(probe, Probe::Reached | Probe::Answered);
+        }
         match self.phase {
             Phase::Waiting(candidate) if is_reached => self.begin(candidate, now, boot),
             Phase::Trial(candidate) if self.is_over(now) => self.roll_back(candidate),
             Phase::Trial(candidate) if is_reached => self.confirm(candidate),
             Phase::Trial(_) => vec![Action::Probe],
             Phase::Back(candidate) => {
-                let reason = if is_reached {
+                let is_cut_off = is_reached && self.seen.silent && !self.seen.answered;
+                let manifest = candidate.generation.manifest;
+                let reason = if !is_cut_off {
+                    Reason::Undecided
+                } else if self.saved.suspects(&manifest) {
                     Reason::Reverted
                 } else {
-                    Reason::Undecided
+                    Reason::Suspected
                 };
                 self.close(candidate, reason)
             }
@@ -187,7 +229,13 @@ impl Machine {
     }
 
     fn begin(&mut self, candidate: Candidate, now: Duration, boot: &str) -> Vec<Action> {
-        let deadline = now.saturating_add(TRIAL).as_millis();
+        let time = if self.saved.suspects(&candidate.generation.manifest) {
+            SECOND
+        } else {
+            TRIAL
+        };
+        let deadline = now.saturating_add(time).as_millis();
+        self.seen = Seen::default();
         self.saved.trial = Some(Trial {
             boot: boot.to_owned(),
             deadline: u64::try_from(deadline).unwrap_or(u64::MAX),
@@ -222,354 +270,4 @@ impl Machine {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::bundle::moment::Moment;
-    use crate::bundle::{Digest, Head};
-    use crate::guard::site::state::{Denied, Next};
-
-    /// What can happen to a host.
-    #[derive(Debug, Clone)]
-    enum Happens {
-        /// The server has a head: serial, generation, whether its files are others than usual, and for how long it is
-        /// valid in seconds from now on.
-        Head(u64, u64, bool, i64),
-        /// The candidate that waits fails a test now.
-        Withdrawn,
-        /// The fetcher says whether the server can be reached, or nothing for so long.
-        Answer(bool),
-        /// The rules can be changed, or not.
-        Kernel(bool),
-        /// Time passes: seconds.
-        Time(u64),
-        /// Somebody sets the clock.
-        Clock(i64),
-        /// The disk is full, or not.
-        Disk(bool),
-        /// Guard is killed after so many more actions, and starts again.
-        Kill(usize),
-        Reboot,
-    }
-
-    fn happens() -> impl Strategy<Value = Happens> {
-        prop_oneof![
-            6 => (1..12_u64, 1..6_u64, any::<bool>(), -100..10_000_i64)
-                .prop_map(|(serial, generation, other, valid)| Happens::Head(serial, generation, other, valid)),
-            1 => Just(Happens::Withdrawn),
-            8 => any::<bool>().prop_map(Happens::Answer),
-            2 => any::<bool>().prop_map(Happens::Kernel),
-            3 => (1..80_u64).prop_map(Happens::Time),
-            2 => (-1_000_000..1_000_000_i64).prop_map(Happens::Clock),
-            1 => any::<bool>().prop_map(Happens::Disk),
-            2 => (0..3_usize).prop_map(Happens::Kill),
-            1 => Just(Happens::Reboot),
-        ]
-    }
-
-    /// A host: its disk, its kernel, its clocks, and a guard.
-    struct World {
-        disk: Saved,
-        rules: Option<Generation>,
-        boot: u64,
-        since_boot: Duration,
-        clock: i64,
-        is_writable: bool,
-        is_open: bool,
-        /// After how many actions guard is killed.
-        fuse: Option<usize>,
-        guard: Machine,
-        /// How often guard has started again: it knows what the disk knew.
-        starts: u32,
-        keys: BTreeSet<Digest>,
-        /// Of the trial that runs: whether the server has answered through its rules, in time.
-        proved: bool,
-        reverted: Vec<Digest>,
-    }
-
-    fn moment(seconds: i64) -> Moment {
-        let seconds = u64::try_from(seconds.max(0)).unwrap();
-        Moment::since_epoch(Duration::from_secs(seconds)).unwrap()
-    }
-
-    impl World {
-        fn new() -> Self {
-            let keys = BTreeSet::from([Digest::of(b"key")]);
-            Self {
-                disk: Saved::default(),
-                rules: None,
-                boot: 0,
-                since_boot: Duration::ZERO,
-                clock: 2_000_000_000,
-                is_writable: true,
-                is_open: true,
-                fuse: None,
-                guard: Machine::start(Saved::default(), "0"),
-                starts: 0,
-                keys,
-                proved: false,
-                reverted: Vec::new(),
-            }
-        }
-
-        fn boot(&self) -> String {
-            self.boot.to_string()
-        }
-
-        /// Does what the machine asks for, until guard is killed.
-        fn act(&mut self, actions: Vec<Action>) {
-            let mut actions: std::collections::VecDeque<_> = actions.into();
-            while let Some(action) = actions.pop_front() {
-                if let Some(left) = &mut self.fuse {
-                    match left.checked_sub(1) {
-                        Some(less) => *left = less,
-                        None => return self.kill(),
-                    }
-                }
-                match action {
-                    Action::Save if self.is_writable => self.disk = self.guard.saved.clone(),
-                    Action::Save => {
-                        self.guard.unsaved();
-                        actions.clear();
-                    }
-                    Action::Probe => {}
-                    Action::Apply => {
-                        let trial = self.disk.trial.clone().expect("a trial is saved before");
-                        assert_eq!(trial.boot, self.boot());
-                        assert!(!self.reverted.contains(&trial.generation.manifest));
-                        self.proved = false;
-                        if self.is_open {
-                            self.rules = Some(trial.generation);
-                        }
-                        actions.extend(self.guard.applied(self.is_open));
-                    }
-                    Action::Keep => {
-                        assert!(self.proved, "kept without a proof");
-                        assert_eq!(self.guard.saved.in_force, self.rules);
-                    }
-                    Action::RollBack => {
-                        self.rules = self.guard.saved.in_force;
-                        actions.extend(self.guard.restored());
-                    }
-                }
-            }
-        }
-
-        fn kill(&mut self) {
-            self.fuse = None;
-            self.start();
-        }
-
-        fn start(&mut self) {
-            self.starts += 1;
-            self.guard = Machine::start(self.disk.clone(), &self.boot());
-            // Guard brings what was confirmed into force, whatever else is.
-            self.rules = self.guard.saved.in_force;
-            let actions = self.guard.restored();
-            self.act(actions);
-            assert!(matches!(self.guard.phase(), Phase::Idle));
-        }
-
-        fn offer(&mut self, head: &Head) {
-            let (before, starts) = (self.guard.saved.floor.clone(), self.starts);
-            let now = moment(self.clock);
-            match self.guard.saved.check(head, &self.keys, now) {
-                Ok(next) => {
-                    assert!(now < head.expires);
-                    if self.guard.is_free() && self.guard.saved.accept(head, &self.keys) {
-                        self.act(vec![Action::Save]);
-                    }
-                    // A guard that was killed meanwhile examines the head anew.
-                    if next == Next::Try && self.starts == starts {
-                        let generation = Generation::of(head);
-                        let serial = head.serial;
-                        let actions = self.guard.offer(Candidate { generation, serial });
-                        self.act(actions);
-                    }
-                }
-                Err(Denied::Expired(_)) => assert!(now >= head.expires),
-                Err(_) => {}
-            }
-            let after = self.guard.saved.floor.as_ref();
-            if let (Some(before), Some(after)) = (&before, after)
-                && self.starts == starts
-            {
-                assert!(before.serial <= after.serial);
-                assert!(before.generation.number <= after.generation.number);
-            }
-        }
-
-        fn happen(&mut self, what: &Happens) {
-            match *what {
-                Happens::Head(serial, generation, other, valid) => {
-                    let head = Head {
-                        site: "prod".parse().unwrap(),
-                        serial,
-                        generation,
-                        manifest: Digest::of(format!("{generation} {other}").as_bytes()),
-                        created: moment(self.clock),
-                        expires: moment(self.clock + valid),
-                    };
-                    self.offer(&head);
-                }
-                Happens::Withdrawn => self.guard.withdraw(),
-                Happens::Answer(is_reached) => {
-                    let is_trial = matches!(self.guard.phase(), Phase::Trial(_));
-                    let left = self.guard.left(self.since_boot).unwrap_or_default();
-                    self.proved |= is_trial && is_reached && !left.is_zero();
-                    let back = match self.guard.phase() {
-                        Phase::Back(candidate) if is_reached => Some(candidate),
-                        _ => None,
-                    };
-                    let actions = self.guard.probed(is_reached, self.since_boot, &self.boot());
-                    self.reverted
-                        .extend(back.map(|candidate| candidate.generation.manifest));
-                    let is_cut_short = self.fuse.is_some() || !self.is_writable;
-                    self.act(actions);
-                    if is_cut_short {
-                        // The verdict may not have been written.
-                        self.reverted.retain(|manifest| {
-                            let undone = self.guard.saved.undone.as_ref();
-                            undone.is_some_and(|undone| {
-                                undone.manifest == *manifest && undone.reason == Reason::Reverted
-                            })
-                        });
-                    }
-                }
-                Happens::Kernel(is_open) => self.is_open = is_open,
-                Happens::Time(seconds) => {
-                    self.since_boot += Duration::from_secs(seconds);
-                    self.clock += i64::try_from(seconds).unwrap();
-                    let actions = self.guard.tick(self.since_boot);
-                    self.act(actions);
-                }
-                Happens::Clock(by) => self.clock = (self.clock + by).max(1_000_000_000),
-                Happens::Disk(is_writable) => self.is_writable = is_writable,
-                Happens::Kill(after) => self.fuse = Some(after),
-                Happens::Reboot => {
-                    self.boot += 1;
-                    self.since_boot = Duration::ZERO;
-                    self.rules = None;
-                    self.fuse = None;
-                    self.start();
-                }
-            }
-        }
-
-        fn check(&self) {
-            let confirmed = self.guard.saved.in_force;
-            if self.rules == confirmed {
-                return;
-            }
-            // Other rules are in force in a trial only, which the disk knows, and not longer than its time.
-            let trial = self.disk.trial.as_ref().expect("no trial is saved");
-            assert_eq!(self.rules, Some(trial.generation));
-            assert_eq!(trial.boot, self.boot());
-            let left = Duration::from_millis(trial.deadline).saturating_sub(self.since_boot);
-            assert!(!left.is_zero(), "the time of the trial is over");
-            assert!(matches!(self.guard.phase(), Phase::Trial(_)));
-        }
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, cases: 2000, ..ProptestConfig::default() })]
-        #[test]
-        fn nothing_stays_that_was_not_proved(story in proptest::collection::vec(happens(), 1..60)) {
-            let mut world = World::new();
-            for what in &story {
-                world.happen(what);
-                world.check();
-            }
-        }
-    }
-
-    fn head(serial: u64, generation: u64) -> Head {
-        Head {
-            site: "prod".parse().unwrap(),
-            serial,
-            generation,
-            manifest: Digest::of(&generation.to_be_bytes()),
-            created: moment(2_000_000_000),
-            expires: moment(2_000_000_000 + 3600),
-        }
-    }
-
-    #[test]
-    fn numbers_do_not_sink_or_leap_unless_a_key_is_gone() {
-        let now = moment(2_000_000_001);
-        let keys = |names: &[&str]| -> BTreeSet<Digest> {
-            names
-                .iter()
-                .map(|name| Digest::of(name.as_bytes()))
-                .collect()
-        };
-        let both = keys(&["old", "new"]);
-        let mut saved = Saved::default();
-        assert_eq!(saved.check(&head(20_261_129, 7), &both, now), Ok(Next::Try));
-        saved.accept(&head(100, 7), &both);
-        let denied = |head: &Head| saved.check(head, &both, now).unwrap_err();
-        assert_eq!(denied(&head(99, 7)).state(), "store-behind");
-        assert_eq!(denied(&head(101, 6)).state(), "store-behind");
-        assert_eq!(denied(&head(1_000_101, 8)), Denied::Leap("serial"));
-        assert_eq!(denied(&head(101, 1_000_008)), Denied::Leap("generation"));
-        assert_eq!(denied(&head(100, 8)), Denied::SerialTwice(100));
-        let other = Head {
-            manifest: Digest::of(b"other"),
-            ..head(101, 7)
-        };
-        assert_eq!(denied(&other), Denied::GenerationTwice(7));
-        assert_eq!(saved.check(&head(101, 8), &both, now), Ok(Next::Try));
-        // Of another key nothing is known, and the one that is gone may have signed anything.
-        let more = keys(&["old", "new", "newer"]);
-        assert!(saved.check(&head(99, 6), &more, now).is_err());
-        assert_eq!(
-            saved.check(&head(99, 6), &keys(&["new"]), now),
-            Ok(Next::Try)
-        );
-    }
-
-    #[test]
-    fn a_wrong_clock_takes_nothing_and_lets_nothing_expire() {
-        let mut saved = Saved::default();
-        let keys = BTreeSet::from([Digest::of(b"key")]);
-        saved.accept(&head(1, 1), &keys);
-        let early = moment(1_000_000_000);
-        let check = |now| saved.check(&head(2, 2), &keys, now);
-        assert!(matches!(check(early), Err(Denied::Clock { .. })));
-        assert!(check(moment(2_000_000_000 - 200)).is_ok());
-        assert!(matches!(
-            check(moment(2_100_000_000)),
-            Err(Denied::Expired(_))
-        ));
-    }
-
-    #[test]
-    fn what_cuts_off_is_not_tried_again_and_what_is_not_decided_is_tried_three_times() {
-        let keys = BTreeSet::from([Digest::of(b"key")]);
-        let now = moment(2_000_000_001);
-        let mut saved = Saved::default();
-        let manifest = head(1, 1).manifest;
-        for tries in 1..=3 {
-            assert_eq!(
-                saved.check(&head(1, 1), &keys, now),
-                Ok(Next::Try),
-                "{tries}"
-            );
-            saved.undo(manifest, 1, Reason::Undecided);
-        }
-        assert_eq!(
-            saved.check(&head(1, 1), &keys, now),
-            Ok(Next::Held(Reason::Undecided))
-        );
-        assert_eq!(saved.check(&head(2, 1), &keys, now), Ok(Next::Try));
-        saved.undo(manifest, 2, Reason::Reverted);
-        assert_eq!(
-            saved.check(&head(3, 1), &keys, now),
-            Ok(Next::Held(Reason::Reverted))
-        );
-        assert_eq!(saved.check(&head(3, 2), &keys, now), Ok(Next::Try));
-    }
-}
+mod tests;

@@ -43,7 +43,7 @@ pub(in crate::guard) use examine::Examined;
 
 use examine::Examination;
 use lock::Lock;
-use machine::{Action, Candidate, Machine, Phase};
+use machine::{Action, Candidate, Machine, Phase, Probe};
 use state::{Generation, Next, Reason, Saved};
 
 pub(in crate::guard) use report::Report;
@@ -56,6 +56,8 @@ const ANSWER: Duration = Duration::from_secs(20);
 const REST: Duration = Duration::from_secs(1);
 /// The wait before the server is probed again while a generation waits for it.
 const WAIT: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(5));
+/// The wait before a generation is tried once more through whose rules nothing came from the server.
+const ONCE_MORE: Duration = Duration::from_secs(10);
 /// The wait before an undecided generation is tried again.
 const AGAIN: (Duration, Duration) = (Duration::from_mins(1), Duration::from_mins(15));
 /// How long writing the state may take.
@@ -101,6 +103,8 @@ pub(in crate::guard) struct Site {
     undecided: Backoff,
     /// Until when an undecided generation is not tried again.
     held_until: Option<Instant>,
+    /// Why the server was not reached in the trial.
+    failure: Option<String>,
     status: SiteStatus,
     /// The generation that was examined last, signed or not.
     about: Option<Generation>,
@@ -161,6 +165,7 @@ impl Site {
             waits: Backoff::new(WAIT.0, WAIT.1),
             undecided: Backoff::new(AGAIN.0, AGAIN.1),
             held_until: None,
+            failure: None,
             status: SiteStatus::default(),
             about: None,
             denied: None,
@@ -232,7 +237,8 @@ impl Site {
             && *until <= now
         {
             self.probe = None;
-            order = order.or(self.take_answer(Some("the fetcher does not answer"), now));
+            let answer = (Probe::Unknown, Some("the fetcher does not answer"));
+            order = order.or(self.take_answer(answer, now));
         }
         if self.next_probe.is_some_and(|next| next <= now) {
             self.next_probe = None;
@@ -331,7 +337,8 @@ impl Site {
             self.deny("waiting", reason);
             return None;
         }
-        if self.held_until.is_some_and(|until| now < until) {
+        if let Some(until) = self.held_until.filter(|until| now < *until) {
+            self.examination.at(until);
             return None;
         }
         let generation = Generation::of(&head);
@@ -364,15 +371,23 @@ impl Site {
             return None;
         }
         self.probe = None;
-        self.take_answer(probed.failure.as_deref(), now)
+        let failure = probed.failure.as_deref();
+        let probe = match failure {
+            None => Probe::Reached,
+            Some(_) if probed.answered => Probe::Answered,
+            Some(_) => Probe::Silent,
+        };
+        self.take_answer((probe, failure), now)
     }
 
-    fn take_answer(&mut self, failure: Option<&str>, now: Instant) -> Option<Order> {
+    fn take_answer(
+        &mut self,
+        (probe, failure): (Probe, Option<&str>),
+        now: Instant,
+    ) -> Option<Order> {
         let failure = failure.map(|failure| clean_to(failure, REASON));
         let before = self.machine.phase();
-        let actions = self
-            .machine
-            .probed(failure.is_none(), since_boot(), &self.boot);
+        let actions = self.machine.probed(probe, since_boot(), &self.boot);
         match (before, failure) {
             (Phase::Waiting(_), Some(failure)) => {
                 let reason = format!("the server cannot be reached: {failure}");
@@ -382,6 +397,7 @@ impl Site {
             (Phase::Trial(_), Some(failure)) => {
                 let text = format!("the server is not reached through the new rules: {failure}");
                 self.log.say(Level::Warning, &text);
+                self.failure = Some(failure);
                 if actions == [Action::Probe] {
                     self.next_probe = Some(now + REST);
                     return None;
@@ -391,27 +407,6 @@ impl Site {
             _ => {}
         }
         self.act(actions, now)
-    }
-
-    fn close(&mut self, candidate: Candidate, failure: Option<String>, now: Instant) {
-        let number = candidate.generation.number;
-        let (state, text) = match failure {
-            None => (
-                "reverted",
-                format!(
-                    "generation {number} cuts this host off from the server: rolled back, and not tried again"
-                ),
-            ),
-            Some(failure) => {
-                self.held_until = Some(now + self.undecided.next());
-                let text = format!(
-                    "generation {number} is rolled back, and it is not known why the server could not be reached: {failure}"
-                );
-                ("undecided", text)
-            }
-        };
-        self.log.say(Level::Error, &text);
-        self.denied = Some((state, text));
     }
 
     /// Notes whether the rules of the policies that guard was ordered to bring into force are.
@@ -440,6 +435,7 @@ impl Site {
                 }
                 Action::Probe => self.ask_probe(now),
                 Action::Apply => {
+                    self.failure = None;
                     let policies = self.candidate.take()?;
                     let text =
                         "the new rules come into force until the server is reached through them";

@@ -11,9 +11,9 @@ use crate::guard::log::Level;
 use crate::store::bundle::now;
 use crate::untrusted::clean_to;
 
-use super::machine::Phase;
+use super::machine::{Candidate, Phase};
 use super::state::Generation;
-use super::{EVERY, REASON, Reason, Site};
+use super::{EVERY, ONCE_MORE, REASON, Reason, Site};
 
 /// What is known of a site.
 #[derive(Debug, Clone)]
@@ -56,10 +56,15 @@ impl Site {
                 (None, _) if matches!(phase, Phase::Waiting(_)) => ("waiting", None),
                 (None, Some(undone)) => match undone.reason {
                     Reason::Reverted => ("reverted", None),
+                    Reason::Suspected => ("back", None),
                     Reason::Undecided => ("undecided", None),
                 },
                 (None, None) if is_stale => ("stale", None),
-                (None, None) if saved.in_force.is_none() => ("nothing", None),
+                (None, None) if saved.in_force.is_none() => {
+                    let is_silent = self.status.fetched.is_none() && self.status.failures == 0;
+                    let text = "nothing was fetched yet; is dfw-fetch.service running?";
+                    ("nothing", is_silent.then(|| text.to_owned()))
+                }
                 (None, None) => ("in-force", None),
             },
         };
@@ -116,6 +121,38 @@ impl Site {
                 self.log.say(Level::Warning, &text);
             }
         }
+    }
+
+    /// Says what became of a trial that is over.
+    pub(super) fn close(&mut self, candidate: Candidate, failure: Option<String>, now: Instant) {
+        let number = candidate.generation.number;
+        let undone = self.machine.saved.undone.as_ref();
+        let (state, text) = match undone.map(|undone| undone.reason) {
+            Some(Reason::Reverted) => (
+                "reverted",
+                format!(
+                    "generation {number} cuts this host off from the server: rolled back, and not tried again"
+                ),
+            ),
+            Some(Reason::Suspected) => {
+                self.held_until = Some(now + ONCE_MORE);
+                let text = format!(
+                    "generation {number} is rolled back, and tried once more: it cuts this host off from the server, or the server was down"
+                );
+                ("back", text)
+            }
+            _ => {
+                self.held_until = Some(now + self.undecided.next());
+                let failure = failure.or_else(|| self.failure.take());
+                let failure = failure.unwrap_or_else(|| "its rules were not in force".to_owned());
+                let text = format!(
+                    "generation {number} is rolled back, and it is not known why the server could not be reached: {failure}"
+                );
+                ("undecided", text)
+            }
+        };
+        self.log.say(Level::Error, &text);
+        self.denied = Some((state, text));
     }
 }
 

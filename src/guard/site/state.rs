@@ -78,9 +78,12 @@ pub(in crate::guard) struct Undone {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(in crate::guard) enum Reason {
-    /// The server could not be reached through its rules, and can be without them.
+    /// Nothing came from the server through its rules, twice, and it is reached without them.
     Reverted,
-    /// The server cannot be reached without them, either, or guard ended before that was known.
+    /// The same once: it is tried once more, as the server may have been down.
+    Suspected,
+    /// Anything else: the server cannot be reached without them, either, it has answered through them, or guard ended
+    /// before that was known.
     Undecided,
 }
 
@@ -184,6 +187,14 @@ impl Saved {
         is_new
     }
 
+    /// Returns whether nothing came from the server through the rules of a generation when it was tried last.
+    pub(super) fn suspects(&self, manifest: &Digest) -> bool {
+        let undone = self.undone.as_ref();
+        undone.is_some_and(|undone| {
+            undone.manifest == *manifest && undone.reason == Reason::Suspected
+        })
+    }
+
     /// Notes that a generation was rolled back.
     pub(super) fn undo(&mut self, manifest: Digest, serial: u64, reason: Reason) {
         let known = self.undone.as_ref();
@@ -212,6 +223,7 @@ impl Undone {
     fn is_final(&self, serial: u64) -> bool {
         match self.reason {
             Reason::Reverted => true,
+            Reason::Suspected => false,
             Reason::Undecided => self.tries >= TRIES && serial <= self.serial,
         }
     }
