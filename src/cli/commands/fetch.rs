@@ -94,6 +94,7 @@ fn fetch_site(terminal: Terminal, args: &FetchArgs, address: Address) -> Result<
         host: args.policy.host().cloned(),
         keep: None,
         probe: None,
+        connections: site::CONNECTIONS,
     };
     let site = Site {
         cache: &cache,
