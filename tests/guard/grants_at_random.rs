@@ -159,9 +159,10 @@ impl World {
         for (sandbox, addresses) in [(&host, &HOST[..]), (&far, &CLIENTS[..])] {
             let namespace = sandbox.namespace();
             for address in addresses {
-                let (bits, nodad) = match address.contains(':') {
-                    true => (64, "nodad"),
-                    false => (24, ""),
+                let (bits, nodad) = if address.contains(':') {
+                    (64, "nodad")
+                } else {
+                    (24, "")
                 };
                 namespace.ip(&format!("address add {address}/{bits} dev eth0 {nodad}"))?;
             }

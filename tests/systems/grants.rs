@@ -222,13 +222,11 @@ pub(crate) fn leave_some(site: &Site) -> Result<Left> {
     let times = LADDER
         .zip(1..)
         .map(|(number, rung)| (number, 2 * RUNG + RUNG * rung));
-    let adds: String = times
-        .clone()
-        .map(|(number, time)| {
-            let [v4, v6] = client(number);
-            format!("add {v4} {v6} --for {}s\n", time.as_secs())
-        })
-        .collect();
+    let adds = times.clone().map(|(number, time)| {
+        let [v4, v6] = client(number);
+        format!("add {v4} {v6} --for {}s", time.as_secs())
+    });
+    let adds = adds.collect::<Vec<_>>().join("\n");
     let given = site.run(&format!(
         "now() {{ cut -d ' ' -f 1 /proc/uptime; }}
          add() {{ before=$(now); dfw grant add --to {PORTS} \"$@\" >/dev/null; echo $before $(now); }}
@@ -267,9 +265,11 @@ impl Left {
         let least = self.end.start.saturating_duration_since(Instant::now());
         let most = self.end.end.saturating_duration_since(before);
         let [v4, _] = client(LAST);
-        let last = listed.iter().find(|grant| grant["from"] == *v4);
-        let last = last.with_context(|| format!("it is not there: {listed:?}"))?;
-        let left = last["seconds_left"].as_u64().context("no time is left")?;
+        let restored = listed.iter().find(|grant| grant["from"] == *v4);
+        let restored = restored.with_context(|| format!("it is not there: {listed:?}"))?;
+        let left = restored["seconds_left"]
+            .as_u64()
+            .context("no time is left")?;
         let expected = least.as_secs().saturating_sub(EXACT)..=most.as_secs() + EXACT;
         eprintln!("{left} s are left after the reboot, expected {least:.1?} to {most:.1?}");
         ensure!(
@@ -293,7 +293,8 @@ impl Left {
             .iter()
             .find(|(_, end)| end.start > Instant::now() + HARDWARE + ENOUGH);
         let (number, end) = rung.context("the reboot took longer than all grants")?;
-        let end = end.start - HARDWARE..end.end + HARDWARE;
+        let start = end.start.checked_sub(HARDWARE).context("no such moment")?;
+        let end = start..end.end + HARDWARE;
         scope(|scope| {
             let watch = |what: &str, family, port| {
                 let what = format!("after the reboot, {what}");
