@@ -8,6 +8,7 @@ use rustix::fs::{Timespec, Timestamps, UTIME_NOW, futimens};
 use crate::analysis::test::DEPENDS_ON_HOST;
 use crate::fetch::Requests;
 use crate::file;
+use crate::host::HostView;
 use crate::host::docker::Ask;
 use crate::output::terminal::Terminal;
 use crate::policy::List;
@@ -74,7 +75,7 @@ fn run_tests(
 /// Reads and tests the policies for a command that then runs [`look`] for the tests that depend on the host. A list
 /// that this user may not read is an error: nobody would be allowed in place of those who are in it.
 pub(super) fn load_for_host(terminal: Terminal, location: &Location) -> Result<Policies, Failure> {
-    let (mut loaded, _, earlier) = test(load(terminal, location)?, &location.path)?;
+    let (mut loaded, _, earlier) = test_or_refuse(load(terminal, location)?, location, None)?;
     let mut unknown = loaded.policy.unknown_lists();
     let unread = unknown.find(|(_, _, fetched)| matches!(fetched.list, List::Unreadable(_)));
     if let Some((name, ..)) = unread {
@@ -86,9 +87,36 @@ pub(super) fn load_for_host(terminal: Terminal, location: &Location) -> Result<P
     loaded
         .warnings
         .retain(|warning| warning.slug != DEPENDS_ON_HOST);
-    terminal.diagnostics(&loaded.warnings[earlier..], &loaded.sources);
+    show_others(terminal, &loaded, &earlier);
     loaded.release_lists();
     Ok(loaded)
+}
+
+/// Runs the tests, on a host if there is one, as guard does: policies are read again with the former lists in place of
+/// new ones that break a test. Returns how many passed, and the warnings that existed before.
+fn test_or_refuse(
+    loaded: Policies,
+    location: &Location,
+    host: Option<&HostView>,
+) -> Result<(Policies, usize, Vec<Diagnostic>), Failure> {
+    let (earlier, has_new) = (loaded.warnings.clone(), loaded.has_new_lists());
+    let tested = match host {
+        None => loaded.test(),
+        Some(host) => loaded.test_on(host),
+    };
+    let tested = match tested {
+        Err(LoadError::Failed { .. }) if has_new => Policies::read_tested(&texts, location, host),
+        tested => tested,
+    };
+    let (loaded, passed) = tested.map_err(|wrong| failure(wrong, &location.path))?;
+    Ok((loaded, passed, earlier))
+}
+
+/// Shows the warnings that were not shown before.
+fn show_others(terminal: Terminal, loaded: &Policies, shown: &[Diagnostic]) {
+    let others = loaded.warnings.iter();
+    let others = others.filter(|warning| !shown.contains(warning)).cloned();
+    terminal.diagnostics(&others.collect::<Vec<_>>(), &loaded.sources);
 }
 
 /// Runs the tests; returns how many passed, and how many warnings existed before.
@@ -100,9 +128,10 @@ fn test(loaded: Policies, path: &Path) -> Result<(Policies, usize, usize), Failu
 
 /// Reads this host, runs the tests on it, too, and returns how many there are.
 pub(super) fn look(
+    terminal: Terminal,
     ask: &Ask,
     loaded: Policies,
-    path: &Path,
+    location: &Location,
 ) -> Result<(Policies, usize, HostFacts), Failure> {
     let sockets = if loaded.asks_for_services() {
         Sockets::All
@@ -111,8 +140,11 @@ pub(super) fn look(
     };
     match HostFacts::find(ask, sockets) {
         Ok(found) => {
-            let tested = loaded.test_on(&found.host);
-            let (loaded, passed) = tested.map_err(|wrong| failure(wrong, path))?;
+            let (mut loaded, passed, shown) = test_or_refuse(loaded, location, Some(&found.host))?;
+            loaded
+                .warnings
+                .retain(|warning| warning.slug != DEPENDS_ON_HOST);
+            show_others(terminal, &loaded, &shown);
             Ok((loaded, passed, found))
         }
         Err(error) => Err(Failure::kernel(&error, loaded.sources, &loaded.files)),
@@ -150,6 +182,14 @@ pub(super) fn accept(location: &Location, name: &str) -> Result<usize, Failure> 
     let policies = read.map_err(|wrong| failure(wrong, &location.path))?;
     let mut sources = policies.policy.sources.iter();
     let source = sources.find(|(known, _)| known.as_str() == name);
+    // What is accepted is not refused later: it would hold up all policies.
+    if let (Some((name, source)), Ok((others, _))) =
+        (source, Policies::read_tested(&self::texts, location, None))
+        && let Err(objection) = others.check_list(name, source)
+    {
+        let message = format!("the new list {}: change the test first", objection.breach);
+        return Err(plain(message));
+    }
     let kept = source.and_then(|(_, source)| {
         let kept = policies.keep(&arguments::state(), source);
         (source.fetched.is_some() || kept.is_some()).then_some((source, kept))

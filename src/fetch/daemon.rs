@@ -207,3 +207,23 @@ impl Daemon<'_> {
         *known = Some(error);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_failure_in_a_row_doubles_the_wait_up_to_a_quarter_of_an_hour() {
+        let waits = |wait, failures| backoff(Duration::from_secs(wait), failures).as_secs();
+        assert_eq!(waits(60, 0), 60);
+        assert_eq!(waits(60, 1), 60);
+        assert_eq!(waits(60, 2), 120);
+        assert_eq!(waits(60, 4), 480);
+        for failures in [5, 9, 10, 1000, u32::MAX] {
+            assert_eq!(waits(60, failures), 900, "{failures}");
+        }
+        // As a server has asked for.
+        assert_eq!(waits(3600, 1), 3600);
+        assert_eq!(waits(3600, 9), 3600);
+    }
+}

@@ -101,8 +101,7 @@ async fn addresses(resolver: &TokioResolver, host: &str) -> Result<Answer, Strin
     let both = tokio::time::timeout(PATIENCE, both)
         .await
         .map_err(|_| format!("no answer for {host} in time"))?;
-    let mut addresses = Vec::new();
-    let mut ttl = TTL.1;
+    let (mut addresses, mut ttls) = (Vec::new(), Vec::new());
     for answer in both {
         let answer = match answer {
             Ok(answer) => answer,
@@ -120,13 +119,21 @@ async fn addresses(resolver: &TokioResolver, host: &str) -> Result<Answer, Strin
                 // An alias has a TTL, too.
                 _ => {}
             }
-            ttl = ttl.min(Duration::from_secs(record.ttl.into()));
+            ttls.push(record.ttl);
         }
     }
     if addresses.is_empty() {
         return Err(format!("{host} has no address"));
     }
-    Ok((addresses, ttl.max(TTL.0)))
+    Ok((addresses, used_for(&ttls)))
+}
+
+/// Returns for how long an answer is used whose records have these times to live, in seconds: as long as the shortest
+/// of them, within bounds.
+fn used_for(ttls: &[u32]) -> Duration {
+    let shortest = ttls.iter().min();
+    let shortest = shortest.map_or(TTL.1, |ttl| Duration::from_secs((*ttl).into()));
+    shortest.clamp(TTL.0, TTL.1)
 }
 
 /// Whether the answer says that the name has no such record.
@@ -137,4 +144,27 @@ fn is_empty(error: &NetError) -> bool {
         error,
         NetError::Dns(DnsError::NoRecordsFound(none)) if none.response_code == ResponseCode::NoError
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_used_for_its_shortest_ttl_within_bounds() {
+        for (ttls, seconds) in [
+            (&[0][..], 30),
+            (&[29], 30),
+            (&[30], 30),
+            (&[31], 31),
+            (&[3600, 90, 300], 90),
+            (&[3600], 3600),
+            (&[3601], 3600),
+            (&[u32::MAX], 3600),
+            (&[u32::MAX, 1], 30),
+            (&[], 3600),
+        ] {
+            assert_eq!(used_for(ttls), Duration::from_secs(seconds), "{ttls:?}");
+        }
+    }
 }

@@ -1,14 +1,14 @@
 //! Giving up all rights but to write to the cache, before the first packet.
 
-use std::fs::{self, DirBuilder, Permissions};
+use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
+use std::os::fd::{IntoRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::process::{Gid, Uid, geteuid};
 use rustix::thread::{CapabilitySet, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
-use crate::confine;
+use crate::{confine, file};
 
 use super::site;
 
@@ -33,36 +33,54 @@ pub fn to_keep_fetching(path: &Path) -> Vec<PathBuf> {
 }
 
 /// Makes the cache, with the folders of a site if there is one, and gives up everything else: the user and the groups,
-/// capabilities, system calls, and all files but those below `readable`.
+/// capabilities, system calls, and all files but those below `readable`. Returns where the cache is from now on.
 ///
 /// # Errors
 /// What cannot be given up, in one sentence: then nothing must be fetched.
-pub fn give_up(cache: &Path, readable: &[PathBuf], has_site: bool) -> Result<(), String> {
+pub fn give_up(cache: &Path, readable: &[PathBuf], has_site: bool) -> Result<PathBuf, String> {
     let failed = |error: io::Error| format!("cannot give up rights: {error}");
+    let mut cache = cache.to_owned();
     if geteuid().is_root() {
-        let (user, group) = user();
-        prepare(cache, user, group).map_err(|error| format!("cannot make the cache: {error}"))?;
+        let (folder, user, group) =
+            open(&cache).map_err(|error| format!("cannot make the cache: {error}"))?;
         become_user(user, group).map_err(failed)?;
+        cache = reached(folder, cache);
     }
     if has_site {
         // No folder can be made later.
-        site::prepare(cache).map_err(|error| format!("cannot make the cache: {error}"))?;
+        site::prepare(&cache).map_err(|error| format!("cannot make the cache: {error}"))?;
     }
     confine::confine(CapabilitySet::empty()).map_err(|error| error.to_string())?;
-    confine::give_up_files(readable, &[cache.to_owned()], None)
+    confine::give_up_files(readable, std::slice::from_ref(&cache), None)
         .map_err(|error| error.to_string())?;
-    Ok(())
+    Ok(cache)
 }
 
-/// Makes the cache, and gives it to its user.
-fn prepare(cache: &Path, user: u32, group: u32) -> io::Result<()> {
-    match DirBuilder::new().mode(0o755).create(cache) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        Err(_) => return Ok(()),
-        Ok(()) => {}
+/// Makes the cache for its user, or opens the one that is there; returns the user and the group that write to it. The
+/// user is the owner, which systemd may have made for the service.
+fn open(cache: &Path) -> io::Result<(OwnedFd, u32, u32)> {
+    let (user, group) = user();
+    if let Some(folder) = file::make_folder(cache, (user, group))? {
+        return Ok((folder, user, group));
     }
-    fs::set_permissions(cache, Permissions::from_mode(0o755))?;
-    chown(cache, Some(user), Some(group))
+    let (folder, owner) = file::owned_folder(cache, user)?;
+    if owner == 0 || owner == user {
+        return Ok((folder, user, group));
+    }
+    // The group of a folder may have more rights than its owner.
+    Ok((folder, owner, NOBODY))
+}
+
+/// Returns a path to an open folder that needs no right to what leads there: systemd closes the folder above the cache,
+/// and others may do so with theirs.
+fn reached(folder: OwnedFd, path: PathBuf) -> PathBuf {
+    // It stays open as long as this process lives.
+    let descriptor = PathBuf::from(format!("/proc/self/fd/{}", folder.into_raw_fd()));
+    if descriptor.is_dir() {
+        descriptor
+    } else {
+        path
+    }
 }
 
 fn become_user(user: u32, group: u32) -> io::Result<()> {

@@ -53,8 +53,8 @@ pub(super) const BLOBS: &str = "blobs";
 const EVERY: (Duration, Duration) = (Duration::from_mins(1), Duration::from_secs(30));
 /// The longest wait that a server may ask for.
 const LONGEST: Duration = Duration::from_hours(1);
-/// How many new connections a probe opens.
-const CONNECTIONS: u32 = 3;
+/// How many new connections a probe opens: what is in force may have a rule that denies some.
+pub const CONNECTIONS: u32 = 3;
 /// The longest file of these here, in bytes.
 const SMALL: u64 = 1 << 20;
 /// The most names in a folder of the cache that are looked at.
@@ -73,6 +73,9 @@ pub struct Wanted {
     pub keep: Option<BTreeSet<Digest>>,
     /// A probe is asked for by another text than before.
     pub probe: Option<String>,
+    /// How many new connections a probe opens, from 1 to [`CONNECTIONS`].
+    #[serde(default = "most_connections")]
+    pub connections: u32,
 }
 
 /// What became of the attempts to fetch the bundle.
@@ -99,7 +102,16 @@ pub struct Probed {
     pub answered: bool,
 }
 
+fn most_connections() -> u32 {
+    CONNECTIONS
+}
+
 impl Wanted {
+    /// Returns how many new connections a probe opens.
+    pub(super) fn connections(&self) -> u32 {
+        self.connections.clamp(1, CONNECTIONS)
+    }
+
     /// Reads what is wanted; `None` if nothing is.
     ///
     /// # Errors
@@ -225,7 +237,7 @@ impl Site<'_> {
     pub fn probe(&self, probe: &str) -> Result<(), String> {
         let head = self.wanted.address.of(HEAD);
         let reached = Web::of_host().and_then(|web| {
-            (0..CONNECTIONS)
+            (0..self.wanted.connections())
                 .try_for_each(|_| check_head(&web.get_soon(&head, Limit::HEAD.bytes())?))
         });
         self.answer(probe, reached)
@@ -428,4 +440,45 @@ pub(super) fn jitter(most: Duration) -> Duration {
     let random = RandomState::new().hash_one(0_u8);
     let most = u64::try_from(most.as_millis()).unwrap_or(u64::MAX).max(1);
     Duration::from_millis(random % most)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A server that is busy may ask for some time, and not for the day on which a rule is urgent.
+    #[test]
+    fn a_server_may_ask_for_an_hour_at_most() {
+        let cache = tempfile::tempdir().unwrap();
+        let wanted = Wanted {
+            address: "https://policies.example.com/prod/".parse().unwrap(),
+            contents: None,
+            host: None,
+            keep: None,
+            probe: None,
+            connections: CONNECTIONS,
+        };
+        let site = Site {
+            cache: cache.path(),
+            wanted: &wanted,
+        };
+        let minute = EVERY.0.as_secs();
+        for (asked, seconds) in [
+            (None, minute),
+            (Some(0), minute),
+            (Some(600), 600),
+            (Some(u64::MAX), LONGEST.as_secs()),
+        ] {
+            let failed = NotFetched {
+                reason: "busy".to_owned(),
+                wait: asked.map(Duration::from_secs),
+                answered: true,
+            };
+            let (done, wait) = site.note(Err(failed));
+            assert_eq!(done.unwrap_err(), "busy");
+            let longest = seconds + EVERY.1.as_secs();
+            assert!((seconds..=longest).contains(&wait.as_secs()), "{wait:?}");
+        }
+        assert_eq!(status(cache.path()).failures, 4);
+    }
 }

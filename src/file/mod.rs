@@ -5,7 +5,7 @@ mod open;
 mod read;
 mod replace;
 
-pub use open::{Accept, Opened, folder, open};
+pub use open::{Accept, Opened, folder, make_folder, open, owned_folder};
 pub use read::{Limit, holds, read, read_all};
 pub use replace::{create, replace, replace_with, sweep};
 

@@ -14,7 +14,7 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{self, AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
-use rustix::process::geteuid;
+use rustix::process::{Gid, Uid, geteuid};
 use rustix::thread::{CapabilitySet, capabilities};
 
 use super::{foreign, rejected};
@@ -88,7 +88,7 @@ pub fn open(path: &Path, accept: Accept) -> io::Result<Opened> {
         }
     }
     if is_privileged() {
-        found.check_owner()?;
+        found.check_owner("read")?;
     }
     let world = found.stat.st_mode & Mode::WOTH.bits() != 0;
     let regular = FileType::from_raw_mode(found.stat.st_mode) == FileType::RegularFile;
@@ -132,6 +132,54 @@ pub fn folder(path: &Path) -> io::Result<Option<Vec<(OsString, bool)>>> {
         names.push((name.to_owned(), is_folder));
     }
     Ok(Some(names))
+}
+
+/// Opens the folder at `path`, to write in it with the rights of its owner, which this returns, too. `trusted` is a user
+/// who may own it, also if another user chose it.
+///
+/// # Errors
+/// If it is not there, is no folder, or if a directory or link on the path belongs to a user other than root and the
+/// owner: that user could have the owner's files written in their place.
+pub fn owned_folder(path: &Path, trusted: u32) -> io::Result<(OwnedFd, u32)> {
+    let found = Walk::to(path, true)?;
+    if FileType::from_raw_mode(found.stat.st_mode) != FileType::Directory {
+        return Err(Errno::NOTDIR.into());
+    }
+    let owner = found.stat.st_uid;
+    if owner != trusted {
+        found.check_owner("write")?;
+    }
+    Ok((found.reopen(OFlags::DIRECTORY)?, owner))
+}
+
+/// Makes a folder at `path` that belongs to a user and a group, and opens it; `None` if there is something.
+///
+/// # Errors
+/// Errors of the file system; and if another folder has taken its place meanwhile.
+pub fn make_folder(path: &Path, (user, group): (u32, u32)) -> io::Result<Option<OwnedFd>> {
+    let name = path.file_name().ok_or(Errno::EXIST)?;
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let parent = fs::open(parent, flags | OFlags::PATH, Mode::empty())?;
+    match fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755)) {
+        Err(Errno::EXIST) => return Ok(None),
+        made => made?,
+    }
+    let folder = fs::openat(&parent, name, flags | OFlags::NOFOLLOW, Mode::empty())?;
+    let mut names = Dir::read_from(&folder)?;
+    let is_empty = names
+        .all(|name| name.is_ok_and(|name| matches!(name.file_name().to_bytes(), b"." | b"..")));
+    if !is_empty || fs::fstat(&folder)?.st_uid != geteuid().as_raw() {
+        return Err(rejected("another folder has taken its place meanwhile"));
+    }
+    // Whatever the umask is.
+    fs::fchmod(&folder, Mode::from_raw_mode(0o755))?;
+    let (user, group) = (Uid::from_raw(user), Gid::from_raw(group));
+    fs::fchown(&folder, Some(user), Some(group))?;
+    Ok(Some(folder))
 }
 
 /// Returns whether this process may read more than the owner of a directory.
@@ -296,14 +344,14 @@ impl Walk {
 }
 
 impl Found {
-    /// Checks that the user who controls the path owns the file.
-    fn check_owner(&self) -> io::Result<()> {
+    /// Checks that the user who controls the path owns the file, which dfw is to read or write.
+    fn check_owner(&self, what: &str) -> io::Result<()> {
         let owner = self.stat.st_uid;
         let other = self.walk.choosers.iter().find(|(uid, _)| *uid != owner);
         if let Some((uid, at)) = other {
             return Err(foreign(format!(
                 "it belongs to uid {owner}, and {}, on the way to it, to uid {uid}, who could \
-                 have dfw read files of others",
+                 have dfw {what} files of others",
                 untrusted::path(at),
             )));
         }

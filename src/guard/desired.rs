@@ -167,9 +167,9 @@ fn read(location: &Location, lists: &Lists, files: &Files, known: Option<&Polici
     let mut tries = 0;
     loop {
         let texts =
-            SourceMap::strict().with_fetched(lists.cache.clone(), Some(lists.accepted.clone()));
-        let read = Policies::read_at(texts, location);
-        let mut policies = read.and_then(Policies::test).map(|(policies, _)| policies);
+            || SourceMap::strict().with_fetched(lists.cache.clone(), Some(lists.accepted.clone()));
+        let read = Policies::read_tested(&texts, location, None);
+        let mut policies = read.map(|(policies, _)| policies);
         if let Ok(policies) = &mut policies {
             let warnings = policies.accept(&lists.accepted);
             policies.warnings.extend(warnings);

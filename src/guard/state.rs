@@ -18,7 +18,6 @@ use thiserror::Error;
 
 use crate::file::{self, Accept, Limit};
 use crate::net::{AddressSet, HostPorts, Protocol};
-use crate::policy::List;
 use crate::store::Policies;
 use crate::text::{ACCEPTED, SourceMap};
 use crate::untrusted;
@@ -135,7 +134,7 @@ fn files(policies: &Policies) -> impl Iterator<Item = (Cow<'_, Path>, Text<'_>)>
     let own = sources.files();
     let own = own.map(|(path, text)| (path.into(), Text::Own(text)));
     let fetched = policies.policy.fetched();
-    let fetched = fetched.filter(|(_, _, fetched)| fetched.list != List::Never);
+    let fetched = fetched.filter(|(_, _, fetched)| fetched.list.unknown().is_none());
     let fetched = fetched.filter_map(|(_, source, fetched)| {
         let path = sources.cache()?.join(fetched.request.key());
         Some((path.into(), Text::List(&source.addresses)))
@@ -378,6 +377,9 @@ fn digest_of(body: &[u8]) -> u128 {
 }
 
 #[cfg(test)]
+mod versions;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -485,31 +487,6 @@ mod tests {
         write_ports(&folder, &ports).unwrap();
         assert_eq!(read_ports(&folder).unwrap(), ports);
         fs::remove_dir_all(&folder).unwrap();
-    }
-
-    /// A file of each version, as it was written.
-    #[test]
-    fn files_of_all_versions_are_read() {
-        let port = |address: Option<&str>, protocol, first, last| HostPorts {
-            address: address.map(|address| address.parse().unwrap()),
-            protocol,
-            first,
-            last,
-        };
-        for version in 1..=VERSION {
-            let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-                .join("tests/fixtures/state")
-                .join(version.to_string());
-            let policies = read(&folder).unwrap();
-            assert_eq!(policies.policy.ports.len(), 1, "{version}");
-            assert_eq!(policies.policy.sources.len(), 1, "{version}");
-            let ports = [
-                port(None, Protocol::Tcp, 8080, 8080),
-                port(Some("192.0.2.1"), Protocol::Udp, 53, 53),
-                port(Some("::"), Protocol::Sctp, 9000, 9010),
-            ];
-            assert_eq!(read_ports(&folder).unwrap(), ports, "{version}");
-        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use super::{Error, Kernel, ask};
 use crate::netlink::socket::Socket;
 use crate::nftables::foreign::{self, Foreign, Step};
 use crate::nftables::object::family_name;
+use crate::ruleset::TABLE;
 use crate::untrusted::clean;
 
 /// How many tables are named at most.
@@ -26,6 +27,7 @@ impl Kernel {
         let _ = ask(&socket, &foreign::all_rules(), |message| {
             // A rule that cannot be decoded has no mark that could be named.
             if let Ok(Some(Foreign::Rule((family, table, _), steps))) = foreign::decode(message)
+                && !(family_name(family) == "inet" && table == TABLE)
                 && tables.len() < TABLES
                 && steps.iter().any(Step::uses_connection_mark)
             {

@@ -2,6 +2,7 @@
 
 mod accepted;
 pub mod bundle;
+mod checked;
 mod compare;
 mod directory;
 mod location;
@@ -18,6 +19,7 @@ use crate::ruleset::{Origin, Ruleset};
 use crate::text::diagnostic::Diagnostic;
 use crate::text::{FileId, SourceMap, Span};
 
+pub use checked::{Objection, Unfit};
 pub use compare::compared;
 pub use directory::{ReadError, read_groups, read_policies};
 pub use location::Location;
@@ -142,7 +144,7 @@ impl Policies {
     /// # Errors
     /// [`LoadError::Failed`] if a test fails.
     pub fn test(mut self) -> Result<(Self, usize), LoadError> {
-        let report = test::run(&self.policy, &|span| origin(&self.sources, span));
+        let report = self.report(None);
         if report.failed.is_empty() {
             self.warnings.extend(report.unjudged);
             Ok((self, report.passed))
@@ -151,6 +153,15 @@ impl Policies {
                 report,
                 sources: Box::new(self.sources),
             })
+        }
+    }
+
+    /// Returns the results of the tests, without a host or on one.
+    fn report(&self, host: Option<&HostView>) -> Report {
+        let origin = |span: &Span| origin(&self.sources, span);
+        match host {
+            None => test::run(&self.policy, &origin),
+            Some(host) => test::on_host(&self.policy, host, &origin),
         }
     }
 
@@ -175,7 +186,7 @@ impl Policies {
     /// # Errors
     /// [`LoadError::Failed`] if a test fails on this host.
     pub fn test_on(self, host: &HostView) -> Result<(Self, usize), LoadError> {
-        let report = test::on_host(&self.policy, host, &|span| origin(&self.sources, span));
+        let report = self.report(Some(host));
         if report.failed.is_empty() {
             return Ok((self, report.passed));
         }

@@ -63,6 +63,8 @@ struct Fetched {
     accepted: Option<PathBuf>,
     /// The files that were looked for in the cache.
     wanted: BTreeSet<PathBuf>,
+    /// Why new lists are not used, by their keys.
+    refused: BTreeMap<String, String>,
     /// How many lists were counted.
     counted: usize,
     /// Whether the policy is read to know what to fetch.
@@ -129,6 +131,18 @@ impl SourceMap {
         self.fetched.cache = Some(cache);
         self.fetched.accepted = accepted;
         self
+    }
+
+    /// Takes no new list with one of these keys, for a reason.
+    #[must_use]
+    pub(crate) fn refusing(mut self, refused: BTreeMap<String, String>) -> Self {
+        self.fetched.refused = refused;
+        self
+    }
+
+    /// Returns why a new list with this key is not used; `None` if it may be.
+    pub(crate) fn refusal(&self, key: &str) -> Option<&str> {
+        self.fetched.refused.get(key).map(String::as_str)
     }
 
     /// Reads policies and their lists from `files` (path, contents) only. Fetched lists and those that were accepted

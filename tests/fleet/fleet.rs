@@ -49,6 +49,8 @@ pub(crate) struct Host {
     pub(crate) fetcher: Option<Daemon>,
     /// More words for guard.
     pub(crate) more: Vec<String>,
+    /// The version that it runs.
+    pub(crate) program: PathBuf,
     identity: PathBuf,
 }
 
@@ -111,6 +113,7 @@ impl Fleet {
             guard: None,
             fetcher: None,
             more: Vec::new(),
+            program: DFW.into(),
         })
     }
 
@@ -133,9 +136,15 @@ impl Fleet {
 
     /// `dfw fleet` with words, as the one who pushes.
     pub(crate) fn command(&self, words: &[&str]) -> Result<Command> {
+        self.command_of(DFW.as_ref(), words)
+    }
+
+    /// The same of another version.
+    pub(crate) fn command_of(&self, program: &Path, words: &[&str]) -> Result<Command> {
         let sandbox = self.cluster.sandbox();
-        let mut dfw = sandbox.program(&["fleet"]);
-        dfw.args(words)
+        let mut dfw = sandbox.namespace().command(&program.to_string_lossy());
+        dfw.arg("fleet")
+            .args(words)
             .args(["--trusted-key"])
             .arg(sandbox.dir().join("policy.pub"));
         dfw.env("DFW_STORE", store());
@@ -237,9 +246,14 @@ impl Host {
         self.start_fetcher()
     }
 
+    fn dfw(&self) -> Command {
+        let program = self.program.to_string_lossy();
+        self.sandbox.namespace().command(&program)
+    }
+
     pub(crate) fn start_guard(&mut self) -> Result<()> {
         let path = |name: &str| self.sandbox.dir().join(name);
-        let mut command = self.sandbox.namespace().command(DFW);
+        let mut command = self.dfw();
         command.args(["guard", &store()]);
         command.arg("--state").arg(path("state"));
         command.arg("--socket").arg(path("guard.sock"));
@@ -262,7 +276,7 @@ impl Host {
     }
 
     pub(crate) fn start_fetcher(&mut self) -> Result<()> {
-        let mut command = self.sandbox.namespace().command(DFW);
+        let mut command = self.dfw();
         command
             .args(["fetch", "--daemon"])
             .arg(self.sandbox.dir().join("requests.yaml"));

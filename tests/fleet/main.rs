@@ -35,6 +35,7 @@ mod sign;
 #[path = "../kernel/support.rs"]
 #[expect(dead_code, reason = "the kernel tests use the rest")]
 mod support;
+mod versions;
 
 use std::process::ExitCode;
 
@@ -96,6 +97,7 @@ fn all() -> impl Iterator<Item = Named> {
         contents::TRIALS,
         attacks::TRIALS,
         many::TRIALS,
+        versions::TRIALS,
     ];
     groups.into_iter().flatten().copied()
 }

@@ -272,9 +272,15 @@ fn ask<S: Read + Write>(mut stream: S, request: &str) -> Result<String> {
     Ok(heard)
 }
 
+const GET: &str = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+/// The metrics that are served at a socket.
+pub(crate) fn metrics(socket: &Path) -> Result<String> {
+    ask(UnixStream::connect(socket)?, GET)
+}
+
 fn metrics_are_served() -> Result<()> {
     const ADDRESS: &str = "127.0.0.1:9123";
-    const GET: &str = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let (sandbox, guard) = guarded(&["--metrics-listen", ADDRESS])?;
     let tcp = |request: &str| {
         let connect = || Ok(std::net::TcpStream::connect(ADDRESS)?);
@@ -317,7 +323,7 @@ fn metrics_are_served() -> Result<()> {
     let mut guard = Daemon::start(&sandbox, &["--metrics-listen", &at])?;
     guard.expect("only this process can modify it")?;
     crate::daemon::until("metrics", || path.exists().then_some(()))?;
-    let heard = ask(UnixStream::connect(&path)?, GET)?;
+    let heard = metrics(&path)?;
     ensure!(heard.contains("\ndfw_table_in_force 1\n"), "{heard}");
     guard.stop()?;
     ensure!(!path.exists(), "the socket is still there");

@@ -516,7 +516,18 @@ fn a_policy_ends_grants() -> Result<()> {
 
 fn ten_thousand_grants() -> Result<()> {
     const MANY: usize = 10_000;
-    let (site, _guard) = Site::guarded(&[])?;
+    let site = Site::new()?;
+    let metrics = site.sandbox.dir().join("metrics.sock");
+    let listen = format!("unix:{}", metrics.display());
+    let _guard = site.guard(&["--metrics-listen", &listen])?;
+    let has_metric = |grants: usize| {
+        let line = format!("dfw_grants {grants}");
+        until(&line, || {
+            let text = crate::control::metrics(&metrics).ok()?;
+            text.lines().any(|is| is == line).then_some(())
+        })
+    };
+    has_metric(0)?;
     let addresses: Vec<String> = (0..MANY)
         .map(|n| format!("198.18.{}.{}", n / 256, n % 256))
         .collect();
@@ -538,6 +549,7 @@ fn ten_thousand_grants() -> Result<()> {
     let status = ["status", "--json", "--socket", &site.socket];
     let status: Value = serde_json::from_str(&site.sandbox.dfw_ok(&status)?)?;
     ensure!(status["guard"]["grants"] == MANY && status["grants"].is_array());
+    has_metric(MANY)?;
     // Each with an end of its own.
     let mut words = vec!["add"];
     words.extend(addresses.iter().step_by(2).map(String::as_str));
@@ -549,5 +561,5 @@ fn ten_thousand_grants() -> Result<()> {
     ensure!(text.contains("more grants: `dfw grant list`"), "{text}");
     site.grant("revoke 198.18.0.0/16")?;
     ensure!(site.has_none()?);
-    Ok(())
+    has_metric(0)
 }

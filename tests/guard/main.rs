@@ -10,6 +10,7 @@
     reason = "a black-box test starts programs and reports to the terminal"
 )]
 
+mod answers;
 mod bundle;
 mod cache;
 mod control;
@@ -18,6 +19,7 @@ mod fetched;
 mod grants;
 mod grants_at_random;
 mod hidden;
+mod hostile;
 mod idle;
 mod keep;
 mod lists;
@@ -33,6 +35,8 @@ mod policies;
 #[path = "../kernel/pty.rs"]
 #[expect(dead_code, reason = "the kernel tests use the rest")]
 mod pty;
+mod refused;
+mod rights;
 mod servers;
 #[path = "../support/sign.rs"]
 mod sign;
@@ -92,6 +96,10 @@ fn all() -> impl Iterator<Item = Named> {
         // First, as a generation that cuts the host off is tried for a minute, whatever else runs.
         site::TRIALS,
         fetched::TRIALS,
+        hostile::TRIALS,
+        answers::TRIALS,
+        refused::TRIALS,
+        rights::TRIALS,
         bundle::TRIALS,
         cache::TRIALS,
         grants::TRIALS,

@@ -13,7 +13,7 @@ use crate::namespace::{self, DFW, Sandbox};
 use crate::support::command::{output, program};
 
 /// Where the web server is, and where it also is, privately.
-const PUBLIC: &str = "203.0.113.10";
+pub(crate) const PUBLIC: &str = "203.0.113.10";
 const PRIVATE: &str = "10.1.1.1";
 /// Where it has another certificate.
 const OTHER: &str = "203.0.113.11";

@@ -14,9 +14,11 @@ use serde_json::Value;
 
 use crate::Named;
 use crate::bundle::publish_to;
+use crate::control::metrics;
 use crate::daemon::{Daemon, until};
 use crate::fetched::status;
 use crate::namespace::{Report, Sandbox};
+use crate::refused::fetch;
 use crate::servers::Servers;
 use crate::sign;
 use crate::support::probe::{Outcome, PATIENCE, Transport, ask};
@@ -49,6 +51,10 @@ pub(crate) const TRIALS: &[Named] = &[
         what_a_server_has_is_confirmed_and_stays_without_it,
     ),
     ("wrong_bundles_change_nothing", wrong_bundles_change_nothing),
+    (
+        "a_list_that_breaks_a_test_holds_up_no_generation",
+        a_list_that_breaks_a_test_holds_up_no_generation,
+    ),
     ("from_files_to_a_site", from_files_to_a_site),
 ];
 
@@ -132,8 +138,20 @@ impl Fleet {
         command.arg("--socket").arg(path("guard.sock"));
         command.arg("--trusted-key").arg(path("policy.pub"));
         command.args(["--docker-host", "none", "--host-id", "web-1"]);
+        command.arg("--metrics-listen");
+        command.arg(format!("unix:{}", path("metrics.sock").display()));
         command.env("DFW_CACHE", path("cache"));
         Daemon::of(command)
+    }
+
+    /// Waits until guard serves these metrics.
+    fn until_metrics(&self, lines: &[&str]) -> Result<()> {
+        let socket = self.host.dir().join("metrics.sock");
+        until(&format!("{lines:?}"), || {
+            let metrics = metrics(&socket).ok()?;
+            let has = |line: &&str| metrics.lines().any(|is| is.starts_with(line));
+            lines.iter().all(has).then_some(())
+        })
     }
 
     /// Starts the fetcher, which guard tells what to fetch.
@@ -209,6 +227,13 @@ fn what_a_server_has_is_confirmed_and_stays_without_it() -> Result<()> {
         "{site}"
     );
     ensure!(fleet.rules()?.contains("203.0.113.7"));
+    fleet.until_metrics(&[
+        "dfw_site_generation 1",
+        "dfw_site_serial 1",
+        "dfw_site_stale 0",
+        "dfw_site_failures_total 0",
+        "dfw_site_info{state=\"in-force\",manifest=\"",
+    ])?;
     let comment = fleet.host.nft("list table inet dfw-nft")?;
     ensure!(!comment.contains("unconfirmed"), "{comment}");
     // A second guard does not start here.
@@ -233,6 +258,7 @@ fn what_a_server_has_is_confirmed_and_stays_without_it() -> Result<()> {
         (fleet.site().ok()?["serial"] == 3).then_some(())
     })?;
     ensure!(fleet.rules()? == before, "a new head changed the rules");
+    fleet.until_metrics(&["dfw_site_generation 2", "dfw_site_serial 3"])?;
     // A test that fails changes nothing, also one that depends on the host.
     fleet.policy(
         "default: deny\nports: {22: [203.0.113.9]}\ntests: [{from: 203.0.113.9, to: 4242, expect: deny}]\n",
@@ -507,6 +533,9 @@ fn wrong_bundles_change_nothing() -> Result<()> {
     fleet.servers.go_down();
     fleet.try_to_fetch()?;
     named(&fleet, "a server that is down", "efused")?;
+    let failures = fleet.site()?["failures"].as_u64().unwrap_or_default();
+    ensure!(failures > 0, "{}", fleet.site()?);
+    fleet.until_metrics(&[&format!("dfw_site_failures_total {failures}")])?;
     let status = status(&fleet.host)?;
     ensure!(status["changes"] == changes, "{status}");
     let site = &status["site"];
@@ -518,6 +547,60 @@ fn wrong_bundles_change_nothing() -> Result<()> {
     fleet.fetch()?;
     guard.expect("confirmed")?;
     ensure!(fleet.rules()? != rules);
+    guard.stop()
+}
+
+/// A server that has a list does not decide which generation a host has.
+fn a_list_that_breaks_a_test_holds_up_no_generation() -> Result<()> {
+    const BAD: &str = "198.51.100.66";
+    let policy = |client: &str| {
+        format!(
+            "default: deny\nsources: {{list: {{name: list.example.com}}}}\n\
+             ports: {{80: [list], 22: [{client}]}}\n\
+             tests: [{{from: {BAD}, to: 80, expect: deny}}]\n"
+        )
+    };
+    let mut fleet = Fleet::new()?;
+    // For an hour it is not asked for again.
+    let record = "--host-record=list.example.com,192.0.2.7,3600";
+    fleet.servers.resolve(&fleet.host, &[record])?;
+    fleet.policy(&policy("203.0.113.7"))?;
+    fleet.publish((1, 1), &[])?;
+    let mut guard = fleet.guard()?;
+    guard.expect("no generation of the site was accepted yet")?;
+    fleet.start_fetcher()?;
+    guard.expect("confirmed")?;
+    let has = |addresses: [&str; 2]| {
+        until(&format!("{addresses:?}"), || {
+            let rules = fleet.rules().ok()?;
+            let all = addresses.iter().all(|address| rules.contains(address));
+            (all && !rules.contains(BAD)).then_some(())
+        })
+    };
+    has(["192.0.2.7", "203.0.113.7"])?;
+    fetch(&fleet.host, "list", BAD)?;
+    guard.expect("the new list breaks the test at base.yaml:4")?;
+    fleet.policy(&policy("203.0.113.8"))?;
+    fleet.publish((2, 2), &[])?;
+    fleet.fetch()?;
+    guard.expect("confirmed")?;
+    has(["192.0.2.7", "203.0.113.8"])?;
+    // It is refused once more where nothing was accepted before it: nobody is allowed.
+    guard.stop()?;
+    fs::remove_file(
+        fleet
+            .host
+            .dir()
+            .join("state/accepted-name-list.example.com"),
+    )?;
+    let mut guard = fleet.guard()?;
+    guard.expect_in_force()?;
+    fleet.policy(&policy("203.0.113.9"))?;
+    fleet.publish((3, 3), &[])?;
+    fleet.fetch()?;
+    guard.expect("confirmed")?;
+    has(["203.0.113.9", "203.0.113.9"])?;
+    ensure!(!fleet.rules()?.contains("192.0.2.7"));
     guard.stop()
 }
 

@@ -46,6 +46,7 @@ mod proofs;
 mod property;
 #[path = "../support/reference/mod.rs"]
 mod reference;
+mod refused;
 mod review;
 mod schema;
 #[path = "../support/sign.rs"]

@@ -1,10 +1,12 @@
 //! Connections that bear a mark are not judged again, until something changes.
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 
 use crate::Named;
 use crate::concurrent_writers::beside_nft;
 use crate::namespace::Sandbox;
+use crate::support::command::output;
 use crate::support::probe::{Conversation, PATIENCE, SILENCE, Transport};
 use crate::traffic::World;
 
@@ -21,6 +23,7 @@ pub(crate) const TRIALS: &[Named] = &[
         "marks_of_others_are_corrected",
         marks_of_others_are_corrected,
     ),
+    ("others_who_mark_are_named", others_who_mark_are_named),
     (
         "marks_come_while_others_write",
         marks_come_while_others_write,
@@ -190,6 +193,40 @@ fn marks_come_while_others_write() -> Result<()> {
 }
 
 /// What others do to the rules about marks is a difference, and the next apply mends it.
+/// By nft and by iptables, and not those who only read marks, or who mark packets.
+fn others_who_mark_are_named() -> Result<()> {
+    let host = &Sandbox::new()?;
+    let named = |setting: &str| -> Result<Vec<String>> {
+        apply(host, &policy(CLIENT, setting))?;
+        let status: Value = serde_json::from_str(&host.dfw_ok(&["status", "--json"])?)?;
+        let problems = status["problems"].as_array().context("no problems")?;
+        let marks = problems.iter().filter(|problem| problem["kind"] == "mark");
+        marks
+            .map(|problem| Ok(problem["text"].as_str().context("no text")?.to_owned()))
+            .collect()
+    };
+    host.nft(
+        "table ip reads { chain c { type filter hook forward priority 0; ct mark 1 meta mark set ct mark; }; }",
+    )?;
+    ensure!(named("connection-mark: true")?.is_empty());
+    host.nft("table inet sets { chain c { ct mark set 0x1; }; }")?;
+    let words = "-w -t mangle -A PREROUTING -j CONNMARK --save-mark";
+    for program in ["iptables", "ip6tables"] {
+        output(host.namespace().command(program).args(words.split(' ')))?;
+    }
+    let found = named("connection-mark: true")?;
+    let tables = ["`inet sets`", "`ip mangle`", "`ip6 mangle`"];
+    ensure!(
+        found.len() == tables.len()
+            && tables
+                .iter()
+                .all(|table| found.iter().any(|text| text.contains(table))),
+        "{found:?}"
+    );
+    ensure!(named("")?.is_empty());
+    Ok(())
+}
+
 fn marks_of_others_are_corrected() -> Result<()> {
     let host = &Sandbox::new()?;
     let policy = policy(CLIENT, "connection-mark: true");

@@ -119,6 +119,7 @@ fn a_reboot_without_network_keeps_what_was_fetched() -> Result<()> {
         ensure!(status.contains(line), "no {line} in {status}");
     }
     ensure!(!status.contains("Uid:\t0"), "it runs as root: {status}");
+    fetches_by_hand(&site)?;
     let [v4, v6] = FRIEND;
     site.run(&format!(
         "cd /var/cache/private/dfw; printf '{v4}\\n{v6}\\n' >new; chown --reference=. new; mv new {LIST}"
@@ -137,6 +138,24 @@ fn a_reboot_without_network_keeps_what_was_fetched() -> Result<()> {
     let security = site.run("systemd-analyze security --no-pager dfw-fetch.service | tail -1")?;
     eprintln!("{}", security.trim());
     site.guest.power_off()
+}
+
+/// Root fetches beside the service, into its cache, and nothing there belongs to another user afterwards. Nobody answers
+/// here.
+fn fetches_by_hand(site: &Site) -> Result<()> {
+    let said = site.run(&format!(
+        "dfw fetch {POLICIES} 2>&1 || true; dfw fetch https://192.0.2.1/prod/ --host-id web-1 2>&1 || true"
+    ))?;
+    ensure!(
+        said.contains("not fetched: home: ") && !said.contains("the cache"),
+        "{said}"
+    );
+    site.run(
+        "cd /var/cache/private/dfw; test -e status-name-home.example.com.json; test -d site/blobs
+         test $(find . -not -uid $(stat -c %u .) | wc -l) = 0
+         systemctl is-active dfw-fetch",
+    )?;
+    Ok(())
 }
 
 /// Policies come from a web server that is gone at the next boot, as is what was fetched of it: what was confirmed is

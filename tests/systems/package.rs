@@ -85,9 +85,15 @@ fn a_package_closes_what_is_open_and_goes_without_a_trace() -> Result<()> {
     ensure!(said.contains("+ 8080/tcp"), "{said}");
     site.run("echo yes | dfw apply --confirm 60s")?;
     let mark = site.closed()?;
+    let said = site.run("dfw status")?;
+    ensure!(
+        said.contains("  unit: not enabled: dfw.service, "),
+        "{said}"
+    );
     site.run("systemctl enable --now dfw 2>&1; dfw audit")?;
     let said = site.run("dfw status")?;
     ensure!(said.contains("8080/tcp"), "{said}");
+    ensure!(!said.contains("  unit: "), "{said}");
     site.only_friends_get_in(mark)?;
     site.guest.reboot()?;
     site.run("systemctl is-active docker dfw")?;
@@ -100,6 +106,12 @@ fn a_package_closes_what_is_open_and_goes_without_a_trace() -> Result<()> {
         "systemctl enable dfw-apply 2>&1; dpkg --install {PACKAGE}; systemctl disable dfw-apply 2>&1"
     ))?;
     site.successor_of(pid)?;
+    site.only_friends_get_in(mark)?;
+    // Policies need not be files with this name: a bundle has none.
+    let said = site.run(&format!(
+        "mv {POLICIES}/published.yaml /root; dpkg --install {PACKAGE}; mv /root/published.yaml {POLICIES}"
+    ))?;
+    ensure!(!said.contains("changes nothing yet"), "{said}");
     site.only_friends_get_in(mark)?;
 
     // A chroot on this machine must not remove its rules.
@@ -125,8 +137,12 @@ fn a_package_closes_what_is_open_and_goes_without_a_trace() -> Result<()> {
     site.run(&format!("dpkg --install {PACKAGE}"))?;
     let mark = site.closed()?;
     site.only_friends_get_in(mark)?;
+    // Its cache belongs to a user that comes and goes.
     site.run(
-        "dpkg --purge dfw
+        "systemctl enable --now dfw-fetch 2>&1
+         test -d /var/cache/private/dfw
+         dpkg --purge dfw
+         ! systemctl --quiet is-active dfw-fetch
          ! nft list table inet dfw-nft
          left=$(find / -xdev -name '*dfw*' -not -path '/root/*' -not -path '/var/lib/docker/*' \
              -not -path '/var/log/*' -not -path '/etc/systemd/system/*.d' -not -name dfw-life)

@@ -1,11 +1,13 @@
 //! Asks both rulesets about every port, path and class of interfaces, and joins what says the same.
 //!
 //! Two things are not asked: ports at which the rulesets are equal, and interfaces that differ in nothing that a
-//! rule on the way compared.
+//! rule on the way compared. Families have nothing in common until their rows are joined: each is a thread's.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::thread;
 
 use indexmap::{IndexMap, IndexSet};
 
@@ -21,18 +23,21 @@ use super::{Decider, Effect, KINDS, Route, Row};
 
 /// Returns the rows, in no order.
 pub(super) fn rows(pool: &mut Pool, rulesets: [&Ruleset; 2], classes: [&[Class]; 2]) -> Vec<Row> {
-    let mut compare = Compare {
-        pool,
-        rulesets,
-        judges: rulesets.map(Judge::new),
-        classes,
-        answers: IndexMap::default(),
-        deciders: IndexSet::default(),
-        cells: IndexMap::default(),
-    };
-    compare.all();
-    let deciders: Vec<Decider> = compare.deciders.into_iter().collect();
-    joined_rows(compare.pool, &deciders, compare.cells)
+    let compare = |family| Compare::family(rulesets, classes, family);
+    let found = thread::scope(|scope| {
+        let threads = Family::ALL.map(|family| scope.spawn(move || compare(family)));
+        threads.map(|thread| match thread.join() {
+            Ok(found) => found,
+            Err(panic) => std::panic::resume_unwind(panic),
+        })
+    });
+    let mut deciders = IndexSet::default();
+    let mut cells = IndexMap::default();
+    for found in found {
+        found.add(pool, &mut deciders, &mut cells);
+    }
+    let deciders: Vec<Decider> = deciders.into_iter().collect();
+    joined_rows(pool, &deciders, cells)
 }
 
 /// A change of addresses, whatever the ports and paths.
@@ -53,7 +58,46 @@ struct Change {
 }
 
 /// Ports for which something changes, and the paths on which it does.
-type Place = (Rc<[Route]>, Segment);
+type Place = (Arc<[Route]>, Segment);
+
+/// What changes, and where.
+type Cells = IndexMap<Cell, Vec<Place>, Fast>;
+
+/// What changes for one family, by the numbers of sets and deciders.
+struct Found {
+    family: Family,
+    sets: Vec<AddressSet>,
+    deciders: IndexSet<Decider, Fast>,
+    cells: Vec<(Change, [usize; 3], Vec<Place>)>,
+}
+
+impl Found {
+    /// Adds it to what was found for another family.
+    fn add(self, pool: &mut Pool, deciders: &mut IndexSet<Decider, Fast>, cells: &mut Cells) {
+        let sets: Vec<Set> = self
+            .sets
+            .into_iter()
+            .map(|set| Set(pool.keep(set)))
+            .collect();
+        let numbers = self.deciders.into_iter();
+        let numbers: Vec<usize> = numbers
+            .map(|decider| deciders.insert_full(decider).0)
+            .collect();
+        for (change, [sources, before, after], places) in self.cells {
+            let cell = Cell {
+                family: self.family,
+                change: Change {
+                    effect: change.effect,
+                    before: numbers[change.before],
+                    after: numbers[change.after],
+                },
+                sources: sets[sources].clone(),
+                allowed: [sets[before].clone(), sets[after].clone()],
+            };
+            cells.insert(cell, places);
+        }
+    }
+}
 
 /// A set of a pool, which is equal to no other.
 #[derive(Debug, Clone)]
@@ -90,7 +134,7 @@ struct Line {
 }
 
 struct Compare<'p, 'a> {
-    pool: &'p mut Pool,
+    pool: Pool,
     /// The old and the new ruleset.
     rulesets: [&'a Ruleset; 2],
     judges: [Judge<'a>; 2],
@@ -100,45 +144,71 @@ struct Compare<'p, 'a> {
     answers: IndexMap<*const Interface, Answers, Fast>,
     /// What decides where something changes.
     deciders: IndexSet<Decider, Fast>,
-    /// What changes, and where.
-    cells: IndexMap<Cell, Vec<Place>, Fast>,
+    cells: Cells,
 }
 
 impl<'p, 'a> Compare<'p, 'a> {
-    fn all(&mut self) {
+    /// Returns what changes for a family.
+    fn family(rulesets: [&'a Ruleset; 2], classes: [&'p [Class]; 2], family: Family) -> Found {
+        let mut compare = Self {
+            pool: Pool::default(),
+            rulesets,
+            judges: rulesets.map(Judge::new),
+            classes,
+            answers: IndexMap::default(),
+            deciders: IndexSet::default(),
+            cells: IndexMap::default(),
+        };
+        compare.all(family);
+        let (deciders, cells) = (compare.deciders, compare.cells);
+        // Nothing else has the sets now, and so they are moved.
+        drop((compare.pool, compare.judges));
+        let mut sets = IndexSet::<Set, Fast>::default();
+        let mut number = |set: Set| sets.insert_full(set).0;
+        let cells = cells.into_iter().map(|(cell, places)| {
+            let [before, after] = cell.allowed;
+            let numbers = [cell.sources, before, after].map(&mut number);
+            (cell.change, numbers, places)
+        });
+        let cells = cells.collect();
+        Found {
+            family,
+            sets: sets
+                .into_iter()
+                .map(|set| Rc::unwrap_or_clone(set.0))
+                .collect(),
+            deciders,
+            cells,
+        }
+    }
+
+    fn all(&mut self, family: Family) {
         let destinations = destinations(&self.rulesets);
         let [old, new] = self.rulesets;
-        let differing = Family::ALL.map(|family| {
-            let protocols = Protocol::ALL.map(|protocol| {
-                let ports = differing_ports(old, new, (family, protocol.into()));
-                (protocol, ports)
-            });
-            (family, protocols)
+        let protocols = Protocol::ALL.map(|protocol| {
+            let ports = differing_ports(old, new, (family, protocol.into()));
+            (protocol, ports)
         });
         let has_filter = self.rulesets.into_iter().any(has_reverse_path_filter);
+        let ordinary = ordinary(family, &destinations);
+        let named = destinations.into_iter();
+        let named = named.filter(|address| Family::of(*address) == family);
+        let addresses: Vec<_> = [None].into_iter().chain(named.map(Some)).collect();
         for kind in KINDS {
             for strays in [false, true].into_iter().take(1 + usize::from(has_filter)) {
                 let routes = self.routes(kind, strays);
-                for (family, protocols) in &differing {
-                    let family = *family;
-                    let ordinary = ordinary(family, &destinations);
-                    let named = destinations
-                        .iter()
-                        .filter(|address| Family::of(**address) == family);
-                    let addresses = [None].into_iter().chain(named.copied().map(Some));
-                    for address in addresses {
-                        for (protocol, ports) in protocols {
-                            let line = Line {
-                                kind,
-                                family,
-                                protocol: *protocol,
-                                address,
-                                asked: address.unwrap_or(ordinary),
-                                strays,
-                            };
-                            for ports in ports {
-                                self.ports(line, *ports, &routes);
-                            }
+                for address in &addresses {
+                    for (protocol, ports) in &protocols {
+                        let line = Line {
+                            kind,
+                            family,
+                            protocol: *protocol,
+                            address: *address,
+                            asked: address.unwrap_or(ordinary),
+                            strays,
+                        };
+                        for ports in ports {
+                            self.ports(line, *ports, &routes);
                         }
                     }
                 }
@@ -187,7 +257,7 @@ impl<'p, 'a> Compare<'p, 'a> {
                 let judged = self
                     .judges
                     .each_mut()
-                    .map(|judge| judge.in_general_by(self.pool, &path, &packet));
+                    .map(|judge| judge.in_general_by(&mut self.pool, &path, &packet));
                 let asked = self.asked(&judged);
                 let (alike, others): (Vec<Route>, Vec<Route>) = routes
                     .into_iter()
@@ -252,7 +322,7 @@ impl<'p, 'a> Compare<'p, 'a> {
         {
             return last;
         }
-        let routes: Rc<[Route]> = routes.into();
+        let routes: Arc<[Route]> = routes.into();
         let mut allowed = None;
         for before in &old.accesses {
             for after in &new.accesses {
@@ -266,7 +336,7 @@ impl<'p, 'a> Compare<'p, 'a> {
                 let allowed = allowed.get_or_insert_with(|| {
                     judged
                         .each_ref()
-                        .map(|judged| Set(allowed_of(self.pool, judged)))
+                        .map(|judged| Set(allowed_of(&mut self.pool, judged)))
                 });
                 let mut decider = |access| {
                     let decider = Decider::of(access, first);
@@ -284,7 +354,7 @@ impl<'p, 'a> Compare<'p, 'a> {
                 };
                 let segment = (line.address, line.protocol, first, last);
                 let places = self.cells.entry(cell).or_default();
-                places.push((Rc::clone(&routes), segment));
+                places.push((Arc::clone(&routes), segment));
             }
         }
         last
@@ -338,11 +408,7 @@ fn allowed_of(pool: &mut Pool, judged: &Judged<'_>) -> Rc<AddressSet> {
 type PerFamily = (Family, Set, [Set; 2]);
 
 /// Joins what says the same of several paths, and then of both families.
-fn joined_rows(
-    pool: &mut Pool,
-    deciders: &[Decider],
-    cells: IndexMap<Cell, Vec<Place>, Fast>,
-) -> Vec<Row> {
+fn joined_rows(pool: &mut Pool, deciders: &[Decider], cells: Cells) -> Vec<Row> {
     type Same = (Change, Vec<Segment>, Vec<Route>);
     let mut families: IndexMap<Same, Vec<PerFamily>, Fast> = IndexMap::default();
     for (cell, places) in cells {
@@ -380,7 +446,7 @@ fn joined_rows(
 /// Returns the paths on which the same ports change, with these.
 fn joined_routes(places: Vec<Place>) -> IndexMap<Vec<Segment>, Vec<Route>, Fast> {
     // Paths that were found alike at one port mostly are at all: they stay together.
-    let mut together: Vec<(Rc<[Route]>, Vec<Segment>)> = Vec::new();
+    let mut together: Vec<(Arc<[Route]>, Vec<Segment>)> = Vec::new();
     for (routes, segment) in places {
         match together.iter_mut().find(|(known, _)| *known == routes) {
             Some((_, segments)) => segments.push(segment),
@@ -403,7 +469,7 @@ fn joined_routes(places: Vec<Place>) -> IndexMap<Vec<Segment>, Vec<Route>, Fast>
         }
         let apart = apart.into_iter();
         together = apart
-            .map(|(route, segments)| (Rc::from([route]), segments))
+            .map(|(route, segments)| (Arc::from([route]), segments))
             .collect();
     }
     let mut joined_by: IndexMap<Vec<Segment>, Vec<Route>, Fast> = IndexMap::default();

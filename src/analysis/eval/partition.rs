@@ -13,7 +13,9 @@ use indexmap::IndexMap;
 
 use crate::net::AddressSet;
 use crate::ruleset::check::JUMP_MAX;
-use crate::ruleset::{Address, End, Expression, Hook, Interface, Port, Rule, Ruleset, Verdict};
+use crate::ruleset::{
+    Address, Chain, End, Expression, Hook, Interface, L4Protocol, Port, Rule, Ruleset, Verdict,
+};
 
 use super::local::deny_local_only;
 use super::lookup::{Unknown, ports_alike};
@@ -98,6 +100,10 @@ pub struct Symbolic<'a> {
     denies_local_only: bool,
     /// What sets and maps hold, of those that were asked for.
     found: IndexMap<(*const u8, Asked), Result<Found<'a>, Unknown>, Fast>,
+    /// The chains that were entered, by their names' places in memory: names are long, alike and many.
+    chains: IndexMap<*const u8, &'a Chain, Fast>,
+    /// The ports that a set or map tells apart from others, around the one that was asked for last.
+    alike: IndexMap<(*const u8, L4Protocol), (u16, u16), Fast>,
 }
 
 /// Sources apart by the verdict that a map has for them; a set has none.
@@ -114,6 +120,8 @@ impl<'a> Symbolic<'a> {
             denies_local_only: deny_local_only(ruleset, prerouting),
             bases,
             found: IndexMap::default(),
+            chains: IndexMap::default(),
+            alike: IndexMap::default(),
         }
     }
 
@@ -161,7 +169,7 @@ impl<'a> Symbolic<'a> {
                 Steps::Last => outcome.trail.last().map_or(&[][..], std::slice::from_ref),
             };
             Region {
-                steps: self.steps(seen.unwrap_or(&packet), trail),
+                steps: self.steps(seen.unwrap_or(&packet), trail, steps),
                 sources: outcome.sources,
                 decision: outcome.decision,
             }
@@ -237,7 +245,7 @@ impl<'a> Symbolic<'a> {
     }
 
     /// Returns the rules of a trail with what they matched by, but for sources.
-    fn steps(&self, packet: &Packet, trail: &[Place<'_>]) -> Vec<Step> {
+    fn steps(&self, packet: &Packet, trail: &[Place<'_>], steps: Steps) -> Vec<Step> {
         let step = |place: &Place<'_>| {
             let rule = self
                 .ruleset
@@ -246,6 +254,10 @@ impl<'a> Symbolic<'a> {
                 .rules
                 .get(place.rule)?;
             let mut hits = Vec::new();
+            // Of the last step only what decides is wanted, which its own comment says.
+            if steps == Steps::Last && rule.comment.is_some() {
+                return Step::of((place.chain, place.rule), rule, hits);
+            }
             let mut run = Run::new(self.ruleset, packet, true);
             for expression in &rule.expressions {
                 if Question::of(expression, packet).is_none() {
@@ -255,6 +267,24 @@ impl<'a> Symbolic<'a> {
             Step::of((place.chain, place.rule), rule, hits)
         };
         trail.iter().filter_map(step).collect()
+    }
+
+    fn chain(&mut self, name: &'a str) -> Option<&'a Chain> {
+        if let Some(chain) = self.chains.get(&name.as_ptr()) {
+            return Some(chain);
+        }
+        let chain = self.ruleset.chains.get(name)?;
+        self.chains.insert(name.as_ptr(), chain);
+        Some(chain)
+    }
+
+    /// Returns the ports around one for which a look-up has the same answer, as [`ports_alike`].
+    fn ports_alike(&mut self, set: &'a str, protocol: L4Protocol, port: u16) -> (u16, u16) {
+        let alike = self.alike.entry((set.as_ptr(), protocol)).or_insert((1, 0));
+        if !(alike.0..=alike.1).contains(&port) {
+            *alike = ports_alike(self.ruleset, set, protocol, port);
+        }
+        *alike
     }
 
     fn found(&mut self, pool: &mut Pool, question: &Question<'a>) -> Result<Found<'a>, Unknown> {
@@ -335,18 +365,19 @@ impl<'a> Walk<'_, 'a> {
 
     /// Returns the sources that a chain leaves without a decision.
     fn chain(&mut self, name: &'a str, sources: Rc<AddressSet>, depth: usize) -> Rc<AddressSet> {
-        let ruleset = self.symbolic.ruleset;
-        let (Some(chain), Some(depth)) = (ruleset.chains.get(name), depth.checked_sub(1)) else {
+        let (Some(chain), Some(depth)) = (self.symbolic.chain(name), depth.checked_sub(1)) else {
             self.decide(sources, None);
             return self.pool.nobody();
         };
         let mut current = sources;
         let mut returned = self.pool.nobody();
+        let mut parts = Vec::new();
         for (index, rule) in chain.rules.iter().enumerate() {
             if current.is_empty() {
                 break;
             }
-            for part in self.rule(rule, &mut current) {
+            self.rule(rule, &mut current, &mut parts);
+            for part in parts.drain(..) {
                 let before = self.trail.len();
                 if !rule.is_mute() {
                     self.trail.push(Place {
@@ -409,10 +440,9 @@ impl<'a> Walk<'_, 'a> {
         left
     }
 
-    /// Takes the sources out of `current` for which a rule ends with a verdict.
-    fn rule(&mut self, rule: &'a Rule, current: &mut Rc<AddressSet>) -> Vec<Part<'a>> {
+    /// Moves the sources for which a rule ends with a verdict from `current` to `parts`.
+    fn rule(&mut self, rule: &'a Rule, current: &mut Rc<AddressSet>, parts: &mut Vec<Part<'a>>) {
         let mut matched = Rc::clone(current);
-        let mut parts = Vec::new();
         for expression in &rule.expressions {
             self.note(expression);
             let Some(question) = Question::of(expression, self.packet) else {
@@ -420,27 +450,27 @@ impl<'a> Walk<'_, 'a> {
                 let answer = run.answer(expression, &mut Vec::new());
                 if run.unknown {
                     self.unknown(current, &matched);
-                    return parts;
+                    return;
                 }
                 match answer {
                     Answer::Yes => continue,
-                    Answer::No => return parts,
+                    Answer::No => return,
                     Answer::End(ending) => {
                         *current = self.pool.difference(current, &matched);
                         parts.push(Part {
                             sources: matched,
                             ending,
                         });
-                        return parts;
+                        return;
                     }
                 }
             };
             let Ok(question) = question else {
-                return parts;
+                return;
             };
             let Ok(found) = self.symbolic.found(self.pool, &question) else {
                 self.unknown(current, &matched);
-                return parts;
+                return;
             };
             match question.asked {
                 Asked::Address | Asked::Network { .. } => {
@@ -448,7 +478,7 @@ impl<'a> Walk<'_, 'a> {
                     let set = found.first().map_or(&nobody, |(set, _)| set);
                     matched = self.pool.intersection(&matched, set);
                     if matched.is_empty() {
-                        return parts;
+                        return;
                     }
                 }
                 Asked::Verdict { .. } => {
@@ -466,11 +496,10 @@ impl<'a> Walk<'_, 'a> {
                             }
                         }
                     }
-                    return parts;
+                    return;
                 }
             }
         }
-        parts
     }
 
     /// Takes sources out that meet something that cannot be evaluated.
@@ -552,7 +581,7 @@ impl<'a> Walk<'_, 'a> {
             }
         };
         if let Some((set, port)) = asked {
-            let alike = ports_alike(self.symbolic.ruleset, set, packet.protocol, port);
+            let alike = self.symbolic.ports_alike(set, packet.protocol, port);
             self.ports = overlap(self.ports, alike);
         }
     }

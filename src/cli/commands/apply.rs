@@ -12,6 +12,7 @@ use serde_json::json;
 use crate::cli::arguments::{self, EngineArgs, PolicyPath};
 use crate::cli::load::{load_for_host, look};
 use crate::cli::report::failure::Failure;
+use crate::cli::report::fetched;
 use crate::cli::report::notice::all_notices;
 use crate::cli::report::preview::Preview;
 use crate::cli::report::summary::{denied, tested};
@@ -54,8 +55,9 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &ApplyArgs) -> Result<ExitCo
         load_for_host(terminal, &location)
     })?;
     let (loaded, passed, site) = Progress::during("reading this host and its engines", || {
-        look(&args.engine.ask(), loaded, path)
+        look(terminal, &args.engine.ask(), loaded, &location)
     })?;
+    terminal.tell(&fetched::text(terminal, &loaded));
     let mut apply = Apply {
         terminal,
         args,

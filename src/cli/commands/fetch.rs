@@ -45,12 +45,12 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &FetchArgs) -> Result<(), Fa
         let readable = rights::to_keep_fetching(&location.path);
         let has_site = location.path.with_file_name(site::WANTED).exists();
         let credentials = Credentials::read();
-        rights::give_up(&cache, &readable, has_site).map_err(failed)?;
+        let cache = rights::give_up(&cache, &readable, has_site).map_err(failed)?;
         return keep_fetching(terminal, &location, (&cache, &credentials)).map_err(failed);
     }
     let requests = load::requests(&location)?;
     let fetcher = Fetcher::new().map_err(failed)?;
-    rights::give_up(&cache, &[], false).map_err(failed)?;
+    let cache = rights::give_up(&cache, &[], false).map_err(failed)?;
     let mut outcomes = Vec::new();
     fetcher.fetch(&cache, &requests, args.due, |outcome| {
         warn(terminal, &outcome, args.due);
@@ -87,13 +87,14 @@ fn fetch_site(terminal: Terminal, args: &FetchArgs, address: Address) -> Result<
     let cache = arguments::cache();
     let credentials = address.is_etcd().then(Credentials::read);
     let readable = rights::to_keep_fetching(&cache);
-    rights::give_up(&cache, &readable, true).map_err(failed)?;
+    let cache = rights::give_up(&cache, &readable, true).map_err(failed)?;
     let wanted = Wanted {
         address,
         contents: None,
         host: args.policy.host().cloned(),
         keep: None,
         probe: None,
+        connections: site::CONNECTIONS,
     };
     let site = Site {
         cache: &cache,

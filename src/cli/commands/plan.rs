@@ -7,6 +7,7 @@ use serde_json::json;
 use crate::cli::arguments::{EngineArgs, PolicyPath, command};
 use crate::cli::load::{load_for_host, look};
 use crate::cli::report::failure::Failure;
+use crate::cli::report::fetched;
 use crate::cli::report::notice::all_notices;
 use crate::cli::report::preview::Preview;
 use crate::cli::report::problems::Problems;
@@ -36,7 +37,7 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &PlanArgs) -> Result<ExitCod
     let location = args.policy.to_enforce()?;
     let path = &location.path;
     let loaded = load_for_host(terminal, &location)?;
-    let (loaded, passed, site) = look(&args.engine.ask(), loaded, path)?;
+    let (loaded, passed, site) = look(terminal, &args.engine.ask(), loaded, &location)?;
     let ruleset = loaded.compile(&site.host);
     let planned = match plan(&loaded, &site, &ruleset) {
         Ok(planned) => planned,
@@ -78,6 +79,7 @@ pub(in crate::cli) fn run(terminal: Terminal, args: &PlanArgs) -> Result<ExitCod
             };
             problems.dormant_text(terminal)
                 + &problems.unknown_text(terminal)
+                + &fetched::text(terminal, &loaded)
                 + &preview.text(terminal)
                 + &tested(passed)
                 + &outcome

@@ -5,6 +5,7 @@ pub(super) mod changes;
 pub(super) mod difference;
 pub(super) mod engines;
 pub(super) mod failure;
+pub(super) mod fetched;
 pub(super) mod grants;
 pub(super) mod limits;
 pub(super) mod notice;

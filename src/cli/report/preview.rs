@@ -17,6 +17,7 @@ use crate::text::diagnostic::Diagnostic;
 
 use super::changes::Changes;
 use super::changes::access::AccessChanges;
+use super::fetched;
 use crate::cli::session::ssh;
 use crate::site::HostFacts;
 use crate::store::Policies;
@@ -174,6 +175,7 @@ impl Preview {
         if let Some(document) = document.as_object_mut() {
             document.extend(members.map(|(name, value)| (name.to_owned(), value)));
             document.insert("host_sources".to_owned(), sources);
+            document.insert("fetched_sources".to_owned(), fetched::json(loaded));
         }
     }
 }

@@ -19,9 +19,6 @@ use super::web::{NotFetched, Web};
 
 pub(super) use follow::{Follower, fetch};
 
-/// How many new connections a probe opens.
-const CONNECTIONS: u32 = 3;
-
 /// The members of a store, and a connection to one of them.
 pub(super) struct Store {
     runtime: Runtime,
@@ -85,12 +82,12 @@ impl Store {
     }
 
     /// Opens new connections to members, and reads the head on each.
-    fn probe(&self) -> Result<(), NotFetched> {
+    fn probe(&self, connections: u32) -> Result<(), NotFetched> {
         let keys = [self.layout.head()];
         let mut failure = None;
         for at in 0..self.endpoints.len().max(1) {
             // One member that is down says nothing about the way.
-            let reached = (0..CONNECTIONS).try_for_each(|_| {
+            let reached = (0..connections).try_for_each(|_| {
                 let mut connection = self.open(self.at.wrapping_add(at)).map_err(unreached)?;
                 let found = self
                     .runtime

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::fetch::cache::{self, Status};
 use crate::guard::log::one_line;
-use crate::policy::{List, Policy};
+use crate::policy::Policy;
 use crate::untrusted::clean_to;
 
 use super::event::Event;
@@ -100,10 +100,7 @@ impl Sources {
                 what: one_line(&fetched.request.describe()),
                 entries: source.addresses.len(),
                 stale_after: fetched.stale_after,
-                unused: match &fetched.list {
-                    List::Former(reason) => Some(clean_to(reason, REASON)),
-                    _ => None,
-                },
+                unused: fetched.list.unused().map(|reason| clean_to(reason, REASON)),
                 status: status.map_or_else(Arc::default, |known| known.status.clone()),
                 key,
             }

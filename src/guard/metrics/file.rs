@@ -272,6 +272,7 @@ fn sources(sources: &[Source]) -> String {
     let age = |source: &Source| source.age().map(|age| age.as_secs());
     let failures = |source: &Source| Some(source.failures());
     let entries = |source: &Source| u64::try_from(source.entries).ok();
+    let unused = |source: &Source| Some(u64::from(source.unused.is_some()));
     for (name, kind, help, value) in [
         (
             "dfw_source_age_seconds",
@@ -290,6 +291,12 @@ fn sources(sources: &[Source]) -> String {
             "gauge",
             "Entries of a fetched source in force.",
             &entries,
+        ),
+        (
+            "dfw_source_unused",
+            "gauge",
+            "Whether the list that was fetched last is not used.",
+            &unused,
         ),
     ] {
         if !sources.is_empty() {

@@ -1,7 +1,9 @@
 //! Whether the bundle in the cache passes all checks and tests of this host.
 
+use std::cell::OnceCell;
 use std::path::PathBuf;
 
+use crate::analysis::test::Report;
 use crate::bundle::{Error, Head, Manifest, Stage};
 use crate::fetch::site::{self, SiteStatus};
 use crate::host::docker::Unanswered;
@@ -9,7 +11,7 @@ use crate::host::engine::Engine;
 use crate::policy::{DefaultAction, Fetched, SourceName};
 use crate::site::{HostFacts, Sockets};
 use crate::store::bundle::{self, Bundle, OpenError, Pick, now};
-use crate::store::{self, Location, Policies};
+use crate::store::{self, Location, Objection, Policies, Unfit};
 use crate::text::SourceMap;
 use crate::untrusted::clean_to;
 
@@ -154,20 +156,50 @@ impl Examination {
 
     /// Reads the policies and runs their tests, also on this host as it is.
     fn policies(self, location: &Location) -> Result<Policies, String> {
-        let texts = SourceMap::strict().with_fetched(self.cache, Some(self.accepted));
-        let tested = Policies::read_at(texts, location).and_then(Policies::test);
-        let first = |wrong| {
-            let mistakes = log::mistakes(&wrong);
-            mistakes.lines().first().cloned().unwrap_or_default()
+        let texts =
+            || SourceMap::strict().with_fetched(self.cache.clone(), Some(self.accepted.clone()));
+        let facts = OnceCell::new();
+        let look = |policies: &Policies| {
+            let sockets = match policies.policy.default {
+                DefaultAction::Allow if !policies.asks_for_services() => Sockets::None,
+                _ => Sockets::All,
+            };
+            let (engines, unanswered) = (self.engines.clone(), self.unanswered.clone());
+            HostFacts::with(engines, unanswered, sockets, &[])
         };
-        let (policies, _) = tested.map_err(first)?;
-        let sockets = match policies.policy.default {
-            DefaultAction::Allow if !policies.asks_for_services() => Sockets::None,
-            _ => Sockets::All,
+        let check = |policies: &Policies| {
+            let run = |host| {
+                policies
+                    .check_tests(host)
+                    .map_err(|it| failed(policies, it))
+            };
+            run(None)?;
+            let facts = facts.get_or_init(|| look(policies)).as_ref();
+            let host = &facts.map_err(|error| objection(error.to_string()))?.host;
+            run(Some(host))
         };
-        let facts = HostFacts::with(self.engines, self.unanswered, sockets, &[]);
-        let host = facts.map_err(|error| error.to_string())?.host;
-        let (policies, _) = policies.test_on(&host).map_err(first)?;
-        Ok(policies)
+        match Policies::read_checked(&texts, location, &check) {
+            Ok((policies, _)) => Ok(policies),
+            Err(Unfit::Failed { error, .. }) => Err(error),
+            Err(Unfit::Load(error)) => {
+                let mistakes = log::mistakes(&error);
+                Err(mistakes.lines().first().cloned().unwrap_or_default())
+            }
+        }
     }
+}
+
+/// Returns what the first test that fails says.
+fn failed(policies: &Policies, objection: Objection<Report>) -> Objection<String> {
+    let first = objection.error.failed.first();
+    let line = first.map(|first| log::line(&first.diagnostic, &policies.sources));
+    Objection {
+        error: log::one_line(&line.unwrap_or_default()),
+        breach: objection.breach,
+    }
+}
+
+fn objection(error: String) -> Objection<String> {
+    let breach = format!("is not fit for this host: {error}");
+    Objection { error, breach }
 }

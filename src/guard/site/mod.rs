@@ -501,6 +501,11 @@ impl Site {
             host: self.location.trust.host.clone(),
             keep: Some(saved.in_force.iter().map(|known| known.manifest).collect()),
             probe: self.probe.as_ref().map(|(probe, _)| probe.clone()),
+            // The rules in force are not on trial: it is enough that the server is there.
+            connections: match self.machine.phase() {
+                Phase::Waiting(_) => 1,
+                _ => site::CONNECTIONS,
+            },
         };
         if let Err(error) = wanted.write(&self.wanted) {
             let text = format!("cannot tell `dfw fetch` what to fetch: {error}");

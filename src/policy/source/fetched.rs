@@ -23,6 +23,8 @@ use super::{Content, SourceName};
 
 /// How old the answer for a name may be: three times the longest time that an answer is used for.
 pub(super) const NAME_STALE: Duration = Duration::from_hours(3);
+/// What helps if a list breaks a test.
+const UNBROKEN: &str = "if the list is right, change the test";
 /// The longest host name that is part of the name of a file.
 const LONGEST: usize = 200;
 
@@ -54,6 +56,8 @@ pub enum List {
     New,
     /// The one that was accepted last: why the one in the cache is not used, for everybody.
     Former(String),
+    /// None: why the first one, in the cache, is not used, for everybody.
+    Refused(String),
 }
 
 /// Why nobody knows what a source holds.
@@ -82,7 +86,21 @@ impl List {
                 reason: format!("cannot be read from the cache: {error}").into(),
                 help: "run this as root, or as another user who may read the cache",
             }),
+            Self::Refused(reason) => Some(Unknown {
+                slug: "fetched-list",
+                reason: format!("has no list that may be used: {reason}").into(),
+                help: UNBROKEN,
+            }),
             Self::Accepted | Self::New | Self::Former(_) => None,
+        }
+    }
+
+    /// Returns why the list in the cache is not used, for everybody; `None` if it is, or there is none.
+    #[must_use]
+    pub fn unused(&self) -> Option<&str> {
+        match self {
+            Self::Former(reason) | Self::Refused(reason) => Some(reason),
+            Self::Never | Self::Unreadable(_) | Self::Accepted | Self::New => None,
         }
     }
 }
@@ -221,12 +239,18 @@ pub(super) fn read(
     match choose(reader.texts, &request.key(), bounds) {
         Ok((addresses, list, reason)) => {
             if let Some(reason) = reason {
-                let warning = unused(Diagnostic::warning, &reason)
-                    .at(span.clone(), "the list that was accepted before stays")
-                    .help("if the new list is right, change the bounds, or accept it: `dfw fetch --accept NAME`");
-                reader.report.push(warning);
-            }
-            if let Some(Unknown { slug, reason, help }) = list.unknown() {
+                let label = match &list {
+                    List::Refused(_) => "it allows nobody",
+                    _ => "the list that was accepted before stays",
+                };
+                let help = if reader.texts.refusal(&request.key()).is_some() {
+                    UNBROKEN
+                } else {
+                    "if the new list is right, change the bounds, or accept it: `dfw fetch --accept NAME`"
+                };
+                let warning = unused(Diagnostic::warning, &reason).at(span.clone(), label);
+                reader.report.push(warning.help(help));
+            } else if let Some(Unknown { slug, reason, help }) = list.unknown() {
                 let label = match &list {
                     List::Never => "it allows nobody",
                     _ => "what is in it is not known: verdicts that depend on it are not judged",
@@ -255,7 +279,7 @@ fn unused(new: fn(&'static str, String) -> Diagnostic, reason: &Reason) -> Diagn
 }
 
 /// Returns the list that is used: the one in the cache, or else the one that was accepted last, with the reason;
-/// an empty one if there is neither.
+/// an empty one if there is neither. A reader of policies may refuse a new one that breaks their tests.
 fn choose(
     texts: &mut SourceMap,
     key: &str,
@@ -278,7 +302,15 @@ fn choose(
             let former = former.as_ref().map(|(former, _)| former);
             match check(texts, (&list, size), bounds, former) {
                 Ok(()) if Some(&list) == former => return Ok((list, List::Accepted, None)),
-                Ok(()) => return Ok((list, List::New, None)),
+                Ok(()) => match (texts.refusal(key), former) {
+                    (None, _) => return Ok((list, List::New, None)),
+                    (Some(reason), None) => {
+                        let list = List::Refused(reason.to_owned());
+                        let reason = reason.to_owned().into();
+                        return Ok((AddressSet::default(), list, Some(reason)));
+                    }
+                    (Some(reason), Some(_)) => reason.to_owned().into(),
+                },
                 Err(reason) => reason,
             }
         }

@@ -66,6 +66,7 @@ impl NamedSource {
             return match (&fetched.list, self.addresses.len()) {
                 (List::Never, _) => format!("{name} ({what}; never fetched)"),
                 (List::Unreadable(_), _) => format!("{name} ({what}; not readable)"),
+                (List::Refused(_), _) => format!("{name} ({what}; not used)"),
                 (_, 1) => format!("{name} ({what}; 1 entry)"),
                 (_, entries) => format!("{name} ({what}; {entries} entries)"),
             };

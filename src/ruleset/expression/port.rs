@@ -61,7 +61,7 @@ pub enum Port {
 }
 
 /// A protocol above IP, by its IP protocol number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum L4Protocol {
     /// 1.
     Icmp = 1,

@@ -129,10 +129,14 @@ fn reported(guard: &Value) -> Vec<Problem> {
             kind: "stale",
             text: stale.sentence(),
         });
+        let rest = match source["entries"].as_u64() {
+            Some(0) => "it allows nobody",
+            _ => "the former one is in force",
+        };
         let unused = source["unused"].is_string().then(|| Problem {
             kind: "not-used",
             text: format!(
-                "the list that was fetched for `{}`: {}; the former one is in force",
+                "the list that was fetched for `{}`: {}; {rest}",
                 clean(&source["name"]),
                 clean(&source["unused"])
             ),
