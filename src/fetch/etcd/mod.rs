@@ -5,6 +5,7 @@ mod presence;
 
 use std::cell::RefCell;
 use std::hash::{BuildHasher, RandomState};
+use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
 
@@ -18,6 +19,9 @@ use super::site::{BLOBS, HEAD, Remote, Server, check_head};
 use super::web::{NotFetched, Web};
 
 pub(super) use follow::{Follower, fetch};
+
+/// After how long of silence a probe asks no other member.
+const SILENT: Duration = Duration::from_secs(12);
 
 /// The members of a store, and a connection to one of them.
 pub(super) struct Store {
@@ -85,7 +89,12 @@ impl Store {
     fn probe(&self, connections: u32) -> Result<(), NotFetched> {
         let keys = [self.layout.head()];
         let mut failure = None;
+        let began = Instant::now();
         for at in 0..self.endpoints.len().max(1) {
+            // Guard waits for the answer, and silence is one.
+            if failure.is_some() && began.elapsed() > SILENT {
+                break;
+            }
             // One member that is down says nothing about the way.
             let reached = (0..connections).try_for_each(|_| {
                 let mut connection = self.open(self.at.wrapping_add(at)).map_err(unreached)?;
