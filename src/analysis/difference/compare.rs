@@ -1,7 +1,8 @@
 //! Asks both rulesets about every port, path and class of interfaces, and joins what says the same.
 //!
 //! Two things are not asked: ports at which the rulesets are equal, and interfaces that differ in nothing that a
-//! rule on the way compared. Families have nothing in common until their rows are joined: each is a thread's.
+//! rule on the way compared. Families and kinds of paths have nothing in common until their rows are joined: threads
+//! compare them at the same time.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -21,15 +22,39 @@ use super::super::judgement::Verdict;
 use super::super::path::Kind;
 use super::{Decider, Effect, KINDS, Route, Row};
 
+/// How many ports are compared on one path after the other. Of more, each kind of path has a thread of its own, and
+/// sets of its own: long lists are of few ports, and are not kept twice.
+const FEW: u32 = 64;
+
 /// Returns the rows, in no order.
 pub(super) fn rows(pool: &mut Pool, rulesets: [&Ruleset; 2], classes: [&[Class]; 2]) -> Vec<Row> {
-    let compare = |family| Compare::family(rulesets, classes, family);
+    let [old, new] = rulesets;
+    let differing = Family::ALL.map(|family| Differing {
+        family,
+        protocols: Protocol::ALL.map(|protocol| {
+            let ports = differing_ports(old, new, (family, protocol.into()));
+            (protocol, ports)
+        }),
+    });
     let found = thread::scope(|scope| {
-        let threads = Family::ALL.map(|family| scope.spawn(move || compare(family)));
-        threads.map(|thread| match thread.join() {
+        let threads: Vec<_> = differing
+            .iter()
+            .flat_map(|differing| {
+                let together = if differing.count() > FEW {
+                    1
+                } else {
+                    KINDS.len()
+                };
+                KINDS.chunks(together).map(move |kinds| {
+                    scope.spawn(move || Compare::paths(rulesets, classes, differing, kinds))
+                })
+            })
+            .collect();
+        let found = threads.into_iter().map(|thread| match thread.join() {
             Ok(found) => found,
             Err(panic) => std::panic::resume_unwind(panic),
-        })
+        });
+        found.collect::<Vec<_>>()
     });
     let mut deciders = IndexSet::default();
     let mut cells = IndexMap::default();
@@ -38,6 +63,21 @@ pub(super) fn rows(pool: &mut Pool, rulesets: [&Ruleset; 2], classes: [&[Class];
     }
     let deciders: Vec<Decider> = deciders.into_iter().collect();
     joined_rows(pool, &deciders, cells)
+}
+
+/// The ports at which rules differ for packets of a family.
+struct Differing {
+    family: Family,
+    protocols: [(Protocol, Vec<(u16, u16)>); Protocol::ALL.len()],
+}
+
+impl Differing {
+    fn count(&self) -> u32 {
+        let ranges = self.protocols.iter().flat_map(|(_, ports)| ports);
+        ranges
+            .map(|(first, last)| u32::from(*last) - u32::from(*first) + 1)
+            .sum()
+    }
 }
 
 /// A change of addresses, whatever the ports and paths.
@@ -94,7 +134,7 @@ impl Found {
                 sources: sets[sources].clone(),
                 allowed: [sets[before].clone(), sets[after].clone()],
             };
-            cells.insert(cell, places);
+            cells.entry(cell).or_default().extend(places);
         }
     }
 }
@@ -148,8 +188,13 @@ struct Compare<'p, 'a> {
 }
 
 impl<'p, 'a> Compare<'p, 'a> {
-    /// Returns what changes for a family.
-    fn family(rulesets: [&'a Ruleset; 2], classes: [&'p [Class]; 2], family: Family) -> Found {
+    /// Returns what changes for a family on some kinds of paths.
+    fn paths(
+        rulesets: [&'a Ruleset; 2],
+        classes: [&'p [Class]; 2],
+        differing: &Differing,
+        kinds: &[Kind],
+    ) -> Found {
         let mut compare = Self {
             pool: Pool::default(),
             rulesets,
@@ -159,7 +204,9 @@ impl<'p, 'a> Compare<'p, 'a> {
             deciders: IndexSet::default(),
             cells: IndexMap::default(),
         };
-        compare.all(family);
+        for kind in kinds {
+            compare.kind(*kind, differing);
+        }
         let (deciders, cells) = (compare.deciders, compare.cells);
         // Nothing else has the sets now, and so they are moved.
         drop((compare.pool, compare.judges));
@@ -172,7 +219,7 @@ impl<'p, 'a> Compare<'p, 'a> {
         });
         let cells = cells.collect();
         Found {
-            family,
+            family: differing.family,
             sets: sets
                 .into_iter()
                 .map(|set| Rc::unwrap_or_clone(set.0))
@@ -182,34 +229,28 @@ impl<'p, 'a> Compare<'p, 'a> {
         }
     }
 
-    fn all(&mut self, family: Family) {
+    fn kind(&mut self, kind: Kind, differing: &Differing) {
+        let family = differing.family;
         let destinations = destinations(&self.rulesets);
-        let [old, new] = self.rulesets;
-        let protocols = Protocol::ALL.map(|protocol| {
-            let ports = differing_ports(old, new, (family, protocol.into()));
-            (protocol, ports)
-        });
-        let has_filter = self.rulesets.into_iter().any(has_reverse_path_filter);
         let ordinary = ordinary(family, &destinations);
         let named = destinations.into_iter();
         let named = named.filter(|address| Family::of(*address) == family);
         let addresses: Vec<_> = [None].into_iter().chain(named.map(Some)).collect();
-        for kind in KINDS {
-            for strays in [false, true].into_iter().take(1 + usize::from(has_filter)) {
-                let routes = self.routes(kind, strays);
-                for address in &addresses {
-                    for (protocol, ports) in &protocols {
-                        let line = Line {
-                            kind,
-                            family,
-                            protocol: *protocol,
-                            address: *address,
-                            asked: address.unwrap_or(ordinary),
-                            strays,
-                        };
-                        for ports in ports {
-                            self.ports(line, *ports, &routes);
-                        }
+        let has_filter = self.rulesets.into_iter().any(has_reverse_path_filter);
+        for strays in [false, true].into_iter().take(1 + usize::from(has_filter)) {
+            let routes = self.routes(kind, strays);
+            for address in &addresses {
+                for (protocol, ports) in &differing.protocols {
+                    let line = Line {
+                        kind,
+                        family,
+                        protocol: *protocol,
+                        address: *address,
+                        asked: address.unwrap_or(ordinary),
+                        strays,
+                    };
+                    for ports in ports {
+                        self.ports(line, *ports, &routes);
                     }
                 }
             }
