@@ -2,7 +2,7 @@
 //!
 //! Two things are not asked: ports at which the rulesets are equal, and interfaces that differ in nothing that a
 //! rule on the way compared. Families and kinds of paths have nothing in common until their rows are joined: threads
-//! compare them at the same time.
+//! compare them at the same time, if there are many ports.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -22,9 +22,9 @@ use super::super::judgement::Verdict;
 use super::super::path::Kind;
 use super::{Decider, Effect, KINDS, Route, Row};
 
-/// How many ports are compared on one path after the other. Of more, each kind of path has a thread of its own, and
-/// sets of its own: long lists are of few ports, and are not kept twice.
-const FEW: u32 = 64;
+/// How many chains two rulesets may have to be compared by this thread alone. A port has up to three. Of more, each
+/// family and kind of path has a thread, and sets of its own: long lists are those of few ports, and are not kept twice.
+const FEW: usize = 200;
 
 /// Returns the rows, in no order.
 pub(super) fn rows(pool: &mut Pool, rulesets: [&Ruleset; 2], classes: [&[Class]; 2]) -> Vec<Row> {
@@ -36,26 +36,27 @@ pub(super) fn rows(pool: &mut Pool, rulesets: [&Ruleset; 2], classes: [&[Class];
             (protocol, ports)
         }),
     });
-    let found = thread::scope(|scope| {
-        let threads: Vec<_> = differing
+    let paths = |differing, kinds| Compare::paths(rulesets, classes, differing, kinds);
+    let found: Vec<Found> = if old.chains.len() + new.chains.len() <= FEW {
+        differing
             .iter()
-            .flat_map(|differing| {
-                let together = if differing.count() > FEW {
-                    1
-                } else {
-                    KINDS.len()
-                };
-                KINDS.chunks(together).map(move |kinds| {
-                    scope.spawn(move || Compare::paths(rulesets, classes, differing, kinds))
-                })
-            })
-            .collect();
-        let found = threads.into_iter().map(|thread| match thread.join() {
-            Ok(found) => found,
-            Err(panic) => std::panic::resume_unwind(panic),
-        });
-        found.collect::<Vec<_>>()
-    });
+            .map(|differing| paths(differing, &KINDS))
+            .collect()
+    } else {
+        thread::scope(|scope| {
+            let start = |differing| {
+                KINDS
+                    .chunks(1)
+                    .map(move |kinds| scope.spawn(move || paths(differing, kinds)))
+            };
+            let threads: Vec<_> = differing.iter().flat_map(start).collect();
+            let found = threads.into_iter().map(|thread| match thread.join() {
+                Ok(found) => found,
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+            found.collect()
+        })
+    };
     let mut deciders = IndexSet::default();
     let mut cells = IndexMap::default();
     for found in found {
@@ -69,15 +70,6 @@ pub(super) fn rows(pool: &mut Pool, rulesets: [&Ruleset; 2], classes: [&[Class];
 struct Differing {
     family: Family,
     protocols: [(Protocol, Vec<(u16, u16)>); Protocol::ALL.len()],
-}
-
-impl Differing {
-    fn count(&self) -> u32 {
-        let ranges = self.protocols.iter().flat_map(|(_, ports)| ports);
-        ranges
-            .map(|(first, last)| u32::from(*last) - u32::from(*first) + 1)
-            .sum()
-    }
 }
 
 /// A change of addresses, whatever the ports and paths.
