@@ -31,6 +31,12 @@ impl Goal {
 pub(crate) struct Goals(pub(crate) Vec<Goal>);
 
 impl Goals {
+    /// Whether a limit is missed, with limits that are weaker by a factor.
+    pub(crate) fn is_missed(&self, slack: f64) -> bool {
+        let mut goals = self.0.iter();
+        goals.any(|goal| goal.binding && !goal.is_reached(slack))
+    }
+
     /// A limit that must not be passed; `None` if any value will do.
     pub(crate) fn at_most(
         &mut self,

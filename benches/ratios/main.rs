@@ -14,7 +14,7 @@
 //! cargo bench --profile dist      the program as packages have it, but not static
 //! cargo bench -- --publish        writes figures to docs/performance, and tables and pictures of them
 //! cargo bench -- --draw           writes these tables and pictures anew, and measures nothing
-//! cargo bench -- --guard          little of everything, failing where a ratio is off by a factor
+//! cargo bench -- --guard          little of everything, failing where a ratio is off by a factor, twice
 //! ```
 //!
 //! The table goes to stdout, and as JSON to `target/ratios.json`.
@@ -122,21 +122,15 @@ fn main() -> Result<ExitCode> {
     let mut track = Track::open(rounds)?;
     let mut goals = Goals::default();
     for part in parts {
-        match part {
-            "load" => load::load(&mut track, &mut goals, scale)?,
-            "change" => load::change(&mut track, &mut goals, scale)?,
-            "fetched" => fetched::changes(&mut track, &mut goals, scale)?,
-            "memory" => fetched::memory(&mut track, &mut goals, scale)?,
-            "growth" => growth::growth(&mut track, &mut goals, scale)?,
-            "containers" => containers::containers(&mut track, &mut goals, scale)?,
-            "ports" => {
-                ports::many(&mut track, &mut goals, scale)?;
-                ports::few(&mut track, &mut goals, scale)?;
-            }
-            "difference" => difference::differences(&mut track, &mut goals, scale)?,
-            "flood" => flood::floods(&mut track, &mut goals, scale)?,
-            _ => packets::packets(&mut track, &mut goals, scale)?,
+        let mut found = Goals::default();
+        measure(part, &mut track, &mut found, scale)?;
+        // Others on the machine pass by; what is off by a factor is so again.
+        if scale == Scale::Small && found.is_missed(slack) {
+            println!("{part}: a limit is missed; it is measured once more");
+            found = Goals::default();
+            measure(part, &mut track, &mut found, scale)?;
         }
+        goals.0.extend(found.0);
     }
     report::print(&goals.0, slack);
     let document = report::document(&track.rows, &goals.0);
@@ -147,15 +141,30 @@ fn main() -> Result<ExitCode> {
     if has("--publish") {
         plot::publish(&document)?;
     }
-    let missed = goals
-        .0
-        .iter()
-        .any(|goal| goal.binding && !goal.is_reached(slack));
-    Ok(if missed {
+    Ok(if goals.is_missed(slack) {
         ExitCode::FAILURE
     } else {
         ExitCode::SUCCESS
     })
+}
+
+/// Measures one of the [`PARTS`].
+fn measure(part: &str, track: &mut Track, goals: &mut Goals, scale: Scale) -> Result<()> {
+    match part {
+        "load" => load::load(track, goals, scale),
+        "change" => load::change(track, goals, scale),
+        "fetched" => fetched::changes(track, goals, scale),
+        "memory" => fetched::memory(track, goals, scale),
+        "growth" => growth::growth(track, goals, scale),
+        "containers" => containers::containers(track, goals, scale),
+        "ports" => {
+            ports::many(track, goals, scale)?;
+            ports::few(track, goals, scale)
+        }
+        "difference" => difference::differences(track, goals, scale),
+        "flood" => flood::floods(track, goals, scale),
+        _ => packets::packets(track, goals, scale),
+    }
 }
 
 /// The program's path.
