@@ -15,6 +15,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -59,6 +60,8 @@ pub const CONNECTIONS: u32 = 3;
 const SMALL: u64 = 1 << 20;
 /// The most names in a folder of the cache that are looked at.
 const NAMES: usize = 20_000;
+/// How long the connection may take that shows the way to the server.
+const SOON: Duration = Duration::from_secs(5);
 
 /// What is to be fetched, and whether the server is to be probed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,6 +103,27 @@ pub struct Probed {
     /// Whether something came from the server although it failed: a refusal, or anything but a head.
     #[serde(default)]
     pub answered: bool,
+    /// A connection to the server, if one was asked for.
+    #[serde(default)]
+    pub way: Option<Way>,
+}
+
+/// A TCP connection that this host has opened to the server of the site, or to the proxy before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Way {
+    /// The address of this host.
+    pub host: SocketAddr,
+    /// That of the server.
+    pub server: SocketAddr,
+}
+
+impl Way {
+    /// Opens a connection and closes it again; `None` if that fails.
+    pub(super) fn open(server: SocketAddr) -> Option<Self> {
+        let connection = TcpStream::connect_timeout(&server, SOON).ok()?;
+        let host = connection.local_addr().ok()?;
+        Some(Self { host, server })
+    }
 }
 
 fn most_connections() -> u32 {
@@ -110,6 +134,11 @@ impl Wanted {
     /// Returns how many new connections a probe opens.
     pub(super) fn connections(&self) -> u32 {
         self.connections.clamp(1, CONNECTIONS)
+    }
+
+    /// Returns whether a probe also says by which way it went: before the rules change, not in a trial.
+    pub(super) fn asks_for_way(&self) -> bool {
+        self.connections() == 1
     }
 
     /// Reads what is wanted; `None` if nothing is.
@@ -238,7 +267,13 @@ impl Site<'_> {
         let head = self.wanted.address.of(HEAD);
         let reached = Web::of_host().and_then(|web| {
             (0..self.wanted.connections())
-                .try_for_each(|_| check_head(&web.get_soon(&head, Limit::HEAD.bytes())?))
+                .try_for_each(|_| check_head(&web.get_soon(&head, Limit::HEAD.bytes())?))?;
+            let servers = if self.wanted.asks_for_way() {
+                web.servers(&head)
+            } else {
+                Vec::new()
+            };
+            Ok(servers.into_iter().find_map(Way::open))
         });
         self.answer(probe, reached)
     }
@@ -247,11 +282,15 @@ impl Site<'_> {
     pub(super) fn answer(
         &self,
         probe: &str,
-        reached: Result<(), NotFetched>,
+        reached: Result<Option<Way>, NotFetched>,
     ) -> Result<(), String> {
-        let failure = reached.err();
+        let (way, failure) = match reached {
+            Ok(way) => (way, None),
+            Err(failure) => (None, Some(failure)),
+        };
         let answer = Probed {
             probe: probe.to_owned(),
+            way,
             answered: failure.as_ref().is_some_and(|failure| failure.answered),
             failure: failure.map(|failure| failure.reason),
         };

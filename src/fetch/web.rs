@@ -179,12 +179,31 @@ impl Web {
             .proxy(self.proxy.clone())
             .tls_config(self.tls())
             .build();
-        let checked = Checked {
+        Agent::with_parts(
+            config,
+            DefaultConnector::default(),
+            self.checked(allow_private),
+        )
+    }
+
+    fn checked(&self, allow_private: bool) -> Checked {
+        Checked {
             names: self.names.clone(),
             allow_private,
             proxy: self.proxy.as_ref().map(|proxy| proxy.host().to_owned()),
+        }
+    }
+
+    /// Returns the addresses that a connection for this URL goes to, those of the proxy if there is one; none if they
+    /// cannot be found out.
+    pub(super) fn servers(&self, url: &str) -> Vec<SocketAddr> {
+        let Ok(uri) = url.parse::<Uri>() else {
+            return Vec::new();
         };
-        Agent::with_parts(config, DefaultConnector::default(), checked)
+        let proxy = self.proxy.as_ref().filter(|proxy| !proxy.is_no_proxy(&uri));
+        let uri = proxy.map_or(&uri, Proxy::uri);
+        let resolved = self.checked(true).addresses(uri);
+        resolved.map_or_else(|_| Vec::new(), |addresses| addresses.to_vec())
     }
 
     /// Fetches a list, if it is another version than the one that is there.
@@ -314,6 +333,12 @@ struct Checked {
 
 impl Resolver for Checked {
     fn resolve(&self, uri: &Uri, _: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
+        self.addresses(uri)
+    }
+}
+
+impl Checked {
+    fn addresses(&self, uri: &Uri) -> Result<ResolvedSocketAddrs, Error> {
         let other = |text: String| Error::Other(text.into());
         let host = uri.host().ok_or(Error::HostNotFound)?;
         let is_proxy = self.proxy.as_deref() == Some(host);

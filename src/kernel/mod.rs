@@ -2,12 +2,13 @@
 
 use std::cell::Cell;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use thiserror::Error;
 
 use crate::netlink::answer::Answer;
+use crate::netlink::conntrack;
 use crate::netlink::message::{DUMP_INTERRUPTED, Malformed, Message, Messages, TooLong};
 use crate::netlink::rtnetlink::{self, Address, Link, Route};
 use crate::netlink::sock_diag;
@@ -391,6 +392,17 @@ pub fn route_to(address: IpAddr) -> Result<Option<Route>, Error> {
     }
 }
 
+/// Returns whether the kernel tracks the TCP connection that this host has opened, in its usual zone. It does so for two
+/// minutes after the connection was closed (`nf_conntrack_tcp_timeout_time_wait`).
+///
+/// # Errors
+/// `Error::Malformed` or `Error::Socket` if conntrack cannot be read.
+pub fn is_tracked(from: SocketAddr, to: SocketAddr) -> Result<bool, Error> {
+    let socket = Socket::netfilter()?;
+    // The answer is the connection, or an error that means: none.
+    ask(&socket, &conntrack::tcp_connection(from, to), |_| Ok(()))
+}
+
 fn about_links<T>(
     question: &[u8],
     decode: impl Fn(&Message<'_>) -> Result<Option<T>, Malformed>,
@@ -478,8 +490,10 @@ fn answer(
                 NLMSG_DONE => return Ok(complete),
                 NLMSG_ERROR => {
                     let answer = Answer::decode(&message)?;
+                    if answer.errno == 0 {
+                        return Ok(complete);
+                    }
                     return match Errno::from_raw_os_error(answer.errno) {
-                        _ if answer.errno == 0 => Ok(complete),
                         // The table was deleted between two requests.
                         Errno::NOENT | Errno::INTR => Ok(false),
                         Errno::PERM => Err(Error::Permission),

@@ -4,6 +4,7 @@
 //! Sources: `linux/netlink.h`, `linux/netfilter/nfnetlink.h`; the files name theirs.
 
 pub mod answer;
+pub mod conntrack;
 pub mod header;
 pub mod message;
 pub mod nflog;

@@ -85,13 +85,31 @@ numbers! {
         NFULA_CT = 18,
         NFULNL_CFG_F_SEQ = 1,
         NFULNL_CFG_F_CONNTRACK = 4,
-        CTA_TUPLE_ORIG = 1,
-        CTA_TUPLE_PROTO = 2,
-        CTA_PROTO_DST_PORT = 3,
     }
     u8 {
         NFULNL_CFG_CMD_BIND = 1,
         NFULNL_COPY_PACKET = 2,
+    }
+}
+
+// Tracked connections (`linux/netfilter/nfnetlink_conntrack.h`, `linux/in.h`).
+numbers! {
+    u16 {
+        NFNL_SUBSYS_CTNETLINK = 1,
+        IPCTNL_MSG_CT_GET = 1,
+        CTA_TUPLE_ORIG = 1,
+        CTA_TUPLE_IP = 1,
+        CTA_TUPLE_PROTO = 2,
+        CTA_IP_V4_SRC = 1,
+        CTA_IP_V4_DST = 2,
+        CTA_IP_V6_SRC = 3,
+        CTA_IP_V6_DST = 4,
+        CTA_PROTO_NUM = 1,
+        CTA_PROTO_SRC_PORT = 2,
+        CTA_PROTO_DST_PORT = 3,
+    }
+    u8 {
+        IPPROTO_TCP = 6,
     }
 }
 

@@ -92,6 +92,14 @@ impl Daemon {
         }
     }
 
+    /// Waits for the next line, which must have these words.
+    pub(crate) fn expect_next(&mut self, words: &str) -> Result<()> {
+        let line = self.lines.recv_timeout(PATIENCE)?;
+        self.said.push(line.clone());
+        ensure!(line.contains(words), "no word of {words:?}: {line}");
+        Ok(())
+    }
+
     /// Waits until the policies are in force.
     pub(crate) fn expect_in_force(&mut self) -> Result<()> {
         self.expect("in force: ").map(drop)

@@ -28,6 +28,10 @@ use crate::support::service::spawn;
 pub(crate) const TRIALS: &[Named] = &[
     // Those that wait for the end of a trial begin first.
     (
+        "a_generation_that_cuts_the_host_off_for_certain_is_not_tried",
+        a_generation_that_cuts_the_host_off_for_certain_is_not_tried,
+    ),
+    (
         "a_generation_that_cuts_the_host_off_is_reverted",
         a_generation_that_cuts_the_host_off_is_reverted,
     ),
@@ -63,8 +67,11 @@ pub(crate) const TRIALS: &[Named] = &[
 ];
 
 const ADDRESS: &str = "https://lists.example.com/prod/";
-/// A policy that denies replies of the server where its connections are not tracked.
-const CUTS: &str = "default: deny\nports: {22: [203.0.113.7], 1024-65535: []}\n";
+/// A policy that denies replies of the server where its connections are not tracked, but for a few ports that
+/// connections are opened from: before a trial nothing is certain.
+const CUTS: &str = "default: deny\nports: {22: [203.0.113.7], 1024-60900: []}\n";
+/// The same for all these ports.
+const CUTS_FOR_CERTAIN: &str = "default: deny\nports: {22: [203.0.113.7], 1024-65535: []}\n";
 
 /// How long a host may be cut off.
 const WITHIN: std::time::Duration = std::time::Duration::from_mins(1);
@@ -402,6 +409,33 @@ fn begin_trial_and_stop_the_server(fleet: &mut Fleet, guard: &mut Daemon) -> Res
     fleet.servers.go_down();
     fleet.far.nft("delete table inet slow")?;
     guard.expect_in_force()
+}
+
+fn a_generation_that_cuts_the_host_off_for_certain_is_not_tried() -> Result<()> {
+    let (fleet, mut guard) = Fleet::with_first()?;
+    without_tracking(&fleet)?;
+    let rules = fleet.rules()?;
+    fleet.policy(CUTS_FOR_CERTAIN)?;
+    fleet.publish((2, 2), &[])?;
+    fleet.fetch()?;
+    // Nothing between them: the new rules were never in force.
+    guard.expect("generation 2 passed all checks: probing the server")?;
+    guard.expect_next("refused: it would cut this host off")?;
+    let site = fleet.until("refused")?;
+    let reason = site["reason"].as_str().unwrap_or_default();
+    ensure!(
+        reason.contains("203.0.113.10:443") && reason.contains("base.yaml:2"),
+        "{reason}"
+    );
+    ensure!(fleet.rules()? == rules, "other rules");
+    // It is judged again, and tried where its replies are tracked.
+    fleet.host.nft("delete table inet stateless")?;
+    fleet.renew(2, (2, 3))?;
+    fleet.fetch()?;
+    guard.expect("come into force")?;
+    guard.expect("confirmed")?;
+    fleet.until("in-force")?;
+    guard.stop()
 }
 
 fn a_generation_that_cuts_the_host_off_is_reverted() -> Result<()> {

@@ -56,6 +56,7 @@ mod support;
 mod terminal_behaviour;
 mod text;
 mod tracer;
+mod tracked;
 mod traffic;
 mod watch;
 
@@ -118,6 +119,7 @@ fn all() -> impl Iterator<Item = Named> {
         grants::TRIALS,
         program::TRIALS,
         tracer::TRIALS,
+        tracked::TRIALS,
         traffic::TRIALS,
         limits::TRIALS,
         container_sends_first::TRIALS,

@@ -105,7 +105,7 @@ impl Follower<'_> {
             if wanted.probe != state.probe {
                 state.probe.clone_from(&wanted.probe);
                 if let Some(probe) = &wanted.probe {
-                    let reached = state.store.probe(wanted.connections());
+                    let reached = state.store.probe(&wanted);
                     if reached.is_ok() && state.stream.is_none() {
                         state.due = Instant::now();
                     }

@@ -15,7 +15,7 @@ use crate::file::Limit;
 
 use super::failed;
 use super::names::Names;
-use super::site::{BLOBS, HEAD, Remote, Server, check_head};
+use super::site::{BLOBS, HEAD, Remote, Server, Wanted, Way, check_head};
 use super::web::{NotFetched, Web};
 
 pub(super) use follow::{Follower, fetch};
@@ -60,13 +60,14 @@ impl Store {
         }
     }
 
+    fn endpoint(&self, at: usize) -> Option<&Endpoint> {
+        self.endpoints.get(at % self.endpoints.len().max(1))
+    }
+
     /// Returns a connection that no call was made on yet.
     fn open(&self, at: usize) -> Result<Connection, Error> {
         let none = || Error::Other("etcd".to_owned(), "no member".to_owned());
-        let endpoint = self
-            .endpoints
-            .get(at % self.endpoints.len().max(1))
-            .ok_or_else(none)?;
+        let endpoint = self.endpoint(at).ok_or_else(none)?;
         self.runtime
             .block_on(Connection::open(endpoint, &self.identity))
     }
@@ -86,7 +87,7 @@ impl Store {
     }
 
     /// Opens new connections to members, and reads the head on each.
-    fn probe(&self, connections: u32) -> Result<(), NotFetched> {
+    fn probe(&self, wanted: &Wanted) -> Result<Option<Way>, NotFetched> {
         let keys = [self.layout.head()];
         let mut failure = None;
         let began = Instant::now();
@@ -96,8 +97,9 @@ impl Store {
                 break;
             }
             // One member that is down says nothing about the way.
-            let reached = (0..connections).try_for_each(|_| {
-                let mut connection = self.open(self.at.wrapping_add(at)).map_err(unreached)?;
+            let member = self.at.wrapping_add(at);
+            let reached = (0..wanted.connections()).try_for_each(|_| {
+                let mut connection = self.open(member).map_err(unreached)?;
                 let found = self
                     .runtime
                     .block_on(connection.get(&keys))
@@ -107,7 +109,10 @@ impl Store {
                 check_head(&head.ok_or_else(none)?.value)
             });
             match reached {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    let endpoint = self.endpoint(member).filter(|_| wanted.asks_for_way());
+                    return Ok(endpoint.and_then(|endpoint| Way::open(endpoint.address)));
+                }
                 // One member that answers shows that packets pass.
                 Err(error) => match &failure {
                     Some(NotFetched { answered: true, .. }) => {}

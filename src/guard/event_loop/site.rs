@@ -78,7 +78,7 @@ impl Guard {
                     .fetch_later(std::mem::take(&mut examined.requests));
                 site.take_examined(*examined, is_mine, now)
             }
-            Event::Probed(probed) => site.take_probed(probed.as_ref(), now),
+            Event::Probed(answer) => site.take_probed(answer.as_ref(), now),
             _ => {
                 site.look_at(now);
                 None

@@ -1,6 +1,5 @@
 //! All that can happen to guard.
 
-use crate::fetch::site::Probed;
 use crate::guard::granted::{self, Sender};
 use crate::guard::site;
 use crate::guard::state;
@@ -25,7 +24,7 @@ pub(in crate::guard) enum Event {
     /// The bundle of a site was examined.
     Examined(Box<site::Examined>),
     /// The answer to a probe was read.
-    Probed(Option<Probed>),
+    Probed(Option<site::Answer>),
     /// The directory of an engine's socket changed.
     EngineSocket,
     /// Links or addresses changed; `new` if a link was added.

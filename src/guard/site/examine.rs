@@ -8,8 +8,7 @@ use crate::bundle::{Error, Head, Manifest, Stage};
 use crate::fetch::site::{self, SiteStatus};
 use crate::host::docker::Unanswered;
 use crate::host::engine::Engine;
-use crate::policy::{DefaultAction, Fetched, SourceName};
-use crate::site::{HostFacts, Sockets};
+use crate::policy::{Fetched, SourceName};
 use crate::store::bundle::{self, Bundle, OpenError, Pick, now};
 use crate::store::{self, Location, Objection, Policies, Unfit};
 use crate::text::SourceMap;
@@ -18,6 +17,7 @@ use crate::untrusted::clean_to;
 use crate::guard::log;
 
 use super::state::{Generation, Next, Saved};
+use super::way;
 
 /// What is examined, and with what.
 #[derive(Debug)]
@@ -160,12 +160,7 @@ impl Examination {
             || SourceMap::strict().with_fetched(self.cache.clone(), Some(self.accepted.clone()));
         let facts = OnceCell::new();
         let look = |policies: &Policies| {
-            let sockets = match policies.policy.default {
-                DefaultAction::Allow if !policies.asks_for_services() => Sockets::None,
-                _ => Sockets::All,
-            };
-            let (engines, unanswered) = (self.engines.clone(), self.unanswered.clone());
-            HostFacts::with(engines, unanswered, sockets, &[])
+            way::facts(policies, self.engines.clone(), self.unanswered.clone())
         };
         let check = |policies: &Policies| {
             let run = |host| {

@@ -4,6 +4,7 @@
 //! - `state`: what is remembered, and which heads are taken;
 //! - `machine`: what happens when;
 //! - `examine`: whether the bundle in the cache passes all checks and tests;
+//! - `way`: whether its rules let the replies of the server in;
 //! - this file: does what the machine asks for, and says how far it is.
 //!
 //! The fetcher has the network and no rights, guard has the rights and no network. What the fetcher says counts for
@@ -14,6 +15,7 @@ mod lock;
 pub(super) mod machine;
 mod report;
 pub(super) mod state;
+mod way;
 
 use std::io;
 use std::path::PathBuf;
@@ -24,7 +26,7 @@ use serde_json::Value;
 
 use crate::bundle::Address;
 use crate::clock::since_boot;
-use crate::fetch::site::{self, Probed, SiteStatus, Wanted};
+use crate::fetch::site::{self, SiteStatus};
 use crate::store::bundle::Pick;
 use crate::store::{Location, Policies};
 use crate::untrusted::clean_to;
@@ -45,6 +47,9 @@ use examine::Examination;
 use lock::Lock;
 use machine::{Action, Candidate, Machine, Phase, Probe};
 use state::{Generation, Next, Reason, Saved};
+use way::Proof;
+
+pub(in crate::guard) use way::Answer;
 
 pub(in crate::guard) use report::Report;
 
@@ -92,9 +97,11 @@ pub(in crate::guard) struct Site {
     log: Log,
     files: Arc<Files>,
     examination: Job<Examined>,
-    answer: Job<Option<Probed>>,
+    answer: Job<Option<Answer>>,
     machine: Machine,
     candidate: Option<Arc<Policies>>,
+    /// The generation that would cut this host off from the server.
+    cutting: Option<Generation>,
     /// The probe that is asked for, and until when the fetcher may answer.
     probe: Option<(String, Instant)>,
     /// When the next probe is asked for.
@@ -160,6 +167,7 @@ impl Site {
             answer: Job::new("probe")?,
             machine,
             candidate: None,
+            cutting: None,
             probe: None,
             next_probe: None,
             waits: Backoff::new(WAIT.0, WAIT.1),
@@ -245,8 +253,17 @@ impl Site {
             self.ask_probe(now);
         }
         self.answer.begin(now, || {
-            let cache = self.cache.clone();
-            Box::new(move || site::probed(&cache))
+            let (cache, asked) = (self.cache.clone(), self.probe.clone());
+            // Where no rules are in force, nothing may be tracked yet.
+            let is_judged = self.machine.saved.in_force.is_some()
+                && matches!(self.machine.phase(), Phase::Waiting(_));
+            let proof = self.candidate.as_ref().filter(|_| is_judged);
+            let proof = proof.map(|policies| Proof {
+                policies: Arc::clone(policies),
+                engines: engines.engines(),
+                unanswered: engines.unanswered(),
+            });
+            Box::new(move || Answer::read(&cache, asked.map(|(asked, _)| asked), proof))
         })?;
         if is_ready && self.machine.is_free() {
             let (location, saved) = (self.location.clone(), self.machine.saved.clone());
@@ -347,10 +364,13 @@ impl Site {
         if self.machine.phase() != Phase::Waiting(candidate) {
             self.candidate = Some(Arc::new(policies));
             self.waits.reset();
-            self.denied = None;
-            let number = generation.number;
-            let text = format!("generation {number} passed all checks: probing the server");
-            self.log.say(Level::Notice, &text);
+            // One that would cut this host off is judged again: what excludes connections from tracking may be gone.
+            if self.cutting != Some(generation) {
+                self.denied = None;
+                let number = generation.number;
+                let text = format!("generation {number} passed all checks: probing the server");
+                self.log.say(Level::Notice, &text);
+            }
         }
         let actions = self.machine.offer(candidate);
         self.act(actions, now)
@@ -359,10 +379,10 @@ impl Site {
     /// Takes what the fetcher has answered, if that is about the last probe.
     pub(in crate::guard) fn take_probed(
         &mut self,
-        probed: Option<&Probed>,
+        answer: Option<&Answer>,
         now: Instant,
     ) -> Option<Order> {
-        let probed = probed?;
+        let Answer { probed, objection } = answer?;
         let is_asked = self
             .probe
             .as_ref()
@@ -371,6 +391,13 @@ impl Site {
             return None;
         }
         self.probe = None;
+        if let (Some(objection), Phase::Waiting(candidate)) = (objection, self.machine.phase()) {
+            self.machine.withdraw();
+            self.candidate = None;
+            self.cutting = Some(candidate.generation);
+            self.deny("refused", objection);
+            return None;
+        }
         let failure = probed.failure.as_deref();
         let probe = match failure {
             None => Probe::Reached,
@@ -436,6 +463,7 @@ impl Site {
                 Action::Probe => self.ask_probe(now),
                 Action::Apply => {
                     self.failure = None;
+                    self.cutting = None;
                     let policies = self.candidate.take()?;
                     let text =
                         "the new rules come into force until the server is reached through them";
@@ -490,27 +518,6 @@ impl Site {
         let probe = format!("{:032x}", u128::from_ne_bytes(random));
         self.probe = Some((probe, now + ANSWER));
         self.ask();
-    }
-
-    /// Tells the fetcher what is wanted.
-    fn ask(&mut self) {
-        let saved = &self.machine.saved;
-        let wanted = Wanted {
-            address: self.address.clone(),
-            contents: self.contents.clone(),
-            host: self.location.trust.host.clone(),
-            keep: Some(saved.in_force.iter().map(|known| known.manifest).collect()),
-            probe: self.probe.as_ref().map(|(probe, _)| probe.clone()),
-            // The rules in force are not on trial: it is enough that the server is there.
-            connections: match self.machine.phase() {
-                Phase::Waiting(_) => 1,
-                _ => site::CONNECTIONS,
-            },
-        };
-        if let Err(error) = wanted.write(&self.wanted) {
-            let text = format!("cannot tell `dfw fetch` what to fetch: {error}");
-            self.log.say(Level::Warning, &text);
-        }
     }
 
     /// Writes the state; returns whether it is written.

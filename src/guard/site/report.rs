@@ -1,11 +1,11 @@
-//! How far a site is, for status and metrics.
+//! How far a site is, for status and metrics, and what the fetcher and the store are told.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
 use crate::bundle::{Address, Digest};
-use crate::fetch::site;
+use crate::fetch::site::{self, Wanted};
 use crate::file;
 use crate::guard::log::Level;
 use crate::store::bundle::now;
@@ -97,6 +97,27 @@ impl Site {
             age,
             failure: failure.map(|failure| clean_to(failure, REASON)),
             failures: self.status.failures,
+        }
+    }
+
+    /// Tells the fetcher what is wanted.
+    pub(super) fn ask(&mut self) {
+        let saved = &self.machine.saved;
+        let wanted = Wanted {
+            address: self.address.clone(),
+            contents: self.contents.clone(),
+            host: self.location.trust.host.clone(),
+            keep: Some(saved.in_force.iter().map(|known| known.manifest).collect()),
+            probe: self.probe.as_ref().map(|(probe, _)| probe.clone()),
+            // The rules in force are not on trial: it is enough that the server is there.
+            connections: match self.machine.phase() {
+                Phase::Waiting(_) => 1,
+                _ => site::CONNECTIONS,
+            },
+        };
+        if let Err(error) = wanted.write(&self.wanted) {
+            let text = format!("cannot tell `dfw fetch` what to fetch: {error}");
+            self.log.say(Level::Warning, &text);
         }
     }
 
