@@ -39,8 +39,7 @@ mod versions;
 
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
-use libtest_mimic::{Arguments, Trial};
+use anyhow::Result;
 
 use crate::support::command::find;
 
@@ -48,32 +47,8 @@ use crate::support::command::find;
 type Named = (&'static str, fn() -> Result<()>);
 
 fn main() -> ExitCode {
-    if let Some(code) = support::helper_main() {
-        return code;
-    }
-    let mut arguments = Arguments::from_args();
     // Each trial has a cluster of its own.
-    arguments.test_threads = arguments.test_threads.or(Some(3));
-    let missing = missing();
-    let skip = !missing.is_empty() && std::env::var("CI").as_deref() != Ok("true");
-    for thing in &missing {
-        eprintln!("the fleet tests need {thing}");
-    }
-    let trials = all()
-        .map(|(name, _)| {
-            Trial::test(name, move || {
-                let missing = self::missing();
-                let result = if missing.is_empty() {
-                    support::isolated::run(name)
-                } else {
-                    missed(&missing)
-                };
-                result.map_err(|error| format!("{error:#}").into())
-            })
-            .with_ignored_flag(skip)
-        })
-        .collect();
-    libtest_mimic::run(&arguments, trials).exit_code()
+    support::suite("fleet", 3, missing)
 }
 
 fn missing() -> Vec<String> {
@@ -83,10 +58,6 @@ fn missing() -> Vec<String> {
         .filter(|name| find(name).is_none());
     missing.extend(lacking.map(|name| format!("the program {name}")));
     missing
-}
-
-fn missed(missing: &[String]) -> Result<()> {
-    bail!("this trial needs {}", missing.join("; "))
 }
 
 fn all() -> impl Iterator<Item = Named> {

@@ -367,20 +367,6 @@ fn a_list_that_breaks_a_test_holds_up_no_generation() -> Result<()> {
     guard.stop()
 }
 
-/// Has the connections of the server not tracked, as where a host has a stateless firewall.
-fn without_tracking(fleet: &Fleet) -> Result<()> {
-    for command in [
-        "add table inet stateless",
-        "add chain inet stateless in { type filter hook prerouting priority raw; }",
-        "add chain inet stateless out { type filter hook output priority raw; }",
-        "add rule inet stateless in tcp sport 443 notrack",
-        "add rule inet stateless out tcp dport 443 notrack",
-    ] {
-        fleet.host.nft(command)?;
-    }
-    Ok(())
-}
-
 /// Makes each connection to the server take three seconds: two of its first segments are lost. So a trial does not
 /// end before the server does, however busy this machine is.
 fn slow_down(fleet: &Fleet) -> Result<()> {
@@ -413,7 +399,7 @@ fn begin_trial_and_stop_the_server(fleet: &mut Fleet, guard: &mut Daemon) -> Res
 
 fn a_generation_that_cuts_the_host_off_for_certain_is_not_tried() -> Result<()> {
     let (fleet, mut guard) = Fleet::with_first()?;
-    without_tracking(&fleet)?;
+    fleet.host.exclude_from_tracking(443)?;
     let rules = fleet.rules()?;
     fleet.policy(CUTS_FOR_CERTAIN)?;
     fleet.publish((2, 2), &[])?;
@@ -440,7 +426,7 @@ fn a_generation_that_cuts_the_host_off_for_certain_is_not_tried() -> Result<()> 
 
 fn a_generation_that_cuts_the_host_off_is_reverted() -> Result<()> {
     let (fleet, mut guard) = Fleet::with_first()?;
-    without_tracking(&fleet)?;
+    fleet.host.exclude_from_tracking(443)?;
     let rules = fleet.rules()?;
     fleet.policy(CUTS)?;
     fleet.publish((2, 2), &[])?;

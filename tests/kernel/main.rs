@@ -62,43 +62,14 @@ mod watch;
 
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
-use libtest_mimic::{Arguments, Trial};
+use anyhow::Result;
 
 /// A trial by name.
 type Named = (&'static str, fn() -> Result<()>);
 
 fn main() -> ExitCode {
-    if let Some(code) = support::helper_main() {
-        return code;
-    }
-    let mut arguments = Arguments::from_args();
     // Most of a trial is waiting for other programs.
-    arguments.test_threads = arguments.test_threads.or(Some(4));
-    let missing = namespace::missing();
-    let skip = !missing.is_empty() && std::env::var("CI").as_deref() != Ok("true");
-    for thing in &missing {
-        eprintln!("the kernel tests need {thing}");
-    }
-    let trials = all()
-        .map(|(name, _)| {
-            Trial::test(name, move || {
-                let missing = namespace::missing();
-                let result = if missing.is_empty() {
-                    support::isolated::run(name)
-                } else {
-                    missed(&missing)
-                };
-                result.map_err(|error| format!("{error:#}").into())
-            })
-            .with_ignored_flag(skip)
-        })
-        .collect();
-    libtest_mimic::run(&arguments, trials).exit_code()
-}
-
-fn missed(missing: &[String]) -> Result<()> {
-    bail!("this trial needs {}", missing.join("; "))
+    support::suite("kernel", 4, namespace::missing)
 }
 
 fn all() -> impl Iterator<Item = Named> {

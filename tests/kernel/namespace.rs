@@ -139,6 +139,19 @@ impl Sandbox {
         Ok(())
     }
 
+    /// Has connections of this host to a port elsewhere not tracked, as where a firewall is stateless.
+    pub(crate) fn exclude_from_tracking(&self, port: u16) -> Result<()> {
+        self.nft_load(
+            &["-f"],
+            &format!(
+                "table inet stateless {{
+                    chain in {{ type filter hook prerouting priority raw; tcp sport {port} notrack; }}
+                    chain out {{ type filter hook output priority raw; tcp dport {port} notrack; }}
+                }}"
+            ),
+        )
+    }
+
     /// Every table of every family, as nft prints them.
     pub(crate) fn listing(&self) -> Result<String> {
         self.nft("list ruleset")

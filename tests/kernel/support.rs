@@ -25,12 +25,39 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, anyhow, bail};
+use libtest_mimic::{Arguments, Trial};
 
-/// Each trial is this same program, and so are the janitor and what takes netfilter away from dfw.
-pub(crate) fn helper_main() -> Option<ExitCode> {
-    helper::main(play)
+/// Runs all trials, each in a process of its own and so many at once; or the part of a helper, if this process is one.
+/// Where something is missing they are skipped, or fail with `CI=true`.
+pub(crate) fn suite(name: &str, threads: usize, missing: fn() -> Vec<String>) -> ExitCode {
+    if let Some(code) = helper::main(play) {
+        return code;
+    }
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = arguments.test_threads.or(Some(threads));
+    let lacking = missing();
+    let skip = !lacking.is_empty() && std::env::var("CI").as_deref() != Ok("true");
+    for thing in &lacking {
+        eprintln!("the {name} tests need {thing}");
+    }
+    let trials = crate::all()
+        .map(|(name, _)| {
+            Trial::test(name, move || {
+                let missing = missing();
+                let result = if missing.is_empty() {
+                    isolated::run(name)
+                } else {
+                    Err(anyhow!("this trial needs {}", missing.join("; ")))
+                };
+                result.map_err(|error| format!("{error:#}").into())
+            })
+            .with_ignored_flag(skip)
+        })
+        .collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
 }
 
+/// Each trial is this same program, and so are the janitor and what takes netfilter away from dfw.
 fn play(role: &str, rest: &[String]) -> Result<()> {
     match (role, rest) {
         (isolated::ROLE, [name]) => isolated::play(name, crate::all(), crate::namespace::close),

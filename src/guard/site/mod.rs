@@ -8,7 +8,7 @@
 //! - this file: does what the machine asks for, and says how far it is.
 //!
 //! The fetcher has the network and no rights, guard has the rights and no network. What the fetcher says counts for
-//! one thing: whether the server can be reached.
+//! one thing: whether the server can be reached, and by which connection.
 
 mod examine;
 mod lock;
