@@ -137,7 +137,16 @@ fn a_policy_that_cuts_hosts_off_stops_at_the_canary() -> Result<()> {
     let (fleet, hosts) = begun()?;
     let rules: Vec<_> = hosts.iter().map(Host::rules).collect::<Result<_>>()?;
     hosts[0].sandbox.exclude_from_tracking(2379)?;
-    // Replies of the store are denied where nothing tracks them, but for a few ports: nothing is certain before.
+    // Replies of the store are denied where nothing tracks them: that is certain before a trial,
+    fleet.policy("default: deny\nports: {22: [203.0.113.9], 1024-65535: []}\n")?;
+    let report = fleet.push(&STAGES)?;
+    ensure!(
+        report.code == Some(1)
+            && report.stderr.contains("canary-1 refused")
+            && report.stderr.contains("it would cut this host off"),
+        "{report:?}"
+    );
+    // and is not where a few ports are left out.
     fleet.policy("default: deny\nports: {22: [203.0.113.9], 1024-60900: []}\n")?;
     let report = fleet.push(&STAGES)?;
     ensure!(
