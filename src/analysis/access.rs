@@ -29,11 +29,9 @@ pub struct Access {
     pub sources: Rc<AddressSet>,
     /// What becomes of the packet.
     pub judgement: Judgement,
-    /// The line of the policy that decides; `None` where a rule of dfw's own decides, or none at all.
-    pub line: Option<Origin>,
     /// The rules that led there, for one of the sets of addresses; none where no rule decides. Of a port in general
     /// only the last.
-    pub steps: Vec<Step>,
+    pub steps: Rc<[Step]>,
 }
 
 impl Access {
@@ -41,6 +39,12 @@ impl Access {
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         self.judgement.verdict()
+    }
+
+    /// Returns the line of the policy that decides; `None` where a rule of dfw's own decides, or none at all.
+    #[must_use]
+    pub fn line(&self) -> Option<Origin> {
+        line_of(&self.steps)
     }
 
     /// Returns what decides, for people: `FILE:LINE`, the comment of a rule of dfw's own, or that no rule does.
@@ -62,9 +66,10 @@ impl Access {
     /// Returns whether the same decides the same, whatever the addresses.
     #[must_use]
     pub fn is_alike(&self, other: &Self) -> bool {
+        // The line is what a comment says.
         let [own, others] =
             [self, other].map(|access| access.steps.last().map(|step| step.comment.as_deref()));
-        self.judgement == other.judgement && self.line == other.line && own == others
+        self.judgement == other.judgement && own == others
     }
 }
 
@@ -145,18 +150,19 @@ impl<'a> Judge<'a> {
     /// tell apart from them, so that a packet between two of the same name is one between two bridges.
     pub fn in_general(&mut self, pool: &mut Pool, slot: &Slot<'_>) -> Judged<'a> {
         let path = slot.path();
-        self.in_general_by(pool, &path, &slot.packet(&path))
+        let all = pool.keep(AddressSet::all(slot.family));
+        self.in_general_by(pool, &path, &slot.packet(&path), &all)
     }
 
-    /// Does the same for the path and the packet of a slot.
+    /// Does the same for the path and the packet of a slot, and all addresses of its family.
     pub(super) fn in_general_by(
         &mut self,
         pool: &mut Pool,
         path: &Path,
         packet: &Packet,
+        all: &Rc<AddressSet>,
     ) -> Judged<'a> {
-        let all = pool.keep(AddressSet::all(Family::of(packet.flow.source)));
-        let partition = (self.symbolic).partition_with(pool, packet, &all, Steps::Last);
+        let partition = (self.symbolic).partition_with(pool, packet, all, Steps::Last);
         judged(pool, path, partition, false)
     }
 
@@ -229,7 +235,6 @@ fn judged<'a>(pool: &mut Pool, path: &Path, partition: Partition<'a>, stays: boo
         let access = Access {
             sources: region.sources,
             judgement,
-            line: line_of(&region.steps),
             steps: region.steps,
         };
         add(pool, &mut accesses, access);

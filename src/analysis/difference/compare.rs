@@ -16,9 +16,9 @@ use crate::net::{AddressSet, Family, HostPorts, Protocol};
 use crate::ruleset::{Interface, Ruleset, Side};
 
 use super::super::access::{Access, Judge, Judged, Slot, destinations, ordinary};
-use super::super::eval::{Fast, Pool, differing_ports, tells};
+use super::super::eval::{Fast, Pool, Step, differing_ports, tells};
 use super::super::interfaces::{Class, has_reverse_path_filter};
-use super::super::judgement::Verdict;
+use super::super::judgement::{Judgement, Verdict};
 use super::super::path::Kind;
 use super::{Decider, Effect, KINDS, Route, Row};
 
@@ -89,8 +89,11 @@ struct Change {
     after: usize,
 }
 
+/// Paths, which many ports have in common.
+type Routes = Arc<[Route]>;
+
 /// Ports for which something changes, and the paths on which it does.
-type Place = (Arc<[Route]>, Segment);
+type Place = (Routes, Segment);
 
 /// What changes, and where.
 type Cells = IndexMap<Cell, Vec<Place>, Fast>;
@@ -172,10 +175,19 @@ struct Compare<'p, 'a> {
     judges: [Judge<'a>; 2],
     /// The classes of interfaces, incoming and outgoing.
     classes: [&'p [Class]; 2],
+    /// Every address of the family.
+    all: Rc<AddressSet>,
     /// What an expression says of each class of its side.
     answers: IndexMap<*const Interface, Answers, Fast>,
+    /// The lists of paths, each kept once.
+    lists: IndexSet<Routes, Fast>,
+    /// The paths of a list on which packets meet the same rules as on the first, and the others, by the numbers of
+    /// the expressions that were asked.
+    parts: IndexMap<(*const Route, Vec<usize>), [Routes; 2], Fast>,
     /// What decides where something changes.
     deciders: IndexSet<Decider, Fast>,
+    /// Their numbers by what they are of: the rule, which is kept to be one place in memory, and the port.
+    decided: IndexMap<(*const Step, Judgement, u16), (Rc<[Step]>, usize), Fast>,
     cells: Cells,
 }
 
@@ -187,13 +199,18 @@ impl<'p, 'a> Compare<'p, 'a> {
         differing: &Differing,
         kinds: &[Kind],
     ) -> Found {
+        let mut pool = Pool::default();
         let mut compare = Self {
-            pool: Pool::default(),
+            all: pool.keep(AddressSet::all(differing.family)),
+            pool,
             rulesets,
             judges: rulesets.map(Judge::new),
             classes,
             answers: IndexMap::default(),
+            lists: IndexSet::default(),
+            parts: IndexMap::default(),
             deciders: IndexSet::default(),
+            decided: IndexMap::default(),
             cells: IndexMap::default(),
         };
         for kind in kinds {
@@ -201,7 +218,7 @@ impl<'p, 'a> Compare<'p, 'a> {
         }
         let (deciders, cells) = (compare.deciders, compare.cells);
         // Nothing else has the sets now, and so they are moved.
-        drop((compare.pool, compare.judges));
+        drop((compare.pool, compare.judges, compare.all));
         let mut sets = IndexSet::<Set, Fast>::default();
         let mut number = |set: Set| sets.insert_full(set).0;
         let cells = cells.into_iter().map(|(cell, places)| {
@@ -231,6 +248,7 @@ impl<'p, 'a> Compare<'p, 'a> {
         let has_filter = self.rulesets.into_iter().any(has_reverse_path_filter);
         for strays in [false, true].into_iter().take(1 + usize::from(has_filter)) {
             let routes = self.routes(kind, strays);
+            let routes = self.one(routes);
             for address in &addresses {
                 for (protocol, ports) in &differing.protocols {
                     let line = Line {
@@ -268,58 +286,94 @@ impl<'p, 'a> Compare<'p, 'a> {
     }
 
     /// Compares ports on all paths of a kind.
-    fn ports(&mut self, line: Line, (first, last): (u16, u16), routes: &[Route]) {
+    fn ports(&mut self, line: Line, (first, last): (u16, u16), routes: &Routes) {
         // The paths by the port that they are to be asked about next.
-        let mut next = BTreeMap::from([(first, routes.to_vec())]);
-        while let Some((port, mut routes)) = next.pop_first() {
+        let mut next = BTreeMap::from([(first, vec![Arc::clone(routes)])]);
+        while let Some((port, lists)) = next.pop_first() {
+            let mut routes = self.together(lists);
             while let Some(route) = routes.first().copied() {
-                let [incoming, outgoing] = self.classes;
-                let name = |class: Option<&'p Class>| class.map_or("", |class| &class.name);
-                let slot = Slot {
-                    kind: line.kind,
-                    family: line.family,
-                    protocol: line.protocol,
-                    port,
-                    address: line.asked,
-                    incoming: name(incoming.get(route.incoming)),
-                    outgoing: name(route.outgoing.and_then(|index| outgoing.get(index))),
-                    strays: line.strays,
-                };
-                let path = slot.path();
-                let packet = slot.packet(&path);
-                let judged = self
-                    .judges
-                    .each_mut()
-                    .map(|judge| judge.in_general_by(&mut self.pool, &path, &packet));
+                let judged = self.judged(line, port, route);
                 let asked = self.asked(&judged);
-                let (alike, others): (Vec<Route>, Vec<Route>) = routes
-                    .into_iter()
-                    .partition(|other| self.is_alike(&asked, route, *other));
+                let [alike, others] = self.parts(&routes, asked);
                 let end = self.segment(line, (port, last), &alike, &judged);
                 if let Some(behind) = end.checked_add(1).filter(|behind| *behind <= last) {
-                    next.entry(behind).or_default().extend(alike);
+                    next.entry(behind).or_default().push(alike);
                 }
                 routes = others;
             }
         }
     }
 
+    /// Asks both rulesets about a port on one path.
+    fn judged(&mut self, line: Line, port: u16, route: Route) -> [Judged<'a>; 2] {
+        let [incoming, outgoing] = self.classes;
+        let name = |class: Option<&'p Class>| class.map_or("", |class| &class.name);
+        let slot = Slot {
+            kind: line.kind,
+            family: line.family,
+            protocol: line.protocol,
+            port,
+            address: line.asked,
+            incoming: name(incoming.get(route.incoming)),
+            outgoing: name(route.outgoing.and_then(|index| outgoing.get(index))),
+            strays: line.strays,
+        };
+        let path = slot.path();
+        let packet = slot.packet(&path);
+        let (pool, all) = (&mut self.pool, &self.all);
+        let judges = self.judges.each_mut();
+        judges.map(|judge| judge.in_general_by(pool, &path, &packet, all))
+    }
+
     /// Returns the numbers of the expressions that compared a name of an interface.
     fn asked(&mut self, judged: &[Judged<'a>; 2]) -> Vec<usize> {
-        let classes = self.classes;
-        let answers = &mut self.answers;
-        let rulesets = self.rulesets.into_iter().zip(judged);
-        let all = rulesets.flat_map(|(ruleset, judged)| {
-            let interfaces = judged.interfaces.iter();
-            interfaces.map(move |interface| (ruleset, *interface))
-        });
-        all.map(|(ruleset, interface)| {
-            let entry = answers.entry(std::ptr::from_ref(interface));
-            let index = entry.index();
-            entry.or_insert_with(|| Answers::of(ruleset, interface, classes));
-            index
-        })
-        .collect()
+        let mut asked = Vec::with_capacity(judged.iter().map(|j| j.interfaces.len()).sum());
+        for (ruleset, judged) in self.rulesets.into_iter().zip(judged) {
+            for interface in &judged.interfaces {
+                let entry = self.answers.entry(std::ptr::from_ref(*interface));
+                asked.push(entry.index());
+                entry.or_insert_with(|| Answers::of(ruleset, interface, self.classes));
+            }
+        }
+        asked
+    }
+
+    /// Returns the one list of these paths.
+    fn one(&mut self, routes: Vec<Route>) -> Routes {
+        if let Some(known) = self.lists.get(&routes[..]) {
+            return Arc::clone(known);
+        }
+        let routes = Routes::from(routes);
+        self.lists.insert(Arc::clone(&routes));
+        routes
+    }
+
+    /// Returns the paths of several lists.
+    fn together(&mut self, mut lists: Vec<Routes>) -> Routes {
+        match lists.pop() {
+            Some(only) if lists.is_empty() => only,
+            last => {
+                lists.extend(last);
+                self.one(lists.concat())
+            }
+        }
+    }
+
+    /// Returns the paths of a list on which packets meet the same rules as on the first, by what was asked of those,
+    /// and the others.
+    fn parts(&mut self, routes: &Routes, asked: Vec<usize>) -> [Routes; 2] {
+        let key = (routes.as_ptr(), asked);
+        if let Some(known) = self.parts.get(&key) {
+            return known.clone();
+        }
+        let first = routes.first();
+        let is_alike =
+            |other: &Route| first.is_some_and(|first| self.is_alike(&key.1, *first, *other));
+        let (alike, others): (Vec<Route>, Vec<Route>) =
+            routes.iter().partition(|other| is_alike(other));
+        let parts = [alike, others].map(|routes| self.one(routes));
+        self.parts.insert(key, parts.clone());
+        parts
     }
 
     /// Whether packets of two paths meet the same rules, by what was asked of those of the first.
@@ -336,7 +390,7 @@ impl<'p, 'a> Compare<'p, 'a> {
         &mut self,
         line: Line,
         (first, limit): (u16, u16),
-        routes: &[Route],
+        routes: &Routes,
         judged: &[Judged<'a>; 2],
     ) -> u16 {
         let [old, new] = judged;
@@ -355,7 +409,6 @@ impl<'p, 'a> Compare<'p, 'a> {
         {
             return last;
         }
-        let routes: Arc<[Route]> = routes.into();
         let mut allowed = None;
         for before in &old.accesses {
             for after in &new.accesses {
@@ -371,26 +424,35 @@ impl<'p, 'a> Compare<'p, 'a> {
                         .each_ref()
                         .map(|judged| Set(allowed_of(&mut self.pool, judged)))
                 });
-                let mut decider = |access| {
-                    let decider = Decider::of(access, first);
-                    self.deciders.insert_full(decider).0
-                };
+                let allowed = allowed.clone();
+                let [before, after] = [before, after].map(|access| self.decider(access, first));
                 let cell = Cell {
                     family: line.family,
                     change: Change {
                         effect,
-                        before: decider(before),
-                        after: decider(after),
+                        before,
+                        after,
                     },
                     sources: Set(sources),
-                    allowed: allowed.clone(),
+                    allowed,
                 };
                 let segment = (line.address, line.protocol, first, last);
                 let places = self.cells.entry(cell).or_default();
-                places.push((Arc::clone(&routes), segment));
+                places.push((Arc::clone(routes), segment));
             }
         }
         last
+    }
+
+    /// Returns the number of what decides about packets to a port.
+    fn decider(&mut self, access: &Access, port: u16) -> usize {
+        let key = (access.steps.as_ptr(), access.judgement, port);
+        if let Some((_, number)) = self.decided.get(&key) {
+            return *number;
+        }
+        let (number, _) = self.deciders.insert_full(Decider::of(access, port));
+        self.decided.insert(key, (Rc::clone(&access.steps), number));
+        number
     }
 }
 
@@ -479,7 +541,7 @@ fn joined_rows(pool: &mut Pool, deciders: &[Decider], cells: Cells) -> Vec<Row> 
 /// Returns the paths on which the same ports change, with these.
 fn joined_routes(places: Vec<Place>) -> IndexMap<Vec<Segment>, Vec<Route>, Fast> {
     // Paths that were found alike at one port mostly are at all: they stay together.
-    let mut together: Vec<(Arc<[Route]>, Vec<Segment>)> = Vec::new();
+    let mut together: Vec<(Routes, Vec<Segment>)> = Vec::new();
     for (routes, segment) in places {
         match together.iter_mut().find(|(known, _)| *known == routes) {
             Some((_, segments)) => segments.push(segment),

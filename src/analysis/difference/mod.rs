@@ -168,7 +168,7 @@ impl Decider {
         Self {
             judgement: access.judgement,
             key: step.and_then(|step| key_of_step(step.chain.as_str(), port)),
-            line: access.line.clone(),
+            line: access.line(),
             reason: access.reason(),
         }
     }

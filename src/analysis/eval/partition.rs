@@ -11,10 +11,10 @@ use std::rc::Rc;
 
 use indexmap::IndexMap;
 
-use crate::net::AddressSet;
+use crate::net::{AddressSet, Family};
 use crate::ruleset::check::JUMP_MAX;
 use crate::ruleset::{
-    Address, Chain, End, Expression, Hook, Interface, L4Protocol, Port, Rule, Ruleset, Verdict,
+    Address, Chain, End, Expression, Hook, Interface, L4Protocol, Port, Rule, Ruleset, Set, Verdict,
 };
 
 use super::local::deny_local_only;
@@ -35,7 +35,7 @@ pub struct Region {
     pub decision: Option<Decision>,
     /// The rules that led there, as in [`Trace::steps`](super::Trace::steps), without the elements that
     /// contain the source.
-    pub steps: Vec<Step>,
+    pub steps: Rc<[Step]>,
 }
 
 /// The steps that a region has.
@@ -69,7 +69,9 @@ struct Place<'a> {
     /// The chain.
     chain: &'a str,
     /// The place of the rule.
-    rule: usize,
+    index: usize,
+    /// The rule.
+    rule: &'a Rule,
 }
 
 /// A partition without the elements by which rules matched.
@@ -99,11 +101,15 @@ pub struct Symbolic<'a> {
     /// Whether prerouting accepts every packet that is not for this host.
     denies_local_only: bool,
     /// What sets and maps hold, of those that were asked for.
-    found: IndexMap<(*const u8, Asked), Result<Found<'a>, Unknown>, Fast>,
-    /// The chains that were entered, by their names' places in memory: names are long, alike and many.
+    found: IndexMap<(Option<*const Set>, Family, Asked), Result<Found<'a>, Unknown>, Fast>,
+    /// The sets and maps that were asked for, by their names' places in memory: names are long, alike and many.
+    sets: IndexMap<*const u8, Option<*const Set>, Fast>,
+    /// The chains that were entered, the same way.
     chains: IndexMap<*const u8, &'a Chain, Fast>,
     /// The ports that a set or map tells apart from others, around the one that was asked for last.
     alike: IndexMap<(*const u8, L4Protocol), (u16, u16), Fast>,
+    /// What rules decide by themselves, whatever they matched by.
+    last: IndexMap<*const Rule, Rc<[Step]>, Fast>,
 }
 
 /// Sources apart by the verdict that a map has for them; a set has none.
@@ -120,8 +126,10 @@ impl<'a> Symbolic<'a> {
             denies_local_only: deny_local_only(ruleset, prerouting),
             bases,
             found: IndexMap::default(),
+            sets: IndexMap::default(),
             chains: IndexMap::default(),
             alike: IndexMap::default(),
+            last: IndexMap::default(),
         }
     }
 
@@ -164,12 +172,12 @@ impl<'a> Symbolic<'a> {
         let outline = self.outline(pool, &packet, arriving.as_ref(), sources);
         let regions = outline.regions.into_iter().map(|outcome| {
             let seen = arriving.as_ref().filter(|_| outcome.early);
-            let trail = match steps {
-                Steps::All => &outcome.trail[..],
-                Steps::Last => outcome.trail.last().map_or(&[][..], std::slice::from_ref),
-            };
+            let seen = seen.unwrap_or(&packet);
             Region {
-                steps: self.steps(seen.unwrap_or(&packet), trail, steps),
+                steps: match steps {
+                    Steps::All => self.steps(seen, &outcome.trail),
+                    Steps::Last => self.last(seen, &outcome.trail),
+                },
                 sources: outcome.sources,
                 decision: outcome.decision,
             }
@@ -229,7 +237,7 @@ impl<'a> Symbolic<'a> {
             for base in early.iter() {
                 walk.base(base);
             }
-            walk.leave_prerouting();
+            walk.leave_prerouting(sources);
             walk.packet = packet;
         }
         for base in bases.iter().flat_map(|bases| bases.iter()) {
@@ -245,28 +253,35 @@ impl<'a> Symbolic<'a> {
     }
 
     /// Returns the rules of a trail with what they matched by, but for sources.
-    fn steps(&self, packet: &Packet, trail: &[Place<'_>], steps: Steps) -> Vec<Step> {
-        let step = |place: &Place<'_>| {
-            let rule = self
-                .ruleset
-                .chains
-                .get(place.chain)?
-                .rules
-                .get(place.rule)?;
+    fn steps(&self, packet: &Packet, trail: &[Place<'a>]) -> Rc<[Step]> {
+        let step = |place: &Place<'a>| {
             let mut hits = Vec::new();
-            // Of the last step only what decides is wanted, which its own comment says.
-            if steps == Steps::Last && rule.comment.is_some() {
-                return Step::of((place.chain, place.rule), rule, hits);
-            }
             let mut run = Run::new(self.ruleset, packet, true);
-            for expression in &rule.expressions {
+            for expression in &place.rule.expressions {
                 if Question::of(expression, packet).is_none() {
                     run.answer(expression, &mut hits);
                 }
             }
-            Step::of((place.chain, place.rule), rule, hits)
+            Step::of((place.chain, place.index), place.rule, hits)
         };
         trail.iter().filter_map(step).collect()
+    }
+
+    /// Returns the last rule of a trail. Only what decides is wanted, which its own comment says, if it has one.
+    fn last(&mut self, packet: &Packet, trail: &[Place<'a>]) -> Rc<[Step]> {
+        let last = trail.last().map(std::slice::from_ref).unwrap_or_default();
+        let [place] = last else {
+            return Rc::default();
+        };
+        if place.rule.comment.is_none() {
+            return self.steps(packet, last);
+        }
+        let known = self.last.entry(std::ptr::from_ref(place.rule));
+        let known = known.or_insert_with(|| {
+            let step = Step::of((place.chain, place.index), place.rule, Vec::new());
+            step.into_iter().collect()
+        });
+        Rc::clone(known)
     }
 
     fn chain(&mut self, name: &'a str) -> Option<&'a Chain> {
@@ -289,8 +304,11 @@ impl<'a> Symbolic<'a> {
 
     fn found(&mut self, pool: &mut Pool, question: &Question<'a>) -> Result<Found<'a>, Unknown> {
         let ruleset = self.ruleset;
-        // The name of a set in one expression is at one place in memory.
-        let found = self.found.entry((question.set.as_ptr(), question.asked));
+        // The name of a set in one expression is at one place in memory; several ask for one set.
+        let set = self.sets.entry(question.set.as_ptr());
+        let set = set.or_insert_with(|| ruleset.sets.get(question.set).map(std::ptr::from_ref));
+        let family = Family::of(question.source);
+        let found = self.found.entry((*set, family, question.asked));
         let found = found.or_insert_with(|| {
             let all = question.sources(ruleset)?.into_iter();
             Ok(all
@@ -334,16 +352,20 @@ impl<'a> Walk<'_, 'a> {
         self.trail.clear();
     }
 
-    /// Makes what prerouting accepts one region without rules: it is judged as if there were no chain.
-    fn leave_prerouting(&mut self) {
-        let mut accepted = self.pool.nobody();
-        for region in std::mem::take(&mut self.regions) {
-            if region.decision == Some(Decision::Accept) {
-                accepted = self.pool.union(&accepted, &region.sources);
-            } else {
-                self.regions.push(region);
-            }
-        }
+    /// Makes what prerouting accepts of these sources one region without rules: it is judged as if there were no
+    /// chain.
+    fn leave_prerouting(&mut self, sources: &Rc<AddressSet>) {
+        let (accepted, denied): (Vec<_>, Vec<_>) = std::mem::take(&mut self.regions)
+            .into_iter()
+            .partition(|region| region.decision == Some(Decision::Accept));
+        let accepted = if denied.is_empty() {
+            Rc::clone(sources)
+        } else {
+            let nobody = self.pool.nobody();
+            let sources = accepted.iter().map(|region| &region.sources);
+            sources.fold(nobody, |all, some| self.pool.union(&all, some))
+        };
+        self.regions = denied;
         self.regions.push(Outcome {
             sources: accepted,
             decision: Some(Decision::Accept),
@@ -382,7 +404,8 @@ impl<'a> Walk<'_, 'a> {
                 if !rule.is_mute() {
                     self.trail.push(Place {
                         chain: name,
-                        rule: index,
+                        index,
+                        rule,
                     });
                 }
                 let leads = |verdict: &Verdict| verdict.chain().is_some();
