@@ -14,44 +14,36 @@ use indexmap::IndexMap;
 use crate::net::{AddressSet, Family};
 use crate::ruleset::check::JUMP_MAX;
 use crate::ruleset::{
-    Address, Chain, End, Expression, Hook, Interface, L4Protocol, Port, Rule, Ruleset, Set, Verdict,
+    Address, End, Expression, Hook, Interface, Port, Rule, Ruleset, Set, Verdict,
 };
 
 use super::local::deny_local_only;
-use super::lookup::{Unknown, ports_alike};
+use super::lookup::Unknown;
+use super::names::Names;
 use super::packet::Packet;
 use super::pool::{Fast, Pool};
 use super::question::{Asked, Question};
 use super::trace::{Decision, Step};
-use super::{ALL_PORTS, Answer, Ending, Run, bases, overlap};
+use super::{ALL_PORTS, Answer, Ending, Hits, Run, bases, overlap};
 
 /// Sources for which a packet meets the same rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Region {
+pub struct Region<S = Vec<Step>> {
     /// The sources, never none.
     pub sources: Rc<AddressSet>,
     /// What becomes of the packet; `None` if it meets something that cannot be evaluated, so that only the
     /// kernel knows.
     pub decision: Option<Decision>,
     /// The rules that led there, as in [`Trace::steps`](super::Trace::steps), without the elements that
-    /// contain the source.
-    pub steps: Rc<[Step]>,
-}
-
-/// The steps that a region has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::analysis) enum Steps {
-    /// All that led to the decision.
-    All,
-    /// The last, which decides: a step has copies of names, and thousands of ports are compared by it.
-    Last,
+    /// contain the source; or the last of them.
+    pub steps: S,
 }
 
 /// What becomes of a packet from every source of a set.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Partition<'a> {
+pub struct Partition<'a, S = Vec<Step>> {
     /// Disjoint, and together the whole set. At most one for each rule that decides.
-    pub regions: Vec<Region>,
+    pub regions: Vec<Region<S>>,
     /// The ports around that of the packet for which all of this is the same; first and last. Only of a
     /// packet whose destination port was not translated.
     pub ports: (u16, u16),
@@ -61,6 +53,15 @@ pub struct Partition<'a> {
     /// The expressions of the ruleset that compared a name of an interface: a packet that differs in its
     /// interfaces only, and for which each of these has the same answer, meets the same rules.
     pub interfaces: Vec<&'a Interface>,
+}
+
+/// The rule that decides about a packet. It borrows: thousands of ports are compared by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Last<'a> {
+    /// Its chain.
+    pub chain: &'a str,
+    /// Its comment, or that of an element by which it matched.
+    pub comment: Option<&'a str>,
 }
 
 /// A rule by its chain and its place there, from 0.
@@ -101,19 +102,15 @@ pub struct Symbolic<'a> {
     /// Whether prerouting accepts every packet that is not for this host.
     denies_local_only: bool,
     /// What sets and maps hold, of those that were asked for.
-    found: IndexMap<(Option<*const Set>, Family, Asked), Result<Found<'a>, Unknown>, Fast>,
-    /// The sets and maps that were asked for, by their names' places in memory: names are long, alike and many.
-    sets: IndexMap<*const u8, Option<*const Set>, Fast>,
-    /// The chains that were entered, the same way.
-    chains: IndexMap<*const u8, &'a Chain, Fast>,
-    /// The ports that a set or map tells apart from others, around the one that was asked for last.
-    alike: IndexMap<(*const u8, L4Protocol), (u16, u16), Fast>,
-    /// What rules decide by themselves, whatever they matched by.
-    last: IndexMap<*const Rule, Rc<[Step]>, Fast>,
+    found: IndexMap<(Option<*const Set>, Family, Asked), Known<'a>, Fast>,
+    names: Names<'a>,
 }
 
 /// Sources apart by the verdict that a map has for them; a set has none.
 type Found<'a> = Rc<[(Rc<AddressSet>, Option<&'a Verdict>)]>;
+
+/// What a set or map holds, if it can be asked.
+type Known<'a> = Result<Found<'a>, Unknown>;
 
 impl<'a> Symbolic<'a> {
     /// Returns the evaluator of a ruleset.
@@ -126,10 +123,7 @@ impl<'a> Symbolic<'a> {
             denies_local_only: deny_local_only(ruleset, prerouting),
             bases,
             found: IndexMap::default(),
-            sets: IndexMap::default(),
-            chains: IndexMap::default(),
-            alike: IndexMap::default(),
-            last: IndexMap::default(),
+            names: Names::new(ruleset),
         }
     }
 
@@ -149,17 +143,26 @@ impl<'a> Symbolic<'a> {
         packet: &Packet,
         sources: &Rc<AddressSet>,
     ) -> Partition<'a> {
-        self.partition_with(pool, packet, sources, Steps::All)
+        self.partition_with(pool, packet, sources, Self::steps)
     }
 
-    /// Does the same, with these steps.
-    pub(in crate::analysis) fn partition_with(
+    /// Does the same for the last steps only.
+    pub(in crate::analysis) fn partition_by_last(
         &mut self,
         pool: &mut Pool,
         packet: &Packet,
         sources: &Rc<AddressSet>,
-        steps: Steps,
-    ) -> Partition<'a> {
+    ) -> Partition<'a, Option<Last<'a>>> {
+        self.partition_with(pool, packet, sources, Self::last)
+    }
+
+    fn partition_with<S>(
+        &mut self,
+        pool: &mut Pool,
+        packet: &Packet,
+        sources: &Rc<AddressSet>,
+        steps: fn(&mut Self, &Packet, &[Place<'a>]) -> S,
+    ) -> Partition<'a, S> {
         let source = packet.flow.source;
         let connection = packet.connection;
         let packet = if connection.is_none_or(|c| c.original.source == source) {
@@ -172,12 +175,8 @@ impl<'a> Symbolic<'a> {
         let outline = self.outline(pool, &packet, arriving.as_ref(), sources);
         let regions = outline.regions.into_iter().map(|outcome| {
             let seen = arriving.as_ref().filter(|_| outcome.early);
-            let seen = seen.unwrap_or(&packet);
             Region {
-                steps: match steps {
-                    Steps::All => self.steps(seen, &outcome.trail),
-                    Steps::Last => self.last(seen, &outcome.trail),
-                },
+                steps: steps(self, seen.unwrap_or(&packet), &outcome.trail),
                 sources: outcome.sources,
                 decision: outcome.decision,
             }
@@ -253,62 +252,41 @@ impl<'a> Symbolic<'a> {
     }
 
     /// Returns the rules of a trail with what they matched by, but for sources.
-    fn steps(&self, packet: &Packet, trail: &[Place<'a>]) -> Rc<[Step]> {
+    fn steps(&mut self, packet: &Packet, trail: &[Place<'a>]) -> Vec<Step> {
         let step = |place: &Place<'a>| {
-            let mut hits = Vec::new();
-            let mut run = Run::new(self.ruleset, packet, true);
-            for expression in &place.rule.expressions {
-                if Question::of(expression, packet).is_none() {
-                    run.answer(expression, &mut hits);
-                }
-            }
-            Step::of((place.chain, place.index), place.rule, hits)
+            let hits = self.hits(packet, place.rule, true);
+            Step::of((place.chain, place.index), place.rule, hits.all)
         };
         trail.iter().filter_map(step).collect()
     }
 
-    /// Returns the last rule of a trail. Only what decides is wanted, which its own comment says, if it has one.
-    fn last(&mut self, packet: &Packet, trail: &[Place<'a>]) -> Rc<[Step]> {
-        let last = trail.last().map(std::slice::from_ref).unwrap_or_default();
-        let [place] = last else {
-            return Rc::default();
-        };
-        if place.rule.comment.is_none() {
-            return self.steps(packet, last);
-        }
-        let known = self.last.entry(std::ptr::from_ref(place.rule));
-        let known = known.or_insert_with(|| {
-            let step = Step::of((place.chain, place.index), place.rule, Vec::new());
-            step.into_iter().collect()
-        });
-        Rc::clone(known)
+    /// Returns the last rule of a trail.
+    fn last(&mut self, packet: &Packet, trail: &[Place<'a>]) -> Option<Last<'a>> {
+        let place = trail.last()?;
+        let own = place.rule.comment.as_deref();
+        Some(Last {
+            chain: place.chain,
+            comment: own.or_else(|| self.hits(packet, place.rule, false).comment),
+        })
     }
 
-    fn chain(&mut self, name: &'a str) -> Option<&'a Chain> {
-        if let Some(chain) = self.chains.get(&name.as_ptr()) {
-            return Some(chain);
+    /// Returns what a rule matched by, but for sources.
+    fn hits(&mut self, packet: &Packet, rule: &'a Rule, wants_hits: bool) -> Hits<'a> {
+        let mut hits = Hits::default();
+        let mut run = Run::new(&mut self.names, packet, wants_hits);
+        for expression in &rule.expressions {
+            if Question::of(expression, packet).is_none() {
+                run.answer(expression, &mut hits);
+            }
         }
-        let chain = self.ruleset.chains.get(name)?;
-        self.chains.insert(name.as_ptr(), chain);
-        Some(chain)
+        hits
     }
 
-    /// Returns the ports around one for which a look-up has the same answer, as [`ports_alike`].
-    fn ports_alike(&mut self, set: &'a str, protocol: L4Protocol, port: u16) -> (u16, u16) {
-        let alike = self.alike.entry((set.as_ptr(), protocol)).or_insert((1, 0));
-        if !(alike.0..=alike.1).contains(&port) {
-            *alike = ports_alike(self.ruleset, set, protocol, port);
-        }
-        *alike
-    }
-
-    fn found(&mut self, pool: &mut Pool, question: &Question<'a>) -> Result<Found<'a>, Unknown> {
+    fn found(&mut self, pool: &mut Pool, question: &Question<'a>) -> Known<'a> {
         let ruleset = self.ruleset;
-        // The name of a set in one expression is at one place in memory; several ask for one set.
-        let set = self.sets.entry(question.set.as_ptr());
-        let set = set.or_insert_with(|| ruleset.sets.get(question.set).map(std::ptr::from_ref));
+        let set = self.names.set(question.set).map(std::ptr::from_ref);
         let family = Family::of(question.source);
-        let found = self.found.entry((*set, family, question.asked));
+        let found = self.found.entry((set, family, question.asked));
         let found = found.or_insert_with(|| {
             let all = question.sources(ruleset)?.into_iter();
             Ok(all
@@ -387,7 +365,8 @@ impl<'a> Walk<'_, 'a> {
 
     /// Returns the sources that a chain leaves without a decision.
     fn chain(&mut self, name: &'a str, sources: Rc<AddressSet>, depth: usize) -> Rc<AddressSet> {
-        let (Some(chain), Some(depth)) = (self.symbolic.chain(name), depth.checked_sub(1)) else {
+        let (Some(chain), Some(depth)) = (self.symbolic.names.chain(name), depth.checked_sub(1))
+        else {
             self.decide(sources, None);
             return self.pool.nobody();
         };
@@ -469,8 +448,9 @@ impl<'a> Walk<'_, 'a> {
         for expression in &rule.expressions {
             self.note(expression);
             let Some(question) = Question::of(expression, self.packet) else {
-                let mut run = Run::new(self.symbolic.ruleset, self.packet, false);
-                let answer = run.answer(expression, &mut Vec::new());
+                let names = &mut self.symbolic.names;
+                let mut run = Run::new(names, self.packet, false);
+                let answer = run.answer(expression, &mut Hits::default());
                 if run.unknown {
                     self.unknown(current, &matched);
                     return;
@@ -604,7 +584,7 @@ impl<'a> Walk<'_, 'a> {
             }
         };
         if let Some((set, port)) = asked {
-            let alike = self.symbolic.ports_alike(set, packet.protocol, port);
+            let alike = self.symbolic.names.ports_alike(set, packet.protocol, port);
             self.ports = overlap(self.ports, alike);
         }
     }
